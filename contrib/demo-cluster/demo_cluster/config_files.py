@@ -1,0 +1,153 @@
+"""Text of slurm.conf, gres.conf and cgroup.conf for a cluster: values in, strings out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from demo_cluster.layout import Layout
+from demo_cluster.spec import ClusterSpec, NodeSpec
+
+FAST_SCHEDULING = (
+    "sched_interval=1",
+    "sched_min_interval=0",
+    "bf_interval=1",
+    "batch_sched_delay=0",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Where the daemons listen: this host's name, and one TCP port for each."""
+
+    host: str
+    controller_port: int
+    node_ports: tuple[int, ...]
+
+
+def slurm_conf(spec: ClusterSpec, layout: Layout, endpoints: Endpoints) -> str:
+    blocks = (
+        _identity(spec, layout, endpoints),
+        _places(layout),
+        _behaviour(spec),
+        _plugins(spec),
+        _hooks(spec),
+        _machines(spec, endpoints),
+        spec.slurm_conf_extra,
+    )
+    return "\n".join(block.rstrip("\n") for block in blocks if block) + "\n"
+
+
+def gres_conf(spec: ClusterSpec, layout: Layout) -> str:
+    lines = ["AutoDetect=off"]
+    for node in spec.node_specs():
+        lines += [
+            f"NodeName={node.name} Name=gpu File={layout.device(node.name, minor)}"
+            for minor in node.minors
+        ]
+    return "\n".join([*lines, spec.gres_conf_extra.rstrip("\n")]).rstrip("\n") + "\n"
+
+
+def cgroup_conf(spec: ClusterSpec, layout: Layout, plugin: str) -> str:
+    """`plugin` is `cgroup/v1` or `cgroup/v2`, whichever this host has mounted."""
+    lines = [f"CgroupPlugin={plugin}", "ConstrainCores=no", "ConstrainRAMSpace=no"]
+    if plugin == "cgroup/v1":
+        lines.append(f"CgroupMountpoint={layout.cgroup_mount}")
+    else:
+        lines.append("IgnoreSystemd=yes")
+    lines.append(f"ConstrainDevices={'yes' if spec.constrain_devices else 'no'}")
+    return "\n".join([*lines, spec.cgroup_conf_extra.rstrip("\n")]).rstrip("\n") + "\n"
+
+
+def _identity(spec: ClusterSpec, layout: Layout, endpoints: Endpoints) -> str:
+    return f"""\
+ClusterName={spec.cluster_name}
+SlurmctldHost={endpoints.host}(127.0.0.1)
+SlurmctldPort={endpoints.controller_port}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={layout.munge_socket}
+CredType=cred/munge
+"""
+
+
+def _places(layout: Layout) -> str:
+    return f"""\
+StateSaveLocation={layout.controller_state}
+SlurmdSpoolDir={layout.state}/%n
+SlurmctldPidFile={layout.pid_file("slurmctld")}
+SlurmdPidFile={layout.run}/%n.pid
+SlurmctldLogFile={layout.log("slurmctld")}
+SlurmdLogFile={layout.logs}/%n.log
+"""
+
+
+def _behaviour(spec: ClusterSpec) -> str:
+    scheduling = [*FAST_SCHEDULING]
+    if spec.nohold_on_prolog_fail:
+        scheduling.append("nohold_on_prolog_fail")
+    return f"""\
+SlurmctldDebug=info
+SlurmdDebug=info
+SlurmctldTimeout=60
+SlurmdTimeout=60
+MessageTimeout=60
+TCPTimeout=10
+ReturnToService=2
+KillWait={spec.kill_wait_s}
+MinJobAge=3600
+InactiveLimit=0
+Waittime=0
+UnkillableStepTimeout=60
+SchedulerType=sched/backfill
+SchedulerParameters={",".join(scheduling)}
+SlurmdParameters=config_overrides
+"""
+
+
+def _plugins(spec: ClusterSpec) -> str:
+    tracking = "proctrack/cgroup" if spec.constrain_devices else "proctrack/linuxproc"
+    return f"""\
+ProctrackType={tracking}
+TaskPlugin={"task/cgroup" if spec.constrain_devices else "task/none"}
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+GresTypes=gpu
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+MpiDefault=none
+SwitchType=switch/none
+"""
+
+
+def _hooks(spec: ClusterSpec) -> str:
+    settings: dict[str, object | None] = {
+        "PrologFlags": ",".join(spec.prolog_flags) or None,
+        "Prolog": spec.prolog,
+        "Epilog": spec.epilog,
+        "TaskProlog": spec.task_prolog,
+        "TaskEpilog": spec.task_epilog,
+        "PrologEpilogTimeout": spec.prolog_epilog_timeout_s,
+        "HealthCheckProgram": spec.health_check_program,
+        "HealthCheckInterval": spec.health_check_interval_s or None,
+    }
+    return "\n".join(f"{name}={value}" for name, value in settings.items() if value is not None)
+
+
+def _machines(spec: ClusterSpec, endpoints: Endpoints) -> str:
+    nodes = spec.node_specs()
+    lines = [
+        _machine(spec, node, endpoints.host, port)
+        for node, port in zip(nodes, endpoints.node_ports, strict=True)
+    ]
+    names = ",".join(node.name for node in nodes)
+    lines.append(f"PartitionName=main Nodes={names} Default=YES MaxTime=INFINITE State=UP")
+    return "\n".join(lines)
+
+
+def _machine(spec: ClusterSpec, node: NodeSpec, host: str, port: int) -> str:
+    gres = f" Gres=gpu:{len(node.minors)}" if node.minors else ""
+    return (
+        f"NodeName={node.name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} "
+        f"CPUs={spec.cpus_per_node} RealMemory={spec.memory_mb_per_node}{gres} State=UNKNOWN"
+    )

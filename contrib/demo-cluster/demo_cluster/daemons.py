@@ -1,0 +1,123 @@
+"""Start and end the daemons of one cluster: munged, slurmctld and a slurmd for each node."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from demo_cluster.errors import StartError
+from demo_cluster.layout import Layout
+from demo_cluster.processes import Process, end, find, wait_until
+
+END_PATIENCE_S = 15
+TAIL_LINES = 25
+
+
+class Daemons:
+    """Daemons by name, each in the foreground and in a session of its own.
+
+    Their environment holds SLURM_CONF, which is how processes they leave behind are found.
+    """
+
+    def __init__(self, layout: Layout, env: Mapping[str, str]) -> None:
+        self._layout = layout
+        self._env = dict(env)
+        self._started: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, argv: Sequence[str | Path]) -> None:
+        """Start a daemon whose console output goes to a file of its own."""
+        with self._layout.console(name).open("ab") as console:
+            self._started[name] = subprocess.Popen(
+                [str(word) for word in argv],
+                env=self._env,
+                cwd=self._layout.run,
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                start_new_session=True,
+            )
+
+    def running(self, name: str) -> bool:
+        process = self._started.get(name)
+        return process is not None and process.poll() is None
+
+    def process(self, name: str) -> Process | None:
+        return find(self._started[name].pid) if self.running(name) else None
+
+    def require(self, name: str) -> None:
+        """Raise with the log when a daemon that was started has ended."""
+        if not self.running(name):
+            raise StartError(f"{name} has ended\n{log_tail(self._layout, name)}")
+
+    def stop(self, name: str, patience_s: float = END_PATIENCE_S) -> None:
+        process = self._started.pop(name, None)
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def kill(self, name: str) -> None:
+        """End a daemon at once, as a crash would."""
+        process = self._started.pop(name, None)
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._started)
+
+
+def munged_command(layout: Layout) -> list[str | Path]:
+    return [
+        "/usr/sbin/munged", "--foreground", "--force", "--num-threads=2",
+        f"--key-file={layout.munge_key}",
+        f"--socket={layout.munge_socket}",
+        f"--pid-file={layout.pid_file('munged')}",
+        f"--log-file={layout.log('munged')}",
+        f"--seed-file={layout.run / 'munge.seed'}",
+    ]  # fmt: skip
+
+
+def slurmctld_command(layout: Layout, *, forget: bool) -> list[str | Path]:
+    """`forget` starts without the jobs and node states that were saved."""
+    command: list[str | Path] = ["/usr/sbin/slurmctld", "-D", "-f", layout.slurm_conf]
+    return [*command, "-c"] if forget else command
+
+
+def slurmd_command(layout: Layout, node: str) -> list[str | Path]:
+    return ["/usr/sbin/slurmd", "-D", "-N", node, "-f", layout.slurm_conf]
+
+
+def make_munge_key(layout: Layout) -> None:
+    layout.munge_key.unlink(missing_ok=True)
+    descriptor = os.open(layout.munge_key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
+    with os.fdopen(descriptor, "wb") as key:
+        key.write(os.urandom(128))
+
+
+def wait_for_munge(daemons: Daemons, layout: Layout, timeout_s: float) -> None:
+    def ready() -> bool:
+        daemons.require("munged")
+        return layout.munge_socket.exists()
+
+    if not wait_until(ready, timeout_s):
+        raise StartError(f"munged made no socket\n{log_tail(layout, 'munged')}")
+
+
+def log_tail(layout: Layout, daemon: str, lines: int = TAIL_LINES) -> str:
+    """Return the ends of a daemon's log and of what it printed, headed by their paths."""
+    return "\n".join(
+        f"--- {path} ---\n" + "\n".join(read_log(path).splitlines()[-lines:])
+        for path in (layout.log(daemon), layout.console(daemon))
+        if path.exists()
+    )
+
+
+def read_log(path: Path) -> str:
+    return path.read_text(errors="replace") if path.exists() else ""

@@ -1,0 +1,111 @@
+"""Find and end processes by pid and start time, so that a reused pid is never hit."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = Path("/proc")
+POLL_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process as it was seen; `started` is clock ticks since boot and tells reused pids apart."""
+
+    pid: int
+    started: int
+
+    def alive(self) -> bool:
+        return find(self.pid) == self
+
+    def signal(self, number: signal.Signals) -> None:
+        if self.alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+
+def find(pid: int) -> Process | None:
+    """Return the running process with this pid; None for none and for a zombie."""
+    try:
+        text = (PROC / str(pid) / "stat").read_text(errors="replace")
+    except OSError:
+        return None
+    # The command, second field, is in parentheses and may hold anything (proc(5)).
+    fields = text.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else Process(pid, int(fields[19]))
+
+
+def parent_of(pid: int) -> int:
+    try:
+        text = (PROC / str(pid) / "stat").read_text(errors="replace")
+    except OSError:
+        return 0
+    return int(text.rpartition(")")[2].split()[1])
+
+
+def running() -> list[Process]:
+    pids = (int(entry.name) for entry in PROC.iterdir() if entry.name.isdecimal())
+    return [process for process in map(find, pids) if process is not None]
+
+
+def environment(pid: int) -> dict[str, str]:
+    """Return the environment a process was started with; empty when it cannot be read."""
+    try:
+        raw = (PROC / str(pid) / "environ").read_bytes()
+    except OSError:
+        return {}
+    entries = (item.partition(b"=") for item in raw.split(b"\0") if item)
+    return {os.fsdecode(name): os.fsdecode(value) for name, _, value in entries}
+
+
+def works_below(pid: int, directory: Path) -> bool:
+    """Whether a process has its working directory or an open file under `directory`."""
+    base = PROC / str(pid)
+    links = [base / "cwd"]
+    with contextlib.suppress(OSError):
+        links += (base / "fd").iterdir()
+    return any(_points_below(link, directory) for link in links)
+
+
+def own_line() -> set[int]:
+    """Return this process and its ancestors, which are never to be ended."""
+    line, pid = set[int](), os.getpid()
+    while pid > 0:
+        line.add(pid)
+        pid = parent_of(pid)
+    return line
+
+
+def end(victims: Iterable[Process], patience_s: float) -> None:
+    """Ask with SIGTERM; after `patience_s` insist with SIGKILL and wait until all are gone."""
+    remaining = list(victims)
+    for process in remaining:
+        process.signal(signal.SIGTERM)
+    if not wait_until(lambda: not any(process.alive() for process in remaining), patience_s):
+        for process in remaining:
+            process.signal(signal.SIGKILL)
+        wait_until(lambda: not any(process.alive() for process in remaining), patience_s)
+
+
+def wait_until(reached: Callable[[], bool], timeout_s: float, poll_s: float = POLL_S) -> bool:
+    """Poll until `reached()`; False when the time is over."""
+    deadline = time.monotonic() + timeout_s
+    while not reached():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(poll_s)
+    return True
+
+
+def _points_below(link: Path, directory: Path) -> bool:
+    try:
+        target = Path(os.readlink(link))
+    except OSError:
+        return False
+    return target.is_relative_to(directory)

@@ -1,0 +1,73 @@
+"""What a private Slurm cluster looks like: a plain value, decided before anything starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_FIRST_MINOR = 100
+"""Minor numbers start here, so that no device of a real GPU (0, 1, 2, …) is named."""
+
+GPU_MAJOR = 195
+"""The character-device major that NVIDIA's driver uses."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSpec:
+    """One node: its name and the device minors of its GPUs, in the order Slurm counts them."""
+
+    name: str
+    minors: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSpec:
+    """A cluster of slurmd daemons that all run on this host.
+
+    `minors` gives the device numbers of each node; by default every node has a range of its own.
+    A hook (`prolog`, …) is the absolute path of a script, or a glob of scripts where Slurm allows one.
+    `slurm_conf_extra`, `gres_conf_extra` and `cgroup_conf_extra` are appended to the files as they are.
+    """
+
+    nodes: int = 2
+    gpus_per_node: int = 4
+    minors: tuple[tuple[int, ...], ...] | None = None
+    cpus_per_node: int = 8
+    memory_mb_per_node: int = 8000
+    constrain_devices: bool = False
+    prolog: Path | str | None = None
+    epilog: Path | str | None = None
+    task_prolog: Path | str | None = None
+    task_epilog: Path | str | None = None
+    health_check_program: Path | str | None = None
+    health_check_interval_s: int = 0
+    prolog_epilog_timeout_s: int | None = None
+    prolog_flags: tuple[str, ...] = ("Alloc",)
+    nohold_on_prolog_fail: bool = True
+    kill_wait_s: int = 2
+    cluster_name: str = "demo"
+    node_prefix: str = "n"
+    slurm_conf_extra: str = ""
+    gres_conf_extra: str = ""
+    cgroup_conf_extra: str = ""
+
+    def __post_init__(self) -> None:
+        if self.nodes < 1:
+            raise ValueError(f"a cluster needs at least one node, not {self.nodes}")
+        if self.minors is not None and len(self.minors) != self.nodes:
+            raise ValueError(f"minors are given for {len(self.minors)} nodes of {self.nodes}")
+
+    def node_specs(self) -> tuple[NodeSpec, ...]:
+        return tuple(
+            NodeSpec(f"{self.node_prefix}{number}", self._minors_of(number - 1))
+            for number in range(1, self.nodes + 1)
+        )
+
+    def node_names(self) -> tuple[str, ...]:
+        return tuple(node.name for node in self.node_specs())
+
+    def _minors_of(self, position: int) -> tuple[int, ...]:
+        if self.minors is not None:
+            return self.minors[position]
+        first = DEFAULT_FIRST_MINOR + position * self.gpus_per_node
+        return tuple(range(first, first + self.gpus_per_node))

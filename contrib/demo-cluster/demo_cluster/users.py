@@ -1,0 +1,42 @@
+"""Unix users for jobs: made where they are missing, removed by whoever made them."""
+
+from __future__ import annotations
+
+import pwd
+import subprocess
+from collections.abc import Iterable
+
+from demo_cluster.errors import CommandFailed
+
+USERADD_TIMEOUT_S = 60
+
+
+def ensure_users(names: Iterable[str]) -> tuple[str, ...]:
+    """Create the users that do not exist, without home; return those created."""
+    missing = tuple(name for name in names if not user_exists(name))
+    for name in missing:
+        _administer("useradd", "--no-create-home", "--shell", "/bin/sh", name)
+    return missing
+
+
+def remove_users(created: Iterable[str]) -> None:
+    """Remove users that `ensure_users` returned; one that is gone already is no error."""
+    for name in created:
+        if user_exists(name):
+            _administer("userdel", name)
+
+
+def user_exists(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def _administer(*command: str) -> None:
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=USERADD_TIMEOUT_S, check=False
+    )
+    if done.returncode != 0:
+        raise CommandFailed(f"{' '.join(command)}: {done.stderr.strip()}")
