@@ -2,31 +2,84 @@
 
 Slurm names its groups after the node (`slurm_n1`), so two clusters with a node `n1` would share them.
 With cgroup v1 each cluster is therefore given a mount point of its own, whose entries are links to
-directories that only this cluster uses.
+directories that only this cluster uses. With cgroup v2 Slurm's own naming is left as it is.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import zlib
 from pathlib import Path
 
 from demo_cluster.layout import Layout
-from demo_cluster.processes import Process, find
+from demo_cluster.processes import Process, find, wait_until
 
 HOST_MOUNT = Path("/sys/fs/cgroup")
 CONTROLLERS = ("freezer", "devices", "cpuset", "memory", "cpuacct")
-INHERITED_CPUSET_FILES = ("cpuset.cpus", "cpuset.mems")
+CPUSET_FILES = ("cpuset.cpus", "cpuset.mems")
+REMOVE_TIMEOUT_S = 5.0
 
 
 def plugin() -> str:
     """Return the Slurm plugin for what this host has mounted."""
-    return "cgroup/v1" if (HOST_MOUNT / "devices").is_dir() else "cgroup/v2"
+    return "cgroup/v1" if _is_v1() else "cgroup/v2"
 
 
 def prepare(layout: Layout) -> None:
-    pass
+    """Make the cluster's own group in each controller, and the mount point that leads to them."""
+    if not _is_v1():
+        return
+    layout.cgroup_mount.mkdir(mode=0o755, exist_ok=True)
+    for controller in CONTROLLERS:
+        if not (HOST_MOUNT / controller).is_dir():
+            continue
+        group = own_group(layout, controller)
+        group.mkdir(exist_ok=True)
+        if controller == "cpuset":
+            _inherit_cpuset(group)
+        link = layout.cgroup_mount / controller
+        link.unlink(missing_ok=True)
+        link.symlink_to(group)
+
+
+def processes(layout: Layout) -> list[Process]:
+    """Return the processes inside the cluster's groups."""
+    pids: set[int] = set()
+    for group in _own_groups(layout):
+        for directory, _, _ in os.walk(group):
+            with contextlib.suppress(OSError):
+                pids.update(map(int, (Path(directory) / "cgroup.procs").read_text().split()))
+    return [process for process in map(find, pids) if process is not None]
 
 
 def remove(layout: Layout) -> None:
-    pass
+    """Remove the cluster's groups; the kernel lets one go a moment after its last process."""
+    wait_until(lambda: all([_removed(group) for group in _own_groups(layout)]), REMOVE_TIMEOUT_S)
+
+
+def own_group(layout: Layout, controller: str) -> Path:
+    mark = zlib.crc32(os.fsencode(layout.root))
+    return HOST_MOUNT / controller / f"demo-cluster-{mark:08x}"
+
+
+def _own_groups(layout: Layout) -> list[Path]:
+    groups = (own_group(layout, controller) for controller in CONTROLLERS)
+    return [group for group in groups if group.is_dir()]
+
+
+def _is_v1() -> bool:
+    return (HOST_MOUNT / "devices").is_dir()
+
+
+def _inherit_cpuset(group: Path) -> None:
+    """Copy CPUs and memory nodes from the parent: a cpuset without them takes no process."""
+    for name in CPUSET_FILES:
+        (group / name).write_text((group.parent / name).read_text())
+
+
+def _removed(group: Path) -> bool:
+    for directory, _, _ in os.walk(group, topdown=False):
+        with contextlib.suppress(OSError):
+            Path(directory).rmdir()
+    return not group.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from demo_cluster import cgroups
 from demo_cluster.layout import Layout
 from demo_cluster.processes import Process, end, environment, own_line, running, works_below
 
@@ -11,14 +12,16 @@ PATIENCE_S = 5.0
 def find_leftovers(layout: Layout) -> list[Process]:
     """Return the processes that belong to the cluster in this directory, whoever owns them.
 
-    A process belongs to it when it was started with the cluster's SLURM_CONF, or has its working
-    directory or an open file in the cluster's directory. This process and its ancestors do not.
+    A process belongs to it when it was started with the cluster's SLURM_CONF, has its working
+    directory or an open file in the cluster's directory, or is in one of the cluster's cgroups.
+    This process and its ancestors do not.
     """
     spared = own_line()
+    grouped = cgroups.processes(layout)
     return [
         process
         for process in running()
-        if process.pid not in spared and _belongs(process, layout)
+        if process.pid not in spared and (process in grouped or _belongs(process, layout))
     ]
 
 
