@@ -218,7 +218,7 @@ class FakeNode:
         """Write one file of the node, such as driver_version; None removes it."""
         _write(self.path / field, None if value is None else f"{value}\n")
 
-    def inject(
+    def inject(  # noqa: PLR0913 - one keyword for each line of the file
         self,
         function: str,
         *,
@@ -227,11 +227,13 @@ class FakeNode:
         hang: bool = False,
         absent: bool = False,
         stdout: str | None = None,
+        lacks: Sequence[str] = (),
         gpu: FakeDevice | int | str | Sequence[FakeDevice | int | str] | None = None,
     ) -> None:
         """Make an NVML function, or the program "nvidia-smi", fail or dawdle from now on.
 
-        A name without _vN stands for all versions of that function. `stdout` is for nvidia-smi.
+        A name without _vN stands for all versions of that function. Only nvidia-smi knows `stdout`,
+        printed instead of its work, and `lacks`, the fields it refuses as an old one does.
         """
         fields: dict[str, int | str | None] = {
             "return": return_,
@@ -239,7 +241,8 @@ class FakeNode:
             "hang": 1 if hang else None,
             "absent": 1 if absent else None,
             "gpu": None if gpu is None else _labels(gpu),
-            "stdout": None if stdout is None else stdout.replace("\\", "\\\\").replace("\n", "\\n"),
+            "stdout": None if stdout is None else stdout.replace("\n", "\\n"),
+            "lacks": ",".join(lacks) or None,
         }
         _make_directory(self.path / "inject")
         lines = [f"{key}={value}\n" for key, value in fields.items() if value is not None]
