@@ -75,7 +75,7 @@ class PrivateRedis:
         settings: dict[str, str] | None = None,
     ) -> None:
         self.binary = binary or any_binary()
-        # Short, for the socket's path, and not under pytest's directory, which only its user enters.
+        # Short, for the socket's path; pytest's own directory is closed to other users.
         self.directory = Path(tempfile.mkdtemp(prefix="chg-redis-"))
         self.directory.chmod(0o755)
         self.socket = self.directory / "redis.sock"

@@ -44,10 +44,10 @@ def connect(store: StoreConfig, role: Role) -> redis.Redis:
 
 
 def _embedded_url(store: StoreConfig, role: Role) -> StoreUrl:
-    from canhazgpu.ledger import embedded  # noqa: PLC0415 - other stores need none of it
+    from canhazgpu.ledger.embedded import access  # noqa: PLC0415 - other stores need none of it
 
-    access = embedded.access(store.embedded_dir, write=role is Role.WRITE, wait_s=store.timeout_s)
-    return StoreUrl("unix", path=access.socket, username=access.username, password=access.password)
+    way = access(store.embedded_dir, write=role is Role.WRITE, wait_s=store.timeout_s)
+    return StoreUrl("unix", path=way.socket, username=way.username, password=way.password)
 
 
 @contextmanager
