@@ -138,6 +138,12 @@ def test_exec_keeps_the_pid(nvml, node, hold):
     assert nvml("[pids(handle(0)), pids(handle(1))]") == [[], [process.pid]]
 
 
+def test_exec_of_nothing_gives_the_memory_back(run_program, node):
+    done = run_program("gpu-process", "--gpu", "0", "--exec", "--", "no-such-command")
+    assert done.returncode == 127
+    assert list((node.gpu(0).path / "processes").iterdir()) == []
+
+
 def test_out_of_memory(run_program, node):
     node.gpu(1).set_memory(total_mb=1000, used_mb=100, reserved_mb=100)
     node.gpu(1).add_process(os.getpid(), 500)
