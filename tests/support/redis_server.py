@@ -61,7 +61,8 @@ class PrivateRedis:
     """A server on a Unix socket, or with `tcp` on a free port of 127.0.0.1.
 
     It runs in a new directory that everyone may enter and that `stop` removes. Without `persist` a
-    restarted server is empty. `settings` are further configuration lines, ``{"maxmemory": "2mb"}``.
+    restarted server is empty. `settings` are further configuration lines, ``{"maxmemory": "2mb"}``,
+    `arguments` follow the configuration file on the command line (``--sentinel``).
     Used as a context manager it is stopped at the end; a paused one too.
     """
 
@@ -73,6 +74,7 @@ class PrivateRedis:
         password: str = "",
         persist: bool = False,
         settings: dict[str, str] | None = None,
+        arguments: tuple[str, ...] = (),
     ) -> None:
         self.binary = binary or any_binary()
         # Short, for the socket's path; pytest's own directory is closed to other users.
@@ -83,6 +85,7 @@ class PrivateRedis:
         self._tcp = tcp
         self._persist = persist
         self._settings = settings or {}
+        self._arguments = arguments
         self.port = 0
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -119,10 +122,10 @@ class PrivateRedis:
     def start(self) -> None:
         """Start the server (on a new port where it has one) and wait until it answers."""
         for _ in range(5):
-            self.port = self.port or (_free_port() if self._tcp else 0)
+            self.port = self.port or (free_port() if self._tcp else 0)
             self._write_config()
             self._process = subprocess.Popen(
-                [str(self.binary), str(self.directory / "redis.conf")],
+                [str(self.binary), str(self.directory / "redis.conf"), *self._arguments],
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -211,7 +214,8 @@ class PrivateRedis:
                 return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that nobody uses at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
