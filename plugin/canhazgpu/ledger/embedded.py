@@ -89,7 +89,7 @@ def _needs_owner(place: Place) -> StoreError:
 
 def _read_secret(place: Place) -> str:
     try:
-        return place.secret.read_text("ascii").strip()
+        return place.secret.read_text("utf-8").strip()
     except PermissionError as exc:
         raise _needs_owner(place) from exc
     except (OSError, UnicodeDecodeError) as exc:

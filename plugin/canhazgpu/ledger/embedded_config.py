@@ -69,7 +69,7 @@ def write_config(place: Place, secret: str) -> None:
 def prepare_secret(place: Place) -> str:
     """Return the writer's password, a new one where there is none yet."""
     if place.secret.exists():
-        return place.secret.read_text("ascii").strip()
+        return place.secret.read_text("utf-8").strip()
     secret = os.urandom(32).hex()
     _write_private(place.secret, f"{secret}\n")
     return secret
