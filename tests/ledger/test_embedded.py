@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from redis_server import BINARIES, need_binary
+from redis_server import BINARIES, PrivateRedis, need_binary
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import ConfigError, StoreError
 from canhazgpu.ledger import embedded, embedded_binary, embedded_config, embedded_start
 from canhazgpu.ledger.connect import Role, connect, translate_errors
 from canhazgpu.ledger.embedded_place import SOCKET_PATH_LIMIT, Place
-from canhazgpu.ledger.embedded_repair import readable_length
+from canhazgpu.ledger.embedded_repair import readable_length, repair_tail
 
 # Imported here, while the interpreter's files can be read: `as_nobody` gives that up.
 from canhazgpu.ledger import embedded_stop, store_client, store_errors  # noqa: F401, isort: skip
@@ -104,7 +104,7 @@ def run_python(code: str, *arguments: str, **options: Any) -> subprocess.Complet
         capture_output=True,
         text=True,
         timeout=HANG_GUARD_S,
-        env={"PYTHONPATH": PATHS, "CANHAZGPU_STORE_URL": "redis://:inherited@h/0"},
+        env={"PYTHONPATH": PATHS},
         **options,
     )
 
@@ -177,9 +177,7 @@ def test_everyone_reaches_the_socket_and_only_the_owner_the_files(directory: str
 
 
 @pytest.mark.usefixtures("server_kind")
-def test_the_server_has_no_tcp_port_no_inherited_environment_and_no_visible_secret(
-    directory: str,
-) -> None:
+def test_the_server_has_no_tcp_port_and_shows_its_secret_nowhere(directory: str) -> None:
     pid = int(run_python(START, directory).stdout)
     secret = Path(directory, "secret").read_text().strip()
     process = Path(f"/proc/{pid}")
@@ -196,7 +194,6 @@ def test_the_server_has_no_tcp_port_no_inherited_environment_and_no_visible_secr
 
     assert sockets
     assert not sockets & set(tcp)
-    assert b"inherited" not in (process / "environ").read_bytes()
     assert len(secret) == 64
     assert secret.encode() not in (process / "cmdline").read_bytes()
     assert secret not in Path(directory, "server.conf").read_text()
@@ -365,19 +362,36 @@ def test_a_server_without_its_socket_is_neither_doubled_nor_lost(
         assert client.hget(KEY, "field") == "kept"
 
 
-def test_stopping_never_signals_a_process_that_is_not_the_server(directory: str) -> None:
+@contextlib.contextmanager
+def sleeper_in(directory: str) -> Iterator[int]:
+    with subprocess.Popen(["sleep", "60"], cwd=directory) as process:
+        yield process.pid
+        assert process.poll() is None
+        process.kill()
+
+
+@contextlib.contextmanager
+def server_elsewhere(_directory: str) -> Iterator[int]:
+    with PrivateRedis() as server:
+        yield server.pid
+        with server.client() as client:
+            assert client.ping() is True
+
+
+@pytest.mark.parametrize("bystander", [sleeper_in, server_elsewhere])
+def test_stopping_never_signals_a_process_that_is_not_the_server(
+    directory: str, bystander: Callable[[str], contextlib.AbstractContextManager[int]]
+) -> None:
     writer(directory).close()
     embedded.stop(directory)
-    with subprocess.Popen(["sleep", "60"], cwd=directory) as bystander:
-        place = Place.at(directory)
-        place.pid_file.write_text(f"{bystander.pid}\n")
+    place = Place.at(directory)
+    with bystander(directory) as pid:
+        place.pid_file.write_text(f"{pid}\n")
         lock = os.open(place.server_lock, os.O_RDWR)
         assert embedded_start._locked(lock)
         with pytest.raises(StoreError, match="cannot be seen from here"):
             embedded.stop(directory)
         os.close(lock)
-        assert bystander.poll() is None
-        bystander.kill()
 
 
 def test_a_starter_that_hangs_is_waited_for_and_then_named(
@@ -459,6 +473,25 @@ def test_the_readable_part_of_a_file_ends_with_a_whole_command(data: bytes, good
     assert readable_length(data) == good
 
 
+def test_only_the_newest_file_is_cut_because_others_follow_the_rest(tmp_path: Path) -> None:
+    data = tmp_path / "appendonlydir"
+    data.mkdir()
+    (data / "appendonly.aof.manifest").write_text(
+        "file a.1.base.rdb seq 1 type b\n"
+        "file a.1.incr.aof seq 1 type i\nfile a.2.incr.aof seq 2 type i\n"
+    )
+    for name in ("a.1.incr.aof", "a.2.incr.aof"):
+        (data / name).write_bytes(bytes(100))
+    complaint = "Bad file format reading the append only file {}: make a backup of your AOF file"
+    place = Place.at(str(tmp_path))
+
+    assert not repair_tail(place, complaint.format("a.1.incr.aof"))
+    assert (data / "a.1.incr.aof").stat().st_size == 100
+    assert repair_tail(place, complaint.format("a.2.incr.aof"))
+    assert (data / "a.2.incr.aof").stat().st_size == 0
+    assert (tmp_path / "damaged-a.2.incr.aof").read_bytes() == bytes(100)
+
+
 @pytest.mark.usefixtures("server_kind")
 def test_a_server_that_does_not_start_is_quoted(directory: str) -> None:
     Path(directory).mkdir(0o755)
@@ -469,6 +502,45 @@ def test_a_server_that_does_not_start_is_quoted(directory: str) -> None:
     assert f"does not start; {directory}/server.log ends: " in text
     assert "appendonlydir" in text.split("ends: ")[1]
     assert servers_in(directory) == []
+
+
+@pytest.mark.usefixtures("server_kind")
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("_WRITER_RIGHTS", "+no-such-right"), ("MEMORY_LIMIT_MB", "no-such-size")],
+)
+def test_a_server_that_rejects_its_configuration_is_quoted(
+    directory: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    setting: str,
+    value: str,
+) -> None:
+    monkeypatch.setattr(embedded_config, setting, value)
+
+    assert value in refusal(Role.WRITE, directory).split("ends: ")[1]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_server_gets_its_configuration_and_nothing_of_the_callers_environment(
+    directory: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    server = tmp_path / "redis-server"
+    seen = "readlink /proc/self/cwd; echo $# $1; env"
+    server.write_text(
+        f"#!/bin/sh\n[ $1 = --version ] && exec echo v=7.0.0\n({seen}) >{tmp_path}/seen\n"
+    )
+    server.chmod(0o755)
+    monkeypatch.setattr(embedded_binary, "bundled_server", lambda: server)
+    monkeypatch.setenv("CANHAZGPU_STORE_URL", "redis://:inherited@h/0")
+
+    assert "does not start" in refusal(Role.WRITE, directory)
+    assert (tmp_path / "seen").read_text().splitlines()[:2] == [
+        directory,
+        f"1 {directory}/server.conf",
+    ]
+    assert "LC_ALL=C" in (tmp_path / "seen").read_text()
+    assert "inherited" not in (tmp_path / "seen").read_text()
 
 
 def test_without_any_server_the_user_reads_how_to_get_one(

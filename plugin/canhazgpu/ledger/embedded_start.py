@@ -136,7 +136,8 @@ def _spawn(place: Place) -> None:
     log = os.open(place.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     try:
         _locked(lock)
-        # It forks and returns at once, or exits with a complaint about its configuration.
+        # It moves a child to a session of its own and returns at once, or exits with a complaint
+        # about its configuration.
         subprocess.run(
             [server, place.config],
             check=False,
@@ -146,7 +147,6 @@ def _spawn(place: Place) -> None:
             stdout=log,
             stderr=log,
             umask=0o077,
-            start_new_session=True,
             pass_fds=(lock,),
             timeout=START_LIMIT_S,
         )
