@@ -55,17 +55,17 @@ def directory() -> Iterator[str]:
     base = Path(tempfile.mkdtemp(prefix="chg-emb-"))
     base.chmod(0o755)
     yield str(base / "store")
-    for pid in servers_in(base / "store"):
+    for pid in servers_in(base):
         os.kill(pid, signal.SIGKILL)
     shutil.rmtree(base)
 
 
 def servers_in(directory: str | Path) -> list[int]:
-    """Every process that works in the directory, whatever it says of itself."""
+    """Every process that works in the directory or below, whatever it says of itself."""
     found = []
     for process in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
-            if process.name.isdigit() and (process / "cwd").readlink() == Path(directory):
+            if process.name.isdigit() and (process / "cwd").readlink().is_relative_to(directory):
                 found.append(int(process.name))
     return found
 
