@@ -6,6 +6,7 @@ from demo_cluster.errors import CommandFailed, DemoClusterError, StartError, Wai
 from demo_cluster.layout import Layout, new_directory
 from demo_cluster.leftovers import find_leftovers
 from demo_cluster.records import FINAL_STATES
+from demo_cluster.requirements import missing_requirements
 from demo_cluster.spec import ClusterSpec, NodeSpec
 from demo_cluster.users import ensure_users, remove_users
 
@@ -22,6 +23,7 @@ __all__ = [
     "WaitTimeout",
     "ensure_users",
     "find_leftovers",
+    "missing_requirements",
     "new_directory",
     "remove_users",
 ]

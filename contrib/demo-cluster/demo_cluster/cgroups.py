@@ -1,8 +1,8 @@
 """Keep one cluster's control groups apart from every other's, and remove them afterwards.
 
-Slurm names its groups after the node (`slurm_n1`), so two clusters with a node `n1` would share them.
-With cgroup v1 each cluster is therefore given a mount point of its own, whose entries are links to
-directories that only this cluster uses. With cgroup v2 Slurm's own naming is left as it is.
+Slurm names its groups after the node (`slurm_n1`), so two clusters with a node `n1` would share
+them. With cgroup v1 each cluster is therefore given a mount point of its own, whose entries are
+links to directories that only this cluster uses. With cgroup v2 Slurm's own naming stays.
 """
 
 from __future__ import annotations

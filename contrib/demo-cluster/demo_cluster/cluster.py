@@ -56,6 +56,8 @@ class PrivateSlurm(SlurmClient):
 
     def start(self, timeout_s: float = START_TIMEOUT_S) -> None:
         """Boot and return when all nodes are idle; on failure stop again and raise StartError."""
+        if self._daemons.names():
+            raise StartError(f"the cluster in {self.layout.root} is running already")
         try:
             self._boot(timeout_s)
         except (DemoClusterError, OSError, subprocess.SubprocessError) as exc:
@@ -146,7 +148,8 @@ class PrivateSlurm(SlurmClient):
 
     def _cancel_jobs(self) -> None:
         """Ask the controller to end all jobs, so that shepherds go the normal way."""
-        if not self._daemons.running("slurmctld"):
+        shepherded = any(map(self._daemons.running, self.spec.node_names()))
+        if not (shepherded and self._daemons.running("slurmctld")):
             return
         try:
             self.run(["scancel", "--full", "--partition=main"], timeout_s=CANCEL_PATIENCE_S)

@@ -55,7 +55,7 @@ def run_as(
     timeout_s: float,
     stdin_text: str | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run to the end; past `timeout_s` the whole process group is killed and TimeoutExpired raised."""
+    """Run to the end; past `timeout_s` kill the process group and raise TimeoutExpired."""
     stdin = None if stdin_text is None else subprocess.PIPE
     process = popen_as(user, argv, env=env, cwd=cwd, stdin=stdin)
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from demo_cluster.errors import StartError
 from demo_cluster.layout import Layout
-from demo_cluster.processes import Process, end, find, wait_until
+from demo_cluster.processes import Process, find, wait_until
 
 END_PATIENCE_S = 15
 TAIL_LINES = 25

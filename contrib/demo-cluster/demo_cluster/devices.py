@@ -10,7 +10,7 @@ from demo_cluster.spec import GPU_MAJOR, ClusterSpec
 
 
 def make_devices(spec: ClusterSpec, layout: Layout) -> None:
-    """Make `dev/NODE/nvidia<minor>`; opening one gives ENXIO, or EPERM where a cgroup forbids it."""
+    """Make `dev/NODE/nvidia<minor>`: opening one gives ENXIO, or EPERM where a cgroup forbids."""
     for node in spec.node_specs():
         layout.devices(node.name).mkdir(mode=0o755, exist_ok=True)
         for minor in node.minors:

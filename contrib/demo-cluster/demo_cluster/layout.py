@@ -89,10 +89,8 @@ class Layout:
         """Make the directories; the state of an earlier start is thrown away."""
         check_usable(self)
         shutil.rmtree(self.state, ignore_errors=True)
-        for directory in (
-            self.root, self.etc, self.logs, self.run, self.state, self.controller_state,
-            self.root / "dev", self.root / "home",
-        ):
+        top = (self.etc, self.logs, self.run, self.state, self.root / "dev", self.root / "home")
+        for directory in (self.root, *top, self.controller_state):
             directory.mkdir(mode=0o755, parents=True, exist_ok=True)
             directory.chmod(0o755)
 

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 from demo_cluster import cgroups
 from demo_cluster.layout import Layout
-from demo_cluster.processes import Process, end, environment, own_line, running, works_below
+from demo_cluster.processes import (
+    Process,
+    end,
+    environment,
+    executable,
+    own_line,
+    running,
+    works_below,
+)
 
-PATIENCE_S = 5.0
+INIT = 1
+DAEMONS = ("munged", "slurmctld", "slurmd", "slurmstepd")
+PATIENCE_S = 2.0
+ROUNDS = 3
 
 
 def find_leftovers(layout: Layout) -> list[Process]:
     """Return the processes that belong to the cluster in this directory, whoever owns them.
 
-    A process belongs to it when it was started with the cluster's SLURM_CONF, has its working
-    directory or an open file in the cluster's directory, or is in one of the cluster's cgroups.
-    This process and its ancestors do not.
+    That is: what runs in the cluster's cgroups; what was started with its SLURM_CONF, as all jobs
+    and hooks are; and Slurm's daemons and orphans that have files open in its directory. Spared are
+    this process and its ancestors, and whatever sits at a terminal outside the cgroups, for that is
+    somebody's shell.
     """
     spared = own_line()
     grouped = cgroups.processes(layout)
@@ -26,8 +38,8 @@ def find_leftovers(layout: Layout) -> list[Process]:
 
 
 def end_leftovers(layout: Layout) -> None:
-    """End what belongs to the cluster, and what appears meanwhile."""
-    for _ in range(3):
+    """End what belongs to the cluster, and what those start while they end."""
+    for _ in range(ROUNDS):
         victims = find_leftovers(layout)
         if not victims:
             return
@@ -35,5 +47,10 @@ def end_leftovers(layout: Layout) -> None:
 
 
 def _belongs(process: Process, layout: Layout) -> bool:
-    named = environment(process.pid).get("SLURM_CONF") == str(layout.slurm_conf)
-    return named or works_below(process.pid, layout.root)
+    if process.at_terminal:
+        return False
+    if environment(process.pid).get("SLURM_CONF") == str(layout.slurm_conf):
+        return True
+    # slurmstepd writes its title over its environment, and a job may have cleared its own.
+    lost = process.parent == INIT or executable(process.pid) in DAEMONS
+    return lost and works_below(process.pid, layout.root)

@@ -25,7 +25,7 @@ def free_ports(count: int) -> tuple[int, ...]:
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         try:
-            probe.bind(("0.0.0.0", port))
+            probe.bind(("", port))
         except OSError:
             return False
     return True

@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -20,6 +20,8 @@ class Process:
 
     pid: int
     started: int
+    parent: int = field(default=0, compare=False)
+    at_terminal: bool = field(default=False, compare=False)
 
     def alive(self) -> bool:
         return find(self.pid) == self
@@ -32,21 +34,20 @@ class Process:
 
 def find(pid: int) -> Process | None:
     """Return the running process with this pid; None for none and for a zombie."""
-    try:
-        text = (PROC / str(pid) / "stat").read_text(errors="replace")
-    except OSError:
+    fields = _stat(pid)
+    if fields is None or fields[0] in "ZX":
         return None
-    # The command, second field, is in parentheses and may hold anything (proc(5)).
-    fields = text.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else Process(pid, int(fields[19]))
+    return Process(
+        pid, started=int(fields[19]), parent=int(fields[1]), at_terminal=fields[4] != "0"
+    )
 
 
-def parent_of(pid: int) -> int:
+def executable(pid: int) -> str:
+    """Return the name of the program a process runs; empty when it cannot be read."""
     try:
-        text = (PROC / str(pid) / "stat").read_text(errors="replace")
+        return (PROC / str(pid) / "exe").readlink().name
     except OSError:
-        return 0
-    return int(text.rpartition(")")[2].split()[1])
+        return ""
 
 
 def running() -> list[Process]:
@@ -78,7 +79,8 @@ def own_line() -> set[int]:
     line, pid = set[int](), os.getpid()
     while pid > 0:
         line.add(pid)
-        pid = parent_of(pid)
+        process = find(pid)
+        pid = 0 if process is None else process.parent
     return line
 
 
@@ -103,9 +105,21 @@ def wait_until(reached: Callable[[], bool], timeout_s: float, poll_s: float = PO
     return True
 
 
+def _stat(pid: int) -> list[str] | None:
+    """Return the fields of /proc/PID/stat from the third on: state, ppid, pgrp, session, tty, …
+
+    The second, the command, is in parentheses and may hold anything (proc(5)).
+    """
+    try:
+        text = (PROC / str(pid) / "stat").read_text(errors="replace")
+    except OSError:
+        return None
+    return text.rpartition(")")[2].split()
+
+
 def _points_below(link: Path, directory: Path) -> bool:
     try:
-        target = Path(os.readlink(link))
+        target = link.readlink()
     except OSError:
         return False
     return target.is_relative_to(directory)

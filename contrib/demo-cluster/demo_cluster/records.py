@@ -21,8 +21,7 @@ def parse_record(line: str) -> dict[str, str]:
     marks = list(_FIELD.finditer(line))
     ends = [mark.start() for mark in marks[1:]] + [len(line)]
     return {
-        mark.group(1): line[mark.end() : end].strip()
-        for mark, end in zip(marks, ends, strict=True)
+        mark.group(1): line[mark.end() : end].strip() for mark, end in zip(marks, ends, strict=True)
     }
 
 

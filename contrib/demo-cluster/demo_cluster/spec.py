@@ -25,8 +25,9 @@ class ClusterSpec:
     """A cluster of slurmd daemons that all run on this host.
 
     `minors` gives the device numbers of each node; by default every node has a range of its own.
-    A hook (`prolog`, …) is the absolute path of a script, or a glob of scripts where Slurm allows one.
-    `slurm_conf_extra`, `gres_conf_extra` and `cgroup_conf_extra` are appended to the files as they are.
+    SLURM_JOB_GPUS counts a node's devices in this order from 0, whatever their numbers are.
+    A hook (`prolog`, …) is the absolute path of a script, or a glob where Slurm allows one.
+    `slurm_conf_extra`, `gres_conf_extra` and `cgroup_conf_extra` are appended as they are.
     """
 
     nodes: int = 2
