@@ -1,0 +1,159 @@
+"""Read the configuration from its four places and remember where each value came from."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from canhazgpu.config.schema import SECTIONS, Config, Key, all_keys
+from canhazgpu.errors import ConfigError
+
+DEFAULT_CONFIG_FILE = Path("/etc/canhazgpu/config.toml")
+CONFIG_VARIABLE = "CANHAZGPU_CONFIG"
+PREFIX = "CANHAZGPU_"
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """The configuration in force, and for each key's path where its value came from."""
+
+    config: Config
+    origins: Mapping[str, str]
+    file: Path | None
+
+
+def load(
+    environ: Mapping[str, str],
+    *,
+    file: str | None = None,
+    overrides: Mapping[str, str] | None = None,
+) -> Effective:
+    """Return the configuration in force: default < file < environment < `overrides` (flags).
+
+    `file` wins over ``CANHAZGPU_CONFIG``, and that over the default file. The default file may be
+    absent; a named one may not. Raises `ConfigError` naming the key, its place and what is
+    accepted.
+    """
+    path = _config_file(environ, file)
+    keys = all_keys()
+    values: dict[str, Any] = {one.path: one.default for one in keys.values()}
+    origins = dict.fromkeys(keys, "default")
+    for place, found in (
+        *_from_file(path, keys),
+        *_from_environment(environ, keys),
+        *_from_flags(overrides or {}, keys),
+    ):
+        for name, value in found.items():
+            values[name] = _checked(keys[name], value, place)
+            origins[name] = place
+    sections = {
+        section: kind(
+            **{one.name: values[one.path] for one in keys.values() if one.section == section}
+        )
+        for section, kind in SECTIONS.items()
+    }
+    return Effective(Config(**sections), origins, path)
+
+
+def _config_file(environ: Mapping[str, str], file: str | None) -> Path | None:
+    named = file or environ.get(CONFIG_VARIABLE)
+    if named:
+        return Path(named)
+    return DEFAULT_CONFIG_FILE if DEFAULT_CONFIG_FILE.exists() else None
+
+
+Found = tuple[str, dict[str, Any]]
+
+
+def _from_file(path: Path | None, keys: Mapping[str, Key]) -> Iterator[Found]:
+    if path is None:
+        return
+    place = f"file {path}"
+    for section, content in _parsed(path).items():
+        if section not in SECTIONS:
+            raise ConfigError(
+                f"unknown section [{section}] in {path}; known: {', '.join(SECTIONS)}"
+            )
+        if not isinstance(content, dict):
+            raise ConfigError(f"{section} in {path} must be a section: write [{section}]")
+        for name in content:
+            _known(f"{section}.{name}", str(path), keys)
+        yield place, {f"{section}.{name}": value for name, value in content.items()}
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as stream:
+            return tomllib.load(stream)
+    except OSError as exc:
+        raise ConfigError(f"cannot read configuration file {path}: {exc.strerror}") from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"configuration file {path} is not TOML: {exc}") from exc
+
+
+def _from_environment(environ: Mapping[str, str], keys: Mapping[str, Key]) -> Iterator[Found]:
+    by_variable = {one.variable: one for one in keys.values()}
+    for variable in sorted(environ):
+        if not variable.startswith(PREFIX) or variable == CONFIG_VARIABLE:
+            continue
+        if variable not in by_variable:
+            raise ConfigError(
+                f"unknown key {variable} in the environment{_nearest(variable, by_variable)}"
+            )
+        yield f"environment {variable}", {by_variable[variable].path: environ[variable]}
+
+
+def _from_flags(overrides: Mapping[str, str], keys: Mapping[str, Key]) -> Iterator[Found]:
+    for path, value in overrides.items():
+        _known(path, "the command line", keys)
+        yield "flag", {path: value}
+
+
+def _known(path: str, place: str, keys: Mapping[str, Key]) -> None:
+    if path not in keys:
+        raise ConfigError(f"unknown key {path} in {place}{_nearest(path, keys)}")
+
+
+def _nearest(name: str, known: Mapping[str, object]) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 - only a misspelling needs it
+
+    close = get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else "; 'canhazgpu config show' lists them"
+
+
+def _checked(key: Key, value: Any, place: str) -> Any:
+    """Return the value in the key's type, or say which value where is wrong and what is right."""
+    converted = _converted(key, value)
+    if converted is None:
+        accepted: str | None = _ACCEPTED[key.type]
+    else:
+        accepted = key.info.check(converted) if key.info.check else None
+    if accepted is None:
+        return converted
+    shown = "the given value" if key.info.secret else repr(value)
+    raise ConfigError(f"{key.path} = {shown} ({place}) is not accepted; accepted: {accepted}")
+
+
+_ACCEPTED: dict[type, str] = {str: "a string", int: "a whole number", float: "a number"}
+
+
+def _converted(key: Key, value: Any) -> Any:
+    """Return the value as the key's type, None where it is not one.
+
+    Files hold typed values; the environment and flags hold text.
+    """
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, key.type):
+        return value
+    if key.type is float and isinstance(value, int):
+        return float(value)
+    if isinstance(value, str):
+        try:
+            return key.type(value.strip())
+        except ValueError:
+            return None
+    return None

@@ -1,0 +1,217 @@
+"""The configuration keys: name, type, default, meaning, and what is accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+DEFAULT_STORE_URL = "redis://127.0.0.1:6379/0"
+DEFAULT_STORE_TIMEOUT_S = 2.0
+DEFAULT_EMBEDDED_DIR = "/var/lib/canhazgpu/store"
+DEFAULT_MEMORY_THRESHOLD_MB = 1024
+DEFAULT_SCAN_TIMEOUT_S = 10.0
+DEFAULT_STATE_DIR = "/run/canhazgpu"
+DEFAULT_COMMAND_TIMEOUT_S = 10.0
+DEFAULT_HOOK_DEADLINE_S = 45.0
+DEFAULT_HISTORY_DAYS = 90
+
+Check = Callable[[Any], str | None]
+"""Takes a value of the key's type; returns what is accepted when the value is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyInfo:
+    """What the loader and the reference know of a key beside its type and default."""
+
+    meaning: str
+    check: Check | None = None
+    secret: bool = False
+
+
+def key(default: Any, meaning: str, *, check: Check | None = None, secret: bool = False) -> Any:
+    """Declare a configuration key as a dataclass field."""
+    return field(default=default, metadata={"info": KeyInfo(meaning, check, secret)})
+
+
+def one_of(*accepted: str) -> Check:
+    """Accept one of the given words."""
+
+    def check(value: str) -> str | None:
+        return None if value in accepted else " or ".join(f'"{word}"' for word in accepted)
+
+    return check
+
+
+def at_least(minimum: float) -> Check:
+    """Accept a number from `minimum` up."""
+
+    def check(value: float) -> str | None:
+        return None if value >= minimum else f"a number from {minimum} up"
+
+    return check
+
+
+def above_zero(value: float) -> str | None:
+    """Accept a positive, finite number."""
+    return None if 0 < value < float("inf") else "a number above 0"
+
+
+def absolute_path(value: str) -> str | None:
+    """Accept an absolute path."""
+    return None if value.startswith("/") else "an absolute path"
+
+
+def absolute_path_or_empty(value: str) -> str | None:
+    """Accept an absolute path, or nothing."""
+    return absolute_path(value) if value else None
+
+
+def store_url(value: str) -> str | None:
+    """Accept the URL forms the store understands."""
+    schemes = ("redis://", "rediss://", "unix://", "redis+sentinel://", "redis+cluster://")
+    if value == "embedded" or value.startswith(schemes):
+        return None
+    return '"embedded" or a URL beginning with ' + ", ".join(schemes)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreConfig:
+    """Where the ledger of reservations is."""
+
+    url: str = key(
+        DEFAULT_STORE_URL,
+        'redis://, rediss://, unix://, redis+sentinel:// or redis+cluster:// URL, or "embedded"',
+        check=store_url,
+        secret=True,
+    )
+    timeout_s: float = key(
+        DEFAULT_STORE_TIMEOUT_S, "longest wait for one connection or answer", check=above_zero
+    )
+    embedded_dir: str = key(
+        DEFAULT_EMBEDDED_DIR,
+        'where the server of store.url = "embedded" keeps its data and socket',
+        check=absolute_path,
+    )
+    history_days: int = key(
+        DEFAULT_HISTORY_DAYS, "days for which the history is kept", check=at_least(1)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationConfig:
+    """How the GPUs are read and judged."""
+
+    memory_threshold_mb: int = key(
+        DEFAULT_MEMORY_THRESHOLD_MB,
+        "a GPU with more used memory than this is in use (MB as nvidia-smi counts them)",
+        check=at_least(0),
+    )
+    nvml_library: str = key(
+        "",
+        "absolute path of libnvidia-ml.so.1; empty: the dynamic loader finds it",
+        check=absolute_path_or_empty,
+    )
+    scan_timeout_s: float = key(
+        DEFAULT_SCAN_TIMEOUT_S, "longest time one scan may take", check=above_zero
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SlurmConfig:
+    """How Slurm's jobs get their GPUs."""
+
+    assignment: str = key(
+        "auto",
+        "who picks the devices: slurm, canhazgpu, or auto (slurm where cgroups constrain devices)",
+        check=one_of("auto", "slurm", "canhazgpu"),
+    )
+    on_conflict: str = key(
+        "requeue", "what happens to a job whose GPUs cannot be granted", check=one_of("requeue")
+    )
+    export: str = key(
+        "uuid",
+        "what CUDA_VISIBLE_DEVICES holds: uuid (right everywhere) or index (unconstrained only)",
+        check=one_of("uuid", "index"),
+    )
+    bin_dir: str = key(
+        "",
+        "directory of scontrol and scancel; empty: the usual places",
+        check=absolute_path_or_empty,
+    )
+    command_timeout_s: float = key(
+        DEFAULT_COMMAND_TIMEOUT_S, "longest time one Slurm command may take", check=above_zero
+    )
+    hook_deadline_s: float = key(
+        DEFAULT_HOOK_DEADLINE_S,
+        "longest time a prolog or epilog may take; keep it below PrologEpilogTimeout",
+        check=above_zero,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """This node."""
+
+    name: str = key(
+        "", "the node's name; empty: SLURMD_NODENAME where it is set, else the short hostname"
+    )
+    state_dir: str = key(
+        DEFAULT_STATE_DIR,
+        "the node's own records, gone after a reboot; %n stands for the node's name",
+        check=absolute_path,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole configuration; see each section."""
+
+    store: StoreConfig = field(default_factory=StoreConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    slurm: SlurmConfig = field(default_factory=SlurmConfig)
+    node: NodeConfig = field(default_factory=NodeConfig)
+
+
+SECTIONS: dict[str, type] = {
+    "store": StoreConfig,
+    "validation": ValidationConfig,
+    "slurm": SlurmConfig,
+    "node": NodeConfig,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of the configuration: ``section.name``."""
+
+    section: str
+    name: str
+    type: type
+    default: Any
+    info: KeyInfo
+
+    @property
+    def path(self) -> str:
+        """The key as users write it, ``store.url``."""
+        return f"{self.section}.{self.name}"
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets the key, ``CANHAZGPU_STORE_URL``."""
+        return f"CANHAZGPU_{self.section}_{self.name}".upper()
+
+
+_TYPES: dict[str, type] = {"str": str, "int": int, "float": float}
+
+
+def all_keys() -> dict[str, Key]:
+    """Return every key by its path, in the order of the reference."""
+    found = {}
+    for section, kind in SECTIONS.items():
+        for item in fields(kind):
+            one = Key(
+                section, item.name, _TYPES[str(item.type)], item.default, item.metadata["info"]
+            )
+            found[one.path] = one
+    return found

@@ -1,0 +1,84 @@
+"""What one reading of a node's GPUs found, as values, and their JSON form.
+
+The JSON form crosses two borders: the pipe from the scanning child, and the scan published in
+the ledger. `scan_from_json` therefore trusts nothing: anything malformed raises `ScanError`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from canhazgpu.errors import ScanError
+
+
+@dataclass(frozen=True, slots=True)
+class GpuProcess:
+    """A process that holds a GPU; a field the node would not tell is None."""
+
+    pid: int
+    uid: int | None
+    user: str | None
+    name: str | None
+    memory_mb: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class GpuReading:
+    """One GPU at the time of a scan.
+
+    `fault` says why the GPU could not be read; a GPU with a fault is in an unknown state, never
+    available. `memory_used_mb` without a fault is None where the GPU has no memory of its own
+    (unified memory); its processes then tell whether it is in use. `uuid` is empty only for a
+    GPU that could not even be identified.
+    """
+
+    index: int
+    uuid: str
+    device_number: int | None
+    name: str
+    memory_used_mb: int | None
+    memory_total_mb: int | None
+    processes: tuple[GpuProcess, ...] = ()
+    fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """One reading of all GPUs of a node; `started_at` and `took_s` are seconds of the node's clock.
+
+    `fault` says why nothing could be read at all.
+    """
+
+    node: str
+    started_at: float
+    took_s: float
+    gpus: tuple[GpuReading, ...]
+    fault: str | None = None
+
+    def by_uuid(self) -> dict[str, GpuReading]:
+        """Return the identified GPUs by UUID."""
+        return {gpu.uuid: gpu for gpu in self.gpus if gpu.uuid}
+
+
+def scan_to_json(scan: Scan) -> str:
+    """Return the scan as compact JSON."""
+    return json.dumps(asdict(scan), separators=(",", ":"))
+
+
+def scan_from_json(text: str | bytes) -> Scan:
+    """Return the scan that `scan_to_json` wrote; raises `ScanError` for anything else."""
+    try:
+        data = json.loads(text)
+        gpus = tuple(_reading(gpu) for gpu in data.pop("gpus"))
+        return Scan(gpus=gpus, **data)
+    except (ValueError, TypeError, KeyError, AttributeError) as exc:
+        raise ScanError(f"the result of a scan is malformed: {exc}") from exc
+
+
+def _reading(data: Mapping[str, Any]) -> GpuReading:
+    fields = dict(data)
+    processes = tuple(GpuProcess(**process) for process in fields.pop("processes"))
+    return GpuReading(processes=processes, **fields)

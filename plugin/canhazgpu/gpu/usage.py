@@ -1,0 +1,71 @@
+"""Pure judgement of a reading: is this GPU in use, by whom, and what do people call its state."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from canhazgpu.gpu.scan import GpuProcess, GpuReading
+
+
+class Usage(Enum):
+    """What a reading says of a GPU, whatever the ledger says."""
+
+    FREE = "free"
+    IN_USE = "in use"
+    UNKNOWN = "unknown"
+
+
+class GpuState(Enum):
+    """The one state of a GPU, reading and ledger taken together; the values are the JSON's."""
+
+    AVAILABLE = "available"
+    RESERVED = "reserved"
+    UNRESERVED = "unreserved"
+    QUARANTINED = "quarantined"
+    UNKNOWN = "unknown"
+
+
+def usage_of(reading: GpuReading, threshold_mb: int) -> Usage:
+    """Judge one GPU: in use strictly above the threshold, or by a process of unknown memory.
+
+    A GPU that reports no memory (unified memory) is in use as soon as it has a process.
+    """
+    if reading.fault is not None or not reading.uuid:
+        return Usage.UNKNOWN
+    if any(process.memory_mb is None for process in reading.processes):
+        return Usage.IN_USE
+    if reading.memory_used_mb is None:
+        return Usage.IN_USE if reading.processes else Usage.FREE
+    return Usage.IN_USE if reading.memory_used_mb > threshold_mb else Usage.FREE
+
+
+def state_of(usage: Usage, *, reserved: bool, quarantined: bool) -> GpuState:
+    """Combine what the reading and the ledger say of a GPU into its one state.
+
+    A reservation is known from the ledger even when the GPU cannot be read, so it shows.
+    """
+    if reserved:
+        return GpuState.RESERVED
+    if quarantined:
+        return GpuState.QUARANTINED
+    if usage is Usage.UNKNOWN:
+        return GpuState.UNKNOWN
+    return GpuState.UNRESERVED if usage is Usage.IN_USE else GpuState.AVAILABLE
+
+
+def users_of(processes: tuple[GpuProcess, ...]) -> str:
+    """Return the processes' users as ``alice,bob``, each once, in order; "unknown" for a nameless one."""
+    return ",".join(dict.fromkeys(process.user or "unknown" for process in processes)) or "unknown"
+
+
+MAX_PROCESSES_SHOWN = 2
+
+
+def processes_text(
+    processes: tuple[GpuProcess, ...], *, limit: int | None = MAX_PROCESSES_SHOWN
+) -> str:
+    """Return ``PID 12345 (python3), PID 23456 (pytorch) and 2 more``; empty without processes."""
+    shown = processes if limit is None else processes[:limit]
+    text = ", ".join(f"PID {one.pid} ({one.name or 'unknown process'})" for one in shown)
+    rest = len(processes) - len(shown)
+    return f"{text} and {rest} more" if rest else text

@@ -1,0 +1,149 @@
+"""The ledger's values: owners, claims, reservations, and the answers to an operation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from canhazgpu.gpu.scan import Scan
+
+
+@dataclass(frozen=True, slots=True)
+class JobOwner:
+    """One attempt of a scheduler's job.
+
+    The attempt (Slurm's restart count) fences the token: a requeued job keeps its id, and the late
+    end of its first attempt must not release what its second one holds.
+    """
+
+    cluster: str
+    job_id: str
+    attempt: int
+
+    @property
+    def token(self) -> str:
+        """The owner as the ledger knows it, ``job:CLUSTER:ID:ATTEMPT``."""
+        return f"job:{self.cluster}:{self.job_id}:{self.attempt}"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """For whom GPUs are reserved, as recorded with each of them.
+
+    `type` is what the TYPE column shows. `ends_at` is in seconds since the epoch, None when the
+    end is not known. `boot_id` is the node's boot during which the claim was made.
+    """
+
+    owner: str
+    type: str
+    user: str
+    uid: int | None = None
+    job_id: str | None = None
+    job_name: str | None = None
+    ends_at: float | None = None
+    boot_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A GPU granted to an owner at `granted_at` (seconds since the epoch, the store's clock)."""
+
+    gpu: str
+    claim: Claim
+    granted_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """A GPU held back from grants since `since` (seconds since the epoch), and why."""
+
+    gpu: str
+    reason: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """All that was asked for; `repeated` where the owner held these GPUs already."""
+
+    gpus: tuple[str, ...]
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """Fewer clean GPUs than asked for; nothing was granted.
+
+    The GPUs that were not free: `reserved`, in use without reservation (`unreserved`), held back
+    (`quarantined`), and those whose state changed after the scan began (`stale`).
+    """
+
+    requested: int
+    available: int
+    reserved: int
+    unreserved: int
+    quarantined: int
+    stale: int
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """A GPU asked for by name cannot be granted; nothing was granted.
+
+    `why` is ``reserved``, ``unreserved``, ``quarantined``, ``unknown`` or ``stale``; `holder` is the
+    reservation in the way, where that is what is in the way.
+    """
+
+    gpu: str
+    why: str
+    holder: Reservation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """All the ledger knows of one node, read at `read_at` (seconds, the store's clock).
+
+    `scan` is the last published one and `scanned_at` its time on the store's clock; both are None
+    for a node that never published.
+    """
+
+    node: str
+    read_at: float
+    scan: Scan | None
+    scanned_at: float | None
+    reservations: Mapping[str, Reservation] = field(default_factory=dict)
+    released_at: Mapping[str, float] = field(default_factory=dict)
+    quarantines: Mapping[str, Quarantine] = field(default_factory=dict)
+
+
+def claim_to_dict(claim: Claim) -> dict[str, Any]:
+    """Return the claim's known fields."""
+    return {name: value for name, value in asdict(claim).items() if value is not None}
+
+
+_CLAIM_FIELDS = tuple(one.name for one in fields(Claim))
+
+
+def reservation_from_json(gpu: str, text: str) -> Reservation:
+    """Return the reservation recorded for a GPU.
+
+    A record that cannot be read is still a reservation, of an unknown owner: a GPU somebody may
+    hold is never shown as free.
+    """
+    try:
+        data = json.loads(text)
+        claim = Claim(**{name: data[name] for name in _CLAIM_FIELDS if name in data})
+        return Reservation(gpu, claim, float(data["granted_ms"]) / 1000)
+    except (ValueError, TypeError, KeyError):
+        return Reservation(gpu, Claim(owner="unreadable", type="unknown", user="unknown"), 0.0)
+
+
+def quarantine_from_json(gpu: str, text: str) -> Quarantine:
+    """Return the quarantine recorded for a GPU; an unreadable record still holds the GPU back."""
+    try:
+        data = json.loads(text)
+        return Quarantine(gpu, str(data["reason"]), float(data["since_ms"]) / 1000)
+    except (ValueError, TypeError, KeyError):
+        return Quarantine(gpu, "unreadable quarantine record", 0.0)

@@ -1,0 +1,29 @@
+"""Which node this is, which boot of it, and where it keeps its own records."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from canhazgpu.config.schema import NodeConfig
+
+BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
+
+
+def node_name(node: NodeConfig, environ: Mapping[str, str]) -> str:
+    """Return the node's name: configured, else the scheduler's, else the short hostname."""
+    return node.name or environ.get("SLURMD_NODENAME") or socket.gethostname().split(".")[0]
+
+
+def state_dir(node: NodeConfig, name: str) -> Path:
+    """Return the directory of the node's own records, ``%n`` replaced as Slurm replaces it."""
+    return Path(node.state_dir.replace("%n", name))
+
+
+def boot_id() -> str | None:
+    """Return the kernel's identifier of this boot, None where it is not told."""
+    try:
+        return BOOT_ID_FILE.read_text("ascii").strip()
+    except OSError:
+        return None
