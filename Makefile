@@ -1,0 +1,42 @@
+# Everything a developer or a CI job calls. `make help` lists it.
+# Python has to be one that every Unix user may execute, because Slurm's jobs and the tests run it
+# as ordinary users; a Python below /root is not.
+PYTHON ?= /usr/bin/python3
+export PYTHON
+
+BUILD := build
+VENV := $(BUILD)/venv
+PYTEST_ARGS ?=
+
+.PHONY: help demo test test-fast check dev clean packages venv
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+
+demo:  ## a private Slurm with simulated GPUs, shown step by step (root; KEEP=1 leaves it running)
+	@contrib/dev/install-packages demo
+	@$(PYTHON) contrib/demo/demo.py run $(if $(KEEP),--keep)
+
+test: packages venv check  ## lint, types and all tests, against the built wheel (root for all of them)
+	@contrib/dev/run-tests $(VENV) $(PYTEST_ARGS)
+
+test-fast: venv  ## the tests that boot no Slurm
+	@contrib/dev/run-tests $(VENV) -m "not slurm" $(PYTEST_ARGS)
+
+check: venv  ## lint, formatting, types and import contracts
+	@contrib/dev/check $(VENV)
+
+dev:  ## an editable installation with all tools in .venv
+	@contrib/dev/install-packages test
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/python -m pip install --quiet --editable ".[embedded,dev]"
+	@echo "ready: .venv/bin/pytest, .venv/bin/canhazgpu"
+
+packages:
+	@contrib/dev/install-packages test
+
+venv:
+	@contrib/dev/build-venv $(BUILD)
+
+clean:  ## remove what was built
+	rm -rf $(BUILD) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
