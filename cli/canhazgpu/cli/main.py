@@ -1,0 +1,104 @@
+"""The command `canhazgpu`: registers the commands, each imported when it is used."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import io
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+import click
+
+from canhazgpu.cli.app import App
+from canhazgpu.cli.options import config_option, set_option
+from canhazgpu.errors import CanhazgpuError, advice_for, explain
+
+COMMANDS = {
+    "config": "canhazgpu.cli.config_show:config",
+    "status": "canhazgpu.cli.status:status",
+}
+"""Each command and where it is: module and name."""
+
+INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported by name, and whose errors end it with one line."""
+
+    def __init__(self, *args: Any, lazy: Mapping[str, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lazy = lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """See `click.Group.list_commands`."""
+        return sorted({*super().list_commands(ctx), *self._lazy})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """See `click.Group.get_command`."""
+        if cmd_name not in self._lazy:
+            return super().get_command(ctx, cmd_name)
+        module, _, name = self._lazy[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """See `click.Group.invoke`; turns our errors into a line and an exit status."""
+        try:
+            return super().invoke(ctx)
+        except CanhazgpuError as exc:
+            click.ClickException(explain(exc)).show()
+            raise click.exceptions.Exit(advice_for(exc).exit_code) from exc
+        except KeyboardInterrupt:
+            click.echo(err=True)
+            raise click.exceptions.Exit(INTERRUPTED) from None
+
+
+def _show_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if not wanted or context.resilient_parsing:
+        return
+    try:
+        version = importlib.metadata.version("canhazgpu")
+    except importlib.metadata.PackageNotFoundError:
+        version = "unknown (not installed as a package)"
+    click.echo(f"canhazgpu {version}")
+    context.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@config_option
+@set_option
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
+@click.pass_context
+def cli(context: click.Context, config_file: str | None, overrides: Mapping[str, str]) -> None:
+    """Reserve GPUs for Slurm jobs and people, and check what the GPUs really do.
+
+    \b
+    Examples:
+      canhazgpu status
+      canhazgpu --config ./canhazgpu.toml config show
+      canhazgpu --set store.url=redis://head:6379/0 status --json
+    """  # noqa: D301 - click reads the character: keep these lines
+    context.obj = (context.obj or App()).with_options(config_file, overrides)
+
+
+def main() -> None:
+    """Run the command line; the entry point of the installed program."""
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the terminal's encoding lacks must not end the program.
+        with contextlib.suppress(AttributeError, io.UnsupportedOperation):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    cli(prog_name="canhazgpu")

@@ -1,0 +1,131 @@
+"""What a node's GPUs are, the ledger's view and a scan taken together; pure.
+
+An error never means available: a GPU that cannot be read, that the scan says nothing of, or whose
+scan is older than its release is unknown, and one that the ledger holds is never left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from canhazgpu.gpu.scan import GpuReading, Scan
+from canhazgpu.gpu.usage import GpuState, Usage, state_of, usage_of
+from canhazgpu.ledger.values import NodeView, Quarantine, Reservation
+
+NEVER_SCANNED = "never scanned"
+NOT_FOUND = "not found by the scan"
+NO_UUID = "its UUID cannot be read"
+SCANNED_BEFORE_RELEASE = "scanned before its release"
+SCANNED_BEFORE_GRANT = "not scanned since it was reserved"
+
+
+@dataclass(frozen=True, slots=True)
+class GpuStatus:
+    """One GPU in its one state, with what led to it.
+
+    `index` and `reading` are None for a GPU that only the ledger knows. `doubt` says why the
+    reading tells nothing of the present, empty where it does; `usage` is then unknown.
+    `released_at` is the time of its last release, None where it was never released.
+    """
+
+    index: int | None
+    uuid: str
+    state: GpuState
+    usage: Usage
+    reading: GpuReading | None = None
+    reservation: Reservation | None = None
+    quarantine: Quarantine | None = None
+    released_at: float | None = None
+    doubt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """A node's GPUs in order of index, those without one last.
+
+    Times are of the store's clock; `read_at` is "now" for every duration. `live` where the scan
+    was made for this answer. `fault` says why the node as a whole could not be read.
+    """
+
+    node: str
+    read_at: float
+    scanned_at: float | None
+    live: bool
+    fault: str | None
+    gpus: tuple[GpuStatus, ...]
+
+
+def with_live_scan(view: NodeView, scan: Scan, scanned_at: float) -> NodeView:
+    """Return the view with this scan in place of the published one.
+
+    A scan that could read nothing keeps the GPUs that the published one listed, each unreadable.
+    """
+    if scan.fault is not None and not scan.gpus and view.scan is not None:
+        lost = tuple(
+            replace(gpu, memory_used_mb=None, processes=(), fault=scan.fault)
+            for gpu in view.scan.gpus
+        )
+        scan = replace(scan, gpus=lost)
+    return replace(view, scan=scan, scanned_at=scanned_at)
+
+
+def node_status(view: NodeView, threshold_mb: int, *, live: bool = False) -> NodeStatus:
+    """Judge every GPU that the node's scan or the ledger knows."""
+    scan = view.scan
+    readings = scan.gpus if scan else ()
+    gpus = [_seen(view, reading, threshold_mb) for reading in readings]
+    fault = scan.fault if scan else NEVER_SCANNED
+    seen = {reading.uuid for reading in readings}
+    held = {**view.quarantines, **view.reservations}
+    gpus += [_unseen(view, uuid, fault or NOT_FOUND) for uuid in sorted(held) if uuid not in seen]
+    gpus.sort(key=lambda gpu: (gpu.index is None, gpu.index))
+    return NodeStatus(view.node, view.read_at, view.scanned_at, live, fault, tuple(gpus))
+
+
+def _seen(view: NodeView, reading: GpuReading, threshold_mb: int) -> GpuStatus:
+    uuid = reading.uuid
+    usage = usage_of(reading, threshold_mb)
+    doubt = _doubt(view, reading, usage)
+    if doubt:
+        usage = Usage.UNKNOWN
+    return _status(view, uuid, usage, reading=reading, doubt=doubt)
+
+
+def _unseen(view: NodeView, uuid: str, doubt: str) -> GpuStatus:
+    return _status(view, uuid, Usage.UNKNOWN, reading=None, doubt=doubt)
+
+
+def _status(
+    view: NodeView, uuid: str, usage: Usage, *, reading: GpuReading | None, doubt: str
+) -> GpuStatus:
+    reservation = view.reservations.get(uuid)
+    quarantine = view.quarantines.get(uuid)
+    return GpuStatus(
+        index=reading.index if reading else None,
+        uuid=uuid,
+        state=state_of(usage, reserved=reservation is not None, quarantined=quarantine is not None),
+        usage=usage,
+        reading=reading,
+        reservation=reservation,
+        quarantine=quarantine,
+        released_at=view.released_at.get(uuid),
+        doubt=doubt,
+    )
+
+
+def _doubt(view: NodeView, reading: GpuReading, usage: Usage) -> str:
+    """Return why this reading does not tell what the GPU does now, empty where it does."""
+    if reading.fault is not None:
+        return reading.fault or "unreadable"
+    if not reading.uuid:
+        return NO_UUID
+    scanned_at = view.scanned_at
+    if scanned_at is None:
+        return NEVER_SCANNED
+    reservation = view.reservations.get(reading.uuid)
+    if reservation is not None:
+        return SCANNED_BEFORE_GRANT if reservation.granted_at > scanned_at else ""
+    released_at = view.released_at.get(reading.uuid)
+    if usage is Usage.IN_USE and released_at is not None and released_at > scanned_at:
+        return SCANNED_BEFORE_RELEASE
+    return ""
