@@ -62,7 +62,11 @@ def _config_file(environ: Mapping[str, str], file: str | None) -> Path | None:
     named = file or environ.get(CONFIG_VARIABLE)
     if named:
         return Path(named)
-    return DEFAULT_CONFIG_FILE if DEFAULT_CONFIG_FILE.exists() else None
+    try:
+        return DEFAULT_CONFIG_FILE if DEFAULT_CONFIG_FILE.exists() else None
+    except OSError:
+        # In a directory closed to this user: reading it will say so.
+        return DEFAULT_CONFIG_FILE
 
 
 Found = tuple[str, dict[str, Any]]
@@ -90,7 +94,8 @@ def _parsed(path: Path) -> dict[str, Any]:
             return tomllib.load(stream)
     except OSError as exc:
         raise ConfigError(f"cannot read configuration file {path}: {exc.strerror}") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    except (ValueError, RecursionError) as exc:
+        # TOMLDecodeError and UnicodeDecodeError, and what tomllib lets through.
         raise ConfigError(f"configuration file {path} is not TOML: {exc}") from exc
 
 

@@ -15,6 +15,7 @@ DEFAULT_STATE_DIR = "/run/canhazgpu"
 DEFAULT_COMMAND_TIMEOUT_S = 10.0
 DEFAULT_HOOK_DEADLINE_S = 45.0
 DEFAULT_HISTORY_DAYS = 90
+MAX_WAIT_S = 86400
 
 Check = Callable[[Any], str | None]
 """Takes a value of the key's type; returns what is accepted when the value is not."""
@@ -53,8 +54,8 @@ def at_least(minimum: float) -> Check:
 
 
 def above_zero(value: float) -> str | None:
-    """Accept a positive, finite number."""
-    return None if 0 < value < float("inf") else "a number above 0"
+    """Accept a positive number of seconds that the operating system's timers can wait."""
+    return None if 0 < value <= MAX_WAIT_S else f"a number above 0, at most {MAX_WAIT_S}"
 
 
 def absolute_path(value: str) -> str | None:
@@ -151,7 +152,7 @@ class SlurmConfig:
 
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
-    """This node."""
+    """The node itself."""
 
     name: str = key(
         "", "the node's name; empty: SLURMD_NODENAME where it is set, else the short hostname"

@@ -49,7 +49,7 @@ Selector = GpuIndex | DeviceNumber | GpuUuid
 """Anything that names one GPU of a node."""
 
 _UUID = re.compile(r"(GPU|MIG)-[0-9A-Za-z/-]{1,90}")
-_NUMBERS = re.compile(r"(\d{1,4})(?:-(\d{1,4}))?")
+_NUMBERS = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,4}))?")
 
 
 def parse_uuid(text: str) -> GpuUuid:
@@ -82,5 +82,5 @@ def parse_device_numbers(text: str, source: str) -> tuple[DeviceNumber, ...]:
 
 
 def _not_numbers(text: str, source: str) -> str:
-    shown = text if len(text) <= 80 else text[:77] + "..."  # noqa: PLR2004
+    shown = text if len(text) <= 80 else text[:77] + "..."
     return f"{source}={shown!r} is not a list of GPU numbers; accepted: 0,1 or 0-3"

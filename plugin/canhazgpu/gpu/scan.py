@@ -7,11 +7,15 @@ the ledger. `scan_from_json` therefore trusts nothing: anything malformed raises
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from types import NoneType
+from typing import Any, TypeVar
 
 from canhazgpu.errors import ScanError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +73,59 @@ def scan_to_json(scan: Scan) -> str:
 
 
 def scan_from_json(text: str | bytes) -> Scan:
-    """Return the scan that `scan_to_json` wrote; raises `ScanError` for anything else."""
+    """Return the scan that `scan_to_json` wrote; raises `ScanError` for anything else.
+
+    Only types are checked: whether an amount is possible is policy's to judge.
+    """
     try:
         data = json.loads(text)
         gpus = tuple(_reading(gpu) for gpu in data.pop("gpus"))
-        return Scan(gpus=gpus, **data)
-    except (ValueError, TypeError, KeyError, AttributeError) as exc:
+        return _checked(Scan(gpus=gpus, **data), _SCAN_TYPES)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
         raise ScanError(f"the result of a scan is malformed: {exc}") from exc
 
 
 def _reading(data: Mapping[str, Any]) -> GpuReading:
     fields = dict(data)
-    processes = tuple(GpuProcess(**process) for process in fields.pop("processes"))
-    return GpuReading(processes=processes, **fields)
+    processes = tuple(
+        _checked(GpuProcess(**process), _PROCESS_TYPES) for process in fields.pop("processes")
+    )
+    return _checked(GpuReading(processes=processes, **fields), _READING_TYPES)
+
+
+_NUMBER = (int, float)
+_OPTIONAL_INT = (int, NoneType)
+_OPTIONAL_STR = (str, NoneType)
+_PROCESS_TYPES = {
+    "pid": (int,),
+    "uid": _OPTIONAL_INT,
+    "user": _OPTIONAL_STR,
+    "name": _OPTIONAL_STR,
+    "memory_mb": _OPTIONAL_INT,
+}
+_READING_TYPES = {
+    "index": (int,),
+    "uuid": (str,),
+    "device_number": _OPTIONAL_INT,
+    "name": (str,),
+    "memory_used_mb": _OPTIONAL_INT,
+    "memory_total_mb": _OPTIONAL_INT,
+    "fault": _OPTIONAL_STR,
+}
+_SCAN_TYPES = {
+    "node": (str,),
+    "started_at": _NUMBER,
+    "took_s": _NUMBER,
+    "fault": _OPTIONAL_STR,
+}
+
+
+def _checked(value: T, types: Mapping[str, tuple[type, ...]]) -> T:
+    """Return the value whose fields have these types; bool is no number, nor is NaN."""
+    for name, accepted in types.items():
+        given = getattr(value, name)
+        if not isinstance(given, accepted) or isinstance(given, bool):
+            raise TypeError(f"{name} is {type(given).__name__}")
+        if isinstance(given, float) and not math.isfinite(given):
+            raise ValueError(f"{name} is {given}")
+    return value

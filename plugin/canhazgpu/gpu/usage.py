@@ -6,6 +6,9 @@ from enum import Enum
 
 from canhazgpu.gpu.scan import GpuProcess, GpuReading
 
+MAX_PID = 4194304
+"""The kernel's PID_MAX_LIMIT; drivers 535.43 to 535.85 report pids beyond it."""
+
 
 class Usage(Enum):
     """What a reading says of a GPU, whatever the ledger says."""
@@ -28,15 +31,26 @@ class GpuState(Enum):
 def usage_of(reading: GpuReading, threshold_mb: int) -> Usage:
     """Judge one GPU: in use strictly above the threshold, or by a process of unknown memory.
 
-    A GPU that reports no memory (unified memory) is in use as soon as it has a process.
+    A GPU that reports no memory (unified memory) is in use as soon as it has a process. One that
+    reports what cannot be is unknown.
     """
-    if reading.fault is not None or not reading.uuid:
+    if reading.fault is not None or not reading.uuid or _is_impossible(reading):
         return Usage.UNKNOWN
     if any(process.memory_mb is None for process in reading.processes):
         return Usage.IN_USE
     if reading.memory_used_mb is None:
         return Usage.IN_USE if reading.processes else Usage.FREE
     return Usage.IN_USE if reading.memory_used_mb > threshold_mb else Usage.FREE
+
+
+def _is_impossible(reading: GpuReading) -> bool:
+    used, total = reading.memory_used_mb, reading.memory_total_mb
+    if used is not None and (used < 0 or (total is not None and used > total)):
+        return True
+    return any(
+        not 0 < process.pid <= MAX_PID or (process.memory_mb is not None and process.memory_mb < 0)
+        for process in reading.processes
+    )
 
 
 def state_of(usage: Usage, *, reserved: bool, quarantined: bool) -> GpuState:
@@ -54,7 +68,7 @@ def state_of(usage: Usage, *, reserved: bool, quarantined: bool) -> GpuState:
 
 
 def users_of(processes: tuple[GpuProcess, ...]) -> str:
-    """Return the processes' users as ``alice,bob``, each once, in order; "unknown" for a nameless one."""
+    """Return the users as ``alice,bob``, each once, in order; "unknown" for one without a name."""
     return ",".join(dict.fromkeys(process.user or "unknown" for process in processes)) or "unknown"
 
 

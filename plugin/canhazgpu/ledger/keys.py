@@ -34,9 +34,14 @@ class NodeKeys:
     history: str
 
 
+def is_node_name(text: str) -> bool:
+    """Tell whether the text could be a host's name."""
+    return _NODE_NAME.fullmatch(text) is not None
+
+
 def node_keys(node: str) -> NodeKeys:
     """Return the node's keys; raises `InputError` where the name could not be a host's."""
-    if not _NODE_NAME.fullmatch(node):
+    if not is_node_name(node):
         raise InputError(
             f"{node!r} is not a node name; accepted: letters, digits, '.', '_' and '-', at most 253"
         )

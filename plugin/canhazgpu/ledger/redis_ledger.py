@@ -8,7 +8,10 @@ ledger can show it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -51,7 +54,7 @@ class RedisLedger:
     def reserve_count(self, claim: Claim, count: int, observation: Observation) -> Granted | Short:
         """See `Ledger.reserve_count`."""
         node = keys.node_keys(observation.scan.node)
-        candidates = [gpu.uuid for gpu in observation.scan.gpus if gpu.uuid]
+        candidates = list(observation.scan.by_uuid())
         answer = self._run(
             "reserve_count",
             [node.reservations, node.released, node.quarantine, node.scan, node.history],
@@ -60,29 +63,33 @@ class RedisLedger:
                 count,
                 json.dumps(candidates),
                 _unfit(observation),
-                _milliseconds(observation.age_s),
+                self._age_ms(observation),
                 scan_to_json(observation.scan),
                 self._history_ms,
             ],
         )
         if answer[0] == "short":
-            available, reserved, unreserved, quarantined, stale = map(int, answer[1:])
-            return Short(count, available, reserved, unreserved, quarantined, stale)
-        return self._granted(answer, observation)
+            return Short(count, *map(int, answer[1:]))
+        granted = self._granted(answer, observation)
+        # One order for both answers; a GPU that the scan has lost comes last.
+        places = {gpu: place for place, gpu in enumerate(candidates)}
+        in_order = sorted(granted.gpus, key=lambda gpu: (places.get(gpu, len(places)), gpu))
+        return Granted(tuple(in_order), granted.repeated)
 
     def reserve_given(
         self, claim: Claim, gpus: Sequence[str], observation: Observation
     ) -> Granted | Blocked:
         """See `Ledger.reserve_given`."""
         node = keys.node_keys(observation.scan.node)
+        wanted = list(dict.fromkeys(gpus))
         answer = self._run(
             "reserve_given",
             [node.reservations, node.released, node.quarantine, node.scan, node.history],
             [
                 json.dumps(claim_to_dict(claim)),
-                json.dumps(list(gpus)),
-                _unfit(observation),
-                _milliseconds(observation.age_s),
+                json.dumps(wanted),
+                _unfit(observation, wanted),
+                self._age_ms(observation),
                 scan_to_json(observation.scan),
                 self._history_ms,
             ],
@@ -111,17 +118,15 @@ class RedisLedger:
         self._run(
             "publish_scan",
             [keys.node_keys(node).scan],
-            [scan_to_json(observation.scan), _milliseconds(observation.age_s)],
+            [scan_to_json(observation.scan), self._age_ms(observation)],
         )
         self._list_node(node)
 
     def look(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
         """See `Ledger.look`."""
-        with translate_errors(self._store):
+        with self._errors():
             client = self._client()
-            names = sorted(
-                cast(Iterable[str], client.smembers(keys.NODES)) if nodes is None else nodes
-            )
+            names = sorted(_listed(client) if nodes is None else nodes)
             views = []
             for first in range(0, len(names), NODES_PER_READ):
                 views += _read_nodes(client, names[first : first + NODES_PER_READ])
@@ -135,8 +140,24 @@ class RedisLedger:
 
     def _list_node(self, node: str) -> None:
         # Its own command: the index of nodes has no node's hash tag, so no script may touch both.
-        with translate_errors(self._store):
+        with self._errors():
             self._client().sadd(keys.NODES, node)
+
+    def _age_ms(self, observation: Observation) -> int:
+        """Return the scan's age, counting what opening the connection takes from now."""
+        began = time.monotonic() - observation.age_s
+        with self._errors():
+            self._client()
+        # Rounded up: a scan taken for older than it is only costs another scan.
+        return int((time.monotonic() - began) * 1000) + 1
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            with translate_errors(self._store):
+                yield
+        except UnicodeDecodeError as exc:
+            raise StoreError(f"the ledger holds what is no text: {exc}") from exc
 
     def _client(self) -> redis.Redis:
         if self._opened is None:
@@ -144,7 +165,7 @@ class RedisLedger:
         return self._opened
 
     def _run(self, name: str, key_names: list[str], arguments: list[str | int]) -> Any:
-        with translate_errors(self._store):
+        with self._errors():
             script = self._scripts.get(name)
             if script is None:
                 script = self._client().register_script(_source(name))
@@ -156,15 +177,20 @@ def _source(name: str) -> str:
     return Path(__file__).with_name("scripts").joinpath(f"{name}.lua").read_text("utf-8")
 
 
-def _unfit(observation: Observation) -> str:
-    unfit = dict.fromkeys(observation.in_use, "unreserved")
+def _listed(client: redis.Redis) -> list[str]:
+    """Return the nodes in the index, without what somebody else put there."""
+    return [
+        name for name in cast(Iterable[str], client.smembers(keys.NODES)) if keys.is_node_name(name)
+    ]
+
+
+def _unfit(observation: Observation, wanted: Sequence[str] = ()) -> str:
+    """Say which GPUs were not seen free; one that the scan does not know at all is among them."""
+    seen = observation.scan.by_uuid()
+    unfit = {gpu: "unknown" for gpu in wanted if gpu not in seen}
+    unfit |= dict.fromkeys(observation.in_use, "unreserved")
     unfit |= dict.fromkeys(observation.unknown, "unknown")
     return json.dumps(unfit)
-
-
-def _milliseconds(seconds: float) -> int:
-    # Rounded up: a scan taken for older than it is only costs another scan.
-    return int(seconds * 1000) + 1
 
 
 def _read_nodes(client: redis.Redis, names: Sequence[str]) -> list[NodeView]:
@@ -208,9 +234,10 @@ def _published(scan: dict[str, str]) -> Any:
 
 def _seconds(milliseconds: str | None) -> float | None:
     try:
-        return None if milliseconds is None else float(milliseconds) / 1000
+        seconds = None if milliseconds is None else float(milliseconds) / 1000
     except ValueError:
         return None
+    return seconds if seconds is not None and math.isfinite(seconds) else None
 
 
 __all__ = ["RedisLedger", "Role", "StoreError"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from math import isfinite
 from typing import Any
 
 from canhazgpu.gpu.scan import Scan
@@ -77,7 +78,8 @@ class Short:
     """Fewer clean GPUs than asked for; nothing was granted.
 
     The GPUs that were not free: `reserved`, in use without reservation (`unreserved`), held back
-    (`quarantined`), and those whose state changed after the scan began (`stale`).
+    (`quarantined`), those whose state changed after the scan began (`stale`), and those that
+    could not be read (`unknown`).
     """
 
     requested: int
@@ -86,14 +88,15 @@ class Short:
     unreserved: int
     quarantined: int
     stale: int
+    unknown: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
     """A GPU asked for by name cannot be granted; nothing was granted.
 
-    `why` is ``reserved``, ``unreserved``, ``quarantined``, ``unknown`` or ``stale``; `holder` is the
-    reservation in the way, where that is what is in the way.
+    `why` is ``reserved``, ``unreserved``, ``quarantined``, ``unknown`` or ``stale``; `holder` is
+    the reservation in the way, where that is what is in the way.
     """
 
     gpu: str
@@ -123,6 +126,9 @@ def claim_to_dict(claim: Claim) -> dict[str, Any]:
     return {name: value for name, value in asdict(claim).items() if value is not None}
 
 
+UNREADABLE = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
+"""What reading a record raises that somebody else, or another release, wrote."""
+
 _CLAIM_FIELDS = tuple(one.name for one in fields(Claim))
 
 
@@ -135,8 +141,8 @@ def reservation_from_json(gpu: str, text: str) -> Reservation:
     try:
         data = json.loads(text)
         claim = Claim(**{name: data[name] for name in _CLAIM_FIELDS if name in data})
-        return Reservation(gpu, claim, float(data["granted_ms"]) / 1000)
-    except (ValueError, TypeError, KeyError):
+        return Reservation(gpu, _checked(claim), _seconds(data["granted_ms"]))
+    except UNREADABLE:
         return Reservation(gpu, Claim(owner="unreadable", type="unknown", user="unknown"), 0.0)
 
 
@@ -144,6 +150,28 @@ def quarantine_from_json(gpu: str, text: str) -> Quarantine:
     """Return the quarantine recorded for a GPU; an unreadable record still holds the GPU back."""
     try:
         data = json.loads(text)
-        return Quarantine(gpu, str(data["reason"]), float(data["since_ms"]) / 1000)
-    except (ValueError, TypeError, KeyError):
+        return Quarantine(gpu, str(data["reason"]), _seconds(data["since_ms"]))
+    except UNREADABLE:
         return Quarantine(gpu, "unreadable quarantine record", 0.0)
+
+
+def _checked(claim: Claim) -> Claim:
+    """Return the claim if each field has its type; a time that is no number is not known."""
+    texts = (claim.owner, claim.type, claim.user)
+    optional_texts = (claim.job_id, claim.job_name, claim.boot_id)
+    if not all(isinstance(one, str) for one in texts):
+        raise TypeError("a claim's owner, type and user are text")
+    if not all(one is None or isinstance(one, str) for one in optional_texts):
+        raise TypeError("a claim's job and boot are text")
+    if claim.uid is not None and type(claim.uid) is not int:
+        raise TypeError("a claim's uid is a whole number")
+    if claim.ends_at is not None and not isfinite(claim.ends_at):
+        raise ValueError("a claim's end is a time")
+    return claim
+
+
+def _seconds(milliseconds: Any) -> float:
+    seconds = float(milliseconds) / 1000
+    if not isfinite(seconds):
+        raise ValueError("a time is a finite number")
+    return seconds

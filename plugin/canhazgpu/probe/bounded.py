@@ -3,12 +3,15 @@
 Driver calls can block in the kernel where no signal and no thread time-out reaches them. The child
 holds nothing of its parent: its own session, no terminal, no descriptors but the result pipe. One
 that cannot be killed therefore neither keeps a hook's caller waiting nor a pipe open.
+
+The child dies with the thread that started it, so keep that thread until the result is there.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import select
 import signal
@@ -17,9 +20,10 @@ from collections.abc import Callable
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 MAX_DESCRIPTOR = 4096
-"""Descriptors above this are not closed in the child; our callers have a handful."""
-REAP_TRIES = 20
-REAP_PAUSE_S = 0.005
+"""Without /proc, descriptors above this are not closed in the child."""
+EXIT_GRACE_S = 0.1
+"""Least time for the child to exit after its last byte, and to die once it is killed."""
+EXIT_PAUSE_S = 0.001
 
 
 class BoundedChildError(Exception):
@@ -27,57 +31,106 @@ class BoundedChildError(Exception):
 
 
 class BoundedChild:
-    """A forked child computing `work()`; its result is read back as bytes."""
+    """A forked child computing `work()`; its result is read back as bytes.
+
+    Raises `BoundedChildError` where no child can be started.
+    """
 
     def __init__(self, work: Callable[[], bytes], timeout_s: float) -> None:
         self._deadline = time.monotonic() + timeout_s
         self._timeout_s = timeout_s
-        self._result, child_end = os.pipe()
         parent = os.getpid()
-        self._pid = os.fork()
-        if self._pid == 0:
-            _run_child(work, child_end, parent)
-        os.close(child_end)
+        try:
+            self._result, child_end = os.pipe()
+        except OSError as exc:
+            raise BoundedChildError(f"cannot start a process: {exc.strerror}") from exc
+        try:
+            self._pid = os.fork()
+        except OSError as exc:
+            os.close(self._result)
+            raise BoundedChildError(f"cannot start a process: {exc.strerror}") from exc
+        else:
+            if self._pid == 0:
+                _run_child(work, child_end, parent)
+        finally:
+            os.close(child_end)
 
     def result(self) -> bytes:
-        """Return what `work` returned; raises `BoundedChildError` at the deadline or a crash."""
+        """Return what `work` returned; raises `BoundedChildError` at the deadline or a crash.
+
+        To be called once: it collects the child.
+        """
         chunks = []
         try:
             while chunk := self._read():
                 chunks.append(chunk)
+            status = self._exit_status(max(self._deadline - time.monotonic(), EXIT_GRACE_S))
         except TimeoutError as exc:
-            self._end()
+            self._kill()
             raise BoundedChildError(f"no answer within {self._timeout_s:g} s") from exc
         finally:
             os.close(self._result)
-        status = self._end()
         if status != 0:
             raise BoundedChildError(_death(status))
         return b"".join(chunks)
 
     def _read(self) -> bytes:
-        remaining = self._deadline - time.monotonic()
-        ready, _, _ = select.select([self._result], [], [], max(remaining, 0))
-        if not ready:
+        if not _readable(self._result, self._deadline - time.monotonic()):
             raise TimeoutError
         return os.read(self._result, 65536)
 
-    def _end(self) -> int | None:
-        """Collect the child's exit status, killing it if need be; None if it cannot even die."""
-        for attempt in range(REAP_TRIES):
+    def _kill(self) -> None:
+        """End the child and collect it, unless it cannot even die."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)
+        with contextlib.suppress(TimeoutError):
+            self._exit_status(EXIT_GRACE_S)
+
+    def _exit_status(self, wait_s: float) -> int:
+        """Collect the child's exit status; raises `TimeoutError` where it does not exit in time.
+
+        A caller that ignores SIGCHLD, as a daemon may have it inherit, gets no status: 0 then,
+        and what the child wrote must speak for itself.
+        """
+        try:
+            _wait_for_exit(self._pid, wait_s)
             pid, status = os.waitpid(self._pid, os.WNOHANG)
-            if pid:
-                return os.waitstatus_to_exitcode(status)
-            if attempt == 1:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(self._pid, signal.SIGKILL)
-            time.sleep(REAP_PAUSE_S)
-        return None
+        except ChildProcessError:
+            return 0
+        if not pid:
+            raise TimeoutError
+        return os.waitstatus_to_exitcode(status)
 
 
-def _death(status: int | None) -> str:
-    if status is None:
-        return "the child process cannot be ended"
+def _readable(descriptor: int, wait_s: float) -> bool:
+    # Not select.select, which refuses descriptors from 1024 up.
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(max(wait_s, 0) * 1000))
+
+
+def _wait_for_exit(pid: int, wait_s: float) -> None:
+    """Return when the child has exited, and is yet to be collected, or the time is over."""
+    try:
+        watch = os.pidfd_open(pid)
+    except OSError:
+        # Before Linux 5.3, or where a container's seccomp profile forbids it.
+        _poll_for_exit(pid, time.monotonic() + wait_s)
+        return
+    try:
+        _readable(watch, wait_s)
+    finally:
+        os.close(watch)
+
+
+def _poll_for_exit(pid: int, deadline: float) -> None:
+    while time.monotonic() < deadline:
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            return
+        time.sleep(EXIT_PAUSE_S)
+
+
+def _death(status: int) -> str:
     if status < 0:
         return f"the child process died of {signal.Signals(-status).name}"
     return f"the child process ended with status {status}"
@@ -89,20 +142,33 @@ def _run_child(work: Callable[[], bytes], result: int, parent: int) -> None:
     try:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() == parent:
-            _detach(result)
-            with os.fdopen(result, "wb") as stream:
+            with os.fdopen(_detach(result), "wb") as stream:
                 stream.write(work())
             status = 0
     finally:
         os._exit(status)
 
 
-def _detach(keep: int) -> None:
+def _detach(result: int) -> int:
+    """Give up all that is the parent's but the result pipe, and return that."""
     os.setsid()
+    # A parent that was started with its stdio closed has the pipe where /dev/null goes now.
+    keep = fcntl.fcntl(result, fcntl.F_DUPFD_CLOEXEC, 3)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
+    signal.set_wakeup_fd(-1)
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
-    os.closerange(3, keep)
-    os.closerange(keep + 1, MAX_DESCRIPTOR)
+    for descriptor in _open_descriptors():
+        if descriptor > 2 and descriptor != keep:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+    return keep
+
+
+def _open_descriptors() -> list[int]:
+    try:
+        return [int(name) for name in os.listdir("/proc/self/fd")]  # noqa: PTH208 - names, no paths
+    except OSError:
+        return list(range(MAX_DESCRIPTOR))

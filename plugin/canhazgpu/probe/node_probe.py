@@ -33,9 +33,7 @@ class PendingNodeScan:
         self._began = time.monotonic()
         self._started_at = time.time()
         self._observation: Observation | None = None
-        self._child = BoundedChild(
-            lambda: _scan(node, validation.nvml_library), validation.scan_timeout_s
-        )
+        self._child = _started(node, validation)
 
     def observe(self) -> Observation:
         """See `PendingScan.observe`; the age counts on with every call."""
@@ -50,6 +48,8 @@ class PendingNodeScan:
 
     def _finish(self) -> Scan:
         try:
+            if isinstance(self._child, BoundedChildError):
+                raise self._child
             return scan_from_json(self._child.result())
         except (BoundedChildError, ScanError) as exc:
             took_s = time.monotonic() - self._began
@@ -57,14 +57,22 @@ class PendingNodeScan:
             return Scan(self._node, self._started_at, took_s, (), fault)
 
 
+def _started(node: str, validation: ValidationConfig) -> BoundedChild | BoundedChildError:
+    try:
+        return BoundedChild(lambda: _scan(node, validation.nvml_library), validation.scan_timeout_s)
+    except BoundedChildError as exc:
+        # A node without room for a process is a fault of the scan, told by `observe`.
+        return exc
+
+
 def observation_of(scan: Scan, threshold_mb: int, age_s: float = 0.0) -> Observation:
     """Judge every GPU of a scan."""
-    usage = {gpu.uuid: usage_of(gpu, threshold_mb) for gpu in scan.gpus if gpu.uuid}
+    judged = [(gpu.uuid, usage_of(gpu, threshold_mb)) for gpu in scan.gpus if gpu.uuid]
     return Observation(
         scan,
         age_s,
-        in_use=frozenset(uuid for uuid, one in usage.items() if one is Usage.IN_USE),
-        unknown=frozenset(uuid for uuid, one in usage.items() if one is Usage.UNKNOWN),
+        in_use=frozenset(uuid for uuid, usage in judged if usage is Usage.IN_USE),
+        unknown=frozenset(uuid for uuid, usage in judged if usage is Usage.UNKNOWN),
     )
 
 

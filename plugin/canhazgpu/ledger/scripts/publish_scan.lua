@@ -6,6 +6,6 @@
 -- Returns 1 where it was stored, 0 where the stored one began later.
 local time = redis.call('TIME')
 local began = time[1] * 1000 + math.floor(time[2] / 1000) - tonumber(ARGV[2])
-if began < tonumber(redis.call('HGET', KEYS[1], 'at') or 0) then return 0 end
+if began < (tonumber(redis.call('HGET', KEYS[1], 'at') or 0) or 0) then return 0 end
 redis.call('HSET', KEYS[1], 'data', ARGV[1], 'at', began)
 return 1

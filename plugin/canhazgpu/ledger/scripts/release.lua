@@ -12,7 +12,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local only = cjson.decode(ARGV[2])
 local all = next(only) == nil
-local released = {}
+local released, oldest = {}, math.max(now - tonumber(ARGV[4]), 0)
 local reservations = redis.call('HGETALL', KEYS[1])
 for i = 1, #reservations, 2 do
   local gpu, text = reservations[i], reservations[i + 1]
@@ -21,7 +21,7 @@ for i = 1, #reservations, 2 do
     released[#released + 1] = gpu
     redis.call('HDEL', KEYS[1], gpu)
     redis.call('HSET', KEYS[2], gpu, now)
-    redis.call('XADD', KEYS[3], 'MINID', '~', now - tonumber(ARGV[4]), '*', 'event', 'release', 'gpu', gpu, 'reason', ARGV[3], 'claim', text)
+    redis.call('XADD', KEYS[3], 'MINID', '~', oldest, '*', 'event', 'release', 'gpu', gpu, 'reason', ARGV[3], 'claim', text)
   end
 end
 return released

@@ -11,7 +11,7 @@
 -- ARGV[5] age of the scan, ms    ARGV[6] scan (JSON)    ARGV[7] history kept, ms
 --
 -- Returns {"granted" | "repeated", 1 if the node ever published a scan before else 0, UUID...}
---      or {"short", available, reserved, unreserved, quarantined, stale}
+--      or {"short", available, reserved, unreserved, quarantined, stale, unknown}
 -- Invariants: a GPU has at most one reservation; an owner that holds GPUs gets no others; a GPU
 -- that was released after the scan began is not granted on that scan ("stale").
 local time = redis.call('TIME')
@@ -19,48 +19,42 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local claim = cjson.decode(ARGV[1])
 local count = tonumber(ARGV[2])
 local began = now - tonumber(ARGV[5])
-local published = tonumber(redis.call('HGET', KEYS[4], 'at') or 0)
+local published = tonumber(redis.call('HGET', KEYS[4], 'at') or 0) or 0
 local known = published > 0 and 1 or 0
-if began >= published then
-  redis.call('HSET', KEYS[4], 'data', ARGV[6], 'at', began)
+if began >= published then redis.call('HSET', KEYS[4], 'data', ARGV[6], 'at', began) end
+-- Not only the scan's GPUs: one that the owner holds may since have fallen off the bus.
+local held, taken, place = {}, {}, {}
+local reservations = redis.call('HGETALL', KEYS[1])
+for i = 1, #reservations, 2 do
+  taken[reservations[i]] = true
+  local readable, record = pcall(cjson.decode, reservations[i + 1])
+  if readable and type(record) == 'table' and record.owner == claim.owner then
+    held[#held + 1] = reservations[i]
+  end
 end
 
-local held, free = {}, {}
+local free, released, unfit = {}, {}, cjson.decode(ARGV[4])
 local tally = { reserved = 0, unreserved = 0, unknown = 0, quarantined = 0, stale = 0 }
-local unfit = cjson.decode(ARGV[4])
-for place, gpu in ipairs(cjson.decode(ARGV[3])) do
-  local reservation = redis.call('HGET', KEYS[1], gpu)
-  local released = tonumber(redis.call('HGET', KEYS[2], gpu) or 0)
-  if reservation then
-    local readable, record = pcall(cjson.decode, reservation)
-    if readable and type(record) == 'table' and record.owner == claim.owner then
-      held[#held + 1] = gpu
-    end
-    tally.reserved = tally.reserved + 1
-  elseif redis.call('HEXISTS', KEYS[3], gpu) == 1 then
-    tally.quarantined = tally.quarantined + 1
-  elseif unfit[gpu] then
-    tally[unfit[gpu]] = tally[unfit[gpu]] + 1
-  elseif released > began then
-    tally.stale = tally.stale + 1
-  else
-    free[#free + 1] = { gpu = gpu, released = released, place = place }
-  end
+for i, gpu in ipairs(cjson.decode(ARGV[3])) do
+  place[gpu] = i
+  released[gpu] = tonumber(redis.call('HGET', KEYS[2], gpu) or 0) or 0
+  local why = taken[gpu] and 'reserved'
+    or redis.call('HEXISTS', KEYS[3], gpu) == 1 and 'quarantined'
+    or unfit[gpu] or released[gpu] > began and 'stale'
+  if why then tally[why] = tally[why] + 1 else free[#free + 1] = gpu end
 end
 if #held > 0 then return { 'repeated', known, unpack(held) } end
 if count < 1 or #free < count then
-  return { 'short', #free, tally.reserved, tally.unreserved, tally.quarantined, tally.stale }
+  return { 'short', #free, tally.reserved, tally.unreserved, tally.quarantined, tally.stale, tally.unknown }
 end
 table.sort(free, function(a, b)
-  if a.released ~= b.released then return a.released < b.released end
-  return a.place < b.place
+  if released[a] ~= released[b] then return released[a] < released[b] end
+  return place[a] < place[b]
 end)
-
 claim.granted_ms = now
-local granted, record = {}, cjson.encode(claim)
+local record, oldest = cjson.encode(claim), math.max(now - tonumber(ARGV[7]), 0)
 for i = 1, count do
-  granted[i] = free[i].gpu
-  redis.call('HSET', KEYS[1], granted[i], record)
-  redis.call('XADD', KEYS[5], 'MINID', '~', now - tonumber(ARGV[7]), '*', 'event', 'grant', 'gpu', granted[i], 'claim', record)
+  redis.call('HSET', KEYS[1], free[i], record)
+  redis.call('XADD', KEYS[5], 'MINID', '~', oldest, '*', 'event', 'grant', 'gpu', free[i], 'claim', record)
 end
-return { 'granted', known, unpack(granted) }
+return { 'granted', known, unpack(free, 1, count) }

@@ -9,8 +9,10 @@
 -- ARGV[3] JSON object: GPU UUID -> "unreserved" or "unknown", the GPUs not seen free
 -- ARGV[4] age of the scan, ms    ARGV[5] scan (JSON)    ARGV[6] history kept, ms
 --
--- Returns {"granted" | "repeated", 1 if the node ever published a scan before else 0, UUID...} in the order asked for
---      or {"blocked", UUID, "reserved" | "quarantined" | "unreserved" | "unknown" | "stale", reservation or ""}
+-- Returns {"granted" | "repeated", 1 if the node ever published a scan before else 0, UUID...},
+--         in the order asked for
+--      or {"blocked", UUID, "reserved" | "quarantined" | "unreserved" | "unknown" | "stale",
+--          reservation or ""}
 -- Invariants: a GPU has at most one reservation; a GPU the owner holds already counts as granted,
 -- whatever runs on it; a GPU released after the scan began is not granted on that scan ("stale").
 local time = redis.call('TIME')
@@ -19,7 +21,7 @@ local claim = cjson.decode(ARGV[1])
 local wanted = cjson.decode(ARGV[2])
 local unfit = cjson.decode(ARGV[3])
 local began = now - tonumber(ARGV[4])
-local published = tonumber(redis.call('HGET', KEYS[4], 'at') or 0)
+local published = tonumber(redis.call('HGET', KEYS[4], 'at') or 0) or 0
 local known = published > 0 and 1 or 0
 if began >= published then
   redis.call('HSET', KEYS[4], 'data', ARGV[5], 'at', began)
@@ -37,7 +39,7 @@ for _, gpu in ipairs(wanted) do
     return { 'blocked', gpu, 'quarantined', '' }
   elseif unfit[gpu] then
     return { 'blocked', gpu, unfit[gpu], '' }
-  elseif tonumber(redis.call('HGET', KEYS[2], gpu) or 0) > began then
+  elseif (tonumber(redis.call('HGET', KEYS[2], gpu) or 0) or 0) > began then
     return { 'blocked', gpu, 'stale', '' }
   else
     missing[#missing + 1] = gpu
@@ -46,9 +48,9 @@ end
 if #missing == 0 then return { 'repeated', known, unpack(wanted) } end
 
 claim.granted_ms = now
-local record = cjson.encode(claim)
+local record, oldest = cjson.encode(claim), math.max(now - tonumber(ARGV[6]), 0)
 for _, gpu in ipairs(missing) do
   redis.call('HSET', KEYS[1], gpu, record)
-  redis.call('XADD', KEYS[5], 'MINID', '~', now - tonumber(ARGV[6]), '*', 'event', 'grant', 'gpu', gpu, 'claim', record)
+  redis.call('XADD', KEYS[5], 'MINID', '~', oldest, '*', 'event', 'grant', 'gpu', gpu, 'claim', record)
 end
 return { 'granted', known, unpack(wanted) }
