@@ -37,6 +37,10 @@ class NodeStateError(CanhazgpuError):
     """The node's own records cannot be read or written."""
 
 
+class DeadlineError(CanhazgpuError):
+    """A hook took longer than it may."""
+
+
 @dataclass(frozen=True, slots=True)
 class Advice:
     """What follows an error: the process's exit status and the user's next step."""
@@ -53,6 +57,9 @@ ADVICE: dict[type[CanhazgpuError], Advice] = {
     ScanError: Advice(3, "check the driver with 'nvidia-smi' and validation.nvml_library"),
     StoreError: Advice(4, "check store.url and that the server answers: 'redis-cli ping'"),
     SchedulerError: Advice(5, "check that the scheduler's commands work as root on this node"),
+    DeadlineError: Advice(
+        7, "find what is slow: 'canhazgpu status', 'redis-cli ping', 'nvidia-smi'"
+    ),
     NodeStateError: Advice(6, "check owner, mode and free space of node.state_dir"),
 }
 

@@ -26,7 +26,16 @@ class JobOwner:
     @property
     def token(self) -> str:
         """The owner as the ledger knows it, ``job:CLUSTER:ID:ATTEMPT``."""
-        return f"job:{self.cluster}:{self.job_id}:{self.attempt}"
+        return f"{self._job}{self.attempt}"
+
+    @property
+    def _job(self) -> str:
+        return f"job:{self.cluster}:{self.job_id}:"
+
+    def covers(self, token: str) -> bool:
+        """Tell whether the token is this job's, of this attempt or an earlier one."""
+        attempt = token.removeprefix(self._job)
+        return attempt != token and attempt.isdecimal() and int(attempt) <= self.attempt
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from canhazgpu.ledger.values import NodeView, Quarantine, Reservation
 NEVER_SCANNED = "never scanned"
 NOT_FOUND = "not found by the scan"
 NO_UUID = "its UUID cannot be read"
+IMPOSSIBLE = "the driver reports amounts or processes that cannot be"
 SCANNED_BEFORE_RELEASE = "scanned before its release"
 SCANNED_BEFORE_GRANT = "not scanned since it was reserved"
 
@@ -115,10 +116,8 @@ def _status(
 
 def _doubt(view: NodeView, reading: GpuReading, usage: Usage) -> str:
     """Return why this reading does not tell what the GPU does now, empty where it does."""
-    if reading.fault is not None:
-        return reading.fault or "unreadable"
-    if not reading.uuid:
-        return NO_UUID
+    if usage is Usage.UNKNOWN:
+        return reading.fault or (IMPOSSIBLE if reading.uuid else NO_UUID)
     scanned_at = view.scanned_at
     if scanned_at is None:
         return NEVER_SCANNED

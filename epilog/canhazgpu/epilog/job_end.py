@@ -1,0 +1,47 @@
+"""At a job's end: release what this attempt holds, and publish the GPUs as they are now."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+from canhazgpu.deadline import hard_deadline
+from canhazgpu.errors import InputError, advice_for
+from canhazgpu.schedulers.slurm.hook import Hook, fault_text, open_hook, settle
+
+
+def run(environ: Mapping[str, str]) -> int:
+    """Handle one job end; returns the exit status for slurmd.
+
+    Non-zero, which drains the node, only where slurmd's own variables make no sense.
+    """
+    try:
+        hook = open_hook(environ)
+    except InputError as exc:
+        print(f"canhazgpu: {exc}", file=sys.stderr)  # noqa: T201 - slurmd logs it
+        return advice_for(exc).exit_code
+    if not hook.job.positions and not hook.records.has(hook.job.owner.job_id):
+        return 0
+    try:
+        with hard_deadline(hook.config.slurm.hook_deadline_s):
+            end_job(hook)
+    except Exception as exc:  # whatever it is, it is no reason to drain the node
+        hook.actions.log(f"job {hook.job.owner.job_id}: GPUs not released: {fault_text(exc)}")
+    return 0
+
+
+def end_job(hook: Hook) -> None:
+    """Release the attempt that ended, by the node's record of it.
+
+    The record is marked first: where the ledger cannot be reached now, the next hook on this node
+    makes the release good.
+    """
+    known = hook.records.has(hook.job.owner.job_id)
+    hook.records.end(hook.job.owner.job_id)
+    if hook.config_fault is not None:
+        raise hook.config_fault
+    service = hook.service()
+    settle(service, hook.records, hook.records.ended())
+    if not known:
+        service.release_job(hook.job.owner, "job ended")
+    service.publish()

@@ -1,0 +1,164 @@
+"""The node's own record of its jobs: ``<state_dir>/jobs/<id>.json`` and ``<id>.env``.
+
+The record is written before anything is reserved, so that whatever happens to a prolog, the epilog
+knows the owner. ``.env`` is for the task prolog: plain words, no secrets, readable by every user.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from canhazgpu.errors import NodeStateError
+from canhazgpu.ledger.values import JobOwner
+from canhazgpu.schedulers.port import AssignedGpu
+
+ENV_FORMAT = "canhazgpu 1"
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """What this node knows of a job's latest attempt on it.
+
+    `epilogs_owed` counts the earlier attempts on this node whose epilogs have not run yet: that
+    many epilogs are not this attempt's end. `ended` is set when the attempt is over but its
+    release did not reach the ledger.
+    """
+
+    owner: JobOwner
+    user: str
+    boot_id: str | None
+    gpus: tuple[AssignedGpu, ...] = ()
+    epilogs_owed: int = 0
+    ended: bool = False
+
+
+class JobRecords:
+    """The records of one node; every change is atomic, every method raises `NodeStateError`."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._jobs = state_dir / "jobs"
+
+    def begin(self, owner: JobOwner, user: str, boot_id: str | None) -> None:
+        """Record that this attempt begins, before it holds anything.
+
+        An earlier attempt of the same job whose epilog has not run yet stays owed one. Repeating
+        it for the same attempt changes nothing.
+        """
+        with self._locked():
+            known = self._read(owner.job_id)
+            if known is not None and known.owner == owner and not known.ended:
+                return
+            owed = known.epilogs_owed + int(not known.ended) if known else 0
+            self._write(JobRecord(owner, user, boot_id, epilogs_owed=owed))
+
+    def complete(
+        self, owner: JobOwner, gpus: Sequence[AssignedGpu], *, constrained: bool, export: str
+    ) -> None:
+        """Record the GPUs granted to this attempt, for the epilog and the task prolog."""
+        with self._locked():
+            known = self._read(owner.job_id)
+            if known is None or known.owner != owner:
+                raise NodeStateError(f"the record of job {owner.job_id} changed under its prolog")
+            self._replace(self._env(owner.job_id), _env_text(gpus, constrained, export))
+            self._write(replace(known, gpus=tuple(gpus)))
+
+    def end(self, job_id: str) -> JobRecord | None:
+        """Note an epilog of the job; returns the record whose attempt is thereby over.
+
+        None where no prolog of the job ran here, or where the epilog is an earlier attempt's. The
+        record is marked ended, not removed: `forget` does that once the ledger knows.
+        """
+        with self._locked():
+            known = self._read(job_id)
+            if known is None:
+                return None
+            if known.epilogs_owed > 0:
+                self._write(replace(known, epilogs_owed=known.epilogs_owed - 1))
+                return None
+            self._env(job_id).unlink(missing_ok=True)
+            ended = replace(known, ended=True)
+            self._write(ended)
+            return ended
+
+    def forget(self, owner: JobOwner) -> None:
+        """Remove the record of an ended attempt; another attempt's is left alone."""
+        with self._locked():
+            known = self._read(owner.job_id)
+            if known is not None and known.owner == owner and known.ended:
+                self._json(owner.job_id).unlink(missing_ok=True)
+
+    def has(self, job_id: str) -> bool:
+        """Tell whether the node has a record of the job."""
+        return self._json(job_id).exists()
+
+    def ended(self) -> list[JobRecord]:
+        """Return the attempts that are over but whose release has not reached the ledger."""
+        try:
+            names = sorted(path.stem for path in self._jobs.glob("*.json"))
+        except OSError:
+            return []
+        records = (self._read(name) for name in names)
+        return [record for record in records if record is not None and record.ended]
+
+    def _json(self, job_id: str) -> Path:
+        return self._jobs / f"{job_id}.json"
+
+    def _env(self, job_id: str) -> Path:
+        return self._jobs / f"{job_id}.env"
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the node's lock for a few file operations; translates what they raise."""
+        try:
+            self._jobs.mkdir(mode=0o755, parents=True, exist_ok=True)
+            descriptor = os.open(self._jobs / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(descriptor)
+        except OSError as exc:
+            raise NodeStateError(
+                f"cannot keep the node's records in {self._jobs}: {exc.strerror}"
+            ) from exc
+
+    def _read(self, job_id: str) -> JobRecord | None:
+        """Return the record; one that cannot be read as ours counts as none."""
+        try:
+            return _record(json.loads(self._json(job_id).read_text("utf-8")))
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            return None
+
+    def _write(self, record: JobRecord) -> None:
+        self._replace(self._json(record.owner.job_id), json.dumps(asdict(record)))
+
+    def _replace(self, path: Path, text: str) -> None:
+        # No fsync: the records live in memory, and a node that lost power has no jobs.
+        draft = path.with_name(f".{path.name}.new")
+        descriptor = os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            os.fchmod(stream.fileno(), 0o644)
+            stream.write(text)
+        draft.replace(path)
+
+
+def _record(data: dict[str, Any]) -> JobRecord:
+    owner = JobOwner(**data.pop("owner"))
+    gpus = tuple(AssignedGpu(**gpu) for gpu in data.pop("gpus"))
+    return JobRecord(owner=owner, gpus=gpus, **data)
+
+
+def _env_text(gpus: Sequence[AssignedGpu], constrained: bool, export: str) -> str:
+    lines = [ENV_FORMAT, f"constrained {int(constrained)}", f"export {export}"]
+    lines += [
+        f"gpu {gpu.position} {gpu.uuid} {gpu.index} {gpu.device_file or '-'}"
+        for gpu in sorted(gpus, key=lambda gpu: gpu.position)
+    ]
+    return "\n".join(lines) + "\n"

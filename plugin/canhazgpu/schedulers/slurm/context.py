@@ -1,0 +1,54 @@
+"""Parse what slurmd gives its prolog and epilog (source: Slurm's Prolog and Epilog Guide)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from canhazgpu.errors import InputError
+from canhazgpu.gpu.ids import parse_device_numbers
+from canhazgpu.ledger.values import JobOwner
+from canhazgpu.schedulers.port import JobContext
+from canhazgpu.schedulers.slurm import environment as names
+
+MAX_UID = 2**32 - 2
+_CLUSTER = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+
+
+def job_context(environ: Mapping[str, str], node: str) -> JobContext:
+    """Return the job of this hook; raises `InputError` naming a variable that makes no sense.
+
+    The restart count is true in a prolog. In an epilog it is already the next run's where the
+    job was requeued, so an epilog takes the attempt from the node's record of the job.
+    """
+    cluster = environ.get(names.CLUSTER_NAME) or "cluster"
+    if not _CLUSTER.fullmatch(cluster):
+        raise InputError(f"{names.CLUSTER_NAME}={cluster!r} is not a cluster name")
+    gpus = environ.get(names.JOB_GPUS, "")
+    uid = _number(environ, names.JOB_UID, maximum=MAX_UID)
+    return JobContext(
+        owner=JobOwner(
+            cluster=cluster,
+            job_id=str(_number(environ, names.JOB_ID)),
+            attempt=_number(environ, names.RESTART_COUNT, default=0),
+        ),
+        node=node,
+        user=environ.get(names.JOB_USER) or str(uid),
+        uid=uid,
+        positions=tuple(
+            number.value for number in (parse_device_numbers(gpus, names.JOB_GPUS) if gpus else ())
+        ),
+        ends_at=float(_number(environ, names.JOB_END_TIME, default=0)) or None,
+        name=environ.get(names.JOB_NAME),
+    )
+
+
+def _number(
+    environ: Mapping[str, str], name: str, default: int | None = None, maximum: int = 2**53
+) -> int:
+    text = environ.get(name, "")
+    if not text and default is not None:
+        return default
+    if not (text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= maximum):
+        raise InputError(f"{name}={text[:40]!r} is not a number; slurmd sets it for its hooks")
+    return int(text)

@@ -1,0 +1,50 @@
+"""Pure: from Slurm's numbers of a job's GPUs to the GPUs that NVML knows.
+
+Slurm's number is the place of the device file in ``gres.conf``; the file's own number is NVML's
+minor number; that leads to the UUID. Where ``gres.conf`` names no files (AutoDetect), Slurm's
+places follow the device numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from canhazgpu.errors import InputError
+from canhazgpu.gpu.scan import GpuReading
+from canhazgpu.schedulers.port import AssignedGpu
+
+_TRAILING_NUMBER = re.compile(r"(\d{1,6})$")
+
+
+def gpus_of_positions(
+    positions: Sequence[int], files: Sequence[str] | None, gpus: Sequence[GpuReading]
+) -> tuple[AssignedGpu, ...]:
+    """Return the GPU behind each position, in the same order.
+
+    Raises `InputError` for a position without a device file, and for a device file whose GPU the
+    driver does not show.
+    """
+    by_number = {gpu.device_number: gpu for gpu in gpus if gpu.device_number is not None}
+    known = list(files) if files else [f"/dev/nvidia{number}" for number in sorted(by_number)]
+    assigned = []
+    for position in positions:
+        if position >= len(known):
+            raise InputError(
+                f"Slurm gave GPU {position}, but gres.conf and the driver know {len(known)} GPUs"
+                " on this node: compare gres.conf with 'nvidia-smi -L'"
+            )
+        number = _device_number(known[position])
+        gpu = None if number is None else by_number.get(number)
+        if gpu is None or not gpu.uuid:
+            raise InputError(
+                f"Slurm gave GPU {position} ({known[position]}), which the driver does not show:"
+                " compare gres.conf with 'nvidia-smi -L'"
+            )
+        assigned.append(AssignedGpu(position, gpu.uuid, gpu.index, known[position]))
+    return tuple(assigned)
+
+
+def _device_number(file: str) -> int | None:
+    match = _TRAILING_NUMBER.search(file)
+    return int(match[1]) if match else None

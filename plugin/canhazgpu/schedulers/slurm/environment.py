@@ -1,0 +1,16 @@
+"""The names of Slurm's variables; imports nothing, so that a job without GPUs costs nothing."""
+
+JOB_ID = "SLURM_JOB_ID"
+JOB_GPUS = "SLURM_JOB_GPUS"
+JOB_USER = "SLURM_JOB_USER"
+JOB_UID = "SLURM_JOB_UID"
+JOB_NAME = "SLURM_JOB_NAME"
+JOB_END_TIME = "SLURM_JOB_END_TIME"
+RESTART_COUNT = "SLURM_JOB_RESTART_COUNT"
+CLUSTER_NAME = "SLURM_CLUSTER_NAME"
+NODE_NAME = "SLURMD_NODENAME"
+CONF = "SLURM_CONF"
+DEFAULT_CONF = "/etc/slurm/slurm.conf"
+
+TYPE = "slurm"
+"""What the TYPE column calls a job of this scheduler."""

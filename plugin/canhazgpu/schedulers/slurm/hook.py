@@ -1,0 +1,91 @@
+"""What Slurm's prolog and epilog have in common: their configuration, tools, and way to fail.
+
+Whatever goes wrong in a hook, the node must not be drained for it: Slurm drains a node whose hook
+exits non-zero. So every fault becomes a decision about the job and a line in the log.
+"""
+
+from __future__ import annotations
+
+import socket
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from canhazgpu.config.load import load
+from canhazgpu.config.schema import Config
+from canhazgpu.errors import CanhazgpuError, ConfigError, explain
+from canhazgpu.node.identity import boot_id, node_name, state_dir
+from canhazgpu.node.records import JobRecord, JobRecords
+from canhazgpu.probe.node_probe import NodeProbe
+from canhazgpu.schedulers.port import JobContext
+from canhazgpu.schedulers.slurm import environment as names
+from canhazgpu.schedulers.slurm.actions import SlurmActions
+from canhazgpu.schedulers.slurm.commands import SlurmCommands
+from canhazgpu.schedulers.slurm.conf import SlurmFacts, read_facts
+from canhazgpu.schedulers.slurm.context import job_context
+from canhazgpu.service import GpuService
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """One run of a hook: its job and everything it works with."""
+
+    job: JobContext
+    config: Config
+    config_fault: ConfigError | None
+    facts: SlurmFacts
+    boot_id: str | None
+    records: JobRecords
+    probe: NodeProbe
+    actions: SlurmActions
+
+    def service(self) -> GpuService:
+        """Return the service of this node; the store's client is imported here, not before."""
+        from canhazgpu.ledger.redis_ledger import RedisLedger, Role  # noqa: PLC0415
+
+        ledger = RedisLedger(self.config.store, Role.WRITE)
+        return GpuService(self.job.node, self.boot_id, self.probe, ledger)
+
+
+def open_hook(environ: Mapping[str, str]) -> Hook:
+    """Return the hook of this process; raises `InputError` where slurmd's variables make no sense.
+
+    A configuration that cannot be read is kept as `config_fault`, with the defaults in its place:
+    they suffice to send the job back.
+    """
+    fault = None
+    try:
+        config = load(environ).config
+    except ConfigError as exc:
+        config, fault = Config(), exc
+    node = node_name(config.node, environ)
+    conf = Path(environ.get(names.CONF) or names.DEFAULT_CONF)
+    facts = read_facts(conf, node, socket.gethostname().split(".")[0])
+    commands = SlurmCommands(config.slurm.bin_dir, config.slurm.command_timeout_s, environ)
+    return Hook(
+        job=job_context(environ, node),
+        config=config,
+        config_fault=fault,
+        facts=facts,
+        boot_id=boot_id(),
+        records=JobRecords(state_dir(config.node, node)),
+        probe=NodeProbe(node, config.validation),
+        actions=SlurmActions(commands, facts.log_file),
+    )
+
+
+def settle(service: GpuService, records: JobRecords, ended: list[JobRecord]) -> None:
+    """Release what ended attempts still hold, and forget their records. Raises `StoreError`."""
+    for record in ended:
+        service.release(record.owner.token, "job ended")
+        records.forget(record.owner)
+
+
+def fault_text(error: Exception) -> str:
+    """Return a fault as one sentence with the next step; an unforeseen one with its place."""
+    if isinstance(error, CanhazgpuError):
+        return explain(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(place.filename).name}:{place.lineno}"
+    return f"internal error at {where}: {type(error).__name__}: {error} (please report this)"
