@@ -1,0 +1,167 @@
+"""The world of a demonstration: users, simulated GPUs, canhazgpu installed, a running Slurm."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from canhazgpu_demo.console import DemoFailed, indented, say
+from canhazgpu_demo.people import People, create_user
+from canhazgpu_demo.places import Places
+from demo_cluster import ClusterSpec, PrivateSlurm, find_leftovers, new_directory, remove_users
+from fake_nvml import FakeState, install
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+INSTALL_LIMIT_S = 600
+COMMAND_LIMIT_S = 60
+SEARCH_PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
+GPUS_PER_NODE = 4
+STOP_STORE = "import sys; from canhazgpu.ledger.embedded import stop; stop(sys.argv[1])"
+
+
+class World:
+    """Everything lies in one directory and is undone by `close`."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.places = Places(new_directory() if root is None else root)
+        hooks = self.places.hooks
+        self.spec = ClusterSpec(
+            nodes=2,
+            gpus_per_node=GPUS_PER_NODE,
+            prolog=f"{hooks}/prolog.d/*",
+            epilog=f"{hooks}/epilog.d/*",
+            task_prolog=hooks / "canhazgpu" / "task_prolog.sh",
+        )
+        self.slurm = PrivateSlurm(self.places.root, self.spec)
+        self.created: list[str] = self.places.read_users()
+        self.people = People("alice", "bob", "carol")
+        self._background: list[subprocess.Popen[str]] = []
+
+    def build(self) -> None:
+        """Install and boot; says what it does, because parts of it take a while."""
+        say(f"everything is in {self.places.root}")
+        self.people = People(*(self._new_user(name) for name in self.people.names()))
+        say("installing canhazgpu into a virtual environment")
+        self._install_project()
+        say("building the simulated GPUs")
+        self._make_gpus()
+        say("installing the hooks: canhazgpu hooks install")
+        self._install_hooks()
+        say("booting Slurm: a controller and two nodes with four GPUs each")
+        self.slurm.start()
+        for user in self.people.names():
+            self.slurm.home(user)
+        self.places.write_shell(self._variables())
+
+    def shell(self, user: str, node: str, command: str) -> str:
+        """Show a user's command and what it prints, and return that; a failure is one of ours."""
+        say(f"{user}@{node}$ {command}")
+        done = self._run(user, node, "/bin/sh", "-c", command)
+        output = done.stdout + done.stderr
+        say(indented(output))
+        if done.returncode != 0:
+            raise DemoFailed(f"'{command}' ended with {done.returncode}")
+        return output
+
+    def administer(self, command: list[str]) -> None:
+        """Show and run one of Slurm's commands as root."""
+        say(f"root# {' '.join(command)}\n")
+        self.slurm.run(command, check=True)
+
+    def status(self, node: str) -> list[dict[str, Any]]:
+        """Return the node's GPUs as ``canhazgpu status --json`` run there tells them."""
+        command = ("canhazgpu", "status", "--node", node, "--json")
+        done = self._run(self.people.alice, node, *command)
+        if done.returncode != 0:
+            raise DemoFailed(f"'{' '.join(command)}' ended with {done.returncode}: {done.stderr}")
+        gpus: list[dict[str, Any]] = json.loads(done.stdout)["nodes"][0]["gpus"]
+        return gpus
+
+    def start(self, user: str, node: str, command: str) -> subprocess.Popen[str]:
+        """Start a user's program in the background, as from a shell on the node."""
+        say(f"{user}@{node}$ {command} &")
+        process = self.slurm.popen([*self._env(node), *command.split()], user=user)
+        self._background.append(process)
+        return process
+
+    def end(self, process: subprocess.Popen[str]) -> None:
+        process.terminate()
+        process.communicate(timeout=COMMAND_LIMIT_S)
+        self._background.remove(process)
+
+    def close(self) -> None:
+        """End every process, remove the users and the directory; report what is left."""
+        for process in tuple(self._background):
+            self.end(process)
+        self.slurm.stop()
+        self._stop_store()
+        left = find_leftovers(self.slurm.layout)
+        remove_users(self.created)
+        self.slurm.layout.delete()
+        if left or self.places.root.exists():
+            pids = " ".join(str(process.pid) for process in left) or "no process"
+            raise DemoFailed(f"left behind: {pids}, {self.places.root}")
+
+    def _new_user(self, name: str) -> str:
+        user = create_user(name)
+        self.created.append(user)
+        self.places.write_users(self.created)
+        return user
+
+    def _install_project(self) -> None:
+        # The system's Python, since ordinary users have to be able to execute it.
+        self._execute(sys.executable, "-m", "venv", str(self.places.venv))
+        self._execute(
+            str(self.places.venv / "bin" / "python"), "-m", "pip", "install", "-qq",
+            "--disable-pip-version-check", f"{CHECKOUT}[embedded]",
+        )  # fmt: skip
+
+    def _make_gpus(self) -> None:
+        install(self.places.fake)
+        state = FakeState(self.places.fake / "state")
+        for node in self.spec.node_specs():
+            state.add_node(node.name, GPUS_PER_NODE, minors=node.minors)
+
+    def _install_hooks(self) -> None:
+        self.places.write_config("slurm")
+        program = str(self.places.venv / "bin" / "canhazgpu")
+        self._execute(
+            program, "--config", str(self.places.config),
+            "hooks", "install", "--slurm-dir", str(self.places.hooks),
+        )  # fmt: skip
+
+    def _stop_store(self) -> None:
+        python = self.places.venv / "bin" / "python"
+        if python.exists() and self.places.store.exists():
+            self._execute(str(python), "-I", "-c", STOP_STORE, str(self.places.store))
+
+    def _execute(self, *command: str) -> None:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=INSTALL_LIMIT_S,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise DemoFailed(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+
+    def _run(self, user: str, node: str, *command: str) -> subprocess.CompletedProcess[str]:
+        return self.slurm.run([*self._env(node), *command], user=user, timeout_s=COMMAND_LIMIT_S)
+
+    def _env(self, node: str) -> list[str]:
+        """What makes a command run "on a node", which is this host for all of them."""
+        variables = {**self._variables(), "CANHAZGPU_NODE_NAME": node, "FAKE_NVML_NODE": node}
+        return ["/usr/bin/env", *(f"{name}={value}" for name, value in variables.items())]
+
+    def _variables(self) -> dict[str, str]:
+        path = f"{self.places.venv}/bin:{self.places.fake}:{SEARCH_PATH}"
+        return {
+            "PATH": path,
+            "CANHAZGPU_CONFIG": str(self.places.config),
+            "SLURM_CONF": str(self.slurm.layout.slurm_conf),
+        }
