@@ -29,7 +29,7 @@ def config() -> None:
 @json_option
 @click.pass_obj
 def show(app: App, as_json: bool) -> None:
-    """Show every key, its value in force, what it means and where the value comes from.
+    """Show every key, its value in force, its meaning and its origin.
 
     A value comes from the defaults, the configuration file, the environment
     (CANHAZGPU_SECTION_KEY) or --set; a later one wins. The output is itself a

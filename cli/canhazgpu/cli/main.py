@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import io
 import sys
 from collections.abc import Mapping
@@ -59,9 +58,11 @@ class LazyGroup(click.Group):
 def _show_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
     if not wanted or context.resilient_parsing:
         return
+    from importlib import metadata  # noqa: PLC0415 - slow to import, and only this needs it
+
     try:
-        version = importlib.metadata.version("canhazgpu")
-    except importlib.metadata.PackageNotFoundError:
+        version = metadata.version("canhazgpu")
+    except metadata.PackageNotFoundError:
         version = "unknown (not installed as a package)"
     click.echo(f"canhazgpu {version}")
     context.exit()

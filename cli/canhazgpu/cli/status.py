@@ -15,6 +15,7 @@ from canhazgpu.node.identity import node_name
 
 if TYPE_CHECKING:
     from canhazgpu.config import Config
+    from canhazgpu.gpu.scan import Scan
     from canhazgpu.ledger.port import Ledger
     from canhazgpu.ledger.values import NodeView
     from canhazgpu.status.model import NodeStatus
@@ -84,26 +85,39 @@ def _gather(app: App, config: Config, wanted: tuple[str, ...]) -> _Found:
 
     from canhazgpu.ledger.connect import Role  # noqa: PLC0415 - not before the scan
     from canhazgpu.status.jobs import incomplete_jobs, with_jobs  # noqa: PLC0415
-    from canhazgpu.status.model import with_live_scan  # noqa: PLC0415
 
     views = _read(app.ledger(config.store, Role.READ), wanted, local)
     read_after_s = app.clock() - began
     if job_ids := incomplete_jobs(views.values(), SCHEDULER):
         facts = app.job_lookup(config.slurm, app.environ).jobs(job_ids)
         views = {name: with_jobs(view, facts, SCHEDULER) for name, view in views.items()}
-    if scanning is None:
-        return _Found(_only_known(views, None), None, None)
-    scan = scanning.observe().scan
-    own = views[local]
-    if not scan.gpus and not _known(own) and local not in wanted:
-        del views[local]
-        if not views:
-            raise ScanError(
-                scan.fault or "this node has no GPU, and the ledger knows no other node"
+    for name in wanted:
+        if name != local and not _known(views[name]):
+            raise InputError(
+                f"the ledger knows no node {name!r}; 'canhazgpu status' shows all it knows"
             )
-        return _Found(_only_known(views, None), None, None)
-    views[local] = with_live_scan(own, scan, own.read_at - read_after_s)
-    return _Found(_only_known(views, local), local, scan.fault)
+    if scanning is None:
+        return _Found(_in_order(views), None, None)
+    return _with_scan(views, local, scanning.observe().scan, read_after_s, named=local in wanted)
+
+
+def _with_scan(
+    views: dict[str, NodeView], local: str, scan: Scan, read_after_s: float, *, named: bool
+) -> _Found:
+    """Put this node's scan, begun that long before the ledger was read, into its view.
+
+    A node without GPUs of its own, as one to log in to, is left out unless it was asked for.
+    """
+    from canhazgpu.status.model import with_live_scan  # noqa: PLC0415 - not before the scan
+
+    own = views[local]
+    if named or scan.gpus or _known(own):
+        live = with_live_scan(own, scan, own.read_at - read_after_s)
+        return _Found(_in_order({**views, local: live}), local, scan.fault)
+    others = {name: view for name, view in views.items() if name != local}
+    if not others:
+        raise ScanError(scan.fault or "this node has no GPU, and the ledger knows no other node")
+    return _Found(_in_order(others), None, None)
 
 
 def _read(ledger: Ledger, wanted: tuple[str, ...], local: str) -> dict[str, NodeView]:
@@ -118,12 +132,7 @@ def _known(view: NodeView) -> bool:
     return bool(view.scan or view.reservations or view.quarantines)
 
 
-def _only_known(views: dict[str, NodeView], live: str | None) -> list[NodeView]:
-    for name, view in views.items():
-        if name != live and not _known(view):
-            raise InputError(
-                f"the ledger knows no node {name!r}; 'canhazgpu status' shows all it knows"
-            )
+def _in_order(views: dict[str, NodeView]) -> list[NodeView]:
     return [views[name] for name in sorted(views)]
 
 

@@ -1,0 +1,213 @@
+"""`canhazgpu status` with a ledger and a probe in memory."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from cli_fakes import NOW, FakeLedger, FakeLookup, FakeProbe, app
+from click.testing import CliRunner, Result
+
+from canhazgpu.cli.app import App
+from canhazgpu.cli.main import cli
+from canhazgpu.errors import StoreError
+from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
+from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation
+from canhazgpu.status.jobs import JobFacts
+
+
+def gpu(index: int, used_mb: int = 45, *processes: GpuProcess, node: str = "n1") -> GpuReading:
+    return GpuReading(index, f"GPU-{node}-{index}", index, "H100", used_mb, 80000, processes)
+
+
+def held(gpu_uuid: str, user: str, job_id: str, seconds: float, **more: object) -> Reservation:
+    claim = Claim(f"job:c:{job_id}:0", "slurm", user, job_id=job_id, **more)  # type: ignore[arg-type]
+    return Reservation(gpu_uuid, claim, NOW - seconds)
+
+
+ALICE = held("GPU-n1-1", "alice", "123", 930, job_name="train.sh", ends_at=NOW + 11745)
+N1 = NodeView(
+    "n1",
+    NOW,
+    None,
+    None,
+    {"GPU-n1-1": ALICE, "GPU-n1-9": held("GPU-n1-9", "carol", "9", 60, job_name="x", ends_at=NOW)},
+    {"GPU-n1-0": NOW - 1800},
+    {"GPU-n1-3": Quarantine("GPU-n1-3", "row remap pending", NOW - 5)},
+)
+GPUS = (
+    gpu(0),
+    gpu(1, 8452, GpuProcess(1, 1, "alice", "python3", 8400)),
+    gpu(2, 1025, GpuProcess(12345, 2, "bob", "python3", 980)),
+    gpu(3),
+    GpuReading(4, "GPU-n1-4", None, "", None, None, fault="GPU is lost (NVML error 15)"),
+)
+N2 = NodeView("n2", NOW, Scan("n2", 0.0, 0.1, (gpu(0, node="n2"),)), NOW - 185)
+
+TABLE = """\
+GPU STATUS      USER     DURATION    TYPE    MODEL            DETAILS                                VALIDATION
+--- ----------- -------- ----------- ------- ---------------- -------------------------------------- -----------------------------------
+0   available                                                 free for 30m                           45MB used
+1   in use      alice    15m 30s     slurm                    job 123 train.sh, ends in 3h 15m 45s   8452MB, 1 processes
+2   in use      bob                                           WITHOUT RESERVATION                    1025MB used by PID 12345 (python3)
+3   quarantined                                               row remap pending                      45MB used
+4   unknown                                                                                          GPU is lost (NVML error 15)
+?   in use      carol    1m 0s       slurm                    job 9 x, should have ended 0s ago      cannot tell: not found by the scan
+"""  # noqa: E501 - the table is that wide
+
+BLOCK_N2 = """\
+n2 (scanned 3m ago)
+GPU STATUS    USER     DURATION    TYPE    MODEL            DETAILS                    VALIDATION
+--- --------- -------- ----------- ------- ---------------- -------------------------- ---------------------
+0   available                                                                          45MB used
+"""  # noqa: E501 - the table is that wide
+
+
+def run(app: App, *args: str) -> Result:
+    return CliRunner().invoke(cli, [*args], obj=app)
+
+
+def without_dashes(text: str) -> list[str]:
+    """The table's words, column by column; widths are held by the table's own tests."""
+    return [" ".join(line.split()) for line in text.splitlines() if not line.startswith("---")]
+
+
+def test_this_node_alone_is_a_table_without_heading() -> None:
+    result = run(app(FakeLedger(N1), FakeProbe(GPUS)), "status")
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert without_dashes(result.stdout) == without_dashes(TABLE)
+    starts = {line.find("VALIDATION") for line in result.stdout.splitlines()[:1]}
+    assert {line[min(starts) - 1] for line in result.stdout.splitlines()} == {" "}
+
+
+def test_several_nodes_have_headings_and_the_others_the_age_of_their_scan() -> None:
+    result = run(app(FakeLedger(N1, N2), FakeProbe(GPUS)), "status")
+
+    assert result.stdout.startswith("n1\nGPU STATUS")
+    assert result.stdout.endswith(f"\n\n{BLOCK_N2}")
+
+
+def test_the_scan_runs_while_the_ledger_is_read() -> None:
+    probe = FakeProbe(GPUS)
+
+    run(app(FakeLedger(N1), probe), "status")
+
+    assert probe.events == ["start", "ledger", "observe"]
+
+
+def test_another_node_alone_is_not_scanned_and_shows_its_scans_age() -> None:
+    probe = FakeProbe(GPUS)
+
+    result = run(app(FakeLedger(N1, N2), probe), "status", "--node", "n2")
+
+    assert result.stdout == BLOCK_N2
+    assert probe.events == ["ledger"]
+
+
+def test_the_threshold_of_the_command_line_counts() -> None:
+    result = run(app(FakeLedger(N1), FakeProbe(GPUS)), "status", "--memory-threshold", "2048")
+
+    assert "WITHOUT RESERVATION" not in result.stdout
+
+
+def test_a_login_node_shows_the_other_nodes() -> None:
+    result = run(app(FakeLedger(N2), FakeProbe(fault="no driver")), "status")
+
+    assert (result.exit_code, result.stdout, result.stderr) == (0, BLOCK_N2, "")
+
+
+@pytest.mark.parametrize("probe", [FakeProbe(fault="no driver"), FakeProbe()])
+def test_no_gpu_anywhere_is_an_error(probe: FakeProbe) -> None:
+    result = run(app(FakeLedger(), probe), "status")
+
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr.startswith(f"Error: {probe.fault or 'this node has no GPU'}")
+
+
+def test_a_driver_that_fails_hides_no_reservation_and_frees_nothing() -> None:
+    published = replace(N1, scan=Scan("n1", 0.0, 0.1, GPUS), scanned_at=NOW - 60)
+
+    result = run(app(FakeLedger(published), FakeProbe(fault="driver gone")), "status")
+
+    assert result.exit_code == 3
+    assert "Error: driver gone" in result.stderr
+    assert "available" not in result.stdout
+    assert "alice" in result.stdout
+    assert len(result.stdout.splitlines()) == 2 + 6
+
+
+def test_a_driver_that_fails_beside_other_nodes_is_in_the_heading() -> None:
+    result = run(app(FakeLedger(N1, N2), FakeProbe(fault="driver gone")), "status")
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith("n1 (driver gone)\n")
+
+
+def test_without_the_ledger_nothing_is_shown() -> None:
+    error = StoreError("cannot reach the store at redis://h: Connection refused")
+
+    result = run(app(FakeLedger(error=error), FakeProbe(GPUS)), "status")
+
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert result.stderr.startswith(f"Error: {error} (check store.url")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_node_that_nobody_knows_is_refused() -> None:
+    result = run(app(FakeLedger(N2), FakeProbe(GPUS)), "status", "--node", "nX")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "'nX'" in result.stderr
+
+
+def test_interrupt() -> None:
+    result = run(app(FakeLedger(error=KeyboardInterrupt()), FakeProbe(GPUS)), "status")
+
+    assert (result.exit_code, result.stdout) == (130, "")
+
+
+def test_jobs_are_looked_up_only_when_something_lacks() -> None:
+    lookup = FakeLookup()
+
+    run(app(FakeLedger(N1, N2), FakeProbe(GPUS), lookup), "status")
+
+    assert lookup.asked == []
+
+
+def test_what_the_scheduler_knows_is_shown() -> None:
+    lookup = FakeLookup({"7": JobFacts("bob", "sim.sh", NOW + 60)})
+    lacking = replace(N1, reservations={"GPU-n1-1": held("GPU-n1-1", "bob", "7", 5)})
+
+    result = run(app(FakeLedger(lacking), FakeProbe(GPUS), lookup), "status")
+
+    assert lookup.asked == [("7",)]
+    assert "job 7 sim.sh, ends in 1m 0s" in result.stdout
+
+
+def test_json_holds_the_same() -> None:
+    result = run(app(FakeLedger(N1, N2), FakeProbe(GPUS)), "status", "--json")
+
+    form = json.loads(result.stdout)
+    first, second = form["nodes"]
+    assert form["generated_at"] == "2023-11-14T22:13:20Z"
+    assert (first["node"], first["live"], second["node"], second["live"]) == (
+        "n1", True, "n2", False,
+    )  # fmt: skip
+    assert [one["state"] for one in first["gpus"]] == [
+        "available", "reserved", "unreserved", "quarantined", "unknown", "reserved",
+    ]  # fmt: skip
+
+
+def test_hostile_names_stay_on_their_line() -> None:
+    evil = "\x1b[2J\x1b]0;owned\x07evil\nGPU 0 available"
+    busy = gpu(2, 2000, GpuProcess(5, 1, evil, evil, 1))
+    view = replace(N1, reservations={"GPU-n1-1": held("GPU-n1-1", evil, "1", 5, job_name=evil)})
+
+    result = run(app(FakeLedger(view), FakeProbe((gpu(0), gpu(1), busy))), "status")
+
+    lines = result.stdout.splitlines()
+    assert len(lines) == 2 + 4
+    assert all(line.isprintable() for line in lines)
+    assert sum(line.startswith("0 ") for line in lines) == 1

@@ -1,0 +1,124 @@
+"""The one state of each GPU, from the ledger's view and a scan."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
+from canhazgpu.gpu.usage import GpuState, Usage
+from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation
+from canhazgpu.status.model import (
+    IMPOSSIBLE,
+    NEVER_SCANNED,
+    NO_UUID,
+    NOT_FOUND,
+    SCANNED_BEFORE_GRANT,
+    SCANNED_BEFORE_RELEASE,
+    node_status,
+    with_live_scan,
+)
+
+NOW = 1000.0
+UUID = "GPU-a"
+FREE = GpuReading(0, UUID, 0, "H100", 45, 80000)
+BUSY = replace(FREE, memory_used_mb=8452, processes=(GpuProcess(7, 1, "bob", "x", 8000),))
+BROKEN = GpuReading(0, UUID, None, "", None, None, fault="GPU is lost")
+NAMELESS = replace(FREE, uuid="")
+IMPOSSIBLE_READING = replace(FREE, memory_used_mb=80001)
+RESERVED = {UUID: Reservation(UUID, Claim("job:c:1:0", "slurm", "alice", job_id="1"), 500.0)}
+HELD_BACK = {UUID: Quarantine(UUID, "row remap pending", 400.0)}
+
+
+def view(*readings: GpuReading, fault: str | None = None, **more: object) -> NodeView:
+    scan = Scan("n1", 0.0, 0.1, readings, fault)
+    base = NodeView("n1", NOW, scan, scanned_at=900.0)
+    return replace(base, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "state", "usage", "doubt"),
+    [
+        (view(FREE), GpuState.AVAILABLE, Usage.FREE, ""),
+        (view(BUSY), GpuState.UNRESERVED, Usage.IN_USE, ""),
+        (view(BROKEN), GpuState.UNKNOWN, Usage.UNKNOWN, "GPU is lost"),
+        (view(NAMELESS), GpuState.UNKNOWN, Usage.UNKNOWN, NO_UUID),
+        (view(IMPOSSIBLE_READING), GpuState.UNKNOWN, Usage.UNKNOWN, IMPOSSIBLE),
+        (view(FREE, reservations=RESERVED), GpuState.RESERVED, Usage.FREE, ""),
+        (view(BUSY, reservations=RESERVED), GpuState.RESERVED, Usage.IN_USE, ""),
+        (view(BROKEN, reservations=RESERVED), GpuState.RESERVED, Usage.UNKNOWN, "GPU is lost"),
+        (view(FREE, quarantines=HELD_BACK), GpuState.QUARANTINED, Usage.FREE, ""),
+        (view(BROKEN, quarantines=HELD_BACK), GpuState.QUARANTINED, Usage.UNKNOWN, "GPU is lost"),
+        # The scan began before what the ledger says happened.
+        (view(BUSY, released_at={UUID: 950.0}), GpuState.UNKNOWN, Usage.UNKNOWN,
+         SCANNED_BEFORE_RELEASE),
+        (view(FREE, released_at={UUID: 950.0}), GpuState.AVAILABLE, Usage.FREE, ""),
+        (view(BUSY, released_at={UUID: 850.0}), GpuState.UNRESERVED, Usage.IN_USE, ""),
+        (view(FREE, reservations=RESERVED, scanned_at=499.0), GpuState.RESERVED, Usage.UNKNOWN,
+         SCANNED_BEFORE_GRANT),
+        (view(FREE, scanned_at=None), GpuState.UNKNOWN, Usage.UNKNOWN, NEVER_SCANNED),
+    ],
+)  # fmt: skip
+def test_a_gpu_has_one_state(given: NodeView, state: GpuState, usage: Usage, doubt: str) -> None:
+    (gpu,) = node_status(given, 1024).gpus
+
+    assert (gpu.state, gpu.usage, gpu.doubt) == (state, usage, doubt)
+
+
+def test_the_threshold_decides_what_in_use_is() -> None:
+    (gpu,) = node_status(view(BUSY), 8452).gpus
+
+    assert gpu.state is GpuState.AVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("given", "doubt"),
+    [
+        (view(replace(FREE, uuid="GPU-b")), NOT_FOUND),
+        (view(fault="driver gone"), "driver gone"),
+        (view(scan=None, scanned_at=None), NEVER_SCANNED),
+    ],
+)
+def test_a_gpu_that_only_the_ledger_knows_is_not_left_out(given: NodeView, doubt: str) -> None:
+    status = node_status(replace(given, reservations=RESERVED), 1024)
+
+    gpu = status.gpus[-1]
+    assert (gpu.index, gpu.uuid, gpu.state) == (None, UUID, GpuState.RESERVED)
+    assert gpu.doubt == doubt
+
+
+def test_a_gpu_only_in_quarantine_is_shown_as_such() -> None:
+    (gpu,) = node_status(view(quarantines=HELD_BACK), 1024).gpus
+
+    assert gpu.state is GpuState.QUARANTINED
+
+
+def test_gpus_stand_in_order_of_index_and_those_without_one_last() -> None:
+    first, second = replace(FREE, index=0, uuid="GPU-z"), replace(FREE, index=1, uuid="GPU-y")
+    lost = {name: Reservation(name, Claim("o", "slurm", "u"), 1.0) for name in ("GPU-a", "GPU-b")}
+
+    status = node_status(view(second, first, reservations=lost), 1024)
+
+    assert [gpu.uuid for gpu in status.gpus] == ["GPU-z", "GPU-y", "GPU-a", "GPU-b"]
+
+
+def test_a_live_scan_that_failed_keeps_the_gpus_of_the_published_one_as_unknown() -> None:
+    failed = Scan("n1", 0.0, 0.1, (), "driver gone")
+
+    merged = with_live_scan(view(BUSY), failed, 990.0)
+    (gpu,) = node_status(merged, 1024, live=True).gpus
+
+    assert gpu.state is GpuState.UNKNOWN
+    assert gpu.doubt == "driver gone"
+    assert gpu.reading is not None
+    assert gpu.reading.processes == ()
+
+
+def test_a_live_scan_takes_the_place_of_the_published_one() -> None:
+    merged = with_live_scan(view(BUSY), Scan("n1", 0.0, 0.1, (FREE,)), 990.0)
+
+    status = node_status(merged, 1024, live=True)
+
+    assert (status.live, status.scanned_at, status.fault) == (True, 990.0, None)
+    assert status.gpus[0].state is GpuState.AVAILABLE

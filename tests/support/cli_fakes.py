@@ -1,0 +1,92 @@
+"""A ledger, a probe and a job lookup in memory, and an `App` made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from canhazgpu.cli.app import App
+from canhazgpu.gpu.scan import GpuReading, Scan
+from canhazgpu.ledger.connect import Role
+from canhazgpu.ledger.port import Observation
+from canhazgpu.ledger.values import NodeView
+from canhazgpu.status.jobs import JobFacts
+
+NOW = 1700000000.0
+
+
+class FakeLedger:
+    """Reads like a ledger; any change fails the test."""
+
+    def __init__(self, *views: NodeView, error: BaseException | None = None) -> None:
+        self._views = {view.node: view for view in views}
+        self._error = error
+        self.events: list[str] = []
+
+    def look(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
+        self.events.append("look")
+        if self._error:
+            raise self._error
+        names = sorted(self._views if nodes is None else nodes)
+        return [self._views.get(name, NodeView(name, NOW, None, None)) for name in names]
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"status called {name} of the ledger")
+
+
+@dataclass
+class FakeProbe:
+    """Gives one scan; `events` is the order of what was asked."""
+
+    gpus: tuple[GpuReading, ...] = ()
+    fault: str | None = None
+    events: list[str] = field(default_factory=list)
+    node: str = ""
+
+    def start(self) -> FakeProbe:
+        self.events.append("start")
+        return self
+
+    def observe(self) -> Observation:
+        self.events.append("observe")
+        return Observation(Scan(self.node, 0.0, 0.1, self.gpus, self.fault), 0.1)
+
+
+@dataclass
+class FakeLookup:
+    """Knows some jobs; `asked` is what it was asked for."""
+
+    known: Mapping[str, JobFacts] = field(default_factory=dict)
+    asked: list[tuple[str, ...]] = field(default_factory=list)
+
+    def jobs(self, job_ids: Iterable[str]) -> Mapping[str, JobFacts]:
+        self.asked.append(tuple(job_ids))
+        return self.known
+
+
+def app(
+    ledger: FakeLedger,
+    probe: FakeProbe,
+    lookup: FakeLookup | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> App:
+    """Return the commands' dependencies on a node called n1."""
+
+    def open_ledger(_store: object, role: Role) -> Any:
+        assert role is Role.READ
+        probe.events.append("ledger")
+        return ledger
+
+    def open_probe(node: str, _validation: object) -> FakeProbe:
+        probe.node = node
+        return probe
+
+    return App(
+        environ={"SLURMD_NODENAME": "n1", **(environ or {})},
+        clock=lambda: 5.0,
+        probe=open_probe,
+        ledger=open_ledger,
+        job_lookup=lambda _slurm, _environ: lookup or FakeLookup(),
+        width=lambda: None,
+    )
