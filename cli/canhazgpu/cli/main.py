@@ -17,6 +17,7 @@ from canhazgpu.errors import CanhazgpuError, advice_for, explain
 
 COMMANDS = {
     "config": "canhazgpu.cli.config_show:config",
+    "hooks": "canhazgpu.cli.hooks:hooks",
     "status": "canhazgpu.cli.status:status",
 }
 """Each command and where it is: module and name."""

@@ -1,0 +1,53 @@
+"""Clusters that the tests of a module share: one for each way Slurm can be set up."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from demo_cluster import ClusterSpec, ensure_users, missing_requirements, new_directory, remove_users
+from gpu_cluster import GpuCluster, make_venv
+
+USERS = ("cgtest-alice", "cgtest-bob")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.slurm)
+
+
+@pytest.fixture(scope="session")
+def venv() -> Iterator[Path]:
+    missing = missing_requirements()
+    if missing:
+        pytest.skip(f"a private Slurm needs {', '.join(missing)}")
+    directory = new_directory()
+    yield make_venv(directory)
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def people() -> Iterator[tuple[str, str]]:
+    created = ensure_users(list(USERS))
+    yield USERS
+    remove_users(created)
+
+
+@pytest.fixture(scope="module")
+def make_cluster(venv: Path, people: tuple[str, str]) -> Iterator[Any]:
+    clusters: list[GpuCluster] = []
+
+    def make(spec: ClusterSpec | None = None, **config: dict[str, Any]) -> GpuCluster:
+        cluster = GpuCluster(new_directory(), venv, spec or ClusterSpec(), config)
+        clusters.append(cluster)
+        cluster.slurm.start()
+        return cluster
+
+    yield make
+    for cluster in clusters:
+        cluster.stop()
+        shutil.rmtree(cluster.root)

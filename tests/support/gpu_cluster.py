@@ -1,0 +1,150 @@
+"""A private Slurm with simulated GPUs and canhazgpu installed on it as an administrator would."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from demo_cluster import ClusterSpec, PrivateSlurm
+from fake_nvml import FakeState, install
+
+REPOSITORY = Path(__file__).parents[2]
+STORE_TIMEOUT_S = 3.0
+
+
+def make_venv(directory: Path) -> Path:
+    """Install the built wheel where every Unix user can run it; returns the environment."""
+    wheels = sorted((REPOSITORY / "build" / "dist").glob("*.whl"))
+    if not wheels:
+        raise RuntimeError("no wheel in build/dist; 'make test' builds it")
+    venv = directory / "venv"
+    subprocess.run(["/usr/bin/python3", "-m", "venv", venv], check=True, timeout=120)
+    subprocess.run(
+        [venv / "bin/pip", "install", "--quiet", f"{wheels[-1]}[embedded]"], check=True, timeout=300
+    )
+    return venv
+
+
+class GpuCluster:
+    """`PrivateSlurm` under `root`, each node with fake GPUs, hooks installed by the CLI.
+
+    The NVML indices of a node run against its device numbers, so that confusing the two shows.
+    """
+
+    def __init__(
+        self, root: Path, venv: Path, spec: ClusterSpec, config: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        self.root = root
+        self.venv = venv
+        self.config_file = root / "config.toml"
+        self._config = {section: dict(values) for section, values in config.items()}
+        install(root / "nvml")
+        self.state = FakeState(root / "nvml" / "state")
+        for node in spec.node_specs():
+            self.state.add_node(
+                node.name, gpus=len(node.minors), minors=list(reversed(node.minors))
+            )
+        self.configure()
+        hooks = self._install_hooks()
+        self.slurm = PrivateSlurm(root / "slurm", replace(spec, **hooks))
+
+    def configure(self, **changes: Mapping[str, Any]) -> None:
+        """Write the configuration, with these sections' keys changed."""
+        defaults: dict[str, dict[str, Any]] = {
+            "store": {
+                "url": "embedded",
+                "embedded_dir": str(self.root / "store"),
+                "timeout_s": STORE_TIMEOUT_S,
+            },
+            "validation": {"nvml_library": str(self.root / "nvml" / "libnvidia-ml.so.1")},
+            "node": {"state_dir": str(self.root / "run" / "%n")},
+        }
+        for section, values in (*self._config.items(), *changes.items()):
+            defaults.setdefault(section, {}).update(values)
+        lines = []
+        for section, values in defaults.items():
+            lines.append(f"[{section}]")
+            lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+        draft = self.config_file.with_suffix(".new")
+        draft.write_text("\n".join(lines) + "\n")
+        draft.replace(self.config_file)
+
+    def canhazgpu(
+        self, *arguments: str, node: str = "", user: str = "root", check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the command as a Unix user on a node."""
+        place = ["/usr/bin/env", f"CANHAZGPU_CONFIG={self.config_file}"]
+        if node:
+            place += [f"CANHAZGPU_NODE_NAME={node}", f"FAKE_NVML_NODE={node}"]
+        command = [*place, str(self.venv / "bin/canhazgpu"), *arguments]
+        return self.slurm.run(command, user=user, check=check)
+
+    def status(self, node: str = "n1", user: str = "root") -> dict[str, dict[str, Any]]:
+        """Return every node's GPUs by UUID, as `canhazgpu status --json` shows them."""
+        shown = json.loads(self.canhazgpu("status", "--json", node=node, user=user).stdout)
+        return {
+            one["node"]: {gpu["uuid"]: gpu for gpu in one["gpus"]} for one in shown["nodes"]
+        }
+
+    def held(self, node: str = "n1") -> dict[str, str]:
+        """Return the node's reserved GPUs and the job that holds each."""
+        gpus = self.status(node)[node]
+        return {
+            uuid: gpu["reservation"]["job_id"] for uuid, gpu in gpus.items() if gpu["reservation"]
+        }
+
+    def uuids_of_positions(self, node: str) -> list[str]:
+        """Return the node's UUIDs in the order in which Slurm counts its GPUs."""
+        return [gpu.uuid for gpu in reversed(self.state.node(node).gpus)]
+
+    def hook(self, name: str, node: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run an installed hook by hand, with the bare environment slurmd gives it."""
+        environ = {
+            "SLURMD_NODENAME": node,
+            "SLURM_CONF": str(self.slurm.layout.slurm_conf),
+            "SLURM_CLUSTER_NAME": "demo",
+            **variables,
+        }
+        return subprocess.run(
+            [self.hook_path(name)], env=environ, capture_output=True, text=True, timeout=90
+        )
+
+    def hook_path(self, name: str) -> Path:
+        return self.root / "etc" / "slurm" / f"{name}.d" / "canhazgpu.sh"
+
+    def gpu_process(self) -> str:
+        return str(self.root / "nvml" / "gpu-process")
+
+    def _install_hooks(self) -> dict[str, str]:
+        subprocess.run(
+            [
+                self.venv / "bin/canhazgpu",
+                *("--config", self.config_file),
+                *("hooks", "install", "--slurm-dir", self.root / "etc" / "slurm"),
+            ],
+            check=True,
+            timeout=60,
+            stdout=subprocess.DEVNULL,
+            env={"PATH": os.environ.get("PATH", os.defpath)},
+        )
+        slurm_dir = self.root / "etc" / "slurm"
+        return {
+            "prolog": str(slurm_dir / "prolog.d" / "*"),
+            "epilog": str(slurm_dir / "epilog.d" / "*"),
+            "task_prolog": str(slurm_dir / "canhazgpu" / "task_prolog.sh"),
+        }
+
+    def stop(self) -> None:
+        """End the cluster and the store it started."""
+        self.slurm.stop()
+        stop = "import sys; from canhazgpu.ledger import embedded; embedded.stop(sys.argv[1])"
+        subprocess.run(
+            [self.venv / "bin/python", "-I", "-c", stop, self.root / "store"],
+            check=False,
+            timeout=60,
+        )
