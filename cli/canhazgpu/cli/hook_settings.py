@@ -1,0 +1,75 @@
+"""What the hook scripts say, taken from the configuration that the hooks will see."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from canhazgpu.config import DEFAULT_CONFIG_FILE, Effective
+from canhazgpu.config.schema import NodeConfig
+from canhazgpu.errors import ConfigError
+from canhazgpu.ledger.store_url import EMBEDDED, parse_store_url
+from canhazgpu.schedulers.slurm.install import changeable_by_others
+from canhazgpu.templates import render as templates
+from canhazgpu.templates.slurm_files import UNSET_DIGEST, WRITER, HookSettings
+
+BAKED_IN = ("node.name", "node.state_dir")
+"""Keys whose values are written into the scripts, where no environment reaches them."""
+
+
+def hook_settings(effective: Effective, root: Path, slurm_dir: str, gpus: int) -> HookSettings:
+    """Return what the scripts say; raises `ConfigError` for a value that hooks would not see."""
+    for key in BAKED_IN:
+        origin = effective.origins[key]
+        if not origin.startswith(("default", "file")):
+            raise ConfigError(
+                f"{key} comes from {origin}, which Slurm's hooks do not see; set it in"
+                f" {effective.file or DEFAULT_CONFIG_FILE}"
+            )
+    config = effective.config
+    writer, digest = _writer(config.store.url)
+    return HookSettings(
+        python=_on_node(Path(sys.executable), root),
+        config_file=_on_node(effective.file, root) if effective.file else None,
+        state_dir=_state_dir(config.node),
+        hook_deadline_s=config.slurm.hook_deadline_s,
+        slurm_dir=slurm_dir,
+        gpus=gpus,
+        writer=writer,
+        writer_digest=digest,
+    )
+
+
+def _on_node(path: Path, root: Path) -> str:
+    # Not resolved: the interpreter of a virtual environment is a link, and knows it by its name.
+    absolute = path.absolute()
+    if absolute.is_relative_to(root):
+        absolute = Path("/") / absolute.relative_to(root)
+    return str(absolute)
+
+
+def _state_dir(node: NodeConfig) -> str:
+    return node.state_dir.replace("%n", node.name) if node.name else node.state_dir
+
+
+def _writer(url: str) -> tuple[str, str]:
+    if url == EMBEDDED:
+        return WRITER, UNSET_DIGEST
+    parsed = parse_store_url(url)
+    if not parsed.password:
+        return WRITER, UNSET_DIGEST
+    return parsed.username or WRITER, hashlib.sha256(parsed.password.encode()).hexdigest()
+
+
+def warnings(effective: Effective) -> Iterator[str]:
+    """Tell what root would run or read on another user's word, and what hooks will not see."""
+    own_code = Path(templates.__file__)
+    for path in (Path(sys.executable).absolute(), own_code, effective.file):
+        if path and (weak := changeable_by_others(path.absolute())):
+            places = ", ".join(str(one) for one in weak)
+            yield f"root will trust {path}, which others than root can change through {places}"
+    for key, origin in effective.origins.items():
+        if not origin.startswith(("default", "file")):
+            yield f"{key} comes from {origin}, which Slurm's hooks do not see"

@@ -1,0 +1,43 @@
+"""Render the text files canhazgpu gives to Slurm and Redis: an unknown value is an error."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+TEMPLATES = Path(__file__).parent
+
+NODE_VARIABLE = '"$node"'
+"""How the scripts write the node's name; each sets it, checked, where a path needs it."""
+
+
+def shell(value: str) -> str:
+    """Return the value as one word of POSIX sh, whatever it holds."""
+    return shlex.quote(value)
+
+
+def shell_path(value: str) -> str:
+    """Return a path as one word of POSIX sh, in which ``%n`` becomes the script's ``$node``."""
+    return NODE_VARIABLE.join(shlex.quote(part) if part else "" for part in value.split("%n"))
+
+
+def render(template: str, values: Mapping[str, object]) -> str:
+    """Return the named template filled in; raises `jinja2.UndefinedError` for a missing value."""
+    return _environment().get_template(f"{template}.j2").render(values)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        autoescape=False,  # noqa: S701 - shell and configuration text, quoted by the shell filters
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["shell"] = shell
+    environment.filters["shell_path"] = shell_path
+    return environment
