@@ -47,6 +47,7 @@ class RedisLedger:
     def __init__(self, store: StoreConfig, role: Role) -> None:
         self._store = store
         self._role = role
+        self._in_cluster = store.url.startswith("redis+cluster://")
         self._history_ms = store.history_days * DAY_MS
         self._opened: redis.Redis | None = None
         self._scripts: dict[str, Callable[..., Any]] = {}
@@ -129,7 +130,8 @@ class RedisLedger:
             names = sorted(_listed(client) if nodes is None else nodes)
             views = []
             for first in range(0, len(names), NODES_PER_READ):
-                views += _read_nodes(client, names[first : first + NODES_PER_READ])
+                some = names[first : first + NODES_PER_READ]
+                views += _read_nodes(client, some, in_cluster=self._in_cluster)
             return views
 
     def _granted(self, answer: list[str], observation: Observation) -> Granted:
@@ -193,14 +195,17 @@ def _unfit(observation: Observation, wanted: Sequence[str] = ()) -> str:
     return json.dumps(unfit)
 
 
-def _read_nodes(client: redis.Redis, names: Sequence[str]) -> list[NodeView]:
-    pipeline = client.pipeline(transaction=True)
-    pipeline.time()
+def _read_nodes(client: redis.Redis, names: Sequence[str], *, in_cluster: bool) -> list[NodeView]:
+    # The servers of a cluster share neither a transaction nor a clock.
+    pipeline = client.pipeline(transaction=not in_cluster)
+    if not in_cluster:
+        pipeline.time()
     for name in names:
         node = keys.node_keys(name)
         for key in (node.scan, node.reservations, node.released, node.quarantine):
             pipeline.hgetall(key)
-    (seconds, microseconds), *hashes = pipeline.execute()
+    hashes = pipeline.execute()
+    seconds, microseconds = cast(tuple[int, int], client.time() if in_cluster else hashes.pop(0))
     read_at = seconds + microseconds / 1e6
     return [
         _view(name, read_at, hashes[4 * place : 4 * place + 4]) for place, name in enumerate(names)

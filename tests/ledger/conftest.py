@@ -1,0 +1,90 @@
+"""Real stores of every kind, and nodes that no other test knows."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from ledger_values import Store, fresh_node, observation
+from redis_server import BINARIES, PrivateRedis, need_binary
+
+from canhazgpu.config.schema import StoreConfig
+from canhazgpu.ledger import embedded
+from canhazgpu.ledger.keys import NodeKeys, node_keys
+from canhazgpu.ledger.port import Observation
+from canhazgpu.ledger.redis_ledger import RedisLedger
+
+TIMEOUT_S = 5.0
+
+
+@pytest.fixture(scope="session", params=[*BINARIES, "embedded"])
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """Each kind of store in turn."""
+    if request.param == "embedded":
+        yield from _embedded_store()
+        return
+    with PrivateRedis(binary=need_binary(request.param)) as server, server.client() as direct:
+        yield Store(StoreConfig(url=server.url, timeout_s=TIMEOUT_S), direct)
+
+
+def _embedded_store() -> Iterator[Store]:
+    base = Path(tempfile.mkdtemp(prefix="chg-ledger-"))
+    base.chmod(0o755)
+    directory = str(base / "store")
+    config = StoreConfig(url="embedded", embedded_dir=directory, timeout_s=TIMEOUT_S)
+    try:
+        way = embedded.access(directory, write=True, wait_s=TIMEOUT_S)
+        with redis.Redis(
+            unix_socket_path=way.socket,
+            username=way.username,
+            password=way.password,
+            decode_responses=True,
+            protocol=2,
+        ) as direct:
+            yield Store(config, direct)
+    finally:
+        found = embedded.status(directory)
+        embedded.stop(directory)
+        if found.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(found.pid, signal.SIGKILL)
+        shutil.rmtree(base, ignore_errors=True)
+
+
+@pytest.fixture
+def own_server() -> Iterator[PrivateRedis]:
+    """A server of the test's own, to be restarted, paused and killed; it keeps its data."""
+    with PrivateRedis(persist=True) as server:
+        yield server
+
+
+@pytest.fixture
+def ledger(store: Store) -> RedisLedger:
+    return store.ledger()
+
+
+@pytest.fixture
+def node() -> str:
+    return fresh_node()
+
+
+@pytest.fixture
+def node_hashes(node: str) -> NodeKeys:
+    return node_keys(node)
+
+
+@pytest.fixture
+def observe(node: str) -> Callable[..., Observation]:
+    """Observations of the test's node."""
+
+    def make(gpus: int = 4, **details: object) -> Observation:
+        return observation(node, gpus, **details)  # type: ignore[arg-type]
+
+    return make
