@@ -31,8 +31,8 @@ class Story:
         self.everything_is_free()
         self.jobs_reserve_by_themselves()
         intruder = self.somebody_takes_a_gpu()
-        job = self.slurms_choice_is_refused(intruder)
-        self.canhazgpus_choice_avoids_it(job)
+        self.slurms_choice_is_refused(intruder)
+        self.canhazgpus_choice_avoids_it()
         self.everything_is_free_again(intruder)
 
     def everything_is_free(self) -> None:
@@ -75,7 +75,7 @@ class Story:
         require_states(self.world, "n2", unreserved=1, available=GPUS_PER_NODE - 1)
         return intruder
 
-    def slurms_choice_is_refused(self, intruder: subprocess.Popen[str]) -> int:
+    def slurms_choice_is_refused(self, intruder: subprocess.Popen[str]) -> None:
         heading("4. A job that would have met that process goes back into the queue")
         say("Slurm does not know of it and gives the next job that very GPU. Here Slurm's choice")
         say('binds (slurm.assignment = "slurm"), so the prolog sends the job back, and says why.\n')
@@ -92,18 +92,18 @@ class Story:
         output = self.world.slurm.output(job, user=user)
         require("CUDA_VISIBLE_DEVICES" not in output, "a script that never started", output)
         require_states(self.world, "n2", unreserved=1, available=GPUS_PER_NODE - 1)
-        return job
 
-    def canhazgpus_choice_avoids_it(self, job: int) -> None:
+    def canhazgpus_choice_avoids_it(self) -> None:
         heading("5. Or canhazgpu picks a clean GPU, and the job runs")
         say("Where no cgroup ties a job to Slurm's devices, Slurm may count and canhazgpu choose")
-        say(
-            '(slurm.assignment = "canhazgpu"). The same job, without Slurm\'s pause of 2 minutes:\n'
-        )
+        say('(slurm.assignment = "canhazgpu"). Slurm gives the next job GPU 0, which is taken:\n')
         self.world.places.write_config("canhazgpu")
-        self.world.administer(["scontrol", "update", f"job={job}", "StartTime=now"])
-        user = self.people.bob
+        user = self.people.alice
+        job = self._submit(user, "n2", gpus=1)
         uuids = wait_until_at_work(self.world, "n2", job, user)
+        self.world.shell(
+            user, "n2", f"scontrol show job --details {job} | grep -o 'GRES=gpu.*IDX.*'"
+        )
         self.world.shell(user, "n2", f"head -n 1 slurm-{job}.out")
         self.world.shell(user, "n2", "canhazgpu status --node n2")
         taken = self.world.status("n2")[0]["uuid"]
@@ -122,7 +122,7 @@ class Story:
             require_states(self.world, node, available=GPUS_PER_NODE)
 
     def _submit(self, user: str, node: str, *, gpus: int) -> int:
-        command = f"sbatch --nodelist={node} --gres=gpu:{gpus} train.sh"
+        command = f"sbatch --nodelist={node} --gres=gpu:{gpus} --time=30 train.sh"
         job = int(self.world.shell(user, node, command).split()[-1])
         self.jobs.append(job)
         return job

@@ -55,6 +55,8 @@ class World:
         for user in self.people.names():
             self.slurm.home(user)
         self.places.write_shell(self._variables())
+        say("starting the ledger, as its first user who is root does: canhazgpu status")
+        self._run("root", "n1", "canhazgpu", "status")
 
     def shell(self, user: str, node: str, command: str) -> str:
         """Show a user's command and what it prints, and return that; a failure is one of ours."""
