@@ -8,7 +8,7 @@ BUILD := build
 VENV := $(BUILD)/venv
 PYTEST_ARGS ?=
 
-.PHONY: help demo test test-fast check dev clean packages venv
+.PHONY: help demo test test-fast check dev docs clean packages venv
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -37,6 +37,9 @@ packages:
 
 venv:
 	@contrib/dev/build-venv $(BUILD)
+
+docs: venv  ## write what is generated in docs/
+	@$(VENV)/bin/python contrib/dev/configuration-reference
 
 clean:  ## remove what was built
 	rm -rf $(BUILD) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
