@@ -125,8 +125,10 @@ def _known(path: str, place: str, keys: Mapping[str, Key]) -> None:
 def _nearest(name: str, known: Mapping[str, object]) -> str:
     from difflib import get_close_matches  # noqa: PLC0415 - only a misspelling needs it
 
-    close = get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else "; 'canhazgpu config show' lists them"
+    # What all variables and all keys of a section share makes no two of them alike.
+    short = {one.removeprefix(PREFIX): one for one in known}
+    close = get_close_matches(name.removeprefix(PREFIX), short, n=1, cutoff=0.75)
+    return f"; did you mean {short[close[0]]}?" if close else "; 'canhazgpu config show' lists them"
 
 
 def _checked(key: Key, value: Any, place: str) -> Any:

@@ -18,9 +18,15 @@ from canhazgpu.probe.processes import process_facts, user_name
 
 MIB = 1024 * 1024
 
-# pynvml raises AttributeError or ValueError, not an NVMLError, where a driver lacks a symbol or
-# returns bytes that are no text.
-NVML_FAULTS = (pynvml.NVMLError, AttributeError, ValueError, OSError)
+# pynvml raises other things than NVMLError where a driver lacks a symbol (its mismatch error,
+# AttributeError) or returns bytes that are no text (ValueError).
+NVML_FAULTS = (
+    pynvml.NVMLError,
+    pynvml.NVMLLibraryMismatchError,
+    AttributeError,
+    ValueError,
+    OSError,
+)
 
 _NOT_TOLD = (
     pynvml.NVML_ERROR_NOT_SUPPORTED,
@@ -114,7 +120,7 @@ def _first_told(*calls: Callable[[], Any]) -> Any:
         except pynvml.NVMLError as exc:
             if exc.value not in (*_NOT_TOLD, pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH):
                 raise
-        except AttributeError:
+        except (AttributeError, pynvml.NVMLLibraryMismatchError):
             pass
     return calls[-1]()
 
@@ -124,20 +130,28 @@ def _processes(handle: Any) -> tuple[GpuProcess, ...]:
 
     Compute, graphics and MPS clients are three lists; a process may be in more than one.
     """
-    compute = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
     found: dict[int, int | None] = {}
     for process in (
-        *compute,
-        *_optional(pynvml.nvmlDeviceGetGraphicsRunningProcesses, handle),
-        *_optional(pynvml.nvmlDeviceGetMPSComputeRunningProcesses, handle),
+        *_running("Compute", handle),
+        *_optional("Graphics", handle),
+        *_optional("MPSCompute", handle),
     ):
         found[process.pid] = _larger(found.get(process.pid, 0), process.usedGpuMemory)
     return tuple(_process(pid, memory) for pid, memory in sorted(found.items()))
 
 
-def _optional(list_processes: Callable[[Any], Iterable[Any]], handle: Any) -> Iterable[Any]:
+def _running(kind: str, handle: Any) -> Iterable[Any]:
+    """Return one of NVML's lists of processes; drivers before 510 know its second version only."""
+    name = f"nvmlDeviceGet{kind}RunningProcesses"
+    processes: Iterable[Any] = _first_told(
+        lambda: getattr(pynvml, name)(handle), lambda: getattr(pynvml, f"{name}_v2")(handle)
+    )
+    return processes
+
+
+def _optional(kind: str, handle: Any) -> Iterable[Any]:
     try:
-        return list_processes(handle)
+        return _running(kind, handle)
     except pynvml.NVMLError as exc:
         if exc.value in _NOT_TOLD:
             return ()

@@ -1,0 +1,124 @@
+"""A scan survives its JSON form, and nothing else passes for one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from canhazgpu.errors import ScanError
+from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan, scan_from_json, scan_to_json
+
+PROCESSES = st.builds(
+    GpuProcess,
+    pid=st.integers(),
+    uid=st.none() | st.integers(),
+    user=st.none() | st.text(),
+    name=st.none() | st.text(),
+    memory_mb=st.none() | st.integers(),
+)
+READINGS = st.builds(
+    GpuReading,
+    index=st.integers(),
+    uuid=st.text(),
+    device_number=st.none() | st.integers(),
+    name=st.text(),
+    memory_used_mb=st.none() | st.integers(),
+    memory_total_mb=st.none() | st.integers(),
+    processes=st.lists(PROCESSES, max_size=2).map(tuple),
+    fault=st.none() | st.text(),
+)
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+SCANS = st.builds(
+    Scan,
+    node=st.text(),
+    started_at=FINITE,
+    took_s=FINITE,
+    gpus=st.lists(READINGS, max_size=2).map(tuple),
+    fault=st.none() | st.text(),
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=8,
+)
+
+
+@given(SCANS)
+def test_a_scan_comes_back_as_it_was(scan: Scan) -> None:
+    assert scan_from_json(scan_to_json(scan)) == scan
+    assert scan_from_json(scan_to_json(scan).encode()) == scan
+
+
+@given(st.binary(max_size=40) | st.text(max_size=40) | JSON.map(json.dumps))
+def test_garbage_is_refused(text: str | bytes) -> None:
+    with pytest.raises(ScanError, match="malformed"):
+        scan_from_json(text)
+
+
+def whole() -> dict[str, Any]:
+    """A scan's JSON, with every field."""
+    process = GpuProcess(1, 0, "root", "init", 5)
+    reading = GpuReading(0, "GPU-0", 0, "H100", 1, 2, (process,))
+    scan: dict[str, Any] = json.loads(scan_to_json(Scan("n1", 1.0, 0.5, (reading,))))
+    return scan
+
+
+PLACES: list[tuple[str, ...]] = [
+    *[(field,) for field in whole()],
+    *[("gpus", field) for field in whole()["gpus"][0]],
+    *[("gpus", "processes", field) for field in whole()["gpus"][0]["processes"][0]],
+]
+OPTIONAL = {"fault", "device_number", "memory_used_mb", "memory_total_mb"} | {
+    "uid",
+    "user",
+    "memory_mb",
+}
+
+
+def at(scan: dict[str, Any], place: tuple[str, ...]) -> dict[str, Any]:
+    for step in place[:-1]:
+        scan = scan[step][0]
+    return scan
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("value", [True, [], {}, {"a": 1}, [[]], float("nan"), float("inf")])
+def test_a_field_of_another_type_is_refused(place: tuple[str, ...], value: Any) -> None:
+    scan = whole()
+    if value == [] and place[-1] in ("gpus", "processes"):
+        return
+    if value == {} and place[-1] in ("gpus", "processes"):
+        return
+    at(scan, place)[place[-1]] = value
+    with pytest.raises(ScanError, match="malformed"):
+        scan_from_json(json.dumps(scan))
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_missing_field_and_a_foreign_one_are_refused(place: tuple[str, ...]) -> None:
+    scan = whole()
+    at(scan, place)["foreign"] = 1
+    with pytest.raises(ScanError):
+        scan_from_json(json.dumps(scan))
+    scan = whole()
+    del at(scan, place)[place[-1]]
+    if place[-1] == "fault":
+        assert scan_from_json(json.dumps(scan)).fault is None
+        return
+    with pytest.raises(ScanError):
+        scan_from_json(json.dumps(scan))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"gpus":' * 50_000, "1" * 5000])
+def test_what_is_too_deep_or_too_long_is_refused(text: str) -> None:
+    with pytest.raises(ScanError):
+        scan_from_json(text)
+
+
+def test_only_identified_gpus_have_a_uuid() -> None:
+    known, unknown = (GpuReading(i, u, None, "", 0, 0) for i, u in enumerate(("GPU-a", "")))
+    assert Scan("n1", 0, 0, (known, unknown)).by_uuid() == {"GPU-a": known}

@@ -1,0 +1,124 @@
+"""What a reading and the ledger together say of a GPU."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
+from canhazgpu.gpu.usage import (
+    MAX_PID,
+    GpuState,
+    Usage,
+    processes_text,
+    state_of,
+    usage_of,
+    users_of,
+)
+from canhazgpu.probe.node_probe import observation_of
+
+FREE, IN_USE, UNKNOWN = Usage.FREE, Usage.IN_USE, Usage.UNKNOWN
+IDLE = GpuReading(0, "GPU-0", 0, "H100", 0, 80000)
+
+
+def process(pid: int = 5, memory_mb: int | None = 1) -> GpuProcess:
+    return GpuProcess(pid, 0, "root", "x", memory_mb)
+
+
+@pytest.mark.parametrize(
+    ("reading", "usage"),
+    [
+        (IDLE, FREE),
+        (replace(IDLE, memory_used_mb=1023), FREE),
+        (replace(IDLE, memory_used_mb=1024), FREE),
+        (replace(IDLE, memory_used_mb=1025), IN_USE),
+        (replace(IDLE, memory_used_mb=80000), IN_USE),
+        (replace(IDLE, processes=(process(),)), FREE),
+        (replace(IDLE, processes=(process(), process(6, None))), IN_USE),
+        (replace(IDLE, processes=(process(MAX_PID),)), FREE),
+        (replace(IDLE, memory_used_mb=None, memory_total_mb=None), FREE),
+        (replace(IDLE, memory_used_mb=None, processes=(process(),)), IN_USE),
+        (replace(IDLE, fault="lost"), UNKNOWN),
+        (replace(IDLE, fault=""), UNKNOWN),
+        (replace(IDLE, fault="lost", memory_used_mb=5000), UNKNOWN),
+        (replace(IDLE, uuid=""), UNKNOWN),
+        (replace(IDLE, memory_used_mb=-1), UNKNOWN),
+        (replace(IDLE, memory_used_mb=1, memory_total_mb=0), UNKNOWN),
+        (replace(IDLE, memory_used_mb=80001), UNKNOWN),
+        (replace(IDLE, memory_total_mb=-1), UNKNOWN),
+        (replace(IDLE, processes=(process(0),)), UNKNOWN),
+        (replace(IDLE, processes=(process(-1),)), UNKNOWN),
+        (replace(IDLE, processes=(process(MAX_PID + 1),)), UNKNOWN),
+        (replace(IDLE, processes=(process(5, -1),)), UNKNOWN),
+    ],
+)
+def test_usage(reading: GpuReading, usage: Usage) -> None:
+    assert usage_of(reading, 1024) is usage
+
+
+def test_a_threshold_of_zero_is_one() -> None:
+    assert usage_of(IDLE, 0) is FREE
+    assert usage_of(replace(IDLE, memory_used_mb=1), 0) is IN_USE
+
+
+@given(
+    st.none() | st.integers(-5, 90000),
+    st.none() | st.integers(-5, 90000),
+    st.lists(st.tuples(st.integers(-2, 9), st.none() | st.integers(-2, 9)), max_size=3),
+    st.none() | st.text(max_size=2),
+)
+def test_free_is_only_what_is_seen_to_be(
+    used: int | None, total: int | None, processes: list[tuple[int, int | None]], fault: str | None
+) -> None:
+    reading = GpuReading(
+        0, "GPU-0", 0, "", used, total, tuple(process(*one) for one in processes), fault
+    )
+    if usage_of(reading, 1024) is FREE:
+        assert fault is None
+        assert used is None or 0 <= used <= 1024
+        assert used is not None or not processes
+        assert all(pid > 0 and memory is not None and memory >= 0 for pid, memory in processes)
+
+
+@pytest.mark.parametrize(
+    ("usage", "reserved", "quarantined"),
+    list(itertools.product(Usage, (False, True), (False, True))),
+)
+def test_a_gpu_has_one_state(usage: Usage, reserved: bool, quarantined: bool) -> None:
+    state = state_of(usage, reserved=reserved, quarantined=quarantined)
+    if reserved:
+        expected = GpuState.RESERVED
+    elif quarantined:
+        expected = GpuState.QUARANTINED
+    else:
+        expected = {
+            FREE: GpuState.AVAILABLE,
+            IN_USE: GpuState.UNRESERVED,
+            UNKNOWN: GpuState.UNKNOWN,
+        }[usage]
+    assert state is expected
+
+
+def test_two_gpus_of_one_uuid_are_never_free_by_the_last_ones_word() -> None:
+    busy = replace(IDLE, memory_used_mb=5000)
+    for gpus in ((busy, IDLE), (IDLE, busy)):
+        assert observation_of(Scan("n1", 0, 0, gpus), 1024).in_use == {"GPU-0"}
+
+
+def named(pid: int, user: str | None, name: str | None) -> GpuProcess:
+    return GpuProcess(pid, None, user, name, 1)
+
+
+def test_users_and_processes_are_told() -> None:
+    some = (named(1, "ann", "python3"), named(2, "bob", None), named(3, "ann", "x"))
+    assert users_of(some) == "ann,bob"
+    assert users_of(()) == "unknown"
+    assert users_of((named(1, None, "x"), some[0])) == "unknown,ann"
+    assert processes_text(some) == "PID 1 (python3), PID 2 (unknown process) and 1 more"
+    assert processes_text(some, limit=None).endswith("PID 3 (x)")
+    assert processes_text(some[:2]) == "PID 1 (python3), PID 2 (unknown process)"
+    assert processes_text(()) == ""
