@@ -1,0 +1,21 @@
+"""The task prolog under every shell that is here and may be a node's /bin/sh."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .task_prolog import SHELLS, TaskProlog
+
+
+@pytest.fixture(params=list(SHELLS))
+def task_prolog(request: pytest.FixtureRequest) -> Iterator[TaskProlog]:
+    # Not pytest's directory: an ordinary user has to reach the records, as on a node.
+    directory = Path(tempfile.mkdtemp(prefix="task-prolog-"))
+    directory.chmod(0o755)
+    yield TaskProlog.at(directory, SHELLS[request.param])
+    shutil.rmtree(directory)

@@ -1,0 +1,88 @@
+"""Run the rendered task prolog as slurmstepd would: an environment and a record in, lines out."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from canhazgpu.templates.render import render
+
+SHELLS: dict[str, list[str]] = {
+    name: found
+    for name, found in {
+        "dash": [shutil.which("dash") or ""],
+        "busybox": [shutil.which("busybox") or "", "sh"],
+        "bash": [shutil.which("bash") or "", "--posix"],
+    }.items()
+    if found[0]
+}
+
+NOBODY = 65534
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the task prolog said, and how it ended."""
+
+    lines: list[str]
+    status: int
+    errors: str
+
+
+@dataclass(frozen=True)
+class TaskProlog:
+    """The script, with the node's records beside it."""
+
+    directory: Path
+    shell: Sequence[str]
+    node: str = "n1"
+
+    @classmethod
+    def at(cls, directory: Path, shell: Sequence[str]) -> TaskProlog:
+        """Render the script; its state directory has a blank and a quote in its name."""
+        made = cls(directory, shell)
+        made.script.write_text(render("task_prolog.sh", {"state_dir": f"{made.state}/%n"}))
+        made.record(7).parent.mkdir(parents=True)
+        return made
+
+    @property
+    def script(self) -> Path:
+        return self.directory / "task_prolog.sh"
+
+    @property
+    def state(self) -> Path:
+        return self.directory / "it's the state"
+
+    def record(self, job: int) -> Path:
+        return self.state / self.node / "jobs" / f"{job}.env"
+
+    def tell(self, visible: str | None, *, user: int | None = None, **environ: str) -> Told:
+        """Run it for job 7 on n1, with nothing in the environment but what slurmstepd sets."""
+        given = {"SLURM_JOB_ID": "7", "SLURMD_NODENAME": self.node, **environ}
+        if visible is not None:
+            given["CUDA_VISIBLE_DEVICES"] = visible
+        return self.run(given, user)
+
+    def run(self, environ: Mapping[str, str], user: int | None = None) -> Told:
+        done = subprocess.run(
+            [*self.shell, str(self.script)],
+            env=dict(environ),
+            user=user,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+        return Told(done.stdout.splitlines(), done.returncode, done.stderr)
+
+
+def record_text(
+    gpus: Sequence[tuple[int, str, int, str]], *, constrained: bool = False, export: str = "uuid"
+) -> str:
+    """Return a record as the prolog writes it."""
+    lines = ["canhazgpu 1", f"constrained {int(constrained)}", f"export {export}"]
+    lines += [f"gpu {position} {uuid} {index} {file}" for position, uuid, index, file in gpus]
+    return "".join(f"{line}\n" for line in lines)
