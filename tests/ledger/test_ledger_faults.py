@@ -256,8 +256,8 @@ def test_what_connecting_takes_makes_the_scan_older(
     connect = redis_ledger.connect
 
     def slow(store: StoreConfig, role: Role) -> redis.Redis:
+        time.sleep(0.1)
         first.release("n1", job(1).owner, "end")
-        time.sleep(0.02)
         return connect(store, role)
 
     monkeypatch.setattr(redis_ledger, "connect", slow)
