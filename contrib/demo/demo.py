@@ -76,7 +76,7 @@ def run(*, keep: bool) -> int:
 def stop(directory: Path) -> int:
     if not Places(directory).users.exists():
         raise DemoFailed(f"{directory} holds no demonstration")
-    close(World(directory))
+    close(World(directory.absolute()))
     say(f"{directory} is stopped and removed")
     return 0
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
+import pwd
+from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass
+from pathlib import Path
 
-from demo_cluster import CommandFailed, ensure_users
+from demo_cluster import CommandFailed, ensure_users, remove_users
+from demo_cluster.processes import end, running
 
 MOST_TRIES = 50
+PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,19 +29,37 @@ class People:
         return astuple(self)
 
 
-def create_people() -> People:
-    """Create three users; where a name is taken, by a person or another demonstration, alice-2."""
-    return People(*(create_user(name) for name in ("alice", "bob", "carol")))
-
-
 def create_user(name: str) -> str:
-    problem = "all names are taken"
-    for number in range(1, MOST_TRIES):
-        candidate = name if number == 1 else f"{name}-{number}"
-        try:
+    """Create a user; where the name is taken, by a person or another demonstration, alice-2."""
+    with one_at_a_time():
+        for number in range(1, MOST_TRIES):
+            candidate = name if number == 1 else f"{name}-{number}"
             if ensure_users([candidate]):
                 return candidate
-        except CommandFailed as exc:
-            # Somebody took the name between the look and the creation.
-            problem = str(exc)
-    raise CommandFailed(f"no user like {name} could be created: {problem}")
+    raise CommandFailed(f"no user like {name} could be created: all names are taken")
+
+
+def delete_users(created: Iterable[str]) -> None:
+    """End what these users still run, and remove them. Only for users that were made here."""
+    uids = {entry.pw_uid for entry in pwd.getpwall() if entry.pw_name in created}
+    with one_at_a_time():
+        end([process for process in running() if owner(process.pid) in uids], PATIENCE_S)
+        remove_users(created)
+
+
+def owner(pid: int) -> int | None:
+    try:
+        return Path(f"/proc/{pid}").stat().st_uid
+    except OSError:
+        return None
+
+
+@contextlib.contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Two useradd at once both succeed with the same name: they look before they lock."""
+    descriptor = os.open("/etc", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from canhazgpu_demo.console import DemoFailed, indented, say
-from canhazgpu_demo.people import People, create_user
+from canhazgpu_demo.people import People, create_user, delete_users
 from canhazgpu_demo.places import Places
-from demo_cluster import ClusterSpec, PrivateSlurm, find_leftovers, new_directory, remove_users
+from demo_cluster import ClusterSpec, PrivateSlurm, find_leftovers, new_directory
+from demo_cluster.commands import run_as
 from fake_nvml import FakeState, install
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -95,17 +98,20 @@ class World:
         self._background.remove(process)
 
     def close(self) -> None:
-        """End every process, remove the users and the directory; report what is left."""
-        for process in tuple(self._background):
-            self.end(process)
-        self.slurm.stop()
-        self._stop_store()
-        left = find_leftovers(self.slurm.layout)
-        remove_users(self.created)
-        self.slurm.layout.delete()
+        """End every process, remove the users and the directory; report what is left.
+
+        Each part is undone whatever becomes of the others.
+        """
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.slurm.layout.delete)
+            undo.callback(delete_users, self.created)
+            undo.callback(self._stop_store)
+            undo.callback(self.slurm.stop)
+            for process in tuple(self._background):
+                undo.callback(self.end, process)
+        left = " ".join(str(process.pid) for process in find_leftovers(self.slurm.layout))
         if left or self.places.root.exists():
-            pids = " ".join(str(process.pid) for process in left) or "no process"
-            raise DemoFailed(f"left behind: {pids}, {self.places.root}")
+            raise DemoFailed(f"left behind: processes {left or 'none'}, {self.places.root}")
 
     def _new_user(self, name: str) -> str:
         user = create_user(name)
@@ -141,13 +147,8 @@ class World:
             self._execute(str(python), "-I", "-c", STOP_STORE, str(self.places.store))
 
     def _execute(self, *command: str) -> None:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            timeout=INSTALL_LIMIT_S,
-            check=False,
+        done = run_as(
+            "root", command, env=os.environ, cwd=self.places.root, timeout_s=INSTALL_LIMIT_S
         )
         if done.returncode != 0:
             raise DemoFailed(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
