@@ -8,8 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from demo_cluster import ClusterSpec, ensure_users, missing_requirements, new_directory, remove_users
 from gpu_cluster import GpuCluster, make_venv
+
+from demo_cluster import (
+    ClusterSpec,
+    ensure_users,
+    missing_requirements,
+    new_directory,
+    remove_users,
+)
 
 USERS = ("cgtest-alice", "cgtest-bob")
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from demo_cluster import ClusterSpec
 from gpu_cluster import GpuCluster
+
+from demo_cluster import ClusterSpec
 
 WAIT_S = 60
 
@@ -96,9 +97,9 @@ def test_a_two_node_job_holds_gpus_on_both(cluster: GpuCluster, people: Any) -> 
     script = "srun sh -c 'echo GPUS=$SLURMD_NODENAME:$CUDA_VISIBLE_DEVICES'; sleep 30"
     job = cluster.slurm.submit(script, "-N2", "--gres=gpu:2", user=alice)
     lines = until(
-        lambda: (found := exported(cluster.slurm.output(job, user=alice)))
-        and len(found) == 2
-        and found
+        lambda: (
+            (found := exported(cluster.slurm.output(job, user=alice))) and len(found) == 2 and found
+        )
     )
 
     seen = {node: set(gpus.split(",")) for node, gpus in (line.split(":") for line in lines)}
@@ -136,9 +137,7 @@ def test_srun_and_salloc_without_a_batch_script(cluster: GpuCluster, people: Any
     show = ["sh", "-c", "echo GPUS=$CUDA_VISIBLE_DEVICES"]
 
     direct = cluster.slurm.run(["srun", "--gres=gpu:1", *show], user=alice, check=True)
-    allocated = cluster.slurm.run(
-        ["salloc", "--gres=gpu:2", "srun", *show], user=alice, check=True
-    )
+    allocated = cluster.slurm.run(["salloc", "--gres=gpu:2", "srun", *show], user=alice, check=True)
 
     assert [len(line.split(",")) for line in exported(direct.stdout)] == [1]
     assert [len(line.split(",")) for line in exported(allocated.stdout)] == [2]
@@ -196,9 +195,7 @@ def start_again(cluster: GpuCluster, job: int) -> None:
     cluster.slurm.wait_job(job, states=("RUNNING",))
 
 
-def test_a_requeued_job_holds_gpus_as_its_second_attempt(
-    cluster: GpuCluster, people: Any
-) -> None:
+def test_a_requeued_job_holds_gpus_as_its_second_attempt(cluster: GpuCluster, people: Any) -> None:
     alice, _ = people
     job = cluster.slurm.submit("sleep 60", "--gres=gpu:2", "-wn1", user=alice)
     until(lambda: owners(cluster, "n1") == {f"job:demo:{job}:0"})

@@ -87,9 +87,7 @@ class GpuCluster:
     def status(self, node: str = "n1", user: str = "root") -> dict[str, dict[str, Any]]:
         """Return every node's GPUs by UUID, as `canhazgpu status --json` shows them."""
         shown = json.loads(self.canhazgpu("status", "--json", node=node, user=user).stdout)
-        return {
-            one["node"]: {gpu["uuid"]: gpu for gpu in one["gpus"]} for one in shown["nodes"]
-        }
+        return {one["node"]: {gpu["uuid"]: gpu for gpu in one["gpus"]} for one in shown["nodes"]}
 
     def held(self, node: str = "n1") -> dict[str, str]:
         """Return the node's reserved GPUs and the job that holds each."""
@@ -111,7 +109,12 @@ class GpuCluster:
             **variables,
         }
         return subprocess.run(
-            [self.hook_path(name)], env=environ, capture_output=True, text=True, timeout=90
+            [self.hook_path(name)],
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
         )
 
     def hook_path(self, name: str) -> Path:

@@ -67,6 +67,8 @@ def _options(timeout_s: float, username: str | None, password: str | None) -> di
         "socket_connect_timeout": timeout_s,
         "retry": Retry(NoBackoff(), 0),
         "decode_responses": True,
+        # Bytes that are no text are somebody else's record, and no reason to show none at all.
+        "encoding_errors": "replace",
         "protocol": 2,
         **_UNNAMED,
         "username": username,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pynvml
@@ -73,22 +74,22 @@ def _nvml(library: str) -> Iterator[None]:
 
 
 def _read_gpu(index: int) -> GpuReading:
-    uuid = ""
+    """Read one GPU; what was learned before a fault, its identity above all, is kept beside it."""
+    reading = GpuReading(index, "", None, "", None, None)
     try:
         handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-        uuid = _text(pynvml.nvmlDeviceGetUUID(handle))
+        reading = replace(reading, uuid=_text(pynvml.nvmlDeviceGetUUID(handle)))
+        reading = replace(reading, device_number=pynvml.nvmlDeviceGetMinorNumber(handle))
+        reading = replace(reading, name=_text(pynvml.nvmlDeviceGetName(handle)))
         used_mb, total_mb = _memory_mb(handle)
-        return GpuReading(
-            index=index,
-            uuid=uuid,
-            device_number=pynvml.nvmlDeviceGetMinorNumber(handle),
-            name=_text(pynvml.nvmlDeviceGetName(handle)),
+        return replace(
+            reading,
             memory_used_mb=used_mb,
             memory_total_mb=total_mb,
             processes=_processes(handle),
         )
     except NVML_FAULTS as exc:
-        return GpuReading(index, uuid, None, "", None, None, fault=fault_text(exc))
+        return replace(reading, fault=fault_text(exc))
 
 
 def _text(value: str | bytes) -> str:

@@ -26,6 +26,12 @@ def gpus_of_positions(
     driver does not show.
     """
     by_number = {gpu.device_number: gpu for gpu in gpus if gpu.device_number is not None}
+    if not files and len(by_number) < len(gpus):
+        # Counting over a gap would name the wrong GPU.
+        raise InputError(
+            "a GPU of this node does not tell its device number and gres.conf names no File=, so"
+            " Slurm's numbers cannot be told apart: see 'nvidia-smi -L', or name the files"
+        )
     known = list(files) if files else [f"/dev/nvidia{number}" for number in sorted(by_number)]
     assigned = []
     for position in positions:
