@@ -1,0 +1,113 @@
+"""Every template gives exactly the text that is kept in ``golden/``."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from jinja2 import UndefinedError
+
+from canhazgpu.ledger import embedded_config
+from canhazgpu.templates.render import TEMPLATES, render, shell, shell_path
+from canhazgpu.templates.slurm_files import (
+    FRAGMENTS,
+    HOOKS,
+    HookSettings,
+    fragment_texts,
+    hook_texts,
+)
+
+GOLDEN = Path(__file__).parent / "golden"
+REFRESH = "CANHAZ_REFRESH_GOLDEN"
+# Not CANHAZGPU_…: the configuration refuses variables of that form which it does not know.
+
+PLAIN = HookSettings(
+    python="/opt/canhazgpu/bin/python",
+    config_file=None,
+    state_dir="/run/canhazgpu",
+    hook_deadline_s=45.0,
+)
+EVERYTHING = HookSettings(
+    python="/opt/it's here/bin/python",
+    config_file="/etc/canhazgpu/site $(id).toml",
+    state_dir="/run/can haz/%n/gpu",
+    hook_deadline_s=12.5,
+    slurm_dir="/opt/slurm/etc",
+    gpus=2,
+    writer="hooks",
+    writer_digest="ab" * 32,
+)
+TEXTS = {
+    f"{case}/{name}": text
+    for case, settings in (("plain", PLAIN), ("everything", EVERYTHING))
+    for name, text in {**hook_texts(settings), **fragment_texts(settings)}.items()
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_template_gives_its_golden_text(name: str) -> None:
+    file = GOLDEN / f"{name}.golden"
+    if os.environ.get(REFRESH):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(TEXTS[name], "utf-8")
+    kept = file.read_text("utf-8") if file.exists() else ""
+    difference = "".join(
+        difflib.unified_diff(
+            kept.splitlines(keepends=True),
+            TEXTS[name].splitlines(keepends=True),
+            str(file),
+            "rendered",
+        )
+    )
+    assert not difference, f"{difference}\nwhen this is meant: {REFRESH}=1 pytest {__file__}"
+
+
+def test_every_template_is_rendered_and_every_golden_file_compared() -> None:
+    templates = {path.name for path in TEMPLATES.glob("*.j2") if not path.name.startswith("_")}
+
+    assert templates == {f"{name}.j2" for name in (*HOOKS, *FRAGMENTS)}
+    assert {str(path.relative_to(GOLDEN)) for path in GOLDEN.rglob("*.golden")} == {
+        f"{name}.golden" for name in TEXTS
+    }
+
+
+@pytest.mark.parametrize("name", [*HOOKS, "slurm.conf", "redis-acl"])
+def test_a_missing_value_is_an_error(name: str) -> None:
+    with pytest.raises(UndefinedError):
+        render(name, {})
+
+
+@pytest.mark.parametrize("word", ["plain", "", "two words", "it's", "$(id)", "`id`", "a\nb", "*"])
+def test_a_word_reaches_the_shell_as_it_is(word: str) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"printf %s {shell(word)}"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == word
+
+
+@pytest.mark.parametrize("path", ["/run/%n", "/%n/a b/%n", "/plain", "%n", "/it's %n's/"])
+def test_a_path_names_the_node_where_it_says_so(path: str) -> None:
+    script = f"node=n1; printf %s {shell_path(path)}"
+
+    done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=True)
+
+    assert done.stdout == path.replace("%n", "n1")
+
+
+@pytest.mark.skipif(not shutil.which("shellcheck"), reason="needs shellcheck")
+@pytest.mark.parametrize("name", [name for name in TEXTS if name.endswith(".sh")])
+def test_shellcheck_has_nothing_to_say(name: str) -> None:
+    command = ["shellcheck", "--exclude=SC2016", "-"]  # a "$" in single quotes is meant
+    done = subprocess.run(command, input=TEXTS[name], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("", 0)
+
+
+def test_redis_users_have_the_rights_of_the_embedded_server() -> None:
+    reader, writer = fragment_texts(EVERYTHING)["redis-users.acl"].splitlines()
+
+    assert reader == f"user default reset on nopass {embedded_config._READER_RIGHTS}"
+    assert writer == f"user hooks reset on #{'ab' * 32} {embedded_config._WRITER_RIGHTS}"
