@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,8 @@ from demo_cluster import (
     remove_users,
 )
 
-USERS = ("cgtest-alice", "cgtest-bob")
+# Names of this run alone: two runs on one machine do not remove each other's users.
+USERS = (f"cgalice{os.getpid()}", f"cgbob{os.getpid()}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
