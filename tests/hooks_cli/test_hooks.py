@@ -8,6 +8,7 @@ import os
 import stat
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -293,11 +294,10 @@ def test_without_a_password_no_account_is_opened(tmp_path: Path, url: str) -> No
     assert "user canhazgpu reset on #PUT-THE-SHA256-OF-THE-PASSWORD-HERE " in users
 
 
+@pytest.mark.may_skip
 def test_the_wheel_holds_the_templates(tmp_path: Path) -> None:
-    """Built from this checkout, whatever is tested: data files are what a wheel forgets."""
-    import zipfile
-
-    pytest.importorskip("hatchling")
+    """Data files are what a wheel forgets; where the wheel is tested, every other test sees it."""
+    pytest.importorskip("hatchling", reason="the wheel itself is under test")
     project = Path(__file__).parents[2]
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],

@@ -115,12 +115,12 @@ def test_the_working_directory_gives_no_code_to_root(tmp_path: Path) -> None:
     trap = tmp_path / "canhazgpu" / "prolog"
     trap.mkdir(parents=True)
     (trap / "main.py").write_text("raise SystemExit(9)\n")
+    bare = tmp_path / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True)
     script = tmp_path / "prolog.sh"
-    script.write_text(render_one("prolog.sh", SETTINGS))
-    here = {"PYTHONPATH": str(tmp_path), "SLURM_JOB_GPUS": "x", "SLURM_JOB_ID": "7"}
+    script.write_text(render_one("prolog.sh", replace(SETTINGS, python=f"{bare}/bin/python")))
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path), "SLURM_JOB_GPUS": "0"}
 
-    done = subprocess.run(
-        ["/bin/sh", str(script)], env={**os.environ, **here}, cwd=tmp_path, check=False
-    )
+    done = subprocess.run(["/bin/sh", str(script)], env=environ, cwd=tmp_path, check=False)
 
-    assert done.returncode != 9
+    assert done.returncode == 0

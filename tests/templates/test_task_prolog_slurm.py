@@ -23,10 +23,7 @@ from demo_cluster import (
 )
 from demo_cluster.processes import wait_until
 
-pytestmark = [
-    pytest.mark.slurm,
-    pytest.mark.skipif(bool(missing_requirements()), reason=f"needs {missing_requirements()}"),
-]
+pytestmark = pytest.mark.slurm
 
 USER = "demo-alice"
 MINORS = (107, 103, 150, 111)
@@ -101,6 +98,8 @@ class World:
 
 @pytest.fixture(scope="module", params=[False, True], ids=["unconstrained", "constrained"])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    if missing := missing_requirements():
+        pytest.skip(f"a private Slurm needs {', '.join(missing)}")
     created = ensure_users([USER])
     hooks, directory = new_directory(), new_directory()
     state = hooks / "state"
