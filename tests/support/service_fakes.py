@@ -1,0 +1,108 @@
+"""A probe and a ledger that answer by script, for the service that drives them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
+from canhazgpu.ledger.port import Observation
+from canhazgpu.ledger.values import Blocked, Claim, Granted, NodeView, Reservation, Short
+from canhazgpu.probe.node_probe import observation_of
+
+NODE = "n1"
+THRESHOLD_MB = 1024
+
+
+def uuid(index: int) -> str:
+    return f"GPU-{index}"
+
+
+def free(index: int) -> GpuReading:
+    return GpuReading(index, uuid(index), index, "H100", 0, 80000)
+
+
+def used(index: int, user: str = "mallory", memory_mb: int = 5000, pid: int = 77) -> GpuReading:
+    process = GpuProcess(pid, 1002, user, "python3", memory_mb)
+    return GpuReading(index, uuid(index), index, "H100", memory_mb, 80000, (process,))
+
+
+def seen(*readings: GpuReading, age_s: float = 0.0, node: str = NODE) -> Observation:
+    """What a scan of these GPUs amounts to."""
+    return observation_of(Scan(node, 0.0, 0.0, readings), THRESHOLD_MB, age_s)
+
+
+def failed(fault: str, node: str = NODE) -> Observation:
+    return Observation(Scan(node, 0.0, 0.0, (), fault), 0.0)
+
+
+def reservation(index: int, owner: str, boot_id: str | None = "this boot") -> Reservation:
+    claim = Claim(owner, "slurm", "ann", 1000, owner.split(":")[-2], boot_id=boot_id)
+    return Reservation(uuid(index), claim, 1.0)
+
+
+@dataclass
+class ScriptedScan:
+    """One scan under way; counts how often it was looked at."""
+
+    found: Observation
+    observed: int = 0
+
+    def observe(self) -> Observation:
+        self.observed += 1
+        return self.found
+
+
+class ScriptedProbe:
+    """Gives these observations in turn, the last one again and again."""
+
+    def __init__(self, *observations: Observation) -> None:
+        self._observations = list(observations)
+        self.scans: list[ScriptedScan] = []
+
+    def start(self) -> ScriptedScan:
+        place = min(len(self.scans), len(self._observations) - 1)
+        assert place >= 0, "no scan was expected"
+        self.scans.append(ScriptedScan(self._observations[place]))
+        return self.scans[-1]
+
+
+@dataclass
+class ScriptedLedger:
+    """Gives these answers in turn, the last one again and again; `held` is what `look` shows."""
+
+    answers: list[Granted | Short | Blocked]
+    held: list[Reservation] = field(default_factory=list)
+    asked: list[tuple[Observation, object]] = field(default_factory=list)
+    released: list[tuple[str, str]] = field(default_factory=list)
+    published: list[Observation] = field(default_factory=list)
+
+    def reserve_count(self, claim: Claim, count: int, observation: Observation) -> Granted | Short:
+        answer = self._answer(observation, count)
+        assert not isinstance(answer, Blocked)
+        return answer
+
+    def reserve_given(
+        self, claim: Claim, gpus: Sequence[str], observation: Observation
+    ) -> Granted | Blocked:
+        answer = self._answer(observation, list(gpus))
+        assert not isinstance(answer, Short)
+        return answer
+
+    def release(self, node: str, owner: str, reason: str, gpus: Sequence[str] = ()) -> list[str]:
+        self.released.append((owner, reason))
+        gone = [one for one in self.held if one.claim.owner == owner]
+        self.held = [one for one in self.held if one.claim.owner != owner]
+        return [one.gpu for one in gone]
+
+    def publish_scan(self, observation: Observation) -> None:
+        self.published.append(observation)
+
+    def look(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
+        assert nodes is not None
+        held = {one.gpu: one for one in self.held}
+        return [NodeView(node, 1.0, None, None, held) for node in nodes]
+
+    def _answer(self, observation: Observation, wanted: object) -> Granted | Short | Blocked:
+        self.asked.append((observation, wanted))
+        return self.answers[min(len(self.asked), len(self.answers)) - 1]
