@@ -39,7 +39,8 @@ def directory() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def people() -> Iterator[People]:
-    people = People(alice="demo-alice", bob="demo-bob")
+    # Names of this run alone: two runs on one machine do not remove each other's users.
+    people = People(alice=f"demo-alice{os.getpid()}", bob=f"demo-bob{os.getpid()}")
     created = ensure_users([people.alice, people.bob])
     yield people
     remove_users(created)

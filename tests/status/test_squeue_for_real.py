@@ -19,7 +19,7 @@ from demo_cluster import (
     remove_users,
 )
 
-USER = "demo-alice"
+USER = f"demo-alice{os.getpid()}"
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ The job under test holds the GPUs in the places 1 and 2; the prolog here only wr
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from demo_cluster.processes import wait_until
 
 pytestmark = pytest.mark.slurm
 
-USER = "demo-alice"
+USER = f"demo-alice{os.getpid()}"
 MINORS = (107, 103, 150, 111)
 BOTH = "GPU-103,GPU-150"
 
