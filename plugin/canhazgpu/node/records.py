@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from canhazgpu.errors import NodeStateError
-from canhazgpu.ledger.values import JobOwner
+from canhazgpu.ledger.values import UNREADABLE, JobOwner
 from canhazgpu.schedulers.port import AssignedGpu
 
 ENV_FORMAT = "canhazgpu 1"
@@ -56,6 +56,8 @@ class JobRecords:
             if known is not None and known.owner == owner and not known.ended:
                 return
             owed = known.epilogs_owed + int(not known.ended) if known else 0
+            # An earlier attempt's GPUs must not reach a task of this one.
+            self._env(owner.job_id).unlink(missing_ok=True)
             self._write(JobRecord(owner, user, boot_id, epilogs_owed=owed))
 
     def complete(
@@ -78,6 +80,9 @@ class JobRecords:
         with self._locked():
             known = self._read(job_id)
             if known is None:
+                # One that cannot be read would stay for ever.
+                self._json(job_id).unlink(missing_ok=True)
+                self._env(job_id).unlink(missing_ok=True)
                 return None
             if known.epilogs_owed > 0:
                 self._write(replace(known, epilogs_owed=known.epilogs_owed - 1))
@@ -95,16 +100,17 @@ class JobRecords:
                 self._json(owner.job_id).unlink(missing_ok=True)
 
     def has(self, job_id: str) -> bool:
-        """Tell whether the node has a record of the job."""
-        return self._json(job_id).exists()
+        """Tell whether the node has a record of the job that can be read; never raises."""
+        try:
+            return self._read(job_id) is not None
+        except OSError:
+            return False
 
     def ended(self) -> list[JobRecord]:
         """Return the attempts that are over but whose release has not reached the ledger."""
-        try:
-            names = sorted(path.stem for path in self._jobs.glob("*.json"))
-        except OSError:
-            return []
-        records = (self._read(name) for name in names)
+        with self._locked():
+            names = sorted(path.stem for path in self._jobs.glob("*.json") if path.is_file())
+            records = [self._read(name) for name in names]
         return [record for record in records if record is not None and record.ended]
 
     def _json(self, job_id: str) -> Path:
@@ -117,7 +123,7 @@ class JobRecords:
     def _locked(self) -> Iterator[None]:
         """Hold the node's lock for a few file operations; translates what they raise."""
         try:
-            self._jobs.mkdir(mode=0o755, parents=True, exist_ok=True)
+            _make_directory(self._jobs)
             descriptor = os.open(self._jobs / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -132,9 +138,10 @@ class JobRecords:
     def _read(self, job_id: str) -> JobRecord | None:
         """Return the record; one that cannot be read as ours counts as none."""
         try:
-            return _record(json.loads(self._json(job_id).read_text("utf-8")))
-        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            record = _record(json.loads(self._json(job_id).read_text("utf-8")))
+        except (FileNotFoundError, AttributeError, *UNREADABLE):
             return None
+        return record if record.owner.job_id == job_id else None
 
     def _write(self, record: JobRecord) -> None:
         self._replace(self._json(record.owner.job_id), json.dumps(asdict(record)))
@@ -149,10 +156,25 @@ class JobRecords:
         draft.replace(path)
 
 
+def _make_directory(path: Path) -> None:
+    """Create it, and what it lies in, for every user to enter, whatever slurmd's umask is."""
+    if path.is_dir():
+        return
+    _make_directory(path.parent)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir()
+        path.chmod(0o755)
+
+
 def _record(data: dict[str, Any]) -> JobRecord:
     owner = JobOwner(**data.pop("owner"))
     gpus = tuple(AssignedGpu(**gpu) for gpu in data.pop("gpus"))
-    return JobRecord(owner=owner, gpus=gpus, **data)
+    record = JobRecord(owner=owner, gpus=gpus, **data)
+    if type(record.epilogs_owed) is not int or type(record.ended) is not bool:
+        raise TypeError("a record's count of epilogs and its end have their types")
+    if type(owner.attempt) is not int or not isinstance(owner.cluster, str):
+        raise TypeError("an owner's attempt is a number, and its cluster text")
+    return record
 
 
 def _env_text(gpus: Sequence[AssignedGpu], constrained: bool, export: str) -> str:
