@@ -7,13 +7,15 @@ of a line continuing it, and ``Include FILE``. The first part of this module is 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from canhazgpu.schedulers.slurm.hostlist import expand
 
 MAX_INCLUDES = 5
+YES = ("yes", "up", "true", "1")
+"""What Slurm reads as a boolean's yes, in any case (its parse_config.c)."""
 
 Line = dict[str, str]
 _PAIR = re.compile(r"""([A-Za-z0-9_]+)\s*=\s*("[^"]*"|\S+)""")
@@ -21,15 +23,21 @@ _PAIR = re.compile(r"""([A-Za-z0-9_]+)\s*=\s*("[^"]*"|\S+)""")
 
 @dataclass(frozen=True, slots=True)
 class SlurmFacts:
-    """What this node's Slurm says: who may open devices, in which files its GPUs are, its log.
+    """What this node's Slurm says: who may open devices, in which files its GPUs are, its log."""
 
-    `gpu_files` are the device files in the order in which Slurm counts them, None where
-    ``gres.conf`` names none (``AutoDetect``).
-    """
-
+    node: str
     constrains_devices: bool
-    gpu_files: tuple[str, ...] | None
+    gres: tuple[Line, ...]
     log_file: Path | None
+
+    @property
+    def gpu_files(self) -> tuple[str, ...] | None:
+        """The node's GPU device files, see `gpu_files`; raises `InputError` for a malformed list.
+
+        Not read before it is asked for: a list that only Slurm understands is no reason to fail
+        where nobody needs it.
+        """
+        return gpu_files(self.gres, self.node)
 
 
 def read_facts(conf: Path, node: str, host: str) -> SlurmFacts:
@@ -41,14 +49,15 @@ def read_facts(conf: Path, node: str, host: str) -> SlurmFacts:
     cgroup = _values(_lines(conf.with_name("cgroup.conf")))
     log = general.get("slurmdlogfile", "").replace("%n", node).replace("%h", host)
     return SlurmFacts(
-        constrains_devices=cgroup.get("constraindevices", "no").lower() == "yes"
-        and "cgroup" in general.get("taskplugin", ""),
-        gpu_files=gpu_files(_lines(conf.with_name("gres.conf")), node),
+        node=node,
+        constrains_devices=cgroup.get("constraindevices", "no").lower() in YES
+        and "task/cgroup" in general.get("taskplugin", "").lower(),
+        gres=tuple(_lines(conf.with_name("gres.conf"))),
         log_file=Path(log) if log.startswith("/") else None,
     )
 
 
-def gpu_files(lines: Iterator[Line], node: str) -> tuple[str, ...] | None:
+def gpu_files(lines: Iterable[Line], node: str) -> tuple[str, ...] | None:
     """Return the node's GPU device files in the order of ``gres.conf``, None where none is named.
 
     Slurm's number of a GPU is its place in this list, from 0 (measured on 22.05).
@@ -72,8 +81,11 @@ def _values(lines: Iterator[Line]) -> Line:
 
 def parse_line(text: str) -> Line:
     """Return the pairs of one line, keys in lower case."""
-    content = re.sub(r"(?<!\\)#.*", "", text)
-    return {key.lower(): value.strip('"') for key, value in _PAIR.findall(content)}
+    return {key.lower(): value.strip('"') for key, value in _PAIR.findall(_uncommented(text))}
+
+
+def _uncommented(text: str) -> str:
+    return re.sub(r"(?<!\\)#.*", "", text)
 
 
 def _lines(path: Path, depth: int = 0) -> Iterator[Line]:
@@ -82,7 +94,7 @@ def _lines(path: Path, depth: int = 0) -> Iterator[Line]:
     except OSError:
         return
     for line in text.replace("\\\n", "").splitlines():
-        include = re.fullmatch(r"\s*include\s+(\S+)\s*", line, re.IGNORECASE)
+        include = re.fullmatch(r"\s*include\s+(\S+)\s*", _uncommented(line), re.IGNORECASE)
         if include and depth < MAX_INCLUDES:
             yield from _lines(path.parent / include[1], depth + 1)
         elif pairs := parse_line(line):

@@ -42,7 +42,9 @@ def _numbers(text: str, whole: str) -> list[str]:
         if match is None:
             raise InputError(f"{whole[:80]!r} is not a list of names; accepted: n1,n[2-4]")
         first, last = match[1], match[2] or match[1]
-        if int(last) - int(first) > MAX_NAMES:
+        if int(last) < int(first):
+            raise InputError(f"{whole[:80]!r} counts backwards; accepted: n1,n[2-4]")
+        if len(numbers) + int(last) - int(first) >= MAX_NAMES:
             raise InputError(f"{whole[:80]!r} names more than {MAX_NAMES}")
         numbers.extend(str(number).zfill(len(first)) for number in range(int(first), int(last) + 1))
     return numbers
