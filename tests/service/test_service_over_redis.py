@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from ledger_values import fresh_node, pass_time
 from redis_server import PrivateRedis
-from service_fakes import ScriptedProbe, failed, free, seen, used, uuid
+from service_fakes import ScriptedProbe, ScriptedScan, failed, free, seen, used, uuid
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.ledger.port import Observation
@@ -38,6 +38,14 @@ def gpus_of(grant: Grant | Refusal) -> list[str]:
     return [gpu.uuid for gpu in grant.gpus]
 
 
+class UnhurriedProbe(ScriptedProbe):
+    """Its scans take their time, as real ones do: a release before one is seen to be before it."""
+
+    def start(self) -> ScriptedScan:
+        pass_time()
+        return super().start()
+
+
 class Place:
     """A node with two GPUs whose scans are scripted one call at a time."""
 
@@ -48,7 +56,7 @@ class Place:
         self.taken = seen(used(0), free(1), node=node)
 
     def service(self, *scans: Observation, boot_id: str = "boot 2") -> GpuService:
-        return GpuService(self.node, boot_id, ScriptedProbe(*scans or [self.free]), self.ledger)
+        return GpuService(self.node, boot_id, UnhurriedProbe(*scans or [self.free]), self.ledger)
 
     def held(self) -> dict[str, str]:
         (view,) = self.ledger.look([self.node])

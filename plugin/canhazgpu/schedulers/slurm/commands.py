@@ -39,7 +39,8 @@ class SlurmCommands:
             raise SchedulerError(f"cannot run {program}: {exc.strerror}") from exc
         if done.returncode != 0:
             said = " ".join((done.stderr or done.stdout).split())
-            raise SchedulerError(f"{program} {arguments[0]} failed: {said[:300]}")
+            what = " ".join((program, *arguments[:1]))
+            raise SchedulerError(f"{what} failed: {said[:300]}")
         return done.stdout
 
     def _find(self, program: str) -> str:

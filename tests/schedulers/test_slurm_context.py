@@ -1,0 +1,82 @@
+"""What slurmd tells its hooks, as values; what makes no sense is refused by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from canhazgpu.errors import InputError
+from canhazgpu.ledger.values import Claim, JobOwner
+from canhazgpu.schedulers.port import JobContext, claim_of
+from canhazgpu.schedulers.slurm.context import job_context
+
+LEAST = {"SLURM_JOB_ID": "12", "SLURM_JOB_UID": "1000"}
+FULL = {
+    **LEAST,
+    "SLURM_JOB_GPUS": "0-1,5",
+    "SLURM_JOB_USER": "ann",
+    "SLURM_JOB_NAME": "train;\x1b[31m",
+    "SLURM_JOB_END_TIME": "1700000000",
+    "SLURM_JOB_RESTART_COUNT": "2",
+    "SLURM_CLUSTER_NAME": "c1",
+}
+
+
+def test_all_that_slurmd_tells() -> None:
+    job = job_context(FULL, "n1")
+    assert job == JobContext(
+        JobOwner("c1", "12", 2), "n1", "ann", 1000, (0, 1, 5), 1700000000.0, "train;\x1b[31m"
+    )
+    assert claim_of(job, "slurm", "boot 1") == Claim(
+        "job:c1:12:2", "slurm", "ann", 1000, "12", "train;\x1b[31m", 1700000000.0, "boot 1"
+    )
+
+
+def test_what_may_be_missing() -> None:
+    assert job_context(LEAST, "n1") == JobContext(
+        JobOwner("cluster", "12", 0), "n1", "1000", 1000, ()
+    )
+    assert job_context(LEAST | {"SLURM_JOB_END_TIME": "0", "SLURM_JOB_UID": "0"}, "n1") == (
+        JobContext(JobOwner("cluster", "12", 0), "n1", "0", 0, ())
+    )
+
+
+NO_NUMBERS = ["x", "-1", "1.5", " 1", "1 ", "0x1", "1\n", "٣", "9" * 20, "9" * 5000, "9" * 17]
+
+
+@pytest.mark.parametrize("text", ["", *NO_NUMBERS])
+@pytest.mark.parametrize("name", ["SLURM_JOB_ID", "SLURM_JOB_UID"])
+def test_what_must_be_a_number_is_named(name: str, text: str) -> None:
+    with pytest.raises(InputError, match=f"{name}=.* is not a number") as caught:
+        job_context(FULL | {name: text}, "n1")
+    assert len(str(caught.value)) < 150
+
+
+@pytest.mark.parametrize("text", NO_NUMBERS)
+@pytest.mark.parametrize("name", ["SLURM_JOB_RESTART_COUNT", "SLURM_JOB_END_TIME"])
+def test_what_may_be_a_number_is_named(name: str, text: str) -> None:
+    with pytest.raises(InputError, match=f"{name}=.* is not a number"):
+        job_context(FULL | {name: text}, "n1")
+
+
+@pytest.mark.parametrize("name", ["SLURM_JOB_ID", "SLURM_JOB_UID"])
+def test_what_must_be_there_is_named(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name}=''"):
+        job_context({key: value for key, value in FULL.items() if key != name}, "n1")
+
+
+@pytest.mark.parametrize("uid", [2**32 - 1, 2**32])
+def test_a_uid_that_no_user_has_is_refused(uid: int) -> None:
+    with pytest.raises(InputError, match="SLURM_JOB_UID"):
+        job_context(FULL | {"SLURM_JOB_UID": str(uid)}, "n1")
+
+
+@pytest.mark.parametrize("text", ["x", "0,", "0,,1", "1-0", "0,0", "gpu:2", "0-99999", "GPU-1"])
+def test_gpus_that_make_no_sense_are_named(text: str) -> None:
+    with pytest.raises(InputError, match="SLURM_JOB_GPUS"):
+        job_context(FULL | {"SLURM_JOB_GPUS": text}, "n1")
+
+
+@pytest.mark.parametrize("text", ["a:1", "a b", "../x", "a/b", "ä", "a" * 101, "a\n"])
+def test_a_cluster_whose_name_would_not_keep_owners_apart_is_named(text: str) -> None:
+    with pytest.raises(InputError, match="SLURM_CLUSTER_NAME"):
+        job_context(FULL | {"SLURM_CLUSTER_NAME": text}, "n1")

@@ -1,0 +1,53 @@
+"""The hooks' deadline, whatever they wait for."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+
+import pytest
+
+from canhazgpu.deadline import hard_deadline
+from canhazgpu.errors import DeadlineError
+
+
+def expects_the_deadline() -> pytest.RaisesExc[DeadlineError]:
+    return pytest.raises(DeadlineError, match=r"no decision within 0\.2 s")
+
+
+def test_it_ends_a_sleep() -> None:
+    began = time.monotonic()
+    with expects_the_deadline(), hard_deadline(0.2):
+        time.sleep(20)
+    assert 0.15 < time.monotonic() - began < 5
+
+
+def test_it_ends_a_wait_for_a_peer_that_never_answers() -> None:
+    near, far = socket.socketpair()
+    with near, far, expects_the_deadline(), hard_deadline(0.2):
+        near.recv(1)
+
+
+def test_work_in_time_is_left_alone_afterwards() -> None:
+    with hard_deadline(0.1):
+        pass
+    time.sleep(0.2)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_handler_before_it_is_there_again(fails: bool) -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGALRM, lambda number, frame: heard.append(number))
+    try:
+        if fails:
+            with expects_the_deadline(), hard_deadline(0.2):
+                time.sleep(20)
+        else:
+            with hard_deadline(20):
+                pass
+        signal.raise_signal(signal.SIGALRM)
+        assert heard == [signal.SIGALRM]
+    finally:
+        signal.signal(signal.SIGALRM, before)
