@@ -1,0 +1,82 @@
+"""A prolog that dies at any moment leaves nothing that its job's epilog does not clear away."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROLOG = "import os\nfrom canhazgpu.node.records import JobRecords\n{change}\n"
+RUN = "from canhazgpu.prolog.main import main\nmain()\n"
+KILLED = "lambda *a, **k: os.kill(os.getpid(), 9)"
+AFTER = (
+    "done = JobRecords.{name}\n"
+    "JobRecords.{name} = lambda *a, **k: (done(*a, **k), os.kill(os.getpid(), 9))"
+)
+STAGES = {
+    "before begin": (f"JobRecords.begin = {KILLED}", 0, None),
+    "after begin": (AFTER.format(name="begin"), 0, {"12.json"}),
+    "between reserve and complete": (f"JobRecords.complete = {KILLED}", 2, {"12.json"}),
+    "after complete": (AFTER.format(name="complete"), 2, {"12.json", "12.env"}),
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_epilog_of_a_killed_prolog_clears_all_away(node: Any, stage: str) -> None:
+    change, reserved, left = STAGES[stage]
+    killed = node.python("-c", PROLOG.format(change=change) + RUN)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert len(node.held()) == reserved
+    if left is not None:
+        assert node.records() == left
+    node.run("epilog")
+    assert node.held() == {}
+    assert node.records() == set()
+    assert node.log() == ""
+
+
+def test_a_whole_life_leaves_the_gpus_free_and_a_scan_behind(node: Any) -> None:
+    node.run("prolog")
+    assert set(node.held().values()) == {"job:c1:12:0"}
+    assert node.records() == {"12.json", "12.env"}
+    node.run("epilog")
+    assert node.held() == {}
+    assert node.records() == set()
+    assert node.log() == ""
+    scan = node.view().scan
+    assert scan is not None
+    assert len(scan.gpus) == 4
+
+
+def test_the_next_attempt_takes_over_from_a_killed_one(node: Any) -> None:
+    node.python("-c", PROLOG.format(change=STAGES["after complete"][0]) + RUN)
+    node.run("prolog", SLURM_JOB_RESTART_COUNT="1")
+    assert set(node.held().values()) == {"job:c1:12:1"}
+    # The late epilog of the killed attempt, then that of its successor.
+    node.run("epilog", SLURM_JOB_RESTART_COUNT="1")
+    assert set(node.held().values()) == {"job:c1:12:1"}
+    node.run("epilog", SLURM_JOB_RESTART_COUNT="1")
+    assert node.held() == {}
+
+
+@pytest.mark.parametrize("text", ["", "[]", "7", '{"owner": {"cluster"'])
+def test_the_epilog_releases_a_job_whose_record_cannot_be_read(node: Any, text: str) -> None:
+    node.run("prolog")
+    (node.files / "run" / "jobs" / "12.json").write_text(text)
+    node.run("epilog")
+    assert node.held() == {}
+    assert node.records() == set()
+    assert node.log() == ""
+
+
+def test_a_list_of_gpus_that_cannot_be_read_does_not_drain_the_node(node: Any) -> None:
+    gres = Path(node.files / "gres.conf")
+    gres.write_text("Name=gpu File=/dev/nvidia[0-7:2]\n")
+    node.run("prolog")
+    by_slurm = '"slurm"' in (node.files / "config.toml").read_text()
+    assert ("is not a list of names" in node.log()) == by_slurm
+    assert len(node.held()) == (0 if by_slurm else 2)
+    node.run("epilog")
+    assert node.held() == {}
