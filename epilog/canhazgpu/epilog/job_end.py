@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 
 from canhazgpu.deadline import hard_deadline
-from canhazgpu.errors import InputError, advice_for
-from canhazgpu.schedulers.slurm.hook import Hook, fault_text, open_hook, settle
+from canhazgpu.schedulers.slurm.hook import Hook, fault_text, run_hook, settle
 
 
 def run(environ: Mapping[str, str]) -> int:
-    """Handle one job end; returns the exit status for slurmd.
+    """Handle one job end; returns the exit status for slurmd, see `run_hook`."""
+    return run_hook(environ, end_or_report)
 
-    Non-zero, which drains the node, only where slurmd's own variables make no sense.
-    """
-    try:
-        hook = open_hook(environ)
-    except InputError as exc:
-        print(f"canhazgpu: {exc}", file=sys.stderr)  # noqa: T201 - slurmd logs it
-        return advice_for(exc).exit_code
+
+def end_or_report(hook: Hook) -> None:
+    """Release the job's GPUs; where that fails, tell the administrator."""
     if not hook.job.positions and not hook.records.has(hook.job.owner.job_id):
-        return 0
+        return
     try:
         with hard_deadline(hook.config.slurm.hook_deadline_s):
             end_job(hook)
     except Exception as exc:  # whatever it is, it is no reason to drain the node
         hook.actions.log(f"job {hook.job.owner.job_id}: GPUs not released: {fault_text(exc)}")
-    return 0
 
 
 def end_job(hook: Hook) -> None:

@@ -141,7 +141,9 @@ class SlurmConfig:
         check=absolute_path_or_empty,
     )
     command_timeout_s: float = key(
-        DEFAULT_COMMAND_TIMEOUT_S, "longest time one Slurm command may take", check=above_zero
+        DEFAULT_COMMAND_TIMEOUT_S,
+        "longest time Slurm's commands may take in one hook, all together",
+        check=above_zero,
     )
     hook_deadline_s: float = key(
         DEFAULT_HOOK_DEADLINE_S,

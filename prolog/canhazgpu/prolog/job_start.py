@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from canhazgpu.deadline import hard_deadline
-from canhazgpu.errors import ConfigError, InputError, advice_for
+from canhazgpu.errors import ConfigError
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.schedulers.port import AssignedGpu, claim_of
 from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.devices import gpus_of_positions
-from canhazgpu.schedulers.slurm.hook import Hook, fault_text, open_hook, settle
+from canhazgpu.schedulers.slurm.hook import Hook, fault_text, run_hook, settle
 from canhazgpu.service import Grant, Refusal
 
 
 def run(environ: Mapping[str, str]) -> int:
-    """Handle one job start; returns the exit status for slurmd.
+    """Handle one job start; returns the exit status for slurmd, see `run_hook`."""
+    return run_hook(environ, start_or_send_back)
 
-    Non-zero, which drains the node, only where slurmd's own variables make no sense.
-    """
-    try:
-        hook = open_hook(environ)
-    except InputError as exc:
-        print(f"canhazgpu: {exc}", file=sys.stderr)  # noqa: T201 - slurmd logs it
-        return advice_for(exc).exit_code
+
+def start_or_send_back(hook: Hook) -> None:
+    """Reserve the job's GPUs; where that fails, send the job back and tell everybody why."""
     reason = _decide(hook)
     if reason is not None:
         outcome = hook.actions.send_back(hook.job, reason)
         hook.actions.log(f"job {hook.job.owner.job_id}: {reason}: job {outcome}")
-    return 0
 
 
 def _decide(hook: Hook) -> str | None:

@@ -67,8 +67,7 @@ class SlurmActions:
     def log(self, message: str) -> None:
         """See `JobActions.log`."""
         text = printable(message)
-        syslog.openlog("canhazgpu", syslog.LOG_PID, syslog.LOG_DAEMON)
-        syslog.syslog(syslog.LOG_WARNING, text)
+        log_to_system(text)
         if self._log_file is not None:
             _append(self._log_file, f"[{_timestamp()}] canhazgpu: {text}\n")
 
@@ -89,6 +88,12 @@ class SlurmActions:
 def printable(text: str) -> str:
     """Return the text as one line without control characters: names in it are their users'."""
     return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+
+
+def log_to_system(text: str) -> None:
+    """Write a warning to syslog, where there is one."""
+    syslog.openlog("canhazgpu", syslog.LOG_PID, syslog.LOG_DAEMON)
+    syslog.syslog(syslog.LOG_WARNING, printable(text))
 
 
 def _timestamp() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,11 +14,16 @@ USUAL_DIRS = ("/usr/bin", "/usr/local/bin", "/opt/slurm/bin", "/usr/local/slurm/
 
 
 class SlurmCommands:
-    """Runs scontrol and scancel; slurmd's hooks have no PATH, so they are looked for by place."""
+    """Runs Slurm's commands; slurmd's hooks have no PATH, so they are looked for by place.
+
+    `timeout_s` bounds all commands of one object together, from the first on: a controller that
+    hangs must not add up to slurmd's own limit, which would drain the node.
+    """
 
     def __init__(self, bin_dir: str, timeout_s: float, environ: Mapping[str, str]) -> None:
         self._dirs = (bin_dir,) if bin_dir else USUAL_DIRS
         self._timeout_s = timeout_s
+        self._deadline: float | None = None
         self._environ = dict(environ)
 
     def run(self, program: str, *arguments: str) -> str:
@@ -29,7 +35,7 @@ class SlurmCommands:
                 capture_output=True,
                 text=True,
                 errors="replace",
-                timeout=self._timeout_s,
+                timeout=self._remaining_s(),
                 env=self._environ,
                 check=False,
             )
@@ -42,6 +48,12 @@ class SlurmCommands:
             what = " ".join((program, *arguments[:1]))
             raise SchedulerError(f"{what} failed: {said[:300]}")
         return done.stdout
+
+    def _remaining_s(self) -> float:
+        now = time.monotonic()
+        if self._deadline is None:
+            self._deadline = now + self._timeout_s
+        return max(self._deadline - now, 0.0)
 
     def _find(self, program: str) -> str:
         for directory in self._dirs:

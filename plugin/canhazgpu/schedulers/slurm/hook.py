@@ -7,20 +7,21 @@ exits non-zero. So every fault becomes a decision about the job and a line in th
 from __future__ import annotations
 
 import socket
+import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from canhazgpu.config.load import load
 from canhazgpu.config.schema import Config
-from canhazgpu.errors import CanhazgpuError, ConfigError, explain
+from canhazgpu.errors import CanhazgpuError, ConfigError, InputError, advice_for, explain
 from canhazgpu.node.identity import boot_id, node_name, state_dir
 from canhazgpu.node.records import JobRecord, JobRecords
 from canhazgpu.probe.node_probe import NodeProbe
 from canhazgpu.schedulers.port import JobContext
 from canhazgpu.schedulers.slurm import environment as names
-from canhazgpu.schedulers.slurm.actions import SlurmActions
+from canhazgpu.schedulers.slurm.actions import SlurmActions, log_to_system
 from canhazgpu.schedulers.slurm.commands import SlurmCommands
 from canhazgpu.schedulers.slurm.conf import SlurmFacts, read_facts
 from canhazgpu.schedulers.slurm.context import job_context
@@ -73,6 +74,32 @@ def open_hook(environ: Mapping[str, str]) -> Hook:
         probe=NodeProbe(node, config.validation),
         actions=SlurmActions(commands, facts.log_file),
     )
+
+
+def run_hook(environ: Mapping[str, str], act: Callable[[Hook], None]) -> int:
+    """Open the hook and act; returns the exit status for slurmd.
+
+    Non-zero, which drains the node, only where slurmd's own variables make no sense.
+    """
+    try:
+        hook = open_hook(environ)
+    except InputError as exc:
+        print(f"canhazgpu: {exc}", file=sys.stderr)  # noqa: T201 - slurmd logs it
+        return advice_for(exc).exit_code
+    except Exception as exc:
+        # Without the job there is nothing to send back; it starts unchecked, and that is said.
+        _cry(fault_text(exc))
+        return 0
+    try:
+        act(hook)
+    except Exception as exc:
+        _cry(fault_text(exc))
+    return 0
+
+
+def _cry(message: str) -> None:
+    print(f"canhazgpu: {message}", file=sys.stderr)  # noqa: T201 - shown if Slurm shows anything
+    log_to_system(message)
 
 
 def settle(service: GpuService, records: JobRecords, ended: list[JobRecord]) -> None:
