@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from gpu_cluster import GpuCluster
+from gpu_cluster import GpuCluster, until
 
 from demo_cluster import ClusterSpec
 from fake_nvml import Process, start_gpu_process
-
-WAIT_S = 60
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +34,6 @@ def intruder(cluster: GpuCluster, people: tuple[str, str]) -> Iterator[Process]:
     gpu = next(gpu for gpu in cluster.state.node("n1").gpus if gpu.uuid == first)
     with start_gpu_process(gpu, 8000, user=people[1], name="python3") as process:
         yield process
-
-
-def until(true: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + WAIT_S
-    while not (value := true()):
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.1)
-    return value
 
 
 def test_a_batch_job_is_requeued_and_told_who_is_in_the_way(

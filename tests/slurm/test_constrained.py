@@ -6,19 +6,17 @@ NVML's indices, so that confusing two of them shows.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from gpu_cluster import GpuCluster
+from gpu_cluster import GpuCluster, until
 
 from demo_cluster import ClusterSpec
 from fake_nvml import start_gpu_process
 
-WAIT_S = 60
 MINORS = (107, 103, 150, 111, 120)
 SLURMS_NUMBERS = "0,1"  # of the two GPUs that a job may open, whichever they are
 
@@ -85,14 +83,6 @@ def prepared(cluster: GpuCluster) -> GpuCluster:
 def assert_all_free(cluster: GpuCluster) -> None:
     cluster.slurm.wait_nodes_idle()
     assert cluster.held() == {}
-
-
-def until(true: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + WAIT_S
-    while not (value := true()):
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.1)
-    return value
 
 
 @contextmanager

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from gpu_cluster import GpuCluster
+from gpu_cluster import GpuCluster, until
 from redis_server import PrivateRedis, any_binary
 
 from demo_cluster import ClusterSpec
-
-WAIT_S = 60
 
 
 @pytest.fixture(scope="module")
@@ -26,14 +24,6 @@ def _up_at_the_end(cluster: GpuCluster) -> Iterator[None]:
     for job in cluster.slurm.run(["squeue", "-h", "-o", "%A"]).stdout.split():
         cluster.slurm.run(["scancel", job])
     cluster.slurm.wait_nodes_idle()
-
-
-def until(true: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + WAIT_S
-    while not (value := true()):
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.1)
-    return value
 
 
 def job_variables(job_id: int, attempt: int = 0, gpus: str = "0,1") -> dict[str, str]:
@@ -176,3 +166,28 @@ def test_what_an_earlier_boot_reserved_is_reaped(cluster: GpuCluster) -> None:
     cluster.hook("prolog", "n1", **job_variables(9009, gpus="0"))
     assert cluster.held() == {gpu: "9009"}
     cluster.hook("epilog", "n1", **job_variables(9009, gpus="0"))
+
+
+def test_commands_that_hang_drain_nothing(cluster: GpuCluster) -> None:
+    slow = cluster.root / "slow"
+    slow.mkdir()
+    for name in ("squeue", "scontrol", "scancel"):
+        (slow / name).write_text("#!/bin/sh\nexec /bin/sleep 100\n")
+        (slow / name).chmod(0o755)
+    cluster.configure(
+        store={"url": "redis://127.0.0.1:1/0"},
+        slurm={"bin_dir": str(slow), "command_timeout_s": 1.0},
+    )
+    try:
+        began = time.monotonic()
+        done = cluster.hook("prolog", "n1", **job_variables(9010))
+        took_s = time.monotonic() - began
+        cluster.hook("epilog", "n1", **job_variables(9010))
+    finally:
+        cluster.configure(
+            store={"url": "embedded"}, slurm={"bin_dir": "", "command_timeout_s": 10.0}
+        )
+    assert done.returncode == 0
+    assert took_s < 20
+    log = [line for line in cluster.slurm.log("n1").splitlines() if "job 9010:" in line]
+    assert "runs unchecked" in log[0] and "squeue gave no answer in 1 s" in log[0]

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from gpu_cluster import GpuCluster
+from gpu_cluster import GpuCluster, until
 
 from demo_cluster import ClusterSpec
-
-WAIT_S = 60
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +23,6 @@ def _everything_free_at_the_end(cluster: GpuCluster):
     cluster.slurm.wait_nodes_idle()
     assert cluster.held("n1") == {}
     assert cluster.held("n2") == {}
-
-
-def until(true: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + WAIT_S
-    while not (value := true()):
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.1)
-    return value
 
 
 def exported(output: str) -> list[str]:

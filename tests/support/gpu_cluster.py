@@ -5,16 +5,29 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from demo_cluster import ClusterSpec, PrivateSlurm
 from fake_nvml import FakeState, install
 
 REPOSITORY = Path(__file__).parents[2]
 STORE_TIMEOUT_S = 3.0
+WAIT_S = 60
+
+T = TypeVar("T")
+
+
+def until(true: Callable[[], T]) -> T:
+    """Wait for something to be true, and return it."""
+    deadline = time.monotonic() + WAIT_S
+    while not (value := true()):
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.1)
+    return value
 
 
 def make_venv(directory: Path) -> Path:
