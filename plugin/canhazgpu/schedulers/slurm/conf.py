@@ -15,7 +15,7 @@ from canhazgpu.schedulers.slurm.hostlist import expand
 
 MAX_INCLUDES = 5
 YES = ("yes", "up", "true", "1")
-"""What Slurm reads as a boolean's yes, in any case (its parse_config.c)."""
+"""What Slurm reads as a boolean's yes, in any case (s_p_handle_boolean of its parse_value.c)."""
 
 Line = dict[str, str]
 _PAIR = re.compile(r"""([A-Za-z0-9_]+)\s*=\s*("[^"]*"|\S+)""")
