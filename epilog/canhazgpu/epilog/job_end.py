@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from canhazgpu.deadline import hard_deadline
+from canhazgpu.errors import NodeStateError, explain
 from canhazgpu.schedulers.slurm.hook import Hook, fault_text, run_hook, settle
 
 
@@ -28,14 +29,24 @@ def end_job(hook: Hook) -> None:
     """Release the attempt that ended, by the node's record of it.
 
     The record is marked first: where the ledger cannot be reached now, the next hook on this node
-    makes the release good.
+    makes the release good. Without a record that can be read and marked, the job's number decides.
     """
-    known = hook.records.has(hook.job.owner.job_id)
-    hook.records.end(hook.job.owner.job_id)
+    recorded = _mark_ended(hook)
     if hook.config_fault is not None:
         raise hook.config_fault
     service = hook.service()
-    settle(service, hook.records, hook.records.ended())
-    if not known:
+    if recorded:
+        settle(service, hook.records, hook.records.ended())
+    else:
         service.release_job(hook.job.owner, "job ended")
     service.publish()
+
+
+def _mark_ended(hook: Hook) -> bool:
+    recorded = hook.records.has(hook.job.owner.job_id)
+    try:
+        hook.records.end(hook.job.owner.job_id)
+    except NodeStateError as exc:
+        hook.actions.log(f"job {hook.job.owner.job_id}: {explain(exc)}")
+        return False
+    return recorded

@@ -104,7 +104,8 @@ def _timestamp() -> str:
 def _append(path: Path, line: str) -> None:
     """Add a line to slurmd's log: it shows a hook's output only when the hook fails."""
     with contextlib.suppress(OSError):
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(path, flags)
         try:
             os.write(descriptor, line.encode())
         finally:
