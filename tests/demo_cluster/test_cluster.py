@@ -15,6 +15,7 @@ from demo_cluster import (
     WaitTimeout,
     new_directory,
 )
+from demo_cluster.processes import wait_until
 
 from .conftest import People
 
@@ -71,14 +72,15 @@ def test_a_waiting_job_is_seen_and_can_be_cancelled(cluster: PrivateSlurm, peopl
 
 
 def test_a_job_outlives_its_slurmd(cluster: PrivateSlurm, people: People) -> None:
-    job = cluster.submit("sleep 2; echo done", "-w", "n2", user=people.alice)
-    cluster.wait_job(job, states=("RUNNING",))
+    job = cluster.submit("echo begun; sleep 2; echo done", "-w", "n2", user=people.alice)
+    # RUNNING alone is too early: a shepherd that still asks slurmd for its settings dies with it.
+    assert wait_until(lambda: "begun" in cluster.output(job, user=people.alice), timeout_s=30)
 
     cluster.kill_slurmd("n2")
     cluster.restart_slurmd("n2")
 
     assert cluster.wait_job(job)["JobState"] == "COMPLETED"
-    assert cluster.output(job, user=people.alice) == "done\n"
+    assert cluster.output(job, user=people.alice) == "begun\ndone\n"
 
 
 def test_the_controller_keeps_its_jobs_over_a_restart(
