@@ -39,7 +39,16 @@ class Refusal:
 class GpuService:
     """Reserve and release GPUs of one node, the one this process runs on."""
 
-    def __init__(self, node: str, boot_id: str | None, probe: GpuProbe, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        node: str,
+        boot_id: str | None,
+        probe: GpuProbe,
+        ledger: Ledger,
+        is_gone: Callable[[Reservation], bool] = lambda reservation: False,
+    ) -> None:
+        """Take the node's ports; `is_gone` tells, asked on a conflict only, of a dead owner."""
+        self._is_gone = is_gone
         self._node = node
         self._boot_id = boot_id
         self._probe = probe
@@ -111,13 +120,17 @@ class GpuService:
         return refusal
 
     def _reap(self) -> list[str]:
-        """Release what owners of an earlier boot of this node still hold; returns the UUIDs."""
-        held = self._ledger.look([self._node])[0].reservations.values()
-        gone = {one.claim.owner for one in held if self._is_of_earlier_boot(one)}
+        """Release what dead owners still hold, of an earlier boot or gone; returns the UUIDs."""
+        reasons: dict[str, str] = {}
+        for one in self._ledger.look([self._node])[0].reservations.values():
+            if self._is_of_earlier_boot(one):
+                reasons[one.claim.owner] = "node rebooted"
+            elif one.claim.owner not in reasons and self._is_gone(one):
+                reasons[one.claim.owner] = "owner gone"
         return [
             uuid
-            for owner in sorted(gone)
-            for uuid in self._ledger.release(self._node, owner, "node rebooted")
+            for owner, reason in sorted(reasons.items())
+            for uuid in self._ledger.release(self._node, owner, reason)
         ]
 
     def _is_of_earlier_boot(self, reservation: Reservation) -> bool:

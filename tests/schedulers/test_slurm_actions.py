@@ -161,3 +161,41 @@ def test_a_link_in_place_of_the_log_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "slurmd.log").symlink_to(tmp_path / "other")
     SlurmActions(RecordedCommands(), tmp_path / "slurmd.log").log("x")
     assert (tmp_path / "other").read_text() == ""
+
+
+class LosingCommands(RecordedCommands):
+    """Slurm requeues the job, and its answer is lost."""
+
+    def run(self, program: str, *arguments: str) -> str:
+        if arguments[0] == "requeue":
+            self._answers = {"squeue": "12 12 PENDING"}
+            raise SchedulerError("Socket timed out on send/recv operation")
+        return super().run(program, *arguments)
+
+
+def test_a_lost_answer_is_no_refusal() -> None:
+    commands = LosingCommands(squeue="12 12 RUNNING")
+    outcome = SlurmActions(commands, None).send_back(JOB, "in use")
+    assert outcome.startswith("requeued")
+    assert not [call for call in commands.calls if call[0] == "scancel"]
+
+
+@pytest.mark.parametrize(
+    ("squeue", "over", "gone"),
+    [
+        ("12 12 RUNNING", False, False),
+        ("12 12 CONFIGURING", False, False),
+        ("12 12 SUSPENDED", False, False),
+        ("12 12 COMPLETING", True, False),
+        ("12 12 PENDING", True, True),
+        ("12 12 COMPLETED", True, True),
+        ("", True, True),
+        (SchedulerError("slurm_load_jobs error: Invalid job id specified"), True, True),
+        (SchedulerError("squeue gave no answer in 10 s"), False, False),
+    ],
+)
+def test_whether_a_job_is_over_or_gone(
+    squeue: str | SchedulerError, over: bool, gone: bool
+) -> None:
+    actions = SlurmActions(RecordedCommands(squeue=squeue), None)
+    assert (actions.is_over("12"), actions.is_gone("12")) == (over, gone)

@@ -7,10 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from canhazgpu.errors import InputError
+from canhazgpu.errors import ConfigError, InputError
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.schedulers.port import AssignedGpu
-from canhazgpu.schedulers.slurm.conf import SlurmFacts, gpu_files, parse_line, read_facts
+from canhazgpu.schedulers.slurm.conf import (
+    DeclaredGpus,
+    SlurmFacts,
+    declared_gpus,
+    gpu_files,
+    parse_line,
+    read_facts,
+)
 from canhazgpu.schedulers.slurm.devices import gpus_of_positions
 from canhazgpu.schedulers.slurm.hostlist import MAX_NAMES, expand
 
@@ -29,6 +36,8 @@ from canhazgpu.schedulers.slurm.hostlist import MAX_NAMES, expand
         ("n[5]", ("n5",)),
         ("/dev/nvidia[0-2]", ("/dev/nvidia0", "/dev/nvidia1", "/dev/nvidia2")),
         ("a,", ("a",)),
+        ("a,,b", ("a", "b")),
+        ("n[2023010001-2023010002]", ("n2023010001", "n2023010002")),
     ],
 )
 def test_a_list_is_expanded_in_order(text: str, names: tuple[str, ...]) -> None:
@@ -49,7 +58,6 @@ def test_a_list_is_expanded_in_order(text: str, names: tuple[str, ...]) -> None:
         "n[1,,2]",
         "n[1,]",
         "n[[1]]",
-        "a,,b",
         "n[3-1]",
         "n[0-7:2]",
         "n[1-999999999]",
@@ -226,7 +234,7 @@ def test_without_files_positions_count_the_device_numbers() -> None:
 
 def test_a_gpu_that_hides_its_number_matters_only_without_files() -> None:
     node = [gpu(0, 0), gpu(1, None), gpu(2, 2)]
-    with pytest.raises(InputError, match="does not tell its device number"):
+    with pytest.raises(InputError, match="the driver shows 2 of this node's 3 GPUs"):
         gpus_of_positions([0], None, node)
     files = [f"/dev/nvidia{number}" for number in range(3)]
     assert [one.uuid for one in gpus_of_positions([0, 2], files, node)] == ["GPU-0", "GPU-2"]
@@ -253,3 +261,66 @@ def test_a_position_without_a_gpu_is_refused(
 def test_a_gpu_without_a_name_is_not_assigned() -> None:
     with pytest.raises(InputError, match="does not show"):
         gpus_of_positions([0], ["/dev/nvidia0"], [gpu(0, 0, "")])
+
+
+TYPED = [
+    {"name": "gpu", "type": "small", "file": "/dev/nvidia0"},
+    {"name": "gpu", "type": "big", "file": "/dev/nvidia[1-2]"},
+]
+
+
+@pytest.mark.parametrize(
+    ("gres", "files"),
+    [
+        ("gpu:small:1,gpu:big:2", ("/dev/nvidia0", "/dev/nvidia1", "/dev/nvidia2")),
+        ("gpu:big:2,gpu:small:1", ("/dev/nvidia1", "/dev/nvidia2", "/dev/nvidia0")),
+        ("nic:2,gpu:big:2(S:0),gpu:small:1", ("/dev/nvidia1", "/dev/nvidia2", "/dev/nvidia0")),
+    ],
+)
+def test_types_are_counted_in_the_order_of_slurm_conf(gres: str, files: tuple[str, ...]) -> None:
+    declared = declared_gpus([{"nodename": "n[1-2]", "gres": gres}], "n1")
+    assert gpu_files(TYPED, "n1", declared) == files
+
+
+@pytest.mark.parametrize("gres", ["gpu:3", "gpu:big:2", "gpu:big:1,gpu:small:1", "gpu:other:3"])
+def test_types_that_slurm_conf_does_not_declare_are_refused(gres: str) -> None:
+    declared = declared_gpus([{"nodename": "n1", "gres": gres}], "n1")
+    with pytest.raises(InputError, match=r"gres.conf names 3 GPU files for n1"):
+        gpu_files(TYPED, "n1", declared)
+
+
+def test_more_files_than_declared_gpus_are_refused() -> None:
+    lines = [{"name": "gpu", "file": "/dev/nvidia[0-3]"}]
+    assert len(gpu_files(lines, "n1", [DeclaredGpus("", 4)]) or ()) == 4
+    with pytest.raises(InputError, match=r"names 4 GPU files for n1, and Gres= in slurm\.conf 2"):
+        gpu_files(lines, "n1", [DeclaredGpus("", 2)])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "declared"),
+    [
+        ([], ()),
+        ([{"nodename": "n2", "gres": "gpu:4"}], ()),
+        ([{"nodename": "n1", "gres": "gpu"}], (DeclaredGpus("", 1),)),
+        ([{"nodename": "n1", "gres": "gpu:4"}], (DeclaredGpus("", 4),)),
+        ([{"nodename": "n1", "gres": "gpu:a100"}], (DeclaredGpus("a100", 1),)),
+        ([{"nodename": "DEFAULT", "gres": "gpu:8"}, {"nodename": "n1"}], (DeclaredGpus("", 8),)),
+        ([{"nodename": "n1", "gres": "nic:1"}], ()),
+    ],
+)
+def test_what_slurm_conf_says_of_a_nodes_gpus(
+    nodes: list[dict[str, str]], declared: tuple[DeclaredGpus, ...]
+) -> None:
+    assert declared_gpus(nodes, "n1") == declared
+
+
+def test_a_file_that_is_there_and_cannot_be_read_is_no_empty_file(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.conf").mkdir()
+    with pytest.raises(ConfigError, match=r"cannot read .*cgroup.conf"):
+        facts(tmp_path)
+
+
+def test_a_gpu_fallen_off_the_bus_shifts_nobody() -> None:
+    left = [gpu(0, 0), gpu(1, 1), gpu(2, 3)]
+    with pytest.raises(InputError, match="the driver shows 3 of this node's 4 GPUs"):
+        gpus_of_positions([2], None, left, 4)

@@ -350,3 +350,22 @@ def test_slurms_choice_leads_to_the_right_gpus_by_their_device_files(
         assert {task.order for task in parts} == {order}
         assert [task.visible for task in tasks if task.tag == "none"] == ["unset", "unset"]
         assert_reserved(unconstrained, job, alice, mine)
+
+
+def test_gpus_of_several_types_are_counted_as_slurm_declares_them(
+    make_cluster: Any, people: Any
+) -> None:
+    alice, _ = people
+    types = ("small", "big", "small", "big", "big")
+    cluster = prepared(make_cluster(spec(constrain_devices=True, gpu_types=types)))
+    uuids = uuid_by_device(cluster)
+    script = f"{cluster.root}/show batch\nsleep 600"
+    for kind, count in (("small", 1), ("small", 2), ("big", 1), ("big", 3)):
+        with submitted(cluster, script, f"--gres=gpu:{kind}:{count}", user=alice) as job:
+            task = first_task(cluster, job, alice)
+            opened = [uuids[number] for number in task.can_open]
+            assert len(opened) == count
+            assert {types[MINORS.index(number)] for number in task.can_open} == {kind}
+            assert set(task.visible.split(",")) == set(opened)
+            assert_reserved(cluster, job, alice, opened)
+        assert_all_free(cluster)

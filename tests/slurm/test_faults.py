@@ -54,13 +54,18 @@ def test_prolog_and_epilog_may_both_run_twice(cluster: GpuCluster) -> None:
         assert cluster.held() == {}
 
 
-def test_the_first_attempts_late_epilog_on_the_same_node_frees_nothing(cluster: GpuCluster) -> None:
-    cluster.hook("prolog", "n1", **job_variables(9004, attempt=0))
-    cluster.hook("prolog", "n1", **job_variables(9004, attempt=1))
+def test_the_first_attempts_late_epilog_on_the_same_node_frees_nothing(
+    cluster: GpuCluster, people: tuple[str, str]
+) -> None:
+    # A job that Slurm knows to be running, so that the epilog is not the last.
+    job = cluster.slurm.submit("sleep 60", user=people[0])
+    cluster.slurm.wait_job(job, states=("RUNNING",))
+    cluster.hook("prolog", "n1", **job_variables(job, attempt=0))
+    cluster.hook("prolog", "n1", **job_variables(job, attempt=1))
     # An epilog of a requeued job carries the next attempt's number already.
-    cluster.hook("epilog", "n1", **job_variables(9004, attempt=1))
-    assert set(cluster.held().values()) == {"9004"}
-    cluster.hook("epilog", "n1", **job_variables(9004, attempt=1))
+    cluster.hook("epilog", "n1", **job_variables(job, attempt=1))
+    assert set(cluster.held().values()) == {str(job)}
+    cluster.hook("epilog", "n1", **job_variables(job, attempt=1))
     assert cluster.held() == {}
 
 
@@ -191,3 +196,34 @@ def test_commands_that_hang_drain_nothing(cluster: GpuCluster) -> None:
     assert took_s < 20
     log = [line for line in cluster.slurm.log("n1").splitlines() if "job 9010:" in line]
     assert "runs unchecked" in log[0] and "squeue gave no answer in 1 s" in log[0]
+
+
+def test_a_gpu_of_a_job_that_slurm_forgot_is_reaped_on_a_conflict(
+    cluster: GpuCluster, people: tuple[str, str]
+) -> None:
+    alice, _ = people
+    gone = cluster.slurm.submit("true", "--gres=gpu:1", user=alice)
+    cluster.slurm.wait_job(gone)
+    cluster.slurm.wait_nodes_idle()
+    # As if its epilog had never run.
+    cluster.hook("prolog", "n1", **job_variables(gone, gpus="0"))
+    assert set(cluster.held().values()) == {str(gone)}
+
+    done = cluster.slurm.run(["srun", "--gres=gpu:1", "echo", "RAN"], user=alice, check=True)
+    assert done.stdout == "RAN\n"
+    until(lambda: cluster.held() == {})
+
+
+def test_an_owed_epilog_that_was_lost_keeps_no_gpu(
+    cluster: GpuCluster, people: tuple[str, str]
+) -> None:
+    alice, _ = people
+    job = cluster.slurm.submit("true", "--gres=gpu:1", user=alice)
+    cluster.slurm.wait_job(job)
+    cluster.slurm.wait_nodes_idle()
+    cluster.hook("prolog", "n1", **job_variables(job, attempt=0, gpus="0"))
+    cluster.hook("prolog", "n1", **job_variables(job, attempt=1, gpus="0"))
+    assert set(cluster.held().values()) == {str(job)}
+    # One epilog only, and Slurm says that the job is over.
+    cluster.hook("epilog", "n1", **job_variables(job, attempt=1, gpus="0"))
+    assert cluster.held() == {}

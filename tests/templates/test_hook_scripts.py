@@ -36,7 +36,7 @@ def interpreter(directory: Path, body: str) -> str:
     return str(path)
 
 
-TELL = 'echo "$1 $2 config=${CANHAZGPU_CONFIG-unset}" >&2; exit 3'
+TELL = 'echo "$1 $2 config=${CANHAZGPU_CONFIG-unset}" >&2; exit 2'
 
 
 @pytest.mark.parametrize("gpus", [{}, {"SLURM_JOB_GPUS": ""}])
@@ -57,13 +57,24 @@ def test_the_hooks_status_is_slurms(tmp_path: Path, name: str) -> None:
 
     status, errors = run(tmp_path, name, settings, SLURM_JOB_ID="7", SLURM_JOB_GPUS="0")
 
-    assert (status, errors) == (3, "-I -c config=/etc/a site's.toml\n")
+    assert (status, errors) == (2, "-I -c config=/etc/a site's.toml\n")
+
+
+@pytest.mark.parametrize("end", ["exit 1", "exit 3", "kill -KILL $$", "kill -BUS $$"])
+@pytest.mark.parametrize("name", ["prolog.sh", "epilog.sh"])
+def test_a_hook_that_dies_drains_nothing(tmp_path: Path, name: str, end: str) -> None:
+    settings = replace(SETTINGS, python=interpreter(tmp_path, end))
+
+    status, errors = run(tmp_path, name, settings, SLURM_JOB_ID="7", SLURM_JOB_GPUS="0")
+
+    assert status == 0
+    assert "canhazgpu: " in errors and "(status " in errors
 
 
 def test_without_a_configuration_file_none_is_named(tmp_path: Path) -> None:
     settings = replace(SETTINGS, python=interpreter(tmp_path, TELL))
 
-    assert run(tmp_path, "prolog.sh", settings, SLURM_JOB_GPUS="0") == (3, "-I -c config=unset\n")
+    assert run(tmp_path, "prolog.sh", settings, SLURM_JOB_GPUS="0") == (2, "-I -c config=unset\n")
 
 
 def test_the_epilog_runs_for_a_job_that_has_a_record_alone(tmp_path: Path) -> None:
@@ -74,7 +85,7 @@ def test_the_epilog_runs_for_a_job_that_has_a_record_alone(tmp_path: Path) -> No
     record.parent.mkdir(parents=True)
     record.write_text("{}")
 
-    assert run(tmp_path, "epilog.sh", settings, SLURM_JOB_ID="7", SLURMD_NODENAME="n1")[0] == 3
+    assert run(tmp_path, "epilog.sh", settings, SLURM_JOB_ID="7", SLURMD_NODENAME="n1")[0] == 2
     assert run(tmp_path, "epilog.sh", settings, SLURM_JOB_ID="8", SLURMD_NODENAME="n1")[0] == 0
 
 

@@ -12,7 +12,7 @@ from canhazgpu.cli.hook_settings import hook_settings
 from canhazgpu.cli.hook_settings import warnings as hook_warnings
 from canhazgpu.cli.options import json_option
 from canhazgpu.errors import ConfigError
-from canhazgpu.schedulers.slurm.install import HookFile, Step, carry_out, look, plan
+from canhazgpu.schedulers.slurm.install import HookFile, Step, carry_out, look, plan, replace_file
 from canhazgpu.templates.slurm_files import (
     DEFAULT_GPUS,
     DEFAULT_SLURM_DIR,
@@ -78,8 +78,7 @@ def render(app: App, output: str, gpus: int, slurm_dir: str) -> None:
 def _write(path: Path, text: str, mode: int) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, "utf-8")
-        path.chmod(mode)
+        replace_file(path, text, mode)
     except OSError as exc:
         raise ConfigError(f"cannot write {exc.filename}: {exc.strerror}") from exc
 

@@ -41,10 +41,20 @@ def gres_conf(spec: ClusterSpec, layout: Layout) -> str:
     lines = ["AutoDetect=off"]
     for node in spec.node_specs():
         lines += [
-            f"NodeName={node.name} Name=gpu File={layout.device(node.name, minor)}"
-            for minor in node.minors
+            f"NodeName={node.name} Name=gpu{kind} File={layout.device(node.name, minor)}"
+            for minor, kind in zip(node.minors, _type_keys(spec, node), strict=True)
         ]
     return "\n".join([*lines, spec.gres_conf_extra.rstrip("\n")]).rstrip("\n") + "\n"
+
+
+def _type_keys(spec: ClusterSpec, node: NodeSpec) -> list[str]:
+    return [f" Type={kind}" for kind in spec.gpu_types] or [""] * len(node.minors)
+
+
+def _declared(spec: ClusterSpec, node: NodeSpec) -> str:
+    kinds = list(dict.fromkeys(spec.gpu_types))
+    typed = [f"gpu:{kind}:{spec.gpu_types.count(kind)}" for kind in reversed(kinds)]
+    return ",".join(typed or [f"gpu:{len(node.minors)}"])
 
 
 def cgroup_conf(spec: ClusterSpec, layout: Layout, plugin: str) -> str:
@@ -146,7 +156,7 @@ def _machines(spec: ClusterSpec, endpoints: Endpoints) -> str:
 
 
 def _machine(spec: ClusterSpec, node: NodeSpec, host: str, port: int) -> str:
-    gres = f" Gres=gpu:{len(node.minors)}" if node.minors else ""
+    gres = f" Gres={_declared(spec, node)}" if node.minors else ""
     return (
         f"NodeName={node.name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} "
         f"CPUs={spec.cpus_per_node} RealMemory={spec.memory_mb_per_node}{gres} State=UNKNOWN"

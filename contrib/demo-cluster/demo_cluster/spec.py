@@ -26,6 +26,8 @@ class ClusterSpec:
 
     `minors` gives the device numbers of each node; by default every node has a range of its own.
     SLURM_JOB_GPUS counts a node's devices in this order from 0, whatever their numbers are.
+    `gpu_types` gives the type of each GPU of a node; slurm.conf then declares the types in the
+    reverse of the order in which they first appear, and Slurm counts type by type as declared.
     A hook (`prolog`, …) is the absolute path of a script, or a glob where Slurm allows one.
     `slurm_conf_extra`, `gres_conf_extra` and `cgroup_conf_extra` are appended as they are.
     """
@@ -33,6 +35,7 @@ class ClusterSpec:
     nodes: int = 2
     gpus_per_node: int = 4
     minors: tuple[tuple[int, ...], ...] | None = None
+    gpu_types: tuple[str, ...] = ()
     cpus_per_node: int = 8
     memory_mb_per_node: int = 8000
     constrain_devices: bool = False

@@ -43,10 +43,13 @@ def end_job(hook: Hook) -> None:
 
 
 def _mark_ended(hook: Hook) -> bool:
-    recorded = hook.records.has(hook.job.owner.job_id)
+    job_id = hook.job.owner.job_id
+    recorded = hook.records.has(job_id)
     try:
-        hook.records.end(hook.job.owner.job_id)
+        # An owed epilog may have been lost: then this one is the last, and Slurm knows it.
+        last = hook.records.owes_epilogs(job_id) and hook.actions.is_over(job_id)
+        hook.records.end(job_id, last=last)
     except NodeStateError as exc:
-        hook.actions.log(f"job {hook.job.owner.job_id}: {explain(exc)}")
+        hook.actions.log(f"job {job_id}: {explain(exc)}")
         return False
     return recorded

@@ -71,8 +71,18 @@ class JobRecords:
             self._replace(self._env(owner.job_id), _env_text(gpus, constrained, export))
             self._write(replace(known, gpus=tuple(gpus)))
 
-    def end(self, job_id: str) -> JobRecord | None:
+    def owes_epilogs(self, job_id: str) -> bool:
+        """Tell whether an earlier attempt's epilog may still come."""
+        try:
+            known = self._read(job_id)
+        except OSError:
+            return False
+        return known is not None and known.epilogs_owed > 0
+
+    def end(self, job_id: str, *, last: bool = False) -> JobRecord | None:
         """Note an epilog of the job; returns the record whose attempt is thereby over.
+
+        `last` says that the job is not on this node any more, whatever epilogs are still owed.
 
         None where no prolog of the job ran here, or where the epilog is an earlier attempt's. The
         record is marked ended, not removed: `forget` does that once the ledger knows.
@@ -84,7 +94,7 @@ class JobRecords:
                 self._json(job_id).unlink(missing_ok=True)
                 self._env(job_id).unlink(missing_ok=True)
                 return None
-            if known.epilogs_owed > 0:
+            if known.epilogs_owed > 0 and not last:
                 self._write(replace(known, epilogs_owed=known.epilogs_owed - 1))
                 return None
             self._env(job_id).unlink(missing_ok=True)

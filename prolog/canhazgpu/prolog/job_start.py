@@ -98,4 +98,5 @@ def _wanted(hook: Hook, gpus: Sequence[GpuReading]) -> list[str]:
 
 
 def _of_positions(hook: Hook, gpus: Sequence[GpuReading]) -> tuple[AssignedGpu, ...]:
-    return gpus_of_positions(hook.job.positions, hook.facts.gpu_files, gpus)
+    facts = hook.facts
+    return gpus_of_positions(hook.job.positions, facts.gpu_files, gpus, facts.gpu_count)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import syslog
+import socket
 import time
 from pathlib import Path
 
@@ -24,7 +24,13 @@ from canhazgpu.schedulers.slurm.commands import SlurmCommands
 
 MAX_COMMENT = 400
 COMMENT_PREFIX = "canhazgpu: "
-STILL_STARTING = ("RUNNING", "CONFIGURING", "PENDING")
+DAEMON_WARNING = 3 * 8 + 4
+"""RFC 3164's number for facility daemon, severity warning."""
+SYSLOG_SOCKET = "/dev/log"
+STARTING_HERE = ("RUNNING", "CONFIGURING")
+STILL_STARTING = (*STARTING_HERE, "PENDING")
+RUNNING = (*STARTING_HERE, "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING")
+"""States of a job that has its nodes."""
 
 # Fields without a user's words in them: a job's name could imitate `scontrol show job`'s.
 SQUEUE = ("--noheader", "--array", "--states=all", "--format=%A %i %T", "--jobs")
@@ -56,11 +62,11 @@ class SlurmActions:
         job_id = job.owner.job_id
         comment = (COMMENT_PREFIX + printable(reason))[:MAX_COMMENT]
         try:
-            address, state = queue_entry(self._commands.run("squeue", *SQUEUE, job_id), job_id)
+            address, state = self._entry(job_id)
             if state not in STILL_STARTING:
                 return f"left alone, it is {state or 'gone'} already"
             self._try("update", f"job={address}", f"comment={comment}")
-            return self._requeue_or_end(address, comment)
+            return self._requeue_or_end(job_id, address, comment)
         except SchedulerError as exc:
             return f"runs unchecked, since it could not be sent back: {exc}"
 
@@ -71,10 +77,33 @@ class SlurmActions:
         if self._log_file is not None:
             _append(self._log_file, f"[{_timestamp()}] canhazgpu: {text}\n")
 
-    def _requeue_or_end(self, address: str, comment: str) -> str:
+    def is_over(self, job_id: str) -> bool:
+        """Tell whether no attempt of the job runs, its end apart; no answer is no yes."""
+        state = self._state(job_id)
+        return state is not None and state not in RUNNING
+
+    def is_gone(self, job_id: str) -> bool:
+        """Tell whether nothing of the job, not even its end, is on any node any more."""
+        state = self._state(job_id)
+        return state is not None and state not in (*RUNNING, "COMPLETING")
+
+    def _state(self, job_id: str) -> str | None:
+        """Return the job's state, "" for a job Slurm no longer knows, None where it cannot tell."""
+        try:
+            return self._entry(job_id)[1]
+        except SchedulerError as exc:
+            return "" if "Invalid job id" in str(exc) else None
+
+    def _entry(self, job_id: str) -> tuple[str, str]:
+        return queue_entry(self._commands.run("squeue", *SQUEUE, job_id), job_id)
+
+    def _requeue_or_end(self, job_id: str, address: str, comment: str) -> str:
         try:
             self._commands.run("scontrol", "requeue", address)
         except SchedulerError as refusal:
+            # An answer that was lost is no refusal: the job then waits in the queue already.
+            if self._entry(job_id)[1] not in STARTING_HERE:
+                return f"requeued, as its state says ({refusal})"
             self._try("notify", address, comment)
             self._commands.run("scancel", address)
             return f"cancelled, since it cannot be requeued ({refusal})"
@@ -91,9 +120,15 @@ def printable(text: str) -> str:
 
 
 def log_to_system(text: str) -> None:
-    """Write a warning to syslog, where there is one."""
-    syslog.openlog("canhazgpu", syslog.LOG_PID, syslog.LOG_DAEMON)
-    syslog.syslog(syslog.LOG_WARNING, printable(text))
+    """Write a warning to syslog, where there is one that takes it at once.
+
+    The C library's syslog() waits for a full queue, which any user can fill, and a hook that waits
+    drains its node. The text's form is RFC 3164's without a time, which the daemon adds.
+    """
+    message = f"<{DAEMON_WARNING}>canhazgpu[{os.getpid()}]: {printable(text)}"
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
+        log.setblocking(False)
+        log.sendto(message.encode(), SYSLOG_SOCKET)
 
 
 def _timestamp() -> str:

@@ -7,10 +7,11 @@ of a line continuing it, and ``Include FILE``. The first part of this module is 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from canhazgpu.errors import ConfigError, InputError
 from canhazgpu.schedulers.slurm.hostlist import expand
 
 MAX_INCLUDES = 5
@@ -21,6 +22,18 @@ Line = dict[str, str]
 _PAIR = re.compile(r"""([A-Za-z0-9_]+)\s*=\s*("[^"]*"|\S+)""")
 
 
+# gpu, gpu:4, gpu:a100:4, with (S:0-1) or (IDX…) behind it
+_GRES = re.compile(r"gpu(?::([A-Za-z][^:,()]*))?(?::(\d{1,4}))?(?:\(.*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredGpus:
+    """GPUs of one type that a node has; the type is empty where none is named."""
+
+    kind: str
+    count: int
+
+
 @dataclass(frozen=True, slots=True)
 class SlurmFacts:
     """What this node's Slurm says: who may open devices, in which files its GPUs are, its log."""
@@ -28,6 +41,7 @@ class SlurmFacts:
     node: str
     constrains_devices: bool
     gres: tuple[Line, ...]
+    nodes: tuple[Line, ...]
     log_file: Path | None
 
     @property
@@ -37,15 +51,26 @@ class SlurmFacts:
         Not read before it is asked for: a list that only Slurm understands is no reason to fail
         where nobody needs it.
         """
-        return gpu_files(self.gres, self.node)
+        return gpu_files(self.gres, self.node, self._declared)
+
+    @property
+    def gpu_count(self) -> int | None:
+        """How many GPUs ``slurm.conf`` gives the node, None where it does not say."""
+        return sum(one.count for one in self._declared) or None
+
+    @property
+    def _declared(self) -> tuple[DeclaredGpus, ...]:
+        return declared_gpus(self.nodes, self.node)
 
 
 def read_facts(conf: Path, node: str, host: str) -> SlurmFacts:
     """Read ``slurm.conf`` and, beside it, ``cgroup.conf`` and ``gres.conf``.
 
-    An absent file counts as an empty one, as it does for Slurm.
+    An absent file counts as an empty one, as it does for Slurm; one that is there but cannot be
+    read raises `ConfigError`, since guessing would name the wrong GPU.
     """
-    general = _values(_lines(conf))
+    lines = tuple(_lines(conf))
+    general = _values(lines)
     cgroup = _values(_lines(conf.with_name("cgroup.conf")))
     log = general.get("slurmdlogfile", "").replace("%n", node).replace("%h", host)
     return SlurmFacts(
@@ -53,26 +78,62 @@ def read_facts(conf: Path, node: str, host: str) -> SlurmFacts:
         constrains_devices=cgroup.get("constraindevices", "no").lower() in YES
         and "task/cgroup" in general.get("taskplugin", "").lower(),
         gres=tuple(_lines(conf.with_name("gres.conf"))),
+        nodes=tuple(line for line in lines if "nodename" in line),
         log_file=Path(log) if log.startswith("/") else None,
     )
 
 
-def gpu_files(lines: Iterable[Line], node: str) -> tuple[str, ...] | None:
-    """Return the node's GPU device files in the order of ``gres.conf``, None where none is named.
+def declared_gpus(nodes: Iterable[Line], node: str) -> tuple[DeclaredGpus, ...]:
+    """Return what ``Gres=`` of the node's line in ``slurm.conf`` says of GPUs, in its order."""
+    gres = ""
+    default = ""
+    for line in nodes:
+        if line["nodename"].upper() == "DEFAULT":
+            default = line.get("gres", default)
+        elif node in expand(line["nodename"]):
+            gres = line.get("gres", default)
+    found = (_GRES.fullmatch(part) for part in gres.split(","))
+    return tuple(DeclaredGpus(one[1] or "", int(one[2] or 1)) for one in found if one)
 
-    Slurm's number of a GPU is its place in this list, from 0 (measured on 22.05).
+
+def gpu_files(
+    lines: Iterable[Line], node: str, declared: Sequence[DeclaredGpus] = ()
+) -> tuple[str, ...] | None:
+    """Return the node's GPU device files as Slurm counts them, None where none is named.
+
+    Slurm's number of a GPU is its place in this list, from 0 (measured on 22.05): the order of
+    ``gres.conf`` where GPUs have no type, else type by type in the order of ``Gres=`` in
+    ``slurm.conf``. Raises `InputError` where the two files do not fit each other.
     """
-    files: list[str] = []
+    by_type = _files_by_type(lines, node)
+    files = [file for _, file in by_type]
+    if len({kind for kind, _ in by_type}) > 1:
+        files = [
+            file
+            for one in declared
+            for file in [file for kind, file in by_type if kind == one.kind][: one.count]
+        ]
+    count = sum(one.count for one in declared)
+    if by_type and declared and not len(files) == len(by_type) == count:
+        raise InputError(
+            f"gres.conf names {len(by_type)} GPU files for {node}, and Gres= in slurm.conf"
+            f" {count} GPUs: make the files and the types agree"
+        )
+    return tuple(files) or None
+
+
+def _files_by_type(lines: Iterable[Line], node: str) -> list[tuple[str, str]]:
+    files: list[tuple[str, str]] = []
     for line in lines:
         if line.get("name", "").lower() != "gpu" or "file" not in line:
             continue
         if "nodename" in line and node not in expand(line["nodename"]):
             continue
-        files.extend(expand(line["file"]))
-    return tuple(files) or None
+        files.extend((line.get("type", ""), file) for file in expand(line["file"]))
+    return files
 
 
-def _values(lines: Iterator[Line]) -> Line:
+def _values(lines: Iterable[Line]) -> Line:
     merged: Line = {}
     for line in lines:
         merged |= line
@@ -91,8 +152,10 @@ def _uncommented(text: str) -> str:
 def _lines(path: Path, depth: int = 0) -> Iterator[Line]:
     try:
         text = path.read_text("utf-8", "replace")
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return
+    except OSError as exc:
+        raise ConfigError(f"cannot read {path}: {exc.strerror}") from exc
     for line in text.replace("\\\n", "").splitlines():
         include = re.fullmatch(r"\s*include\s+(\S+)\s*", _uncommented(line), re.IGNORECASE)
         if include and depth < MAX_INCLUDES:

@@ -18,19 +18,24 @@ _TRAILING_NUMBER = re.compile(r"(\d{1,6})$")
 
 
 def gpus_of_positions(
-    positions: Sequence[int], files: Sequence[str] | None, gpus: Sequence[GpuReading]
+    positions: Sequence[int],
+    files: Sequence[str] | None,
+    gpus: Sequence[GpuReading],
+    declared: int | None = None,
 ) -> tuple[AssignedGpu, ...]:
     """Return the GPU behind each position, in the same order.
 
+    `declared` is how many GPUs the scheduler gives the node, None where that is not known.
     Raises `InputError` for a position without a device file, and for a device file whose GPU the
     driver does not show.
     """
     by_number = {gpu.device_number: gpu for gpu in gpus if gpu.device_number is not None}
-    if not files and len(by_number) < len(gpus):
+    if not files and (len(by_number) < len(gpus) or declared not in (None, len(gpus))):
         # Counting over a gap would name the wrong GPU.
         raise InputError(
-            "a GPU of this node does not tell its device number and gres.conf names no File=, so"
-            " Slurm's numbers cannot be told apart: see 'nvidia-smi -L', or name the files"
+            f"the driver shows {len(by_number)} of this node's {declared or len(gpus)} GPUs and"
+            " gres.conf names no File=, so Slurm's numbers cannot be told apart: see"
+            " 'nvidia-smi -L', or name the files"
         )
     known = list(files) if files else [f"/dev/nvidia{number}" for number in sorted(by_number)]
     assigned = []

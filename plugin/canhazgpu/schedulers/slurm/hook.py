@@ -15,7 +15,9 @@ from pathlib import Path
 
 from canhazgpu.config.load import load
 from canhazgpu.config.schema import Config
+from canhazgpu.deadline import hard_deadline
 from canhazgpu.errors import CanhazgpuError, ConfigError, InputError, advice_for, explain
+from canhazgpu.ledger.values import Reservation
 from canhazgpu.node.identity import boot_id, node_name, state_dir
 from canhazgpu.node.records import JobRecord, JobRecords
 from canhazgpu.probe.node_probe import NodeProbe
@@ -26,6 +28,9 @@ from canhazgpu.schedulers.slurm.commands import SlurmCommands
 from canhazgpu.schedulers.slurm.conf import SlurmFacts, read_facts
 from canhazgpu.schedulers.slurm.context import job_context
 from canhazgpu.service import GpuService
+
+OPEN_DEADLINE_S = 4.0
+"""Longest time for reading the configuration and Slurm's files, which may lie on a slow share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,17 @@ class Hook:
         from canhazgpu.ledger.redis_ledger import RedisLedger, Role  # noqa: PLC0415
 
         ledger = RedisLedger(self.config.store, Role.WRITE)
-        return GpuService(self.job.node, self.boot_id, self.probe, ledger)
+        return GpuService(self.job.node, self.boot_id, self.probe, ledger, self._is_gone)
+
+    def _is_gone(self, reservation: Reservation) -> bool:
+        """Tell whether the holder is another job of this cluster that Slurm has no more."""
+        claim, own = reservation.claim, self.job.owner
+        return (
+            claim.job_id is not None
+            and claim.job_id != own.job_id
+            and claim.owner.startswith(f"job:{own.cluster}:{claim.job_id}:")
+            and self.actions.is_gone(claim.job_id)
+        )
 
 
 def open_hook(environ: Mapping[str, str]) -> Hook:
@@ -62,7 +77,10 @@ def open_hook(environ: Mapping[str, str]) -> Hook:
         config, fault = Config(), exc
     node = node_name(config.node, environ)
     conf = Path(environ.get(names.CONF) or names.DEFAULT_CONF)
-    facts = read_facts(conf, node, socket.gethostname().split(".")[0])
+    try:
+        facts = read_facts(conf, node, socket.gethostname().split(".")[0])
+    except ConfigError as exc:
+        facts, fault = SlurmFacts(node, False, (), (), None), fault or exc
     commands = SlurmCommands(config.slurm.bin_dir, config.slurm.command_timeout_s, environ)
     return Hook(
         job=job_context(environ, node),
@@ -82,7 +100,8 @@ def run_hook(environ: Mapping[str, str], act: Callable[[Hook], None]) -> int:
     Non-zero, which drains the node, only where slurmd's own variables make no sense.
     """
     try:
-        hook = open_hook(environ)
+        with hard_deadline(OPEN_DEADLINE_S):
+            hook = open_hook(environ)
     except InputError as exc:
         print(f"canhazgpu: {exc}", file=sys.stderr)  # noqa: T201 - slurmd logs it
         return advice_for(exc).exit_code

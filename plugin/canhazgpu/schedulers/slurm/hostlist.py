@@ -10,7 +10,7 @@ from canhazgpu.errors import InputError
 MAX_NAMES = 65536
 
 _ITEM = re.compile(r"(?:[^,\[\]]|\[[0-9,-]*\])+")
-_RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
+_RANGE = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?")
 
 
 def expand(text: str) -> tuple[str, ...]:
@@ -30,7 +30,7 @@ def expand(text: str) -> tuple[str, ...]:
 
 def _items(text: str) -> list[str]:
     items = _ITEM.findall(text)
-    if ",".join(items) != text.strip(","):
+    if ",".join(items) != re.sub(",+", ",", text).strip(","):
         raise InputError(f"{text[:80]!r} is not a list of names; accepted: n1,n[2-4]")
     return items
 

@@ -101,7 +101,7 @@ def carry_out(steps: Sequence[Step]) -> None:
         for step in steps:
             if step.action != "unchanged":
                 _make_directories(step.target.parent)
-                _replace(step.target, step.file.text)
+                replace_file(step.target, step.file.text, SCRIPT_MODE)
 
 
 def _make_directories(directory: Path) -> None:
@@ -111,7 +111,8 @@ def _make_directories(directory: Path) -> None:
         one.chmod(DIRECTORY_MODE)  # whatever the umask is: jobs' users run the task prolog
 
 
-def _replace(target: Path, text: str) -> None:
+def replace_file(target: Path, text: str, mode: int) -> None:
+    """Write the file as a whole or not at all; a link in its place is replaced, not followed."""
     # The leading dot keeps a half-written file out of Slurm's pattern prolog.d/*.
     draft = target.with_name(f".{target.name}.{os.getpid()}.new")
     draft.unlink(missing_ok=True)
@@ -120,7 +121,7 @@ def _replace(target: Path, text: str) -> None:
         with os.fdopen(os.open(draft, flags, 0o600), "w", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
-            os.fchmod(stream.fileno(), SCRIPT_MODE)
+            os.fchmod(stream.fileno(), mode)
             os.fsync(stream.fileno())
         draft.replace(target)
     finally:
