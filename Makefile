@@ -21,7 +21,7 @@ test: packages venv check  ## lint, types and all tests, against the built wheel
 	@contrib/dev/run-tests $(VENV) $(PYTEST_ARGS)
 
 test-fast: venv  ## the tests that boot no Slurm
-	@contrib/dev/run-tests $(VENV) -m "not slurm" $(PYTEST_ARGS)
+	@contrib/dev/run-tests $(VENV) -n 3 -m "not slurm" $(PYTEST_ARGS)
 
 check: venv  ## lint, formatting, types and import contracts
 	@contrib/dev/check $(VENV)
