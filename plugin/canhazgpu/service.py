@@ -5,7 +5,7 @@ It runs in the process that needs it and drives two ports, a `GpuProbe` and a `L
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from canhazgpu.gpu.scan import GpuReading
@@ -87,7 +87,7 @@ class GpuService:
 
         For attempts of which the node has no record, say after it lost its records in a reboot.
         """
-        held = self._ledger.look([self._node])[0].reservations.values()
+        held = self._reservations().values()
         owners = {one.claim.owner for one in held if last.covers(one.claim.owner)}
         return [uuid for owner in sorted(owners) for uuid in self.release(owner, reason)]
 
@@ -119,10 +119,14 @@ class GpuService:
             pending = self._probe.start()
         return refusal
 
+    def _reservations(self) -> Mapping[str, Reservation]:
+        (view,) = self._ledger.look([self._node])
+        return view.reservations
+
     def _reap(self) -> list[str]:
         """Release what dead owners still hold, of an earlier boot or gone; returns the UUIDs."""
         reasons: dict[str, str] = {}
-        for one in self._ledger.look([self._node])[0].reservations.values():
+        for one in self._reservations().values():
             if self._is_of_earlier_boot(one):
                 reasons[one.claim.owner] = "node rebooted"
             elif one.claim.owner not in reasons and self._is_gone(one):
@@ -152,7 +156,7 @@ class GpuService:
         if isinstance(answer, Blocked):
             reading = observation.scan.by_uuid().get(answer.gpu)
             return Refusal(_blocked_text(answer, reading or _vanished(answer.gpu), self._node))
-        reserved = self._ledger.look([self._node])[0].reservations
+        reserved = self._reservations()
         intruders = [
             gpu
             for gpu in observation.scan.gpus
