@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.gpu.usage import processes_text, users_of
 from canhazgpu.ledger.port import Ledger, Observation
-from canhazgpu.ledger.values import Blocked, Claim, Granted, JobOwner, Reservation, Short
+from canhazgpu.ledger.values import Blocked, Claim, Granted, JobOwner, Queued, Reservation, Short
 from canhazgpu.probe.port import GpuProbe, PendingScan
 
 MAX_ROUNDS = 4
@@ -62,7 +62,7 @@ class GpuService:
         Raises `StoreError`, and `InputError` from `select`.
         """
 
-        def attempt(observation: Observation) -> Granted | Blocked:
+        def attempt(observation: Observation) -> Granted | Blocked | Queued:
             wanted = select(observation.scan.gpus)
             return self._ledger.reserve_given(claim, wanted, observation)
 
@@ -73,7 +73,7 @@ class GpuService:
     ) -> Grant | Refusal:
         """Reserve `count` clean GPUs, the least recently released first, or none."""
 
-        def attempt(observation: Observation) -> Granted | Short:
+        def attempt(observation: Observation) -> Granted | Short | Queued:
             return self._ledger.reserve_count(claim, count, observation)
 
         return self._reserve(claim, attempt, first_scan)
@@ -98,7 +98,7 @@ class GpuService:
     def _reserve(
         self,
         claim: Claim,
-        attempt: Callable[[Observation], Granted | Blocked | Short],
+        attempt: Callable[[Observation], Granted | Blocked | Short | Queued],
         first_scan: PendingScan | None,
     ) -> Grant | Refusal:
         refusal = Refusal(f"the GPUs of {self._node} kept changing hands; try again")
@@ -114,6 +114,8 @@ class GpuService:
                     return _grant(answer, observation)
                 self._ledger.release(self._node, claim.owner, "in use at the second look")
                 refusal = Refusal("; ".join(_intruder_text(gpu, self._node) for gpu in intruded))
+            elif isinstance(answer, Queued):
+                return Refusal(f"others wait for GPUs of {self._node}: {answer.position - 1}")
             elif not _stale(answer) and not self._reap():
                 return self._refusal(answer, observation)
             pending = self._probe.start()

@@ -53,9 +53,40 @@ def test_without_anything_the_defaults_are_in_force() -> None:
 
 
 def test_every_default_is_accepted_where_users_set_it(tmp_path: Path) -> None:
-    environ = {one.variable: str(one.default) for one in all_keys().values()}
+    environ = {one.variable: as_text(one.default) for one in all_keys().values()}
     assert load(environ).config == Config()
-    assert load({}, overrides={name: str(one.default) for name, one in all_keys().items()})
+    assert load({}, overrides={name: as_text(one.default) for name, one in all_keys().items()})
+
+
+def as_text(value: object) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("", ()), ("Xorg", ("Xorg",)), ("Xorg, root:dcgm", ("Xorg", "root:dcgm"))],
+)
+def test_a_list_outside_the_file_is_parted_by_commas(given: str, expected: object) -> None:
+    overrides = {"validation.ignore_processes": given}
+    assert load({}, overrides=overrides).config.validation.ignore_processes == expected
+
+
+def test_a_list_in_the_file_is_a_list(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('[validation]\nignore_users = ["gdm", "monitor"]\n')
+    config = load({}, file=str(file)).config
+    assert config.validation.ignore_users == ("gdm", "monitor")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("ignore_users", "[1]"), ("ignore_users", '["a", " "]'), ("health_checks", '["mood"]')],
+)
+def test_a_list_of_something_else_is_refused(tmp_path: Path, key: str, value: str) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(f"[validation]\n{key} = {value}\n")
+    with pytest.raises(ConfigError, match="a list of"):
+        load({}, file=str(file))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from canhazgpu.errors import ScanError
-from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan, scan_from_json, scan_to_json
+from canhazgpu.gpu.scan import GpuHealth, GpuProcess, GpuReading, Scan, scan_from_json, scan_to_json
 
 PROCESSES = st.builds(
     GpuProcess,
@@ -19,6 +19,19 @@ PROCESSES = st.builds(
     user=st.none() | st.text(),
     name=st.none() | st.text(),
     memory_mb=st.none() | st.integers(),
+    model=st.none() | st.text(),
+    job=st.none() | st.text(),
+    ancestors=st.lists(st.integers(), max_size=2).map(tuple),
+)
+TOLD = st.none() | st.booleans()
+HEALTHS = st.builds(
+    GpuHealth,
+    recovery_action=st.none() | st.text(),
+    remap_pending=TOLD,
+    remap_failed=TOLD,
+    retirement_pending=TOLD,
+    ecc_uncorrected=st.none() | st.integers(),
+    compute_mode=st.none() | st.text(),
 )
 READINGS = st.builds(
     GpuReading,
@@ -30,6 +43,9 @@ READINGS = st.builds(
     memory_total_mb=st.none() | st.integers(),
     processes=st.lists(PROCESSES, max_size=2).map(tuple),
     fault=st.none() | st.text(),
+    health=st.none() | HEALTHS,
+    mig_index=st.none() | st.integers(),
+    parent_uuid=st.none() | st.text(),
 )
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 SCANS = st.builds(
@@ -39,6 +55,7 @@ SCANS = st.builds(
     took_s=FINITE,
     gpus=st.lists(READINGS, max_size=2).map(tuple),
     fault=st.none() | st.text(),
+    source=st.text(),
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
@@ -62,7 +79,7 @@ def test_garbage_is_refused(text: str | bytes) -> None:
 def whole() -> dict[str, Any]:
     """A scan's JSON, with every field."""
     process = GpuProcess(1, 0, "root", "init", 5)
-    reading = GpuReading(0, "GPU-0", 0, "H100", 1, 2, (process,))
+    reading = GpuReading(0, "GPU-0", 0, "H100", 1, 2, (process,), health=GpuHealth())
     scan: dict[str, Any] = json.loads(scan_to_json(Scan("n1", 1.0, 0.5, (reading,))))
     return scan
 
@@ -71,27 +88,34 @@ PLACES: list[tuple[str, ...]] = [
     *[(field,) for field in whole()],
     *[("gpus", field) for field in whole()["gpus"][0]],
     *[("gpus", "processes", field) for field in whole()["gpus"][0]["processes"][0]],
+    *[("gpus", "health", field) for field in whole()["gpus"][0]["health"]],
 ]
-OPTIONAL = {"fault", "device_number", "memory_used_mb", "memory_total_mb"} | {
-    "uid",
-    "user",
-    "memory_mb",
+NOT_IN_EARLIER_RELEASES = {"source", "model", "job", "ancestors", "health"} | {
+    "mig_index",
+    "parent_uuid",
 }
+LISTS = {"gpus", "processes", "ancestors"}
 
 
 def at(scan: dict[str, Any], place: tuple[str, ...]) -> dict[str, Any]:
     for step in place[:-1]:
-        scan = scan[step][0]
+        scan = scan[step] if step == "health" else scan[step][0]
     return scan
+
+
+def is_fitting(value: Any, field: str) -> bool:
+    if field in LISTS and value == []:
+        return True
+    if field in ("gpus", "processes", "health") and value == {}:
+        return True
+    return value is True and field in ("remap_pending", "remap_failed", "retirement_pending")
 
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("value", [True, [], {}, {"a": 1}, [[]], float("nan"), float("inf")])
 def test_a_field_of_another_type_is_refused(place: tuple[str, ...], value: Any) -> None:
     scan = whole()
-    if value == [] and place[-1] in ("gpus", "processes"):
-        return
-    if value == {} and place[-1] in ("gpus", "processes"):
+    if is_fitting(value, place[-1]):
         return
     at(scan, place)[place[-1]] = value
     with pytest.raises(ScanError, match="malformed"):
@@ -106,8 +130,8 @@ def test_a_missing_field_and_a_foreign_one_are_refused(place: tuple[str, ...]) -
         scan_from_json(json.dumps(scan))
     scan = whole()
     del at(scan, place)[place[-1]]
-    if place[-1] == "fault":
-        assert scan_from_json(json.dumps(scan)).fault is None
+    if place[-1] == "fault" or "health" in place or place[-1] in NOT_IN_EARLIER_RELEASES:
+        assert scan_from_json(json.dumps(scan)).node == "n1"
         return
     with pytest.raises(ScanError):
         scan_from_json(json.dumps(scan))

@@ -14,6 +14,7 @@ from canhazgpu.gpu.usage import (
     MAX_PID,
     GpuState,
     Usage,
+    UsagePolicy,
     processes_text,
     state_of,
     usage_of,
@@ -57,12 +58,12 @@ def process(pid: int = 5, memory_mb: int | None = 1) -> GpuProcess:
     ],
 )
 def test_usage(reading: GpuReading, usage: Usage) -> None:
-    assert usage_of(reading, 1024) is usage
+    assert usage_of(reading, UsagePolicy(1024)) is usage
 
 
 def test_a_threshold_of_zero_is_one() -> None:
-    assert usage_of(IDLE, 0) is FREE
-    assert usage_of(replace(IDLE, memory_used_mb=1), 0) is IN_USE
+    assert usage_of(IDLE, UsagePolicy(0)) is FREE
+    assert usage_of(replace(IDLE, memory_used_mb=1), UsagePolicy(0)) is IN_USE
 
 
 @given(
@@ -77,7 +78,7 @@ def test_free_is_only_what_is_seen_to_be(
     reading = GpuReading(
         0, "GPU-0", 0, "", used, total, tuple(process(*one) for one in processes), fault
     )
-    if usage_of(reading, 1024) is FREE:
+    if usage_of(reading, UsagePolicy(1024)) is FREE:
         assert fault is None
         assert used is None or 0 <= used <= 1024
         assert used is not None or not processes
@@ -106,7 +107,7 @@ def test_a_gpu_has_one_state(usage: Usage, reserved: bool, quarantined: bool) ->
 def test_two_gpus_of_one_uuid_are_never_free_by_the_last_ones_word() -> None:
     busy = replace(IDLE, memory_used_mb=5000)
     for gpus in ((busy, IDLE), (IDLE, busy)):
-        assert observation_of(Scan("n1", 0, 0, gpus), 1024).in_use == {"GPU-0"}
+        assert observation_of(Scan("n1", 0, 0, gpus), UsagePolicy(1024)).in_use == {"GPU-0"}
 
 
 def named(pid: int, user: str | None, name: str | None) -> GpuProcess:

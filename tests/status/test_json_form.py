@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
+from canhazgpu.gpu.usage import UsagePolicy
 from canhazgpu.ledger.values import Claim, NodeView, Reservation
 from canhazgpu.status.json_form import status_to_dict, time_text
 from canhazgpu.status.model import node_status
@@ -23,7 +24,7 @@ def test_every_key_of_the_form() -> None:
         {"GPU-a": Reservation("GPU-a", claim, 1700000000.0)},
     )
 
-    form = status_to_dict(view.read_at, [node_status(view, 1024, live=True)])
+    form = status_to_dict(view.read_at, [node_status(view, UsagePolicy(1024), live=True)])
 
     assert json.loads(json.dumps(form)) == {
         "generated_at": "2023-11-14T22:14:20Z",
@@ -66,7 +67,10 @@ def test_a_gpu_only_the_ledger_knows_has_the_same_keys() -> None:
     known = NodeView("n1", 10.0, Scan("n1", 0.0, 0.1, (GpuReading(0, "GPU-b", 0, "", 1, 2),)), 9.0)
     lost = NodeView("n1", 10.0, None, None, held)
 
-    forms = [status_to_dict(10.0, [node_status(view, 1)])["nodes"][0] for view in (known, lost)]
+    forms = [
+        status_to_dict(10.0, [node_status(view, UsagePolicy(1))])["nodes"][0]
+        for view in (known, lost)
+    ]
 
     assert forms[0]["gpus"][0].keys() == forms[1]["gpus"][0].keys()
     assert forms[1]["fault"] == "never scanned"

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
-from canhazgpu.gpu.usage import GpuState, Usage
+from canhazgpu.gpu.usage import GpuState, Usage, UsagePolicy
 from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation
 from canhazgpu.status.model import (
     IMPOSSIBLE,
@@ -61,13 +61,13 @@ def view(*readings: GpuReading, fault: str | None = None, **more: object) -> Nod
     ],
 )  # fmt: skip
 def test_a_gpu_has_one_state(given: NodeView, state: GpuState, usage: Usage, doubt: str) -> None:
-    (gpu,) = node_status(given, 1024).gpus
+    (gpu,) = node_status(given, UsagePolicy(1024)).gpus
 
     assert (gpu.state, gpu.usage, gpu.doubt) == (state, usage, doubt)
 
 
 def test_the_threshold_decides_what_in_use_is() -> None:
-    (gpu,) = node_status(view(BUSY), 8452).gpus
+    (gpu,) = node_status(view(BUSY), UsagePolicy(8452)).gpus
 
     assert gpu.state is GpuState.AVAILABLE
 
@@ -81,7 +81,7 @@ def test_the_threshold_decides_what_in_use_is() -> None:
     ],
 )
 def test_a_gpu_that_only_the_ledger_knows_is_not_left_out(given: NodeView, doubt: str) -> None:
-    status = node_status(replace(given, reservations=RESERVED), 1024)
+    status = node_status(replace(given, reservations=RESERVED), UsagePolicy(1024))
 
     gpu = status.gpus[-1]
     assert (gpu.index, gpu.uuid, gpu.state) == (None, UUID, GpuState.RESERVED)
@@ -89,7 +89,7 @@ def test_a_gpu_that_only_the_ledger_knows_is_not_left_out(given: NodeView, doubt
 
 
 def test_a_gpu_only_in_quarantine_is_shown_as_such() -> None:
-    (gpu,) = node_status(view(quarantines=HELD_BACK), 1024).gpus
+    (gpu,) = node_status(view(quarantines=HELD_BACK), UsagePolicy(1024)).gpus
 
     assert gpu.state is GpuState.QUARANTINED
 
@@ -98,7 +98,7 @@ def test_gpus_stand_in_order_of_index_and_those_without_one_last() -> None:
     first, second = replace(FREE, index=0, uuid="GPU-z"), replace(FREE, index=1, uuid="GPU-y")
     lost = {name: Reservation(name, Claim("o", "slurm", "u"), 1.0) for name in ("GPU-a", "GPU-b")}
 
-    status = node_status(view(second, first, reservations=lost), 1024)
+    status = node_status(view(second, first, reservations=lost), UsagePolicy(1024))
 
     assert [gpu.uuid for gpu in status.gpus] == ["GPU-z", "GPU-y", "GPU-a", "GPU-b"]
 
@@ -107,7 +107,7 @@ def test_a_live_scan_that_failed_keeps_the_gpus_of_the_published_one_as_unknown(
     failed = Scan("n1", 0.0, 0.1, (), "driver gone")
 
     merged = with_live_scan(view(BUSY), failed, 990.0)
-    (gpu,) = node_status(merged, 1024, live=True).gpus
+    (gpu,) = node_status(merged, UsagePolicy(1024), live=True).gpus
 
     assert gpu.state is GpuState.UNKNOWN
     assert gpu.doubt == "driver gone"
@@ -118,7 +118,7 @@ def test_a_live_scan_that_failed_keeps_the_gpus_of_the_published_one_as_unknown(
 def test_a_live_scan_takes_the_place_of_the_published_one() -> None:
     merged = with_live_scan(view(BUSY), Scan("n1", 0.0, 0.1, (FREE,)), 990.0)
 
-    status = node_status(merged, 1024, live=True)
+    status = node_status(merged, UsagePolicy(1024), live=True)
 
     assert (status.live, status.scanned_at, status.fault) == (True, 990.0, None)
     assert status.gpus[0].state is GpuState.AVAILABLE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
+from canhazgpu.gpu.usage import UsagePolicy
 from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation
 from canhazgpu.status.model import NodeStatus, node_status
 from canhazgpu.status.text import Cells, cells, duration_text, heading_text, short_duration_text
@@ -58,7 +59,7 @@ def row(
         {} if free_s is None else {"GPU-a": NOW - free_s},
         {"GPU-a": Quarantine("GPU-a", quarantine, 0.0)} if quarantine else {},
     )
-    (gpu,) = node_status(view, 1024).gpus
+    (gpu,) = node_status(view, UsagePolicy(1024)).gpus
     return cells(gpu, NOW)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
+from canhazgpu.gpu.usage import UsagePolicy
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.values import Blocked, Claim, Granted, NodeView, Reservation, Short
 from canhazgpu.probe.node_probe import observation_of
@@ -29,7 +30,7 @@ def used(index: int, user: str = "mallory", memory_mb: int = 5000, pid: int = 77
 
 def seen(*readings: GpuReading, age_s: float = 0.0, node: str = NODE) -> Observation:
     """What a scan of these GPUs amounts to."""
-    return observation_of(Scan(node, 0.0, 0.0, readings), THRESHOLD_MB, age_s)
+    return observation_of(Scan(node, 0.0, 0.0, readings), UsagePolicy(THRESHOLD_MB), age_s)
 
 
 def failed(fault: str, node: str = NODE) -> Observation:

@@ -12,10 +12,12 @@ from canhazgpu.cli.app import App
 from canhazgpu.cli.options import json_option, memory_threshold_option
 from canhazgpu.errors import InputError, ScanError
 from canhazgpu.node.identity import node_name
+from canhazgpu.probe.node_probe import usage_policy
 
 if TYPE_CHECKING:
     from canhazgpu.config import Config
     from canhazgpu.gpu.scan import Scan
+    from canhazgpu.gpu.usage import UsagePolicy
     from canhazgpu.ledger.port import Ledger
     from canhazgpu.ledger.values import NodeView
     from canhazgpu.status.model import NodeStatus
@@ -61,7 +63,7 @@ def status(app: App, nodes: Sequence[str], memory_threshold: int | None, as_json
         flags["validation.memory_threshold_mb"] = str(memory_threshold)
     config = app.effective(flags).config
     found = _gather(app, config, tuple(dict.fromkeys(nodes)))
-    statuses = _judge(found, config.validation.memory_threshold_mb)
+    statuses = _judge(found, usage_policy(config.validation))
     click.echo(_json(statuses) if as_json else "\n".join(_lines(app, statuses)))
     if len(statuses) == 1 and found.fault:
         raise ScanError(found.fault)
@@ -136,10 +138,10 @@ def _in_order(views: dict[str, NodeView]) -> list[NodeView]:
     return [views[name] for name in sorted(views)]
 
 
-def _judge(found: _Found, threshold_mb: int) -> list[NodeStatus]:
+def _judge(found: _Found, policy: UsagePolicy) -> list[NodeStatus]:
     from canhazgpu.status.model import node_status  # noqa: PLC0415 - not before the scan
 
-    return [node_status(view, threshold_mb, live=view.node == found.live) for view in found.views]
+    return [node_status(view, policy, live=view.node == found.live) for view in found.views]
 
 
 def _json(statuses: Sequence[NodeStatus]) -> str:

@@ -144,7 +144,12 @@ def _checked(key: Key, value: Any, place: str) -> Any:
     raise ConfigError(f"{key.path} = {shown} ({place}) is not accepted; accepted: {accepted}")
 
 
-_ACCEPTED: dict[type, str] = {str: "a string", int: "a whole number", float: "a number"}
+_ACCEPTED: dict[type, str] = {
+    str: "a string",
+    int: "a whole number",
+    float: "a number",
+    tuple: 'a list of words, as in ["Xorg", "dcgm"], or Xorg,dcgm outside the file',
+}
 
 
 def _converted(key: Key, value: Any) -> Any:
@@ -154,13 +159,21 @@ def _converted(key: Key, value: Any) -> Any:
     """
     if isinstance(value, bool):
         return None
-    if isinstance(value, key.type):
-        return value
-    if key.type is float and isinstance(value, int):
-        return float(value)
+    if key.type is tuple:
+        return _words(value)
+    if isinstance(value, key.type) or (key.type is float and isinstance(value, int)):
+        return key.type(value)
     if isinstance(value, str):
         try:
             return key.type(value.strip())
         except ValueError:
             return None
+    return None
+
+
+def _words(value: Any) -> tuple[str, ...] | None:
+    if isinstance(value, str):
+        return tuple(word.strip() for word in value.split(",")) if value.strip() else ()
+    if isinstance(value, list | tuple) and all(isinstance(word, str) for word in value):
+        return tuple(value)
     return None

@@ -15,7 +15,12 @@ DEFAULT_STATE_DIR = "/run/canhazgpu"
 DEFAULT_COMMAND_TIMEOUT_S = 10.0
 DEFAULT_HOOK_DEADLINE_S = 45.0
 DEFAULT_HISTORY_DAYS = 90
+DEFAULT_HEARTBEAT_S = 15.0
+DEFAULT_LEASE_S = 60.0
 MAX_WAIT_S = 86400
+
+HEALTH_CHECKS = ("recovery_action", "remap", "retirement", "ecc", "compute_mode")
+"""The checks of a GPU's health that may quarantine it; see `canhazgpu.gpu.health`."""
 
 Check = Callable[[Any], str | None]
 """Takes a value of the key's type; returns what is accepted when the value is not."""
@@ -68,6 +73,20 @@ def absolute_path_or_empty(value: str) -> str | None:
     return absolute_path(value) if value else None
 
 
+def words(value: tuple[str, ...]) -> str | None:
+    """Accept a list of words, none of them empty."""
+    return None if all(one.strip() for one in value) else "a list of words, none of them empty"
+
+
+def some_of(*accepted: str) -> Check:
+    """Accept a list of the given words."""
+
+    def check(value: tuple[str, ...]) -> str | None:
+        return None if set(value) <= set(accepted) else f"a list of {', '.join(accepted)}"
+
+    return check
+
+
 def store_url(value: str) -> str | None:
     """Accept the URL forms the store understands."""
     schemes = ("redis://", "rediss://", "unix://", "redis+sentinel://", "redis+cluster://")
@@ -107,6 +126,34 @@ class ValidationConfig:
         DEFAULT_MEMORY_THRESHOLD_MB,
         "a GPU with more used memory than this is in use (MB as nvidia-smi counts them)",
         check=at_least(0),
+    )
+    ignore_processes: tuple[str, ...] = key(
+        (),
+        "names of processes that do not count as use, as Xorg, or root:Xorg for one user's alone",
+        check=words,
+    )
+    ignore_users: tuple[str, ...] = key(
+        (), "users whose processes do not count as use", check=words
+    )
+    probe: str = key(
+        "auto",
+        "what reads the GPUs: nvml, nvidia-smi, or auto (nvidia-smi where NVML cannot be used)",
+        check=one_of("auto", "nvml", "nvidia-smi"),
+    )
+    nvidia_smi: str = key(
+        "",
+        "absolute path of nvidia-smi; empty: the usual places",
+        check=absolute_path_or_empty,
+    )
+    expected_gpus: int = key(
+        0,
+        "GPUs that this node should have; 0: as many as its scheduler counts, if it does",
+        check=at_least(0),
+    )
+    health_checks: tuple[str, ...] = key(
+        HEALTH_CHECKS,
+        "what quarantines a GPU: any of " + ", ".join(HEALTH_CHECKS),
+        check=some_of(*HEALTH_CHECKS),
     )
     nvml_library: str = key(
         "",
@@ -167,6 +214,30 @@ class NodeConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class RunConfig:
+    """How people get their GPUs."""
+
+    choice: str = key(
+        "lru",
+        "which of the free GPUs: lru (least recently released) or affinity (the user's last ones)",
+        check=one_of("lru", "affinity"),
+    )
+    heartbeat_s: float = key(
+        DEFAULT_HEARTBEAT_S, "time between two signs of life of a run or a waiter", check=above_zero
+    )
+    lease_s: float = key(
+        DEFAULT_LEASE_S,
+        "a waiter without a sign of life for so long has left; some heartbeats long",
+        check=above_zero,
+    )
+    max_reserve_s: float = key(
+        0.0,
+        "longest time for which one may reserve, in seconds; 0: any",
+        check=at_least(0),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole configuration; see each section."""
 
@@ -174,6 +245,7 @@ class Config:
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     slurm: SlurmConfig = field(default_factory=SlurmConfig)
     node: NodeConfig = field(default_factory=NodeConfig)
+    run: RunConfig = field(default_factory=RunConfig)
 
 
 SECTIONS: dict[str, type] = {
@@ -181,6 +253,7 @@ SECTIONS: dict[str, type] = {
     "validation": ValidationConfig,
     "slurm": SlurmConfig,
     "node": NodeConfig,
+    "run": RunConfig,
 }
 
 
@@ -205,7 +278,7 @@ class Key:
         return f"CANHAZGPU_{self.section}_{self.name}".upper()
 
 
-_TYPES: dict[str, type] = {"str": str, "int": int, "float": float}
+_TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "tuple[str, ...]": tuple}
 
 
 def all_keys() -> dict[str, Key]:

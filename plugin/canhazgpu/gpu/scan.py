@@ -20,13 +20,37 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class GpuProcess:
-    """A process that holds a GPU; a field the node would not tell is None."""
+    """A process that holds a GPU; a field the node would not tell is None.
+
+    `model` is the model that its command line, or a parent's, names; `job` the scheduler's job in
+    whose cgroup it runs, ``slurm:123``; `ancestors` the pids of its parents, the nearest first.
+    """
 
     pid: int
     uid: int | None
     user: str | None
     name: str | None
     memory_mb: int | None
+    model: str | None = None
+    job: str | None = None
+    ancestors: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GpuHealth:
+    """What a GPU says of its own health, cheap fields only; None where it says nothing.
+
+    `recovery_action` is ``none``, ``reset``, ``reboot``, ``drain`` or ``drain and reset``;
+    `compute_mode` is ``default``, ``exclusive thread``, ``prohibited`` or ``exclusive process``.
+    `ecc_uncorrected` counts uncorrected memory errors since the driver was loaded.
+    """
+
+    recovery_action: str | None = None
+    remap_pending: bool | None = None
+    remap_failed: bool | None = None
+    retirement_pending: bool | None = None
+    ecc_uncorrected: int | None = None
+    compute_mode: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +60,8 @@ class GpuReading:
     `fault` says why the GPU could not be read; a GPU with a fault is in an unknown state, never
     available. `memory_used_mb` without a fault is None where the GPU has no memory of its own
     (unified memory); its processes then tell whether it is in use. `uuid` is empty only for a
-    GPU that could not even be identified.
+    GPU that could not even be identified. A MIG instance is a GPU of its own: `index` is then its
+    parent's, `mig_index` its place on it, and `parent_uuid` names the parent.
     """
 
     index: int
@@ -47,13 +72,22 @@ class GpuReading:
     memory_total_mb: int | None
     processes: tuple[GpuProcess, ...] = ()
     fault: str | None = None
+    health: GpuHealth | None = None
+    mig_index: int | None = None
+    parent_uuid: str | None = None
+
+    @property
+    def place(self) -> str:
+        """The GPU's place for people to read: ``3``, or ``3:1`` for a MIG instance."""
+        return str(self.index) if self.mig_index is None else f"{self.index}:{self.mig_index}"
 
 
 @dataclass(frozen=True, slots=True)
 class Scan:
     """One reading of all GPUs of a node; `started_at` and `took_s` are seconds of the node's clock.
 
-    `fault` says why nothing could be read at all.
+    `fault` says why nothing could be read at all; `source` what read it, ``nvml`` or
+    ``nvidia-smi``.
     """
 
     node: str
@@ -61,6 +95,7 @@ class Scan:
     took_s: float
     gpus: tuple[GpuReading, ...]
     fault: str | None = None
+    source: str = "nvml"
 
     def by_uuid(self) -> dict[str, GpuReading]:
         """Return the identified GPUs by UUID."""
@@ -87,21 +122,40 @@ def scan_from_json(text: str | bytes) -> Scan:
 
 def _reading(data: Mapping[str, Any]) -> GpuReading:
     fields = dict(data)
-    processes = tuple(
-        _checked(GpuProcess(**process), _PROCESS_TYPES) for process in fields.pop("processes")
-    )
-    return _checked(GpuReading(processes=processes, **fields), _READING_TYPES)
+    processes = tuple(_process(process) for process in fields.pop("processes"))
+    told = fields.pop("health", None)
+    health = None if told is None else _checked(GpuHealth(**told), _HEALTH_TYPES)
+    return _checked(GpuReading(processes=processes, health=health, **fields), _READING_TYPES)
+
+
+def _process(data: Mapping[str, Any]) -> GpuProcess:
+    fields = dict(data)
+    ancestors = fields.pop("ancestors", [])
+    if not isinstance(ancestors, list) or not all(type(pid) is int for pid in ancestors):
+        raise TypeError("ancestors is no list of pids")
+    return _checked(GpuProcess(ancestors=tuple(ancestors), **fields), _PROCESS_TYPES)
 
 
 _NUMBER = (int, float)
 _OPTIONAL_INT = (int, NoneType)
 _OPTIONAL_STR = (str, NoneType)
+_OPTIONAL_BOOL = (bool, NoneType)
 _PROCESS_TYPES = {
     "pid": (int,),
     "uid": _OPTIONAL_INT,
     "user": _OPTIONAL_STR,
     "name": _OPTIONAL_STR,
     "memory_mb": _OPTIONAL_INT,
+    "model": _OPTIONAL_STR,
+    "job": _OPTIONAL_STR,
+}
+_HEALTH_TYPES = {
+    "recovery_action": _OPTIONAL_STR,
+    "remap_pending": _OPTIONAL_BOOL,
+    "remap_failed": _OPTIONAL_BOOL,
+    "retirement_pending": _OPTIONAL_BOOL,
+    "ecc_uncorrected": _OPTIONAL_INT,
+    "compute_mode": _OPTIONAL_STR,
 }
 _READING_TYPES = {
     "index": (int,),
@@ -111,12 +165,15 @@ _READING_TYPES = {
     "memory_used_mb": _OPTIONAL_INT,
     "memory_total_mb": _OPTIONAL_INT,
     "fault": _OPTIONAL_STR,
+    "mig_index": _OPTIONAL_INT,
+    "parent_uuid": _OPTIONAL_STR,
 }
 _SCAN_TYPES = {
     "node": (str,),
     "started_at": _NUMBER,
     "took_s": _NUMBER,
     "fault": _OPTIONAL_STR,
+    "source": (str,),
 }
 
 
@@ -124,7 +181,7 @@ def _checked(value: T, types: Mapping[str, tuple[type, ...]]) -> T:
     """Return the value whose fields have these types; bool is no number, nor is NaN."""
     for name, accepted in types.items():
         given = getattr(value, name)
-        if not isinstance(given, accepted) or isinstance(given, bool):
+        if not isinstance(given, accepted) or (type(given) is bool and bool not in accepted):
             raise TypeError(f"{name} is {type(given).__name__}")
         if isinstance(given, float) and not math.isfinite(given):
             raise ValueError(f"{name} is {given}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 
 from canhazgpu.gpu.scan import GpuProcess, GpuReading
@@ -28,19 +29,41 @@ class GpuState(Enum):
     UNKNOWN = "unknown"
 
 
-def usage_of(reading: GpuReading, threshold_mb: int) -> Usage:
+@dataclass(frozen=True, slots=True)
+class UsagePolicy:
+    """When a GPU counts as in use.
+
+    Processes of these names (``Xorg``, or ``root:Xorg`` for one user's alone), and of these users,
+    do not count, nor does the memory they hold: display servers, monitoring. A name alone can be
+    taken by anybody's process.
+    """
+
+    memory_threshold_mb: int
+    ignore_processes: frozenset[str] = frozenset()
+    ignore_users: frozenset[str] = frozenset()
+
+    def ignores(self, process: GpuProcess) -> bool:
+        """Tell whether the process does not count."""
+        names = {process.name, f"{process.user}:{process.name}"}
+        return bool(names & self.ignore_processes) or process.user in self.ignore_users
+
+
+def usage_of(reading: GpuReading, policy: UsagePolicy) -> Usage:
     """Judge one GPU: in use strictly above the threshold, or by a process of unknown memory.
 
-    A GPU that reports no memory (unified memory) is in use as soon as it has a process. One that
-    reports what cannot be is unknown.
+    A GPU that reports no memory (unified memory) is in use as soon as it has a process that
+    counts. One that reports what cannot be is unknown.
     """
     if reading.fault is not None or not reading.uuid or _is_impossible(reading):
         return Usage.UNKNOWN
-    if any(process.memory_mb is None for process in reading.processes):
+    counting = [one for one in reading.processes if not policy.ignores(one)]
+    if any(process.memory_mb is None for process in counting):
         return Usage.IN_USE
     if reading.memory_used_mb is None:
-        return Usage.IN_USE if reading.processes else Usage.FREE
-    return Usage.IN_USE if reading.memory_used_mb > threshold_mb else Usage.FREE
+        return Usage.IN_USE if counting else Usage.FREE
+    ignored_mb = sum(one.memory_mb or 0 for one in reading.processes if policy.ignores(one))
+    used_mb = reading.memory_used_mb - ignored_mb
+    return Usage.IN_USE if used_mb > policy.memory_threshold_mb else Usage.FREE
 
 
 def _is_impossible(reading: GpuReading) -> bool:

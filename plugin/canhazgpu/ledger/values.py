@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from math import isfinite
@@ -38,12 +39,36 @@ class JobOwner:
         return attempt != token and attempt.isdecimal() and int(attempt) <= self.attempt
 
 
+RUN = "run"
+MANUAL = "manual"
+"""What the TYPE column calls a running command's reservation, and a person's for a time."""
+
+
+def new_owner(type_: str) -> str:
+    """Return a token no other owner ever had, ``run:…`` or ``manual:…``.
+
+    Not the user's name: one run's late end must not free the same user's next one.
+    """
+    return f"{type_}:{secrets.token_hex(8)}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ProcessId:
+    """A process, whatever happens to its pid: `started` is field 22 of /proc/PID/stat (ticks)."""
+
+    pid: int
+    started: int
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """For whom GPUs are reserved, as recorded with each of them.
 
     `type` is what the TYPE column shows. `ends_at` is in seconds since the epoch, None when the
-    end is not known. `boot_id` is the node's boot during which the claim was made.
+    end is not known. `boot_id` is the node's boot during which the claim was made. `duration_s`
+    bounds a person's reservation: the ledger adds it to its own clock. `processes` keep a run's
+    reservation alive as long as one of them lives; they are pids of the namespace
+    `pid_namespace` (its inode).
     """
 
     owner: str
@@ -54,24 +79,58 @@ class Claim:
     job_name: str | None = None
     ends_at: float | None = None
     boot_id: str | None = None
+    note: str | None = None
+    duration_s: float | None = None
+    processes: tuple[ProcessId, ...] = ()
+    pid_namespace: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """A GPU granted to an owner at `granted_at` (seconds since the epoch, the store's clock)."""
+    """A GPU granted to an owner; times are seconds since the epoch of the store's clock.
+
+    `expires_at` is the end of a reservation for a time, `renewed_at` the owner's last sign of
+    life; None where there is none.
+    """
 
     gpu: str
     claim: Claim
     granted_at: float
+    expires_at: float | None = None
+    renewed_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiter:
+    """Somebody who waits for GPUs of a node, in the queue under the owner it will be.
+
+    `count` GPUs are wanted, or exactly the UUIDs in `gpus`. Times as in `Reservation`; `since`
+    and `renewed_at` are the ledger's to set.
+    """
+
+    owner: str
+    user: str
+    uid: int | None
+    count: int
+    gpus: tuple[str, ...] = ()
+    boot_id: str | None = None
+    processes: tuple[ProcessId, ...] = ()
+    pid_namespace: int | None = None
+    since: float = 0.0
+    renewed_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
-    """A GPU held back from grants since `since` (seconds since the epoch), and why."""
+    """A GPU held back from grants since `since` (seconds since the epoch), and why.
+
+    `by` is who did: ``health`` for one that scans set and lift, else the administrator's name.
+    """
 
     gpu: str
     reason: str
     since: float
+    by: str = "health"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +173,34 @@ class Blocked:
 
 
 @dataclass(frozen=True, slots=True)
+class Queued:
+    """Others wait whose turn is before; nothing was granted. `position` counts from 1."""
+
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One entry of a node's history.
+
+    `kind` is ``grant``, ``release``, ``extend``, ``quarantine``, ``unquarantine``, ``wait`` or
+    ``leave``. `gpu` is empty where the event concerns none; `reason` says why, `by` who did it
+    where that was not the owner. `idle_s` is, of a release, for how long scans found the GPU
+    reserved and unused.
+    """
+
+    id: str
+    at: float
+    kind: str
+    gpu: str = ""
+    claim: Claim | None = None
+    granted_at: float | None = None
+    reason: str = ""
+    by: str = ""
+    idle_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class NodeView:
     """All the ledger knows of one node, read at `read_at` (seconds, the store's clock).
 
@@ -128,6 +215,7 @@ class NodeView:
     reservations: Mapping[str, Reservation] = field(default_factory=dict)
     released_at: Mapping[str, float] = field(default_factory=dict)
     quarantines: Mapping[str, Quarantine] = field(default_factory=dict)
+    queue: tuple[Waiter, ...] = ()
 
 
 def claim_to_dict(claim: Claim) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pynvml
 
 from canhazgpu.errors import ScanError
 from canhazgpu.gpu.scan import GpuProcess, GpuReading
-from canhazgpu.probe.processes import process_facts, user_name
+from canhazgpu.probe.processes import JobOf, described, no_job
 
 MIB = 1024 * 1024
 
@@ -35,7 +35,7 @@ _NOT_TOLD = (
 )
 
 
-def read_gpus(library: str = "") -> tuple[GpuReading, ...]:
+def read_gpus(library: str = "", job_of: JobOf = no_job) -> tuple[GpuReading, ...]:
     """Return a reading of every GPU of this node, in the order of NVML's indices.
 
     `library` is the absolute path of the NVML library, empty for the dynamic loader's. Raises
@@ -46,7 +46,7 @@ def read_gpus(library: str = "") -> tuple[GpuReading, ...]:
             count = pynvml.nvmlDeviceGetCount()
         except NVML_FAULTS as exc:
             raise ScanError(f"cannot count the GPUs: {fault_text(exc)}") from exc
-        return tuple(_read_gpu(index) for index in range(count))
+        return tuple(_read_gpu(index, job_of) for index in range(count))
 
 
 def fault_text(error: Exception) -> str:
@@ -73,7 +73,7 @@ def _nvml(library: str) -> Iterator[None]:
             pynvml.nvmlShutdown()
 
 
-def _read_gpu(index: int) -> GpuReading:
+def _read_gpu(index: int, job_of: JobOf) -> GpuReading:
     """Read one GPU; what was learned before a fault, its identity above all, is kept beside it."""
     reading = GpuReading(index, "", None, "", None, None)
     try:
@@ -86,7 +86,7 @@ def _read_gpu(index: int) -> GpuReading:
             reading,
             memory_used_mb=used_mb,
             memory_total_mb=total_mb,
-            processes=_processes(handle),
+            processes=_processes(handle, job_of),
         )
     except NVML_FAULTS as exc:
         return replace(reading, fault=fault_text(exc))
@@ -126,7 +126,7 @@ def _first_told(*calls: Callable[[], Any]) -> Any:
     return calls[-1]()
 
 
-def _processes(handle: Any) -> tuple[GpuProcess, ...]:
+def _processes(handle: Any, job_of: JobOf) -> tuple[GpuProcess, ...]:
     """Return the GPU's processes, each once, in order of pid.
 
     Compute, graphics and MPS clients are three lists; a process may be in more than one.
@@ -138,7 +138,10 @@ def _processes(handle: Any) -> tuple[GpuProcess, ...]:
         *_optional("MPSCompute", handle),
     ):
         found[process.pid] = _larger(found.get(process.pid, 0), process.usedGpuMemory)
-    return tuple(_process(pid, memory) for pid, memory in sorted(found.items()))
+    return tuple(
+        described(pid, None if memory is None else memory // MIB, job_of)
+        for pid, memory in sorted(found.items())
+    )
 
 
 def _running(kind: str, handle: Any) -> Iterable[Any]:
@@ -161,14 +164,3 @@ def _optional(kind: str, handle: Any) -> Iterable[Any]:
 
 def _larger(known: int | None, memory: int | None) -> int | None:
     return None if known is None or memory is None else max(known, memory)
-
-
-def _process(pid: int, memory: int | None) -> GpuProcess:
-    facts = process_facts(pid)
-    return GpuProcess(
-        pid=pid,
-        uid=facts.uid,
-        user=user_name(facts.uid),
-        name=facts.name,
-        memory_mb=None if memory is None else memory // MIB,
-    )

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import pwd
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from canhazgpu.gpu.scan import GpuProcess
+
 PROC = Path("/proc")
 PS_TIMEOUT_S = 2.0
+
+JobOf = Callable[[str], str | None]
+"""Takes the text of /proc/PID/cgroup; returns the scheduler's job in it, ``slurm:123``, if any."""
+
+
+def no_job(_cgroup: str) -> str | None:
+    """Find no job: where the node has no scheduler."""
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +46,14 @@ def process_facts(pid: int) -> ProcessFacts:
         return _from_ps(pid)
     except OSError:
         return UNKNOWN_PROCESS
+
+
+def described(pid: int, memory_mb: int | None, job_of: JobOf = no_job) -> GpuProcess:
+    """Return a process that holds a GPU, with all that the node tells of it."""
+    facts = process_facts(pid)
+    return GpuProcess(
+        pid=pid, uid=facts.uid, user=user_name(facts.uid), name=facts.name, memory_mb=memory_mb
+    )
 
 
 def user_name(uid: int | None) -> str | None:

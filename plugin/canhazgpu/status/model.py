@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from canhazgpu.gpu.scan import GpuReading, Scan
-from canhazgpu.gpu.usage import GpuState, Usage, state_of, usage_of
+from canhazgpu.gpu.usage import GpuState, Usage, UsagePolicy, state_of, usage_of
 from canhazgpu.ledger.values import NodeView, Quarantine, Reservation
 
 NEVER_SCANNED = "never scanned"
@@ -70,11 +70,11 @@ def with_live_scan(view: NodeView, scan: Scan, scanned_at: float) -> NodeView:
     return replace(view, scan=scan, scanned_at=scanned_at)
 
 
-def node_status(view: NodeView, threshold_mb: int, *, live: bool = False) -> NodeStatus:
+def node_status(view: NodeView, policy: UsagePolicy, *, live: bool = False) -> NodeStatus:
     """Judge every GPU that the node's scan or the ledger knows."""
     scan = view.scan
     readings = scan.gpus if scan else ()
-    gpus = [_seen(view, reading, threshold_mb) for reading in readings]
+    gpus = [_seen(view, reading, policy) for reading in readings]
     fault = scan.fault if scan else NEVER_SCANNED
     seen = {reading.uuid for reading in readings}
     held = {**view.quarantines, **view.reservations}
@@ -83,9 +83,9 @@ def node_status(view: NodeView, threshold_mb: int, *, live: bool = False) -> Nod
     return NodeStatus(view.node, view.read_at, view.scanned_at, live, fault, tuple(gpus))
 
 
-def _seen(view: NodeView, reading: GpuReading, threshold_mb: int) -> GpuStatus:
+def _seen(view: NodeView, reading: GpuReading, policy: UsagePolicy) -> GpuStatus:
     uuid = reading.uuid
-    usage = usage_of(reading, threshold_mb)
+    usage = usage_of(reading, policy)
     doubt = _doubt(view, reading, usage)
     if doubt:
         usage = Usage.UNKNOWN
