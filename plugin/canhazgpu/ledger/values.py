@@ -104,8 +104,9 @@ class Reservation:
 class Waiter:
     """Somebody who waits for GPUs of a node, in the queue under the owner it will be.
 
-    `count` GPUs are wanted, or exactly the UUIDs in `gpus`. Times as in `Reservation`; `since`
-    and `renewed_at` are the ledger's to set.
+    `count` GPUs are wanted, or exactly the UUIDs in `gpus`. Without a sign of life for `lease_s`
+    the waiter has left. Times as in `Reservation`; `since` and `renewed_at` are the ledger's to
+    set.
     """
 
     owner: str
@@ -116,6 +117,7 @@ class Waiter:
     boot_id: str | None = None
     processes: tuple[ProcessId, ...] = ()
     pid_namespace: int | None = None
+    lease_s: float = 60.0
     since: float = 0.0
     renewed_at: float = 0.0
 
