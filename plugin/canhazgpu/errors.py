@@ -37,6 +37,19 @@ class NodeStateError(CanhazgpuError):
     """The node's own records cannot be read or written."""
 
 
+class UnavailableError(CanhazgpuError):
+    """The GPUs asked for are not to be had now, or within the time given."""
+
+
+class CommandError(CanhazgpuError):
+    """A command to run is not there, or may not be executed."""
+
+    def __init__(self, text: str, exit_code: int) -> None:
+        """Take the status that shells give such a command, 127 or 126."""
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
 class DeadlineError(CanhazgpuError):
     """A hook took longer than it may."""
 
@@ -60,6 +73,8 @@ ADVICE: dict[type[CanhazgpuError], Advice] = {
     DeadlineError: Advice(
         7, "find what is slow: 'canhazgpu status', 'redis-cli ping', 'nvidia-smi'"
     ),
+    # Other statuses are the command's own; this one is sysexits' "try again later".
+    UnavailableError: Advice(75, ""),
     NodeStateError: Advice(6, "check owner, mode and free space of node.state_dir"),
 }
 

@@ -5,14 +5,31 @@ It runs in the process that needs it and drives two ports, a `GpuProbe` and a `L
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from canhazgpu.gpu.scan import GpuReading
-from canhazgpu.gpu.usage import processes_text, users_of
-from canhazgpu.ledger.port import Ledger, Observation
-from canhazgpu.ledger.values import Blocked, Claim, Granted, JobOwner, Queued, Reservation, Short
+from canhazgpu.ledger.port import JOB_TERMS, Ledger, Observation, Terms
+from canhazgpu.ledger.values import (
+    Blocked,
+    Claim,
+    Granted,
+    JobOwner,
+    NodeView,
+    Queued,
+    Reservation,
+    Short,
+)
+from canhazgpu.people.gone import Here, why_gone
 from canhazgpu.probe.port import GpuProbe, PendingScan
+from canhazgpu.refusal import (
+    Refusal,
+    RefusalKind,
+    intruded_refusal,
+    queued_refusal,
+    refusal_of,
+    vanished,
+)
 
 MAX_ROUNDS = 4
 """Scans per reservation: each further one follows a change that somebody else made meanwhile."""
@@ -23,17 +40,14 @@ Selection = Callable[[Sequence[GpuReading]], Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The GPUs an owner now holds, as the scan before the grant found them."""
+    """The GPUs an owner now holds, as the scan before the grant found them.
+
+    `in_use` are those of them that somebody used without reservation, taken all the same.
+    """
 
     gpus: tuple[GpuReading, ...]
     node_gpus: tuple[GpuReading, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Nothing was granted; `reason` is one sentence for the user, naming who is in the way."""
-
-    reason: str
+    in_use: frozenset[str] = frozenset()
 
 
 class GpuService:
@@ -42,41 +56,66 @@ class GpuService:
     def __init__(
         self,
         node: str,
-        boot_id: str | None,
+        here: Here,
         probe: GpuProbe,
         ledger: Ledger,
         is_gone: Callable[[Reservation], bool] = lambda reservation: False,
     ) -> None:
-        """Take the node's ports; `is_gone` tells, asked on a conflict only, of a dead owner."""
+        """Take the node's ports.
+
+        `is_gone` tells, asked on a conflict only, of an owner that is gone for another reason than
+        `here` shows: a job that its scheduler has no more.
+        """
         self._is_gone = is_gone
         self._node = node
-        self._boot_id = boot_id
+        self._here = here
         self._probe = probe
         self._ledger = ledger
 
+    @property
+    def node(self) -> str:
+        """The node's name."""
+        return self._node
+
     def reserve_given(
-        self, claim: Claim, select: Selection, first_scan: PendingScan | None = None
+        self,
+        claim: Claim,
+        select: Selection,
+        first_scan: PendingScan | None = None,
+        *,
+        terms: Terms = JOB_TERMS,
+        force: bool = False,
     ) -> Grant | Refusal:
         """Reserve exactly the selected GPUs, or none; `first_scan` may be under way already.
 
-        Raises `StoreError`, and `InputError` from `select`.
+        With `force` also those in use without reservation. Raises `StoreError`, and `InputError`
+        from `select`.
         """
 
         def attempt(observation: Observation) -> Granted | Blocked | Queued:
             wanted = select(observation.scan.gpus)
-            return self._ledger.reserve_given(claim, wanted, observation)
+            return self._ledger.reserve_given(claim, wanted, observation, terms)
 
-        return self._reserve(claim, attempt, first_scan)
+        return self._reserve(claim, attempt, first_scan, force=force)
 
     def reserve_count(
-        self, claim: Claim, count: int, first_scan: PendingScan | None = None
+        self,
+        claim: Claim,
+        count: int,
+        first_scan: PendingScan | None = None,
+        *,
+        terms: Terms = JOB_TERMS,
+        force: bool = False,
     ) -> Grant | Refusal:
-        """Reserve `count` clean GPUs, the least recently released first, or none."""
+        """Reserve `count` clean GPUs, in the order of the terms, or none.
+
+        With `force`, where the clean ones do not suffice, also GPUs in use without reservation.
+        """
 
         def attempt(observation: Observation) -> Granted | Short | Queued:
-            return self._ledger.reserve_count(claim, count, observation)
+            return self._ledger.reserve_count(claim, count, observation, terms)
 
-        return self._reserve(claim, attempt, first_scan)
+        return self._reserve(claim, attempt, first_scan, force=force)
 
     def release(self, owner: str, reason: str) -> list[str]:
         """Release all the owner holds on this node; returns the UUIDs. Raises `StoreError`."""
@@ -87,7 +126,7 @@ class GpuService:
 
         For attempts of which the node has no record, say after it lost its records in a reboot.
         """
-        held = self._reservations().values()
+        held = self._view().reservations.values()
         owners = {one.claim.owner for one in held if last.covers(one.claim.owner)}
         return [uuid for owner in sorted(owners) for uuid in self.release(owner, reason)]
 
@@ -95,42 +134,70 @@ class GpuService:
         """Scan, and publish what was found for everyone. Raises `StoreError`."""
         self._ledger.publish_scan(self._probe.start().observe())
 
+    def living_view(self) -> NodeView:
+        """Return what the ledger knows of the node, after releasing what the dead kept.
+
+        What dead owners hold is released, and dead waiters leave the queue.
+        """
+        view = self._view()
+        changed = bool(self._reap(view)) | bool(self._drop_dead_waiters(view))
+        return self._view() if changed else view
+
+    def _drop_dead_waiters(self, view: NodeView) -> dict[str, str]:
+        """Take those out of the queue who died on this node; returns them with the reasons."""
+        dead = {
+            waiter.owner: reason
+            for waiter in view.queue
+            if (reason := why_gone(waiter, view.read_at - waiter.renewed_at, self._here))
+        }
+        for owner, reason in dead.items():
+            self._ledger.leave_queue(self._node, [owner], reason)
+        return dead
+
     def _reserve(
         self,
         claim: Claim,
-        attempt: Callable[[Observation], Granted | Blocked | Short | Queued],
+        attempt: Attempt,
         first_scan: PendingScan | None,
+        *,
+        force: bool,
     ) -> Grant | Refusal:
         refusal = Refusal(f"the GPUs of {self._node} kept changing hands; try again")
         pending = first_scan or self._probe.start()
         for _ in range(MAX_ROUNDS):
             observation = pending.observe()
             if observation.scan.fault is not None:
-                return Refusal(f"{self._node}: {observation.scan.fault}")
+                return Refusal(f"{self._node}: {observation.scan.fault}", kind=RefusalKind.FAULT)
             answer = attempt(observation)
+            overlooked: frozenset[str] = frozenset()
+            if force and _unreserved_in_the_way(answer):
+                overlooked = observation.in_use
+                answer = attempt(replace(pending.observe(), in_use=frozenset()))
             if isinstance(answer, Granted):
-                intruded = () if answer.repeated else self._intruded(answer)
+                intruded = () if answer.repeated else self._intruded(answer, overlooked)
                 if not intruded:
                     return _grant(answer, observation)
                 self._ledger.release(self._node, claim.owner, "in use at the second look")
-                refusal = Refusal("; ".join(_intruder_text(gpu, self._node) for gpu in intruded))
+                refusal = intruded_refusal(intruded, self._node)
             elif isinstance(answer, Queued):
-                return Refusal(f"others wait for GPUs of {self._node}: {answer.position - 1}")
-            elif not _stale(answer) and not self._reap():
-                return self._refusal(answer, observation)
+                if not self._drop_dead_waiters(self._view()):
+                    return queued_refusal(answer, self._node)
+            elif not _stale(answer) and not self._reap(self._view()):
+                return refusal_of(answer, observation, self._view())
             pending = self._probe.start()
         return refusal
 
-    def _reservations(self) -> Mapping[str, Reservation]:
+    def _view(self) -> NodeView:
         (view,) = self._ledger.look([self._node])
-        return view.reservations
+        return view
 
-    def _reap(self) -> list[str]:
+    def _reap(self, view: NodeView) -> list[str]:
         """Release what dead owners still hold, of an earlier boot or gone; returns the UUIDs."""
         reasons: dict[str, str] = {}
-        for one in self._reservations().values():
-            if self._is_of_earlier_boot(one):
-                reasons[one.claim.owner] = "node rebooted"
+        for one in view.reservations.values():
+            silent_s = view.read_at - (one.renewed_at or one.granted_at)
+            if reason := why_gone(one.claim, silent_s, self._here):
+                reasons[one.claim.owner] = reason
             elif one.claim.owner not in reasons and self._is_gone(one):
                 reasons[one.claim.owner] = "owner gone"
         return [
@@ -139,54 +206,31 @@ class GpuService:
             for uuid in self._ledger.release(self._node, owner, reason)
         ]
 
-    def _is_of_earlier_boot(self, reservation: Reservation) -> bool:
-        recorded = reservation.claim.boot_id
-        return None not in (recorded, self._boot_id) and recorded != self._boot_id
-
-    def _intruded(self, granted: Granted) -> tuple[GpuReading, ...]:
+    def _intruded(self, granted: Granted, overlooked: frozenset[str]) -> tuple[GpuReading, ...]:
         """Look once more at the GPUs just granted: nobody gets one that was in use at the grant."""
         second = self._probe.start().observe()
-        unfit = second.in_use | second.unknown
+        unfit = (second.in_use - overlooked) | second.unknown
         seen = second.scan.by_uuid()
         return tuple(
-            seen.get(uuid) or _vanished(uuid)
+            seen.get(uuid) or vanished(uuid)
             for uuid in granted.gpus
             if uuid in unfit or uuid not in seen
         )
 
-    def _refusal(self, answer: Blocked | Short, observation: Observation) -> Refusal:
-        if isinstance(answer, Blocked):
-            reading = observation.scan.by_uuid().get(answer.gpu)
-            return Refusal(_blocked_text(answer, reading or _vanished(answer.gpu), self._node))
-        reserved = self._reservations()
-        intruders = [
-            gpu
-            for gpu in observation.scan.gpus
-            if gpu.uuid in observation.in_use and gpu.uuid not in reserved
-        ]
-        texts = [short_text(answer), *(_intruder_text(gpu, self._node) for gpu in intruders)]
-        return Refusal("; ".join(texts))
+
+Attempt = Callable[[Observation], Granted | Blocked | Short | Queued]
 
 
-def short_text(short: Short) -> str:
-    """Return the sentence users know for too few GPUs."""
-    text = f"Not enough GPUs available. Requested: {short.requested}, Available: {short.available}"
-    if short.unreserved:
-        text += (
-            f" ({short.unreserved} GPUs in use without reservation"
-            " - run 'canhazgpu status' for details)"
-        )
-    return text
+def _unreserved_in_the_way(answer: Granted | Blocked | Short | Queued) -> bool:
+    if isinstance(answer, Blocked):
+        return answer.why == "unreserved"
+    return isinstance(answer, Short) and answer.unreserved > 0
 
 
 def _grant(granted: Granted, observation: Observation) -> Grant:
     seen = observation.scan.by_uuid()
-    gpus = tuple(seen.get(uuid) or _vanished(uuid) for uuid in granted.gpus)
-    return Grant(gpus, observation.scan.gpus)
-
-
-def _vanished(uuid: str) -> GpuReading:
-    return GpuReading(-1, uuid, None, "", None, None, fault="the driver no longer shows it")
+    gpus = tuple(seen.get(uuid) or vanished(uuid) for uuid in granted.gpus)
+    return Grant(gpus, observation.scan.gpus, observation.in_use & set(granted.gpus))
 
 
 def _stale(answer: Blocked | Short) -> bool:
@@ -194,37 +238,3 @@ def _stale(answer: Blocked | Short) -> bool:
     if isinstance(answer, Blocked):
         return answer.why == "stale"
     return answer.available + answer.stale >= answer.requested > 0
-
-
-def _name(gpu: GpuReading, node: str) -> str:
-    index = f"GPU {gpu.index}" if gpu.index >= 0 else "GPU"
-    return f"{index} ({gpu.uuid}) on {node}"
-
-
-def _intruder_text(gpu: GpuReading, node: str) -> str:
-    if gpu.fault is not None:
-        return f"{_name(gpu, node)} cannot be read: {gpu.fault}"
-    used = "memory unknown" if gpu.memory_used_mb is None else f"{gpu.memory_used_mb}MB used"
-    if not gpu.processes:
-        return f"{_name(gpu, node)} is in use WITHOUT RESERVATION: {used} by no process shown"
-    return (
-        f"{_name(gpu, node)} is in use by {users_of(gpu.processes)} WITHOUT RESERVATION:"
-        f" {used} by {processes_text(gpu.processes)}"
-    )
-
-
-def _blocked_text(blocked: Blocked, gpu: GpuReading, node: str) -> str:
-    if blocked.why == "reserved" and blocked.holder is not None:
-        return f"{_name(gpu, node)} is reserved by {holder_text(blocked.holder)}"
-    if blocked.why == "unreserved":
-        return _intruder_text(gpu, node)
-    if blocked.why == "unknown":
-        return f"{_name(gpu, node)} cannot be read: {gpu.fault or 'its state is unknown'}"
-    return f"{_name(gpu, node)} is {blocked.why}"
-
-
-def holder_text(holder: Reservation) -> str:
-    """Return who holds a GPU: ``alice (slurm job 12)``."""
-    claim = holder.claim
-    what = f"{claim.type} job {claim.job_id}" if claim.job_id else claim.type
-    return f"{claim.user} ({what})"

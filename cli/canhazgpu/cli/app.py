@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from canhazgpu.config.schema import SlurmConfig, StoreConfig, ValidationConfig
     from canhazgpu.ledger.connect import Role
     from canhazgpu.ledger.port import Ledger
+    from canhazgpu.people.wait import Progress
     from canhazgpu.probe.port import GpuProbe
     from canhazgpu.status.jobs import JobLookup
 
@@ -44,6 +45,13 @@ def open_job_lookup(slurm: SlurmConfig, environ: Mapping[str, str]) -> JobLookup
     return SqueueLookup(slurm, environ)
 
 
+def open_progress() -> Progress:
+    """Return what shows somebody who waits what for."""
+    from canhazgpu.cli.progress import WaitProgress  # noqa: PLC0415 - few commands wait
+
+    return WaitProgress()
+
+
 def terminal_width() -> int | None:
     """Return the columns of the terminal on standard output, None where that is no terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
@@ -64,6 +72,7 @@ class App:
     ledger: Callable[[StoreConfig, Role], Ledger] = open_ledger
     job_lookup: Callable[[SlurmConfig, Mapping[str, str]], JobLookup] = open_job_lookup
     width: Callable[[], int | None] = terminal_width
+    progress: Callable[[], Progress] = open_progress
 
     def effective(self, more: Mapping[str, str] | None = None) -> Effective:
         """Read the configuration in force; `more` are a command's own flags, over all.

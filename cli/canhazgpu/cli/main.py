@@ -13,11 +13,13 @@ import click
 
 from canhazgpu.cli.app import App
 from canhazgpu.cli.options import config_option, set_option
-from canhazgpu.errors import CanhazgpuError, advice_for, explain
+from canhazgpu.errors import CanhazgpuError, CommandError, advice_for, explain
 
 COMMANDS = {
     "config": "canhazgpu.cli.config_show:config",
     "hooks": "canhazgpu.cli.hooks:hooks",
+    "reserve": "canhazgpu.cli.reserve:reserve",
+    "run": "canhazgpu.cli.run:run",
     "status": "canhazgpu.cli.status:status",
 }
 """Each command and where it is: module and name."""
@@ -50,7 +52,8 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except CanhazgpuError as exc:
             click.ClickException(explain(exc)).show()
-            raise click.exceptions.Exit(advice_for(exc).exit_code) from exc
+            status = exc.exit_code if isinstance(exc, CommandError) else advice_for(exc).exit_code
+            raise click.exceptions.Exit(status) from exc
         except KeyboardInterrupt:
             click.echo(err=True)
             raise click.exceptions.Exit(INTERRUPTED) from None

@@ -14,6 +14,8 @@ from canhazgpu.errors import ConfigError
 DEFAULT_CONFIG_FILE = Path("/etc/canhazgpu/config.toml")
 CONFIG_VARIABLE = "CANHAZGPU_CONFIG"
 PREFIX = "CANHAZGPU_"
+NO_KEYS = frozenset({CONFIG_VARIABLE, "CANHAZGPU_OWNER"})
+"""Variables that begin as keys do and are none; a run's processes carry its owner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ def _parsed(path: Path) -> dict[str, Any]:
 def _from_environment(environ: Mapping[str, str], keys: Mapping[str, Key]) -> Iterator[Found]:
     by_variable = {one.variable: one for one in keys.values()}
     for variable in sorted(environ):
-        if not variable.startswith(PREFIX) or variable == CONFIG_VARIABLE:
+        if not variable.startswith(PREFIX) or variable in NO_KEYS:
             continue
         if variable not in by_variable:
             raise ConfigError(

@@ -222,6 +222,16 @@ class RunConfig:
         "which of the free GPUs: lru (least recently released) or affinity (the user's last ones)",
         check=one_of("lru", "affinity"),
     )
+    export: str = key(
+        "uuid",
+        "what CUDA_VISIBLE_DEVICES holds: uuid, or index (never of MIG instances)",
+        check=one_of("uuid", "index"),
+    )
+    via_slurm: str = key(
+        "no",
+        "whether run and reserve get GPUs through srun and salloc, where Slurm has this host's GPUs",
+        check=one_of("no", "yes"),
+    )
     heartbeat_s: float = key(
         DEFAULT_HEARTBEAT_S, "time between two signs of life of a run or a waiter", check=above_zero
     )

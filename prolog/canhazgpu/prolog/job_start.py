@@ -8,11 +8,12 @@ from dataclasses import replace
 from canhazgpu.deadline import hard_deadline
 from canhazgpu.errors import ConfigError
 from canhazgpu.gpu.scan import GpuReading
+from canhazgpu.refusal import Refusal
 from canhazgpu.schedulers.port import AssignedGpu, claim_of
 from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.devices import gpus_of_positions
 from canhazgpu.schedulers.slurm.hook import Hook, fault_text, run_hook, settle
-from canhazgpu.service import Grant, Refusal
+from canhazgpu.service import Grant
 
 
 def run(environ: Mapping[str, str]) -> int:
@@ -56,7 +57,7 @@ def start_job(hook: Hook) -> str | None:
     else:
         outcome = service.reserve_count(claim, len(hook.job.positions), scan)
     if isinstance(outcome, Refusal):
-        return outcome.reason
+        return outcome.text
     hook.records.complete(
         owner,
         assign(hook, outcome, by_scheduler=by_scheduler),

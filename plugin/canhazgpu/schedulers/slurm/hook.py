@@ -18,8 +18,10 @@ from canhazgpu.config.schema import Config
 from canhazgpu.deadline import hard_deadline
 from canhazgpu.errors import CanhazgpuError, ConfigError, InputError, advice_for, explain
 from canhazgpu.ledger.values import Reservation
+from canhazgpu.node.alive import is_alive, pid_namespace
 from canhazgpu.node.identity import boot_id, node_name, state_dir
 from canhazgpu.node.records import JobRecord, JobRecords
+from canhazgpu.people.gone import Here
 from canhazgpu.probe.node_probe import NodeProbe
 from canhazgpu.schedulers.port import JobContext
 from canhazgpu.schedulers.slurm import environment as names
@@ -51,7 +53,8 @@ class Hook:
         from canhazgpu.ledger.redis_ledger import RedisLedger, Role  # noqa: PLC0415
 
         ledger = RedisLedger(self.config.store, Role.WRITE)
-        return GpuService(self.job.node, self.boot_id, self.probe, ledger, self._is_gone)
+        here = Here(self.boot_id, pid_namespace(), is_alive)
+        return GpuService(self.job.node, here, self.probe, ledger, self._is_gone)
 
     def _is_gone(self, reservation: Reservation) -> bool:
         """Tell whether the holder is another job of this cluster that Slurm has no more."""

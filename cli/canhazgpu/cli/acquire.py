@@ -1,0 +1,255 @@
+"""What `run` and `reserve` have in common: their options, and the way to their GPUs."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from canhazgpu.cli.app import App
+from canhazgpu.cli.options import memory_threshold_option
+from canhazgpu.durations import parse_duration
+from canhazgpu.errors import InputError, UnavailableError
+from canhazgpu.gpu.ids import parse_gpu_ids, resolve
+from canhazgpu.ledger.port import Terms
+from canhazgpu.ledger.values import Waiter
+from canhazgpu.node.alive import is_alive, pid_namespace
+from canhazgpu.node.identity import node_name
+from canhazgpu.people.gone import Here
+
+if TYPE_CHECKING:
+    from canhazgpu.config import Config
+    from canhazgpu.gpu.ids import Selector
+    from canhazgpu.gpu.scan import GpuReading
+    from canhazgpu.ledger.port import Ledger
+    from canhazgpu.ledger.values import Claim
+    from canhazgpu.probe.port import GpuProbe
+    from canhazgpu.refusal import Refusal
+    from canhazgpu.service import GpuService, Grant
+
+T = TypeVar("T", bound=Callable[..., Any])
+MAX_NOTE = 200
+DEFAULT_COUNT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The GPUs asked for: so many, or exactly these; and how long to wait for them.
+
+    `wait_s` is None for as long as it takes, 0 for not at all.
+    """
+
+    count: int
+    selectors: tuple[Selector, ...] = ()
+    wait_s: float | None = None
+    affinity: bool = False
+    force: bool = False
+
+
+def acquire_options(command: T) -> T:
+    """Add the options by which people say what GPUs they want."""
+    options = [
+        click.option(
+            "--gpus", type=click.IntRange(min=1), metavar="N", help="How many GPUs.  [default: 1]"
+        ),
+        click.option(
+            "--gpu-ids",
+            metavar="IDS",
+            help="Exactly these GPUs: indices (1,3 or 0-3), UUIDs or their beginnings.",
+        ),
+        memory_threshold_option,
+        click.option("--nonblock", is_flag=True, help="Fail at once where the GPUs are not free."),
+        click.option(
+            "--wait",
+            metavar="TIME",
+            help="Wait so long at most, as 90s, 30m or 2h.  [default: as long as it takes]",
+        ),
+        click.option("--note", metavar="TEXT", help="Shown to everybody beside the reservation."),
+        click.option(
+            "--choice",
+            type=click.Choice(["lru", "affinity"]),
+            help="Which free GPUs: the least recently used, or your last ones."
+            "  [default: run.choice]",
+        ),
+        click.option(
+            "--force",
+            is_flag=True,
+            help="Take GPUs that somebody uses without reservation, too.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def wanted_of(config: Config, options: dict[str, Any]) -> Wanted:
+    """Return what the options ask for; raises `InputError` where they contradict each other."""
+    gpus, gpu_ids = options["gpus"], options["gpu_ids"]
+    selectors = parse_gpu_ids(gpu_ids) if gpu_ids is not None else ()
+    if selectors and gpus not in (None, len(selectors)):
+        raise InputError(f"--gpus {gpus} and {len(selectors)} GPUs in --gpu-ids: give one of them")
+    if options["nonblock"] and options["wait"] is not None:
+        raise InputError("--nonblock and --wait contradict each other: give one of them")
+    wait_s = parse_duration(options["wait"]) if options["wait"] is not None else None
+    return Wanted(
+        count=len(selectors) or gpus or DEFAULT_COUNT,
+        selectors=selectors,
+        wait_s=0.0 if options["nonblock"] else wait_s,
+        affinity=(options["choice"] or config.run.choice) == "affinity",
+        force=options["force"],
+    )
+
+
+def note_of(options: dict[str, Any]) -> str | None:
+    """Return the note, of a length that a table can bear."""
+    note = options["note"]
+    if note is not None and len(note) > MAX_NOTE:
+        raise InputError(f"the note is {len(note)} characters long; accepted: up to {MAX_NOTE}")
+    return note or None
+
+
+def user_name() -> str:
+    """Return the name of the user who runs this process, digits for one without a name."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
+@dataclass(slots=True)
+class Acquisition:
+    """GPUs of this node for one claim: the ports, opened, and the claim."""
+
+    node: str
+    config: Config
+    service: GpuService
+    ledger: Ledger
+    claim: Claim
+
+    def get(self, app: App, wanted: Wanted) -> Grant:
+        """Return the grant; waits as long as wanted. Raises `UnavailableError`."""
+        from canhazgpu.people.wait import Patience, Waiting  # noqa: PLC0415 - imports the service
+        from canhazgpu.service import Grant  # noqa: PLC0415
+
+        terms = Terms(queues=True, affinity=wanted.affinity)
+        uuids: list[tuple[str, ...]] = []
+
+        def select(readings: Sequence[GpuReading]) -> Sequence[str]:
+            uuids[:] = [resolve(wanted.selectors, readings, self.node)]
+            return uuids[0]
+
+        def attempt() -> Grant | Refusal:
+            if wanted.selectors:
+                return self.service.reserve_given(
+                    self.claim, select, terms=terms, force=wanted.force
+                )
+            return self.service.reserve_count(
+                self.claim, wanted.count, terms=terms, force=wanted.force
+            )
+
+        def waiter() -> Waiter:
+            return self._waiter(wanted.count, uuids[0] if uuids else ())
+
+        waiting = Waiting(self.service, self.ledger, self.node, attempt, app.progress())
+        with _ended_by_signals():
+            outcome = waiting.get(waiter, Patience(wanted.wait_s, self.config.run.heartbeat_s))
+        if isinstance(outcome, Grant):
+            return outcome
+        for detail in outcome.details:
+            click.echo(f"canhazgpu: {detail}", err=True)
+        raise UnavailableError(outcome.reason)
+
+    def _waiter(self, count: int, gpus: tuple[str, ...]) -> Waiter:
+        from canhazgpu.node.alive import this_process  # noqa: PLC0415 - only who waits needs it
+        from canhazgpu.node.identity import boot_id  # noqa: PLC0415
+
+        return Waiter(
+            owner=self.claim.owner,
+            user=self.claim.user,
+            uid=self.claim.uid,
+            count=count,
+            gpus=gpus,
+            boot_id=boot_id(),
+            processes=(this_process(),),
+            pid_namespace=pid_namespace(),
+            lease_s=self.config.run.lease_s,
+        )
+
+
+def open_acquisition(app: App, config: Config, claim: Claim) -> Acquisition:
+    """Open this node's ledger and probe for a claim."""
+    from canhazgpu.ledger.connect import Role  # noqa: PLC0415 - only who takes GPUs needs it
+
+    node = node_name(config.node, app.environ)
+    ledger = app.ledger(config.store, Role.WRITE)
+    probe = app.probe(node, config.validation)
+    return Acquisition(node, config, open_service(node, probe, ledger), ledger, claim)
+
+
+def open_service(node: str, probe: GpuProbe, ledger: Ledger) -> GpuService:
+    """Return the service of this node as this process sees it."""
+    from canhazgpu.node.identity import boot_id  # noqa: PLC0415 - only who takes GPUs needs it
+    from canhazgpu.service import GpuService  # noqa: PLC0415
+
+    return GpuService(node, Here(boot_id(), pid_namespace(), is_alive), probe, ledger)
+
+
+def warn_of_intruders(grant: Grant, node: str) -> None:
+    """Say loudly whose processes are on the GPUs that were taken all the same."""
+    from canhazgpu.cli.table import printable  # noqa: PLC0415 - only with --force
+    from canhazgpu.refusal import intruder_text  # noqa: PLC0415
+
+    for gpu in grant.gpus:
+        if gpu.uuid in grant.in_use:
+            text = printable(intruder_text(gpu, node))
+            click.secho(f"canhazgpu: WARNING: taken by force: {text}", fg="red", err=True)
+
+
+class _EndedError(BaseException):
+    """A signal asks this process to end; not an error that anything else should catch."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP leave the queue first, and then end the process as they do."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise _EndedError(number)
+
+    before = {
+        number: signal.signal(number, end)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    try:
+        yield
+    except _EndedError as exc:
+        signal.signal(exc.number, signal.SIG_DFL)
+        signal.raise_signal(exc.number)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def with_processes(claim: Claim) -> Claim:
+    """Return the claim that lives as long as this process does."""
+    from canhazgpu.node.alive import this_process  # noqa: PLC0415 - only a run needs it
+    from canhazgpu.node.identity import boot_id  # noqa: PLC0415
+
+    return replace(
+        claim,
+        boot_id=boot_id(),
+        processes=(this_process(),),
+        pid_namespace=pid_namespace(),
+    )

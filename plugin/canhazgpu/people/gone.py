@@ -1,0 +1,60 @@
+"""Pure: is the owner of a reservation, or a waiter, gone from its node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from canhazgpu.ledger.values import ProcessId
+
+REBOOTED = "node rebooted"
+ENDED = "its processes are gone"
+SILENT = "no sign of life"
+LEASE_S = 60.0
+"""How long an owner whose processes cannot be looked at may be silent."""
+
+
+class Holder(Protocol):
+    """What a claim and a waiter have in common: whose life keeps them."""
+
+    @property
+    def boot_id(self) -> str | None:
+        """The node's boot in which they live."""
+
+    @property
+    def processes(self) -> tuple[ProcessId, ...]:
+        """Any of these alive keeps them; none at all: they do not depend on processes."""
+
+    @property
+    def pid_namespace(self) -> int | None:
+        """The namespace of the pids."""
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """The node as this process sees it: its boot, the namespace of its pids, and who lives.
+
+    `boot_id` and `pid_namespace` are None where they are not told.
+    """
+
+    boot_id: str | None
+    pid_namespace: int | None
+    is_alive: Callable[[ProcessId], bool]
+
+
+def why_gone(holder: Holder, silent_s: float, here: Here, lease_s: float = LEASE_S) -> str:
+    """Return why the holder on this node is gone, "" where it is not, or that cannot be told.
+
+    `silent_s` counts the seconds since its last sign of life. They decide only where its pids are
+    those of another namespace: a holder that lives may be kept from the store for long.
+    """
+    if None not in (holder.boot_id, here.boot_id) and holder.boot_id != here.boot_id:
+        return REBOOTED
+    if not holder.processes:
+        return ""
+    if None not in (holder.pid_namespace, here.pid_namespace) and (
+        holder.pid_namespace != here.pid_namespace
+    ):
+        return SILENT if silent_s > lease_s else ""
+    return "" if any(map(here.is_alive, holder.processes)) else ENDED

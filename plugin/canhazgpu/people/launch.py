@@ -1,0 +1,74 @@
+"""Become the command of a run: its process is the one the user started.
+
+Nothing stands between the command and its terminal, its signals and its exit status; what has to
+outlive it is the keeper's.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+from canhazgpu.errors import CommandError
+from canhazgpu.gpu.scan import GpuReading
+from canhazgpu.node.marked import MARK
+
+NOT_FOUND = 127
+NOT_EXECUTABLE = 126
+"""The statuses by which shells tell these two."""
+
+# Python ignores these at its start, and what is ignored stays so over exec.
+_IGNORED_BY_PYTHON = ("SIGPIPE", "SIGXFSZ")
+
+
+def visible_devices(gpus: Sequence[GpuReading], export: str) -> dict[str, str]:
+    """Return the variables by which a program sees these GPUs and no others.
+
+    An index means a GPU only in the order of the PCI bus; a MIG instance has none.
+    """
+    if export == "index" and all(gpu.mig_index is None for gpu in gpus):
+        indices = sorted(gpu.index for gpu in gpus)
+        return {
+            "CUDA_VISIBLE_DEVICES": ",".join(map(str, indices)),
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        }
+    return {"CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in gpus)}
+
+
+def run_environment(
+    environ: Mapping[str, str], owner: str, gpus: Sequence[GpuReading], export: str
+) -> dict[str, str]:
+    """Return the command's environment: the user's, these GPUs, and the mark of the run."""
+    return {**environ, **visible_devices(gpus, export), MARK: owner}
+
+
+def check_command(command: Sequence[str], environ: Mapping[str, str]) -> None:
+    """Raise `CommandError` for a command that could not be executed: before GPUs are taken."""
+    name = command[0]
+    if shutil.which(name, path=environ.get("PATH", os.defpath)) is not None:
+        return
+    if os.sep in name and os.path.exists(name):  # noqa: PTH110 - the shell's own question
+        raise _failure(name, errno.EACCES)
+    raise _failure(name, errno.ENOENT)
+
+
+def become(command: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
+    """Execute the command in this process; raises `CommandError` where that fails."""
+    for name in _IGNORED_BY_PYTHON:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+    try:
+        os.execvpe(command[0], list(command), dict(environ))
+    except (OSError, ValueError) as exc:
+        raise _failure(command[0], getattr(exc, "errno", None)) from exc
+
+
+def _failure(name: str, code: int | None) -> CommandError:
+    if code in (errno.ENOENT, errno.ENOTDIR):
+        return CommandError(f"{name}: command not found", NOT_FOUND)
+    why = os.strerror(code) if code else "cannot be executed"
+    return CommandError(f"{name}: {why}", NOT_EXECUTABLE)

@@ -1,0 +1,63 @@
+"""Pure: whose turn it is in a node's queue, and what somebody who waits is told."""
+
+from __future__ import annotations
+
+from canhazgpu.ledger.values import NodeView, Waiter
+from canhazgpu.refusal import Refusal, holder_text
+
+MAX_SHOWN = 3
+"""Holders named to somebody who waits."""
+
+
+def position_of(view: NodeView, owner: str) -> int | None:
+    """Return the owner's place in the queue, from 1; None where it is not in it."""
+    for place, waiter in enumerate(view.queue, 1):
+        if waiter.owner == owner:
+            return place
+    return None
+
+
+def could_fit(view: NodeView, waiter: Waiter) -> bool:
+    """Tell whether the ledger alone would let the waiter have its GPUs: a scan may say no."""
+    if waiter.gpus:
+        return not any(gpu in view.reservations or gpu in view.quarantines for gpu in waiter.gpus)
+    if view.scan is None:
+        return True
+    held = {*view.reservations, *view.quarantines}
+    return sum(gpu.uuid not in held for gpu in view.scan.gpus) >= waiter.count
+
+
+def waiting_text(
+    view: NodeView, waiter: Waiter, position: int | None, refusal: Refusal, *, times: bool
+) -> str:
+    """Return what is waited for, in one line; `times` that pass meanwhile only where wanted."""
+    what = f"waiting for {gpus_text(waiter)} on {view.node}"
+    if position is None:
+        return f"{what}: joining the queue"
+    if position > 1:
+        return f"{what}: position {position} of {len(view.queue)}, {_first_text(view.queue[0])}"
+    if could_fit(view, waiter):
+        return f"{what}: next in the queue; {refusal.text}"
+    return f"{what}: next in the queue; {_holders_text(view, waiter, times=times)}"
+
+
+def gpus_text(waiter: Waiter) -> str:
+    """Return what somebody waits for: ``1 GPU``, ``2 GPUs``, ``GPU-1234, GPU-5678``."""
+    if waiter.gpus:
+        return ", ".join(waiter.gpus)
+    return "1 GPU" if waiter.count == 1 else f"{waiter.count} GPUs"
+
+
+def _first_text(first: Waiter) -> str:
+    return f"the first is {first.user} for {gpus_text(first)}"
+
+
+def _holders_text(view: NodeView, waiter: Waiter, *, times: bool) -> str:
+    """Say who holds what could be ours, those whose end is known first."""
+    wanted = [one for gpu, one in view.reservations.items() if gpu in waiter.gpus or not waiter.gpus]
+    wanted.sort(key=lambda one: (one.expires_at is None, one.expires_at or 0.0, one.granted_at))
+    names = list(dict.fromkeys(holder_text(one, view.read_at if times else None) for one in wanted))
+    shown = ", ".join(names[:MAX_SHOWN])
+    rest = len(names) - MAX_SHOWN
+    held = f"held by {shown}" + (f" and {rest} more" if rest > 0 else "")
+    return held if names else "its GPUs are quarantined: see 'canhazgpu status'"

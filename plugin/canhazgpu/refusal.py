@@ -1,0 +1,141 @@
+"""Pure: why GPUs were not granted, in the words that users know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from canhazgpu.gpu.scan import GpuReading
+from canhazgpu.gpu.usage import processes_text, users_of
+from canhazgpu.ledger.port import Observation
+from canhazgpu.ledger.values import Blocked, NodeView, Queued, Reservation, Short
+from canhazgpu.status.text import short_duration_text
+
+
+class RefusalKind(Enum):
+    """What could change a refusal."""
+
+    BUSY = "busy"
+    """Somebody else's end."""
+    QUEUED = "queued"
+    """The turn of those who wait before."""
+    NEVER = "never"
+    """Nothing: the node has no such GPUs."""
+    FAULT = "fault"
+    """The repair of what reads the GPUs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Nothing was granted; `reason` is one sentence for the user.
+
+    `details` name who is in the way, one sentence for each GPU.
+    """
+
+    reason: str
+    details: tuple[str, ...] = ()
+    kind: RefusalKind = RefusalKind.BUSY
+
+    @property
+    def text(self) -> str:
+        """All of it on one line."""
+        return "; ".join((self.reason, *self.details))
+
+
+def refusal_of(answer: Blocked | Short, observation: Observation, view: NodeView) -> Refusal:
+    """Return the refusal, with what the scan and the ledger know of who is in the way."""
+    seen = observation.scan.by_uuid()
+    if isinstance(answer, Blocked):
+        return Refusal(_blocked_text(answer, seen.get(answer.gpu) or vanished(answer.gpu), view))
+    present = len(observation.scan.gpus)
+    if answer.requested > present:
+        reason = f"{view.node} has {present} GPUs; {answer.requested} were asked for"
+        return Refusal(reason, kind=RefusalKind.NEVER)
+    return Refusal(short_text(answer), tuple(_in_the_way(observation, view)))
+
+
+def _in_the_way(observation: Observation, view: NodeView) -> Iterator[str]:
+    for gpu in observation.scan.gpus:
+        if gpu.uuid in view.reservations:
+            continue
+        if gpu.uuid in view.quarantines:
+            yield _quarantined_text(gpu, view)
+        elif gpu.uuid in observation.in_use:
+            yield intruder_text(gpu, view.node)
+
+
+def intruded_refusal(intruded: Sequence[GpuReading], node: str) -> Refusal:
+    """Return the refusal where the second look found somebody on these GPUs."""
+    first, *others = (intruder_text(gpu, node) for gpu in intruded)
+    return Refusal(first, tuple(others))
+
+
+def queued_refusal(queued: Queued, node: str) -> Refusal:
+    """Return the refusal of somebody whose turn it is not."""
+    before = queued.position - 1
+    who = "1 other waits" if before == 1 else f"{before} others wait"
+    return Refusal(f"{who} for GPUs of {node}: see 'canhazgpu queue'", kind=RefusalKind.QUEUED)
+
+
+def short_text(short: Short) -> str:
+    """Return the sentence users know for too few GPUs."""
+    text = f"Not enough GPUs available. Requested: {short.requested}, Available: {short.available}"
+    if short.unreserved:
+        text += (
+            f" ({short.unreserved} GPUs in use without reservation"
+            " - run 'canhazgpu status' for details)"
+        )
+    return text
+
+
+def vanished(uuid: str) -> GpuReading:
+    """Stand in for the reading of a GPU that the scan does not show."""
+    return GpuReading(-1, uuid, None, "", None, None, fault="the driver no longer shows it")
+
+
+def _name(gpu: GpuReading, node: str) -> str:
+    index = f"GPU {gpu.place}" if gpu.index >= 0 else "GPU"
+    return f"{index} ({gpu.uuid}) on {node}"
+
+
+def intruder_text(gpu: GpuReading, node: str) -> str:
+    """Return who is on a GPU without reservation, or why that cannot be told."""
+    if gpu.fault is not None:
+        return f"{_name(gpu, node)} cannot be read: {gpu.fault}"
+    used = "memory unknown" if gpu.memory_used_mb is None else f"{gpu.memory_used_mb}MB used"
+    if not gpu.processes:
+        return f"{_name(gpu, node)} is in use WITHOUT RESERVATION: {used} by no process shown"
+    return (
+        f"{_name(gpu, node)} is in use by {users_of(gpu.processes)} WITHOUT RESERVATION:"
+        f" {used} by {processes_text(gpu.processes)}"
+    )
+
+
+def _blocked_text(blocked: Blocked, gpu: GpuReading, view: NodeView) -> str:
+    node = view.node
+    if blocked.why == "reserved" and blocked.holder is not None:
+        return f"{_name(gpu, node)} is reserved by {holder_text(blocked.holder, view.read_at)}"
+    if blocked.why == "quarantined" and gpu.uuid in view.quarantines:
+        return _quarantined_text(gpu, view)
+    if blocked.why == "unreserved":
+        return intruder_text(gpu, node)
+    if blocked.why == "unknown":
+        return f"{_name(gpu, node)} cannot be read: {gpu.fault or 'its state is unknown'}"
+    return f"{_name(gpu, node)} is {blocked.why}"
+
+
+def _quarantined_text(gpu: GpuReading, view: NodeView) -> str:
+    return f"{_name(gpu, view.node)} is quarantined: {view.quarantines[gpu.uuid].reason}"
+
+
+def holder_text(holder: Reservation, now: float | None) -> str:
+    """Return who holds a GPU: ``alice (slurm job 12)``, ``bob (manual, expires in 2h 5m)``.
+
+    Without `now` nothing is said of the expiry, which changes with every look.
+    """
+    claim = holder.claim
+    what = f"{claim.type} job {claim.job_id}" if claim.job_id else claim.type
+    if holder.expires_at is not None and now is not None:
+        what += f", expires in {short_duration_text(holder.expires_at - now)}"
+    return f"{claim.user} ({what})"

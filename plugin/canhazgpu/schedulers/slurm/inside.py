@@ -1,0 +1,56 @@
+"""Pure: what a process inside one of Slurm's jobs has, and how to ask Slurm for more."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from canhazgpu.schedulers.slurm import environment as names
+
+NO_DEVICES = ("", "NoDevFiles", "-1")
+"""What CUDA_VISIBLE_DEVICES holds of a job without GPUs."""
+
+
+@dataclass(frozen=True, slots=True)
+class InsideJob:
+    """The job in which a process of this node runs, and the devices it may see, as CUDA names them."""
+
+    job_id: str
+    devices: tuple[str, ...]
+
+
+def inside_job(environ: Mapping[str, str], node: str) -> InsideJob | None:
+    """Return the job around this process, None where there is none.
+
+    A shell that holds an allocation elsewhere, as salloc's on another host, is in no job here: only
+    a job's own processes know the node's name from slurmd.
+    """
+    job_id = environ.get(names.JOB_ID, "")
+    if not job_id or environ.get(names.NODE_NAME) != node:
+        return None
+    visible = environ.get("CUDA_VISIBLE_DEVICES", "")
+    devices = () if visible in NO_DEVICES else tuple(visible.split(","))
+    return InsideJob(job_id, devices)
+
+
+def srun_command(
+    node: str, gpus: int, command: Sequence[str], *, terminal: bool, limit_s: float | None
+) -> list[str]:
+    """Return the command that runs another one on this node with so many of Slurm's GPUs."""
+    words = ["srun", "--nodes=1", "--ntasks=1", f"--nodelist={node}", f"--gres=gpu:{gpus}"]
+    words += [] if limit_s is None else [f"--time={_minutes(limit_s)}"]
+    words += ["--pty"] if terminal else []
+    return [*words, "--", *command]
+
+
+def salloc_command(node: str, gpus: int, limit_s: float, comment: str) -> list[str]:
+    """Return the command that holds so many of Slurm's GPUs on this node for a time."""
+    words = ["salloc", "--no-shell", "--nodes=1", f"--nodelist={node}", f"--gres=gpu:{gpus}"]
+    words += [f"--time={_minutes(limit_s)}", "--job-name=canhazgpu-reserve"]
+    return words + ([f"--comment={comment}"] if comment else [])
+
+
+def _minutes(seconds: float) -> int:
+    # Slurm's times are whole minutes; less than asked for would end the work early.
+    return max(math.ceil(seconds / 60), 1)
