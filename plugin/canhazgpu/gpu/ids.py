@@ -1,18 +1,23 @@
-"""The ways a GPU is named, as parsed types: index, UUID, MIG UUID and device number.
+"""The ways people and schedulers name a GPU, as parsed types, and which GPU of a node is meant.
 
-A GPU's UUID is its identity. Its index is NVML's enumeration and may change after a reboot; its
-device number is the N of ``/dev/nvidiaN`` (NVML's minor number), which is what schedulers count.
+A GPU's UUID is its identity. Its index is NVML's enumeration and may change after a reboot; a
+scheduler's number is its own, and only its adapter knows which GPU that is.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from canhazgpu.errors import InputError
+from canhazgpu.gpu.scan import GpuReading
 
 MAX_NUMBER = 4095
-"""Largest index or device number accepted; a kernel minor number has 20 bits, nodes have a few."""
+"""Largest number accepted: nodes have a few GPUs, and a range must stay small."""
+
+MAX_GPU_IDS = 64 * 1024
+"""Characters of the longest list accepted."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -26,18 +31,19 @@ class GpuIndex:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class DeviceNumber:
-    """The N of ``/dev/nvidiaN``."""
+class MigPlace:
+    """A MIG instance by the index of its GPU and its place there, ``0:1``."""
 
-    value: int
+    index: int
+    mig_index: int
 
     def __str__(self) -> str:
-        return str(self.value)
+        return f"{self.index}:{self.mig_index}"
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class GpuUuid:
-    """A GPU's UUID, ``GPU-…``, or a MIG instance's, ``MIG-…``."""
+class UuidPrefix:
+    """A UUID, ``GPU-…`` or ``MIG-…``, or its beginning."""
 
     value: str
 
@@ -45,42 +51,147 @@ class GpuUuid:
         return self.value
 
 
-Selector = GpuIndex | DeviceNumber | GpuUuid
-"""Anything that names one GPU of a node."""
+Selector = GpuIndex | MigPlace | UuidPrefix
+"""Anything by which people name one GPU of a node."""
 
-_UUID = re.compile(r"(GPU|MIG)-[0-9A-Za-z/-]{1,90}")
+
+@dataclass(frozen=True, slots=True, order=True)
+class SchedulerNumber:
+    """A GPU by its scheduler's own number."""
+
+    value: int
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
 _NUMBERS = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,4}))?")
+_PLACE = re.compile(r"([0-9]{1,4}):([0-9]{1,4})")
+_UUID = re.compile(r"(?:GPU|MIG)-[0-9A-Za-z/-]{1,90}")
+
+ACCEPTED = "indices as 0,3 or 0-3, MIG instances as 0:1, UUIDs or their beginnings as GPU-68ab"
 
 
-def parse_uuid(text: str) -> GpuUuid:
-    """Return the UUID, or raise `InputError` naming the text."""
-    if not _UUID.fullmatch(text):
-        raise InputError(
-            f"{text!r} is not a GPU UUID; accepted: GPU-… or MIG-… as nvidia-smi -L prints"
-        )
-    return GpuUuid(text)
+def parse_gpu_ids(text: str) -> tuple[Selector, ...]:
+    """Parse a list of GPUs, ``1,3``, ``0-3``, ``0:1``, ``GPU-68ab…``, keeping its order.
+
+    Raises `InputError` saying what is accepted. Hexadecimal digits without ``GPU-`` are refused:
+    ``1234`` would be an index and a UUID's beginning alike.
+    """
+    if len(text) > MAX_GPU_IDS:
+        raise InputError(f"the list of GPUs is longer than {MAX_GPU_IDS} characters")
+    found = [one for part in text.split(",") for one in _selectors(part.strip(), text)]
+    _refuse_twice(found)
+    return tuple(found)
 
 
-def parse_device_numbers(text: str, source: str) -> tuple[DeviceNumber, ...]:
-    """Parse a scheduler's list of device numbers, ``0,1`` or ``0-3,7``, keeping its order.
+def _selectors(part: str, text: str) -> Iterator[Selector]:
+    if _UUID.fullmatch(part):
+        yield UuidPrefix(part)
+    elif place := _PLACE.fullmatch(part):
+        yield MigPlace(int(place[1]), int(place[2]))
+    elif numbers := _range(part):
+        yield from map(GpuIndex, numbers)
+    else:
+        where = "" if part == text.strip() else f"{_shown(part)} in "
+        raise InputError(f"{where}{_shown(text)} names no GPU; accepted: {ACCEPTED}")
+
+
+def parse_scheduler_numbers(text: str, source: str) -> tuple[SchedulerNumber, ...]:
+    """Parse a scheduler's list of its own numbers, ``0,1`` or ``0-3,7``, keeping its order.
 
     `source` names where the text comes from, for the error.
     """
     numbers: list[int] = []
     for part in text.split(","):
-        match = _NUMBERS.fullmatch(part.strip())
-        if match is None:
-            raise InputError(_not_numbers(text, source))
-        first = int(match[1])
-        last = int(match[2]) if match[2] else first
-        if last < first or last > MAX_NUMBER:
-            raise InputError(_not_numbers(text, source))
-        numbers.extend(range(first, last + 1))
+        some = _range(part.strip())
+        if not some:
+            raise InputError(
+                f"{source}={_shown(text)} is not a list of GPU numbers; accepted: 0,1 or 0-3"
+            )
+        numbers.extend(some)
     if len(set(numbers)) != len(numbers):
-        raise InputError(f"{source}={text!r} names a GPU twice")
-    return tuple(DeviceNumber(number) for number in numbers)
+        raise InputError(f"{source}={_shown(text)} names a GPU twice")
+    return tuple(map(SchedulerNumber, numbers))
 
 
-def _not_numbers(text: str, source: str) -> str:
-    shown = text if len(text) <= 80 else text[:77] + "..."
-    return f"{source}={shown!r} is not a list of GPU numbers; accepted: 0,1 or 0-3"
+def _range(part: str) -> range:
+    """Return the numbers of ``3`` or ``0-3``; none for anything else."""
+    match = _NUMBERS.fullmatch(part)
+    if match is None:
+        return range(0)
+    first = int(match[1])
+    last = int(match[2] or match[1])
+    return range(first, last + 1) if last <= MAX_NUMBER else range(0)
+
+
+def _refuse_twice(selectors: Iterable[Selector]) -> None:
+    seen: set[Selector] = set()
+    for one in selectors:
+        if one in seen:
+            raise InputError(f"GPU {one} is named twice; name each GPU once")
+        seen.add(one)
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+def resolve(
+    selectors: Sequence[Selector], readings: Sequence[GpuReading], node: str
+) -> tuple[str, ...]:
+    """Return the UUIDs of the GPUs that are meant, in the order in which they are named.
+
+    `readings` are all GPUs of the node. Raises `InputError` for a GPU that is not there, that is
+    not the only one so named, or that is named twice in two ways.
+    """
+    found: dict[str, Selector] = {}
+    for selector in selectors:
+        uuid = _meant(selector, readings, node)
+        if uuid in found:
+            raise InputError(f"{found[uuid]} and {selector} are the same GPU; name each GPU once")
+        found[uuid] = selector
+    return tuple(found)
+
+
+def _meant(selector: Selector, readings: Sequence[GpuReading], node: str) -> str:
+    fitting = [gpu for gpu in readings if _fits(selector, gpu)]
+    exact = [gpu for gpu in fitting if gpu.uuid == str(selector)]
+    fitting = exact[:1] or fitting
+    if not fitting:
+        raise InputError(f"there is no GPU {selector} on {node}; {_there(readings)}")
+    if len(fitting) > 1:
+        names = ", ".join(_name(gpu, selector) for gpu in fitting)
+        raise InputError(f"{selector} fits {len(fitting)} GPUs of {node}, name one: {names}")
+    if not fitting[0].uuid:
+        raise InputError(f"GPU {selector} of {node} cannot be read: {fitting[0].fault}")
+    return fitting[0].uuid
+
+
+def _fits(selector: Selector, gpu: GpuReading) -> bool:
+    if isinstance(selector, GpuIndex):
+        return gpu.index == selector.value
+    if isinstance(selector, MigPlace):
+        return (gpu.index, gpu.mig_index) == (selector.index, selector.mig_index)
+    return gpu.uuid.lower().startswith(selector.value.lower())
+
+
+def _name(gpu: GpuReading, selector: Selector) -> str:
+    return gpu.uuid if isinstance(selector, UuidPrefix) or not gpu.place else gpu.place
+
+
+def _there(readings: Sequence[GpuReading]) -> str:
+    """Say which GPUs there are: ``it has 0-7``, ``it has 0, 2-3, 4:0, 4:1``."""
+    whole = sorted({gpu.index for gpu in readings if gpu.mig_index is None and gpu.index >= 0})
+    places = sorted({(gpu.index, gpu.mig_index) for gpu in readings if gpu.mig_index is not None})
+    parts = [*_ranges(whole), *(f"{index}:{mig_index}" for index, mig_index in places)]
+    return f"it has {', '.join(parts)}" if parts else "it has none that can be read"
+
+
+def _ranges(numbers: Sequence[int]) -> Iterator[str]:
+    """Return ascending numbers as ``0-3`` and ``7``."""
+    first = 0
+    for place, number in enumerate(numbers):
+        if place + 1 == len(numbers) or numbers[place + 1] != number + 1:
+            yield str(number) if place == first else f"{numbers[first]}-{number}"
+            first = place + 1

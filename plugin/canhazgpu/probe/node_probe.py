@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 
-from canhazgpu.config.schema import ValidationConfig
+from canhazgpu.config.schema import HEALTH_CHECKS, ValidationConfig
 from canhazgpu.errors import ScanError
+from canhazgpu.gpu.health import unhealthy
 from canhazgpu.gpu.scan import Scan, scan_from_json, scan_to_json
 from canhazgpu.gpu.usage import Usage, UsagePolicy, usage_of
 from canhazgpu.ledger.port import Observation
@@ -32,6 +34,7 @@ class PendingNodeScan:
     def __init__(self, node: str, validation: ValidationConfig, job_of: JobOf) -> None:
         self._node = node
         self._policy = usage_policy(validation)
+        self._health_checks = validation.health_checks
         self._began = time.monotonic()
         self._started_at = time.time()
         self._observation: Observation | None = None
@@ -40,7 +43,9 @@ class PendingNodeScan:
     def observe(self) -> Observation:
         """See `PendingScan.observe`; the age counts on with every call."""
         if self._observation is None:
-            self._observation = observation_of(self._finish(), self._policy)
+            self._observation = observation_of(
+                self._finish(), self._policy, health_checks=self._health_checks
+            )
         return Observation(
             self._observation.scan,
             time.monotonic() - self._began,
@@ -81,14 +86,20 @@ def usage_policy(validation: ValidationConfig) -> UsagePolicy:
     )
 
 
-def observation_of(scan: Scan, policy: UsagePolicy, age_s: float = 0.0) -> Observation:
-    """Judge every GPU of a scan."""
+def observation_of(
+    scan: Scan,
+    policy: UsagePolicy,
+    age_s: float = 0.0,
+    health_checks: Collection[str] = HEALTH_CHECKS,
+) -> Observation:
+    """Judge every GPU of a scan: its use, and its health by these checks."""
     judged = [(gpu.uuid, usage_of(gpu, policy)) for gpu in scan.gpus if gpu.uuid]
     return Observation(
         scan,
         age_s,
         in_use=frozenset(uuid for uuid, usage in judged if usage is Usage.IN_USE),
         unknown=frozenset(uuid for uuid, usage in judged if usage is Usage.UNKNOWN),
+        unhealthy=unhealthy(scan.gpus, health_checks),
     )
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from canhazgpu.errors import InputError
-from canhazgpu.gpu.ids import parse_device_numbers
+from canhazgpu.gpu.ids import parse_scheduler_numbers
 from canhazgpu.ledger.values import JobOwner
 from canhazgpu.schedulers.port import JobContext
 from canhazgpu.schedulers.slurm import environment as names
@@ -36,7 +36,8 @@ def job_context(environ: Mapping[str, str], node: str) -> JobContext:
         user=environ.get(names.JOB_USER) or str(uid),
         uid=uid,
         positions=tuple(
-            number.value for number in (parse_device_numbers(gpus, names.JOB_GPUS) if gpus else ())
+            number.value
+            for number in (parse_scheduler_numbers(gpus, names.JOB_GPUS) if gpus else ())
         ),
         ends_at=float(_number(environ, names.JOB_END_TIME, default=0)) or None,
         name=environ.get(names.JOB_NAME),
