@@ -20,7 +20,9 @@ from service_fakes import (
 
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.ledger.values import Blocked, Claim, Granted, JobOwner, Short
-from canhazgpu.service import MAX_ROUNDS, GpuService, Grant, Refusal, short_text
+from canhazgpu.people.gone import Here
+from canhazgpu.refusal import Refusal, short_text
+from canhazgpu.service import MAX_ROUNDS, GpuService, Grant
 
 OWNER = JobOwner("c1", "7", 0)
 CLAIM = Claim(OWNER.token, "slurm", "ann", 1000, "7", boot_id="this boot")
@@ -32,7 +34,7 @@ FULL = Short(1, 0, 2, 0, 0, 0)
 def service(
     ledger: ScriptedLedger, probe: ScriptedProbe, boot_id: str | None = "this boot"
 ) -> GpuService:
-    return GpuService(NODE, boot_id, probe, ledger)
+    return GpuService(NODE, Here(boot_id, None, lambda process: False), probe, ledger)
 
 
 def named(*indices: int) -> object:

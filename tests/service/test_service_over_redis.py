@@ -14,7 +14,9 @@ from canhazgpu.config.schema import StoreConfig
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.redis_ledger import RedisLedger, Role
 from canhazgpu.ledger.values import Claim, JobOwner
-from canhazgpu.service import GpuService, Grant, Refusal
+from canhazgpu.people.gone import Here
+from canhazgpu.refusal import Refusal
+from canhazgpu.service import GpuService, Grant
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,8 @@ class Place:
         self.taken = seen(used(0), free(1), node=node)
 
     def service(self, *scans: Observation, boot_id: str = "boot 2") -> GpuService:
-        return GpuService(self.node, boot_id, UnhurriedProbe(*scans or [self.free]), self.ledger)
+        here = Here(boot_id, None, lambda process: False)
+        return GpuService(self.node, here, UnhurriedProbe(*scans or [self.free]), self.ledger)
 
     def held(self) -> dict[str, str]:
         (view,) = self.ledger.look([self.node])

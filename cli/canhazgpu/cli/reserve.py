@@ -48,7 +48,7 @@ DEFAULT_DURATION = "8h"
 )
 @json_option
 @click.pass_obj
-def reserve(app: App, duration: str, short: bool, as_json: bool, **options: Any) -> None:
+def reserve(app: App, /, duration: str, short: bool, as_json: bool, **options: Any) -> None:
     """Reserve GPUs of this node for yourself, for a time.
 
     Waits in the queue until they are free and unused, as `run` does. They stay

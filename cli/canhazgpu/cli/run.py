@@ -23,7 +23,7 @@ from canhazgpu.cli.acquire import (
 )
 from canhazgpu.cli.app import App
 from canhazgpu.durations import parse_duration
-from canhazgpu.errors import CommandError, InputError, NodeStateError
+from canhazgpu.errors import InputError, NodeStateError
 from canhazgpu.ledger.values import RUN, Claim, new_owner
 from canhazgpu.node.identity import node_name
 from canhazgpu.people.launch import become, check_command, run_environment
@@ -50,7 +50,7 @@ READY = b"ready"
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_obj
 def run(
-    app: App, command: Sequence[str], timeout: str | None, end_if_lost: bool, **options: Any
+    app: App, /, command: Sequence[str], timeout: str | None, end_if_lost: bool, **options: Any
 ) -> None:
     """Run a command with GPUs that are its own until it ends.
 
@@ -127,9 +127,7 @@ def _run_through_slurm(
             "Slurm picks the GPUs of this host (run.via_slurm): use --gpus, without --force"
         )
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    become(
-        srun_command(node, wanted.count, command, terminal=terminal, limit_s=timeout_s), environ
-    )
+    become(srun_command(node, wanted.count, command, terminal=terminal, limit_s=timeout_s), environ)
 
 
 class _Start:
@@ -208,6 +206,3 @@ class _Start:
         return restore(
             ledger, service, self._acquisition.claim, [gpu.uuid for gpu in self._grant.gpus]
         )
-
-
-__all__ = ["CommandError", "run"]

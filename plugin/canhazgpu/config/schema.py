@@ -229,7 +229,7 @@ class RunConfig:
     )
     via_slurm: str = key(
         "no",
-        "whether run and reserve get GPUs through srun and salloc, where Slurm has this host's GPUs",
+        "yes: run and reserve get GPUs through srun and salloc, where Slurm has this host's",
         check=one_of("no", "yes"),
     )
     heartbeat_s: float = key(

@@ -52,6 +52,8 @@ class ProcessWatch:
     def send(self, number: signal.Signals) -> None:
         """Signal those that live; one that may not be signalled is left alone."""
         for process in self._processes:
+            if process in self._gone:
+                continue
             with contextlib.suppress(OSError):
                 if process in self._descriptors:
                     signal.pidfd_send_signal(self._descriptors[process], number)

@@ -62,7 +62,7 @@ def become(command: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_DFL)
     try:
-        os.execvpe(command[0], list(command), dict(environ))
+        os.execvpe(command[0], list(command), dict(environ))  # noqa: S606 - no shell is wanted
     except (OSError, ValueError) as exc:
         raise _failure(command[0], getattr(exc, "errno", None)) from exc
 

@@ -54,10 +54,12 @@ def _first_text(first: Waiter) -> str:
 
 def _holders_text(view: NodeView, waiter: Waiter, *, times: bool) -> str:
     """Say who holds what could be ours, those whose end is known first."""
-    wanted = [one for gpu, one in view.reservations.items() if gpu in waiter.gpus or not waiter.gpus]
+    held = view.reservations.items()
+    wanted = [one for gpu, one in held if gpu in waiter.gpus or not waiter.gpus]
     wanted.sort(key=lambda one: (one.expires_at is None, one.expires_at or 0.0, one.granted_at))
-    names = list(dict.fromkeys(holder_text(one, view.read_at if times else None) for one in wanted))
+    now = view.read_at if times else None
+    names = list(dict.fromkeys(holder_text(one, now) for one in wanted))
     shown = ", ".join(names[:MAX_SHOWN])
     rest = len(names) - MAX_SHOWN
-    held = f"held by {shown}" + (f" and {rest} more" if rest > 0 else "")
-    return held if names else "its GPUs are quarantined: see 'canhazgpu status'"
+    text = f"held by {shown}" + (f" and {rest} more" if rest > 0 else "")
+    return text if names else "its GPUs are quarantined: see 'canhazgpu status'"

@@ -14,7 +14,7 @@ NO_DEVICES = ("", "NoDevFiles", "-1")
 
 @dataclass(frozen=True, slots=True)
 class InsideJob:
-    """The job in which a process of this node runs, and the devices it may see, as CUDA names them."""
+    """The job around a process of this node, and the devices it may see, as CUDA names them."""
 
     job_id: str
     devices: tuple[str, ...]

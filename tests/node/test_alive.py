@@ -1,0 +1,155 @@
+"""Real processes: alive, gone, not collected, another user's, hidden, and pids used again."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from canhazgpu.ledger.values import ProcessId
+from canhazgpu.node import alive, watch
+from canhazgpu.node.alive import is_alive, process_id, stat_of, this_process
+from canhazgpu.node.marked import MARK, marked_processes
+from canhazgpu.node.watch import ProcessWatch
+
+NOBODY = pwd.getpwnam("nobody").pw_uid
+
+
+@contextmanager
+def sleeper(**how: object) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(["sleep", "60"], **how)  # type: ignore[call-overload]
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def identity(process: subprocess.Popen[bytes]) -> ProcessId:
+    found = process_id(process.pid)
+    assert found is not None
+    return found
+
+
+def test_a_process_lives_until_it_ends() -> None:
+    with sleeper() as process:
+        known = identity(process)
+        assert is_alive(known)
+    assert not is_alive(known)
+    assert process_id(process.pid) is None
+
+
+def test_this_process_lives() -> None:
+    assert is_alive(this_process())
+    assert this_process().pid == os.getpid()
+
+
+def test_one_that_is_not_collected_holds_no_gpu() -> None:
+    with sleeper() as process:
+        known = identity(process)
+        process.send_signal(signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        while (stat := stat_of(process.pid)) is None or stat.state != "Z":
+            assert time.monotonic() < deadline
+        assert not is_alive(known)
+
+
+def test_a_pid_used_again_is_another_process() -> None:
+    known = this_process()
+    assert not is_alive(ProcessId(known.pid, known.started - 1))
+
+
+def test_a_start_that_was_not_told_is_no_doubt() -> None:
+    assert is_alive(ProcessId(os.getpid(), 0))
+
+
+@pytest.mark.parametrize("name", ["a b", "a) R 1 (", "((("])
+def test_a_name_with_parentheses_and_spaces_changes_nothing(name: str, tmp_path: Path) -> None:
+    link = tmp_path / name
+    link.symlink_to("/bin/sleep")
+    with sleeper(executable=str(link)) as process:
+        stat = stat_of(process.pid)
+        assert stat is not None
+        assert stat.parent == os.getpid()
+        assert is_alive(identity(process))
+
+
+def test_one_of_another_user_lives_although_it_may_not_be_signalled() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root starts processes of others")
+    code = (
+        "import os, sys; from canhazgpu.node.alive import is_alive, process_id;"
+        f"os.setuid({NOBODY}); one = process_id(int(sys.argv[1])); print(is_alive(one))"
+    )
+    paths = os.pathsep.join(path for path in sys.path if path)
+    with sleeper() as process:
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(process.pid)],
+            env={"PYTHONPATH": paths},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+    assert done.stdout.strip() == "True"
+
+
+def test_one_that_proc_hides_lives_as_long_as_its_pid(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # Given a /proc that shows nothing, as hidepid=2 shows of others
+    with sleeper() as process:
+        known = identity(process)
+        monkeypatch.setattr(alive, "PROC", tmp_path)
+        assert is_alive(known)
+    assert not is_alive(known)
+
+
+@pytest.mark.parametrize("descriptors", [True, False], ids=["pidfd", "without"])
+def test_a_watch_notices_the_end(monkeypatch: pytest.MonkeyPatch, descriptors: bool) -> None:
+    if not descriptors:
+        monkeypatch.setattr(watch.os, "pidfd_open", refuse)
+    with sleeper() as process, sleeper() as other:
+        known = [identity(process), identity(other)]
+        with closing(ProcessWatch(known)) as watched:
+            assert not watched.any_ended(0.01)
+            watched.send(signal.SIGKILL)
+            assert watched.any_ended(10)
+        with closing(ProcessWatch(known)) as late:
+            assert late.any_ended(0)
+
+
+def refuse(pid: int) -> int:
+    raise OSError("no such call")
+
+
+def test_a_watch_of_a_pid_used_again_signals_nobody() -> None:
+    with sleeper() as process:
+        other = ProcessId(process.pid, identity(process).started - 1)
+        with closing(ProcessWatch([other])) as watched:
+            assert watched.any_ended(0)
+            watched.send(signal.SIGKILL)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=0.3)
+
+
+def test_what_carries_the_mark_belongs_to_the_run_wherever_it_went() -> None:
+    environ = {**os.environ, MARK: "run:abc"}
+    script = "sleep 60 & setsid sleep 60 & wait"
+    with sleeper(), subprocess.Popen(["sh", "-c", script], env=environ) as shell:
+        deadline = time.monotonic() + 10
+        while len(found := marked_processes("run:abc")) < 3:
+            assert time.monotonic() < deadline
+        assert shell.pid in {one.pid for one in found}
+        assert marked_processes("run:ab") == ()
+        with closing(ProcessWatch(found)) as watched:
+            watched.send(signal.SIGKILL)
+    assert marked_processes("run:abc") == ()

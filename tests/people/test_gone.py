@@ -1,0 +1,51 @@
+"""Who is gone from a node, and who only cannot be looked at."""
+
+from __future__ import annotations
+
+import pytest
+
+from canhazgpu.ledger.values import Claim, ProcessId
+from canhazgpu.people.gone import ENDED, LEASE_S, REBOOTED, SILENT, Here, why_gone
+
+LIVING, DEAD = ProcessId(10, 1), ProcessId(11, 1)
+HERE = Here("this boot", 1, lambda process: process == LIVING)
+
+
+def claim(
+    *processes: ProcessId, boot_id: str | None = "this boot", namespace: int | None = 1
+) -> Claim:
+    return Claim(
+        "run:1", "run", "ann", boot_id=boot_id, processes=processes, pid_namespace=namespace
+    )
+
+
+@pytest.mark.parametrize(
+    ("holder", "silent_s", "why"),
+    [
+        (claim(LIVING), 0, ""),
+        (claim(DEAD), 0, ENDED),
+        (claim(DEAD, LIVING), 0, ""),
+        (claim(DEAD, DEAD), 0, ENDED),
+        # Somebody who does not depend on processes
+        (claim(), 1e9, ""),
+        (claim(boot_id=None), 1e9, ""),
+        # Another boot: whatever the pids are now
+        (claim(LIVING, boot_id="earlier"), 0, REBOOTED),
+        (claim(boot_id="earlier"), 0, REBOOTED),
+        (claim(LIVING, boot_id=None), 0, ""),
+        (claim(DEAD, boot_id=None), 0, ENDED),
+        # A container's pids: only its silence speaks
+        (claim(DEAD, namespace=2), LEASE_S, ""),
+        (claim(LIVING, namespace=2), LEASE_S + 1, SILENT),
+        # Silence alone says nothing: the store may have been away
+        (claim(LIVING), 1e9, ""),
+        (claim(DEAD, namespace=None), 0, ENDED),
+    ],
+)
+def test_who_is_gone(holder: Claim, silent_s: float, why: str) -> None:
+    assert why_gone(holder, silent_s, HERE) == why
+
+
+def test_a_node_that_does_not_tell_its_boot_declares_nobody_dead_for_it() -> None:
+    here = Here(None, None, lambda process: True)
+    assert why_gone(claim(LIVING, boot_id="earlier", namespace=7), 1e9, here) == ""
