@@ -93,9 +93,7 @@ class SharedHost:
     ) -> subprocess.Popen[str]:
         """Start the command as a user; its output is collected unless `how` says otherwise."""
         account = pwd.getpwnam(user)
-        changed = (
-            {} if user == "root" else {"user": user, "group": account.pw_gid, "extra_groups": []}
-        )
+        as_user = {"user": user, "group": account.pw_gid, "extra_groups": []}
         process = subprocess.Popen(
             [str(self.program), *arguments],
             env=self.environ(user, **(environ or {})),
