@@ -1,0 +1,460 @@
+"""`canhazgpu run` behaves as the command it runs, and its GPUs are free when it is gone."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from shared_host import NODE, SharedHost, until
+
+import fake_nvml
+from canhazgpu.node.marked import marked_processes
+
+SHOW = 'echo "$CUDA_VISIBLE_DEVICES"'
+
+
+def owner_of(host: SharedHost) -> str:
+    (owner,) = {one.claim.owner for one in host.view().reservations.values()}
+    return owner
+
+
+def keeper_of(host: SharedHost, owner: str, command: int) -> int:
+    """Return the pid of the run's keeper: among the owner's processes it is not the command."""
+
+    def found() -> int | None:
+        for one in host.view().reservations.values():
+            pids = {process.pid for process in one.claim.processes if one.claim.owner == owner}
+            if len(pids) > 1:
+                (keeper,) = pids - {command}
+                return keeper
+        return None
+
+    keeper = until(found, "the keeper to say who it is")
+    assert keeper is not None
+    return keeper
+
+
+def started(host: SharedHost, *words: str, gpus: int = 1, **how: object) -> subprocess.Popen[str]:
+    """Start a run that stays, and wait until its command runs."""
+    mark = host.outputs / f"started-{time.monotonic_ns()}"
+    script = f"touch {mark}; {' '.join(words) or 'exec sleep 60'}"
+    process = host.start("run", "--gpus", str(gpus), "--", "sh", "-c", script, **how)
+    until(mark.exists, "the command to start")
+    return process
+
+
+def all_free(host: SharedHost) -> bool:
+    return not host.holders()
+
+
+def test_the_command_sees_its_gpus_and_no_others(host: SharedHost) -> None:
+    done = host.call(
+        "run", "--gpus", "2", "--", "sh", "-c", SHOW, environ={"CUDA_VISIBLE_DEVICES": "7"}
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(done.stdout.strip().split(",")) == sorted(host.uuids())
+    until(lambda: all_free(host), "the GPUs to be free")
+
+
+def test_indices_come_with_the_order_in_which_they_count(host: SharedHost) -> None:
+    host.configure(run={"export": "index"})
+    script = 'echo "$CUDA_VISIBLE_DEVICES $CUDA_DEVICE_ORDER"'
+    done = host.call("run", "--gpus", "2", "--", "sh", "-c", script)
+    assert done.stdout == "0,1 PCI_BUS_ID\n"
+
+
+@pytest.mark.parametrize("named", ["1", "GPU-", "uuid"])
+def test_gpus_may_be_named(host: SharedHost, named: str) -> None:
+    wanted = host.uuids()[1]
+    given = {"1": "1", "GPU-": wanted[:12], "uuid": wanted}[named]
+    done = host.call("run", "--gpu-ids", given, "--", "sh", "-c", SHOW)
+    assert (done.stdout.strip(), done.returncode) == (wanted, 0)
+
+
+@pytest.mark.parametrize("status", [0, 1, 3, 75, 255])
+def test_the_exit_status_is_the_commands(host: SharedHost, status: int) -> None:
+    assert host.call("run", "--", "sh", "-c", f"exit {status}").returncode == status
+
+
+@pytest.mark.parametrize("name", ["TERM", "KILL", "INT", "SEGV"])
+def test_a_signal_that_ends_the_command_is_seen_by_a_shell(host: SharedHost, name: str) -> None:
+    number = getattr(signal, f"SIG{name}")
+    script = f'{host.program} run -- sh -c "kill -{name} \\$\\$"; echo $?'
+    done = subprocess.run(
+        ["sh", "-c", script], env=host.environ(), capture_output=True, text=True, timeout=30
+    )
+    assert done.stdout.strip() == str(128 + number)
+    until(lambda: all_free(host), "the GPU to be free")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_reaches_the_command(host: SharedHost, number: signal.Signals) -> None:
+    ready = host.outputs / "ready"
+    script = (
+        f"trap 'echo caught; exit 9' {number.value}; touch {ready}; while :; do sleep 0.05; done"
+    )
+    process = host.start("run", "--", "bash", "-c", script)
+    until(ready.exists)
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=20)
+    assert (out, process.returncode) == ("caught\n", 9)
+
+
+def test_what_python_ignores_the_command_does_not(host: SharedHost) -> None:
+    # `yes` ends by SIGPIPE when `head` has enough; ignored, it would complain.
+    done = host.call("run", "--", "bash", "-c", "yes | head -1; echo ${PIPESTATUS[0]}")
+    assert done.stdout == f"y\n{128 + signal.SIGPIPE}\n"
+    assert done.stderr == ""
+
+
+def test_who_reads_the_output_does_not_wait_for_anybody_else(host: SharedHost) -> None:
+    # A helper process that inherits stderr would keep this waiting for ever.
+    script = f"{host.program} run -- true"
+    done = subprocess.run(
+        script, shell=True, env=host.environ(), capture_output=True, timeout=20, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_the_command_owns_the_terminal(host: SharedHost) -> None:
+    # Given a terminal, and a command that reads from it and knows its size
+    primary, secondary = pty.openpty()
+    script = 'stty size; read line; echo "got $line"; tty'
+    process = subprocess.Popen(
+        [str(host.program), "run", "--", "bash", "-c", script],
+        env=host.environ(),
+        stdin=secondary,
+        stdout=secondary,
+        stderr=secondary,
+        start_new_session=True,
+        preexec_fn=take_terminal,
+    )
+    os.close(secondary)
+    os.write(primary, b"hello\n")
+    shown = read_all(primary)
+    assert process.wait(20) == 0
+    assert "got hello" in shown
+    assert "/dev/pts/" in shown
+
+
+def take_terminal() -> None:
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def read_all(primary: int) -> str:
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(primary, 4096)
+        except OSError:  # the last one who had the terminal is gone
+            break
+        if not chunk:
+            break
+        shown += chunk
+    os.close(primary)
+    return shown.decode(errors="replace")
+
+
+def test_ctrl_c_and_ctrl_z_are_the_commands(host: SharedHost) -> None:
+    # Given an interactive shell with job control, as a person has
+    primary, secondary = pty.openpty()
+    ready = host.outputs / "ready"
+    shell = subprocess.Popen(
+        ["bash", "--norc", "-i"],
+        env={**host.environ(), "PS1": "", "TERM": "dumb"},
+        stdin=secondary,
+        stdout=secondary,
+        stderr=secondary,
+        start_new_session=True,
+        preexec_fn=take_terminal,
+    )
+    os.close(secondary)
+    script = (
+        f'trap "echo in\\"\\"terrupted; exit 5" INT; touch {ready}; while :; do sleep 0.05; done'
+    )
+    os.write(primary, f"{host.program} run -- bash -c '{script}'\n".encode())
+    until(ready.exists, "the command to start")
+    # If the command is stopped, looked for, continued and interrupted
+    os.write(primary, b"\x1a")
+    time.sleep(0.5)
+    os.write(primary, b"jobs; fg\n")
+    time.sleep(0.5)
+    os.write(primary, b"\x03")
+    time.sleep(0.5)
+    os.write(primary, b"echo status=$?; exit\n")
+    shown = read_all(primary)
+    shell.wait(20)
+    # I expect what the command alone would do
+    assert "Stopped" in shown
+    assert "interrupted" in shown
+    assert "status=5" in shown
+    until(lambda: all_free(host), "the GPU to be free")
+
+
+def test_a_command_that_is_not_there_takes_no_gpu(host: SharedHost) -> None:
+    done = host.call("run", "--", "no-such-command")
+    assert (done.returncode, done.stdout) == (127, "")
+    assert "no-such-command: command not found" in done.stderr
+    assert host.ledger().history(NODE, 0) == []
+
+
+def test_a_file_that_may_not_be_executed(host: SharedHost) -> None:
+    file = host.outputs / "notes.txt"
+    file.write_text("hello")
+    done = host.call("run", "--", str(file))
+    assert done.returncode == 126
+    assert "Permission denied" in done.stderr
+
+
+def test_a_command_that_cannot_start_after_the_grant_leaks_no_gpu(host: SharedHost) -> None:
+    # Executable, and yet the kernel refuses it
+    file = host.outputs / "broken"
+    file.write_text("#!/no/such/interpreter\n")
+    file.chmod(0o755)
+    done = host.call("run", "--", str(file))
+    assert done.returncode == 127
+    assert all_free(host)
+
+
+def test_a_killed_keeper_leaves_the_reservation_to_its_command(host: SharedHost) -> None:
+    process = started(host, gpus=2)
+    owner = owner_of(host)
+    os.kill(keeper_of(host, owner, process.pid), signal.SIGKILL)
+    # Somebody else does not get the GPUs as long as the command lives
+    assert host.call("run", "--nonblock", "--", "true").returncode == 75
+    assert owner_of(host) == owner
+    # and gets them the moment it is gone.
+    process.kill()
+    process.wait()
+    done = host.call("run", "--nonblock", "--gpus", "2", "--", "sh", "-c", SHOW)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_killed_command_frees_its_gpus_at_once(host: SharedHost) -> None:
+    process = started(host, gpus=2)
+    process.kill()
+    process.wait()
+    until(lambda: all_free(host), "the GPUs to be free")
+
+
+def test_a_run_killed_right_after_its_grant_is_nobodys(host: SharedHost) -> None:
+    # Given a reservation of a process that died before anything else of it came to be
+    dead = subprocess.Popen(["sleep", "60"])
+    from canhazgpu.gpu.scan import GpuReading, Scan
+    from canhazgpu.ledger.port import Observation
+    from canhazgpu.ledger.values import Claim
+    from canhazgpu.node.alive import pid_namespace, process_id
+    from canhazgpu.node.identity import boot_id
+
+    process = process_id(dead.pid)
+    assert process is not None
+    claim = Claim(
+        "run:dead", "run", "ann", 1, None, None, None, boot_id(), None, None, (process,),
+        pid_namespace(),
+    )  # fmt: skip
+    readings = tuple(GpuReading(i, u, i, "H100", 0, 1) for i, u in enumerate(host.uuids()))
+    host.ledger().reserve_count(claim, 2, Observation(Scan(NODE, 0, 0, readings), 0.0))
+    assert host.call("run", "--nonblock", "--", "true").returncode == 75
+    dead.kill()
+    dead.wait()
+    assert host.call("run", "--nonblock", "--gpus", "2", "--", "true").returncode == 0
+
+
+def test_background_children_keep_the_gpus_until_they_end(host: SharedHost) -> None:
+    # If the command leaves a process behind in a session of its own, as a daemon does
+    done = host.call(
+        "run", "--gpus", "2", "--", "sh", "-c", "setsid sleep 60 </dev/null >/dev/null 2>&1 &"
+    )
+    assert done.returncode == 0
+    owner = owner_of(host)
+    # I expect nobody else to get its GPUs, also without the keeper
+    assert host.call("run", "--nonblock", "--", "true").returncode == 75
+    (left,) = until(lambda: marked_processes(owner))
+    os.kill(keeper_of(host, owner, left.pid), signal.SIGKILL)
+    assert host.call("run", "--nonblock", "--", "true").returncode == 75
+    # and everybody once it is gone.
+    os.kill(left.pid, signal.SIGKILL)
+    until(lambda: host.call("run", "--nonblock", "--gpus", "2", "--", "true").returncode == 0)
+
+
+def test_a_command_that_changes_its_user_is_alive(
+    host: SharedHost, people: tuple[str, ...]
+) -> None:
+    process = started(host, "exec setpriv --reuid nobody --clear-groups sleep 60", gpus=2)
+    refused = host.call("run", "--nonblock", "--", "true", user=people[0])
+    assert (process.poll(), refused.returncode) == (None, 75)
+
+
+def test_the_message_users_know(host: SharedHost) -> None:
+    with fake_nvml.start_gpu_process(host.node.gpu(0), 8000, name="python3"):
+        done = host.call("run", "--gpus", "2", "--nonblock", "--", "python", "train.py")
+    assert done.returncode in (75, 127)
+    done = None
+    with fake_nvml.start_gpu_process(host.node.gpu(0), 8000, name="python3") as intruder:
+        done = host.call("run", "--gpus", "2", "--nonblock", "--", "true")
+    assert done.returncode == 75
+    lines = done.stderr.splitlines()
+    assert lines[-1] == (
+        "Error: Not enough GPUs available. Requested: 2, Available: 1"
+        " (1 GPUs in use without reservation - run 'canhazgpu status' for details)"
+    )
+    assert f"PID {intruder.pid} (python3)" in lines[0]
+
+
+def test_a_memory_threshold_of_ones_own(host: SharedHost) -> None:
+    with fake_nvml.start_gpu_process(host.node.gpu(0), 400):
+        lower = ("--memory-threshold", "256", "--nonblock", "--gpus", "2")
+        assert host.call("run", *lower, "--", "true").returncode == 75
+        assert host.call("run", "--gpus", "2", "--nonblock", "--", "true").returncode == 0
+
+
+def test_force_takes_a_used_gpu_and_says_so_loudly(host: SharedHost) -> None:
+    with fake_nvml.start_gpu_process(host.node.gpu(1), 8000, name="intruder"):
+        done = host.call("run", "--gpus", "2", "--force", "--", "sh", "-c", SHOW)
+    assert done.returncode == 0
+    assert "WARNING: taken by force: GPU 1" in done.stderr
+    assert "(intruder)" in done.stderr
+    assert len(done.stdout.strip().split(",")) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--gpus", "3"), "host1 has 2 GPUs; 3 were asked for"),
+        (("--gpu-ids", "9"), "there is no GPU 9 on host1; it has 0-1"),
+        (("--gpu-ids", "0,x"), "accepted: indices"),
+        (("--gpus", "1", "--gpu-ids", "0,1"), "give one of them"),
+        (("--nonblock", "--wait", "1m"), "give one of them"),
+        (("--wait", "soon"), "accepted: 90s"),
+        (("--timeout", "5"), "accepted: 90s"),
+    ],
+)
+def test_what_can_never_be_is_refused_at_once(
+    host: SharedHost, arguments: tuple[str, ...], text: str
+) -> None:
+    done = host.call("run", *arguments, "--", "true")
+    assert done.returncode in (2, 75)
+    assert text in done.stderr
+    assert host.view().queue == ()
+
+
+def test_a_run_has_its_time(host: SharedHost) -> None:
+    done = host.call("run", "--timeout", "1s", "--", "sleep", "60")
+    assert done.returncode == -signal.SIGTERM
+    assert "the run's time of 1 s is over" in done.stderr
+    until(lambda: all_free(host))
+
+
+def test_a_reservation_that_an_administrator_took_is_told(host: SharedHost) -> None:
+    host.configure(run={"heartbeat_s": 0.2})
+    process = started(host, stderr=subprocess.PIPE)
+    host.ledger().release(NODE, owner_of(host), "maintenance", by="root")
+    assert process.stderr is not None
+    assert process.stderr.readline() == (
+        "canhazgpu: the reservation is lost: root released it: maintenance\n"
+    )
+    assert process.poll() is None
+
+
+def test_a_run_may_end_with_its_reservation(host: SharedHost) -> None:
+    host.configure(run={"heartbeat_s": 0.2})
+    process = host.start("run", "--end-if-lost", "--", "sleep", "60")
+    until(lambda: not all_free(host))
+    host.ledger().release(NODE, owner_of(host), "maintenance", by="root")
+    assert process.wait(20) == -signal.SIGTERM
+
+
+def test_a_store_without_its_memory_gets_the_run_back(
+    make_host: Callable[..., SharedHost],
+) -> None:
+    host = make_host(2)
+    host.configure(run={"heartbeat_s": 0.2})
+    process = started(host, gpus=2)
+    owner = owner_of(host)
+    with host.redis.client() as direct:
+        direct.flushall()
+    until(lambda: len(host.holders()) == 2, "the keeper to put the reservation back")
+    assert owner_of(host) == owner
+    process.kill()
+    process.wait()
+    until(lambda: all_free(host))
+
+
+def test_a_store_that_was_away_finds_the_run_as_it_is(make_host: Callable[..., SharedHost]) -> None:
+    host = make_host(2, persist=True)
+    host.configure(run={"heartbeat_s": 0.2})
+    process = started(host, gpus=2)
+    owner = owner_of(host)
+    host.redis.kill()
+    time.sleep(1)
+    host.redis.start()
+    assert owner_of(host) == owner
+    # If it is away while the run ends, the release is made good
+    host.redis.kill()
+    process.kill()
+    process.wait()
+    time.sleep(0.5)
+    host.redis.start()
+    until(lambda: all_free(host), "the release to be made good")
+
+
+def test_without_a_store_nothing_starts(host: SharedHost) -> None:
+    host.redis.kill()
+    done = host.call("run", "--", "echo", "started")
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "cannot reach the store" in done.stderr
+
+
+def test_every_user_has_a_run_of_their_own(host: SharedHost, people: tuple[str, ...]) -> None:
+    ann, bob = (host.start("run", "--", "sleep", "60", user=user) for user in people[:2])
+    until(lambda: sorted(host.holders().values()) == sorted(people[:2]))
+    ann.kill()
+    until(lambda: list(host.holders().values()) == [people[1]])
+    bob.kill()
+    until(lambda: all_free(host))
+
+
+def test_late_ends_do_not_free_a_newer_run_of_the_same_user(host: SharedHost) -> None:
+    first = started(host)
+    second = started(host)
+    owners = {one.claim.owner for one in host.view().reservations.values()}
+    assert len(owners) == 2
+    first.kill()
+    until(lambda: len(host.holders()) == 1)
+    assert owner_of(host) in owners
+    assert second.poll() is None
+
+
+def test_inside_a_job_its_own_gpus_are_used(host: SharedHost) -> None:
+    job = {"SLURM_JOB_ID": "12", "SLURMD_NODENAME": NODE, "CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b"}
+    done = host.call("run", "--", "sh", "-c", SHOW, environ=job)
+    assert (done.returncode, done.stdout) == (0, "GPU-a\n")
+    assert "inside Slurm job 12: using its GPUs GPU-a" in done.stderr
+    refused = host.call("run", "--gpus", "3", "--", "true", environ=job)
+    assert refused.returncode == 2
+    assert "has 2 GPUs here, and 3 are asked for" in refused.stderr
+    assert all_free(host)
+
+
+def test_the_working_directory_and_open_files_are_the_commands(
+    host: SharedHost, tmp_path: Path
+) -> None:
+    read, write = os.pipe()
+    script = f"pwd; echo through >&{write}"
+    process = host.start("run", "--", "bash", "-c", script, cwd=str(tmp_path), pass_fds=(write,))
+    os.close(write)
+    out, _ = process.communicate(timeout=20)
+    assert out.strip() == str(tmp_path)
+    # The keeper has no copy: the end of the pipe is the command's end.
+    assert os.read(read, 100) == b"through\n"
+    assert os.read(read, 100) == b""
+    os.close(read)
