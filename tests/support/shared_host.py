@@ -97,9 +97,9 @@ class SharedHost:
         process = subprocess.Popen(
             [str(self.program), *arguments],
             env=self.environ(user, **(environ or {})),
-            cwd="/",
             text=True,
             **{
+                "cwd": "/",
                 "stdin": subprocess.DEVNULL,
                 "stdout": subprocess.PIPE,
                 "stderr": subprocess.PIPE,

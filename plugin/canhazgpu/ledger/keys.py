@@ -24,7 +24,8 @@ class NodeKeys:
 
     ``reservations``: hash, GPU UUID → reservation (JSON). ``released``: hash, GPU UUID → time of
     its last release (ms), never deleted. ``quarantine``: hash, GPU UUID → reason (JSON).
-    ``scan``: hash with ``data`` (JSON) and ``at`` (ms). ``history``: stream of events.
+    ``scan``: hash with ``data`` (JSON), ``at`` (ms) and ``idle``. ``history``: stream of events.
+    ``queue``: hash, owner → waiter (JSON). ``users``: hash, GPU UUID → user of its last release.
     """
 
     reservations: str
@@ -32,6 +33,12 @@ class NodeKeys:
     quarantine: str
     scan: str
     history: str
+    queue: str
+    users: str
+
+    def all(self) -> list[str]:
+        """Return them in the order in which every script takes them."""
+        return [getattr(self, name) for name in self.__dataclass_fields__]
 
 
 def is_node_name(text: str) -> bool:

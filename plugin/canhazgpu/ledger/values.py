@@ -222,7 +222,14 @@ class NodeView:
 
 def claim_to_dict(claim: Claim) -> dict[str, Any]:
     """Return the claim's known fields."""
-    return {name: value for name, value in asdict(claim).items() if value is not None}
+    return {name: value for name, value in asdict(claim).items() if value not in (None, ())}
+
+
+def waiter_to_dict(waiter: Waiter) -> dict[str, Any]:
+    """Return the waiter's known fields, without those that the ledger sets."""
+    found = {name: value for name, value in asdict(waiter).items() if value not in (None, ())}
+    lease_ms = int(found.pop("lease_s") * 1000)
+    return {**found, "lease_ms": lease_ms}
 
 
 UNREADABLE = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
@@ -239,8 +246,13 @@ def reservation_from_json(gpu: str, text: str) -> Reservation:
     """
     try:
         data = json.loads(text)
-        claim = Claim(**{name: data[name] for name in _CLAIM_FIELDS if name in data})
-        return Reservation(gpu, _checked(claim), _seconds(data["granted_ms"]))
+        return Reservation(
+            gpu,
+            _claim(data),
+            _seconds(data["granted_ms"]),
+            _optional_seconds(data.get("expires_ms")),
+            _optional_seconds(data.get("renewed_ms")),
+        )
     except UNREADABLE:
         return Reservation(gpu, Claim(owner="unreadable", type="unknown", user="unknown"), 0.0)
 
@@ -249,9 +261,83 @@ def quarantine_from_json(gpu: str, text: str) -> Quarantine:
     """Return the quarantine recorded for a GPU; an unreadable record still holds the GPU back."""
     try:
         data = json.loads(text)
-        return Quarantine(gpu, str(data["reason"]), _seconds(data["since_ms"]))
+        by = str(data.get("by") or "unknown")
+        return Quarantine(gpu, str(data["reason"]), _seconds(data["since_ms"]), by)
     except UNREADABLE:
-        return Quarantine(gpu, "unreadable quarantine record", 0.0)
+        return Quarantine(gpu, "unreadable quarantine record", 0.0, "unknown")
+
+
+def waiter_from_json(owner: str, text: str) -> tuple[int, Waiter] | None:
+    """Return the waiter and its number in the queue; None for a record that cannot be read."""
+    try:
+        data = json.loads(text)
+        waiter = Waiter(
+            owner=owner,
+            user=str(data["user"]),
+            uid=data.get("uid"),
+            count=int(data["count"]),
+            gpus=tuple(map(str, data.get("gpus") or ())),
+            boot_id=data.get("boot_id"),
+            processes=_processes(data),
+            pid_namespace=data.get("pid_namespace"),
+            lease_s=_seconds(data["lease_ms"]),
+            since=_seconds(data["since_ms"]),
+            renewed_at=_seconds(data["renewed_ms"]),
+        )
+        return int(data["seq"]), waiter
+    except UNREADABLE:
+        return None
+
+
+def event_from_fields(id_: str, fields_: Mapping[str, str]) -> Event | None:
+    """Return one entry of the history; None for one that somebody else wrote."""
+    kind = fields_.get("event")
+    if kind is None:
+        return None
+    claim = granted_at = None
+    idle_s = 0.0
+    if "claim" in fields_:
+        reservation = reservation_from_json("", fields_["claim"])
+        claim, granted_at = reservation.claim, reservation.granted_at or None
+        idle_s = _idle_s(fields_["claim"])
+    try:
+        at = int(id_.partition("-")[0]) / 1000
+    except ValueError:
+        return None
+    return Event(
+        id_,
+        at,
+        kind,
+        fields_.get("gpu", ""),
+        claim,
+        granted_at,
+        fields_.get("reason", ""),
+        fields_.get("by", ""),
+        idle_s,
+    )
+
+
+def _idle_s(text: str) -> float:
+    try:
+        return _seconds(json.loads(text).get("idle_ms", 0))
+    except (AttributeError, *UNREADABLE):
+        return 0.0
+
+
+def _claim(data: Mapping[str, Any]) -> Claim:
+    found = {name: data[name] for name in _CLAIM_FIELDS if name in data}
+    return _checked(Claim(**{**found, "processes": _processes(data)}))
+
+
+def _processes(data: Mapping[str, Any]) -> tuple[ProcessId, ...]:
+    processes = tuple(ProcessId(**one) for one in data.get("processes") or ())
+    if not all(type(one.pid) is int and type(one.started) is int for one in processes):
+        raise TypeError("a process is a pid and a start time")
+    return processes
+
+
+def _optional_seconds(milliseconds: Any) -> float | None:
+    return None if milliseconds is None else _seconds(milliseconds)
 
 
 def _checked(claim: Claim) -> Claim:
@@ -262,6 +348,8 @@ def _checked(claim: Claim) -> Claim:
         raise TypeError("a claim's owner, type and user are text")
     if not all(one is None or isinstance(one, str) for one in optional_texts):
         raise TypeError("a claim's job and boot are text")
+    if claim.note is not None and not isinstance(claim.note, str):
+        raise TypeError("a claim's note is text")
     if claim.uid is not None and type(claim.uid) is not int:
         raise TypeError("a claim's uid is a whole number")
     if claim.ends_at is not None and not isfinite(claim.ends_at):

@@ -1,11 +1,7 @@
--- Store a node's scan, unless a newer one is there.
+-- Store a node's scan, unless a newer one is there, with what it says of health and idle GPUs.
 --
--- KEYS[1] scan  hash  data (JSON), at (ms, when the scan began on the store's clock)
--- ARGV[1] scan (JSON)    ARGV[2] age of the scan, ms
+-- ARGV[2] observation, see store_scan
 --
--- Returns 1 where it was stored, 0 where the stored one began later.
-local time = redis.call('TIME')
-local began = time[1] * 1000 + math.floor(time[2] / 1000) - tonumber(ARGV[2])
-if began < (tonumber(redis.call('HGET', KEYS[1], 'at') or 0) or 0) then return 0 end
-redis.call('HSET', KEYS[1], 'data', ARGV[1], 'at', began)
-return 1
+-- Returns 1 where the node ever published a scan before, else 0.
+local _, known = store_scan(cjson.decode(ARGV[2]), reservations())
+return known

@@ -1,56 +1,40 @@
 -- Grant exactly the named GPUs of one node to an owner, all or none.
 --
--- KEYS[1] reservations  hash   GPU UUID -> reservation (JSON with "owner" and "granted_ms")
--- KEYS[2] released      hash   GPU UUID -> time of the last release, ms
--- KEYS[3] quarantine    hash   GPU UUID -> reason (JSON)
--- KEYS[4] scan          hash   data, at (ms)
--- KEYS[5] history       stream
--- ARGV[1] claim (JSON object with "owner")     ARGV[2] JSON list of the wanted GPU UUIDs
--- ARGV[3] JSON object: GPU UUID -> "unreserved" or "unknown", the GPUs not seen free
--- ARGV[4] age of the scan, ms    ARGV[5] scan (JSON)    ARGV[6] history kept, ms
+-- ARGV[2] claim (JSON object with "owner")     ARGV[3] JSON list of the wanted GPU UUIDs
+-- ARGV[4] observation, see store_scan    ARGV[5] "1" where the owner waits its turn
 --
 -- Returns {"granted" | "repeated", 1 if the node ever published a scan before else 0, UUID...},
 --         in the order asked for
+--      or {"queued", position}
 --      or {"blocked", UUID, "reserved" | "quarantined" | "unreserved" | "unknown" | "stale",
 --          reservation or ""}
 -- Invariants: a GPU has at most one reservation; a GPU the owner holds already counts as granted,
--- whatever runs on it; a GPU released after the scan began is not granted on that scan ("stale").
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local claim = cjson.decode(ARGV[1])
-local wanted = cjson.decode(ARGV[2])
-local unfit = cjson.decode(ARGV[3])
-local began = now - tonumber(ARGV[4])
-local published = tonumber(redis.call('HGET', KEYS[4], 'at') or 0) or 0
-local known = published > 0 and 1 or 0
-if began >= published then
-  redis.call('HSET', KEYS[4], 'data', ARGV[5], 'at', began)
-end
+-- whatever runs on it; a GPU released after the scan began is not granted on that scan ("stale");
+-- who waits its turn is granted nothing while another one is before it in the queue.
+local claim, wanted, seen = cjson.decode(ARGV[2]), cjson.decode(ARGV[3]), cjson.decode(ARGV[4])
+local held = reservations()
+local began, known = store_scan(seen, held)
 
-local missing = {}
+local missing, blocked = {}, nil
 for _, gpu in ipairs(wanted) do
-  local reservation = redis.call('HGET', KEYS[1], gpu)
-  if reservation then
-    local readable, record = pcall(cjson.decode, reservation)
-    if not (readable and type(record) == 'table' and record.owner == claim.owner) then
-      return { 'blocked', gpu, 'reserved', reservation }
-    end
-  elseif redis.call('HEXISTS', KEYS[3], gpu) == 1 then
-    return { 'blocked', gpu, 'quarantined', '' }
-  elseif unfit[gpu] then
-    return { 'blocked', gpu, unfit[gpu], '' }
-  elseif (tonumber(redis.call('HGET', KEYS[2], gpu) or 0) or 0) > began then
-    return { 'blocked', gpu, 'stale', '' }
+  local one, why = held[gpu], nil
+  local is_mine = one and owner_of(one.record) == claim.owner
+  if one then
+    why = not is_mine and 'reserved'
+  elseif redis.call('HEXISTS', QUARANTINE, gpu) == 1 then
+    why = 'quarantined'
   else
-    missing[#missing + 1] = gpu
+    why = seen.unfit[gpu]
+      or (tonumber(redis.call('HGET', RELEASED, gpu) or 0) or 0) > began and 'stale'
   end
+  blocked = blocked or why and { 'blocked', gpu, why, one and one.text or '' }
+  if not is_mine then missing[#missing + 1] = gpu end
 end
 if #missing == 0 then return { 'repeated', known, unpack(wanted) } end
-
-claim.granted_ms = now
-local record, oldest = cjson.encode(claim), math.max(now - tonumber(ARGV[6]), 0)
-for _, gpu in ipairs(missing) do
-  redis.call('HSET', KEYS[1], gpu, record)
-  redis.call('XADD', KEYS[5], 'MINID', '~', oldest, '*', 'event', 'grant', 'gpu', gpu, 'claim', record)
+if ARGV[5] == '1' then
+  local place = position(queue(), claim.owner)
+  if place > 1 then return { 'queued', place } end
 end
+if blocked then return blocked end
+grant(claim, missing)
 return { 'granted', known, unpack(wanted) }
