@@ -52,7 +52,7 @@ def observe(library: Path) -> Callable[..., Observation]:
     """Scans once; keywords are keys of the section ``validation``."""
 
     def scan(**validation: object) -> Observation:
-        settings = {"nvml_library": str(library), **validation}
+        settings = {"probe": "nvml", "nvml_library": str(library), **validation}
         return NodeProbe("n1", ValidationConfig(**settings)).start().observe()  # type: ignore[arg-type]
 
     return scan
