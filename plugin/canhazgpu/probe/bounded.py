@@ -68,7 +68,7 @@ class BoundedChild:
             status = self._exit_status(max(self._deadline - time.monotonic(), EXIT_GRACE_S))
         except TimeoutError as exc:
             self._kill()
-            raise BoundedChildError(f"no answer within {self._timeout_s:g} s") from exc
+            raise BoundedChildError(f"no answer within {self._timeout_s:.3g} s") from exc
         finally:
             os.close(self._result)
         if status != 0:

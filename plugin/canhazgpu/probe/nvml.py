@@ -92,6 +92,9 @@ def _filled(reading: GpuReading, handle: Any, book: ProcessBook) -> GpuReading:
         processes = tuple(book.describe(pid, memory) for pid, memory in processes_mb(handle))
         reading = replace(reading, processes=processes)
         used_mb, total_mb = memory_mb(handle)
+        if reading.mig_index is not None and used_mb is None:
+            # Memory is what an instance is a part of: not telling it is no sign of having none.
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
     except NVML_FAULTS as exc:
         return replace(reading, fault=fault_of(exc))
     return replace(reading, memory_used_mb=used_mb, memory_total_mb=total_mb)

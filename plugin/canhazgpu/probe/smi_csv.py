@@ -93,13 +93,14 @@ def gpu_fields(driver_version: str = "") -> tuple[str, ...]:
 def fields_without_refused(fields: Sequence[str], answer: str) -> tuple[str, ...] | None:
     """Return the fields to ask for instead, where the answer refuses one that can be done without.
 
-    None for any other answer.
+    None for any other answer. Whether MIG is on is given up only where nvidia-smi knows no MIG.
     """
     match = _REFUSED.search(answer)
     if match is None or match[1] not in _OPTIONAL or match[1] not in fields:
         return None
-    lacking = _OPTIONAL[_OPTIONAL.index(match[1]) :]
-    return tuple(one for one in fields if one not in lacking)
+    refused = match[1]
+    newer = set(_OPTIONAL[_OPTIONAL.index(refused) :]) - {_MIG}
+    return tuple(one for one in fields if one != refused and one not in newer)
 
 
 def parse_gpus(text: str, fields: Sequence[str]) -> tuple[SmiGpu, ...]:
