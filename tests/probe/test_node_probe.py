@@ -95,6 +95,17 @@ def test_a_process_in_several_lists_is_there_once_with_the_most(
     assert (process.pid, process.memory_mb) == (os.getpid(), 700)
 
 
+def test_a_process_that_comes_during_the_scan_is_seen_by_its_memory(
+    node: fake_nvml.FakeNode, library: Path
+) -> None:
+    """Given the list of processes takes its time, I expect the memory to be read after it."""
+    node.inject("nvmlDeviceGetComputeRunningProcesses", delay_ms=400, gpu=0)
+    pending = NodeProbe("n1", nvml_alone(library)).start()
+    time.sleep(0.25)
+    node.gpu(0).add_process(os.getpid(), 9000)
+    assert pending.observe().in_use == uuids(node, 0)
+
+
 def test_a_listed_process_that_is_gone_has_no_owner(
     node: fake_nvml.FakeNode, observe: Observe
 ) -> None:
