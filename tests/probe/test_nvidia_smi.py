@@ -170,6 +170,23 @@ def test_the_second_call_may_fail_too(
     assert "run 'nvidia-smi' by hand" in (seen.scan.fault or "")
 
 
+@pytest.mark.parametrize(("uuid", "whole"), [("GPU-gone", True), ("MIG-part", False)])
+def test_a_process_on_a_gpu_that_is_not_listed(
+    node: fake_nvml.FakeNode,
+    observe_smi: Observe,
+    program: Callable[[str], str],
+    uuid: str,
+    whole: bool,
+) -> None:
+    """It could be on any; a MIG instance's GPU is a fault of its own."""
+    row = "0, GPU-a, 0:10:00.0, 45, 81559, Default, 0, No, Disabled, No, No, None, H100"
+    seen = observe_smi(
+        nvidia_smi=program(f"case $1 in *apps*) echo '1, {uuid}, 9' ;; *) echo '{row}' ;; esac")
+    )
+    assert ("a process on an unknown GPU" in (seen.scan.fault or "")) is whole
+    assert [gpu.uuid for gpu in seen.scan.gpus] == ([] if whole else ["GPU-a"])
+
+
 @pytest.mark.parametrize(
     ("content", "mode", "text"),
     [
