@@ -97,6 +97,13 @@ class FakeDevice:
         """Write one file of the device, garbage included; None removes it."""
         _write(self.path / field, None if value is None else f"{value}\n")
 
+    def set_raw_name(self, name: bytes | None) -> None:
+        """Give the device a name of any bytes; None ends that."""
+        if name is None:
+            self.set("name_raw", None)
+        else:
+            (self.path / "name_raw").write_bytes(name)
+
     def set_memory(
         self,
         *,
@@ -247,6 +254,21 @@ class FakeNode:
         _make_directory(self.path / "inject")
         lines = [f"{key}={value}\n" for key, value in fields.items() if value is not None]
         _write(self.path / "inject" / function, "".join(lines))
+
+    def write_driver_proc(self, directory: Path) -> Path:
+        """Write what the driver has as /proc/driver/nvidia/gpus into a directory, for all GPUs."""
+        for index, gpu in enumerate(self.gpus):
+            told = gpu.path / "pci_bus_id"
+            default = f"00000000:{0x10 + gpu.index:02X}:00.0"
+            bus_id = told.read_text().strip() if told.exists() else default
+            minor = gpu.path / "minor"
+            number = minor.read_text().strip() if minor.exists() else str(index)
+            domain, _, rest = bus_id.lower().partition(":")
+            one = directory / f"{domain[-4:]}:{rest}"
+            one.mkdir(parents=True, exist_ok=True)
+            text = f"GPU UUID: \t {gpu.uuid}\nDevice Minor: \t {number}\n"
+            (one / "information").write_text(text)
+        return directory
 
     def clear_injections(self, function: str | None = None) -> None:
         """End the faults of one function, or all of them."""

@@ -261,6 +261,60 @@ def test_smi_faults(run_program, node):
     assert run_program("nvidia-smi", "-L", FAKE_NVML_NODE="elsewhere").returncode == 9
 
 
+def test_smi_shows_what_fails_in_nvml(run_program, node):
+    node.gpu(1).add_process(os.getpid(), 100)
+    query = "--query-gpu=index,memory.used,compute_mode,mig.mode.current"
+    node.inject("nvmlDeviceGetMemoryInfo", return_=15, gpu=1)
+    node.inject("nvmlDeviceGetComputeMode", absent=True)
+    assert smi(run_program, query, "--format=csv,noheader") == (
+        0,
+        "0, 45 MiB, [N/A], Disabled\n1, [GPU is lost], [N/A], Disabled\n",
+    )
+    node.inject("nvmlDeviceGetComputeRunningProcesses", return_=4, gpu=1)
+    apps = ("--query-compute-apps=pid,gpu_uuid,used_memory", "--format=csv,noheader")
+    words = "[Insufficient Permissions]"
+    assert smi(run_program, *apps) == (0, f"{words}, {node.gpu(1).uuid}, {words}\n")
+    node.inject("nvmlDeviceGetHandleByIndex", return_=15, gpu=1)
+    status, text = smi(run_program, query, "--format=csv")
+    assert (status, text.endswith("00000000:11:00.0: GPU is lost\n")) == (15, True)
+    node.inject("nvmlDeviceGetCount", return_=999)
+    assert smi(run_program, query, "--format=csv")[0] == 255
+    node.inject("nvmlInit", return_=18)
+    assert smi(run_program, query, "--format=csv")[0] == 18
+
+
+def test_smi_without_gpus_and_with_two_queries(run_program, state):
+    state.add_node("n1", 0)
+    query = ("--query-gpu=index", "--format=csv,noheader")
+    assert smi(run_program, *query) == (6, "No devices were found\n")
+    status, text = smi(run_program, *query, "--query-compute-apps=pid")
+    assert (status, "Only one --query-* switch" in text) == (2, True)
+
+
+def test_a_name_of_any_bytes(nvml, run_program, node, library, state):
+    node.gpu(0).set_raw_name(b"caf\xe9, \xff")
+    assert nvml("list(p.nvmlDeviceGetName.__wrapped__(handle(0)))") == list(b"caf\xe9, \xff")
+    done = subprocess.run(
+        [library.parent / "nvidia-smi", "--query-gpu=name", "--format=csv,noheader", "-i", "0"],
+        check=True,
+        env={"PATH": "/usr/bin:/bin", **state.env("n1")},
+        capture_output=True,
+    )
+    assert done.stdout == b"caf\xe9, \xff\n"
+    node.gpu(0).set_raw_name(None)
+    assert nvml("p.nvmlDeviceGetName(handle(0))") == fake_nvml.DEFAULT_NAME
+
+
+def test_the_kernel_modules_view_of_the_gpus(node, tmp_path):
+    node.gpu(0).set("minor", 7)
+    node.gpu(1).set("pci_bus_id", "00000001:AF:00.0")
+    node.write_driver_proc(tmp_path)
+    told = {one.parent.name: one.read_text() for one in tmp_path.glob("*/information")}
+    assert sorted(told) == ["0000:10:00.0", "0001:af:00.0"]
+    assert "Device Minor: \t 7\n" in told["0000:10:00.0"]
+    assert node.gpu(1).uuid in told["0001:af:00.0"]
+
+
 def test_smi_that_hangs_can_be_killed(library, state, node):
     node.inject("nvidia-smi", hang=True)
     with pytest.raises(subprocess.TimeoutExpired):

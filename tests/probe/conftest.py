@@ -12,6 +12,7 @@ import pytest
 import fake_nvml
 from canhazgpu.config.schema import ValidationConfig
 from canhazgpu.ledger.port import Observation
+from canhazgpu.probe import nvidia_smi
 from canhazgpu.probe.node_probe import NodeProbe
 
 
@@ -34,12 +35,39 @@ def old_library(reachable: Path) -> Path:
     return fake_nvml.build(reachable / "old", old=True)
 
 
+@pytest.fixture(scope="session")
+def programs(reachable: Path) -> Path:
+    """The directory of the simulated nvidia-smi."""
+    return fake_nvml.install(reachable / "programs").parent
+
+
 @pytest.fixture
-def state(reachable: Path, monkeypatch: pytest.MonkeyPatch) -> fake_nvml.FakeState:
-    made = fake_nvml.FakeState(tempfile.mkdtemp(dir=reachable, prefix="state-"))
+def place(reachable: Path) -> Path:
+    """This test's own directory, which every user can read."""
+    made = Path(tempfile.mkdtemp(dir=reachable, prefix="test-"))
+    made.chmod(0o755)
+    return made
+
+
+@pytest.fixture
+def state(place: Path, monkeypatch: pytest.MonkeyPatch) -> fake_nvml.FakeState:
+    made = fake_nvml.FakeState(place / "state")
+    made.set_default_node("n1")
     for name, value in made.env("n1").items():
         monkeypatch.setenv(name, value)
     return made
+
+
+@pytest.fixture
+def smi(
+    place: Path, programs: Path, state: fake_nvml.FakeState, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """nvidia-smi over this test's state, which it finds beside itself: its environment is clean."""
+    program = place / "nvidia-smi"
+    program.symlink_to(programs / "nvidia-smi")
+    monkeypatch.setattr(nvidia_smi, "MODULE_VERSION", place / "version")
+    monkeypatch.setattr(nvidia_smi, "GPUS_OF_DRIVER", place / "gpus")
+    return program
 
 
 @pytest.fixture
@@ -47,12 +75,25 @@ def node(state: fake_nvml.FakeState) -> fake_nvml.FakeNode:
     return state.add_node("n1", 4, minors=[3, 2, 1, 0])
 
 
+Observe = Callable[..., Observation]
+
+
 @pytest.fixture
-def observe(library: Path) -> Callable[..., Observation]:
-    """Scans once; keywords are keys of the section ``validation``."""
+def observe(library: Path) -> Observe:
+    """Scans once by NVML alone; keywords are keys of the section ``validation``."""
 
     def scan(**validation: object) -> Observation:
-        settings = {"nvml_library": str(library), **validation}
+        settings = {"probe": "nvml", "nvml_library": str(library), **validation}
         return NodeProbe("n1", ValidationConfig(**settings)).start().observe()  # type: ignore[arg-type]
+
+    return scan
+
+
+@pytest.fixture
+def observe_smi(observe: Observe, smi: Path) -> Observe:
+    """Scans once by nvidia-smi alone."""
+
+    def scan(**validation: object) -> Observation:
+        return observe(**{"probe": "nvidia-smi", "nvidia_smi": str(smi), **validation})
 
     return scan

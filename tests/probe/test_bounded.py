@@ -184,7 +184,7 @@ import os, time
 from canhazgpu.probe import bounded
 # A child in the kernel's hands: nothing ends it. Nor does the death of its parent.
 bounded.PR_SET_PDEATHSIG = 38
-kill, os.kill = os.kill, lambda *_: None
+os.kill = os.killpg = lambda *_: None
 child = bounded.BoundedChild(lambda: (time.sleep(60), b"")[1], 0.1)
 try:
     child.result()
@@ -238,6 +238,52 @@ os._exit(0)
         time.sleep(0.01)
     os.kill(pid, signal.SIGKILL)
     pytest.fail("the child outlived its parent")
+
+
+def test_what_the_child_started_ends_with_it_at_the_deadline() -> None:
+    marker = f"{os.getpid()}{time.monotonic_ns()}"
+
+    def work() -> bytes:
+        subprocess.run(["/bin/sleep", "60", "0." + marker], check=False)
+        return b""
+
+    with pytest.raises(BoundedChildError, match="no answer"):
+        BoundedChild(work, 0.4).result()
+    assert gone(marker)
+
+
+def test_a_process_that_was_told_to_dies_with_the_child() -> None:
+    marker = f"{os.getpid()}{time.monotonic_ns()}"
+
+    def work() -> bytes:
+        started = subprocess.Popen(
+            ["/bin/sleep", "60", "0." + marker],
+            start_new_session=True,
+            preexec_fn=bounded.dying_with_parent(),  # noqa: PLW1509 - the child has one thread
+        )
+        os.kill(os.getpid(), signal.SIGKILL)
+        return str(started.pid).encode()
+
+    with pytest.raises(BoundedChildError, match="SIGKILL"):
+        BoundedChild(work, 5).result()
+    assert gone(marker)
+
+
+def gone(marker: str) -> bool:
+    """Whether no process has the marker on its command line, now or soon."""
+    give_up = time.monotonic() + 5
+    while any(marker.encode() in line for line in command_lines()):
+        if time.monotonic() > give_up:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def command_lines() -> Iterator[bytes]:
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            with contextlib.suppress(OSError):
+                yield (process / "cmdline").read_bytes()
 
 
 def test_the_grace_is_short() -> None:

@@ -13,7 +13,7 @@ import pytest
 import fake_nvml
 from canhazgpu.config.schema import ValidationConfig
 from canhazgpu.ledger.port import Observation
-from canhazgpu.probe import node_probe
+from canhazgpu.probe import attempt
 from canhazgpu.probe.node_probe import NodeProbe, PendingNodeScan
 
 Observe = Callable[..., Observation]
@@ -46,8 +46,12 @@ def test_idle_gpus_are_neither_in_use_nor_unknown(
     assert 0 <= seen.scan.took_s <= seen.age_s
 
 
+def nvml_alone(library: Path, **keys: float) -> ValidationConfig:
+    return ValidationConfig(probe="nvml", nvml_library=str(library), **keys)  # type: ignore[arg-type]
+
+
 def test_the_age_goes_on_and_the_scan_is_one(node: fake_nvml.FakeNode, library: Path) -> None:
-    pending = NodeProbe("n1", ValidationConfig(nvml_library=str(library))).start()
+    pending = NodeProbe("n1", nvml_alone(library)).start()
     first = pending.observe()
     time.sleep(0.02)
     second = pending.observe()
@@ -89,6 +93,17 @@ def test_a_process_in_several_lists_is_there_once_with_the_most(
     node.gpu(0).add_process(os.getpid(), 700, kind="CGM")
     (process,) = observe().scan.gpus[0].processes
     assert (process.pid, process.memory_mb) == (os.getpid(), 700)
+
+
+def test_a_process_that_comes_during_the_scan_is_seen_by_its_memory(
+    node: fake_nvml.FakeNode, library: Path
+) -> None:
+    """Given the list of processes takes its time, I expect the memory to be read after it."""
+    node.inject("nvmlDeviceGetComputeRunningProcesses", delay_ms=400, gpu=0)
+    pending = NodeProbe("n1", nvml_alone(library)).start()
+    time.sleep(0.25)
+    node.gpu(0).add_process(os.getpid(), 9000)
+    assert pending.observe().in_use == uuids(node, 0)
 
 
 def test_a_listed_process_that_is_gone_has_no_owner(
@@ -176,7 +191,7 @@ def test_a_call_that_hangs_ends_with_the_time(
     node: fake_nvml.FakeNode, library: Path, observe: Observe
 ) -> None:
     node.inject("nvmlDeviceGetMemoryInfo", hang=True, gpu=1)
-    validation = ValidationConfig(nvml_library=str(library), scan_timeout_s=0.6)
+    validation = nvml_alone(library, scan_timeout_s=0.6)
     began = time.monotonic()
     pending = NodeProbe("n1", validation).start()
     seen = pending.observe()
@@ -187,14 +202,14 @@ def test_a_call_that_hangs_ends_with_the_time(
 
 
 def child_of(pending: PendingNodeScan) -> int:
-    child = pending._child
-    assert isinstance(child, node_probe.BoundedChild)
+    child = pending._attempt._child
+    assert isinstance(child, attempt.BoundedChild)
     return child._pid
 
 
 def test_a_killed_child_is_a_fault_of_the_scan(node: fake_nvml.FakeNode, library: Path) -> None:
     node.inject("nvmlInit", hang=True)
-    pending = NodeProbe("n1", ValidationConfig(nvml_library=str(library))).start()
+    pending = NodeProbe("n1", nvml_alone(library)).start()
     os.kill(child_of(pending), signal.SIGKILL)
     seen = pending.observe()
     assert seen.scan.gpus == ()
@@ -205,7 +220,7 @@ def test_a_killed_child_is_a_fault_of_the_scan(node: fake_nvml.FakeNode, library
 def test_an_answer_that_is_none_is_a_fault_of_the_scan(
     monkeypatch: pytest.MonkeyPatch, observe: Observe, answer: bytes
 ) -> None:
-    monkeypatch.setattr(node_probe, "_scan", lambda *_: answer)
+    monkeypatch.setattr(attempt, "_scan", lambda *_: answer)
     seen = observe()
     assert seen.scan.gpus == ()
     assert "malformed" in (seen.scan.fault or "")
@@ -253,14 +268,6 @@ def test_an_impossible_process_makes_its_gpu_unknown(
 ) -> None:
     node.gpu(0).add_process(4194305, 1, ghost=True)
     assert observe().unknown == uuids(node, 0)
-
-
-def test_a_gpu_in_mig_mode_with_work_is_not_free(
-    node: fake_nvml.FakeNode, observe: Observe
-) -> None:
-    node.gpu(0).add_mig(0).add_process(os.getpid(), 5000)
-    seen = observe()
-    assert uuids(node, 0) <= seen.in_use | seen.unknown
 
 
 def test_many_scans_leave_nothing(node: fake_nvml.FakeNode, observe: Observe) -> None:

@@ -125,12 +125,23 @@ EXPORT nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t handle, char *uuid, unsigned 
     return copy_out(word, uuid, length);
 }
 
+/* The file name_raw holds any bytes, such as those of a name that is no text. */
+static bool read_raw_name(const struct device *device, char *name)
+{
+    char path[PATH_MAX];
+    size_t length;
+
+    return join(path, device->path, "name_raw") && read_bytes(path, name, &length) == FILE_OK;
+}
+
 EXPORT nvmlReturn_t nvmlDeviceGetName(nvmlDevice_t handle, char *name, unsigned int length)
 {
     struct device device;
     char word[FIELD_MAX + 2];
 
     TRY(enter_device(__func__, handle, &device));
+    if (read_raw_name(&device, word))
+        return copy_out(word, name, length);
     TRY(read_word(device.path, "name",
                   device.mig == NO_MIG ? "NVIDIA H100 80GB HBM3" : "NVIDIA H100 80GB HBM3 MIG 1g.10gb",
                   word));

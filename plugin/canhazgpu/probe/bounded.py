@@ -2,7 +2,8 @@
 
 Driver calls can block in the kernel where no signal and no thread time-out reaches them. The child
 holds nothing of its parent: its own session, no terminal, no descriptors but the result pipe. One
-that cannot be killed therefore neither keeps a hook's caller waiting nor a pipe open.
+that cannot be killed therefore neither keeps a hook's caller waiting nor a pipe open. What it
+starts in its turn ends with it at the deadline.
 
 The child dies with the thread that started it, so keep that thread until the result is there.
 """
@@ -67,7 +68,7 @@ class BoundedChild:
             status = self._exit_status(max(self._deadline - time.monotonic(), EXIT_GRACE_S))
         except TimeoutError as exc:
             self._kill()
-            raise BoundedChildError(f"no answer within {self._timeout_s:g} s") from exc
+            raise BoundedChildError(f"no answer within {self._timeout_s:.3g} s") from exc
         finally:
             os.close(self._result)
         if status != 0:
@@ -80,7 +81,10 @@ class BoundedChild:
         return os.read(self._result, 65536)
 
     def _kill(self) -> None:
-        """End the child and collect it, unless it cannot even die."""
+        """End the child with all that it started, and collect it, unless it cannot even die."""
+        with contextlib.suppress(ProcessLookupError):
+            # Its group is its own; before it has made that, it has started nothing.
+            os.killpg(self._pid, signal.SIGKILL)
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
         with contextlib.suppress(TimeoutError):
@@ -136,15 +140,29 @@ def _death(status: int) -> str:
     return f"the child process ended with status {status}"
 
 
+def dying_with_parent(parent: int | None = None) -> Callable[[], None]:
+    """Return what a new process calls first, so that it dies with its parent, which calls this.
+
+    `parent` is the parent's pid where the new process itself has to call this.
+    """
+    prctl, expected = ctypes.CDLL(None).prctl, parent or os.getpid()
+
+    def arrange() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != expected:
+            os._exit(1)
+
+    return arrange
+
+
 def _run_child(work: Callable[[], bytes], result: int, parent: int) -> None:
     """Compute and write the result, then leave without running anything of the parent's."""
     status = 1
     try:
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() == parent:
-            with os.fdopen(_detach(result), "wb") as stream:
-                stream.write(work())
-            status = 0
+        dying_with_parent(parent)()
+        with os.fdopen(_detach(result), "wb") as stream:
+            stream.write(work())
+        status = 0
     finally:
         os._exit(status)
 

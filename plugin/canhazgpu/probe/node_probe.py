@@ -1,22 +1,29 @@
-"""The probe of this node: one scan in a bounded child, judged by policy."""
+"""The probe of this node: one scan within a deadline, judged by policy."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Collection
+from dataclasses import replace
 
 from canhazgpu.config.schema import HEALTH_CHECKS, ValidationConfig
-from canhazgpu.errors import ScanError
 from canhazgpu.gpu.health import unhealthy
-from canhazgpu.gpu.scan import Scan, scan_from_json, scan_to_json
+from canhazgpu.gpu.scan import Scan
 from canhazgpu.gpu.usage import Usage, UsagePolicy, usage_of
 from canhazgpu.ledger.port import Observation
-from canhazgpu.probe.bounded import BoundedChild, BoundedChildError
+from canhazgpu.probe.attempt import Attempt
 from canhazgpu.probe.processes import JobOf, no_job
+from canhazgpu.probe.sources import sources_of
+
+SHARE_OF_FIRST = 0.75
+"""Part of the time that a source gets while another one could follow. Large, because initialising
+NVML takes seconds on a node without persistence mode, and what hangs it hangs nvidia-smi too."""
+LEAST_TIME_S = 0.05
+"""Least time for a source that follows: with less, its fault would say nothing."""
 
 
 class NodeProbe:
-    """`GpuProbe` over NVML; see `canhazgpu.probe.port.GpuProbe`."""
+    """`GpuProbe` over NVML and nvidia-smi; see `canhazgpu.probe.port.GpuProbe`."""
 
     def __init__(self, node: str, validation: ValidationConfig, job_of: JobOf = no_job) -> None:
         self._node = node
@@ -29,16 +36,20 @@ class NodeProbe:
 
 
 class PendingNodeScan:
-    """`PendingScan` in a child process, which works while the caller does something else."""
+    """`PendingScan` in a child process, which works while the caller does something else.
+
+    Where the first source cannot be used at all, `observe` asks the next one in the time left.
+    """
 
     def __init__(self, node: str, validation: ValidationConfig, job_of: JobOf) -> None:
         self._node = node
         self._policy = usage_policy(validation)
         self._health_checks = validation.health_checks
+        self._timeout_s = validation.scan_timeout_s
         self._began = time.monotonic()
-        self._started_at = time.time()
         self._observation: Observation | None = None
-        self._child = _started(node, validation, job_of)
+        self._sources = sources_of(validation, job_of)
+        self._attempt = self._next_attempt()
 
     def observe(self) -> Observation:
         """See `PendingScan.observe`; the age counts on with every call."""
@@ -55,26 +66,23 @@ class PendingNodeScan:
         )
 
     def _finish(self) -> Scan:
-        try:
-            if isinstance(self._child, BoundedChildError):
-                raise self._child
-            return scan_from_json(self._child.result())
-        except (BoundedChildError, ScanError) as exc:
-            took_s = time.monotonic() - self._began
-            fault = f"the GPUs could not be read: {exc}"
-            return Scan(self._node, self._started_at, took_s, (), fault)
+        """Return the first scan that shows GPUs; else the last one, with every source's fault."""
+        scan = self._attempt.scan()
+        faults = [(scan.source, scan.fault)]
+        while scan.fault is not None and self._sources:
+            self._attempt = self._next_attempt()
+            scan = self._attempt.scan()
+            faults.append((scan.source, scan.fault))
+        if scan.fault is None:
+            return scan
+        told = "; ".join(f"{source}: {fault}" for source, fault in faults)
+        return replace(scan, fault=f"the GPUs could not be read: {told}")
 
-
-def _started(
-    node: str, validation: ValidationConfig, job_of: JobOf
-) -> BoundedChild | BoundedChildError:
-    try:
-        return BoundedChild(
-            lambda: _scan(node, validation.nvml_library, job_of), validation.scan_timeout_s
-        )
-    except BoundedChildError as exc:
-        # A node without room for a process is a fault of the scan, told by `observe`.
-        return exc
+    def _next_attempt(self) -> Attempt:
+        source = self._sources.pop(0)
+        left_s = max(self._timeout_s - (time.monotonic() - self._began), LEAST_TIME_S)
+        share = SHARE_OF_FIRST if self._sources else 1.0
+        return Attempt(self._node, source, left_s * share)
 
 
 def usage_policy(validation: ValidationConfig) -> UsagePolicy:
@@ -101,15 +109,3 @@ def observation_of(
         unknown=frozenset(uuid for uuid, usage in judged if usage is Usage.UNKNOWN),
         unhealthy=unhealthy(scan.gpus, health_checks),
     )
-
-
-def _scan(node: str, library: str, job_of: JobOf) -> bytes:
-    # Only the child pays for importing pynvml, while its parent imports the store's client.
-    from canhazgpu.probe.nvml import read_gpus  # noqa: PLC0415
-
-    started_at, began = time.time(), time.monotonic()
-    try:
-        gpus, fault = read_gpus(library, job_of), None
-    except ScanError as exc:
-        gpus, fault = (), str(exc)
-    return scan_to_json(Scan(node, started_at, time.monotonic() - began, gpus, fault)).encode()

@@ -1,0 +1,191 @@
+#!/usr/bin/python3
+"""Time a scan of 8 simulated GPUs with 4 processes each, of two users, by NVML and by nvidia-smi.
+
+    PYTHON scan_time.py [ROUNDS]
+
+PYTHON is an interpreter that has canhazgpu installed; root is needed for the second user. The rows
+are taken in turn within each round, so that a slow moment of the machine hits all of them alike.
+The simulated nvidia-smi is a Python program: its own start is most of its time. System calls are
+counted where strace is installed: those of one scan, less those of the same program without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fake-nvml"))
+
+from canhazgpu.config.schema import ValidationConfig
+from canhazgpu.probe.node_probe import NodeProbe
+from fake_nvml import FakeNode, FakeState, install, start_gpu_process
+
+GPUS = 8
+PROCESSES = 4
+USERS = ("nobody", "daemon")
+DEFAULT_ROUNDS = 50
+
+
+def main(rounds: int) -> None:
+    """Print the median of each row in milliseconds and its ratio to the scan by NVML."""
+    with tempfile.TemporaryDirectory(prefix="scan-time-") as directory:
+        place = Path(directory)
+        place.chmod(0o755)
+        install(place)
+        state = FakeState(place / "state")
+        state.set_default_node("n1")
+        with running(state.add_node("n1", GPUS)):
+            times = measure(rows(place), rounds)
+            calls = {source: system_calls(place, source) for source in ("nvml", "nvidia-smi")}
+    scan = statistics.median(times["scan by NVML"])
+    for name, values in times.items():
+        median = statistics.median(values)
+        print(f"{name:44} {median:8.2f} ms  {median / scan:6.2f} x the scan by NVML")
+    for source, counted in calls.items():
+        told = "no strace" if counted is None else "{}, the simulated driver's {}".format(*counted)
+        print(f"system calls of a scan by {source}: {told}")
+
+
+@contextlib.contextmanager
+def running(node: FakeNode) -> Iterator[None]:
+    """Start the processes, real ones of real users, on every GPU."""
+    with contextlib.ExitStack() as stack:
+        for gpu in node.gpus:
+            for place in range(PROCESSES):
+                user = USERS[place % len(USERS)]
+                stack.enter_context(start_gpu_process(gpu, 1000, user=user, name="train.py"))
+        yield
+
+
+def rows(place: Path) -> dict[str, Callable[[], float]]:
+    """Return what is measured; each row returns the seconds that count."""
+    return {
+        "scan by NVML": lambda: scan_s(place, "nvml"),
+        "scan by nvidia-smi": lambda: scan_s(place, "nvidia-smi"),
+        "reading alone, NVML loaded": lambda: reading(place)[0],
+        "  of it inside pynvml": lambda: reading(place)[1],
+        "  of it ours: processes, owners, values": lambda: reading(place)[2],
+        "reading without health": lambda: reading(place, health=False)[0],
+        "import pynvml": import_s,
+    }
+
+
+def measure(taken: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Return the milliseconds of each row, one value for each round."""
+    times: dict[str, list[float]] = {name: [] for name in taken}
+    for turn in range(rounds + 1):
+        for name, row in taken.items():
+            value = row() * 1000
+            if turn > 0:  # the first round fills the caches
+                times[name].append(value)
+    return times
+
+
+def scan_s(place: Path, source: str) -> float:
+    """Return the seconds of the whole layer: child, imports, reading, owners, judgement."""
+    began = time.perf_counter()
+    scan(place, source)
+    return time.perf_counter() - began
+
+
+def scan(place: Path, source: str) -> None:
+    validation = ValidationConfig(
+        probe=source,
+        nvml_library=str(place / "libnvidia-ml.so.1"),
+        nvidia_smi=str(place / "nvidia-smi"),
+    )
+    seen = NodeProbe("n1", validation).start().observe()
+    assert seen.scan.fault is None, seen.scan.fault
+    assert [len(gpu.processes) for gpu in seen.scan.gpus] == [PROCESSES] * GPUS
+    assert {one.user for gpu in seen.scan.gpus for one in gpu.processes} == set(USERS)
+
+
+READING = """
+import sys, time
+import pynvml
+from canhazgpu.probe import nvml
+inside, depth = 0.0, 0
+
+def timed(function):
+    def call(*arguments, **options):
+        global inside, depth
+        depth += 1
+        began = time.perf_counter()
+        try:
+            return function(*arguments, **options)
+        finally:
+            depth -= 1
+            if not depth:
+                inside += time.perf_counter() - began
+    return call
+
+for name in dir(pynvml):
+    if name.startswith("nvml") and type(getattr(pynvml, name)) is type(timed):
+        setattr(pynvml, name, timed(getattr(pynvml, name)))
+if sys.argv[2] == "False":
+    nvml.read_health = lambda handle: None
+nvml.read_gpus(sys.argv[1])
+inside, began = 0.0, time.perf_counter()
+nvml.read_gpus(sys.argv[1])
+whole = time.perf_counter() - began
+print(whole, inside, whole - inside)
+"""
+
+
+def reading(place: Path, *, health: bool = True) -> tuple[float, float, float]:
+    """Return the seconds of a second reading in one process: whole, in pynvml, and the rest."""
+    library = str(place / "libnvidia-ml.so.1")
+    told = output("-c", READING, library, str(health)).split()
+    return float(told[0]), float(told[1]), float(told[2])
+
+
+def import_s() -> float:
+    """Return the seconds of the import alone, in a fresh interpreter."""
+    code = "import time; began = time.perf_counter(); import pynvml"
+    return float(output("-c", f"{code}; print(time.perf_counter() - began)"))
+
+
+def output(*arguments: Any) -> str:
+    return subprocess.run(
+        [sys.executable, *arguments], check=True, timeout=60, capture_output=True, text=True
+    ).stdout
+
+
+def system_calls(place: Path, source: str) -> tuple[int, int] | None:
+    """Return how many system calls a scan makes, in all its processes, and how many of them are
+    the simulated driver's: those on its state, and its looks at which pids live.
+
+    None without strace.
+    """
+    if shutil.which("strace") is None:
+        return None
+    idle, lines = len(traced(place, "nothing")), traced(place, source)
+    simulated = [line for line in lines if re.search(rf"{place}/state|/proc/\d+/stat\b", line)]
+    return len(lines) - idle, len(simulated)
+
+
+def traced(place: Path, source: str) -> list[str]:
+    """Return a line for each system call of a program that scans once, or not at all."""
+    log = place / "calls"
+    strace: list[str | Path] = ["strace", "-f", "-y", "-o", log]
+    program = [sys.executable, __file__, "--once", source, str(place)]
+    subprocess.run([*strace, *program], check=True, timeout=120)
+    text = log.read_text("utf-8", "replace")
+    return [line for line in text.splitlines() if "(" in line and "resumed" not in line]
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--once"]:
+        if sys.argv[2] != "nothing":
+            scan(Path(sys.argv[3]), sys.argv[2])
+    else:
+        main(int(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_ROUNDS)

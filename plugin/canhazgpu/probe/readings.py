@@ -1,0 +1,75 @@
+"""What the probes share: describing a process once for each scan, and doubting what cannot be."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+
+from canhazgpu.errors import InputError
+from canhazgpu.gpu.ids import parse_uuid
+from canhazgpu.gpu.scan import GpuProcess, GpuReading
+from canhazgpu.gpu.usage import MAX_PID
+from canhazgpu.probe import faults
+from canhazgpu.probe.processes import JobOf, described
+
+MAX_TEXT = 120
+"""Longest text of a driver that is kept: names, and what it says of a failure."""
+
+
+class ProcessBook:
+    """What the node tells of processes, asked once for each, however many GPUs it holds."""
+
+    def __init__(self, job_of: JobOf) -> None:
+        self._job_of = job_of
+        self._known: dict[int, GpuProcess] = {}
+
+    def describe(self, pid: int, memory_mb: int | None) -> GpuProcess:
+        """Return the process as it holds this much of one GPU."""
+        if pid not in self._known:
+            self._known[pid] = described(pid, None, self._job_of)
+        return replace(self._known[pid], memory_mb=memory_mb)
+
+
+def larger(known: int | None, memory: int | None) -> int | None:
+    """Return the larger of two amounts of one process; what is unknown stays so."""
+    return None if known is None or memory is None else max(known, memory)
+
+
+def printable(text: str) -> str:
+    """Return a driver's text as one short line that no terminal takes for a command."""
+    shown = "".join(letter if letter.isprintable() else "?" for letter in text.strip())
+    return shown if len(shown) <= MAX_TEXT else shown[: MAX_TEXT - 3] + "..."
+
+
+def checked(readings: Iterable[GpuReading]) -> tuple[GpuReading, ...]:
+    """Return the readings, with a fault for each that tells what cannot be.
+
+    A UUID is what reservations name, so one that is no UUID identifies nothing, and GPUs that
+    share one cannot be told apart.
+    """
+    found = [_identified(reading) for reading in readings]
+    times = Counter(reading.uuid for reading in found)
+    return tuple(_doubted(reading, times) for reading in found)
+
+
+def _identified(reading: GpuReading) -> GpuReading:
+    if not reading.uuid:
+        return replace(reading, fault=reading.fault or faults.NO_UUID)
+    try:
+        parse_uuid(reading.uuid)
+    except InputError:
+        fault = reading.fault or faults.impossible_uuid(printable(reading.uuid))
+        return replace(reading, uuid="", fault=fault)
+    return reading
+
+
+def _doubted(reading: GpuReading, times: Counter[str]) -> GpuReading:
+    if reading.fault is not None:
+        return reading
+    if times[reading.uuid] > 1:
+        return replace(reading, fault=faults.shared_uuid(reading.uuid))
+    for process in reading.processes:
+        if not 0 < process.pid <= MAX_PID:
+            return replace(reading, fault=faults.impossible_pid(process.pid))
+    return reading
