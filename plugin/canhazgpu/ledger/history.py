@@ -8,13 +8,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from canhazgpu.ledger.records import NOBODY, claim_from_dict, milliseconds, time_of
+from canhazgpu.ledger.store_calls import BLOCK_S, StoreCalls
 from canhazgpu.ledger.values import UNREADABLE, Event
-
-if TYPE_CHECKING:
-    from canhazgpu.ledger.store_calls import StoreCalls
 
 EVENTS_PER_READ = 1000
 """Events read at a time; bounds the reply's size, not its correctness."""
@@ -46,8 +44,8 @@ def await_event(calls: StoreCalls, stream: str, after: str, timeout_s: float) ->
     with calls.waiting_client() as client:
         while after:
             left_s = give_up - time.monotonic()
-            # The client takes an answer that is late for a dead server; 0 would be for ever.
-            block_ms = max(1, int(min(left_s, calls.timeout_s / 2) * 1000))
+            # In pieces, so that a dead store is noticed; 0 would be for ever.
+            block_ms = max(1, int(min(left_s, BLOCK_S) * 1000))
             if client.xread({stream: after}, count=1, block=block_ms):
                 break
             if time.monotonic() >= give_up:
