@@ -21,6 +21,11 @@ from canhazgpu.ledger.values import Blocked, Granted, NodeView, Short
 
 Observe = Callable[..., Observation]
 UNREADABLE = ["", "no json", "[]", "null", "7", '{"owner": 5}', '{"a":' * 2000, '"job:c1:1:0"']
+UNREADABLE += ['{"owner": "job:c1:1:0", "type": "job", "user": null, "granted_ms": 1}']
+UNREADABLE += [
+    f'{{"owner": "job:c1:1:0", "type": "job", "user": "ann", "granted_ms": {time}}}'
+    for time in ("1e999", "NaN", '"1"', "null", "true")
+]
 
 
 def gpus(*indices: int) -> tuple[str, ...]:
@@ -225,8 +230,11 @@ def test_an_unreadable_reservation_still_reserves(
     assert isinstance(blocked, Blocked)
     assert blocked.why == "reserved"
     assert ledger.release(node, job(1).owner, "end") == []
-    assert ledger.release(node, "unreadable", "end") == []
+    assert ledger.renew(node, "unreadable") == [uuid(0)]
     assert view(ledger, node).reservations[uuid(0)].claim.owner == "unreadable"
+    assert ledger.release(node, "unreadable", "garbage", by="root") == [uuid(0)]
+    pass_time()
+    assert ledger.reserve_count(job(1), 1, observe(1)) == Granted(gpus(0))
 
 
 def test_bytes_that_are_no_text_are_a_reservation_of_nobody_known(

@@ -1,52 +1,85 @@
-"""The history of a node: a stream in Redis, read whole or waited upon."""
+"""A node's history: a stream of events, read in pages, and waited on.
+
+Whatever a waiter may wait for is an event there, so a blocking read of the stream wakes it.
+"""
 
 from __future__ import annotations
 
+import json
 import time
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Mapping
+from typing import cast
 
-from canhazgpu.ledger.values import Event, event_from_fields
+from canhazgpu.ledger.records import NOBODY, claim_from_dict, milliseconds, time_of
+from canhazgpu.ledger.store_calls import BLOCK_S, StoreCalls
+from canhazgpu.ledger.values import UNREADABLE, Event
 
-if TYPE_CHECKING:
-    import redis
-
-PAGE = 1000
-"""Events read at once; bounds the reply's size, not its correctness."""
+EVENTS_PER_READ = 1000
+"""Events read at a time; bounds the reply's size, not its correctness."""
 NO_EVENT = "0-0"
-SHARE_OF_TIMEOUT = 0.5
-"""A blocking read must end well before the connection's own time is over."""
+"""The id before the first event."""
+
+Entry = tuple[str, dict[str, str]]
 
 
-def read_history(client: redis.Redis, key: str, since: float) -> list[Event]:
-    """Return the events from `since` (seconds since the epoch), the oldest first."""
-    first = f"{max(int(since * 1000), 0)}-0"
-    events: list[Event] = []
+def read_history(calls: StoreCalls, stream: str, since: float) -> list[Event]:
+    """Return the events from `since` on by their own time, the oldest first."""
+    events = []
+    # No event is later than its entry: one noticed late (an expiry) is written late.
+    start = f"{max(int(since * 1000), 0)}-0"
     while True:
-        page = cast(list[tuple[str, dict[str, str]]], client.xrange(key, first, "+", PAGE))
-        found = (event_from_fields(id_, fields) for id_, fields in page)
-        events += [event for event in found if event is not None]
-        if len(page) < PAGE:
-            return events
-        first = f"({page[-1][0]}"
+        with calls.client() as client:
+            page = cast(list[Entry], client.xrange(stream, start, count=EVENTS_PER_READ))
+        events += [event_from_fields(*entry) for entry in page]
+        if len(page) < EVENTS_PER_READ:
+            break
+        start = f"({page[-1][0]}"
+    known = [one for one in events if one is not None and one.at >= since]
+    return sorted(known, key=lambda one: one.at)
 
 
-def await_change(
-    client: redis.Redis, key: str, after: str, timeout_s: float, answer_s: float
-) -> str:
-    """Return the id of the last event once there is one after `after`, else `after`.
-
-    "" for `after` means now. `answer_s` is the longest time for one answer.
-    """
-    if not after:
-        return _last_id(client, key)
-    deadline = time.monotonic() + timeout_s
-    while (left_s := deadline - time.monotonic()) > 0:
-        block_ms = max(int(min(left_s, answer_s * SHARE_OF_TIMEOUT) * 1000), 1)
-        if cast(Any, client).xread({key: after}, count=1, block=block_ms):
-            return _last_id(client, key)
-    return after
+def await_event(calls: StoreCalls, stream: str, after: str, timeout_s: float) -> str:
+    """Return the id of the last event, waiting for one after `after` unless that is empty."""
+    if after and not _comes(calls, stream, after, timeout_s):
+        return after
+    with calls.client() as client:
+        last = cast(list[Entry], client.xrevrange(stream, count=1))
+    return last[0][0] if last else after or NO_EVENT
 
 
-def _last_id(client: redis.Redis, key: str) -> str:
-    last = cast(list[tuple[str, dict[str, str]]], client.xrevrange(key, "+", "-", 1))
-    return last[0][0] if last else NO_EVENT
+def _comes(calls: StoreCalls, stream: str, after: str, timeout_s: float) -> bool:
+    """Tell whether an event comes in time; it waits in pieces, to notice a dead store."""
+    give_up = time.monotonic() + timeout_s
+    with calls.waiting_client() as client:
+        while True:
+            left_s = min(give_up - time.monotonic(), BLOCK_S)
+            # 0 would be for ever.
+            if client.xread({stream: after}, count=1, block=max(1, int(left_s * 1000))):
+                return True
+            if time.monotonic() >= give_up:
+                return False
+
+
+def event_from_fields(entry_id: str, fields: Mapping[str, str]) -> Event | None:
+    """Return an entry of the history, of any kind; None where it tells no event."""
+    kind, claim, record = fields.get("event"), None, {}
+    if not kind:
+        return None
+    if "claim" in fields:
+        claim = NOBODY
+        try:
+            record = json.loads(fields["claim"])
+            claim = claim_from_dict(record)
+        except UNREADABLE:
+            record = {}
+    return Event(
+        id=entry_id,
+        at=milliseconds(fields.get("at")) or milliseconds(entry_id.partition("-")[0]) or 0.0,
+        kind=kind,
+        gpu=fields.get("gpu", ""),
+        claim=claim,
+        granted_at=time_of(record, "granted_ms"),
+        reason=fields.get("reason", ""),
+        by=fields.get("by", ""),
+        idle_s=time_of(record, "idle_ms") or 0.0,
+    )

@@ -7,7 +7,7 @@ Redis Cluster slot. The index of nodes is the only key that belongs to no node.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from canhazgpu.errors import InputError
 
@@ -22,23 +22,21 @@ _NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}")
 class NodeKeys:
     """The keys of one node.
 
-    ``reservations``: hash, GPU UUID → reservation (JSON). ``released``: hash, GPU UUID → time of
-    its last release (ms), never deleted. ``quarantine``: hash, GPU UUID → reason (JSON).
-    ``scan``: hash with ``data`` (JSON), ``at`` (ms) and ``idle``. ``history``: stream of events.
-    ``queue``: hash, owner → waiter (JSON). ``users``: hash, GPU UUID → user of its last release.
+    In the order in which each script takes them; ``scripts/common.lua`` says what is in them.
+    ``released`` and ``released_by`` go only when the node is forgotten, ``history`` only with age.
     """
 
     reservations: str
     released: str
+    released_by: str
     quarantine: str
     scan: str
-    history: str
     queue: str
-    users: str
+    history: str
 
-    def all(self) -> list[str]:
-        """Return them in the order in which every script takes them."""
-        return [getattr(self, name) for name in self.__dataclass_fields__]
+    def in_order(self) -> list[str]:
+        """Return the keys as the scripts take them."""
+        return list(astuple(self))
 
 
 def is_node_name(text: str) -> bool:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from math import isfinite
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from canhazgpu.gpu.scan import Scan
@@ -225,140 +223,5 @@ def claim_to_dict(claim: Claim) -> dict[str, Any]:
     return {name: value for name, value in asdict(claim).items() if value not in (None, ())}
 
 
-def waiter_to_dict(waiter: Waiter) -> dict[str, Any]:
-    """Return the waiter's known fields, without those that the ledger sets."""
-    found = {name: value for name, value in asdict(waiter).items() if value not in (None, ())}
-    lease_ms = int(found.pop("lease_s") * 1000)
-    return {**found, "lease_ms": lease_ms}
-
-
 UNREADABLE = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
 """What reading a record raises that somebody else, or another release, wrote."""
-
-_CLAIM_FIELDS = tuple(one.name for one in fields(Claim))
-
-
-def reservation_from_json(gpu: str, text: str) -> Reservation:
-    """Return the reservation recorded for a GPU.
-
-    A record that cannot be read is still a reservation, of an unknown owner: a GPU somebody may
-    hold is never shown as free.
-    """
-    try:
-        data = json.loads(text)
-        return Reservation(
-            gpu,
-            _claim(data),
-            _seconds(data["granted_ms"]),
-            _optional_seconds(data.get("expires_ms")),
-            _optional_seconds(data.get("renewed_ms")),
-        )
-    except UNREADABLE:
-        return Reservation(gpu, Claim(owner="unreadable", type="unknown", user="unknown"), 0.0)
-
-
-def quarantine_from_json(gpu: str, text: str) -> Quarantine:
-    """Return the quarantine recorded for a GPU; an unreadable record still holds the GPU back."""
-    try:
-        data = json.loads(text)
-        by = str(data.get("by") or "unknown")
-        return Quarantine(gpu, str(data["reason"]), _seconds(data["since_ms"]), by)
-    except UNREADABLE:
-        return Quarantine(gpu, "unreadable quarantine record", 0.0, "unknown")
-
-
-def waiter_from_json(owner: str, text: str) -> tuple[int, Waiter] | None:
-    """Return the waiter and its number in the queue; None for a record that cannot be read."""
-    try:
-        data = json.loads(text)
-        waiter = Waiter(
-            owner=owner,
-            user=str(data["user"]),
-            uid=data.get("uid"),
-            count=int(data["count"]),
-            gpus=tuple(map(str, data.get("gpus") or ())),
-            boot_id=data.get("boot_id"),
-            processes=_processes(data),
-            pid_namespace=data.get("pid_namespace"),
-            lease_s=_seconds(data["lease_ms"]),
-            since=_seconds(data["since_ms"]),
-            renewed_at=_seconds(data["renewed_ms"]),
-        )
-        return int(data["seq"]), waiter
-    except UNREADABLE:
-        return None
-
-
-def event_from_fields(id_: str, fields_: Mapping[str, str]) -> Event | None:
-    """Return one entry of the history; None for one that somebody else wrote."""
-    kind = fields_.get("event")
-    if kind is None:
-        return None
-    claim = granted_at = None
-    idle_s = 0.0
-    if "claim" in fields_:
-        reservation = reservation_from_json("", fields_["claim"])
-        claim, granted_at = reservation.claim, reservation.granted_at or None
-        idle_s = _idle_s(fields_["claim"])
-    try:
-        at = int(id_.partition("-")[0]) / 1000
-    except ValueError:
-        return None
-    return Event(
-        id_,
-        at,
-        kind,
-        fields_.get("gpu", ""),
-        claim,
-        granted_at,
-        fields_.get("reason", ""),
-        fields_.get("by", ""),
-        idle_s,
-    )
-
-
-def _idle_s(text: str) -> float:
-    try:
-        return _seconds(json.loads(text).get("idle_ms", 0))
-    except (AttributeError, *UNREADABLE):
-        return 0.0
-
-
-def _claim(data: Mapping[str, Any]) -> Claim:
-    found = {name: data[name] for name in _CLAIM_FIELDS if name in data}
-    return _checked(Claim(**{**found, "processes": _processes(data)}))
-
-
-def _processes(data: Mapping[str, Any]) -> tuple[ProcessId, ...]:
-    processes = tuple(ProcessId(**one) for one in data.get("processes") or ())
-    if not all(type(one.pid) is int and type(one.started) is int for one in processes):
-        raise TypeError("a process is a pid and a start time")
-    return processes
-
-
-def _optional_seconds(milliseconds: Any) -> float | None:
-    return None if milliseconds is None else _seconds(milliseconds)
-
-
-def _checked(claim: Claim) -> Claim:
-    """Return the claim if each field has its type; a time that is no number is not known."""
-    texts = (claim.owner, claim.type, claim.user)
-    optional_texts = (claim.job_id, claim.job_name, claim.boot_id)
-    if not all(isinstance(one, str) for one in texts):
-        raise TypeError("a claim's owner, type and user are text")
-    if not all(one is None or isinstance(one, str) for one in optional_texts):
-        raise TypeError("a claim's job and boot are text")
-    if claim.note is not None and not isinstance(claim.note, str):
-        raise TypeError("a claim's note is text")
-    if claim.uid is not None and type(claim.uid) is not int:
-        raise TypeError("a claim's uid is a whole number")
-    if claim.ends_at is not None and not isfinite(claim.ends_at):
-        raise ValueError("a claim's end is a time")
-    return claim
-
-
-def _seconds(milliseconds: Any) -> float:
-    seconds = float(milliseconds) / 1000
-    if not isfinite(seconds):
-        raise ValueError("a time is a finite number")
-    return seconds

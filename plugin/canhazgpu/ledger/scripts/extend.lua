@@ -1,20 +1,22 @@
 -- Let what an owner holds for a time last longer, counted from its present end.
 --
--- ARGV[2] owner    ARGV[3] ms to add    ARGV[4] JSON object: GPU UUID -> true, only these; {} for all
+-- ARGV[2] owner    ARGV[3] JSON object: GPU UUID -> true, only these; {} for all
+-- ARGV[4] how much longer, ms
 --
--- Returns UUID, reservation, UUID, ...; none where the owner holds nothing that expires.
-local only = cjson.decode(ARGV[4])
+-- Returns a list of UUID, reservation (JSON), UUID, reservation...; what has no end is left out.
+local only, extended = cjson.decode(ARGV[3]), {}
 local all = next(only) == nil
-local extended = {}
-for gpu, one in pairs(reservations()) do
-  local ends = one.record and tonumber(one.record.expires_ms)
-  if ends and owner_of(one.record) == ARGV[2] and (all or only[gpu]) then
-    one.record.expires_ms = ends + tonumber(ARGV[3])
-    local text = cjson.encode(one.record)
-    redis.call('HSET', RESERVATIONS, gpu, text)
-    note('event', 'extend', 'gpu', gpu, 'claim', text)
-    extended[#extended + 1] = gpu
-    extended[#extended + 1] = text
+load_reservations()
+for _, gpu in ipairs(held_by(ARGV[2])) do
+  local record = reservations[gpu]
+  local over = number(record.expires_ms)
+  if over and (all or only[gpu]) then
+    record.expires_ms = over + tonumber(ARGV[4])
+    if write(gpu, record) then
+      tell('extend', 'gpu', gpu, 'claim', texts[gpu])
+      extended[#extended + 1] = gpu
+      extended[#extended + 1] = texts[gpu]
+    end
   end
 end
 return extended

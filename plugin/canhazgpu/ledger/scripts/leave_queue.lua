@@ -1,13 +1,16 @@
 -- Take owners out of a node's queue.
 --
--- ARGV[2] reason, for the history    ARGV[3] JSON list of owners
+-- ARGV[2] JSON list of owners    ARGV[3] reason
 --
--- Returns how many were in it.
+-- Returns how many of them were in it.
 local left = 0
-for _, owner in ipairs(cjson.decode(ARGV[3])) do
-  if redis.call('HDEL', QUEUE, owner) == 1 then
+load_reservations()
+load_queue()
+for _, owner in ipairs(cjson.decode(ARGV[2])) do
+  local waiter = redis.call('HGET', queue_key, owner)
+  if waiter then
+    leave(owner, waiter, ARGV[3])
     left = left + 1
-    note('event', 'leave', 'owner', owner, 'reason', ARGV[2])
   end
 end
 return left

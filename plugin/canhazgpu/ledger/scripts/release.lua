@@ -2,17 +2,17 @@
 --
 -- ARGV[2] owner; "unreadable" for records that cannot be read
 -- ARGV[3] JSON object: GPU UUID -> true, only these; {} for all
--- ARGV[4] reason, and ARGV[5] who did it where that was not the owner, for the history
+-- ARGV[4] reason    ARGV[5] who did it, "" for the owner
 --
 -- Returns the released UUIDs; none when the owner holds nothing here.
 -- Invariant: another owner's reservation, also another attempt of the same job, is never touched.
-local only = cjson.decode(ARGV[3])
+local only, released = cjson.decode(ARGV[3]), {}
 local all = next(only) == nil
-local released = {}
-for gpu, one in pairs(reservations()) do
-  if owner_of(one.record) == ARGV[2] and (all or only[gpu]) then
+load_reservations()
+for _, gpu in ipairs(held_by(ARGV[2])) do
+  if all or only[gpu] then
+    release(gpu, now, ARGV[4], ARGV[5])
     released[#released + 1] = gpu
-    let_go(gpu, one.text, now, ARGV[4], ARGV[5])
   end
 end
 return released

@@ -1,15 +1,15 @@
--- Record a sign of life of an owner, and which processes keep it from now on.
+-- Give a sign of life of an owner.
 --
--- ARGV[2] owner    ARGV[3] JSON list of processes, "" to leave those there are
+-- ARGV[2] owner    ARGV[3] JSON list of its processes, each with "pid" and "started"; [] to keep them
 --
--- Returns the UUIDs it holds; none says that it has lost them.
-local held = {}
-for gpu, one in pairs(reservations()) do
-  if owner_of(one.record) == ARGV[2] and one.record then
-    held[#held + 1] = gpu
-    one.record.renewed_ms = now
-    if ARGV[3] ~= '' then one.record.processes = cjson.decode(ARGV[3]) end
-    redis.call('HSET', RESERVATIONS, gpu, cjson.encode(one.record))
-  end
+-- Returns the UUIDs that the owner holds on the node.
+local processes = cjson.decode(ARGV[3])
+load_reservations()
+local held = held_by(ARGV[2])
+for _, gpu in ipairs(held) do
+  local record = reservations[gpu]
+  record.renewed_ms = now
+  if #processes > 0 then record.processes = processes end
+  if record.granted_ms then write(gpu, record) end
 end
 return held

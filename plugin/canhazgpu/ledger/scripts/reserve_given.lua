@@ -1,40 +1,36 @@
 -- Grant exactly the named GPUs of one node to an owner, all or none.
 --
--- ARGV[2] claim (JSON object with "owner")     ARGV[3] JSON list of the wanted GPU UUIDs
--- ARGV[4] observation, see store_scan    ARGV[5] "1" where the owner waits its turn
+-- ARGV[2] age of the scan, ms    ARGV[3] scan (JSON)    ARGV[4] what policy makes of it (JSON)
+-- ARGV[5] claim (JSON object with "owner")    ARGV[6] terms, JSON object: "queues", "affinity"
+-- ARGV[7] JSON list of the wanted GPU UUIDs
 --
--- Returns {"granted" | "repeated", 1 if the node ever published a scan before else 0, UUID...},
---         in the order asked for
---      or {"queued", position}
---      or {"blocked", UUID, "reserved" | "quarantined" | "unreserved" | "unknown" | "stale",
+-- Returns {1 if the node ever published a scan before else 0, then
+--          "granted" | "repeated", UUID..., in the order asked for
+--       or "queued", position
+--       or "blocked", UUID, "reserved" | "quarantined" | "unreserved" | "unknown" | "stale",
 --          reservation or ""}
 -- Invariants: a GPU has at most one reservation; a GPU the owner holds already counts as granted,
 -- whatever runs on it; a GPU released after the scan began is not granted on that scan ("stale");
--- who waits its turn is granted nothing while another one is before it in the queue.
-local claim, wanted, seen = cjson.decode(ARGV[2]), cjson.decode(ARGV[3]), cjson.decode(ARGV[4])
-local held = reservations()
-local began, known = store_scan(seen, held)
-
-local missing, blocked = {}, nil
+-- who queues gets nothing while somebody waits before it.
+local claim, terms, wanted = cjson.decode(ARGV[5]), cjson.decode(ARGV[6]), cjson.decode(ARGV[7])
+load_reservations()
+local seen = observe(ARGV[2], ARGV[3], ARGV[4])
+local missing = {}
 for _, gpu in ipairs(wanted) do
-  local one, why = held[gpu], nil
-  local is_mine = one and owner_of(one.record) == claim.owner
-  if one then
-    why = not is_mine and 'reserved'
-  elseif redis.call('HEXISTS', QUARANTINE, gpu) == 1 then
-    why = 'quarantined'
-  else
-    why = seen.unfit[gpu]
-      or (tonumber(redis.call('HGET', RELEASED, gpu) or 0) or 0) > began and 'stale'
-  end
-  blocked = blocked or why and { 'blocked', gpu, why, one and one.text or '' }
-  if not is_mine then missing[#missing + 1] = gpu end
+  if not (reservations[gpu] and reservations[gpu].owner == claim.owner) then missing[#missing + 1] = gpu end
 end
-if #missing == 0 then return { 'repeated', known, unpack(wanted) } end
-if ARGV[5] == '1' then
-  local place = position(queue(), claim.owner)
-  if place > 1 then return { 'queued', place } end
+if #missing == 0 then
+  served(claim.owner)
+  return { seen.known, 'repeated', unpack(wanted) }
 end
-if blocked then return blocked end
+if terms.queues then
+  local position = position_of(claim.owner, load_queue())
+  if position > 1 then return { seen.known, 'queued', position } end
+end
+for _, gpu in ipairs(missing) do
+  local why = obstacle(gpu, seen)
+  if why then return { seen.known, 'blocked', gpu, why, reservations[gpu] and texts[gpu] or '' } end
+end
 grant(claim, missing)
-return { 'granted', known, unpack(wanted) }
+served(claim.owner)
+return { seen.known, 'granted', unpack(wanted) }

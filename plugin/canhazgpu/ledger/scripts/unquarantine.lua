@@ -1,8 +1,8 @@
--- Lift a quarantine.
+-- Lift the quarantine of a GPU, whoever set it.
 --
--- ARGV[2] GPU UUID    ARGV[3] who does it
+-- ARGV[2] GPU UUID    ARGV[3] who did it
 --
 -- Returns 1, or 0 where there was none.
-local lifted = redis.call('HDEL', QUARANTINE, ARGV[2])
-if lifted == 1 then note('event', 'unquarantine', 'gpu', ARGV[2], 'by', ARGV[3]) end
-return lifted
+if redis.call('HEXISTS', quarantine_key, ARGV[2]) == 0 then return 0 end
+unquarantine(ARGV[2], ARGV[3])
+return 1

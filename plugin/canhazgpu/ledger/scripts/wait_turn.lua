@@ -1,19 +1,17 @@
 -- Join a node's queue at its end, or give a sign of life in it.
 --
--- ARGV[2] waiter (JSON object with "owner", "lease_ms")
+-- ARGV[2] waiter (JSON object with "owner", "user" and "lease_s")
 --
--- Returns the waiter's position, from 1.
--- Invariant: whoever is in the queue keeps its place.
+-- Returns the position, from 1.
+-- Invariant: who is in the queue keeps its place as long as its lease is not over.
 local waiter = cjson.decode(ARGV[2])
-local waiting = queue()
-local place = position(waiting, waiter.owner)
-local known = waiting[place]
-if known then
-  waiter.seq, waiter.since_ms = known.seq, known.waiter.since_ms
-else
-  waiter.seq, waiter.since_ms = (#waiting > 0 and waiting[#waiting].seq or 0) + 1, now
-  note('event', 'wait', 'owner', waiter.owner)
-end
+load_reservations()
+local waiting = load_queue()
+local position = position_of(waiter.owner, waiting)
+local known, last = waiting[position], waiting[#waiting]
+waiter.since_ms = known and known.since_ms or now
+waiter.order = known and known.order or (last and last.order or 0) + 1
 waiter.renewed_ms = now
-redis.call('HSET', QUEUE, waiter.owner, cjson.encode(waiter))
-return place
+redis.call('HSET', queue_key, waiter.owner, cjson.encode(waiter))
+if not known then tell('wait', 'claim', who_waits(waiter.owner, waiter.user)) end
+return position
