@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from canhazgpu.config import Effective, load
+from canhazgpu.node.caller import Caller, this_caller
 
 if TYPE_CHECKING:
     from canhazgpu.config.schema import SlurmConfig, StoreConfig, ValidationConfig
@@ -64,6 +65,7 @@ class App:
     ledger: Callable[[StoreConfig, Role], Ledger] = open_ledger
     job_lookup: Callable[[SlurmConfig, Mapping[str, str]], JobLookup] = open_job_lookup
     width: Callable[[], int | None] = terminal_width
+    caller: Callable[[], Caller] = this_caller
 
     def effective(self, more: Mapping[str, str] | None = None) -> Effective:
         """Read the configuration in force; `more` are a command's own flags, over all.

@@ -16,9 +16,14 @@ from canhazgpu.cli.options import config_option, set_option
 from canhazgpu.errors import CanhazgpuError, advice_for, explain
 
 COMMANDS = {
+    "admin": "canhazgpu.cli.admin:admin",
     "config": "canhazgpu.cli.config_show:config",
+    "extend": "canhazgpu.cli.extend:extend",
     "hooks": "canhazgpu.cli.hooks:hooks",
+    "queue": "canhazgpu.cli.queue:queue",
+    "release": "canhazgpu.cli.release:release",
     "status": "canhazgpu.cli.status:status",
+    "validate": "canhazgpu.cli.validate:validate",
 }
 """Each command and where it is: module and name."""
 

@@ -81,7 +81,7 @@ def parse_gpu_ids(text: str) -> tuple[Selector, ...]:
     if len(text) > MAX_GPU_IDS:
         raise InputError(f"the list of GPUs is longer than {MAX_GPU_IDS} characters")
     found = [one for part in text.split(",") for one in _selectors(part.strip(), text)]
-    _refuse_twice(found)
+    refuse_twice(found)
     return tuple(found)
 
 
@@ -125,7 +125,8 @@ def _range(part: str) -> range:
     return range(first, last + 1) if last <= MAX_NUMBER else range(0)
 
 
-def _refuse_twice(selectors: Iterable[Selector]) -> None:
+def refuse_twice(selectors: Iterable[Selector]) -> None:
+    """Raise `InputError` where two of them are the same name."""
     seen: set[Selector] = set()
     for one in selectors:
         if one in seen:
