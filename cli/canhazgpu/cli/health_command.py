@@ -39,7 +39,7 @@ def _as_verdict() -> Iterator[None]:
     except click.ClickException as exc:
         # Its own exit code, 2 for a misspelt flag, would be a verdict.
         exc.show()
-        raise click.exceptions.Exit(Verdict.CANNOT_TELL) from exc
+        raise click.exceptions.Exit(int(Verdict.CANNOT_TELL)) from exc
     except Exception as exc:
         say(f"Error: {internal_error(exc).text}", err=True)
-        raise click.exceptions.Exit(Verdict.CANNOT_TELL) from exc
+        raise click.exceptions.Exit(int(Verdict.CANNOT_TELL)) from exc

@@ -52,8 +52,8 @@ class Report:
 
 def internal_error(error: Exception) -> Finding:
     """Return an accident as a finding."""
-    what = f"internal error: {type(error).__name__}: {' '.join(str(error).split())}"
-    return Finding(Verdict.CANNOT_TELL, printable(what), "report it with these words")
+    what = " ".join(printable(f"internal error: {type(error).__name__}: {error}").split())
+    return Finding(Verdict.CANNOT_TELL, what, "report it with these words")
 
 
 def print_report(report: Report, *, as_json: bool) -> None:

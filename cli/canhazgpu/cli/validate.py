@@ -90,7 +90,7 @@ def validate(
         report = Report("", (internal_error(exc),))
     if not quiet:
         print_report(report, as_json=as_json)
-    context.exit(report.verdict)
+    context.exit(int(report.verdict))
 
 
 def _report(app: App, flags: Mapping[str, str], *, may_lack_gpus: bool, publish: bool) -> Report:

@@ -108,7 +108,9 @@ def _why_not(held: Mapping[str, Reservation], gpu: str, uid: int) -> str:
         return "is not reserved; reserve it with 'canhazgpu reserve'"
     if not _is_own(held[gpu], uid):
         return _is_anothers(held[gpu].claim, "extend")
-    return f"is held by your {holder_name(held[gpu].claim)}, which has no end to extend"
+    claim = held[gpu].claim
+    what = {RUN: "running command", MANUAL: "reservation"}.get(claim.type, f"job {claim.job_id}")
+    return f"is held by your {what}, which has no end to extend"
 
 
 def _is_anothers(claim: Claim, verb: str) -> str:
