@@ -38,7 +38,7 @@ def of_scan(found: Scan, **more: object) -> list[tuple[Verdict, str]]:
 
 def of_ledger(of: NodeView, found: Scan, scanned_at: float = NOW) -> list[Finding]:
     status = node_status(with_live_scan(of, found, scanned_at), POLICY, live=True)
-    return ledger_findings(status, set(unhealthy(found.gpus, HEALTH_CHECKS)))
+    return ledger_findings(status, POLICY, set(unhealthy(found.gpus, HEALTH_CHECKS)))
 
 
 @pytest.mark.parametrize(
@@ -155,6 +155,19 @@ def test_unreserved_use_names_who_and_what_to_do() -> None:
     )
 
 
+def test_processes_that_do_not_count_are_not_blamed() -> None:
+    policy = UsagePolicy(1024, frozenset({"Xorg"}))
+    screen = GpuProcess(7, 0, "root", "Xorg", 100)
+    status = node_status(
+        with_live_scan(view(), scan(gpu(2, 5145, screen, ROGUE)), NOW), policy, live=True
+    )
+
+    (found,) = ledger_findings(status, policy, set())
+
+    assert found.user == "bob"
+    assert "Xorg" not in found.what
+
+
 def test_use_by_nobody_that_is_shown() -> None:
     (found,) = of_ledger(view(), scan(gpu(2, 5045)))
 
@@ -192,7 +205,7 @@ def test_a_process_that_no_reservation_covers_is_unreserved_use() -> None:
         0, uuid(0), GpuState.RESERVED, Usage.IN_USE, reading, held, intruders=(ROGUE,)
     )
 
-    (found,) = ledger_findings(NodeStatus("n1", NOW, NOW, True, None, (intruded,)), set())
+    (found,) = ledger_findings(NodeStatus("n1", NOW, NOW, True, None, (intruded,)), POLICY, set())
 
     assert (found.verdict, found.user) == (Verdict.UNRESERVED, "bob")
     assert found.what == (

@@ -148,7 +148,7 @@ def _judged(
     found = scan_findings(scan, expected)
     live = with_live_scan(view, scan, view.read_at - age_s)
     status = node_status(live, expected.policy, live=True)
-    found += ledger_findings(status, {one.uuid for one in found if one.uuid})
+    found += ledger_findings(status, expected.policy, {one.uuid for one in found if one.uuid})
     reserved = sum(gpu.reservation is not None for gpu in status.gpus)
     counted = f"{len(scan.gpus)} GPUs, {reserved} reserved"
     return Report(view.node, tuple(found), counted, published)

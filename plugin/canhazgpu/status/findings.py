@@ -90,10 +90,12 @@ def scan_findings(scan: Scan, expected: Expectations) -> list[Finding]:
     return found
 
 
-def ledger_findings(status: NodeStatus, sick: Collection[str]) -> list[Finding]:
+def ledger_findings(
+    status: NodeStatus, policy: UsagePolicy, sick: Collection[str]
+) -> list[Finding]:
     """Return what the ledger adds: unreserved use, quarantines, GPUs that only it knows.
 
-    `sick` are the GPUs (UUIDs) of which the scan's findings have spoken already.
+    `policy` is the one that judged the status; `sick` are the GPUs (UUIDs) of which the scan's findings have spoken already.
     """
     found: list[Finding] = []
     for gpu in status.gpus:
@@ -103,7 +105,7 @@ def ledger_findings(status: NodeStatus, sick: Collection[str]) -> list[Finding]:
             found.append(_lost(gpu.uuid, "", f"{_held(gpu)}, but not found by the scan"))
         else:
             found += _of_quarantine(gpu)
-        found += _of_use(gpu)
+        found += _of_use(gpu, policy)
     return found
 
 
@@ -162,13 +164,14 @@ def _of_quarantine(gpu: GpuStatus) -> Iterator[Finding]:
     yield Finding(verdict, what, advice, _place(gpu), gpu.uuid)
 
 
-def _of_use(gpu: GpuStatus) -> Iterator[Finding]:
+def _of_use(gpu: GpuStatus, policy: UsagePolicy) -> Iterator[Finding]:
     reading = gpu.reading
     if reading is None or reading.fault is not None or not reading.uuid:
         return
     if gpu.reservation is None and gpu.usage is Usage.IN_USE:
         used = "memory unknown" if reading.memory_used_mb is None else f"{reading.memory_used_mb}MB"
-        yield _unreserved(gpu, reading.processes, f"{used} used")
+        counting = tuple(one for one in reading.processes if not policy.ignores(one))
+        yield _unreserved(gpu, counting, f"{used} used")
     elif intruders := _intruders(gpu):
         holder = gpu.reservation.claim.user if gpu.reservation else "nobody"
         yield _unreserved(gpu, intruders, f"reserved by {holder}, used")
