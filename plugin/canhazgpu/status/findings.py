@@ -95,7 +95,8 @@ def ledger_findings(
 ) -> list[Finding]:
     """Return what the ledger adds: unreserved use, quarantines, GPUs that only it knows.
 
-    `policy` is the one that judged the status; `sick` are the GPUs (UUIDs) of which the scan's findings have spoken already.
+    `policy` is the one that judged the status; `sick` are the GPUs (UUIDs) of which the scan's
+    findings have spoken already.
     """
     found: list[Finding] = []
     for gpu in status.gpus:
