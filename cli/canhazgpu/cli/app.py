@@ -61,11 +61,11 @@ class App:
     config_file: str | None = None
     overrides: Mapping[str, str] = field(default_factory=dict)
     clock: Callable[[], float] = time.monotonic
+    caller: Callable[[], Caller] = this_caller
     probe: Callable[[str, ValidationConfig], GpuProbe] = open_probe
     ledger: Callable[[StoreConfig, Role], Ledger] = open_ledger
     job_lookup: Callable[[SlurmConfig, Mapping[str, str]], JobLookup] = open_job_lookup
     width: Callable[[], int | None] = terminal_width
-    caller: Callable[[], Caller] = this_caller
 
     def effective(self, more: Mapping[str, str] | None = None) -> Effective:
         """Read the configuration in force; `more` are a command's own flags, over all.

@@ -42,6 +42,16 @@ class MigPlace:
 
 
 @dataclass(frozen=True, slots=True, order=True)
+class GpuUuid:
+    """A GPU's UUID, ``GPU-…``, or a MIG instance's, ``MIG-…``."""
+
+    value: str
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True, order=True)
 class UuidPrefix:
     """A UUID, ``GPU-…`` or ``MIG-…``, or its beginning."""
 
@@ -70,6 +80,15 @@ _PLACE = re.compile(r"([0-9]{1,4}):([0-9]{1,4})")
 _UUID = re.compile(r"(?:GPU|MIG)-[0-9A-Za-z/-]{1,90}")
 
 ACCEPTED = "indices as 0,3 or 0-3, MIG instances as 0:1, UUIDs or their beginnings as GPU-68ab"
+
+
+def parse_uuid(text: str) -> GpuUuid:
+    """Return the UUID, or raise `InputError` naming the text."""
+    if not _UUID.fullmatch(text):
+        raise InputError(
+            f"{_shown(text)} is not a GPU UUID; accepted: GPU-… or MIG-… as nvidia-smi -L prints"
+        )
+    return GpuUuid(text)
 
 
 def parse_gpu_ids(text: str) -> tuple[Selector, ...]:

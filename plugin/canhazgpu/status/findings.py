@@ -114,7 +114,7 @@ def _of_node(scan: Scan, expected: Expectations) -> Iterator[Finding]:
     known_empty = expected.may_lack_gpus and not (expected.before and expected.before.gpus)
     if scan.fault is not None:
         if not known_empty:
-            advice = "see 'nvidia-smi', 'dmesg' and validation.nvml_library"
+            advice = "see 'nvidia-smi' and the configuration's section validation"
             yield Finding(Verdict.CANNOT_TELL, scan.fault, advice)
     elif text := missing_gpus(expected.gpus, len({gpu.index for gpu in scan.gpus})):
         yield Finding(
