@@ -114,8 +114,7 @@ def _of_node(scan: Scan, expected: Expectations) -> Iterator[Finding]:
     known_empty = expected.may_lack_gpus and not (expected.before and expected.before.gpus)
     if scan.fault is not None:
         if not known_empty:
-            advice = "see 'nvidia-smi' and the configuration's section validation"
-            yield Finding(Verdict.CANNOT_TELL, scan.fault, advice)
+            yield Finding(Verdict.CANNOT_TELL, scan.fault, "compare with 'nvidia-smi'")
     elif text := missing_gpus(expected.gpus, len({gpu.index for gpu in scan.gpus})):
         yield Finding(
             Verdict.UNHEALTHY, text, "see 'nvidia-smi -L' and 'dmesg', or reboot the node"
@@ -128,8 +127,7 @@ def _of_node(scan: Scan, expected: Expectations) -> Iterator[Finding]:
 def _of_reading(gpu: GpuReading, policy: UsagePolicy, sick: str | None) -> Iterator[Finding]:
     if gpu.fault is not None or not gpu.uuid:
         what = f"cannot be read: {gpu.fault or NO_UUID}"
-        advice = "see 'dmesg' for Xid errors, reset the GPU or reboot the node"
-        yield Finding(Verdict.UNHEALTHY, what, advice, gpu.place, gpu.uuid)
+        yield Finding(Verdict.UNHEALTHY, what, "see 'dmesg'", gpu.place, gpu.uuid)
     elif usage_of(gpu, policy) is Usage.UNKNOWN:
         advice = "compare with 'nvidia-smi', update the driver"
         yield Finding(Verdict.CANNOT_TELL, IMPOSSIBLE, advice, gpu.place, gpu.uuid)
