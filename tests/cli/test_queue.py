@@ -49,6 +49,13 @@ def test_nobody_waits() -> None:
     assert run(ledger(view()), "queue").stdout == "nobody waits\n"
 
 
+def test_a_node_that_nobody_knows_is_refused() -> None:
+    result = run(ledger(view()), "queue", "--node", "n1", "--node", "nX")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "knows no node 'nX'" in result.stderr
+
+
 def test_who_gave_no_sign_of_life_has_left() -> None:
     dead = waiter("alice", 2, silent_s=60.0)
 

@@ -64,11 +64,17 @@ def node_gpus(
     ):
         scanning = app.probe(local, config.validation).start()
     (view,) = ledger.look([node or local])
-    if node not in (None, local) and not (view.scan or view.reservations or view.quarantines):
-        raise InputError(
-            f"the ledger knows no node {node!r}; 'canhazgpu admin nodes' shows all it knows"
-        )
+    if node not in (None, local):
+        refuse_unknown(view)
     scan = scanning.observe().scan if scanning else None
     if scan is None or scan.fault is not None:
         scan = view.scan or scan
     return NodeGpus(view, known_gpus(view, scan.gpus if scan else ()))
+
+
+def refuse_unknown(view: NodeView) -> None:
+    """Raise `InputError` for a node of which the ledger knows nothing."""
+    if not (view.scan or view.reservations or view.quarantines or view.queue):
+        raise InputError(
+            f"the ledger knows no node {view.node!r}; 'canhazgpu admin nodes' shows all it knows"
+        )

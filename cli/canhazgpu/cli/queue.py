@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from canhazgpu.cli.app import App
+from canhazgpu.cli.node_gpus import refuse_unknown
 from canhazgpu.cli.options import json_option
 from canhazgpu.cli.output import column_lines
 from canhazgpu.people.holdings import gpu_names, gpu_places, waiting
@@ -46,6 +47,8 @@ def queue(app: App, nodes: Sequence[str], as_json: bool) -> None:
     from canhazgpu.ledger.connect import Role  # noqa: PLC0415 - not for the help
 
     views = app.ledger(config.store, Role.READ).look(tuple(dict.fromkeys(nodes)) or None)
+    for view in views if nodes else ():
+        refuse_unknown(view)
     if as_json:
         click.echo(_json(views))
         return
