@@ -247,3 +247,22 @@ def test_the_caller_is_told_by_the_kernel_alone(require: Callable[[bool, str], N
 
     uid = pwd.getpwnam(ALICE).pw_uid
     assert said == f"Caller(uid={uid}, user='{ALICE}', is_root=False)"
+
+
+@pytest.mark.parametrize(
+    "garbage", ["", "x", "[]", '{"owner": 7}', '{"owner": "a"}', "\x00\x1b[2J"]
+)
+def test_an_administrator_gets_rid_of_a_record_that_cannot_be_read(
+    node: Node, garbage: str
+) -> None:
+    node.reserve(ALICE, 0)
+    with node.server.client() as client:
+        (key,) = client.keys("*reservations")
+        client.hset(key, uuid(0), garbage)
+
+    refused = node.run(ALICE, "release", "--gpu-ids", "0")
+    done = node.run(ROOT, "admin", "release", "--gpu-ids", "0", "--reason", "garbage")
+
+    assert refused[0] == 2
+    assert (done[0], done[2]) == (0, "")
+    assert node.view.reservations == {}
