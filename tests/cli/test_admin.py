@@ -265,7 +265,7 @@ def test_unquarantine_says_what_it_did_and_when_it_will_not_last() -> None:
 
     assert lines == [
         "unquarantined GPU 0 of n1",
-        "unquarantined GPU 1 of n1; the next scan sets it again, for the GPU"
+        "unquarantined GPU 1 of n1; the next scan sets it again:"
         " needs a reset: nvidia-smi --gpu-reset -i 1",
         "GPU 2 of n1 was not quarantined",
         f"unquarantined GPU {uuid(7)} of n1",

@@ -76,9 +76,7 @@ def unquarantine(app: App, gpu_ids: Sequence[tuple[Selector, ...]], node: str | 
     for uuid in uuids:
         name = f"{gpus.names([uuid])} of {gpus.view.node}"
         if ledger.unquarantine(gpus.view.node, uuid, caller.user):
-            again = (
-                f"; the next scan sets it again, for the GPU {sick[uuid]}" if uuid in sick else ""
-            )
+            again = f"; the next scan sets it again: {sick[uuid]}" if uuid in sick else ""
             say(f"unquarantined {name}{again}")
         else:
             say(f"{name} was not quarantined")
