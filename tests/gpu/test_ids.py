@@ -15,6 +15,7 @@ from canhazgpu.gpu.ids import (
     UuidPrefix,
     parse_gpu_ids,
     parse_scheduler_numbers,
+    parse_uuid,
     resolve,
 )
 from canhazgpu.gpu.scan import GpuReading
@@ -73,6 +74,20 @@ def test_any_text_is_numbers_or_refused(text: str) -> None:
     assert found
     assert len(set(found)) == len(found)
     assert all(0 <= number.value <= 4095 for number in found)
+
+
+@pytest.mark.parametrize("text", ["GPU-6f1a3e0c-53d1-4f0e-9a57-6b7a1d0c9e11", "MIG-GPU-a/1/0"])
+def test_uuids_are_read(text: str) -> None:
+    assert str(parse_uuid(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "GPU", "GPU-", "gpu-1", "0", "GPU-1\n", "GPU-1 ", "GPU-{n}", "GPU-" + "a" * 91, "X-1"],
+)
+def test_what_is_no_uuid_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="is not a GPU UUID"):
+        parse_uuid(text)
 
 
 UUID_0 = "GPU-68ab0000-53d1-4f0e-9a57-6b7a1d0c9e11"

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from canhazgpu.config import Effective, load
+from canhazgpu.node.caller import Caller, this_caller
 
 if TYPE_CHECKING:
     from canhazgpu.config.schema import SlurmConfig, StoreConfig, ValidationConfig
@@ -68,6 +69,7 @@ class App:
     config_file: str | None = None
     overrides: Mapping[str, str] = field(default_factory=dict)
     clock: Callable[[], float] = time.monotonic
+    caller: Callable[[], Caller] = this_caller
     probe: Callable[[str, ValidationConfig], GpuProbe] = open_probe
     ledger: Callable[[StoreConfig, Role], Ledger] = open_ledger
     job_lookup: Callable[[SlurmConfig, Mapping[str, str]], JobLookup] = open_job_lookup

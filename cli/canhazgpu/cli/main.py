@@ -13,14 +13,20 @@ import click
 
 from canhazgpu.cli.app import App
 from canhazgpu.cli.options import config_option, set_option
+from canhazgpu.cli.table import printable
 from canhazgpu.errors import CanhazgpuError, CommandError, advice_for, explain
 
 COMMANDS = {
+    "admin": "canhazgpu.cli.admin:admin",
     "config": "canhazgpu.cli.config_show:config",
+    "extend": "canhazgpu.cli.extend:extend",
     "hooks": "canhazgpu.cli.hooks:hooks",
+    "queue": "canhazgpu.cli.queue:queue",
+    "release": "canhazgpu.cli.release:release",
     "reserve": "canhazgpu.cli.reserve:reserve",
     "run": "canhazgpu.cli.run:run",
     "status": "canhazgpu.cli.status:status",
+    "validate": "canhazgpu.cli.validate:validate",
 }
 """Each command and where it is: module and name."""
 
@@ -51,7 +57,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except CanhazgpuError as exc:
-            click.ClickException(explain(exc)).show()
+            click.ClickException(printable(explain(exc))).show()
             status = exc.exit_code if isinstance(exc, CommandError) else advice_for(exc).exit_code
             raise click.exceptions.Exit(status) from exc
         except KeyboardInterrupt:

@@ -42,6 +42,16 @@ class MigPlace:
 
 
 @dataclass(frozen=True, slots=True, order=True)
+class GpuUuid:
+    """A GPU's UUID, ``GPU-…``, or a MIG instance's, ``MIG-…``."""
+
+    value: str
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True, order=True)
 class UuidPrefix:
     """A UUID, ``GPU-…`` or ``MIG-…``, or its beginning."""
 
@@ -72,6 +82,15 @@ _UUID = re.compile(r"(?:GPU|MIG)-[0-9A-Za-z/-]{1,90}")
 ACCEPTED = "indices as 0,3 or 0-3, MIG instances as 0:1, UUIDs or their beginnings as GPU-68ab"
 
 
+def parse_uuid(text: str) -> GpuUuid:
+    """Return the UUID, or raise `InputError` naming the text."""
+    if not _UUID.fullmatch(text):
+        raise InputError(
+            f"{_shown(text)} is not a GPU UUID; accepted: GPU-… or MIG-… as nvidia-smi -L prints"
+        )
+    return GpuUuid(text)
+
+
 def parse_gpu_ids(text: str) -> tuple[Selector, ...]:
     """Parse a list of GPUs, ``1,3``, ``0-3``, ``0:1``, ``GPU-68ab…``, keeping its order.
 
@@ -81,7 +100,7 @@ def parse_gpu_ids(text: str) -> tuple[Selector, ...]:
     if len(text) > MAX_GPU_IDS:
         raise InputError(f"the list of GPUs is longer than {MAX_GPU_IDS} characters")
     found = [one for part in text.split(",") for one in _selectors(part.strip(), text)]
-    _refuse_twice(found)
+    refuse_twice(found)
     return tuple(found)
 
 
@@ -125,7 +144,8 @@ def _range(part: str) -> range:
     return range(first, last + 1) if last <= MAX_NUMBER else range(0)
 
 
-def _refuse_twice(selectors: Iterable[Selector]) -> None:
+def refuse_twice(selectors: Iterable[Selector]) -> None:
+    """Raise `InputError` where two of them are the same name."""
     seen: set[Selector] = set()
     for one in selectors:
         if one in seen:

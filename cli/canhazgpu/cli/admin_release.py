@@ -1,0 +1,87 @@
+"""`canhazgpu admin release`: take reservations away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+
+from canhazgpu.cli.app import App
+from canhazgpu.cli.node_gpus import node_gpus, node_option
+from canhazgpu.cli.options import json_option
+from canhazgpu.cli.output import harmless_errors, reason_option, say
+from canhazgpu.cli.param_types import GPU_IDS
+from canhazgpu.cli.release import release_all, released_json
+from canhazgpu.node.caller import require_root
+from canhazgpu.people.holdings import holdings
+
+if TYPE_CHECKING:
+    from canhazgpu.gpu.ids import Selector
+    from canhazgpu.ledger.values import Reservation
+
+
+@click.command()
+@click.option("--gpu-ids", type=GPU_IDS, metavar="IDS", help="What is reserved of these GPUs.")
+@click.option("--user", metavar="NAME", help="What this user holds.")
+@click.option("--owner", metavar="TOKEN", help="What this owner holds, as status --json shows it.")
+@click.option("--job", metavar="ID", help="What this job holds.")
+@reason_option("Why; the owner sees it.")
+@node_option
+@json_option
+@click.pass_obj
+def release(  # noqa: PLR0913 - an option each
+    app: App,
+    *,
+    gpu_ids: tuple[Selector, ...] | None,
+    user: str | None,
+    owner: str | None,
+    job: str | None,
+    reason: str,
+    node: str | None,
+    as_json: bool,
+) -> None:
+    """Take reservations away, whoever holds them; needs root.
+
+    Say which by at least one of --gpu-ids, --user, --owner and --job; of several, all
+    must fit. Nobody's processes are ended: what still runs there is then in use
+    WITHOUT RESERVATION, and its GPU is granted to nobody before it ends. The reason
+    is kept in the history, where the owner finds it.
+
+    \b
+    Examples:
+      canhazgpu admin release --gpu-ids 3 --reason "needed for the demo"
+      canhazgpu admin release --user alice --node gpu02 --reason "on holiday"
+      canhazgpu admin release --job 123 --reason "its epilog was lost"
+    """  # noqa: D301 - click reads the character: keep these lines
+    if gpu_ids is None and user is None and owner is None and job is None:
+        raise click.UsageError("say which: --gpu-ids, --user, --owner or --job")
+    caller = app.caller()
+    require_root(caller, "release what others hold")
+    config = app.effective().config
+    from canhazgpu.ledger.connect import Role  # noqa: PLC0415 - not for the help
+
+    ledger = app.ledger(config.store, Role.WRITE)
+    with harmless_errors():
+        gpus = node_gpus(app, config, ledger, node, gpu_ids)
+        named = None if gpu_ids is None else gpus.resolve(gpu_ids)
+    wanted = holdings(gpus.view, _meant(user, owner, job), named)
+    released = release_all(ledger, gpus, wanted, reason, caller.user, quiet=as_json)
+    if as_json:
+        click.echo(released_json(gpus, released))
+    elif not released:
+        say(f"nothing to release: no such reservation on {gpus.view.node}")
+    else:
+        say("what still runs there goes on, and shows as in use WITHOUT RESERVATION")
+
+
+def _meant(user: str | None, owner: str | None, job: str | None) -> Callable[[Reservation], bool]:
+    def fits(reservation: Reservation) -> bool:
+        claim = reservation.claim
+        return (
+            user in (None, claim.user)
+            and owner in (None, claim.owner)
+            and job in (None, claim.job_id)
+        )
+
+    return fits

@@ -1,0 +1,60 @@
+"""What commands print: lines and columns that no user's name can spoil, and errors as harmless."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from canhazgpu.cli.table import printable
+from canhazgpu.errors import InputError
+
+MAX_REASON = 200
+"""Characters of a reason that an administrator gives; it is shown in a table's cell."""
+
+
+def reason_option(meaning: str) -> Callable[[Any], Any]:
+    """Return the option ``--reason``: some words on one line."""
+    return click.option("--reason", required=True, metavar="TEXT", callback=_reason, help=meaning)
+
+
+def _reason(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    words = " ".join(printable(" ".join(value.split())).split())
+    if not words or len(words) > MAX_REASON:
+        raise click.BadParameter(f"accepted: some words, at most {MAX_REASON} characters")
+    return words
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print one line, made harmless; with `err` on standard error."""
+    click.echo(printable(text), err=err)
+
+
+@contextmanager
+def harmless_errors() -> Iterator[None]:
+    """Make the text of an `InputError`, which may name what users chose, safe to print."""
+    try:
+        yield
+    except InputError as exc:
+        raise InputError(printable(str(exc))) from exc
+
+
+def column_lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Return the header and the rows, made harmless, each cell under its column."""
+    table = [tuple(header), *(tuple(map(printable, row)) for row in rows)]
+    widths = [max(map(text_width, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        yield " ".join(
+            text + " " * (width - text_width(text)) for text, width in zip(row, widths, strict=True)
+        ).rstrip()
+
+
+def text_width(text: str) -> int:
+    """Return the columns a terminal needs: wide characters take two, combining ones none."""
+    return sum(
+        0 if unicodedata.combining(one) else 2 if unicodedata.east_asian_width(one) in "WF" else 1
+        for one in text
+    )

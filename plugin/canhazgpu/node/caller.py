@@ -1,0 +1,34 @@
+"""Who runs this command, told by the kernel and never by an environment variable."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from canhazgpu.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The real user of this process, and whether it may do what only root may."""
+
+    uid: int
+    user: str
+    is_root: bool
+
+
+def this_caller() -> Caller:
+    """Return who runs this process."""
+    from canhazgpu.probe.processes import user_name  # noqa: PLC0415 - only some commands ask
+
+    uid = os.getuid()
+    return Caller(uid, user_name(uid) or str(uid), os.geteuid() == 0)
+
+
+def require_root(caller: Caller, what: str) -> None:
+    """Raise `InputError` unless the caller is root.
+
+    A courtesy: what really keeps others from the ledger are the rights that the store gives.
+    """
+    if not caller.is_root:
+        raise InputError(f"only root may {what}: run it with sudo")

@@ -1,0 +1,195 @@
+"""Pure: what is wrong with a node's GPUs, as findings that a node health check can use."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+from canhazgpu.gpu.health import find_missing, missing_gpus, unhealthy
+from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
+from canhazgpu.gpu.usage import Usage, UsagePolicy, processes_text, usage_of, users_of
+from canhazgpu.status.model import IMPOSSIBLE, NO_UUID, GpuStatus, NodeStatus
+
+BY_HEALTH = "health"
+
+
+class Verdict(IntEnum):
+    """What a finding means; the values are exit codes, and those of Nagios' plugins."""
+
+    CLEAN = 0
+    UNRESERVED = 1
+    UNHEALTHY = 2
+    CANNOT_TELL = 3
+
+
+_SEVERITY = (Verdict.CLEAN, Verdict.UNRESERVED, Verdict.CANNOT_TELL, Verdict.UNHEALTHY)
+"""The worst last. What is known to be broken stays so, whatever else cannot be told; and what
+cannot be told may be worse than unreserved use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing found: of the GPU `uuid` at `place`, or of the node where both are empty.
+
+    `what` is the case, `advice` what to do; `user` who is concerned. A finding of the verdict
+    `CLEAN` is worth knowing only.
+    """
+
+    verdict: Verdict
+    what: str
+    advice: str = ""
+    place: str = ""
+    uuid: str = ""
+    user: str = ""
+
+    @property
+    def headline(self) -> str:
+        """What was found, and of which GPU."""
+        if not self.place and not self.uuid:
+            return self.what
+        return f"GPU {self.place or '?'} ({self.uuid or 'no UUID'}): {self.what}"
+
+    @property
+    def text(self) -> str:
+        """The finding as one line, with what to do."""
+        return f"{self.headline} -> {self.advice}" if self.advice else self.headline
+
+
+def worst(findings: Iterable[Finding]) -> Verdict:
+    """Return the verdict of all findings together."""
+    return max((one.verdict for one in findings), key=_SEVERITY.index, default=Verdict.CLEAN)
+
+
+@dataclass(frozen=True, slots=True)
+class Expectations:
+    """What a scan is held against.
+
+    `gpus` the node should have, MIG instances counting as the GPU that they divide; 0: not known,
+    and then a node without any cannot be judged, unless `may_lack_gpus`. `before` is the last
+    published scan.
+    """
+
+    policy: UsagePolicy
+    health_checks: Collection[str]
+    gpus: int = 0
+    may_lack_gpus: bool = False
+    before: Scan | None = None
+
+
+def scan_findings(scan: Scan, expected: Expectations) -> list[Finding]:
+    """Return what the scan alone tells: lost and sick GPUs, and what could not be read."""
+    found = [*_of_node(scan, expected)]
+    sick = unhealthy(scan.gpus, expected.health_checks)
+    for gpu in scan.gpus:
+        found += _of_reading(gpu, expected.policy, sick.get(gpu.uuid))
+    for gpu in find_missing(expected.before, scan):
+        found.append(
+            _lost(gpu.uuid, gpu.place, "was there at the last published scan, and is gone")
+        )
+    return found
+
+
+def ledger_findings(
+    status: NodeStatus, policy: UsagePolicy, sick: Collection[str]
+) -> list[Finding]:
+    """Return what the ledger adds: unreserved use, quarantines, GPUs that only it knows.
+
+    `policy` is the one that judged the status; `sick` are the GPUs (UUIDs) of which the scan's
+    findings have spoken already.
+    """
+    found: list[Finding] = []
+    for gpu in status.gpus:
+        if gpu.uuid in sick:
+            pass
+        elif gpu.reading is None and status.fault is None:
+            found.append(_lost(gpu.uuid, "", f"{_held(gpu)}, but not found by the scan"))
+        else:
+            found += _of_quarantine(gpu)
+        found += _of_use(gpu, policy)
+    return found
+
+
+def _of_node(scan: Scan, expected: Expectations) -> Iterator[Finding]:
+    known_empty = expected.may_lack_gpus and not (expected.before and expected.before.gpus)
+    if scan.fault is not None:
+        if not known_empty:
+            yield Finding(Verdict.CANNOT_TELL, scan.fault, "compare with 'nvidia-smi'")
+    elif text := missing_gpus(expected.gpus, len({gpu.index for gpu in scan.gpus})):
+        yield Finding(
+            Verdict.UNHEALTHY, text, "see 'nvidia-smi -L' and 'dmesg', or reboot the node"
+        )
+    elif not scan.gpus and not known_empty:
+        advice = "give --expected-gpus, which may be 0"
+        yield Finding(Verdict.CANNOT_TELL, "there is no GPU, and nothing says how many", advice)
+
+
+def _of_reading(gpu: GpuReading, policy: UsagePolicy, sick: str | None) -> Iterator[Finding]:
+    if gpu.fault is not None or not gpu.uuid:
+        what = f"cannot be read: {gpu.fault or NO_UUID}"
+        yield Finding(Verdict.UNHEALTHY, what, "see 'dmesg'", gpu.place, gpu.uuid)
+    elif usage_of(gpu, policy) is Usage.UNKNOWN:
+        advice = "compare with 'nvidia-smi', update the driver"
+        yield Finding(Verdict.CANNOT_TELL, IMPOSSIBLE, advice, gpu.place, gpu.uuid)
+    if sick:
+        yield Finding(Verdict.UNHEALTHY, f"unhealthy: {sick}", "", gpu.place, gpu.uuid)
+
+
+def _lost(uuid: str, place: str, what: str) -> Finding:
+    advice = (
+        "see 'nvidia-smi -L' and 'dmesg', reboot the node; if it was taken out: "
+        "'canhazgpu validate --publish', and 'canhazgpu admin release' or 'unquarantine' it"
+    )
+    return Finding(Verdict.UNHEALTHY, what, advice, place, uuid)
+
+
+def _held(gpu: GpuStatus) -> str:
+    if gpu.reservation is not None:
+        return f"is reserved by {gpu.reservation.claim.user}"
+    return "is quarantined"
+
+
+def _of_quarantine(gpu: GpuStatus) -> Iterator[Finding]:
+    held = gpu.quarantine
+    if held is None:
+        return
+    what = f"quarantined by {held.by}: {held.reason}"
+    verdict, advice = Verdict.UNHEALTHY, ""
+    if held.by != BY_HEALTH:
+        verdict = Verdict.CLEAN
+        advice = f"when it is well: canhazgpu admin unquarantine {_place(gpu) or gpu.uuid}"
+    elif gpu.reading is not None and gpu.reading.fault is None:
+        advice = "it is well now, which the next published scan says: canhazgpu validate --publish"
+    yield Finding(verdict, what, advice, _place(gpu), gpu.uuid)
+
+
+def _of_use(gpu: GpuStatus, policy: UsagePolicy) -> Iterator[Finding]:
+    reading = gpu.reading
+    if reading is None or reading.fault is not None or not reading.uuid:
+        return
+    if gpu.reservation is None and gpu.usage is Usage.IN_USE:
+        used = "memory unknown" if reading.memory_used_mb is None else f"{reading.memory_used_mb}MB"
+        counting = tuple(one for one in reading.processes if not policy.ignores(one))
+        yield _unreserved(gpu, counting, f"{used} used")
+    elif intruders := _intruders(gpu):
+        holder = gpu.reservation.claim.user if gpu.reservation else "nobody"
+        yield _unreserved(gpu, intruders, f"reserved by {holder}, used")
+
+
+def _unreserved(gpu: GpuStatus, processes: tuple[GpuProcess, ...], how: str) -> Finding:
+    user = users_of(processes)
+    by = f" by {processes_text(processes)}" if processes else " by no process shown"
+    what = f"in use by {user} WITHOUT RESERVATION: {how}{by}"
+    advice = f"{user} ends it, or reserves: canhazgpu reserve"
+    if not processes:
+        advice = "look for it as root, and in containers: 'nvidia-smi', 'fuser -v /dev/nvidia*'"
+    return Finding(Verdict.UNRESERVED, what, advice, _place(gpu), gpu.uuid, user)
+
+
+def _intruders(gpu: GpuStatus) -> tuple[GpuProcess, ...]:
+    found: tuple[GpuProcess, ...] = getattr(gpu, "intruders", ())
+    return found
+
+
+def _place(gpu: GpuStatus) -> str:
+    return gpu.reading.place if gpu.reading else ""
