@@ -415,8 +415,8 @@ def test_without_a_store_nothing_starts(host: SharedHost) -> None:
 
 
 def test_every_user_has_a_run_of_their_own(host: SharedHost, people: tuple[str, ...]) -> None:
-    ann, bob = (host.start("run", "--", "sleep", "60", user=user) for user in people[:2])
-    until(lambda: sorted(host.holders().values()) == sorted(people[:2]))
+    ann, bob = (started(host, user=user) for user in people[:2])
+    assert sorted(host.holders().values()) == sorted(people[:2])
     ann.kill()
     until(lambda: list(host.holders().values()) == [people[1]])
     bob.kill()

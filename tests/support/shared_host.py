@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
 import pwd
@@ -37,6 +39,16 @@ def until(true: Callable[[], T], what: str = "what was to happen") -> T:
     return value
 
 
+@functools.cache
+def _built() -> Path:
+    """Build the simulated driver once; each host has a copy, and its own state beside it."""
+    directory = Path(tempfile.mkdtemp(prefix="chg-nvml-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    directory.chmod(0o755)
+    fake_nvml.install(directory)
+    return directory
+
+
 class SharedHost:
     """The host; `program` is the installed command, which every user may execute."""
 
@@ -45,7 +57,7 @@ class SharedHost:
         self.root = Path(tempfile.mkdtemp(prefix="chg-host-"))
         self.root.chmod(0o755)
         self.redis = PrivateRedis(persist=persist)
-        fake_nvml.install(self.root / "nvml")
+        shutil.copytree(_built(), self.root / "nvml")
         state = fake_nvml.FakeState(self.root / "nvml" / "state")
         self.node = state.add_node(NODE, gpus)
         state.set_default_node(NODE)
