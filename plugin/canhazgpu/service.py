@@ -176,7 +176,7 @@ class GpuService:
             if isinstance(answer, Granted):
                 intruded = () if answer.repeated else self._intruded(answer, overlooked)
                 if not intruded:
-                    return _grant(answer, observation)
+                    return _grant(answer, observation, overlooked)
                 self._ledger.release(self._node, claim.owner, "in use at the second look")
                 refusal = intruded_refusal(intruded, self._node)
             elif isinstance(answer, Queued):
@@ -227,10 +227,10 @@ def _unreserved_in_the_way(answer: Granted | Blocked | Short | Queued) -> bool:
     return isinstance(answer, Short) and answer.unreserved > 0
 
 
-def _grant(granted: Granted, observation: Observation) -> Grant:
+def _grant(granted: Granted, observation: Observation, overlooked: frozenset[str]) -> Grant:
     seen = observation.scan.by_uuid()
     gpus = tuple(seen.get(uuid) or vanished(uuid) for uuid in granted.gpus)
-    return Grant(gpus, observation.scan.gpus, observation.in_use & set(granted.gpus))
+    return Grant(gpus, observation.scan.gpus, overlooked & set(granted.gpus))
 
 
 def _stale(answer: Blocked | Short) -> bool:

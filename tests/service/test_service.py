@@ -19,9 +19,20 @@ from service_fakes import (
 )
 
 from canhazgpu.gpu.scan import GpuReading
-from canhazgpu.ledger.values import Blocked, Claim, Granted, JobOwner, Short
+from canhazgpu.ledger.values import (
+    Blocked,
+    Claim,
+    Granted,
+    JobOwner,
+    ProcessId,
+    Quarantine,
+    Queued,
+    Reservation,
+    Short,
+    Waiter,
+)
 from canhazgpu.people.gone import Here
-from canhazgpu.refusal import Refusal, short_text
+from canhazgpu.refusal import Refusal, RefusalKind, short_text
 from canhazgpu.service import MAX_ROUNDS, GpuService, Grant
 
 OWNER = JobOwner("c1", "7", 0)
@@ -31,10 +42,13 @@ STALE = Short(1, 0, 0, 0, 0, stale=1)
 FULL = Short(1, 0, 2, 0, 0, 0)
 
 
+LIVING, DEAD = ProcessId(10, 1), ProcessId(11, 1)
+
+
 def service(
     ledger: ScriptedLedger, probe: ScriptedProbe, boot_id: str | None = "this boot"
 ) -> GpuService:
-    return GpuService(NODE, Here(boot_id, None, lambda process: False), probe, ledger)
+    return GpuService(NODE, Here(boot_id, None, lambda process: process == LIVING), probe, ledger)
 
 
 def named(*indices: int) -> object:
@@ -96,7 +110,8 @@ def test_what_stays_stale_is_refused_after_the_last_round(how: str) -> None:
 
 def test_stale_gpus_that_would_not_suffice_are_no_reason_to_scan_again() -> None:
     ledger = ScriptedLedger([Short(3, 1, 0, 0, 0, stale=1)])
-    refusal = service(ledger, ScriptedProbe(ALL_FREE)).reserve_count(CLAIM, 3)
+    scan = seen(free(0), free(1), free(2))
+    refusal = service(ledger, ScriptedProbe(scan)).reserve_count(CLAIM, 3)
     assert refusal == Refusal("Not enough GPUs available. Requested: 3, Available: 1")
     assert len(ledger.asked) == 1
 
@@ -145,7 +160,7 @@ def test_a_second_look_that_fails_grants_nothing() -> None:
     refusal = service(ledger, ScriptedProbe(ALL_FREE, failed("driver gone"))).reserve_count(
         CLAIM, 1
     )
-    assert refusal == Refusal("n1: driver gone")
+    assert refusal == Refusal("n1: driver gone", kind=RefusalKind.FAULT)
     assert ledger.released == [(OWNER.token, "in use at the second look")]
 
 
@@ -161,7 +176,7 @@ def test_a_repeated_grant_needs_no_second_look() -> None:
 def test_a_scan_that_fails_asks_nothing_of_the_ledger() -> None:
     ledger = ScriptedLedger([Granted((uuid(0),))])
     refusal = service(ledger, ScriptedProbe(failed("no answer in 10 s"))).reserve_count(CLAIM, 1)
-    assert refusal == Refusal("n1: no answer in 10 s")
+    assert refusal == Refusal("n1: no answer in 10 s", kind=RefusalKind.FAULT)
     assert ledger.asked == []
 
 
@@ -245,7 +260,8 @@ def test_too_few_gpus_name_each_intruder_but_not_who_uses_what_is_reserved() -> 
     ledger = ScriptedLedger([Short(1, 0, 1, 1, 0, 0)], [reservation(0, "job:c1:5:0")])
     probe = ScriptedProbe(seen(used(0, "ann"), used(1, "mallory")))
     refusal = service(ledger, probe).reserve_count(CLAIM, 1)
-    assert refusal == Refusal(
+    assert isinstance(refusal, Refusal)
+    assert refusal.text == (
         "Not enough GPUs available. Requested: 1, Available: 0 (1 GPUs in use without"
         " reservation - run 'canhazgpu status' for details);"
         " GPU 1 (GPU-1) on n1 is in use by mallory WITHOUT RESERVATION:"
@@ -286,3 +302,112 @@ def test_a_given_gpu_in_the_way_is_told_with_its_reason(
     refusal = service(ledger, ScriptedProbe(seen(free(0), reading))).reserve_given(CLAIM, named(1))
     assert isinstance(refusal, Refusal)
     assert refusal.reason.startswith(text)
+
+
+def test_a_quarantined_gpu_is_refused_with_its_reason() -> None:
+    held_back = Quarantine(uuid(1), "row remap pending", 1.0)
+    ledger = ScriptedLedger([Blocked(uuid(1), "quarantined")], held_back=[held_back])
+    refusal = service(ledger, ScriptedProbe(seen(free(0), free(1)))).reserve_given(CLAIM, named(1))
+    assert isinstance(refusal, Refusal)
+    assert refusal.text == "GPU 1 (GPU-1) on n1 is quarantined: row remap pending"
+
+
+def test_too_few_gpus_tell_of_those_held_back() -> None:
+    held_back = Quarantine(uuid(1), "row remap pending", 1.0)
+    ledger = ScriptedLedger([Short(2, 1, 0, 0, 1, 0)], held_back=[held_back])
+    refusal = service(ledger, ScriptedProbe(seen(free(0), free(1)))).reserve_count(CLAIM, 2)
+    assert isinstance(refusal, Refusal)
+    assert refusal.details == ("GPU 1 (GPU-1) on n1 is quarantined: row remap pending",)
+
+
+def test_more_than_the_node_has_is_refused_for_ever() -> None:
+    ledger = ScriptedLedger([Short(3, 2, 0, 0, 0, 0)])
+    refusal = service(ledger, ScriptedProbe(ALL_FREE)).reserve_count(CLAIM, 3)
+    assert refusal == Refusal("n1 has 2 GPUs; 3 were asked for", kind=RefusalKind.NEVER)
+
+
+def run_of(process: ProcessId, boot_id: str = "this boot") -> Claim:
+    return Claim("run:x", "run", "eve", 9, boot_id=boot_id, processes=(process,))
+
+
+def waiter(process: ProcessId) -> Waiter:
+    return Waiter(f"run:{process.pid}", "eve", 9, 1, boot_id="this boot", processes=(process,))
+
+
+@pytest.mark.parametrize("how", ["count", "given"])
+def test_a_run_whose_processes_are_gone_makes_room(how: str) -> None:
+    blocked = FULL if how == "count" else Blocked(uuid(0), "reserved")
+    ledger = ScriptedLedger(
+        [blocked, Granted((uuid(0),))], [Reservation(uuid(0), run_of(DEAD), 1.0)]
+    )
+    one = service(ledger, ScriptedProbe(ALL_FREE))
+    granted = one.reserve_count(CLAIM, 1) if how == "count" else one.reserve_given(CLAIM, named(0))
+    assert isinstance(granted, Grant)
+    assert ledger.released == [("run:x", "its processes are gone")]
+
+
+def test_a_run_that_lives_keeps_its_gpus() -> None:
+    ledger = ScriptedLedger([FULL], [Reservation(uuid(0), run_of(LIVING), 1.0)])
+    assert isinstance(service(ledger, ScriptedProbe(ALL_FREE)).reserve_count(CLAIM, 1), Refusal)
+    assert ledger.released == []
+
+
+def test_a_dead_head_of_the_queue_is_dropped_and_the_next_one_tries_again() -> None:
+    ledger = ScriptedLedger([Queued(2), Granted((uuid(0),))], queue=[waiter(DEAD), waiter(LIVING)])
+    granted = service(ledger, ScriptedProbe(ALL_FREE)).reserve_count(CLAIM, 1)
+    assert isinstance(granted, Grant)
+    assert ledger.left == [("run:11", "its processes are gone")]
+
+
+@pytest.mark.parametrize(
+    ("position", "text"), [(2, "1 other waits for GPUs of n1"), (4, "3 others wait for GPUs of n1")]
+)
+def test_whoever_lives_and_waits_goes_first(position: int, text: str) -> None:
+    ledger = ScriptedLedger([Queued(position)], queue=[waiter(LIVING)])
+    refusal = service(ledger, ScriptedProbe(ALL_FREE)).reserve_count(CLAIM, 1)
+    assert isinstance(refusal, Refusal)
+    assert refusal.kind is RefusalKind.QUEUED
+    assert refusal.reason.startswith(text)
+
+
+def test_the_living_view_is_without_the_dead() -> None:
+    ledger = ScriptedLedger(
+        [],
+        [Reservation(uuid(0), run_of(DEAD), 1.0), reservation(1, "job:c1:5:0")],
+        queue=[waiter(DEAD), waiter(LIVING)],
+    )
+    view = service(ledger, ScriptedProbe()).living_view()
+    assert set(view.reservations) == {uuid(1)}
+    assert [one.owner for one in view.queue] == ["run:10"]
+
+
+@pytest.mark.parametrize("how", ["count", "given"])
+def test_force_takes_what_somebody_uses_and_tells_which(how: str) -> None:
+    in_the_way = Short(1, 0, 0, 1, 0, 0) if how == "count" else Blocked(uuid(0), "unreserved")
+    ledger = ScriptedLedger([in_the_way, Granted((uuid(0),))])
+    one = service(ledger, ScriptedProbe(seen(used(0), free(1))))
+    if how == "count":
+        granted = one.reserve_count(CLAIM, 1, force=True)
+    else:
+        granted = one.reserve_given(CLAIM, named(0), force=True)
+    assert isinstance(granted, Grant)
+    assert granted.in_use == {uuid(0)}
+    assert [asked.in_use for asked, _ in ledger.asked] == [{uuid(0)}, set()]
+    assert ledger.released == []
+
+
+def test_force_takes_no_gpu_that_cannot_be_read_and_none_that_is_reserved() -> None:
+    for in_the_way in (Blocked(uuid(0), "unknown"), Blocked(uuid(0), "reserved")):
+        ledger = ScriptedLedger([in_the_way])
+        one = service(ledger, ScriptedProbe(seen(used(0), free(1))))
+        assert isinstance(one.reserve_given(CLAIM, named(0), force=True), Refusal)
+        assert len(ledger.asked) == 1
+
+
+def test_clean_gpus_need_no_force() -> None:
+    ledger = ScriptedLedger([Granted((uuid(1),))])
+    granted = service(ledger, ScriptedProbe(seen(used(0), free(1)))).reserve_count(
+        CLAIM, 1, force=True
+    )
+    assert isinstance(granted, Grant)
+    assert granted.in_use == frozenset()

@@ -15,7 +15,7 @@ from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.redis_ledger import RedisLedger, Role
 from canhazgpu.ledger.values import Claim, JobOwner
 from canhazgpu.people.gone import Here
-from canhazgpu.refusal import Refusal
+from canhazgpu.refusal import Refusal, RefusalKind
 from canhazgpu.service import GpuService, Grant
 
 
@@ -124,7 +124,7 @@ def test_a_second_look_that_fails_leaves_nothing_reserved(place: Place) -> None:
     refusal = place.service(place.free, failed("driver gone", place.node)).reserve_count(
         claim(1), 2
     )
-    assert refusal == Refusal(f"{place.node}: driver gone")
+    assert refusal == Refusal(f"{place.node}: driver gone", kind=RefusalKind.FAULT)
     assert place.held() == {}
 
 
@@ -136,7 +136,8 @@ def test_the_holder_in_the_way_is_named(place: Place) -> None:
 
 def test_too_few_gpus_and_an_intruder(place: Place) -> None:
     refusal = place.service(place.taken).reserve_count(claim(1), 2)
-    assert refusal == Refusal(
+    assert isinstance(refusal, Refusal)
+    assert refusal.text == (
         "Not enough GPUs available. Requested: 2, Available: 1 (1 GPUs in use without"
         " reservation - run 'canhazgpu status' for details);"
         f" GPU 0 (GPU-0) on {place.node} is in use by mallory WITHOUT RESERVATION:"

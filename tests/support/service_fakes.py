@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
 from canhazgpu.gpu.usage import UsagePolicy
-from canhazgpu.ledger.port import Observation
-from canhazgpu.ledger.values import Blocked, Claim, Granted, NodeView, Reservation, Short
+from canhazgpu.ledger.port import JOB_TERMS, Observation, Terms
+from canhazgpu.ledger.values import (
+    Blocked,
+    Claim,
+    Granted,
+    NodeView,
+    Quarantine,
+    Queued,
+    Reservation,
+    Short,
+    Waiter,
+)
 from canhazgpu.probe.node_probe import observation_of
 
 NODE = "n1"
@@ -68,24 +79,36 @@ class ScriptedProbe:
         return self.scans[-1]
 
 
+Answer = Granted | Short | Blocked | Queued
+
+
 @dataclass
 class ScriptedLedger:
     """Gives these answers in turn, the last one again and again; `held` is what `look` shows."""
 
-    answers: list[Granted | Short | Blocked]
+    answers: list[Answer]
     held: list[Reservation] = field(default_factory=list)
     asked: list[tuple[Observation, object]] = field(default_factory=list)
     released: list[tuple[str, str]] = field(default_factory=list)
     published: list[Observation] = field(default_factory=list)
+    held_back: list[Quarantine] = field(default_factory=list)
+    queue: list[Waiter] = field(default_factory=list)
+    left: list[tuple[str, str]] = field(default_factory=list)
 
-    def reserve_count(self, claim: Claim, count: int, observation: Observation) -> Granted | Short:
+    def reserve_count(
+        self, claim: Claim, count: int, observation: Observation, terms: Terms = JOB_TERMS
+    ) -> Granted | Short | Queued:
         answer = self._answer(observation, count)
         assert not isinstance(answer, Blocked)
         return answer
 
     def reserve_given(
-        self, claim: Claim, gpus: Sequence[str], observation: Observation
-    ) -> Granted | Blocked:
+        self,
+        claim: Claim,
+        gpus: Sequence[str],
+        observation: Observation,
+        terms: Terms = JOB_TERMS,
+    ) -> Granted | Blocked | Queued:
         answer = self._answer(observation, list(gpus))
         assert not isinstance(answer, Short)
         return answer
@@ -102,8 +125,18 @@ class ScriptedLedger:
     def look(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
         assert nodes is not None
         held = {one.gpu: one for one in self.held}
-        return [NodeView(node, 1.0, None, None, held) for node in nodes]
+        back = {one.gpu: one for one in self.held_back}
+        return [
+            NodeView(node, 1.0, None, None, held, {}, back, tuple(self.queue)) for node in nodes
+        ]
 
-    def _answer(self, observation: Observation, wanted: object) -> Granted | Short | Blocked:
+    def leave_queue(self, node: str, owners: Sequence[str], reason: str) -> None:
+        self.left += [(owner, reason) for owner in owners]
+        self.queue = [one for one in self.queue if one.owner not in owners]
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"the service called {name} of the ledger")
+
+    def _answer(self, observation: Observation, wanted: object) -> Answer:
         self.asked.append((observation, wanted))
         return self.answers[min(len(self.asked), len(self.answers)) - 1]
