@@ -64,6 +64,7 @@ class App:
     ledger: Callable[[StoreConfig, Role], Ledger] = open_ledger
     job_lookup: Callable[[SlurmConfig, Mapping[str, str]], JobLookup] = open_job_lookup
     width: Callable[[], int | None] = terminal_width
+    sleep: Callable[[float], None] = time.sleep
 
     def effective(self, more: Mapping[str, str] | None = None) -> Effective:
         """Read the configuration in force; `more` are a command's own flags, over all.

@@ -16,6 +16,7 @@ from canhazgpu.cli.options import config_option, set_option
 from canhazgpu.errors import CanhazgpuError, advice_for, explain
 
 COMMANDS = {
+    "completion": "canhazgpu.cli.completion:completion",
     "config": "canhazgpu.cli.config_show:config",
     "hooks": "canhazgpu.cli.hooks:hooks",
     "status": "canhazgpu.cli.status:status",
