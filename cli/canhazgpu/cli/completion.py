@@ -33,7 +33,8 @@ def completion(context: click.Context, shell: str) -> None:
 
     \b
     Only in the shell that is running:
-      eval "$(canhazgpu completion bash)"
+      eval "$(canhazgpu completion bash)"               # zsh likewise
+      canhazgpu completion fish | source
     """  # noqa: D301 - click reads the character: keep these lines
     found = get_completion_class(shell)
     if found is None:

@@ -11,7 +11,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 from click.shell_completion import CompletionItem
@@ -60,7 +60,7 @@ def complete_nodes(
     context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Complete the name of a node that the ledger knows."""
-    names = _in_time(lambda: [(view.node, "") for view in _Source(context).nodes()])
+    names = _in_time(lambda: [_Value(view.node) for view in _Source(context).nodes()])
     return _items(names, incomplete)
 
 
@@ -78,21 +78,26 @@ def complete_own_gpu_ids(
     return _ids(lambda: _gpus(_Source(context).own_node(), _is_own), incomplete)
 
 
-_Values = list[tuple[str, str]]
-"""Values, each with what is said of it."""
+class _Value(NamedTuple):
+    """An id, another one of the same, and what is said of it."""
+
+    text: str
+    other: str = ""
+    about: str = ""
 
 
-def _gpus(view: NodeView, wanted: Callable[[Reservation | None], bool]) -> _Values:
-    """Return the ids of the wanted GPUs: indices, where there are such, and then UUIDs."""
+def _gpus(view: NodeView, wanted: Callable[[Reservation | None], bool]) -> list[_Value]:
+    """Return the wanted GPUs by UUID, with their index where it is theirs alone."""
     readings = {one.uuid: one for one in view.scan.gpus if one.uuid} if view.scan else {}
-    uuids = [one for one in {**readings, **view.reservations} if wanted(view.reservations.get(one))]
-    indices = [
-        (str(readings[one].index), f"{readings[one].name} {one}")
-        for one in uuids
+    found = []
+    for uuid in {**readings, **view.reservations}:
+        reading = readings.get(uuid)
         # A MIG instance shares its index with others.
-        if one in readings and readings[one].mig_index is None
-    ]
-    return [*indices, *((one, readings[one].name if one in readings else "") for one in uuids)]
+        alone = reading is not None and reading.mig_index is None
+        index = str(reading.index) if reading and alone else ""
+        if wanted(view.reservations.get(uuid)):
+            found.append(_Value(uuid, index, reading.name if reading else ""))
+    return found
 
 
 def _is_own(held: Reservation | None) -> bool:
@@ -105,27 +110,33 @@ def _is_own(held: Reservation | None) -> bool:
     )
 
 
-def _ids(find: Callable[[], _Values], incomplete: str) -> list[CompletionItem]:
+def _ids(find: Callable[[], list[_Value]], incomplete: str) -> list[CompletionItem]:
+    """Complete with each GPU's index, or with its UUID where it has none or that is begun."""
     before, comma, last = incomplete.rpartition(",")
-    given = set(before.split(","))
-    found = [(value, about) for value, about in _in_time(find) if value not in given]
-    numbered = [one for one in found if one[0].isdecimal()]
-    # Nobody wants to see each GPU twice; the UUIDs come once their beginning is typed.
-    shown = numbered if numbered and not last else found
-    return _items(((f"{before}{comma}{value}", about) for value, about in shown), incomplete)
+    given = set(before.split(",")) - {""}
+    values = []
+    for uuid, index, about in _in_time(find):
+        by_index = index and not last.startswith(("G", "M"))
+        if given.isdisjoint((uuid, index)):
+            values.append(
+                _Value(f"{before}{comma}{index}", about=f"{about} {uuid}")
+                if by_index
+                else _Value(f"{before}{comma}{uuid}", about=about)
+            )
+    return _items(values, incomplete)
 
 
-def _in_time(find: Callable[[], _Values]) -> _Values:
+def _in_time(find: Callable[[], list[_Value]]) -> list[_Value]:
     """Return what is found within the limit, else nothing.
 
     In a thread, which ends with the program: nothing interrupts a name server that does not answer.
     """
-    found: _Values = []
+    found: list[_Value] = []
 
     def work() -> None:
         # Whatever it is that fails: the shell's prompt is no place to tell.
         with contextlib.suppress(Exception):
-            found.extend(one for one in find() if _HARMLESS.fullmatch(one[0]))
+            found.extend(one for one in find() if _HARMLESS.fullmatch(one.text))
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
@@ -133,11 +144,11 @@ def _in_time(find: Callable[[], _Values]) -> _Values:
     return [] if thread.is_alive() else found
 
 
-def _items(values: Iterable[tuple[str, str]], incomplete: str) -> list[CompletionItem]:
+def _items(values: Iterable[_Value], incomplete: str) -> list[CompletionItem]:
     from canhazgpu.cli.table import printable  # noqa: PLC0415 - only to complete
 
     return [
-        CompletionItem(value, help=printable(about) or None)
-        for value, about in values
-        if value.startswith(incomplete)
+        CompletionItem(one.text, help=printable(one.about) or None)
+        for one in values
+        if one.text.startswith(incomplete)
     ]

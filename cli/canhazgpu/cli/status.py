@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -28,6 +29,15 @@ MIN_WATCH_S = 0.1
 MAX_WATCH_S = 86400.0
 
 
+def _number(
+    _context: click.Context, _parameter: click.Parameter, value: float | None
+) -> float | None:
+    # "nan" is a float, and outside of no range.
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("'nan' is no number of seconds")
+    return value
+
+
 @click.command()
 @click.option(
     "--node",
@@ -37,7 +47,9 @@ MAX_WATCH_S = 86400.0
     shell_complete=complete_nodes,
     help="Show this node only; may be given several times.  [default: all that are known]",
 )
-@click.option("--me", "mine", is_flag=True, help="Show only the GPUs that you hold or use.")
+@click.option(
+    "--me", "mine", is_flag=True, help="Show only the GPUs that you hold, use or wait for."
+)
 @memory_threshold_option
 @click.option("--wide", is_flag=True, help="Shorten nothing, however narrow the terminal is.")
 @click.option(
@@ -47,7 +59,8 @@ MAX_WATCH_S = 86400.0
     metavar="[SECONDS]",
     is_flag=False,
     flag_value=DEFAULT_WATCH_S,
-    help=f"Show it again every so many seconds, until Ctrl-C.  [default: {DEFAULT_WATCH_S:g}]",
+    callback=_number,
+    help=f"Show it again every {DEFAULT_WATCH_S:g} seconds, or as many as are given, until Ctrl-C.",
 )
 @color_option
 @json_option

@@ -98,15 +98,15 @@ def _shared(needed: list[int], terminal_width: int) -> list[int]:
 
     None gets less than its heading, however narrow the terminal is.
     """
-    widths = [width if place not in FLEXIBLE else 0 for place, width in enumerate(needed)]
-    left = terminal_width - _total(widths)
-    # Those that take the least come first, and leave the rest of their share to the others.
-    waiting = sorted(FLEXIBLE, key=lambda place: needed[place])
-    for served, place in enumerate(waiting):
-        share = max(left // (len(waiting) - served), len(HEADER[place]))
-        widths[place] = min(needed[place], share)
-        left -= widths[place]
-    return widths
+
+    def widths(share: int) -> list[int]:
+        return [
+            min(width, max(share, len(HEADER[place]))) if place in FLEXIBLE else width
+            for place, width in enumerate(needed)
+        ]
+
+    fitting = (one for one in range(terminal_width, 0, -1) if _total(widths(one)) <= terminal_width)
+    return widths(next(fitting, 0))
 
 
 def _paint(tones: Tones) -> Paint:

@@ -45,13 +45,15 @@ class UsagePolicy:
     def ignores(self, process: GpuProcess) -> bool:
         """Tell whether the process does not count."""
         name, user = process.name, process.user
-        if user is not None and (user in self.ignore_users or self._ignores(f"{user}:{name}")):
+        if user is not None and user in self.ignore_users:
             return True
+        if name is None:
+            return False
         # A process may call itself "root:Xorg": only a name without a colon stands for itself.
-        return name is not None and ":" not in name and self._ignores(name)
-
-    def _ignores(self, name: str) -> bool:
-        return name in self.ignore_processes
+        names = set() if ":" in name else {name}
+        if user is not None:
+            names.add(f"{user}:{name}")
+        return not names.isdisjoint(self.ignore_processes)
 
     def counting(self, processes: tuple[GpuProcess, ...]) -> tuple[GpuProcess, ...]:
         """Return the processes that count, in their order."""
