@@ -69,9 +69,8 @@ def test_somebody_else_on_a_reserved_gpu_is_named(here: World) -> None:
     # I expect the reservation to be shown, and whom it does not cover
     row = " ".join(table.stdout.splitlines()[2].split())
     assert row.startswith("0 in use nobody ")
-    assert row.endswith(
-        f"daemon WITHOUT RESERVATION: PID {other.pid} (python3) 8345MB, 2 processes"
-    )
+    assert f" manual daemon WITHOUT RESERVATION: PID {other.pid} (python3)" in row
+    assert row.endswith(" 8345MB, 2 processes")
     (intruder,) = json.loads(form.stdout)["nodes"][0]["gpus"][0]["intruders"]
     assert (intruder["pid"], intruder["user"]) == (other.pid, "daemon")
 

@@ -98,8 +98,8 @@ def test_every_key_of_the_form() -> None:
                         ],
                         "intruders": [BOBS],
                         "model": "meta-llama/Llama-2-7b-chat-hf",
-                        "details": "job 5 train, ends in 58m 59s; bob WITHOUT RESERVATION: "
-                        'PID 8 (x); quarantined: fan (root, 1m ago); "a note"',
+                        "details": "bob WITHOUT RESERVATION: PID 8 (x); "
+                        'job 5 train, ends in 58m 59s; quarantined: fan (root, 1m ago); "a note"',
                         "validation": "9000MB, 2 processes (Xorg ignored)",
                     }
                 ],

@@ -182,14 +182,14 @@ HIDDEN = process(9, None, None)
          f'"{"n" * 37}..."', "no usage detected"),
         # Somebody else is on it too.
         (status_of(reading(8452, ALICE, BOB), RUN_CLAIM, renewed_at=NOW - 5),
-         "heartbeat 5s ago; bob WITHOUT RESERVATION: PID 23456 (python3)", "8452MB, 2 processes"),
+         "bob WITHOUT RESERVATION: PID 23456 (python3); heartbeat 5s ago", "8452MB, 2 processes"),
         (status_of(reading(300, BOB), RUN_CLAIM),
-         "heartbeat 1m ago; bob WITHOUT RESERVATION: PID 23456 (python3)", "300MB, 1 processes"),
+         "bob WITHOUT RESERVATION: PID 23456 (python3); heartbeat 1m ago", "300MB, 1 processes"),
         (status_of(reading(9000, BOB, CAROL, replace(BOB, pid=5)), job()),
-         "job 123; bob,carol WITHOUT RESERVATION: PID 23456 (python3), PID 34567 (c) and 1 more",
+         "bob,carol WITHOUT RESERVATION: PID 23456 (python3), PID 34567 (c) and 1 more; job 123",
          "9000MB, 3 processes"),
         (status_of(reading(9000, replace(ALICE, job="slurm:9")), job(note="x")),
-         'job 123; alice (slurm job 9) WITHOUT RESERVATION: PID 1 (python3); "x"',
+         'alice (slurm job 9) WITHOUT RESERVATION: PID 1 (python3); job 123; "x"',
          "9000MB, 1 processes"),
         # A process whose owner nobody tells is shown, and nobody is accused.
         (status_of(reading(9000, ALICE, HIDDEN), job()),

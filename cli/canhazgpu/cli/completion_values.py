@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
-from click.shell_completion import CompletionItem
 
 from canhazgpu.cli.app import App
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from canhazgpu.ledger.values import NodeView, Reservation
 
 LIMIT_S = 1.0
@@ -145,7 +146,9 @@ def _in_time(find: Callable[[], list[_Value]]) -> list[_Value]:
 
 
 def _items(values: Iterable[_Value], incomplete: str) -> list[CompletionItem]:
-    from canhazgpu.cli.table import printable  # noqa: PLC0415 - only to complete
+    from click.shell_completion import CompletionItem  # noqa: PLC0415 - only to complete
+
+    from canhazgpu.cli.table import printable  # noqa: PLC0415
 
     return [
         CompletionItem(one.text, help=printable(one.about) or None)

@@ -8,15 +8,20 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import click
 
-from canhazgpu.status.text import Cells, Tone, Tones
+from canhazgpu.status.text import WITHOUT_RESERVATION, Cells, Tone, Tones
 
 HEADER = Cells("GPU", "STATUS", "USER", "DURATION", "TYPE", "MODEL", "DETAILS", "VALIDATION")
 USUAL_WIDTHS = (3, 9, 8, 11, 7, 16, 26, 21)
 """The columns' widths where content and terminal allow them, so that tables look alike."""
 
 STATUS, DETAILS = HEADER.index("STATUS"), HEADER.index("DETAILS")
-FLEXIBLE = tuple(HEADER.index(name) for name in ("USER", "MODEL", "DETAILS", "VALIDATION"))
-"""The columns that are cut where the terminal is too narrow for all."""
+FLEXIBLE = {
+    HEADER.index("USER"): len("USER"),
+    HEADER.index("MODEL"): len("MODEL"),
+    HEADER.index("DETAILS"): len(WITHOUT_RESERVATION),
+    HEADER.index("VALIDATION"): len("VALIDATION"),
+}
+"""The columns that are cut where the terminal is too narrow for all, and what is left of each."""
 
 CUT = "…"
 MAX_MARKS = 3
@@ -96,12 +101,12 @@ def _total(widths: Sequence[int]) -> int:
 def _shared(needed: list[int], terminal_width: int) -> list[int]:
     """Give the flexible columns fair shares of the terminal, and none more than it needs.
 
-    None gets less than its heading, however narrow the terminal is.
+    However narrow the terminal is, each keeps its heading, and WITHOUT RESERVATION is whole.
     """
 
     def widths(share: int) -> list[int]:
         return [
-            min(width, max(share, len(HEADER[place]))) if place in FLEXIBLE else width
+            min(width, max(share, FLEXIBLE[place])) if place in FLEXIBLE else width
             for place, width in enumerate(needed)
         ]
 

@@ -27,9 +27,10 @@ def details_text(gpu: GpuStatus, now: float, *, wide: bool = False) -> str:
 
 
 def _reserved(gpu: GpuStatus, held: Reservation, now: float, *, wide: bool) -> tuple[str, ...]:
+    # What matters most comes first: a narrow terminal shows the beginning.
     return (
-        _claim_text(held, now, wide=wide),
         _intruders_text(gpu.intruders, wide=wide),
+        _claim_text(held, now, wide=wide),
         f"quarantined: {_quarantine_text(gpu.quarantine, now)}" if gpu.quarantine else "",
         _note_text(held.claim.note, wide=wide),
     )
