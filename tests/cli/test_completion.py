@@ -108,15 +108,16 @@ def test_a_configuration_that_cannot_be_read_completes_nothing() -> None:
     "evil", ["$(reboot)", "`reboot`", "a b", "a\nb", "a;b", "*", "-rf", "", "a'b", "\x1b[2J"]
 )
 def test_what_the_shell_would_obey_is_not_offered(evil: str) -> None:
-    reading = replace(gpu(0), uuid=evil, index=0, mig_index=0, name="\x1b[2Jx\ny")
-    view = replace(N1, scan=Scan("n1", 0.0, 0.1, (reading, gpu(1))), reservations={})
-    context = click.Context(cli, obj=app(FakeLedger(view), FakeProbe()))
+    # The UUID of a MIG instance is offered where that of another GPU is not
+    view = replace(N1, scan=Scan("n1", 0.0, 0.1, (gpu(0, evil, mig=0), gpu(1))), reservations={})
 
-    items = complete_gpu_ids(context, OPTION, "G")
+    assert values(complete_gpu_ids, "", app(FakeLedger(view), FakeProbe())) == ["1"]
 
-    assert [item.value for item in items] == ["GPU-1a"]
-    named = replace(view, scan=Scan("n1", 0.0, 0.1, (replace(gpu(0), name="\x1b[2Jx\ny"),)))
+
+def test_what_is_said_of_a_gpu_is_harmless() -> None:
+    named = replace(N1, scan=Scan("n1", 0.0, 0.1, (replace(gpu(0), name="\x1b[2Jx\ny"),)))
     context = click.Context(cli, obj=app(FakeLedger(named), FakeProbe()))
+
     assert complete_gpu_ids(context, OPTION, "")[0].help == "xy GPU-0a"
 
 

@@ -15,7 +15,8 @@ from canhazgpu.cli.app import App
 from canhazgpu.cli.main import cli
 from canhazgpu.errors import StoreError
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
-from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation, Waiter
+from canhazgpu.ledger.values import Claim, NodeView, ProcessId, Quarantine, Reservation, Waiter
+from canhazgpu.node.identity import boot_id, pid_namespace
 from canhazgpu.status.jobs import JobFacts
 
 
@@ -200,6 +201,30 @@ def test_json_holds_the_same() -> None:
     assert [one["state"] for one in first["gpus"]] == [
         "available", "reserved", "unreserved", "quarantined", "unknown", "reserved",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("boot", "namespace", "intruders"),
+    [
+        (boot_id(), pid_namespace(), 0),
+        ("an earlier boot", pid_namespace(), 1),
+        (boot_id(), 1, 1),
+    ],
+)
+def test_a_runs_processes_are_those_of_this_boot_and_namespace(
+    boot: str, namespace: int, intruders: int
+) -> None:
+    owner = Claim(
+        "run:1", "run", "alice", 1, boot_id=boot, pid_namespace=namespace,
+        processes=(ProcessId(40, 1),),
+    )  # fmt: skip
+    view = replace(N1, reservations={"GPU-n1-1": Reservation("GPU-n1-1", owner, NOW - 5)})
+    busy = gpu(1, 9000, GpuProcess(41, 2, "bob", "python3", 1, ancestors=(40,)))
+
+    result = run(app(FakeLedger(view), FakeProbe((busy,))), "status", "--json")
+
+    (shown,) = json.loads(result.stdout)["nodes"][0]["gpus"][:1]
+    assert len(shown["intruders"]) == intruders
 
 
 def test_a_terminal_gets_a_table_as_wide_as_it_is_unless_all_is_wanted() -> None:
