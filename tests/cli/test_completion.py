@@ -105,7 +105,7 @@ def test_a_configuration_that_cannot_be_read_completes_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "evil", ["$(reboot)", "`reboot`", "a b", "a\nb", "a;b", "*", "-rf", "", "a'b", "\x1b[2J"]
+    "evil", ["$(reboot)", "`reboot`", "a b", "a\nb", "a;b", "*", "-rf", "a'b", "\x1b[2J"]
 )
 def test_what_the_shell_would_obey_is_not_offered(evil: str) -> None:
     # The UUID of a MIG instance is offered where that of another GPU is not
