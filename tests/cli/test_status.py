@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 from dataclasses import replace
 
 import pytest
@@ -13,7 +15,8 @@ from canhazgpu.cli.app import App
 from canhazgpu.cli.main import cli
 from canhazgpu.errors import StoreError
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
-from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation
+from canhazgpu.ledger.values import Claim, NodeView, ProcessId, Quarantine, Reservation, Waiter
+from canhazgpu.node.identity import boot_id, pid_namespace
 from canhazgpu.status.jobs import JobFacts
 
 
@@ -51,7 +54,7 @@ GPU STATUS      USER     DURATION    TYPE    MODEL            DETAILS           
 0   available                                                 free for 30m                           45MB used
 1   in use      alice    15m 30s     slurm                    job 123 train.sh, ends in 3h 15m 45s   8452MB, 1 processes
 2   in use      bob                                           WITHOUT RESERVATION                    1025MB used by PID 12345 (python3)
-3   quarantined                                               row remap pending                      45MB used
+3   quarantined                                               row remap pending (health, 5s ago)     45MB used
 4   unknown                                                                                          GPU is lost (NVML error 15)
 ?   in use      carol    1m 0s       slurm                    job 9 x, should have ended 0s ago      cannot tell: not found by the scan
 """  # noqa: E501 - the table is that wide
@@ -200,12 +203,125 @@ def test_json_holds_the_same() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("boot", "namespace", "intruders"),
+    [
+        (boot_id(), pid_namespace(), 0),
+        ("an earlier boot", pid_namespace(), 1),
+        (boot_id(), 1, 1),
+    ],
+)
+def test_a_runs_processes_are_those_of_this_boot_and_namespace(
+    boot: str, namespace: int, intruders: int
+) -> None:
+    owner = Claim(
+        "run:1", "run", "alice", 1, boot_id=boot, pid_namespace=namespace,
+        processes=(ProcessId(40, 1),),
+    )  # fmt: skip
+    view = replace(N1, reservations={"GPU-n1-1": Reservation("GPU-n1-1", owner, NOW - 5)})
+    busy = gpu(1, 9000, GpuProcess(41, 2, "bob", "python3", 1, ancestors=(40,)))
+
+    result = run(app(FakeLedger(view), FakeProbe((busy,))), "status", "--json")
+
+    (shown,) = json.loads(result.stdout)["nodes"][0]["gpus"][:1]
+    assert len(shown["intruders"]) == intruders
+
+
+def test_a_terminal_gets_a_table_as_wide_as_it_is_unless_all_is_wanted() -> None:
+    narrow = run(app(FakeLedger(N1), FakeProbe(GPUS), width=80), "status").stdout
+    wide = run(app(FakeLedger(N1), FakeProbe(GPUS), width=80), "status", "--wide").stdout
+
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert "…" in narrow
+    assert "…" not in wide
+    assert "1025MB used by PID 12345 (python3)" in wide
+
+
+@pytest.mark.parametrize(
+    ("width", "environ", "option", "coloured"),
+    [
+        (None, {}, (), False),
+        (200, {}, (), True),
+        (200, {"NO_COLOR": "0"}, (), False),
+        (200, {"TERM": "dumb"}, (), False),
+        (200, {"TERM": "dumb"}, ("--color=always",), True),
+        (None, {}, ("--color=always",), True),
+        (None, {}, ("--color=auto",), False),
+        (200, {}, ("--color=never",), False),
+    ],
+)
+def test_colour(
+    width: int | None, environ: dict[str, str], option: tuple[str, ...], coloured: bool
+) -> None:
+    world = app(FakeLedger(N1), FakeProbe(GPUS), environ=environ, width=width)
+
+    # Click itself takes colour out of what goes to no terminal, unless it is told not to.
+    shown = CliRunner().invoke(cli, ["status", *option], obj=world, color=width is not None).stdout
+
+    assert ("\x1b[31mWITHOUT RESERVATION\x1b[0m" in shown) is coloured
+    assert ("\x1b[" in shown) is coloured
+
+
+def test_only_ones_own() -> None:
+    me = pwd.getpwuid(os.getuid()).pw_name
+    mine = held("GPU-n1-1", me, "1", 5, uid=os.getuid(), job_name="x", ends_at=NOW + 1)
+    view = replace(N1, reservations={"GPU-n1-1": mine}, scan=None)
+
+    result = run(app(FakeLedger(view, N2), FakeProbe(GPUS)), "status", "--me")
+    form = run(app(FakeLedger(view, N2), FakeProbe(GPUS)), "status", "--me", "--json")
+
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["n1", "GPU", "---", "1"]
+    assert [one["uuid"] for node in json.loads(form.stdout)["nodes"] for one in node["gpus"]] == [
+        "GPU-n1-1"
+    ]
+
+
+def test_nothing_of_ones_own() -> None:
+    result = run(app(FakeLedger(N1), FakeProbe(GPUS[:2])), "status", "--me")
+    form = run(app(FakeLedger(N1), FakeProbe(GPUS[:2])), "status", "--me", "--json")
+
+    assert result.exit_code == 0
+    assert result.stdout.endswith(" holds, uses and awaits no GPU\n")
+    assert json.loads(form.stdout) == {"generated_at": "2023-11-14T22:13:20Z", "nodes": []}
+
+
+def test_the_queue_stands_under_its_node() -> None:
+    waiter = Waiter("run:1", "al\x1b[2Jice", 1, 2, since=NOW - 300, renewed_at=NOW)
+
+    result = run(app(FakeLedger(replace(N1, queue=(waiter,)), N2), FakeProbe(GPUS)), "status")
+
+    assert "\n1 waiting: alice 2 GPUs (5m)\n\nn2 (scanned" in result.stdout
+
+
+EIGHT = {"CANHAZGPU_VALIDATION_EXPECTED_GPUS": "8"}
+
+
+def test_gpus_that_are_missing_are_in_the_heading() -> None:
+    world = app(
+        FakeLedger(N1), FakeProbe(GPUS), environ={"CANHAZGPU_VALIDATION_EXPECTED_GPUS": "8"}
+    )
+
+    result = run(world, "status")
+
+    assert result.stdout.startswith("n1 (5 of 8 GPUs)\n")
+
+
+def test_a_node_that_has_lost_all_its_gpus_is_shown() -> None:
+    world = app(FakeLedger(N2), FakeProbe(), environ=EIGHT)
+
+    result = run(world, "status")
+
+    assert result.stdout.startswith("n1 (0 of 8 GPUs)\n")
+
+
 def test_hostile_names_stay_on_their_line() -> None:
     evil = "\x1b[2J\x1b]0;owned\x07evil\nGPU 0 available"
-    busy = gpu(2, 2000, GpuProcess(5, 1, evil, evil, 1))
-    view = replace(N1, reservations={"GPU-n1-1": held("GPU-n1-1", evil, "1", 5, job_name=evil)})
+    process = GpuProcess(5, 1, evil, evil, 1, model=evil, job=evil)
+    mine = held("GPU-n1-1", evil, "1", 5, job_name=evil, note=evil)
+    view = replace(N1, reservations={"GPU-n1-1": mine})
+    gpus = (gpu(0), gpu(1, 2000, process), gpu(2, 2000, process))
 
-    result = run(app(FakeLedger(view), FakeProbe((gpu(0), gpu(1), busy))), "status")
+    result = run(app(FakeLedger(view), FakeProbe(gpus)), "status")
 
     lines = result.stdout.splitlines()
     assert len(lines) == 2 + 4

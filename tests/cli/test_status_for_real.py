@@ -1,87 +1,90 @@
-"""`canhazgpu status` over a real server, real pynvml and real processes."""
+"""`canhazgpu status` over a real server, real pynvml and real processes of real users."""
 
 from __future__ import annotations
 
+import json
 import os
-import subprocess
-import sys
-import tempfile
+import pwd
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from redis_server import PrivateRedis
+from status_world import World, world
 
 import fake_nvml
-from canhazgpu.config.schema import StoreConfig, ValidationConfig
-from canhazgpu.ledger.connect import Role
-from canhazgpu.ledger.redis_ledger import RedisLedger
 from canhazgpu.ledger.values import Claim
-from canhazgpu.probe.node_probe import NodeProbe
 
-RUN = "from canhazgpu.cli.main import main; main()"
 READER = "reader on nopass ~* +@read +@transaction +@connection +time"
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user takes root")
 
 
 @pytest.fixture
-def directory() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="chg-status-") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
-
-
-def status(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
-    paths = os.pathsep.join(path for path in sys.path if path)
-    return subprocess.run(
-        [sys.executable, "-c", RUN, "status", *arguments],
-        env={**inherited, "PYTHONPATH": paths, **environ},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-def test_status_over_real_parts_with_read_rights_only(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake_nvml.install(directory / "nvml")
-    node = fake_nvml.FakeState(directory / "nvml" / "state").add_node("n1", 3)
-    library = str(next((directory / "nvml").rglob("libnvidia-ml.so.1")))
+def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setenv("FAKE_NVML_NODE", "n1")
-    with PrivateRedis() as server:
-        # Given a reserved GPU in use, one in use without reservation, and a free one
-        ledger = RedisLedger(StoreConfig(url=server.url), Role.WRITE)
-        observation = NodeProbe("n1", ValidationConfig(nvml_library=library)).start().observe()
-        owner = Claim("job:c:7:0", "slurm", "alice", job_id="7", job_name="j", ends_at=1.0)
-        ledger.reserve_given(owner, [observation.scan.gpus[0].uuid], observation)
-        with server.client() as client:
-            client.execute_command("ACL", "SETUSER", *READER.split())
-        environ = {
-            "CANHAZGPU_STORE_URL": server.url.replace("unix://", "unix://reader:x@"),
-            "CANHAZGPU_VALIDATION_NVML_LIBRARY": library,
-            "CANHAZGPU_NODE_NAME": "n1",
-        }
-        with (
-            fake_nvml.start_gpu_process(node.gpu(0), 8000, name="train.py"),
-            fake_nvml.start_gpu_process(node.gpu(1), 2000, name="intruder") as intruder,
-        ):
-            # If a user who may only read the ledger looks
-            done = status(environ)
+    with world() as made:
+        yield made
+
+
+def own_claim(**more: object) -> Claim:
+    me = pwd.getpwuid(os.getuid())
+    return Claim("manual:1", "manual", me.pw_name, me.pw_uid, **more)  # type: ignore[arg-type]
+
+
+def test_status_over_real_parts_with_read_rights_only(here: World) -> None:
+    # Given a reserved GPU in use, one in use without reservation, and a free one
+    owner = own_claim(job_id="7", job_name="j", ends_at=1.0)
+    here.reserve(owner, 0)
+    with here.redis.client() as client:
+        client.execute_command("ACL", "SETUSER", *READER.split())
+    with (
+        fake_nvml.start_gpu_process(here.node.gpu(0), 8000, name="train.py"),
+        fake_nvml.start_gpu_process(here.node.gpu(1), 2000, name="intruder") as intruder,
+    ):
+        # If a user who may only read the ledger looks
+        url = here.redis.url.replace("unix://", "unix://reader:x@")
+        done = here.run("status", CANHAZGPU_STORE_URL=url)
 
     # I expect each in its own state
     assert (done.returncode, done.stderr) == (0, "")
     rows = [" ".join(line.split()) for line in done.stdout.splitlines()[2:]]
-    assert rows[0].startswith("0 in use alice ")
+    assert rows[0].startswith(f"0 in use {owner.user} ")
     assert rows[0].endswith(" ago 8045MB, 1 processes")
     assert "WITHOUT RESERVATION 2045MB used by PID" in rows[1]
     assert f"PID {intruder.pid} (intruder)" in rows[1]
     assert rows[2] == "2 available 45MB used"
 
 
-def test_a_store_that_does_not_answer(directory: Path) -> None:
-    done = status({"CANHAZGPU_STORE_URL": f"unix://{directory}/none.sock"})
+@needs_root
+def test_somebody_else_on_a_reserved_gpu_is_named(here: World) -> None:
+    # Given two of nobody's processes on a GPU reserved by nobody, and one of daemon's beside
+    nobody = pwd.getpwnam("nobody")
+    here.reserve(Claim("manual:2", "manual", "nobody", nobody.pw_uid), 0)
+    gpu = here.node.gpu(0)
+    with (
+        fake_nvml.start_gpu_process(gpu, 8000, user="nobody", name="train.py"),
+        fake_nvml.start_gpu_process(gpu, 300, user="daemon", name="python3") as other,
+    ):
+        table, form = here.run("status"), here.run("status", "--json")
+
+    # I expect the reservation to be shown, and whom it does not cover
+    row = " ".join(table.stdout.splitlines()[2].split())
+    assert row.startswith("0 in use nobody ")
+    assert f" manual daemon WITHOUT RESERVATION: PID {other.pid} (python3)" in row
+    assert row.endswith(" 8345MB, 2 processes")
+    (intruder,) = json.loads(form.stdout)["nodes"][0]["gpus"][0]["intruders"]
+    assert (intruder["pid"], intruder["user"]) == (other.pid, "daemon")
+
+
+def test_ignored_processes_are_shown_and_do_not_count(here: World) -> None:
+    with fake_nvml.start_gpu_process(here.node.gpu(0), 3000, name="Xorg"):
+        done = here.run("--set", "validation.ignore_processes=Xorg", "status", "--me")
+
+    (row,) = done.stdout.splitlines()[2:]
+    assert " ".join(row.split()) == "0 available 3045MB used (Xorg ignored)"
+
+
+def test_a_store_that_does_not_answer(here: World) -> None:
+    done = here.run("status", CANHAZGPU_STORE_URL=f"unix://{Path(here.directory)}/none.sock")
 
     assert (done.returncode, done.stdout) == (4, "")
     assert done.stderr.startswith("Error: cannot reach the store at ")

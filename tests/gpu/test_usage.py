@@ -15,6 +15,7 @@ from canhazgpu.gpu.usage import (
     GpuState,
     Usage,
     UsagePolicy,
+    memory_text,
     processes_text,
     state_of,
     usage_of,
@@ -123,3 +124,55 @@ def test_users_and_processes_are_told() -> None:
     assert processes_text(some, limit=None).endswith("PID 3 (x)")
     assert processes_text(some[:2]) == "PID 1 (python3), PID 2 (unknown process)"
     assert processes_text(()) == ""
+
+
+@pytest.mark.parametrize(
+    ("memory_mb", "text"),
+    [
+        (0, "0MB"), (45, "45MB"), (1024, "1024MB"), (2048, "2048MB"), (3072, "3072MB"),
+        (4095, "4095MB"), (4096, "4GB"), (4097, "4097MB"), (8192, "8GB"), (8452, "8452MB"),
+        (81920, "80GB"),
+    ],
+)  # fmt: skip
+def test_amounts_of_memory(memory_mb: int, text: str) -> None:
+    assert memory_text(memory_mb) == text
+
+
+@pytest.mark.parametrize(
+    ("names", "users", "process", "ignored"),
+    [
+        ({"Xorg"}, (), named(1, "bob", "Xorg"), True),
+        ({"Xorg"}, (), named(1, None, "Xorg"), True),
+        ({"Xorg"}, (), named(1, "bob", "Xorg2"), False),
+        ({"Xorg"}, (), named(1, "bob", None), False),
+        ({"root:Xorg"}, (), named(1, "root", "Xorg"), True),
+        ({"root:Xorg"}, (), named(1, "bob", "Xorg"), False),
+        # Names are chosen by whoever runs the process.
+        ({"root:Xorg"}, (), named(1, "bob", "root:Xorg"), False),
+        ({"None:Xorg"}, (), named(1, None, "Xorg"), False),
+        ({"root:None"}, (), named(1, "root", None), False),
+        (set(), {"monitor"}, named(1, "monitor", "x"), True),
+        (set(), {"monitor"}, named(1, None, "monitor"), False),
+        (set(), {"None"}, named(1, None, "x"), False),
+    ],
+)
+def test_what_is_ignored(
+    names: set[str], users: set[str], process: GpuProcess, ignored: bool
+) -> None:
+    policy = UsagePolicy(1024, frozenset(names), frozenset(users))
+
+    assert policy.ignores(process) is ignored
+    assert policy.counting((process,)) == (() if ignored else (process,))
+
+
+def test_what_is_ignored_does_not_count_nor_does_its_memory() -> None:
+    policy = UsagePolicy(1024, frozenset({"Xorg"}))
+    xorg, other = GpuProcess(7, 0, "root", "Xorg", 900), process(8, 1000)
+    shown = replace(IDLE, memory_used_mb=1900)
+
+    assert usage_of(replace(shown, processes=(xorg,)), policy) is FREE
+    assert usage_of(replace(shown, processes=(xorg,)), UsagePolicy(1024)) is IN_USE
+    assert usage_of(replace(shown, memory_used_mb=1925, processes=(xorg, other)), policy) is IN_USE
+    unknown = replace(xorg, memory_mb=None)
+    assert usage_of(replace(IDLE, processes=(unknown,)), policy) is FREE
+    assert usage_of(replace(IDLE, memory_used_mb=None, processes=(xorg,)), policy) is FREE

@@ -3,28 +3,52 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
-from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
+from canhazgpu.gpu.scan import GpuHealth, GpuProcess, GpuReading, Scan
 from canhazgpu.gpu.usage import UsagePolicy
-from canhazgpu.ledger.values import Claim, NodeView, Reservation
+from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation, Waiter
 from canhazgpu.status.json_form import status_to_dict, time_text
 from canhazgpu.status.model import node_status
 
+CLAIM = Claim(
+    "job:c:5:0", "slurm", "alice", 1000, job_id="5", job_name="train", ends_at=1700003600.0,
+    note="a note",
+)  # fmt: skip
+PROCESSES = (
+    GpuProcess(7, 1000, "alice", "py", 8, "meta-llama/Llama-2-7b-chat-hf", "slurm:5", (1,)),
+    GpuProcess(8, 1001, "bob", "x", None),
+    GpuProcess(9, 0, "root", "Xorg", 3),
+)
+SEEN = GpuReading(
+    0, "MIG-a", 0, "H100", 9000, 80000, PROCESSES, None,
+    GpuHealth(recovery_action="none", ecc_uncorrected=0), 1, "GPU-p",
+)  # fmt: skip
+VIEW = NodeView(
+    "n1",
+    1700000060.5,
+    Scan("n1", 0.0, 0.1, (SEEN,)),
+    1700000050.0,
+    {"MIG-a": Reservation("MIG-a", CLAIM, 1700000000.0, renewed_at=1700000030.0)},
+    {},
+    {"MIG-a": Quarantine("MIG-a", "fan", 1700000000.0, "root")},
+    (Waiter("run:1", "carol", 5, 2, ("MIG-a",), since=1700000000.0, renewed_at=1700000060.0),),
+)
+POLICY = UsagePolicy(1024, frozenset({"Xorg"}))
+
+
+def process(pid: int, user: str, name: str, memory_mb: int | None, **more: object) -> object:
+    known = {"pid": pid, "user": user, "name": name, "memory_mb": memory_mb}
+    return {**known, "model": None, "job": None, "ignored": False, **more}
+
+
+BOBS = process(8, "bob", "x", None)
+
 
 def test_every_key_of_the_form() -> None:
-    claim = Claim(
-        "job:c:5:0", "slurm", "alice", 1000, job_id="5", job_name="train", ends_at=1700003600.0
-    )
-    seen = GpuReading(0, "GPU-a", 0, "H100", 9000, 80000, (GpuProcess(7, 1000, "alice", "py", 8),))
-    view = NodeView(
-        "n1",
-        1700000060.5,
-        Scan("n1", 0.0, 0.1, (seen,)),
-        1700000050.0,
-        {"GPU-a": Reservation("GPU-a", claim, 1700000000.0)},
-    )
+    status = node_status(VIEW, POLICY, live=True, expected_gpus=8)
 
-    form = status_to_dict(view.read_at, [node_status(view, UsagePolicy(1024), live=True)])
+    form = status_to_dict(VIEW.read_at, [status])
 
     assert json.loads(json.dumps(form)) == {
         "generated_at": "2023-11-14T22:14:20Z",
@@ -33,11 +57,16 @@ def test_every_key_of_the_form() -> None:
                 "node": "n1",
                 "scanned_at": "2023-11-14T22:14:10Z",
                 "live": True,
+                "source": "nvml",
                 "fault": None,
+                "found_gpus": 1,
+                "expected_gpus": 8,
                 "gpus": [
                     {
                         "index": 0,
-                        "uuid": "GPU-a",
+                        "mig_index": 1,
+                        "uuid": "MIG-a",
+                        "parent_uuid": "GPU-p",
                         "name": "H100",
                         "state": "reserved",
                         "reservation": {
@@ -46,20 +75,52 @@ def test_every_key_of_the_form() -> None:
                             "job_id": "5",
                             "job_name": "train",
                             "owner": "job:c:5:0",
+                            "note": "a note",
                             "granted_at": "2023-11-14T22:13:20Z",
+                            "renewed_at": "2023-11-14T22:13:50Z",
                             "ends_at": "2023-11-14T23:13:20Z",
+                        },
+                        "quarantine": {
+                            "reason": "fan", "by": "root", "since": "2023-11-14T22:13:20Z",
+                        },
+                        "health": {
+                            "recovery_action": "none", "remap_pending": None,
+                            "remap_failed": None, "retirement_pending": None,
+                            "ecc_uncorrected": 0, "compute_mode": None,
                         },
                         "memory_used_mb": 9000,
                         "memory_total_mb": 80000,
-                        "processes": [{"pid": 7, "user": "alice", "name": "py", "memory_mb": 8}],
-                        "model": None,
-                        "details": "job 5 train, ends in 58m 59s",
-                        "validation": "9000MB, 1 processes",
+                        "processes": [
+                            process(7, "alice", "py", 8, job="slurm:5",
+                                    model="meta-llama/Llama-2-7b-chat-hf"),
+                            BOBS,
+                            process(9, "root", "Xorg", 3, ignored=True),
+                        ],
+                        "intruders": [BOBS],
+                        "model": "meta-llama/Llama-2-7b-chat-hf",
+                        "details": "bob WITHOUT RESERVATION: PID 8 (x); "
+                        'job 5 train, ends in 58m 59s; quarantined: fan (root, 1m ago); "a note"',
+                        "validation": "9000MB, 2 processes (Xorg ignored)",
+                    }
+                ],
+                "queue": [
+                    {
+                        "position": 1, "user": "carol", "count": 2, "gpus": ["MIG-a"],
+                        "owner": "run:1", "since": "2023-11-14T22:13:20Z",
                     }
                 ],
             }
         ],
-    }
+    }  # fmt: skip
+
+
+def test_a_reservation_for_a_time_ends_when_the_ledger_says() -> None:
+    held = {"MIG-a": Reservation("MIG-a", CLAIM, 1700000000.0, expires_at=1700007200.0)}
+    view = replace(VIEW, reservations=held)
+
+    form = status_to_dict(1.0, [node_status(view, POLICY)])
+
+    assert form["nodes"][0]["gpus"][0]["reservation"]["ends_at"] == "2023-11-15T00:13:20Z"
 
 
 def test_a_gpu_only_the_ledger_knows_has_the_same_keys() -> None:

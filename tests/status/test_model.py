@@ -8,7 +8,8 @@ import pytest
 
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
 from canhazgpu.gpu.usage import GpuState, Usage, UsagePolicy
-from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation
+from canhazgpu.ledger.values import Claim, NodeView, ProcessId, Quarantine, Reservation, Waiter
+from canhazgpu.status.coverage import PidSpace
 from canhazgpu.status.model import (
     IMPOSSIBLE,
     NEVER_SCANNED,
@@ -122,3 +123,93 @@ def test_a_live_scan_takes_the_place_of_the_published_one() -> None:
 
     assert (status.live, status.scanned_at, status.fault) == (True, 990.0, None)
     assert status.gpus[0].state is GpuState.AVAILABLE
+
+
+def test_the_intruders_are_those_whom_the_reservation_does_not_cover() -> None:
+    alices = GpuProcess(1, 1001, "alice", "x", 10)
+    bobs, xorg = replace(alices, pid=2, uid=7, user="bob"), GpuProcess(3, 0, "root", "Xorg", 10)
+    policy = UsagePolicy(1024, frozenset({"Xorg"}))
+    shared = replace(FREE, processes=(alices, bobs, xorg))
+    other = replace(shared, index=1, uuid="GPU-b")
+
+    first, second = node_status(view(shared, other, reservations=RESERVED), policy).gpus
+
+    assert (first.intruders, first.ignored, first.processes) == ((bobs,), (xorg,), (alices, bobs))
+    # On a GPU that nobody has reserved there is nobody to intrude upon.
+    assert (second.intruders, second.ignored) == ((), (xorg,))
+
+
+def test_a_reading_in_doubt_accuses_nobody() -> None:
+    before_grant = view(BUSY, reservations=RESERVED, scanned_at=499.0)
+
+    (gpu,) = node_status(before_grant, UsagePolicy(1024)).gpus
+
+    assert (gpu.intruders, gpu.processes, gpu.models) == ((), (), ())
+
+
+def test_a_run_is_known_by_its_pids_of_this_boot_alone() -> None:
+    claim = Claim("run:1", "run", "alice", 1001, boot_id="b1", processes=(ProcessId(7, 1),))
+    held = view(BUSY, reservations={UUID: Reservation(UUID, claim, 500.0)})
+
+    def intruders(boot_id: str) -> int:
+        (gpu,) = node_status(held, UsagePolicy(1024), space=PidSpace(boot_id)).gpus
+        return len(gpu.intruders)
+
+    assert (intruders("b1"), intruders("b2")) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("seen", "state", "doubt"),
+    [
+        (view(FREE), GpuState.AVAILABLE, ""),
+        (view(BUSY, scanned_at=NOW), GpuState.UNRESERVED, ""),
+        (view(BUSY), GpuState.UNKNOWN, SCANNED_BEFORE_RELEASE),
+    ],
+)
+def test_what_has_expired_is_reserved_no_more(seen: NodeView, state: GpuState, doubt: str) -> None:
+    held = {UUID: replace(RESERVED[UUID], expires_at=950.0)}
+
+    (gpu,) = node_status(replace(seen, reservations=held), UsagePolicy(1024)).gpus
+
+    assert (gpu.state, gpu.reservation, gpu.released_at, gpu.doubt) == (state, None, 950.0, doubt)
+
+
+def test_what_expires_later_is_reserved() -> None:
+    held = {UUID: replace(RESERVED[UUID], expires_at=NOW + 0.1)}
+
+    (gpu,) = node_status(view(FREE, reservations=held), UsagePolicy(1024)).gpus
+
+    assert gpu.state is GpuState.RESERVED
+
+
+def test_who_gives_no_sign_of_life_waits_no_more() -> None:
+    alive = Waiter("run:1", "alice", 1, 1, renewed_at=NOW - 59, lease_s=60)
+    dead = Waiter("run:2", "bob", 2, 1, renewed_at=NOW - 60, lease_s=60)
+
+    assert node_status(view(FREE, queue=(dead, alive)), UsagePolicy(1024)).queue == (alive,)
+
+
+def test_mig_instances_stand_in_order_and_are_one_gpu() -> None:
+    instances = tuple(
+        replace(FREE, index=1, uuid=f"MIG-{place}", mig_index=place, parent_uuid="GPU-p")
+        for place in (2, 0, 1)
+    )
+
+    status = node_status(view(*instances, FREE), UsagePolicy(1024), expected_gpus=3)
+
+    assert [gpu.uuid for gpu in status.gpus] == [UUID, "MIG-0", "MIG-1", "MIG-2"]
+    assert (status.found_gpus, status.lacks_gpus) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "lacks"),
+    [
+        (view(FREE), 0, False),
+        (view(FREE), 1, False),
+        (view(FREE), 2, True),
+        (view(fault="driver gone"), 2, False),
+        (view(scan=None, reservations=RESERVED), 1, False),
+    ],
+)
+def test_gpus_that_should_be_there(found: NodeView, expected: int, lacks: bool) -> None:
+    assert node_status(found, UsagePolicy(1), expected_gpus=expected).lacks_gpus is lacks

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,17 +17,21 @@ NOW = 1700000000.0
 
 
 class FakeLedger:
-    """Reads like a ledger; any change fails the test."""
+    """Reads like a ledger; any change fails the test. `error` is raised instead, if any."""
 
     def __init__(self, *views: NodeView, error: BaseException | None = None) -> None:
         self._views = {view.node: view for view in views}
-        self._error = error
+        self.error = error
         self.events: list[str] = []
+
+    def show(self, *views: NodeView) -> None:
+        """Show these nodes from now on."""
+        self._views = {view.node: view for view in views}
 
     def look(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
         self.events.append("look")
-        if self._error:
-            raise self._error
+        if self.error:
+            raise self.error
         names = sorted(self._views if nodes is None else nodes)
         return [self._views.get(name, NodeView(name, NOW, None, None)) for name in names]
 
@@ -65,11 +69,18 @@ class FakeLookup:
         return self.known
 
 
+def no_sleep(seconds: float) -> None:
+    raise AssertionError(f"the command slept {seconds} s")
+
+
 def app(
     ledger: FakeLedger,
     probe: FakeProbe,
     lookup: FakeLookup | None = None,
     environ: Mapping[str, str] | None = None,
+    *,
+    width: int | None = None,
+    sleep: Callable[[float], None] = no_sleep,
 ) -> App:
     """Return the commands' dependencies on a node called n1."""
 
@@ -88,5 +99,6 @@ def app(
         probe=open_probe,
         ledger=open_ledger,
         job_lookup=lambda _slurm, _environ: lookup or FakeLookup(),
-        width=lambda: None,
+        width=lambda: width,
+        sleep=sleep,
     )

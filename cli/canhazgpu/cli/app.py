@@ -75,6 +75,7 @@ class App:
     job_lookup: Callable[[SlurmConfig, Mapping[str, str]], JobLookup] = open_job_lookup
     width: Callable[[], int | None] = terminal_width
     progress: Callable[[], Progress] = open_progress
+    sleep: Callable[[float], None] = time.sleep
 
     def effective(self, more: Mapping[str, str] | None = None) -> Effective:
         """Read the configuration in force; `more` are a command's own flags, over all.

@@ -18,6 +18,7 @@ from canhazgpu.errors import CanhazgpuError, CommandError, advice_for, explain
 
 COMMANDS = {
     "admin": "canhazgpu.cli.admin:admin",
+    "completion": "canhazgpu.cli.completion:completion",
     "config": "canhazgpu.cli.config_show:config",
     "extend": "canhazgpu.cli.extend:extend",
     "hooks": "canhazgpu.cli.hooks:hooks",

@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+import math
+import os
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from canhazgpu.cli.app import App
+from canhazgpu.cli.colour import color_option, is_plain, wants_colour
+from canhazgpu.cli.completion_values import complete_nodes
 from canhazgpu.cli.options import json_option, memory_threshold_option
-from canhazgpu.errors import InputError, ScanError
-from canhazgpu.node.identity import node_name
-from canhazgpu.probe.node_probe import usage_policy
+from canhazgpu.cli.status_form import Form
+from canhazgpu.cli.status_gather import Look
+from canhazgpu.errors import CanhazgpuError, InputError, ScanError, explain
 
 if TYPE_CHECKING:
-    from canhazgpu.config import Config
-    from canhazgpu.gpu.scan import Scan
-    from canhazgpu.gpu.usage import UsagePolicy
-    from canhazgpu.ledger.port import Ledger
-    from canhazgpu.ledger.values import NodeView
-    from canhazgpu.status.model import NodeStatus
+    from canhazgpu.cli.watch import Frame
+    from canhazgpu.status.mine import Person
 
-SCHEDULER = "slurm"
-"""The type of the reservations whose jobs are looked up."""
+DEFAULT_WATCH_S = 2.0
+MIN_WATCH_S = 0.1
+MAX_WATCH_S = 86400.0
+
+
+def _number(
+    _context: click.Context, _parameter: click.Parameter, value: float | None
+) -> float | None:
+    # "nan" is a float, and outside of no range.
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("'nan' is no number of seconds")
+    return value
 
 
 @click.command()
@@ -32,12 +44,36 @@ SCHEDULER = "slurm"
     "nodes",
     metavar="NAME",
     multiple=True,
+    shell_complete=complete_nodes,
     help="Show this node only; may be given several times.  [default: all that are known]",
 )
+@click.option(
+    "--me", "mine", is_flag=True, help="Show only the GPUs that you hold, use or wait for."
+)
 @memory_threshold_option
+@click.option("--wide", is_flag=True, help="Shorten nothing, however narrow the terminal is.")
+@click.option(
+    "--watch",
+    "watch_s",
+    type=click.FloatRange(MIN_WATCH_S, MAX_WATCH_S),
+    metavar="[SECONDS]",
+    is_flag=False,
+    flag_value=DEFAULT_WATCH_S,
+    callback=_number,
+    help=f"Show it again every {DEFAULT_WATCH_S:g} seconds, or as many as are given, until Ctrl-C.",
+)
+@color_option
 @json_option
-@click.pass_obj
-def status(app: App, nodes: Sequence[str], memory_threshold: int | None, as_json: bool) -> None:
+@click.pass_context
+def status(
+    context: click.Context,
+    nodes: Sequence[str],
+    mine: bool,
+    memory_threshold: int | None,
+    wide: bool,
+    watch_s: float | None,
+    as_json: bool,
+) -> None:
     """Show every GPU, who holds it, and what it really does.
 
     This node's GPUs are scanned now; another node's are shown as it last published
@@ -51,114 +87,100 @@ def status(app: App, nodes: Sequence[str], memory_threshold: int | None, as_json
       quarantined                  held back, for the reason shown
       unknown                      it could not be read; never taken for available
 
+    Whoever is on a reserved GPU that is not theirs is named under DETAILS. On a
+    terminal that is too narrow cells are cut; --wide shows them whole.
+
+    With --watch, a terminal is redrawn in place; elsewhere the tables are printed
+    when something has changed, and with --json one document a line each time.
+
     \b
     Examples:
       canhazgpu status
       canhazgpu status --node gpu01 --node gpu02
+      canhazgpu status --me --watch 5
       canhazgpu status --memory-threshold 512
       canhazgpu status --json | jq '.nodes[].gpus[] | select(.state == "available")'
     """  # noqa: D301 - click reads the character: keep these lines
+    app: App = context.obj
     flags = {}
     if memory_threshold is not None:
         flags["validation.memory_threshold_mb"] = str(memory_threshold)
-    config = app.effective(flags).config
-    found = _gather(app, config, tuple(dict.fromkeys(nodes)))
-    statuses = _judge(found, usage_policy(config.validation))
-    click.echo(_json(statuses) if as_json else "\n".join(_lines(app, statuses)))
-    if len(statuses) == 1 and found.fault:
+    look = Look(app, app.effective(flags).config, tuple(dict.fromkeys(nodes)))
+    on_terminal = app.width() is not None
+    form = Form(
+        as_json=as_json,
+        watching=watch_s is not None,
+        wide=wide,
+        coloured=wants_colour(context.color, app.environ, on_terminal=on_terminal),
+        person=_caller() if mine else None,
+    )
+    if watch_s is None:
+        _show_once(app, look, form)
+    else:
+        in_place = on_terminal and not as_json and not is_plain(app.environ)
+        _watch(app, look, form, watch_s, in_place=in_place)
+
+
+def _caller() -> Person:
+    from canhazgpu.probe.processes import user_name  # noqa: PLC0415 - only with --me
+    from canhazgpu.status.mine import Person  # noqa: PLC0415
+
+    uid = os.getuid()
+    return Person(uid, user_name(uid) or str(uid))
+
+
+def _show_once(app: App, look: Look, form: Form) -> None:
+    found = look.gather()
+    click.echo("\n".join(form.lines(look.judge(found), app.width())))
+    if len(found.views) == 1 and found.fault:
         raise ScanError(found.fault)
 
 
-class _Found(NamedTuple):
-    views: list[NodeView]
-    live: str | None
-    """The node that was scanned for this answer, among the views."""
-    fault: str | None
-    """Why that scan as a whole failed."""
+def _watch(app: App, look: Look, form: Form, interval_s: float, *, in_place: bool) -> None:
+    from canhazgpu.cli.watch import (  # noqa: PLC0415 - only with --watch
+        Show,
+        ShowChanges,
+        full_screen,
+        repeat,
+        show_all,
+    )
+
+    def frame() -> Frame:
+        return _frame(app, look, form)
+
+    with contextlib.ExitStack() as stack:
+        # Ctrl-C is how a watch ends, and no failure.
+        stack.enter_context(contextlib.suppress(KeyboardInterrupt))
+        show: Show = show_all if form.as_json else ShowChanges()
+        if in_place:
+            show = stack.enter_context(full_screen(f"every {interval_s:g} s, until Ctrl-C"))
+        repeat(frame, show, interval_s, clock=app.clock, sleep=app.sleep)
 
 
-def _gather(app: App, config: Config, wanted: tuple[str, ...]) -> _Found:
-    local = node_name(config.node, app.environ)
-    began = app.clock()
-    # The scan runs in its child while this process imports the store's client and reads.
-    scanning = None
-    if not wanted or local in wanted:
-        scanning = app.probe(local, config.validation).start()
+def _frame(app: App, look: Look, form: Form) -> Frame:
+    """Look once; whatever may pass, as a store that is away, is shown in its place."""
+    from canhazgpu.cli.watch import Frame  # noqa: PLC0415 - only with --watch
+    from canhazgpu.status.change import essence  # noqa: PLC0415
 
-    from canhazgpu.ledger.connect import Role  # noqa: PLC0415 - not before the scan
-    from canhazgpu.status.jobs import incomplete_jobs, with_jobs  # noqa: PLC0415
-
-    views = _read(app.ledger(config.store, Role.READ), wanted, local)
-    read_after_s = app.clock() - began
-    if job_ids := incomplete_jobs(views.values(), SCHEDULER):
-        facts = app.job_lookup(config.slurm, app.environ).jobs(job_ids)
-        views = {name: with_jobs(view, facts, SCHEDULER) for name, view in views.items()}
-    for name in wanted:
-        if name != local and not _known(views[name]):
-            raise InputError(
-                f"the ledger knows no node {name!r}; 'canhazgpu status' shows all it knows"
-            )
-    if scanning is None:
-        return _Found(_in_order(views), None, None)
-    return _with_scan(views, local, scanning.observe().scan, read_after_s, named=local in wanted)
+    try:
+        found = look.gather()
+    except InputError:
+        raise
+    except CanhazgpuError as exc:
+        return _error_frame(exc, form)
+    statuses = look.judge(found)
+    lines = form.lines(statuses, app.width())
+    return Frame(lines, statuses[0].read_at, essence(form.concerning(statuses)))
 
 
-def _with_scan(
-    views: dict[str, NodeView], local: str, scan: Scan, read_after_s: float, *, named: bool
-) -> _Found:
-    """Put this node's scan, begun that long before the ledger was read, into its view.
+def _error_frame(error: CanhazgpuError, form: Form) -> Frame:
+    from canhazgpu.cli.table import printable  # noqa: PLC0415 - only with --watch
+    from canhazgpu.cli.watch import Frame  # noqa: PLC0415
+    from canhazgpu.status.json_form import time_text  # noqa: PLC0415
 
-    A node without GPUs of its own, as one to log in to, is left out unless it was asked for.
-    """
-    from canhazgpu.status.model import with_live_scan  # noqa: PLC0415 - not before the scan
-
-    own = views[local]
-    if named or scan.gpus or _known(own):
-        live = with_live_scan(own, scan, own.read_at - read_after_s)
-        return _Found(_in_order({**views, local: live}), local, scan.fault)
-    others = {name: view for name, view in views.items() if name != local}
-    if not others:
-        raise ScanError(scan.fault or "this node has no GPU, and the ledger knows no other node")
-    return _Found(_in_order(others), None, None)
-
-
-def _read(ledger: Ledger, wanted: tuple[str, ...], local: str) -> dict[str, NodeView]:
-    """Return the wanted nodes' views, or all; with none wanted this node's is always there."""
-    views = {view.node: view for view in ledger.look(wanted or None)}
-    if not wanted and local not in views:
-        views |= {view.node: view for view in ledger.look([local])}
-    return views
-
-
-def _known(view: NodeView) -> bool:
-    return bool(view.scan or view.reservations or view.quarantines)
-
-
-def _in_order(views: dict[str, NodeView]) -> list[NodeView]:
-    return [views[name] for name in sorted(views)]
-
-
-def _judge(found: _Found, policy: UsagePolicy) -> list[NodeStatus]:
-    from canhazgpu.status.model import node_status  # noqa: PLC0415 - not before the scan
-
-    return [node_status(view, policy, live=view.node == found.live) for view in found.views]
-
-
-def _json(statuses: Sequence[NodeStatus]) -> str:
-    from canhazgpu.status.json_form import status_to_dict  # noqa: PLC0415 - only with --json
-
-    return json.dumps(status_to_dict(statuses[0].read_at, statuses), indent=2)
-
-
-def _lines(app: App, statuses: Sequence[NodeStatus]) -> Iterator[str]:
-    from canhazgpu.cli.table import printable, table_lines  # noqa: PLC0415 - not with --json
-    from canhazgpu.status.text import cells, heading_text  # noqa: PLC0415
-
-    # The heading says how old a scan is, so only a live one can go without.
-    headed = len(statuses) > 1 or not statuses[0].live
-    for place, one in enumerate(statuses):
-        if place:
-            yield ""
-        if headed:
-            yield printable(heading_text(one))
-        yield from table_lines([cells(gpu, one.read_at) for gpu in one.gpus], app.width())
+    text, now = explain(error), time.time()
+    if form.as_json:
+        line = json.dumps({"generated_at": time_text(now), "error": text}, separators=(",", ":"))
+    else:
+        line = printable(f"Error: {text}")
+    return Frame([line], now, text)

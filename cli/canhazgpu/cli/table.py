@@ -4,13 +4,33 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from canhazgpu.status.text import Cells
+import click
+
+from canhazgpu.status.text import WITHOUT_RESERVATION, Cells, Tone, Tones
 
 HEADER = Cells("GPU", "STATUS", "USER", "DURATION", "TYPE", "MODEL", "DETAILS", "VALIDATION")
 USUAL_WIDTHS = (3, 9, 8, 11, 7, 16, 26, 21)
 """The columns' widths where content and terminal allow them, so that tables look alike."""
+
+STATUS, DETAILS = HEADER.index("STATUS"), HEADER.index("DETAILS")
+FLEXIBLE = {
+    HEADER.index("USER"): len("USER"),
+    HEADER.index("MODEL"): len("MODEL"),
+    HEADER.index("DETAILS"): len(WITHOUT_RESERVATION),
+    HEADER.index("VALIDATION"): len("VALIDATION"),
+}
+"""The columns that are cut where the terminal is too narrow for all, and what is left of each."""
+
+CUT = "…"
+MAX_MARKS = 3
+"""Combining marks kept on one character: no language has more, and a heap covers other lines."""
+
+COLOURS = {Tone.FREE: "green", Tone.IN_USE: "yellow", Tone.ALARM: "red"}
+
+Paint = Mapping[int, Tone]
+"""The tones of one row, by column."""
 
 _ESCAPES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # control sequences
@@ -18,6 +38,8 @@ _ESCAPES = re.compile(
     r"|\x1b[ -/]*[0-~]?",
     re.DOTALL,
 )
+_UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_MARKS = frozenset({"Mn", "Me"})
 
 
 def printable(text: str) -> str:
@@ -26,35 +48,110 @@ def printable(text: str) -> str:
     Names of users, jobs and processes are chosen by users. Escape sequences go as a whole; control
     characters, line and paragraph separators, and what changes the direction of writing go too.
     """
+    if text.isascii() and text.isprintable():
+        return text
     plain = _ESCAPES.sub("", text)
-    return "".join(one for one in plain if unicodedata.category(one) not in _UNSAFE)
+    kept: list[str] = []
+    marks = 0
+    for one in plain:
+        category = unicodedata.category(one)
+        marks = marks + 1 if category in _MARKS else 0
+        if category not in _UNSAFE and marks <= MAX_MARKS:
+            kept.append(one)
+    return "".join(kept)
 
 
-_UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-
-
-def table_lines(rows: Sequence[Cells], terminal_width: int | None) -> Iterator[str]:
+def table_lines(
+    rows: Sequence[Cells],
+    terminal_width: int | None,
+    *,
+    cut: bool = True,
+    tones: Sequence[Tones] = (),
+) -> Iterator[str]:
     """Return the header, a line of dashes and the rows, each cell under its column.
 
-    No cell is ever cut: in a narrow terminal the columns shrink to their content.
+    In a narrow terminal the columns shrink to their content; where that is not enough and `cut`
+    allows it, the flexible ones share what is left, and what does not fit ends in ``…``. Without
+    a terminal nothing is cut. `tones`, one for each row, makes it coloured; colour takes no width.
     """
-    table = [HEADER, *(Cells(*map(printable, row)) for row in rows)]
-    needed = [max(map(_width, column)) for column in zip(*table, strict=True)]
-    widths = [max(pair) for pair in zip(needed, USUAL_WIDTHS, strict=True)]
-    if terminal_width is not None and sum(widths) + len(widths) - 1 > terminal_width:
-        widths = needed
-    dashes = Cells(*("-" * width for width in widths))
-    for row in (HEADER, dashes, *table[1:]):
-        yield " ".join(map(_padded, row, widths)).rstrip()
+    table = [Cells(*map(printable, row)) for row in rows]
+    needed = [max(map(_width, column)) for column in zip(HEADER, *table, strict=True)]
+    widths = _widths(needed, terminal_width, cut=cut)
+    # Nothing stands beside the last column: its dashes need not follow what is long in it.
+    dashes = ["-" * width for width in (*widths[:-1], min(widths[-1], USUAL_WIDTHS[-1]))]
+    yield _line(HEADER, widths)
+    yield _line(dashes, widths)
+    for place, row in enumerate(table):
+        yield _line(row, widths, _paint(tones[place]) if tones else {})
 
 
-def _padded(text: str, width: int) -> str:
-    return text + " " * (width - _width(text))
+def _widths(needed: list[int], terminal_width: int | None, *, cut: bool) -> list[int]:
+    usual = [max(pair) for pair in zip(needed, USUAL_WIDTHS, strict=True)]
+    if terminal_width is None or _total(usual) <= terminal_width:
+        return usual
+    if not cut or _total(needed) <= terminal_width:
+        return needed
+    return _shared(needed, terminal_width)
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + len(widths) - 1
+
+
+def _shared(needed: list[int], terminal_width: int) -> list[int]:
+    """Give the flexible columns fair shares of the terminal, and none more than it needs.
+
+    However narrow the terminal is, each keeps its heading, and WITHOUT RESERVATION is whole.
+    """
+
+    def widths(share: int) -> list[int]:
+        return [
+            min(width, max(share, FLEXIBLE[place])) if place in FLEXIBLE else width
+            for place, width in enumerate(needed)
+        ]
+
+    fitting = (one for one in range(terminal_width, 0, -1) if _total(widths(one)) <= terminal_width)
+    return widths(next(fitting, 0))
+
+
+def _paint(tones: Tones) -> Paint:
+    return {STATUS: tones.status, DETAILS: tones.details}
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], paint: Paint | None = None) -> str:
+    padded = []
+    for place, (text, width) in enumerate(zip(cells, widths, strict=True)):
+        shown = shortened(text, width)
+        colour = COLOURS.get((paint or {}).get(place, Tone.PLAIN))
+        padded.append(_coloured(shown, colour) + " " * (width - _width(shown)))
+    return " ".join(padded).rstrip()
+
+
+def _coloured(text: str, colour: str | None) -> str:
+    return click.style(text, fg=colour) if text and colour else text
+
+
+def shortened(text: str, width: int) -> str:
+    """Return the text, cut to so many columns of the terminal; ``…`` shows that it was cut."""
+    if _width(text) <= width:
+        return text
+    room = width - len(CUT)
+    for end, one in enumerate(text):
+        room -= _width(one)
+        if room < 0:
+            return text[:end] + CUT
+    return text
 
 
 def _width(text: str) -> int:
     """Return the columns a terminal needs: wide characters take two, combining ones none."""
+    if text.isascii():
+        return len(text)
     return sum(
-        0 if unicodedata.combining(one) else 2 if unicodedata.east_asian_width(one) in "WF" else 1
+        0
+        if unicodedata.category(one) in _MARKS
+        else 2
+        if unicodedata.east_asian_width(one) in "WF"
+        else 1
         for one in text
     )

@@ -35,7 +35,7 @@ class UsagePolicy:
 
     Processes of these names (``Xorg``, or ``root:Xorg`` for one user's alone), and of these users,
     do not count, nor does the memory they hold: display servers, monitoring. A name alone can be
-    taken by anybody's process.
+    taken by anybody's process; a user's name before it cannot be.
     """
 
     memory_threshold_mb: int
@@ -44,8 +44,20 @@ class UsagePolicy:
 
     def ignores(self, process: GpuProcess) -> bool:
         """Tell whether the process does not count."""
-        names = {process.name, f"{process.user}:{process.name}"}
-        return bool(names & self.ignore_processes) or process.user in self.ignore_users
+        name, user = process.name, process.user
+        if user is not None and user in self.ignore_users:
+            return True
+        if name is None:
+            return False
+        # A process may call itself "root:Xorg": only a name without a colon stands for itself.
+        names = set() if ":" in name else {name}
+        if user is not None:
+            names.add(f"{user}:{name}")
+        return not names.isdisjoint(self.ignore_processes)
+
+    def counting(self, processes: tuple[GpuProcess, ...]) -> tuple[GpuProcess, ...]:
+        """Return the processes that count, in their order."""
+        return tuple(one for one in processes if not self.ignores(one))
 
 
 def usage_of(reading: GpuReading, policy: UsagePolicy) -> Usage:
@@ -56,7 +68,7 @@ def usage_of(reading: GpuReading, policy: UsagePolicy) -> Usage:
     """
     if reading.fault is not None or not reading.uuid or _is_impossible(reading):
         return Usage.UNKNOWN
-    counting = [one for one in reading.processes if not policy.ignores(one)]
+    counting = policy.counting(reading.processes)
     if any(process.memory_mb is None for process in counting):
         return Usage.IN_USE
     if reading.memory_used_mb is None:
@@ -88,6 +100,19 @@ def state_of(usage: Usage, *, reserved: bool, quarantined: bool) -> GpuState:
     if usage is Usage.UNKNOWN:
         return GpuState.UNKNOWN
     return GpuState.UNRESERVED if usage is Usage.IN_USE else GpuState.AVAILABLE
+
+
+WHOLE_GB_FROM_MB = 4096
+
+
+def memory_text(memory_mb: int) -> str:
+    """Return ``8452MB``, and whole gigabytes as such from 4 on: ``8GB``.
+
+    People know the sizes from there on as so many GB; below, as the threshold, they are set and
+    compared in MB: ``1024MB``, ``2048MB``.
+    """
+    gigabytes, rest = divmod(memory_mb, 1024)
+    return f"{memory_mb}MB" if rest or memory_mb < WHOLE_GB_FROM_MB else f"{gigabytes}GB"
 
 
 def users_of(processes: tuple[GpuProcess, ...]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from canhazgpu.config.schema import NodeConfig
 
 BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
+PID_NAMESPACE = Path("/proc/self/ns/pid")
 
 
 def node_name(node: NodeConfig, environ: Mapping[str, str]) -> str:
@@ -25,5 +26,13 @@ def boot_id() -> str | None:
     """Return the kernel's identifier of this boot, None where it is not told."""
     try:
         return BOOT_ID_FILE.read_text("ascii").strip()
+    except OSError:
+        return None
+
+
+def pid_namespace() -> int | None:
+    """Return the inode of this process's pid namespace, None where it is not told."""
+    try:
+        return PID_NAMESPACE.stat().st_ino
     except OSError:
         return None

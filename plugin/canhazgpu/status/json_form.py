@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from canhazgpu.gpu.scan import GpuProcess
-from canhazgpu.ledger.values import Reservation
+from canhazgpu.ledger.values import Quarantine, Reservation, Waiter
+from canhazgpu.status.details import details_text
 from canhazgpu.status.model import GpuStatus, NodeStatus
-from canhazgpu.status.text import details_text, validation_text
+from canhazgpu.status.validation import validation_text
 
 
 def time_text(seconds: float | None) -> str | None:
@@ -35,8 +37,12 @@ def _node(status: NodeStatus) -> dict[str, Any]:
         "node": status.node,
         "scanned_at": time_text(status.scanned_at),
         "live": status.live,
+        "source": status.source,
         "fault": status.fault,
+        "found_gpus": status.found_gpus,
+        "expected_gpus": status.expected_gpus or None,
         "gpus": [_gpu(gpu, status.read_at) for gpu in status.gpus],
+        "queue": [_waiter(place, one) for place, one in enumerate(status.queue, 1)],
     }
 
 
@@ -44,36 +50,66 @@ def _gpu(gpu: GpuStatus, now: float) -> dict[str, Any]:
     reading = gpu.reading
     return {
         "index": gpu.index,
+        "mig_index": reading.mig_index if reading else None,
         "uuid": gpu.uuid,
+        "parent_uuid": reading.parent_uuid if reading else None,
         "name": reading.name if reading else "",
         "state": gpu.state.value,
         "reservation": _reservation(gpu.reservation) if gpu.reservation else None,
+        "quarantine": _quarantine(gpu.quarantine) if gpu.quarantine else None,
+        "health": asdict(reading.health) if reading and reading.health else None,
         "memory_used_mb": reading.memory_used_mb if reading else None,
         "memory_total_mb": reading.memory_total_mb if reading else None,
-        "processes": [_process(process) for process in reading.processes] if reading else [],
-        "model": None,
-        "details": details_text(gpu, now),
-        "validation": validation_text(gpu),
+        "processes": [_process(one, gpu) for one in reading.processes] if reading else [],
+        "intruders": [_process(one, gpu) for one in gpu.intruders],
+        "model": next(iter(gpu.models), None),
+        "details": details_text(gpu, now, wide=True),
+        "validation": validation_text(gpu, wide=True),
     }
 
 
 def _reservation(reservation: Reservation) -> dict[str, Any]:
     claim = reservation.claim
+    ends_at = claim.ends_at if reservation.expires_at is None else reservation.expires_at
     return {
         "type": claim.type,
         "user": claim.user,
         "job_id": claim.job_id,
         "job_name": claim.job_name,
         "owner": claim.owner,
+        "note": claim.note,
         "granted_at": time_text(reservation.granted_at or None),
-        "ends_at": time_text(claim.ends_at),
+        "renewed_at": time_text(reservation.renewed_at),
+        "ends_at": time_text(ends_at),
     }
 
 
-def _process(process: GpuProcess) -> dict[str, Any]:
+def _quarantine(quarantine: Quarantine) -> dict[str, Any]:
+    return {
+        "reason": quarantine.reason,
+        "by": quarantine.by,
+        "since": time_text(quarantine.since or None),
+    }
+
+
+def _process(process: GpuProcess, gpu: GpuStatus) -> dict[str, Any]:
     return {
         "pid": process.pid,
         "user": process.user,
         "name": process.name,
         "memory_mb": process.memory_mb,
+        "model": process.model,
+        "job": process.job,
+        "ignored": process in gpu.ignored,
+    }
+
+
+def _waiter(position: int, waiter: Waiter) -> dict[str, Any]:
+    return {
+        "position": position,
+        "user": waiter.user,
+        "count": waiter.count,
+        "gpus": list(waiter.gpus),
+        "owner": waiter.owner,
+        "since": time_text(waiter.since),
     }

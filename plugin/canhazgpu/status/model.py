@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from canhazgpu.gpu.scan import GpuReading, Scan
+from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
 from canhazgpu.gpu.usage import GpuState, Usage, UsagePolicy, state_of, usage_of
-from canhazgpu.ledger.values import NodeView, Quarantine, Reservation
+from canhazgpu.ledger.values import NodeView, Quarantine, Reservation, Waiter
+from canhazgpu.status.coverage import ANY_SPACE, PidSpace, is_intruder
 
 NEVER_SCANNED = "never scanned"
 NOT_FOUND = "not found by the scan"
@@ -26,7 +27,9 @@ class GpuStatus:
 
     `index` and `reading` are None for a GPU that only the ledger knows. `doubt` says why the
     reading tells nothing of the present, empty where it does; `usage` is then unknown.
-    `released_at` is the time of its last release, None where it was never released.
+    `released_at` is the time of its last release, None where it was never released. `ignored`
+    holds the processes that do not count as use, and `intruders` those on a reserved GPU that its
+    reservation does not cover; both are empty where there is a doubt.
     """
 
     index: int | None
@@ -38,14 +41,29 @@ class GpuStatus:
     quarantine: Quarantine | None = None
     released_at: float | None = None
     doubt: str = ""
+    ignored: tuple[GpuProcess, ...] = ()
+    intruders: tuple[GpuProcess, ...] = ()
+
+    @property
+    def processes(self) -> tuple[GpuProcess, ...]:
+        """The processes that count as use, as far as the reading tells of the present."""
+        if self.reading is None or self.doubt:
+            return ()
+        return tuple(one for one in self.reading.processes if one not in self.ignored)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that those processes name, each once, in order."""
+        return tuple(dict.fromkeys(one.model for one in self.processes if one.model))
 
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """A node's GPUs in order of index, those without one last.
+    """A node's GPUs in order of their place, those without one last, and who waits for some.
 
     Times are of the store's clock; `read_at` is "now" for every duration. `live` where the scan
-    was made for this answer. `fault` says why the node as a whole could not be read.
+    was made for this answer, by `source`. `fault` says why the node as a whole could not be read.
+    `expected_gpus` is how many the node should have, 0 where nobody says.
     """
 
     node: str
@@ -54,6 +72,19 @@ class NodeStatus:
     live: bool
     fault: str | None
     gpus: tuple[GpuStatus, ...]
+    queue: tuple[Waiter, ...] = ()
+    source: str | None = None
+    expected_gpus: int = 0
+
+    @property
+    def found_gpus(self) -> int:
+        """How many GPUs the scan found; MIG instances are one with the GPU that they divide."""
+        return len({gpu.index for gpu in self.gpus if gpu.index is not None})
+
+    @property
+    def lacks_gpus(self) -> bool:
+        """Whether the scan worked and found fewer GPUs than the node should have."""
+        return self.fault is None and self.found_gpus < self.expected_gpus
 
 
 def with_live_scan(view: NodeView, scan: Scan, scanned_at: float) -> NodeView:
@@ -70,26 +101,79 @@ def with_live_scan(view: NodeView, scan: Scan, scanned_at: float) -> NodeView:
     return replace(view, scan=scan, scanned_at=scanned_at)
 
 
-def node_status(view: NodeView, policy: UsagePolicy, *, live: bool = False) -> NodeStatus:
-    """Judge every GPU that the node's scan or the ledger knows."""
+def node_status(
+    view: NodeView,
+    policy: UsagePolicy,
+    *,
+    live: bool = False,
+    space: PidSpace = ANY_SPACE,
+    expected_gpus: int = 0,
+) -> NodeStatus:
+    """Judge every GPU that the node's scan or the ledger knows; `space` is that of its pids."""
+    view = _without_what_is_over(view)
     scan = view.scan
     readings = scan.gpus if scan else ()
-    gpus = [_seen(view, reading, policy) for reading in readings]
+    gpus = [_seen(view, reading, policy, space) for reading in readings]
     fault = scan.fault if scan else NEVER_SCANNED
     seen = {reading.uuid for reading in readings}
     held = {**view.quarantines, **view.reservations}
     gpus += [_unseen(view, uuid, fault or NOT_FOUND) for uuid in sorted(held) if uuid not in seen]
-    gpus.sort(key=lambda gpu: (gpu.index is None, gpu.index))
-    return NodeStatus(view.node, view.read_at, view.scanned_at, live, fault, tuple(gpus))
+    return NodeStatus(
+        view.node,
+        view.read_at,
+        view.scanned_at,
+        live,
+        fault,
+        tuple(sorted(gpus, key=_place)),
+        view.queue,
+        scan.source if scan else None,
+        expected_gpus,
+    )
 
 
-def _seen(view: NodeView, reading: GpuReading, policy: UsagePolicy) -> GpuStatus:
-    uuid = reading.uuid
+def _without_what_is_over(view: NodeView) -> NodeView:
+    """Leave out what has expired and who waits no more; the next change of the ledger will too."""
+    now = view.read_at
+    over = {
+        uuid: one.expires_at
+        for uuid, one in view.reservations.items()
+        if one.expires_at is not None and one.expires_at <= now
+    }
+    return replace(
+        view,
+        reservations={uuid: one for uuid, one in view.reservations.items() if uuid not in over},
+        released_at={**view.released_at, **over},
+        queue=tuple(one for one in view.queue if one.renewed_at + one.lease_s > now),
+    )
+
+
+def _place(gpu: GpuStatus) -> tuple[bool, int, int]:
+    reading = gpu.reading
+    if reading is None:
+        return (True, 0, 0)
+    return (False, reading.index, -1 if reading.mig_index is None else reading.mig_index)
+
+
+def _seen(view: NodeView, reading: GpuReading, policy: UsagePolicy, space: PidSpace) -> GpuStatus:
     usage = usage_of(reading, policy)
     doubt = _doubt(view, reading, usage)
     if doubt:
-        usage = Usage.UNKNOWN
-    return _status(view, uuid, usage, reading=reading, doubt=doubt)
+        return _status(view, reading.uuid, Usage.UNKNOWN, reading=reading, doubt=doubt)
+    status = _status(view, reading.uuid, usage, reading=reading, doubt="")
+    return replace(
+        status,
+        ignored=tuple(one for one in reading.processes if policy.ignores(one)),
+        intruders=_intruders(status.reservation, policy.counting(reading.processes), space),
+    )
+
+
+def _intruders(
+    reservation: Reservation | None, processes: tuple[GpuProcess, ...], space: PidSpace
+) -> tuple[GpuProcess, ...]:
+    if reservation is None:
+        return ()
+    claim = reservation.claim
+    return tuple(one for one in processes if is_intruder(claim, one, space))
 
 
 def _unseen(view: NodeView, uuid: str, doubt: str) -> GpuStatus:

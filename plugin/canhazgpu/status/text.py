@@ -1,19 +1,36 @@
-"""The words of the status table: durations, and the cells of one GPU's row; pure."""
+"""The words of the status table: a node's heading and queue, and the cells of a GPU; pure."""
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import NamedTuple
 
-from canhazgpu.gpu.usage import GpuState, Usage, processes_text, users_of
-from canhazgpu.ledger.values import Claim
+from canhazgpu.gpu.model_name import short_model
+from canhazgpu.gpu.usage import GpuState, Usage, users_of
+from canhazgpu.ledger.values import Waiter
+from canhazgpu.status.details import WITHOUT_RESERVATION, details_text
 from canhazgpu.status.model import GpuStatus, NodeStatus
+from canhazgpu.status.times import duration_text, short_duration_text
+from canhazgpu.status.validation import NO_USAGE, validation_text
 
-NO_USAGE = "no usage detected"
-WITHOUT_RESERVATION = "WITHOUT RESERVATION"
-MAX_NAME = 40
-"""Characters shown of a job's name, which users choose freely."""
+__all__ = [
+    "NO_USAGE",
+    "WITHOUT_RESERVATION",
+    "Cells",
+    "Tone",
+    "Tones",
+    "cells",
+    "details_text",
+    "duration_text",
+    "heading_text",
+    "queue_text",
+    "short_duration_text",
+    "tones",
+    "validation_text",
+]
 
-_UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
+MODEL_WIDTH = 16
+MAX_WAITERS_SHOWN = 5
 
 STATUS_WORDS = {
     GpuState.AVAILABLE: "available",
@@ -40,61 +57,82 @@ class Cells(NamedTuple):
     validation: str
 
 
-def duration_text(seconds: float) -> str:
-    """Return ``15m 30s``, ``8h 0m 0s``, ``2d 3h 0m 0s``; a negative duration is none."""
-    return " ".join(_parts(seconds))
+class Tone(Enum):
+    """What a cell says, for those who show it in colour."""
+
+    PLAIN = "plain"
+    FREE = "free"
+    IN_USE = "in use"
+    ALARM = "alarm"
 
 
-def short_duration_text(seconds: float) -> str:
-    """Return the duration in its two largest units, without a zero one: ``30m``, ``2h 5m``."""
-    parts = _parts(seconds)
-    if len(parts) == 2:  # minutes and seconds: seconds matter to nobody here
-        return parts[0]
-    return " ".join(part for place, part in enumerate(parts[:2]) if place == 0 or part[0] != "0")
+class Tones(NamedTuple):
+    """The tones of a row's STATUS and DETAILS; all else is plain."""
+
+    status: Tone
+    details: Tone
 
 
-def _parts(seconds: float) -> list[str]:
-    rest = max(int(seconds), 0)
-    parts: list[str] = []
-    for unit, size in _UNITS:
-        count, rest = divmod(rest, size)
-        if parts or count or unit == "s":
-            parts.append(f"{count}{unit}")
-    return parts
+_STATUS_TONES = {GpuState.AVAILABLE: Tone.FREE, GpuState.RESERVED: Tone.IN_USE}
+
+
+def tones(gpu: GpuStatus) -> Tones:
+    """Return what a GPU's row is to tell at a glance."""
+    status = _STATUS_TONES.get(gpu.state, Tone.ALARM)
+    alarming = status is Tone.ALARM or gpu.intruders or gpu.quarantine
+    return Tones(status, Tone.ALARM if alarming else Tone.PLAIN)
 
 
 def heading_text(status: NodeStatus) -> str:
     """Return the heading of a node's block, ``n2 (scanned 3m ago)``; only the name when live."""
-    if status.live or status.scanned_at is None:
-        notes = []
-    else:
-        notes = [f"scanned {short_duration_text(status.read_at - status.scanned_at)} ago"]
+    notes = []
+    if not status.live and status.scanned_at is not None:
+        notes.append(f"scanned {short_duration_text(status.read_at - status.scanned_at)} ago")
     if status.fault:
         notes.append(status.fault)
+    if status.lacks_gpus:
+        notes.append(f"{status.found_gpus} of {status.expected_gpus} GPUs")
     return f"{status.node} ({'; '.join(notes)})" if notes else status.node
 
 
-def cells(gpu: GpuStatus, now: float) -> Cells:
-    """Return the row of one GPU; `now` is on the store's clock."""
+def queue_text(status: NodeStatus, *, wide: bool = False) -> str:
+    """Return ``3 waiting: alice 2 GPUs (5m), …`` in the queue's order; empty without a queue."""
+    if not status.queue:
+        return ""
+    places = {gpu.uuid: gpu.reading.place for gpu in status.gpus if gpu.reading}
+    shown = status.queue if wide else status.queue[:MAX_WAITERS_SHOWN]
+    text = ", ".join(_waiter_text(one, places, status.read_at) for one in shown)
+    more = len(status.queue) - len(shown)
+    return f"{len(status.queue)} waiting: {text}" + (f" and {more} more" if more else "")
+
+
+def _waiter_text(waiter: Waiter, places: dict[str, str], now: float) -> str:
+    since = short_duration_text(now - waiter.since)
+    if waiter.gpus:
+        named = ",".join(places.get(uuid, uuid) for uuid in waiter.gpus)
+        return f"{waiter.user} GPU {named} ({since})"
+    return f"{waiter.user} {waiter.count} GPU{'' if waiter.count == 1 else 's'} ({since})"
+
+
+def cells(gpu: GpuStatus, now: float, *, wide: bool = False) -> Cells:
+    """Return the row of one GPU; `now` is on the store's clock. `wide` shortens nothing."""
     reservation = gpu.reservation
     return Cells(
-        gpu="?" if gpu.index is None else str(gpu.index),
+        gpu="?" if gpu.reading is None else gpu.reading.place,
         status=STATUS_WORDS[gpu.state],
         user=_user(gpu),
         duration=_held_for(gpu, now),
         type=reservation.claim.type if reservation else "",
-        model="",
-        details=details_text(gpu, now),
-        validation=validation_text(gpu),
+        model=_model(gpu, wide=wide),
+        details=details_text(gpu, now, wide=wide),
+        validation=validation_text(gpu, wide=wide),
     )
 
 
 def _user(gpu: GpuStatus) -> str:
     if gpu.reservation is not None:
         return gpu.reservation.claim.user
-    if gpu.usage is Usage.IN_USE and gpu.reading is not None:
-        return users_of(gpu.reading.processes)
-    return ""
+    return users_of(gpu.processes) if gpu.usage is Usage.IN_USE else ""
 
 
 def _held_for(gpu: GpuStatus, now: float) -> str:
@@ -104,48 +142,10 @@ def _held_for(gpu: GpuStatus, now: float) -> str:
     return duration_text(now - gpu.reservation.granted_at)
 
 
-def details_text(gpu: GpuStatus, now: float) -> str:
-    """Return the DETAILS cell."""
-    held_back = f"quarantined: {gpu.quarantine.reason}" if gpu.quarantine else ""
-    if gpu.reservation is not None:
-        return ", ".join(filter(None, (_claim_text(gpu.reservation.claim, now), held_back)))
-    if gpu.quarantine is not None:
-        return gpu.quarantine.reason
-    if gpu.state is GpuState.UNRESERVED:
-        return WITHOUT_RESERVATION
-    if gpu.state is GpuState.AVAILABLE and gpu.released_at is not None:
-        return f"free for {short_duration_text(now - gpu.released_at)}"
-    return ""
-
-
-def _claim_text(claim: Claim, now: float) -> str:
-    if claim.job_id is None:
-        return "" if claim.ends_at is None else _end_text(claim.ends_at, now, "expire")
-    name = claim.job_name or ""
-    shown = name if len(name) <= MAX_NAME else name[: MAX_NAME - 3] + "..."
-    job = f"job {claim.job_id} {shown}".rstrip()
-    return job if claim.ends_at is None else f"{job}, {_end_text(claim.ends_at, now, 'end')}"
-
-
-def _end_text(ends_at: float, now: float, verb: str) -> str:
-    if ends_at > now:
-        return f"{verb}s in {duration_text(ends_at - now)}"
-    past = {"end": "should have ended", "expire": "should have expired"}[verb]
-    return f"{past} {short_duration_text(now - ends_at)} ago"
-
-
-def validation_text(gpu: GpuStatus) -> str:
-    """Return the VALIDATION cell: what the GPU was seen to do."""
-    reading = gpu.reading
-    if gpu.doubt or reading is None:
-        alone = gpu.state is GpuState.UNKNOWN
-        return gpu.doubt if alone else f"cannot tell: {gpu.doubt}"
-    amount = "" if reading.memory_used_mb is None else f"{reading.memory_used_mb}MB"
-    if gpu.state is GpuState.RESERVED:
-        if gpu.usage is not Usage.IN_USE:
-            return NO_USAGE
-        return ", ".join(filter(None, (amount, f"{len(reading.processes)} processes")))
-    if gpu.usage is not Usage.IN_USE:
-        return f"{amount} used" if amount else NO_USAGE
-    processes = processes_text(reading.processes)
-    return " ".join(filter(None, (amount, "used", f"by {processes}" if processes else "")))
+def _model(gpu: GpuStatus, *, wide: bool) -> str:
+    """Return the models on the GPU: all of them, or the first and how many more there are."""
+    models = gpu.models
+    if wide or not models:
+        return ",".join(models)
+    more = f" +{len(models) - 1}" if len(models) > 1 else ""
+    return short_model(models[0], MODEL_WIDTH - len(more)) + more

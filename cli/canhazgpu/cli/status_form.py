@@ -1,0 +1,81 @@
+"""How status is shown: as tables with headings, or as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from canhazgpu.status.mine import Person
+    from canhazgpu.status.model import NodeStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How it is shown: once or again and again; `person` is whose GPUs alone are, None for all."""
+
+    as_json: bool = False
+    watching: bool = False
+    wide: bool = False
+    coloured: bool = False
+    person: Person | None = None
+
+    def lines(self, statuses: Sequence[NodeStatus], width: int | None) -> list[str]:
+        """Return the lines of the nodes, at least one, on a terminal of that width."""
+        shown = self.concerning(statuses)
+        if self.as_json:
+            return [self._json(statuses[0].read_at, shown)]
+        if self.person is not None and not shown:
+            return [f"{self.person.user} holds, uses and awaits no GPU"]
+        return list(self._blocks(shown, width, headed=self._headed(statuses)))
+
+    def concerning(self, statuses: Sequence[NodeStatus]) -> Sequence[NodeStatus]:
+        """Return what of the nodes is shown."""
+        if self.person is None:
+            return statuses
+        from canhazgpu.status.mine import only_of  # noqa: PLC0415 - only with --me
+
+        return only_of(self.person, statuses)
+
+    def _headed(self, statuses: Sequence[NodeStatus]) -> bool:
+        # The heading says how old a scan is, so only a live one can go without.
+        if len(statuses) > 1 or not statuses[0].live or statuses[0].lacks_gpus:
+            return True
+        # Shown once, a node that cannot be read ends the command with that error.
+        return self.watching and statuses[0].fault is not None
+
+    def _json(self, generated_at: float, statuses: Sequence[NodeStatus]) -> str:
+        from canhazgpu.status.json_form import status_to_dict  # noqa: PLC0415 - only with --json
+
+        form = status_to_dict(generated_at, statuses)
+        if self.watching:
+            return json.dumps(form, separators=(",", ":"))
+        return json.dumps(form, indent=2)
+
+    def _blocks(
+        self, statuses: Sequence[NodeStatus], width: int | None, *, headed: bool
+    ) -> Iterator[str]:
+        from canhazgpu.cli.table import printable  # noqa: PLC0415 - not with --json
+        from canhazgpu.status.text import heading_text, queue_text  # noqa: PLC0415
+
+        for place, one in enumerate(statuses):
+            if place:
+                yield ""
+            if headed:
+                yield printable(heading_text(one))
+            yield from self._table(one, width)
+            if queue := queue_text(one, wide=self.wide):
+                yield printable(queue)
+
+    def _table(self, status: NodeStatus, width: int | None) -> Iterator[str]:
+        from canhazgpu.cli.table import table_lines  # noqa: PLC0415 - not with --json
+        from canhazgpu.status.text import cells, tones  # noqa: PLC0415
+
+        return table_lines(
+            [cells(gpu, status.read_at, wide=self.wide) for gpu in status.gpus],
+            width,
+            cut=not self.wide,
+            tones=[tones(gpu) for gpu in status.gpus] if self.coloured else (),
+        )

@@ -1,0 +1,134 @@
+"""Showing something again and again: in place on a terminal, else as it comes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import NamedTuple
+
+import click
+
+from canhazgpu.status.json_form import time_text
+
+# https://invisible-island.net/xterm/ctlseqs/ctlseqs.html: the alternate screen keeps what was on
+# the terminal; without wrapping, a line longer than the terminal does not push others down.
+ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l"
+LEAVE = "\x1b[?7h\x1b[?25h\x1b[?1049l"
+HOME, CLEAR_LINE, CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
+
+
+class Frame(NamedTuple):
+    """What is to be seen at a time (seconds since the epoch); `essence` tells two apart."""
+
+    lines: Sequence[str]
+    at: float
+    essence: object
+
+
+Show = Callable[[Frame], None]
+
+
+def repeat(
+    look: Callable[[], Frame],
+    show: Show,
+    interval_s: float,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Look and show every `interval_s` seconds, until an exception ends it."""
+    while True:
+        began = clock()
+        show(look())
+        sleep(max(interval_s - (clock() - began), 0.0))
+
+
+def show_all(frame: Frame) -> None:
+    """Print the frame's lines."""
+    for line in frame.lines:
+        click.echo(line)
+    sys.stdout.flush()
+
+
+class ShowChanges:
+    """Prints a frame, under its time, if it is not in essence the one before."""
+
+    def __init__(self) -> None:
+        self._before: Frame | None = None
+
+    def __call__(self, frame: Frame) -> None:
+        """Print the frame where it tells something new."""
+        before, self._before = self._before, frame
+        if before is not None and before.essence == frame.essence:
+            return
+        heading = [time_text(frame.at) or "", *frame.lines]
+        show_all(frame._replace(lines=heading if before is None else ["", *heading]))
+
+
+@contextmanager
+def full_screen(title: str) -> Iterator[Show]:
+    """Take the terminal's alternate screen; gives what draws a frame on it.
+
+    The terminal is as it was after the block, however it ends, and while the program is stopped.
+    """
+
+    def draw(frame: Frame) -> None:
+        clock = time.strftime("%H:%M:%S", time.localtime(frame.at))
+        _write(_screenful([f"{clock}  {title}", "", *frame.lines]))
+
+    with _signals():
+        _write(ENTER)
+        try:
+            yield draw
+        finally:
+            # Another Ctrl-C must not come between.
+            before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+            with contextlib.suppress(OSError):
+                _write(LEAVE)
+            signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    before = {
+        number: signal.signal(number, handler)
+        for number, handler in ((signal.SIGTERM, _end), (signal.SIGTSTP, _stop))
+        if signal.getsignal(number) is signal.SIG_DFL
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(signum: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + signum)
+
+
+def _stop(_signum: int, _frame: FrameType | None) -> None:
+    """Stop as Ctrl-Z does, with the terminal given back until the program goes on."""
+    _write(LEAVE)
+    os.kill(os.getpid(), signal.SIGSTOP)
+    _write(ENTER)
+
+
+def _screenful(lines: Sequence[str]) -> str:
+    height = max(shutil.get_terminal_size().lines, 2)
+    if len(lines) > height:
+        lines = [*lines[: height - 1], f"({len(lines) - height + 1} more lines)"]
+    return HOME + "\r\n".join(f"{line}{CLEAR_LINE}" for line in lines) + CLEAR_BELOW
+
+
+def _write(text: str) -> None:
+    # Past the buffer of sys.stdout, which a signal's handler must not enter a second time.
+    data = text.encode(sys.stdout.encoding, "replace")
+    while data:
+        data = data[os.write(sys.stdout.fileno(), data) :]
