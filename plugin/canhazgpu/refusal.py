@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from canhazgpu.gpu.scan import GpuReading
-from canhazgpu.gpu.usage import processes_text, users_of
+from canhazgpu.gpu.usage import memory_text, processes_text, users_of
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.values import Blocked, NodeView, Queued, Reservation, Short
-from canhazgpu.status.text import short_duration_text
+from canhazgpu.status.times import short_duration_text
 
 
 class RefusalKind(Enum):
@@ -47,12 +47,19 @@ def refusal_of(answer: Blocked | Short, observation: Observation, view: NodeView
     """Return the refusal, with what the scan and the ledger know of who is in the way."""
     seen = observation.scan.by_uuid()
     if isinstance(answer, Blocked):
-        return Refusal(_blocked_text(answer, seen.get(answer.gpu) or vanished(answer.gpu), view))
+        reading = counting(seen.get(answer.gpu) or vanished(answer.gpu), observation)
+        return Refusal(_blocked_text(answer, reading, view))
     present = len(observation.scan.gpus)
     if answer.requested > present:
         reason = f"{view.node} has {present} GPUs; {answer.requested} were asked for"
         return Refusal(reason, kind=RefusalKind.NEVER)
     return Refusal(short_text(answer), tuple(_in_the_way(observation, view)))
+
+
+def counting(gpu: GpuReading, observation: Observation) -> GpuReading:
+    """Return the reading without the processes that do not count: they are in nobody's way."""
+    processes = tuple(one for one in gpu.processes if one.pid not in observation.ignored)
+    return replace(gpu, processes=processes)
 
 
 def _in_the_way(observation: Observation, view: NodeView) -> Iterator[str]:
@@ -62,7 +69,7 @@ def _in_the_way(observation: Observation, view: NodeView) -> Iterator[str]:
         if gpu.uuid in view.quarantines:
             yield _quarantined_text(gpu, view)
         elif gpu.uuid in observation.in_use:
-            yield intruder_text(gpu, view.node)
+            yield intruder_text(counting(gpu, observation), view.node)
 
 
 def intruded_refusal(intruded: Sequence[GpuReading], node: str) -> Refusal:
@@ -103,7 +110,8 @@ def intruder_text(gpu: GpuReading, node: str) -> str:
     """Return who is on a GPU without reservation, or why that cannot be told."""
     if gpu.fault is not None:
         return f"{_name(gpu, node)} cannot be read: {gpu.fault}"
-    used = "memory unknown" if gpu.memory_used_mb is None else f"{gpu.memory_used_mb}MB used"
+    amount = gpu.memory_used_mb
+    used = "memory unknown" if amount is None else f"{memory_text(amount)} used"
     if not gpu.processes:
         return f"{_name(gpu, node)} is in use WITHOUT RESERVATION: {used} by no process shown"
     return (

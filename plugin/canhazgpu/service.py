@@ -25,6 +25,7 @@ from canhazgpu.probe.port import GpuProbe, PendingScan
 from canhazgpu.refusal import (
     Refusal,
     RefusalKind,
+    counting,
     intruded_refusal,
     queued_refusal,
     refusal_of,
@@ -212,7 +213,7 @@ class GpuService:
         unfit = (second.in_use - overlooked) | second.unknown
         seen = second.scan.by_uuid()
         return tuple(
-            seen.get(uuid) or vanished(uuid)
+            counting(seen.get(uuid) or vanished(uuid), second)
             for uuid in granted.gpus
             if uuid in unfit or uuid not in seen
         )

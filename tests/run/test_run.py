@@ -87,7 +87,12 @@ def test_a_signal_that_ends_the_command_is_seen_by_a_shell(host: SharedHost, nam
     number = getattr(signal, f"SIG{name}")
     script = f'{host.program} run -- sh -c "kill -{name} \\$\\$"; echo $?'
     done = subprocess.run(
-        ["sh", "-c", script], env=host.environ(), capture_output=True, text=True, timeout=30
+        ["sh", "-c", script],
+        check=False,
+        env=host.environ(),
+        capture_output=True,
+        text=True,
+        timeout=30,
     )
     assert done.stdout.strip() == str(128 + number)
     until(lambda: all_free(host), "the GPU to be free")
@@ -133,7 +138,7 @@ def test_the_command_owns_the_terminal(host: SharedHost) -> None:
         stdout=secondary,
         stderr=secondary,
         start_new_session=True,
-        preexec_fn=take_terminal,
+        preexec_fn=take_terminal,  # noqa: PLW1509 - no thread runs here
     )
     os.close(secondary)
     os.write(primary, b"hello\n")
@@ -175,7 +180,7 @@ def test_ctrl_c_and_ctrl_z_are_the_commands(host: SharedHost) -> None:
         stdout=secondary,
         stderr=secondary,
         start_new_session=True,
-        preexec_fn=take_terminal,
+        preexec_fn=take_terminal,  # noqa: PLW1509 - no thread runs here
     )
     os.close(secondary)
     script = (
@@ -252,8 +257,8 @@ def test_a_run_killed_right_after_its_grant_is_nobodys(host: SharedHost) -> None
     from canhazgpu.gpu.scan import GpuReading, Scan
     from canhazgpu.ledger.port import Observation
     from canhazgpu.ledger.values import Claim
-    from canhazgpu.node.alive import pid_namespace, process_id
-    from canhazgpu.node.identity import boot_id
+    from canhazgpu.node.alive import process_id
+    from canhazgpu.node.identity import boot_id, pid_namespace
 
     process = process_id(dead.pid)
     assert process is not None

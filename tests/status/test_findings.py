@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -193,15 +193,10 @@ def test_what_changed_hands_during_the_scan_is_no_unreserved_use(more: dict[str,
     assert of_ledger(changed, scan(gpu(0, 5045, ROGUE)), scanned_at=NOW - 3600) == []
 
 
-@dataclass(frozen=True, slots=True)
-class Intruded(GpuStatus):
-    intruders: tuple[GpuProcess, ...] = ()
-
-
 def test_a_process_that_no_reservation_covers_is_unreserved_use() -> None:
     held = manual(0)
     reading = gpu(0, 5045, ROGUE)
-    intruded = Intruded(
+    intruded = GpuStatus(
         0, uuid(0), GpuState.RESERVED, Usage.IN_USE, reading, held, intruders=(ROGUE,)
     )
 

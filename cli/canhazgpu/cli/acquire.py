@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,14 +12,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from canhazgpu.cli.app import App
+from canhazgpu.cli.completion_values import complete_gpu_ids
 from canhazgpu.cli.options import memory_threshold_option
-from canhazgpu.durations import parse_duration
+from canhazgpu.cli.param_types import DURATION, GPU_IDS
 from canhazgpu.errors import InputError, UnavailableError
-from canhazgpu.gpu.ids import parse_gpu_ids, resolve
+from canhazgpu.gpu.ids import resolve
 from canhazgpu.ledger.port import Terms
 from canhazgpu.ledger.values import Waiter
-from canhazgpu.node.alive import is_alive, pid_namespace
-from canhazgpu.node.identity import node_name
+from canhazgpu.node.alive import is_alive, this_process
+from canhazgpu.node.identity import boot_id, node_name, pid_namespace
 from canhazgpu.people.gone import Here
 
 if TYPE_CHECKING:
@@ -61,13 +60,17 @@ def acquire_options(command: T) -> T:
         ),
         click.option(
             "--gpu-ids",
+            type=GPU_IDS,
+            default=(),
             metavar="IDS",
+            shell_complete=complete_gpu_ids,
             help="Exactly these GPUs: indices (1,3 or 0-3), UUIDs or their beginnings.",
         ),
         memory_threshold_option,
         click.option("--nonblock", is_flag=True, help="Fail at once where the GPUs are not free."),
         click.option(
             "--wait",
+            type=DURATION,
             metavar="TIME",
             help="Wait so long at most, as 90s, 30m or 2h.  [default: as long as it takes]",
         ),
@@ -91,17 +94,15 @@ def acquire_options(command: T) -> T:
 
 def wanted_of(config: Config, options: dict[str, Any]) -> Wanted:
     """Return what the options ask for; raises `InputError` where they contradict each other."""
-    gpus, gpu_ids = options["gpus"], options["gpu_ids"]
-    selectors = parse_gpu_ids(gpu_ids) if gpu_ids is not None else ()
+    gpus, selectors = options["gpus"], options["gpu_ids"]
     if selectors and gpus not in (None, len(selectors)):
         raise InputError(f"--gpus {gpus} and {len(selectors)} GPUs in --gpu-ids: give one of them")
     if options["nonblock"] and options["wait"] is not None:
         raise InputError("--nonblock and --wait contradict each other: give one of them")
-    wait_s = parse_duration(options["wait"]) if options["wait"] is not None else None
     return Wanted(
         count=len(selectors) or gpus or DEFAULT_COUNT,
         selectors=selectors,
-        wait_s=0.0 if options["nonblock"] else wait_s,
+        wait_s=0.0 if options["nonblock"] else options["wait"],
         affinity=(options["choice"] or config.run.choice) == "affinity",
         force=options["force"],
     )
@@ -113,14 +114,6 @@ def note_of(options: dict[str, Any]) -> str | None:
     if note is not None and len(note) > MAX_NOTE:
         raise InputError(f"the note is {len(note)} characters long; accepted: up to {MAX_NOTE}")
     return note or None
-
-
-def user_name() -> str:
-    """Return the name of the user who runs this process, digits for one without a name."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
 
 
 @dataclass(slots=True)
@@ -167,9 +160,6 @@ class Acquisition:
         raise UnavailableError(outcome.reason)
 
     def _waiter(self, count: int, gpus: tuple[str, ...]) -> Waiter:
-        from canhazgpu.node.alive import this_process  # noqa: PLC0415 - only who waits needs it
-        from canhazgpu.node.identity import boot_id  # noqa: PLC0415
-
         return Waiter(
             owner=self.claim.owner,
             user=self.claim.user,
@@ -195,7 +185,6 @@ def open_acquisition(app: App, config: Config, claim: Claim) -> Acquisition:
 
 def open_service(node: str, probe: GpuProbe, ledger: Ledger) -> GpuService:
     """Return the service of this node as this process sees it."""
-    from canhazgpu.node.identity import boot_id  # noqa: PLC0415 - only who takes GPUs needs it
     from canhazgpu.service import GpuService  # noqa: PLC0415
 
     return GpuService(node, Here(boot_id(), pid_namespace(), is_alive), probe, ledger)
@@ -244,9 +233,6 @@ def _ended_by_signals() -> Iterator[None]:
 
 def with_processes(claim: Claim) -> Claim:
     """Return the claim that lives as long as this process does."""
-    from canhazgpu.node.alive import this_process  # noqa: PLC0415 - only a run needs it
-    from canhazgpu.node.identity import boot_id  # noqa: PLC0415
-
     return replace(
         claim,
         boot_id=boot_id(),

@@ -17,7 +17,7 @@ from canhazgpu.people.holdings import waiting
 from canhazgpu.probe.node_probe import usage_policy
 from canhazgpu.status.json_form import time_text
 from canhazgpu.status.model import NodeStatus, node_status
-from canhazgpu.status.text import short_duration_text
+from canhazgpu.status.times import short_duration_text
 
 if TYPE_CHECKING:
     from canhazgpu.ledger.values import NodeView

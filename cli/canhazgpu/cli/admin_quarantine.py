@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from canhazgpu.cli.app import App
+from canhazgpu.cli.completion_values import complete_gpu_ids
 from canhazgpu.cli.node_gpus import NodeGpus, node_gpus, node_option
 from canhazgpu.cli.output import harmless_errors, reason_option, say
 from canhazgpu.cli.param_types import GPU_IDS
@@ -21,7 +22,14 @@ if TYPE_CHECKING:
     from canhazgpu.gpu.ids import Selector
     from canhazgpu.ledger.port import Ledger
 
-gpus_argument = click.argument("gpu_ids", metavar="GPU...", type=GPU_IDS, nargs=-1, required=True)
+gpus_argument = click.argument(
+    "gpu_ids",
+    metavar="GPU...",
+    type=GPU_IDS,
+    shell_complete=complete_gpu_ids,
+    nargs=-1,
+    required=True,
+)
 
 
 @click.command()

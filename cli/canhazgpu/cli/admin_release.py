@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from canhazgpu.cli.app import App
+from canhazgpu.cli.completion_values import complete_gpu_ids
 from canhazgpu.cli.node_gpus import node_gpus, node_option
 from canhazgpu.cli.options import json_option
 from canhazgpu.cli.output import harmless_errors, reason_option, say
@@ -22,7 +23,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--gpu-ids", type=GPU_IDS, metavar="IDS", help="What is reserved of these GPUs.")
+@click.option(
+    "--gpu-ids",
+    type=GPU_IDS,
+    shell_complete=complete_gpu_ids,
+    metavar="IDS",
+    help="What is reserved of these GPUs.",
+)
 @click.option("--user", metavar="NAME", help="What this user holds.")
 @click.option("--owner", metavar="TOKEN", help="What this owner holds, as status --json shows it.")
 @click.option("--job", metavar="ID", help="What this job holds.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from canhazgpu.cli.app import App
+from canhazgpu.cli.completion_values import complete_own_gpu_ids
 from canhazgpu.cli.node_gpus import NodeGpus, node_gpus, node_option
 from canhazgpu.cli.options import json_option
 from canhazgpu.cli.output import harmless_errors, say
@@ -15,7 +16,7 @@ from canhazgpu.cli.param_types import DURATION, GPU_IDS
 from canhazgpu.errors import InputError
 from canhazgpu.people.own import check_bound, to_extend
 from canhazgpu.status.json_form import time_text
-from canhazgpu.status.text import duration_text
+from canhazgpu.status.times import duration_text
 
 if TYPE_CHECKING:
     from canhazgpu.gpu.ids import Selector
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 @click.option(
     "--gpu-ids",
     type=GPU_IDS,
+    shell_complete=complete_own_gpu_ids,
     metavar="IDS",
     help="Extend these: 1,3 or 0-3, UUIDs or their beginnings.  [default: all you reserved]",
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from canhazgpu.cli.completion_values import complete_nodes
 from canhazgpu.errors import InputError
 from canhazgpu.gpu.ids import GpuIndex, MigPlace, Selector, resolve
 from canhazgpu.node.identity import node_name
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
     from canhazgpu.ledger.port import Ledger
     from canhazgpu.ledger.values import NodeView
 
-node_option = click.option("--node", metavar="NAME", help="Of this node.  [default: where you are]")
+node_option = click.option(
+    "--node",
+    metavar="NAME",
+    shell_complete=complete_nodes,
+    help="Of this node.  [default: where you are]",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import click
 
-from canhazgpu.cli.table import printable
+from canhazgpu.cli.table import printable, text_width
 from canhazgpu.errors import InputError
 
 MAX_REASON = 200
@@ -50,11 +49,3 @@ def column_lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterat
         yield " ".join(
             text + " " * (width - text_width(text)) for text, width in zip(row, widths, strict=True)
         ).rstrip()
-
-
-def text_width(text: str) -> int:
-    """Return the columns a terminal needs: wide characters take two, combining ones none."""
-    return sum(
-        0 if unicodedata.combining(one) else 2 if unicodedata.east_asian_width(one) in "WF" else 1
-        for one in text
-    )

@@ -14,7 +14,7 @@ from canhazgpu.cli.options import json_option
 from canhazgpu.cli.output import column_lines
 from canhazgpu.people.holdings import gpu_names, gpu_places, waiting
 from canhazgpu.status.json_form import time_text
-from canhazgpu.status.text import duration_text
+from canhazgpu.status.times import duration_text
 
 if TYPE_CHECKING:
     from canhazgpu.ledger.values import NodeView, Waiter

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from canhazgpu.cli.app import App
+from canhazgpu.cli.completion_values import complete_own_gpu_ids
 from canhazgpu.cli.node_gpus import NodeGpus, node_gpus, node_option
 from canhazgpu.cli.options import json_option
 from canhazgpu.cli.output import harmless_errors, say
@@ -27,6 +28,7 @@ REASON = "released by its owner"
 @click.option(
     "--gpu-ids",
     type=GPU_IDS,
+    shell_complete=complete_own_gpu_ids,
     metavar="IDS",
     help="Release these: 1,3 or 0-3, UUIDs or their beginnings.  [default: all you reserved]",
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -13,22 +12,22 @@ from canhazgpu.cli.acquire import (
     acquire_options,
     note_of,
     open_acquisition,
-    user_name,
     wanted_of,
     warn_of_intruders,
 )
 from canhazgpu.cli.app import App
 from canhazgpu.cli.options import json_option
-from canhazgpu.durations import parse_duration
+from canhazgpu.cli.param_types import DURATION
 from canhazgpu.errors import InputError
 from canhazgpu.ledger.values import MANUAL, Claim, new_owner
 from canhazgpu.node.identity import node_name
 from canhazgpu.people.launch import become, visible_devices
 from canhazgpu.schedulers.slurm.inside import salloc_command
-from canhazgpu.status.text import duration_text
+from canhazgpu.status.times import duration_text
 
 if TYPE_CHECKING:
     from canhazgpu.config import Config
+    from canhazgpu.node.caller import Caller
     from canhazgpu.service import Grant
 
 DEFAULT_DURATION = "8h"
@@ -38,6 +37,7 @@ DEFAULT_DURATION = "8h"
 @acquire_options
 @click.option(
     "--duration",
+    type=DURATION,
     metavar="TIME",
     default=DEFAULT_DURATION,
     show_default=True,
@@ -48,7 +48,7 @@ DEFAULT_DURATION = "8h"
 )
 @json_option
 @click.pass_obj
-def reserve(app: App, /, duration: str, short: bool, as_json: bool, **options: Any) -> None:
+def reserve(app: App, /, duration: float, short: bool, as_json: bool, **options: Any) -> None:
     """Reserve GPUs of this node for yourself, for a time.
 
     Waits in the queue until they are free and unused, as `run` does. They stay
@@ -69,24 +69,24 @@ def reserve(app: App, /, duration: str, short: bool, as_json: bool, **options: A
         flags["validation.memory_threshold_mb"] = str(options["memory_threshold"])
     config = app.effective(flags).config
     wanted = wanted_of(config, options)
-    duration_s = parse_duration(duration)
-    _check_duration(config, duration_s)
+    caller = app.caller()
+    _check_duration(config, duration, caller)
     node = node_name(config.node, app.environ)
     note = note_of(options)
     if config.run.via_slurm == "yes":
-        _reserve_through_slurm(app, node, wanted, duration_s, note)
+        _reserve_through_slurm(app, node, wanted, duration, note)
     # No boot and no process: a person's reservation outlives both.
     claim = Claim(
-        new_owner(MANUAL), MANUAL, user_name(), os.getuid(), note=note, duration_s=duration_s
+        new_owner(MANUAL), MANUAL, caller.user, caller.uid, note=note, duration_s=duration
     )
     grant = open_acquisition(app, config, claim).get(app, wanted)
     warn_of_intruders(grant, node)
     click.echo(_text(config, claim, grant, node, short=short, as_json=as_json))
 
 
-def _check_duration(config: Config, duration_s: float) -> None:
+def _check_duration(config: Config, duration_s: float, caller: Caller) -> None:
     longest_s = config.run.max_reserve_s
-    if longest_s and duration_s > longest_s and os.geteuid() != 0:
+    if longest_s and duration_s > longest_s and not caller.is_root:
         raise InputError(
             f"--duration is longer than the {duration_text(longest_s)} that this site allows"
             " (run.max_reserve_s)"

@@ -16,13 +16,12 @@ from canhazgpu.cli.acquire import (
     note_of,
     open_acquisition,
     open_service,
-    user_name,
     wanted_of,
     warn_of_intruders,
     with_processes,
 )
 from canhazgpu.cli.app import App
-from canhazgpu.durations import parse_duration
+from canhazgpu.cli.param_types import DURATION
 from canhazgpu.errors import InputError, NodeStateError
 from canhazgpu.ledger.values import RUN, Claim, new_owner
 from canhazgpu.node.identity import node_name
@@ -41,7 +40,9 @@ READY = b"ready"
 
 @click.command(context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
 @acquire_options
-@click.option("--timeout", metavar="TIME", help="End the command after so long, as 2h.")
+@click.option(
+    "--timeout", type=DURATION, metavar="TIME", help="End the command after so long, as 2h."
+)
 @click.option(
     "--end-if-lost",
     is_flag=True,
@@ -50,7 +51,7 @@ READY = b"ready"
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_obj
 def run(
-    app: App, /, command: Sequence[str], timeout: str | None, end_if_lost: bool, **options: Any
+    app: App, /, command: Sequence[str], timeout: float | None, end_if_lost: bool, **options: Any
 ) -> None:
     """Run a command with GPUs that are its own until it ends.
 
@@ -78,25 +79,19 @@ def run(
         flags["validation.memory_threshold_mb"] = str(options["memory_threshold"])
     config = app.effective(flags).config
     wanted = wanted_of(config, options)
-    timeout_s = None if timeout is None else parse_duration(timeout)
     check_command(command, app.environ)
     node = node_name(config.node, app.environ)
     if (job := inside_job(app.environ, node)) is not None:
         _run_inside(job, wanted, command, app.environ)
     if config.run.via_slurm == "yes":
-        _run_through_slurm(node, wanted, timeout_s, command, app.environ)
-    claim = Claim(new_owner(RUN), RUN, user_name(), _uid(), note=note_of(options))
+        _run_through_slurm(node, wanted, timeout, command, app.environ)
+    caller = app.caller()
+    claim = Claim(new_owner(RUN), RUN, caller.user, caller.uid, note=note_of(options))
     acquisition = open_acquisition(app, config, with_processes(claim))
     grant = acquisition.get(app, wanted)
     warn_of_intruders(grant, node)
-    start = _Start(app, config, acquisition, grant, timeout_s, end_if_lost)
+    start = _Start(app, config, acquisition, grant, timeout, end_if_lost)
     start.become(command)
-
-
-def _uid() -> int:
-    import os  # noqa: PLC0415 - for this alone
-
-    return os.getuid()
 
 
 def _run_inside(

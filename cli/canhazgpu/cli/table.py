@@ -75,7 +75,7 @@ def table_lines(
     a terminal nothing is cut. `tones`, one for each row, makes it coloured; colour takes no width.
     """
     table = [Cells(*map(printable, row)) for row in rows]
-    needed = [max(map(_width, column)) for column in zip(HEADER, *table, strict=True)]
+    needed = [max(map(text_width, column)) for column in zip(HEADER, *table, strict=True)]
     widths = _widths(needed, terminal_width, cut=cut)
     # Nothing stands beside the last column: its dashes need not follow what is long in it.
     dashes = ["-" * width for width in (*widths[:-1], min(widths[-1], USUAL_WIDTHS[-1]))]
@@ -123,7 +123,7 @@ def _line(cells: Sequence[str], widths: Sequence[int], paint: Paint | None = Non
     for place, (text, width) in enumerate(zip(cells, widths, strict=True)):
         shown = shortened(text, width)
         colour = COLOURS.get((paint or {}).get(place, Tone.PLAIN))
-        padded.append(_coloured(shown, colour) + " " * (width - _width(shown)))
+        padded.append(_coloured(shown, colour) + " " * (width - text_width(shown)))
     return " ".join(padded).rstrip()
 
 
@@ -133,17 +133,17 @@ def _coloured(text: str, colour: str | None) -> str:
 
 def shortened(text: str, width: int) -> str:
     """Return the text, cut to so many columns of the terminal; ``…`` shows that it was cut."""
-    if _width(text) <= width:
+    if text_width(text) <= width:
         return text
     room = width - len(CUT)
     for end, one in enumerate(text):
-        room -= _width(one)
+        room -= text_width(one)
         if room < 0:
             return text[:end] + CUT
     return text
 
 
-def _width(text: str) -> int:
+def text_width(text: str) -> int:
     """Return the columns a terminal needs: wide characters take two, combining ones none."""
     if text.isascii():
         return len(text)

@@ -12,8 +12,9 @@ from canhazgpu.cli.health_command import HealthCheck
 from canhazgpu.cli.health_report import Report, internal_error, print_report
 from canhazgpu.cli.options import json_option, memory_threshold_option
 from canhazgpu.errors import CanhazgpuError, StoreError, explain
-from canhazgpu.node.identity import node_name
+from canhazgpu.node.identity import boot_id, node_name, pid_namespace
 from canhazgpu.probe.node_probe import usage_policy
+from canhazgpu.status.coverage import PidSpace
 from canhazgpu.status.findings import (
     Expectations,
     Finding,
@@ -147,7 +148,8 @@ def _judged(
     scan = observation.scan
     found = scan_findings(scan, expected)
     live = with_live_scan(view, scan, view.read_at - age_s)
-    status = node_status(live, expected.policy, live=True)
+    space = PidSpace(boot_id(), pid_namespace())
+    status = node_status(live, expected.policy, live=True, space=space)
     found += ledger_findings(status, expected.policy, {one.uuid for one in found if one.uuid})
     reserved = sum(gpu.reservation is not None for gpu in status.gpus)
     counted = f"{len(scan.gpus)} GPUs, {reserved} reserved"

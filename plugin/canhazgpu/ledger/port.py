@@ -29,7 +29,8 @@ class Observation:
     compared. `in_use` and `unknown` hold the UUIDs judged so; the ledger excludes both.
     `unhealthy` holds the UUIDs that health quarantines, each with the reason; the ledger
     quarantines those it is told of, and lifts what health had quarantined and the scan finds
-    healthy again. A GPU that the scan could not judge keeps the quarantine it has.
+    healthy again. A GPU that the scan could not judge keeps the quarantine it has. `ignored` are
+    the pids of processes that do not count as use.
     """
 
     scan: Scan
@@ -37,6 +38,7 @@ class Observation:
     in_use: frozenset[str] = frozenset()
     unknown: frozenset[str] = frozenset()
     unhealthy: Mapping[str, str] = field(default_factory=dict)
+    ignored: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,14 +48,6 @@ def this_process() -> ProcessId:
     return process_id(os.getpid()) or ProcessId(os.getpid(), 0)
 
 
-def pid_namespace() -> int | None:
-    """Return the inode of this process's pid namespace; pids mean nothing in another one."""
-    try:
-        return (PROC / "self" / "ns" / "pid").stat().st_ino
-    except OSError:
-        return None
-
-
 def is_alive(process: ProcessId) -> bool:
     """Tell whether the process is there; where that cannot be told, it is."""
     stat = stat_of(process.pid)

@@ -108,4 +108,7 @@ def observation_of(
         in_use=frozenset(uuid for uuid, usage in judged if usage is Usage.IN_USE),
         unknown=frozenset(uuid for uuid, usage in judged if usage is Usage.UNKNOWN),
         unhealthy=unhealthy(scan.gpus, health_checks),
+        ignored=frozenset(
+            one.pid for gpu in scan.gpus for one in gpu.processes if policy.ignores(one)
+        ),
     )

@@ -8,7 +8,7 @@ from enum import IntEnum
 
 from canhazgpu.gpu.health import find_missing, missing_gpus, unhealthy
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
-from canhazgpu.gpu.usage import Usage, UsagePolicy, processes_text, usage_of, users_of
+from canhazgpu.gpu.usage import Usage, UsagePolicy, memory_text, processes_text, usage_of, users_of
 from canhazgpu.status.model import IMPOSSIBLE, NO_UUID, GpuStatus, NodeStatus
 
 BY_HEALTH = "health"
@@ -168,12 +168,13 @@ def _of_use(gpu: GpuStatus, policy: UsagePolicy) -> Iterator[Finding]:
     if reading is None or reading.fault is not None or not reading.uuid:
         return
     if gpu.reservation is None and gpu.usage is Usage.IN_USE:
-        used = "memory unknown" if reading.memory_used_mb is None else f"{reading.memory_used_mb}MB"
-        counting = tuple(one for one in reading.processes if not policy.ignores(one))
+        amount = reading.memory_used_mb
+        used = "memory unknown" if amount is None else memory_text(amount)
+        counting = policy.counting(reading.processes)
         yield _unreserved(gpu, counting, f"{used} used")
-    elif intruders := _intruders(gpu):
+    elif gpu.intruders:
         holder = gpu.reservation.claim.user if gpu.reservation else "nobody"
-        yield _unreserved(gpu, intruders, f"reserved by {holder}, used")
+        yield _unreserved(gpu, gpu.intruders, f"reserved by {holder}, used")
 
 
 def _unreserved(gpu: GpuStatus, processes: tuple[GpuProcess, ...], how: str) -> Finding:
@@ -184,11 +185,6 @@ def _unreserved(gpu: GpuStatus, processes: tuple[GpuProcess, ...], how: str) -> 
     if not processes:
         advice = "look for it as root, and in containers: 'nvidia-smi', 'fuser -v /dev/nvidia*'"
     return Finding(Verdict.UNRESERVED, what, advice, _place(gpu), gpu.uuid, user)
-
-
-def _intruders(gpu: GpuStatus) -> tuple[GpuProcess, ...]:
-    found: tuple[GpuProcess, ...] = getattr(gpu, "intruders", ())
-    return found
 
 
 def _place(gpu: GpuStatus) -> str:

@@ -18,8 +18,8 @@ from canhazgpu.config.schema import Config
 from canhazgpu.deadline import hard_deadline
 from canhazgpu.errors import CanhazgpuError, ConfigError, InputError, advice_for, explain
 from canhazgpu.ledger.values import Reservation
-from canhazgpu.node.alive import is_alive, pid_namespace
-from canhazgpu.node.identity import boot_id, node_name, state_dir
+from canhazgpu.node.alive import is_alive
+from canhazgpu.node.identity import boot_id, node_name, pid_namespace, state_dir
 from canhazgpu.node.records import JobRecord, JobRecords
 from canhazgpu.people.gone import Here
 from canhazgpu.probe.node_probe import NodeProbe
