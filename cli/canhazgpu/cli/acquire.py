@@ -148,6 +148,9 @@ class Acquisition:
             )
 
         def waiter() -> Waiter:
+            # Whoever waits has the time to import what each of its scans' children then inherits.
+            import canhazgpu.probe.nvml  # noqa: F401, PLC0415
+
             return self._waiter(wanted.count, uuids[0] if uuids else ())
 
         waiting = Waiting(self.service, self.ledger, self.node, attempt, app.progress())
