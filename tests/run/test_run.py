@@ -463,3 +463,150 @@ def test_the_working_directory_and_open_files_are_the_commands(
     assert os.read(read, 100) == b"through\n"
     assert os.read(read, 100) == b""
     os.close(read)
+
+
+def test_a_run_outlives_the_terminal_if_its_command_does(host: SharedHost) -> None:
+    # Given a command that ignores the loss of its terminal, in a session with one
+    primary, secondary = pty.openpty()
+    ready = host.outputs / "ready"
+    process = subprocess.Popen(
+        [str(host.program), "run", "--", "nohup", "sh", "-c", f"touch {ready}; exec sleep 60"],
+        env=host.environ(),
+        stdin=secondary,
+        stdout=secondary,
+        stderr=secondary,
+        start_new_session=True,
+        preexec_fn=take_terminal,  # noqa: PLW1509 - no thread runs here
+    )
+    os.close(secondary)
+    until(ready.exists)
+    owner = owner_of(host)
+    # If the connection is lost
+    os.close(primary)
+    time.sleep(0.5)
+    # I expect the run to go on, and its keeper too
+    assert process.poll() is None
+    assert owner_of(host) == owner
+    process.kill()
+    process.wait()
+    until(lambda: all_free(host))
+
+
+def test_a_run_that_the_terminal_takes_along_frees_its_gpus(host: SharedHost) -> None:
+    primary, secondary = pty.openpty()
+    ready = host.outputs / "ready"
+    process = subprocess.Popen(
+        [str(host.program), "run", "--", "sh", "-c", f"touch {ready}; exec sleep 60"],
+        env=host.environ(),
+        stdin=secondary,
+        stdout=secondary,
+        stderr=secondary,
+        start_new_session=True,
+        preexec_fn=take_terminal,  # noqa: PLW1509 - no thread runs here
+    )
+    os.close(secondary)
+    until(ready.exists)
+    os.close(primary)
+    assert process.wait(20) == -signal.SIGHUP
+    until(lambda: all_free(host))
+
+
+def test_the_window_is_the_terminals(host: SharedHost) -> None:
+    import fcntl
+    import struct
+    import termios
+
+    primary, secondary = pty.openpty()
+    fcntl.ioctl(primary, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 77, 0, 0))
+    process = subprocess.Popen(
+        [str(host.program), "run", "--", "stty", "size"],
+        env=host.environ(),
+        stdin=secondary,
+        stdout=secondary,
+        stderr=secondary,
+    )
+    os.close(secondary)
+    shown = read_all(primary)
+    assert process.wait(20) == 0
+    assert "33 77" in shown
+
+
+def test_global_options_reach_the_keeper(host: SharedHost) -> None:
+    # Given a heartbeat that only the command line sets
+    process = host.start("--set", "run.heartbeat_s=0.1", "run", "--", "sleep", "60")
+    until(lambda: not all_free(host))
+
+    def sign() -> float | None:
+        (one,) = host.view().reservations.values()
+        return one.renewed_at
+
+    first = until(sign)
+    until(lambda: (sign() or 0.0) > first, "another sign of life")
+    assert process.poll() is None
+
+
+def test_what_a_boot_before_this_one_left_is_free(host: SharedHost) -> None:
+    from canhazgpu.gpu.scan import GpuReading, Scan
+    from canhazgpu.ledger.port import Observation
+    from canhazgpu.ledger.values import Claim
+    from canhazgpu.node.alive import this_process
+
+    claim = Claim("run:old", "run", "ann", 1, boot_id="a boot before", processes=(this_process(),))
+    readings = tuple(GpuReading(i, u, i, "H100", 0, 1) for i, u in enumerate(host.uuids()))
+    host.ledger().reserve_count(claim, 2, Observation(Scan(NODE, 0, 0, readings), 0.0))
+    done = host.call("run", "--gpus", "2", "--nonblock", "--", "true")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_affinity_gives_a_user_the_same_gpu_again(
+    make_host: Callable[..., SharedHost], people: tuple[str, ...]
+) -> None:
+    host = make_host(3)
+    chosen = {}
+    for user in people[:2]:
+        done = host.call("run", "--", "sh", "-c", SHOW, user=user)
+        chosen[user] = done.stdout
+        until(lambda: all_free(host))
+    again = host.call("run", "--choice", "affinity", "--", "sh", "-c", SHOW, user=people[0])
+    assert again.stdout == chosen[people[0]]
+    until(lambda: all_free(host))
+    host.configure(run={"choice": "affinity"})
+    assert host.call("run", "--", "sh", "-c", SHOW, user=people[1]).stdout == chosen[people[1]]
+
+
+def test_the_least_recently_used_comes_first(make_host: Callable[..., SharedHost]) -> None:
+    host = make_host(3)
+    seen = []
+    for _ in range(4):
+        seen.append(host.call("run", "--", "sh", "-c", SHOW).stdout.strip())
+        until(lambda: all_free(host))
+    assert seen == [*host.uuids(), host.uuids()[0]]
+
+
+def test_a_note_is_shown_to_everybody(host: SharedHost, people: tuple[str, ...]) -> None:
+    host.start("run", "--note", "sweep 7", "--", "sleep", "60", user=people[0])
+    until(lambda: not all_free(host))
+    shown = host.call("status", user=people[1]).stdout
+    assert "sweep 7" in shown
+    assert people[0] in shown
+    assert "heartbeat" in shown
+
+
+def test_a_process_of_the_run_is_no_intruder_and_anothers_is(
+    host: SharedHost, people: tuple[str, ...]
+) -> None:
+    ready = host.outputs / "ready"
+    host.start(
+        *("run", "--", host.gpu_process, "--memory-mb", "4000", "--exec", "--"),
+        *("sh", "-c", f"touch {ready}; exec sleep 60"),
+        user=people[0],
+    )
+    until(ready.exists)
+    ((reserved, _),) = host.holders().items()
+    gpu = next(gpu for gpu in host.node.gpus if gpu.uuid == reserved)
+    row = next(line for line in host.call("status").stdout.splitlines() if people[0] in line)
+    assert "4045MB, 1 processes" in row
+    assert "WITHOUT RESERVATION" not in row
+    with fake_nvml.start_gpu_process(gpu, 2000, user=people[1], name="rogue") as rogue:
+        row = next(line for line in host.call("status").stdout.splitlines() if people[0] in line)
+    assert f"{people[1]} WITHOUT RESERVATION: PID {rogue.pid} (rogue)" in row
