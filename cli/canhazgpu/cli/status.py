@@ -131,7 +131,8 @@ def _caller() -> Person:
 
 def _show_once(app: App, look: Look, form: Form) -> None:
     found = look.gather()
-    click.echo("\n".join(form.lines(look.judge(found), app.width())))
+    taken = look.taken(form.person.uid, found) if form.person else ()
+    click.echo("\n".join(form.lines(look.judge(found), app.width(), taken)))
     if len(found.views) == 1 and found.fault:
         raise ScanError(found.fault)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from canhazgpu.people.taken import Taken
     from canhazgpu.status.mine import Person
     from canhazgpu.status.model import NodeStatus
 
@@ -22,14 +23,20 @@ class Form:
     coloured: bool = False
     person: Person | None = None
 
-    def lines(self, statuses: Sequence[NodeStatus], width: int | None) -> list[str]:
-        """Return the lines of the nodes, at least one, on a terminal of that width."""
+    def lines(
+        self, statuses: Sequence[NodeStatus], width: int | None, taken: Sequence[Taken] = ()
+    ) -> list[str]:
+        """Return the lines of the nodes, at least one, on a terminal of that width.
+
+        `taken` is what others released of the person's reservations.
+        """
         shown = self.concerning(statuses)
         if self.as_json:
-            return [self._json(statuses[0].read_at, shown)]
+            return [self._json(statuses[0].read_at, shown, taken)]
+        notes = list(_taken_lines(statuses, taken))
         if self.person is not None and not shown:
-            return [f"{self.person.user} holds, uses and awaits no GPU"]
-        return list(self._blocks(shown, width, headed=self._headed(statuses)))
+            return [f"{self.person.user} holds, uses and awaits no GPU", *notes]
+        return [*self._blocks(shown, width, headed=self._headed(statuses)), *notes]
 
     def concerning(self, statuses: Sequence[NodeStatus]) -> Sequence[NodeStatus]:
         """Return what of the nodes is shown."""
@@ -46,10 +53,14 @@ class Form:
         # Shown once, a node that cannot be read ends the command with that error.
         return self.watching and statuses[0].fault is not None
 
-    def _json(self, generated_at: float, statuses: Sequence[NodeStatus]) -> str:
-        from canhazgpu.status.json_form import status_to_dict  # noqa: PLC0415 - only with --json
+    def _json(
+        self, generated_at: float, statuses: Sequence[NodeStatus], taken: Sequence[Taken]
+    ) -> str:
+        from canhazgpu.status.json_form import status_to_dict, time_text  # noqa: PLC0415 - --json
 
         form = status_to_dict(generated_at, statuses)
+        if self.person is not None:
+            form["taken"] = [{**asdict(one), "at": time_text(one.at)} for one in taken]
         if self.watching:
             return json.dumps(form, separators=(",", ":"))
         return json.dumps(form, indent=2)
@@ -79,3 +90,15 @@ class Form:
             cut=not self.wide,
             tones=[tones(gpu) for gpu in status.gpus] if self.coloured else (),
         )
+
+
+def _taken_lines(statuses: Sequence[NodeStatus], taken: Sequence[Taken]) -> Iterator[str]:
+    if not taken:
+        return
+    from canhazgpu.cli.table import printable  # noqa: PLC0415 - hardly ever needed
+    from canhazgpu.people.holdings import gpu_places  # noqa: PLC0415
+    from canhazgpu.people.taken import taken_text  # noqa: PLC0415
+
+    readings = [gpu.reading for one in statuses for gpu in one.gpus if gpu.reading]
+    for one in taken:
+        yield printable(taken_text(one, gpu_places(readings), statuses[0].read_at))

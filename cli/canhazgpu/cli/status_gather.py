@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from canhazgpu.gpu.scan import Scan
     from canhazgpu.ledger.port import Ledger
     from canhazgpu.ledger.values import NodeView
+    from canhazgpu.people.taken import Taken
     from canhazgpu.probe.port import PendingScan
     from canhazgpu.status.model import NodeStatus
 
@@ -60,6 +61,19 @@ class Look:
         self._refuse_unknown(views)
         scan = self._collect()
         return self._with_scan(views, scan, read_after_s) if scan else Found(_in_order(views))
+
+    def taken(self, uid: int, found: Found) -> list[Taken]:
+        """Return what others have released of the user's reservations lately; raises `StoreError`."""
+        from canhazgpu.people.taken import SHOWN_FOR_S, taken_from  # noqa: PLC0415 - with --me
+
+        ledger = self._open_ledger()
+        return [
+            taken
+            for view in found.views
+            for taken in taken_from(
+                uid, view.node, ledger.history(view.node, view.read_at - SHOWN_FOR_S)
+            )
+        ]
 
     def judge(self, found: Found) -> list[NodeStatus]:
         """Return what each of the nodes' GPUs is."""
