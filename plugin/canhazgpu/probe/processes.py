@@ -1,17 +1,32 @@
-"""Who owns a process and what it is called, from /proc or, without it, from ps."""
+"""What the node tells of the processes on its GPUs: owner, name, model, job and parents.
+
+Each process and each parent is read once for a scan, however many GPUs and children it has. What
+can be slow is asked for in the background, all at once: users' names, which a directory server may
+hold, and command lines. What is not there in time stays unknown; a scan never waits longer for it.
+"""
 
 from __future__ import annotations
 
 import pwd
-import subprocess
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from canhazgpu.gpu.scan import GpuProcess
+from canhazgpu.gpu.model_name import model_of
+from canhazgpu.gpu.scan import GpuProcess, GpuReading
+from canhazgpu.probe.gather import Gathering
+from canhazgpu.probe.proc_files import (
+    ProcEntry,
+    is_mounted,
+    known_name,
+    read_arguments,
+    read_entry,
+)
+from canhazgpu.probe.ps import owners_by_ps
 
-PROC = Path("/proc")
-PS_TIMEOUT_S = 2.0
+DEFAULT_WAIT_S = 1.0
+"""Longest wait for users' names and command lines, all together."""
+MAX_ANCESTORS = 64
 
 JobOf = Callable[[str], str | None]
 """Takes the text of /proc/PID/cgroup; returns the scheduler's job in it, ``slurm:123``, if any."""
@@ -22,38 +37,40 @@ def no_job(_cgroup: str) -> str | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessFacts:
-    """What the node tells of a process; None where it does not."""
-
-    uid: int | None = None
-    name: str | None = None
-
-
-UNKNOWN_PROCESS = ProcessFacts()
-
-
-def process_facts(pid: int) -> ProcessFacts:
-    """Return the process's real uid and name.
-
-    A process that is gone, in another pid namespace, or hidden by ``hidepid`` has neither.
-    """
-    try:
-        return _parsed((PROC / str(pid) / "status").read_text("utf-8", "replace"))
-    except (FileNotFoundError, ProcessLookupError):
-        if (PROC / "self").exists():
-            return UNKNOWN_PROCESS
-        return _from_ps(pid)
-    except OSError:
-        return UNKNOWN_PROCESS
-
-
 def described(pid: int, memory_mb: int | None, job_of: JobOf = no_job) -> GpuProcess:
     """Return a process that holds a GPU, with all that the node tells of it."""
-    facts = process_facts(pid)
-    return GpuProcess(
-        pid=pid, uid=facts.uid, user=user_name(facts.uid), name=facts.name, memory_mb=memory_mb
+    return replace(describe_all([pid], job_of)[pid], memory_mb=memory_mb)
+
+
+def with_process_facts(
+    gpus: Sequence[GpuReading], job_of: JobOf = no_job, wait_s: float = DEFAULT_WAIT_S
+) -> tuple[GpuReading, ...]:
+    """Return the readings with their processes described, of which pid and memory are known."""
+    pids = [process.pid for gpu in gpus for process in gpu.processes]
+    known = describe_all(pids, job_of, wait_s)
+    return tuple(
+        replace(
+            gpu,
+            processes=tuple(
+                replace(known[process.pid], memory_mb=process.memory_mb)
+                for process in gpu.processes
+            ),
+        )
+        for gpu in gpus
     )
+
+
+def describe_all(
+    pids: Iterable[int], job_of: JobOf = no_job, wait_s: float = DEFAULT_WAIT_S
+) -> dict[int, GpuProcess]:
+    """Return each process, its memory unknown; waits at most `wait_s` for what is slow."""
+    wanted = list(dict.fromkeys(pids))
+    if not wanted:
+        return {}
+    deadline = time.monotonic() + wait_s
+    if is_mounted():
+        return _from_proc(wanted, job_of, deadline)
+    return _from_ps(wanted, deadline)
 
 
 def user_name(uid: int | None) -> str | None:
@@ -66,19 +83,81 @@ def user_name(uid: int | None) -> str | None:
         return str(uid)
 
 
-def _parsed(status: str) -> ProcessFacts:
-    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-    uids = fields.get("Uid", "").split()
-    return ProcessFacts(int(uids[0]) if uids else None, fields.get("Name") or None)
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """A process on a GPU and its parents, the nearest first."""
+
+    pid: int
+    entry: ProcEntry | None
+    ancestors: tuple[int, ...]
 
 
-def _from_ps(pid: int) -> ProcessFacts:
-    command = ["/bin/ps", "-o", "uid=,comm=", "-p", str(pid)]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=PS_TIMEOUT_S, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return UNKNOWN_PROCESS
-    uid, _, name = done.stdout.strip().partition(" ")
-    return ProcessFacts(int(uid), name.strip() or None) if uid.isdecimal() else UNKNOWN_PROCESS
+def _from_proc(pids: Sequence[int], job_of: JobOf, deadline: float) -> dict[int, GpuProcess]:
+    own = {pid: read_entry(pid, owned=True) for pid in pids}
+    users = Gathering(
+        _name_of, {entry.uid for entry in own.values() if entry and entry.uid is not None}
+    )
+    entries = dict(own)
+    families = [_Family(pid, own[pid], _ancestors(pid, entries)) for pid in pids]
+    lines = {
+        pid: line
+        for pid, entry in entries.items()
+        if entry and (line := entry.command_line) is not None
+    }
+    reading = Gathering(lambda pid: read_arguments(lines[pid]), lines)
+    arguments = reading.until(deadline)
+    names = users.until(deadline)
+    return {family.pid: _process(family, names, arguments, job_of) for family in families}
+
+
+def _name_of(uid: int) -> str:
+    return user_name(uid) or str(uid)
+
+
+def _ancestors(pid: int, entries: dict[int, ProcEntry | None]) -> tuple[int, ...]:
+    """Return the pids of the process's parents; reads those that are not in `entries` yet.
+
+    A parent is never younger than its child: one that is has taken the pid of the real one.
+    """
+    found: list[int] = []
+    child = entries[pid]
+    while child is not None and child.parent > 0 and len(found) < MAX_ANCESTORS:
+        if child.parent not in entries:
+            entries[child.parent] = read_entry(child.parent, owned=False)
+        parent = entries[child.parent]
+        younger = parent is not None and parent.started > child.started
+        if younger or child.parent in (pid, *found):
+            break
+        found.append(child.parent)
+        child = parent
+    return tuple(found)
+
+
+def _process(
+    family: _Family,
+    names: Mapping[int, str],
+    arguments: Mapping[int, tuple[str, ...]],
+    job_of: JobOf,
+) -> GpuProcess:
+    entry = family.entry
+    if entry is None:
+        return GpuProcess(family.pid, None, None, None, None)
+    return GpuProcess(
+        pid=family.pid,
+        uid=entry.uid,
+        user=None if entry.uid is None else names.get(entry.uid, str(entry.uid)),
+        name=known_name(entry.name, arguments.get(family.pid, ())) or None,
+        memory_mb=None,
+        model=model_of([arguments.get(pid, ()) for pid in (family.pid, *family.ancestors)]),
+        job=job_of(entry.cgroup),
+        ancestors=family.ancestors,
+    )
+
+
+def _from_ps(pids: Sequence[int], deadline: float) -> dict[int, GpuProcess]:
+    owners = owners_by_ps(pids)
+    names = Gathering(_name_of, {uid for uid, _ in owners.values()}).until(deadline)
+    return {
+        pid: GpuProcess(pid, uid, names.get(uid, str(uid)), name, None)
+        for pid, (uid, name) in owners.items()
+    } | {pid: GpuProcess(pid, None, None, None, None) for pid in pids if pid not in owners}
