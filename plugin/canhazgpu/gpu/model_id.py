@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from canhazgpu.gpu.secret import looks_secret
+from canhazgpu.gpu.secret import holds_random_parts, looks_secret
 
 MAX_MODEL = 120
 """Longest name of a model that is taken for one."""
@@ -45,14 +45,19 @@ _CHECKPOINT = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 """Files and folders called the same for every model; its name is that of their folder."""
-_NO_MODEL = re.compile(
-    r"""(?: models? | checkpoints? | ckpts? | weights | outputs? | out | runs? | results? | logs?
-      | pretrained | experiments? | exp | saved(?:_models)? | data | hub | main | workspace | tmp
-      | hf(?:-causal|-auto|-multimodal)? | (?:vllm|sglang|openai)(?:-vlm)? | auto | default | custom
-      | local(?:-chat)?(?:-completions)? | none | null | true | false | base | small | large )""",
-    re.VERBOSE | re.IGNORECASE,
+_FOLDER = re.compile(
+    r"models?|checkpoints?|ckpts?|weights|outputs?|out|runs?|results?|logs?|pretrained|experiments?"
+    r"|exp|saved(?:_models)?|data|hub|main|workspace|tmp",
+    re.IGNORECASE,
 )
-"""Folders that hold models, and values of --model that say by what or how a model runs."""
+"""Folders that hold models; no organisation is called so."""
+_KIND = re.compile(
+    r"hf(?:-causal|-auto|-multimodal)?|(?:vllm|sglang|openai)(?:-vlm)?|auto|default|custom|none|null"
+    r"|local(?:-chat)?(?:-completions)?|true|false|base|small|large",
+    re.IGNORECASE,
+)
+"""Values of --model that say how or by what a model runs, not which."""
+_NAMELESS = (_CHECKPOINT, _FOLDER, _KIND)
 
 
 def model_id(value: str) -> str | None:
@@ -62,9 +67,11 @@ def model_id(value: str) -> str | None:
     of weights its stem.
     """
     found = _found(value)
-    if found is None or len(found) > MAX_MODEL or looks_secret(found):
+    if found is None or len(found) > MAX_MODEL:
         return None
-    if _NO_MODEL.fullmatch(found) or _CHECKPOINT.fullmatch(found) or ".." in found:
+    if looks_secret(found) or "+" in value or holds_random_parts(value):
+        return None
+    if ".." in found or any(pattern.fullmatch(found) for pattern in _NAMELESS):
         return None
     return found if _ID.fullmatch(found) and re.search(r"[A-Za-z]", found) else None
 
@@ -85,7 +92,7 @@ def _is_path(value: str) -> bool:
     if _WEIGHTS.search(value) or _NO_WEIGHTS.search(value):
         return True
     first, slash, rest = value.partition("/")
-    return slash == "/" and (not rest or _NO_MODEL.fullmatch(first) is not None)
+    return slash == "/" and (not rest or _FOLDER.fullmatch(first) is not None)
 
 
 def _of_path(path: str) -> str | None:

@@ -124,9 +124,9 @@ def short_model(name: str, width: int = MODEL_WIDTH) -> str:
 
 
 def _is_session(arguments: Sequence[str]) -> bool:
-    # A title is one argument, as "sshd: alice@pts/0"; a script comes after its interpreter.
-    firsts = (argument.rpartition("/")[2].lstrip("-") for argument in arguments[:2])
-    return any(SESSIONS.fullmatch(re.split(r"[:\s]", first)[0]) for first in firsts)
+    # A title is one argument, as "sshd: ann@pts/0"; a script comes after its interpreter.
+    firsts = (re.split(r"[:\s]", argument)[0] for argument in arguments[:2])
+    return any(SESSIONS.fullmatch(first.rpartition("/")[2].lstrip("-")) for first in firsts)
 
 
 @lru_cache(maxsize=256)  # processes of one tree have the same parents
