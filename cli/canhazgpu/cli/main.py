@@ -18,6 +18,7 @@ from canhazgpu.errors import CanhazgpuError, advice_for, explain
 COMMANDS = {
     "config": "canhazgpu.cli.config_show:config",
     "hooks": "canhazgpu.cli.hooks:hooks",
+    "report": "canhazgpu.cli.report:report",
     "status": "canhazgpu.cli.status:status",
 }
 """Each command and where it is: module and name."""
