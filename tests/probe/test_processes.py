@@ -11,19 +11,20 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from canhazgpu.gpu.scan import GpuProcess, GpuReading
-from canhazgpu.probe import proc_files, processes, ps
+from canhazgpu.probe import describe, proc_files, processes, ps
+from canhazgpu.probe.describe import MAX_ANCESTORS
 from canhazgpu.probe.proc_files import ProcEntry, known_name, read_entry
 from canhazgpu.probe.processes import (
-    MAX_ANCESTORS,
-    describe_all,
+    DEFAULT_WAIT_S,
     described,
+    no_job,
     user_name,
     with_process_facts,
 )
@@ -50,6 +51,10 @@ def running(*arguments: str, **more: object) -> Iterator[subprocess.Popen[bytes]
             yield process
         finally:
             process.kill()
+
+
+def describe_all(pids: Iterable[int], wait_s: float = DEFAULT_WAIT_S) -> dict[int, GpuProcess]:
+    return describe.describe_all(pids, no_job, wait_s)
 
 
 def unknown(pid: int) -> GpuProcess:
@@ -95,7 +100,7 @@ def test_parents_are_read_once_for_all_children(monkeypatch: pytest.MonkeyPatch)
         read.append(pid)
         return read_entry(pid, owned=owned)
 
-    monkeypatch.setattr(processes, "read_entry", counted)
+    monkeypatch.setattr(describe, "read_entry", counted)
     with contextlib.ExitStack() as stack:
         pids = [stack.enter_context(running(sys.executable, "-c", WAIT)).pid for _ in range(8)]
         told = describe_all(pids * 3)
@@ -209,23 +214,23 @@ def entry(parent: int, started: int) -> ProcEntry:
 
 
 def test_a_pid_that_is_somebody_elses_now_is_no_parent() -> None:
-    assert processes._ancestors(5, {5: entry(4, 10), 4: entry(3, 11), 3: entry(0, 1)}) == ()
-    assert processes._ancestors(5, {5: entry(4, 10), 4: entry(3, 10), 3: entry(0, 1)}) == (4, 3)
+    assert describe._ancestors(5, {5: entry(4, 10), 4: entry(3, 11), 3: entry(0, 1)}) == ()
+    assert describe._ancestors(5, {5: entry(4, 10), 4: entry(3, 10), 3: entry(0, 1)}) == (4, 3)
 
 
 def test_a_hidden_parent_is_known_by_its_pid_alone() -> None:
-    assert processes._ancestors(5, {5: entry(4, 10), 4: None}) == (4,)
+    assert describe._ancestors(5, {5: entry(4, 10), 4: None}) == (4,)
 
 
 def test_parents_in_a_circle_end() -> None:
     entries: dict[int, ProcEntry | None] = {5: entry(4, 1), 4: entry(3, 1), 3: entry(5, 1)}
-    assert processes._ancestors(5, entries) == (4, 3)
-    assert processes._ancestors(5, {5: entry(5, 1)}) == ()
+    assert describe._ancestors(5, entries) == (4, 3)
+    assert describe._ancestors(5, {5: entry(5, 1)}) == ()
 
 
 def test_the_line_of_parents_is_bounded() -> None:
     entries: dict[int, ProcEntry | None] = {pid: entry(pid - 1, 1) for pid in range(1, 500)}
-    assert processes._ancestors(499, entries) == tuple(range(498, 498 - MAX_ANCESTORS, -1))
+    assert describe._ancestors(499, entries) == tuple(range(498, 498 - MAX_ANCESTORS, -1))
 
 
 def test_processes_that_come_and_go_while_they_are_read() -> None:
@@ -360,8 +365,8 @@ def test_a_ps_that_hangs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 TELL = """
 import dataclasses, json, sys
 sys.path[:0] = {path!r}
-from canhazgpu.probe.processes import describe_all
-told = describe_all([int(one) for one in {pids!r}])
+from canhazgpu.probe.describe import describe_all
+told = describe_all([int(one) for one in {pids!r}], lambda _: None, 1.0)
 print(json.dumps([dataclasses.asdict(one) for one in told.values()]))
 """
 

@@ -1,32 +1,19 @@
-"""What the node tells of the processes on its GPUs: owner, name, model, job and parents.
+"""What the node tells of processes: what its callers need to ask.
 
-Each process and each parent is read once for a scan, however many GPUs and children it has. What
-can be slow is asked for in the background, all at once: users' names, which a directory server may
-hold, and command lines. What is not there in time stays unknown; a scan never waits longer for it.
+The answers are found by `canhazgpu.probe.describe`, which only the child that scans imports: the
+names of models are slow to import.
 """
 
 from __future__ import annotations
 
 import pwd
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from canhazgpu.gpu.model_name import model_of
 from canhazgpu.gpu.scan import GpuProcess, GpuReading
-from canhazgpu.probe.gather import Gathering
-from canhazgpu.probe.proc_files import (
-    ProcEntry,
-    is_mounted,
-    known_name,
-    read_arguments,
-    read_entry,
-)
-from canhazgpu.probe.ps import owners_by_ps
 
 DEFAULT_WAIT_S = 1.0
 """Longest wait for users' names and command lines, all together."""
-MAX_ANCESTORS = 64
 
 JobOf = Callable[[str], str | None]
 """Takes the text of /proc/PID/cgroup; returns the scheduler's job in it, ``slurm:123``, if any."""
@@ -38,14 +25,24 @@ def no_job(_cgroup: str) -> str | None:
 
 
 def described(pid: int, memory_mb: int | None, job_of: JobOf = no_job) -> GpuProcess:
-    """Return a process that holds a GPU, with all that the node tells of it."""
-    return replace(describe_all([pid], job_of)[pid], memory_mb=memory_mb)
+    """Return a process that holds a GPU, with all that the node tells of it.
+
+    For several processes use `with_process_facts`, which reads their parents once and waits once.
+    """
+    from canhazgpu.probe.describe import describe_all  # noqa: PLC0415 - see above
+
+    return replace(describe_all([pid], job_of, DEFAULT_WAIT_S)[pid], memory_mb=memory_mb)
 
 
 def with_process_facts(
     gpus: Sequence[GpuReading], job_of: JobOf = no_job, wait_s: float = DEFAULT_WAIT_S
 ) -> tuple[GpuReading, ...]:
-    """Return the readings with their processes described, of which pid and memory are known."""
+    """Return the readings with their processes described, of which pid and memory are known.
+
+    Waits at most `wait_s` for what is slow; what is not there in time stays unknown.
+    """
+    from canhazgpu.probe.describe import describe_all  # noqa: PLC0415 - see above
+
     pids = [process.pid for gpu in gpus for process in gpu.processes]
     known = describe_all(pids, job_of, wait_s)
     return tuple(
@@ -60,19 +57,6 @@ def with_process_facts(
     )
 
 
-def describe_all(
-    pids: Iterable[int], job_of: JobOf = no_job, wait_s: float = DEFAULT_WAIT_S
-) -> dict[int, GpuProcess]:
-    """Return each process, its memory unknown; waits at most `wait_s` for what is slow."""
-    wanted = list(dict.fromkeys(pids))
-    if not wanted:
-        return {}
-    deadline = time.monotonic() + wait_s
-    if is_mounted():
-        return _from_proc(wanted, job_of, deadline)
-    return _from_ps(wanted, deadline)
-
-
 def user_name(uid: int | None) -> str | None:
     """Return the user's name, the uid as digits for a user without one, None for no uid."""
     if uid is None:
@@ -81,83 +65,3 @@ def user_name(uid: int | None) -> str | None:
         return pwd.getpwuid(uid).pw_name
     except (KeyError, OverflowError):
         return str(uid)
-
-
-@dataclass(frozen=True, slots=True)
-class _Family:
-    """A process on a GPU and its parents, the nearest first."""
-
-    pid: int
-    entry: ProcEntry | None
-    ancestors: tuple[int, ...]
-
-
-def _from_proc(pids: Sequence[int], job_of: JobOf, deadline: float) -> dict[int, GpuProcess]:
-    own = {pid: read_entry(pid, owned=True) for pid in pids}
-    users = Gathering(
-        _name_of, {entry.uid for entry in own.values() if entry and entry.uid is not None}
-    )
-    entries = dict(own)
-    families = [_Family(pid, own[pid], _ancestors(pid, entries)) for pid in pids]
-    lines = {
-        pid: line
-        for pid, entry in entries.items()
-        if entry and (line := entry.command_line) is not None
-    }
-    reading = Gathering(lambda pid: read_arguments(lines[pid]), lines)
-    arguments = reading.until(deadline)
-    names = users.until(deadline)
-    return {family.pid: _process(family, names, arguments, job_of) for family in families}
-
-
-def _name_of(uid: int) -> str:
-    return user_name(uid) or str(uid)
-
-
-def _ancestors(pid: int, entries: dict[int, ProcEntry | None]) -> tuple[int, ...]:
-    """Return the pids of the process's parents; reads those that are not in `entries` yet.
-
-    A parent is never younger than its child: one that is has taken the pid of the real one.
-    """
-    found: list[int] = []
-    child = entries[pid]
-    while child is not None and child.parent > 0 and len(found) < MAX_ANCESTORS:
-        if child.parent not in entries:
-            entries[child.parent] = read_entry(child.parent, owned=False)
-        parent = entries[child.parent]
-        younger = parent is not None and parent.started > child.started
-        if younger or child.parent in (pid, *found):
-            break
-        found.append(child.parent)
-        child = parent
-    return tuple(found)
-
-
-def _process(
-    family: _Family,
-    names: Mapping[int, str],
-    arguments: Mapping[int, tuple[str, ...]],
-    job_of: JobOf,
-) -> GpuProcess:
-    entry = family.entry
-    if entry is None:
-        return GpuProcess(family.pid, None, None, None, None)
-    return GpuProcess(
-        pid=family.pid,
-        uid=entry.uid,
-        user=None if entry.uid is None else names.get(entry.uid, str(entry.uid)),
-        name=known_name(entry.name, arguments.get(family.pid, ())) or None,
-        memory_mb=None,
-        model=model_of([arguments.get(pid, ()) for pid in (family.pid, *family.ancestors)]),
-        job=job_of(entry.cgroup),
-        ancestors=family.ancestors,
-    )
-
-
-def _from_ps(pids: Sequence[int], deadline: float) -> dict[int, GpuProcess]:
-    owners = owners_by_ps(pids)
-    names = Gathering(_name_of, {uid for uid, _ in owners.values()}).until(deadline)
-    return {
-        pid: GpuProcess(pid, uid, names.get(uid, str(uid)), name, None)
-        for pid, (uid, name) in owners.items()
-    } | {pid: GpuProcess(pid, None, None, None, None) for pid in pids if pid not in owners}
