@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 def open_probe(node: str, validation: ValidationConfig) -> GpuProbe:
     """Return the probe of this node."""
     from canhazgpu.probe.node_probe import NodeProbe  # noqa: PLC0415 - only some commands scan
+    from canhazgpu.schedulers.slurm.cgroup import job_of_cgroup  # noqa: PLC0415
 
-    return NodeProbe(node, validation)
+    return NodeProbe(node, validation, job_of_cgroup)
 
 
 def open_ledger(store: StoreConfig, role: Role) -> Ledger:

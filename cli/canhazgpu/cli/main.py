@@ -24,6 +24,7 @@ COMMANDS = {
     "hooks": "canhazgpu.cli.hooks:hooks",
     "queue": "canhazgpu.cli.queue:queue",
     "release": "canhazgpu.cli.release:release",
+    "report": "canhazgpu.cli.report:report",
     "reserve": "canhazgpu.cli.reserve:reserve",
     "run": "canhazgpu.cli.run:run",
     "status": "canhazgpu.cli.status:status",

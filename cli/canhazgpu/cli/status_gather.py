@@ -66,7 +66,7 @@ class Look:
         """Return what others have released of the user's reservations lately; raises `StoreError`."""
         from canhazgpu.people.taken import SHOWN_FOR_S, taken_from  # noqa: PLC0415 - with --me
 
-        ledger = self._open_ledger()
+        ledger = self._opened()
         return [
             taken
             for view in found.views

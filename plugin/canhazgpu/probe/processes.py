@@ -1,17 +1,19 @@
-"""Who owns a process and what it is called, from /proc or, without it, from ps."""
+"""What the node tells of processes: what its callers need to ask.
+
+The answers are found by `canhazgpu.probe.describe`, which only the child that scans imports: the
+names of models are slow to import.
+"""
 
 from __future__ import annotations
 
 import pwd
-import subprocess
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from canhazgpu.gpu.scan import GpuProcess
+from canhazgpu.gpu.scan import GpuProcess, GpuReading
 
-PROC = Path("/proc")
-PS_TIMEOUT_S = 2.0
+DEFAULT_WAIT_S = 1.0
+"""Longest wait for users' names and command lines, all together."""
 
 JobOf = Callable[[str], str | None]
 """Takes the text of /proc/PID/cgroup; returns the scheduler's job in it, ``slurm:123``, if any."""
@@ -22,37 +24,36 @@ def no_job(_cgroup: str) -> str | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessFacts:
-    """What the node tells of a process; None where it does not."""
-
-    uid: int | None = None
-    name: str | None = None
-
-
-UNKNOWN_PROCESS = ProcessFacts()
-
-
-def process_facts(pid: int) -> ProcessFacts:
-    """Return the process's real uid and name.
-
-    A process that is gone, in another pid namespace, or hidden by ``hidepid`` has neither.
-    """
-    try:
-        return _parsed((PROC / str(pid) / "status").read_text("utf-8", "replace"))
-    except (FileNotFoundError, ProcessLookupError):
-        if (PROC / "self").exists():
-            return UNKNOWN_PROCESS
-        return _from_ps(pid)
-    except OSError:
-        return UNKNOWN_PROCESS
-
-
 def described(pid: int, memory_mb: int | None, job_of: JobOf = no_job) -> GpuProcess:
-    """Return a process that holds a GPU, with all that the node tells of it."""
-    facts = process_facts(pid)
-    return GpuProcess(
-        pid=pid, uid=facts.uid, user=user_name(facts.uid), name=facts.name, memory_mb=memory_mb
+    """Return a process that holds a GPU, with all that the node tells of it.
+
+    For several processes use `with_process_facts`, which reads their parents once and waits once.
+    """
+    from canhazgpu.probe.describe import describe_all  # noqa: PLC0415 - see above
+
+    return replace(describe_all([pid], job_of, DEFAULT_WAIT_S)[pid], memory_mb=memory_mb)
+
+
+def with_process_facts(
+    gpus: Sequence[GpuReading], job_of: JobOf = no_job, wait_s: float = DEFAULT_WAIT_S
+) -> tuple[GpuReading, ...]:
+    """Return the readings with their processes described, of which pid and memory are known.
+
+    Waits at most `wait_s` for what is slow; what is not there in time stays unknown.
+    """
+    from canhazgpu.probe.describe import describe_all  # noqa: PLC0415 - see above
+
+    pids = [process.pid for gpu in gpus for process in gpu.processes]
+    known = describe_all(pids, job_of, wait_s)
+    return tuple(
+        replace(
+            gpu,
+            processes=tuple(
+                replace(known[process.pid], memory_mb=process.memory_mb)
+                for process in gpu.processes
+            ),
+        )
+        for gpu in gpus
     )
 
 
@@ -64,21 +65,3 @@ def user_name(uid: int | None) -> str | None:
         return pwd.getpwuid(uid).pw_name
     except (KeyError, OverflowError):
         return str(uid)
-
-
-def _parsed(status: str) -> ProcessFacts:
-    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-    uids = fields.get("Uid", "").split()
-    return ProcessFacts(int(uids[0]) if uids else None, fields.get("Name") or None)
-
-
-def _from_ps(pid: int) -> ProcessFacts:
-    command = ["/bin/ps", "-o", "uid=,comm=", "-p", str(pid)]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=PS_TIMEOUT_S, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return UNKNOWN_PROCESS
-    uid, _, name = done.stdout.strip().partition(" ")
-    return ProcessFacts(int(uid), name.strip() or None) if uid.isdecimal() else UNKNOWN_PROCESS

@@ -26,6 +26,7 @@ from canhazgpu.probe.node_probe import NodeProbe
 from canhazgpu.schedulers.port import JobContext
 from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.actions import SlurmActions, log_to_system
+from canhazgpu.schedulers.slurm.cgroup import job_of_cgroup
 from canhazgpu.schedulers.slurm.commands import SlurmCommands
 from canhazgpu.schedulers.slurm.conf import SlurmFacts, read_facts
 from canhazgpu.schedulers.slurm.context import job_context
@@ -92,7 +93,7 @@ def open_hook(environ: Mapping[str, str]) -> Hook:
         facts=facts,
         boot_id=boot_id(),
         records=JobRecords(state_dir(config.node, node)),
-        probe=NodeProbe(node, config.validation),
+        probe=NodeProbe(node, config.validation, job_of_cgroup),
         actions=SlurmActions(commands, facts.log_file),
     )
 

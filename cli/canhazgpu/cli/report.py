@@ -1,0 +1,140 @@
+"""`canhazgpu report`: who used how many GPU hours."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from canhazgpu.cli.app import App
+from canhazgpu.cli.options import json_option
+from canhazgpu.errors import InputError
+
+if TYPE_CHECKING:
+    from canhazgpu.ledger.port import Ledger
+    from canhazgpu.ledger.values import NodeView
+    from canhazgpu.report.usage import Report
+
+DEFAULT_DAYS = 7
+DAY_S = 86400.0
+
+
+@click.command()
+@click.option(
+    "--days",
+    type=click.IntRange(1, 3650),
+    default=DEFAULT_DAYS,
+    show_default=True,
+    metavar="N",
+    help="Report on so many days until now.",
+)
+@click.option(
+    "--user",
+    "users",
+    metavar="NAME",
+    multiple=True,
+    help="Report on this user only; may be given several times.  [default: all]",
+)
+@click.option(
+    "--node",
+    "nodes",
+    metavar="NAME",
+    multiple=True,
+    help="Report on this node only; may be given several times.  [default: all that are known]",
+)
+@json_option
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, a row for each user on each node.")
+@click.pass_obj
+def report(
+    app: App,
+    days: int,
+    users: Sequence[str],
+    nodes: Sequence[str],
+    as_json: bool,
+    as_csv: bool,
+) -> None:
+    """Show who had GPUs reserved, for how long, and how much of that they were idle.
+
+    A reservation counts for its part inside the days reported on, also one that began
+    before or still runs. One that has several GPUs is one reservation; its GPU hours are
+    those of all of them. Shares are of everybody's GPU hours on these nodes.
+
+    IDLE HOURS are those for which scans found a GPU reserved and unused; they are known
+    once a reservation has ended.
+
+    \b
+    Examples:
+      canhazgpu report
+      canhazgpu report --days 30 --user alice
+      canhazgpu report --node gpu01 --csv > gpu01.csv
+      canhazgpu report --json | jq '.users[] | {user, gpu_hours}'
+    """  # noqa: D301 - click reads the character: keep these lines
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv exclude each other: give one of them")
+    config = app.effective().config
+    if days > config.store.history_days:
+        kept = config.store.history_days
+        click.echo(f"The history is kept for {kept} days (store.history_days).", err=True)
+
+    from canhazgpu.ledger.connect import Role  # noqa: PLC0415 - not for the help
+
+    found = _read(app.ledger(config.store, Role.READ), tuple(dict.fromkeys(nodes)), days, users)
+    if as_json:
+        click.echo(_json(found))
+    elif as_csv:
+        click.echo(_csv(found), nl=False)
+    else:
+        _tell(app, found, days)
+
+
+def _read(ledger: Ledger, nodes: Sequence[str], days: int, users: Sequence[str]) -> Report:
+    from canhazgpu.report.holds import Span, holds_of  # noqa: PLC0415 - not for the help
+    from canhazgpu.report.usage import report_of  # noqa: PLC0415
+
+    views = ledger.look(nodes or None)
+    until = max((view.read_at for view in views), default=0.0)
+    span = Span(until - days * DAY_S, until)
+    holds = []
+    for view in views:
+        # The history after the view: what is released in between must be in one of them.
+        events = ledger.history(view.node, span.since)
+        if nodes and not events and not _known(view):
+            raise InputError(
+                f"the ledger knows no node {view.node!r}; 'canhazgpu status' shows all it knows"
+            )
+        holds += holds_of(view, events, span)
+    return report_of(holds, span, users)
+
+
+def _known(view: NodeView) -> bool:
+    return bool(view.scan or view.reservations or view.quarantines)
+
+
+def _json(found: Report) -> str:
+    from canhazgpu.report.forms import report_to_dict  # noqa: PLC0415 - only with --json
+
+    return json.dumps(report_to_dict(found), indent=2)
+
+
+def _csv(found: Report) -> str:
+    from canhazgpu.cli.table import printable  # noqa: PLC0415 - not with --json
+    from canhazgpu.report.forms import report_rows  # noqa: PLC0415 - only with --csv
+
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(report_rows(found, printable))
+    return text.getvalue()
+
+
+def _tell(app: App, found: Report, days: int) -> None:
+    from canhazgpu.cli.table import printable  # noqa: PLC0415 - not with --json
+    from canhazgpu.report.text import report_lines  # noqa: PLC0415
+
+    if not found.by_user:
+        click.echo(f"No reservations in the last {days} days.")
+        return
+    for line in report_lines(found, app.width(), printable):
+        click.echo(line)
