@@ -21,8 +21,7 @@ from canhazgpu.errors import ScanError
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.probe import faults, smi_csv
 from canhazgpu.probe.bounded import dying_with_parent
-from canhazgpu.probe.processes import JobOf, no_job
-from canhazgpu.probe.readings import ProcessBook, checked, larger, printable
+from canhazgpu.probe.readings import bare_process, checked, larger, printable
 
 GPUS_OF_DRIVER = Path("/proc/driver/nvidia/gpus")
 """A directory for each GPU, named after its PCI address; in it ``information``."""
@@ -40,7 +39,7 @@ class SmiError(ScanError):
         self.answer = answer
 
 
-def read_gpus(program: str, job_of: JobOf = no_job) -> tuple[GpuReading, ...]:
+def read_gpus(program: str) -> tuple[GpuReading, ...]:
     """Return a reading of every GPU, by the program at this absolute path.
 
     Raises `ScanError` where nvidia-smi does not do its work.
@@ -51,8 +50,7 @@ def read_gpus(program: str, job_of: JobOf = no_job) -> tuple[GpuReading, ...]:
     if any(not uuid.startswith("MIG-") for uuid in strangers):
         raise ScanError(faults.output_fault("nvidia-smi tells of a process on an unknown GPU"))
     numbers = _device_numbers()
-    book = ProcessBook(job_of)
-    return checked(_reading(gpu, apps, numbers, book) for gpu in gpus)
+    return checked(_reading(gpu, apps, numbers) for gpu in gpus)
 
 
 def _ask_for_gpus(program: str) -> tuple[smi_csv.SmiGpu, ...]:
@@ -71,7 +69,6 @@ def _reading(
     gpu: smi_csv.SmiGpu,
     apps: Iterable[smi_csv.SmiApp],
     numbers: dict[str, int],
-    book: ProcessBook,
 ) -> GpuReading:
     own = [app for app in apps if app.uuid == gpu.uuid]
     amounts: dict[int, int | None] = {}
@@ -85,7 +82,7 @@ def _reading(
         name=printable(gpu.name),
         memory_used_mb=gpu.memory_used_mb,
         memory_total_mb=gpu.memory_total_mb,
-        processes=tuple(book.describe(pid, memory) for pid, memory in sorted(amounts.items())),
+        processes=tuple(bare_process(pid, memory) for pid, memory in sorted(amounts.items())),
         fault=gpu.fault or next((app.fault for app in own if app.fault), None),
         health=gpu.health,
     )

@@ -23,25 +23,23 @@ from canhazgpu.probe.nvml_calls import (
     uuid_of,
 )
 from canhazgpu.probe.nvml_health import read_health
-from canhazgpu.probe.processes import JobOf, no_job
-from canhazgpu.probe.readings import ProcessBook, checked, printable
+from canhazgpu.probe.readings import bare_process, checked, printable
 
 _NO_SUCH_INSTANCE = (pynvml.NVML_ERROR_NOT_FOUND, pynvml.NVML_ERROR_INVALID_ARGUMENT)
 
 
-def read_gpus(library: str = "", job_of: JobOf = no_job) -> tuple[GpuReading, ...]:
+def read_gpus(library: str = "") -> tuple[GpuReading, ...]:
     """Return a reading of every GPU of this node, in the order of NVML's indices.
 
     A GPU in MIG mode is replaced by its instances. `library` is the absolute path of the NVML
     library, empty for the dynamic loader's. Raises `ScanError` where NVML as a whole does not work.
     """
-    book = ProcessBook(job_of)
     with _nvml(library):
         try:
             count = pynvml.nvmlDeviceGetCount()
         except NVML_FAULTS as exc:
             raise ScanError(fault_of(exc)) from exc
-        return checked(reading for index in range(count) for reading in _read_gpu(index, book))
+        return checked(reading for index in range(count) for reading in _read_gpu(index))
 
 
 @contextlib.contextmanager
@@ -64,7 +62,7 @@ def _nvml(library: str) -> Iterator[None]:
             pynvml.nvmlShutdown()
 
 
-def _read_gpu(index: int, book: ProcessBook) -> tuple[GpuReading, ...]:
+def _read_gpu(index: int) -> tuple[GpuReading, ...]:
     """Read one GPU, or each of its MIG instances.
 
     What was learned before a fault, its identity above all, is kept beside it.
@@ -74,22 +72,22 @@ def _read_gpu(index: int, book: ProcessBook) -> tuple[GpuReading, ...]:
         handle = pynvml.nvmlDeviceGetHandleByIndex(index)
         reading = replace(reading, uuid=uuid_of(handle))
         if _is_mig(handle):
-            return _instances(reading, handle, book)
+            return _instances(reading, handle)
         number = told(lambda: pynvml.nvmlDeviceGetMinorNumber(handle))
     except NVML_FAULTS as exc:
         return (replace(reading, fault=fault_of(exc)),)
     reading = replace(reading, device_number=number, health=read_health(handle))
-    return (_filled(reading, handle, book),)
+    return (_filled(reading, handle),)
 
 
-def _filled(reading: GpuReading, handle: Any, book: ProcessBook) -> GpuReading:
+def _filled(reading: GpuReading, handle: Any) -> GpuReading:
     """Add what the handle tells of use; the same for a GPU and for a MIG instance.
 
     Processes before memory: one that comes in between is then seen by what it holds.
     """
     try:
         reading = replace(reading, name=printable(name_of(handle)))
-        processes = tuple(book.describe(pid, memory) for pid, memory in processes_mb(handle))
+        processes = tuple(bare_process(pid, memory) for pid, memory in processes_mb(handle))
         reading = replace(reading, processes=processes)
         used_mb, total_mb = memory_mb(handle)
         if reading.mig_index is not None and used_mb is None:
@@ -105,7 +103,7 @@ def _is_mig(handle: Any) -> bool:
     return modes is not None and modes[0] == pynvml.NVML_DEVICE_MIG_ENABLE
 
 
-def _instances(gpu: GpuReading, handle: Any, book: ProcessBook) -> tuple[GpuReading, ...]:
+def _instances(gpu: GpuReading, handle: Any) -> tuple[GpuReading, ...]:
     """Read the MIG instances of a GPU; without any, the GPU itself, which nobody can use then.
 
     An instance has no device file /dev/nvidiaN of its own, hence no device number; its health is
@@ -121,13 +119,13 @@ def _instances(gpu: GpuReading, handle: Any, book: ProcessBook) -> tuple[GpuRead
             if getattr(exc, "value", None) not in _NO_SUCH_INSTANCE:
                 found.append(replace(reading, fault=fault_of(exc)))
             continue
-        found.append(_read_instance(reading, instance, book))
+        found.append(_read_instance(reading, instance))
     return tuple(found) or (replace(gpu, fault=faults.MIG_WITHOUT_INSTANCES),)
 
 
-def _read_instance(reading: GpuReading, handle: Any, book: ProcessBook) -> GpuReading:
+def _read_instance(reading: GpuReading, handle: Any) -> GpuReading:
     try:
         reading = replace(reading, uuid=uuid_of(handle))
     except NVML_FAULTS as exc:
         return replace(reading, fault=fault_of(exc))
-    return _filled(reading, handle, book)
+    return _filled(reading, handle)

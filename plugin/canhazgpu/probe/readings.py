@@ -1,4 +1,4 @@
-"""What the probes share: describing a process once for each scan, and doubting what cannot be."""
+"""What the probes share: processes as a driver tells of them, and doubt of what cannot be."""
 
 from __future__ import annotations
 
@@ -11,24 +11,14 @@ from canhazgpu.gpu.ids import parse_uuid
 from canhazgpu.gpu.scan import GpuProcess, GpuReading
 from canhazgpu.gpu.usage import MAX_PID
 from canhazgpu.probe import faults
-from canhazgpu.probe.processes import JobOf, described
 
 MAX_TEXT = 120
 """Longest text of a driver that is kept: names, and what it says of a failure."""
 
 
-class ProcessBook:
-    """What the node tells of processes, asked once for each, however many GPUs it holds."""
-
-    def __init__(self, job_of: JobOf) -> None:
-        self._job_of = job_of
-        self._known: dict[int, GpuProcess] = {}
-
-    def describe(self, pid: int, memory_mb: int | None) -> GpuProcess:
-        """Return the process as it holds this much of one GPU."""
-        if pid not in self._known:
-            self._known[pid] = described(pid, None, self._job_of)
-        return replace(self._known[pid], memory_mb=memory_mb)
+def bare_process(pid: int, memory_mb: int | None) -> GpuProcess:
+    """Return a process of which only a driver has told; `with_process_facts` adds the rest."""
+    return GpuProcess(pid, None, None, None, memory_mb)
 
 
 def larger(known: int | None, memory: int | None) -> int | None:
