@@ -15,7 +15,15 @@ from canhazgpu.cli.app import App
 from canhazgpu.cli.main import cli
 from canhazgpu.errors import StoreError
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
-from canhazgpu.ledger.values import Claim, NodeView, ProcessId, Quarantine, Reservation, Waiter
+from canhazgpu.ledger.values import (
+    Claim,
+    Event,
+    NodeView,
+    ProcessId,
+    Quarantine,
+    Reservation,
+    Waiter,
+)
 from canhazgpu.node.identity import boot_id, pid_namespace
 from canhazgpu.status.jobs import JobFacts
 
@@ -282,7 +290,33 @@ def test_nothing_of_ones_own() -> None:
 
     assert result.exit_code == 0
     assert result.stdout.endswith(" holds, uses and awaits no GPU\n")
-    assert json.loads(form.stdout) == {"generated_at": "2023-11-14T22:13:20Z", "nodes": []}
+    assert json.loads(form.stdout) == {
+        "generated_at": "2023-11-14T22:13:20Z",
+        "nodes": [],
+        "taken": [],
+    }
+
+
+def test_what_an_administrator_took_is_told_with_the_reason() -> None:
+    ledger = FakeLedger(N1)
+    claim = Claim("manual:1", "manual", "me", os.getuid())
+    past = {"gpu": "GPU-n1-1", "claim": claim, "reason": "main\x1b[2Jtenance", "by": "root"}
+    ledger.past["n1"] = [
+        Event("1-0", NOW - 300, "release", **past),
+        Event("2-0", NOW - 200, "release", "GPU-n1-0", claim, reason="expired"),
+        Event("3-0", NOW - 8 * 86400, "release", **{**past, "reason": "long ago"}),
+        Event("4-0", NOW - 100, "release", **{**past, "claim": replace(claim, uid=99999)}),
+    ]
+
+    result = run(app(ledger, FakeProbe(GPUS)), "status", "--me")
+    form = run(app(ledger, FakeProbe(GPUS)), "status", "--me", "--json")
+
+    told = "GPU 1 of n1 was taken from you 5m ago by root: maintenance"
+    assert result.stdout.splitlines()[-1] == told
+    (taken,) = json.loads(form.stdout)["taken"]
+    assert (taken["gpus"], taken["by"]) == (["GPU-n1-1"], "root")
+    assert "history" not in ledger.events[:1]
+    assert "taken" not in json.loads(run(app(ledger, FakeProbe(GPUS)), "status", "--json").stdout)
 
 
 def test_the_queue_stands_under_its_node() -> None:

@@ -33,7 +33,8 @@ def release(start_h: float | None, end_h: float, gpu: str = "GPU-0", **more: obj
 
 
 def held(start_h: float, gpu: str = "GPU-0", **more: object) -> Reservation:
-    return Reservation(gpu, more.get("claim") or claim(), NOW - start_h * HOUR)  # type: ignore[arg-type]
+    given = {"claim": claim(), "granted_at": NOW - start_h * HOUR, **more}
+    return Reservation(gpu, **given)  # type: ignore[arg-type]
 
 
 def view(*reservations: Reservation, node: str = "n1") -> NodeView:
@@ -63,6 +64,15 @@ def test_a_release_counts_for_its_part_inside(event: Event, inside: float) -> No
 def test_what_still_runs_counts_until_now() -> None:
     holds = holds_of(view(held(2), held(100, "GPU-1")), [], SPAN)
     assert hours(holds) == [2, 24]
+
+
+def test_what_still_runs_may_have_been_idle() -> None:
+    (recent, long_held) = holds_of(
+        view(held(2, idle_s=600.0), held(96, "GPU-1", idle_s=4 * HOUR)), [], SPAN
+    )
+    assert recent.idle_s == 600
+    # Of what began before, the part inside.
+    assert long_held.idle_s == HOUR
 
 
 def test_an_unreadable_record_that_is_still_held_has_no_hours() -> None:

@@ -10,7 +10,7 @@ from canhazgpu.cli.app import App
 from canhazgpu.gpu.scan import GpuReading, Scan
 from canhazgpu.ledger.connect import Role
 from canhazgpu.ledger.port import Observation
-from canhazgpu.ledger.values import NodeView
+from canhazgpu.ledger.values import Event, NodeView
 from canhazgpu.status.jobs import JobFacts
 
 NOW = 1700000000.0
@@ -23,6 +23,7 @@ class FakeLedger:
         self._views = {view.node: view for view in views}
         self.error = error
         self.events: list[str] = []
+        self.past: dict[str, list[Event]] = {}
 
     def show(self, *views: NodeView) -> None:
         """Show these nodes from now on."""
@@ -34,6 +35,10 @@ class FakeLedger:
             raise self.error
         names = sorted(self._views if nodes is None else nodes)
         return [self._views.get(name, NodeView(name, NOW, None, None)) for name in names]
+
+    def history(self, node: str, since: float) -> list[Event]:
+        self.events.append("history")
+        return [one for one in self.past.get(node, []) if one.at >= since]
 
     def __getattr__(self, name: str) -> Any:
         raise AssertionError(f"status called {name} of the ledger")

@@ -63,7 +63,7 @@ class Look:
         return self._with_scan(views, scan, read_after_s) if scan else Found(_in_order(views))
 
     def taken(self, uid: int, found: Found) -> list[Taken]:
-        """Return what others have released of the user's reservations lately; raises `StoreError`."""
+        """Return what others lately released of the user's reservations; raises `StoreError`."""
         from canhazgpu.people.taken import SHOWN_FOR_S, taken_from  # noqa: PLC0415 - with --me
 
         ledger = self._opened()

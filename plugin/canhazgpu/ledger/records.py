@@ -71,7 +71,12 @@ def reservation_from_json(gpu: str, text: str) -> Reservation:
     except UNREADABLE:
         return Reservation(gpu, NOBODY, 0.0)
     return Reservation(
-        gpu, claim, granted_ms / 1000, time_of(data, "expires_ms"), time_of(data, "renewed_ms")
+        gpu,
+        claim,
+        granted_ms / 1000,
+        time_of(data, "expires_ms"),
+        time_of(data, "renewed_ms"),
+        time_of(data, "idle_ms") or 0.0,
     )
 
 

@@ -88,7 +88,7 @@ class Reservation:
     """A GPU granted to an owner; times are seconds since the epoch of the store's clock.
 
     `expires_at` is the end of a reservation for a time, `renewed_at` the owner's last sign of
-    life; None where there is none.
+    life; None where there is none. `idle_s` is for how long scans found the GPU unused.
     """
 
     gpu: str
@@ -96,6 +96,7 @@ class Reservation:
     granted_at: float
     expires_at: float | None = None
     renewed_at: float | None = None
+    idle_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ def holds_of(view: NodeView, events: Iterable[Event], span: Span) -> list[Hold]:
 
     `events` are the node's from the span's beginning on, read after the view: what was released in
     between is in both, and counts once. A release tells of its whole reservation, so one that
-    began before the span needs no grant. A reservation that still runs is not known to be idle.
+    began before the span needs no grant.
     """
     releases = [one for one in events if one.kind == RELEASE and one.claim is not None]
     ended = {(one.gpu, one.claim.owner, one.granted_at) for one in releases if one.claim}
@@ -52,7 +52,7 @@ def holds_of(view: NodeView, events: Iterable[Event], span: Span) -> list[Hold]:
         if one.claim and (one.granted_at is None or one.granted_at < span.until)
     ]
     found += [
-        _hold(view.node, one.claim, one.granted_at, span.until, span)
+        _hold(view.node, one.claim, one.granted_at, span.until, span, one.idle_s)
         for gpu, one in view.reservations.items()
         if (gpu, one.claim.owner, one.granted_at) not in ended
     ]
