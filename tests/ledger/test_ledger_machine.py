@@ -35,8 +35,8 @@ from canhazgpu.ledger.values import Blocked, Claim, Granted, NodeView, Queued, S
 
 GPUS = 4
 ALL = range(GPUS)
-JOBS = [job(number, attempt) for number in (1, 2) for attempt in (0, 1)]
-PEOPLE = [run(1, "ann"), run(2, "bob"), run(3, "ann"), manual(1, user="ann"), manual(2, user="bob")]
+JOBS = [job(1, attempt) for attempt in (0, 1)]
+PEOPLE = [run(1, "ann"), run(2, "bob"), manual(1, user="ann"), manual(2, user="bob")]
 CLAIMS = {claim.owner: claim for claim in (*JOBS, *PEOPLE)}
 CLAIM = st.sampled_from(list(CLAIMS.values()))
 PERSON = st.sampled_from(PEOPLE)
@@ -44,7 +44,8 @@ TERMS = st.builds(Terms, st.booleans(), st.booleans())
 INDEX = st.integers(0, GPUS - 1)
 SOME = st.lists(INDEX, min_size=1, max_size=GPUS, unique=True)
 COUNT = st.integers(1, GPUS)
-SICK = st.sampled_from(["Xid 79", "row remap pending"])
+USE = st.sampled_from([None, None, "in_use", "unknown"])
+HEALTH = st.sampled_from([None, None, "Xid 79", "row remap pending"])
 
 _servers: list[PrivateRedis] = []
 
@@ -163,8 +164,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def scan_and_dawdle(self) -> None:
-        self.old = (self.scan(), time.monotonic(), set())
-        # Whatever happens from now on is later, also where a command takes its time.
+        # Whatever else happens is clearly before or after, also where a command takes its time.
+        time.sleep(0.01)
+        self.old = (self.scan(), time.monotonic() - 0.005, set())
         time.sleep(0.01)
 
     def aged(self) -> tuple[Observation, set[int]] | None:
@@ -175,21 +177,17 @@ class LedgerMachine(RuleBasedStateMachine):
         self.old = None
         return replace(seen, age_s=time.monotonic() - began), stale
 
-    @rule(index=INDEX, kind=st.sampled_from(["in_use", "unknown"]))
-    def somebody_moves_in(self, index: int, kind: str) -> None:
-        self.rogues[index] = kind
-
-    @rule(index=INDEX)
-    def somebody_moves_out(self, index: int) -> None:
+    @rule(index=INDEX, kind=USE)
+    def somebody_moves_in_or_out(self, index: int, kind: str | None) -> None:
         self.rogues.pop(index, None)
+        if kind:
+            self.rogues[index] = kind
 
-    @rule(index=INDEX, reason=SICK)
-    def a_gpu_falls_ill(self, index: int, reason: str) -> None:
-        self.sick[index] = reason
-
-    @rule(index=INDEX)
-    def a_gpu_gets_well(self, index: int) -> None:
+    @rule(index=INDEX, reason=HEALTH)
+    def a_gpu_falls_ill_or_gets_well(self, index: int, reason: str | None) -> None:
         self.sick.pop(index, None)
+        if reason:
+            self.sick[index] = reason
 
     @rule()
     def publish(self) -> None:
@@ -256,6 +254,17 @@ class LedgerMachine(RuleBasedStateMachine):
     def reserve_these(self, claim: Claim, wanted: list[int], terms: Terms) -> None:
         self.reserve_given(claim, wanted, terms, self.scan(), set())
 
+    @rule(count=st.integers(1, 2), affinity=st.booleans())
+    def the_head_takes_its_turn(self, count: int, affinity: bool) -> None:
+        if self.model.queue:
+            claim = CLAIMS[self.model.queue[0]]
+            self.reserve_count(claim, count, Terms(True, affinity), self.scan(), set())
+
+    @rule(claim=CLAIM, wanted=SOME)
+    def use_these_for_a_moment(self, claim: Claim, wanted: list[int]) -> None:
+        self.reserve_given(claim, wanted, Terms(), self.scan(), set())
+        self.release(claim, None)
+
     @rule(claim=CLAIM, count=COUNT, terms=TERMS, turns=st.integers(2, 3))
     def reserve_and_repeat(self, claim: Claim, count: int, terms: Terms, turns: int) -> None:
         for _ in range(turns):
@@ -271,23 +280,83 @@ class LedgerMachine(RuleBasedStateMachine):
         if aged := self.aged():
             self.reserve_given(claim, wanted, terms, *aged)
 
+    # What seldom comes about by chance.
+
+    @rule(index=INDEX, claim=CLAIM)
+    def a_scan_of_a_sick_gpu_comes_late(self, index: int, claim: Claim) -> None:
+        self.sick[index] = "Xid 79"
+        self.scan_and_dawdle()
+        del self.sick[index]
+        self.publish()
+        before = self.stored()
+        self.reserve_these_on_an_old_scan(claim, [index], Terms())
+        assert self.stored() == before
+
+    @rule(index=INDEX)
+    def a_sick_gpu_cannot_be_read(self, index: int) -> None:
+        self.sick[index] = "Xid 79"
+        self.publish()
+        del self.sick[index]
+        self.rogues[index] = "unknown"
+        self.publish()
+        del self.rogues[index]
+        self.the_ledger_is_the_model()
+        self.quarantine(index, lift=False)
+        self.publish()
+
+    @rule(claim=CLAIM, wanted=SOME)
+    def somebody_leaves_while_another_looks(self, claim: Claim, wanted: list[int]) -> None:
+        for owner in sorted(set(self.model.owners.values())):
+            self.scan_and_dawdle()
+            self.release(CLAIMS[owner], None)
+            self.reserve_these_on_an_old_scan(claim, wanted, Terms())
+            break
+
+    @rule(claim=CLAIM, places=st.permutations(ALL))
+    def use_several_and_come_back(self, claim: Claim, places: list[int]) -> None:
+        self.release(claim, None)
+        for index in places[:2]:
+            self.use_these_for_a_moment(claim, [index])
+        self.reserve_count(claim, 1, Terms(affinity=True), self.scan(), set())
+
+    @rule(claim=CLAIM, count=COUNT)
+    def somebody_tries_to_pass(self, claim: Claim, count: int) -> None:
+        for first in PEOPLE[:2]:
+            self.wait_turn(first)
+        self.reserve_count(claim, count, Terms(queues=True), self.scan(), set())
+
+    @rule(claim=CLAIM, wanted=SOME)
+    def somebody_comes_after_the_end(self, claim: Claim, wanted: list[int]) -> None:
+        self.reserve_given(PEOPLE[-1], wanted, Terms(), self.scan(), set())
+        self.expire(PEOPLE[-1])
+        self.reserve_given(claim, wanted, Terms(), self.scan(), set())
+
     # Holding, and giving back.
 
-    @rule(claim=CLAIM)
-    def renew(self, claim: Claim) -> None:
-        held = self.ledger.renew(self.node, claim.owner, claim.processes)
-        assert held == list(uuids(self.model.held(claim.owner)))
+    @rule()
+    def everybody_gives_a_sign_of_life(self) -> None:
+        for claim in CLAIMS.values():
+            held = self.ledger.renew(self.node, claim.owner, claim.processes)
+            assert held == list(uuids(self.model.held(claim.owner)))
+        for owner in reversed(self.model.queue):
+            self.wait_turn(CLAIMS[owner])
 
-    @rule(claim=CLAIM)
-    def extend(self, claim: Claim) -> None:
-        longer = self.ledger.extend(self.node, claim.owner, 60)
-        expected = self.model.held(claim.owner) if claim.duration_s else []
-        assert [one.gpu for one in longer] == list(uuids(expected))
+    @rule()
+    def everybody_extends(self) -> None:
+        for claim in CLAIMS.values():
+            longer = self.ledger.extend(self.node, claim.owner, 60)
+            expected = self.model.held(claim.owner) if claim.duration_s else []
+            assert [one.gpu for one in longer] == list(uuids(expected))
 
     def gone(self, owner: str, indices: list[int]) -> None:
         self.model.release(owner, indices)
         if self.old:
             self.old[2].update(indices)
+
+    @rule(only=SOME)
+    def somebody_gives_some_back(self, only: list[int]) -> None:
+        for owner in sorted(set(self.model.owners.values())):
+            self.release(CLAIMS[owner], only)
 
     @rule(claim=CLAIM, only=st.none() | SOME)
     def release(self, claim: Claim, only: list[int] | None) -> None:
@@ -323,24 +392,24 @@ class LedgerMachine(RuleBasedStateMachine):
         for claim in claims:
             self.model.leave(claim.owner)
 
-    @rule(claim=PERSON)
-    def die_in_the_queue(self, claim: Claim) -> None:
-        if claim.owner in self.model.queue:
-            set_in_record(self.direct, self.keys.queue, claim.owner, renewed_ms=1)
-            self.model.leave(claim.owner)
+    @rule(place=st.integers(0, len(PEOPLE) - 1))
+    def somebody_dies_in_the_queue(self, place: int) -> None:
+        for owner in self.model.queue[place:][:1]:
+            set_in_record(self.direct, self.keys.queue, owner, renewed_ms=1)
+            self.model.leave(owner)
 
     # Administration.
 
-    @rule(index=INDEX)
-    def quarantine(self, index: int) -> None:
-        expected = self.model.quarantined.get(index) != "root"
-        assert self.ledger.quarantine(self.node, uuid(index), "fan", "root") is expected
-        self.model.quarantined[index] = "root"
-
-    @rule(index=INDEX)
-    def unquarantine(self, index: int) -> None:
-        expected = self.model.quarantined.pop(index, None) is not None
-        assert self.ledger.unquarantine(self.node, uuid(index), "root") is expected
+    @rule(index=INDEX, lift=st.sampled_from([True, True, False]))
+    def quarantine(self, index: int, lift: bool) -> None:
+        known = self.model.quarantined.pop(index, None)
+        if lift:
+            assert self.ledger.unquarantine(self.node, uuid(index), "root") is (known is not None)
+        else:
+            assert self.ledger.quarantine(self.node, uuid(index), "fan", "root") is (
+                known != "root"
+            )
+            self.model.quarantined[index] = "root"
 
     @rule()
     def forget(self) -> None:
@@ -409,7 +478,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
 TestLedgerMachine = LedgerMachine.TestCase
 TestLedgerMachine.settings = settings(
-    max_examples=100,
+    max_examples=80,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=list(HealthCheck),
