@@ -70,6 +70,20 @@ class Bench:
         subprocess.run(command, env=self.environ, check=True, stdout=subprocess.DEVNULL)
         return (time.perf_counter() - began) * 1000
 
+    def keepers(self) -> list[int]:
+        """Return the keepers of this bench's runs whose command sleeps: no other host's."""
+        mark = f"CANHAZGPU_CONFIG={self.environ['CANHAZGPU_CONFIG']}".encode()
+        found = []
+        for entry in Path("/proc").iterdir():
+            try:
+                ours = mark in (entry / "environ").read_bytes().split(b"\0")
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if ours and b"run" in words and any(b"exec sleep" in word for word in words):
+                found.append(int(entry.name))
+        return found
+
     def short_runs(self) -> float:
         """Return the seconds that many short runs at once take together."""
         began = time.perf_counter()
@@ -90,12 +104,8 @@ class Bench:
         assert late.stdout is not None
         time.sleep(1.0)
         if end == "both":
-            keepers = subprocess.run(
-                ["pgrep", "-f", "canhazgpu run .*exec sleep"],  # noqa: S607 - from PATH
-                capture_output=True, text=True, check=True,
-            ).stdout.split()  # fmt: skip
-            for pid in keepers:
-                os.kill(int(pid), 9)
+            for pid in self.keepers():
+                os.kill(pid, 9)
         began = time.perf_counter()
         busy.kill()
         late.stdout.readline()

@@ -397,6 +397,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for owner in self.model.queue[place:][:1]:
             set_in_record(self.direct, self.keys.queue, owner, renewed_ms=1)
             self.model.leave(owner)
+            self.the_head_takes_its_turn(1, affinity=False)
 
     # Administration.
 
