@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import os
 import select
 import signal
 import time
 from collections.abc import Callable
 
+from canhazgpu.node.detach import above_streams, close_all_but
+
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-MAX_DESCRIPTOR = 4096
-"""Without /proc, descriptors above this are not closed in the child."""
 EXIT_GRACE_S = 0.1
 """Least time for the child to exit after its last byte, and to die once it is killed."""
 EXIT_PAUSE_S = 0.001
@@ -170,23 +169,9 @@ def _run_child(work: Callable[[], bytes], result: int, parent: int) -> None:
 def _detach(result: int) -> int:
     """Give up all that is the parent's but the result pipe, and return that."""
     os.setsid()
-    # A parent that was started with its stdio closed has the pipe where /dev/null goes now.
-    keep = fcntl.fcntl(result, fcntl.F_DUPFD_CLOEXEC, 3)
+    keep = above_streams(result)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
-    null = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(null, descriptor)
-    for descriptor in _open_descriptors():
-        if descriptor > 2 and descriptor != keep:
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
+    close_all_but({keep})
     return keep
-
-
-def _open_descriptors() -> list[int]:
-    try:
-        return [int(name) for name in os.listdir("/proc/self/fd")]  # noqa: PTH208 - names, no paths
-    except OSError:
-        return list(range(MAX_DESCRIPTOR))
