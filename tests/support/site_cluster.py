@@ -1,4 +1,4 @@
-"""A private Slurm of a site that has hook scripts of its own, on which canhazgpu is to be installed."""
+"""A private Slurm of a site that has hook scripts of its own, for canhazgpu to come to."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ class SiteCluster(GpuCluster):
             'printf "export CUDA_VISIBLE_DEVICES=site"',
         )
         if self.site == "scripts":
-            named = {key: self.slurm_dir / f"{key}.d" / "10-site.sh" for key in ("prolog", "epilog")}
+            named = {
+                key: self.slurm_dir / f"{key}.d" / "10-site.sh" for key in ("prolog", "epilog")
+            }
         else:
             named = {key: self.slurm_dir / f"{key}.d" / "*" for key in ("prolog", "epilog")}
         hooks = {key: str(path) for key, path in named.items()}

@@ -12,9 +12,9 @@ import pytest
 from jinja2 import UndefinedError
 
 from canhazgpu.ledger import embedded_config
-from canhazgpu.templates.render import TEMPLATES, render, shell, shell_path
 from canhazgpu.schedulers.slurm.layout import fit
 from canhazgpu.schedulers.slurm.settings import Settings
+from canhazgpu.templates.render import TEMPLATES, render, shell, shell_path
 from canhazgpu.templates.slurm_files import (
     CHAINS,
     FRAGMENTS,

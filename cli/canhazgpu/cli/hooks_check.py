@@ -36,7 +36,7 @@ from canhazgpu.schedulers.slurm.survey import (
     program,
     slurm_side,
 )
-from canhazgpu.schedulers.slurm.trust import closed_to_users
+from canhazgpu.schedulers.slurm.trust import changeable_by_others, closed_to_users
 from canhazgpu.templates.slurm_files import DEFAULT_GPUS, HookSettings, layout_texts
 
 ROOT = Path("/")
@@ -93,12 +93,13 @@ def look_at_site(app: App, slurm_dir: str, slurm_conf: str | None) -> Site:
     conf = find_conf(slurm_conf, app.environ, slurm_dir, ROOT)
     slurm = slurm_side(conf, node, socket.gethostname().split(".")[0], config.slurm)
     settings = wanted.settings
+    ours = _our_side(slurm.settings, settings, slurm_dir, _command(app, slurm_dir, slurm_conf))
     return Site(
         node=node,
         as_root=os.geteuid() == 0,
         slurm=slurm,
-        ours=_our_side(slurm.settings, settings, slurm_dir, _command(app, slurm_dir, slurm_conf)),
-        config=_config_side(wanted),
+        ours=ours,
+        config=_config_side(wanted, ours),
         state_dir=look_at_state_dir(state_dir(config.node, node)),
         as_hook=look_as_hook(settings.python, settings.config_file, config, conf, node)
         if settings
@@ -153,7 +154,7 @@ def _states(settings: HookSettings | None, layout: Layout) -> dict[str, Any]:
         return dict.fromkeys(texts, "absent")
 
 
-def _config_side(wanted: Wanted) -> ConfigSide:
+def _config_side(wanted: Wanted, ours: OurSide) -> ConfigSide:
     effective = wanted.effective
     file = effective.file.absolute() if effective.file else None
     users_file = DEFAULT_CONFIG_FILE if DEFAULT_CONFIG_FILE.exists() else None
@@ -167,8 +168,14 @@ def _config_side(wanted: Wanted) -> ConfigSide:
         users_file=str(users_file) if users_file else None,
         users_closed=str(closed) if closed else None,
         unseen=unseen_by_hooks(effective),
-        weak=weak_places(effective),
+        weak={**weak_places(effective), **_weak_scripts(ours)},
     )
+
+
+def _weak_scripts(ours: OurSide) -> dict[str, tuple[str, ...]]:
+    paths = (*ours.scripts, *(one.path for one in ours.site_scripts))
+    weak = {path: changeable_by_others(Path(path)) for path in paths}
+    return {path: tuple(map(str, places)) for path, places in weak.items() if places}
 
 
 def _has_password(url: str) -> bool:

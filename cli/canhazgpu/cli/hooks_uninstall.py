@@ -38,6 +38,8 @@ from canhazgpu.schedulers.slurm.survey import (
     running_settings,
 )
 
+REFUSED = 2
+
 LEDGER_WORDS = f"""\
 The ledger is left as it is. Jobs release their GPUs in their epilogs, so let those with GPUs end
 first; what is still reserved then goes with the ledger's keys:
@@ -69,9 +71,15 @@ class Uninstallation:
 @slurm_conf_option
 @dry_run_option
 @json_option
-@click.pass_obj
+@click.pass_context
 def uninstall(
-    app: App, *, root: str, slurm_dir: str, slurm_conf: str | None, dry_run: bool, as_json: bool
+    context: click.Context,
+    *,
+    root: str,
+    slurm_dir: str,
+    slurm_conf: str | None,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Remove the scripts that 'hooks install' has installed, and nothing else.
 
@@ -84,6 +92,7 @@ def uninstall(
       canhazgpu hooks uninstall --dry-run
       canhazgpu hooks uninstall
     """  # noqa: D301 - click reads the character: keep these lines
+    app: App = context.obj
     base = Path(root).absolute()
     conf = find_conf(slurm_conf, app.environ, slurm_dir, base)
     done = _look(app, base, conf, slurm_dir, dry_run)
@@ -91,7 +100,8 @@ def uninstall(
         remove(done.removals, slurm_dir, base)
     click.echo(_json(done) if as_json else "\n".join(_lines(done)))
     if done.refused:
-        raise ConfigError("nothing was removed: Slurm still runs what would be gone")
+        click.echo("nothing was removed: Slurm still runs what would be gone", err=True)
+        context.exit(REFUSED)
 
 
 def _look(app: App, root: Path, conf: str, slurm_dir: str, dry_run: bool) -> Uninstallation:
@@ -100,12 +110,18 @@ def _look(app: App, root: Path, conf: str, slurm_dir: str, dry_run: bool) -> Uni
     removals, foreign = find_ours(our_directories(settings, slurm_dir), root)
     running: tuple[StillNamed, ...] = ()
     if root == Path("/") and conf_path.exists() and removals:
-        slurm = app.effective().config.slurm
-        commands = SlurmCommands(slurm.bin_dir, ASK_TIMEOUT_S, {names.CONF: conf})
+        commands = SlurmCommands(_bin_dir(app), ASK_TIMEOUT_S, {names.CONF: conf})
         if shown := running_settings(commands):
             running = still_named(shown, matches(shown), removals)
     named = still_named(settings, matches(settings, root), removals)
     return Uninstallation(conf_path, removals, foreign, named, running, dry_run)
+
+
+def _bin_dir(app: App) -> str:
+    try:
+        return app.effective().config.slurm.bin_dir
+    except ConfigError:
+        return ""  # what is broken can be taken out all the same
 
 
 def _lines(done: Uninstallation) -> Iterator[str]:

@@ -52,9 +52,9 @@ def prolog_flags(site: Site) -> Iterator[Problem]:
 
 def run_in_job(site: Site) -> Iterator[Problem]:
     """Find a prolog that sees the job's own GPUs alone."""
-    flags = site.slurm.settings.words("PrologFlags")
-    if "runinjob" in flags:
-        left = ",".join(one for one in flags if one != "runinjob")
+    if "runinjob" in site.slurm.settings.words("PrologFlags"):
+        flags = site.slurm.settings.get("PrologFlags").split(",")
+        left = ",".join(one for one in flags if one.strip().lower() != "runinjob")
         yield Problem(
             "warning",
             "PrologFlags has RunInJob: hooks see no GPUs but the job's own",

@@ -106,6 +106,8 @@ def hook_environment(site: Site) -> Iterator[Problem]:
 
 def gpus(site: Site) -> Iterator[Problem]:
     """Find GPUs that hooks cannot read."""
+    if site.slurm.knows_node and not _has_gpus(site):
+        return
     if fault := site.as_hook.gpu_fault:
         library = site.nvml_libraries[0] if site.nvml_libraries else "/path/to/libnvidia-ml.so.1"
         yield Problem(
@@ -114,6 +116,14 @@ def gpus(site: Site) -> Iterator[Problem]:
             "a library that loads",
             f'nvml_library = "{library}"',
         )
+
+
+def _has_gpus(site: Site) -> bool:
+    """Tell whether Slurm counts any GPUs on the node."""
+    try:
+        return bool(site.slurm.facts.gpu_count or site.slurm.facts.gpu_files)
+    except InputError:
+        return True
 
 
 def gpu_count(site: Site) -> Iterator[Problem]:

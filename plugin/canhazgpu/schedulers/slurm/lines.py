@@ -157,7 +157,9 @@ def conf_text(lines: Iterable[ConfLine]) -> str:
 
 
 def _paragraph(line: ConfLine) -> Iterator[str]:
-    for part in textwrap.wrap(line.reason, COMMENT_WIDTH, break_long_words=False, break_on_hyphens=False):
+    for part in textwrap.wrap(
+        line.reason, COMMENT_WIDTH, break_long_words=False, break_on_hyphens=False
+    ):
         yield f"# {part}"
     if line.instead_of:
         yield f"# Instead of: {line.key}={line.instead_of}"

@@ -61,9 +61,9 @@ def our_directories(settings: Settings, slurm_dir: str) -> tuple[str, ...]:
 
 
 def find_ours(directories: Iterable[str], root: Path) -> tuple[list[Removal], list[Path]]:
-    """Return the scripts of ours in these directories, and what has their names and is not ours.
+    """Return the scripts of ours in these directories, and what has our names and is not ours.
 
-    A site's own ``site.sh`` is nobody's business where canhazgpu puts none.
+    Of files that are not ours only the names that nobody else would choose count.
     """
     removals: list[Removal] = []
     foreign: list[Path] = []
@@ -72,7 +72,7 @@ def find_ours(directories: Iterable[str], root: Path) -> tuple[list[Removal], li
             target = below(root, Path(directory)) / name
             if (text := read_marked(target)) is not None:
                 removals.append(Removal(f"{directory}/{name}", target, text))
-            elif target.is_symlink() or (target.exists() and name in NAMES):
+            elif name in NAMES and (target.is_symlink() or target.is_file()):
                 foreign.append(target)
     return removals, foreign
 
