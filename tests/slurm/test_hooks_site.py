@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis_server import PrivateRedis, any_binary
 from site_cluster import ScriptsCluster, SiteCluster
 
 from demo_cluster import ClusterSpec, new_directory
@@ -141,7 +140,7 @@ def site_script_is_gone(cluster: SiteCluster) -> Callable[[], Any]:
 
 
 def nvml_by_the_shell_alone(cluster: SiteCluster) -> Callable[[], Any]:
-    cluster.configure(validation={"nvml_library": "libnvidia-ml.so.1"[:0]})
+    cluster.configure(validation={"nvml_library": ""})
     library = str(cluster.root / "nvml" / "libnvidia-ml.so.1")
     return lambda: cluster.configure(validation={"nvml_library": library})
 
@@ -213,16 +212,14 @@ def test_a_fault_is_named_and_what_mends_it(
     assert installed.problems() == {}
 
 
-def test_a_password_that_everybody_can_read_is_found(installed: SiteCluster) -> None:
-    with PrivateRedis(binary=any_binary()) as server:
-        url = server.url.replace("redis://", "redis://:secret@")
-        installed.configure(store={"url": url})
-        try:
-            found = installed.problems()
-        finally:
-            installed.configure(store={"url": "embedded"})
-    assert "config-secret" in found
-    assert "secret@" not in json.dumps(found)
+def test_a_password_that_everybody_can_read_is_found_and_not_shown(installed: SiteCluster) -> None:
+    installed.configure(store={"url": "redis://:geheim@127.0.0.1:1/0"})
+    try:
+        found = installed.problems()
+    finally:
+        installed.configure(store={"url": "embedded"})
+    assert set(found) == {"config-secret", "store"}
+    assert "geheim" not in json.dumps(found)
 
 
 def test_removed_everything_is_as_before(
