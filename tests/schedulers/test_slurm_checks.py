@@ -93,6 +93,7 @@ HEALTHY = Site(
         has_password=False,
         users_file="/etc/canhazgpu/config.toml",
         users_closed=None,
+        python_closed=None,
         unseen={},
         weak={},
     ),
@@ -145,6 +146,7 @@ BROKEN: list[tuple[str, str, Change, str]] = [
         config(users_closed="/etc/canhazgpu/config.toml", has_password=True, file_open=False),
         "move the password into a file of the hooks' own",
     ),
+    ("users-python", "warning", config(python_closed="/root"), "python3 -m venv /opt/canhazgpu"),
     (
         "trusted-paths",
         "error",

@@ -167,9 +167,16 @@ def _config_side(wanted: Wanted, ours: OurSide) -> ConfigSide:
         has_password=_has_password(effective.config.store.url),
         users_file=str(users_file) if users_file else None,
         users_closed=str(closed) if closed else None,
+        python_closed=_python_closed(),
         unseen=unseen_by_hooks(effective),
         weak={**weak_places(effective), **_weak_scripts(ours)},
     )
+
+
+def _python_closed() -> str | None:
+    python = Path(sys.executable).absolute()
+    closed = closed_to_users(python) or closed_to_users(python.resolve())
+    return str(closed) if closed else None
 
 
 def _weak_scripts(ours: OurSide) -> dict[str, tuple[str, ...]]:

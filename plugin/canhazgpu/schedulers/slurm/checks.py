@@ -31,6 +31,7 @@ CHECKS = (
     Check("config", "hooks read the configuration that is in force here", node.config),
     Check("config-secret", "no password is for everybody to read", node.config_secret),
     Check("config-readable", "users can read their configuration", node.config_readable),
+    Check("users-python", "users can run canhazgpu", node.users_python),
     Check(
         "trusted-paths", "nobody but root can change what root runs and reads", node.trusted_paths
     ),

@@ -65,6 +65,17 @@ def config_readable(site: Site) -> Iterator[Problem]:
         )
 
 
+def users_python(site: Site) -> Iterator[Problem]:
+    """Find a Python that users cannot run."""
+    if closed := site.config.python_closed:
+        yield Problem(
+            "warning",
+            f"users cannot run canhazgpu: {closed} is closed to them",
+            "a Python and an environment that everybody can run",
+            "/usr/bin/python3 -m venv /opt/canhazgpu, and install into it",
+        )
+
+
 def trusted_paths(site: Site) -> Iterator[Problem]:
     """Find what others could put in the place of what root trusts."""
     for path, weak in site.config.weak.items():

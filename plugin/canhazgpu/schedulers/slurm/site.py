@@ -84,7 +84,7 @@ class ConfigSide:
     """The configuration: who can read and who can change what root trusts.
 
     `file` is what the hooks read; `users_file` what everybody else reads, None where there is
-    none. `weak` has, by the path that root trusts, what others can change of it; `unseen` the keys
+    none; `python_closed` is what keeps users from running this Python. `weak` has, by the path that root trusts, what others can change of it; `unseen` the keys
     that come from where hooks do not look.
     """
 
@@ -95,6 +95,7 @@ class ConfigSide:
     has_password: bool
     users_file: str | None
     users_closed: str | None
+    python_closed: str | None
     unseen: dict[str, str]
     weak: dict[str, tuple[str, ...]]
 
