@@ -84,8 +84,9 @@ class ConfigSide:
     """The configuration: who can read and who can change what root trusts.
 
     `file` is what the hooks read; `users_file` what everybody else reads, None where there is
-    none; `python_closed` is what keeps users from running this Python. `weak` has, by the path that root trusts, what others can change of it; `unseen` the keys
-    that come from where hooks do not look.
+    none; `python_closed` what keeps users from running this Python. `weak` has, by the path that
+    root trusts, what others can change of it; `unseen` the keys that come from where hooks do not
+    look.
     """
 
     config: Config
