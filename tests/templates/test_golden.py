@@ -12,13 +12,18 @@ import pytest
 from jinja2 import UndefinedError
 
 from canhazgpu.ledger import embedded_config
+from canhazgpu.schedulers.slurm.layout import fit
+from canhazgpu.schedulers.slurm.settings import Settings
 from canhazgpu.templates.render import TEMPLATES, render, shell, shell_path
 from canhazgpu.templates.slurm_files import (
+    CHAINS,
     FRAGMENTS,
     HOOKS,
     HookSettings,
+    chain_text,
     fragment_texts,
     hook_texts,
+    layout_texts,
 )
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -41,10 +46,26 @@ EVERYTHING = HookSettings(
     writer="hooks",
     writer_digest="ab" * 32,
 )
+CHAINED = {
+    key: f"/opt/it's the site's/{key.lower()} $(id).sh"
+    for key in ("Prolog", "Epilog", "TaskProlog")
+}
+
+
+def texts_of(settings: HookSettings, chained: dict[str, str]) -> dict[str, str]:
+    layout = fit(Settings(), settings.slurm_dir, chained, {})
+    texts = {
+        place.chain.removeprefix(f"{settings.slurm_dir}/"): chain_text(place)
+        for place in layout.places
+        if place.chain
+    }
+    return {**hook_texts(settings), **fragment_texts(settings), **texts}
+
+
 TEXTS = {
     f"{case}/{name}": text
-    for case, settings in (("plain", PLAIN), ("everything", EVERYTHING))
-    for name, text in {**hook_texts(settings), **fragment_texts(settings)}.items()
+    for case, settings, chained in (("plain", PLAIN, {}), ("everything", EVERYTHING, CHAINED))
+    for name, text in texts_of(settings, chained).items()
 }
 
 
@@ -69,13 +90,21 @@ def test_a_template_gives_its_golden_text(name: str) -> None:
 def test_every_template_is_rendered_and_every_golden_file_compared() -> None:
     templates = {path.name for path in TEMPLATES.glob("*.j2") if not path.name.startswith("_")}
 
-    assert templates == {f"{name}.j2" for name in (*HOOKS, *FRAGMENTS)}
+    assert templates == {f"{name}.j2" for name in (*HOOKS, *CHAINS, *FRAGMENTS)}
     assert {str(path.relative_to(GOLDEN)) for path in GOLDEN.rglob("*.golden")} == {
         f"{name}.golden" for name in TEXTS
     }
 
 
-@pytest.mark.parametrize("name", [*HOOKS, "slurm.conf", "redis-acl"])
+def test_what_is_installed_is_what_is_rendered() -> None:
+    layout = fit(Settings(), PLAIN.slurm_dir, {}, {})
+
+    assert layout_texts(PLAIN, layout) == {
+        f"{PLAIN.slurm_dir}/{name}": text for name, text in hook_texts(PLAIN).items()
+    }
+
+
+@pytest.mark.parametrize("name", [*HOOKS, *CHAINS, "slurm.conf", "redis-acl"])
 def test_a_missing_value_is_an_error(name: str) -> None:
     with pytest.raises(UndefinedError):
         render(name, {})

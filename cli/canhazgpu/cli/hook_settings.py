@@ -11,7 +11,7 @@ from canhazgpu.config import DEFAULT_CONFIG_FILE, Effective
 from canhazgpu.config.schema import NodeConfig
 from canhazgpu.errors import ConfigError
 from canhazgpu.ledger.store_url import EMBEDDED, parse_store_url
-from canhazgpu.schedulers.slurm.install import changeable_by_others
+from canhazgpu.schedulers.slurm.trust import changeable_by_others
 from canhazgpu.templates import render as templates
 from canhazgpu.templates.slurm_files import UNSET_DIGEST, WRITER, HookSettings
 
@@ -35,6 +35,7 @@ def hook_settings(effective: Effective, root: Path, slurm_dir: str, gpus: int) -
         config_file=_on_node(effective.file, root) if effective.file else None,
         state_dir=_state_dir(config.node),
         hook_deadline_s=config.slurm.hook_deadline_s,
+        command_timeout_s=config.slurm.command_timeout_s,
         slurm_dir=slurm_dir,
         gpus=gpus,
         writer=writer,
@@ -63,13 +64,33 @@ def _writer(url: str) -> tuple[str, str]:
     return parsed.username or WRITER, hashlib.sha256(parsed.password.encode()).hexdigest()
 
 
+def unseen_by_hooks(effective: Effective) -> dict[str, str]:
+    """Return the keys whose values come from where hooks do not look, and that origin."""
+    return {
+        key: origin
+        for key, origin in effective.origins.items()
+        if not origin.startswith(("default", "file"))
+    }
+
+
+def weak_places(effective: Effective) -> dict[str, tuple[str, ...]]:
+    """Return what others than root can change of what root runs or reads, by what that is."""
+    library = effective.config.validation.nvml_library
+    trusted = (
+        Path(sys.executable),
+        Path(templates.__file__),
+        effective.file,
+        Path(library) if library else None,
+    )
+    weak = {str(path): changeable_by_others(path.absolute()) for path in trusted if path}
+    return {path: tuple(map(str, places)) for path, places in weak.items() if places}
+
+
 def warnings(effective: Effective) -> Iterator[str]:
     """Tell what root would run or read on another user's word, and what hooks will not see."""
-    own_code = Path(templates.__file__)
-    for path in (Path(sys.executable).absolute(), own_code, effective.file):
-        if path and (weak := changeable_by_others(path.absolute())):
-            places = ", ".join(str(one) for one in weak)
-            yield f"root will trust {path}, which others than root can change through {places}"
-    for key, origin in effective.origins.items():
-        if not origin.startswith(("default", "file")):
-            yield f"{key} comes from {origin}, which Slurm's hooks do not see"
+    for path, places in weak_places(effective).items():
+        yield (
+            f"root will trust {path}, which others than root can change through {', '.join(places)}"
+        )
+    for key, origin in unseen_by_hooks(effective).items():
+        yield f"{key} comes from {origin}, which Slurm's hooks do not see"

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
+from canhazgpu.config.schema import DEFAULT_COMMAND_TIMEOUT_S, SlurmConfig
+from canhazgpu.schedulers.slurm.layout import Layout, Place, fit
+from canhazgpu.schedulers.slurm.lines import conf_text, hook_limit_s, needed_lines
+from canhazgpu.schedulers.slurm.settings import Settings
 from canhazgpu.templates.render import render
 
 DEFAULT_SLURM_DIR = "/etc/slurm"
 DEFAULT_GPUS = 4
-
-TIMEOUT_MARGIN_S = 15
-"""How much longer than canhazgpu itself Slurm lets a hook run."""
 
 WRITER = "canhazgpu"
 UNSET_DIGEST = "PUT-THE-SHA256-OF-THE-PASSWORD-HERE"
@@ -24,22 +25,27 @@ class HookSettings:
 
     `python` and `config_file` are absolute paths on the node, `config_file` None where the default
     one counts. ``%n`` in `state_dir` stands for the node's name. `writer_digest` is the SHA-256 of
-    the Redis writer's password, in hex.
+    the Redis writer's password, in hex. The times are those of the configuration.
     """
 
     python: str
     config_file: str | None
     state_dir: str
     hook_deadline_s: float
+    command_timeout_s: float = DEFAULT_COMMAND_TIMEOUT_S
     slurm_dir: str = DEFAULT_SLURM_DIR
     gpus: int = DEFAULT_GPUS
     writer: str = WRITER
     writer_digest: str = UNSET_DIGEST
 
     @property
-    def prolog_epilog_timeout_s(self) -> int:
-        """Slurm's limit for a hook, in whole seconds."""
-        return math.ceil(self.hook_deadline_s) + TIMEOUT_MARGIN_S
+    def lines(self) -> str:
+        """What slurm.conf needs on a site that has none of it."""
+        slurm = SlurmConfig(
+            hook_deadline_s=self.hook_deadline_s, command_timeout_s=self.command_timeout_s
+        )
+        layout = fit(Settings(), self.slurm_dir, {}, {})
+        return conf_text(needed_lines(Settings(), layout, hook_limit_s(slurm)))
 
 
 HOOKS = {
@@ -48,6 +54,9 @@ HOOKS = {
     "task_prolog.sh": "canhazgpu/task_prolog.sh",
 }
 """The scripts' templates, and where each goes below Slurm's directory."""
+
+CHAINS = ("site_hook.sh", "task_prolog_chain.sh")
+"""The templates of scripts that run a site's own as well."""
 
 FRAGMENTS = {
     "slurm.conf": "slurm.conf.canhazgpu",
@@ -67,7 +76,24 @@ def fragment_texts(settings: HookSettings) -> dict[str, str]:
     return {path: render_one(name, settings) for name, path in FRAGMENTS.items()}
 
 
+def layout_texts(settings: HookSettings, layout: Layout) -> dict[str, str]:
+    """Return the scripts for a site, by their absolute paths on the node."""
+    return dict(item for place in layout.places for item in _place_texts(settings, place))
+
+
+def _place_texts(settings: HookSettings, place: Place) -> Iterator[tuple[str, str]]:
+    name = "task_prolog.sh" if place.key == "TaskProlog" else f"{place.key.lower()}.sh"
+    yield place.script, render_one(name, settings)
+    if place.chain and place.site:
+        yield place.chain, chain_text(place)
+
+
+def chain_text(place: Place) -> str:
+    """Return the script that runs the site's own as well."""
+    name = "task_prolog_chain.sh" if place.key == "TaskProlog" else "site_hook.sh"
+    return render(name, {"key": place.key, "site": place.site, "task_prolog": place.script})
+
+
 def render_one(name: str, settings: HookSettings) -> str:
     """Return one template filled in."""
-    values = asdict(settings)
-    return render(name, {**values, "prolog_epilog_timeout_s": settings.prolog_epilog_timeout_s})
+    return render(name, {**asdict(settings), "lines": settings.lines})

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from canhazgpu.errors import ConfigError, InputError
 from canhazgpu.schedulers.slurm.hostlist import expand
+from canhazgpu.schedulers.slurm.settings import Settings, settings_of
 
 MAX_INCLUDES = 5
 YES = ("yes", "up", "true", "1")
@@ -69,18 +70,23 @@ def read_facts(conf: Path, node: str, host: str) -> SlurmFacts:
     An absent file counts as an empty one, as it does for Slurm; one that is there but cannot be
     read raises `ConfigError`, since guessing would name the wrong GPU.
     """
-    lines = tuple(_lines(conf))
+    lines = tuple(conf_lines(conf))
     general = _values(lines)
-    cgroup = _values(_lines(conf.with_name("cgroup.conf")))
+    cgroup = _values(conf_lines(conf.with_name("cgroup.conf")))
     log = general.get("slurmdlogfile", "").replace("%n", node).replace("%h", host)
     return SlurmFacts(
         node=node,
         constrains_devices=cgroup.get("constraindevices", "no").lower() in YES
         and "task/cgroup" in general.get("taskplugin", "").lower(),
-        gres=tuple(_lines(conf.with_name("gres.conf"))),
+        gres=tuple(conf_lines(conf.with_name("gres.conf"))),
         nodes=tuple(line for line in lines if "nodename" in line),
         log_file=Path(log) if log.startswith("/") else None,
     )
+
+
+def read_settings(conf: Path) -> Settings:
+    """Read the general settings of ``slurm.conf``; an absent file has none."""
+    return settings_of(conf_lines(conf))
 
 
 def declared_gpus(nodes: Iterable[Line], node: str) -> tuple[DeclaredGpus, ...]:
@@ -149,7 +155,8 @@ def _uncommented(text: str) -> str:
     return re.sub(r"(?<!\\)#.*", "", text)
 
 
-def _lines(path: Path, depth: int = 0) -> Iterator[Line]:
+def conf_lines(path: Path, depth: int = 0) -> Iterator[Line]:
+    """Read a file of Slurm's and what it includes; see `read_facts` for what it raises."""
     try:
         text = path.read_text("utf-8", "replace")
     except (FileNotFoundError, NotADirectoryError):
@@ -159,6 +166,6 @@ def _lines(path: Path, depth: int = 0) -> Iterator[Line]:
     for line in text.replace("\\\n", "").splitlines():
         include = re.fullmatch(r"\s*include\s+(\S+)\s*", _uncommented(line), re.IGNORECASE)
         if include and depth < MAX_INCLUDES:
-            yield from _lines(path.parent / include[1], depth + 1)
+            yield from conf_lines(path.parent / include[1], depth + 1)
         elif pairs := parse_line(line):
             yield pairs

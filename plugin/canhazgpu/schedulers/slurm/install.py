@@ -7,14 +7,17 @@ left alone, and so are all others.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
+import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from canhazgpu.errors import ConfigError
+from canhazgpu.schedulers.slurm.layout import State, runs
 
 MARKER = "# Installed by canhazgpu"
 """Begins one of the first lines of every file that canhazgpu may replace."""
@@ -23,7 +26,6 @@ MARKED_LINES = 3
 SCRIPT_MODE = 0o755
 DIRECTORY_MODE = 0o755
 
-State = Literal["absent", "foreign", "same", "different"]
 Action = Literal["created", "updated", "unchanged"]
 
 _ACTIONS: Mapping[State, Action] = {
@@ -76,7 +78,7 @@ def below(root: Path, path: Path) -> Path:
 def look(files: Sequence[HookFile], root: Path) -> dict[Path, State]:
     """Return what is at each file's target; raises `ConfigError` where that cannot be told."""
     targets = {below(root, file.path): file for file in files}
-    with _translated():
+    with translated():
         return {target: _state(target, file.text) for target, file in targets.items()}
 
 
@@ -89,18 +91,66 @@ def _state(target: Path, text: str) -> State:
     if not stat.S_ISREG(found.st_mode):
         return "foreign"
     content = target.read_bytes()
-    if not any(line.startswith(MARKER.encode()) for line in content.split(b"\n")[:MARKED_LINES]):
+    if not is_marked(content):
         return "foreign"
     same = content == text.encode() and stat.S_IMODE(found.st_mode) == SCRIPT_MODE
     return "same" if same else "different"
 
 
+def is_marked(content: bytes) -> bool:
+    """Tell whether a file with this content is one that canhazgpu installed."""
+    return any(line.startswith(MARKER.encode()) for line in content.split(b"\n")[:MARKED_LINES])
+
+
+def read_marked(target: Path) -> str | None:
+    """Return the text of a file of ours, None for anything else, a link to one too."""
+    try:
+        if not stat.S_ISREG(target.lstat().st_mode):
+            return None
+        content = target.read_bytes()
+    except OSError:
+        return None
+    return content.decode("utf-8", "replace") if is_marked(content) else None
+
+
+def read_chained(paths: Iterable[str], root: Path) -> dict[str, str]:
+    """Return, of these scripts, those of ours that run one of the site's, with its path."""
+    texts = {path: read_marked(below(root, Path(path))) for path in paths}
+    return {path: site for path, text in texts.items() if text and (site := runs(text))}
+
+
+def step_diff(step: Step) -> str:
+    """Return what the step changes as a unified diff, empty for nothing."""
+    if step.action == "unchanged":
+        return ""
+    before = read_marked(step.target)
+    mode = "" if before is None else _mode_change(step.target)
+    return mode + diff(step.target, before, step.file.text)
+
+
+def _mode_change(target: Path) -> str:
+    mode = stat.S_IMODE(target.lstat().st_mode)
+    return "" if mode == SCRIPT_MODE else f"{target}: mode {mode:o} -> {SCRIPT_MODE:o}\n"
+
+
+def diff(path: Path, before: str | None, after: str | None) -> str:
+    """Return a unified diff of one file; None stands for no file."""
+    lines = difflib.unified_diff(
+        (before or "").splitlines(keepends=True),
+        (after or "").splitlines(keepends=True),
+        "/dev/null" if before is None else str(path),
+        "/dev/null" if after is None else str(path),
+    )
+    return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
+
+
 def carry_out(steps: Sequence[Step]) -> None:
     """Write what changed, each file as a whole; raises `ConfigError` where it cannot be written."""
-    with _translated():
+    with translated():
         for step in steps:
             if step.action != "unchanged":
                 _make_directories(step.target.parent)
+                sweep_drafts(step.target)
                 replace_file(step.target, step.file.text, SCRIPT_MODE)
 
 
@@ -114,7 +164,7 @@ def _make_directories(directory: Path) -> None:
 def replace_file(target: Path, text: str, mode: int) -> None:
     """Write the file as a whole or not at all; a link in its place is replaced, not followed."""
     # The leading dot keeps a half-written file out of Slurm's pattern prolog.d/*.
-    draft = target.with_name(f".{target.name}.{os.getpid()}.new")
+    draft = target.with_name(_draft_name(target, str(os.getpid())))
     draft.unlink(missing_ok=True)
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
@@ -133,40 +183,23 @@ def replace_file(target: Path, text: str, mode: int) -> None:
         os.close(directory)
 
 
+def _draft_name(target: Path, pid: str) -> str:
+    return f".{target.name}.{pid}.new"
+
+
+def sweep_drafts(target: Path) -> None:
+    """Remove what an installation of this file left that was killed."""
+    form = re.compile(re.escape(_draft_name(target, "PID")).replace("PID", r"(\d+)"))
+    for path in target.parent.iterdir():
+        found = form.fullmatch(path.name)
+        if found and not Path("/proc", found[1]).exists():
+            path.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """Turn what writing files raises into a `ConfigError`."""
     try:
         yield
     except OSError as exc:
         raise ConfigError(f"cannot install {exc.filename}: {exc.strerror}") from exc
-
-
-def changeable_by_others(path: Path) -> tuple[Path, ...]:
-    """Return what another user than root could change to put his own in the place of `path`.
-
-    Looks at the file, at what its links lead to, and at every directory above; a path that is not
-    there has nothing to say.
-    """
-    found: dict[Path, None] = {}
-    for start in _link_chain(path):
-        for one in (start, *start.parents):
-            with contextlib.suppress(OSError):
-                if _is_changeable(one.lstat()):
-                    found[one] = None
-    return tuple(found)
-
-
-def _link_chain(path: Path) -> Iterator[Path]:
-    yield path
-    with contextlib.suppress(OSError, RuntimeError):
-        if (resolved := path.resolve(strict=True)) != path:
-            yield resolved
-
-
-def _is_changeable(found: os.stat_result) -> bool:
-    if stat.S_ISLNK(found.st_mode):
-        return found.st_uid != 0
-    # Nobody replaces another's entry of a directory that is sticky, as /tmp is.
-    sticky = stat.S_ISDIR(found.st_mode) and bool(found.st_mode & stat.S_ISVTX)
-    by_mode = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not sticky
-    return found.st_uid != 0 or bool(by_mode)

@@ -1,0 +1,171 @@
+"""`canhazgpu hooks install`: put the scripts in their places, and say what slurm.conf lacks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from canhazgpu.cli.app import App
+from canhazgpu.cli.hook_settings import hook_settings
+from canhazgpu.cli.hook_settings import warnings as hook_warnings
+from canhazgpu.cli.hooks_options import (
+    chain_option,
+    dry_run_option,
+    root_option,
+    slurm_conf_option,
+    slurm_dir_option,
+)
+from canhazgpu.cli.options import json_option
+from canhazgpu.errors import ConfigError
+from canhazgpu.schedulers.slurm.conf import read_settings
+from canhazgpu.schedulers.slurm.install import (
+    HookFile,
+    Step,
+    below,
+    carry_out,
+    look,
+    plan,
+    read_chained,
+    step_diff,
+)
+from canhazgpu.schedulers.slurm.layout import Layout, chain_paths, fit
+from canhazgpu.schedulers.slurm.lines import ConfLine, conf_text, hook_limit_s, needed_lines
+from canhazgpu.schedulers.slurm.settings import Settings
+from canhazgpu.schedulers.slurm.survey import find_conf, matches
+from canhazgpu.templates.slurm_files import DEFAULT_GPUS, layout_texts
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What an installation does and says."""
+
+    conf: Path
+    steps: tuple[Step, ...]
+    lines: tuple[ConfLine, ...]
+    warnings: tuple[str, ...]
+    dry_run: bool
+
+
+@click.command()
+@root_option
+@slurm_dir_option
+@slurm_conf_option
+@chain_option
+@dry_run_option
+@json_option
+@click.pass_obj
+def install(
+    app: App,
+    *,
+    root: str,
+    slurm_dir: str,
+    slurm_conf: str | None,
+    chains: Mapping[str, str],
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Install the prolog, the epilog and the task prolog, and say what slurm.conf lacks.
+
+    Runs as root, on each node or into an image. slurm.conf is read and never changed. A
+    site's own scripts stay: canhazgpu's go beside them where Prolog and Epilog are patterns,
+    and run them as well where Prolog, Epilog or TaskProlog is a single script. Only files
+    that canhazgpu has installed are ever replaced. The scripts name this Python and the
+    configuration file in force.
+
+    \b
+    Examples:
+      canhazgpu hooks install --dry-run
+      canhazgpu --config /etc/canhazgpu/config.toml hooks install
+      canhazgpu hooks install --root /srv/images/gpu-node --json
+    """  # noqa: D301 - click reads the character: keep these lines
+    effective = app.effective()
+    base = Path(root).absolute()
+    conf = below(base, Path(find_conf(slurm_conf, app.environ, slurm_dir, base)))
+    if slurm_conf and not conf.exists():
+        raise ConfigError(f"cannot read {conf}: No such file or directory")
+    site = read_settings(conf)
+    layout = fit(site, slurm_dir, chains, read_chained(chain_paths(site, slurm_dir), base))
+    texts = layout_texts(hook_settings(effective, base, slurm_dir, DEFAULT_GPUS), layout)
+    files = [HookFile(Path(path), text) for path, text in texts.items()]
+    done = Installation(
+        conf,
+        plan(files, look(files, base), base),
+        needed_lines(site, layout, hook_limit_s(effective.config.slurm)),
+        (*hook_warnings(effective), *_company(site, layout, texts, base)),
+        dry_run,
+    )
+    diffs = {step.target: step_diff(step) for step in done.steps} if dry_run else {}
+    if not dry_run:
+        carry_out(done.steps)
+    if as_json:
+        click.echo(json.dumps(_as_json(done, diffs), indent=2))
+    else:
+        _tell(done, diffs)
+
+
+def _company(site: Settings, layout: Layout, texts: Mapping[str, str], root: Path) -> list[str]:
+    """Tell which other scripts a new pattern makes Slurm run, and which it cannot run."""
+    new = {
+        place.key.lower(): (place.value,)
+        for place in (layout.prolog, layout.epilog)
+        if place.value not in site.all(place.key)
+    }
+    others = {
+        (key, one.path, one.problem)
+        for settings in (Settings(new), site)
+        for key, found in matches(settings, root).items()
+        for one in found
+        if key != "TaskProlog" and one.path not in texts and (one.problem or settings is not site)
+    }
+    return [
+        f"{key} runs {path} as well" + (f", which {problem}: it drains the node" if problem else "")
+        for key, path, problem in sorted(others, key=str)
+    ]
+
+
+def _tell(done: Installation, diffs: Mapping[Path, str]) -> None:
+    for step in done.steps:
+        to_be = "to be " if done.dry_run and step.action != "unchanged" else ""
+        click.echo(f"{to_be}{step.action} {step.target}")
+    for text in filter(None, diffs.values()):
+        click.echo(f"\n{text}", nl=False)
+    if not done.lines:
+        click.echo(f"\n{done.conf} has every line that the hooks need.")
+    else:
+        click.echo("\nFor slurm.conf, on the controller and on every node:\n")
+        click.echo(conf_text(done.lines))
+        click.echo("Then run 'scontrol reconfigure', and restart slurmd where PrologFlags changed.")
+    for warning in done.warnings:
+        click.echo(f"warning: {warning}", err=True)
+
+
+def _as_json(done: Installation, diffs: Mapping[Path, str]) -> dict[str, Any]:
+    return {
+        "dry_run": done.dry_run,
+        "files": [
+            {
+                "path": str(step.file.path),
+                "target": str(step.target),
+                "action": step.action,
+                "diff": diffs.get(step.target),
+            }
+            for step in done.steps
+        ],
+        "slurm_conf_file": str(done.conf) if done.conf.exists() else None,
+        "slurm_conf": conf_text(done.lines),
+        "slurm_conf_lines": [
+            {
+                "key": line.key,
+                "value": line.value,
+                "instead_of": line.instead_of or None,
+                "reason": line.reason,
+            }
+            for line in done.lines
+        ],
+        "warnings": list(done.warnings),
+    }

@@ -1,0 +1,179 @@
+"""`canhazgpu hooks uninstall`: take the scripts away, and bring the site's own back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from canhazgpu.cli.app import App
+from canhazgpu.cli.hooks_options import (
+    dry_run_option,
+    root_option,
+    slurm_conf_option,
+    slurm_dir_option,
+)
+from canhazgpu.cli.options import json_option
+from canhazgpu.errors import ConfigError
+from canhazgpu.ledger.keys import PREFIX
+from canhazgpu.schedulers.slurm import environment as names
+from canhazgpu.schedulers.slurm.commands import SlurmCommands
+from canhazgpu.schedulers.slurm.conf import read_settings
+from canhazgpu.schedulers.slurm.install import below, diff
+from canhazgpu.schedulers.slurm.remove import (
+    Removal,
+    StillNamed,
+    find_ours,
+    our_directories,
+    remove,
+    still_named,
+)
+from canhazgpu.schedulers.slurm.survey import (
+    ASK_TIMEOUT_S,
+    find_conf,
+    matches,
+    running_settings,
+)
+
+REFUSED = 2
+
+LEDGER_WORDS = f"""\
+The ledger is left as it is. Jobs release their GPUs in their epilogs, so let those with GPUs end
+first; what is still reserved then goes with the ledger's keys:
+
+  redis-cli -u STORE_URL --scan --pattern '{PREFIX}:*' | xargs -r redis-cli -u STORE_URL unlink
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Uninstallation:
+    """What is removed, what is not ours and stays, and what still names what would be gone."""
+
+    conf: Path
+    removals: Sequence[Removal]
+    foreign: Sequence[Path]
+    named: Sequence[StillNamed]
+    running: Sequence[StillNamed]
+    dry_run: bool
+
+    @property
+    def refused(self) -> bool:
+        """Tell whether jobs would fail for what is to be removed."""
+        return bool(self.named or self.running)
+
+
+@click.command()
+@root_option
+@slurm_dir_option
+@slurm_conf_option
+@dry_run_option
+@json_option
+@click.pass_context
+def uninstall(
+    context: click.Context,
+    *,
+    root: str,
+    slurm_dir: str,
+    slurm_conf: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Remove the scripts that 'hooks install' has installed, and nothing else.
+
+    Refused while slurm.conf or the running controller names a script that would be gone:
+    jobs would fail, and nodes be drained. It says which lines to change to what, so that
+    the site's own scripts run as before. The ledger is left alone.
+
+    \b
+    Examples:
+      canhazgpu hooks uninstall --dry-run
+      canhazgpu hooks uninstall
+    """  # noqa: D301 - click reads the character: keep these lines
+    app: App = context.obj
+    base = Path(root).absolute()
+    conf = find_conf(slurm_conf, app.environ, slurm_dir, base)
+    done = _look(app, base, conf, slurm_dir, dry_run)
+    if not dry_run and not done.refused:
+        remove(done.removals, slurm_dir, base)
+    click.echo(_json(done) if as_json else "\n".join(_lines(done)))
+    if done.refused:
+        click.echo("nothing was removed: Slurm still runs what would be gone", err=True)
+        context.exit(REFUSED)
+
+
+def _look(app: App, root: Path, conf: str, slurm_dir: str, dry_run: bool) -> Uninstallation:
+    conf_path = below(root, Path(conf))
+    settings = read_settings(conf_path)
+    removals, foreign = find_ours(our_directories(settings, slurm_dir), root)
+    running: tuple[StillNamed, ...] = ()
+    if root == Path("/") and conf_path.exists() and removals:
+        commands = SlurmCommands(_bin_dir(app), ASK_TIMEOUT_S, {names.CONF: conf})
+        if shown := running_settings(commands):
+            running = still_named(shown, matches(shown), removals)
+    named = still_named(settings, matches(settings, root), removals)
+    return Uninstallation(conf_path, removals, foreign, named, running, dry_run)
+
+
+def _bin_dir(app: App) -> str:
+    try:
+        return app.effective().config.slurm.bin_dir
+    except ConfigError:
+        return ""  # what is broken can be taken out all the same
+
+
+def _lines(done: Uninstallation) -> Iterator[str]:
+    for one in done.removals:
+        yield f"{'to be removed' if done.dry_run or done.refused else 'removed'} {one.target}"
+    if not done.removals:
+        yield "nothing of canhazgpu's is installed"
+    for path in done.foreign:
+        yield f"left {path}, which canhazgpu did not install"
+    if done.dry_run:
+        yield ""
+        for one in done.removals:
+            yield diff(one.target, one.text, None).rstrip("\n")
+    yield ""
+    yield from _conf_words(done)
+    yield ""
+    yield LEDGER_WORDS.rstrip("\n")
+
+
+def _conf_words(done: Uninstallation) -> Iterator[str]:
+    if done.named:
+        yield f"First change in {done.conf}, on the controller and on every node:"
+        yield from (f"  {one.change}" for one in done.named)
+        yield "then run 'scontrol reconfigure', and this command again."
+    elif done.running:
+        yield "The controller still runs with these lines; run 'scontrol reconfigure':"
+        yield from (f"  {one.change}" for one in done.running)
+    elif not done.conf.exists():
+        yield f"{done.conf} is not there, so it was not asked whether it names the scripts."
+    else:
+        yield f"{done.conf} names none of these. PrologFlags, the timeouts and"
+        yield "nohold_on_prolog_fail may stay; they need nothing of canhazgpu."
+
+
+def _json(done: Uninstallation) -> str:
+    return json.dumps(
+        {
+            "dry_run": done.dry_run,
+            "refused": done.refused,
+            "files": [
+                {
+                    "path": one.path,
+                    "target": str(one.target),
+                    "diff": diff(one.target, one.text, None) if done.dry_run else None,
+                }
+                for one in done.removals
+            ],
+            "left": [str(path) for path in done.foreign],
+            "slurm_conf_lines": [
+                {"key": one.key, "value": one.site, "instead_of": one.value} for one in done.named
+            ],
+            "reconfigure": bool(done.running),
+        },
+        indent=2,
+    )

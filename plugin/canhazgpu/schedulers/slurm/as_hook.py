@@ -1,0 +1,114 @@
+"""Look at the GPUs and the store as a hook does: from a process that has a hook's environment.
+
+What works in an administrator's shell may not in a hook, which has no LD_LIBRARY_PATH, no PATH and
+none of the shell's variables. Run as a module, this is that process; it prints JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from canhazgpu.config.load import CONFIG_VARIABLE, load
+from canhazgpu.config.schema import Config, StoreConfig
+from canhazgpu.errors import CanhazgpuError, ScanError
+from canhazgpu.gpu.scan import scan_from_json, scan_to_json
+from canhazgpu.node.identity import node_name
+from canhazgpu.schedulers.slurm import environment as names
+from canhazgpu.schedulers.slurm.site import AsHook
+
+MODULE = "canhazgpu.schedulers.slurm.as_hook"
+START_S = 10.0
+STORE_ANSWERS = 5
+"""Connecting, its commands and a start of the embedded store, each within the store's time."""
+
+
+def look_as_hook(
+    python: str, config_file: str | None, config: Config, conf: str, node: str
+) -> AsHook:
+    """Return what a hook of this node would see; never raises for what it finds."""
+    environ = {names.NODE_NAME: node, names.CONF: conf}
+    if config_file:
+        environ[CONFIG_VARIABLE] = config_file
+    limit_s = config.validation.scan_timeout_s + STORE_ANSWERS * config.store.timeout_s + START_S
+    try:
+        done = subprocess.run(
+            [python, "-I", "-m", MODULE],
+            env=environ,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=limit_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return AsHook(fault=f"no answer within {limit_s:g} s from {python} as a hook runs it")
+    except OSError as exc:
+        return AsHook(fault=f"cannot run {python}: {exc.strerror}")
+    if done.returncode != 0:
+        said = " ".join(done.stderr.split()[-40:])
+        return AsHook(fault=f"{python} as a hook runs it ended with {done.returncode}: {said}")
+    return _parsed(done.stdout)
+
+
+def _parsed(text: str) -> AsHook:
+    try:
+        data = json.loads(text)
+        scan = scan_from_json(json.dumps(data["scan"]).encode())
+    except (ValueError, KeyError, TypeError, ScanError) as exc:
+        return AsHook(fault=f"what a hook saw cannot be read: {exc}")
+    return AsHook(
+        gpus=scan.gpus,
+        gpu_fault=scan.fault,
+        store_fault=data["store_fault"],
+        skew_s=data["skew_s"],
+        skew_error_s=data["skew_error_s"],
+    )
+
+
+def seen(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Look, and return what is seen as JSON's values."""
+    from canhazgpu.probe.node_probe import NodeProbe  # noqa: PLC0415 - its parent needs none of it
+
+    config = load(environ).config
+    scan = NodeProbe(node_name(config.node, environ), config.validation).start()
+    found: dict[str, Any] = {"store_fault": None, "skew_s": None, "skew_error_s": 0.0}
+    try:
+        found["skew_s"], found["skew_error_s"] = _skew_s(config.store)
+    except CanhazgpuError as exc:
+        found["store_fault"] = str(exc)
+    return {**found, "scan": json.loads(scan_to_json(scan.observe().scan))}
+
+
+def _skew_s(store: StoreConfig) -> tuple[float, float]:
+    """Return the store's clock minus ours, and how far that may be wrong."""
+    from canhazgpu.ledger.connect import Role, connect, translate_errors  # noqa: PLC0415 - redis
+
+    client = connect(store, Role.WRITE)
+    with translate_errors(store):
+        client.ping()  # connecting is no part of what is measured
+        before = time.time()
+        seconds, microseconds = client.time()
+        after = time.time()
+    return seconds + microseconds / 1e6 - (before + after) / 2, (after - before) / 2
+
+
+def main() -> int:
+    """Print what a hook sees here."""
+    try:
+        print(json.dumps(seen(os.environ)))  # noqa: T201 - the result
+    except CanhazgpuError as exc:
+        print(exc, file=sys.stderr)  # noqa: T201 - the fault
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""Pure: the checks of slurm.conf, gres.conf and cgroup.conf."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from canhazgpu.errors import InputError
+from canhazgpu.schedulers.slurm import lines
+from canhazgpu.schedulers.slurm.lines import ConfLine
+from canhazgpu.schedulers.slurm.site import Problem, Severity, Site
+
+OLDEST_TRIED = (22, 5)
+
+
+def slurm_conf(site: Site) -> Iterator[Problem]:
+    """Find a slurm.conf that cannot be read."""
+    conf = site.slurm.conf
+    if conf.fault:
+        fix = "canhazgpu hooks check --slurm-conf FILE"
+        yield Problem("error", f"{conf.path}: {conf.fault}", "a file that can be read", fix)
+
+
+def slurm_version(site: Site) -> Iterator[Problem]:
+    """Find a release that canhazgpu was never tried on."""
+    version = site.slurm.version
+    wanted = "22.05 or newer"
+    if version is None:
+        yield Problem("warning", "slurmd -V gave no answer", wanted, "set slurm.bin_dir")
+        return
+    found = re.search(r"(\d+)\.(\d+)", version)
+    if found is None or (int(found[1]), int(found[2])) < OLDEST_TRIED:
+        yield Problem("warning", version, wanted, "try canhazgpu on one node first")
+
+
+def node_known(site: Site) -> Iterator[Problem]:
+    """Find a node that slurm.conf does not have."""
+    if not site.slurm.knows_node:
+        yield Problem(
+            "warning",
+            f"no NodeName={site.node} in slurm.conf",
+            "the node's name as slurmd knows it",
+            f"SLURMD_NODENAME=NAME canhazgpu hooks check, or NodeName={site.node} in slurm.conf",
+        )
+
+
+def prolog_flags(site: Site) -> Iterator[Problem]:
+    """Find a prolog that runs no sooner than the first step."""
+    if line := lines.prolog_flags_line(site.slurm.settings):
+        yield line_problem("error", line)
+
+
+def run_in_job(site: Site) -> Iterator[Problem]:
+    """Find a prolog that sees the job's own GPUs alone."""
+    if "runinjob" in site.slurm.settings.words("PrologFlags"):
+        flags = site.slurm.settings.get("PrologFlags").split(",")
+        left = ",".join(one for one in flags if one.strip().lower() != "runinjob")
+        yield Problem(
+            "warning",
+            "PrologFlags has RunInJob: hooks see no GPUs but the job's own",
+            "hooks that slurmd runs outside the job",
+            f"PrologFlags={left}",
+        )
+
+
+def hook_timeout(site: Site) -> Iterator[Problem]:
+    """Find limits of Slurm's that are shorter than ours."""
+    limit_s = lines.hook_limit_s(site.config.config.slurm)
+    for line in lines.timeout_lines(site.slurm.settings, limit_s):
+        yield line_problem("error" if line.instead_of else "warning", line)
+
+
+def message_timeout(site: Site) -> Iterator[Problem]:
+    """Find an srun that gives up while a prolog still runs."""
+    limit_s = lines.hook_limit_s(site.config.config.slurm)
+    if line := lines.message_timeout_line(site.slurm.settings, limit_s):
+        yield line_problem("warning", line)
+
+
+def hold_on_failure(site: Site) -> Iterator[Problem]:
+    """Find batch jobs that are held after a failed prolog."""
+    if line := lines.no_hold_line(site.slurm.settings):
+        yield line_problem("warning", line)
+
+
+def gres_types(site: Site) -> Iterator[Problem]:
+    """Find a Slurm that counts no GPUs."""
+    if line := lines.gres_types_line(site.slurm.settings):
+        yield line_problem("error", line)
+
+
+def gres_files(site: Site) -> Iterator[Problem]:
+    """Find GPUs whose device files gres.conf does not name."""
+    facts = site.slurm.facts
+    try:
+        files = facts.gpu_files
+    except InputError as exc:
+        yield Problem("error", str(exc), "files and Gres= that agree", _gres_line(site))
+        return
+    if not files and (site.slurm.auto_detects or facts.gpu_count):
+        yield Problem(
+            "warning",
+            "gres.conf has no File= for this node's GPUs: Slurm's numbers are taken in the order"
+            " of the device numbers, and while a GPU is missing every job goes back",
+            "the device files in the order of their numbers",
+            _gres_line(site),
+        )
+
+
+def _gres_line(site: Site) -> str:
+    count = site.slurm.facts.gpu_count or len(site.as_hook.gpus)
+    return f"NodeName={site.node} Name=gpu File=/dev/nvidia[0-{max(count - 1, 0)}]"
+
+
+def assignment(site: Site) -> Iterator[Problem]:
+    """Find GPUs of our choice that jobs cannot open."""
+    if site.config.config.slurm.assignment == "canhazgpu" and site.slurm.facts.constrains_devices:
+        yield Problem(
+            "error",
+            'slurm.assignment = "canhazgpu" and ConstrainDevices=yes in cgroup.conf: every job'
+            " with GPUs goes back",
+            '"auto" or "slurm"',
+            'assignment = "auto"',
+        )
+
+
+def constrained_devices(site: Site) -> Iterator[Problem]:
+    """Find a ConstrainDevices=yes without effect."""
+    settings = site.slurm.settings
+    if site.slurm.constrains and not site.slurm.facts.constrains_devices:
+        present = settings.get("TaskPlugin")
+        plugins = [one for one in (present, "task/cgroup") if one and one != "task/none"]
+        yield Problem(
+            "warning",
+            f"ConstrainDevices=yes has no effect with TaskPlugin={present or '(unset)'}",
+            "task/cgroup",
+            f"TaskPlugin={','.join(plugins)}",
+        )
+
+
+def process_tracking(site: Site) -> Iterator[Problem]:
+    """Find tracking that a job's processes can leave."""
+    tracking = site.slurm.settings.get("ProctrackType") or "proctrack/cgroup"
+    if tracking.lower() != "proctrack/cgroup":
+        yield Problem(
+            "warning",
+            f"ProctrackType={tracking}: processes that leave a job's session stay on its GPUs",
+            "proctrack/cgroup",
+            "ProctrackType=proctrack/cgroup",
+        )
+
+
+def line_problem(severity: Severity, line: ConfLine) -> Problem:
+    """Return the problem of a line that slurm.conf lacks."""
+    found = f"{line.key}={line.instead_of}" if line.instead_of else f"{line.key} is not set"
+    return Problem(severity, found, line.value, line.text)

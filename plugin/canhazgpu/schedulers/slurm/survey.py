@@ -1,0 +1,192 @@
+"""Gather what the checks look at: Slurm's files, its controller, and the node's own files.
+
+Nothing here raises for what it finds: a fault becomes part of what was seen.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from canhazgpu.config.schema import SlurmConfig
+from canhazgpu.errors import CanhazgpuError, ConfigError, InputError, SchedulerError
+from canhazgpu.schedulers.slurm import environment as names
+from canhazgpu.schedulers.slurm.commands import USUAL_DIRS, SlurmCommands
+from canhazgpu.schedulers.slurm.conf import (
+    YES,
+    Line,
+    SlurmFacts,
+    conf_lines,
+    read_facts,
+    read_settings,
+)
+from canhazgpu.schedulers.slurm.hostlist import expand
+from canhazgpu.schedulers.slurm.install import below
+from canhazgpu.schedulers.slurm.layout import HOOK_KEYS, is_pattern
+from canhazgpu.schedulers.slurm.settings import Settings, settings_of, shown_settings
+from canhazgpu.schedulers.slurm.site import ConfFile, Program, SlurmSide, StateDir
+from canhazgpu.schedulers.slurm.trust import closed_to_users
+
+ASK_TIMEOUT_S = 5.0
+"""Longest wait for one of Slurm's programs."""
+
+CONFIGLESS_CONF = "/run/slurm/conf/slurm.conf"
+"""Where slurmd keeps the file that its controller sent."""
+
+HOOK_COMMANDS = ("scontrol", "squeue", "scancel")
+SBIN_DIRS = ("/usr/sbin", "/usr/local/sbin", "/opt/slurm/sbin", "/usr/local/slurm/sbin")
+
+NVML_NAME = "libnvidia-ml.so.1"
+NVML_DIRS = (
+    "/usr/lib64",
+    "/usr/lib/x86_64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu",
+    "/usr/local/nvidia/lib64",
+    "/usr/lib/wsl/lib",
+    "/run/nvidia/driver/usr/lib/x86_64-linux-gnu",
+)
+
+
+def find_conf(named: str | None, environ: Mapping[str, str], slurm_dir: str, root: Path) -> str:
+    """Return the path of slurm.conf as the node knows it, whether or not it is there.
+
+    The one named, else ``SLURM_CONF`` (of this host, so only for its own root), else in Slurm's
+    directory, else where a configless slurmd keeps it.
+    """
+    if named:
+        return named
+    own_host = root == Path("/")
+    if own_host and environ.get(names.CONF):
+        return environ[names.CONF]
+    usual = f"{slurm_dir}/slurm.conf"
+    present = [usual, *([CONFIGLESS_CONF] if own_host else [])]
+    return next((path for path in present if below(root, Path(path)).exists()), usual)
+
+
+def slurm_side(conf: str, node: str, host: str, slurm: SlurmConfig) -> SlurmSide:
+    """Look at Slurm as this node has it."""
+    path = Path(conf)
+    facts = SlurmFacts(node, False, (), (), None)
+    settings, cgroup, fault = Settings(), Settings(), None
+    try:
+        facts = read_facts(path, node, host)
+        settings = read_settings(path)
+        cgroup = settings_of(conf_lines(path.with_name("cgroup.conf")))
+        fault = None if path.exists() else "No such file"
+    except (ConfigError, OSError) as exc:
+        fault = str(exc)
+    commands = SlurmCommands(slurm.bin_dir, ASK_TIMEOUT_S, {names.CONF: conf})
+    return SlurmSide(
+        conf=ConfFile(conf, fault),
+        settings=settings,
+        facts=facts,
+        knows_node=any(_names(line, node) for line in facts.nodes),
+        constrains=cgroup.get("ConstrainDevices").lower() in YES,
+        auto_detects=any("autodetect" in line for line in facts.gres),
+        version=slurm_version(slurm.bin_dir),
+        running=None if fault else running_settings(commands),
+        matches=matches(settings),
+        missing_commands=missing_commands(slurm.bin_dir),
+    )
+
+
+def _names(line: Line, node: str) -> bool:
+    try:
+        return node in expand(line["nodename"])
+    except InputError:
+        return False
+
+
+def matches(settings: Settings, root: Path = Path("/")) -> dict[str, tuple[Program, ...]]:
+    """Return what each key of slurm.conf makes Slurm run, as the paths are on the node."""
+    found = {}
+    for key in (*HOOK_KEYS, "TaskProlog"):
+        values = settings.all(key) if key in HOOK_KEYS else (settings.get(key),)
+        paths = [path for value in values if value for path in _expanded(value, root)]
+        by_users = key == "TaskProlog"
+        found[key] = tuple(program(path, root, by_users=by_users) for path in paths)
+    return found
+
+
+def _expanded(value: str, root: Path) -> Iterator[str]:
+    if not value.startswith("/"):
+        return
+    if not is_pattern(value):
+        yield value
+        return
+    # Every file that is matched; glob(3) leaves out names with a leading dot, and so does this.
+    for path in sorted(glob.glob(str(below(root, Path(value))))):  # noqa: PTH207 - as Slurm does
+        yield f"/{Path(path).relative_to(root)}"
+
+
+def program(path: str, root: Path = Path("/"), *, by_users: bool) -> Program:
+    """Return whether a file can be run, by root or by every user."""
+    target = below(root, Path(path))
+    try:
+        found = target.stat()
+    except OSError as exc:
+        return Program(path, f"cannot be read ({exc.strerror})")
+    if not stat.S_ISREG(found.st_mode):
+        return Program(path, "is no file")
+    if not found.st_mode & 0o111:
+        return Program(path, f"cannot be executed (mode {stat.S_IMODE(found.st_mode):o})")
+    if by_users and found.st_mode & 0o005 != 0o005:
+        return Program(path, f"users cannot execute (mode {stat.S_IMODE(found.st_mode):o})")
+    if by_users and (closed := closed_to_users(target)):
+        return Program(path, f"users cannot reach ({closed} is closed)")
+    return Program(path)
+
+
+def slurm_version(bin_dir: str) -> str | None:
+    """Return what ``slurmd -V``, else ``scontrol --version``, says; None for no answer."""
+    beside = (str(Path(bin_dir).parent / "sbin"), bin_dir) if bin_dir else ()
+    asked = [
+        *(("slurmd", "-V", place) for place in (*beside, *SBIN_DIRS)),
+        ("scontrol", "--version", bin_dir),
+    ]
+    for name, option, place in asked:
+        try:
+            return SlurmCommands(place, ASK_TIMEOUT_S, {}).run(name, option).strip()
+        except SchedulerError:
+            continue
+    return None
+
+
+def running_settings(commands: SlurmCommands) -> Settings | None:
+    """Return the settings that the controller runs with, None where it gives no answer."""
+    try:
+        return shown_settings(commands.run("scontrol", "show", "config"))
+    except CanhazgpuError:
+        return None
+
+
+def missing_commands(bin_dir: str) -> tuple[str, ...]:
+    """Return those of Slurm's commands that a hook would not find."""
+    places = (bin_dir,) if bin_dir else USUAL_DIRS
+    return tuple(
+        name
+        for name in HOOK_COMMANDS
+        if not any(os.access(Path(place) / name, os.X_OK) for place in places)
+    )
+
+
+def look_at_state_dir(path: Path) -> StateDir:
+    """Look at the directory of the node's records."""
+    closed = closed_to_users(path)
+    try:
+        found = path.stat()
+    except OSError:
+        return StateDir(str(path), closed=str(closed) if closed else None)
+    return StateDir(
+        str(path), found.st_uid, stat.S_IMODE(found.st_mode), str(closed) if closed else None
+    )
+
+
+def nvml_libraries(library_path: str = "") -> tuple[str, ...]:
+    """Return where the NVML library lies, of the usual places and those of ``LD_LIBRARY_PATH``."""
+    places = [*(one for one in library_path.split(":") if one.startswith("/")), *NVML_DIRS]
+    found = (Path(place) / NVML_NAME for place in places)
+    return tuple(dict.fromkeys(str(path) for path in found if path.exists()))

@@ -1,0 +1,332 @@
+"""Every check, over a site that is in order and over one that has its fault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from canhazgpu.config.schema import Config, SlurmConfig
+from canhazgpu.gpu.scan import GpuReading
+from canhazgpu.schedulers.slurm.checks import CHECKS, OF_CONFIG, OF_SLURM_CONF, run_checks, worst
+from canhazgpu.schedulers.slurm.conf import SlurmFacts, parse_line
+from canhazgpu.schedulers.slurm.layout import fit
+from canhazgpu.schedulers.slurm.settings import Settings, settings_of
+from canhazgpu.schedulers.slurm.site import (
+    AsHook,
+    ConfFile,
+    ConfigSide,
+    OurSide,
+    Program,
+    Site,
+    SlurmSide,
+    StateDir,
+)
+
+CONF = {
+    "Prolog": "/etc/slurm/prolog.d/*",
+    "Epilog": "/etc/slurm/epilog.d/*",
+    "TaskProlog": "/etc/slurm/canhazgpu/task_prolog.sh",
+    "PrologFlags": "Alloc",
+    "PrologEpilogTimeout": "60",
+    "MessageTimeout": "60",
+    "SchedulerParameters": "nohold_on_prolog_fail",
+    "GresTypes": "gpu",
+    "TaskPlugin": "task/cgroup",
+    "ProctrackType": "proctrack/cgroup",
+}
+SCRIPTS = (
+    "/etc/slurm/prolog.d/canhazgpu.sh",
+    "/etc/slurm/epilog.d/canhazgpu.sh",
+    "/etc/slurm/canhazgpu/task_prolog.sh",
+)
+
+
+def settings(**values: str | None) -> Settings:
+    merged = {**CONF, **values}
+    return settings_of(parse_line(f"{key}={value}") for key, value in merged.items() if value)
+
+
+def facts(gres: str = "Name=gpu File=/dev/nvidia[0-1]", declared: str = "gpu:2") -> SlurmFacts:
+    node = parse_line(f"NodeName=n1 Gres={declared}")
+    return SlurmFacts("n1", True, (parse_line(gres),), (node,), None)
+
+
+def gpus(count: int) -> tuple[GpuReading, ...]:
+    return tuple(
+        GpuReading(index, f"GPU-{index}", index, "H100", 0, 80000) for index in range(count)
+    )
+
+
+HEALTHY = Site(
+    node="n1",
+    as_root=True,
+    slurm=SlurmSide(
+        conf=ConfFile("/etc/slurm/slurm.conf"),
+        settings=settings(),
+        facts=facts(),
+        knows_node=True,
+        constrains=True,
+        auto_detects=False,
+        version="slurm-wlm 22.05.8",
+        running=settings(),
+        matches={
+            "Prolog": (Program(SCRIPTS[0]),),
+            "Epilog": (Program(SCRIPTS[1]),),
+            "TaskProlog": (Program(SCRIPTS[2]),),
+        },
+    ),
+    ours=OurSide(
+        layout=fit(settings(), "/etc/slurm", {}, {}),
+        layout_fault=None,
+        scripts=dict.fromkeys(SCRIPTS, "same"),
+        site_scripts=(),
+        install_command="canhazgpu hooks install",
+    ),
+    config=ConfigSide(
+        config=Config(),
+        fault=None,
+        file="/etc/canhazgpu/config.toml",
+        file_open=True,
+        has_password=False,
+        users_file="/etc/canhazgpu/config.toml",
+        users_closed=None,
+        python_closed=None,
+        unseen={},
+        weak={},
+    ),
+    state_dir=StateDir("/run/canhazgpu", 0, 0o755),
+    as_hook=AsHook(gpus=gpus(2), skew_s=0.2, skew_error_s=0.01),
+    nvml_libraries=("/usr/lib64/libnvidia-ml.so.1",),
+)
+
+Change = Callable[[Site], Site]
+
+
+def slurm(**changes: Any) -> Change:
+    return lambda site: replace(site, slurm=replace(site.slurm, **changes))
+
+
+def conf(**values: str | None) -> Change:
+    return slurm(settings=settings(**values), running=settings(**values))
+
+
+def ours(**changes: Any) -> Change:
+    return lambda site: replace(site, ours=replace(site.ours, **changes))
+
+
+def config(**changes: Any) -> Change:
+    return lambda site: replace(site, config=replace(site.config, **changes))
+
+
+def hook(**changes: Any) -> Change:
+    return lambda site: replace(site, as_hook=replace(site.as_hook, **changes))
+
+
+def of(**changes: Any) -> Change:
+    return lambda site: replace(site, **changes)
+
+
+BROKEN: list[tuple[str, str, Change, str]] = [
+    ("root", "warning", of(as_root=False), "sudo canhazgpu hooks check"),
+    ("config", "error", config(fault="unknown key x"), "canhazgpu config show"),
+    ("config", "warning", config(unseen={"store.url": "flag"}), "move store.url into the file"),
+    ("config-secret", "error", config(has_password=True), "chmod 600 /etc/canhazgpu/config.toml"),
+    (
+        "config-readable",
+        "warning",
+        config(users_closed="/etc/canhazgpu"),
+        "chmod o+rX /etc/canhazgpu",
+    ),
+    (
+        "config-readable",
+        "warning",
+        config(users_closed="/etc/canhazgpu/config.toml", has_password=True, file_open=False),
+        "move the password into a file of the hooks' own",
+    ),
+    ("users-python", "warning", config(python_closed="/root"), "python3 -m venv /opt/canhazgpu"),
+    (
+        "trusted-paths",
+        "error",
+        config(weak={"/opt/python": ("/opt",)}),
+        "chown root: /opt; chmod go-w /opt",
+    ),
+    ("slurm-conf", "error", slurm(conf=ConfFile("/x", "No such file")), "--slurm-conf FILE"),
+    ("slurm-version", "warning", slurm(version=None), "slurm.bin_dir"),
+    ("slurm-version", "warning", slurm(version="slurm 20.11.9"), "on one node"),
+    ("slurm-version", "warning", slurm(version="slurm"), "on one node"),
+    ("node-known", "warning", slurm(knows_node=False), "SLURMD_NODENAME=NAME"),
+    ("hooks-place", "error", ours(layout=None, layout_fault="Prolog=x"), "hooks install"),
+    (
+        "hooks-installed",
+        "error",
+        ours(scripts={**HEALTHY.ours.scripts, SCRIPTS[0]: "different"}),
+        "canhazgpu hooks install",
+    ),
+    ("hooks-installed", "error", ours(scripts={SCRIPTS[1]: "absent"}), "canhazgpu hooks install"),
+    ("hooks-installed", "error", ours(scripts={SCRIPTS[1]: "foreign"}), f"move {SCRIPTS[1]} away"),
+    ("prolog", "error", conf(Prolog=None), "Prolog=/etc/slurm/prolog.d/*"),
+    ("prolog", "error", conf(Prolog="/site/p.sh"), "Prolog=/etc/slurm/prolog.d/*"),
+    ("epilog", "error", conf(Epilog=None), "Epilog=/etc/slurm/epilog.d/*"),
+    ("task-prolog", "error", conf(TaskProlog="/site/t.sh"), f"TaskProlog={SCRIPTS[2]}"),
+    (
+        "task-prolog",
+        "error",
+        slurm(matches={**HEALTHY.slurm.matches, "TaskProlog": (Program("/t", "is no file"),)}),
+        "canhazgpu hooks install",
+    ),
+    (
+        "hook-patterns",
+        "error",
+        slurm(matches={**HEALTHY.slurm.matches, "Prolog": ()}),
+        "canhazgpu hooks install",
+    ),
+    (
+        "hook-scripts",
+        "error",
+        slurm(matches={**HEALTHY.slurm.matches, "Epilog": (Program("/e/README", "is no file"),)}),
+        "move it out of the directory",
+    ),
+    (
+        "site-scripts",
+        "error",
+        ours(site_scripts=(Program("/site/p.sh", "cannot be read"),)),
+        "chmod 755 /site/p.sh",
+    ),
+    ("prolog-flags", "error", conf(PrologFlags="Serial"), "PrologFlags=Serial,Alloc"),
+    ("run-in-job", "warning", conf(PrologFlags="Alloc,RunInJob"), "PrologFlags=Alloc"),
+    ("hook-timeout", "warning", conf(PrologEpilogTimeout=None), "PrologEpilogTimeout=60"),
+    ("hook-timeout", "error", conf(PrologEpilogTimeout="30"), "PrologEpilogTimeout=60"),
+    (
+        "hook-timeout",
+        "error",
+        config(config=Config(slurm=SlurmConfig(hook_deadline_s=46, command_timeout_s=9.5))),
+        "PrologEpilogTimeout=61",
+    ),
+    ("message-timeout", "warning", conf(MessageTimeout=None), "MessageTimeout=60"),
+    (
+        "hold-on-failure",
+        "warning",
+        conf(SchedulerParameters=None),
+        "SchedulerParameters=nohold_on_prolog_fail",
+    ),
+    ("running-config", "warning", slurm(running=settings(Prolog=None)), "scontrol reconfigure"),
+    ("running-config", "warning", slurm(running=settings(PrologFlags="X")), "scontrol reconfigure"),
+    ("gres-types", "error", conf(GresTypes=None), "GresTypes=gpu"),
+    (
+        "gres-files",
+        "warning",
+        slurm(facts=facts("AutoDetect=nvml"), auto_detects=True),
+        "NodeName=n1 Name=gpu File=/dev/nvidia[0-1]",
+    ),
+    ("gres-files", "error", slurm(facts=facts(declared="gpu:3")), "File=/dev/nvidia[0-2]"),
+    (
+        "assignment",
+        "error",
+        config(config=Config(slurm=SlurmConfig(assignment="canhazgpu"))),
+        'assignment = "auto"',
+    ),
+    (
+        "constrained-devices",
+        "warning",
+        lambda site: slurm(facts=replace(facts(), constrains_devices=False))(
+            conf(TaskPlugin="task/affinity")(site)
+        ),
+        "TaskPlugin=task/affinity,task/cgroup",
+    ),
+    (
+        "process-tracking",
+        "warning",
+        conf(ProctrackType="proctrack/linuxproc"),
+        "ProctrackType=proctrack/cgroup",
+    ),
+    ("slurm-commands", "error", slurm(missing_commands=("scancel",)), "bin_dir ="),
+    ("state-dir", "error", of(state_dir=StateDir("/run/x", 1000, 0o755)), "chown root: /run/x"),
+    ("state-dir", "error", of(state_dir=StateDir("/run/x", 0, 0o775)), "chmod 755 /run/x"),
+    ("state-dir", "error", of(state_dir=StateDir("/a/b", closed="/a")), "chmod 755 /a"),
+    ("hook-environment", "error", hook(fault="no answer"), "hooks install, with this Python"),
+    (
+        "gpus",
+        "error",
+        hook(gpus=(), gpu_fault="library not found"),
+        'nvml_library = "/usr/lib64/libnvidia-ml.so.1"',
+    ),
+    ("gpu-count", "error", hook(gpus=gpus(1)), "Gres=gpu:1 for n1"),
+    ("gpu-count", "warning", hook(gpus=gpus(4)), "Gres=gpu:4 for n1"),
+    ("store", "error", hook(store_fault="refused", skew_s=None), "ping"),
+    ("clock", "warning", hook(skew_s=1.5), "chronyd"),
+    ("clock", "warning", hook(skew_s=-3600.0), "chronyd"),
+]
+
+
+def problems(site: Site) -> dict[str, tuple[str, str]]:
+    return {one.id: (one.severity, one.fix) for one in run_checks(site) if one.severity != "ok"}
+
+
+def test_a_site_in_order_has_nothing_wrong_and_every_check_says_so() -> None:
+    findings = run_checks(HEALTHY)
+    assert problems(HEALTHY) == {}
+    assert [one.id for one in findings] == [check.id for check in CHECKS]
+    assert worst(findings) == "ok"
+
+
+def names_of(found: dict[str, Any], name: str) -> set[str]:
+    """Return the checks beside the expected one that a fault may set off as well."""
+    entailed = {"gres-files": {"gpu-count"}, "hook-timeout": {"message-timeout"}}
+    return set(found) - {name} - entailed.get(name, set())
+
+
+@pytest.mark.parametrize(
+    ("name", "severity", "change", "fix"),
+    BROKEN,
+    ids=[f"{name}-{number}" for number, (name, *_) in enumerate(BROKEN)],
+)
+def test_a_fault_is_found_and_nothing_else(
+    name: str, severity: str, change: Change, fix: str
+) -> None:
+    found = problems(change(HEALTHY))
+    assert names_of(found, name) == set()
+    assert found[name][0] == severity
+    assert fix in found[name][1]
+
+
+def test_every_check_is_tried() -> None:
+    assert {name for name, *_ in BROKEN} == {check.id for check in CHECKS}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        conf(PrologFlags="Contain"),
+        conf(PrologFlags="serial,x11"),
+        slurm(version="slurm 23.11.4"),
+        slurm(running=None),
+        slurm(running=settings(PrologFlags="Alloc,Contain")),
+        conf(PrologEpilogTimeout="65534"),
+        hook(skew_s=1.5, skew_error_s=0.6),
+        hook(skew_s=None),
+        config(users_file=None, users_closed=None),
+        of(state_dir=StateDir("/run/canhazgpu")),
+        config(has_password=True, file_open=False),
+        lambda site: slurm(facts=facts("", ""))(hook(gpus=(), gpu_fault="no driver")(site)),
+    ],
+)
+def test_what_is_no_fault_is_none(change: Change) -> None:
+    assert problems(change(HEALTHY)) == {}
+
+
+def test_a_slurm_conf_that_cannot_be_read_is_one_problem_and_not_twenty() -> None:
+    unread = slurm(conf=ConfFile("/x", "no"), settings=Settings(), matches={}, knows_node=False)
+    site = unread(HEALTHY)
+    assert set(problems(site)) == {"slurm-conf"}
+    assert {one.id for one in run_checks(site)} == {check.id for check in CHECKS} - OF_SLURM_CONF
+
+
+def test_a_configuration_that_cannot_be_read_is_one_problem() -> None:
+    unread = config(fault="no TOML")
+    site = unread(hook(fault="never asked")(ours(scripts={})(HEALTHY)))
+    assert set(problems(site)) == {"config"}
+    assert {one.id for one in run_checks(site)} == {check.id for check in CHECKS} - OF_CONFIG
+    assert worst(run_checks(site)) == "error"

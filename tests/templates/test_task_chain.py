@@ -1,0 +1,114 @@
+"""The task prolog that runs a site's own as well, under every shell that may be a node's."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from canhazgpu.schedulers.slurm.layout import Place
+from canhazgpu.templates.slurm_files import chain_text
+
+from .task_prolog import SHELLS, Told
+
+OURS = """\
+echo 'export CUDA_DEVICE_ORDER=PCI_BUS_ID'
+echo 'print hello * there'
+echo 'export CUDA_VISIBLE_DEVICES=GPU-1,GPU-2'
+"""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The chaining script with a task prolog of ours and one of the site's beside it."""
+
+    directory: Path
+    shell: Sequence[str]
+
+    def tell(self, ours: str | None, site: str | None, **environ: str) -> Told:
+        paths = {name: self.directory / f"it's {name} $(x).sh" for name in ("ours", "site")}
+        for name, body in (("ours", ours), ("site", site)):
+            paths[name].unlink(missing_ok=True)
+            if body is not None:
+                paths[name].write_text(f"#!/bin/sh\n{body}")
+                paths[name].chmod(0o755)
+        script = self.directory / "chain.sh"
+        place = Place(
+            "TaskProlog", str(paths["ours"]), str(script), str(script), str(paths["site"])
+        )
+        script.write_text(chain_text(place))
+        done = subprocess.run(
+            [*self.shell, str(script)],
+            env=environ,
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+        return Told(done.stdout.splitlines(), done.returncode, done.stderr)
+
+
+@pytest.fixture(params=list(SHELLS))
+def chain(request: pytest.FixtureRequest) -> Iterator[Chain]:
+    directory = Path(tempfile.mkdtemp(prefix="task-chain-"))
+    yield Chain(directory, SHELLS[request.param])
+    shutil.rmtree(directory)
+
+
+def test_both_speak_and_ours_has_the_last_word(chain: Chain) -> None:
+    told = chain.tell(OURS, "echo 'export SITE=a b'\necho 'export CUDA_VISIBLE_DEVICES=7'\n")
+    assert told == Told(
+        [
+            "export SITE=a b",
+            "export CUDA_VISIBLE_DEVICES=7",
+            "export CUDA_DEVICE_ORDER=PCI_BUS_ID",
+            "print hello * there",
+            "export CUDA_VISIBLE_DEVICES=GPU-1,GPU-2",
+        ],
+        0,
+        "",
+    )
+
+
+def test_the_sites_script_sees_what_the_task_will_see(chain: Chain) -> None:
+    site = 'echo "print $CUDA_VISIBLE_DEVICES $CUDA_DEVICE_ORDER $OTHER ${#IFS}"\n'
+    told = chain.tell(OURS, site, CUDA_VISIBLE_DEVICES="0", OTHER="kept")
+    assert told.lines[0] == "print GPU-1,GPU-2 PCI_BUS_ID kept 3"
+
+
+def test_where_ours_has_nothing_to_say_the_site_sees_slurms(chain: Chain) -> None:
+    told = chain.tell("", 'echo "print $CUDA_VISIBLE_DEVICES"\n', CUDA_VISIBLE_DEVICES="0")
+    assert told == Told(["print 0"], 0, "")
+
+
+@pytest.mark.parametrize(("end", "status"), [("exit 3", 3), ("kill -KILL $$", 137)])
+def test_the_sites_failure_is_the_tasks(chain: Chain, end: str, status: int) -> None:
+    told = chain.tell(OURS, f"echo 'export SITE=1'\n{end}\n")
+    assert told.status == status
+    assert told.lines[0] == "export SITE=1"
+
+
+def test_a_line_without_its_end_does_not_run_into_ours(chain: Chain) -> None:
+    told = chain.tell(OURS, "printf 'export SITE=1'")
+    assert told.lines[:2] == ["export SITE=1", "export CUDA_DEVICE_ORDER=PCI_BUS_ID"]
+
+
+def test_without_ours_the_site_has_its_say(chain: Chain) -> None:
+    assert chain.tell(None, "echo 'export SITE=1'\n") == Told(["export SITE=1"], 0, "")
+
+
+def test_without_the_sites_the_task_ends_as_it_would_have(chain: Chain) -> None:
+    told = chain.tell(OURS, None)
+    assert told.status == 127
+    assert "site $(x).sh" in told.errors
+
+
+def test_a_silent_site_adds_no_line(chain: Chain) -> None:
+    assert chain.tell("", "") == Told([], 0, "")
+    assert len(chain.tell(OURS, "").lines) == 3
