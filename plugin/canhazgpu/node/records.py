@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ class JobRecord:
     gpus: tuple[AssignedGpu, ...] = ()
     epilogs_owed: int = 0
     ended: bool = False
-    began_ticks: int | None = None
+    began_ticks: int | None = field(default=None, compare=False)
 
 
 class JobRecords:
