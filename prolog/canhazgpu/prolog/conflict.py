@@ -32,7 +32,6 @@ MAX_UNCLEAR = 3
 """Attempts refused although a look finds nothing in the way."""
 
 BLIND = Situation(blind=True)
-ABSENT = Situation((Obstacle(vanished(""), Cause.ABSENT),))
 UNCLEAR = Situation((Obstacle(vanished(""), Cause.RESERVED),))
 """GPUs that keep changing hands."""
 
@@ -116,11 +115,7 @@ class Conflict:
         self._clearing.see(observation, view)
         owner = self._hook.job.owner
         if self._way.by_scheduler:
-            try:
-                wanted = self._way.wanted(observation.scan.gpus)
-            except InputError:
-                return ABSENT
-            situation = situation_of_given(wanted, observation, view, owner)
+            situation = situation_of_given(self._wanted(), observation, view, owner)
         else:
             situation = situation_of_count(
                 self._way.count, observation, view, owner, self._clearing.would_free
@@ -177,10 +172,11 @@ class Conflict:
         return self._orders.warn(self._reason)
 
     def _wanted(self) -> list[str]:
+        """Return the GPUs that the scheduler gave; "" for all where one of them is not shown."""
         try:
             return self._way.wanted(self._gpus)
         except InputError:
-            return []
+            return [""]
 
 
 def _starts_of(situation: Situation) -> dict[int, float]:
