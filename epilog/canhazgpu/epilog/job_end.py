@@ -27,22 +27,23 @@ def end_or_report(hook: Hook) -> None:
     if not hook.job.positions and not recorded:
         return
     time_s = hook.config.slurm.hook_deadline_s
+    ledger = hook.ledger()
     looked = None
     try:
         with hard_deadline(time_s * CLEAN_UP_SHARE):
             record, recorded = _mark_ended(hook, recorded)
             if record is not None and hook.config_fault is None:
-                looked = _clean_up(hook, record, time_s * CLEAN_UP_SHARE)
+                looked = _clean_up(hook, ledger, record, time_s * CLEAN_UP_SHARE)
     except Exception as exc:  # whatever it is, the GPUs are to be released all the same
         hook.actions.log(f"job {job_id}: no clean-up of its GPUs: {fault_text(exc)}")
     try:
         with hard_deadline(time_s * (1 - CLEAN_UP_SHARE)):
-            release(hook, looked, recorded=recorded)
+            release(hook, ledger, looked, recorded=recorded)
     except Exception as exc:  # whatever it is, it is no reason to drain the node
         hook.actions.log(f"job {job_id}: GPUs not released: {fault_text(exc)}")
 
 
-def release(hook: Hook, looked: PendingScan | None, *, recorded: bool) -> None:
+def release(hook: Hook, ledger: Ledger, looked: PendingScan | None, *, recorded: bool) -> None:
     """Release the attempt that ended, by the node's record of it, and publish the last look.
 
     Where the ledger cannot be reached now, the record was marked, and the next hook on this node
@@ -50,7 +51,6 @@ def release(hook: Hook, looked: PendingScan | None, *, recorded: bool) -> None:
     """
     if hook.config_fault is not None:
         raise hook.config_fault
-    ledger = hook.ledger()
     service = hook.service(ledger)
     if recorded:
         settle(service, hook.records, hook.records.ended())
@@ -62,10 +62,9 @@ def release(hook: Hook, looked: PendingScan | None, *, recorded: bool) -> None:
         ledger.publish_scan(looked.observe())
 
 
-def _clean_up(hook: Hook, record: JobRecord, time_s: float) -> PendingScan | None:
+def _clean_up(hook: Hook, ledger: Ledger, record: JobRecord, time_s: float) -> PendingScan | None:
     from canhazgpu.epilog.clean_up import CleanUp  # noqa: PLC0415 - not for jobs without GPUs
 
-    ledger: Ledger = hook.ledger()
     return CleanUp(hook, ledger, record, time_s).run()
 
 
