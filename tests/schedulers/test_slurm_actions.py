@@ -266,3 +266,18 @@ def test_whether_a_job_is_over_or_gone(
 ) -> None:
     actions = SlurmActions(RecordedCommands(squeue=squeue), None)
     assert (actions.is_over("12"), actions.is_gone("12")) == (over, gone)
+
+
+def test_a_jobs_state_is_asked_once() -> None:
+    commands = RecordedCommands(squeue="12 12 RUNNING")
+    actions = SlurmActions(commands, None)
+    assert [actions.is_gone("12") for _ in range(3)] == [False] * 3
+    assert actions.is_gone("13")
+    assert len(commands.calls) == 2
+
+
+def test_a_slurm_that_does_not_answer_is_asked_once() -> None:
+    commands = RecordedCommands(squeue=SchedulerError("squeue gave no answer in 3 s"))
+    actions = SlurmActions(commands, None)
+    assert [actions.is_gone(job_id) for job_id in ("12", "13", "12")] == [False] * 3
+    assert len(commands.calls) == 1

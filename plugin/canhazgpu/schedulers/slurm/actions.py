@@ -43,6 +43,7 @@ class SlurmActions:
     def __init__(self, commands: SlurmCommands, log_file: Path | None) -> None:
         self._commands = commands
         self._log_file = log_file
+        self._states: dict[str, str | None] = {}
 
     def requeue(self, job: JobContext, note: str, *, hold: bool = False) -> Answer:
         """See `JobActions.requeue`."""
@@ -126,7 +127,16 @@ class SlurmActions:
         return state is not None and state not in (*queue.RUNNING, "COMPLETING")
 
     def _state(self, job_id: str) -> str | None:
-        """Return the job's state, "" for a job Slurm no longer knows, None where it cannot tell."""
+        """Return the job's state, "" for a job Slurm no longer knows, None where it cannot tell.
+
+        Asked once for each job, so that a job that waits for another one does not ask on and on,
+        and once in all where there is no answer.
+        """
+        if job_id not in self._states and None not in self._states.values():
+            self._states[job_id] = self._asked_state(job_id)
+        return self._states.get(job_id)
+
+    def _asked_state(self, job_id: str) -> str | None:
         try:
             return self._entry(job_id, share=QUESTION)[1]
         except SchedulerError as exc:
