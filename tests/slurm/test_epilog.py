@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gpu_cluster import GpuCluster, until
+from gpu_cluster import GpuCluster, hook_process, until
 
 from demo_cluster import ClusterSpec
 from fake_nvml import start_gpu_process
@@ -176,18 +176,6 @@ def test_memory_that_is_freed_late_is_waited_for(
     assert log_of(cluster, job) == []
 
 
-def epilog_process(job: int) -> int:
-    for entry in Path("/proc").iterdir():
-        try:
-            environ = (entry / "environ").read_bytes().split(b"\0")
-            command = (entry / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if f"SLURM_JOB_ID={job}".encode() in environ and b"canhazgpu.epilog" in command:
-            return int(entry.name)
-    return 0
-
-
 def test_an_epilog_killed_while_it_waits_is_made_good_by_the_next_hook(
     cluster: GpuCluster, people: tuple[str, str]
 ) -> None:
@@ -197,7 +185,7 @@ def test_an_epilog_killed_while_it_waits_is_made_good_by_the_next_hook(
     job = cluster.slurm.submit("sleep 2", "--gres=gpu:1", user=people[0])
     until(cluster.held)
     gpu.override_used(8045)
-    os.kill(until(lambda: epilog_process(job)), signal.SIGKILL)
+    os.kill(until(lambda: hook_process("epilog", job)), signal.SIGKILL)
     cluster.slurm.wait_nodes_idle()
     assert cluster.held() == {first: str(job)}
     cluster.configure(slurm={"on_conflict": "swap"})

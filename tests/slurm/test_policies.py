@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import pwd
 import signal
 import time
 from collections.abc import Iterator
@@ -13,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gpu_cluster import GpuCluster, until
+from gpu_cluster import GpuCluster, hook_process, until
 
 from demo_cluster import ClusterSpec
 from fake_nvml import Process, start_gpu_process
@@ -256,7 +254,7 @@ def test_a_node_is_drained_with_our_reason_and_put_back_by_hand(
     policy(cluster, "drain")
     job = submit(cluster, people[0])
     pending(cluster, job)
-    until(lambda: cluster.slurm.node_states()["n1"].lower().startswith("drained"))
+    until(lambda: cluster.slurm.node_states()["n1"] == "idle+drain")
     node = cluster.slurm.run(["scontrol", "show", "node", "n1"]).stdout
     assert f"Reason=canhazgpu: job {job}: GPU" in node
     assert f"in use by {people[1]} WITHOUT RESERVATION" in node
@@ -389,26 +387,13 @@ def test_a_running_job_that_is_requeued_and_held_frees_its_gpus(
     until(lambda: cluster.held("n1") != {})
 
 
-def prolog_process(job: int) -> int:
-    """The Python process of a prolog that runs now."""
-    for entry in Path("/proc").iterdir():
-        try:
-            environ = (entry / "environ").read_bytes().split(b"\0")
-            command = (entry / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if f"SLURM_JOB_ID={job}".encode() in environ and b"canhazgpu.prolog" in command:
-            return int(entry.name)
-    return 0
-
-
 def test_a_prolog_killed_while_it_waits_drains_nothing(
     cluster: GpuCluster, people: tuple[str, str], intruder: Process
 ) -> None:
     policy(cluster, "wait:25,requeue")
     job = submit(cluster, people[0], script="sleep 3")
     record = until_begun(cluster, job)
-    os.kill(until(lambda: prolog_process(job)), signal.SIGKILL)
+    os.kill(until(lambda: hook_process("prolog", job)), signal.SIGKILL)
     # Unchecked, as the hook's script says: a kill is no fault of the node's.
     assert_completed(cluster, job)
     until(lambda: not record.exists())
@@ -422,9 +407,9 @@ def test_only_one_task_of_an_array_is_counted(
     policy(cluster, "requeue")
     job = cluster.slurm.submit(SHOW, "--gres=gpu:1", "-wn1", "--array=1-3%1", user=alice)
     until(lambda: "canhazgpu: requeue 1/20" in shown(cluster, job))
-    comments = json.loads(
-        cluster.slurm.run(["squeue", "--json", "--jobs", str(job)]).stdout or '{"jobs": []}'
-    )["jobs"]
-    counted = [one for one in comments if "canhazgpu: requeue" in (one.get("comment") or "")]
-    assert len(counted) == 1
-    assert pwd.getpwnam(alice).pw_uid == counted[0]["user_id"]
+    show = ["squeue", "-h", "-r", "-o", "%i %k", "--jobs", str(job)]
+    comments = dict(
+        line.split(" ", 1) for line in cluster.slurm.run(show, check=True).stdout.splitlines()
+    )
+    counted = [task for task, comment in comments.items() if "canhazgpu: requeue" in comment]
+    assert len(comments) == 3 and len(counted) == 1
