@@ -389,6 +389,25 @@ def test_a_driver_that_is_broken_is_no_process_to_end(
     assert node.orders()[-1] == "scontrol requeue 12"
 
 
+@pytest.mark.parametrize("fault", ["all", "one"])
+def test_a_job_may_run_where_nothing_can_be_read_and_slurm_chose(node: Any, fault: str) -> None:
+    by_slurm = '"slurm"' in (node.files / "config.toml").read_text()
+    node.slurm()
+    node.configure(slurm={"on_conflict": "warn"})
+    if fault == "all":
+        node.state.node(NODE).inject("nvmlInit", return_=999)
+    else:
+        lost = node.state.node(NODE).gpus if not by_slurm else [node.gpu(0)]
+        node.state.node(NODE).inject("nvmlDeviceGetMemoryInfo", return_=15, gpu=lost)
+    node.run("prolog")
+    verb = node.orders()[-1].split()[1]
+    assert verb == ("notify" if by_slurm else "requeue")
+    assert mine(node) == (uuids(node, 1) if by_slurm and fault == "one" else set())
+    node.run("epilog")
+    assert node.held() == {}
+    assert node.records() == set()
+
+
 @slurms_choice
 def test_a_gpu_that_fell_off_is_swapped_or_the_job_requeued(node: Any) -> None:
     (node.files / "gres.conf").write_text("Name=gpu File=/dev/nvidia[0-3]\n")
