@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +19,28 @@ from redis_server import PrivateRedis
 
 import fake_nvml
 from canhazgpu.config.schema import StoreConfig
+from canhazgpu.gpu.scan import GpuReading, Scan
+from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.redis_ledger import RedisLedger, Role
-from canhazgpu.ledger.values import NodeView
+from canhazgpu.ledger.values import Claim, NodeView
+from demo_cluster import ensure_users, remove_users
 
 NODE = "n1"
 JOB_ID = "12"
+DEFAULT_ANSWERS = {
+    "squeue": f'case $* in *--nodelist*) ;; *) echo "{JOB_ID} {JOB_ID} RUNNING" ;; esac',
+    "sinfo": f"echo '{NODE} mixed'",
+    "scancel": "",
+}
+USERS = (f"chgann{os.getpid()}", f"chgbob{os.getpid()}")
+
+
+def write_config(directory: Path, content: Mapping[str, Mapping[str, object]]) -> None:
+    lines = []
+    for section, values in content.items():
+        lines.append(f"[{section}]")
+        lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+    (directory / "config.toml").write_text("\n".join(lines) + "\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +50,7 @@ class HookNode:
     files: Path
     state: fake_nvml.FakeState
     ledger: RedisLedger
+    server_url: str
 
     def environ(self, **variables: str) -> dict[str, str]:
         """The bare environment of a hook, for a job of two GPUs."""
@@ -62,6 +83,64 @@ class HookNode:
         """Run a hook; it must not make slurmd drain the node."""
         done = self.python("-m", f"canhazgpu.{hook}.main", environ=self.environ(**variables))
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+    def configure(self, **sections: dict[str, object]) -> None:
+        """Add these keys to the configuration."""
+        with (self.files / "config.toml").open("rb") as stream:
+            content = tomllib.load(stream)
+        for section, values in sections.items():
+            content.setdefault(section, {}).update(values)
+        write_config(self.files, content)
+
+    def start(self, hook: str, **variables: str) -> subprocess.Popen[str]:
+        """Start a hook; it runs on while the test does something else."""
+        return subprocess.Popen(
+            [sys.executable, "-I", "-m", f"canhazgpu.{hook}.main"],
+            env=self.environ(**variables),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def gpu(self, place: int) -> fake_nvml.FakeGpu:
+        """The GPU of Slurm's number, whose order is that of the device files."""
+        return self.state.node(NODE).gpu(3 - place)
+
+    def reserve(self, place: int, user: str = "carol", uid: int | None = 4242) -> Claim:
+        """Reserve the GPU of Slurm's number for a person, for an hour."""
+        claim = Claim("manual:1", "manual", user, uid, duration_s=3600.0)
+        uuid = self.gpu(place).uuid
+        scan = Scan(NODE, 0.0, 0.0, (GpuReading(0, uuid, 0, "H100", 0, 80000),))
+        self.ledger.reserve_given(claim, [uuid], Observation(scan, 0.0))
+        return claim
+
+    def slurm(self, **answers: str) -> None:
+        """Have Slurm's commands answer so: a command's name, or a verb of scontrol, and a script.
+
+        Without a word of a command it takes every order, and the job runs.
+        """
+        for name in ("squeue", "scontrol", "scancel", "sinfo"):
+            verbs = "".join(
+                f"case $1 in {verb}) {script} ;; esac\n" for verb, script in answers.items()
+            )
+            script = answers.get(name, verbs if name == "scontrol" else DEFAULT_ANSWERS[name])
+            path = self.files / "bin" / name
+            path.write_text(f'#!/bin/sh\necho "{name} $*" >>{self.files}/orders\n{script}\n')
+            path.chmod(0o755)
+
+    def orders(self) -> list[str]:
+        """The orders given to Slurm, without the questions, the job's number apart."""
+        path = self.files / "orders"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [line for line in lines if not line.startswith(("squeue", "sinfo"))]
+
+    def asked(self) -> bool:
+        """Tell whether any of Slurm's commands was run."""
+        return (self.files / "orders").exists()
+
+    def lines(self) -> list[str]:
+        """The log without its times."""
+        return [line.partition("canhazgpu: ")[2] for line in self.log().splitlines()]
 
     def view(self) -> NodeView:
         (view,) = self.ledger.look([NODE])
@@ -100,13 +179,24 @@ def node(request: pytest.FixtureRequest, library: Path, tmp_path: Path) -> Itera
             "slurm": {"assignment": request.param, "bin_dir": str(commands)},
             "node": {"state_dir": str(tmp_path / "run")},
         }
-        lines = []
-        for section, values in config.items():
-            lines.append(f"[{section}]")
-            lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
-        (tmp_path / "config.toml").write_text("\n".join(lines) + "\n")
+        write_config(tmp_path, config)
         (tmp_path / "slurm.conf").write_text(f"SlurmdLogFile={tmp_path}/slurmd.log\n")
         (tmp_path / "slurmd.log").write_text("")
-        yield HookNode(
-            tmp_path, state, RedisLedger(StoreConfig(url=server.url, timeout_s=5.0), Role.WRITE)
-        )
+        ledger = RedisLedger(StoreConfig(url=server.url, timeout_s=5.0), Role.WRITE)
+        yield HookNode(tmp_path, state, ledger, server.url)
+
+
+@pytest.fixture(scope="session")
+def people() -> Iterator[tuple[str, str]]:
+    """Two Unix users of this run: whose the jobs are, and who is in their way."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can run processes of several users")
+    created = ensure_users(list(USERS))
+    yield USERS
+    remove_users(created)
+
+
+@pytest.fixture
+def ann(people: tuple[str, str]) -> dict[str, str]:
+    """The variables of a job of the first of them."""
+    return {"SLURM_JOB_USER": people[0], "SLURM_JOB_UID": str(pwd.getpwnam(people[0]).pw_uid)}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from canhazgpu.errors import SchedulerError
 from canhazgpu.ledger.values import JobOwner
-from canhazgpu.schedulers.port import JobContext
-from canhazgpu.schedulers.slurm.actions import MAX_COMMENT, SlurmActions, printable, queue_entry
+from canhazgpu.schedulers.port import Answer, JobContext, Outcome
+from canhazgpu.schedulers.slurm.actions import MAX_COMMENT, SlurmActions, printable
 from canhazgpu.schedulers.slurm.commands import SlurmCommands
+from canhazgpu.schedulers.slurm.queue import queue_entry
 
 JOB = JobContext(JobOwner("c1", "12", 0), "n1", "ann", 1000, (0,))
 ARRAY = "14 12_1 RUNNING\n15 12_2 PENDING\n12 12_3 CONFIGURING\n"
@@ -24,7 +26,7 @@ class RecordedCommands(SlurmCommands):
         self._answers = answers
         self.calls: list[tuple[str, ...]] = []
 
-    def run(self, program: str, *arguments: str) -> str:
+    def run(self, program: str, *arguments: str, share: float = 1.0) -> str:
         self.calls.append((program, *arguments))
         name = arguments[0] if program == "scontrol" else program
         answer = self._answers.get(name, "")
@@ -54,70 +56,135 @@ def test_how_a_job_is_addressed(text: str, entry: tuple[str, str]) -> None:
     assert queue_entry(text, "12") == entry
 
 
+def requeue(commands: RecordedCommands, note: str = "canhazgpu: no", **how: bool) -> Answer:
+    return SlurmActions(commands, None).requeue(JOB, note, **how)
+
+
+def end(commands: RecordedCommands) -> Answer:
+    return SlurmActions(commands, None).end(JOB, "canhazgpu: GPU 1 is in use")
+
+
 @pytest.mark.parametrize("state", ["RUNNING", "CONFIGURING", "PENDING"])
-def test_a_job_that_can_run_again_is_requeued_with_the_reason(state: str) -> None:
+@pytest.mark.parametrize(
+    ("hold", "verb", "done"), [(False, "requeue", "requeued"), (True, "requeuehold", "held")]
+)
+def test_a_job_that_can_run_again_is_requeued_with_the_reason(
+    state: str, hold: bool, verb: str, done: str
+) -> None:
     commands = RecordedCommands(squeue=f"12 12 {state}")
-    assert SlurmActions(commands, None).send_back(JOB, "GPU 1 is\nin use") == "requeued"
+    note = "canhazgpu: requeue 1/20: GPU 1 is\nin use"
+    assert requeue(commands, note, hold=hold) == Answer(Outcome.DONE, done)
     assert commands.calls[0][0] == "squeue"
     assert commands.calls[0][-2:] == ("--jobs", "12")
     assert commands.changes == [
-        ("scontrol", "update", "job=12", "comment=canhazgpu: GPU 1 is in use"),
-        ("scontrol", "requeue", "12"),
+        ("scontrol", "update", "job=12", "comment=canhazgpu: requeue 1/20: GPU 1 is in use"),
+        ("scontrol", verb, "12"),
     ]
 
 
 def test_the_arrays_own_id_is_not_given_to_any_command() -> None:
     commands = RecordedCommands(squeue=ARRAY)
-    SlurmActions(commands, None).send_back(JOB, "no")
-    assert [call[2] for call in commands.changes] == ["job=12_3", "12_3"]
+    requeue(commands)
+    end(commands)
+    SlurmActions(commands, None).tell(JOB, "no")
+    addresses = [
+        call[-2] if call[1] in ("update", "notify") else call[-1] for call in commands.changes
+    ]
+    assert set(addresses) == {"job=12_3", "12_3"}
 
 
-def test_a_job_that_cannot_be_requeued_is_told_and_ended() -> None:
-    commands = RecordedCommands(
-        squeue="12 12 RUNNING", requeue=SchedulerError("scontrol requeue failed: disabled")
-    )
-    done = SlurmActions(commands, None).send_back(JOB, "GPU 1 is in use")
-    assert done == "cancelled, since it cannot be requeued (scontrol requeue failed: disabled)"
+def test_a_job_that_cannot_be_requeued_is_left_to_the_policy() -> None:
+    refusal = SchedulerError("scontrol requeue failed: disabled")
+    commands = RecordedCommands(squeue="12 12 RUNNING", requeue=refusal)
+    assert requeue(commands) == Answer(Outcome.REFUSED, "scontrol requeue failed: disabled")
+
+
+def test_a_job_that_is_ended_is_told_first() -> None:
+    commands = RecordedCommands(squeue="12 12 RUNNING")
+    assert end(commands) == Answer(Outcome.DONE, "cancelled")
     assert commands.changes[-2:] == [
         ("scontrol", "notify", "12", "canhazgpu: GPU 1 is in use"),
         ("scancel", "12"),
     ]
 
 
-def test_neither_comment_nor_notice_keeps_a_job_from_being_ended() -> None:
+def test_neither_comment_nor_notice_keeps_a_job_from_its_fate() -> None:
     refused = SchedulerError("no")
-    commands = RecordedCommands(
-        squeue="12 12 RUNNING", update=refused, requeue=refused, notify=refused
-    )
-    assert SlurmActions(commands, None).send_back(JOB, "x").startswith("cancelled")
-    assert commands.changes[-1] == ("scancel", "12")
+    commands = RecordedCommands(squeue="12 12 RUNNING", update=refused, notify=refused)
+    assert requeue(commands).outcome is Outcome.DONE
+    assert end(commands) == Answer(Outcome.DONE, "cancelled")
+    SlurmActions(commands, None).tell(JOB, "no")
+    assert commands.changes[-1] == ("scontrol", "notify", "12", "no")
 
 
 @pytest.mark.parametrize("state", ["COMPLETING", "CANCELLED", "COMPLETED", "FAILED", "TIMEOUT"])
-def test_a_job_that_is_over_is_left_alone(state: str) -> None:
+@pytest.mark.parametrize("order", [requeue, end])
+def test_a_job_that_is_over_is_left_alone(state: str, order: Any) -> None:
     commands = RecordedCommands(squeue=f"12 12 {state}")
-    done = SlurmActions(commands, None).send_back(JOB, "x")
-    assert done == f"left alone, it is {state} already"
+    assert order(commands) == Answer(Outcome.DONE, f"left alone, it is {state} already")
     assert commands.changes == []
 
 
-def test_a_job_that_slurm_does_not_know_is_left_alone() -> None:
+@pytest.mark.parametrize("order", [requeue, end])
+def test_a_job_that_slurm_does_not_know_is_left_alone(order: Any) -> None:
     commands = RecordedCommands()
-    assert SlurmActions(commands, None).send_back(JOB, "x") == "left alone, it is gone already"
+    assert order(commands) == Answer(Outcome.DONE, "left alone, it is gone already")
     assert commands.changes == []
 
 
-@pytest.mark.parametrize("failing", ["squeue", "scancel"])
-def test_a_job_that_cannot_be_sent_back_is_said_to_run_unchecked(failing: str) -> None:
-    answers = {"squeue": "12 12 RUNNING", "requeue": SchedulerError("refused")}
+@pytest.mark.parametrize(
+    ("order", "failing"), [(requeue, "squeue"), (end, "squeue"), (end, "scancel")]
+)
+def test_a_job_that_cannot_be_sent_back_is_said_to_run_unchecked(order: Any, failing: str) -> None:
+    answers = {"squeue": "12 12 RUNNING"}
     commands = RecordedCommands(**{**answers, failing: SchedulerError("slurmctld is away")})
-    done = SlurmActions(commands, None).send_back(JOB, "x")
-    assert done == "runs unchecked, since it could not be sent back: slurmctld is away"
+    text = "runs unchecked, since it could not be sent back: slurmctld is away"
+    assert order(commands) == Answer(Outcome.FAILED, text)
+
+
+@pytest.mark.parametrize("state", ["idle", "mixed", "allocated", "idle*"])
+def test_a_node_is_drained_with_a_reason_of_our_own(state: str) -> None:
+    commands = RecordedCommands(sinfo=f"n1 {state}\n")
+    assert SlurmActions(commands, None).drain("n1", "canhazgpu: job 12: x").outcome is Outcome.DONE
+    drain = ("scontrol", "update", "nodename=n1", "state=drain", "reason=canhazgpu: job 12: x")
+    assert commands.changes[-1] == drain
+
+
+@pytest.mark.parametrize("state", ["drained", "draining", "draining*", "down", "down*", "drained*"])
+def test_a_node_out_of_service_keeps_the_reason_it_has(state: str) -> None:
+    commands = RecordedCommands(sinfo=f"n2 idle\nn1 {state}\nn1 {state}\n")
+    answer = SlurmActions(commands, None).drain("n1", "canhazgpu: x")
+    assert answer == Answer(Outcome.DONE, "was out of service already")
+    assert [call[0] for call in commands.changes] == ["sinfo"]
+
+
+@pytest.mark.parametrize("failing", ["sinfo", "update"])
+def test_a_node_that_cannot_be_drained_is_said_so(failing: str) -> None:
+    commands = RecordedCommands(**{failing: SchedulerError("slurmctld is away")})
+    answer = SlurmActions(commands, None).drain("n1", "canhazgpu: x")
+    assert answer == Answer(Outcome.FAILED, "could not be drained: slurmctld is away")
+
+
+JOBS = """12 1000 RUNNING
+13 1001 SUSPENDED
+14 1002 COMPLETING
+15 1003 COMPLETED
+16 1004 CONFIGURING
+x
+17 nobody RUNNING
+"""
+
+
+def test_whose_jobs_run_on_a_node() -> None:
+    actions = SlurmActions(RecordedCommands(squeue=JOBS), None)
+    assert actions.jobs_on("n1") == {"12": 1000, "13": 1001, "16": 1004}
+    away = SlurmActions(RecordedCommands(squeue=SchedulerError("away")), None)
+    assert away.jobs_on("n1") is None
 
 
 def test_a_comment_is_bounded_and_free_of_control_characters() -> None:
     commands = RecordedCommands(squeue="12 12 RUNNING")
-    SlurmActions(commands, None).send_back(JOB, "\x1b[31m\x00\ud800" + "x" * 1000)
+    requeue(commands, "canhazgpu: \x1b[31m\x00\ud800" + "x" * 1000)
     comment = commands.changes[0][3].removeprefix("comment=")
     assert len(comment) == MAX_COMMENT
     assert comment.startswith("canhazgpu: ?[31m??xxx")
@@ -166,17 +233,17 @@ def test_a_link_in_place_of_the_log_is_not_followed(tmp_path: Path) -> None:
 class LosingCommands(RecordedCommands):
     """Slurm requeues the job, and its answer is lost."""
 
-    def run(self, program: str, *arguments: str) -> str:
+    def run(self, program: str, *arguments: str, share: float = 1.0) -> str:
         if arguments[0] == "requeue":
             self._answers = {"squeue": "12 12 PENDING"}
             raise SchedulerError("Socket timed out on send/recv operation")
-        return super().run(program, *arguments)
+        return super().run(program, *arguments, share=share)
 
 
 def test_a_lost_answer_is_no_refusal() -> None:
     commands = LosingCommands(squeue="12 12 RUNNING")
-    outcome = SlurmActions(commands, None).send_back(JOB, "in use")
-    assert outcome.startswith("requeued")
+    answer = requeue(commands)
+    assert answer.outcome is Outcome.DONE and answer.text.startswith("requeued")
     assert not [call for call in commands.calls if call[0] == "scancel"]
 
 
@@ -199,3 +266,18 @@ def test_whether_a_job_is_over_or_gone(
 ) -> None:
     actions = SlurmActions(RecordedCommands(squeue=squeue), None)
     assert (actions.is_over("12"), actions.is_gone("12")) == (over, gone)
+
+
+def test_a_jobs_state_is_asked_once() -> None:
+    commands = RecordedCommands(squeue="12 12 RUNNING")
+    actions = SlurmActions(commands, None)
+    assert [actions.is_gone("12") for _ in range(3)] == [False] * 3
+    assert actions.is_gone("13")
+    assert len(commands.calls) == 2
+
+
+def test_a_slurm_that_does_not_answer_is_asked_once() -> None:
+    commands = RecordedCommands(squeue=SchedulerError("squeue gave no answer in 3 s"))
+    actions = SlurmActions(commands, None)
+    assert [actions.is_gone(job_id) for job_id in ("12", "13", "12")] == [False] * 3
+    assert len(commands.calls) == 1

@@ -67,3 +67,28 @@ def test_a_command_that_fails_is_quoted(tmp_path: Path, text: str, said: str) ->
 def test_a_failure_without_arguments_is_told_too(tmp_path: Path) -> None:
     with pytest.raises(SchedulerError, match="sinfo failed: no"):
         script(tmp_path, "echo no; exit 1", "sinfo").run("sinfo")
+
+
+def test_only_the_time_in_commands_counts(tmp_path: Path) -> None:
+    script(tmp_path, "sleep 0.2; echo done")
+    commands = SlurmCommands(str(tmp_path), 1.0, {"PATH": "/usr/bin:/bin"})
+    assert commands.run("scontrol") == "done\n"
+    time.sleep(1.2)
+    assert commands.run("scontrol") == "done\n"
+
+
+def test_the_commands_of_one_hook_share_their_time(tmp_path: Path) -> None:
+    script(tmp_path, "sleep 0.6")
+    commands = SlurmCommands(str(tmp_path), 1.0, {"PATH": "/usr/bin:/bin"})
+    commands.run("scontrol")
+    with pytest.raises(SchedulerError, match=r"scontrol gave no answer in 0\.[234]"):
+        commands.run("scontrol")
+
+
+def test_a_question_leaves_time_for_an_order(tmp_path: Path) -> None:
+    script(tmp_path, "exec sleep 20", "squeue")
+    commands = script(tmp_path, "echo done")
+    bounded = SlurmCommands(str(tmp_path), 1.0, {"PATH": "/usr/bin:/bin"})
+    with pytest.raises(SchedulerError, match=r"squeue gave no answer in 0\.3"):
+        bounded.run("squeue", share=1 / 3)
+    assert bounded.run("scontrol") == commands.run("scontrol")

@@ -80,3 +80,22 @@ def test_gpus_that_make_no_sense_are_named(text: str) -> None:
 def test_a_cluster_whose_name_would_not_keep_owners_apart_is_named(text: str) -> None:
     with pytest.raises(InputError, match="SLURM_CLUSTER_NAME"):
         job_context(FULL | {"SLURM_CLUSTER_NAME": text}, "n1")
+
+
+@pytest.mark.parametrize(
+    ("comment", "attempt", "requeues"),
+    [
+        ("canhazgpu: requeue 2/20: GPU 1 is in use", "2", 2),
+        ("canhazgpu: requeue 2/20: GPU 1 is in use", "1", 1),
+        ("mine", "2", 0),
+    ],
+)
+def test_the_partition_and_the_requeues_so_far(comment: str, attempt: str, requeues: int) -> None:
+    told = {
+        "SLURM_JOB_PARTITION": "gpu",
+        "SLURM_JOB_COMMENT": comment,
+        "SLURM_JOB_RESTART_COUNT": attempt,
+    }
+    job = job_context({**LEAST, **told}, "n1")
+    assert (job.partition, job.requeues) == ("gpu", requeues)
+    assert (job_context(LEAST, "n1").partition, job_context(LEAST, "n1").requeues) == ("", 0)

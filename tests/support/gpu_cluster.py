@@ -30,6 +30,21 @@ def until(true: Callable[[], T]) -> T:
     return value
 
 
+def hook_process(name: str, job: int) -> int:
+    """Return the pid of a job's hook that runs now, ``prolog`` or ``epilog``, 0 where none does."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            environ = (entry / "environ").read_bytes().split(b"\0")
+            command = (entry / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if f"SLURM_JOB_ID={job}".encode() in environ and f"canhazgpu.{name}".encode() in command:
+            found.append(int(entry.name))
+    # The children that scan came later, and bear the same command line.
+    return min(found, default=0)
+
+
 def make_venv(directory: Path) -> Path:
     """Install the built wheel where every Unix user can run it; returns the environment."""
     wheels = sorted((REPOSITORY / "build" / "dist").glob("*.whl"))

@@ -1,4 +1,4 @@
-"""At a job's end: release what this attempt holds, and publish the GPUs as they are now."""
+"""At a job's end: clear its GPUs, release what this attempt holds, and publish the GPUs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ from collections.abc import Mapping
 
 from canhazgpu.deadline import hard_deadline
 from canhazgpu.errors import NodeStateError, explain
+from canhazgpu.ledger.port import Ledger
+from canhazgpu.node.records import JobRecord
+from canhazgpu.probe.port import PendingScan
 from canhazgpu.schedulers.slurm.hook import Hook, fault_text, run_hook, settle
+
+CLEAN_UP_SHARE = 0.6
+"""What of the hook's time the clean-up may take; the rest is the release's."""
 
 
 def run(environ: Mapping[str, str]) -> int:
@@ -15,41 +21,64 @@ def run(environ: Mapping[str, str]) -> int:
 
 
 def end_or_report(hook: Hook) -> None:
-    """Release the job's GPUs; where that fails, tell the administrator."""
-    if not hook.job.positions and not hook.records.has(hook.job.owner.job_id):
+    """Clear and release the job's GPUs; what fails is told the administrator."""
+    job_id = hook.job.owner.job_id
+    recorded = hook.records.has(job_id)
+    if not hook.job.positions and not recorded:
         return
+    time_s = hook.config.slurm.hook_deadline_s
+    ledger = hook.ledger()
+    looked = None
     try:
-        with hard_deadline(hook.config.slurm.hook_deadline_s):
-            end_job(hook)
+        with hard_deadline(time_s * CLEAN_UP_SHARE):
+            record, recorded = _mark_ended(hook, recorded)
+            if record is not None and hook.config_fault is None:
+                looked = _clean_up(hook, ledger, record, time_s * CLEAN_UP_SHARE)
+    except Exception as exc:  # whatever it is, the GPUs are to be released all the same
+        hook.actions.log(f"job {job_id}: no clean-up of its GPUs: {fault_text(exc)}")
+    try:
+        with hard_deadline(time_s * (1 - CLEAN_UP_SHARE)):
+            release(hook, ledger, looked, recorded=recorded)
     except Exception as exc:  # whatever it is, it is no reason to drain the node
-        hook.actions.log(f"job {hook.job.owner.job_id}: GPUs not released: {fault_text(exc)}")
+        hook.actions.log(f"job {job_id}: GPUs not released: {fault_text(exc)}")
 
 
-def end_job(hook: Hook) -> None:
-    """Release the attempt that ended, by the node's record of it.
+def release(hook: Hook, ledger: Ledger, looked: PendingScan | None, *, recorded: bool) -> None:
+    """Release the attempt that ended, by the node's record of it, and publish the last look.
 
-    The record is marked first: where the ledger cannot be reached now, the next hook on this node
+    Where the ledger cannot be reached now, the record was marked, and the next hook on this node
     makes the release good. Without a record that can be read and marked, the job's number decides.
     """
-    recorded = _mark_ended(hook)
     if hook.config_fault is not None:
         raise hook.config_fault
-    service = hook.service()
+    service = hook.service(ledger)
     if recorded:
         settle(service, hook.records, hook.records.ended())
     else:
         service.release_job(hook.job.owner, "job ended")
-    service.publish()
+    if looked is None:
+        service.publish()
+    else:
+        ledger.publish_scan(looked.observe())
 
 
-def _mark_ended(hook: Hook) -> bool:
+def _clean_up(hook: Hook, ledger: Ledger, record: JobRecord, time_s: float) -> PendingScan | None:
+    from canhazgpu.epilog.clean_up import CleanUp  # noqa: PLC0415 - not for jobs without GPUs
+
+    return CleanUp(hook, ledger, record, time_s).run()
+
+
+def _mark_ended(hook: Hook, recorded: bool) -> tuple[JobRecord | None, bool]:
+    """Mark the job's record, the first thing of all.
+
+    Returns the record of the attempt that is thereby over, None where the epilog is an earlier
+    attempt's, and whether the record can be relied on.
+    """
     job_id = hook.job.owner.job_id
-    recorded = hook.records.has(job_id)
     try:
         # An owed epilog may have been lost: then this one is the last, and Slurm knows it.
         last = hook.records.owes_epilogs(job_id) and hook.actions.is_over(job_id)
-        hook.records.end(job_id, last=last)
+        return hook.records.end(job_id, last=last), recorded
     except NodeStateError as exc:
         hook.actions.log(f"job {job_id}: {explain(exc)}")
-        return False
-    return recorded
+        return None, False

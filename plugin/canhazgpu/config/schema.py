@@ -6,6 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from canhazgpu.conflict.chain import (
+    Chain,
+    chain_for,
+    longest_s,
+    parse_by_partition,
+    parse_chain,
+)
+from canhazgpu.errors import ConfigError, InputError
+
 DEFAULT_STORE_URL = "redis://127.0.0.1:6379/0"
 DEFAULT_STORE_TIMEOUT_S = 2.0
 DEFAULT_EMBEDDED_DIR = "/var/lib/canhazgpu/store"
@@ -14,6 +23,11 @@ DEFAULT_SCAN_TIMEOUT_S = 10.0
 DEFAULT_STATE_DIR = "/run/canhazgpu"
 DEFAULT_COMMAND_TIMEOUT_S = 10.0
 DEFAULT_HOOK_DEADLINE_S = 45.0
+DEFAULT_MAX_REQUEUES = 20
+DEFAULT_KILL_GRACE_S = 5.0
+DEFAULT_SETTLE_S = 10.0
+HOOK_RESERVE_S = 15.0
+"""What of a hook's deadline is kept from waiting: for scans, the store and the release."""
 DEFAULT_HISTORY_DAYS = 90
 DEFAULT_HEARTBEAT_S = 15.0
 DEFAULT_LEASE_S = 60.0
@@ -76,6 +90,24 @@ def absolute_path_or_empty(value: str) -> str | None:
 def words(value: tuple[str, ...]) -> str | None:
     """Accept a list of words, none of them empty."""
     return None if all(one.strip() for one in value) else "a list of words, none of them empty"
+
+
+def chain(value: str) -> str | None:
+    """Accept a chain of conflict policies."""
+    return _fault(lambda: parse_chain(value))
+
+
+def chains_by_partition(value: tuple[str, ...]) -> str | None:
+    """Accept a list of partitions, each with its chain."""
+    return _fault(lambda: parse_by_partition(value))
+
+
+def _fault(parse: Callable[[], object]) -> str | None:
+    try:
+        parse()
+    except InputError as exc:
+        return str(exc).rpartition("accepted: ")[2]
+    return None
 
 
 def some_of(*accepted: str) -> Check:
@@ -175,7 +207,31 @@ class SlurmConfig:
         check=one_of("auto", "slurm", "canhazgpu"),
     )
     on_conflict: str = key(
-        "requeue", "what happens to a job whose GPUs cannot be granted", check=one_of("requeue")
+        "requeue",
+        "what is tried, step by step, for a job whose GPUs cannot be granted: wait:<seconds>, swap,"
+        " kill, requeue, drain, warn",
+        check=chain,
+    )
+    on_conflict_by_partition: tuple[str, ...] = key(
+        (),
+        'other chains for jobs of some partitions, as in ["debug=warn", "gpu=wait:20,requeue"]',
+        check=chains_by_partition,
+    )
+    max_requeues: int = key(
+        DEFAULT_MAX_REQUEUES,
+        "how often canhazgpu requeues one job before the next step of its chain, at the end before"
+        " holding it",
+        check=at_least(1),
+    )
+    protected_users: tuple[str, ...] = key(
+        ("root",),
+        "users whose processes are never ended, beside all below uid 1000",
+        check=words,
+    )
+    kill_grace_s: float = key(
+        DEFAULT_KILL_GRACE_S,
+        "time between SIGTERM and SIGKILL for processes that are ended",
+        check=above_zero,
     )
     export: str = key(
         "uuid",
@@ -195,6 +251,42 @@ class SlurmConfig:
     hook_deadline_s: float = key(
         DEFAULT_HOOK_DEADLINE_S,
         "longest time a prolog or epilog may take; keep it below PrologEpilogTimeout",
+        check=above_zero,
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse chains that wait longer than the hook may take. Raises `ConfigError`."""
+        chains = (
+            parse_chain(self.on_conflict),
+            *parse_by_partition(self.on_conflict_by_partition).values(),
+        )
+        needed_s = longest_s(chains, self.kill_grace_s) + HOOK_RESERVE_S
+        if longest_s(chains, self.kill_grace_s) and needed_s > self.hook_deadline_s:
+            raise ConfigError(
+                f"the waits of slurm.on_conflict and slurm.kill_grace_s need {needed_s:g} s with"
+                f" the {HOOK_RESERVE_S:g} s of everything else, but slurm.hook_deadline_s is"
+                f" {self.hook_deadline_s:g}: wait less, or raise it, and keep PrologEpilogTimeout"
+                " above it"
+            )
+
+    def chain_of(self, partition: str) -> Chain:
+        """Return the chain for jobs of a partition."""
+        return chain_for(self.on_conflict, self.on_conflict_by_partition, partition)
+
+
+@dataclass(frozen=True, slots=True)
+class EpilogConfig:
+    """What happens at a job's end to what it left on its GPUs."""
+
+    leftovers: str = key(
+        "kill",
+        "the job's processes that are still on its GPUs: kill ends them, report only tells of them",
+        check=one_of("kill", "report"),
+    )
+    settle_s: float = key(
+        DEFAULT_SETTLE_S,
+        "how long memory that is not free yet is waited for before its GPU is quarantined; never"
+        " longer than slurm.hook_deadline_s allows",
         check=above_zero,
     )
 
@@ -254,6 +346,7 @@ class Config:
     store: StoreConfig = field(default_factory=StoreConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     slurm: SlurmConfig = field(default_factory=SlurmConfig)
+    epilog: EpilogConfig = field(default_factory=EpilogConfig)
     node: NodeConfig = field(default_factory=NodeConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
@@ -262,6 +355,7 @@ SECTIONS: dict[str, type] = {
     "store": StoreConfig,
     "validation": ValidationConfig,
     "slurm": SlurmConfig,
+    "epilog": EpilogConfig,
     "node": NodeConfig,
     "run": RunConfig,
 }

@@ -11,12 +11,13 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from canhazgpu.errors import NodeStateError
 from canhazgpu.ledger.values import UNREADABLE, JobOwner
+from canhazgpu.node.started import boot_ticks
 from canhazgpu.schedulers.port import AssignedGpu
 
 ENV_FORMAT = "canhazgpu 1"
@@ -28,7 +29,8 @@ class JobRecord:
 
     `epilogs_owed` counts the earlier attempts on this node whose epilogs have not run yet: that
     many epilogs are not this attempt's end. `ended` is set when the attempt is over but its
-    release did not reach the ledger.
+    release did not reach the ledger. `began_ticks` is when it began, in clock ticks since the
+    node's boot, as /proc counts the start of processes; None where that is not known.
     """
 
     owner: JobOwner
@@ -37,6 +39,7 @@ class JobRecord:
     gpus: tuple[AssignedGpu, ...] = ()
     epilogs_owed: int = 0
     ended: bool = False
+    began_ticks: int | None = field(default=None, compare=False)
 
 
 class JobRecords:
@@ -58,7 +61,9 @@ class JobRecords:
             owed = known.epilogs_owed + int(not known.ended) if known else 0
             # An earlier attempt's GPUs must not reach a task of this one.
             self._env(owner.job_id).unlink(missing_ok=True)
-            self._write(JobRecord(owner, user, boot_id, epilogs_owed=owed))
+            self._write(
+                JobRecord(owner, user, boot_id, epilogs_owed=owed, began_ticks=boot_ticks())
+            )
 
     def complete(
         self, owner: JobOwner, gpus: Sequence[AssignedGpu], *, constrained: bool, export: str
@@ -182,6 +187,8 @@ def _record(data: dict[str, Any]) -> JobRecord:
     record = JobRecord(owner=owner, gpus=gpus, **data)
     if type(record.epilogs_owed) is not int or type(record.ended) is not bool:
         raise TypeError("a record's count of epilogs and its end have their types")
+    if record.began_ticks is not None and type(record.began_ticks) is not int:
+        raise TypeError("the time when an attempt began is a number of ticks")
     if type(owner.attempt) is not int or not isinstance(owner.cluster, str):
         raise TypeError("an owner's attempt is a number, and its cluster text")
     return record

@@ -6,7 +6,9 @@ files or commands.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol
 
 from canhazgpu.ledger.values import Claim, JobOwner
@@ -18,6 +20,8 @@ class JobContext:
 
     `positions` are the scheduler's own numbers for the job's GPUs on this node, whatever they
     count; empty for a job without GPUs. `ends_at` is in seconds since the epoch, None when unknown.
+    `partition` is the scheduler's queue, empty where it names none. `requeues` counts how often
+    canhazgpu sent the job back before.
     """
 
     owner: JobOwner
@@ -27,6 +31,8 @@ class JobContext:
     positions: tuple[int, ...]
     ends_at: float | None = None
     name: str | None = None
+    partition: str = ""
+    requeues: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +48,53 @@ class AssignedGpu:
     device_file: str = ""
 
 
+class Outcome(Enum):
+    """What became of an order to the scheduler."""
+
+    DONE = "done"
+    REFUSED = "refused"
+    """The scheduler does not do that to such a job."""
+    FAILED = "failed"
+    """The scheduler could not be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The outcome of an order, and what happened to the job, for the log."""
+
+    outcome: Outcome
+    text: str
+
+
 class JobActions(Protocol):
-    """What a hook may do to a job, or say of it; none of these ever raises."""
+    """What a hook may do to a job, or say of it; none of these ever raises.
 
-    def send_back(self, job: JobContext, reason: str) -> str:
-        """Keep the job from running here now, and record why where its user looks.
+    `note` is one sentence for the job's user and the administrator.
+    """
 
-        A job that can run again is requeued; one that cannot (interactive) is told and ended.
-        Returns what happened, for the log.
+    def requeue(self, job: JobContext, note: str, *, hold: bool = False) -> Answer:
+        """Let the job wait in the queue again; with `hold` until somebody releases it.
+
+        Refused for a job that cannot run again, such as an interactive one.
+        """
+        ...
+
+    def end(self, job: JobContext, note: str) -> Answer:
+        """Tell the job's user, and end the job."""
+        ...
+
+    def tell(self, job: JobContext, note: str) -> None:
+        """Tell the job's user."""
+        ...
+
+    def drain(self, node: str, note: str) -> Answer:
+        """Take the node out of service; one that is out of service already is left as it is."""
+        ...
+
+    def jobs_on(self, node: str) -> Mapping[str, int] | None:
+        """Return the users (uids) of the jobs that run on the node, by job id.
+
+        None where that cannot be told.
         """
         ...
 

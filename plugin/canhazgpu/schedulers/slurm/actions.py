@@ -1,13 +1,15 @@
-"""Send a job back, and tell the administrator why.
+"""Send a job back, drain a node, and tell the administrator why.
 
 What Slurm does with each command was measured on 22.05:
 
 - ``scontrol requeue`` in a prolog that then exits 0 leaves the node up and the job pending; the
-  script never starts.
-- Slurm refuses it for interactive jobs and for ``--no-requeue``; with exit 0 such a job would run
+  script never starts. ``requeuehold`` does the same, and the job waits for ``scontrol release``.
+- Slurm refuses both for interactive jobs and for ``--no-requeue``; with exit 0 such a job would run
   on, so it is told (``notify``) and ended (``scancel``).
 - The last task of an array has the array's own id; a command given that id hits every task. Such a
   task is addressed as ``ARRAYID_TASKID``.
+- The leader's id of a heterogeneous job hits all its components, comments included.
+- A reason that a drained node has already stays when its hook fails afterwards.
 """
 
 from __future__ import annotations
@@ -16,38 +18,23 @@ import contextlib
 import os
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
+from canhazgpu.conflict.notes import PREFIX
 from canhazgpu.errors import SchedulerError
-from canhazgpu.schedulers.port import JobContext
+from canhazgpu.schedulers.port import Answer, JobContext, Outcome
+from canhazgpu.schedulers.slurm import queue
 from canhazgpu.schedulers.slurm.commands import SlurmCommands
 
 MAX_COMMENT = 400
-COMMENT_PREFIX = "canhazgpu: "
+DRAIN_PREFIX = PREFIX
+"""Begins the reason of every node that canhazgpu drained, and of no other."""
+QUESTION = 1 / 3
+"""What a question to Slurm may take of the time for all commands."""
 DAEMON_WARNING = 3 * 8 + 4
 """RFC 3164's number for facility daemon, severity warning."""
 SYSLOG_SOCKET = "/dev/log"
-STARTING_HERE = ("RUNNING", "CONFIGURING")
-STILL_STARTING = (*STARTING_HERE, "PENDING")
-RUNNING = (*STARTING_HERE, "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING")
-"""States of a job that has its nodes."""
-
-# Fields without a user's words in them: a job's name could imitate `scontrol show job`'s.
-SQUEUE = ("--noheader", "--array", "--states=all", "--format=%A %i %T", "--jobs")
-
-
-def queue_entry(text: str, job_id: str) -> tuple[str, str]:
-    """Return how to address the job, and its state, from ``squeue -r -o "%A %i %T"``.
-
-    The address hits the job alone, but whole: ``ARRAYID_TASKID`` for an array's task, the leader
-    for a component of a heterogeneous job (``LEADER+OFFSET``), whose components stand and fall
-    together. For an array's own id Slurm prints all its tasks. Both are "" for an unknown job.
-    """
-    for line in text.splitlines():
-        words = line.split()
-        if len(words) == 3 and words[0] == job_id:
-            return words[1].partition("+")[0], words[2]
-    return "", ""
 
 
 class SlurmActions:
@@ -56,62 +43,120 @@ class SlurmActions:
     def __init__(self, commands: SlurmCommands, log_file: Path | None) -> None:
         self._commands = commands
         self._log_file = log_file
+        self._states: dict[str, str | None] = {}
 
-    def send_back(self, job: JobContext, reason: str) -> str:
-        """See `JobActions.send_back`."""
+    def requeue(self, job: JobContext, note: str, *, hold: bool = False) -> Answer:
+        """See `JobActions.requeue`."""
         job_id = job.owner.job_id
-        comment = (COMMENT_PREFIX + printable(reason))[:MAX_COMMENT]
         try:
             address, state = self._entry(job_id)
-            if state not in STILL_STARTING:
-                return f"left alone, it is {state or 'gone'} already"
-            self._try("update", f"job={address}", f"comment={comment}")
-            return self._requeue_or_end(job_id, address, comment)
+            if state not in queue.STILL_STARTING:
+                return Answer(Outcome.DONE, f"left alone, it is {state or 'gone'} already")
+            self._try("update", f"job={address}", f"comment={_bounded(note)}")
+            return self._requeue(job_id, address, hold=hold)
         except SchedulerError as exc:
-            return f"runs unchecked, since it could not be sent back: {exc}"
+            return _failed(exc)
+
+    def _requeue(self, job_id: str, address: str, *, hold: bool) -> Answer:
+        verb, done = ("requeuehold", "held") if hold else ("requeue", "requeued")
+        try:
+            self._commands.run("scontrol", verb, address)
+        except SchedulerError as refusal:
+            # An answer that was lost is no refusal: the job then waits in the queue already. So it
+            # does where another of its nodes was faster.
+            if self._entry(job_id)[1] not in queue.STARTING_HERE:
+                return Answer(Outcome.DONE, f"requeued, as its state says ({refusal})")
+            return Answer(Outcome.REFUSED, str(refusal))
+        return Answer(Outcome.DONE, done)
+
+    def end(self, job: JobContext, note: str) -> Answer:
+        """See `JobActions.end`."""
+        try:
+            address, state = self._entry(job.owner.job_id)
+            if state not in queue.STILL_STARTING:
+                return Answer(Outcome.DONE, f"left alone, it is {state or 'gone'} already")
+            self._try("update", f"job={address}", f"comment={_bounded(note)}")
+            self._try("notify", address, _bounded(note))
+            self._commands.run("scancel", address)
+        except SchedulerError as exc:
+            return _failed(exc)
+        return Answer(Outcome.DONE, "cancelled")
+
+    def tell(self, job: JobContext, note: str) -> None:
+        """See `JobActions.tell`: the job's comment, and the terminal of an interactive job."""
+        with contextlib.suppress(SchedulerError):
+            address, _ = self._entry(job.owner.job_id)
+            self._try("update", f"job={address}", f"comment={_bounded(note)}")
+            self._try("notify", address, _bounded(note))
+
+    def drain(self, node: str, note: str) -> Answer:
+        """See `JobActions.drain`."""
+        try:
+            states = self._commands.run("sinfo", *queue.NODE_STATE, node, share=QUESTION)
+            if queue.is_out_of_service(states, node):
+                return Answer(Outcome.DONE, "was out of service already")
+            reason = f"reason={_bounded(note)}"
+            self._commands.run("scontrol", "update", f"nodename={node}", "state=drain", reason)
+        except SchedulerError as exc:
+            return Answer(Outcome.FAILED, f"could not be drained: {exc}")
+        return Answer(Outcome.DONE, "drained")
+
+    def jobs_on(self, node: str) -> Mapping[str, int] | None:
+        """See `JobActions.jobs_on`."""
+        try:
+            text = self._commands.run("squeue", *queue.ON_NODE, node, share=QUESTION)
+        except SchedulerError:
+            return None
+        return queue.running_jobs(text)
 
     def log(self, message: str) -> None:
         """See `JobActions.log`."""
         text = printable(message)
         log_to_system(text)
         if self._log_file is not None:
-            _append(self._log_file, f"[{_timestamp()}] canhazgpu: {text}\n")
+            _append(self._log_file, f"[{_timestamp()}] {PREFIX}{text}\n")
 
     def is_over(self, job_id: str) -> bool:
         """Tell whether no attempt of the job runs, its end apart; no answer is no yes."""
         state = self._state(job_id)
-        return state is not None and state not in RUNNING
+        return state is not None and state not in queue.RUNNING
 
     def is_gone(self, job_id: str) -> bool:
         """Tell whether nothing of the job, not even its end, is on any node any more."""
         state = self._state(job_id)
-        return state is not None and state not in (*RUNNING, "COMPLETING")
+        return state is not None and state not in (*queue.RUNNING, "COMPLETING")
 
     def _state(self, job_id: str) -> str | None:
-        """Return the job's state, "" for a job Slurm no longer knows, None where it cannot tell."""
+        """Return the job's state, "" for a job Slurm no longer knows, None where it cannot tell.
+
+        Asked once for each job, so that a job that waits for another one does not ask on and on,
+        and once in all where there is no answer.
+        """
+        if job_id not in self._states and None not in self._states.values():
+            self._states[job_id] = self._asked_state(job_id)
+        return self._states.get(job_id)
+
+    def _asked_state(self, job_id: str) -> str | None:
         try:
-            return self._entry(job_id)[1]
+            return self._entry(job_id, share=QUESTION)[1]
         except SchedulerError as exc:
             return "" if "Invalid job id" in str(exc) else None
 
-    def _entry(self, job_id: str) -> tuple[str, str]:
-        return queue_entry(self._commands.run("squeue", *SQUEUE, job_id), job_id)
-
-    def _requeue_or_end(self, job_id: str, address: str, comment: str) -> str:
-        try:
-            self._commands.run("scontrol", "requeue", address)
-        except SchedulerError as refusal:
-            # An answer that was lost is no refusal: the job then waits in the queue already.
-            if self._entry(job_id)[1] not in STARTING_HERE:
-                return f"requeued, as its state says ({refusal})"
-            self._try("notify", address, comment)
-            self._commands.run("scancel", address)
-            return f"cancelled, since it cannot be requeued ({refusal})"
-        return "requeued"
+    def _entry(self, job_id: str, share: float = 1.0) -> tuple[str, str]:
+        text = self._commands.run("squeue", *queue.ENTRY, job_id, share=share)
+        return queue.queue_entry(text, job_id)
 
     def _try(self, *arguments: str) -> None:
         with contextlib.suppress(SchedulerError):
             self._commands.run("scontrol", *arguments)
+
+
+def _failed(error: SchedulerError) -> Answer:
+    return Answer(Outcome.FAILED, f"runs unchecked, since it could not be sent back: {error}")
+
+
+def _bounded(note: str) -> str:
+    return printable(note)[:MAX_COMMENT]
 
 
 def printable(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from canhazgpu.conflict.notes import requeues_noted
 from canhazgpu.errors import InputError
 from canhazgpu.gpu.ids import parse_scheduler_numbers
 from canhazgpu.ledger.values import JobOwner
@@ -19,18 +20,20 @@ def job_context(environ: Mapping[str, str], node: str) -> JobContext:
     """Return the job of this hook; raises `InputError` naming a variable that makes no sense.
 
     The restart count is true in a prolog. In an epilog it is already the next run's where the
-    job was requeued, so an epilog takes the attempt from the node's record of the job.
+    job was requeued, so an epilog takes the attempt from the node's record of the job. The comment
+    is as it was when the job was launched, the same on all its nodes.
     """
     cluster = environ.get(names.CLUSTER_NAME) or "cluster"
     if not _CLUSTER.fullmatch(cluster):
         raise InputError(f"{names.CLUSTER_NAME}={cluster!r} is not a cluster name")
     gpus = environ.get(names.JOB_GPUS, "")
     uid = _number(environ, names.JOB_UID, maximum=MAX_UID)
+    attempt = _number(environ, names.RESTART_COUNT, default=0)
     return JobContext(
         owner=JobOwner(
             cluster=cluster,
             job_id=str(_number(environ, names.JOB_ID)),
-            attempt=_number(environ, names.RESTART_COUNT, default=0),
+            attempt=attempt,
         ),
         node=node,
         user=environ.get(names.JOB_USER) or str(uid),
@@ -41,6 +44,8 @@ def job_context(environ: Mapping[str, str], node: str) -> JobContext:
         ),
         ends_at=float(_number(environ, names.JOB_END_TIME, default=0)) or None,
         name=environ.get(names.JOB_NAME),
+        partition=environ.get(names.JOB_PARTITION, ""),
+        requeues=requeues_noted(environ.get(names.JOB_COMMENT, ""), attempt),
     )
 
 

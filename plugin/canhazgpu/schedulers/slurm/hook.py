@@ -17,6 +17,7 @@ from canhazgpu.config.load import load
 from canhazgpu.config.schema import Config
 from canhazgpu.deadline import hard_deadline
 from canhazgpu.errors import CanhazgpuError, ConfigError, InputError, advice_for, explain
+from canhazgpu.ledger.port import Ledger
 from canhazgpu.ledger.values import Reservation
 from canhazgpu.node.alive import is_alive
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace, state_dir
@@ -49,11 +50,14 @@ class Hook:
     probe: NodeProbe
     actions: SlurmActions
 
-    def service(self) -> GpuService:
-        """Return the service of this node; the store's client is imported here, not before."""
+    def ledger(self) -> Ledger:
+        """Return the ledger; the store's client is imported here, not before."""
         from canhazgpu.ledger.redis_ledger import RedisLedger, Role  # noqa: PLC0415
 
-        ledger = RedisLedger(self.config.store, Role.WRITE)
+        return RedisLedger(self.config.store, Role.WRITE)
+
+    def service(self, ledger: Ledger) -> GpuService:
+        """Return the service of this node."""
         here = Here(self.boot_id, pid_namespace(), is_alive)
         return GpuService(self.job.node, here, self.probe, ledger, self._is_gone)
 

@@ -1,0 +1,129 @@
+"""What a job that is over left on the GPUs it held, and what becomes of each; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from canhazgpu.conflict.situation import targets_on
+from canhazgpu.conflict.spare import Rights, why_not_of_job, why_spared
+from canhazgpu.gpu.scan import GpuProcess, GpuReading
+from canhazgpu.gpu.usage import UsagePolicy, processes_text
+from canhazgpu.ledger.port import Observation
+from canhazgpu.ledger.values import JobOwner, NodeView
+
+
+@dataclass(frozen=True, slots=True)
+class EndedJob:
+    """The job as its processes show it.
+
+    `name` is the job as they name it, ``slurm:12``; `began_ticks` is when it began on this node,
+    None where no record tells.
+    """
+
+    name: str
+    user: str
+    uid: int
+    began_ticks: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A process on a GPU that the job held.
+
+    `ours` tells whether it is the job's own, `spared` why it is not ended, if it is not.
+    """
+
+    gpu: GpuReading
+    process: GpuProcess
+    ours: bool
+    spared: str
+
+
+def held_gpus(owner: JobOwner, recorded: Collection[str], view: NodeView) -> tuple[str, ...]:
+    """Return the GPUs (UUIDs) that the ended job held, and nobody else has since.
+
+    The ledger knows them, and where it lost its memory, the node's record does.
+    """
+    by_ledger = [uuid for uuid, held in view.reservations.items() if owner.covers(held.claim.owner)]
+    by_record = [uuid for uuid in recorded if uuid not in view.reservations]
+    return tuple(dict.fromkeys((*by_ledger, *by_record)))
+
+
+def find_leftovers(
+    job: EndedJob,
+    gpus: Collection[GpuReading],
+    started: Mapping[int, int],
+    rights: Callable[[], Rights],
+    usage: UsagePolicy,
+) -> tuple[Leftover, ...]:
+    """Judge every process on these GPUs that counts.
+
+    `started` are the processes' starts in ticks, by pid. `rights` is only asked for where a
+    process is the job's.
+    """
+    found = []
+    for gpu in gpus:
+        for process in targets_on(gpu, usage):
+            why = why_not_of_job(
+                process,
+                job.name,
+                job.uid,
+                began=job.began_ticks,
+                started=started.get(process.pid),
+            )
+            spared = why or why_spared(process, job.name, rights())
+            found.append(Leftover(gpu, process, not why, spared))
+    return tuple(found)
+
+
+def stuck_gpus(
+    held: Collection[str],
+    observation: Observation,
+    leftovers: Collection[Leftover],
+    *,
+    ends: bool,
+) -> tuple[GpuReading, ...]:
+    """Return the GPUs to hold back: in use by nobody, or by what could not be ended.
+
+    A GPU that a spared process uses is in use WITHOUT RESERVATION, for everybody to see. Where
+    leftovers are only reported (not `ends`), they are such processes.
+    """
+    used = {one.gpu.uuid for one in leftovers if one.spared or not ends}
+    return _in_use(held, observation, used)
+
+
+def settling_gpus(
+    held: Collection[str],
+    observation: Observation,
+    leftovers: Collection[Leftover],
+    *,
+    ends: bool,
+) -> tuple[GpuReading, ...]:
+    """Return the GPUs that may come free in a moment: all in use, but by somebody's process.
+
+    A process of unknown owner has perhaps just ended.
+    """
+    used = {
+        one.gpu.uuid
+        for one in leftovers
+        if (one.spared or not ends) and one.process.uid is not None
+    }
+    return _in_use(held, observation, used)
+
+
+def _in_use(
+    held: Collection[str], observation: Observation, used: Collection[str]
+) -> tuple[GpuReading, ...]:
+    return tuple(
+        gpu
+        for gpu in observation.scan.gpus
+        if gpu.uuid in held and gpu.uuid in observation.in_use and gpu.uuid not in used
+    )
+
+
+def quarantine_reason(gpu: GpuReading, job_id: str, user: str) -> str:
+    """Return why the GPU is held back: ``job 12 of ann left 8045MB used by PID 7 (python3)``."""
+    used = "memory" if gpu.memory_used_mb is None else f"{gpu.memory_used_mb}MB"
+    by = processes_text(gpu.processes) or "no process shown"
+    return f"job {job_id} of {user} left {used} used by {by}"

@@ -1,0 +1,89 @@
+"""What is ordered of the scheduler for a job that cannot start as it should, and what is logged."""
+
+from __future__ import annotations
+
+from canhazgpu.conflict.chain import Step, StepKind
+from canhazgpu.conflict.notes import PREFIX, requeue_note
+from canhazgpu.conflict.policy import Cause, Facts, next_step
+from canhazgpu.schedulers.port import Answer, Outcome
+from canhazgpu.schedulers.slurm.hook import Hook
+
+
+class Orders:
+    """The orders for one job; each tells whether the job's fate is decided with it."""
+
+    def __init__(self, hook: Hook) -> None:
+        self._hook = hook
+        self._limit = hook.config.slurm.max_requeues
+        self.refused = ""
+        """Why the scheduler does not requeue the job; empty where it was not asked or does."""
+
+    def log(self, reason: str, what: str) -> None:
+        """Log what happened to the job, and why."""
+        self._hook.actions.log(f"job {self._hook.job.owner.job_id}: {reason}: {what}")
+
+    def requeue(self, reason: str, *, counted: bool = True) -> bool:
+        """Let the job wait in the queue again."""
+        number = self._hook.job.requeues + int(counted)
+        note = requeue_note(number, self._limit, reason)
+        return self._settled(self._hook.actions.requeue(self._hook.job, note), reason)
+
+    def hold(self, reason: str) -> bool:
+        """Let the job wait until its user releases it."""
+        note = (
+            f"{PREFIX}held after {self._hook.job.requeues} requeues, 'scontrol release"
+            f" {self._hook.job.owner.job_id}' lets it try again: {reason}"
+        )
+        return self._settled(self._hook.actions.requeue(self._hook.job, note, hold=True), reason)
+
+    def drain(self, reason: str) -> bool:
+        """Take the node out of service, and let the job wait for another."""
+        job_id = self._hook.job.owner.job_id
+        node = self._hook.job.node
+        answer = self._hook.actions.drain(node, f"{PREFIX}job {job_id}: {reason}")
+        self.log(reason, f"{node} {answer.text}")
+        if answer.outcome is not Outcome.DONE:
+            return False
+        return self.requeue(reason, counted=False) or self.end(reason)
+
+    def end(self, reason: str) -> bool:
+        """Tell the user and end the job."""
+        answer = self._hook.actions.end(self._hook.job, PREFIX + reason)
+        why = f", since it cannot be requeued ({self.refused})" if self.refused else ""
+        self.log(reason, f"job {answer.text}{why}")
+        return True
+
+    def warn(self, reason: str) -> bool:
+        """Tell the user that the job runs all the same."""
+        self._hook.actions.tell(self._hook.job, f"{PREFIX}warning: {reason}")
+        self.log(reason, "job runs all the same")
+        return True
+
+    def _settled(self, answer: Answer, reason: str) -> bool:
+        if answer.outcome is Outcome.REFUSED:
+            self.refused = answer.text
+            return False
+        self.log(reason, f"job {answer.text}")
+        return True
+
+
+def settle_fault(hook: Hook, reason: str) -> None:
+    """Do with the job what its chain says of a fault that is canhazgpu's own."""
+    orders = Orders(hook)
+    chain = hook.config.slurm.chain_of(hook.job.partition)
+    # GPUs of our own choice are another job's perhaps, as long as nobody can tell.
+    can_warn = hook.config.slurm.assignment == "slurm" or hook.facts.constrains_devices
+    place, done = 0, False
+    while not done:
+        facts = Facts(frozenset({Cause.OURS}), can_warn=can_warn, can_requeue=not orders.refused)
+        place, step = next_step(chain, place, facts)
+        done = _carry_out(orders, step, reason)
+        place += 1
+
+
+def _carry_out(orders: Orders, step: Step, reason: str) -> bool:
+    if step.kind is StepKind.REQUEUE:
+        return orders.requeue(reason, counted=False)
+    if step.kind is StepKind.WARN:
+        return orders.warn(reason)
+    return orders.end(reason)
