@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from canhazgpu.conflict.spare import Rights
 from canhazgpu.ledger.values import NodeView
-from canhazgpu.node.alive import pid_namespace
+from canhazgpu.node.identity import pid_namespace
 from canhazgpu.schedulers.slurm.hook import Hook
 from canhazgpu.status.coverage import PidSpace
 
