@@ -48,11 +48,12 @@ class Hook:
     probe: NodeProbe
     actions: SlurmActions
 
-    def service(self) -> GpuService:
-        """Return the service of this node; the store's client is imported here, not before."""
-        from canhazgpu.ledger.redis_ledger import RedisLedger, Role  # noqa: PLC0415
+    def ledger(self) -> FallbackLedger:
+        """Return the ledger of this node; the store's client is imported with the first question."""
+        return node_ledger(self)
 
-        ledger = RedisLedger(self.config.store, Role.WRITE)
+    def service(self, ledger: Ledger) -> GpuService:
+        """Return the service of this node."""
         here = Here(self.boot_id, pid_namespace(), is_alive)
         return GpuService(self.job.node, here, self.probe, ledger, self._is_gone)
 

@@ -1,0 +1,218 @@
+"""The node's own copy of its part of the ledger, and the rules by which it grants alone; pure.
+
+The rules are those of the ledger's scripts. All times are seconds since the epoch by the store's
+clock, which the node continues by its own while the store is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from canhazgpu.ledger.entries import GRANT, QUARANTINE, RELEASE, UNQUARANTINE, Entry
+from canhazgpu.ledger.port import Observation
+from canhazgpu.ledger.values import (
+    Blocked,
+    Claim,
+    Granted,
+    NodeView,
+    Quarantine,
+    Reservation,
+    Short,
+)
+
+
+def is_job(owner: str) -> bool:
+    """Tell whether the token is a job's: those are the hooks' own, and the book's to keep."""
+    return owner.startswith("job:")
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    """What the node knows: its jobs by its own doing, people and the rest as last read.
+
+    `read_at` is when the rest was read, 0 for never.
+    """
+
+    reservations: Mapping[str, Reservation] = field(default_factory=dict)
+    released_at: Mapping[str, float] = field(default_factory=dict)
+    quarantines: Mapping[str, Quarantine] = field(default_factory=dict)
+    read_at: float = 0.0
+
+    def jobs(self) -> dict[str, Reservation]:
+        """Return what jobs hold, by GPU."""
+        return {gpu: one for gpu, one in self.reservations.items() if is_job(one.claim.owner)}
+
+    def held_by(self, owner: str) -> list[str]:
+        """Return the GPUs of the owner."""
+        return [gpu for gpu, one in self.reservations.items() if one.claim.owner == owner]
+
+    def living(self, now: float) -> Book:
+        """Return the book without what has expired."""
+        kept, released = {}, dict(self.released_at)
+        for gpu, one in self.reservations.items():
+            if one.expires_at is not None and one.expires_at <= now:
+                released[gpu] = max(one.expires_at, released.get(gpu, 0.0))
+            else:
+                kept[gpu] = one
+        return replace(self, reservations=kept, released_at=released)
+
+    def of_boot(self, boot_id: str | None) -> Book:
+        """Return the book without whom a reboot ended."""
+        return replace(
+            self,
+            reservations={
+                gpu: one
+                for gpu, one in self.reservations.items()
+                if None in (boot_id, one.claim.boot_id) or one.claim.boot_id == boot_id
+            },
+        )
+
+    def after(self, entry: Entry) -> Book:
+        """Return the book as the entry leaves it."""
+        if entry.kind == GRANT and entry.claim is not None:
+            return self.granted(entry.claim, entry.gpus, entry.at, entry.expires_at)
+        if entry.kind == RELEASE:
+            return self.released(entry.owner, entry.gpus, entry.at)
+        if entry.kind == QUARANTINE:
+            new = {gpu: Quarantine(gpu, entry.reason, entry.at, entry.by) for gpu in entry.gpus}
+            return replace(self, quarantines={**new, **self.quarantines})
+        if entry.kind == UNQUARANTINE:
+            kept = {gpu: one for gpu, one in self.quarantines.items() if gpu not in entry.gpus}
+            return replace(self, quarantines=kept)
+        return self
+
+    def granted(
+        self, claim: Claim, gpus: Sequence[str], at: float, expires_at: float | None = None
+    ) -> Book:
+        """Return the book in which the owner holds exactly these GPUs."""
+        others = [gpu for gpu in self.held_by(claim.owner) if gpu not in gpus]
+        book = self.released(claim.owner, others, at) if others else self
+        known = book.reservations
+        new = {
+            gpu: Reservation(gpu, claim, at, expires_at)
+            for gpu in gpus
+            if gpu not in known or known[gpu].claim.owner != claim.owner
+        }
+        return replace(book, reservations={**known, **new})
+
+    def released(self, owner: str, gpus: Sequence[str], at: float) -> Book:
+        """Return the book without what the owner held (of `gpus`, if any are named)."""
+        gone = [gpu for gpu in self.held_by(owner) if not gpus or gpu in gpus]
+        kept = {gpu: one for gpu, one in self.reservations.items() if gpu not in gone}
+        times = {gpu: max(at, self.released_at.get(gpu, 0.0)) for gpu in gone}
+        return replace(self, reservations=kept, released_at={**self.released_at, **times})
+
+    def refreshed(self, view: NodeView) -> Book:
+        """Return the book with everything but the jobs as the ledger shows it.
+
+        A view that was read before the book's own is no news.
+        """
+        if view.read_at <= self.read_at:
+            return self
+        others = {gpu: one for gpu, one in view.reservations.items() if not is_job(one.claim.owner)}
+        times = {
+            gpu: max(view.released_at.get(gpu, 0.0), self.released_at.get(gpu, 0.0))
+            for gpu in {*view.released_at, *self.released_at}
+        }
+        return Book({**others, **self.jobs()}, times, view.quarantines, view.read_at)
+
+
+def missing_jobs(book: Book, view: NodeView) -> dict[str, tuple[Reservation, ...]]:
+    """Return by owner what the book's jobs hold and the ledger does not say so."""
+    found: dict[str, tuple[Reservation, ...]] = {}
+    for gpu, one in book.jobs().items():
+        known = view.reservations.get(gpu)
+        if known is None or known.claim.owner != one.claim.owner:
+            owner = one.claim.owner
+            found[owner] = (*found.get(owner, ()), one)
+    return found
+
+
+def forgotten_people(book: Book, view: NodeView) -> list[Reservation]:
+    """Return the reservations for a time that the book has and the ledger no more.
+
+    Whether they were released or lost the book cannot tell. A command's reservation is not among
+    them: whoever keeps it brings it back.
+    """
+    return [
+        one
+        for gpu, one in book.living(view.read_at).reservations.items()
+        if gpu not in view.reservations
+        and one.expires_at is not None
+        and not is_job(one.claim.owner)
+    ]
+
+
+def with_jobs(view: NodeView, book: Book) -> NodeView:
+    """Return the view in which jobs hold what the book says, whatever the ledger says."""
+    jobs = book.jobs()
+    if all(view.reservations.get(gpu) == one for gpu, one in jobs.items()):
+        return view
+    shown = {
+        gpu: known
+        if (known := view.reservations.get(gpu)) and known.claim.owner == one.claim.owner
+        else one
+        for gpu, one in jobs.items()
+    }
+    return replace(view, reservations={**view.reservations, **shown})
+
+
+def grant_given(
+    book: Book, claim: Claim, gpus: Sequence[str], observation: Observation, now: float
+) -> Granted | Blocked:
+    """Grant exactly these GPUs, or none; see `Ledger.reserve_given`."""
+    wanted = tuple(dict.fromkeys(gpus))
+    held = set(book.held_by(claim.owner))
+    why_not = _judge(book, observation, now)
+    for gpu in wanted:
+        if gpu not in held and (why := why_not(gpu)):
+            return Blocked(gpu, why, book.reservations.get(gpu))
+    return Granted(wanted, repeated=set(wanted) <= held)
+
+
+def grant_count(
+    book: Book, claim: Claim, count: int, observation: Observation, now: float
+) -> Granted | Short:
+    """Grant so many GPUs, the least recently released first, or none; see `Ledger.reserve_count`.
+
+    Who released a GPU last is not in the book, so there is no affinity.
+    """
+    places = {gpu: place for place, gpu in enumerate(observation.scan.by_uuid())}
+
+    def place_of(gpu: str) -> tuple[int, str]:
+        return places.get(gpu, len(places)), gpu
+
+    if held := sorted(book.held_by(claim.owner), key=place_of):
+        return Granted(tuple(held), repeated=True)
+    why_not = _judge(book, observation, now)
+    reasons = {gpu: why_not(gpu) for gpu in places}
+    free = [gpu for gpu, why in reasons.items() if not why]
+    if not 1 <= count <= len(free):
+        told = list(reasons.values())
+        return Short(count, len(free), *(told.count(why) for why in REASONS))
+    chosen = sorted(free, key=lambda gpu: (book.released_at.get(gpu, 0.0), places[gpu]))[:count]
+    return Granted(tuple(sorted(chosen, key=place_of)))
+
+
+REASONS = ("reserved", "unreserved", "quarantined", "stale", "unknown")
+"""Why a GPU is not granted, in the order of `Short`'s fields."""
+
+
+def _judge(book: Book, observation: Observation, now: float) -> Callable[[str], str]:
+    """Return what says why a GPU is not free, "" where it is."""
+    began = now - observation.age_s
+    seen = observation.scan.by_uuid()
+    held_back = {*book.quarantines, *observation.unhealthy}
+
+    def why_not(gpu: str) -> str:
+        answers = {
+            "reserved": gpu in book.reservations,
+            "quarantined": gpu in held_back,
+            "unreserved": gpu in observation.in_use,
+            "unknown": gpu in observation.unknown or gpu not in seen,
+            "stale": book.released_at.get(gpu, 0.0) > began,
+        }
+        return next((why for why, holds in answers.items() if holds), "")
+
+    return why_not

@@ -1,0 +1,132 @@
+"""The store's ledger, with the node's own book as a witness.
+
+What a job of this node holds by the book is never granted to another, whatever a store says that
+lost its memory. A grant counts once it is in the book: of two that a store without memory made, the
+second is given back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from canhazgpu.errors import NodeStateError, explain
+from canhazgpu.ledger.book import Book, with_jobs
+from canhazgpu.ledger.entries import GRANT, QUARANTINE, RELEASE, UNQUARANTINE, Entry
+from canhazgpu.ledger.port import JOB_TERMS, Ledger, Observation, Terms
+from canhazgpu.ledger.values import Blocked, Claim, Granted, NodeView, Queued, Reservation, Short
+from canhazgpu.logline import log_line
+from canhazgpu.node.book_file import BookFile
+
+
+class WitnessedLedger:
+    """The operations of `Ledger` in which the book has a say.
+
+    A grant raises `NodeStateError` where the book cannot be kept; what gives back and what shows
+    goes on, and `tell` hears of it.
+    """
+
+    def __init__(
+        self, node: str, store: Ledger, book_file: BookFile, tell: Callable[[str], None]
+    ) -> None:
+        self.store = store
+        self._tell = tell
+        self._node = node
+        self._book_file = book_file
+
+    def reserve_count(
+        self, claim: Claim, count: int, observation: Observation, terms: Terms = JOB_TERMS
+    ) -> Granted | Short | Queued:
+        """See `Ledger.reserve_count`."""
+        guarded = _guarded(observation, self._jobs_beside(claim))
+        answer = self.store.reserve_count(claim, count, guarded, terms)
+        if isinstance(answer, Granted) and self._contradiction(claim, answer):
+            # Another look finds the others.
+            return Short(count, count - 1, 0, 0, 0, stale=1)
+        return answer
+
+    def reserve_given(
+        self,
+        claim: Claim,
+        gpus: Sequence[str],
+        observation: Observation,
+        terms: Terms = JOB_TERMS,
+    ) -> Granted | Blocked | Queued:
+        """See `Ledger.reserve_given`."""
+        others = self._jobs_beside(claim)
+        answer = self.store.reserve_given(claim, gpus, _guarded(observation, others), terms)
+        if isinstance(answer, Granted) and (holder := self._contradiction(claim, answer)):
+            return Blocked(holder.gpu, "reserved", holder)
+        if isinstance(answer, Blocked) and answer.why == "unknown" and answer.gpu in others:
+            return Blocked(answer.gpu, "reserved", others[answer.gpu])
+        return answer
+
+    def release(
+        self, node: str, owner: str, reason: str, gpus: Sequence[str] = (), by: str = ""
+    ) -> list[str]:
+        """See `Ledger.release`."""
+        # The book first: what it has and the store has not is taken for lost.
+        self._note(node, Entry(RELEASE, 0.0, owner, tuple(gpus)))
+        return self.store.release(node, owner, reason, gpus, by)
+
+    def quarantine(self, node: str, gpu: str, reason: str, by: str) -> bool:
+        """See `Ledger.quarantine`."""
+        new = self.store.quarantine(node, gpu, reason, by)
+        self._note(node, Entry(QUARANTINE, 0.0, gpus=(gpu,), reason=reason, by=by))
+        return new
+
+    def unquarantine(self, node: str, gpu: str, by: str) -> bool:
+        """See `Ledger.unquarantine`."""
+        lifted = self.store.unquarantine(node, gpu, by)
+        self._note(node, Entry(UNQUARANTINE, 0.0, gpus=(gpu,), by=by))
+        return lifted
+
+    def look(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
+        """See `Ledger.look`; on this node jobs hold what the book says."""
+        views = self.store.look(nodes)
+        try:
+            with self._book_file.open() as page:
+                book = page.book
+        except NodeStateError as exc:
+            self._tell(log_line("no-book", node=self._node, reason=explain(exc)))
+            return views
+        return [with_jobs(view, book) if view.node == self._node else view for view in views]
+
+    def _jobs_beside(self, claim: Claim) -> Mapping[str, Reservation]:
+        with self._book_file.open() as page:
+            return _beside(page.book, claim)
+
+    def _contradiction(self, claim: Claim, answer: Granted) -> Reservation | None:
+        """Note the grant; returns the job that has one of the GPUs, to which it was given back."""
+        with self._book_file.open() as page:
+            others = _beside(page.book, claim)
+            in_the_way = [others[gpu] for gpu in answer.gpus if gpu in others]
+            if not in_the_way:
+                held = dict.fromkeys((*page.book.held_by(claim.owner), *answer.gpus))
+                page.apply(Entry(GRANT, page.now, claim.owner, tuple(held), claim))
+                return None
+        self.store.release(self._node, claim.owner, "another job runs on it")
+        return in_the_way[0]
+
+    def _note(self, node: str, entry: Entry) -> None:
+        if node != self._node:
+            return
+        try:
+            with self._book_file.open() as page:
+                page.apply(replace(entry, at=page.now))
+        except NodeStateError as exc:
+            # What the book has too much is asked after, and dropped, at the next contact.
+            self._tell(log_line("no-book", node=self._node, reason=explain(exc)))
+
+
+def _beside(book: Book, claim: Claim) -> dict[str, Reservation]:
+    return {gpu: one for gpu, one in book.jobs().items() if one.claim.owner != claim.owner}
+
+
+def _guarded(observation: Observation, others: Mapping[str, Reservation]) -> Observation:
+    """Return the observation in which these GPUs cannot be granted.
+
+    A store that knows the reservations says so first; one that lost them finds a GPU that cannot
+    be judged.
+    """
+    return replace(observation, unknown=observation.unknown | others.keys())
