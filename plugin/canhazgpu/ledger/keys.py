@@ -7,7 +7,7 @@ Redis Cluster slot. The index of nodes is the only key that belongs to no node.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from canhazgpu.errors import InputError
 
@@ -22,16 +22,21 @@ _NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}")
 class NodeKeys:
     """The keys of one node.
 
-    ``reservations``: hash, GPU UUID → reservation (JSON). ``released``: hash, GPU UUID → time of
-    its last release (ms), never deleted. ``quarantine``: hash, GPU UUID → reason (JSON).
-    ``scan``: hash with ``data`` (JSON) and ``at`` (ms). ``history``: stream of events.
+    In the order in which each script takes them; ``scripts/common.lua`` says what is in them.
+    ``released`` and ``released_by`` go only when the node is forgotten, ``history`` only with age.
     """
 
     reservations: str
     released: str
+    released_by: str
     quarantine: str
     scan: str
+    queue: str
     history: str
+
+    def in_order(self) -> list[str]:
+        """Return the keys as the scripts take them."""
+        return list(astuple(self))
 
 
 def is_node_name(text: str) -> bool:

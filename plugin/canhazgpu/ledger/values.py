@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from math import isfinite
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from canhazgpu.gpu.scan import Scan
@@ -224,55 +222,8 @@ class NodeView:
 
 def claim_to_dict(claim: Claim) -> dict[str, Any]:
     """Return the claim's known fields."""
-    return {name: value for name, value in asdict(claim).items() if value is not None}
+    return {name: value for name, value in asdict(claim).items() if value not in (None, ())}
 
 
 UNREADABLE = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
 """What reading a record raises that somebody else, or another release, wrote."""
-
-_CLAIM_FIELDS = tuple(one.name for one in fields(Claim))
-
-
-def reservation_from_json(gpu: str, text: str) -> Reservation:
-    """Return the reservation recorded for a GPU.
-
-    A record that cannot be read is still a reservation, of an unknown owner: a GPU somebody may
-    hold is never shown as free.
-    """
-    try:
-        data = json.loads(text)
-        claim = Claim(**{name: data[name] for name in _CLAIM_FIELDS if name in data})
-        return Reservation(gpu, _checked(claim), _seconds(data["granted_ms"]))
-    except UNREADABLE:
-        return Reservation(gpu, Claim(owner="unreadable", type="unknown", user="unknown"), 0.0)
-
-
-def quarantine_from_json(gpu: str, text: str) -> Quarantine:
-    """Return the quarantine recorded for a GPU; an unreadable record still holds the GPU back."""
-    try:
-        data = json.loads(text)
-        return Quarantine(gpu, str(data["reason"]), _seconds(data["since_ms"]))
-    except UNREADABLE:
-        return Quarantine(gpu, "unreadable quarantine record", 0.0)
-
-
-def _checked(claim: Claim) -> Claim:
-    """Return the claim if each field has its type; a time that is no number is not known."""
-    texts = (claim.owner, claim.type, claim.user)
-    optional_texts = (claim.job_id, claim.job_name, claim.boot_id)
-    if not all(isinstance(one, str) for one in texts):
-        raise TypeError("a claim's owner, type and user are text")
-    if not all(one is None or isinstance(one, str) for one in optional_texts):
-        raise TypeError("a claim's job and boot are text")
-    if claim.uid is not None and type(claim.uid) is not int:
-        raise TypeError("a claim's uid is a whole number")
-    if claim.ends_at is not None and not isfinite(claim.ends_at):
-        raise ValueError("a claim's end is a time")
-    return claim
-
-
-def _seconds(milliseconds: Any) -> float:
-    seconds = float(milliseconds) / 1000
-    if not isfinite(seconds):
-        raise ValueError("a time is a finite number")
-    return seconds

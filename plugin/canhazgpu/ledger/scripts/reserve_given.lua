@@ -1,56 +1,36 @@
 -- Grant exactly the named GPUs of one node to an owner, all or none.
 --
--- KEYS[1] reservations  hash   GPU UUID -> reservation (JSON with "owner" and "granted_ms")
--- KEYS[2] released      hash   GPU UUID -> time of the last release, ms
--- KEYS[3] quarantine    hash   GPU UUID -> reason (JSON)
--- KEYS[4] scan          hash   data, at (ms)
--- KEYS[5] history       stream
--- ARGV[1] claim (JSON object with "owner")     ARGV[2] JSON list of the wanted GPU UUIDs
--- ARGV[3] JSON object: GPU UUID -> "unreserved" or "unknown", the GPUs not seen free
--- ARGV[4] age of the scan, ms    ARGV[5] scan (JSON)    ARGV[6] history kept, ms
+-- ARGV[2] age of the scan, ms    ARGV[3] scan (JSON)    ARGV[4] what policy makes of it (JSON)
+-- ARGV[5] claim (JSON object with "owner")    ARGV[6] terms, JSON object: "queues", "affinity"
+-- ARGV[7] JSON list of the wanted GPU UUIDs
 --
--- Returns {"granted" | "repeated", 1 if the node ever published a scan before else 0, UUID...},
---         in the order asked for
---      or {"blocked", UUID, "reserved" | "quarantined" | "unreserved" | "unknown" | "stale",
+-- Returns {1 if the node ever published a scan before else 0, then
+--          "granted" | "repeated", UUID..., in the order asked for
+--       or "queued", position
+--       or "blocked", UUID, "reserved" | "quarantined" | "unreserved" | "unknown" | "stale",
 --          reservation or ""}
 -- Invariants: a GPU has at most one reservation; a GPU the owner holds already counts as granted,
--- whatever runs on it; a GPU released after the scan began is not granted on that scan ("stale").
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local claim = cjson.decode(ARGV[1])
-local wanted = cjson.decode(ARGV[2])
-local unfit = cjson.decode(ARGV[3])
-local began = now - tonumber(ARGV[4])
-local published = tonumber(redis.call('HGET', KEYS[4], 'at') or 0) or 0
-local known = published > 0 and 1 or 0
-if began >= published then
-  redis.call('HSET', KEYS[4], 'data', ARGV[5], 'at', began)
-end
-
+-- whatever runs on it; a GPU released after the scan began is not granted on that scan ("stale");
+-- who queues gets nothing while somebody waits before it.
+local claim, terms, wanted = cjson.decode(ARGV[5]), cjson.decode(ARGV[6]), cjson.decode(ARGV[7])
+load_reservations()
+local seen = observe(ARGV[2], ARGV[3], ARGV[4])
 local missing = {}
 for _, gpu in ipairs(wanted) do
-  local reservation = redis.call('HGET', KEYS[1], gpu)
-  if reservation then
-    local readable, record = pcall(cjson.decode, reservation)
-    if not (readable and type(record) == 'table' and record.owner == claim.owner) then
-      return { 'blocked', gpu, 'reserved', reservation }
-    end
-  elseif redis.call('HEXISTS', KEYS[3], gpu) == 1 then
-    return { 'blocked', gpu, 'quarantined', '' }
-  elseif unfit[gpu] then
-    return { 'blocked', gpu, unfit[gpu], '' }
-  elseif (tonumber(redis.call('HGET', KEYS[2], gpu) or 0) or 0) > began then
-    return { 'blocked', gpu, 'stale', '' }
-  else
-    missing[#missing + 1] = gpu
-  end
+  if not (reservations[gpu] and reservations[gpu].owner == claim.owner) then missing[#missing + 1] = gpu end
 end
-if #missing == 0 then return { 'repeated', known, unpack(wanted) } end
-
-claim.granted_ms = now
-local record, oldest = cjson.encode(claim), math.max(now - tonumber(ARGV[6]), 0)
+if #missing == 0 then
+  served(claim.owner)
+  return { seen.known, 'repeated', unpack(wanted) }
+end
+if terms.queues then
+  local position = position_of(claim.owner, load_queue())
+  if position > 1 then return { seen.known, 'queued', position } end
+end
 for _, gpu in ipairs(missing) do
-  redis.call('HSET', KEYS[1], gpu, record)
-  redis.call('XADD', KEYS[5], 'MINID', '~', oldest, '*', 'event', 'grant', 'gpu', gpu, 'claim', record)
+  local why = obstacle(gpu, seen)
+  if why then return { seen.known, 'blocked', gpu, why, reservations[gpu] and texts[gpu] or '' } end
 end
-return { 'granted', known, unpack(wanted) }
+grant(claim, missing)
+served(claim.owner)
+return { seen.known, 'granted', unpack(wanted) }

@@ -1,0 +1,81 @@
+"""A node's history: a stream of events, read in pages, and waited on.
+
+Whatever a waiter may wait for is an event there, so a blocking read of the stream wakes it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from canhazgpu.ledger.records import NOBODY, claim_from_dict, milliseconds, time_of
+from canhazgpu.ledger.values import UNREADABLE, Event
+
+if TYPE_CHECKING:
+    from canhazgpu.ledger.store_calls import StoreCalls
+
+EVENTS_PER_READ = 1000
+"""Events read at a time; bounds the reply's size, not its correctness."""
+NO_EVENT = "0-0"
+"""The id before the first event."""
+
+Entry = tuple[str, dict[str, str]]
+
+
+def read_history(calls: StoreCalls, stream: str, since: float) -> list[Event]:
+    """Return the events from `since` on by their own time, the oldest first."""
+    events = []
+    # No event is later than its entry: one noticed late (an expiry) is written late.
+    start = f"{max(int(since * 1000), 0)}-0"
+    while True:
+        with calls.client() as client:
+            page = cast(list[Entry], client.xrange(stream, start, count=EVENTS_PER_READ))
+        events += [event_from_fields(*entry) for entry in page]
+        if len(page) < EVENTS_PER_READ:
+            break
+        start = f"({page[-1][0]}"
+    known = [one for one in events if one is not None and one.at >= since]
+    return sorted(known, key=lambda one: one.at)
+
+
+def await_event(calls: StoreCalls, stream: str, after: str, timeout_s: float) -> str:
+    """Return the id of the last event, waiting for one after `after` unless that is empty."""
+    give_up = time.monotonic() + timeout_s
+    with calls.waiting_client() as client:
+        while after:
+            left_s = give_up - time.monotonic()
+            # The client takes an answer that is late for a dead server; 0 would be for ever.
+            block_ms = max(1, int(min(left_s, calls.timeout_s / 2) * 1000))
+            if client.xread({stream: after}, count=1, block=block_ms):
+                break
+            if time.monotonic() >= give_up:
+                return after
+        last = cast(Any, client.xrevrange(stream, count=1))
+    return cast(str, last[0][0]) if last else after or NO_EVENT
+
+
+def event_from_fields(entry_id: str, fields: Mapping[str, str]) -> Event | None:
+    """Return an entry of the history, of any kind; None where it tells no event."""
+    kind, claim, record = fields.get("event"), None, {}
+    if not kind:
+        return None
+    if "claim" in fields:
+        claim = NOBODY
+        try:
+            record = json.loads(fields["claim"])
+            claim = claim_from_dict(record)
+        except UNREADABLE:
+            record = {}
+    return Event(
+        id=entry_id,
+        at=milliseconds(fields.get("at")) or milliseconds(entry_id.partition("-")[0]) or 0.0,
+        kind=kind,
+        gpu=fields.get("gpu", ""),
+        claim=claim,
+        granted_at=time_of(record, "granted_ms"),
+        reason=fields.get("reason", ""),
+        by=fields.get("by", ""),
+        idle_s=time_of(record, "idle_ms") or 0.0,
+    )

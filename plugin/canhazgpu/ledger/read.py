@@ -1,0 +1,89 @@
+"""Reading nodes: plain commands in one transaction, for whoever may only read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, cast
+
+from canhazgpu.errors import ScanError
+from canhazgpu.gpu.scan import Scan, scan_from_json
+from canhazgpu.ledger import keys
+from canhazgpu.ledger.records import (
+    milliseconds,
+    quarantine_from_json,
+    queue_from_hash,
+    reservation_from_json,
+)
+from canhazgpu.ledger.values import NodeView
+
+if TYPE_CHECKING:
+    import redis
+
+NODES_PER_READ = 64
+"""Nodes read in one transaction; bounds the reply's size, not its correctness."""
+
+Hash = Mapping[str, str]
+
+
+def listed_nodes(client: redis.Redis) -> list[str]:
+    """Return the nodes in the index, without what somebody else put there."""
+    return [
+        name for name in cast(Iterable[str], client.smembers(keys.NODES)) if keys.is_node_name(name)
+    ]
+
+
+def read_nodes(client: redis.Redis, names: Sequence[str], *, in_cluster: bool) -> list[NodeView]:
+    """Return what the store knows of each of these nodes, in this order."""
+    views = []
+    for first in range(0, len(names), NODES_PER_READ):
+        views += _read_some(client, names[first : first + NODES_PER_READ], in_cluster)
+    return views
+
+
+def _read_some(client: redis.Redis, names: Sequence[str], in_cluster: bool) -> list[NodeView]:
+    # The servers of a cluster share neither a transaction nor a clock.
+    pipeline = client.pipeline(transaction=not in_cluster)
+    if not in_cluster:
+        pipeline.time()
+    for name in names:
+        node = keys.node_keys(name)
+        for key in (node.scan, node.reservations, node.released, node.quarantine, node.queue):
+            pipeline.hgetall(key)
+    hashes = pipeline.execute()
+    seconds, microseconds = cast(tuple[int, int], client.time() if in_cluster else hashes.pop(0))
+    read_at = seconds + microseconds / 1e6
+    return [
+        _view(name, read_at, hashes[5 * place : 5 * place + 5]) for place, name in enumerate(names)
+    ]
+
+
+def _view(name: str, read_at: float, hashes: Sequence[Hash]) -> NodeView:
+    scan, records, released, quarantines, queue = hashes
+    reservations = {gpu: reservation_from_json(gpu, text) for gpu, text in records.items()}
+    # Expired, and no script has come by since: released at that time all the same.
+    over = {
+        gpu: one.expires_at
+        for gpu, one in reservations.items()
+        if one.expires_at is not None and one.expires_at <= read_at
+    }
+    times = {gpu: milliseconds(text) for gpu, text in released.items()}
+    return NodeView(
+        node=name,
+        read_at=read_at,
+        scan=_published(scan),
+        scanned_at=milliseconds(scan.get("at")),
+        reservations={gpu: one for gpu, one in reservations.items() if gpu not in over},
+        released_at={gpu: at for gpu, at in times.items() if at is not None} | over,
+        quarantines={gpu: quarantine_from_json(gpu, text) for gpu, text in quarantines.items()},
+        queue=queue_from_hash(queue, read_at),
+    )
+
+
+def _published(scan: Hash) -> Scan | None:
+    if "data" not in scan:
+        return None
+    try:
+        return scan_from_json(scan["data"])
+    except ScanError:
+        # Somebody else's text under our key, or another release's: as good as no scan.
+        return None

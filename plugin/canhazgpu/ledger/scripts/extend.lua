@@ -1,0 +1,22 @@
+-- Let what an owner holds for a time last longer, counted from its present end.
+--
+-- ARGV[2] owner    ARGV[3] JSON object: GPU UUID -> true, only these; {} for all
+-- ARGV[4] how much longer, ms
+--
+-- Returns a list of UUID, reservation (JSON), UUID, reservation...; what has no end is left out.
+local only, extended = cjson.decode(ARGV[3]), {}
+local all = next(only) == nil
+load_reservations()
+for _, gpu in ipairs(held_by(ARGV[2])) do
+  local record = reservations[gpu]
+  local over = number(record.expires_ms)
+  if over and (all or only[gpu]) then
+    record.expires_ms = over + tonumber(ARGV[4])
+    if write(gpu, record) then
+      tell('extend', 'gpu', gpu, 'claim', texts[gpu])
+      extended[#extended + 1] = gpu
+      extended[#extended + 1] = texts[gpu]
+    end
+  end
+end
+return extended

@@ -1,0 +1,15 @@
+-- Give a sign of life of an owner.
+--
+-- ARGV[2] owner    ARGV[3] JSON list of its processes, each with "pid" and "started"; [] to keep them
+--
+-- Returns the UUIDs that the owner holds on the node.
+local processes = cjson.decode(ARGV[3])
+load_reservations()
+local held = held_by(ARGV[2])
+for _, gpu in ipairs(held) do
+  local record = reservations[gpu]
+  record.renewed_ms = now
+  if #processes > 0 then record.processes = processes end
+  if record.granted_ms then write(gpu, record) end
+end
+return held

@@ -1,0 +1,8 @@
+-- Lift the quarantine of a GPU, whoever set it.
+--
+-- ARGV[2] GPU UUID    ARGV[3] who did it
+--
+-- Returns 1, or 0 where there was none.
+if redis.call('HEXISTS', quarantine_key, ARGV[2]) == 0 then return 0 end
+unquarantine(ARGV[2], ARGV[3])
+return 1

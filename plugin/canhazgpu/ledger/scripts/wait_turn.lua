@@ -1,0 +1,17 @@
+-- Join a node's queue at its end, or give a sign of life in it.
+--
+-- ARGV[2] waiter (JSON object with "owner", "user" and "lease_s")
+--
+-- Returns the position, from 1.
+-- Invariant: who is in the queue keeps its place as long as its lease is not over.
+local waiter = cjson.decode(ARGV[2])
+load_reservations()
+local waiting = load_queue()
+local position = position_of(waiter.owner, waiting)
+local known, last = waiting[position], waiting[#waiting]
+waiter.since_ms = known and known.since_ms or now
+waiter.order = known and known.order or (last and last.order or 0) + 1
+waiter.renewed_ms = now
+redis.call('HSET', queue_key, waiter.owner, cjson.encode(waiter))
+if not known then tell('wait', 'claim', who_waits(waiter.owner, waiter.user)) end
+return position

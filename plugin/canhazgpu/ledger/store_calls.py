@@ -1,0 +1,80 @@
+"""Connections of one ledger and the scripts it runs on them; every error is a `StoreError`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from canhazgpu.errors import StoreError
+from canhazgpu.ledger.connect import Role, connect, translate_errors
+from canhazgpu.ledger.keys import NodeKeys
+
+if TYPE_CHECKING:
+    import redis
+
+    from canhazgpu.config.schema import StoreConfig
+
+DAY_MS = 24 * 3600 * 1000
+SCRIPTS = Path(__file__).with_name("scripts")
+
+
+class StoreCalls:
+    """One client for commands and one for waiting, each opened when it is first needed."""
+
+    def __init__(self, store: StoreConfig, role: Role) -> None:
+        self.in_cluster = store.url.startswith("redis+cluster://")
+        self.timeout_s = store.timeout_s
+        self._store = store
+        self._role = role
+        self._history_ms = store.history_days * DAY_MS
+        self._opened: redis.Redis | None = None
+        self._waiting: redis.Redis | None = None
+        self._scripts: dict[str, Callable[..., Any]] = {}
+
+    @contextmanager
+    def client(self) -> Iterator[redis.Redis]:
+        """Give the client for commands, to be used inside the block alone."""
+        with self._errors():
+            yield self._client()
+
+    @contextmanager
+    def waiting_client(self) -> Iterator[redis.Redis]:
+        """Give a client whose connections may block: nobody else's command waits for them."""
+        with self._errors():
+            if self._waiting is None:
+                self._waiting = connect(self._store, self._role)
+            yield self._waiting
+
+    def run(self, name: str, node: NodeKeys, *arguments: str | int) -> Any:
+        """Run a script on a node's keys: one round trip, and two more where it is not loaded."""
+        with self._errors():
+            script = self._scripts.get(name)
+            if script is None:
+                script = self._client().register_script(script_text(name))
+                self._scripts[name] = script
+            return script(keys=node.in_order(), args=[self._history_ms, *arguments])
+
+    def open(self) -> None:
+        """Open the connection now, where that takes long, as the embedded store's start does."""
+        with self._errors():
+            self._client()
+
+    def _client(self) -> redis.Redis:
+        if self._opened is None:
+            self._opened = connect(self._store, self._role)
+        return self._opened
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            with translate_errors(self._store):
+                yield
+        except UnicodeDecodeError as exc:
+            raise StoreError(f"the ledger holds what is no text: {exc}") from exc
+
+
+def script_text(name: str) -> str:
+    """Return a script as it is loaded: what all scripts share comes first."""
+    return "".join(SCRIPTS.joinpath(f"{one}.lua").read_text("utf-8") for one in ("common", name))
