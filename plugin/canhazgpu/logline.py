@@ -1,7 +1,7 @@
-"""One line for one decision, in ``key=value`` words that people read and programs take apart; pure.
+"""One line for one decision, in ``key=value`` words for people and programs; pure.
 
-A value with a space, a quote, a backslash or ``=`` in it is a JSON string; so is an empty one. What is
-None is left out. The first word is the event's name: ``event=restored owner=job:c1:12:0 gpus=GPU-a``.
+A value with a space, a quote, a backslash or ``=`` in it is a JSON string; so is an empty one. What
+is None is left out. The first word names the event: ``event=restored node=n1 gpus=GPU-a,GPU-b``.
 """
 
 from __future__ import annotations

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 
 from canhazgpu.deadline import hard_deadline
 from canhazgpu.errors import NodeStateError, explain
+from canhazgpu.ledger.entries import EPILOG
 from canhazgpu.schedulers.slurm.hook import Hook, fault_text, run_hook, settle
 
 
 def run(environ: Mapping[str, str]) -> int:
     """Handle one job end; returns the exit status for slurmd, see `run_hook`."""
-    return run_hook(environ, end_or_report)
+    return run_hook(environ, end_or_report, EPILOG)
 
 
 def end_or_report(hook: Hook) -> None:
@@ -34,7 +35,7 @@ def end_job(hook: Hook) -> None:
     recorded = _mark_ended(hook)
     if hook.config_fault is not None:
         raise hook.config_fault
-    service = hook.service()
+    service = hook.service(hook.ledger())
     if recorded:
         settle(service, hook.records, hook.records.ended())
     else:

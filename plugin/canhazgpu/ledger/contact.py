@@ -119,14 +119,14 @@ def _was_released(store: Ledger, node: str, one: Reservation) -> bool:
 
 def overruled_text(one: Overruled, node: str) -> str:
     """Return the contradiction that was found, for the log."""
-    before, now = one.before.claim, one.claim
+    before = one.before.claim
     return log_line(
         "overruled",
         node=node,
         gpu=one.gpu,
         lost_by=before.owner,
         lost_by_user=before.user,
-        kept_by=now.owner,
-        kept_by_user=now.user,
+        kept_by=one.owner,
+        kept_by_user=one.user,
         reason="the store had given away what a job runs on",
     )

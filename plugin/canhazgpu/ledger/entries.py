@@ -7,7 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from canhazgpu.ledger.values import Claim, ProcessId, Reservation, claim_to_dict
+from canhazgpu.ledger.records import (
+    UNREADABLE_OWNER,
+    reservation_from_json,
+    reservation_to_json,
+)
+from canhazgpu.ledger.values import Claim, Reservation
 
 GRANT = "grant"
 RELEASE = "release"
@@ -54,11 +59,12 @@ class Numbered:
 
 @dataclass(frozen=True, slots=True)
 class Overruled:
-    """A GPU that another owner had in the ledger, and that the node's own record gives away."""
+    """A GPU that another owner had in the ledger, and who has it now since a job runs there."""
 
     gpu: str
     before: Reservation
-    claim: Claim
+    owner: str
+    user: str
 
 
 def entry_to_dict(entry: Entry) -> dict[str, Any]:
@@ -70,7 +76,7 @@ def entry_to_dict(entry: Entry) -> dict[str, Any]:
     if entry.gpus:
         known["gpus"] = list(entry.gpus)
     if entry.claim is not None:
-        known["claim"] = claim_to_dict(entry.claim)
+        known["claim"] = reservation_to_json(Reservation("", entry.claim, entry.at))
     if entry.expires_at is not None:
         known["expires_at"] = entry.expires_at
     if entry.yields:
@@ -90,8 +96,8 @@ def entry_from_dict(data: Mapping[str, Any]) -> Entry:
         kind=data["kind"],
         at=_seconds(data["at"]),
         owner=_text(data.get("owner", "")),
-        gpus=texts(data.get("gpus", [])),
-        claim=None if claim is None else claim_from_dict(claim),
+        gpus=_texts(data.get("gpus", [])),
+        claim=None if claim is None else _claim(claim),
         reason=_text(data.get("reason", "")),
         by=_text(data.get("by", "")),
         expires_at=_seconds(data["expires_at"]) if "expires_at" in data else None,
@@ -103,25 +109,14 @@ def entry_from_dict(data: Mapping[str, Any]) -> Entry:
     return entry
 
 
-_TEXTS = ("job_id", "job_name", "boot_id", "note")
-_NUMBERS = ("ends_at", "duration_s")
-_WHOLE = ("uid", "pid_namespace")
+def _claim(text: str) -> Claim:
+    claim = reservation_from_json("", text).claim
+    if claim.owner == UNREADABLE_OWNER:
+        raise ValueError("no claim")
+    return claim
 
 
-def claim_from_dict(data: Mapping[str, Any]) -> Claim:
-    """Return the claim that `claim_to_dict` wrote; raises one of `UNREADABLE` for anything else."""
-    known: dict[str, Any] = {name: _text(data[name]) for name in ("owner", "type", "user")}
-    known |= {name: _text(data[name]) for name in _TEXTS if name in data}
-    known |= {name: _seconds(data[name]) for name in _NUMBERS if name in data}
-    known |= {name: _whole(data[name]) for name in _WHOLE if name in data}
-    processes = tuple(
-        ProcessId(_whole(one["pid"]), _whole(one["started"])) for one in data.get("processes", ())
-    )
-    return Claim(**known, processes=processes)
-
-
-def texts(values: Sequence[Any]) -> tuple[str, ...]:
-    """Return the list of texts; raises `TypeError` for anything else."""
+def _texts(values: Sequence[Any]) -> tuple[str, ...]:
     if not isinstance(values, list):
         raise TypeError("no list")
     return tuple(map(_text, values))
@@ -130,12 +125,6 @@ def texts(values: Sequence[Any]) -> tuple[str, ...]:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError("no text")
-    return value
-
-
-def _whole(value: Any) -> int:
-    if type(value) is not int:
-        raise TypeError("no whole number")
     return value
 
 

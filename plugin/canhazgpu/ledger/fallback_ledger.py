@@ -16,6 +16,7 @@ from canhazgpu.ledger.entries import Entry
 from canhazgpu.ledger.local_ledger import LocalLedger
 from canhazgpu.ledger.patience import Patience, patient
 from canhazgpu.ledger.port import JOB_TERMS, Ledger, Observation, Terms
+from canhazgpu.ledger.store_only import StoreOnly
 from canhazgpu.ledger.values import (
     Blocked,
     Claim,
@@ -40,9 +41,10 @@ class KnownOutageError(StoreError):
     """The store did not serve a moment ago; it was not asked again."""
 
 
-class FallbackLedger:
+class FallbackLedger(StoreOnly):
     """What hooks need of `Ledger`; see there.
 
+    `last_answer` and `released` tell what came of it: for the story of a hook.
     Beside that its methods raise `NodeStateError` where the node's book cannot be kept, and
     `StoreError` only where the node may not decide alone, or cannot know.
     """
@@ -71,6 +73,8 @@ class FallbackLedger:
         self._local = LocalLedger(node, book_file)
         self._opened: WitnessedLedger | None = None
         self._without = ""
+        self.last_answer: Granted | Short | Blocked | Queued | None = None
+        self.released: list[str] = []
 
     @property
     def without_store(self) -> str:
@@ -81,10 +85,12 @@ class FallbackLedger:
         self, claim: Claim, count: int, observation: Observation, terms: Terms = JOB_TERMS
     ) -> Granted | Short | Queued:
         """See `Ledger.reserve_count`."""
-        return self._do(
+        answer: Granted | Short | Queued = self._do(
             lambda ledger: ledger.reserve_count(claim, count, observation, terms),
             lambda: self._local.reserve_count(claim, count, observation),
         )
+        self.last_answer = answer
+        return answer
 
     def reserve_given(
         self,
@@ -94,19 +100,23 @@ class FallbackLedger:
         terms: Terms = JOB_TERMS,
     ) -> Granted | Blocked | Queued:
         """See `Ledger.reserve_given`."""
-        return self._do(
+        answer: Granted | Blocked | Queued = self._do(
             lambda ledger: ledger.reserve_given(claim, gpus, observation, terms),
             lambda: self._local.reserve_given(claim, gpus, observation),
         )
+        self.last_answer = answer
+        return answer
 
     def release(
         self, node: str, owner: str, reason: str, gpus: Sequence[str] = (), by: str = ""
     ) -> list[str]:
         """See `Ledger.release`."""
-        return self._do(
+        gone = self._do(
             lambda ledger: ledger.release(node, owner, reason, gpus, by),
             lambda: self._local.release(node, owner, reason, gpus, by),
         )
+        self.released += gone
+        return gone
 
     def renew(
         self, node: str, owner: str, processes: Sequence[ProcessId] | None = None
@@ -141,13 +151,17 @@ class FallbackLedger:
 
     def look(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
         """See `Ledger.look`; without the store this node alone is known."""
+        if nodes is None or list(nodes) != [self._node]:
+            return self.ask_store(lambda store: store.look(nodes))
+        return self._do(lambda ledger: ledger.look(nodes), lambda: [self._local.look()])
 
-        def alone() -> list[NodeView]:
-            if nodes is None or list(nodes) != [self._node]:
-                raise StoreError(self._without)
-            return [self._local.look()]
+    def ask_store(self, ask: Callable[[Ledger], T]) -> T:
+        """See `StoreOnly.ask_store`."""
 
-        return self._do(lambda ledger: ledger.look(nodes), alone)
+        def alone() -> T:
+            raise StoreError(self._without)
+
+        return self._do(lambda ledger: ask(ledger.store), alone)
 
     def tell(self, entry: Entry) -> None:
         """Put into the history what a hook saw and decided, now; never raises.
@@ -183,7 +197,9 @@ class FallbackLedger:
             self._meet(store)
             if self._outage is not None and self._outage.ended():
                 self._tell(log_line("store-back", node=self._node))
-            self._opened = WitnessedLedger(self._node, store, self._book_file, self._tell)
+            self._opened = WitnessedLedger(
+                self._node, store, self._book_file, self._contact, self._tell
+            )
         return self._opened
 
     def _meet(self, store: Ledger) -> None:

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from canhazgpu.ledger.entries import GRANT, RELEASE, Entry, Numbered
-from canhazgpu.ledger.values import claim_to_dict
+from canhazgpu.ledger.records import reservation_to_dict
+from canhazgpu.ledger.values import Claim, Reservation
 
 STANDS, PASSES, YIELDS = "stands", "passes", "yields"
 
 
-def entries_to_json(entries: Sequence[Numbered]) -> str:
+def entries_to_list(entries: Sequence[Numbered]) -> list[dict[str, Any]]:
     """Return the entries for the script; what a later entry takes back is marked so."""
     told = [_told(one) for one in entries]
     open_grants: dict[str, dict[str, Any]] = {}
@@ -26,32 +27,25 @@ def entries_to_json(entries: Sequence[Numbered]) -> str:
             if len(gone) == len(grant["gpus"]):
                 grant["mode"] = PASSES
                 del open_grants[entry.owner]
-    return json.dumps(told)
+    return told
 
 
 def _told(one: Numbered) -> dict[str, Any]:
     entry = one.entry
-    return {
+    form: dict[str, Any] = {
         "number": one.number,
         "kind": entry.kind,
         "at_ms": int(entry.at * 1000),
         "owner": entry.owner,
         "gpus": list(entry.gpus),
-        "claim": _claim_text(entry),
         "reason": entry.reason,
         "by": entry.by,
         "facts": json.dumps(dict(entry.facts)) if entry.facts else "",
         "mode": YIELDS if entry.yields else STANDS,
         "passed": {},
     }
+    return form if entry.claim is None else {**form, "claim": _claim(entry, entry.claim)}
 
 
-def _claim_text(entry: Entry) -> str:
-    if entry.claim is None:
-        return ""
-    form = claim_to_dict(entry.claim)
-    if entry.kind == GRANT:
-        form["granted_ms"] = int(entry.at * 1000)
-    if entry.expires_at is not None:
-        form["expires_ms"] = int(entry.expires_at * 1000)
-    return json.dumps(form)
+def _claim(entry: Entry, claim: Claim) -> dict[str, Any]:
+    return reservation_to_dict(Reservation("", claim, entry.at, entry.expires_at))

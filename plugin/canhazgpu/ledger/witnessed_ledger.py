@@ -7,11 +7,12 @@ second is given back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from canhazgpu.errors import NodeStateError, explain
-from canhazgpu.ledger.book import Book, with_jobs
+from canhazgpu.ledger.book import with_jobs
+from canhazgpu.ledger.contact import Contact
 from canhazgpu.ledger.entries import GRANT, QUARANTINE, RELEASE, UNQUARANTINE, Entry
 from canhazgpu.ledger.port import JOB_TERMS, Ledger, Observation, Terms
 from canhazgpu.ledger.values import Blocked, Claim, Granted, NodeView, Queued, Reservation, Short
@@ -27,9 +28,15 @@ class WitnessedLedger:
     """
 
     def __init__(
-        self, node: str, store: Ledger, book_file: BookFile, tell: Callable[[str], None]
+        self,
+        node: str,
+        store: Ledger,
+        book_file: BookFile,
+        contact: Contact,
+        tell: Callable[[str], None],
     ) -> None:
         self.store = store
+        self._contact = contact
         self._tell = tell
         self._node = node
         self._book_file = book_file
@@ -38,10 +45,9 @@ class WitnessedLedger:
         self, claim: Claim, count: int, observation: Observation, terms: Terms = JOB_TERMS
     ) -> Granted | Short | Queued:
         """See `Ledger.reserve_count`."""
-        guarded = _guarded(observation, self._jobs_beside(claim))
-        answer = self.store.reserve_count(claim, count, guarded, terms)
+        answer = self.store.reserve_count(claim, count, observation, terms)
         if isinstance(answer, Granted) and self._contradiction(claim, answer):
-            # Another look finds the others.
+            # Another look finds others.
             return Short(count, count - 1, 0, 0, 0, stale=1)
         return answer
 
@@ -53,12 +59,9 @@ class WitnessedLedger:
         terms: Terms = JOB_TERMS,
     ) -> Granted | Blocked | Queued:
         """See `Ledger.reserve_given`."""
-        others = self._jobs_beside(claim)
-        answer = self.store.reserve_given(claim, gpus, _guarded(observation, others), terms)
+        answer = self.store.reserve_given(claim, gpus, observation, terms)
         if isinstance(answer, Granted) and (holder := self._contradiction(claim, answer)):
             return Blocked(holder.gpu, "reserved", holder)
-        if isinstance(answer, Blocked) and answer.why == "unknown" and answer.gpu in others:
-            return Blocked(answer.gpu, "reserved", others[answer.gpu])
         return answer
 
     def release(
@@ -92,20 +95,21 @@ class WitnessedLedger:
             return views
         return [with_jobs(view, book) if view.node == self._node else view for view in views]
 
-    def _jobs_beside(self, claim: Claim) -> Mapping[str, Reservation]:
-        with self._book_file.open() as page:
-            return _beside(page.book, claim)
-
     def _contradiction(self, claim: Claim, answer: Granted) -> Reservation | None:
         """Note the grant; returns the job that has one of the GPUs, to which it was given back."""
         with self._book_file.open() as page:
-            others = _beside(page.book, claim)
-            in_the_way = [others[gpu] for gpu in answer.gpus if gpu in others]
+            jobs = page.book.jobs()
+            in_the_way = [
+                jobs[gpu]
+                for gpu in answer.gpus
+                if gpu in jobs and jobs[gpu].claim.owner != claim.owner
+            ]
             if not in_the_way:
                 held = dict.fromkeys((*page.book.held_by(claim.owner), *answer.gpus))
                 page.apply(Entry(GRANT, page.now, claim.owner, tuple(held), claim))
                 return None
         self.store.release(self._node, claim.owner, "another job runs on it")
+        self._contact.make(self.store)
         return in_the_way[0]
 
     def _note(self, node: str, entry: Entry) -> None:
@@ -117,16 +121,3 @@ class WitnessedLedger:
         except NodeStateError as exc:
             # What the book has too much is asked after, and dropped, at the next contact.
             self._tell(log_line("no-book", node=self._node, reason=explain(exc)))
-
-
-def _beside(book: Book, claim: Claim) -> dict[str, Reservation]:
-    return {gpu: one for gpu, one in book.jobs().items() if one.claim.owner != claim.owner}
-
-
-def _guarded(observation: Observation, others: Mapping[str, Reservation]) -> Observation:
-    """Return the observation in which these GPUs cannot be granted.
-
-    A store that knows the reservations says so first; one that lost them finds a GPU that cannot
-    be judged.
-    """
-    return replace(observation, unknown=observation.unknown | others.keys())

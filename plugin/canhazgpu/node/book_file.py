@@ -16,15 +16,9 @@ from typing import Any
 
 from canhazgpu.errors import NodeStateError
 from canhazgpu.ledger.book import Book
-from canhazgpu.ledger.entries import NOTES, Entry, claim_from_dict
-from canhazgpu.ledger.values import (
-    UNREADABLE,
-    Claim,
-    NodeView,
-    Quarantine,
-    Reservation,
-    claim_to_dict,
-)
+from canhazgpu.ledger.entries import NOTES, Entry
+from canhazgpu.ledger.records import reservation_from_json, reservation_to_json
+from canhazgpu.ledger.values import UNREADABLE, Claim, NodeView, Quarantine, Reservation
 from canhazgpu.logline import log_line
 from canhazgpu.node.journal import Journal, Pending
 from canhazgpu.node.own_files import locked, make_directory, read_own, replace_own
@@ -170,7 +164,7 @@ class BookFile:
             "applied": page.pending.last,
             "clock_offset_s": page.clock_offset_s,
             "read_at": book.read_at,
-            "reservations": [_reservation_to_dict(one) for one in book.reservations.values()],
+            "held": {gpu: reservation_to_json(one) for gpu, one in book.reservations.items()},
             "released_at": dict(book.released_at),
             "quarantines": [
                 {"gpu": one.gpu, "reason": one.reason, "since": one.since, "by": one.by}
@@ -180,31 +174,14 @@ class BookFile:
         return json.dumps(data).encode()
 
 
-def _reservation_to_dict(one: Reservation) -> dict[str, Any]:
-    return {
-        "gpu": one.gpu,
-        "claim": claim_to_dict(one.claim),
-        "granted_at": one.granted_at,
-        "expires_at": one.expires_at,
-    }
-
-
 def _book(data: dict[str, Any]) -> Book:
-    held = [
-        Reservation(
-            str(one["gpu"]),
-            claim_from_dict(one["claim"]),
-            float(one["granted_at"]),
-            None if one["expires_at"] is None else float(one["expires_at"]),
-        )
-        for one in data["reservations"]
-    ]
+    held = {str(gpu): reservation_from_json(gpu, text) for gpu, text in data["held"].items()}
     quarantines = [
         Quarantine(str(one["gpu"]), str(one["reason"]), float(one["since"]), str(one["by"]))
         for one in data["quarantines"]
     ]
     return Book(
-        {one.gpu: one for one in held},
+        held,
         {str(gpu): float(at) for gpu, at in data["released_at"].items()},
         {one.gpu: one for one in quarantines},
         float(data["read_at"]),

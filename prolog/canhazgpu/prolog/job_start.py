@@ -8,6 +8,7 @@ from dataclasses import replace
 from canhazgpu.deadline import hard_deadline
 from canhazgpu.errors import ConfigError
 from canhazgpu.gpu.scan import GpuReading
+from canhazgpu.ledger.entries import PROLOG
 from canhazgpu.refusal import Refusal
 from canhazgpu.schedulers.port import AssignedGpu, claim_of
 from canhazgpu.schedulers.slurm import environment as names
@@ -18,7 +19,7 @@ from canhazgpu.service import Grant
 
 def run(environ: Mapping[str, str]) -> int:
     """Handle one job start; returns the exit status for slurmd, see `run_hook`."""
-    return run_hook(environ, start_or_send_back)
+    return run_hook(environ, start_or_send_back, PROLOG)
 
 
 def start_or_send_back(hook: Hook) -> None:
@@ -46,7 +47,7 @@ def start_job(hook: Hook) -> str | None:
     scan = hook.probe.start()
     owner = hook.job.owner
     hook.records.begin(owner, hook.job.user, hook.boot_id)
-    service = hook.service()
+    service = hook.service(hook.ledger())
     settle(service, hook.records, hook.records.ended())
     if owner.attempt > 0:
         earlier = replace(owner, attempt=owner.attempt - 1)
