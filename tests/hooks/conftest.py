@@ -30,6 +30,7 @@ class HookNode:
     files: Path
     state: fake_nvml.FakeState
     ledger: RedisLedger
+    server: PrivateRedis
 
     def environ(self, **variables: str) -> dict[str, str]:
         """The bare environment of a hook, for a job of two GPUs."""
@@ -75,6 +76,10 @@ class HookNode:
         directory = self.files / "run" / "jobs"
         return {path.name for path in directory.iterdir()} - {".lock"}
 
+    def forget_outage(self) -> None:
+        """As if the time had passed for which a failure of the store is remembered."""
+        (self.files / "run" / "store-outage").unlink(missing_ok=True)
+
     def log(self) -> str:
         return (self.files / "slurmd.log").read_text()
 
@@ -108,5 +113,8 @@ def node(request: pytest.FixtureRequest, library: Path, tmp_path: Path) -> Itera
         (tmp_path / "slurm.conf").write_text(f"SlurmdLogFile={tmp_path}/slurmd.log\n")
         (tmp_path / "slurmd.log").write_text("")
         yield HookNode(
-            tmp_path, state, RedisLedger(StoreConfig(url=server.url, timeout_s=5.0), Role.WRITE)
+            tmp_path,
+            state,
+            RedisLedger(StoreConfig(url=server.url, timeout_s=5.0), Role.WRITE),
+            server,
         )

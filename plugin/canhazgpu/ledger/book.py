@@ -23,7 +23,7 @@ from canhazgpu.ledger.values import (
 
 
 def is_job(owner: str) -> bool:
-    """Tell whether the token is a job's: those are the hooks' own, and the book's to keep."""
+    """Tell whether the token is a job's: those are the hooks' own doing."""
     return owner.startswith("job:")
 
 
@@ -31,17 +31,19 @@ def is_job(owner: str) -> bool:
 class Book:
     """What the node knows: its jobs by its own doing, people and the rest as last read.
 
+    `own` are the owners of the node's own doing, which the book keeps whatever the store says.
     `read_at` is when the rest was read, 0 for never.
     """
 
     reservations: Mapping[str, Reservation] = field(default_factory=dict)
     released_at: Mapping[str, float] = field(default_factory=dict)
     quarantines: Mapping[str, Quarantine] = field(default_factory=dict)
+    own: frozenset[str] = frozenset()
     read_at: float = 0.0
 
     def jobs(self) -> dict[str, Reservation]:
-        """Return what jobs hold, by GPU."""
-        return {gpu: one for gpu, one in self.reservations.items() if is_job(one.claim.owner)}
+        """Return what the node's own jobs hold, by GPU."""
+        return {gpu: one for gpu, one in self.reservations.items() if one.claim.owner in self.own}
 
     def held_by(self, owner: str) -> list[str]:
         """Return the GPUs of the owner."""
@@ -94,14 +96,21 @@ class Book:
             for gpu in gpus
             if gpu not in known or known[gpu].claim.owner != claim.owner
         }
-        return replace(book, reservations={**known, **new})
+        own = book.own | {claim.owner} if is_job(claim.owner) else book.own
+        return replace(book, reservations={**known, **new}, own=own)
 
     def released(self, owner: str, gpus: Sequence[str], at: float) -> Book:
         """Return the book without what the owner held (of `gpus`, if any are named)."""
         gone = [gpu for gpu in self.held_by(owner) if not gpus or gpu in gpus]
         kept = {gpu: one for gpu, one in self.reservations.items() if gpu not in gone}
         times = {gpu: max(at, self.released_at.get(gpu, 0.0)) for gpu in gone}
-        return replace(self, reservations=kept, released_at={**self.released_at, **times})
+        left = {one.claim.owner for one in kept.values()}
+        return replace(
+            self,
+            reservations=kept,
+            released_at={**self.released_at, **times},
+            own=self.own if owner in left else self.own - {owner},
+        )
 
     def refreshed(self, view: NodeView) -> Book:
         """Return the book with everything but the jobs as the ledger shows it.
@@ -115,7 +124,7 @@ class Book:
             gpu: max(view.released_at.get(gpu, 0.0), self.released_at.get(gpu, 0.0))
             for gpu in {*view.released_at, *self.released_at}
         }
-        return Book({**others, **self.jobs()}, times, view.quarantines, view.read_at)
+        return Book({**others, **self.jobs()}, times, view.quarantines, self.own, view.read_at)
 
 
 def missing_jobs(book: Book, view: NodeView) -> dict[str, tuple[Reservation, ...]]:

@@ -32,11 +32,11 @@ class Contact:
         self._tell = tell
         self._is_gone = is_gone
 
-    def make(self, store: Ledger) -> NodeView:
+    def make(self, store: Ledger) -> NodeView | None:
         """Tell the store what it has to hear, read it, and give it back what it has lost.
 
-        Returns what was read. Usually that is one round trip. Raises `StoreError` and
-        `NodeStateError`.
+        Returns what was read, None where that is old already. Usually all this is one round trip.
+        Raises `StoreError` and `NodeStateError`.
         """
         self.deliver(store)
         (view,) = store.look([self._node])
@@ -51,9 +51,10 @@ class Contact:
             page.refresh(view, read)
             self._restore_jobs(page, lost, gone)
             self._restore_people(page, people, view)
-        if lost or people:
-            self.deliver(store)
-        return view
+        if not lost and not people:
+            return view
+        self.deliver(store)
+        return None
 
     def deliver(self, store: Ledger) -> None:
         """Tell the store all that is in the journal."""

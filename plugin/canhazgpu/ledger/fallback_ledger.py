@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from canhazgpu.errors import CanhazgpuError, NodeStateError, StoreError, explain
+from canhazgpu.errors import CanhazgpuError, StoreError, explain
 from canhazgpu.ledger.contact import Contact
 from canhazgpu.ledger.entries import Entry
 from canhazgpu.ledger.local_ledger import LocalLedger
@@ -194,20 +194,12 @@ class FallbackLedger(StoreOnly):
             store = self._patience.spend(self._open_store)
             if self._outage is not None:
                 store = patient(store, self._patience)
-            self._meet(store)
+            ledger = WitnessedLedger(self._node, store, self._book_file, self._contact, self._tell)
+            ledger.meet()
             if self._outage is not None and self._outage.ended():
                 self._tell(log_line("store-back", node=self._node))
-            self._opened = WitnessedLedger(
-                self._node, store, self._book_file, self._contact, self._tell
-            )
+            self._opened = ledger
         return self._opened
-
-    def _meet(self, store: Ledger) -> None:
-        try:
-            self._contact.make(store)
-        except NodeStateError as exc:
-            # No reason to release nothing, or to show nothing; a grant will fail by itself.
-            self._tell(log_line("no-book", node=self._node, reason=explain(exc)))
 
     def _lose(self, exc: StoreError) -> None:
         self._without = str(exc)

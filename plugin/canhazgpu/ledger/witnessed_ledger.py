@@ -37,14 +37,24 @@ class WitnessedLedger:
     ) -> None:
         self.store = store
         self._contact = contact
+        self._just_read: NodeView | None = None
         self._tell = tell
         self._node = node
         self._book_file = book_file
+
+    def meet(self) -> None:
+        """Bring store and book together; what is read by that serves the next look."""
+        try:
+            self._just_read = self._contact.make(self.store)
+        except NodeStateError as exc:
+            # No reason to release nothing, or to show nothing; a grant will fail by itself.
+            self._tell(log_line("no-book", node=self._node, reason=explain(exc)))
 
     def reserve_count(
         self, claim: Claim, count: int, observation: Observation, terms: Terms = JOB_TERMS
     ) -> Granted | Short | Queued:
         """See `Ledger.reserve_count`."""
+        self._just_read = None
         answer = self.store.reserve_count(claim, count, observation, terms)
         if isinstance(answer, Granted) and self._contradiction(claim, answer):
             # Another look finds others.
@@ -59,6 +69,7 @@ class WitnessedLedger:
         terms: Terms = JOB_TERMS,
     ) -> Granted | Blocked | Queued:
         """See `Ledger.reserve_given`."""
+        self._just_read = None
         answer = self.store.reserve_given(claim, gpus, observation, terms)
         if isinstance(answer, Granted) and (holder := self._contradiction(claim, answer)):
             return Blocked(holder.gpu, "reserved", holder)
@@ -68,6 +79,7 @@ class WitnessedLedger:
         self, node: str, owner: str, reason: str, gpus: Sequence[str] = (), by: str = ""
     ) -> list[str]:
         """See `Ledger.release`."""
+        self._just_read = None
         # The book first: what it has and the store has not is taken for lost.
         self._note(node, Entry(RELEASE, 0.0, owner, tuple(gpus)))
         return self.store.release(node, owner, reason, gpus, by)
@@ -86,7 +98,11 @@ class WitnessedLedger:
 
     def look(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
         """See `Ledger.look`; on this node jobs hold what the book says."""
-        views = self.store.look(nodes)
+        just_read, self._just_read = self._just_read, None
+        if just_read is not None and nodes is not None and list(nodes) == [self._node]:
+            views = [just_read]
+        else:
+            views = self.store.look(nodes)
         try:
             with self._book_file.open() as page:
                 book = page.book

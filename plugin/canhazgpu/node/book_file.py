@@ -152,7 +152,7 @@ class BookFile:
                 token, "slurm", record.user, job_id=record.owner.job_id, boot_id=record.boot_id
             )
             held |= {gpu.uuid: Reservation(gpu.uuid, claim, 0.0) for gpu in record.gpus}
-        return Book(held)
+        return Book(held, own=frozenset(one.claim.owner for one in held.values()))
 
     def _text(self, page: Page) -> bytes:
         book = page.book
@@ -163,6 +163,7 @@ class BookFile:
             "journal": page.pending.token,
             "applied": page.pending.last,
             "clock_offset_s": page.clock_offset_s,
+            "own": sorted(book.own),
             "read_at": book.read_at,
             "held": {gpu: reservation_to_json(one) for gpu, one in book.reservations.items()},
             "released_at": dict(book.released_at),
@@ -184,5 +185,6 @@ def _book(data: dict[str, Any]) -> Book:
         held,
         {str(gpu): float(at) for gpu, at in data["released_at"].items()},
         {one.gpu: one for one in quarantines},
+        frozenset(map(str, data["own"])),
         float(data["read_at"]),
     )

@@ -54,6 +54,7 @@ class NodeSide:
     records: JobRecords
     probe: GpuProbe
     actions: ToldActions
+    commands: SlurmCommands
     presence: JobPresence
     story: Story
 
@@ -118,6 +119,7 @@ def open_node(environ: Mapping[str, str]) -> NodeSide:
         records=JobRecords(place),
         probe=ToldProbe(NodeProbe(node, config.validation), story),
         actions=ToldActions(commands, facts.log_file, story),
+        commands=commands,
         presence=JobPresence(node, facts.spool_dir, commands),
         story=story,
     )

@@ -12,7 +12,6 @@ import errno
 import os
 import socket
 from collections.abc import Collection
-from functools import cached_property
 from pathlib import Path
 
 from canhazgpu.errors import SchedulerError
@@ -33,7 +32,10 @@ SQUEUE = ("--noheader", "--array", "--states=all", "--format=%A %T", "--nodelist
 
 
 class JobPresence:
-    """The jobs of one node, as they were when first asked after."""
+    """The jobs of one node, as they are when asked after.
+
+    Ask after jobs that were known before: one that begins meanwhile is on the node with the answer.
+    """
 
     def __init__(self, node: str, spool_dir: Path | None, commands: SlurmCommands) -> None:
         """Take where slurmd keeps its sockets, None where that is not known."""
@@ -47,32 +49,29 @@ class JobPresence:
 
     def gone(self, job_ids: Collection[str]) -> set[str]:
         """Return those of the jobs of which nothing is on this node any more."""
-        doubtful = {job_id for job_id in job_ids if not self._has_shepherd(job_id)}
-        if not doubtful or self._listed is None:
+        doubtful = set(job_ids) - self._shepherded() if job_ids else set()
+        if not doubtful:
             return set()
-        return doubtful - self._listed
-
-    def _has_shepherd(self, job_id: str) -> bool:
-        prefix = f"{self._node}_{job_id}."
-        return any(_is_listening(path) for path in self._sockets if path.name.startswith(prefix))
-
-    @cached_property
-    def _sockets(self) -> list[Path]:
-        if self._spool_dir is None:
-            return []
         try:
-            return [path for path in self._spool_dir.iterdir() if path.is_socket()]
-        except OSError:
-            return []
-
-    @cached_property
-    def _listed(self) -> frozenset[str] | None:
-        """Return the jobs that Slurm has on the node, None where it cannot tell."""
-        try:
-            text = self._commands.run("squeue", *SQUEUE, self._node)
+            listed = jobs_here(self._commands.run("squeue", *SQUEUE, self._node))
         except SchedulerError:
-            return None
-        return jobs_here(text)
+            return set()
+        return doubtful - listed
+
+    def _shepherded(self) -> set[str]:
+        """Return the jobs that have a shepherd."""
+        if self._spool_dir is None:
+            return set()
+        prefix = f"{self._node}_"
+        try:
+            sockets = [path for path in self._spool_dir.iterdir() if path.name.startswith(prefix)]
+        except OSError:
+            return set()
+        return {
+            path.name.removeprefix(prefix).partition(".")[0]
+            for path in sockets
+            if path.is_socket() and _is_listening(path)
+        }
 
 
 def jobs_here(text: str) -> frozenset[str]:

@@ -32,6 +32,10 @@ class Story:
     said: list[str] = field(default_factory=list)
     ledger: FallbackLedger | None = None
 
+    def took_s(self) -> float:
+        """Return how long the hook has run, to the millisecond."""
+        return round(time.monotonic() - self.began, 3)
+
     def outcome(self) -> str:
         """Return what became of the job's GPUs, in one word."""
         if self.ledger is None:
@@ -53,7 +57,7 @@ class Story:
         """Return the hook's entry for the history."""
         facts: dict[str, Any] = {
             "outcome": self.outcome(),
-            "took_s": round(time.monotonic() - self.began, 3),
+            "took_s": self.took_s(),
             "gpus": list(self.gpus()),
             "seen": [] if self.seen is None else _seen(self.seen, self.gpus()),
         }
@@ -75,7 +79,7 @@ class Story:
             user=claim.user,
             outcome=self.outcome(),
             gpus=self.gpus() or None,
-            took_s=time.monotonic() - self.began,
+            took_s=self.took_s(),
             without_store=(self.ledger and self.ledger.without_store) or None,
             reason=self.reason() or None,
         )
