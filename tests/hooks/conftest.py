@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis_server import PrivateRedis
@@ -17,7 +18,7 @@ from redis_server import PrivateRedis
 import fake_nvml
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.ledger.redis_ledger import RedisLedger, Role
-from canhazgpu.ledger.values import NodeView
+from canhazgpu.ledger.values import NodeView, Reservation
 
 NODE = "n1"
 JOB_ID = "12"
@@ -31,6 +32,35 @@ class HookNode:
     state: fake_nvml.FakeState
     ledger: RedisLedger
     server: PrivateRedis
+    config: dict[str, dict[str, Any]]
+
+    @property
+    def assignment(self) -> str:
+        """Who chooses the GPUs, ``slurm`` or ``canhazgpu``."""
+        return str(self.config["slurm"]["assignment"])
+
+    def configure(self, **sections: dict[str, Any]) -> None:
+        """Write the configuration, with these sections' keys changed."""
+        for section, values in sections.items():
+            self.config.setdefault(section, {}).update(values)
+        lines = []
+        for section, values in self.config.items():
+            lines.append(f"[{section}]")
+            lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+        (self.files / "config.toml").write_text("\n".join(lines) + "\n")
+
+    def uuid_of_position(self, position: int) -> str:
+        """The GPU under Slurm's number: its minor number, which runs against the index."""
+        return self.state.node(NODE).gpus[3 - position].uuid
+
+    def reservations(self) -> list[Reservation]:
+        return list(self.view().reservations.values())
+
+    def start(self, hook: str, **variables: str) -> subprocess.Popen[bytes]:
+        """Start a hook and go on."""
+        return subprocess.Popen(
+            [sys.executable, "-I", "-m", f"canhazgpu.{hook}.main"], env=self.environ(**variables)
+        )
 
     def environ(self, **variables: str) -> dict[str, str]:
         """The bare environment of a hook, for a job of two GPUs."""
@@ -99,22 +129,15 @@ def node(request: pytest.FixtureRequest, library: Path, tmp_path: Path) -> Itera
     commands = tmp_path / "bin"
     commands.mkdir()
     with PrivateRedis() as server:
-        config = {
+        config: dict[str, dict[str, Any]] = {
             "store": {"url": server.url, "timeout_s": 5.0},
             "validation": {"nvml_library": str(library)},
             "slurm": {"assignment": request.param, "bin_dir": str(commands)},
             "node": {"state_dir": str(tmp_path / "run")},
         }
-        lines = []
-        for section, values in config.items():
-            lines.append(f"[{section}]")
-            lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
-        (tmp_path / "config.toml").write_text("\n".join(lines) + "\n")
         (tmp_path / "slurm.conf").write_text(f"SlurmdLogFile={tmp_path}/slurmd.log\n")
         (tmp_path / "slurmd.log").write_text("")
-        yield HookNode(
-            tmp_path,
-            state,
-            RedisLedger(StoreConfig(url=server.url, timeout_s=5.0), Role.WRITE),
-            server,
-        )
+        ledger = RedisLedger(StoreConfig(url=server.url, timeout_s=5.0), Role.WRITE)
+        made = HookNode(tmp_path, state, ledger, server, config)
+        made.configure()
+        yield made

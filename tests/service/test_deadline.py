@@ -52,6 +52,20 @@ def test_an_outer_deadline_that_is_nearer_counts() -> None:
         time.sleep(20)
 
 
+def test_who_watches_meanwhile_may_end_it() -> None:
+    looks: list[int] = []
+
+    def watch() -> None:
+        looks.append(1)
+        if len(looks) == 3:
+            raise LookupError("seen")
+
+    with pytest.raises(LookupError, match="seen"), hard_deadline(20, watch, 0.01):
+        time.sleep(20)
+    with expects_the_deadline(), hard_deadline(0.2, lambda: None, 0.01):
+        time.sleep(20)
+
+
 def test_what_catches_the_inner_deadline_does_not_escape_the_outer_one() -> None:
     with expects_the_deadline(), hard_deadline(0.2):
         with pytest.raises(DeadlineError), hard_deadline(20):

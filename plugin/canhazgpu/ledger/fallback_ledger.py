@@ -69,7 +69,7 @@ class FallbackLedger(StoreOnly):
         self._outage = outage
         self._contact = contact
         self._tell = tell
-        self._patience = Patience(patience_s)
+        self._patience = Patience(patience_s, self._heed_others)
         self._local = LocalLedger(node, book_file)
         self._opened: WitnessedLedger | None = None
         self._without = ""
@@ -200,6 +200,10 @@ class FallbackLedger(StoreOnly):
                 self._tell(log_line("store-back", node=self._node))
             self._opened = ledger
         return self._opened
+
+    def _heed_others(self) -> None:
+        if self._outage is not None and (why := self._outage.noted_meanwhile()):
+            raise KnownOutageError(why)
 
     def _lose(self, exc: StoreError) -> None:
         self._without = str(exc)

@@ -14,6 +14,7 @@ from canhazgpu.ledger.port import Ledger
 
 MIN_WAIT_S = 0.05
 """Even with its patience used up a process hears an answer that comes at once."""
+WATCH_EVERY_S = 0.25
 
 T = TypeVar("T")
 
@@ -21,12 +22,15 @@ T = TypeVar("T")
 class Patience:
     """What is left of the time; used up, whatever takes longer raises `StoreError`.
 
+    `watch` is called from time to time while the store lets us wait; it may raise `StoreError`:
+    others who wait, too, may know better.
     Works by a signal, so only in a process's main thread; elsewhere the store's own time-outs are
     all there is.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, watch: Callable[[], None]) -> None:
         self._left_s = seconds
+        self._watch = watch
 
     def spend(self, ask: Callable[[], T]) -> T:
         """Return what the store answers."""
@@ -34,7 +38,7 @@ class Patience:
             return ask()
         began = time.monotonic()
         try:
-            with hard_deadline(max(self._left_s, MIN_WAIT_S)):
+            with hard_deadline(max(self._left_s, MIN_WAIT_S), self._watch, WATCH_EVERY_S):
                 return ask()
         except DeadlineError as exc:
             raise StoreError("the store took too long") from exc

@@ -29,6 +29,7 @@ class Outage:
         self._life_s = life_s
         self._clock = clock
         self._descriptor: int | None = None
+        self._asked_at = clock()
 
     def why_not_ask(self) -> str:
         """Return why the store is not to be asked now; "" where it is.
@@ -36,6 +37,7 @@ class Outage:
         Where an outage has become old, whoever is told to ask is the only one until it has told
         the outcome, or has ended.
         """
+        self._asked_at = self._clock()
         try:
             said = read_own(self._path)
             if said is None:
@@ -47,6 +49,15 @@ class Outage:
             return why if self._descriptor is None else ""
         except OSError:
             return ""
+
+    def noted_meanwhile(self) -> str:
+        """Return why, where another process has found an outage since this one began to ask."""
+        try:
+            said = read_own(self._path)
+        except OSError:
+            return ""
+        why, age_s = self._parsed(said) if said is not None else ("", 0.0)
+        return why if 0 <= age_s < self._clock() - self._asked_at else ""
 
     def began(self, why: str) -> None:
         """Remember that the store does not serve."""
