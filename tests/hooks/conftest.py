@@ -53,6 +53,10 @@ class HookNode:
         """The GPU under Slurm's number: its minor number, which runs against the index."""
         return self.state.node(NODE).gpus[3 - position].uuid
 
+    def all_uuids(self) -> list[str]:
+        """The node's GPUs, in the order of their indices."""
+        return [gpu.uuid for gpu in self.state.node(NODE).gpus]
+
     def reservations(self) -> list[Reservation]:
         return list(self.view().reservations.values())
 

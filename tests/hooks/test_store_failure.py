@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import redis
+from hook_jobs import book, events, gpus_of, job, observation
 from redis_server import PrivateRedis
 
-from canhazgpu.gpu.scan import GpuReading, Scan
-from canhazgpu.ledger.port import Observation
-from canhazgpu.ledger.values import Claim, Event, Granted
+from canhazgpu.ledger.values import Claim, Granted
 
 NODE = "n1"
 
@@ -25,30 +23,6 @@ def server(node: Any) -> Iterator[PrivateRedis]:
     yield node.server
     if node.server.is_running():
         node.server.resume()
-
-
-def job(number: int, gpus: str = "0,1", attempt: int = 0) -> dict[str, str]:
-    return {
-        "SLURM_JOB_ID": str(number),
-        "SLURM_JOB_GPUS": gpus,
-        "SLURM_JOB_RESTART_COUNT": str(attempt),
-    }
-
-
-def book(node: Any) -> dict[str, str]:
-    """The owners by GPU in the node's own book."""
-    held = json.loads((node.files / "run" / "book.json").read_text())["held"]
-    return {gpu: json.loads(text)["owner"] for gpu, text in held.items()}
-
-
-def events(node: Any, *kinds: str) -> list[Event]:
-    return [one for one in node.ledger.history("n1", 0.0) if one.kind in (kinds or (one.kind,))]
-
-
-def observation(*gpus: str) -> Observation:
-    """A scan that finds these GPUs free."""
-    found = (GpuReading(place, gpu, place, "H100", 0, 80000) for place, gpu in enumerate(gpus))
-    return Observation(Scan(NODE, 0.0, 0.0, tuple(found)), 0.0)
 
 
 def snapshot(server: PrivateRedis) -> dict[bytes, bytes]:
@@ -71,10 +45,6 @@ def settle(node: Any) -> None:
         assert time.monotonic() < deadline
         node.forget_outage()
         node.run("epilog", **job(999, "0"))
-
-
-def gpus_of(node: Any, owner: str) -> set[str]:
-    return {gpu for gpu, one in book(node).items() if one == owner}
 
 
 def test_jobs_start_and_end_without_the_store(node: Any, server: PrivateRedis) -> None:

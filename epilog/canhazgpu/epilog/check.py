@@ -14,6 +14,7 @@ from canhazgpu.logline import log_line
 from canhazgpu.node.drains import Drains
 from canhazgpu.node.records import JobRecord
 from canhazgpu.probe.port import PendingScan
+from canhazgpu.schedulers.slurm.actions import log_to_system
 from canhazgpu.schedulers.slurm.hook import NodeSide, settle
 from canhazgpu.schedulers.slurm.undrain import undrain
 from canhazgpu.service import GpuService
@@ -121,7 +122,8 @@ class NodeCheck:
         try:
             reason = undrain(side.node, Drains(side.state_dir), side.commands, clean=clean)
         except SchedulerError as exc:
-            self._decide("undrain-failed", reason=explain(exc))
+            # Asked again the next time; a controller that is away is no news of this node.
+            log_to_system(log_line("undrain-failed", node=side.node, reason=explain(exc)))
             return
         if reason:
             self._decide("undrained", reason=reason)
