@@ -17,6 +17,8 @@ from canhazgpu.errors import CanhazgpuError, CommandError, advice_for, explain
 
 COMMANDS = {
     "config": "canhazgpu.cli.config_show:config",
+    "events": "canhazgpu.cli.events:events",
+    "explain": "canhazgpu.cli.explain:explain_job",
     "hooks": "canhazgpu.cli.hooks:hooks",
     "reserve": "canhazgpu.cli.reserve:reserve",
     "run": "canhazgpu.cli.run:run",

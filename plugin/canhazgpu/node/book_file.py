@@ -20,7 +20,7 @@ from canhazgpu.ledger.entries import NOTES, Entry
 from canhazgpu.ledger.records import reservation_from_json, reservation_to_json
 from canhazgpu.ledger.values import UNREADABLE, Claim, NodeView, Quarantine, Reservation
 from canhazgpu.logline import log_line
-from canhazgpu.node.journal import Journal, Pending
+from canhazgpu.node.journal import JOURNAL, Journal, Pending
 from canhazgpu.node.own_files import locked, make_directory, read_own, replace_own
 from canhazgpu.node.records import JobRecords
 
@@ -89,7 +89,7 @@ class BookFile:
         """Take the node; `tell` hears of what cannot be read, for the administrator."""
         self._path = state_dir / "book.json"
         self._lock = state_dir / ".book.lock"
-        self._journal = Journal(state_dir / "journal", node)
+        self._journal = Journal(state_dir / JOURNAL, node)
         self._node = node
         self._boot_id = boot_id
         self._records = records

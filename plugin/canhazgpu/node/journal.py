@@ -18,11 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from canhazgpu.errors import NodeStateError
 from canhazgpu.ledger.entries import Entry, Numbered, entry_from_dict, entry_to_dict
 from canhazgpu.ledger.values import UNREADABLE
 from canhazgpu.node.own_files import read_own, replace_own
 
 FORMAT = 1
+JOURNAL = "journal"
+"""The file's name in the node's state directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,20 @@ class Journal:
     def _first_line(self, token: str, after: int) -> bytes:
         head = {"format": FORMAT, "node": self._node, "token": token, "after": after}
         return _sealed(head)
+
+
+def pending_entries(state_dir: Path, node: str) -> list[Entry]:
+    """Return what a node's journal has for the store, without changing anything.
+
+    Raises `NodeStateError` where it may not be read.
+    """
+    path = state_dir / JOURNAL
+    try:
+        lines = (read_own(path) or b"").split(b"\n")[1:-1]
+    except OSError as exc:
+        raise NodeStateError(f"cannot read {path} of {node}: {exc.strerror}") from exc
+    numbered = [_numbered(_payload(line)) for line in lines]
+    return [one.entry for one in numbered if one is not None]
 
 
 def _line(one: Numbered) -> bytes:

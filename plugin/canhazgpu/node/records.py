@@ -115,6 +115,13 @@ class JobRecords:
         except OSError:
             return False
 
+    def find(self, job_id: str) -> JobRecord | None:
+        """Return the record of a job, None where there is none that can be read; never raises."""
+        try:
+            return self._read(job_id)
+        except OSError:
+            return None
+
     def ended(self) -> list[JobRecord]:
         """Return the attempts that are over but whose release has not reached the ledger."""
         return [record for record in self.all() if record.ended]
