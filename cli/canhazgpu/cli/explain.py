@@ -131,7 +131,7 @@ def _lines(job_id: str, told: Sequence[NodeEvent], here: dict[str, Any]) -> Iter
 
     users = {one.event.claim.user for one in told if one.event.claim}
     yield f"job {job_id}" + (f" of {', '.join(sorted(users))}" if users else "")
-    for node in dict.fromkeys(one.node for one in told):
+    for node in sorted({one.node for one in told}):
         yield from story_lines(node, [one.event for one in told if one.node == node])
     record = here["record"]
     if record is not None:
