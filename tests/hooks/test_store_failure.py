@@ -72,7 +72,7 @@ def test_jobs_start_and_end_without_the_store(node: Any, server: PrivateRedis) -
 
 
 def test_a_store_that_is_stopped_delays_the_first_hook_alone(
-    node: Any, server: PrivateRedis, record_property: Any
+    node: Any, server: PrivateRedis, request: pytest.FixtureRequest
 ) -> None:
     server.pause()
     took_s = []
@@ -80,7 +80,7 @@ def test_a_store_that_is_stopped_delays_the_first_hook_alone(
         began = time.monotonic()
         node.run("prolog", **job(number + 1, str(number)))
         took_s.append(time.monotonic() - began)
-    record_property("seconds", took_s)
+    request.node.user_properties.append(("seconds", took_s))
     assert sorted(book(node).values()) == [f"job:c1:{number}:0" for number in (1, 2, 3)]
     lost = [line for line in node.log().splitlines() if "event=store-lost" in line]
     assert len(lost) == 1
@@ -246,7 +246,7 @@ def test_a_crash_while_the_store_is_told_doubles_and_loses_nothing(
 
 
 def test_twenty_prologs_at_once_do_not_wait_one_after_the_other(
-    node: Any, server: PrivateRedis, record_property: Any
+    node: Any, server: PrivateRedis, request: pytest.FixtureRequest
 ) -> None:
     server.pause()
     began = time.monotonic()
@@ -255,8 +255,8 @@ def test_twenty_prologs_at_once_do_not_wait_one_after_the_other(
         assert one.wait(120) == 0
     took_s = time.monotonic() - began
     lost = node.log().count("event=store-lost")
-    record_property("seconds", took_s)
-    record_property("found the outage themselves", lost)
+    request.node.user_properties.append(("seconds", took_s))
+    request.node.user_properties.append(("found the outage themselves", lost))
     assert 1 <= lost <= 20
     owners = book(node)
     assert len(owners) == 4

@@ -165,7 +165,10 @@ def test_slurmd_and_store_restarted_in_any_order(
 
 
 def test_many_jobs_at_once_with_a_store_that_never_answers(
-    cluster: GpuCluster, people: tuple[str, str], store: PrivateRedis, record_property: Any
+    cluster: GpuCluster,
+    people: tuple[str, str],
+    store: PrivateRedis,
+    request: pytest.FixtureRequest,
 ) -> None:
     alice, _ = people
     store.pause()
@@ -176,5 +179,5 @@ def test_many_jobs_at_once_with_a_store_that_never_answers(
     ]
     for job in jobs:
         assert cluster.slurm.wait_job(job)["JobState"] == "COMPLETED"
-    record_property("seconds for 20 jobs on 4 GPUs", time.monotonic() - began)
+    request.node.user_properties.append(("seconds for 20 jobs on 4 GPUs", time.monotonic() - began))
     assert nobody_shared(spans(cluster, alice, jobs))
