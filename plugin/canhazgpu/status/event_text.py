@@ -98,7 +98,9 @@ def _sentence(event: Event, places: Mapping[str, str]) -> str:
     if event.kind in NOTES:
         took = event.facts.get("took_s")
         after = f" after {took:g} s" if isinstance(took, int | float) else ""
-        gpus = [_gpu(gpu, places) for gpu in event.facts.get("gpus", []) if isinstance(gpu, str)]
+        named = event.facts.get("gpus")
+        known = named if isinstance(named, list) else []
+        gpus = [_gpu(gpu, places) for gpu in known if isinstance(gpu, str)]
         text = f"{event.kind}{attempt}: {_done(event)}{after}"
         text += f", {', '.join(gpus)}" if gpus else ""
     else:
