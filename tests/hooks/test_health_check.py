@@ -258,7 +258,7 @@ def test_many_at_once_do_no_harm(node: Any) -> None:
         "RedisLedger.release",
         "RedisLedger.publish_scan",
         "RedisLedger.record",
-        "JobRecords.end",
+        "JobRecords.close",
         "JobRecords.forget",
         "Page.apply",
         "Page.refresh",
@@ -332,3 +332,104 @@ def test_it_explains_itself(node: Any) -> None:
     assert done.returncode == 0
     assert "HealthCheckProgram" in done.stderr
     assert check(node, "--nonsense").returncode == 2
+
+
+def test_a_node_that_never_had_a_gpu_is_not_listed(node: Any) -> None:
+    node.configure(validation={"nvml_library": "/nonexistent/libnvidia-ml.so.1"})
+    assert check(node).stderr == ""
+    assert node.ledger.look() == []
+    with (node.files / "slurm.conf").open("a") as conf:
+        conf.write("NodeName=n1 Gres=gpu:4\n")
+    check(node)
+    (view,) = node.ledger.look()
+    assert view.scan is not None and view.scan.fault
+
+
+KILLED_AT = {
+    "prolog": [
+        "JobRecords.begin",
+        "JobRecords.complete",
+        "Page.apply",
+        "Page.do",
+        "RedisLedger.look",
+        "RedisLedger.reserve_given",
+        "RedisLedger.record",
+        "Journal.append",
+        "Journal.drop",
+    ],
+    "epilog": [
+        "JobRecords.end",
+        "JobRecords.forget",
+        "Page.apply",
+        "Page.do",
+        "RedisLedger.look",
+        "RedisLedger.release",
+        "RedisLedger.publish_scan",
+        "RedisLedger.record",
+        "Journal.append",
+        "Journal.drop",
+    ],
+}
+KILL = """
+import os
+from canhazgpu.ledger.redis_ledger import RedisLedger
+from canhazgpu.node.book_file import Page
+from canhazgpu.node.journal import Journal
+from canhazgpu.node.records import JobRecords
+done = {kind}.{name}
+def die(*given, **named):
+    {before} or done(*given, **named)
+    os.kill(os.getpid(), 9)
+{kind}.{name} = die
+from canhazgpu.{hook}.main import main
+main()
+"""
+
+
+@pytest.mark.parametrize("node", ["slurm"], indirect=True)
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize(
+    ("hook", "stage"), [(hook, stage) for hook, stages in KILLED_AT.items() for stage in stages]
+)
+def test_a_hook_that_is_killed_anywhere_leaves_nothing_that_a_check_does_not_clear_away(
+    node: Any, hook: str, stage: str, before: bool
+) -> None:
+    node.run("prolog", **job(1, "0"))
+    if hook == "epilog":
+        node.run("prolog", **job(2, "1"))
+    kind, name = stage.split(".")
+    text = KILL.format(kind=kind, name=name, hook=hook, before=before)
+    killed = node.python("-c", text, environ=node.environ(**job(2, "1")))
+    # Not every stage is on the way of every hook.
+    assert killed.returncode in (0, -9), killed.stderr
+    slurm(node, 1)
+    check(node)
+    assert set(node.held().values()) == {"job:c1:1:0"}
+    assert node.held() == book(node)
+    assert {name.partition(".")[0] for name in node.records()} == {"1"}
+    # And the GPU is to be had.
+    node.run("prolog", **job(3, "1"))
+    assert set(node.held().values()) == {"job:c1:1:0", "job:c1:3:0"}
+
+
+@pytest.mark.parametrize("node", ["canhazgpu"], indirect=True)
+@pytest.mark.parametrize("hook", ["prolog", "epilog"])
+@pytest.mark.parametrize("stage", ["Page.do", "Journal.append", "JobRecords.forget"])
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+def test_nor_does_one_that_is_killed_without_the_store(
+    node: Any, hook: str, stage: str, before: bool
+) -> None:
+    node.run("prolog", **job(1, "0"))
+    if hook == "epilog":
+        node.run("prolog", **job(2, "1"))
+    node.server.kill()
+    kind, name = stage.split(".")
+    text = KILL.format(kind=kind, name=name, hook=hook, before=before)
+    killed = node.python("-c", text, environ=node.environ(**job(2, "1")))
+    assert killed.returncode in (0, -9), killed.stderr
+    node.server.start()
+    node.forget_outage()
+    slurm(node, 1)
+    check(node)
+    assert set(node.held().values()) == {"job:c1:1:0"}
+    assert node.held() == book(node)

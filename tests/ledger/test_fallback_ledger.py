@@ -272,3 +272,26 @@ def test_a_name_without_an_address_is_for_the_client_to_explain(
 
     monkeypatch.setattr(reach.socket, "getaddrinfo", unknown)
     await_addresses("redis+sentinel://a,b/mymaster", 1.0)
+
+
+def test_a_job_that_was_over_takes_from_nobody_however_long_the_journal(
+    node: Node, own_server: PrivateRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from canhazgpu.ledger import contact
+
+    monkeypatch.setattr(contact, "MAX_BATCH", 1)
+    own_server.kill()
+    ledger = node.process()
+    ledger.reserve_given(job(1), [uuid(0)], node.seen())
+    ledger.release(node.name, job(1).owner, "job ended")
+    ledger.reserve_given(job(2), [uuid(1)], node.seen())
+    own_server.start()
+    run = Claim("run:a", "run", "eve", 1002)
+    store = node.open_store()
+    assert isinstance(store.reserve_given(run, [uuid(0)], node.seen()), Granted)
+    node.process(life_s=0.0).look([node.name])
+    (view,) = store.look([node.name])
+    assert {gpu: one.claim.owner for gpu, one in view.reservations.items()} == {
+        uuid(0): "run:a",
+        uuid(1): job(2).owner,
+    }

@@ -137,7 +137,7 @@ def test_a_line_that_is_no_entry_is_left_out_and_told(
         stream.write(line)
     write(journal, ENTRIES[1])
     assert entries(journal) == [ENTRIES[0], ENTRIES[1]]
-    assert "1 entries" in journal.read().damage
+    assert "left out: 1 lines" in journal.read().damage
     journal.drop(journal.read(), journal.read().last)
     assert journal.read().damage == ""
 

@@ -49,6 +49,8 @@ class NodeCheck:
 
     def _publish(self, ledger: FallbackLedger, scan: PendingScan, view: NodeView) -> None:
         observation = scan.observe()
+        if not observation.scan.gpus and not self._should_have_gpus(view):
+            return
         ledger.publish_scan(observation)
         self._lift(ledger, observation, view)
         self._renew(ledger, view)
@@ -62,7 +64,7 @@ class NodeCheck:
         gone = self._side.presence.gone({*owners.values(), *(one.owner.job_id for one in live)})
         for record in live:
             if record.owner.job_id in gone or self._is_of_earlier_boot(record):
-                self._side.records.end(record.owner.job_id, last=True)
+                self._side.records.close(record.owner)
                 self._decide("epilog-missing", job=record.owner.job_id, owner=record.owner.token)
         latest = {record.owner.job_id: record.owner for record in live}
         released = [
@@ -96,6 +98,11 @@ class NodeCheck:
             ours = f"job:{cluster}:" if cluster else "job:"
             if is_job(claim.owner) and claim.owner.startswith(ours) and claim.job_id:
                 yield claim.owner, claim.job_id
+
+    def _should_have_gpus(self, view: NodeView) -> bool:
+        """Tell whether a node that shows no GPU is one of ours all the same."""
+        known = view.scan is not None and bool(view.scan.gpus)
+        return known or bool(view.reservations) or self._side.facts.gpu_count is not None
 
     def _lift(self, ledger: FallbackLedger, observation: Observation, view: NodeView) -> None:
         """Lift what an epilog quarantined and is clear again."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from canhazgpu.ledger.book import forgotten_people, missing_jobs
-from canhazgpu.ledger.entries import GRANT, RELEASE, Entry, Overruled
+from canhazgpu.ledger.entries import GRANT, RELEASE, Entry, Numbered, Overruled
 from canhazgpu.ledger.port import Ledger
 from canhazgpu.ledger.values import Claim, NodeView, Reservation
 from canhazgpu.logline import log_line
@@ -60,8 +61,9 @@ class Contact:
         """Tell the store all that is in the journal."""
         with self._book_file.open() as page:
             pending = page.pending
-        for first in range(0, len(pending.entries), MAX_BATCH):
-            some = pending.entries[first : first + MAX_BATCH]
+        entries = _passing_yield(pending.entries)
+        for first in range(0, len(entries), MAX_BATCH):
+            some = entries[first : first + MAX_BATCH]
             overruled = store.record(self._node, pending.token, some)
             with self._book_file.open() as page:
                 page.recorded(some[-1].number)
@@ -105,6 +107,24 @@ class Contact:
                 )
             )
             self._tell(log_line("restored", node=self._node, owner=owner, gpus=gpus))
+
+
+def _passing_yield(entries: Sequence[Numbered]) -> list[Numbered]:
+    """Let grants yield that a later entry takes back: a job that is over takes from nobody.
+
+    Over all that is pending: the store sees a batch alone.
+    """
+    told: list[Numbered] = []
+    over: set[str] = set()
+    for one in reversed(entries):
+        entry = one.entry
+        if entry.kind == RELEASE and not entry.gpus:
+            over.add(entry.owner)
+        elif entry.kind == GRANT and entry.owner in over:
+            over.discard(entry.owner)
+            entry = replace(entry, yields=True)
+        told.append(Numbered(one.number, entry))
+    return told[::-1]
 
 
 def _was_released(store: Ledger, node: str, one: Reservation) -> bool:

@@ -191,15 +191,19 @@ class FallbackLedger(StoreOnly):
         if self._opened is None:
             if self._outage is not None and (known := self._outage.why_not_ask()):
                 raise KnownOutageError(known)
-            store = self._patience.spend(self._open_store)
-            if self._outage is not None:
-                store = patient(store, self._patience)
+            store = self._open_bounded()
             ledger = WitnessedLedger(self._node, store, self._book_file, self._contact, self._tell)
             ledger.meet()
             if self._outage is not None and self._outage.ended():
                 self._tell(log_line("store-back", node=self._node))
             self._opened = ledger
         return self._opened
+
+    def _open_bounded(self) -> Ledger:
+        # Who must not go on without the store has no use for impatience.
+        if self._outage is None:
+            return self._open_store()
+        return patient(self._patience.spend(self._open_store), self._patience)
 
     def _heed_others(self) -> None:
         if self._outage is not None and (why := self._outage.noted_meanwhile()):

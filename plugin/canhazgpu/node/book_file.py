@@ -25,7 +25,7 @@ from canhazgpu.node.own_files import locked, make_directory, read_own, replace_o
 from canhazgpu.node.records import JobRecords
 
 FORMAT = 1
-MAX_NOTED_BYTES = 8 * 2**20
+MAX_NOTED_BYTES = 2 * 2**20
 """A journal of this size takes no more notes: only what changes who has which GPU."""
 
 

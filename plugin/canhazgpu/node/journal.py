@@ -70,7 +70,7 @@ class Journal:
             good,
             max([after, *(one.number for one in good)]),
             len(content) - len(lines[-1]) if lines else 0,
-            f"{lost} entries of {self._path} cannot be read, and are left out" if lost else "",
+            f"what cannot be read in {self._path} is left out: {lost} lines" if lost else "",
         )
 
     def append(self, pending: Pending, entries: Sequence[Entry]) -> Pending:

@@ -101,6 +101,14 @@ class JobRecords:
             self._write(ended)
             return ended
 
+    def close(self, owner: JobOwner) -> None:
+        """End this attempt, whose epilog does not come; another attempt's record is left alone."""
+        with self._locked():
+            known = self._read(owner.job_id)
+            if known is not None and known.owner == owner:
+                self._env(owner.job_id).unlink(missing_ok=True)
+                self._write(replace(known, ended=True))
+
     def forget(self, owner: JobOwner) -> None:
         """Remove the record of an ended attempt; another attempt's is left alone."""
         with self._locked():
