@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ledger_values import fresh_node, job, observation, uuid
+from ledger_values import fresh_node, job, observation, pass_time, uuid
 from redis_server import PrivateRedis
 
 from canhazgpu.config.schema import StoreConfig
@@ -54,6 +54,7 @@ class Node:
         return RedisLedger(StoreConfig(url=self.url, timeout_s=5.0), Role.WRITE)
 
     def seen(self) -> Any:
+        pass_time()
         return observation(self.name)
 
     def forget_outage(self) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from canhazgpu.errors import StoreError
-from canhazgpu.ledger.book import grant_count, grant_given
 from canhazgpu.ledger.entries import GRANT, QUARANTINE, RELEASE, UNQUARANTINE, Entry
+from canhazgpu.ledger.grant_rules import grant_count, grant_given
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.values import Blocked, Claim, Granted, NodeView, Short
 from canhazgpu.node.book_file import BookFile, Page
