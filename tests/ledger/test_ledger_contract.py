@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from ledger_values import Store, job, pass_time, uuid
+from ledger_values import Store, job, pass_time, run, uuid, waiter
 
 from canhazgpu.errors import InputError, StoreError
 from canhazgpu.gpu.scan import Scan
@@ -21,6 +21,11 @@ from canhazgpu.ledger.values import Blocked, Granted, NodeView, Short
 
 Observe = Callable[..., Observation]
 UNREADABLE = ["", "no json", "[]", "null", "7", '{"owner": 5}', '{"a":' * 2000, '"job:c1:1:0"']
+UNREADABLE += ['{"owner": "job:c1:1:0", "type": "job", "user": null, "granted_ms": 1}']
+UNREADABLE += [
+    f'{{"owner": "job:c1:1:0", "type": "job", "user": "ann", "granted_ms": {time}}}'
+    for time in ("1e999", "NaN", '"1"', "null", "true")
+]
 
 
 def gpus(*indices: int) -> tuple[str, ...]:
@@ -225,8 +230,11 @@ def test_an_unreadable_reservation_still_reserves(
     assert isinstance(blocked, Blocked)
     assert blocked.why == "reserved"
     assert ledger.release(node, job(1).owner, "end") == []
-    assert ledger.release(node, "unreadable", "end") == []
+    assert ledger.renew(node, "unreadable") == [uuid(0)]
     assert view(ledger, node).reservations[uuid(0)].claim.owner == "unreadable"
+    assert ledger.release(node, "unreadable", "garbage", by="root") == [uuid(0)]
+    pass_time()
+    assert ledger.reserve_count(job(1), 1, observe(1)) == Granted(gpus(0))
 
 
 def test_bytes_that_are_no_text_are_a_reservation_of_nobody_known(
@@ -322,6 +330,9 @@ def test_a_reader_sees_everything(
     reader = store.ledger(Role.READ)
     (seen,) = [one for one in reader.look() if one.node == node]
     assert seen.reservations[uuid(0)].claim == job(1)
+    (event,) = reader.history(node, 0)
+    assert event.claim == job(1)
+    assert reader.await_change(node, "", 0) == event.id
 
 
 @pytest.mark.parametrize("store", ["embedded"], indirect=True)
@@ -334,6 +345,13 @@ def test_a_reader_of_the_embedded_store_changes_nothing(
         lambda: reader.reserve_count(job(2), 1, observe()),
         lambda: reader.release(node, job(1).owner, "end"),
         lambda: reader.publish_scan(observe()),
+        lambda: reader.renew(node, job(1).owner),
+        lambda: reader.extend(node, job(1).owner, 60),
+        lambda: reader.wait_turn(node, waiter(run(1))),
+        lambda: reader.leave_queue(node, [run(1).owner], "end"),
+        lambda: reader.quarantine(node, uuid(0), "fan", "ann"),
+        lambda: reader.unquarantine(node, uuid(0), "ann"),
+        lambda: reader.forget_node(node),
     ):
         with pytest.raises(StoreError, match="may only read"):
             change()
@@ -388,6 +406,15 @@ def test_a_name_that_is_no_nodes_is_refused(
         lambda: ledger.release(name, job(1).owner, "end"),
         lambda: ledger.publish_scan(wrong),
         lambda: ledger.look([name]),
+        lambda: ledger.renew(name, job(1).owner),
+        lambda: ledger.extend(name, job(1).owner, 60),
+        lambda: ledger.wait_turn(name, waiter(run(1))),
+        lambda: ledger.leave_queue(name, [], "end"),
+        lambda: ledger.quarantine(name, uuid(0), "fan", "ann"),
+        lambda: ledger.unquarantine(name, uuid(0), "ann"),
+        lambda: ledger.forget_node(name),
+        lambda: ledger.history(name, 0),
+        lambda: ledger.await_change(name, "", 0),
     ):
         with pytest.raises(InputError, match="not a node name"):
             operation()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import time
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from canhazgpu.gpu.scan import GpuReading, Scan
 from canhazgpu.ledger.connect import Role
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.redis_ledger import RedisLedger
-from canhazgpu.ledger.values import Claim, JobOwner
+from canhazgpu.ledger.values import Claim, JobOwner, ProcessId, Waiter
 
 _numbers = itertools.count(1)
 
@@ -45,6 +46,7 @@ def observation(
     age_s: float = 0.0,
     in_use: tuple[int, ...] = (),
     unknown: tuple[int, ...] = (),
+    unhealthy: dict[int, str] | None = None,
 ) -> Observation:
     """A scan of so many GPUs that began `age_s` ago."""
     readings = tuple(
@@ -55,6 +57,7 @@ def observation(
         age_s,
         in_use=frozenset(map(uuid, in_use)),
         unknown=frozenset(map(uuid, unknown)),
+        unhealthy={uuid(index): reason for index, reason in (unhealthy or {}).items()},
     )
 
 
@@ -68,6 +71,57 @@ def job(job_id: int | str, attempt: int = 0) -> Claim:
         job_name='a "name", with {braces}',
         boot_id="b",
     )
+
+
+def run(number: int | str, user: str = "ann") -> Claim:
+    """A running command's claim."""
+    return Claim(
+        owner=f"run:{number}",
+        type="run",
+        user=user,
+        uid=1000,
+        boot_id="b",
+        processes=(ProcessId(4194304, 99999999999999), ProcessId(1, 0)),
+        pid_namespace=4026531836,
+    )
+
+
+def manual(number: int | str, duration_s: float = 3600.0, user: str = "ann") -> Claim:
+    """A person's claim for a time."""
+    return Claim(
+        owner=f"manual:{number}",
+        type="manual",
+        user=user,
+        uid=1000,
+        note='"debugging" {ü}',
+        duration_s=duration_s,
+    )
+
+
+def waiter(claim: Claim, count: int = 1, lease_s: float = 60.0) -> Waiter:
+    """Whoever will reserve with this claim, in the queue."""
+    return Waiter(
+        owner=claim.owner,
+        user=claim.user,
+        uid=claim.uid,
+        count=count,
+        boot_id=claim.boot_id,
+        processes=claim.processes,
+        pid_namespace=claim.pid_namespace,
+        lease_s=lease_s,
+    )
+
+
+def set_in_record(store: redis.Redis, key: str, field: str, **changes: object) -> None:
+    """Change a record behind the ledger's back: time passes, say."""
+    record = json.loads(store.hget(key, field) or "")
+    store.hset(key, field, json.dumps(record | changes))
+
+
+def store_ms(store: redis.Redis) -> int:
+    """The store's clock."""
+    seconds, microseconds = store.time()
+    return seconds * 1000 + microseconds // 1000
 
 
 def pass_time() -> None:

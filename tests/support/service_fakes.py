@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
 from canhazgpu.gpu.usage import UsagePolicy
-from canhazgpu.ledger.port import Observation
-from canhazgpu.ledger.values import Blocked, Claim, Granted, NodeView, Reservation, Short
+from canhazgpu.ledger.port import JOB_TERMS, Observation, Terms
+from canhazgpu.ledger.values import (
+    Blocked,
+    Claim,
+    Event,
+    Granted,
+    NodeView,
+    ProcessId,
+    Quarantine,
+    Queued,
+    Reservation,
+    Short,
+    Waiter,
+)
 from canhazgpu.probe.node_probe import observation_of
 
 NODE = "n1"
@@ -72,25 +84,36 @@ class ScriptedProbe:
 class ScriptedLedger:
     """Gives these answers in turn, the last one again and again; `held` is what `look` shows."""
 
-    answers: list[Granted | Short | Blocked]
+    answers: list[Granted | Short | Blocked | Queued]
     held: list[Reservation] = field(default_factory=list)
     asked: list[tuple[Observation, object]] = field(default_factory=list)
     released: list[tuple[str, str]] = field(default_factory=list)
     published: list[Observation] = field(default_factory=list)
+    waiting: list[Waiter] = field(default_factory=list)
+    quarantined: dict[str, Quarantine] = field(default_factory=dict)
+    told: list[Event] = field(default_factory=list)
 
-    def reserve_count(self, claim: Claim, count: int, observation: Observation) -> Granted | Short:
+    def reserve_count(
+        self, claim: Claim, count: int, observation: Observation, terms: Terms = JOB_TERMS
+    ) -> Granted | Short | Queued:
         answer = self._answer(observation, count)
         assert not isinstance(answer, Blocked)
         return answer
 
     def reserve_given(
-        self, claim: Claim, gpus: Sequence[str], observation: Observation
-    ) -> Granted | Blocked:
+        self,
+        claim: Claim,
+        gpus: Sequence[str],
+        observation: Observation,
+        terms: Terms = JOB_TERMS,
+    ) -> Granted | Blocked | Queued:
         answer = self._answer(observation, list(gpus))
         assert not isinstance(answer, Short)
         return answer
 
-    def release(self, node: str, owner: str, reason: str, gpus: Sequence[str] = ()) -> list[str]:
+    def release(
+        self, node: str, owner: str, reason: str, gpus: Sequence[str] = (), by: str = ""
+    ) -> list[str]:
         self.released.append((owner, reason))
         gone = [one for one in self.held if one.claim.owner == owner]
         self.held = [one for one in self.held if one.claim.owner != owner]
@@ -102,8 +125,58 @@ class ScriptedLedger:
     def look(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
         assert nodes is not None
         held = {one.gpu: one for one in self.held}
-        return [NodeView(node, 1.0, None, None, held) for node in nodes]
+        waiting, quarantined = tuple(self.waiting), dict(self.quarantined)
+        return [
+            NodeView(node, 1.0, None, None, held, quarantines=quarantined, queue=waiting)
+            for node in nodes
+        ]
 
-    def _answer(self, observation: Observation, wanted: object) -> Granted | Short | Blocked:
+    def renew(
+        self, node: str, owner: str, processes: Sequence[ProcessId] | None = None
+    ) -> list[str]:
+        return [one.gpu for one in self.held if one.claim.owner == owner]
+
+    def extend(
+        self, node: str, owner: str, duration_s: float, gpus: Sequence[str] = ()
+    ) -> list[Reservation]:
+        def longer(one: Reservation) -> Reservation:
+            concerned = one.claim.owner == owner and (not gpus or one.gpu in gpus)
+            if one.expires_at is None or not concerned:
+                return one
+            return replace(one, expires_at=one.expires_at + duration_s)
+
+        before, self.held = self.held, [longer(one) for one in self.held]
+        return [one for one in self.held if one not in before]
+
+    def wait_turn(self, node: str, waiter: Waiter) -> int:
+        owners = [one.owner for one in self.waiting]
+        if waiter.owner not in owners:
+            self.waiting.append(waiter)
+            return len(self.waiting)
+        return owners.index(waiter.owner) + 1
+
+    def leave_queue(self, node: str, owners: Sequence[str], reason: str) -> None:
+        self.waiting = [one for one in self.waiting if one.owner not in owners]
+
+    def await_change(self, node: str, after: str, timeout_s: float) -> str:
+        return after or "0-0"
+
+    def quarantine(self, node: str, gpu: str, reason: str, by: str) -> bool:
+        known = gpu in self.quarantined
+        self.quarantined.setdefault(gpu, Quarantine(gpu, reason, 1.0, by))
+        return not known
+
+    def unquarantine(self, node: str, gpu: str, by: str) -> bool:
+        return self.quarantined.pop(gpu, None) is not None
+
+    def forget_node(self, node: str) -> bool:
+        return False
+
+    def history(self, node: str, since: float) -> list[Event]:
+        return [one for one in self.told if one.at >= since]
+
+    def _answer(
+        self, observation: Observation, wanted: object
+    ) -> Granted | Short | Blocked | Queued:
         self.asked.append((observation, wanted))
         return self.answers[min(len(self.asked), len(self.answers)) - 1]

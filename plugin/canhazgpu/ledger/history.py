@@ -8,13 +8,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import cast
 
 from canhazgpu.ledger.records import NOBODY, claim_from_dict, milliseconds, time_of
+from canhazgpu.ledger.store_calls import BLOCK_S, StoreCalls
 from canhazgpu.ledger.values import UNREADABLE, Event
-
-if TYPE_CHECKING:
-    from canhazgpu.ledger.store_calls import StoreCalls
 
 EVENTS_PER_READ = 1000
 """Events read at a time; bounds the reply's size, not its correctness."""
@@ -42,18 +40,24 @@ def read_history(calls: StoreCalls, stream: str, since: float) -> list[Event]:
 
 def await_event(calls: StoreCalls, stream: str, after: str, timeout_s: float) -> str:
     """Return the id of the last event, waiting for one after `after` unless that is empty."""
+    if after and not _comes(calls, stream, after, timeout_s):
+        return after
+    with calls.client() as client:
+        last = cast(list[Entry], client.xrevrange(stream, count=1))
+    return last[0][0] if last else after or NO_EVENT
+
+
+def _comes(calls: StoreCalls, stream: str, after: str, timeout_s: float) -> bool:
+    """Tell whether an event comes in time; it waits in pieces, to notice a dead store."""
     give_up = time.monotonic() + timeout_s
     with calls.waiting_client() as client:
-        while after:
-            left_s = give_up - time.monotonic()
-            # The client takes an answer that is late for a dead server; 0 would be for ever.
-            block_ms = max(1, int(min(left_s, calls.timeout_s / 2) * 1000))
-            if client.xread({stream: after}, count=1, block=block_ms):
-                break
+        while True:
+            left_s = min(give_up - time.monotonic(), BLOCK_S)
+            # 0 would be for ever.
+            if client.xread({stream: after}, count=1, block=max(1, int(left_s * 1000))):
+                return True
             if time.monotonic() >= give_up:
-                return after
-        last = cast(Any, client.xrevrange(stream, count=1))
-    return cast(str, last[0][0]) if last else after or NO_EVENT
+                return False
 
 
 def event_from_fields(entry_id: str, fields: Mapping[str, str]) -> Event | None:

@@ -95,10 +95,10 @@ def quarantine_from_json(gpu: str, text: str) -> Quarantine:
     """Return the quarantine recorded for a GPU; an unreadable record still holds the GPU back."""
     try:
         data = json.loads(text)
-        since = time_of(data, "since_ms")
+        reason, since = _text(data["reason"]), time_of(data, "since_ms")
         if since is None:
             raise ValueError("a quarantine has a time")
-        return Quarantine(gpu, str(data["reason"]), since, str(data.get("by", "unknown")))
+        return Quarantine(gpu, reason, since, str(data.get("by", "unknown")))
     except UNREADABLE:
         return Quarantine(gpu, "unreadable quarantine record", 0.0, "unknown")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from canhazgpu.config.schema import StoreConfig
 
 DAY_MS = 24 * 3600 * 1000
+BLOCK_S = 1.0
+"""The longest that a command may wait at the store for something to happen."""
 SCRIPTS = Path(__file__).with_name("scripts")
 
 
@@ -25,7 +28,6 @@ class StoreCalls:
 
     def __init__(self, store: StoreConfig, role: Role) -> None:
         self.in_cluster = store.url.startswith("redis+cluster://")
-        self.timeout_s = store.timeout_s
         self._store = store
         self._role = role
         self._history_ms = store.history_days * DAY_MS
@@ -41,10 +43,12 @@ class StoreCalls:
 
     @contextmanager
     def waiting_client(self) -> Iterator[redis.Redis]:
-        """Give a client whose connections may block: nobody else's command waits for them."""
+        """Give a client that may block for `BLOCK_S`: no other command waits for it."""
         with self._errors():
             if self._waiting is None:
-                self._waiting = connect(self._store, self._role)
+                # A store wakes who waits up to 0.1 s late, and has its usual time to answer.
+                patient = replace(self._store, timeout_s=self._store.timeout_s + 2 * BLOCK_S)
+                self._waiting = connect(patient, self._role)
             yield self._waiting
 
     def run(self, name: str, node: NodeKeys, *arguments: str | int) -> Any:
