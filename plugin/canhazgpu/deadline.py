@@ -3,24 +3,50 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from canhazgpu.errors import DeadlineError
 
+EARLY_S = 0.002
+"""A timer may ring so much before the clock says it is time."""
+SOON_S = 0.001
+"""An outer deadline that passed meanwhile: as soon as it can be; zero would be never."""
+
 
 @contextmanager
-def hard_deadline(seconds: float) -> Iterator[None]:
-    """Raise `DeadlineError` in the block once `seconds` have passed; uses SIGALRM."""
+def hard_deadline(
+    seconds: float, watch: Callable[[], None] | None = None, every_s: float = 0.0
+) -> Iterator[None]:
+    """Raise `DeadlineError` in the block once `seconds` have passed; uses SIGALRM.
+
+    Inside another one the nearer of both counts, and the outer goes on afterwards. `watch` is
+    called every `every_s` seconds meanwhile, and may raise, too.
+    """
+    began = time.monotonic()
+    outer_s, _ = signal.getitimer(signal.ITIMER_REAL)
+    ends = began + (min(seconds, outer_s) if outer_s else seconds)
 
     def expire(signum: int, frame: FrameType | None) -> None:
-        raise DeadlineError(f"no decision within {seconds:g} s")
+        if time.monotonic() >= ends - EARLY_S or watch is None:
+            raise DeadlineError(f"no decision within {seconds:g} s")
+        watch()
+        signal.setitimer(signal.ITIMER_REAL, _next_s(ends, every_s))
 
     before = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, _next_s(ends, every_s))
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        if outer_s:
+            left_s = outer_s - (time.monotonic() - began)
+            signal.setitimer(signal.ITIMER_REAL, max(left_s, SOON_S))
+
+
+def _next_s(ends: float, every_s: float) -> float:
+    left_s = max(ends - time.monotonic(), SOON_S)
+    return min(left_s, every_s) if every_s else left_s

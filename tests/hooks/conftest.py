@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis_server import PrivateRedis
@@ -22,7 +23,7 @@ from canhazgpu.config.schema import StoreConfig
 from canhazgpu.gpu.scan import GpuReading, Scan
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.redis_ledger import RedisLedger, Role
-from canhazgpu.ledger.values import Claim, NodeView
+from canhazgpu.ledger.values import Claim, NodeView, Reservation
 from demo_cluster import ensure_users, remove_users
 
 NODE = "n1"
@@ -50,7 +51,24 @@ class HookNode:
     files: Path
     state: fake_nvml.FakeState
     ledger: RedisLedger
-    server_url: str
+    server: PrivateRedis
+    config: dict[str, dict[str, Any]]
+
+    @property
+    def assignment(self) -> str:
+        """Who chooses the GPUs, ``slurm`` or ``canhazgpu``."""
+        return str(self.config["slurm"]["assignment"])
+
+    def uuid_of_position(self, position: int) -> str:
+        """The GPU under Slurm's number: its minor number, which runs against the index."""
+        return self.state.node(NODE).gpus[3 - position].uuid
+
+    def all_uuids(self) -> list[str]:
+        """The node's GPUs, in the order of their indices."""
+        return [gpu.uuid for gpu in self.state.node(NODE).gpus]
+
+    def reservations(self) -> list[Reservation]:
+        return list(self.view().reservations.values())
 
     def environ(self, **variables: str) -> dict[str, str]:
         """The bare environment of a hook, for a job of two GPUs."""
@@ -154,6 +172,10 @@ class HookNode:
         directory = self.files / "run" / "jobs"
         return {path.name for path in directory.iterdir()} - {".lock"}
 
+    def forget_outage(self) -> None:
+        """As if the time had passed for which a failure of the store is remembered."""
+        (self.files / "run" / "store-outage").unlink(missing_ok=True)
+
     def log(self) -> str:
         return (self.files / "slurmd.log").read_text()
 
@@ -173,7 +195,7 @@ def node(request: pytest.FixtureRequest, library: Path, tmp_path: Path) -> Itera
     commands = tmp_path / "bin"
     commands.mkdir()
     with PrivateRedis() as server:
-        config = {
+        config: dict[str, dict[str, Any]] = {
             "store": {"url": server.url, "timeout_s": 5.0},
             "validation": {"nvml_library": str(library)},
             "slurm": {"assignment": request.param, "bin_dir": str(commands)},
@@ -183,7 +205,7 @@ def node(request: pytest.FixtureRequest, library: Path, tmp_path: Path) -> Itera
         (tmp_path / "slurm.conf").write_text(f"SlurmdLogFile={tmp_path}/slurmd.log\n")
         (tmp_path / "slurmd.log").write_text("")
         ledger = RedisLedger(StoreConfig(url=server.url, timeout_s=5.0), Role.WRITE)
-        yield HookNode(tmp_path, state, ledger, server.url)
+        yield HookNode(tmp_path, state, ledger, server, config)
 
 
 @pytest.fixture(scope="session")

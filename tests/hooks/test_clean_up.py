@@ -261,7 +261,7 @@ def test_a_store_that_is_gone_ends_nobody_and_is_made_good(
     node: Any, people: Any, ann: Any
 ) -> None:
     node.run("prolog", **ann)
-    url = node.server_url
+    url = node.server.url
     node.configure(store={"url": "redis://127.0.0.1:1/0"})
     with start_gpu_process(node.gpu(0), 8000, user=people[0]) as process:
         node.run("epilog", **ann)

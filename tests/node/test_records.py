@@ -303,3 +303,23 @@ def test_the_nodes_name_and_place() -> None:
     assert node_name(NodeConfig(), {}) == os.uname().nodename.split(".")[0]
     assert state_dir(NodeConfig(state_dir="/run/%n/x"), "n1") == Path("/run/n1/x")
     assert boot_id() == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def test_an_attempt_whose_epilog_does_not_come_is_closed_and_no_other(
+    records: JobRecords, tmp_path: Path
+) -> None:
+    begin(records)
+    complete(records)
+    assert [one.owner for one in records.live()] == [FIRST]
+    begin(records, SECOND)
+    records.close(FIRST)
+    assert [one.owner for one in records.live()] == [SECOND]
+    complete(records, SECOND)
+    records.close(SECOND)
+    assert records.live() == []
+    assert [one.owner for one in records.ended()] == [SECOND]
+    assert names(tmp_path) == {"12.json"}
+    records.forget(SECOND)
+    records.close(SECOND)
+    assert records.all() == []
+    assert records.find("12") is None

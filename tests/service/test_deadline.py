@@ -30,10 +30,47 @@ def test_it_ends_a_wait_for_a_peer_that_never_answers() -> None:
 
 
 def test_work_in_time_is_left_alone_afterwards() -> None:
+    before_s, _ = signal.getitimer(signal.ITIMER_REAL)
     with hard_deadline(0.1):
         pass
     time.sleep(0.2)
-    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    # Whatever was set before, as the test runner's own limit, goes on.
+    after_s, _ = signal.getitimer(signal.ITIMER_REAL)
+    assert (after_s == 0) == (before_s == 0)
+    assert after_s <= before_s
+
+
+def test_an_outer_deadline_goes_on_behind_an_inner_one() -> None:
+    with expects_the_deadline(), hard_deadline(0.2):
+        with hard_deadline(20):
+            pass
+        time.sleep(20)
+
+
+def test_an_outer_deadline_that_is_nearer_counts() -> None:
+    with pytest.raises(DeadlineError), hard_deadline(0.2), hard_deadline(20):
+        time.sleep(20)
+
+
+def test_who_watches_meanwhile_may_end_it() -> None:
+    looks: list[int] = []
+
+    def watch() -> None:
+        looks.append(1)
+        if len(looks) == 3:
+            raise LookupError("seen")
+
+    with pytest.raises(LookupError, match="seen"), hard_deadline(20, watch, 0.01):
+        time.sleep(20)
+    with expects_the_deadline(), hard_deadline(0.2, lambda: None, 0.01):
+        time.sleep(20)
+
+
+def test_what_catches_the_inner_deadline_does_not_escape_the_outer_one() -> None:
+    with expects_the_deadline(), hard_deadline(0.2):
+        with pytest.raises(DeadlineError), hard_deadline(20):
+            time.sleep(20)
+        time.sleep(20)
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -104,12 +104,13 @@ def test_a_job_is_requeued_and_the_node_stays_up(
 ) -> None:
     alice, _ = people
     with PrivateRedis(binary=any_binary()) as server:
+        # That jobs start all the same is another policy, with tests of its own.
         if broken == "refused":
-            cluster.configure(store={"url": "redis://127.0.0.1:1/0"})
+            cluster.configure(store={"url": "redis://127.0.0.1:1/0", "on_failure": "fail"})
             advice = "check store.url"
         elif broken == "silent":
             server.pause()
-            cluster.configure(store={"url": server.url, "timeout_s": 1.0})
+            cluster.configure(store={"url": server.url, "timeout_s": 1.0, "on_failure": "fail"})
             advice = "check store.url"
         else:
             cluster.config_file.write_text("[store]\nurll = 'embedded'\n")
@@ -121,7 +122,7 @@ def test_a_job_is_requeued_and_the_node_stays_up(
             took_s = time.monotonic() - began
         finally:
             server.resume()
-            cluster.configure(store={"url": "embedded", "timeout_s": 3.0})
+            cluster.configure(store={"url": "embedded", "timeout_s": 3.0, "on_failure": "local"})
 
     assert took_s < 45
     log = [line for line in cluster.slurm.log("n1").splitlines() if f"job {job}:" in line]
@@ -131,16 +132,17 @@ def test_a_job_is_requeued_and_the_node_stays_up(
     assert cluster.held() == {}
 
 
+@pytest.mark.parametrize("policy", ["local", "fail"])
 def test_a_release_that_found_no_store_is_made_good_by_the_next_hook(
-    cluster: GpuCluster, people: tuple[str, str]
+    cluster: GpuCluster, people: tuple[str, str], policy: str
 ) -> None:
     alice, _ = people
     cluster.hook("prolog", "n1", **job_variables(9007, gpus="0"))
-    cluster.configure(store={"url": "redis://127.0.0.1:1/0"})
+    cluster.configure(store={"url": "redis://127.0.0.1:1/0", "on_failure": policy})
     try:
         assert cluster.hook("epilog", "n1", **job_variables(9007, gpus="0")).returncode == 0
     finally:
-        cluster.configure(store={"url": "embedded"})
+        cluster.configure(store={"url": "embedded", "on_failure": "local", "retry_after_s": 0.1})
     assert set(cluster.held().values()) == {"9007"}
 
     done = cluster.slurm.run(["srun", "--gres=gpu:1", "echo", "RAN"], user=alice, check=True)
@@ -180,7 +182,7 @@ def test_commands_that_hang_drain_nothing(cluster: GpuCluster) -> None:
         (slow / name).write_text("#!/bin/sh\nexec /bin/sleep 100\n")
         (slow / name).chmod(0o755)
     cluster.configure(
-        store={"url": "redis://127.0.0.1:1/0"},
+        store={"url": "redis://127.0.0.1:1/0", "on_failure": "fail"},
         slurm={"bin_dir": str(slow), "command_timeout_s": 1.0},
     )
     try:
@@ -190,7 +192,8 @@ def test_commands_that_hang_drain_nothing(cluster: GpuCluster) -> None:
         cluster.hook("epilog", "n1", **job_variables(9010))
     finally:
         cluster.configure(
-            store={"url": "embedded"}, slurm={"bin_dir": "", "command_timeout_s": 10.0}
+            store={"url": "embedded", "on_failure": "local"},
+            slurm={"bin_dir": "", "command_timeout_s": 10.0},
         )
     assert done.returncode == 0
     assert took_s < 20

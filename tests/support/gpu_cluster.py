@@ -79,6 +79,8 @@ class GpuCluster:
             )
         self.configure()
         hooks = self._install_hooks()
+        if spec.health_check_interval_s:
+            hooks["health_check_program"] = str(self._write_health_check())
         self.slurm = PrivateSlurm(root / "slurm", replace(spec, **hooks))
 
     def configure(self, **changes: Mapping[str, Any]) -> None:
@@ -144,6 +146,27 @@ class GpuCluster:
             timeout=90,
             check=False,
         )
+
+    def health_check(self, node: str) -> subprocess.CompletedProcess[str]:
+        """Run the health check by hand, with the bare environment slurmd gives it."""
+        return subprocess.run(
+            [self._write_health_check()],
+            env={"SLURMD_NODENAME": node},
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+
+    def _write_health_check(self) -> Path:
+        path = self.root / "health_check.sh"
+        conf = self.root / "slurm" / "etc" / "slurm.conf"
+        path.write_text(
+            f"#!/bin/sh\nexport CANHAZGPU_CONFIG={self.config_file} SLURM_CONF={conf}\n"
+            f"exec {self.venv / 'bin' / 'canhazgpu-healthcheck'}\n"
+        )
+        path.chmod(0o755)
+        return path
 
     def hook_path(self, name: str) -> Path:
         return self.root / "etc" / "slurm" / f"{name}.d" / "canhazgpu.sh"

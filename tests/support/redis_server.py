@@ -150,6 +150,10 @@ class PrivateRedis:
             self._process.wait(STOP_LIMIT_S)
             self._process = None
 
+    def is_running(self) -> bool:
+        """Tell whether there is a server, paused or not."""
+        return self._process is not None and self._process.poll() is None
+
     def pause(self) -> None:
         """Stop the process: connections are accepted by the kernel and never answered."""
         os.kill(self.pid, signal.SIGSTOP)

@@ -20,6 +20,8 @@ COMMANDS = {
     "admin": "canhazgpu.cli.admin:admin",
     "completion": "canhazgpu.cli.completion:completion",
     "config": "canhazgpu.cli.config_show:config",
+    "events": "canhazgpu.cli.events:events",
+    "explain": "canhazgpu.cli.explain:explain_job",
     "extend": "canhazgpu.cli.extend:extend",
     "hooks": "canhazgpu.cli.hooks:hooks",
     "queue": "canhazgpu.cli.queue:queue",

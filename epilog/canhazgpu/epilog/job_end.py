@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from canhazgpu.deadline import hard_deadline
 from canhazgpu.errors import NodeStateError, explain
+from canhazgpu.ledger.entries import EPILOG
 from canhazgpu.ledger.port import Ledger
 from canhazgpu.node.records import JobRecord
 from canhazgpu.probe.port import PendingScan
@@ -17,7 +18,7 @@ CLEAN_UP_SHARE = 0.6
 
 def run(environ: Mapping[str, str]) -> int:
     """Handle one job end; returns the exit status for slurmd, see `run_hook`."""
-    return run_hook(environ, end_or_report)
+    return run_hook(environ, end_or_report, EPILOG)
 
 
 def end_or_report(hook: Hook) -> None:

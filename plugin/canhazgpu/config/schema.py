@@ -29,6 +29,7 @@ DEFAULT_SETTLE_S = 10.0
 HOOK_RESERVE_S = 15.0
 """What of a hook's deadline is kept from waiting: for scans, the store and the release."""
 DEFAULT_HISTORY_DAYS = 90
+DEFAULT_RETRY_AFTER_S = 15.0
 DEFAULT_HEARTBEAT_S = 15.0
 DEFAULT_LEASE_S = 60.0
 MAX_WAIT_S = 86400
@@ -147,6 +148,17 @@ class StoreConfig:
     )
     history_days: int = key(
         DEFAULT_HISTORY_DAYS, "days for which the history is kept", check=at_least(1)
+    )
+    on_failure: str = key(
+        "local",
+        "what Slurm's hooks do without the store: local (decide from the node's own records, and"
+        " tell the store later) or fail (jobs do not start)",
+        check=one_of("local", "fail"),
+    )
+    retry_after_s: float = key(
+        DEFAULT_RETRY_AFTER_S,
+        "for how long Slurm's hooks do not ask a store again that did not serve",
+        check=above_zero,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
 from canhazgpu.ledger.records import NOBODY, claim_from_dict, milliseconds, time_of
 from canhazgpu.ledger.store_calls import BLOCK_S, StoreCalls
@@ -82,4 +82,13 @@ def event_from_fields(entry_id: str, fields: Mapping[str, str]) -> Event | None:
         reason=fields.get("reason", ""),
         by=fields.get("by", ""),
         idle_s=time_of(record, "idle_ms") or 0.0,
+        facts=_facts(fields.get("facts", "")),
     )
+
+
+def _facts(text: str) -> dict[str, Any]:
+    try:
+        facts = json.loads(text) if text else {}
+    except UNREADABLE:
+        return {}
+    return facts if isinstance(facts, dict) else {}

@@ -23,7 +23,8 @@ class NodeKeys:
     """The keys of one node.
 
     In the order in which each script takes them; ``scripts/common.lua`` says what is in them.
-    ``released`` and ``released_by`` go only when the node is forgotten, ``history`` only with age.
+    ``released`` and ``released_by`` go only when the node is forgotten, ``history`` only with age;
+    ``recorded`` stays, so that nothing is ever taken over twice.
     """
 
     reservations: str
@@ -33,6 +34,7 @@ class NodeKeys:
     scan: str
     queue: str
     history: str
+    recorded: str
 
     def in_order(self) -> list[str]:
         """Return the keys as the scripts take them."""

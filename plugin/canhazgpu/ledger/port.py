@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from canhazgpu.gpu.scan import Scan
+from canhazgpu.ledger.entries import Numbered, Overruled
 from canhazgpu.ledger.values import (
     Blocked,
     Claim,
@@ -146,6 +147,15 @@ class Ledger(Protocol):
 
     def history(self, node: str, since: float) -> list[Event]:
         """Return the node's events from `since` (seconds since the epoch), the oldest first."""
+        ...
+
+    def record(self, node: str, journal: str, entries: Sequence[Numbered]) -> list[Overruled]:
+        """Take over what the node did or found on its own, in its order.
+
+        Each entry of a journal, named by its token, counts once, however often it is told; of no
+        journal ("") each time. Where a grant meets another owner the node is right: a job runs
+        there. Returns what other owners lost by that.
+        """
         ...
 
     def publish_scan(self, observation: Observation) -> None:

@@ -80,6 +80,22 @@ def reservation_from_json(gpu: str, text: str) -> Reservation:
     )
 
 
+def reservation_to_dict(one: Reservation) -> dict[str, Any]:
+    """Return the reservation as the scripts record it."""
+    times = {
+        "granted_ms": one.granted_at,
+        "expires_ms": one.expires_at,
+        "renewed_ms": one.renewed_at,
+    }
+    known = {name: int(at * 1000) for name, at in times.items() if at is not None}
+    return {**claim_to_dict(one.claim), **known}
+
+
+def reservation_to_json(one: Reservation) -> str:
+    """Return what `reservation_from_json` reads."""
+    return to_json(reservation_to_dict(one))
+
+
 def quarantine_from_json(gpu: str, text: str) -> Quarantine:
     """Return the quarantine recorded for a GPU; an unreadable record still holds the GPU back."""
     try:

@@ -15,9 +15,11 @@ from canhazgpu.errors import InputError, StoreError
 from canhazgpu.gpu.scan import scan_to_json
 from canhazgpu.ledger import keys
 from canhazgpu.ledger.connect import Role
+from canhazgpu.ledger.entries import Numbered, Overruled
 from canhazgpu.ledger.history import await_event, read_history
 from canhazgpu.ledger.port import JOB_TERMS, Observation, Terms
 from canhazgpu.ledger.read import listed_nodes, read_nodes
+from canhazgpu.ledger.recording import entries_to_list
 from canhazgpu.ledger.records import (
     claim_to_json,
     processes_to_list,
@@ -135,6 +137,16 @@ class RedisLedger:
     def history(self, node: str, since: float) -> list[Event]:
         """See `Ledger.history`."""
         return read_history(self._calls, keys.node_keys(node).history, since)
+
+    def record(self, node: str, journal: str, entries: Sequence[Numbered]) -> list[Overruled]:
+        """See `Ledger.record`."""
+        answer = self._calls.run(
+            "record", keys.node_keys(node), journal, to_json(entries_to_list(entries))
+        )
+        return [
+            Overruled(gpu, reservation_from_json(gpu, before), owner, user)
+            for gpu, before, owner, user in answer
+        ]
 
     def publish_scan(self, observation: Observation) -> None:
         """See `Ledger.publish_scan`."""

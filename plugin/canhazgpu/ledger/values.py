@@ -185,7 +185,8 @@ class Event:
     """One entry of a node's history.
 
     `kind` is ``grant``, ``release``, ``extend``, ``quarantine``, ``unquarantine``, ``wait`` or
-    ``leave``. `gpu` is empty where the event concerns none; `reason` says why, `by` who did it
+    ``leave``; ``prolog``, ``epilog`` and ``health`` tell what a hook saw and decided, in `reason`
+    and `facts`. `gpu` is empty where the event concerns none; `reason` says why, `by` who did it
     where that was not the owner. `idle_s` is, of a release, for how long scans found the GPU
     reserved and unused.
     """
@@ -199,6 +200,7 @@ class Event:
     reason: str = ""
     by: str = ""
     idle_s: float = 0.0
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,7 @@ knows the owner. ``.env`` is for the task prolog: plain words, no secrets, reada
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 
 from canhazgpu.errors import NodeStateError
 from canhazgpu.ledger.values import UNREADABLE, JobOwner
+from canhazgpu.node.own_files import locked, make_directory, replace_own
 from canhazgpu.node.started import boot_ticks
 from canhazgpu.schedulers.port import AssignedGpu
 
@@ -107,6 +106,14 @@ class JobRecords:
             self._write(ended)
             return ended
 
+    def close(self, owner: JobOwner) -> None:
+        """End this attempt, whose epilog does not come; another attempt's record is left alone."""
+        with self._locked():
+            known = self._read(owner.job_id)
+            if known is not None and known.owner == owner:
+                self._env(owner.job_id).unlink(missing_ok=True)
+                self._write(replace(known, ended=True))
+
     def forget(self, owner: JobOwner) -> None:
         """Remove the record of an ended attempt; another attempt's is left alone."""
         with self._locked():
@@ -121,12 +128,27 @@ class JobRecords:
         except OSError:
             return False
 
+    def find(self, job_id: str) -> JobRecord | None:
+        """Return the record of a job, None where there is none that can be read; never raises."""
+        try:
+            return self._read(job_id)
+        except OSError:
+            return None
+
     def ended(self) -> list[JobRecord]:
         """Return the attempts that are over but whose release has not reached the ledger."""
+        return [record for record in self.all() if record.ended]
+
+    def live(self) -> list[JobRecord]:
+        """Return the attempts whose end no epilog has told yet."""
+        return [record for record in self.all() if not record.ended]
+
+    def all(self) -> list[JobRecord]:
+        """Return every record that can be read."""
         with self._locked():
             names = sorted(path.stem for path in self._jobs.glob("*.json") if path.is_file())
             records = [self._read(name) for name in names]
-        return [record for record in records if record is not None and record.ended]
+        return [record for record in records if record is not None]
 
     def _json(self, job_id: str) -> Path:
         return self._jobs / f"{job_id}.json"
@@ -138,13 +160,9 @@ class JobRecords:
     def _locked(self) -> Iterator[None]:
         """Hold the node's lock for a few file operations; translates what they raise."""
         try:
-            _make_directory(self._jobs)
-            descriptor = os.open(self._jobs / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            make_directory(self._jobs)
+            with locked(self._jobs / ".lock"):
                 yield
-            finally:
-                os.close(descriptor)
         except OSError as exc:
             raise NodeStateError(
                 f"cannot keep the node's records in {self._jobs}: {exc.strerror}"
@@ -162,23 +180,7 @@ class JobRecords:
         self._replace(self._json(record.owner.job_id), json.dumps(asdict(record)))
 
     def _replace(self, path: Path, text: str) -> None:
-        # No fsync: the records live in memory, and a node that lost power has no jobs.
-        draft = path.with_name(f".{path.name}.new")
-        descriptor = os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            os.fchmod(stream.fileno(), 0o644)
-            stream.write(text)
-        draft.replace(path)
-
-
-def _make_directory(path: Path) -> None:
-    """Create it, and what it lies in, for every user to enter, whatever slurmd's umask is."""
-    if path.is_dir():
-        return
-    _make_directory(path.parent)
-    with contextlib.suppress(FileExistsError):
-        path.mkdir()
-        path.chmod(0o755)
+        replace_own(path, text.encode(), 0o644)
 
 
 def _record(data: dict[str, Any]) -> JobRecord:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from canhazgpu.deadline import hard_deadline
+from canhazgpu.ledger.entries import PROLOG
 from canhazgpu.prolog.way import Way, devices_are_binding
 from canhazgpu.refusal import Refusal
 from canhazgpu.schedulers.slurm.hook import Hook, fault_text, run_hook, settle
@@ -13,7 +14,7 @@ from canhazgpu.schedulers.slurm.hook import Hook, fault_text, run_hook, settle
 
 def run(environ: Mapping[str, str]) -> int:
     """Handle one job start; returns the exit status for slurmd, see `run_hook`."""
-    return run_hook(environ, start_or_send_back)
+    return run_hook(environ, start_or_send_back, PROLOG)
 
 
 def start_or_send_back(hook: Hook) -> None:

@@ -8,7 +8,9 @@
 -- KEYS[5] scan          hash    data (JSON), at (ms, when the scan began on the store's clock),
 --                               unused (JSON object: GPU UUID -> true, the GPUs it saw unused)
 -- KEYS[6] queue         hash    owner -> waiter (JSON) with "order", "since_ms", "renewed_ms", "lease_s"
--- KEYS[7] history       stream  event, gpu, reason, by, claim, at (ms; of a release, its time)
+-- KEYS[7] history       stream  event, gpu, reason, by, claim, at (ms, where it is not the entry's time),
+--                               facts (JSON)
+-- KEYS[8] recorded      string  record.lua's alone
 -- ARGV[1] history kept, ms; each script states its own arguments from ARGV[2] on
 --
 -- Invariants: whatever a waiter may wait for becomes an event of the history; a reservation that has

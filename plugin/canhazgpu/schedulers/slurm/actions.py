@@ -164,13 +164,13 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
 
 
-def log_to_system(text: str) -> None:
-    """Write a warning to syslog, where there is one that takes it at once.
+def log_to_system(text: str, priority: int = DAEMON_WARNING) -> None:
+    """Write a line to syslog, where there is one that takes it at once.
 
     The C library's syslog() waits for a full queue, which any user can fill, and a hook that waits
     drains its node. The text's form is RFC 3164's without a time, which the daemon adds.
     """
-    message = f"<{DAEMON_WARNING}>canhazgpu[{os.getpid()}]: {printable(text)}"
+    message = f"<{priority}>canhazgpu[{os.getpid()}]: {printable(text)}"
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
         log.setblocking(False)
         log.sendto(message.encode(), SYSLOG_SOCKET)

@@ -16,6 +16,7 @@ from canhazgpu.schedulers.slurm.hostlist import expand
 from canhazgpu.schedulers.slurm.settings import Settings, settings_of
 
 MAX_INCLUDES = 5
+DEFAULT_SPOOL_DIR = "/var/spool/slurmd"
 YES = ("yes", "up", "true", "1")
 """What Slurm reads as a boolean's yes, in any case (s_p_handle_boolean of its parse_value.c)."""
 
@@ -37,13 +38,18 @@ class DeclaredGpus:
 
 @dataclass(frozen=True, slots=True)
 class SlurmFacts:
-    """What this node's Slurm says: who may open devices, in which files its GPUs are, its log."""
+    """What this node's Slurm says: who may open devices, in which files its GPUs are, its log.
+
+    `spool_dir` is where slurmd keeps its jobs; `cluster` is "" where the files do not name it.
+    """
 
     node: str
     constrains_devices: bool
     gres: tuple[Line, ...]
     nodes: tuple[Line, ...]
     log_file: Path | None
+    spool_dir: Path | None = None
+    cluster: str = ""
 
     @property
     def gpu_files(self) -> tuple[str, ...] | None:
@@ -73,14 +79,21 @@ def read_facts(conf: Path, node: str, host: str) -> SlurmFacts:
     lines = tuple(conf_lines(conf))
     general = _values(lines)
     cgroup = _values(conf_lines(conf.with_name("cgroup.conf")))
-    log = general.get("slurmdlogfile", "").replace("%n", node).replace("%h", host)
+
+    def path_of(text: str) -> Path | None:
+        path = text.replace("%n", node).replace("%h", host)
+        return Path(path) if path.startswith("/") else None
+
     return SlurmFacts(
         node=node,
         constrains_devices=cgroup.get("constraindevices", "no").lower() in YES
         and "task/cgroup" in general.get("taskplugin", "").lower(),
         gres=tuple(conf_lines(conf.with_name("gres.conf"))),
         nodes=tuple(line for line in lines if "nodename" in line),
-        log_file=Path(log) if log.startswith("/") else None,
+        log_file=path_of(general.get("slurmdlogfile", "")),
+        # Slurm's own spelling of it, whatever the file's.
+        cluster=general.get("clustername", "").lower(),
+        spool_dir=path_of(general.get("slurmdspooldir", DEFAULT_SPOOL_DIR)),
     )
 
 

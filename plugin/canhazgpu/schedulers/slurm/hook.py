@@ -10,13 +10,14 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from canhazgpu.config.load import load
 from canhazgpu.config.schema import Config
 from canhazgpu.deadline import hard_deadline
 from canhazgpu.errors import CanhazgpuError, ConfigError, InputError, advice_for, explain
+from canhazgpu.ledger.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.port import Ledger
 from canhazgpu.ledger.values import Reservation
 from canhazgpu.node.alive import is_alive
@@ -24,13 +25,17 @@ from canhazgpu.node.identity import boot_id, node_name, pid_namespace, state_dir
 from canhazgpu.node.records import JobRecord, JobRecords
 from canhazgpu.people.gone import Here
 from canhazgpu.probe.node_probe import NodeProbe
-from canhazgpu.schedulers.port import JobContext
+from canhazgpu.probe.port import GpuProbe
+from canhazgpu.schedulers.port import JobContext, claim_of
 from canhazgpu.schedulers.slurm import environment as names
-from canhazgpu.schedulers.slurm.actions import SlurmActions, log_to_system
+from canhazgpu.schedulers.slurm.actions import log_to_system
 from canhazgpu.schedulers.slurm.cgroup import job_of_cgroup
 from canhazgpu.schedulers.slurm.commands import SlurmCommands
 from canhazgpu.schedulers.slurm.conf import SlurmFacts, read_facts
 from canhazgpu.schedulers.slurm.context import job_context
+from canhazgpu.schedulers.slurm.node_ledger import node_ledger
+from canhazgpu.schedulers.slurm.presence import JobPresence
+from canhazgpu.schedulers.slurm.story import Story, ToldActions, ToldProbe, tell_story
 from canhazgpu.service import GpuService
 
 OPEN_DEADLINE_S = 4.0
@@ -38,28 +43,41 @@ OPEN_DEADLINE_S = 4.0
 
 
 @dataclass(frozen=True, slots=True)
-class Hook:
-    """One run of a hook: its job and everything it works with."""
+class NodeSide:
+    """The node that a hook runs on, and everything it works with."""
 
-    job: JobContext
+    node: str
     config: Config
     config_fault: ConfigError | None
     facts: SlurmFacts
     boot_id: str | None
+    state_dir: Path
     records: JobRecords
-    probe: NodeProbe
-    actions: SlurmActions
+    probe: GpuProbe
+    actions: ToldActions
+    commands: SlurmCommands
+    presence: JobPresence
+    story: Story
 
-    def ledger(self) -> Ledger:
-        """Return the ledger; the store's client is imported here, not before."""
-        from canhazgpu.ledger.redis_ledger import RedisLedger, Role  # noqa: PLC0415
+    def ledger(self) -> FallbackLedger:
+        """Return the node's ledger; the store's client is imported when it is first asked."""
+        self.story.ledger = node_ledger(self)
+        return self.story.ledger
 
-        return RedisLedger(self.config.store, Role.WRITE)
+    def here(self) -> Here:
+        """Return the node as this process sees it."""
+        return Here(self.boot_id, pid_namespace(), is_alive)
+
+
+@dataclass(frozen=True, slots=True)
+class Hook(NodeSide):
+    """One run of a hook, and its job."""
+
+    job: JobContext
 
     def service(self, ledger: Ledger) -> GpuService:
         """Return the service of this node."""
-        here = Here(self.boot_id, pid_namespace(), is_alive)
-        return GpuService(self.job.node, here, self.probe, ledger, self._is_gone)
+        return GpuService(self.node, self.here(), self.probe, ledger, self._is_gone)
 
     def _is_gone(self, reservation: Reservation) -> bool:
         """Tell whether the holder is another job of this cluster that Slurm has no more."""
@@ -72,11 +90,11 @@ class Hook:
         )
 
 
-def open_hook(environ: Mapping[str, str]) -> Hook:
-    """Return the hook of this process; raises `InputError` where slurmd's variables make no sense.
+def open_node(environ: Mapping[str, str]) -> NodeSide:
+    """Return the node of this process.
 
     A configuration that cannot be read is kept as `config_fault`, with the defaults in its place:
-    they suffice to send the job back.
+    they suffice to send a job back.
     """
     fault = None
     try:
@@ -90,20 +108,33 @@ def open_hook(environ: Mapping[str, str]) -> Hook:
     except ConfigError as exc:
         facts, fault = SlurmFacts(node, False, (), (), None), fault or exc
     commands = SlurmCommands(config.slurm.bin_dir, config.slurm.command_timeout_s, environ)
-    return Hook(
-        job=job_context(environ, node),
+    place = state_dir(config.node, node)
+    story = Story()
+    return NodeSide(
+        node=node,
         config=config,
         config_fault=fault,
         facts=facts,
         boot_id=boot_id(),
-        records=JobRecords(state_dir(config.node, node)),
-        probe=NodeProbe(node, config.validation, job_of_cgroup),
-        actions=SlurmActions(commands, facts.log_file),
+        state_dir=place,
+        records=JobRecords(place),
+        probe=ToldProbe(NodeProbe(node, config.validation, job_of_cgroup), story),
+        actions=ToldActions(commands, facts.log_file, story),
+        commands=commands,
+        presence=JobPresence(node, facts.spool_dir, commands),
+        story=story,
     )
 
 
-def run_hook(environ: Mapping[str, str], act: Callable[[Hook], None]) -> int:
-    """Open the hook and act; returns the exit status for slurmd.
+def open_hook(environ: Mapping[str, str]) -> Hook:
+    """Return the hook of this process; raises `InputError` for variables that make no sense."""
+    side = open_node(environ)
+    parts = {one.name: getattr(side, one.name) for one in fields(side)}
+    return Hook(**parts, job=job_context(environ, side.node))
+
+
+def run_hook(environ: Mapping[str, str], act: Callable[[Hook], None], kind: str) -> int:
+    """Open the hook, act, and tell of it as that kind; returns the exit status for slurmd.
 
     Non-zero, which drains the node, only where slurmd's own variables make no sense.
     """
@@ -115,16 +146,25 @@ def run_hook(environ: Mapping[str, str], act: Callable[[Hook], None]) -> int:
         return advice_for(exc).exit_code
     except Exception as exc:
         # Without the job there is nothing to send back; it starts unchecked, and that is said.
-        _cry(fault_text(exc))
+        cry(fault_text(exc))
         return 0
     try:
         act(hook)
+        tell_of(hook, kind)
     except Exception as exc:
-        _cry(fault_text(exc))
+        cry(fault_text(exc))
     return 0
 
 
-def _cry(message: str) -> None:
+def tell_of(hook: Hook, kind: str) -> None:
+    """Tell what the hook did, unless there was nothing for it to do."""
+    if hook.story.ledger is not None or hook.story.said:
+        claim = claim_of(hook.job, names.TYPE, hook.boot_id)
+        tell_story(hook.story, kind, hook.node, claim)
+
+
+def cry(message: str) -> None:
+    """Say what must not be lost, to whoever listens."""
     print(f"canhazgpu: {message}", file=sys.stderr)  # noqa: T201 - shown if Slurm shows anything
     log_to_system(message)
 

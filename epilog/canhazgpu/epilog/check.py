@@ -1,0 +1,143 @@
+"""One check of the node: who is gone, what was lost, what is clear again, and how its GPUs are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from canhazgpu.errors import SchedulerError, explain
+from canhazgpu.ledger.book import is_job
+from canhazgpu.ledger.entries import RENEW, Entry, Numbered
+from canhazgpu.ledger.fallback_ledger import FallbackLedger
+from canhazgpu.ledger.port import Observation
+from canhazgpu.ledger.values import JobOwner, NodeView
+from canhazgpu.logline import log_line
+from canhazgpu.node.drains import Drains
+from canhazgpu.node.records import JobRecord
+from canhazgpu.probe.port import PendingScan
+from canhazgpu.schedulers.slurm.actions import log_to_system
+from canhazgpu.schedulers.slurm.hook import NodeSide, settle
+from canhazgpu.schedulers.slurm.undrain import undrain
+from canhazgpu.service import GpuService
+
+BY_EPILOG = "epilog"
+"""Who quarantined a GPU whose memory a job left behind: lifted once the GPU is clear."""
+BY_HEALTH_CHECK = "health check"
+GONE = "job no longer on the node"
+
+
+class NodeCheck:
+    """One run of the health check; `decisions` are the lines that tell what it did."""
+
+    def __init__(self, side: NodeSide) -> None:
+        self._side = side
+        self.decisions: list[str] = []
+
+    def run(self) -> None:
+        """Check the node. Raises what keeps it from that."""
+        side = self._side
+        if side.config_fault is not None:
+            raise side.config_fault
+        scan = side.probe.start()
+        ledger = side.ledger()
+        service = GpuService(side.node, side.here(), side.probe, ledger)
+        living = service.living_view()
+        if ledger.released:
+            self._decide("reaped", gpus=ledger.released)
+        view = self._without_gone_jobs(ledger, living)
+        self._publish(ledger, scan, view)
+        settle(service, side.records, side.records.ended())
+
+    def _publish(self, ledger: FallbackLedger, scan: PendingScan, view: NodeView) -> None:
+        observation = scan.observe()
+        if not observation.scan.gpus and not self._should_have_gpus(view):
+            return
+        ledger.publish_scan(observation)
+        self._lift(ledger, observation, view)
+        self._renew(ledger, view)
+        self._undrain(observation, view)
+
+    def _without_gone_jobs(self, ledger: FallbackLedger, view: NodeView) -> NodeView:
+        """Release what jobs hold that are not on the node any more, and end their records."""
+        live = self._side.records.live()
+        owners = dict(self._job_owners(view))
+        # Asked last: a job that began meanwhile is neither in the view nor in the records.
+        gone = self._side.presence.gone({*owners.values(), *(one.owner.job_id for one in live)})
+        for record in live:
+            if record.owner.job_id in gone or self._is_of_earlier_boot(record):
+                self._side.records.close(record.owner)
+                self._decide("epilog-missing", job=record.owner.job_id, owner=record.owner.token)
+        latest = {record.owner.job_id: record.owner for record in live}
+        released = [
+            uuid
+            for owner, job_id in owners.items()
+            for uuid in self._release_if_gone(ledger, owner, job_id in gone, latest.get(job_id))
+        ]
+        return ledger.look([self._side.node])[0] if released else view
+
+    def _release_if_gone(
+        self, ledger: FallbackLedger, owner: str, is_gone: bool, latest: JobOwner | None
+    ) -> list[str]:
+        if latest is not None and latest.token != owner and latest.covers(owner):
+            reason = "superseded by a later attempt"
+        elif is_gone:
+            reason = GONE
+        else:
+            return []
+        gpus = ledger.release(self._side.node, owner, reason)
+        self._decide("released", owner=owner, gpus=gpus, reason=reason)
+        return gpus
+
+    def _is_of_earlier_boot(self, record: JobRecord) -> bool:
+        boots = (record.boot_id, self._side.boot_id)
+        return None not in boots and boots[0] != boots[1]
+
+    def _job_owners(self, view: NodeView) -> Iterator[tuple[str, str]]:
+        cluster = self._side.facts.cluster
+        for one in view.reservations.values():
+            claim = one.claim
+            ours = f"job:{cluster}:" if cluster else "job:"
+            if is_job(claim.owner) and claim.owner.startswith(ours) and claim.job_id:
+                yield claim.owner, claim.job_id
+
+    def _should_have_gpus(self, view: NodeView) -> bool:
+        """Tell whether a node that shows no GPU is one of ours all the same."""
+        known = view.scan is not None and bool(view.scan.gpus)
+        return known or bool(view.reservations) or self._side.facts.gpu_count is not None
+
+    def _lift(self, ledger: FallbackLedger, observation: Observation, view: NodeView) -> None:
+        """Lift what an epilog quarantined and is clear again."""
+        clear = observation.scan.by_uuid().keys() - _not_clear(observation)
+        for gpu, one in view.quarantines.items():
+            if one.by == BY_EPILOG and gpu in clear and gpu not in view.reservations:
+                ledger.unquarantine(self._side.node, gpu, BY_HEALTH_CHECK)
+                self._decide("unquarantined", gpu=gpu, reason=one.reason)
+
+    def _renew(self, ledger: FallbackLedger, view: NodeView) -> None:
+        """Give a sign of life of all jobs at once."""
+        signs = [
+            Numbered(0, Entry(RENEW, view.read_at, owner)) for owner, _ in self._job_owners(view)
+        ]
+        unique = list({one.entry.owner: one for one in signs}.values())
+        if unique and not ledger.without_store:
+            ledger.ask_store(lambda store: store.record(self._side.node, "", unique))
+
+    def _undrain(self, observation: Observation, view: NodeView) -> None:
+        side = self._side
+        clean = observation.scan.fault is None and not (
+            _not_clear(observation) - view.reservations.keys()
+        )
+        try:
+            reason = undrain(side.node, Drains(side.state_dir), side.commands, clean=clean)
+        except SchedulerError as exc:
+            # Asked again the next time; a controller that is away is no news of this node.
+            log_to_system(log_line("undrain-failed", node=side.node, reason=explain(exc)))
+            return
+        if reason:
+            self._decide("undrained", reason=reason)
+
+    def _decide(self, event: str, **facts: object) -> None:
+        self.decisions.append(log_line(event, node=self._side.node, **facts))
+
+
+def _not_clear(observation: Observation) -> frozenset[str]:
+    return observation.in_use | observation.unknown | observation.unhealthy.keys()

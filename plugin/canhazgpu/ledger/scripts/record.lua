@@ -1,0 +1,89 @@
+-- Take over what a node did or found on its own, each entry once, in their order.
+--
+-- KEYS[8] recorded  string  "TOKEN NUMBER": the node's journal, and its last entry that is taken over
+-- ARGV[2] token of the journal, "" for entries of none, which count whatever their number
+-- ARGV[3] JSON list of entries: number, kind, at_ms, owner, gpus (list), claim (object), reason, by,
+--         facts (JSON text or ""); of a grant `mode`: "stands" against any other owner, "passes",
+--         since a later entry releases it, or "yields"; of a release `passed`, GPU UUID -> claim,
+--         what a passing grant named
+--
+-- Returns for each GPU that another owner had: UUID, that reservation, owner and user who have it now.
+-- Invariants: the owner of a standing grant holds exactly its GPUs then, whoever had them; the others
+-- take nothing from another owner; no time is later than now.
+local recorded_key = KEYS[8]
+local token, last = (redis.call('GET', recorded_key) or ''):match('^(%S+) (%d+)$')
+last = token == ARGV[2] and tonumber(last) or 0
+local overruled, apply = {}, {}
+load_reservations()
+
+local function names(gpus)
+  local named = {}
+  for _, gpu in ipairs(gpus) do named[gpu] = true end
+  return named
+end
+
+function apply.grant(entry)
+  local named = names(entry.gpus)
+  for _, gpu in ipairs(held_by(entry.owner)) do
+    if not named[gpu] then release(gpu, entry.at_ms, 'the node gave it other GPUs', '') end
+  end
+  for _, gpu in ipairs(entry.gpus) do
+    local other = reservations[gpu] and reservations[gpu].owner ~= entry.owner
+    if other and entry.mode == 'stands' then
+      overruled[#overruled + 1] = { gpu, texts[gpu], entry.owner, entry.claim.user }
+      release(gpu, now, 'a job that runs on the node has it', '')
+    end
+    if not reservations[gpu] then
+      write(gpu, entry.claim)
+      tell('grant', 'gpu', gpu, 'reason', entry.reason, 'claim', texts[gpu], 'at', entry.at_ms)
+    elseif other and entry.mode == 'passes' then
+      tell('grant', 'gpu', gpu, 'reason', entry.reason, 'claim', cjson.encode(entry.claim), 'at', entry.at_ms)
+    end
+  end
+end
+
+function apply.release(entry)
+  local named, all = names(entry.gpus), #entry.gpus == 0
+  for gpu, claim in pairs(entry.passed) do
+    if not reservations[gpu] or reservations[gpu].owner ~= entry.owner then
+      tell('release', 'gpu', gpu, 'reason', entry.reason, 'by', entry.by, 'claim', cjson.encode(claim),
+        'at', entry.at_ms)
+    end
+  end
+  for _, gpu in ipairs(held_by(entry.owner)) do
+    if all or named[gpu] then release(gpu, entry.at_ms, entry.reason, entry.by) end
+  end
+end
+
+function apply.quarantine(entry)
+  if redis.call('HEXISTS', quarantine_key, entry.gpus[1]) == 0 then
+    quarantine(entry.gpus[1], entry.reason, entry.by)
+  end
+end
+
+function apply.unquarantine(entry)
+  if redis.call('HEXISTS', quarantine_key, entry.gpus[1]) == 1 then unquarantine(entry.gpus[1], entry.by) end
+end
+
+function apply.renew(entry)
+  for _, gpu in ipairs(held_by(entry.owner)) do
+    reservations[gpu].renewed_ms = now
+    if reservations[gpu].granted_ms then write(gpu, reservations[gpu]) end
+  end
+end
+
+local function note(entry)
+  local who = entry.claim and { 'claim', cjson.encode(entry.claim) } or {}
+  tell(entry.kind, 'reason', entry.reason, 'facts', entry.facts, 'at', entry.at_ms, unpack(who))
+end
+
+for _, entry in ipairs(cjson.decode(ARGV[3])) do
+  if ARGV[2] == '' or entry.number > last then
+    entry.at_ms = math.min(entry.at_ms, now)
+    local change = apply[entry.kind] or note
+    change(entry)
+    last = math.max(last, entry.number)
+  end
+end
+if ARGV[2] ~= '' then redis.call('SET', recorded_key, ARGV[2] .. ' ' .. last) end
+return overruled

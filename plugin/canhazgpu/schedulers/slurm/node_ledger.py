@@ -1,0 +1,88 @@
+"""The ledger of a node's hooks, put together from the configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from canhazgpu.config.schema import Config
+from canhazgpu.ledger.contact import Contact
+from canhazgpu.ledger.fallback_ledger import FallbackLedger
+from canhazgpu.ledger.reach import await_addresses
+from canhazgpu.ledger.values import Claim
+from canhazgpu.node.book_file import BookFile
+from canhazgpu.node.outage import Outage
+from canhazgpu.node.records import JobRecords
+from canhazgpu.schedulers.slurm.conf import SlurmFacts
+from canhazgpu.schedulers.slurm.presence import JobPresence
+
+if TYPE_CHECKING:
+    from canhazgpu.ledger.port import Ledger
+
+MAX_RESOLVE_S = 2.0
+
+
+class Tells(Protocol):
+    """Whoever writes the administrator's log."""
+
+    def log(self, message: str) -> None:
+        """Write one line."""
+
+
+class Side(Protocol):
+    """What is needed of the node; see `canhazgpu.schedulers.slurm.hook.NodeSide`."""
+
+    @property
+    def node(self) -> str: ...  # noqa: D102
+
+    @property
+    def config(self) -> Config: ...  # noqa: D102
+
+    @property
+    def facts(self) -> SlurmFacts: ...  # noqa: D102
+
+    @property
+    def boot_id(self) -> str | None: ...  # noqa: D102
+
+    @property
+    def state_dir(self) -> Path: ...  # noqa: D102
+
+    @property
+    def records(self) -> JobRecords: ...  # noqa: D102
+
+    @property
+    def presence(self) -> JobPresence: ...  # noqa: D102
+
+    @property
+    def actions(self) -> Tells: ...  # noqa: D102
+
+
+def node_ledger(side: Side) -> FallbackLedger:
+    """Return the ledger; nothing is opened or asked before it is used."""
+    store = side.config.store
+
+    def open_store() -> Ledger:
+        from canhazgpu.ledger.redis_ledger import RedisLedger, Role  # noqa: PLC0415 - imports redis
+
+        await_addresses(store.url, min(store.timeout_s, MAX_RESOLVE_S))
+        return RedisLedger(store, Role.WRITE)
+
+    def is_gone(claim: Claim) -> bool:
+        ours = f"job:{side.facts.cluster}:" if side.facts.cluster else "job:"
+        return (
+            claim.job_id is not None
+            and claim.owner.startswith(ours)
+            and side.presence.is_gone(claim.job_id)
+        )
+
+    tell = side.actions.log
+    book = BookFile(side.state_dir, side.node, side.boot_id, side.records, tell)
+    local = store.on_failure == "local"
+    return FallbackLedger(
+        side.node,
+        open_store,
+        book,
+        Outage(side.state_dir, store.retry_after_s) if local else None,
+        Contact(side.node, book, tell, is_gone),
+        tell,
+    )

@@ -1,0 +1,156 @@
+"""What one run of a hook saw, did and said, for the history and the system's log."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from canhazgpu.gpu.scan import GpuReading
+from canhazgpu.gpu.usage import processes_text, users_of
+from canhazgpu.ledger.entries import Entry
+from canhazgpu.ledger.fallback_ledger import FallbackLedger
+from canhazgpu.ledger.port import Observation
+from canhazgpu.ledger.values import Claim, Granted
+from canhazgpu.logline import log_line
+from canhazgpu.probe.port import GpuProbe, PendingScan
+from canhazgpu.schedulers.slurm.actions import SlurmActions, log_to_system, printable
+from canhazgpu.schedulers.slurm.commands import SlurmCommands
+
+DAEMON_INFO = 3 * 8 + 6
+"""RFC 3164's number for facility daemon, severity informational."""
+MAX_REASON = 400
+
+
+@dataclass(slots=True)
+class Story:
+    """Grows while the hook runs; `ledger` is the one it used, if it came so far."""
+
+    began: float = field(default_factory=time.monotonic)
+    seen: Observation | None = None
+    said: list[str] = field(default_factory=list)
+    ledger: FallbackLedger | None = None
+
+    def took_s(self) -> float:
+        """Return how long the hook has run, to the millisecond."""
+        return round(time.monotonic() - self.began, 3)
+
+    def outcome(self) -> str:
+        """Return what became of the job's GPUs, in one word."""
+        if self.ledger is None:
+            return "fault"
+        if isinstance(self.ledger.last_answer, Granted):
+            return "granted"
+        if self.ledger.last_answer is not None:
+            return "refused"
+        return "released" if self.ledger.released else "nothing"
+
+    def gpus(self) -> tuple[str, ...]:
+        """Return the GPUs that the outcome is about."""
+        if self.ledger is None:
+            return ()
+        answer = self.ledger.last_answer
+        return answer.gpus if isinstance(answer, Granted) else tuple(self.ledger.released)
+
+    def entry(self, kind: str, claim: Claim) -> Entry:
+        """Return the hook's entry for the history."""
+        facts: dict[str, Any] = {
+            "outcome": self.outcome(),
+            "took_s": self.took_s(),
+            "gpus": list(self.gpus()),
+            "seen": [] if self.seen is None else _seen(self.seen, self.gpus()),
+        }
+        if self.ledger is not None and self.ledger.without_store:
+            facts["without_store"] = self.ledger.without_store
+        return Entry(kind, 0.0, claim.owner, claim=claim, reason=self.reason(), facts=facts)
+
+    def reason(self) -> str:
+        """Return what was said on the way, "" where all went as it should."""
+        return "; ".join(self.said)[:MAX_REASON]
+
+    def line(self, kind: str, node: str, claim: Claim) -> str:
+        """Return the hook's line for the log."""
+        return log_line(
+            kind,
+            node=node,
+            job=claim.job_id,
+            owner=claim.owner,
+            user=claim.user,
+            outcome=self.outcome(),
+            gpus=self.gpus() or None,
+            took_s=self.took_s(),
+            without_store=(self.ledger and self.ledger.without_store) or None,
+            reason=self.reason() or None,
+        )
+
+
+def tell_story(story: Story, kind: str, node: str, claim: Claim) -> None:
+    """Put the story into the system's log, and into the history where it came so far."""
+    line = story.line(kind, node, claim)
+    if story.ledger is not None:
+        story.ledger.tell(story.entry(kind, claim))
+    log_to_system(line, DAEMON_INFO)
+
+
+class ToldActions(SlurmActions):
+    """`SlurmActions` whose log lines are part of a story."""
+
+    def __init__(self, commands: SlurmCommands, log_file: Path | None, story: Story) -> None:
+        super().__init__(commands, log_file)
+        self._story = story
+
+    def log(self, message: str) -> None:
+        """See `JobActions.log`."""
+        self._story.said.append(printable(message))
+        super().log(message)
+
+
+class ToldProbe:
+    """`GpuProbe` whose last reading is part of a story."""
+
+    def __init__(self, probe: GpuProbe, story: Story) -> None:
+        self._probe = probe
+        self._story = story
+
+    def start(self) -> PendingScan:
+        """See `GpuProbe.start`."""
+        return _ToldScan(self._probe.start(), self._story)
+
+
+class _ToldScan:
+    def __init__(self, pending: PendingScan, story: Story) -> None:
+        self._pending = pending
+        self._story = story
+
+    def observe(self) -> Observation:
+        self._story.seen = self._pending.observe()
+        return self._story.seen
+
+
+def _seen(observation: Observation, own: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Return what is worth telling of a scan: the job's GPUs, and those that were not free."""
+    return [
+        _gpu(gpu, _state(gpu, observation))
+        for gpu in observation.scan.gpus
+        if gpu.uuid in own or _state(gpu, observation) != "free"
+    ]
+
+
+def _state(gpu: GpuReading, observation: Observation) -> str:
+    if gpu.uuid in observation.unhealthy:
+        return "unhealthy"
+    if gpu.uuid in observation.unknown or gpu.fault is not None:
+        return "unknown"
+    return "in use" if gpu.uuid in observation.in_use else "free"
+
+
+def _gpu(gpu: GpuReading, state: str) -> dict[str, Any]:
+    told: dict[str, Any] = {"gpu": gpu.uuid, "place": gpu.place, "state": state}
+    if gpu.memory_used_mb is not None:
+        told["used_mb"] = gpu.memory_used_mb
+    if gpu.processes:
+        told["who"] = f"{users_of(gpu.processes)}: {processes_text(gpu.processes)}"
+    if gpu.fault:
+        told["fault"] = gpu.fault
+    return told

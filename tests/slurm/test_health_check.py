@@ -1,0 +1,176 @@
+"""Slurm's own health check: nodes that were restarted, jobs that went without a word."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gpu_cluster import GpuCluster, until
+from redis_server import PrivateRedis, any_binary
+
+from demo_cluster import ClusterSpec
+from demo_cluster.leftovers import find_leftovers
+from demo_cluster.processes import environment
+
+INTERVAL_S = 2
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[PrivateRedis]:
+    with PrivateRedis(binary=any_binary(), persist=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def cluster(make_cluster: Any, store: PrivateRedis) -> GpuCluster:
+    spec = ClusterSpec(nodes=2, gpus_per_node=2, health_check_interval_s=INTERVAL_S)
+    return make_cluster(spec, store={"url": store.url, "timeout_s": 2.0})
+
+
+@pytest.fixture(autouse=True)
+def _free_and_up_at_the_end(cluster: GpuCluster) -> Iterator[None]:
+    yield
+    for job in cluster.slurm.run(["squeue", "-h", "-o", "%A"]).stdout.split():
+        cluster.slurm.run(["scancel", job])
+    cluster.slurm.wait_nodes_idle()
+    until(lambda: cluster.held("n1") == {} and cluster.held("n2") == {})
+
+
+@contextmanager
+def no_epilog(cluster: GpuCluster) -> Iterator[None]:
+    """Take the epilog away: as if each were lost."""
+    path = cluster.hook_path("epilog")
+    text = path.read_text()
+    path.write_text("#!/bin/sh\nexit 0\n")
+    try:
+        yield
+    finally:
+        path.write_text(text)
+
+
+def kill_all_of(cluster: GpuCluster, job: int) -> None:
+    """End a job's shepherds and processes as a loss of power would."""
+    for process in find_leftovers(cluster.slurm.layout):
+        title = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+        in_job = environment(process.pid).get("SLURM_JOB_ID") == str(job)
+        if in_job or title.startswith(f"slurmstepd: [{job}.".encode()):
+            process.signal(signal.SIGKILL)
+
+
+def test_every_node_publishes_its_gpus_without_any_job(cluster: GpuCluster) -> None:
+    until(lambda: set(cluster.status("n1")) == {"n1", "n2"})
+    first = json.loads(cluster.canhazgpu("status", "--json", node="n1").stdout)
+    scanned = {one["node"]: one["scanned_at"] for one in first["nodes"]}
+
+    def newer() -> bool:
+        shown = json.loads(cluster.canhazgpu("status", "--json", node="n1").stdout)
+        return all(one["scanned_at"] > scanned[one["node"]] for one in shown["nodes"])
+
+    until(newer)
+
+
+def test_a_running_jobs_reservation_outlives_many_checks(
+    cluster: GpuCluster, people: tuple[str, str]
+) -> None:
+    alice, _ = people
+    job = cluster.slurm.submit(f"sleep {4 * INTERVAL_S}", "--gres=gpu:2", "-wn1", user=alice)
+    until(lambda: cluster.held("n1"))
+    while cluster.slurm.job(job)["JobState"] == "RUNNING":
+        held = cluster.held("n1")
+        if cluster.slurm.job(job)["JobState"] == "RUNNING":
+            assert set(held.values()) == {str(job)} and len(held) == 2
+        time.sleep(0.2)
+
+
+def test_an_allocation_without_any_step_is_not_taken_for_gone(
+    cluster: GpuCluster, people: tuple[str, str]
+) -> None:
+    alice, _ = people
+    cluster.slurm.run(["salloc", "--no-shell", "--gres=gpu:1", "-wn1"], user=alice, check=True)
+    (job,) = set(until(lambda: cluster.held("n1")).values())
+    for _ in range(3):
+        assert cluster.health_check("n1").returncode == 0
+    assert set(cluster.held("n1").values()) == {job}
+    cluster.slurm.run(["scancel", job], user=alice)
+
+
+def test_a_job_whose_epilog_never_ran_is_reaped(
+    cluster: GpuCluster, people: tuple[str, str]
+) -> None:
+    alice, _ = people
+    with no_epilog(cluster):
+        job = cluster.slurm.submit("sleep 1", "--gres=gpu:1", "-wn1", user=alice)
+        cluster.slurm.wait_job(job)
+        until(lambda: cluster.held("n1") == {})
+    until(lambda: not list((cluster.root / "run" / "n1" / "jobs").glob("*.json")))
+
+
+def test_what_a_flushed_store_lost_comes_back_while_the_jobs_run(
+    cluster: GpuCluster, people: tuple[str, str], store: PrivateRedis
+) -> None:
+    alice, _ = people
+    jobs = [
+        cluster.slurm.submit("sleep 60", "--gres=gpu:1", f"-w{node}", user=alice)
+        for node in ("n1", "n1", "n2")
+    ]
+    assert len(jobs) == 3
+    until(lambda: (len(cluster.held("n1")), len(cluster.held("n2"))) == (2, 1))
+    before = {node: cluster.held(node) for node in ("n1", "n2")}
+    with store.client() as direct:
+        direct.flushall()
+    until(lambda: {node: cluster.held(node) for node in ("n1", "n2")} == before)
+
+
+def test_a_node_that_lost_slurmd_and_all_its_jobs(
+    cluster: GpuCluster, people: tuple[str, str], store: PrivateRedis
+) -> None:
+    """As after a reboot: no shepherd, no records, claims of another boot."""
+    alice, _ = people
+    job = cluster.slurm.submit("sleep 600", "--gres=gpu:2", "-wn2", "--no-requeue", user=alice)
+    until(lambda: len(cluster.held("n2")) == 2)
+    cluster.slurm.kill_slurmd("n2")
+    kill_all_of(cluster, job)
+    shutil.rmtree(cluster.root / "run" / "n2")
+    with store.client() as direct:
+        key = "canhazgpu:{n2}:reservations"
+        for gpu, text in direct.hgetall(key).items():
+            direct.hset(key, gpu, json.dumps({**json.loads(text), "boot_id": "before"}))
+    cluster.slurm.restart_slurmd("n2")
+    until(lambda: cluster.held("n2") == {})
+
+
+def test_slurmd_restarted_under_a_job_changes_nothing(
+    cluster: GpuCluster, people: tuple[str, str]
+) -> None:
+    alice, _ = people
+    job = cluster.slurm.submit("sleep 600", "--gres=gpu:1", "-wn1", user=alice)
+    held = until(lambda: cluster.held("n1"))
+    cluster.slurm.restart_slurmd("n1")
+    for _ in range(2):
+        assert cluster.health_check("n1").returncode == 0
+    assert cluster.held("n1") == held
+    assert set(held.values()) == {str(job)}
+
+
+def test_our_own_drain_is_undone_and_an_administrators_is_not(cluster: GpuCluster) -> None:
+    def drain(reason: str) -> None:
+        cluster.slurm.run(
+            ["scontrol", "update", "nodename=n1", "state=drain", f"reason={reason}"], check=True
+        )
+        # A node that canhazgpu drains remembers that it did.
+        (cluster.root / "run" / "n1" / "not-drained").unlink(missing_ok=True)
+
+    drain("canhazgpu: GPU 0 is in use by mallory")
+    until(lambda: cluster.slurm.node_states()["n1"] == "idle")
+    drain("replace the fan")
+    for _ in range(2):
+        assert cluster.health_check("n1").returncode == 0
+    assert "drain" in cluster.slurm.node_states()["n1"]
+    cluster.slurm.run(["scontrol", "update", "nodename=n1", "state=resume"], check=True)
