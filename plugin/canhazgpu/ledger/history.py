@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
 from canhazgpu.ledger.records import NOBODY, claim_from_dict, milliseconds, time_of
 from canhazgpu.ledger.store_calls import BLOCK_S, StoreCalls
