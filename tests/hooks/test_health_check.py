@@ -14,8 +14,8 @@ import pytest
 from hook_jobs import book, events, job, observation
 
 from canhazgpu.ledger.values import Claim, Granted, ProcessId
-from canhazgpu.node.alive import pid_namespace, this_process
-from canhazgpu.node.identity import boot_id
+from canhazgpu.node.alive import this_process
+from canhazgpu.node.identity import boot_id, pid_namespace
 
 NODE = "n1"
 

@@ -366,7 +366,8 @@ def test_a_partition_has_its_own_chain(
 @pytest.mark.parametrize("chain", ["warn", "drain,kill", "requeue"])
 def test_a_store_that_is_gone_drains_and_holds_nothing(node: Any, chain: str) -> None:
     node.slurm()
-    node.configure(store={"url": "redis://127.0.0.1:1/0"}, slurm={"on_conflict": chain})
+    gone = {"url": "redis://127.0.0.1:1/0", "on_failure": "fail"}
+    node.configure(store=gone, slurm={"on_conflict": chain})
     node.run("prolog", **requeued(20))
     verbs = [line.split()[1] for line in node.orders()]
     assert verbs == (["update", "notify"] if chain == "warn" else ["update", "requeue"])

@@ -21,6 +21,7 @@ from canhazgpu.ledger.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.port import Ledger
 from canhazgpu.ledger.values import Reservation
 from canhazgpu.node.alive import is_alive
+from canhazgpu.node.drains import Drains
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace, state_dir
 from canhazgpu.node.records import JobRecord, JobRecords
 from canhazgpu.people.gone import Here
@@ -119,7 +120,7 @@ def open_node(environ: Mapping[str, str]) -> NodeSide:
         state_dir=place,
         records=JobRecords(place),
         probe=ToldProbe(NodeProbe(node, config.validation, job_of_cgroup), story),
-        actions=ToldActions(commands, facts.log_file, story),
+        actions=ToldActions(commands, facts.log_file, story, Drains(place)),
         commands=commands,
         presence=JobPresence(node, facts.spool_dir, commands),
         story=story,

@@ -14,7 +14,9 @@ from canhazgpu.ledger.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.values import Claim, Granted
 from canhazgpu.logline import log_line
+from canhazgpu.node.drains import Drains
 from canhazgpu.probe.port import GpuProbe, PendingScan
+from canhazgpu.schedulers.port import Answer
 from canhazgpu.schedulers.slurm.actions import SlurmActions, log_to_system, printable
 from canhazgpu.schedulers.slurm.commands import SlurmCommands
 
@@ -94,16 +96,24 @@ def tell_story(story: Story, kind: str, node: str, claim: Claim) -> None:
 
 
 class ToldActions(SlurmActions):
-    """`SlurmActions` whose log lines are part of a story."""
+    """`SlurmActions` whose log lines are part of a story, and whose drains are remembered."""
 
-    def __init__(self, commands: SlurmCommands, log_file: Path | None, story: Story) -> None:
+    def __init__(
+        self, commands: SlurmCommands, log_file: Path | None, story: Story, drains: Drains
+    ) -> None:
         super().__init__(commands, log_file)
         self._story = story
+        self._drains = drains
 
     def log(self, message: str) -> None:
         """See `JobActions.log`."""
         self._story.said.append(printable(message))
         super().log(message)
+
+    def drain(self, node: str, note: str) -> Answer:
+        """See `JobActions.drain`; remembered first, so that the health check takes it back."""
+        self._drains.began()
+        return super().drain(node, note)
 
 
 class ToldProbe:
