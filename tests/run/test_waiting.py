@@ -81,6 +81,16 @@ def test_who_gives_up_leaves_the_queue(host: SharedHost, number: signal.Signals)
     assert waiting(host) == []
 
 
+def test_a_lease_shorter_than_a_heartbeat_costs_nobody_a_place(host: SharedHost) -> None:
+    host.configure(run={"lease_s": 1.0, "heartbeat_s": 15.0})
+    holder(host, 2)
+    for _ in range(3):
+        waiter(host)
+    order = waiting(host)
+    time.sleep(3)
+    assert waiting(host) == order
+
+
 def test_a_dead_waiter_is_dropped_at_once(host: SharedHost) -> None:
     busy = holder(host, 1)
     dead = waiter(host, gpus=2)

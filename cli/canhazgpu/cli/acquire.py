@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound=Callable[..., Any])
 MAX_NOTE = 200
 DEFAULT_COUNT = 1
+SIGNS_PER_LEASE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +156,16 @@ class Acquisition:
 
         waiting = Waiting(self.service, self.ledger, self.node, attempt, app.progress())
         with _ended_by_signals():
-            outcome = waiting.get(waiter, Patience(wanted.wait_s, self.config.run.heartbeat_s))
+            outcome = waiting.get(waiter, Patience(wanted.wait_s, self._sign_every_s()))
         if isinstance(outcome, Grant):
             return outcome
         for detail in outcome.details:
             click.echo(f"canhazgpu: {detail}", err=True)
         raise UnavailableError(outcome.reason)
+
+    def _sign_every_s(self) -> float:
+        # Whoever is silent for a whole lease loses its place.
+        return min(self.config.run.heartbeat_s, self.config.run.lease_s / SIGNS_PER_LEASE)
 
     def _waiter(self, count: int, gpus: tuple[str, ...]) -> Waiter:
         return Waiter(
