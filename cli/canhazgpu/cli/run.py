@@ -25,6 +25,7 @@ from canhazgpu.cli.param_types import DURATION
 from canhazgpu.errors import InputError, NodeStateError
 from canhazgpu.ledger.values import RUN, Claim, new_owner
 from canhazgpu.node.identity import node_name
+from canhazgpu.node.marked import new_mark
 from canhazgpu.people.launch import become, check_command, run_environment
 from canhazgpu.schedulers.slurm.inside import InsideJob, inside_job, srun_command
 
@@ -143,6 +144,7 @@ class _Start:
         self._grant = grant
         self._timeout_s = timeout_s
         self._end_if_lost = end_if_lost
+        self._mark = new_mark(acquisition.claim.owner)
 
     def become(self, command: Sequence[str]) -> NoReturn:
         """Become the command; where that fails, release the GPUs and say why."""
@@ -150,7 +152,7 @@ class _Start:
         try:
             self._start_keeper()
             environ = run_environment(
-                self._app.environ, owner, self._grant.gpus, self._config.run.export
+                self._app.environ, self._mark, self._grant.gpus, self._config.run.export
             )
             sys.stdout.flush()
             sys.stderr.flush()
@@ -179,6 +181,7 @@ class _Start:
         kept = Kept(
             node=self._acquisition.node,
             owner=claim.owner,
+            mark=self._mark,
             command=claim.processes[0],
             heartbeat_s=self._config.run.heartbeat_s,
             timeout_s=self._timeout_s,

@@ -45,10 +45,10 @@ def visible_devices(gpus: Sequence[GpuReading], export: str) -> dict[str, str]:
 
 
 def run_environment(
-    environ: Mapping[str, str], owner: str, gpus: Sequence[GpuReading], export: str
+    environ: Mapping[str, str], mark: str, gpus: Sequence[GpuReading], export: str
 ) -> dict[str, str]:
     """Return the command's environment: the user's, these GPUs, and the mark of the run."""
-    return {**environ, **visible_devices(gpus, export), MARK: owner}
+    return {**environ, **visible_devices(gpus, export), MARK: mark}
 
 
 def check_command(command: Sequence[str], environ: Mapping[str, str]) -> None:
