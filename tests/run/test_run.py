@@ -311,6 +311,22 @@ def test_whoever_knows_roots_run_can_neither_hold_nor_end_it(
         other.kill()
 
 
+def test_root_writes_to_no_file_of_a_command_that_became_another_user(
+    host: SharedHost, people: tuple[str, ...]
+) -> None:
+    # Given a file that only root may write, open for reading where messages are written to
+    host.configure(run={"heartbeat_s": 0.2})
+    closed = host.outputs / "closed"
+    closed.write_text("as it was\n")
+    closed.chmod(0o644)
+    script = f"touch {host.outputs}/ready; exec sleep 60 2<{closed}"
+    words = ("setpriv", "--reuid", people[0], "--clear-groups", "sh", "-c", script)
+    process = host.start("run", "--timeout", "1s", "--", *words)
+    until((host.outputs / "ready").exists)
+    until(lambda: process.poll() is not None, "the run's time to be over")
+    assert closed.read_text() == "as it was\n"
+
+
 def test_a_command_that_changes_its_user_is_alive(
     host: SharedHost, people: tuple[str, ...]
 ) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from canhazgpu.errors import CanhazgpuError, StoreError
 from canhazgpu.ledger.port import Ledger
 from canhazgpu.ledger.values import ProcessId
-from canhazgpu.node.alive import is_alive, this_process
+from canhazgpu.node.alive import PROC, is_alive, this_process
 from canhazgpu.node.marked import marked_processes, take_mark_off
 from canhazgpu.node.watch import ProcessWatch
 
@@ -162,8 +162,12 @@ class Keeper:
 
     def _tell(self, message: str) -> None:
         """Write to the command's standard error, by its process: the keeper holds no copy of it."""
-        path = f"/proc/{self._kept.command.pid}/fd/2"
+        process = PROC / str(self._kept.command.pid)
+        path = process / "fd/2"
         with contextlib.suppress(OSError):
+            if process.stat().st_uid != os.geteuid():
+                # Another user may have any file there, which root would then write to.
+                return
             flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
             descriptor = os.open(path, flags)
             try:
