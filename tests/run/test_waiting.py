@@ -81,6 +81,19 @@ def test_who_gives_up_leaves_the_queue(host: SharedHost, number: signal.Signals)
     assert waiting(host) == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_gives_up_right_after_the_grant_keeps_nothing(
+    host: SharedHost, number: signal.Signals
+) -> None:
+    # Given a second look that takes its time, and nobody's process that the reservation needs
+    host.node.inject("nvmlDeviceGetCount", delay_ms=1000)
+    late = host.start("reserve", "--duration", "1h")
+    until(host.holders, "the grant")
+    late.send_signal(number)
+    assert late.wait(20) == -number
+    assert host.holders() == {}
+
+
 def test_a_lease_shorter_than_a_heartbeat_costs_nobody_a_place(host: SharedHost) -> None:
     host.configure(run={"lease_s": 1.0, "heartbeat_s": 15.0})
     holder(host, 2)
