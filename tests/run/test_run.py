@@ -486,6 +486,16 @@ def test_inside_a_job_its_own_gpus_are_used(host: SharedHost) -> None:
     assert all_free(host)
 
 
+@pytest.mark.parametrize("bound", [["--timeout", "1s"], ["--end-if-lost"]])
+def test_inside_a_job_nothing_is_promised_that_nobody_keeps(
+    host: SharedHost, bound: list[str]
+) -> None:
+    job = {"SLURM_JOB_ID": "12", "SLURMD_NODENAME": NODE, "CUDA_VISIBLE_DEVICES": "GPU-a"}
+    refused = host.call("run", *bound, "--", "true", environ=job)
+    assert refused.returncode == 2
+    assert f"the job bounds the command, not {bound[0]}" in refused.stderr
+
+
 def test_the_working_directory_and_open_files_are_the_commands(
     host: SharedHost, tmp_path: Path
 ) -> None:

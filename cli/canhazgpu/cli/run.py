@@ -83,6 +83,7 @@ def run(
     check_command(command, app.environ)
     node = node_name(config.node, app.environ)
     if (job := inside_job(app.environ, node)) is not None:
+        _refuse_bounds(job, timeout, ends_when_lost=end_if_lost)
         _run_inside(job, wanted, command, app.environ)
     if config.run.via_slurm == "yes":
         _run_through_slurm(node, wanted, timeout, command, app.environ)
@@ -109,6 +110,16 @@ def _run_inside(
     devices = ",".join(job.devices[: wanted.count])
     click.echo(f"canhazgpu: inside Slurm job {job.job_id}: using its GPUs {devices}", err=True)
     become(command, {**environ, "CUDA_VISIBLE_DEVICES": devices})
+
+
+def _refuse_bounds(job: InsideJob, timeout_s: float | None, *, ends_when_lost: bool) -> None:
+    """Refuse what nobody would see to: the job's GPUs have no keeper."""
+    if timeout_s is not None or ends_when_lost:
+        option = "--end-if-lost" if timeout_s is None else "--timeout"
+        raise InputError(
+            f"inside Slurm job {job.job_id} the job bounds the command, not {option}:"
+            " use 'timeout' or 'srun --time'"
+        )
 
 
 def _run_through_slurm(
