@@ -60,7 +60,7 @@ def test_unreserved_use() -> None:
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
         f"GPUS WARNING - n1: {what}",
-        f"{what} -> bob ends it, or reserves: canhazgpu reserve",
+        f"{what} -> bob ends it, or takes the GPU: canhazgpu reserve --force --gpu-ids 1",
     ]
 
 
@@ -161,7 +161,7 @@ def test_json_holds_the_same() -> None:
                 "uuid": uuid(1),
                 "what": what,
                 "user": "bob",
-                "advice": "bob ends it, or reserves: canhazgpu reserve",
+                "advice": "bob ends it, or takes the GPU: canhazgpu reserve --force --gpu-ids 1",
             },
             {
                 "verdict": "clean",

@@ -329,3 +329,10 @@ def test_a_default_file_that_may_not_be_read_is_refused(tmp_path: Path, closed: 
 def test_any_text_is_accepted_or_refused(environ: dict[str, str]) -> None:
     with contextlib.suppress(ConfigError):
         assert isinstance(load(environ).config, Config)
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "20.1", "3600"])
+def test_a_heartbeat_that_would_come_too_late_is_refused(seconds: str) -> None:
+    with pytest.raises(ConfigError, match="a number above 0, at most 20"):
+        load({}, overrides={"run.heartbeat_s": seconds})
+    assert load({}, overrides={"run.heartbeat_s": "20"}).config.run.heartbeat_s == 20

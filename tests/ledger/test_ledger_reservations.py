@@ -38,6 +38,27 @@ def view(ledger: RedisLedger, node: str) -> NodeView:
     return found
 
 
+def test_a_clock_that_was_set_back_holds_no_gpu_back(
+    ledger: RedisLedger,
+    store: Store,
+    node: str,
+    node_hashes: NodeKeys,
+    observe: Observe,
+) -> None:
+    # Given a release and a scan an hour ahead of the store's clock, as it is now
+    ledger.reserve_count(run(1), 1, observe(1))
+    ledger.release(node, run(1).owner, "run ended")
+    ahead = store_ms(store.direct) + 3600_000
+    store.direct.hset(node_hashes.released, uuid(0), ahead)
+    store.direct.hset(node_hashes.scan, "at", ahead)
+    # If somebody looks, and looks again
+    ledger.publish_scan(observe(1))
+    pass_time()
+    # I expect the GPU to be granted, and the scan to be the new one.
+    assert ledger.reserve_count(run(2), 1, observe(1)) == Granted(gpus(0))
+    assert (view(ledger, node).scanned_at or 0) * 1000 < ahead
+
+
 @pytest.fixture
 def expire(store: Store, node_hashes: NodeKeys) -> Callable[[int], float]:
     """Let a reservation have ended just now; returns the end, in seconds."""

@@ -62,6 +62,27 @@ def test_one_that_is_not_collected_holds_no_gpu() -> None:
         assert not is_alive(known)
 
 
+ONLY_ITS_FIRST_THREAD_ENDS = """
+import ctypes, platform, threading, time
+threading.Thread(target=time.sleep, args=(60,)).start()
+ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[platform.machine()], 0)
+"""
+
+
+def test_a_process_whose_first_thread_ended_lives() -> None:
+    with subprocess.Popen([sys.executable, "-c", ONLY_ITS_FIRST_THREAD_ENDS]) as process:
+        try:
+            known = identity(process)
+            deadline = time.monotonic() + 10
+            while (stat := stat_of(process.pid)) is None or stat.state != "Z":
+                assert time.monotonic() < deadline
+            assert is_alive(known)
+            assert process_id(process.pid) == known
+        finally:
+            process.kill()
+    assert not is_alive(known)
+
+
 def test_a_pid_used_again_is_another_process() -> None:
     known = this_process()
     assert not is_alive(ProcessId(known.pid, known.started - 1))

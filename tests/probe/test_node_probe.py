@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,13 @@ def test_processes_are_named_with_their_users(node: fake_nvml.FakeNode, observe:
         assert seen.in_use == uuids(node, 1)
     assert observe().in_use == frozenset()
     assert observe().scan.gpus[1].processes == ()
+
+
+def test_who_does_not_count_is_told_of(node: fake_nvml.FakeNode, library: Path) -> None:
+    node.gpu(0).add_process(os.getpid(), 8000)
+    own = pwd.getpwuid(os.getuid()).pw_name
+    validation = replace(nvml_alone(library), ignore_users=(own,))
+    assert NodeProbe("n1", validation).start().observe().ignored == {os.getpid()}
 
 
 def test_a_process_in_several_lists_is_there_once_with_the_most(

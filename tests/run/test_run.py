@@ -276,19 +276,55 @@ def test_a_run_killed_right_after_its_grant_is_nobodys(host: SharedHost) -> None
 
 def test_background_children_keep_the_gpus_until_they_end(host: SharedHost) -> None:
     # If the command leaves a process behind in a session of its own, as a daemon does
-    done = host.call(
-        "run", "--gpus", "2", "--", "sh", "-c", "setsid sleep 60 </dev/null >/dev/null 2>&1 &"
-    )
+    mark = host.outputs / "mark"
+    script = f"printf $CANHAZGPU_OWNER >{mark}; setsid sleep 60 </dev/null >/dev/null 2>&1 &"
+    done = host.call("run", "--gpus", "2", "--", "sh", "-c", script)
     assert done.returncode == 0
     owner = owner_of(host)
     # I expect nobody else to get its GPUs, also without the keeper
     assert host.call("run", "--nonblock", "--", "true").returncode == 75
-    (left,) = until(lambda: marked_processes(owner))
+    (left,) = until(lambda: marked_processes(mark.read_text()))
     os.kill(keeper_of(host, owner, left.pid), signal.SIGKILL)
     assert host.call("run", "--nonblock", "--", "true").returncode == 75
     # and everybody once it is gone.
     os.kill(left.pid, signal.SIGKILL)
     until(lambda: host.call("run", "--nonblock", "--gpus", "2", "--", "true").returncode == 0)
+
+
+def test_a_run_that_another_one_left_behind_is_no_part_of_it(host: SharedHost) -> None:
+    inner = f"setsid {host.program} run -- sleep 60 </dev/null >/dev/null 2>&1 &"
+    outer = started(host, f"{inner} exec sleep 60")
+    until(lambda: len(host.holders()) == 2, "both to have a GPU")
+    outer.kill()
+    until(lambda: len(host.holders()) == 1, "the outer one's GPU to be free")
+
+
+def test_whoever_knows_roots_run_can_neither_hold_nor_end_it(
+    host: SharedHost, people: tuple[str, ...]
+) -> None:
+    process = started(host)
+    forged = {"CANHAZGPU_OWNER": owner_of(host)}
+    with subprocess.Popen(["sleep", "60"], env=forged, user=people[1]) as other:
+        process.kill()
+        until(lambda: all_free(host))
+        assert other.poll() is None
+        other.kill()
+
+
+def test_root_writes_to_no_file_of_a_command_that_became_another_user(
+    host: SharedHost, people: tuple[str, ...]
+) -> None:
+    # Given a file that only root may write, open for reading where messages are written to
+    host.configure(run={"heartbeat_s": 0.2})
+    closed = host.outputs / "closed"
+    closed.write_text("as it was\n")
+    closed.chmod(0o644)
+    script = f"touch {host.outputs}/ready; exec sleep 60 2<{closed}"
+    words = ("setpriv", "--reuid", people[0], "--clear-groups", "sh", "-c", script)
+    process = host.start("run", "--timeout", "1s", "--", *words)
+    until((host.outputs / "ready").exists)
+    until(lambda: process.poll() is not None, "the run's time to be over")
+    assert closed.read_text() == "as it was\n"
 
 
 def test_a_command_that_changes_its_user_is_alive(
@@ -448,6 +484,16 @@ def test_inside_a_job_its_own_gpus_are_used(host: SharedHost) -> None:
     assert refused.returncode == 2
     assert "has 2 GPUs here, and 3 are asked for" in refused.stderr
     assert all_free(host)
+
+
+@pytest.mark.parametrize("bound", [["--timeout", "1s"], ["--end-if-lost"]])
+def test_inside_a_job_nothing_is_promised_that_nobody_keeps(
+    host: SharedHost, bound: list[str]
+) -> None:
+    job = {"SLURM_JOB_ID": "12", "SLURMD_NODENAME": NODE, "CUDA_VISIBLE_DEVICES": "GPU-a"}
+    refused = host.call("run", *bound, "--", "true", environ=job)
+    assert refused.returncode == 2
+    assert f"the job bounds the command, not {bound[0]}" in refused.stderr
 
 
 def test_the_working_directory_and_open_files_are_the_commands(

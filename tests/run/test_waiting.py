@@ -77,8 +77,31 @@ def test_who_gives_up_leaves_the_queue(host: SharedHost, number: signal.Signals)
     late = waiter(host)
     late.send_signal(number)
     status = late.wait(20)
-    assert status == (130 if number is signal.SIGINT else -number)
+    assert status == -number
     assert waiting(host) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_gives_up_right_after_the_grant_keeps_nothing(
+    host: SharedHost, number: signal.Signals
+) -> None:
+    # Given a second look that takes its time, and nobody's process that the reservation needs
+    host.node.inject("nvmlDeviceGetCount", delay_ms=1000)
+    late = host.start("reserve", "--duration", "1h")
+    until(host.holders, "the grant")
+    late.send_signal(number)
+    assert late.wait(20) == -number
+    assert host.holders() == {}
+
+
+def test_a_lease_shorter_than_a_heartbeat_costs_nobody_a_place(host: SharedHost) -> None:
+    host.configure(run={"lease_s": 1.0, "heartbeat_s": 15.0})
+    holder(host, 2)
+    for _ in range(3):
+        waiter(host)
+    order = waiting(host)
+    time.sleep(3)
+    assert waiting(host) == order
 
 
 def test_a_dead_waiter_is_dropped_at_once(host: SharedHost) -> None:

@@ -151,7 +151,7 @@ def test_unreserved_use_names_who_and_what_to_do() -> None:
     assert (found.verdict, found.user) == (Verdict.UNRESERVED, "bob")
     assert found.text == (
         f"GPU 2 ({uuid(2)}): in use by bob WITHOUT RESERVATION: 5045MB used by PID 12345 (python3)"
-        " -> bob ends it, or reserves: canhazgpu reserve"
+        " -> bob ends it, or takes the GPU: canhazgpu reserve --force --gpu-ids 2"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,7 +15,7 @@ from canhazgpu.cli.app import App
 from canhazgpu.cli.completion_values import complete_gpu_ids
 from canhazgpu.cli.options import memory_threshold_option
 from canhazgpu.cli.param_types import DURATION, GPU_IDS
-from canhazgpu.errors import InputError, UnavailableError
+from canhazgpu.errors import InputError, StoreError, UnavailableError
 from canhazgpu.gpu.ids import resolve
 from canhazgpu.ledger.port import Terms
 from canhazgpu.ledger.values import Waiter
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound=Callable[..., Any])
 MAX_NOTE = 200
 DEFAULT_COUNT = 1
+SIGNS_PER_LEASE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +155,27 @@ class Acquisition:
             return self._waiter(wanted.count, uuids[0] if uuids else ())
 
         waiting = Waiting(self.service, self.ledger, self.node, attempt, app.progress())
-        with _ended_by_signals():
-            outcome = waiting.get(waiter, Patience(wanted.wait_s, self.config.run.heartbeat_s))
+        with _ended_by_signals(), self._given_back():
+            outcome = waiting.get(waiter, Patience(wanted.wait_s, self._sign_every_s()))
         if isinstance(outcome, Grant):
             return outcome
         for detail in outcome.details:
             click.echo(f"canhazgpu: {detail}", err=True)
         raise UnavailableError(outcome.reason)
+
+    @contextmanager
+    def _given_back(self) -> Iterator[None]:
+        """Give back what was granted where the caller is never to hear of it."""
+        try:
+            yield
+        except BaseException:
+            with suppress(StoreError):
+                self.ledger.release(self.node, self.claim.owner, "gave up")
+            raise
+
+    def _sign_every_s(self) -> float:
+        # Whoever is silent for a whole lease loses its place.
+        return min(self.config.run.heartbeat_s, self.config.run.lease_s / SIGNS_PER_LEASE)
 
     def _waiter(self, count: int, gpus: tuple[str, ...]) -> Waiter:
         return Waiter(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import signal
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -112,8 +114,24 @@ def cli(context: click.Context, config_file: str | None, overrides: Mapping[str,
 
 def main() -> None:
     """Run the command line; the entry point of the installed program."""
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         # A name that the terminal's encoding lacks must not end the program.
         with contextlib.suppress(AttributeError, io.UnsupportedOperation):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-    cli(prog_name="canhazgpu")
+    try:
+        cli(prog_name="canhazgpu")
+    except SystemExit as exc:
+        if exc.code != INTERRUPTED:
+            raise
+        # A shell goes on with its script where a command ends of itself, and not by the signal.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGINT)
+
+
+def _open_closed_streams() -> None:
+    """Put /dev/null where a standard stream is closed, until exec: its number is nobody else's."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            # The lowest number that is free, which is the stream's: those before it are open.
+            setattr(sys, name, open(os.devnull, "w" if number else "r", encoding="utf-8"))  # noqa: PTH123, SIM115

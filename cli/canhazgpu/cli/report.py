@@ -63,8 +63,8 @@ def report(
     before or still runs. One that has several GPUs is one reservation; its GPU hours are
     those of all of them. Shares are of everybody's GPU hours on these nodes.
 
-    IDLE HOURS are those for which scans found a GPU reserved and unused; they are known
-    once a reservation has ended.
+    IDLE HOURS are those for which scans found a GPU reserved and unused, of what still
+    runs too; nobody scans between grants, published scans and health checks.
 
     \b
     Examples:

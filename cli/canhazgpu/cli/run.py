@@ -25,6 +25,7 @@ from canhazgpu.cli.param_types import DURATION
 from canhazgpu.errors import InputError, NodeStateError
 from canhazgpu.ledger.values import RUN, Claim, new_owner
 from canhazgpu.node.identity import node_name
+from canhazgpu.node.marked import new_mark
 from canhazgpu.people.launch import become, check_command, run_environment
 from canhazgpu.schedulers.slurm.inside import InsideJob, inside_job, srun_command
 
@@ -82,6 +83,7 @@ def run(
     check_command(command, app.environ)
     node = node_name(config.node, app.environ)
     if (job := inside_job(app.environ, node)) is not None:
+        _refuse_bounds(job, timeout, ends_when_lost=end_if_lost)
         _run_inside(job, wanted, command, app.environ)
     if config.run.via_slurm == "yes":
         _run_through_slurm(node, wanted, timeout, command, app.environ)
@@ -108,6 +110,16 @@ def _run_inside(
     devices = ",".join(job.devices[: wanted.count])
     click.echo(f"canhazgpu: inside Slurm job {job.job_id}: using its GPUs {devices}", err=True)
     become(command, {**environ, "CUDA_VISIBLE_DEVICES": devices})
+
+
+def _refuse_bounds(job: InsideJob, timeout_s: float | None, *, ends_when_lost: bool) -> None:
+    """Refuse what nobody would see to: the job's GPUs have no keeper."""
+    if timeout_s is not None or ends_when_lost:
+        option = "--end-if-lost" if timeout_s is None else "--timeout"
+        raise InputError(
+            f"inside Slurm job {job.job_id} the job bounds the command, not {option}:"
+            " use 'timeout' or 'srun --time'"
+        )
 
 
 def _run_through_slurm(
@@ -143,6 +155,7 @@ class _Start:
         self._grant = grant
         self._timeout_s = timeout_s
         self._end_if_lost = end_if_lost
+        self._mark = new_mark(acquisition.claim.owner)
 
     def become(self, command: Sequence[str]) -> NoReturn:
         """Become the command; where that fails, release the GPUs and say why."""
@@ -150,7 +163,7 @@ class _Start:
         try:
             self._start_keeper()
             environ = run_environment(
-                self._app.environ, owner, self._grant.gpus, self._config.run.export
+                self._app.environ, self._mark, self._grant.gpus, self._config.run.export
             )
             sys.stdout.flush()
             sys.stderr.flush()
@@ -179,6 +192,7 @@ class _Start:
         kept = Kept(
             node=self._acquisition.node,
             owner=claim.owner,
+            mark=self._mark,
             command=claim.processes[0],
             heartbeat_s=self._config.run.heartbeat_s,
             timeout_s=self._timeout_s,

@@ -32,6 +32,8 @@ DEFAULT_HISTORY_DAYS = 90
 DEFAULT_RETRY_AFTER_S = 15.0
 DEFAULT_HEARTBEAT_S = 15.0
 DEFAULT_LEASE_S = 60.0
+MAX_HEARTBEAT_S = 20
+"""A third of the time after which the silent are gone whose processes cannot be looked at."""
 MAX_WAIT_S = 86400
 
 HEALTH_CHECKS = ("recovery_action", "remap", "retirement", "ecc", "compute_mode")
@@ -76,6 +78,11 @@ def at_least(minimum: float) -> Check:
 def above_zero(value: float) -> str | None:
     """Accept a positive number of seconds that the operating system's timers can wait."""
     return None if 0 < value <= MAX_WAIT_S else f"a number above 0, at most {MAX_WAIT_S}"
+
+
+def heartbeat(value: float) -> str | None:
+    """Accept a number of seconds that leaves room for two lost signs of life."""
+    return None if 0 < value <= MAX_HEARTBEAT_S else f"a number above 0, at most {MAX_HEARTBEAT_S}"
 
 
 def absolute_path(value: str) -> str | None:
@@ -337,11 +344,14 @@ class RunConfig:
         check=one_of("no", "yes"),
     )
     heartbeat_s: float = key(
-        DEFAULT_HEARTBEAT_S, "time between two signs of life of a run or a waiter", check=above_zero
+        DEFAULT_HEARTBEAT_S,
+        "time between two signs of life of a run or a waiter, in seconds; at most 20: after 60 without"
+        " one a run in a container is taken for gone",
+        check=heartbeat,
     )
     lease_s: float = key(
         DEFAULT_LEASE_S,
-        "a waiter without a sign of life for so long has left; some heartbeats long",
+        "a waiter without a sign of life for so long has left; it gives three of them in that time",
         check=above_zero,
     )
     max_reserve_s: float = key(

@@ -24,6 +24,12 @@ class ProcessStat:
     state: str
     parent: int
     started: int
+    threads: int = 1
+
+    @property
+    def is_dead(self) -> bool:
+        """Tell whether it holds nothing more; one whose first thread alone has ended lives on."""
+        return self.state in _DEAD and self.threads <= 1
 
 
 def stat_of(pid: int) -> ProcessStat | None:
@@ -32,7 +38,7 @@ def stat_of(pid: int) -> ProcessStat | None:
         text = (PROC / str(pid) / "stat").read_text("utf-8", "replace")
         # The name, in parentheses, may hold spaces and parentheses of its own.
         fields = text.rpartition(")")[2].split()
-        return ProcessStat(fields[0], int(fields[1]), int(fields[19]))
+        return ProcessStat(fields[0], int(fields[1]), int(fields[19]), int(fields[17]))
     except (OSError, IndexError, ValueError):
         return None
 
@@ -40,7 +46,7 @@ def stat_of(pid: int) -> ProcessStat | None:
 def process_id(pid: int) -> ProcessId | None:
     """Return the identity of a live process, None where it cannot be told."""
     stat = stat_of(pid)
-    return None if stat is None or stat.state in _DEAD else ProcessId(pid, stat.started)
+    return None if stat is None or stat.is_dead else ProcessId(pid, stat.started)
 
 
 def this_process() -> ProcessId:
@@ -53,7 +59,7 @@ def is_alive(process: ProcessId) -> bool:
     stat = stat_of(process.pid)
     if stat is None:
         return _exists(process.pid)
-    return stat.state not in _DEAD and process.started in (stat.started, 0)
+    return not stat.is_dead and process.started in (stat.started, 0)
 
 
 def _exists(pid: int) -> bool:

@@ -50,7 +50,9 @@ def spawn_detached(work: Callable[[int], None]) -> bytes:
         _leave_parent(work, told)
     os.close(told)
     try:
-        os.waitpid(pid, 0)
+        # A caller that ignores SIGCHLD, as this one may have inherited it, has nothing to collect.
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
         return os.read(ready, 4096)
     finally:
         os.close(ready)

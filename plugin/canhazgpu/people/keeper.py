@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from canhazgpu.errors import CanhazgpuError, StoreError
 from canhazgpu.ledger.port import Ledger
 from canhazgpu.ledger.values import ProcessId
-from canhazgpu.node.alive import is_alive, this_process
-from canhazgpu.node.marked import marked_processes
+from canhazgpu.node.alive import PROC, is_alive, this_process
+from canhazgpu.node.marked import marked_processes, take_mark_off
 from canhazgpu.node.watch import ProcessWatch
 
 RELEASE_PAUSE_S = (0.1, 0.5, 1.0, 2.0, 5.0)
@@ -31,13 +31,14 @@ KILL_AFTER_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """One run: its owner on its node, the process of its command, and what bounds it.
+    """One run: its owner on its node, its mark and its command's process, and what bounds it.
 
     `timeout_s` ends the run after so long; `ends_when_lost` ends it with its reservation.
     """
 
     node: str
     owner: str
+    mark: str
     command: ProcessId
     heartbeat_s: float
     timeout_s: float | None = None
@@ -114,13 +115,13 @@ class Keeper:
                 self._end_run()
 
     def _living(self) -> tuple[ProcessId, ...]:
-        left = marked_processes(self._kept.owner)
+        left = marked_processes(self._kept.mark)
         return (*dict.fromkeys((self._kept.command, *left)), this_process())
 
     def _outlast_leftovers(self) -> None:
         """Wait for what the command left running in the background: it may use the GPUs."""
         known: tuple[ProcessId, ...] = ()
-        while left := marked_processes(self._kept.owner):
+        while left := marked_processes(self._kept.mark):
             if left != known:
                 self._give_sign((*left, this_process()))
                 known = left
@@ -134,12 +135,12 @@ class Keeper:
     def _end_run(self) -> None:
         """Ask all processes of the run to end, and end those that do not."""
         self._signal(signal.SIGTERM)
-        if not self._ended(KILL_AFTER_S) or marked_processes(self._kept.owner):
+        if not self._ended(KILL_AFTER_S) or marked_processes(self._kept.mark):
             self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
         self._watch.send(number)
-        others = set(marked_processes(self._kept.owner)) - {self._kept.command}
+        others = set(marked_processes(self._kept.mark)) - {self._kept.command}
         with contextlib.closing(ProcessWatch(sorted(others))) as watch:
             watch.send(number)
 
@@ -161,8 +162,12 @@ class Keeper:
 
     def _tell(self, message: str) -> None:
         """Write to the command's standard error, by its process: the keeper holds no copy of it."""
-        path = f"/proc/{self._kept.command.pid}/fd/2"
+        process = PROC / str(self._kept.command.pid)
+        path = process / "fd/2"
         with contextlib.suppress(OSError):
+            if process.stat().st_uid != os.geteuid():
+                # Another user may have any file there, which root would then write to.
+                return
             flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
             descriptor = os.open(path, flags)
             try:
@@ -177,6 +182,7 @@ def run_keeper(told: int, make: Callable[[ProcessWatch], Keeper], command: Proce
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTSTP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    take_mark_off()
     watch = ProcessWatch([command])
     if watch.any_ended(0):
         return

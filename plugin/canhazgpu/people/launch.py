@@ -6,11 +6,13 @@ outlive it is the keeper's.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
 import signal
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from canhazgpu.errors import CommandError
@@ -23,6 +25,9 @@ NOT_EXECUTABLE = 126
 
 # Python ignores these at its start, and what is ignored stays so over exec.
 _IGNORED_BY_PYTHON = ("SIGPIPE", "SIGXFSZ")
+_LOCALES_BY_PYTHON = ("C.UTF-8", "C.utf8", "UTF-8")
+STARTED_WITH = Path("/proc/self/environ")
+SHELL = "/bin/sh"
 
 
 def visible_devices(gpus: Sequence[GpuReading], export: str) -> dict[str, str]:
@@ -40,10 +45,10 @@ def visible_devices(gpus: Sequence[GpuReading], export: str) -> dict[str, str]:
 
 
 def run_environment(
-    environ: Mapping[str, str], owner: str, gpus: Sequence[GpuReading], export: str
+    environ: Mapping[str, str], mark: str, gpus: Sequence[GpuReading], export: str
 ) -> dict[str, str]:
     """Return the command's environment: the user's, these GPUs, and the mark of the run."""
-    return {**environ, **visible_devices(gpus, export), MARK: owner}
+    return {**environ, **visible_devices(gpus, export), MARK: mark}
 
 
 def check_command(command: Sequence[str], environ: Mapping[str, str]) -> None:
@@ -61,10 +66,34 @@ def become(command: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
     for name in _IGNORED_BY_PYTHON:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_DFL)
+    given = _as_started(environ)
     try:
-        os.execvpe(command[0], list(command), dict(environ))  # noqa: S606 - no shell is wanted
+        _execute(command, given)
     except (OSError, ValueError) as exc:
         raise _failure(command[0], getattr(exc, "errno", None)) from exc
+
+
+def _execute(command: Sequence[str], environ: dict[str, str]) -> NoReturn:
+    """Execute it as execvp(3) does: what is no program but a text is a script of the shell."""
+    try:
+        os.execvpe(command[0], list(command), environ)  # noqa: S606 - no shell is wanted
+    except OSError as exc:
+        path = shutil.which(command[0], path=environ.get("PATH", os.defpath))
+        if exc.errno != errno.ENOEXEC or path is None:
+            raise
+        os.execve(SHELL, [SHELL, path, *command[1:]], environ)  # noqa: S606 - nothing is parsed
+
+
+def _as_started(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without what Python put into its own: a locale for C's (PEP 538)."""
+    given = dict(environ)
+    if given.get("LC_CTYPE") in _LOCALES_BY_PYTHON:
+        with contextlib.suppress(OSError):
+            started = STARTED_WITH.read_bytes().split(b"\0")
+            before = [one for one in started if one.startswith(b"LC_CTYPE=")]
+            given.pop("LC_CTYPE")
+            given |= {"LC_CTYPE": os.fsdecode(before[0].partition(b"=")[2])} if before else {}
+    return given
 
 
 def _failure(name: str, code: int | None) -> CommandError:

@@ -57,13 +57,7 @@ class PendingNodeScan:
             self._observation = observation_of(
                 self._finish(), self._policy, health_checks=self._health_checks
             )
-        return Observation(
-            self._observation.scan,
-            time.monotonic() - self._began,
-            self._observation.in_use,
-            self._observation.unknown,
-            self._observation.unhealthy,
-        )
+        return replace(self._observation, age_s=time.monotonic() - self._began)
 
     def _finish(self) -> Scan:
         """Return the first scan that shows GPUs; else the last one, with every source's fault."""

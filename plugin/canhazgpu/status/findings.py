@@ -181,7 +181,11 @@ def _unreserved(gpu: GpuStatus, processes: tuple[GpuProcess, ...], how: str) -> 
     user = users_of(processes)
     by = f" by {processes_text(processes)}" if processes else " by no process shown"
     what = f"in use by {user} WITHOUT RESERVATION: {how}{by}"
-    advice = f"{user} ends it, or reserves: canhazgpu reserve"
+    advice = f"{user} ends it"
+    if gpu.reservation is None:
+        # Whoever only reserves gets another GPU: this one is in use.
+        name = _place(gpu) or gpu.uuid
+        advice += f", or takes the GPU: canhazgpu reserve --force --gpu-ids {name}"
     if not processes:
         advice = "look for it as root, and in containers: 'nvidia-smi', 'fuser -v /dev/nvidia*'"
     return Finding(Verdict.UNRESERVED, what, advice, _place(gpu), gpu.uuid, user)

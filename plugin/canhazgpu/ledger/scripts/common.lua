@@ -170,11 +170,13 @@ end
 -- Stores a scan and what follows from it, unless a newer one is there. Takes its age (ms), the scan
 -- (JSON), and what policy makes of it, a JSON object: "gpus", the UUIDs in order of preference among
 -- equals; "unfit", UUID -> "unreserved" or "unknown"; "unhealthy", UUID -> reason.
+-- A time in the future is of a clock that was set back since: as good as now, or as never.
 -- Needs the reservations. Returns all of that, and "known": 1 where there was a scan before, else 0.
 local function observe(age_ms, scan, judged)
   local seen = cjson.decode(judged)
   local before = redis.call('HMGET', scan_key, 'at', 'unused')
   local before_ms = number(before[1] or 0) or 0
+  if before_ms > now then before_ms = 0 end
   seen.began, seen.known = now - tonumber(age_ms), before_ms > 0 and 1 or 0
   seen.place, seen.unused, seen.quarantined = {}, {}, read_hash(quarantine_key)
   for i, gpu in ipairs(seen.gpus) do
@@ -187,6 +189,12 @@ local function observe(age_ms, scan, judged)
     count_idle(seen, before_ms, decode(before[2] or '') or {})
   end
   seen.released = read_hash(released_key)
+  for gpu, at in pairs(seen.released) do
+    if (number(at) or 0) > now then
+      seen.released[gpu] = now
+      redis.call('HSET', released_key, gpu, now)
+    end
+  end
   return seen
 end
 
