@@ -117,6 +117,9 @@ def test_only_what_slurm_conf_lacks_is_said_and_slurm_conf_is_left_alone(root: P
         "TaskProlog": ("/etc/slurm/canhazgpu/task_prolog_chain.sh", "/site/task prolog.sh"),
         "PrologFlags": ("Serial,Alloc", "Serial"),
         "SchedulerParameters": ("bf_continue,nohold_on_prolog_fail", "bf_continue"),
+        "HealthCheckProgram": (str(Path(sys.executable).with_name("canhazgpu-healthcheck")), None),
+        "HealthCheckInterval": ("60", None),
+        "HealthCheckNodeState": ("ANY,CYCLE", None),
     }
     assert all(one["reason"] for one in said["slurm_conf_lines"])
     assert said["slurm_conf_file"] == str(root / "etc/slurm/slurm.conf")
@@ -376,3 +379,35 @@ def test_what_cannot_be_read_can_be_removed(root: Path) -> None:
     result = run("--config", broken, "hooks", "uninstall", "--root", root)
 
     assert result.exit_code == 0, result.output
+
+
+def test_a_sites_own_health_check_stays_and_is_told_what_to_call(root: Path) -> None:
+    put(root, "etc/slurm/slurm.conf", SITE_CONF + "HealthCheckProgram=/usr/sbin/nhc\n", 0o644)
+
+    result = install(root)
+
+    assert result.exit_code == 0
+    assert "HealthCheckInterval" not in result.stdout
+    assert "HealthCheckProgram=/usr/sbin/nhc is the site's: call " in result.stderr
+    assert "/canhazgpu-healthcheck from there" in result.stderr
+
+
+def test_our_own_health_check_needs_no_word(root: Path) -> None:
+    program = Path(sys.executable).with_name("canhazgpu-healthcheck")
+    put(root, "etc/slurm/slurm.conf", f"{SITE_CONF}HealthCheckProgram={program}\n", 0o644)
+
+    result = install(root)
+
+    assert "HealthCheckProgram" not in result.stdout + result.stderr
+
+
+def test_swap_is_refused_where_jobs_could_not_open_what_they_are_given(root: Path) -> None:
+    put(root, "etc/slurm/slurm.conf", SITE_CONF + "TaskPlugin=task/cgroup\n", 0o644)
+    put(root, "etc/slurm/cgroup.conf", "ConstrainDevices=yes\n", 0o644)
+    before = tree(root)
+
+    result = run("--set", "slurm.on_conflict=swap,requeue", "hooks", "install", "--root", root)
+
+    assert result.exit_code == 2
+    assert "swap cannot work where cgroup.conf has ConstrainDevices=yes" in result.stderr
+    assert tree(root) == before

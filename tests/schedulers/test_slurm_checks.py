@@ -229,6 +229,12 @@ BROKEN: list[tuple[str, str, Change, str]] = [
         'assignment = "auto"',
     ),
     (
+        "assignment",
+        "error",
+        config(config=Config(slurm=SlurmConfig(on_conflict="swap,requeue"))),
+        'on_conflict = "requeue"',
+    ),
+    (
         "constrained-devices",
         "warning",
         lambda site: slurm(facts=replace(facts(), constrains_devices=False))(

@@ -21,8 +21,9 @@ from canhazgpu.cli.hooks_options import (
     slurm_dir_option,
 )
 from canhazgpu.cli.options import json_option
+from canhazgpu.conflict.chain import chains_of, swap_fault
 from canhazgpu.errors import ConfigError
-from canhazgpu.schedulers.slurm.conf import read_settings
+from canhazgpu.schedulers.slurm.conf import read_facts, read_settings
 from canhazgpu.schedulers.slurm.install import (
     HookFile,
     Step,
@@ -34,7 +35,14 @@ from canhazgpu.schedulers.slurm.install import (
     step_diff,
 )
 from canhazgpu.schedulers.slurm.layout import Layout, chain_paths, fit
-from canhazgpu.schedulers.slurm.lines import ConfLine, conf_text, hook_limit_s, needed_lines
+from canhazgpu.schedulers.slurm.lines import (
+    HEALTH_CHECK,
+    ConfLine,
+    conf_text,
+    health_lines,
+    hook_limit_s,
+    needed_lines,
+)
 from canhazgpu.schedulers.slurm.settings import Settings
 from canhazgpu.schedulers.slurm.survey import find_conf, matches
 from canhazgpu.templates.slurm_files import DEFAULT_GPUS, layout_texts
@@ -88,15 +96,28 @@ def install(
     conf = below(base, Path(find_conf(slurm_conf, app.environ, slurm_dir, base)))
     if slurm_conf and not conf.exists():
         raise ConfigError(f"cannot read {conf}: No such file or directory")
+    if fault := swap_fault(
+        chains_of(effective.config.slurm), constrained=read_facts(conf, "", "").constrains_devices
+    ):
+        raise ConfigError(fault)
     site = read_settings(conf)
     layout = fit(site, slurm_dir, chains, read_chained(chain_paths(site, slurm_dir), base))
-    texts = layout_texts(hook_settings(effective, base, slurm_dir, DEFAULT_GPUS), layout)
+    settings = hook_settings(effective, base, slurm_dir, DEFAULT_GPUS)
+    texts = layout_texts(settings, layout)
+    health_check = str(Path(settings.python).with_name(HEALTH_CHECK))
     files = [HookFile(Path(path), text) for path, text in texts.items()]
     done = Installation(
         conf,
         plan(files, look(files, base), base),
-        needed_lines(site, layout, hook_limit_s(effective.config.slurm)),
-        (*hook_warnings(effective), *_company(site, layout, texts, base)),
+        (
+            *needed_lines(site, layout, hook_limit_s(effective.config.slurm)),
+            *health_lines(site, health_check),
+        ),
+        (
+            *hook_warnings(effective),
+            *_company(site, layout, texts, base),
+            *_health_warnings(site, health_check),
+        ),
         dry_run,
     )
     diffs = {step.target: step_diff(step) for step in done.steps} if dry_run else {}
@@ -106,6 +127,14 @@ def install(
         click.echo(json.dumps(_as_json(done, diffs), indent=2))
     else:
         _tell(done, diffs)
+
+
+def _health_warnings(site: Settings, program: str) -> list[str]:
+    """Tell a site that has a health check of its own what to call from there."""
+    present = site.get("HealthCheckProgram")
+    if not present or Path(present).name == HEALTH_CHECK:
+        return []
+    return [f"HealthCheckProgram={present} is the site's: call {program} from there"]
 
 
 def _company(site: Settings, layout: Layout, texts: Mapping[str, str], root: Path) -> list[str]:

@@ -9,8 +9,12 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from canhazgpu.errors import InputError
+
+if TYPE_CHECKING:
+    from canhazgpu.config.schema import SlurmConfig
 
 
 class StepKind(Enum):
@@ -110,6 +114,12 @@ def chain_for(on_conflict: str, by_partition: Iterable[str], partition: str) -> 
     """Return the chain for a job of this partition."""
     chains: Mapping[str, Chain] = parse_by_partition(by_partition)
     return chains.get(partition) or parse_chain(on_conflict)
+
+
+def chains_of(slurm: SlurmConfig) -> list[Chain]:
+    """Return every chain that is configured."""
+    by_partition = parse_by_partition(slurm.on_conflict_by_partition)
+    return [parse_chain(slurm.on_conflict), *by_partition.values()]
 
 
 def longest_s(chains: Iterable[Chain], kill_grace_s: float) -> float:

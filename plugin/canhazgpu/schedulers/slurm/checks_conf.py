@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from canhazgpu.conflict.chain import chains_of, swap_fault
 from canhazgpu.errors import InputError
 from canhazgpu.schedulers.slurm import lines
 from canhazgpu.schedulers.slurm.lines import ConfLine
@@ -122,6 +123,9 @@ def assignment(site: Site) -> Iterator[Problem]:
             '"auto" or "slurm"',
             'assignment = "auto"',
         )
+    slurm = site.config.config.slurm
+    if fault := swap_fault(chains_of(slurm), constrained=site.slurm.facts.constrains_devices):
+        yield Problem("error", fault, "a chain without swap", 'on_conflict = "requeue"')
 
 
 def constrained_devices(site: Site) -> Iterator[Problem]:

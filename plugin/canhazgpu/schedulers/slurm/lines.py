@@ -27,6 +27,10 @@ BOTH_TIMEOUT_KEY = "PrologEpilogTimeout"
 
 DEFAULT_MESSAGE_TIMEOUT_S = 10
 
+HEALTH_CHECK_INTERVAL_S = 60
+HEALTH_CHECK = "canhazgpu-healthcheck"
+"""The program's name; it lies beside the Python that the hooks run."""
+
 COMMENT_WIDTH = 100
 
 _REASONS = {
@@ -72,6 +76,21 @@ def hook_limit_s(slurm: SlurmConfig) -> int:
     A refusal is decided until the hook's deadline, and carried out with Slurm's commands after it.
     """
     return math.ceil(slurm.hook_deadline_s + slurm.command_timeout_s) + START_MARGIN_S
+
+
+def health_lines(settings: Settings, program: str) -> tuple[ConfLine, ...]:
+    """Return the lines that run our health check, none on a site that runs one of its own."""
+    if settings.get("HealthCheckProgram"):
+        return ()
+    reason = (
+        "Publishes the GPUs' state, releases what is gone and puts back what Redis lost, on every"
+        " node, on Slurm's own timer."
+    )
+    return (
+        ConfLine("HealthCheckProgram", program, reason),
+        ConfLine("HealthCheckInterval", str(HEALTH_CHECK_INTERVAL_S), "In seconds."),
+        ConfLine("HealthCheckNodeState", "ANY,CYCLE", "All nodes, one after the other."),
+    )
 
 
 def needed_lines(settings: Settings, layout: Layout, limit_s: int) -> tuple[ConfLine, ...]:
