@@ -54,6 +54,15 @@ def test_status_over_real_parts_with_read_rights_only(here: World) -> None:
     assert rows[2] == "2 available 45MB used"
 
 
+def test_an_unhealthy_gpu_is_not_available_before_anybody_has_quarantined_it(here: World) -> None:
+    here.node.gpu(2).set_health(remap_pending=1)
+
+    rows = [" ".join(line.split()) for line in here.run("status").stdout.splitlines()[2:]]
+
+    assert rows[2].startswith("2 quarantined row remap pending, reset the GPU")
+    assert here.ledger().look(["n1"])[0].quarantines == {}
+
+
 @needs_root
 def test_somebody_else_on_a_reserved_gpu_is_named(here: World) -> None:
     # Given two of nobody's processes on a GPU reserved by nobody, and one of daemon's beside

@@ -19,6 +19,7 @@ from canhazgpu.status.model import (
     SCANNED_BEFORE_RELEASE,
     node_status,
     with_live_scan,
+    with_unhealthy,
 )
 
 NOW = 1000.0
@@ -123,6 +124,25 @@ def test_a_live_scan_takes_the_place_of_the_published_one() -> None:
 
     assert (status.live, status.scanned_at, status.fault) == (True, 990.0, None)
     assert status.gpus[0].state is GpuState.AVAILABLE
+
+
+def test_what_a_live_scan_finds_unhealthy_is_not_available() -> None:
+    free = view(FREE)
+
+    (found,) = node_status(
+        with_unhealthy(free, {FREE.uuid: "row remap pending"}), UsagePolicy(1024), live=True
+    ).gpus
+
+    assert found.state is GpuState.QUARANTINED
+    assert found.quarantine == Quarantine(FREE.uuid, "row remap pending", free.read_at, "health")
+
+
+def test_what_somebody_quarantined_keeps_that_reason() -> None:
+    by_hand = Quarantine(FREE.uuid, "fan", 1.0, "root")
+    held = replace(view(FREE), quarantines={FREE.uuid: by_hand})
+
+    assert with_unhealthy(held, {FREE.uuid: "ecc"}).quarantines == {FREE.uuid: by_hand}
+    assert with_unhealthy(held, {}) == held
 
 
 def test_the_intruders_are_those_whom_the_reservation_does_not_cover() -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from canhazgpu.cli.app import App
     from canhazgpu.config import Config
     from canhazgpu.gpu.scan import Scan
-    from canhazgpu.ledger.port import Ledger
+    from canhazgpu.ledger.port import Ledger, Observation
     from canhazgpu.ledger.values import NodeView
     from canhazgpu.people.taken import Taken
     from canhazgpu.probe.port import PendingScan
@@ -59,8 +59,8 @@ class Look:
         read_after_s = self._app.clock() - began
         views = self._with_jobs(views)
         self._refuse_unknown(views)
-        scan = self._collect()
-        return self._with_scan(views, scan, read_after_s) if scan else Found(_in_order(views))
+        seen = self._collect()
+        return self._with_scan(views, seen, read_after_s) if seen else Found(_in_order(views))
 
     def taken(self, uid: int, found: Found) -> list[Taken]:
         """Return what others lately released of the user's reservations; raises `StoreError`."""
@@ -92,14 +92,14 @@ class Look:
             )
         return statuses
 
-    def _collect(self) -> Scan | None:
+    def _collect(self) -> Observation | None:
         """Return what the scan under way found, if there is one.
 
         One that an error of the store left behind is waited for before the next is begun: a
         program that looks again and again leaves no children.
         """
         scanning, self._scanning = self._scanning, None
-        return scanning.observe().scan if scanning else None
+        return scanning.observe() if scanning else None
 
     def _read(self) -> dict[str, NodeView]:
         """Return the wanted nodes' views, or all; with none wanted this node's is always there."""
@@ -137,16 +137,22 @@ class Look:
         facts = self._app.job_lookup(self._config.slurm, self._app.environ).jobs(job_ids)
         return {name: with_jobs(view, facts, SCHEDULER) for name, view in views.items()}
 
-    def _with_scan(self, views: dict[str, NodeView], scan: Scan, read_after_s: float) -> Found:
+    def _with_scan(
+        self, views: dict[str, NodeView], seen: Observation, read_after_s: float
+    ) -> Found:
         """Put this node's scan, begun that long before the ledger was read, into its view.
 
         A node without GPUs of its own, as one to log in to, is left out unless it was asked for.
         """
-        from canhazgpu.status.model import with_live_scan  # noqa: PLC0415 - not before the scan
+        from canhazgpu.status.model import (  # noqa: PLC0415 - not before the scan
+            with_live_scan,
+            with_unhealthy,
+        )
 
-        own = views[self._local]
+        own, scan = views[self._local], seen.scan
         if self._shows_itself(own, scan):
             live = with_live_scan(own, scan, own.read_at - read_after_s)
+            live = with_unhealthy(live, seen.unhealthy)
             return Found(_in_order({**views, self._local: live}), self._local, scan.fault)
         others = {name: view for name, view in views.items() if name != self._local}
         if not others:

@@ -6,6 +6,7 @@ scan is older than its release is unknown, and one that the ledger holds is neve
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
@@ -99,6 +100,15 @@ def with_live_scan(view: NodeView, scan: Scan, scanned_at: float) -> NodeView:
         )
         scan = replace(scan, gpus=lost)
     return replace(view, scan=scan, scanned_at=scanned_at)
+
+
+def with_unhealthy(view: NodeView, unhealthy: Mapping[str, str]) -> NodeView:
+    """Return the view in which what a live scan found unhealthy is quarantined already.
+
+    The next grant would do it: such a GPU is not available. What is quarantined stays as it is.
+    """
+    found = {gpu: Quarantine(gpu, reason, view.read_at) for gpu, reason in unhealthy.items()}
+    return replace(view, quarantines={**found, **view.quarantines})
 
 
 def node_status(
