@@ -68,6 +68,8 @@ def _in_the_way(observation: Observation, view: NodeView) -> Iterator[str]:
             continue
         if gpu.uuid in view.quarantines:
             yield _quarantined_text(gpu, view)
+        elif gpu.fault is not None or gpu.uuid in observation.unknown:
+            yield _unknown_text(gpu, view.node)
         elif gpu.uuid in observation.in_use:
             yield intruder_text(counting(gpu, observation), view.node)
 
@@ -129,8 +131,12 @@ def _blocked_text(blocked: Blocked, gpu: GpuReading, view: NodeView) -> str:
     if blocked.why == "unreserved":
         return intruder_text(gpu, node)
     if blocked.why == "unknown":
-        return f"{_name(gpu, node)} cannot be read: {gpu.fault or 'its state is unknown'}"
+        return _unknown_text(gpu, node)
     return f"{_name(gpu, node)} is {blocked.why}"
+
+
+def _unknown_text(gpu: GpuReading, node: str) -> str:
+    return f"{_name(gpu, node)} cannot be read: {gpu.fault or 'its state is unknown'}"
 
 
 def _quarantined_text(gpu: GpuReading, view: NodeView) -> str:

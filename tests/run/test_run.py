@@ -351,6 +351,15 @@ def test_the_message_users_know(host: SharedHost) -> None:
     assert f"PID {intruder.pid} (python3)" in lines[0]
 
 
+def test_a_gpu_that_cannot_be_read_is_named(host: SharedHost) -> None:
+    host.node.inject("nvmlDeviceGetMemoryInfo_v2", return_=15, gpu=1)
+    host.node.inject("nvmlDeviceGetMemoryInfo", return_=15, gpu=1)
+    refused = host.call("run", "--gpus", "2", "--nonblock", "--", "true")
+    assert refused.returncode == 75
+    assert "Requested: 2, Available: 1\n" in refused.stderr
+    assert f"GPU 1 ({host.uuids()[1]}) on host1 cannot be read: GPU is lost" in refused.stderr
+
+
 def test_a_memory_threshold_of_ones_own(host: SharedHost) -> None:
     with fake_nvml.start_gpu_process(host.node.gpu(0), 400):
         lower = ("--memory-threshold", "256", "--nonblock", "--gpus", "2")
