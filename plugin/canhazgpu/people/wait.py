@@ -103,13 +103,14 @@ class Waiting:
         self, waiter: Waiter, refusal: Refusal, after: str, ends: float | None, heartbeat_s: float
     ) -> Grant | Refusal:
         state = _State(self._clock(), after)
+        pause_s = min(LOOK_EVERY_S, heartbeat_s)
         while ends is None or self._clock() < ends:
             try:
                 outcome = self._turn(waiter, refusal, state, heartbeat_s)
                 if isinstance(outcome, Grant) or outcome.kind is RefusalKind.NEVER:
                     return outcome
                 refusal = outcome
-                left_s = LOOK_EVERY_S if ends is None else min(LOOK_EVERY_S, ends - self._clock())
+                left_s = pause_s if ends is None else min(pause_s, ends - self._clock())
                 state.after = self._ledger.await_change(self._node, state.after, max(left_s, 0))
             except StoreError as exc:
                 text = f"still waiting, without the ledger for now: {exc}"
