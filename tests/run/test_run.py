@@ -527,6 +527,7 @@ def test_a_run_outlives_the_terminal_if_its_command_does(host: SharedHost) -> No
     process = subprocess.Popen(
         [str(host.program), "run", "--", "nohup", "sh", "-c", f"touch {ready}; exec sleep 60"],
         env=host.environ(),
+        cwd=host.outputs,
         stdin=secondary,
         stdout=secondary,
         stderr=secondary,
