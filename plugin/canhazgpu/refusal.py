@@ -21,7 +21,7 @@ class RefusalKind(Enum):
     QUEUED = "queued"
     """The turn of those who wait before."""
     NEVER = "never"
-    """Nothing: the node has no such GPUs."""
+    """Nothing that waiting brings: the node lacks such GPUs, or theirs need somebody's hand."""
     FAULT = "fault"
     """The repair of what reads the GPUs."""
 
@@ -48,12 +48,19 @@ def refusal_of(answer: Blocked | Short, observation: Observation, view: NodeView
     seen = observation.scan.by_uuid()
     if isinstance(answer, Blocked):
         reading = counting(seen.get(answer.gpu) or vanished(answer.gpu), observation)
-        return Refusal(_blocked_text(answer, reading, view))
+        return Refusal(_blocked_text(answer, reading, view), kind=_kind_of(answer))
     present = len(observation.scan.gpus)
     if answer.requested > present:
         reason = f"{view.node} has {present} GPUs; {answer.requested} were asked for"
         return Refusal(reason, kind=RefusalKind.NEVER)
-    return Refusal(short_text(answer), tuple(_in_the_way(observation, view)))
+    usable = present - answer.quarantined - answer.unknown
+    kind = RefusalKind.BUSY if answer.requested <= usable else RefusalKind.NEVER
+    return Refusal(short_text(answer), tuple(_in_the_way(observation, view)), kind)
+
+
+def _kind_of(blocked: Blocked) -> RefusalKind:
+    held_back = blocked.why in ("quarantined", "unknown")
+    return RefusalKind.NEVER if held_back else RefusalKind.BUSY
 
 
 def counting(gpu: GpuReading, observation: Observation) -> GpuReading:
@@ -68,6 +75,8 @@ def _in_the_way(observation: Observation, view: NodeView) -> Iterator[str]:
             continue
         if gpu.uuid in view.quarantines:
             yield _quarantined_text(gpu, view)
+        elif gpu.fault is not None or gpu.uuid in observation.unknown:
+            yield _unknown_text(gpu, view.node)
         elif gpu.uuid in observation.in_use:
             yield intruder_text(counting(gpu, observation), view.node)
 
@@ -129,8 +138,12 @@ def _blocked_text(blocked: Blocked, gpu: GpuReading, view: NodeView) -> str:
     if blocked.why == "unreserved":
         return intruder_text(gpu, node)
     if blocked.why == "unknown":
-        return f"{_name(gpu, node)} cannot be read: {gpu.fault or 'its state is unknown'}"
+        return _unknown_text(gpu, node)
     return f"{_name(gpu, node)} is {blocked.why}"
+
+
+def _unknown_text(gpu: GpuReading, node: str) -> str:
+    return f"{_name(gpu, node)} cannot be read: {gpu.fault or 'its state is unknown'}"
 
 
 def _quarantined_text(gpu: GpuReading, view: NodeView) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from canhazgpu.gpu.scan import GpuReading, Scan
 from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation, Waiter
-from canhazgpu.people.turn import could_fit, position_of, waiting_text
+from canhazgpu.people.turn import could_fit, is_hopeless, position_of, waiting_text
 from canhazgpu.refusal import Refusal
 
 NOW = 1000.0
@@ -58,6 +58,20 @@ def test_a_quarantined_gpu_is_none_that_fits() -> None:
     assert not could_fit(quarantined, ANN)
     assert not could_fit(quarantined, BOB)
     assert "quarantined" in waiting_text(quarantined, ANN, 1, REFUSAL, times=True)
+
+
+def test_a_request_is_hopeless_where_too_many_gpus_need_a_hand() -> None:
+    held_back = {f"GPU-{i}": Quarantine(f"GPU-{i}", "ecc", NOW) for i in (1, 2, 3)}
+    assert is_hopeless(replace(view(), quarantines=held_back), ANN)
+    assert is_hopeless(replace(view(), quarantines=held_back), BOB)
+    # What is reserved too will be released, and is then looked at again.
+    assert not is_hopeless(replace(view(held(1, "eve")), quarantines=held_back), ANN)
+    two = dict(list(held_back.items())[:2])
+    assert not is_hopeless(replace(view(), quarantines=two), ANN)
+    lost = tuple(replace(gpu, fault="GPU is lost") for gpu in SCAN.gpus[1:])
+    broken = replace(view(), scan=replace(SCAN, gpus=(SCAN.gpus[0], *lost)))
+    assert is_hopeless(broken, ANN)
+    assert not is_hopeless(replace(view(), scan=None), ANN)
 
 
 def test_a_node_never_scanned_is_worth_a_try() -> None:

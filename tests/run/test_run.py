@@ -351,6 +351,15 @@ def test_the_message_users_know(host: SharedHost) -> None:
     assert f"PID {intruder.pid} (python3)" in lines[0]
 
 
+def test_a_gpu_that_cannot_be_read_is_named(host: SharedHost) -> None:
+    host.node.inject("nvmlDeviceGetMemoryInfo_v2", return_=15, gpu=1)
+    host.node.inject("nvmlDeviceGetMemoryInfo", return_=15, gpu=1)
+    refused = host.call("run", "--gpus", "2", "--nonblock", "--", "true")
+    assert refused.returncode == 75
+    assert "Requested: 2, Available: 1\n" in refused.stderr
+    assert f"GPU 1 ({host.uuids()[1]}) on host1 cannot be read: GPU is lost" in refused.stderr
+
+
 def test_a_memory_threshold_of_ones_own(host: SharedHost) -> None:
     with fake_nvml.start_gpu_process(host.node.gpu(0), 400):
         lower = ("--memory-threshold", "256", "--nonblock", "--gpus", "2")
@@ -518,6 +527,7 @@ def test_a_run_outlives_the_terminal_if_its_command_does(host: SharedHost) -> No
     process = subprocess.Popen(
         [str(host.program), "run", "--", "nohup", "sh", "-c", f"touch {ready}; exec sleep 60"],
         env=host.environ(),
+        cwd=host.outputs,
         stdin=secondary,
         stdout=secondary,
         stderr=secondary,
@@ -656,3 +666,31 @@ def test_a_process_of_the_run_is_no_intruder_and_anothers_is(
     with fake_nvml.start_gpu_process(gpu, 2000, user=people[1], name="rogue") as rogue:
         row = next(line for line in host.call("status").stdout.splitlines() if people[0] in line)
     assert f"{people[1]} WITHOUT RESERVATION: PID {rogue.pid} (rogue)" in row
+
+
+def test_a_shell_that_outlived_its_job_gets_nobodys_gpu(
+    host: SharedHost, people: tuple[str, ...]
+) -> None:
+    host.call("reserve", "--gpu-ids", "0", user=people[0])
+    stale = {
+        "SLURM_JOB_ID": "5",
+        "SLURMD_NODENAME": NODE,
+        "CUDA_VISIBLE_DEVICES": host.uuids()[0],
+    }
+    done = host.call("run", "--", "true", environ=stale)
+    assert done.returncode == 2
+    assert f"is reserved by {people[0]} (manual, expires in 7h 59m), not by Slurm job 5" in (
+        done.stderr
+    )
+
+
+def test_any_operation_frees_what_the_dead_kept(host: SharedHost) -> None:
+    process = started(host)
+    owner = owner_of(host)
+    os.kill(keeper_of(host, owner, process.pid), signal.SIGKILL)
+    process.kill()
+    process.wait()
+    free = next(uuid for uuid in host.uuids() if uuid not in host.holders())
+    assert host.call("reserve", "--gpu-ids", free, "--duration", "1h").returncode == 0
+    assert {one.claim.type for one in host.view().reservations.values()} == {"manual"}
+    assert set(host.holders()) == {free}

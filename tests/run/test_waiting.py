@@ -86,7 +86,7 @@ def test_who_gives_up_right_after_the_grant_keeps_nothing(
     host: SharedHost, number: signal.Signals
 ) -> None:
     # Given a second look that takes its time, and nobody's process that the reservation needs
-    host.node.inject("nvmlDeviceGetCount", delay_ms=1000)
+    host.node.inject("nvmlDeviceGetCount", delay_ms=3000)
     late = host.start("reserve", "--duration", "1h")
     until(host.holders, "the grant")
     late.send_signal(number)
@@ -95,13 +95,13 @@ def test_who_gives_up_right_after_the_grant_keeps_nothing(
 
 
 def test_a_lease_shorter_than_a_heartbeat_costs_nobody_a_place(host: SharedHost) -> None:
-    host.configure(run={"lease_s": 1.0, "heartbeat_s": 15.0})
+    host.configure(run={"lease_s": 3.0, "heartbeat_s": 15.0})
     holder(host, 2)
     for _ in range(3):
         waiter(host)
-    order = waiting(host)
-    time.sleep(3)
-    assert waiting(host) == order
+    joined = [(one.owner, one.since) for one in host.view().queue]
+    time.sleep(5)
+    assert [(one.owner, one.since) for one in host.view().queue] == joined
 
 
 def test_a_dead_waiter_is_dropped_at_once(host: SharedHost) -> None:
@@ -211,3 +211,20 @@ def test_a_waiter_of_a_lost_node_leaves_by_its_lease(host: SharedHost) -> None:
     assert host.call("run", "--nonblock", "--", "true").returncode == 75
     # I expect it gone once its lease is over
     assert host.call("run", "--wait", "10s", "--", "true").returncode == 0
+
+
+def test_who_wants_what_is_quarantined_keeps_nobody_waiting(host: SharedHost) -> None:
+    # Given somebody at the head who waits for both GPUs, and one behind
+    busy = holder(host, 2)
+    large = waiter(host, gpus=2)
+    small = waiter(host)
+    # If one of the GPUs is held back
+    host.ledger().quarantine(NODE, host.uuids()[0], "broken fan", "root")
+    busy.kill()
+    # I expect the first to be told, and the other to be served
+    _, err = large.communicate(timeout=20)
+    assert large.returncode == 75
+    assert "is quarantined: broken fan" in err
+    assert small.wait(20) == 0
+    assert host.call("run", "--gpu-ids", "0", "--", "true").returncode == 75
+    assert waiting(host) == []

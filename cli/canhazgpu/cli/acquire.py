@@ -156,6 +156,8 @@ class Acquisition:
 
         waiting = Waiting(self.service, self.ledger, self.node, attempt, app.progress())
         with _ended_by_signals(), self._given_back():
+            # What the dead kept is free with the next operation, whoever needs it.
+            self.service.living_view()
             outcome = waiting.get(waiter, Patience(wanted.wait_s, self._sign_every_s()))
         if isinstance(outcome, Grant):
             return outcome

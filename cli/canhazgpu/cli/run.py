@@ -22,12 +22,17 @@ from canhazgpu.cli.acquire import (
 )
 from canhazgpu.cli.app import App
 from canhazgpu.cli.param_types import DURATION
-from canhazgpu.errors import InputError, NodeStateError
+from canhazgpu.errors import InputError, NodeStateError, StoreError
 from canhazgpu.ledger.values import RUN, Claim, new_owner
 from canhazgpu.node.identity import node_name
 from canhazgpu.node.marked import new_mark
 from canhazgpu.people.launch import become, check_command, run_environment
-from canhazgpu.schedulers.slurm.inside import InsideJob, inside_job, srun_command
+from canhazgpu.schedulers.slurm.inside import (
+    InsideJob,
+    inside_job,
+    not_the_jobs,
+    srun_command,
+)
 
 if TYPE_CHECKING:
     from canhazgpu.config import Config
@@ -84,6 +89,7 @@ def run(
     node = node_name(config.node, app.environ)
     if (job := inside_job(app.environ, node)) is not None:
         _refuse_bounds(job, timeout, ends_when_lost=end_if_lost)
+        _refuse_others(app, config, job, node)
         _run_inside(job, wanted, command, app.environ)
     if config.run.via_slurm == "yes":
         _run_through_slurm(node, wanted, timeout, command, app.environ)
@@ -119,6 +125,24 @@ def _refuse_bounds(job: InsideJob, timeout_s: float | None, *, ends_when_lost: b
         raise InputError(
             f"inside Slurm job {job.job_id} the job bounds the command, not {option}:"
             " use 'timeout' or 'srun --time'"
+        )
+
+
+def _refuse_others(app: App, config: Config, job: InsideJob, node: str) -> None:
+    """Refuse GPUs of the job's environment that are somebody else's by now."""
+    from canhazgpu.ledger.connect import Role  # noqa: PLC0415 - only inside a job
+    from canhazgpu.refusal import holder_text  # noqa: PLC0415
+
+    try:
+        (view,) = app.ledger(config.store, Role.READ).look([node])
+    except StoreError:
+        # Slurm gave the job its GPUs; the ledger could only have told that it is over.
+        return
+    if (found := not_the_jobs(job, view.reservations)) is not None:
+        device, holder = found
+        raise InputError(
+            f"{device} is reserved by {holder_text(holder, view.read_at)}, not by Slurm job"
+            f" {job.job_id}: where that job is over, unset SLURM_JOB_ID"
         )
 
 

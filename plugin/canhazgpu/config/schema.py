@@ -345,8 +345,8 @@ class RunConfig:
     )
     heartbeat_s: float = key(
         DEFAULT_HEARTBEAT_S,
-        "time between two signs of life of a run or a waiter, in seconds; at most 20: after 60"
-        " without one a run in a container is taken for gone",
+        "time between two signs of life of a run or a waiter, in seconds, at most 20:"
+        " after 60 without one a run in a container is taken for gone",
         check=heartbeat,
     )
     lease_s: float = key(

@@ -27,6 +27,19 @@ def could_fit(view: NodeView, waiter: Waiter) -> bool:
     return sum(gpu.uuid not in held for gpu in view.scan.gpus) >= waiter.count
 
 
+def is_hopeless(view: NodeView, waiter: Waiter) -> bool:
+    """Tell whether no release could give the waiter its GPUs: too many need somebody's hand.
+
+    Such a one must not keep those behind it from theirs.
+    """
+    held_back = set(view.quarantines) - set(view.reservations)
+    if waiter.gpus:
+        return not held_back.isdisjoint(waiter.gpus)
+    gpus = view.scan.gpus if view.scan else ()
+    usable = sum(gpu.uuid not in held_back and gpu.fault is None for gpu in gpus)
+    return bool(gpus) and usable < waiter.count
+
+
 def waiting_text(
     view: NodeView, waiter: Waiter, position: int | None, refusal: Refusal, *, times: bool
 ) -> str:

@@ -15,7 +15,7 @@ from typing import Protocol
 from canhazgpu.errors import StoreError
 from canhazgpu.ledger.port import Ledger
 from canhazgpu.ledger.values import NodeView, Waiter
-from canhazgpu.people.turn import could_fit, position_of, waiting_text
+from canhazgpu.people.turn import could_fit, is_hopeless, position_of, waiting_text
 from canhazgpu.refusal import Refusal, RefusalKind
 from canhazgpu.service import GpuService, Grant
 
@@ -103,13 +103,14 @@ class Waiting:
         self, waiter: Waiter, refusal: Refusal, after: str, ends: float | None, heartbeat_s: float
     ) -> Grant | Refusal:
         state = _State(self._clock(), after)
+        pause_s = min(LOOK_EVERY_S, heartbeat_s)
         while ends is None or self._clock() < ends:
             try:
                 outcome = self._turn(waiter, refusal, state, heartbeat_s)
                 if isinstance(outcome, Grant) or outcome.kind is RefusalKind.NEVER:
                     return outcome
                 refusal = outcome
-                left_s = LOOK_EVERY_S if ends is None else min(LOOK_EVERY_S, ends - self._clock())
+                left_s = pause_s if ends is None else min(pause_s, ends - self._clock())
                 state.after = self._ledger.await_change(self._node, state.after, max(left_s, 0))
             except StoreError as exc:
                 text = f"still waiting, without the ledger for now: {exc}"
@@ -140,8 +141,11 @@ class Waiting:
         return refusal
 
     def _is_worth_trying(self, view: NodeView, waiter: Waiter, state: _State) -> bool:
-        """Tell whether to scan: the ledger has enough for us, and it has changed or time passed."""
-        if not could_fit(view, waiter):
+        """Tell whether to scan: the ledger has enough for us, and it has changed or time passed.
+
+        A try that is hopeless by the ledger finds out whether it is, and why.
+        """
+        if not (could_fit(view, waiter) or is_hopeless(view, waiter)):
             return False
         free = (frozenset(view.reservations), frozenset(view.quarantines))
         if free == state.tried and self._clock() < state.scan_at:

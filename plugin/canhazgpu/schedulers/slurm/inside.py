@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from canhazgpu.ledger.values import Reservation
 from canhazgpu.schedulers.slurm import environment as names
 
 NO_DEVICES = ("", "NoDevFiles", "-1")
@@ -32,6 +33,20 @@ def inside_job(environ: Mapping[str, str], node: str) -> InsideJob | None:
     visible = environ.get("CUDA_VISIBLE_DEVICES", "")
     devices = () if visible in NO_DEVICES else tuple(visible.split(","))
     return InsideJob(job_id, devices)
+
+
+def not_the_jobs(
+    job: InsideJob, reservations: Mapping[str, Reservation]
+) -> tuple[str, Reservation] | None:
+    """Return a device of the job's environment that is somebody else's by now, and whose.
+
+    A shell may outlive the job around it, and anybody may set variables.
+    """
+    for device in job.devices:
+        holder = reservations.get(device)
+        if holder is not None and holder.claim.job_id != job.job_id:
+            return device, holder
+    return None
 
 
 def srun_command(
