@@ -95,12 +95,12 @@ def test_who_gives_up_right_after_the_grant_keeps_nothing(
 
 
 def test_a_lease_shorter_than_a_heartbeat_costs_nobody_a_place(host: SharedHost) -> None:
-    host.configure(run={"lease_s": 3.0, "heartbeat_s": 15.0})
+    host.configure(run={"lease_s": 6.0, "heartbeat_s": 15.0})
     holder(host, 2)
     for _ in range(3):
         waiter(host)
     joined = [(one.owner, one.since) for one in host.view().queue]
-    time.sleep(5)
+    time.sleep(8)
     assert [(one.owner, one.since) for one in host.view().queue] == joined
 
 
