@@ -20,7 +20,7 @@ from canhazgpu.ledger.values import (
     Reservation,
     Short,
 )
-from canhazgpu.people.gone import Here, why_gone
+from canhazgpu.people.gone import Here, why_gone, why_out_of_turn
 from canhazgpu.probe.port import GpuProbe, PendingScan
 from canhazgpu.refusal import (
     Refusal,
@@ -145,11 +145,11 @@ class GpuService:
         return self._view() if changed else view
 
     def _drop_dead_waiters(self, view: NodeView) -> dict[str, str]:
-        """Take those out of the queue who died on this node; returns them with the reasons."""
+        """Take those out of the queue who died or were stopped here; returns them with why."""
         dead = {
             waiter.owner: reason
             for waiter in view.queue
-            if (reason := why_gone(waiter, view.read_at - waiter.renewed_at, self._here))
+            if (reason := why_out_of_turn(waiter, view.read_at - waiter.renewed_at, self._here))
         }
         for owner, reason in dead.items():
             self._ledger.leave_queue(self._node, [owner], reason)

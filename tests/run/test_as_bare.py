@@ -86,3 +86,14 @@ def test_ctrl_c_while_waiting_ends_the_script_too(host: SharedHost) -> None:
     assert (out, waiting.returncode) == ("", -2)
     assert host.view().queue == ()
     assert busy.poll() is None
+
+
+def test_a_users_own_modules_take_the_place_of_none_of_ours(
+    host: SharedHost, tmp_path: Path
+) -> None:
+    for name in ("redis", "click", "queue", "signal", "json"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the user's own')\n")
+    tmp_path.chmod(0o755)
+    script = 'echo "$PYTHONPATH"'
+    done = host.call("run", "--", "sh", "-c", script, environ={"PYTHONPATH": str(tmp_path)})
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{tmp_path}\n", "")

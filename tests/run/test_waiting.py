@@ -228,3 +228,16 @@ def test_who_wants_what_is_quarantined_keeps_nobody_waiting(host: SharedHost) ->
     assert small.wait(20) == 0
     assert host.call("run", "--gpu-ids", "0", "--", "true").returncode == 75
     assert waiting(host) == []
+
+
+def test_a_stopped_waiter_keeps_nobody_waiting_and_joins_again(host: SharedHost) -> None:
+    busy = holder(host, 2)
+    stopped = waiter(host)
+    late = waiter(host)
+    stopped.send_signal(signal.SIGSTOP)
+    busy.kill()
+    assert late.wait(20) == 0
+    assert stopped.poll() is None
+    stopped.send_signal(signal.SIGCONT)
+    assert stopped.wait(20) == 0
+    assert waiting(host) == []

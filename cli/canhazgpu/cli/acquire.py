@@ -19,7 +19,7 @@ from canhazgpu.errors import InputError, StoreError, UnavailableError
 from canhazgpu.gpu.ids import resolve
 from canhazgpu.ledger.port import Terms
 from canhazgpu.ledger.values import Waiter
-from canhazgpu.node.alive import is_alive, this_process
+from canhazgpu.node.alive import is_alive, is_stopped, this_process
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace
 from canhazgpu.people.gone import Here
 
@@ -109,6 +109,15 @@ def wanted_of(config: Config, options: dict[str, Any]) -> Wanted:
     )
 
 
+def refuse_through_slurm(wanted: Wanted) -> None:
+    """Refuse what Slurm would not see to where it gives the GPUs."""
+    if wanted.selectors or wanted.force or wanted.wait_s is not None:
+        raise InputError(
+            "Slurm picks the GPUs of this host and the order (run.via_slurm): use --gpus, without"
+            " --force, --nonblock and --wait"
+        )
+
+
 def note_of(options: dict[str, Any]) -> str | None:
     """Return the note, of a length that a table can bear."""
     note = options["note"]
@@ -155,10 +164,12 @@ class Acquisition:
             return self._waiter(wanted.count, uuids[0] if uuids else ())
 
         waiting = Waiting(self.service, self.ledger, self.node, attempt, app.progress())
-        with _ended_by_signals(), self._given_back():
+        with _ended_by_signals() as ended, self._given_back():
             # What the dead kept is free with the next operation, whoever needs it.
             self.service.living_view()
             outcome = waiting.get(waiter, Patience(wanted.wait_s, self._sign_every_s()))
+            if ended:
+                raise _ending(ended[0])
         if isinstance(outcome, Grant):
             return outcome
         for detail in outcome.details:
@@ -207,7 +218,7 @@ def open_service(node: str, probe: GpuProbe, ledger: Ledger) -> GpuService:
     """Return the service of this node as this process sees it."""
     from canhazgpu.service import GpuService  # noqa: PLC0415
 
-    return GpuService(node, Here(boot_id(), pid_namespace(), is_alive), probe, ledger)
+    return GpuService(node, Here(boot_id(), pid_namespace(), is_alive, is_stopped), probe, ledger)
 
 
 def warn_of_intruders(grant: Grant, node: str) -> None:
@@ -229,20 +240,30 @@ class _EndedError(BaseException):
         self.number = number
 
 
+def _ending(number: int) -> BaseException:
+    return KeyboardInterrupt() if number == signal.SIGINT else _EndedError(number)
+
+
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP leave the queue first, and then end the process as they do."""
+def _ended_by_signals() -> Iterator[list[int]]:
+    """Let SIGTERM and SIGHUP leave the queue first, and then end the process as they do.
+
+    Yields the signals that came, SIGINT among them: what a handler raises while Python runs what
+    is registered for a fork, as it does for every scan, is lost.
+    """
+    came: list[int] = []
 
     def end(number: int, frame: FrameType | None) -> None:
-        raise _EndedError(number)
+        came.append(number)
+        raise _ending(number)
 
     before = {
         number: signal.signal(number, end)
-        for number in (signal.SIGTERM, signal.SIGHUP)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         if signal.getsignal(number) is not signal.SIG_IGN
     }
     try:
-        yield
+        yield came
     except _EndedError as exc:
         signal.signal(exc.number, signal.SIG_DFL)
         signal.raise_signal(exc.number)

@@ -135,3 +135,7 @@ def _open_closed_streams() -> None:
         if getattr(sys, name) is None:
             # The lowest number that is free, which is the stream's: those before it are open.
             setattr(sys, name, open(os.devnull, "w" if number else "r", encoding="utf-8"))  # noqa: PTH123, SIM115
+
+
+if __name__ == "__main__":
+    main()

@@ -12,6 +12,7 @@ from canhazgpu.cli.acquire import (
     acquire_options,
     note_of,
     open_acquisition,
+    refuse_through_slurm,
     wanted_of,
     warn_of_intruders,
 )
@@ -125,8 +126,5 @@ def _text(
 def _reserve_through_slurm(
     app: App, node: str, wanted: Wanted, duration_s: float, note: str | None
 ) -> NoReturn:
-    if wanted.selectors or wanted.force:
-        raise InputError(
-            "Slurm picks the GPUs of this host (run.via_slurm): use --gpus, without --force"
-        )
+    refuse_through_slurm(wanted)
     become(salloc_command(node, wanted.count, duration_s, note or ""), app.environ)

@@ -16,6 +16,7 @@ from canhazgpu.cli.acquire import (
     note_of,
     open_acquisition,
     open_service,
+    refuse_through_slurm,
     wanted_of,
     warn_of_intruders,
     with_processes,
@@ -153,10 +154,7 @@ def _run_through_slurm(
     command: Sequence[str],
     environ: Mapping[str, str],
 ) -> NoReturn:
-    if wanted.selectors or wanted.force:
-        raise InputError(
-            "Slurm picks the GPUs of this host (run.via_slurm): use --gpus, without --force"
-        )
+    refuse_through_slurm(wanted)
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     become(srun_command(node, wanted.count, command, terminal=terminal, limit_s=timeout_s), environ)
 

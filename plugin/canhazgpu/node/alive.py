@@ -62,6 +62,12 @@ def is_alive(process: ProcessId) -> bool:
     return not stat.is_dead and process.started in (stat.started, 0)
 
 
+def is_stopped(process: ProcessId) -> bool:
+    """Tell whether the process has been stopped (SIGSTOP, Ctrl-Z): it does nothing meanwhile."""
+    stat = stat_of(process.pid)
+    return stat is not None and stat.state == "T" and process.started in (stat.started, 0)
+
+
 def _exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)

@@ -11,6 +11,7 @@ from canhazgpu.ledger.values import ProcessId
 REBOOTED = "node rebooted"
 ENDED = "its processes are gone"
 SILENT = "no sign of life"
+STOPPED = "stopped"
 LEASE_S = 60.0
 """How long an owner whose processes cannot be looked at may be silent."""
 
@@ -41,6 +42,7 @@ class Here:
     boot_id: str | None
     pid_namespace: int | None
     is_alive: Callable[[ProcessId], bool]
+    is_stopped: Callable[[ProcessId], bool] = lambda process: False
 
 
 def why_gone(holder: Holder, silent_s: float, here: Here, lease_s: float = LEASE_S) -> str:
@@ -58,3 +60,15 @@ def why_gone(holder: Holder, silent_s: float, here: Here, lease_s: float = LEASE
     ):
         return SILENT if silent_s > lease_s else ""
     return "" if any(map(here.is_alive, holder.processes)) else ENDED
+
+
+def why_out_of_turn(waiter: Holder, silent_s: float, here: Here) -> str:
+    """Return why a waiter must not keep others waiting, "" where it may.
+
+    One that was stopped takes no GPU when its turn comes; it joins again when it goes on.
+    """
+    if reason := why_gone(waiter, silent_s, here):
+        return reason
+    same = waiter.pid_namespace == here.pid_namespace
+    stopped = same and bool(waiter.processes) and all(map(here.is_stopped, waiter.processes))
+    return STOPPED if stopped else ""
