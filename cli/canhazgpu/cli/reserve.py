@@ -17,7 +17,7 @@ from canhazgpu.cli.acquire import (
     warn_of_intruders,
 )
 from canhazgpu.cli.app import App
-from canhazgpu.cli.options import json_option
+from canhazgpu.cli.options import json_option, threshold_flags
 from canhazgpu.cli.param_types import DURATION
 from canhazgpu.errors import InputError
 from canhazgpu.ledger.values import MANUAL, Claim, new_owner
@@ -65,10 +65,7 @@ def reserve(app: App, /, duration: float, short: bool, as_json: bool, **options:
       canhazgpu reserve --gpu-ids 0,1 --duration 1d --note "demo on Friday"
       export CUDA_VISIBLE_DEVICES=$(canhazgpu reserve --gpus 1 --short)
     """  # noqa: D301 - click reads the character: keep these lines
-    flags = {}
-    if options["memory_threshold"] is not None:
-        flags["validation.memory_threshold_mb"] = str(options["memory_threshold"])
-    config = app.effective(flags).config
+    config = app.effective(threshold_flags(options["memory_threshold"])).config
     wanted = wanted_of(config, options)
     caller = app.caller()
     _check_duration(config, duration, caller)

@@ -22,6 +22,7 @@ from canhazgpu.cli.acquire import (
     with_processes,
 )
 from canhazgpu.cli.app import App
+from canhazgpu.cli.options import threshold_flags
 from canhazgpu.cli.param_types import DURATION
 from canhazgpu.errors import InputError, NodeStateError, StoreError
 from canhazgpu.ledger.values import RUN, Claim, new_owner
@@ -81,10 +82,7 @@ def run(
       canhazgpu run --gpus 1 --nonblock -- jupyter lab
       canhazgpu run --timeout 2h -- bash
     """  # noqa: D301 - click reads the character: keep these lines
-    flags = {}
-    if options["memory_threshold"] is not None:
-        flags["validation.memory_threshold_mb"] = str(options["memory_threshold"])
-    config = app.effective(flags).config
+    config = app.effective(threshold_flags(options["memory_threshold"])).config
     wanted = wanted_of(config, options)
     check_command(command, app.environ)
     node = node_name(config.node, app.environ)

@@ -15,7 +15,7 @@ import click
 from canhazgpu.cli.app import App
 from canhazgpu.cli.colour import color_option, is_plain, wants_colour
 from canhazgpu.cli.completion_values import complete_nodes
-from canhazgpu.cli.options import json_option, memory_threshold_option
+from canhazgpu.cli.options import json_option, memory_threshold_option, threshold_flags
 from canhazgpu.cli.status_form import Form
 from canhazgpu.cli.status_gather import Look
 from canhazgpu.errors import CanhazgpuError, InputError, ScanError, explain
@@ -102,9 +102,7 @@ def status(
       canhazgpu status --json | jq '.nodes[].gpus[] | select(.state == "available")'
     """  # noqa: D301 - click reads the character: keep these lines
     app: App = context.obj
-    flags = {}
-    if memory_threshold is not None:
-        flags["validation.memory_threshold_mb"] = str(memory_threshold)
+    flags = threshold_flags(memory_threshold)
     look = Look(app, app.effective(flags).config, tuple(dict.fromkeys(nodes)))
     on_terminal = app.width() is not None
     form = Form(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from canhazgpu.errors import StoreError
@@ -174,8 +174,3 @@ class _State:
     tried: tuple[frozenset[str], frozenset[str]] | None = None
     scan_at: float = 0.0
     scan_every_s: float = FIRST_SCAN_AFTER_S
-
-
-def with_gpus(waiter: Waiter, gpus: tuple[str, ...]) -> Waiter:
-    """Return the waiter who wants exactly these GPUs (UUIDs)."""
-    return replace(waiter, count=len(gpus), gpus=gpus)

@@ -10,7 +10,6 @@ from canhazgpu.schedulers.slurm.site import Problem, Site
 
 MAX_SKEW_S = 1.0
 FOR_OTHERS_TO_WRITE = 0o022
-FOR_OTHERS_TO_ENTER = 0o005
 
 
 def root(site: Site) -> Iterator[Problem]:
