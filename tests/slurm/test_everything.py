@@ -129,7 +129,13 @@ def test_every_way_to_ask_for_gpus(
 def test_a_task_sees_the_gpus_it_is_bound_to(
     cluster: GpuCluster, spans: JobSpans, alice: str
 ) -> None:
-    binds = {"single:1": 1, "single:2": 1, "map_gpu:3,1,0,2": 1, "mask_gpu:0x3,0xc,0x3,0xc": 2}
+    binds = {
+        "single:1": 1,
+        "single:2": 1,
+        "map_gpu:3,1,0,2": 1,
+        "mask_gpu:0x3,0xc,0x3,0xc": 2,
+        "none": 4,
+    }
     steps = [
         f"srun -n4 --gpu-bind={bind} {spans.hold(0.2, f'bind{place}')}"
         for place, bind in enumerate(binds)
@@ -139,8 +145,8 @@ def test_a_task_sees_the_gpus_it_is_bound_to(
     for place, each in enumerate(binds.values()):
         step = [span for span in spans.of(job) if span.owner[1] == f"bind{place}"]
         assert [len(span.gpus) for span in step] == [each] * 4
-        # Two tasks to each GPU or pair, but where every task has a GPU of its own.
-        assert len({span.gpus for span in step}) == (2 if place % 2 else 4)
+        # Two tasks to each GPU or pair, but where every task has a GPU of its own, or all have all.
+        assert len({span.gpus for span in step}) == (4, 2, 4, 2, 1)[place]
 
 
 def test_an_exclusive_job_sees_what_it_holds(
@@ -166,17 +172,39 @@ def test_overlapping_steps_share_their_jobs_gpus(
 
 
 def test_every_part_of_a_heterogeneous_job_has_its_own(
-    cluster: GpuCluster, spans: JobSpans, alice: str
+    cluster: GpuCluster, spans: JobSpans, people: tuple[str, str]
 ) -> None:
+    alice, bob = people
+    steps = [
+        f"srun --het-group=0 {spans.hold(0.3, 'first')}",
+        f"srun --het-group=1 -n3 --gpu-bind=single:1 {spans.hold(0.3, 'each')}",
+        f"srun --het-group=1 -n1 --gres=gpu:1 {spans.hold(0.3, 'one')}",
+        f"srun --het-group=0,1 {spans.hold(0.3, 'together')}",
+    ]
     script = cluster.slurm.home(alice) / "het.sh"
-    script.write_text(f"#!/bin/sh\nexec {spans.hold(1)}\n")
-    parts = ["--gres=gpu:2", "-wn1", ":", "--gres=gpu:3", "-wn2"]
-    done = cluster.slurm.run(["sbatch", "--parsable", *parts, str(script)], user=alice, check=True)
-    leader = int(done.stdout)
-    first = assert_completed(cluster, spans, leader)
-    second = spans.granted(leader + 1)
-    assert (len(first["n1"]), len(second["n2"])) == (2, 3)
-    assert first.keys() | second.keys() == {"n1", "n2"}
+    script.write_text("\n".join(["#!/bin/sh", spans.hold(0.3, "script"), *steps]) + "\n")
+    parts = ["--gres=gpu:2", "-wn1", ":", "--gres=gpu:3", "-n3", "-wn2"]
+    # In Slurm's first place on each node, so that its numbers are not those of the GPUs granted.
+    n1, n2 = (cluster.state.node(name).gpus[-1] for name in ("n1", "n2"))
+    with start_gpu_process(n1, 8000, user=bob), start_gpu_process(n2, 8000, user=bob):
+        done = cluster.slurm.run(
+            ["sbatch", "--parsable", *parts, str(script)], user=alice, check=True
+        )
+        leader = int(done.stdout)
+        assert cluster.slurm.wait_job(leader)["JobState"] == "COMPLETED"
+    first, second = spans.granted(leader)["n1"], spans.granted(leader + 1)["n2"]
+    assert (len(first), len(second)) == (2, 3)
+    seen = {
+        part: [(span.node, set(span.gpus)) for span in spans.of(leader) if span.owner[1] == part]
+        for part in ("script", "first", "each", "one", "together")
+    }
+    assert seen["script"] == seen["first"] == [("n1", first)]
+    assert sorted(len(gpus) for _, gpus in seen["each"]) == [1, 1, 1]
+    assert set.union(*(gpus for _, gpus in seen["each"])) == second
+    ((node, gpus),) = seen["one"]
+    assert node == "n2" and len(gpus) == 1 and gpus < second
+    together = [("n1", first)] + [("n2", second)] * 3
+    assert sorted(seen["together"], key=lambda one: one[0]) == together
 
 
 def test_a_preempted_job_runs_again(cluster: GpuCluster, spans: JobSpans, alice: str) -> None:

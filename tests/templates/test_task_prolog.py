@@ -137,6 +137,150 @@ def test_indices_come_with_the_order_they_count_in(
     assert task_prolog.tell(visible).lines == expected
 
 
+HET = {
+    "SLURM_HET_SIZE": "3",
+    "SLURM_JOB_ID_HET_GROUP_0": "7",
+    "SLURM_JOB_ID_HET_GROUP_1": "8",
+    "SLURM_JOB_ID_HET_GROUP_2": "9",
+}
+C, D = "GPU-cccccccc-1111-2222-3333-444444444444", "GPU-dddddddd-1111-2222-3333-444444444444"
+PART = [(0, C, 0, "/dev/null"), (3, D, 1, "/dev/null")]
+
+
+@pytest.mark.parametrize(
+    ("records", "visible", "expected"),
+    [
+        ({9: PART}, "0,3", [f"export CUDA_VISIBLE_DEVICES={C},{D}"]),
+        ({9: PART}, "3", [f"export CUDA_VISIBLE_DEVICES={D}"]),
+        ({7: JOB, 9: PART}, "0,3", [f"export CUDA_VISIBLE_DEVICES={C},{D}"]),
+        ({7: JOB, 9: PART}, "2", [f"export CUDA_VISIBLE_DEVICES={B}"]),
+        ({7: JOB, 9: PART}, "0,1", refusal(UNRESERVED.format(0))),
+        ({9: PART}, "1", refusal(UNRESERVED.format(1))),
+        ({}, "1", []),
+    ],
+)
+def test_a_part_of_a_heterogeneous_job_has_a_record_of_its_own(
+    task_prolog: TaskProlog,
+    records: dict[int, list[tuple[int, str, int, str]]],
+    visible: str,
+    expected: list[str],
+) -> None:
+    for job, gpus in records.items():
+        task_prolog.record(job).write_text(record_text(gpus))
+
+    told = task_prolog.tell(visible, **HET)
+
+    assert (told.lines, told.status, told.errors) == (expected, 0, "")
+
+
+@pytest.mark.parametrize(("readable", "expected"), [("a", A), ("b", B)])
+def test_devices_tell_the_parts_of_a_job_on_one_node_apart(
+    task_prolog: TaskProlog, readable: str, expected: str
+) -> None:
+    first, second = constrained_job(task_prolog.directory, "file", readable)
+    task_prolog.record(7).write_text(record_text([first], constrained=True))
+    task_prolog.record(9).write_text(record_text([second], constrained=True))
+
+    told = task_prolog.tell("0", user=NOBODY, **HET)
+
+    assert told.lines == [f"export CUDA_VISIBLE_DEVICES={expected}"]
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"SLURM_HET_SIZE": "1"},
+        {"SLURM_HET_SIZE": "many"},
+        {"SLURM_HET_SIZE": "9999"},
+        {"SLURM_JOB_ID_HET_GROUP_0": "$(id)", "SLURM_JOB_ID_HET_GROUP_2": "../jobs/9"},
+        {"SLURM_JOB_ID_HET_GROUP_1": "", "SLURM_JOB_ID_HET_GROUP_2": "9 9"},
+    ],
+)
+def test_other_parts_count_only_by_their_ids(
+    task_prolog: TaskProlog, environ: dict[str, str]
+) -> None:
+    task_prolog.record(7).write_text(record_text(JOB))
+    task_prolog.record(9).write_text(record_text(PART))
+
+    told = task_prolog.tell("1", **{**HET, **environ})
+
+    assert (told.lines, told.errors) == ([f"export CUDA_VISIBLE_DEVICES={A}"], "")
+
+
+@pytest.mark.parametrize(
+    ("constrained", "export", "on_node", "expected"),
+    [
+        (False, "uuid", "2", [f"export CUDA_VISIBLE_DEVICES={A},{B}"]),
+        (
+            False,
+            "index",
+            "2",
+            ["export CUDA_DEVICE_ORDER=PCI_BUS_ID", "export CUDA_VISIBLE_DEVICES=5,3"],
+        ),
+        (True, "uuid", "2", []),
+        (True, "index", "2", ["export CUDA_DEVICE_ORDER=PCI_BUS_ID"]),
+        (False, "uuid", "", []),
+        (False, "uuid", "two", []),
+    ],
+)
+def test_a_step_bound_to_none_of_its_gpus_sees_the_jobs(
+    task_prolog: TaskProlog, constrained: bool, export: str, on_node: str, expected: list[str]
+) -> None:
+    text = record_text(JOB, constrained=constrained, export=export)
+    task_prolog.record(7).write_text(text)
+
+    assert task_prolog.tell(None, SLURM_GPUS_ON_NODE=on_node).lines == expected
+
+
+@pytest.mark.parametrize(
+    ("constrained", "visible", "expected"),
+    [
+        (False, "3", refusal("GPU 3 is another job's, and canhazgpu could not give this job any")),
+        (
+            False,
+            f"0,{A}",
+            refusal(f"GPU {A} is another job's, and canhazgpu could not give this job any"),
+        ),
+        (False, "0,1,2", []),
+        (False, "03", []),
+        (False, "*", []),
+        (True, "3", []),
+    ],
+)
+def test_a_job_without_a_record_sees_no_other_jobs_gpu(
+    task_prolog: TaskProlog, constrained: bool, visible: str, expected: list[str]
+) -> None:
+    task_prolog.record(5).write_text("damaged")
+    task_prolog.record(6).write_text(record_text(JOB, constrained=constrained))
+    task_prolog.record(8).mkdir()
+
+    told = task_prolog.tell(visible)
+
+    assert (told.lines, told.status, told.errors) == (expected, 0, "")
+
+
+WARNING = "canhazgpu: warning: GPU 1 is in use by bob: 8045MB used by PID 1 (a$(id)`b`\\n *)"
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "expected"),
+    [
+        (WARNING + "\n", {}, [f"print {WARNING}"]),
+        (WARNING + "\nexport X=1\n", {}, [f"print {WARNING}"]),
+        (WARNING + "\n", {"SLURM_STEP_ID": "0"}, []),
+        ("", {}, []),
+    ],
+)
+def test_a_warning_is_told_once_in_the_batch_scripts_output(
+    task_prolog: TaskProlog, text: str, environ: dict[str, str], expected: list[str]
+) -> None:
+    task_prolog.record(7).with_suffix(".warning").write_text(text)
+
+    told = task_prolog.tell(None, **environ)
+
+    assert (told.lines, told.status, told.errors) == (expected, 0, "")
+
+
 GOOD = record_text(JOB)
 
 
@@ -252,6 +396,15 @@ HOSTILE = {
     "record": "/etc/passwd",
     "node": "evil",
     "word": "evil",
+    "jobs": "8 9",
+    "job": "9",
+    "several": "1",
+    "place": "-5",
+    "tried": "evil",
+    "records": "/etc",
+    "warning": "/etc/passwd",
+    "text": "evil",
+    "SLURM_HET_SIZE": "$(id)",
 }
 
 

@@ -69,6 +69,12 @@ STEPS = {
         ["0:GPU-103", "1:GPU-103"],
         ["0:GPU-150", "1:GPU-103"],
     ),
+    # Slurm binds no GPU, and the device cgroup, where there is one, leaves the job's.
+    "bound to none": (
+        f"srun -n2 --gpu-bind=none sh -c {SAY}",
+        [f"0:{BOTH}", f"1:{BOTH}"],
+        ["0:unset", "1:unset"],
+    ),
     "two steps": (
         f"srun --exact -n1 --gres=gpu:1 sh -c {SAY[:-1]}; sleep 3' & sleep 1; "
         f"srun --exact -n1 --gres=gpu:1 sh -c {SAY}; wait",
