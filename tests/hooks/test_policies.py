@@ -352,6 +352,63 @@ def test_where_we_choose_no_job_runs_on_gpus_that_were_not_granted(node: Any) ->
 
 
 @slurms_choice
+def test_a_warning_waits_for_the_jobs_output_and_goes_with_the_attempt(
+    node: Any, people: Any
+) -> None:
+    node.slurm()
+    warning = node.files / "run" / "jobs" / "12.warning"
+    node.configure(slurm={"on_conflict": "warn"})
+    hostile = "a\x1b[2J\nexport X=1"
+    with fake_nvml.start_gpu_process(node.gpu(0), 8000, user=people[1], name=hostile):
+        node.run("prolog")
+    text = warning.read_text()
+    assert text.startswith("canhazgpu: warning: GPU 3 (")
+    assert f"is in use by {people[1]} WITHOUT RESERVATION" in text
+    assert text.count("\n") == 1 and text.endswith("\n") and "\x1b" not in text
+    node.run("prolog", SLURM_JOB_RESTART_COUNT="1")
+    assert node.records() == {"12.json", "12.env"}
+    node.run("epilog")
+    node.run("epilog")
+    assert node.records() == set()
+
+
+@our_choice
+@pytest.mark.parametrize("silent", [("squeue",), ("requeue", "scancel")])
+def test_a_job_that_cannot_be_sent_back_gets_gpus_that_nobody_has_reserved(
+    node: Any, people: Any, silent: tuple[str, ...]
+) -> None:
+    node.slurm(**dict.fromkeys(silent, "echo slurmctld is away >&2; exit 1"))
+    node.reserve(0)
+    with (
+        fake_nvml.start_gpu_process(node.gpu(1), 8000, user=people[1]),
+        all_but_one_taken(node, people[1]),
+    ):
+        node.run("prolog")
+    held = mine(node)
+    assert len(held) == 2 and not held & uuids(node, 0)
+    told = (node.files / "run" / "jobs" / "12.env").read_text()
+    assert all(uuid in told for uuid in held)
+    unheard, settled = node.lines()[-2:]
+    assert "runs unchecked, since it could not be sent back" in unheard
+    assert settled.endswith(": job runs on GPUs that nobody has reserved")
+    node.run("epilog")
+    assert mine(node) == set()
+
+
+@our_choice
+def test_a_job_that_cannot_be_sent_back_gets_nobodys_reserved_gpu(node: Any) -> None:
+    node.slurm(squeue="exit 1")
+    for place in range(3):
+        node.ledger.quarantine(NODE, node.gpu(place).uuid, "needs a reset", "root")
+    node.run("prolog")
+    assert mine(node) == set()
+    assert node.records() == {"12.json"}
+    assert node.lines()[-1].endswith(": job gets no GPU of canhazgpu's")
+    node.run("epilog")
+    assert node.records() == set()
+
+
+@slurms_choice
 @pytest.mark.parametrize(("partition", "starts"), [("debug", True), ("main", False), ("", False)])
 def test_a_partition_has_its_own_chain(
     node: Any, intruder: Any, partition: str, starts: bool

@@ -71,6 +71,42 @@ def test_a_hook_that_dies_drains_nothing(tmp_path: Path, name: str, end: str) ->
     assert "canhazgpu: " in errors and "(status " in errors
 
 
+@pytest.mark.parametrize("name", ["prolog.sh", "epilog.sh"])
+def test_nothing_that_slurmd_runs_drains_its_node(tmp_path: Path, name: str) -> None:
+    settings = replace(SETTINGS, python=interpreter(tmp_path, TELL))
+    environ = {"SLURM_JOB_ID": "7", "SLURM_JOB_GPUS": "0", "SLURM_SCRIPT_CONTEXT": "prolog_slurmd"}
+
+    status, errors = run(tmp_path, name, settings, **environ)
+
+    assert status == 0
+    assert "(status 2)" in errors
+
+
+@pytest.mark.parametrize("name", ["prolog.sh", "epilog.sh"])
+def test_a_hook_that_is_killed_is_run_once_more(tmp_path: Path, name: str) -> None:
+    runs = tmp_path / "runs"
+    die_first = f"echo >>{runs}\n[ $(wc -l <{runs}) -gt 1 ] || kill -KILL $$"
+    settings = replace(SETTINGS, python=interpreter(tmp_path, die_first))
+
+    status, errors = run(tmp_path, name, settings, SLURM_JOB_ID="7", SLURM_JOB_GPUS="0")
+
+    assert (status, runs.read_text()) == (0, "\n\n")
+    assert "canhazgpu: " not in errors
+
+
+@pytest.mark.parametrize("name", ["prolog.sh", "epilog.sh"])
+def test_a_hook_that_is_killed_late_or_fails_is_not_run_again(tmp_path: Path, name: str) -> None:
+    runs = tmp_path / "runs"
+    for end in ("sleep 6\nkill -KILL $$", "exit 1"):
+        runs.write_text("")
+        settings = replace(SETTINGS, python=interpreter(tmp_path, f"echo >>{runs}\n{end}"))
+
+        status, errors = run(tmp_path, name, settings, SLURM_JOB_ID="7", SLURM_JOB_GPUS="0")
+
+        assert (status, runs.read_text()) == (0, "\n")
+        assert "cannot run" in errors
+
+
 def test_without_a_configuration_file_none_is_named(tmp_path: Path) -> None:
     settings = replace(SETTINGS, python=interpreter(tmp_path, TELL))
 

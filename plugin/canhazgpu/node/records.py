@@ -1,7 +1,8 @@
 """The node's own record of its jobs: ``<state_dir>/jobs/<id>.json`` and ``<id>.env``.
 
 The record is written before anything is reserved, so that whatever happens to a prolog, the epilog
-knows the owner. ``.env`` is for the task prolog: plain words, no secrets, readable by every user.
+knows the owner. ``.env`` is for the task prolog: plain words, no secrets, readable by every user;
+so is ``<id>.warning``, a line that it shows the job's user.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class JobRecords:
                 return
             owed = known.epilogs_owed + int(not known.ended) if known else 0
             # An earlier attempt's GPUs must not reach a task of this one.
-            self._env(owner.job_id).unlink(missing_ok=True)
+            self._hide(owner.job_id)
             self._write(
                 JobRecord(owner, user, boot_id, epilogs_owed=owed, began_ticks=boot_ticks())
             )
@@ -74,6 +75,13 @@ class JobRecords:
                 raise NodeStateError(f"the record of job {owner.job_id} changed under its prolog")
             self._replace(self._env(owner.job_id), _env_text(gpus, constrained, export))
             self._write(replace(known, gpus=tuple(gpus)))
+
+    def warn(self, owner: JobOwner, line: str) -> None:
+        """Keep a line for the output of the job's batch script; of this attempt alone."""
+        with self._locked():
+            known = self._read(owner.job_id)
+            if known is not None and known.owner == owner and not known.ended:
+                self._replace(self._warning(owner.job_id), f"{line}\n")
 
     def owes_epilogs(self, job_id: str) -> bool:
         """Tell whether an earlier attempt's epilog may still come."""
@@ -96,12 +104,12 @@ class JobRecords:
             if known is None:
                 # One that cannot be read would stay for ever.
                 self._json(job_id).unlink(missing_ok=True)
-                self._env(job_id).unlink(missing_ok=True)
+                self._hide(job_id)
                 return None
             if known.epilogs_owed > 0 and not last:
                 self._write(replace(known, epilogs_owed=known.epilogs_owed - 1))
                 return None
-            self._env(job_id).unlink(missing_ok=True)
+            self._hide(job_id)
             ended = replace(known, ended=True)
             self._write(ended)
             return ended
@@ -111,7 +119,7 @@ class JobRecords:
         with self._locked():
             known = self._read(owner.job_id)
             if known is not None and known.owner == owner:
-                self._env(owner.job_id).unlink(missing_ok=True)
+                self._hide(owner.job_id)
                 self._write(replace(known, ended=True))
 
     def forget(self, owner: JobOwner) -> None:
@@ -155,6 +163,14 @@ class JobRecords:
 
     def _env(self, job_id: str) -> Path:
         return self._jobs / f"{job_id}.env"
+
+    def _warning(self, job_id: str) -> Path:
+        return self._jobs / f"{job_id}.warning"
+
+    def _hide(self, job_id: str) -> None:
+        """Take away what the task prolog reads."""
+        self._env(job_id).unlink(missing_ok=True)
+        self._warning(job_id).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

@@ -67,6 +67,8 @@ class Conflict:
                 continue
             place, step = next_step(self._chain, place, self._facts(situation))
             if self._carry_out(step, situation):
+                if self._orders.unheard and not self._way.by_scheduler:
+                    self._run_unheard()
                 return
             place += 1
             if step.kind in (StepKind.WAIT, StepKind.SWAP, StepKind.KILL):
@@ -170,6 +172,18 @@ class Conflict:
                 return False
             self._way.record(self._way.of_positions(self._gpus))
         return self._orders.warn(self._reason)
+
+    def _run_unheard(self) -> None:
+        """Let a job that nobody takes back have GPUs that nobody has reserved.
+
+        It runs whatever we do, and by the scheduler's numbers on GPUs that are others'.
+        """
+        outcome = self._way.attempt(force=True)
+        if isinstance(outcome, Refusal):
+            self._orders.log(outcome.text, "job gets no GPU of canhazgpu's")
+        else:
+            self._way.take(outcome)
+            self._orders.log(self._reason, "job runs on GPUs that nobody has reserved")
 
     def _wanted(self) -> list[str]:
         """Return the GPUs that the scheduler gave; "" for all where one of them is not shown."""

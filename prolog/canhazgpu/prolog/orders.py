@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from canhazgpu.conflict.chain import Step, StepKind
 from canhazgpu.conflict.notes import PREFIX, requeue_note
 from canhazgpu.conflict.policy import Cause, Facts, next_step
+from canhazgpu.errors import NodeStateError
 from canhazgpu.schedulers.port import Answer, Outcome
+from canhazgpu.schedulers.slurm.actions import printable
 from canhazgpu.schedulers.slurm.hook import Hook
 
 
@@ -17,6 +21,8 @@ class Orders:
         self._limit = hook.config.slurm.max_requeues
         self.refused = ""
         """Why the scheduler does not requeue the job; empty where it was not asked or does."""
+        self.unheard = False
+        """Whether the scheduler could not be told what is to become of the job, which then runs."""
 
     def log(self, reason: str, what: str) -> None:
         """Log what happened to the job, and why."""
@@ -49,13 +55,17 @@ class Orders:
     def end(self, reason: str) -> bool:
         """Tell the user and end the job."""
         answer = self._hook.actions.end(self._hook.job, PREFIX + reason)
+        self.unheard = answer.outcome is Outcome.FAILED
         why = f", since it cannot be requeued ({self.refused})" if self.refused else ""
         self.log(reason, f"job {answer.text}{why}")
         return True
 
     def warn(self, reason: str) -> bool:
         """Tell the user that the job runs all the same."""
-        self._hook.actions.tell(self._hook.job, f"{PREFIX}warning: {reason}")
+        note = f"{PREFIX}warning: {reason}"
+        self._hook.actions.tell(self._hook.job, note)
+        with contextlib.suppress(NodeStateError):
+            self._hook.records.warn(self._hook.job.owner, printable(note))
         self.log(reason, "job runs all the same")
         return True
 
@@ -63,6 +73,7 @@ class Orders:
         if answer.outcome is Outcome.REFUSED:
             self.refused = answer.text
             return False
+        self.unheard = answer.outcome is Outcome.FAILED
         self.log(reason, f"job {answer.text}")
         return True
 

@@ -11,6 +11,8 @@ JOB_END_TIME = "SLURM_JOB_END_TIME"
 RESTART_COUNT = "SLURM_JOB_RESTART_COUNT"
 CLUSTER_NAME = "SLURM_CLUSTER_NAME"
 NODE_NAME = "SLURMD_NODENAME"
+SCRIPT_CONTEXT = "SLURM_SCRIPT_CONTEXT"
+"""Which hook runs; set by slurmd alone, and not by whoever runs one by hand."""
 CONF = "SLURM_CONF"
 DEFAULT_CONF = "/etc/slurm/slurm.conf"
 

@@ -127,9 +127,8 @@ def open_node(environ: Mapping[str, str]) -> NodeSide:
     )
 
 
-def open_hook(environ: Mapping[str, str]) -> Hook:
-    """Return the hook of this process; raises `InputError` for variables that make no sense."""
-    side = open_node(environ)
+def of_job(side: NodeSide, environ: Mapping[str, str]) -> Hook:
+    """Return the hook of this process's job; raises `InputError` for variables without sense."""
     parts = {one.name: getattr(side, one.name) for one in fields(side)}
     return Hook(**parts, job=job_context(environ, side.node))
 
@@ -137,17 +136,23 @@ def open_hook(environ: Mapping[str, str]) -> Hook:
 def run_hook(environ: Mapping[str, str], act: Callable[[Hook], None], kind: str) -> int:
     """Open the hook, act, and tell of it as that kind; returns the exit status for slurmd.
 
-    Non-zero, which drains the node, only where slurmd's own variables make no sense.
+    Non-zero only for variables that make no sense, and never to slurmd: a later Slurm that says
+    things in another way would drain all of its nodes, which could run jobs.
     """
     try:
         with hard_deadline(OPEN_DEADLINE_S):
-            hook = open_hook(environ)
-    except InputError as exc:
-        print(f"canhazgpu: {exc}", file=sys.stderr)  # noqa: T201 - slurmd logs it
-        return advice_for(exc).exit_code
+            side = open_node(environ)
     except Exception as exc:
         # Without the job there is nothing to send back; it starts unchecked, and that is said.
         cry(fault_text(exc))
+        return 0
+    try:
+        hook = of_job(side, environ)
+    except InputError as exc:
+        print(f"canhazgpu: {exc}", file=sys.stderr)  # noqa: T201 - for whoever runs it by hand
+        if names.SCRIPT_CONTEXT not in environ:
+            return advice_for(exc).exit_code
+        side.actions.log(f"{exc}; no GPU is checked, reserved or released (please report this)")
         return 0
     try:
         act(hook)
