@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gpu_cluster import GpuCluster, hook_process, until
+from gpu_cluster import GpuCluster, kill_hook, until
 
 from demo_cluster import ClusterSpec
 from fake_nvml import start_gpu_process
@@ -185,7 +185,7 @@ def test_an_epilog_killed_while_it_waits_is_made_good_by_the_next_hook(
     job = cluster.slurm.submit("sleep 2", "--gres=gpu:1", user=people[0])
     until(cluster.held)
     gpu.override_used(8045)
-    os.kill(until(lambda: hook_process("epilog", job)), signal.SIGKILL)
+    kill_hook("epilog", job, times=2)
     cluster.slurm.wait_nodes_idle()
     assert cluster.held() == {first: str(job)}
     cluster.configure(slurm={"on_conflict": "swap"})

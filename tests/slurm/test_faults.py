@@ -91,6 +91,15 @@ def test_a_job_whose_variables_make_no_sense_changes_nothing(cluster: GpuCluster
     assert cluster.held() == {}
 
 
+def test_variables_that_slurmd_says_in_another_way_drain_no_node(cluster: GpuCluster) -> None:
+    for name in ("prolog", "epilog"):
+        variables = {**job_variables(9011), "SLURM_JOB_GPUS": "gpu:GPU-1"}
+        done = cluster.hook(name, "n1", **variables, SLURM_SCRIPT_CONTEXT=f"{name}_slurmd")
+        assert done.returncode == 0
+    log = [line for line in cluster.slurm.log("n1").splitlines() if "'gpu:GPU-1'" in line]
+    assert len(log) == 2 and "no GPU is checked, reserved or released" in log[0]
+
+
 @pytest.mark.parametrize(
     "broken",
     [

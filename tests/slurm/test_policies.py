@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gpu_cluster import GpuCluster, hook_process, until
+from gpu_cluster import GpuCluster, kill_hook, until
 
 from demo_cluster import ClusterSpec
 from fake_nvml import Process, start_gpu_process
@@ -287,7 +286,9 @@ def test_a_job_runs_all_the_same_and_its_user_sees_why(
     until(lambda: cluster.held("n1") == {first: str(job)})
     until(lambda: "Comment=canhazgpu: warning: GPU" in shown(cluster, job))
     assert_completed(cluster, job)
-    assert cluster.slurm.output(job, user=alice).startswith(f"GPUS={first}\n")
+    warning, gpus = cluster.slurm.output(job, user=alice).splitlines()
+    assert warning.startswith("canhazgpu: warning: GPU ") and people[1] in warning
+    assert gpus == f"GPUS={first}"
     assert intruder.alive
     assert "job runs all the same" in log_of(cluster, job)[0]
 
@@ -387,17 +388,47 @@ def test_a_running_job_that_is_requeued_and_held_frees_its_gpus(
     until(lambda: cluster.held("n1") != {})
 
 
-def test_a_prolog_killed_while_it_waits_drains_nothing(
+def test_a_prolog_killed_while_it_waits_is_run_once_more(
+    cluster: GpuCluster, people: tuple[str, str], intruder: Process
+) -> None:
+    policy(cluster, "wait:4,requeue")
+    job = submit(cluster, people[0])
+    until_begun(cluster, job)
+    kill_hook("prolog", job, times=1)
+    requeued(cluster, job)
+    assert cluster.slurm.output(job, user=people[0]) == ""
+
+
+def test_a_prolog_killed_again_drains_nothing(
     cluster: GpuCluster, people: tuple[str, str], intruder: Process
 ) -> None:
     policy(cluster, "wait:25,requeue")
     job = submit(cluster, people[0], script="sleep 3")
     record = until_begun(cluster, job)
-    os.kill(until(lambda: hook_process("prolog", job)), signal.SIGKILL)
+    kill_hook("prolog", job, times=2)
     # Unchecked, as the hook's script says: a kill is no fault of the node's.
     assert_completed(cluster, job)
     until(lambda: not record.exists())
     assert intruder.alive
+
+
+def test_a_job_that_nobody_checked_sees_no_other_jobs_gpu(
+    cluster: GpuCluster, people: tuple[str, str]
+) -> None:
+    alice, bob = people
+    policy(cluster, "wait:25,requeue", assignment="canhazgpu")
+    # Slurm's second GPU, which is the driver's first.
+    with start_gpu_process(gpu_of_position(cluster, 1), 8000, user=bob):
+        holder = submit(cluster, alice, script=f"{SHOW}sleep 60")
+        first = cluster.uuids_of_positions("n1")[0]
+        until(lambda: cluster.slurm.output(holder, user=alice) == f"GPUS={first}\n")
+        job = submit(cluster, alice)
+        until_begun(cluster, job)
+        kill_hook("prolog", job, times=2)
+        assert_completed(cluster, job)
+    refused, gpus = cluster.slurm.output(job, user=alice).splitlines()
+    assert refused.startswith("canhazgpu: this task sees no GPU: GPU 1 is another job's")
+    assert gpus == "GPUS="
 
 
 def test_only_one_task_of_an_array_is_counted(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -43,6 +44,15 @@ def hook_process(name: str, job: int) -> int:
             found.append(int(entry.name))
     # The children that scan came later, and bear the same command line.
     return min(found, default=0)
+
+
+def kill_hook(name: str, job: int, times: int) -> None:
+    """Kill a job's hook amid its work, and again when it is run once more; as the kernel does."""
+    killed = {0}
+    while len(killed) <= times:
+        pid = until(lambda: (found := hook_process(name, job)) not in killed and found)
+        os.kill(pid, signal.SIGKILL)
+        killed.add(pid)
 
 
 def make_venv(directory: Path) -> Path:

@@ -103,7 +103,7 @@ class JobSpans:
 
     def _records(self) -> list[str]:
         found = (self._cluster.root / "run").glob("*/jobs/*")
-        return [str(path) for path in found if path.suffix in (".json", ".env")]
+        return [str(path) for path in found if path.suffix in (".json", ".env", ".warning")]
 
 
 def _changes(cluster: GpuCluster) -> list[dict[str, Any]]:
