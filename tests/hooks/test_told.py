@@ -59,6 +59,7 @@ def test_a_job_that_went_well(node: Any) -> None:
 def test_a_job_that_met_somebody(node: Any) -> None:
     for fake in node.state.node("n1").gpus:
         fake.override_used(7000)
+    node.slurm()
     node.run("prolog", **job(1))
     (told,) = events(node, "prolog")
     assert told.facts["outcome"] == "refused"
@@ -98,8 +99,18 @@ def test_a_job_that_nobody_knows(node: Any) -> None:
     assert done.returncode == 2
     assert "nothing is known of job 4711 in the last 7d" in done.stderr
     assert explained(node, "4711")["events"] == []
-    for wrong in ("12_3", "", "1;2", "\u0663"):
-        assert "is not a job's number" in command(node, "explain", wrong).stderr
+    for wrong in ("", "1;2", "\u0663", "12_", "_3", "12_3+1", "12_[1-3]", "--help_3"):
+        assert "is not a job's number" in command(node, "explain", "--", wrong).stderr
+
+
+def test_a_job_by_another_of_its_names(node: Any) -> None:
+    node.slurm(squeue="echo '1 4711_3 COMPLETED'")
+    node.run("prolog", **job(1))
+    assert command(node, "explain", "4711_3").stdout.startswith("job 1 of ann\n")
+    assert explained(node, "4711_3")["job_id"] == "1"
+    unknown = command(node, "explain", "4711+1")
+    assert unknown.returncode == 2
+    assert "'sacct -X -j 4711+1 -o JobIDRaw' shows it" in unknown.stderr
 
 
 def test_a_hostile_name_reaches_no_terminal(node: Any) -> None:

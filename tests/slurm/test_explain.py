@@ -60,3 +60,20 @@ def test_a_job_that_was_sent_back_is_told_why(cluster: GpuCluster, people: tuple
     assert f"is in use by {bob} WITHOUT RESERVATION" in text
     assert f"PID {intruder.pid} (python3)" in text
     assert "saw GPU" in text
+
+
+def test_a_task_of_an_array_is_found_by_its_name(
+    cluster: GpuCluster, people: tuple[str, str]
+) -> None:
+    alice, _ = people
+    job = cluster.slurm.submit("true", "--array=3-4", "--gres=gpu:1", user=alice)
+    cluster.slurm.wait_job(job)
+    cluster.slurm.wait_nodes_idle()
+    ids = set()
+    for task in (3, 4):
+        shown = cluster.canhazgpu("explain", f"{job}_{task}", "--json", node="n1", user=alice)
+        told = json.loads(shown.stdout)
+        assert [one["kind"] for one in told["events"]] == ["grant", "prolog", "release", "epilog"]
+        ids.add(told["job_id"])
+    # The last task has the array's own number.
+    assert str(job) in ids and len(ids) == 2

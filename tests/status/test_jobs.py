@@ -103,6 +103,24 @@ def test_without_squeue_nothing_is_known(tmp_path: Path) -> None:
     assert SqueueLookup(SlurmConfig(bin_dir=str(tmp_path)), {}).jobs(["5"]) == {}
 
 
+@pytest.mark.parametrize(
+    ("script", "number"),
+    [
+        ("echo '12 4711_3 RUNNING'", "12"),
+        ("printf '4711 4711+0 RUNNING\n4712 4711_3 RUNNING\n'", "4712"),
+        ("echo '12 4711_4 RUNNING'", None),
+        ("echo 'x 4711_3 RUNNING'", None),
+        ("printf '12 4711_3 RUNNING\n13 4711_3 PENDING\n'", None),
+        ("echo 'slurm_load_jobs error' >&2; exit 1", None),
+        ("", None),
+    ],
+)
+def test_another_name_of_a_job_has_one_number(
+    tmp_path: Path, script: str, number: str | None
+) -> None:
+    assert squeue(tmp_path, script).number_of("4711_3") == number
+
+
 def test_commands_are_found_by_absolute_path_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

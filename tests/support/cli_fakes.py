@@ -73,6 +73,9 @@ class FakeLookup:
         self.asked.append(tuple(job_ids))
         return self.known
 
+    def number_of(self, address: str) -> str | None:
+        raise AssertionError(f"asked for the number of {address}")
+
 
 def no_sleep(seconds: float) -> None:
     raise AssertionError(f"the command slept {seconds} s")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from canhazgpu.status.event_text import NodeEvent
 
 DEFAULT_SINCE = "7d"
+_JOB = re.compile(r"[0-9]{1,19}([_+][0-9]{1,10})?")
 
 
 @click.command("explain")
@@ -44,18 +46,19 @@ def explain_job(app: App, job_id: str, nodes: Sequence[str], since: str, as_json
     """Show what happened to a Slurm job's GPUs, and why.
 
     When its prolog ran on each node, what it saw, what it granted or why not, and what
-    its epilog found; and what this node itself has on record of the job. An array's task
-    has a number of its own: 'squeue -O JobArrayID,JobID' shows it.
+    its epilog found; and what this node itself has on record of the job. A task of an array
+    and a component of a heterogeneous job have numbers of their own, which Slurm is asked for.
 
     \b
     Examples:
       canhazgpu explain 4711
+      canhazgpu explain 4711_3       # task 3 of array 4711
+      canhazgpu explain 4711+1       # component 1 of heterogeneous job 4711
       canhazgpu explain 4711 --node gpu01 --json
     """  # noqa: D301 - click reads the character: keep these lines
-    if not (job_id.isascii() and job_id.isdecimal()):
-        raise InputError(f"{job_id!r} is not a job's number; accepted: digits, as in 4711")
     back_s = parse_duration(since)
     config = app.effective().config
+    job_id = _number(app, config, job_id)
     here = _here(app, config, job_id)
     fault = None
     told: list[NodeEvent] = []
@@ -73,6 +76,24 @@ def explain_job(app: App, job_id: str, nodes: Sequence[str], since: str, as_json
         raise fault
     if not told and not here["record"] and not as_json:
         raise InputError(f"nothing is known of job {job_id} in the last {since}; see --since")
+
+
+def _number(app: App, config: Config, job: str) -> str:
+    """Return the number under which the job's hooks ran."""
+    if not _JOB.fullmatch(job):
+        raise InputError(
+            f"{job[:40]!r} is not a job's number; accepted: 4711, 4711_3 for a task of an array,"
+            " 4711+1 for a component of a heterogeneous job"
+        )
+    if job.isdecimal():
+        return job
+    number = app.job_lookup(config.slurm, app.environ).number_of(job)
+    if number is None:
+        raise InputError(
+            f"Slurm does not say which job {job} is; name it by its own number:"
+            f" 'sacct -X -j {job} -o JobIDRaw' shows it"
+        )
+    return number
 
 
 def _is_of(one: NodeEvent, job_id: str) -> bool:

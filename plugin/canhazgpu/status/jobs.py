@@ -28,6 +28,13 @@ class JobLookup(Protocol):
         """Return the facts of the jobs it knows, by id; quickly, and none for any failure."""
         ...
 
+    def number_of(self, address: str) -> str | None:
+        """Return the id of a job that its user names otherwise, as a task of an array.
+
+        None where the scheduler does not know it, or does not answer.
+        """
+        ...
+
 
 def incomplete_jobs(views: Iterable[NodeView], scheduler: str) -> tuple[str, ...]:
     """Return the ids of the scheduler's jobs whose name or end the ledger does not know."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import secrets
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from canhazgpu.config.schema import SlurmConfig
+from canhazgpu.schedulers.slurm.queue import ENTRY
 from canhazgpu.status.jobs import JobFacts
 
 LOOKUP_TIMEOUT_S = 2.0
@@ -32,13 +33,23 @@ class SqueueLookup:
     def jobs(self, job_ids: Iterable[str]) -> Mapping[str, JobFacts]:
         """See `JobLookup.jobs`."""
         wanted = [job_id for job_id in job_ids if job_id.isascii() and job_id.isdecimal()]
-        squeue = find_command("squeue", self._bin_dir, self._environ)
-        if not wanted or squeue is None:
-            return {}
         marker = secrets.token_hex(8)
+        return parse_squeue(self._ask(squeue_arguments(wanted, marker)), marker) if wanted else {}
+
+    def number_of(self, address: str) -> str | None:
+        """See `JobLookup.number_of`: ``ARRAYID_TASKID`` and ``LEADER+OFFSET`` are such names."""
+        lines = self._ask([*ENTRY, address]).splitlines()
+        found = [words[0] for words in map(str.split, lines) if words[1:2] == [address]]
+        return found[0] if len(found) == 1 and found[0].isdecimal() else None
+
+    def _ask(self, arguments: Sequence[str]) -> str:
+        """Return what squeue prints for the arguments, nothing where it fails."""
+        squeue = find_command("squeue", self._bin_dir, self._environ)
+        if squeue is None:
+            return ""
         try:
             done = subprocess.run(
-                [squeue, *squeue_arguments(wanted, marker)],
+                [squeue, *arguments],
                 env=squeue_environment(self._environ),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -46,9 +57,8 @@ class SqueueLookup:
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired):
-            return {}
-        text = done.stdout.decode("utf-8", "replace")
-        return parse_squeue(text, marker) if done.returncode == 0 else {}
+            return ""
+        return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else ""
 
 
 def find_command(name: str, bin_dir: str, environ: Mapping[str, str]) -> str | None:
