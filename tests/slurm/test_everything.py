@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -314,3 +315,48 @@ def test_a_hundred_jobs_at_once(
     assert {span.owner[0].partition(".")[2] for span in hundred} == {"0"}  # nobody was sent back
     assert sorted(len(span.gpus) for span in hundred) == [1] * 50 + [2] * 50
     assert all(granted[span.owner[0]] == {span.node: set(span.gpus)} for span in hundred)
+
+
+KILL_ONE = """#!/bin/sh
+# Kills a hook of the jobs under test after a time of each job's own; both runs of it.
+case $SLURM_JOB_ID in
+{jobs}
+*) exec {python} "$@" ;;
+esac
+/usr/bin/timeout -s KILL $after_s {python} "$@"
+"""
+
+
+@pytest.mark.parametrize("hook", ["prolog", "epilog"])
+def test_hooks_that_are_killed_at_any_moment_leave_nothing(
+    cluster: GpuCluster, spans: JobSpans, alice: str, hook: str
+) -> None:
+    jobs = [
+        submit(cluster, spans, 0.5, "--hold", "--gres=gpu:2", f"-wn{place % 4 + 1}", user=alice)
+        for place in range(16)
+    ]
+    # From before Python has started until after the hook would have been done.
+    cases = [f"{job}) after_s={0.05 * 1.4**place:.3f} ;;" for place, job in enumerate(jobs)]
+    killer = cluster.root / f"kill-{hook}"
+    script = cluster.hook_path(hook)
+    kept = script.read_text()
+    (python,) = re.findall(r"^python=(/\S+)$", kept, re.MULTILINE)
+    killer.write_text(KILL_ONE.format(jobs="\n".join(cases), python=python))
+    killer.chmod(0o755)
+    try:
+        script.write_text(kept.replace(python, str(killer)))
+        cluster.slurm.run(["scontrol", "release", *map(str, jobs)], check=True)
+        for job in jobs:
+            assert cluster.slurm.wait_job(job)["JobState"] == "COMPLETED"
+        cluster.slurm.wait_nodes_idle()
+    finally:
+        script.write_text(kept)
+    # The earliest on n1 was killed before it could do anything.
+    assert (hook == "prolog") != (str(jobs[0]) in cluster.held("n1").values())
+    for node in ("n1", "n2", "n3", "n4"):
+        assert cluster.health_check(node).returncode == 0
+    spans.assert_nothing_left()
+    granted = [job for job in jobs if spans.granted(job)]
+    # Some were killed too early for a grant, and some not at all.
+    assert (hook == "epilog" or jobs[0] not in granted) and {*jobs[-2:]} <= {*granted}
+    assert all(spans.seen(job) == spans.granted(job) for job in jobs[-2:])
