@@ -21,8 +21,7 @@ def cluster(make_cluster: Any) -> GpuCluster:
 def _free_and_up_at_the_end(cluster: GpuCluster) -> Iterator[None]:
     yield
     cluster.slurm.run(["scancel", "--state=PENDING", "--me"], user="root")
-    for job in cluster.slurm.run(["squeue", "-h", "-o", "%A"]).stdout.split():
-        cluster.slurm.run(["scancel", job])
+    cluster.cancel_jobs()
     cluster.slurm.wait_nodes_idle()
     assert cluster.held("n1") == {} and cluster.held("n2") == {}
 

@@ -37,8 +37,7 @@ def cluster(make_cluster: Any, store: PrivateRedis) -> GpuCluster:
 @pytest.fixture(autouse=True)
 def _free_and_up_at_the_end(cluster: GpuCluster) -> Iterator[None]:
     yield
-    for job in cluster.slurm.run(["squeue", "-h", "-o", "%A"]).stdout.split():
-        cluster.slurm.run(["scancel", job])
+    cluster.cancel_jobs()
     cluster.slurm.wait_nodes_idle()
     until(lambda: cluster.held("n1") == {} and cluster.held("n2") == {})
 

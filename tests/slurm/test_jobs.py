@@ -245,8 +245,7 @@ def test_history_names_every_grant_and_release(cluster: GpuCluster, people: Any)
         "store = connect(StoreConfig(url='embedded', embedded_dir=sys.argv[1]), Role.READ)\n"
         "print(json.dumps([entry for _, entry in store.xrange(node_keys('n2').history)]))\n"
     )
-    python = [str(cluster.venv / "bin/python"), "-I", "-c", show, str(cluster.root / "store")]
-    entries = json.loads(cluster.slurm.run(python, check=True).stdout)
+    entries = json.loads(cluster.run_python(show))
 
     # Beside what the hooks tell of themselves.
     changes = [entry for entry in entries if entry["event"] in ("grant", "release")]

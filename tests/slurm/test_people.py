@@ -33,8 +33,7 @@ def cluster(make_cluster: Any, store: PrivateRedis) -> GpuCluster:
 def _free_in_the_end(cluster: GpuCluster) -> Iterator[None]:
     yield
     cluster.configure()
-    for job in cluster.slurm.run(["squeue", "-h", "-o", "%A"]).stdout.split():
-        cluster.slurm.run(["scancel", job])
+    cluster.cancel_jobs()
     cluster.slurm.wait_nodes_idle()
     until(lambda: not reserved(cluster))
 

@@ -43,8 +43,7 @@ def _free_and_up_at_the_end(cluster: GpuCluster, store: PrivateRedis) -> Iterato
         store.resume()
     else:
         store.start()
-    for job in cluster.slurm.run(["squeue", "-h", "-o", "%A"]).stdout.split():
-        cluster.slurm.run(["scancel", job])
+    cluster.cancel_jobs()
     cluster.slurm.wait_nodes_idle()
 
     def settled() -> bool:

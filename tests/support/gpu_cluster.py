@@ -140,6 +140,16 @@ class GpuCluster:
         """Return the node's UUIDs in the order in which Slurm counts its GPUs."""
         return [gpu.uuid for gpu in reversed(self.state.node(node).gpus)]
 
+    def cancel_jobs(self) -> None:
+        """Cancel every job there is; `slurm.wait_nodes_idle` waits for their ends."""
+        for job in self.slurm.run(["squeue", "-h", "-o", "%A"]).stdout.split():
+            self.slurm.run(["scancel", job])
+
+    def run_python(self, code: str, *arguments: str) -> str:
+        """Run Python that has canhazgpu; its first argument is the embedded store's directory."""
+        python = [str(self.venv / "bin/python"), "-I", "-c", code, str(self.root / "store")]
+        return self.slurm.run([*python, *arguments], check=True).stdout
+
     def hook(self, name: str, node: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run an installed hook by hand, with the bare environment slurmd gives it."""
         environ = {

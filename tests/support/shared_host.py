@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from redis_server import PrivateRedis
+from terminal import Terminal
 
 import fake_nvml
 from canhazgpu.config.schema import StoreConfig
@@ -133,6 +134,10 @@ class SharedHost:
         process = self.start(*arguments, user=user, environ=environ, **how)
         out, err = process.communicate(timeout=WAIT_S)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def on_terminal(self, *arguments: str, **how: Any) -> Terminal:
+        """Start the command on a terminal of its own, as root; `how` is the terminal's."""
+        return Terminal([str(self.program), *arguments], self.environ(), **how)
 
     def ledger(self) -> RedisLedger:
         return RedisLedger(StoreConfig(url=self.redis.url), Role.WRITE)
