@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from shared_host import NODE, SharedHost, until
+from shared_host import NODE, SharedHost
 from terminal import Terminal
+from until import until
 
 import fake_nvml
 from canhazgpu.node.marked import marked_processes

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from gpu_cluster import GpuCluster, until
+from gpu_cluster import GpuCluster
+from until import until
 
 from demo_cluster import ClusterSpec
 from fake_nvml import Process, start_gpu_process

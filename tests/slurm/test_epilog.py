@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gpu_cluster import GpuCluster, kill_hook, until
+from gpu_cluster import GpuCluster, kill_hook
+from until import until
 
 from demo_cluster import ClusterSpec
 from fake_nvml import start_gpu_process

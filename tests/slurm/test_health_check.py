@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gpu_cluster import GpuCluster, until
+from gpu_cluster import GpuCluster
 from redis_server import PrivateRedis, any_binary
+from until import until
 
 from demo_cluster import ClusterSpec
 from demo_cluster.leftovers import find_leftovers

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gpu_cluster import GpuCluster, until
+from gpu_cluster import GpuCluster
+from until import until
 
 from demo_cluster import ClusterSpec
 

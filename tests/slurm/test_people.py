@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from gpu_cluster import GpuCluster, until
+from gpu_cluster import GpuCluster
 from redis_server import PrivateRedis
+from until import until
 
 from demo_cluster import ClusterSpec
 

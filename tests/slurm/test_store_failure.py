@@ -9,8 +9,9 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from gpu_cluster import GpuCluster, until
+from gpu_cluster import GpuCluster
 from redis_server import PrivateRedis, any_binary
+from until import until
 
 from demo_cluster import ClusterSpec
 

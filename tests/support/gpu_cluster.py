@@ -6,29 +6,18 @@ import json
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
+
+from until import until
 
 from demo_cluster import ClusterSpec, PrivateSlurm
 from fake_nvml import FakeState, install
 
 REPOSITORY = Path(__file__).parents[2]
 STORE_TIMEOUT_S = 3.0
-WAIT_S = 60
-
-T = TypeVar("T")
-
-
-def until(true: Callable[[], T]) -> T:
-    """Wait for something to be true, and return it."""
-    deadline = time.monotonic() + WAIT_S
-    while not (value := true()):
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.1)
-    return value
 
 
 def hook_process(name: str, job: int) -> int:

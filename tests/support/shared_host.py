@@ -11,11 +11,10 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from redis_server import PrivateRedis
 from terminal import Terminal
@@ -26,18 +25,8 @@ from canhazgpu.ledger.connect import Role
 from canhazgpu.ledger.redis_ledger import RedisLedger
 from canhazgpu.ledger.values import NodeView
 
-T = TypeVar("T")
 NODE = "host1"
 WAIT_S = 30.0
-
-
-def until(true: Callable[[], T], what: str = "what was to happen") -> T:
-    """Wait for something to be true, and return it."""
-    deadline = time.monotonic() + WAIT_S
-    while not (value := true()):
-        assert time.monotonic() < deadline, f"waited too long for {what}"
-        time.sleep(0.02)
-    return value
 
 
 @functools.cache

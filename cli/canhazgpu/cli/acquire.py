@@ -132,7 +132,7 @@ def open_acquisition(app: App, config: Config, claim: Claim) -> Acquisition:
 
 def open_service(node: str, probe: GpuProbe, ledger: Ledger) -> GpuService:
     """Return the service of this node as this process sees it."""
-    from canhazgpu.service import GpuService  # noqa: PLC0415
+    from canhazgpu.service import GpuService  # noqa: PLC0415 - not for the help
 
     return GpuService(node, Here(boot_id(), pid_namespace(), is_alive, is_stopped), probe, ledger)
 
