@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from canhazgpu.config import Config, load
-from canhazgpu.config.schema import MAX_WAIT_S, all_keys
+from canhazgpu.config.key import MAX_WAIT_S
+from canhazgpu.config.schema import all_keys
 from canhazgpu.errors import ConfigError
 
 SECRET = "hunter2-s3cr3t"

@@ -6,7 +6,6 @@ one real store. A process may be killed around whatever it asks the store, and w
 
 from __future__ import annotations
 
-import atexit
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from ledger_values import fresh_node, observation, pass_time
-from redis_server import PrivateRedis
+from redis_server import shared_server
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import StoreError
@@ -39,16 +38,6 @@ GPUS = 4
 LIFE_S = 10.0
 STEPS = st.none() | st.integers(0, 12)
 """The step before which the process is killed, if it comes so far."""
-
-_servers: list[PrivateRedis] = []
-
-
-def server() -> PrivateRedis:
-    """One server for all examples: each has a node of its own."""
-    if not _servers:
-        _servers.append(PrivateRedis())
-        atexit.register(_servers[0].stop)
-    return _servers[0]
 
 
 class KilledError(BaseException):
@@ -127,7 +116,7 @@ class FallbackMachine(RuleBasedStateMachine):
         self.node = fresh_node()
         self.place = Path(tempfile.mkdtemp(prefix="chg-machine-"))
         self.fuse = Fuse()
-        self.direct = RedisLedger(StoreConfig(url=server().url), Role.WRITE)
+        self.direct = RedisLedger(StoreConfig(url=shared_server().url), Role.WRITE)
         self.gate = Gate(self.direct, self.fuse)
         self.gate.forget = self.the_store_forgets_all
         self.uptime = 100.0
@@ -350,7 +339,7 @@ class FallbackMachine(RuleBasedStateMachine):
 
 @contextmanager
 def raw() -> Iterator[redis.Redis]:
-    with redis.Redis(unix_socket_path=str(server().socket)) as client:
+    with redis.Redis(unix_socket_path=str(shared_server().socket)) as client:
         yield client
 
 

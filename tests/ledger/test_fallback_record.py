@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from ledger_values import Store, job, observation, uuid
+from ledger_values import Store, job, observation, uuid, view
 
 from canhazgpu.ledger.entries import (
     GRANT,
@@ -22,7 +22,7 @@ from canhazgpu.ledger.entries import (
     Overruled,
 )
 from canhazgpu.ledger.redis_ledger import RedisLedger
-from canhazgpu.ledger.values import Claim, Granted, NodeView
+from canhazgpu.ledger.values import Claim, Granted
 
 TOKEN = "5eed"
 
@@ -44,11 +44,6 @@ def numbered(*entries: Entry, first: int = 1) -> list[Numbered]:
 
 def held(ledger: RedisLedger, node: str) -> dict[str, str]:
     return {gpu: one.claim.owner for gpu, one in view(ledger, node).reservations.items()}
-
-
-def view(ledger: RedisLedger, node: str) -> NodeView:
-    (found,) = ledger.look([node])
-    return found
 
 
 def told(ledger: RedisLedger, node: str) -> list[tuple[str, str]]:

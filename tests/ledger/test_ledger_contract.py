@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from ledger_values import Store, job, pass_time, run, uuid, waiter
+from ledger_values import Observe, Store, gpus, job, pass_time, run, uuid, view, waiter
 
 from canhazgpu.errors import InputError, StoreError
 from canhazgpu.gpu.scan import Scan
@@ -17,24 +16,14 @@ from canhazgpu.ledger.connect import Role
 from canhazgpu.ledger.keys import NodeKeys
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.redis_ledger import RedisLedger
-from canhazgpu.ledger.values import Blocked, Granted, NodeView, Short
+from canhazgpu.ledger.values import Blocked, Granted, Short
 
-Observe = Callable[..., Observation]
 UNREADABLE = ["", "no json", "[]", "null", "7", '{"owner": 5}', '{"a":' * 2000, '"job:c1:1:0"']
 UNREADABLE += ['{"owner": "job:c1:1:0", "type": "job", "user": null, "granted_ms": 1}']
 UNREADABLE += [
     f'{{"owner": "job:c1:1:0", "type": "job", "user": "ann", "granted_ms": {time}}}'
     for time in ("1e999", "NaN", '"1"', "null", "true")
 ]
-
-
-def gpus(*indices: int) -> tuple[str, ...]:
-    return tuple(map(uuid, indices))
-
-
-def view(ledger: RedisLedger, node: str) -> NodeView:
-    (found,) = ledger.look([node])
-    return found
 
 
 def test_a_count_is_granted_in_index_order_at_first(ledger: RedisLedger, observe: Observe) -> None:

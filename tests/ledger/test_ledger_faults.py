@@ -18,11 +18,9 @@ from canhazgpu.errors import StoreError
 from canhazgpu.ledger import store_calls
 from canhazgpu.ledger.connect import Role
 from canhazgpu.ledger.keys import node_keys
-from canhazgpu.ledger.port import Observation, Terms
+from canhazgpu.ledger.port import Terms
 from canhazgpu.ledger.redis_ledger import RedisLedger
 from canhazgpu.ledger.values import Granted, ProcessId, Short
-
-Observe = Callable[..., Observation]
 
 
 def ledger_of(server: PrivateRedis, timeout_s: float = 5.0) -> RedisLedger:

@@ -5,25 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from ledger_values import Store, job, pass_time, run, set_in_record, store_ms, uuid
+from ledger_values import (
+    Observe,
+    Store,
+    gpus,
+    job,
+    pass_time,
+    run,
+    set_in_record,
+    store_ms,
+    uuid,
+    view,
+)
 
 from canhazgpu.gpu.scan import Scan
 from canhazgpu.ledger.keys import NodeKeys
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.redis_ledger import RedisLedger
-from canhazgpu.ledger.values import Blocked, Granted, NodeView, Short
+from canhazgpu.ledger.values import Blocked, Granted, Short
 
-Observe = Callable[..., Observation]
 SICK = {0: "row remap pending"}
-
-
-def gpus(*indices: int) -> tuple[str, ...]:
-    return tuple(map(uuid, indices))
-
-
-def view(ledger: RedisLedger, node: str) -> NodeView:
-    (found,) = ledger.look([node])
-    return found
 
 
 def told(ledger: RedisLedger, node: str) -> list[tuple[str, str, str, str]]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 from ledger_values import (
+    Observe,
     Store,
     job,
     manual,
@@ -23,11 +24,8 @@ from ledger_values import (
 from canhazgpu.ledger import history
 from canhazgpu.ledger.connect import Role
 from canhazgpu.ledger.keys import NodeKeys
-from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.redis_ledger import RedisLedger
 from canhazgpu.ledger.values import Event
-
-Observe = Callable[..., Observation]
 
 
 def test_an_event_tells_who_what_and_when(ledger: RedisLedger, observe: Observe, node: str) -> None:

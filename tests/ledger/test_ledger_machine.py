@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import time
 from dataclasses import dataclass, field, replace
 
@@ -23,7 +22,7 @@ from ledger_values import (
     uuid,
     waiter,
 )
-from redis_server import PrivateRedis
+from redis_server import shared_server
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import InputError
@@ -46,16 +45,6 @@ SOME = st.lists(INDEX, min_size=1, max_size=GPUS, unique=True)
 COUNT = st.integers(1, GPUS)
 USE = st.sampled_from([None, None, "in_use", "unknown"])
 HEALTH = st.sampled_from([None, None, "Xid 79", "row remap pending"])
-
-_servers: list[PrivateRedis] = []
-
-
-def server() -> PrivateRedis:
-    """One server for all examples: each has a node of its own."""
-    if not _servers:
-        _servers.append(PrivateRedis())
-        atexit.register(_servers[0].stop)
-    return _servers[0]
 
 
 def uuids(indices: object) -> tuple[str, ...]:
@@ -129,8 +118,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        self.ledger = RedisLedger(StoreConfig(url=server().url), Role.WRITE)
-        self.direct: redis.Redis = server().client()
+        self.ledger = RedisLedger(StoreConfig(url=shared_server().url), Role.WRITE)
+        self.direct: redis.Redis = shared_server().client()
         self.node = fresh_node()
         self.keys = node_keys(self.node)
         self.model = Model()
@@ -426,7 +415,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(flush=st.booleans())
     def crash_between(self, flush: bool) -> None:
         """The process is another one now; perhaps the server has forgotten its scripts."""
-        self.ledger = RedisLedger(StoreConfig(url=server().url), Role.WRITE)
+        self.ledger = RedisLedger(StoreConfig(url=shared_server().url), Role.WRITE)
         if flush:
             self.direct.script_flush()
 

@@ -8,7 +8,9 @@ from dataclasses import replace
 
 import pytest
 from ledger_values import (
+    Observe,
     Store,
+    gpus,
     job,
     manual,
     pass_time,
@@ -16,26 +18,17 @@ from ledger_values import (
     set_in_record,
     store_ms,
     uuid,
+    view,
     waiter,
 )
 
 from canhazgpu.errors import InputError
 from canhazgpu.ledger.keys import NodeKeys
-from canhazgpu.ledger.port import Observation, Terms
+from canhazgpu.ledger.port import Terms
 from canhazgpu.ledger.redis_ledger import RedisLedger
-from canhazgpu.ledger.values import Blocked, Granted, NodeView, Queued, Short
+from canhazgpu.ledger.values import Blocked, Granted, Queued, Short
 
-Observe = Callable[..., Observation]
 QUEUES = Terms(queues=True)
-
-
-def gpus(*indices: int) -> tuple[str, ...]:
-    return tuple(map(uuid, indices))
-
-
-def view(ledger: RedisLedger, node: str) -> NodeView:
-    (found,) = ledger.look([node])
-    return found
 
 
 def owners(ledger: RedisLedger, node: str) -> list[str]:

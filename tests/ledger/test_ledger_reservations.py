@@ -9,7 +9,9 @@ from dataclasses import replace
 
 import pytest
 from ledger_values import (
+    Observe,
     Store,
+    gpus,
     job,
     manual,
     pass_time,
@@ -17,25 +19,16 @@ from ledger_values import (
     set_in_record,
     store_ms,
     uuid,
+    view,
 )
 
 from canhazgpu.errors import InputError
 from canhazgpu.ledger.keys import NodeKeys
-from canhazgpu.ledger.port import Observation, Terms
+from canhazgpu.ledger.port import Terms
 from canhazgpu.ledger.redis_ledger import RedisLedger
-from canhazgpu.ledger.values import Claim, Granted, NodeView, ProcessId, Short
+from canhazgpu.ledger.values import Claim, Granted, ProcessId, Short
 
-Observe = Callable[..., Observation]
 AFFINITY = Terms(affinity=True)
-
-
-def gpus(*indices: int) -> tuple[str, ...]:
-    return tuple(map(uuid, indices))
-
-
-def view(ledger: RedisLedger, node: str) -> NodeView:
-    (found,) = ledger.look([node])
-    return found
 
 
 def test_a_clock_that_was_set_back_holds_no_gpu_back(

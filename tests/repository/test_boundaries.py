@@ -12,7 +12,7 @@ CORE = ROOT / "plugin" / "canhazgpu"
 # Each with its reason: whoever names one of Slurm's variables outside its adapter gives one.
 SLURM_WORDS_ALLOWED = {
     "node/identity.py": {"SLURMD_NODENAME"},  # a node is called as its scheduler calls it
-    "config/schema.py": {"SLURMD_NODENAME"},  # the reference says where the name comes from
+    "config/node_sections.py": {"SLURMD_NODENAME"},  # the reference says where the name comes from
 }
 
 

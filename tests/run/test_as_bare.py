@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from shared_host import SharedHost, until
+from shared_host import SharedHost
+from until import until
 
 
 def by_shell(

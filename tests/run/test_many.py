@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared_host import NODE, SharedHost, until
+from shared_host import NODE, SharedHost
+from until import until
 
 import fake_nvml
 

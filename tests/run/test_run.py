@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import signal
 import subprocess
 import time
@@ -11,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from shared_host import NODE, SharedHost, until
+from shared_host import NODE, SharedHost
+from terminal import Terminal
+from until import until
 
 import fake_nvml
 from canhazgpu.node.marked import marked_processes
@@ -129,79 +130,38 @@ def test_who_reads_the_output_does_not_wait_for_anybody_else(host: SharedHost) -
 
 def test_the_command_owns_the_terminal(host: SharedHost) -> None:
     # Given a terminal, and a command that reads from it and knows its size
-    primary, secondary = pty.openpty()
     script = 'stty size; read line; echo "got $line"; tty'
-    process = subprocess.Popen(
-        [str(host.program), "run", "--", "bash", "-c", script],
-        env=host.environ(),
-        stdin=secondary,
-        stdout=secondary,
-        stderr=secondary,
-        start_new_session=True,
-        preexec_fn=take_terminal,  # noqa: PLW1509 - no thread runs here
-    )
-    os.close(secondary)
-    os.write(primary, b"hello\n")
-    shown = read_all(primary)
-    assert process.wait(20) == 0
-    assert "got hello" in shown
-    assert "/dev/pts/" in shown
-
-
-def take_terminal() -> None:
-    import fcntl
-    import termios
-
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-
-def read_all(primary: int) -> str:
-    shown = b""
-    while True:
-        try:
-            chunk = os.read(primary, 4096)
-        except OSError:  # the last one who had the terminal is gone
-            break
-        if not chunk:
-            break
-        shown += chunk
-    os.close(primary)
-    return shown.decode(errors="replace")
+    with host.on_terminal("run", "--", "bash", "-c", script, rows=33, columns=77) as terminal:
+        terminal.type("hello\n")
+        assert terminal.wait_end() == 0
+    assert "33 77" in terminal.output
+    assert "got hello" in terminal.output
+    assert "/dev/pts/" in terminal.output
 
 
 def test_ctrl_c_and_ctrl_z_are_the_commands(host: SharedHost) -> None:
     # Given an interactive shell with job control, as a person has
-    primary, secondary = pty.openpty()
     ready = host.outputs / "ready"
-    shell = subprocess.Popen(
-        ["bash", "--norc", "-i"],
-        env={**host.environ(), "PS1": "", "TERM": "dumb"},
-        stdin=secondary,
-        stdout=secondary,
-        stderr=secondary,
-        start_new_session=True,
-        preexec_fn=take_terminal,  # noqa: PLW1509 - no thread runs here
-    )
-    os.close(secondary)
     script = (
         f'trap "echo in\\"\\"terrupted; exit 5" INT; touch {ready}; while :; do sleep 0.05; done'
     )
-    os.write(primary, f"{host.program} run -- bash -c '{script}'\n".encode())
-    until(ready.exists, "the command to start")
-    # If the command is stopped, looked for, continued and interrupted
-    os.write(primary, b"\x1a")
-    time.sleep(0.5)
-    os.write(primary, b"jobs; fg\n")
-    time.sleep(0.5)
-    os.write(primary, b"\x03")
-    time.sleep(0.5)
-    os.write(primary, b"echo status=$?; exit\n")
-    shown = read_all(primary)
-    shell.wait(20)
+    environ = {**host.environ(), "PS1": "", "TERM": "dumb"}
+    with Terminal(["bash", "--norc", "-i"], environ) as terminal:
+        terminal.type(f"{host.program} run -- bash -c '{script}'\n")
+        until(ready.exists, "the command to start")
+        # If the command is stopped, looked for, continued and interrupted
+        terminal.type("\x1a")
+        time.sleep(0.5)
+        terminal.type("jobs; fg\n")
+        time.sleep(0.5)
+        terminal.type("\x03")
+        time.sleep(0.5)
+        terminal.type("echo status=$?; exit\n")
+        terminal.wait_end()
     # I expect what the command alone would do
-    assert "Stopped" in shown
-    assert "interrupted" in shown
-    assert "status=5" in shown
+    assert "Stopped" in terminal.output
+    assert "interrupted" in terminal.output
+    assert "status=5" in terminal.output
     until(lambda: all_free(host), "the GPU to be free")
 
 
@@ -522,69 +482,29 @@ def test_the_working_directory_and_open_files_are_the_commands(
 
 def test_a_run_outlives_the_terminal_if_its_command_does(host: SharedHost) -> None:
     # Given a command that ignores the loss of its terminal, in a session with one
-    primary, secondary = pty.openpty()
     ready = host.outputs / "ready"
-    process = subprocess.Popen(
-        [str(host.program), "run", "--", "nohup", "sh", "-c", f"touch {ready}; exec sleep 60"],
-        env=host.environ(),
-        cwd=host.outputs,
-        stdin=secondary,
-        stdout=secondary,
-        stderr=secondary,
-        start_new_session=True,
-        preexec_fn=take_terminal,  # noqa: PLW1509 - no thread runs here
-    )
-    os.close(secondary)
-    until(ready.exists)
-    owner = owner_of(host)
-    # If the connection is lost
-    os.close(primary)
-    time.sleep(0.5)
-    # I expect the run to go on, and its keeper too
-    assert process.poll() is None
-    assert owner_of(host) == owner
-    process.kill()
-    process.wait()
+    command = ("nohup", "sh", "-c", f"touch {ready}; exec sleep 60")
+    with host.on_terminal("run", "--", *command, cwd=host.outputs) as terminal:
+        until(ready.exists)
+        owner = owner_of(host)
+        # If the connection is lost
+        terminal.hang_up()
+        time.sleep(0.5)
+        # I expect the run to go on, and its keeper too
+        assert terminal.is_running()
+        assert owner_of(host) == owner
+    # until it is killed.
     until(lambda: all_free(host))
 
 
 def test_a_run_that_the_terminal_takes_along_frees_its_gpus(host: SharedHost) -> None:
-    primary, secondary = pty.openpty()
     ready = host.outputs / "ready"
-    process = subprocess.Popen(
-        [str(host.program), "run", "--", "sh", "-c", f"touch {ready}; exec sleep 60"],
-        env=host.environ(),
-        stdin=secondary,
-        stdout=secondary,
-        stderr=secondary,
-        start_new_session=True,
-        preexec_fn=take_terminal,  # noqa: PLW1509 - no thread runs here
-    )
-    os.close(secondary)
-    until(ready.exists)
-    os.close(primary)
-    assert process.wait(20) == -signal.SIGHUP
+    script = f"touch {ready}; exec sleep 60"
+    with host.on_terminal("run", "--", "sh", "-c", script) as terminal:
+        until(ready.exists)
+        terminal.hang_up()
+        assert terminal.wait_end() == -signal.SIGHUP
     until(lambda: all_free(host))
-
-
-def test_the_window_is_the_terminals(host: SharedHost) -> None:
-    import fcntl
-    import struct
-    import termios
-
-    primary, secondary = pty.openpty()
-    fcntl.ioctl(primary, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 77, 0, 0))
-    process = subprocess.Popen(
-        [str(host.program), "run", "--", "stty", "size"],
-        env=host.environ(),
-        stdin=secondary,
-        stdout=secondary,
-        stderr=secondary,
-    )
-    os.close(secondary)
-    shown = read_all(primary)
-    assert process.wait(20) == 0
-    assert "33 77" in shown
 
 
 def test_global_options_reach_the_keeper(host: SharedHost) -> None:

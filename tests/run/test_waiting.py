@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable
 
 import pytest
-from shared_host import NODE, SharedHost, until
+from shared_host import NODE, SharedHost
+from until import until
 
 import fake_nvml
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gpu_cluster import GpuCluster, kill_hook, until
+from gpu_cluster import GpuCluster, kill_hook
+from until import until
 
 from demo_cluster import ClusterSpec
 from fake_nvml import start_gpu_process
@@ -28,8 +29,7 @@ def cluster(make_cluster: Any) -> GpuCluster:
 def _free_and_up_at_the_end(cluster: GpuCluster, people: tuple[str, str]) -> Iterator[None]:
     yield
     cluster.configure(slurm={"assignment": "slurm"}, epilog=QUICK)
-    for job in cluster.slurm.run(["squeue", "-h", "-o", "%A"]).stdout.split():
-        cluster.slurm.run(["scancel", job])
+    cluster.cancel_jobs()
     for pid in left_by(people):
         os.kill(pid, signal.SIGKILL)
     for gpu in cluster.state.node("n1").gpus:
@@ -47,8 +47,7 @@ def lift(cluster: GpuCluster, gpu: str) -> None:
         "ledger = RedisLedger(StoreConfig(url='embedded', embedded_dir=sys.argv[1]), Role.WRITE)\n"
         "ledger.unquarantine('n1', sys.argv[2], 'test')\n"
     )
-    python = [str(cluster.venv / "bin/python"), "-I", "-c", change, str(cluster.root / "store")]
-    cluster.slurm.run([*python, gpu], check=True)
+    cluster.run_python(change, gpu)
 
 
 def left_by(people: tuple[str, ...]) -> list[int]:

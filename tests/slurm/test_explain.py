@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from gpu_cluster import GpuCluster, until
+from gpu_cluster import GpuCluster
+from until import until
 
 from demo_cluster import ClusterSpec
 from fake_nvml import start_gpu_process
@@ -21,8 +22,7 @@ def cluster(make_cluster: Any) -> GpuCluster:
 @pytest.fixture(autouse=True)
 def _free_and_up_at_the_end(cluster: GpuCluster) -> Iterator[None]:
     yield
-    for job in cluster.slurm.run(["squeue", "-h", "-o", "%A"]).stdout.split():
-        cluster.slurm.run(["scancel", job])
+    cluster.cancel_jobs()
     cluster.slurm.wait_nodes_idle()
     assert cluster.held("n1") == cluster.held("n2") == {}
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gpu_cluster import GpuCluster, until
+from gpu_cluster import GpuCluster
 from redis_server import PrivateRedis, any_binary
+from until import until
 
 from demo_cluster import ClusterSpec
 from demo_cluster.leftovers import find_leftovers
@@ -37,8 +38,7 @@ def cluster(make_cluster: Any, store: PrivateRedis) -> GpuCluster:
 @pytest.fixture(autouse=True)
 def _free_and_up_at_the_end(cluster: GpuCluster) -> Iterator[None]:
     yield
-    for job in cluster.slurm.run(["squeue", "-h", "-o", "%A"]).stdout.split():
-        cluster.slurm.run(["scancel", job])
+    cluster.cancel_jobs()
     cluster.slurm.wait_nodes_idle()
     until(lambda: cluster.held("n1") == {} and cluster.held("n2") == {})
 

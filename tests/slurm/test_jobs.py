@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gpu_cluster import GpuCluster, until
+from gpu_cluster import GpuCluster
+from until import until
 
 from demo_cluster import ClusterSpec
 
@@ -245,8 +246,7 @@ def test_history_names_every_grant_and_release(cluster: GpuCluster, people: Any)
         "store = connect(StoreConfig(url='embedded', embedded_dir=sys.argv[1]), Role.READ)\n"
         "print(json.dumps([entry for _, entry in store.xrange(node_keys('n2').history)]))\n"
     )
-    python = [str(cluster.venv / "bin/python"), "-I", "-c", show, str(cluster.root / "store")]
-    entries = json.loads(cluster.slurm.run(python, check=True).stdout)
+    entries = json.loads(cluster.run_python(show))
 
     # Beside what the hooks tell of themselves.
     changes = [entry for entry in entries if entry["event"] in ("grant", "release")]

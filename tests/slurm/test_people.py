@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from gpu_cluster import GpuCluster, until
+from gpu_cluster import GpuCluster
 from redis_server import PrivateRedis
+from until import until
 
 from demo_cluster import ClusterSpec
 
@@ -33,8 +34,7 @@ def cluster(make_cluster: Any, store: PrivateRedis) -> GpuCluster:
 def _free_in_the_end(cluster: GpuCluster) -> Iterator[None]:
     yield
     cluster.configure()
-    for job in cluster.slurm.run(["squeue", "-h", "-o", "%A"]).stdout.split():
-        cluster.slurm.run(["scancel", job])
+    cluster.cancel_jobs()
     cluster.slurm.wait_nodes_idle()
     until(lambda: not reserved(cluster))
 

@@ -9,8 +9,9 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from gpu_cluster import GpuCluster, until
+from gpu_cluster import GpuCluster
 from redis_server import PrivateRedis, any_binary
+from until import until
 
 from demo_cluster import ClusterSpec
 
@@ -43,8 +44,7 @@ def _free_and_up_at_the_end(cluster: GpuCluster, store: PrivateRedis) -> Iterato
         store.resume()
     else:
         store.start()
-    for job in cluster.slurm.run(["squeue", "-h", "-o", "%A"]).stdout.split():
-        cluster.slurm.run(["scancel", job])
+    cluster.cancel_jobs()
     cluster.slurm.wait_nodes_idle()
 
     def settled() -> bool:

@@ -6,29 +6,18 @@ import json
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
+
+from until import until
 
 from demo_cluster import ClusterSpec, PrivateSlurm
 from fake_nvml import FakeState, install
 
 REPOSITORY = Path(__file__).parents[2]
 STORE_TIMEOUT_S = 3.0
-WAIT_S = 60
-
-T = TypeVar("T")
-
-
-def until(true: Callable[[], T]) -> T:
-    """Wait for something to be true, and return it."""
-    deadline = time.monotonic() + WAIT_S
-    while not (value := true()):
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.1)
-    return value
 
 
 def hook_process(name: str, job: int) -> int:
@@ -139,6 +128,16 @@ class GpuCluster:
     def uuids_of_positions(self, node: str) -> list[str]:
         """Return the node's UUIDs in the order in which Slurm counts its GPUs."""
         return [gpu.uuid for gpu in reversed(self.state.node(node).gpus)]
+
+    def cancel_jobs(self) -> None:
+        """Cancel every job there is; `slurm.wait_nodes_idle` waits for their ends."""
+        for job in self.slurm.run(["squeue", "-h", "-o", "%A"]).stdout.split():
+            self.slurm.run(["scancel", job])
+
+    def run_python(self, code: str, *arguments: str) -> str:
+        """Run Python that has canhazgpu; its first argument is the embedded store's directory."""
+        python = [str(self.venv / "bin/python"), "-I", "-c", code, str(self.root / "store")]
+        return self.slurm.run([*python, *arguments], check=True).stdout
 
     def hook(self, name: str, node: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run an installed hook by hand, with the bare environment slurmd gives it."""

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import redis
@@ -15,7 +16,10 @@ from canhazgpu.gpu.scan import GpuReading, Scan
 from canhazgpu.ledger.connect import Role
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.redis_ledger import RedisLedger
-from canhazgpu.ledger.values import Claim, JobOwner, ProcessId, Waiter
+from canhazgpu.ledger.values import Claim, JobOwner, NodeView, ProcessId, Waiter
+
+Observe = Callable[..., Observation]
+"""What the fixture `observe` gives: observations of the test's node."""
 
 _numbers = itertools.count(1)
 
@@ -37,6 +41,16 @@ def fresh_node() -> str:
 
 def uuid(index: int) -> str:
     return f"GPU-{index}"
+
+
+def gpus(*indices: int) -> tuple[str, ...]:
+    return tuple(map(uuid, indices))
+
+
+def view(ledger: RedisLedger, node: str) -> NodeView:
+    """What the ledger says of one node."""
+    (found,) = ledger.look([node])
+    return found
 
 
 def observation(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import importlib.metadata
 import os
 import shutil
@@ -223,3 +225,11 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@functools.cache
+def shared_server() -> PrivateRedis:
+    """One server for all of hypothesis' examples: each has a node of its own."""
+    server = PrivateRedis()
+    atexit.register(server.stop)
+    return server

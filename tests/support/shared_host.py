@@ -11,13 +11,13 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from redis_server import PrivateRedis
+from terminal import Terminal
 
 import fake_nvml
 from canhazgpu.config.schema import StoreConfig
@@ -25,18 +25,8 @@ from canhazgpu.ledger.connect import Role
 from canhazgpu.ledger.redis_ledger import RedisLedger
 from canhazgpu.ledger.values import NodeView
 
-T = TypeVar("T")
 NODE = "host1"
 WAIT_S = 30.0
-
-
-def until(true: Callable[[], T], what: str = "what was to happen") -> T:
-    """Wait for something to be true, and return it."""
-    deadline = time.monotonic() + WAIT_S
-    while not (value := true()):
-        assert time.monotonic() < deadline, f"waited too long for {what}"
-        time.sleep(0.02)
-    return value
 
 
 @functools.cache
@@ -133,6 +123,10 @@ class SharedHost:
         process = self.start(*arguments, user=user, environ=environ, **how)
         out, err = process.communicate(timeout=WAIT_S)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def on_terminal(self, *arguments: str, **how: Any) -> Terminal:
+        """Start the command on a terminal of its own, as root; `how` is the terminal's."""
+        return Terminal([str(self.program), *arguments], self.environ(), **how)
 
     def ledger(self) -> RedisLedger:
         return RedisLedger(StoreConfig(url=self.redis.url), Role.WRITE)

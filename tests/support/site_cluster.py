@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from gpu_cluster import GpuCluster, until
+from gpu_cluster import GpuCluster
+from until import until
 
 
 class SiteCluster(GpuCluster):

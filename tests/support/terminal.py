@@ -11,6 +11,7 @@ import struct
 import termios
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 LIMIT_S = 30.0
 
@@ -19,15 +20,23 @@ class Terminal:
     """Runs the program on a new terminal of that size; what it prints is kept in `output`."""
 
     def __init__(
-        self, command: Sequence[str], env: dict[str, str], *, rows: int = 24, columns: int = 100
+        self,
+        command: Sequence[str],
+        env: dict[str, str],
+        *,
+        rows: int = 24,
+        columns: int = 100,
+        cwd: Path | None = None,
     ) -> None:
         self.output = ""
         self.status: int | None = None
+        self._connected = True
         self.pid, self._terminal = pty.fork()
         if self.pid == 0:
             try:
                 size = struct.pack("HHHH", rows, columns, 0, 0)
                 fcntl.ioctl(0, termios.TIOCSWINSZ, size)
+                os.chdir(cwd or ".")
                 os.execvpe(command[0], list(command), env)
             finally:
                 os._exit(127)
@@ -56,13 +65,27 @@ class Terminal:
         while self._read(0.05):
             pass
 
+    def hang_up(self) -> None:
+        """Take the terminal away, as a connection that is lost does."""
+        os.close(self._terminal)
+        self._connected = False
+
+    def is_running(self) -> bool:
+        """Tell whether the program has not ended yet."""
+        if self.status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.status = os.waitstatus_to_exitcode(status) if pid else None
+        return self.status is None
+
     def wait_end(self) -> int:
-        """Return the exit status, all that was printed being in `output`."""
+        """Return the exit status, or minus the signal; all that was printed is in `output`."""
         deadline = time.monotonic() + LIMIT_S
-        while self._read(1.0) is not None:
+        while self._connected and self._read(1.0) is not None:
             assert time.monotonic() < deadline, f"it does not end: {self.output!r}"
-        _, status = os.waitpid(self.pid, 0)
-        self.status = os.waitstatus_to_exitcode(status)
+        while self.is_running():
+            assert time.monotonic() < deadline, f"it does not end: {self.output!r}"
+            time.sleep(0.02)
+        assert self.status is not None
         return self.status
 
     def _read(self, wait_s: float) -> bool | None:
@@ -80,7 +103,8 @@ class Terminal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.status is None:
+        if self.is_running():
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
-        os.close(self._terminal)
+        if self._connected:
+            self.hang_up()

@@ -27,9 +27,7 @@ def forget(app: App, node: str) -> None:
     """  # noqa: D301 - click reads the character: keep these lines
     require_root(app.caller(), "forget a node")
     config = app.effective().config
-    from canhazgpu.ledger.connect import Role  # noqa: PLC0415 - not for the help
-
-    ledger = app.ledger(config.store, Role.WRITE)
+    ledger = app.writer(config.store)
     with harmless_errors():
         (view,) = ledger.look([node])
         _refuse_reserved(NodeGpus(view, known_gpus(view, view.scan.gpus if view.scan else ())))

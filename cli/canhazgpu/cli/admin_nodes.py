@@ -50,10 +50,8 @@ def nodes(app: App, as_json: bool) -> None:
       canhazgpu admin nodes --json | jq '.nodes[] | select(.unreserved > 0) | .node'
     """  # noqa: D301 - click reads the character: keep these lines
     config = app.effective().config
-    from canhazgpu.ledger.connect import Role  # noqa: PLC0415 - not for the help
-
     policy = usage_policy(config.validation)
-    views = app.ledger(config.store, Role.READ).look()
+    views = app.reader(config.store).look()
     found = [(view, node_status(view, policy)) for view in views]
     if as_json:
         click.echo(json.dumps({"nodes": [_form(*one) for one in found]}, indent=2))

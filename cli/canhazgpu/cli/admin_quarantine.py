@@ -97,9 +97,7 @@ def _named(
     caller = app.caller()
     require_root(caller, "change what is quarantined")
     config = app.effective().config
-    from canhazgpu.ledger.connect import Role  # noqa: PLC0415 - not for the help
-
-    ledger = app.ledger(config.store, Role.WRITE)
+    ledger = app.writer(config.store)
     selectors = [one for some in gpu_ids for one in some]
     with harmless_errors():
         refuse_twice(selectors)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from canhazgpu.cli.app import App
 from canhazgpu.cli.completion_values import complete_gpu_ids
-from canhazgpu.cli.node_gpus import node_gpus, node_option
+from canhazgpu.cli.node_gpus import NodeGpus, node_gpus, node_option
 from canhazgpu.cli.options import json_option
 from canhazgpu.cli.output import harmless_errors, reason_option, say
 from canhazgpu.cli.param_types import GPU_IDS
 from canhazgpu.cli.release import release_all, released_json
 from canhazgpu.node.caller import require_root
-from canhazgpu.people.holdings import holdings
+from canhazgpu.people.holdings import Holding, holdings
 
 if TYPE_CHECKING:
     from canhazgpu.gpu.ids import Selector
@@ -66,14 +66,17 @@ def release(  # noqa: PLR0913 - an option each
     caller = app.caller()
     require_root(caller, "release what others hold")
     config = app.effective().config
-    from canhazgpu.ledger.connect import Role  # noqa: PLC0415 - not for the help
-
-    ledger = app.ledger(config.store, Role.WRITE)
+    ledger = app.writer(config.store)
     with harmless_errors():
         gpus = node_gpus(app, config, ledger, node, gpu_ids)
         named = None if gpu_ids is None else gpus.resolve(gpu_ids)
     wanted = holdings(gpus.view, _meant(user, owner, job), named)
     released = release_all(ledger, gpus, wanted, reason, caller.user, quiet=as_json)
+    _tell(gpus, released, as_json=as_json)
+
+
+def _tell(gpus: NodeGpus, released: Sequence[Holding], *, as_json: bool) -> None:
+    """Say what the lines for each released reservation leave open."""
     if as_json:
         click.echo(released_json(gpus, released))
     elif not released:

@@ -86,6 +86,18 @@ class App:
         overrides = {**self.overrides, **(more or {})}
         return load(self.environ, file=self.config_file, overrides=overrides)
 
+    def reader(self, store: StoreConfig) -> Ledger:
+        """Return the ledger, to be read."""
+        from canhazgpu.ledger.connect import Role  # noqa: PLC0415 - help needs no ledger
+
+        return self.ledger(store, Role.READ)
+
+    def writer(self, store: StoreConfig) -> Ledger:
+        """Return the ledger, to be changed too."""
+        from canhazgpu.ledger.connect import Role  # noqa: PLC0415 - help needs no ledger
+
+        return self.ledger(store, Role.WRITE)
+
     def with_options(self, config_file: str | None, overrides: Mapping[str, str]) -> App:
         """Return the same with the global options of the command line."""
         return replace(self, config_file=config_file, overrides=overrides)

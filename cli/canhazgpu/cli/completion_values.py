@@ -51,10 +51,8 @@ class _Source:
         return self._look([name])[0]
 
     def _look(self, names: list[str] | None) -> list[NodeView]:
-        from canhazgpu.ledger.connect import Role  # noqa: PLC0415 - as above
-
         config = self._app.effective({"store.timeout_s": str(LIMIT_S)}).config
-        return self._app.ledger(config.store, Role.READ).look(names)
+        return self._app.reader(config.store).look(names)
 
 
 def complete_nodes(

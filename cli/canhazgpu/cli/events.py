@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from canhazgpu.cli.app import App
-from canhazgpu.cli.options import json_option
+from canhazgpu.cli.options import json_option, nodes_option
 from canhazgpu.durations import parse_duration
 from canhazgpu.errors import CanhazgpuError, InputError
 
@@ -30,13 +30,7 @@ LATE_S = 3600.0
 
 
 @click.command()
-@click.option(
-    "--node",
-    "nodes",
-    metavar="NAME",
-    multiple=True,
-    help="Show this node only; may be given several times.  [default: all that are known]",
-)
+@nodes_option("Show")
 @click.option(
     "--since",
     metavar="TIME",
@@ -77,18 +71,11 @@ class Shown:
     events: Sequence[NodeEvent]
 
 
-def open_reader(app: App, config: Config) -> Ledger:
-    """Return the ledger, to be read."""
-    from canhazgpu.ledger.connect import Role  # noqa: PLC0415 - help needs no ledger
-
-    return app.ledger(config.store, Role.READ)
-
-
 def read_events(app: App, config: Config, nodes: Sequence[str], back_s: float) -> Shown:
     """Return the events of the last `back_s` seconds; raises `InputError` for an unknown node."""
     from canhazgpu.status.event_text import NodeEvent, in_order  # noqa: PLC0415
 
-    ledger = open_reader(app, config)
+    ledger = app.reader(config.store)
     views = ledger.look(nodes or None)
     now = max((view.read_at for view in views), default=0.0)
     found: list[NodeEvent] = []
@@ -122,7 +109,7 @@ def _followed(app: App, config: Config, shown: Shown) -> Iterator[NodeEvent]:
     for one in shown.events:
         last[one.node] = max(last[one.node], _place(one.event.id))
     for node in shown.nodes:
-        follower = _Follower(open_reader(app, config), node, last[node], shown.now)
+        follower = _Follower(app.reader(config.store), node, last[node], shown.now)
         threading.Thread(target=follower.run, args=(told,), daemon=True).start()
     while True:
         one_more = told.get()

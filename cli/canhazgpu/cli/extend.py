@@ -60,10 +60,8 @@ def extend(
       canhazgpu extend --duration 30m --gpu-ids 1,3
     """  # noqa: D301 - click reads the character: keep these lines
     config = app.effective().config
-    from canhazgpu.ledger.connect import Role  # noqa: PLC0415 - not for the help
-
     caller = app.caller()
-    ledger = app.ledger(config.store, Role.WRITE)
+    ledger = app.writer(config.store)
     with harmless_errors():
         gpus = node_gpus(app, config, ledger, node, gpu_ids)
         named = None if gpu_ids is None else gpus.resolve(gpu_ids)
@@ -76,13 +74,17 @@ def extend(
         for reservation in ledger.extend(gpus.view.node, one.claim.owner, duration_s, one.gpus)
     ]
     lost = {gpu for one in found for gpu in one.gpus} - {one.gpu for one in extended}
-    if as_json:
-        click.echo(_json(gpus, extended))
-    else:
-        for one in extended:
-            say(_line(gpus, one))
+    _tell(gpus, extended, as_json=as_json)
     if lost:
         raise InputError(f"the reservation of {gpus.names(lost)} is over: it was not extended")
+
+
+def _tell(gpus: NodeGpus, extended: list[Reservation], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(_json(gpus, extended))
+        return
+    for one in extended:
+        say(_line(gpus, one))
 
 
 def _line(gpus: NodeGpus, reservation: Reservation) -> str:

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON, with every field, for programs."
 )
+
+
+def nodes_option(
+    verb: str,
+    shell_complete: Callable[..., list[CompletionItem]] | None = None,
+) -> Callable[[Any], Any]:
+    """Return the option ``--node`` of commands that show many nodes; `verb` is what they do."""
+    return click.option(
+        "--node",
+        "nodes",
+        metavar="NAME",
+        multiple=True,
+        shell_complete=shell_complete,
+        help=f"{verb} this node only; may be given several times.  [default: all that are known]",
+    )
+
 
 memory_threshold_option = click.option(
     "--memory-threshold",

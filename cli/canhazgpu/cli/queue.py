@@ -10,7 +10,7 @@ import click
 
 from canhazgpu.cli.app import App
 from canhazgpu.cli.node_gpus import refuse_unknown
-from canhazgpu.cli.options import json_option
+from canhazgpu.cli.options import json_option, nodes_option
 from canhazgpu.cli.output import column_lines
 from canhazgpu.people.holdings import gpu_names, gpu_places, waiting
 from canhazgpu.status.json_form import time_text
@@ -23,13 +23,7 @@ HEADER = ("NODE", "POSITION", "USER", "WAITS FOR", "TYPE", "WAITING")
 
 
 @click.command()
-@click.option(
-    "--node",
-    "nodes",
-    metavar="NAME",
-    multiple=True,
-    help="Show this node only; may be given several times.  [default: all that are known]",
-)
+@nodes_option("Show")
 @json_option
 @click.pass_obj
 def queue(app: App, nodes: Sequence[str], as_json: bool) -> None:
@@ -44,9 +38,7 @@ def queue(app: App, nodes: Sequence[str], as_json: bool) -> None:
       canhazgpu queue --node gpu01 --json
     """  # noqa: D301 - click reads the character: keep these lines
     config = app.effective().config
-    from canhazgpu.ledger.connect import Role  # noqa: PLC0415 - not for the help
-
-    views = app.ledger(config.store, Role.READ).look(tuple(dict.fromkeys(nodes)) or None)
+    views = app.reader(config.store).look(tuple(dict.fromkeys(nodes)) or None)
     for view in views if nodes else ():
         refuse_unknown(view)
     if as_json:

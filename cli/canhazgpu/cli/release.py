@@ -53,10 +53,8 @@ def release(
       canhazgpu release --node gpu02 --gpu-ids GPU-68ab
     """  # noqa: D301 - click reads the character: keep these lines
     config = app.effective().config
-    from canhazgpu.ledger.connect import Role  # noqa: PLC0415 - not for the help
-
     uid = app.caller().uid
-    ledger = app.ledger(config.store, Role.WRITE)
+    ledger = app.writer(config.store)
     with harmless_errors():
         gpus = node_gpus(app, config, ledger, node, gpu_ids)
         named = None if gpu_ids is None else gpus.resolve(gpu_ids)

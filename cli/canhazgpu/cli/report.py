@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from canhazgpu.cli.app import App
-from canhazgpu.cli.options import json_option
+from canhazgpu.cli.options import json_option, nodes_option
 from canhazgpu.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,13 +39,7 @@ DAY_S = 86400.0
     multiple=True,
     help="Report on this user only; may be given several times.  [default: all]",
 )
-@click.option(
-    "--node",
-    "nodes",
-    metavar="NAME",
-    multiple=True,
-    help="Report on this node only; may be given several times.  [default: all that are known]",
-)
+@nodes_option("Report on")
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, a row for each user on each node.")
 @click.pass_obj
@@ -80,9 +74,7 @@ def report(
         kept = config.store.history_days
         click.echo(f"The history is kept for {kept} days (store.history_days).", err=True)
 
-    from canhazgpu.ledger.connect import Role  # noqa: PLC0415 - not for the help
-
-    found = _read(app.ledger(config.store, Role.READ), tuple(dict.fromkeys(nodes)), days, users)
+    found = _read(app.reader(config.store), tuple(dict.fromkeys(nodes)), days, users)
     if as_json:
         click.echo(_json(found))
     elif as_csv:

@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from canhazgpu.cli.acquire import (
-    Wanted,
-    acquire_options,
-    note_of,
-    open_acquisition,
-    refuse_through_slurm,
-    wanted_of,
-    warn_of_intruders,
-)
+from canhazgpu.cli.acquire import open_acquisition, warn_of_intruders
 from canhazgpu.cli.app import App
 from canhazgpu.cli.options import json_option, threshold_flags
 from canhazgpu.cli.param_types import DURATION
+from canhazgpu.cli.wanted import (
+    Wanted,
+    acquire_options,
+    note_of,
+    refuse_through_slurm,
+    wanted_of,
+)
 from canhazgpu.errors import InputError
 from canhazgpu.ledger.values import MANUAL, Claim, new_owner
 from canhazgpu.node.identity import node_name

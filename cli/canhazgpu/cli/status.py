@@ -8,14 +8,19 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from canhazgpu.cli.app import App
 from canhazgpu.cli.colour import color_option, is_plain, wants_colour
 from canhazgpu.cli.completion_values import complete_nodes
-from canhazgpu.cli.options import json_option, memory_threshold_option, threshold_flags
+from canhazgpu.cli.options import (
+    json_option,
+    memory_threshold_option,
+    nodes_option,
+    threshold_flags,
+)
 from canhazgpu.cli.status_form import Form
 from canhazgpu.cli.status_gather import Look
 from canhazgpu.errors import CanhazgpuError, InputError, ScanError, explain
@@ -39,14 +44,7 @@ def _number(
 
 
 @click.command()
-@click.option(
-    "--node",
-    "nodes",
-    metavar="NAME",
-    multiple=True,
-    shell_complete=complete_nodes,
-    help="Show this node only; may be given several times.  [default: all that are known]",
-)
+@nodes_option("Show", complete_nodes)
 @click.option(
     "--me", "mine", is_flag=True, help="Show only the GPUs that you hold, use or wait for."
 )
@@ -66,13 +64,7 @@ def _number(
 @json_option
 @click.pass_context
 def status(
-    context: click.Context,
-    nodes: Sequence[str],
-    mine: bool,
-    memory_threshold: int | None,
-    wide: bool,
-    watch_s: float | None,
-    as_json: bool,
+    context: click.Context, /, nodes: Sequence[str], watch_s: float | None, **options: Any
 ) -> None:
     """Show every GPU, who holds it, and what it really does.
 
@@ -102,21 +94,25 @@ def status(
       canhazgpu status --json | jq '.nodes[].gpus[] | select(.state == "available")'
     """  # noqa: D301 - click reads the character: keep these lines
     app: App = context.obj
-    flags = threshold_flags(memory_threshold)
-    look = Look(app, app.effective(flags).config, tuple(dict.fromkeys(nodes)))
-    on_terminal = app.width() is not None
-    form = Form(
-        as_json=as_json,
-        watching=watch_s is not None,
-        wide=wide,
-        coloured=wants_colour(context.color, app.environ, on_terminal=on_terminal),
-        person=_caller() if mine else None,
-    )
+    config = app.effective(threshold_flags(options["memory_threshold"])).config
+    look = Look(app, config, tuple(dict.fromkeys(nodes)))
+    form = _form(context, watching=watch_s is not None, options=options)
     if watch_s is None:
         _show_once(app, look, form)
     else:
-        in_place = on_terminal and not as_json and not is_plain(app.environ)
-        _watch(app, look, form, watch_s, in_place=in_place)
+        _watch(app, look, form, watch_s)
+
+
+def _form(context: click.Context, *, watching: bool, options: dict[str, Any]) -> Form:
+    app: App = context.obj
+    on_terminal = app.width() is not None
+    return Form(
+        as_json=options["as_json"],
+        watching=watching,
+        wide=options["wide"],
+        coloured=wants_colour(context.color, app.environ, on_terminal=on_terminal),
+        person=_caller() if options["mine"] else None,
+    )
 
 
 def _caller() -> Person:
@@ -135,7 +131,7 @@ def _show_once(app: App, look: Look, form: Form) -> None:
         raise ScanError(found.fault)
 
 
-def _watch(app: App, look: Look, form: Form, interval_s: float, *, in_place: bool) -> None:
+def _watch(app: App, look: Look, form: Form, interval_s: float) -> None:
     from canhazgpu.cli.watch import (  # noqa: PLC0415 - only with --watch
         Show,
         ShowChanges,
@@ -147,6 +143,7 @@ def _watch(app: App, look: Look, form: Form, interval_s: float, *, in_place: boo
     def frame() -> Frame:
         return _frame(app, look, form)
 
+    in_place = app.width() is not None and not form.as_json and not is_plain(app.environ)
     with contextlib.ExitStack() as stack:
         # Ctrl-C is how a watch ends, and no failure.
         stack.enter_context(contextlib.suppress(KeyboardInterrupt))

@@ -116,9 +116,7 @@ class Look:
 
     def _opened(self) -> Ledger:
         if self._ledger is None:
-            from canhazgpu.ledger.connect import Role  # noqa: PLC0415 - not before the scan
-
-            self._ledger = self._app.ledger(self._config.store, Role.READ)
+            self._ledger = self._app.reader(self._config.store)
         return self._ledger
 
     def _refuse_unknown(self, views: dict[str, NodeView]) -> None:

@@ -10,7 +10,7 @@ import click
 from canhazgpu.cli.app import App
 from canhazgpu.cli.health_command import HealthCheck
 from canhazgpu.cli.health_report import Report, internal_error, print_report
-from canhazgpu.cli.options import json_option, memory_threshold_option
+from canhazgpu.cli.options import json_option, memory_threshold_option, threshold_flags
 from canhazgpu.errors import CanhazgpuError, StoreError, explain
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace
 from canhazgpu.probe.node_probe import usage_policy
@@ -78,30 +78,31 @@ def validate(
       canhazgpu validate --json | jq -r '.findings[].what'
     """  # noqa: D301 - click reads the character: keep these lines
     app: App = context.obj
-    flags = {
-        "validation.memory_threshold_mb": memory_threshold,
-        "validation.expected_gpus": expected_gpus,
-    }
-    given = {name: str(value) for name, value in flags.items() if value is not None}
-    try:
-        report = _report(app, given, may_lack_gpus=expected_gpus == 0, publish=publish)
-    except CanhazgpuError as exc:
-        report = Report("", (Finding(Verdict.CANNOT_TELL, explain(exc)),))
-    except Exception as exc:  # an accident must not look like a verdict
-        report = Report("", (internal_error(exc),))
+    flags = threshold_flags(memory_threshold)
+    if expected_gpus is not None:
+        flags["validation.expected_gpus"] = str(expected_gpus)
+    report = _report(app, flags, may_lack_gpus=expected_gpus == 0, publish=publish)
     if not quiet:
         print_report(report, as_json=as_json)
     context.exit(int(report.verdict))
 
 
 def _report(app: App, flags: Mapping[str, str], *, may_lack_gpus: bool, publish: bool) -> Report:
+    """Return what is found; whatever fails is a finding too."""
+    try:
+        return _look(app, flags, may_lack_gpus=may_lack_gpus, publish=publish)
+    except CanhazgpuError as exc:
+        return Report("", (Finding(Verdict.CANNOT_TELL, explain(exc)),))
+    except Exception as exc:  # an accident must not look like a verdict
+        return Report("", (internal_error(exc),))
+
+
+def _look(app: App, flags: Mapping[str, str], *, may_lack_gpus: bool, publish: bool) -> Report:
     config = app.effective(flags).config
     node = node_name(config.node, app.environ)
     began = app.clock()
     scanning = app.probe(node, config.validation).start()
-    from canhazgpu.ledger.connect import Role  # noqa: PLC0415 - not before the scan
-
-    ledger = app.ledger(config.store, Role.WRITE if publish else Role.READ)
+    ledger = app.writer(config.store) if publish else app.reader(config.store)
     observation = scanning.observe()
     # The ledger is read after the scan: what is reserved meanwhile is then no unreserved use.
     try:

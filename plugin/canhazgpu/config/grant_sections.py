@@ -1,0 +1,157 @@
+"""How jobs and people get their GPUs, and how jobs give them back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from canhazgpu.config.key import (
+    above_zero,
+    absolute_path_or_empty,
+    at_least,
+    chain,
+    chains_by_partition,
+    heartbeat,
+    key,
+    one_of,
+    words,
+)
+from canhazgpu.conflict.chain import Chain, chain_for, chains_of, longest_s
+from canhazgpu.errors import ConfigError
+
+DEFAULT_COMMAND_TIMEOUT_S = 10.0
+DEFAULT_HOOK_DEADLINE_S = 45.0
+DEFAULT_MAX_REQUEUES = 20
+DEFAULT_KILL_GRACE_S = 5.0
+DEFAULT_SETTLE_S = 10.0
+DEFAULT_HEARTBEAT_S = 15.0
+DEFAULT_LEASE_S = 60.0
+HOOK_RESERVE_S = 15.0
+"""What of a hook's deadline is kept from waiting: for scans, the store and the release."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlurmConfig:
+    """How Slurm's jobs get their GPUs."""
+
+    assignment: str = key(
+        "auto",
+        "who picks the devices: slurm, canhazgpu, or auto (slurm where cgroups constrain devices)",
+        check=one_of("auto", "slurm", "canhazgpu"),
+    )
+    on_conflict: str = key(
+        "requeue",
+        "what is tried, step by step, for a job whose GPUs cannot be granted: wait:<seconds>, swap,"
+        " kill, requeue, drain, warn",
+        check=chain,
+    )
+    on_conflict_by_partition: tuple[str, ...] = key(
+        (),
+        'other chains for jobs of some partitions, as in ["debug=warn", "gpu=wait:20,requeue"]',
+        check=chains_by_partition,
+    )
+    max_requeues: int = key(
+        DEFAULT_MAX_REQUEUES,
+        "how often canhazgpu requeues one job before the next step of its chain, at the end before"
+        " holding it",
+        check=at_least(1),
+    )
+    protected_users: tuple[str, ...] = key(
+        ("root",),
+        "users whose processes are never ended, beside all below uid 1000",
+        check=words,
+    )
+    kill_grace_s: float = key(
+        DEFAULT_KILL_GRACE_S,
+        "time between SIGTERM and SIGKILL for processes that are ended",
+        check=above_zero,
+    )
+    export: str = key(
+        "uuid",
+        "what CUDA_VISIBLE_DEVICES holds: uuid (right everywhere) or index (unconstrained only)",
+        check=one_of("uuid", "index"),
+    )
+    bin_dir: str = key(
+        "",
+        "directory of scontrol and scancel; empty: the usual places",
+        check=absolute_path_or_empty,
+    )
+    command_timeout_s: float = key(
+        DEFAULT_COMMAND_TIMEOUT_S,
+        "longest time Slurm's commands may take in one hook, all together",
+        check=above_zero,
+    )
+    hook_deadline_s: float = key(
+        DEFAULT_HOOK_DEADLINE_S,
+        "longest time a prolog or epilog may take; keep it below PrologEpilogTimeout",
+        check=above_zero,
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse chains that wait longer than the hook may take. Raises `ConfigError`."""
+        waits_s = longest_s(chains_of(self), self.kill_grace_s)
+        needed_s = waits_s + HOOK_RESERVE_S
+        if waits_s and needed_s > self.hook_deadline_s:
+            raise ConfigError(
+                f"the waits of slurm.on_conflict and slurm.kill_grace_s need {needed_s:g} s with"
+                f" the {HOOK_RESERVE_S:g} s of everything else, but slurm.hook_deadline_s is"
+                f" {self.hook_deadline_s:g}: wait less, or raise it, and keep PrologEpilogTimeout"
+                " above it"
+            )
+
+    def chain_of(self, partition: str) -> Chain:
+        """Return the chain for jobs of a partition."""
+        return chain_for(self.on_conflict, self.on_conflict_by_partition, partition)
+
+
+@dataclass(frozen=True, slots=True)
+class EpilogConfig:
+    """What happens at a job's end to what it left on its GPUs."""
+
+    leftovers: str = key(
+        "kill",
+        "the job's processes that are still on its GPUs: kill ends them, report only tells of them",
+        check=one_of("kill", "report"),
+    )
+    settle_s: float = key(
+        DEFAULT_SETTLE_S,
+        "how long memory that is not free yet is waited for before its GPU is quarantined; never"
+        " longer than slurm.hook_deadline_s allows",
+        check=above_zero,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """How people get their GPUs."""
+
+    choice: str = key(
+        "lru",
+        "which of the free GPUs: lru (least recently released) or affinity (the user's last ones)",
+        check=one_of("lru", "affinity"),
+    )
+    export: str = key(
+        "uuid",
+        "what CUDA_VISIBLE_DEVICES holds: uuid, or index (never of MIG instances)",
+        check=one_of("uuid", "index"),
+    )
+    via_slurm: str = key(
+        "no",
+        "yes: run and reserve get GPUs through srun and salloc, where Slurm has this host's",
+        check=one_of("no", "yes"),
+    )
+    heartbeat_s: float = key(
+        DEFAULT_HEARTBEAT_S,
+        "time between two signs of life of a run or a waiter, in seconds, at most 20:"
+        " after 60 without one a run in a container is taken for gone",
+        check=heartbeat,
+    )
+    lease_s: float = key(
+        DEFAULT_LEASE_S,
+        "a waiter without a sign of life for so long has left; it gives three of them in that time",
+        check=above_zero,
+    )
+    max_reserve_s: float = key(
+        0.0,
+        "longest time for which one may reserve, in seconds; 0: any",
+        check=at_least(0),
+    )

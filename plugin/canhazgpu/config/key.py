@@ -1,0 +1,110 @@
+"""How a configuration key is declared, and what its values may be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from canhazgpu.conflict.chain import parse_by_partition, parse_chain
+from canhazgpu.errors import InputError
+
+MAX_WAIT_S = 86400
+"""What every timer of the operating system can wait."""
+MAX_HEARTBEAT_S = 20
+"""A third of the time after which the silent are gone whose processes cannot be looked at."""
+
+Check = Callable[[Any], str | None]
+"""Takes a value of the key's type; returns what is accepted when the value is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyInfo:
+    """What the loader and the reference know of a key beside its type and default."""
+
+    meaning: str
+    check: Check | None = None
+    secret: bool = False
+
+
+def key(default: Any, meaning: str, *, check: Check | None = None, secret: bool = False) -> Any:
+    """Declare a configuration key as a dataclass field."""
+    return field(default=default, metadata={"info": KeyInfo(meaning, check, secret)})
+
+
+def one_of(*accepted: str) -> Check:
+    """Accept one of the given words."""
+
+    def check(value: str) -> str | None:
+        return None if value in accepted else " or ".join(f'"{word}"' for word in accepted)
+
+    return check
+
+
+def some_of(*accepted: str) -> Check:
+    """Accept a list of the given words."""
+
+    def check(value: tuple[str, ...]) -> str | None:
+        return None if set(value) <= set(accepted) else f"a list of {', '.join(accepted)}"
+
+    return check
+
+
+def words(value: tuple[str, ...]) -> str | None:
+    """Accept a list of words, none of them empty."""
+    return None if all(one.strip() for one in value) else "a list of words, none of them empty"
+
+
+def at_least(minimum: float) -> Check:
+    """Accept a number from `minimum` up."""
+
+    def check(value: float) -> str | None:
+        return None if value >= minimum else f"a number from {minimum} up"
+
+    return check
+
+
+def above_zero(value: float) -> str | None:
+    """Accept a positive number of seconds, up to `MAX_WAIT_S`."""
+    return None if 0 < value <= MAX_WAIT_S else f"a number above 0, at most {MAX_WAIT_S}"
+
+
+def heartbeat(value: float) -> str | None:
+    """Accept a number of seconds that leaves room for two lost signs of life."""
+    return None if 0 < value <= MAX_HEARTBEAT_S else f"a number above 0, at most {MAX_HEARTBEAT_S}"
+
+
+def absolute_path(value: str) -> str | None:
+    """Accept an absolute path."""
+    return None if value.startswith("/") else "an absolute path"
+
+
+def absolute_path_or_empty(value: str) -> str | None:
+    """Accept an absolute path, or nothing."""
+    return absolute_path(value) if value else None
+
+
+def store_url(value: str) -> str | None:
+    """Accept the URL forms the store understands."""
+    schemes = ("redis://", "rediss://", "unix://", "redis+sentinel://", "redis+cluster://")
+    if value == "embedded" or value.startswith(schemes):
+        return None
+    return '"embedded" or a URL beginning with ' + ", ".join(schemes)
+
+
+def chain(value: str) -> str | None:
+    """Accept a chain of conflict policies."""
+    return _fault(lambda: parse_chain(value))
+
+
+def chains_by_partition(value: tuple[str, ...]) -> str | None:
+    """Accept a list of partitions, each with its chain."""
+    return _fault(lambda: parse_by_partition(value))
+
+
+def _fault(parse: Callable[[], object]) -> str | None:
+    try:
+        parse()
+    except InputError as exc:
+        return str(exc).rpartition("accepted: ")[2]
+    return None

@@ -1,0 +1,124 @@
+"""Where the ledger is, how the GPUs are read and judged, and which node this is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from canhazgpu.config.key import (
+    above_zero,
+    absolute_path,
+    absolute_path_or_empty,
+    at_least,
+    key,
+    one_of,
+    some_of,
+    store_url,
+    words,
+)
+
+DEFAULT_STORE_URL = "redis://127.0.0.1:6379/0"
+DEFAULT_STORE_TIMEOUT_S = 2.0
+DEFAULT_EMBEDDED_DIR = "/var/lib/canhazgpu/store"
+DEFAULT_HISTORY_DAYS = 90
+DEFAULT_RETRY_AFTER_S = 15.0
+DEFAULT_MEMORY_THRESHOLD_MB = 1024
+DEFAULT_SCAN_TIMEOUT_S = 10.0
+DEFAULT_STATE_DIR = "/run/canhazgpu"
+
+HEALTH_CHECKS = ("recovery_action", "remap", "retirement", "ecc", "compute_mode")
+"""The checks of a GPU's health that may quarantine it; see `canhazgpu.gpu.health`."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreConfig:
+    """Where the ledger of reservations is."""
+
+    url: str = key(
+        DEFAULT_STORE_URL,
+        'redis://, rediss://, unix://, redis+sentinel:// or redis+cluster:// URL, or "embedded"',
+        check=store_url,
+        secret=True,
+    )
+    timeout_s: float = key(
+        DEFAULT_STORE_TIMEOUT_S, "longest wait for one connection or answer", check=above_zero
+    )
+    embedded_dir: str = key(
+        DEFAULT_EMBEDDED_DIR,
+        'where the server of store.url = "embedded" keeps its data and socket',
+        check=absolute_path,
+    )
+    history_days: int = key(
+        DEFAULT_HISTORY_DAYS, "days for which the history is kept", check=at_least(1)
+    )
+    on_failure: str = key(
+        "local",
+        "what Slurm's hooks do without the store: local (decide from the node's own records, and"
+        " tell the store later) or fail (jobs do not start)",
+        check=one_of("local", "fail"),
+    )
+    retry_after_s: float = key(
+        DEFAULT_RETRY_AFTER_S,
+        "for how long Slurm's hooks do not ask a store again that did not serve",
+        check=above_zero,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationConfig:
+    """How the GPUs are read and judged."""
+
+    memory_threshold_mb: int = key(
+        DEFAULT_MEMORY_THRESHOLD_MB,
+        "a GPU with more used memory than this is in use (MB as nvidia-smi counts them)",
+        check=at_least(0),
+    )
+    ignore_processes: tuple[str, ...] = key(
+        (),
+        "names of processes that do not count as use, as Xorg, or root:Xorg for one user's alone",
+        check=words,
+    )
+    ignore_users: tuple[str, ...] = key(
+        (), "users whose processes do not count as use", check=words
+    )
+    probe: str = key(
+        "auto",
+        "what reads the GPUs: nvml, nvidia-smi, or auto (nvidia-smi where NVML cannot be used)",
+        check=one_of("auto", "nvml", "nvidia-smi"),
+    )
+    nvidia_smi: str = key(
+        "",
+        "absolute path of nvidia-smi; empty: the usual places",
+        check=absolute_path_or_empty,
+    )
+    expected_gpus: int = key(
+        0,
+        "GPUs that this node should have; 0: as many as its scheduler counts, if it does",
+        check=at_least(0),
+    )
+    health_checks: tuple[str, ...] = key(
+        HEALTH_CHECKS,
+        "what quarantines a GPU: any of " + ", ".join(HEALTH_CHECKS),
+        check=some_of(*HEALTH_CHECKS),
+    )
+    nvml_library: str = key(
+        "",
+        "absolute path of libnvidia-ml.so.1; empty: the dynamic loader finds it",
+        check=absolute_path_or_empty,
+    )
+    scan_timeout_s: float = key(
+        DEFAULT_SCAN_TIMEOUT_S, "longest time one scan may take", check=above_zero
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """The node itself."""
+
+    name: str = key(
+        "", "the node's name; empty: SLURMD_NODENAME where it is set, else the short hostname"
+    )
+    state_dir: str = key(
+        DEFAULT_STATE_DIR,
+        "the node's own records, gone after a reboot; %n stands for the node's name",
+        check=absolute_path,
+    )

@@ -1,0 +1,20 @@
+"""Waiting for what other processes do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+LIMIT_S = 60.0
+PAUSE_S = 0.05
+
+
+def until(true: Callable[[], T], what: str = "what was to happen") -> T:
+    """Wait for something to be true, and return it."""
+    deadline = time.monotonic() + LIMIT_S
+    while not (value := true()):
+        assert time.monotonic() < deadline, f"waited too long for {what}"
+        time.sleep(PAUSE_S)
+    return value
