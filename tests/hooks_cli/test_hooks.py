@@ -195,7 +195,7 @@ def test_scripts_name_this_python_and_the_file_in_force(root: Path) -> None:
     assert "CANHAZGPU_CONFIG='/etc/can haz.toml'\n" in prolog  # as the node sees it
     assert f"\npython={sys.executable}\n" in prolog
     assert "/var/spool/node7/gpu/jobs/" in installed["opt/slurm/epilog.d/canhazgpu.sh"][1]
-    assert "/var/spool/node7/gpu/jobs/" in installed["opt/slurm/canhazgpu/task_prolog.sh"][1]
+    assert "/var/spool/node7/gpu/jobs" in installed["opt/slurm/canhazgpu/task_prolog.sh"][1]
     assert "Prolog=/opt/slurm/prolog.d/*" in result.stdout
 
 
