@@ -6,7 +6,7 @@ what the store has to hear. How long a process waits for the store in all is bou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -145,9 +145,9 @@ class FallbackLedger(StoreOnly):
             lambda: self._local.unquarantine(node, gpu, by),
         )
 
-    def publish_scan(self, observation: Observation) -> None:
+    def publish_scan(self, observation: Observation, alive: Collection[str] = ()) -> None:
         """See `Ledger.publish_scan`; without the store there is nobody to show it to."""
-        self._do(lambda ledger: ledger.store.publish_scan(observation), lambda: None)
+        self._do(lambda ledger: ledger.store.publish_scan(observation, alive), lambda: None)
 
     def look(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
         """See `Ledger.look`; without the store this node alone is known."""
