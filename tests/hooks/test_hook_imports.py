@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,3 +43,18 @@ def test_a_job_without_gpus_costs_no_heavy_import(
     assert "canhazgpu" in names
     assert names & never == set()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("node", ["slurm"], indirect=True)
+@pytest.mark.parametrize("hook", ["prolog.main", "epilog.main", "epilog.health_check"])
+def test_a_hook_that_cannot_say_anything_is_no_fault_of_the_node(node: Any, hook: str) -> None:
+    node.server.kill()
+    (node.files / "config.toml").write_text("nonsense")
+    program = 'exec "$0" -I -m "$1" >&- 2>&-'
+    done = subprocess.run(
+        ["sh", "-c", program, sys.executable, f"canhazgpu.{hook}"],
+        env=node.environ(),
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0

@@ -20,6 +20,7 @@ from canhazgpu.schedulers.slurm.hook import (
     NodeSide,
     cry,
     fault_text,
+    leave,
     open_node,
 )
 from canhazgpu.schedulers.slurm.story import DAEMON_INFO
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(USAGE, end="", file=sys.stderr)  # noqa: T201 - a command
         return 0 if given in (["-h"], ["--help"]) else 2
     worked = run(os.environ)
-    return 0 if worked or not given else 1
+    leave(0 if worked or not given else 1)
 
 
 def run(environ: Mapping[str, str]) -> bool:

@@ -9,12 +9,13 @@ from canhazgpu.schedulers.slurm.environment import JOB_GPUS
 
 
 def main() -> int:
-    """Reserve the job's GPUs; returns the exit status for slurmd."""
+    """Reserve the job's GPUs; ends with the exit status for slurmd."""
     if not os.environ.get(JOB_GPUS):
         return 0
     from canhazgpu.prolog.job_start import run  # noqa: PLC0415
+    from canhazgpu.schedulers.slurm.hook import leave  # noqa: PLC0415
 
-    return run(os.environ)
+    leave(run(os.environ))
 
 
 if __name__ == "__main__":

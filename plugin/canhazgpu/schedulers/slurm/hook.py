@@ -6,12 +6,15 @@ exits non-zero. So every fault becomes a decision about the job and a line in th
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import NoReturn
 
 from canhazgpu.config.load import load
 from canhazgpu.config.schema import Config
@@ -173,6 +176,15 @@ def cry(message: str) -> None:
     """Say what must not be lost, to whoever listens."""
     print(f"canhazgpu: {message}", file=sys.stderr)  # noqa: T201 - shown if Slurm shows anything
     log_to_system(message)
+
+
+def leave(status: int) -> NoReturn:
+    """End this process now, which has nothing left to do; Python's own tidying up takes 15 ms."""
+    for stream in (sys.stdout, sys.stderr):
+        # Closed by whoever started the hook: no reason to fail, which drains the node.
+        with suppress(AttributeError, OSError, ValueError):
+            stream.flush()
+    os._exit(status)
 
 
 def settle(service: GpuService, records: JobRecords, ended: list[JobRecord]) -> None:
