@@ -12,13 +12,15 @@ class StoreProxy:
     """Passes bytes to a server, for one connection at a time.
 
     With `lose_answers` an answer is lost after the command was carried out, and the connection
-    with it. `round_trips` counts how often a client sent something and then waited, `connections`
-    how often one came.
+    with it. After `answers_left` answers nothing comes any more, and nothing is closed either.
+    `round_trips` counts how often a client sent something and then waited, `connections` how often
+    one came.
     """
 
     def __init__(self, server: PrivateRedis) -> None:
         self.path = server.directory / "proxy.sock"
         self.lose_answers = False
+        self.answers_left: int | None = None
         self.connections = 0
         self.round_trips = 0
         self._server = server
@@ -70,6 +72,10 @@ class StoreProxy:
                     return
                 if not data or (source is upstream and self.lose_answers):
                     return
-                self.round_trips += source is client and not waits
+                if source is client:
+                    self.round_trips += not waits
+                elif self.answers_left is not None and waits:
+                    self.answers_left -= 1
                 waits = source is client
-                target.sendall(data)
+                if self.answers_left is None or self.answers_left >= 0:
+                    target.sendall(data)
