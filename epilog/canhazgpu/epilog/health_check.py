@@ -15,8 +15,8 @@ from canhazgpu.epilog.check import NodeCheck
 from canhazgpu.ledger.entries import HEALTH, Entry
 from canhazgpu.node.own_files import make_directory, try_lock
 from canhazgpu.schedulers.slurm.actions import log_to_system
+from canhazgpu.schedulers.slurm.early import OPEN_DEADLINE_S
 from canhazgpu.schedulers.slurm.hook import (
-    OPEN_DEADLINE_S,
     NodeSide,
     cry,
     fault_text,
