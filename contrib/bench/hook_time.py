@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 """Time the hooks of one job over simulated GPUs, beside what no hook in Python can do without.
 
-    hook_time.py PYTHON [ROUNDS]
+    hook_time.py PYTHON [ROUNDS] [OTHER_PYTHON...]
 
-PYTHON is an interpreter that has canhazgpu installed with its embedded store. The rows are taken in
-turn within each round, so that a slow moment of the machine hits all of them alike.
+PYTHON is an interpreter that has canhazgpu installed with its embedded store; others have other
+revisions of it, to be compared with, each with a node and a store of its own. The rows are taken
+in turn within each round, so that a slow moment of the machine hits all of them alike.
 """
 
 from __future__ import annotations
@@ -33,29 +34,74 @@ nvml_library = "{root}/fake/libnvidia-ml.so.1"
 
 [node]
 state_dir = "{root}/run"
+
+[slurm]
+bin_dir = "{root}/bin"
 """
+CALL = "import sys; from {} import main; sys.exit(main())"
+"""As the installed scripts do it; -m would import half as much again as bare Python does."""
+SQUEUE = "#!/bin/sh\necho 1 RUNNING\n"
+"""The health check asks whether the job is still there: a shell's start is part of its row."""
 
 
-def main(python: str, rounds: int) -> None:
-    """Print the median of each row in milliseconds, and its ratio to a bare interpreter."""
+Times = dict[str, list[float]]
+
+
+def main(pythons: list[str], rounds: int) -> None:
+    """Print the median of each row in milliseconds, with its ratio to the first interpreter's."""
     with tempfile.TemporaryDirectory(prefix="hook-time-") as directory:
-        root = Path(directory)
-        install(root / "fake")
-        FakeState(root / "fake" / "state").add_node("n1", gpus=GPUS)
-        (root / "config.toml").write_text(CONFIG.format(root=root))
+        roots = [Path(directory, str(place)) for place in range(len(pythons))]
+        for root in roots:
+            prepare(root)
         try:
-            times = measure(python, root, rounds)
+            found = measure(pythons, roots, rounds)
         finally:
             stop = "import sys; from canhazgpu.ledger import embedded; embedded.stop(sys.argv[1])"
-            subprocess.run([python, "-I", "-c", stop, str(root / "store")], check=True, timeout=30)
-    bare = statistics.median(times["bare python"])
-    for name, values in times.items():
+            for python, root in zip(pythons, roots, strict=True):
+                subprocess.run([python, "-I", "-c", stop, root / "store"], check=True, timeout=30)
+    bare = statistics.median(found[0]["bare python"])
+    for name, values in found[0].items():
         median = statistics.median(values)
         print(f"{name:28} {median:7.1f} ms  {median / bare:5.1f} x bare python")
+        for python, times in zip(pythons[1:], found[1:], strict=True):
+            other = statistics.median(times[name])
+            print(f"{'':28} {other:7.1f} ms  {other / median:5.2f} x the first: {python}")
 
 
-def measure(python: str, root: Path, rounds: int) -> dict[str, list[float]]:
-    """Return the milliseconds of each row, one value for each round."""
+def prepare(root: Path) -> None:
+    """Make a node with simulated GPUs."""
+    root.mkdir()
+    install(root / "fake")
+    FakeState(root / "fake" / "state").add_node("n1", gpus=GPUS)
+    (root / "config.toml").write_text(CONFIG.format(root=root))
+    (root / "bin").mkdir()
+    (root / "bin" / "squeue").write_text(SQUEUE)
+    (root / "bin" / "squeue").chmod(0o755)
+
+
+def measure(pythons: list[str], roots: list[Path], rounds: int) -> list[Times]:
+    """Return for each interpreter the milliseconds of each row, one value for each round."""
+    rows = [rows_of(root) for root in roots]
+    found: list[Times] = [{name: [] for name in one} for one in rows]
+    for turn in range(rounds + 1):
+        for name in rows[0]:
+            for python, own, times in zip(pythons, rows, found, strict=True):
+                arguments, environ = own[name]
+                began = time.perf_counter()
+                subprocess.run(
+                    [python, "-I", *arguments],
+                    env=environ,
+                    stdout=subprocess.DEVNULL,
+                    check=True,
+                    timeout=60,
+                )
+                if turn > 0:  # the first round starts the store
+                    times[name].append((time.perf_counter() - began) * 1000)
+    return found
+
+
+def rows_of(root: Path) -> dict[str, tuple[list[str], dict[str, str]]]:
+    """Return what is timed: its arguments and environment."""
     job = {
         "SLURMD_NODENAME": "n1",
         "SLURM_CONF": str(root / "slurm.conf"),
@@ -65,24 +111,20 @@ def measure(python: str, root: Path, rounds: int) -> dict[str, list[float]]:
         "CANHAZGPU_CONFIG": str(root / "config.toml"),
     }
     gpus = {**job, "SLURM_JOB_GPUS": "0,1"}
-    rows = {
-        "bare python": (["-I", "-c", ""], job),
-        "import redis": (["-I", "-c", "import redis"], job),
-        "prolog, job without GPUs": (["-I", "-m", "canhazgpu.prolog.main"], job),
-        "prolog, two GPUs": (["-I", "-m", "canhazgpu.prolog.main"], gpus),
-        "epilog, two GPUs": (["-I", "-m", "canhazgpu.epilog.main"], gpus),
+    node = {name: value for name, value in job.items() if "JOB" not in name}
+    return {
+        "bare python": (["-c", ""], job),
+        "import redis": (["-c", "import redis"], job),
+        "prolog, job without GPUs": (["-c", CALL.format("canhazgpu.prolog.main")], job),
+        "prolog, two GPUs": (["-c", CALL.format("canhazgpu.prolog.main")], gpus),
+        "health check": (["-c", CALL.format("canhazgpu.epilog.health_check")], node),
+        "epilog, two GPUs": (["-c", CALL.format("canhazgpu.epilog.main")], gpus),
+        "canhazgpu status": (["-c", CALL.format("canhazgpu.cli.entry"), "status"], node),
     }
-    times: dict[str, list[float]] = {name: [] for name in rows}
-    for turn in range(rounds + 1):
-        for name, (arguments, environ) in rows.items():
-            began = time.perf_counter()
-            subprocess.run([python, *arguments], env=environ, check=True, timeout=60)
-            if turn > 0:  # the first round starts the store
-                times[name].append((time.perf_counter() - began) * 1000)
-    return times
 
 
 if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit(__doc__)
-    main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else DEFAULT_ROUNDS)
+    wanted = int(sys.argv[2]) if len(sys.argv) > 2 else DEFAULT_ROUNDS
+    main([sys.argv[1], *sys.argv[3:]], wanted)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from hook_jobs import book, events, job, observation
+from store_proxy import StoreProxy
 
 from canhazgpu.ledger.values import Claim, Granted, ProcessId
 from canhazgpu.node.alive import this_process
@@ -78,6 +79,31 @@ def test_it_ends_a_job_whose_epilog_never_came(node: Any) -> None:
     (told,) = events(node, "health")
     assert "event=epilog-missing" in told.reason and "job=1" in told.reason
     assert told.facts["decisions"]
+
+
+@pytest.mark.parametrize("node", ["slurm"], indirect=True)
+def test_a_check_with_nothing_to_repair_costs_two_round_trips(node: Any) -> None:
+    node.run("prolog", **job(1, "0"))
+    node.run("prolog", **job(2, "1,2"))
+    slurm(node, 1, 2)
+    check(node)
+    before = {one.gpu: one.renewed_at or 0.0 for one in node.reservations()}
+    with StoreProxy(node.server) as proxy:
+        node.configure(store={"url": proxy.url})
+        check(node)
+        assert (proxy.round_trips, proxy.connections) == (2, 1)
+        after = {one.gpu: one.renewed_at or 0.0 for one in node.reservations()}
+        assert len(after) == 3
+        assert all(after[gpu] > at for gpu, at in before.items())
+
+        # A list of nodes that was lost costs one more, once.
+        with node.server.client() as direct:
+            direct.delete("canhazgpu:nodes")
+        check(node)
+        assert proxy.round_trips == 2 + 3
+        check(node)
+        assert proxy.round_trips == 2 + 3 + 2
+    assert [one.node for one in node.ledger.look()] == [NODE]
 
 
 def test_where_slurm_gives_no_answer_nobody_is_gone(node: Any) -> None:

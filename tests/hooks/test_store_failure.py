@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,10 +12,14 @@ import pytest
 import redis
 from hook_jobs import book, events, gpus_of, job, observation
 from redis_server import PrivateRedis
+from store_proxy import StoreProxy
 
+from canhazgpu.ledger.fallback_ledger import DEFAULT_PATIENCE_S
 from canhazgpu.ledger.values import Claim, Granted
 
 NODE = "n1"
+NEVER_S = 60.0
+"""The time-out of a store that nobody must wait for so long; half of it is a hook that hangs."""
 
 
 @pytest.fixture
@@ -90,6 +95,53 @@ def test_a_store_that_is_stopped_delays_the_first_hook_alone(
     node.run("epilog", **job(1, "0"))
     assert node.held() == book(node)
     assert sorted(book(node).values()) == ["job:c1:2:0", "job:c1:3:0"]
+
+
+@pytest.mark.parametrize("node", ["canhazgpu"], indirect=True)
+@pytest.mark.parametrize("answers", range(4))
+@pytest.mark.parametrize("hook", ["prolog", "epilog"])
+def test_a_store_that_falls_silent_at_any_moment_is_waited_for_once(
+    node: Any, hook: str, answers: int
+) -> None:
+    node.run("prolog", **job(1, "0"))
+    with StoreProxy(node.server) as proxy:
+        proxy.answers_left = answers
+        node.configure(store={"url": proxy.url, "timeout_s": NEVER_S})
+        began = time.monotonic()
+        node.run(hook, **job(2 if hook == "prolog" else 1, "0"))
+        assert time.monotonic() - began < NEVER_S / 2
+        assert proxy.connections == 1
+    # Three round trips are all that a prolog takes, and four an epilog.
+    silent = answers < (3 if hook == "prolog" else 4)
+    assert node.log().count("event=store-lost") == int(silent)
+    kept = {"job:c1:1:0", "job:c1:2:0"} if hook == "prolog" else set()
+    assert set(book(node).values()) == kept
+
+    node.configure(store={"url": node.server.url})
+    node.forget_outage()
+    settle(node)
+    assert node.held() == book(node)
+    assert set(node.held().values()) == kept
+
+
+@pytest.mark.parametrize("node", ["canhazgpu"], indirect=True)
+def test_a_store_whose_host_drops_every_packet_is_waited_for_once(node: Any) -> None:
+    with socket.socket() as silent, socket.socket() as first, socket.socket() as second:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(0)
+        # The kernel drops whoever comes once the queue of those who were not accepted is full.
+        for one in (first, second):
+            one.setblocking(False)
+            one.connect_ex(silent.getsockname())
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        node.configure(store={"url": url, "timeout_s": NEVER_S})
+        began = time.monotonic()
+        for number in (1, 2):
+            node.run("prolog", **job(number, str(number)))
+        assert time.monotonic() - began < NEVER_S / 2
+    assert sorted(book(node).values()) == ["job:c1:1:0", "job:c1:2:0"]
+    assert node.log().count("event=store-lost") == 1
+    assert "took too long" in node.log()
 
 
 def test_what_the_stopped_store_was_asked_and_does_later_is_put_right(
@@ -248,6 +300,7 @@ def test_a_crash_while_the_store_is_told_doubles_and_loses_nothing(
 def test_twenty_prologs_at_once_do_not_wait_one_after_the_other(
     node: Any, server: PrivateRedis, request: pytest.FixtureRequest
 ) -> None:
+    node.configure(store={"timeout_s": NEVER_S})
     server.pause()
     began = time.monotonic()
     running = [node.start("prolog", **job(number, str(number % 4))) for number in range(1, 21)]
@@ -257,6 +310,8 @@ def test_twenty_prologs_at_once_do_not_wait_one_after_the_other(
     lost = node.log().count("event=store-lost")
     request.node.user_properties.append(("seconds", took_s))
     request.node.user_properties.append(("found the outage themselves", lost))
+    # One after the other they would wait 20 times as long as one does.
+    assert took_s < 20 * DEFAULT_PATIENCE_S * 0.8
     assert 1 <= lost <= 20
     owners = book(node)
     assert len(owners) == 4

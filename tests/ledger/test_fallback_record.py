@@ -15,7 +15,6 @@ from canhazgpu.ledger.entries import (
     PROLOG,
     QUARANTINE,
     RELEASE,
-    RENEW,
     UNQUARANTINE,
     Entry,
     Numbered,
@@ -168,16 +167,6 @@ def test_quarantines_by_their_own_rules(ledger: RedisLedger, node: str) -> None:
     ledger.record(node, TOKEN, numbered(off, off, first=3))
     assert view(ledger, node).quarantines == {}
     assert [kind for kind, _ in told(ledger, node)] == ["quarantine", "unquarantine"]
-
-
-def test_signs_of_life_of_many_at_once(ledger: RedisLedger, node: str) -> None:
-    for number in (1, 2, 3):
-        ledger.reserve_given(job(number), [uuid(number)], observation(node))
-    signs = [Entry(RENEW, time.time(), job(number).owner) for number in (1, 3, 9)]
-    ledger.record(node, "", [Numbered(0, one) for one in signs])
-    renewed = {gpu: one.renewed_at for gpu, one in view(ledger, node).reservations.items()}
-    assert renewed[uuid(2)] is None
-    assert renewed[uuid(1)] and renewed[uuid(3)]
 
 
 def test_a_note_tells_all_it_was_given(ledger: RedisLedger, node: str) -> None:

@@ -287,3 +287,53 @@ def test_what_another_release_knew_of_unused_gpus_may_be_anything(
         pass_time()
         ledger.publish_scan(observe())
         assert store.direct.hget(node_hashes.scan, "unused") not in ("", odd)
+
+
+def test_a_scan_brings_signs_of_life_of_many_owners(
+    ledger: RedisLedger, node: str, observe: Observe
+) -> None:
+    for number in (1, 2, 3):
+        ledger.reserve_given(job(number), [uuid(number)], observe())
+    ledger.publish_scan(observe(), {job(number).owner for number in (1, 3, 9)})
+    renewed = {gpu: one.renewed_at for gpu, one in view(ledger, node).reservations.items()}
+    assert renewed[uuid(2)] is None
+    assert renewed[uuid(1)] and renewed[uuid(3)]
+    # Also with a scan that is older than the one that is there.
+    ledger.publish_scan(observe(age_s=60.0), [job(2).owner])
+    assert view(ledger, node).reservations[uuid(2)].renewed_at
+
+
+def test_no_sign_of_life_makes_a_record_of_what_cannot_be_read(
+    store: Store, ledger: RedisLedger, node: str, observe: Observe, node_hashes: NodeKeys
+) -> None:
+    broken = '{"owner": "x", "type": "run"}'
+    store.direct.hset(node_hashes.reservations, uuid(0), broken)
+    ledger.publish_scan(observe(), ["x", "unreadable"])
+    assert store.direct.hget(node_hashes.reservations, uuid(0)) == broken
+
+
+def test_a_published_node_is_listed_whatever_became_of_the_list(
+    store: Store, ledger: RedisLedger, node: str, observe: Observe
+) -> None:
+    def listed() -> bool:
+        return bool(store.direct.sismember("canhazgpu:nodes", node))
+
+    ledger.publish_scan(observe())
+    assert listed()
+    # Others forget it while this one thinks that it is listed.
+    store.ledger().forget_node(node)
+    assert not listed()
+    ledger.publish_scan(observe())
+    assert listed()
+    # Of a cluster the list's part alone may lose its memory: the next look sees it.
+    store.direct.srem("canhazgpu:nodes", node)
+    ledger.look([node])
+    ledger.publish_scan(observe())
+    assert listed()
+    # Whoever died between the scan and the list.
+    store.direct.srem("canhazgpu:nodes", node)
+    store.ledger().publish_scan(observe())
+    assert listed()
+    ledger.forget_node(node)
+    ledger.publish_scan(observe())
+    assert listed()

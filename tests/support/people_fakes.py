@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -146,7 +146,7 @@ class MemoryLedger:
             raise InputError(f"a GPU of {node} is reserved")
         return self.views.pop(node, None) is not None
 
-    def publish_scan(self, observation: Observation) -> None:
+    def publish_scan(self, observation: Observation, alive: Collection[str] = ()) -> None:
         self._change("publish", observation.scan.node)
         node = observation.scan.node
         judged = {one.uuid for one in observation.scan.gpus} - observation.unknown

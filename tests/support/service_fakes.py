@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -119,7 +119,7 @@ class ScriptedLedger:
         self.held = [one for one in self.held if one.claim.owner != owner]
         return [one.gpu for one in gone]
 
-    def publish_scan(self, observation: Observation) -> None:
+    def publish_scan(self, observation: Observation, alive: Collection[str] = ()) -> None:
         self.published.append(observation)
 
     def look(self, nodes: Sequence[str] | None = None) -> list[NodeView]:

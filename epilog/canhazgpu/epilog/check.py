@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from canhazgpu.errors import SchedulerError, explain
 from canhazgpu.ledger.book import is_job
-from canhazgpu.ledger.entries import RENEW, Entry, Numbered
 from canhazgpu.ledger.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.values import JobOwner, NodeView
@@ -51,9 +50,9 @@ class NodeCheck:
         observation = scan.observe()
         if not observation.scan.gpus and not self._should_have_gpus(view):
             return
-        ledger.publish_scan(observation)
+        # Everything that lives gives its sign of life with it: one round trip for all.
+        ledger.publish_scan(observation, {owner for owner, _ in self._job_owners(view)})
         self._lift(ledger, observation, view)
-        self._renew(ledger, view)
         self._undrain(observation, view)
 
     def _without_gone_jobs(self, ledger: FallbackLedger, view: NodeView) -> NodeView:
@@ -111,15 +110,6 @@ class NodeCheck:
             if one.by == BY_EPILOG and gpu in clear and gpu not in view.reservations:
                 ledger.unquarantine(self._side.node, gpu, BY_HEALTH_CHECK)
                 self._decide("unquarantined", gpu=gpu, reason=one.reason)
-
-    def _renew(self, ledger: FallbackLedger, view: NodeView) -> None:
-        """Give a sign of life of all jobs at once."""
-        signs = [
-            Numbered(0, Entry(RENEW, view.read_at, owner)) for owner, _ in self._job_owners(view)
-        ]
-        unique = list({one.entry.owner: one for one in signs}.values())
-        if unique and not ledger.without_store:
-            ledger.ask_store(lambda store: store.record(self._side.node, "", unique))
 
     def _undrain(self, observation: Observation, view: NodeView) -> None:
         side = self._side

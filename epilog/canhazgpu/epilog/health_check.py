@@ -15,11 +15,12 @@ from canhazgpu.epilog.check import NodeCheck
 from canhazgpu.ledger.entries import HEALTH, Entry
 from canhazgpu.node.own_files import make_directory, try_lock
 from canhazgpu.schedulers.slurm.actions import log_to_system
+from canhazgpu.schedulers.slurm.early import OPEN_DEADLINE_S
 from canhazgpu.schedulers.slurm.hook import (
-    OPEN_DEADLINE_S,
     NodeSide,
     cry,
     fault_text,
+    leave,
     open_node,
 )
 from canhazgpu.schedulers.slurm.story import DAEMON_INFO
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(USAGE, end="", file=sys.stderr)  # noqa: T201 - a command
         return 0 if given in (["-h"], ["--help"]) else 2
     worked = run(os.environ)
-    return 0 if worked or not given else 1
+    leave(0 if worked or not given else 1)
 
 
 def run(environ: Mapping[str, str]) -> bool:

@@ -7,10 +7,11 @@ import sys
 
 
 def main() -> int:
-    """Release the job's GPUs; returns the exit status for slurmd."""
+    """Release the job's GPUs; ends with the exit status for slurmd."""
     from canhazgpu.epilog.job_end import run  # noqa: PLC0415 - one place for what a hook imports
+    from canhazgpu.schedulers.slurm.hook import leave  # noqa: PLC0415
 
-    return run(os.environ)
+    leave(run(os.environ))
 
 
 if __name__ == "__main__":

@@ -29,11 +29,10 @@ daemonize yes
 supervised no
 databases 1
 
-# Each change is in the file before it is answered, so a killed server loses nothing. It reaches the
-# disk once a second: a power loss costs one second of a ledger whose jobs it ended as well, and
-# waiting for the disk with every change would cost each job's start.
+# Each change is on the disk before it is answered, so a killed server loses nothing, and a ledger has few
+# changes. Once a second would not do: a server whose disk is slow puts off even writing, for two seconds.
 appendonly yes
-appendfsync everysec
+appendfsync always
 aof-load-truncated yes
 auto-aof-rewrite-min-size 4mb
 save ""

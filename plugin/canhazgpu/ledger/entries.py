@@ -18,13 +18,12 @@ GRANT = "grant"
 RELEASE = "release"
 QUARANTINE = "quarantine"
 UNQUARANTINE = "unquarantine"
-RENEW = "renew"
 PROLOG = "prolog"
 EPILOG = "epilog"
 HEALTH = "health"
 NOTES = (PROLOG, EPILOG, HEALTH)
 """The kinds that change nothing: what a hook saw and decided."""
-KINDS = (GRANT, RELEASE, QUARANTINE, UNQUARANTINE, RENEW, *NOTES)
+KINDS = (GRANT, RELEASE, QUARANTINE, UNQUARANTINE, *NOTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +34,7 @@ class Entry:
     ``grant`` says that the claim's owner holds exactly `gpus` since `at`, until `expires_at` if
     that is set; where it `yields`, a GPU that another owner has stays theirs. A ``release`` says
     that `owner` holds none of `gpus`, of any where none are named; a quarantine concerns the one
-    GPU in `gpus`. ``renew`` is a sign of life of `owner`, now. The other kinds only tell, by
-    `reason` and `facts`.
+    GPU in `gpus`. The other kinds only tell, by `reason` and `facts`.
     """
 
     kind: str

@@ -6,7 +6,7 @@ what the store has to hear. How long a process waits for the store in all is bou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -33,6 +33,10 @@ from canhazgpu.node.outage import Outage
 
 DEFAULT_PATIENCE_S = 2.5
 """All waiting of one hook for the store; with what else a failure costs it stays below 3 s."""
+
+SOON_S = 1.0
+"""What a hook tells at once comes after what it did: the node's idea of the store's clock is behind
+by as long as an answer takes, and the store takes no time for later than its own."""
 
 T = TypeVar("T")
 
@@ -145,9 +149,9 @@ class FallbackLedger(StoreOnly):
             lambda: self._local.unquarantine(node, gpu, by),
         )
 
-    def publish_scan(self, observation: Observation) -> None:
+    def publish_scan(self, observation: Observation, alive: Collection[str] = ()) -> None:
         """See `Ledger.publish_scan`; without the store there is nobody to show it to."""
-        self._do(lambda ledger: ledger.store.publish_scan(observation), lambda: None)
+        self._do(lambda ledger: ledger.store.publish_scan(observation, alive), lambda: None)
 
     def look(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
         """See `Ledger.look`; without the store this node alone is known."""
@@ -170,7 +174,7 @@ class FallbackLedger(StoreOnly):
         """
         try:
             with self._book_file.open() as page:
-                page.do(replace(entry, at=page.now))
+                page.do(replace(entry, at=page.now + (0.0 if self._without else SOON_S)))
             self._do(lambda ledger: self._contact.deliver(ledger.store), lambda: None)
         except CanhazgpuError as exc:
             self._tell(log_line("not-in-history", node=self._node, reason=explain(exc)))

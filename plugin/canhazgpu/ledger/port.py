@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -158,8 +158,11 @@ class Ledger(Protocol):
         """
         ...
 
-    def publish_scan(self, observation: Observation) -> None:
-        """Store the node's scan for everyone to read, and list the node."""
+    def publish_scan(self, observation: Observation, alive: Collection[str] = ()) -> None:
+        """Store the node's scan for everyone to read, and list the node.
+
+        With it comes a sign of life of the owners `alive`, of whatever they hold there.
+        """
         ...
 
     def look(self, nodes: Sequence[str] | None = None) -> list[NodeView]:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 NODES_PER_READ = 64
 """Nodes read in one transaction; bounds the reply's size, not its correctness."""
 
+PER_NODE = 6
+"""Answers about each of them: its hashes, and whether it is listed."""
+
 Hash = Mapping[str, str]
 
 
@@ -32,15 +35,23 @@ def listed_nodes(client: redis.Redis) -> list[str]:
     ]
 
 
-def read_nodes(client: redis.Redis, names: Sequence[str], *, in_cluster: bool) -> list[NodeView]:
-    """Return what the store knows of each of these nodes, in this order."""
-    views = []
+def read_nodes(
+    client: redis.Redis, names: Sequence[str], *, in_cluster: bool
+) -> tuple[list[NodeView], set[str]]:
+    """Return what the store knows of each of these nodes, in this order, and which are listed."""
+    views: list[NodeView] = []
+    listed: set[str] = set()
     for first in range(0, len(names), NODES_PER_READ):
-        views += _read_some(client, names[first : first + NODES_PER_READ], in_cluster)
-    return views
+        some = names[first : first + NODES_PER_READ]
+        read, are_listed = _read_some(client, some, in_cluster)
+        views += read
+        listed.update(name for name, is_listed in zip(some, are_listed, strict=True) if is_listed)
+    return views, listed
 
 
-def _read_some(client: redis.Redis, names: Sequence[str], in_cluster: bool) -> list[NodeView]:
+def _read_some(
+    client: redis.Redis, names: Sequence[str], in_cluster: bool
+) -> tuple[list[NodeView], list[bool]]:
     # The servers of a cluster share neither a transaction nor a clock.
     pipeline = client.pipeline(transaction=not in_cluster)
     if not in_cluster:
@@ -49,12 +60,13 @@ def _read_some(client: redis.Redis, names: Sequence[str], in_cluster: bool) -> l
         node = keys.node_keys(name)
         for key in (node.scan, node.reservations, node.released, node.quarantine, node.queue):
             pipeline.hgetall(key)
-    hashes = pipeline.execute()
-    seconds, microseconds = cast(tuple[int, int], client.time() if in_cluster else hashes.pop(0))
+        pipeline.sismember(keys.NODES, name)
+    answers = pipeline.execute()
+    seconds, microseconds = cast(tuple[int, int], client.time() if in_cluster else answers.pop(0))
     read_at = seconds + microseconds / 1e6
-    return [
-        _view(name, read_at, hashes[5 * place : 5 * place + 5]) for place, name in enumerate(names)
-    ]
+    rows = [answers[first : first + PER_NODE] for first in range(0, len(answers), PER_NODE)]
+    views = [_view(name, read_at, row[:-1]) for name, row in zip(names, rows, strict=True)]
+    return views, [bool(row[-1]) for row in rows]
 
 
 def _view(name: str, read_at: float, hashes: Sequence[Hash]) -> NodeView:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from canhazgpu.errors import InputError, StoreError
@@ -52,6 +52,7 @@ class RedisLedger:
 
     def __init__(self, store: StoreConfig, role: Role) -> None:
         self._calls = StoreCalls(store, role)
+        self._listed: set[str] = set()
 
     def reserve_count(
         self, claim: Claim, count: int, observation: Observation, terms: Terms = JOB_TERMS
@@ -132,6 +133,7 @@ class RedisLedger:
             raise InputError(f"{node} is not forgotten: {detail} is reserved; release it first")
         with self._calls.client() as client:
             listed = client.srem(keys.NODES, node)
+        self._listed.discard(node)
         return bool(detail or listed)
 
     def history(self, node: str, since: float) -> list[Event]:
@@ -148,17 +150,25 @@ class RedisLedger:
             for gpu, before, owner, user in answer
         ]
 
-    def publish_scan(self, observation: Observation) -> None:
+    def publish_scan(self, observation: Observation, alive: Collection[str] = ()) -> None:
         """See `Ledger.publish_scan`."""
-        node = keys.node_keys(observation.scan.node)
-        self._calls.run("publish_scan", node, *self._observed(observation))
-        self._list_node(observation.scan.node)
+        node = observation.scan.node
+        signs = to_json(dict.fromkeys(alive, True))
+        known = self._calls.run(
+            "publish_scan", keys.node_keys(node), *self._observed(observation), signs
+        )
+        # Who just saw that the node is listed, and who was not told meanwhile that it was
+        # forgotten, has no need to ask again.
+        if not known or node not in self._listed:
+            self._list_node(node)
 
     def look(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
         """See `Ledger.look`."""
         with self._calls.client() as client:
             names = sorted(listed_nodes(client) if nodes is None else nodes)
-            return read_nodes(client, names, in_cluster=self._calls.in_cluster)
+            views, listed = read_nodes(client, names, in_cluster=self._calls.in_cluster)
+        self._listed = (self._listed - set(names)) | listed
+        return views
 
     def _reserve(
         self, script: str, claim: Claim, observation: Observation, terms: Terms, wanted: str | int
@@ -200,6 +210,7 @@ class RedisLedger:
         # Its own command: the index of nodes has no node's hash tag, so no script may touch both.
         with self._calls.client() as client:
             client.sadd(keys.NODES, node)
+        self._listed.add(node)
 
 
 def _only(gpus: Iterable[str]) -> str:

@@ -9,12 +9,13 @@ from canhazgpu.deadline import hard_deadline
 from canhazgpu.ledger.entries import PROLOG
 from canhazgpu.prolog.way import Way, devices_are_binding
 from canhazgpu.refusal import Refusal
+from canhazgpu.schedulers.slurm.early import Begun
 from canhazgpu.schedulers.slurm.hook import Hook, fault_text, run_hook, settle
 
 
-def run(environ: Mapping[str, str]) -> int:
+def run(environ: Mapping[str, str], begun: Begun | Exception) -> int:
     """Handle one job start; returns the exit status for slurmd, see `run_hook`."""
-    return run_hook(environ, start_or_send_back, PROLOG)
+    return run_hook(environ, start_or_send_back, PROLOG, begun)
 
 
 def start_or_send_back(hook: Hook) -> None:

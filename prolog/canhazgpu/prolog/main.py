@@ -9,12 +9,16 @@ from canhazgpu.schedulers.slurm.environment import JOB_GPUS
 
 
 def main() -> int:
-    """Reserve the job's GPUs; returns the exit status for slurmd."""
+    """Reserve the job's GPUs; ends with the exit status for slurmd."""
     if not os.environ.get(JOB_GPUS):
         return 0
-    from canhazgpu.prolog.job_start import run  # noqa: PLC0415
+    from canhazgpu.schedulers.slurm.early import begin  # noqa: PLC0415
 
-    return run(os.environ)
+    begun = begin(os.environ)
+    from canhazgpu.prolog.job_start import run  # noqa: PLC0415 - while the scan is under way
+    from canhazgpu.schedulers.slurm.hook import leave  # noqa: PLC0415
+
+    leave(run(os.environ, begun))
 
 
 if __name__ == "__main__":

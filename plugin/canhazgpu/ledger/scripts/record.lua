@@ -65,13 +65,6 @@ function apply.unquarantine(entry)
   if redis.call('HEXISTS', quarantine_key, entry.gpus[1]) == 1 then unquarantine(entry.gpus[1], entry.by) end
 end
 
-function apply.renew(entry)
-  for _, gpu in ipairs(held_by(entry.owner)) do
-    reservations[gpu].renewed_ms = now
-    if reservations[gpu].granted_ms then write(gpu, reservations[gpu]) end
-  end
-end
-
 local function note(entry)
   local who = entry.claim and { 'claim', cjson.encode(entry.claim) } or {}
   tell(entry.kind, 'reason', entry.reason, 'facts', entry.facts, 'at', entry.at_ms, unpack(who))

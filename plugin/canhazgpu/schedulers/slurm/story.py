@@ -117,15 +117,17 @@ class ToldActions(SlurmActions):
 
 
 class ToldProbe:
-    """`GpuProbe` whose last reading is part of a story."""
+    """`GpuProbe` whose last reading is part of a story; its first scan may be under way already."""
 
-    def __init__(self, probe: GpuProbe, story: Story) -> None:
+    def __init__(self, probe: GpuProbe, story: Story, first: PendingScan | None = None) -> None:
         self._probe = probe
         self._story = story
+        self._first = first
 
     def start(self) -> PendingScan:
         """See `GpuProbe.start`."""
-        return _ToldScan(self._probe.start(), self._story)
+        pending, self._first = self._first or self._probe.start(), None
+        return _ToldScan(pending, self._story)
 
 
 class _ToldScan:

@@ -1,0 +1,51 @@
+"""What a prolog does first of all: read its configuration, and begin the scan.
+
+The scan works in a process of its own while this one imports all that the rest takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from canhazgpu.config.load import load
+from canhazgpu.config.schema import Config
+from canhazgpu.deadline import hard_deadline
+from canhazgpu.errors import ConfigError
+from canhazgpu.node.identity import node_name
+from canhazgpu.probe.node_probe import NodeProbe
+from canhazgpu.probe.port import PendingScan
+from canhazgpu.schedulers.slurm.cgroup import job_of_cgroup
+
+OPEN_DEADLINE_S = 4.0
+"""Longest time for reading the configuration, or Slurm's files, which may lie on a slow share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The configuration, or the defaults and what is wrong with it, and the scan under way."""
+
+    config: Config
+    fault: ConfigError | None
+    probe: NodeProbe
+    scan: PendingScan | None = None
+
+
+def read_configuration(environ: Mapping[str, str]) -> Begun:
+    """Return the configuration alone; raises nothing that it finds wrong with it."""
+    try:
+        config, fault = load(environ).config, None
+    except ConfigError as exc:
+        config, fault = Config(), exc
+    node = node_name(config.node, environ)
+    return Begun(config, fault, NodeProbe(node, config.validation, job_of_cgroup))
+
+
+def begin(environ: Mapping[str, str]) -> Begun | Exception:
+    """Return what is begun, or what stopped it: to be told by whoever knows how."""
+    try:
+        with hard_deadline(OPEN_DEADLINE_S):
+            begun = read_configuration(environ)
+            return begun if begun.fault else replace(begun, scan=begun.probe.start())
+    except Exception as exc:
+        return exc
