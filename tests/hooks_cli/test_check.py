@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from redis_server import PrivateRedis
 
 from canhazgpu.cli.app import App
 from canhazgpu.cli.main import cli
@@ -122,6 +123,37 @@ def test_a_configuration_that_cannot_be_read_is_a_finding(site: Path) -> None:
     assert "did you mean store.url?" in shown["config"]["found"]
     assert "store" not in shown and "gpus" not in shown
     assert result.exit_code == 2
+
+
+READER = (
+    "default on nopass ~canhazgpu:* resetchannels -@all +@read +@connection +@transaction +time"
+)
+
+
+def stored(site: Path, url: str) -> dict[str, dict[str, str]]:
+    """Return what the check finds with this store, by id."""
+    path = site / "config.toml"
+    path.write_text(re.sub(r'(?m)^url = ".*"', f'url = "{url}"', path.read_text()))
+    return {one["id"]: one for one in json.loads(hooks(site, "check", "--json").stdout)["findings"]}
+
+
+def test_a_store_that_hooks_may_only_read_is_an_error(site: Path) -> None:
+    with PrivateRedis(settings={"user": READER}) as server:
+        found = stored(site, server.url)
+    assert found["store"]["severity"] == "error"
+    assert "this user may only read the ledger" in found["store"]["found"]
+
+
+def test_a_store_that_hooks_may_write_is_left_as_it_is(site: Path) -> None:
+    with PrivateRedis() as server, server.client() as client:
+        client.hset("canhazgpu:{n1}:recorded", "token", "1")
+        client.hset("canhazgpu:{n1}:scan", "at", "1000")
+        before = {key: client.dump(key) for key in client.keys("*")}
+        found = stored(site, server.url)
+        assert {key: client.dump(key) for key in client.keys("*")} == before
+    assert found["store"]["severity"] == "ok"
+    assert found["clock"]["severity"] == "ok"
+    assert found["published"]["severity"] == "warning"  # half a century ago
 
 
 RELEASE = re.compile(r"# canhazgpu (\S+) wrote this file")

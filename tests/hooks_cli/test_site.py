@@ -439,6 +439,26 @@ def test_our_own_health_check_needs_no_word_and_is_removed_last(root: Path) -> N
     assert not (root / SCRIPT[1:]).exists()
 
 
+def test_the_health_check_of_an_environment_is_to_be_taken_out_too(root: Path) -> None:
+    program = "/opt/canhazgpu/bin/canhazgpu-healthcheck"
+    with_health_check(root, program)
+    install(root)
+
+    result = uninstall(root)
+
+    assert result.exit_code == 2
+    assert f"  HealthCheckProgram={program}  ->  take it out\n" in result.stdout
+
+
+def test_a_health_check_that_is_no_file_keeps_nobody_waiting(root: Path) -> None:
+    with_health_check(root, "/usr/sbin/nhc")
+    (root / "usr/sbin").mkdir(parents=True)
+    os.mkfifo(root / "usr/sbin/nhc")
+
+    assert "call " in install(root).stderr
+    assert uninstall(root).exit_code == 0
+
+
 def test_nothing_is_removed_while_the_sites_own_health_check_calls_ours(root: Path) -> None:
     """What it calls in vain it may take for a fault of the node, and drain it."""
     nhc = put(root, "usr/sbin/nhc", f"#!/bin/sh\n{SCRIPT}\n")
@@ -466,6 +486,19 @@ def test_hooks_that_run_at_once_are_warned_of_before(root: Path) -> None:
     assert "warning: slurm.conf names the directory of Prolog already: the node's next job" in first
     assert 'have slurm.assignment = "slurm" until then' in first
     assert "already" not in again
+
+
+def test_where_slurm_picks_the_gpus_the_task_prolog_may_come_later(root: Path) -> None:
+    put(root, "etc/slurm/slurm.conf", SITE_CONF + "TaskPlugin=task/cgroup\n", 0o644)
+    put(root, "etc/slurm/cgroup.conf", "ConstrainDevices=yes\n", 0o644)
+
+    constrained = install(root, "--dry-run").stderr
+    (root / "etc/slurm/cgroup.conf").unlink()
+    told = run("--set", "slurm.assignment=slurm", "hooks", "install", "--root", root).stderr
+
+    for warnings in (constrained, told):
+        assert "the node's next job runs canhazgpu" in warnings
+        assert "until TaskProlog is in force" not in warnings
 
 
 def test_hooks_that_slurm_conf_does_not_name_yet_run_not_at_once(root: Path) -> None:

@@ -175,7 +175,21 @@ BROKEN: list[tuple[str, str, Change, str]] = [
         ),
         "canhazgpu hooks install (with --dry-run it shows the difference)",
     ),
-    ("hooks-installed", "error", ours(scripts={SCRIPTS[1]: "absent"}), "canhazgpu hooks install"),
+    (
+        "hooks-installed",
+        "error",
+        ours(scripts={**HEALTHY.ours.scripts, SCRIPTS[1]: "absent"}),
+        "canhazgpu hooks install",
+    ),
+    (
+        "hooks-installed",
+        "error",
+        ours(
+            scripts={**HEALTHY.ours.scripts, SCRIPTS[1]: "different"},
+            differences={SCRIPTS[1]: "is for another: CANHAZGPU_CONFIG=/etc/x.toml"},
+        ),
+        "canhazgpu --config /etc/x.toml hooks check",
+    ),
     ("hooks-installed", "error", ours(scripts={SCRIPTS[1]: "foreign"}), f"move {SCRIPTS[1]} away"),
     ("prolog", "error", conf(Prolog=None), "Prolog=/etc/slurm/prolog.d/*"),
     ("prolog", "error", conf(Prolog="/site/p.sh"), "Prolog=/etc/slurm/prolog.d/*"),
@@ -404,6 +418,13 @@ def test_what_is_no_fault_is_none(change: Change) -> None:
 def test_what_was_not_seen_is_not_said_to_be_well(change: Change, silent: set[str]) -> None:
     said = {one.id for one in run_checks(change(HEALTHY))}
     assert said == {check.id for check in CHECKS} - silent
+
+
+def test_a_site_without_any_script_is_told_once() -> None:
+    site = ours(scripts=dict.fromkeys(SCRIPTS, "absent"))(hook(published_s=None)(HEALTHY))
+    found = [one for one in run_checks(site) if one.severity != "ok"]
+    assert [one.id for one in found] == ["hooks-installed"]
+    assert found[0].wanted == ", ".join(SCRIPTS)
 
 
 def test_a_slurm_conf_that_cannot_be_read_is_one_problem_and_not_twenty() -> None:

@@ -14,10 +14,13 @@ from canhazgpu.schedulers.slurm.survey import matches, says_health_check
 
 
 def install_warnings(
-    site: Settings, layout: Layout, steps: Sequence[Step], root: Path
+    site: Settings, layout: Layout, steps: Sequence[Step], root: Path, *, slurm_picks: bool
 ) -> Iterator[str]:
-    """Tell what an administrator should know before the scripts are there."""
-    yield from _at_once(site, layout, steps)
+    """Tell what an administrator should know before the scripts are there.
+
+    `slurm_picks` tells whether the GPUs in the ledger are those that Slurm has picked.
+    """
+    yield from _at_once(site, layout, steps, slurm_picks=slurm_picks)
     yield from _company(site, layout, steps, root)
     yield from _lost_edits(steps)
     program = runs_no_check_of_ours(site)
@@ -25,7 +28,9 @@ def install_warnings(
         yield f"{HEALTH_KEY}={program} is the site's: call {layout.health_check} from there"
 
 
-def _at_once(site: Settings, layout: Layout, steps: Sequence[Step]) -> Iterator[str]:
+def _at_once(
+    site: Settings, layout: Layout, steps: Sequence[Step], *, slurm_picks: bool
+) -> Iterator[str]:
     """Tell of a hook that Slurm runs as soon as its file is there, whatever slurm.conf lacks."""
     new = {str(step.file.path) for step in steps if step.action == "created"}
     live = [
@@ -39,10 +44,10 @@ def _at_once(site: Settings, layout: Layout, steps: Sequence[Step]) -> Iterator[
         f"slurm.conf names the directory of {' and '.join(live)} already: the node's next job runs"
         " canhazgpu. See first that 'canhazgpu hooks check' finds nothing wrong with gpus and store"
     )
-    if place_line(site, layout.task_prolog):
+    if place_line(site, layout.task_prolog) and not slurm_picks:
         yield (
-            "until TaskProlog is in force, tasks see the GPUs that Slurm has picked: where no"
-            ' cgroup constrains devices, have slurm.assignment = "slurm" until then'
+            "until TaskProlog is in force, tasks see the GPUs that Slurm has picked, and not those"
+            ' that canhazgpu picks: have slurm.assignment = "slurm" until then'
         )
 
 

@@ -93,9 +93,9 @@ def install(
     conf = below(base, Path(find_conf(slurm_conf, app.environ, slurm_dir, base)))
     if slurm_conf and not conf.exists():
         raise ConfigError(f"cannot read {conf}: No such file or directory")
-    if fault := swap_fault(
-        chains_of(effective.config.slurm), constrained=read_facts(conf, "", "").constrains_devices
-    ):
+    slurm = effective.config.slurm
+    constrained = read_facts(conf, "", "").constrains_devices
+    if fault := swap_fault(chains_of(slurm), constrained=constrained):
         raise ConfigError(fault)
     site = read_settings(conf)
     layout = fit(site, slurm_dir, chains, read_chained(chain_paths(site, slurm_dir), base))
@@ -106,12 +106,14 @@ def install(
         conf,
         steps,
         (
-            *needed_lines(site, layout, hook_limit_s(effective.config.slurm)),
+            *needed_lines(site, layout, hook_limit_s(slurm)),
             *health_lines(site, layout.health_check),
         ),
         (
             *hook_warnings(effective),
-            *install_warnings(site, layout, steps, base),
+            *install_warnings(
+                site, layout, steps, base, slurm_picks=constrained or slurm.assignment == "slurm"
+            ),
         ),
         dry_run,
     )

@@ -26,7 +26,10 @@ from canhazgpu.schedulers.slurm.site import AsHook
 
 MODULE = "canhazgpu.schedulers.slurm.as_hook"
 START_S = 10.0
-STORE_ANSWERS = 5
+WRITE_NOTHING = "return redis.call('PERSIST', KEYS[1])"
+"""A script that writes, which a user who may only read, or a replica, refuses. It changes nothing:
+none of the ledger's keys has a time to live."""
+STORE_ANSWERS = 6
 """Connecting, its commands and a start of the embedded store, each within the store's time."""
 
 
@@ -106,7 +109,9 @@ def _of_store(store: StoreConfig, node: str) -> dict[str, Any]:
         before = time.time()
         seconds, microseconds = client.time()
         after = time.time()
-        at = cast(str | None, client.hget(keys.node_keys(node).scan, "at"))
+        known = keys.node_keys(node)
+        at = cast(str | None, client.hget(known.scan, "at"))
+        client.eval(WRITE_NOTHING, 1, known.recorded)
     published_at = milliseconds(at)
     now = seconds + microseconds / 1e6
     return {

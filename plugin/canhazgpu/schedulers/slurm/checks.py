@@ -48,7 +48,10 @@ def _clock(site: Site) -> bool:
 
 
 def _published(site: Site) -> bool:
-    return _store(site) and _gpus(site) and bool(site.as_hook.gpus)
+    """Where nothing is installed yet, nothing can have been published by it."""
+    layout = site.ours.layout
+    installed = layout is not None and site.ours.scripts.get(layout.health_check) != "absent"
+    return installed and _store(site) and _gpus(site) and bool(site.as_hook.gpus)
 
 
 def _running(site: Site) -> bool:

@@ -40,7 +40,7 @@ def published(site: Site) -> Iterator[Problem]:
     interval_s = settings.number(lines.INTERVAL_KEY) or lines.HEALTH_CHECK_INTERVAL_S
     if age_s is not None and age_s <= MISSED_CHECKS * interval_s + SLACK_S:
         return
-    since = "never" if age_s is None else f"{age_s:.0f} s ago"
+    since = "were never" if age_s is None else f"were last, {age_s:.0f} s ago,"
     own = lines.runs_no_check_of_ours(settings)
     script = site.ours.layout.health_check
     fix = f"SLURMD_NODENAME={site.node} {script} --exit-code; journalctl -t canhazgpu"
@@ -48,7 +48,7 @@ def published(site: Site) -> Iterator[Problem]:
         fix = f"call {script} from {own}"
     yield Problem(
         "warning",
-        f"the GPUs of {site.node} were last published {since}: the health check does not run",
+        f"the GPUs of {site.node} {since} published: the health check does not run",
         f"once in {interval_s} s",
         fix,
     )

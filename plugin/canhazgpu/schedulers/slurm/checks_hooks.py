@@ -23,7 +23,16 @@ def hooks_place(site: Site) -> Iterator[Problem]:
 
 def hooks_installed(site: Site) -> Iterator[Problem]:
     """Find scripts that are missing, changed or of another release."""
-    for path, state in site.ours.scripts.items():
+    scripts = site.ours.scripts
+    if scripts and set(scripts.values()) == {"absent"}:
+        yield Problem(
+            "error",
+            "none of canhazgpu's scripts is there",
+            ", ".join(scripts),
+            site.ours.install_command,
+        )
+        return
+    for path, state in scripts.items():
         if state != "same":
             found, fix = _not_ours(site, path, state)
             yield Problem("error", f"{path} {found}", "the script of this release", fix)
@@ -36,7 +45,14 @@ def _not_ours(site: Site, path: str, state: State) -> tuple[str, str]:
         return "was not installed by canhazgpu", f"move {path} away"
     if state == "absent":
         return "is not there", command
-    return site.ours.differences[path], f"{command} (with --dry-run it shows the difference)"
+    what = site.ours.differences[path]
+    _, names_another, file = what.partition(": CANHAZGPU_CONFIG=")
+    if names_another:
+        return (
+            what,
+            f"where that file is meant: canhazgpu --config {file} hooks check; else {command}",
+        )
+    return what, f"{command} (with --dry-run it shows the difference)"
 
 
 def prolog(site: Site) -> Iterator[Problem]:

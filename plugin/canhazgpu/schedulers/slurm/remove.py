@@ -23,6 +23,7 @@ from canhazgpu.schedulers.slurm.layout import (
     is_pattern,
     runs,
 )
+from canhazgpu.schedulers.slurm.lines import HEALTH_CHECK_COMMAND
 from canhazgpu.schedulers.slurm.settings import Settings
 from canhazgpu.schedulers.slurm.site import Program
 
@@ -83,13 +84,20 @@ def find_ours(directories: Iterable[str], root: Path) -> tuple[list[Removal], li
 def still_named(
     settings: Settings, matched: Mapping[str, Iterable[Program]], removals: Iterable[Removal]
 ) -> tuple[StillNamed, ...]:
-    """Return what slurm.conf would name in vain once these are gone: jobs would fail for it."""
+    """Return what slurm.conf would name in vain once these are gone: jobs would fail for it.
+
+    The health check of an environment counts as well, which goes after the scripts.
+    """
     texts = {one.path: one.text for one in removals}
-    return tuple(
+    named = [
         StillNamed(key, settings.get(key), _site_of(paths & texts.keys(), texts))
         for key in NAMING_KEYS
         if (paths := {one.path for one in matched.get(key, ())}) and paths <= texts.keys()
-    )
+    ]
+    program = settings.get(HEALTH_KEY)
+    if texts and posixpath.basename(program) == HEALTH_CHECK_COMMAND:
+        named.append(StillNamed(HEALTH_KEY, program, None))
+    return tuple(named)
 
 
 def _site_of(paths: Iterable[str], texts: Mapping[str, str]) -> str | None:

@@ -141,7 +141,10 @@ def _expanded(value: str, root: Path) -> Iterator[str]:
 def says_health_check(path: str, root: Path = Path("/")) -> bool:
     """Tell whether a site's own script has the name of our health check in it."""
     try:
-        with below(root, Path(path)).open("rb") as stream:
+        target = below(root, Path(path))
+        if not target.is_file():
+            return False
+        with target.open("rb") as stream:
             text = stream.read(LONGEST_SCRIPT)
     except (OSError, ValueError):
         return False
