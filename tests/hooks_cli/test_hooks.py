@@ -21,6 +21,7 @@ SCRIPTS = {
     "etc/slurm/prolog.d/canhazgpu.sh",
     "etc/slurm/epilog.d/canhazgpu.sh",
     "etc/slurm/canhazgpu/task_prolog.sh",
+    "etc/slurm/canhazgpu/health_check.sh",
 }
 
 
@@ -61,13 +62,15 @@ def test_scripts_are_installed_for_everybody_to_run(root: Path) -> None:
 def test_it_says_what_it_did_and_what_slurm_needs(root: Path) -> None:
     lines = run("hooks", "install", "--root", root).stdout.splitlines()
 
-    assert set(lines[:3]) == {f"created {root / name}" for name in SCRIPTS}
+    assert set(lines[:4]) == {f"created {root / name}" for name in SCRIPTS}
     assert {
         "Prolog=/etc/slurm/prolog.d/*",
         "Epilog=/etc/slurm/epilog.d/*",
         "TaskProlog=/etc/slurm/canhazgpu/task_prolog.sh",
         "PrologFlags=Alloc",
         "PrologEpilogTimeout=60",
+        "BatchStartTimeout=60",
+        "HealthCheckProgram=/etc/slurm/canhazgpu/health_check.sh",
         "SchedulerParameters=nohold_on_prolog_fail",
     } <= set(lines)
     assert "scontrol reconfigure" in lines[-1]
@@ -96,6 +99,7 @@ def test_an_older_script_or_a_changed_mode_is_put_right(root: Path) -> None:
         "etc/slurm/prolog.d/canhazgpu.sh": "updated",
         "etc/slurm/epilog.d/canhazgpu.sh": "updated",
         "etc/slurm/canhazgpu/task_prolog.sh": "unchanged",
+        "etc/slurm/canhazgpu/health_check.sh": "unchanged",
     }
     assert tree(root) == installed
 
@@ -144,6 +148,49 @@ def test_other_scripts_beside_ours_stay(root: Path) -> None:
 
     assert run("hooks", "install", "--root", root).exit_code == 0
     assert set(tree(root)) == SCRIPTS | {"etc/slurm/prolog.d/10-site.sh"}
+
+
+def test_what_is_rendered_is_what_is_installed(root: Path, tmp_path: Path) -> None:
+    """Files that a configuration manager ships are no fault to `hooks check`."""
+    run("hooks", "install", "--root", root)
+    run("hooks", "render", "--output", tmp_path / "out")
+
+    rendered = tree(tmp_path / "out")
+    installed = tree(root)
+    assert {f"etc/slurm/{name}": one for name, one in rendered.items() if name.endswith(".sh")} == (
+        installed
+    )
+
+
+def test_a_change_by_hand_is_not_lost_without_a_word(root: Path) -> None:
+    run("hooks", "install", "--root", root)
+    changed = root / "etc/slurm/epilog.d/canhazgpu.sh"
+    changed.write_text(changed.read_text() + "echo mine\n")
+
+    shown = run("hooks", "install", "--root", root, "--dry-run")
+    done = run("hooks", "install", "--root", root)
+    again = run("hooks", "install", "--root", root)
+
+    assert "-echo mine" in shown.stdout
+    for result in (shown, done):
+        assert f"warning: {changed} was changed by hand" in result.stderr
+    assert "by hand" not in again.stderr
+
+
+def test_the_health_check_is_told_what_slurmd_does_not_say(root: Path) -> None:
+    file = configured(root / "etc/hooks.toml", "")
+    conf = configured(root / "opt/slurm/slurm.conf", "ClusterName=c\n")
+
+    run("--config", file, "hooks", "install", "--root", root, "--slurm-dir", "/opt/slurm")
+    elsewhere = tree(root)["opt/slurm/canhazgpu/health_check.sh"][1]
+    conf.unlink()
+    run("--config", file, "hooks", "install", "--root", root, "--slurm-dir", "/opt/slurm")
+    nowhere = tree(root)["opt/slurm/canhazgpu/health_check.sh"][1]
+
+    assert "\nCANHAZGPU_CONFIG=/etc/hooks.toml\n" in elsewhere
+    assert "\nSLURM_CONF=/opt/slurm/slurm.conf\n" in elsewhere
+    assert f"\nprogram={Path(sys.executable).parent}/canhazgpu-healthcheck\n" in elsewhere
+    assert "SLURM_CONF" not in nowhere
 
 
 def test_a_dry_run_writes_nothing(root: Path) -> None:
@@ -266,6 +313,7 @@ def test_render_writes_every_file(tmp_path: Path) -> None:
         "prolog.d/canhazgpu.sh",
         "epilog.d/canhazgpu.sh",
         "canhazgpu/task_prolog.sh",
+        "canhazgpu/health_check.sh",
         "slurm.conf.canhazgpu",
         "gres.conf.example",
         "redis-users.acl",

@@ -99,6 +99,7 @@ def test_each_hook_fits_its_own_way(root: Path) -> None:
         "etc/slurm/canhazgpu/epilog.d/site.sh",
         "etc/slurm/canhazgpu/task_prolog.sh",
         "etc/slurm/canhazgpu/task_prolog_chain.sh",
+        "etc/slurm/canhazgpu/health_check.sh",
     }
     assert "# Runs: /site/epilog.sh\n" in installed["etc/slurm/canhazgpu/epilog.d/site.sh"][1]
     chain = installed["etc/slurm/canhazgpu/task_prolog_chain.sh"][1]
@@ -117,7 +118,8 @@ def test_only_what_slurm_conf_lacks_is_said_and_slurm_conf_is_left_alone(root: P
         "TaskProlog": ("/etc/slurm/canhazgpu/task_prolog_chain.sh", "/site/task prolog.sh"),
         "PrologFlags": ("Serial,Alloc", "Serial"),
         "SchedulerParameters": ("bf_continue,nohold_on_prolog_fail", "bf_continue"),
-        "HealthCheckProgram": (str(Path(sys.executable).with_name("canhazgpu-healthcheck")), None),
+        "BatchStartTimeout": ("60", None),
+        "HealthCheckProgram": ("/etc/slurm/canhazgpu/health_check.sh", None),
         "HealthCheckInterval": ("60", None),
         "HealthCheckNodeState": ("ANY,CYCLE", None),
     }
@@ -142,7 +144,7 @@ def test_after_the_lines_nothing_is_left_to_say(root: Path) -> None:
     result = install(root)
 
     assert f"{conf} has every line that the hooks need." in result.stdout
-    assert {line.split()[0] for line in result.stdout.splitlines()[:5]} == {"unchanged"}
+    assert {line.split()[0] for line in result.stdout.splitlines()[:6]} == {"unchanged"}
     assert tree(root) == before
 
 
@@ -243,7 +245,7 @@ def command(root: Path, *args: str) -> list[str | Path]:
     return ["hooks", "install", "--root", root, *args]
 
 
-FILES = 5
+FILES = 6
 
 
 @pytest.mark.parametrize("moment", range(2 * FILES))
@@ -381,24 +383,127 @@ def test_what_cannot_be_read_can_be_removed(root: Path) -> None:
     assert result.exit_code == 0, result.output
 
 
+SCRIPT = "/etc/slurm/canhazgpu/health_check.sh"
+TIMER = "HealthCheckInterval=60\n"
+
+
+def with_health_check(root: Path, program: str) -> Path:
+    return put(
+        root, "etc/slurm/slurm.conf", f"{SITE_CONF}HealthCheckProgram={program}\n{TIMER}", 0o644
+    )
+
+
 def test_a_sites_own_health_check_stays_and_is_told_what_to_call(root: Path) -> None:
-    put(root, "etc/slurm/slurm.conf", SITE_CONF + "HealthCheckProgram=/usr/sbin/nhc\n", 0o644)
+    with_health_check(root, "/usr/sbin/nhc")
 
     result = install(root)
 
     assert result.exit_code == 0
-    assert "HealthCheckInterval" not in result.stdout
-    assert "HealthCheckProgram=/usr/sbin/nhc is the site's: call " in result.stderr
-    assert "/canhazgpu-healthcheck from there" in result.stderr
+    assert "HealthCheck" not in result.stdout
+    assert f"HealthCheckProgram=/usr/sbin/nhc is the site's: call {SCRIPT} from there" in (
+        result.stderr
+    )
 
 
-def test_our_own_health_check_needs_no_word(root: Path) -> None:
-    program = Path(sys.executable).with_name("canhazgpu-healthcheck")
-    put(root, "etc/slurm/slurm.conf", f"{SITE_CONF}HealthCheckProgram={program}\n", 0o644)
+def test_a_sites_own_health_check_that_calls_ours_needs_no_word(root: Path) -> None:
+    with_health_check(root, "/usr/sbin/nhc")
+    put(root, "usr/sbin/nhc", f"#!/bin/sh\n{SCRIPT}\n")
 
     result = install(root)
 
-    assert "HealthCheckProgram" not in result.stdout + result.stderr
+    assert "HealthCheck" not in result.stdout + result.stderr
+
+
+def test_the_health_check_of_one_environment_is_to_be_the_one_that_stays(root: Path) -> None:
+    with_health_check(root, "/opt/canhazgpu-0.1/bin/canhazgpu-healthcheck")
+
+    said = json.loads(install(root, "--json").stdout)
+
+    [line] = [one for one in said["slurm_conf_lines"] if one["key"] == "HealthCheckProgram"]
+    assert line["value"] == SCRIPT
+    assert line["instead_of"] == "/opt/canhazgpu-0.1/bin/canhazgpu-healthcheck"
+
+
+def test_our_own_health_check_needs_no_word_and_is_removed_last(root: Path) -> None:
+    conf = with_health_check(root, SCRIPT)
+
+    assert "HealthCheck" not in install(root).stdout
+    refused = uninstall(root)
+    conf.write_text(SITE_CONF)
+    set_hooks(root, json.loads(uninstall(root, "--json").stdout)["slurm_conf_lines"])
+    done = uninstall(root)
+
+    assert refused.exit_code == 2
+    assert f"  HealthCheckProgram={SCRIPT}  ->  take it out\n" in refused.stdout
+    assert done.exit_code == 0
+    assert not (root / SCRIPT[1:]).exists()
+
+
+def test_the_health_check_of_an_environment_is_to_be_taken_out_too(root: Path) -> None:
+    program = "/opt/canhazgpu/bin/canhazgpu-healthcheck"
+    with_health_check(root, program)
+    install(root)
+
+    result = uninstall(root)
+
+    assert result.exit_code == 2
+    assert f"  HealthCheckProgram={program}  ->  take it out\n" in result.stdout
+
+
+def test_a_health_check_that_is_no_file_keeps_nobody_waiting(root: Path) -> None:
+    with_health_check(root, "/usr/sbin/nhc")
+    (root / "usr/sbin").mkdir(parents=True)
+    os.mkfifo(root / "usr/sbin/nhc")
+
+    assert "call " in install(root).stderr
+    assert uninstall(root).exit_code == 0
+
+
+def test_nothing_is_removed_while_the_sites_own_health_check_calls_ours(root: Path) -> None:
+    """What it calls in vain it may take for a fault of the node, and drain it."""
+    nhc = put(root, "usr/sbin/nhc", f"#!/bin/sh\n{SCRIPT}\n")
+    with_health_check(root, "/usr/sbin/nhc")
+    install(root)
+    before = tree(root)
+
+    result = uninstall(root)
+    said = json.loads(uninstall(root, "--json").stdout)
+    nhc.write_text("#!/bin/sh\n")
+    done = uninstall(root)
+
+    assert result.exit_code == 2
+    assert "take the call of canhazgpu's health check out of /usr/sbin/nhc" in result.stdout
+    assert (said["refused"], said["health_check_called_by"]) == (True, "/usr/sbin/nhc")
+    assert done.exit_code == 0
+    assert tree(root) != before
+
+
+def test_hooks_that_run_at_once_are_warned_of_before(root: Path) -> None:
+    first = install(root, "--dry-run").stderr
+    install(root)
+    again = install(root, "--dry-run").stderr
+
+    assert "warning: slurm.conf names the directory of Prolog already: the node's next job" in first
+    assert 'have slurm.assignment = "slurm" until then' in first
+    assert "already" not in again
+
+
+def test_where_slurm_picks_the_gpus_the_task_prolog_may_come_later(root: Path) -> None:
+    put(root, "etc/slurm/slurm.conf", SITE_CONF + "TaskPlugin=task/cgroup\n", 0o644)
+    put(root, "etc/slurm/cgroup.conf", "ConstrainDevices=yes\n", 0o644)
+
+    constrained = install(root, "--dry-run").stderr
+    (root / "etc/slurm/cgroup.conf").unlink()
+    told = run("--set", "slurm.assignment=slurm", "hooks", "install", "--root", root).stderr
+
+    for warnings in (constrained, told):
+        assert "the node's next job runs canhazgpu" in warnings
+        assert "until TaskProlog is in force" not in warnings
+
+
+def test_hooks_that_slurm_conf_does_not_name_yet_run_not_at_once(root: Path) -> None:
+    (root / "etc/slurm/hooks.conf").write_text("Prolog=/site/p.sh\n")
+    assert "already" not in install(root, "--dry-run").stderr
 
 
 def test_swap_is_refused_where_jobs_could_not_open_what_they_are_given(root: Path) -> None:

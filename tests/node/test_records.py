@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,8 +41,15 @@ FOREIGN = [
     '{"owner": {"cluster": "c1", "job_id": "12", "attempt": 0}, "user": "ann", "boot_id": null,'
     ' "gpus": [], "epilogs_owed": "many"}',
     '{"owner": {"cluster": "c1", "job_id": "12", "attempt": 0}, "user": "ann", "boot_id": null,'
-    ' "gpus": [], "more": 1}',
+    ' "gpus": [], "format": 2}',
 ]
+WHOLE: dict[str, Any] = {
+    "owner": {"cluster": "c1", "job_id": "12", "attempt": 0},
+    "user": "ann",
+    "boot_id": "boot 1",
+    "gpus": [{"position": 1, "uuid": "GPU-b", "index": 3}],
+}
+"""As the first release that kept records wrote them, with what has a default left out."""
 
 
 @pytest.fixture
@@ -176,10 +184,40 @@ def test_a_record_that_is_not_ours_counts_as_none(
     with pytest.raises(NodeStateError):
         complete(records)
     records.forget(FIRST)
-    assert records.end("12") is None
+    with pytest.raises(NodeStateError, match=r"12\.json cannot be read"):
+        records.end("12")
     assert names(tmp_path) == set()
+    assert records.end("12") is None
     begin(records)
     assert records.has("12")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        WHOLE,
+        {**WHOLE, "more": {"of": ["a", "later", "release"]}},
+        {**WHOLE, "owner": {**WHOLE["owner"], "more": 1}, "gpus": [{**WHOLE["gpus"][0], "mig": 2}]},
+        {**WHOLE, "format": 1},
+    ],
+)
+def test_an_older_and_a_newer_releases_records_are_read(
+    records: JobRecords, tmp_path: Path, data: dict[str, Any]
+) -> None:
+    begin(records)
+    (tmp_path / "jobs" / "12.json").write_text(json.dumps(data))
+    ended = records.end("12")
+    assert ended == JobRecord(FIRST, "ann", "boot 1", GPUS[:1], 0, ended=True)
+    assert records.ended() == [ended]
+
+
+def test_a_record_that_only_another_release_can_read_says_so(
+    records: JobRecords, tmp_path: Path
+) -> None:
+    begin(records)
+    (tmp_path / "jobs" / "12.json").write_text(json.dumps({**WHOLE, "format": 2}))
+    with pytest.raises(NodeStateError, match="format 2, of another release"):
+        records.end("12")
 
 
 def test_bytes_and_a_cut_record_count_as_none_beside_one_that_is_whole(

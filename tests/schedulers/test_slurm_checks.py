@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from canhazgpu.config.schema import Config, SlurmConfig
+from canhazgpu.config.schema import Config, EpilogConfig, SlurmConfig
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.schedulers.slurm.checks import CHECKS, OF_CONFIG, OF_SLURM_CONF, run_checks, worst
 from canhazgpu.schedulers.slurm.conf import SlurmFacts, parse_line
@@ -32,6 +32,10 @@ CONF = {
     "PrologFlags": "Alloc",
     "PrologEpilogTimeout": "60",
     "MessageTimeout": "60",
+    "BatchStartTimeout": "60",
+    "HealthCheckProgram": "/etc/slurm/canhazgpu/health_check.sh",
+    "HealthCheckInterval": "60",
+    "HealthCheckNodeState": "ANY,CYCLE",
     "SchedulerParameters": "nohold_on_prolog_fail",
     "GresTypes": "gpu",
     "TaskPlugin": "task/cgroup",
@@ -41,6 +45,7 @@ SCRIPTS = (
     "/etc/slurm/prolog.d/canhazgpu.sh",
     "/etc/slurm/epilog.d/canhazgpu.sh",
     "/etc/slurm/canhazgpu/task_prolog.sh",
+    "/etc/slurm/canhazgpu/health_check.sh",
 )
 
 
@@ -76,12 +81,14 @@ HEALTHY = Site(
             "Prolog": (Program(SCRIPTS[0]),),
             "Epilog": (Program(SCRIPTS[1]),),
             "TaskProlog": (Program(SCRIPTS[2]),),
+            "HealthCheckProgram": (Program(SCRIPTS[3]),),
         },
     ),
     ours=OurSide(
         layout=fit(settings(), "/etc/slurm", {}, {}),
         layout_fault=None,
         scripts=dict.fromkeys(SCRIPTS, "same"),
+        differences={},
         site_scripts=(),
         install_command="canhazgpu hooks install",
     ),
@@ -98,7 +105,7 @@ HEALTHY = Site(
         weak={},
     ),
     state_dir=StateDir("/run/canhazgpu", 0, 0o755),
-    as_hook=AsHook(gpus=gpus(2), skew_s=0.2, skew_error_s=0.01),
+    as_hook=AsHook(gpus=gpus(2), skew_s=0.2, skew_error_s=0.01, published_s=40.0),
     nvml_libraries=("/usr/lib64/libnvidia-ml.so.1",),
 )
 
@@ -162,10 +169,27 @@ BROKEN: list[tuple[str, str, Change, str]] = [
     (
         "hooks-installed",
         "error",
-        ours(scripts={**HEALTHY.ours.scripts, SCRIPTS[0]: "different"}),
+        ours(
+            scripts={**HEALTHY.ours.scripts, SCRIPTS[0]: "different"},
+            differences={SCRIPTS[0]: "was changed by hand"},
+        ),
+        "canhazgpu hooks install (with --dry-run it shows the difference)",
+    ),
+    (
+        "hooks-installed",
+        "error",
+        ours(scripts={**HEALTHY.ours.scripts, SCRIPTS[1]: "absent"}),
         "canhazgpu hooks install",
     ),
-    ("hooks-installed", "error", ours(scripts={SCRIPTS[1]: "absent"}), "canhazgpu hooks install"),
+    (
+        "hooks-installed",
+        "error",
+        ours(
+            scripts={**HEALTHY.ours.scripts, SCRIPTS[1]: "different"},
+            differences={SCRIPTS[1]: "is for another: CANHAZGPU_CONFIG=/etc/x.toml"},
+        ),
+        "canhazgpu --config /etc/x.toml hooks check",
+    ),
     ("hooks-installed", "error", ours(scripts={SCRIPTS[1]: "foreign"}), f"move {SCRIPTS[1]} away"),
     ("prolog", "error", conf(Prolog=None), "Prolog=/etc/slurm/prolog.d/*"),
     ("prolog", "error", conf(Prolog="/site/p.sh"), "Prolog=/etc/slurm/prolog.d/*"),
@@ -206,6 +230,53 @@ BROKEN: list[tuple[str, str, Change, str]] = [
         "PrologEpilogTimeout=61",
     ),
     ("message-timeout", "warning", conf(MessageTimeout=None), "MessageTimeout=60"),
+    ("batch-start", "warning", conf(BatchStartTimeout=None), "BatchStartTimeout=60"),
+    ("batch-start", "warning", conf(BatchStartTimeout="59"), "BatchStartTimeout=60"),
+    (
+        "clean-up-time",
+        "warning",
+        # 10 s, 15 s and the last look's 3 s of 60 % of 45 s.
+        config(config=Config(slurm=SlurmConfig(kill_grace_s=15))),
+        "hook_deadline_s = 47 in [slurm]",
+    ),
+    (
+        "clean-up-time",
+        "warning",
+        config(config=Config(epilog=EpilogConfig(settle_s=40, leftovers="report"))),
+        "hook_deadline_s = 72 in [slurm]",
+    ),
+    (
+        "health-check",
+        "warning",
+        conf(HealthCheckProgram=None),
+        "HealthCheckProgram=/etc/slurm/canhazgpu/health_check.sh",
+    ),
+    ("health-check", "warning", conf(HealthCheckInterval="0"), "HealthCheckInterval=60"),
+    (
+        "health-check",
+        "warning",
+        conf(HealthCheckNodeState="IDLE"),
+        "HealthCheckNodeState=ANY,CYCLE",
+    ),
+    (
+        "health-check",
+        "warning",
+        slurm(
+            matches={
+                **HEALTHY.slurm.matches,
+                "HealthCheckProgram": (Program(SCRIPTS[3], "cannot be read"),),
+            }
+        ),
+        f"chmod 755 {SCRIPTS[3]}",
+    ),
+    ("published", "warning", hook(published_s=None), "SLURMD_NODENAME=n1 /etc/slurm/canhazgpu/"),
+    ("published", "warning", hook(published_s=301.0), "--exit-code"),
+    (
+        "published",
+        "warning",
+        lambda site: hook(published_s=None)(conf(HealthCheckProgram="/usr/sbin/nhc")(site)),
+        f"call {SCRIPTS[3]} from /usr/sbin/nhc",
+    ),
     (
         "hold-on-failure",
         "warning",
@@ -280,7 +351,10 @@ def test_a_site_in_order_has_nothing_wrong_and_every_check_says_so() -> None:
 
 def names_of(found: dict[str, Any], name: str) -> set[str]:
     """Return the checks beside the expected one that a fault may set off as well."""
-    entailed = {"gres-files": {"gpu-count"}, "hook-timeout": {"message-timeout"}}
+    entailed = {
+        "gres-files": {"gpu-count"},
+        "hook-timeout": {"message-timeout", "batch-start"},
+    }
     return set(found) - {name} - entailed.get(name, set())
 
 
@@ -311,6 +385,11 @@ def test_every_check_is_tried() -> None:
         slurm(running=None),
         slurm(running=settings(PrologFlags="Alloc,Contain")),
         conf(PrologEpilogTimeout="65534"),
+        conf(HealthCheckProgram="/usr/sbin/nhc"),
+        conf(HealthCheckNodeState="CYCLE"),
+        hook(published_s=299.0),
+        lambda site: hook(published_s=1000.0)(conf(HealthCheckInterval="300")(site)),
+        config(config=Config(slurm=SlurmConfig(kill_grace_s=14))),
         hook(skew_s=1.5, skew_error_s=0.6),
         hook(skew_s=None),
         config(users_file=None, users_closed=None),
@@ -323,11 +402,37 @@ def test_what_is_no_fault_is_none(change: Change) -> None:
     assert problems(change(HEALTHY)) == {}
 
 
+@pytest.mark.parametrize(
+    ("change", "silent"),
+    [
+        (
+            hook(fault="no answer", skew_s=None, gpus=()),
+            {"gpus", "gpu-count", "store", "clock", "published"},
+        ),
+        (hook(gpu_fault="no driver", gpus=()), {"gpu-count", "published"}),
+        (hook(store_fault="refused", skew_s=None, published_s=None), {"clock", "published"}),
+        (slurm(running=None), {"running-config"}),
+        (slurm(knows_node=False), {"gpu-count", "gres-files", "published"}),
+    ],
+)
+def test_what_was_not_seen_is_not_said_to_be_well(change: Change, silent: set[str]) -> None:
+    said = {one.id for one in run_checks(change(HEALTHY))}
+    assert said == {check.id for check in CHECKS} - silent
+
+
+def test_a_site_without_any_script_is_told_once() -> None:
+    site = ours(scripts=dict.fromkeys(SCRIPTS, "absent"))(hook(published_s=None)(HEALTHY))
+    found = [one for one in run_checks(site) if one.severity != "ok"]
+    assert [one.id for one in found] == ["hooks-installed"]
+    assert found[0].wanted == ", ".join(SCRIPTS)
+
+
 def test_a_slurm_conf_that_cannot_be_read_is_one_problem_and_not_twenty() -> None:
     unread = slurm(conf=ConfFile("/x", "no"), settings=Settings(), matches={}, knows_node=False)
     site = unread(HEALTHY)
     assert set(problems(site)) == {"slurm-conf"}
-    assert {one.id for one in run_checks(site)} == {check.id for check in CHECKS} - OF_SLURM_CONF
+    said = {one.id for one in run_checks(site)}
+    assert said == {check.id for check in CHECKS} - OF_SLURM_CONF - {"published"}
 
 
 def test_a_configuration_that_cannot_be_read_is_one_problem() -> None:

@@ -8,7 +8,7 @@ from canhazgpu.config.schema import SlurmConfig
 from canhazgpu.errors import ConfigError
 from canhazgpu.schedulers.slurm.conf import parse_line
 from canhazgpu.schedulers.slurm.layout import Layout, chain_paths, fit, runs
-from canhazgpu.schedulers.slurm.lines import conf_text, hook_limit_s, needed_lines
+from canhazgpu.schedulers.slurm.lines import conf_text, health_lines, hook_limit_s, needed_lines
 from canhazgpu.schedulers.slurm.settings import Settings, settings_of, shown_settings
 
 DIR = "/etc/slurm"
@@ -151,6 +151,7 @@ GOOD = (
     "PrologFlags=Contain",
     "PrologEpilogTimeout=60",
     "MessageTimeout=60",
+    "BatchStartTimeout=60",
     "SchedulerParameters=bf_continue,nohold_on_prolog_fail",
     "GresTypes=gpu,nic",
 )
@@ -178,6 +179,7 @@ def test_a_site_that_has_none_needs_every_one() -> None:
         ("PrologEpilogTimeout=59", "PrologEpilogTimeout", "60", "59"),
         ("PrologEpilogTimeout=soon", "PrologEpilogTimeout", "60", "soon"),
         ("MessageTimeout=10", "MessageTimeout", "60", "10"),
+        ("BatchStartTimeout=59", "BatchStartTimeout", "60", "59"),
     ],
 )  # fmt: skip
 def test_a_line_keeps_what_the_site_has(line: str, key: str, value: str, instead_of: str) -> None:
@@ -199,6 +201,48 @@ def test_each_hook_may_have_a_limit_of_its_own(
 ) -> None:
     others = [one for one in GOOD if not one.startswith("PrologEpilogTimeout")]
     assert needed(*others, *lines) == asked
+
+
+SCRIPT = f"{OWN}/health_check.sh"
+EVERY = {
+    "HealthCheckProgram": (SCRIPT, ""),
+    "HealthCheckInterval": ("60", ""),
+    "HealthCheckNodeState": ("ANY,CYCLE", ""),
+}
+
+
+@pytest.mark.parametrize(
+    ("lines", "asked"),
+    [
+        ((), EVERY),
+        # The timer alone runs nothing.
+        (("HealthCheckInterval=30",), {k: EVERY[k] for k in EVERY if k != "HealthCheckInterval"}),
+        # Of one environment, which the next release does not have.
+        (
+            ("HealthCheckProgram=/opt/canhazgpu-0.1/bin/canhazgpu-healthcheck",
+             "HealthCheckInterval=60"),
+            {"HealthCheckProgram": (SCRIPT, "/opt/canhazgpu-0.1/bin/canhazgpu-healthcheck")},
+        ),
+        ((f"HealthCheckProgram={SCRIPT}", "HealthCheckInterval=60"), {}),
+        # A site's own stays, and Slurm's default is any state.
+        (("HealthCheckProgram=/usr/sbin/nhc", "HealthCheckInterval=300"), {}),
+        (
+            ("HealthCheckProgram=/usr/sbin/nhc", "HealthCheckInterval=0"),
+            {"HealthCheckInterval": ("60", "")},
+        ),
+        (
+            ("HealthCheckProgram=/usr/sbin/nhc", "HealthCheckInterval=9",
+             "HealthCheckNodeState=IDLE,CYCLE"),
+            {"HealthCheckNodeState": ("ANY,CYCLE", "IDLE,CYCLE")},
+        ),
+    ],
+)  # fmt: skip
+def test_a_health_check_on_every_node_and_the_sites_own_stays(
+    lines: tuple[str, ...], asked: dict[str, tuple[str, str]]
+) -> None:
+    found = health_lines(settings(*lines), SCRIPT)
+    assert {one.key: (one.value, one.instead_of) for one in found} == asked
+    assert all(one.reason for one in found)
 
 
 def test_slurm_gives_a_hook_its_decision_and_its_commands() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -83,6 +85,24 @@ def test_a_second_installation_changes_and_asks_for_nothing(installed: SiteClust
     assert said["slurm_conf_lines"] == []
 
 
+def test_slurm_runs_the_health_check_that_was_installed(installed: SiteCluster) -> None:
+    """slurmd gives it a name alone: configuration and slurm.conf are where no default looks."""
+    script = installed.slurm_dir / "canhazgpu" / "health_check.sh"
+    shown = installed.slurm.run(["scontrol", "show", "config"]).stdout
+    assert re.search(rf"HealthCheckProgram\s*= {script}\n", shown)
+
+    done = subprocess.run(
+        [script, "--exit-code"],
+        env={"SLURMD_NODENAME": "n1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_nothing_is_wrong_with_it(installed: SiteCluster) -> None:
     assert installed.problems() == {}
     assert installed.hooks("check", "--strict", check=False).returncode == 0
@@ -108,6 +128,21 @@ def short_timeout(cluster: SiteCluster) -> Callable[[], Any]:
 
 def held_jobs(cluster: SiteCluster) -> Callable[[], Any]:
     return changed(cluster, "SchedulerParameters", "bf_interval=1")
+
+
+def impatient_for_scripts(cluster: SiteCluster) -> Callable[[], Any]:
+    return changed(cluster, "BatchStartTimeout", "10")
+
+
+def no_health_check(cluster: SiteCluster) -> Callable[[], Any]:
+    return changed(cluster, "HealthCheckProgram", None)
+
+
+def edited_by_hand(cluster: SiteCluster) -> Callable[[], Any]:
+    [path] = cluster.slurm_dir.rglob("epilog.d/canhazgpu.sh")
+    text = path.read_text()
+    path.write_text(text.replace("exit 0", "exit 1"))
+    return lambda: path.write_text(text)
 
 
 def not_read_yet(cluster: SiteCluster) -> Callable[[], Any]:
@@ -183,6 +218,9 @@ def no_commands(cluster: SiteCluster) -> Callable[[], Any]:
     [
         ("prolog-flags", no_flags),
         ("hook-timeout", short_timeout),
+        ("batch-start", impatient_for_scripts),
+        ("health-check", no_health_check),
+        ("hooks-installed", edited_by_hand),
         ("hold-on-failure", held_jobs),
         ("running-config", not_read_yet),
         ("hooks-installed", prolog_is_gone),

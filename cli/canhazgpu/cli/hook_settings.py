@@ -5,22 +5,42 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 from canhazgpu.config import DEFAULT_CONFIG_FILE, Effective
 from canhazgpu.config.schema import NodeConfig
 from canhazgpu.errors import ConfigError
 from canhazgpu.ledger.store_url import EMBEDDED, parse_store_url
+from canhazgpu.schedulers.slurm.install import HookFile
+from canhazgpu.schedulers.slurm.layout import Layout
+from canhazgpu.schedulers.slurm.seal import sealed
+from canhazgpu.schedulers.slurm.survey import found_by_slurm
 from canhazgpu.schedulers.slurm.trust import changeable_by_others
 from canhazgpu.templates import render as templates
-from canhazgpu.templates.slurm_files import UNSET_DIGEST, WRITER, HookSettings
+from canhazgpu.templates.slurm_files import (
+    DEFAULT_GPUS,
+    UNSET_DIGEST,
+    WRITER,
+    HookSettings,
+    layout_texts,
+)
 
 BAKED_IN = ("node.name", "node.state_dir")
 """Keys whose values are written into the scripts, where no environment reaches them."""
 
 
-def hook_settings(effective: Effective, root: Path, slurm_dir: str, gpus: int) -> HookSettings:
-    """Return what the scripts say; raises `ConfigError` for a value that hooks would not see."""
+def hook_settings(
+    effective: Effective,
+    root: Path,
+    slurm_dir: str,
+    gpus: int = DEFAULT_GPUS,
+    conf: str | None = None,
+) -> HookSettings:
+    """Return what the scripts say; raises `ConfigError` for a value that hooks would not see.
+
+    `conf` is slurm.conf as the node knows it.
+    """
     for key in BAKED_IN:
         origin = effective.origins[key]
         if not origin.startswith(("default", "file")):
@@ -40,7 +60,23 @@ def hook_settings(effective: Effective, root: Path, slurm_dir: str, gpus: int) -
         gpus=gpus,
         writer=writer,
         writer_digest=digest,
+        slurm_conf=None if conf is None or found_by_slurm(conf) else conf,
     )
+
+
+def release() -> str:
+    """Return this release's version."""
+    try:
+        return metadata.version("canhazgpu")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def hook_files(settings: HookSettings, layout: Layout) -> list[HookFile]:
+    """Return the scripts for a site as they are installed."""
+    texts = layout_texts(settings, layout)
+    version = release()
+    return [HookFile(Path(path), sealed(text, version)) for path, text in texts.items()]
 
 
 def _on_node(path: Path, root: Path) -> str:

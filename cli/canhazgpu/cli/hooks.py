@@ -7,13 +7,14 @@ from pathlib import Path
 import click
 
 from canhazgpu.cli.app import App
-from canhazgpu.cli.hook_settings import hook_settings
+from canhazgpu.cli.hook_settings import hook_settings, release
 from canhazgpu.cli.hooks_check import check
 from canhazgpu.cli.hooks_install import install
 from canhazgpu.cli.hooks_options import slurm_dir_option
 from canhazgpu.cli.hooks_uninstall import uninstall
 from canhazgpu.errors import ConfigError
 from canhazgpu.schedulers.slurm.install import replace_file
+from canhazgpu.schedulers.slurm.seal import sealed
 from canhazgpu.templates.slurm_files import DEFAULT_GPUS, fragment_texts, hook_texts
 
 
@@ -57,7 +58,9 @@ def render(app: App, output: str, gpus: int, slurm_dir: str) -> None:
       canhazgpu hooks render --output ./hooks
     """  # noqa: D301 - click reads the character: keep these lines
     settings = hook_settings(app.effective(), Path("/"), slurm_dir, gpus)
-    files = {**hook_texts(settings), **fragment_texts(settings)}
+    version = release()
+    scripts = {name: sealed(text, version) for name, text in hook_texts(settings).items()}
+    files = {**scripts, **fragment_texts(settings)}
     for name, text in files.items():
         _write(Path(output) / name, text, 0o755 if text.startswith("#!") else 0o644)
         click.echo(Path(output) / name)

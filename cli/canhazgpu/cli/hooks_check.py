@@ -15,7 +15,12 @@ from typing import Any
 import click
 
 from canhazgpu.cli.app import App
-from canhazgpu.cli.hook_settings import hook_settings, unseen_by_hooks, weak_places
+from canhazgpu.cli.hook_settings import (
+    hook_files,
+    hook_settings,
+    unseen_by_hooks,
+    weak_places,
+)
 from canhazgpu.cli.hooks_options import slurm_conf_option, slurm_dir_option
 from canhazgpu.cli.options import json_option
 from canhazgpu.cli.table import printable
@@ -25,8 +30,8 @@ from canhazgpu.ledger.store_url import EMBEDDED, parse_store_url
 from canhazgpu.node.identity import node_name, state_dir
 from canhazgpu.schedulers.slurm.as_hook import look_as_hook
 from canhazgpu.schedulers.slurm.checks import Finding, run_checks, worst
-from canhazgpu.schedulers.slurm.install import HookFile, look, read_chained
-from canhazgpu.schedulers.slurm.layout import Layout, chain_paths, fit
+from canhazgpu.schedulers.slurm.install import HookFile, look, read_chained, why_different
+from canhazgpu.schedulers.slurm.layout import HEALTH_KEY, State, chain_paths, fit
 from canhazgpu.schedulers.slurm.settings import Settings
 from canhazgpu.schedulers.slurm.site import AsHook, ConfigSide, OurSide, Site
 from canhazgpu.schedulers.slurm.survey import (
@@ -34,10 +39,11 @@ from canhazgpu.schedulers.slurm.survey import (
     look_at_state_dir,
     nvml_libraries,
     program,
+    says_health_check,
     slurm_side,
 )
 from canhazgpu.schedulers.slurm.trust import changeable_by_others, closed_to_users
-from canhazgpu.templates.slurm_files import DEFAULT_GPUS, HookSettings, layout_texts
+from canhazgpu.templates.slurm_files import HookSettings
 
 ROOT = Path("/")
 ERRORS = 2
@@ -87,10 +93,10 @@ class Wanted:
 
 def look_at_site(app: App, slurm_dir: str, slurm_conf: str | None) -> Site:
     """Gather everything that the checks look at."""
-    wanted = _wanted(app, slurm_dir)
+    conf = find_conf(slurm_conf, app.environ, slurm_dir, ROOT)
+    wanted = _wanted(app, slurm_dir, conf)
     config = wanted.effective.config
     node = node_name(config.node, app.environ)
-    conf = find_conf(slurm_conf, app.environ, slurm_dir, ROOT)
     slurm = slurm_side(conf, node, socket.gethostname().split(".")[0], config.slurm)
     settings = wanted.settings
     ours = _our_side(slurm.settings, settings, slurm_dir, _command(app, slurm_dir, slurm_conf))
@@ -108,13 +114,14 @@ def look_at_site(app: App, slurm_dir: str, slurm_conf: str | None) -> Site:
     )
 
 
-def _wanted(app: App, slurm_dir: str) -> Wanted:
+def _wanted(app: App, slurm_dir: str, conf: str) -> Wanted:
     try:
         effective = app.effective()
     except ConfigError as exc:
         return Wanted(Effective(Config(), {}, None), None, str(exc))
     try:
-        return Wanted(effective, hook_settings(effective, ROOT, slurm_dir, DEFAULT_GPUS), None)
+        known_conf = conf if Path(conf).exists() else None
+        return Wanted(effective, hook_settings(effective, ROOT, slurm_dir, conf=known_conf), None)
     except ConfigError as exc:
         return Wanted(effective, None, str(exc))
 
@@ -135,23 +142,27 @@ def _our_side(
     try:
         layout = fit(site, slurm_dir, {}, read_chained(chain_paths(site, slurm_dir), ROOT))
     except ConfigError as exc:
-        return OurSide(None, str(exc), {}, (), command)
+        return OurSide(None, str(exc), {}, {}, (), command)
     own = [place for place in layout.places if place.site]
     programs = tuple(
         program(place.site, by_users=place.key == "TaskProlog") for place in own if place.site
     )
-    return OurSide(layout, None, _states(settings, layout), programs, command)
+    files = hook_files(settings, layout) if settings else []
+    states = _states(files)
+    differences = {
+        str(one.path): why_different(one.path, one.text)
+        for one in files
+        if states[str(one.path)] == "different"
+    }
+    calls = says_health_check(site.get(HEALTH_KEY)) if site.get(HEALTH_KEY) else False
+    return OurSide(layout, None, states, differences, programs, command, calls)
 
 
-def _states(settings: HookSettings | None, layout: Layout) -> dict[str, Any]:
-    if settings is None:
-        return {}
-    texts = layout_texts(settings, layout)
-    files = [HookFile(Path(path), text) for path, text in texts.items()]
+def _states(files: Sequence[HookFile]) -> dict[str, State]:
     try:
         return {str(path): state for path, state in look(files, ROOT).items()}
     except ConfigError:
-        return dict.fromkeys(texts, "absent")
+        return {str(one.path): "absent" for one in files}
 
 
 def _config_side(wanted: Wanted, ours: OurSide) -> ConfigSide:

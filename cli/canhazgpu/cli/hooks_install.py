@@ -11,8 +11,9 @@ from typing import Any
 import click
 
 from canhazgpu.cli.app import App
-from canhazgpu.cli.hook_settings import hook_settings
+from canhazgpu.cli.hook_settings import hook_files, hook_settings
 from canhazgpu.cli.hook_settings import warnings as hook_warnings
+from canhazgpu.cli.hooks_company import install_warnings
 from canhazgpu.cli.hooks_options import (
     chain_option,
     dry_run_option,
@@ -25,7 +26,6 @@ from canhazgpu.conflict.chain import chains_of, swap_fault
 from canhazgpu.errors import ConfigError
 from canhazgpu.schedulers.slurm.conf import read_facts, read_settings
 from canhazgpu.schedulers.slurm.install import (
-    HookFile,
     Step,
     below,
     carry_out,
@@ -34,18 +34,15 @@ from canhazgpu.schedulers.slurm.install import (
     read_chained,
     step_diff,
 )
-from canhazgpu.schedulers.slurm.layout import Layout, chain_paths, fit
+from canhazgpu.schedulers.slurm.layout import chain_paths, fit
 from canhazgpu.schedulers.slurm.lines import (
-    HEALTH_CHECK,
     ConfLine,
     conf_text,
     health_lines,
     hook_limit_s,
     needed_lines,
 )
-from canhazgpu.schedulers.slurm.settings import Settings
-from canhazgpu.schedulers.slurm.survey import find_conf, matches
-from canhazgpu.templates.slurm_files import DEFAULT_GPUS, layout_texts
+from canhazgpu.schedulers.slurm.survey import find_conf
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,27 +93,27 @@ def install(
     conf = below(base, Path(find_conf(slurm_conf, app.environ, slurm_dir, base)))
     if slurm_conf and not conf.exists():
         raise ConfigError(f"cannot read {conf}: No such file or directory")
-    if fault := swap_fault(
-        chains_of(effective.config.slurm), constrained=read_facts(conf, "", "").constrains_devices
-    ):
+    slurm = effective.config.slurm
+    constrained = read_facts(conf, "", "").constrains_devices
+    if fault := swap_fault(chains_of(slurm), constrained=constrained):
         raise ConfigError(fault)
     site = read_settings(conf)
     layout = fit(site, slurm_dir, chains, read_chained(chain_paths(site, slurm_dir), base))
-    settings = hook_settings(effective, base, slurm_dir, DEFAULT_GPUS)
-    texts = layout_texts(settings, layout)
-    health_check = str(Path(settings.python).with_name(HEALTH_CHECK))
-    files = [HookFile(Path(path), text) for path, text in texts.items()]
+    known_conf = f"/{conf.relative_to(base)}" if conf.exists() else None
+    files = hook_files(hook_settings(effective, base, slurm_dir, conf=known_conf), layout)
+    steps = plan(files, look(files, base), base)
     done = Installation(
         conf,
-        plan(files, look(files, base), base),
+        steps,
         (
-            *needed_lines(site, layout, hook_limit_s(effective.config.slurm)),
-            *health_lines(site, health_check),
+            *needed_lines(site, layout, hook_limit_s(slurm)),
+            *health_lines(site, layout.health_check),
         ),
         (
             *hook_warnings(effective),
-            *_company(site, layout, texts, base),
-            *_health_warnings(site, health_check),
+            *install_warnings(
+                site, layout, steps, base, slurm_picks=constrained or slurm.assignment == "slurm"
+            ),
         ),
         dry_run,
     )
@@ -127,34 +124,6 @@ def install(
         click.echo(json.dumps(_as_json(done, diffs), indent=2))
     else:
         _tell(done, diffs)
-
-
-def _health_warnings(site: Settings, program: str) -> list[str]:
-    """Tell a site that has a health check of its own what to call from there."""
-    present = site.get("HealthCheckProgram")
-    if not present or Path(present).name == HEALTH_CHECK:
-        return []
-    return [f"HealthCheckProgram={present} is the site's: call {program} from there"]
-
-
-def _company(site: Settings, layout: Layout, texts: Mapping[str, str], root: Path) -> list[str]:
-    """Tell which other scripts a new pattern makes Slurm run, and which it cannot run."""
-    new = {
-        place.key.lower(): (place.value,)
-        for place in (layout.prolog, layout.epilog)
-        if place.value not in site.all(place.key)
-    }
-    others = {
-        (key, one.path, one.problem)
-        for settings in (Settings(new), site)
-        for key, found in matches(settings, root).items()
-        for one in found
-        if key != "TaskProlog" and one.path not in texts and (one.problem or settings is not site)
-    }
-    return [
-        f"{key} runs {path} as well" + (f", which {problem}: it drains the node" if problem else "")
-        for key, path, problem in sorted(others, key=str)
-    ]
 
 
 def _tell(done: Installation, diffs: Mapping[Path, str]) -> None:

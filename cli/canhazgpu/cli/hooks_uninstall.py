@@ -23,6 +23,7 @@ from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.commands import SlurmCommands
 from canhazgpu.schedulers.slurm.conf import read_settings
 from canhazgpu.schedulers.slurm.install import below, diff
+from canhazgpu.schedulers.slurm.lines import runs_no_check_of_ours
 from canhazgpu.schedulers.slurm.remove import (
     Removal,
     StillNamed,
@@ -36,6 +37,7 @@ from canhazgpu.schedulers.slurm.survey import (
     find_conf,
     matches,
     running_settings,
+    says_health_check,
 )
 
 REFUSED = 2
@@ -50,19 +52,23 @@ first; what is still reserved then goes with the ledger's keys:
 
 @dataclass(frozen=True, slots=True)
 class Uninstallation:
-    """What is removed, what is not ours and stays, and what still names what would be gone."""
+    """What is removed, what is not ours and stays, and what still names what would be gone.
+
+    `caller` is the site's own HealthCheckProgram where it calls ours, empty else.
+    """
 
     conf: Path
     removals: Sequence[Removal]
     foreign: Sequence[Path]
     named: Sequence[StillNamed]
     running: Sequence[StillNamed]
+    caller: str
     dry_run: bool
 
     @property
     def refused(self) -> bool:
         """Tell whether jobs would fail for what is to be removed."""
-        return bool(self.named or self.running)
+        return bool(self.named or self.running or self.caller)
 
 
 @click.command()
@@ -114,7 +120,11 @@ def _look(app: App, root: Path, conf: str, slurm_dir: str, dry_run: bool) -> Uni
         if shown := running_settings(commands):
             running = still_named(shown, matches(shown), removals)
     named = still_named(settings, matches(settings, root), removals)
-    return Uninstallation(conf_path, removals, foreign, named, running, dry_run)
+    caller = runs_no_check_of_ours(settings)
+    calls = bool(caller and removals) and says_health_check(caller, root)
+    return Uninstallation(
+        conf_path, removals, foreign, named, running, caller if calls else "", dry_run
+    )
 
 
 def _bin_dir(app: App) -> str:
@@ -142,6 +152,9 @@ def _lines(done: Uninstallation) -> Iterator[str]:
 
 
 def _conf_words(done: Uninstallation) -> Iterator[str]:
+    if done.caller:
+        yield f"First take the call of canhazgpu's health check out of {done.caller},"
+        yield "on every node."
     if done.named:
         yield f"First change in {done.conf}, on the controller and on every node:"
         yield from (f"  {one.change}" for one in done.named)
@@ -149,6 +162,8 @@ def _conf_words(done: Uninstallation) -> Iterator[str]:
     elif done.running:
         yield "The controller still runs with these lines; run 'scontrol reconfigure':"
         yield from (f"  {one.change}" for one in done.running)
+    elif done.caller:
+        yield "Then run this command again."
     elif not done.conf.exists():
         yield f"{done.conf} is not there, so it was not asked whether it names the scripts."
     else:
@@ -174,6 +189,7 @@ def _json(done: Uninstallation) -> str:
                 {"key": one.key, "value": one.site, "instead_of": one.value} for one in done.named
             ],
             "reconfigure": bool(done.running),
+            "health_check_called_by": done.caller or None,
         },
         indent=2,
     )

@@ -10,6 +10,7 @@ import time
 from collections.abc import Collection, Iterable
 
 from canhazgpu.conflict.leftovers import (
+    LAST_LOOK_S,
     EndedJob,
     Leftover,
     find_leftovers,
@@ -34,8 +35,6 @@ from canhazgpu.schedulers.slurm.rights import rights_of_others
 QUARANTINED_BY = "epilog"
 """Who holds back a GPU that a job left in use; lifted once a scan finds it free."""
 LOOK_EVERY_S = 0.5
-LAST_LOOK_S = 3.0
-"""What of the time is kept for the last look and the quarantine."""
 
 
 class CleanUp:

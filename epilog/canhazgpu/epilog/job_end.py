@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from canhazgpu.conflict.leftovers import CLEAN_UP_SHARE
 from canhazgpu.deadline import hard_deadline
 from canhazgpu.errors import NodeStateError, explain
 from canhazgpu.ledger.entries import EPILOG
@@ -11,9 +12,6 @@ from canhazgpu.ledger.port import Ledger
 from canhazgpu.node.records import JobRecord
 from canhazgpu.probe.port import PendingScan
 from canhazgpu.schedulers.slurm.hook import Hook, fault_text, run_hook, settle
-
-CLEAN_UP_SHARE = 0.6
-"""What of the hook's time the clean-up may take; the rest is the release's."""
 
 
 def run(environ: Mapping[str, str]) -> int:

@@ -12,6 +12,11 @@ from canhazgpu.gpu.usage import UsagePolicy, processes_text
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.values import JobOwner, NodeView
 
+CLEAN_UP_SHARE = 0.6
+"""What of an epilog's time the clean-up may take; the rest is the release's."""
+LAST_LOOK_S = 3.0
+"""What of the clean-up's time is kept for the last look and the quarantine."""
+
 
 @dataclass(frozen=True, slots=True)
 class EndedJob:

@@ -133,7 +133,10 @@ class BookFile:
         try:
             data = json.loads(content)
             if (data["format"], data["node"]) != (FORMAT, self._node):
-                raise ValueError("another format, or another node")
+                raise ValueError(
+                    f"it is of format {data['format']!r:.20} and node {data['node']!r:.80}, not"
+                    f" of {FORMAT} and {self._node!r}: another release's, or another node's"
+                )
             applied = int(data["applied"]) if data["journal"] == token else 0
             same_boot = data["boot_id"] == self._boot_id
             offset_s = float(data["clock_offset_s"]) if same_boot else wall_s

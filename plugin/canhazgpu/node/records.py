@@ -3,6 +3,10 @@
 The record is written before anything is reserved, so that whatever happens to a prolog, the epilog
 knows the owner. ``.env`` is for the task prolog: plain words, no secrets, readable by every user;
 so is ``<id>.warning``, a line that it shows the job's user.
+
+Another release may have written the record, as a node is upgraded, and downgraded, under running
+jobs. What a record has beside what is known here means nothing here. A release whose records are
+not to be read that way gives them a ``format`` of their own.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,8 @@ from canhazgpu.node.own_files import locked, make_directory, replace_own
 from canhazgpu.node.started import boot_ticks
 from canhazgpu.schedulers.port import AssignedGpu
 
+FORMAT = 1
+"""Of the records in JSON, where they do not say another."""
 ENV_FORMAT = "canhazgpu 1"
 
 
@@ -97,14 +103,18 @@ class JobRecords:
         `last` says that the job is not on this node any more, whatever epilogs are still owed.
 
         None where no prolog of the job ran here, or where the epilog is an earlier attempt's. The
-        record is marked ended, not removed: `forget` does that once the ledger knows.
+        record is marked ended, not removed: `forget` does that once the ledger knows. One that
+        cannot be read is removed, and `NodeStateError` says why.
         """
         with self._locked():
             known = self._read(job_id)
             if known is None:
                 # One that cannot be read would stay for ever.
+                fault = self._fault(job_id)
                 self._json(job_id).unlink(missing_ok=True)
                 self._hide(job_id)
+                if fault:
+                    raise NodeStateError(fault)
                 return None
             if known.epilogs_owed > 0 and not last:
                 self._write(replace(known, epilogs_owed=known.epilogs_owed - 1))
@@ -192,6 +202,18 @@ class JobRecords:
             return None
         return record if record.owner.job_id == job_id else None
 
+    def _fault(self, job_id: str) -> str:
+        """Say why the record cannot be read, "" where there is none."""
+        path = self._json(job_id)
+        try:
+            found = json.loads(path.read_bytes())["format"]
+        except FileNotFoundError:
+            return ""
+        except UNREADABLE:
+            found = FORMAT
+        why = "" if found == FORMAT else f" (format {found!r:.20}, of another release)"
+        return f"{path} cannot be read{why}: its job's GPUs are released by the job's number alone"
+
     def _write(self, record: JobRecord) -> None:
         self._replace(self._json(record.owner.job_id), json.dumps(asdict(record)))
 
@@ -200,9 +222,11 @@ class JobRecords:
 
 
 def _record(data: dict[str, Any]) -> JobRecord:
-    owner = JobOwner(**data.pop("owner"))
-    gpus = tuple(AssignedGpu(**gpu) for gpu in data.pop("gpus"))
-    record = JobRecord(owner=owner, gpus=gpus, **data)
+    if data.get("format", FORMAT) != FORMAT:
+        raise ValueError("a record of another release")
+    owner = JobOwner(**_known(JobOwner, data.pop("owner")))
+    gpus = tuple(AssignedGpu(**_known(AssignedGpu, gpu)) for gpu in data.pop("gpus"))
+    record = JobRecord(owner=owner, gpus=gpus, **_known(JobRecord, data))
     if type(record.epilogs_owed) is not int or type(record.ended) is not bool:
         raise TypeError("a record's count of epilogs and its end have their types")
     if record.began_ticks is not None and type(record.began_ticks) is not int:
@@ -210,6 +234,11 @@ def _record(data: dict[str, Any]) -> JobRecord:
     if type(owner.attempt) is not int or not isinstance(owner.cluster, str):
         raise TypeError("an owner's attempt is a number, and its cluster text")
     return record
+
+
+def _known(kind: type[JobOwner | AssignedGpu | JobRecord], data: dict[str, Any]) -> dict[str, Any]:
+    """Return what a value of this kind takes of the data."""
+    return {one.name: data[one.name] for one in fields(kind) if one.name in data}
 
 
 def _env_text(gpus: Sequence[AssignedGpu], constrained: bool, export: str) -> str:

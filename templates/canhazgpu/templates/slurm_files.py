@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
 
 from canhazgpu.config.schema import DEFAULT_COMMAND_TIMEOUT_S, SlurmConfig
 from canhazgpu.schedulers.slurm.layout import Layout, Place, fit
-from canhazgpu.schedulers.slurm.lines import conf_text, hook_limit_s, needed_lines
+from canhazgpu.schedulers.slurm.lines import (
+    HEALTH_CHECK_COMMAND,
+    conf_text,
+    health_lines,
+    hook_limit_s,
+    needed_lines,
+)
 from canhazgpu.schedulers.slurm.settings import Settings
 from canhazgpu.templates.render import render
 
@@ -24,8 +31,9 @@ class HookSettings:
     """What the files say.
 
     `python` and `config_file` are absolute paths on the node, `config_file` None where the default
-    one counts. ``%n`` in `state_dir` stands for the node's name. `writer_digest` is the SHA-256 of
-    the Redis writer's password, in hex. The times are those of the configuration.
+    one counts, `slurm_conf` None where Slurm's programs find it. ``%n`` in `state_dir` stands for
+    the node's name. `writer_digest` is the SHA-256 of the Redis writer's password, in hex. The
+    times are those of the configuration.
     """
 
     python: str
@@ -37,6 +45,12 @@ class HookSettings:
     gpus: int = DEFAULT_GPUS
     writer: str = WRITER
     writer_digest: str = UNSET_DIGEST
+    slurm_conf: str | None = None
+
+    @property
+    def health_check_program(self) -> str:
+        """The health check of the environment that the hooks run."""
+        return str(PurePosixPath(self.python).with_name(HEALTH_CHECK_COMMAND))
 
     @property
     def lines(self) -> str:
@@ -45,13 +59,15 @@ class HookSettings:
             hook_deadline_s=self.hook_deadline_s, command_timeout_s=self.command_timeout_s
         )
         layout = fit(Settings(), self.slurm_dir, {}, {})
-        return conf_text(needed_lines(Settings(), layout, hook_limit_s(slurm)))
+        needed = needed_lines(Settings(), layout, hook_limit_s(slurm))
+        return conf_text((*needed, *health_lines(Settings(), layout.health_check)))
 
 
 HOOKS = {
     "prolog.sh": "prolog.d/canhazgpu.sh",
     "epilog.sh": "epilog.d/canhazgpu.sh",
     "task_prolog.sh": "canhazgpu/task_prolog.sh",
+    "health_check.sh": "canhazgpu/health_check.sh",
 }
 """The scripts' templates, and where each goes below Slurm's directory."""
 
@@ -78,7 +94,8 @@ def fragment_texts(settings: HookSettings) -> dict[str, str]:
 
 def layout_texts(settings: HookSettings, layout: Layout) -> dict[str, str]:
     """Return the scripts for a site, by their absolute paths on the node."""
-    return dict(item for place in layout.places for item in _place_texts(settings, place))
+    texts = dict(item for place in layout.places for item in _place_texts(settings, place))
+    return {**texts, layout.health_check: render_one("health_check.sh", settings)}
 
 
 def _place_texts(settings: HookSettings, place: Place) -> Iterator[tuple[str, str]]:
@@ -96,4 +113,9 @@ def chain_text(place: Place) -> str:
 
 def render_one(name: str, settings: HookSettings) -> str:
     """Return one template filled in."""
-    return render(name, {**asdict(settings), "lines": settings.lines})
+    known = {
+        **asdict(settings),
+        "health_check_program": settings.health_check_program,
+        "lines": settings.lines,
+    }
+    return render(name, known)

@@ -12,19 +12,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from canhazgpu.config.load import CONFIG_VARIABLE, load
 from canhazgpu.config.schema import Config, StoreConfig
 from canhazgpu.errors import CanhazgpuError, ScanError
 from canhazgpu.gpu.scan import scan_from_json, scan_to_json
+from canhazgpu.ledger import keys
+from canhazgpu.ledger.records import milliseconds
 from canhazgpu.node.identity import node_name
 from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.site import AsHook
 
 MODULE = "canhazgpu.schedulers.slurm.as_hook"
 START_S = 10.0
-STORE_ANSWERS = 5
+WRITE_NOTHING = "return redis.call('PERSIST', KEYS[1])"
+"""A script that writes, which a user who may only read, or a replica, refuses. It changes nothing:
+none of the ledger's keys has a time to live."""
+STORE_ANSWERS = 6
 """Connecting, its commands and a start of the embedded store, each within the store's time."""
 
 
@@ -70,6 +75,7 @@ def _parsed(text: str) -> AsHook:
         store_fault=data["store_fault"],
         skew_s=data["skew_s"],
         skew_error_s=data["skew_error_s"],
+        published_s=data["published_s"],
     )
 
 
@@ -78,17 +84,23 @@ def seen(environ: Mapping[str, str]) -> dict[str, Any]:
     from canhazgpu.probe.node_probe import NodeProbe  # noqa: PLC0415 - its parent needs none of it
 
     config = load(environ).config
-    scan = NodeProbe(node_name(config.node, environ), config.validation).start()
-    found: dict[str, Any] = {"store_fault": None, "skew_s": None, "skew_error_s": 0.0}
+    node = node_name(config.node, environ)
+    scan = NodeProbe(node, config.validation).start()
+    found: dict[str, Any] = {
+        "store_fault": None,
+        "skew_s": None,
+        "skew_error_s": 0.0,
+        "published_s": None,
+    }
     try:
-        found["skew_s"], found["skew_error_s"] = _skew_s(config.store)
+        found |= _of_store(config.store, node)
     except CanhazgpuError as exc:
         found["store_fault"] = str(exc)
     return {**found, "scan": json.loads(scan_to_json(scan.observe().scan))}
 
 
-def _skew_s(store: StoreConfig) -> tuple[float, float]:
-    """Return the store's clock minus ours, and how far that may be wrong."""
+def _of_store(store: StoreConfig, node: str) -> dict[str, Any]:
+    """Return the store's clock minus ours, how far that may be wrong, and the age of our scan."""
     from canhazgpu.ledger.connect import Role, connect, translate_errors  # noqa: PLC0415 - redis
 
     client = connect(store, Role.WRITE)
@@ -97,7 +109,16 @@ def _skew_s(store: StoreConfig) -> tuple[float, float]:
         before = time.time()
         seconds, microseconds = client.time()
         after = time.time()
-    return seconds + microseconds / 1e6 - (before + after) / 2, (after - before) / 2
+        known = keys.node_keys(node)
+        at = cast(str | None, client.hget(known.scan, "at"))
+        client.eval(WRITE_NOTHING, 1, known.recorded)
+    published_at = milliseconds(at)
+    now = seconds + microseconds / 1e6
+    return {
+        "skew_s": now - (before + after) / 2,
+        "skew_error_s": (after - before) / 2,
+        "published_s": None if published_at is None else max(0.0, now - published_at),
+    }
 
 
 def main() -> int:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from canhazgpu.schedulers.slurm import checks_conf as conf
+from canhazgpu.schedulers.slurm import checks_health as health
 from canhazgpu.schedulers.slurm import checks_hooks as hooks
 from canhazgpu.schedulers.slurm import checks_node as node
 from canhazgpu.schedulers.slurm.site import Problem, Severity, Site
@@ -19,11 +20,46 @@ Look = Callable[[Site], Iterator[Problem]]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check: its id, what holds where it finds nothing, and the function."""
+    """One check: its id, what holds where it finds nothing, and the function.
+
+    `seen` tells whether what it looks at was seen at all; where not, nothing is said.
+    """
 
     id: str
     good: str
     look: Look
+    seen: Callable[[Site], bool] = lambda _site: True
+
+
+def _as_hook(site: Site) -> bool:
+    return site.as_hook.fault is None
+
+
+def _gpus(site: Site) -> bool:
+    return _as_hook(site) and site.slurm.knows_node and site.as_hook.gpu_fault is None
+
+
+def _store(site: Site) -> bool:
+    return _as_hook(site) and site.as_hook.store_fault is None
+
+
+def _clock(site: Site) -> bool:
+    return _store(site) and site.as_hook.skew_s is not None
+
+
+def _published(site: Site) -> bool:
+    """Where nothing is installed yet, nothing can have been published by it."""
+    layout = site.ours.layout
+    installed = layout is not None and site.ours.scripts.get(layout.health_check) != "absent"
+    return installed and _store(site) and _gpus(site) and bool(site.as_hook.gpus)
+
+
+def _running(site: Site) -> bool:
+    return site.slurm.running is not None
+
+
+def _node(site: Site) -> bool:
+    return site.slurm.knows_node
 
 
 CHECKS = (
@@ -64,12 +100,20 @@ CHECKS = (
     Check("run-in-job", "the prolog sees all GPUs of the node", conf.run_in_job),
     Check("hook-timeout", "Slurm gives the hooks the time that they may take", conf.hook_timeout),
     Check("message-timeout", "srun waits for a slow prolog", conf.message_timeout),
+    Check("batch-start", "Slurm waits for the batch script of a slow prolog", conf.batch_start),
+    Check("clean-up-time", "the epilog has the time that its waits may take", conf.clean_up_time),
     Check("hold-on-failure", "a batch job whose prolog failed is not held", conf.hold_on_failure),
-    Check("running-config", "the controller runs with this slurm.conf", hooks.running_config),
+    Check(
+        "running-config",
+        "the controller runs with this slurm.conf",
+        hooks.running_config,
+        _running,
+    ),
     Check("gres-types", "Slurm counts GPUs", conf.gres_types),
-    Check("gres-files", "gres.conf names the GPUs' device files", conf.gres_files),
+    Check("gres-files", "gres.conf names the GPUs' device files", conf.gres_files, _node),
     Check("assignment", "jobs can open the GPUs that canhazgpu gives them", conf.assignment),
     Check("constrained-devices", "ConstrainDevices does what it says", conf.constrained_devices),
+    Check("health-check", "Slurm runs a health check on every node", health.health_check),
     Check("process-tracking", "no process of a job leaves Slurm's sight", conf.process_tracking),
     Check(
         "slurm-commands",
@@ -84,24 +128,26 @@ CHECKS = (
         "canhazgpu runs with nothing but a hook's environment",
         node.hook_environment,
     ),
-    Check("gpus", "hooks can read the GPUs", node.gpus),
-    Check("gpu-count", "the driver shows the GPUs that Slurm counts", node.gpu_count),
-    Check("store", "hooks reach the ledger", node.store),
-    Check("clock", "the node's clock agrees with the store's", node.clock),
+    Check("gpus", "hooks can read the GPUs", node.gpus, _as_hook),
+    Check("gpu-count", "the driver shows the GPUs that Slurm counts", node.gpu_count, _gpus),
+    Check("store", "hooks reach the ledger", node.store, _as_hook),
+    Check("clock", "the node's clock agrees with the store's", node.clock, _clock),
+    Check("published", "the node's GPUs were published lately", health.published, _published),
 )
 """In the order in which they are shown."""
 
 OF_SLURM_CONF = frozenset(
     one.id
     for one in CHECKS
-    if one.look.__module__ in (conf.__name__, hooks.__name__)
-    and one.look not in (conf.slurm_conf, hooks.hooks_installed)
+    if one.look.__module__ in (conf.__name__, hooks.__name__, health.__name__)
+    and one.look not in (conf.slurm_conf, conf.clean_up_time, hooks.hooks_installed)
 ) | {"gpu-count"}
 """Checks that say nothing where slurm.conf could not be read."""
 
 OF_CONFIG = frozenset(
-    {"hooks-installed", "hook-timeout", "message-timeout", "assignment", "state-dir"}
-    | {"hook-environment", "gpus", "gpu-count", "store", "clock"}
+    {"hooks-installed", "hook-timeout", "message-timeout", "batch-start", "clean-up-time"}
+    | {"assignment", "state-dir", "hook-environment", "gpus", "gpu-count", "store", "clock"}
+    | {"published"}
 )
 """Checks that say nothing where our own configuration could not be read."""
 
@@ -126,6 +172,8 @@ def _findings(check: Check, site: Site) -> Iterator[Finding]:
     if (site.slurm.conf.fault and check.id in OF_SLURM_CONF) or (
         site.config.fault and check.id in OF_CONFIG
     ):
+        return
+    if not check.seen(site):
         return
     good = True
     for problem in check.look(site):

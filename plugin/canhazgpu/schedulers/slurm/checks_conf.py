@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 
 from canhazgpu.conflict.chain import chains_of, swap_fault
+from canhazgpu.conflict.leftovers import CLEAN_UP_SHARE, LAST_LOOK_S
 from canhazgpu.errors import InputError
 from canhazgpu.schedulers.slurm import lines
 from canhazgpu.schedulers.slurm.lines import ConfLine
@@ -76,6 +78,31 @@ def message_timeout(site: Site) -> Iterator[Problem]:
     limit_s = lines.hook_limit_s(site.config.config.slurm)
     if line := lines.message_timeout_line(site.slurm.settings, limit_s):
         yield line_problem("warning", line)
+
+
+def batch_start(site: Site) -> Iterator[Problem]:
+    """Find a batch job that is taken for lost while its prolog still runs."""
+    limit_s = lines.hook_limit_s(site.config.config.slurm)
+    if line := lines.batch_start_line(site.slurm.settings, limit_s):
+        yield line_problem("warning", line)
+
+
+def clean_up_time(site: Site) -> Iterator[Problem]:
+    """Find an epilog that is given less time than it is to wait."""
+    slurm, epilog = site.config.config.slurm, site.config.config.epilog
+    grace_s = slurm.kill_grace_s if epilog.leftovers == "kill" else 0.0
+    needed_s = epilog.settle_s + grace_s + LAST_LOOK_S
+    given_s = slurm.hook_deadline_s * CLEAN_UP_SHARE
+    if needed_s > given_s:
+        deadline_s = math.ceil(needed_s / CLEAN_UP_SHARE)
+        yield Problem(
+            "warning",
+            f"the epilog has {given_s:g} s for its clean-up, and epilog.settle_s and"
+            f" slurm.kill_grace_s need {needed_s:g} s: GPUs are quarantined before they are free",
+            "enough time for both",
+            f"hook_deadline_s = {deadline_s} in [slurm], and then what hook-timeout says;"
+            " or a smaller epilog.settle_s",
+        )
 
 
 def hold_on_failure(site: Site) -> Iterator[Problem]:

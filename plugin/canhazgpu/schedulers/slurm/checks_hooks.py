@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from canhazgpu.schedulers.slurm import lines
 from canhazgpu.schedulers.slurm.checks_conf import line_problem
-from canhazgpu.schedulers.slurm.layout import HOOK_KEYS, KEYS, NAMES
+from canhazgpu.schedulers.slurm.layout import HOOK_KEYS, KEYS, NAMES, State
 from canhazgpu.schedulers.slurm.settings import Settings
 from canhazgpu.schedulers.slurm.site import Problem, Site
 
@@ -23,19 +23,36 @@ def hooks_place(site: Site) -> Iterator[Problem]:
 
 def hooks_installed(site: Site) -> Iterator[Problem]:
     """Find scripts that are missing, changed or of another release."""
-    found = {
-        "absent": "is not there",
-        "foreign": "was not installed by canhazgpu",
-        "different": "is of another release or configuration, or was changed",
-    }
-    for path, state in site.ours.scripts.items():
+    scripts = site.ours.scripts
+    if scripts and set(scripts.values()) == {"absent"}:
+        yield Problem(
+            "error",
+            "none of canhazgpu's scripts is there",
+            ", ".join(scripts),
+            site.ours.install_command,
+        )
+        return
+    for path, state in scripts.items():
         if state != "same":
-            yield Problem(
-                "error",
-                f"{path} {found[state]}",
-                "the script of this release",
-                site.ours.install_command if state != "foreign" else f"move {path} away",
-            )
+            found, fix = _not_ours(site, path, state)
+            yield Problem("error", f"{path} {found}", "the script of this release", fix)
+
+
+def _not_ours(site: Site, path: str, state: State) -> tuple[str, str]:
+    """Return what is where a script of ours should be, and what mends it."""
+    command = site.ours.install_command
+    if state == "foreign":
+        return "was not installed by canhazgpu", f"move {path} away"
+    if state == "absent":
+        return "is not there", command
+    what = site.ours.differences[path]
+    _, names_another, file = what.partition(": CANHAZGPU_CONFIG=")
+    if names_another:
+        return (
+            what,
+            f"where that file is meant: canhazgpu --config {file} hooks check; else {command}",
+        )
+    return what, f"{command} (with --dry-run it shows the difference)"
 
 
 def prolog(site: Site) -> Iterator[Problem]:

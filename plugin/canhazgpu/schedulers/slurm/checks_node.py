@@ -124,8 +124,12 @@ def gpus(site: Site) -> Iterator[Problem]:
             "error",
             f"{fault} (as slurmd's hooks run: without LD_LIBRARY_PATH)",
             "a library that loads",
-            f'nvml_library = "{library}"',
+            f'nvml_library = "{library}" in [validation] of {_file(site)}',
         )
+
+
+def _file(site: Site) -> str:
+    return site.config.file or "/etc/canhazgpu/config.toml"
 
 
 def _has_gpus(site: Site) -> bool:
@@ -139,8 +143,6 @@ def _has_gpus(site: Site) -> bool:
 def gpu_count(site: Site) -> Iterator[Problem]:
     """Find GPUs that the driver or Slurm does not know."""
     facts, seen = site.slurm.facts, site.as_hook.gpus
-    if site.as_hook.fault or site.as_hook.gpu_fault or not site.slurm.knows_node:
-        return
     wanted = "as many GPUs in Gres=, gres.conf and 'nvidia-smi -L'"
     try:
         files = facts.gpu_files
@@ -185,5 +187,5 @@ def slurm_commands(site: Site) -> Iterator[Problem]:
             "error",
             f"{', '.join(missing)} not in {place}: a job that cannot be sent back runs unchecked",
             "all of Slurm's commands",
-            'bin_dir = "/the/directory/of/scontrol"',
+            f'bin_dir = "/the/directory/of/scontrol" in [slurm] of {_file(site)}',
         )

@@ -18,6 +18,7 @@ from typing import Literal
 
 from canhazgpu.errors import ConfigError
 from canhazgpu.schedulers.slurm.layout import State, runs
+from canhazgpu.schedulers.slurm.seal import difference
 
 MARKER = "# Installed by canhazgpu"
 """Begins one of the first lines of every file that canhazgpu may replace."""
@@ -117,6 +118,16 @@ def read_chained(paths: Iterable[str], root: Path) -> dict[str, str]:
     """Return, of these scripts, those of ours that run one of the site's, with its path."""
     texts = {path: read_marked(below(root, Path(path))) for path in paths}
     return {path: site for path, text in texts.items() if text and (site := runs(text))}
+
+
+def why_different(target: Path, wanted: str) -> str:
+    """Say what a script of ours, which is not as `wanted`, is instead."""
+    found = read_marked(target)
+    if found is None:
+        return "is gone meanwhile"
+    if found == wanted:
+        return f"has mode {stat.S_IMODE(target.lstat().st_mode):o}, not {SCRIPT_MODE:o}"
+    return difference(found, wanted)
 
 
 def step_diff(step: Step) -> str:

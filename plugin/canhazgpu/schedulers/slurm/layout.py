@@ -28,9 +28,11 @@ SITE_SCRIPT = "site.sh"
 
 TASK_PROLOG = "task_prolog.sh"
 TASK_CHAIN = "task_prolog_chain.sh"
+HEALTH_CHECK = "health_check.sh"
 
 HOOK_KEYS = ("Prolog", "Epilog")
 KEYS = (*HOOK_KEYS, "TaskProlog")
+HEALTH_KEY = "HealthCheckProgram"
 
 State = Literal["absent", "foreign", "same", "different"]
 """What is found where a script belongs; `foreign` is what canhazgpu did not install."""
@@ -55,15 +57,16 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The places of all three scripts."""
+    """The places of all scripts; `health_check` is the path of the one for HealthCheckProgram."""
 
     prolog: Place
     epilog: Place
     task_prolog: Place
+    health_check: str
 
     @property
     def places(self) -> tuple[Place, ...]:
-        """All of them."""
+        """Those of a job's hooks."""
         return (self.prolog, self.epilog, self.task_prolog)
 
 
@@ -83,7 +86,9 @@ def fit(
         for key in HOOK_KEYS
     )
     task_prolog = _task(settings.get("TaskProlog"), slurm_dir, given.get("TaskProlog"), chained)
-    return Layout(prolog, epilog, task_prolog)
+    # Beside the task prolog, so that one directory holds everything of our own.
+    health_check = f"{posixpath.dirname(task_prolog.script)}/{HEALTH_CHECK}"
+    return Layout(prolog, epilog, task_prolog, health_check)
 
 
 def is_pattern(value: str) -> bool:

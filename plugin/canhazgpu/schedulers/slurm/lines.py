@@ -6,12 +6,13 @@ A line is asked for where it is missing or says something else, and keeps what t
 from __future__ import annotations
 
 import math
+import posixpath
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from canhazgpu.config.schema import SlurmConfig
-from canhazgpu.schedulers.slurm.layout import Layout, Place
+from canhazgpu.schedulers.slurm.layout import HEALTH_CHECK, HEALTH_KEY, OWN_DIR, Layout, Place
 from canhazgpu.schedulers.slurm.settings import Settings
 
 START_MARGIN_S = 5
@@ -27,9 +28,15 @@ BOTH_TIMEOUT_KEY = "PrologEpilogTimeout"
 
 DEFAULT_MESSAGE_TIMEOUT_S = 10
 
+DEFAULT_BATCH_START_TIMEOUT_S = 10
+
+INTERVAL_KEY = "HealthCheckInterval"
+STATE_KEY = "HealthCheckNodeState"
 HEALTH_CHECK_INTERVAL_S = 60
-HEALTH_CHECK = "canhazgpu-healthcheck"
+HEALTH_CHECK_COMMAND = "canhazgpu-healthcheck"
 """The program's name; it lies beside the Python that the hooks run."""
+WHOLE_CLUSTER = ("any", "cycle")
+"""HealthCheckNodeState where it leaves no node out; the second spreads the nodes over the time."""
 
 COMMENT_WIDTH = 100
 
@@ -48,9 +55,19 @@ _REASONS = {
     "MessageTimeout": (
         "A batch script's srun waits so long for a job's other nodes while their prologs still run."
     ),
+    "BatchStartTimeout": (
+        "A node that registers while a prolog still runs, as it does some time after a"
+        " reconfiguration, is not asked for a batch script that has not begun."
+    ),
     "SchedulerParameters": (
         "A batch job whose prolog failed goes back into the queue and is not held."
     ),
+    "HealthCheckProgram": (
+        "Publishes the GPUs' state, releases what is gone and puts back what Redis lost, on every"
+        " node, on Slurm's own timer."
+    ),
+    "HealthCheckInterval": "In seconds; without it the program runs only when slurmd starts.",
+    "HealthCheckNodeState": "All nodes, whatever they do, one after the other.",
     "GresTypes": "Slurm counts the GPUs of a node in the order of gres.conf.",
 }
 
@@ -78,19 +95,34 @@ def hook_limit_s(slurm: SlurmConfig) -> int:
     return math.ceil(slurm.hook_deadline_s + slurm.command_timeout_s) + START_MARGIN_S
 
 
-def health_lines(settings: Settings, program: str) -> tuple[ConfLine, ...]:
-    """Return the lines that run our health check, none on a site that runs one of its own."""
-    if settings.get("HealthCheckProgram"):
-        return ()
-    reason = (
-        "Publishes the GPUs' state, releases what is gone and puts back what Redis lost, on every"
-        " node, on Slurm's own timer."
-    )
-    return (
-        ConfLine("HealthCheckProgram", program, reason),
-        ConfLine("HealthCheckInterval", str(HEALTH_CHECK_INTERVAL_S), "In seconds."),
-        ConfLine("HealthCheckNodeState", "ANY,CYCLE", "All nodes, one after the other."),
-    )
+def health_lines(settings: Settings, script: str) -> tuple[ConfLine, ...]:
+    """Return the lines that run our health check.
+
+    A site's own program stays: then only the timer may have something to be said.
+    """
+    return tuple(_health_lines(settings, script))
+
+
+def _health_lines(settings: Settings, script: str) -> Iterator[ConfLine]:
+    present = settings.get(HEALTH_KEY)
+    if not present or posixpath.basename(present) == HEALTH_CHECK_COMMAND:
+        # The command of one environment is gone with it; the script changes with the release.
+        yield ConfLine(HEALTH_KEY, script, _REASONS[HEALTH_KEY], present)
+    if not settings.number(INTERVAL_KEY):
+        yield ConfLine(INTERVAL_KEY, str(HEALTH_CHECK_INTERVAL_S), _REASONS[INTERVAL_KEY])
+    states = settings.words(STATE_KEY)
+    # Slurm's own default is any state, which a site's own program keeps.
+    if not (states or present) or not set(states) <= set(WHOLE_CLUSTER):
+        value = settings.get(STATE_KEY)
+        yield ConfLine(STATE_KEY, "ANY,CYCLE", _REASONS[STATE_KEY], value)
+
+
+def runs_no_check_of_ours(settings: Settings) -> str:
+    """Return the site's own HealthCheckProgram, empty where it is ours or none."""
+    present = settings.get(HEALTH_KEY)
+    name = posixpath.basename(present)
+    is_ours = name == HEALTH_CHECK_COMMAND or present.endswith(f"/{OWN_DIR}/{HEALTH_CHECK}")
+    return "" if is_ours else present
 
 
 def needed_lines(settings: Settings, layout: Layout, limit_s: int) -> tuple[ConfLine, ...]:
@@ -100,6 +132,7 @@ def needed_lines(settings: Settings, layout: Layout, limit_s: int) -> tuple[Conf
         prolog_flags_line(settings),
         *timeout_lines(settings, limit_s),
         message_timeout_line(settings, limit_s),
+        batch_start_line(settings, limit_s),
         no_hold_line(settings),
         gres_types_line(settings),
     )
@@ -134,6 +167,18 @@ def message_timeout_line(settings: Settings, limit_s: int) -> ConfLine | None:
     if (settings.number("MessageTimeout") or DEFAULT_MESSAGE_TIMEOUT_S) >= limit_s:
         return None
     key = "MessageTimeout"
+    return ConfLine(key, str(limit_s), _REASONS[key], settings.get(key))
+
+
+def batch_start_line(settings: Settings, limit_s: int) -> ConfLine | None:
+    """Return the line for BatchStartTimeout.
+
+    Measured on 22.05 with the default of 10 s: a node that registered 48 s after a batch job's
+    start, in its prolog of 50 s, had the job requeued as if the node had failed.
+    """
+    key = "BatchStartTimeout"
+    if (settings.number(key) or DEFAULT_BATCH_START_TIMEOUT_S) >= limit_s:
+        return None
     return ConfLine(key, str(limit_s), _REASONS[key], settings.get(key))
 
 

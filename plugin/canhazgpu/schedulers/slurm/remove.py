@@ -10,6 +10,8 @@ from pathlib import Path
 
 from canhazgpu.schedulers.slurm.install import below, read_marked, sweep_drafts, translated
 from canhazgpu.schedulers.slurm.layout import (
+    HEALTH_CHECK,
+    HEALTH_KEY,
     HOOK_KEYS,
     KEYS,
     NAMES,
@@ -21,10 +23,12 @@ from canhazgpu.schedulers.slurm.layout import (
     is_pattern,
     runs,
 )
+from canhazgpu.schedulers.slurm.lines import HEALTH_CHECK_COMMAND
 from canhazgpu.schedulers.slurm.settings import Settings
 from canhazgpu.schedulers.slurm.site import Program
 
-OUR_NAMES = (*NAMES, SITE_SCRIPT, TASK_PROLOG, TASK_CHAIN)
+OUR_NAMES = (*NAMES, SITE_SCRIPT, TASK_PROLOG, TASK_CHAIN, HEALTH_CHECK)
+NAMING_KEYS = (*KEYS, HEALTH_KEY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,7 @@ def our_directories(settings: Settings, slurm_dir: str) -> tuple[str, ...]:
     """Return every directory in which scripts of ours may be, deepest first."""
     own = [f"{slurm_dir}/{OWN_DIR}/{key.lower()}.d" for key in HOOK_KEYS]
     default = [posixpath.dirname(default_pattern(key, slurm_dir)) for key in HOOK_KEYS]
-    named = [posixpath.dirname(value) for key in KEYS for value in settings.all(key)]
+    named = [posixpath.dirname(value) for key in NAMING_KEYS for value in settings.all(key)]
     usable = [one for one in named if one.startswith("/") and not is_pattern(one)]
     return tuple(dict.fromkeys((*own, f"{slurm_dir}/{OWN_DIR}", *default, *usable)))
 
@@ -80,13 +84,20 @@ def find_ours(directories: Iterable[str], root: Path) -> tuple[list[Removal], li
 def still_named(
     settings: Settings, matched: Mapping[str, Iterable[Program]], removals: Iterable[Removal]
 ) -> tuple[StillNamed, ...]:
-    """Return what slurm.conf would name in vain once these are gone: jobs would fail for it."""
+    """Return what slurm.conf would name in vain once these are gone: jobs would fail for it.
+
+    The health check of an environment counts as well, which goes after the scripts.
+    """
     texts = {one.path: one.text for one in removals}
-    return tuple(
+    named = [
         StillNamed(key, settings.get(key), _site_of(paths & texts.keys(), texts))
-        for key in KEYS
+        for key in NAMING_KEYS
         if (paths := {one.path for one in matched.get(key, ())}) and paths <= texts.keys()
-    )
+    ]
+    program = settings.get(HEALTH_KEY)
+    if texts and posixpath.basename(program) == HEALTH_CHECK_COMMAND:
+        named.append(StillNamed(HEALTH_KEY, program, None))
+    return tuple(named)
 
 
 def _site_of(paths: Iterable[str], texts: Mapping[str, str]) -> str | None:

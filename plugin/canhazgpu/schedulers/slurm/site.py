@@ -55,15 +55,18 @@ class SlurmSide:
 class OurSide:
     """What is installed: the scripts, as they are and as they should be.
 
-    `layout_fault` says why there is no place for them; `site_scripts` are those of the site that
-    they run.
+    `layout_fault` says why there is no place for them; `differences` what a script that is not the
+    one of this release is; `site_scripts` are those of the site that they run. `check_called` says
+    that the site's own health check has the name of ours in it.
     """
 
     layout: Layout | None
     layout_fault: str | None
     scripts: dict[str, State]
+    differences: dict[str, str]
     site_scripts: tuple[Program, ...]
     install_command: str
+    check_called: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,8 @@ class AsHook:
     """What a process sees that has nothing but a hook's environment.
 
     `fault` says why it saw nothing. `skew_s` is the store's clock minus the node's, known to
-    within `skew_error_s`.
+    within `skew_error_s`. `published_s` is how long ago, by the store's clock, the node's GPUs were
+    published; None where they never were, or the store could not be asked.
     """
 
     fault: str | None = None
@@ -115,6 +119,7 @@ class AsHook:
     store_fault: str | None = None
     skew_s: float | None = None
     skew_error_s: float = 0.0
+    published_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,15 @@ from canhazgpu.schedulers.slurm.conf import (
 )
 from canhazgpu.schedulers.slurm.hostlist import expand
 from canhazgpu.schedulers.slurm.install import below
-from canhazgpu.schedulers.slurm.layout import HOOK_KEYS, is_pattern
+from canhazgpu.schedulers.slurm.layout import (
+    HEALTH_CHECK,
+    HEALTH_KEY,
+    HOOK_KEYS,
+    KEYS,
+    OWN_DIR,
+    is_pattern,
+)
+from canhazgpu.schedulers.slurm.lines import HEALTH_CHECK_COMMAND
 from canhazgpu.schedulers.slurm.settings import Settings, settings_of, shown_settings
 from canhazgpu.schedulers.slurm.site import ConfFile, Program, SlurmSide, StateDir
 from canhazgpu.schedulers.slurm.trust import closed_to_users
@@ -35,6 +43,9 @@ ASK_TIMEOUT_S = 5.0
 
 CONFIGLESS_CONF = "/run/slurm/conf/slurm.conf"
 """Where slurmd keeps the file that its controller sent."""
+
+LONGEST_SCRIPT = 2**20
+USUAL_CONF = "/etc/slurm/slurm.conf"
 
 HOOK_COMMANDS = ("scontrol", "squeue", "scancel")
 SBIN_DIRS = ("/usr/sbin", "/usr/local/sbin", "/opt/slurm/sbin", "/usr/local/slurm/sbin")
@@ -64,6 +75,11 @@ def find_conf(named: str | None, environ: Mapping[str, str], slurm_dir: str, roo
     usual = f"{slurm_dir}/slurm.conf"
     present = [usual, *([CONFIGLESS_CONF] if own_host else [])]
     return next((path for path in present if below(root, Path(path)).exists()), usual)
+
+
+def found_by_slurm(conf: str) -> bool:
+    """Tell whether Slurm's programs find this file without being told."""
+    return conf in (USUAL_CONF, CONFIGLESS_CONF)
 
 
 def slurm_side(conf: str, node: str, host: str, slurm: SlurmConfig) -> SlurmSide:
@@ -103,7 +119,7 @@ def _names(line: Line, node: str) -> bool:
 def matches(settings: Settings, root: Path = Path("/")) -> dict[str, tuple[Program, ...]]:
     """Return what each key of slurm.conf makes Slurm run, as the paths are on the node."""
     found = {}
-    for key in (*HOOK_KEYS, "TaskProlog"):
+    for key in (*KEYS, HEALTH_KEY):
         values = settings.all(key) if key in HOOK_KEYS else (settings.get(key),)
         paths = [path for value in values if value for path in _expanded(value, root)]
         by_users = key == "TaskProlog"
@@ -120,6 +136,20 @@ def _expanded(value: str, root: Path) -> Iterator[str]:
     # Every file that is matched; glob(3) leaves out names with a leading dot, and so does this.
     for path in sorted(glob.glob(str(below(root, Path(value))))):  # noqa: PTH207 - as Slurm does
         yield f"/{Path(path).relative_to(root)}"
+
+
+def says_health_check(path: str, root: Path = Path("/")) -> bool:
+    """Tell whether a site's own script has the name of our health check in it."""
+    try:
+        target = below(root, Path(path))
+        if not target.is_file():
+            return False
+        with target.open("rb") as stream:
+            text = stream.read(LONGEST_SCRIPT)
+    except (OSError, ValueError):
+        return False
+    names_of_ours = (HEALTH_CHECK_COMMAND, f"/{OWN_DIR}/{HEALTH_CHECK}")
+    return any(name.encode() in text for name in names_of_ours)
 
 
 def program(path: str, root: Path = Path("/"), *, by_users: bool) -> Program:
