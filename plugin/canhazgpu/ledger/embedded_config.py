@@ -29,8 +29,9 @@ daemonize yes
 supervised no
 databases 1
 
-# Each change is on the disk before it is answered, so a killed server loses nothing, and a ledger has few
-# changes. Once a second would not do: a server whose disk is slow puts off even writing, for two seconds.
+# Each change is on the disk before it is answered, so a killed server loses nothing, and a ledger
+# has few changes. Once a second would not do: a server whose disk is slow puts off even
+# writing.
 appendonly yes
 appendfsync always
 aof-load-truncated yes
