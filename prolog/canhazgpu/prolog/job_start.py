@@ -35,10 +35,12 @@ def start_job(hook: Hook) -> None:
     by_scheduler = devices_are_binding(hook.config.slurm.assignment, hook.facts.constrains_devices)
     scan = hook.probe.start()
     owner = hook.job.owner
-    hook.records.begin(owner, hook.job.user, hook.boot_id)
+    namesake = hook.records.begin(owner, hook.job.user, hook.boot_id, hook.job.positions)
     ledger = hook.ledger()
     service = hook.service(ledger)
     settle(service, hook.records, hook.records.ended())
+    if namesake is not None:
+        service.release_job(namesake, "its number was given to another job")
     if owner.attempt > 0:
         earlier = replace(owner, attempt=owner.attempt - 1)
         service.release_job(earlier, "superseded by a later attempt")

@@ -41,6 +41,8 @@ from canhazgpu.service import GpuService
 
 OPEN_DEADLINE_S = 4.0
 """Longest time for reading the configuration and Slurm's files, which may lie on a slow share."""
+TELL_DEADLINE_S = 2.0
+"""Longest time for telling what was done; what has come into the journal is told later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,8 @@ def run_hook(environ: Mapping[str, str], act: Callable[[Hook], None], kind: str)
         return 0
     try:
         act(hook)
-        tell_of(hook, kind)
+        with hard_deadline(TELL_DEADLINE_S):
+            tell_of(hook, kind)
     except Exception as exc:
         cry(fault_text(exc))
     return 0

@@ -1,0 +1,200 @@
+"""A node on which things are not as they should be: hooks end in time, drain and leak nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hook_jobs import book, events, gpus_of, job
+
+import fake_nvml
+
+NODE = "n1"
+slurms_choice = pytest.mark.parametrize("node", ["slurm"], indirect=True)
+ANY_JOB_RUNS = (
+    'for last; do :; done; case $* in *--nodelist*) ;; *) echo "$last $last RUNNING" ;; esac'
+)
+
+
+def check(node: Any) -> subprocess.CompletedProcess[str]:
+    """Run the health check as slurmd does."""
+    environ = {name: value for name, value in node.environ().items() if "JOB" not in name}
+    done = node.python("-m", "canhazgpu.epilog.health_check", environ=environ)
+    assert (done.returncode, done.stdout) == (0, "")
+    return done
+
+
+def jobs_here(node: Any, *numbers: int) -> None:
+    lines = "".join(f"echo '{number} RUNNING'; " for number in numbers)
+    node.slurm(
+        squeue='for last; do :; done; case $* in *"%A %T"*) '
+        + lines
+        + '(:) ;; *--nodelist*) ;; *) echo "$last $last RUNNING" ;; esac'
+    )
+
+
+@contextlib.contextmanager
+def mounted(place: Path) -> Iterator[None]:
+    """A small disk of the node's own for its records."""
+    place.mkdir()
+    options = ["-t", "tmpfs", "-o", "size=128k", "tmpfs"]
+    if subprocess.run(["mount", *options, place], check=False, capture_output=True).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+def fill(place: Path) -> None:
+    with contextlib.suppress(OSError), (place / "filler").open("wb", buffering=0) as stream:
+        while True:
+            stream.write(bytes(512))
+
+
+@slurms_choice
+def test_a_full_disk_grants_nothing_and_keeps_nothing(node: Any) -> None:
+    jobs_here(node, 5)
+    place = node.files / "run"
+    with mounted(place):
+        node.run("prolog", **job(5, "0"))
+        node.run("prolog", **job(7, "1"))
+        fill(place)
+        node.run("prolog", **job(6, "2"))
+        assert node.orders()[-1] == "scontrol requeue 6"
+        assert "No space left on device" in node.orders()[-2]
+        # Nothing is left of what could not be written, and nobody is drained or held.
+        assert node.records() == {"5.json", "5.env", "7.json", "7.env"}
+        assert set(node.held().values()) == {"job:c1:5:0", "job:c1:7:0"}
+
+        check(node)
+        node.run("epilog", **job(5, "0"))
+        node.run("epilog", **job(6, "2"))
+        assert "job:c1:5:0" not in node.held().values()
+        (place / "filler").unlink()
+        jobs_here(node)
+        check(node)
+        assert node.held() == book(node) == {}
+        assert node.records() == set()
+        node.run("prolog", **job(8, "0"))
+        assert set(node.held().values()) == {"job:c1:8:0"}
+    assert not any("drain" in line for line in node.orders())
+
+
+@slurms_choice
+def test_records_that_cannot_be_written_grant_nothing_and_keep_nothing(node: Any) -> None:
+    jobs_here(node, 5)
+    place = node.files / "run"
+    with mounted(place):
+        node.run("prolog", **job(5, "0"))
+        subprocess.run(["mount", "-o", "remount,ro", place], check=True)
+        node.run("prolog", **job(6, "2"))
+        assert node.orders()[-1] == "scontrol requeue 6"
+        told = check(node).stderr
+        assert "Read-only file system" in told and "free space of node.state_dir" in told
+        assert "internal error" not in told
+        node.run("epilog", **job(5, "0"))
+        node.run("epilog", **job(6, "2"))
+        assert node.held() == {}
+        subprocess.run(["mount", "-o", "remount,rw", place], check=True)
+        jobs_here(node)
+        check(node)
+        assert node.held() == book(node) == {}
+        assert node.records() == set()
+
+
+@slurms_choice
+@pytest.mark.parametrize("hook", ["prolog", "epilog", "health check"])
+def test_whoever_holds_the_books_lock_for_ever_keeps_no_hook(node: Any, hook: str) -> None:
+    """As a process that was stopped in the middle of it does."""
+    node.slurm(squeue=ANY_JOB_RUNS)
+    node.run("prolog", **job(5, "0"))
+    node.configure(slurm={"hook_deadline_s": 2.0})
+    with (node.files / "run" / ".book.lock").open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        # A hook that does not end is ended by the test's own time limit.
+        if hook == "prolog":
+            node.run("prolog", **job(6, "1"))
+            assert node.orders()[-1] == "scontrol requeue 6"
+        elif hook == "epilog":
+            node.run("epilog", **job(5, "0"))
+        else:
+            assert "no decision within 2 s" in check(node).stderr
+    node.configure(slurm={"hook_deadline_s": 40.0})
+    jobs_here(node)
+    check(node)
+    assert node.held() == book(node) == {}
+    assert node.records() == set()
+
+
+def numbers_of(node: Any, number: int) -> dict[str, str]:
+    """Another user's job."""
+    return {**job(number, "2"), "SLURM_JOB_USER": "bob", "SLURM_JOB_UID": "1001"}
+
+
+def test_a_number_that_is_given_again_gets_no_gpus_of_the_job_before(node: Any) -> None:
+    """Slurm lost its state and counts anew; ledger and node still know job 5 of before."""
+    node.slurm(squeue=ANY_JOB_RUNS)
+    node.run("prolog", **job(5, "0,1"))
+    node.run("prolog", **numbers_of(node, 5))
+    assert node.log() == ""
+    assert len(node.held()) == 1
+    assert node.held() == book(node)
+    assert [one.claim.user for one in node.reservations()] == ["bob"]
+    (line,) = [
+        line
+        for line in (node.files / "run" / "jobs" / "5.env").read_text().splitlines()
+        if line.startswith("gpu ")
+    ]
+    assert line.split()[2] in node.held()
+    assert {one.reason for one in events(node, "release")} == {
+        "its number was given to another job"
+    }
+    # The late epilog of the job before, then its own.
+    node.run("epilog", **job(5, "0,1"))
+    assert len(node.held()) == 1
+    node.run("epilog", **numbers_of(node, 5))
+    node.slurm(squeue="")
+    check(node)
+    assert node.held() == {}
+
+
+@slurms_choice
+def test_a_number_that_is_given_again_is_no_right_to_a_gpu_in_use(
+    node: Any, people: tuple[str, str]
+) -> None:
+    node.slurm(squeue=ANY_JOB_RUNS)
+    node.run("prolog", **job(5, "0"))
+    with fake_nvml.start_gpu_process(node.gpu(0), 8000, user=people[0]):
+        node.run("prolog", **{**numbers_of(node, 5), "SLURM_JOB_GPUS": "0"})
+    assert node.held() == {}
+    assert node.orders()[-1] == "scontrol requeue 5"
+
+
+@slurms_choice
+def test_a_number_that_is_given_again_frees_what_a_later_attempt_had(node: Any) -> None:
+    node.slurm(squeue=ANY_JOB_RUNS)
+    node.run("prolog", **job(5, "0,1", attempt=3))
+    node.run("prolog", **numbers_of(node, 5))
+    assert set(node.held().values()) == {"job:c1:5:0"}
+    assert gpus_of(node, "job:c1:5:0") == {node.gpu(2).uuid}
+
+
+@pytest.mark.parametrize("cluster", ["lab+1", "a:b@c", "lab~\u00fc", "x/y", "a b"])
+def test_a_cluster_may_be_called_anything(node: Any, cluster: str) -> None:
+    with (node.files / "slurm.conf").open("a") as conf:
+        conf.write(f'ClusterName="{cluster}"\n')
+    jobs_here(node, 5)
+    named = {"SLURM_CLUSTER_NAME": cluster}
+    node.run("prolog", **job(5, "0"), **named)
+    node.run("prolog", **job(6, "1"), **named)
+    check(node)
+    assert [one.claim.job_id for one in node.reservations()] == ["5"]
+    assert len(node.held()) == 1
+    node.run("epilog", **job(5, "0"), **named)
+    assert node.held() == {}
