@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -198,3 +199,63 @@ def test_a_cluster_may_be_called_anything(node: Any, cluster: str) -> None:
     assert len(node.held()) == 1
     node.run("epilog", **job(5, "0"), **named)
     assert node.held() == {}
+
+
+BROKEN = (
+    "{imports}\n"
+    "def broken(*given, **named):\n"
+    "    raise ValueError('boom')\n"
+    "{target} = broken\n"
+    "import sys\n"
+    "from canhazgpu.{hook}.main import main\n"
+    "sys.exit(main())\n"
+)
+RECORDS = "from canhazgpu.node.records import JobRecords"
+HOOK = "import canhazgpu.schedulers.slurm.hook as hook"
+
+
+@slurms_choice
+@pytest.mark.parametrize("chain", ["requeue", "drain", "wait:1,kill,drain"])
+def test_a_fault_of_our_own_sends_the_job_back_and_drains_nothing(node: Any, chain: str) -> None:
+    node.slurm()
+    node.configure(slurm={"on_conflict": chain})
+    program = BROKEN.format(imports=RECORDS, target="JobRecords.begin", hook="prolog")
+    done = node.python("-c", program)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert [line.split()[1] for line in node.orders()] == ["update", "requeue"]
+    (line,) = node.lines()
+    assert "internal error at" in line and "ValueError: boom (please report this)" in line
+
+
+@slurms_choice
+@pytest.mark.parametrize(
+    ("hook", "imports", "target"),
+    [
+        ("prolog", "from canhazgpu.schedulers.slurm import actions", "actions.SlurmActions.requeue"),
+        ("prolog", HOOK, "hook.tell_of"),
+        ("prolog", HOOK, "hook.open_hook"),
+        ("epilog", HOOK, "hook.tell_of"),
+        ("epilog", HOOK, "hook.open_hook"),
+        ("epilog", RECORDS, "JobRecords.has"),
+        ("epilog", RECORDS, "JobRecords.end"),
+    ],
+)
+def test_no_fault_of_our_own_makes_a_hook_fail(
+    node: Any, hook: str, imports: str, target: str
+) -> None:
+    node.slurm()
+    if "requeue" in target:
+        node.ledger.quarantine(NODE, node.gpu(0).uuid, "needs a reset", "root")
+    done = node.python("-c", BROKEN.format(imports=imports, target=target, hook=hook))
+    assert done.returncode == 0
+
+
+@slurms_choice
+@pytest.mark.parametrize("file", ["config.toml", "slurm.conf", "gres.conf"])
+@pytest.mark.parametrize("hook", ["prolog", "epilog"])
+def test_a_share_that_hangs_keeps_no_hook(node: Any, file: str, hook: str) -> None:
+    (node.files / file).unlink(missing_ok=True)
+    os.mkfifo(node.files / file)
+    done = node.python("-m", f"canhazgpu.{hook}.main")
+    assert done.returncode == 0
+    assert "no decision within 4 s" in done.stderr

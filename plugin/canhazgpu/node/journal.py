@@ -82,7 +82,7 @@ class Journal:
         if pending.size:
             self._write_behind(pending.size, text)
         else:
-            # As a whole, and a new file: one that is there may be another user's, which is not read.
+            # A new file: one that is there may be another user's, which is not read.
             text = self._first_line(pending.token, pending.last) + text
             replace_own(self._path, text)
         return Pending(
