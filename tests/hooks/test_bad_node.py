@@ -231,7 +231,11 @@ def test_a_fault_of_our_own_sends_the_job_back_and_drains_nothing(node: Any, cha
 @pytest.mark.parametrize(
     ("hook", "imports", "target"),
     [
-        ("prolog", "from canhazgpu.schedulers.slurm import actions", "actions.SlurmActions.requeue"),
+        (
+            "prolog",
+            "from canhazgpu.schedulers.slurm import actions",
+            "actions.SlurmActions.requeue",
+        ),
         ("prolog", HOOK, "hook.tell_of"),
         ("prolog", HOOK, "hook.open_hook"),
         ("epilog", HOOK, "hook.tell_of"),
