@@ -201,6 +201,29 @@ def test_it_lifts_what_an_epilog_quarantined_once_the_gpu_is_clear(node: Any) ->
     assert set(node.view().quarantines) == {gpus[2]}
 
 
+def test_what_an_epilog_quarantined_stays_so_while_somebody_holds_it(node: Any) -> None:
+    """As the GPUs of a job that was let run beside it."""
+    gpu = node.uuid_of_position(0)
+    node.ledger.reserve_given(Claim("manual:aa", "manual", "eve", 1002), [gpu], observation(gpu))
+    node.ledger.quarantine(NODE, gpu, "memory of job 5", "epilog")
+    check(node)
+    assert set(node.view().quarantines) == {gpu}
+    node.ledger.release(NODE, "manual:aa", "released")
+    check(node)
+    assert set(node.view().quarantines) == set()
+
+
+def test_another_clusters_jobs_are_not_for_this_ones_slurm_to_tell(node: Any) -> None:
+    with (node.files / "slurm.conf").open("a") as conf:
+        conf.write("ClusterName=C1\n")
+    for cluster, place in (("c1", 0), ("c10", 1), ("other", 2)):
+        gpu = node.uuid_of_position(place)
+        claim = Claim(f"job:{cluster}:9:0", "slurm", "eve", 1002, "9", boot_id=boot_id())
+        node.ledger.reserve_given(claim, [gpu], observation(gpu))
+    check(node)
+    assert set(node.held().values()) == {"job:c10:9:0", "job:other:9:0"}
+
+
 def test_what_the_node_did_alone_is_told_the_store(node: Any) -> None:
     node.server.kill()
     node.run("prolog", **job(1))
@@ -295,8 +318,12 @@ def test_only_our_own_drain_is_undone_and_only_when_all_is_clear(node: Any) -> N
     def drained(reason: str) -> None:
         command(node, "sinfo", f"echo x >>{asked}; printf '%s\\n' '{NODE}|drained|{reason}'")
 
-    fake = node.state.node(NODE).gpus[0]
+    fake, reserved = node.state.node(NODE).gpus[:2]
     fake.override_used(5000)
+    # Who has reserved a GPU may use it.
+    claim = Claim("manual:aa", "manual", "eve", 1002)
+    node.ledger.reserve_given(claim, [reserved.uuid], observation(reserved.uuid))
+    reserved.override_used(5000)
     drained("canhazgpu: GPU 0 is in use by mallory")
     check(node)
     assert asked.exists() and not told.exists()
