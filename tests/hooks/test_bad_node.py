@@ -263,3 +263,45 @@ def test_a_share_that_hangs_keeps_no_hook(node: Any, file: str, hook: str) -> No
     done = node.python("-m", f"canhazgpu.{hook}.main")
     assert done.returncode == 0
     assert "no decision within 4 s" in done.stderr
+
+
+def damage(path: Path, how: str) -> None:
+    if how == "removed":
+        path.unlink()
+    elif how == "cut":
+        path.write_bytes(path.read_bytes()[:-9])
+    else:
+        os.chown(path, 65534, 65534)
+
+
+@pytest.mark.parametrize("how", ["removed", "cut", "another user's"])
+@pytest.mark.parametrize("files", [["book.json"], ["jobs/5.json"], ["book.json", "journal"]])
+@pytest.mark.parametrize("store", ["flushed", "gone"])
+@slurms_choice
+def test_what_is_left_of_the_nodes_files_keeps_a_running_jobs_gpu(
+    node: Any, files: list[str], how: str, store: str
+) -> None:
+    jobs_here(node, 5)
+    node.run("prolog", **job(5, "0,1"))
+    for name in files:
+        # The journal is there once something was told.
+        damage(node.files / "run" / name, how)
+    if store == "flushed":
+        with node.server.client() as direct:
+            direct.flushall()
+    else:
+        node.server.kill()
+    node.run("prolog", **job(6, "1"))
+    assert node.orders()[-1] == "scontrol requeue 6"
+    assert gpus_of(node, "job:c1:5:0") == {node.gpu(0).uuid, node.gpu(1).uuid}
+    if store == "gone":
+        node.server.start()
+        node.forget_outage()
+    check(node)
+    assert set(node.held().values()) == {"job:c1:5:0"}
+    node.run("epilog", **job(6, "1"))
+    node.run("epilog", **job(5, "0,1"))
+    jobs_here(node)
+    check(node)
+    assert node.held() == book(node) == {}
+    assert node.records() == set()

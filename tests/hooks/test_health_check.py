@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -261,13 +262,44 @@ def test_two_at_once_are_one(node: Any) -> None:
     assert node.held() == {}
 
 
+def start(node: Any) -> subprocess.Popen[bytes]:
+    environ = {name: value for name, value in node.environ().items() if "JOB" not in name}
+    command_line = [sys.executable, "-I", "-m", "canhazgpu.epilog.health_check"]
+    return subprocess.Popen(command_line, env=environ)
+
+
+def test_what_begins_or_ends_while_slurm_is_asked_is_not_taken_for_gone(node: Any) -> None:
+    for number in (1, 2, 3):
+        node.run("prolog", **job(number, str(number)))
+    asked, answer = node.files / "asked", node.files / "answer"
+    command(
+        node,
+        "squeue",
+        f"touch {asked}\nwhile [ ! -e {answer} ]; do sleep 0.05; done\necho '3 RUNNING'",
+    )
+    running = start(node)
+    deadline = time.monotonic() + 60
+    while not asked.exists():
+        assert running.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    # By Slurm's answer job 1 is gone; its next attempt begins before that is read, and job 4.
+    node.run("prolog", **job(1, "1", attempt=1))
+    node.run("epilog", **job(2, "2"))
+    node.run("prolog", **job(4, "2"))
+    answer.touch()
+    assert running.wait(60) == 0
+    owners = {"job:c1:1:1", "job:c1:3:0", "job:c1:4:0"}
+    assert set(node.held().values()) == set(book(node).values()) == owners
+    assert node.records() == {
+        f"{number}.{kind}" for number in (1, 3, 4) for kind in ("json", "env")
+    }
+
+
 def test_many_at_once_do_no_harm(node: Any) -> None:
     node.run("prolog", **job(1, "0"))
     node.run("prolog", **job(2, "1"))
     slurm(node, 1)
-    environ = {name: value for name, value in node.environ().items() if "JOB" not in name}
-    command_line = [sys.executable, "-I", "-m", "canhazgpu.epilog.health_check"]
-    running = [subprocess.Popen(command_line, env=environ) for _ in range(4)]
+    running = [start(node) for _ in range(4)]
     assert [one.wait(60) for one in running] == [0] * 4
     check(node)
     assert set(node.held().values()) == {"job:c1:1:0"}

@@ -92,6 +92,15 @@ def test_a_store_that_is_stopped_delays_the_first_hook_alone(
     assert sorted(book(node).values()) == ["job:c1:2:0", "job:c1:3:0"]
 
 
+def test_a_long_timeout_of_the_store_is_none_of_a_jobs(node: Any, server: PrivateRedis) -> None:
+    """What a hook waits in all is bounded, or its own deadline would send the job back."""
+    node.configure(store={"timeout_s": 600.0}, slurm={"hook_deadline_s": 30.0})
+    server.pause()
+    node.run("prolog", **job(1, "0"))
+    assert set(book(node).values()) == {"job:c1:1:0"}
+    assert node.log().count("event=store-lost") == 1
+
+
 def test_what_the_stopped_store_was_asked_and_does_later_is_put_right(
     node: Any, server: PrivateRedis
 ) -> None:
