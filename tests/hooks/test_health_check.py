@@ -374,6 +374,27 @@ def test_only_our_own_drain_is_undone_and_only_when_all_is_clear(node: Any) -> N
     assert told.read_text().count("resume") == 1
 
 
+def test_a_drain_by_a_prolog_is_undone_by_the_next_check_that_finds_all_clear(node: Any) -> None:
+    node.slurm()
+    check(node)
+    assert (node.files / "run" / "not-drained").exists()
+    node.configure(slurm={"on_conflict": "drain"})
+    for fake in node.state.node(NODE).gpus:
+        fake.override_used(5000)
+    node.run("prolog")
+    drained = next(line for line in node.orders() if "state=drain" in line)
+    reason = drained.partition("reason=")[2]
+    assert reason.startswith("canhazgpu: job 12: ")
+    command(node, "sinfo", f"cat {node.files}/sinfo")
+    (node.files / "sinfo").write_text(f"{NODE}|drained|{reason}\n")
+    check(node)
+    assert "state=resume" not in node.orders()[-1]
+    for fake in node.state.node(NODE).gpus:
+        fake.override_used(None)
+    check(node)
+    assert node.orders()[-1] == f"scontrol update nodename={NODE} state=resume"
+
+
 def test_a_fault_is_told_and_the_status_is_zero_all_the_same(node: Any) -> None:
     node.configure(store={"on_failure": "fail"})
     node.server.kill()
