@@ -305,3 +305,26 @@ def test_what_is_left_of_the_nodes_files_keeps_a_running_jobs_gpu(
     check(node)
     assert node.held() == book(node) == {}
     assert node.records() == set()
+
+
+@slurms_choice
+def test_what_it_took_to_begin_counts_against_a_hooks_time(node: Any) -> None:
+    """Or a slow share, a hang and a Slurm that does not answer add up to slurmd's own limit."""
+    node.slurm(squeue=ANY_JOB_RUNS)
+    node.configure(slurm={"hook_deadline_s": 4.0})
+    slow = (
+        "import time\n"
+        "from canhazgpu.schedulers.slurm import hook\n"
+        "first = hook.read_facts\n"
+        "hook.read_facts = lambda *given: (time.sleep(2), first(*given))[1]\n"
+        "from canhazgpu.prolog.main import main\n"
+        "main()\n"
+    )
+    place = node.files / "run"
+    place.mkdir()
+    with (place / ".book.lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        node.python("-c", slow)
+    (said,) = [line for line in node.lines() if line.startswith("job 12: no decision within")]
+    assert float(said.partition("within ")[2].split()[0]) <= 2.0
+    assert node.orders()[-1] == "scontrol requeue 12"

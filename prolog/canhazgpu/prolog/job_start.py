@@ -20,7 +20,7 @@ def run(environ: Mapping[str, str]) -> int:
 def start_or_send_back(hook: Hook) -> None:
     """Start the job with its GPUs, or do with it what the policies say."""
     try:
-        with hard_deadline(hook.config.slurm.hook_deadline_s):
+        with hard_deadline(hook.time_s):
             start_job(hook)
     except Exception as exc:  # whatever it is, it is no reason to drain the node
         from canhazgpu.prolog.orders import settle_fault  # noqa: PLC0415 - as below

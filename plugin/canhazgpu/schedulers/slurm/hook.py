@@ -41,6 +41,7 @@ from canhazgpu.service import GpuService
 
 OPEN_DEADLINE_S = 4.0
 """Longest time for reading the configuration and Slurm's files, which may lie on a slow share."""
+MIN_TIME_S = 1.0
 TELL_DEADLINE_S = 2.0
 """Longest time for telling what was done; what has come into the journal is told later."""
 
@@ -78,6 +79,12 @@ class Hook(NodeSide):
 
     job: JobContext
 
+    @property
+    def time_s(self) -> float:
+        """How long the hook may take from now on; what it took to begin with counts."""
+        left_s = self.config.slurm.hook_deadline_s - self.story.took_s()
+        return max(round(left_s, 1), MIN_TIME_S)
+
     def service(self, ledger: Ledger) -> GpuService:
         """Return the service of this node."""
         return GpuService(self.node, self.here(), self.probe, ledger, self._is_gone)
@@ -99,6 +106,7 @@ def open_node(environ: Mapping[str, str]) -> NodeSide:
     A configuration that cannot be read is kept as `config_fault`, with the defaults in its place:
     they suffice to send a job back.
     """
+    story = Story()
     fault = None
     try:
         config = load(environ).config
@@ -112,7 +120,6 @@ def open_node(environ: Mapping[str, str]) -> NodeSide:
         facts, fault = SlurmFacts(node, False, (), (), None), fault or exc
     commands = SlurmCommands(config.slurm.bin_dir, config.slurm.command_timeout_s, environ)
     place = state_dir(config.node, node)
-    story = Story()
     return NodeSide(
         node=node,
         config=config,
