@@ -1,4 +1,4 @@
-"""Hooks that are killed at any stage, and a controller that lost its state, on the real Slurm.
+"""Hooks that are killed at any stage, and numbers and names of jobs, on the real Slurm.
 
 Whatever happens, no GPU is granted twice, none is leaked, and no node is drained.
 """
@@ -125,11 +125,15 @@ def test_a_hook_killed_at_any_stage_drains_and_leaks_nothing(
 
 
 def test_a_number_that_slurm_gives_again_is_another_job(
-    cluster: GpuCluster, people: tuple[str, str]
+    make_cluster: Any, people: tuple[str, str]
 ) -> None:
+    """As after the controller lost its state: it counts jobs from 1, and the node knows a job 1.
+
+    On a Slurm of its own, whose slurmd has seen no job: one that has reissues that job's
+    credential, and runs no prolog.
+    """
     alice, bob = people
-    cluster.slurm.restart_slurmctld(state_lost=True)
-    cluster.slurm.wait_nodes_idle()
+    cluster = make_cluster(ClusterSpec(nodes=1, gpus_per_node=2), slurm={"assignment": "slurm"})
     # Job 1 of before, whose epilog never ran, had both GPUs.
     before = {
         "SLURM_JOB_ID": "1",
@@ -139,7 +143,7 @@ def test_a_number_that_slurm_gives_again_is_another_job(
         "SLURM_JOB_RESTART_COUNT": "0",
     }
     assert cluster.hook("prolog", "n1", **before).returncode == 0
-    assert set(cluster.held().values()) == {"1"}
+    assert list(cluster.held().values()) == ["1", "1"]
 
     jobs = []
     for number in (1, 2):
@@ -153,7 +157,10 @@ def test_a_number_that_slurm_gives_again_is_another_job(
     seen = [cluster.slurm.output(job, user=alice).split() for job in jobs]
     assert [len(one) for one in seen] == [1, 1]
     assert {one for (one,) in seen} == set(cluster.uuids_of_positions("n1"))
-    assert cluster.slurm.job(1)["Restarts"] == "0"
+    assert [cluster.slurm.job(job)["Restarts"] for job in jobs] == ["0", "0"]
+    cluster.slurm.wait_nodes_idle()
+    cluster.health_check("n1")
+    assert cluster.held() == {}
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 from pathlib import Path
@@ -91,15 +90,9 @@ class PrivateSlurm(SlurmClient):
         self._daemons.stop(node)
         self._start_slurmd(node)
 
-    def restart_slurmctld(self, *, state_lost: bool = False) -> None:
-        """Stop and start the controller, which keeps its jobs.
-
-        With `state_lost` what it saved is gone: it knows no jobs, and counts them anew.
-        """
+    def restart_slurmctld(self) -> None:
+        """Stop and start the controller, which keeps its jobs."""
         self._daemons.stop("slurmctld")
-        if state_lost:
-            shutil.rmtree(self.layout.controller_state)
-            self.layout.controller_state.mkdir(mode=0o755)
         self._daemons.start("slurmctld", slurmctld_command(self.layout, forget=False))
         self._wait_for_controller(START_TIMEOUT_S)
 
