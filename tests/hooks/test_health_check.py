@@ -214,6 +214,16 @@ def test_what_an_epilog_quarantined_stays_so_while_somebody_holds_it(node: Any) 
     assert set(node.view().quarantines) == set()
 
 
+def test_what_an_earlier_attempt_of_a_job_that_is_here_kept_is_released(node: Any) -> None:
+    node.run("prolog", **job(1, "0", attempt=1))
+    slurm(node, 1)
+    gpu = next(one for one in node.all_uuids() if one not in node.held())
+    claim = Claim("job:c1:1:0", "slurm", "ann", 1000, "1", boot_id=boot_id())
+    node.ledger.reserve_given(claim, [gpu], observation(gpu))
+    check(node)
+    assert set(node.held().values()) == {"job:c1:1:1"}
+
+
 def test_another_clusters_jobs_are_not_for_this_ones_slurm_to_tell(node: Any) -> None:
     with (node.files / "slurm.conf").open("a") as conf:
         conf.write("ClusterName=C1\n")
