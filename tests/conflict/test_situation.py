@@ -163,6 +163,9 @@ def test_since_when_the_first_gpu_has_been_in_use() -> None:
     assert since_text(situation, {77: 60.0, 78: 1.0}, str) == " (since 60.0)"
     assert since_text(situation, {}, str) == ""
     assert since_text(Situation(), {77: 1.0}, str) == ""
+    shared = replace(used(1), processes=(*used(1, pid=77).processes, *used(1, pid=78).processes))
+    by_two = Situation((Obstacle(shared, Cause.UNRESERVED),))
+    assert since_text(by_two, {77: 60.0, 78: 30.0}, str) == " (since 30.0)"
 
 
 def test_each_process_in_the_way_is_named_once() -> None:

@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -227,6 +228,39 @@ def test_it_lifts_what_an_epilog_quarantined_once_the_gpu_is_clear(node: Any) ->
     assert set(node.view().quarantines) == {gpus[2]}
 
 
+def test_what_an_epilog_quarantined_stays_so_while_somebody_holds_it(node: Any) -> None:
+    """As the GPUs of a job that was let run beside it."""
+    gpu = node.uuid_of_position(0)
+    node.ledger.reserve_given(Claim("manual:aa", "manual", "eve", 1002), [gpu], observation(gpu))
+    node.ledger.quarantine(NODE, gpu, "memory of job 5", "epilog")
+    check(node)
+    assert set(node.view().quarantines) == {gpu}
+    node.ledger.release(NODE, "manual:aa", "released")
+    check(node)
+    assert set(node.view().quarantines) == set()
+
+
+def test_what_an_earlier_attempt_of_a_job_that_is_here_kept_is_released(node: Any) -> None:
+    node.run("prolog", **job(1, "0", attempt=1))
+    slurm(node, 1)
+    gpu = next(one for one in node.all_uuids() if one not in node.held())
+    claim = Claim("job:c1:1:0", "slurm", "ann", 1000, "1", boot_id=boot_id())
+    node.ledger.reserve_given(claim, [gpu], observation(gpu))
+    check(node)
+    assert set(node.held().values()) == {"job:c1:1:1"}
+
+
+def test_another_clusters_jobs_are_not_for_this_ones_slurm_to_tell(node: Any) -> None:
+    with (node.files / "slurm.conf").open("a") as conf:
+        conf.write("ClusterName=C1\n")
+    for cluster, place in (("c1", 0), ("c10", 1), ("other", 2)):
+        gpu = node.uuid_of_position(place)
+        claim = Claim(f"job:{cluster}:9:0", "slurm", "eve", 1002, "9", boot_id=boot_id())
+        node.ledger.reserve_given(claim, [gpu], observation(gpu))
+    check(node)
+    assert set(node.held().values()) == {"job:c10:9:0", "job:other:9:0"}
+
+
 def test_what_the_node_did_alone_is_told_the_store(node: Any) -> None:
     node.server.kill()
     node.run("prolog", **job(1))
@@ -264,13 +298,44 @@ def test_two_at_once_are_one(node: Any) -> None:
     assert node.held() == {}
 
 
+def start(node: Any) -> subprocess.Popen[bytes]:
+    environ = {name: value for name, value in node.environ().items() if "JOB" not in name}
+    command_line = [sys.executable, "-I", "-m", "canhazgpu.epilog.health_check"]
+    return subprocess.Popen(command_line, env=environ)
+
+
+def test_what_begins_or_ends_while_slurm_is_asked_is_not_taken_for_gone(node: Any) -> None:
+    for number in (1, 2, 3):
+        node.run("prolog", **job(number, str(number)))
+    asked, answer = node.files / "asked", node.files / "answer"
+    command(
+        node,
+        "squeue",
+        f"touch {asked}\nwhile [ ! -e {answer} ]; do sleep 0.05; done\necho '3 RUNNING'",
+    )
+    running = start(node)
+    deadline = time.monotonic() + 60
+    while not asked.exists():
+        assert running.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    # By Slurm's answer job 1 is gone; its next attempt begins before that is read, and job 4.
+    node.run("prolog", **job(1, "1", attempt=1))
+    node.run("epilog", **job(2, "2"))
+    node.run("prolog", **job(4, "2"))
+    answer.touch()
+    assert running.wait(60) == 0
+    owners = {"job:c1:1:1", "job:c1:3:0", "job:c1:4:0"}
+    assert set(node.held().values()) == set(book(node).values()) == owners
+    assert node.records() == {
+        f"{number}.{kind}" for number in (1, 3, 4) for kind in ("json", "env")
+    }
+
+
 def test_many_at_once_do_no_harm(node: Any) -> None:
     node.run("prolog", **job(1, "0"))
     node.run("prolog", **job(2, "1"))
     slurm(node, 1)
-    environ = {name: value for name, value in node.environ().items() if "JOB" not in name}
-    command_line = [sys.executable, "-I", "-m", "canhazgpu.epilog.health_check"]
-    running = [subprocess.Popen(command_line, env=environ) for _ in range(4)]
+    running = [start(node) for _ in range(4)]
     assert [one.wait(60) for one in running] == [0] * 4
     check(node)
     assert set(node.held().values()) == {"job:c1:1:0"}
@@ -321,8 +386,12 @@ def test_only_our_own_drain_is_undone_and_only_when_all_is_clear(node: Any) -> N
     def drained(reason: str) -> None:
         command(node, "sinfo", f"echo x >>{asked}; printf '%s\\n' '{NODE}|drained|{reason}'")
 
-    fake = node.state.node(NODE).gpus[0]
+    fake, reserved = node.state.node(NODE).gpus[:2]
     fake.override_used(5000)
+    # Who has reserved a GPU may use it.
+    claim = Claim("manual:aa", "manual", "eve", 1002)
+    node.ledger.reserve_given(claim, [reserved.uuid], observation(reserved.uuid))
+    reserved.override_used(5000)
     drained("canhazgpu: GPU 0 is in use by mallory")
     check(node)
     assert asked.exists() and not told.exists()
@@ -339,6 +408,27 @@ def test_only_our_own_drain_is_undone_and_only_when_all_is_clear(node: Any) -> N
     check(node)
     assert asked.exists()
     assert told.read_text().count("resume") == 1
+
+
+def test_a_drain_by_a_prolog_is_undone_by_the_next_check_that_finds_all_clear(node: Any) -> None:
+    node.slurm()
+    check(node)
+    assert (node.files / "run" / "not-drained").exists()
+    node.configure(slurm={"on_conflict": "drain"})
+    for fake in node.state.node(NODE).gpus:
+        fake.override_used(5000)
+    node.run("prolog")
+    drained = next(line for line in node.orders() if "state=drain" in line)
+    reason = drained.partition("reason=")[2]
+    assert reason.startswith("canhazgpu: job 12: ")
+    command(node, "sinfo", f"cat {node.files}/sinfo")
+    (node.files / "sinfo").write_text(f"{NODE}|drained|{reason}\n")
+    check(node)
+    assert "state=resume" not in node.orders()[-1]
+    for fake in node.state.node(NODE).gpus:
+        fake.override_used(None)
+    check(node)
+    assert node.orders()[-1] == f"scontrol update nodename={NODE} state=resume"
 
 
 def test_a_fault_is_told_and_the_status_is_zero_all_the_same(node: Any) -> None:

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -361,3 +362,34 @@ def test_an_attempt_whose_epilog_does_not_come_is_closed_and_no_other(
     records.close(SECOND)
     assert records.all() == []
     assert records.find("12") is None
+
+
+@pytest.mark.parametrize(
+    ("owner", "user", "positions", "named"),
+    [
+        pytest.param(FIRST, "ann", [0, 1], None, id="the same again"),
+        pytest.param(FIRST, "ann", None, None, id="the same, whatever its GPUs"),
+        pytest.param(replace(FIRST, attempt=1), "ann", [2], None, id="a later attempt"),
+        pytest.param(FIRST, "bob", [0, 1], FIRST, id="another user's"),
+        pytest.param(FIRST, "ann", [0], FIRST, id="with other GPUs"),
+        pytest.param(replace(FIRST, cluster="c2"), "bob", [2], None, id="another cluster's"),
+    ],
+)
+def test_another_job_of_the_same_number_is_told_apart(
+    records: JobRecords, owner: JobOwner, user: str, positions: list[int] | None, named: Any
+) -> None:
+    begin(records)
+    complete(records)
+    assert records.begin(owner, user, "boot 1", positions) == named
+    found = records.find("12")
+    assert found is not None
+    assert (found.owner, found.user) == (owner, user)
+    # The GPUs of the one before reach no task of another.
+    assert bool(found.gpus) == (named is None and owner == FIRST)
+
+
+def test_a_number_that_is_counted_anew_names_the_later_attempt_before(records: JobRecords) -> None:
+    later = replace(FIRST, attempt=3)
+    records.begin(later, "ann", "boot 1")
+    assert records.begin(FIRST, "ann", "boot 1") == later
+    assert records.begin(FIRST, "ann", "boot 1") is None

@@ -190,6 +190,15 @@ def test_a_comment_is_bounded_and_free_of_control_characters() -> None:
     assert comment.startswith("canhazgpu: ?[31m??xxx")
 
 
+def test_a_long_comment_still_says_since_when() -> None:
+    commands = RecordedCommands(squeue="12 12 RUNNING")
+    requeue(commands, "canhazgpu: " + "GPU 1 is in use; " * 40 + "(since 2026-11-25 13:31)")
+    comment = commands.changes[0][3].removeprefix("comment=")
+    assert len(comment) == MAX_COMMENT
+    assert comment.startswith("canhazgpu: GPU 1 is in use; GPU 1")
+    assert comment.endswith("(since 2026-11-25 13:31)")
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [

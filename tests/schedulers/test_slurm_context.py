@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from canhazgpu.errors import InputError
 from canhazgpu.ledger.values import Claim, JobOwner
 from canhazgpu.schedulers.port import JobContext, claim_of
+from canhazgpu.schedulers.slurm.conf import read_facts
 from canhazgpu.schedulers.slurm.context import job_context
 
 LEAST = {"SLURM_JOB_ID": "12", "SLURM_JOB_UID": "1000"}
@@ -76,10 +80,24 @@ def test_gpus_that_make_no_sense_are_named(text: str) -> None:
         job_context(FULL | {"SLURM_JOB_GPUS": text}, "n1")
 
 
-@pytest.mark.parametrize("text", ["a:1", "a b", "../x", "a/b", "ä", "a" * 101, "a\n"])
-def test_a_cluster_whose_name_would_not_keep_owners_apart_is_named(text: str) -> None:
-    with pytest.raises(InputError, match="SLURM_CLUSTER_NAME"):
-        job_context(FULL | {"SLURM_CLUSTER_NAME": text}, "n1")
+CLUSTERS = ["a:1", "a%3a1", "a b", "../x", "a/b", "lab+1", "ä", "Ä", "\udce4", "a" * 101, "a\n"]
+
+
+def test_whatever_a_cluster_is_called_owners_are_kept_apart() -> None:
+    jobs = [job_context(FULL | {"SLURM_CLUSTER_NAME": text}, "n1") for text in CLUSTERS]
+    assert len({job.owner.token for job in jobs}) == len(CLUSTERS)
+    for job in jobs:
+        assert re.fullmatch(r"job:[A-Za-z0-9_.%-]+:12:\d+", job.owner.token)
+
+
+@pytest.mark.parametrize("name", ["Lab+1", "ÄB", "a:B", "x%3ay"])
+def test_slurms_files_and_hooks_name_the_cluster_alike(tmp_path: Path, name: str) -> None:
+    conf = tmp_path / "slurm.conf"
+    conf.write_text(f"ClusterName={name}\n")
+    # Slurm lowers the letters of ASCII alone.
+    told = "".join(one.lower() if one.isascii() else one for one in name)
+    job = job_context(FULL | {"SLURM_CLUSTER_NAME": told}, "n1")
+    assert read_facts(conf, "n1", "host").cluster == job.owner.cluster
 
 
 @pytest.mark.parametrize(

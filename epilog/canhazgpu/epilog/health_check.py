@@ -9,14 +9,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from canhazgpu.deadline import hard_deadline
 from canhazgpu.epilog.check import NodeCheck
+from canhazgpu.errors import NodeStateError
 from canhazgpu.ledger.entries import HEALTH, Entry
 from canhazgpu.node.own_files import make_directory, try_lock
 from canhazgpu.schedulers.slurm.actions import log_to_system
 from canhazgpu.schedulers.slurm.early import OPEN_DEADLINE_S
 from canhazgpu.schedulers.slurm.hook import (
+    TELL_DEADLINE_S,
     NodeSide,
     cry,
     fault_text,
@@ -50,8 +53,7 @@ def run(environ: Mapping[str, str]) -> bool:
     try:
         with hard_deadline(OPEN_DEADLINE_S):
             side = open_node(environ)
-            make_directory(side.state_dir)
-            lock = try_lock(side.state_dir / ".health-check.lock")
+            lock = _try_lock(side.state_dir)
         if lock is None:
             return True
     except Exception as exc:
@@ -61,6 +63,17 @@ def run(environ: Mapping[str, str]) -> bool:
         return _check(side)
     finally:
         os.close(lock)
+
+
+def _try_lock(state_dir: Path) -> int | None:
+    """Return the lock that keeps a second check away, see `try_lock`."""
+    try:
+        make_directory(state_dir)
+        return try_lock(state_dir / ".health-check.lock")
+    except OSError as exc:
+        raise NodeStateError(
+            f"cannot keep the node's records in {state_dir}: {exc.strerror}"
+        ) from exc
 
 
 def _check(side: NodeSide) -> bool:
@@ -74,7 +87,11 @@ def _check(side: NodeSide) -> bool:
         cry(f"health check: {fault}")
     for line in check.decisions:
         log_to_system(line, DAEMON_INFO)
-    _tell(side, check, fault)
+    try:
+        with hard_deadline(TELL_DEADLINE_S):
+            _tell(side, check, fault)
+    except Exception as exc:
+        cry(f"health check: {fault_text(exc)}")
     return not fault
 
 

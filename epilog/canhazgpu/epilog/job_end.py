@@ -25,7 +25,7 @@ def end_or_report(hook: Hook) -> None:
     recorded = hook.records.has(job_id)
     if not hook.job.positions and not recorded:
         return
-    time_s = hook.config.slurm.hook_deadline_s
+    time_s = hook.time_s
     ledger = hook.ledger()
     looked = None
     try:

@@ -33,6 +33,10 @@ class HeldProcesses:
     def __enter__(self) -> Self:
         return self
 
+    def __contains__(self, pid: object) -> bool:
+        """Tell whether the process is held."""
+        return any(process.pid == pid for process in self._held)
+
     def __exit__(
         self,
         kind: type[BaseException] | None,

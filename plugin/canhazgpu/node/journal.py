@@ -79,23 +79,29 @@ class Journal:
             Numbered(pending.last + place, entry) for place, entry in enumerate(entries, 1)
         )
         text = b"".join(map(_line, numbered))
-        if not pending.size:
+        if pending.size:
+            self._write_behind(pending.size, text)
+        else:
+            # A new file: one that is there may be another user's, which is not read.
             text = self._first_line(pending.token, pending.last) + text
-        descriptor = os.open(
-            self._path, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-        )
-        with os.fdopen(descriptor, "wb", buffering=0) as stream:
-            os.ftruncate(descriptor, pending.size)
-            stream.seek(pending.size)
-            if stream.write(text) != len(text):
-                os.ftruncate(descriptor, pending.size)
-                raise OSError(None, "no room for an entry of the journal")
+            replace_own(self._path, text)
         return Pending(
             pending.token,
             (*pending.entries, *numbered),
             pending.last + len(numbered),
             pending.size + len(text),
         )
+
+    def _write_behind(self, size: int, text: bytes) -> None:
+        descriptor = os.open(
+            self._path, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+        )
+        with os.fdopen(descriptor, "wb", buffering=0) as stream:
+            os.ftruncate(descriptor, size)
+            stream.seek(size)
+            if stream.write(text) != len(text):
+                os.ftruncate(descriptor, size)
+                raise OSError(None, "no room for an entry of the journal")
 
     def drop(self, pending: Pending, through: int) -> Pending:
         """Remove the entries up to this number: the store has them."""

@@ -30,10 +30,15 @@ def replace_own(path: Path, content: bytes, mode: int = 0o600) -> None:
     descriptor = os.open(
         draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode
     )
-    with os.fdopen(descriptor, "wb") as stream:
-        os.fchmod(stream.fileno(), mode)
-        stream.write(content)
-    draft.replace(path)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            os.fchmod(stream.fileno(), mode)
+            stream.write(content)
+        draft.replace(path)
+    except OSError:
+        # Where the disk is full, half a draft would keep what others could write with.
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def make_directory(path: Path) -> None:

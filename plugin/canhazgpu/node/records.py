@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -54,22 +54,31 @@ class JobRecords:
     def __init__(self, state_dir: Path) -> None:
         self._jobs = state_dir / "jobs"
 
-    def begin(self, owner: JobOwner, user: str, boot_id: str | None) -> None:
+    def begin(
+        self,
+        owner: JobOwner,
+        user: str,
+        boot_id: str | None,
+        positions: Collection[int] | None = None,
+    ) -> JobOwner | None:
         """Record that this attempt begins, before it holds anything.
 
         An earlier attempt of the same job whose epilog has not run yet stays owed one. Repeating
-        it for the same attempt changes nothing.
+        it for the same attempt changes nothing. Returns whom the record named, where that was
+        another job of the same number, as after the scheduler lost its state and counts anew:
+        what that one held is not this attempt's. `positions` help to tell the two apart.
         """
         with self._locked():
             known = self._read(owner.job_id)
-            if known is not None and known.owner == owner and not known.ended:
-                return
+            if known is not None and _is_repeated(known, owner, user, positions):
+                return None
             owed = known.epilogs_owed + int(not known.ended) if known else 0
             # An earlier attempt's GPUs must not reach a task of this one.
             self._hide(owner.job_id)
             self._write(
                 JobRecord(owner, user, boot_id, epilogs_owed=owed, began_ticks=boot_ticks())
             )
+        return known.owner if known is not None and _is_no_later(owner, known.owner) else None
 
     def complete(
         self, owner: JobOwner, gpus: Sequence[AssignedGpu], *, constrained: bool, export: str
@@ -219,6 +228,19 @@ class JobRecords:
 
     def _replace(self, path: Path, text: str) -> None:
         replace_own(path, text.encode(), 0o644)
+
+
+def _is_repeated(
+    known: JobRecord, owner: JobOwner, user: str, positions: Collection[int] | None
+) -> bool:
+    """Tell whether the attempt on record is this one, which has begun before."""
+    recorded = {gpu.position for gpu in known.gpus}
+    other_gpus = bool(recorded) and positions is not None and recorded != set(positions)
+    return known.owner == owner and known.user == user and not known.ended and not other_gpus
+
+
+def _is_no_later(owner: JobOwner, known: JobOwner) -> bool:
+    return owner.cluster == known.cluster and owner.attempt <= known.attempt
 
 
 def _record(data: dict[str, Any]) -> JobRecord:

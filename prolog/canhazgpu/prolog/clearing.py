@@ -57,7 +57,8 @@ class Clearing:
             found = look()
             if not self.would_clear(found):
                 return False
-            targets = self._targets(found)
+            # One that began meanwhile is not held, and left to the next step.
+            targets = {pid: what for pid, what in self._targets(found).items() if pid in held}
             alive = held.end(targets, self._hook.config.slurm.kill_grace_s)
         for pid, (gpu, process) in targets.items():
             self._log(gpu, process, "PID {} does not end" if pid in alive else "ended PID {}")

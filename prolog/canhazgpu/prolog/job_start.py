@@ -21,7 +21,7 @@ def run(environ: Mapping[str, str], begun: Begun | Exception) -> int:
 def start_or_send_back(hook: Hook) -> None:
     """Start the job with its GPUs, or do with it what the policies say."""
     try:
-        with hard_deadline(hook.config.slurm.hook_deadline_s):
+        with hard_deadline(hook.time_s):
             start_job(hook)
     except Exception as exc:  # whatever it is, it is no reason to drain the node
         from canhazgpu.prolog.orders import settle_fault  # noqa: PLC0415 - as below
@@ -36,10 +36,12 @@ def start_job(hook: Hook) -> None:
     by_scheduler = devices_are_binding(hook.config.slurm.assignment, hook.facts.constrains_devices)
     scan = hook.probe.start()
     owner = hook.job.owner
-    hook.records.begin(owner, hook.job.user, hook.boot_id)
+    namesake = hook.records.begin(owner, hook.job.user, hook.boot_id, hook.job.positions)
     ledger = hook.ledger()
     service = hook.service(ledger)
     settle(service, hook.records, hook.records.ended())
+    if namesake is not None:
+        service.release_job(namesake, "its number was given to another job")
     if owner.attempt > 0:
         earlier = replace(owner, attempt=owner.attempt - 1)
         service.release_job(earlier, "superseded by a later attempt")

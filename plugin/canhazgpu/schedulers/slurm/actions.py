@@ -28,6 +28,8 @@ from canhazgpu.schedulers.slurm import queue
 from canhazgpu.schedulers.slurm.commands import SlurmCommands
 
 MAX_COMMENT = 400
+MAX_END = 40
+"""What is kept of the end of a longer comment: since when somebody is in the way."""
 DRAIN_PREFIX = PREFIX
 """Begins the reason of every node that canhazgpu drained, and of no other."""
 QUESTION = 1 / 3
@@ -156,7 +158,11 @@ def _failed(error: SchedulerError) -> Answer:
 
 
 def _bounded(note: str) -> str:
-    return printable(note)[:MAX_COMMENT]
+    text = printable(note)
+    if len(text) <= MAX_COMMENT:
+        return text
+    cut = " ... "
+    return text[: MAX_COMMENT - MAX_END - len(cut)] + cut + text[-MAX_END:]
 
 
 def printable(text: str) -> str:

@@ -7,11 +7,13 @@ of a line continuing it, and ``Include FILE``. The first part of this module is 
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from canhazgpu.errors import ConfigError, InputError
+from canhazgpu.schedulers.slurm.context import cluster_word
 from canhazgpu.schedulers.slurm.hostlist import expand
 from canhazgpu.schedulers.slurm.settings import Settings, settings_of
 
@@ -21,6 +23,8 @@ YES = ("yes", "up", "true", "1")
 """What Slurm reads as a boolean's yes, in any case (s_p_handle_boolean of its parse_value.c)."""
 
 Line = dict[str, str]
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+"""Slurm lowers the letters of ASCII alone."""
 _PAIR = re.compile(r"""([A-Za-z0-9_]+)\s*=\s*("[^"]*"|\S+)""")
 
 
@@ -92,7 +96,7 @@ def read_facts(conf: Path, node: str, host: str) -> SlurmFacts:
         nodes=tuple(line for line in lines if "nodename" in line),
         log_file=path_of(general.get("slurmdlogfile", "")),
         # Slurm's own spelling of it, whatever the file's.
-        cluster=general.get("clustername", "").lower(),
+        cluster=cluster_word(general.get("clustername", "").translate(_LOWER)),
         spool_dir=path_of(general.get("slurmdspooldir", DEFAULT_SPOOL_DIR)),
     )
 

@@ -13,7 +13,7 @@ from canhazgpu.schedulers.port import JobContext
 from canhazgpu.schedulers.slurm import environment as names
 
 MAX_UID = 2**32 - 2
-_CLUSTER = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+_NOT_IN_A_WORD = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 def job_context(environ: Mapping[str, str], node: str) -> JobContext:
@@ -23,15 +23,12 @@ def job_context(environ: Mapping[str, str], node: str) -> JobContext:
     job was requeued, so an epilog takes the attempt from the node's record of the job. The comment
     is as it was when the job was launched, the same on all its nodes.
     """
-    cluster = environ.get(names.CLUSTER_NAME) or "cluster"
-    if not _CLUSTER.fullmatch(cluster):
-        raise InputError(f"{names.CLUSTER_NAME}={cluster!r} is not a cluster name")
     gpus = environ.get(names.JOB_GPUS, "")
     uid = _number(environ, names.JOB_UID, maximum=MAX_UID)
     attempt = _number(environ, names.RESTART_COUNT, default=0)
     return JobContext(
         owner=JobOwner(
-            cluster=cluster,
+            cluster=cluster_word(environ.get(names.CLUSTER_NAME, "")) or "cluster",
             job_id=str(_number(environ, names.JOB_ID)),
             attempt=attempt,
         ),
@@ -47,6 +44,19 @@ def job_context(environ: Mapping[str, str], node: str) -> JobContext:
         partition=environ.get(names.JOB_PARTITION, ""),
         requeues=requeues_noted(environ.get(names.JOB_COMMENT, ""), attempt),
     )
+
+
+def cluster_word(name: str) -> str:
+    """Return the cluster's name as a word of owners, whose parts are parted by colons.
+
+    Slurm takes any name: what is no letter, digit, ``_``, ``.`` or ``-`` becomes ``%`` and hex
+    digits, so that no two names give the same word.
+    """
+    return _NOT_IN_A_WORD.sub(lambda found: _hex(found[0]), name)
+
+
+def _hex(character: str) -> str:
+    return "".join(f"%{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
 
 
 def _number(

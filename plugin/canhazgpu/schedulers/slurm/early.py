@@ -5,6 +5,8 @@ The scan works in a process of its own while this one imports all that the rest 
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -15,6 +17,7 @@ from canhazgpu.errors import ConfigError
 from canhazgpu.node.identity import node_name
 from canhazgpu.probe.node_probe import NodeProbe
 from canhazgpu.probe.port import PendingScan
+from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.cgroup import job_of_cgroup
 
 OPEN_DEADLINE_S = 4.0
@@ -23,8 +26,12 @@ OPEN_DEADLINE_S = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """The configuration, or the defaults and what is wrong with it, and the scan under way."""
+    """The configuration, or the defaults and what is wrong with it, and the scan under way.
 
+    `began` is when the hook did, in seconds of the monotonic clock.
+    """
+
+    began: float
     config: Config
     fault: ConfigError | None
     probe: NodeProbe
@@ -33,12 +40,18 @@ class Begun:
 
 def read_configuration(environ: Mapping[str, str]) -> Begun:
     """Return the configuration alone; raises nothing that it finds wrong with it."""
+    began = time.monotonic() - _lost_s(environ)
     try:
         config, fault = load(environ).config, None
     except ConfigError as exc:
         config, fault = Config(), exc
     node = node_name(config.node, environ)
-    return Begun(config, fault, NodeProbe(node, config.validation, job_of_cgroup))
+    return Begun(began, config, fault, NodeProbe(node, config.validation, job_of_cgroup))
+
+
+def _lost_s(environ: Mapping[str, str]) -> float:
+    text = environ.get(names.LOST_S, "")
+    return float(text) if re.fullmatch(r"[0-9]{1,3}", text, re.ASCII) else 0.0
 
 
 def begin(environ: Mapping[str, str]) -> Begun | Exception:

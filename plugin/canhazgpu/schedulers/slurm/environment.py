@@ -16,5 +16,8 @@ SCRIPT_CONTEXT = "SLURM_SCRIPT_CONTEXT"
 CONF = "SLURM_CONF"
 DEFAULT_CONF = "/etc/slurm/slurm.conf"
 
+LOST_S = "HOOK_LOST_S"
+"""Set by the hook's own script: the seconds that a run of the same hook took which was killed."""
+
 TYPE = "slurm"
 """What the TYPE column calls a job of this scheduler."""

@@ -40,6 +40,10 @@ from canhazgpu.schedulers.slurm.presence import JobPresence
 from canhazgpu.schedulers.slurm.story import Story, ToldActions, ToldProbe, tell_story
 from canhazgpu.service import GpuService
 
+MIN_TIME_S = 1.0
+TELL_DEADLINE_S = 2.0
+"""Longest time for telling what was done; what has come into the journal is told later."""
+
 
 @dataclass(frozen=True, slots=True)
 class NodeSide:
@@ -74,6 +78,12 @@ class Hook(NodeSide):
 
     job: JobContext
 
+    @property
+    def time_s(self) -> float:
+        """How long the hook may take from now on; what it took to begin with counts."""
+        left_s = self.config.slurm.hook_deadline_s - self.story.took_s()
+        return max(round(left_s, 1), MIN_TIME_S)
+
     def service(self, ledger: Ledger) -> GpuService:
         """Return the service of this node."""
         return GpuService(self.node, self.here(), self.probe, ledger, self._is_gone)
@@ -97,6 +107,7 @@ def open_node(environ: Mapping[str, str], begun: Begun | None = None) -> NodeSid
     """
     begun = begun or read_configuration(environ)
     config, fault = begun.config, begun.fault
+    story = Story(begun.began)
     node = node_name(config.node, environ)
     conf = Path(environ.get(names.CONF) or names.DEFAULT_CONF)
     try:
@@ -105,7 +116,6 @@ def open_node(environ: Mapping[str, str], begun: Begun | None = None) -> NodeSid
         facts, fault = SlurmFacts(node, False, (), (), None), fault or exc
     commands = SlurmCommands(config.slurm.bin_dir, config.slurm.command_timeout_s, environ)
     place = state_dir(config.node, node)
-    story = Story()
     return NodeSide(
         node=node,
         config=config,
@@ -159,7 +169,8 @@ def run_hook(
         return 0
     try:
         act(hook)
-        tell_of(hook, kind)
+        with hard_deadline(TELL_DEADLINE_S):
+            tell_of(hook, kind)
     except Exception as exc:
         cry(fault_text(exc))
     return 0

@@ -89,10 +89,9 @@ class Story:
 
 def tell_story(story: Story, kind: str, node: str, claim: Claim) -> None:
     """Put the story into the system's log, and into the history where it came so far."""
-    line = story.line(kind, node, claim)
+    log_to_system(story.line(kind, node, claim), DAEMON_INFO)
     if story.ledger is not None:
         story.ledger.tell(story.entry(kind, claim))
-    log_to_system(line, DAEMON_INFO)
 
 
 class ToldActions(SlurmActions):
