@@ -10,6 +10,7 @@ import pytest
 from canhazgpu.errors import ConfigError, InputError
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.schedulers.port import AssignedGpu
+from canhazgpu.schedulers.slurm import environment
 from canhazgpu.schedulers.slurm.conf import (
     DeclaredGpus,
     SlurmFacts,
@@ -17,6 +18,7 @@ from canhazgpu.schedulers.slurm.conf import (
     gpu_files,
     parse_line,
     read_facts,
+    usual_conf,
 )
 from canhazgpu.schedulers.slurm.devices import gpus_of_positions
 from canhazgpu.schedulers.slurm.hostlist import MAX_NAMES, expand
@@ -324,3 +326,18 @@ def test_a_gpu_fallen_off_the_bus_shifts_nobody() -> None:
     left = [gpu(0, 0), gpu(1, 1), gpu(2, 3)]
     with pytest.raises(InputError, match="the driver shows 3 of this node's 4 GPUs"):
         gpus_of_positions([2], None, left, 4)
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [((), "usual"), (("usual",), "usual"), (("sent",), "sent"), (("usual", "sent"), "usual")],
+)
+def test_a_node_without_files_of_its_own_has_what_its_controller_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: tuple[str, ...], expected: str
+) -> None:
+    monkeypatch.setattr(environment, "USUAL_CONF", str(tmp_path / "usual"))
+    monkeypatch.setattr(environment, "CONFIGLESS_CONF", str(tmp_path / "sent"))
+    for name in there:
+        (tmp_path / name).touch()
+
+    assert usual_conf() == str(tmp_path / expected)

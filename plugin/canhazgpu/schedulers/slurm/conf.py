@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from canhazgpu.errors import ConfigError, InputError
+from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.context import cluster_word
 from canhazgpu.schedulers.slurm.hostlist import expand
 from canhazgpu.schedulers.slurm.settings import Settings, settings_of
@@ -72,6 +73,12 @@ class SlurmFacts:
     @property
     def _declared(self) -> tuple[DeclaredGpus, ...]:
         return declared_gpus(self.nodes, self.node)
+
+
+def usual_conf() -> str:
+    """Return where this node has ``slurm.conf``: slurmd tells its health check nothing of it."""
+    places = (names.USUAL_CONF, names.CONFIGLESS_CONF)
+    return next((place for place in places if Path(place).exists()), names.USUAL_CONF)
 
 
 def read_facts(conf: Path, node: str, host: str) -> SlurmFacts:

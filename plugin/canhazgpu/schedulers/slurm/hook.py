@@ -32,7 +32,7 @@ from canhazgpu.schedulers.port import JobContext, claim_of
 from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.actions import log_to_system
 from canhazgpu.schedulers.slurm.commands import SlurmCommands
-from canhazgpu.schedulers.slurm.conf import SlurmFacts, read_facts
+from canhazgpu.schedulers.slurm.conf import SlurmFacts, read_facts, usual_conf
 from canhazgpu.schedulers.slurm.context import job_context
 from canhazgpu.schedulers.slurm.early import OPEN_DEADLINE_S, Begun, read_configuration
 from canhazgpu.schedulers.slurm.node_ledger import node_ledger
@@ -109,7 +109,7 @@ def open_node(environ: Mapping[str, str], begun: Begun | None = None) -> NodeSid
     config, fault = begun.config, begun.fault
     story = Story(begun.began)
     node = node_name(config.node, environ)
-    conf = Path(environ.get(names.CONF) or names.DEFAULT_CONF)
+    conf = Path(environ.get(names.CONF) or usual_conf())
     try:
         facts = read_facts(conf, node, socket.gethostname().split(".")[0])
     except ConfigError as exc:

@@ -41,11 +41,7 @@ from canhazgpu.schedulers.slurm.trust import closed_to_users
 ASK_TIMEOUT_S = 5.0
 """Longest wait for one of Slurm's programs."""
 
-CONFIGLESS_CONF = "/run/slurm/conf/slurm.conf"
-"""Where slurmd keeps the file that its controller sent."""
-
 LONGEST_SCRIPT = 2**20
-USUAL_CONF = "/etc/slurm/slurm.conf"
 
 HOOK_COMMANDS = ("scontrol", "squeue", "scancel")
 SBIN_DIRS = ("/usr/sbin", "/usr/local/sbin", "/opt/slurm/sbin", "/usr/local/slurm/sbin")
@@ -73,13 +69,13 @@ def find_conf(named: str | None, environ: Mapping[str, str], slurm_dir: str, roo
     if own_host and environ.get(names.CONF):
         return environ[names.CONF]
     usual = f"{slurm_dir}/slurm.conf"
-    present = [usual, *([CONFIGLESS_CONF] if own_host else [])]
+    present = [usual, *([names.CONFIGLESS_CONF] if own_host else [])]
     return next((path for path in present if below(root, Path(path)).exists()), usual)
 
 
 def found_by_slurm(conf: str) -> bool:
     """Tell whether Slurm's programs find this file without being told."""
-    return conf in (USUAL_CONF, CONFIGLESS_CONF)
+    return conf in (names.USUAL_CONF, names.CONFIGLESS_CONF)
 
 
 def slurm_side(conf: str, node: str, host: str, slurm: SlurmConfig) -> SlurmSide:
