@@ -71,6 +71,14 @@ def test_a_job_that_met_somebody(node: Any) -> None:
     assert "on record on n1: job:c1:1:0, no GPUs, not over" in text
 
 
+def test_the_end_of_a_requeued_attempt_is_told_as_its(node: Any) -> None:
+    node.run("prolog", **job(1))
+    # As slurmd says it once the job waits for its next attempt.
+    node.run("epilog", **job(1, attempt=1))
+    text = command(node, "explain", "1").stdout
+    assert "epilog of attempt 0: released" in text and "of attempt 1" not in text
+
+
 def test_a_job_of_a_node_without_its_store(node: Any) -> None:
     node.server.kill()
     node.run("prolog", **job(1))

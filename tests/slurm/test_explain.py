@@ -55,7 +55,8 @@ def test_a_job_that_was_sent_back_is_told_why(cluster: GpuCluster, people: tuple
     def told() -> str:
         return cluster.canhazgpu("explain", str(job), node="n1", user=alice, check=False).stdout
 
-    text = until(lambda: said if "prolog" in (said := told()) else "")
+    text = until(lambda: said if "epilog" in (said := told()) else "")
+    assert "epilog of attempt 0" in text and "attempt 1" not in text
     assert "prolog of attempt 0: refused" in text
     assert f"is in use by {bob} WITHOUT RESERVATION" in text
     assert f"PID {intruder.pid} (python3)" in text

@@ -31,6 +31,8 @@ def end_or_report(hook: Hook) -> None:
     try:
         with hard_deadline(time_s * CLEAN_UP_SHARE):
             record, recorded = _mark_ended(hook, recorded)
+            if record is not None:
+                hook.story.ended = record.owner
             if record is not None and hook.config_fault is None:
                 looked = _clean_up(hook, ledger, record, time_s * CLEAN_UP_SHARE)
     except Exception as exc:  # whatever it is, the GPUs are to be released all the same

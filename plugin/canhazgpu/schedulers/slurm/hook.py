@@ -12,7 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -179,7 +179,8 @@ def run_hook(
 def tell_of(hook: Hook, kind: str) -> None:
     """Tell what the hook did, unless there was nothing for it to do."""
     if hook.story.ledger is not None or hook.story.said:
-        claim = claim_of(hook.job, names.TYPE, hook.boot_id)
+        job = replace(hook.job, owner=hook.story.ended or hook.job.owner)
+        claim = claim_of(job, names.TYPE, hook.boot_id)
         tell_story(hook.story, kind, hook.node, claim)
 
 

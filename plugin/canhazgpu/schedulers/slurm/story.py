@@ -12,7 +12,7 @@ from canhazgpu.gpu.usage import processes_text, users_of
 from canhazgpu.ledger.entries import Entry
 from canhazgpu.ledger.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.port import Observation
-from canhazgpu.ledger.values import Claim, Granted
+from canhazgpu.ledger.values import Claim, Granted, JobOwner
 from canhazgpu.logline import log_line
 from canhazgpu.node.drains import Drains
 from canhazgpu.probe.port import GpuProbe, PendingScan
@@ -27,12 +27,17 @@ MAX_REASON = 400
 
 @dataclass(slots=True)
 class Story:
-    """Grows while the hook runs; `ledger` is the one it used, if it came so far."""
+    """Grows while the hook runs; `ledger` is the one it used, if it came so far.
+
+    `ended` is the attempt whose end an epilog told: of a job that was requeued, slurmd gives the
+    next attempt's number.
+    """
 
     began: float = field(default_factory=time.monotonic)
     seen: Observation | None = None
     said: list[str] = field(default_factory=list)
     ledger: FallbackLedger | None = None
+    ended: JobOwner | None = None
 
     def took_s(self) -> float:
         """Return how long the hook has run, to the millisecond."""
