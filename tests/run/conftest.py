@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +17,14 @@ from demo_cluster import ensure_users, new_directory, remove_users
 
 # Names of this run alone: two runs on one machine do not remove each other's users.
 USERS = tuple(f"cg{name}{os.getpid()}" for name in ("ann", "bob", "cleo", "dan"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _hang_ups_count() -> Iterator[None]:
+    """Where the tests were started with nohup, what they start would ignore SIGHUP as well."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(scope="session")
