@@ -14,6 +14,7 @@ EARLY_S = 0.002
 """A timer may ring so much before the clock says it is time."""
 SOON_S = 0.001
 """An outer deadline that passed meanwhile: as soon as it can be; zero would be never."""
+AGAIN_S = 1.0
 
 
 @contextmanager
@@ -31,6 +32,8 @@ def hard_deadline(
 
     def expire(signum: int, frame: FrameType | None) -> None:
         if time.monotonic() >= ends - EARLY_S or watch is None:
+            # Python drops what is raised in a finalizer or as it forks: then it is raised again.
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
             raise DeadlineError(f"no decision within {seconds:g} s")
         watch()
         signal.setitimer(signal.ITIMER_REAL, _next_s(ends, every_s))

@@ -71,6 +71,14 @@ def test_the_epilog_releases_a_job_whose_record_cannot_be_read(node: Any, text: 
     assert "12.json cannot be read" in node.log()
 
 
+def test_an_epilog_that_is_told_of_no_gpus_clears_away_what_it_cannot_read(node: Any) -> None:
+    node.run("prolog")
+    (node.files / "run" / "jobs" / "12.json").write_text("{")
+    node.run("epilog", SLURM_JOB_GPUS="")
+    assert node.held() == {}
+    assert node.records() == set()
+
+
 def test_a_list_of_gpus_that_cannot_be_read_does_not_drain_the_node(node: Any) -> None:
     gres = Path(node.files / "gres.conf")
     gres.write_text("Name=gpu File=/dev/nvidia[0-7:2]\n")
@@ -89,3 +97,23 @@ def test_the_epilog_releases_where_no_record_can_be_written(node: Any) -> None:
     node.run("epilog")
     assert node.held() == {}
     assert "cannot keep the node's records" in node.log()
+
+
+def test_a_second_run_looks_again_at_what_the_first_was_granted(node: Any) -> None:
+    node.slurm()
+    change = STAGES["between reserve and complete"][0]
+    node.python("-c", PROLOG.format(change=change) + RUN)
+    assert len(node.held()) == 2
+    for gpu in node.state.node("n1").gpus:
+        gpu.override_used(8000)
+    node.run("prolog", HOOK_LOST_S="0")
+    assert node.held() == {}
+    assert node.orders()[-1] == "scontrol requeue 12"
+
+
+def test_a_second_run_releases_what_an_earlier_job_of_its_number_held(node: Any) -> None:
+    node.run("prolog", SLURM_JOB_RESTART_COUNT="3", SLURM_JOB_GPUS="2,3")
+    node.python("-c", PROLOG.format(change=STAGES["after begin"][0]) + RUN)
+    assert set(node.held().values()) == {"job:c1:12:3"}
+    node.run("prolog", HOOK_LOST_S="0")
+    assert set(node.held().values()) == {"job:c1:12:0"}

@@ -162,10 +162,13 @@ def test_what_is_rendered_is_what_is_installed(root: Path, tmp_path: Path) -> No
     )
 
 
-def test_a_change_by_hand_is_not_lost_without_a_word(root: Path) -> None:
+@pytest.mark.parametrize("last", ["", "\n"])
+def test_a_change_by_hand_is_not_lost_without_a_word(root: Path, last: str) -> None:
     run("hooks", "install", "--root", root)
     changed = root / "etc/slurm/epilog.d/canhazgpu.sh"
-    changed.write_text(changed.read_text() + "echo mine\n")
+    # Above the seal, whose line end not every editor leaves.
+    text = changed.read_text().replace("\nrun\n", "\necho mine\nrun\n")
+    changed.write_text(text.removesuffix("\n") + last)
 
     shown = run("hooks", "install", "--root", root, "--dry-run")
     done = run("hooks", "install", "--root", root)

@@ -468,7 +468,7 @@ def test_nothing_is_removed_while_the_sites_own_health_check_calls_ours(root: Pa
 
     result = uninstall(root)
     said = json.loads(uninstall(root, "--json").stdout)
-    nhc.write_text("#!/bin/sh\n")
+    nhc.write_text(f"#!/bin/sh\n  # {SCRIPT}\n")
     done = uninstall(root)
 
     assert result.exit_code == 2

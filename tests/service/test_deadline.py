@@ -88,3 +88,19 @@ def test_the_handler_before_it_is_there_again(fails: bool) -> None:
         assert heard == [signal.SIGALRM]
     finally:
         signal.signal(signal.SIGALRM, before)
+
+
+class _Finalized:
+    """Takes its time as it goes."""
+
+    def __del__(self) -> None:
+        time.sleep(0.5)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_it_rings_again_where_python_dropped_it() -> None:
+    began = time.monotonic()
+    with expects_the_deadline(), hard_deadline(0.2):
+        _Finalized()
+        time.sleep(20)
+    assert time.monotonic() - began < 5

@@ -173,6 +173,18 @@ def test_a_part_of_a_heterogeneous_job_has_a_record_of_its_own(
     assert (told.lines, told.status, told.errors) == (expected, 0, "")
 
 
+def test_the_parts_of_the_job_that_submitted_this_one_do_not_count(
+    task_prolog: TaskProlog,
+) -> None:
+    task_prolog.record(6).write_text(record_text(JOB))
+    inherited = {"SLURM_HET_SIZE": "2", "SLURM_JOB_ID_HET_GROUP_0": "5"}
+    inherited["SLURM_JOB_ID_HET_GROUP_1"] = "6"
+
+    assert task_prolog.tell("1", **inherited).lines == []
+    task_prolog.record(7).write_text(record_text(PART))
+    assert task_prolog.tell("1", **inherited).lines == refusal(UNRESERVED.format(1))
+
+
 @pytest.mark.parametrize(("readable", "expected"), [("a", A), ("b", B)])
 def test_devices_tell_the_parts_of_a_job_on_one_node_apart(
     task_prolog: TaskProlog, readable: str, expected: str
@@ -192,7 +204,8 @@ def test_devices_tell_the_parts_of_a_job_on_one_node_apart(
         {"SLURM_HET_SIZE": "1"},
         {"SLURM_HET_SIZE": "many"},
         {"SLURM_HET_SIZE": "9999"},
-        {"SLURM_JOB_ID_HET_GROUP_0": "$(id)", "SLURM_JOB_ID_HET_GROUP_2": "../jobs/9"},
+        {"SLURM_JOB_ID_HET_GROUP_0": "$(id)"},
+        {"SLURM_JOB_ID_HET_GROUP_1": "$(id)", "SLURM_JOB_ID_HET_GROUP_2": "../jobs/9"},
         {"SLURM_JOB_ID_HET_GROUP_1": "", "SLURM_JOB_ID_HET_GROUP_2": "9 9"},
     ],
 )

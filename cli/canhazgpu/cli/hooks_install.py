@@ -74,7 +74,7 @@ def install(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Install the prolog, the epilog and the task prolog, and say what slurm.conf lacks.
+    """Install the hooks and the health check, and say what slurm.conf lacks.
 
     Runs as root, on each node or into an image. slurm.conf is read and never changed. A
     site's own scripts stay: canhazgpu's go beside them where Prolog and Epilog are patterns,

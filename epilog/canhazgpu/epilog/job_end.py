@@ -23,7 +23,7 @@ def end_or_report(hook: Hook) -> None:
     """Clear and release the job's GPUs; what fails is told the administrator."""
     job_id = hook.job.owner.job_id
     recorded = hook.records.has(job_id)
-    if not hook.job.positions and not recorded:
+    if not hook.job.positions and not hook.records.is_there(job_id):
         return
     time_s = hook.time_s
     ledger = hook.ledger()

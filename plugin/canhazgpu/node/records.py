@@ -155,6 +155,10 @@ class JobRecords:
         except OSError:
             return False
 
+    def is_there(self, job_id: str) -> bool:
+        """Tell whether there is a record of the job, readable or not; never raises."""
+        return self._json(job_id).exists()
+
     def find(self, job_id: str) -> JobRecord | None:
         """Return the record of a job, None where there is none that can be read; never raises."""
         try:

@@ -12,6 +12,9 @@ from canhazgpu.refusal import Refusal
 from canhazgpu.schedulers.slurm.early import Begun
 from canhazgpu.schedulers.slurm.hook import Hook, fault_text, run_hook, settle
 
+ANY_ATTEMPT = 2**31
+"""Later than any attempt of a job that the node may know of."""
+
 
 def run(environ: Mapping[str, str], begun: Begun | Exception) -> int:
     """Handle one job start; returns the exit status for slurmd, see `run_hook`."""
@@ -40,6 +43,10 @@ def start_job(hook: Hook) -> None:
     ledger = hook.ledger()
     service = hook.service(ledger)
     settle(service, hook.records, hook.records.ended())
+    if hook.again:
+        # Nothing of the job runs yet. What the killed run had begun is not known to be in order:
+        # whether it looked at what was granted, and released what another job of this number held.
+        service.release_job(replace(owner, attempt=ANY_ATTEMPT), "its prolog was killed")
     if namesake is not None:
         service.release_job(namesake, "its number was given to another job")
     if owner.attempt > 0:

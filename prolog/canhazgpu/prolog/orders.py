@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 from canhazgpu.conflict.chain import Step, StepKind
 from canhazgpu.conflict.notes import PREFIX, requeue_note
 from canhazgpu.conflict.policy import Cause, Facts, next_step
@@ -64,8 +62,10 @@ class Orders:
         """Tell the user that the job runs all the same."""
         note = f"{PREFIX}warning: {reason}"
         self._hook.actions.tell(self._hook.job, note)
-        with contextlib.suppress(NodeStateError):
+        try:
             self._hook.records.warn(self._hook.job.owner, printable(note))
+        except NodeStateError as exc:
+            self.log(str(exc), "its user is not warned in its output")
         self.log(reason, "job runs all the same")
         return True
 

@@ -28,10 +28,12 @@ OPEN_DEADLINE_S = 4.0
 class Begun:
     """The configuration, or the defaults and what is wrong with it, and the scan under way.
 
-    `began` is when the hook did, in seconds of the monotonic clock.
+    `began` is when the hook did, in seconds of the monotonic clock; `again` says that it was killed
+    and is run once more.
     """
 
     began: float
+    again: bool
     config: Config
     fault: ConfigError | None
     probe: NodeProbe
@@ -46,7 +48,13 @@ def read_configuration(environ: Mapping[str, str]) -> Begun:
     except ConfigError as exc:
         config, fault = Config(), exc
     node = node_name(config.node, environ)
-    return Begun(began, config, fault, NodeProbe(node, config.validation, job_of_cgroup))
+    return Begun(
+        began,
+        names.LOST_S in environ,
+        config,
+        fault,
+        NodeProbe(node, config.validation, job_of_cgroup),
+    )
 
 
 def _lost_s(environ: Mapping[str, str]) -> float:

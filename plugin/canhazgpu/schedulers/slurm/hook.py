@@ -41,8 +41,9 @@ from canhazgpu.schedulers.slurm.story import Story, ToldActions, ToldProbe, tell
 from canhazgpu.service import GpuService
 
 MIN_TIME_S = 1.0
-TELL_DEADLINE_S = 2.0
-"""Longest time for telling what was done; what has come into the journal is told later."""
+TELL_DEADLINE_S = 3.0
+"""Longest time for telling what was done, above the patience with the store; what has come into the
+journal is told later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class NodeSide:
     commands: SlurmCommands
     presence: JobPresence
     story: Story
+    again: bool
 
     def ledger(self) -> FallbackLedger:
         """Return the node's ledger; the store's client is imported when it is first asked."""
@@ -129,6 +131,7 @@ def open_node(environ: Mapping[str, str], begun: Begun | None = None) -> NodeSid
         commands=commands,
         presence=JobPresence(node, facts.spool_dir, commands),
         story=story,
+        again=begun.again,
     )
 
 

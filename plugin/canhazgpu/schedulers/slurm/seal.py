@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import re
 
-_SEAL = re.compile(r"^# canhazgpu (\S+) wrote this file, sha256 ([0-9a-f]{64})\n", re.MULTILINE)
+_SEAL = re.compile(
+    r"^# canhazgpu (\S+) wrote this file, sha256 ([0-9a-f]{64})(?:\n|\Z)", re.MULTILINE
+)
 LONGEST_LINE = 80
 
 

@@ -135,7 +135,7 @@ def _expanded(value: str, root: Path) -> Iterator[str]:
 
 
 def says_health_check(path: str, root: Path = Path("/")) -> bool:
-    """Tell whether a site's own script has the name of our health check in it."""
+    """Tell whether a site's own script names our health check, in a comment apart."""
     try:
         target = below(root, Path(path))
         if not target.is_file():
@@ -145,7 +145,8 @@ def says_health_check(path: str, root: Path = Path("/")) -> bool:
     except (OSError, ValueError):
         return False
     names_of_ours = (HEALTH_CHECK_COMMAND, f"/{OWN_DIR}/{HEALTH_CHECK}")
-    return any(name.encode() in text for name in names_of_ours)
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith(b"#")]
+    return any(name.encode() in line for line in lines for name in names_of_ours)
 
 
 def program(path: str, root: Path = Path("/"), *, by_users: bool) -> Program:
