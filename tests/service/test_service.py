@@ -18,6 +18,7 @@ from service_fakes import (
     uuid,
 )
 
+from canhazgpu.allocator import MAX_ROUNDS, GpuService, Grant
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.ledger.values import (
     Blocked,
@@ -33,7 +34,6 @@ from canhazgpu.ledger.values import (
 )
 from canhazgpu.people.gone import Here
 from canhazgpu.refusal import Refusal, RefusalKind, short_text
-from canhazgpu.service import MAX_ROUNDS, GpuService, Grant
 
 OWNER = JobOwner("c1", "7", 0)
 CLAIM = Claim(OWNER.token, "slurm", "ann", 1000, "7", boot_id="this boot")

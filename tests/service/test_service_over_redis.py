@@ -10,13 +10,13 @@ from ledger_values import fresh_node, pass_time
 from redis_server import PrivateRedis
 from service_fakes import ScriptedProbe, ScriptedScan, failed, free, seen, used, uuid
 
+from canhazgpu.allocator import GpuService, Grant
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.redis_ledger import RedisLedger, Role
 from canhazgpu.ledger.values import Claim, JobOwner
 from canhazgpu.people.gone import Here
 from canhazgpu.refusal import Refusal, RefusalKind
-from canhazgpu.service import GpuService, Grant
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,8 @@ from typing import Any
 
 from canhazgpu.cli.app import App
 from canhazgpu.gpu.scan import GpuReading, Scan
+from canhazgpu.in_process.adapters import Adapters
+from canhazgpu.in_process.service import InProcessService
 from canhazgpu.ledger.connect import Role
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.values import Event, NodeView
@@ -101,12 +103,25 @@ def app(
         probe.node = node
         return probe
 
+    def open_service(
+        environ: Mapping[str, str], config_file: str | None, overrides: Mapping[str, str]
+    ) -> InProcessService:
+        return InProcessService(
+            Adapters(
+                environ,
+                config_file,
+                overrides,
+                clock=lambda: 5.0,
+                probe=open_probe,
+                ledger=open_ledger,
+                job_lookup=lambda _slurm, _environ: lookup or FakeLookup(),
+            )
+        )
+
     return App(
         environ={"SLURMD_NODENAME": "n1", **(environ or {})},
         clock=lambda: 5.0,
-        probe=open_probe,
-        ledger=open_ledger,
-        job_lookup=lambda _slurm, _environ: lookup or FakeLookup(),
+        open_service=open_service,
         width=lambda: width,
         sleep=sleep,
     )

@@ -14,6 +14,8 @@ from canhazgpu.cli.main import cli
 from canhazgpu.config.schema import ValidationConfig
 from canhazgpu.errors import InputError
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
+from canhazgpu.in_process.adapters import Adapters
+from canhazgpu.in_process.service import InProcessService
 from canhazgpu.ledger.connect import Role
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.values import Claim, NodeView, ProcessId, Quarantine, Reservation
@@ -196,12 +198,25 @@ def run(
         found.validation = validation
         return found
 
+    def open_service(
+        environ: Mapping[str, str], config_file: str | None, overrides: Mapping[str, str]
+    ) -> InProcessService:
+        return InProcessService(
+            Adapters(
+                environ,
+                config_file,
+                overrides,
+                clock=lambda: 5.0,
+                caller=lambda: caller,
+                probe=open_probe,
+                ledger=open_ledger,
+            )
+        )
+
     app = App(
         environ={"SLURMD_NODENAME": "n1", **(environ or {})},
         clock=lambda: 5.0,
-        probe=open_probe,
-        ledger=open_ledger,
+        open_service=open_service,
         width=lambda: None,
-        caller=lambda: caller,
     )
     return CliRunner().invoke(cli, arguments, obj=app)

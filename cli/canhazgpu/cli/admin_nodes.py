@@ -13,14 +13,12 @@ from canhazgpu.cli.app import App
 from canhazgpu.cli.options import json_option
 from canhazgpu.cli.output import column_lines
 from canhazgpu.gpu.usage import GpuState
-from canhazgpu.people.holdings import waiting
-from canhazgpu.probe.node_probe import usage_policy
 from canhazgpu.status.json_form import time_text
-from canhazgpu.status.model import NodeStatus, node_status
 from canhazgpu.status.times import short_duration_text
 
 if TYPE_CHECKING:
-    from canhazgpu.ledger.values import NodeView
+    from canhazgpu.service.nodes import NodeSummary
+    from canhazgpu.status.model import NodeStatus
 
 COUNTED = {
     "available": GpuState.AVAILABLE,
@@ -49,16 +47,13 @@ def nodes(app: App, as_json: bool) -> None:
       canhazgpu admin nodes
       canhazgpu admin nodes --json | jq '.nodes[] | select(.unreserved > 0) | .node'
     """  # noqa: D301 - click reads the character: keep these lines
-    config = app.effective().config
-    policy = usage_policy(config.validation)
-    views = app.reader(config.store).look()
-    found = [(view, node_status(view, policy)) for view in views]
+    found = app.service().nodes()
     if as_json:
-        click.echo(json.dumps({"nodes": [_form(*one) for one in found]}, indent=2))
+        click.echo(json.dumps({"nodes": [_form(one) for one in found]}, indent=2))
     elif not found:
         click.echo("no node has published itself: 'canhazgpu validate --publish' on a node does")
     else:
-        for line in column_lines(HEADER, [_row(*one) for one in found]):
+        for line in column_lines(HEADER, [_row(one) for one in found]):
             click.echo(line)
 
 
@@ -67,29 +62,31 @@ def _counts(status: NodeStatus) -> dict[str, int]:
     return {name: states[state] for name, state in COUNTED.items()}
 
 
-def _row(view: NodeView, status: NodeStatus) -> Sequence[str]:
+def _row(summary: NodeSummary) -> Sequence[str]:
+    status = summary.status
     age = "never"
     if status.scanned_at is not None:
         age = f"{short_duration_text(status.read_at - status.scanned_at)} ago"
     return (
-        view.node,
+        status.node,
         str(len(status.gpus)),
         *map(str, _counts(status).values()),
-        str(len(waiting(view))),
+        str(summary.waiting),
         age,
         status.fault or "" if status.scanned_at is not None else "",
     )
 
 
-def _form(view: NodeView, status: NodeStatus) -> dict[str, Any]:
+def _form(summary: NodeSummary) -> dict[str, Any]:
+    status = summary.status
     age_s = None
     if status.scanned_at is not None:
         age_s = round(max(status.read_at - status.scanned_at, 0.0), 3)
     return {
-        "node": view.node,
+        "node": status.node,
         "gpus": len(status.gpus),
         **_counts(status),
-        "waiting": len(waiting(view)),
+        "waiting": summary.waiting,
         "scanned_at": time_text(status.scanned_at),
         "scan_age_s": age_s,
         "fault": status.fault,

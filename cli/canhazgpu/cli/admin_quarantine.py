@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from canhazgpu.cli.app import App
 from canhazgpu.cli.completion_values import complete_gpu_ids
-from canhazgpu.cli.node_gpus import NodeGpus, node_gpus, node_option
+from canhazgpu.cli.node_gpus import names_of, node_option
 from canhazgpu.cli.output import harmless_errors, reason_option, say
 from canhazgpu.cli.param_types import GPU_IDS
-from canhazgpu.gpu.health import unhealthy
-from canhazgpu.gpu.ids import refuse_twice
-from canhazgpu.node.caller import Caller, require_root
-from canhazgpu.people.holdings import current, holder_name
+from canhazgpu.people.holdings import holder_name
+from canhazgpu.service.health import (
+    QuarantineAnswer,
+    QuarantineChange,
+    QuarantineRequest,
+    UnquarantineRequest,
+)
 
 if TYPE_CHECKING:
-    from canhazgpu.config import Config
     from canhazgpu.gpu.ids import Selector
-    from canhazgpu.ledger.port import Ledger
 
 gpus_argument = click.argument(
     "gpu_ids",
@@ -50,19 +51,19 @@ def quarantine(
       canhazgpu admin quarantine 3 --reason "fan is broken"
       canhazgpu admin quarantine 0-3 GPU-68ab --node gpu02 --reason "burn-in test"
     """  # noqa: D301 - click reads the character: keep these lines
-    caller, _, ledger, gpus, uuids = _named(app, gpu_ids, node)
-    held = current(gpus.view)
-    for uuid in uuids:
-        name = f"{gpus.names([uuid])} of {gpus.view.node}"
-        if not ledger.quarantine(gpus.view.node, uuid, reason, caller.user):
-            before = gpus.view.quarantines.get(uuid)
+    with harmless_errors():
+        request = QuarantineRequest(_flat(gpu_ids), reason, node)
+        answer = app.service().quarantine(request)
+
+    def said(name: str, change: QuarantineChange) -> str:
+        before, holder = change.before, change.holder
+        if not change.changed:
             why = f": {before.reason} (by {before.by})" if before else ""
-            say(f"{name} was quarantined already{why}")
-            continue
-        keeps = ""
-        if uuid in held:
-            keeps = f"; {holder_name(held[uuid].claim)} keeps it until it is released"
-        say(f"quarantined {name}: {reason}{keeps}")
+            return f"{name} was quarantined already{why}"
+        keeps = f"; {holder_name(holder)} keeps it until it is released" if holder else ""
+        return f"quarantined {name}: {reason}{keeps}"
+
+    _print(answer, said)
 
 
 @click.command()
@@ -79,27 +80,24 @@ def unquarantine(app: App, gpu_ids: Sequence[tuple[Selector, ...]], node: str | 
       canhazgpu admin unquarantine 3
       canhazgpu admin unquarantine 0-3 --node gpu02
     """  # noqa: D301 - click reads the character: keep these lines
-    caller, config, ledger, gpus, uuids = _named(app, gpu_ids, node)
-    sick = unhealthy(gpus.readings, config.validation.health_checks)
-    for uuid in uuids:
-        name = f"{gpus.names([uuid])} of {gpus.view.node}"
-        if ledger.unquarantine(gpus.view.node, uuid, caller.user):
-            again = f"; the next scan sets it again: {sick[uuid]}" if uuid in sick else ""
-            say(f"unquarantined {name}{again}")
-        else:
-            say(f"{name} was not quarantined")
-
-
-def _named(
-    app: App, gpu_ids: Sequence[tuple[Selector, ...]], node: str | None
-) -> tuple[Caller, Config, Ledger, NodeGpus, tuple[str, ...]]:
-    """Return what both commands need, with the UUIDs of the GPUs that are named."""
-    caller = app.caller()
-    require_root(caller, "change what is quarantined")
-    config = app.effective().config
-    ledger = app.writer(config.store)
-    selectors = [one for some in gpu_ids for one in some]
     with harmless_errors():
-        refuse_twice(selectors)
-        gpus = node_gpus(app, config, ledger, node, selectors)
-        return caller, config, ledger, gpus, gpus.resolve(selectors)
+        answer = app.service().unquarantine(UnquarantineRequest(_flat(gpu_ids), node))
+
+    def said(name: str, change: QuarantineChange) -> str:
+        if not change.changed:
+            return f"{name} was not quarantined"
+        again = f"; the next scan sets it again: {change.unhealthy}" if change.unhealthy else ""
+        return f"unquarantined {name}{again}"
+
+    _print(answer, said)
+
+
+def _flat(gpu_ids: Sequence[tuple[Selector, ...]]) -> tuple[Selector, ...]:
+    return tuple(one for some in gpu_ids for one in some)
+
+
+def _print(answer: QuarantineAnswer, said: Callable[[str, QuarantineChange], str]) -> None:
+    for change in answer.changes:
+        say(said(f"{names_of([change.gpu], answer)} of {answer.node}", change))
+    if answer.fault is not None:
+        raise answer.fault

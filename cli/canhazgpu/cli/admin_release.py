@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from canhazgpu.cli.app import App
 from canhazgpu.cli.completion_values import complete_gpu_ids
-from canhazgpu.cli.node_gpus import NodeGpus, node_gpus, node_option
+from canhazgpu.cli.node_gpus import node_option
 from canhazgpu.cli.options import json_option
 from canhazgpu.cli.output import harmless_errors, reason_option, say
 from canhazgpu.cli.param_types import GPU_IDS
-from canhazgpu.cli.release import release_all, released_json
-from canhazgpu.node.caller import require_root
-from canhazgpu.people.holdings import Holding, holdings
+from canhazgpu.cli.release import print_released
+from canhazgpu.service.holdings import RevokeRequest
 
 if TYPE_CHECKING:
     from canhazgpu.gpu.ids import Selector
-    from canhazgpu.ledger.values import Reservation
 
 
 @click.command()
@@ -63,35 +60,9 @@ def release(  # noqa: PLR0913 - an option each
     """  # noqa: D301 - click reads the character: keep these lines
     if gpu_ids is None and user is None and owner is None and job is None:
         raise click.UsageError("say which: --gpu-ids, --user, --owner or --job")
-    caller = app.caller()
-    require_root(caller, "release what others hold")
-    config = app.effective().config
-    ledger = app.writer(config.store)
     with harmless_errors():
-        gpus = node_gpus(app, config, ledger, node, gpu_ids)
-        named = None if gpu_ids is None else gpus.resolve(gpu_ids)
-    wanted = holdings(gpus.view, _meant(user, owner, job), named)
-    released = release_all(ledger, gpus, wanted, reason, caller.user, quiet=as_json)
-    _tell(gpus, released, as_json=as_json)
-
-
-def _tell(gpus: NodeGpus, released: Sequence[Holding], *, as_json: bool) -> None:
-    """Say what the lines for each released reservation leave open."""
-    if as_json:
-        click.echo(released_json(gpus, released))
-    elif not released:
-        say(f"nothing to release: no such reservation on {gpus.view.node}")
-    else:
+        answer = app.service().revoke(RevokeRequest(reason, node, gpu_ids, user, owner, job))
+    nothing = f"nothing to release: no such reservation on {answer.node}"
+    print_released(answer, as_json=as_json, nothing=nothing)
+    if answer.released and not as_json:
         say("what still runs there goes on, and shows as in use WITHOUT RESERVATION")
-
-
-def _meant(user: str | None, owner: str | None, job: str | None) -> Callable[[Reservation], bool]:
-    def fits(reservation: Reservation) -> bool:
-        claim = reservation.claim
-        return (
-            user in (None, claim.user)
-            and owner in (None, claim.owner)
-            and job in (None, claim.job_id)
-        )
-
-    return fits

@@ -9,12 +9,12 @@ import click
 
 from canhazgpu.cli.app import App
 from canhazgpu.cli.completion_values import complete_own_gpu_ids
-from canhazgpu.cli.node_gpus import NodeGpus, node_gpus, node_option
+from canhazgpu.cli.node_gpus import names_of, node_option
 from canhazgpu.cli.options import json_option
 from canhazgpu.cli.output import harmless_errors, say
 from canhazgpu.cli.param_types import DURATION, GPU_IDS
 from canhazgpu.errors import InputError
-from canhazgpu.people.own import check_bound, to_extend
+from canhazgpu.service.holdings import ExtendAnswer, ExtendRequest
 from canhazgpu.status.json_form import time_text
 from canhazgpu.status.times import duration_text
 
@@ -59,49 +59,32 @@ def extend(
       canhazgpu extend --duration 1h
       canhazgpu extend --duration 30m --gpu-ids 1,3
     """  # noqa: D301 - click reads the character: keep these lines
-    config = app.effective().config
-    caller = app.caller()
-    ledger = app.writer(config.store)
     with harmless_errors():
-        gpus = node_gpus(app, config, ledger, node, gpu_ids)
-        named = None if gpu_ids is None else gpus.resolve(gpu_ids)
-        found = to_extend(gpus.view, caller.uid, named, gpus.places)
-        if not caller.is_root:
-            check_bound(gpus.view, found, duration_s, config.run.max_reserve_s)
-    extended = [
-        reservation
-        for one in found
-        for reservation in ledger.extend(gpus.view.node, one.claim.owner, duration_s, one.gpus)
-    ]
-    lost = {gpu for one in found for gpu in one.gpus} - {one.gpu for one in extended}
-    _tell(gpus, extended, as_json=as_json)
-    if lost:
-        raise InputError(f"the reservation of {gpus.names(lost)} is over: it was not extended")
-
-
-def _tell(gpus: NodeGpus, extended: list[Reservation], *, as_json: bool) -> None:
+        answer = app.service().extend(ExtendRequest(duration_s, node, gpu_ids))
     if as_json:
-        click.echo(_json(gpus, extended))
-        return
-    for one in extended:
-        say(_line(gpus, one))
+        click.echo(_json(answer))
+    else:
+        for one in answer.extended:
+            say(_line(answer, one))
+    if answer.over:
+        over = names_of(answer.over, answer)
+        raise InputError(f"the reservation of {over} is over: it was not extended")
 
 
-def _line(gpus: NodeGpus, reservation: Reservation) -> str:
-    left_s = (reservation.expires_at or 0.0) - gpus.view.read_at
-    return (
-        f"{gpus.names([reservation.gpu])} of {gpus.view.node}: expires in {duration_text(left_s)}"
-    )
+def _line(answer: ExtendAnswer, reservation: Reservation) -> str:
+    left_s = (reservation.expires_at or 0.0) - answer.read_at
+    gpu = names_of([reservation.gpu], answer)
+    return f"{gpu} of {answer.node}: expires in {duration_text(left_s)}"
 
 
-def _json(gpus: NodeGpus, extended: list[Reservation]) -> str:
+def _json(answer: ExtendAnswer) -> str:
     rows = [
         {
-            "gpu": gpus.places.get(one.gpu),
+            "gpu": answer.places.get(one.gpu),
             "uuid": one.gpu,
             "owner": one.claim.owner,
             "expires_at": time_text(one.expires_at),
         }
-        for one in extended
+        for one in answer.extended
     ]
-    return json.dumps({"node": gpus.view.node, "extended": rows}, indent=2)
+    return json.dumps({"node": answer.node, "extended": rows}, indent=2)

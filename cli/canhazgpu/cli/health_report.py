@@ -6,13 +6,13 @@ import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import click
 
 from canhazgpu.cli.output import say
 from canhazgpu.cli.table import printable
+from canhazgpu.service.health import ValidateAnswer
 from canhazgpu.status.findings import Finding, Verdict, worst
 
 WORDS = {
@@ -24,30 +24,21 @@ WORDS = {
 """The words of Nagios' plugins, whose exit codes these are too."""
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What was found; `counted` says what there is. `node` is empty where it is not known."""
+def verdict_of(answer: ValidateAnswer) -> Verdict:
+    """Return the worst of all findings."""
+    return worst(answer.findings)
 
-    node: str
-    findings: tuple[Finding, ...]
-    counted: str = ""
-    published: bool = False
 
-    @property
-    def verdict(self) -> Verdict:
-        """The worst of all findings."""
-        return worst(self.findings)
-
-    @property
-    def summary(self) -> str:
-        """One line that says the worst, without the ``|`` that begins Nagios' figures."""
-        bad = [one for one in self.findings if one.verdict is self.verdict is not Verdict.CLEAN]
-        text = bad[0].headline if bad else self.counted
-        more = sum(one.verdict is not Verdict.CLEAN for one in self.findings) - 1
-        if more > 0:
-            text += f" (and {more} more)"
-        where = f"{self.node}: " if self.node else ""
-        return f"GPUS {WORDS[self.verdict]} - {where}{text}".replace("|", "/")
+def summary_of(answer: ValidateAnswer) -> str:
+    """Return one line that says the worst, without the ``|`` that begins Nagios' figures."""
+    verdict = verdict_of(answer)
+    bad = [one for one in answer.findings if one.verdict is verdict is not Verdict.CLEAN]
+    text = bad[0].headline if bad else answer.counted
+    more = sum(one.verdict is not Verdict.CLEAN for one in answer.findings) - 1
+    if more > 0:
+        text += f" (and {more} more)"
+    where = f"{answer.node}: " if answer.node else ""
+    return f"GPUS {WORDS[verdict]} - {where}{text}".replace("|", "/")
 
 
 def internal_error(error: Exception) -> Finding:
@@ -56,35 +47,35 @@ def internal_error(error: Exception) -> Finding:
     return Finding(Verdict.CANNOT_TELL, what, "report it with these words")
 
 
-def print_report(report: Report, *, as_json: bool) -> None:
-    """Print the report; a reader that has gone is no error."""
+def print_report(answer: ValidateAnswer, *, as_json: bool) -> None:
+    """Print what was found; a reader that has gone is no error."""
     try:
         if as_json:
-            click.echo(json.dumps(_form(report), indent=2))
+            click.echo(json.dumps(_form(answer), indent=2))
         else:
-            for line in _lines(report):
+            for line in _lines(answer):
                 say(line)
     except BrokenPipeError:
         # Whoever reads only the first line still gets the verdict, and no complaint at exit.
         sys.stdout = io.StringIO()
 
 
-def _lines(report: Report) -> Iterator[str]:
-    yield report.summary
-    yield from (one.text for one in _by_severity(report.findings))
+def _lines(answer: ValidateAnswer) -> Iterator[str]:
+    yield summary_of(answer)
+    yield from (one.text for one in _by_severity(answer.findings))
 
 
 def _by_severity(findings: Sequence[Finding]) -> list[Finding]:
     return sorted(findings, key=lambda one: one.verdict, reverse=True)
 
 
-def _form(report: Report) -> dict[str, Any]:
+def _form(answer: ValidateAnswer) -> dict[str, Any]:
     return {
-        "node": report.node or None,
-        "exit_code": int(report.verdict),
-        "verdict": _word(report.verdict),
-        "summary": printable(report.summary),
-        "published": report.published,
+        "node": answer.node or None,
+        "exit_code": int(verdict_of(answer)),
+        "verdict": _word(verdict_of(answer)),
+        "summary": printable(summary_of(answer)),
+        "published": answer.published,
         "findings": [
             {
                 "verdict": _word(one.verdict),
@@ -94,7 +85,7 @@ def _form(report: Report) -> dict[str, Any]:
                 "user": one.user or None,
                 "advice": one.advice,
             }
-            for one in _by_severity(report.findings)
+            for one in _by_severity(answer.findings)
         ],
     }
 

@@ -39,13 +39,6 @@ memory_threshold_option = click.option(
 )
 
 
-def threshold_flags(memory_threshold: int | None) -> dict[str, str]:
-    """Return the configuration that ``--memory-threshold`` sets, none where it is not given."""
-    if memory_threshold is None:
-        return {}
-    return {"validation.memory_threshold_mb": str(memory_threshold)}
-
-
 config_option = click.option(
     "--config",
     "config_file",

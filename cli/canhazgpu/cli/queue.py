@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from canhazgpu.cli.app import App
-from canhazgpu.cli.node_gpus import refuse_unknown
 from canhazgpu.cli.options import json_option, nodes_option
 from canhazgpu.cli.output import column_lines
-from canhazgpu.people.holdings import gpu_names, gpu_places, waiting
+from canhazgpu.people.holdings import gpu_names
+from canhazgpu.service.queue import NodeQueue, QueueRequest
 from canhazgpu.status.json_form import time_text
 from canhazgpu.status.times import duration_text
 
 if TYPE_CHECKING:
-    from canhazgpu.ledger.values import NodeView, Waiter
+    from canhazgpu.ledger.values import Waiter
 
 HEADER = ("NODE", "POSITION", "USER", "WAITS FOR", "TYPE", "WAITING")
 
@@ -37,40 +37,36 @@ def queue(app: App, nodes: Sequence[str], as_json: bool) -> None:
       canhazgpu queue
       canhazgpu queue --node gpu01 --json
     """  # noqa: D301 - click reads the character: keep these lines
-    config = app.effective().config
-    views = app.reader(config.store).look(tuple(dict.fromkeys(nodes)) or None)
-    for view in views if nodes else ():
-        refuse_unknown(view)
+    queues = app.service().queue(QueueRequest(tuple(nodes)))
     if as_json:
-        click.echo(_json(views))
+        click.echo(_json(queues))
         return
-    rows = [row for view in views for row in _rows(view)]
+    rows = [row for one in queues for row in _rows(one)]
     for line in column_lines(HEADER, rows) if rows else ("nobody waits",):
         click.echo(line)
 
 
-def _rows(view: NodeView) -> Iterable[tuple[str, ...]]:
-    places = gpu_places(view.scan.gpus if view.scan else ())
-    for position, one in enumerate(waiting(view), 1):
+def _rows(queue: NodeQueue) -> Iterable[tuple[str, ...]]:
+    for position, one in enumerate(queue.waiters, 1):
         type_ = one.owner.partition(":")[0]
-        waited = duration_text(view.read_at - one.since)
-        yield (view.node, str(position), one.user, _wanted(one, places), type_, waited)
+        waited = duration_text(queue.read_at - one.since)
+        yield (queue.node, str(position), one.user, _wanted(one, queue.places), type_, waited)
 
 
-def _wanted(waiter: Waiter, places: dict[str, str]) -> str:
+def _wanted(waiter: Waiter, places: Mapping[str, str]) -> str:
     if waiter.gpus:
         return gpu_names(waiter.gpus, places)
     return f"{waiter.count} GPU" + ("" if waiter.count == 1 else "s")
 
 
-def _json(views: Sequence[NodeView]) -> str:
-    now = max((view.read_at for view in views), default=None)
+def _json(queues: Sequence[NodeQueue]) -> str:
+    now = max((one.read_at for one in queues), default=None)
     nodes = [
         {
-            "node": view.node,
-            "queue": [_waiter(position, one) for position, one in enumerate(waiting(view), 1)],
+            "node": queue.node,
+            "queue": [_waiter(position, one) for position, one in enumerate(queue.waiters, 1)],
         }
-        for view in views
+        for queue in queues
     ]
     return json.dumps({"generated_at": time_text(now), "nodes": nodes}, indent=2)
 

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from canhazgpu.cli.app import App
 from canhazgpu.cli.completion_values import complete_own_gpu_ids
-from canhazgpu.cli.node_gpus import NodeGpus, node_gpus, node_option
+from canhazgpu.cli.node_gpus import names_of, node_option
 from canhazgpu.cli.options import json_option
 from canhazgpu.cli.output import harmless_errors, say
 from canhazgpu.cli.param_types import GPU_IDS
-from canhazgpu.people.holdings import Holding, holder_name
-from canhazgpu.people.own import own_runs, to_release
+from canhazgpu.people.holdings import holder_name
+from canhazgpu.service.holdings import ReleaseAnswer, ReleaseRequest
 
 if TYPE_CHECKING:
     from canhazgpu.gpu.ids import Selector
-    from canhazgpu.ledger.port import Ledger
-
-REASON = "released by its owner"
 
 
 @click.command()
@@ -52,62 +48,45 @@ def release(
       canhazgpu release --gpu-ids 1,3
       canhazgpu release --node gpu02 --gpu-ids GPU-68ab
     """  # noqa: D301 - click reads the character: keep these lines
-    config = app.effective().config
-    uid = app.caller().uid
-    ledger = app.writer(config.store)
     with harmless_errors():
-        gpus = node_gpus(app, config, ledger, node, gpu_ids)
-        named = None if gpu_ids is None else gpus.resolve(gpu_ids)
-        wanted = to_release(gpus.view, uid, named, gpus.places, force=force)
-    released = release_all(ledger, gpus, wanted, REASON, quiet=as_json)
+        answer = app.service().release(ReleaseRequest(node, gpu_ids, force))
+    print_released(answer, as_json=as_json, nothing=_nothing(answer))
+
+
+def print_released(answer: ReleaseAnswer, *, as_json: bool, nothing: str) -> None:
+    """Print what was released, or `nothing`; raises what ended it early."""
+    if not as_json:
+        for one in answer.released:
+            freed = names_of(one.gpus, answer)
+            say(f"released {freed} of {answer.node}: {holder_name(one.claim)}")
+    if answer.fault is not None:
+        raise answer.fault
     if as_json:
-        click.echo(released_json(gpus, released))
-    elif not released:
-        say(_nothing(gpus, named, uid))
+        click.echo(_json(answer))
+    elif not answer.released:
+        say(nothing)
 
 
-def release_all(
-    ledger: Ledger,
-    gpus: NodeGpus,
-    wanted: Sequence[Holding],
-    reason: str,
-    by: str = "",
-    *,
-    quiet: bool,
-) -> list[Holding]:
-    """Release these, each said as soon as it is done; returns what was still held by then."""
-    done = []
-    for one in wanted:
-        freed = ledger.release(gpus.view.node, one.claim.owner, reason, one.gpus, by)
-        if not freed:
-            continue
-        done.append(Holding(one.claim, tuple(freed)))
-        if not quiet:
-            say(f"released {gpus.names(freed)} of {gpus.view.node}: {holder_name(one.claim)}")
-    return done
-
-
-def released_json(gpus: NodeGpus, released: Sequence[Holding]) -> str:
-    """Return what was released, for programs."""
+def _json(answer: ReleaseAnswer) -> str:
     rows: list[dict[str, Any]] = [
         {
-            "gpu": gpus.places.get(uuid),
+            "gpu": answer.places.get(uuid),
             "uuid": uuid,
             "user": one.claim.user,
             "type": one.claim.type,
             "owner": one.claim.owner,
         }
-        for one in released
+        for one in answer.released
         for uuid in one.gpus
     ]
-    return json.dumps({"node": gpus.view.node, "released": rows}, indent=2)
+    return json.dumps({"node": answer.node, "released": rows}, indent=2)
 
 
-def _nothing(gpus: NodeGpus, named: Sequence[str] | None, uid: int) -> str:
-    if named is not None:
-        return f"nothing to release: nobody holds {gpus.names(named)} of {gpus.view.node}"
-    text = f"nothing to release: you have reserved no GPU of {gpus.view.node}"
-    if runs := own_runs(gpus.view, uid):
-        held = gpus.names(gpu for one in runs for gpu in one.gpus)
+def _nothing(answer: ReleaseAnswer) -> str:
+    if answer.named is not None:
+        return f"nothing to release: nobody holds {names_of(answer.named, answer)} of {answer.node}"
+    text = f"nothing to release: you have reserved no GPU of {answer.node}"
+    if answer.running:
+        held = names_of((gpu for one in answer.running for gpu in one.gpus), answer)
         text += f"; your running commands hold {held} until they end"
     return text

@@ -12,15 +12,12 @@ import click
 
 from canhazgpu.cli.app import App
 from canhazgpu.cli.options import json_option, nodes_option
-from canhazgpu.errors import InputError
+from canhazgpu.service.history import ReportRequest
 
 if TYPE_CHECKING:
-    from canhazgpu.ledger.port import Ledger
-    from canhazgpu.ledger.values import NodeView
     from canhazgpu.report.usage import Report
 
 DEFAULT_DAYS = 7
-DAY_S = 86400.0
 
 
 @click.command()
@@ -69,41 +66,16 @@ def report(
     """  # noqa: D301 - click reads the character: keep these lines
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other: give one of them")
-    config = app.effective().config
-    if days > config.store.history_days:
-        kept = config.store.history_days
+    answer = app.service().report(ReportRequest(days, tuple(users), tuple(nodes)))
+    kept, found = answer.history_days, answer.report
+    if days > kept:
         click.echo(f"The history is kept for {kept} days (store.history_days).", err=True)
-
-    found = _read(app.reader(config.store), tuple(dict.fromkeys(nodes)), days, users)
     if as_json:
         click.echo(_json(found))
     elif as_csv:
         click.echo(_csv(found), nl=False)
     else:
         _tell(app, found, days)
-
-
-def _read(ledger: Ledger, nodes: Sequence[str], days: int, users: Sequence[str]) -> Report:
-    from canhazgpu.report.holds import Span, holds_of  # noqa: PLC0415 - not for the help
-    from canhazgpu.report.usage import report_of  # noqa: PLC0415
-
-    views = ledger.look(nodes or None)
-    until = max((view.read_at for view in views), default=0.0)
-    span = Span(until - days * DAY_S, until)
-    holds = []
-    for view in views:
-        # The history after the view: what is released in between must be in one of them.
-        events = ledger.history(view.node, span.since)
-        if nodes and not events and not _known(view):
-            raise InputError(
-                f"the ledger knows no node {view.node!r}; 'canhazgpu status' shows all it knows"
-            )
-        holds += holds_of(view, events, span)
-    return report_of(holds, span, users)
-
-
-def _known(view: NodeView) -> bool:
-    return bool(view.scan or view.reservations or view.quarantines)
 
 
 def _json(found: Report) -> str:

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from canhazgpu.cli.acquire import open_acquisition, warn_of_intruders, with_processes
 from canhazgpu.cli.app import App
-from canhazgpu.cli.options import threshold_flags
 from canhazgpu.cli.param_types import DURATION
-from canhazgpu.cli.run_inside import become_inside, refuse_bounds, refuse_others
-from canhazgpu.cli.run_start import Bounds, Start
-from canhazgpu.cli.wanted import (
-    Wanted,
-    acquire_options,
-    note_of,
-    refuse_through_slurm,
-    wanted_of,
-)
-from canhazgpu.ledger.values import RUN, Claim, new_owner
-from canhazgpu.node.identity import node_name
+from canhazgpu.cli.wanted import acquire_options, gpu_request_of, refuse, warn_of_intruders
 from canhazgpu.people.launch import become, check_command
-from canhazgpu.schedulers.slurm.inside import inside_job, srun_command
+from canhazgpu.service.grants import RunInsideJob, RunRequest, RunStarted, ThroughScheduler
+
+if TYPE_CHECKING:
+    from canhazgpu.service.port import NodeService
 
 
 @click.command(context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
@@ -63,31 +54,35 @@ def run(
       canhazgpu run --gpus 1 --nonblock -- jupyter lab
       canhazgpu run --timeout 2h -- bash
     """  # noqa: D301 - click reads the character: keep these lines
-    config = app.effective(threshold_flags(options["memory_threshold"])).config
-    wanted, bounds = wanted_of(config, options), Bounds(timeout, end_if_lost)
+    request = RunRequest(
+        gpu_request_of(options),
+        tuple(command),
+        timeout,
+        end_if_lost,
+        on_terminal=sys.stdin.isatty() and sys.stdout.isatty(),
+    )
     check_command(command, app.environ)
-    node = node_name(config.node, app.environ)
-    if (job := inside_job(app.environ, node)) is not None:
-        refuse_bounds(job, bounds)
-        refuse_others(app, config, job, node)
-        become_inside(job, wanted, command, app.environ)
-    if config.run.via_slurm == "yes":
-        _become_through_slurm(node, wanted, timeout, command, app.environ)
-    caller = app.caller()
-    claim = Claim(new_owner(RUN), RUN, caller.user, caller.uid, note=note_of(options))
-    acquisition = open_acquisition(app, config, with_processes(claim))
-    grant = acquisition.get(app, wanted)
-    warn_of_intruders(grant, node)
-    Start(app, acquisition, grant, bounds).become(command)
+    service = app.service()
+    answer = service.start_run(request, app.progress())
+    if isinstance(answer, RunStarted):
+        _become_started(service, answer, command)
+    if isinstance(answer, ThroughScheduler):
+        become(answer.command, answer.environment)
+    if isinstance(answer, RunInsideJob):
+        devices = ",".join(answer.devices)
+        text = f"canhazgpu: inside Slurm job {answer.job_id}: using its GPUs {devices}"
+        click.echo(text, err=True)
+        become(command, answer.environment)
+    refuse(answer)
 
 
-def _become_through_slurm(
-    node: str,
-    wanted: Wanted,
-    timeout_s: float | None,
-    command: Sequence[str],
-    environ: Mapping[str, str],
-) -> NoReturn:
-    refuse_through_slurm(wanted)
-    terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    become(srun_command(node, wanted.count, command, terminal=terminal, limit_s=timeout_s), environ)
+def _become_started(service: NodeService, run: RunStarted, command: Sequence[str]) -> NoReturn:
+    """Become the command; where that fails, give the GPUs back."""
+    try:
+        warn_of_intruders(run)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        become(command, run.environment)
+    except BaseException:
+        service.cancel_run(run.owner)
+        raise

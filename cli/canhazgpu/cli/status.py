@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,15 +18,14 @@ from canhazgpu.cli.options import (
     json_option,
     memory_threshold_option,
     nodes_option,
-    threshold_flags,
 )
 from canhazgpu.cli.status_form import Form
-from canhazgpu.cli.status_gather import Look
 from canhazgpu.errors import CanhazgpuError, InputError, ScanError, explain
 
 if TYPE_CHECKING:
     from canhazgpu.cli.watch import Frame
-    from canhazgpu.status.mine import Person
+    from canhazgpu.service.port import NodeService
+    from canhazgpu.service.status import StatusRequest
 
 DEFAULT_WATCH_S = 2.0
 MIN_WATCH_S = 0.1
@@ -93,14 +91,20 @@ def status(
       canhazgpu status --memory-threshold 512
       canhazgpu status --json | jq '.nodes[].gpus[] | select(.state == "available")'
     """  # noqa: D301 - click reads the character: keep these lines
+    from canhazgpu.service.status import StatusRequest  # noqa: PLC0415 - not for the help
+
     app: App = context.obj
-    config = app.effective(threshold_flags(options["memory_threshold"])).config
-    look = Look(app, config, tuple(dict.fromkeys(nodes)))
     form = _form(context, watching=watch_s is not None, options=options)
+    request = StatusRequest(
+        tuple(nodes),
+        options["memory_threshold"],
+        names_caller=form.mine,
+        revocations=form.mine and not form.watching,
+    )
     if watch_s is None:
-        _show_once(app, look, form)
+        _show_once(app, request, form)
     else:
-        _watch(app, look, form, watch_s)
+        _watch(app, request, form, watch_s)
 
 
 def _form(context: click.Context, *, watching: bool, options: dict[str, Any]) -> Form:
@@ -111,27 +115,18 @@ def _form(context: click.Context, *, watching: bool, options: dict[str, Any]) ->
         watching=watching,
         wide=options["wide"],
         coloured=wants_colour(context.color, app.environ, on_terminal=on_terminal),
-        person=_caller() if options["mine"] else None,
+        mine=options["mine"],
     )
 
 
-def _caller() -> Person:
-    from canhazgpu.probe.processes import user_name  # noqa: PLC0415 - only with --me
-    from canhazgpu.status.mine import Person  # noqa: PLC0415
-
-    uid = os.getuid()
-    return Person(uid, user_name(uid) or str(uid))
-
-
-def _show_once(app: App, look: Look, form: Form) -> None:
-    found = look.gather()
-    taken = look.taken(form.person.uid, found) if form.person else ()
-    click.echo("\n".join(form.lines(look.judge(found), app.width(), taken)))
-    if len(found.views) == 1 and found.fault:
-        raise ScanError(found.fault)
+def _show_once(app: App, request: StatusRequest, form: Form) -> None:
+    answer = app.service().status(request)
+    click.echo("\n".join(form.lines(answer, app.width())))
+    if len(answer.nodes) == 1 and answer.scan_fault:
+        raise ScanError(answer.scan_fault)
 
 
-def _watch(app: App, look: Look, form: Form, interval_s: float) -> None:
+def _watch(app: App, request: StatusRequest, form: Form, interval_s: float) -> None:
     from canhazgpu.cli.watch import (  # noqa: PLC0415 - only with --watch
         Show,
         ShowChanges,
@@ -140,8 +135,10 @@ def _watch(app: App, look: Look, form: Form, interval_s: float) -> None:
         show_all,
     )
 
+    service = app.service()
+
     def frame() -> Frame:
-        return _frame(app, look, form)
+        return _frame(app, service, request, form)
 
     in_place = app.width() is not None and not form.as_json and not is_plain(app.environ)
     with contextlib.ExitStack() as stack:
@@ -153,20 +150,19 @@ def _watch(app: App, look: Look, form: Form, interval_s: float) -> None:
         repeat(frame, show, interval_s, clock=app.clock, sleep=app.sleep)
 
 
-def _frame(app: App, look: Look, form: Form) -> Frame:
-    """Look once; whatever may pass, as a store that is away, is shown in its place."""
+def _frame(app: App, service: NodeService, request: StatusRequest, form: Form) -> Frame:
+    """Ask once; whatever may pass, as a store that is away, is shown in its place."""
     from canhazgpu.cli.watch import Frame  # noqa: PLC0415 - only with --watch
     from canhazgpu.status.change import essence  # noqa: PLC0415
 
     try:
-        found = look.gather()
+        answer = service.status(request)
     except InputError:
         raise
     except CanhazgpuError as exc:
         return _error_frame(exc, form)
-    statuses = look.judge(found)
-    lines = form.lines(statuses, app.width())
-    return Frame(lines, statuses[0].read_at, essence(form.concerning(statuses)))
+    lines = form.lines(answer, app.width())
+    return Frame(lines, answer.nodes[0].read_at, essence(form.concerning(answer)))
 
 
 def _error_frame(error: CanhazgpuError, form: Form) -> Frame:

@@ -9,42 +9,37 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from canhazgpu.people.taken import Taken
-    from canhazgpu.status.mine import Person
+    from canhazgpu.service.status import StatusAnswer
     from canhazgpu.status.model import NodeStatus
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How it is shown: once or again and again; `person` is whose GPUs alone are, None for all."""
+    """How it is shown: once or again and again; with `mine` only what concerns who asks."""
 
     as_json: bool = False
     watching: bool = False
     wide: bool = False
     coloured: bool = False
-    person: Person | None = None
+    mine: bool = False
 
-    def lines(
-        self, statuses: Sequence[NodeStatus], width: int | None, taken: Sequence[Taken] = ()
-    ) -> list[str]:
-        """Return the lines of the nodes, at least one, on a terminal of that width.
-
-        `taken` is what others released of the person's reservations.
-        """
-        shown = self.concerning(statuses)
+    def lines(self, answer: StatusAnswer, width: int | None) -> list[str]:
+        """Return the lines of the answer, at least one, on a terminal of that width."""
+        shown = self.concerning(answer)
         if self.as_json:
-            return [self._json(statuses[0].read_at, shown, taken)]
-        notes = list(_taken_lines(statuses, taken))
-        if self.person is not None and not shown:
-            return [f"{self.person.user} holds, uses and awaits no GPU", *notes]
-        return [*self._blocks(shown, width, headed=self._headed(statuses)), *notes]
+            return [self._json(answer.nodes[0].read_at, shown, answer.revocations)]
+        notes = list(_taken_lines(answer.nodes, answer.revocations))
+        if answer.caller is not None and not shown:
+            return [f"{answer.caller.user} holds, uses and awaits no GPU", *notes]
+        return [*self._blocks(shown, width, headed=self._headed(answer.nodes)), *notes]
 
-    def concerning(self, statuses: Sequence[NodeStatus]) -> Sequence[NodeStatus]:
+    def concerning(self, answer: StatusAnswer) -> Sequence[NodeStatus]:
         """Return what of the nodes is shown."""
-        if self.person is None:
-            return statuses
+        if answer.caller is None:
+            return answer.nodes
         from canhazgpu.status.mine import only_of  # noqa: PLC0415 - only with --me
 
-        return only_of(self.person, statuses)
+        return only_of(answer.caller, answer.nodes)
 
     def _headed(self, statuses: Sequence[NodeStatus]) -> bool:
         # The heading says how old a scan is, so only a live one can go without.
@@ -59,7 +54,7 @@ class Form:
         from canhazgpu.status.json_form import status_to_dict, time_text  # noqa: PLC0415 - --json
 
         form = status_to_dict(generated_at, statuses)
-        if self.person is not None:
+        if self.mine:
             form["taken"] = [{**asdict(one), "at": time_text(one.at)} for one in taken]
         if self.watching:
             return json.dumps(form, separators=(",", ":"))

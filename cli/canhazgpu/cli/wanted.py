@@ -1,39 +1,25 @@
-"""What GPUs `run` and `reserve` are asked for: their common options, and what these mean."""
+"""What `run` and `reserve` have in common: the options, and what is printed of the answer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
 from canhazgpu.cli.completion_values import complete_gpu_ids
 from canhazgpu.cli.options import memory_threshold_option
 from canhazgpu.cli.param_types import DURATION, GPU_IDS
-from canhazgpu.errors import InputError
+from canhazgpu.errors import InputError, UnavailableError
+from canhazgpu.service.grants import GpuRequest
 
 if TYPE_CHECKING:
-    from canhazgpu.config import Config
-    from canhazgpu.gpu.ids import Selector
+    from canhazgpu.refusal import Refusal
+    from canhazgpu.service.grants import Reserved, RunStarted
 
 T = TypeVar("T", bound=Callable[..., Any])
 MAX_NOTE = 200
 DEFAULT_COUNT = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """The GPUs asked for: so many, or exactly these; and how long to wait for them.
-
-    `wait_s` is None for as long as it takes, 0 for not at all.
-    """
-
-    count: int
-    selectors: tuple[Selector, ...] = ()
-    wait_s: float | None = None
-    affinity: bool = False
-    force: bool = False
 
 
 def acquire_options(command: T) -> T:
@@ -76,23 +62,26 @@ def acquire_options(command: T) -> T:
     return command
 
 
-def wanted_of(config: Config, options: dict[str, Any]) -> Wanted:
+def gpu_request_of(options: dict[str, Any]) -> GpuRequest:
     """Return what the options ask for; raises `InputError` where they contradict each other."""
     gpus, selectors = options["gpus"], options["gpu_ids"]
     if selectors and gpus not in (None, len(selectors)):
         raise InputError(f"--gpus {gpus} and {len(selectors)} GPUs in --gpu-ids: give one of them")
     if options["nonblock"] and options["wait"] is not None:
         raise InputError("--nonblock and --wait contradict each other: give one of them")
-    return Wanted(
+    choice = options["choice"]
+    return GpuRequest(
         count=len(selectors) or gpus or DEFAULT_COUNT,
         selectors=selectors,
         wait_s=0.0 if options["nonblock"] else options["wait"],
-        affinity=(options["choice"] or config.run.choice) == "affinity",
+        affinity=None if choice is None else choice == "affinity",
         force=options["force"],
+        note=_note_of(options),
+        memory_threshold_mb=options["memory_threshold"],
     )
 
 
-def note_of(options: dict[str, Any]) -> str | None:
+def _note_of(options: dict[str, Any]) -> str | None:
     """Return the note, of a length that a table can bear."""
     note = options["note"]
     if note is not None and len(note) > MAX_NOTE:
@@ -100,10 +89,21 @@ def note_of(options: dict[str, Any]) -> str | None:
     return note or None
 
 
-def refuse_through_slurm(wanted: Wanted) -> None:
-    """Refuse what Slurm would not see to where it gives the GPUs."""
-    if wanted.selectors or wanted.force or wanted.wait_s is not None:
-        raise InputError(
-            "Slurm picks the GPUs of this host and the order (run.via_slurm): use --gpus, without"
-            " --force, --nonblock and --wait"
-        )
+def refuse(refusal: Refusal) -> NoReturn:
+    """Say who is in the way, GPU by GPU, and end the command with the reason."""
+    for detail in refusal.details:
+        click.echo(f"canhazgpu: {detail}", err=True)
+    raise UnavailableError(refusal.reason)
+
+
+def warn_of_intruders(grant: Reserved | RunStarted) -> None:
+    """Say loudly whose processes are on the GPUs that were taken all the same."""
+    if not grant.in_use:
+        return
+    from canhazgpu.cli.table import printable  # noqa: PLC0415 - only with --force
+    from canhazgpu.refusal import intruder_text  # noqa: PLC0415
+
+    for gpu in grant.gpus:
+        if gpu.uuid in grant.in_use:
+            text = printable(intruder_text(gpu, grant.node))
+            click.secho(f"canhazgpu: WARNING: taken by force: {text}", fg="red", err=True)

@@ -80,10 +80,12 @@ def full_screen(title: str) -> Iterator[Show]:
     """
 
     def draw(frame: Frame) -> None:
+        if came:
+            raise SystemExit(128 + came[0])
         clock = time.strftime("%H:%M:%S", time.localtime(frame.at))
         _write(_screenful([f"{clock}  {title}", "", *frame.lines]))
 
-    with _signals():
+    with _signals() as came:
         _write(ENTER)
         try:
             yield draw
@@ -96,21 +98,28 @@ def full_screen(title: str) -> Iterator[Show]:
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
+def _signals() -> Iterator[list[int]]:
+    """Let SIGTERM end the program in order, and SIGTSTP give the terminal back.
+
+    Yields the signals that came to end it: what a handler raises while Python runs what is
+    registered for a fork, as it does for every scan, is lost.
+    """
+    came: list[int] = []
+
+    def end(signum: int, _frame: FrameType | None) -> None:
+        came.append(signum)
+        raise SystemExit(128 + signum)
+
     before = {
         number: signal.signal(number, handler)
-        for number, handler in ((signal.SIGTERM, _end), (signal.SIGTSTP, _stop))
+        for number, handler in ((signal.SIGTERM, end), (signal.SIGTSTP, _stop))
         if signal.getsignal(number) is signal.SIG_DFL
     }
     try:
-        yield
+        yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _end(signum: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + signum)
 
 
 def _stop(_signum: int, _frame: FrameType | None) -> None:

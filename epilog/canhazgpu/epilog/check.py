@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from canhazgpu.allocator import GpuService
 from canhazgpu.errors import SchedulerError, explain
 from canhazgpu.ledger.book import is_job
 from canhazgpu.ledger.fallback_ledger import FallbackLedger
@@ -16,7 +17,6 @@ from canhazgpu.probe.port import PendingScan
 from canhazgpu.schedulers.slurm.actions import log_to_system
 from canhazgpu.schedulers.slurm.hook import NodeSide, settle
 from canhazgpu.schedulers.slurm.undrain import undrain
-from canhazgpu.service import GpuService
 
 BY_EPILOG = "epilog"
 """Who quarantined a GPU whose memory a job left behind: lifted once the GPU is clear."""

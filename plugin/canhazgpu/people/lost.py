@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from canhazgpu.allocator import GpuService, Grant
 from canhazgpu.ledger.port import Ledger
 from canhazgpu.ledger.values import Claim, Event
 from canhazgpu.refusal import RefusalKind
-from canhazgpu.service import GpuService, Grant
 
 
 def release_of(events: Sequence[Event], owner: str) -> Event | None:

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from canhazgpu.allocator import GpuService, Grant
 from canhazgpu.errors import StoreError
 from canhazgpu.ledger.port import Ledger
 from canhazgpu.ledger.values import NodeView, Waiter
 from canhazgpu.people.turn import could_fit, is_hopeless, position_of, waiting_text
 from canhazgpu.refusal import Refusal, RefusalKind
-from canhazgpu.service import GpuService, Grant
 
 LOOK_EVERY_S = 1.0
 """Longest time between two looks for the dead: nobody announces a death."""

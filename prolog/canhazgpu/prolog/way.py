@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from canhazgpu.allocator import GpuService, Grant
 from canhazgpu.errors import ConfigError, InputError
 from canhazgpu.gpu.health import missing_gpus
 from canhazgpu.gpu.scan import GpuReading
@@ -14,7 +15,6 @@ from canhazgpu.schedulers.port import AssignedGpu, claim_of
 from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.devices import gpus_of_positions
 from canhazgpu.schedulers.slurm.hook import Hook
-from canhazgpu.service import GpuService, Grant
 
 
 def devices_are_binding(assignment: str, constrained: bool) -> bool:

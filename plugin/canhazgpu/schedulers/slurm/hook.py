@@ -6,16 +6,14 @@ exits non-zero. So every fault becomes a decision about the job and a line in th
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import NoReturn
 
+from canhazgpu.allocator import GpuService
 from canhazgpu.config.schema import Config
 from canhazgpu.deadline import hard_deadline
 from canhazgpu.errors import CanhazgpuError, ConfigError, InputError, advice_for, explain
@@ -38,7 +36,6 @@ from canhazgpu.schedulers.slurm.early import OPEN_DEADLINE_S, Begun, read_config
 from canhazgpu.schedulers.slurm.node_ledger import node_ledger
 from canhazgpu.schedulers.slurm.presence import JobPresence
 from canhazgpu.schedulers.slurm.story import Story, ToldActions, ToldProbe, tell_story
-from canhazgpu.service import GpuService
 
 MIN_TIME_S = 1.0
 TELL_DEADLINE_S = 3.0
@@ -191,15 +188,6 @@ def cry(message: str) -> None:
     """Say what must not be lost, to whoever listens."""
     print(f"canhazgpu: {message}", file=sys.stderr)  # noqa: T201 - shown if Slurm shows anything
     log_to_system(message)
-
-
-def leave(status: int) -> NoReturn:
-    """End this process now, which has nothing left to do; Python's own tidying up takes 15 ms."""
-    for stream in (sys.stdout, sys.stderr):
-        # Closed by whoever started the hook: no reason to fail, which drains the node.
-        with suppress(AttributeError, OSError, ValueError):
-            stream.flush()
-    os._exit(status)
 
 
 def settle(service: GpuService, records: JobRecords, ended: list[JobRecord]) -> None:

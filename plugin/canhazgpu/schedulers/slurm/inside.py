@@ -49,6 +49,14 @@ def not_the_jobs(
     return None
 
 
+def not_the_jobs_text(job: InsideJob, device: str, holder: str) -> str:
+    """Say whose the device is, and what to do where the job is over."""
+    return (
+        f"{device} is reserved by {holder}, not by Slurm job {job.job_id}:"
+        f" where that job is over, unset {names.JOB_ID}"
+    )
+
+
 def srun_command(
     node: str, gpus: int, command: Sequence[str], *, terminal: bool, limit_s: float | None
 ) -> list[str]:

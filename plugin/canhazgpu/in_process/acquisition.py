@@ -1,4 +1,4 @@
-"""How `run` and `reserve` get their GPUs: the ports of this node, the queue, the grant."""
+"""How `run` and `reserve` get their GPUs: the queue, the grant, and what a signal gives back."""
 
 from __future__ import annotations
 
@@ -7,28 +7,26 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import click
-
-from canhazgpu.cli.ended_by_signals import ended_by_signals, ending
-from canhazgpu.errors import StoreError, UnavailableError
+from canhazgpu.allocator import GpuService, Grant
+from canhazgpu.errors import StoreError
 from canhazgpu.gpu.ids import resolve
+from canhazgpu.in_process.ended_by_signals import ended_by_signals, ending
 from canhazgpu.ledger.port import Terms
 from canhazgpu.ledger.values import Waiter
 from canhazgpu.node.alive import is_alive, is_stopped, this_process
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace
 from canhazgpu.people.gone import Here
+from canhazgpu.people.wait import Patience, Progress, Waiting
 
 if TYPE_CHECKING:
-    from canhazgpu.cli.app import App
-    from canhazgpu.cli.wanted import Wanted
     from canhazgpu.config import Config
     from canhazgpu.gpu.scan import GpuReading
+    from canhazgpu.in_process.adapters import Adapters
     from canhazgpu.ledger.port import Ledger
     from canhazgpu.ledger.values import Claim
-    from canhazgpu.people.wait import Progress
     from canhazgpu.probe.port import GpuProbe
     from canhazgpu.refusal import Refusal
-    from canhazgpu.service import GpuService, Grant
+    from canhazgpu.service.grants import GpuRequest
 
 SIGNS_PER_LEASE = 3
 
@@ -43,26 +41,14 @@ class Acquisition:
     ledger: Ledger
     claim: Claim
 
-    def get(self, app: App, wanted: Wanted) -> Grant:
-        """Return the grant; waits as long as wanted. Raises `UnavailableError`."""
-        from canhazgpu.service import Grant  # noqa: PLC0415 - not for the help
-
-        outcome = self._outcome(wanted, app.progress())
-        if isinstance(outcome, Grant):
-            return outcome
-        for detail in outcome.details:
-            click.echo(f"canhazgpu: {detail}", err=True)
-        raise UnavailableError(outcome.reason)
-
-    def _outcome(self, wanted: Wanted, progress: Progress) -> Grant | Refusal:
-        from canhazgpu.people.wait import Patience, Waiting  # noqa: PLC0415 - imports the service
-
-        request = _Request(self, wanted)
+    def get(self, asked: GpuRequest, progress: Progress) -> Grant | Refusal:
+        """Return the grant, or why there is none; waits as long as asked."""
+        request = _Request(self, asked)
         waiting = Waiting(self.service, self.ledger, self.node, request.attempt, progress)
         with ended_by_signals() as came, self._given_back():
             # What the dead kept is free with the next operation, whoever needs it.
             self.service.living_view()
-            outcome = waiting.get(request.waiter, Patience(wanted.wait_s, self._sign_every_s()))
+            outcome = waiting.get(request.waiter, Patience(asked.wait_s, self._sign_every_s()))
             if came:
                 raise ending(came[0])
         return outcome
@@ -85,10 +71,13 @@ class Acquisition:
 class _Request:
     """What is asked of the service each time, and of the queue in between."""
 
-    def __init__(self, acquisition: Acquisition, wanted: Wanted) -> None:
+    def __init__(self, acquisition: Acquisition, wanted: GpuRequest) -> None:
         self._acquisition = acquisition
         self._wanted = wanted
-        self._terms = Terms(queues=True, affinity=wanted.affinity)
+        affinity = wanted.affinity
+        if affinity is None:
+            affinity = acquisition.config.run.choice == "affinity"
+        self._terms = Terms(queues=True, affinity=affinity)
         self._named: tuple[str, ...] = ()
         """The UUIDs of the GPUs that were asked for, as the latest scan has them."""
 
@@ -122,30 +111,17 @@ class _Request:
         )
 
 
-def open_acquisition(app: App, config: Config, claim: Claim) -> Acquisition:
+def open_acquisition(adapters: Adapters, config: Config, claim: Claim) -> Acquisition:
     """Open this node's ledger and probe for a claim."""
-    node = node_name(config.node, app.environ)
-    ledger = app.writer(config.store)
-    probe = app.probe(node, config.validation)
+    node = node_name(config.node, adapters.environ)
+    ledger = adapters.writer(config.store)
+    probe = adapters.probe(node, config.validation)
     return Acquisition(node, config, open_service(node, probe, ledger), ledger, claim)
 
 
 def open_service(node: str, probe: GpuProbe, ledger: Ledger) -> GpuService:
     """Return the service of this node as this process sees it."""
-    from canhazgpu.service import GpuService  # noqa: PLC0415 - not for the help
-
     return GpuService(node, Here(boot_id(), pid_namespace(), is_alive, is_stopped), probe, ledger)
-
-
-def warn_of_intruders(grant: Grant, node: str) -> None:
-    """Say loudly whose processes are on the GPUs that were taken all the same."""
-    from canhazgpu.cli.table import printable  # noqa: PLC0415 - only with --force
-    from canhazgpu.refusal import intruder_text  # noqa: PLC0415
-
-    for gpu in grant.gpus:
-        if gpu.uuid in grant.in_use:
-            text = printable(intruder_text(gpu, node))
-            click.secho(f"canhazgpu: WARNING: taken by force: {text}", fg="red", err=True)
 
 
 def with_processes(claim: Claim) -> Claim:

@@ -5,24 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from canhazgpu.errors import InputError, ScanError, StoreError
+from canhazgpu.in_process.adapters import threshold_override
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace
 from canhazgpu.probe.node_probe import usage_policy
+from canhazgpu.service.status import StatusAnswer
 
 if TYPE_CHECKING:
-    from canhazgpu.cli.app import App
-    from canhazgpu.config import Config
     from canhazgpu.gpu.scan import Scan
+    from canhazgpu.in_process.adapters import Adapters
     from canhazgpu.ledger.port import Ledger, Observation
     from canhazgpu.ledger.values import NodeView
     from canhazgpu.people.taken import Taken
     from canhazgpu.probe.port import PendingScan
+    from canhazgpu.service.status import StatusRequest
+    from canhazgpu.status.mine import Person
     from canhazgpu.status.model import NodeStatus
 
 SCHEDULER = "slurm"
 """The type of the reservations whose jobs are looked up."""
 
 
-class Found(NamedTuple):
+class _Found(NamedTuple):
     """The nodes' views in order; `live` names the one that was scanned for this answer.
 
     `fault` says why that scan as a whole failed.
@@ -33,40 +36,54 @@ class Found(NamedTuple):
     fault: str | None = None
 
 
-class Look:
-    """Looks at the wanted nodes, or all, as often as it is asked to."""
+class StatusReader:
+    """Reads the status of the wanted nodes, or of all, as often as it is asked to."""
 
-    def __init__(self, app: App, config: Config, wanted: tuple[str, ...]) -> None:
-        self._app = app
-        self._config = config
-        self._wanted = wanted
-        self._local = node_name(config.node, app.environ)
+    def __init__(self, adapters: Adapters, request: StatusRequest) -> None:
+        self._adapters = adapters
+        self._request = request
+        self._config = adapters.effective(threshold_override(request.memory_threshold_mb)).config
+        self._wanted = tuple(dict.fromkeys(request.nodes))
+        self._local = node_name(self._config.node, adapters.environ)
         self._ledger: Ledger | None = None
         self._scanning: PendingScan | None = None
 
-    def gather(self) -> Found:
+    def read(self) -> StatusAnswer:
+        """Return the status now; raises as `NodeService.status` does."""
+        found = self._gather()
+        revocations = self._revocations(found) if self._request.revocations else ()
+        caller = self._caller() if self._request.names_caller else None
+        return StatusAnswer(tuple(self._judge(found)), found.fault, caller, tuple(revocations))
+
+    def _caller(self) -> Person:
+        from canhazgpu.status.mine import Person  # noqa: PLC0415 - only some ask
+
+        caller = self._adapters.caller()
+        return Person(caller.uid, caller.user)
+
+    def _gather(self) -> _Found:
         """Scan and read.
 
         Raises `StoreError`, `ConfigError`, `InputError` for a node that nobody knows, and
         `ScanError` where there is nothing to show at all.
         """
         self._collect()
-        began = self._app.clock()
+        began = self._adapters.clock()
         # The scan runs in its child while this process imports the store's client and reads.
         if not self._wanted or self._local in self._wanted:
-            self._scanning = self._app.probe(self._local, self._config.validation).start()
+            self._scanning = self._adapters.probe(self._local, self._config.validation).start()
         views = self._read()
-        read_after_s = self._app.clock() - began
+        read_after_s = self._adapters.clock() - began
         views = self._with_jobs(views)
         self._refuse_unknown(views)
         seen = self._collect()
-        return self._with_scan(views, seen, read_after_s) if seen else Found(_in_order(views))
+        return self._with_scan(views, seen, read_after_s) if seen else _Found(_in_order(views))
 
-    def taken(self, uid: int, found: Found) -> list[Taken]:
-        """Return what others lately released of the user's reservations; raises `StoreError`."""
+    def _revocations(self, found: _Found) -> list[Taken]:
+        """Return what others lately released of the caller's reservations."""
         from canhazgpu.people.taken import SHOWN_FOR_S, taken_from  # noqa: PLC0415 - with --me
 
-        ledger = self._opened()
+        ledger, uid = self._opened(), self._adapters.caller().uid
         return [
             taken
             for view in found.views
@@ -75,7 +92,7 @@ class Look:
             )
         ]
 
-    def judge(self, found: Found) -> list[NodeStatus]:
+    def _judge(self, found: _Found) -> list[NodeStatus]:
         """Return what each of the nodes' GPUs is."""
         from canhazgpu.status.coverage import ANY_SPACE, PidSpace  # noqa: PLC0415 - not before
         from canhazgpu.status.model import node_status  # noqa: PLC0415 - the scan
@@ -116,7 +133,7 @@ class Look:
 
     def _opened(self) -> Ledger:
         if self._ledger is None:
-            self._ledger = self._app.reader(self._config.store)
+            self._ledger = self._adapters.reader(self._config.store)
         return self._ledger
 
     def _refuse_unknown(self, views: dict[str, NodeView]) -> None:
@@ -132,12 +149,12 @@ class Look:
         job_ids = incomplete_jobs(views.values(), SCHEDULER)
         if not job_ids:
             return views
-        facts = self._app.job_lookup(self._config.slurm, self._app.environ).jobs(job_ids)
+        facts = self._adapters.job_lookup(self._config.slurm, self._adapters.environ).jobs(job_ids)
         return {name: with_jobs(view, facts, SCHEDULER) for name, view in views.items()}
 
     def _with_scan(
         self, views: dict[str, NodeView], seen: Observation, read_after_s: float
-    ) -> Found:
+    ) -> _Found:
         """Put this node's scan, begun that long before the ledger was read, into its view.
 
         A node without GPUs of its own, as one to log in to, is left out unless it was asked for.
@@ -151,13 +168,13 @@ class Look:
         if self._shows_itself(own, scan):
             live = with_live_scan(own, scan, own.read_at - read_after_s)
             live = with_unhealthy(live, seen.unhealthy)
-            return Found(_in_order({**views, self._local: live}), self._local, scan.fault)
+            return _Found(_in_order({**views, self._local: live}), self._local, scan.fault)
         others = {name: view for name, view in views.items() if name != self._local}
         if not others:
             raise ScanError(
                 scan.fault or "this node has no GPU, and the ledger knows no other node"
             )
-        return Found(_in_order(others))
+        return _Found(_in_order(others))
 
     def _shows_itself(self, own: NodeView, scan: Scan) -> bool:
         should_have = self._config.validation.expected_gpus > 0 and scan.fault is None
