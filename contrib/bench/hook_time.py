@@ -56,7 +56,9 @@ def main(pythons: list[str], rounds: int) -> None:
         try:
             found = measure(pythons, roots, rounds)
         finally:
-            stop = "import sys; from canhazgpu.ledger import embedded; embedded.stop(sys.argv[1])"
+            stop = (
+                "import sys; from canhazgpu.ledger.embedded import server; server.stop(sys.argv[1])"
+            )
             for python, root in zip(pythons, roots, strict=True):
                 subprocess.run([python, "-I", "-c", stop, root / "store"], check=True, timeout=30)
     bare = statistics.median(found[0]["bare python"])

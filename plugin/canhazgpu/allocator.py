@@ -9,16 +9,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from canhazgpu.gpu.scan import GpuReading
-from canhazgpu.ledger.port import JOB_TERMS, Ledger, Observation, Terms
+from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Ledger, Observation
 from canhazgpu.ledger.values import (
-    Blocked,
+    BlockedGpu,
     Claim,
-    Granted,
+    GrantedGpus,
     JobOwner,
     NodeView,
-    Queued,
+    QueuePosition,
     Reservation,
-    Short,
+    TooFewGpus,
 )
 from canhazgpu.people.gone import Here, why_gone, why_out_of_turn
 from canhazgpu.probe.port import GpuProbe, PendingScan
@@ -84,7 +84,7 @@ class GpuService:
         select: Selection,
         first_scan: PendingScan | None = None,
         *,
-        terms: Terms = JOB_TERMS,
+        terms: GrantOptions = JOB_GRANT_OPTIONS,
         force: bool = False,
     ) -> Grant | Refusal:
         """Reserve exactly the selected GPUs, or none; `first_scan` may be under way already.
@@ -93,7 +93,7 @@ class GpuService:
         from `select`.
         """
 
-        def attempt(observation: Observation) -> Granted | Blocked | Queued:
+        def attempt(observation: Observation) -> GrantedGpus | BlockedGpu | QueuePosition:
             wanted = select(observation.scan.gpus)
             return self._ledger.reserve_given(claim, wanted, observation, terms)
 
@@ -105,7 +105,7 @@ class GpuService:
         count: int,
         first_scan: PendingScan | None = None,
         *,
-        terms: Terms = JOB_TERMS,
+        terms: GrantOptions = JOB_GRANT_OPTIONS,
         force: bool = False,
     ) -> Grant | Refusal:
         """Reserve `count` clean GPUs, in the order of the terms, or none.
@@ -113,7 +113,7 @@ class GpuService:
         With `force`, where the clean ones do not suffice, also GPUs in use without reservation.
         """
 
-        def attempt(observation: Observation) -> Granted | Short | Queued:
+        def attempt(observation: Observation) -> GrantedGpus | TooFewGpus | QueuePosition:
             return self._ledger.reserve_count(claim, count, observation, terms)
 
         return self._reserve(claim, attempt, first_scan, force=force)
@@ -174,13 +174,13 @@ class GpuService:
             if force and _unreserved_in_the_way(answer):
                 overlooked = observation.in_use
                 answer = attempt(replace(pending.observe(), in_use=frozenset()))
-            if isinstance(answer, Granted):
+            if isinstance(answer, GrantedGpus):
                 intruded = () if answer.repeated else self._intruded(answer, overlooked)
                 if not intruded:
                     return _grant(answer, observation, overlooked)
                 self._ledger.release(self._node, claim.owner, "in use at the second look")
                 refusal = intruded_refusal(intruded, self._node)
-            elif isinstance(answer, Queued):
+            elif isinstance(answer, QueuePosition):
                 if not self._drop_dead_waiters(self._view()):
                     return queued_refusal(answer, self._node)
             elif not _stale(answer) and not self._reap(self._view()):
@@ -189,7 +189,7 @@ class GpuService:
         return refusal
 
     def _view(self) -> NodeView:
-        (view,) = self._ledger.look([self._node])
+        (view,) = self._ledger.read_nodes([self._node])
         return view
 
     def _reap(self, view: NodeView) -> list[str]:
@@ -207,7 +207,7 @@ class GpuService:
             for uuid in self._ledger.release(self._node, owner, reason)
         ]
 
-    def _intruded(self, granted: Granted, overlooked: frozenset[str]) -> tuple[GpuReading, ...]:
+    def _intruded(self, granted: GrantedGpus, overlooked: frozenset[str]) -> tuple[GpuReading, ...]:
         """Look once more at the GPUs just granted: nobody gets one that was in use at the grant."""
         second = self._probe.start().observe()
         unfit = (second.in_use - overlooked) | second.unknown
@@ -219,23 +219,23 @@ class GpuService:
         )
 
 
-Attempt = Callable[[Observation], Granted | Blocked | Short | Queued]
+Attempt = Callable[[Observation], GrantedGpus | BlockedGpu | TooFewGpus | QueuePosition]
 
 
-def _unreserved_in_the_way(answer: Granted | Blocked | Short | Queued) -> bool:
-    if isinstance(answer, Blocked):
+def _unreserved_in_the_way(answer: GrantedGpus | BlockedGpu | TooFewGpus | QueuePosition) -> bool:
+    if isinstance(answer, BlockedGpu):
         return answer.why == "unreserved"
-    return isinstance(answer, Short) and answer.unreserved > 0
+    return isinstance(answer, TooFewGpus) and answer.unreserved > 0
 
 
-def _grant(granted: Granted, observation: Observation, overlooked: frozenset[str]) -> Grant:
+def _grant(granted: GrantedGpus, observation: Observation, overlooked: frozenset[str]) -> Grant:
     seen = observation.scan.by_uuid()
     gpus = tuple(seen.get(uuid) or vanished(uuid) for uuid in granted.gpus)
     return Grant(gpus, observation.scan.gpus, overlooked & set(granted.gpus))
 
 
-def _stale(answer: Blocked | Short) -> bool:
+def _stale(answer: BlockedGpu | TooFewGpus) -> bool:
     """Tell whether a fresh scan could change the answer."""
-    if isinstance(answer, Blocked):
+    if isinstance(answer, BlockedGpu):
         return answer.why == "stale"
     return answer.available + answer.stale >= answer.requested > 0

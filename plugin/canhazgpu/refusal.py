@@ -9,7 +9,7 @@ from enum import Enum
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.gpu.usage import memory_text, processes_text, users_of
 from canhazgpu.ledger.port import Observation
-from canhazgpu.ledger.values import Blocked, NodeView, Queued, Reservation, Short
+from canhazgpu.ledger.values import BlockedGpu, NodeView, QueuePosition, Reservation, TooFewGpus
 from canhazgpu.status.times import short_duration_text
 
 
@@ -43,10 +43,12 @@ class Refusal:
         return "; ".join((self.reason, *self.details))
 
 
-def refusal_of(answer: Blocked | Short, observation: Observation, view: NodeView) -> Refusal:
+def refusal_of(
+    answer: BlockedGpu | TooFewGpus, observation: Observation, view: NodeView
+) -> Refusal:
     """Return the refusal, with what the scan and the ledger know of who is in the way."""
     seen = observation.scan.by_uuid()
-    if isinstance(answer, Blocked):
+    if isinstance(answer, BlockedGpu):
         reading = counting(seen.get(answer.gpu) or vanished(answer.gpu), observation)
         return Refusal(_blocked_text(answer, reading, view), kind=_kind_of(answer))
     present = len(observation.scan.gpus)
@@ -58,7 +60,7 @@ def refusal_of(answer: Blocked | Short, observation: Observation, view: NodeView
     return Refusal(short_text(answer), tuple(_in_the_way(observation, view)), kind)
 
 
-def _kind_of(blocked: Blocked) -> RefusalKind:
+def _kind_of(blocked: BlockedGpu) -> RefusalKind:
     held_back = blocked.why in ("quarantined", "unknown")
     return RefusalKind.NEVER if held_back else RefusalKind.BUSY
 
@@ -87,14 +89,14 @@ def intruded_refusal(intruded: Sequence[GpuReading], node: str) -> Refusal:
     return Refusal(first, tuple(others))
 
 
-def queued_refusal(queued: Queued, node: str) -> Refusal:
+def queued_refusal(queued: QueuePosition, node: str) -> Refusal:
     """Return the refusal of somebody whose turn it is not."""
     before = queued.position - 1
     who = "1 other waits" if before == 1 else f"{before} others wait"
     return Refusal(f"{who} for GPUs of {node}: see 'canhazgpu queue'", kind=RefusalKind.QUEUED)
 
 
-def short_text(short: Short) -> str:
+def short_text(short: TooFewGpus) -> str:
     """Return the sentence users know for too few GPUs."""
     text = f"Not enough GPUs available. Requested: {short.requested}, Available: {short.available}"
     if short.unreserved:
@@ -129,7 +131,7 @@ def intruder_text(gpu: GpuReading, node: str) -> str:
     )
 
 
-def _blocked_text(blocked: Blocked, gpu: GpuReading, view: NodeView) -> str:
+def _blocked_text(blocked: BlockedGpu, gpu: GpuReading, view: NodeView) -> str:
     node = view.node
     if blocked.why == "reserved" and blocked.holder is not None:
         return f"{_name(gpu, node)} is reserved by {holder_text(blocked.holder, view.read_at)}"

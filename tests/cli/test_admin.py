@@ -24,7 +24,7 @@ from people_fakes import (
 )
 
 from canhazgpu.gpu.scan import GpuHealth, GpuProcess
-from canhazgpu.ledger.connect import Role
+from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.values import Quarantine, Waiter
 
 

@@ -14,9 +14,16 @@ from ledger_values import observation, uuid
 from redis_server import PrivateRedis
 
 from canhazgpu.config.schema import StoreConfig
-from canhazgpu.ledger.connect import Role
-from canhazgpu.ledger.redis_ledger import RedisLedger
-from canhazgpu.ledger.values import Blocked, Claim, Granted, NodeView, Waiter, new_owner
+from canhazgpu.ledger.store.connect import Role
+from canhazgpu.ledger.store.ledger import RedisLedger
+from canhazgpu.ledger.values import (
+    BlockedGpu,
+    Claim,
+    GrantedGpus,
+    NodeView,
+    Waiter,
+    new_owner_token,
+)
 
 NODE = "n1"
 RUN = "from canhazgpu.cli.main import main; main()"
@@ -34,15 +41,19 @@ class Node:
 
     @property
     def view(self) -> NodeView:
-        (view,) = self.ledger.look([NODE])
+        (view,) = self.ledger.read_nodes([NODE])
         return view
 
     def reserve(self, user: str, *gpus: int, duration_s: float = 600.0) -> str:
         claim = Claim(
-            new_owner("manual"), "manual", user, pwd.getpwnam(user).pw_uid, duration_s=duration_s
+            new_owner_token("manual"),
+            "manual",
+            user,
+            pwd.getpwnam(user).pw_uid,
+            duration_s=duration_s,
         )
         answer = self.ledger.reserve_given(claim, [uuid(gpu) for gpu in gpus], observation(NODE))
-        assert isinstance(answer, Granted)
+        assert isinstance(answer, GrantedGpus)
         return claim.owner
 
     def start(self, user: str, *arguments: str, **environ: str) -> subprocess.Popen[str]:
@@ -147,7 +158,7 @@ def test_an_extension_is_added_to_the_present_end(node: Node) -> None:
 
 
 def test_a_quarantine_holds_a_gpu_back_until_it_is_lifted(node: Node) -> None:
-    claim = Claim(new_owner("run"), "run", ALICE)
+    claim = Claim(new_owner_token("run"), "run", ALICE)
 
     first = node.run(ROOT, "admin", "quarantine", "3", "--reason", "fan is broken")
     again = node.run(ROOT, "admin", "quarantine", "3", "--reason", "another")
@@ -158,10 +169,10 @@ def test_a_quarantine_holds_a_gpu_back_until_it_is_lifted(node: Node) -> None:
 
     assert first == (0, f"quarantined GPU 3 of {NODE}: fan is broken\n", "")
     assert again[1] == f"GPU 3 of {NODE} was quarantined already: fan is broken (by root)\n"
-    assert isinstance(blocked, Blocked)
+    assert isinstance(blocked, BlockedGpu)
     assert blocked.why == "quarantined"
     assert lifted == (0, f"unquarantined GPU 3 of {NODE}\n", "")
-    assert isinstance(granted, Granted)
+    assert isinstance(granted, GrantedGpus)
 
 
 def test_a_node_is_forgotten_once_nothing_of_it_is_reserved(node: Node) -> None:
@@ -180,7 +191,7 @@ def test_a_node_is_forgotten_once_nothing_of_it_is_reserved(node: Node) -> None:
     assert refused.returncode == 2
     assert "release them first with 'canhazgpu admin release --node n1" in refused.stderr
     assert (done.returncode, done.stderr) == (0, "")
-    assert node.ledger.look() == []
+    assert node.ledger.read_nodes() == []
     assert forget().returncode == 2
 
 
@@ -216,8 +227,8 @@ def test_the_ledgers_own_rights_are_what_keeps_root_out(node: Node) -> None:
 
 
 def test_what_is_waited_for_is_shown_to_everybody(node: Node) -> None:
-    node.ledger.wait_turn(NODE, Waiter(new_owner("run"), ALICE, 65534, 3))
-    node.ledger.wait_turn(NODE, Waiter(new_owner("run"), BOB, 1, 0, (uuid(2),)))
+    node.ledger.join_queue(NODE, Waiter(new_owner_token("run"), ALICE, 65534, 3))
+    node.ledger.join_queue(NODE, Waiter(new_owner_token("run"), BOB, 1, 0, (uuid(2),)))
 
     code, out, err = node.run(BOB, "queue")
 
@@ -232,7 +243,7 @@ def test_what_is_waited_for_is_shown_to_everybody(node: Node) -> None:
 def test_the_caller_is_told_by_the_kernel_alone(require: Callable[[bool, str], None]) -> None:
     require(os.geteuid() == 0, "only root can run a command as another user")
     environ = {"USER": "root", "SUDO_UID": "0", "PYTHONPATH": os.pathsep.join(sys.path)}
-    code = "from canhazgpu.node.caller import this_caller; print(this_caller())"
+    code = "from canhazgpu.node.users import this_caller; print(this_caller())"
 
     said = subprocess.run(
         [sys.executable, "-c", code],

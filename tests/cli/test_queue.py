@@ -7,8 +7,9 @@ import json
 from cli_fakes import NOW
 from people_fakes import ledger, run, uuid, view
 
-from canhazgpu.ledger.connect import Role
-from canhazgpu.ledger.values import ProcessId, Waiter
+from canhazgpu.ledger.store.connect import Role
+from canhazgpu.ledger.values import Waiter
+from canhazgpu.node.process_id import ProcessId
 
 
 def waiter(

@@ -22,7 +22,7 @@ from people_fakes import (
     view,
 )
 
-from canhazgpu.ledger.connect import Role
+from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.values import Claim, Reservation
 
 

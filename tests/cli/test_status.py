@@ -15,16 +15,9 @@ from canhazgpu.cli.app import App
 from canhazgpu.cli.main import cli
 from canhazgpu.errors import StoreError
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
-from canhazgpu.ledger.values import (
-    Claim,
-    Event,
-    NodeView,
-    ProcessId,
-    Quarantine,
-    Reservation,
-    Waiter,
-)
+from canhazgpu.ledger.values import Claim, Event, NodeView, Quarantine, Reservation, Waiter
 from canhazgpu.node.identity import boot_id, pid_namespace
+from canhazgpu.node.process_id import ProcessId
 from canhazgpu.status.jobs import JobFacts
 
 

@@ -60,7 +60,7 @@ def test_an_unhealthy_gpu_is_not_available_before_anybody_has_quarantined_it(her
     rows = [" ".join(line.split()) for line in here.run("status").stdout.splitlines()[2:]]
 
     assert rows[2].startswith("2 quarantined row remap pending, reset the GPU")
-    assert here.ledger().look(["n1"])[0].quarantines == {}
+    assert here.ledger().read_nodes(["n1"])[0].quarantines == {}
 
 
 @needs_root

@@ -24,7 +24,7 @@ from people_fakes import (
 
 from canhazgpu.errors import StoreError
 from canhazgpu.gpu.scan import GpuHealth, GpuProcess, GpuReading
-from canhazgpu.ledger.connect import Role
+from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.values import Quarantine
 
 ROGUE = GpuProcess(12345, 1002, "bob", "python3", 5000)

@@ -15,8 +15,8 @@ from redis_server import PrivateRedis
 
 import fake_nvml
 from canhazgpu.config.schema import StoreConfig
-from canhazgpu.ledger.connect import Role
-from canhazgpu.ledger.redis_ledger import RedisLedger
+from canhazgpu.ledger.store.connect import Role
+from canhazgpu.ledger.store.ledger import RedisLedger
 
 RUN = "from canhazgpu.cli.main import main; main()"
 READER = "reader on nopass ~* +@read +@transaction +@connection +time"
@@ -104,7 +104,7 @@ def test_publishing_lists_the_node(place: Place) -> None:
     assert place.code("--publish") == 0
 
     ledger = RedisLedger(StoreConfig(url=place.server.url), Role.READ)
-    assert [view.node for view in ledger.look()] == ["n1"]
+    assert [view.node for view in ledger.read_nodes()] == ["n1"]
 
 
 def test_without_the_store_one_cannot_tell(place: Place) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from canhazgpu.config.load import load
-from canhazgpu.conflict.chain import (
+from canhazgpu.config.conflict_chain import (
     Step,
     StepKind,
-    chain_for,
-    longest_s,
-    parse_by_partition,
+    chain_for_partition,
+    longest_wait_s,
     parse_chain,
-    swap_fault,
+    parse_chains_by_partition,
+    swap_error,
 )
+from canhazgpu.config.load import load
 from canhazgpu.errors import ConfigError, InputError
 
 
@@ -71,10 +71,10 @@ def test_bad_chains_name_what_is_accepted(text: str, said: str) -> None:
 
 def test_chains_by_partition_from_a_file_and_from_the_environment() -> None:
     chains = {"gpu": steps("wait:20", "kill"), "debug": steps("warn")}
-    assert parse_by_partition(("gpu=wait:20,kill", "debug=warn")) == chains
+    assert parse_chains_by_partition(("gpu=wait:20,kill", "debug=warn")) == chains
     # Outside of the file a list is cut at its commas, and so are the chains in it.
-    assert parse_by_partition(("gpu=wait:20", "kill", "debug=warn")) == chains
-    assert parse_by_partition(()) == {}
+    assert parse_chains_by_partition(("gpu=wait:20", "kill", "debug=warn")) == chains
+    assert parse_chains_by_partition(()) == {}
 
 
 @pytest.mark.parametrize(
@@ -91,28 +91,28 @@ def test_chains_by_partition_from_a_file_and_from_the_environment() -> None:
 )
 def test_bad_chains_by_partition(words: tuple[str, ...]) -> None:
     with pytest.raises(InputError, match="accepted: "):
-        parse_by_partition(words)
+        parse_chains_by_partition(words)
 
 
 def test_a_partition_without_a_chain_of_its_own_has_that_of_all() -> None:
     words = ("debug=warn",)
-    assert chain_for("requeue", words, "debug") == steps("warn")
+    assert chain_for_partition("requeue", words, "debug") == steps("warn")
     for other in ("gpu", "", "Debug", "debug,gpu"):
-        assert chain_for("requeue", words, other) == steps("requeue")
+        assert chain_for_partition("requeue", words, other) == steps("requeue")
 
 
 def test_the_longest_chain_counts() -> None:
     chains = [parse_chain("wait:10,kill,wait:5"), parse_chain("wait:17"), parse_chain("requeue")]
-    assert longest_s(chains, kill_grace_s=4) == 19
-    assert longest_s(chains, kill_grace_s=1) == 17
-    assert longest_s([parse_chain("requeue,warn")], kill_grace_s=4) == 0
+    assert longest_wait_s(chains, kill_grace_s=4) == 19
+    assert longest_wait_s(chains, kill_grace_s=1) == 17
+    assert longest_wait_s([parse_chain("requeue,warn")], kill_grace_s=4) == 0
 
 
 def test_swap_is_refused_where_devices_are_constrained() -> None:
     swap, other = parse_chain("wait:5,swap"), parse_chain("requeue")
-    assert "ConstrainDevices=yes" in swap_fault([other, swap], constrained=True)
-    assert swap_fault([other, swap], constrained=False) == ""
-    assert swap_fault([other], constrained=True) == ""
+    assert "ConstrainDevices=yes" in swap_error([other, swap], constrained=True)
+    assert swap_error([other, swap], constrained=False) == ""
+    assert swap_error([other], constrained=True) == ""
 
 
 def configured(**slurm: str) -> None:

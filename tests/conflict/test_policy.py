@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from canhazgpu.conflict.chain import CONFIGURABLE, StepKind, parse_chain
+from canhazgpu.config.conflict_chain import CONFIGURABLE, StepKind, parse_chain
 from canhazgpu.conflict.notes import requeue_note, requeues_noted
 from canhazgpu.conflict.policy import Cause, Facts, next_step
 

@@ -8,7 +8,8 @@ import pytest
 
 from canhazgpu.conflict.spare import Rights, why_not_of_job, why_protected, why_spared
 from canhazgpu.gpu.scan import GpuProcess
-from canhazgpu.ledger.values import Claim, ProcessId
+from canhazgpu.ledger.values import Claim
+from canhazgpu.node.process_id import ProcessId
 
 OWN = "slurm:12"
 BOB = 1002

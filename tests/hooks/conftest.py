@@ -22,7 +22,7 @@ import fake_nvml
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.gpu.scan import GpuReading, Scan
 from canhazgpu.ledger.port import Observation
-from canhazgpu.ledger.redis_ledger import RedisLedger, Role
+from canhazgpu.ledger.store.ledger import RedisLedger, Role
 from canhazgpu.ledger.values import Claim, NodeView, Reservation
 from demo_cluster import ensure_users, remove_users
 
@@ -161,7 +161,7 @@ class HookNode:
         return [line.partition("canhazgpu: ")[2] for line in self.log().splitlines()]
 
     def view(self) -> NodeView:
-        (view,) = self.ledger.look([NODE])
+        (view,) = self.ledger.read_nodes([NODE])
         return view
 
     def held(self) -> dict[str, str]:

@@ -210,8 +210,8 @@ BROKEN = (
     "from canhazgpu.{hook}.main import main\n"
     "sys.exit(main())\n"
 )
-RECORDS = "from canhazgpu.node.records import JobRecords"
-HOOK = "import canhazgpu.schedulers.slurm.hook as hook"
+RECORDS = "from canhazgpu.ledger.local.job_records import JobRecords"
+HOOK = "import canhazgpu.schedulers.slurm.hook.run as hook"
 
 
 @slurms_choice
@@ -233,14 +233,16 @@ def test_a_fault_of_our_own_sends_the_job_back_and_drains_nothing(node: Any, cha
     [
         (
             "prolog",
-            "from canhazgpu.schedulers.slurm import actions",
+            "from canhazgpu.schedulers.slurm.control import actions",
             "actions.SlurmActions.requeue",
         ),
-        ("prolog", HOOK, "hook.tell_of"),
-        ("prolog", HOOK, "hook.open_hook"),
-        ("epilog", HOOK, "hook.tell_of"),
-        ("epilog", HOOK, "hook.open_hook"),
-        ("epilog", RECORDS, "JobRecords.has"),
+        ("prolog", HOOK, "hook.log_outcome"),
+        ("prolog", HOOK, "hook.open_node_context"),
+        ("prolog", HOOK, "hook.open_job_hook"),
+        ("epilog", HOOK, "hook.log_outcome"),
+        ("epilog", HOOK, "hook.open_node_context"),
+        ("epilog", HOOK, "hook.open_job_hook"),
+        ("epilog", RECORDS, "JobRecords.has_readable"),
         ("epilog", RECORDS, "JobRecords.end"),
     ],
 )
@@ -314,9 +316,9 @@ def test_what_it_took_to_begin_counts_against_a_hooks_time(node: Any) -> None:
     node.configure(slurm={"hook_deadline_s": 4.0})
     slow = (
         "import time\n"
-        "from canhazgpu.schedulers.slurm import hook\n"
-        "first = hook.read_facts\n"
-        "hook.read_facts = lambda *given: (time.sleep(2), first(*given))[1]\n"
+        "import canhazgpu.schedulers.slurm.hook.run as hook\n"
+        "first = hook.read_node_conf\n"
+        "hook.read_node_conf = lambda *given: (time.sleep(2), first(*given))[1]\n"
         "from canhazgpu.prolog.main import main\n"
         "main()\n"
     )
@@ -335,8 +337,8 @@ def test_what_it_took_to_begin_counts_against_a_hooks_time(node: Any) -> None:
 def test_so_does_a_run_that_was_killed(node: Any, lost: str, at_most_s: float) -> None:
     node.configure(slurm={"hook_deadline_s": 30.0})
     tell = (
-        "from canhazgpu.prolog import job_start\n"
-        "job_start.start_job = lambda hook: print(hook.time_s)\n"
+        "from canhazgpu.schedulers.slurm.job_start import reserve\n"
+        "reserve.start_job = lambda hook: print(hook.time_left_s)\n"
         "from canhazgpu.prolog.main import main\n"
         "main()\n"
     )

@@ -184,8 +184,8 @@ def test_memory_that_is_freed_late_is_waited_for(node: Any, ann: Any) -> None:
 
 
 NOBODY_DIES = (
-    "from canhazgpu.node.ending import HeldProcesses\n"
-    "HeldProcesses.end = lambda self, pids, grace_s: tuple(pids)\n"
+    "from canhazgpu.node.termination import ProcessTerminator\n"
+    "ProcessTerminator.terminate = lambda self, pids, grace_s: tuple(pids)\n"
 )
 EPILOG = "from canhazgpu.epilog.main import main\nmain()\n"
 
@@ -285,12 +285,12 @@ def test_a_scan_that_fails_keeps_nothing_from_being_released(node: Any, ann: Any
 
 DIE = "os.kill(os.getpid(), 9)"
 STAGES = {
-    "marked": ("canhazgpu.node.records", "JobRecords.end"),
-    "held": ("canhazgpu.node.ending", "HeldProcesses.__enter__"),
-    "ended": ("canhazgpu.node.ending", "HeldProcesses.end"),
-    "quarantined": ("canhazgpu.ledger.redis_ledger", "RedisLedger.quarantine"),
-    "released": ("canhazgpu.ledger.redis_ledger", "RedisLedger.release"),
-    "forgotten": ("canhazgpu.node.records", "JobRecords.forget"),
+    "marked": ("canhazgpu.ledger.local.job_records", "JobRecords.end"),
+    "held": ("canhazgpu.node.termination", "ProcessTerminator.__enter__"),
+    "ended": ("canhazgpu.node.termination", "ProcessTerminator.terminate"),
+    "quarantined": ("canhazgpu.ledger.store.ledger", "RedisLedger.quarantine"),
+    "released": ("canhazgpu.ledger.store.ledger", "RedisLedger.release"),
+    "forgotten": ("canhazgpu.ledger.local.job_records", "JobRecords.forget"),
 }
 
 

@@ -15,9 +15,10 @@ import pytest
 from hook_jobs import book, events, job, observation
 from store_proxy import StoreProxy
 
-from canhazgpu.ledger.values import Claim, Granted, ProcessId
-from canhazgpu.node.alive import this_process
+from canhazgpu.ledger.values import Claim, GrantedGpus
 from canhazgpu.node.identity import boot_id, pid_namespace
+from canhazgpu.node.process_id import ProcessId
+from canhazgpu.node.processes import this_process
 
 NODE = "n1"
 
@@ -55,7 +56,7 @@ def test_it_publishes_the_gpus_and_finds_nothing_to_do(node: Any) -> None:
     assert check(node).stderr == ""
     view = node.view()
     assert view.scan is not None and len(view.scan.gpus) == 4
-    assert NODE in [one.node for one in node.ledger.look()]
+    assert NODE in [one.node for one in node.ledger.read_nodes()]
     assert node.ledger.history(NODE, 0.0) == []
     assert node.log() == ""
 
@@ -104,7 +105,7 @@ def test_a_check_with_nothing_to_repair_costs_two_round_trips(node: Any) -> None
         assert proxy.round_trips == 2 + 3
         check(node)
         assert proxy.round_trips == 2 + 3 + 2
-    assert [one.node for one in node.ledger.look()] == [NODE]
+    assert [one.node for one in node.ledger.read_nodes()] == [NODE]
 
 
 def test_where_slurm_gives_no_answer_nobody_is_gone(node: Any) -> None:
@@ -210,7 +211,7 @@ def test_a_run_whose_processes_are_gone_is_released_and_a_living_one_stays(node:
             processes=(process,),
             pid_namespace=pid_namespace(),
         )
-        assert node.ledger.reserve_given(claim, [gpu], observation(gpu)) == Granted((gpu,))
+        assert node.ledger.reserve_given(claim, [gpu], observation(gpu)) == GrantedGpus((gpu,))
     check(node)
     assert node.held() == {gpus[1]: "run:alive"}
 
@@ -345,14 +346,14 @@ def test_many_at_once_do_no_harm(node: Any) -> None:
 @pytest.mark.parametrize(
     "stage",
     [
-        "RedisLedger.look",
+        "RedisLedger.read_nodes",
         "RedisLedger.release",
         "RedisLedger.publish_scan",
         "RedisLedger.record",
         "JobRecords.close",
         "JobRecords.forget",
-        "Page.apply",
-        "Page.refresh",
+        "BookTransaction.apply",
+        "BookTransaction.refresh",
     ],
 )
 def test_a_check_that_is_killed_is_made_good_by_the_next(node: Any, stage: str) -> None:
@@ -362,9 +363,9 @@ def test_a_check_that_is_killed_is_made_good_by_the_next(node: Any, stage: str) 
     kind, name = stage.split(".")
     change = (
         "import os\n"
-        "from canhazgpu.node.book_file import Page\n"
-        "from canhazgpu.node.records import JobRecords\n"
-        "from canhazgpu.ledger.redis_ledger import RedisLedger\n"
+        "from canhazgpu.ledger.local.book_file import BookTransaction\n"
+        "from canhazgpu.ledger.local.job_records import JobRecords\n"
+        "from canhazgpu.ledger.store.ledger import RedisLedger\n"
         f"done = {kind}.{name}\n"
         f"{kind}.{name} = lambda *a, **k: (done(*a, **k), os.kill(os.getpid(), 9))\n"
         "from canhazgpu.epilog.health_check import main\n"
@@ -453,11 +454,11 @@ def test_it_explains_itself(node: Any) -> None:
 def test_a_node_that_never_had_a_gpu_is_not_listed(node: Any) -> None:
     node.configure(validation={"nvml_library": "/nonexistent/libnvidia-ml.so.1"})
     assert check(node).stderr == ""
-    assert node.ledger.look() == []
+    assert node.ledger.read_nodes() == []
     with (node.files / "slurm.conf").open("a") as conf:
         conf.write("NodeName=n1 Gres=gpu:4\n")
     check(node)
-    (view,) = node.ledger.look()
+    (view,) = node.ledger.read_nodes()
     assert view.scan is not None and view.scan.fault
 
 
@@ -465,9 +466,9 @@ KILLED_AT = {
     "prolog": [
         "JobRecords.begin",
         "JobRecords.complete",
-        "Page.apply",
-        "Page.do",
-        "RedisLedger.look",
+        "BookTransaction.apply",
+        "BookTransaction.apply_and_journal",
+        "RedisLedger.read_nodes",
         "RedisLedger.reserve_given",
         "RedisLedger.record",
         "Journal.append",
@@ -476,9 +477,9 @@ KILLED_AT = {
     "epilog": [
         "JobRecords.end",
         "JobRecords.forget",
-        "Page.apply",
-        "Page.do",
-        "RedisLedger.look",
+        "BookTransaction.apply",
+        "BookTransaction.apply_and_journal",
+        "RedisLedger.read_nodes",
         "RedisLedger.release",
         "RedisLedger.publish_scan",
         "RedisLedger.record",
@@ -488,10 +489,10 @@ KILLED_AT = {
 }
 KILL = """
 import os
-from canhazgpu.ledger.redis_ledger import RedisLedger
-from canhazgpu.node.book_file import Page
-from canhazgpu.node.journal import Journal
-from canhazgpu.node.records import JobRecords
+from canhazgpu.ledger.store.ledger import RedisLedger
+from canhazgpu.ledger.local.book_file import BookTransaction
+from canhazgpu.ledger.local.journal import Journal
+from canhazgpu.ledger.local.job_records import JobRecords
 done = {kind}.{name}
 def die(*given, **named):
     {before} or done(*given, **named)
@@ -530,7 +531,9 @@ def test_a_hook_that_is_killed_anywhere_leaves_nothing_that_a_check_does_not_cle
 
 @pytest.mark.parametrize("node", ["canhazgpu"], indirect=True)
 @pytest.mark.parametrize("hook", ["prolog", "epilog"])
-@pytest.mark.parametrize("stage", ["Page.do", "Journal.append", "JobRecords.forget"])
+@pytest.mark.parametrize(
+    "stage", ["BookTransaction.apply_and_journal", "Journal.append", "JobRecords.forget"]
+)
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 def test_nor_does_one_that_is_killed_without_the_store(
     node: Any, hook: str, stage: str, before: bool

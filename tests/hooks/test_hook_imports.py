@@ -69,7 +69,7 @@ import sys
 from canhazgpu.probe.node_probe import NodeProbe
 start = NodeProbe.start
 def told(probe):
-    print("canhazgpu.ledger.fallback_ledger" in sys.modules)
+    print("canhazgpu.ledger.local.fallback_ledger" in sys.modules)
     return start(probe)
 NodeProbe.start = told
 from canhazgpu.prolog.main import main
@@ -84,10 +84,10 @@ main()
 @pytest.mark.parametrize("node", ["slurm"], indirect=True)
 def test_a_fault_before_anything_has_begun_is_told_and_drains_nothing(node: Any) -> None:
     program = """
-from canhazgpu.schedulers.slurm import early
+from canhazgpu.schedulers.slurm.hook import startup
 def load(environ):
     raise RuntimeError("no such luck")
-early.load = load
+startup.load = load
 from canhazgpu.prolog.main import main
 main()
 """

@@ -18,14 +18,14 @@ pytestmark = pytest.mark.parametrize("node", ["slurm"], indirect=True)
 
 PAUSE = """
 import os, pathlib, time
-from canhazgpu.node.ending import HeldProcesses
-first = HeldProcesses.__init__
+from canhazgpu.node.termination import ProcessTerminator
+first = ProcessTerminator.__init__
 def hold(self, pids):
     first(self, pids)
     pathlib.Path({place!r}, "held").touch()
     while not pathlib.Path({place!r}, "go").exists():
         time.sleep(0.02)
-HeldProcesses.__init__ = hold
+ProcessTerminator.__init__ = hold
 from canhazgpu.{hook}.main import main
 main()
 """

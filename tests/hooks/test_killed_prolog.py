@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-PROLOG = "import os\nfrom canhazgpu.node.records import JobRecords\n{change}\n"
+PROLOG = "import os\nfrom canhazgpu.ledger.local.job_records import JobRecords\n{change}\n"
 RUN = "from canhazgpu.prolog.main import main\nmain()\n"
 KILLED = "lambda *a, **k: os.kill(os.getpid(), 9)"
 AFTER = (

@@ -492,13 +492,21 @@ def test_gpus_that_are_missing_stop_no_job_that_has_its_own(node: Any) -> None:
 
 DIE = "os.kill(os.getpid(), 9)"
 STAGES = {
-    "wait": ("canhazgpu.prolog.changes", "Changes.wait", "wait:20"),
-    "swap": ("canhazgpu.prolog.way", "Way.attempt_given", "swap"),
-    "kill, held": ("canhazgpu.node.ending", "HeldProcesses.__enter__", "kill"),
-    "kill, done": ("canhazgpu.node.ending", "HeldProcesses.end", "kill"),
-    "requeue": ("canhazgpu.schedulers.slurm.actions", "SlurmActions.requeue", "requeue"),
-    "drain": ("canhazgpu.schedulers.slurm.actions", "SlurmActions.drain", "drain"),
-    "warn": ("canhazgpu.prolog.way", "Way.record", "warn"),
+    "wait": ("canhazgpu.schedulers.slurm.job_start.wake_events", "WakeEvents.wait", "wait:20"),
+    "swap": (
+        "canhazgpu.schedulers.slurm.job_start.allocation",
+        "JobAllocation.attempt_gpus",
+        "swap",
+    ),
+    "kill, held": ("canhazgpu.node.termination", "ProcessTerminator.__enter__", "kill"),
+    "kill, done": ("canhazgpu.node.termination", "ProcessTerminator.terminate", "kill"),
+    "requeue": ("canhazgpu.schedulers.slurm.control.actions", "SlurmActions.requeue", "requeue"),
+    "drain": ("canhazgpu.schedulers.slurm.control.actions", "SlurmActions.drain", "drain"),
+    "warn": (
+        "canhazgpu.schedulers.slurm.job_start.allocation",
+        "JobAllocation.record_gpus",
+        "warn",
+    ),
 }
 
 

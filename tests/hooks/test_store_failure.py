@@ -14,8 +14,8 @@ from hook_jobs import book, events, gpus_of, job, observation
 from redis_server import PrivateRedis
 from store_proxy import StoreProxy
 
-from canhazgpu.ledger.fallback_ledger import DEFAULT_PATIENCE_S
-from canhazgpu.ledger.values import Claim, Granted
+from canhazgpu.ledger.local.fallback_ledger import DEFAULT_WAIT_BUDGET_S
+from canhazgpu.ledger.values import Claim, GrantedGpus
 
 NODE = "n1"
 NEVER_S = 60.0
@@ -207,7 +207,7 @@ def test_a_run_that_a_forgetful_store_put_on_a_jobs_gpu_loses_it(
     with server.client() as direct:
         direct.flushall()
     run = Claim("run:aa", "run", "eve", 1002)
-    assert node.ledger.reserve_given(run, [gpu], observation(gpu)) == Granted((gpu,))
+    assert node.ledger.reserve_given(run, [gpu], observation(gpu)) == GrantedGpus((gpu,))
 
     node.run("prolog", **job(2, "2"))
     assert node.held()[gpu] == "job:c1:1:0"
@@ -268,10 +268,10 @@ def test_a_crash_while_the_store_is_told_doubles_and_loses_nothing(
     node.forget_outage()
     change = {
         # The store has them all, and the node does not know.
-        "sent": "from canhazgpu.node.book_file import Page\nPage.recorded = die",
+        "sent": "from canhazgpu.ledger.local.book_file import BookTransaction\nBookTransaction.drop_recorded = die",
         # The store has some, and the node knows.
-        "half": "from canhazgpu.ledger import contact\ncontact.MAX_BATCH = 2\n"
-        "from canhazgpu.ledger.redis_ledger import RedisLedger\n"
+        "half": "from canhazgpu.ledger.local import reconcile\nreconcile.MAX_BATCH = 2\n"
+        "from canhazgpu.ledger.store.ledger import RedisLedger\n"
         "first = RedisLedger.record\n"
         "calls = []\n"
         "RedisLedger.record = lambda *given: (\n"
@@ -311,7 +311,7 @@ def test_twenty_prologs_at_once_do_not_wait_one_after_the_other(
     request.node.user_properties.append(("seconds", took_s))
     request.node.user_properties.append(("found the outage themselves", lost))
     # One after the other they would wait 20 times as long as one does.
-    assert took_s < 20 * DEFAULT_PATIENCE_S * 0.8
+    assert took_s < 20 * DEFAULT_WAIT_BUDGET_S * 0.8
     assert 1 <= lost <= 20
     owners = book(node)
     assert len(owners) == 4

@@ -174,8 +174,8 @@ def test_followed_events_come_as_they_happen_and_each_once(node: Any) -> None:
 def test_the_system_log_gets_one_line_for_each_decision(node: Any, kind: str) -> None:
     change = (
         "import sys\n"
-        "from canhazgpu.schedulers.slurm import story\n"
-        "story.log_to_system = lambda line, priority: print(priority, line)\n"
+        "from canhazgpu.schedulers.slurm.hook import log\n"
+        "log.write_syslog = lambda line, priority: print(priority, line)\n"
         f"from canhazgpu.{kind}.main import main\n"
         "main()\n"
     )

@@ -14,8 +14,8 @@ from redis_server import PrivateRedis
 
 from canhazgpu.cli.app import App
 from canhazgpu.cli.main import cli
-from canhazgpu.schedulers.slurm.checks import CHECKS
-from canhazgpu.schedulers.slurm.seal import sealed
+from canhazgpu.schedulers.slurm.site.checks.registry import CHECKS
+from canhazgpu.schedulers.slurm.site.checksum import with_checksum
 from fake_nvml import FakeState, install
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "admin" / "checks.md"
@@ -165,14 +165,14 @@ def edited(text: str) -> str:
 
 def of_an_older_release(text: str) -> str:
     body = text.rpartition("# canhazgpu ")[0]
-    return sealed(body.replace("exit 0", "exit  0", 1), "0.0.9")
+    return with_checksum(body.replace("exit 0", "exit  0", 1), "0.0.9")
 
 
 def of_another_python(text: str) -> str:
     body = text.rpartition("# canhazgpu ")[0]
     found = RELEASE.search(text)
     assert found
-    return sealed(re.sub(r"(?m)^python=.*$", "python=/opt/old/bin/python", body), found[1])
+    return with_checksum(re.sub(r"(?m)^python=.*$", "python=/opt/old/bin/python", body), found[1])
 
 
 def without_a_seal(text: str) -> str:
@@ -238,7 +238,7 @@ def test_it_ends_with_1_for_warnings_where_that_is_asked_for(
     site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from canhazgpu.cli import hooks_check
-    from canhazgpu.schedulers.slurm.checks import Finding
+    from canhazgpu.schedulers.slurm.site.checks.registry import Finding
 
     for severity, strict, status in (
         ("ok", True, 0),

@@ -18,8 +18,8 @@ from redis_server import PrivateRedis, free_port, need_binary
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import ConfigError, StoreError
-from canhazgpu.ledger.connect import Role, connect, masked_url, translate_errors
-from canhazgpu.ledger.store_url import StoreUrl, parse_store_url
+from canhazgpu.ledger.store.connect import Role, connect, masked_url, translate_errors
+from canhazgpu.ledger.store.url import StoreUrl, parse_store_url
 
 PASSWORD = "s3cr3t-w0rd"
 HANG_GUARD = 5
@@ -162,7 +162,7 @@ def test_connecting_costs_no_round_trip_beyond_login_and_database(binary: str) -
 def test_importing_and_url_errors_do_not_import_redis() -> None:
     code = (
         "import sys\n"
-        "from canhazgpu.ledger.connect import connect, Role\n"
+        "from canhazgpu.ledger.store.connect import connect, Role\n"
         "from canhazgpu.config.schema import StoreConfig\n"
         "from canhazgpu.errors import ConfigError\n"
         "try: connect(StoreConfig(url='redis://'), Role.READ)\n"

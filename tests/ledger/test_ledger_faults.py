@@ -17,12 +17,13 @@ from store_proxy import StoreProxy
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import StoreError
-from canhazgpu.ledger import store_calls
-from canhazgpu.ledger.connect import Role
-from canhazgpu.ledger.keys import node_keys
-from canhazgpu.ledger.port import Terms
-from canhazgpu.ledger.redis_ledger import RedisLedger
-from canhazgpu.ledger.values import Granted, ProcessId, Short
+from canhazgpu.ledger.port import GrantOptions
+from canhazgpu.ledger.store import session as store_calls
+from canhazgpu.ledger.store.connect import Role
+from canhazgpu.ledger.store.keys import node_keys
+from canhazgpu.ledger.store.ledger import RedisLedger
+from canhazgpu.ledger.values import GrantedGpus, TooFewGpus
+from canhazgpu.node.process_id import ProcessId
 
 
 def ledger_of(server: PrivateRedis, timeout_s: float = 5.0) -> RedisLedger:
@@ -61,16 +62,16 @@ LOOK = ["MULTI", "TIME", *["HGETALL"] * 5, "SISMEMBER", "EXEC"]
         (lambda one, node: one.publish_scan(observation(node), [job(0).owner]), ["EVALSHA"]),
         (lambda one, node: one.renew(node, job(0).owner), ["EVALSHA"]),
         (lambda one, node: one.extend(node, job(0).owner, 60), ["EVALSHA"]),
-        (lambda one, node: one.wait_turn(node, waiter(run(1))), ["EVALSHA"]),
+        (lambda one, node: one.join_queue(node, waiter(run(1))), ["EVALSHA"]),
         (lambda one, node: one.leave_queue(node, [run(1).owner], "end"), ["EVALSHA"]),
         (lambda one, node: one.quarantine(node, uuid(1), "fan", "root"), ["EVALSHA"]),
         (lambda one, node: one.unquarantine(node, uuid(1), "root"), ["EVALSHA"]),
         (lambda one, node: one.forget_node(f"{node}-b"), ["EVALSHA", "SREM"]),
         (lambda one, node: one.history(node, 0), ["XRANGE"]),
-        (lambda one, node: one.await_change(node, "", 5), ["XREVRANGE"]),
-        (lambda one, node: one.await_change(node, "0-0", 5), ["XREAD", "XREVRANGE"]),
-        (lambda one, node: one.look(), ["SMEMBERS", *LOOK]),
-        (lambda one, node: one.look([node]), LOOK),
+        (lambda one, node: one.wait_for_event(node, "", 5), ["XREVRANGE"]),
+        (lambda one, node: one.wait_for_event(node, "0-0", 5), ["XREAD", "XREVRANGE"]),
+        (lambda one, node: one.read_nodes(), ["SMEMBERS", *LOOK]),
+        (lambda one, node: one.read_nodes([node]), LOOK),
     ],
 )
 def test_a_warm_operation_is_one_round_trip(
@@ -100,7 +101,7 @@ def test_forgotten_scripts_are_sent_again(
     ledger.reserve_count(job(1), 1, observation(node))
     with own_server.client() as direct:
         direct.script_flush()
-    assert ledger.reserve_count(job(2), 1, observation(node)) == Granted((uuid(1),))
+    assert ledger.reserve_count(job(2), 1, observation(node)) == GrantedGpus((uuid(1),))
     with own_server.client() as direct:
         direct.script_flush()
     assert ledger.release(node, job(2).owner, "end") == [uuid(1)]
@@ -115,7 +116,7 @@ def test_a_restart_loses_nothing(own_server: PrivateRedis) -> None:
         again = ledger.reserve_count(job(1), 2, observation(node))
     except StoreError:
         again = ledger.reserve_count(job(1), 2, observation(node))
-    assert again == Granted((uuid(0), uuid(1)), repeated=True)
+    assert again == GrantedGpus((uuid(0), uuid(1)), repeated=True)
     assert sorted(ledger.release(node, job(1).owner, "end")) == [uuid(0), uuid(1)]
 
 
@@ -124,8 +125,8 @@ def test_an_emptied_store_starts_anew(own_server: PrivateRedis) -> None:
     ledger.reserve_count(job(1), 2, observation(node))
     with own_server.client() as direct:
         direct.flushall()
-    assert ledger.reserve_count(job(2), 1, observation(node)) == Granted((uuid(0),))
-    assert [one.node for one in ledger.look()] == [node]
+    assert ledger.reserve_count(job(2), 1, observation(node)) == GrantedGpus((uuid(0),))
+    assert [one.node for one in ledger.read_nodes()] == [node]
 
 
 OPERATIONS: dict[str, Callable[[RedisLedger, str], object]] = {
@@ -135,15 +136,15 @@ OPERATIONS: dict[str, Callable[[RedisLedger, str], object]] = {
     "publish_scan": lambda one, node: one.publish_scan(observation(node)),
     "renew": lambda one, node: one.renew(node, job(1).owner),
     "extend": lambda one, node: one.extend(node, job(1).owner, 60),
-    "wait_turn": lambda one, node: one.wait_turn(node, waiter(run(1))),
+    "wait_turn": lambda one, node: one.join_queue(node, waiter(run(1))),
     "leave_queue": lambda one, node: one.leave_queue(node, [run(1).owner], "end"),
     "quarantine": lambda one, node: one.quarantine(node, uuid(1), "fan", "root"),
     "unquarantine": lambda one, node: one.unquarantine(node, uuid(1), "root"),
     "forget_node": lambda one, node: one.forget_node(node),
     "history": lambda one, node: one.history(node, 0),
-    "await_change": lambda one, node: one.await_change(node, "", 0),
-    "look": lambda one, node: one.look(),
-    "look at one": lambda one, node: one.look([node]),
+    "await_change": lambda one, node: one.wait_for_event(node, "", 0),
+    "look": lambda one, node: one.read_nodes(),
+    "look at one": lambda one, node: one.read_nodes([node]),
 }
 
 
@@ -178,7 +179,7 @@ def test_a_store_that_dies_wakes_who_waits_with_an_error(own_server: PrivateRedi
 
     def wait() -> None:
         try:
-            ledger.await_change("n1", "0-0", 250)
+            ledger.wait_for_event("n1", "0-0", 250)
         except StoreError as exc:
             told.append(str(exc))
 
@@ -186,7 +187,7 @@ def test_a_store_that_dies_wakes_who_waits_with_an_error(own_server: PrivateRedi
     with sent(own_server) as names:
         thread.start()
         while "XREAD" not in names:
-            ledger.look(["n1"])
+            ledger.read_nodes(["n1"])
             with own_server.client() as direct:
                 if any(one["cmd"] == "xread" for one in direct.client_list()):
                     break
@@ -198,12 +199,12 @@ def test_a_store_that_dies_wakes_who_waits_with_an_error(own_server: PrivateRedi
 def test_a_waiter_keeps_its_place_over_a_restart(own_server: PrivateRedis) -> None:
     ledger = ledger_of(own_server)
     for number in (2, 1):
-        ledger.wait_turn("n1", waiter(run(number)))
-    before = ledger.await_change("n1", "", 0)
+        ledger.join_queue("n1", waiter(run(number)))
+    before = ledger.wait_for_event("n1", "", 0)
     own_server.restart()
     again = ledger_of(own_server)
-    assert again.wait_turn("n1", waiter(run(2))) == 1
-    assert again.await_change("n1", "", 0) == before
+    assert again.join_queue("n1", waiter(run(2))) == 1
+    assert again.wait_for_event("n1", "", 0) == before
 
 
 @pytest.mark.parametrize("kind", ["count", "given"])
@@ -215,28 +216,28 @@ def test_a_lost_answer_is_made_good_by_repeating(own_server: PrivateRedis, kind:
 
     with StoreProxy(own_server) as proxy:
         ledger = RedisLedger(StoreConfig(url=f"unix://{proxy.path}"), Role.WRITE)
-        ledger.look()
+        ledger.read_nodes()
         with own_server.client() as direct:
             # Otherwise the answer that is lost is that the script is not known.
-            for script in store_calls.SCRIPTS.glob("*.lua"):
+            for script in store_calls.SCRIPT_DIRECTORY.glob("*.lua"):
                 direct.script_load(store_calls.script_text(script.stem))
         proxy.lose_answers = True
         with pytest.raises(StoreError):
             reserve()
-        assert set(ledger_of(own_server).look(["n1"])[0].reservations) == {uuid(0), uuid(1)}
+        assert set(ledger_of(own_server).read_nodes(["n1"])[0].reservations) == {uuid(0), uuid(1)}
         proxy.lose_answers = False
-        assert reserve() == Granted((uuid(0), uuid(1)), repeated=True)
+        assert reserve() == GrantedGpus((uuid(0), uuid(1)), repeated=True)
 
         proxy.lose_answers = True
         with pytest.raises(StoreError):
             ledger.release("n1", job(1).owner, "end")
         proxy.lose_answers = False
         assert ledger.release("n1", job(1).owner, "end") == []
-        assert ledger_of(own_server).look(["n1"])[0].reservations == {}
+        assert ledger_of(own_server).read_nodes(["n1"])[0].reservations == {}
 
 
 REPEATED: dict[str, tuple[Callable[[RedisLedger], object], object]] = {
-    "wait_turn": (lambda one: one.wait_turn("n1", waiter(run(1))), 2),
+    "wait_turn": (lambda one: one.join_queue("n1", waiter(run(1))), 2),
     "leave_queue": (lambda one: one.leave_queue("n1", [run(9).owner], "end"), None),
     "renew": (lambda one: one.renew("n1", run(5).owner, [ProcessId(7, 8)]), [uuid(0)]),
     "release": (lambda one: one.release("n1", run(5).owner, "end", by="root"), []),
@@ -244,8 +245,8 @@ REPEATED: dict[str, tuple[Callable[[RedisLedger], object], object]] = {
     "unquarantine": (lambda one: one.unquarantine("n1", uuid(2), "root"), False),
     "forget_node": (lambda one: one.forget_node("n2"), True),
     "reserve": (
-        lambda one: one.reserve_count(run(9), 2, observation("n1"), Terms(queues=True)),
-        Granted((uuid(1), uuid(3)), repeated=True),
+        lambda one: one.reserve_count(run(9), 2, observation("n1"), GrantOptions(queues=True)),
+        GrantedGpus((uuid(1), uuid(3)), repeated=True),
     ),
 }
 """Operations and what their repetition answers, the first answer being lost."""
@@ -258,22 +259,22 @@ def test_what_is_repeated_after_a_lost_answer_is_done_once(
     direct = ledger_of(own_server)
     direct.reserve_count(run(5), 1, observation("n1"))
     direct.quarantine("n1", uuid(2), "old", "root")
-    direct.wait_turn("n1", waiter(run(9)))
+    direct.join_queue("n1", waiter(run(9)))
     direct.publish_scan(observation("n2"))
     operation, expected = REPEATED[name]
     with StoreProxy(own_server) as proxy:
         ledger = RedisLedger(StoreConfig(url=f"unix://{proxy.path}"), Role.WRITE)
         with own_server.client() as client:
-            for script in store_calls.SCRIPTS.glob("*.lua"):
+            for script in store_calls.SCRIPT_DIRECTORY.glob("*.lua"):
                 client.script_load(store_calls.script_text(script.stem))
         proxy.lose_answers = True
         with pytest.raises(StoreError):
             operation(ledger)
         proxy.lose_answers = False
-        (once,) = direct.look(["n1"])
+        (once,) = direct.read_nodes(["n1"])
         events = direct.history("n1", 0)
         assert operation(ledger) == expected
-    (twice,) = direct.look(["n1"])
+    (twice,) = direct.read_nodes(["n1"])
     assert direct.history("n1", 0) == events
     assert set(twice.reservations) == set(once.reservations)
     assert twice.released_at == once.released_at
@@ -290,7 +291,7 @@ def test_a_killed_connection_is_made_anew(own_server: PrivateRedis) -> None:
         again = ledger.reserve_count(job(1), 1, observation("n1"))
     except StoreError:
         again = ledger.reserve_count(job(1), 1, observation("n1"))
-    assert again == Granted((uuid(0),), repeated=True)
+    assert again == GrantedGpus((uuid(0),), repeated=True)
 
 
 def test_what_connecting_takes_makes_the_scan_older(
@@ -308,7 +309,7 @@ def test_what_connecting_takes_makes_the_scan_older(
         return connect(store, role)
 
     monkeypatch.setattr(store_calls, "connect", slow)
-    assert late.reserve_count(job(2), 1, seen) == Short(1, 0, 0, 0, 0, stale=1)
+    assert late.reserve_count(job(2), 1, seen) == TooFewGpus(1, 0, 0, 0, 0, stale=1)
 
 
 def test_a_cluster_keeps_the_ledger_too() -> None:
@@ -323,19 +324,19 @@ def test_a_cluster_keeps_the_ledger_too() -> None:
         url = f"redis+cluster://127.0.0.1:{server.port}"
         ledger = RedisLedger(StoreConfig(url=url), Role.WRITE)
         for node in ("n1", "n2"):
-            assert ledger.reserve_count(job(1), 1, observation(node)) == Granted((uuid(0),))
+            assert ledger.reserve_count(job(1), 1, observation(node)) == GrantedGpus((uuid(0),))
             assert ledger.reserve_given(job(2), [uuid(1)], observation(node))
         assert ledger.release("n1", job(1).owner, "end") == [uuid(0)]
-        assert [len(one.reservations) for one in ledger.look()] == [1, 2]
-        assert ledger.wait_turn("n1", waiter(run(1))) == 1
+        assert [len(one.reservations) for one in ledger.read_nodes()] == [1, 2]
+        assert ledger.join_queue("n1", waiter(run(1))) == 1
         last = ledger.history("n1", 0)[-1]
-        assert (last.kind, ledger.await_change("n1", "0-0", 250)) == ("wait", last.id)
-        assert ledger.await_change("n1", last.id, 0.01) == last.id
+        assert (last.kind, ledger.wait_for_event("n1", "0-0", 250)) == ("wait", last.id)
+        assert ledger.wait_for_event("n1", last.id, 0.01) == last.id
         assert ledger.quarantine("n1", uuid(0), "fan", "root")
         assert ledger.renew("n2", job(1).owner) == [uuid(0)]
         assert ledger.release("n1", job(2).owner, "end") == [uuid(1)]
         assert ledger.forget_node("n1")
-        assert [one.node for one in ledger.look()] == ["n2"]
+        assert [one.node for one in ledger.read_nodes()] == ["n2"]
         # redis-py's objects end in their own time, and that must not be another test's deadline.
         del ledger
         gc.collect()
@@ -345,6 +346,6 @@ def test_time_passes_for_the_store(own_server: PrivateRedis) -> None:
     """Given a release, if time passes, a new scan is newer than it: what other tests rest on."""
     ledger = ledger_of(own_server)
     for turn in range(20):
-        assert isinstance(ledger.reserve_count(job(turn), 1, observation("n1", 1)), Granted)
+        assert isinstance(ledger.reserve_count(job(turn), 1, observation("n1", 1)), GrantedGpus)
         ledger.release("n1", job(turn).owner, "end")
         pass_time()

@@ -19,10 +19,10 @@ from ledger_values import (
 )
 
 from canhazgpu.gpu.scan import Scan
-from canhazgpu.ledger.keys import NodeKeys
 from canhazgpu.ledger.port import Observation
-from canhazgpu.ledger.redis_ledger import RedisLedger
-from canhazgpu.ledger.values import Blocked, Granted, Short
+from canhazgpu.ledger.store.keys import NodeKeys
+from canhazgpu.ledger.store.ledger import RedisLedger
+from canhazgpu.ledger.values import BlockedGpu, GrantedGpus, TooFewGpus
 
 SICK = {0: "row remap pending"}
 
@@ -42,10 +42,10 @@ def test_a_gpu_is_held_back_by_hand_until_that_is_lifted(
     found = view(ledger, node).quarantines[uuid(0)]
     assert (found.gpu, found.reason, found.by) == (uuid(0), "fan is loud", "root")
     assert found.since <= view(ledger, node).read_at
-    assert ledger.reserve_count(job(1), 1, observe(1)) == Short(1, 0, 0, 0, 1, 0)
-    assert ledger.reserve_given(job(1), gpus(0), observe()) == Blocked(uuid(0), "quarantined")
+    assert ledger.reserve_count(job(1), 1, observe(1)) == TooFewGpus(1, 0, 0, 0, 1, 0)
+    assert ledger.reserve_given(job(1), gpus(0), observe()) == BlockedGpu(uuid(0), "quarantined")
     assert ledger.unquarantine(node, uuid(0), "ops") is True
-    assert ledger.reserve_count(job(1), 1, observe(1)) == Granted(gpus(0))
+    assert ledger.reserve_count(job(1), 1, observe(1)) == GrantedGpus(gpus(0))
     assert told(ledger, node) == [
         ("quarantine", uuid(0), "fan is loud", "root"),
         ("unquarantine", uuid(0), "", "ops"),
@@ -68,7 +68,7 @@ def test_whoever_has_a_gpu_keeps_it_in_quarantine(
 ) -> None:
     ledger.reserve_count(job(1), 1, observe())
     ledger.quarantine(node, uuid(0), "fan", "root")
-    assert ledger.reserve_count(job(1), 1, observe()) == Granted(gpus(0), repeated=True)
+    assert ledger.reserve_count(job(1), 1, observe()) == GrantedGpus(gpus(0), repeated=True)
     ledger.publish_scan(observe(unhealthy={0: "Xid"}))
     assert set(view(ledger, node).reservations) == {uuid(0)}
 
@@ -88,8 +88,8 @@ def test_a_sick_gpu_is_held_back_at_once_and_until_it_is_well(
 
     refused = {
         "publish_scan": None,
-        "reserve_count": Short(1, 0, 0, 0, 1, 0),
-        "reserve_given": Blocked(uuid(0), "quarantined"),
+        "reserve_count": TooFewGpus(1, 0, 0, 0, 1, 0),
+        "reserve_given": BlockedGpu(uuid(0), "quarantined"),
     }[how]
     assert see(1, unhealthy=SICK) == refused
     first = view(ledger, node).quarantines[uuid(0)]
@@ -100,7 +100,7 @@ def test_a_sick_gpu_is_held_back_at_once_and_until_it_is_well(
     other = view(ledger, node).quarantines[uuid(0)]
     assert other.reason == "lost"
     assert other.since > first.since
-    assert see(1) in (None, Granted(gpus(0)))
+    assert see(1) in (None, GrantedGpus(gpus(0)))
     assert view(ledger, node).quarantines == {}
     assert told(ledger, node) == [
         ("quarantine", uuid(0), SICK[0], "health"),
@@ -173,7 +173,7 @@ def test_a_quarantine_that_cannot_be_read_is_lifted_by_hand_alone(
 ) -> None:
     store.direct.hset(node_hashes.quarantine, uuid(0), record)
     for seen in (observe(1), observe(1, unhealthy=SICK)):
-        assert ledger.reserve_count(job(1), 1, seen) == Short(1, 0, 0, 0, 1, 0)
+        assert ledger.reserve_count(job(1), 1, seen) == TooFewGpus(1, 0, 0, 0, 1, 0)
         assert view(ledger, node).quarantines[uuid(0)].by == "unknown"
     assert ledger.unquarantine(node, uuid(0), "root") is True
 
@@ -184,11 +184,11 @@ def test_an_older_scan_changes_nothing(ledger: RedisLedger, observe: Observe, no
     assert view(ledger, node).quarantines == {}
     # Nor is a GPU granted that it found sick.
     old = observe(1, age_s=5, unhealthy=SICK)
-    assert ledger.reserve_count(job(1), 1, old) == Short(1, 0, 0, 0, 1, 0)
+    assert ledger.reserve_count(job(1), 1, old) == TooFewGpus(1, 0, 0, 0, 1, 0)
     assert view(ledger, node).quarantines == {}
     ledger.publish_scan(observe(unhealthy=SICK))
     ledger.publish_scan(observe(age_s=5))
-    assert ledger.reserve_count(job(1), 1, observe(1, age_s=5)) == Short(1, 0, 0, 0, 1, 0)
+    assert ledger.reserve_count(job(1), 1, observe(1, age_s=5)) == TooFewGpus(1, 0, 0, 0, 1, 0)
     assert set(view(ledger, node).quarantines) == {uuid(0)}
 
 
@@ -327,7 +327,7 @@ def test_a_published_node_is_listed_whatever_became_of_the_list(
     assert listed()
     # Of a cluster the list's part alone may lose its memory: the next look sees it.
     store.direct.srem("canhazgpu:nodes", node)
-    ledger.look([node])
+    ledger.read_nodes([node])
     ledger.publish_scan(observe())
     assert listed()
     # Whoever died between the scan and the list.

@@ -21,16 +21,16 @@ from ledger_values import (
     waiter,
 )
 
-from canhazgpu.ledger import history
-from canhazgpu.ledger.connect import Role
-from canhazgpu.ledger.keys import NodeKeys
-from canhazgpu.ledger.redis_ledger import RedisLedger
+from canhazgpu.ledger.store import history
+from canhazgpu.ledger.store.connect import Role
+from canhazgpu.ledger.store.keys import NodeKeys
+from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.values import Event
 
 
 def test_an_event_tells_who_what_and_when(ledger: RedisLedger, observe: Observe, node: str) -> None:
     ledger.reserve_count(job(1), 1, observe())
-    (seen,) = ledger.look([node])
+    (seen,) = ledger.read_nodes([node])
     ledger.release(node, job(1).owner, "job ended", by="root")
     grant, release = ledger.history(node, 0)
     granted_at = seen.reservations[uuid(0)].granted_at
@@ -41,7 +41,7 @@ def test_an_event_tells_who_what_and_when(ledger: RedisLedger, observe: Observe,
         "", 0, "release", uuid(0), job(1), granted_at, "job ended", "root"
     )
     assert grant.at == pytest.approx(granted_at, abs=0.1)
-    assert granted_at <= release.at <= ledger.look([node])[0].read_at
+    assert granted_at <= release.at <= ledger.read_nodes([node])[0].read_at
 
 
 def test_the_history_begins_where_it_is_asked_for(
@@ -49,7 +49,7 @@ def test_the_history_begins_where_it_is_asked_for(
 ) -> None:
     ledger.reserve_count(job(1), 1, observe())
     pass_time()
-    since = ledger.look([node])[0].read_at
+    since = ledger.read_nodes([node])[0].read_at
     pass_time()
     ledger.release(node, job(1).owner, "end")
     assert [one.kind for one in ledger.history(node, since)] == ["release"]
@@ -69,7 +69,7 @@ def test_what_is_noticed_late_comes_when_it_was(
     ended = store_ms(store.direct)
     set_in_record(store.direct, node_hashes.reservations, uuid(0), expires_ms=ended)
     pass_time()
-    ledger.wait_turn(node, waiter(run(1)))
+    ledger.join_queue(node, waiter(run(1)))
     pass_time()
     ledger.reserve_given(job(2), [uuid(1)], observe())
     told = ledger.history(node, 0)
@@ -94,7 +94,7 @@ def test_other_writers_entries_hide_none(
         "a",
         job(1).owner,
     ]
-    now = ledger.look([node])[0].read_at
+    now = ledger.read_nodes([node])[0].read_at
     assert all(now - 60 < one.at <= now for one in told)
     assert {one.idle_s for one in told} == {0.0}
 
@@ -121,12 +121,12 @@ def changes(ledger: RedisLedger, node: str, observe: Observe) -> dict[str, Calla
     def expire_in_the_next_script() -> None:
         ledger.reserve_given(manual(5, 0.001), [uuid(3)], observe())
         pass_time()
-        ledger.wait_turn(node, waiter(run(1)))
+        ledger.join_queue(node, waiter(run(1)))
 
     return {
         "release": lambda: ledger.release(node, job(1).owner, "end"),
         "grant": lambda: ledger.reserve_count(run(9), 1, observe()),
-        "wait": lambda: ledger.wait_turn(node, waiter(run(2))),
+        "wait": lambda: ledger.join_queue(node, waiter(run(2))),
         "leave": lambda: ledger.leave_queue(node, [run(1).owner], "gave up"),
         "extend": lambda: ledger.extend(node, manual(1).owner, 60),
         "quarantine": lambda: ledger.quarantine(node, uuid(3), "fan", "root"),
@@ -157,12 +157,14 @@ def test_every_change_wakes_who_waits(
     ledger.publish_scan(observe(unhealthy={2: "Xid 79"}))
     ledger.reserve_count(job(1), 1, observe(unhealthy={2: "Xid 79"}))
     ledger.reserve_count(manual(1), 1, observe(unhealthy={2: "Xid 79"}))
-    ledger.wait_turn(node, waiter(run(1)))
+    ledger.join_queue(node, waiter(run(1)))
     watcher = store.ledger(role)
-    before = watcher.await_change(node, "", 0)
+    before = watcher.wait_for_event(node, "", 0)
     woken: list[str] = []
     # Far longer than the test may take: only the change ends it.
-    thread = threading.Thread(target=lambda: woken.append(watcher.await_change(node, before, 250)))
+    thread = threading.Thread(
+        target=lambda: woken.append(watcher.wait_for_event(node, before, 250))
+    )
     thread.start()
     changes(ledger, node, observe)[change]()
     thread.join()
@@ -172,33 +174,33 @@ def test_every_change_wakes_who_waits(
 
 def test_a_sign_of_life_wakes_nobody(ledger: RedisLedger, observe: Observe, node: str) -> None:
     ledger.reserve_count(run(1), 1, observe())
-    ledger.wait_turn(node, waiter(run(2)))
-    before = ledger.await_change(node, "", 0)
+    ledger.join_queue(node, waiter(run(2)))
+    before = ledger.wait_for_event(node, "", 0)
     ledger.renew(node, run(1).owner)
-    ledger.wait_turn(node, waiter(run(2)))
+    ledger.join_queue(node, waiter(run(2)))
     ledger.publish_scan(observe())
-    assert ledger.await_change(node, before, 0.05) == before
+    assert ledger.wait_for_event(node, before, 0.05) == before
 
 
 def test_an_empty_history_has_a_beginning_to_wait_from(
     ledger: RedisLedger, observe: Observe, node: str
 ) -> None:
-    assert ledger.await_change(node, "", 250) == "0-0"
-    assert ledger.await_change(node, "0-0", 0.01) == "0-0"
+    assert ledger.wait_for_event(node, "", 250) == "0-0"
+    assert ledger.wait_for_event(node, "0-0", 0.01) == "0-0"
     ledger.reserve_count(job(1), 1, observe())
-    assert ledger.await_change(node, "0-0", 250) == ledger.history(node, 0)[-1].id
+    assert ledger.wait_for_event(node, "0-0", 250) == ledger.history(node, 0)[-1].id
 
 
 def test_nothing_that_happens_between_two_calls_is_missed(
     ledger: RedisLedger, observe: Observe, node: str
 ) -> None:
-    seen = ledger.await_change(node, "", 0)
+    seen = ledger.wait_for_event(node, "", 0)
     for number in range(50):
         ledger.reserve_count(job(number), 1, observe())
         ledger.release(node, job(number).owner, "end")
         pass_time()
         # Returns at once, with the last of both.
-        seen = ledger.await_change(node, seen, 250)
+        seen = ledger.wait_for_event(node, seen, 250)
         assert seen == ledger.history(node, 0)[-1].id
 
 
@@ -206,7 +208,7 @@ def test_waiting_longer_than_an_answer_may_take_is_no_error(store: Store, node: 
     config = replace(store.config, timeout_s=0.1)
     ledger = RedisLedger(config, Role.READ)
     began = time.monotonic()
-    assert ledger.await_change(node, "0-0", 1.3) == "0-0"
+    assert ledger.wait_for_event(node, "0-0", 1.3) == "0-0"
     assert time.monotonic() - began >= 1.3
 
 
@@ -216,13 +218,13 @@ def test_who_waits_keeps_nobody_waiting(
     """Eight threads wait with one ledger object; its other operations go on, and wake them."""
     woken: list[str] = []
     threads = [
-        threading.Thread(target=lambda: woken.append(ledger.await_change(node, "0-0", 250)))
+        threading.Thread(target=lambda: woken.append(ledger.wait_for_event(node, "0-0", 250)))
         for _ in range(8)
     ]
     for thread in threads:
         thread.start()
     for _ in range(20):
-        ledger.look([node])
+        ledger.read_nodes([node])
         ledger.renew(node, run(1).owner)
     assert woken == []
     ledger.reserve_count(run(1), 1, observe())

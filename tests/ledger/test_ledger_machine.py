@@ -26,11 +26,18 @@ from redis_server import shared_server
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import InputError
-from canhazgpu.ledger.connect import Role
-from canhazgpu.ledger.keys import node_keys
-from canhazgpu.ledger.port import Observation, Terms
-from canhazgpu.ledger.redis_ledger import RedisLedger
-from canhazgpu.ledger.values import Blocked, Claim, Granted, NodeView, Queued, Short
+from canhazgpu.ledger.port import GrantOptions, Observation
+from canhazgpu.ledger.store.connect import Role
+from canhazgpu.ledger.store.keys import node_keys
+from canhazgpu.ledger.store.ledger import RedisLedger
+from canhazgpu.ledger.values import (
+    BlockedGpu,
+    Claim,
+    GrantedGpus,
+    NodeView,
+    QueuePosition,
+    TooFewGpus,
+)
 
 GPUS = 4
 ALL = range(GPUS)
@@ -39,7 +46,7 @@ PEOPLE = [run(1, "ann"), run(2, "bob"), manual(1, user="ann"), manual(2, user="b
 CLAIMS = {claim.owner: claim for claim in (*JOBS, *PEOPLE)}
 CLAIM = st.sampled_from(list(CLAIMS.values()))
 PERSON = st.sampled_from(PEOPLE)
-TERMS = st.builds(Terms, st.booleans(), st.booleans())
+TERMS = st.builds(GrantOptions, st.booleans(), st.booleans())
 INDEX = st.integers(0, GPUS - 1)
 SOME = st.lists(INDEX, min_size=1, max_size=GPUS, unique=True)
 COUNT = st.integers(1, GPUS)
@@ -103,7 +110,7 @@ class Model:
 
         return sorted(fit, key=place)
 
-    def position(self, claim: Claim, terms: Terms) -> int:
+    def position(self, claim: Claim, terms: GrantOptions) -> int:
         """The place in the queue, 1 for who need not wait."""
         if not terms.queues:
             return 1
@@ -130,7 +137,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.scans = 0
 
     def view(self) -> NodeView:
-        (seen,) = self.ledger.look([self.node])
+        (seen,) = self.ledger.read_nodes([self.node])
         return seen
 
     # What a scan sees.
@@ -188,7 +195,7 @@ class LedgerMachine(RuleBasedStateMachine):
     # Reserving.
 
     def reserve_count(
-        self, claim: Claim, count: int, terms: Terms, seen: Observation, stale: set[int]
+        self, claim: Claim, count: int, terms: GrantOptions, seen: Observation, stale: set[int]
     ) -> None:
         model, before = self.model, self.stored()
         answer = self.ledger.reserve_count(claim, count, seen, terms)
@@ -197,24 +204,29 @@ class LedgerMachine(RuleBasedStateMachine):
         held, fit = model.held(claim.owner), model.fit(seen, stale)
         position = model.position(claim, terms)
         if held:
-            assert answer == Granted(uuids(held), repeated=True)
+            assert answer == GrantedGpus(uuids(held), repeated=True)
             model.leave(claim.owner)
         elif position > 1:
-            assert answer == Queued(position)
+            assert answer == QueuePosition(position)
         elif len(fit) < count:
-            assert isinstance(answer, Short)
+            assert isinstance(answer, TooFewGpus)
             assert answer.available == len(fit)
             told = (answer.reserved, answer.unreserved, answer.quarantined, answer.stale)
             assert sum(told) + answer.unknown + answer.available == GPUS
             assert answer.reserved == len(model.owners)
         else:
             chosen = model.chosen(claim, fit, affinity=terms.affinity)[:count]
-            assert answer == Granted(uuids(sorted(chosen)))
+            assert answer == GrantedGpus(uuids(sorted(chosen)))
             model.owners |= dict.fromkeys(chosen, claim.owner)
             model.leave(claim.owner)
 
     def reserve_given(
-        self, claim: Claim, wanted: list[int], terms: Terms, seen: Observation, stale: set[int]
+        self,
+        claim: Claim,
+        wanted: list[int],
+        terms: GrantOptions,
+        seen: Observation,
+        stale: set[int],
     ) -> None:
         model, before = self.model, self.stored()
         answer = self.ledger.reserve_given(claim, uuids(wanted), seen, terms)
@@ -224,48 +236,50 @@ class LedgerMachine(RuleBasedStateMachine):
         repeated, position = set(wanted) <= set(held), model.position(claim, terms)
         in_the_way = [index for index in wanted if index not in held and index not in fit]
         if position > 1 and not repeated:
-            assert answer == Queued(position)
+            assert answer == QueuePosition(position)
         elif in_the_way:
-            assert isinstance(answer, Blocked)
+            assert isinstance(answer, BlockedGpu)
             assert answer.gpu == uuid(in_the_way[0])
             holder = model.owners.get(in_the_way[0])
             assert (answer.holder.claim.owner if answer.holder else None) == holder
         else:
-            assert answer == Granted(uuids(wanted), repeated)
+            assert answer == GrantedGpus(uuids(wanted), repeated)
             model.owners |= dict.fromkeys(wanted, claim.owner)
             model.leave(claim.owner)
 
     @rule(claim=CLAIM, count=COUNT, terms=TERMS)
-    def reserve_some(self, claim: Claim, count: int, terms: Terms) -> None:
+    def reserve_some(self, claim: Claim, count: int, terms: GrantOptions) -> None:
         self.reserve_count(claim, count, terms, self.scan(), set())
 
     @rule(claim=CLAIM, wanted=SOME, terms=TERMS)
-    def reserve_these(self, claim: Claim, wanted: list[int], terms: Terms) -> None:
+    def reserve_these(self, claim: Claim, wanted: list[int], terms: GrantOptions) -> None:
         self.reserve_given(claim, wanted, terms, self.scan(), set())
 
     @rule(count=st.integers(1, 2), affinity=st.booleans())
     def the_head_takes_its_turn(self, count: int, affinity: bool) -> None:
         if self.model.queue:
             claim = CLAIMS[self.model.queue[0]]
-            self.reserve_count(claim, count, Terms(True, affinity), self.scan(), set())
+            self.reserve_count(claim, count, GrantOptions(True, affinity), self.scan(), set())
 
     @rule(claim=CLAIM, wanted=SOME)
     def use_these_for_a_moment(self, claim: Claim, wanted: list[int]) -> None:
-        self.reserve_given(claim, wanted, Terms(), self.scan(), set())
+        self.reserve_given(claim, wanted, GrantOptions(), self.scan(), set())
         self.release(claim, None)
 
     @rule(claim=CLAIM, count=COUNT, terms=TERMS, turns=st.integers(2, 3))
-    def reserve_and_repeat(self, claim: Claim, count: int, terms: Terms, turns: int) -> None:
+    def reserve_and_repeat(self, claim: Claim, count: int, terms: GrantOptions, turns: int) -> None:
         for _ in range(turns):
             self.reserve_count(claim, count, terms, self.scan(), set())
 
     @rule(claim=CLAIM, count=COUNT, terms=TERMS)
-    def reserve_some_on_an_old_scan(self, claim: Claim, count: int, terms: Terms) -> None:
+    def reserve_some_on_an_old_scan(self, claim: Claim, count: int, terms: GrantOptions) -> None:
         if aged := self.aged():
             self.reserve_count(claim, count, terms, *aged)
 
     @rule(claim=CLAIM, wanted=SOME, terms=TERMS)
-    def reserve_these_on_an_old_scan(self, claim: Claim, wanted: list[int], terms: Terms) -> None:
+    def reserve_these_on_an_old_scan(
+        self, claim: Claim, wanted: list[int], terms: GrantOptions
+    ) -> None:
         if aged := self.aged():
             self.reserve_given(claim, wanted, terms, *aged)
 
@@ -278,7 +292,7 @@ class LedgerMachine(RuleBasedStateMachine):
         del self.sick[index]
         self.publish()
         before = self.stored()
-        self.reserve_these_on_an_old_scan(claim, [index], Terms())
+        self.reserve_these_on_an_old_scan(claim, [index], GrantOptions())
         assert self.stored() == before
 
     @rule(index=INDEX)
@@ -298,7 +312,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for owner in sorted(set(self.model.owners.values())):
             self.scan_and_dawdle()
             self.release(CLAIMS[owner], None)
-            self.reserve_these_on_an_old_scan(claim, wanted, Terms())
+            self.reserve_these_on_an_old_scan(claim, wanted, GrantOptions())
             break
 
     @rule(claim=CLAIM, places=st.permutations(ALL))
@@ -306,19 +320,19 @@ class LedgerMachine(RuleBasedStateMachine):
         self.release(claim, None)
         for index in places[:2]:
             self.use_these_for_a_moment(claim, [index])
-        self.reserve_count(claim, 1, Terms(affinity=True), self.scan(), set())
+        self.reserve_count(claim, 1, GrantOptions(affinity=True), self.scan(), set())
 
     @rule(claim=CLAIM, count=COUNT)
     def somebody_tries_to_pass(self, claim: Claim, count: int) -> None:
         for first in PEOPLE[:2]:
-            self.wait_turn(first)
-        self.reserve_count(claim, count, Terms(queues=True), self.scan(), set())
+            self.join_queue(first)
+        self.reserve_count(claim, count, GrantOptions(queues=True), self.scan(), set())
 
     @rule(claim=CLAIM, wanted=SOME)
     def somebody_comes_after_the_end(self, claim: Claim, wanted: list[int]) -> None:
-        self.reserve_given(PEOPLE[-1], wanted, Terms(), self.scan(), set())
+        self.reserve_given(PEOPLE[-1], wanted, GrantOptions(), self.scan(), set())
         self.expire(PEOPLE[-1])
-        self.reserve_given(claim, wanted, Terms(), self.scan(), set())
+        self.reserve_given(claim, wanted, GrantOptions(), self.scan(), set())
 
     # Holding, and giving back.
 
@@ -328,7 +342,7 @@ class LedgerMachine(RuleBasedStateMachine):
             held = self.ledger.renew(self.node, claim.owner, claim.processes)
             assert held == list(uuids(self.model.held(claim.owner)))
         for owner in reversed(self.model.queue):
-            self.wait_turn(CLAIMS[owner])
+            self.join_queue(CLAIMS[owner])
 
     @rule()
     def everybody_extends(self) -> None:
@@ -369,10 +383,10 @@ class LedgerMachine(RuleBasedStateMachine):
     # Waiting.
 
     @rule(claim=PERSON)
-    def wait_turn(self, claim: Claim) -> None:
+    def join_queue(self, claim: Claim) -> None:
         if claim.owner not in self.model.queue:
             self.model.queue.append(claim.owner)
-        position = self.ledger.wait_turn(self.node, waiter(claim))
+        position = self.ledger.join_queue(self.node, waiter(claim))
         assert position == self.model.queue.index(claim.owner) + 1
 
     @rule(claims=st.lists(PERSON, max_size=2))
@@ -451,8 +465,10 @@ class LedgerMachine(RuleBasedStateMachine):
         for index in ALL:
             self.ledger.unquarantine(self.node, uuid(index), "root")
         pass_time()
-        last = self.ledger.reserve_count(run(9), GPUS, observation(self.node), Terms(queues=True))
-        assert last == Granted(uuids(ALL))
+        last = self.ledger.reserve_count(
+            run(9), GPUS, observation(self.node), GrantOptions(queues=True)
+        )
+        assert last == GrantedGpus(uuids(ALL))
         holders: dict[str, str] = {}
         for event in self.ledger.history(self.node, 0):
             if event.kind == "grant":

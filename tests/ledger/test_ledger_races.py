@@ -13,13 +13,13 @@ from ledger_values import Store, job, observation, pass_time, run, uuid, waiter
 from redis_server import PrivateRedis
 
 from canhazgpu.config.schema import StoreConfig
-from canhazgpu.ledger.connect import Role
-from canhazgpu.ledger.port import JOB_TERMS, Terms
-from canhazgpu.ledger.redis_ledger import RedisLedger
-from canhazgpu.ledger.values import Granted, Queued, Short
+from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions
+from canhazgpu.ledger.store.connect import Role
+from canhazgpu.ledger.store.ledger import RedisLedger
+from canhazgpu.ledger.values import GrantedGpus, QueuePosition, TooFewGpus
 
 THREADS = 64
-QUEUES = Terms(queues=True)
+QUEUES = GrantOptions(queues=True)
 
 
 def ledger_of(server: PrivateRedis) -> RedisLedger:
@@ -52,46 +52,46 @@ def test_of_many_threads_exactly_as_many_win_as_there_are_gpus(store: Store, nod
 
     def ask(number: int, together: Callable[[], object]) -> None:
         ledger = store.ledger()
-        ledger.look([node])
+        ledger.read_nodes([node])
         together()
         answers[number] = ledger.reserve_count(job(number), number % 4 + 1, observation(node, 8))
 
     at_once(THREADS, ask)
-    won = {number: one.gpus for number, one in answers.items() if isinstance(one, Granted)}
+    won = {number: one.gpus for number, one in answers.items() if isinstance(one, GrantedGpus)}
     owned = [gpu for gpus in won.values() for gpu in gpus]
     assert len(answers) == THREADS
     assert len(set(owned)) == len(owned) == 8
     assert all(len(gpus) == number % 4 + 1 for number, gpus in won.items())
-    (seen,) = store.ledger().look([node])
+    (seen,) = store.ledger().read_nodes([node])
     recorded = {gpu: one.claim.owner for gpu, one in seen.reservations.items()}
     assert recorded == {gpu: job(number).owner for number, gpus in won.items() for gpu in gpus}
 
 
-@pytest.mark.parametrize("terms", [JOB_TERMS, QUEUES], ids=["jobs", "an empty queue"])
+@pytest.mark.parametrize("terms", [JOB_GRANT_OPTIONS, QUEUES], ids=["jobs", "an empty queue"])
 def test_of_many_threads_that_want_one_gpu_each_exactly_eight_win(
-    store: Store, node: str, terms: Terms
+    store: Store, node: str, terms: GrantOptions
 ) -> None:
     answers: list[object] = []
 
     def ask(number: int, together: Callable[[], object]) -> None:
         ledger = store.ledger()
-        ledger.look([node])
+        ledger.read_nodes([node])
         together()
         answers.append(ledger.reserve_count(run(number), 1, observation(node, 8), terms))
 
     at_once(THREADS, ask)
-    won = [one.gpus[0] for one in answers if isinstance(one, Granted)]
+    won = [one.gpus[0] for one in answers if isinstance(one, GrantedGpus)]
     assert sorted(won) == [uuid(index) for index in range(8)]
-    assert answers.count(Short(1, 0, 8, 0, 0, 0)) == THREADS - 8
+    assert answers.count(TooFewGpus(1, 0, 8, 0, 0, 0)) == THREADS - 8
 
 
 RACER = """
 import json, sys
 from ledger_values import job, observation, pass_time, uuid
 from canhazgpu.config.schema import StoreConfig
-from canhazgpu.ledger.connect import Role
-from canhazgpu.ledger.redis_ledger import RedisLedger
-from canhazgpu.ledger.values import Granted
+from canhazgpu.ledger.store.connect import Role
+from canhazgpu.ledger.store.ledger import RedisLedger
+from canhazgpu.ledger.values import GrantedGpus
 url, kind = sys.argv[1:]
 ledger = RedisLedger(StoreConfig(url=url), Role.WRITE)
 print("ready", flush=True)
@@ -103,7 +103,7 @@ for turn in range(100):
         answer = ledger.reserve_given(claim, [uuid(0), uuid(1), uuid(2)], seen)
     else:
         answer = ledger.reserve_count(claim, 3, seen)
-    won.append(list(answer.gpus) if isinstance(answer, Granted) else None)
+    won.append(list(answer.gpus) if isinstance(answer, GrantedGpus) else None)
 print(json.dumps(won))
 """
 
@@ -134,7 +134,7 @@ def test_two_processes_racing_for_the_same_gpus_never_both_win(own_server: Priva
             racer.kill()
             racer.communicate()
     assert all((a is None) != (b is None) for a, b in zip(given, count, strict=True))
-    held = [set(one.reservations) for one in ledger_of(own_server).look()]
+    held = [set(one.reservations) for one in ledger_of(own_server).read_nodes()]
     assert all(len(gpus) == 3 for gpus in held)
     assert len(held) == 100
 
@@ -143,24 +143,24 @@ def test_of_64_in_the_queue_only_the_head_wins(store: Store, node: str) -> None:
     """All ask at once, in round after round; each grant goes to who has waited longest."""
     ledger = store.ledger()
     for number in range(THREADS):
-        ledger.wait_turn(node, waiter(run(number)))
+        ledger.join_queue(node, waiter(run(number)))
     answers: list[list[int]] = []
 
     def ask(number: int, together: Callable[[], object]) -> None:
         own = store.ledger()
-        own.look([node])
+        own.read_nodes([node])
         together()
         answer = own.reserve_count(run(number), 1, observation(node, 8), QUEUES)
-        if isinstance(answer, Granted):
+        if isinstance(answer, GrantedGpus):
             answers[-1].append(number)
         else:
-            assert isinstance(answer, Queued | Short)
+            assert isinstance(answer, QueuePosition | TooFewGpus)
 
     served: list[int] = []
     while len(served) < 8:
         answers.append([])
         at_once(THREADS, ask)
-        (seen,) = ledger.look([node])
+        (seen,) = ledger.read_nodes([node])
         won = [number for number in answers[-1] if number not in served]
         served += sorted(won)
         # Who has been served is no longer in the queue, everybody else still is, in order.
@@ -182,16 +182,16 @@ def test_everybody_is_served_in_the_order_of_the_queue(store: Store, node: str) 
         together()
         with lock:
             # Joined one after the other, so that the order is known.
-            ledger.wait_turn(node, waiter(claim, count))
+            ledger.join_queue(node, waiter(claim, count))
             places[number] = len(places)
-        last = ledger.await_change(node, "", 0)
+        last = ledger.wait_for_event(node, "", 0)
         answer: object = None
-        while not isinstance(answer, Granted):
+        while not isinstance(answer, GrantedGpus):
             pass_time()
             answer = ledger.reserve_count(claim, count, observation(node), QUEUES)
-            if not isinstance(answer, Granted):
-                ledger.wait_turn(node, waiter(claim, count))
-                last = ledger.await_change(node, last, 60)
+            if not isinstance(answer, GrantedGpus):
+                ledger.join_queue(node, waiter(claim, count))
+                last = ledger.wait_for_event(node, last, 60)
         with lock:
             assert not set(answer.gpus) & set(holding)
             holding.update(dict.fromkeys(answer.gpus, number))
@@ -205,5 +205,5 @@ def test_everybody_is_served_in_the_order_of_the_queue(store: Store, node: str) 
     granted = [one for one in ledger.history(node, 0) if one.kind == "grant" and one.claim]
     order = list(dict.fromkeys(one.claim.owner for one in granted if one.claim))
     assert order == [run(number).owner for number in sorted(places, key=lambda one: places[one])]
-    (seen,) = ledger.look([node])
+    (seen,) = ledger.read_nodes([node])
     assert (seen.reservations, seen.queue) == ({}, ())

@@ -23,12 +23,13 @@ from ledger_values import (
 )
 
 from canhazgpu.errors import InputError
-from canhazgpu.ledger.keys import NodeKeys
-from canhazgpu.ledger.port import Terms
-from canhazgpu.ledger.redis_ledger import RedisLedger
-from canhazgpu.ledger.values import Claim, Granted, ProcessId, Short
+from canhazgpu.ledger.port import GrantOptions
+from canhazgpu.ledger.store.keys import NodeKeys
+from canhazgpu.ledger.store.ledger import RedisLedger
+from canhazgpu.ledger.values import Claim, GrantedGpus, TooFewGpus
+from canhazgpu.node.process_id import ProcessId
 
-AFFINITY = Terms(affinity=True)
+AFFINITY = GrantOptions(affinity=True)
 
 
 def test_a_clock_that_was_set_back_holds_no_gpu_back(
@@ -48,7 +49,7 @@ def test_a_clock_that_was_set_back_holds_no_gpu_back(
     ledger.publish_scan(observe(1))
     pass_time()
     # I expect the GPU to be granted, and the scan to be the new one.
-    assert ledger.reserve_count(run(2), 1, observe(1)) == Granted(gpus(0))
+    assert ledger.reserve_count(run(2), 1, observe(1)) == GrantedGpus(gpus(0))
     assert (view(ledger, node).scanned_at or 0) * 1000 < ahead
 
 
@@ -103,7 +104,7 @@ def test_bytes_that_are_no_text_stop_no_reservation(
 ) -> None:
     claim = replace(run(1), note=text, job_name=text)
     seen = observe(unhealthy={1: text})
-    assert ledger.reserve_count(claim, 1, seen) == Granted(gpus(0))
+    assert ledger.reserve_count(claim, 1, seen) == GrantedGpus(gpus(0))
     assert "?" in (view(ledger, node).reservations[uuid(0)].claim.note or "")
     ledger.quarantine(node, uuid(2), text, by=text)
     assert ledger.release(node, claim.owner, text, by=text) == [uuid(0)]
@@ -170,9 +171,11 @@ def test_what_has_expired_counts_as_released_when_it_expired(
     assert view(ledger, node).released_at == {uuid(0): ended}
     assert [one.kind for one in ledger.history(node, 0)] == ["grant"]
     # A scan begun before the end does not do, one begun after it does.
-    assert ledger.reserve_count(job(1), 1, observe(1, age_s=5)) == Short(1, 0, 0, 0, 0, stale=1)
+    assert ledger.reserve_count(job(1), 1, observe(1, age_s=5)) == TooFewGpus(
+        1, 0, 0, 0, 0, stale=1
+    )
     assert view(ledger, node).released_at == {uuid(0): ended}
-    assert ledger.reserve_count(job(1), 1, observe(1)) == Granted(gpus(0))
+    assert ledger.reserve_count(job(1), 1, observe(1)) == GrantedGpus(gpus(0))
     release = ledger.history(node, 0)[1]
     assert (release.kind, release.reason, release.by) == ("release", "expired", "")
     assert release.at == ended
@@ -184,7 +187,7 @@ def test_a_named_gpu_is_granted_right_after_the_end(
 ) -> None:
     ledger.reserve_given(manual(1), gpus(0), observe())
     expire(0)
-    assert ledger.reserve_given(job(1), gpus(0), observe()) == Granted(gpus(0))
+    assert ledger.reserve_given(job(1), gpus(0), observe()) == GrantedGpus(gpus(0))
 
 
 def test_the_owner_of_what_has_expired_holds_nothing(
@@ -208,7 +211,7 @@ def test_an_owner_may_reserve_anew_after_the_end(
 ) -> None:
     ledger.reserve_given(manual(1), gpus(0), observe())
     expire(0)
-    assert ledger.reserve_count(manual(1), 2, observe()) == Granted(gpus(1, 2))
+    assert ledger.reserve_count(manual(1), 2, observe()) == GrantedGpus(gpus(1, 2))
 
 
 def test_an_extension_counts_from_the_present_end(
@@ -298,18 +301,18 @@ def test_with_affinity_the_users_most_recent_come_first(
 ) -> None:
     for user, index in (("ann", 0), ("ann", 1), ("bob", 2)):
         use(ledger, observe, run(index, user), index)
-    assert ledger.reserve_count(run(7), 1, observe(), AFFINITY) == Granted(gpus(1))
-    assert ledger.reserve_count(run(8), 1, observe(), AFFINITY) == Granted(gpus(0))
+    assert ledger.reserve_count(run(7), 1, observe(), AFFINITY) == GrantedGpus(gpus(1))
+    assert ledger.reserve_count(run(8), 1, observe(), AFFINITY) == GrantedGpus(gpus(0))
     # Then as for everybody: never used, least recently released.
-    assert ledger.reserve_count(run(9), 1, observe(), AFFINITY) == Granted(gpus(3))
-    assert ledger.reserve_count(run(10), 1, observe(), AFFINITY) == Granted(gpus(2))
+    assert ledger.reserve_count(run(9), 1, observe(), AFFINITY) == GrantedGpus(gpus(3))
+    assert ledger.reserve_count(run(10), 1, observe(), AFFINITY) == GrantedGpus(gpus(2))
 
 
 def test_affinity_ends_with_the_next_user(ledger: RedisLedger, observe: Observe) -> None:
     use(ledger, observe, run(1, "ann"), 3)
     use(ledger, observe, run(2, "bob"), 3)
-    assert ledger.reserve_count(run(3, "ann"), 1, observe(), AFFINITY) == Granted(gpus(0))
-    assert ledger.reserve_count(run(4, "bob"), 1, observe(), AFFINITY) == Granted(gpus(3))
+    assert ledger.reserve_count(run(3, "ann"), 1, observe(), AFFINITY) == GrantedGpus(gpus(0))
+    assert ledger.reserve_count(run(4, "bob"), 1, observe(), AFFINITY) == GrantedGpus(gpus(3))
 
 
 def test_affinity_knows_what_expired(
@@ -317,18 +320,18 @@ def test_affinity_knows_what_expired(
 ) -> None:
     ledger.reserve_given(manual(1), gpus(2), observe())
     expire(2)
-    assert ledger.reserve_count(manual(2), 1, observe(), AFFINITY) == Granted(gpus(2))
+    assert ledger.reserve_count(manual(2), 1, observe(), AFFINITY) == GrantedGpus(gpus(2))
 
 
 def test_affinity_takes_no_gpu_that_is_not_fit(ledger: RedisLedger, observe: Observe) -> None:
     use(ledger, observe, run(1), 3)
     seen = observe(in_use=(3,))
-    assert ledger.reserve_count(run(2), 1, seen, AFFINITY) == Granted(gpus(0))
+    assert ledger.reserve_count(run(2), 1, seen, AFFINITY) == GrantedGpus(gpus(0))
 
 
 def test_without_affinity_everybody_is_equal(ledger: RedisLedger, observe: Observe) -> None:
     use(ledger, observe, run(1), 0)
-    assert ledger.reserve_count(run(2), 1, observe()) == Granted(gpus(1))
+    assert ledger.reserve_count(run(2), 1, observe()) == GrantedGpus(gpus(1))
 
 
 def test_a_node_with_reservations_is_not_forgotten(
@@ -338,7 +341,7 @@ def test_a_node_with_reservations_is_not_forgotten(
     with pytest.raises(InputError, match=f"{uuid(0)} is reserved"):
         ledger.forget_node(node)
     assert set(view(ledger, node).reservations) == {uuid(0)}
-    assert node in [one.node for one in ledger.look()]
+    assert node in [one.node for one in ledger.read_nodes()]
 
 
 def test_a_forgotten_node_leaves_only_its_history(
@@ -353,14 +356,14 @@ def test_a_forgotten_node_leaves_only_its_history(
     ledger.quarantine(node, uuid(1), "old", "root")
     expire(0)
     assert ledger.forget_node(node) is True
-    assert node not in [one.node for one in ledger.look()]
+    assert node not in [one.node for one in ledger.read_nodes()]
     assert list(store.direct.scan_iter(f"*{{{node}}}*")) == [node_hashes.history]
     kinds = [one.kind for one in ledger.history(node, 0)]
     assert kinds == ["grant", "quarantine", "release"]
     assert ledger.forget_node(node) is False
     # It comes back with the next scan.
     ledger.publish_scan(observe())
-    assert node in [one.node for one in ledger.look()]
+    assert node in [one.node for one in ledger.read_nodes()]
 
 
 def test_a_node_of_which_only_the_name_is_left_is_forgotten(

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from ledger_values import Store, fresh_node, job, observation, pass_time, uuid
 
 from canhazgpu.errors import NodeStateError, StoreError
-from canhazgpu.ledger.local_ledger import LocalLedger
-from canhazgpu.ledger.values import Blocked, Claim, Granted, Short
-from canhazgpu.node.book_file import BookFile
-from canhazgpu.node.records import JobRecords
+from canhazgpu.ledger.local.book_file import BookFile
+from canhazgpu.ledger.local.job_records import JobRecords
+from canhazgpu.ledger.local.offline_ledger import OfflineLedger
+from canhazgpu.ledger.values import BlockedGpu, Claim, GrantedGpus, TooFewGpus
 
 NODE = "n1"
 GPUS = 4
@@ -25,8 +25,8 @@ def book_file(tmp_path: Path) -> BookFile:
 
 
 @pytest.fixture
-def local(book_file: BookFile) -> LocalLedger:
-    return LocalLedger(NODE, book_file)
+def local(book_file: BookFile) -> OfflineLedger:
+    return OfflineLedger(NODE, book_file)
 
 
 def kinds(book_file: BookFile) -> list[str]:
@@ -34,31 +34,33 @@ def kinds(book_file: BookFile) -> list[str]:
         return [one.entry.kind for one in page.pending.entries]
 
 
-def test_what_it_grants_and_releases_is_journaled(local: LocalLedger, book_file: BookFile) -> None:
-    assert local.reserve_count(job(1), 2, observation(NODE)) == Granted((uuid(0), uuid(1)))
+def test_what_it_grants_and_releases_is_journaled(
+    local: OfflineLedger, book_file: BookFile
+) -> None:
+    assert local.reserve_count(job(1), 2, observation(NODE)) == GrantedGpus((uuid(0), uuid(1)))
     assert local.renew(NODE, job(1).owner) == [uuid(0), uuid(1)]
     assert local.release(NODE, job(1).owner, "end") == [uuid(0), uuid(1)]
-    assert local.look().reservations == {}
+    assert local.read_nodes().reservations == {}
     assert kinds(book_file) == ["grant", "release"]
 
 
-def test_a_release_of_nothing_is_journaled_too(local: LocalLedger, book_file: BookFile) -> None:
+def test_a_release_of_nothing_is_journaled_too(local: OfflineLedger, book_file: BookFile) -> None:
     """The store may have granted what nobody heard of."""
     assert local.release(NODE, job(1).owner, "end") == []
     assert kinds(book_file) == ["release"]
 
 
-def test_quarantines(local: LocalLedger, book_file: BookFile) -> None:
+def test_quarantines(local: OfflineLedger, book_file: BookFile) -> None:
     assert local.quarantine(NODE, uuid(0), "memory stays", "epilog")
     assert not local.quarantine(NODE, uuid(0), "again", "epilog")
     answer = local.reserve_given(job(1), [uuid(0)], observation(NODE))
-    assert answer == Blocked(uuid(0), "quarantined")
+    assert answer == BlockedGpu(uuid(0), "quarantined")
     assert local.unquarantine(NODE, uuid(0), "health check")
     assert not local.unquarantine(NODE, uuid(0), "health check")
     assert kinds(book_file) == ["quarantine", "unquarantine"]
 
 
-def test_of_another_node_it_knows_nothing(local: LocalLedger) -> None:
+def test_of_another_node_it_knows_nothing(local: OfflineLedger) -> None:
     for ask in (
         lambda: local.release("n2", "job:c1:1:0", "end"),
         lambda: local.renew("n2", "job:c1:1:0"),
@@ -72,7 +74,7 @@ def test_of_another_node_it_knows_nothing(local: LocalLedger) -> None:
 def test_what_cannot_be_kept_is_not_granted(tmp_path: Path) -> None:
     place = tmp_path / "run"
     (place / ".book.json.new").mkdir(parents=True)
-    local = LocalLedger(NODE, BookFile(place, NODE, "b", JobRecords(place), print))
+    local = OfflineLedger(NODE, BookFile(place, NODE, "b", JobRecords(place), print))
     with pytest.raises(NodeStateError):
         local.reserve_count(job(1), 1, observation(NODE))
 
@@ -100,7 +102,7 @@ def test_its_answers_are_the_stores(
     """The same questions in the same order, to a node alone and to a store."""
     node = fresh_node()
     place = tmp_path_factory.mktemp("run")
-    local = LocalLedger(node, BookFile(place, node, "b", JobRecords(place), print))
+    local = OfflineLedger(node, BookFile(place, node, "b", JobRecords(place), print))
     remote = store.ledger()
     in_use: tuple[int, ...] = ()
     unknown: tuple[int, ...] = ()
@@ -133,8 +135,8 @@ def test_its_answers_are_the_stores(
             unknown = tuple(set(unknown) - set(in_use))
             continue
         assert _plain(answers[0]) == _plain(answers[1]), (kind, what)
-    (shown,) = remote.look([node])
-    mine = local.look()
+    (shown,) = remote.read_nodes([node])
+    mine = local.read_nodes()
     for theirs, ours in ((shown.reservations, mine.reservations),):
         assert {gpu: one.claim for gpu, one in theirs.items()} == {
             gpu: one.claim for gpu, one in ours.items()
@@ -145,25 +147,25 @@ def test_its_answers_are_the_stores(
 
 def _plain(answer: object) -> object:
     """Return what two ledgers can agree on: not the time of a grant."""
-    if isinstance(answer, Blocked):
+    if isinstance(answer, BlockedGpu):
         return answer.gpu, answer.why, answer.holder and answer.holder.claim
     return answer
 
 
-def test_a_stale_scan_is_told_apart(local: LocalLedger) -> None:
+def test_a_stale_scan_is_told_apart(local: OfflineLedger) -> None:
     local.reserve_given(job(1), [uuid(0)], observation(NODE))
     old = observation(NODE, age_s=5.0)
     local.release(NODE, job(1).owner, "end")
-    assert local.reserve_given(job(2), [uuid(0)], old) == Blocked(uuid(0), "stale")
-    assert local.reserve_count(job(2), 4, old) == Short(4, 3, 0, 0, 0, 1)
+    assert local.reserve_given(job(2), [uuid(0)], old) == BlockedGpu(uuid(0), "stale")
+    assert local.reserve_count(job(2), 4, old) == TooFewGpus(4, 3, 0, 0, 0, 1)
 
 
-def test_what_expires_is_free_then(local: LocalLedger, book_file: BookFile) -> None:
+def test_what_expires_is_free_then(local: OfflineLedger, book_file: BookFile) -> None:
     from canhazgpu.ledger.values import NodeView, Reservation
-    from canhazgpu.node.book_file import uptime_s
+    from canhazgpu.node.boot_clock import uptime_s
 
     manual = Claim("manual:a", "manual", "eve", 1002, duration_s=60)
     with book_file.open() as page:
         held = Reservation(uuid(0), manual, page.now - 61, page.now - 1)
         page.refresh(NodeView(NODE, page.now, None, None, {uuid(0): held}), uptime_s())
-    assert isinstance(local.reserve_given(job(1), [uuid(0)], observation(NODE)), Granted)
+    assert isinstance(local.reserve_given(job(1), [uuid(0)], observation(NODE)), GrantedGpus)

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from canhazgpu.ledger.values import ProcessId
-from canhazgpu.node import alive, watch
-from canhazgpu.node.alive import is_alive, process_id, stat_of, this_process
-from canhazgpu.node.marked import MARK, marked_processes
-from canhazgpu.node.watch import ProcessWatch
+from canhazgpu.node import process_watch, processes
+from canhazgpu.node.process_id import ProcessId
+from canhazgpu.node.process_watch import ProcessWatch
+from canhazgpu.node.processes import identify_process, is_alive, read_stat, this_process
+from canhazgpu.node.run_marker import MARKER_VARIABLE, processes_of_run
 
 NOBODY = pwd.getpwnam("nobody").pw_uid
 
@@ -34,7 +34,7 @@ def sleeper(**how: object) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def identity(process: subprocess.Popen[bytes]) -> ProcessId:
-    found = process_id(process.pid)
+    found = identify_process(process.pid)
     assert found is not None
     return found
 
@@ -44,7 +44,7 @@ def test_a_process_lives_until_it_ends() -> None:
         known = identity(process)
         assert is_alive(known)
     assert not is_alive(known)
-    assert process_id(process.pid) is None
+    assert identify_process(process.pid) is None
 
 
 def test_this_process_lives() -> None:
@@ -57,7 +57,7 @@ def test_one_that_is_not_collected_holds_no_gpu() -> None:
         known = identity(process)
         process.send_signal(signal.SIGKILL)
         deadline = time.monotonic() + 10
-        while (stat := stat_of(process.pid)) is None or stat.state != "Z":
+        while (stat := read_stat(process.pid)) is None or stat.state != "Z":
             assert time.monotonic() < deadline
         assert not is_alive(known)
 
@@ -74,10 +74,10 @@ def test_a_process_whose_first_thread_ended_lives() -> None:
         try:
             known = identity(process)
             deadline = time.monotonic() + 10
-            while (stat := stat_of(process.pid)) is None or stat.state != "Z":
+            while (stat := read_stat(process.pid)) is None or stat.state != "Z":
                 assert time.monotonic() < deadline
             assert is_alive(known)
-            assert process_id(process.pid) == known
+            assert identify_process(process.pid) == known
         finally:
             process.kill()
     assert not is_alive(known)
@@ -97,7 +97,7 @@ def test_a_name_with_parentheses_and_spaces_changes_nothing(name: str, tmp_path:
     link = tmp_path / name
     link.symlink_to("/bin/sleep")
     with sleeper(executable=str(link)) as process:
-        stat = stat_of(process.pid)
+        stat = read_stat(process.pid)
         assert stat is not None
         assert stat.parent == os.getpid()
         assert is_alive(identity(process))
@@ -107,8 +107,8 @@ def test_one_of_another_user_lives_although_it_may_not_be_signalled() -> None:
     if os.geteuid() != 0:
         pytest.skip("only root starts processes of others")
     code = (
-        "import os, sys; from canhazgpu.node.alive import is_alive, process_id;"
-        f"os.setuid({NOBODY}); one = process_id(int(sys.argv[1])); print(is_alive(one))"
+        "import os, sys; from canhazgpu.node.processes import is_alive, identify_process;"
+        f"os.setuid({NOBODY}); one = identify_process(int(sys.argv[1])); print(is_alive(one))"
     )
     paths = os.pathsep.join(path for path in sys.path if path)
     with sleeper() as process:
@@ -129,7 +129,7 @@ def test_one_that_proc_hides_lives_as_long_as_its_pid(
     # Given a /proc that shows nothing, as hidepid=2 shows of others
     with sleeper() as process:
         known = identity(process)
-        monkeypatch.setattr(alive, "PROC", tmp_path)
+        monkeypatch.setattr(processes, "PROC", tmp_path)
         assert is_alive(known)
     assert not is_alive(known)
 
@@ -137,15 +137,15 @@ def test_one_that_proc_hides_lives_as_long_as_its_pid(
 @pytest.mark.parametrize("descriptors", [True, False], ids=["pidfd", "without"])
 def test_a_watch_notices_the_end(monkeypatch: pytest.MonkeyPatch, descriptors: bool) -> None:
     if not descriptors:
-        monkeypatch.setattr(watch.os, "pidfd_open", refuse)
+        monkeypatch.setattr(process_watch.os, "pidfd_open", refuse)
     with sleeper() as process, sleeper() as other:
         known = [identity(process), identity(other)]
         with closing(ProcessWatch(known)) as watched:
-            assert not watched.any_ended(0.01)
-            watched.send(signal.SIGKILL)
-            assert watched.any_ended(10)
+            assert not watched.wait_for_exit(0.01)
+            watched.send_signal(signal.SIGKILL)
+            assert watched.wait_for_exit(10)
         with closing(ProcessWatch(known)) as late:
-            assert late.any_ended(0)
+            assert late.wait_for_exit(0)
 
 
 def refuse(pid: int) -> int:
@@ -156,23 +156,23 @@ def test_a_watch_of_a_pid_used_again_signals_nobody() -> None:
     with sleeper() as process:
         other = ProcessId(process.pid, identity(process).started - 1)
         with closing(ProcessWatch([other])) as watched:
-            assert watched.any_ended(0)
-            watched.send(signal.SIGKILL)
+            assert watched.wait_for_exit(0)
+            watched.send_signal(signal.SIGKILL)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(timeout=0.3)
 
 
 def test_what_carries_the_mark_belongs_to_the_run_wherever_it_went() -> None:
-    environ = {**os.environ, MARK: "run:abc"}
+    environ = {**os.environ, MARKER_VARIABLE: "run:abc"}
     script = "sleep 60 & setsid sleep 60 & wait"
     with sleeper(), subprocess.Popen(["sh", "-c", script], env=environ) as shell:
         deadline = time.monotonic() + 10
-        while len(found := marked_processes("run:abc")) < 3:
+        while len(found := processes_of_run("run:abc")) < 3:
             assert time.monotonic() < deadline
         assert shell.pid in {one.pid for one in found}
-        assert marked_processes("run:ab") == ()
+        assert processes_of_run("run:ab") == ()
         with closing(ProcessWatch(found)) as watched:
-            watched.send(signal.SIGKILL)
+            watched.send_signal(signal.SIGKILL)
     deadline = time.monotonic() + 10
-    while marked_processes("run:abc"):
+    while processes_of_run("run:abc"):
         assert time.monotonic() < deadline

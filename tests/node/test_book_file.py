@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from canhazgpu.errors import NodeStateError
-from canhazgpu.ledger.entries import GRANT, PROLOG, QUARANTINE, RELEASE, Entry
+from canhazgpu.gpu.assigned import AssignedGpu
+from canhazgpu.ledger.journal_entries import GRANT, PROLOG, QUARANTINE, RELEASE, JournalEntry
+from canhazgpu.ledger.local import book_file as module
+from canhazgpu.ledger.local.book_file import BookFile
+from canhazgpu.ledger.local.job_records import JobRecords
 from canhazgpu.ledger.values import Claim, JobOwner, NodeView, Reservation
-from canhazgpu.node import book_file as module
-from canhazgpu.node.book_file import BookFile
-from canhazgpu.node.records import JobRecords
-from canhazgpu.schedulers.port import AssignedGpu
 
 BOOT = "boot 1"
 
@@ -41,7 +41,9 @@ def book_file(tmp_path: Path, told: list[str]) -> BookFile:
 
 def grant(book_file: BookFile, number: int, *gpus: str) -> None:
     with book_file.open() as page:
-        page.do(Entry(GRANT, page.now, claim(number).owner, gpus, claim(number)))
+        page.apply_and_journal(
+            JournalEntry(GRANT, page.now, claim(number).owner, gpus, claim(number))
+        )
 
 
 def held(book_file: BookFile) -> dict[str, str]:
@@ -54,19 +56,19 @@ def test_an_entry_is_in_the_book_and_in_the_journal(book_file: BookFile) -> None
     assert held(book_file) == dict.fromkeys(("GPU-a", "GPU-b"), "job:c1:1:0")
     with book_file.open() as page:
         assert [one.entry.kind for one in page.pending.entries] == [GRANT]
-        page.recorded(1)
+        page.drop_recorded(1)
     with book_file.open() as page:
         assert page.pending.entries == ()
-        page.do(Entry(RELEASE, page.now, "job:c1:1:0"))
+        page.apply_and_journal(JournalEntry(RELEASE, page.now, "job:c1:1:0"))
     assert held(book_file) == {}
 
 
 def test_what_the_store_knows_is_in_the_book_alone(book_file: BookFile) -> None:
     with book_file.open() as page:
-        page.apply(Entry(GRANT, page.now, claim(1).owner, ("GPU-a",), claim(1)))
+        page.apply(JournalEntry(GRANT, page.now, claim(1).owner, ("GPU-a",), claim(1)))
     with book_file.open() as page:
         assert page.pending.entries == ()
-        assert page.book.own == {"job:c1:1:0"}
+        assert page.book.job_owners == {"job:c1:1:0"}
     assert held(book_file) == {"GPU-a": "job:c1:1:0"}
 
 
@@ -79,7 +81,7 @@ def test_a_crash_between_journal_and_book_loses_nothing(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "replace_own", fail)
+        patch.setattr(module, "write_atomically", fail)
         with pytest.raises(NodeStateError, match="No space left"):
             grant(book_file, 2, "GPU-b")
     assert held(book_file) == {"GPU-a": "job:c1:1:0", "GPU-b": "job:c1:2:0"}
@@ -87,8 +89,8 @@ def test_a_crash_between_journal_and_book_loses_nothing(
 
 def test_a_block_that_fails_changes_what_it_did_and_no_more(book_file: BookFile) -> None:
     with pytest.raises(LookupError), book_file.open() as page:
-        page.do(Entry(GRANT, page.now, claim(1).owner, ("GPU-a",), claim(1)))
-        page.apply(Entry(GRANT, page.now, claim(2).owner, ("GPU-b",), claim(2)))
+        page.apply_and_journal(JournalEntry(GRANT, page.now, claim(1).owner, ("GPU-a",), claim(1)))
+        page.apply(JournalEntry(GRANT, page.now, claim(2).owner, ("GPU-b",), claim(2)))
         raise LookupError
     # The journal's entry counts; what only the store would know was not written.
     assert held(book_file) == {"GPU-a": "job:c1:1:0"}
@@ -103,7 +105,7 @@ def test_a_book_that_cannot_be_read_is_made_anew_from_the_jobs_records(
 ) -> None:
     grant(book_file, 1, "GPU-a")
     with book_file.open() as page:
-        page.recorded(1)
+        page.drop_recorded(1)
     records = JobRecords(tmp_path)
     for number, gpus in ((2, ("GPU-b", "GPU-c")), (3, ())):
         owner = JobOwner("c1", str(number), 0)
@@ -114,7 +116,7 @@ def test_a_book_that_cannot_be_read_is_made_anew_from_the_jobs_records(
     assert held(book_file) == {"GPU-b": "job:c1:2:0", "GPU-c": "job:c1:2:0"}
     assert "event=book-damaged" in told[0]
     with book_file.open() as page:
-        assert page.book.own == {"job:c1:2:0"}
+        assert page.book.job_owners == {"job:c1:2:0"}
 
 
 def test_the_records_of_jobs_that_ended_hold_nothing(book_file: BookFile, tmp_path: Path) -> None:
@@ -174,10 +176,12 @@ def test_a_huge_journal_takes_no_more_notes_but_what_counts(
     book_file: BookFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grant(book_file, 1, "GPU-a")
-    monkeypatch.setattr(module, "MAX_NOTED_BYTES", 10)
+    monkeypatch.setattr(module, "MAX_JOURNAL_BYTES_FOR_NOTES", 10)
     with book_file.open() as page:
-        page.do(Entry(PROLOG, page.now, reason="a story"))
-        page.do(Entry(QUARANTINE, page.now, gpus=("GPU-b",), reason="hot", by="epilog"))
+        page.apply_and_journal(JournalEntry(PROLOG, page.now, reason="a story"))
+        page.apply_and_journal(
+            JournalEntry(QUARANTINE, page.now, gpus=("GPU-b",), reason="hot", by="epilog")
+        )
     with book_file.open() as page:
         assert [one.entry.kind for one in page.pending.entries] == [GRANT, QUARANTINE]
         assert page.book.quarantines["GPU-b"].by == "epilog"
@@ -195,10 +199,10 @@ def test_a_directory_that_cannot_be_written_is_told(tmp_path: Path, told: list[s
 PROCESS = """
 import sys
 from pathlib import Path
-from canhazgpu.ledger.entries import GRANT, RELEASE, Entry
+from canhazgpu.ledger.journal_entries import GRANT, RELEASE, JournalEntry
 from canhazgpu.ledger.values import Claim
-from canhazgpu.node.book_file import BookFile
-from canhazgpu.node.records import JobRecords
+from canhazgpu.ledger.local.book_file import BookFile
+from canhazgpu.ledger.local.job_records import JobRecords
 
 place, number = Path(sys.argv[1]), sys.argv[2]
 book = BookFile(place, "n1", "boot 1", JobRecords(place), print)
@@ -207,11 +211,11 @@ won = 0
 for _ in range(50):
     with book.open() as page:
         if "GPU-a" not in page.book.reservations:
-            page.do(Entry(GRANT, page.now, claim.owner, ("GPU-a",), claim))
+            page.apply_and_journal(JournalEntry(GRANT, page.now, claim.owner, ("GPU-a",), claim))
     with book.open() as page:
-        if page.book.held_by(claim.owner):
+        if page.book.gpus_of(claim.owner):
             won += 1
-            page.do(Entry(RELEASE, page.now, claim.owner))
+            page.apply_and_journal(JournalEntry(RELEASE, page.now, claim.owner))
 print(won)
 """
 

@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 
-from canhazgpu.ledger.entries import GRANT, PROLOG, QUARANTINE, RELEASE, Entry
+from canhazgpu.ledger.journal_entries import GRANT, PROLOG, QUARANTINE, RELEASE, JournalEntry
+from canhazgpu.ledger.local.journal import Journal, pending_entries
 from canhazgpu.ledger.values import Claim
-from canhazgpu.node.journal import Journal, pending_entries
 
 CLAIM = Claim("job:c1:1:0", "slurm", "ann", 1000, "1", 'a "name"\n\x1b', boot_id="b", ends_at=5.5)
 ENTRIES = (
-    Entry(GRANT, 1.25, CLAIM.owner, ("GPU-a", "GPU-b"), CLAIM, "alone"),
-    Entry(RELEASE, 2.5, CLAIM.owner, reason="job ended", by="root"),
-    Entry(QUARANTINE, 3.0, gpus=("GPU-a",), reason="memory stays", by="epilog"),
-    Entry(PROLOG, 4.0, CLAIM.owner, claim=CLAIM, facts={"outcome": "granted", "seen": []}),
-    Entry(GRANT, 5.0, "manual:a", ("GPU-c",), CLAIM, expires_at=9.5, yields=True),
+    JournalEntry(GRANT, 1.25, CLAIM.owner, ("GPU-a", "GPU-b"), CLAIM, "alone"),
+    JournalEntry(RELEASE, 2.5, CLAIM.owner, reason="job ended", by="root"),
+    JournalEntry(QUARANTINE, 3.0, gpus=("GPU-a",), reason="memory stays", by="epilog"),
+    JournalEntry(PROLOG, 4.0, CLAIM.owner, claim=CLAIM, facts={"outcome": "granted", "seen": []}),
+    JournalEntry(GRANT, 5.0, "manual:a", ("GPU-c",), CLAIM, expires_at=9.5, yields=True),
 )
 
 
@@ -36,12 +36,12 @@ def journal(path: Path) -> Journal:
     return Journal(path, "n1")
 
 
-def write(journal: Journal, *entries: Entry) -> None:
+def write(journal: Journal, *entries: JournalEntry) -> None:
     for entry in entries:
         journal.append(journal.read(), [entry])
 
 
-def entries(journal: Journal) -> list[Entry]:
+def entries(journal: Journal) -> list[JournalEntry]:
     return [one.entry for one in journal.read().entries]
 
 

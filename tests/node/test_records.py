@@ -16,10 +16,10 @@ import pytest
 
 from canhazgpu.config.schema import NodeConfig
 from canhazgpu.errors import NodeStateError
+from canhazgpu.gpu.assigned import AssignedGpu
+from canhazgpu.ledger.local.job_records import JobRecord, JobRecords
 from canhazgpu.ledger.values import JobOwner
 from canhazgpu.node.identity import boot_id, node_name, state_dir
-from canhazgpu.node.records import JobRecord, JobRecords
-from canhazgpu.schedulers.port import AssignedGpu
 
 FIRST = JobOwner("c1", "12", 0)
 SECOND = JobOwner("c1", "12", 1)
@@ -73,9 +73,9 @@ def names(directory: Path) -> set[str]:
 def test_a_job_begins_is_completed_ends_and_is_forgotten(
     records: JobRecords, tmp_path: Path
 ) -> None:
-    assert not records.has("12")
+    assert not records.has_readable("12")
     begin(records)
-    assert records.has("12")
+    assert records.has_readable("12")
     assert names(tmp_path) == {"12.json"}
     complete(records)
     assert names(tmp_path) == {"12.json", "12.env"}
@@ -155,12 +155,12 @@ def test_an_epilog_without_a_prolog_ends_nothing(records: JobRecords, tmp_path: 
 def test_only_an_ended_attempt_of_the_same_owner_is_forgotten(records: JobRecords) -> None:
     begin(records, SECOND)
     records.forget(SECOND)
-    assert records.has("12")
+    assert records.has_readable("12")
     records.end("12")
     records.forget(FIRST)
-    assert records.has("12")
+    assert records.has_readable("12")
     records.forget(SECOND)
-    assert not records.has("12")
+    assert not records.has_readable("12")
 
 
 def test_a_prolog_whose_record_is_anothers_meanwhile_completes_nothing(
@@ -180,7 +180,7 @@ def test_a_record_that_is_not_ours_counts_as_none(
 ) -> None:
     begin(records)
     (tmp_path / "jobs" / "12.json").write_text(text)
-    assert not records.has("12")
+    assert not records.has_readable("12")
     assert records.ended() == []
     with pytest.raises(NodeStateError):
         complete(records)
@@ -190,7 +190,7 @@ def test_a_record_that_is_not_ours_counts_as_none(
     assert names(tmp_path) == set()
     assert records.end("12") is None
     begin(records)
-    assert records.has("12")
+    assert records.has_readable("12")
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,12 @@ def test_bytes_and_a_cut_record_count_as_none_beside_one_that_is_whole(
     (tmp_path / "jobs" / "15.json").mkdir()
     ended = records.end("12")
     assert records.ended() == [ended]
-    assert [records.has(name) for name in ("12", "13", "14", "15")] == [True, False, False, False]
+    assert [records.has_readable(name) for name in ("12", "13", "14", "15")] == [
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
@@ -247,7 +252,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     ):
         with pytest.raises(NodeStateError, match=f"{place}/jobs: Not a directory"):
             step()
-    assert not records.has("12")
+    assert not records.has_readable("12")
 
 
 def test_every_user_may_read_the_records_and_only_the_node_may_write_them(tmp_path: Path) -> None:
@@ -275,7 +280,7 @@ def test_the_directories_are_open_to_every_user_whatever_the_umask(tmp_path: Pat
 CHILD = """
 import sys
 from pathlib import Path
-from canhazgpu.node.records import JobRecords
+from canhazgpu.ledger.local.job_records import JobRecords
 records = JobRecords(Path(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.readline()
@@ -349,13 +354,13 @@ def test_an_attempt_whose_epilog_does_not_come_is_closed_and_no_other(
 ) -> None:
     begin(records)
     complete(records)
-    assert [one.owner for one in records.live()] == [FIRST]
+    assert [one.owner for one in records.running()] == [FIRST]
     begin(records, SECOND)
     records.close(FIRST)
-    assert [one.owner for one in records.live()] == [SECOND]
+    assert [one.owner for one in records.running()] == [SECOND]
     complete(records, SECOND)
     records.close(SECOND)
-    assert records.live() == []
+    assert records.running() == []
     assert [one.owner for one in records.ended()] == [SECOND]
     assert names(tmp_path) == {"12.json"}
     records.forget(SECOND)

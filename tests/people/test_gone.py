@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from canhazgpu.ledger.values import Claim, ProcessId
+from canhazgpu.ledger.values import Claim
+from canhazgpu.node.process_id import ProcessId
 from canhazgpu.people.gone import ENDED, LEASE_S, REBOOTED, SILENT, Here, why_gone
 
 LIVING, DEAD = ProcessId(10, 1), ProcessId(11, 1)

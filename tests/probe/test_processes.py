@@ -18,16 +18,11 @@ from pathlib import Path
 import pytest
 
 from canhazgpu.gpu.scan import GpuProcess, GpuReading
+from canhazgpu.node.users import user_name
 from canhazgpu.probe import describe, proc_files, processes, ps
 from canhazgpu.probe.describe import MAX_ANCESTORS
 from canhazgpu.probe.proc_files import ProcEntry, known_name, read_entry
-from canhazgpu.probe.processes import (
-    DEFAULT_WAIT_S,
-    described,
-    no_job,
-    user_name,
-    with_process_facts,
-)
+from canhazgpu.probe.processes import DEFAULT_WAIT_S, described, no_job, with_process_facts
 
 LLAMA = "meta-llama/Llama-2-7b-chat-hf"
 GONE = 4194303

@@ -15,7 +15,7 @@ from terminal import Terminal
 from until import until
 
 import fake_nvml
-from canhazgpu.node.marked import marked_processes
+from canhazgpu.node.run_marker import processes_of_run
 
 SHOW = 'echo "$CUDA_VISIBLE_DEVICES"'
 
@@ -217,10 +217,10 @@ def test_a_run_killed_right_after_its_grant_is_nobodys(host: SharedHost) -> None
     from canhazgpu.gpu.scan import GpuReading, Scan
     from canhazgpu.ledger.port import Observation
     from canhazgpu.ledger.values import Claim
-    from canhazgpu.node.alive import process_id
     from canhazgpu.node.identity import boot_id, pid_namespace
+    from canhazgpu.node.processes import identify_process
 
-    process = process_id(dead.pid)
+    process = identify_process(dead.pid)
     assert process is not None
     claim = Claim(
         "run:dead", "run", "ann", 1, None, None, None, boot_id(), None, None, (process,),
@@ -243,7 +243,7 @@ def test_background_children_keep_the_gpus_until_they_end(host: SharedHost) -> N
     owner = owner_of(host)
     # I expect nobody else to get its GPUs, also without the keeper
     assert host.call("run", "--nonblock", "--", "true").returncode == 75
-    (left,) = until(lambda: marked_processes(mark.read_text()))
+    (left,) = until(lambda: processes_of_run(mark.read_text()))
     os.kill(keeper_of(host, owner, left.pid), signal.SIGKILL)
     assert host.call("run", "--nonblock", "--", "true").returncode == 75
     # and everybody once it is gone.
@@ -525,7 +525,7 @@ def test_what_a_boot_before_this_one_left_is_free(host: SharedHost) -> None:
     from canhazgpu.gpu.scan import GpuReading, Scan
     from canhazgpu.ledger.port import Observation
     from canhazgpu.ledger.values import Claim
-    from canhazgpu.node.alive import this_process
+    from canhazgpu.node.processes import this_process
 
     claim = Claim("run:old", "run", "ann", 1, boot_id="a boot before", processes=(this_process(),))
     readings = tuple(GpuReading(i, u, i, "H100", 0, 1) for i, u in enumerate(host.uuids()))

@@ -10,10 +10,10 @@ import pytest
 
 from canhazgpu.errors import SchedulerError
 from canhazgpu.ledger.values import JobOwner
-from canhazgpu.schedulers.port import Answer, JobContext, Outcome
-from canhazgpu.schedulers.slurm.actions import MAX_COMMENT, SlurmActions, printable
-from canhazgpu.schedulers.slurm.commands import SlurmCommands
-from canhazgpu.schedulers.slurm.queue import queue_entry
+from canhazgpu.schedulers.port import ActionOutcome, ActionResult, JobContext
+from canhazgpu.schedulers.slurm.control.actions import MAX_COMMENT, SlurmActions, single_line
+from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
+from canhazgpu.schedulers.slurm.control.queries import parse_job_entry
 
 JOB = JobContext(JobOwner("c1", "12", 0), "n1", "ann", 1000, (0,))
 ARRAY = "14 12_1 RUNNING\n15 12_2 PENDING\n12 12_3 CONFIGURING\n"
@@ -53,15 +53,15 @@ class RecordedCommands(SlurmCommands):
     ],
 )
 def test_how_a_job_is_addressed(text: str, entry: tuple[str, str]) -> None:
-    assert queue_entry(text, "12") == entry
+    assert parse_job_entry(text, "12") == entry
 
 
-def requeue(commands: RecordedCommands, note: str = "canhazgpu: no", **how: bool) -> Answer:
+def requeue(commands: RecordedCommands, note: str = "canhazgpu: no", **how: bool) -> ActionResult:
     return SlurmActions(commands, None).requeue(JOB, note, **how)
 
 
-def end(commands: RecordedCommands) -> Answer:
-    return SlurmActions(commands, None).end(JOB, "canhazgpu: GPU 1 is in use")
+def end(commands: RecordedCommands) -> ActionResult:
+    return SlurmActions(commands, None).cancel(JOB, "canhazgpu: GPU 1 is in use")
 
 
 @pytest.mark.parametrize("state", ["RUNNING", "CONFIGURING", "PENDING"])
@@ -73,7 +73,7 @@ def test_a_job_that_can_run_again_is_requeued_with_the_reason(
 ) -> None:
     commands = RecordedCommands(squeue=f"12 12 {state}")
     note = "canhazgpu: requeue 1/20: GPU 1 is\nin use"
-    assert requeue(commands, note, hold=hold) == Answer(Outcome.DONE, done)
+    assert requeue(commands, note, hold=hold) == ActionResult(ActionOutcome.DONE, done)
     assert commands.calls[0][0] == "squeue"
     assert commands.calls[0][-2:] == ("--jobs", "12")
     assert commands.changes == [
@@ -86,7 +86,7 @@ def test_the_arrays_own_id_is_not_given_to_any_command() -> None:
     commands = RecordedCommands(squeue=ARRAY)
     requeue(commands)
     end(commands)
-    SlurmActions(commands, None).tell(JOB, "no")
+    SlurmActions(commands, None).notify_user(JOB, "no")
     addresses = [
         call[-2] if call[1] in ("update", "notify") else call[-1] for call in commands.changes
     ]
@@ -96,12 +96,14 @@ def test_the_arrays_own_id_is_not_given_to_any_command() -> None:
 def test_a_job_that_cannot_be_requeued_is_left_to_the_policy() -> None:
     refusal = SchedulerError("scontrol requeue failed: disabled")
     commands = RecordedCommands(squeue="12 12 RUNNING", requeue=refusal)
-    assert requeue(commands) == Answer(Outcome.REFUSED, "scontrol requeue failed: disabled")
+    assert requeue(commands) == ActionResult(
+        ActionOutcome.REFUSED, "scontrol requeue failed: disabled"
+    )
 
 
 def test_a_job_that_is_ended_is_told_first() -> None:
     commands = RecordedCommands(squeue="12 12 RUNNING")
-    assert end(commands) == Answer(Outcome.DONE, "cancelled")
+    assert end(commands) == ActionResult(ActionOutcome.DONE, "cancelled")
     assert commands.changes[-2:] == [
         ("scontrol", "notify", "12", "canhazgpu: GPU 1 is in use"),
         ("scancel", "12"),
@@ -111,9 +113,9 @@ def test_a_job_that_is_ended_is_told_first() -> None:
 def test_neither_comment_nor_notice_keeps_a_job_from_its_fate() -> None:
     refused = SchedulerError("no")
     commands = RecordedCommands(squeue="12 12 RUNNING", update=refused, notify=refused)
-    assert requeue(commands).outcome is Outcome.DONE
-    assert end(commands) == Answer(Outcome.DONE, "cancelled")
-    SlurmActions(commands, None).tell(JOB, "no")
+    assert requeue(commands).outcome is ActionOutcome.DONE
+    assert end(commands) == ActionResult(ActionOutcome.DONE, "cancelled")
+    SlurmActions(commands, None).notify_user(JOB, "no")
     assert commands.changes[-1] == ("scontrol", "notify", "12", "no")
 
 
@@ -121,14 +123,14 @@ def test_neither_comment_nor_notice_keeps_a_job_from_its_fate() -> None:
 @pytest.mark.parametrize("order", [requeue, end])
 def test_a_job_that_is_over_is_left_alone(state: str, order: Any) -> None:
     commands = RecordedCommands(squeue=f"12 12 {state}")
-    assert order(commands) == Answer(Outcome.DONE, f"left alone, it is {state} already")
+    assert order(commands) == ActionResult(ActionOutcome.DONE, f"left alone, it is {state} already")
     assert commands.changes == []
 
 
 @pytest.mark.parametrize("order", [requeue, end])
 def test_a_job_that_slurm_does_not_know_is_left_alone(order: Any) -> None:
     commands = RecordedCommands()
-    assert order(commands) == Answer(Outcome.DONE, "left alone, it is gone already")
+    assert order(commands) == ActionResult(ActionOutcome.DONE, "left alone, it is gone already")
     assert commands.changes == []
 
 
@@ -139,13 +141,16 @@ def test_a_job_that_cannot_be_sent_back_is_said_to_run_unchecked(order: Any, fai
     answers = {"squeue": "12 12 RUNNING"}
     commands = RecordedCommands(**{**answers, failing: SchedulerError("slurmctld is away")})
     text = "runs unchecked, since it could not be sent back: slurmctld is away"
-    assert order(commands) == Answer(Outcome.FAILED, text)
+    assert order(commands) == ActionResult(ActionOutcome.FAILED, text)
 
 
 @pytest.mark.parametrize("state", ["idle", "mixed", "allocated", "idle*"])
 def test_a_node_is_drained_with_a_reason_of_our_own(state: str) -> None:
     commands = RecordedCommands(sinfo=f"n1 {state}\n")
-    assert SlurmActions(commands, None).drain("n1", "canhazgpu: job 12: x").outcome is Outcome.DONE
+    assert (
+        SlurmActions(commands, None).drain("n1", "canhazgpu: job 12: x").outcome
+        is ActionOutcome.DONE
+    )
     drain = ("scontrol", "update", "nodename=n1", "state=drain", "reason=canhazgpu: job 12: x")
     assert commands.changes[-1] == drain
 
@@ -154,7 +159,7 @@ def test_a_node_is_drained_with_a_reason_of_our_own(state: str) -> None:
 def test_a_node_out_of_service_keeps_the_reason_it_has(state: str) -> None:
     commands = RecordedCommands(sinfo=f"n2 idle\nn1 {state}\nn1 {state}\n")
     answer = SlurmActions(commands, None).drain("n1", "canhazgpu: x")
-    assert answer == Answer(Outcome.DONE, "was out of service already")
+    assert answer == ActionResult(ActionOutcome.DONE, "was out of service already")
     assert [call[0] for call in commands.changes] == ["sinfo"]
 
 
@@ -162,7 +167,7 @@ def test_a_node_out_of_service_keeps_the_reason_it_has(state: str) -> None:
 def test_a_node_that_cannot_be_drained_is_said_so(failing: str) -> None:
     commands = RecordedCommands(**{failing: SchedulerError("slurmctld is away")})
     answer = SlurmActions(commands, None).drain("n1", "canhazgpu: x")
-    assert answer == Answer(Outcome.FAILED, "could not be drained: slurmctld is away")
+    assert answer == ActionResult(ActionOutcome.FAILED, "could not be drained: slurmctld is away")
 
 
 JOBS = """12 1000 RUNNING
@@ -177,9 +182,9 @@ x
 
 def test_whose_jobs_run_on_a_node() -> None:
     actions = SlurmActions(RecordedCommands(squeue=JOBS), None)
-    assert actions.jobs_on("n1") == {"12": 1000, "13": 1001, "16": 1004}
+    assert actions.running_job_uids("n1") == {"12": 1000, "13": 1001, "16": 1004}
     away = SlurmActions(RecordedCommands(squeue=SchedulerError("away")), None)
-    assert away.jobs_on("n1") is None
+    assert away.running_job_uids("n1") is None
 
 
 def test_a_comment_is_bounded_and_free_of_control_characters() -> None:
@@ -211,7 +216,7 @@ def test_a_long_comment_still_says_since_when() -> None:
     ],
 )
 def test_a_log_line_is_one_line_without_control_characters(text: str, line: str) -> None:
-    assert printable(text) == line
+    assert single_line(text) == line
 
 
 def test_a_message_is_added_to_slurmds_log(tmp_path: Path) -> None:
@@ -252,7 +257,7 @@ class LosingCommands(RecordedCommands):
 def test_a_lost_answer_is_no_refusal() -> None:
     commands = LosingCommands(squeue="12 12 RUNNING")
     answer = requeue(commands)
-    assert answer.outcome is Outcome.DONE and answer.text.startswith("requeued")
+    assert answer.outcome is ActionOutcome.DONE and answer.text.startswith("requeued")
     assert not [call for call in commands.calls if call[0] == "scancel"]
 
 
@@ -274,19 +279,19 @@ def test_whether_a_job_is_over_or_gone(
     squeue: str | SchedulerError, over: bool, gone: bool
 ) -> None:
     actions = SlurmActions(RecordedCommands(squeue=squeue), None)
-    assert (actions.is_over("12"), actions.is_gone("12")) == (over, gone)
+    assert (actions.has_stopped_running("12"), actions.is_finished("12")) == (over, gone)
 
 
 def test_a_jobs_state_is_asked_once() -> None:
     commands = RecordedCommands(squeue="12 12 RUNNING")
     actions = SlurmActions(commands, None)
-    assert [actions.is_gone("12") for _ in range(3)] == [False] * 3
-    assert actions.is_gone("13")
+    assert [actions.is_finished("12") for _ in range(3)] == [False] * 3
+    assert actions.is_finished("13")
     assert len(commands.calls) == 2
 
 
 def test_a_slurm_that_does_not_answer_is_asked_once() -> None:
     commands = RecordedCommands(squeue=SchedulerError("squeue gave no answer in 3 s"))
     actions = SlurmActions(commands, None)
-    assert [actions.is_gone(job_id) for job_id in ("12", "13", "12")] == [False] * 3
+    assert [actions.is_finished(job_id) for job_id in ("12", "13", "12")] == [False] * 3
     assert len(commands.calls) == 1

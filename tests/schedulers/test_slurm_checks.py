@@ -10,18 +10,24 @@ import pytest
 
 from canhazgpu.config.schema import Config, EpilogConfig, SlurmConfig
 from canhazgpu.gpu.scan import GpuReading
-from canhazgpu.schedulers.slurm.checks import CHECKS, OF_CONFIG, OF_SLURM_CONF, run_checks, worst
-from canhazgpu.schedulers.slurm.conf import SlurmFacts, parse_line
-from canhazgpu.schedulers.slurm.layout import fit
-from canhazgpu.schedulers.slurm.settings import Settings, settings_of
-from canhazgpu.schedulers.slurm.site import (
-    AsHook,
+from canhazgpu.schedulers.slurm.conf.node_conf import SlurmNodeConf, parse_line
+from canhazgpu.schedulers.slurm.conf.settings import Settings, collect_settings
+from canhazgpu.schedulers.slurm.site.checks.registry import (
+    CHECKS,
+    CHECKS_NEEDING_CONFIG,
+    CHECKS_NEEDING_SLURM_CONF,
+    run_checks,
+    worst_severity,
+)
+from canhazgpu.schedulers.slurm.site.layout import plan_layout
+from canhazgpu.schedulers.slurm.site.state import (
     ConfFile,
-    ConfigSide,
-    OurSide,
+    ConfigState,
+    HookProbeResult,
+    InstalledHooks,
     Program,
-    Site,
-    SlurmSide,
+    SiteState,
+    SlurmState,
     StateDir,
 )
 
@@ -51,12 +57,12 @@ SCRIPTS = (
 
 def settings(**values: str | None) -> Settings:
     merged = {**CONF, **values}
-    return settings_of(parse_line(f"{key}={value}") for key, value in merged.items() if value)
+    return collect_settings(parse_line(f"{key}={value}") for key, value in merged.items() if value)
 
 
-def facts(gres: str = "Name=gpu File=/dev/nvidia[0-1]", declared: str = "gpu:2") -> SlurmFacts:
+def facts(gres: str = "Name=gpu File=/dev/nvidia[0-1]", declared: str = "gpu:2") -> SlurmNodeConf:
     node = parse_line(f"NodeName=n1 Gres={declared}")
-    return SlurmFacts("n1", True, (parse_line(gres),), (node,), None)
+    return SlurmNodeConf("n1", True, (parse_line(gres),), (node,), None)
 
 
 def gpus(count: int) -> tuple[GpuReading, ...]:
@@ -65,18 +71,18 @@ def gpus(count: int) -> tuple[GpuReading, ...]:
     )
 
 
-HEALTHY = Site(
+HEALTHY = SiteState(
     node="n1",
     as_root=True,
-    slurm=SlurmSide(
+    slurm=SlurmState(
         conf=ConfFile("/etc/slurm/slurm.conf"),
         settings=settings(),
-        facts=facts(),
+        node_conf=facts(),
         knows_node=True,
-        constrains=True,
+        has_constrain_devices=True,
         auto_detects=False,
         version="slurm-wlm 22.05.8",
-        running=settings(),
+        controller_settings=settings(),
         matches={
             "Prolog": (Program(SCRIPTS[0]),),
             "Epilog": (Program(SCRIPTS[1]),),
@@ -84,32 +90,32 @@ HEALTHY = Site(
             "HealthCheckProgram": (Program(SCRIPTS[3]),),
         },
     ),
-    ours=OurSide(
-        layout=fit(settings(), "/etc/slurm", {}, {}),
+    installed=InstalledHooks(
+        layout=plan_layout(settings(), "/etc/slurm", {}, {}),
         layout_fault=None,
         scripts=dict.fromkeys(SCRIPTS, "same"),
         differences={},
         site_scripts=(),
         install_command="canhazgpu hooks install",
     ),
-    config=ConfigSide(
+    config=ConfigState(
         config=Config(),
         fault=None,
         file="/etc/canhazgpu/config.toml",
-        file_open=True,
+        is_world_readable=True,
         has_password=False,
         users_file="/etc/canhazgpu/config.toml",
-        users_closed=None,
-        python_closed=None,
-        unseen={},
-        weak={},
+        users_file_blocked_by=None,
+        python_blocked_by=None,
+        invisible_to_hooks={},
+        changeable_paths={},
     ),
     state_dir=StateDir("/run/canhazgpu", 0, 0o755),
-    as_hook=AsHook(gpus=gpus(2), skew_s=0.2, skew_error_s=0.01, published_s=40.0),
+    hook_probe=HookProbeResult(gpus=gpus(2), skew_s=0.2, skew_error_s=0.01, published_s=40.0),
     nvml_libraries=("/usr/lib64/libnvidia-ml.so.1",),
 )
 
-Change = Callable[[Site], Site]
+Change = Callable[[SiteState], SiteState]
 
 
 def slurm(**changes: Any) -> Change:
@@ -117,11 +123,11 @@ def slurm(**changes: Any) -> Change:
 
 
 def conf(**values: str | None) -> Change:
-    return slurm(settings=settings(**values), running=settings(**values))
+    return slurm(settings=settings(**values), controller_settings=settings(**values))
 
 
 def ours(**changes: Any) -> Change:
-    return lambda site: replace(site, ours=replace(site.ours, **changes))
+    return lambda site: replace(site, installed=replace(site.installed, **changes))
 
 
 def config(**changes: Any) -> Change:
@@ -129,7 +135,7 @@ def config(**changes: Any) -> Change:
 
 
 def hook(**changes: Any) -> Change:
-    return lambda site: replace(site, as_hook=replace(site.as_hook, **changes))
+    return lambda site: replace(site, hook_probe=replace(site.hook_probe, **changes))
 
 
 def of(**changes: Any) -> Change:
@@ -139,25 +145,39 @@ def of(**changes: Any) -> Change:
 BROKEN: list[tuple[str, str, Change, str]] = [
     ("root", "warning", of(as_root=False), "sudo canhazgpu hooks check"),
     ("config", "error", config(fault="unknown key x"), "canhazgpu config show"),
-    ("config", "warning", config(unseen={"store.url": "flag"}), "move store.url into the file"),
+    (
+        "config",
+        "warning",
+        config(invisible_to_hooks={"store.url": "flag"}),
+        "move store.url into the file",
+    ),
     ("config-secret", "error", config(has_password=True), "chmod 600 /etc/canhazgpu/config.toml"),
     (
         "config-readable",
         "warning",
-        config(users_closed="/etc/canhazgpu"),
+        config(users_file_blocked_by="/etc/canhazgpu"),
         "chmod o+rX /etc/canhazgpu",
     ),
     (
         "config-readable",
         "warning",
-        config(users_closed="/etc/canhazgpu/config.toml", has_password=True, file_open=False),
+        config(
+            users_file_blocked_by="/etc/canhazgpu/config.toml",
+            has_password=True,
+            is_world_readable=False,
+        ),
         "move the password into a file of the hooks' own",
     ),
-    ("users-python", "warning", config(python_closed="/root"), "python3 -m venv /opt/canhazgpu"),
+    (
+        "users-python",
+        "warning",
+        config(python_blocked_by="/root"),
+        "python3 -m venv /opt/canhazgpu",
+    ),
     (
         "trusted-paths",
         "error",
-        config(weak={"/opt/python": ("/opt",)}),
+        config(changeable_paths={"/opt/python": ("/opt",)}),
         "chown root: /opt; chmod go-w /opt",
     ),
     ("slurm-conf", "error", slurm(conf=ConfFile("/x", "No such file")), "--slurm-conf FILE"),
@@ -170,7 +190,7 @@ BROKEN: list[tuple[str, str, Change, str]] = [
         "hooks-installed",
         "error",
         ours(
-            scripts={**HEALTHY.ours.scripts, SCRIPTS[0]: "different"},
+            scripts={**HEALTHY.installed.scripts, SCRIPTS[0]: "different"},
             differences={SCRIPTS[0]: "was changed by hand"},
         ),
         "canhazgpu hooks install (with --dry-run it shows the difference)",
@@ -178,14 +198,14 @@ BROKEN: list[tuple[str, str, Change, str]] = [
     (
         "hooks-installed",
         "error",
-        ours(scripts={**HEALTHY.ours.scripts, SCRIPTS[1]: "absent"}),
+        ours(scripts={**HEALTHY.installed.scripts, SCRIPTS[1]: "absent"}),
         "canhazgpu hooks install",
     ),
     (
         "hooks-installed",
         "error",
         ours(
-            scripts={**HEALTHY.ours.scripts, SCRIPTS[1]: "different"},
+            scripts={**HEALTHY.installed.scripts, SCRIPTS[1]: "different"},
             differences={SCRIPTS[1]: "is for another: CANHAZGPU_CONFIG=/etc/x.toml"},
         ),
         "canhazgpu --config /etc/x.toml hooks check",
@@ -283,16 +303,26 @@ BROKEN: list[tuple[str, str, Change, str]] = [
         conf(SchedulerParameters=None),
         "SchedulerParameters=nohold_on_prolog_fail",
     ),
-    ("running-config", "warning", slurm(running=settings(Prolog=None)), "scontrol reconfigure"),
-    ("running-config", "warning", slurm(running=settings(PrologFlags="X")), "scontrol reconfigure"),
+    (
+        "running-config",
+        "warning",
+        slurm(controller_settings=settings(Prolog=None)),
+        "scontrol reconfigure",
+    ),
+    (
+        "running-config",
+        "warning",
+        slurm(controller_settings=settings(PrologFlags="X")),
+        "scontrol reconfigure",
+    ),
     ("gres-types", "error", conf(GresTypes=None), "GresTypes=gpu"),
     (
         "gres-files",
         "warning",
-        slurm(facts=facts("AutoDetect=nvml"), auto_detects=True),
+        slurm(node_conf=facts("AutoDetect=nvml"), auto_detects=True),
         "NodeName=n1 Name=gpu File=/dev/nvidia[0-1]",
     ),
-    ("gres-files", "error", slurm(facts=facts(declared="gpu:3")), "File=/dev/nvidia[0-2]"),
+    ("gres-files", "error", slurm(node_conf=facts(declared="gpu:3")), "File=/dev/nvidia[0-2]"),
     (
         "assignment",
         "error",
@@ -308,7 +338,7 @@ BROKEN: list[tuple[str, str, Change, str]] = [
     (
         "constrained-devices",
         "warning",
-        lambda site: slurm(facts=replace(facts(), constrains_devices=False))(
+        lambda site: slurm(node_conf=replace(facts(), constrains_devices=False))(
             conf(TaskPlugin="task/affinity")(site)
         ),
         "TaskPlugin=task/affinity,task/cgroup",
@@ -322,7 +352,7 @@ BROKEN: list[tuple[str, str, Change, str]] = [
     ("slurm-commands", "error", slurm(missing_commands=("scancel",)), "bin_dir ="),
     ("state-dir", "error", of(state_dir=StateDir("/run/x", 1000, 0o755)), "chown root: /run/x"),
     ("state-dir", "error", of(state_dir=StateDir("/run/x", 0, 0o775)), "chmod 755 /run/x"),
-    ("state-dir", "error", of(state_dir=StateDir("/a/b", closed="/a")), "chmod 755 /a"),
+    ("state-dir", "error", of(state_dir=StateDir("/a/b", blocked_by="/a")), "chmod 755 /a"),
     ("hook-environment", "error", hook(fault="no answer"), "hooks install, with this Python"),
     (
         "gpus",
@@ -338,7 +368,7 @@ BROKEN: list[tuple[str, str, Change, str]] = [
 ]
 
 
-def problems(site: Site) -> dict[str, tuple[str, str]]:
+def problems(site: SiteState) -> dict[str, tuple[str, str]]:
     return {one.id: (one.severity, one.fix) for one in run_checks(site) if one.severity != "ok"}
 
 
@@ -346,7 +376,7 @@ def test_a_site_in_order_has_nothing_wrong_and_every_check_says_so() -> None:
     findings = run_checks(HEALTHY)
     assert problems(HEALTHY) == {}
     assert [one.id for one in findings] == [check.id for check in CHECKS]
-    assert worst(findings) == "ok"
+    assert worst_severity(findings) == "ok"
 
 
 def names_of(found: dict[str, Any], name: str) -> set[str]:
@@ -382,8 +412,8 @@ def test_every_check_is_tried() -> None:
         conf(PrologFlags="Contain"),
         conf(PrologFlags="serial,x11"),
         slurm(version="slurm 23.11.4"),
-        slurm(running=None),
-        slurm(running=settings(PrologFlags="Alloc,Contain")),
+        slurm(controller_settings=None),
+        slurm(controller_settings=settings(PrologFlags="Alloc,Contain")),
         conf(PrologEpilogTimeout="65534"),
         conf(HealthCheckProgram="/usr/sbin/nhc"),
         conf(HealthCheckNodeState="CYCLE"),
@@ -392,10 +422,10 @@ def test_every_check_is_tried() -> None:
         config(config=Config(slurm=SlurmConfig(kill_grace_s=14))),
         hook(skew_s=1.5, skew_error_s=0.6),
         hook(skew_s=None),
-        config(users_file=None, users_closed=None),
+        config(users_file=None, users_file_blocked_by=None),
         of(state_dir=StateDir("/run/canhazgpu")),
-        config(has_password=True, file_open=False),
-        lambda site: slurm(facts=facts("", ""))(hook(gpus=(), gpu_fault="no driver")(site)),
+        config(has_password=True, is_world_readable=False),
+        lambda site: slurm(node_conf=facts("", ""))(hook(gpus=(), gpu_fault="no driver")(site)),
     ],
 )
 def test_what_is_no_fault_is_none(change: Change) -> None:
@@ -411,7 +441,7 @@ def test_what_is_no_fault_is_none(change: Change) -> None:
         ),
         (hook(gpu_fault="no driver", gpus=()), {"gpu-count", "published"}),
         (hook(store_fault="refused", skew_s=None, published_s=None), {"clock", "published"}),
-        (slurm(running=None), {"running-config"}),
+        (slurm(controller_settings=None), {"running-config"}),
         (slurm(knows_node=False), {"gpu-count", "gres-files", "published"}),
     ],
 )
@@ -432,12 +462,14 @@ def test_a_slurm_conf_that_cannot_be_read_is_one_problem_and_not_twenty() -> Non
     site = unread(HEALTHY)
     assert set(problems(site)) == {"slurm-conf"}
     said = {one.id for one in run_checks(site)}
-    assert said == {check.id for check in CHECKS} - OF_SLURM_CONF - {"published"}
+    assert said == {check.id for check in CHECKS} - CHECKS_NEEDING_SLURM_CONF - {"published"}
 
 
 def test_a_configuration_that_cannot_be_read_is_one_problem() -> None:
     unread = config(fault="no TOML")
     site = unread(hook(fault="never asked")(ours(scripts={})(HEALTHY)))
     assert set(problems(site)) == {"config"}
-    assert {one.id for one in run_checks(site)} == {check.id for check in CHECKS} - OF_CONFIG
-    assert worst(run_checks(site)) == "error"
+    assert {one.id for one in run_checks(site)} == {
+        check.id for check in CHECKS
+    } - CHECKS_NEEDING_CONFIG
+    assert worst_severity(run_checks(site)) == "error"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from canhazgpu.errors import SchedulerError
-from canhazgpu.schedulers.slurm.commands import USUAL_DIRS, SlurmCommands
+from canhazgpu.schedulers.slurm.control.commands import DEFAULT_BIN_DIRS, SlurmCommands
 
 
 def script(directory: Path, text: str, name: str = "scontrol") -> SlurmCommands:
@@ -35,7 +35,7 @@ def test_a_command_that_takes_too_long_is_ended(tmp_path: Path, text: str) -> No
 def test_a_program_that_is_not_there_is_named_with_where_it_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(SchedulerError, match=f"scancel is not in {tmp_path}: set slurm.bin_dir"):
         script(tmp_path, "").run("scancel", "12")
-    with pytest.raises(SchedulerError, match=f"no-such is not in {', '.join(USUAL_DIRS)}"):
+    with pytest.raises(SchedulerError, match=f"no-such is not in {', '.join(DEFAULT_BIN_DIRS)}"):
         SlurmCommands("", 1.0, {}).run("no-such")
 
 

@@ -10,8 +10,8 @@ import pytest
 from canhazgpu.errors import InputError
 from canhazgpu.ledger.values import Claim, JobOwner
 from canhazgpu.schedulers.port import JobContext, claim_of
-from canhazgpu.schedulers.slurm.conf import read_facts
-from canhazgpu.schedulers.slurm.context import job_context
+from canhazgpu.schedulers.slurm.conf.node_conf import read_node_conf
+from canhazgpu.schedulers.slurm.hook.job_environment import parse_job_context
 
 LEAST = {"SLURM_JOB_ID": "12", "SLURM_JOB_UID": "1000"}
 FULL = {
@@ -26,7 +26,7 @@ FULL = {
 
 
 def test_all_that_slurmd_tells() -> None:
-    job = job_context(FULL, "n1")
+    job = parse_job_context(FULL, "n1")
     assert job == JobContext(
         JobOwner("c1", "12", 2), "n1", "ann", 1000, (0, 1, 5), 1700000000.0, "train;\x1b[31m"
     )
@@ -36,10 +36,10 @@ def test_all_that_slurmd_tells() -> None:
 
 
 def test_what_may_be_missing() -> None:
-    assert job_context(LEAST, "n1") == JobContext(
+    assert parse_job_context(LEAST, "n1") == JobContext(
         JobOwner("cluster", "12", 0), "n1", "1000", 1000, ()
     )
-    assert job_context(LEAST | {"SLURM_JOB_END_TIME": "0", "SLURM_JOB_UID": "0"}, "n1") == (
+    assert parse_job_context(LEAST | {"SLURM_JOB_END_TIME": "0", "SLURM_JOB_UID": "0"}, "n1") == (
         JobContext(JobOwner("cluster", "12", 0), "n1", "0", 0, ())
     )
 
@@ -51,7 +51,7 @@ NO_NUMBERS = ["x", "-1", "1.5", " 1", "1 ", "0x1", "1\n", "٣", "9" * 20, "9" * 
 @pytest.mark.parametrize("name", ["SLURM_JOB_ID", "SLURM_JOB_UID"])
 def test_what_must_be_a_number_is_named(name: str, text: str) -> None:
     with pytest.raises(InputError, match=f"{name}=.* is not a number") as caught:
-        job_context(FULL | {name: text}, "n1")
+        parse_job_context(FULL | {name: text}, "n1")
     assert len(str(caught.value)) < 150
 
 
@@ -59,32 +59,32 @@ def test_what_must_be_a_number_is_named(name: str, text: str) -> None:
 @pytest.mark.parametrize("name", ["SLURM_JOB_RESTART_COUNT", "SLURM_JOB_END_TIME"])
 def test_what_may_be_a_number_is_named(name: str, text: str) -> None:
     with pytest.raises(InputError, match=f"{name}=.* is not a number"):
-        job_context(FULL | {name: text}, "n1")
+        parse_job_context(FULL | {name: text}, "n1")
 
 
 @pytest.mark.parametrize("name", ["SLURM_JOB_ID", "SLURM_JOB_UID"])
 def test_what_must_be_there_is_named(name: str) -> None:
     with pytest.raises(InputError, match=f"{name}=''"):
-        job_context({key: value for key, value in FULL.items() if key != name}, "n1")
+        parse_job_context({key: value for key, value in FULL.items() if key != name}, "n1")
 
 
 @pytest.mark.parametrize("uid", [2**32 - 1, 2**32])
 def test_a_uid_that_no_user_has_is_refused(uid: int) -> None:
     with pytest.raises(InputError, match="SLURM_JOB_UID"):
-        job_context(FULL | {"SLURM_JOB_UID": str(uid)}, "n1")
+        parse_job_context(FULL | {"SLURM_JOB_UID": str(uid)}, "n1")
 
 
 @pytest.mark.parametrize("text", ["x", "0,", "0,,1", "1-0", "0,0", "gpu:2", "0-99999", "GPU-1"])
 def test_gpus_that_make_no_sense_are_named(text: str) -> None:
     with pytest.raises(InputError, match="SLURM_JOB_GPUS"):
-        job_context(FULL | {"SLURM_JOB_GPUS": text}, "n1")
+        parse_job_context(FULL | {"SLURM_JOB_GPUS": text}, "n1")
 
 
 CLUSTERS = ["a:1", "a%3a1", "a b", "../x", "a/b", "lab+1", "ä", "Ä", "\udce4", "a" * 101, "a\n"]
 
 
 def test_whatever_a_cluster_is_called_owners_are_kept_apart() -> None:
-    jobs = [job_context(FULL | {"SLURM_CLUSTER_NAME": text}, "n1") for text in CLUSTERS]
+    jobs = [parse_job_context(FULL | {"SLURM_CLUSTER_NAME": text}, "n1") for text in CLUSTERS]
     assert len({job.owner.token for job in jobs}) == len(CLUSTERS)
     for job in jobs:
         assert re.fullmatch(r"job:[A-Za-z0-9_.%-]+:12:\d+", job.owner.token)
@@ -96,8 +96,8 @@ def test_slurms_files_and_hooks_name_the_cluster_alike(tmp_path: Path, name: str
     conf.write_text(f"ClusterName={name}\n")
     # Slurm lowers the letters of ASCII alone.
     told = "".join(one.lower() if one.isascii() else one for one in name)
-    job = job_context(FULL | {"SLURM_CLUSTER_NAME": told}, "n1")
-    assert read_facts(conf, "n1", "host").cluster == job.owner.cluster
+    job = parse_job_context(FULL | {"SLURM_CLUSTER_NAME": told}, "n1")
+    assert read_node_conf(conf, "n1", "host").cluster == job.owner.cluster
 
 
 @pytest.mark.parametrize(
@@ -114,6 +114,9 @@ def test_the_partition_and_the_requeues_so_far(comment: str, attempt: str, reque
         "SLURM_JOB_COMMENT": comment,
         "SLURM_JOB_RESTART_COUNT": attempt,
     }
-    job = job_context({**LEAST, **told}, "n1")
+    job = parse_job_context({**LEAST, **told}, "n1")
     assert (job.partition, job.requeues) == ("gpu", requeues)
-    assert (job_context(LEAST, "n1").partition, job_context(LEAST, "n1").requeues) == ("", 0)
+    assert (parse_job_context(LEAST, "n1").partition, parse_job_context(LEAST, "n1").requeues) == (
+        "",
+        0,
+    )

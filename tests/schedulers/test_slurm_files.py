@@ -8,20 +8,20 @@ from pathlib import Path
 import pytest
 
 from canhazgpu.errors import ConfigError, InputError
+from canhazgpu.gpu.assigned import AssignedGpu
 from canhazgpu.gpu.scan import GpuReading
-from canhazgpu.schedulers.port import AssignedGpu
 from canhazgpu.schedulers.slurm import environment
-from canhazgpu.schedulers.slurm.conf import (
+from canhazgpu.schedulers.slurm.conf.device_mapping import gpus_at_positions
+from canhazgpu.schedulers.slurm.conf.hostlist import MAX_NAMES, expand_hostlist
+from canhazgpu.schedulers.slurm.conf.node_conf import (
     DeclaredGpus,
-    SlurmFacts,
-    declared_gpus,
-    gpu_files,
+    SlurmNodeConf,
+    default_conf_path,
+    order_gpu_files,
+    parse_declared_gpus,
     parse_line,
-    read_facts,
-    usual_conf,
+    read_node_conf,
 )
-from canhazgpu.schedulers.slurm.devices import gpus_of_positions
-from canhazgpu.schedulers.slurm.hostlist import MAX_NAMES, expand
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ from canhazgpu.schedulers.slurm.hostlist import MAX_NAMES, expand
     ],
 )
 def test_a_list_is_expanded_in_order(text: str, names: tuple[str, ...]) -> None:
-    assert expand(text) == names
+    assert expand_hostlist(text) == names
 
 
 @pytest.mark.parametrize(
@@ -74,13 +74,13 @@ def test_a_list_is_expanded_in_order(text: str, names: tuple[str, ...]) -> None:
 def test_a_malformed_or_hostile_list_is_refused_at_once(text: str) -> None:
     began = time.monotonic()
     with pytest.raises(InputError) as caught:
-        expand(text)
+        expand_hostlist(text)
     assert len(str(caught.value)) < 250
     assert time.monotonic() - began < 5
 
 
 def test_the_longest_list_is_accepted() -> None:
-    assert len(expand(f"n[1-{MAX_NAMES}]")) == MAX_NAMES
+    assert len(expand_hostlist(f"n[1-{MAX_NAMES}]")) == MAX_NAMES
 
 
 @pytest.mark.parametrize(
@@ -101,11 +101,11 @@ def test_a_line_is_pairs_with_keys_in_any_case(text: str, pairs: dict[str, str])
     assert parse_line(text) == pairs
 
 
-def facts(directory: Path, slurm: str = "", cgroup: str = "", gres: str = "") -> SlurmFacts:
+def facts(directory: Path, slurm: str = "", cgroup: str = "", gres: str = "") -> SlurmNodeConf:
     for name, text in (("slurm.conf", slurm), ("cgroup.conf", cgroup), ("gres.conf", gres)):
         if text:
             (directory / name).write_text(text)
-    return read_facts(directory / "slurm.conf", "n2", "host2")
+    return read_node_conf(directory / "slurm.conf", "n2", "host2")
 
 
 def test_absent_files_count_as_empty(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_the_gpus_files_of_this_node(
 
 def test_the_files_are_counted_over_all_lines() -> None:
     lines = [parse_line("Name=gpu File=/dev/nvidia2"), parse_line("Name=gpu File=/dev/nvidia[0-1]")]
-    assert gpu_files(lines, "n1") == ("/dev/nvidia2", "/dev/nvidia0", "/dev/nvidia1")
+    assert order_gpu_files(lines, "n1") == ("/dev/nvidia2", "/dev/nvidia0", "/dev/nvidia1")
 
 
 def test_a_list_that_cannot_be_read_fails_only_where_it_is_needed(tmp_path: Path) -> None:
@@ -218,14 +218,14 @@ NODE = [gpu(0, 2), gpu(1, 0), gpu(2, 5), gpu(3, 1)]
 
 def test_a_position_leads_over_the_device_file_to_the_gpu() -> None:
     files = ["/dev/nvidia5", "/dev/nvidia1", "/dev/nvidia0", "/dev/nvidia2"]
-    assert gpus_of_positions([1, 0], files, NODE) == (
+    assert gpus_at_positions([1, 0], files, NODE) == (
         AssignedGpu(1, "GPU-3", 3, "/dev/nvidia1"),
         AssignedGpu(0, "GPU-2", 2, "/dev/nvidia5"),
     )
 
 
 def test_without_files_positions_count_the_device_numbers() -> None:
-    found = gpus_of_positions(range(4), None, NODE)
+    found = gpus_at_positions(range(4), None, NODE)
     assert [(one.uuid, one.device_file) for one in found] == [
         ("GPU-1", "/dev/nvidia0"),
         ("GPU-3", "/dev/nvidia1"),
@@ -237,11 +237,11 @@ def test_without_files_positions_count_the_device_numbers() -> None:
 def test_a_gpu_that_hides_its_number_matters_only_without_files() -> None:
     node = [gpu(0, 0), gpu(1, None), gpu(2, 2)]
     with pytest.raises(InputError, match="the driver shows 2 of this node's 3 GPUs"):
-        gpus_of_positions([0], None, node)
+        gpus_at_positions([0], None, node)
     files = [f"/dev/nvidia{number}" for number in range(3)]
-    assert [one.uuid for one in gpus_of_positions([0, 2], files, node)] == ["GPU-0", "GPU-2"]
+    assert [one.uuid for one in gpus_at_positions([0, 2], files, node)] == ["GPU-0", "GPU-2"]
     with pytest.raises(InputError, match=r"Slurm gave GPU 1 \(/dev/nvidia1\), which the driver"):
-        gpus_of_positions([1], files, node)
+        gpus_at_positions([1], files, node)
 
 
 @pytest.mark.parametrize(
@@ -257,12 +257,12 @@ def test_a_position_without_a_gpu_is_refused(
     position: int, files: list[str] | None, text: str
 ) -> None:
     with pytest.raises(InputError, match=text):
-        gpus_of_positions([position], files, NODE)
+        gpus_at_positions([position], files, NODE)
 
 
 def test_a_gpu_without_a_name_is_not_assigned() -> None:
     with pytest.raises(InputError, match="does not show"):
-        gpus_of_positions([0], ["/dev/nvidia0"], [gpu(0, 0, "")])
+        gpus_at_positions([0], ["/dev/nvidia0"], [gpu(0, 0, "")])
 
 
 TYPED = [
@@ -280,22 +280,22 @@ TYPED = [
     ],
 )
 def test_types_are_counted_in_the_order_of_slurm_conf(gres: str, files: tuple[str, ...]) -> None:
-    declared = declared_gpus([{"nodename": "n[1-2]", "gres": gres}], "n1")
-    assert gpu_files(TYPED, "n1", declared) == files
+    declared = parse_declared_gpus([{"nodename": "n[1-2]", "gres": gres}], "n1")
+    assert order_gpu_files(TYPED, "n1", declared) == files
 
 
 @pytest.mark.parametrize("gres", ["gpu:3", "gpu:big:2", "gpu:big:1,gpu:small:1", "gpu:other:3"])
 def test_types_that_slurm_conf_does_not_declare_are_refused(gres: str) -> None:
-    declared = declared_gpus([{"nodename": "n1", "gres": gres}], "n1")
+    declared = parse_declared_gpus([{"nodename": "n1", "gres": gres}], "n1")
     with pytest.raises(InputError, match=r"gres.conf names 3 GPU files for n1"):
-        gpu_files(TYPED, "n1", declared)
+        order_gpu_files(TYPED, "n1", declared)
 
 
 def test_more_files_than_declared_gpus_are_refused() -> None:
     lines = [{"name": "gpu", "file": "/dev/nvidia[0-3]"}]
-    assert len(gpu_files(lines, "n1", [DeclaredGpus("", 4)]) or ()) == 4
+    assert len(order_gpu_files(lines, "n1", [DeclaredGpus("", 4)]) or ()) == 4
     with pytest.raises(InputError, match=r"names 4 GPU files for n1, and Gres= in slurm\.conf 2"):
-        gpu_files(lines, "n1", [DeclaredGpus("", 2)])
+        order_gpu_files(lines, "n1", [DeclaredGpus("", 2)])
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ def test_more_files_than_declared_gpus_are_refused() -> None:
 def test_what_slurm_conf_says_of_a_nodes_gpus(
     nodes: list[dict[str, str]], declared: tuple[DeclaredGpus, ...]
 ) -> None:
-    assert declared_gpus(nodes, "n1") == declared
+    assert parse_declared_gpus(nodes, "n1") == declared
 
 
 def test_a_file_that_is_there_and_cannot_be_read_is_no_empty_file(tmp_path: Path) -> None:
@@ -325,7 +325,7 @@ def test_a_file_that_is_there_and_cannot_be_read_is_no_empty_file(tmp_path: Path
 def test_a_gpu_fallen_off_the_bus_shifts_nobody() -> None:
     left = [gpu(0, 0), gpu(1, 1), gpu(2, 3)]
     with pytest.raises(InputError, match="the driver shows 3 of this node's 4 GPUs"):
-        gpus_of_positions([2], None, left, 4)
+        gpus_at_positions([2], None, left, 4)
 
 
 @pytest.mark.parametrize(
@@ -335,9 +335,9 @@ def test_a_gpu_fallen_off_the_bus_shifts_nobody() -> None:
 def test_a_node_without_files_of_its_own_has_what_its_controller_sent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: tuple[str, ...], expected: str
 ) -> None:
-    monkeypatch.setattr(environment, "USUAL_CONF", str(tmp_path / "usual"))
+    monkeypatch.setattr(environment, "DEFAULT_CONF", str(tmp_path / "usual"))
     monkeypatch.setattr(environment, "CONFIGLESS_CONF", str(tmp_path / "sent"))
     for name in there:
         (tmp_path / name).touch()
 
-    assert usual_conf() == str(tmp_path / expected)
+    assert default_conf_path() == str(tmp_path / expected)

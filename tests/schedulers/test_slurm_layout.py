@@ -6,17 +6,27 @@ import pytest
 
 from canhazgpu.config.schema import SlurmConfig
 from canhazgpu.errors import ConfigError
-from canhazgpu.schedulers.slurm.conf import parse_line
-from canhazgpu.schedulers.slurm.layout import Layout, chain_paths, fit, runs
-from canhazgpu.schedulers.slurm.lines import conf_text, health_lines, hook_limit_s, needed_lines
-from canhazgpu.schedulers.slurm.settings import Settings, settings_of, shown_settings
+from canhazgpu.schedulers.slurm.conf.node_conf import parse_line
+from canhazgpu.schedulers.slurm.conf.settings import Settings, collect_settings, parse_show_config
+from canhazgpu.schedulers.slurm.site.layout import (
+    Layout,
+    chain_script_paths,
+    chained_script,
+    plan_layout,
+)
+from canhazgpu.schedulers.slurm.site.required_lines import (
+    conf_text,
+    health_lines,
+    hook_limit_s,
+    needed_lines,
+)
 
 DIR = "/etc/slurm"
 OWN = f"{DIR}/canhazgpu"
 
 
 def settings(*lines: str) -> Settings:
-    return settings_of(map(parse_line, lines))
+    return collect_settings(map(parse_line, lines))
 
 
 def placed(*lines: str, given: dict[str, str] | None = None, **chained: str) -> Layout:
@@ -26,14 +36,14 @@ def placed(*lines: str, given: dict[str, str] | None = None, **chained: str) -> 
         "epilog": f"{OWN}/epilog.d/site.sh",
         "task_prolog": f"{OWN}/task_prolog_chain.sh",
     }
-    return fit(
+    return plan_layout(
         settings(*lines), DIR, given or {}, {paths[key]: site for key, site in chained.items()}
     )
 
 
 def test_a_site_without_hooks_gets_directories_for_them() -> None:
     layout = placed()
-    assert [(one.script, one.value, one.site) for one in layout.places] == [
+    assert [(one.script, one.value, one.site) for one in layout.locations] == [
         (f"{DIR}/prolog.d/canhazgpu.sh", f"{DIR}/prolog.d/*", None),
         (f"{DIR}/epilog.d/canhazgpu.sh", f"{DIR}/epilog.d/*", None),
         (f"{OWN}/task_prolog.sh", f"{OWN}/task_prolog.sh", None),
@@ -83,7 +93,7 @@ def test_a_single_script_is_run_beside_ours_in_a_directory_of_our_own() -> None:
 
 def test_what_is_chained_stays_chained() -> None:
     first = placed("Prolog=/site/p.sh", "TaskProlog=/site/t.sh")
-    lines = [f"{place.key}={place.value}" for place in first.places]
+    lines = [f"{place.key}={place.value}" for place in first.locations]
 
     again = placed(*lines, prolog="/site/p.sh", task_prolog="/site/t.sh")
 
@@ -98,7 +108,7 @@ def test_a_chain_that_lost_its_script_is_not_guessed(line: str) -> None:
     with pytest.raises(ConfigError, match=f"--chain {key}="):
         placed(line)
     assert placed(line, given={key: ""})
-    [place] = [one for one in placed(line, given={key: "/s"}).places if one.key == key]
+    [place] = [one for one in placed(line, given={key: "/s"}).locations if one.key == key]
     assert place.site == "/s"
 
 
@@ -108,7 +118,7 @@ def test_what_is_given_counts_more_than_slurm_conf() -> None:
         "TaskProlog=/site/t.sh",
         given={"Prolog": "", "Epilog": "/other/e.sh", "TaskProlog": ""},
     )
-    assert [place.site for place in layout.places] == [None, "/other/e.sh", None]
+    assert [place.site for place in layout.locations] == [None, "/other/e.sh", None]
     assert layout.prolog.value == f"{DIR}/prolog.d/*"
 
 
@@ -116,7 +126,7 @@ def test_our_task_prolog_in_another_directory_is_ours() -> None:
     place = placed("TaskProlog=/opt/slurm/canhazgpu/task_prolog.sh").task_prolog
     assert (place.script, place.site) == ("/opt/slurm/canhazgpu/task_prolog.sh", None)
     chain = "/opt/slurm/canhazgpu/task_prolog_chain.sh"
-    assert chain in chain_paths(settings(f"TaskProlog={chain}"), DIR)
+    assert chain in chain_script_paths(settings(f"TaskProlog={chain}"), DIR)
 
 
 def test_of_several_prologs_one_that_takes_us_in_is_enough() -> None:
@@ -135,12 +145,12 @@ def test_of_several_prologs_one_that_takes_us_in_is_enough() -> None:
     ],
 )
 def test_a_chain_says_what_it_runs(text: str, site: str | None) -> None:
-    assert runs(text) == site
+    assert chained_script(text) == site
 
 
 def needed(*lines: str, limit_s: int = 60) -> dict[str, tuple[str, str]]:
     site = settings(*lines)
-    found = needed_lines(site, fit(site, DIR, {}, {}), limit_s)
+    found = needed_lines(site, plan_layout(site, DIR, {}, {}), limit_s)
     return {line.key: (line.value, line.instead_of) for line in found}
 
 
@@ -252,7 +262,7 @@ def test_slurm_gives_a_hook_its_decision_and_its_commands() -> None:
 
 def test_every_line_says_why_and_instead_of_what() -> None:
     site = settings("PrologFlags=Serial", "TaskProlog=/site/t.sh")
-    text = conf_text(needed_lines(site, fit(site, DIR, {}, {}), 60))
+    text = conf_text(needed_lines(site, plan_layout(site, DIR, {}, {}), 60))
     for paragraph in text.split("\n\n"):
         *comments, line = paragraph.strip().split("\n")
         assert comments and all(one.startswith("# ") for one in comments)
@@ -274,7 +284,7 @@ def test_the_controllers_settings() -> None:
         "TaskProlog              = (null)\n"
         "PrologFlags             = Alloc,Contain\n"
     )
-    shown = shown_settings(text)
+    shown = parse_show_config(text)
     assert shown.get("Prolog") == "/etc/slurm/prolog.d/*"
     assert shown.all("Epilog") == ("/a", "/b")
     assert shown.get("TaskProlog") == ""

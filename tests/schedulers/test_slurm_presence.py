@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from canhazgpu.schedulers.slurm.commands import SlurmCommands
-from canhazgpu.schedulers.slurm.presence import JobPresence, jobs_here
-from canhazgpu.schedulers.slurm.undrain import our_drain
+from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
+from canhazgpu.schedulers.slurm.control.job_presence import JobPresence, parse_jobs_on_node
+from canhazgpu.schedulers.slurm.control.undrain import own_drain_reason
 
 
 class Spool:
@@ -57,14 +57,14 @@ def test_a_job_whose_shepherd_listens_is_here(spool: Spool) -> None:
     spool.shepherd("n1_13.0", alive=False)
     spool.shepherd("n2_14.0")
     spool.shepherd("n1_1.0")
-    assert spool.presence().gone(["12", "13", "14", "1", "2"]) == {"13", "14", "2"}
+    assert spool.presence().absent(["12", "13", "14", "1", "2"]) == {"13", "14", "2"}
 
 
 def test_slurm_is_not_asked_where_the_sockets_tell(spool: Spool, tmp_path: Path) -> None:
     spool.squeue(f"touch {tmp_path}/asked")
     spool.shepherd("n1_12.0")
-    assert spool.presence().gone(["12"]) == set()
-    assert spool.presence().gone([]) == set()
+    assert spool.presence().absent(["12"]) == set()
+    assert spool.presence().absent([]) == set()
     assert not (tmp_path / "asked").exists()
     assert spool.presence().is_gone("13")
     assert (tmp_path / "asked").exists()
@@ -72,32 +72,32 @@ def test_slurm_is_not_asked_where_the_sockets_tell(spool: Spool, tmp_path: Path)
 
 def test_what_slurm_has_on_the_node_is_here(spool: Spool) -> None:
     spool.squeue("printf '12 RUNNING\\n13 COMPLETING\\n14 COMPLETED\\n15 CANCELLED\\n'")
-    assert spool.presence().gone(["12", "13", "14", "15", "16"]) == {"14", "15", "16"}
+    assert spool.presence().absent(["12", "13", "14", "15", "16"]) == {"14", "15", "16"}
 
 
 @pytest.mark.parametrize("text", ["exit 1", "kill -9 $$", "echo broken >&2; exit 3"])
 def test_no_answer_is_no_yes(spool: Spool, text: str) -> None:
     spool.squeue(text)
-    assert spool.presence().gone(["12"]) == set()
+    assert spool.presence().absent(["12"]) == set()
     (spool.bin / "squeue").unlink()
-    assert spool.presence().gone(["12"]) == set()
+    assert spool.presence().absent(["12"]) == set()
 
 
 def test_a_directory_that_is_not_there_tells_nothing(spool: Spool) -> None:
     spool.squeue("printf '12 RUNNING\\n'")
-    assert spool.presence(spool.place / "none").gone(["12", "13"]) == {"13"}
+    assert spool.presence(spool.place / "none").absent(["12", "13"]) == {"13"}
 
 
 def test_files_that_are_no_sockets_are_no_shepherds(spool: Spool) -> None:
     (spool.place / "n1_12.0").write_text("")
     (spool.place / "n1_13.0").symlink_to("n1_13.0")
-    assert spool.presence().gone(["12", "13"]) == {"12", "13"}
+    assert spool.presence().absent(["12", "13"]) == {"12", "13"}
 
 
 def test_lines_of_squeue() -> None:
-    assert jobs_here("") == frozenset()
+    assert parse_jobs_on_node("") == frozenset()
     text = "1 RUNNING\n2 PENDING\n3 SUSPENDED\n\n4 RUNNING x\n5\n6 CONFIGURING\n"
-    assert jobs_here(text) == {"1", "3", "6"}
+    assert parse_jobs_on_node(text) == {"1", "3", "6"}
 
 
 @pytest.mark.parametrize(
@@ -114,4 +114,4 @@ def test_lines_of_squeue() -> None:
     ],
 )
 def test_whose_drain_it_is(text: str, reason: str) -> None:
-    assert our_drain(text, "n1") == reason
+    assert own_drain_reason(text, "n1") == reason

@@ -10,20 +10,20 @@ import pytest
 from redis_server import PrivateRedis, any_binary
 
 from canhazgpu.config.schema import Config, SlurmConfig, StoreConfig, ValidationConfig
-from canhazgpu.schedulers.slurm.as_hook import look_as_hook
-from canhazgpu.schedulers.slurm.settings import Settings
-from canhazgpu.schedulers.slurm.site import Program
-from canhazgpu.schedulers.slurm.survey import (
-    find_conf,
-    look_at_state_dir,
-    matches,
-    missing_commands,
-    nvml_libraries,
-    program,
-    slurm_side,
-    slurm_version,
+from canhazgpu.schedulers.slurm.conf.settings import Settings
+from canhazgpu.schedulers.slurm.site.collect import (
+    collect_slurm_state,
+    find_missing_commands,
+    find_nvml_libraries,
+    find_slurm_conf,
+    inspect_program,
+    inspect_state_dir,
+    matched_programs,
+    read_slurm_version,
 )
-from canhazgpu.schedulers.slurm.trust import closed_to_users
+from canhazgpu.schedulers.slurm.site.file_permissions import find_closed_to_users
+from canhazgpu.schedulers.slurm.site.hook_probe import probe_as_hook
+from canhazgpu.schedulers.slurm.site.state import Program
 
 
 def script(path: Path, body: str = "", mode: int = 0o755) -> Path:
@@ -42,7 +42,9 @@ def test_what_a_pattern_matches_is_what_slurmd_would_run(tmp_path: Path) -> None
     (site / "gone").symlink_to("/nonexistent")
     (site / "link").symlink_to(site / "b.sh")
 
-    found = matches(Settings({"prolog": (f"{site}/*",), "epilog": (f"{site}/b.sh", "/x/*")}))
+    found = matched_programs(
+        Settings({"prolog": (f"{site}/*",), "epilog": (f"{site}/b.sh", "/x/*")})
+    )
 
     assert found["Prolog"] == (
         Program(f"{site}/a.txt", "cannot be executed (mode 644)"),
@@ -57,17 +59,17 @@ def test_what_a_pattern_matches_is_what_slurmd_would_run(tmp_path: Path) -> None
 
 def test_below_a_root_paths_are_the_nodes(tmp_path: Path) -> None:
     script(tmp_path / "etc/p.d/a.sh")
-    found = matches(Settings({"prolog": ("/etc/p.d/*",)}), tmp_path)
+    found = matched_programs(Settings({"prolog": ("/etc/p.d/*",)}), tmp_path)
     assert found["Prolog"] == (Program("/etc/p.d/a.sh"),)
 
 
 def test_a_task_prolog_is_for_users_to_run(tmp_path: Path) -> None:
     path = script(tmp_path / "t.sh", mode=0o700)
-    assert program(str(path), by_users=False) == Program(str(path))
-    assert program(str(path), by_users=True).problem == "users cannot execute (mode 700)"
+    assert inspect_program(str(path), by_users=False) == Program(str(path))
+    assert inspect_program(str(path), by_users=True).problem == "users cannot execute (mode 700)"
     path.chmod(0o755)
     tmp_path.chmod(0o700)
-    found = program(str(path), by_users=True).problem
+    found = inspect_program(str(path), by_users=True).problem
     assert found is not None and found.startswith("users cannot reach (")
 
 
@@ -76,15 +78,15 @@ def test_what_is_closed_to_users_is_named(tmp_path: Path) -> None:
     file = script(base / "a" / "b" / "f", mode=0o644)
     try:
         base.chmod(0o755)
-        assert closed_to_users(file) is None
+        assert find_closed_to_users(file) is None
         (base / "a").chmod(0o750)
-        assert closed_to_users(file) == base / "a"
+        assert find_closed_to_users(file) == base / "a"
         (base / "a").chmod(0o711)
-        assert closed_to_users(file) is None
+        assert find_closed_to_users(file) is None
         file.chmod(0o640)
-        assert closed_to_users(file) == file
-        assert look_at_state_dir(base / "a").mode == 0o711
-        assert look_at_state_dir(base / "absent").mode is None
+        assert find_closed_to_users(file) == file
+        assert inspect_state_dir(base / "a").mode == 0o711
+        assert inspect_state_dir(base / "absent").mode is None
     finally:
         for path in (file, base / "a/b", base / "a", base):
             path.unlink() if path.is_file() else path.rmdir()
@@ -92,11 +94,11 @@ def test_what_is_closed_to_users_is_named(tmp_path: Path) -> None:
 
 def test_slurm_conf_is_looked_for_where_the_node_has_it(tmp_path: Path) -> None:
     environ = {"SLURM_CONF": "/elsewhere/slurm.conf"}
-    assert find_conf("/named", environ, "/etc/slurm", Path("/")) == "/named"
-    assert find_conf(None, environ, "/etc/slurm", Path("/")) == "/elsewhere/slurm.conf"
+    assert find_slurm_conf("/named", environ, "/etc/slurm", Path("/")) == "/named"
+    assert find_slurm_conf(None, environ, "/etc/slurm", Path("/")) == "/elsewhere/slurm.conf"
     # An image is not this host's Slurm.
-    assert find_conf(None, environ, "/etc/slurm", tmp_path) == "/etc/slurm/slurm.conf"
-    assert find_conf(None, {}, str(tmp_path), Path("/")) in (
+    assert find_slurm_conf(None, environ, "/etc/slurm", tmp_path) == "/etc/slurm/slurm.conf"
+    assert find_slurm_conf(None, {}, str(tmp_path), Path("/")) in (
         f"{tmp_path}/slurm.conf",
         "/run/slurm/conf/slurm.conf",
     )
@@ -116,46 +118,52 @@ def test_slurms_files_are_read_and_its_controller_asked(tmp_path: Path) -> None:
     script(bin_dir / "scontrol", 'echo "Prolog   = /q"; echo "SLURM_CONF = $SLURM_CONF"')
     script(tmp_path / "sbin" / "slurmd", 'echo "slurm 23.11.4"')
 
-    side = slurm_side(path, "n2", "n2", SlurmConfig(bin_dir=str(bin_dir)))
+    side = collect_slurm_state(path, "n2", "n2", SlurmConfig(bin_dir=str(bin_dir)))
 
     assert side.conf.fault is None
     assert side.settings.get("Prolog") == "/p"
-    assert (side.knows_node, side.constrains, side.auto_detects) == (True, True, True)
-    assert side.running is not None
-    assert side.running.get("Prolog") == "/q"
-    assert side.running.get("SLURM_CONF") == path
+    assert (side.knows_node, side.has_constrain_devices, side.auto_detects) == (True, True, True)
+    assert side.controller_settings is not None
+    assert side.controller_settings.get("Prolog") == "/q"
+    assert side.controller_settings.get("SLURM_CONF") == path
     assert side.version == "slurm 23.11.4"
     assert side.missing_commands == ("squeue", "scancel")
 
 
 def test_nothing_of_slurm_is_a_fault_and_not_an_error(tmp_path: Path) -> None:
-    side = slurm_side(f"{tmp_path}/slurm.conf", "n1", "n1", SlurmConfig(bin_dir=str(tmp_path)))
+    side = collect_slurm_state(
+        f"{tmp_path}/slurm.conf", "n1", "n1", SlurmConfig(bin_dir=str(tmp_path))
+    )
     assert side.conf.fault == "No such file"
-    assert (side.running, side.knows_node) == (None, False)
+    assert (side.controller_settings, side.knows_node) == (None, False)
     (tmp_path / "slurm.conf").mkdir()
-    side = slurm_side(f"{tmp_path}/slurm.conf", "n1", "n1", SlurmConfig(bin_dir=str(tmp_path)))
+    side = collect_slurm_state(
+        f"{tmp_path}/slurm.conf", "n1", "n1", SlurmConfig(bin_dir=str(tmp_path))
+    )
     assert side.conf.fault is not None and "Is a directory" in side.conf.fault
 
 
 def test_programs_that_hang_are_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("canhazgpu.schedulers.slurm.survey.ASK_TIMEOUT_S", 0.2)
-    monkeypatch.setattr("canhazgpu.schedulers.slurm.survey.SBIN_DIRS", ())
+    monkeypatch.setattr("canhazgpu.schedulers.slurm.site.collect.QUERY_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("canhazgpu.schedulers.slurm.site.collect.SBIN_DIRS", ())
     for name in ("slurmd", "scontrol"):
         script(tmp_path / name, "exec /bin/sleep 30")
-    side = slurm_side(conf(tmp_path, "Prolog=/p\n"), "n1", "n1", SlurmConfig(bin_dir=str(tmp_path)))
-    assert (side.version, side.running) == (None, None)
-    assert slurm_version(str(tmp_path)) is None
+    side = collect_slurm_state(
+        conf(tmp_path, "Prolog=/p\n"), "n1", "n1", SlurmConfig(bin_dir=str(tmp_path))
+    )
+    assert (side.version, side.controller_settings) == (None, None)
+    assert read_slurm_version(str(tmp_path)) is None
 
 
 def test_commands_are_looked_for_where_hooks_look(tmp_path: Path) -> None:
-    assert missing_commands(str(tmp_path)) == ("scontrol", "squeue", "scancel")
+    assert find_missing_commands(str(tmp_path)) == ("scontrol", "squeue", "scancel")
 
 
 def test_libraries_are_offered_where_they_are(tmp_path: Path) -> None:
     (tmp_path / "libnvidia-ml.so.1").touch()
-    assert nvml_libraries(f"relative:{tmp_path}")[0] == f"{tmp_path}/libnvidia-ml.so.1"
+    assert find_nvml_libraries(f"relative:{tmp_path}")[0] == f"{tmp_path}/libnvidia-ml.so.1"
 
 
 def config(tmp_path: Path, url: str, library: str = "/nonexistent/lib.so.1") -> tuple[str, Config]:
@@ -174,7 +182,7 @@ def test_a_hook_sees_the_store_and_its_clock(
     monkeypatch.setenv("CANHAZGPU_STORE_URL", "redis://127.0.0.1:1/0")
     with PrivateRedis(binary=any_binary()) as server:
         file, configured = config(tmp_path, server.url)
-        seen = look_as_hook(sys.executable, file, configured, "/none", "n1")
+        seen = probe_as_hook(sys.executable, file, configured, "/none", "n1")
     assert (seen.fault, seen.store_fault) == (None, None)
     assert seen.skew_s is not None and abs(seen.skew_s) < 1 + seen.skew_error_s
     assert seen.gpu_fault is not None and "/nonexistent/lib.so.1" in seen.gpu_fault
@@ -182,7 +190,7 @@ def test_a_hook_sees_the_store_and_its_clock(
 
 def test_a_hook_sees_that_the_store_is_away(tmp_path: Path) -> None:
     file, configured = config(tmp_path, "redis://127.0.0.1:1/0")
-    seen = look_as_hook(sys.executable, file, configured, "/none", "n1")
+    seen = probe_as_hook(sys.executable, file, configured, "/none", "n1")
     assert seen.store_fault is not None and "127.0.0.1:1" in seen.store_fault
     assert seen.skew_s is None
 
@@ -199,17 +207,17 @@ def test_a_hook_sees_that_the_store_is_away(tmp_path: Path) -> None:
 )
 def test_a_python_that_does_not_work_is_a_fault(tmp_path: Path, body: str, fault: str) -> None:
     python = script(tmp_path / "python", body)
-    seen = look_as_hook(str(python), None, Config(), "/none", "n1")
+    seen = probe_as_hook(str(python), None, Config(), "/none", "n1")
     assert seen.fault is not None and fault in seen.fault
-    missing = look_as_hook("/no/python", None, Config(), "/none", "n1")
+    missing = probe_as_hook("/no/python", None, Config(), "/none", "n1")
     assert missing.fault == "cannot run /no/python: No such file or directory"
 
 
 def test_a_python_that_hangs_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("canhazgpu.schedulers.slurm.as_hook.START_S", 0.1)
+    monkeypatch.setattr("canhazgpu.schedulers.slurm.site.hook_probe.PYTHON_START_S", 0.1)
     python = script(tmp_path / "python", "exec /bin/sleep 30")
     quick = Config(
         store=StoreConfig(timeout_s=0.01), validation=ValidationConfig(scan_timeout_s=0.1)
     )
-    seen = look_as_hook(str(python), None, quick, "/none", "n1")
+    seen = probe_as_hook(str(python), None, quick, "/none", "n1")
     assert seen.fault is not None and "no answer within" in seen.fault

@@ -21,25 +21,25 @@ from service_fakes import (
 from canhazgpu.allocator import MAX_ROUNDS, GpuService, Grant
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.ledger.values import (
-    Blocked,
+    BlockedGpu,
     Claim,
-    Granted,
+    GrantedGpus,
     JobOwner,
-    ProcessId,
     Quarantine,
-    Queued,
+    QueuePosition,
     Reservation,
-    Short,
+    TooFewGpus,
     Waiter,
 )
+from canhazgpu.node.process_id import ProcessId
 from canhazgpu.people.gone import Here
 from canhazgpu.refusal import Refusal, RefusalKind, short_text
 
 OWNER = JobOwner("c1", "7", 0)
 CLAIM = Claim(OWNER.token, "slurm", "ann", 1000, "7", boot_id="this boot")
 ALL_FREE = seen(free(0), free(1))
-STALE = Short(1, 0, 0, 0, 0, stale=1)
-FULL = Short(1, 0, 2, 0, 0, 0)
+STALE = TooFewGpus(1, 0, 0, 0, 0, stale=1)
+FULL = TooFewGpus(1, 0, 2, 0, 0, 0)
 
 
 LIVING, DEAD = ProcessId(10, 1), ProcessId(11, 1)
@@ -56,7 +56,7 @@ def named(*indices: int) -> object:
 
 
 def test_a_scan_under_way_is_used_and_only_the_second_look_is_started() -> None:
-    ledger, probe = ScriptedLedger([Granted((uuid(0),))]), ScriptedProbe(ALL_FREE)
+    ledger, probe = ScriptedLedger([GrantedGpus((uuid(0),))]), ScriptedProbe(ALL_FREE)
     first = ScriptedScan(ALL_FREE)
     granted = service(ledger, probe).reserve_count(CLAIM, 1, first)
     assert granted == Grant((free(0),), (free(0), free(1)))
@@ -67,7 +67,7 @@ def test_a_scan_under_way_is_used_and_only_the_second_look_is_started() -> None:
 
 def test_without_a_scan_under_way_one_is_started() -> None:
     probe = ScriptedProbe(ALL_FREE)
-    granted = service(ScriptedLedger([Granted((uuid(1),))]), probe).reserve_count(CLAIM, 1)
+    granted = service(ScriptedLedger([GrantedGpus((uuid(1),))]), probe).reserve_count(CLAIM, 1)
     assert isinstance(granted, Grant)
     assert len(probe.scans) == 2
 
@@ -79,7 +79,7 @@ def test_the_wanted_gpus_are_selected_from_each_scan() -> None:
         selections.append(gpus)
         return [gpus[-1].uuid]
 
-    ledger = ScriptedLedger([Blocked(uuid(1), "stale"), Granted((uuid(2),))])
+    ledger = ScriptedLedger([BlockedGpu(uuid(1), "stale"), GrantedGpus((uuid(2),))])
     probe = ScriptedProbe(ALL_FREE, seen(free(0), free(1), free(2)))
     granted = service(ledger, probe).reserve_given(CLAIM, select)
     assert isinstance(granted, Grant)
@@ -89,8 +89,8 @@ def test_the_wanted_gpus_are_selected_from_each_scan() -> None:
 
 @pytest.mark.parametrize("how", ["count", "given"])
 def test_a_stale_scan_is_repeated(how: str) -> None:
-    stale = STALE if how == "count" else Blocked(uuid(0), "stale")
-    ledger, probe = ScriptedLedger([stale, Granted((uuid(0),))]), ScriptedProbe(ALL_FREE)
+    stale = STALE if how == "count" else BlockedGpu(uuid(0), "stale")
+    ledger, probe = ScriptedLedger([stale, GrantedGpus((uuid(0),))]), ScriptedProbe(ALL_FREE)
     one = service(ledger, probe)
     granted = one.reserve_count(CLAIM, 1) if how == "count" else one.reserve_given(CLAIM, named(0))
     assert isinstance(granted, Grant)
@@ -100,7 +100,7 @@ def test_a_stale_scan_is_repeated(how: str) -> None:
 
 @pytest.mark.parametrize("how", ["count", "given"])
 def test_what_stays_stale_is_refused_after_the_last_round(how: str) -> None:
-    stale = STALE if how == "count" else Blocked(uuid(0), "stale")
+    stale = STALE if how == "count" else BlockedGpu(uuid(0), "stale")
     ledger = ScriptedLedger([stale])
     one = service(ledger, ScriptedProbe(ALL_FREE))
     refusal = one.reserve_count(CLAIM, 1) if how == "count" else one.reserve_given(CLAIM, named(0))
@@ -109,7 +109,7 @@ def test_what_stays_stale_is_refused_after_the_last_round(how: str) -> None:
 
 
 def test_stale_gpus_that_would_not_suffice_are_no_reason_to_scan_again() -> None:
-    ledger = ScriptedLedger([Short(3, 1, 0, 0, 0, stale=1)])
+    ledger = ScriptedLedger([TooFewGpus(3, 1, 0, 0, 0, stale=1)])
     scan = seen(free(0), free(1), free(2))
     refusal = service(ledger, ScriptedProbe(scan)).reserve_count(CLAIM, 3)
     assert refusal == Refusal("Not enough GPUs available. Requested: 3, Available: 1")
@@ -117,7 +117,7 @@ def test_stale_gpus_that_would_not_suffice_are_no_reason_to_scan_again() -> None
 
 
 def test_a_counted_gpu_that_somebody_takes_is_given_back_and_another_one_tried() -> None:
-    ledger = ScriptedLedger([Granted((uuid(0),)), Granted((uuid(1),))])
+    ledger = ScriptedLedger([GrantedGpus((uuid(0),)), GrantedGpus((uuid(1),))])
     taken = seen(used(0), free(1))
     probe = ScriptedProbe(ALL_FREE, taken, taken, taken)
     granted = service(ledger, probe).reserve_count(CLAIM, 1)
@@ -128,7 +128,7 @@ def test_a_counted_gpu_that_somebody_takes_is_given_back_and_another_one_tried()
 
 
 def test_a_given_gpu_that_somebody_takes_is_given_back_and_the_intruder_named() -> None:
-    ledger = ScriptedLedger([Granted((uuid(0),)), Blocked(uuid(0), "unreserved")])
+    ledger = ScriptedLedger([GrantedGpus((uuid(0),)), BlockedGpu(uuid(0), "unreserved")])
     probe = ScriptedProbe(ALL_FREE, seen(used(0), free(1)))
     refusal = service(ledger, probe).reserve_given(CLAIM, named(0))
     assert refusal == Refusal(
@@ -139,7 +139,7 @@ def test_a_given_gpu_that_somebody_takes_is_given_back_and_the_intruder_named() 
 
 
 def test_someone_who_moves_in_each_time_is_named_in_the_end() -> None:
-    ledger = ScriptedLedger([Granted((uuid(0),))])
+    ledger = ScriptedLedger([GrantedGpus((uuid(0),))])
     probe = ScriptedProbe(*[ALL_FREE, seen(used(0), free(1))] * MAX_ROUNDS)
     refusal = service(ledger, probe).reserve_count(CLAIM, 1)
     assert isinstance(refusal, Refusal)
@@ -148,7 +148,7 @@ def test_someone_who_moves_in_each_time_is_named_in_the_end() -> None:
 
 
 def test_a_gpu_gone_at_the_second_look_is_given_back() -> None:
-    ledger = ScriptedLedger([Granted((uuid(0),))])
+    ledger = ScriptedLedger([GrantedGpus((uuid(0),))])
     probe = ScriptedProbe(*[ALL_FREE, seen(free(1))] * MAX_ROUNDS)
     refusal = service(ledger, probe).reserve_count(CLAIM, 1)
     assert refusal == Refusal("GPU (GPU-0) on n1 cannot be read: the driver no longer shows it")
@@ -156,7 +156,7 @@ def test_a_gpu_gone_at_the_second_look_is_given_back() -> None:
 
 
 def test_a_second_look_that_fails_grants_nothing() -> None:
-    ledger = ScriptedLedger([Granted((uuid(0),))])
+    ledger = ScriptedLedger([GrantedGpus((uuid(0),))])
     refusal = service(ledger, ScriptedProbe(ALL_FREE, failed("driver gone"))).reserve_count(
         CLAIM, 1
     )
@@ -165,7 +165,7 @@ def test_a_second_look_that_fails_grants_nothing() -> None:
 
 
 def test_a_repeated_grant_needs_no_second_look() -> None:
-    ledger = ScriptedLedger([Granted((uuid(0),), repeated=True)])
+    ledger = ScriptedLedger([GrantedGpus((uuid(0),), repeated=True)])
     probe = ScriptedProbe(seen(used(0), free(1)))
     granted = service(ledger, probe).reserve_count(CLAIM, 1)
     assert granted == Grant((used(0),), (used(0), free(1)))
@@ -174,7 +174,7 @@ def test_a_repeated_grant_needs_no_second_look() -> None:
 
 
 def test_a_scan_that_fails_asks_nothing_of_the_ledger() -> None:
-    ledger = ScriptedLedger([Granted((uuid(0),))])
+    ledger = ScriptedLedger([GrantedGpus((uuid(0),))])
     refusal = service(ledger, ScriptedProbe(failed("no answer in 10 s"))).reserve_count(CLAIM, 1)
     assert refusal == Refusal("n1: no answer in 10 s", kind=RefusalKind.FAULT)
     assert ledger.asked == []
@@ -182,7 +182,7 @@ def test_a_scan_that_fails_asks_nothing_of_the_ledger() -> None:
 
 def test_what_an_earlier_boot_holds_is_released_once_and_then_granted() -> None:
     old = [reservation(0, "job:c1:5:0", "boot 1"), reservation(1, "job:c1:5:0", "boot 1")]
-    ledger = ScriptedLedger([FULL, Granted((uuid(0),))], old)
+    ledger = ScriptedLedger([FULL, GrantedGpus((uuid(0),))], old)
     granted = service(ledger, ScriptedProbe(ALL_FREE)).reserve_count(CLAIM, 1)
     assert isinstance(granted, Grant)
     assert ledger.released == [("job:c1:5:0", "node rebooted")]
@@ -190,7 +190,7 @@ def test_what_an_earlier_boot_holds_is_released_once_and_then_granted() -> None:
 
 def test_a_gpu_in_the_way_since_an_earlier_boot_is_released() -> None:
     old = reservation(0, "job:c1:5:0", "boot 1")
-    ledger = ScriptedLedger([Blocked(uuid(0), "reserved", old), Granted((uuid(0),))], [old])
+    ledger = ScriptedLedger([BlockedGpu(uuid(0), "reserved", old), GrantedGpus((uuid(0),))], [old])
     granted = service(ledger, ScriptedProbe(ALL_FREE)).reserve_given(CLAIM, named(0))
     assert isinstance(granted, Grant)
     assert ledger.released == [("job:c1:5:0", "node rebooted")]
@@ -245,19 +245,19 @@ def test_an_owner_is_released_here_and_a_scan_published() -> None:
     ("short", "text"),
     [
         (
-            Short(3, 1, 1, 2, 0, 0),
+            TooFewGpus(3, 1, 1, 2, 0, 0),
             "Not enough GPUs available. Requested: 3, Available: 1 (2 GPUs in use without"
             " reservation - run 'canhazgpu status' for details)",
         ),
-        (Short(9, 4, 0, 0, 0, 0), "Not enough GPUs available. Requested: 9, Available: 4"),
+        (TooFewGpus(9, 4, 0, 0, 0, 0), "Not enough GPUs available. Requested: 9, Available: 4"),
     ],
 )
-def test_too_few_gpus_are_told_in_the_known_sentence(short: Short, text: str) -> None:
+def test_too_few_gpus_are_told_in_the_known_sentence(short: TooFewGpus, text: str) -> None:
     assert short_text(short) == text
 
 
 def test_too_few_gpus_name_each_intruder_but_not_who_uses_what_is_reserved() -> None:
-    ledger = ScriptedLedger([Short(1, 0, 1, 1, 0, 0)], [reservation(0, "job:c1:5:0")])
+    ledger = ScriptedLedger([TooFewGpus(1, 0, 1, 1, 0, 0)], [reservation(0, "job:c1:5:0")])
     probe = ScriptedProbe(seen(used(0, "ann"), used(1, "mallory")))
     refusal = service(ledger, probe).reserve_count(CLAIM, 1)
     assert isinstance(refusal, Refusal)
@@ -277,26 +277,26 @@ BROKEN = GpuReading(1, uuid(1), 1, "H100", None, None, fault="GPU is lost")
     ("blocked", "reading", "text"),
     [
         (
-            Blocked(uuid(1), "reserved", reservation(1, "job:c1:5:0")),
+            BlockedGpu(uuid(1), "reserved", reservation(1, "job:c1:5:0")),
             free(1),
             "GPU 1 (GPU-1) on n1 is reserved by ann (slurm job 5)",
         ),
         (
-            Blocked(uuid(1), "unreserved"),
+            BlockedGpu(uuid(1), "unreserved"),
             SILENT,
             "GPU 1 (GPU-1) on n1 is in use WITHOUT RESERVATION: 5000MB used by no process shown",
         ),
         (
-            Blocked(uuid(1), "unknown"),
+            BlockedGpu(uuid(1), "unknown"),
             BROKEN,
             "GPU 1 (GPU-1) on n1 cannot be read: GPU is lost",
         ),
-        (Blocked(uuid(1), "quarantined"), free(1), "GPU 1 (GPU-1) on n1 is quarantined"),
-        (Blocked(uuid(9), "unknown"), free(1), "GPU (GPU-9) on n1 cannot be read:"),
+        (BlockedGpu(uuid(1), "quarantined"), free(1), "GPU 1 (GPU-1) on n1 is quarantined"),
+        (BlockedGpu(uuid(9), "unknown"), free(1), "GPU (GPU-9) on n1 cannot be read:"),
     ],
 )
 def test_a_given_gpu_in_the_way_is_told_with_its_reason(
-    blocked: Blocked, reading: GpuReading, text: str
+    blocked: BlockedGpu, reading: GpuReading, text: str
 ) -> None:
     ledger = ScriptedLedger([blocked])
     refusal = service(ledger, ScriptedProbe(seen(free(0), reading))).reserve_given(CLAIM, named(1))
@@ -306,7 +306,7 @@ def test_a_given_gpu_in_the_way_is_told_with_its_reason(
 
 def test_a_quarantined_gpu_is_refused_with_its_reason() -> None:
     held_back = Quarantine(uuid(1), "row remap pending", 1.0)
-    ledger = ScriptedLedger([Blocked(uuid(1), "quarantined")], held_back=[held_back])
+    ledger = ScriptedLedger([BlockedGpu(uuid(1), "quarantined")], held_back=[held_back])
     refusal = service(ledger, ScriptedProbe(seen(free(0), free(1)))).reserve_given(CLAIM, named(1))
     assert isinstance(refusal, Refusal)
     assert refusal.text == "GPU 1 (GPU-1) on n1 is quarantined: row remap pending"
@@ -314,14 +314,14 @@ def test_a_quarantined_gpu_is_refused_with_its_reason() -> None:
 
 def test_too_few_gpus_tell_of_those_held_back() -> None:
     held_back = Quarantine(uuid(1), "row remap pending", 1.0)
-    ledger = ScriptedLedger([Short(2, 1, 0, 0, 1, 0)], held_back=[held_back])
+    ledger = ScriptedLedger([TooFewGpus(2, 1, 0, 0, 1, 0)], held_back=[held_back])
     refusal = service(ledger, ScriptedProbe(seen(free(0), free(1)))).reserve_count(CLAIM, 2)
     assert isinstance(refusal, Refusal)
     assert refusal.details == ("GPU 1 (GPU-1) on n1 is quarantined: row remap pending",)
 
 
 def test_more_than_the_node_has_is_refused_for_ever() -> None:
-    ledger = ScriptedLedger([Short(3, 2, 0, 0, 0, 0)])
+    ledger = ScriptedLedger([TooFewGpus(3, 2, 0, 0, 0, 0)])
     refusal = service(ledger, ScriptedProbe(ALL_FREE)).reserve_count(CLAIM, 3)
     assert refusal == Refusal("n1 has 2 GPUs; 3 were asked for", kind=RefusalKind.NEVER)
 
@@ -336,9 +336,9 @@ def waiter(process: ProcessId) -> Waiter:
 
 @pytest.mark.parametrize("how", ["count", "given"])
 def test_a_run_whose_processes_are_gone_makes_room(how: str) -> None:
-    blocked = FULL if how == "count" else Blocked(uuid(0), "reserved")
+    blocked = FULL if how == "count" else BlockedGpu(uuid(0), "reserved")
     ledger = ScriptedLedger(
-        [blocked, Granted((uuid(0),))], [Reservation(uuid(0), run_of(DEAD), 1.0)]
+        [blocked, GrantedGpus((uuid(0),))], [Reservation(uuid(0), run_of(DEAD), 1.0)]
     )
     one = service(ledger, ScriptedProbe(ALL_FREE))
     granted = one.reserve_count(CLAIM, 1) if how == "count" else one.reserve_given(CLAIM, named(0))
@@ -353,7 +353,9 @@ def test_a_run_that_lives_keeps_its_gpus() -> None:
 
 
 def test_a_dead_head_of_the_queue_is_dropped_and_the_next_one_tries_again() -> None:
-    ledger = ScriptedLedger([Queued(2), Granted((uuid(0),))], queue=[waiter(DEAD), waiter(LIVING)])
+    ledger = ScriptedLedger(
+        [QueuePosition(2), GrantedGpus((uuid(0),))], queue=[waiter(DEAD), waiter(LIVING)]
+    )
     granted = service(ledger, ScriptedProbe(ALL_FREE)).reserve_count(CLAIM, 1)
     assert isinstance(granted, Grant)
     assert ledger.left == [("run:11", "its processes are gone")]
@@ -363,7 +365,7 @@ def test_a_dead_head_of_the_queue_is_dropped_and_the_next_one_tries_again() -> N
     ("position", "text"), [(2, "1 other waits for GPUs of n1"), (4, "3 others wait for GPUs of n1")]
 )
 def test_whoever_lives_and_waits_goes_first(position: int, text: str) -> None:
-    ledger = ScriptedLedger([Queued(position)], queue=[waiter(LIVING)])
+    ledger = ScriptedLedger([QueuePosition(position)], queue=[waiter(LIVING)])
     refusal = service(ledger, ScriptedProbe(ALL_FREE)).reserve_count(CLAIM, 1)
     assert isinstance(refusal, Refusal)
     assert refusal.kind is RefusalKind.QUEUED
@@ -383,8 +385,10 @@ def test_the_living_view_is_without_the_dead() -> None:
 
 @pytest.mark.parametrize("how", ["count", "given"])
 def test_force_takes_what_somebody_uses_and_tells_which(how: str) -> None:
-    in_the_way = Short(1, 0, 0, 1, 0, 0) if how == "count" else Blocked(uuid(0), "unreserved")
-    ledger = ScriptedLedger([in_the_way, Granted((uuid(0),))])
+    in_the_way = (
+        TooFewGpus(1, 0, 0, 1, 0, 0) if how == "count" else BlockedGpu(uuid(0), "unreserved")
+    )
+    ledger = ScriptedLedger([in_the_way, GrantedGpus((uuid(0),))])
     one = service(ledger, ScriptedProbe(seen(used(0), free(1))))
     if how == "count":
         granted = one.reserve_count(CLAIM, 1, force=True)
@@ -397,7 +401,7 @@ def test_force_takes_what_somebody_uses_and_tells_which(how: str) -> None:
 
 
 def test_force_takes_no_gpu_that_cannot_be_read_and_none_that_is_reserved() -> None:
-    for in_the_way in (Blocked(uuid(0), "unknown"), Blocked(uuid(0), "reserved")):
+    for in_the_way in (BlockedGpu(uuid(0), "unknown"), BlockedGpu(uuid(0), "reserved")):
         ledger = ScriptedLedger([in_the_way])
         one = service(ledger, ScriptedProbe(seen(used(0), free(1))))
         assert isinstance(one.reserve_given(CLAIM, named(0), force=True), Refusal)
@@ -405,7 +409,7 @@ def test_force_takes_no_gpu_that_cannot_be_read_and_none_that_is_reserved() -> N
 
 
 def test_clean_gpus_need_no_force() -> None:
-    ledger = ScriptedLedger([Granted((uuid(1),))])
+    ledger = ScriptedLedger([GrantedGpus((uuid(1),))])
     granted = service(ledger, ScriptedProbe(seen(used(0), free(1)))).reserve_count(
         CLAIM, 1, force=True
     )

@@ -13,7 +13,7 @@ from service_fakes import ScriptedProbe, ScriptedScan, failed, free, seen, used,
 from canhazgpu.allocator import GpuService, Grant
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.ledger.port import Observation
-from canhazgpu.ledger.redis_ledger import RedisLedger, Role
+from canhazgpu.ledger.store.ledger import RedisLedger, Role
 from canhazgpu.ledger.values import Claim, JobOwner
 from canhazgpu.people.gone import Here
 from canhazgpu.refusal import Refusal, RefusalKind
@@ -62,7 +62,7 @@ class Place:
         return GpuService(self.node, here, UnhurriedProbe(*scans or [self.free]), self.ledger)
 
     def held(self) -> dict[str, str]:
-        (view,) = self.ledger.look([self.node])
+        (view,) = self.ledger.read_nodes([self.node])
         return {gpu: one.claim.owner for gpu, one in view.reservations.items()}
 
 

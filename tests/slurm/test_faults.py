@@ -165,7 +165,7 @@ def test_what_an_earlier_boot_reserved_is_reaped(cluster: GpuCluster) -> None:
         "from canhazgpu.config.schema import StoreConfig\n"
         "from canhazgpu.gpu.scan import Scan\n"
         "from canhazgpu.ledger.port import Observation\n"
-        "from canhazgpu.ledger.redis_ledger import RedisLedger, Role\n"
+        "from canhazgpu.ledger.store.ledger import RedisLedger, Role\n"
         "from canhazgpu.ledger.values import Claim\n"
         "from canhazgpu.gpu.scan import GpuReading\n"
         "ledger = RedisLedger(StoreConfig(url='embedded', embedded_dir=sys.argv[1]), Role.WRITE)\n"

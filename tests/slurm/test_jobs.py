@@ -241,8 +241,8 @@ def test_history_names_every_grant_and_release(cluster: GpuCluster, people: Any)
     show = (
         "import json, sys\n"
         "from canhazgpu.config.schema import StoreConfig\n"
-        "from canhazgpu.ledger.connect import Role, connect\n"
-        "from canhazgpu.ledger.keys import node_keys\n"
+        "from canhazgpu.ledger.store.connect import Role, connect\n"
+        "from canhazgpu.ledger.store.keys import node_keys\n"
         "store = connect(StoreConfig(url='embedded', embedded_dir=sys.argv[1]), Role.READ)\n"
         "print(json.dumps([entry for _, entry in store.xrange(node_keys('n2').history)]))\n"
     )

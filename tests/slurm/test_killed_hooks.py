@@ -48,20 +48,20 @@ arrange()
 """
 STAGES = {
     "prolog": [
-        ("canhazgpu.node.records", "JobRecords", "begin"),
-        ("canhazgpu.ledger.redis_ledger", "RedisLedger", "look"),
-        ("canhazgpu.ledger.redis_ledger", "RedisLedger", "reserve_given"),
-        ("canhazgpu.node.book_file", "Page", "apply"),
-        ("canhazgpu.node.records", "JobRecords", "complete"),
-        ("canhazgpu.ledger.fallback_ledger", "FallbackLedger", "tell"),
+        ("canhazgpu.ledger.local.job_records", "JobRecords", "begin"),
+        ("canhazgpu.ledger.store.ledger", "RedisLedger", "read_nodes"),
+        ("canhazgpu.ledger.store.ledger", "RedisLedger", "reserve_given"),
+        ("canhazgpu.ledger.local.book_file", "BookTransaction", "apply"),
+        ("canhazgpu.ledger.local.job_records", "JobRecords", "complete"),
+        ("canhazgpu.ledger.local.fallback_ledger", "FallbackLedger", "record_note"),
     ],
     "epilog": [
-        ("canhazgpu.node.records", "JobRecords", "end"),
-        ("canhazgpu.node.book_file", "Page", "apply"),
-        ("canhazgpu.ledger.redis_ledger", "RedisLedger", "release"),
-        ("canhazgpu.node.records", "JobRecords", "forget"),
-        ("canhazgpu.ledger.redis_ledger", "RedisLedger", "publish_scan"),
-        ("canhazgpu.ledger.fallback_ledger", "FallbackLedger", "tell"),
+        ("canhazgpu.ledger.local.job_records", "JobRecords", "end"),
+        ("canhazgpu.ledger.local.book_file", "BookTransaction", "apply"),
+        ("canhazgpu.ledger.store.ledger", "RedisLedger", "release"),
+        ("canhazgpu.ledger.local.job_records", "JobRecords", "forget"),
+        ("canhazgpu.ledger.store.ledger", "RedisLedger", "publish_scan"),
+        ("canhazgpu.ledger.local.fallback_ledger", "FallbackLedger", "record_note"),
     ],
 }
 STAGE_LIST = [

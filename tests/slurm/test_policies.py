@@ -102,7 +102,7 @@ def reserved(cluster: GpuCluster, gpu: str, user: str, node: str = "n1") -> Iter
         "from canhazgpu.config.schema import StoreConfig\n"
         "from canhazgpu.gpu.scan import GpuReading, Scan\n"
         "from canhazgpu.ledger.port import Observation\n"
-        "from canhazgpu.ledger.redis_ledger import RedisLedger, Role\n"
+        "from canhazgpu.ledger.store.ledger import RedisLedger, Role\n"
         "from canhazgpu.ledger.values import Claim\n"
         "store, action, node, gpu, user = sys.argv[1:]\n"
         "ledger = RedisLedger(StoreConfig(url='embedded', embedded_dir=store), Role.WRITE)\n"

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from canhazgpu.gpu.scan import GpuProcess
-from canhazgpu.ledger.values import Claim, ProcessId
+from canhazgpu.ledger.values import Claim
+from canhazgpu.node.process_id import ProcessId
 from canhazgpu.status.coverage import ANY_SPACE, PidSpace, covers, is_intruder, owner_is_known
 
 ALICE, BOB, ROOT = 1001, 1002, 0

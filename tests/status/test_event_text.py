@@ -7,7 +7,7 @@ import re
 import pytest
 
 from canhazgpu.ledger.values import Claim, Event
-from canhazgpu.logline import log_line
+from canhazgpu.logfmt import log_line
 from canhazgpu.status.event_text import (
     NodeEvent,
     event_line,

@@ -9,7 +9,7 @@ import pytest
 
 from canhazgpu.config.schema import SlurmConfig
 from canhazgpu.ledger.values import Claim, NodeView, Reservation
-from canhazgpu.schedulers.slurm.lookup import (
+from canhazgpu.schedulers.slurm.control.job_lookup import (
     SqueueLookup,
     find_command,
     parse_squeue,

@@ -8,7 +8,8 @@ import pytest
 
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
 from canhazgpu.gpu.usage import GpuState, Usage, UsagePolicy
-from canhazgpu.ledger.values import Claim, NodeView, ProcessId, Quarantine, Reservation, Waiter
+from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation, Waiter
+from canhazgpu.node.process_id import ProcessId
 from canhazgpu.status.coverage import PidSpace
 from canhazgpu.status.model import (
     IMPOSSIBLE,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from canhazgpu.config.schema import SlurmConfig
-from canhazgpu.schedulers.slurm.lookup import SqueueLookup
+from canhazgpu.schedulers.slurm.control.job_lookup import SqueueLookup
 from demo_cluster import (
     ClusterSpec,
     PrivateSlurm,

@@ -10,8 +10,8 @@ from canhazgpu.cli.app import App
 from canhazgpu.gpu.scan import GpuReading, Scan
 from canhazgpu.in_process.adapters import Adapters
 from canhazgpu.in_process.service import InProcessService
-from canhazgpu.ledger.connect import Role
 from canhazgpu.ledger.port import Observation
+from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.values import Event, NodeView
 from canhazgpu.status.jobs import JobFacts
 
@@ -31,7 +31,7 @@ class FakeLedger:
         """Show these nodes from now on."""
         self._views = {view.node: view for view in views}
 
-    def look(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
+    def read_nodes(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
         self.events.append("look")
         if self.error:
             raise self.error

@@ -205,7 +205,7 @@ class GpuCluster:
     def stop(self) -> None:
         """End the cluster and the store it started."""
         self.slurm.stop()
-        stop = "import sys; from canhazgpu.ledger import embedded; embedded.stop(sys.argv[1])"
+        stop = "import sys; from canhazgpu.ledger.embedded import server; server.stop(sys.argv[1])"
         subprocess.run(
             [self.venv / "bin/python", "-I", "-c", stop, self.root / "store"],
             check=False,

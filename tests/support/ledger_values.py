@@ -13,10 +13,11 @@ import redis
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.gpu.scan import GpuReading, Scan
-from canhazgpu.ledger.connect import Role
 from canhazgpu.ledger.port import Observation
-from canhazgpu.ledger.redis_ledger import RedisLedger
-from canhazgpu.ledger.values import Claim, JobOwner, NodeView, ProcessId, Waiter
+from canhazgpu.ledger.store.connect import Role
+from canhazgpu.ledger.store.ledger import RedisLedger
+from canhazgpu.ledger.values import Claim, JobOwner, NodeView, Waiter
+from canhazgpu.node.process_id import ProcessId
 
 Observe = Callable[..., Observation]
 """What the fixture `observe` gives: observations of the test's node."""
@@ -49,7 +50,7 @@ def gpus(*indices: int) -> tuple[str, ...]:
 
 def view(ledger: RedisLedger, node: str) -> NodeView:
     """What the ledger says of one node."""
-    (found,) = ledger.look([node])
+    (found,) = ledger.read_nodes([node])
     return found
 
 

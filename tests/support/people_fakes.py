@@ -16,10 +16,11 @@ from canhazgpu.errors import InputError
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
 from canhazgpu.in_process.adapters import Adapters
 from canhazgpu.in_process.service import InProcessService
-from canhazgpu.ledger.connect import Role
 from canhazgpu.ledger.port import Observation
-from canhazgpu.ledger.values import Claim, NodeView, ProcessId, Quarantine, Reservation
-from canhazgpu.node.caller import Caller
+from canhazgpu.ledger.store.connect import Role
+from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation
+from canhazgpu.node.process_id import ProcessId
+from canhazgpu.node.users import Caller
 from canhazgpu.probe.node_probe import observation_of, usage_policy
 
 ALICE = Caller(1001, "alice", is_root=False)
@@ -99,7 +100,7 @@ class MemoryLedger:
     denied: Exception | None = None
     """What every change raises."""
 
-    def look(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
+    def read_nodes(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
         if self.error:
             raise self.error
         names = sorted(self.views if nodes is None else nodes)
@@ -163,7 +164,7 @@ class MemoryLedger:
         self._put(node, scan=observation.scan, scanned_at=NOW, quarantines={**new, **kept})
 
     def _view(self, node: str) -> NodeView:
-        return self.look([node])[0]
+        return self.read_nodes([node])[0]
 
     def _put(self, node: str, **more: Any) -> None:
         self.views[node] = replace(self._view(node), **more)

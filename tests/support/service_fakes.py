@@ -8,16 +8,16 @@ from typing import Any
 
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
 from canhazgpu.gpu.usage import UsagePolicy
-from canhazgpu.ledger.port import JOB_TERMS, Observation, Terms
+from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Observation
 from canhazgpu.ledger.values import (
-    Blocked,
+    BlockedGpu,
     Claim,
-    Granted,
+    GrantedGpus,
     NodeView,
     Quarantine,
-    Queued,
+    QueuePosition,
     Reservation,
-    Short,
+    TooFewGpus,
     Waiter,
 )
 from canhazgpu.probe.node_probe import observation_of
@@ -79,7 +79,7 @@ class ScriptedProbe:
         return self.scans[-1]
 
 
-Answer = Granted | Short | Blocked | Queued
+Answer = GrantedGpus | TooFewGpus | BlockedGpu | QueuePosition
 
 
 @dataclass
@@ -96,10 +96,14 @@ class ScriptedLedger:
     left: list[tuple[str, str]] = field(default_factory=list)
 
     def reserve_count(
-        self, claim: Claim, count: int, observation: Observation, terms: Terms = JOB_TERMS
-    ) -> Granted | Short | Queued:
+        self,
+        claim: Claim,
+        count: int,
+        observation: Observation,
+        terms: GrantOptions = JOB_GRANT_OPTIONS,
+    ) -> GrantedGpus | TooFewGpus | QueuePosition:
         answer = self._answer(observation, count)
-        assert not isinstance(answer, Blocked)
+        assert not isinstance(answer, BlockedGpu)
         return answer
 
     def reserve_given(
@@ -107,10 +111,10 @@ class ScriptedLedger:
         claim: Claim,
         gpus: Sequence[str],
         observation: Observation,
-        terms: Terms = JOB_TERMS,
-    ) -> Granted | Blocked | Queued:
+        terms: GrantOptions = JOB_GRANT_OPTIONS,
+    ) -> GrantedGpus | BlockedGpu | QueuePosition:
         answer = self._answer(observation, list(gpus))
-        assert not isinstance(answer, Short)
+        assert not isinstance(answer, TooFewGpus)
         return answer
 
     def release(self, node: str, owner: str, reason: str, gpus: Sequence[str] = ()) -> list[str]:
@@ -122,7 +126,7 @@ class ScriptedLedger:
     def publish_scan(self, observation: Observation, alive: Collection[str] = ()) -> None:
         self.published.append(observation)
 
-    def look(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
+    def read_nodes(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
         assert nodes is not None
         held = {one.gpu: one for one in self.held}
         back = {one.gpu: one for one in self.held_back}

@@ -21,8 +21,8 @@ from terminal import Terminal
 
 import fake_nvml
 from canhazgpu.config.schema import StoreConfig
-from canhazgpu.ledger.connect import Role
-from canhazgpu.ledger.redis_ledger import RedisLedger
+from canhazgpu.ledger.store.connect import Role
+from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.values import NodeView
 
 NODE = "host1"
@@ -132,7 +132,7 @@ class SharedHost:
         return RedisLedger(StoreConfig(url=self.redis.url), Role.WRITE)
 
     def view(self) -> NodeView:
-        (view,) = self.ledger().look([NODE])
+        (view,) = self.ledger().read_nodes([NODE])
         return view
 
     def holders(self) -> dict[str, str]:

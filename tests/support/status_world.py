@@ -15,9 +15,9 @@ from redis_server import PrivateRedis
 
 import fake_nvml
 from canhazgpu.config.schema import StoreConfig, ValidationConfig
-from canhazgpu.ledger.connect import Role
 from canhazgpu.ledger.port import Observation
-from canhazgpu.ledger.redis_ledger import RedisLedger
+from canhazgpu.ledger.store.connect import Role
+from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.values import Claim
 from canhazgpu.probe.node_probe import NodeProbe
 

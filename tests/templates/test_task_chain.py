@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from canhazgpu.schedulers.slurm.layout import Place
+from canhazgpu.schedulers.slurm.site.layout import ScriptLocation
 from canhazgpu.templates.slurm_files import chain_text
 
 from .task_prolog import SHELLS, Told
@@ -38,7 +38,7 @@ class Chain:
                 paths[name].write_text(f"#!/bin/sh\n{body}")
                 paths[name].chmod(0o755)
         script = self.directory / "chain.sh"
-        place = Place(
+        place = ScriptLocation(
             "TaskProlog", str(paths["ours"]), str(script), str(script), str(paths["site"])
         )
         script.write_text(chain_text(place))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from canhazgpu.config import Effective
+    from canhazgpu.config import EffectiveConfig
     from canhazgpu.people.wait import Progress
     from canhazgpu.service.port import NodeService
 
@@ -62,7 +62,7 @@ class App:
         """Return the node's service, which everything about GPUs is asked of."""
         return self.open_service(self.environ, self.config_file, self.overrides)
 
-    def effective(self) -> Effective:
+    def effective(self) -> EffectiveConfig:
         """Read the configuration in force, for commands that are about the configuration.
 
         Raises `ConfigError`. Read when a command runs, so that help needs no configuration.

@@ -10,9 +10,9 @@ import click
 
 from canhazgpu.cli.app import App
 from canhazgpu.cli.options import json_option
-from canhazgpu.config import DEFAULT_CONFIG_FILE, Effective
+from canhazgpu.config import DEFAULT_CONFIG_FILE, EffectiveConfig
 from canhazgpu.config.schema import Key, all_keys
-from canhazgpu.ledger.connect import masked_url
+from canhazgpu.ledger.store.connect import masked_url
 
 
 @click.group()
@@ -46,7 +46,7 @@ def show(app: App, as_json: bool) -> None:
     click.echo(text)
 
 
-def _value(effective: Effective, key: Key) -> Any:
+def _value(effective: EffectiveConfig, key: Key) -> Any:
     return _shown(key, getattr(getattr(effective.config, key.section), key.name))
 
 
@@ -55,7 +55,7 @@ def _shown(key: Key, value: Any) -> Any:
     return masked_url(value) if key.info.secret else value
 
 
-def _lines(effective: Effective) -> Iterator[str]:
+def _lines(effective: EffectiveConfig) -> Iterator[str]:
     absent = f"none ({DEFAULT_CONFIG_FILE} does not exist)"
     yield f"# configuration file: {effective.file or absent}"
     section = ""
@@ -69,7 +69,7 @@ def _lines(effective: Effective) -> Iterator[str]:
         yield f"{line}  # {effective.origins[key.path]}"
 
 
-def _json(effective: Effective) -> str:
+def _json(effective: EffectiveConfig) -> str:
     keys = [
         {
             "key": key.path,

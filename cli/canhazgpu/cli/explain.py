@@ -15,7 +15,7 @@ from canhazgpu.errors import InputError
 from canhazgpu.service.history import ExplainAnswer, ExplainRequest, JobOnNode
 
 if TYPE_CHECKING:
-    from canhazgpu.node.records import JobRecord
+    from canhazgpu.ledger.local.job_records import JobRecord
 
 DEFAULT_SINCE = "7d"
 
@@ -77,7 +77,7 @@ def _json(answer: ExplainAnswer) -> dict[str, Any]:
 
 
 def _here_json(here: JobOnNode) -> dict[str, Any]:
-    from canhazgpu.ledger.entries import entry_to_dict  # noqa: PLC0415
+    from canhazgpu.ledger.journal_entries import entry_to_dict  # noqa: PLC0415
 
     pending = None
     if here.pending is not None:

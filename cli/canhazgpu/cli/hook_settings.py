@@ -8,22 +8,22 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from canhazgpu.config import DEFAULT_CONFIG_FILE, Effective
+from canhazgpu.config import DEFAULT_CONFIG_FILE, EffectiveConfig
 from canhazgpu.config.schema import NodeConfig
 from canhazgpu.errors import ConfigError
-from canhazgpu.ledger.store_url import EMBEDDED, parse_store_url
-from canhazgpu.schedulers.slurm.install import HookFile
-from canhazgpu.schedulers.slurm.layout import Layout
-from canhazgpu.schedulers.slurm.seal import sealed
-from canhazgpu.schedulers.slurm.survey import found_by_slurm
-from canhazgpu.schedulers.slurm.trust import changeable_by_others
+from canhazgpu.ledger.store.url import EMBEDDED, parse_store_url
+from canhazgpu.schedulers.slurm.site.checksum import with_checksum
+from canhazgpu.schedulers.slurm.site.collect import is_default_conf
+from canhazgpu.schedulers.slurm.site.file_permissions import changeable_by_others
+from canhazgpu.schedulers.slurm.site.install import HookFile
+from canhazgpu.schedulers.slurm.site.layout import Layout
 from canhazgpu.templates import render as templates
 from canhazgpu.templates.slurm_files import (
     DEFAULT_GPUS,
     UNSET_DIGEST,
     WRITER,
     HookSettings,
-    layout_texts,
+    site_script_texts,
 )
 
 BAKED_IN = ("node.name", "node.state_dir")
@@ -31,7 +31,7 @@ BAKED_IN = ("node.name", "node.state_dir")
 
 
 def hook_settings(
-    effective: Effective,
+    effective: EffectiveConfig,
     root: Path,
     slurm_dir: str,
     gpus: int = DEFAULT_GPUS,
@@ -60,7 +60,7 @@ def hook_settings(
         gpus=gpus,
         writer=writer,
         writer_digest=digest,
-        slurm_conf=None if conf is None or found_by_slurm(conf) else conf,
+        slurm_conf=None if conf is None or is_default_conf(conf) else conf,
     )
 
 
@@ -74,9 +74,9 @@ def release() -> str:
 
 def hook_files(settings: HookSettings, layout: Layout) -> list[HookFile]:
     """Return the scripts for a site as they are installed."""
-    texts = layout_texts(settings, layout)
+    texts = site_script_texts(settings, layout)
     version = release()
-    return [HookFile(Path(path), sealed(text, version)) for path, text in texts.items()]
+    return [HookFile(Path(path), with_checksum(text, version)) for path, text in texts.items()]
 
 
 def _on_node(path: Path, root: Path) -> str:
@@ -100,7 +100,7 @@ def _writer(url: str) -> tuple[str, str]:
     return parsed.username or WRITER, hashlib.sha256(parsed.password.encode()).hexdigest()
 
 
-def unseen_by_hooks(effective: Effective) -> dict[str, str]:
+def unseen_by_hooks(effective: EffectiveConfig) -> dict[str, str]:
     """Return the keys whose values come from where hooks do not look, and that origin."""
     return {
         key: origin
@@ -109,7 +109,7 @@ def unseen_by_hooks(effective: Effective) -> dict[str, str]:
     }
 
 
-def weak_places(effective: Effective) -> dict[str, tuple[str, ...]]:
+def weak_places(effective: EffectiveConfig) -> dict[str, tuple[str, ...]]:
     """Return what others than root can change of what root runs or reads, by what that is."""
     library = effective.config.validation.nvml_library
     trusted = (
@@ -122,7 +122,7 @@ def weak_places(effective: Effective) -> dict[str, tuple[str, ...]]:
     return {path: tuple(map(str, places)) for path, places in weak.items() if places}
 
 
-def warnings(effective: Effective) -> Iterator[str]:
+def warnings(effective: EffectiveConfig) -> Iterator[str]:
     """Tell what root would run or read on another user's word, and what hooks will not see."""
     for path, places in weak_places(effective).items():
         yield (

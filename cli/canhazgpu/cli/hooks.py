@@ -13,8 +13,8 @@ from canhazgpu.cli.hooks_install import install
 from canhazgpu.cli.hooks_options import slurm_dir_option
 from canhazgpu.cli.hooks_uninstall import uninstall
 from canhazgpu.errors import ConfigError
-from canhazgpu.schedulers.slurm.install import replace_file
-from canhazgpu.schedulers.slurm.seal import sealed
+from canhazgpu.schedulers.slurm.site.checksum import with_checksum
+from canhazgpu.schedulers.slurm.site.install import replace_file
 from canhazgpu.templates.slurm_files import DEFAULT_GPUS, fragment_texts, hook_texts
 
 
@@ -59,7 +59,7 @@ def render(app: App, output: str, gpus: int, slurm_dir: str) -> None:
     """  # noqa: D301 - click reads the character: keep these lines
     settings = hook_settings(app.effective(), Path("/"), slurm_dir, gpus)
     version = release()
-    scripts = {name: sealed(text, version) for name, text in hook_texts(settings).items()}
+    scripts = {name: with_checksum(text, version) for name, text in hook_texts(settings).items()}
     files = {**scripts, **fragment_texts(settings)}
     for name, text in files.items():
         _write(Path(output) / name, text, 0o755 if text.startswith("#!") else 0o644)

@@ -24,25 +24,43 @@ from canhazgpu.cli.hook_settings import (
 from canhazgpu.cli.hooks_options import slurm_conf_option, slurm_dir_option
 from canhazgpu.cli.options import json_option
 from canhazgpu.cli.table import printable
-from canhazgpu.config import DEFAULT_CONFIG_FILE, Config, Effective
+from canhazgpu.config import DEFAULT_CONFIG_FILE, Config, EffectiveConfig
 from canhazgpu.errors import CanhazgpuError, ConfigError
-from canhazgpu.ledger.store_url import EMBEDDED, parse_store_url
+from canhazgpu.ledger.store.url import EMBEDDED, parse_store_url
 from canhazgpu.node.identity import node_name, state_dir
-from canhazgpu.schedulers.slurm.as_hook import look_as_hook
-from canhazgpu.schedulers.slurm.checks import Finding, run_checks, worst
-from canhazgpu.schedulers.slurm.install import HookFile, look, read_chained, why_different
-from canhazgpu.schedulers.slurm.layout import HEALTH_KEY, State, chain_paths, fit
-from canhazgpu.schedulers.slurm.settings import Settings
-from canhazgpu.schedulers.slurm.site import AsHook, ConfigSide, OurSide, Site
-from canhazgpu.schedulers.slurm.survey import (
-    find_conf,
-    look_at_state_dir,
-    nvml_libraries,
-    program,
-    says_health_check,
-    slurm_side,
+from canhazgpu.schedulers.slurm.conf.settings import Settings
+from canhazgpu.schedulers.slurm.site.checks.registry import Finding, run_checks, worst_severity
+from canhazgpu.schedulers.slurm.site.collect import (
+    calls_our_health_check,
+    collect_slurm_state,
+    find_nvml_libraries,
+    find_slurm_conf,
+    inspect_program,
+    inspect_state_dir,
 )
-from canhazgpu.schedulers.slurm.trust import changeable_by_others, closed_to_users
+from canhazgpu.schedulers.slurm.site.file_permissions import (
+    changeable_by_others,
+    find_closed_to_users,
+)
+from canhazgpu.schedulers.slurm.site.hook_probe import probe_as_hook
+from canhazgpu.schedulers.slurm.site.install import (
+    HookFile,
+    describe_difference,
+    find_script_states,
+    read_chained_scripts,
+)
+from canhazgpu.schedulers.slurm.site.layout import (
+    HEALTH_KEY,
+    ScriptState,
+    chain_script_paths,
+    plan_layout,
+)
+from canhazgpu.schedulers.slurm.site.state import (
+    ConfigState,
+    HookProbeResult,
+    InstalledHooks,
+    SiteState,
+)
 from canhazgpu.templates.slurm_files import HookSettings
 
 ROOT = Path("/")
@@ -75,7 +93,7 @@ def check(
     app: App = context.obj
     findings = run_checks(look_at_site(app, slurm_dir, slurm_conf))
     click.echo(json.dumps(_as_json(findings), indent=2) if as_json else _text(findings))
-    grave = worst(findings)
+    grave = worst_severity(findings)
     if grave == "error":
         context.exit(ERRORS)
     if grave == "warning" and strict:
@@ -86,31 +104,31 @@ def check(
 class Wanted:
     """What hooks would be told; the default configuration where the real one has a fault."""
 
-    effective: Effective
+    effective: EffectiveConfig
     settings: HookSettings | None
     fault: str | None
 
 
-def look_at_site(app: App, slurm_dir: str, slurm_conf: str | None) -> Site:
+def look_at_site(app: App, slurm_dir: str, slurm_conf: str | None) -> SiteState:
     """Gather everything that the checks look at."""
-    conf = find_conf(slurm_conf, app.environ, slurm_dir, ROOT)
+    conf = find_slurm_conf(slurm_conf, app.environ, slurm_dir, ROOT)
     wanted = _wanted(app, slurm_dir, conf)
     config = wanted.effective.config
     node = node_name(config.node, app.environ)
-    slurm = slurm_side(conf, node, socket.gethostname().split(".")[0], config.slurm)
+    slurm = collect_slurm_state(conf, node, socket.gethostname().split(".")[0], config.slurm)
     settings = wanted.settings
     ours = _our_side(slurm.settings, settings, slurm_dir, _command(app, slurm_dir, slurm_conf))
-    return Site(
+    return SiteState(
         node=node,
         as_root=os.geteuid() == 0,
         slurm=slurm,
-        ours=ours,
+        installed=ours,
         config=_config_side(wanted, ours),
-        state_dir=look_at_state_dir(state_dir(config.node, node)),
-        as_hook=look_as_hook(settings.python, settings.config_file, config, conf, node)
+        state_dir=inspect_state_dir(state_dir(config.node, node)),
+        hook_probe=probe_as_hook(settings.python, settings.config_file, config, conf, node)
         if settings
-        else AsHook(),
-        nvml_libraries=nvml_libraries(app.environ.get("LD_LIBRARY_PATH", "")),
+        else HookProbeResult(),
+        nvml_libraries=find_nvml_libraries(app.environ.get("LD_LIBRARY_PATH", "")),
     )
 
 
@@ -118,7 +136,7 @@ def _wanted(app: App, slurm_dir: str, conf: str) -> Wanted:
     try:
         effective = app.effective()
     except ConfigError as exc:
-        return Wanted(Effective(Config(), {}, None), None, str(exc))
+        return Wanted(EffectiveConfig(Config(), {}, None), None, str(exc))
     try:
         known_conf = conf if Path(conf).exists() else None
         return Wanted(effective, hook_settings(effective, ROOT, slurm_dir, conf=known_conf), None)
@@ -138,59 +156,63 @@ def _command(app: App, slurm_dir: str, slurm_conf: str | None) -> str:
 
 def _our_side(
     site: Settings, settings: HookSettings | None, slurm_dir: str, command: str
-) -> OurSide:
+) -> InstalledHooks:
     try:
-        layout = fit(site, slurm_dir, {}, read_chained(chain_paths(site, slurm_dir), ROOT))
+        layout = plan_layout(
+            site, slurm_dir, {}, read_chained_scripts(chain_script_paths(site, slurm_dir), ROOT)
+        )
     except ConfigError as exc:
-        return OurSide(None, str(exc), {}, {}, (), command)
-    own = [place for place in layout.places if place.site]
+        return InstalledHooks(None, str(exc), {}, {}, (), command)
+    own = [place for place in layout.locations if place.site]
     programs = tuple(
-        program(place.site, by_users=place.key == "TaskProlog") for place in own if place.site
+        inspect_program(place.site, by_users=place.key == "TaskProlog")
+        for place in own
+        if place.site
     )
     files = hook_files(settings, layout) if settings else []
     states = _states(files)
     differences = {
-        str(one.path): why_different(one.path, one.text)
+        str(one.path): describe_difference(one.path, one.text)
         for one in files
         if states[str(one.path)] == "different"
     }
-    calls = says_health_check(site.get(HEALTH_KEY)) if site.get(HEALTH_KEY) else False
-    return OurSide(layout, None, states, differences, programs, command, calls)
+    calls = calls_our_health_check(site.get(HEALTH_KEY)) if site.get(HEALTH_KEY) else False
+    return InstalledHooks(layout, None, states, differences, programs, command, calls)
 
 
-def _states(files: Sequence[HookFile]) -> dict[str, State]:
+def _states(files: Sequence[HookFile]) -> dict[str, ScriptState]:
     try:
-        return {str(path): state for path, state in look(files, ROOT).items()}
+        return {str(path): state for path, state in find_script_states(files, ROOT).items()}
     except ConfigError:
         return {str(one.path): "absent" for one in files}
 
 
-def _config_side(wanted: Wanted, ours: OurSide) -> ConfigSide:
+def _config_side(wanted: Wanted, ours: InstalledHooks) -> ConfigState:
     effective = wanted.effective
     file = effective.file.absolute() if effective.file else None
     users_file = DEFAULT_CONFIG_FILE if DEFAULT_CONFIG_FILE.exists() else None
-    closed = closed_to_users(users_file) if users_file else None
-    return ConfigSide(
+    closed = find_closed_to_users(users_file) if users_file else None
+    return ConfigState(
         config=effective.config,
         fault=wanted.fault,
         file=str(file) if file else None,
-        file_open=file is not None and closed_to_users(file) is None,
+        is_world_readable=file is not None and find_closed_to_users(file) is None,
         has_password=_has_password(effective.config.store.url),
         users_file=str(users_file) if users_file else None,
-        users_closed=str(closed) if closed else None,
-        python_closed=_python_closed(),
-        unseen=unseen_by_hooks(effective),
-        weak={**weak_places(effective), **_weak_scripts(ours)},
+        users_file_blocked_by=str(closed) if closed else None,
+        python_blocked_by=_python_closed(),
+        invisible_to_hooks=unseen_by_hooks(effective),
+        changeable_paths={**weak_places(effective), **_weak_scripts(ours)},
     )
 
 
 def _python_closed() -> str | None:
     python = Path(sys.executable).absolute()
-    closed = closed_to_users(python) or closed_to_users(python.resolve())
+    closed = find_closed_to_users(python) or find_closed_to_users(python.resolve())
     return str(closed) if closed else None
 
 
-def _weak_scripts(ours: OurSide) -> dict[str, tuple[str, ...]]:
+def _weak_scripts(ours: InstalledHooks) -> dict[str, tuple[str, ...]]:
     paths = (*ours.scripts, *(one.path for one in ours.site_scripts))
     weak = {path: changeable_by_others(Path(path)) for path in paths}
     return {path: tuple(map(str, places)) for path, places in weak.items() if places}
@@ -223,7 +245,7 @@ def _summary(findings: Sequence[Finding]) -> str:
 
 def _as_json(findings: Sequence[Finding]) -> dict[str, Any]:
     return {
-        "result": worst(findings),
+        "result": worst_severity(findings),
         "findings": [
             {key: value or None for key, value in asdict(finding).items()} for finding in findings
         ],

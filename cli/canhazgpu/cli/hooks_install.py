@@ -22,27 +22,27 @@ from canhazgpu.cli.hooks_options import (
     slurm_dir_option,
 )
 from canhazgpu.cli.options import json_option
-from canhazgpu.conflict.chain import chains_of, swap_fault
+from canhazgpu.config.conflict_chain import swap_error
 from canhazgpu.errors import ConfigError
-from canhazgpu.schedulers.slurm.conf import read_facts, read_settings
-from canhazgpu.schedulers.slurm.install import (
-    Step,
-    below,
-    carry_out,
-    look,
-    plan,
-    read_chained,
+from canhazgpu.schedulers.slurm.conf.node_conf import read_node_conf, read_settings
+from canhazgpu.schedulers.slurm.site.collect import find_slurm_conf
+from canhazgpu.schedulers.slurm.site.install import (
+    InstallStep,
+    apply_steps,
+    find_script_states,
+    plan_install,
+    read_chained_scripts,
     step_diff,
+    under_root,
 )
-from canhazgpu.schedulers.slurm.layout import chain_paths, fit
-from canhazgpu.schedulers.slurm.lines import (
+from canhazgpu.schedulers.slurm.site.layout import chain_script_paths, plan_layout
+from canhazgpu.schedulers.slurm.site.required_lines import (
     ConfLine,
     conf_text,
     health_lines,
     hook_limit_s,
     needed_lines,
 )
-from canhazgpu.schedulers.slurm.survey import find_conf
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Installation:
     """What an installation does and says."""
 
     conf: Path
-    steps: tuple[Step, ...]
+    steps: tuple[InstallStep, ...]
     lines: tuple[ConfLine, ...]
     warnings: tuple[str, ...]
     dry_run: bool
@@ -90,18 +90,20 @@ def install(
     """  # noqa: D301 - click reads the character: keep these lines
     effective = app.effective()
     base = Path(root).absolute()
-    conf = below(base, Path(find_conf(slurm_conf, app.environ, slurm_dir, base)))
+    conf = under_root(base, Path(find_slurm_conf(slurm_conf, app.environ, slurm_dir, base)))
     if slurm_conf and not conf.exists():
         raise ConfigError(f"cannot read {conf}: No such file or directory")
     slurm = effective.config.slurm
-    constrained = read_facts(conf, "", "").constrains_devices
-    if fault := swap_fault(chains_of(slurm), constrained=constrained):
+    constrained = read_node_conf(conf, "", "").constrains_devices
+    if fault := swap_error(slurm.chains(), constrained=constrained):
         raise ConfigError(fault)
     site = read_settings(conf)
-    layout = fit(site, slurm_dir, chains, read_chained(chain_paths(site, slurm_dir), base))
+    layout = plan_layout(
+        site, slurm_dir, chains, read_chained_scripts(chain_script_paths(site, slurm_dir), base)
+    )
     known_conf = f"/{conf.relative_to(base)}" if conf.exists() else None
     files = hook_files(hook_settings(effective, base, slurm_dir, conf=known_conf), layout)
-    steps = plan(files, look(files, base), base)
+    steps = plan_install(files, find_script_states(files, base), base)
     done = Installation(
         conf,
         steps,
@@ -119,7 +121,7 @@ def install(
     )
     diffs = {step.target: step_diff(step) for step in done.steps} if dry_run else {}
     if not dry_run:
-        carry_out(done.steps)
+        apply_steps(done.steps)
     if as_json:
         click.echo(json.dumps(_as_json(done, diffs), indent=2))
     else:

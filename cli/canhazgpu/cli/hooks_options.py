@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from canhazgpu.schedulers.slurm.layout import KEYS
+from canhazgpu.schedulers.slurm.site.layout import JOB_SCRIPT_KEYS
 from canhazgpu.templates.slurm_files import DEFAULT_SLURM_DIR
 
 
@@ -21,14 +21,14 @@ def parse_chains(
     _context: click.Context, _parameter: click.Parameter, values: Sequence[str]
 ) -> dict[str, str]:
     """Turn ``KEY=PATH`` options into a mapping; an empty path stands for no script."""
-    keys = {key.lower(): key for key in KEYS}
+    keys = {key.lower(): key for key in JOB_SCRIPT_KEYS}
     chains = {}
     for value in values:
         name, separator, path = value.partition("=")
         key = keys.get(name.strip().lower())
         if key is None or not separator:
             raise click.BadParameter(
-                f"{value!r} is not KEY=PATH, with KEY one of {', '.join(KEYS)}"
+                f"{value!r} is not KEY=PATH, with KEY one of {', '.join(JOB_SCRIPT_KEYS)}"
             )
         chains[key] = absolute(f"--chain {key}", path) if path else ""
     return chains

@@ -18,26 +18,26 @@ from canhazgpu.cli.hooks_options import (
 )
 from canhazgpu.cli.options import json_option
 from canhazgpu.errors import ConfigError
-from canhazgpu.ledger.keys import PREFIX
+from canhazgpu.ledger.store.keys import PREFIX
 from canhazgpu.schedulers.slurm import environment as names
-from canhazgpu.schedulers.slurm.commands import SlurmCommands
-from canhazgpu.schedulers.slurm.conf import read_settings
-from canhazgpu.schedulers.slurm.install import below, diff
-from canhazgpu.schedulers.slurm.lines import runs_no_check_of_ours
-from canhazgpu.schedulers.slurm.remove import (
-    Removal,
-    StillNamed,
-    find_ours,
-    our_directories,
-    remove,
-    still_named,
+from canhazgpu.schedulers.slurm.conf.node_conf import read_settings
+from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
+from canhazgpu.schedulers.slurm.site.collect import (
+    QUERY_TIMEOUT_S,
+    calls_our_health_check,
+    find_slurm_conf,
+    matched_programs,
+    read_running_settings,
 )
-from canhazgpu.schedulers.slurm.survey import (
-    ASK_TIMEOUT_S,
-    find_conf,
-    matches,
-    running_settings,
-    says_health_check,
+from canhazgpu.schedulers.slurm.site.install import diff_text, under_root
+from canhazgpu.schedulers.slurm.site.required_lines import foreign_health_check
+from canhazgpu.schedulers.slurm.site.uninstall import (
+    DanglingReference,
+    Removal,
+    find_dangling_references,
+    find_installed,
+    remove_scripts,
+    script_directories,
 )
 
 REFUSED = 2
@@ -60,8 +60,8 @@ class Uninstallation:
     conf: Path
     removals: Sequence[Removal]
     foreign: Sequence[Path]
-    named: Sequence[StillNamed]
-    running: Sequence[StillNamed]
+    named: Sequence[DanglingReference]
+    running: Sequence[DanglingReference]
     caller: str
     dry_run: bool
 
@@ -100,10 +100,10 @@ def uninstall(
     """  # noqa: D301 - click reads the character: keep these lines
     app: App = context.obj
     base = Path(root).absolute()
-    conf = find_conf(slurm_conf, app.environ, slurm_dir, base)
+    conf = find_slurm_conf(slurm_conf, app.environ, slurm_dir, base)
     done = _look(app, base, conf, slurm_dir, dry_run)
     if not dry_run and not done.refused:
-        remove(done.removals, slurm_dir, base)
+        remove_scripts(done.removals, slurm_dir, base)
     click.echo(_json(done) if as_json else "\n".join(_lines(done)))
     if done.refused:
         click.echo("nothing was removed: Slurm still runs what would be gone", err=True)
@@ -111,17 +111,17 @@ def uninstall(
 
 
 def _look(app: App, root: Path, conf: str, slurm_dir: str, dry_run: bool) -> Uninstallation:
-    conf_path = below(root, Path(conf))
+    conf_path = under_root(root, Path(conf))
     settings = read_settings(conf_path)
-    removals, foreign = find_ours(our_directories(settings, slurm_dir), root)
-    running: tuple[StillNamed, ...] = ()
+    removals, foreign = find_installed(script_directories(settings, slurm_dir), root)
+    running: tuple[DanglingReference, ...] = ()
     if root == Path("/") and conf_path.exists() and removals:
-        commands = SlurmCommands(_bin_dir(app), ASK_TIMEOUT_S, {names.CONF: conf})
-        if shown := running_settings(commands):
-            running = still_named(shown, matches(shown), removals)
-    named = still_named(settings, matches(settings, root), removals)
-    caller = runs_no_check_of_ours(settings)
-    calls = bool(caller and removals) and says_health_check(caller, root)
+        commands = SlurmCommands(_bin_dir(app), QUERY_TIMEOUT_S, {names.SLURM_CONF: conf})
+        if shown := read_running_settings(commands):
+            running = find_dangling_references(shown, matched_programs(shown), removals)
+    named = find_dangling_references(settings, matched_programs(settings, root), removals)
+    caller = foreign_health_check(settings)
+    calls = bool(caller and removals) and calls_our_health_check(caller, root)
     return Uninstallation(
         conf_path, removals, foreign, named, running, caller if calls else "", dry_run
     )
@@ -144,7 +144,7 @@ def _lines(done: Uninstallation) -> Iterator[str]:
     if done.dry_run:
         yield ""
         for one in done.removals:
-            yield diff(one.target, one.text, None).rstrip("\n")
+            yield diff_text(one.target, one.text, None).rstrip("\n")
     yield ""
     yield from _conf_words(done)
     yield ""
@@ -180,7 +180,7 @@ def _json(done: Uninstallation) -> str:
                 {
                     "path": one.path,
                     "target": str(one.target),
-                    "diff": diff(one.target, one.text, None) if done.dry_run else None,
+                    "diff": diff_text(one.target, one.text, None) if done.dry_run else None,
                 }
                 for one in done.removals
             ],

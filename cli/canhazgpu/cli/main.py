@@ -16,7 +16,7 @@ import click
 from canhazgpu.cli.app import App
 from canhazgpu.cli.options import config_option, set_option
 from canhazgpu.cli.table import printable
-from canhazgpu.errors import CanhazgpuError, CommandError, advice_for, explain
+from canhazgpu.errors import CanhazgpuError, CommandError, advice_for, error_text
 
 COMMANDS = {
     "admin": "canhazgpu.cli.admin:admin",
@@ -63,7 +63,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except CanhazgpuError as exc:
-            click.ClickException(printable(explain(exc))).show()
+            click.ClickException(printable(error_text(exc))).show()
             status = exc.exit_code if isinstance(exc, CommandError) else advice_for(exc).exit_code
             raise click.exceptions.Exit(status) from exc
         except KeyboardInterrupt:

@@ -20,7 +20,7 @@ from canhazgpu.cli.options import (
     nodes_option,
 )
 from canhazgpu.cli.status_form import Form
-from canhazgpu.errors import CanhazgpuError, InputError, ScanError, explain
+from canhazgpu.errors import CanhazgpuError, InputError, ScanError, error_text
 
 if TYPE_CHECKING:
     from canhazgpu.cli.watch import Frame
@@ -170,7 +170,7 @@ def _error_frame(error: CanhazgpuError, form: Form) -> Frame:
     from canhazgpu.cli.watch import Frame  # noqa: PLC0415
     from canhazgpu.status.json_form import time_text  # noqa: PLC0415
 
-    text, now = explain(error), time.time()
+    text, now = error_text(error), time.time()
     if form.as_json:
         line = json.dumps({"generated_at": time_text(now), "error": text}, separators=(",", ":"))
     else:

@@ -8,7 +8,7 @@ from canhazgpu.cli.app import App
 from canhazgpu.cli.health_command import HealthCheck
 from canhazgpu.cli.health_report import internal_error, print_report, verdict_of
 from canhazgpu.cli.options import json_option, memory_threshold_option
-from canhazgpu.errors import CanhazgpuError, explain
+from canhazgpu.errors import CanhazgpuError, error_text
 from canhazgpu.service.health import ValidateAnswer, ValidateRequest
 from canhazgpu.status.findings import Finding, Verdict
 
@@ -72,6 +72,6 @@ def _validated(app: App, request: ValidateRequest) -> ValidateAnswer:
     try:
         return app.service().validate(request)
     except CanhazgpuError as exc:
-        return ValidateAnswer("", (Finding(Verdict.CANNOT_TELL, explain(exc)),))
+        return ValidateAnswer("", (Finding(Verdict.CANNOT_TELL, error_text(exc)),))
     except Exception as exc:  # an accident must not look like a verdict
         return ValidateAnswer("", (internal_error(exc),))

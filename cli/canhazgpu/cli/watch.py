@@ -43,11 +43,44 @@ def repeat(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Look and show every `interval_s` seconds, until an exception ends it."""
-    while True:
-        began = clock()
-        show(look())
-        sleep(max(interval_s - (clock() - began), 0.0))
+    """Look and show every `interval_s` seconds, until a signal or an exception ends it."""
+    with _ended_by_signals() as came:
+        while True:
+            began = clock()
+            frame = look()
+            if came:
+                raise _ending(came[0])
+            show(frame)
+            sleep(max(interval_s - (clock() - began), 0.0))
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[list[int]]:
+    """Let SIGINT and SIGTERM end the program by an exception, so that all is put in order.
+
+    Yields the signals that came: what a handler raises while Python runs what is registered for a
+    fork, as it does for every scan, is lost.
+    """
+    came: list[int] = []
+
+    def end(signum: int, _frame: FrameType | None) -> None:
+        came.append(signum)
+        raise _ending(signum)
+
+    before = {
+        number: signal.signal(number, end)
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
+    }
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ending(signum: int) -> BaseException:
+    return KeyboardInterrupt() if signum == signal.SIGINT else SystemExit(128 + signum)
 
 
 def show_all(frame: Frame) -> None:
@@ -80,12 +113,10 @@ def full_screen(title: str) -> Iterator[Show]:
     """
 
     def draw(frame: Frame) -> None:
-        if came:
-            raise SystemExit(128 + came[0])
         clock = time.strftime("%H:%M:%S", time.localtime(frame.at))
         _write(_screenful([f"{clock}  {title}", "", *frame.lines]))
 
-    with _signals() as came:
+    with _stopped_by_sigtstp():
         _write(ENTER)
         try:
             yield draw
@@ -98,28 +129,15 @@ def full_screen(title: str) -> Iterator[Show]:
 
 
 @contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Let SIGTERM end the program in order, and SIGTSTP give the terminal back.
-
-    Yields the signals that came to end it: what a handler raises while Python runs what is
-    registered for a fork, as it does for every scan, is lost.
-    """
-    came: list[int] = []
-
-    def end(signum: int, _frame: FrameType | None) -> None:
-        came.append(signum)
-        raise SystemExit(128 + signum)
-
-    before = {
-        number: signal.signal(number, handler)
-        for number, handler in ((signal.SIGTERM, end), (signal.SIGTSTP, _stop))
-        if signal.getsignal(number) is signal.SIG_DFL
-    }
+def _stopped_by_sigtstp() -> Iterator[None]:
+    default = signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL
+    if default:
+        signal.signal(signal.SIGTSTP, _stop)
     try:
-        yield came
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if default:
+            signal.signal(signal.SIGTSTP, signal.SIG_DFL)
 
 
 def _stop(_signum: int, _frame: FrameType | None) -> None:

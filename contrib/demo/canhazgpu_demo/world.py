@@ -22,7 +22,7 @@ INSTALL_LIMIT_S = 600
 COMMAND_LIMIT_S = 60
 SEARCH_PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
 GPUS_PER_NODE = 4
-STOP_STORE = "import sys; from canhazgpu.ledger.embedded import stop; stop(sys.argv[1])"
+STOP_STORE = "import sys; from canhazgpu.ledger.embedded.server import stop; stop(sys.argv[1])"
 
 
 class World:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from canhazgpu.conflict.chain import TAIL, Chain, Step, StepKind
+from canhazgpu.config.conflict_chain import CHAIN_END, Chain, Step, StepKind
 
 
 class Cause(Enum):
@@ -57,9 +57,9 @@ class Facts:
 def next_step(chain: Chain, place: int, facts: Facts) -> tuple[int, Step]:
     """Return the first step from `place` on that may help, and its place.
 
-    Places count on through `TAIL`, whose last step always applies.
+    Places count on through `CHAIN_END`, whose last step always applies.
     """
-    steps = (*chain, *TAIL)
+    steps = (*chain, *CHAIN_END)
     for number in range(place, len(steps)):
         if _APPLIES[steps[number].kind](facts):
             return number, steps[number]

@@ -11,10 +11,10 @@ from canhazgpu.allocator import GpuService, Grant
 from canhazgpu.errors import StoreError
 from canhazgpu.gpu.ids import resolve
 from canhazgpu.in_process.ended_by_signals import ended_by_signals, ending
-from canhazgpu.ledger.port import Terms
+from canhazgpu.ledger.port import GrantOptions
 from canhazgpu.ledger.values import Waiter
-from canhazgpu.node.alive import is_alive, is_stopped, this_process
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace
+from canhazgpu.node.processes import is_alive, is_stopped, this_process
 from canhazgpu.people.gone import Here
 from canhazgpu.people.wait import Patience, Progress, Waiting
 
@@ -77,7 +77,7 @@ class _Request:
         affinity = wanted.affinity
         if affinity is None:
             affinity = acquisition.config.run.choice == "affinity"
-        self._terms = Terms(queues=True, affinity=affinity)
+        self._terms = GrantOptions(queues=True, affinity=affinity)
         self._named: tuple[str, ...] = ()
         """The UUIDs of the GPUs that were asked for, as the latest scan has them."""
 

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from canhazgpu.config import Effective, load
-from canhazgpu.node.caller import Caller, this_caller
+from canhazgpu.config import EffectiveConfig, load
+from canhazgpu.node.users import Caller, this_caller
 
 if TYPE_CHECKING:
     from canhazgpu.config.schema import SlurmConfig, StoreConfig, ValidationConfig
-    from canhazgpu.ledger.connect import Role
     from canhazgpu.ledger.port import Ledger
+    from canhazgpu.ledger.store.connect import Role
     from canhazgpu.probe.port import GpuProbe
     from canhazgpu.status.jobs import JobLookup
 
@@ -31,14 +31,14 @@ def open_probe(node: str, validation: ValidationConfig) -> GpuProbe:
 
 def open_ledger(store: StoreConfig, role: Role) -> Ledger:
     """Return the ledger in the store."""
-    from canhazgpu.ledger.redis_ledger import RedisLedger  # noqa: PLC0415 - only some need it
+    from canhazgpu.ledger.store.ledger import RedisLedger  # noqa: PLC0415 - only some need it
 
     return RedisLedger(store, role)
 
 
 def open_job_lookup(slurm: SlurmConfig, environ: Mapping[str, str]) -> JobLookup:
     """Return what knows the names and ends of Slurm's jobs."""
-    from canhazgpu.schedulers.slurm.lookup import SqueueLookup  # noqa: PLC0415 - rarely needed
+    from canhazgpu.schedulers.slurm.control.job_lookup import SqueueLookup  # noqa: PLC0415 - rarely needed
 
     return SqueueLookup(slurm, environ)
 
@@ -60,7 +60,7 @@ class Adapters:
     ledger: Callable[[StoreConfig, Role], Ledger] = open_ledger
     job_lookup: Callable[[SlurmConfig, Mapping[str, str]], JobLookup] = open_job_lookup
 
-    def effective(self, more: Mapping[str, str] | None = None) -> Effective:
+    def effective(self, more: Mapping[str, str] | None = None) -> EffectiveConfig:
         """Read the configuration in force; `more` are a request's own values, over all.
 
         Raises `ConfigError`.
@@ -70,13 +70,13 @@ class Adapters:
 
     def reader(self, store: StoreConfig) -> Ledger:
         """Return the ledger, to be read."""
-        from canhazgpu.ledger.connect import Role  # noqa: PLC0415 - help needs no ledger
+        from canhazgpu.ledger.store.connect import Role  # noqa: PLC0415 - help needs no ledger
 
         return self.ledger(store, Role.READ)
 
     def writer(self, store: StoreConfig) -> Ledger:
         """Return the ledger, to be changed too."""
-        from canhazgpu.ledger.connect import Role  # noqa: PLC0415 - help needs no ledger
+        from canhazgpu.ledger.store.connect import Role  # noqa: PLC0415 - help needs no ledger
 
         return self.ledger(store, Role.WRITE)
 

@@ -11,7 +11,7 @@ from canhazgpu.service.completion import Completable, Completion
 if TYPE_CHECKING:
     from canhazgpu.in_process.adapters import Adapters
     from canhazgpu.ledger.values import NodeView, Reservation
-    from canhazgpu.node.caller import Caller
+    from canhazgpu.node.users import Caller
     from canhazgpu.service.completion import CompletionRequest
 
 
@@ -20,8 +20,8 @@ def completions(adapters: Adapters, request: CompletionRequest) -> tuple[Complet
     config = adapters.effective({"store.timeout_s": str(request.timeout_s)}).config
     ledger = adapters.reader(config.store)
     if request.what is Completable.NODE:
-        return tuple(Completion(view.node) for view in ledger.look())
-    (view,) = ledger.look([node_name(config.node, adapters.environ)])
+        return tuple(Completion(view.node) for view in ledger.read_nodes())
+    (view,) = ledger.read_nodes([node_name(config.node, adapters.environ)])
     if request.what is Completable.GPU:
         return _gpus(view, lambda held: True)
     caller = adapters.caller()

@@ -28,7 +28,7 @@ def read_events(adapters: Adapters, request: EventsRequest) -> EventsAnswer:
     config = adapters.effective().config
     ledger = adapters.reader(config.store)
     nodes = tuple(dict.fromkeys(request.nodes))
-    views = ledger.look(nodes or None)
+    views = ledger.read_nodes(nodes or None)
     now = max((view.read_at for view in views), default=0.0)
     found: list[NodeEvent] = []
     for view in views:
@@ -76,7 +76,7 @@ class _Follower:
     def run(self, told: queue.SimpleQueue[NodeEvent | CanhazgpuError]) -> None:
         """Put each event into the queue, and what ends that."""
         try:
-            after = self._ledger.await_change(self._node, "", 0)
+            after = self._ledger.wait_for_event(self._node, "", 0)
             while True:
                 new = [
                     NodeEvent(self._node, event)
@@ -87,7 +87,7 @@ class _Follower:
                     told.put(one)
                 self._last = max([self._last, *(_stream_position(one.event.id) for one in new)])
                 self._now = max(self._now, self._last[0] / 1000)
-                after = self._ledger.await_change(self._node, after, LOOK_EVERY_S)
+                after = self._ledger.wait_for_event(self._node, after, LOOK_EVERY_S)
         except CanhazgpuError as exc:
             told.put(exc)
 

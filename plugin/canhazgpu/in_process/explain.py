@@ -6,17 +6,17 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from canhazgpu.errors import InputError, NodeStateError, StoreError, explain
+from canhazgpu.errors import InputError, NodeStateError, StoreError, error_text
 from canhazgpu.in_process.events import read_events
+from canhazgpu.ledger.local.job_records import JobRecords
+from canhazgpu.ledger.local.journal import pending_entries
 from canhazgpu.node.identity import node_name, state_dir
-from canhazgpu.node.journal import pending_entries
-from canhazgpu.node.records import JobRecords
 from canhazgpu.service.history import EventsRequest, ExplainAnswer, JobOnNode
 
 if TYPE_CHECKING:
     from canhazgpu.config import Config
     from canhazgpu.in_process.adapters import Adapters
-    from canhazgpu.ledger.entries import Entry
+    from canhazgpu.ledger.journal_entries import JournalEntry
     from canhazgpu.service.history import ExplainRequest
     from canhazgpu.status.event_text import NodeEvent
 
@@ -71,10 +71,10 @@ def _here(adapters: Adapters, config: Config, job_id: str) -> JobOnNode:
         return JobOnNode(node, record, _pending(directory, node, job_id))
     except NodeStateError as exc:
         # The journal is root's; anybody else is told so.
-        return JobOnNode(node, record, None, explain(exc))
+        return JobOnNode(node, record, None, error_text(exc))
 
 
-def _pending(directory: Path, node: str, job_id: str) -> tuple[Entry, ...]:
+def _pending(directory: Path, node: str, job_id: str) -> tuple[JournalEntry, ...]:
     prefix, infix = "job:", f":{job_id}:"
     return tuple(
         one

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from canhazgpu.errors import CanhazgpuError
 from canhazgpu.in_process.node_gpus import NodeGpus, node_gpus
-from canhazgpu.node.caller import require_root
+from canhazgpu.node.users import require_root
 from canhazgpu.people.holdings import Holding, holdings
 from canhazgpu.people.own import check_bound, own_runs, to_extend, to_release
 from canhazgpu.service.holdings import ExtendAnswer, ReleaseAnswer

@@ -59,7 +59,7 @@ def node_gpus(
         isinstance(one, GpuIndex | MigPlace) for one in selectors or ()
     ):
         scanning = adapters.probe(local, config.validation).start()
-    (view,) = ledger.look([node or local])
+    (view,) = ledger.read_nodes([node or local])
     if node not in (None, local):
         refuse_unknown(view)
     scan = scanning.observe().scan if scanning else None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from canhazgpu.errors import InputError
 from canhazgpu.in_process.node_gpus import NodeGpus, refuse_unknown
-from canhazgpu.node.caller import require_root
+from canhazgpu.node.users import require_root
 from canhazgpu.people.holdings import gpu_places, holder_name, holdings, known_gpus, waiting
 from canhazgpu.service.nodes import NodeSummary
 from canhazgpu.service.queue import NodeQueue
@@ -25,14 +25,14 @@ def node_summaries(adapters: Adapters) -> tuple[NodeSummary, ...]:
     policy = usage_policy(config.validation)
     return tuple(
         NodeSummary(node_status(view, policy), len(waiting(view)))
-        for view in adapters.reader(config.store).look()
+        for view in adapters.reader(config.store).read_nodes()
     )
 
 
 def queues(adapters: Adapters, request: QueueRequest) -> tuple[NodeQueue, ...]:
     """See `NodeService.queue`."""
     config = adapters.effective().config
-    views = adapters.reader(config.store).look(tuple(dict.fromkeys(request.nodes)) or None)
+    views = adapters.reader(config.store).read_nodes(tuple(dict.fromkeys(request.nodes)) or None)
     for view in views if request.nodes else ():
         refuse_unknown(view)
     return tuple(
@@ -51,7 +51,7 @@ def forget_node(adapters: Adapters, node: str) -> None:
     require_root(adapters.caller(), "forget a node")
     config = adapters.effective().config
     ledger = adapters.writer(config.store)
-    (view,) = ledger.look([node])
+    (view,) = ledger.read_nodes([node])
     _refuse_reserved(NodeGpus(view, known_gpus(view, view.scan.gpus if view.scan else ())))
     if not ledger.forget_node(node):
         raise InputError(

@@ -9,7 +9,7 @@ from canhazgpu.errors import CanhazgpuError
 from canhazgpu.gpu.health import unhealthy
 from canhazgpu.gpu.ids import refuse_twice
 from canhazgpu.in_process.node_gpus import NodeGpus, node_gpus
-from canhazgpu.node.caller import Caller, require_root
+from canhazgpu.node.users import Caller, require_root
 from canhazgpu.people.holdings import current
 from canhazgpu.service.health import QuarantineAnswer, QuarantineChange
 

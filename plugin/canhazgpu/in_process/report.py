@@ -21,7 +21,7 @@ def read_report(adapters: Adapters, request: ReportRequest) -> ReportAnswer:
     """See `NodeService.report`."""
     config = adapters.effective().config
     ledger = adapters.reader(config.store)
-    views = ledger.look(tuple(dict.fromkeys(request.nodes)) or None)
+    views = ledger.read_nodes(tuple(dict.fromkeys(request.nodes)) or None)
     until = max((view.read_at for view in views), default=0.0)
     span = Span(until - request.days * DAY_S, until)
     holds = []

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 from canhazgpu.errors import InputError
 from canhazgpu.in_process.adapters import threshold_override
 from canhazgpu.in_process.through_slurm import refuse_through_slurm
-from canhazgpu.ledger.values import MANUAL, Claim, new_owner
+from canhazgpu.ledger.values import MANUAL, Claim, new_owner_token
 from canhazgpu.node.identity import node_name
 from canhazgpu.people.launch import visible_devices
-from canhazgpu.schedulers.slurm.inside import salloc_command
+from canhazgpu.schedulers.slurm.control.enclosing_job import salloc_command
 from canhazgpu.service.grants import Reserved, ThroughScheduler
 from canhazgpu.status.times import duration_text
 
 if TYPE_CHECKING:
     from canhazgpu.config import Config
     from canhazgpu.in_process.adapters import Adapters
-    from canhazgpu.node.caller import Caller
+    from canhazgpu.node.users import Caller
     from canhazgpu.people.wait import Progress
     from canhazgpu.refusal import Refusal
     from canhazgpu.service.grants import ReserveRequest
@@ -40,7 +40,7 @@ def reserve(
 
     # No boot and no process: a person's reservation outlives both.
     claim = Claim(
-        new_owner(MANUAL),
+        new_owner_token(MANUAL),
         MANUAL,
         caller.user,
         caller.uid,

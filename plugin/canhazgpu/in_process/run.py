@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from canhazgpu.in_process.through_slurm import refuse_through_slurm
-from canhazgpu.ledger.values import RUN, Claim, new_owner
+from canhazgpu.ledger.values import RUN, Claim, new_owner_token
 from canhazgpu.node.identity import node_name
-from canhazgpu.schedulers.slurm.inside import inside_job, srun_command
+from canhazgpu.schedulers.slurm.control.enclosing_job import find_enclosing_job, srun_command
 from canhazgpu.service.grants import RunStarted, ThroughScheduler
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def start_run(
     asked = request.gpus
     config = adapters.effective(threshold_override(asked.memory_threshold_mb)).config
     node = node_name(config.node, adapters.environ)
-    if (job := inside_job(adapters.environ, node)) is not None:
+    if (job := find_enclosing_job(adapters.environ, node)) is not None:
         from canhazgpu.in_process.run_inside import run_inside  # noqa: PLC0415 - only there
 
         return run_inside(adapters, config, job, node, request)
@@ -46,7 +46,7 @@ def start_run(
     )
 
     caller = adapters.caller()
-    claim = Claim(new_owner(RUN), RUN, caller.user, caller.uid, note=asked.note)
+    claim = Claim(new_owner_token(RUN), RUN, caller.user, caller.uid, note=asked.note)
     acquisition = open_acquisition(adapters, config, with_processes(claim))
     outcome = acquisition.get(asked, progress)
     from canhazgpu.allocator import Grant  # noqa: PLC0415 - imported by now

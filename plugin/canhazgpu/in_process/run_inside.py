@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from canhazgpu.errors import InputError, StoreError
-from canhazgpu.schedulers.slurm.inside import InsideJob, not_the_jobs, not_the_jobs_text
+from canhazgpu.schedulers.slurm.control.enclosing_job import (
+    EnclosingJob,
+    find_foreign_device,
+    not_the_jobs_text,
+)
 from canhazgpu.service.grants import RunInsideJob
 
 if TYPE_CHECKING:
@@ -15,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def run_inside(
-    adapters: Adapters, config: Config, job: InsideJob, node: str, request: RunRequest
+    adapters: Adapters, config: Config, job: EnclosingJob, node: str, request: RunRequest
 ) -> RunInsideJob:
     """Return the devices of the job around the caller; Slurm has reserved them."""
     _refuse_bounds(job, request)
@@ -33,7 +37,7 @@ def run_inside(
     return RunInsideJob(job.job_id, devices, environment)
 
 
-def _refuse_bounds(job: InsideJob, request: RunRequest) -> None:
+def _refuse_bounds(job: EnclosingJob, request: RunRequest) -> None:
     """Refuse what nobody would see to: the job's GPUs have no keeper."""
     if request.timeout_s is not None or request.ends_when_lost:
         option = "--end-if-lost" if request.timeout_s is None else "--timeout"
@@ -43,15 +47,15 @@ def _refuse_bounds(job: InsideJob, request: RunRequest) -> None:
         )
 
 
-def _refuse_others(adapters: Adapters, config: Config, job: InsideJob, node: str) -> None:
+def _refuse_others(adapters: Adapters, config: Config, job: EnclosingJob, node: str) -> None:
     """Refuse GPUs of the job's environment that are somebody else's by now."""
     from canhazgpu.refusal import holder_text  # noqa: PLC0415 - only inside a job
 
     try:
-        (view,) = adapters.reader(config.store).look([node])
+        (view,) = adapters.reader(config.store).read_nodes([node])
     except StoreError:
         # Slurm gave the job its GPUs; the ledger could only have told that it is over.
         return
-    if (found := not_the_jobs(job, view.reservations)) is not None:
+    if (found := find_foreign_device(job, view.reservations)) is not None:
         device, holder = found
         raise InputError(not_the_jobs_text(job, device, holder_text(holder, view.read_at)))

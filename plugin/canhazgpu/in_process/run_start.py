@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from canhazgpu.errors import NodeStateError
 from canhazgpu.in_process.acquisition import Acquisition, open_service
-from canhazgpu.node.detach import spawn_detached
-from canhazgpu.node.marked import new_mark
+from canhazgpu.node.daemonize import spawn_daemon
+from canhazgpu.node.run_marker import new_run_marker
 from canhazgpu.people.keeper import Keeper, Kept, run_keeper
 from canhazgpu.people.launch import run_environment
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from canhazgpu.allocator import Grant
     from canhazgpu.in_process.adapters import Adapters
     from canhazgpu.ledger.port import Ledger
-    from canhazgpu.node.watch import ProcessWatch
+    from canhazgpu.node.process_watch import ProcessWatch
     from canhazgpu.service.grants import RunRequest
 
 READY = b"ready"
@@ -33,7 +33,7 @@ class Start:
         self._acquisition = acquisition
         self._grant = grant
         self._request = request
-        self._mark = new_mark(acquisition.claim.owner)
+        self._mark = new_run_marker(acquisition.claim.owner)
 
     def prepare(self) -> dict[str, str]:
         """Start the keeper, and return the command's environment.
@@ -56,7 +56,7 @@ class Start:
     def _start_keeper(self) -> None:
         (command,) = self._acquisition.claim.processes
         try:
-            said = spawn_detached(partial(run_keeper, make=self._keeper, command=command))
+            said = spawn_daemon(partial(run_keeper, make=self._keeper, command=command))
         except OSError as exc:
             raise NodeStateError(f"cannot start a process: {exc.strerror}") from exc
         if said != READY:

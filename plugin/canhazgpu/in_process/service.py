@@ -183,23 +183,23 @@ class InProcessService:
         return completions(self._adapters, request)
 
     def job_start(self, request: JobStart) -> HookAnswer:
-        from canhazgpu.schedulers.slurm.early import begin
+        from canhazgpu.schedulers.slurm.hook.startup import start_hook
         from canhazgpu.service.jobs import HookAnswer
 
         # The scan works in a process of its own while this one imports the rest.
-        begun = begin(request.environment)
-        from canhazgpu.prolog.job_start import run
+        started = start_hook(request.environment)
+        from canhazgpu.schedulers.slurm.job_start.reserve import handle_job_start
 
-        return HookAnswer(run(request.environment, begun))
+        return HookAnswer(handle_job_start(request.environment, started))
 
     def job_end(self, request: JobEnd) -> HookAnswer:
-        from canhazgpu.epilog.job_end import run
+        from canhazgpu.schedulers.slurm.job_end.release import handle_job_end
         from canhazgpu.service.jobs import HookAnswer
 
-        return HookAnswer(run(request.environment))
+        return HookAnswer(handle_job_end(request.environment))
 
     def check(self, request: CheckRequest) -> CheckAnswer:
-        from canhazgpu.schedulers.slurm.node_check.health_check import run
+        from canhazgpu.schedulers.slurm.node_check.health_check import run_node_check
         from canhazgpu.service.jobs import CheckAnswer
 
-        return CheckAnswer(run(request.environment))
+        return CheckAnswer(run_node_check(request.environment))

@@ -122,9 +122,9 @@ class StatusReader:
         """Return the wanted nodes' views, or all; with none wanted this node's is always there."""
         ledger = self._opened()
         try:
-            views = {view.node: view for view in ledger.look(self._wanted or None)}
+            views = {view.node: view for view in ledger.read_nodes(self._wanted or None)}
             if not self._wanted and self._local not in views:
-                views |= {view.node: view for view in ledger.look([self._local])}
+                views |= {view.node: view for view in ledger.read_nodes([self._local])}
         except StoreError:
             # The next look finds the store anew: another server may have its place, or its data.
             self._ledger = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from canhazgpu.errors import StoreError, explain
+from canhazgpu.errors import StoreError, error_text
 from canhazgpu.in_process.adapters import threshold_override
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace
 from canhazgpu.probe.node_probe import usage_policy
@@ -46,7 +46,7 @@ def validate_node(adapters: Adapters, request: ValidateRequest) -> ValidateAnswe
         after = _published(ledger, observation, before) if request.publish else before
     except StoreError as exc:
         found = scan_findings(observation.scan, _expectations(config, None, may_lack_gpus))
-        unknown = Finding(Verdict.CANNOT_TELL, f"unreserved use: {explain(exc)}")
+        unknown = Finding(Verdict.CANNOT_TELL, f"unreserved use: {error_text(exc)}")
         return ValidateAnswer(node, (*found, unknown))
     age_s = adapters.clock() - began
     expected = _expectations(config, before, may_lack_gpus)
@@ -54,7 +54,7 @@ def validate_node(adapters: Adapters, request: ValidateRequest) -> ValidateAnswe
 
 
 def _view(ledger: Ledger, node: str) -> NodeView:
-    (view,) = ledger.look([node])
+    (view,) = ledger.read_nodes([node])
     return view
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from canhazgpu.ledger.values import ProcessId
+from canhazgpu.node.process_id import ProcessId
 
 REBOOTED = "node rebooted"
 ENDED = "its processes are gone"

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 from canhazgpu.errors import CanhazgpuError, StoreError
 from canhazgpu.ledger.port import Ledger
-from canhazgpu.ledger.values import ProcessId
-from canhazgpu.node.alive import PROC, is_alive, this_process
-from canhazgpu.node.marked import marked_processes, take_mark_off
-from canhazgpu.node.watch import ProcessWatch
+from canhazgpu.node.process_id import ProcessId
+from canhazgpu.node.process_watch import ProcessWatch
+from canhazgpu.node.processes import PROC, is_alive, this_process
+from canhazgpu.node.run_marker import clear_own_marker, processes_of_run
 
 RELEASE_PAUSE_S = (0.1, 0.5, 1.0, 2.0, 5.0)
 """Pauses between the attempts to release, the last one again and again."""
@@ -81,7 +81,7 @@ class Keeper:
 
     def _ended(self, wait_s: float) -> bool:
         """Wait for the command's end, at most so long."""
-        return self._watch.any_ended(wait_s)
+        return self._watch.wait_for_exit(wait_s)
 
     def _pause_s(self) -> float:
         """Return the time until something is due, a sign of life or the run's end."""
@@ -115,34 +115,34 @@ class Keeper:
                 self._end_run()
 
     def _living(self) -> tuple[ProcessId, ...]:
-        left = marked_processes(self._kept.mark)
+        left = processes_of_run(self._kept.mark)
         return (*dict.fromkeys((self._kept.command, *left)), this_process())
 
     def _outlast_leftovers(self) -> None:
         """Wait for what the command left running in the background: it may use the GPUs."""
         known: tuple[ProcessId, ...] = ()
-        while left := marked_processes(self._kept.mark):
+        while left := processes_of_run(self._kept.mark):
             if left != known:
                 self._give_sign((*left, this_process()))
                 known = left
             else:
                 self._give_sign()
             with contextlib.closing(ProcessWatch(left)) as watch:
-                watch.any_ended(self._pause_s())
+                watch.wait_for_exit(self._pause_s())
             if self._is_over_time():
                 self._end_run()
 
     def _end_run(self) -> None:
         """Ask all processes of the run to end, and end those that do not."""
         self._signal(signal.SIGTERM)
-        if not self._ended(KILL_AFTER_S) or marked_processes(self._kept.mark):
+        if not self._ended(KILL_AFTER_S) or processes_of_run(self._kept.mark):
             self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
-        self._watch.send(number)
-        others = set(marked_processes(self._kept.mark)) - {self._kept.command}
+        self._watch.send_signal(number)
+        others = set(processes_of_run(self._kept.mark)) - {self._kept.command}
         with contextlib.closing(ProcessWatch(sorted(others))) as watch:
-            watch.send(number)
+            watch.send_signal(number)
 
     def _release(self) -> None:
         began = time.monotonic()
@@ -182,9 +182,9 @@ def run_keeper(told: int, make: Callable[[ProcessWatch], Keeper], command: Proce
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTSTP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    take_mark_off()
+    clear_own_marker()
     watch = ProcessWatch([command])
-    if watch.any_ended(0):
+    if watch.wait_for_exit(0):
         return
     os.write(told, b"ready")
     os.close(told)

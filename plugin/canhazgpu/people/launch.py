@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from canhazgpu.errors import CommandError
 from canhazgpu.gpu.scan import GpuReading
-from canhazgpu.node.marked import MARK
+from canhazgpu.node.run_marker import MARKER_VARIABLE
 
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
@@ -48,7 +48,7 @@ def run_environment(
     environ: Mapping[str, str], mark: str, gpus: Sequence[GpuReading], export: str
 ) -> dict[str, str]:
     """Return the command's environment: the user's, these GPUs, and the mark of the run."""
-    return {**environ, **visible_devices(gpus, export), MARK: mark}
+    return {**environ, **visible_devices(gpus, export), MARKER_VARIABLE: mark}
 
 
 def check_command(command: Sequence[str], environ: Mapping[str, str]) -> None:

@@ -83,7 +83,7 @@ class Waiting:
         if patience.wait_s == 0:
             return self._attempt()
         # What happens during the first attempt must wake us too.
-        after = self._ledger.await_change(self._node, "", 0)
+        after = self._ledger.wait_for_event(self._node, "", 0)
         outcome = self._attempt()
         if isinstance(outcome, Grant) or outcome.kind in (RefusalKind.NEVER, RefusalKind.FAULT):
             return outcome
@@ -111,7 +111,7 @@ class Waiting:
                     return outcome
                 refusal = outcome
                 left_s = pause_s if ends is None else min(pause_s, ends - self._clock())
-                state.after = self._ledger.await_change(self._node, state.after, max(left_s, 0))
+                state.after = self._ledger.wait_for_event(self._node, state.after, max(left_s, 0))
             except StoreError as exc:
                 text = f"still waiting, without the ledger for now: {exc}"
                 self._progress.show(text, text)
@@ -125,7 +125,7 @@ class Waiting:
         view = self._service.living_view()
         position = position_of(view, waiter.owner)
         if position is None or self._clock() >= state.renew_at:
-            self._ledger.wait_turn(self._node, waiter)
+            self._ledger.join_queue(self._node, waiter)
             state.renew_at = self._clock() + heartbeat_s
             view = self._service.living_view()
             position = position_of(view, waiter.owner)

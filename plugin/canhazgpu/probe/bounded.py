@@ -18,7 +18,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from canhazgpu.node.detach import above_streams, close_all_but
+from canhazgpu.node.daemonize import close_descriptors_except, duplicate_above_stdio
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 EXIT_GRACE_S = 0.1
@@ -169,9 +169,9 @@ def _run_child(work: Callable[[], bytes], result: int, parent: int) -> None:
 def _detach(result: int) -> int:
     """Give up all that is the parent's but the result pipe, and return that."""
     os.setsid()
-    keep = above_streams(result)
+    keep = duplicate_above_stdio(result)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
-    close_all_but({keep})
+    close_descriptors_except({keep})
     return keep

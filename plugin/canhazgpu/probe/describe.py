@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from canhazgpu.gpu.model_name import model_of
 from canhazgpu.gpu.scan import GpuProcess
+from canhazgpu.node.users import user_name
 from canhazgpu.probe.gather import Gathering
 from canhazgpu.probe.proc_files import (
     ProcEntry,
@@ -21,7 +22,7 @@ from canhazgpu.probe.proc_files import (
     read_arguments,
     read_entry,
 )
-from canhazgpu.probe.processes import JobOf, user_name
+from canhazgpu.probe.processes import JobOf
 from canhazgpu.probe.ps import owners_by_ps
 
 MAX_ANCESTORS = 64

@@ -6,7 +6,6 @@ names of models are slow to import.
 
 from __future__ import annotations
 
-import pwd
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -55,13 +54,3 @@ def with_process_facts(
         )
         for gpu in gpus
     )
-
-
-def user_name(uid: int | None) -> str | None:
-    """Return the user's name, the uid as digits for a user without one, None for no uid."""
-    if uid is None:
-        return None
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except (KeyError, OverflowError):
-        return str(uid)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from canhazgpu.errors import CanhazgpuError
-    from canhazgpu.ledger.entries import Entry
-    from canhazgpu.node.records import JobRecord
+    from canhazgpu.ledger.journal_entries import JournalEntry
+    from canhazgpu.ledger.local.job_records import JobRecord
     from canhazgpu.report.usage import Report
     from canhazgpu.status.event_text import NodeEvent
 
@@ -50,7 +50,7 @@ class JobOnNode:
 
     node: str
     record: JobRecord | None
-    pending: tuple[Entry, ...] | None
+    pending: tuple[JournalEntry, ...] | None
     pending_fault: str | None = None
 
 

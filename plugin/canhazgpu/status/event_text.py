@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from canhazgpu.ledger.entries import NOTES
+from canhazgpu.ledger.journal_entries import NOTE_KINDS
 from canhazgpu.ledger.values import Event
 from canhazgpu.status.text import short_duration_text
 
@@ -52,7 +52,7 @@ def _whose(event: Event) -> str:
 def _done(event: Event) -> str:
     """Return what a hook did, or how long a released GPU was held."""
     outcome = event.facts.get("outcome")
-    if event.kind in NOTES and isinstance(outcome, str):
+    if event.kind in NOTE_KINDS and isinstance(outcome, str):
         return outcome
     if event.kind == "release" and event.granted_at is not None:
         return f"after {short_duration_text(max(event.at - event.granted_at, 0))}"
@@ -95,7 +95,7 @@ def story_lines(node: str, events: Sequence[Event]) -> Iterator[str]:
 
 def _sentence(event: Event, places: Mapping[str, str]) -> str:
     attempt = _attempt(event)
-    if event.kind in NOTES:
+    if event.kind in NOTE_KINDS:
         took = event.facts.get("took_s")
         after = f" after {took:g} s" if isinstance(took, int | float) else ""
         named = event.facts.get("gpus")

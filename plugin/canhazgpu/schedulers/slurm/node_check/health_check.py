@@ -7,35 +7,35 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from canhazgpu.deadline import hard_deadline
-from canhazgpu.epilog.check import NodeCheck
 from canhazgpu.errors import NodeStateError
-from canhazgpu.ledger.entries import HEALTH, Entry
-from canhazgpu.node.own_files import make_directory, try_lock
-from canhazgpu.schedulers.slurm.actions import log_to_system
-from canhazgpu.schedulers.slurm.early import OPEN_DEADLINE_S
-from canhazgpu.schedulers.slurm.hook import (
-    TELL_DEADLINE_S,
-    NodeSide,
-    cry,
-    fault_text,
-    open_node,
+from canhazgpu.ledger.journal_entries import HEALTH, JournalEntry
+from canhazgpu.node.state_files import make_directory, try_file_lock
+from canhazgpu.schedulers.slurm.control.actions import write_syslog
+from canhazgpu.schedulers.slurm.hook.log import DAEMON_INFO
+from canhazgpu.schedulers.slurm.hook.run import (
+    LOG_DEADLINE_S,
+    NodeContext,
+    hook_error_text,
+    log_emergency,
+    open_node_context,
 )
-from canhazgpu.schedulers.slurm.story import DAEMON_INFO
+from canhazgpu.schedulers.slurm.hook.startup import OPEN_DEADLINE_S
+from canhazgpu.schedulers.slurm.node_check.maintenance import NodeCheck
 
 DEADLINE_S = 30.0
 """Slurm ends a health check after 60 s."""
 
 
-def run(environ: Mapping[str, str]) -> bool:
+def run_node_check(environ: Mapping[str, str]) -> bool:
     """Check the node unless another check is at it; tells whether all went well."""
     try:
         with hard_deadline(OPEN_DEADLINE_S):
-            side = open_node(environ)
+            side = open_node_context(environ)
             lock = _try_lock(side.state_dir)
         if lock is None:
             return True
     except Exception as exc:
-        cry(f"health check: {fault_text(exc)}")
+        log_emergency(f"health check: {hook_error_text(exc)}")
         return False
     try:
         return _check(side)
@@ -44,38 +44,40 @@ def run(environ: Mapping[str, str]) -> bool:
 
 
 def _try_lock(state_dir: Path) -> int | None:
-    """Return the lock that keeps a second check away, see `try_lock`."""
+    """Return the lock that keeps a second check away, see `try_file_lock`."""
     try:
         make_directory(state_dir)
-        return try_lock(state_dir / ".health-check.lock")
+        return try_file_lock(state_dir / ".health-check.lock")
     except OSError as exc:
         raise NodeStateError(
             f"cannot keep the node's records in {state_dir}: {exc.strerror}"
         ) from exc
 
 
-def _check(side: NodeSide) -> bool:
+def _check(side: NodeContext) -> bool:
     check = NodeCheck(side)
     fault = ""
     try:
         with hard_deadline(min(side.config.slurm.hook_deadline_s, DEADLINE_S)):
             check.run()
     except Exception as exc:
-        fault = fault_text(exc)
-        cry(f"health check: {fault}")
+        fault = hook_error_text(exc)
+        log_emergency(f"health check: {fault}")
     for line in check.decisions:
-        log_to_system(line, DAEMON_INFO)
+        write_syslog(line, DAEMON_INFO)
     try:
-        with hard_deadline(TELL_DEADLINE_S):
-            _tell(side, check, fault)
+        with hard_deadline(LOG_DEADLINE_S):
+            _record_decisions(side, check, fault)
     except Exception as exc:
-        cry(f"health check: {fault_text(exc)}")
+        log_emergency(f"health check: {hook_error_text(exc)}")
     return not fault
 
 
-def _tell(side: NodeSide, check: NodeCheck, fault: str) -> None:
+def _record_decisions(side: NodeContext, check: NodeCheck, fault: str) -> None:
     """Put what was decided into the history; a check that decided nothing is no news."""
-    said = [*check.decisions, *side.story.said]
-    if (said or fault) and side.story.ledger is not None:
-        facts = {"decisions": said, "took_s": side.story.took_s()}
-        side.story.ledger.tell(Entry(HEALTH, 0.0, reason=fault or "; ".join(said), facts=facts))
+    said = [*check.decisions, *side.hook_log.messages]
+    if (said or fault) and side.hook_log.ledger is not None:
+        facts = {"decisions": said, "took_s": side.hook_log.took_s()}
+        side.hook_log.ledger.record_note(
+            JournalEntry(HEALTH, 0.0, reason=fault or "; ".join(said), facts=facts)
+        )
