@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from canhazgpu.cli.table import printable, shortened, table_lines
+from canhazgpu.cli.table import table_lines
+from canhazgpu.cli.terminal_text import printable, shortened
 from canhazgpu.status.text import Cells, Tone, Tones
 
 AVAILABLE = Cells("0", "available", "", "", "", "", "free for 30m", "45MB used")

@@ -139,7 +139,7 @@ def open_service(node: str, probe: GpuProbe, ledger: Ledger) -> GpuService:
 
 def warn_of_intruders(grant: Grant, node: str) -> None:
     """Say loudly whose processes are on the GPUs that were taken all the same."""
-    from canhazgpu.cli.table import printable  # noqa: PLC0415 - only with --force
+    from canhazgpu.cli.terminal_text import printable  # noqa: PLC0415 - only with --force
     from canhazgpu.refusal import intruder_text  # noqa: PLC0415
 
     for gpu in grant.gpus:

@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from canhazgpu.config import Effective, load
 from canhazgpu.node.caller import Caller, this_caller
 
 if TYPE_CHECKING:
+    from canhazgpu.config import Effective
     from canhazgpu.config.schema import SlurmConfig, StoreConfig, ValidationConfig
     from canhazgpu.ledger.connect import Role
     from canhazgpu.ledger.port import Ledger
@@ -83,6 +83,8 @@ class App:
 
         Raises `ConfigError`. Read when a command runs, so that help needs no configuration.
         """
+        from canhazgpu.config import load  # noqa: PLC0415 - as it says
+
         overrides = {**self.overrides, **(more or {})}
         return load(self.environ, file=self.config_file, overrides=overrides)
 

@@ -146,7 +146,7 @@ def _in_time(find: Callable[[], list[_Value]]) -> list[_Value]:
 def _items(values: Iterable[_Value], incomplete: str) -> list[CompletionItem]:
     from click.shell_completion import CompletionItem  # noqa: PLC0415 - only to complete
 
-    from canhazgpu.cli.table import printable  # noqa: PLC0415
+    from canhazgpu.cli.terminal_text import printable  # noqa: PLC0415
 
     return [
         CompletionItem(one.text, help=printable(one.about) or None)

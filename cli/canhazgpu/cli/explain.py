@@ -141,7 +141,7 @@ def _json(job_id: str, told: Sequence[NodeEvent], here: dict[str, Any]) -> dict[
 
 
 def _print(job_id: str, told: Sequence[NodeEvent], here: dict[str, Any]) -> None:
-    from canhazgpu.cli.table import printable  # noqa: PLC0415
+    from canhazgpu.cli.terminal_text import printable  # noqa: PLC0415
 
     for line in _lines(job_id, told, here):
         click.echo(printable(line))

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from canhazgpu.cli.output import say
-from canhazgpu.cli.table import printable
+from canhazgpu.cli.terminal_text import printable
 from canhazgpu.status.findings import Finding, Verdict, worst
 
 WORDS = {

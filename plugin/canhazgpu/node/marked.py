@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 
 from canhazgpu.ledger.values import ProcessId
 from canhazgpu.node.alive import PROC, process_id
@@ -22,7 +21,7 @@ MARK = "CANHAZGPU_OWNER"
 
 def new_mark(owner: str) -> str:
     """Return a mark of the owner's run that nobody else can guess."""
-    return f"{owner}:{secrets.token_hex(8)}"
+    return f"{owner}:{os.urandom(8).hex()}"
 
 
 def take_mark_off() -> None:
