@@ -40,6 +40,7 @@ def recorded_imports(
     script: str, arguments: Sequence[str], environ: Mapping[str, str], record: Path
 ) -> Imports:
     """Run a console script of the installed wheel; `record` is the file to write names into."""
+    record.unlink(missing_ok=True)
     process = subprocess.Popen(
         [sys.executable, "-I", "-c", RECORD, str(record), str(console_script(script)), *arguments],
         env=dict(environ),
@@ -58,5 +59,5 @@ def recorded_imports(
 
 
 def console_script(name: str) -> Path:
-    """Return where the wheel's installation put the script."""
-    return Path(sys.executable).with_name(name)
+    """Return where the wheel's installation put the script; a path stays what it is."""
+    return Path(sys.executable).parent / name

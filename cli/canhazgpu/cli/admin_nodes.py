@@ -14,7 +14,6 @@ from canhazgpu.cli.options import json_option
 from canhazgpu.cli.output import column_lines
 from canhazgpu.gpu.usage import GpuState
 from canhazgpu.people.holdings import waiting
-from canhazgpu.probe.node_probe import usage_policy
 from canhazgpu.status.json_form import time_text
 from canhazgpu.status.model import NodeStatus, node_status
 from canhazgpu.status.times import short_duration_text
@@ -49,6 +48,8 @@ def nodes(app: App, as_json: bool) -> None:
       canhazgpu admin nodes
       canhazgpu admin nodes --json | jq '.nodes[] | select(.unreserved > 0) | .node'
     """  # noqa: D301 - click reads the character: keep these lines
+    from canhazgpu.probe.node_probe import usage_policy  # noqa: PLC0415 - not for the help
+
     config = app.effective().config
     policy = usage_policy(config.validation)
     views = app.reader(config.store).look()

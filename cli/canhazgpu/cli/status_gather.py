@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from canhazgpu.errors import InputError, ScanError, StoreError
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace
-from canhazgpu.probe.node_probe import usage_policy
 
 if TYPE_CHECKING:
     from canhazgpu.cli.app import App
@@ -77,6 +76,7 @@ class Look:
 
     def judge(self, found: Found) -> list[NodeStatus]:
         """Return what each of the nodes' GPUs is."""
+        from canhazgpu.probe.node_probe import usage_policy  # noqa: PLC0415 - not for the help
         from canhazgpu.status.coverage import ANY_SPACE, PidSpace  # noqa: PLC0415 - not before
         from canhazgpu.status.model import node_status  # noqa: PLC0415 - the scan
 
