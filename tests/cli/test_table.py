@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from canhazgpu.cli.table import printable, shortened, table_lines
+from canhazgpu.cli.table import table_lines
+from canhazgpu.cli.terminal_text import printable, shortened
 from canhazgpu.status.text import Cells, Tone, Tones
 
 AVAILABLE = Cells("0", "available", "", "", "", "", "free for 30m", "45MB used")
@@ -20,7 +21,7 @@ GPU STATUS    USER     DURATION    TYPE    MODEL            DETAILS             
 --- --------- -------- ----------- ------- ---------------- -------------------------- ---------------------
 0   available                                               free for 30m               45MB used
 1   in use    alice    15m 30s     run     llama-2-7b-chat  heartbeat 5s ago           8452MB, 1 processes
-"""  # noqa: E501 - the table is that wide
+"""
 
 NARROW = """\
 GPU STATUS USER DURATION TYPE MODEL DETAILS             VALIDATION

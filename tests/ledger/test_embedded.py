@@ -21,12 +21,12 @@ from redis_server import BINARIES, PrivateRedis, need_binary
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import ConfigError, StoreError
-from canhazgpu.ledger.embedded.aof_repair import readable_length, truncate_damaged_tail
-from canhazgpu.ledger.embedded.directory import SOCKET_PATH_LIMIT, ServerDirectory
 from canhazgpu.ledger.embedded import binary as embedded_binary
 from canhazgpu.ledger.embedded import server as embedded
 from canhazgpu.ledger.embedded import server_conf as embedded_config
 from canhazgpu.ledger.embedded import start as embedded_start
+from canhazgpu.ledger.embedded.aof_repair import readable_length, truncate_damaged_tail
+from canhazgpu.ledger.embedded.directory import SOCKET_PATH_LIMIT, ServerDirectory
 from canhazgpu.ledger.store.connect import Role, connect, translate_errors
 
 # Imported here, while the interpreter's files can be read: `as_nobody` gives that up.

@@ -93,7 +93,7 @@ def _in_time(find: Callable[[], list[Completion]]) -> list[Completion]:
 def _items(values: Iterable[Completion], incomplete: str) -> list[CompletionItem]:
     from click.shell_completion import CompletionItem  # noqa: PLC0415 - only to complete
 
-    from canhazgpu.cli.table import printable  # noqa: PLC0415
+    from canhazgpu.cli.terminal_text import printable  # noqa: PLC0415
 
     return [
         CompletionItem(one.text, help=printable(one.model) or None)

@@ -52,7 +52,7 @@ def events(app: App, nodes: Sequence[str], since: str, follow: bool, as_json: bo
 
 
 def _show(one: NodeEvent, as_json: bool) -> None:
-    from canhazgpu.cli.table import printable  # noqa: PLC0415 - only where something happened
+    from canhazgpu.cli.terminal_text import printable  # noqa: PLC0415 - only where something happened
     from canhazgpu.status.event_text import event_line, event_to_dict  # noqa: PLC0415
 
     click.echo(json.dumps(event_to_dict(one)) if as_json else printable(event_line(one)))

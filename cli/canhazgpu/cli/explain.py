@@ -101,7 +101,7 @@ def _record_json(record: JobRecord) -> dict[str, Any]:
 
 
 def _print(answer: ExplainAnswer) -> None:
-    from canhazgpu.cli.table import printable  # noqa: PLC0415
+    from canhazgpu.cli.terminal_text import printable  # noqa: PLC0415
 
     for line in _lines(answer):
         click.echo(printable(line))

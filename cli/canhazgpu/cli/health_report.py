@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from canhazgpu.cli.output import say
-from canhazgpu.cli.table import printable
+from canhazgpu.cli.terminal_text import printable
 from canhazgpu.service.health import ValidateAnswer
 from canhazgpu.status.findings import Finding, Verdict, worst
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 
+from canhazgpu.cli.version import VERSION
 from canhazgpu.config import DEFAULT_CONFIG_FILE, EffectiveConfig
 from canhazgpu.config.schema import NodeConfig
 from canhazgpu.errors import ConfigError
@@ -66,10 +66,7 @@ def hook_settings(
 
 def release() -> str:
     """Return this release's version."""
-    try:
-        return metadata.version("canhazgpu")
-    except metadata.PackageNotFoundError:
-        return "unknown"
+    return VERSION
 
 
 def hook_files(settings: HookSettings, layout: Layout) -> list[HookFile]:

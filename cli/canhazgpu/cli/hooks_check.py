@@ -23,7 +23,7 @@ from canhazgpu.cli.hook_settings import (
 )
 from canhazgpu.cli.hooks_options import slurm_conf_option, slurm_dir_option
 from canhazgpu.cli.options import json_option
-from canhazgpu.cli.table import printable
+from canhazgpu.cli.terminal_text import printable
 from canhazgpu.config import DEFAULT_CONFIG_FILE, Config, EffectiveConfig
 from canhazgpu.errors import CanhazgpuError, ConfigError
 from canhazgpu.ledger.store.url import EMBEDDED, parse_store_url

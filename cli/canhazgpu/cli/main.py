@@ -15,7 +15,8 @@ import click
 
 from canhazgpu.cli.app import App
 from canhazgpu.cli.options import config_option, set_option
-from canhazgpu.cli.table import printable
+from canhazgpu.cli.terminal_text import printable
+from canhazgpu.cli.version import VERSION
 from canhazgpu.errors import CanhazgpuError, CommandError, advice_for, error_text
 
 COMMANDS = {
@@ -74,13 +75,7 @@ class LazyGroup(click.Group):
 def _show_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
     if not wanted or context.resilient_parsing:
         return
-    from importlib import metadata  # noqa: PLC0415 - slow to import, and only this needs it
-
-    try:
-        version = metadata.version("canhazgpu")
-    except metadata.PackageNotFoundError:
-        version = "unknown (not installed as a package)"
-    click.echo(f"canhazgpu {version}")
+    click.echo(f"canhazgpu {VERSION}")
     context.exit()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from canhazgpu.cli.table import printable, text_width
+from canhazgpu.cli.terminal_text import printable, text_width
 from canhazgpu.errors import InputError
 
 MAX_REASON = 200

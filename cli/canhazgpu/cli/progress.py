@@ -8,7 +8,7 @@ from typing import TextIO
 
 import click
 
-from canhazgpu.cli.table import printable
+from canhazgpu.cli.terminal_text import printable
 
 CLEAR_LINE = "\r\x1b[K"
 

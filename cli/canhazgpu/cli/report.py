@@ -85,7 +85,7 @@ def _json(found: Report) -> str:
 
 
 def _csv(found: Report) -> str:
-    from canhazgpu.cli.table import printable  # noqa: PLC0415 - not with --json
+    from canhazgpu.cli.terminal_text import printable  # noqa: PLC0415 - not with --json
     from canhazgpu.report.forms import report_rows  # noqa: PLC0415 - only with --csv
 
     text = io.StringIO()
@@ -94,7 +94,7 @@ def _csv(found: Report) -> str:
 
 
 def _tell(app: App, found: Report, days: int) -> None:
-    from canhazgpu.cli.table import printable  # noqa: PLC0415 - not with --json
+    from canhazgpu.cli.terminal_text import printable  # noqa: PLC0415 - not with --json
     from canhazgpu.report.text import report_lines  # noqa: PLC0415
 
     if not found.by_user:

@@ -166,7 +166,7 @@ def _frame(app: App, service: NodeService, request: StatusRequest, form: Form) -
 
 
 def _error_frame(error: CanhazgpuError, form: Form) -> Frame:
-    from canhazgpu.cli.table import printable  # noqa: PLC0415 - only with --watch
+    from canhazgpu.cli.terminal_text import printable  # noqa: PLC0415 - only with --watch
     from canhazgpu.cli.watch import Frame  # noqa: PLC0415
     from canhazgpu.status.json_form import time_text  # noqa: PLC0415
 

@@ -63,7 +63,7 @@ class Form:
     def _blocks(
         self, statuses: Sequence[NodeStatus], width: int | None, *, headed: bool
     ) -> Iterator[str]:
-        from canhazgpu.cli.table import printable  # noqa: PLC0415 - not with --json
+        from canhazgpu.cli.terminal_text import printable  # noqa: PLC0415 - not with --json
         from canhazgpu.status.text import heading_text, queue_text  # noqa: PLC0415
 
         for place, one in enumerate(statuses):
@@ -90,7 +90,7 @@ class Form:
 def _taken_lines(statuses: Sequence[NodeStatus], taken: Sequence[Taken]) -> Iterator[str]:
     if not taken:
         return
-    from canhazgpu.cli.table import printable  # noqa: PLC0415 - hardly ever needed
+    from canhazgpu.cli.terminal_text import printable  # noqa: PLC0415 - hardly ever needed
     from canhazgpu.people.holdings import gpu_places  # noqa: PLC0415
     from canhazgpu.people.taken import taken_text  # noqa: PLC0415
 

@@ -1,13 +1,12 @@
-"""The table that status prints, and what makes other people's names safe to print."""
+"""The table that status prints."""
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 
 import click
 
+from canhazgpu.cli.terminal_text import printable, shortened, text_width
 from canhazgpu.status.text import WITHOUT_RESERVATION, Cells, Tone, Tones
 
 HEADER = Cells("GPU", "STATUS", "USER", "DURATION", "TYPE", "MODEL", "DETAILS", "VALIDATION")
@@ -23,42 +22,10 @@ FLEXIBLE = {
 }
 """The columns that are cut where the terminal is too narrow for all, and what is left of each."""
 
-CUT = "…"
-MAX_MARKS = 3
-"""Combining marks kept on one character: no language has more, and a heap covers other lines."""
-
 COLOURS = {Tone.FREE: "green", Tone.IN_USE: "yellow", Tone.ALARM: "red"}
 
 Paint = Mapping[int, Tone]
 """The tones of one row, by column."""
-
-_ESCAPES = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # control sequences
-    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f]).*?(?:\x07|\x1b\\|\x9c|$)"  # strings to the terminal
-    r"|\x1b[ -/]*[0-~]?",
-    re.DOTALL,
-)
-_UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-_MARKS = frozenset({"Mn", "Me"})
-
-
-def printable(text: str) -> str:
-    """Return the text on one line without anything that a terminal would obey.
-
-    Names of users, jobs and processes are chosen by users. Escape sequences go as a whole; control
-    characters, line and paragraph separators, and what changes the direction of writing go too.
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    plain = _ESCAPES.sub("", text)
-    kept: list[str] = []
-    marks = 0
-    for one in plain:
-        category = unicodedata.category(one)
-        marks = marks + 1 if category in _MARKS else 0
-        if category not in _UNSAFE and marks <= MAX_MARKS:
-            kept.append(one)
-    return "".join(kept)
 
 
 def table_lines(
@@ -129,29 +96,3 @@ def _line(cells: Sequence[str], widths: Sequence[int], paint: Paint | None = Non
 
 def _coloured(text: str, colour: str | None) -> str:
     return click.style(text, fg=colour) if text and colour else text
-
-
-def shortened(text: str, width: int) -> str:
-    """Return the text, cut to so many columns of the terminal; ``…`` shows that it was cut."""
-    if text_width(text) <= width:
-        return text
-    room = width - len(CUT)
-    for end, one in enumerate(text):
-        room -= text_width(one)
-        if room < 0:
-            return text[:end] + CUT
-    return text
-
-
-def text_width(text: str) -> int:
-    """Return the columns a terminal needs: wide characters take two, combining ones none."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0
-        if unicodedata.category(one) in _MARKS
-        else 2
-        if unicodedata.east_asian_width(one) in "WF"
-        else 1
-        for one in text
-    )

@@ -100,7 +100,7 @@ def warn_of_intruders(grant: Reserved | RunStarted) -> None:
     """Say loudly whose processes are on the GPUs that were taken all the same."""
     if not grant.in_use:
         return
-    from canhazgpu.cli.table import printable  # noqa: PLC0415 - only with --force
+    from canhazgpu.cli.terminal_text import printable  # noqa: PLC0415 - only with --force
     from canhazgpu.refusal import intruder_text  # noqa: PLC0415
 
     for gpu in grant.gpus:

@@ -193,8 +193,15 @@ class InProcessService:
         return HookAnswer(handle_job_start(request.environment, started))
 
     def job_end(self, request: JobEnd) -> HookAnswer:
-        from canhazgpu.schedulers.slurm.job_end.release import handle_job_end
+        from canhazgpu.schedulers.slurm.environment import JOB_GPUS
         from canhazgpu.service.jobs import HookAnswer
+
+        if not request.environment.get(JOB_GPUS):
+            from canhazgpu.schedulers.slurm.job_end.no_gpus import has_nothing_to_end
+
+            if has_nothing_to_end(request.environment):
+                return HookAnswer(0)
+        from canhazgpu.schedulers.slurm.job_end.release import handle_job_end
 
         return HookAnswer(handle_job_end(request.environment))
 

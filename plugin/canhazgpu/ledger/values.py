@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -48,7 +47,9 @@ def new_owner_token(type_: str) -> str:
 
     Not the user's name: one run's late end must not free the same user's next one.
     """
-    return f"{type_}:{secrets.token_hex(8)}"
+    from secrets import token_hex  # noqa: PLC0415 - slow to import, and few need a new owner
+
+    return f"{type_}:{token_hex(8)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 
 from canhazgpu.node.process_id import ProcessId
 from canhazgpu.node.processes import PROC, identify_process
@@ -22,7 +21,7 @@ MARKER_VARIABLE = "CANHAZGPU_OWNER"
 
 def new_run_marker(owner: str) -> str:
     """Return a mark of the owner's run that nobody else can guess."""
-    return f"{owner}:{secrets.token_hex(8)}"
+    return f"{owner}:{os.urandom(8).hex()}"
 
 
 def clear_own_marker() -> None:

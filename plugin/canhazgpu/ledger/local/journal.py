@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,14 +57,14 @@ class Journal:
         """Return what is pending; a file that is no journal of this node is set aside."""
         content = read_if_owned(self._path)
         if content is None:
-            return PendingEntries(secrets.token_hex(8))
+            return PendingEntries(os.urandom(8).hex())
         head, *lines = content.split(b"\n")
         token, after = self._header(_checked_payload(head))
         if not token:
             aside = self._path.with_name(f"{self._path.name}.unreadable")
             self._path.replace(aside)
             damage = f"{self._path} is no journal of this node and release: moved to {aside}"
-            return PendingEntries(secrets.token_hex(8), damage=damage)
+            return PendingEntries(os.urandom(8).hex(), damage=damage)
         # Behind the last line's end there is nothing, or what a crash cut short.
         entries = [_numbered_entry(_checked_payload(line)) for line in lines[:-1]]
         good = tuple(one for one in entries if one is not None and one.number > after)

@@ -7,7 +7,6 @@ left alone, and so are all others.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import re
 import stat
@@ -148,7 +147,9 @@ def _mode_change(target: Path) -> str:
 
 def diff_text(path: Path, before: str | None, after: str | None) -> str:
     """Return a unified diff of one file; None stands for no file."""
-    lines = difflib.unified_diff(
+    from difflib import unified_diff  # noqa: PLC0415 - only a change that is shown needs it
+
+    lines = unified_diff(
         (before or "").splitlines(keepends=True),
         (after or "").splitlines(keepends=True),
         "/dev/null" if before is None else str(path),
