@@ -19,14 +19,14 @@ from click.testing import CliRunner
 from status_world import World, world
 from terminal import Terminal
 
-from canhazgpu.cli import completion_values
 from canhazgpu.cli.app import App
-from canhazgpu.cli.completion_values import (
+from canhazgpu.cli.main import cli
+from canhazgpu.cli.options import value_completion
+from canhazgpu.cli.options.value_completion import (
     complete_gpu_ids,
     complete_nodes,
     complete_own_gpu_ids,
 )
-from canhazgpu.cli.main import cli
 from canhazgpu.errors import StoreError
 from canhazgpu.gpu.scan import GpuReading, Scan
 from canhazgpu.ledger.values import Claim, NodeView, Reservation
@@ -123,7 +123,7 @@ def test_what_is_said_of_a_gpu_is_harmless() -> None:
 
 def test_a_store_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     # A listener that accepts and says nothing, and a limit for the answer that is not the store's
-    monkeypatch.setattr(completion_values, "LIMIT_S", 0.2)
+    monkeypatch.setattr(value_completion, "TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         environ = {"CANHAZGPU_STORE_URL": f"redis://127.0.0.1:{port}/0", "PATH": ""}

@@ -17,7 +17,12 @@ from terminal import Terminal
 
 import fake_nvml
 from canhazgpu.cli.main import cli
-from canhazgpu.cli.watch import CLEAR_BELOW, ENTER, HOME, LEAVE
+from canhazgpu.cli.status_display.watch import (
+    CLEAR_BELOW,
+    CURSOR_HOME,
+    ENTER_ALTERNATE_SCREEN,
+    LEAVE_ALTERNATE_SCREEN,
+)
 from canhazgpu.errors import StoreError
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.ledger.values import Claim, NodeView, Reservation
@@ -160,9 +165,9 @@ def test_a_terminal_is_redrawn_in_place_and_given_back(here: World) -> None:
     with Terminal(WATCH, here.env()) as screen:
         settings = screen.settings()
         # Given a screen that is drawn again and again
-        assert screen.wait_for(HOME).startswith(ENTER)
+        assert screen.wait_for(CURSOR_HOME).startswith(ENTER_ALTERNATE_SCREEN)
         screen.wait_for("available")
-        screen.wait_for(HOME)
+        screen.wait_for(CURSOR_HOME)
         # If a GPU comes into use, and the store goes and comes back
         with fake_nvml.start_gpu_process(here.node.gpu(1), 2000, name="intruder"):
             screen.wait_for("WITHOUT RESERVATION")
@@ -173,9 +178,9 @@ def test_a_terminal_is_redrawn_in_place_and_given_back(here: World) -> None:
         # I expect Ctrl-C to end it, with the terminal as it was
         screen.type("\x03")
         assert screen.wait_end() == 0
-        assert screen.output.endswith(LEAVE)
+        assert screen.output.endswith(LEAVE_ALTERNATE_SCREEN)
         assert "Traceback" not in screen.output
-        assert screen.output.count(LEAVE) == 1
+        assert screen.output.count(LEAVE_ALTERNATE_SCREEN) == 1
         assert settings == screen.settings()
 
 
@@ -184,18 +189,18 @@ def test_a_stopped_program_has_given_the_terminal_back(here: World) -> None:
         screen.wait_for("available")
         screen.type("\x1a")
         screen.wait_stopped()
-        assert screen.output.endswith((LEAVE, f"{LEAVE}^Z"))
+        assert screen.output.endswith((LEAVE_ALTERNATE_SCREEN, f"{LEAVE_ALTERNATE_SCREEN}^Z"))
         os.kill(screen.pid, signal.SIGCONT)
-        screen.wait_for(ENTER)
+        screen.wait_for(ENTER_ALTERNATE_SCREEN)
         screen.wait_for("available")
         os.kill(screen.pid, signal.SIGTERM)
         assert screen.wait_end() == 128 + signal.SIGTERM
-        assert screen.output.endswith(LEAVE)
+        assert screen.output.endswith(LEAVE_ALTERNATE_SCREEN)
 
 
 def test_what_is_higher_than_the_terminal_is_cut(here: World) -> None:
     with Terminal(WATCH, here.env(), rows=5) as screen:
-        screen.wait_for(HOME)
+        screen.wait_for(CURSOR_HOME)
         drawn = screen.wait_for(CLEAR_BELOW)
         assert drawn.count("\n") == 4
         assert "(3 more lines)" in drawn

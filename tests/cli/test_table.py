@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from canhazgpu.cli.table import table_lines
-from canhazgpu.cli.terminal_text import printable, shortened
+from canhazgpu.cli.status_display.table import table_lines
+from canhazgpu.cli.terminal.text import printable, truncated
 from canhazgpu.status.text import Cells, Tone, Tones
 
 AVAILABLE = Cells("0", "available", "", "", "", "", "free for 30m", "45MB used")
@@ -139,7 +139,7 @@ def test_nothing_is_cut_without_a_terminal_or_where_all_is_wanted(
     ],
 )
 def test_cutting(given: str, width: int, shown: str) -> None:
-    assert shortened(given, width) == shown
+    assert truncated(given, width) == shown
 
 
 def test_a_heap_of_marks_stays_on_its_line() -> None:

@@ -237,7 +237,7 @@ def test_without_slurm_conf_little_is_said(site: Path) -> None:
 def test_it_ends_with_1_for_warnings_where_that_is_asked_for(
     site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from canhazgpu.cli import hooks_check
+    from canhazgpu.cli.commands.hooks import check as hooks_check
     from canhazgpu.schedulers.slurm.site.checks.registry import Finding
 
     for severity, strict, status in (

@@ -399,7 +399,7 @@ def test_a_sites_own_health_check_stays_and_is_told_what_to_call(root: Path) -> 
     result = install(root)
 
     assert result.exit_code == 0
-    assert "HealthCheck" not in result.stdout
+    assert "VerdictCommand" not in result.stdout
     assert f"HealthCheckProgram=/usr/sbin/nhc is the site's: call {SCRIPT} from there" in (
         result.stderr
     )
@@ -411,7 +411,7 @@ def test_a_sites_own_health_check_that_calls_ours_needs_no_word(root: Path) -> N
 
     result = install(root)
 
-    assert "HealthCheck" not in result.stdout + result.stderr
+    assert "VerdictCommand" not in result.stdout + result.stderr
 
 
 def test_the_health_check_of_one_environment_is_to_be_the_one_that_stays(root: Path) -> None:
@@ -427,7 +427,7 @@ def test_the_health_check_of_one_environment_is_to_be_the_one_that_stays(root: P
 def test_our_own_health_check_needs_no_word_and_is_removed_last(root: Path) -> None:
     conf = with_health_check(root, SCRIPT)
 
-    assert "HealthCheck" not in install(root).stdout
+    assert "VerdictCommand" not in install(root).stdout
     refused = uninstall(root)
     conf.write_text(SITE_CONF)
     set_hooks(root, json.loads(uninstall(root, "--json").stdout)["slurm_conf_lines"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from canhazgpu.cli.table import table_lines
+from canhazgpu.cli.status_display.table import table_lines
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
 from canhazgpu.gpu.usage import UsagePolicy
 from canhazgpu.ledger.values import MANUAL, RUN, Claim, NodeView, Reservation

@@ -28,7 +28,7 @@ class FakeLedger:
         self.past: dict[str, list[Event]] = {}
 
     def show(self, *views: NodeView) -> None:
-        """Show these nodes from now on."""
+        """FrameOutput these nodes from now on."""
         self._views = {view.node: view for view in views}
 
     def read_nodes(self, nodes: Sequence[str] | None = None) -> list[NodeView]:

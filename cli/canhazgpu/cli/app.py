@@ -30,7 +30,7 @@ def open_node_service(
 
 def open_progress() -> Progress:
     """Return what shows somebody who waits what for."""
-    from canhazgpu.cli.progress import WaitProgress  # noqa: PLC0415 - few commands wait
+    from canhazgpu.cli.terminal.wait_progress import WaitProgress  # noqa: PLC0415 - few commands wait
 
     return WaitProgress()
 
