@@ -10,7 +10,8 @@ import pytest
 
 from canhazgpu.config.schema import Config, EpilogConfig, SlurmConfig
 from canhazgpu.gpu.scan import GpuReading
-from canhazgpu.schedulers.slurm.conf.node_conf import SlurmNodeConf, parse_line
+from canhazgpu.schedulers.slurm.conf.node_conf import SlurmNodeConf
+from canhazgpu.schedulers.slurm.conf.parser import parse_line
 from canhazgpu.schedulers.slurm.conf.settings import Settings, collect_settings
 from canhazgpu.schedulers.slurm.site.checks.registry import (
     CHECKS,

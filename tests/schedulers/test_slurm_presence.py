@@ -12,7 +12,7 @@ import pytest
 
 from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
 from canhazgpu.schedulers.slurm.control.job_presence import JobPresence, parse_jobs_on_node
-from canhazgpu.schedulers.slurm.control.undrain import own_drain_reason
+from canhazgpu.schedulers.slurm.control.queries import own_drain_reason
 
 
 class Spool:

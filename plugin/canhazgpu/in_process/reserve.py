@@ -10,7 +10,7 @@ from canhazgpu.in_process.through_slurm import refuse_through_slurm
 from canhazgpu.ledger.values import MANUAL, Claim, new_owner_token
 from canhazgpu.node.identity import node_name
 from canhazgpu.people.launch import visible_devices
-from canhazgpu.schedulers.slurm.control.enclosing_job import salloc_command
+from canhazgpu.schedulers.slurm.control.srun_commands import salloc_command
 from canhazgpu.service.grants import Reserved, ThroughScheduler
 from canhazgpu.status.times import duration_text
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from canhazgpu.in_process.through_slurm import refuse_through_slurm
 from canhazgpu.ledger.values import RUN, Claim, new_owner_token
 from canhazgpu.node.identity import node_name
-from canhazgpu.schedulers.slurm.control.enclosing_job import find_enclosing_job, srun_command
+from canhazgpu.schedulers.slurm.control.enclosing_job import find_enclosing_job
+from canhazgpu.schedulers.slurm.control.srun_commands import srun_command
 from canhazgpu.service.grants import RunStarted, ThroughScheduler
 
 if TYPE_CHECKING:

@@ -8,14 +8,10 @@ from pathlib import PurePosixPath
 
 from canhazgpu.config.schema import DEFAULT_COMMAND_TIMEOUT_S, SlurmConfig
 from canhazgpu.schedulers.slurm.conf.settings import Settings
+from canhazgpu.schedulers.slurm.site.conf_text import conf_text
+from canhazgpu.schedulers.slurm.site.health_lines import HEALTH_CHECK_COMMAND, health_lines
 from canhazgpu.schedulers.slurm.site.layout import Layout, ScriptLocation, plan_layout
-from canhazgpu.schedulers.slurm.site.required_lines import (
-    HEALTH_CHECK_COMMAND,
-    conf_text,
-    health_lines,
-    hook_limit_s,
-    needed_lines,
-)
+from canhazgpu.schedulers.slurm.site.required_lines import hook_limit_s, needed_lines
 from canhazgpu.templates.render import render
 
 DEFAULT_SLURM_DIR = "/etc/slurm"

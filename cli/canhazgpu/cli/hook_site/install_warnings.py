@@ -7,10 +7,12 @@ from pathlib import Path
 
 from canhazgpu.schedulers.slurm.conf.settings import Settings
 from canhazgpu.schedulers.slurm.site.checksum import is_edited
-from canhazgpu.schedulers.slurm.site.collect import calls_our_health_check, matched_programs
-from canhazgpu.schedulers.slurm.site.install import InstallStep, read_marked
+from canhazgpu.schedulers.slurm.site.health_lines import foreign_health_check
+from canhazgpu.schedulers.slurm.site.install import InstallStep
+from canhazgpu.schedulers.slurm.site.installed_files import read_marked
 from canhazgpu.schedulers.slurm.site.layout import HEALTH_KEY, Layout
-from canhazgpu.schedulers.slurm.site.required_lines import foreign_health_check, script_line
+from canhazgpu.schedulers.slurm.site.programs import calls_our_health_check, matched_programs
+from canhazgpu.schedulers.slurm.site.required_lines import script_line
 
 
 def install_warnings(

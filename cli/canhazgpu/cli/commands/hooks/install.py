@@ -26,6 +26,8 @@ from canhazgpu.config.conflict_chain import swap_error
 from canhazgpu.errors import ConfigError
 from canhazgpu.schedulers.slurm.conf.node_conf import read_node_conf, read_settings
 from canhazgpu.schedulers.slurm.site.collect import find_slurm_conf
+from canhazgpu.schedulers.slurm.site.conf_text import conf_text
+from canhazgpu.schedulers.slurm.site.health_lines import health_lines
 from canhazgpu.schedulers.slurm.site.install import (
     InstallStep,
     apply_steps,
@@ -33,16 +35,10 @@ from canhazgpu.schedulers.slurm.site.install import (
     plan_install,
     read_chained_scripts,
     step_diff,
-    under_root,
 )
+from canhazgpu.schedulers.slurm.site.installed_files import under_root
 from canhazgpu.schedulers.slurm.site.layout import chain_script_paths, plan_layout
-from canhazgpu.schedulers.slurm.site.required_lines import (
-    ConfLine,
-    conf_text,
-    health_lines,
-    hook_limit_s,
-    needed_lines,
-)
+from canhazgpu.schedulers.slurm.site.required_lines import ConfLine, hook_limit_s, needed_lines
 
 
 @dataclass(frozen=True, slots=True)

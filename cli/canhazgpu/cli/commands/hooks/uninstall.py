@@ -24,13 +24,13 @@ from canhazgpu.schedulers.slurm.conf.node_conf import read_settings
 from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
 from canhazgpu.schedulers.slurm.site.collect import (
     QUERY_TIMEOUT_S,
-    calls_our_health_check,
     find_slurm_conf,
-    matched_programs,
     read_running_settings,
 )
-from canhazgpu.schedulers.slurm.site.install import diff_text, under_root
-from canhazgpu.schedulers.slurm.site.required_lines import foreign_health_check
+from canhazgpu.schedulers.slurm.site.health_lines import foreign_health_check
+from canhazgpu.schedulers.slurm.site.install import diff_text
+from canhazgpu.schedulers.slurm.site.installed_files import under_root
+from canhazgpu.schedulers.slurm.site.programs import calls_our_health_check, matched_programs
 from canhazgpu.schedulers.slurm.site.uninstall import (
     DanglingReference,
     Removal,

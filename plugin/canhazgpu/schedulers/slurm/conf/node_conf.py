@@ -6,39 +6,23 @@ of a line continuing it, and ``Include FILE``. The first part of this module is 
 
 from __future__ import annotations
 
-import re
 import string
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from canhazgpu.errors import ConfigError, InputError
 from canhazgpu.schedulers.slurm import environment as names
-from canhazgpu.schedulers.slurm.conf.hostlist import expand_hostlist
+from canhazgpu.schedulers.slurm.conf.cluster_name import owner_cluster_name
+from canhazgpu.schedulers.slurm.conf.gres import DeclaredGpus, order_gpu_files, parse_declared_gpus
+from canhazgpu.schedulers.slurm.conf.parser import ConfPairs, read_conf_lines
 from canhazgpu.schedulers.slurm.conf.settings import Settings, collect_settings
-from canhazgpu.schedulers.slurm.hook.job_environment import owner_cluster_name
 
-MAX_INCLUDES = 5
 DEFAULT_SPOOL_DIR = "/var/spool/slurmd"
 BOOLEAN_YES = ("yes", "up", "true", "1")
 """What Slurm reads as a boolean's yes, in any case (s_p_handle_boolean of its parse_value.c)."""
 
-ConfPairs = dict[str, str]
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 """Slurm lowers the letters of ASCII alone."""
-_PAIR = re.compile(r"""([A-Za-z0-9_]+)\s*=\s*("[^"]*"|\S+)""")
-
-
-# gpu, gpu:4, gpu:a100:4, with (S:0-1) or (IDX…) behind it
-_GRES = re.compile(r"gpu(?::([A-Za-z][^:,()]*))?(?::(\d{1,4}))?(?:\(.*)?")
-
-
-@dataclass(frozen=True, slots=True)
-class DeclaredGpus:
-    """GPUs of one type that a node has; the type is empty where none is named."""
-
-    kind: str
-    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,83 +97,8 @@ def read_settings(conf: Path) -> Settings:
     return collect_settings(read_conf_lines(conf))
 
 
-def parse_declared_gpus(nodes: Iterable[ConfPairs], node: str) -> tuple[DeclaredGpus, ...]:
-    """Return what ``Gres=`` of the node's line in ``slurm.conf`` says of GPUs, in its order."""
-    gres = ""
-    default = ""
-    for line in nodes:
-        if line["nodename"].upper() == "DEFAULT":
-            default = line.get("gres", default)
-        elif node in expand_hostlist(line["nodename"]):
-            gres = line.get("gres", default)
-    found = (_GRES.fullmatch(part) for part in gres.split(","))
-    return tuple(DeclaredGpus(one[1] or "", int(one[2] or 1)) for one in found if one)
-
-
-def order_gpu_files(
-    lines: Iterable[ConfPairs], node: str, declared: Sequence[DeclaredGpus] = ()
-) -> tuple[str, ...] | None:
-    """Return the node's GPU device files as Slurm counts them, None where none is named.
-
-    Slurm's number of a GPU is its place in this list, from 0 (measured on 22.05): the order of
-    ``gres.conf`` where GPUs have no type, else type by type in the order of ``Gres=`` in
-    ``slurm.conf``. Raises `InputError` where the two files do not fit each other.
-    """
-    by_type = _files_by_type(lines, node)
-    files = [file for _, file in by_type]
-    if len({kind for kind, _ in by_type}) > 1:
-        files = [
-            file
-            for one in declared
-            for file in [file for kind, file in by_type if kind == one.kind][: one.count]
-        ]
-    count = sum(one.count for one in declared)
-    if by_type and declared and not len(files) == len(by_type) == count:
-        raise InputError(
-            f"gres.conf names {len(by_type)} GPU files for {node}, and Gres= in slurm.conf"
-            f" {count} GPUs: make the files and the types agree"
-        )
-    return tuple(files) or None
-
-
-def _files_by_type(lines: Iterable[ConfPairs], node: str) -> list[tuple[str, str]]:
-    files: list[tuple[str, str]] = []
-    for line in lines:
-        if line.get("name", "").lower() != "gpu" or "file" not in line:
-            continue
-        if "nodename" in line and node not in expand_hostlist(line["nodename"]):
-            continue
-        files.extend((line.get("type", ""), file) for file in expand_hostlist(line["file"]))
-    return files
-
-
 def _merged_values(lines: Iterable[ConfPairs]) -> ConfPairs:
     merged: ConfPairs = {}
     for line in lines:
         merged |= line
     return merged
-
-
-def parse_line(text: str) -> ConfPairs:
-    """Return the pairs of one line, keys in lower case."""
-    return {key.lower(): value.strip('"') for key, value in _PAIR.findall(_uncommented(text))}
-
-
-def _uncommented(text: str) -> str:
-    return re.sub(r"(?<!\\)#.*", "", text)
-
-
-def read_conf_lines(path: Path, depth: int = 0) -> Iterator[ConfPairs]:
-    """Read a file of Slurm's and what it includes; see `read_node_conf` for what it raises."""
-    try:
-        text = path.read_text("utf-8", "replace")
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except OSError as exc:
-        raise ConfigError(f"cannot read {path}: {exc.strerror}") from exc
-    for line in text.replace("\\\n", "").splitlines():
-        include = re.fullmatch(r"\s*include\s+(\S+)\s*", _uncommented(line), re.IGNORECASE)
-        if include and depth < MAX_INCLUDES:
-            yield from read_conf_lines(path.parent / include[1], depth + 1)
-        elif pairs := parse_line(line):
-            yield pairs

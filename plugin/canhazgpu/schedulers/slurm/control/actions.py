@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from canhazgpu.conflict.notes import PREFIX
 from canhazgpu.errors import SchedulerError
+from canhazgpu.node.system_log import single_line, write_syslog
 from canhazgpu.schedulers.port import ActionOutcome, ActionResult, JobContext
 from canhazgpu.schedulers.slurm.control import queries
 from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
@@ -34,9 +34,6 @@ DRAIN_PREFIX = PREFIX
 """Begins the reason of every node that canhazgpu drained, and of no other."""
 QUERY_SHARE = 1 / 3
 """What a question to Slurm may take of the time for all commands."""
-DAEMON_WARNING = 3 * 8 + 4
-"""RFC 3164's number for facility daemon, severity warning."""
-SYSLOG_SOCKET = "/dev/log"
 
 
 class SlurmActions:
@@ -169,23 +166,6 @@ def _shortened(note: str) -> str:
         return text
     cut = " ... "
     return text[: MAX_COMMENT - MAX_COMMENT_TAIL - len(cut)] + cut + text[-MAX_COMMENT_TAIL:]
-
-
-def single_line(text: str) -> str:
-    """Return the text as one line without control characters: names in it are their users'."""
-    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
-
-
-def write_syslog(text: str, priority: int = DAEMON_WARNING) -> None:
-    """Write a line to syslog, where there is one that takes it at once.
-
-    The C library's syslog() waits for a full queue, which any user can fill, and a hook that waits
-    drains its node. The text's form is RFC 3164's without a time, which the daemon adds.
-    """
-    message = f"<{priority}>canhazgpu[{os.getpid()}]: {single_line(text)}"
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
-        log.setblocking(False)
-        log.sendto(message.encode(), SYSLOG_SOCKET)
 
 
 def _timestamp() -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from canhazgpu.ledger.values import Reservation
@@ -55,25 +54,3 @@ def not_the_jobs_text(job: EnclosingJob, device: str, holder: str) -> str:
         f"{device} is reserved by {holder}, not by Slurm job {job.job_id}:"
         f" where that job is over, unset {names.JOB_ID}"
     )
-
-
-def srun_command(
-    node: str, gpus: int, command: Sequence[str], *, terminal: bool, limit_s: float | None
-) -> list[str]:
-    """Return the command that runs another one on this node with so many of Slurm's GPUs."""
-    words = ["srun", "--nodes=1", "--ntasks=1", f"--nodelist={node}", f"--gres=gpu:{gpus}"]
-    words += [] if limit_s is None else [f"--time={_minutes(limit_s)}"]
-    words += ["--pty"] if terminal else []
-    return [*words, "--", *command]
-
-
-def salloc_command(node: str, gpus: int, limit_s: float, comment: str) -> list[str]:
-    """Return the command that holds so many of Slurm's GPUs on this node for a time."""
-    words = ["salloc", "--no-shell", "--nodes=1", f"--nodelist={node}", f"--gres=gpu:{gpus}"]
-    words += [f"--time={_minutes(limit_s)}", "--job-name=canhazgpu-reserve"]
-    return words + ([f"--comment={comment}"] if comment else [])
-
-
-def _minutes(seconds: float) -> int:
-    # Slurm's times are whole minutes; less than asked for would end the work early.
-    return max(math.ceil(seconds / 60), 1)

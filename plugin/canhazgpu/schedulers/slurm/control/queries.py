@@ -13,6 +13,10 @@ RUNNING_STATES = (*LAUNCHED_STATES, "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_
 SQUEUE_JOB = ("--noheader", "--array", "--states=all", "--format=%A %i %T", "--jobs")
 SQUEUE_NODE = ("--noheader", "--array", "--states=all", "--format=%A %U %T", "--nodelist")
 SINFO_NODE_STATE = ("--noheader", "--Node", "--format=%N %T", "--nodes")
+SINFO_DRAIN_REASON = ("--noheader", "--Node", "--format=%N|%T|%E", "--nodes")
+
+DRAIN_REASON_PREFIX = "canhazgpu: "
+"""Begins the reason of every node that canhazgpu drained, and of no other."""
 
 
 def parse_job_entry(text: str, job_id: str) -> tuple[str, str]:
@@ -43,3 +47,16 @@ def is_drained_or_down(text: str, node: str) -> bool:
     """Tell whether the node gets no jobs already, from the answer to `SINFO_NODE_STATE`."""
     states = [words[1] for words in map(str.split, text.splitlines()) if words[:1] == [node]]
     return any(state.startswith(("drain", "down")) for state in states)
+
+
+def own_drain_reason(text: str, node: str) -> str:
+    """Return the reason for which canhazgpu drained the node, from the answer to `SINFO_DRAIN_REASON`.
+
+    "" for a node that is in service, or that somebody else drained. The reason is last in the
+    line: an administrator may have written anything into it.
+    """
+    for line in text.splitlines():
+        name, state, reason = [*line.split("|", 2), "", ""][:3]
+        if name == node and state.startswith("drain") and reason.startswith(DRAIN_REASON_PREFIX):
+            return reason
+    return ""

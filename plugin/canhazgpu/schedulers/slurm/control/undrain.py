@@ -4,23 +4,7 @@ from __future__ import annotations
 
 from canhazgpu.node.drain_record import DrainRecord
 from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
-
-DRAIN_REASON_PREFIX = "canhazgpu: "
-"""Begins the reason of every node that canhazgpu drained, and of no other."""
-SINFO_DRAIN_REASON = ("--noheader", "--Node", "--format=%N|%T|%E", "--nodes")
-
-
-def own_drain_reason(text: str, node: str) -> str:
-    """Return the reason for which canhazgpu drained the node, from the answer to `SINFO_DRAIN_REASON`.
-
-    "" for a node that is in service, or that somebody else drained. The reason is last in the
-    line: an administrator may have written anything into it.
-    """
-    for line in text.splitlines():
-        name, state, reason = [*line.split("|", 2), "", ""][:3]
-        if name == node and state.startswith("drain") and reason.startswith(DRAIN_REASON_PREFIX):
-            return reason
-    return ""
+from canhazgpu.schedulers.slurm.control.queries import SINFO_DRAIN_REASON, own_drain_reason
 
 
 def undrain_if_ours(node: str, drains: DrainRecord, commands: SlurmCommands, *, clean: bool) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from canhazgpu.conflict.notes import requeues_noted
@@ -11,9 +10,9 @@ from canhazgpu.gpu.ids import parse_scheduler_numbers
 from canhazgpu.ledger.values import JobOwner
 from canhazgpu.schedulers.port import JobContext
 from canhazgpu.schedulers.slurm import environment as names
+from canhazgpu.schedulers.slurm.conf.cluster_name import owner_cluster_name
 
 MAX_UID = 2**32 - 2
-_UNSAFE_CHARACTER = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 def parse_job_context(environ: Mapping[str, str], node: str) -> JobContext:
@@ -44,19 +43,6 @@ def parse_job_context(environ: Mapping[str, str], node: str) -> JobContext:
         partition=environ.get(names.JOB_PARTITION, ""),
         requeues=requeues_noted(environ.get(names.JOB_COMMENT, ""), attempt),
     )
-
-
-def owner_cluster_name(name: str) -> str:
-    """Return the cluster's name as a word of owners, whose parts are parted by colons.
-
-    Slurm takes any name: what is no letter, digit, ``_``, ``.`` or ``-`` becomes ``%`` and hex
-    digits, so that no two names give the same word.
-    """
-    return _UNSAFE_CHARACTER.sub(lambda found: _percent_encoded(found[0]), name)
-
-
-def _percent_encoded(character: str) -> str:
-    return "".join(f"%{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
 
 
 def _number(

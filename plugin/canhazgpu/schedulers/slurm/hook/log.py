@@ -15,13 +15,12 @@ from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.values import Claim, GrantedGpus, JobOwner
 from canhazgpu.logfmt import log_line
 from canhazgpu.node.drain_record import DrainRecord
+from canhazgpu.node.system_log import DAEMON_INFO, single_line, write_syslog
 from canhazgpu.probe.port import GpuProbe, PendingScan
 from canhazgpu.schedulers.port import ActionResult
-from canhazgpu.schedulers.slurm.control.actions import SlurmActions, single_line, write_syslog
+from canhazgpu.schedulers.slurm.control.actions import SlurmActions
 from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
 
-DAEMON_INFO = 3 * 8 + 6
-"""RFC 3164's number for facility daemon, severity informational."""
 MAX_REASON_LENGTH = 400
 
 

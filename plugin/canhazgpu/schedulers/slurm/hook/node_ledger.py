@@ -30,7 +30,7 @@ class MessageLog(Protocol):
 
 
 class NodeLedgerInputs(Protocol):
-    """What is needed of the node; see `canhazgpu.schedulers.slurm.hook.run.NodeContext`."""
+    """What is needed of the node; see `canhazgpu.schedulers.slurm.hook.node_context.NodeContext`."""
 
     @property
     def node(self) -> str: ...  # noqa: D102

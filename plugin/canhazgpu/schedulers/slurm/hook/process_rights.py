@@ -5,7 +5,7 @@ from __future__ import annotations
 from canhazgpu.conflict.spare import Rights
 from canhazgpu.ledger.values import NodeView
 from canhazgpu.node.identity import pid_namespace
-from canhazgpu.schedulers.slurm.hook.run import JobHook
+from canhazgpu.schedulers.slurm.hook.node_context import JobHook
 from canhazgpu.status.coverage import PidSpace
 
 

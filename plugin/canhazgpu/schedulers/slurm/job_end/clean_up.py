@@ -29,8 +29,8 @@ from canhazgpu.node.termination import ProcessTerminator
 from canhazgpu.probe.node_probe import usage_policy
 from canhazgpu.probe.port import PendingScan
 from canhazgpu.schedulers.slurm import environment as names
+from canhazgpu.schedulers.slurm.hook.node_context import JobHook
 from canhazgpu.schedulers.slurm.hook.process_rights import process_rights_of_others
-from canhazgpu.schedulers.slurm.hook.run import JobHook
 
 QUARANTINED_BY = "epilog"
 """Who holds back a GPU that a job left in use; lifted once a scan finds it free."""

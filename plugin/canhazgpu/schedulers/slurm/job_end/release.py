@@ -11,12 +11,10 @@ from canhazgpu.ledger.journal_entries import EPILOG
 from canhazgpu.ledger.local.job_records import JobRecord
 from canhazgpu.ledger.port import Ledger
 from canhazgpu.probe.port import PendingScan
-from canhazgpu.schedulers.slurm.hook.run import (
-    JobHook,
-    hook_error_text,
-    release_ended_jobs,
-    run_hook,
-)
+from canhazgpu.schedulers.slurm.hook.ended_jobs import release_ended_jobs
+from canhazgpu.schedulers.slurm.hook.failure import hook_error_text
+from canhazgpu.schedulers.slurm.hook.node_context import JobHook
+from canhazgpu.schedulers.slurm.hook.run import run_hook
 
 
 def handle_job_end(environ: Mapping[str, str]) -> int:

@@ -15,7 +15,7 @@ from canhazgpu.refusal import Refusal, RefusalKind
 from canhazgpu.schedulers.port import claim_of
 from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.conf.device_mapping import gpus_at_positions
-from canhazgpu.schedulers.slurm.hook.run import JobHook
+from canhazgpu.schedulers.slurm.hook.node_context import JobHook
 
 
 def scheduler_picks_devices(assignment: str, constrained: bool) -> bool:

@@ -13,8 +13,8 @@ from canhazgpu.ledger.values import NodeView
 from canhazgpu.node.termination import ProcessTerminator
 from canhazgpu.probe.node_probe import usage_policy
 from canhazgpu.schedulers.slurm import environment as names
+from canhazgpu.schedulers.slurm.hook.node_context import JobHook
 from canhazgpu.schedulers.slurm.hook.process_rights import process_rights_of_others
-from canhazgpu.schedulers.slurm.hook.run import JobHook
 
 
 class KillPolicy:

@@ -8,12 +8,10 @@ from dataclasses import replace
 from canhazgpu.deadline import hard_deadline
 from canhazgpu.ledger.journal_entries import PROLOG
 from canhazgpu.refusal import Refusal
-from canhazgpu.schedulers.slurm.hook.run import (
-    JobHook,
-    hook_error_text,
-    release_ended_jobs,
-    run_hook,
-)
+from canhazgpu.schedulers.slurm.hook.ended_jobs import release_ended_jobs
+from canhazgpu.schedulers.slurm.hook.failure import hook_error_text
+from canhazgpu.schedulers.slurm.hook.node_context import JobHook
+from canhazgpu.schedulers.slurm.hook.run import run_hook
 from canhazgpu.schedulers.slurm.hook.startup import StartedHook
 from canhazgpu.schedulers.slurm.job_start.allocation import JobAllocation, scheduler_picks_devices
 

@@ -6,9 +6,9 @@ from canhazgpu.config.conflict_chain import Step, StepKind
 from canhazgpu.conflict.notes import PREFIX, requeue_note
 from canhazgpu.conflict.policy import Cause, Facts, next_step
 from canhazgpu.errors import NodeStateError
+from canhazgpu.node.system_log import single_line
 from canhazgpu.schedulers.port import ActionOutcome, ActionResult
-from canhazgpu.schedulers.slurm.control.actions import single_line
-from canhazgpu.schedulers.slurm.hook.run import JobHook
+from canhazgpu.schedulers.slurm.hook.node_context import JobHook
 
 
 class SchedulerActions:

@@ -10,15 +10,10 @@ from canhazgpu.deadline import hard_deadline
 from canhazgpu.errors import NodeStateError
 from canhazgpu.ledger.journal_entries import HEALTH, JournalEntry
 from canhazgpu.node.state_files import make_directory, try_file_lock
-from canhazgpu.schedulers.slurm.control.actions import write_syslog
-from canhazgpu.schedulers.slurm.hook.log import DAEMON_INFO
-from canhazgpu.schedulers.slurm.hook.run import (
-    LOG_DEADLINE_S,
-    NodeContext,
-    hook_error_text,
-    log_emergency,
-    open_node_context,
-)
+from canhazgpu.node.system_log import DAEMON_INFO, write_syslog
+from canhazgpu.schedulers.slurm.hook.failure import hook_error_text, log_emergency
+from canhazgpu.schedulers.slurm.hook.node_context import NodeContext, open_node_context
+from canhazgpu.schedulers.slurm.hook.run import LOG_DEADLINE_S
 from canhazgpu.schedulers.slurm.hook.startup import OPEN_DEADLINE_S
 from canhazgpu.schedulers.slurm.node_check.maintenance import NodeCheck
 

@@ -13,10 +13,11 @@ from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.values import JobOwner, NodeView
 from canhazgpu.logfmt import log_line
 from canhazgpu.node.drain_record import DrainRecord
+from canhazgpu.node.system_log import write_syslog
 from canhazgpu.probe.port import PendingScan
-from canhazgpu.schedulers.slurm.control.actions import write_syslog
 from canhazgpu.schedulers.slurm.control.undrain import undrain_if_ours
-from canhazgpu.schedulers.slurm.hook.run import NodeContext, release_ended_jobs
+from canhazgpu.schedulers.slurm.hook.ended_jobs import release_ended_jobs
+from canhazgpu.schedulers.slurm.hook.node_context import NodeContext
 
 BY_EPILOG = "epilog"
 """Who quarantined a GPU whose memory a job left behind: lifted once the GPU is clear."""

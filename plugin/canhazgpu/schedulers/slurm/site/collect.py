@@ -5,10 +5,9 @@ Nothing here raises for what it finds: a fault becomes part of what was seen.
 
 from __future__ import annotations
 
-import glob
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from canhazgpu.config.schema import SlurmConfig
@@ -17,31 +16,21 @@ from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.conf.hostlist import expand_hostlist
 from canhazgpu.schedulers.slurm.conf.node_conf import (
     BOOLEAN_YES,
-    ConfPairs,
     SlurmNodeConf,
-    read_conf_lines,
     read_node_conf,
     read_settings,
 )
+from canhazgpu.schedulers.slurm.conf.parser import ConfPairs, read_conf_lines
 from canhazgpu.schedulers.slurm.conf.settings import Settings, collect_settings, parse_show_config
 from canhazgpu.schedulers.slurm.control.commands import DEFAULT_BIN_DIRS, SlurmCommands
 from canhazgpu.schedulers.slurm.site.file_permissions import find_closed_to_users
-from canhazgpu.schedulers.slurm.site.install import under_root
-from canhazgpu.schedulers.slurm.site.layout import (
-    HEALTH_CHECK,
-    HEALTH_KEY,
-    HOOK_KEYS,
-    JOB_SCRIPT_KEYS,
-    OWN_DIR,
-    is_pattern,
-)
-from canhazgpu.schedulers.slurm.site.required_lines import HEALTH_CHECK_COMMAND
-from canhazgpu.schedulers.slurm.site.state import ConfFile, Program, SlurmState, StateDir
+from canhazgpu.schedulers.slurm.site.installed_files import under_root
+from canhazgpu.schedulers.slurm.site.programs import matched_programs
+from canhazgpu.schedulers.slurm.site.state import ConfFile, SlurmState, StateDir
 
 QUERY_TIMEOUT_S = 5.0
 """Longest wait for one of Slurm's programs."""
 
-MAX_SCRIPT_BYTES = 2**20
 
 HOOK_COMMANDS = ("scontrol", "squeue", "scancel")
 SBIN_DIRS = ("/usr/sbin", "/usr/local/sbin", "/opt/slurm/sbin", "/usr/local/slurm/sbin")
@@ -112,61 +101,6 @@ def _line_names_node(line: ConfPairs, node: str) -> bool:
         return node in expand_hostlist(line["nodename"])
     except InputError:
         return False
-
-
-def matched_programs(settings: Settings, root: Path = Path("/")) -> dict[str, tuple[Program, ...]]:
-    """Return what each key of slurm.conf makes Slurm run, as the paths are on the node."""
-    found = {}
-    for key in (*JOB_SCRIPT_KEYS, HEALTH_KEY):
-        values = settings.all(key) if key in HOOK_KEYS else (settings.get(key),)
-        paths = [path for value in values if value for path in _expanded(value, root)]
-        by_users = key == "TaskProlog"
-        found[key] = tuple(inspect_program(path, root, by_users=by_users) for path in paths)
-    return found
-
-
-def _expanded(value: str, root: Path) -> Iterator[str]:
-    if not value.startswith("/"):
-        return
-    if not is_pattern(value):
-        yield value
-        return
-    # Every file that is matched; glob(3) leaves out names with a leading dot, and so does this.
-    for path in sorted(glob.glob(str(under_root(root, Path(value))))):  # noqa: PTH207 - as Slurm does
-        yield f"/{Path(path).relative_to(root)}"
-
-
-def calls_our_health_check(path: str, root: Path = Path("/")) -> bool:
-    """Tell whether a site's own script names our health check, in a comment apart."""
-    try:
-        target = under_root(root, Path(path))
-        if not target.is_file():
-            return False
-        with target.open("rb") as stream:
-            text = stream.read(MAX_SCRIPT_BYTES)
-    except (OSError, ValueError):
-        return False
-    names_of_ours = (HEALTH_CHECK_COMMAND, f"/{OWN_DIR}/{HEALTH_CHECK}")
-    lines = [line for line in text.splitlines() if not line.lstrip().startswith(b"#")]
-    return any(name.encode() in line for line in lines for name in names_of_ours)
-
-
-def inspect_program(path: str, root: Path = Path("/"), *, by_users: bool) -> Program:
-    """Return whether a file can be run, by root or by every user."""
-    target = under_root(root, Path(path))
-    try:
-        found = target.stat()
-    except OSError as exc:
-        return Program(path, f"cannot be read ({exc.strerror})")
-    if not stat.S_ISREG(found.st_mode):
-        return Program(path, "is no file")
-    if not found.st_mode & 0o111:
-        return Program(path, f"cannot be executed (mode {stat.S_IMODE(found.st_mode):o})")
-    if by_users and found.st_mode & 0o005 != 0o005:
-        return Program(path, f"users cannot execute (mode {stat.S_IMODE(found.st_mode):o})")
-    if by_users and (closed := find_closed_to_users(target)):
-        return Program(path, f"users cannot reach ({closed} is closed)")
-    return Program(path)
 
 
 def read_slurm_version(bin_dir: str) -> str | None:

@@ -6,17 +6,12 @@ A line is asked for where it is missing or says something else, and keeps what t
 from __future__ import annotations
 
 import math
-import posixpath
-import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from canhazgpu.config.schema import SlurmConfig
 from canhazgpu.schedulers.slurm.conf.settings import Settings
 from canhazgpu.schedulers.slurm.site.layout import (
-    HEALTH_CHECK,
-    HEALTH_KEY,
-    OWN_DIR,
     Layout,
     ScriptLocation,
 )
@@ -36,15 +31,6 @@ DEFAULT_MESSAGE_TIMEOUT_S = 10
 
 DEFAULT_BATCH_START_TIMEOUT_S = 10
 
-HEALTH_CHECK_INTERVAL_KEY = "HealthCheckInterval"
-HEALTH_CHECK_STATE_KEY = "HealthCheckNodeState"
-HEALTH_CHECK_INTERVAL_S = 60
-HEALTH_CHECK_COMMAND = "canhazgpu-healthcheck"
-"""The program's name; it lies beside the Python that the hooks run."""
-ALL_NODE_STATES = ("any", "cycle")
-"""HealthCheckNodeState where it leaves no node out; the second spreads the nodes over the time."""
-
-COMMENT_WIDTH = 100
 
 _REASONS = {
     "Prolog": (
@@ -68,12 +54,6 @@ _REASONS = {
     "SchedulerParameters": (
         "A batch job whose prolog failed goes back into the queue and is not held."
     ),
-    "HealthCheckProgram": (
-        "Publishes the GPUs' state, releases what is gone and puts back what Redis lost, on every"
-        " node, on Slurm's own timer."
-    ),
-    "HealthCheckInterval": "In seconds; without it the program runs only when slurmd starts.",
-    "HealthCheckNodeState": "All nodes, whatever they do, one after the other.",
     "GresTypes": "Slurm counts the GPUs of a node in the order of gres.conf.",
 }
 
@@ -99,40 +79,6 @@ def hook_limit_s(slurm: SlurmConfig) -> int:
     A refusal is decided until the hook's deadline, and carried out with Slurm's commands after it.
     """
     return math.ceil(slurm.hook_deadline_s + slurm.command_timeout_s) + PYTHON_START_MARGIN_S
-
-
-def health_lines(settings: Settings, script: str) -> tuple[ConfLine, ...]:
-    """Return the lines that run our health check.
-
-    A site's own program stays: then only the timer may have something to be said.
-    """
-    return tuple(_health_lines(settings, script))
-
-
-def _health_lines(settings: Settings, script: str) -> Iterator[ConfLine]:
-    present = settings.get(HEALTH_KEY)
-    if not present or posixpath.basename(present) == HEALTH_CHECK_COMMAND:
-        # The command of one environment is gone with it; the script changes with the release.
-        yield ConfLine(HEALTH_KEY, script, _REASONS[HEALTH_KEY], present)
-    if not settings.number(HEALTH_CHECK_INTERVAL_KEY):
-        yield ConfLine(
-            HEALTH_CHECK_INTERVAL_KEY,
-            str(HEALTH_CHECK_INTERVAL_S),
-            _REASONS[HEALTH_CHECK_INTERVAL_KEY],
-        )
-    states = settings.words(HEALTH_CHECK_STATE_KEY)
-    # Slurm's own default is any state, which a site's own program keeps.
-    if not (states or present) or not set(states) <= set(ALL_NODE_STATES):
-        value = settings.get(HEALTH_CHECK_STATE_KEY)
-        yield ConfLine(HEALTH_CHECK_STATE_KEY, "ANY,CYCLE", _REASONS[HEALTH_CHECK_STATE_KEY], value)
-
-
-def foreign_health_check(settings: Settings) -> str:
-    """Return the site's own HealthCheckProgram, empty where it is ours or none."""
-    present = settings.get(HEALTH_KEY)
-    name = posixpath.basename(present)
-    is_ours = name == HEALTH_CHECK_COMMAND or present.endswith(f"/{OWN_DIR}/{HEALTH_CHECK}")
-    return "" if is_ours else present
 
 
 def needed_lines(settings: Settings, layout: Layout, limit_s: int) -> tuple[ConfLine, ...]:
@@ -225,18 +171,3 @@ def timeout_lines(settings: Settings, limit_s: int) -> Iterator[ConfLine]:
     for key in (BOTH_TIMEOUT_KEY, *TIMEOUT_KEYS):
         if key in keys and (settings.number(key) or 0) < limit_s:
             yield ConfLine(key, str(limit_s), reason, settings.get(key))
-
-
-def conf_text(lines: Iterable[ConfLine]) -> str:
-    """Return the lines as text for slurm.conf, the reason of each as a comment above it."""
-    return "\n".join("".join(f"{one}\n" for one in _paragraph(line)) for line in lines)
-
-
-def _paragraph(line: ConfLine) -> Iterator[str]:
-    for part in textwrap.wrap(
-        line.reason, COMMENT_WIDTH, break_long_words=False, break_on_hyphens=False
-    ):
-        yield f"# {part}"
-    if line.instead_of:
-        yield f"# Instead of: {line.key}={line.instead_of}"
-    yield line.text

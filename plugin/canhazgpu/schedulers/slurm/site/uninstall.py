@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from canhazgpu.schedulers.slurm.conf.settings import Settings
-from canhazgpu.schedulers.slurm.site.install import (
+from canhazgpu.schedulers.slurm.site.health_lines import HEALTH_CHECK_COMMAND
+from canhazgpu.schedulers.slurm.site.installed_files import (
     as_config_error,
     read_marked,
     remove_stale_drafts,
@@ -29,7 +30,6 @@ from canhazgpu.schedulers.slurm.site.layout import (
     default_pattern,
     is_pattern,
 )
-from canhazgpu.schedulers.slurm.site.required_lines import HEALTH_CHECK_COMMAND
 from canhazgpu.schedulers.slurm.site.state import Program
 
 SCRIPT_NAMES = (*HOOK_FILE_NAMES, SITE_SCRIPT, TASK_PROLOG, TASK_CHAIN, HEALTH_CHECK)

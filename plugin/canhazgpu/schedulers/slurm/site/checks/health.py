@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from canhazgpu.schedulers.slurm.site import required_lines
+from canhazgpu.schedulers.slurm.site import health_lines
 from canhazgpu.schedulers.slurm.site.checks.conf import missing_line_problem
 from canhazgpu.schedulers.slurm.site.layout import HEALTH_KEY
 from canhazgpu.schedulers.slurm.site.state import Problem, SiteState
@@ -19,7 +19,7 @@ def health_check(site: SiteState) -> Iterator[Problem]:
     if site.installed.layout is None:
         return  # hooks-place tells
     settings = site.slurm.settings
-    for line in required_lines.health_lines(settings, site.installed.layout.health_check):
+    for line in health_lines.health_lines(settings, site.installed.layout.health_check):
         yield missing_line_problem("warning", line)
     for program in site.slurm.matches.get(HEALTH_KEY, ()):
         if program.problem:
@@ -38,13 +38,13 @@ def published(site: SiteState) -> Iterator[Problem]:
     settings = site.slurm.settings
     age_s = site.hook_probe.published_s
     interval_s = (
-        settings.number(required_lines.HEALTH_CHECK_INTERVAL_KEY)
-        or required_lines.HEALTH_CHECK_INTERVAL_S
+        settings.number(health_lines.HEALTH_CHECK_INTERVAL_KEY)
+        or health_lines.HEALTH_CHECK_INTERVAL_S
     )
     if age_s is not None and age_s <= MAX_MISSED_CHECKS * interval_s + INTERVAL_SLACK_S:
         return
     since = "were never" if age_s is None else f"were last, {age_s:.0f} s ago,"
-    own = required_lines.foreign_health_check(settings)
+    own = health_lines.foreign_health_check(settings)
     script = site.installed.layout.health_check
     fix = f"SLURMD_NODENAME={site.node} {script} --exit-code; journalctl -t canhazgpu"
     if own and not site.installed.site_calls_health_check:

@@ -1,0 +1,131 @@
+"""The node that a hook runs on, the hook's job, and everything they work with."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from canhazgpu.allocator import GpuService
+from canhazgpu.config.schema import Config
+from canhazgpu.errors import ConfigError
+from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
+from canhazgpu.ledger.local.job_records import JobRecords
+from canhazgpu.ledger.port import Ledger
+from canhazgpu.ledger.values import Reservation
+from canhazgpu.node.drain_record import DrainRecord
+from canhazgpu.node.identity import boot_id, node_name, pid_namespace, state_dir
+from canhazgpu.node.processes import is_alive
+from canhazgpu.people.gone import Here
+from canhazgpu.probe.port import GpuProbe
+from canhazgpu.schedulers.port import JobContext
+from canhazgpu.schedulers.slurm import environment as names
+from canhazgpu.schedulers.slurm.conf.node_conf import (
+    SlurmNodeConf,
+    default_conf_path,
+    read_node_conf,
+)
+from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
+from canhazgpu.schedulers.slurm.control.job_presence import JobPresence
+from canhazgpu.schedulers.slurm.hook.job_environment import parse_job_context
+from canhazgpu.schedulers.slurm.hook.log import HookLog, LoggedActions, LoggedProbe
+from canhazgpu.schedulers.slurm.hook.node_ledger import node_ledger
+from canhazgpu.schedulers.slurm.hook.startup import StartedHook, read_hook_config
+
+MIN_HOOK_TIME_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeContext:
+    """The node that a hook runs on, and everything it works with."""
+
+    node: str
+    config: Config
+    config_fault: ConfigError | None
+    node_conf: SlurmNodeConf
+    boot_id: str | None
+    state_dir: Path
+    records: JobRecords
+    probe: GpuProbe
+    actions: LoggedActions
+    commands: SlurmCommands
+    presence: JobPresence
+    hook_log: HookLog
+    is_retry: bool
+
+    def ledger(self) -> FallbackLedger:
+        """Return the node's ledger; the store's client is imported when it is first asked."""
+        self.hook_log.ledger = node_ledger(self)
+        return self.hook_log.ledger
+
+    def here(self) -> Here:
+        """Return the node as this process sees it."""
+        return Here(self.boot_id, pid_namespace(), is_alive)
+
+
+@dataclass(frozen=True, slots=True)
+class JobHook(NodeContext):
+    """One run of a hook, and its job."""
+
+    job: JobContext
+
+    @property
+    def time_left_s(self) -> float:
+        """How long the hook may take from now on; what it took to begin with counts."""
+        left_s = self.config.slurm.hook_deadline_s - self.hook_log.took_s()
+        return max(round(left_s, 1), MIN_HOOK_TIME_S)
+
+    def service(self, ledger: Ledger) -> GpuService:
+        """Return the service of this node."""
+        return GpuService(self.node, self.here(), self.probe, ledger, self._is_gone)
+
+    def _is_gone(self, reservation: Reservation) -> bool:
+        """Tell whether the holder is another job of this cluster that Slurm has no more."""
+        claim, own = reservation.claim, self.job.owner
+        return (
+            claim.job_id is not None
+            and claim.job_id != own.job_id
+            and claim.owner.startswith(f"job:{own.cluster}:{claim.job_id}:")
+            and self.actions.is_finished(claim.job_id)
+        )
+
+
+def open_node_context(environ: Mapping[str, str], begun: StartedHook | None = None) -> NodeContext:
+    """Return the node of this process, going on with what was begun.
+
+    A configuration that cannot be read is kept as `config_fault`, with the defaults in its place:
+    they suffice to send a job back.
+    """
+    begun = begun or read_hook_config(environ)
+    config, fault = begun.config, begun.config_fault
+    story = HookLog(begun.started_at)
+    node = node_name(config.node, environ)
+    conf = Path(environ.get(names.SLURM_CONF) or default_conf_path())
+    try:
+        facts = read_node_conf(conf, node, socket.gethostname().split(".")[0])
+    except ConfigError as exc:
+        facts, fault = SlurmNodeConf(node, False, (), (), None), fault or exc
+    commands = SlurmCommands(config.slurm.bin_dir, config.slurm.command_timeout_s, environ)
+    place = state_dir(config.node, node)
+    return NodeContext(
+        node=node,
+        config=config,
+        config_fault=fault,
+        node_conf=facts,
+        boot_id=boot_id(),
+        state_dir=place,
+        records=JobRecords(place),
+        probe=LoggedProbe(begun.probe, story, begun.scan),
+        actions=LoggedActions(commands, facts.log_file, story, DrainRecord(place)),
+        commands=commands,
+        presence=JobPresence(node, facts.spool_dir, commands),
+        hook_log=story,
+        is_retry=begun.is_retry,
+    )
+
+
+def open_job_hook(side: NodeContext, environ: Mapping[str, str]) -> JobHook:
+    """Return the hook of this process's job; raises `InputError` for variables without sense."""
+    parts = {one.name: getattr(side, one.name) for one in fields(side)}
+    return JobHook(**parts, job=parse_job_context(environ, side.node))
