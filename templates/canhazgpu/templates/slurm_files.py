@@ -90,21 +90,25 @@ def fragment_texts(settings: HookSettings) -> dict[str, str]:
 
 def site_script_texts(settings: HookSettings, layout: Layout) -> dict[str, str]:
     """Return the scripts for a site, by their absolute paths on the node."""
-    texts = dict(item for place in layout.locations for item in _location_texts(settings, place))
+    texts = dict(
+        item for location in layout.locations for item in _location_texts(settings, location)
+    )
     return {**texts, layout.health_check: render_file("health_check.sh", settings)}
 
 
-def _location_texts(settings: HookSettings, place: ScriptLocation) -> Iterator[tuple[str, str]]:
-    name = "task_prolog.sh" if place.key == "TaskProlog" else f"{place.key.lower()}.sh"
-    yield place.script, render_file(name, settings)
-    if place.chain and place.site:
-        yield place.chain, chain_text(place)
+def _location_texts(settings: HookSettings, location: ScriptLocation) -> Iterator[tuple[str, str]]:
+    name = "task_prolog.sh" if location.key == "TaskProlog" else f"{location.key.lower()}.sh"
+    yield location.script, render_file(name, settings)
+    if location.chain and location.site:
+        yield location.chain, chain_text(location)
 
 
-def chain_text(place: ScriptLocation) -> str:
+def chain_text(location: ScriptLocation) -> str:
     """Return the script that runs the site's own as well."""
-    name = "task_prolog_chain.sh" if place.key == "TaskProlog" else "site_hook.sh"
-    return render(name, {"key": place.key, "site": place.site, "task_prolog": place.script})
+    name = "task_prolog_chain.sh" if location.key == "TaskProlog" else "site_hook.sh"
+    return render(
+        name, {"key": location.key, "site": location.site, "task_prolog": location.script}
+    )
 
 
 def render_file(name: str, settings: HookSettings) -> str:

@@ -19,7 +19,7 @@ def expand_hostlist(text: str) -> tuple[str, ...]:
     for item in _items(text):
         parts = re.split(r"\[([0-9,-]*)\]", item)
         choices = [
-            _numbers(part, text) if place % 2 else [part] for place, part in enumerate(parts)
+            _numbers(part, text) if index % 2 else [part] for index, part in enumerate(parts)
         ]
         for combination in itertools.product(*choices):
             names.append("".join(combination))

@@ -61,8 +61,8 @@ class SlurmNodeConf:
 
 def default_conf_path() -> str:
     """Return where this node has ``slurm.conf``: slurmd tells its health check nothing of it."""
-    places = (names.DEFAULT_CONF, names.CONFIGLESS_CONF)
-    return next((place for place in places if Path(place).exists()), names.DEFAULT_CONF)
+    paths = (names.DEFAULT_CONF, names.CONFIGLESS_CONF)
+    return next((path for path in paths if Path(path).exists()), names.DEFAULT_CONF)
 
 
 def read_node_conf(conf: Path, node: str, host: str) -> SlurmNodeConf:

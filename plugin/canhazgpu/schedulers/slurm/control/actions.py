@@ -30,8 +30,6 @@ from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
 MAX_COMMENT = 400
 MAX_COMMENT_TAIL = 40
 """What is kept of the end of a longer comment: since when somebody is in the way."""
-DRAIN_PREFIX = PREFIX
-"""Begins the reason of every node that canhazgpu drained, and of no other."""
 QUERY_SHARE = 1 / 3
 """What a question to Slurm may take of the time for all commands."""
 

@@ -62,10 +62,12 @@ class SqueueLookup:
 
 
 def find_command(name: str, bin_dir: str, environ: Mapping[str, str]) -> str | None:
-    """Return the command's absolute path: in `bin_dir`, else in PATH, else in the usual places."""
-    places = [bin_dir] if bin_dir else [*environ.get("PATH", "").split(":"), *DEFAULT_DIRECTORIES]
-    for place in places:
-        path = Path(place) / name
+    """Return the command's absolute path: in `bin_dir`, else in PATH, else in the usual directories."""
+    directories = (
+        [bin_dir] if bin_dir else [*environ.get("PATH", "").split(":"), *DEFAULT_DIRECTORIES]
+    )
+    for directory in directories:
+        path = Path(directory) / name
         if path.is_absolute() and path.is_file() and os.access(path, os.X_OK):
             return str(path)
     return None

@@ -43,7 +43,7 @@ class JobPresence:
         self._spool_dir = spool_dir
         self._commands = commands
 
-    def is_gone(self, job_id: str) -> bool:
+    def is_absent(self, job_id: str) -> bool:
         """Tell whether nothing of the job, not even its end, is on this node any more."""
         return job_id in self.absent([job_id])
 

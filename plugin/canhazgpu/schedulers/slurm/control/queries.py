@@ -5,6 +5,8 @@ Fields without a user's words in them: a job's name could imitate another job's 
 
 from __future__ import annotations
 
+from canhazgpu.conflict.notes import PREFIX
+
 LAUNCHED_STATES = ("RUNNING", "CONFIGURING")
 STARTING_STATES = (*LAUNCHED_STATES, "PENDING")
 RUNNING_STATES = (*LAUNCHED_STATES, "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING")
@@ -14,9 +16,6 @@ SQUEUE_JOB = ("--noheader", "--array", "--states=all", "--format=%A %i %T", "--j
 SQUEUE_NODE = ("--noheader", "--array", "--states=all", "--format=%A %U %T", "--nodelist")
 SINFO_NODE_STATE = ("--noheader", "--Node", "--format=%N %T", "--nodes")
 SINFO_DRAIN_REASON = ("--noheader", "--Node", "--format=%N|%T|%E", "--nodes")
-
-DRAIN_REASON_PREFIX = "canhazgpu: "
-"""Begins the reason of every node that canhazgpu drained, and of no other."""
 
 
 def parse_job_entry(text: str, job_id: str) -> tuple[str, str]:
@@ -57,6 +56,6 @@ def own_drain_reason(text: str, node: str) -> str:
     """
     for line in text.splitlines():
         name, state, reason = [*line.split("|", 2), "", ""][:3]
-        if name == node and state.startswith("drain") and reason.startswith(DRAIN_REASON_PREFIX):
+        if name == node and state.startswith("drain") and reason.startswith(PREFIX):
             return reason
     return ""

@@ -20,6 +20,6 @@ def hook_error_text(error: Exception) -> str:
     """Return a fault as one sentence with the next step; an unforeseen one with its place."""
     if isinstance(error, CanhazgpuError):
         return error_text(error)
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    where = f"{Path(place.filename).name}:{place.lineno}"
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(frame.filename).name}:{frame.lineno}"
     return f"internal error at {where}: {type(error).__name__}: {error} (please report this)"

@@ -28,7 +28,7 @@ MAX_REASON_LENGTH = 400
 class HookLog:
     """Grows while the hook runs; `ledger` is the one it used, if it came so far.
 
-    `ended` is the attempt whose end an epilog told: of a job that was requeued, slurmd gives the
+    `ended_owner` is the attempt whose end an epilog told: of a job that was requeued, slurmd gives the
     next attempt's number.
     """
 
@@ -36,7 +36,7 @@ class HookLog:
     last_observation: Observation | None = None
     messages: list[str] = field(default_factory=list)
     ledger: FallbackLedger | None = None
-    ended: JobOwner | None = None
+    ended_owner: JobOwner | None = None
 
     def took_s(self) -> float:
         """Return how long the hook has run, to the millisecond."""
@@ -93,21 +93,21 @@ class HookLog:
         )
 
 
-def write_hook_log(story: HookLog, kind: str, node: str, claim: Claim) -> None:
-    """Put the story into the system's log, and into the history where it came so far."""
-    write_syslog(story.syslog_line(kind, node, claim), DAEMON_INFO)
-    if story.ledger is not None:
-        story.ledger.record_note(story.history_entry(kind, claim))
+def write_hook_log(hook_log: HookLog, kind: str, node: str, claim: Claim) -> None:
+    """Put the log into the system's log, and into the history where it came so far."""
+    write_syslog(hook_log.syslog_line(kind, node, claim), DAEMON_INFO)
+    if hook_log.ledger is not None:
+        hook_log.ledger.record_note(hook_log.history_entry(kind, claim))
 
 
 class LoggedActions(SlurmActions):
-    """`SlurmActions` whose log lines are part of a story, and whose drains are remembered."""
+    """`SlurmActions` whose log lines are part of the hook's log, and whose drains are remembered."""
 
     def __init__(
-        self, commands: SlurmCommands, log_file: Path | None, story: HookLog, drains: DrainRecord
+        self, commands: SlurmCommands, log_file: Path | None, hook_log: HookLog, drains: DrainRecord
     ) -> None:
         super().__init__(commands, log_file)
-        self._hook_log = story
+        self._hook_log = hook_log
         self._drains = drains
 
     def log(self, message: str) -> None:
@@ -122,11 +122,13 @@ class LoggedActions(SlurmActions):
 
 
 class LoggedProbe:
-    """`GpuProbe` whose last reading is part of a story; its first scan may be under way already."""
+    """`GpuProbe` whose last reading is part of the hook's log; its first scan may be under way already."""
 
-    def __init__(self, probe: GpuProbe, story: HookLog, first: PendingScan | None = None) -> None:
+    def __init__(
+        self, probe: GpuProbe, hook_log: HookLog, first: PendingScan | None = None
+    ) -> None:
         self._probe = probe
-        self._hook_log = story
+        self._hook_log = hook_log
         self._first = first
 
     def start(self) -> PendingScan:
@@ -136,9 +138,9 @@ class LoggedProbe:
 
 
 class _LoggedScan:
-    def __init__(self, pending: PendingScan, story: HookLog) -> None:
+    def __init__(self, pending: PendingScan, hook_log: HookLog) -> None:
         self._pending = pending
-        self._hook_log = story
+        self._hook_log = hook_log
 
     def observe(self) -> Observation:
         self._hook_log.last_observation = self._pending.observe()
@@ -163,11 +165,11 @@ def _gpu_state(gpu: GpuReading, observation: Observation) -> str:
 
 
 def _gpu_entry(gpu: GpuReading, state: str) -> dict[str, Any]:
-    told: dict[str, Any] = {"gpu": gpu.uuid, "place": gpu.place, "state": state}
+    entry: dict[str, Any] = {"gpu": gpu.uuid, "place": gpu.place, "state": state}
     if gpu.memory_used_mb is not None:
-        told["used_mb"] = gpu.memory_used_mb
+        entry["used_mb"] = gpu.memory_used_mb
     if gpu.processes:
-        told["who"] = f"{users_of(gpu.processes)}: {processes_text(gpu.processes)}"
+        entry["who"] = f"{users_of(gpu.processes)}: {processes_text(gpu.processes)}"
     if gpu.fault:
-        told["fault"] = gpu.fault
-    return told
+        entry["fault"] = gpu.fault
+    return entry

@@ -78,9 +78,9 @@ class JobHook(NodeContext):
 
     def service(self, ledger: Ledger) -> GpuService:
         """Return the service of this node."""
-        return GpuService(self.node, self.here(), self.probe, ledger, self._is_gone)
+        return GpuService(self.node, self.here(), self.probe, ledger, self._is_finished_job)
 
-    def _is_gone(self, reservation: Reservation) -> bool:
+    def _is_finished_job(self, reservation: Reservation) -> bool:
         """Tell whether the holder is another job of this cluster that Slurm has no more."""
         claim, own = reservation.claim, self.job.owner
         return (
@@ -91,41 +91,43 @@ class JobHook(NodeContext):
         )
 
 
-def open_node_context(environ: Mapping[str, str], begun: StartedHook | None = None) -> NodeContext:
-    """Return the node of this process, going on with what was begun.
+def open_node_context(
+    environ: Mapping[str, str], started: StartedHook | None = None
+) -> NodeContext:
+    """Return the node of this process, going on with what was started.
 
     A configuration that cannot be read is kept as `config_fault`, with the defaults in its place:
     they suffice to send a job back.
     """
-    begun = begun or read_hook_config(environ)
-    config, fault = begun.config, begun.config_fault
-    story = HookLog(begun.started_at)
+    started = started or read_hook_config(environ)
+    config, fault = started.config, started.config_fault
+    hook_log = HookLog(started.started_at)
     node = node_name(config.node, environ)
     conf = Path(environ.get(names.SLURM_CONF) or default_conf_path())
     try:
-        facts = read_node_conf(conf, node, socket.gethostname().split(".")[0])
+        node_conf = read_node_conf(conf, node, socket.gethostname().split(".")[0])
     except ConfigError as exc:
-        facts, fault = SlurmNodeConf(node, False, (), (), None), fault or exc
+        node_conf, fault = SlurmNodeConf(node, False, (), (), None), fault or exc
     commands = SlurmCommands(config.slurm.bin_dir, config.slurm.command_timeout_s, environ)
-    place = state_dir(config.node, node)
+    directory = state_dir(config.node, node)
     return NodeContext(
         node=node,
         config=config,
         config_fault=fault,
-        node_conf=facts,
+        node_conf=node_conf,
         boot_id=boot_id(),
-        state_dir=place,
-        records=JobRecords(place),
-        probe=LoggedProbe(begun.probe, story, begun.scan),
-        actions=LoggedActions(commands, facts.log_file, story, DrainRecord(place)),
+        state_dir=directory,
+        records=JobRecords(directory),
+        probe=LoggedProbe(started.probe, hook_log, started.scan),
+        actions=LoggedActions(commands, node_conf.log_file, hook_log, DrainRecord(directory)),
         commands=commands,
-        presence=JobPresence(node, facts.spool_dir, commands),
-        hook_log=story,
-        is_retry=begun.is_retry,
+        presence=JobPresence(node, node_conf.spool_dir, commands),
+        hook_log=hook_log,
+        is_retry=started.is_retry,
     )
 
 
-def open_job_hook(side: NodeContext, environ: Mapping[str, str]) -> JobHook:
+def open_job_hook(context: NodeContext, environ: Mapping[str, str]) -> JobHook:
     """Return the hook of this process's job; raises `InputError` for variables without sense."""
-    parts = {one.name: getattr(side, one.name) for one in fields(side)}
-    return JobHook(**parts, job=parse_job_context(environ, side.node))
+    parts = {one.name: getattr(context, one.name) for one in fields(context)}
+    return JobHook(**parts, job=parse_job_context(environ, context.node))

@@ -57,9 +57,9 @@ class NodeLedgerInputs(Protocol):
     def actions(self) -> MessageLog: ...  # noqa: D102
 
 
-def node_ledger(side: NodeLedgerInputs) -> FallbackLedger:
+def node_ledger(context: NodeLedgerInputs) -> FallbackLedger:
     """Return the ledger; nothing is opened or asked before it is used."""
-    store = side.config.store
+    store = context.config.store
 
     def open_store() -> Ledger:
         from canhazgpu.ledger.store.ledger import RedisLedger, Role  # noqa: PLC0415 - imports redis
@@ -67,22 +67,22 @@ def node_ledger(side: NodeLedgerInputs) -> FallbackLedger:
         resolve_hosts(store.url, min(store.timeout_s, MAX_RESOLVE_S))
         return RedisLedger(store, Role.WRITE)
 
-    def is_gone(claim: Claim) -> bool:
-        ours = f"job:{side.node_conf.cluster}:" if side.node_conf.cluster else "job:"
+    def is_absent_job(claim: Claim) -> bool:
+        owner_prefix = f"job:{context.node_conf.cluster}:" if context.node_conf.cluster else "job:"
         return (
             claim.job_id is not None
-            and claim.owner.startswith(ours)
-            and side.presence.is_gone(claim.job_id)
+            and claim.owner.startswith(owner_prefix)
+            and context.presence.is_absent(claim.job_id)
         )
 
-    tell = side.actions.log
-    book = BookFile(side.state_dir, side.node, side.boot_id, side.records, tell)
+    log = context.actions.log
+    book = BookFile(context.state_dir, context.node, context.boot_id, context.records, log)
     local = store.on_failure == "local"
     return FallbackLedger(
-        side.node,
+        context.node,
         open_store,
         book,
-        StoreOutage(side.state_dir, store.retry_after_s) if local else None,
-        Reconciler(side.node, book, tell, is_gone),
-        tell,
+        StoreOutage(context.state_dir, store.retry_after_s) if local else None,
+        Reconciler(context.node, book, log, is_absent_job),
+        log,
     )

@@ -28,30 +28,30 @@ def run_hook(
     environ: Mapping[str, str],
     act: Callable[[JobHook], None],
     kind: str,
-    begun: StartedHook | Exception | None = None,
+    started: StartedHook | Exception | None = None,
 ) -> int:
     """Open the hook, act, and tell of it as that kind; returns the exit status for slurmd.
 
-    `begun` is what was begun before, or what stopped that.
+    `started` is what was started before, or what stopped that.
     Non-zero only for variables that make no sense, and never to slurmd: a later Slurm that says
     things in another way would drain all of its nodes, which could run jobs.
     """
     try:
         with hard_deadline(OPEN_DEADLINE_S):
-            if isinstance(begun, Exception):
-                raise begun
-            side = open_node_context(environ, begun)
+            if isinstance(started, Exception):
+                raise started
+            context = open_node_context(environ, started)
     except Exception as exc:
         # Without the job there is nothing to send back; it starts unchecked, and that is said.
         log_emergency(hook_error_text(exc))
         return 0
     try:
-        hook = open_job_hook(side, environ)
+        hook = open_job_hook(context, environ)
     except InputError as exc:
         print(f"canhazgpu: {exc}", file=sys.stderr)  # noqa: T201 - for whoever runs it by hand
         if names.SCRIPT_CONTEXT not in environ:
             return advice_for(exc).exit_code
-        side.actions.log(f"{exc}; no GPU is checked, reserved or released (please report this)")
+        context.actions.log(f"{exc}; no GPU is checked, reserved or released (please report this)")
         return 0
     except Exception as exc:
         log_emergency(hook_error_text(exc))
@@ -68,6 +68,6 @@ def run_hook(
 def log_outcome(hook: JobHook, kind: str) -> None:
     """Tell what the hook did, unless there was nothing for it to do."""
     if hook.hook_log.ledger is not None or hook.hook_log.messages:
-        job = replace(hook.job, owner=hook.hook_log.ended or hook.job.owner)
+        job = replace(hook.job, owner=hook.hook_log.ended_owner or hook.job.owner)
         claim = claim_of(job, names.SCHEDULER_TYPE, hook.boot_id)
         write_hook_log(hook.hook_log, kind, hook.node, claim)

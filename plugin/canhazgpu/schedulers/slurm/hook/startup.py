@@ -63,10 +63,10 @@ def _killed_run_s(environ: Mapping[str, str]) -> float:
 
 
 def start_hook(environ: Mapping[str, str]) -> StartedHook | Exception:
-    """Return what is begun, or what stopped it: to be told by whoever knows how."""
+    """Return what is started, or what stopped it: to be told by whoever knows how."""
     try:
         with hard_deadline(OPEN_DEADLINE_S):
-            begun = read_hook_config(environ)
-            return begun if begun.config_fault else replace(begun, scan=begun.probe.start())
+            started = read_hook_config(environ)
+            return started if started.config_fault else replace(started, scan=started.probe.start())
     except Exception as exc:
         return exc

@@ -29,11 +29,10 @@ from canhazgpu.node.termination import ProcessTerminator
 from canhazgpu.probe.node_probe import usage_policy
 from canhazgpu.probe.port import PendingScan
 from canhazgpu.schedulers.slurm import environment as names
+from canhazgpu.schedulers.slurm.hook.ended_jobs import QUARANTINED_BY_EPILOG
 from canhazgpu.schedulers.slurm.hook.node_context import JobHook
 from canhazgpu.schedulers.slurm.hook.process_rights import process_rights_of_others
 
-QUARANTINED_BY = "epilog"
-"""Who holds back a GPU that a job left in use; lifted once a scan finds it free."""
 SCAN_INTERVAL_S = 0.5
 
 
@@ -125,5 +124,5 @@ class GpuCleanUp:
 
     def _quarantine(self, gpu: GpuReading) -> None:
         reason = quarantine_reason(gpu, self._record.owner.job_id, self._job.user)
-        self._ledger.quarantine(self._hook.job.node, gpu.uuid, reason, QUARANTINED_BY)
+        self._ledger.quarantine(self._hook.job.node, gpu.uuid, reason, QUARANTINED_BY_EPILOG)
         self._log_message(f"GPU {gpu.place} ({gpu.uuid}) is quarantined: {reason}")

@@ -13,7 +13,7 @@ from canhazgpu.ledger.local.job_records import JobRecords
 from canhazgpu.node.identity import node_name, state_dir
 from canhazgpu.schedulers.slurm.hook.job_environment import parse_job_context
 
-LOOK_DEADLINE_S = 1.0
+READ_DEADLINE_S = 1.0
 """Longest time for the look: files may lie on a slow share, and the whole epilog has its own."""
 
 
@@ -23,7 +23,7 @@ def has_nothing_to_end(environ: Mapping[str, str]) -> bool:
     Never raises: what cannot be read or makes no sense is for the whole epilog, which tells of it.
     """
     try:
-        with hard_deadline(LOOK_DEADLINE_S):
+        with hard_deadline(READ_DEADLINE_S):
             config = load(environ).config.node
             node = node_name(config, environ)
             job = parse_job_context(environ, node)

@@ -30,25 +30,25 @@ def end_job(hook: JobHook) -> None:
         return
     time_s = hook.time_left_s
     ledger = hook.ledger()
-    looked = None
+    last_scan = None
     try:
         with hard_deadline(time_s * CLEAN_UP_SHARE):
             record, recorded = _mark_ended(hook, recorded)
             if record is not None:
-                hook.hook_log.ended = record.owner
+                hook.hook_log.ended_owner = record.owner
             if record is not None and hook.config_fault is None:
-                looked = _clean_up(hook, ledger, record, time_s * CLEAN_UP_SHARE)
+                last_scan = _clean_up(hook, ledger, record, time_s * CLEAN_UP_SHARE)
     except Exception as exc:  # whatever it is, the GPUs are to be released all the same
         hook.actions.log(f"job {job_id}: no clean-up of its GPUs: {hook_error_text(exc)}")
     try:
         with hard_deadline(time_s * (1 - CLEAN_UP_SHARE)):
-            release_gpus(hook, ledger, looked, recorded=recorded)
+            release_gpus(hook, ledger, last_scan, recorded=recorded)
     except Exception as exc:  # whatever it is, it is no reason to drain the node
         hook.actions.log(f"job {job_id}: GPUs not released: {hook_error_text(exc)}")
 
 
 def release_gpus(
-    hook: JobHook, ledger: Ledger, looked: PendingScan | None, *, recorded: bool
+    hook: JobHook, ledger: Ledger, last_scan: PendingScan | None, *, recorded: bool
 ) -> None:
     """Release the attempt that ended, by the node's record of it, and publish the last look.
 
@@ -62,10 +62,10 @@ def release_gpus(
         release_ended_jobs(service, hook.records, hook.records.ended())
     else:
         service.release_job(hook.job.owner, "job ended")
-    if looked is None:
+    if last_scan is None:
         service.publish()
     else:
-        ledger.publish_scan(looked.observe())
+        ledger.publish_scan(last_scan.observe())
 
 
 def _clean_up(

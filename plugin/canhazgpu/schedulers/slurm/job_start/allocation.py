@@ -32,15 +32,15 @@ def scheduler_picks_devices(assignment: str, constrained: bool) -> bool:
 
 
 class JobAllocation:
-    """Everything that one job's start works with; `by_scheduler` says who picked the devices."""
+    """Everything that one job's start works with; `scheduler_picks` says who picked the devices."""
 
     def __init__(
-        self, hook: JobHook, ledger: Ledger, service: GpuService, *, by_scheduler: bool
+        self, hook: JobHook, ledger: Ledger, service: GpuService, *, scheduler_picks: bool
     ) -> None:
         self.hook = hook
         self.ledger = ledger
         self.service = service
-        self.by_scheduler = by_scheduler
+        self.scheduler_picks = scheduler_picks
         self.claim = claim_of(hook.job, names.SCHEDULER_TYPE, hook.boot_id)
 
     @property
@@ -55,7 +55,7 @@ class JobAllocation:
 
         A GPU that the scheduler gave and the driver does not show is a refusal too.
         """
-        if not self.by_scheduler:
+        if not self.scheduler_picks:
             return self.service.reserve_count(self.claim, self.count, first_scan, force=force)
         try:
             return self.service.reserve_given(
@@ -74,14 +74,16 @@ class JobAllocation:
 
     def assigned_gpus(self, gpus: Sequence[GpuReading]) -> tuple[AssignedGpu, ...]:
         """Return the GPUs behind the scheduler's numbers; raises `InputError`."""
-        facts = self.hook.node_conf
-        return gpus_at_positions(self.hook.job.positions, facts.gpu_files, gpus, facts.gpu_count)
+        node_conf = self.hook.node_conf
+        return gpus_at_positions(
+            self.hook.job.positions, node_conf.gpu_files, gpus, node_conf.gpu_count
+        )
 
     def accept(self, grant: Grant, *, swapped: bool = False) -> None:
         """Let the job have what was granted to it."""
-        by_scheduler = self.by_scheduler and not swapped
+        scheduler_picks = self.scheduler_picks and not swapped
         self.record_gpus(
-            self.assigned_gpus(grant.node_gpus) if by_scheduler else self._number_gpus(grant)
+            self.assigned_gpus(grant.node_gpus) if scheduler_picks else self._number_gpus(grant)
         )
         self._log_missing_gpus(len(grant.node_gpus))
 

@@ -39,15 +39,15 @@ OWNERS_CHANGING = Situation((Obstacle(vanished(""), Cause.RESERVED),))
 class ConflictResolution:
     """One job's conflict on this node."""
 
-    def __init__(self, way: JobAllocation, refusal: Refusal) -> None:
-        self._allocation = way
-        self._hook = way.hook
+    def __init__(self, allocation: JobAllocation, refusal: Refusal) -> None:
+        self._allocation = allocation
+        self._hook = allocation.hook
         self._refusal = refusal
         self._since = ""
         self._gpus: tuple[GpuReading, ...] = ()
-        self._chain = way.hook.config.slurm.chain_of(way.hook.job.partition)
-        self._actions = SchedulerActions(way.hook)
-        self._kill_policy = KillPolicy(way.hook, kills=Step(StepKind.KILL) in self._chain)
+        self._chain = allocation.hook.config.slurm.chain_of(allocation.hook.job.partition)
+        self._actions = SchedulerActions(allocation.hook)
+        self._kill_policy = KillPolicy(allocation.hook, kills=Step(StepKind.KILL) in self._chain)
 
     @property
     def _reason(self) -> str:
@@ -55,7 +55,7 @@ class ConflictResolution:
 
     def resolve(self) -> None:
         """Go along the chain until the job's fate is decided."""
-        place, unclear = 0, 0
+        step_index, unclear = 0, 0
         blind = self._refusal.kind is RefusalKind.FAULT
         situation = GPUS_UNREADABLE if blind else self._assess()
         while True:
@@ -67,25 +67,25 @@ class ConflictResolution:
                     self._assess() if unclear < MAX_UNEXPLAINED_REFUSALS else OWNERS_CHANGING
                 )
                 continue
-            place, step = next_step(self._chain, place, self._facts(situation))
+            step_index, step = next_step(self._chain, step_index, self._facts(situation))
             if self._execute_step(step, situation):
-                if self._actions.scheduler_unreachable and not self._allocation.by_scheduler:
+                if self._actions.scheduler_unreachable and not self._allocation.scheduler_picks:
                     self._grant_without_scheduler()
                 return
-            place += 1
+            step_index += 1
             if step.kind in (StepKind.WAIT, StepKind.SWAP, StepKind.KILL):
                 situation = self._assess()
 
     def _facts(self, situation: Situation) -> Facts:
-        by_scheduler = self._allocation.by_scheduler
+        scheduler_picks = self._allocation.scheduler_picks
         return Facts(
             situation.causes,
             requeues=self._hook.job.requeues,
             max_requeues=self._hook.config.slurm.max_requeues,
-            can_swap=by_scheduler and not self._hook.node_conf.constrains_devices,
+            can_swap=scheduler_picks and not self._hook.node_conf.constrains_devices,
             can_kill=self._kill_policy.can_clear(situation),
             # GPUs of our own choice have to be granted, or they are another job's next.
-            can_warn=by_scheduler or situation.causes == {Cause.UNRESERVED},
+            can_warn=scheduler_picks or situation.causes == {Cause.UNRESERVED},
             can_requeue=not self._actions.requeue_refusal,
         )
 
@@ -101,13 +101,13 @@ class ConflictResolution:
             )
         if step.kind is StepKind.WARN:
             return self._warn(situation)
-        orders = {
+        decisive_steps = {
             StepKind.REQUEUE: self._actions.requeue,
             StepKind.DRAIN: self._actions.drain,
             StepKind.HOLD: self._actions.hold,
             StepKind.END: self._actions.cancel,
         }
-        return orders[step.kind](self._reason)
+        return decisive_steps[step.kind](self._reason)
 
     def _assess(self) -> Situation:
         """Scan, read the ledger, and return what is in the way now."""
@@ -118,7 +118,7 @@ class ConflictResolution:
         view = self._allocation.service.living_view()
         self._kill_policy.assess(observation, view)
         owner = self._hook.job.owner
-        if self._allocation.by_scheduler:
+        if self._allocation.scheduler_picks:
             situation = situation_of_given(self._assigned_uuids(), observation, view, owner)
         else:
             situation = situation_of_count(
@@ -127,14 +127,14 @@ class ConflictResolution:
         self._since = since_text(situation, _start_times(situation), _time_text) or self._since
         return situation
 
-    def _accept_grant(self, outcome: AllocationResult, how: str, *, swapped: bool = False) -> bool:
+    def _accept_grant(self, outcome: AllocationResult, what: str, *, swapped: bool = False) -> bool:
         """Let the job start with what an attempt granted; tells whether it did."""
         if isinstance(outcome, Refusal):
             self._refusal = outcome
             return False
         reason = self._reason
         self._allocation.accept(outcome, swapped=swapped)
-        self._actions.log(reason, how)
+        self._actions.log(reason, what)
         return True
 
     def _wait(self, seconds: float, situation: Situation) -> bool:
@@ -162,7 +162,7 @@ class ConflictResolution:
 
     def _warn(self, situation: Situation) -> bool:
         """Let the job run on the GPUs it has, and hold in the ledger those that can be held."""
-        if not self._allocation.by_scheduler:
+        if not self._allocation.scheduler_picks:
             outcome = self._allocation.attempt(force=True)
             if isinstance(outcome, Refusal):
                 self._refusal = outcome

@@ -51,10 +51,10 @@ class KillPolicy:
             situation.obstacles, self._spared, self._usage
         )
 
-    def end_processes(self, situation: Situation, look: Callable[[], Situation]) -> bool:
+    def end_processes(self, situation: Situation, assess: Callable[[], Situation]) -> bool:
         """End what is in the way, if a second look still allows it; tells whether it was tried."""
         with ProcessTerminator(self._targets(situation)) as held:
-            found = look()
+            found = assess()
             if not self.can_clear(found):
                 return False
             # One that began meanwhile is not held, and left to the next step.

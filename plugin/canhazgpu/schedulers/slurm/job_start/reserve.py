@@ -19,9 +19,9 @@ LATEST_ATTEMPT = 2**31
 """Later than any attempt of a job that the node may know of."""
 
 
-def handle_job_start(environ: Mapping[str, str], begun: StartedHook | Exception) -> int:
+def handle_job_start(environ: Mapping[str, str], started: StartedHook | Exception) -> int:
     """Handle one job start; returns the exit status for slurmd, see `run_hook`."""
-    return run_hook(environ, start_or_requeue, PROLOG, begun)
+    return run_hook(environ, start_or_requeue, PROLOG, started)
 
 
 def start_or_requeue(hook: JobHook) -> None:
@@ -39,12 +39,12 @@ def start_job(hook: JobHook) -> None:
     """Reserve the job's GPUs and record them, or resolve the conflict."""
     if hook.config_fault is not None:
         raise hook.config_fault
-    by_scheduler = scheduler_picks_devices(
+    scheduler_picks = scheduler_picks_devices(
         hook.config.slurm.assignment, hook.node_conf.constrains_devices
     )
     scan = hook.probe.start()
     owner = hook.job.owner
-    namesake = hook.records.begin(owner, hook.job.user, hook.boot_id, hook.job.positions)
+    id_reused_from = hook.records.begin(owner, hook.job.user, hook.boot_id, hook.job.positions)
     ledger = hook.ledger()
     service = hook.service(ledger)
     release_ended_jobs(service, hook.records, hook.records.ended())
@@ -52,16 +52,16 @@ def start_job(hook: JobHook) -> None:
         # Nothing of the job runs yet. What the killed run had begun is not known to be in order:
         # whether it looked at what was granted, and released what another job of this number held.
         service.release_job(replace(owner, attempt=LATEST_ATTEMPT), "its prolog was killed")
-    if namesake is not None:
-        service.release_job(namesake, "its number was given to another job")
+    if id_reused_from is not None:
+        service.release_job(id_reused_from, "its number was given to another job")
     if owner.attempt > 0:
         earlier = replace(owner, attempt=owner.attempt - 1)
         service.release_job(earlier, "superseded by a later attempt")
-    way = JobAllocation(hook, ledger, service, by_scheduler=by_scheduler)
-    outcome = way.attempt(scan)
+    allocation = JobAllocation(hook, ledger, service, scheduler_picks=scheduler_picks)
+    outcome = allocation.attempt(scan)
     if isinstance(outcome, Refusal):
         from canhazgpu.schedulers.slurm.job_start.conflict_resolution import ConflictResolution  # noqa: PLC0415 - most jobs need none of it
 
-        ConflictResolution(way, outcome).resolve()
+        ConflictResolution(allocation, outcome).resolve()
     else:
-        way.accept(outcome)
+        allocation.accept(outcome)

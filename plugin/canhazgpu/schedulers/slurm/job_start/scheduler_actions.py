@@ -12,7 +12,7 @@ from canhazgpu.schedulers.slurm.hook.node_context import JobHook
 
 
 class SchedulerActions:
-    """The orders for one job; each tells whether the job's fate is decided with it."""
+    """The actions for one job; each tells whether the job's fate is decided with it."""
 
     def __init__(self, hook: JobHook) -> None:
         self._hook = hook
@@ -84,23 +84,23 @@ class SchedulerActions:
 
 def apply_fault_policy(hook: JobHook, reason: str) -> None:
     """Do with the job what its chain says of a fault that is canhazgpu's own."""
-    orders = SchedulerActions(hook)
+    actions = SchedulerActions(hook)
     chain = hook.config.slurm.chain_of(hook.job.partition)
     # GPUs of our own choice are another job's perhaps, as long as nobody can tell.
     can_warn = hook.config.slurm.assignment == "slurm" or hook.node_conf.constrains_devices
-    place, done = 0, False
+    step_index, done = 0, False
     while not done:
         facts = Facts(
-            frozenset({Cause.OURS}), can_warn=can_warn, can_requeue=not orders.requeue_refusal
+            frozenset({Cause.OURS}), can_warn=can_warn, can_requeue=not actions.requeue_refusal
         )
-        place, step = next_step(chain, place, facts)
-        done = _execute_step(orders, step, reason)
-        place += 1
+        step_index, step = next_step(chain, step_index, facts)
+        done = _execute_step(actions, step, reason)
+        step_index += 1
 
 
-def _execute_step(orders: SchedulerActions, step: Step, reason: str) -> bool:
+def _execute_step(actions: SchedulerActions, step: Step, reason: str) -> bool:
     if step.kind is StepKind.REQUEUE:
-        return orders.requeue(reason, counted=False)
+        return actions.requeue(reason, counted=False)
     if step.kind is StepKind.WARN:
-        return orders.warn(reason)
-    return orders.cancel(reason)
+        return actions.warn(reason)
+    return actions.cancel(reason)

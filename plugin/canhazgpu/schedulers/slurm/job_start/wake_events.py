@@ -17,8 +17,8 @@ NVML_UPDATE_DELAY_S = 0.3
 class WakeEvents:
     """Changes of what is in the way of one job; close it at the end."""
 
-    def __init__(self, way: JobAllocation, situation: Situation) -> None:
-        self._allocation = way
+    def __init__(self, allocation: JobAllocation, situation: Situation) -> None:
+        self._allocation = allocation
         self._waits_for_ledger = Cause.RESERVED in situation.causes
         self._last_event_id = self._await_ledger_event("", 0.0) if self._waits_for_ledger else ""
         found = (identify_process(process.pid) for process in situation.processes)

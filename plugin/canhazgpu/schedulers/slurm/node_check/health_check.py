@@ -25,15 +25,15 @@ def run_node_check(environ: Mapping[str, str]) -> bool:
     """Check the node unless another check is at it; tells whether all went well."""
     try:
         with hard_deadline(OPEN_DEADLINE_S):
-            side = open_node_context(environ)
-            lock = _try_lock(side.state_dir)
+            context = open_node_context(environ)
+            lock = _try_lock(context.state_dir)
         if lock is None:
             return True
     except Exception as exc:
         log_emergency(f"health check: {hook_error_text(exc)}")
         return False
     try:
-        return _check(side)
+        return _check(context)
     finally:
         os.close(lock)
 
@@ -49,11 +49,11 @@ def _try_lock(state_dir: Path) -> int | None:
         ) from exc
 
 
-def _check(side: NodeContext) -> bool:
-    check = NodeCheck(side)
+def _check(context: NodeContext) -> bool:
+    check = NodeCheck(context)
     fault = ""
     try:
-        with hard_deadline(min(side.config.slurm.hook_deadline_s, DEADLINE_S)):
+        with hard_deadline(min(context.config.slurm.hook_deadline_s, DEADLINE_S)):
             check.run()
     except Exception as exc:
         fault = hook_error_text(exc)
@@ -62,17 +62,17 @@ def _check(side: NodeContext) -> bool:
         write_syslog(line, DAEMON_INFO)
     try:
         with hard_deadline(LOG_DEADLINE_S):
-            _record_decisions(side, check, fault)
+            _record_decisions(context, check, fault)
     except Exception as exc:
         log_emergency(f"health check: {hook_error_text(exc)}")
     return not fault
 
 
-def _record_decisions(side: NodeContext, check: NodeCheck, fault: str) -> None:
+def _record_decisions(context: NodeContext, check: NodeCheck, fault: str) -> None:
     """Put what was decided into the history; a check that decided nothing is no news."""
-    said = [*check.decisions, *side.hook_log.messages]
-    if (said or fault) and side.hook_log.ledger is not None:
-        facts = {"decisions": said, "took_s": side.hook_log.took_s()}
-        side.hook_log.ledger.record_note(
-            JournalEntry(HEALTH, 0.0, reason=fault or "; ".join(said), facts=facts)
+    messages = [*check.decisions, *context.hook_log.messages]
+    if (messages or fault) and context.hook_log.ledger is not None:
+        facts = {"decisions": messages, "took_s": context.hook_log.took_s()}
+        context.hook_log.ledger.record_note(
+            JournalEntry(HEALTH, 0.0, reason=fault or "; ".join(messages), facts=facts)
         )

@@ -72,10 +72,10 @@ def is_default_conf(conf: str) -> bool:
 def collect_slurm_state(conf: str, node: str, host: str, slurm: SlurmConfig) -> SlurmState:
     """Look at Slurm as this node has it."""
     path = Path(conf)
-    facts = SlurmNodeConf(node, False, (), (), None)
+    node_conf = SlurmNodeConf(node, False, (), (), None)
     settings, cgroup, fault = Settings(), Settings(), None
     try:
-        facts = read_node_conf(path, node, host)
+        node_conf = read_node_conf(path, node, host)
         settings = read_settings(path)
         cgroup = collect_settings(read_conf_lines(path.with_name("cgroup.conf")))
         fault = None if path.exists() else "No such file"
@@ -85,13 +85,13 @@ def collect_slurm_state(conf: str, node: str, host: str, slurm: SlurmConfig) -> 
     return SlurmState(
         conf=ConfFile(conf, fault),
         settings=settings,
-        node_conf=facts,
-        knows_node=any(_line_names_node(line, node) for line in facts.nodes),
+        node_conf=node_conf,
+        knows_node=any(_line_names_node(line, node) for line in node_conf.nodes),
         has_constrain_devices=cgroup.get("ConstrainDevices").lower() in BOOLEAN_YES,
-        auto_detects=any("autodetect" in line for line in facts.gres),
+        auto_detects=any("autodetect" in line for line in node_conf.gres),
         version=read_slurm_version(slurm.bin_dir),
         controller_settings=None if fault else read_running_settings(commands),
-        matches=matched_programs(settings),
+        programs=matched_programs(settings),
         missing_commands=find_missing_commands(slurm.bin_dir),
     )
 
@@ -106,13 +106,13 @@ def _line_names_node(line: ConfPairs, node: str) -> bool:
 def read_slurm_version(bin_dir: str) -> str | None:
     """Return what ``slurmd -V``, else ``scontrol --version``, says; None for no answer."""
     beside = (str(Path(bin_dir).parent / "sbin"), bin_dir) if bin_dir else ()
-    asked = [
-        *(("slurmd", "-V", place) for place in (*beside, *SBIN_DIRS)),
+    candidates = [
+        *(("slurmd", "-V", directory) for directory in (*beside, *SBIN_DIRS)),
         ("scontrol", "--version", bin_dir),
     ]
-    for name, option, place in asked:
+    for name, option, directory in candidates:
         try:
-            return SlurmCommands(place, QUERY_TIMEOUT_S, {}).run(name, option).strip()
+            return SlurmCommands(directory, QUERY_TIMEOUT_S, {}).run(name, option).strip()
         except SchedulerError:
             continue
     return None
@@ -128,11 +128,11 @@ def read_running_settings(commands: SlurmCommands) -> Settings | None:
 
 def find_missing_commands(bin_dir: str) -> tuple[str, ...]:
     """Return those of Slurm's commands that a hook would not find."""
-    places = (bin_dir,) if bin_dir else DEFAULT_BIN_DIRS
+    directories = (bin_dir,) if bin_dir else DEFAULT_BIN_DIRS
     return tuple(
         name
         for name in HOOK_COMMANDS
-        if not any(os.access(Path(place) / name, os.X_OK) for place in places)
+        if not any(os.access(Path(directory) / name, os.X_OK) for directory in directories)
     )
 
 
@@ -149,7 +149,7 @@ def inspect_state_dir(path: Path) -> StateDir:
 
 
 def find_nvml_libraries(library_path: str = "") -> tuple[str, ...]:
-    """Return where the NVML library lies, of the usual places and those of ``LD_LIBRARY_PATH``."""
-    places = [*(one for one in library_path.split(":") if one.startswith("/")), *NVML_DIRS]
-    found = (Path(place) / NVML_NAME for place in places)
+    """Return where the NVML library lies, of the usual directories and those of ``LD_LIBRARY_PATH``."""
+    directories = [*(one for one in library_path.split(":") if one.startswith("/")), *NVML_DIRS]
+    found = (Path(directory) / NVML_NAME for directory in directories)
     return tuple(dict.fromkeys(str(path) for path in found if path.exists()))

@@ -84,7 +84,7 @@ def hook_limit_s(slurm: SlurmConfig) -> int:
 def needed_lines(settings: Settings, layout: Layout, limit_s: int) -> tuple[ConfLine, ...]:
     """Return every line that is missing or different, in the order in which people read them."""
     found = (
-        *(script_line(settings, place) for place in layout.locations),
+        *(script_line(settings, location) for location in layout.locations),
         prolog_flags_line(settings),
         *timeout_lines(settings, limit_s),
         message_timeout_line(settings, limit_s),
@@ -95,15 +95,15 @@ def needed_lines(settings: Settings, layout: Layout, limit_s: int) -> tuple[Conf
     return tuple(line for line in found if line is not None)
 
 
-def script_line(settings: Settings, place: ScriptLocation) -> ConfLine | None:
-    """Return the line that makes Slurm run the script in this place."""
-    values = settings.all(place.key)
-    if place.value in (values if place.key != "TaskProlog" else values[-1:]):
+def script_line(settings: Settings, location: ScriptLocation) -> ConfLine | None:
+    """Return the line that makes Slurm run the script in this location."""
+    values = settings.all(location.key)
+    if location.value in (values if location.key != "TaskProlog" else values[-1:]):
         return None
-    reason = _REASONS[place.key]
-    if place.site:
-        reason = f"{reason} Runs {place.site} as well, through {place.chain}."
-    return ConfLine(place.key, place.value, reason, settings.get(place.key))
+    reason = _REASONS[location.key]
+    if location.site:
+        reason = f"{reason} Runs {location.site} as well, through {location.chain}."
+    return ConfLine(location.key, location.value, reason, settings.get(location.key))
 
 
 def prolog_flags_line(settings: Settings) -> ConfLine | None:

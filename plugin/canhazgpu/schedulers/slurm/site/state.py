@@ -35,7 +35,7 @@ class SlurmState:
     """What Slurm's files, programs and controller say.
 
     `controller_settings` are the controller's settings, None where it was not asked or did not answer;
-    `matches` are by key of slurm.conf what slurmd would run, in no order; `missing_commands` those
+    `programs` are by key of slurm.conf what slurmd would run, in no order; `missing_commands` those
     that a hook would not find.
     """
 
@@ -47,7 +47,7 @@ class SlurmState:
     auto_detects: bool
     version: str | None
     controller_settings: Settings | None
-    matches: dict[str, tuple[Program, ...]] = field(default_factory=dict)
+    programs: dict[str, tuple[Program, ...]] = field(default_factory=dict)
     missing_commands: tuple[str, ...] = ()
 
 

@@ -21,7 +21,7 @@ def health_check(site: SiteState) -> Iterator[Problem]:
     settings = site.slurm.settings
     for line in health_lines.health_lines(settings, site.installed.layout.health_check):
         yield missing_line_problem("warning", line)
-    for program in site.slurm.matches.get(HEALTH_KEY, ()):
+    for program in site.slurm.programs.get(HEALTH_KEY, ()):
         if program.problem:
             yield Problem(
                 "warning",

@@ -77,8 +77,8 @@ def _missing_script_line(site: SiteState, key: str) -> Iterator[Problem]:
     layout = site.installed.layout
     if layout is None:
         return  # hooks-place tells
-    place = layout.prolog if key == "Prolog" else layout.epilog
-    if line := required_lines.script_line(site.slurm.settings, place):
+    location = layout.prolog if key == "Prolog" else layout.epilog
+    if line := required_lines.script_line(site.slurm.settings, location):
         yield missing_line_problem("error", line)
 
 
@@ -87,7 +87,7 @@ def task_prolog(site: SiteState) -> Iterator[Problem]:
     layout = site.installed.layout
     if layout and (line := required_lines.script_line(site.slurm.settings, layout.task_prolog)):
         yield missing_line_problem("error", line)
-    for program in site.slurm.matches.get("TaskProlog", ()):
+    for program in site.slurm.programs.get("TaskProlog", ()):
         if program.problem:
             yield Problem(
                 "error",
@@ -101,7 +101,7 @@ def hook_patterns(site: SiteState) -> Iterator[Problem]:
     """Find a pattern that matches nothing, which drains nodes."""
     for key in HOOK_KEYS:
         values = site.slurm.settings.all(key)
-        if values and not site.slurm.matches.get(key):
+        if values and not site.slurm.programs.get(key):
             yield Problem(
                 "error",
                 f"{key}={values[-1]} matches no file: the next job drains the node",
@@ -113,7 +113,7 @@ def hook_patterns(site: SiteState) -> Iterator[Problem]:
 def hook_scripts(site: SiteState) -> Iterator[Problem]:
     """Find what a pattern matches and Slurm cannot run, which drains nodes."""
     for key in HOOK_KEYS:
-        for program in site.slurm.matches.get(key, ()):
+        for program in site.slurm.programs.get(key, ()):
             if program.problem:
                 yield Problem(
                     "error",

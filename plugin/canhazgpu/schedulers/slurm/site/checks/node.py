@@ -40,26 +40,26 @@ def config(site: SiteState) -> Iterator[Problem]:
 
 def config_secret(site: SiteState) -> Iterator[Problem]:
     """Find a password that everybody can read."""
-    side = site.config
-    if side.has_password and side.is_world_readable and side.file:
+    config = site.config
+    if config.has_password and config.is_world_readable and config.file:
         yield Problem(
             "error",
-            f"{side.file} holds the store's password and everybody can read it",
+            f"{config.file} holds the store's password and everybody can read it",
             "mode 600, and another file without a password for users",
-            f"chmod 600 {side.file}",
+            f"chmod 600 {config.file}",
         )
 
 
 def config_readable(site: SiteState) -> Iterator[Problem]:
     """Find a configuration that users cannot read."""
-    side = site.config
-    if side.users_file and side.users_file_blocked_by:
+    config = site.config
+    if config.users_file and config.users_file_blocked_by:
         yield Problem(
             "warning",
-            f"users cannot read {side.users_file}: {side.users_file_blocked_by} is closed to them",
+            f"users cannot read {config.users_file}: {config.users_file_blocked_by} is closed to them",
             "a file without a password, with mode 644",
-            f"chmod o+rX {side.users_file_blocked_by}"
-            if not (side.has_password and side.users_file == side.file)
+            f"chmod o+rX {config.users_file_blocked_by}"
+            if not (config.has_password and config.users_file == config.file)
             else "move the password into a file of the hooks' own: see 'Passwords' in install.md",
         )
 
@@ -142,12 +142,12 @@ def _has_gpus(site: SiteState) -> bool:
 
 def gpu_count(site: SiteState) -> Iterator[Problem]:
     """Find GPUs that the driver or Slurm does not know."""
-    facts, seen = site.slurm.node_conf, site.hook_probe.gpus
+    node_conf, seen = site.slurm.node_conf, site.hook_probe.gpus
     wanted = "as many GPUs in Gres=, gres.conf and 'nvidia-smi -L'"
     try:
-        files = facts.gpu_files
-        counted = len(files) if files else facts.gpu_count or 0
-        gpus_at_positions(range(counted), files, seen, facts.gpu_count)
+        files = node_conf.gpu_files
+        counted = len(files) if files else node_conf.gpu_count or 0
+        gpus_at_positions(range(counted), files, seen, node_conf.gpu_count)
     except InputError as exc:
         yield Problem("error", str(exc), wanted, f"Gres=gpu:{len(seen)} for {site.node}")
         return
