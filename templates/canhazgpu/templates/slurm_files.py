@@ -1,4 +1,4 @@
-"""The files canhazgpu gives to Slurm and Redis, as text: nothing here reads or writes a file."""
+"""The texts of the files for Slurm and Redis. Nothing here writes a file."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ DEFAULT_GPUS = 4
 
 WRITER = "canhazgpu"
 UNSET_DIGEST = "PUT-THE-SHA256-OF-THE-PASSWORD-HERE"
-"""No digest, so a server refuses it: no account is ever open by mistake."""
+"""Not a digest, so that Redis refuses it: no account is open by mistake."""
 
 
 @dataclass(frozen=True, slots=True)
 class HookSettings:
-    """What the files say.
+    """The values for the templates.
 
-    `python` and `config_file` are absolute paths on the node, `config_file` None where the default
-    one counts, `slurm_conf` None where Slurm's programs find it. ``%n`` in `state_dir` stands for
-    the node's name. `writer_digest` is the SHA-256 of the Redis writer's password, in hex. The
-    times are those of the configuration.
+    `python` and `config_file` are absolute paths on the node. `config_file` is None for the default
+    file, `slurm_conf` None if Slurm's programs find it without SLURM_CONF. ``%n`` in `state_dir`
+    stands for the node's name. `writer_digest` is the SHA-256 of the password of Redis' writer, in
+    hex. The times are those of the configuration.
     """
 
     python: str
@@ -45,12 +45,12 @@ class HookSettings:
 
     @property
     def health_check_program(self) -> str:
-        """The health check of the environment that the hooks run."""
+        """The health check program in the environment of the hooks' Python."""
         return str(PurePosixPath(self.python).with_name(HEALTH_CHECK_COMMAND))
 
     @property
     def lines(self) -> str:
-        """What slurm.conf needs on a site that has none of it."""
+        """The lines that slurm.conf needs on a site without any of them."""
         slurm = SlurmConfig(
             hook_deadline_s=self.hook_deadline_s, command_timeout_s=self.command_timeout_s
         )
@@ -65,17 +65,17 @@ HOOKS = {
     "task_prolog.sh": "canhazgpu/task_prolog.sh",
     "health_check.sh": "canhazgpu/health_check.sh",
 }
-"""The scripts' templates, and where each goes below Slurm's directory."""
+"""The templates of the scripts, and the path of each below Slurm's directory."""
 
 CHAINS = ("site_hook.sh", "task_prolog_chain.sh")
-"""The templates of scripts that run a site's own as well."""
+"""The templates of scripts that also run a script of the site."""
 
 FRAGMENTS = {
     "slurm.conf": "slurm.conf.canhazgpu",
     "gres.conf": "gres.conf.example",
     "redis-acl": "redis-users.acl",
 }
-"""The other templates, and the names of what is made of them."""
+"""The other templates, and the file name of each rendered text."""
 
 
 def hook_texts(settings: HookSettings) -> dict[str, str]:
@@ -84,7 +84,7 @@ def hook_texts(settings: HookSettings) -> dict[str, str]:
 
 
 def fragment_texts(settings: HookSettings) -> dict[str, str]:
-    """Return what a person copies from, by file name."""
+    """Return the example files, from which an administrator copies, by file name."""
     return {path: render_file(name, settings) for name, path in FRAGMENTS.items()}
 
 
@@ -104,7 +104,7 @@ def _location_texts(settings: HookSettings, location: ScriptLocation) -> Iterato
 
 
 def chain_text(location: ScriptLocation) -> str:
-    """Return the script that runs the site's own as well."""
+    """Return the script that also runs the site's own."""
     name = "task_prolog_chain.sh" if location.key == "TaskProlog" else "site_hook.sh"
     return render(
         name, {"key": location.key, "site": location.site, "task_prolog": location.script}
@@ -112,7 +112,7 @@ def chain_text(location: ScriptLocation) -> str:
 
 
 def render_file(name: str, settings: HookSettings) -> str:
-    """Return one template filled in."""
+    """Return one rendered template."""
     known = {
         **asdict(settings),
         "health_check_program": settings.health_check_program,

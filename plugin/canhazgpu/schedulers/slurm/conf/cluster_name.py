@@ -1,4 +1,4 @@
-"""Pure: the cluster's name as a part of an owner's token."""
+"""Pure: the cluster's name as it is written in an owner's token."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ _UNSAFE_CHARACTER = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 def owner_cluster_name(name: str) -> str:
-    """Return the cluster's name as a word of owners, whose parts are parted by colons.
+    """Return the cluster's name, encoded for an owner's token, whose parts colons separate.
 
-    Slurm takes any name: what is no letter, digit, ``_``, ``.`` or ``-`` becomes ``%`` and hex
-    digits, so that no two names give the same word.
+    Slurm accepts any name. Every character other than letters, digits, ``_``, ``.`` and ``-`` is
+    percent-encoded, so that different names stay different.
     """
     return _UNSAFE_CHARACTER.sub(lambda found: _percent_encoded(found[0]), name)
 

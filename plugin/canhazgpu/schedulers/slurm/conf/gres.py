@@ -10,20 +10,20 @@ from canhazgpu.errors import InputError
 from canhazgpu.schedulers.slurm.conf.hostlist import expand_hostlist
 from canhazgpu.schedulers.slurm.conf.parser import ConfPairs
 
-# gpu, gpu:4, gpu:a100:4, with (S:0-1) or (IDX…) behind it
+# gpu, gpu:4, gpu:a100:4, each possibly followed by (S:0-1) or (IDX…)
 _GRES = re.compile(r"gpu(?::([A-Za-z][^:,()]*))?(?::(\d{1,4}))?(?:\(.*)?")
 
 
 @dataclass(frozen=True, slots=True)
 class DeclaredGpus:
-    """GPUs of one type that a node has; the type is empty where none is named."""
+    """The number of a node's GPUs of one type; the type is empty if ``Gres=`` names none."""
 
     kind: str
     count: int
 
 
 def parse_declared_gpus(nodes: Iterable[ConfPairs], node: str) -> tuple[DeclaredGpus, ...]:
-    """Return what ``Gres=`` of the node's line in ``slurm.conf`` says of GPUs, in its order."""
+    """Return the GPUs in ``Gres=`` of the node's line in ``slurm.conf``, in that order."""
     gres = ""
     default = ""
     for line in nodes:
@@ -38,11 +38,11 @@ def parse_declared_gpus(nodes: Iterable[ConfPairs], node: str) -> tuple[Declared
 def order_gpu_files(
     lines: Iterable[ConfPairs], node: str, declared: Sequence[DeclaredGpus] = ()
 ) -> tuple[str, ...] | None:
-    """Return the node's GPU device files as Slurm counts them, None where none is named.
+    """Return the node's GPU device files in Slurm's order, None if ``gres.conf`` names none.
 
-    Slurm's number of a GPU is its place in this list, from 0 (measured on 22.05): the order of
-    ``gres.conf`` where GPUs have no type, else type by type in the order of ``Gres=`` in
-    ``slurm.conf``. Raises `InputError` where the two files do not fit each other.
+    Slurm's number of a GPU is its index in this list (measured on 22.05). GPUs without a type are
+    in the order of ``gres.conf``; typed GPUs are grouped by type, in the order of ``Gres=`` in
+    ``slurm.conf``. Raises `InputError` if the two files disagree.
     """
     by_type = _files_by_type(lines, node)
     files = [file for _, file in by_type]

@@ -1,8 +1,4 @@
-r"""Read from Slurm's own files what its hooks are not told.
-
-Slurm's files are lines of ``Key=Value`` pairs, keys in any case, ``#`` comments, ``\`` at the end
-of a line continuing it, and ``Include FILE``. The first part of this module is pure.
-"""
+"""Read from Slurm's configuration files what the environment of its hooks does not contain."""
 
 from __future__ import annotations
 
@@ -19,17 +15,17 @@ from canhazgpu.schedulers.slurm.conf.settings import Settings, collect_settings
 
 DEFAULT_SPOOL_DIR = "/var/spool/slurmd"
 BOOLEAN_YES = ("yes", "up", "true", "1")
-"""What Slurm reads as a boolean's yes, in any case (s_p_handle_boolean of its parse_value.c)."""
+"""What Slurm reads as true, in any case (s_p_handle_boolean in parse_value.c)."""
 
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
-"""Slurm lowers the letters of ASCII alone."""
+"""Slurm lowers ASCII letters only."""
 
 
 @dataclass(frozen=True, slots=True)
 class SlurmNodeConf:
-    """What this node's Slurm says: who may open devices, in which files its GPUs are, its log.
+    """What Slurm's files say about this node: device constraints, GPU files, slurmd's log.
 
-    `spool_dir` is where slurmd keeps its jobs; `cluster` is "" where the files do not name it.
+    `spool_dir` is SlurmdSpoolDir. `cluster` is "" if the files do not name it.
     """
 
     node: str
@@ -42,17 +38,21 @@ class SlurmNodeConf:
 
     @property
     def gpu_files(self) -> tuple[str, ...] | None:
-        """The node's GPU device files, see `order_gpu_files`; raises `InputError` for a malformed list.
+        """The node's GPU device files, see `order_gpu_files`; raises `InputError`.
 
-        Not read before it is asked for: a list that only Slurm understands is no reason to fail
-        where nobody needs it.
+        Parsed on access, since a job without GPUs must not fail for a list it does not use.
         """
         return order_gpu_files(self.gres, self.node, self._declared)
 
     @property
     def gpu_count(self) -> int | None:
-        """How many GPUs ``slurm.conf`` gives the node, None where it does not say."""
+        """How many GPUs ``slurm.conf`` gives the node, None if it does not say."""
         return sum(one.count for one in self._declared) or None
+
+    @property
+    def job_owner_prefix(self) -> str:
+        """The beginning of the owner token of each job of this cluster."""
+        return f"job:{self.cluster}:" if self.cluster else "job:"
 
     @property
     def _declared(self) -> tuple[DeclaredGpus, ...]:
@@ -60,7 +60,7 @@ class SlurmNodeConf:
 
 
 def default_conf_path() -> str:
-    """Return where this node has ``slurm.conf``: slurmd tells its health check nothing of it."""
+    """Return the path of ``slurm.conf`` where SLURM_CONF is not set, as in a health check."""
     paths = (names.DEFAULT_CONF, names.CONFIGLESS_CONF)
     return next((path for path in paths if Path(path).exists()), names.DEFAULT_CONF)
 
@@ -68,8 +68,8 @@ def default_conf_path() -> str:
 def read_node_conf(conf: Path, node: str, host: str) -> SlurmNodeConf:
     """Read ``slurm.conf`` and, beside it, ``cgroup.conf`` and ``gres.conf``.
 
-    An absent file counts as an empty one, as it does for Slurm; one that is there but cannot be
-    read raises `ConfigError`, since guessing would name the wrong GPU.
+    An absent file counts as empty, as it does for Slurm. A file that exists but cannot be read
+    raises `ConfigError`: a guess could give a job the wrong GPU.
     """
     lines = tuple(read_conf_lines(conf))
     general = _merged_values(lines)
@@ -86,14 +86,14 @@ def read_node_conf(conf: Path, node: str, host: str) -> SlurmNodeConf:
         gres=tuple(read_conf_lines(conf.with_name("gres.conf"))),
         nodes=tuple(line for line in lines if "nodename" in line),
         log_file=path_of(general.get("slurmdlogfile", "")),
-        # Slurm's own spelling of it, whatever the file's.
+        # Slurm itself lowers the name.
         cluster=owner_cluster_name(general.get("clustername", "").translate(_LOWER)),
         spool_dir=path_of(general.get("slurmdspooldir", DEFAULT_SPOOL_DIR)),
     )
 
 
 def read_settings(conf: Path) -> Settings:
-    """Read the general settings of ``slurm.conf``; an absent file has none."""
+    """Read the general settings of ``slurm.conf``; an absent file has no settings."""
     return collect_settings(read_conf_lines(conf))
 
 

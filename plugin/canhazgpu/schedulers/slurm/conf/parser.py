@@ -1,7 +1,7 @@
-r"""The syntax of Slurm's configuration files.
+r"""Parse Slurm's configuration files.
 
 A line holds ``Key=Value`` pairs, keys in any case. ``#`` begins a comment, ``\`` at the end of a
-line continues it, and ``Include FILE`` reads another file.
+line continues it, and ``Include FILE`` includes another file.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ def _uncommented(text: str) -> str:
 
 
 def read_conf_lines(path: Path, depth: int = 0) -> Iterator[ConfPairs]:
-    """Read a file of Slurm's and what it includes; see `read_node_conf` for what it raises."""
+    """Read a file and the files it includes. Raises `ConfigError` for one that cannot be read.
+
+    An absent file counts as empty.
+    """
     try:
         text = path.read_text("utf-8", "replace")
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""Put a node back into service that canhazgpu drained, and no other."""
+"""Resume a node that canhazgpu drained, and no other."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from canhazgpu.schedulers.slurm.control.queries import SINFO_DRAIN_REASON, own_d
 
 
 def undrain_if_ours(node: str, drains: DrainRecord, commands: SlurmCommands, *, clean: bool) -> str:
-    """Put the node back into service where it is `clean`; returns why it was out, "" if it was not.
+    """Resume the node if canhazgpu drained it and it is `clean`.
 
-    Asks Slurm only where the node may be drained by us. Raises `SchedulerError`.
+    Returns the drain's reason, "" if the node was not resumed. Asks Slurm only if the node's own
+    record says that canhazgpu may have drained it. Raises `SchedulerError`.
     """
     if not drains.may_be_drained():
         return ""

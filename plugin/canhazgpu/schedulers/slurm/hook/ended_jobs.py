@@ -1,4 +1,4 @@
-"""Release what ended jobs still hold."""
+"""Release the reservations of ended jobs."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from canhazgpu.allocator import GpuService
 from canhazgpu.ledger.local.job_records import JobRecord, JobRecords
 
 QUARANTINED_BY_EPILOG = "epilog"
-"""Stored as the author of a quarantine: an ended job left the GPU in use. The health check lifts
-it once a scan finds the GPU free."""
+"""Stored as the author of a quarantine: an ended job left the GPU in use.
+
+The health check lifts the quarantine once a scan finds the GPU free."""
 
 
 def release_ended_jobs(service: GpuService, records: JobRecords, ended: list[JobRecord]) -> None:
-    """Release what ended attempts still hold, and forget their records. Raises `StoreError`."""
+    """Release what ended attempts still hold, and remove their records. Raises `StoreError`."""
     for record in ended:
         service.release(record.owner.token, "job ended")
         records.forget(record.owner)

@@ -1,4 +1,4 @@
-"""What a hook says of its own failure."""
+"""Report a hook's own failure."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from canhazgpu.node.system_log import write_syslog
 
 
 def log_emergency(message: str) -> None:
-    """Say what must not be lost, to whoever listens."""
+    """Write a message to standard error and to syslog, without any part of the hook."""
     print(f"canhazgpu: {message}", file=sys.stderr)  # noqa: T201 - shown if Slurm shows anything
     write_syslog(message)
 
 
 def hook_error_text(error: Exception) -> str:
-    """Return a fault as one sentence with the next step; an unforeseen one with its place."""
+    """Return an error as one sentence with the next step; an unexpected one with file and line."""
     if isinstance(error, CanhazgpuError):
         return error_text(error)
     frame = traceback.extract_tb(error.__traceback__)[-1]

@@ -1,4 +1,4 @@
-"""Parse what slurmd gives its prolog and epilog (source: Slurm's Prolog and Epilog Guide)."""
+"""Parse the environment of a prolog or epilog (source: Slurm's Prolog and Epilog Guide)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ MAX_UID = 2**32 - 2
 
 
 def parse_job_context(environ: Mapping[str, str], node: str) -> JobContext:
-    """Return the job of this hook; raises `InputError` naming a variable that makes no sense.
+    """Return the job of this hook; raises `InputError` that names an invalid variable.
 
-    The restart count is true in a prolog. In an epilog it is already the next run's where the
-    job was requeued, so an epilog takes the attempt from the node's record of the job. The comment
-    is as it was when the job was launched, the same on all its nodes.
+    In a prolog the restart count is this attempt's. In the epilog of a requeued job it is already
+    the next attempt's, so an epilog takes the attempt from the node's record of the job. The
+    comment is the one at the job's launch, the same on all its nodes.
     """
     gpus = environ.get(names.JOB_GPUS, "")
     uid = _number(environ, names.JOB_UID, maximum=MAX_UID)

@@ -1,4 +1,4 @@
-"""The node that a hook runs on, the hook's job, and everything they work with."""
+"""The context of a hook: the node that it runs on, its job, and the parts that it uses."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MIN_HOOK_TIME_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class NodeContext:
-    """The node that a hook runs on, and everything it works with."""
+    """The node that a hook runs on, and the parts that the hook uses."""
 
     node: str
     config: Config
@@ -55,7 +55,7 @@ class NodeContext:
     is_retry: bool
 
     def ledger(self) -> FallbackLedger:
-        """Return the node's ledger; the store's client is imported when it is first asked."""
+        """Return the node's ledger; Redis' client is imported on the first use."""
         self.hook_log.ledger = node_ledger(self)
         return self.hook_log.ledger
 
@@ -72,7 +72,7 @@ class JobHook(NodeContext):
 
     @property
     def time_left_s(self) -> float:
-        """How long the hook may take from now on; what it took to begin with counts."""
+        """How long the hook may still take; the time since its start counts."""
         left_s = self.config.slurm.hook_deadline_s - self.hook_log.took_s()
         return max(round(left_s, 1), MIN_HOOK_TIME_S)
 
@@ -81,7 +81,7 @@ class JobHook(NodeContext):
         return GpuService(self.node, self.here(), self.probe, ledger, self._is_finished_job)
 
     def _is_finished_job(self, reservation: Reservation) -> bool:
-        """Tell whether the holder is another job of this cluster that Slurm has no more."""
+        """Tell whether another job of this cluster holds the GPU, and Slurm says it is finished."""
         claim, own = reservation.claim, self.job.owner
         return (
             claim.job_id is not None
@@ -94,10 +94,10 @@ class JobHook(NodeContext):
 def open_node_context(
     environ: Mapping[str, str], started: StartedHook | None = None
 ) -> NodeContext:
-    """Return the node of this process, going on with what was started.
+    """Return the context of this process, which takes over what `started` holds.
 
-    A configuration that cannot be read is kept as `config_fault`, with the defaults in its place:
-    they suffice to send a job back.
+    If the configuration cannot be read, `config_fault` says why and the defaults apply: they
+    suffice to requeue a job.
     """
     started = started or read_hook_config(environ)
     config, fault = started.config, started.config_fault
@@ -128,6 +128,6 @@ def open_node_context(
 
 
 def open_job_hook(context: NodeContext, environ: Mapping[str, str]) -> JobHook:
-    """Return the hook of this process's job; raises `InputError` for variables without sense."""
+    """Return the hook of this process's job; raises `InputError` for an invalid variable."""
     parts = {one.name: getattr(context, one.name) for one in fields(context)}
     return JobHook(**parts, job=parse_job_context(environ, context.node))

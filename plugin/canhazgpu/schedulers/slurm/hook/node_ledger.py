@@ -1,4 +1,4 @@
-"""The ledger of a node's hooks, put together from the configuration."""
+"""Build the ledger of a node's hooks from the configuration."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ MAX_RESOLVE_S = 2.0
 
 
 class MessageLog(Protocol):
-    """Whoever writes the administrator's log."""
+    """A writer of the administrator's log."""
 
     def log(self, message: str) -> None:
         """Write one line."""
 
 
 class NodeLedgerInputs(Protocol):
-    """What is needed of the node; see `canhazgpu.schedulers.slurm.hook.node_context.NodeContext`."""
+    """The parts of a node that its ledger needs, see `NodeContext` of node_context.py."""
 
     @property
     def node(self) -> str: ...  # noqa: D102
@@ -58,7 +58,7 @@ class NodeLedgerInputs(Protocol):
 
 
 def node_ledger(context: NodeLedgerInputs) -> FallbackLedger:
-    """Return the ledger; nothing is opened or asked before it is used."""
+    """Return the ledger. Nothing is opened before the first use."""
     store = context.config.store
 
     def open_store() -> Ledger:
@@ -68,10 +68,9 @@ def node_ledger(context: NodeLedgerInputs) -> FallbackLedger:
         return RedisLedger(store, Role.WRITE)
 
     def is_absent_job(claim: Claim) -> bool:
-        owner_prefix = f"job:{context.node_conf.cluster}:" if context.node_conf.cluster else "job:"
         return (
             claim.job_id is not None
-            and claim.owner.startswith(owner_prefix)
+            and claim.owner.startswith(context.node_conf.job_owner_prefix)
             and context.presence.is_absent(claim.job_id)
         )
 

@@ -1,4 +1,4 @@
-"""Who beside a hook's own job has a right to processes on this node, asked of ledger and Slurm."""
+"""Who, apart from a hook's own job, may have processes on this node's GPUs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from canhazgpu.status.coverage import PidSpace
 
 
 def process_rights_of_others(hook: JobHook, view: NodeView) -> Rights:
-    """Return the rights of everybody but the hook's job; runs one of Slurm's commands."""
+    """Return the rights of all owners but the hook's job, from the ledger and from squeue."""
     owner = hook.job.owner
     claims = (one.claim for one in view.reservations.values())
     jobs = hook.actions.running_job_uids(hook.job.node)

@@ -1,7 +1,7 @@
-"""What Slurm's prolog and epilog have in common: their configuration, tools, and way to fail.
+"""Run a prolog or an epilog: open its context, act, log the outcome.
 
-Whatever goes wrong in a hook, the node must not be drained for it: Slurm drains a node whose hook
-exits non-zero. So every fault becomes a decision about the job and a line in the log.
+Slurm drains a node whose hook exits non-zero. No failure of canhazgpu may drain the node, so each
+failure becomes a decision about the job and a line in the log.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from canhazgpu.schedulers.slurm.hook.node_context import JobHook, open_job_hook,
 from canhazgpu.schedulers.slurm.hook.startup import OPEN_DEADLINE_S, StartedHook
 
 LOG_DEADLINE_S = 3.0
-"""Longest time for telling what was done, above the patience with the store; what has come into the
-journal is told later."""
+"""Longest time for logging what was done, longer than Redis' timeout.
+
+Entries that are in the node's journal by then are sent later."""
 
 
 def run_hook(
@@ -30,11 +31,11 @@ def run_hook(
     kind: str,
     started: StartedHook | Exception | None = None,
 ) -> int:
-    """Open the hook, act, and tell of it as that kind; returns the exit status for slurmd.
+    """Open the hook, act, and log it as `kind`; returns the exit status.
 
-    `started` is what was started before, or what stopped that.
-    Non-zero only for variables that make no sense, and never to slurmd: a later Slurm that says
-    things in another way would drain all of its nodes, which could run jobs.
+    `started` is what `start_hook` returned, None if it was not called. The status is non-zero only
+    for invalid variables, and only for a person who runs the hook by hand. For slurmd it is always
+    0: otherwise a new release of Slurm with other variables would drain all its nodes.
     """
     try:
         with hard_deadline(OPEN_DEADLINE_S):
@@ -42,7 +43,7 @@ def run_hook(
                 raise started
             context = open_node_context(environ, started)
     except Exception as exc:
-        # Without the job there is nothing to send back; it starts unchecked, and that is said.
+        # Without a context the job cannot be requeued. It starts unchecked; the log says so.
         log_emergency(hook_error_text(exc))
         return 0
     try:
@@ -66,7 +67,7 @@ def run_hook(
 
 
 def log_outcome(hook: JobHook, kind: str) -> None:
-    """Tell what the hook did, unless there was nothing for it to do."""
+    """Log what the hook did, unless it had nothing to do."""
     if hook.hook_log.ledger is not None or hook.hook_log.messages:
         job = replace(hook.job, owner=hook.hook_log.ended_owner or hook.job.owner)
         claim = claim_of(job, names.SCHEDULER_TYPE, hook.boot_id)

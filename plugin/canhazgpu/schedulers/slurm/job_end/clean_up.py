@@ -1,7 +1,7 @@
-"""Clear a job's GPUs of what the job left on them, while they are still reserved for it.
+"""End or report a job's leftover processes, while its GPUs are still reserved.
 
-The GPUs are released only afterwards, so that nobody is given one that is not free yet. What does
-not go away is quarantined, GPU by GPU; the node stays in service.
+The GPUs are released afterwards, so that nobody gets one that is not free yet. A GPU that stays in
+use is quarantined; the node stays in service.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class GpuCleanUp:
     """The clean-up of one job's GPUs on this node."""
 
     def __init__(self, hook: JobHook, ledger: Ledger, record: JobRecord, time_s: float) -> None:
-        """Take the node's record of the job, and the longest time to take."""
+        """Take the node's record of the job, and the time limit."""
         self._hook = hook
         self._ledger = ledger
         self._record = record
@@ -60,7 +60,7 @@ class GpuCleanUp:
         self._scan: PendingScan | None = None
 
     def run(self) -> PendingScan | None:
-        """Clean up; returns the last look at the GPUs, None where none was needed."""
+        """Clean up; returns the last scan, None if the job held no GPU."""
         if not self._held:
             return None
         observation, leftovers = self._scan_held_gpus()
@@ -80,7 +80,7 @@ class GpuCleanUp:
         return self._scan
 
     def _scan_held_gpus(self) -> tuple[Observation, tuple[Leftover, ...]]:
-        """Scan, and judge the processes on the GPUs that the job held."""
+        """Scan, and find the leftovers among the processes on the GPUs that the job held."""
         self._scan = self._hook.probe.start()
         observation = self._scan.observe()
         gpus = [gpu for gpu in observation.scan.gpus if gpu.uuid in self._held]
@@ -96,7 +96,7 @@ class GpuCleanUp:
         return self._known_rights
 
     def _end_leftovers(self, leftovers: Collection[Leftover]) -> None:
-        """End the job's processes, if a second look still finds them to be the job's."""
+        """End the processes that a second scan still finds to be the job's."""
         pids = {one.process.pid for one in leftovers if not one.spared}
         with ProcessTerminator(pids) as processes:
             self._known_rights = None

@@ -1,6 +1,7 @@
-"""The epilog of a job without GPUs, which is most epilogs on many a cluster: one look, and out.
+"""The check with which the epilog of a job without GPUs ends early.
 
-Imports less than half of what the whole epilog does.
+On many clusters these are most epilogs. This module imports less than half of what the whole
+epilog imports.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from canhazgpu.node.identity import node_name, state_dir
 from canhazgpu.schedulers.slurm.hook.job_environment import parse_job_context
 
 READ_DEADLINE_S = 1.0
-"""Longest time for the look: files may lie on a slow share, and the whole epilog has its own."""
+"""Longest time for reading files, which may be on a slow share."""
 
 
 def has_nothing_to_end(environ: Mapping[str, str]) -> bool:
-    """Tell whether the job has neither GPUs nor a record here.
+    """Tell whether the job has neither GPUs nor a record on this node.
 
-    Never raises: what cannot be read or makes no sense is for the whole epilog, which tells of it.
+    Never raises. After any error it is False, and the whole epilog logs the error.
     """
     try:
         with hard_deadline(READ_DEADLINE_S):

@@ -1,4 +1,4 @@
-"""A job whose GPUs cannot be granted: look what is in the way, and go along the policies."""
+"""Resolve a conflict: assess why a job's GPUs are refused, and apply the chain of policies."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from canhazgpu.schedulers.slurm.job_start.wake_events import WakeEvents
 RETRY_INTERVAL_S = 1.0
 """Longest time between two attempts of a waiting job."""
 MEMORY_RELEASE_TIMEOUT_S = 3.0
-"""How long after the end of processes their memory is waited for."""
+"""Longest wait for memory to be released after its processes ended."""
 MAX_UNEXPLAINED_REFUSALS = 3
-"""Attempts refused although a look finds nothing in the way."""
+"""How many refused attempts are repeated at once while a scan finds no obstacle."""
 
 GPUS_UNREADABLE = Situation(blind=True)
 OWNERS_CHANGING = Situation((Obstacle(vanished(""), Cause.RESERVED),))
-"""GPUs that keep changing hands."""
+"""Stands for GPUs that change owners between the attempts."""
 
 
 class ConflictResolution:
@@ -54,17 +54,17 @@ class ConflictResolution:
         return self._refusal.text + self._since
 
     def resolve(self) -> None:
-        """Go along the chain until the job's fate is decided."""
-        step_index, unclear = 0, 0
+        """Apply the steps of the chain until the job's fate is decided."""
+        step_index, unexplained = 0, 0
         blind = self._refusal.kind is RefusalKind.FAULT
         situation = GPUS_UNREADABLE if blind else self._assess()
         while True:
             if not situation.causes:
                 if self._accept_grant(self._allocation.attempt(), "job starts"):
                     return
-                unclear += 1
+                unexplained += 1
                 situation = (
-                    self._assess() if unclear < MAX_UNEXPLAINED_REFUSALS else OWNERS_CHANGING
+                    self._assess() if unexplained < MAX_UNEXPLAINED_REFUSALS else OWNERS_CHANGING
                 )
                 continue
             step_index, step = next_step(self._chain, step_index, self._facts(situation))
@@ -84,13 +84,13 @@ class ConflictResolution:
             max_requeues=self._hook.config.slurm.max_requeues,
             can_swap=scheduler_picks and not self._hook.node_conf.constrains_devices,
             can_kill=self._kill_policy.can_clear(situation),
-            # GPUs of our own choice have to be granted, or they are another job's next.
+            # GPUs that canhazgpu picks must be reserved, or another job gets them too.
             can_warn=scheduler_picks or situation.causes == {Cause.UNRESERVED},
             can_requeue=not self._actions.requeue_refusal,
         )
 
     def _execute_step(self, step: Step, situation: Situation) -> bool:
-        """Carry out a step; tells whether the job's fate is decided with it."""
+        """Execute a step; returns whether it decides the job's fate."""
         if step.kind is StepKind.WAIT:
             return self._wait(step.seconds, situation)
         if step.kind is StepKind.SWAP:
@@ -110,7 +110,7 @@ class ConflictResolution:
         return decisive_steps[step.kind](self._reason)
 
     def _assess(self) -> Situation:
-        """Scan, read the ledger, and return what is in the way now."""
+        """Scan the GPUs, read the ledger, and return the obstacles of now."""
         observation = self._hook.probe.start().observe()
         if observation.scan.fault is not None:
             return GPUS_UNREADABLE
@@ -128,7 +128,7 @@ class ConflictResolution:
         return situation
 
     def _accept_grant(self, outcome: AllocationResult, what: str, *, swapped: bool = False) -> bool:
-        """Let the job start with what an attempt granted; tells whether it did."""
+        """Start the job if the attempt was granted; returns whether it was."""
         if isinstance(outcome, Refusal):
             self._refusal = outcome
             return False
@@ -153,7 +153,7 @@ class ConflictResolution:
             changes.close()
 
     def _swap(self, situation: Situation) -> bool:
-        """Give the job clean GPUs in place of those that are not."""
+        """Replace the job's GPUs that are not free by free ones."""
         chosen = substitutes(self._assigned_uuids(), situation, self._allocation.count)
         if chosen is None:
             return False
@@ -161,7 +161,7 @@ class ConflictResolution:
         return self._accept_grant(outcome, "job starts on other GPUs of the node", swapped=True)
 
     def _warn(self, situation: Situation) -> bool:
-        """Let the job run on the GPUs it has, and hold in the ledger those that can be held."""
+        """Start the job in spite of the obstacles, and reserve those GPUs that can be reserved."""
         if not self._allocation.scheduler_picks:
             outcome = self._allocation.attempt(force=True)
             if isinstance(outcome, Refusal):
@@ -176,9 +176,10 @@ class ConflictResolution:
         return self._actions.warn(self._reason)
 
     def _grant_without_scheduler(self) -> None:
-        """Let a job that nobody takes back have GPUs that nobody has reserved.
+        """Give unreserved GPUs to a job that the scheduler could not requeue or cancel.
 
-        It runs whatever we do, and by the scheduler's numbers on GPUs that are others'.
+        The job runs in any case. Without a grant it would use the scheduler's numbers, and so the
+        GPUs of others.
         """
         outcome = self._allocation.attempt(force=True)
         if isinstance(outcome, Refusal):
@@ -188,7 +189,7 @@ class ConflictResolution:
             self._actions.log(self._reason, "job runs on GPUs that nobody has reserved")
 
     def _assigned_uuids(self) -> list[str]:
-        """Return the GPUs that the scheduler gave; "" for all where one of them is not shown."""
+        """Return the UUIDs of the scheduler's GPUs; [""] if the driver lacks one of them."""
         try:
             return self._allocation.assigned_uuids(self._gpus)
         except InputError:

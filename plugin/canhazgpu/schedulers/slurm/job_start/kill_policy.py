@@ -1,4 +1,4 @@
-"""The policy ``kill``: end the processes in the way of a job, where nobody has a right to them."""
+"""The policy ``kill``: end processes on a job's GPUs to which no owner has a right."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from canhazgpu.schedulers.slurm.hook.process_rights import process_rights_of_oth
 
 
 class KillPolicy:
-    """Who may be ended for one job; without `kills` nobody, and the scheduler is not asked."""
+    """The processes that may be ended for one job.
+
+    Without `kills` these are none, and the scheduler is not asked.
+    """
 
     def __init__(self, hook: JobHook, *, kills: bool) -> None:
         self._hook = hook
@@ -27,7 +30,7 @@ class KillPolicy:
         self._spared: dict[int, str] = {}
 
     def assess(self, observation: Observation, view: NodeView) -> None:
-        """Judge the processes on the GPUs in use, by what was just seen."""
+        """Decide for each process on the GPUs in use whether it may be ended."""
         self._spared = {}
         processes = [
             process
@@ -46,19 +49,19 @@ class KillPolicy:
         return can_be_cleared([Obstacle(gpu, Cause.UNRESERVED)], self._spared, self._usage)
 
     def can_clear(self, situation: Situation) -> bool:
-        """Tell whether ending processes would free all that is in the way."""
+        """Tell whether ending processes would remove all obstacles."""
         return bool(situation.obstacles) and can_be_cleared(
             situation.obstacles, self._spared, self._usage
         )
 
     def end_processes(self, situation: Situation, assess: Callable[[], Situation]) -> bool:
-        """End what is in the way, if a second look still allows it; tells whether it was tried."""
+        """End the processes if a second assessment still allows it; returns whether it did."""
         with ProcessTerminator(self._targets(situation)) as held:
-            found = assess()
-            if not self.can_clear(found):
+            current = assess()
+            if not self.can_clear(current):
                 return False
-            # One that began meanwhile is not held, and left to the next step.
-            targets = {pid: what for pid, what in self._targets(found).items() if pid in held}
+            # A process that started meanwhile is not held; the next step handles it.
+            targets = {pid: what for pid, what in self._targets(current).items() if pid in held}
             alive = held.terminate(targets, self._hook.config.slurm.kill_grace_s)
         for pid, (gpu, process) in targets.items():
             self._log(gpu, process, "PID {} does not end" if pid in alive else "ended PID {}")

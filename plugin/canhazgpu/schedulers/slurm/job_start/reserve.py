@@ -1,4 +1,4 @@
-"""At a job's start: reserve its GPUs after a look at them; where that fails, policies decide."""
+"""Handle a job's start: scan and reserve its GPUs; if they are refused, policies decide."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from canhazgpu.schedulers.slurm.hook.startup import StartedHook
 from canhazgpu.schedulers.slurm.job_start.allocation import JobAllocation, scheduler_picks_devices
 
 LATEST_ATTEMPT = 2**31
-"""Later than any attempt of a job that the node may know of."""
+"""A number above every attempt of a job."""
 
 
 def handle_job_start(environ: Mapping[str, str], started: StartedHook | Exception) -> int:
@@ -25,11 +25,11 @@ def handle_job_start(environ: Mapping[str, str], started: StartedHook | Exceptio
 
 
 def start_or_requeue(hook: JobHook) -> None:
-    """Start the job with its GPUs, or do with it what the policies say."""
+    """Start the job with its GPUs; after a failure, apply the policy for failures."""
     try:
         with hard_deadline(hook.time_left_s):
             start_job(hook)
-    except Exception as exc:  # whatever it is, it is no reason to drain the node
+    except Exception as exc:  # no failure may drain the node
         from canhazgpu.schedulers.slurm.job_start.scheduler_actions import apply_fault_policy  # noqa: PLC0415 - as below
 
         apply_fault_policy(hook, hook_error_text(exc))
@@ -49,8 +49,8 @@ def start_job(hook: JobHook) -> None:
     service = hook.service(ledger)
     release_ended_jobs(service, hook.records, hook.records.ended())
     if hook.is_retry:
-        # Nothing of the job runs yet. What the killed run had begun is not known to be in order:
-        # whether it looked at what was granted, and released what another job of this number held.
+        # Nothing of the job runs yet, so all that its killed prolog reserved is released. That
+        # prolog may not have validated its grant, nor released what another job of this id held.
         service.release_job(replace(owner, attempt=LATEST_ATTEMPT), "its prolog was killed")
     if id_reused_from is not None:
         service.release_job(id_reused_from, "its number was given to another job")

@@ -1,4 +1,4 @@
-"""The health check of the node, never twice at once, and ended in time."""
+"""Run the health check of the node, one at a time and with a time limit."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from canhazgpu.schedulers.slurm.hook.startup import OPEN_DEADLINE_S
 from canhazgpu.schedulers.slurm.node_check.maintenance import NodeCheck
 
 DEADLINE_S = 30.0
-"""Slurm ends a health check after 60 s."""
+"""Slurm kills a health check after 60 s."""
 
 
 def run_node_check(environ: Mapping[str, str]) -> bool:
-    """Check the node unless another check is at it; tells whether all went well."""
+    """Check the node unless another check runs; returns False after a failure."""
     try:
         with hard_deadline(OPEN_DEADLINE_S):
             context = open_node_context(environ)
@@ -39,7 +39,7 @@ def run_node_check(environ: Mapping[str, str]) -> bool:
 
 
 def _try_lock(state_dir: Path) -> int | None:
-    """Return the lock that keeps a second check away, see `try_file_lock`."""
+    """Return the lock that excludes a second check, None if one runs; see `try_file_lock`."""
     try:
         make_directory(state_dir)
         return try_file_lock(state_dir / ".health-check.lock")
@@ -69,7 +69,7 @@ def _check(context: NodeContext) -> bool:
 
 
 def _record_decisions(context: NodeContext, check: NodeCheck, fault: str) -> None:
-    """Put what was decided into the history; a check that decided nothing is no news."""
+    """Add the decisions to the history; a check without decisions or failure adds nothing."""
     messages = [*check.decisions, *context.hook_log.messages]
     if (messages or fault) and context.hook_log.ledger is not None:
         facts = {"decisions": messages, "took_s": context.hook_log.took_s()}

@@ -1,4 +1,4 @@
-"""One check of the node: who is gone, what was lost, what is clear again, and how its GPUs are."""
+"""One check of the node: release ended jobs, publish the scan, lift quarantines, undrain."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ JOB_ABSENT_REASON = "job no longer on the node"
 
 
 class NodeCheck:
-    """One run of the health check; `decisions` are the lines that tell what it did."""
+    """One run of the health check; `decisions` are the log lines of what it did."""
 
     def __init__(self, context: NodeContext) -> None:
         self._context = context
         self.decisions: list[str] = []
 
     def run(self) -> None:
-        """Check the node. Raises what keeps it from that."""
+        """Check the node. Raises what prevents the check."""
         context = self._context
         if context.config_fault is not None:
             raise context.config_fault
@@ -49,16 +49,16 @@ class NodeCheck:
         observation = scan.observe()
         if not observation.scan.gpus and not self._should_have_gpus(view):
             return
-        # Everything that lives gives its sign of life with it: one round trip for all.
+        # Publishing also renews the heartbeats of these jobs: one round trip for all.
         ledger.publish_scan(observation, {owner for owner, _ in self._job_owners(view)})
         self._lift_quarantines(ledger, observation, view)
         self._undrain(observation, view)
 
     def _release_absent_jobs(self, ledger: FallbackLedger, view: NodeView) -> NodeView:
-        """Release what jobs hold that are not on the node any more, and end their records."""
+        """Release the GPUs of jobs that are not on the node any more, and end their records."""
         running = self._context.records.running()
         owners = dict(self._job_owners(view))
-        # Asked last: a job that began meanwhile is neither in the view nor in the records.
+        # Asked last: a job that starts meanwhile is neither in the view nor in the records.
         absent = self._context.presence.absent(
             {*owners.values(), *(one.owner.job_id for one in running)}
         )
@@ -94,22 +94,21 @@ class NodeCheck:
         return None not in boots and boots[0] != boots[1]
 
     def _job_owners(self, view: NodeView) -> Iterator[tuple[str, str]]:
-        cluster = self._context.node_conf.cluster
+        prefix = self._context.node_conf.job_owner_prefix
         for one in view.reservations.values():
             claim = one.claim
-            ours = f"job:{cluster}:" if cluster else "job:"
-            if is_job_owner(claim.owner) and claim.owner.startswith(ours) and claim.job_id:
+            if is_job_owner(claim.owner) and claim.owner.startswith(prefix) and claim.job_id:
                 yield claim.owner, claim.job_id
 
     def _should_have_gpus(self, view: NodeView) -> bool:
-        """Tell whether a node that shows no GPU is one of ours all the same."""
+        """Tell whether GPUs are known of a node whose scan shows none."""
         known = view.scan is not None and bool(view.scan.gpus)
         return known or bool(view.reservations) or self._context.node_conf.gpu_count is not None
 
     def _lift_quarantines(
         self, ledger: FallbackLedger, observation: Observation, view: NodeView
     ) -> None:
-        """Lift what an epilog quarantined and is clear again."""
+        """Lift the quarantines that an epilog set on GPUs that are free now."""
         clear = observation.scan.by_uuid().keys() - _unavailable_gpus(observation)
         for gpu, one in view.quarantines.items():
             if one.by == QUARANTINED_BY_EPILOG and gpu in clear and gpu not in view.reservations:
@@ -126,7 +125,7 @@ class NodeCheck:
                 context.node, DrainRecord(context.state_dir), context.commands, clean=clean
             )
         except SchedulerError as exc:
-            # Asked again the next time; a controller that is away is no news of this node.
+            # The next check asks again. This is no failure of this node.
             write_syslog(log_line("undrain-failed", node=context.node, reason=error_text(exc)))
             return
         if reason:

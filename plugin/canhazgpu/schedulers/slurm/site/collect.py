@@ -1,6 +1,6 @@
-"""Gather what the checks look at: Slurm's files, its controller, and the node's own files.
+"""Collect what the checks examine: Slurm's files, its controller, and the node's own files.
 
-Nothing here raises for what it finds: a fault becomes part of what was seen.
+No function raises for a fault that it finds: the fault becomes part of the result.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from canhazgpu.schedulers.slurm.site.programs import matched_programs
 from canhazgpu.schedulers.slurm.site.state import ConfFile, SlurmState, StateDir
 
 QUERY_TIMEOUT_S = 5.0
-"""Longest wait for one of Slurm's programs."""
+"""Longest wait for one of Slurm's commands."""
 
 
 HOOK_COMMANDS = ("scontrol", "squeue", "scancel")
@@ -49,10 +49,10 @@ NVML_DIRS = (
 def find_slurm_conf(
     named: str | None, environ: Mapping[str, str], slurm_dir: str, root: Path
 ) -> str:
-    """Return the path of slurm.conf as the node knows it, whether or not it is there.
+    """Return the path of slurm.conf as the node knows it, whether or not the file exists.
 
-    The one named, else ``SLURM_CONF`` (of this host, so only for its own root), else in Slurm's
-    directory, else where a configless slurmd keeps it.
+    This is `named`, else ``SLURM_CONF`` (only if `root` is this host's), else the file in Slurm's
+    directory, else that of a configless slurmd.
     """
     if named:
         return named
@@ -65,12 +65,12 @@ def find_slurm_conf(
 
 
 def is_default_conf(conf: str) -> bool:
-    """Tell whether Slurm's programs find this file without being told."""
+    """Tell whether Slurm's programs find this file without SLURM_CONF."""
     return conf in (names.DEFAULT_CONF, names.CONFIGLESS_CONF)
 
 
 def collect_slurm_state(conf: str, node: str, host: str, slurm: SlurmConfig) -> SlurmState:
-    """Look at Slurm as this node has it."""
+    """Collect the state of this node's Slurm."""
     path = Path(conf)
     node_conf = SlurmNodeConf(node, False, (), (), None)
     settings, cgroup, fault = Settings(), Settings(), None
@@ -104,7 +104,7 @@ def _line_names_node(line: ConfPairs, node: str) -> bool:
 
 
 def read_slurm_version(bin_dir: str) -> str | None:
-    """Return what ``slurmd -V``, else ``scontrol --version``, says; None for no answer."""
+    """Return the output of ``slurmd -V``, else of ``scontrol --version``; None if both fail."""
     beside = (str(Path(bin_dir).parent / "sbin"), bin_dir) if bin_dir else ()
     candidates = [
         *(("slurmd", "-V", directory) for directory in (*beside, *SBIN_DIRS)),
@@ -119,7 +119,7 @@ def read_slurm_version(bin_dir: str) -> str | None:
 
 
 def read_running_settings(commands: SlurmCommands) -> Settings | None:
-    """Return the settings that the controller runs with, None where it gives no answer."""
+    """Return the controller's settings, None if it does not answer."""
     try:
         return parse_show_config(commands.run("scontrol", "show", "config"))
     except CanhazgpuError:
@@ -137,7 +137,7 @@ def find_missing_commands(bin_dir: str) -> tuple[str, ...]:
 
 
 def inspect_state_dir(path: Path) -> StateDir:
-    """Look at the directory of the node's records."""
+    """Return the state of the directory with the node's records."""
     closed = find_closed_to_users(path)
     try:
         found = path.stat()
@@ -149,7 +149,7 @@ def inspect_state_dir(path: Path) -> StateDir:
 
 
 def find_nvml_libraries(library_path: str = "") -> tuple[str, ...]:
-    """Return where the NVML library lies, of the usual directories and those of ``LD_LIBRARY_PATH``."""
+    """Return the NVML libraries in the directories of ``LD_LIBRARY_PATH`` and in the usual ones."""
     directories = [*(one for one in library_path.split(":") if one.startswith("/")), *NVML_DIRS]
     found = (Path(directory) / NVML_NAME for directory in directories)
     return tuple(dict.fromkeys(str(path) for path in found if path.exists()))

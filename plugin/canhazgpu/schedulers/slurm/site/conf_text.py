@@ -1,4 +1,4 @@
-"""Pure: the lines that slurm.conf needs, as text."""
+"""Pure: format the lines that slurm.conf needs."""
 
 from __future__ import annotations
 

@@ -13,9 +13,9 @@ HEALTH_CHECK_INTERVAL_KEY = "HealthCheckInterval"
 HEALTH_CHECK_STATE_KEY = "HealthCheckNodeState"
 HEALTH_CHECK_INTERVAL_S = 60
 HEALTH_CHECK_COMMAND = "canhazgpu-healthcheck"
-"""The program's name; it lies beside the Python that the hooks run."""
+"""The program's name; it is in the directory of the Python that the hooks run."""
 ALL_NODE_STATES = ("any", "cycle")
-"""HealthCheckNodeState where it leaves no node out; the second spreads the nodes over the time."""
+"""Words of HealthCheckNodeState that exclude no node; ``cycle`` spreads the checks in time."""
 
 _REASONS = {
     "HealthCheckProgram": (
@@ -28,9 +28,9 @@ _REASONS = {
 
 
 def health_lines(settings: Settings, script: str) -> tuple[ConfLine, ...]:
-    """Return the lines that run our health check.
+    """Return the lines that make Slurm run canhazgpu's health check.
 
-    A site's own program stays: then only the timer may have something to be said.
+    A site's own HealthCheckProgram stays; then only the interval may need a line.
     """
     return tuple(_health_lines(settings, script))
 
@@ -38,7 +38,7 @@ def health_lines(settings: Settings, script: str) -> tuple[ConfLine, ...]:
 def _health_lines(settings: Settings, script: str) -> Iterator[ConfLine]:
     present = settings.get(HEALTH_KEY)
     if not present or posixpath.basename(present) == HEALTH_CHECK_COMMAND:
-        # The command of one environment is gone with it; the script changes with the release.
+        # The command disappears with its environment; the script is installed with each release.
         yield ConfLine(HEALTH_KEY, script, _REASONS[HEALTH_KEY], present)
     if not settings.number(HEALTH_CHECK_INTERVAL_KEY):
         yield ConfLine(
@@ -47,14 +47,14 @@ def _health_lines(settings: Settings, script: str) -> Iterator[ConfLine]:
             _REASONS[HEALTH_CHECK_INTERVAL_KEY],
         )
     states = settings.words(HEALTH_CHECK_STATE_KEY)
-    # Slurm's own default is any state, which a site's own program keeps.
+    # Slurm's default is any state; a site's own program keeps it.
     if not (states or present) or not set(states) <= set(ALL_NODE_STATES):
         value = settings.get(HEALTH_CHECK_STATE_KEY)
         yield ConfLine(HEALTH_CHECK_STATE_KEY, "ANY,CYCLE", _REASONS[HEALTH_CHECK_STATE_KEY], value)
 
 
 def foreign_health_check(settings: Settings) -> str:
-    """Return the site's own HealthCheckProgram, empty where it is ours or none."""
+    """Return the site's own HealthCheckProgram, empty if it is canhazgpu's or none."""
     present = settings.get(HEALTH_KEY)
     name = posixpath.basename(present)
     is_ours = name == HEALTH_CHECK_COMMAND or present.endswith(f"/{OWN_DIR}/{HEALTH_CHECK}")

@@ -1,7 +1,6 @@
-"""Put the hook scripts where Slurm runs them: first a plan of every file, then the writing.
+"""Install the hook scripts: plan every file, then write them.
 
-Nothing is written unless everything can be: a file in the way that canhazgpu did not install is
-left alone, and so are all others.
+If one target is a file that canhazgpu did not install, nothing is written at all.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ class HookFile:
 
 @dataclass(frozen=True, slots=True)
 class InstallStep:
-    """What is done for one script; `target` is its path below the root installed into."""
+    """What to do for one script; `target` is its path below the installation's root."""
 
     file: HookFile
     target: Path
@@ -56,9 +55,9 @@ class InstallStep:
 def plan_install(
     files: Sequence[HookFile], states: Mapping[Path, ScriptState], root: Path
 ) -> tuple[InstallStep, ...]:
-    """Decide what to do, from what is found at each file's target.
+    """Decide what to do for each file, from the state of its target.
 
-    Raises `ConfigError` naming every file that is in the way.
+    Raises `ConfigError` that names every target that canhazgpu did not install.
     """
     targets = [under_root(root, file.path) for file in files]
     foreign = [str(target) for target in targets if states[target] == "foreign"]
@@ -74,7 +73,7 @@ def plan_install(
 
 
 def find_script_states(files: Sequence[HookFile], root: Path) -> dict[Path, ScriptState]:
-    """Return what is at each file's target; raises `ConfigError` where that cannot be told."""
+    """Return the state of each file's target; raises `ConfigError` if one cannot be read."""
     targets = {under_root(root, file.path): file for file in files}
     with as_config_error():
         return {target: _script_state(target, file.text) for target, file in targets.items()}
@@ -85,7 +84,7 @@ def _script_state(target: Path, text: str) -> ScriptState:
         found = target.lstat()
     except FileNotFoundError:
         return "absent"
-    # A link is somebody's arrangement, even where it leads to a script of ours.
+    # Somebody else made a link, even one that leads to a script of canhazgpu.
     if not stat.S_ISREG(found.st_mode):
         return "foreign"
     content = target.read_bytes()
@@ -96,13 +95,13 @@ def _script_state(target: Path, text: str) -> ScriptState:
 
 
 def read_chained_scripts(paths: Iterable[str], root: Path) -> dict[str, str]:
-    """Return, of these scripts, those of ours that run one of the site's, with its path."""
+    """Return those of these scripts that run a script of the site, each with that script's path."""
     texts = {path: read_marked(under_root(root, Path(path))) for path in paths}
     return {path: site for path, text in texts.items() if text and (site := chained_script(text))}
 
 
 def describe_difference(target: Path, wanted: str) -> str:
-    """Say what a script of ours, which is not as `wanted`, is instead."""
+    """Say how an installed script differs from the `wanted` text."""
     found = read_marked(target)
     if found is None:
         return "is gone meanwhile"
@@ -112,7 +111,7 @@ def describe_difference(target: Path, wanted: str) -> str:
 
 
 def step_diff(step: InstallStep) -> str:
-    """Return what the step changes as a unified diff, empty for nothing."""
+    """Return the step's change as a unified diff, empty for no change."""
     if step.action == "unchanged":
         return ""
     before = read_marked(step.target)
@@ -127,7 +126,7 @@ def _mode_change(target: Path) -> str:
 
 def diff_text(path: Path, before: str | None, after: str | None) -> str:
     """Return a unified diff of one file; None stands for no file."""
-    from difflib import unified_diff  # noqa: PLC0415 - only a change that is shown needs it
+    from difflib import unified_diff  # noqa: PLC0415 - only for --dry-run
 
     lines = unified_diff(
         (before or "").splitlines(keepends=True),
@@ -139,7 +138,7 @@ def diff_text(path: Path, before: str | None, after: str | None) -> str:
 
 
 def apply_steps(steps: Sequence[InstallStep]) -> None:
-    """Write what changed, each file as a whole; raises `ConfigError` where it cannot be written."""
+    """Write the changed files, each atomically; raises `ConfigError` if one cannot be written."""
     with as_config_error():
         for step in steps:
             if step.action != "unchanged":
@@ -152,4 +151,4 @@ def _make_directories(directory: Path) -> None:
     missing = [one for one in (directory, *directory.parents) if not one.exists()]
     for one in reversed(missing):
         one.mkdir(exist_ok=True)
-        one.chmod(DIRECTORY_MODE)  # whatever the umask is: jobs' users run the task prolog
+        one.chmod(DIRECTORY_MODE)  # regardless of the umask: users run the task prolog

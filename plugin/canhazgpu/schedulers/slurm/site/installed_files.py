@@ -1,4 +1,4 @@
-"""Files that canhazgpu installs: how they are recognised, read and written."""
+"""Recognise, read and write the files that canhazgpu installs."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ MARKER_MAX_LINES = 3
 
 
 def under_root(root: Path, path: Path) -> Path:
-    """Return the absolute `path` as it lies below `root`."""
+    """Return the absolute `path` below `root`."""
     return root / path.relative_to("/")
 
 
 def is_marked(content: bytes) -> bool:
-    """Tell whether a file with this content is one that canhazgpu installed."""
+    """Tell whether canhazgpu installed the file with this content."""
     return any(line.startswith(MARKER.encode()) for line in content.split(b"\n")[:MARKER_MAX_LINES])
 
 
 def read_marked(target: Path) -> str | None:
-    """Return the text of a file of ours, None for anything else, a link to one too."""
+    """Return the text of a file that canhazgpu installed, None for all others and for links."""
     try:
         if not stat.S_ISREG(target.lstat().st_mode):
             return None
@@ -38,8 +38,8 @@ def read_marked(target: Path) -> str | None:
 
 
 def replace_file(target: Path, text: str, mode: int) -> None:
-    """Write the file as a whole or not at all; a link in its place is replaced, not followed."""
-    # The leading dot keeps a half-written file out of Slurm's pattern prolog.d/*.
+    """Write the file atomically; a link at its path is replaced, not followed."""
+    # With the leading dot, Slurm's pattern prolog.d/* does not match a half-written file.
     draft = target.with_name(_draft_name(target, str(os.getpid())))
     draft.unlink(missing_ok=True)
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -64,7 +64,7 @@ def _draft_name(target: Path, pid: str) -> str:
 
 
 def remove_stale_drafts(target: Path) -> None:
-    """Remove what an installation of this file left that was killed."""
+    """Remove the drafts that a killed installation of this file left."""
     form = re.compile(re.escape(_draft_name(target, "PID")).replace("PID", r"(\d+)"))
     for path in target.parent.iterdir():
         found = form.fullmatch(path.name)
@@ -74,7 +74,7 @@ def remove_stale_drafts(target: Path) -> None:
 
 @contextlib.contextmanager
 def as_config_error() -> Iterator[None]:
-    """Turn what writing files raises into a `ConfigError`."""
+    """Translate `OSError` into `ConfigError`."""
     try:
         yield
     except OSError as exc:

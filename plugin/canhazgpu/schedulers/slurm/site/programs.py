@@ -1,4 +1,4 @@
-"""The programs that slurm.conf makes Slurm run, as they are on the node."""
+"""Inspect the programs that slurm.conf makes Slurm run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_SCRIPT_BYTES = 2**20
 
 
 def matched_programs(settings: Settings, root: Path = Path("/")) -> dict[str, tuple[Program, ...]]:
-    """Return what each key of slurm.conf makes Slurm run, as the paths are on the node."""
+    """Return the programs that each key of slurm.conf makes Slurm run, by key."""
     found = {}
     for key in (*JOB_SCRIPT_KEYS, HEALTH_KEY):
         values = settings.all(key) if key in HOOK_KEYS else (settings.get(key),)
@@ -41,13 +41,13 @@ def _expanded(value: str, root: Path) -> Iterator[str]:
     if not is_pattern(value):
         yield value
         return
-    # Every file that is matched; glob(3) leaves out names with a leading dot, and so does this.
+    # All matched files. As glob(3) does, this excludes names with a leading dot.
     for path in sorted(glob.glob(str(under_root(root, Path(value))))):  # noqa: PTH207 - as Slurm does
         yield f"/{Path(path).relative_to(root)}"
 
 
 def calls_our_health_check(path: str, root: Path = Path("/")) -> bool:
-    """Tell whether a site's own script names our health check, in a comment apart."""
+    """Tell whether a site's own script names canhazgpu's health check outside comments."""
     try:
         target = under_root(root, Path(path))
         if not target.is_file():
@@ -56,13 +56,13 @@ def calls_our_health_check(path: str, root: Path = Path("/")) -> bool:
             text = stream.read(MAX_SCRIPT_BYTES)
     except (OSError, ValueError):
         return False
-    names_of_ours = (HEALTH_CHECK_COMMAND, f"/{OWN_DIR}/{HEALTH_CHECK}")
+    our_names = (HEALTH_CHECK_COMMAND, f"/{OWN_DIR}/{HEALTH_CHECK}")
     lines = [line for line in text.splitlines() if not line.lstrip().startswith(b"#")]
-    return any(name.encode() in line for line in lines for name in names_of_ours)
+    return any(name.encode() in line for line in lines for name in our_names)
 
 
 def inspect_program(path: str, root: Path = Path("/"), *, by_users: bool) -> Program:
-    """Return whether a file can be run, by root or by every user."""
+    """Return the program, and why root, or every user if `by_users`, cannot run it."""
     target = under_root(root, Path(path))
     try:
         found = target.stat()

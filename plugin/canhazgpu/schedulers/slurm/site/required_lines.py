@@ -1,6 +1,6 @@
-"""Pure: what slurm.conf has to say for the hooks, line by line, each with its reason.
+"""Pure: the lines that slurm.conf needs for the hooks, each with its reason.
 
-A line is asked for where it is missing or says something else, and keeps what the site has beside.
+A line is required if it is missing or has another value. It keeps the site's other values.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from canhazgpu.schedulers.slurm.site.layout import (
 )
 
 PYTHON_START_MARGIN_S = 5
-"""For starting Python and reading the configuration and Slurm's files."""
+"""Time to start Python and to read the configuration and Slurm's files."""
 
 ALLOC_PROLOG_FLAGS = ("alloc", "contain", "x11")
-"""PrologFlags with which the prolog runs when the job is allocated: the others imply the first."""
+"""PrologFlags with which the prolog runs at the job's allocation; the others imply ``alloc``."""
 
 NO_HOLD = "nohold_on_prolog_fail"
 TIMEOUT_KEYS = ("PrologTimeout", "EpilogTimeout")
-"""Newer releases limit each hook by itself, and what both lack by PrologEpilogTimeout."""
+"""The limit of each hook in newer releases; PrologEpilogTimeout is the default of both."""
 BOTH_TIMEOUT_KEY = "PrologEpilogTimeout"
 
 DEFAULT_MESSAGE_TIMEOUT_S = 10
@@ -60,7 +60,7 @@ _REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class ConfLine:
-    """One line that slurm.conf needs; `instead_of` is the value it has, empty for none."""
+    """One line that slurm.conf needs; `instead_of` is the present value, empty for none."""
 
     key: str
     value: str
@@ -74,15 +74,15 @@ class ConfLine:
 
 
 def hook_limit_s(slurm: SlurmConfig) -> int:
-    """Return how long a prolog or an epilog of ours may take in all, in whole seconds.
+    """Return the longest time of a prolog or an epilog of canhazgpu, in whole seconds.
 
-    A refusal is decided until the hook's deadline, and carried out with Slurm's commands after it.
+    A decision can take until the hook's deadline. Slurm's commands for it run afterwards.
     """
     return math.ceil(slurm.hook_deadline_s + slurm.command_timeout_s) + PYTHON_START_MARGIN_S
 
 
 def needed_lines(settings: Settings, layout: Layout, limit_s: int) -> tuple[ConfLine, ...]:
-    """Return every line that is missing or different, in the order in which people read them."""
+    """Return every line that is missing or different, in the order for readers."""
     found = (
         *(script_line(settings, location) for location in layout.locations),
         prolog_flags_line(settings),
@@ -96,7 +96,7 @@ def needed_lines(settings: Settings, layout: Layout, limit_s: int) -> tuple[Conf
 
 
 def script_line(settings: Settings, location: ScriptLocation) -> ConfLine | None:
-    """Return the line that makes Slurm run the script in this location."""
+    """Return the line that makes Slurm run the script at this location."""
     values = settings.all(location.key)
     if location.value in (values if location.key != "TaskProlog" else values[-1:]):
         return None
@@ -116,9 +116,9 @@ def prolog_flags_line(settings: Settings) -> ConfLine | None:
 def message_timeout_line(settings: Settings, limit_s: int) -> ConfLine | None:
     """Return the line for MessageTimeout.
 
-    Measured on 22.05: a batch script does not wait for the prologs of the job's other nodes, and
-    its srun gives up where one of them takes some times MessageTimeout; without PrologFlags=Alloc,
-    and with NoHold, every srun does.
+    Measured on 22.05: A batch script does not wait for the prologs of the job's other nodes. Its
+    srun fails if one of them takes several times MessageTimeout. Without PrologFlags=Alloc, or
+    with NoHold, every srun does.
     """
     if (settings.number("MessageTimeout") or DEFAULT_MESSAGE_TIMEOUT_S) >= limit_s:
         return None
@@ -129,8 +129,8 @@ def message_timeout_line(settings: Settings, limit_s: int) -> ConfLine | None:
 def batch_start_line(settings: Settings, limit_s: int) -> ConfLine | None:
     """Return the line for BatchStartTimeout.
 
-    Measured on 22.05 with the default of 10 s: a node that registered 48 s after a batch job's
-    start, in its prolog of 50 s, had the job requeued as if the node had failed.
+    Measured on 22.05 with the default of 10 s: A node registered 48 s after a batch job's start,
+    during a prolog of 50 s. Slurm requeued the job as after a node failure.
     """
     key = "BatchStartTimeout"
     if (settings.number(key) or DEFAULT_BATCH_START_TIMEOUT_S) >= limit_s:
@@ -161,7 +161,7 @@ def _line_with_word(settings: Settings, key: str, word: str) -> ConfLine:
 
 
 def timeout_lines(settings: Settings, limit_s: int) -> Iterator[ConfLine]:
-    """Give the lines for the limits that are unset, or too short for our hooks."""
+    """Give the lines for the timeouts that are unset, or too short for canhazgpu's hooks."""
     reason = (
         f"Above what canhazgpu itself takes at most ({limit_s} s, from slurm.hook_deadline_s and"
         " slurm.command_timeout_s), so that it ends by itself and says why: Slurm drains the node"

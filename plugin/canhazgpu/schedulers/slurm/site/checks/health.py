@@ -1,4 +1,4 @@
-"""Pure: the checks of what Slurm runs to look after the nodes, and of whether it does."""
+"""Pure: the checks of Slurm's HealthCheckProgram, and of whether it runs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from canhazgpu.schedulers.slurm.site.state import Problem, SiteState
 
 MAX_MISSED_CHECKS = 3
 INTERVAL_SLACK_S = 120
-"""For a check that is slow, and for ``CYCLE``, which gives each node its own moment."""
+"""Extra time for a slow check, and for ``CYCLE``, which checks the nodes one after another."""
 
 
 def health_check(site: SiteState) -> Iterator[Problem]:
-    """Find a health check of ours that Slurm does not run, or seldom."""
+    """Find a health check of canhazgpu that Slurm does not run, or runs seldom."""
     if site.installed.layout is None:
-        return  # hooks-place tells
+        return  # the check hooks-place reports it
     settings = site.slurm.settings
     for line in health_lines.health_lines(settings, site.installed.layout.health_check):
         yield missing_line_problem("warning", line)
@@ -32,7 +32,7 @@ def health_check(site: SiteState) -> Iterator[Problem]:
 
 
 def published(site: SiteState) -> Iterator[Problem]:
-    """Find a node whose GPUs have not been published for longer than its health check takes."""
+    """Find a node whose GPUs were not published for several intervals of its health check."""
     if site.installed.layout is None:
         return
     settings = site.slurm.settings
