@@ -181,7 +181,7 @@ def run(code: str, **options: object) -> subprocess.CompletedProcess[bytes]:
 
 UNKILLABLE = """
 import os, time
-from canhazgpu.probe import bounded_child as bounded
+from canhazgpu.probe import bounded_child
 # A child in the kernel's hands: nothing ends it. Nor does the death of its parent.
 bounded_child.PR_SET_PDEATHSIG = 38
 os.kill = os.killpg = lambda *_: None
