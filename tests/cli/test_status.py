@@ -18,7 +18,7 @@ from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
 from canhazgpu.ledger.values import Claim, Event, NodeView, Quarantine, Reservation, Waiter
 from canhazgpu.node.identity import boot_id, pid_namespace
 from canhazgpu.node.process_id import ProcessId
-from canhazgpu.status.jobs import JobFacts
+from canhazgpu.status.scheduler_jobs import JobInfo
 
 
 def gpu(index: int, used_mb: int = 45, *processes: GpuProcess, node: str = "n1") -> GpuReading:
@@ -181,7 +181,7 @@ def test_jobs_are_looked_up_only_when_something_lacks() -> None:
 
 
 def test_what_the_scheduler_knows_is_shown() -> None:
-    lookup = FakeLookup({"7": JobFacts("bob", "sim.sh", NOW + 60)})
+    lookup = FakeLookup({"7": JobInfo("bob", "sim.sh", NOW + 60)})
     lacking = replace(N1, reservations={"GPU-n1-1": held("GPU-n1-1", "bob", "7", 5)})
 
     result = run(app(FakeLedger(lacking), FakeProbe(GPUS), lookup), "status")

@@ -8,7 +8,7 @@ import pytest
 
 from canhazgpu.cli.status_display.table import table_lines
 from canhazgpu.cli.terminal.text import printable, truncated
-from canhazgpu.status.text import Cells, Tone, Tones
+from canhazgpu.status.table_cells import Cells, Tone, Tones
 
 AVAILABLE = Cells("0", "available", "", "", "", "", "free for 30m", "45MB used")
 RUN = Cells("1", "in use", "alice", "15m 30s", "run", "llama-2-7b-chat", "heartbeat 5s ago",

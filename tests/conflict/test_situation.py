@@ -7,17 +7,17 @@ from dataclasses import replace
 import pytest
 from service_fakes import NODE, failed, free, reservation, seen, used, uuid
 
-from canhazgpu.conflict.policy import Cause
-from canhazgpu.conflict.situation import (
+from canhazgpu.conflict.obstacles import (
+    JobConflict,
     Obstacle,
-    Situation,
-    can_be_cleared,
-    since_text,
-    situation_of_count,
-    situation_of_given,
-    substitutes,
-    usable,
+    can_be_freed_by_kill,
+    conflict_for_count,
+    conflict_for_given,
+    in_use_since_text,
+    reservable_gpus,
+    swap_gpus,
 )
+from canhazgpu.conflict.policy import ConflictCause
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.gpu.usage import UsagePolicy
 from canhazgpu.ledger.values import JobOwner, NodeView, Quarantine, Reservation
@@ -47,7 +47,7 @@ HELD = view(reservation(3, "job:c1:5:0"), reservation(5, "job:c1:12:0"), release
 
 
 def given(*indices: int) -> dict[str, str]:
-    found = situation_of_given([uuid(index) for index in indices], EIGHT, HELD, OWNER)
+    found = conflict_for_given([uuid(index) for index in indices], EIGHT, HELD, OWNER)
     return {one.gpu.uuid: one.cause.value for one in found.obstacles}
 
 
@@ -74,21 +74,21 @@ def test_only_the_jobs_own_gpus_are_in_its_way() -> None:
 
 def test_an_unhealthy_gpu_is_held_back_before_the_ledger_says_so() -> None:
     found = replace(seen(free(0)), unhealthy={uuid(0): "needs a reset"})
-    situation = situation_of_given([uuid(0)], found, view(), OWNER)
-    assert situation.causes == {Cause.QUARANTINED}
+    situation = conflict_for_given([uuid(0)], found, view(), OWNER)
+    assert situation.causes == {ConflictCause.QUARANTINED}
 
 
 def test_a_later_attempts_gpus_are_not_the_jobs() -> None:
     held = view(reservation(0, "job:c1:12:2"))
-    assert situation_of_given([uuid(0)], EIGHT, held, OWNER).causes == {Cause.RESERVED}
+    assert conflict_for_given([uuid(0)], EIGHT, held, OWNER).causes == {ConflictCause.RESERVED}
 
 
 def test_nothing_is_said_of_gpus_that_could_not_be_read() -> None:
     for situation in (
-        situation_of_given([uuid(0)], failed("no driver"), HELD, OWNER),
-        situation_of_count(1, failed("no driver"), HELD, OWNER),
+        conflict_for_given([uuid(0)], failed("no driver"), HELD, OWNER),
+        conflict_for_count(1, failed("no driver"), HELD, OWNER),
     ):
-        assert situation.causes == {Cause.BLIND}
+        assert situation.causes == {ConflictCause.NO_GPU_READABLE}
         assert situation.obstacles == ()
 
 
@@ -107,43 +107,43 @@ def test_nothing_is_said_of_gpus_that_could_not_be_read() -> None:
 def test_what_comes_free_most_easily_is_in_the_way_of_any_gpus(
     count: int, causes: list[str]
 ) -> None:
-    found = situation_of_count(count, EIGHT, HELD, OWNER)
+    found = conflict_for_count(count, EIGHT, HELD, OWNER)
     assert [one.cause.value for one in found.obstacles] == causes
 
 
 def test_a_gpu_that_can_be_cleared_comes_first() -> None:
-    found = situation_of_count(4, EIGHT, HELD, OWNER, lambda gpu: gpu.index == 6)
+    found = conflict_for_count(4, EIGHT, HELD, OWNER, lambda gpu: gpu.index == 6)
     assert [one.gpu.index for one in found.obstacles] == [6]
 
 
 def test_substitutes_keep_what_is_clean_and_take_the_least_recently_released() -> None:
-    situation = situation_of_given([uuid(0), uuid(1)], EIGHT, HELD, OWNER)
+    situation = conflict_for_given([uuid(0), uuid(1)], EIGHT, HELD, OWNER)
     assert situation.clean == (uuid(5), uuid(2), uuid(0))
-    assert substitutes([uuid(0), uuid(1)], situation, 2) == (uuid(0), uuid(5))
-    assert substitutes([uuid(1), uuid(3)], situation, 2) == (uuid(5), uuid(2))
-    assert substitutes([], situation, 3) == (uuid(5), uuid(2), uuid(0))
-    assert substitutes([uuid(1)], situation, 4) is None
+    assert swap_gpus([uuid(0), uuid(1)], situation, 2) == (uuid(0), uuid(5))
+    assert swap_gpus([uuid(1), uuid(3)], situation, 2) == (uuid(5), uuid(2))
+    assert swap_gpus([], situation, 3) == (uuid(5), uuid(2), uuid(0))
+    assert swap_gpus([uuid(1)], situation, 4) is None
 
 
 def test_what_a_job_that_runs_all_the_same_holds() -> None:
     wanted = [uuid(index) for index in (0, 1, 4, 7)]
-    situation = situation_of_given(wanted, EIGHT, HELD, OWNER)
-    assert usable(wanted, situation) == (uuid(0), uuid(1))
+    situation = conflict_for_given(wanted, EIGHT, HELD, OWNER)
+    assert reservable_gpus(wanted, situation) == (uuid(0), uuid(1))
 
 
 def cleared(spared: dict[int, str], *obstacles: Obstacle, usage: UsagePolicy = USAGE) -> bool:
-    return can_be_cleared(obstacles, spared, usage)
+    return can_be_freed_by_kill(obstacles, spared, usage)
 
 
 def test_processes_are_ended_only_where_that_frees_every_gpu() -> None:
-    one = Obstacle(used(1, pid=77), Cause.UNRESERVED)
-    other = Obstacle(used(2, pid=78), Cause.UNRESERVED)
+    one = Obstacle(used(1, pid=77), ConflictCause.UNRESERVED)
+    other = Obstacle(used(2, pid=78), ConflictCause.UNRESERVED)
     assert cleared({77: "", 78: ""}, one, other)
     assert not cleared({77: "", 78: "root is a protected user"}, one, other)
     assert not cleared({77: ""}, one, other)
-    assert not cleared({77: ""}, one, Obstacle(free(3), Cause.RESERVED))
+    assert not cleared({77: ""}, one, Obstacle(free(3), ConflictCause.RESERVED))
     # Memory of no process: there is nothing to end.
-    assert not cleared({}, Obstacle(replace(used(1), processes=()), Cause.UNRESERVED))
+    assert not cleared({}, Obstacle(replace(used(1), processes=()), ConflictCause.UNRESERVED))
 
 
 def test_processes_that_do_not_count_are_not_ended() -> None:
@@ -152,24 +152,27 @@ def test_processes_that_do_not_count_are_not_ended() -> None:
     )
     ignored = UsagePolicy(1024, ignore_users=frozenset({"root"}))
     spared = {77: "", 5: "root is a protected user"}
-    assert not cleared(spared, Obstacle(both, Cause.UNRESERVED))
-    assert cleared(spared, Obstacle(both, Cause.UNRESERVED), usage=ignored)
+    assert not cleared(spared, Obstacle(both, ConflictCause.UNRESERVED))
+    assert cleared(spared, Obstacle(both, ConflictCause.UNRESERVED), usage=ignored)
 
 
 def test_since_when_the_first_gpu_has_been_in_use() -> None:
-    situation = Situation(
-        (Obstacle(free(0), Cause.RESERVED), Obstacle(used(1, pid=77), Cause.UNRESERVED))
+    situation = JobConflict(
+        (
+            Obstacle(free(0), ConflictCause.RESERVED),
+            Obstacle(used(1, pid=77), ConflictCause.UNRESERVED),
+        )
     )
-    assert since_text(situation, {77: 60.0, 78: 1.0}, str) == " (since 60.0)"
-    assert since_text(situation, {}, str) == ""
-    assert since_text(Situation(), {77: 1.0}, str) == ""
+    assert in_use_since_text(situation, {77: 60.0, 78: 1.0}, str) == " (since 60.0)"
+    assert in_use_since_text(situation, {}, str) == ""
+    assert in_use_since_text(JobConflict(), {77: 1.0}, str) == ""
     shared = replace(used(1), processes=(*used(1, pid=77).processes, *used(1, pid=78).processes))
-    by_two = Situation((Obstacle(shared, Cause.UNRESERVED),))
-    assert since_text(by_two, {77: 60.0, 78: 30.0}, str) == " (since 30.0)"
+    by_two = JobConflict((Obstacle(shared, ConflictCause.UNRESERVED),))
+    assert in_use_since_text(by_two, {77: 60.0, 78: 30.0}, str) == " (since 30.0)"
 
 
 def test_each_process_in_the_way_is_named_once() -> None:
-    situation = Situation(
-        tuple(Obstacle(used(index, pid=77), Cause.UNRESERVED) for index in (1, 2))
+    situation = JobConflict(
+        tuple(Obstacle(used(index, pid=77), ConflictCause.UNRESERVED) for index in (1, 2))
     )
     assert [process.pid for process in situation.processes] == [77]

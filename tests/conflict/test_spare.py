@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
-from canhazgpu.conflict.spare import Rights, why_not_of_job, why_protected, why_spared
+from canhazgpu.conflict.kill_exemptions import (
+    ProcessRights,
+    exemption_reason,
+    foreign_process_reason,
+    protected_user_reason,
+)
 from canhazgpu.gpu.scan import GpuProcess
 from canhazgpu.ledger.values import Claim
 from canhazgpu.node.process_id import ProcessId
@@ -20,8 +25,10 @@ def process(**known: Any) -> GpuProcess:
     return GpuProcess(**{**given, **known})
 
 
-def rights(*claims: Claim, jobs: Any = None, protected: tuple[str, ...] = ("root",)) -> Rights:
-    return Rights(claims, {} if jobs is None else jobs, protected)
+def rights(
+    *claims: Claim, jobs: Any = None, protected: tuple[str, ...] = ("root",)
+) -> ProcessRights:
+    return ProcessRights(claims, {} if jobs is None else jobs, protected)
 
 
 MANUAL = Claim("manual:1", "manual", "bob", BOB)
@@ -55,18 +62,18 @@ RUN = Claim("run:1", "run", "alice", 1001, processes=(ProcessId(50, 1),))
         # A job's, with GPUs or without.
         (process(job="slurm:14"), rights(jobs={"14": 1001}), "it belongs to job 14"),
         (process(), rights(jobs={"14": BOB}), "another job of bob is here"),
-        (process(job="slurm:99"), Rights((), None, ()), "the scheduler does not say"),
-        (process(), Rights((), None, ()), "the scheduler does not say"),
-        (process(job=OWN), Rights((), None, ()), ""),
+        (process(job="slurm:99"), ProcessRights((), None, ()), "the scheduler does not say"),
+        (process(), ProcessRights((), None, ()), "the scheduler does not say"),
+        (process(job=OWN), ProcessRights((), None, ()), ""),
     ],
 )
-def test_who_is_spared(who: GpuProcess, known: Rights, why: str) -> None:
-    found = why_spared(who, OWN, known)
+def test_who_is_spared(who: GpuProcess, known: ProcessRights, why: str) -> None:
+    found = exemption_reason(who, OWN, known)
     assert found.startswith(why) and bool(found) == bool(why)
 
 
 def test_a_user_who_calls_himself_like_a_protected_one_is_not_more_protected() -> None:
-    assert why_protected(process(name="root"), ("root",)) == ""
+    assert protected_user_reason(process(name="root"), ("root",)) == ""
 
 
 @pytest.mark.parametrize(
@@ -87,4 +94,4 @@ def test_a_user_who_calls_himself_like_a_protected_one_is_not_more_protected() -
 def test_whose_a_leftover_is(
     who: GpuProcess, began: int | None, started: int | None, why: str
 ) -> None:
-    assert why_not_of_job(who, OWN, BOB, began=began, started=started) == why
+    assert foreign_process_reason(who, OWN, BOB, began=began, started=started) == why

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from canhazgpu.gpu.model_id import MAX_MODEL, model_id
-from canhazgpu.gpu.model_name import model_of, short_model
-from canhazgpu.gpu.secret import looks_secret
+from canhazgpu.gpu.ml_model.detection import detect_model, short_model_name
+from canhazgpu.gpu.ml_model.name_parser import MAX_MODEL_NAME, parse_model_name
+from canhazgpu.gpu.secret_detection import looks_secret
 
 LLAMA = "meta-llama/Llama-2-7b-chat-hf"
 CACHE = "/root/.cache/huggingface/hub"
@@ -159,7 +159,7 @@ NAMELESS = [
 
 @pytest.mark.parametrize(("line", "model"), NAMED)
 def test_models_by_their_command_lines(line: str, model: str | None) -> None:
-    assert model_of([shlex.split(line)]) == model
+    assert detect_model([shlex.split(line)]) == model
 
 
 @pytest.mark.parametrize("line", NAMELESS)
@@ -168,17 +168,17 @@ def test_command_lines_that_name_none(line: str) -> None:
         arguments = shlex.split(line)
     except ValueError:
         arguments = line.split(" ", 2)
-    assert model_of([arguments]) is None
+    assert detect_model([arguments]) is None
 
 
 def test_the_nearest_that_names_one_counts() -> None:
     worker, engine = ["VLLM::Worker_TP0"], ["VLLM::EngineCore"]
     server = ["python3", "/usr/bin/vllm", "serve", LLAMA]
     script = ["bash", "run.sh", "--model", "other/model"]
-    assert model_of([worker, engine, server, script]) == LLAMA
-    assert model_of([worker, script]) == "other/model"
-    assert model_of([worker, (), ["-bash"]]) is None
-    assert model_of([]) is None
+    assert detect_model([worker, engine, server, script]) == LLAMA
+    assert detect_model([worker, script]) == "other/model"
+    assert detect_model([worker, (), ["-bash"]]) is None
+    assert detect_model([]) is None
 
 
 @pytest.mark.parametrize(
@@ -192,8 +192,8 @@ def test_the_nearest_that_names_one_counts() -> None:
 )
 def test_a_session_is_no_models_and_nothing_above_it_counts(session: list[str]) -> None:
     above = ["vllm", "serve", LLAMA]
-    assert model_of([["python3"], ["bash"], session, above]) is None
-    assert model_of([["python3", "t.py", "--model", LLAMA], session]) == LLAMA
+    assert detect_model([["python3"], ["bash"], session, above]) is None
+    assert detect_model([["python3", "t.py", "--model", LLAMA], session]) == LLAMA
 
 
 REAL_IDS = [
@@ -244,7 +244,7 @@ REAL_IDS = [
 
 @pytest.mark.parametrize("name", REAL_IDS)
 def test_ids_that_exist_are_no_secrets(name: str) -> None:
-    assert model_id(name) == name
+    assert parse_model_name(name) == name
 
 
 @pytest.mark.parametrize(
@@ -263,13 +263,13 @@ def test_ids_that_exist_are_no_secrets(name: str) -> None:
     ],
 )
 def test_the_short_form(name: str, short: str) -> None:
-    assert short_model(name, 20) == short
+    assert short_model_name(name, 20) == short
 
 
 @pytest.mark.parametrize("width", range(40))
 def test_the_short_form_is_never_wider(width: int) -> None:
     long = "mistralai/Mixtral-8x22B-Instruct-Preview-v0.3"
-    assert len(short_model(long, width)) == min(width, len(long.partition("/")[2]))
+    assert len(short_model_name(long, width)) == min(width, len(long.partition("/")[2]))
 
 
 BASE62 = string.ascii_letters + string.digits
@@ -342,7 +342,7 @@ PLACES = [
 def test_no_secret_ever_comes_out(kind: str, seed: int, place: str) -> None:
     secret = SECRETS[kind](random.Random(seed))
     line = place.format(secret=secret, model=LLAMA)
-    found = model_of([shlex.split(line)])
+    found = detect_model([shlex.split(line)])
     # Not a part of it either: any 8 characters in a row of it.
     parts = {secret[start : start + 8] for start in range(len(secret) - 7)}
     assert found is None or not any(part in found for part in parts), found
@@ -377,10 +377,10 @@ WORDS = st.sampled_from(
 @settings(max_examples=500, deadline=None)
 @given(st.lists(st.lists(st.one_of(WORDS, st.text(max_size=30)), max_size=8), max_size=4))
 def test_whatever_comes_out_has_the_form_of_a_name(lines: list[list[str]]) -> None:
-    found = model_of(lines)
+    found = detect_model(lines)
     if found is not None:
         assert re.fullmatch(r"[A-Za-z0-9._/:-]+", found)
-        assert 1 < len(found) <= MAX_MODEL
+        assert 1 < len(found) <= MAX_MODEL_NAME
 
 
 @pytest.mark.parametrize(
@@ -402,5 +402,5 @@ def test_whatever_comes_out_has_the_form_of_a_name(lines: list[list[str]]) -> No
 )
 def test_a_hostile_command_line_takes_no_time(hostile: list[str]) -> None:
     began = time.process_time()
-    model_of([hostile])
+    detect_model([hostile])
     assert time.process_time() - began < 1  # seconds; growth with the square takes minutes

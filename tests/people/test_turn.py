@@ -6,10 +6,15 @@ from dataclasses import replace
 
 import pytest
 
+from canhazgpu.allocation.queue_position import (
+    cannot_be_satisfied,
+    fits_by_ledger,
+    position_in_queue,
+    waiting_text,
+)
+from canhazgpu.allocation.refusal import Refusal
 from canhazgpu.gpu.scan import GpuReading, Scan
 from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation, Waiter
-from canhazgpu.people.turn import could_fit, is_hopeless, position_of, waiting_text
-from canhazgpu.refusal import Refusal
 
 NOW = 1000.0
 SCAN = Scan("n1", 0.0, 0.0, tuple(GpuReading(i, f"GPU-{i}", i, "H100", 0, 80000) for i in range(4)))
@@ -29,7 +34,7 @@ def view(*reservations: Reservation, queue: tuple[Waiter, ...] = (ANN, BOB)) -> 
 
 
 def test_the_position_counts_from_one() -> None:
-    assert [position_of(view(), owner) for owner in ("run:ann", "run:bob", "run:eve")] == [
+    assert [position_in_queue(view(), owner) for owner in ("run:ann", "run:bob", "run:eve")] == [
         1,
         2,
         None,
@@ -49,33 +54,33 @@ def test_the_position_counts_from_one() -> None:
 def test_whether_the_ledger_has_enough(
     waiter: Waiter, reserved: tuple[int, ...], fits: bool
 ) -> None:
-    assert could_fit(view(*(held(i, "eve") for i in reserved)), waiter) is fits
+    assert fits_by_ledger(view(*(held(i, "eve") for i in reserved)), waiter) is fits
 
 
 def test_a_quarantined_gpu_is_none_that_fits() -> None:
     held_back = {f"GPU-{i}": Quarantine(f"GPU-{i}", "ecc", NOW) for i in (1, 2, 3)}
     quarantined = replace(view(), quarantines=held_back)
-    assert not could_fit(quarantined, ANN)
-    assert not could_fit(quarantined, BOB)
+    assert not fits_by_ledger(quarantined, ANN)
+    assert not fits_by_ledger(quarantined, BOB)
     assert "quarantined" in waiting_text(quarantined, ANN, 1, REFUSAL, times=True)
 
 
 def test_a_request_is_hopeless_where_too_many_gpus_need_a_hand() -> None:
     held_back = {f"GPU-{i}": Quarantine(f"GPU-{i}", "ecc", NOW) for i in (1, 2, 3)}
-    assert is_hopeless(replace(view(), quarantines=held_back), ANN)
-    assert is_hopeless(replace(view(), quarantines=held_back), BOB)
+    assert cannot_be_satisfied(replace(view(), quarantines=held_back), ANN)
+    assert cannot_be_satisfied(replace(view(), quarantines=held_back), BOB)
     # What is reserved too will be released, and is then looked at again.
-    assert not is_hopeless(replace(view(held(1, "eve")), quarantines=held_back), ANN)
+    assert not cannot_be_satisfied(replace(view(held(1, "eve")), quarantines=held_back), ANN)
     two = dict(list(held_back.items())[:2])
-    assert not is_hopeless(replace(view(), quarantines=two), ANN)
+    assert not cannot_be_satisfied(replace(view(), quarantines=two), ANN)
     lost = tuple(replace(gpu, fault="GPU is lost") for gpu in SCAN.gpus[1:])
     broken = replace(view(), scan=replace(SCAN, gpus=(SCAN.gpus[0], *lost)))
-    assert is_hopeless(broken, ANN)
-    assert not is_hopeless(replace(view(), scan=None), ANN)
+    assert cannot_be_satisfied(broken, ANN)
+    assert not cannot_be_satisfied(replace(view(), scan=None), ANN)
 
 
 def test_a_node_never_scanned_is_worth_a_try() -> None:
-    assert could_fit(replace(view(), scan=None), ANN)
+    assert fits_by_ledger(replace(view(), scan=None), ANN)
 
 
 def test_the_first_is_told_who_holds_its_gpus() -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from canhazgpu.probe import bounded
-from canhazgpu.probe.bounded import BoundedChild, BoundedChildError
+from canhazgpu.probe import bounded_child
+from canhazgpu.probe.bounded_child import BoundedChild, BoundedChildError
 
 
 def descriptors() -> set[str]:
@@ -181,14 +181,14 @@ def run(code: str, **options: object) -> subprocess.CompletedProcess[bytes]:
 
 UNKILLABLE = """
 import os, time
-from canhazgpu.probe import bounded
+from canhazgpu.probe import bounded_child
 # A child in the kernel's hands: nothing ends it. Nor does the death of its parent.
-bounded.PR_SET_PDEATHSIG = 38
+bounded_child.PR_SET_PDEATHSIG = 38
 os.kill = os.killpg = lambda *_: None
-child = bounded.BoundedChild(lambda: (time.sleep(60), b"")[1], 0.1)
+child = bounded_child.BoundedChild(lambda: (time.sleep(60), b"")[1], 0.1)
 try:
     child.result()
-except bounded.BoundedChildError as exc:
+except bounded_child.BoundedChildError as exc:
     print(child._pid, exc, flush=True)
 os._exit(0)
 """
@@ -211,7 +211,7 @@ def test_a_parent_without_stdio_gets_its_answer() -> None:
     code = """
 import os
 os.closerange(0, 3)
-from canhazgpu.probe.bounded import BoundedChild
+from canhazgpu.probe.bounded_child import BoundedChild
 answer = BoundedChild(lambda: b"x" * 100000, 5).result()
 os._exit(0 if answer == b"x" * 100000 else 9)
 """
@@ -221,7 +221,7 @@ os._exit(0 if answer == b"x" * 100000 else 9)
 def test_the_child_dies_with_its_parent() -> None:
     code = """
 import os, time
-from canhazgpu.probe.bounded import BoundedChild
+from canhazgpu.probe.bounded_child import BoundedChild
 child = BoundedChild(lambda: (time.sleep(60), b"")[1], 50)
 time.sleep(0.1)
 print(child._pid, flush=True)
@@ -259,7 +259,7 @@ def test_a_process_that_was_told_to_dies_with_the_child() -> None:
         started = subprocess.Popen(
             ["/bin/sleep", "60", "0." + marker],
             start_new_session=True,
-            preexec_fn=bounded.dying_with_parent(),  # noqa: PLW1509 - the child has one thread
+            preexec_fn=bounded_child.die_with_parent(),  # noqa: PLW1509 - the child has one thread
         )
         os.kill(os.getpid(), signal.SIGKILL)
         return str(started.pid).encode()
@@ -287,4 +287,4 @@ def command_lines() -> Iterator[bytes]:
 
 
 def test_the_grace_is_short() -> None:
-    assert bounded.EXIT_GRACE_S <= 0.5
+    assert bounded_child.EXIT_GRACE_S <= 0.5

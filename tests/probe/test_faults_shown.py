@@ -11,7 +11,7 @@ import pytest
 
 import fake_nvml
 from canhazgpu.ledger.port import Observation
-from canhazgpu.probe import faults
+from canhazgpu.probe import fault_messages
 
 Observe = Callable[..., Observation]
 
@@ -121,7 +121,10 @@ def test_a_driver_without_fields_of_health(
 
 @pytest.mark.parametrize("code", [*range(1, 31), 999, 12345])
 def test_every_code_has_a_next_step(code: int) -> None:
-    for text in (faults.nvml_fault("Words.", code), faults.exit_fault("Words.", code)):
+    for text in (
+        fault_messages.nvml_fault("Words.", code),
+        fault_messages.exit_fault("Words.", code),
+    ):
         words, _, step = text.partition("): ")
         assert words.startswith("Words (")
         assert str(code) in words
@@ -132,4 +135,6 @@ def test_every_code_has_a_next_step(code: int) -> None:
 
 @pytest.mark.parametrize("words", ["N/A", "GPU IS LOST", "Unknown Error", "never seen before"])
 def test_every_word_of_nvidia_smi_has_a_next_step(words: str) -> None:
-    assert faults.value_fault("memory.used", words).startswith(f"{words} (memory.used of nvidia-")
+    assert fault_messages.value_fault("memory.used", words).startswith(
+        f"{words} (memory.used of nvidia-"
+    )

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from canhazgpu.probe.gather import MAX_THREADS, Gathering
+from canhazgpu.probe.processes.parallel_lookup import MAX_THREADS, ParallelLookup
 
 LONG_S = 30.0
 
@@ -19,22 +19,22 @@ def test_every_key_is_asked_once_and_answered() -> None:
         asked.append(key)
         return key * 2
 
-    answers = Gathering(double, [3, 1, 3, 2]).until(time.monotonic() + LONG_S)
+    answers = ParallelLookup(double, [3, 1, 3, 2]).wait_until(time.monotonic() + LONG_S)
     assert answers == {1: 2, 2: 4, 3: 6}
     assert sorted(asked) == [1, 2, 3]
 
 
 def test_without_questions_nobody_waits_and_no_thread_starts() -> None:
     before = threading.active_count()
-    gathering: Gathering[int, int] = Gathering(lambda key: key, [])
+    gathering: ParallelLookup[int, int] = ParallelLookup(lambda key: key, [])
     assert threading.active_count() == before
-    assert gathering.until(time.monotonic() + LONG_S) == {}
+    assert gathering.wait_until(time.monotonic() + LONG_S) == {}
 
 
 def test_slow_ones_are_asked_at_the_same_time() -> None:
     # Nobody passes the barrier before all are there.
     together = threading.Barrier(20)
-    answers = Gathering(lambda _key: together.wait(LONG_S) >= 0, range(20)).until(
+    answers = ParallelLookup(lambda _key: together.wait(LONG_S) >= 0, range(20)).wait_until(
         time.monotonic() + LONG_S
     )
     assert answers == dict.fromkeys(range(20), True)
@@ -51,8 +51,8 @@ def test_those_that_hang_hold_no_other_up() -> None:
             answered.release()
         return key
 
-    gathering = Gathering(ask, range(50))
-    answers = gathering.until(time.monotonic() + 0.5)
+    gathering = ParallelLookup(ask, range(50))
+    answers = gathering.wait_until(time.monotonic() + 0.5)
     try:
         assert answers == {key: key for key in range(30, 50)}
     finally:
@@ -68,7 +68,7 @@ def test_no_more_threads_than_that() -> None:
         never.wait(LONG_S)
 
     try:
-        Gathering(ask, range(1000)).until(time.monotonic() + 0.5)
+        ParallelLookup(ask, range(1000)).wait_until(time.monotonic() + 0.5)
         assert len(running) == MAX_THREADS
     finally:
         never.set()
@@ -76,9 +76,9 @@ def test_no_more_threads_than_that() -> None:
 
 def test_a_deadline_in_the_past_returns_at_once_with_what_is_there() -> None:
     never = threading.Event()
-    gathering = Gathering(lambda _key: never.wait(LONG_S), [1])
+    gathering = ParallelLookup(lambda _key: never.wait(LONG_S), [1])
     try:
-        assert gathering.until(time.monotonic() - 1) == {}
+        assert gathering.wait_until(time.monotonic() - 1) == {}
     finally:
         never.set()
 
@@ -88,4 +88,4 @@ def test_no_room_for_threads_leaves_questions_open(monkeypatch: pytest.MonkeyPat
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    assert Gathering(lambda key: key, [1, 2]).until(time.monotonic() + 0.05) == {}
+    assert ParallelLookup(lambda key: key, [1, 2]).wait_until(time.monotonic() + 0.05) == {}

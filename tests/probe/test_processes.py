@@ -19,10 +19,15 @@ import pytest
 
 from canhazgpu.gpu.scan import GpuProcess, GpuReading
 from canhazgpu.node.users import user_name
-from canhazgpu.probe import describe, proc_files, processes, ps
-from canhazgpu.probe.describe import MAX_ANCESTORS
-from canhazgpu.probe.proc_files import ProcEntry, known_name, read_entry
-from canhazgpu.probe.processes import DEFAULT_WAIT_S, described, no_job, with_process_facts
+from canhazgpu.probe.processes import describe, proc_files, ps
+from canhazgpu.probe.processes.cgroup_job import no_job_of_cgroup
+from canhazgpu.probe.processes.describe import (
+    DEFAULT_WAIT_S,
+    MAX_ANCESTORS,
+    describe_process,
+    with_process_details,
+)
+from canhazgpu.probe.processes.proc_files import ProcessEntry, display_name, read_process
 
 LLAMA = "meta-llama/Llama-2-7b-chat-hf"
 GONE = 4194303
@@ -49,7 +54,7 @@ def running(*arguments: str, **more: object) -> Iterator[subprocess.Popen[bytes]
 
 
 def describe_all(pids: Iterable[int], wait_s: float = DEFAULT_WAIT_S) -> dict[int, GpuProcess]:
-    return describe.describe_all(pids, no_job, wait_s)
+    return describe.describe_processes(pids, no_job_of_cgroup, wait_s)
 
 
 def unknown(pid: int) -> GpuProcess:
@@ -66,7 +71,7 @@ def test_all_that_is_told_of_a_process() -> None:
         return "slurm:7"
 
     with running("/usr/bin/python3", "-c", WAIT, "--model", LLAMA, user="nobody") as one:
-        told = described(one.pid, 500, job_of)
+        told = describe_process(one.pid, 500, job_of)
         assert seen == [Path(f"/proc/{one.pid}/cgroup").read_text()]
 
     assert told.pid == one.pid
@@ -82,7 +87,7 @@ def test_a_worker_has_the_model_of_its_parents() -> None:
     start = f"import subprocess; subprocess.run(['bash', '-c', {worker!r}])"
     with running(sys.executable, "-c", start, "serve", "--model", LLAMA) as server:
         (shell,) = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
-        told = described(int(shell), None)
+        told = describe_process(int(shell), None)
 
     assert told.model == LLAMA
     assert told.ancestors[:2] == (server.pid, os.getpid())
@@ -91,11 +96,11 @@ def test_a_worker_has_the_model_of_its_parents() -> None:
 def test_parents_are_read_once_for_all_children(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
 
-    def counted(pid: int, *, owned: bool) -> ProcEntry | None:
+    def counted(pid: int, *, owned: bool) -> ProcessEntry | None:
         read.append(pid)
-        return read_entry(pid, owned=owned)
+        return read_process(pid, owned=owned)
 
-    monkeypatch.setattr(describe, "read_entry", counted)
+    monkeypatch.setattr(describe, "read_process", counted)
     with contextlib.ExitStack() as stack:
         pids = [stack.enter_context(running(sys.executable, "-c", WAIT)).pid for _ in range(8)]
         told = describe_all(pids * 3)
@@ -111,11 +116,13 @@ def test_one_look_describes_the_processes_of_all_gpus() -> None:
         return GpuReading(index, f"GPU-{index}", index, "H100", 0, 80000, held)
 
     me, parent = os.getpid(), os.getppid()
-    gpus = with_process_facts([gpu(0, (me, 5), (GONE, 7)), gpu(1), gpu(2, (me, None), (parent, 1))])
+    gpus = with_process_details(
+        [gpu(0, (me, 5), (GONE, 7)), gpu(1), gpu(2, (me, None), (parent, 1))]
+    )
 
     assert [one.index for one in gpus] == [0, 1, 2]
     assert [(one.pid, one.memory_mb) for one in gpus[0].processes] == [(me, 5), (GONE, 7)]
-    assert gpus[0].processes[0] == replace(described(me, None), memory_mb=5)
+    assert gpus[0].processes[0] == replace(describe_process(me, None), memory_mb=5)
     assert gpus[0].processes[1] == replace(unknown(GONE), memory_mb=7)
     assert gpus[1].processes == ()
     assert [one.memory_mb for one in gpus[2].processes] == [None, 1]
@@ -123,7 +130,7 @@ def test_one_look_describes_the_processes_of_all_gpus() -> None:
 
 @pytest.mark.parametrize("pid", [GONE, 2**22 + 1, 2**32 - 1, 2**64, 0, -1])
 def test_pids_of_no_process(pid: int) -> None:
-    assert described(pid, 3) == replace(unknown(pid), memory_mb=3)
+    assert describe_process(pid, 3) == replace(unknown(pid), memory_mb=3)
 
 
 def test_a_process_that_has_ended_but_is_not_collected_keeps_its_owner_and_parents() -> None:
@@ -131,7 +138,7 @@ def test_a_process_that_has_ended_but_is_not_collected_keeps_its_owner_and_paren
     if pid == 0:
         os._exit(0)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    told = described(pid, 1)
+    told = describe_process(pid, 1)
     os.waitpid(pid, 0)
 
     assert (told.uid, told.ancestors[0]) == (os.getuid(), os.getpid())
@@ -142,7 +149,7 @@ def test_a_process_that_has_ended_but_is_not_collected_keeps_its_owner_and_paren
 def test_a_kernel_thread() -> None:
     if not Path("/proc/2").exists() or Path("/proc/2/cmdline").read_bytes():
         pytest.skip("this /proc shows no kernel threads")
-    told = described(2, None)
+    told = describe_process(2, None)
     assert (told.uid, told.name, told.model) == (0, "kthreadd", None)
 
 
@@ -166,7 +173,7 @@ def test_names_that_lie(name: bytes, shown: str | None) -> None:
     call_itself = f"open('/proc/self/comm', 'wb').write({name!r}) if {name!r} else "
     call_itself += "__import__('ctypes').CDLL(None).prctl(15, b'', 0, 0, 0)"
     with running(sys.executable, "-c", f"{call_itself}; {WAIT}") as one:
-        told = described(one.pid, None)
+        told = describe_process(one.pid, None)
 
     assert (told.name, told.uid) == (shown, os.getuid())
     assert told.ancestors[0] == os.getpid()
@@ -191,21 +198,23 @@ def test_names_that_lie(name: bytes, shown: str | None) -> None:
     ],
 )
 def test_the_name_that_users_know(name: str, arguments: list[str], known: str) -> None:
-    assert known_name(name, arguments) == known
+    assert display_name(name, arguments) == known
 
 
 def test_a_command_line_is_not_read_to_its_end() -> None:
     long = "x" * 40000
     with running(sys.executable, "-c", WAIT, "--model", LLAMA, long) as one:
-        assert described(one.pid, None).model == LLAMA
+        assert describe_process(one.pid, None).model == LLAMA
     # The last argument that is read may have been cut, so that it is none.
-    cut = "y" * (proc_files.MAX_COMMAND_LINE - len(f"{sys.executable}\0-c\0{WAIT}\0\0--model\0gpt"))
+    cut = "y" * (
+        proc_files.MAX_COMMAND_LINE_BYTES - len(f"{sys.executable}\0-c\0{WAIT}\0\0--model\0gpt")
+    )
     with running(sys.executable, "-c", WAIT, cut, "--model", "gpt2-xl") as one:
-        assert described(one.pid, None).model is None
+        assert describe_process(one.pid, None).model is None
 
 
-def entry(parent: int, started: int) -> ProcEntry:
-    return ProcEntry("x", parent, started)
+def entry(parent: int, started: int) -> ProcessEntry:
+    return ProcessEntry("x", parent, started)
 
 
 def test_a_pid_that_is_somebody_elses_now_is_no_parent() -> None:
@@ -218,13 +227,13 @@ def test_a_hidden_parent_is_known_by_its_pid_alone() -> None:
 
 
 def test_parents_in_a_circle_end() -> None:
-    entries: dict[int, ProcEntry | None] = {5: entry(4, 1), 4: entry(3, 1), 3: entry(5, 1)}
+    entries: dict[int, ProcessEntry | None] = {5: entry(4, 1), 4: entry(3, 1), 3: entry(5, 1)}
     assert describe._ancestors(5, entries) == (4, 3)
     assert describe._ancestors(5, {5: entry(5, 1)}) == ()
 
 
 def test_the_line_of_parents_is_bounded() -> None:
-    entries: dict[int, ProcEntry | None] = {pid: entry(pid - 1, 1) for pid in range(1, 500)}
+    entries: dict[int, ProcessEntry | None] = {pid: entry(pid - 1, 1) for pid in range(1, 500)}
     assert describe._ancestors(499, entries) == tuple(range(498, 498 - MAX_ANCESTORS, -1))
 
 
@@ -265,13 +274,13 @@ def test_a_command_line_that_never_comes_costs_only_the_model(
 ) -> None:
     # Given a command line whose reading hangs, as where its owner's memory is locked
     ours, theirs = os.pipe()
-    original = proc_files._command_line
+    original = proc_files._open_command_line
 
     def hanging(directory: int) -> int | None:
         stuck = Path(f"/proc/self/fd/{directory}").readlink().name == str(one.pid)
         return os.dup(ours) if stuck else original(directory)
 
-    monkeypatch.setattr(proc_files, "_command_line", hanging)
+    monkeypatch.setattr(proc_files, "_open_command_line", hanging)
     with (
         running(sys.executable, "-c", WAIT, "--model", LLAMA) as one,
         running(sys.executable, "-c", WAIT, "--model", LLAMA) as two,
@@ -360,8 +369,8 @@ def test_a_ps_that_hangs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 TELL = """
 import dataclasses, json, sys
 sys.path[:0] = {path!r}
-from canhazgpu.probe.describe import describe_all
-told = describe_all([int(one) for one in {pids!r}], lambda _: None, 1.0)
+from canhazgpu.probe.processes.describe import describe_processes
+told = describe_processes([int(one) for one in {pids!r}], lambda _: None, 1.0)
 print(json.dumps([dataclasses.asdict(one) for one in told.values()]))
 """
 
@@ -371,9 +380,9 @@ def importable(reachable: Path) -> Path:
     """A copy of the code that every user can read."""
     code = reachable / "code" / "canhazgpu"
     if not code.exists():
-        for name in ("probe", "gpu"):
-            shutil.copytree(Path(processes.__file__).parents[1] / name, code / name)
-        shutil.copy(Path(processes.__file__).parents[1] / "errors.py", code)
+        for name in ("probe", "gpu", "node"):
+            shutil.copytree(Path(describe.__file__).parents[2] / name, code / name)
+        shutil.copy(Path(describe.__file__).parents[2] / "errors.py", code)
     return code.parent
 
 

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from canhazgpu.errors import ScanError
-from canhazgpu.probe import smi_csv
-from canhazgpu.probe.smi_csv import SmiApp, parse_apps, parse_gpus
+from canhazgpu.probe.nvidia_smi import csv_output
+from canhazgpu.probe.nvidia_smi.csv_output import SmiApp, parse_apps, parse_gpus
 
 FIELDS = ("index", "uuid", "pci.bus_id", "memory.used", "memory.total", "name")
 
 
-def one(row: str) -> smi_csv.SmiGpu:
+def one(row: str) -> csv_output.SmiGpu:
     (gpu,) = parse_gpus(row + "\n", FIELDS)
     return gpu
 
@@ -77,9 +77,9 @@ def test_apps() -> None:
 
 
 def test_mig_is_asked_for_as_long_as_it_is_known() -> None:
-    fields = smi_csv.gpu_fields()
+    fields = csv_output.gpu_fields()
     refused = 'Field "retired_pages.pending" is not a valid field to query.\n\n'
-    fewer = smi_csv.fields_without_refused(fields, refused)
+    fewer = csv_output.fields_without_unknown(fields, refused)
     assert fewer is not None
     assert set(fields) - set(fewer) == {
         "retired_pages.pending",
@@ -87,11 +87,11 @@ def test_mig_is_asked_for_as_long_as_it_is_known() -> None:
         "remapped_rows.failure",
         "gpu_recovery_action",
     }
-    assert smi_csv.fields_without_refused(fewer, refused) is None
+    assert csv_output.fields_without_unknown(fewer, refused) is None
     assert fewer[-1] == "name"
 
 
-@given(st.text(), st.sampled_from([FIELDS, smi_csv.gpu_fields()]))
+@given(st.text(), st.sampled_from([FIELDS, csv_output.gpu_fields()]))
 def test_any_text_is_gpus_or_refused(text: str, fields: tuple[str, ...]) -> None:
     for parse in (lambda: parse_gpus(text, fields), lambda: parse_apps(text)):
         try:

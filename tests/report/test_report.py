@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from canhazgpu.ledger.values import Claim, Event, NodeView, Reservation
-from canhazgpu.report.forms import COLUMNS, harmless_cell, report_rows, report_to_dict
-from canhazgpu.report.holds import Hold, Span, holds_of
-from canhazgpu.report.text import MAX_BAR, report_lines
-from canhazgpu.report.usage import report_of
+from canhazgpu.report.export import CSV_COLUMNS, escape_formula, report_rows, report_to_dict
+from canhazgpu.report.held_time import HeldTime, TimeSpan, held_times
+from canhazgpu.report.tables import MAX_BAR, report_lines
+from canhazgpu.report.totals import build_report
 
 HOUR = 3600.0
 NOW = 1_700_000_000.0
-SPAN = Span(NOW - 24 * HOUR, NOW)
+SPAN = TimeSpan(NOW - 24 * HOUR, NOW)
 
 
 def claim(owner: str = "run:1", user: str = "alice", type_: str = "run") -> Claim:
@@ -41,7 +41,7 @@ def view(*reservations: Reservation, node: str = "n1") -> NodeView:
     return NodeView(node, NOW, None, None, {one.gpu: one for one in reservations})
 
 
-def hours(holds: list[Hold]) -> list[float]:
+def hours(holds: list[HeldTime]) -> list[float]:
     return [one.held_s / HOUR for one in holds]
 
 
@@ -58,16 +58,16 @@ def hours(holds: list[Hold]) -> list[float]:
     ],
 )
 def test_a_release_counts_for_its_part_inside(event: Event, inside: float) -> None:
-    assert hours(holds_of(view(), [event], SPAN)) == [pytest.approx(inside)]
+    assert hours(held_times(view(), [event], SPAN)) == [pytest.approx(inside)]
 
 
 def test_what_still_runs_counts_until_now() -> None:
-    holds = holds_of(view(held(2), held(100, "GPU-1")), [], SPAN)
+    holds = held_times(view(held(2), held(100, "GPU-1")), [], SPAN)
     assert hours(holds) == [2, 24]
 
 
 def test_what_still_runs_may_have_been_idle() -> None:
-    (recent, long_held) = holds_of(
+    (recent, long_held) = held_times(
         view(held(2, idle_s=600.0), held(96, "GPU-1", idle_s=4 * HOUR)), [], SPAN
     )
     assert recent.idle_s == 600
@@ -77,23 +77,23 @@ def test_what_still_runs_may_have_been_idle() -> None:
 
 def test_an_unreadable_record_that_is_still_held_has_no_hours() -> None:
     unreadable = Reservation("GPU-0", Claim("unreadable", "unknown", "unknown"), 0.0)
-    assert hours(holds_of(view(unreadable), [], SPAN)) == [0]
+    assert hours(held_times(view(unreadable), [], SPAN)) == [0]
 
 
 def test_what_is_released_between_view_and_history_counts_once() -> None:
-    assert hours(holds_of(view(held(2)), [release(2, -0.1)], SPAN)) == [2]
+    assert hours(held_times(view(held(2)), [release(2, -0.1)], SPAN)) == [2]
     # The same owner's earlier reservation of the same GPU is another one.
-    assert hours(holds_of(view(held(2)), [release(5, 3)], SPAN)) == [2, 2]
+    assert hours(held_times(view(held(2)), [release(5, 3)], SPAN)) == [2, 2]
 
 
 def test_what_was_granted_after_the_view_is_not_there_yet() -> None:
-    assert holds_of(view(), [release(-0.1, -0.2)], SPAN) == []
+    assert held_times(view(), [release(-0.1, -0.2)], SPAN) == []
 
 
 @pytest.mark.parametrize("kind", ["grant", "extend", "quarantine", "unquarantine", "wait", "leave"])
 def test_other_events_are_no_use(kind: str) -> None:
     event = Event("1-0", NOW - HOUR, kind, "GPU-0", claim(), NOW - 2 * HOUR)
-    assert holds_of(view(), [event], SPAN) == []
+    assert held_times(view(), [event], SPAN) == []
 
 
 @pytest.mark.parametrize(
@@ -107,12 +107,12 @@ def test_other_events_are_no_use(kind: str) -> None:
     ],
 )
 def test_idle_hours(event: Event, idle: float) -> None:
-    (hold,) = holds_of(view(), [event], SPAN)
+    (hold,) = held_times(view(), [event], SPAN)
     assert hold.idle_s / HOUR == pytest.approx(idle)
 
 
-def hold(user: str, node: str, owner: str, held_h: float, type_: str = "run") -> Hold:
-    return Hold(node, owner, type_, user, held_h * HOUR, held_h * HOUR / 10)
+def hold(user: str, node: str, owner: str, held_h: float, type_: str = "run") -> HeldTime:
+    return HeldTime(node, owner, type_, user, held_h * HOUR, held_h * HOUR / 10)
 
 
 HOLDS = [
@@ -126,7 +126,7 @@ HOLDS = [
 
 
 def test_usage_adds_up() -> None:
-    report = report_of(HOLDS, SPAN)
+    report = build_report(HOLDS, SPAN)
 
     assert list(report.by_user) == ["alice", "bob", "carol"]
     assert list(report.by_node) == ["n1", "n2"]
@@ -144,16 +144,16 @@ def test_usage_adds_up() -> None:
 
 
 def test_shares_of_some_users_are_of_everybodys_hours() -> None:
-    report = report_of(HOLDS, SPAN, ["bob", "nobody"])
+    report = build_report(HOLDS, SPAN, ["bob", "nobody"])
     assert list(report.by_user) == ["bob"]
     assert report.total.share == 0.4
     assert report.by_node["n1"].share == 0.2
 
 
 def test_nothing_held_shares_nothing() -> None:
-    report = report_of([hold("carol", "n1", "run:3", 0)], SPAN)
+    report = build_report([hold("carol", "n1", "run:3", 0)], SPAN)
     assert report.by_user["carol"].share == 0
-    assert report_of([], SPAN).total.reservation_count == 0
+    assert build_report([], SPAN).total.reservation_count == 0
 
 
 HOURS = st.floats(0, 1000, allow_nan=False)
@@ -165,8 +165,8 @@ HOURS = st.floats(0, 1000, allow_nan=False)
         max_size=20,
     )
 )
-def test_users_and_nodes_add_up_to_the_total(holds: list[Hold]) -> None:
-    report = report_of(holds, SPAN)
+def test_users_and_nodes_add_up_to_the_total(holds: list[HeldTime]) -> None:
+    report = build_report(holds, SPAN)
     for groups in (report.by_user, report.by_node, report.by_user_and_node):
         one = list(groups.values())
         assert sum(usage.gpu_hours for usage in one) == pytest.approx(report.total.gpu_hours)
@@ -175,7 +175,7 @@ def test_users_and_nodes_add_up_to_the_total(holds: list[Hold]) -> None:
 
 
 def test_the_form_for_programs() -> None:
-    form = report_to_dict(report_of(HOLDS, SPAN))
+    form = report_to_dict(build_report(HOLDS, SPAN))
 
     assert (form["since"], form["until"]) == ("2023-11-13T22:13:20Z", "2023-11-14T22:13:20Z")
     assert form["users"][1] == {
@@ -193,10 +193,10 @@ def test_the_form_for_programs() -> None:
 
 def test_rows_have_every_type_in_its_column() -> None:
     odd = hold("dave", "n1", "unreadable", 1, "unknown")
-    rows = list(report_rows(report_of([*HOLDS, odd], SPAN)))
+    rows = list(report_rows(build_report([*HOLDS, odd], SPAN)))
 
-    assert rows[0] == COLUMNS
-    by_place = {row[:2]: dict(zip(COLUMNS, row, strict=True)) for row in rows[1:]}
+    assert rows[0] == CSV_COLUMNS
+    by_place = {row[:2]: dict(zip(CSV_COLUMNS, row, strict=True)) for row in rows[1:]}
     alice = by_place["alice", "n1"]
     assert [alice[name] for name in ("reservations", "slurm", "run", "manual", "other")] == [
         "2", "0", "1", "1", "0",
@@ -207,18 +207,18 @@ def test_rows_have_every_type_in_its_column() -> None:
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "  =1"])
 def test_no_cell_is_a_formula(text: str) -> None:
-    assert harmless_cell(text) == f"'{text}"
+    assert escape_formula(text) == f"'{text}"
 
 
 @pytest.mark.parametrize("text", ["alice", "a=b", "n-1", ""])
 def test_a_name_stays_as_it_is(text: str) -> None:
-    assert harmless_cell(text) == text
+    assert escape_formula(text) == text
 
 
 def test_odd_names_are_one_cell_each() -> None:
     name = 'a,"b"\n=c'
     text = io.StringIO()
-    csv.writer(text).writerows(report_rows(report_of([hold(name, "n1", "run:1", 1)], SPAN)))
+    csv.writer(text).writerows(report_rows(build_report([hold(name, "n1", "run:1", 1)], SPAN)))
     rows = list(csv.reader(io.StringIO(text.getvalue())))
     assert rows[1][0] == name
 
@@ -238,28 +238,30 @@ n2         40.0    40%         4.0  2 run, 1 slurm            #########
 
 
 def test_the_table() -> None:
-    lines = list(report_lines(report_of(HOLDS, SPAN), 75))
+    lines = list(report_lines(build_report(HOLDS, SPAN), 75))
     assert "\n".join(lines) + "\n" == TABLE
 
 
 @pytest.mark.parametrize("width", range(1, 200, 7))
 def test_bars_fit_the_terminal_and_nothing_else_is_cut(width: int) -> None:
-    for line in report_lines(report_of(HOLDS, SPAN), width):
+    for line in report_lines(build_report(HOLDS, SPAN), width):
         bar = line.count("#")
         assert bar == 0 or len(line) <= width
         assert bar <= MAX_BAR
-    assert any("1 manual, 1 run, 1 slurm" in one for one in report_lines(report_of(HOLDS, SPAN), 1))
+    assert any(
+        "1 manual, 1 run, 1 slurm" in one for one in report_lines(build_report(HOLDS, SPAN), 1)
+    )
 
 
 def test_the_least_use_is_seen() -> None:
     holds = [hold("alice", "n1", "run:1", 1000), hold("bob", "n1", "run:2", 0.1)]
-    lines = list(report_lines(report_of(holds, SPAN), None))
+    lines = list(report_lines(build_report(holds, SPAN), None))
     assert lines[2].endswith(" #")
 
 
 def test_wide_names_keep_the_columns() -> None:
     holds = [hold("\u674e\u660e", "n1", "run:1", 1), hold("bob", "n1", "run:2", 1)]
-    _header, *rows = list(report_lines(report_of(holds, SPAN), None))[:3]
+    _header, *rows = list(report_lines(build_report(holds, SPAN), None))[:3]
     assert unicodedata.east_asian_width("\u674e") == "W"
     ends = {
         row.index("1.0") + sum(unicodedata.east_asian_width(one) == "W" for one in row)
@@ -270,5 +272,5 @@ def test_wide_names_keep_the_columns() -> None:
 
 def test_names_that_become_the_same_stay_apart() -> None:
     holds = [hold("bob", "n1", "run:1", 1), hold("bob\x1b", "n1", "run:2", 1)]
-    lines = list(report_lines(report_of(holds, SPAN), None, lambda name: name.strip("\x1b")))
+    lines = list(report_lines(build_report(holds, SPAN), None, lambda name: name.strip("\x1b")))
     assert sum(line.startswith("bob ") for line in lines) == 2

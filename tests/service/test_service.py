@@ -18,7 +18,9 @@ from service_fakes import (
     uuid,
 )
 
-from canhazgpu.allocator import MAX_ROUNDS, GpuService, Grant
+from canhazgpu.allocation.allocator import MAX_SCANS, GpuAllocator, Grant
+from canhazgpu.allocation.liveness import LivenessContext
+from canhazgpu.allocation.refusal import Refusal, RefusalKind, too_few_gpus_text
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.ledger.values import (
     BlockedGpu,
@@ -32,8 +34,6 @@ from canhazgpu.ledger.values import (
     Waiter,
 )
 from canhazgpu.node.process_id import ProcessId
-from canhazgpu.people.gone import Here
-from canhazgpu.refusal import Refusal, RefusalKind, short_text
 
 OWNER = JobOwner("c1", "7", 0)
 CLAIM = Claim(OWNER.token, "slurm", "ann", 1000, "7", boot_id="this boot")
@@ -47,8 +47,10 @@ LIVING, DEAD = ProcessId(10, 1), ProcessId(11, 1)
 
 def service(
     ledger: ScriptedLedger, probe: ScriptedProbe, boot_id: str | None = "this boot"
-) -> GpuService:
-    return GpuService(NODE, Here(boot_id, None, lambda process: process == LIVING), probe, ledger)
+) -> GpuAllocator:
+    return GpuAllocator(
+        NODE, LivenessContext(boot_id, None, lambda process: process == LIVING), probe, ledger
+    )
 
 
 def named(*indices: int) -> object:
@@ -105,7 +107,7 @@ def test_what_stays_stale_is_refused_after_the_last_round(how: str) -> None:
     one = service(ledger, ScriptedProbe(ALL_FREE))
     refusal = one.reserve_count(CLAIM, 1) if how == "count" else one.reserve_given(CLAIM, named(0))
     assert refusal == Refusal("the GPUs of n1 kept changing hands; try again")
-    assert len(ledger.asked) == MAX_ROUNDS
+    assert len(ledger.asked) == MAX_SCANS
 
 
 def test_stale_gpus_that_would_not_suffice_are_no_reason_to_scan_again() -> None:
@@ -140,19 +142,19 @@ def test_a_given_gpu_that_somebody_takes_is_given_back_and_the_intruder_named() 
 
 def test_someone_who_moves_in_each_time_is_named_in_the_end() -> None:
     ledger = ScriptedLedger([GrantedGpus((uuid(0),))])
-    probe = ScriptedProbe(*[ALL_FREE, seen(used(0), free(1))] * MAX_ROUNDS)
+    probe = ScriptedProbe(*[ALL_FREE, seen(used(0), free(1))] * MAX_SCANS)
     refusal = service(ledger, probe).reserve_count(CLAIM, 1)
     assert isinstance(refusal, Refusal)
     assert "in use by mallory WITHOUT RESERVATION" in refusal.reason
-    assert len(ledger.released) == MAX_ROUNDS
+    assert len(ledger.released) == MAX_SCANS
 
 
 def test_a_gpu_gone_at_the_second_look_is_given_back() -> None:
     ledger = ScriptedLedger([GrantedGpus((uuid(0),))])
-    probe = ScriptedProbe(*[ALL_FREE, seen(free(1))] * MAX_ROUNDS)
+    probe = ScriptedProbe(*[ALL_FREE, seen(free(1))] * MAX_SCANS)
     refusal = service(ledger, probe).reserve_count(CLAIM, 1)
     assert refusal == Refusal("GPU (GPU-0) on n1 cannot be read: the driver no longer shows it")
-    assert len(ledger.released) == MAX_ROUNDS
+    assert len(ledger.released) == MAX_SCANS
 
 
 def test_a_second_look_that_fails_grants_nothing() -> None:
@@ -237,7 +239,7 @@ def test_an_owner_is_released_here_and_a_scan_published() -> None:
     ledger = ScriptedLedger([FULL], [reservation(0, "job:c1:5:0")])
     one = service(ledger, ScriptedProbe(ALL_FREE))
     assert one.release("job:c1:5:0", "done") == [uuid(0)]
-    one.publish()
+    one.scan_and_publish()
     assert ledger.published == [ALL_FREE]
 
 
@@ -253,7 +255,7 @@ def test_an_owner_is_released_here_and_a_scan_published() -> None:
     ],
 )
 def test_too_few_gpus_are_told_in_the_known_sentence(short: TooFewGpus, text: str) -> None:
-    assert short_text(short) == text
+    assert too_few_gpus_text(short) == text
 
 
 def test_too_few_gpus_name_each_intruder_but_not_who_uses_what_is_reserved() -> None:
@@ -378,7 +380,7 @@ def test_the_living_view_is_without_the_dead() -> None:
         [Reservation(uuid(0), run_of(DEAD), 1.0), reservation(1, "job:c1:5:0")],
         queue=[waiter(DEAD), waiter(LIVING)],
     )
-    view = service(ledger, ScriptedProbe()).living_view()
+    view = service(ledger, ScriptedProbe()).reaped_view()
     assert set(view.reservations) == {uuid(1)}
     assert [one.owner for one in view.queue] == ["run:10"]
 

@@ -10,13 +10,13 @@ from ledger_values import fresh_node, pass_time
 from redis_server import PrivateRedis
 from service_fakes import ScriptedProbe, ScriptedScan, failed, free, seen, used, uuid
 
-from canhazgpu.allocator import GpuService, Grant
+from canhazgpu.allocation.allocator import GpuAllocator, Grant
+from canhazgpu.allocation.liveness import LivenessContext
+from canhazgpu.allocation.refusal import Refusal, RefusalKind
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.store.ledger import RedisLedger, Role
 from canhazgpu.ledger.values import Claim, JobOwner
-from canhazgpu.people.gone import Here
-from canhazgpu.refusal import Refusal, RefusalKind
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +57,9 @@ class Place:
         self.free = seen(free(0), free(1), node=node)
         self.taken = seen(used(0), free(1), node=node)
 
-    def service(self, *scans: Observation, boot_id: str = "boot 2") -> GpuService:
-        here = Here(boot_id, None, lambda process: False)
-        return GpuService(self.node, here, UnhurriedProbe(*scans or [self.free]), self.ledger)
+    def service(self, *scans: Observation, boot_id: str = "boot 2") -> GpuAllocator:
+        here = LivenessContext(boot_id, None, lambda process: False)
+        return GpuAllocator(self.node, here, UnhurriedProbe(*scans or [self.free]), self.ledger)
 
     def held(self) -> dict[str, str]:
         (view,) = self.ledger.read_nodes([self.node])

@@ -8,12 +8,12 @@ import pytest
 
 from canhazgpu.ledger.values import Claim, Event
 from canhazgpu.logfmt import log_line
-from canhazgpu.status.event_text import (
+from canhazgpu.status.event_format import (
     NodeEvent,
+    by_time,
     event_line,
     event_to_dict,
-    in_order,
-    story_lines,
+    job_history_lines,
 )
 
 CLAIM = Claim("job:c1:12:1", "slurm", "ann", 1000, "12")
@@ -50,7 +50,7 @@ def test_several_nodes_in_order() -> None:
         NodeEvent("n1", Event("7-0", 9.0, "grant")),
         NodeEvent("n1", Event("8-0", 1.0, "grant")),
     ]
-    assert [(one.node, one.event.at) for one in in_order(events)] == [
+    assert [(one.node, one.event.at) for one in by_time(events)] == [
         ("n1", 1.0),
         ("n1", 5.0),
         ("n2", 5.0),
@@ -75,7 +75,7 @@ def test_a_story() -> None:
     }
     told = Event("1-0", 5.0, "prolog", "", CLAIM, reason="GPU 1 is in use", facts=facts)
     granted = Event("1-1", 6.0, "release", "GPU-a", CLAIM, 5.0, by="root")
-    head, first, *rest = story_lines("n1", [told, granted])
+    head, first, *rest = job_history_lines("n1", [told, granted])
     assert head == "node n1"
     assert first.endswith(
         "prolog of attempt 1: refused after 0.041 s, GPU 0 (GPU-a): GPU 1 is in use"
@@ -100,7 +100,7 @@ def test_a_story() -> None:
 )
 def test_facts_that_somebody_else_wrote_stop_nothing(facts: dict[str, object]) -> None:
     event = Event("1-0", 5.0, "prolog", "", CLAIM, facts=facts)
-    assert list(story_lines("n1", [event]))
+    assert list(job_history_lines("n1", [event]))
     assert line(event)
 
 

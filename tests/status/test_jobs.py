@@ -15,7 +15,7 @@ from canhazgpu.schedulers.slurm.control.job_lookup import (
     parse_squeue,
     squeue_environment,
 )
-from canhazgpu.status.jobs import JobFacts, incomplete_jobs, with_jobs
+from canhazgpu.status.scheduler_jobs import JobInfo, incomplete_jobs, with_job_info
 
 
 def view(*claims: Claim) -> NodeView:
@@ -39,18 +39,18 @@ def test_only_jobs_that_lack_something_are_looked_up_each_once() -> None:
 
 
 def test_what_the_ledger_knows_stays() -> None:
-    facts = {"2": JobFacts("alice", "found", 99.0)}
+    facts = {"2": JobInfo("alice", "found", 99.0)}
 
-    after = with_jobs(view(job("2", ends_at=7.0)), facts, "slurm").reservations["GPU-0"].claim
+    after = with_job_info(view(job("2", ends_at=7.0)), facts, "slurm").reservations["GPU-0"].claim
 
     assert (after.job_name, after.ends_at) == ("found", 7.0)
 
 
-@pytest.mark.parametrize("facts", [{}, {"2": JobFacts("mallory", "found", 99.0)}])
-def test_another_users_job_of_that_number_is_another_job(facts: dict[str, JobFacts]) -> None:
+@pytest.mark.parametrize("facts", [{}, {"2": JobInfo("mallory", "found", 99.0)}])
+def test_another_users_job_of_that_number_is_another_job(facts: dict[str, JobInfo]) -> None:
     given = view(job("2"))
 
-    assert with_jobs(given, facts, "slurm") == given
+    assert with_job_info(given, facts, "slurm") == given
 
 
 def test_squeue_records() -> None:
@@ -64,8 +64,8 @@ def test_squeue_records() -> None:
 
     found = parse_squeue(text, "m4rk")
 
-    assert found["12"] == JobFacts("alice", "a|b, c", 1700000000.0)
-    assert found["13"] == JobFacts("bob", "x", None)
+    assert found["12"] == JobInfo("alice", "a|b, c", 1700000000.0)
+    assert found["13"] == JobInfo("bob", "x", None)
     assert "14" not in found
 
 
@@ -84,7 +84,7 @@ echo "${f%%|*}|$j|1700000000|alice|$SLURM_TIME_FORMAT" """
 def test_one_call_with_ids_that_are_numbers_only(tmp_path: Path) -> None:
     found = squeue(tmp_path, ECHO_ONE).jobs(["5", "--help", "6;x", "7", "٣"])
 
-    assert found == {"5,7": JobFacts("alice", "%s", 1700000000.0)}
+    assert found == {"5,7": JobInfo("alice", "%s", 1700000000.0)}
 
 
 @pytest.mark.parametrize("script", ["exit 1", "kill -9 $$", "printf '\\377\\376|x'", "true"])
@@ -118,7 +118,7 @@ def test_without_squeue_nothing_is_known(tmp_path: Path) -> None:
 def test_another_name_of_a_job_has_one_number(
     tmp_path: Path, script: str, number: str | None
 ) -> None:
-    assert squeue(tmp_path, script).number_of("4711_3") == number
+    assert squeue(tmp_path, script).resolve_job_id("4711_3") == number
 
 
 def test_commands_are_found_by_absolute_path_only(

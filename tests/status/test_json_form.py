@@ -8,8 +8,8 @@ from dataclasses import replace
 from canhazgpu.gpu.scan import GpuHealth, GpuProcess, GpuReading, Scan
 from canhazgpu.gpu.usage import UsagePolicy
 from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation, Waiter
-from canhazgpu.status.json_form import status_to_dict, time_text
-from canhazgpu.status.model import node_status
+from canhazgpu.status.json_format import iso_time, status_to_dict
+from canhazgpu.status.node_status import node_status
 
 CLAIM = Claim(
     "job:c:5:0", "slurm", "alice", 1000, job_id="5", job_name="train", ends_at=1700003600.0,
@@ -140,6 +140,6 @@ def test_a_gpu_only_the_ledger_knows_has_the_same_keys() -> None:
 
 
 def test_times_that_no_calendar_has_are_not_known() -> None:
-    assert time_text(None) is None
-    assert time_text(1e300) is None
-    assert time_text(0.4) == "1970-01-01T00:00:00Z"
+    assert iso_time(None) is None
+    assert iso_time(1e300) is None
+    assert iso_time(0.4) == "1970-01-01T00:00:00Z"

@@ -9,13 +9,13 @@ import pytest
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
 from canhazgpu.gpu.usage import UsagePolicy
 from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation, Waiter
-from canhazgpu.status.change import essence
-from canhazgpu.status.mine import Person, only_of
-from canhazgpu.status.model import NodeStatus, node_status
+from canhazgpu.status.comparison import comparison_key
+from canhazgpu.status.node_status import NodeStatus, node_status
+from canhazgpu.status.user_filter import User, only_of_user
 
 NOW = 1000.0
 POLICY = UsagePolicy(1024, frozenset({"Xorg"}))
-ME = Person(1001, "alice")
+ME = User(1001, "alice")
 PROCESS = GpuProcess(5, 1001, "alice", "x", 5)
 
 
@@ -58,7 +58,7 @@ def with_gpus(*readings: GpuReading) -> NodeView:
 def test_the_gpus_of_one_person(view: NodeView, indices: list[int]) -> None:
     other = replace(VIEW, node="n2")
 
-    found = only_of(ME, [judged(view), judged(other)])
+    found = only_of_user(ME, [judged(view), judged(other)])
 
     assert [gpu.index for node in found for gpu in node.gpus] == indices
     assert [node.node for node in found] == (["n1"] if indices else [])
@@ -67,7 +67,7 @@ def test_the_gpus_of_one_person(view: NodeView, indices: list[int]) -> None:
 def test_who_only_waits_sees_the_own_place() -> None:
     queue = (waiter("bob", 7), waiter("alice", 1001))
 
-    (node,) = only_of(ME, [judged(replace(VIEW, queue=queue))])
+    (node,) = only_of_user(ME, [judged(replace(VIEW, queue=queue))])
 
     assert (node.gpus, node.queue) == ((), queue[1:])
 
@@ -83,14 +83,14 @@ RESERVED = replace(VIEW, reservations=held(1, Claim("o", "run", "alice", 1001)))
     ],
 )
 def test_time_and_amounts_are_no_change(other: NodeView) -> None:
-    assert essence([judged(other)]) == essence([judged(VIEW)])
+    assert comparison_key([judged(other)]) == comparison_key([judged(VIEW)])
 
 
 def test_a_sign_of_life_is_no_change() -> None:
     one = RESERVED.reservations["GPU-1"]
     later = replace(RESERVED, reservations={"GPU-1": replace(one, renewed_at=950.0)})
 
-    assert essence([judged(later)]) == essence([judged(RESERVED)])
+    assert comparison_key([judged(later)]) == comparison_key([judged(RESERVED)])
 
 
 @pytest.mark.parametrize(
@@ -107,10 +107,10 @@ def test_a_sign_of_life_is_no_change() -> None:
     ],
 )
 def test_changes(other: NodeView) -> None:
-    assert essence([judged(other)]) != essence([judged(VIEW)])
+    assert comparison_key([judged(other)]) != comparison_key([judged(VIEW)])
 
 
 def test_fewer_gpus_than_there_should_be_are_a_change() -> None:
     lacking = node_status(VIEW, POLICY, expected_gpus=3)
 
-    assert essence([lacking]) != essence([judged(VIEW)])
+    assert comparison_key([lacking]) != comparison_key([judged(VIEW)])

@@ -10,9 +10,9 @@ from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
 from canhazgpu.gpu.usage import GpuState, Usage, UsagePolicy
 from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation, Waiter
 from canhazgpu.node.process_id import ProcessId
-from canhazgpu.status.coverage import PidSpace
-from canhazgpu.status.model import (
-    IMPOSSIBLE,
+from canhazgpu.status.coverage import PidNamespace
+from canhazgpu.status.node_status import (
+    IMPOSSIBLE_VALUES,
     NEVER_SCANNED,
     NO_UUID,
     NOT_FOUND,
@@ -47,7 +47,7 @@ def view(*readings: GpuReading, fault: str | None = None, **more: object) -> Nod
         (view(BUSY), GpuState.UNRESERVED, Usage.IN_USE, ""),
         (view(BROKEN), GpuState.UNKNOWN, Usage.UNKNOWN, "GPU is lost"),
         (view(NAMELESS), GpuState.UNKNOWN, Usage.UNKNOWN, NO_UUID),
-        (view(IMPOSSIBLE_READING), GpuState.UNKNOWN, Usage.UNKNOWN, IMPOSSIBLE),
+        (view(IMPOSSIBLE_READING), GpuState.UNKNOWN, Usage.UNKNOWN, IMPOSSIBLE_VALUES),
         (view(FREE, reservations=RESERVED), GpuState.RESERVED, Usage.FREE, ""),
         (view(BUSY, reservations=RESERVED), GpuState.RESERVED, Usage.IN_USE, ""),
         (view(BROKEN, reservations=RESERVED), GpuState.RESERVED, Usage.UNKNOWN, "GPU is lost"),
@@ -173,7 +173,7 @@ def test_a_run_is_known_by_its_pids_of_this_boot_alone() -> None:
     held = view(BUSY, reservations={UUID: Reservation(UUID, claim, 500.0)})
 
     def intruders(boot_id: str) -> int:
-        (gpu,) = node_status(held, UsagePolicy(1024), space=PidSpace(boot_id)).gpus
+        (gpu,) = node_status(held, UsagePolicy(1024), space=PidNamespace(boot_id)).gpus
         return len(gpu.intruders)
 
     assert (intruders("b1"), intruders("b2")) == (0, 1)

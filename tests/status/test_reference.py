@@ -12,8 +12,8 @@ from canhazgpu.cli.status_display.table import table_lines
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
 from canhazgpu.gpu.usage import UsagePolicy
 from canhazgpu.ledger.values import MANUAL, RUN, Claim, NodeView, Reservation
-from canhazgpu.status.model import node_status
-from canhazgpu.status.text import cells
+from canhazgpu.status.node_status import node_status
+from canhazgpu.status.table_cells import cells
 
 NOW = 1_000_000.0
 MINUTE, HOUR = 60, 3600

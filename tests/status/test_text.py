@@ -9,8 +9,8 @@ import pytest
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
 from canhazgpu.gpu.usage import UsagePolicy
 from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation, Waiter
-from canhazgpu.status.model import GpuStatus, NodeStatus, node_status
-from canhazgpu.status.text import (
+from canhazgpu.status.node_status import GpuStatus, NodeStatus, node_status
+from canhazgpu.status.table_cells import (
     Cells,
     Tone,
     cells,

@@ -13,7 +13,7 @@ from canhazgpu.in_process.service import InProcessService
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.values import Event, NodeView
-from canhazgpu.status.jobs import JobFacts
+from canhazgpu.status.scheduler_jobs import JobInfo
 
 NOW = 1700000000.0
 
@@ -68,14 +68,14 @@ class FakeProbe:
 class FakeLookup:
     """Knows some jobs; `asked` is what it was asked for."""
 
-    known: Mapping[str, JobFacts] = field(default_factory=dict)
+    known: Mapping[str, JobInfo] = field(default_factory=dict)
     asked: list[tuple[str, ...]] = field(default_factory=list)
 
-    def jobs(self, job_ids: Iterable[str]) -> Mapping[str, JobFacts]:
+    def jobs(self, job_ids: Iterable[str]) -> Mapping[str, JobInfo]:
         self.asked.append(tuple(job_ids))
         return self.known
 
-    def number_of(self, address: str) -> str | None:
+    def resolve_job_id(self, address: str) -> str | None:
         raise AssertionError(f"asked for the number of {address}")
 
 

@@ -21,7 +21,7 @@ from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation
 from canhazgpu.node.process_id import ProcessId
 from canhazgpu.node.users import Caller
-from canhazgpu.probe.node_probe import observation_of, usage_policy
+from canhazgpu.probe.node_probe import judge_scan, usage_policy
 
 ALICE = Caller(1001, "alice", is_root=False)
 BOB = Caller(1002, "bob", is_root=False)
@@ -75,7 +75,7 @@ class JudgingProbe:
 
     def observe(self) -> Observation:
         self.meanwhile()
-        return observation_of(
+        return judge_scan(
             scan(*self.gpus, fault=self.fault, node=self.node),
             usage_policy(self.validation),
             0.1,

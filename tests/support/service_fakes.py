@@ -20,7 +20,7 @@ from canhazgpu.ledger.values import (
     TooFewGpus,
     Waiter,
 )
-from canhazgpu.probe.node_probe import observation_of
+from canhazgpu.probe.node_probe import judge_scan
 
 NODE = "n1"
 THRESHOLD_MB = 1024
@@ -41,7 +41,7 @@ def used(index: int, user: str = "mallory", memory_mb: int = 5000, pid: int = 77
 
 def seen(*readings: GpuReading, age_s: float = 0.0, node: str = NODE) -> Observation:
     """What a scan of these GPUs amounts to."""
-    return observation_of(Scan(node, 0.0, 0.0, readings), UsagePolicy(THRESHOLD_MB), age_s)
+    return judge_scan(Scan(node, 0.0, 0.0, readings), UsagePolicy(THRESHOLD_MB), age_s)
 
 
 def failed(fault: str, node: str = NODE) -> Observation:

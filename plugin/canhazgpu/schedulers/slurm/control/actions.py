@@ -22,7 +22,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from canhazgpu.conflict.notes import PREFIX
+from canhazgpu.conflict.job_comment import COMMENT_PREFIX
 from canhazgpu.errors import SchedulerError
 from canhazgpu.node.system_log import single_line, write_syslog
 from canhazgpu.schedulers.port import ActionOutcome, ActionResult, JobContext
@@ -117,7 +117,7 @@ class SlurmActions:
         text = single_line(message)
         write_syslog(text)
         if self._log_file is not None:
-            _append_line(self._log_file, f"[{_timestamp()}] {PREFIX}{text}\n")
+            _append_line(self._log_file, f"[{_timestamp()}] {COMMENT_PREFIX}{text}\n")
 
     def has_stopped_running(self, job_id: str) -> bool:
         """Tell whether the job does not run; it may be completing. False without an answer."""

@@ -5,7 +5,7 @@ No field contains a user's text: a job's name could imitate another job's line.
 
 from __future__ import annotations
 
-from canhazgpu.conflict.notes import PREFIX
+from canhazgpu.conflict.job_comment import COMMENT_PREFIX
 
 LAUNCHED_STATES = ("RUNNING", "CONFIGURING")
 STARTING_STATES = (*LAUNCHED_STATES, "PENDING")
@@ -56,6 +56,6 @@ def own_drain_reason(text: str, node: str) -> str:
     """
     for line in text.splitlines():
         name, state, reason = [*line.split("|", 2), "", ""][:3]
-        if name == node and state.startswith("drain") and reason.startswith(PREFIX):
+        if name == node and state.startswith("drain") and reason.startswith(COMMENT_PREFIX):
             return reason
     return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from canhazgpu.allocator import GpuService
+from canhazgpu.allocation.allocator import GpuAllocator
 from canhazgpu.ledger.local.job_records import JobRecord, JobRecords
 
 QUARANTINED_BY_EPILOG = "epilog"
@@ -11,7 +11,7 @@ QUARANTINED_BY_EPILOG = "epilog"
 The health check lifts the quarantine once a scan finds the GPU free."""
 
 
-def release_ended_jobs(service: GpuService, records: JobRecords, ended: list[JobRecord]) -> None:
+def release_ended_jobs(service: GpuAllocator, records: JobRecords, ended: list[JobRecord]) -> None:
     """Release what ended attempts still hold, and remove their records. Raises `StoreError`."""
     for record in ended:
         service.release(record.owner.token, "job ended")

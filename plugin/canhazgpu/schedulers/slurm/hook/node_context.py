@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from canhazgpu.allocator import GpuService
+from canhazgpu.allocation.allocator import GpuAllocator
+from canhazgpu.allocation.liveness import LivenessContext
 from canhazgpu.config.schema import Config
 from canhazgpu.errors import ConfigError
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
@@ -17,7 +18,6 @@ from canhazgpu.ledger.values import Reservation
 from canhazgpu.node.drain_record import DrainRecord
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace, state_dir
 from canhazgpu.node.processes import is_alive
-from canhazgpu.people.gone import Here
 from canhazgpu.probe.port import GpuProbe
 from canhazgpu.schedulers.port import JobContext
 from canhazgpu.schedulers.slurm import environment as names
@@ -59,9 +59,9 @@ class NodeContext:
         self.hook_log.ledger = node_ledger(self)
         return self.hook_log.ledger
 
-    def here(self) -> Here:
+    def here(self) -> LivenessContext:
         """Return the node as this process sees it."""
-        return Here(self.boot_id, pid_namespace(), is_alive)
+        return LivenessContext(self.boot_id, pid_namespace(), is_alive)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +76,9 @@ class JobHook(NodeContext):
         left_s = self.config.slurm.hook_deadline_s - self.hook_log.took_s()
         return max(round(left_s, 1), MIN_HOOK_TIME_S)
 
-    def service(self, ledger: Ledger) -> GpuService:
+    def service(self, ledger: Ledger) -> GpuAllocator:
         """Return the service of this node."""
-        return GpuService(self.node, self.here(), self.probe, ledger, self._is_finished_job)
+        return GpuAllocator(self.node, self.here(), self.probe, ledger, self._is_finished_job)
 
     def _is_finished_job(self, reservation: Reservation) -> bool:
         """Tell whether another job of this cluster holds the GPU, and Slurm says it is finished."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from canhazgpu.allocator import GpuService
+from canhazgpu.allocation.allocator import GpuAllocator
 from canhazgpu.errors import SchedulerError, error_text
 from canhazgpu.ledger.local.book import is_job_owner
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
@@ -37,8 +37,8 @@ class NodeCheck:
             raise context.config_fault
         scan = context.probe.start()
         ledger = context.ledger()
-        service = GpuService(context.node, context.here(), context.probe, ledger)
-        live_view = service.living_view()
+        service = GpuAllocator(context.node, context.here(), context.probe, ledger)
+        live_view = service.reaped_view()
         if ledger.released:
             self._log_decision("reaped", gpus=ledger.released)
         view = self._release_absent_jobs(ledger, live_view)
