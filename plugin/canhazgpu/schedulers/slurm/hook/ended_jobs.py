@@ -11,8 +11,10 @@ QUARANTINED_BY_EPILOG = "epilog"
 The health check lifts the quarantine once a scan finds the GPU free."""
 
 
-def release_ended_jobs(service: GpuAllocator, records: JobRecords, ended: list[JobRecord]) -> None:
+def release_ended_jobs(
+    allocator: GpuAllocator, records: JobRecords, ended: list[JobRecord]
+) -> None:
     """Release what ended attempts still hold, and remove their records. Raises `StoreError`."""
     for record in ended:
-        service.release(record.owner.token, "job ended")
+        allocator.release(record.owner.token, "job ended")
         records.forget(record.owner)

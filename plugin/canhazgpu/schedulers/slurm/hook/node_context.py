@@ -59,8 +59,8 @@ class NodeContext:
         self.hook_log.ledger = node_ledger(self)
         return self.hook_log.ledger
 
-    def here(self) -> LivenessContext:
-        """Return the node as this process sees it."""
+    def liveness_context(self) -> LivenessContext:
+        """Return what decides whether an owner on this node is alive."""
         return LivenessContext(self.boot_id, pid_namespace(), is_alive)
 
 
@@ -76,9 +76,11 @@ class JobHook(NodeContext):
         left_s = self.config.slurm.hook_deadline_s - self.hook_log.took_s()
         return max(round(left_s, 1), MIN_HOOK_TIME_S)
 
-    def service(self, ledger: Ledger) -> GpuAllocator:
-        """Return the service of this node."""
-        return GpuAllocator(self.node, self.here(), self.probe, ledger, self._is_finished_job)
+    def allocator(self, ledger: Ledger) -> GpuAllocator:
+        """Return this node's allocator."""
+        return GpuAllocator(
+            self.node, self.liveness_context(), self.probe, ledger, self._is_finished_job
+        )
 
     def _is_finished_job(self, reservation: Reservation) -> bool:
         """Tell whether another job of this cluster holds the GPU, and Slurm says it is finished."""

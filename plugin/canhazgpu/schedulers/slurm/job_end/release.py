@@ -58,13 +58,13 @@ def release_gpus(
     """
     if hook.config_fault is not None:
         raise hook.config_fault
-    service = hook.service(ledger)
+    allocator = hook.allocator(ledger)
     if recorded:
-        release_ended_jobs(service, hook.records, hook.records.ended())
+        release_ended_jobs(allocator, hook.records, hook.records.ended())
     else:
-        service.release_job(hook.job.owner, "job ended")
+        allocator.release_job(hook.job.owner, "job ended")
     if last_scan is None:
-        service.scan_and_publish()
+        allocator.scan_and_publish()
     else:
         ledger.publish_scan(last_scan.observe())
 

@@ -38,11 +38,11 @@ class JobAllocation:
     """
 
     def __init__(
-        self, hook: JobHook, ledger: Ledger, service: GpuAllocator, *, scheduler_picks: bool
+        self, hook: JobHook, ledger: Ledger, allocator: GpuAllocator, *, scheduler_picks: bool
     ) -> None:
         self.hook = hook
         self.ledger = ledger
-        self.service = service
+        self.allocator = allocator
         self.scheduler_picks = scheduler_picks
         self.claim = claim_of(hook.job, names.SCHEDULER_TYPE, hook.boot_id)
 
@@ -59,9 +59,9 @@ class JobAllocation:
         Also refused if the driver does not show a GPU that the scheduler assigned.
         """
         if not self.scheduler_picks:
-            return self.service.reserve_count(self.claim, self.count, first_scan, force=force)
+            return self.allocator.reserve_count(self.claim, self.count, first_scan, force=force)
         try:
-            return self.service.reserve_given(
+            return self.allocator.reserve_given(
                 self.claim, self.assigned_uuids, first_scan, force=force
             )
         except InputError as exc:
@@ -69,7 +69,7 @@ class JobAllocation:
 
     def attempt_gpus(self, gpus: Sequence[str], *, force: bool = False) -> AllocationResult:
         """Try once to reserve these GPUs (UUIDs)."""
-        return self.service.reserve_given(self.claim, lambda _: gpus, force=force)
+        return self.allocator.reserve_given(self.claim, lambda _: gpus, force=force)
 
     def assigned_uuids(self, gpus: Sequence[GpuReading]) -> list[str]:
         """Return the UUIDs of the GPUs that the scheduler assigned; raises `InputError`."""

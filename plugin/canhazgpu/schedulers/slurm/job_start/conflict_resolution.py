@@ -57,50 +57,50 @@ class ConflictResolution:
         """Apply the steps of the chain until the job's fate is decided."""
         step_index, unexplained = 0, 0
         blind = self._refusal.kind is RefusalKind.FAULT
-        situation = GPUS_UNREADABLE if blind else self._assess()
+        conflict = GPUS_UNREADABLE if blind else self._assess()
         while True:
-            if not situation.causes:
+            if not conflict.causes:
                 if self._accept_grant(self._allocation.attempt(), "job starts"):
                     return
                 unexplained += 1
-                situation = (
+                conflict = (
                     self._assess() if unexplained < MAX_UNEXPLAINED_REFUSALS else OWNERS_CHANGING
                 )
                 continue
-            step_index, step = next_step(self._chain, step_index, self._facts(situation))
-            if self._execute_step(step, situation):
+            step_index, step = next_step(self._chain, step_index, self._facts(conflict))
+            if self._execute_step(step, conflict):
                 if self._actions.scheduler_unreachable and not self._allocation.scheduler_picks:
                     self._grant_without_scheduler()
                 return
             step_index += 1
             if step.kind in (StepKind.WAIT, StepKind.SWAP, StepKind.KILL):
-                situation = self._assess()
+                conflict = self._assess()
 
-    def _facts(self, situation: JobConflict) -> ConflictFacts:
+    def _facts(self, conflict: JobConflict) -> ConflictFacts:
         scheduler_picks = self._allocation.scheduler_picks
         return ConflictFacts(
-            situation.causes,
+            conflict.causes,
             requeues=self._hook.job.requeues,
             max_requeues=self._hook.config.slurm.max_requeues,
             can_swap=scheduler_picks and not self._hook.node_conf.constrains_devices,
-            can_kill=self._kill_policy.can_clear(situation),
+            can_kill=self._kill_policy.can_clear(conflict),
             # GPUs that canhazgpu picks must be reserved, or another job gets them too.
-            can_warn=scheduler_picks or situation.causes == {ConflictCause.UNRESERVED},
+            can_warn=scheduler_picks or conflict.causes == {ConflictCause.UNRESERVED},
             can_requeue=not self._actions.requeue_refusal,
         )
 
-    def _execute_step(self, step: Step, situation: JobConflict) -> bool:
+    def _execute_step(self, step: Step, conflict: JobConflict) -> bool:
         """Execute a step; returns whether it decides the job's fate."""
         if step.kind is StepKind.WAIT:
-            return self._wait(step.seconds, situation)
+            return self._wait(step.seconds, conflict)
         if step.kind is StepKind.SWAP:
-            return self._swap(situation)
+            return self._swap(conflict)
         if step.kind is StepKind.KILL:
-            return self._kill_policy.end_processes(situation, self._assess) and self._wait(
-                MEMORY_RELEASE_TIMEOUT_S, situation
+            return self._kill_policy.end_processes(conflict, self._assess) and self._wait(
+                MEMORY_RELEASE_TIMEOUT_S, conflict
             )
         if step.kind is StepKind.WARN:
-            return self._warn(situation)
+            return self._warn(conflict)
         decisive_steps = {
             StepKind.REQUEUE: self._actions.requeue,
             StepKind.DRAIN: self._actions.drain,
@@ -115,19 +115,17 @@ class ConflictResolution:
         if observation.scan.fault is not None:
             return GPUS_UNREADABLE
         self._gpus = observation.scan.gpus
-        view = self._allocation.service.reaped_view()
+        view = self._allocation.allocator.reaped_view()
         self._kill_policy.assess(observation, view)
         owner = self._hook.job.owner
         if self._allocation.scheduler_picks:
-            situation = conflict_for_given(self._assigned_uuids(), observation, view, owner)
+            conflict = conflict_for_given(self._assigned_uuids(), observation, view, owner)
         else:
-            situation = conflict_for_count(
+            conflict = conflict_for_count(
                 self._allocation.count, observation, view, owner, self._kill_policy.can_free
             )
-        self._since = (
-            in_use_since_text(situation, _start_times(situation), _time_text) or self._since
-        )
-        return situation
+        self._since = in_use_since_text(conflict, _start_times(conflict), _time_text) or self._since
+        return conflict
 
     def _accept_grant(self, outcome: AllocationResult, what: str, *, swapped: bool = False) -> bool:
         """Start the job if the attempt was granted; returns whether it was."""
@@ -139,9 +137,9 @@ class ConflictResolution:
         self._actions.log(reason, what)
         return True
 
-    def _wait(self, seconds: float, situation: JobConflict) -> bool:
+    def _wait(self, seconds: float, conflict: JobConflict) -> bool:
         began = time.monotonic()
-        changes = WakeEvents(self._allocation, situation)
+        wake_events = WakeEvents(self._allocation, conflict)
         try:
             while True:
                 outcome = self._allocation.attempt()
@@ -150,19 +148,19 @@ class ConflictResolution:
                     return True
                 if waited_s >= seconds:
                     return False
-                changes.wait(min(seconds - waited_s, RETRY_INTERVAL_S))
+                wake_events.wait(min(seconds - waited_s, RETRY_INTERVAL_S))
         finally:
-            changes.close()
+            wake_events.close()
 
-    def _swap(self, situation: JobConflict) -> bool:
+    def _swap(self, conflict: JobConflict) -> bool:
         """Replace the job's GPUs that are not free by free ones."""
-        chosen = swap_gpus(self._assigned_uuids(), situation, self._allocation.count)
+        chosen = swap_gpus(self._assigned_uuids(), conflict, self._allocation.count)
         if chosen is None:
             return False
         outcome = self._allocation.attempt_gpus(chosen)
         return self._accept_grant(outcome, "job starts on other GPUs of the node", swapped=True)
 
-    def _warn(self, situation: JobConflict) -> bool:
+    def _warn(self, conflict: JobConflict) -> bool:
         """Start the job in spite of the obstacles, and reserve those GPUs that can be reserved."""
         if not self._allocation.scheduler_picks:
             outcome = self._allocation.attempt(force=True)
@@ -170,8 +168,8 @@ class ConflictResolution:
                 self._refusal = outcome
                 return False
             self._allocation.accept(outcome)
-        elif not situation.scan_failed:
-            held = reservable_gpus(self._assigned_uuids(), situation)
+        elif not conflict.scan_failed:
+            held = reservable_gpus(self._assigned_uuids(), conflict)
             if held and isinstance(self._allocation.attempt_gpus(held, force=True), Refusal):
                 return False
             self._allocation.record_gpus(self._allocation.assigned_gpus(self._gpus))
@@ -198,8 +196,8 @@ class ConflictResolution:
             return [""]
 
 
-def _start_times(situation: JobConflict) -> dict[int, float]:
-    found = {process.pid: process_start_time(process.pid) for process in situation.processes}
+def _start_times(conflict: JobConflict) -> dict[int, float]:
+    found = {process.pid: process_start_time(process.pid) for process in conflict.processes}
     return {pid: at for pid, at in found.items() if at is not None}
 
 

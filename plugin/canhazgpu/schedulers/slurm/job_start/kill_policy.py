@@ -32,11 +32,11 @@ class KillPolicy:
         self._hook = hook
         self._kills = kills
         self._usage = usage_policy(hook.config.validation)
-        self._spared: dict[int, str] = {}
+        self._exemptions: dict[int, str] = {}
 
     def assess(self, observation: Observation, view: NodeView) -> None:
         """Decide for each process on the GPUs in use whether it may be ended."""
-        self._spared = {}
+        self._exemptions = {}
         processes = [
             process
             for gpu in observation.scan.gpus
@@ -47,23 +47,23 @@ class KillPolicy:
             return
         rights = process_rights_of_others(self._hook, view)
         own = f"{names.SCHEDULER_TYPE}:{self._hook.job.owner.job_id}"
-        self._spared = {one.pid: exemption_reason(one, own, rights) for one in processes}
+        self._exemptions = {one.pid: exemption_reason(one, own, rights) for one in processes}
 
     def can_free(self, gpu: GpuReading) -> bool:
         """Tell whether ending processes would free this GPU."""
         return can_be_freed_by_kill(
-            [Obstacle(gpu, ConflictCause.UNRESERVED)], self._spared, self._usage
+            [Obstacle(gpu, ConflictCause.UNRESERVED)], self._exemptions, self._usage
         )
 
-    def can_clear(self, situation: JobConflict) -> bool:
+    def can_clear(self, conflict: JobConflict) -> bool:
         """Tell whether ending processes would remove all obstacles."""
-        return bool(situation.obstacles) and can_be_freed_by_kill(
-            situation.obstacles, self._spared, self._usage
+        return bool(conflict.obstacles) and can_be_freed_by_kill(
+            conflict.obstacles, self._exemptions, self._usage
         )
 
-    def end_processes(self, situation: JobConflict, assess: Callable[[], JobConflict]) -> bool:
+    def end_processes(self, conflict: JobConflict, assess: Callable[[], JobConflict]) -> bool:
         """End the processes if a second assessment still allows it; returns whether it did."""
-        with ProcessTerminator(self._targets(situation)) as held:
+        with ProcessTerminator(self._targets(conflict)) as held:
             current = assess()
             if not self.can_clear(current):
                 return False
@@ -74,10 +74,10 @@ class KillPolicy:
             self._log(gpu, process, "PID {} does not end" if pid in alive else "ended PID {}")
         return True
 
-    def _targets(self, situation: JobConflict) -> dict[int, tuple[GpuReading, GpuProcess]]:
+    def _targets(self, conflict: JobConflict) -> dict[int, tuple[GpuReading, GpuProcess]]:
         return {
             process.pid: (one.gpu, process)
-            for one in situation.obstacles
+            for one in conflict.obstacles
             for process in processes_to_end(one.gpu, self._usage)
         }
 

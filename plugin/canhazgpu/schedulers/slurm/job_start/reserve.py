@@ -46,18 +46,18 @@ def start_job(hook: JobHook) -> None:
     owner = hook.job.owner
     id_reused_from = hook.records.begin(owner, hook.job.user, hook.boot_id, hook.job.positions)
     ledger = hook.ledger()
-    service = hook.service(ledger)
-    release_ended_jobs(service, hook.records, hook.records.ended())
+    allocator = hook.allocator(ledger)
+    release_ended_jobs(allocator, hook.records, hook.records.ended())
     if hook.is_retry:
         # Nothing of the job runs yet, so all that its killed prolog reserved is released. That
         # prolog may not have validated its grant, nor released what another job of this id held.
-        service.release_job(replace(owner, attempt=LATEST_ATTEMPT), "its prolog was killed")
+        allocator.release_job(replace(owner, attempt=LATEST_ATTEMPT), "its prolog was killed")
     if id_reused_from is not None:
-        service.release_job(id_reused_from, "its number was given to another job")
+        allocator.release_job(id_reused_from, "its number was given to another job")
     if owner.attempt > 0:
         earlier = replace(owner, attempt=owner.attempt - 1)
-        service.release_job(earlier, "superseded by a later attempt")
-    allocation = JobAllocation(hook, ledger, service, scheduler_picks=scheduler_picks)
+        allocator.release_job(earlier, "superseded by a later attempt")
+    allocation = JobAllocation(hook, ledger, allocator, scheduler_picks=scheduler_picks)
     outcome = allocation.attempt(scan)
     if isinstance(outcome, Refusal):
         from canhazgpu.schedulers.slurm.job_start.conflict_resolution import ConflictResolution  # noqa: PLC0415 - most jobs need none of it

@@ -17,11 +17,11 @@ NVML_UPDATE_DELAY_S = 0.3
 class WakeEvents:
     """Waits for a change of one job's obstacles. Close it after use."""
 
-    def __init__(self, allocation: JobAllocation, situation: JobConflict) -> None:
+    def __init__(self, allocation: JobAllocation, conflict: JobConflict) -> None:
         self._allocation = allocation
-        self._waits_for_ledger = ConflictCause.RESERVED in situation.causes
+        self._waits_for_ledger = ConflictCause.RESERVED in conflict.causes
         self._last_event_id = self._await_ledger_event("", 0.0) if self._waits_for_ledger else ""
-        found = (identify_process(process.pid) for process in situation.processes)
+        found = (identify_process(process.pid) for process in conflict.processes)
         self._watch = ProcessWatch([one for one in found if one is not None])
 
     def wait(self, seconds: float) -> None:

@@ -37,13 +37,13 @@ class NodeCheck:
             raise context.config_fault
         scan = context.probe.start()
         ledger = context.ledger()
-        service = GpuAllocator(context.node, context.here(), context.probe, ledger)
-        live_view = service.reaped_view()
+        allocator = GpuAllocator(context.node, context.liveness_context(), context.probe, ledger)
+        live_view = allocator.reaped_view()
         if ledger.released:
             self._log_decision("reaped", gpus=ledger.released)
         view = self._release_absent_jobs(ledger, live_view)
         self._publish(ledger, scan, view)
-        release_ended_jobs(service, context.records, context.records.ended())
+        release_ended_jobs(allocator, context.records, context.records.ended())
 
     def _publish(self, ledger: FallbackLedger, scan: PendingScan, view: NodeView) -> None:
         observation = scan.observe()
