@@ -19,10 +19,13 @@ from fake_nvml import Process, start_gpu_process
 DIE = """
 import json, os, sys
 
-PLACE = {place!r}
+PLACE, SLURM = {place!r}, {slurm!r}
 
 
 def arrange():
+    # Other clusters run the same installation.
+    if os.environ.get("SLURM_CONF") != SLURM:
+        return
     try:
         with open(PLACE) as stream:
             hook, module, holder, name, when = json.load(stream)
@@ -82,11 +85,12 @@ def fault(cluster: GpuCluster) -> Iterator[Path]:
     """A file that makes the next hook die where it says; that one removes it."""
     (site,) = (cluster.venv / "lib").glob("python*/site-packages")
     place = cluster.root / "fault.json"
-    (site / "zz_fault.py").write_text(DIE.format(place=str(place)))
+    slurm = str(cluster.slurm.layout.slurm_conf)
+    (site / "zz_fault.py").write_text(DIE.format(place=str(place), slurm=slurm))
     (site / "zz_fault.pth").write_text("import zz_fault\n")
     yield place
+    # The module stays: a Python of another cluster may have read the line that imports it.
     (site / "zz_fault.pth").unlink()
-    (site / "zz_fault.py").unlink()
 
 
 @pytest.fixture(autouse=True)

@@ -11,41 +11,56 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from run_files import made_once
+from simulated_driver import install_driver
 from until import until
 
 from demo_cluster import ClusterSpec, PrivateSlurm
-from fake_nvml import FakeState, install
+from demo_cluster.processes import find
+from fake_nvml import FakeState
 
 REPOSITORY = Path(__file__).parents[2]
 STORE_TIMEOUT_S = 3.0
 
 
-def hook_process(name: str, job: int) -> int:
+def hook_process(cluster: GpuCluster, name: str, job: int) -> int:
     """Return the pid of a job's hook that runs now, ``prolog`` or ``epilog``, 0 where none does."""
-    found = []
+    # Clusters beside this one have jobs of the same number.
+    marks = {f"SLURM_JOB_ID={job}".encode(), f"CANHAZGPU_CONFIG={cluster.config_file}".encode()}
+    found = set()
     for entry in Path("/proc").iterdir():
         try:
-            environ = (entry / "environ").read_bytes().split(b"\0")
+            environ = {*(entry / "environ").read_bytes().split(b"\0")}
             command = (entry / "cmdline").read_bytes()
         except OSError:
             continue
-        if f"SLURM_JOB_ID={job}".encode() in environ and f"canhazgpu.{name}".encode() in command:
-            found.append(int(entry.name))
-    # The children that scan came later, and bear the same command line.
-    return min(found, default=0)
+        if marks <= environ and f"canhazgpu.{name}".encode() in command:
+            found.add(int(entry.name))
+    # The children that scan bear the same command line.
+    return next((pid for pid in found if parent_of(pid) not in found), 0)
 
 
-def kill_hook(name: str, job: int, times: int) -> None:
+def parent_of(pid: int) -> int:
+    process = find(pid)
+    return process.parent if process else 0
+
+
+def kill_hook(cluster: GpuCluster, name: str, job: int, times: int) -> None:
     """Kill a job's hook amid its work, and again when it is run once more; as the kernel does."""
     killed = {0}
     while len(killed) <= times:
-        pid = until(lambda: (found := hook_process(name, job)) not in killed and found)
+        pid = until(lambda: (found := hook_process(cluster, name, job)) not in killed and found)
         os.kill(pid, signal.SIGKILL)
         killed.add(pid)
 
 
-def make_venv(directory: Path) -> Path:
-    """Install the built wheel where every Unix user can run it; returns the environment."""
+def installed_venv() -> Path:
+    """Return an environment with the built wheel that every Unix user can run, one for the run."""
+    return made_once("installed", make_venv) / "venv"
+
+
+def make_venv(directory: Path) -> None:
+    """Install the built wheel into a new environment."""
     wheels = sorted((REPOSITORY / "build" / "dist").glob("*.whl"))
     if not wheels:
         raise RuntimeError("no wheel in build/dist; 'make test' builds it")
@@ -54,7 +69,6 @@ def make_venv(directory: Path) -> Path:
     subprocess.run(
         [venv / "bin/pip", "install", "--quiet", f"{wheels[-1]}[embedded]"], check=True, timeout=300
     )
-    return venv
 
 
 class GpuCluster:
@@ -70,7 +84,7 @@ class GpuCluster:
         self.venv = venv
         self.config_file = root / "config.toml"
         self._config = {section: dict(values) for section, values in config.items()}
-        install(root / "nvml")
+        install_driver(root / "nvml")
         self.state = FakeState(root / "nvml" / "state")
         for node in spec.node_specs():
             self.state.add_node(

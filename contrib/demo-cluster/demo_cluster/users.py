@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import pwd
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from demo_cluster.errors import CommandFailed
 
@@ -35,8 +38,20 @@ def user_exists(name: str) -> bool:
 
 
 def _administer(*command: str) -> None:
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=USERADD_TIMEOUT_S, check=False
-    )
+    with _alone():
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=USERADD_TIMEOUT_S, check=False
+        )
     if done.returncode != 0:
         raise CommandFailed(f"{' '.join(command)}: {done.stderr.strip()}")
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Keep other processes from changing users meanwhile: useradd itself waits in whole seconds."""
+    directory = os.open("/etc", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
