@@ -22,9 +22,12 @@ SERVER = Path(__file__).with_name("forking_server.py")
 
 
 class ForkingPython:
-    """`python -I`, run by forking; used as a context manager, whose end ends the server."""
+    """`python -I`, run by forking; used as a context manager, whose end ends the server.
 
-    def __init__(self) -> None:
+    Without that it ends with whoever started it.
+    """
+
+    def __init__(self, python: Path = Path(sys.executable)) -> None:
         self._modules: list[str] = []
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
             # An address that the kernel chooses.
@@ -32,7 +35,7 @@ class ForkingPython:
             listener.listen()
             self._address = listener.getsockname()
             self._server = subprocess.Popen(
-                [sys.executable, "-I", str(SERVER), str(listener.fileno())],
+                [python, "-I", str(SERVER), str(listener.fileno())],
                 pass_fds=(listener.fileno(),),
                 stdin=subprocess.DEVNULL,
                 env={},
@@ -46,10 +49,21 @@ class ForkingPython:
         self._server.wait()
 
     def run(
-        self, arguments: Sequence[str], environ: Mapping[str, str], timeout_s: float
+        self,
+        arguments: Sequence[str],
+        environ: Mapping[str, str],
+        timeout_s: float,
+        user: str = "root",
+        directory: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run `python -I ARGUMENTS`, ``-m module …`` or ``-c program …``, to its end."""
-        request = {"arguments": arguments, "environ": environ, "modules": self._modules}
+        request = {
+            "arguments": arguments,
+            "environ": environ,
+            "modules": self._modules,
+            "user": user,
+            "directory": str(directory or Path.cwd()),
+        }
         with _Outputs() as outputs, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
             server.settimeout(timeout_s)
             server.connect(self._address)

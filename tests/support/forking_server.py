@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import importlib
 import json
 import os
+import pwd
 import runpy
 import socket
 import sys
@@ -14,6 +16,7 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 PATIENCE_S = 2.0
+PR_SET_DUMPABLE = 4
 Request = dict[str, Any]
 
 
@@ -111,10 +114,22 @@ def opened(stream: TextIO, output: int) -> TextIO:
     )  # fmt: skip
 
 
+def become(user: str) -> None:
+    account = pwd.getpwnam(user)
+    os.initgroups(user, account.pw_gid)
+    os.setgid(account.pw_gid)
+    os.setuid(account.pw_uid)
+    # As after an exec: without it /proc/self stays root's.
+    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
+
+
 def run(request: Request, outputs: list[int]) -> None:
-    """Become the run: its output, its environment, its arguments."""
+    """Become the run: its output, its user, its environment, its arguments."""
     sys.stdout = sys.__stdout__ = opened(sys.stdout, outputs[0])
     sys.stderr = sys.__stderr__ = opened(sys.stderr, outputs[1])
+    os.chdir(request["directory"])
+    if request["user"] != "root":
+        become(request["user"])
     os.environ.clear()
     os.environ.update(request["environ"])
     option, what, *arguments = request["arguments"]
