@@ -16,6 +16,7 @@ from until import until
 from demo_cluster import ClusterSpec
 from fake_nvml import start_gpu_process
 
+pytestmark = pytest.mark.parts(2)
 QUICK = {"settle_s": 2.0}
 
 

@@ -6,6 +6,7 @@ Whatever happens, no GPU is granted twice, none is leaked, and no node is draine
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from gpu_cluster import GpuCluster, until
 
 from demo_cluster import ClusterSpec
 from fake_nvml import Process, start_gpu_process
+
+pytestmark = pytest.mark.parts(3)
 
 DIE = """
 import json, os, sys
@@ -86,11 +89,12 @@ def fault(cluster: GpuCluster) -> Iterator[Path]:
     (site,) = (cluster.venv / "lib").glob("python*/site-packages")
     place = cluster.root / "fault.json"
     slurm = str(cluster.slurm.layout.slurm_conf)
-    (site / "zz_fault.py").write_text(DIE.format(place=str(place), slurm=slurm))
-    (site / "zz_fault.pth").write_text("import zz_fault\n")
+    module = f"zz_fault_{os.getpid()}"
+    (site / f"{module}.py").write_text(DIE.format(place=str(place), slurm=slurm))
+    (site / f"{module}.pth").write_text(f"import {module}\n")
     yield place
     # The module stays: a Python of another cluster may have read the line that imports it.
-    (site / "zz_fault.pth").unlink()
+    (site / f"{module}.pth").unlink()
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ from gpu_cluster import GpuCluster, kill_hook, until
 from demo_cluster import ClusterSpec
 from fake_nvml import Process, start_gpu_process
 
+pytestmark = pytest.mark.parts(3)
 SHOW = "echo GPUS=$CUDA_VISIBLE_DEVICES\n"
 
 

@@ -16,17 +16,19 @@ USERADD_TIMEOUT_S = 60
 
 def ensure_users(names: Iterable[str]) -> tuple[str, ...]:
     """Create the users that do not exist, without home; return those created."""
-    missing = tuple(name for name in names if not user_exists(name))
-    for name in missing:
-        _administer("useradd", "--no-create-home", "--shell", "/bin/sh", name)
+    with _one_at_a_time():
+        missing = tuple(name for name in names if not user_exists(name))
+        for name in missing:
+            _administer("useradd", "--no-create-home", "--shell", "/bin/sh", name)
     return missing
 
 
 def remove_users(created: Iterable[str]) -> None:
     """Remove users that `ensure_users` returned; one that is gone already is no error."""
-    for name in created:
-        if user_exists(name):
-            _administer("userdel", name)
+    with _one_at_a_time():
+        for name in created:
+            if user_exists(name):
+                _administer("userdel", name)
 
 
 def user_exists(name: str) -> bool:
@@ -38,17 +40,16 @@ def user_exists(name: str) -> bool:
 
 
 def _administer(*command: str) -> None:
-    with _alone():
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=USERADD_TIMEOUT_S, check=False
-        )
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=USERADD_TIMEOUT_S, check=False
+    )
     if done.returncode != 0:
         raise CommandFailed(f"{' '.join(command)}: {done.stderr.strip()}")
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """Keep other processes from changing users meanwhile: useradd itself waits in whole seconds."""
+def _one_at_a_time() -> Iterator[None]:
+    """Two useradd at once both succeed with the same name: they look before they lock."""
     directory = os.open("/etc", os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)
