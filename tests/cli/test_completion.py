@@ -214,7 +214,6 @@ def test_bash_at_a_prompt(here: World) -> None:
         screen.wait_for("fish")
 
 
-@pytest.mark.may_skip
 def test_zsh(here: World) -> None:
     if shutil.which("zsh") is None:
         pytest.skip("there is no zsh on this machine")
@@ -233,7 +232,6 @@ def test_zsh(here: World) -> None:
         screen.wait_for("n2")
 
 
-@pytest.mark.may_skip
 def test_fish(here: World) -> None:
     if shutil.which("fish") is None:
         pytest.skip("there is no fish on this machine")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from redis_server import PrivateRedis
+from simulated_driver import install_driver
 
 import fake_nvml
 from canhazgpu.config.schema import StoreConfig
@@ -49,7 +50,7 @@ class Place:
 def library() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="chg-validate-") as name:
         Path(name).chmod(0o755)
-        yield fake_nvml.install(Path(name) / "nvml")
+        yield install_driver(Path(name) / "nvml")
 
 
 @pytest.fixture

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forking_python import ForkingPython
 from redis_server import PrivateRedis
+from simulated_driver import install_driver
 
 import fake_nvml
 from canhazgpu.config.schema import StoreConfig
@@ -53,6 +55,7 @@ class HookNode:
     ledger: RedisLedger
     server: PrivateRedis
     config: dict[str, dict[str, Any]]
+    interpreter: ForkingPython
 
     @property
     def assignment(self) -> str:
@@ -88,9 +91,14 @@ class HookNode:
     def python(
         self, *arguments: str, environ: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
+        given = self.environ() if environ is None else environ
+        return self.interpreter.run(arguments, given, timeout_s=60)
+
+    def new_python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The same with an interpreter that has imported nothing yet."""
         return subprocess.run(
             [sys.executable, "-I", *arguments],
-            env=self.environ() if environ is None else environ,
+            env=self.environ(),
             capture_output=True,
             text=True,
             timeout=60,
@@ -183,12 +191,20 @@ class HookNode:
 @pytest.fixture(scope="session")
 def library() -> Iterator[Path]:
     directory = Path(tempfile.mkdtemp(prefix="chg-hooks-"))
-    yield fake_nvml.install(directory)
+    yield install_driver(directory)
     shutil.rmtree(directory)
 
 
+@pytest.fixture(scope="session")
+def interpreter() -> Iterator[ForkingPython]:
+    with ForkingPython() as server:
+        yield server
+
+
 @pytest.fixture(params=["slurm", "canhazgpu"])
-def node(request: pytest.FixtureRequest, library: Path, tmp_path: Path) -> Iterator[HookNode]:
+def node(
+    request: pytest.FixtureRequest, library: Path, interpreter: ForkingPython, tmp_path: Path
+) -> Iterator[HookNode]:
     """A node, once with Slurm's choice of devices and once with ours."""
     state = fake_nvml.FakeState(tmp_path / "nvml")
     state.add_node(NODE, 4, minors=[3, 2, 1, 0])
@@ -205,7 +221,7 @@ def node(request: pytest.FixtureRequest, library: Path, tmp_path: Path) -> Itera
         (tmp_path / "slurm.conf").write_text(f"SlurmdLogFile={tmp_path}/slurmd.log\n")
         (tmp_path / "slurmd.log").write_text("")
         ledger = RedisLedger(StoreConfig(url=server.url, timeout_s=5.0), Role.WRITE)
-        yield HookNode(tmp_path, state, ledger, server, config)
+        yield HookNode(tmp_path, state, ledger, server, config, interpreter)
 
 
 @pytest.fixture(scope="session")

@@ -39,7 +39,7 @@ NodeProbe.start = told
 from canhazgpu.prolog.main import main
 main()
 """
-    done = node.python("-c", program)
+    done = node.new_python("-c", program)
     # The second is the look at what was granted.
     assert (done.returncode, done.stdout, done.stderr) == (0, "False\nTrue\n", "")
     assert len(node.held()) == 2
@@ -55,6 +55,6 @@ startup.load = load
 from canhazgpu.prolog.main import main
 main()
 """
-    done = node.python("-c", program)
+    done = node.new_python("-c", program)
     assert (done.returncode, done.stdout) == (0, "")
     assert "RuntimeError: no such luck (please report this)" in done.stderr

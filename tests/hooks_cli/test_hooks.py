@@ -345,7 +345,6 @@ def test_without_a_password_no_account_is_opened(tmp_path: Path, url: str) -> No
     assert "user canhazgpu reset on #PUT-THE-SHA256-OF-THE-PASSWORD-HERE " in users
 
 
-@pytest.mark.may_skip
 def test_the_wheel_holds_the_templates(tmp_path: Path) -> None:
     """Data files are what a wheel forgets; where the wheel is tested, every other test sees it."""
     pytest.importorskip("hatchling", reason="the wheel itself is under test")

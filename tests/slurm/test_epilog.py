@@ -16,6 +16,7 @@ from until import until
 from demo_cluster import ClusterSpec
 from fake_nvml import start_gpu_process
 
+pytestmark = pytest.mark.parts(2)
 QUICK = {"settle_s": 2.0}
 
 
@@ -184,7 +185,7 @@ def test_an_epilog_killed_while_it_waits_is_made_good_by_the_next_hook(
     job = cluster.slurm.submit("sleep 2", "--gres=gpu:1", user=people[0])
     until(cluster.held)
     gpu.override_used(8045)
-    kill_hook("epilog", job, times=1)
+    kill_hook(cluster, "epilog", job, times=1)
     cluster.slurm.wait_nodes_idle()
     assert cluster.held() == {first: str(job)}
     cluster.configure(slurm={"on_conflict": "swap"})

@@ -14,6 +14,7 @@ from demo_cluster import ClusterSpec
 from demo_cluster.processes import wait_until
 from fake_nvml import start_gpu_process
 
+pytestmark = pytest.mark.parts(3)
 MANY_JOBS_TIMEOUT_S = 240.0
 PREEMPTION = """
 PreemptType=preempt/partition_prio

@@ -20,6 +20,7 @@ from demo_cluster import ClusterSpec
 from demo_cluster.leftovers import find_leftovers
 from demo_cluster.processes import environment
 
+pytestmark = pytest.mark.parts(2)
 INTERVAL_S = 2
 
 

@@ -20,7 +20,13 @@ JOB = f"{SHOW}\nsrun sh -c '{SHOW}'"
 BEFORE = ["yes 0 site", "yes 0 site"]
 
 
-@pytest.fixture(scope="module", params=[SiteCluster, ScriptsCluster], ids=["patterns", "scripts"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(kind, id=name, marks=pytest.mark.xdist_group(f"site {name}"))
+        for name, kind in (("patterns", SiteCluster), ("scripts", ScriptsCluster))
+    ],
+)
 def cluster(
     request: pytest.FixtureRequest, venv: Path, people: tuple[str, str]
 ) -> Iterator[SiteCluster]:

@@ -12,6 +12,8 @@ from until import until
 
 from demo_cluster import ClusterSpec
 
+pytestmark = pytest.mark.parts(2)
+
 
 @pytest.fixture(scope="module")
 def cluster(make_cluster: Any) -> GpuCluster:
@@ -226,6 +228,7 @@ def test_the_late_epilog_of_a_lost_node_frees_nothing_of_the_second_run(
     cluster.slurm.run(["scontrol", "update", f"node={lost}", "state=resume"])
 
 
+@pytest.mark.xdist_group("time limit")
 def test_a_time_limit_frees_the_gpus(cluster: GpuCluster, people: Any) -> None:
     alice, _ = people
     job = cluster.slurm.submit("sleep 300", "--gres=gpu:1", "--time=1", user=alice)

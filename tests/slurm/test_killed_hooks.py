@@ -6,6 +6,7 @@ Whatever happens, no GPU is granted twice, none is leaked, and no node is draine
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,18 @@ from gpu_cluster import GpuCluster, until
 from demo_cluster import ClusterSpec
 from fake_nvml import Process, start_gpu_process
 
+pytestmark = pytest.mark.parts(3)
+
 DIE = """
 import json, os, sys
 
-PLACE = {place!r}
+PLACE, SLURM = {place!r}, {slurm!r}
 
 
 def arrange():
+    # Other clusters run the same installation.
+    if os.environ.get("SLURM_CONF") != SLURM:
+        return
     try:
         with open(PLACE) as stream:
             hook, module, holder, name, when = json.load(stream)
@@ -82,11 +88,13 @@ def fault(cluster: GpuCluster) -> Iterator[Path]:
     """A file that makes the next hook die where it says; that one removes it."""
     (site,) = (cluster.venv / "lib").glob("python*/site-packages")
     place = cluster.root / "fault.json"
-    (site / "zz_fault.py").write_text(DIE.format(place=str(place)))
-    (site / "zz_fault.pth").write_text("import zz_fault\n")
+    slurm = str(cluster.slurm.layout.slurm_conf)
+    module = f"zz_fault_{os.getpid()}"
+    (site / f"{module}.py").write_text(DIE.format(place=str(place), slurm=slurm))
+    (site / f"{module}.pth").write_text(f"import {module}\n")
     yield place
-    (site / "zz_fault.pth").unlink()
-    (site / "zz_fault.py").unlink()
+    # The module stays: a Python of another cluster may have read the line that imports it.
+    (site / f"{module}.pth").unlink()
 
 
 @pytest.fixture(autouse=True)

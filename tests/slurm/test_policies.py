@@ -15,6 +15,7 @@ from gpu_cluster import GpuCluster, kill_hook, until
 from demo_cluster import ClusterSpec
 from fake_nvml import Process, start_gpu_process
 
+pytestmark = pytest.mark.parts(3)
 SHOW = "echo GPUS=$CUDA_VISIBLE_DEVICES\n"
 
 
@@ -394,7 +395,7 @@ def test_a_prolog_killed_while_it_waits_is_run_once_more(
     policy(cluster, "wait:4,requeue")
     job = submit(cluster, people[0])
     until_begun(cluster, job)
-    kill_hook("prolog", job, times=1)
+    kill_hook(cluster, "prolog", job, times=1)
     requeued(cluster, job)
     assert cluster.slurm.output(job, user=people[0]) == ""
 
@@ -405,7 +406,7 @@ def test_a_prolog_killed_again_drains_nothing(
     policy(cluster, "wait:25,requeue")
     job = submit(cluster, people[0], script="sleep 3")
     record = until_begun(cluster, job)
-    kill_hook("prolog", job, times=2)
+    kill_hook(cluster, "prolog", job, times=2)
     # Unchecked, as the hook's script says: a kill is no fault of the node's.
     assert_completed(cluster, job)
     until(lambda: not record.exists())
@@ -424,7 +425,7 @@ def test_a_job_that_nobody_checked_sees_no_other_jobs_gpu(
         until(lambda: cluster.slurm.output(holder, user=alice) == f"GPUS={first}\n")
         job = submit(cluster, alice)
         until_begun(cluster, job)
-        kill_hook("prolog", job, times=2)
+        kill_hook(cluster, "prolog", job, times=2)
         assert_completed(cluster, job)
     refused, gpus = cluster.slurm.output(job, user=alice).splitlines()
     assert refused.startswith("canhazgpu: this task sees no GPU: GPU 1 is another job's")

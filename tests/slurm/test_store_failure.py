@@ -15,6 +15,7 @@ from until import until
 
 from demo_cluster import ClusterSpec
 
+pytestmark = pytest.mark.parts(2)
 GPUS = 4
 SPAN = """
 echo "BEGIN $(date +%s%N) $CUDA_VISIBLE_DEVICES"

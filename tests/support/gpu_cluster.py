@@ -2,50 +2,87 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from forking_python import ForkingPython
+from run_files import made_once
+from simulated_driver import install_driver
 from until import until
 
-from demo_cluster import ClusterSpec, PrivateSlurm
-from fake_nvml import FakeState, install
+from demo_cluster import ClusterSpec, CommandFailed, PrivateSlurm
+from demo_cluster.processes import find
+from fake_nvml import FakeState
 
 REPOSITORY = Path(__file__).parents[2]
 STORE_TIMEOUT_S = 3.0
+MAIN = "import sys; from canhazgpu.cli.main import main; sys.argv[0] = {!r}; main()"
+READING = ("events", "explain", "status")
 
 
-def hook_process(name: str, job: int) -> int:
+def hook_process(cluster: GpuCluster, name: str, job: int) -> int:
     """Return the pid of a job's hook that runs now, ``prolog`` or ``epilog``, 0 where none does."""
-    found = []
+    # Clusters beside this one have jobs of the same number.
+    marks = {f"SLURM_JOB_ID={job}".encode(), f"CANHAZGPU_CONFIG={cluster.config_file}".encode()}
+    found = set()
     for entry in Path("/proc").iterdir():
         try:
-            environ = (entry / "environ").read_bytes().split(b"\0")
+            environ = {*(entry / "environ").read_bytes().split(b"\0")}
             command = (entry / "cmdline").read_bytes()
         except OSError:
             continue
-        if f"SLURM_JOB_ID={job}".encode() in environ and f"canhazgpu.{name}".encode() in command:
-            found.append(int(entry.name))
-    # The children that scan came later, and bear the same command line.
-    return min(found, default=0)
+        if marks <= environ and f"canhazgpu.{name}".encode() in command:
+            found.add(int(entry.name))
+    # The children that scan bear the same command line.
+    return next((pid for pid in found if parent_of(pid) not in found), 0)
 
 
-def kill_hook(name: str, job: int, times: int) -> None:
+def parent_of(pid: int) -> int:
+    process = find(pid)
+    return process.parent if process else 0
+
+
+def kill_hook(cluster: GpuCluster, name: str, job: int, times: int) -> None:
     """Kill a job's hook amid its work, and again when it is run once more; as the kernel does."""
     killed = {0}
     while len(killed) <= times:
-        pid = until(lambda: (found := hook_process(name, job)) not in killed and found)
+        pid = until(lambda: (found := hook_process(cluster, name, job)) not in killed and found)
         os.kill(pid, signal.SIGKILL)
         killed.add(pid)
 
 
-def make_venv(directory: Path) -> Path:
-    """Install the built wheel where every Unix user can run it; returns the environment."""
+@functools.cache
+def interpreter_of(venv: Path) -> ForkingPython:
+    return ForkingPython(venv / "bin" / "python3")
+
+
+def run_without_importing(
+    venv: Path,
+    arguments: Sequence[str],
+    environ: Mapping[str, str],
+    user: str = "root",
+    directory: Path = Path("/"),
+) -> subprocess.CompletedProcess[str]:
+    """Run the installed command as one that has imported everything already."""
+    program = MAIN.format(str(venv / "bin" / "canhazgpu"))
+    command = ["-c", program, *arguments]
+    return interpreter_of(venv).run(command, environ, 120, user, directory)
+
+
+def installed_venv() -> Path:
+    """Return an environment with the built wheel that every Unix user can run, one for the run."""
+    return made_once("installed", make_venv) / "venv"
+
+
+def make_venv(directory: Path) -> None:
+    """Install the built wheel into a new environment."""
     wheels = sorted((REPOSITORY / "build" / "dist").glob("*.whl"))
     if not wheels:
         raise RuntimeError("no wheel in build/dist; 'make test' builds it")
@@ -54,7 +91,6 @@ def make_venv(directory: Path) -> Path:
     subprocess.run(
         [venv / "bin/pip", "install", "--quiet", f"{wheels[-1]}[embedded]"], check=True, timeout=300
     )
-    return venv
 
 
 class GpuCluster:
@@ -70,7 +106,7 @@ class GpuCluster:
         self.venv = venv
         self.config_file = root / "config.toml"
         self._config = {section: dict(values) for section, values in config.items()}
-        install(root / "nvml")
+        install_driver(root / "nvml")
         self.state = FakeState(root / "nvml" / "state")
         for node in spec.node_specs():
             self.state.add_node(
@@ -107,11 +143,25 @@ class GpuCluster:
         self, *arguments: str, node: str = "", user: str = "root", check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run the command as a Unix user on a node."""
-        place = ["/usr/bin/env", f"CANHAZGPU_CONFIG={self.config_file}"]
+        place = {"CANHAZGPU_CONFIG": str(self.config_file)}
         if node:
-            place += [f"CANHAZGPU_NODE_NAME={node}", f"FAKE_NVML_NODE={node}"]
-        command = [*place, str(self.venv / "bin/canhazgpu"), *arguments]
+            place |= {"CANHAZGPU_NODE_NAME": node, "FAKE_NVML_NODE": node}
+        if arguments[0] in READING:
+            return self._read(arguments, place, user, check)
+        assignments = [f"{name}={value}" for name, value in place.items()]
+        command = ["/usr/bin/env", *assignments, str(self.venv / "bin/canhazgpu"), *arguments]
         return self.slurm.run(command, user=user, check=check)
+
+    def _read(
+        self, arguments: Sequence[str], place: Mapping[str, str], user: str, check: bool
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command that tests wait with, again and again: without importing anew."""
+        environ = {**self.slurm.env(user), **place}
+        home = self.slurm.home(user)
+        done = run_without_importing(self.venv, arguments, environ, user, home)
+        if check and done.returncode != 0:
+            raise CommandFailed(f"{arguments} ended with {done.returncode}: {done.stderr}")
+        return done
 
     def status(self, node: str = "n1", user: str = "root") -> dict[str, dict[str, Any]]:
         """Return every node's GPUs by UUID, as `canhazgpu status --json` shows them."""

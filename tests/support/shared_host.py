@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import functools
 import json
 import os
 import pwd
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from redis_server import PrivateRedis
+from simulated_driver import install_driver
 from terminal import Terminal
 
 import fake_nvml
@@ -29,16 +28,6 @@ NODE = "host1"
 WAIT_S = 30.0
 
 
-@functools.cache
-def _built() -> Path:
-    """Build the simulated driver once; each host has a copy, and its own state beside it."""
-    directory = Path(tempfile.mkdtemp(prefix="chg-nvml-"))
-    atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    directory.chmod(0o755)
-    fake_nvml.install(directory)
-    return directory
-
-
 class SharedHost:
     """The host; `program` is the installed command, which every user may execute."""
 
@@ -47,7 +36,7 @@ class SharedHost:
         self.root = Path(tempfile.mkdtemp(prefix="chg-host-"))
         self.root.chmod(0o755)
         self.redis = PrivateRedis(persist=persist)
-        shutil.copytree(_built(), self.root / "nvml")
+        install_driver(self.root / "nvml")
         state = fake_nvml.FakeState(self.root / "nvml" / "state")
         self.node = state.add_node(NODE, gpus)
         state.set_default_node(NODE)

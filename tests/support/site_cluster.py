@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from gpu_cluster import GpuCluster
+from gpu_cluster import GpuCluster, run_without_importing
 from until import until
 
 
@@ -63,21 +63,30 @@ class SiteCluster(GpuCluster):
                 *(self.venv / "bin/canhazgpu", "--config", self.config_file, "hooks"),
                 *(arguments[0], "--slurm-dir", self.slurm_dir, *arguments[1:]),
             ],
-            env={
-                "PATH": os.environ.get("PATH", os.defpath),
-                "SLURM_CONF": str(self.slurm.layout.slurm_conf),
-                "SLURMD_NODENAME": "n1",
-                **environ,
-            },
+            env={**self._environ(), **environ},
             capture_output=True,
             text=True,
             timeout=120,
             check=check,
         )
 
+    def check(self) -> subprocess.CompletedProcess[str]:
+        """Run `hooks check` as `hooks` does, but for its imports."""
+        arguments = ["--config", str(self.config_file), "hooks", "check", "--json"]
+        arguments += ["--slurm-dir", str(self.slurm_dir)]
+        return run_without_importing(self.venv, arguments, self._environ())
+
+    def _environ(self) -> dict[str, str]:
+        return {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "SLURM_CONF": str(self.slurm.layout.slurm_conf),
+            "SLURMD_NODENAME": "n1",
+        }
+
     def problems(self, **environ: str) -> dict[str, dict[str, Any]]:
         """Return what `hooks check` finds wrong, by id."""
-        shown = json.loads(self.hooks("check", "--json", check=False, **environ).stdout)
+        done = self.hooks("check", "--json", check=False, **environ) if environ else self.check()
+        shown = json.loads(done.stdout)
         return {one["id"]: one for one in shown["findings"] if one["severity"] != "ok"}
 
     def change_conf(self, lines: Iterable[tuple[str, str | None]]) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from redis_server import PrivateRedis
+from simulated_driver import install_driver
 
 import fake_nvml
 from canhazgpu.config.schema import StoreConfig, ValidationConfig
@@ -81,7 +82,7 @@ def world(gpus: int = 3) -> Iterator[World]:
     with tempfile.TemporaryDirectory(prefix="chg-status-") as name, PrivateRedis() as server:
         directory = Path(name)
         directory.chmod(0o755)
-        fake_nvml.install(directory / "nvml")
+        install_driver(directory / "nvml")
         node = fake_nvml.FakeState(directory / "nvml" / "state").add_node("n1", gpus)
         library = str(next((directory / "nvml").rglob("libnvidia-ml.so.1")))
         yield World(directory, node, library, server)

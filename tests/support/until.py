@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
-LIMIT_S = 60.0
+LIMIT_S = 120.0
 PAUSE_S = 0.05
 
 

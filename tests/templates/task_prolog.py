@@ -8,19 +8,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from canhazgpu.templates.render import render
 
-SHELLS: dict[str, list[str]] = {
-    name: found
-    for name, found in {
-        "dash": [shutil.which("dash") or ""],
-        "busybox": [shutil.which("busybox") or "", "sh"],
-        "bash": [shutil.which("bash") or "", "--posix"],
-    }.items()
-    if found[0]
-}
+SHELLS = {"dash": ["dash"], "busybox": ["busybox", "sh"], "bash": ["bash", "--posix"]}
+"""What may be a node's /bin/sh."""
 
 NOBODY = 65534
+
+
+def shell_command(name: str) -> list[str]:
+    """Return the command of that shell; skip where it is missing."""
+    program, *options = SHELLS[name]
+    found = shutil.which(program)
+    if found is None:
+        pytest.skip(f"there is no {program} on this machine")
+    return [found, *options]
 
 
 @dataclass(frozen=True)

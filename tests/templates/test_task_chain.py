@@ -14,7 +14,7 @@ import pytest
 from canhazgpu.schedulers.slurm.site.layout import ScriptLocation
 from canhazgpu.templates.slurm_files import chain_text
 
-from .task_prolog import SHELLS, Told
+from .task_prolog import SHELLS, Told, shell_command
 
 OURS = """\
 echo 'export CUDA_DEVICE_ORDER=PCI_BUS_ID'
@@ -57,7 +57,7 @@ class Chain:
 @pytest.fixture(params=list(SHELLS))
 def chain(request: pytest.FixtureRequest) -> Iterator[Chain]:
     directory = Path(tempfile.mkdtemp(prefix="task-chain-"))
-    yield Chain(directory, SHELLS[request.param])
+    yield Chain(directory, shell_command(request.param))
     shutil.rmtree(directory)
 
 

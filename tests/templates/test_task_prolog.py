@@ -452,7 +452,7 @@ def test_no_process_is_started(task_prolog: TaskProlog) -> None:
     done = subprocess.run(
         [*task_prolog.shell, str(task_prolog.script)],
         env=environ,
-        user=NOBODY - 7,  # nobody else's id
+        user=1_000_000 + os.getpid(),  # nobody else's id, no other worker's either
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NPROC, (1, 1)),
         capture_output=True,
         text=True,

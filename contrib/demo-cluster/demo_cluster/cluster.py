@@ -23,7 +23,7 @@ from demo_cluster.devices import make_devices
 from demo_cluster.errors import DemoClusterError, StartError, WaitTimeout
 from demo_cluster.layout import Layout
 from demo_cluster.leftovers import end_leftovers
-from demo_cluster.ports import free_ports
+from demo_cluster.ports import ClaimedPorts
 from demo_cluster.processes import wait_until
 from demo_cluster.spec import ClusterSpec
 
@@ -41,6 +41,7 @@ class PrivateSlurm(SlurmClient):
     def __init__(self, directory: Path, spec: ClusterSpec | None = None) -> None:
         super().__init__(Layout(directory.absolute()), spec or ClusterSpec())
         self._daemons = Daemons(self.layout, self.env())
+        self._ports = ClaimedPorts(0)
 
     def __enter__(self) -> Self:
         self.start()
@@ -78,6 +79,7 @@ class PrivateSlurm(SlurmClient):
             self._daemons.stop(name)
         end_leftovers(self.layout)
         cgroups.remove(self.layout)
+        self._ports.release()
         if delete:
             self.layout.delete()
 
@@ -114,7 +116,8 @@ class PrivateSlurm(SlurmClient):
 
     def _write_files(self) -> None:
         names = self.spec.node_names()
-        controller_port, *node_ports = free_ports(1 + len(names))
+        self._ports = ClaimedPorts(1 + len(names))
+        controller_port, *node_ports = self._ports.numbers
         endpoints = Endpoints(socket.gethostname(), controller_port, tuple(node_ports))
         self.layout.slurm_conf.write_text(slurm_conf(self.spec, self.layout, endpoints))
         etc = self.layout.etc

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import pwd
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from demo_cluster.errors import CommandFailed
 
@@ -13,17 +16,19 @@ USERADD_TIMEOUT_S = 60
 
 def ensure_users(names: Iterable[str]) -> tuple[str, ...]:
     """Create the users that do not exist, without home; return those created."""
-    missing = tuple(name for name in names if not user_exists(name))
-    for name in missing:
-        _administer("useradd", "--no-create-home", "--shell", "/bin/sh", name)
+    with _one_at_a_time():
+        missing = tuple(name for name in names if not user_exists(name))
+        for name in missing:
+            _administer("useradd", "--no-create-home", "--shell", "/bin/sh", name)
     return missing
 
 
 def remove_users(created: Iterable[str]) -> None:
     """Remove users that `ensure_users` returned; one that is gone already is no error."""
-    for name in created:
-        if user_exists(name):
-            _administer("userdel", name)
+    with _one_at_a_time():
+        for name in created:
+            if user_exists(name):
+                _administer("userdel", name)
 
 
 def user_exists(name: str) -> bool:
@@ -40,3 +45,14 @@ def _administer(*command: str) -> None:
     )
     if done.returncode != 0:
         raise CommandFailed(f"{' '.join(command)}: {done.stderr.strip()}")
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Two useradd at once both succeed with the same name: they look before they lock."""
+    directory = os.open("/etc", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)

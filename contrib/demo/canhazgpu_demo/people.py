@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
 import pwd
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -31,20 +28,18 @@ class People:
 
 def create_user(name: str) -> str:
     """Create a user; where the name is taken, by a person or another demonstration, alice-2."""
-    with one_at_a_time():
-        for number in range(1, MOST_TRIES):
-            candidate = name if number == 1 else f"{name}-{number}"
-            if ensure_users([candidate]):
-                return candidate
+    for number in range(1, MOST_TRIES):
+        candidate = name if number == 1 else f"{name}-{number}"
+        if ensure_users([candidate]):
+            return candidate
     raise CommandFailed(f"no user like {name} could be created: all names are taken")
 
 
 def delete_users(created: Iterable[str]) -> None:
     """End what these users still run, and remove them. Only for users that were made here."""
     uids = {entry.pw_uid for entry in pwd.getpwall() if entry.pw_name in created}
-    with one_at_a_time():
-        end([process for process in running() if owner(process.pid) in uids], PATIENCE_S)
-        remove_users(created)
+    end([process for process in running() if owner(process.pid) in uids], PATIENCE_S)
+    remove_users(created)
 
 
 def owner(pid: int) -> int | None:
@@ -52,14 +47,3 @@ def owner(pid: int) -> int | None:
         return Path(f"/proc/{pid}").stat().st_uid
     except OSError:
         return None
-
-
-@contextlib.contextmanager
-def one_at_a_time() -> Iterator[None]:
-    """Two useradd at once both succeed with the same name: they look before they lock."""
-    descriptor = os.open("/etc", os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
