@@ -26,9 +26,9 @@ MEASURE = """
 import json, sys, threading, time
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
-from canhazgpu.ledger.connect import Role
+from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.port import Observation
-from canhazgpu.ledger.redis_ledger import RedisLedger
+from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.values import Claim
 
 TURNS = 500
@@ -71,7 +71,7 @@ def wake_ms():
 
 print(json.dumps({
     "reserve+release": rate(reserve_and_release),
-    "look": rate(lambda turn: ledger.look([node])),
+    "read_nodes": rate(lambda turn: ledger.read_nodes([node])),
     "wake_ms": wake_ms() if hasattr(ledger, "await_change") else None,
 }))
 """

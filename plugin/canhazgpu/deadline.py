@@ -10,11 +10,11 @@ from types import FrameType
 
 from canhazgpu.errors import DeadlineError
 
-EARLY_S = 0.002
+TIMER_EARLY_S = 0.002
 """A timer may ring so much before the clock says it is time."""
-SOON_S = 0.001
+MIN_TIMER_S = 0.001
 """An outer deadline that passed meanwhile: as soon as it can be; zero would be never."""
-AGAIN_S = 1.0
+RERAISE_AFTER_S = 1.0
 
 
 @contextmanager
@@ -31,15 +31,15 @@ def hard_deadline(
     ends = began + (min(seconds, outer_s) if outer_s else seconds)
 
     def expire(signum: int, frame: FrameType | None) -> None:
-        if time.monotonic() >= ends - EARLY_S or watch is None:
+        if time.monotonic() >= ends - TIMER_EARLY_S or watch is None:
             # Python drops what is raised in a finalizer or as it forks: then it is raised again.
-            signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
+            signal.setitimer(signal.ITIMER_REAL, RERAISE_AFTER_S)
             raise DeadlineError(f"no decision within {seconds:g} s")
         watch()
-        signal.setitimer(signal.ITIMER_REAL, _next_s(ends, every_s))
+        signal.setitimer(signal.ITIMER_REAL, _timer_s(ends, every_s))
 
     before = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, _next_s(ends, every_s))
+    signal.setitimer(signal.ITIMER_REAL, _timer_s(ends, every_s))
     try:
         yield
     finally:
@@ -47,9 +47,9 @@ def hard_deadline(
         signal.signal(signal.SIGALRM, before)
         if outer_s:
             left_s = outer_s - (time.monotonic() - began)
-            signal.setitimer(signal.ITIMER_REAL, max(left_s, SOON_S))
+            signal.setitimer(signal.ITIMER_REAL, max(left_s, MIN_TIMER_S))
 
 
-def _next_s(ends: float, every_s: float) -> float:
-    left_s = max(ends - time.monotonic(), SOON_S)
+def _timer_s(ends: float, every_s: float) -> float:
+    left_s = max(ends - time.monotonic(), MIN_TIMER_S)
     return min(left_s, every_s) if every_s else left_s

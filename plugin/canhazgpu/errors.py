@@ -87,7 +87,7 @@ def advice_for(error: CanhazgpuError) -> Advice:
     return DEFAULT_ADVICE
 
 
-def explain(error: CanhazgpuError) -> str:
+def error_text(error: CanhazgpuError) -> str:
     """Return the error as one line, with the next step where there is one."""
     text = " ".join(str(error).split())
     step = advice_for(error).next_step

@@ -78,7 +78,7 @@ def python(code: str, **environ: str) -> subprocess.CompletedProcess[str]:
 
 def test_status_imports_no_templates_and_the_command_line_no_store() -> None:
     loaded = python(
-        "import sys; from canhazgpu.cli.main import cli; from canhazgpu.cli import status;"
+        "import sys; from canhazgpu.cli.main import cli; from canhazgpu.cli.commands import status;"
         "print([name for name in ('redis', 'jinja2', 'pynvml') if name in sys.modules])"
     )
 

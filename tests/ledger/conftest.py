@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 import redis
-from ledger_values import Store, fresh_node, observation
-from redis_server import BINARIES, PrivateRedis, need_binary
+from ledger_samples import Store, new_node_name, observation
+from servers.private_redis import BINARIES, PrivateRedis, need_binary
 
 from canhazgpu.config.schema import StoreConfig
-from canhazgpu.ledger import embedded
-from canhazgpu.ledger.keys import NodeKeys, node_keys
+from canhazgpu.ledger.embedded import server as embedded
 from canhazgpu.ledger.port import Observation
-from canhazgpu.ledger.redis_ledger import RedisLedger
+from canhazgpu.ledger.store.keys import NodeKeys, node_keys
+from canhazgpu.ledger.store.ledger import RedisLedger
 
 TIMEOUT_S = 5.0
 
@@ -40,7 +40,7 @@ def _embedded_store() -> Iterator[Store]:
     directory = str(base / "store")
     config = StoreConfig(url="embedded", embedded_dir=directory, timeout_s=TIMEOUT_S)
     try:
-        way = embedded.access(directory, write=True, wait_s=TIMEOUT_S)
+        way = embedded.ensure_running(directory, write=True, wait_s=TIMEOUT_S)
         with redis.Redis(
             unix_socket_path=way.socket,
             username=way.username,
@@ -59,7 +59,7 @@ def _embedded_store() -> Iterator[Store]:
 
 
 @pytest.fixture
-def own_server() -> Iterator[PrivateRedis]:
+def restartable_server() -> Iterator[PrivateRedis]:
     """A server of the test's own, to be restarted, paused and killed; it keeps its data."""
     with PrivateRedis(persist=True) as server:
         yield server
@@ -72,7 +72,7 @@ def ledger(store: Store) -> RedisLedger:
 
 @pytest.fixture
 def node() -> str:
-    return fresh_node()
+    return new_node_name()
 
 
 @pytest.fixture

@@ -69,7 +69,7 @@ def test_nvml_that_crashes_leaves_all_the_time(
     pending = NodeProbe(
         "n1", ValidationConfig(nvml_library=str(library), nvidia_smi=str(smi))
     ).start()
-    os.kill(pending._attempt._child._pid, signal.SIGKILL)  # type: ignore[union-attr]
+    os.kill(pending._source_scan._child._pid, signal.SIGKILL)  # type: ignore[union-attr]
     seen = pending.observe()
     assert (seen.scan.source, seen.scan.fault, len(seen.scan.gpus)) == ("nvidia-smi", None, 4)
 
@@ -120,7 +120,7 @@ def test_nvidia_smi_alone_asks_nobody_else(
 def test_a_node_without_nvidia_smi_has_nothing_to_fall_back_on(
     node: fake_nvml.FakeNode, auto: Observe, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "USUAL_PLACES", (str(place / "a"), str(place / "b")))
+    monkeypatch.setattr(sources, "NVIDIA_SMI_PATHS", (str(place / "a"), str(place / "b")))
     seen = auto(nvidia_smi="", nvml_library=str(place / "missing.so"))
     assert seen.scan.source == "nvml"
     assert "nvidia-smi" not in (seen.scan.fault or "")
@@ -131,6 +131,6 @@ def test_a_node_without_nvidia_smi_has_nothing_to_fall_back_on(
 def test_the_first_usual_place_that_has_it_is_used(
     node: fake_nvml.FakeNode, auto: Observe, smi: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "USUAL_PLACES", ("/nowhere/nvidia-smi", str(smi)))
+    monkeypatch.setattr(sources, "NVIDIA_SMI_PATHS", ("/nowhere/nvidia-smi", str(smi)))
     seen = auto(probe="nvidia-smi", nvidia_smi="")
     assert (seen.scan.fault, len(seen.scan.gpus)) == (None, 4)

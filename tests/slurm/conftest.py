@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gpu_cluster import GpuCluster, installed_venv
+from clusters.gpu_cluster import GpuCluster, installed_venv
 
 from demo_cluster import (
     ClusterSpec,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gpu_cluster import GpuCluster, until
+from clusters.gpu_cluster import GpuCluster, poll_until
 
 from demo_cluster import ClusterSpec
 from fake_nvml import Process, start_gpu_process
@@ -54,20 +54,20 @@ arrange()
 """
 STAGES = {
     "prolog": [
-        ("canhazgpu.node.records", "JobRecords", "begin"),
-        ("canhazgpu.ledger.redis_ledger", "RedisLedger", "look"),
-        ("canhazgpu.ledger.redis_ledger", "RedisLedger", "reserve_given"),
-        ("canhazgpu.node.book_file", "Page", "apply"),
-        ("canhazgpu.node.records", "JobRecords", "complete"),
-        ("canhazgpu.ledger.fallback_ledger", "FallbackLedger", "tell"),
+        ("canhazgpu.ledger.local.job_records", "JobRecords", "begin"),
+        ("canhazgpu.ledger.store.ledger", "RedisLedger", "read_nodes"),
+        ("canhazgpu.ledger.store.ledger", "RedisLedger", "reserve_given"),
+        ("canhazgpu.ledger.local.book_file", "BookTransaction", "apply"),
+        ("canhazgpu.ledger.local.job_records", "JobRecords", "complete"),
+        ("canhazgpu.ledger.local.fallback_ledger", "FallbackLedger", "record_note"),
     ],
     "epilog": [
-        ("canhazgpu.node.records", "JobRecords", "end"),
-        ("canhazgpu.node.book_file", "Page", "apply"),
-        ("canhazgpu.ledger.redis_ledger", "RedisLedger", "release"),
-        ("canhazgpu.node.records", "JobRecords", "forget"),
-        ("canhazgpu.ledger.redis_ledger", "RedisLedger", "publish_scan"),
-        ("canhazgpu.ledger.fallback_ledger", "FallbackLedger", "tell"),
+        ("canhazgpu.ledger.local.job_records", "JobRecords", "end"),
+        ("canhazgpu.ledger.local.book_file", "BookTransaction", "apply"),
+        ("canhazgpu.ledger.store.ledger", "RedisLedger", "release"),
+        ("canhazgpu.ledger.local.job_records", "JobRecords", "forget"),
+        ("canhazgpu.ledger.store.ledger", "RedisLedger", "publish_scan"),
+        ("canhazgpu.ledger.local.fallback_ledger", "FallbackLedger", "record_note"),
     ],
 }
 STAGE_LIST = [
@@ -120,12 +120,12 @@ def test_a_hook_killed_at_any_stage_drains_and_leaks_nothing(
 ) -> None:
     beside = cluster.slurm.submit("sleep 60", "--gres=gpu:1", user=people[1])
     cluster.slurm.wait_job(beside, states=("RUNNING",))
-    until(lambda: str(beside) in cluster.held().values())
+    poll_until(lambda: str(beside) in cluster.held().values())
     (mine,) = cluster.held()
     fault.write_text(json.dumps([hook, *stage, when]))
     job = cluster.slurm.submit("echo RAN", "--gres=gpu:1", user=people[0])
     record = cluster.slurm.wait_job(job)
-    until(lambda: cluster.slurm.node_states()["n1"] in ("mixed", "idle"))
+    poll_until(lambda: cluster.slurm.node_states()["n1"] in ("mixed", "idle"))
     assert not fault.exists()
     assert record["JobState"] == "COMPLETED"
     # The other job keeps what it has, and nobody got it too.
@@ -157,7 +157,7 @@ def test_a_number_that_slurm_gives_again_is_another_job(
     for number in (1, 2):
         script = "echo $CUDA_VISIBLE_DEVICES; sleep 10"
         jobs.append(cluster.slurm.submit(script, "--gres=gpu:1", user=alice))
-        until(lambda: cluster.slurm.output(jobs[-1], user=alice))
+        poll_until(lambda: cluster.slurm.output(jobs[-1], user=alice))
         assert jobs[-1] == number
         assert len(cluster.held()) == number
     for job in jobs:
@@ -187,7 +187,7 @@ def test_a_hostile_name_reaches_slurm_as_one_harmless_line(
     cluster.configure(slurm={"on_conflict": "drain"})
     try:
         job = cluster.slurm.submit("echo RAN", "--gres=gpu:1", user=people[0])
-        until(lambda: cluster.slurm.job(job).get("Reason") == "BeginTime")
+        poll_until(lambda: cluster.slurm.job(job).get("Reason") == "BeginTime")
         comment = cluster.slurm.job(job)["Comment"]
         shown = cluster.slurm.run(["scontrol", "show", "node", "n1"], check=True).stdout
     finally:

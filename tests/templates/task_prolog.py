@@ -63,7 +63,7 @@ class TaskProlog:
     def record(self, job: int) -> Path:
         return self.state / self.node / "jobs" / f"{job}.env"
 
-    def tell(self, visible: str | None, *, user: int | None = None, **environ: str) -> Told:
+    def run_as_job(self, visible: str | None, *, user: int | None = None, **environ: str) -> Told:
         """Run it for job 7 on n1, with nothing in the environment but what slurmstepd sets."""
         given = {"SLURM_JOB_ID": "7", "SLURMD_NODENAME": self.node, **environ}
         if visible is not None:

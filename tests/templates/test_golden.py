@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from jinja2 import UndefinedError
 
-from canhazgpu.ledger import embedded_config
-from canhazgpu.schedulers.slurm.layout import fit
-from canhazgpu.schedulers.slurm.settings import Settings
+from canhazgpu.ledger.embedded import server_conf
+from canhazgpu.schedulers.slurm.conf.settings import Settings
+from canhazgpu.schedulers.slurm.site.layout import plan_layout
 from canhazgpu.templates.render import TEMPLATES, render, shell, shell_path
 from canhazgpu.templates.slurm_files import (
     CHAINS,
@@ -23,7 +23,7 @@ from canhazgpu.templates.slurm_files import (
     chain_text,
     fragment_texts,
     hook_texts,
-    layout_texts,
+    site_script_texts,
 )
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -53,10 +53,10 @@ CHAINED = {
 
 
 def texts_of(settings: HookSettings, chained: dict[str, str]) -> dict[str, str]:
-    layout = fit(Settings(), settings.slurm_dir, chained, {})
+    layout = plan_layout(Settings(), settings.slurm_dir, chained, {})
     texts = {
         place.chain.removeprefix(f"{settings.slurm_dir}/"): chain_text(place)
-        for place in layout.places
+        for place in layout.locations
         if place.chain
     }
     return {**hook_texts(settings), **fragment_texts(settings), **texts}
@@ -97,9 +97,9 @@ def test_every_template_is_rendered_and_every_golden_file_compared() -> None:
 
 
 def test_what_is_installed_is_what_is_rendered() -> None:
-    layout = fit(Settings(), PLAIN.slurm_dir, {}, {})
+    layout = plan_layout(Settings(), PLAIN.slurm_dir, {}, {})
 
-    assert layout_texts(PLAIN, layout) == {
+    assert site_script_texts(PLAIN, layout) == {
         f"{PLAIN.slurm_dir}/{name}": text for name, text in hook_texts(PLAIN).items()
     }
 
@@ -138,5 +138,5 @@ def test_shellcheck_has_nothing_to_say(name: str) -> None:
 def test_redis_users_have_the_rights_of_the_embedded_server() -> None:
     reader, writer = fragment_texts(EVERYTHING)["redis-users.acl"].splitlines()
 
-    assert reader == f"user default reset on nopass {embedded_config._READER_RIGHTS}"
-    assert writer == f"user hooks reset on #{'ab' * 32} {embedded_config._WRITER_RIGHTS}"
+    assert reader == f"user default reset on nopass {server_conf._READER_RIGHTS}"
+    assert writer == f"user hooks reset on #{'ab' * 32} {server_conf._WRITER_RIGHTS}"

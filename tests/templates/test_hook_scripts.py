@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from canhazgpu.templates.slurm_files import HookSettings, render_one
+from canhazgpu.templates.slurm_files import HookSettings, render_file
 
 SETTINGS = HookSettings(
     python=sys.executable, config_file=None, state_dir="/run/canhazgpu", hook_deadline_s=45.0
@@ -21,7 +21,7 @@ SETTINGS = HookSettings(
 
 def run(directory: Path, name: str, settings: HookSettings, **environ: str) -> tuple[int, str]:
     script = directory / name
-    script.write_text(render_one(name, settings))
+    script.write_text(render_file(name, settings))
     done = subprocess.run(
         ["/bin/sh", str(script)], env=environ, capture_output=True, text=True, check=False
     )
@@ -176,7 +176,7 @@ def test_the_working_directory_gives_no_code_to_root(tmp_path: Path) -> None:
     bare = tmp_path / "bare"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True)
     script = tmp_path / "prolog.sh"
-    script.write_text(render_one("prolog.sh", replace(SETTINGS, python=f"{bare}/bin/python")))
+    script.write_text(render_file("prolog.sh", replace(SETTINGS, python=f"{bare}/bin/python")))
     environ = {**os.environ, "PYTHONPATH": str(tmp_path), "SLURM_JOB_GPUS": "0"}
 
     done = subprocess.run(["/bin/sh", str(script)], env=environ, cwd=tmp_path, check=False)

@@ -1,6 +1,6 @@
-"""What every command gets: where its configuration, ledger, probe and clock come from.
+"""What every command gets: the node's service, the configuration, and the terminal.
 
-Nothing heavy is imported here; each factory imports its adapter when it is called.
+Nothing heavy is imported here.
 """
 
 from __future__ import annotations
@@ -13,43 +13,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from canhazgpu.config import Effective, load
-from canhazgpu.node.caller import Caller, this_caller
-
 if TYPE_CHECKING:
-    from canhazgpu.config.schema import SlurmConfig, StoreConfig, ValidationConfig
-    from canhazgpu.ledger.connect import Role
-    from canhazgpu.ledger.port import Ledger
-    from canhazgpu.people.wait import Progress
-    from canhazgpu.probe.port import GpuProbe
-    from canhazgpu.status.jobs import JobLookup
+    from canhazgpu.allocation.progress import Progress
+    from canhazgpu.config import EffectiveConfig
+    from canhazgpu.service.port import NodeService
 
 
-def open_probe(node: str, validation: ValidationConfig) -> GpuProbe:
-    """Return the probe of this node."""
-    from canhazgpu.probe.node_probe import NodeProbe  # noqa: PLC0415 - only some commands scan
-    from canhazgpu.schedulers.slurm.cgroup import job_of_cgroup  # noqa: PLC0415
+def open_node_service(
+    environ: Mapping[str, str], config_file: str | None, overrides: Mapping[str, str]
+) -> NodeService:
+    """Return the service of this node."""
+    from canhazgpu.in_process.service import open_service  # noqa: PLC0415 - not for the help
 
-    return NodeProbe(node, validation, job_of_cgroup)
-
-
-def open_ledger(store: StoreConfig, role: Role) -> Ledger:
-    """Return the ledger in the store."""
-    from canhazgpu.ledger.redis_ledger import RedisLedger  # noqa: PLC0415 - only some need it
-
-    return RedisLedger(store, role)
-
-
-def open_job_lookup(slurm: SlurmConfig, environ: Mapping[str, str]) -> JobLookup:
-    """Return what knows the names and ends of Slurm's jobs."""
-    from canhazgpu.schedulers.slurm.lookup import SqueueLookup  # noqa: PLC0415 - rarely needed
-
-    return SqueueLookup(slurm, environ)
+    return open_service(environ, config_file, overrides)
 
 
 def open_progress() -> Progress:
     """Return what shows somebody who waits what for."""
-    from canhazgpu.cli.progress import WaitProgress  # noqa: PLC0415 - few commands wait
+    from canhazgpu.cli.terminal.wait_progress import WaitProgress  # noqa: PLC0415 - few commands wait
 
     return WaitProgress()
 
@@ -70,33 +51,25 @@ class App:
     config_file: str | None = None
     overrides: Mapping[str, str] = field(default_factory=dict)
     clock: Callable[[], float] = time.monotonic
-    caller: Callable[[], Caller] = this_caller
-    probe: Callable[[str, ValidationConfig], GpuProbe] = open_probe
-    ledger: Callable[[StoreConfig, Role], Ledger] = open_ledger
-    job_lookup: Callable[[SlurmConfig, Mapping[str, str]], JobLookup] = open_job_lookup
+    open_service: Callable[[Mapping[str, str], str | None, Mapping[str, str]], NodeService] = (
+        open_node_service
+    )
     width: Callable[[], int | None] = terminal_width
     progress: Callable[[], Progress] = open_progress
     sleep: Callable[[float], None] = time.sleep
 
-    def effective(self, more: Mapping[str, str] | None = None) -> Effective:
-        """Read the configuration in force; `more` are a command's own flags, over all.
+    def service(self) -> NodeService:
+        """Return the node's service, which everything about GPUs is asked of."""
+        return self.open_service(self.environ, self.config_file, self.overrides)
+
+    def effective(self) -> EffectiveConfig:
+        """Read the configuration in force, for commands that are about the configuration.
 
         Raises `ConfigError`. Read when a command runs, so that help needs no configuration.
         """
-        overrides = {**self.overrides, **(more or {})}
-        return load(self.environ, file=self.config_file, overrides=overrides)
+        from canhazgpu.config import load  # noqa: PLC0415 - not for the help
 
-    def reader(self, store: StoreConfig) -> Ledger:
-        """Return the ledger, to be read."""
-        from canhazgpu.ledger.connect import Role  # noqa: PLC0415 - help needs no ledger
-
-        return self.ledger(store, Role.READ)
-
-    def writer(self, store: StoreConfig) -> Ledger:
-        """Return the ledger, to be changed too."""
-        from canhazgpu.ledger.connect import Role  # noqa: PLC0415 - help needs no ledger
-
-        return self.ledger(store, Role.WRITE)
+        return load(self.environ, file=self.config_file, overrides=self.overrides)
 
     def with_options(self, config_file: str | None, overrides: Mapping[str, str]) -> App:
         """Return the same with the global options of the command line."""

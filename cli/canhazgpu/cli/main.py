@@ -14,29 +14,30 @@ from typing import Any
 import click
 
 from canhazgpu.cli.app import App
-from canhazgpu.cli.options import config_option, set_option
-from canhazgpu.cli.table import printable
-from canhazgpu.errors import CanhazgpuError, CommandError, advice_for, explain
+from canhazgpu.cli.options.common import config_option, set_option
+from canhazgpu.cli.terminal.text import printable
+from canhazgpu.cli.version import VERSION
+from canhazgpu.errors import CanhazgpuError, CommandError, advice_for, error_text
 
 COMMANDS = {
-    "admin": "canhazgpu.cli.admin:admin",
-    "completion": "canhazgpu.cli.completion:completion",
-    "config": "canhazgpu.cli.config_show:config",
-    "events": "canhazgpu.cli.events:events",
-    "explain": "canhazgpu.cli.explain:explain_job",
-    "extend": "canhazgpu.cli.extend:extend",
-    "hooks": "canhazgpu.cli.hooks:hooks",
-    "queue": "canhazgpu.cli.queue:queue",
-    "release": "canhazgpu.cli.release:release",
-    "report": "canhazgpu.cli.report:report",
-    "reserve": "canhazgpu.cli.reserve:reserve",
-    "run": "canhazgpu.cli.run:run",
-    "status": "canhazgpu.cli.status:status",
-    "validate": "canhazgpu.cli.validate:validate",
+    "admin": "canhazgpu.cli.commands.admin.group:admin",
+    "completion": "canhazgpu.cli.commands.completion:completion",
+    "config": "canhazgpu.cli.commands.config:config",
+    "events": "canhazgpu.cli.commands.events:events",
+    "explain": "canhazgpu.cli.commands.explain:explain_job",
+    "extend": "canhazgpu.cli.commands.extend:extend",
+    "hooks": "canhazgpu.cli.commands.hooks.group:hooks",
+    "queue": "canhazgpu.cli.commands.queue:queue",
+    "release": "canhazgpu.cli.commands.release:release",
+    "report": "canhazgpu.cli.commands.report:report",
+    "reserve": "canhazgpu.cli.commands.reserve:reserve",
+    "run": "canhazgpu.cli.commands.run:run",
+    "status": "canhazgpu.cli.commands.status:status",
+    "validate": "canhazgpu.cli.commands.validate:validate",
 }
 """Each command and where it is: module and name."""
 
-INTERRUPTED = 130
+EXIT_INTERRUPTED = 130
 
 
 class LazyGroup(click.Group):
@@ -63,24 +64,18 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except CanhazgpuError as exc:
-            click.ClickException(printable(explain(exc))).show()
+            click.ClickException(printable(error_text(exc))).show()
             status = exc.exit_code if isinstance(exc, CommandError) else advice_for(exc).exit_code
             raise click.exceptions.Exit(status) from exc
         except KeyboardInterrupt:
             click.echo(err=True)
-            raise click.exceptions.Exit(INTERRUPTED) from None
+            raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
 
 
 def _show_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
     if not wanted or context.resilient_parsing:
         return
-    from importlib import metadata  # noqa: PLC0415 - slow to import, and only this needs it
-
-    try:
-        version = metadata.version("canhazgpu")
-    except metadata.PackageNotFoundError:
-        version = "unknown (not installed as a package)"
-    click.echo(f"canhazgpu {version}")
+    click.echo(f"canhazgpu {VERSION}")
     context.exit()
 
 
@@ -122,7 +117,7 @@ def main() -> None:
     try:
         cli(prog_name="canhazgpu")
     except SystemExit as exc:
-        if exc.code != INTERRUPTED:
+        if exc.code != EXIT_INTERRUPTED:
             raise
         # A shell goes on with its script where a command ends of itself, and not by the signal.
         signal.signal(signal.SIGINT, signal.SIG_DFL)

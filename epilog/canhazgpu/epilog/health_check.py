@@ -1,35 +1,19 @@
 """Slurm's HealthCheckProgram: look after this node's reservations on Slurm's own timer.
 
-Runs as root with little more than SLURMD_NODENAME in its environment, never twice at once, and ends
-in time. Slurm does nothing with its exit status: it is 0 but for ``--exit-code``.
+Runs as root with little more than SLURMD_NODENAME in its environment. Slurm does nothing with its
+exit status: it is 0 but for ``--exit-code``.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-from canhazgpu.deadline import hard_deadline
-from canhazgpu.epilog.check import NodeCheck
-from canhazgpu.errors import NodeStateError
-from canhazgpu.ledger.entries import HEALTH, Entry
-from canhazgpu.node.own_files import make_directory, try_lock
-from canhazgpu.schedulers.slurm.actions import log_to_system
-from canhazgpu.schedulers.slurm.early import OPEN_DEADLINE_S
-from canhazgpu.schedulers.slurm.hook import (
-    TELL_DEADLINE_S,
-    NodeSide,
-    cry,
-    fault_text,
-    leave,
-    open_node,
-)
-from canhazgpu.schedulers.slurm.story import DAEMON_INFO
+from canhazgpu.in_process.service import open_hook_service
+from canhazgpu.node.exit import exit_now
+from canhazgpu.service.jobs import CheckRequest
 
-DEADLINE_S = 30.0
-"""Slurm ends a health check after 60 s."""
 USAGE = """\
 Usage: canhazgpu-healthcheck [--exit-code]
 
@@ -44,63 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given not in ([], ["--exit-code"]):
         print(USAGE, end="", file=sys.stderr)  # noqa: T201 - a command
         return 0 if given in (["-h"], ["--help"]) else 2
-    worked = run(os.environ)
-    leave(0 if worked or not given else 1)
-
-
-def run(environ: Mapping[str, str]) -> bool:
-    """Check the node unless another check is at it; tells whether all went well."""
-    try:
-        with hard_deadline(OPEN_DEADLINE_S):
-            side = open_node(environ)
-            lock = _try_lock(side.state_dir)
-        if lock is None:
-            return True
-    except Exception as exc:
-        cry(f"health check: {fault_text(exc)}")
-        return False
-    try:
-        return _check(side)
-    finally:
-        os.close(lock)
-
-
-def _try_lock(state_dir: Path) -> int | None:
-    """Return the lock that keeps a second check away, see `try_lock`."""
-    try:
-        make_directory(state_dir)
-        return try_lock(state_dir / ".health-check.lock")
-    except OSError as exc:
-        raise NodeStateError(
-            f"cannot keep the node's records in {state_dir}: {exc.strerror}"
-        ) from exc
-
-
-def _check(side: NodeSide) -> bool:
-    check = NodeCheck(side)
-    fault = ""
-    try:
-        with hard_deadline(min(side.config.slurm.hook_deadline_s, DEADLINE_S)):
-            check.run()
-    except Exception as exc:
-        fault = fault_text(exc)
-        cry(f"health check: {fault}")
-    for line in check.decisions:
-        log_to_system(line, DAEMON_INFO)
-    try:
-        with hard_deadline(TELL_DEADLINE_S):
-            _tell(side, check, fault)
-    except Exception as exc:
-        cry(f"health check: {fault_text(exc)}")
-    return not fault
-
-
-def _tell(side: NodeSide, check: NodeCheck, fault: str) -> None:
-    """Put what was decided into the history; a check that decided nothing is no news."""
-    said = [*check.decisions, *side.story.said]
-    if (said or fault) and side.story.ledger is not None:
-        facts = {"decisions": said, "took_s": side.story.took_s()}
-        side.story.ledger.tell(Entry(HEALTH, 0.0, reason=fault or "; ".join(said), facts=facts))
+    answer = open_hook_service().check(CheckRequest(os.environ))
+    exit_now(0 if answer.worked or not given else 1)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,18 @@
-"""The epilog's entry point; a job without GPUs leaves after one look for a record of it."""
+"""The epilog's entry point."""
 
 from __future__ import annotations
 
 import os
 import sys
 
+from canhazgpu.in_process.service import open_hook_service
+from canhazgpu.node.exit import exit_now
+from canhazgpu.service.jobs import JobEnd
+
 
 def main() -> int:
     """Release the job's GPUs; ends with the exit status for slurmd."""
-    from canhazgpu.epilog.job_end import run  # noqa: PLC0415 - one place for what a hook imports
-    from canhazgpu.schedulers.slurm.hook import leave  # noqa: PLC0415
-
-    leave(run(os.environ))
+    exit_now(open_hook_service().job_end(JobEnd(os.environ)).exit_status)
 
 
 if __name__ == "__main__":

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from canhazgpu.config.conflict_chain import (
+    Chain,
+    chain_for_partition,
+    longest_wait_s,
+    parse_chain,
+    parse_chains_by_partition,
+)
 from canhazgpu.config.key import (
-    above_zero,
     absolute_path_or_empty,
     at_least,
-    chain,
-    chains_by_partition,
-    heartbeat,
+    heartbeat_interval,
     key,
     one_of,
-    words,
+    positive_seconds,
+    valid_chain,
+    valid_chains_by_partition,
+    word_list,
 )
-from canhazgpu.conflict.chain import Chain, chain_for, chains_of, longest_s
 from canhazgpu.errors import ConfigError
 
 DEFAULT_COMMAND_TIMEOUT_S = 10.0
@@ -25,7 +31,7 @@ DEFAULT_KILL_GRACE_S = 5.0
 DEFAULT_SETTLE_S = 10.0
 DEFAULT_HEARTBEAT_S = 15.0
 DEFAULT_LEASE_S = 60.0
-HOOK_RESERVE_S = 15.0
+NON_WAITING_S = 15.0
 """What of a hook's deadline is kept from waiting: for scans, the store and the release."""
 
 
@@ -42,12 +48,12 @@ class SlurmConfig:
         "requeue",
         "what is tried, step by step, for a job whose GPUs cannot be granted: wait:<seconds>, swap,"
         " kill, requeue, drain, warn",
-        check=chain,
+        check=valid_chain,
     )
     on_conflict_by_partition: tuple[str, ...] = key(
         (),
         'other chains for jobs of some partitions, as in ["debug=warn", "gpu=wait:20,requeue"]',
-        check=chains_by_partition,
+        check=valid_chains_by_partition,
     )
     max_requeues: int = key(
         DEFAULT_MAX_REQUEUES,
@@ -58,12 +64,12 @@ class SlurmConfig:
     protected_users: tuple[str, ...] = key(
         ("root",),
         "users whose processes are never ended, beside all below uid 1000",
-        check=words,
+        check=word_list,
     )
     kill_grace_s: float = key(
         DEFAULT_KILL_GRACE_S,
         "time between SIGTERM and SIGKILL for processes that are ended",
-        check=above_zero,
+        check=positive_seconds,
     )
     export: str = key(
         "uuid",
@@ -78,29 +84,34 @@ class SlurmConfig:
     command_timeout_s: float = key(
         DEFAULT_COMMAND_TIMEOUT_S,
         "longest time Slurm's commands may take in one hook, all together",
-        check=above_zero,
+        check=positive_seconds,
     )
     hook_deadline_s: float = key(
         DEFAULT_HOOK_DEADLINE_S,
         "longest time a prolog or epilog may take; keep it below PrologEpilogTimeout",
-        check=above_zero,
+        check=positive_seconds,
     )
 
     def __post_init__(self) -> None:
         """Refuse chains that wait longer than the hook may take. Raises `ConfigError`."""
-        waits_s = longest_s(chains_of(self), self.kill_grace_s)
-        needed_s = waits_s + HOOK_RESERVE_S
+        waits_s = longest_wait_s(self.chains(), self.kill_grace_s)
+        needed_s = waits_s + NON_WAITING_S
         if waits_s and needed_s > self.hook_deadline_s:
             raise ConfigError(
                 f"the waits of slurm.on_conflict and slurm.kill_grace_s need {needed_s:g} s with"
-                f" the {HOOK_RESERVE_S:g} s of everything else, but slurm.hook_deadline_s is"
+                f" the {NON_WAITING_S:g} s of everything else, but slurm.hook_deadline_s is"
                 f" {self.hook_deadline_s:g}: wait less, or raise it, and keep PrologEpilogTimeout"
                 " above it"
             )
 
+    def chains(self) -> list[Chain]:
+        """Return every chain that is configured."""
+        by_partition = parse_chains_by_partition(self.on_conflict_by_partition)
+        return [parse_chain(self.on_conflict), *by_partition.values()]
+
     def chain_of(self, partition: str) -> Chain:
         """Return the chain for jobs of a partition."""
-        return chain_for(self.on_conflict, self.on_conflict_by_partition, partition)
+        return chain_for_partition(self.on_conflict, self.on_conflict_by_partition, partition)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +127,7 @@ class EpilogConfig:
         DEFAULT_SETTLE_S,
         "how long memory that is not free yet is waited for before its GPU is quarantined; never"
         " longer than slurm.hook_deadline_s allows",
-        check=above_zero,
+        check=positive_seconds,
     )
 
 
@@ -143,12 +154,12 @@ class RunConfig:
         DEFAULT_HEARTBEAT_S,
         "time between two signs of life of a run or a waiter, in seconds, at most 20:"
         " after 60 without one a run in a container is taken for gone",
-        check=heartbeat,
+        check=heartbeat_interval,
     )
     lease_s: float = key(
         DEFAULT_LEASE_S,
         "a waiter without a sign of life for so long has left; it gives three of them in that time",
-        check=above_zero,
+        check=positive_seconds,
     )
     max_reserve_s: float = key(
         0.0,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from canhazgpu.conflict.chain import parse_by_partition, parse_chain
+from canhazgpu.config.conflict_chain import parse_chain, parse_chains_by_partition
 from canhazgpu.errors import InputError
 
 MAX_WAIT_S = 86400
@@ -41,7 +41,7 @@ def one_of(*accepted: str) -> Check:
     return check
 
 
-def some_of(*accepted: str) -> Check:
+def subset_of(*accepted: str) -> Check:
     """Accept a list of the given words."""
 
     def check(value: tuple[str, ...]) -> str | None:
@@ -50,7 +50,7 @@ def some_of(*accepted: str) -> Check:
     return check
 
 
-def words(value: tuple[str, ...]) -> str | None:
+def word_list(value: tuple[str, ...]) -> str | None:
     """Accept a list of words, none of them empty."""
     return None if all(one.strip() for one in value) else "a list of words, none of them empty"
 
@@ -64,12 +64,12 @@ def at_least(minimum: float) -> Check:
     return check
 
 
-def above_zero(value: float) -> str | None:
+def positive_seconds(value: float) -> str | None:
     """Accept a positive number of seconds, up to `MAX_WAIT_S`."""
     return None if 0 < value <= MAX_WAIT_S else f"a number above 0, at most {MAX_WAIT_S}"
 
 
-def heartbeat(value: float) -> str | None:
+def heartbeat_interval(value: float) -> str | None:
     """Accept a number of seconds that leaves room for two lost signs of life."""
     return None if 0 < value <= MAX_HEARTBEAT_S else f"a number above 0, at most {MAX_HEARTBEAT_S}"
 
@@ -92,17 +92,17 @@ def store_url(value: str) -> str | None:
     return '"embedded" or a URL beginning with ' + ", ".join(schemes)
 
 
-def chain(value: str) -> str | None:
+def valid_chain(value: str) -> str | None:
     """Accept a chain of conflict policies."""
-    return _fault(lambda: parse_chain(value))
+    return _parse_error(lambda: parse_chain(value))
 
 
-def chains_by_partition(value: tuple[str, ...]) -> str | None:
+def valid_chains_by_partition(value: tuple[str, ...]) -> str | None:
     """Accept a list of partitions, each with its chain."""
-    return _fault(lambda: parse_by_partition(value))
+    return _parse_error(lambda: parse_chains_by_partition(value))
 
 
-def _fault(parse: Callable[[], object]) -> str | None:
+def _parse_error(parse: Callable[[], object]) -> str | None:
     try:
         parse()
     except InputError as exc:

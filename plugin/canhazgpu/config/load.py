@@ -14,12 +14,12 @@ from canhazgpu.errors import ConfigError
 DEFAULT_CONFIG_FILE = Path("/etc/canhazgpu/config.toml")
 CONFIG_VARIABLE = "CANHAZGPU_CONFIG"
 PREFIX = "CANHAZGPU_"
-NO_KEYS = frozenset({CONFIG_VARIABLE, "CANHAZGPU_OWNER"})
+NON_KEY_VARIABLES = frozenset({CONFIG_VARIABLE, "CANHAZGPU_OWNER"})
 """Variables that begin as keys do and are none; a run's processes carry its owner."""
 
 
 @dataclass(frozen=True, slots=True)
-class Effective:
+class EffectiveConfig:
     """The configuration in force, and for each key's path where its value came from."""
 
     config: Config
@@ -32,7 +32,7 @@ def load(
     *,
     file: str | None = None,
     overrides: Mapping[str, str] | None = None,
-) -> Effective:
+) -> EffectiveConfig:
     """Return the configuration in force: default < file < environment < `overrides` (flags).
 
     `file` wins over ``CANHAZGPU_CONFIG``, and that over the default file. The default file may be
@@ -49,7 +49,7 @@ def load(
         *_from_flags(overrides or {}, keys),
     ):
         for name, value in found.items():
-            values[name] = _checked(keys[name], value, place)
+            values[name] = _validated(keys[name], value, place)
             origins[name] = place
     sections = {
         section: kind(
@@ -57,7 +57,7 @@ def load(
         )
         for section, kind in SECTIONS.items()
     }
-    return Effective(Config(**sections), origins, path)
+    return EffectiveConfig(Config(**sections), origins, path)
 
 
 def _config_file(environ: Mapping[str, str], file: str | None) -> Path | None:
@@ -71,10 +71,10 @@ def _config_file(environ: Mapping[str, str], file: str | None) -> Path | None:
         return DEFAULT_CONFIG_FILE
 
 
-Found = tuple[str, dict[str, Any]]
+SourceValues = tuple[str, dict[str, Any]]
 
 
-def _from_file(path: Path | None, keys: Mapping[str, Key]) -> Iterator[Found]:
+def _from_file(path: Path | None, keys: Mapping[str, Key]) -> Iterator[SourceValues]:
     if path is None:
         return
     place = f"file {path}"
@@ -86,7 +86,7 @@ def _from_file(path: Path | None, keys: Mapping[str, Key]) -> Iterator[Found]:
         if not isinstance(content, dict):
             raise ConfigError(f"{section} in {path} must be a section: write [{section}]")
         for name in content:
-            _known(f"{section}.{name}", str(path), keys)
+            _require_known_key(f"{section}.{name}", str(path), keys)
         yield place, {f"{section}.{name}": value for name, value in content.items()}
 
 
@@ -101,30 +101,32 @@ def _parsed(path: Path) -> dict[str, Any]:
         raise ConfigError(f"configuration file {path} is not TOML: {exc}") from exc
 
 
-def _from_environment(environ: Mapping[str, str], keys: Mapping[str, Key]) -> Iterator[Found]:
+def _from_environment(
+    environ: Mapping[str, str], keys: Mapping[str, Key]
+) -> Iterator[SourceValues]:
     by_variable = {one.variable: one for one in keys.values()}
     for variable in sorted(environ):
-        if not variable.startswith(PREFIX) or variable in NO_KEYS:
+        if not variable.startswith(PREFIX) or variable in NON_KEY_VARIABLES:
             continue
         if variable not in by_variable:
             raise ConfigError(
-                f"unknown key {variable} in the environment{_nearest(variable, by_variable)}"
+                f"unknown key {variable} in the environment{_suggestion(variable, by_variable)}"
             )
         yield f"environment {variable}", {by_variable[variable].path: environ[variable]}
 
 
-def _from_flags(overrides: Mapping[str, str], keys: Mapping[str, Key]) -> Iterator[Found]:
+def _from_flags(overrides: Mapping[str, str], keys: Mapping[str, Key]) -> Iterator[SourceValues]:
     for path, value in overrides.items():
-        _known(path, "the command line", keys)
+        _require_known_key(path, "the command line", keys)
         yield "flag", {path: value}
 
 
-def _known(path: str, place: str, keys: Mapping[str, Key]) -> None:
+def _require_known_key(path: str, place: str, keys: Mapping[str, Key]) -> None:
     if path not in keys:
-        raise ConfigError(f"unknown key {path} in {place}{_nearest(path, keys)}")
+        raise ConfigError(f"unknown key {path} in {place}{_suggestion(path, keys)}")
 
 
-def _nearest(name: str, known: Mapping[str, object]) -> str:
+def _suggestion(name: str, known: Mapping[str, object]) -> str:
     from difflib import get_close_matches  # noqa: PLC0415 - only a misspelling needs it
 
     # What all variables and all keys of a section share makes no two of them alike.
@@ -133,7 +135,7 @@ def _nearest(name: str, known: Mapping[str, object]) -> str:
     return f"; did you mean {short[close[0]]}?" if close else "; 'canhazgpu config show' lists them"
 
 
-def _checked(key: Key, value: Any, place: str) -> Any:
+def _validated(key: Key, value: Any, place: str) -> Any:
     """Return the value in the key's type, or say which value where is wrong and what is right."""
     converted = _converted(key, value)
     if converted is None:
@@ -162,7 +164,7 @@ def _converted(key: Key, value: Any) -> Any:
     if isinstance(value, bool):
         return None
     if key.type is tuple:
-        return _words(value)
+        return _word_list(value)
     if isinstance(value, key.type) or (key.type is float and isinstance(value, int)):
         return key.type(value)
     if isinstance(value, str):
@@ -173,7 +175,7 @@ def _converted(key: Key, value: Any) -> Any:
     return None
 
 
-def _words(value: Any) -> tuple[str, ...] | None:
+def _word_list(value: Any) -> tuple[str, ...] | None:
     if isinstance(value, str):
         return tuple(word.strip() for word in value.split(",")) if value.strip() else ()
     if isinstance(value, list | tuple) and all(isinstance(word, str) for word in value):

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from canhazgpu.config.key import (
-    above_zero,
     absolute_path,
     absolute_path_or_empty,
     at_least,
     key,
     one_of,
-    some_of,
+    positive_seconds,
     store_url,
-    words,
+    subset_of,
+    word_list,
 )
 
 DEFAULT_STORE_URL = "redis://127.0.0.1:6379/0"
@@ -40,7 +40,7 @@ class StoreConfig:
         secret=True,
     )
     timeout_s: float = key(
-        DEFAULT_STORE_TIMEOUT_S, "longest wait for one connection or answer", check=above_zero
+        DEFAULT_STORE_TIMEOUT_S, "longest wait for one connection or answer", check=positive_seconds
     )
     embedded_dir: str = key(
         DEFAULT_EMBEDDED_DIR,
@@ -59,7 +59,7 @@ class StoreConfig:
     retry_after_s: float = key(
         DEFAULT_RETRY_AFTER_S,
         "for how long Slurm's hooks do not ask a store again that did not serve",
-        check=above_zero,
+        check=positive_seconds,
     )
 
 
@@ -75,10 +75,10 @@ class ValidationConfig:
     ignore_processes: tuple[str, ...] = key(
         (),
         "names of processes that do not count as use, as Xorg, or root:Xorg for one user's alone",
-        check=words,
+        check=word_list,
     )
     ignore_users: tuple[str, ...] = key(
-        (), "users whose processes do not count as use", check=words
+        (), "users whose processes do not count as use", check=word_list
     )
     probe: str = key(
         "auto",
@@ -98,7 +98,7 @@ class ValidationConfig:
     health_checks: tuple[str, ...] = key(
         HEALTH_CHECKS,
         "what quarantines a GPU: any of " + ", ".join(HEALTH_CHECKS),
-        check=some_of(*HEALTH_CHECKS),
+        check=subset_of(*HEALTH_CHECKS),
     )
     nvml_library: str = key(
         "",
@@ -106,7 +106,7 @@ class ValidationConfig:
         check=absolute_path_or_empty,
     )
     scan_timeout_s: float = key(
-        DEFAULT_SCAN_TIMEOUT_S, "longest time one scan may take", check=above_zero
+        DEFAULT_SCAN_TIMEOUT_S, "longest time one scan may take", check=positive_seconds
     )
 
 

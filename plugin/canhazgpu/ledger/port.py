@@ -7,19 +7,19 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from canhazgpu.gpu.scan import Scan
-from canhazgpu.ledger.entries import Numbered, Overruled
+from canhazgpu.ledger.journal_entries import NumberedEntry, OverruledReservation
 from canhazgpu.ledger.values import (
-    Blocked,
+    BlockedGpu,
     Claim,
     Event,
-    Granted,
+    GrantedGpus,
     NodeView,
-    ProcessId,
-    Queued,
+    QueuePosition,
     Reservation,
-    Short,
+    TooFewGpus,
     Waiter,
 )
+from canhazgpu.node.process_id import ProcessId
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class GrantOptions:
     """How GPUs are granted.
 
     `queues`: the owner waits its turn: it gets GPUs only while nobody waits before it; a job does
@@ -55,7 +55,7 @@ class Terms:
     affinity: bool = False
 
 
-JOB_TERMS = Terms()
+JOB_GRANT_OPTIONS = GrantOptions()
 
 
 class Ledger(Protocol):
@@ -66,8 +66,12 @@ class Ledger(Protocol):
     """
 
     def reserve_count(
-        self, claim: Claim, count: int, observation: Observation, terms: Terms = JOB_TERMS
-    ) -> Granted | Short | Queued:
+        self,
+        claim: Claim,
+        count: int,
+        observation: Observation,
+        terms: GrantOptions = JOB_GRANT_OPTIONS,
+    ) -> GrantedGpus | TooFewGpus | QueuePosition:
         """Grant `count` GPUs of the scan's node, the least recently released first, or none.
 
         What has expired counts as released when it expired. A grant takes the owner out of the
@@ -80,8 +84,8 @@ class Ledger(Protocol):
         claim: Claim,
         gpus: Sequence[str],
         observation: Observation,
-        terms: Terms = JOB_TERMS,
-    ) -> Granted | Blocked | Queued:
+        terms: GrantOptions = JOB_GRANT_OPTIONS,
+    ) -> GrantedGpus | BlockedGpu | QueuePosition:
         """Grant exactly these GPUs (UUIDs) of the scan's node, or none; see `reserve_count`."""
         ...
 
@@ -114,7 +118,7 @@ class Ledger(Protocol):
         """
         ...
 
-    def wait_turn(self, node: str, waiter: Waiter) -> int:
+    def join_queue(self, node: str, waiter: Waiter) -> int:
         """Join the node's queue at its end, or give a sign of life in it; returns the position."""
         ...
 
@@ -122,7 +126,7 @@ class Ledger(Protocol):
         """Take these owners out of the queue; one that is not in it is no error."""
         ...
 
-    def await_change(self, node: str, after: str, timeout_s: float) -> str:
+    def wait_for_event(self, node: str, after: str, timeout_s: float) -> str:
         """Wait until something happens on the node after the event `after`, or the time is over.
 
         "" means now: returns at once with the id of the node's last event. Returns the id of the
@@ -149,7 +153,9 @@ class Ledger(Protocol):
         """Return the node's events from `since` (seconds since the epoch), the oldest first."""
         ...
 
-    def record(self, node: str, journal: str, entries: Sequence[Numbered]) -> list[Overruled]:
+    def record_entries(
+        self, node: str, journal: str, entries: Sequence[NumberedEntry]
+    ) -> list[OverruledReservation]:
         """Take over what the node did or found on its own, in its order.
 
         Each entry of a journal, named by its token, counts once, however often it is told; of no
@@ -165,6 +171,6 @@ class Ledger(Protocol):
         """
         ...
 
-    def look(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
+    def read_nodes(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
         """Read the given nodes, or all that ever published, sorted by name."""
         ...

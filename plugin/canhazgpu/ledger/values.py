@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from canhazgpu.gpu.scan import Scan
+from canhazgpu.node.process_id import ProcessId
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +42,14 @@ MANUAL = "manual"
 """What the TYPE column calls a running command's reservation, and a person's for a time."""
 
 
-def new_owner(type_: str) -> str:
+def new_owner_token(type_: str) -> str:
     """Return a token no other owner ever had, ``run:…`` or ``manual:…``.
 
     Not the user's name: one run's late end must not free the same user's next one.
     """
-    return f"{type_}:{secrets.token_hex(8)}"
+    from secrets import token_hex  # noqa: PLC0415 - slow to import, and few need a new owner
 
-
-@dataclass(frozen=True, slots=True, order=True)
-class ProcessId:
-    """A process, whatever happens to its pid: `started` is field 22 of /proc/PID/stat (ticks)."""
-
-    pid: int
-    started: int
+    return f"{type_}:{token_hex(8)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +129,7 @@ class Quarantine:
 
 
 @dataclass(frozen=True, slots=True)
-class Granted:
+class GrantedGpus:
     """All that was asked for; `repeated` where the owner held these GPUs already."""
 
     gpus: tuple[str, ...]
@@ -143,7 +137,7 @@ class Granted:
 
 
 @dataclass(frozen=True, slots=True)
-class Short:
+class TooFewGpus:
     """Fewer clean GPUs than asked for; nothing was granted.
 
     The GPUs that were not free: `reserved`, in use without reservation (`unreserved`), held back
@@ -161,7 +155,7 @@ class Short:
 
 
 @dataclass(frozen=True, slots=True)
-class Blocked:
+class BlockedGpu:
     """A GPU asked for by name cannot be granted; nothing was granted.
 
     `why` is ``reserved``, ``unreserved``, ``quarantined``, ``unknown`` or ``stale``; `holder` is
@@ -174,7 +168,7 @@ class Blocked:
 
 
 @dataclass(frozen=True, slots=True)
-class Queued:
+class QueuePosition:
     """Others wait whose turn is before; nothing was granted. `position` counts from 1."""
 
     position: int
@@ -226,5 +220,5 @@ def claim_to_dict(claim: Claim) -> dict[str, Any]:
     return {name: value for name, value in asdict(claim).items() if value not in (None, ())}
 
 
-UNREADABLE = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
+RECORD_ERRORS = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
 """What reading a record raises that somebody else, or another release, wrote."""

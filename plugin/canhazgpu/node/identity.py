@@ -5,8 +5,10 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from canhazgpu.config.schema import NodeConfig
+if TYPE_CHECKING:
+    from canhazgpu.config.schema import NodeConfig
 
 BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
 PID_NAMESPACE = Path("/proc/self/ns/pid")

@@ -35,20 +35,7 @@ class JobContext:
     requeues: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class AssignedGpu:
-    """A GPU granted to a job, under the number by which the scheduler knows it.
-
-    `device_file` is the device the job may open for it, empty where that is not known.
-    """
-
-    position: int
-    uuid: str
-    index: int
-    device_file: str = ""
-
-
-class Outcome(Enum):
+class ActionOutcome(Enum):
     """What became of an order to the scheduler."""
 
     DONE = "done"
@@ -59,10 +46,10 @@ class Outcome(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ActionResult:
     """The outcome of an order, and what happened to the job, for the log."""
 
-    outcome: Outcome
+    outcome: ActionOutcome
     text: str
 
 
@@ -72,26 +59,26 @@ class JobActions(Protocol):
     `note` is one sentence for the job's user and the administrator.
     """
 
-    def requeue(self, job: JobContext, note: str, *, hold: bool = False) -> Answer:
+    def requeue(self, job: JobContext, note: str, *, hold: bool = False) -> ActionResult:
         """Let the job wait in the queue again; with `hold` until somebody releases it.
 
         Refused for a job that cannot run again, such as an interactive one.
         """
         ...
 
-    def end(self, job: JobContext, note: str) -> Answer:
+    def cancel(self, job: JobContext, note: str) -> ActionResult:
         """Tell the job's user, and end the job."""
         ...
 
-    def tell(self, job: JobContext, note: str) -> None:
+    def notify_user(self, job: JobContext, note: str) -> None:
         """Tell the job's user."""
         ...
 
-    def drain(self, node: str, note: str) -> Answer:
+    def drain(self, node: str, note: str) -> ActionResult:
         """Take the node out of service; one that is out of service already is left as it is."""
         ...
 
-    def jobs_on(self, node: str) -> Mapping[str, int] | None:
+    def running_job_uids(self, node: str) -> Mapping[str, int] | None:
         """Return the users (uids) of the jobs that run on the node, by job id.
 
         None where that cannot be told.

@@ -12,13 +12,11 @@ def main() -> int:
     """Reserve the job's GPUs; ends with the exit status for slurmd."""
     if not os.environ.get(JOB_GPUS):
         return 0
-    from canhazgpu.schedulers.slurm.early import begin  # noqa: PLC0415
+    from canhazgpu.in_process.service import open_hook_service  # noqa: PLC0415 - jobs with GPUs
+    from canhazgpu.node.exit import exit_now  # noqa: PLC0415
+    from canhazgpu.service.jobs import JobStart  # noqa: PLC0415
 
-    begun = begin(os.environ)
-    from canhazgpu.prolog.job_start import run  # noqa: PLC0415 - while the scan is under way
-    from canhazgpu.schedulers.slurm.hook import leave  # noqa: PLC0415
-
-    leave(run(os.environ, begun))
+    exit_now(open_hook_service().job_start(JobStart(os.environ)).exit_status)
 
 
 if __name__ == "__main__":

@@ -7,15 +7,15 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 
 from canhazgpu.config.schema import DEFAULT_COMMAND_TIMEOUT_S, SlurmConfig
-from canhazgpu.schedulers.slurm.layout import Layout, Place, fit
-from canhazgpu.schedulers.slurm.lines import (
+from canhazgpu.schedulers.slurm.conf.settings import Settings
+from canhazgpu.schedulers.slurm.site.layout import Layout, ScriptLocation, plan_layout
+from canhazgpu.schedulers.slurm.site.required_lines import (
     HEALTH_CHECK_COMMAND,
     conf_text,
     health_lines,
     hook_limit_s,
     needed_lines,
 )
-from canhazgpu.schedulers.slurm.settings import Settings
 from canhazgpu.templates.render import render
 
 DEFAULT_SLURM_DIR = "/etc/slurm"
@@ -58,7 +58,7 @@ class HookSettings:
         slurm = SlurmConfig(
             hook_deadline_s=self.hook_deadline_s, command_timeout_s=self.command_timeout_s
         )
-        layout = fit(Settings(), self.slurm_dir, {}, {})
+        layout = plan_layout(Settings(), self.slurm_dir, {}, {})
         needed = needed_lines(Settings(), layout, hook_limit_s(slurm))
         return conf_text((*needed, *health_lines(Settings(), layout.health_check)))
 
@@ -84,34 +84,34 @@ FRAGMENTS = {
 
 def hook_texts(settings: HookSettings) -> dict[str, str]:
     """Return the scripts, by their paths below Slurm's directory."""
-    return {path: render_one(name, settings) for name, path in HOOKS.items()}
+    return {path: render_file(name, settings) for name, path in HOOKS.items()}
 
 
 def fragment_texts(settings: HookSettings) -> dict[str, str]:
     """Return what a person copies from, by file name."""
-    return {path: render_one(name, settings) for name, path in FRAGMENTS.items()}
+    return {path: render_file(name, settings) for name, path in FRAGMENTS.items()}
 
 
-def layout_texts(settings: HookSettings, layout: Layout) -> dict[str, str]:
+def site_script_texts(settings: HookSettings, layout: Layout) -> dict[str, str]:
     """Return the scripts for a site, by their absolute paths on the node."""
-    texts = dict(item for place in layout.places for item in _place_texts(settings, place))
-    return {**texts, layout.health_check: render_one("health_check.sh", settings)}
+    texts = dict(item for place in layout.locations for item in _location_texts(settings, place))
+    return {**texts, layout.health_check: render_file("health_check.sh", settings)}
 
 
-def _place_texts(settings: HookSettings, place: Place) -> Iterator[tuple[str, str]]:
+def _location_texts(settings: HookSettings, place: ScriptLocation) -> Iterator[tuple[str, str]]:
     name = "task_prolog.sh" if place.key == "TaskProlog" else f"{place.key.lower()}.sh"
-    yield place.script, render_one(name, settings)
+    yield place.script, render_file(name, settings)
     if place.chain and place.site:
         yield place.chain, chain_text(place)
 
 
-def chain_text(place: Place) -> str:
+def chain_text(place: ScriptLocation) -> str:
     """Return the script that runs the site's own as well."""
     name = "task_prolog_chain.sh" if place.key == "TaskProlog" else "site_hook.sh"
     return render(name, {"key": place.key, "site": place.site, "task_prolog": place.script})
 
 
-def render_one(name: str, settings: HookSettings) -> str:
+def render_file(name: str, settings: HookSettings) -> str:
     """Return one template filled in."""
     known = {
         **asdict(settings),

@@ -1,0 +1,29 @@
+"""`canhazgpu admin`: what administrators do with nodes, reservations and GPUs."""
+
+from __future__ import annotations
+
+import click
+
+from canhazgpu.cli.commands.admin.forget import forget
+from canhazgpu.cli.commands.admin.nodes import nodes
+from canhazgpu.cli.commands.admin.quarantine import quarantine, unquarantine
+from canhazgpu.cli.commands.admin.release import release
+
+
+@click.group()
+def admin() -> None:
+    """Look after nodes, reservations and GPUs; what changes them needs root.
+
+    The check for root is a courtesy: what keeps others from the ledger are the rights
+    that the store gives to those who connect (see store.url).
+
+    \b
+    Examples:
+      canhazgpu admin nodes
+      canhazgpu admin quarantine 3 --reason "fan is broken"
+      canhazgpu admin release --user alice --reason "on holiday"
+    """  # noqa: D301 - click reads the character: keep these lines
+
+
+for command in (forget, nodes, quarantine, release, unquarantine):
+    admin.add_command(command)

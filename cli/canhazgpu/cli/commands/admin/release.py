@@ -1,0 +1,68 @@
+"""`canhazgpu admin release`: take reservations away."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from canhazgpu.cli.app import App
+from canhazgpu.cli.commands.release import print_released
+from canhazgpu.cli.options.common import json_option
+from canhazgpu.cli.options.node import node_option
+from canhazgpu.cli.options.param_types import GPU_IDS
+from canhazgpu.cli.options.value_completion import complete_gpu_ids
+from canhazgpu.cli.terminal.output import print_sanitized, reason_option, sanitized_errors
+from canhazgpu.service.holdings import RevokeRequest
+
+if TYPE_CHECKING:
+    from canhazgpu.gpu.ids import GpuSelector
+
+
+@click.command()
+@click.option(
+    "--gpu-ids",
+    type=GPU_IDS,
+    shell_complete=complete_gpu_ids,
+    metavar="IDS",
+    help="What is reserved of these GPUs.",
+)
+@click.option("--user", metavar="NAME", help="What this user holds.")
+@click.option("--owner", metavar="TOKEN", help="What this owner holds, as status --json shows it.")
+@click.option("--job", metavar="ID", help="What this job holds.")
+@reason_option("Why; the owner sees it.")
+@node_option
+@json_option
+@click.pass_obj
+def release(  # noqa: PLR0913 - an option each
+    app: App,
+    *,
+    gpu_ids: tuple[GpuSelector, ...] | None,
+    user: str | None,
+    owner: str | None,
+    job: str | None,
+    reason: str,
+    node: str | None,
+    as_json: bool,
+) -> None:
+    """Take reservations away, whoever holds them; needs root.
+
+    Say which by at least one of --gpu-ids, --user, --owner and --job; of several, all
+    must fit. Nobody's processes are ended: what still runs there is then in use
+    WITHOUT RESERVATION, and its GPU is granted to nobody before it ends. The reason
+    is kept in the history, where the owner finds it.
+
+    \b
+    Examples:
+      canhazgpu admin release --gpu-ids 3 --reason "needed for the demo"
+      canhazgpu admin release --user alice --node gpu02 --reason "on holiday"
+      canhazgpu admin release --job 123 --reason "its epilog was lost"
+    """  # noqa: D301 - click reads the character: keep these lines
+    if gpu_ids is None and user is None and owner is None and job is None:
+        raise click.UsageError("say which: --gpu-ids, --user, --owner or --job")
+    with sanitized_errors():
+        answer = app.service().revoke(RevokeRequest(reason, node, gpu_ids, user, owner, job))
+    nothing = f"nothing to release: no such reservation on {answer.node}"
+    print_released(answer, as_json=as_json, nothing=nothing)
+    if answer.released and not as_json:
+        print_sanitized("what still runs there goes on, and shows as in use WITHOUT RESERVATION")

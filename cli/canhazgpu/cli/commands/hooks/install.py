@@ -1,0 +1,171 @@
+"""`canhazgpu hooks install`: put the scripts in their places, and say what slurm.conf lacks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from canhazgpu.cli.app import App
+from canhazgpu.cli.hook_site.install_warnings import install_warnings
+from canhazgpu.cli.hook_site.script_settings import config_warnings as hook_warnings
+from canhazgpu.cli.hook_site.script_settings import hook_files, hook_settings
+from canhazgpu.cli.options.common import json_option
+from canhazgpu.cli.options.hooks import (
+    chain_option,
+    dry_run_option,
+    root_option,
+    slurm_conf_option,
+    slurm_dir_option,
+)
+from canhazgpu.config.conflict_chain import swap_error
+from canhazgpu.errors import ConfigError
+from canhazgpu.schedulers.slurm.conf.node_conf import read_node_conf, read_settings
+from canhazgpu.schedulers.slurm.site.collect import find_slurm_conf
+from canhazgpu.schedulers.slurm.site.install import (
+    InstallStep,
+    apply_steps,
+    find_script_states,
+    plan_install,
+    read_chained_scripts,
+    step_diff,
+    under_root,
+)
+from canhazgpu.schedulers.slurm.site.layout import chain_script_paths, plan_layout
+from canhazgpu.schedulers.slurm.site.required_lines import (
+    ConfLine,
+    conf_text,
+    health_lines,
+    hook_limit_s,
+    needed_lines,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What an installation does and says."""
+
+    conf: Path
+    steps: tuple[InstallStep, ...]
+    lines: tuple[ConfLine, ...]
+    warnings: tuple[str, ...]
+    dry_run: bool
+
+
+@click.command()
+@root_option
+@slurm_dir_option
+@slurm_conf_option
+@chain_option
+@dry_run_option
+@json_option
+@click.pass_obj
+def install(
+    app: App,
+    *,
+    root: str,
+    slurm_dir: str,
+    slurm_conf: str | None,
+    chains: Mapping[str, str],
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Install the hooks and the health check, and say what slurm.conf lacks.
+
+    Runs as root, on each node or into an image. slurm.conf is read and never changed. A
+    site's own scripts stay: canhazgpu's go beside them where Prolog and Epilog are patterns,
+    and run them as well where Prolog, Epilog or TaskProlog is a single script. Only files
+    that canhazgpu has installed are ever replaced. The scripts name this Python and the
+    configuration file in force.
+
+    \b
+    Examples:
+      canhazgpu hooks install --dry-run
+      canhazgpu --config /etc/canhazgpu/config.toml hooks install
+      canhazgpu hooks install --root /srv/images/gpu-node --json
+    """  # noqa: D301 - click reads the character: keep these lines
+    effective = app.effective()
+    base = Path(root).absolute()
+    conf = under_root(base, Path(find_slurm_conf(slurm_conf, app.environ, slurm_dir, base)))
+    if slurm_conf and not conf.exists():
+        raise ConfigError(f"cannot read {conf}: No such file or directory")
+    slurm = effective.config.slurm
+    constrained = read_node_conf(conf, "", "").constrains_devices
+    if fault := swap_error(slurm.chains(), constrained=constrained):
+        raise ConfigError(fault)
+    site = read_settings(conf)
+    layout = plan_layout(
+        site, slurm_dir, chains, read_chained_scripts(chain_script_paths(site, slurm_dir), base)
+    )
+    known_conf = f"/{conf.relative_to(base)}" if conf.exists() else None
+    files = hook_files(hook_settings(effective, base, slurm_dir, conf=known_conf), layout)
+    steps = plan_install(files, find_script_states(files, base), base)
+    done = Installation(
+        conf,
+        steps,
+        (
+            *needed_lines(site, layout, hook_limit_s(slurm)),
+            *health_lines(site, layout.health_check),
+        ),
+        (
+            *hook_warnings(effective),
+            *install_warnings(
+                site, layout, steps, base, slurm_picks=constrained or slurm.assignment == "slurm"
+            ),
+        ),
+        dry_run,
+    )
+    diffs = {step.target: step_diff(step) for step in done.steps} if dry_run else {}
+    if not dry_run:
+        apply_steps(done.steps)
+    if as_json:
+        click.echo(json.dumps(_installation_to_dict(done, diffs), indent=2))
+    else:
+        _print_text(done, diffs)
+
+
+def _print_text(done: Installation, diffs: Mapping[Path, str]) -> None:
+    for step in done.steps:
+        to_be = "to be " if done.dry_run and step.action != "unchanged" else ""
+        click.echo(f"{to_be}{step.action} {step.target}")
+    for text in filter(None, diffs.values()):
+        click.echo(f"\n{text}", nl=False)
+    if not done.lines:
+        click.echo(f"\n{done.conf} has every line that the hooks need.")
+    else:
+        click.echo("\nFor slurm.conf, on the controller and on every node:\n")
+        click.echo(conf_text(done.lines))
+        click.echo("Then run 'scontrol reconfigure', and restart slurmd where PrologFlags changed.")
+    for warning in done.warnings:
+        click.echo(f"warning: {warning}", err=True)
+
+
+def _installation_to_dict(done: Installation, diffs: Mapping[Path, str]) -> dict[str, Any]:
+    return {
+        "dry_run": done.dry_run,
+        "files": [
+            {
+                "path": str(step.file.path),
+                "target": str(step.target),
+                "action": step.action,
+                "diff": diffs.get(step.target),
+            }
+            for step in done.steps
+        ],
+        "slurm_conf_file": str(done.conf) if done.conf.exists() else None,
+        "slurm_conf": conf_text(done.lines),
+        "slurm_conf_lines": [
+            {
+                "key": line.key,
+                "value": line.value,
+                "instead_of": line.instead_of or None,
+                "reason": line.reason,
+            }
+            for line in done.lines
+        ],
+        "warnings": list(done.warnings),
+    }

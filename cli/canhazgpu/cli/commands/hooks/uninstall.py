@@ -1,0 +1,198 @@
+"""`canhazgpu hooks uninstall`: take the scripts away, and bring the site's own back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from canhazgpu.cli.app import App
+from canhazgpu.cli.options.common import json_option
+from canhazgpu.cli.options.hooks import (
+    dry_run_option,
+    root_option,
+    slurm_conf_option,
+    slurm_dir_option,
+)
+from canhazgpu.errors import ConfigError
+from canhazgpu.ledger.store.keys import PREFIX
+from canhazgpu.schedulers.slurm import environment as names
+from canhazgpu.schedulers.slurm.conf.node_conf import read_settings
+from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
+from canhazgpu.schedulers.slurm.site.collect import (
+    QUERY_TIMEOUT_S,
+    calls_our_health_check,
+    find_slurm_conf,
+    matched_programs,
+    read_running_settings,
+)
+from canhazgpu.schedulers.slurm.site.install import diff_text, under_root
+from canhazgpu.schedulers.slurm.site.required_lines import foreign_health_check
+from canhazgpu.schedulers.slurm.site.uninstall import (
+    DanglingReference,
+    Removal,
+    find_dangling_references,
+    find_installed,
+    remove_scripts,
+    script_directories,
+)
+
+EXIT_REFUSED = 2
+
+LEDGER_NOTICE = f"""\
+The ledger is left as it is. Jobs release their GPUs in their epilogs, so let those with GPUs end
+first; what is still reserved then goes with the ledger's keys:
+
+  redis-cli -u STORE_URL --scan --pattern '{PREFIX}:*' | xargs -r redis-cli -u STORE_URL unlink
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Uninstallation:
+    """What is removed, what is not ours and stays, and what still names what would be gone.
+
+    `health_check_caller` is the site's own HealthCheckProgram where it calls ours, empty else.
+    """
+
+    conf: Path
+    removals: Sequence[Removal]
+    foreign: Sequence[Path]
+    named_in_conf: Sequence[DanglingReference]
+    named_by_controller: Sequence[DanglingReference]
+    health_check_caller: str
+    dry_run: bool
+
+    @property
+    def refused(self) -> bool:
+        """Tell whether jobs would fail for what is to be removed."""
+        return bool(self.named_in_conf or self.named_by_controller or self.health_check_caller)
+
+
+@click.command()
+@root_option
+@slurm_dir_option
+@slurm_conf_option
+@dry_run_option
+@json_option
+@click.pass_context
+def uninstall(
+    context: click.Context,
+    *,
+    root: str,
+    slurm_dir: str,
+    slurm_conf: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Remove the scripts that 'hooks install' has installed, and nothing else.
+
+    Refused while slurm.conf or the running controller names a script that would be gone:
+    jobs would fail, and nodes be drained. It says which lines to change to what, so that
+    the site's own scripts run as before. The ledger is left alone.
+
+    \b
+    Examples:
+      canhazgpu hooks uninstall --dry-run
+      canhazgpu hooks uninstall
+    """  # noqa: D301 - click reads the character: keep these lines
+    app: App = context.obj
+    base = Path(root).absolute()
+    conf = find_slurm_conf(slurm_conf, app.environ, slurm_dir, base)
+    done = _plan_uninstallation(app, base, conf, slurm_dir, dry_run)
+    if not dry_run and not done.refused:
+        remove_scripts(done.removals, slurm_dir, base)
+    click.echo(_json(done) if as_json else "\n".join(_text_lines(done)))
+    if done.refused:
+        click.echo("nothing was removed: Slurm still runs what would be gone", err=True)
+        context.exit(EXIT_REFUSED)
+
+
+def _plan_uninstallation(
+    app: App, root: Path, conf: str, slurm_dir: str, dry_run: bool
+) -> Uninstallation:
+    conf_path = under_root(root, Path(conf))
+    settings = read_settings(conf_path)
+    removals, foreign = find_installed(script_directories(settings, slurm_dir), root)
+    running: tuple[DanglingReference, ...] = ()
+    if root == Path("/") and conf_path.exists() and removals:
+        commands = SlurmCommands(_bin_dir(app), QUERY_TIMEOUT_S, {names.SLURM_CONF: conf})
+        if shown := read_running_settings(commands):
+            running = find_dangling_references(shown, matched_programs(shown), removals)
+    named = find_dangling_references(settings, matched_programs(settings, root), removals)
+    caller = foreign_health_check(settings)
+    calls = bool(caller and removals) and calls_our_health_check(caller, root)
+    return Uninstallation(
+        conf_path, removals, foreign, named, running, caller if calls else "", dry_run
+    )
+
+
+def _bin_dir(app: App) -> str:
+    try:
+        return app.effective().config.slurm.bin_dir
+    except ConfigError:
+        return ""  # what is broken can be taken out all the same
+
+
+def _text_lines(done: Uninstallation) -> Iterator[str]:
+    for one in done.removals:
+        yield f"{'to be removed' if done.dry_run or done.refused else 'removed'} {one.target}"
+    if not done.removals:
+        yield "nothing of canhazgpu's is installed"
+    for path in done.foreign:
+        yield f"left {path}, which canhazgpu did not install"
+    if done.dry_run:
+        yield ""
+        for one in done.removals:
+            yield diff_text(one.target, one.text, None).rstrip("\n")
+    yield ""
+    yield from _conf_instructions(done)
+    yield ""
+    yield LEDGER_NOTICE.rstrip("\n")
+
+
+def _conf_instructions(done: Uninstallation) -> Iterator[str]:
+    if done.health_check_caller:
+        yield f"First take the call of canhazgpu's health check out of {done.health_check_caller},"
+        yield "on every node."
+    if done.named_in_conf:
+        yield f"First change in {done.conf}, on the controller and on every node:"
+        yield from (f"  {one.change}" for one in done.named_in_conf)
+        yield "then run 'scontrol reconfigure', and this command again."
+    elif done.named_by_controller:
+        yield "The controller still runs with these lines; run 'scontrol reconfigure':"
+        yield from (f"  {one.change}" for one in done.named_by_controller)
+    elif done.health_check_caller:
+        yield "Then run this command again."
+    elif not done.conf.exists():
+        yield f"{done.conf} is not there, so it was not asked whether it names the scripts."
+    else:
+        yield f"{done.conf} names none of these. PrologFlags, the timeouts and"
+        yield "nohold_on_prolog_fail may stay; they need nothing of canhazgpu."
+
+
+def _json(done: Uninstallation) -> str:
+    return json.dumps(
+        {
+            "dry_run": done.dry_run,
+            "refused": done.refused,
+            "files": [
+                {
+                    "path": one.path,
+                    "target": str(one.target),
+                    "diff": diff_text(one.target, one.text, None) if done.dry_run else None,
+                }
+                for one in done.removals
+            ],
+            "left": [str(path) for path in done.foreign],
+            "slurm_conf_lines": [
+                {"key": one.key, "value": one.site, "instead_of": one.value}
+                for one in done.named_in_conf
+            ],
+            "reconfigure": bool(done.named_by_controller),
+            "health_check_called_by": done.health_check_caller or None,
+        },
+        indent=2,
+    )

@@ -1,0 +1,94 @@
+"""`canhazgpu release`: give back what one reserved."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from canhazgpu.cli.app import App
+from canhazgpu.cli.options.common import json_option
+from canhazgpu.cli.options.node import format_gpus, node_option
+from canhazgpu.cli.options.param_types import GPU_IDS
+from canhazgpu.cli.options.value_completion import complete_own_gpu_ids
+from canhazgpu.cli.terminal.output import print_sanitized, sanitized_errors
+from canhazgpu.people.holdings import holder_name
+from canhazgpu.service.holdings import ReleaseAnswer, ReleaseRequest
+
+if TYPE_CHECKING:
+    from canhazgpu.gpu.ids import GpuSelector
+
+
+@click.command()
+@click.option(
+    "--gpu-ids",
+    type=GPU_IDS,
+    shell_complete=complete_own_gpu_ids,
+    metavar="IDS",
+    help="Release these: 1,3 or 0-3, UUIDs or their beginnings.  [default: all you reserved]",
+)
+@click.option("--force", is_flag=True, help="Release a running command's GPUs too, if named.")
+@node_option
+@json_option
+@click.pass_obj
+def release(
+    app: App, gpu_ids: tuple[GpuSelector, ...] | None, force: bool, node: str | None, as_json: bool
+) -> None:
+    """Give back GPUs that you reserved.
+
+    Without --gpu-ids all that you reserved by hand on this node. A running command's
+    GPUs are released when it ends; naming them here needs --force, and the command
+    goes on. Another user's GPUs are refused, and then nothing is released. Having
+    nothing to release is no error.
+
+    \b
+    Examples:
+      canhazgpu release
+      canhazgpu release --gpu-ids 1,3
+      canhazgpu release --node gpu02 --gpu-ids GPU-68ab
+    """  # noqa: D301 - click reads the character: keep these lines
+    with sanitized_errors():
+        answer = app.service().release(ReleaseRequest(node, gpu_ids, force))
+    print_released(answer, as_json=as_json, nothing=_nothing_released_text(answer))
+
+
+def print_released(answer: ReleaseAnswer, *, as_json: bool, nothing: str) -> None:
+    """Print what was released, or `nothing`; raises what ended it early."""
+    if not as_json:
+        for one in answer.released:
+            freed = format_gpus(one.gpus, answer)
+            print_sanitized(f"released {freed} of {answer.node}: {holder_name(one.claim)}")
+    if answer.fault is not None:
+        raise answer.fault
+    if as_json:
+        click.echo(_json(answer))
+    elif not answer.released:
+        print_sanitized(nothing)
+
+
+def _json(answer: ReleaseAnswer) -> str:
+    rows: list[dict[str, Any]] = [
+        {
+            "gpu": answer.places.get(uuid),
+            "uuid": uuid,
+            "user": one.claim.user,
+            "type": one.claim.type,
+            "owner": one.claim.owner,
+        }
+        for one in answer.released
+        for uuid in one.gpus
+    ]
+    return json.dumps({"node": answer.node, "released": rows}, indent=2)
+
+
+def _nothing_released_text(answer: ReleaseAnswer) -> str:
+    if answer.named is not None:
+        return (
+            f"nothing to release: nobody holds {format_gpus(answer.named, answer)} of {answer.node}"
+        )
+    text = f"nothing to release: you have reserved no GPU of {answer.node}"
+    if answer.running:
+        held = format_gpus((gpu for one in answer.running for gpu in one.gpus), answer)
+        text += f"; your running commands hold {held} until they end"
+    return text

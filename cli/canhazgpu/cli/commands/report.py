@@ -1,0 +1,104 @@
+"""`canhazgpu report`: who used how many GPU hours."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from canhazgpu.cli.app import App
+from canhazgpu.cli.options.common import json_option, nodes_option
+from canhazgpu.service.history import ReportRequest
+
+if TYPE_CHECKING:
+    from canhazgpu.report.totals import Report
+
+DEFAULT_DAYS = 7
+
+
+@click.command()
+@click.option(
+    "--days",
+    type=click.IntRange(1, 3650),
+    default=DEFAULT_DAYS,
+    show_default=True,
+    metavar="N",
+    help="Report on so many days until now.",
+)
+@click.option(
+    "--user",
+    "users",
+    metavar="NAME",
+    multiple=True,
+    help="Report on this user only; may be given several times.  [default: all]",
+)
+@nodes_option("Report on")
+@json_option
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, a row for each user on each node.")
+@click.pass_obj
+def report(
+    app: App,
+    days: int,
+    users: Sequence[str],
+    nodes: Sequence[str],
+    as_json: bool,
+    as_csv: bool,
+) -> None:
+    """Show who had GPUs reserved, for how long, and how much of that they were idle.
+
+    A reservation counts for its part inside the days reported on, also one that began
+    before or still runs. One that has several GPUs is one reservation; its GPU hours are
+    those of all of them. Shares are of everybody's GPU hours on these nodes.
+
+    IDLE HOURS are those for which scans found a GPU reserved and unused, of what still
+    runs too; nobody scans between grants, published scans and health checks.
+
+    \b
+    Examples:
+      canhazgpu report
+      canhazgpu report --days 30 --user alice
+      canhazgpu report --node gpu01 --csv > gpu01.csv
+      canhazgpu report --json | jq '.users[] | {user, gpu_hours}'
+    """  # noqa: D301 - click reads the character: keep these lines
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv exclude each other: give one of them")
+    answer = app.service().report(ReportRequest(days, tuple(users), tuple(nodes)))
+    kept, found = answer.history_days, answer.report
+    if days > kept:
+        click.echo(f"The history is kept for {kept} days (store.history_days).", err=True)
+    if as_json:
+        click.echo(_json(found))
+    elif as_csv:
+        click.echo(_csv(found), nl=False)
+    else:
+        _print_table(app, found, days)
+
+
+def _json(found: Report) -> str:
+    from canhazgpu.report.export import report_to_dict  # noqa: PLC0415 - only with --json
+
+    return json.dumps(report_to_dict(found), indent=2)
+
+
+def _csv(found: Report) -> str:
+    from canhazgpu.cli.terminal.text import printable  # noqa: PLC0415 - not with --json
+    from canhazgpu.report.export import report_rows  # noqa: PLC0415 - only with --csv
+
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(report_rows(found, printable))
+    return text.getvalue()
+
+
+def _print_table(app: App, found: Report, days: int) -> None:
+    from canhazgpu.cli.terminal.text import printable  # noqa: PLC0415 - not with --json
+    from canhazgpu.report.tables import report_lines  # noqa: PLC0415
+
+    if not found.by_user:
+        click.echo(f"No reservations in the last {days} days.")
+        return
+    for line in report_lines(found, app.width(), printable):
+        click.echo(line)

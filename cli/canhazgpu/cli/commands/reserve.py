@@ -1,0 +1,92 @@
+"""`canhazgpu reserve`: GPUs for a person, for a time."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from canhazgpu.cli.app import App
+from canhazgpu.cli.options.common import json_option
+from canhazgpu.cli.options.gpu_request import (
+    gpu_request_options,
+    parse_gpu_request,
+    raise_unavailable,
+    warn_of_unreserved_use,
+)
+from canhazgpu.cli.options.param_types import DURATION
+from canhazgpu.duration_text import duration_text
+from canhazgpu.service.grants import Reserved, ReserveRequest, ThroughScheduler
+
+DEFAULT_DURATION = "8h"
+
+
+@click.command()
+@gpu_request_options
+@click.option(
+    "--duration",
+    type=DURATION,
+    metavar="TIME",
+    default=DEFAULT_DURATION,
+    show_default=True,
+    help="How long, as 30m, 2h, 1d or 0.5h.",
+)
+@click.option(
+    "--short", is_flag=True, help="Print only the value for CUDA_VISIBLE_DEVICES, for scripts."
+)
+@json_option
+@click.pass_obj
+def reserve(app: App, /, duration: float, short: bool, as_json: bool, **options: Any) -> None:
+    """Reserve GPUs of this node for yourself, for a time.
+
+    Waits in the queue until they are free and unused, as `run` does. They stay
+    yours until the time is over or you give them back with `canhazgpu release`.
+
+    \b
+    Exit status: 0 once reserved; 75 where the GPUs are not to be had (with
+    --nonblock or --wait).
+
+    \b
+    Examples:
+      canhazgpu reserve --gpus 2 --duration 4h
+      canhazgpu reserve --gpu-ids 0,1 --duration 1d --note "demo on Friday"
+      export CUDA_VISIBLE_DEVICES=$(canhazgpu reserve --gpus 1 --short)
+    """  # noqa: D301 - click reads the character: keep these lines
+    request = ReserveRequest(parse_gpu_request(options), duration)
+    answer = app.service().reserve(request, app.progress())
+    if isinstance(answer, ThroughScheduler):
+        from canhazgpu.people.command_exec import exec_command  # noqa: PLC0415 - only through Slurm
+
+        exec_command(answer.command, answer.environment)
+    if not isinstance(answer, Reserved):
+        raise_unavailable(answer)
+    warn_of_unreserved_use(answer)
+    click.echo(_reservation_text(answer, short=short, as_json=as_json))
+
+
+def _reservation_text(reserved: Reserved, *, short: bool, as_json: bool) -> str:
+    devices = reserved.environment
+    if as_json:
+        return json.dumps(
+            {
+                "node": reserved.node,
+                "owner": reserved.owner,
+                "duration_s": reserved.duration_s,
+                "gpus": [
+                    {"index": gpu.index, "mig_index": gpu.mig_index, "uuid": gpu.uuid}
+                    for gpu in reserved.gpus
+                ],
+                "environment": devices,
+            },
+            indent=2,
+        )
+    if short:
+        return devices["CUDA_VISIBLE_DEVICES"]
+    places = ", ".join(gpu.display_index for gpu in reserved.gpus)
+    exports = " ".join(f"{name}={value}" for name, value in devices.items())
+    return (
+        f"Reserved GPU {places} of {reserved.node} for {duration_text(reserved.duration_s)}\n"
+        f"  export {exports}\n"
+        f"  canhazgpu release   gives {'it' if len(reserved.gpus) == 1 else 'them'} back"
+    )

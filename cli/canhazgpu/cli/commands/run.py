@@ -1,0 +1,93 @@
+"""`canhazgpu run`: a command with GPUs of its own, for as long as it runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from canhazgpu.cli.app import App
+from canhazgpu.cli.options.gpu_request import (
+    gpu_request_options,
+    parse_gpu_request,
+    raise_unavailable,
+    warn_of_unreserved_use,
+)
+from canhazgpu.cli.options.param_types import DURATION
+from canhazgpu.people.command_exec import check_command, exec_command
+from canhazgpu.service.grants import RunInsideJob, RunRequest, RunStarted, ThroughScheduler
+
+if TYPE_CHECKING:
+    from canhazgpu.service.port import NodeService
+
+
+@click.command(context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
+@gpu_request_options
+@click.option(
+    "--timeout", type=DURATION, metavar="TIME", help="End the command after so long, as 2h."
+)
+@click.option(
+    "--end-if-lost",
+    is_flag=True,
+    help="End the command when its reservation is lost, as when an administrator takes it.",
+)
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.pass_obj
+def run(
+    app: App, /, command: Sequence[str], timeout: float | None, end_if_lost: bool, **options: Any
+) -> None:
+    """Run a command with GPUs that are its own until it ends.
+
+    Waits in this node's queue until the GPUs are free and unused. The command
+    then takes this process's place, with its terminal, signals and exit status;
+    CUDA_VISIBLE_DEVICES holds its GPUs. They are free the moment the command and
+    what it left in the background are gone, however they end.
+
+    Inside a Slurm job the command gets the job's own GPUs.
+
+    \b
+    Exit status: the command's own; 127 or 126 where it cannot be executed;
+    75 where the GPUs are not to be had (with --nonblock or --wait).
+
+    \b
+    Examples:
+      canhazgpu run -- python train.py
+      canhazgpu run --gpus 2 --note "sweep 7" -- python train.py --epochs 10
+      canhazgpu run --gpu-ids 1,3 --wait 30m -- ./job.sh
+      canhazgpu run --gpus 1 --nonblock -- jupyter lab
+      canhazgpu run --timeout 2h -- bash
+    """  # noqa: D301 - click reads the character: keep these lines
+    request = RunRequest(
+        parse_gpu_request(options),
+        tuple(command),
+        timeout,
+        end_if_lost,
+        on_terminal=sys.stdin.isatty() and sys.stdout.isatty(),
+    )
+    check_command(command, app.environ)
+    service = app.service()
+    answer = service.start_run(request, app.progress())
+    if isinstance(answer, RunStarted):
+        _exec_started(service, answer, command)
+    if isinstance(answer, ThroughScheduler):
+        exec_command(answer.command, answer.environment)
+    if isinstance(answer, RunInsideJob):
+        devices = ",".join(answer.devices)
+        text = f"canhazgpu: inside Slurm job {answer.job_id}: using its GPUs {devices}"
+        click.echo(text, err=True)
+        exec_command(command, answer.environment)
+    raise_unavailable(answer)
+
+
+def _exec_started(service: NodeService, run: RunStarted, command: Sequence[str]) -> NoReturn:
+    """Become the command; where that fails, give the GPUs back."""
+    try:
+        warn_of_unreserved_use(run)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        exec_command(command, run.environment)
+    except BaseException:
+        service.cancel_run(run.owner)
+        raise

@@ -1,0 +1,73 @@
+"""Options that more than one command has, and the text that goes with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON, with every field, for programs."
+)
+
+
+def nodes_option(
+    verb: str,
+    shell_complete: Callable[..., list[CompletionItem]] | None = None,
+) -> Callable[[Any], Any]:
+    """Return the option ``--node`` of commands that show many nodes; `verb` is what they do."""
+    return click.option(
+        "--node",
+        "nodes",
+        metavar="NAME",
+        multiple=True,
+        shell_complete=shell_complete,
+        help=f"{verb} this node only; may be given several times.  [default: all that are known]",
+    )
+
+
+memory_threshold_option = click.option(
+    "--memory-threshold",
+    type=click.IntRange(min=0),
+    metavar="MB",
+    help="A GPU with more used memory than this is in use.  "
+    "[default: validation.memory_threshold_mb]",
+)
+
+
+config_option = click.option(
+    "--config",
+    "config_file",
+    metavar="FILE",
+    help="Read this configuration file.  "
+    "[default: $CANHAZGPU_CONFIG or /etc/canhazgpu/config.toml]",
+)
+
+
+def parse_overrides(
+    _context: click.Context, _parameter: click.Parameter, values: Sequence[str]
+) -> dict[str, str]:
+    """Turn ``SECTION.KEY=VALUE`` options into a mapping; the last one of a key counts."""
+    overrides = {}
+    for value in values:
+        key, separator, text = value.partition("=")
+        if not separator or "." not in key:
+            raise click.BadParameter(
+                f"{key!r} is not SECTION.KEY=VALUE, as in validation.memory_threshold_mb=512"
+            )
+        overrides[key.strip()] = text
+    return overrides
+
+
+set_option = click.option(
+    "--set",
+    "overrides",
+    metavar="SECTION.KEY=VALUE",
+    multiple=True,
+    callback=parse_overrides,
+    help="Set a configuration key, over file and environment; may be given several times.",
+)

@@ -1,0 +1,111 @@
+"""What `run` and `reserve` have in common: the options, and what is printed of the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from canhazgpu.cli.options.common import memory_threshold_option
+from canhazgpu.cli.options.param_types import DURATION, GPU_IDS
+from canhazgpu.cli.options.value_completion import complete_gpu_ids
+from canhazgpu.errors import InputError, UnavailableError
+from canhazgpu.service.grants import GpuRequest
+
+if TYPE_CHECKING:
+    from canhazgpu.allocation.refusal import Refusal
+    from canhazgpu.service.grants import Reserved, RunStarted
+
+T = TypeVar("T", bound=Callable[..., Any])
+MAX_NOTE_LENGTH = 200
+DEFAULT_COUNT = 1
+
+
+def gpu_request_options(command: T) -> T:
+    """Add the options by which people say what GPUs they want."""
+    options = [
+        click.option(
+            "--gpus", type=click.IntRange(min=1), metavar="N", help="How many GPUs.  [default: 1]"
+        ),
+        click.option(
+            "--gpu-ids",
+            type=GPU_IDS,
+            default=(),
+            metavar="IDS",
+            shell_complete=complete_gpu_ids,
+            help="Exactly these GPUs: indices (1,3 or 0-3), UUIDs or their beginnings.",
+        ),
+        memory_threshold_option,
+        click.option("--nonblock", is_flag=True, help="Fail at once where the GPUs are not free."),
+        click.option(
+            "--wait",
+            type=DURATION,
+            metavar="TIME",
+            help="Wait so long at most, as 90s, 30m or 2h.  [default: as long as it takes]",
+        ),
+        click.option("--note", metavar="TEXT", help="Shown to everybody beside the reservation."),
+        click.option(
+            "--choice",
+            type=click.Choice(["lru", "affinity"]),
+            help="Which free GPUs: the least recently used, or your last ones."
+            "  [default: run.choice]",
+        ),
+        click.option(
+            "--force",
+            is_flag=True,
+            help="Take GPUs that somebody uses without reservation, too.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def parse_gpu_request(options: dict[str, Any]) -> GpuRequest:
+    """Return what the options ask for; raises `InputError` where they contradict each other."""
+    gpus, selectors = options["gpus"], options["gpu_ids"]
+    if selectors and gpus not in (None, len(selectors)):
+        raise InputError(f"--gpus {gpus} and {len(selectors)} GPUs in --gpu-ids: give one of them")
+    if options["nonblock"] and options["wait"] is not None:
+        raise InputError("--nonblock and --wait contradict each other: give one of them")
+    choice = options["choice"]
+    return GpuRequest(
+        count=len(selectors) or gpus or DEFAULT_COUNT,
+        selectors=selectors,
+        wait_s=0.0 if options["nonblock"] else options["wait"],
+        affinity=None if choice is None else choice == "affinity",
+        force=options["force"],
+        note=_parse_note(options),
+        memory_threshold_mb=options["memory_threshold"],
+    )
+
+
+def _parse_note(options: dict[str, Any]) -> str | None:
+    """Return the note, of a length that a table can bear."""
+    note = options["note"]
+    if note is not None and len(note) > MAX_NOTE_LENGTH:
+        raise InputError(
+            f"the note is {len(note)} characters long; accepted: up to {MAX_NOTE_LENGTH}"
+        )
+    return note or None
+
+
+def raise_unavailable(refusal: Refusal) -> NoReturn:
+    """Say who is in the way, GPU by GPU, and end the command with the reason."""
+    for detail in refusal.details:
+        click.echo(f"canhazgpu: {detail}", err=True)
+    raise UnavailableError(refusal.reason)
+
+
+def warn_of_unreserved_use(grant: Reserved | RunStarted) -> None:
+    """Say loudly whose processes are on the GPUs that were taken all the same."""
+    if not grant.in_use:
+        return
+    from canhazgpu.allocation.refusal import unreserved_use_text  # noqa: PLC0415
+    from canhazgpu.cli.terminal.text import printable  # noqa: PLC0415 - only with --force
+
+    for gpu in grant.gpus:
+        if gpu.uuid in grant.in_use:
+            text = printable(unreserved_use_text(gpu, grant.node))
+            click.secho(f"canhazgpu: WARNING: taken by force: {text}", fg="red", err=True)

@@ -1,0 +1,75 @@
+"""Options that the commands of `canhazgpu hooks` share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from canhazgpu.schedulers.slurm.site.layout import JOB_SCRIPT_KEYS
+from canhazgpu.templates.slurm_files import DEFAULT_SLURM_DIR
+
+
+def parse_absolute_path(name: str, value: str) -> str:
+    """Return an absolute path without the slash at its end, or refuse the value."""
+    if not value.startswith("/") or any(ord(letter) < 32 for letter in value):
+        raise click.BadParameter(f"{name} {value!r} is not an absolute path")
+    return value.rstrip("/")
+
+
+def parse_chains(
+    _context: click.Context, _parameter: click.Parameter, values: Sequence[str]
+) -> dict[str, str]:
+    """Turn ``KEY=PATH`` options into a mapping; an empty path stands for no script."""
+    keys = {key.lower(): key for key in JOB_SCRIPT_KEYS}
+    chains = {}
+    for value in values:
+        name, separator, path = value.partition("=")
+        key = keys.get(name.strip().lower())
+        if key is None or not separator:
+            raise click.BadParameter(
+                f"{value!r} is not KEY=PATH, with KEY one of {', '.join(JOB_SCRIPT_KEYS)}"
+            )
+        chains[key] = parse_absolute_path(f"--chain {key}", path) if path else ""
+    return chains
+
+
+slurm_dir_option = click.option(
+    "--slurm-dir",
+    default=DEFAULT_SLURM_DIR,
+    show_default=True,
+    metavar="DIR",
+    callback=lambda _context, _parameter, value: parse_absolute_path("--slurm-dir", value),
+    help="The directory of the scripts on the nodes, and of slurm.conf.",
+)
+
+slurm_conf_option = click.option(
+    "--slurm-conf",
+    metavar="FILE",
+    callback=lambda _context, _parameter, value: (
+        None if value is None else parse_absolute_path("--slurm-conf", value)
+    ),
+    help="slurm.conf as the nodes know it.  [default: $SLURM_CONF, else the one in --slurm-dir,"
+    " else /run/slurm/conf/slurm.conf]",
+)
+
+root_option = click.option(
+    "--root",
+    default="/",
+    metavar="DIR",
+    help="Work below this directory, as for a node's image; the scripts name no part of it.",
+)
+
+chain_option = click.option(
+    "--chain",
+    "chains",
+    metavar="KEY=PATH",
+    multiple=True,
+    callback=parse_chains,
+    help="The site's own Prolog, Epilog or TaskProlog, to be run as well; with no PATH there is"
+    " none.  [default: what slurm.conf says]",
+)
+
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Show what would be done, with a diff of every file."
+)

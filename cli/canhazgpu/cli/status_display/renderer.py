@@ -1,0 +1,99 @@
+"""How status is shown: as tables with headings, or as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from canhazgpu.people.revocations import Revocation
+    from canhazgpu.service.status import StatusAnswer
+    from canhazgpu.status.node_status import NodeStatus
+
+
+@dataclass(frozen=True, slots=True)
+class StatusRenderer:
+    """How it is shown: once or again and again; with `mine` only what concerns who asks."""
+
+    as_json: bool = False
+    watching: bool = False
+    wide: bool = False
+    coloured: bool = False
+    mine: bool = False
+
+    def lines(self, answer: StatusAnswer, width: int | None) -> list[str]:
+        """Return the lines of the answer, at least one, on a terminal of that width."""
+        shown = self.visible_nodes(answer)
+        if self.as_json:
+            return [self._json_text(answer.nodes[0].read_at, shown, answer.revocations)]
+        notes = list(_revocation_lines(answer.nodes, answer.revocations))
+        if answer.caller is not None and not shown:
+            return [f"{answer.caller.user} holds, uses and awaits no GPU", *notes]
+        return [*self._node_blocks(shown, width, headed=self._shows_headings(answer.nodes)), *notes]
+
+    def visible_nodes(self, answer: StatusAnswer) -> Sequence[NodeStatus]:
+        """Return what of the nodes is shown."""
+        if answer.caller is None:
+            return answer.nodes
+        from canhazgpu.status.user_filter import only_of_user  # noqa: PLC0415 - only with --me
+
+        return only_of_user(answer.caller, answer.nodes)
+
+    def _shows_headings(self, statuses: Sequence[NodeStatus]) -> bool:
+        # The heading says how old a scan is, so only a live one can go without.
+        if len(statuses) > 1 or not statuses[0].live or statuses[0].lacks_gpus:
+            return True
+        # Shown once, a node that cannot be read ends the command with that error.
+        return self.watching and statuses[0].fault is not None
+
+    def _json_text(
+        self, generated_at: float, statuses: Sequence[NodeStatus], taken: Sequence[Revocation]
+    ) -> str:
+        from canhazgpu.status.json_format import iso_time, status_to_dict  # noqa: PLC0415 - --json
+
+        form = status_to_dict(generated_at, statuses)
+        if self.mine:
+            form["taken"] = [{**asdict(one), "at": iso_time(one.at)} for one in taken]
+        if self.watching:
+            return json.dumps(form, separators=(",", ":"))
+        return json.dumps(form, indent=2)
+
+    def _node_blocks(
+        self, statuses: Sequence[NodeStatus], width: int | None, *, headed: bool
+    ) -> Iterator[str]:
+        from canhazgpu.cli.terminal.text import printable  # noqa: PLC0415 - not with --json
+        from canhazgpu.status.table_cells import heading_text, queue_text  # noqa: PLC0415
+
+        for place, one in enumerate(statuses):
+            if place:
+                yield ""
+            if headed:
+                yield printable(heading_text(one))
+            yield from self._table(one, width)
+            if queue := queue_text(one, wide=self.wide):
+                yield printable(queue)
+
+    def _table(self, status: NodeStatus, width: int | None) -> Iterator[str]:
+        from canhazgpu.cli.status_display.table import table_lines  # noqa: PLC0415 - not with --json
+        from canhazgpu.status.table_cells import cells, tones  # noqa: PLC0415
+
+        return table_lines(
+            [cells(gpu, status.read_at, wide=self.wide) for gpu in status.gpus],
+            width,
+            cut=not self.wide,
+            tones=[tones(gpu) for gpu in status.gpus] if self.coloured else (),
+        )
+
+
+def _revocation_lines(statuses: Sequence[NodeStatus], taken: Sequence[Revocation]) -> Iterator[str]:
+    if not taken:
+        return
+    from canhazgpu.cli.terminal.text import printable  # noqa: PLC0415 - hardly ever needed
+    from canhazgpu.people.holdings import gpu_display_indices  # noqa: PLC0415
+    from canhazgpu.people.revocations import revocation_text  # noqa: PLC0415
+
+    readings = [gpu.reading for one in statuses for gpu in one.gpus if gpu.reading]
+    for one in taken:
+        yield printable(revocation_text(one, gpu_display_indices(readings), statuses[0].read_at))

@@ -1,0 +1,64 @@
+"""Text that is safe to print to a terminal, whoever wrote it, and the columns that it takes."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+ELLIPSIS = "…"
+MAX_COMBINING_MARKS = 3
+"""Combining marks kept on one character: no language has more, and a heap covers other lines."""
+
+_ESCAPE_SEQUENCES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # control sequences
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f]).*?(?:\x07|\x1b\\|\x9c|$)"  # strings to the terminal
+    r"|\x1b[ -/]*[0-~]?",
+    re.DOTALL,
+)
+_UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_MARK_CATEGORIES = frozenset({"Mn", "Me"})
+
+
+def printable(text: str) -> str:
+    """Return the text on one line without anything that a terminal would obey.
+
+    Names of users, jobs and processes are chosen by users. Escape sequences go as a whole; control
+    characters, line and paragraph separators, and what changes the direction of writing go too.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    plain = _ESCAPE_SEQUENCES.sub("", text)
+    kept: list[str] = []
+    marks = 0
+    for one in plain:
+        category = unicodedata.category(one)
+        marks = marks + 1 if category in _MARK_CATEGORIES else 0
+        if category not in _UNSAFE_CATEGORIES and marks <= MAX_COMBINING_MARKS:
+            kept.append(one)
+    return "".join(kept)
+
+
+def truncated(text: str, width: int) -> str:
+    """Return the text, cut to so many columns of the terminal; ``…`` shows that it was cut."""
+    if text_width(text) <= width:
+        return text
+    room = width - len(ELLIPSIS)
+    for end, one in enumerate(text):
+        room -= text_width(one)
+        if room < 0:
+            return text[:end] + ELLIPSIS
+    return text
+
+
+def text_width(text: str) -> int:
+    """Return the columns a terminal needs: wide characters take two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0
+        if unicodedata.category(one) in _MARK_CATEGORIES
+        else 2
+        if unicodedata.east_asian_width(one) in "WF"
+        else 1
+        for one in text
+    )

@@ -1,0 +1,94 @@
+"""What `canhazgpu validate` says: a first line for monitoring, and a line for each finding."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import click
+
+from canhazgpu.cli.terminal.output import print_sanitized
+from canhazgpu.cli.terminal.text import printable
+from canhazgpu.service.health import ValidateAnswer
+from canhazgpu.status.findings import Finding, Verdict, worst_verdict
+
+NAGIOS_STATES = {
+    Verdict.CLEAN: "OK",
+    Verdict.UNRESERVED: "WARNING",
+    Verdict.UNHEALTHY: "CRITICAL",
+    Verdict.CANNOT_TELL: "UNKNOWN",
+}
+"""The words of Nagios' plugins, whose exit codes these are too."""
+
+
+def overall_verdict(answer: ValidateAnswer) -> Verdict:
+    """Return the worst of all findings."""
+    return worst_verdict(answer.findings)
+
+
+def summary_line(answer: ValidateAnswer) -> str:
+    """Return one line that says the worst, without the ``|`` that begins Nagios' figures."""
+    verdict = overall_verdict(answer)
+    bad = [one for one in answer.findings if one.verdict is verdict is not Verdict.CLEAN]
+    text = bad[0].headline if bad else answer.counted
+    more = sum(one.verdict is not Verdict.CLEAN for one in answer.findings) - 1
+    if more > 0:
+        text += f" (and {more} more)"
+    where = f"{answer.node}: " if answer.node else ""
+    return f"GPUS {NAGIOS_STATES[verdict]} - {where}{text}".replace("|", "/")
+
+
+def internal_error_finding(error: Exception) -> Finding:
+    """Return an accident as a finding."""
+    what = " ".join(printable(f"internal error: {type(error).__name__}: {error}").split())
+    return Finding(Verdict.CANNOT_TELL, what, "report it with these words")
+
+
+def print_report(answer: ValidateAnswer, *, as_json: bool) -> None:
+    """Print what was found; a reader that has gone is no error."""
+    try:
+        if as_json:
+            click.echo(json.dumps(_report_to_dict(answer), indent=2))
+        else:
+            for line in _report_lines(answer):
+                print_sanitized(line)
+    except BrokenPipeError:
+        # Whoever reads only the first line still gets the verdict, and no complaint at exit.
+        sys.stdout = io.StringIO()
+
+
+def _report_lines(answer: ValidateAnswer) -> Iterator[str]:
+    yield summary_line(answer)
+    yield from (one.text for one in _by_severity(answer.findings))
+
+
+def _by_severity(findings: Sequence[Finding]) -> list[Finding]:
+    return sorted(findings, key=lambda one: one.verdict, reverse=True)
+
+
+def _report_to_dict(answer: ValidateAnswer) -> dict[str, Any]:
+    return {
+        "node": answer.node or None,
+        "exit_code": int(overall_verdict(answer)),
+        "verdict": _verdict_name(overall_verdict(answer)),
+        "summary": printable(summary_line(answer)),
+        "published": answer.published,
+        "findings": [
+            {
+                "verdict": _verdict_name(one.verdict),
+                "gpu": one.display_index or None,
+                "uuid": one.uuid or None,
+                "what": one.what,
+                "user": one.user or None,
+                "advice": one.advice,
+            }
+            for one in _by_severity(answer.findings)
+        ],
+    }
+
+
+def _verdict_name(verdict: Verdict) -> str:
+    return verdict.name.lower().replace("_", " ")

@@ -1,0 +1,45 @@
+"""A kind of command whose exit code is a verdict, so that no failure may look like one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from canhazgpu.cli.terminal.output import print_sanitized
+from canhazgpu.cli.validation.report import internal_error_finding
+from canhazgpu.status.findings import Verdict
+
+_CLICK_CONTROL_FLOW = (click.exceptions.Exit, click.Abort)
+
+
+class VerdictCommand(click.Command):
+    """A command of which every failure, a misspelt flag too, means that it cannot tell."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """See `click.Command.make_context`."""
+        with _exit_cannot_tell_on_error():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """See `click.Command.invoke`."""
+        with _exit_cannot_tell_on_error():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _exit_cannot_tell_on_error() -> Iterator[None]:
+    """End the command with `Verdict.CANNOT_TELL` whatever goes wrong inside."""
+    try:
+        yield
+    except _CLICK_CONTROL_FLOW:
+        raise
+    except click.ClickException as exc:
+        # Its own exit code, 2 for a misspelt flag, would be a verdict.
+        exc.show()
+        raise click.exceptions.Exit(int(Verdict.CANNOT_TELL)) from exc
+    except Exception as exc:
+        print_sanitized(f"Error: {internal_error_finding(exc).text}", err=True)
+        raise click.exceptions.Exit(int(Verdict.CANNOT_TELL)) from exc

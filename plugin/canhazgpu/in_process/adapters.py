@@ -1,0 +1,88 @@
+"""What the in-process service works with: where configuration, ledger, probe and clock come from.
+
+Nothing heavy is imported here; each factory imports its adapter when it is called.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from canhazgpu.config import EffectiveConfig, load
+from canhazgpu.node.users import Caller, this_caller
+
+if TYPE_CHECKING:
+    from canhazgpu.config.schema import SlurmConfig, StoreConfig, ValidationConfig
+    from canhazgpu.ledger.port import Ledger
+    from canhazgpu.ledger.store.connect import Role
+    from canhazgpu.probe.port import GpuProbe
+    from canhazgpu.status.scheduler_jobs import JobLookup
+
+
+def open_probe(node: str, validation: ValidationConfig) -> GpuProbe:
+    """Return the probe of this node."""
+    from canhazgpu.probe.node_probe import NodeProbe  # noqa: PLC0415 - only some commands scan
+    from canhazgpu.schedulers.slurm.cgroup import job_of_cgroup  # noqa: PLC0415
+
+    return NodeProbe(node, validation, job_of_cgroup)
+
+
+def open_ledger(store: StoreConfig, role: Role) -> Ledger:
+    """Return the ledger in the store."""
+    from canhazgpu.ledger.store.ledger import RedisLedger  # noqa: PLC0415 - only some need it
+
+    return RedisLedger(store, role)
+
+
+def open_job_lookup(slurm: SlurmConfig, environ: Mapping[str, str]) -> JobLookup:
+    """Return what knows the names and ends of Slurm's jobs."""
+    from canhazgpu.schedulers.slurm.control.job_lookup import SqueueLookup  # noqa: PLC0415 - rarely needed
+
+    return SqueueLookup(slurm, environ)
+
+
+@dataclass(frozen=True, slots=True)
+class Adapters:
+    """The parts of the in-process service; tests put their own in.
+
+    `clock` is monotonic, in seconds. `config_file` and `overrides` are the caller's options over
+    the configuration.
+    """
+
+    environ: Mapping[str, str]
+    config_file: str | None = None
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    clock: Callable[[], float] = time.monotonic
+    caller: Callable[[], Caller] = this_caller
+    probe: Callable[[str, ValidationConfig], GpuProbe] = open_probe
+    ledger: Callable[[StoreConfig, Role], Ledger] = open_ledger
+    job_lookup: Callable[[SlurmConfig, Mapping[str, str]], JobLookup] = open_job_lookup
+
+    def effective(self, more: Mapping[str, str] | None = None) -> EffectiveConfig:
+        """Read the configuration in force; `more` are a request's own values, over all.
+
+        Raises `ConfigError`.
+        """
+        overrides = {**self.overrides, **(more or {})}
+        return load(self.environ, file=self.config_file, overrides=overrides)
+
+    def reader(self, store: StoreConfig) -> Ledger:
+        """Return the ledger, to be read."""
+        from canhazgpu.ledger.store.connect import Role  # noqa: PLC0415 - help needs no ledger
+
+        return self.ledger(store, Role.READ)
+
+    def writer(self, store: StoreConfig) -> Ledger:
+        """Return the ledger, to be changed too."""
+        from canhazgpu.ledger.store.connect import Role  # noqa: PLC0415 - help needs no ledger
+
+        return self.ledger(store, Role.WRITE)
+
+
+def threshold_override(memory_threshold_mb: int | None) -> dict[str, str]:
+    """Return the configuration that a request's own memory threshold sets."""
+    if memory_threshold_mb is None:
+        return {}
+    return {"validation.memory_threshold_mb": str(memory_threshold_mb)}

@@ -1,0 +1,50 @@
+"""What the shell completes, from the ledger alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from canhazgpu.node.identity import node_name
+from canhazgpu.service.completion import Completable, Completion
+
+if TYPE_CHECKING:
+    from canhazgpu.in_process.adapters import Adapters
+    from canhazgpu.ledger.values import NodeView, Reservation
+    from canhazgpu.node.users import Caller
+    from canhazgpu.service.completion import CompletionRequest
+
+
+def completions(adapters: Adapters, request: CompletionRequest) -> tuple[Completion, ...]:
+    """See `NodeService.complete`."""
+    config = adapters.effective({"store.timeout_s": str(request.timeout_s)}).config
+    ledger = adapters.reader(config.store)
+    if request.what is Completable.NODE:
+        return tuple(Completion(view.node) for view in ledger.read_nodes())
+    (view,) = ledger.read_nodes([node_name(config.node, adapters.environ)])
+    if request.what is Completable.GPU:
+        return _gpus(view, lambda held: True)
+    caller = adapters.caller()
+    return _gpus(view, lambda held: _is_own(held, caller))
+
+
+def _gpus(view: NodeView, wanted: Callable[[Reservation | None], bool]) -> tuple[Completion, ...]:
+    """Return the wanted GPUs by UUID, with their index where it is theirs alone."""
+    readings = {one.uuid: one for one in view.scan.gpus if one.uuid} if view.scan else {}
+    found = []
+    for uuid in {**readings, **view.reservations}:
+        reading = readings.get(uuid)
+        # A MIG instance shares its index with others.
+        alone = reading is not None and reading.mig_index is None
+        index = str(reading.index) if reading and alone else ""
+        if wanted(view.reservations.get(uuid)):
+            found.append(Completion(uuid, index, reading.name if reading else ""))
+    return tuple(found)
+
+
+def _is_own(held: Reservation | None, caller: Caller) -> bool:
+    from canhazgpu.status.coverage import same_user  # noqa: PLC0415 - only to release
+
+    return held is not None and bool(
+        same_user(held.claim.uid, held.claim.user, caller.uid, caller.user)
+    )

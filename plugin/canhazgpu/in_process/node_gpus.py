@@ -1,0 +1,76 @@
+"""The GPUs of one node as the ledger and a scan know them, for requests that name some."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from canhazgpu.errors import InputError
+from canhazgpu.gpu.ids import GpuIndex, GpuSelector, MigIndex, resolve_gpus
+from canhazgpu.node.identity import node_name
+from canhazgpu.people.holdings import gpu_display_indices, gpu_list_text, scanned_and_ledger_gpus
+
+if TYPE_CHECKING:
+    from canhazgpu.config import Config
+    from canhazgpu.gpu.scan import GpuReading
+    from canhazgpu.in_process.adapters import Adapters
+    from canhazgpu.ledger.port import Ledger
+    from canhazgpu.ledger.values import NodeView
+
+
+@dataclass(frozen=True, slots=True)
+class NodeGpus:
+    """One node: what the ledger says of it, and its GPUs, those that only the ledger knows last."""
+
+    view: NodeView
+    readings: tuple[GpuReading, ...]
+
+    @property
+    def places(self) -> dict[str, str]:
+        """The GPUs' places by UUID."""
+        return gpu_display_indices(self.readings)
+
+    def resolve(self, selectors: Sequence[GpuSelector]) -> tuple[str, ...]:
+        """Return the UUIDs of the GPUs that are meant; raises `InputError`."""
+        return resolve_gpus(selectors, self.readings, self.view.node)
+
+    def names(self, gpus: Iterable[str]) -> str:
+        """Return the GPUs as people name them, ``GPU 0, 3``."""
+        return gpu_list_text(gpus, self.places)
+
+
+def node_gpus(
+    adapters: Adapters,
+    config: Config,
+    ledger: Ledger,
+    node: str | None,
+    selectors: Sequence[GpuSelector] | None = None,
+) -> NodeGpus:
+    """Return the GPUs of a node, None for this one.
+
+    Indices change with a reboot, so for one of this node's it is scanned now; where that fails,
+    and for every other node, the last published scan counts. Raises `InputError` for another node
+    that the ledger does not know, and `StoreError`.
+    """
+    local = node_name(config.node, adapters.environ)
+    scanning = None
+    if node in (None, local) and any(
+        isinstance(one, GpuIndex | MigIndex) for one in selectors or ()
+    ):
+        scanning = adapters.probe(local, config.validation).start()
+    (view,) = ledger.read_nodes([node or local])
+    if node not in (None, local):
+        refuse_unknown(view)
+    scan = scanning.observe().scan if scanning else None
+    if scan is None or scan.fault is not None:
+        scan = view.scan or scan
+    return NodeGpus(view, scanned_and_ledger_gpus(view, scan.gpus if scan else ()))
+
+
+def refuse_unknown(view: NodeView) -> None:
+    """Raise `InputError` for a node of which the ledger knows nothing."""
+    if not (view.scan or view.reservations or view.quarantines or view.queue):
+        raise InputError(
+            f"the ledger knows no node {view.node!r}; 'canhazgpu admin nodes' shows all it knows"
+        )

@@ -1,0 +1,76 @@
+"""Hold GPUs back from grants by hand, and grant them again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from canhazgpu.errors import CanhazgpuError
+from canhazgpu.gpu.health import unhealthy_gpus
+from canhazgpu.gpu.ids import refuse_duplicates
+from canhazgpu.in_process.node_gpus import NodeGpus, node_gpus
+from canhazgpu.node.users import Caller, require_root
+from canhazgpu.people.holdings import current_reservations
+from canhazgpu.service.health import QuarantineAnswer, QuarantineChange
+
+if TYPE_CHECKING:
+    from canhazgpu.config import Config
+    from canhazgpu.gpu.ids import GpuSelector
+    from canhazgpu.in_process.adapters import Adapters
+    from canhazgpu.ledger.port import Ledger
+    from canhazgpu.service.health import QuarantineRequest, UnquarantineRequest
+
+
+def quarantine(adapters: Adapters, request: QuarantineRequest) -> QuarantineAnswer:
+    """See `NodeService.quarantine`."""
+    caller, _, ledger, gpus = _opened(adapters, request.gpus, request.node)
+    node, held = gpus.view.node, current_reservations(gpus.view)
+
+    def change(uuid: str) -> QuarantineChange:
+        return QuarantineChange(
+            uuid,
+            ledger.quarantine(node, uuid, request.reason, caller.user),
+            gpus.view.quarantines.get(uuid),
+            held[uuid].claim if uuid in held else None,
+        )
+
+    return _each(gpus, gpus.resolve(request.gpus), change)
+
+
+def unquarantine(adapters: Adapters, request: UnquarantineRequest) -> QuarantineAnswer:
+    """See `NodeService.unquarantine`."""
+    caller, config, ledger, gpus = _opened(adapters, request.gpus, request.node)
+    sick = unhealthy_gpus(gpus.readings, config.validation.health_checks)
+
+    def change(uuid: str) -> QuarantineChange:
+        lifted = ledger.unquarantine(gpus.view.node, uuid, caller.user)
+        return QuarantineChange(uuid, lifted, unhealthy=sick.get(uuid, ""))
+
+    return _each(gpus, gpus.resolve(request.gpus), change)
+
+
+def _opened(
+    adapters: Adapters, selectors: tuple[GpuSelector, ...], node: str | None
+) -> tuple[Caller, Config, Ledger, NodeGpus]:
+    """Return what both requests need."""
+    caller = adapters.caller()
+    require_root(caller, "change what is quarantined")
+    config = adapters.effective().config
+    ledger = adapters.writer(config.store)
+    refuse_duplicates(selectors)
+    return caller, config, ledger, node_gpus(adapters, config, ledger, node, selectors)
+
+
+def _each(
+    gpus: NodeGpus, uuids: tuple[str, ...], change: Callable[[str], QuarantineChange]
+) -> QuarantineAnswer:
+    changes: list[QuarantineChange] = []
+    fault = None
+    for uuid in uuids:
+        try:
+            changes.append(change(uuid))
+        except CanhazgpuError as exc:
+            # What was done before is news that the caller must hear.
+            fault = exc
+            break
+    return QuarantineAnswer(gpus.view.node, gpus.places, tuple(changes), fault)

@@ -1,0 +1,40 @@
+"""Who had GPUs reserved, and for how long, from the nodes' histories."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from canhazgpu.errors import InputError
+from canhazgpu.report.held_time import TimeSpan, held_times
+from canhazgpu.report.totals import build_report
+from canhazgpu.service.history import ReportAnswer
+
+if TYPE_CHECKING:
+    from canhazgpu.in_process.adapters import Adapters
+    from canhazgpu.ledger.values import NodeView
+    from canhazgpu.service.history import ReportRequest
+
+DAY_S = 86400.0
+
+
+def read_report(adapters: Adapters, request: ReportRequest) -> ReportAnswer:
+    """See `NodeService.report`."""
+    config = adapters.effective().config
+    ledger = adapters.reader(config.store)
+    views = ledger.read_nodes(tuple(dict.fromkeys(request.nodes)) or None)
+    until = max((view.read_at for view in views), default=0.0)
+    span = TimeSpan(until - request.days * DAY_S, until)
+    holds = []
+    for view in views:
+        # The history after the view: what is released in between must be in one of them.
+        events = ledger.history(view.node, span.since)
+        if request.nodes and not events and not _known(view):
+            raise InputError(
+                f"the ledger knows no node {view.node!r}; 'canhazgpu status' shows all it knows"
+            )
+        holds += held_times(view, events, span)
+    return ReportAnswer(build_report(holds, span, request.users), config.store.history_days)
+
+
+def _known(view: NodeView) -> bool:
+    return bool(view.scan or view.reservations or view.quarantines)

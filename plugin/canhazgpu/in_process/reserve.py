@@ -1,0 +1,65 @@
+"""A reservation by hand: GPUs for a person, for a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from canhazgpu.duration_text import duration_text
+from canhazgpu.errors import InputError
+from canhazgpu.in_process.adapters import threshold_override
+from canhazgpu.in_process.through_slurm import refuse_through_slurm
+from canhazgpu.ledger.values import MANUAL, Claim, new_owner_token
+from canhazgpu.node.identity import node_name
+from canhazgpu.people.command_exec import visible_devices
+from canhazgpu.schedulers.slurm.control.enclosing_job import salloc_command
+from canhazgpu.service.grants import Reserved, ThroughScheduler
+
+if TYPE_CHECKING:
+    from canhazgpu.allocation.progress import Progress
+    from canhazgpu.allocation.refusal import Refusal
+    from canhazgpu.config import Config
+    from canhazgpu.in_process.adapters import Adapters
+    from canhazgpu.node.users import Caller
+    from canhazgpu.service.grants import ReserveRequest
+
+
+def reserve(
+    adapters: Adapters, request: ReserveRequest, progress: Progress
+) -> Reserved | Refusal | ThroughScheduler:
+    """See `NodeService.reserve`."""
+    asked, duration_s = request.gpus, request.duration_s
+    config = adapters.effective(threshold_override(asked.memory_threshold_mb)).config
+    caller = adapters.caller()
+    _check_duration(config, duration_s, caller)
+    node = node_name(config.node, adapters.environ)
+    if config.run.via_slurm == "yes":
+        refuse_through_slurm(asked)
+        command = salloc_command(node, asked.count, duration_s, asked.note or "")
+        return ThroughScheduler(tuple(command), adapters.environ)
+    from canhazgpu.in_process.acquisition import open_acquisition  # noqa: PLC0415 - not via Slurm
+
+    # No boot and no process: a person's reservation outlives both.
+    claim = Claim(
+        new_owner_token(MANUAL),
+        MANUAL,
+        caller.user,
+        caller.uid,
+        note=asked.note,
+        duration_s=duration_s,
+    )
+    outcome = open_acquisition(adapters, config, claim).get(asked, progress)
+    from canhazgpu.allocation.allocator import Grant  # noqa: PLC0415 - imported by now
+
+    if not isinstance(outcome, Grant):
+        return outcome
+    environment = visible_devices(outcome.gpus, config.run.export)
+    return Reserved(node, claim.owner, outcome.gpus, outcome.in_use, duration_s, environment)
+
+
+def _check_duration(config: Config, duration_s: float, caller: Caller) -> None:
+    longest_s = config.run.max_reserve_s
+    if longest_s and duration_s > longest_s and not caller.is_root:
+        raise InputError(
+            f"--duration is longer than the {duration_text(longest_s)} that this site allows"
+            " (run.max_reserve_s)"
+        )

@@ -1,0 +1,212 @@
+"""`NodeService` in the caller's own process, with the caller's own rights.
+
+Each method imports what it needs when it is called: a hook must not pay for what a command uses.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from canhazgpu.allocation.progress import Progress
+    from canhazgpu.allocation.refusal import Refusal
+    from canhazgpu.in_process.adapters import Adapters
+    from canhazgpu.in_process.status import StatusReader
+    from canhazgpu.service.completion import Completion, CompletionRequest
+    from canhazgpu.service.grants import (
+        Reserved,
+        ReserveRequest,
+        RunInsideJob,
+        RunRequest,
+        RunStarted,
+        ThroughScheduler,
+    )
+    from canhazgpu.service.health import (
+        QuarantineAnswer,
+        QuarantineRequest,
+        UnquarantineRequest,
+        ValidateAnswer,
+        ValidateRequest,
+    )
+    from canhazgpu.service.history import (
+        EventsAnswer,
+        EventsRequest,
+        ExplainAnswer,
+        ExplainRequest,
+        ReportAnswer,
+        ReportRequest,
+    )
+    from canhazgpu.service.holdings import (
+        ExtendAnswer,
+        ExtendRequest,
+        ReleaseAnswer,
+        ReleaseRequest,
+        RevokeRequest,
+    )
+    from canhazgpu.service.jobs import CheckAnswer, CheckRequest, HookAnswer, JobEnd, JobStart
+    from canhazgpu.service.nodes import NodeSummary
+    from canhazgpu.service.port import NodeService
+    from canhazgpu.service.queue import NodeQueue, QueueRequest
+    from canhazgpu.service.status import StatusAnswer, StatusRequest
+    from canhazgpu.status.event_format import NodeEvent
+
+
+def open_service(
+    environ: Mapping[str, str],
+    config_file: str | None = None,
+    overrides: Mapping[str, str] | None = None,
+) -> NodeService:
+    """Return the service of a command on this node; nothing is read or opened yet."""
+    from canhazgpu.in_process.adapters import Adapters
+
+    return InProcessService(Adapters(environ, config_file, overrides or {}))
+
+
+def open_hook_service() -> NodeService:
+    """Return the service of a hook, which takes all it needs from the hook's environment."""
+    return InProcessService(None)
+
+
+class InProcessService:
+    """See `NodeService`."""
+
+    # ruff: noqa: D102, PLC0415 - documented in the port; imported when needed
+
+    def __init__(self, adapters: Adapters | None) -> None:
+        """Take the parts, None for a service that handles jobs alone."""
+        self._given = adapters
+        self._status: tuple[StatusRequest, StatusReader] | None = None
+
+    @property
+    def _adapters(self) -> Adapters:
+        if self._given is None:
+            raise AssertionError("a hook's service handles jobs alone")
+        return self._given
+
+    def status(self, request: StatusRequest) -> StatusAnswer:
+        from canhazgpu.in_process.status import StatusReader
+
+        # Whoever asks again and again keeps the connection, and the configuration it began with.
+        if self._status is None or self._status[0] != request:
+            self._status = (request, StatusReader(self._adapters, request))
+        return self._status[1].read()
+
+    def reserve(
+        self, request: ReserveRequest, progress: Progress
+    ) -> Reserved | Refusal | ThroughScheduler:
+        from canhazgpu.in_process.reserve import reserve
+
+        return reserve(self._adapters, request, progress)
+
+    def start_run(
+        self, request: RunRequest, progress: Progress
+    ) -> RunStarted | RunInsideJob | Refusal | ThroughScheduler:
+        from canhazgpu.in_process.run import start_run
+
+        return start_run(self._adapters, request, progress)
+
+    def cancel_run(self, owner: str) -> None:
+        from canhazgpu.in_process.run import cancel_run
+
+        cancel_run(self._adapters, owner)
+
+    def extend(self, request: ExtendRequest) -> ExtendAnswer:
+        from canhazgpu.in_process.holdings import extend
+
+        return extend(self._adapters, request)
+
+    def release(self, request: ReleaseRequest) -> ReleaseAnswer:
+        from canhazgpu.in_process.holdings import release
+
+        return release(self._adapters, request)
+
+    def revoke(self, request: RevokeRequest) -> ReleaseAnswer:
+        from canhazgpu.in_process.holdings import revoke
+
+        return revoke(self._adapters, request)
+
+    def queue(self, request: QueueRequest) -> tuple[NodeQueue, ...]:
+        from canhazgpu.in_process.nodes import queues
+
+        return queues(self._adapters, request)
+
+    def events(self, request: EventsRequest) -> EventsAnswer:
+        from canhazgpu.in_process.events import read_events
+
+        return read_events(self._adapters, request)
+
+    def follow(self, shown: EventsAnswer) -> Iterator[NodeEvent]:
+        from canhazgpu.in_process.events import follow_events
+
+        return follow_events(self._adapters, shown)
+
+    def explain(self, request: ExplainRequest) -> ExplainAnswer:
+        from canhazgpu.in_process.explain import explain_job
+
+        return explain_job(self._adapters, request)
+
+    def report(self, request: ReportRequest) -> ReportAnswer:
+        from canhazgpu.in_process.report import read_report
+
+        return read_report(self._adapters, request)
+
+    def validate(self, request: ValidateRequest) -> ValidateAnswer:
+        from canhazgpu.in_process.validate import validate_node
+
+        return validate_node(self._adapters, request)
+
+    def quarantine(self, request: QuarantineRequest) -> QuarantineAnswer:
+        from canhazgpu.in_process.quarantine import quarantine
+
+        return quarantine(self._adapters, request)
+
+    def unquarantine(self, request: UnquarantineRequest) -> QuarantineAnswer:
+        from canhazgpu.in_process.quarantine import unquarantine
+
+        return unquarantine(self._adapters, request)
+
+    def nodes(self) -> tuple[NodeSummary, ...]:
+        from canhazgpu.in_process.nodes import node_summaries
+
+        return node_summaries(self._adapters)
+
+    def forget_node(self, node: str) -> None:
+        from canhazgpu.in_process.nodes import forget_node
+
+        forget_node(self._adapters, node)
+
+    def complete(self, request: CompletionRequest) -> tuple[Completion, ...]:
+        from canhazgpu.in_process.completion import completions
+
+        return completions(self._adapters, request)
+
+    def job_start(self, request: JobStart) -> HookAnswer:
+        from canhazgpu.schedulers.slurm.hook.startup import start_hook
+        from canhazgpu.service.jobs import HookAnswer
+
+        # The scan works in a process of its own while this one imports the rest.
+        started = start_hook(request.environment)
+        from canhazgpu.schedulers.slurm.job_start.reserve import handle_job_start
+
+        return HookAnswer(handle_job_start(request.environment, started))
+
+    def job_end(self, request: JobEnd) -> HookAnswer:
+        from canhazgpu.schedulers.slurm.environment import JOB_GPUS
+        from canhazgpu.service.jobs import HookAnswer
+
+        if not request.environment.get(JOB_GPUS):
+            from canhazgpu.schedulers.slurm.job_end.no_gpus import has_nothing_to_end
+
+            if has_nothing_to_end(request.environment):
+                return HookAnswer(0)
+        from canhazgpu.schedulers.slurm.job_end.release import handle_job_end
+
+        return HookAnswer(handle_job_end(request.environment))
+
+    def check(self, request: CheckRequest) -> CheckAnswer:
+        from canhazgpu.schedulers.slurm.node_check.health_check import run_node_check
+        from canhazgpu.service.jobs import CheckAnswer
+
+        return CheckAnswer(run_node_check(request.environment))

@@ -1,0 +1,93 @@
+"""One look at this node, judged for people and for node health checks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from canhazgpu.errors import StoreError, error_text
+from canhazgpu.in_process.adapters import threshold_override
+from canhazgpu.node.identity import boot_id, node_name, pid_namespace
+from canhazgpu.probe.node_probe import usage_policy
+from canhazgpu.service.health import ValidateAnswer
+from canhazgpu.status.coverage import PidNamespace
+from canhazgpu.status.findings import (
+    Expectations,
+    Finding,
+    Verdict,
+    ledger_findings,
+    scan_findings,
+)
+from canhazgpu.status.node_status import node_status, with_live_scan
+
+if TYPE_CHECKING:
+    from canhazgpu.config import Config
+    from canhazgpu.in_process.adapters import Adapters
+    from canhazgpu.ledger.port import Ledger, Observation
+    from canhazgpu.ledger.values import NodeView
+    from canhazgpu.service.health import ValidateRequest
+
+
+def validate_node(adapters: Adapters, request: ValidateRequest) -> ValidateAnswer:
+    """See `NodeService.validate`."""
+    overrides = threshold_override(request.memory_threshold_mb)
+    if request.expected_gpus is not None:
+        overrides["validation.expected_gpus"] = str(request.expected_gpus)
+    may_lack_gpus = request.expected_gpus == 0
+    config = adapters.effective(overrides).config
+    node = node_name(config.node, adapters.environ)
+    began = adapters.clock()
+    scanning = adapters.probe(node, config.validation).start()
+    open_ledger = adapters.writer if request.publish else adapters.reader
+    ledger = open_ledger(config.store)
+    observation = scanning.observe()
+    # The ledger is read after the scan: what is reserved meanwhile is then no unreserved use.
+    try:
+        before = _view(ledger, node)
+        after = _published(ledger, observation, before) if request.publish else before
+    except StoreError as exc:
+        found = scan_findings(observation.scan, _expectations(config, None, may_lack_gpus))
+        unknown = Finding(Verdict.CANNOT_TELL, f"unreserved use: {error_text(exc)}")
+        return ValidateAnswer(node, (*found, unknown))
+    age_s = adapters.clock() - began
+    expected = _expectations(config, before, may_lack_gpus)
+    return _judged(after, observation, expected, age_s, published=request.publish)
+
+
+def _view(ledger: Ledger, node: str) -> NodeView:
+    (view,) = ledger.read_nodes([node])
+    return view
+
+
+def _published(ledger: Ledger, observation: Observation, before: NodeView) -> NodeView:
+    """Publish what was observed, and return what the ledger then says."""
+    ledger.publish_scan(observation)
+    return _view(ledger, before.node)
+
+
+def _expectations(config: Config, view: NodeView | None, may_lack_gpus: bool) -> Expectations:
+    return Expectations(
+        usage_policy(config.validation),
+        config.validation.health_checks,
+        config.validation.expected_gpus,
+        may_lack_gpus,
+        view.scan if view else None,
+    )
+
+
+def _judged(
+    view: NodeView,
+    observation: Observation,
+    expected: Expectations,
+    age_s: float,
+    *,
+    published: bool,
+) -> ValidateAnswer:
+    scan = observation.scan
+    found = scan_findings(scan, expected)
+    live = with_live_scan(view, scan, view.read_at - age_s)
+    space = PidNamespace(boot_id(), pid_namespace())
+    status = node_status(live, expected.policy, live=True, space=space)
+    found += ledger_findings(status, expected.policy, {one.uuid for one in found if one.uuid})
+    reserved = sum(gpu.reservation is not None for gpu in status.gpus)
+    counted = f"{len(scan.gpus)} GPUs, {reserved} reserved"
+    return ValidateAnswer(view.node, tuple(found), counted, published)

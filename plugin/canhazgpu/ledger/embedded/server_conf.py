@@ -1,0 +1,89 @@
+"""The embedded server's configuration and its writer's password."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from canhazgpu.ledger.embedded.directory import WRITER, ServerDirectory
+
+MEMORY_LIMIT_MB = 256
+"""Room for the ledger of one node; a full server refuses to write and never drops an entry."""
+
+# Rights are given by category, because subcommands that a release does not know stop its start.
+# What connecting takes (AUTH, HELLO, PING, SELECT, CLIENT …) is @connection.
+_READER_RIGHTS = "~canhazgpu:* -@all +@read +@connection +@transaction +time -@admin -@dangerous"
+_WRITER_RIGHTS = "~canhazgpu:* &canhazgpu:* +@all -@admin -@dangerous"
+
+_TEMPLATE = """\
+# Written by canhazgpu with each start of the server; changes are lost.
+port 0
+unixsocket {socket}
+unixsocketperm 777
+dir {directory}
+pidfile {pid_file}
+logfile {log}
+daemonize yes
+supervised no
+databases 1
+
+# Each change is on the disk before it is answered, so a killed server loses nothing, and a ledger
+# has few changes. Once a second would not do: a server whose disk is slow puts off even
+# writing.
+appendonly yes
+appendfsync always
+aof-load-truncated yes
+auto-aof-rewrite-min-size 4mb
+save ""
+
+maxmemory {memory_mb}mb
+maxmemory-policy noeviction
+
+user default reset on nopass {reader_rights}
+user {writer} reset on #{digest} {writer_rights}
+"""
+
+
+def config_text(place: ServerDirectory, secret: str) -> str:
+    """Return the configuration file; it holds a digest of the secret and not the secret."""
+    return _TEMPLATE.format(
+        socket=_quoted(place.starting_socket),
+        directory=_quoted(place.directory),
+        pid_file=_quoted(place.pid_file),
+        log=_quoted(place.log),
+        memory_mb=MEMORY_LIMIT_MB,
+        reader_rights=_READER_RIGHTS,
+        writer=WRITER,
+        writer_rights=_WRITER_RIGHTS,
+        digest=hashlib.sha256(secret.encode()).hexdigest(),
+    )
+
+
+def write_config(place: ServerDirectory, secret: str) -> None:
+    """Write the configuration file, readable for the owner alone."""
+    _write_private(place.config, config_text(place, secret))
+
+
+def prepare_secret(place: ServerDirectory) -> str:
+    """Return the writer's password, a new one where there is none yet."""
+    if place.secret.exists():
+        return place.secret.read_text("utf-8").strip()
+    secret = os.urandom(32).hex()
+    _write_private(place.secret, f"{secret}\n")
+    return secret
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Replace a file as a whole; nobody but the owner can read it at any time."""
+    temporary = path.with_name(f"{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(file, "w", encoding="utf-8", errors="surrogateescape") as stream:
+        stream.write(text)
+    temporary.rename(path)
+
+
+def _quoted(path: Path) -> str:
+    escaped = str(path).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -1,0 +1,134 @@
+"""What a node does or finds on its own, as entries that the ledger takes over; pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from canhazgpu.ledger.record_json import (
+    UNREADABLE_OWNER,
+    reservation_from_json,
+    reservation_to_json,
+)
+from canhazgpu.ledger.values import Claim, Reservation
+
+GRANT = "grant"
+RELEASE = "release"
+QUARANTINE = "quarantine"
+UNQUARANTINE = "unquarantine"
+PROLOG = "prolog"
+EPILOG = "epilog"
+HEALTH = "health"
+NOTE_KINDS = (PROLOG, EPILOG, HEALTH)
+"""The kinds that change nothing: what a hook saw and decided."""
+ENTRY_KINDS = (GRANT, RELEASE, QUARANTINE, UNQUARANTINE, *NOTE_KINDS)
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """One thing that happened on a node.
+
+    `at` is in seconds since the epoch, by the store's clock as far as the node knows it. A
+    ``grant`` says that the claim's owner holds exactly `gpus` since `at`, until `expires_at` if
+    that is set; where it `yields`, a GPU that another owner has stays theirs. A ``release`` says
+    that `owner` holds none of `gpus`, of any where none are named; a quarantine concerns the one
+    GPU in `gpus`. The other kinds only tell, by `reason` and `facts`.
+    """
+
+    kind: str
+    at: float
+    owner: str = ""
+    gpus: tuple[str, ...] = ()
+    claim: Claim | None = None
+    reason: str = ""
+    by: str = ""
+    expires_at: float | None = None
+    yields: bool = False
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedEntry:
+    """An entry and its place in its journal, from 1."""
+
+    number: int
+    entry: JournalEntry
+
+
+@dataclass(frozen=True, slots=True)
+class OverruledReservation:
+    """A GPU that another owner had in the ledger, and who has it now since a job runs there."""
+
+    gpu: str
+    before: Reservation
+    owner: str
+    user: str
+
+
+def entry_to_dict(entry: JournalEntry) -> dict[str, Any]:
+    """Return the entry for JSON; what is empty is left out."""
+    known: dict[str, Any] = {"kind": entry.kind, "at": entry.at}
+    for name in ("owner", "reason", "by"):
+        if text := getattr(entry, name):
+            known[name] = text
+    if entry.gpus:
+        known["gpus"] = list(entry.gpus)
+    if entry.claim is not None:
+        known["claim"] = reservation_to_json(Reservation("", entry.claim, entry.at))
+    if entry.expires_at is not None:
+        known["expires_at"] = entry.expires_at
+    if entry.yields:
+        known["yields"] = True
+    if entry.facts:
+        known["facts"] = dict(entry.facts)
+    return known
+
+
+def entry_from_dict(data: Mapping[str, Any]) -> JournalEntry:
+    """Return the entry that `entry_to_dict` wrote; raises one of `UNREADABLE` for anything else."""
+    claim = data.get("claim")
+    facts = data.get("facts", {})
+    if data["kind"] not in ENTRY_KINDS or not isinstance(facts, dict):
+        raise ValueError("no kind of entry")
+    entry = JournalEntry(
+        kind=data["kind"],
+        at=_seconds(data["at"]),
+        owner=_text(data.get("owner", "")),
+        gpus=_texts(data.get("gpus", [])),
+        claim=None if claim is None else _claim(claim),
+        reason=_text(data.get("reason", "")),
+        by=_text(data.get("by", "")),
+        expires_at=_seconds(data["expires_at"]) if "expires_at" in data else None,
+        yields=data.get("yields", False) is True,
+        facts=facts,
+    )
+    if (entry.kind == GRANT and entry.claim is None) or (entry.kind == RELEASE and not entry.owner):
+        raise ValueError("a grant has a claim, and a release an owner")
+    return entry
+
+
+def _claim(text: str) -> Claim:
+    claim = reservation_from_json("", text).claim
+    if claim.owner == UNREADABLE_OWNER:
+        raise ValueError("no claim")
+    return claim
+
+
+def _texts(values: Sequence[Any]) -> tuple[str, ...]:
+    if not isinstance(values, list):
+        raise TypeError("no list")
+    return tuple(map(_text, values))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    return value
+
+
+def _seconds(value: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise TypeError("no time")
+    return float(value)

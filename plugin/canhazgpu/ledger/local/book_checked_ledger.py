@@ -1,0 +1,153 @@
+"""The store's ledger, with the node's own book as a witness.
+
+What a job of this node holds by the book is never granted to another, whatever a store says that
+lost its memory. A grant counts once it is in the book: of two that a store without memory made, the
+second is given back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from canhazgpu.errors import NodeStateError, error_text
+from canhazgpu.ledger.journal_entries import GRANT, QUARANTINE, RELEASE, UNQUARANTINE, JournalEntry
+from canhazgpu.ledger.local.book import with_book_jobs
+from canhazgpu.ledger.local.book_file import BookFile
+from canhazgpu.ledger.local.reconcile import Reconciler
+from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Ledger, Observation
+from canhazgpu.ledger.values import (
+    BlockedGpu,
+    Claim,
+    GrantedGpus,
+    NodeView,
+    QueuePosition,
+    Reservation,
+    TooFewGpus,
+)
+from canhazgpu.logfmt import log_line
+
+
+class BookCheckedLedger:
+    """The operations of `Ledger` in which the book has a say.
+
+    A grant raises `NodeStateError` where the book cannot be kept; what gives back and what shows
+    goes on, and `tell` hears of it.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        store: Ledger,
+        book_file: BookFile,
+        contact: Reconciler,
+        tell: Callable[[str], None],
+    ) -> None:
+        self.store = store
+        self._contact = contact
+        self._just_read: NodeView | None = None
+        self._tell = tell
+        self._node = node
+        self._book_file = book_file
+
+    def reconcile(self) -> None:
+        """Bring store and book together; what is read by that serves the next look."""
+        try:
+            self._just_read = self._contact.reconcile(self.store)
+        except NodeStateError as exc:
+            # No reason to release nothing, or to show nothing; a grant will fail by itself.
+            self._tell(log_line("no-book", node=self._node, reason=error_text(exc)))
+
+    def reserve_count(
+        self,
+        claim: Claim,
+        count: int,
+        observation: Observation,
+        terms: GrantOptions = JOB_GRANT_OPTIONS,
+    ) -> GrantedGpus | TooFewGpus | QueuePosition:
+        """See `Ledger.reserve_count`."""
+        self._just_read = None
+        answer = self.store.reserve_count(claim, count, observation, terms)
+        if isinstance(answer, GrantedGpus) and self._give_back_if_in_book(claim, answer):
+            # Another look finds others.
+            return TooFewGpus(count, count - 1, 0, 0, 0, stale=1)
+        return answer
+
+    def reserve_given(
+        self,
+        claim: Claim,
+        gpus: Sequence[str],
+        observation: Observation,
+        terms: GrantOptions = JOB_GRANT_OPTIONS,
+    ) -> GrantedGpus | BlockedGpu | QueuePosition:
+        """See `Ledger.reserve_given`."""
+        self._just_read = None
+        answer = self.store.reserve_given(claim, gpus, observation, terms)
+        if isinstance(answer, GrantedGpus) and (
+            holder := self._give_back_if_in_book(claim, answer)
+        ):
+            return BlockedGpu(holder.gpu, "reserved", holder)
+        return answer
+
+    def release(
+        self, node: str, owner: str, reason: str, gpus: Sequence[str] = (), by: str = ""
+    ) -> list[str]:
+        """See `Ledger.release`."""
+        self._just_read = None
+        # The book first: what it has and the store has not is taken for lost.
+        self._apply_to_book(node, JournalEntry(RELEASE, 0.0, owner, tuple(gpus)))
+        return self.store.release(node, owner, reason, gpus, by)
+
+    def quarantine(self, node: str, gpu: str, reason: str, by: str) -> bool:
+        """See `Ledger.quarantine`."""
+        new = self.store.quarantine(node, gpu, reason, by)
+        self._apply_to_book(node, JournalEntry(QUARANTINE, 0.0, gpus=(gpu,), reason=reason, by=by))
+        return new
+
+    def unquarantine(self, node: str, gpu: str, by: str) -> bool:
+        """See `Ledger.unquarantine`."""
+        lifted = self.store.unquarantine(node, gpu, by)
+        self._apply_to_book(node, JournalEntry(UNQUARANTINE, 0.0, gpus=(gpu,), by=by))
+        return lifted
+
+    def read_nodes(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
+        """See `Ledger.read_nodes`; on this node jobs hold what the book says."""
+        just_read, self._just_read = self._just_read, None
+        if just_read is not None and nodes is not None and list(nodes) == [self._node]:
+            views = [just_read]
+        else:
+            views = self.store.read_nodes(nodes)
+        try:
+            with self._book_file.open() as page:
+                book = page.book
+        except NodeStateError as exc:
+            self._tell(log_line("no-book", node=self._node, reason=error_text(exc)))
+            return views
+        return [with_book_jobs(view, book) if view.node == self._node else view for view in views]
+
+    def _give_back_if_in_book(self, claim: Claim, answer: GrantedGpus) -> Reservation | None:
+        """Note the grant; returns the job that has one of the GPUs, to which it was given back."""
+        with self._book_file.open() as page:
+            jobs = page.book.job_reservations()
+            in_the_way = [
+                jobs[gpu]
+                for gpu in answer.gpus
+                if gpu in jobs and jobs[gpu].claim.owner != claim.owner
+            ]
+            if not in_the_way:
+                held = dict.fromkeys((*page.book.gpus_of(claim.owner), *answer.gpus))
+                page.apply(JournalEntry(GRANT, page.now, claim.owner, tuple(held), claim))
+                return None
+        self.store.release(self._node, claim.owner, "another job runs on it")
+        self._contact.reconcile(self.store)
+        return in_the_way[0]
+
+    def _apply_to_book(self, node: str, entry: JournalEntry) -> None:
+        if node != self._node:
+            return
+        try:
+            with self._book_file.open() as page:
+                page.apply(replace(entry, at=page.now))
+        except NodeStateError as exc:
+            # What the book has too much is asked after, and dropped, at the next contact.
+            self._tell(log_line("no-book", node=self._node, reason=error_text(exc)))

@@ -1,0 +1,189 @@
+"""The node's book and journal in its state directory, under one lock.
+
+An entry counts from the moment it is in the journal; the book names the last entry that is in it,
+and what the journal has beyond that is added when the book is read. So a crash between the two
+loses nothing and does nothing twice. Nobody waits for anything but the disk under the lock.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from canhazgpu.errors import NodeStateError
+from canhazgpu.ledger.journal_entries import NOTE_KINDS, JournalEntry
+from canhazgpu.ledger.local.book import Book
+from canhazgpu.ledger.local.job_records import JobRecords
+from canhazgpu.ledger.local.journal import JOURNAL_FILE, Journal, PendingEntries
+from canhazgpu.ledger.record_json import reservation_from_json, reservation_to_json
+from canhazgpu.ledger.values import RECORD_ERRORS, Claim, NodeView, Quarantine, Reservation
+from canhazgpu.logfmt import log_line
+from canhazgpu.node.boot_clock import uptime_s
+from canhazgpu.node.state_files import file_lock, make_directory, read_if_owned, write_atomically
+
+FORMAT = 1
+MAX_JOURNAL_BYTES_FOR_NOTES = 2 * 2**20
+"""A journal of this size takes no more notes: only what changes who has which GPU."""
+
+
+class BookTransaction:
+    """The book while its lock is held; what is changed is written at the end."""
+
+    def __init__(
+        self, journal: Journal, book: Book, pending: PendingEntries, clock_offset_s: float
+    ) -> None:
+        self._journal = journal
+        self._uptime_s = uptime_s()
+        self.pending = pending
+        self.book = book
+        self.clock_offset_s = clock_offset_s
+
+    @property
+    def now(self) -> float:
+        """The time by the store's clock, as far as the node knows it."""
+        return self._uptime_s + self.clock_offset_s
+
+    def apply_and_journal(self, *entries: JournalEntry) -> None:
+        """Change the book, and leave the same to be done in the store."""
+        if self.pending.size > MAX_JOURNAL_BYTES_FOR_NOTES:
+            entries = tuple(one for one in entries if one.kind not in NOTE_KINDS)
+        if entries:
+            self.pending = self._journal.append(self.pending, entries)
+        for entry in entries:
+            self.book = self.book.with_entry(entry)
+
+    def apply(self, entry: JournalEntry) -> None:
+        """Change the book alone: the store knows already."""
+        self.book = self.book.with_entry(entry)
+
+    def refresh(self, view: NodeView, uptime: float) -> None:
+        """Take over what the store said when this node's clock showed `uptime`."""
+        self.clock_offset_s = view.read_at - uptime
+        self.book = self.book.updated_from_view(view)
+
+    def drop_recorded(self, through: int) -> None:
+        """Forget the entries up to this one: the store has them."""
+        if any(one.number <= through for one in self.pending.entries):
+            self.pending = self._journal.drop(self.pending, through)
+
+
+class BookFile:
+    """The book of one node; every method raises `NodeStateError`."""
+
+    def __init__(
+        self,
+        state_dir: Path,
+        node: str,
+        boot_id: str | None,
+        records: JobRecords,
+        tell: Callable[[str], None],
+    ) -> None:
+        """Take the node; `tell` hears of what cannot be read, for the administrator."""
+        self._path = state_dir / "book.json"
+        self._lock = state_dir / ".book.lock"
+        self._journal = Journal(state_dir / JOURNAL_FILE, node)
+        self._node = node
+        self._boot_id = boot_id
+        self._records = records
+        self._tell = tell
+
+    @contextmanager
+    def open(self) -> Iterator[BookTransaction]:
+        """Lock the book, read it, and write it where the block changed it."""
+        try:
+            make_directory(self._path.parent)
+            with file_lock(self._lock):
+                page = self._read()
+                read = (page.book, page.pending, page.clock_offset_s)
+                yield page
+                # Entries count once they are in the journal; so even a block that failed may
+                # leave the book behind its journal, and the next reader adds them.
+                if read != (page.book, page.pending, page.clock_offset_s):
+                    write_atomically(self._path, self._text(page))
+        except OSError as exc:
+            why = exc.strerror or str(exc)
+            raise NodeStateError(f"cannot keep the node's book {self._path}: {why}") from exc
+
+    def _read(self) -> BookTransaction:
+        pending = self._journal.read()
+        if pending.damage:
+            self._tell(log_line("journal-damaged", node=self._node, reason=pending.damage))
+        book, applied, offset_s = self._saved(pending.token)
+        for one in pending.entries:
+            if one.number > applied:
+                book = book.with_entry(one.entry)
+        page = BookTransaction(self._journal, book, pending, offset_s)
+        page.book = page.book.without_earlier_boots(self._boot_id).without_expired(page.now)
+        return page
+
+    def _saved(self, token: str) -> tuple[Book, int, float]:
+        """Return the book as written, the last entry in it, and the store's clock against ours."""
+        content = read_if_owned(self._path)
+        wall_s = time.time() - uptime_s()
+        if content is None:
+            return self._from_records(), 0, wall_s
+        try:
+            data = json.loads(content)
+            if (data["format"], data["node"]) != (FORMAT, self._node):
+                raise ValueError(
+                    f"it is of format {data['format']!r:.20} and node {data['node']!r:.80}, not"
+                    f" of {FORMAT} and {self._node!r}: another release's, or another node's"
+                )
+            applied = int(data["applied"]) if data["journal"] == token else 0
+            same_boot = data["boot_id"] == self._boot_id
+            offset_s = float(data["clock_offset_s"]) if same_boot else wall_s
+            return _book(data), applied, offset_s
+        except (*RECORD_ERRORS, AttributeError) as exc:
+            reason = f"{self._path} cannot be read ({exc}): made anew from the jobs' records"
+            self._tell(log_line("book-damaged", node=self._node, reason=reason))
+            return self._from_records(), 0, wall_s
+
+    def _from_records(self) -> Book:
+        """Return what the records of running jobs say, where the book is lost."""
+        held: dict[str, Reservation] = {}
+        for record in self._records.running():
+            token = record.owner.token
+            claim = Claim(
+                token, "slurm", record.user, job_id=record.owner.job_id, boot_id=record.boot_id
+            )
+            held |= {gpu.uuid: Reservation(gpu.uuid, claim, 0.0) for gpu in record.gpus}
+        return Book(held, job_owners=frozenset(one.claim.owner for one in held.values()))
+
+    def _text(self, page: BookTransaction) -> bytes:
+        book = page.book
+        data = {
+            "format": FORMAT,
+            "node": self._node,
+            "boot_id": self._boot_id,
+            "journal": page.pending.token,
+            "applied": page.pending.last,
+            "clock_offset_s": page.clock_offset_s,
+            "own": sorted(book.job_owners),
+            "read_at": book.read_at,
+            "held": {gpu: reservation_to_json(one) for gpu, one in book.reservations.items()},
+            "released_at": dict(book.released_at),
+            "quarantines": [
+                {"gpu": one.gpu, "reason": one.reason, "since": one.since, "by": one.by}
+                for one in book.quarantines.values()
+            ],
+        }
+        return json.dumps(data).encode()
+
+
+def _book(data: dict[str, Any]) -> Book:
+    held = {str(gpu): reservation_from_json(gpu, text) for gpu, text in data["held"].items()}
+    quarantines = [
+        Quarantine(str(one["gpu"]), str(one["reason"]), float(one["since"]), str(one["by"]))
+        for one in data["quarantines"]
+    ]
+    return Book(
+        held,
+        {str(gpu): float(at) for gpu, at in data["released_at"].items()},
+        {one.gpu: one for one in quarantines},
+        frozenset(map(str, data["own"])),
+        float(data["read_at"]),
+    )

@@ -1,0 +1,236 @@
+"""The ledger of a node's hooks: the store's where it serves, the node's own book where it does not.
+
+A process asks the store until it fails once; from then on the book decides, and its journal keeps
+what the store has to hear. How long a process waits for the store in all is bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from canhazgpu.errors import CanhazgpuError, StoreError, error_text
+from canhazgpu.ledger.journal_entries import JournalEntry
+from canhazgpu.ledger.local.book_checked_ledger import BookCheckedLedger
+from canhazgpu.ledger.local.book_file import BookFile
+from canhazgpu.ledger.local.offline_ledger import OfflineLedger
+from canhazgpu.ledger.local.outage import StoreOutage
+from canhazgpu.ledger.local.reconcile import Reconciler
+from canhazgpu.ledger.local.store_only import StoreOnlyOperations
+from canhazgpu.ledger.local.wait_budget import WaitBudget, with_wait_budget
+from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Ledger, Observation
+from canhazgpu.ledger.values import (
+    BlockedGpu,
+    Claim,
+    GrantedGpus,
+    NodeView,
+    QueuePosition,
+    TooFewGpus,
+)
+from canhazgpu.logfmt import log_line
+from canhazgpu.node.process_id import ProcessId
+
+DEFAULT_WAIT_BUDGET_S = 2.5
+"""All waiting of one hook for the store; with what else a failure costs it stays below 3 s."""
+
+CLOCK_LAG_S = 1.0
+"""What a hook tells at once comes after what it did: the node's idea of the store's clock is behind
+by as long as an answer takes, and the store takes no time for later than its own."""
+
+T = TypeVar("T")
+
+
+class KnownOutageError(StoreError):
+    """The store did not serve a moment ago; it was not asked again."""
+
+
+class FallbackLedger(StoreOnlyOperations):
+    """What hooks need of `Ledger`; see there.
+
+    `last_answer` and `released` tell what came of it: for the story of a hook.
+    Beside that its methods raise `NodeStateError` where the node's book cannot be kept, and
+    `StoreError` only where the node may not decide alone, or cannot know.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        open_store: Callable[[], Ledger],
+        book_file: BookFile,
+        outage: StoreOutage | None,
+        contact: Reconciler,
+        tell: Callable[[str], None],
+        patience_s: float = DEFAULT_WAIT_BUDGET_S,
+    ) -> None:
+        """Take the node's parts; without an `outage` the node never decides alone.
+
+        `record_note` hears what an administrator should know.
+        """
+        self._node = node
+        self._open_store = open_store
+        self._book_file = book_file
+        self._outage = outage
+        self._contact = contact
+        self._tell = tell
+        self._wait_budget = WaitBudget(patience_s, self._raise_if_others_noted_outage)
+        self._local = OfflineLedger(node, book_file)
+        self._opened: BookCheckedLedger | None = None
+        self._offline_reason = ""
+        self.last_answer: GrantedGpus | TooFewGpus | BlockedGpu | QueuePosition | None = None
+        self.released: list[str] = []
+
+    @property
+    def without_store(self) -> str:
+        """Why the node decides alone; "" while it does not."""
+        return self._offline_reason
+
+    def reserve_count(
+        self,
+        claim: Claim,
+        count: int,
+        observation: Observation,
+        terms: GrantOptions = JOB_GRANT_OPTIONS,
+    ) -> GrantedGpus | TooFewGpus | QueuePosition:
+        """See `Ledger.reserve_count`."""
+        answer: GrantedGpus | TooFewGpus | QueuePosition = self._store_or_book(
+            lambda ledger: ledger.reserve_count(claim, count, observation, terms),
+            lambda: self._local.reserve_count(claim, count, observation),
+        )
+        self.last_answer = answer
+        return answer
+
+    def reserve_given(
+        self,
+        claim: Claim,
+        gpus: Sequence[str],
+        observation: Observation,
+        terms: GrantOptions = JOB_GRANT_OPTIONS,
+    ) -> GrantedGpus | BlockedGpu | QueuePosition:
+        """See `Ledger.reserve_given`."""
+        answer: GrantedGpus | BlockedGpu | QueuePosition = self._store_or_book(
+            lambda ledger: ledger.reserve_given(claim, gpus, observation, terms),
+            lambda: self._local.reserve_given(claim, gpus, observation),
+        )
+        self.last_answer = answer
+        return answer
+
+    def release(
+        self, node: str, owner: str, reason: str, gpus: Sequence[str] = (), by: str = ""
+    ) -> list[str]:
+        """See `Ledger.release`."""
+        gone = self._store_or_book(
+            lambda ledger: ledger.release(node, owner, reason, gpus, by),
+            lambda: self._local.release(node, owner, reason, gpus, by),
+        )
+        self.released += gone
+        return gone
+
+    def renew(
+        self, node: str, owner: str, processes: Sequence[ProcessId] | None = None
+    ) -> list[str]:
+        """See `Ledger.renew`."""
+        return self._store_or_book(
+            lambda ledger: ledger.store.renew(node, owner, processes),
+            lambda: self._local.renew(node, owner),
+        )
+
+    def leave_queue(self, node: str, owners: Sequence[str], reason: str) -> None:
+        """See `Ledger.leave_queue`; without the store there is no queue."""
+        self._store_or_book(
+            lambda ledger: ledger.store.leave_queue(node, owners, reason), lambda: None
+        )
+
+    def quarantine(self, node: str, gpu: str, reason: str, by: str) -> bool:
+        """See `Ledger.quarantine`."""
+        return self._store_or_book(
+            lambda ledger: ledger.quarantine(node, gpu, reason, by),
+            lambda: self._local.quarantine(node, gpu, reason, by),
+        )
+
+    def unquarantine(self, node: str, gpu: str, by: str) -> bool:
+        """See `Ledger.unquarantine`."""
+        return self._store_or_book(
+            lambda ledger: ledger.unquarantine(node, gpu, by),
+            lambda: self._local.unquarantine(node, gpu, by),
+        )
+
+    def publish_scan(self, observation: Observation, alive: Collection[str] = ()) -> None:
+        """See `Ledger.publish_scan`; without the store there is nobody to show it to."""
+        self._store_or_book(
+            lambda ledger: ledger.store.publish_scan(observation, alive), lambda: None
+        )
+
+    def read_nodes(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
+        """See `Ledger.read_nodes`; without the store this node alone is known."""
+        if nodes is None or list(nodes) != [self._node]:
+            return self.ask_store(lambda store: store.read_nodes(nodes))
+        return self._store_or_book(
+            lambda ledger: ledger.read_nodes(nodes), lambda: [self._local.read_nodes()]
+        )
+
+    def ask_store(self, ask: Callable[[Ledger], T]) -> T:
+        """See `StoreOnlyOperations.ask_store`."""
+
+        def alone() -> T:
+            raise StoreError(self._offline_reason)
+
+        return self._store_or_book(lambda ledger: ask(ledger.store), alone)
+
+    def record_note(self, entry: JournalEntry) -> None:
+        """Put into the history what a hook saw and decided, now; never raises.
+
+        What a hook tells of itself must not change what it does.
+        """
+        try:
+            with self._book_file.open() as page:
+                page.apply_and_journal(
+                    replace(entry, at=page.now + (0.0 if self._offline_reason else CLOCK_LAG_S))
+                )
+            self._store_or_book(
+                lambda ledger: self._contact.deliver_journal(ledger.store), lambda: None
+            )
+        except CanhazgpuError as exc:
+            self._tell(log_line("not-in-history", node=self._node, reason=error_text(exc)))
+
+    def _store_or_book(self, ask: Callable[[BookCheckedLedger], T], alone: Callable[[], T]) -> T:
+        """Let the store do it, or the node alone where the store does not serve."""
+        if not self._offline_reason:
+            try:
+                return ask(self._connected_ledger())
+            except StoreError as exc:
+                if self._outage is None:
+                    raise
+                self._note_outage(exc)
+        return alone()
+
+    def _connected_ledger(self) -> BookCheckedLedger:
+        """Return the store's ledger, once it has heard what this node did without it."""
+        if self._opened is None:
+            if self._outage is not None and (known := self._outage.reason_not_to_ask()):
+                raise KnownOutageError(known)
+            store = self._open_bounded()
+            ledger = BookCheckedLedger(
+                self._node, store, self._book_file, self._contact, self._tell
+            )
+            ledger.reconcile()
+            if self._outage is not None and self._outage.clear():
+                self._tell(log_line("store-back", node=self._node))
+            self._opened = ledger
+        return self._opened
+
+    def _open_bounded(self) -> Ledger:
+        # Who must not go on without the store has no use for impatience.
+        if self._outage is None:
+            return self._open_store()
+        return with_wait_budget(self._wait_budget.spend(self._open_store), self._wait_budget)
+
+    def _raise_if_others_noted_outage(self) -> None:
+        if self._outage is not None and (why := self._outage.reason_noted_meanwhile()):
+            raise KnownOutageError(why)
+
+    def _note_outage(self, exc: StoreError) -> None:
+        self._offline_reason = str(exc)
+        if self._outage is not None and not isinstance(exc, KnownOutageError):
+            self._outage.note(self._offline_reason)
+            self._tell(log_line("store-lost", node=self._node, reason=error_text(exc)))

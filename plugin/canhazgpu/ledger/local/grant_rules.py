@@ -1,0 +1,69 @@
+"""The rules by which a node grants from its book alone; pure. They are those of the scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from canhazgpu.ledger.local.book import Book
+from canhazgpu.ledger.port import Observation
+from canhazgpu.ledger.values import BlockedGpu, Claim, GrantedGpus, TooFewGpus
+
+
+def grant_given(
+    book: Book, claim: Claim, gpus: Sequence[str], observation: Observation, now: float
+) -> GrantedGpus | BlockedGpu:
+    """Grant exactly these GPUs, or none; see `Ledger.reserve_given`."""
+    wanted = tuple(dict.fromkeys(gpus))
+    held = set(book.gpus_of(claim.owner))
+    why_not = _refusal_reason(book, observation, now)
+    for gpu in wanted:
+        if gpu not in held and (why := why_not(gpu)):
+            return BlockedGpu(gpu, why, book.reservations.get(gpu))
+    return GrantedGpus(wanted, repeated=set(wanted) <= held)
+
+
+def grant_count(
+    book: Book, claim: Claim, count: int, observation: Observation, now: float
+) -> GrantedGpus | TooFewGpus:
+    """Grant so many GPUs, the least recently released first, or none; see `Ledger.reserve_count`.
+
+    Who released a GPU last is not in the book, so there is no affinity.
+    """
+    places = {gpu: place for place, gpu in enumerate(observation.scan.by_uuid())}
+
+    def place_of(gpu: str) -> tuple[int, str]:
+        return places.get(gpu, len(places)), gpu
+
+    if held := sorted(book.gpus_of(claim.owner), key=place_of):
+        return GrantedGpus(tuple(held), repeated=True)
+    why_not = _refusal_reason(book, observation, now)
+    reasons = {gpu: why_not(gpu) for gpu in places}
+    free = [gpu for gpu, why in reasons.items() if not why]
+    if not 1 <= count <= len(free):
+        told = list(reasons.values())
+        return TooFewGpus(count, len(free), *(told.count(why) for why in REFUSAL_REASONS))
+    chosen = sorted(free, key=lambda gpu: (book.released_at.get(gpu, 0.0), places[gpu]))[:count]
+    return GrantedGpus(tuple(sorted(chosen, key=place_of)))
+
+
+REFUSAL_REASONS = ("reserved", "unreserved", "quarantined", "stale", "unknown")
+"""Why a GPU is not granted, in the order of `TooFewGpus`'s fields."""
+
+
+def _refusal_reason(book: Book, observation: Observation, now: float) -> Callable[[str], str]:
+    """Return what says why a GPU is not free, "" where it is."""
+    began = now - observation.age_s
+    seen = observation.scan.by_uuid()
+    held_back = {*book.quarantines, *observation.unhealthy}
+
+    def why_not(gpu: str) -> str:
+        answers = {
+            "reserved": gpu in book.reservations,
+            "quarantined": gpu in held_back,
+            "unreserved": gpu in observation.in_use,
+            "unknown": gpu in observation.unknown or gpu not in seen,
+            "stale": book.released_at.get(gpu, 0.0) > began,
+        }
+        return next((why for why, holds in answers.items() if holds), "")
+
+    return why_not

@@ -1,0 +1,114 @@
+"""The ledger of one node without the store: what its hooks need, from the node's own book."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from canhazgpu.errors import StoreError
+from canhazgpu.ledger.journal_entries import GRANT, QUARANTINE, RELEASE, UNQUARANTINE, JournalEntry
+from canhazgpu.ledger.local.book_file import BookFile, BookTransaction
+from canhazgpu.ledger.local.grant_rules import grant_count, grant_given
+from canhazgpu.ledger.port import Observation
+from canhazgpu.ledger.values import BlockedGpu, Claim, GrantedGpus, NodeView, TooFewGpus
+
+OFFLINE_REASON = "granted by the node alone"
+
+
+class OfflineLedger:
+    """The operations of `Ledger` that a node can do alone, on itself; journaled for the store.
+
+    Raises `NodeStateError` where the book cannot be kept: then nothing can be promised.
+    """
+
+    def __init__(self, node: str, book_file: BookFile) -> None:
+        self._node = node
+        self._book_file = book_file
+
+    def reserve_count(
+        self, claim: Claim, count: int, observation: Observation
+    ) -> GrantedGpus | TooFewGpus:
+        """See `Ledger.reserve_count`."""
+        with self._book_file.open() as page:
+            answer = grant_count(page.book, claim, count, observation, page.now)
+            if isinstance(answer, GrantedGpus):
+                self._grant(page, claim, answer)
+            return answer
+
+    def reserve_given(
+        self, claim: Claim, gpus: Sequence[str], observation: Observation
+    ) -> GrantedGpus | BlockedGpu:
+        """See `Ledger.reserve_given`."""
+        with self._book_file.open() as page:
+            answer = grant_given(page.book, claim, gpus, observation, page.now)
+            if isinstance(answer, GrantedGpus):
+                self._grant(page, claim, answer)
+            return answer
+
+    def release(
+        self, node: str, owner: str, reason: str, gpus: Sequence[str] = (), by: str = ""
+    ) -> list[str]:
+        """See `Ledger.release`.
+
+        Journaled even where the book knows of nothing: an operation of the owner, whose answer
+        was lost, may have come about in the store.
+        """
+        self._require_own(node)
+        with self._book_file.open() as page:
+            held = page.book.gpus_of(owner)
+            gone = [gpu for gpu in held if not gpus or gpu in gpus]
+            page.apply_and_journal(
+                JournalEntry(RELEASE, page.now, owner, tuple(gpus), reason=reason, by=by)
+            )
+            return gone
+
+    def renew(self, node: str, owner: str) -> list[str]:
+        """Return what the owner holds; signs of life are the store's alone."""
+        self._require_own(node)
+        with self._book_file.open() as page:
+            return page.book.gpus_of(owner)
+
+    def quarantine(self, node: str, gpu: str, reason: str, by: str) -> bool:
+        """See `Ledger.quarantine`."""
+        self._require_own(node)
+        with self._book_file.open() as page:
+            if gpu in page.book.quarantines:
+                return False
+            page.apply_and_journal(
+                JournalEntry(QUARANTINE, page.now, gpus=(gpu,), reason=reason, by=by)
+            )
+            return True
+
+    def unquarantine(self, node: str, gpu: str, by: str) -> bool:
+        """See `Ledger.unquarantine`."""
+        self._require_own(node)
+        with self._book_file.open() as page:
+            if gpu not in page.book.quarantines:
+                return False
+            page.apply_and_journal(JournalEntry(UNQUARANTINE, page.now, gpus=(gpu,), by=by))
+            return True
+
+    def read_nodes(self) -> NodeView:
+        """Return what the book says of the node."""
+        with self._book_file.open() as page:
+            book = page.book
+            return NodeView(
+                self._node,
+                page.now,
+                None,
+                None,
+                book.reservations,
+                book.released_at,
+                book.quarantines,
+            )
+
+    @staticmethod
+    def _grant(page: BookTransaction, claim: Claim, answer: GrantedGpus) -> None:
+        # A repeated one too: what the store was asked before it went is not known.
+        held = dict.fromkeys((*page.book.gpus_of(claim.owner), *answer.gpus))
+        page.apply_and_journal(
+            JournalEntry(GRANT, page.now, claim.owner, tuple(held), claim, OFFLINE_REASON)
+        )
+
+    def _require_own(self, node: str) -> None:
+        if node != self._node:
+            raise StoreError(f"nothing is known of {node} without the store")

@@ -1,0 +1,164 @@
+"""Bring store and book together: what the store has to hear, and what it has lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from canhazgpu.ledger.journal_entries import (
+    GRANT,
+    RELEASE,
+    JournalEntry,
+    NumberedEntry,
+    OverruledReservation,
+)
+from canhazgpu.ledger.local.book import lost_job_reservations, lost_timed_reservations
+from canhazgpu.ledger.local.book_file import BookFile, BookTransaction
+from canhazgpu.ledger.port import Ledger
+from canhazgpu.ledger.values import Claim, NodeView, Reservation
+from canhazgpu.logfmt import log_line
+from canhazgpu.node.boot_clock import uptime_s
+
+MAX_BATCH = 200
+"""Entries told in one round trip; a long outage takes several."""
+RESTORED_REASON = "restored: the store had lost it"
+
+
+class Reconciler:
+    """One node's side of a contact with the store; repeating any of it is safe."""
+
+    def __init__(
+        self,
+        node: str,
+        book_file: BookFile,
+        tell: Callable[[str], None],
+        is_gone: Callable[[Claim], bool],
+    ) -> None:
+        """Take the node's parts; see `FallbackLedger`."""
+        self._node = node
+        self._book_file = book_file
+        self._tell = tell
+        self._is_gone = is_gone
+
+    def reconcile(self, store: Ledger) -> NodeView | None:
+        """Tell the store what it has to hear, read it, and give it back what it has lost.
+
+        Returns what was read, None where that is old already. Usually all this is one round trip.
+        Raises `StoreError` and `NodeStateError`.
+        """
+        self.deliver_journal(store)
+        (view,) = store.read_nodes([self._node])
+        read = uptime_s()
+        with self._book_file.open() as page:
+            lost = lost_job_reservations(page.book, view)
+            people = lost_timed_reservations(page.book, view)
+        # Slurm may have to be asked, and the history read: not under the lock.
+        gone = {owner for owner, held in lost.items() if self._is_gone(held[0].claim)}
+        people = [one for one in people if not _was_released(store, self._node, one)]
+        with self._book_file.open() as page:
+            page.refresh(view, read)
+            self._restore_jobs(page, lost, gone)
+            self._restore_people(page, people, view)
+        if not lost and not people:
+            return view
+        self.deliver_journal(store)
+        return None
+
+    def deliver_journal(self, store: Ledger) -> None:
+        """Tell the store all that is in the journal."""
+        with self._book_file.open() as page:
+            pending = page.pending
+        entries = _yield_released_grants(pending.entries)
+        for first in range(0, len(entries), MAX_BATCH):
+            some = entries[first : first + MAX_BATCH]
+            overruled = store.record_entries(self._node, pending.token, some)
+            with self._book_file.open() as page:
+                page.drop_recorded(some[-1].number)
+            for one in overruled:
+                self._tell(overruled_text(one, self._node))
+
+    def _restore_jobs(
+        self, page: BookTransaction, lost: dict[str, tuple[Reservation, ...]], gone: set[str]
+    ) -> None:
+        for owner, held in lost.items():
+            gpus = page.book.gpus_of(owner)
+            # It may have been released between the two looks into the book.
+            if not gpus:
+                continue
+            if owner in gone:
+                page.apply_and_journal(JournalEntry(RELEASE, page.now, owner, reason="job gone"))
+                self._tell(log_line("dropped", node=self._node, owner=owner, gpus=gpus))
+                continue
+            one = held[0]
+            page.apply_and_journal(
+                JournalEntry(GRANT, one.granted_at, owner, tuple(gpus), one.claim, RESTORED_REASON)
+            )
+            self._tell(log_line("restored", node=self._node, owner=owner, gpus=gpus))
+
+    def _restore_people(
+        self, page: BookTransaction, people: Sequence[Reservation], view: NodeView
+    ) -> None:
+        by_owner: dict[str, list[Reservation]] = {}
+        for one in people:
+            by_owner.setdefault(one.claim.owner, []).append(one)
+        for owner, lost in by_owner.items():
+            gpus = [one.gpu for one in lost]
+            kept = [gpu for gpu, one in view.reservations.items() if one.claim.owner == owner]
+            first = lost[0]
+            page.apply_and_journal(
+                JournalEntry(
+                    GRANT,
+                    first.granted_at,
+                    owner,
+                    (*kept, *gpus),
+                    first.claim,
+                    RESTORED_REASON,
+                    expires_at=first.expires_at,
+                    yields=True,
+                )
+            )
+            self._tell(log_line("restored", node=self._node, owner=owner, gpus=gpus))
+
+
+def _yield_released_grants(entries: Sequence[NumberedEntry]) -> list[NumberedEntry]:
+    """Let grants yield that a later entry takes back: a job that is over takes from nobody.
+
+    Over all that is pending: the store sees a batch alone.
+    """
+    told: list[NumberedEntry] = []
+    over: set[str] = set()
+    for one in reversed(entries):
+        entry = one.entry
+        if entry.kind == RELEASE and not entry.gpus:
+            over.add(entry.owner)
+        elif entry.kind == GRANT and entry.owner in over:
+            over.discard(entry.owner)
+            entry = replace(entry, yields=True)
+        told.append(NumberedEntry(one.number, entry))
+    return told[::-1]
+
+
+def _was_released(store: Ledger, node: str, one: Reservation) -> bool:
+    """Tell whether somebody released it: a recorded release is somebody's will."""
+    return any(
+        event.kind == RELEASE
+        and event.gpu == one.gpu
+        and event.claim is not None
+        and event.claim.owner == one.claim.owner
+        for event in store.history(node, one.granted_at)
+    )
+
+
+def overruled_text(one: OverruledReservation, node: str) -> str:
+    """Return the contradiction that was found, for the log."""
+    before = one.before.claim
+    return log_line(
+        "overruled",
+        node=node,
+        gpu=one.gpu,
+        lost_by=before.owner,
+        lost_by_user=before.user,
+        kept_by=one.owner,
+        kept_by_user=one.user,
+        reason="the store had given away what a job runs on",
+    )

@@ -1,0 +1,49 @@
+"""Operations of `Ledger` that no node can do alone: without the store they fail."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from canhazgpu.ledger.journal_entries import NumberedEntry, OverruledReservation
+from canhazgpu.ledger.port import Ledger
+from canhazgpu.ledger.values import Event, Reservation, Waiter
+
+T = TypeVar("T")
+
+
+class StoreOnlyOperations(ABC):
+    """Hands these operations to the store; see `canhazgpu.ledger.port.Ledger` for each."""
+
+    @abstractmethod
+    def ask_store(self, ask: Callable[[Ledger], T]) -> T:
+        """Return what the store's ledger answers; raises `StoreError` where it does not serve."""
+
+    def record_entries(
+        self, node: str, journal: str, entries: Sequence[NumberedEntry]
+    ) -> list[OverruledReservation]:
+        """See `Ledger.record_entries`."""
+        return self.ask_store(lambda store: store.record_entries(node, journal, entries))
+
+    def extend(
+        self, node: str, owner: str, duration_s: float, gpus: Sequence[str] = ()
+    ) -> list[Reservation]:
+        """See `Ledger.extend`."""
+        return self.ask_store(lambda store: store.extend(node, owner, duration_s, gpus))
+
+    def join_queue(self, node: str, waiter: Waiter) -> int:
+        """See `Ledger.join_queue`."""
+        return self.ask_store(lambda store: store.join_queue(node, waiter))
+
+    def wait_for_event(self, node: str, after: str, timeout_s: float) -> str:
+        """See `Ledger.wait_for_event`."""
+        return self.ask_store(lambda store: store.wait_for_event(node, after, timeout_s))
+
+    def forget_node(self, node: str) -> bool:
+        """See `Ledger.forget_node`."""
+        return self.ask_store(lambda store: store.forget_node(node))
+
+    def history(self, node: str, since: float) -> list[Event]:
+        """See `Ledger.history`."""
+        return self.ask_store(lambda store: store.history(node, since))

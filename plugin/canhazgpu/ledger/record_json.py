@@ -1,0 +1,223 @@
+"""The ledger's records as values: JSON that the scripts wrote, or somebody else.
+
+What cannot be read hides nothing: its GPU is still reserved, or held back. A detail of the wrong
+type is not known. Whether a reservation can be read is judged as in ``scripts/common.lua``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from canhazgpu.ledger.values import (
+    RECORD_ERRORS,
+    Claim,
+    Quarantine,
+    Reservation,
+    Waiter,
+    claim_to_dict,
+)
+from canhazgpu.node.process_id import ProcessId
+
+UNREADABLE_OWNER = "unreadable"
+"""The owner of a reservation whose record cannot be read; what an administrator releases."""
+
+UNKNOWN_CLAIM = Claim(owner=UNREADABLE_OWNER, type="unknown", user="unknown")
+
+
+def to_json(value: Any) -> str:
+    r"""Return compact JSON that a script can read.
+
+    Half of a surrogate pair, which is how Python keeps a byte that is no text, stays a character
+    for the client to replace: written as ``\udcff`` no script could read it.
+    """
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def claim_to_json(claim: Claim) -> str:
+    """Return the claim for a script."""
+    return to_json(claim_to_dict(claim))
+
+
+def waiter_to_json(waiter: Waiter) -> str:
+    """Return the waiter for a script, which sets its times."""
+    known = {
+        name: getattr(waiter, name)
+        for name in ("owner", "user", "uid", "count", "gpus", "boot_id", "pid_namespace", "lease_s")
+    }
+    known["processes"] = processes_to_list(waiter.processes)
+    return to_json({name: value for name, value in known.items() if value not in (None, (), [])})
+
+
+def processes_to_list(processes: tuple[ProcessId, ...]) -> list[dict[str, int]]:
+    """Return the processes for JSON."""
+    return [{"pid": one.pid, "started": one.started} for one in processes]
+
+
+def reservation_from_json(gpu: str, text: str) -> Reservation:
+    """Return the reservation recorded for a GPU.
+
+    A record that cannot be read is still a reservation, of an unknown owner: a GPU somebody may
+    hold is never shown as free.
+    """
+    try:
+        data = json.loads(text)
+        claim, granted_ms = claim_from_dict(data), data["granted_ms"]
+        if not _is_number(granted_ms):
+            raise TypeError("the time of the grant is a number")
+    except RECORD_ERRORS:
+        return Reservation(gpu, UNKNOWN_CLAIM, 0.0)
+    return Reservation(
+        gpu,
+        claim,
+        granted_ms / 1000,
+        seconds_of(data, "expires_ms"),
+        seconds_of(data, "renewed_ms"),
+        seconds_of(data, "idle_ms") or 0.0,
+    )
+
+
+def reservation_to_dict(one: Reservation) -> dict[str, Any]:
+    """Return the reservation as the scripts record it."""
+    times = {
+        "granted_ms": one.granted_at,
+        "expires_ms": one.expires_at,
+        "renewed_ms": one.renewed_at,
+    }
+    known = {name: int(at * 1000) for name, at in times.items() if at is not None}
+    return {**claim_to_dict(one.claim), **known}
+
+
+def reservation_to_json(one: Reservation) -> str:
+    """Return what `reservation_from_json` reads."""
+    return to_json(reservation_to_dict(one))
+
+
+def quarantine_from_json(gpu: str, text: str) -> Quarantine:
+    """Return the quarantine recorded for a GPU; an unreadable record still holds the GPU back."""
+    try:
+        data = json.loads(text)
+        reason, since = _text(data["reason"]), seconds_of(data, "since_ms")
+        if since is None:
+            raise ValueError("a quarantine has a time")
+        return Quarantine(gpu, reason, since, str(data.get("by", "unknown")))
+    except RECORD_ERRORS:
+        return Quarantine(gpu, "unreadable quarantine record", 0.0, "unknown")
+
+
+def queue_from_hash(records: Mapping[str, str], now: float) -> tuple[Waiter, ...]:
+    """Return who waits, in order, without those whose lease is over or that cannot be read."""
+    known = []
+    for owner, text in records.items():
+        try:
+            data = json.loads(text)
+            waiter = _waiter(owner, data)
+            if waiter.renewed_at + waiter.lease_s >= now and _is_number(data["order"]):
+                known.append((data["order"], owner, waiter))
+        except RECORD_ERRORS:
+            continue
+    return tuple(waiter for _, _, waiter in sorted(known, key=lambda one: one[:2]))
+
+
+def seconds_from_ms_text(text: str | None) -> float | None:
+    """Return a time in seconds, from text that should be milliseconds; None where it is not."""
+    try:
+        seconds = None if text is None else float(text) / 1000
+    except ValueError:
+        return None
+    return seconds if seconds is not None and math.isfinite(seconds) else None
+
+
+def claim_from_dict(data: Any) -> Claim:
+    """Return the claim; raises one of `RECORD_ERRORS` where it does not say whose it is."""
+    return Claim(
+        owner=_text(data["owner"]),
+        type=_text(data["type"]),
+        user=_text(data["user"]),
+        **_valid_details(data, _CLAIM_DETAILS),
+        processes=_processes(data),
+    )
+
+
+def seconds_of(data: Mapping[str, Any], name: str) -> float | None:
+    """Return the seconds of a field in milliseconds; None where that is no number."""
+    return data[name] / 1000 if _is_number(data.get(name)) else None
+
+
+def _waiter(owner: str, data: Any) -> Waiter:
+    renewed_ms, lease_s = data["renewed_ms"], data["lease_s"]
+    if not _is_number(renewed_ms) or not _is_number(lease_s):
+        raise TypeError("a waiter has a lease")
+    details = _valid_details(data, _WAITER_DETAILS)
+    gpus = data.get("gpus", [])
+    return Waiter(
+        owner=owner,
+        user=details.get("user", "unknown"),
+        uid=details.get("uid"),
+        count=details.get("count", 0),
+        gpus=tuple(map(_text, gpus)) if isinstance(gpus, list) else (),
+        boot_id=details.get("boot_id"),
+        processes=_processes(data),
+        pid_namespace=details.get("pid_namespace"),
+        lease_s=lease_s,
+        since=seconds_of(data, "since_ms") or 0.0,
+        renewed_at=renewed_ms / 1000,
+    )
+
+
+def _processes(data: Mapping[str, Any]) -> tuple[ProcessId, ...]:
+    listed = data.get("processes", [])
+    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+        return ()
+    ids = [(one.get("pid"), one.get("started")) for one in listed]
+    return tuple(ProcessId(*pair) for pair in ids if all(map(_is_integer, pair)))
+
+
+def _valid_details(
+    data: Mapping[str, Any], details: Mapping[str, Callable[[Any], bool]]
+) -> dict[str, Any]:
+    return {
+        name: data[name]
+        for name, is_good in details.items()
+        if name in data and is_good(data[name])
+    }
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    return value
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_integer(value: Any) -> bool:
+    return type(value) is int
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+
+
+_CLAIM_DETAILS: dict[str, Callable[[Any], bool]] = {
+    "uid": _is_integer,
+    "job_id": _is_text,
+    "job_name": _is_text,
+    "ends_at": _is_number,
+    "boot_id": _is_text,
+    "note": _is_text,
+    "duration_s": _is_number,
+    "pid_namespace": _is_integer,
+}
+_WAITER_DETAILS: dict[str, Callable[[Any], bool]] = {
+    "user": _is_text,
+    "uid": _is_integer,
+    "count": _is_integer,
+    "boot_id": _is_text,
+    "pid_namespace": _is_integer,
+}

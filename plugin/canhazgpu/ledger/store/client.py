@@ -1,0 +1,76 @@
+"""redis-py's clients, set so that a hook's time is bounded and spent on its own commands.
+
+A connection sends nothing before the first command of its own but ``AUTH`` where there is a
+password and ``SELECT`` where the database is not 0: RESP2 needs no ``HELLO``, and the client names
+neither itself nor its library, which would be one round trip each.
+
+`timeout_s` bounds the connecting and every single answer, and redis-py's own retries are off: with
+them a dead server costs a multiple of it, and a command whose answer was lost is sent twice. A name
+with several addresses takes up to one timeout for each, a cluster one for each dead node asked.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import redis
+from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode, RedisCluster
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+if TYPE_CHECKING:
+    from canhazgpu.ledger.store.url import StoreUrl
+
+# How to keep the library's name off the wire: redis-py 7.2 replaced the first form by the second,
+# in which only an empty name is silent in every release.
+_NO_CLIENT_NAME: dict[str, Any] = {"lib_name": None, "lib_version": None}
+if hasattr(redis, "DriverInfo"):
+    _NO_CLIENT_NAME = {"driver_info": redis.DriverInfo(name="", lib_version="")}
+
+
+def open_client(url: StoreUrl, timeout_s: float) -> redis.Redis:
+    """Return a client for any form of URL; raises redis-py's errors and `OSError`."""
+    options = _options(timeout_s, url.username, url.password)
+    if url.scheme == "unix":
+        return redis.Redis(unix_socket_path=url.path, db=url.db, **options)
+    if url.scheme == "redis+sentinel":
+        return _open_sentinel(url, timeout_s, options)
+    if url.scheme == "redis+cluster":
+        return _open_cluster(url, options)
+    host, port = url.hosts[0]
+    if url.scheme == "rediss":
+        options |= {"ssl": True, **url.options}
+    return redis.Redis(host=host, port=port, db=url.db, **options)
+
+
+def _open_sentinel(url: StoreUrl, timeout_s: float, options: dict[str, Any]) -> redis.Redis:
+    """Name the sentinels, asked one after the other: together they get the time of one answer."""
+    own_options = _options(
+        timeout_s / len(url.hosts),
+        url.options.get("sentinel_username"),
+        url.options.get("sentinel_password"),
+    )
+    sentinels = cast(Any, Sentinel)(url.hosts, sentinel_kwargs=own_options)
+    return cast(redis.Redis, sentinels.master_for(url.service, db=url.db, **options))
+
+
+def _open_cluster(url: StoreUrl, options: dict[str, Any]) -> redis.Redis:
+    # RedisCluster shares the commands of Redis, and no base class.
+    nodes = [cast(Any, ClusterNode)(host, port) for host, port in url.hosts]
+    return cast(redis.Redis, cast(Any, RedisCluster)(startup_nodes=nodes, **options))
+
+
+def _options(timeout_s: float, username: str | None, password: str | None) -> dict[str, Any]:
+    return {
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+        "retry": Retry(NoBackoff(), 0),
+        "decode_responses": True,
+        # Bytes that are no text are somebody else's record, and no reason to show none at all.
+        "encoding_errors": "replace",
+        "protocol": 2,
+        **_NO_CLIENT_NAME,
+        "username": username,
+        "password": password,
+    }

@@ -1,0 +1,80 @@
+"""What redis-py and the operating system say of the store, as one line for the user."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from redis import exceptions as foreign
+from redis.sentinel import MasterNotFoundError
+
+from canhazgpu.errors import ConfigError
+from canhazgpu.ledger.store.url import EMBEDDED, MASK, masked_url, parse_store_url
+
+if TYPE_CHECKING:
+    from canhazgpu.config.schema import StoreConfig
+
+
+def store_error_message(exc: Exception, store: StoreConfig) -> str | None:
+    """Return what the exception means, without a password; None when it is not the store's."""
+    if not isinstance(exc, OSError | foreign.RedisError | foreign.RedisClusterException):
+        return None
+    return _masked(_message(exc, store), store)
+
+
+def _message(exc: Exception, store: StoreConfig) -> str:
+    name = _store_name(store)
+    if isinstance(exc, foreign.TimeoutError | TimeoutError):
+        return f"no answer from the store at {name} within {store.timeout_s:g} s"
+    if isinstance(exc, foreign.BusyLoadingError):
+        return f"the store at {name} is still loading its data; try again in a moment"
+    if isinstance(exc, foreign.AuthenticationError):
+        return f"the store at {name} refused to log in: {exc} ({_login_hint(store)})"
+    if isinstance(exc, MasterNotFoundError):
+        # redis-py's text is a list of its own objects.
+        return f"no sentinel of {name} answers with a primary of that service"
+    if isinstance(exc, OSError | foreign.ConnectionError):
+        return f"cannot reach the store at {name}: {_root_cause(exc)}"
+    return f"the store at {name} {_server_error_message(exc)}"
+
+
+def _server_error_message(exc: Exception) -> str:
+    """Explain an error that the server answered with; a script wraps it, so its text counts too."""
+    text = str(exc)
+    if isinstance(exc, foreign.NoPermissionError) or "ACL failure" in text or "NOPERM" in text:
+        return f"denies this: this user may only read the ledger ({text})"
+    if isinstance(exc, foreign.ReadOnlyError) or "READONLY" in text:
+        return "is a read-only replica: store.url must name the primary"
+    if isinstance(exc, foreign.OutOfMemoryError) or text.startswith("OOM"):
+        return "is out of memory: raise its maxmemory, or shorten store.history_days"
+    return f"answered with an error: {text}"
+
+
+def _store_name(store: StoreConfig) -> str:
+    return f"{store.embedded_dir} (embedded)" if store.url == EMBEDDED else masked_url(store.url)
+
+
+def _login_hint(store: StoreConfig) -> str:
+    if store.url == EMBEDDED:
+        return f"the server was not started with {store.embedded_dir}/secret: stop it"
+    return "set user and password in store.url, as in redis://USER:PASSWORD@HOST:PORT/0"
+
+
+def _root_cause(exc: BaseException) -> str:
+    """Return the system's own words where redis-py wrapped them: ``Connection refused``."""
+    link: BaseException | None = exc
+    while link is not None:
+        if isinstance(link, OSError) and link.strerror:
+            return link.strerror
+        link = link.__cause__ or link.__context__
+    return str(exc)
+
+
+def _masked(text: str, store: StoreConfig) -> str:
+    """Hide passwords: a server quotes the arguments of a command that it does not know."""
+    try:
+        url = parse_store_url(store.url)
+    except ConfigError:
+        return text
+    for secret in (url.password, url.options.get("sentinel_password")):
+        text = text.replace(secret, MASK) if secret else text
+    return text

@@ -1,0 +1,101 @@
+"""A node's history: a stream of events, read in pages, and waited on.
+
+Whatever a waiter may wait for is an event there, so a blocking read of the stream wakes it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any, cast
+
+from canhazgpu.ledger.record_json import (
+    UNKNOWN_CLAIM,
+    claim_from_dict,
+    seconds_from_ms_text,
+    seconds_of,
+)
+from canhazgpu.ledger.store.session import MAX_BLOCK_S, StoreSession
+from canhazgpu.ledger.values import RECORD_ERRORS, Event
+
+EVENTS_PER_READ = 1000
+"""Events read at a time; bounds the reply's size, not its correctness."""
+NO_EVENT = "0-0"
+"""The id before the first event."""
+
+StreamEntry = tuple[str, dict[str, str]]
+
+
+def read_history(calls: StoreSession, stream: str, since: float) -> list[Event]:
+    """Return the events from `since` on by their own time, the oldest first."""
+    events = []
+    # No event is later than its entry: one noticed late (an expiry) is written late.
+    start = f"{max(int(since * 1000), 0)}-0"
+    while True:
+        with calls.client() as client:
+            page = cast(list[StreamEntry], client.xrange(stream, start, count=EVENTS_PER_READ))
+        events += [event_from_fields(*entry) for entry in page]
+        if len(page) < EVENTS_PER_READ:
+            break
+        start = f"({page[-1][0]}"
+    known = [one for one in events if one is not None and one.at >= since]
+    return sorted(known, key=lambda one: one.at)
+
+
+def await_event(calls: StoreSession, stream: str, after: str, timeout_s: float) -> str:
+    """Return the id of the last event, waiting for one after `after` unless that is empty."""
+    if after and not _wait_for_event(calls, stream, after, timeout_s):
+        return after
+    with calls.client() as client:
+        last = cast(list[StreamEntry], client.xrevrange(stream, count=1))
+    return last[0][0] if last else after or NO_EVENT
+
+
+def _wait_for_event(calls: StoreSession, stream: str, after: str, timeout_s: float) -> bool:
+    """Tell whether an event comes in time; it waits in pieces, to notice a dead store."""
+    give_up = time.monotonic() + timeout_s
+    with calls.blocking_client() as client:
+        while True:
+            left_s = min(give_up - time.monotonic(), MAX_BLOCK_S)
+            # 0 would be for ever.
+            if client.xread({stream: after}, count=1, block=max(1, int(left_s * 1000))):
+                return True
+            if time.monotonic() >= give_up:
+                return False
+
+
+def event_from_fields(entry_id: str, fields: Mapping[str, str]) -> Event | None:
+    """Return an entry of the history, of any kind; None where it tells no event."""
+    kind, claim, record = fields.get("event"), None, {}
+    if not kind:
+        return None
+    if "claim" in fields:
+        claim = UNKNOWN_CLAIM
+        try:
+            record = json.loads(fields["claim"])
+            claim = claim_from_dict(record)
+        except RECORD_ERRORS:
+            record = {}
+    return Event(
+        id=entry_id,
+        at=seconds_from_ms_text(fields.get("at"))
+        or seconds_from_ms_text(entry_id.partition("-")[0])
+        or 0.0,
+        kind=kind,
+        gpu=fields.get("gpu", ""),
+        claim=claim,
+        granted_at=seconds_of(record, "granted_ms"),
+        reason=fields.get("reason", ""),
+        by=fields.get("by", ""),
+        idle_s=seconds_of(record, "idle_ms") or 0.0,
+        facts=_parse_facts(fields.get("facts", "")),
+    )
+
+
+def _parse_facts(text: str) -> dict[str, Any]:
+    try:
+        facts = json.loads(text) if text else {}
+    except RECORD_ERRORS:
+        return {}
+    return facts if isinstance(facts, dict) else {}

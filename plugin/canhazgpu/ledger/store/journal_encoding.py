@@ -1,0 +1,51 @@
+"""Entries of a node's journal in the form that the script ``record.lua`` takes; pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from canhazgpu.ledger.journal_entries import GRANT, RELEASE, JournalEntry, NumberedEntry
+from canhazgpu.ledger.record_json import reservation_to_dict
+from canhazgpu.ledger.values import Claim, Reservation
+
+STANDS, PASSES, YIELDS = "stands", "passes", "yields"
+
+
+def encode_entries(entries: Sequence[NumberedEntry]) -> list[dict[str, Any]]:
+    """Return the entries for the script; what a later entry takes back is marked so."""
+    told = [_encode_entry(one) for one in entries]
+    open_grants: dict[str, dict[str, Any]] = {}
+    for one, form in zip(entries, told, strict=True):
+        entry = one.entry
+        if entry.kind == GRANT:
+            open_grants[entry.owner] = form
+        elif entry.kind == RELEASE and (grant := open_grants.get(entry.owner)):
+            gone = [gpu for gpu in grant["gpus"] if not entry.gpus or gpu in entry.gpus]
+            form["passed"] = dict.fromkeys(gone, grant["claim"])
+            if len(gone) == len(grant["gpus"]):
+                grant["mode"] = PASSES
+                del open_grants[entry.owner]
+    return told
+
+
+def _encode_entry(one: NumberedEntry) -> dict[str, Any]:
+    entry = one.entry
+    form: dict[str, Any] = {
+        "number": one.number,
+        "kind": entry.kind,
+        "at_ms": int(entry.at * 1000),
+        "owner": entry.owner,
+        "gpus": list(entry.gpus),
+        "reason": entry.reason,
+        "by": entry.by,
+        "facts": json.dumps(dict(entry.facts)) if entry.facts else "",
+        "mode": YIELDS if entry.yields else STANDS,
+        "passed": {},
+    }
+    return form if entry.claim is None else {**form, "claim": _encode_claim(entry, entry.claim)}
+
+
+def _encode_claim(entry: JournalEntry, claim: Claim) -> dict[str, Any]:
+    return reservation_to_dict(Reservation("", claim, entry.at, entry.expires_at))

@@ -1,0 +1,104 @@
+"""Reading nodes: plain commands in one transaction, for whoever may only read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, cast
+
+from canhazgpu.errors import ScanError
+from canhazgpu.gpu.scan import Scan, scan_from_json
+from canhazgpu.ledger.record_json import (
+    quarantine_from_json,
+    queue_from_hash,
+    reservation_from_json,
+    seconds_from_ms_text,
+)
+from canhazgpu.ledger.store import keys
+from canhazgpu.ledger.values import NodeView
+
+if TYPE_CHECKING:
+    import redis
+
+NODES_PER_READ = 64
+"""Nodes read in one transaction; bounds the reply's size, not its correctness."""
+
+ANSWERS_PER_NODE = 6
+"""Answers about each of them: its hashes, and whether it is listed."""
+
+Hash = Mapping[str, str]
+
+
+def read_node_names(client: redis.Redis) -> list[str]:
+    """Return the nodes in the index, without what somebody else put there."""
+    return [
+        name for name in cast(Iterable[str], client.smembers(keys.NODES)) if keys.is_node_name(name)
+    ]
+
+
+def read_node_views(
+    client: redis.Redis, names: Sequence[str], *, in_cluster: bool
+) -> tuple[list[NodeView], set[str]]:
+    """Return what the store knows of each of these nodes, in this order, and which are listed."""
+    views: list[NodeView] = []
+    listed: set[str] = set()
+    for first in range(0, len(names), NODES_PER_READ):
+        some = names[first : first + NODES_PER_READ]
+        read, are_listed = _read_batch(client, some, in_cluster)
+        views += read
+        listed.update(name for name, is_listed in zip(some, are_listed, strict=True) if is_listed)
+    return views, listed
+
+
+def _read_batch(
+    client: redis.Redis, names: Sequence[str], in_cluster: bool
+) -> tuple[list[NodeView], list[bool]]:
+    # The servers of a cluster share neither a transaction nor a clock.
+    pipeline = client.pipeline(transaction=not in_cluster)
+    if not in_cluster:
+        pipeline.time()
+    for name in names:
+        node = keys.node_keys(name)
+        for key in (node.scan, node.reservations, node.released, node.quarantine, node.queue):
+            pipeline.hgetall(key)
+        pipeline.sismember(keys.NODES, name)
+    answers = pipeline.execute()
+    seconds, microseconds = cast(tuple[int, int], client.time() if in_cluster else answers.pop(0))
+    read_at = seconds + microseconds / 1e6
+    rows = [
+        answers[first : first + ANSWERS_PER_NODE]
+        for first in range(0, len(answers), ANSWERS_PER_NODE)
+    ]
+    views = [_node_view(name, read_at, row[:-1]) for name, row in zip(names, rows, strict=True)]
+    return views, [bool(row[-1]) for row in rows]
+
+
+def _node_view(name: str, read_at: float, hashes: Sequence[Hash]) -> NodeView:
+    scan, records, released, quarantines, queue = hashes
+    reservations = {gpu: reservation_from_json(gpu, text) for gpu, text in records.items()}
+    # Expired, and no script has come by since: released at that time all the same.
+    over = {
+        gpu: one.expires_at
+        for gpu, one in reservations.items()
+        if one.expires_at is not None and one.expires_at <= read_at
+    }
+    times = {gpu: seconds_from_ms_text(text) for gpu, text in released.items()}
+    return NodeView(
+        node=name,
+        read_at=read_at,
+        scan=_published_scan(scan),
+        scanned_at=seconds_from_ms_text(scan.get("at")),
+        reservations={gpu: one for gpu, one in reservations.items() if gpu not in over},
+        released_at={gpu: at for gpu, at in times.items() if at is not None} | over,
+        quarantines={gpu: quarantine_from_json(gpu, text) for gpu, text in quarantines.items()},
+        queue=queue_from_hash(queue, read_at),
+    )
+
+
+def _published_scan(scan: Hash) -> Scan | None:
+    if "data" not in scan:
+        return None
+    try:
+        return scan_from_json(scan["data"])
+    except ScanError:
+        # Somebody else's text under our key, or another release's: as good as no scan.
+        return None

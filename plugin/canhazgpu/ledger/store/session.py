@@ -1,0 +1,86 @@
+"""Connections of one ledger and the scripts it runs on them; every error is a `StoreError`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from canhazgpu.errors import StoreError
+from canhazgpu.ledger.store.connect import Role, connect, translate_errors
+from canhazgpu.ledger.store.keys import NodeKeys
+
+if TYPE_CHECKING:
+    import redis
+
+    from canhazgpu.config.schema import StoreConfig
+
+DAY_MS = 24 * 3600 * 1000
+MAX_BLOCK_S = 1.0
+"""The longest that a command may wait at the store for something to happen."""
+SCRIPT_DIRECTORY = Path(__file__).with_name("scripts")
+
+
+class StoreSession:
+    """One client for commands and one for waiting, each opened when it is first needed."""
+
+    def __init__(self, store: StoreConfig, role: Role) -> None:
+        self.in_cluster = store.url.startswith("redis+cluster://")
+        self._store = store
+        self._role = role
+        self._history_ms = store.history_days * DAY_MS
+        self._opened: redis.Redis | None = None
+        self._waiting: redis.Redis | None = None
+        self._scripts: dict[str, Callable[..., Any]] = {}
+
+    @contextmanager
+    def client(self) -> Iterator[redis.Redis]:
+        """Give the client for commands, to be used inside the block alone."""
+        with self._errors():
+            yield self._client()
+
+    @contextmanager
+    def blocking_client(self) -> Iterator[redis.Redis]:
+        """Give a client that may block for `MAX_BLOCK_S`: no other command waits for it."""
+        with self._errors():
+            if self._waiting is None:
+                # A store wakes who waits up to 0.1 s late, and has its usual time to answer.
+                patient = replace(self._store, timeout_s=self._store.timeout_s + 2 * MAX_BLOCK_S)
+                self._waiting = connect(patient, self._role)
+            yield self._waiting
+
+    def run_script(self, name: str, node: NodeKeys, *arguments: str | int) -> Any:
+        """Run a script on a node's keys: one round trip, and two more where it is not loaded."""
+        with self._errors():
+            script = self._scripts.get(name)
+            if script is None:
+                script = self._client().register_script(script_text(name))
+                self._scripts[name] = script
+            return script(keys=node.in_order(), args=[self._history_ms, *arguments])
+
+    def open(self) -> None:
+        """Open the connection now, where that takes long, as the embedded store's start does."""
+        with self._errors():
+            self._client()
+
+    def _client(self) -> redis.Redis:
+        if self._opened is None:
+            self._opened = connect(self._store, self._role)
+        return self._opened
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            with translate_errors(self._store):
+                yield
+        except UnicodeDecodeError as exc:
+            raise StoreError(f"the ledger holds what is no text: {exc}") from exc
+
+
+def script_text(name: str) -> str:
+    """Return a script as it is loaded: what all scripts share comes first."""
+    return "".join(
+        SCRIPT_DIRECTORY.joinpath(f"{one}.lua").read_text("utf-8") for one in ("common", name)
+    )

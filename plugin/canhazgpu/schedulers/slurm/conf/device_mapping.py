@@ -1,0 +1,61 @@
+"""Pure: from Slurm's numbers of a job's GPUs to the GPUs that NVML knows.
+
+Slurm's number is the place of the device file in ``gres.conf``; the file's own number is NVML's
+minor number; that leads to the UUID. Where ``gres.conf`` names no files (AutoDetect), Slurm's
+places follow the device numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from canhazgpu.errors import InputError
+from canhazgpu.gpu.assigned import AssignedGpu
+from canhazgpu.gpu.scan import GpuReading
+
+_TRAILING_NUMBER = re.compile(r"(\d{1,6})$")
+
+
+def gpus_at_positions(
+    positions: Sequence[int],
+    files: Sequence[str] | None,
+    gpus: Sequence[GpuReading],
+    declared: int | None = None,
+) -> tuple[AssignedGpu, ...]:
+    """Return the GPU behind each position, in the same order.
+
+    `declared` is how many GPUs the scheduler gives the node, None where that is not known.
+    Raises `InputError` for a position without a device file, and for a device file whose GPU the
+    driver does not show.
+    """
+    by_number = {gpu.device_number: gpu for gpu in gpus if gpu.device_number is not None}
+    if not files and (len(by_number) < len(gpus) or declared not in (None, len(gpus))):
+        # Counting over a gap would name the wrong GPU.
+        raise InputError(
+            f"the driver shows {len(by_number)} of this node's {declared or len(gpus)} GPUs and"
+            " gres.conf names no File=, so Slurm's numbers cannot be told apart: see"
+            " 'nvidia-smi -L', or name the files"
+        )
+    known = list(files) if files else [f"/dev/nvidia{number}" for number in sorted(by_number)]
+    assigned = []
+    for position in positions:
+        if position >= len(known):
+            raise InputError(
+                f"Slurm gave GPU {position}, but gres.conf and the driver know {len(known)} GPUs"
+                " on this node: compare gres.conf with 'nvidia-smi -L'"
+            )
+        number = _device_number(known[position])
+        gpu = None if number is None else by_number.get(number)
+        if gpu is None or not gpu.uuid:
+            raise InputError(
+                f"Slurm gave GPU {position} ({known[position]}), which the driver does not show:"
+                " compare gres.conf with 'nvidia-smi -L'"
+            )
+        assigned.append(AssignedGpu(position, gpu.uuid, gpu.index, known[position]))
+    return tuple(assigned)
+
+
+def _device_number(file: str) -> int | None:
+    match = _TRAILING_NUMBER.search(file)
+    return int(match[1]) if match else None

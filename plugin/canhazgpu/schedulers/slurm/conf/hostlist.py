@@ -1,0 +1,50 @@
+"""Slurm's bracket lists, ``n[1-3,7],login`` or ``/dev/nvidia[0-7]``."""
+
+from __future__ import annotations
+
+import itertools
+import re
+
+from canhazgpu.errors import InputError
+
+MAX_NAMES = 65536
+
+_ITEM = re.compile(r"(?:[^,\[\]]|\[[0-9,-]*\])+")
+_RANGE = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?")
+
+
+def expand_hostlist(text: str) -> tuple[str, ...]:
+    """Return the names of a bracket list in order; raises `InputError` for a malformed one."""
+    names: list[str] = []
+    for item in _items(text):
+        parts = re.split(r"\[([0-9,-]*)\]", item)
+        choices = [
+            _numbers(part, text) if place % 2 else [part] for place, part in enumerate(parts)
+        ]
+        for combination in itertools.product(*choices):
+            names.append("".join(combination))
+            if len(names) > MAX_NAMES:
+                raise InputError(f"{text[:80]!r} names more than {MAX_NAMES}")
+    return tuple(names)
+
+
+def _items(text: str) -> list[str]:
+    items = _ITEM.findall(text)
+    if ",".join(items) != re.sub(",+", ",", text).strip(","):
+        raise InputError(f"{text[:80]!r} is not a list of names; accepted: n1,n[2-4]")
+    return items
+
+
+def _numbers(text: str, whole: str) -> list[str]:
+    numbers: list[str] = []
+    for part in text.split(","):
+        match = _RANGE.fullmatch(part)
+        if match is None:
+            raise InputError(f"{whole[:80]!r} is not a list of names; accepted: n1,n[2-4]")
+        first, last = match[1], match[2] or match[1]
+        if int(last) < int(first):
+            raise InputError(f"{whole[:80]!r} counts backwards; accepted: n1,n[2-4]")
+        if len(numbers) + int(last) - int(first) >= MAX_NAMES:
+            raise InputError(f"{whole[:80]!r} names more than {MAX_NAMES}")
+        numbers.extend(str(number).zfill(len(first)) for number in range(int(first), int(last) + 1))
+    return numbers

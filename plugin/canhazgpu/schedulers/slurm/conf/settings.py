@@ -1,0 +1,65 @@
+"""Pure: the general settings of ``slurm.conf``, apart from its lists of nodes and partitions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+_ENTITY_KEYS = frozenset({"nodename", "partitionname", "downnodes", "frontendname", "nodeset"})
+"""Keys that begin a line about a node or the like, whose other keys are no general settings."""
+
+_SHOW_CONFIG_LINE = re.compile(r"(\w+)(?:\[\d+\])?\s*= (.*)")
+UNSET_VALUES = ("", "(null)", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings by key in lower case, each with all its values in the file's order.
+
+    Of most keys Slurm takes the last value; of Prolog and Epilog newer releases take all.
+    """
+
+    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def all(self, key: str) -> tuple[str, ...]:
+        """Return every value of the key that says something."""
+        return self.values.get(key.lower(), ())
+
+    def get(self, key: str) -> str:
+        """Return the value that counts, empty where there is none."""
+        found = self.all(key)
+        return found[-1] if found else ""
+
+    def words(self, key: str) -> tuple[str, ...]:
+        """Return a comma-separated value's words in lower case, as Slurm compares them."""
+        return tuple(one.strip().lower() for one in self.get(key).split(",") if one.strip())
+
+    def number(self, key: str) -> int | None:
+        """Return a value that is a number, None where it is none."""
+        text = self.get(key)
+        return int(text) if text.isascii() and text.isdecimal() else None
+
+
+def collect_settings(lines: Iterable[Mapping[str, str]]) -> Settings:
+    """Collect the settings from the parsed lines of ``slurm.conf``."""
+    found: dict[str, tuple[str, ...]] = {}
+    for line in lines:
+        if not _ENTITY_KEYS & line.keys():
+            for key, value in line.items():
+                _add(found, key, value)
+    return Settings(found)
+
+
+def parse_show_config(text: str) -> Settings:
+    """Collect the settings from what ``scontrol show config`` prints."""
+    found: dict[str, tuple[str, ...]] = {}
+    for match in map(_SHOW_CONFIG_LINE.fullmatch, text.splitlines()):
+        if match:
+            _add(found, match[1].lower(), match[2].strip())
+    return Settings(found)
+
+
+def _add(found: dict[str, tuple[str, ...]], key: str, value: str) -> None:
+    if value.lower() not in UNSET_VALUES:
+        found[key] = (*found.get(key, ()), value)

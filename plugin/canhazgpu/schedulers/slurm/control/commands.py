@@ -1,0 +1,70 @@
+"""Slurm's commands, run with a deadline; only ever on a conflict, never on a job's normal path."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from canhazgpu.errors import SchedulerError
+
+DEFAULT_BIN_DIRS = ("/usr/bin", "/usr/local/bin", "/opt/slurm/bin", "/usr/local/slurm/bin")
+
+
+class SlurmCommands:
+    """Runs Slurm's commands; slurmd's hooks have no PATH, so they are looked for by place.
+
+    `timeout_s` bounds what all commands of one object take together: a controller that hangs must
+    not add up to slurmd's own limit, which would drain the node.
+    """
+
+    def __init__(self, bin_dir: str, timeout_s: float, environ: Mapping[str, str]) -> None:
+        self._dirs = (bin_dir,) if bin_dir else DEFAULT_BIN_DIRS
+        self._timeout_s = timeout_s
+        self._left_s = timeout_s
+        self._environ = dict(environ)
+
+    def run(self, program: str, *arguments: str, share: float = 1.0) -> str:
+        """Return what the command printed; raises `SchedulerError` with its own words.
+
+        `share` is the part of the whole time that this command may take at most: a question that
+        can stay open leaves the rest to the orders that must be given.
+        """
+        limit_s = min(self._left_s, self._timeout_s * share)
+        began = time.monotonic()
+        try:
+            return self._run(program, arguments, limit_s)
+        except subprocess.TimeoutExpired as exc:
+            raise SchedulerError(f"{program} gave no answer in {limit_s:.2g} s") from exc
+        except OSError as exc:
+            raise SchedulerError(f"cannot run {program}: {exc.strerror}") from exc
+        finally:
+            self._left_s = max(self._left_s - (time.monotonic() - began), 0.0)
+
+    def _run(self, program: str, arguments: Sequence[str], limit_s: float) -> str:
+        done = subprocess.run(
+            [self._find(program), *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=limit_s,
+            env=self._environ,
+            check=False,
+        )
+        if done.returncode != 0:
+            said = " ".join((done.stderr or done.stdout).split())
+            what = " ".join((program, *arguments[:1]))
+            raise SchedulerError(f"{what} failed: {said[:300]}")
+        return done.stdout
+
+    def _find(self, program: str) -> str:
+        for directory in self._dirs:
+            path = Path(directory) / program
+            if os.access(path, os.X_OK):
+                return str(path)
+        raise SchedulerError(
+            f"{program} is not in {', '.join(self._dirs)}: set slurm.bin_dir to its directory"
+        )

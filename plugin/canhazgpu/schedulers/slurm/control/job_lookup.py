@@ -1,0 +1,100 @@
+"""Names and ends of Slurm's jobs, asked of ``squeue`` when a reservation lacks them.
+
+Slurm tells a prolog neither the job's name nor, before 23.02, its end.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from canhazgpu.config.schema import SlurmConfig
+from canhazgpu.schedulers.slurm.control.queries import SQUEUE_JOB
+from canhazgpu.status.scheduler_jobs import JobInfo
+
+LOOKUP_TIMEOUT_S = 2.0
+"""Longest wait for squeue: status is worth more without names than late."""
+
+DEFAULT_DIRECTORIES = ("/usr/bin", "/usr/local/bin")
+
+_KEPT_VARIABLES = ("SLURM_CONF", "PATH", "HOME", "LD_LIBRARY_PATH")
+
+
+class SqueueLookup:
+    """`JobLookup` over ``squeue``; see `canhazgpu.status.scheduler_jobs.JobLookup`."""
+
+    def __init__(self, slurm: SlurmConfig, environ: Mapping[str, str]) -> None:
+        self._bin_dir = slurm.bin_dir
+        self._environ = environ
+
+    def jobs(self, job_ids: Iterable[str]) -> Mapping[str, JobInfo]:
+        """See `JobLookup.jobs`."""
+        wanted = [job_id for job_id in job_ids if job_id.isascii() and job_id.isdecimal()]
+        marker = secrets.token_hex(8)
+        return parse_squeue(self._ask(squeue_arguments(wanted, marker)), marker) if wanted else {}
+
+    def resolve_job_id(self, address: str) -> str | None:
+        """See `JobLookup.resolve_job_id`: ``ARRAYID_TASKID`` and ``LEADER+OFFSET`` are such names."""
+        lines = self._ask([*SQUEUE_JOB, address]).splitlines()
+        found = [words[0] for words in map(str.split, lines) if words[1:2] == [address]]
+        return found[0] if len(found) == 1 and found[0].isdecimal() else None
+
+    def _ask(self, arguments: Sequence[str]) -> str:
+        """Return what squeue prints for the arguments, nothing where it fails."""
+        squeue = find_command("squeue", self._bin_dir, self._environ)
+        if squeue is None:
+            return ""
+        try:
+            done = subprocess.run(
+                [squeue, *arguments],
+                env=squeue_environment(self._environ),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=LOOKUP_TIMEOUT_S,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+        return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else ""
+
+
+def find_command(name: str, bin_dir: str, environ: Mapping[str, str]) -> str | None:
+    """Return the command's absolute path: in `bin_dir`, else in PATH, else in the usual places."""
+    places = [bin_dir] if bin_dir else [*environ.get("PATH", "").split(":"), *DEFAULT_DIRECTORIES]
+    for place in places:
+        path = Path(place) / name
+        if path.is_absolute() and path.is_file() and os.access(path, os.X_OK):
+            return str(path)
+    return None
+
+
+def squeue_arguments(job_ids: Iterable[str], marker: str) -> list[str]:
+    """Return the arguments of squeue that make it print what `parse_squeue` reads."""
+    form = f"{marker}|%A|%e|%u|%j"
+    return ["--noheader", "--states=all", f"--jobs={','.join(job_ids)}", f"--format={form}"]
+
+
+def squeue_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return squeue's environment: times in epoch seconds, none of the user's ``SQUEUE_…``."""
+    kept = {name: environ[name] for name in _KEPT_VARIABLES if name in environ}
+    return {**kept, "SLURM_TIME_FORMAT": "%s", "LC_ALL": "C.UTF-8"}
+
+
+def parse_squeue(text: str, marker: str) -> dict[str, JobInfo]:
+    """Return the jobs by id.
+
+    The marker, new with every call, begins each record: a job's name may hold separators and line
+    ends, but not forge another job's record. The name is last and cut at its first line end.
+    """
+    found = {}
+    for line in text.split("\n"):
+        fields = line.split("|", 4)
+        if len(fields) != 5 or fields[0] != marker:
+            continue
+        _, job_id, ends_at, user, name = fields
+        end = float(ends_at) if ends_at.isascii() and ends_at.isdecimal() else None
+        found[job_id] = JobInfo(user, name, end)
+    return found

@@ -1,0 +1,70 @@
+"""Parse what slurmd gives its prolog and epilog (source: Slurm's Prolog and Epilog Guide)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from canhazgpu.conflict.job_comment import requeues_in_comment
+from canhazgpu.errors import InputError
+from canhazgpu.gpu.ids import parse_scheduler_numbers
+from canhazgpu.ledger.values import JobOwner
+from canhazgpu.schedulers.port import JobContext
+from canhazgpu.schedulers.slurm import environment as names
+
+MAX_UID = 2**32 - 2
+_UNSAFE_CHARACTER = re.compile(r"[^A-Za-z0-9_.-]")
+
+
+def parse_job_context(environ: Mapping[str, str], node: str) -> JobContext:
+    """Return the job of this hook; raises `InputError` naming a variable that makes no sense.
+
+    The restart count is true in a prolog. In an epilog it is already the next run's where the
+    job was requeued, so an epilog takes the attempt from the node's record of the job. The comment
+    is as it was when the job was launched, the same on all its nodes.
+    """
+    gpus = environ.get(names.JOB_GPUS, "")
+    uid = _number(environ, names.JOB_UID, maximum=MAX_UID)
+    attempt = _number(environ, names.RESTART_COUNT, default=0)
+    return JobContext(
+        owner=JobOwner(
+            cluster=owner_cluster_name(environ.get(names.CLUSTER_NAME, "")) or "cluster",
+            job_id=str(_number(environ, names.JOB_ID)),
+            attempt=attempt,
+        ),
+        node=node,
+        user=environ.get(names.JOB_USER) or str(uid),
+        uid=uid,
+        positions=tuple(
+            number.value
+            for number in (parse_scheduler_numbers(gpus, names.JOB_GPUS) if gpus else ())
+        ),
+        ends_at=float(_number(environ, names.JOB_END_TIME, default=0)) or None,
+        name=environ.get(names.JOB_NAME),
+        partition=environ.get(names.JOB_PARTITION, ""),
+        requeues=requeues_in_comment(environ.get(names.JOB_COMMENT, ""), attempt),
+    )
+
+
+def owner_cluster_name(name: str) -> str:
+    """Return the cluster's name as a word of owners, whose parts are parted by colons.
+
+    Slurm takes any name: what is no letter, digit, ``_``, ``.`` or ``-`` becomes ``%`` and hex
+    digits, so that no two names give the same word.
+    """
+    return _UNSAFE_CHARACTER.sub(lambda found: _percent_encoded(found[0]), name)
+
+
+def _percent_encoded(character: str) -> str:
+    return "".join(f"%{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
+
+
+def _number(
+    environ: Mapping[str, str], name: str, default: int | None = None, maximum: int = 2**53
+) -> int:
+    text = environ.get(name, "")
+    if not text and default is not None:
+        return default
+    if not (text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= maximum):
+        raise InputError(f"{name}={text[:40]!r} is not a number; slurmd sets it for its hooks")
+    return int(text)

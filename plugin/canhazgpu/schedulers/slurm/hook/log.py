@@ -1,0 +1,174 @@
+"""What one run of a hook saw, did and said, for the history and the system's log."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from canhazgpu.gpu.scan import GpuReading
+from canhazgpu.gpu.usage import processes_text, users_text
+from canhazgpu.ledger.journal_entries import JournalEntry
+from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
+from canhazgpu.ledger.port import Observation
+from canhazgpu.ledger.values import Claim, GrantedGpus, JobOwner
+from canhazgpu.logfmt import log_line
+from canhazgpu.node.drain_record import DrainRecord
+from canhazgpu.probe.port import GpuProbe, PendingScan
+from canhazgpu.schedulers.port import ActionResult
+from canhazgpu.schedulers.slurm.control.actions import SlurmActions, single_line, write_syslog
+from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
+
+DAEMON_INFO = 3 * 8 + 6
+"""RFC 3164's number for facility daemon, severity informational."""
+MAX_REASON_LENGTH = 400
+
+
+@dataclass(slots=True)
+class HookLog:
+    """Grows while the hook runs; `ledger` is the one it used, if it came so far.
+
+    `ended` is the attempt whose end an epilog told: of a job that was requeued, slurmd gives the
+    next attempt's number.
+    """
+
+    started_at: float = field(default_factory=time.monotonic)
+    last_observation: Observation | None = None
+    messages: list[str] = field(default_factory=list)
+    ledger: FallbackLedger | None = None
+    ended: JobOwner | None = None
+
+    def took_s(self) -> float:
+        """Return how long the hook has run, to the millisecond."""
+        return round(time.monotonic() - self.started_at, 3)
+
+    def outcome(self) -> str:
+        """Return what became of the job's GPUs, in one word."""
+        if self.ledger is None:
+            return "fault"
+        if isinstance(self.ledger.last_answer, GrantedGpus):
+            return "granted"
+        if self.ledger.last_answer is not None:
+            return "refused"
+        return "released" if self.ledger.released else "nothing"
+
+    def gpus(self) -> tuple[str, ...]:
+        """Return the GPUs that the outcome is about."""
+        if self.ledger is None:
+            return ()
+        answer = self.ledger.last_answer
+        return answer.gpus if isinstance(answer, GrantedGpus) else tuple(self.ledger.released)
+
+    def history_entry(self, kind: str, claim: Claim) -> JournalEntry:
+        """Return the hook's entry for the history."""
+        facts: dict[str, Any] = {
+            "outcome": self.outcome(),
+            "took_s": self.took_s(),
+            "gpus": list(self.gpus()),
+            "seen": []
+            if self.last_observation is None
+            else _notable_gpus(self.last_observation, self.gpus()),
+        }
+        if self.ledger is not None and self.ledger.without_store:
+            facts["without_store"] = self.ledger.without_store
+        return JournalEntry(kind, 0.0, claim.owner, claim=claim, reason=self.reason(), facts=facts)
+
+    def reason(self) -> str:
+        """Return what was said on the way, "" where all went as it should."""
+        return "; ".join(self.messages)[:MAX_REASON_LENGTH]
+
+    def syslog_line(self, kind: str, node: str, claim: Claim) -> str:
+        """Return the hook's line for the log."""
+        return log_line(
+            kind,
+            node=node,
+            job=claim.job_id,
+            owner=claim.owner,
+            user=claim.user,
+            outcome=self.outcome(),
+            gpus=self.gpus() or None,
+            took_s=self.took_s(),
+            without_store=(self.ledger and self.ledger.without_store) or None,
+            reason=self.reason() or None,
+        )
+
+
+def write_hook_log(story: HookLog, kind: str, node: str, claim: Claim) -> None:
+    """Put the story into the system's log, and into the history where it came so far."""
+    write_syslog(story.syslog_line(kind, node, claim), DAEMON_INFO)
+    if story.ledger is not None:
+        story.ledger.record_note(story.history_entry(kind, claim))
+
+
+class LoggedActions(SlurmActions):
+    """`SlurmActions` whose log lines are part of a story, and whose drains are remembered."""
+
+    def __init__(
+        self, commands: SlurmCommands, log_file: Path | None, story: HookLog, drains: DrainRecord
+    ) -> None:
+        super().__init__(commands, log_file)
+        self._hook_log = story
+        self._drains = drains
+
+    def log(self, message: str) -> None:
+        """See `JobActions.log`."""
+        self._hook_log.messages.append(single_line(message))
+        super().log(message)
+
+    def drain(self, node: str, note: str) -> ActionResult:
+        """See `JobActions.drain`; remembered first, so that the health check takes it back."""
+        self._drains.note_drained()
+        return super().drain(node, note)
+
+
+class LoggedProbe:
+    """`GpuProbe` whose last reading is part of a story; its first scan may be under way already."""
+
+    def __init__(self, probe: GpuProbe, story: HookLog, first: PendingScan | None = None) -> None:
+        self._probe = probe
+        self._hook_log = story
+        self._first = first
+
+    def start(self) -> PendingScan:
+        """See `GpuProbe.start`."""
+        pending, self._first = self._first or self._probe.start(), None
+        return _LoggedScan(pending, self._hook_log)
+
+
+class _LoggedScan:
+    def __init__(self, pending: PendingScan, story: HookLog) -> None:
+        self._pending = pending
+        self._hook_log = story
+
+    def observe(self) -> Observation:
+        self._hook_log.last_observation = self._pending.observe()
+        return self._hook_log.last_observation
+
+
+def _notable_gpus(observation: Observation, own: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Return what is worth telling of a scan: the job's GPUs, and those that were not free."""
+    return [
+        _gpu_entry(gpu, _gpu_state(gpu, observation))
+        for gpu in observation.scan.gpus
+        if gpu.uuid in own or _gpu_state(gpu, observation) != "free"
+    ]
+
+
+def _gpu_state(gpu: GpuReading, observation: Observation) -> str:
+    if gpu.uuid in observation.unhealthy:
+        return "unhealthy"
+    if gpu.uuid in observation.unknown or gpu.fault is not None:
+        return "unknown"
+    return "in use" if gpu.uuid in observation.in_use else "free"
+
+
+def _gpu_entry(gpu: GpuReading, state: str) -> dict[str, Any]:
+    told: dict[str, Any] = {"gpu": gpu.uuid, "place": gpu.display_index, "state": state}
+    if gpu.memory_used_mb is not None:
+        told["used_mb"] = gpu.memory_used_mb
+    if gpu.processes:
+        told["who"] = f"{users_text(gpu.processes)}: {processes_text(gpu.processes)}"
+    if gpu.fault:
+        told["fault"] = gpu.fault
+    return told

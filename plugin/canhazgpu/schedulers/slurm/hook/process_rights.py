@@ -1,0 +1,23 @@
+"""Who beside a hook's own job has a right to processes on this node, asked of ledger and Slurm."""
+
+from __future__ import annotations
+
+from canhazgpu.conflict.kill_exemptions import ProcessRights
+from canhazgpu.ledger.values import NodeView
+from canhazgpu.node.identity import pid_namespace
+from canhazgpu.schedulers.slurm.hook.run import JobHook
+from canhazgpu.status.coverage import PidNamespace
+
+
+def process_rights_of_others(hook: JobHook, view: NodeView) -> ProcessRights:
+    """Return the rights of everybody but the hook's job; runs one of Slurm's commands."""
+    owner = hook.job.owner
+    claims = (one.claim for one in view.reservations.values())
+    jobs = hook.actions.running_job_uids(hook.job.node)
+    others = {job_id: uid for job_id, uid in (jobs or {}).items() if job_id != owner.job_id}
+    return ProcessRights(
+        tuple(claim for claim in claims if not owner.covers(claim.owner)),
+        None if jobs is None else others,
+        hook.config.slurm.protected_users,
+        PidNamespace(hook.boot_id, pid_namespace()),
+    )

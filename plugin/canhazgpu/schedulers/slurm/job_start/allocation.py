@@ -1,0 +1,116 @@
+"""One job's way to its GPUs: attempts to reserve them, and the record of what it was given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from canhazgpu.allocation.allocator import GpuAllocator, Grant
+from canhazgpu.allocation.refusal import Refusal, RefusalKind
+from canhazgpu.errors import ConfigError, InputError
+from canhazgpu.gpu.assigned import AssignedGpu
+from canhazgpu.gpu.health import missing_gpus_text
+from canhazgpu.gpu.scan import GpuReading
+from canhazgpu.ledger.port import Ledger
+from canhazgpu.probe.port import PendingScan
+from canhazgpu.schedulers.port import claim_of
+from canhazgpu.schedulers.slurm import environment as names
+from canhazgpu.schedulers.slurm.conf.device_mapping import gpus_at_positions
+from canhazgpu.schedulers.slurm.hook.run import JobHook
+
+
+def scheduler_picks_devices(assignment: str, constrained: bool) -> bool:
+    """Tell whether the scheduler's choice of devices is the job's.
+
+    Raises `ConfigError` for a choice of our own that the job could not open.
+    """
+    if assignment == "canhazgpu" and constrained:
+        raise ConfigError(
+            'slurm.assignment = "canhazgpu" cannot work where cgroup.conf has ConstrainDevices=yes:'
+            ' the job could not open the GPUs it is given; set it to "slurm" or "auto"'
+        )
+    return assignment == "slurm" or constrained
+
+
+class JobAllocation:
+    """Everything that one job's start works with; `by_scheduler` says who picked the devices."""
+
+    def __init__(
+        self, hook: JobHook, ledger: Ledger, service: GpuAllocator, *, by_scheduler: bool
+    ) -> None:
+        self.hook = hook
+        self.ledger = ledger
+        self.service = service
+        self.by_scheduler = by_scheduler
+        self.claim = claim_of(hook.job, names.SCHEDULER_TYPE, hook.boot_id)
+
+    @property
+    def count(self) -> int:
+        """How many GPUs the job is to have on this node."""
+        return len(self.hook.job.positions)
+
+    def attempt(
+        self, first_scan: PendingScan | None = None, *, force: bool = False
+    ) -> AllocationResult:
+        """Try once to reserve the job's GPUs; with `force` also those in unreserved use.
+
+        A GPU that the scheduler gave and the driver does not show is a refusal too.
+        """
+        if not self.by_scheduler:
+            return self.service.reserve_count(self.claim, self.count, first_scan, force=force)
+        try:
+            return self.service.reserve_given(
+                self.claim, self.assigned_uuids, first_scan, force=force
+            )
+        except InputError as exc:
+            return Refusal(str(exc), kind=RefusalKind.NEVER)
+
+    def attempt_gpus(self, gpus: Sequence[str], *, force: bool = False) -> AllocationResult:
+        """Try once to reserve these GPUs (UUIDs)."""
+        return self.service.reserve_given(self.claim, lambda _: gpus, force=force)
+
+    def assigned_uuids(self, gpus: Sequence[GpuReading]) -> list[str]:
+        """Return the GPUs (UUIDs) that the scheduler gave the job; raises `InputError`."""
+        return [gpu.uuid for gpu in self.assigned_gpus(gpus)]
+
+    def assigned_gpus(self, gpus: Sequence[GpuReading]) -> tuple[AssignedGpu, ...]:
+        """Return the GPUs behind the scheduler's numbers; raises `InputError`."""
+        facts = self.hook.node_conf
+        return gpus_at_positions(self.hook.job.positions, facts.gpu_files, gpus, facts.gpu_count)
+
+    def accept(self, grant: Grant, *, swapped: bool = False) -> None:
+        """Let the job have what was granted to it."""
+        by_scheduler = self.by_scheduler and not swapped
+        self.record_gpus(
+            self.assigned_gpus(grant.node_gpus) if by_scheduler else self._number_gpus(grant)
+        )
+        self._log_missing_gpus(len(grant.node_gpus))
+
+    def record_gpus(self, gpus: Sequence[AssignedGpu]) -> None:
+        """Record the job's GPUs for the epilog and the task prolog."""
+        self.hook.records.complete(
+            self.hook.job.owner,
+            gpus,
+            constrained=self.hook.node_conf.constrains_devices,
+            export=self.hook.config.slurm.export,
+        )
+
+    def _number_gpus(self, grant: Grant) -> tuple[AssignedGpu, ...]:
+        """Give GPUs of our own choice the job's numbers, in the order of their indices."""
+        chosen = sorted(grant.gpus, key=lambda gpu: gpu.index)
+        return tuple(
+            AssignedGpu(position, gpu.uuid, gpu.index)
+            for position, gpu in zip(sorted(self.hook.job.positions), chosen, strict=True)
+        )
+
+    def _log_missing_gpus(self, seen: int) -> None:
+        """Log that the node lacks GPUs, which is no reason to stop a job that has its own."""
+        try:
+            counted = self.hook.node_conf.gpu_count or 0
+        except InputError:
+            counted = 0
+        expected = self.hook.config.validation.expected_gpus or counted
+        if missing := missing_gpus_text(expected, seen):
+            self.hook.actions.log(f"{self.hook.job.node}: {missing}: see 'nvidia-smi -L'")
+
+
+AllocationResult = Grant | Refusal

@@ -1,0 +1,86 @@
+"""The policy ``kill``: end the processes in the way of a job, where nobody has a right to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from canhazgpu.conflict.kill_exemptions import exemption_reason
+from canhazgpu.conflict.obstacles import (
+    JobConflict,
+    Obstacle,
+    can_be_freed_by_kill,
+    processes_to_end,
+)
+from canhazgpu.conflict.policy import ConflictCause
+from canhazgpu.gpu.scan import GpuProcess, GpuReading
+from canhazgpu.ledger.port import Observation
+from canhazgpu.ledger.values import NodeView
+from canhazgpu.node.termination import ProcessTerminator
+from canhazgpu.probe.node_probe import usage_policy
+from canhazgpu.schedulers.slurm import environment as names
+from canhazgpu.schedulers.slurm.hook.process_rights import process_rights_of_others
+from canhazgpu.schedulers.slurm.hook.run import JobHook
+
+
+class KillPolicy:
+    """Who may be ended for one job; without `kills` nobody, and the scheduler is not asked."""
+
+    def __init__(self, hook: JobHook, *, kills: bool) -> None:
+        self._hook = hook
+        self._kills = kills
+        self._usage = usage_policy(hook.config.validation)
+        self._spared: dict[int, str] = {}
+
+    def assess(self, observation: Observation, view: NodeView) -> None:
+        """Judge the processes on the GPUs in use, by what was just seen."""
+        self._spared = {}
+        processes = [
+            process
+            for gpu in observation.scan.gpus
+            if gpu.uuid in observation.in_use and gpu.uuid not in view.reservations
+            for process in gpu.processes
+        ]
+        if not self._kills or not processes:
+            return
+        rights = process_rights_of_others(self._hook, view)
+        own = f"{names.SCHEDULER_TYPE}:{self._hook.job.owner.job_id}"
+        self._spared = {one.pid: exemption_reason(one, own, rights) for one in processes}
+
+    def can_free(self, gpu: GpuReading) -> bool:
+        """Tell whether ending processes would free this GPU."""
+        return can_be_freed_by_kill(
+            [Obstacle(gpu, ConflictCause.UNRESERVED)], self._spared, self._usage
+        )
+
+    def can_clear(self, situation: JobConflict) -> bool:
+        """Tell whether ending processes would free all that is in the way."""
+        return bool(situation.obstacles) and can_be_freed_by_kill(
+            situation.obstacles, self._spared, self._usage
+        )
+
+    def end_processes(self, situation: JobConflict, look: Callable[[], JobConflict]) -> bool:
+        """End what is in the way, if a second look still allows it; tells whether it was tried."""
+        with ProcessTerminator(self._targets(situation)) as held:
+            found = look()
+            if not self.can_clear(found):
+                return False
+            # One that began meanwhile is not held, and left to the next step.
+            targets = {pid: what for pid, what in self._targets(found).items() if pid in held}
+            alive = held.terminate(targets, self._hook.config.slurm.kill_grace_s)
+        for pid, (gpu, process) in targets.items():
+            self._log(gpu, process, "PID {} does not end" if pid in alive else "ended PID {}")
+        return True
+
+    def _targets(self, situation: JobConflict) -> dict[int, tuple[GpuReading, GpuProcess]]:
+        return {
+            process.pid: (one.gpu, process)
+            for one in situation.obstacles
+            for process in processes_to_end(one.gpu, self._usage)
+        }
+
+    def _log(self, gpu: GpuReading, process: GpuProcess, what: str) -> None:
+        self._hook.actions.log(
+            f"job {self._hook.job.owner.job_id}: {what.format(process.pid)}"
+            f" ({process.name or 'unknown process'}) of {process.user or process.uid}:"
+            f" it used GPU {gpu.display_index} ({gpu.uuid}) WITHOUT RESERVATION"
+        )

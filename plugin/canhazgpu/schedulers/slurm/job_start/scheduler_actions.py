@@ -1,0 +1,108 @@
+"""What is ordered of the scheduler for a job that cannot start as it should, and what is logged."""
+
+from __future__ import annotations
+
+from canhazgpu.config.conflict_chain import Step, StepKind
+from canhazgpu.conflict.job_comment import COMMENT_PREFIX, requeue_comment
+from canhazgpu.conflict.policy import ConflictCause, ConflictFacts, next_step
+from canhazgpu.errors import NodeStateError
+from canhazgpu.schedulers.port import ActionOutcome, ActionResult
+from canhazgpu.schedulers.slurm.control.actions import single_line
+from canhazgpu.schedulers.slurm.hook.run import JobHook
+
+
+class SchedulerActions:
+    """The orders for one job; each tells whether the job's fate is decided with it."""
+
+    def __init__(self, hook: JobHook) -> None:
+        self._hook = hook
+        self._limit = hook.config.slurm.max_requeues
+        self.requeue_refusal = ""
+        """Why the scheduler does not requeue the job; empty where it was not asked or does."""
+        self.scheduler_unreachable = False
+        """Whether the scheduler could not be told what is to become of the job, which then runs."""
+
+    def log(self, reason: str, what: str) -> None:
+        """Log what happened to the job, and why."""
+        self._hook.actions.log(f"job {self._hook.job.owner.job_id}: {reason}: {what}")
+
+    def requeue(self, reason: str, *, counted: bool = True) -> bool:
+        """Let the job wait in the queue again."""
+        number = self._hook.job.requeues + int(counted)
+        note = requeue_comment(number, self._limit, reason)
+        return self._is_decided(self._hook.actions.requeue(self._hook.job, note), reason)
+
+    def hold(self, reason: str) -> bool:
+        """Let the job wait until its user releases it."""
+        note = (
+            f"{COMMENT_PREFIX}held after {self._hook.job.requeues} requeues, 'scontrol release"
+            f" {self._hook.job.owner.job_id}' lets it try again: {reason}"
+        )
+        return self._is_decided(self._hook.actions.requeue(self._hook.job, note, hold=True), reason)
+
+    def drain(self, reason: str) -> bool:
+        """Take the node out of service, and let the job wait for another."""
+        job_id = self._hook.job.owner.job_id
+        node = self._hook.job.node
+        answer = self._hook.actions.drain(node, f"{COMMENT_PREFIX}job {job_id}: {reason}")
+        self.log(reason, f"{node} {answer.text}")
+        if answer.outcome is not ActionOutcome.DONE:
+            return False
+        return self.requeue(reason, counted=False) or self.cancel(reason)
+
+    def cancel(self, reason: str) -> bool:
+        """Tell the user and end the job."""
+        answer = self._hook.actions.cancel(self._hook.job, COMMENT_PREFIX + reason)
+        self.scheduler_unreachable = answer.outcome is ActionOutcome.FAILED
+        why = (
+            f", since it cannot be requeued ({self.requeue_refusal})"
+            if self.requeue_refusal
+            else ""
+        )
+        self.log(reason, f"job {answer.text}{why}")
+        return True
+
+    def warn(self, reason: str) -> bool:
+        """Tell the user that the job runs all the same."""
+        note = f"{COMMENT_PREFIX}warning: {reason}"
+        self._hook.actions.notify_user(self._hook.job, note)
+        try:
+            self._hook.records.warn(self._hook.job.owner, single_line(note))
+        except NodeStateError as exc:
+            self.log(str(exc), "its user is not warned in its output")
+        self.log(reason, "job runs all the same")
+        return True
+
+    def _is_decided(self, answer: ActionResult, reason: str) -> bool:
+        if answer.outcome is ActionOutcome.REFUSED:
+            self.requeue_refusal = answer.text
+            return False
+        self.scheduler_unreachable = answer.outcome is ActionOutcome.FAILED
+        self.log(reason, f"job {answer.text}")
+        return True
+
+
+def apply_fault_policy(hook: JobHook, reason: str) -> None:
+    """Do with the job what its chain says of a fault that is canhazgpu's own."""
+    orders = SchedulerActions(hook)
+    chain = hook.config.slurm.chain_of(hook.job.partition)
+    # GPUs of our own choice are another job's perhaps, as long as nobody can tell.
+    can_warn = hook.config.slurm.assignment == "slurm" or hook.node_conf.constrains_devices
+    place, done = 0, False
+    while not done:
+        facts = ConflictFacts(
+            frozenset({ConflictCause.INTERNAL_FAULT}),
+            can_warn=can_warn,
+            can_requeue=not orders.requeue_refusal,
+        )
+        place, step = next_step(chain, place, facts)
+        done = _execute_step(orders, step, reason)
+        place += 1
+
+
+def _execute_step(orders: SchedulerActions, step: Step, reason: str) -> bool:
+    if step.kind is StepKind.REQUEUE:
+        return orders.requeue(reason, counted=False)
+    if step.kind is StepKind.WARN:
+        return orders.warn(reason)
+    return orders.cancel(reason)

@@ -1,0 +1,190 @@
+"""Pure: the checks of slurm.conf, gres.conf and cgroup.conf."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+
+from canhazgpu.config.conflict_chain import swap_error
+from canhazgpu.conflict.leftovers import CLEAN_UP_TIME_SHARE, FINAL_SCAN_S
+from canhazgpu.errors import InputError
+from canhazgpu.schedulers.slurm.site import required_lines
+from canhazgpu.schedulers.slurm.site.required_lines import ConfLine
+from canhazgpu.schedulers.slurm.site.state import Problem, Severity, SiteState
+
+OLDEST_TESTED_RELEASE = (22, 5)
+
+
+def slurm_conf(site: SiteState) -> Iterator[Problem]:
+    """Find a slurm.conf that cannot be read."""
+    conf = site.slurm.conf
+    if conf.fault:
+        fix = "canhazgpu hooks check --slurm-conf FILE"
+        yield Problem("error", f"{conf.path}: {conf.fault}", "a file that can be read", fix)
+
+
+def slurm_version(site: SiteState) -> Iterator[Problem]:
+    """Find a release that canhazgpu was never tried on."""
+    version = site.slurm.version
+    wanted = "22.05 or newer"
+    if version is None:
+        yield Problem("warning", "slurmd -V gave no answer", wanted, "set slurm.bin_dir")
+        return
+    found = re.search(r"(\d+)\.(\d+)", version)
+    if found is None or (int(found[1]), int(found[2])) < OLDEST_TESTED_RELEASE:
+        yield Problem("warning", version, wanted, "try canhazgpu on one node first")
+
+
+def node_known(site: SiteState) -> Iterator[Problem]:
+    """Find a node that slurm.conf does not have."""
+    if not site.slurm.knows_node:
+        yield Problem(
+            "warning",
+            f"no NodeName={site.node} in slurm.conf",
+            "the node's name as slurmd knows it",
+            f"SLURMD_NODENAME=NAME canhazgpu hooks check, or NodeName={site.node} in slurm.conf",
+        )
+
+
+def prolog_flags(site: SiteState) -> Iterator[Problem]:
+    """Find a prolog that runs no sooner than the first step."""
+    if line := required_lines.prolog_flags_line(site.slurm.settings):
+        yield missing_line_problem("error", line)
+
+
+def run_in_job(site: SiteState) -> Iterator[Problem]:
+    """Find a prolog that sees the job's own GPUs alone."""
+    if "runinjob" in site.slurm.settings.words("PrologFlags"):
+        flags = site.slurm.settings.get("PrologFlags").split(",")
+        left = ",".join(one for one in flags if one.strip().lower() != "runinjob")
+        yield Problem(
+            "warning",
+            "PrologFlags has RunInJob: hooks see no GPUs but the job's own",
+            "hooks that slurmd runs outside the job",
+            f"PrologFlags={left}",
+        )
+
+
+def hook_timeout(site: SiteState) -> Iterator[Problem]:
+    """Find limits of Slurm's that are shorter than ours."""
+    limit_s = required_lines.hook_limit_s(site.config.config.slurm)
+    for line in required_lines.timeout_lines(site.slurm.settings, limit_s):
+        yield missing_line_problem("error" if line.instead_of else "warning", line)
+
+
+def message_timeout(site: SiteState) -> Iterator[Problem]:
+    """Find an srun that gives up while a prolog still runs."""
+    limit_s = required_lines.hook_limit_s(site.config.config.slurm)
+    if line := required_lines.message_timeout_line(site.slurm.settings, limit_s):
+        yield missing_line_problem("warning", line)
+
+
+def batch_start(site: SiteState) -> Iterator[Problem]:
+    """Find a batch job that is taken for lost while its prolog still runs."""
+    limit_s = required_lines.hook_limit_s(site.config.config.slurm)
+    if line := required_lines.batch_start_line(site.slurm.settings, limit_s):
+        yield missing_line_problem("warning", line)
+
+
+def clean_up_time(site: SiteState) -> Iterator[Problem]:
+    """Find an epilog that is given less time than it is to wait."""
+    slurm, epilog = site.config.config.slurm, site.config.config.epilog
+    grace_s = slurm.kill_grace_s if epilog.leftovers == "kill" else 0.0
+    needed_s = epilog.settle_s + grace_s + FINAL_SCAN_S
+    given_s = slurm.hook_deadline_s * CLEAN_UP_TIME_SHARE
+    if needed_s > given_s:
+        deadline_s = math.ceil(needed_s / CLEAN_UP_TIME_SHARE)
+        yield Problem(
+            "warning",
+            f"the epilog has {given_s:g} s for its clean-up, and epilog.settle_s and"
+            f" slurm.kill_grace_s need {needed_s:g} s: GPUs are quarantined before they are free",
+            "enough time for both",
+            f"hook_deadline_s = {deadline_s} in [slurm], and then what hook-timeout says;"
+            " or a smaller epilog.settle_s",
+        )
+
+
+def hold_on_failure(site: SiteState) -> Iterator[Problem]:
+    """Find batch jobs that are held after a failed prolog."""
+    if line := required_lines.no_hold_line(site.slurm.settings):
+        yield missing_line_problem("warning", line)
+
+
+def gres_types(site: SiteState) -> Iterator[Problem]:
+    """Find a Slurm that counts no GPUs."""
+    if line := required_lines.gres_types_line(site.slurm.settings):
+        yield missing_line_problem("error", line)
+
+
+def gres_files(site: SiteState) -> Iterator[Problem]:
+    """Find GPUs whose device files gres.conf does not name."""
+    facts = site.slurm.node_conf
+    try:
+        files = facts.gpu_files
+    except InputError as exc:
+        yield Problem("error", str(exc), "files and Gres= that agree", _gres_line(site))
+        return
+    if not files and (site.slurm.auto_detects or facts.gpu_count):
+        yield Problem(
+            "warning",
+            "gres.conf has no File= for this node's GPUs: Slurm's numbers are taken in the order"
+            " of the device numbers, and while a GPU is missing every job goes back",
+            "the device files in the order of their numbers",
+            _gres_line(site),
+        )
+
+
+def _gres_line(site: SiteState) -> str:
+    count = site.slurm.node_conf.gpu_count or len(site.hook_probe.gpus)
+    return f"NodeName={site.node} Name=gpu File=/dev/nvidia[0-{max(count - 1, 0)}]"
+
+
+def assignment(site: SiteState) -> Iterator[Problem]:
+    """Find GPUs of our choice that jobs cannot open."""
+    if (
+        site.config.config.slurm.assignment == "canhazgpu"
+        and site.slurm.node_conf.constrains_devices
+    ):
+        yield Problem(
+            "error",
+            'slurm.assignment = "canhazgpu" and ConstrainDevices=yes in cgroup.conf: every job'
+            " with GPUs goes back",
+            '"auto" or "slurm"',
+            'assignment = "auto"',
+        )
+    slurm = site.config.config.slurm
+    if fault := swap_error(slurm.chains(), constrained=site.slurm.node_conf.constrains_devices):
+        yield Problem("error", fault, "a chain without swap", 'on_conflict = "requeue"')
+
+
+def constrained_devices(site: SiteState) -> Iterator[Problem]:
+    """Find a ConstrainDevices=yes without effect."""
+    settings = site.slurm.settings
+    if site.slurm.has_constrain_devices and not site.slurm.node_conf.constrains_devices:
+        present = settings.get("TaskPlugin")
+        plugins = [one for one in (present, "task/cgroup") if one and one != "task/none"]
+        yield Problem(
+            "warning",
+            f"ConstrainDevices=yes has no effect with TaskPlugin={present or '(unset)'}",
+            "task/cgroup",
+            f"TaskPlugin={','.join(plugins)}",
+        )
+
+
+def process_tracking(site: SiteState) -> Iterator[Problem]:
+    """Find tracking that a job's processes can leave."""
+    tracking = site.slurm.settings.get("ProctrackType") or "proctrack/cgroup"
+    if tracking.lower() != "proctrack/cgroup":
+        yield Problem(
+            "warning",
+            f"ProctrackType={tracking}: processes that leave a job's session stay on its GPUs",
+            "proctrack/cgroup",
+            "ProctrackType=proctrack/cgroup",
+        )
+
+
+def missing_line_problem(severity: Severity, line: ConfLine) -> Problem:
+    """Return the problem of a line that slurm.conf lacks."""
+    found = f"{line.key}={line.instead_of}" if line.instead_of else f"{line.key} is not set"
+    return Problem(severity, found, line.value, line.text)

@@ -1,0 +1,158 @@
+"""Pure: the checks of the scripts, and of what Slurm runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from canhazgpu.schedulers.slurm.conf.settings import Settings
+from canhazgpu.schedulers.slurm.site import required_lines
+from canhazgpu.schedulers.slurm.site.checks.conf import missing_line_problem
+from canhazgpu.schedulers.slurm.site.layout import (
+    HOOK_FILE_NAMES,
+    HOOK_KEYS,
+    JOB_SCRIPT_KEYS,
+    ScriptState,
+)
+from canhazgpu.schedulers.slurm.site.state import Problem, SiteState
+
+RECONFIGURE_COMMAND = "scontrol reconfigure"
+
+
+def hooks_place(site: SiteState) -> Iterator[Problem]:
+    """Find an arrangement that leaves no place for our scripts."""
+    if fault := site.installed.layout_fault:
+        yield Problem(
+            "error",
+            fault,
+            f"a pattern that matches {HOOK_FILE_NAMES[0]}",
+            "canhazgpu hooks install",
+        )
+
+
+def hooks_installed(site: SiteState) -> Iterator[Problem]:
+    """Find scripts that are missing, changed or of another release."""
+    scripts = site.installed.scripts
+    if scripts and set(scripts.values()) == {"absent"}:
+        yield Problem(
+            "error",
+            "none of canhazgpu's scripts is there",
+            ", ".join(scripts),
+            site.installed.install_command,
+        )
+        return
+    for path, state in scripts.items():
+        if state != "same":
+            found, fix = _mismatch(site, path, state)
+            yield Problem("error", f"{path} {found}", "the script of this release", fix)
+
+
+def _mismatch(site: SiteState, path: str, state: ScriptState) -> tuple[str, str]:
+    """Return what is where a script of ours should be, and what mends it."""
+    command = site.installed.install_command
+    if state == "foreign":
+        return "was not installed by canhazgpu", f"move {path} away"
+    if state == "absent":
+        return "is not there", command
+    what = site.installed.differences[path]
+    _, names_another, file = what.partition(": CANHAZGPU_CONFIG=")
+    if names_another:
+        return (
+            what,
+            f"where that file is meant: canhazgpu --config {file} hooks check; else {command}",
+        )
+    return what, f"{command} (with --dry-run it shows the difference)"
+
+
+def prolog(site: SiteState) -> Iterator[Problem]:
+    """Find a Prolog= without ours."""
+    yield from _missing_script_line(site, "Prolog")
+
+
+def epilog(site: SiteState) -> Iterator[Problem]:
+    """Find an Epilog= without ours."""
+    yield from _missing_script_line(site, "Epilog")
+
+
+def _missing_script_line(site: SiteState, key: str) -> Iterator[Problem]:
+    layout = site.installed.layout
+    if layout is None:
+        return  # hooks-place tells
+    place = layout.prolog if key == "Prolog" else layout.epilog
+    if line := required_lines.script_line(site.slurm.settings, place):
+        yield missing_line_problem("error", line)
+
+
+def task_prolog(site: SiteState) -> Iterator[Problem]:
+    """Find a TaskProlog that is not ours, or that kills every task."""
+    layout = site.installed.layout
+    if layout and (line := required_lines.script_line(site.slurm.settings, layout.task_prolog)):
+        yield missing_line_problem("error", line)
+    for program in site.slurm.matches.get("TaskProlog", ()):
+        if program.problem:
+            yield Problem(
+                "error",
+                f"TaskProlog={program.path}, which {program.problem}: every task dies",
+                "a script with mode 755",
+                site.installed.install_command,
+            )
+
+
+def hook_patterns(site: SiteState) -> Iterator[Problem]:
+    """Find a pattern that matches nothing, which drains nodes."""
+    for key in HOOK_KEYS:
+        values = site.slurm.settings.all(key)
+        if values and not site.slurm.matches.get(key):
+            yield Problem(
+                "error",
+                f"{key}={values[-1]} matches no file: the next job drains the node",
+                "at least one script",
+                site.installed.install_command,
+            )
+
+
+def hook_scripts(site: SiteState) -> Iterator[Problem]:
+    """Find what a pattern matches and Slurm cannot run, which drains nodes."""
+    for key in HOOK_KEYS:
+        for program in site.slurm.matches.get(key, ()):
+            if program.problem:
+                yield Problem(
+                    "error",
+                    f"{key} runs {program.path}, which {program.problem}: the next job drains"
+                    " the node",
+                    "scripts alone, each with mode 755",
+                    f"chmod 755 {program.path}, or move it out of the directory",
+                )
+
+
+def site_scripts(site: SiteState) -> Iterator[Problem]:
+    """Find scripts of the site that ours are to run, and cannot."""
+    for program in site.installed.site_scripts:
+        if program.problem:
+            yield Problem(
+                "error",
+                f"{program.path}, which canhazgpu runs for the site, {program.problem}",
+                "a script with mode 755",
+                f"chmod 755 {program.path}, or canhazgpu hooks install --chain KEY=PATH",
+            )
+
+
+def running_config(site: SiteState) -> Iterator[Problem]:
+    """Find a controller that has not read this slurm.conf."""
+    running, settings = site.slurm.controller_settings, site.slurm.settings
+    if running is None:
+        return
+    for key in (*JOB_SCRIPT_KEYS, "PrologFlags"):
+        if _setting_differs(settings, running, key):
+            yield Problem(
+                "warning",
+                f"slurm.conf has {key}={settings.get(key)}, the controller runs with"
+                f" {running.get(key) or 'none'}",
+                "the same",
+                RECONFIGURE_COMMAND,
+            )
+
+
+def _setting_differs(settings: Settings, running: Settings, key: str) -> bool:
+    if key == "PrologFlags":  # the controller adds the flags that others imply
+        return not set(settings.words(key)) <= set(running.words(key))
+    return settings.get(key) != running.get(key)

@@ -1,0 +1,191 @@
+"""Pure: the checks of the node, and of what its hooks can reach."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from canhazgpu.errors import InputError
+from canhazgpu.schedulers.slurm.conf.device_mapping import gpus_at_positions
+from canhazgpu.schedulers.slurm.site.state import Problem, SiteState
+
+MAX_SKEW_S = 1.0
+GROUP_OR_OTHER_WRITE = 0o022
+
+
+def root(site: SiteState) -> Iterator[Problem]:
+    """Find a check that sees less than hooks do."""
+    if not site.as_root:
+        yield Problem(
+            "warning",
+            "not run as root: what is said of the store, the GPUs and files is not what hooks see",
+            "root",
+            "sudo canhazgpu hooks check",
+        )
+
+
+def config(site: SiteState) -> Iterator[Problem]:
+    """Find a configuration that hooks cannot read, or would not see."""
+    if fault := site.config.fault:
+        yield Problem(
+            "error", fault, "a configuration that hooks can read", "canhazgpu config show"
+        )
+    for key, origin in site.config.invisible_to_hooks.items():
+        yield Problem(
+            "warning",
+            f"{key} comes from {origin}, which Slurm's hooks do not see",
+            f"a value in {site.config.file or '/etc/canhazgpu/config.toml'}",
+            f"move {key} into the file",
+        )
+
+
+def config_secret(site: SiteState) -> Iterator[Problem]:
+    """Find a password that everybody can read."""
+    side = site.config
+    if side.has_password and side.is_world_readable and side.file:
+        yield Problem(
+            "error",
+            f"{side.file} holds the store's password and everybody can read it",
+            "mode 600, and another file without a password for users",
+            f"chmod 600 {side.file}",
+        )
+
+
+def config_readable(site: SiteState) -> Iterator[Problem]:
+    """Find a configuration that users cannot read."""
+    side = site.config
+    if side.users_file and side.users_file_blocked_by:
+        yield Problem(
+            "warning",
+            f"users cannot read {side.users_file}: {side.users_file_blocked_by} is closed to them",
+            "a file without a password, with mode 644",
+            f"chmod o+rX {side.users_file_blocked_by}"
+            if not (side.has_password and side.users_file == side.file)
+            else "move the password into a file of the hooks' own: see 'Passwords' in install.md",
+        )
+
+
+def users_python(site: SiteState) -> Iterator[Problem]:
+    """Find a Python that users cannot run."""
+    if closed := site.config.python_blocked_by:
+        yield Problem(
+            "warning",
+            f"users cannot run canhazgpu: {closed} is closed to them",
+            "a Python and an environment that everybody can run",
+            "/usr/bin/python3 -m venv /opt/canhazgpu, and install into it",
+        )
+
+
+def trusted_paths(site: SiteState) -> Iterator[Problem]:
+    """Find what others could put in the place of what root trusts."""
+    for path, weak in site.config.changeable_paths.items():
+        places = " ".join(weak)
+        yield Problem(
+            "error",
+            f"others than root can change {path} through {', '.join(weak)}",
+            "owned by root, for root alone to write",
+            f"chown root: {places}; chmod go-w {places}",
+        )
+
+
+def state_dir(site: SiteState) -> Iterator[Problem]:
+    """Find records that others can change, or that tasks cannot read."""
+    place = site.state_dir
+    if place.blocked_by:
+        yield Problem(
+            "error",
+            f"users cannot enter {place.blocked_by}: no task learns its GPUs",
+            "mode 755",
+            f"chmod 755 {place.blocked_by}",
+        )
+    if place.mode is None or place.uid is None:
+        return  # the first prolog makes it
+    if place.uid != 0 or place.mode & GROUP_OR_OTHER_WRITE:
+        yield Problem(
+            "error",
+            f"{place.path} belongs to uid {place.uid} with mode {place.mode:o}",
+            "root's, with mode 755",
+            f"chown root: {place.path}; chmod 755 {place.path}",
+        )
+
+
+def hook_environment(site: SiteState) -> Iterator[Problem]:
+    """Find a canhazgpu that does not run as a hook."""
+    if fault := site.hook_probe.fault:
+        yield Problem("error", fault, "an answer", "canhazgpu hooks install, with this Python")
+
+
+def gpus(site: SiteState) -> Iterator[Problem]:
+    """Find GPUs that hooks cannot read."""
+    if site.slurm.knows_node and not _has_gpus(site):
+        return
+    if fault := site.hook_probe.gpu_fault:
+        library = site.nvml_libraries[0] if site.nvml_libraries else "/path/to/libnvidia-ml.so.1"
+        yield Problem(
+            "error",
+            f"{fault} (as slurmd's hooks run: without LD_LIBRARY_PATH)",
+            "a library that loads",
+            f'nvml_library = "{library}" in [validation] of {_config_file(site)}',
+        )
+
+
+def _config_file(site: SiteState) -> str:
+    return site.config.file or "/etc/canhazgpu/config.toml"
+
+
+def _has_gpus(site: SiteState) -> bool:
+    """Tell whether Slurm counts any GPUs on the node."""
+    try:
+        return bool(site.slurm.node_conf.gpu_count or site.slurm.node_conf.gpu_files)
+    except InputError:
+        return True
+
+
+def gpu_count(site: SiteState) -> Iterator[Problem]:
+    """Find GPUs that the driver or Slurm does not know."""
+    facts, seen = site.slurm.node_conf, site.hook_probe.gpus
+    wanted = "as many GPUs in Gres=, gres.conf and 'nvidia-smi -L'"
+    try:
+        files = facts.gpu_files
+        counted = len(files) if files else facts.gpu_count or 0
+        gpus_at_positions(range(counted), files, seen, facts.gpu_count)
+    except InputError as exc:
+        yield Problem("error", str(exc), wanted, f"Gres=gpu:{len(seen)} for {site.node}")
+        return
+    if counted < len(seen):
+        yield Problem(
+            "warning",
+            f"Slurm counts {counted} GPUs on {site.node}, the driver shows {len(seen)}",
+            wanted,
+            f"Gres=gpu:{len(seen)} for {site.node}",
+        )
+
+
+def store(site: SiteState) -> Iterator[Problem]:
+    """Find a ledger out of reach."""
+    if fault := site.hook_probe.store_fault:
+        yield Problem("error", fault, "a store that answers", "redis-cli -u STORE_URL ping")
+
+
+def clock(site: SiteState) -> Iterator[Problem]:
+    """Find clocks that disagree."""
+    skew_s = site.hook_probe.skew_s
+    if skew_s is not None and abs(skew_s) - site.hook_probe.skew_error_s > MAX_SKEW_S:
+        ahead = "behind" if skew_s > 0 else "ahead of"
+        yield Problem(
+            "warning",
+            f"this node's clock is {abs(skew_s):.1f} s {ahead} the store's",
+            f"at most {MAX_SKEW_S:g} s apart",
+            "systemctl restart chronyd, on the node or on the store's host",
+        )
+
+
+def slurm_commands(site: SiteState) -> Iterator[Problem]:
+    """Find commands that a hook would not find."""
+    if missing := site.slurm.missing_commands:
+        place = site.config.config.slurm.bin_dir or "the usual places"
+        yield Problem(
+            "error",
+            f"{', '.join(missing)} not in {place}: a job that cannot be sent back runs unchecked",
+            "all of Slurm's commands",
+            f'bin_dir = "/the/directory/of/scontrol" in [slurm] of {_config_file(site)}',
+        )

@@ -1,0 +1,195 @@
+"""Pure: every check of a node by its id, and what is found.
+
+A check is a function from a `SiteState` to the problems it sees, none where all is well. To add one,
+write the function and add it here and to ``docs/admin/checks.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from canhazgpu.schedulers.slurm.site.checks import conf, health, hooks, node
+from canhazgpu.schedulers.slurm.site.state import Problem, Severity, SiteState
+
+CheckFunction = Callable[[SiteState], Iterator[Problem]]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check: its id, what holds where it finds nothing, and the function.
+
+    `applies` tells whether what it looks at was seen at all; where not, nothing is said.
+    """
+
+    id: str
+    ok_text: str
+    find_problems: CheckFunction
+    applies: Callable[[SiteState], bool] = lambda _site: True
+
+
+def _probe_succeeded(site: SiteState) -> bool:
+    return site.hook_probe.fault is None
+
+
+def _gpus_readable(site: SiteState) -> bool:
+    return _probe_succeeded(site) and site.slurm.knows_node and site.hook_probe.gpu_fault is None
+
+
+def _store_reachable(site: SiteState) -> bool:
+    return _probe_succeeded(site) and site.hook_probe.store_fault is None
+
+
+def _clock_measured(site: SiteState) -> bool:
+    return _store_reachable(site) and site.hook_probe.skew_s is not None
+
+
+def _publication_expected(site: SiteState) -> bool:
+    """Where nothing is installed yet, nothing can have been published by it."""
+    layout = site.installed.layout
+    installed = layout is not None and site.installed.scripts.get(layout.health_check) != "absent"
+    return (
+        installed and _store_reachable(site) and _gpus_readable(site) and bool(site.hook_probe.gpus)
+    )
+
+
+def _controller_answered(site: SiteState) -> bool:
+    return site.slurm.controller_settings is not None
+
+
+def _node_known(site: SiteState) -> bool:
+    return site.slurm.knows_node
+
+
+CHECKS = (
+    Check("root", "the check runs as root, as hooks do", node.root),
+    Check("config", "hooks read the configuration that is in force here", node.config),
+    Check("config-secret", "no password is for everybody to read", node.config_secret),
+    Check("config-readable", "users can read their configuration", node.config_readable),
+    Check("users-python", "users can run canhazgpu", node.users_python),
+    Check(
+        "trusted-paths", "nobody but root can change what root runs and reads", node.trusted_paths
+    ),
+    Check("slurm-conf", "slurm.conf is found and read", conf.slurm_conf),
+    Check(
+        "slurm-version",
+        "Slurm's release is one that canhazgpu was tried on, or newer",
+        conf.slurm_version,
+    ),
+    Check("node-known", "slurm.conf has this node", conf.node_known),
+    Check("hooks-place", "canhazgpu's scripts fit beside the site's own", hooks.hooks_place),
+    Check(
+        "hooks-installed",
+        "the scripts are those that this canhazgpu installs",
+        hooks.hooks_installed,
+    ),
+    Check("prolog", "Slurm runs canhazgpu's prolog", hooks.prolog),
+    Check("epilog", "Slurm runs canhazgpu's epilog", hooks.epilog),
+    Check("task-prolog", "Slurm runs canhazgpu's task prolog", hooks.task_prolog),
+    Check(
+        "hook-patterns", "every pattern of Prolog and Epilog matches a file", hooks.hook_patterns
+    ),
+    Check(
+        "hook-scripts", "Slurm can run every file that Prolog and Epilog name", hooks.hook_scripts
+    ),
+    Check(
+        "site-scripts", "the site's own scripts can be run beside canhazgpu's", hooks.site_scripts
+    ),
+    Check("prolog-flags", "the prolog runs when a job is allocated", conf.prolog_flags),
+    Check("run-in-job", "the prolog sees all GPUs of the node", conf.run_in_job),
+    Check("hook-timeout", "Slurm gives the hooks the time that they may take", conf.hook_timeout),
+    Check("message-timeout", "srun waits for a slow prolog", conf.message_timeout),
+    Check("batch-start", "Slurm waits for the batch script of a slow prolog", conf.batch_start),
+    Check("clean-up-time", "the epilog has the time that its waits may take", conf.clean_up_time),
+    Check("hold-on-failure", "a batch job whose prolog failed is not held", conf.hold_on_failure),
+    Check(
+        "running-config",
+        "the controller runs with this slurm.conf",
+        hooks.running_config,
+        _controller_answered,
+    ),
+    Check("gres-types", "Slurm counts GPUs", conf.gres_types),
+    Check("gres-files", "gres.conf names the GPUs' device files", conf.gres_files, _node_known),
+    Check("assignment", "jobs can open the GPUs that canhazgpu gives them", conf.assignment),
+    Check("constrained-devices", "ConstrainDevices does what it says", conf.constrained_devices),
+    Check("health-check", "Slurm runs a health check on every node", health.health_check),
+    Check("process-tracking", "no process of a job leaves Slurm's sight", conf.process_tracking),
+    Check(
+        "slurm-commands",
+        "hooks find Slurm's commands, which they need on a conflict",
+        node.slurm_commands,
+    ),
+    Check(
+        "state-dir", "root alone keeps the node's records, and tasks can read them", node.state_dir
+    ),
+    Check(
+        "hook-environment",
+        "canhazgpu runs with nothing but a hook's environment",
+        node.hook_environment,
+    ),
+    Check("gpus", "hooks can read the GPUs", node.gpus, _probe_succeeded),
+    Check(
+        "gpu-count", "the driver shows the GPUs that Slurm counts", node.gpu_count, _gpus_readable
+    ),
+    Check("store", "hooks reach the ledger", node.store, _probe_succeeded),
+    Check("clock", "the node's clock agrees with the store's", node.clock, _clock_measured),
+    Check(
+        "published",
+        "the node's GPUs were published lately",
+        health.published,
+        _publication_expected,
+    ),
+)
+"""In the order in which they are shown."""
+
+CHECKS_NEEDING_SLURM_CONF = frozenset(
+    one.id
+    for one in CHECKS
+    if one.find_problems.__module__ in (conf.__name__, hooks.__name__, health.__name__)
+    and one.find_problems not in (conf.slurm_conf, conf.clean_up_time, hooks.hooks_installed)
+) | {"gpu-count"}
+"""Checks that say nothing where slurm.conf could not be read."""
+
+CHECKS_NEEDING_CONFIG = frozenset(
+    {"hooks-installed", "hook-timeout", "message-timeout", "batch-start", "clean-up-time"}
+    | {"assignment", "state-dir", "hook-environment", "gpus", "gpu-count", "store", "clock"}
+    | {"published"}
+)
+"""Checks that say nothing where our own configuration could not be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found, or that all is well."""
+
+    id: str
+    severity: Severity
+    found: str
+    wanted: str = ""
+    fix: str = ""
+
+
+def run_checks(site: SiteState) -> tuple[Finding, ...]:
+    """Return what every check finds on the site, in the order of `CHECKS`."""
+    return tuple(finding for check in CHECKS for finding in _findings(check, site))
+
+
+def _findings(check: Check, site: SiteState) -> Iterator[Finding]:
+    if (site.slurm.conf.fault and check.id in CHECKS_NEEDING_SLURM_CONF) or (
+        site.config.fault and check.id in CHECKS_NEEDING_CONFIG
+    ):
+        return
+    if not check.applies(site):
+        return
+    good = True
+    for problem in check.find_problems(site):
+        good = False
+        yield Finding(check.id, problem.severity, problem.found, problem.wanted, problem.fix)
+    if good:
+        yield Finding(check.id, "ok", check.ok_text)
+
+
+def worst_severity(findings: Iterable[Finding]) -> Severity:
+    """Return the gravest severity among the findings."""
+    found = {finding.severity for finding in findings}
+    return "error" if "error" in found else "warning" if "warning" in found else "ok"

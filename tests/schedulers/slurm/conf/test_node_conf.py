@@ -1,0 +1,343 @@
+"""Slurm's lists, files and numbers, read without a Slurm."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from canhazgpu.errors import ConfigError, InputError
+from canhazgpu.gpu.assigned import AssignedGpu
+from canhazgpu.gpu.scan import GpuReading
+from canhazgpu.schedulers.slurm import environment
+from canhazgpu.schedulers.slurm.conf.device_mapping import gpus_at_positions
+from canhazgpu.schedulers.slurm.conf.hostlist import MAX_NAMES, expand_hostlist
+from canhazgpu.schedulers.slurm.conf.node_conf import (
+    DeclaredGpus,
+    SlurmNodeConf,
+    default_conf_path,
+    order_gpu_files,
+    parse_declared_gpus,
+    parse_line,
+    read_node_conf,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("", ()),
+        ("n1", ("n1",)),
+        ("n1,n2", ("n1", "n2")),
+        ("n[1-3,7],login", ("n1", "n2", "n3", "n7", "login")),
+        ("n[08-11]", ("n08", "n09", "n10", "n11")),
+        ("n[3,1]", ("n3", "n1")),
+        ("r[1-2]n[1-2]", ("r1n1", "r1n2", "r2n1", "r2n2")),
+        ("n[1-2]-ib", ("n1-ib", "n2-ib")),
+        ("n[5]", ("n5",)),
+        ("/dev/nvidia[0-2]", ("/dev/nvidia0", "/dev/nvidia1", "/dev/nvidia2")),
+        ("a,", ("a",)),
+        ("a,,b", ("a", "b")),
+        ("n[2023010001-2023010002]", ("n2023010001", "n2023010002")),
+    ],
+)
+def test_a_list_is_expanded_in_order(text: str, names: tuple[str, ...]) -> None:
+    assert expand_hostlist(text) == names
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "n[",
+        "n]",
+        "n[1-",
+        "n[]",
+        "n[-1]",
+        "n[1--2]",
+        "n[1-2-3]",
+        "n[a-b]",
+        "n[1,,2]",
+        "n[1,]",
+        "n[[1]]",
+        "n[3-1]",
+        "n[0-7:2]",
+        "n[1-999999999]",
+        "n[1-9999999999]",
+        "n[1-60000][1-60000]",
+        "n[" + ",".join(["1-60000"] * 1000) + "]",
+        ",".join(["n[1-60000]"] * 1000),
+        "[" * 10000,
+        "[1]" * 20000 + "[",
+    ],
+)
+def test_a_malformed_or_hostile_list_is_refused_at_once(text: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(InputError) as caught:
+        expand_hostlist(text)
+    assert len(str(caught.value)) < 250
+    assert time.monotonic() - began < 5
+
+
+def test_the_longest_list_is_accepted() -> None:
+    assert len(expand_hostlist(f"n[1-{MAX_NAMES}]")) == MAX_NAMES
+
+
+@pytest.mark.parametrize(
+    ("text", "pairs"),
+    [
+        ("# a comment", {}),
+        ("", {}),
+        ("SlurmdLogFile=/a # b=c", {"slurmdlogfile": "/a"}),
+        (
+            'Name="gpu"  Type = a100\tFILE="/dev/x y"',
+            {"name": "gpu", "type": "a100", "file": "/dev/x y"},
+        ),
+        ("nodename=n[1-2] NAME=gpu", {"nodename": "n[1-2]", "name": "gpu"}),
+        ("Include other.conf", {}),
+    ],
+)
+def test_a_line_is_pairs_with_keys_in_any_case(text: str, pairs: dict[str, str]) -> None:
+    assert parse_line(text) == pairs
+
+
+def facts(directory: Path, slurm: str = "", cgroup: str = "", gres: str = "") -> SlurmNodeConf:
+    for name, text in (("slurm.conf", slurm), ("cgroup.conf", cgroup), ("gres.conf", gres)):
+        if text:
+            (directory / name).write_text(text)
+    return read_node_conf(directory / "slurm.conf", "n2", "host2")
+
+
+def test_absent_files_count_as_empty(tmp_path: Path) -> None:
+    found = facts(tmp_path)
+    assert (found.constrains_devices, found.gpu_files, found.log_file) == (False, None, None)
+
+
+@pytest.mark.parametrize(
+    ("slurm", "cgroup", "constrained"),
+    [
+        ("TaskPlugin=task/cgroup", "ConstrainDevices=yes", True),
+        ("taskplugin=task/affinity,task/cgroup", "constraindevices = YES", True),
+        ("TaskPlugin=Task/Cgroup", "ConstrainDevices=true", True),
+        ("TaskPlugin=task/cgroup", "ConstrainDevices=1", True),
+        ("TaskPlugin=task/\\\ncgroup", "ConstrainDevices=\\\nyes", True),
+        ("TaskPlugin=task/affinity", "ConstrainDevices=yes", False),
+        ("", "ConstrainDevices=yes", False),
+        ("TaskPlugin=task/cgroup", "ConstrainDevices=no", False),
+        ("TaskPlugin=task/cgroup", "# ConstrainDevices=yes", False),
+        ("TaskPlugin=task/cgroup", "", False),
+        ("#TaskPlugin=task/cgroup\nProctrackType=proctrack/cgroup", "ConstrainDevices=yes", False),
+    ],
+)
+def test_devices_are_constrained_only_by_the_cgroup_task_plugin(
+    tmp_path: Path, slurm: str, cgroup: str, constrained: bool
+) -> None:
+    assert facts(tmp_path, slurm, cgroup).constrains_devices is constrained
+
+
+@pytest.mark.parametrize(
+    ("line", "path"),
+    [
+        ("SlurmdLogFile=/var/log/slurm/%n-%h.log", Path("/var/log/slurm/n2-host2.log")),
+        ('SlurmdLogFile="/var/log/slurmd.log"', Path("/var/log/slurmd.log")),
+        ("SlurmdLogFile=slurmd.log", None),
+        ("SlurmctldLogFile=/var/log/ctld.log", None),
+    ],
+)
+def test_slurmds_log(tmp_path: Path, line: str, path: Path | None) -> None:
+    assert facts(tmp_path, line).log_file == path
+
+
+@pytest.mark.parametrize(
+    ("gres", "files"),
+    [
+        ("Name=gpu File=/dev/nvidia[0-1]", ("/dev/nvidia0", "/dev/nvidia1")),
+        (
+            "Name=gpu File=/dev/nvidia1\nName=gpu File=/dev/nvidia0",
+            ("/dev/nvidia1", "/dev/nvidia0"),
+        ),
+        ("NAME=GPU FILE=/dev/nvidia3", ("/dev/nvidia3",)),
+        ("Name=gpu \\\n  File=/dev/nvidia3", ("/dev/nvidia3",)),
+        (
+            "NodeName=n[1-2] Name=gpu File=/dev/nvidia0\nNodeName=n3 Name=gpu File=/dev/nvidia1",
+            ("/dev/nvidia0",),
+        ),
+        ("NodeName=n1 Name=gpu File=/dev/nvidia0", None),
+        ("NodeName=n20 Name=gpu File=/dev/nvidia0", None),
+        ("AutoDetect=nvml", None),
+        ("AutoDetect=nvml Name=gpu", None),
+        ("Name=mps File=/dev/nvidia0", None),
+        ("#Name=gpu File=/dev/nvidia0", None),
+        ("Name=gpu Count=4", None),
+        ("", None),
+    ],
+)
+def test_the_gpus_files_of_this_node(
+    tmp_path: Path, gres: str, files: tuple[str, ...] | None
+) -> None:
+    assert facts(tmp_path, gres=gres).gpu_files == files
+
+
+def test_the_files_are_counted_over_all_lines() -> None:
+    lines = [parse_line("Name=gpu File=/dev/nvidia2"), parse_line("Name=gpu File=/dev/nvidia[0-1]")]
+    assert order_gpu_files(lines, "n1") == ("/dev/nvidia2", "/dev/nvidia0", "/dev/nvidia1")
+
+
+def test_a_list_that_cannot_be_read_fails_only_where_it_is_needed(tmp_path: Path) -> None:
+    found = facts(tmp_path, "SlurmdLogFile=/l", gres="Name=gpu File=/dev/nvidia[0-7:2]")
+    assert found.log_file == Path("/l")
+    with pytest.raises(InputError, match="nvidia"):
+        _ = found.gpu_files
+
+
+def test_files_include_others_beside_them_or_anywhere(tmp_path: Path) -> None:
+    (tmp_path / "task.conf").write_text("TaskPlugin=task/cgroup\n")
+    (tmp_path / "log.conf").write_text("SlurmdLogFile=/l\n")
+    slurm = f"  include task.conf # why\nInclude {tmp_path}/log.conf\nInclude absent.conf\n"
+    found = facts(tmp_path, slurm, "ConstrainDevices=yes")
+    assert (found.constrains_devices, found.log_file) == (True, Path("/l"))
+
+
+def test_a_circle_of_includes_ends(tmp_path: Path) -> None:
+    (tmp_path / "b.conf").write_text("Include slurm.conf\nSlurmdLogFile=/l\n")
+    assert facts(tmp_path, "Include b.conf\nInclude slurm.conf\n").log_file == Path("/l")
+
+
+def test_bytes_that_are_no_text_are_read_over(tmp_path: Path) -> None:
+    (tmp_path / "slurm.conf").write_bytes(b"\xff\xfe=\x00\nSlurmdLogFile=/l\n")
+    assert facts(tmp_path).log_file == Path("/l")
+
+
+def gpu(index: int, number: int | None, uuid: str | None = None) -> GpuReading:
+    return GpuReading(index, f"GPU-{index}" if uuid is None else uuid, number, "H100", 0, 80000)
+
+
+# Index, device number and Slurm's place all differ.
+NODE = [gpu(0, 2), gpu(1, 0), gpu(2, 5), gpu(3, 1)]
+
+
+def test_a_position_leads_over_the_device_file_to_the_gpu() -> None:
+    files = ["/dev/nvidia5", "/dev/nvidia1", "/dev/nvidia0", "/dev/nvidia2"]
+    assert gpus_at_positions([1, 0], files, NODE) == (
+        AssignedGpu(1, "GPU-3", 3, "/dev/nvidia1"),
+        AssignedGpu(0, "GPU-2", 2, "/dev/nvidia5"),
+    )
+
+
+def test_without_files_positions_count_the_device_numbers() -> None:
+    found = gpus_at_positions(range(4), None, NODE)
+    assert [(one.uuid, one.device_file) for one in found] == [
+        ("GPU-1", "/dev/nvidia0"),
+        ("GPU-3", "/dev/nvidia1"),
+        ("GPU-0", "/dev/nvidia2"),
+        ("GPU-2", "/dev/nvidia5"),
+    ]
+
+
+def test_a_gpu_that_hides_its_number_matters_only_without_files() -> None:
+    node = [gpu(0, 0), gpu(1, None), gpu(2, 2)]
+    with pytest.raises(InputError, match="the driver shows 2 of this node's 3 GPUs"):
+        gpus_at_positions([0], None, node)
+    files = [f"/dev/nvidia{number}" for number in range(3)]
+    assert [one.uuid for one in gpus_at_positions([0, 2], files, node)] == ["GPU-0", "GPU-2"]
+    with pytest.raises(InputError, match=r"Slurm gave GPU 1 \(/dev/nvidia1\), which the driver"):
+        gpus_at_positions([1], files, node)
+
+
+@pytest.mark.parametrize(
+    ("position", "files", "text"),
+    [
+        (4, None, "Slurm gave GPU 4, but gres.conf and the driver know 4 GPUs"),
+        (1, ["/dev/nvidia0"], "Slurm gave GPU 1, but gres.conf and the driver know 1 GPUs"),
+        (0, ["/dev/nvidia7"], r"Slurm gave GPU 0 \(/dev/nvidia7\), which the driver does not"),
+        (0, ["/dev/nvidia"], r"Slurm gave GPU 0 \(/dev/nvidia\), which the driver does not"),
+    ],
+)
+def test_a_position_without_a_gpu_is_refused(
+    position: int, files: list[str] | None, text: str
+) -> None:
+    with pytest.raises(InputError, match=text):
+        gpus_at_positions([position], files, NODE)
+
+
+def test_a_gpu_without_a_name_is_not_assigned() -> None:
+    with pytest.raises(InputError, match="does not show"):
+        gpus_at_positions([0], ["/dev/nvidia0"], [gpu(0, 0, "")])
+
+
+TYPED = [
+    {"name": "gpu", "type": "small", "file": "/dev/nvidia0"},
+    {"name": "gpu", "type": "big", "file": "/dev/nvidia[1-2]"},
+]
+
+
+@pytest.mark.parametrize(
+    ("gres", "files"),
+    [
+        ("gpu:small:1,gpu:big:2", ("/dev/nvidia0", "/dev/nvidia1", "/dev/nvidia2")),
+        ("gpu:big:2,gpu:small:1", ("/dev/nvidia1", "/dev/nvidia2", "/dev/nvidia0")),
+        ("nic:2,gpu:big:2(S:0),gpu:small:1", ("/dev/nvidia1", "/dev/nvidia2", "/dev/nvidia0")),
+    ],
+)
+def test_types_are_counted_in_the_order_of_slurm_conf(gres: str, files: tuple[str, ...]) -> None:
+    declared = parse_declared_gpus([{"nodename": "n[1-2]", "gres": gres}], "n1")
+    assert order_gpu_files(TYPED, "n1", declared) == files
+
+
+@pytest.mark.parametrize("gres", ["gpu:3", "gpu:big:2", "gpu:big:1,gpu:small:1", "gpu:other:3"])
+def test_types_that_slurm_conf_does_not_declare_are_refused(gres: str) -> None:
+    declared = parse_declared_gpus([{"nodename": "n1", "gres": gres}], "n1")
+    with pytest.raises(InputError, match=r"gres.conf names 3 GPU files for n1"):
+        order_gpu_files(TYPED, "n1", declared)
+
+
+def test_more_files_than_declared_gpus_are_refused() -> None:
+    lines = [{"name": "gpu", "file": "/dev/nvidia[0-3]"}]
+    assert len(order_gpu_files(lines, "n1", [DeclaredGpus("", 4)]) or ()) == 4
+    with pytest.raises(InputError, match=r"names 4 GPU files for n1, and Gres= in slurm\.conf 2"):
+        order_gpu_files(lines, "n1", [DeclaredGpus("", 2)])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "declared"),
+    [
+        ([], ()),
+        ([{"nodename": "n2", "gres": "gpu:4"}], ()),
+        ([{"nodename": "n1", "gres": "gpu"}], (DeclaredGpus("", 1),)),
+        ([{"nodename": "n1", "gres": "gpu:4"}], (DeclaredGpus("", 4),)),
+        ([{"nodename": "n1", "gres": "gpu:a100"}], (DeclaredGpus("a100", 1),)),
+        ([{"nodename": "DEFAULT", "gres": "gpu:8"}, {"nodename": "n1"}], (DeclaredGpus("", 8),)),
+        ([{"nodename": "n1", "gres": "nic:1"}], ()),
+    ],
+)
+def test_what_slurm_conf_says_of_a_nodes_gpus(
+    nodes: list[dict[str, str]], declared: tuple[DeclaredGpus, ...]
+) -> None:
+    assert parse_declared_gpus(nodes, "n1") == declared
+
+
+def test_a_file_that_is_there_and_cannot_be_read_is_no_empty_file(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.conf").mkdir()
+    with pytest.raises(ConfigError, match=r"cannot read .*cgroup.conf"):
+        facts(tmp_path)
+
+
+def test_a_gpu_fallen_off_the_bus_shifts_nobody() -> None:
+    left = [gpu(0, 0), gpu(1, 1), gpu(2, 3)]
+    with pytest.raises(InputError, match="the driver shows 3 of this node's 4 GPUs"):
+        gpus_at_positions([2], None, left, 4)
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [((), "usual"), (("usual",), "usual"), (("sent",), "sent"), (("usual", "sent"), "usual")],
+)
+def test_a_node_without_files_of_its_own_has_what_its_controller_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: tuple[str, ...], expected: str
+) -> None:
+    monkeypatch.setattr(environment, "DEFAULT_CONF", str(tmp_path / "usual"))
+    monkeypatch.setattr(environment, "CONFIGLESS_CONF", str(tmp_path / "sent"))
+    for name in there:
+        (tmp_path / name).touch()
+
+    assert default_conf_path() == str(tmp_path / expected)

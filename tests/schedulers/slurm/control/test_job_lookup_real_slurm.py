@@ -1,0 +1,57 @@
+"""What a real squeue says of jobs with hostile names."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from canhazgpu.config.schema import SlurmConfig
+from canhazgpu.schedulers.slurm.control.job_lookup import SqueueLookup
+from demo_cluster import (
+    ClusterSpec,
+    PrivateSlurm,
+    ensure_users,
+    missing_requirements,
+    new_directory,
+    remove_users,
+)
+
+USER = f"demo-alice{os.getpid()}"
+
+
+@pytest.fixture
+def slurm() -> Iterator[PrivateSlurm]:
+    if missing := missing_requirements():
+        message = f"a private Slurm needs {', '.join(missing)}"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    created = ensure_users([USER])
+    with PrivateSlurm(new_directory(), ClusterSpec(nodes=1, gpus_per_node=1)) as cluster:
+        yield cluster
+        cluster.stop(delete=True)
+    remove_users(created)
+
+
+@pytest.mark.slurm
+def test_names_and_ends_of_running_jobs(slurm: PrivateSlurm) -> None:
+    # Given two running jobs, whose names hold the separator and a forged record
+    piped = slurm.submit("sleep 60", "-J", "a|b c", "-t", "10", user=USER)
+    forged = slurm.submit("sleep 60", "-J", f"x\n{piped}|1|root|y", "-t", "5", user=USER)
+    slurm.wait_job(piped, states={"RUNNING"})
+    lookup = SqueueLookup(SlurmConfig(), {**slurm.env(USER), "SQUEUE_USERS": "root"})
+
+    # If both and one that Slurm does not know are asked for
+    found = lookup.jobs([str(piped), str(forged), "424242"])
+
+    # I expect each with its own name, user and end
+    assert set(found) == {str(piped), str(forged)}
+    assert (found[str(piped)].name, found[str(piped)].user) == ("a|b c", USER)
+    assert found[str(forged)].name == "x"
+    ends_at = found[str(piped)].ends_at
+    assert ends_at is not None
+    assert 500 < ends_at - time.time() < 601
+    assert lookup.jobs(["424242"]) == {}

@@ -1,0 +1,475 @@
+"""Every check, over a site that is in order and over one that has its fault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from canhazgpu.config.schema import Config, EpilogConfig, SlurmConfig
+from canhazgpu.gpu.scan import GpuReading
+from canhazgpu.schedulers.slurm.conf.node_conf import SlurmNodeConf, parse_line
+from canhazgpu.schedulers.slurm.conf.settings import Settings, collect_settings
+from canhazgpu.schedulers.slurm.site.checks.registry import (
+    CHECKS,
+    CHECKS_NEEDING_CONFIG,
+    CHECKS_NEEDING_SLURM_CONF,
+    run_checks,
+    worst_severity,
+)
+from canhazgpu.schedulers.slurm.site.layout import plan_layout
+from canhazgpu.schedulers.slurm.site.state import (
+    ConfFile,
+    ConfigState,
+    HookProbeResult,
+    InstalledHooks,
+    Program,
+    SiteState,
+    SlurmState,
+    StateDir,
+)
+
+CONF = {
+    "Prolog": "/etc/slurm/prolog.d/*",
+    "Epilog": "/etc/slurm/epilog.d/*",
+    "TaskProlog": "/etc/slurm/canhazgpu/task_prolog.sh",
+    "PrologFlags": "Alloc",
+    "PrologEpilogTimeout": "60",
+    "MessageTimeout": "60",
+    "BatchStartTimeout": "60",
+    "HealthCheckProgram": "/etc/slurm/canhazgpu/health_check.sh",
+    "HealthCheckInterval": "60",
+    "HealthCheckNodeState": "ANY,CYCLE",
+    "SchedulerParameters": "nohold_on_prolog_fail",
+    "GresTypes": "gpu",
+    "TaskPlugin": "task/cgroup",
+    "ProctrackType": "proctrack/cgroup",
+}
+SCRIPTS = (
+    "/etc/slurm/prolog.d/canhazgpu.sh",
+    "/etc/slurm/epilog.d/canhazgpu.sh",
+    "/etc/slurm/canhazgpu/task_prolog.sh",
+    "/etc/slurm/canhazgpu/health_check.sh",
+)
+
+
+def settings(**values: str | None) -> Settings:
+    merged = {**CONF, **values}
+    return collect_settings(parse_line(f"{key}={value}") for key, value in merged.items() if value)
+
+
+def facts(gres: str = "Name=gpu File=/dev/nvidia[0-1]", declared: str = "gpu:2") -> SlurmNodeConf:
+    node = parse_line(f"NodeName=n1 Gres={declared}")
+    return SlurmNodeConf("n1", True, (parse_line(gres),), (node,), None)
+
+
+def gpus(count: int) -> tuple[GpuReading, ...]:
+    return tuple(
+        GpuReading(index, f"GPU-{index}", index, "H100", 0, 80000) for index in range(count)
+    )
+
+
+HEALTHY = SiteState(
+    node="n1",
+    as_root=True,
+    slurm=SlurmState(
+        conf=ConfFile("/etc/slurm/slurm.conf"),
+        settings=settings(),
+        node_conf=facts(),
+        knows_node=True,
+        has_constrain_devices=True,
+        auto_detects=False,
+        version="slurm-wlm 22.05.8",
+        controller_settings=settings(),
+        matches={
+            "Prolog": (Program(SCRIPTS[0]),),
+            "Epilog": (Program(SCRIPTS[1]),),
+            "TaskProlog": (Program(SCRIPTS[2]),),
+            "HealthCheckProgram": (Program(SCRIPTS[3]),),
+        },
+    ),
+    installed=InstalledHooks(
+        layout=plan_layout(settings(), "/etc/slurm", {}, {}),
+        layout_fault=None,
+        scripts=dict.fromkeys(SCRIPTS, "same"),
+        differences={},
+        site_scripts=(),
+        install_command="canhazgpu hooks install",
+    ),
+    config=ConfigState(
+        config=Config(),
+        fault=None,
+        file="/etc/canhazgpu/config.toml",
+        is_world_readable=True,
+        has_password=False,
+        users_file="/etc/canhazgpu/config.toml",
+        users_file_blocked_by=None,
+        python_blocked_by=None,
+        invisible_to_hooks={},
+        changeable_paths={},
+    ),
+    state_dir=StateDir("/run/canhazgpu", 0, 0o755),
+    hook_probe=HookProbeResult(gpus=gpus(2), skew_s=0.2, skew_error_s=0.01, published_s=40.0),
+    nvml_libraries=("/usr/lib64/libnvidia-ml.so.1",),
+)
+
+Change = Callable[[SiteState], SiteState]
+
+
+def slurm(**changes: Any) -> Change:
+    return lambda site: replace(site, slurm=replace(site.slurm, **changes))
+
+
+def conf(**values: str | None) -> Change:
+    return slurm(settings=settings(**values), controller_settings=settings(**values))
+
+
+def ours(**changes: Any) -> Change:
+    return lambda site: replace(site, installed=replace(site.installed, **changes))
+
+
+def config(**changes: Any) -> Change:
+    return lambda site: replace(site, config=replace(site.config, **changes))
+
+
+def hook(**changes: Any) -> Change:
+    return lambda site: replace(site, hook_probe=replace(site.hook_probe, **changes))
+
+
+def of(**changes: Any) -> Change:
+    return lambda site: replace(site, **changes)
+
+
+BROKEN: list[tuple[str, str, Change, str]] = [
+    ("root", "warning", of(as_root=False), "sudo canhazgpu hooks check"),
+    ("config", "error", config(fault="unknown key x"), "canhazgpu config show"),
+    (
+        "config",
+        "warning",
+        config(invisible_to_hooks={"store.url": "flag"}),
+        "move store.url into the file",
+    ),
+    ("config-secret", "error", config(has_password=True), "chmod 600 /etc/canhazgpu/config.toml"),
+    (
+        "config-readable",
+        "warning",
+        config(users_file_blocked_by="/etc/canhazgpu"),
+        "chmod o+rX /etc/canhazgpu",
+    ),
+    (
+        "config-readable",
+        "warning",
+        config(
+            users_file_blocked_by="/etc/canhazgpu/config.toml",
+            has_password=True,
+            is_world_readable=False,
+        ),
+        "move the password into a file of the hooks' own",
+    ),
+    (
+        "users-python",
+        "warning",
+        config(python_blocked_by="/root"),
+        "python3 -m venv /opt/canhazgpu",
+    ),
+    (
+        "trusted-paths",
+        "error",
+        config(changeable_paths={"/opt/python": ("/opt",)}),
+        "chown root: /opt; chmod go-w /opt",
+    ),
+    ("slurm-conf", "error", slurm(conf=ConfFile("/x", "No such file")), "--slurm-conf FILE"),
+    ("slurm-version", "warning", slurm(version=None), "slurm.bin_dir"),
+    ("slurm-version", "warning", slurm(version="slurm 20.11.9"), "on one node"),
+    ("slurm-version", "warning", slurm(version="slurm"), "on one node"),
+    ("node-known", "warning", slurm(knows_node=False), "SLURMD_NODENAME=NAME"),
+    ("hooks-place", "error", ours(layout=None, layout_fault="Prolog=x"), "hooks install"),
+    (
+        "hooks-installed",
+        "error",
+        ours(
+            scripts={**HEALTHY.installed.scripts, SCRIPTS[0]: "different"},
+            differences={SCRIPTS[0]: "was changed by hand"},
+        ),
+        "canhazgpu hooks install (with --dry-run it shows the difference)",
+    ),
+    (
+        "hooks-installed",
+        "error",
+        ours(scripts={**HEALTHY.installed.scripts, SCRIPTS[1]: "absent"}),
+        "canhazgpu hooks install",
+    ),
+    (
+        "hooks-installed",
+        "error",
+        ours(
+            scripts={**HEALTHY.installed.scripts, SCRIPTS[1]: "different"},
+            differences={SCRIPTS[1]: "is for another: CANHAZGPU_CONFIG=/etc/x.toml"},
+        ),
+        "canhazgpu --config /etc/x.toml hooks check",
+    ),
+    ("hooks-installed", "error", ours(scripts={SCRIPTS[1]: "foreign"}), f"move {SCRIPTS[1]} away"),
+    ("prolog", "error", conf(Prolog=None), "Prolog=/etc/slurm/prolog.d/*"),
+    ("prolog", "error", conf(Prolog="/site/p.sh"), "Prolog=/etc/slurm/prolog.d/*"),
+    ("epilog", "error", conf(Epilog=None), "Epilog=/etc/slurm/epilog.d/*"),
+    ("task-prolog", "error", conf(TaskProlog="/site/t.sh"), f"TaskProlog={SCRIPTS[2]}"),
+    (
+        "task-prolog",
+        "error",
+        slurm(matches={**HEALTHY.slurm.matches, "TaskProlog": (Program("/t", "is no file"),)}),
+        "canhazgpu hooks install",
+    ),
+    (
+        "hook-patterns",
+        "error",
+        slurm(matches={**HEALTHY.slurm.matches, "Prolog": ()}),
+        "canhazgpu hooks install",
+    ),
+    (
+        "hook-scripts",
+        "error",
+        slurm(matches={**HEALTHY.slurm.matches, "Epilog": (Program("/e/README", "is no file"),)}),
+        "move it out of the directory",
+    ),
+    (
+        "site-scripts",
+        "error",
+        ours(site_scripts=(Program("/site/p.sh", "cannot be read"),)),
+        "chmod 755 /site/p.sh",
+    ),
+    ("prolog-flags", "error", conf(PrologFlags="Serial"), "PrologFlags=Serial,Alloc"),
+    ("run-in-job", "warning", conf(PrologFlags="Alloc,RunInJob"), "PrologFlags=Alloc"),
+    ("hook-timeout", "warning", conf(PrologEpilogTimeout=None), "PrologEpilogTimeout=60"),
+    ("hook-timeout", "error", conf(PrologEpilogTimeout="30"), "PrologEpilogTimeout=60"),
+    (
+        "hook-timeout",
+        "error",
+        config(config=Config(slurm=SlurmConfig(hook_deadline_s=46, command_timeout_s=9.5))),
+        "PrologEpilogTimeout=61",
+    ),
+    ("message-timeout", "warning", conf(MessageTimeout=None), "MessageTimeout=60"),
+    ("batch-start", "warning", conf(BatchStartTimeout=None), "BatchStartTimeout=60"),
+    ("batch-start", "warning", conf(BatchStartTimeout="59"), "BatchStartTimeout=60"),
+    (
+        "clean-up-time",
+        "warning",
+        # 10 s, 15 s and the last look's 3 s of 60 % of 45 s.
+        config(config=Config(slurm=SlurmConfig(kill_grace_s=15))),
+        "hook_deadline_s = 47 in [slurm]",
+    ),
+    (
+        "clean-up-time",
+        "warning",
+        config(config=Config(epilog=EpilogConfig(settle_s=40, leftovers="report"))),
+        "hook_deadline_s = 72 in [slurm]",
+    ),
+    (
+        "health-check",
+        "warning",
+        conf(HealthCheckProgram=None),
+        "HealthCheckProgram=/etc/slurm/canhazgpu/health_check.sh",
+    ),
+    ("health-check", "warning", conf(HealthCheckInterval="0"), "HealthCheckInterval=60"),
+    (
+        "health-check",
+        "warning",
+        conf(HealthCheckNodeState="IDLE"),
+        "HealthCheckNodeState=ANY,CYCLE",
+    ),
+    (
+        "health-check",
+        "warning",
+        slurm(
+            matches={
+                **HEALTHY.slurm.matches,
+                "HealthCheckProgram": (Program(SCRIPTS[3], "cannot be read"),),
+            }
+        ),
+        f"chmod 755 {SCRIPTS[3]}",
+    ),
+    ("published", "warning", hook(published_s=None), "SLURMD_NODENAME=n1 /etc/slurm/canhazgpu/"),
+    ("published", "warning", hook(published_s=301.0), "--exit-code"),
+    (
+        "published",
+        "warning",
+        lambda site: hook(published_s=None)(conf(HealthCheckProgram="/usr/sbin/nhc")(site)),
+        f"call {SCRIPTS[3]} from /usr/sbin/nhc",
+    ),
+    (
+        "hold-on-failure",
+        "warning",
+        conf(SchedulerParameters=None),
+        "SchedulerParameters=nohold_on_prolog_fail",
+    ),
+    (
+        "running-config",
+        "warning",
+        slurm(controller_settings=settings(Prolog=None)),
+        "scontrol reconfigure",
+    ),
+    (
+        "running-config",
+        "warning",
+        slurm(controller_settings=settings(PrologFlags="X")),
+        "scontrol reconfigure",
+    ),
+    ("gres-types", "error", conf(GresTypes=None), "GresTypes=gpu"),
+    (
+        "gres-files",
+        "warning",
+        slurm(node_conf=facts("AutoDetect=nvml"), auto_detects=True),
+        "NodeName=n1 Name=gpu File=/dev/nvidia[0-1]",
+    ),
+    ("gres-files", "error", slurm(node_conf=facts(declared="gpu:3")), "File=/dev/nvidia[0-2]"),
+    (
+        "assignment",
+        "error",
+        config(config=Config(slurm=SlurmConfig(assignment="canhazgpu"))),
+        'assignment = "auto"',
+    ),
+    (
+        "assignment",
+        "error",
+        config(config=Config(slurm=SlurmConfig(on_conflict="swap,requeue"))),
+        'on_conflict = "requeue"',
+    ),
+    (
+        "constrained-devices",
+        "warning",
+        lambda site: slurm(node_conf=replace(facts(), constrains_devices=False))(
+            conf(TaskPlugin="task/affinity")(site)
+        ),
+        "TaskPlugin=task/affinity,task/cgroup",
+    ),
+    (
+        "process-tracking",
+        "warning",
+        conf(ProctrackType="proctrack/linuxproc"),
+        "ProctrackType=proctrack/cgroup",
+    ),
+    ("slurm-commands", "error", slurm(missing_commands=("scancel",)), "bin_dir ="),
+    ("state-dir", "error", of(state_dir=StateDir("/run/x", 1000, 0o755)), "chown root: /run/x"),
+    ("state-dir", "error", of(state_dir=StateDir("/run/x", 0, 0o775)), "chmod 755 /run/x"),
+    ("state-dir", "error", of(state_dir=StateDir("/a/b", blocked_by="/a")), "chmod 755 /a"),
+    ("hook-environment", "error", hook(fault="no answer"), "hooks install, with this Python"),
+    (
+        "gpus",
+        "error",
+        hook(gpus=(), gpu_fault="library not found"),
+        'nvml_library = "/usr/lib64/libnvidia-ml.so.1"',
+    ),
+    ("gpu-count", "error", hook(gpus=gpus(1)), "Gres=gpu:1 for n1"),
+    ("gpu-count", "warning", hook(gpus=gpus(4)), "Gres=gpu:4 for n1"),
+    ("store", "error", hook(store_fault="refused", skew_s=None), "ping"),
+    ("clock", "warning", hook(skew_s=1.5), "chronyd"),
+    ("clock", "warning", hook(skew_s=-3600.0), "chronyd"),
+]
+
+
+def problems(site: SiteState) -> dict[str, tuple[str, str]]:
+    return {one.id: (one.severity, one.fix) for one in run_checks(site) if one.severity != "ok"}
+
+
+def test_a_site_in_order_has_nothing_wrong_and_every_check_says_so() -> None:
+    findings = run_checks(HEALTHY)
+    assert problems(HEALTHY) == {}
+    assert [one.id for one in findings] == [check.id for check in CHECKS]
+    assert worst_severity(findings) == "ok"
+
+
+def names_of(found: dict[str, Any], name: str) -> set[str]:
+    """Return the checks beside the expected one that a fault may set off as well."""
+    entailed = {
+        "gres-files": {"gpu-count"},
+        "hook-timeout": {"message-timeout", "batch-start"},
+    }
+    return set(found) - {name} - entailed.get(name, set())
+
+
+@pytest.mark.parametrize(
+    ("name", "severity", "change", "fix"),
+    BROKEN,
+    ids=[f"{name}-{number}" for number, (name, *_) in enumerate(BROKEN)],
+)
+def test_a_fault_is_found_and_nothing_else(
+    name: str, severity: str, change: Change, fix: str
+) -> None:
+    found = problems(change(HEALTHY))
+    assert names_of(found, name) == set()
+    assert found[name][0] == severity
+    assert fix in found[name][1]
+
+
+def test_every_check_is_tried() -> None:
+    assert {name for name, *_ in BROKEN} == {check.id for check in CHECKS}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        conf(PrologFlags="Contain"),
+        conf(PrologFlags="serial,x11"),
+        slurm(version="slurm 23.11.4"),
+        slurm(controller_settings=None),
+        slurm(controller_settings=settings(PrologFlags="Alloc,Contain")),
+        conf(PrologEpilogTimeout="65534"),
+        conf(HealthCheckProgram="/usr/sbin/nhc"),
+        conf(HealthCheckNodeState="CYCLE"),
+        hook(published_s=299.0),
+        lambda site: hook(published_s=1000.0)(conf(HealthCheckInterval="300")(site)),
+        config(config=Config(slurm=SlurmConfig(kill_grace_s=14))),
+        hook(skew_s=1.5, skew_error_s=0.6),
+        hook(skew_s=None),
+        config(users_file=None, users_file_blocked_by=None),
+        of(state_dir=StateDir("/run/canhazgpu")),
+        config(has_password=True, is_world_readable=False),
+        lambda site: slurm(node_conf=facts("", ""))(hook(gpus=(), gpu_fault="no driver")(site)),
+    ],
+)
+def test_what_is_no_fault_is_none(change: Change) -> None:
+    assert problems(change(HEALTHY)) == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "silent"),
+    [
+        (
+            hook(fault="no answer", skew_s=None, gpus=()),
+            {"gpus", "gpu-count", "store", "clock", "published"},
+        ),
+        (hook(gpu_fault="no driver", gpus=()), {"gpu-count", "published"}),
+        (hook(store_fault="refused", skew_s=None, published_s=None), {"clock", "published"}),
+        (slurm(controller_settings=None), {"running-config"}),
+        (slurm(knows_node=False), {"gpu-count", "gres-files", "published"}),
+    ],
+)
+def test_what_was_not_seen_is_not_said_to_be_well(change: Change, silent: set[str]) -> None:
+    said = {one.id for one in run_checks(change(HEALTHY))}
+    assert said == {check.id for check in CHECKS} - silent
+
+
+def test_a_site_without_any_script_is_told_once() -> None:
+    site = ours(scripts=dict.fromkeys(SCRIPTS, "absent"))(hook(published_s=None)(HEALTHY))
+    found = [one for one in run_checks(site) if one.severity != "ok"]
+    assert [one.id for one in found] == ["hooks-installed"]
+    assert found[0].wanted == ", ".join(SCRIPTS)
+
+
+def test_a_slurm_conf_that_cannot_be_read_is_one_problem_and_not_twenty() -> None:
+    unread = slurm(conf=ConfFile("/x", "no"), settings=Settings(), matches={}, knows_node=False)
+    site = unread(HEALTHY)
+    assert set(problems(site)) == {"slurm-conf"}
+    said = {one.id for one in run_checks(site)}
+    assert said == {check.id for check in CHECKS} - CHECKS_NEEDING_SLURM_CONF - {"published"}
+
+
+def test_a_configuration_that_cannot_be_read_is_one_problem() -> None:
+    unread = config(fault="no TOML")
+    site = unread(hook(fault="never asked")(ours(scripts={})(HEALTHY)))
+    assert set(problems(site)) == {"config"}
+    assert {one.id for one in run_checks(site)} == {
+        check.id for check in CHECKS
+    } - CHECKS_NEEDING_CONFIG
+    assert worst_severity(run_checks(site)) == "error"
