@@ -71,7 +71,7 @@ def groups_of(items: Iterable[pytest.Item]) -> dict[str, str]:
     groups, modules = {}, defaultdict(list)
     for item in items:
         if (mark := item.get_closest_marker("xdist_group")) is None:
-            modules[item.path.stem].append(item)
+            modules[item.nodeid.partition("::")[0]].append(item)
         else:
             groups[item.nodeid] = str(mark.args[0])
     for name, members in modules.items():
