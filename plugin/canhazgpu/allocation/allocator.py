@@ -56,7 +56,7 @@ class GpuAllocator:
     def __init__(
         self,
         node: str,
-        here: LivenessContext,
+        liveness: LivenessContext,
         probe: GpuProbe,
         ledger: Ledger,
         is_gone: Callable[[Reservation], bool] = lambda reservation: False,
@@ -64,11 +64,11 @@ class GpuAllocator:
         """Take the node's ports.
 
         `is_gone` tells, asked on a conflict only, of an owner that is gone for another reason than
-        `here` shows: a job that its scheduler has no more.
+        `liveness` shows: a job that its scheduler has no more.
         """
         self._is_owner_gone = is_gone
         self._node = node
-        self._liveness = here
+        self._liveness = liveness
         self._probe = probe
         self._ledger = ledger
 
@@ -173,14 +173,14 @@ class GpuAllocator:
             if observation.scan.fault is not None:
                 return Refusal(f"{self._node}: {observation.scan.fault}", kind=RefusalKind.FAULT)
             answer = attempt(observation)
-            overlooked: frozenset[str] = frozenset()
+            forced: frozenset[str] = frozenset()
             if force and _is_refused_for_unreserved_use(answer):
-                overlooked = observation.in_use
+                forced = observation.in_use
                 answer = attempt(replace(pending.observe(), in_use=frozenset()))
             if isinstance(answer, GrantedGpus):
-                intruded = () if answer.repeated else self._rescan_for_intruders(answer, overlooked)
+                intruded = () if answer.repeated else self._rescan_for_intruders(answer, forced)
                 if not intruded:
-                    return _build_grant(answer, observation, overlooked)
+                    return _build_grant(answer, observation, forced)
                 self._ledger.release(self._node, claim.owner, "in use at the second look")
                 refusal = unreserved_use_refusal(intruded, self._node)
             elif isinstance(answer, QueuePosition):
@@ -213,11 +213,11 @@ class GpuAllocator:
         ]
 
     def _rescan_for_intruders(
-        self, granted: GrantedGpus, overlooked: frozenset[str]
+        self, granted: GrantedGpus, forced: frozenset[str]
     ) -> tuple[GpuReading, ...]:
         """Look once more at the GPUs just granted: nobody gets one that was in use at the grant."""
         second = self._probe.start().observe()
-        unfit = (second.in_use - overlooked) | second.unknown
+        unfit = (second.in_use - forced) | second.unknown
         seen = second.scan.by_uuid()
         return tuple(
             without_ignored_processes(seen.get(uuid) or missing_gpu_reading(uuid), second)
@@ -237,12 +237,10 @@ def _is_refused_for_unreserved_use(
     return isinstance(answer, TooFewGpus) and answer.unreserved > 0
 
 
-def _build_grant(
-    granted: GrantedGpus, observation: Observation, overlooked: frozenset[str]
-) -> Grant:
+def _build_grant(granted: GrantedGpus, observation: Observation, forced: frozenset[str]) -> Grant:
     seen = observation.scan.by_uuid()
     gpus = tuple(seen.get(uuid) or missing_gpu_reading(uuid) for uuid in granted.gpus)
-    return Grant(gpus, observation.scan.gpus, overlooked & set(granted.gpus))
+    return Grant(gpus, observation.scan.gpus, forced & set(granted.gpus))
 
 
 def _may_change_with_new_scan(answer: BlockedGpu | TooFewGpus) -> bool:

@@ -46,31 +46,31 @@ class LivenessContext:
 
 
 def death_reason(
-    holder: ProcessBound, silent_s: float, here: LivenessContext, lease_s: float = DEFAULT_LEASE_S
+    holder: ProcessBound, silent_s: float, node: LivenessContext, lease_s: float = DEFAULT_LEASE_S
 ) -> str:
     """Return why the holder on this node is gone, "" where it is not, or that cannot be told.
 
     `silent_s` counts the seconds since its last sign of life. They decide only where its pids are
     those of another namespace: a holder that lives may be kept from the store for long.
     """
-    if None not in (holder.boot_id, here.boot_id) and holder.boot_id != here.boot_id:
+    if None not in (holder.boot_id, node.boot_id) and holder.boot_id != node.boot_id:
         return NODE_REBOOTED
     if not holder.processes:
         return ""
-    if None not in (holder.pid_namespace, here.pid_namespace) and (
-        holder.pid_namespace != here.pid_namespace
+    if None not in (holder.pid_namespace, node.pid_namespace) and (
+        holder.pid_namespace != node.pid_namespace
     ):
         return HEARTBEAT_LOST if silent_s > lease_s else ""
-    return "" if any(map(here.is_alive, holder.processes)) else PROCESSES_ENDED
+    return "" if any(map(node.is_alive, holder.processes)) else PROCESSES_ENDED
 
 
-def queue_removal_reason(waiter: ProcessBound, silent_s: float, here: LivenessContext) -> str:
+def queue_removal_reason(waiter: ProcessBound, silent_s: float, node: LivenessContext) -> str:
     """Return why a waiter must not keep others waiting, "" where it may.
 
     One that was stopped takes no GPU when its turn comes; it joins again when it goes on.
     """
-    if reason := death_reason(waiter, silent_s, here):
+    if reason := death_reason(waiter, silent_s, node):
         return reason
-    same = waiter.pid_namespace == here.pid_namespace
-    stopped = same and bool(waiter.processes) and all(map(here.is_stopped, waiter.processes))
+    same = waiter.pid_namespace == node.pid_namespace
+    stopped = same and bool(waiter.processes) and all(map(node.is_stopped, waiter.processes))
     return PROCESSES_STOPPED if stopped else ""

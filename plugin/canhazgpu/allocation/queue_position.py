@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from canhazgpu.allocation.refusal import Refusal, holder_text
+from canhazgpu.allocation.holder_text import holder_text
+from canhazgpu.allocation.refusal import Refusal
 from canhazgpu.ledger.values import NodeView, Waiter
 
 MAX_HOLDERS_SHOWN = 3
@@ -11,9 +12,9 @@ MAX_HOLDERS_SHOWN = 3
 
 def position_in_queue(view: NodeView, owner: str) -> int | None:
     """Return the owner's place in the queue, from 1; None where it is not in it."""
-    for place, waiter in enumerate(view.queue, 1):
+    for position, waiter in enumerate(view.queue, 1):
         if waiter.owner == owner:
-            return place
+            return position
     return None
 
 

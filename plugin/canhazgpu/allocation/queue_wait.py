@@ -64,13 +64,13 @@ class QueueWait:
         self._clock = clock
         self._sleep = sleep
 
-    def get(self, waiter: Callable[[], Waiter], patience: WaitOptions) -> Grant | Refusal:
+    def acquire(self, waiter: Callable[[], Waiter], options: WaitOptions) -> Grant | Refusal:
         """Return the grant, or the refusal that waiting could not or was not to change.
 
         `waiter` is asked for after the first attempt. Raises what the attempt raises; the store's
         errors only before the waiting begins. Whatever ends it, the queue is left.
         """
-        if patience.wait_s == 0:
+        if options.wait_s == 0:
             return self._attempt()
         # What happens during the first attempt must wake us too.
         after = self._ledger.wait_for_event(self._node, "", 0)
@@ -78,10 +78,10 @@ class QueueWait:
         if isinstance(outcome, Grant) or outcome.kind in (RefusalKind.NEVER, RefusalKind.FAULT):
             return outcome
         joined = waiter()
-        ends = None if patience.wait_s is None else self._clock() + patience.wait_s
+        ends = None if options.wait_s is None else self._clock() + options.wait_s
         granted = False
         try:
-            outcome = self._wait_in_queue(joined, outcome, after, ends, patience.heartbeat_s)
+            outcome = self._wait_in_queue(joined, outcome, after, ends, options.heartbeat_s)
             granted = isinstance(outcome, Grant)
             return outcome
         finally:

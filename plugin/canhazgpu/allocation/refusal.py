@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from canhazgpu.duration_text import short_duration_text
+from canhazgpu.allocation.holder_text import holder_text
 from canhazgpu.gpu.scan import GpuReading, missing_gpu_reading
 from canhazgpu.gpu.usage import memory_text, processes_text, users_text
 from canhazgpu.ledger.port import Observation
-from canhazgpu.ledger.values import BlockedGpu, NodeView, QueuePosition, Reservation, TooFewGpus
+from canhazgpu.ledger.values import BlockedGpu, NodeView, QueuePosition, TooFewGpus
 
 
 class RefusalKind(Enum):
@@ -149,15 +149,3 @@ def _unknown_text(gpu: GpuReading, node: str) -> str:
 
 def _quarantined_text(gpu: GpuReading, view: NodeView) -> str:
     return f"{_gpu_text(gpu, view.node)} is quarantined: {view.quarantines[gpu.uuid].reason}"
-
-
-def holder_text(holder: Reservation, now: float | None) -> str:
-    """Return who holds a GPU: ``alice (slurm job 12)``, ``bob (manual, expires in 2h 5m)``.
-
-    Without `now` nothing is said of the expiry, which changes with every look.
-    """
-    claim = holder.claim
-    what = f"{claim.type} job {claim.job_id}" if claim.job_id else claim.type
-    if holder.expires_at is not None and now is not None:
-        what += f", expires in {short_duration_text(holder.expires_at - now)}"
-    return f"{claim.user} ({what})"

@@ -28,7 +28,7 @@ class ProcessRights:
     claims: tuple[Claim, ...] = ()
     jobs: Mapping[str, int] | None = None
     protected: Collection[str] = ()
-    space: PidNamespace = ANY_PID_NAMESPACE
+    pid_namespace: PidNamespace = ANY_PID_NAMESPACE
 
 
 def protected_user_reason(process: GpuProcess, protected: Collection[str]) -> str:
@@ -48,7 +48,7 @@ def exemption_reason(process: GpuProcess, own_job: str, rights: ProcessRights) -
     if protected := protected_user_reason(process, rights.protected):
         return protected
     for claim in rights.claims:
-        if covers(claim, process, rights.space):
+        if covers(claim, process, rights.pid_namespace):
             return f"the reservation of {claim.user} covers it"
     return "" if process.job == own_job else _other_job_reason(process, rights.jobs)
 

@@ -85,7 +85,7 @@ def conflict_for_count(
         return JobConflict(scan_failed=True)
     obstacles, clean = _obstacles_and_clean(observation, view, owner)
     lacking = max(count - len(clean), 0)
-    ease = {cause: place for place, cause in enumerate(ConflictCause)}
+    ease = {cause: rank for rank, cause in enumerate(ConflictCause)}
 
     def effort(one: Obstacle) -> tuple[int, bool]:
         return ease[one.cause], one.cause is ConflictCause.UNRESERVED and not may_clear(one.gpu)
@@ -123,14 +123,14 @@ def _cause(
     return ConflictCause.UNRESERVED if gpu.uuid in observation.in_use else None
 
 
-def swap_gpus(wanted: Sequence[str], situation: JobConflict, count: int) -> tuple[str, ...] | None:
+def swap_gpus(wanted: Sequence[str], conflict: JobConflict, count: int) -> tuple[str, ...] | None:
     """Return `count` clean GPUs for a job, of those it was to have as many as are clean.
 
     None where there are not enough. The others are the least recently released.
     """
-    kept = [uuid for uuid in wanted if uuid in situation.clean]
-    others = [uuid for uuid in situation.clean if uuid not in kept]
-    chosen = (*kept, *others)[:count]
+    unchanged = [uuid for uuid in wanted if uuid in conflict.clean]
+    others = [uuid for uuid in conflict.clean if uuid not in unchanged]
+    chosen = (*unchanged, *others)[:count]
     return chosen if len(chosen) == count else None
 
 
@@ -156,19 +156,19 @@ def can_be_freed_by_kill(
 
 
 def in_use_since_text(
-    situation: JobConflict, started_at: Mapping[int, float], written: Callable[[float], str]
+    conflict: JobConflict, started_at: Mapping[int, float], written: Callable[[float], str]
 ) -> str:
     """Return since when the first GPU in unreserved use has been, `` (since 13:31)``, if known."""
-    for one in situation.obstacles:
+    for one in conflict.obstacles:
         if one.cause is ConflictCause.UNRESERVED:
             times = [started_at[p.pid] for p in one.gpu.processes if p.pid in started_at]
             return f" (since {written(min(times))})" if times else ""
     return ""
 
 
-def reservable_gpus(wanted: Collection[str], situation: JobConflict) -> tuple[str, ...]:
+def reservable_gpus(wanted: Collection[str], conflict: JobConflict) -> tuple[str, ...]:
     """Return those of the wanted GPUs that a job that runs all the same can hold in the ledger."""
     unusable = {
-        one.gpu.uuid for one in situation.obstacles if one.cause is not ConflictCause.UNRESERVED
+        one.gpu.uuid for one in conflict.obstacles if one.cause is not ConflictCause.UNRESERVED
     }
     return tuple(uuid for uuid in wanted if uuid not in unusable)

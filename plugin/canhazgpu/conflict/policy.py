@@ -54,13 +54,13 @@ class ConflictFacts:
     can_requeue: bool = True
 
 
-def next_step(chain: Chain, place: int, facts: ConflictFacts) -> tuple[int, Step]:
+def next_step(chain: Chain, index: int, facts: ConflictFacts) -> tuple[int, Step]:
     """Return the first step from `place` on that may help, and its place.
 
     Places count on through `CHAIN_END`, whose last step always applies.
     """
     steps = (*chain, *CHAIN_END)
-    for number in range(place, len(steps)):
+    for number in range(index, len(steps)):
         if _STEP_APPLIES[steps[number].kind](facts):
             return number, steps[number]
     return len(steps) - 1, steps[-1]

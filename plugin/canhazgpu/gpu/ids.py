@@ -109,8 +109,8 @@ def parse_gpu_ids(text: str) -> tuple[GpuSelector, ...]:
 def _parse_selectors(part: str, text: str) -> Iterator[GpuSelector]:
     if _UUID.fullmatch(part):
         yield UuidPrefix(part)
-    elif place := _MIG_INDEX.fullmatch(part):
-        yield MigIndex(int(place[1]), int(place[2]))
+    elif match := _MIG_INDEX.fullmatch(part):
+        yield MigIndex(int(match[1]), int(match[2]))
     elif numbers := _range(part):
         yield from map(GpuIndex, numbers)
     else:

@@ -102,9 +102,9 @@ class Scan:
         return {gpu.uuid: gpu for gpu in self.gpus if gpu.uuid}
 
 
-def missing_gpu_reading(uuid: str) -> GpuReading:
-    """Stand in for the reading of a GPU that the scan does not show."""
-    return GpuReading(-1, uuid, None, "", None, None, fault="the driver no longer shows it")
+def missing_gpu_reading(uuid: str, fault: str = "the driver no longer shows it") -> GpuReading:
+    """Return a reading without index for a GPU that the scan does not show."""
+    return GpuReading(-1, uuid, None, "", None, None, fault=fault)
 
 
 def scan_to_json(scan: Scan) -> str:

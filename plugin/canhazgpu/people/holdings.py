@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from canhazgpu.gpu.scan import GpuReading
+from canhazgpu.gpu.scan import GpuReading, missing_gpu_reading
 from canhazgpu.ledger.values import Claim, NodeView, Reservation, Waiter
 
 NOT_IN_SCAN = "the last scan does not show it"
@@ -34,12 +34,12 @@ def current_waiters(view: NodeView) -> tuple[Waiter, ...]:
 
 
 def holdings(
-    view: NodeView, meant: Callable[[Reservation], bool], gpus: Sequence[str] | None = None
+    view: NodeView, is_selected: Callable[[Reservation], bool], gpus: Sequence[str] | None = None
 ) -> tuple[Holding, ...]:
     """Return the reservations that are meant (of `gpus`, if any are named), by owner."""
     found: dict[str, list[Reservation]] = {}
     for gpu, one in current_reservations(view).items():
-        if meant(one) and (gpus is None or gpu in gpus):
+        if is_selected(one) and (gpus is None or gpu in gpus):
             found.setdefault(one.claim.owner, []).append(one)
     return tuple(
         Holding(some[0].claim, tuple(sorted(one.gpu for one in some)))
@@ -54,15 +54,13 @@ def scanned_and_ledger_gpus(
     seen = tuple(readings)
     uuids = {gpu.uuid for gpu in seen}
     held = sorted({*view.reservations, *view.quarantines} - uuids)
-    return seen + tuple(
-        GpuReading(-1, uuid, None, "", None, None, fault=NOT_IN_SCAN) for uuid in held
-    )
+    return seen + tuple(missing_gpu_reading(uuid, NOT_IN_SCAN) for uuid in held)
 
 
-def gpu_list_text(gpus: Iterable[str], places: Mapping[str, str]) -> str:
+def gpu_list_text(gpus: Iterable[str], display_indices: Mapping[str, str]) -> str:
     """Return ``GPU 0, 3`` by the GPUs' places, and by their UUIDs where those are not known."""
     return "GPU " + ", ".join(
-        sorted((places.get(gpu, gpu) for gpu in gpus), key=_display_index_key)
+        sorted((display_indices.get(gpu, gpu) for gpu in gpus), key=_display_index_key)
     )
 
 
@@ -74,9 +72,3 @@ def gpu_display_indices(readings: Iterable[GpuReading]) -> dict[str, str]:
 def _display_index_key(name: str) -> tuple[bool, int, str]:
     index = name.partition(":")[0]
     return (not index.isdecimal(), int(index) if index.isdecimal() else 0, name)
-
-
-def holder_name(claim: Claim) -> str:
-    """Return who holds a GPU and as what: ``alice (run)``, ``alice (job 12)``."""
-    what = f"job {claim.job_id}" if claim.job_id else claim.type
-    return f"{claim.user} ({what})"

@@ -7,22 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from canhazgpu.allocation.holder_text import holder_name
 from canhazgpu.errors import InputError
 from canhazgpu.ledger.values import MANUAL, RUN, Claim, NodeView, Reservation
-from canhazgpu.people.holdings import (
-    Holding,
-    current_reservations,
-    gpu_list_text,
-    holder_name,
-    holdings,
-)
+from canhazgpu.people.holdings import Holding, current_reservations, gpu_list_text, holdings
 
 
 def holdings_to_release(
     view: NodeView,
     uid: int,
     gpus: Sequence[str] | None,
-    places: Mapping[str, str],
+    display_indices: Mapping[str, str],
     *,
     force: bool = False,
 ) -> tuple[Holding, ...]:
@@ -38,7 +33,9 @@ def holdings_to_release(
         if gpu in held:
             refusal = _release_refusal(held[gpu], uid, force=force)
             if refusal:
-                raise InputError(f"{gpu_list_text([gpu], places)} of {view.node} {refusal}")
+                raise InputError(
+                    f"{gpu_list_text([gpu], display_indices)} of {view.node} {refusal}"
+                )
     return holdings(view, lambda _: True, gpus)
 
 
@@ -48,7 +45,7 @@ def run_holdings(view: NodeView, uid: int) -> tuple[Holding, ...]:
 
 
 def holdings_to_extend(
-    view: NodeView, uid: int, gpus: Sequence[str] | None, places: Mapping[str, str]
+    view: NodeView, uid: int, gpus: Sequence[str] | None, display_indices: Mapping[str, str]
 ) -> tuple[Holding, ...]:
     """Return what the user `uid` extends: the named GPUs, or all that it reserved for a time.
 
@@ -57,9 +54,8 @@ def holdings_to_extend(
     held = current_reservations(view)
     for gpu in gpus or ():
         if gpu not in held or not _is_extendable_by(held[gpu], uid):
-            raise InputError(
-                f"{gpu_list_text([gpu], places)} of {view.node} {_extend_refusal(held, gpu, uid)}"
-            )
+            refusal = _extend_refusal(held, gpu, uid)
+            raise InputError(f"{gpu_list_text([gpu], display_indices)} of {view.node} {refusal}")
     found = holdings(view, lambda one: _is_extendable_by(one, uid), gpus)
     if not found:
         raise InputError(

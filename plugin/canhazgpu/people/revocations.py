@@ -38,9 +38,9 @@ def revocations_from(uid: int, node: str, events: Iterable[Event]) -> list[Revoc
     return list(found.values())
 
 
-def revocation_text(taken: Revocation, places: Mapping[str, str], now: float) -> str:
-    """Return it as one line: ``GPU 1 of n1 was taken from you 5m ago by root: maintenance``."""
-    ago = short_duration_text(now - taken.at)
-    were = "was" if len(taken.gpus) == 1 else "were"
-    names = gpu_list_text(taken.gpus, places)
-    return f"{names} of {taken.node} {were} taken from you {ago} ago by {taken.by}: {taken.reason}"
+def revocation_text(revocation: Revocation, display_indices: Mapping[str, str], now: float) -> str:
+    """Return one line: ``GPU 1 of n1 was taken from you 5m ago by root: maintenance``."""
+    ago = short_duration_text(now - revocation.at)
+    were = "was" if len(revocation.gpus) == 1 else "were"
+    gpus = f"{gpu_list_text(revocation.gpus, display_indices)} of {revocation.node}"
+    return f"{gpus} {were} taken from you {ago} ago by {revocation.by}: {revocation.reason}"

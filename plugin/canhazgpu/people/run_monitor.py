@@ -50,7 +50,7 @@ class RunMonitor:
 
     def __init__(
         self,
-        kept: MonitoredRun,
+        run: MonitoredRun,
         watch: ProcessWatch,
         open_ledger: Callable[[], Ledger],
         restore: Callable[[Ledger], str],
@@ -60,13 +60,13 @@ class RunMonitor:
         `restore` reserves again what a ledger without its memory forgot; it returns why the
         reservation is lost, "" where it is there again.
         """
-        self._run = kept
+        self._run = run
         self._watch = watch
         self._open_ledger = open_ledger
         self._restore = restore
         self._cached_ledger: Ledger | None = None
         self._reservation_lost = False
-        self._deadline = None if kept.timeout_s is None else time.monotonic() + kept.timeout_s
+        self._deadline = None if run.timeout_s is None else time.monotonic() + run.timeout_s
 
     def monitor(self) -> None:
         """Return when the run is over and its GPUs are free."""
@@ -180,7 +180,7 @@ class RunMonitor:
 
 
 def run_monitor_process(
-    told: int, make: Callable[[ProcessWatch], RunMonitor], command: ProcessId
+    ready_fd: int, create_monitor: Callable[[ProcessWatch], RunMonitor], command: ProcessId
 ) -> None:
     """Keep a run from now on; says so on `told` once the command is watched."""
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTSTP, signal.SIGPIPE):
@@ -190,7 +190,7 @@ def run_monitor_process(
     watch = ProcessWatch([command])
     if watch.wait_for_exit(0):
         return
-    os.write(told, b"ready")
-    os.close(told)
+    os.write(ready_fd, b"ready")
+    os.close(ready_fd)
     with contextlib.suppress(CanhazgpuError):
-        make(watch).monitor()
+        create_monitor(watch).monitor()

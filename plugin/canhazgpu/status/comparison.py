@@ -32,7 +32,7 @@ def _gpu_key(gpu: GpuStatus) -> tuple[object, ...]:
         gpu.uuid,
         gpu.state,
         gpu.usage,
-        gpu.doubt,
+        gpu.unknown_reason,
         (held.claim, held.granted_at, held.expires_at) if held else None,
         (quarantine.reason, quarantine.by) if quarantine else None,
         tuple(map(_process_key, gpu.processes)),

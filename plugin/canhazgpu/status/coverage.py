@@ -35,7 +35,9 @@ class PidNamespace:
 ANY_PID_NAMESPACE = PidNamespace()
 
 
-def covers(claim: Claim, process: GpuProcess, space: PidNamespace = ANY_PID_NAMESPACE) -> bool:
+def covers(
+    claim: Claim, process: GpuProcess, pid_namespace: PidNamespace = ANY_PID_NAMESPACE
+) -> bool:
     """Tell whether the process is the claim's.
 
     A job's is whatever runs in its cgroup, as whichever user; outside of any job's cgroup, what
@@ -44,15 +46,19 @@ def covers(claim: Claim, process: GpuProcess, space: PidNamespace = ANY_PID_NAME
     """
     if claim.job_id is not None and process.job is not None:
         return process.job == f"{claim.type}:{claim.job_id}"
-    return _descends_from_claim(claim, process, space) or bool(_is_claim_user(claim, process))
+    return _descends_from_claim(claim, process, pid_namespace) or bool(
+        _is_claim_user(claim, process)
+    )
 
 
-def is_intruder(claim: Claim, process: GpuProcess, space: PidNamespace = ANY_PID_NAMESPACE) -> bool:
+def is_intruder(
+    claim: Claim, process: GpuProcess, pid_namespace: PidNamespace = ANY_PID_NAMESPACE
+) -> bool:
     """Tell whether the process is known to be somebody's whom the claim does not cover."""
     if claim.job_id is not None and process.job is not None:
-        return not covers(claim, process, space)
+        return not covers(claim, process, pid_namespace)
     return _is_claim_user(claim, process) is False and not _descends_from_claim(
-        claim, process, space
+        claim, process, pid_namespace
     )
 
 
@@ -77,10 +83,10 @@ def _is_claim_user(claim: Claim, process: GpuProcess) -> bool | None:
     return same_user(claim.uid, user, process.uid, process.user)
 
 
-def _descends_from_claim(claim: Claim, process: GpuProcess, space: PidNamespace) -> bool:
+def _descends_from_claim(claim: Claim, process: GpuProcess, pid_namespace: PidNamespace) -> bool:
     if not (
-        _equal_or_unknown(claim.boot_id, space.boot_id)
-        and _equal_or_unknown(claim.pid_namespace, space.namespace)
+        _equal_or_unknown(claim.boot_id, pid_namespace.boot_id)
+        and _equal_or_unknown(claim.pid_namespace, pid_namespace.namespace)
     ):
         return False
     own = {one.pid for one in claim.processes if one.pid > INIT_PID}

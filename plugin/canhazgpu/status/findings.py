@@ -72,25 +72,25 @@ def worst_verdict(findings: Iterable[Finding]) -> Verdict:
 class Expectations:
     """What a scan is held against.
 
-    `gpus` the node should have, MIG instances counting as the GPU that they divide; 0: not known,
-    and then a node without any cannot be judged, unless `may_lack_gpus`. `before` is the last
-    published scan.
+    `gpus` is how many GPUs the node should have; MIG instances count as the GPU that they divide.
+    0 means that the number is not known. A node without GPUs then cannot be judged, unless
+    `may_lack_gpus`. `previous_scan` is the last published scan.
     """
 
     policy: UsagePolicy
     health_checks: Collection[str]
     gpus: int = 0
     may_lack_gpus: bool = False
-    before: Scan | None = None
+    previous_scan: Scan | None = None
 
 
 def scan_findings(scan: Scan, expected: Expectations) -> list[Finding]:
-    """Return what the scan alone tells: lost and sick GPUs, and what could not be read."""
+    """Return what the scan alone tells: lost and unhealthy GPUs, and what could not be read."""
     found = [*_node_findings(scan, expected)]
-    sick = unhealthy_gpus(scan.gpus, expected.health_checks)
+    unhealthy = unhealthy_gpus(scan.gpus, expected.health_checks)
     for gpu in scan.gpus:
-        found += _reading_findings(gpu, expected.policy, sick.get(gpu.uuid))
-    for gpu in find_lost_gpus(expected.before, scan):
+        found += _reading_findings(gpu, expected.policy, unhealthy.get(gpu.uuid))
+    for gpu in find_lost_gpus(expected.previous_scan, scan):
         found.append(
             _lost_gpu_finding(
                 gpu.uuid, gpu.display_index, "was there at the last published scan, and is gone"
@@ -100,16 +100,16 @@ def scan_findings(scan: Scan, expected: Expectations) -> list[Finding]:
 
 
 def ledger_findings(
-    status: NodeStatus, policy: UsagePolicy, sick: Collection[str]
+    status: NodeStatus, policy: UsagePolicy, unhealthy: Collection[str]
 ) -> list[Finding]:
     """Return what the ledger adds: unreserved use, quarantines, GPUs that only it knows.
 
-    `policy` is the one that judged the status; `sick` are the GPUs (UUIDs) of which the scan's
+    `policy` is the one that judged the status; `unhealthy` are the GPUs (UUIDs) of which the scan's
     findings have spoken already.
     """
     found: list[Finding] = []
     for gpu in status.gpus:
-        if gpu.uuid in sick:
+        if gpu.uuid in unhealthy:
             pass
         elif gpu.reading is None and status.fault is None:
             found.append(
@@ -122,7 +122,9 @@ def ledger_findings(
 
 
 def _node_findings(scan: Scan, expected: Expectations) -> Iterator[Finding]:
-    known_empty = expected.may_lack_gpus and not (expected.before and expected.before.gpus)
+    known_empty = expected.may_lack_gpus and not (
+        expected.previous_scan and expected.previous_scan.gpus
+    )
     if scan.fault is not None:
         if not known_empty:
             yield Finding(Verdict.CANNOT_TELL, scan.fault, "compare with 'nvidia-smi'")
@@ -135,15 +137,17 @@ def _node_findings(scan: Scan, expected: Expectations) -> Iterator[Finding]:
         yield Finding(Verdict.CANNOT_TELL, "there is no GPU, and nothing says how many", advice)
 
 
-def _reading_findings(gpu: GpuReading, policy: UsagePolicy, sick: str | None) -> Iterator[Finding]:
+def _reading_findings(
+    gpu: GpuReading, policy: UsagePolicy, unhealthy: str | None
+) -> Iterator[Finding]:
     if gpu.fault is not None or not gpu.uuid:
         what = f"cannot be read: {gpu.fault or NO_UUID}"
         yield Finding(Verdict.UNHEALTHY, what, "see 'dmesg'", gpu.display_index, gpu.uuid)
     elif judge_usage(gpu, policy) is Usage.UNKNOWN:
         advice = "compare with 'nvidia-smi', update the driver"
         yield Finding(Verdict.CANNOT_TELL, IMPOSSIBLE_VALUES, advice, gpu.display_index, gpu.uuid)
-    if sick:
-        yield Finding(Verdict.UNHEALTHY, f"unhealthy: {sick}", "", gpu.display_index, gpu.uuid)
+    if unhealthy:
+        yield Finding(Verdict.UNHEALTHY, f"unhealthy: {unhealthy}", "", gpu.display_index, gpu.uuid)
 
 
 def _lost_gpu_finding(uuid: str, place: str, what: str) -> Finding:

@@ -45,7 +45,7 @@ def _node_to_dict(status: NodeStatus) -> dict[str, Any]:
         "found_gpus": status.found_gpus,
         "expected_gpus": status.expected_gpus or None,
         "gpus": [_gpu_to_dict(gpu, status.read_at) for gpu in status.gpus],
-        "queue": [_waiter_to_dict(place, one) for place, one in enumerate(status.queue, 1)],
+        "queue": [_waiter_to_dict(position, one) for position, one in enumerate(status.queue, 1)],
     }
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
 from canhazgpu.gpu.usage import GpuState, Usage, UsagePolicy, gpu_state, judge_usage
 from canhazgpu.ledger.values import NodeView, Quarantine, Reservation, Waiter
+from canhazgpu.people.holdings import current_reservations, current_waiters
 from canhazgpu.status.coverage import ANY_PID_NAMESPACE, PidNamespace, is_intruder
 
 NEVER_SCANNED = "never scanned"
@@ -24,13 +25,13 @@ SCANNED_BEFORE_GRANT = "not scanned since it was reserved"
 
 @dataclass(frozen=True, slots=True)
 class GpuStatus:
-    """One GPU in its one state, with what led to it.
+    """One GPU: its state, and the facts that the state follows from.
 
-    `index` and `reading` are None for a GPU that only the ledger knows. `doubt` says why the
-    reading tells nothing of the present, empty where it does; `usage` is then unknown.
-    `released_at` is the time of its last release, None where it was never released. `ignored`
-    holds the processes that do not count as use, and `intruders` those on a reserved GPU that its
-    reservation does not cover; both are empty where there is a doubt.
+    `index` and `reading` are None for a GPU that only the ledger knows. `unknown_reason` says why
+    the reading does not show the present use, and is empty where it does; with a reason, `usage`
+    is unknown. `released_at` is the time of the last release, None for a GPU never released.
+    `ignored` are the processes that do not count as use. `intruders` are the processes on a
+    reserved GPU that the reservation does not cover. Both are empty with an `unknown_reason`.
     """
 
     index: int | None
@@ -41,14 +42,14 @@ class GpuStatus:
     reservation: Reservation | None = None
     quarantine: Quarantine | None = None
     released_at: float | None = None
-    doubt: str = ""
+    unknown_reason: str = ""
     ignored: tuple[GpuProcess, ...] = ()
     intruders: tuple[GpuProcess, ...] = ()
 
     @property
     def processes(self) -> tuple[GpuProcess, ...]:
         """The processes that count as use, as far as the reading tells of the present."""
-        if self.reading is None or self.doubt:
+        if self.reading is None or self.unknown_reason:
             return ()
         return tuple(one for one in self.reading.processes if one not in self.ignored)
 
@@ -116,14 +117,14 @@ def node_status(
     policy: UsagePolicy,
     *,
     live: bool = False,
-    space: PidNamespace = ANY_PID_NAMESPACE,
+    pid_namespace: PidNamespace = ANY_PID_NAMESPACE,
     expected_gpus: int = 0,
 ) -> NodeStatus:
-    """Judge every GPU that the node's scan or the ledger knows; `space` is that of its pids."""
+    """Judge every GPU that the scan or the ledger knows; the scan's pids are of `pid_namespace`."""
     view = _without_expired(view)
     scan = view.scan
     readings = scan.gpus if scan else ()
-    gpus = [_scanned_gpu_status(view, reading, policy, space) for reading in readings]
+    gpus = [_scanned_gpu_status(view, reading, policy, pid_namespace) for reading in readings]
     fault = scan.fault if scan else NEVER_SCANNED
     seen = {reading.uuid for reading in readings}
     held = {**view.quarantines, **view.reservations}
@@ -147,17 +148,17 @@ def node_status(
 
 def _without_expired(view: NodeView) -> NodeView:
     """Leave out what has expired and who waits no more; the next change of the ledger will too."""
-    now = view.read_at
-    over = {
+    current = current_reservations(view)
+    expired = {
         uuid: one.expires_at
         for uuid, one in view.reservations.items()
-        if one.expires_at is not None and one.expires_at <= now
+        if uuid not in current and one.expires_at is not None
     }
     return replace(
         view,
-        reservations={uuid: one for uuid, one in view.reservations.items() if uuid not in over},
-        released_at={**view.released_at, **over},
-        queue=tuple(one for one in view.queue if one.renewed_at + one.lease_s > now),
+        reservations=current,
+        released_at={**view.released_at, **expired},
+        queue=current_waiters(view),
     )
 
 
@@ -169,37 +170,39 @@ def _display_order(gpu: GpuStatus) -> tuple[bool, int, int]:
 
 
 def _scanned_gpu_status(
-    view: NodeView, reading: GpuReading, policy: UsagePolicy, space: PidNamespace
+    view: NodeView, reading: GpuReading, policy: UsagePolicy, pid_namespace: PidNamespace
 ) -> GpuStatus:
     usage = judge_usage(reading, policy)
-    doubt = _unknown_reason(view, reading, usage)
-    if doubt:
-        return _gpu_status(view, reading.uuid, Usage.UNKNOWN, reading=reading, doubt=doubt)
-    status = _gpu_status(view, reading.uuid, usage, reading=reading, doubt="")
+    unknown_reason = _unknown_reason(view, reading, usage)
+    if unknown_reason:
+        return _gpu_status(
+            view, reading.uuid, Usage.UNKNOWN, reading=reading, unknown_reason=unknown_reason
+        )
+    status = _gpu_status(view, reading.uuid, usage, reading=reading, unknown_reason="")
     return replace(
         status,
         ignored=tuple(one for one in reading.processes if policy.ignores(one)),
         intruders=_intruders(
-            status.reservation, policy.counted_processes(reading.processes), space
+            status.reservation, policy.counted_processes(reading.processes), pid_namespace
         ),
     )
 
 
 def _intruders(
-    reservation: Reservation | None, processes: tuple[GpuProcess, ...], space: PidNamespace
+    reservation: Reservation | None, processes: tuple[GpuProcess, ...], pid_namespace: PidNamespace
 ) -> tuple[GpuProcess, ...]:
     if reservation is None:
         return ()
     claim = reservation.claim
-    return tuple(one for one in processes if is_intruder(claim, one, space))
+    return tuple(one for one in processes if is_intruder(claim, one, pid_namespace))
 
 
-def _unscanned_gpu_status(view: NodeView, uuid: str, doubt: str) -> GpuStatus:
-    return _gpu_status(view, uuid, Usage.UNKNOWN, reading=None, doubt=doubt)
+def _unscanned_gpu_status(view: NodeView, uuid: str, unknown_reason: str) -> GpuStatus:
+    return _gpu_status(view, uuid, Usage.UNKNOWN, reading=None, unknown_reason=unknown_reason)
 
 
 def _gpu_status(
-    view: NodeView, uuid: str, usage: Usage, *, reading: GpuReading | None, doubt: str
+    view: NodeView, uuid: str, usage: Usage, *, reading: GpuReading | None, unknown_reason: str
 ) -> GpuStatus:
     reservation = view.reservations.get(uuid)
     quarantine = view.quarantines.get(uuid)
@@ -214,7 +217,7 @@ def _gpu_status(
         reservation=reservation,
         quarantine=quarantine,
         released_at=view.released_at.get(uuid),
-        doubt=doubt,
+        unknown_reason=unknown_reason,
     )
 
 

@@ -99,17 +99,17 @@ def queue_text(status: NodeStatus, *, wide: bool = False) -> str:
     """Return ``3 waiting: alice 2 GPUs (5m), …`` in the queue's order; empty without a queue."""
     if not status.queue:
         return ""
-    places = {gpu.uuid: gpu.reading.display_index for gpu in status.gpus if gpu.reading}
+    display_indices = {gpu.uuid: gpu.reading.display_index for gpu in status.gpus if gpu.reading}
     shown = status.queue if wide else status.queue[:MAX_WAITERS_SHOWN]
-    text = ", ".join(_waiter_text(one, places, status.read_at) for one in shown)
+    text = ", ".join(_waiter_text(one, display_indices, status.read_at) for one in shown)
     more = len(status.queue) - len(shown)
     return f"{len(status.queue)} waiting: {text}" + (f" and {more} more" if more else "")
 
 
-def _waiter_text(waiter: Waiter, places: dict[str, str], now: float) -> str:
+def _waiter_text(waiter: Waiter, display_indices: dict[str, str], now: float) -> str:
     since = short_duration_text(now - waiter.since)
     if waiter.gpus:
-        named = ",".join(places.get(uuid, uuid) for uuid in waiter.gpus)
+        named = ",".join(display_indices.get(uuid, uuid) for uuid in waiter.gpus)
         return f"{waiter.user} GPU {named} ({since})"
     return f"{waiter.user} {waiter.count} GPU{'' if waiter.count == 1 else 's'} ({since})"
 

@@ -18,8 +18,12 @@ NO_USAGE = "no usage detected"
 
 def validation_text(gpu: GpuStatus, *, wide: bool = False) -> str:
     """Return the VALIDATION cell; `wide` names every process."""
-    if gpu.doubt or gpu.reading is None:
-        return gpu.doubt if gpu.state is GpuState.UNKNOWN else f"cannot tell: {gpu.doubt}"
+    if gpu.unknown_reason or gpu.reading is None:
+        return (
+            gpu.unknown_reason
+            if gpu.state is GpuState.UNKNOWN
+            else f"cannot tell: {gpu.unknown_reason}"
+        )
     memory_mb = gpu.reading.memory_used_mb
     amount = "" if memory_mb is None else memory_text(memory_mb)
     if gpu.state is GpuState.RESERVED:

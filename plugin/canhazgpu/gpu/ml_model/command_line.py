@@ -40,21 +40,21 @@ def nested_command_lines(
     arguments: Sequence[str], depth: int = MAX_SHELL_DEPTH
 ) -> Iterator[tuple[str, ...]]:
     """Return the command lines in shells' scripts on this one, the innermost first; then itself."""
-    for place, argument in enumerate(arguments[:-1]):
+    for position, argument in enumerate(arguments[:-1]):
         if depth and program_name(argument).lstrip("-") in _SHELLS:
-            for command in _split_commands(_shell_script(arguments[place + 1 :])):
+            for command in _split_commands(_shell_script(arguments[position + 1 :])):
                 yield from nested_command_lines(command, depth - 1)
     yield tuple(arguments)
 
 
 def option_values(arguments: Sequence[str]) -> Iterator[Option]:
     """Return the options that have a value, ``--name VALUE`` or ``--name=VALUE``."""
-    for place, argument in enumerate(arguments):
+    for position, argument in enumerate(arguments):
         if not argument.startswith("-"):
             continue
         name, equals, value = argument.partition("=")
-        if not equals and place + 1 < len(arguments):
-            value = arguments[place + 1]
+        if not equals and position + 1 < len(arguments):
+            value = arguments[position + 1]
         if value and (equals or not value.startswith("-")):
             yield Option(_normal_option_name(name), value)
 
@@ -93,11 +93,11 @@ def _normal_option_name(name: str) -> str:
 
 def _shell_script(arguments: Sequence[str]) -> str:
     """Return the script that a shell with these arguments runs by -c, empty for none."""
-    for place, argument in enumerate(arguments[:-1]):
+    for position, argument in enumerate(arguments[:-1]):
         if not argument.startswith(("-", "+")):
             break
         if _SCRIPT_OPTION.fullmatch(argument):
-            return arguments[place + 1][:MAX_SCRIPT_CHARS]
+            return arguments[position + 1][:MAX_SCRIPT_CHARS]
     return ""
 
 

@@ -160,9 +160,9 @@ def _candidates(command: Sequence[str]) -> Iterator[str]:
 
 def _served_model(command: Sequence[str], programs: Sequence[str]) -> str | None:
     for words in MODEL_SERVERS:
-        for place, program in enumerate(programs):
-            after = place + len(words)
-            if program == words[0] and tuple(command[place + 1 : after]) == words[1:]:
+        for position, program in enumerate(programs):
+            after = position + len(words)
+            if program == words[0] and tuple(command[position + 1 : after]) == words[1:]:
                 return first_positional(command[after:])
     return None
 

@@ -112,8 +112,8 @@ def parse_gpus(text: str, fields: Sequence[str]) -> tuple[SmiGpu, ...]:
     if not text.strip():
         raise ScanError(fault_messages.output_fault("nvidia-smi printed nothing"))
     return tuple(
-        _parse_gpu(dict(zip(fields, row, strict=True)), place)
-        for place, row in enumerate(_rows(text, len(fields)))
+        _parse_gpu(dict(zip(fields, row, strict=True)), row_index)
+        for row_index, row in enumerate(_rows(text, len(fields)))
     )
 
 
@@ -137,10 +137,10 @@ def _rows(text: str, columns: int) -> list[list[str]]:
     return rows
 
 
-def _parse_gpu(cells: dict[str, str], place: int) -> SmiGpu:
+def _parse_gpu(cells: dict[str, str], row_index: int) -> SmiGpu:
     uuid, index = cells[_UUID], _parse_number(cells[_INDEX])
     return SmiGpu(
-        index=place if index is None else index,
+        index=row_index if index is None else index,
         uuid="" if _placeholder_text(uuid) is not None else uuid,
         bus_id=cells[_BUS],
         name="" if _placeholder_text(cells[_NAME]) is not None else cells[_NAME],

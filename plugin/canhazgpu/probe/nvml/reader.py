@@ -121,10 +121,10 @@ def _read_instances(gpu: GpuReading, handle: Any) -> tuple[GpuReading, ...]:
     """
     gpu = replace(gpu, health=read_health(handle))
     found = []
-    for place in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
-        reading = replace(gpu, uuid="", parent_uuid=gpu.uuid, mig_index=place)
+    for mig_index in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+        reading = replace(gpu, uuid="", parent_uuid=gpu.uuid, mig_index=mig_index)
         try:
-            instance = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, place)
+            instance = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, mig_index)
         except NVML_ERRORS as exc:
             if getattr(exc, "value", None) not in _NO_SUCH_INSTANCE:
                 found.append(replace(reading, fault=nvml_error_text(exc)))

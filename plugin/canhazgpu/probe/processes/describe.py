@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from canhazgpu.gpu.ml_model.detection import detect_model
 from canhazgpu.gpu.scan import GpuProcess, GpuReading
 from canhazgpu.node.users import user_name
-from canhazgpu.probe.processes.cgroup_job import JobOfCgroup, no_job_of_cgroup
+from canhazgpu.probe.processes.cgroup_job import JobOfCgroup
 from canhazgpu.probe.processes.parallel_lookup import ParallelLookup
 from canhazgpu.probe.processes.proc_files import (
     ProcessEntry,
@@ -28,24 +28,10 @@ from canhazgpu.probe.processes.proc_files import (
 from canhazgpu.probe.processes.ps import owners_by_ps
 
 MAX_ANCESTORS = 64
-DEFAULT_WAIT_S = 1.0
-"""Longest wait for users' names and command lines, all together."""
-
-
-def describe_process(
-    pid: int, memory_mb: int | None, job_of: JobOfCgroup = no_job_of_cgroup
-) -> GpuProcess:
-    """Return a process that holds a GPU, with all that the node tells of it.
-
-    For several processes use `with_process_details`, which reads their parents once and waits once.
-    """
-    return replace(describe_processes([pid], job_of, DEFAULT_WAIT_S)[pid], memory_mb=memory_mb)
 
 
 def with_process_details(
-    gpus: Sequence[GpuReading],
-    job_of: JobOfCgroup = no_job_of_cgroup,
-    wait_s: float = DEFAULT_WAIT_S,
+    gpus: Sequence[GpuReading], job_of: JobOfCgroup, wait_s: float
 ) -> tuple[GpuReading, ...]:
     """Return the readings with their processes described, of which pid and memory are known.
 

@@ -29,9 +29,10 @@ _PROGRAM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+:-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class ProcessEntry:
-    """One process; `start_ticks` is the tick of its start, `command_line` an open file of it or None.
+    """One process.
 
-    `uid` is the real one. `uid` and `cgroup` are empty where they were not asked for.
+    `start_ticks` is the clock tick of its start. `uid` is the real user id. `uid` and `cgroup` are
+    empty where they were not asked for. `command_line` is an open descriptor, None without one.
     """
 
     name: str
