@@ -77,9 +77,7 @@ class Story:
 
     def slurms_choice_is_refused(self, intruder: subprocess.Popen[str]) -> None:
         heading("4. A job that would have met that process goes back into the queue")
-        say(
-            "Slurm does not know of it and gives the next job that very GPU. LivenessContext Slurm's choice"
-        )
+        say("Slurm does not know of it and gives the next job that very GPU. Here Slurm's choice")
         say('binds (slurm.assignment = "slurm"), so the prolog sends the job back, and says why.\n')
         user = self.people.bob
         job = self._submit(user, "n2", gpus=1)
