@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from canhazgpu.duration_text import short_duration_text
+from canhazgpu.durations import short_duration_text
 from canhazgpu.ledger.values import Claim, Reservation
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from canhazgpu.duration_text import short_duration_text
+from canhazgpu.durations import short_duration_text
 from canhazgpu.ledger.values import Event
 from canhazgpu.people.holdings import gpu_list_text
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from canhazgpu.duration_text import duration_text, short_duration_text
+from canhazgpu.durations import duration_text, short_duration_text
 from canhazgpu.gpu.scan import GpuProcess
 from canhazgpu.gpu.usage import MAX_PROCESSES_SHOWN, GpuState, processes_text
 from canhazgpu.ledger.values import RUN, Quarantine, Reservation

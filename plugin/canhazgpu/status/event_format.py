@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from canhazgpu.allocation.holder_text import holder_name
-from canhazgpu.duration_text import short_duration_text
+from canhazgpu.durations import short_duration_text
 from canhazgpu.ledger.journal_entries import NOTE_KINDS
 from canhazgpu.ledger.values import Event
 

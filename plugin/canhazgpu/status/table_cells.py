@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
-from canhazgpu.duration_text import duration_text, short_duration_text
+from canhazgpu.durations import duration_text, short_duration_text
 from canhazgpu.gpu.ml_model.detection import short_model_name
 from canhazgpu.gpu.usage import GpuState, Usage, users_text
 from canhazgpu.ledger.values import Waiter
@@ -21,10 +21,8 @@ __all__ = [
     "Tones",
     "cells",
     "details_text",
-    "duration_text",
     "heading_text",
     "queue_text",
-    "short_duration_text",
     "tones",
     "validation_text",
 ]
