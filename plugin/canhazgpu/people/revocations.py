@@ -1,4 +1,4 @@
-"""Pure: what an administrator has taken from somebody lately, and why."""
+"""Pure: reservations of a user that somebody else released lately, and why."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from canhazgpu.ledger.values import Event
 from canhazgpu.people.holdings import gpu_list_text
 
 REVOCATION_SHOWN_FOR_S = 7 * 86400.0
-"""How long somebody is told."""
+"""How long a user is shown a revocation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Revocation:
 
 
 def revocations_from(uid: int, node: str, events: Iterable[Event]) -> list[Revocation]:
-    """Return what others released of the user's reservations, the latest last."""
+    """Return the user's reservations that others released, the latest last."""
     found: dict[tuple[str, str, str], Revocation] = {}
     for event in events:
         claim = event.claim

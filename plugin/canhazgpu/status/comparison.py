@@ -1,4 +1,4 @@
-"""What must differ for two looks at the nodes to be worth showing both; pure."""
+"""Compare two statuses: did anything change that is worth showing; pure."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from canhazgpu.status.node_status import GpuStatus, NodeStatus
 
 
 def comparison_key(nodes: Iterable[NodeStatus]) -> tuple[object, ...]:
-    """Return what is compared: who holds, uses and awaits what, and what is wrong.
+    """Return the compared values: holders, use, queues and faults.
 
-    Not what always changes: ages, signs of life, amounts of memory.
+    Values that change all the time are left out: ages, heartbeats, amounts of memory.
     """
     return tuple(
         (

@@ -17,19 +17,19 @@ JOB = "job"
 
 @dataclass(frozen=True, slots=True)
 class NodeEvent:
-    """An event, and the node in whose history it is."""
+    """An event of a node's history, with the node."""
 
     node: str
     event: Event
 
 
 def by_time(events: Sequence[NodeEvent]) -> list[NodeEvent]:
-    """Return the events of several nodes by their times."""
+    """Return the events of several nodes, sorted by time."""
     return sorted(events, key=lambda one: (one.event.at, one.node, one.event.id))
 
 
 def event_line(one: NodeEvent) -> str:
-    """Return the event on one line: when, where, what, whose, why."""
+    """Return the event on one line: time, node, kind, GPU, owner, outcome, reason."""
     event = one.event
     words = [
         local_time_text(event.at),
@@ -46,7 +46,7 @@ def event_line(one: NodeEvent) -> str:
 
 
 def local_time_text(at: float) -> str:
-    """Return the time as this machine's clock on the wall has it."""
+    """Return the time in this machine's time zone."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
@@ -55,7 +55,7 @@ def _owner_text(event: Event) -> str:
 
 
 def _outcome_text(event: Event) -> str:
-    """Return what a hook did, or how long a released GPU was held."""
+    """Return the outcome of a hook, or how long a released GPU was held."""
     outcome = event.facts.get("outcome")
     if event.kind in NOTE_KINDS and isinstance(outcome, str):
         return outcome
@@ -65,7 +65,7 @@ def _outcome_text(event: Event) -> str:
 
 
 def event_to_dict(one: NodeEvent) -> dict[str, Any]:
-    """Return the event for JSON; what is not known is null."""
+    """Return the event for JSON; unknown values are null."""
     event, claim = one.event, one.event.claim
     return {
         "node": one.node,
@@ -86,7 +86,7 @@ def event_to_dict(one: NodeEvent) -> dict[str, Any]:
 
 
 def job_history_lines(node: str, events: Sequence[Event]) -> Iterator[str]:
-    """Return what happened to one job on one node, in order, for people."""
+    """Yield lines for people: the events of one job on one node, in order."""
     display_indices = _display_indices(events)
     yield f"node {node}"
     for event in events:

@@ -1,7 +1,7 @@
-"""What a node's GPUs are, the ledger's view and a scan taken together; pure.
+"""The status of a node's GPUs, by the ledger's view and a scan together; pure.
 
-An error never means available: a GPU that cannot be read, that the scan says nothing of, or whose
-scan is older than its release is unknown, and one that the ledger holds is never left out.
+An error never means available. A GPU is unknown if it cannot be read, if the scan does not have it,
+or if it was in use in a scan older than its release. A GPU that only the ledger knows is listed.
 """
 
 from __future__ import annotations
@@ -48,24 +48,24 @@ class GpuStatus:
 
     @property
     def processes(self) -> tuple[GpuProcess, ...]:
-        """The processes that count as use, as far as the reading tells of the present."""
+        """The processes that count as use, none where the reading does not show the present."""
         if self.reading is None or self.unknown_reason:
             return ()
         return tuple(one for one in self.reading.processes if one not in self.ignored)
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The models that those processes name, each once, in order."""
+        """The models that those processes name, in order, each once."""
         return tuple(dict.fromkeys(one.model for one in self.processes if one.model))
 
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """A node's GPUs in order of their place, those without one last, and who waits for some.
+    """A node's GPUs by index, those without one last, and its queue.
 
-    Times are of the store's clock; `read_at` is "now" for every duration. `live` where the scan
-    was made for this answer, by `source`. `fault` says why the node as a whole could not be read.
-    `expected_gpus` is how many the node should have, 0 where nobody says.
+    Times are of the clock of Redis; `read_at` is "now" for every duration. `live` says that the
+    scan was made for this status. `source` made the scan. `fault` says why no GPU could be read.
+    `expected_gpus` is the number of GPUs that the node should have, 0 where it is not known.
     """
 
     node: str
@@ -80,7 +80,7 @@ class NodeStatus:
 
     @property
     def found_gpus(self) -> int:
-        """How many GPUs the scan found; MIG instances are one with the GPU that they divide."""
+        """The number of GPUs in the scan; MIG instances count as the GPU that they divide."""
         return len({gpu.index for gpu in self.gpus if gpu.index is not None})
 
     @property
@@ -92,7 +92,8 @@ class NodeStatus:
 def with_live_scan(view: NodeView, scan: Scan, scanned_at: float) -> NodeView:
     """Return the view with this scan in place of the published one.
 
-    A scan that could read nothing keeps the GPUs that the published one listed, each unreadable.
+    Where the scan could read nothing, the view has the GPUs of the published one, each with the
+    fault.
     """
     if scan.fault is not None and not scan.gpus and view.scan is not None:
         lost = tuple(
@@ -104,9 +105,9 @@ def with_live_scan(view: NodeView, scan: Scan, scanned_at: float) -> NodeView:
 
 
 def with_unhealthy(view: NodeView, unhealthy: Mapping[str, str]) -> NodeView:
-    """Return the view in which what a live scan found unhealthy is quarantined already.
+    """Return the view with the GPUs quarantined that a live scan found unhealthy.
 
-    The next grant would do it: such a GPU is not available. What is quarantined stays as it is.
+    The next grant would quarantine them, so they are not available. Existing quarantines stay.
     """
     found = {gpu: Quarantine(gpu, reason, view.read_at) for gpu, reason in unhealthy.items()}
     return replace(view, quarantines={**found, **view.quarantines})
@@ -147,7 +148,7 @@ def node_status(
 
 
 def _without_expired(view: NodeView) -> NodeView:
-    """Leave out what has expired and who waits no more; the next change of the ledger will too."""
+    """Leave out expired reservations and waiters, as the next change of the ledger will."""
     current = current_reservations(view)
     expired = {
         uuid: one.expires_at
@@ -222,7 +223,7 @@ def _gpu_status(
 
 
 def _unknown_reason(view: NodeView, reading: GpuReading, usage: Usage) -> str:
-    """Return why this reading does not tell what the GPU does now, empty where it does."""
+    """Return why this reading does not show the present use, empty where it does."""
     if usage is Usage.UNKNOWN:
         return reading.fault or (IMPOSSIBLE_VALUES if reading.uuid else NO_UUID)
     scanned_at = view.scanned_at

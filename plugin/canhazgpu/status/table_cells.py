@@ -1,4 +1,4 @@
-"""The words of the status table: a node's heading and queue, and the cells of a GPU; pure."""
+"""The texts of the status table: a node's heading and queue, and the cells of a GPU; pure."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ STATUS_WORDS = {
 class Cells(NamedTuple):
     """One row of the table, in the order of its columns.
 
-    Names in it come from users; whoever prints them to a terminal makes them harmless first.
+    Users choose some of the names; the caller must remove control characters before printing.
     """
 
     gpu: str
@@ -56,7 +56,7 @@ class Cells(NamedTuple):
 
 
 class Tone(Enum):
-    """What a cell says, for those who show it in colour."""
+    """The meaning of a cell's colour."""
 
     PLAIN = "plain"
     FREE = "free"
@@ -65,7 +65,7 @@ class Tone(Enum):
 
 
 class Tones(NamedTuple):
-    """The tones of a row's STATUS and DETAILS; all else is plain."""
+    """The tones of a row's STATUS and DETAILS; the other cells are plain."""
 
     status: Tone
     details: Tone
@@ -75,7 +75,7 @@ _STATUS_TONES = {GpuState.AVAILABLE: Tone.FREE, GpuState.RESERVED: Tone.IN_USE}
 
 
 def tones(gpu: GpuStatus) -> Tones:
-    """Return what a GPU's row is to tell at a glance."""
+    """Return the tones of a GPU's row."""
     status = _STATUS_TONES.get(gpu.state, Tone.ALARM)
     alarming = status is Tone.ALARM or gpu.intruders or gpu.quarantine
     return Tones(status, Tone.ALARM if alarming else Tone.PLAIN)
@@ -113,7 +113,7 @@ def _waiter_text(waiter: Waiter, display_indices: dict[str, str], now: float) ->
 
 
 def cells(gpu: GpuStatus, now: float, *, wide: bool = False) -> Cells:
-    """Return the row of one GPU; `now` is on the store's clock. `wide` shortens nothing."""
+    """Return the row of one GPU at `now` (clock of Redis); with `wide` nothing is shortened."""
     reservation = gpu.reservation
     return Cells(
         gpu="?" if gpu.reading is None else gpu.reading.display_index,
@@ -134,7 +134,7 @@ def _users_text(gpu: GpuStatus) -> str:
 
 
 def _held_for_text(gpu: GpuStatus, now: float) -> str:
-    # A record that cannot be read has no time of its grant.
+    # A record that cannot be read has no time of the grant.
     if gpu.reservation is None or not gpu.reservation.granted_at:
         return ""
     return duration_text(now - gpu.reservation.granted_at)
