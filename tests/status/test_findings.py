@@ -6,8 +6,8 @@ from dataclasses import replace
 from itertools import permutations
 
 import pytest
-from cli_fakes import NOW
-from people_fakes import BOB, gpu, job, manual, scan, uuid, view
+from fakes.memory_ledger import BOB, gpu, job, manual, scan, uuid, view
+from fakes.read_only_ledger import NOW
 
 from canhazgpu.config.schema import HEALTH_CHECKS
 from canhazgpu.gpu.health import unhealthy_gpus
