@@ -49,7 +49,9 @@ class Acquisition:
         with ended_by_signals() as came, self._given_back():
             # What the dead kept is free with the next operation, whoever needs it.
             self.service.reaped_view()
-            outcome = waiting.get(request.waiter, WaitOptions(asked.wait_s, self._sign_every_s()))
+            outcome = waiting.acquire(
+                request.waiter, WaitOptions(asked.wait_s, self._sign_every_s())
+            )
             if came:
                 raise ending(came[0])
         return outcome

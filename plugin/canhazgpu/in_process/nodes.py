@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from canhazgpu.allocation.holder_text import holder_name
 from canhazgpu.errors import InputError
 from canhazgpu.in_process.node_gpus import NodeGpus, refuse_unknown
 from canhazgpu.node.users import require_root
 from canhazgpu.people.holdings import (
     current_waiters,
     gpu_display_indices,
-    holder_name,
     holdings,
     scanned_and_ledger_gpus,
 )

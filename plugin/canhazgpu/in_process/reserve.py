@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from canhazgpu.duration_text import duration_text
+from canhazgpu.durations import duration_text
 from canhazgpu.errors import InputError
 from canhazgpu.in_process.adapters import threshold_override
 from canhazgpu.in_process.through_slurm import refuse_through_slurm

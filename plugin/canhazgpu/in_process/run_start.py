@@ -56,15 +56,17 @@ class Start:
     def _start_keeper(self) -> None:
         (command,) = self._acquisition.claim.processes
         try:
-            said = spawn_daemon(partial(run_monitor_process, make=self._keeper, command=command))
+            said = spawn_daemon(
+                partial(run_monitor_process, create_monitor=self._create_monitor, command=command)
+            )
         except OSError as exc:
             raise NodeStateError(f"cannot start a process: {exc.strerror}") from exc
         if said != READY:
             raise NodeStateError("the process that keeps the reservation did not start")
 
-    def _keeper(self, watch: ProcessWatch) -> RunMonitor:
+    def _create_monitor(self, watch: ProcessWatch) -> RunMonitor:
         claim = self._acquisition.claim
-        kept = MonitoredRun(
+        run = MonitoredRun(
             node=self._acquisition.node,
             owner=claim.owner,
             marker=self._mark,
@@ -73,7 +75,7 @@ class Start:
             timeout_s=self._request.timeout_s,
             ends_when_lost=self._request.ends_when_lost,
         )
-        return RunMonitor(kept, watch, self._open_ledger, self._restore)
+        return RunMonitor(run, watch, self._open_ledger, self._restore)
 
     def _open_ledger(self) -> Ledger:
         # Its own connection: the one before belongs to the process that was forked from.

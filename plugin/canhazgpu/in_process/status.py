@@ -105,7 +105,7 @@ class StatusReader:
             space = PidNamespace(boot_id(), pid_namespace()) if live else ANY_PID_NAMESPACE
             expected = self._config.validation.expected_gpus if live else 0
             statuses.append(
-                node_status(view, policy, live=live, space=space, expected_gpus=expected)
+                node_status(view, policy, live=live, pid_namespace=space, expected_gpus=expected)
             )
         return statuses
 

@@ -86,7 +86,7 @@ def _judged(
     found = scan_findings(scan, expected)
     live = with_live_scan(view, scan, view.read_at - age_s)
     space = PidNamespace(boot_id(), pid_namespace())
-    status = node_status(live, expected.policy, live=True, space=space)
+    status = node_status(live, expected.policy, live=True, pid_namespace=space)
     found += ledger_findings(status, expected.policy, {one.uuid for one in found if one.uuid})
     reserved = sum(gpu.reservation is not None for gpu in status.gpus)
     counted = f"{len(scan.gpus)} GPUs, {reserved} reserved"

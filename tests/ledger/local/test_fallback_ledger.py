@@ -88,7 +88,9 @@ def test_with_its_store_it_is_the_stores_ledger(node: Node) -> None:
     assert node.told == []
 
 
-def test_a_dead_store_is_asked_once_and_then_no_more(node: Node, restartable_server: PrivateRedis) -> None:
+def test_a_dead_store_is_asked_once_and_then_no_more(
+    node: Node, restartable_server: PrivateRedis
+) -> None:
     restartable_server.kill()
     ledger = node.process()
     assert ledger.reserve_count(job(1), 1, node.seen()) == GrantedGpus((uuid(0),))
@@ -99,7 +101,9 @@ def test_a_dead_store_is_asked_once_and_then_no_more(node: Node, restartable_ser
     assert node.opened == 1
 
 
-def test_what_only_the_store_can_do_fails_without_it(node: Node, restartable_server: PrivateRedis) -> None:
+def test_what_only_the_store_can_do_fails_without_it(
+    node: Node, restartable_server: PrivateRedis
+) -> None:
     restartable_server.kill()
     ledger = node.process()
     asks: list[Callable[[], object]] = [
@@ -228,7 +232,9 @@ def test_a_job_that_is_gone_is_dropped_and_not_brought_back(node: Node) -> None:
     assert any(line.startswith("event=dropped") for line in node.told)
 
 
-def test_a_story_without_the_store_is_told_later(node: Node, restartable_server: PrivateRedis) -> None:
+def test_a_story_without_the_store_is_told_later(
+    node: Node, restartable_server: PrivateRedis
+) -> None:
     restartable_server.kill()
     node.process().record_note(JournalEntry(HEALTH, 0.0, reason="all is well", facts={"took_s": 1}))
     restartable_server.start()

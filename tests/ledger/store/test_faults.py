@@ -75,7 +75,9 @@ LOOK = ["MULTI", "TIME", *["HGETALL"] * 5, "SISMEMBER", "EXEC"]
     ],
 )
 def test_a_warm_operation_is_one_round_trip(
-    restartable_server: PrivateRedis, operation: Callable[[RedisLedger, str], object], wire: list[str]
+    restartable_server: PrivateRedis,
+    operation: Callable[[RedisLedger, str], object],
+    wire: list[str],
 ) -> None:
     node, ledger = new_node_name(), ledger_of(restartable_server)
     ledger.reserve_count(job(0), 1, observation(node))
@@ -85,7 +87,9 @@ def test_a_warm_operation_is_one_round_trip(
     assert names == wire
 
 
-def test_a_first_reservation_costs_the_loading_and_the_listing(restartable_server: PrivateRedis) -> None:
+def test_a_first_reservation_costs_the_loading_and_the_listing(
+    restartable_server: PrivateRedis,
+) -> None:
     with sent(restartable_server) as names:
         ledger_of(restartable_server).reserve_count(job(0), 1, observation(new_node_name()))
     assert names == ["EVALSHA", "SCRIPT", "EVALSHA", "SADD"]
@@ -208,7 +212,9 @@ def test_a_waiter_keeps_its_place_over_a_restart(restartable_server: PrivateRedi
 
 
 @pytest.mark.parametrize("kind", ["count", "given"])
-def test_a_lost_answer_is_made_good_by_repeating(restartable_server: PrivateRedis, kind: str) -> None:
+def test_a_lost_answer_is_made_good_by_repeating(
+    restartable_server: PrivateRedis, kind: str
+) -> None:
     def reserve() -> object:
         if kind == "count":
             return ledger.reserve_count(job(1), 2, observation("n1"))
@@ -224,7 +230,10 @@ def test_a_lost_answer_is_made_good_by_repeating(restartable_server: PrivateRedi
         proxy.lose_answers = True
         with pytest.raises(StoreError):
             reserve()
-        assert set(ledger_of(restartable_server).read_nodes(["n1"])[0].reservations) == {uuid(0), uuid(1)}
+        assert set(ledger_of(restartable_server).read_nodes(["n1"])[0].reservations) == {
+            uuid(0),
+            uuid(1),
+        }
         proxy.lose_answers = False
         assert reserve() == GrantedGpus((uuid(0), uuid(1)), repeated=True)
 

@@ -108,7 +108,9 @@ print(json.dumps(won))
 """
 
 
-def test_two_processes_racing_for_the_same_gpus_never_both_win(restartable_server: PrivateRedis) -> None:
+def test_two_processes_racing_for_the_same_gpus_never_both_win(
+    restartable_server: PrivateRedis,
+) -> None:
     """Two of four GPUs are wanted by both, in a hundred rounds; each round has one winner."""
     racers = [
         subprocess.Popen(

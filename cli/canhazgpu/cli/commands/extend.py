@@ -13,7 +13,7 @@ from canhazgpu.cli.options.node import format_gpus, node_option
 from canhazgpu.cli.options.param_types import DURATION, GPU_IDS
 from canhazgpu.cli.options.value_completion import complete_own_gpu_ids
 from canhazgpu.cli.terminal.output import print_sanitized, sanitized_errors
-from canhazgpu.duration_text import duration_text
+from canhazgpu.durations import duration_text
 from canhazgpu.errors import InputError
 from canhazgpu.service.holdings import ExtendAnswer, ExtendRequest
 from canhazgpu.status.json_format import iso_time

@@ -11,7 +11,7 @@ import click
 from canhazgpu.cli.app import App
 from canhazgpu.cli.options.common import json_option, nodes_option
 from canhazgpu.cli.terminal.output import column_lines
-from canhazgpu.duration_text import duration_text
+from canhazgpu.durations import duration_text
 from canhazgpu.people.holdings import gpu_list_text
 from canhazgpu.service.queue import NodeQueue, QueueRequest
 from canhazgpu.status.json_format import iso_time

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from canhazgpu.allocation.holder_text import holder_name
 from canhazgpu.cli.app import App
 from canhazgpu.cli.options.common import json_option
 from canhazgpu.cli.options.node import format_gpus, node_option
 from canhazgpu.cli.options.param_types import GPU_IDS
 from canhazgpu.cli.options.value_completion import complete_own_gpu_ids
 from canhazgpu.cli.terminal.output import print_sanitized, sanitized_errors
-from canhazgpu.people.holdings import holder_name
 from canhazgpu.service.holdings import ReleaseAnswer, ReleaseRequest
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from canhazgpu.cli.options.gpu_request import (
     warn_of_unreserved_use,
 )
 from canhazgpu.cli.options.param_types import DURATION
-from canhazgpu.duration_text import duration_text
+from canhazgpu.durations import duration_text
 from canhazgpu.service.grants import Reserved, ReserveRequest, ThroughScheduler
 
 DEFAULT_DURATION = "8h"

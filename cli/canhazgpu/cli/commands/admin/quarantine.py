@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from canhazgpu.allocation.holder_text import holder_name
 from canhazgpu.cli.app import App
 from canhazgpu.cli.options.node import format_gpus, node_option
 from canhazgpu.cli.options.param_types import GPU_IDS
 from canhazgpu.cli.options.value_completion import complete_gpu_ids
 from canhazgpu.cli.terminal.output import print_sanitized, reason_option, sanitized_errors
-from canhazgpu.people.holdings import holder_name
 from canhazgpu.service.health import (
     QuarantineAnswer,
     QuarantineChange,
