@@ -1,7 +1,7 @@
 """The private server of ``store.url = "embedded"``: started on demand, used through a Unix socket.
 
-Where the server already runs, `ensure_running` looks at its directory, connects once to see that someone
-listens, and for writing reads the secret: no lock, no process and no import beyond the standard
+Where the server already runs, `ensure_running` looks at its directory, connects once to see that
+someone listens, and for writing reads the secret: no lock, no process, no import beyond the standard
 library. Everybody on the node may connect and read the ledger; changing it needs the secret, which
 belongs to the owner of the directory alone.
 """

@@ -22,7 +22,7 @@ def is_job_owner(owner: str) -> bool:
 class Book:
     """What the node knows: its jobs by its own doing, people and the rest as last read.
 
-    `job_owners` are the owners of the node's own doing, which the book keeps whatever the store says.
+    `job_owners` are the owners of the own jobs, which the book keeps whatever the store says.
     `read_at` is when the rest was read, 0 for never.
     """
 
