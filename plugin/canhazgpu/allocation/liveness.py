@@ -46,31 +46,34 @@ class LivenessContext:
 
 
 def death_reason(
-    holder: ProcessBound, silent_s: float, node: LivenessContext, lease_s: float = DEFAULT_LEASE_S
+    holder: ProcessBound,
+    silent_s: float,
+    liveness: LivenessContext,
+    lease_s: float = DEFAULT_LEASE_S,
 ) -> str:
     """Return why the holder on this node is dead; "" where it lives or that is not known.
 
     `silent_s` is the time since its last heartbeat. It counts only where the holder's pids are of
     another namespace: a holder that lives may be unable to reach Redis for a long time.
     """
-    if None not in (holder.boot_id, node.boot_id) and holder.boot_id != node.boot_id:
+    if None not in (holder.boot_id, liveness.boot_id) and holder.boot_id != liveness.boot_id:
         return NODE_REBOOTED
     if not holder.processes:
         return ""
-    if None not in (holder.pid_namespace, node.pid_namespace) and (
-        holder.pid_namespace != node.pid_namespace
+    if None not in (holder.pid_namespace, liveness.pid_namespace) and (
+        holder.pid_namespace != liveness.pid_namespace
     ):
         return HEARTBEAT_LOST if silent_s > lease_s else ""
-    return "" if any(map(node.is_alive, holder.processes)) else PROCESSES_ENDED
+    return "" if any(map(liveness.is_alive, holder.processes)) else PROCESSES_ENDED
 
 
-def queue_removal_reason(waiter: ProcessBound, silent_s: float, node: LivenessContext) -> str:
+def queue_removal_reason(waiter: ProcessBound, silent_s: float, liveness: LivenessContext) -> str:
     """Return why the waiter is to be removed from the queue, "" where it stays.
 
     A stopped process (SIGSTOP) would not take its GPUs. It joins the queue again when it continues.
     """
-    if reason := death_reason(waiter, silent_s, node):
+    if reason := death_reason(waiter, silent_s, liveness):
         return reason
-    same = waiter.pid_namespace == node.pid_namespace
-    stopped = same and bool(waiter.processes) and all(map(node.is_stopped, waiter.processes))
+    same = waiter.pid_namespace == liveness.pid_namespace
+    stopped = same and bool(waiter.processes) and all(map(liveness.is_stopped, waiter.processes))
     return PROCESSES_STOPPED if stopped else ""

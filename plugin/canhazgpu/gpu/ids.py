@@ -215,7 +215,7 @@ def _present_gpus_text(readings: Sequence[GpuReading]) -> str:
 def _range_texts(numbers: Sequence[int]) -> Iterator[str]:
     """Return ascending numbers as ``0-3`` and ``7``."""
     first = 0
-    for place, number in enumerate(numbers):
-        if place + 1 == len(numbers) or numbers[place + 1] != number + 1:
-            yield str(number) if place == first else f"{numbers[first]}-{number}"
-            first = place + 1
+    for position, number in enumerate(numbers):
+        if position + 1 == len(numbers) or numbers[position + 1] != number + 1:
+            yield str(number) if position == first else f"{numbers[first]}-{number}"
+            first = position + 1

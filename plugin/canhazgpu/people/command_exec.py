@@ -45,10 +45,10 @@ def visible_devices(gpus: Sequence[GpuReading], export: str) -> dict[str, str]:
 
 
 def run_environment(
-    environ: Mapping[str, str], mark: str, gpus: Sequence[GpuReading], export: str
+    environ: Mapping[str, str], marker: str, gpus: Sequence[GpuReading], export: str
 ) -> dict[str, str]:
     """Return the command's environment: the user's with these GPUs and the run's marker."""
-    return {**environ, **visible_devices(gpus, export), MARKER_VARIABLE: mark}
+    return {**environ, **visible_devices(gpus, export), MARKER_VARIABLE: marker}
 
 
 def check_command(command: Sequence[str], environ: Mapping[str, str]) -> None:
