@@ -7,6 +7,8 @@ export PYTHON
 BUILD := build
 VENV := $(BUILD)/venv
 PYTEST_ARGS ?=
+# Most tests wait more than they compute.
+WORKERS ?= $(shell echo $$((2 * $$(nproc))))
 
 .PHONY: help demo test test-fast check dev docs clean packages venv
 
@@ -17,11 +19,12 @@ demo:  ## a private Slurm with simulated GPUs, shown step by step (root; KEEP=1 
 	@contrib/dev/install-packages demo
 	@$(PYTHON) contrib/demo/demo.py run $(if $(KEEP),--keep)
 
-test: packages venv check  ## lint, types and all tests, against the built wheel (root for all of them)
-	@contrib/dev/run-tests $(VENV) $(PYTEST_ARGS)
+test: packages venv  ## lint, types and all tests, against the built wheel (root for all of them)
+	@contrib/dev/beside contrib/dev/check $(VENV) -- \
+	  contrib/dev/run-tests $(VENV) -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
-test-fast: venv  ## the tests that boot no Slurm
-	@contrib/dev/run-tests $(VENV) -n 3 -m "not slurm" $(PYTEST_ARGS)
+test-fast: venv  ## the tests that boot no Slurm and take no time, in a minute
+	@contrib/dev/run-tests $(VENV) -n $(WORKERS) --dist loadgroup -m "not slurm and not slow" $(PYTEST_ARGS)
 
 check: venv  ## lint, formatting, types and import contracts
 	@contrib/dev/check $(VENV)

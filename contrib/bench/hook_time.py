@@ -83,7 +83,7 @@ def prepare(root: Path) -> None:
 
 def measure(pythons: list[str], roots: list[Path], rounds: int) -> list[Times]:
     """Return for each interpreter the milliseconds of each row, one value for each round."""
-    rows = [rows_of(root) for root in roots]
+    rows = [timed_rows(root) for root in roots]
     found: list[Times] = [{name: [] for name in one} for one in rows]
     for turn in range(rounds + 1):
         for name in rows[0]:
@@ -99,7 +99,7 @@ def measure(pythons: list[str], roots: list[Path], rounds: int) -> list[Times]:
     return found
 
 
-def rows_of(root: Path) -> dict[str, tuple[list[str], dict[str, str]]]:
+def timed_rows(root: Path) -> dict[str, tuple[list[str], dict[str, str]]]:
     """Return what is timed: its arguments and environment."""
     job = {
         "SLURMD_NODENAME": "n1",

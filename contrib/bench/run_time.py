@@ -64,7 +64,7 @@ class Bench:
             [self.program, "run", *words], env=self.environ, stdout=subprocess.PIPE
         )
 
-    def timed(self, command: list[str]) -> float:
+    def command_ms(self, command: list[str]) -> float:
         """Return the milliseconds that a command takes."""
         began = time.perf_counter()
         subprocess.run(command, env=self.environ, check=True, stdout=subprocess.DEVNULL)
@@ -84,7 +84,7 @@ class Bench:
                 found.append(int(entry.name))
         return found
 
-    def short_runs(self) -> float:
+    def short_runs_s(self) -> float:
         """Return the seconds that many short runs at once take together."""
         began = time.perf_counter()
         runs = [self.start("--", "sleep", "0.05") for _ in range(SHORT_RUNS)]
@@ -92,7 +92,7 @@ class Bench:
             run.communicate(timeout=60)
         return time.perf_counter() - began
 
-    def next_in_line(self, end: str) -> float:
+    def handover_ms(self, end: str) -> float:
         """Return the milliseconds from the end of who has all GPUs to the start of who waits.
 
         `end` is ``command`` for the command's end, or ``both`` for killing its keeper first.
@@ -130,15 +130,15 @@ def main(venv: Path, rounds: int) -> None:
         try:
             for _ in range(rounds):
                 for name, command in rows.items():
-                    times[name].append(bench.timed(command))
+                    times[name].append(bench.command_ms(command))
             bare = statistics.median(times["bare python"])
             for name, values in times.items():
                 median = statistics.median(values)
                 print(f"{name:34} {median:8.1f} ms  {median / bare:5.1f} x bare python")
-            runs = statistics.median(bench.short_runs() for _ in range(3))
+            runs = statistics.median(bench.short_runs_s() for _ in range(3))
             print(f"{SHORT_RUNS} runs of 50 ms on {GPUS} GPUs          {runs:8.2f} s")
             for end in ("command", "both"):
-                waited = statistics.median(bench.next_in_line(end) for _ in range(3))
+                waited = statistics.median(bench.handover_ms(end) for _ in range(3))
                 print(f"from the end of the {end:8} to the next {waited:6.0f} ms")
         finally:
             bench.server.terminate()

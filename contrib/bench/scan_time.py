@@ -43,8 +43,8 @@ def main(rounds: int) -> None:
         install(place)
         state = FakeState(place / "state")
         state.set_default_node("n1")
-        with running(state.add_node("n1", GPUS)):
-            times = measure(rows(place), rounds)
+        with processes_on_every_gpu(state.add_node("n1", GPUS)):
+            times = measure(timed_rows(place), rounds)
             calls = {source: system_calls(place, source) for source in ("nvml", "nvidia-smi")}
     scan = statistics.median(times["scan by NVML"])
     for name, values in times.items():
@@ -56,7 +56,7 @@ def main(rounds: int) -> None:
 
 
 @contextlib.contextmanager
-def running(node: FakeNode) -> Iterator[None]:
+def processes_on_every_gpu(node: FakeNode) -> Iterator[None]:
     """Start the processes, real ones of real users, on every GPU."""
     with contextlib.ExitStack() as stack:
         for gpu in node.gpus:
@@ -66,15 +66,15 @@ def running(node: FakeNode) -> Iterator[None]:
         yield
 
 
-def rows(place: Path) -> dict[str, Callable[[], float]]:
+def timed_rows(place: Path) -> dict[str, Callable[[], float]]:
     """Return what is measured; each row returns the seconds that count."""
     return {
         "scan by NVML": lambda: scan_s(place, "nvml"),
         "scan by nvidia-smi": lambda: scan_s(place, "nvidia-smi"),
-        "reading alone, NVML loaded": lambda: reading(place)[0],
-        "  of it inside pynvml": lambda: reading(place)[1],
-        "  of it ours: processes, owners, values": lambda: reading(place)[2],
-        "reading without health": lambda: reading(place, health=False)[0],
+        "reading alone, NVML loaded": lambda: time_reading(place)[0],
+        "  of it inside pynvml": lambda: time_reading(place)[1],
+        "  of it ours: processes, owners, values": lambda: time_reading(place)[2],
+        "reading without health": lambda: time_reading(place, health=False)[0],
         "import pynvml": import_s,
     }
 
@@ -141,20 +141,20 @@ print(whole, inside, whole - inside)
 """
 
 
-def reading(place: Path, *, health: bool = True) -> tuple[float, float, float]:
+def time_reading(place: Path, *, health: bool = True) -> tuple[float, float, float]:
     """Return the seconds of a second reading in one process: whole, in pynvml, and the rest."""
     library = str(place / "libnvidia-ml.so.1")
-    told = output("-c", READING, library, str(health)).split()
+    told = run_python("-c", READING, library, str(health)).split()
     return float(told[0]), float(told[1]), float(told[2])
 
 
 def import_s() -> float:
     """Return the seconds of the import alone, in a fresh interpreter."""
     code = "import time; began = time.perf_counter(); import pynvml"
-    return float(output("-c", f"{code}; print(time.perf_counter() - began)"))
+    return float(run_python("-c", f"{code}; print(time.perf_counter() - began)"))
 
 
-def output(*arguments: Any) -> str:
+def run_python(*arguments: Any) -> str:
     return subprocess.run(
         [sys.executable, *arguments], check=True, timeout=60, capture_output=True, text=True
     ).stdout
@@ -168,12 +168,12 @@ def system_calls(place: Path, source: str) -> tuple[int, int] | None:
     """
     if shutil.which("strace") is None:
         return None
-    idle, lines = len(traced(place, "nothing")), traced(place, source)
+    idle, lines = len(strace_lines(place, "nothing")), strace_lines(place, source)
     simulated = [line for line in lines if re.search(rf"{place}/state|/proc/\d+/stat\b", line)]
     return len(lines) - idle, len(simulated)
 
 
-def traced(place: Path, source: str) -> list[str]:
+def strace_lines(place: Path, source: str) -> list[str]:
     """Return a line for each system call of a program that scans once, or not at all."""
     log = place / "calls"
     strace: list[str | Path] = ["strace", "-f", "-y", "-o", log]

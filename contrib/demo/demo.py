@@ -22,9 +22,9 @@ for beside in ("demo-cluster", "fake-nvml"):
 sys.dont_write_bytecode = True
 
 from canhazgpu_demo.console import DemoFailed, heading, indented, say  # noqa: E402
-from canhazgpu_demo.places import Places  # noqa: E402
-from canhazgpu_demo.story import Story  # noqa: E402
-from canhazgpu_demo.world import World  # noqa: E402
+from canhazgpu_demo.environment import DemoEnvironment  # noqa: E402
+from canhazgpu_demo.paths import DemoPaths  # noqa: E402
+from canhazgpu_demo.scenario import Scenario  # noqa: E402
 from demo_cluster import DemoClusterError, missing_requirements  # noqa: E402
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -51,14 +51,14 @@ def main() -> int:
 
 
 def run(*, keep: bool) -> int:
-    world = World()
+    world = DemoEnvironment()
     kept = False
     try:
         heading("0. A cluster of its own")
-        world.build()
-        Story(world).tell()
+        world.install_and_boot()
+        Scenario(world).run()
         if keep:
-            say(how_to_use(world))
+            say(usage_text(world))
             kept = True
     except DemoClusterError:
         raise
@@ -74,14 +74,14 @@ def run(*, keep: bool) -> int:
 
 
 def stop(directory: Path) -> int:
-    if not Places(directory).users.exists():
+    if not DemoPaths(directory).users.exists():
         raise DemoFailed(f"{directory} holds no demonstration")
-    close(World(directory.absolute()))
+    close(DemoEnvironment(directory.absolute()))
     say(f"{directory} is stopped and removed")
     return 0
 
 
-def close(world: World) -> None:
+def close(world: DemoEnvironment) -> None:
     # Once begun, it is finished: a second Ctrl-C would leave things behind.
     for number in ENDING_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -92,8 +92,8 @@ def interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def how_to_use(world: World) -> str:
-    people, places = world.people, world.places
+def usage_text(world: DemoEnvironment) -> str:
+    people, places = world.users, world.paths
     return f"""
 The cluster stays up. A shell as {people.alice} on n1, where canhazgpu, sbatch, squeue and
 gpu-process are at hand:

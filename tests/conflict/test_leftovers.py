@@ -6,25 +6,25 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from service_fakes import NODE, free, reservation, seen, used, uuid
+from fakes.scripted_ledger import NODE, free_gpu, reservation, scan_observation, used_gpu, uuid
 
+from canhazgpu.conflict.kill_exemptions import ProcessRights
 from canhazgpu.conflict.leftovers import (
     EndedJob,
     Leftover,
     find_leftovers,
-    held_gpus,
+    gpus_of_ended_job,
+    gpus_to_quarantine,
     quarantine_reason,
     settling_gpus,
-    stuck_gpus,
 )
-from canhazgpu.conflict.spare import Rights
 from canhazgpu.gpu.scan import GpuProcess, GpuReading
 from canhazgpu.gpu.usage import UsagePolicy
 from canhazgpu.ledger.values import JobOwner, NodeView
 
 OWNER = JobOwner("c1", "12", 1)
 JOB = EndedJob("slurm:12", "mallory", 1002, began_ticks=100)
-RIGHTS = Rights((), {}, ("root",))
+RIGHTS = ProcessRights((), {}, ("root",))
 USAGE = UsagePolicy(1024)
 
 
@@ -36,47 +36,49 @@ def view(**held: str) -> NodeView:
 def test_the_gpus_that_the_job_held_and_nobody_else_has() -> None:
     now = view(g0="job:c1:12:1", g1="job:c1:12:0", g2="job:c1:13:0", g3="job:c1:12:2")
     recorded = [uuid(0), uuid(2), uuid(5)]
-    assert held_gpus(OWNER, recorded, now) == (uuid(0), uuid(1), uuid(5))
-    assert held_gpus(OWNER, [], view()) == ()
+    assert gpus_of_ended_job(OWNER, recorded, now) == (uuid(0), uuid(1), uuid(5))
+    assert gpus_of_ended_job(OWNER, [], view()) == ()
 
 
-def found(*gpus: GpuReading, rights: Rights = RIGHTS, **started: int) -> list[tuple[bool, str]]:
+def found(
+    *gpus: GpuReading, rights: ProcessRights = RIGHTS, **started: int
+) -> list[tuple[bool, str]]:
     starts = {int(name[1:]): at for name, at in started.items()}
     leftovers = find_leftovers(JOB, gpus, starts, lambda: rights, USAGE)
-    return [(one.ours, one.spared) for one in leftovers]
+    return [(one.of_job, one.exemption) for one in leftovers]
 
 
 def test_every_process_is_judged() -> None:
-    assert found(used(0, pid=7), p7=200) == [(True, "")]
-    assert found(used(0, pid=7), p7=50) == [(False, "it ran before the job")]
-    assert found(used(0, pid=7)) == [(False, "it cannot be told when it started")]
-    another = Rights((), {"13": 1002}, ())
-    assert found(used(0, pid=7), p7=200, rights=another) == [
+    assert found(used_gpu(0, pid=7), p7=200) == [(True, "")]
+    assert found(used_gpu(0, pid=7), p7=50) == [(False, "it ran before the job")]
+    assert found(used_gpu(0, pid=7)) == [(False, "it cannot be told when it started")]
+    another = ProcessRights((), {"13": 1002}, ())
+    assert found(used_gpu(0, pid=7), p7=200, rights=another) == [
         (True, "another job of mallory is here")
     ]
-    assert found(free(0)) == []
+    assert found(free_gpu(0)) == []
 
 
 def test_the_scheduler_is_not_asked_where_nothing_is_the_jobs() -> None:
-    def asked() -> Rights:
+    def asked() -> ProcessRights:
         raise AssertionError
 
-    assert find_leftovers(JOB, [used(0, pid=7)], {7: 50}, asked, USAGE)
-    assert find_leftovers(JOB, [free(0)], {}, asked, USAGE) == ()
+    assert find_leftovers(JOB, [used_gpu(0, pid=7)], {7: 50}, asked, USAGE)
+    assert find_leftovers(JOB, [free_gpu(0)], {}, asked, USAGE) == ()
 
 
 def stands(gpu: GpuReading, ours: bool, spared: str, **changes: Any) -> Leftover:
     return Leftover(gpu, replace(gpu.processes[0], **changes), ours, spared)
 
 
-BUSY = used(0, pid=7)
-ABANDONED = replace(used(0), processes=())
+BUSY = used_gpu(0, pid=7)
+ABANDONED = replace(used_gpu(0), processes=())
 
 
 @pytest.mark.parametrize(
     ("gpu", "leftovers", "ends", "settles", "stuck"),
     [
-        (free(0), (), True, False, False),
+        (free_gpu(0), (), True, False, False),
         # Memory of nobody: waited for, then held back.
         (ABANDONED, (), True, True, True),
         (ABANDONED, (), False, True, True),
@@ -93,15 +95,15 @@ ABANDONED = replace(used(0), processes=())
 def test_which_gpus_are_waited_for_and_held_back(
     gpu: GpuReading, leftovers: tuple[Leftover, ...], ends: bool, settles: bool, stuck: bool
 ) -> None:
-    now = seen(gpu, used(1))
+    now = scan_observation(gpu, used_gpu(1))
     held = (uuid(0),)
     assert bool(settling_gpus(held, now, leftovers, ends=ends)) == settles
-    assert bool(stuck_gpus(held, now, leftovers, ends=ends)) == stuck
+    assert bool(gpus_to_quarantine(held, now, leftovers, ends=ends)) == stuck
 
 
 def test_the_reason_of_a_quarantine_says_what_whose_and_by_whom() -> None:
     process = GpuProcess(7, 1002, "ann", "python3", 8000)
-    gpu = replace(used(0), memory_used_mb=8045, processes=(process,))
+    gpu = replace(used_gpu(0), memory_used_mb=8045, processes=(process,))
     reason = "job 12 of ann left 8045MB used by PID 7 (python3)"
     assert quarantine_reason(gpu, "12", "ann") == reason
     nobody = replace(gpu, processes=(), memory_used_mb=None)

@@ -7,19 +7,24 @@ import itertools
 import pytest
 
 from canhazgpu.config.conflict_chain import CONFIGURABLE, StepKind, parse_chain
-from canhazgpu.conflict.notes import requeue_note, requeues_noted
-from canhazgpu.conflict.policy import Cause, Facts, next_step
+from canhazgpu.conflict.job_comment import requeue_comment, requeues_in_comment
+from canhazgpu.conflict.policy import ConflictCause, ConflictFacts, next_step
 
-U, R, Q = Cause.UNRESERVED, Cause.RESERVED, Cause.QUARANTINED
-UNREADABLE, ABSENT, BLIND, OURS = Cause.UNREADABLE, Cause.ABSENT, Cause.BLIND, Cause.OURS
+U, R, Q = ConflictCause.UNRESERVED, ConflictCause.RESERVED, ConflictCause.QUARANTINED
+UNREADABLE, ABSENT, BLIND, OURS = (
+    ConflictCause.UNREADABLE,
+    ConflictCause.ABSENT,
+    ConflictCause.NO_GPU_READABLE,
+    ConflictCause.INTERNAL_FAULT,
+)
 ALL = "wait:5,swap,kill,requeue,drain,warn"
 ABLE = {"can_swap": True, "can_kill": True, "can_warn": True}
 
 
-def walk(chain: str, *causes: Cause, **facts: object) -> list[str]:
+def walk(chain: str, *causes: ConflictCause, **facts: object) -> list[str]:
     """All steps that are tried where none helps, to the end."""
     steps = parse_chain(chain)
-    known = Facts(frozenset(causes), **facts)  # type: ignore[arg-type]
+    known = ConflictFacts(frozenset(causes), **facts)  # type: ignore[arg-type]
     place, tried = 0, []
     while not tried or tried[-1] != "end":
         place, step = next_step(steps, place, known)
@@ -57,7 +62,7 @@ def walk(chain: str, *causes: Cause, **facts: object) -> list[str]:
         ({OURS}, {"requeues": 9, "max_requeues": 3}, "requeue requeue hold end"),
     ],
 )
-def test_what_is_tried(causes: set[Cause], facts: dict[str, object], tried: str) -> None:
+def test_what_is_tried(causes: set[ConflictCause], facts: dict[str, object], tried: str) -> None:
     assert walk(ALL, *causes, **facts) == tried.split()
 
 
@@ -77,14 +82,14 @@ def test_what_is_tried(causes: set[Cause], facts: dict[str, object], tried: str)
     ],
 )
 def test_what_is_tried_first(
-    chain: str, causes: set[Cause], facts: dict[str, object], first: str
+    chain: str, causes: set[ConflictCause], facts: dict[str, object], first: str
 ) -> None:
     assert walk(chain, *causes, **facts)[0] == first
 
 
 def test_nothing_ever_kills_a_reserved_owner_or_drains_for_our_own_fault() -> None:
-    for size in range(1, len(Cause) + 1):
-        for causes in itertools.combinations(Cause, size):
+    for size in range(1, len(ConflictCause) + 1):
+        for causes in itertools.combinations(ConflictCause, size):
             tried = walk(ALL, *causes, **ABLE)
             if set(causes) != {U}:
                 assert "kill" not in tried
@@ -101,7 +106,9 @@ def test_every_chain_comes_to_an_end_whatever_the_facts() -> None:
 
 
 def test_a_place_beyond_the_end_is_the_end() -> None:
-    assert next_step(parse_chain("requeue"), 99, Facts(frozenset({U})))[1].kind is StepKind.END
+    assert (
+        next_step(parse_chain("requeue"), 99, ConflictFacts(frozenset({U})))[1].kind is StepKind.END
+    )
 
 
 @pytest.mark.parametrize(
@@ -109,9 +116,9 @@ def test_a_place_beyond_the_end_is_the_end() -> None:
     [
         ("", 5, 0),
         ("mine", 5, 0),
-        (requeue_note(3, 20, "GPU 1 is in use"), 5, 3),
-        (requeue_note(3, 20, "x"), 2, 2),
-        (requeue_note(3, 20, "x"), 0, 0),
+        (requeue_comment(3, 20, "GPU 1 is in use"), 5, 3),
+        (requeue_comment(3, 20, "x"), 2, 2),
+        (requeue_comment(3, 20, "x"), 0, 0),
         ("canhazgpu: requeue 999999/20: forged", 1, 1),
         ("canhazgpu: requeue 9999999/20: forged", 9, 0),
         ("canhazgpu: requeue -1/20: forged", 9, 0),
@@ -124,4 +131,4 @@ def test_a_place_beyond_the_end_is_the_end() -> None:
 def test_the_count_of_requeues_is_the_jobs_own_and_never_above_its_restarts(
     comment: str, attempt: int, count: int
 ) -> None:
-    assert requeues_noted(comment, attempt) == count
+    assert requeues_in_comment(comment, attempt) == count

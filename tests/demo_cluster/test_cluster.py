@@ -15,7 +15,7 @@ from demo_cluster import (
     WaitTimeout,
     new_directory,
 )
-from demo_cluster.processes import wait_until
+from demo_cluster.host.processes import wait_until
 
 from .conftest import People
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from demo_cluster import ClusterSpec, PrivateSlurm, new_directory
-from demo_cluster.processes import find, wait_until
+from demo_cluster.host.processes import find_process, wait_until
 
 from .conftest import People
 
@@ -68,4 +68,4 @@ def test_a_process_left_behind_ends_with_its_job(cluster: PrivateSlurm, people: 
     cluster.wait_job(job)
 
     pid = int(cluster.output(job, user=people.alice))
-    assert wait_until(lambda: find(pid) is None, timeout_s=5)
+    assert wait_until(lambda: find_process(pid) is None, timeout_s=5)

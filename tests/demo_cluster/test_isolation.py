@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from demo_cluster import ClusterSpec, PrivateSlurm, StartError, find_leftovers, new_directory
-from demo_cluster.cgroups import CONTROLLERS, own_group
-from demo_cluster.processes import wait_until
+from demo_cluster.cgroups import CONTROLLERS, cluster_group
+from demo_cluster.host.processes import wait_until
 
 from .conftest import People
 
@@ -21,7 +21,7 @@ CONSTRAINED = dataclasses.replace(SMALL, constrain_devices=True)
 
 def expect_nothing_left(cluster: PrivateSlurm) -> None:
     assert wait_until(lambda: not find_leftovers(cluster.layout), timeout_s=5)
-    groups = [own_group(cluster.layout, controller) for controller in CONTROLLERS]
+    groups = [cluster_group(cluster.layout, controller) for controller in CONTROLLERS]
     assert [group for group in groups if group.exists()] == []
 
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from canhazgpu.probe.processes import described
+from canhazgpu.probe.processes.describe import describe_process
 from canhazgpu.schedulers.slurm.cgroup import job_of_cgroup
 from demo_cluster import ClusterSpec, PrivateSlurm, new_directory
-from demo_cluster.cgroups import CONTROLLERS, own_group
-from demo_cluster.processes import wait_until
+from demo_cluster.cgroups import CONTROLLERS, cluster_group
+from demo_cluster.host.processes import wait_until
 
 from .conftest import People
 
@@ -38,7 +38,7 @@ def test_every_process_of_a_job_is_the_jobs_and_no_other(
     def as_on_a_host_of_its_own(text: str) -> str | None:
         # This cluster's groups are below one of its own, so that clusters do not meet.
         for controller in CONTROLLERS:
-            text = text.replace(f":/{own_group(cluster.layout, controller).name}/", ":/")
+            text = text.replace(f":/{cluster_group(cluster.layout, controller).name}/", ":/")
         return job_of_cgroup(text)
 
     # Given a job with a batch script, a process that left its session, and a step
@@ -49,8 +49,8 @@ def test_every_process_of_a_job_is_the_jobs_and_no_other(
     )
     pids = [int(one) for one in cluster.output(job, user=people.alice).split()]
 
-    told = [described(pid, None, as_on_a_host_of_its_own) for pid in pids]
-    own = described(os.getpid(), None, as_on_a_host_of_its_own)
+    told = [describe_process(pid, None, as_on_a_host_of_its_own) for pid in pids]
+    own = describe_process(os.getpid(), None, as_on_a_host_of_its_own)
     cluster.run(["scancel", str(job)], check=True)
     cluster.wait_job(job)
 

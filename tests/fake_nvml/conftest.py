@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from simulated_driver import install_driver
 
 import fake_nvml
 
@@ -86,12 +87,12 @@ def reachable() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def library(reachable: Path) -> Path:
-    return fake_nvml.install(reachable / "new")
+    return install_driver(reachable / "new")
 
 
 @pytest.fixture(scope="session")
 def old_library(reachable: Path) -> Path:
-    return fake_nvml.build(reachable / "old", old=True)
+    return install_driver(reachable / "old", old=True)
 
 
 @pytest.fixture

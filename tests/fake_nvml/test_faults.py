@@ -40,7 +40,7 @@ def test_a_delay(nvml, node):
     node.inject("nvmlDeviceGetCount", delay_ms=200)
     began = time.monotonic()
     assert nvml("p.nvmlDeviceGetCount()") == 2
-    assert 0.2 <= time.monotonic() - began < 2
+    assert 0.2 <= time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

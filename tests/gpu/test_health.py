@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from canhazgpu.config.schema import HEALTH_CHECKS
-from canhazgpu.gpu.health import CHECKS, find_missing, missing_gpus, unhealthy
+from canhazgpu.gpu.health import CHECK_FUNCTIONS, find_lost_gpus, missing_gpus_text, unhealthy_gpus
 from canhazgpu.gpu.scan import GpuHealth, GpuReading, Scan
 from canhazgpu.gpu.usage import UsagePolicy
-from canhazgpu.probe.node_probe import observation_of
+from canhazgpu.probe.node_probe import judge_scan
 
 HEALTHY = GpuHealth("none", False, False, False, 0, "default")
 RESET = "nvidia-smi --gpu-reset -i 3"
@@ -66,26 +66,26 @@ def test_each_fault_has_its_reason_and_its_check(
     sick = gpu(replace(HEALTHY, **fields))  # type: ignore[arg-type]
     others = [one for one in HEALTH_CHECKS if one != check]
 
-    assert unhealthy([sick], HEALTH_CHECKS) == {"GPU-3": reason}
-    assert unhealthy([sick], [check]) == {"GPU-3": reason}
-    assert unhealthy([sick], others) == {}
+    assert unhealthy_gpus([sick], HEALTH_CHECKS) == {"GPU-3": reason}
+    assert unhealthy_gpus([sick], [check]) == {"GPU-3": reason}
+    assert unhealthy_gpus([sick], others) == {}
 
 
 def test_every_check_of_the_configuration_is_there() -> None:
-    assert tuple(CHECKS) == HEALTH_CHECKS
+    assert tuple(CHECK_FUNCTIONS) == HEALTH_CHECKS
 
 
 @pytest.mark.parametrize(
     "health", [None, GpuHealth(), HEALTHY, GpuHealth(ecc_uncorrected=-1), GpuHealth("", None)]
 )
 def test_healthy_or_not_told_is_not_held_back(health: GpuHealth | None) -> None:
-    assert unhealthy([gpu(health)], HEALTH_CHECKS) == {}
+    assert unhealthy_gpus([gpu(health)], HEALTH_CHECKS) == {}
 
 
 def test_all_faults_are_named() -> None:
     sick = gpu(GpuHealth("reset", remap_pending=True, remap_failed=True))
 
-    assert unhealthy([sick], HEALTH_CHECKS)["GPU-3"].split("; ") == [
+    assert unhealthy_gpus([sick], HEALTH_CHECKS)["GPU-3"].split("; ") == [
         f"needs a reset: {RESET}",
         f"row remap pending, reset the GPU: {RESET}",
         "row remap failed, have the GPU replaced",
@@ -93,7 +93,7 @@ def test_all_faults_are_named() -> None:
 
 
 def test_only_the_sick_gpu_is_held_back() -> None:
-    assert list(unhealthy([gpu(HEALTHY, 0), gpu(GpuHealth("reset"), 1)], HEALTH_CHECKS)) == [
+    assert list(unhealthy_gpus([gpu(HEALTHY, 0), gpu(GpuHealth("reset"), 1)], HEALTH_CHECKS)) == [
         "GPU-1"
     ]
 
@@ -101,7 +101,7 @@ def test_only_the_sick_gpu_is_held_back() -> None:
 def test_a_gpu_that_cannot_be_read_or_named_is_unknown() -> None:
     sick = GpuHealth("reset")
 
-    assert unhealthy([gpu(sick, fault="lost"), gpu(sick, uuid="")], HEALTH_CHECKS) == {}
+    assert unhealthy_gpus([gpu(sick, fault="lost"), gpu(sick, uuid="")], HEALTH_CHECKS) == {}
 
 
 @pytest.mark.parametrize("teller", ["parent", "sibling", "itself"])
@@ -113,7 +113,7 @@ def test_mig_instances_share_their_gpus_health(teller: str) -> None:
     ]
     parent = [gpu(sick)] if teller == "parent" else []
 
-    found = unhealthy([*instances, *parent, gpu(HEALTHY, 0)], HEALTH_CHECKS)
+    found = unhealthy_gpus([*instances, *parent, gpu(HEALTHY, 0)], HEALTH_CHECKS)
 
     assert found.keys() >= {"MIG-a", "MIG-b"}
     assert "GPU-0" not in found
@@ -122,10 +122,8 @@ def test_mig_instances_share_their_gpus_health(teller: str) -> None:
 def test_an_observation_says_what_is_unhealthy() -> None:
     found = scan(gpu(GpuHealth("reset")), gpu(HEALTHY, 1))
 
-    assert observation_of(found, UsagePolicy(1024)).unhealthy == {
-        "GPU-3": f"needs a reset: {RESET}"
-    }
-    assert observation_of(found, UsagePolicy(1024), health_checks=("ecc",)).unhealthy == {}
+    assert judge_scan(found, UsagePolicy(1024)).unhealthy == {"GPU-3": f"needs a reset: {RESET}"}
+    assert judge_scan(found, UsagePolicy(1024), health_checks=("ecc",)).unhealthy == {}
 
 
 @pytest.mark.parametrize(
@@ -133,26 +131,26 @@ def test_an_observation_says_what_is_unhealthy() -> None:
     [(8, 7, "7 of 8 GPUs are there"), (8, 0, "0 of 8 GPUs are there"), (8, 8, ""), (8, 9, "")],
 )
 def test_fewer_gpus_than_expected(expected: int, seen: int, text: str) -> None:
-    assert missing_gpus(expected, seen) == text
+    assert missing_gpus_text(expected, seen) == text
 
 
 @pytest.mark.parametrize("seen", [0, 3])
 def test_without_a_number_nothing_is_missing(seen: int) -> None:
-    assert missing_gpus(0, seen) == ""
+    assert missing_gpus_text(0, seen) == ""
 
 
 def test_a_gpu_of_the_last_scan_that_is_gone_is_missing() -> None:
     before = scan(gpu(None, 0), gpu(None, 1), gpu(None, 2))
 
-    assert find_missing(before, scan(gpu(None, 0), gpu(None, 1, uuid="GPU-2"))) == (gpu(None, 1),)
+    assert find_lost_gpus(before, scan(gpu(None, 0), gpu(None, 1, uuid="GPU-2"))) == (gpu(None, 1),)
 
 
 def test_nothing_is_missing_where_that_cannot_be_told() -> None:
     before = scan(gpu(None, 0))
 
-    assert find_missing(None, scan()) == ()
-    assert find_missing(before, scan(fault="no driver")) == ()
-    assert find_missing(before, scan(gpu(None, 0, uuid="", fault="lost"))) == ()
+    assert find_lost_gpus(None, scan()) == ()
+    assert find_lost_gpus(before, scan(fault="no driver")) == ()
+    assert find_lost_gpus(before, scan(gpu(None, 0, uuid="", fault="lost"))) == ()
 
 
 def test_mig_instances_come_and_go_with_their_layout() -> None:
@@ -160,7 +158,7 @@ def test_mig_instances_come_and_go_with_their_layout() -> None:
     some = gpu(None, 0, uuid="MIG-a", mig_index=0, parent_uuid="GPU-0")
     other = gpu(None, 0, uuid="MIG-b", mig_index=0, parent_uuid="GPU-0")
 
-    assert find_missing(scan(whole), scan(some)) == ()
-    assert find_missing(scan(some), scan(whole)) == ()
-    assert find_missing(scan(some), scan(other)) == ()
-    assert find_missing(scan(some), scan(gpu(None, 1))) == (some,)
+    assert find_lost_gpus(scan(whole), scan(some)) == ()
+    assert find_lost_gpus(scan(some), scan(whole)) == ()
+    assert find_lost_gpus(scan(some), scan(other)) == ()
+    assert find_lost_gpus(scan(some), scan(gpu(None, 1))) == (some,)

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from canhazgpu.errors import InputError
 from canhazgpu.gpu.ids import (
     GpuIndex,
-    MigPlace,
-    SchedulerNumber,
-    Selector,
+    GpuSelector,
+    MigIndex,
+    SchedulerGpuNumber,
     UuidPrefix,
     parse_gpu_ids,
     parse_scheduler_numbers,
     parse_uuid,
-    resolve,
+    resolve_gpus,
 )
 from canhazgpu.gpu.scan import GpuReading
 
@@ -37,7 +37,7 @@ from canhazgpu.gpu.scan import GpuReading
     ],
 )
 def test_lists_of_numbers_are_read_in_their_order(text: str, numbers: list[int]) -> None:
-    assert parse_scheduler_numbers(text, "X") == tuple(map(SchedulerNumber, numbers))
+    assert parse_scheduler_numbers(text, "X") == tuple(map(SchedulerGpuNumber, numbers))
 
 
 @pytest.mark.parametrize(
@@ -109,8 +109,8 @@ MIG_1 = "MIG-22220000-53d1-4f0e-9a57-6b7a1d0c9e11"
         ("2-2", [GpuIndex(2)]),
         ("007", [GpuIndex(7)]),
         ("4095", [GpuIndex(4095)]),
-        ("0:1", [MigPlace(0, 1)]),
-        ("0:1,0:0,2", [MigPlace(0, 1), MigPlace(0, 0), GpuIndex(2)]),
+        ("0:1", [MigIndex(0, 1)]),
+        ("0:1,0:0,2", [MigIndex(0, 1), MigIndex(0, 0), GpuIndex(2)]),
         (UUID_0, [UuidPrefix(UUID_0)]),
         ("GPU-68ab", [UuidPrefix("GPU-68ab")]),
         ("GPU-6", [UuidPrefix("GPU-6")]),
@@ -118,7 +118,7 @@ MIG_1 = "MIG-22220000-53d1-4f0e-9a57-6b7a1d0c9e11"
         ("MIG-GPU-68ab/1/0", [UuidPrefix("MIG-GPU-68ab/1/0")]),
     ],
 )
-def test_gpu_ids_are_read_in_their_order(text: str, selectors: list[Selector]) -> None:
+def test_gpu_ids_are_read_in_their_order(text: str, selectors: list[GpuSelector]) -> None:
     assert parse_gpu_ids(text) == tuple(selectors)
 
 
@@ -206,7 +206,7 @@ NODE = (
     ],
 )
 def test_the_gpus_meant(text: str, uuids: list[str]) -> None:
-    assert resolve(parse_gpu_ids(text), NODE, "n1") == tuple(uuids)
+    assert resolve_gpus(parse_gpu_ids(text), NODE, "n1") == tuple(uuids)
 
 
 @pytest.mark.parametrize(
@@ -225,14 +225,16 @@ def test_the_gpus_meant(text: str, uuids: list[str]) -> None:
 )
 def test_what_cannot_be_meant_is_refused_with_what_is_there(text: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
-        resolve(parse_gpu_ids(text), NODE, "n1")
+        resolve_gpus(parse_gpu_ids(text), NODE, "n1")
     assert str(caught.value).startswith(message)
 
 
 def test_a_uuid_that_begins_another_is_that_gpu() -> None:
-    assert resolve(parse_gpu_ids("GPU-1"), (gpu(0, "GPU-10"), gpu(1, "GPU-1")), "n1") == ("GPU-1",)
+    assert resolve_gpus(parse_gpu_ids("GPU-1"), (gpu(0, "GPU-10"), gpu(1, "GPU-1")), "n1") == (
+        "GPU-1",
+    )
 
 
 def test_a_node_without_gpus_says_so() -> None:
     with pytest.raises(InputError, match="there is no GPU 0 on n1; it has none"):
-        resolve(parse_gpu_ids("0"), (), "n1")
+        resolve_gpus(parse_gpu_ids("0"), (), "n1")

@@ -15,13 +15,13 @@ from canhazgpu.gpu.usage import (
     GpuState,
     Usage,
     UsagePolicy,
+    gpu_state,
+    judge_usage,
     memory_text,
     processes_text,
-    state_of,
-    usage_of,
-    users_of,
+    users_text,
 )
-from canhazgpu.probe.node_probe import observation_of
+from canhazgpu.probe.node_probe import judge_scan
 
 FREE, IN_USE, UNKNOWN = Usage.FREE, Usage.IN_USE, Usage.UNKNOWN
 IDLE = GpuReading(0, "GPU-0", 0, "H100", 0, 80000)
@@ -59,12 +59,12 @@ def process(pid: int = 5, memory_mb: int | None = 1) -> GpuProcess:
     ],
 )
 def test_usage(reading: GpuReading, usage: Usage) -> None:
-    assert usage_of(reading, UsagePolicy(1024)) is usage
+    assert judge_usage(reading, UsagePolicy(1024)) is usage
 
 
 def test_a_threshold_of_zero_is_one() -> None:
-    assert usage_of(IDLE, UsagePolicy(0)) is FREE
-    assert usage_of(replace(IDLE, memory_used_mb=1), UsagePolicy(0)) is IN_USE
+    assert judge_usage(IDLE, UsagePolicy(0)) is FREE
+    assert judge_usage(replace(IDLE, memory_used_mb=1), UsagePolicy(0)) is IN_USE
 
 
 @given(
@@ -79,7 +79,7 @@ def test_free_is_only_what_is_seen_to_be(
     reading = GpuReading(
         0, "GPU-0", 0, "", used, total, tuple(process(*one) for one in processes), fault
     )
-    if usage_of(reading, UsagePolicy(1024)) is FREE:
+    if judge_usage(reading, UsagePolicy(1024)) is FREE:
         assert fault is None
         assert used is None or 0 <= used <= 1024
         assert used is not None or not processes
@@ -91,7 +91,7 @@ def test_free_is_only_what_is_seen_to_be(
     list(itertools.product(Usage, (False, True), (False, True))),
 )
 def test_a_gpu_has_one_state(usage: Usage, reserved: bool, quarantined: bool) -> None:
-    state = state_of(usage, reserved=reserved, quarantined=quarantined)
+    state = gpu_state(usage, reserved=reserved, quarantined=quarantined)
     if reserved:
         expected = GpuState.RESERVED
     elif quarantined:
@@ -108,7 +108,7 @@ def test_a_gpu_has_one_state(usage: Usage, reserved: bool, quarantined: bool) ->
 def test_two_gpus_of_one_uuid_are_never_free_by_the_last_ones_word() -> None:
     busy = replace(IDLE, memory_used_mb=5000)
     for gpus in ((busy, IDLE), (IDLE, busy)):
-        assert observation_of(Scan("n1", 0, 0, gpus), UsagePolicy(1024)).in_use == {"GPU-0"}
+        assert judge_scan(Scan("n1", 0, 0, gpus), UsagePolicy(1024)).in_use == {"GPU-0"}
 
 
 def named(pid: int, user: str | None, name: str | None) -> GpuProcess:
@@ -117,9 +117,9 @@ def named(pid: int, user: str | None, name: str | None) -> GpuProcess:
 
 def test_users_and_processes_are_told() -> None:
     some = (named(1, "ann", "python3"), named(2, "bob", None), named(3, "ann", "x"))
-    assert users_of(some) == "ann,bob"
-    assert users_of(()) == "unknown"
-    assert users_of((named(1, None, "x"), some[0])) == "unknown,ann"
+    assert users_text(some) == "ann,bob"
+    assert users_text(()) == "unknown"
+    assert users_text((named(1, None, "x"), some[0])) == "unknown,ann"
     assert processes_text(some) == "PID 1 (python3), PID 2 (unknown process) and 1 more"
     assert processes_text(some, limit=None).endswith("PID 3 (x)")
     assert processes_text(some[:2]) == "PID 1 (python3), PID 2 (unknown process)"
@@ -162,7 +162,7 @@ def test_what_is_ignored(
     policy = UsagePolicy(1024, frozenset(names), frozenset(users))
 
     assert policy.ignores(process) is ignored
-    assert policy.counting((process,)) == (() if ignored else (process,))
+    assert policy.counted_processes((process,)) == (() if ignored else (process,))
 
 
 def test_what_is_ignored_does_not_count_nor_does_its_memory() -> None:
@@ -170,9 +170,11 @@ def test_what_is_ignored_does_not_count_nor_does_its_memory() -> None:
     xorg, other = GpuProcess(7, 0, "root", "Xorg", 900), process(8, 1000)
     shown = replace(IDLE, memory_used_mb=1900)
 
-    assert usage_of(replace(shown, processes=(xorg,)), policy) is FREE
-    assert usage_of(replace(shown, processes=(xorg,)), UsagePolicy(1024)) is IN_USE
-    assert usage_of(replace(shown, memory_used_mb=1925, processes=(xorg, other)), policy) is IN_USE
+    assert judge_usage(replace(shown, processes=(xorg,)), policy) is FREE
+    assert judge_usage(replace(shown, processes=(xorg,)), UsagePolicy(1024)) is IN_USE
+    assert (
+        judge_usage(replace(shown, memory_used_mb=1925, processes=(xorg, other)), policy) is IN_USE
+    )
     unknown = replace(xorg, memory_mb=None)
-    assert usage_of(replace(IDLE, processes=(unknown,)), policy) is FREE
-    assert usage_of(replace(IDLE, memory_used_mb=None, processes=(xorg,)), policy) is FREE
+    assert judge_usage(replace(IDLE, processes=(unknown,)), policy) is FREE
+    assert judge_usage(replace(IDLE, memory_used_mb=None, processes=(xorg,)), policy) is FREE

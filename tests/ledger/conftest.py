@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import redis
-from ledger_values import Store, fresh_node, observation
-from redis_server import BINARIES, PrivateRedis, need_binary
+from ledger_samples import Store, new_node_name, observation
+from servers.private_redis import BINARIES, PrivateRedis, need_binary
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.ledger.embedded import server as embedded
@@ -59,7 +59,7 @@ def _embedded_store() -> Iterator[Store]:
 
 
 @pytest.fixture
-def own_server() -> Iterator[PrivateRedis]:
+def restartable_server() -> Iterator[PrivateRedis]:
     """A server of the test's own, to be restarted, paused and killed; it keeps its data."""
     with PrivateRedis(persist=True) as server:
         yield server
@@ -72,7 +72,7 @@ def ledger(store: Store) -> RedisLedger:
 
 @pytest.fixture
 def node() -> str:
-    return fresh_node()
+    return new_node_name()
 
 
 @pytest.fixture

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from simulated_driver import install_driver
 
 import fake_nvml
 from canhazgpu.config.schema import ValidationConfig
 from canhazgpu.ledger.port import Observation
-from canhazgpu.probe import nvidia_smi
 from canhazgpu.probe.node_probe import NodeProbe
+from canhazgpu.probe.nvidia_smi import reader as nvidia_smi
 
 
 @pytest.fixture(scope="session")
@@ -27,18 +28,18 @@ def reachable() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def library(reachable: Path) -> Path:
-    return fake_nvml.build(reachable / "new")
+    return install_driver(reachable / "new")
 
 
 @pytest.fixture(scope="session")
 def old_library(reachable: Path) -> Path:
-    return fake_nvml.build(reachable / "old", old=True)
+    return install_driver(reachable / "old", old=True)
 
 
 @pytest.fixture(scope="session")
 def programs(reachable: Path) -> Path:
     """The directory of the simulated nvidia-smi."""
-    return fake_nvml.install(reachable / "programs").parent
+    return install_driver(reachable / "programs").parent
 
 
 @pytest.fixture
@@ -65,8 +66,8 @@ def smi(
     """nvidia-smi over this test's state, which it finds beside itself: its environment is clean."""
     program = place / "nvidia-smi"
     program.symlink_to(programs / "nvidia-smi")
-    monkeypatch.setattr(nvidia_smi, "MODULE_VERSION", place / "version")
-    monkeypatch.setattr(nvidia_smi, "GPUS_OF_DRIVER", place / "gpus")
+    monkeypatch.setattr(nvidia_smi, "MODULE_VERSION_FILE", place / "version")
+    monkeypatch.setattr(nvidia_smi, "DRIVER_GPU_DIRECTORY", place / "gpus")
     return program
 
 

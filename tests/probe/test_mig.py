@@ -25,7 +25,7 @@ def test_instances_stand_in_for_their_gpu(
     node: fake_nvml.FakeNode, gpu: fake_nvml.FakeGpu, observe: Observe
 ) -> None:
     seen = observe()
-    assert [one.place for one in seen.scan.gpus] == ["0", "1:0", "1:1", "1:3", "2", "3"]
+    assert [one.display_index for one in seen.scan.gpus] == ["0", "1:0", "1:1", "1:3", "2", "3"]
     assert gpu.uuid not in seen.scan.by_uuid()
     instances = seen.scan.gpus[1:4]
     assert [one.uuid for one in instances] == [gpu.mig(place).uuid for place in (0, 1, 3)]
@@ -59,7 +59,7 @@ def test_mig_without_instances_is_nothing_to_grant(
     node.gpu(1).add_mig(0)
     (node.gpu(1).path / "mig" / "0").rename(node.gpu(1).path / "mig" / ".gone")
     seen = observe()
-    assert [one.place for one in seen.scan.gpus] == ["0", "1", "2", "3"]
+    assert [one.display_index for one in seen.scan.gpus] == ["0", "1", "2", "3"]
     assert seen.unknown == {node.gpu(1).uuid}
     assert "create them with 'nvidia-smi mig -cgi'" in (seen.scan.gpus[1].fault or "")
 
@@ -77,7 +77,7 @@ def test_what_the_parent_does_not_tell_hides_no_instance(
     ):
         node.inject(function, return_=4, gpu=1)
     seen = observe()
-    assert [one.place for one in seen.scan.gpus] == ["0", "1:0", "1:1", "1:3", "2", "3"]
+    assert [one.display_index for one in seen.scan.gpus] == ["0", "1:0", "1:1", "1:3", "2", "3"]
     assert [one.fault for one in seen.scan.gpus] == [None] * 6
 
 
@@ -102,7 +102,7 @@ def test_an_instance_that_fails_hides_no_other(
     gpu.mig(3).add_process(os.getpid(), 5000)
     node.inject(function, return_=code, gpu=gpu.mig(1))
     seen = observe()
-    assert [one.place for one in seen.scan.gpus] == ["0", "1:0", "1:1", "1:3", "2", "3"]
+    assert [one.display_index for one in seen.scan.gpus] == ["0", "1:0", "1:1", "1:3", "2", "3"]
     assert [one.fault is None for one in seen.scan.gpus] == [True, True, False, True, True, True]
     assert f"NVML error {code}" in (seen.scan.gpus[2].fault or "")
     assert seen.in_use == {gpu.mig(3).uuid}
@@ -157,6 +157,6 @@ def test_nvidia_smi_cannot_tell_and_says_so(
 ) -> None:
     gpu.mig(0).add_process(os.getpid(), 5000)
     seen = observe_smi()
-    assert [one.place for one in seen.scan.gpus] == ["0", "1", "2", "3"]
+    assert [one.display_index for one in seen.scan.gpus] == ["0", "1", "2", "3"]
     assert seen.unknown == {gpu.uuid}
     assert (seen.scan.gpus[1].fault or "").startswith("MIG needs NVML")

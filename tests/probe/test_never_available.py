@@ -11,10 +11,11 @@ import pytest
 
 import fake_nvml
 from canhazgpu.errors import ScanError
-from canhazgpu.gpu.usage import Usage, UsagePolicy, usage_of
+from canhazgpu.gpu.usage import Usage, UsagePolicy, judge_usage
 from canhazgpu.ledger.port import Observation
-from canhazgpu.probe import nvidia_smi, smi_csv
-from canhazgpu.probe.bounded import BoundedChild
+from canhazgpu.probe.bounded_child import BoundedChild
+from canhazgpu.probe.nvidia_smi import csv_output
+from canhazgpu.probe.nvidia_smi import reader as nvidia_smi
 
 Observe = Callable[..., Observation]
 
@@ -63,14 +64,14 @@ def test_nvml(node: fake_nvml.FakeNode, busy: list[str], library: Path) -> None:
     by_memory = node.gpu(4).uuid
 
     def work() -> bytes:
-        from canhazgpu.probe.nvml import read_gpus
+        from canhazgpu.probe.nvml.reader import read_gpus
 
         def free() -> set[str]:
             try:
                 found = read_gpus(str(library))
             except ScanError:
                 return set()
-            return {gpu.uuid for gpu in found if usage_of(gpu, POLICY) is Usage.FREE}
+            return {gpu.uuid for gpu in found if judge_usage(gpu, POLICY) is Usage.FREE}
 
         assert free() == {node.gpu(3).uuid}, "without an error the idle GPU is free"
         wrong: list[tuple[str, int, list[str]]] = []
@@ -125,24 +126,24 @@ WORDS = (
 
 
 @pytest.mark.parametrize("words", WORDS)
-@pytest.mark.parametrize("column", range(len(smi_csv.gpu_fields())))
+@pytest.mark.parametrize("column", range(len(csv_output.gpu_fields())))
 def test_a_gpus_cell_without_its_value(
     monkeypatch: pytest.MonkeyPatch, words: str, column: int
 ) -> None:
     """Given a used GPU with a process that holds its memory, and any one cell in brackets."""
-    fields = smi_csv.gpu_fields()
+    fields = csv_output.gpu_fields()
     good = ["0", "GPU-a", "00000000:10:00.0", "9000", "81559", "Default", "0", "No"]
     good += ["Disabled", "No", "No", "None", "NVIDIA H100"]
     bad = [f"[{words}]" if place == column else cell for place, cell in enumerate(good)]
     answers = {"gpu": bad, "compute-apps": [str(os.getpid()), "GPU-a", "9000"]}
-    monkeypatch.setattr(nvidia_smi, "_ask", lambda _, what, __: ", ".join(answers[what]) + "\n")
-    monkeypatch.setattr(nvidia_smi, "MODULE_VERSION", Path("/nowhere"))
+    monkeypatch.setattr(nvidia_smi, "_query", lambda _, what, __: ", ".join(answers[what]) + "\n")
+    monkeypatch.setattr(nvidia_smi, "MODULE_VERSION_FILE", Path("/nowhere"))
     assert len(good) == len(fields)
     try:
         (reading,) = nvidia_smi.read_gpus("nvidia-smi")
     except ScanError:
         return
-    assert usage_of(reading, POLICY) is not Usage.FREE
+    assert judge_usage(reading, POLICY) is not Usage.FREE
 
 
 @pytest.mark.parametrize("words", WORDS)
@@ -155,10 +156,10 @@ def test_a_processs_cell_without_its_value(
     row[column] = f"[{words}]"
     idle = "0, GPU-a, 00000000:10:00.0, 45, 81559, Default, 0, No, Disabled, No, No, None, H100"
     answers = {"gpu": idle, "compute-apps": ", ".join(row)}
-    monkeypatch.setattr(nvidia_smi, "_ask", lambda _, what, __: answers[what] + "\n")
-    monkeypatch.setattr(nvidia_smi, "MODULE_VERSION", Path("/nowhere"))
+    monkeypatch.setattr(nvidia_smi, "_query", lambda _, what, __: answers[what] + "\n")
+    monkeypatch.setattr(nvidia_smi, "MODULE_VERSION_FILE", Path("/nowhere"))
     try:
         (reading,) = nvidia_smi.read_gpus("nvidia-smi")
     except ScanError:
         return
-    assert usage_of(reading, POLICY) is not Usage.FREE
+    assert judge_usage(reading, POLICY) is not Usage.FREE

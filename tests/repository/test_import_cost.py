@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from hosts.cli_node import CliNode, make_cli_node
 from recorded_imports import Imports, console_script, recorded_imports
-from status_world import World, world
 
 from canhazgpu.cli.main import COMMANDS
 from canhazgpu.cli.version import VERSION
@@ -113,9 +113,9 @@ def expect(got: Imports, allowed: set[str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def here() -> Iterator[World]:
+def here() -> Iterator[CliNode]:
     """Node n1, which the store knows, and a Slurm that answers nothing."""
-    with pytest.MonkeyPatch.context() as patch, world() as made:
+    with pytest.MonkeyPatch.context() as patch, make_cli_node() as made:
         patch.setenv("FAKE_NVML_NODE", "n1")
         commands = made.directory / "bin"
         commands.mkdir()
@@ -127,7 +127,7 @@ def here() -> Iterator[World]:
         yield made
 
 
-def environ(here: World, **more: str) -> dict[str, str]:
+def environ(here: CliNode, **more: str) -> dict[str, str]:
     found = here.env(
         **{
             "CANHAZGPU_NODE_STATE_DIR": str(here.directory / "state"),
@@ -160,7 +160,7 @@ def test_without_a_node(line: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ON_A_NODE)
-def test_on_a_node(line: str, here: World, tmp_path: Path) -> None:
+def test_on_a_node(line: str, here: CliNode, tmp_path: Path) -> None:
     with here.redis.client() as client:
         client.flushall()
     here.publish()
@@ -181,7 +181,7 @@ def test_on_a_node(line: str, here: World, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("hook", "gpus"), HOOKS, ids=lambda one: one or "no GPUs")
-def test_hooks(hook: str, gpus: str, here: World, tmp_path: Path) -> None:
+def test_hooks(hook: str, gpus: str, here: CliNode, tmp_path: Path) -> None:
     job = environ(
         here,
         SLURM_JOB_ID="12",
@@ -205,7 +205,7 @@ def test_hooks(hook: str, gpus: str, here: World, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", COMPLETIONS)
-def test_completion(line: str, here: World, tmp_path: Path) -> None:
+def test_completion(line: str, here: CliNode, tmp_path: Path) -> None:
     words = environ(
         here,
         _CANHAZGPU_COMPLETE="bash_complete",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gpu_cluster import GpuCluster, make_venv
+from clusters.gpu_cluster import GpuCluster, installed_venv
 
 from demo_cluster import (
     ClusterSpec,
@@ -23,6 +23,7 @@ from demo_cluster import (
 USERS = (f"cgalice{os.getpid()}", f"cgbob{os.getpid()}")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
@@ -30,13 +31,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def venv() -> Iterator[Path]:
+def venv() -> Path:
     missing = missing_requirements()
     if missing:
         pytest.skip(f"a private Slurm needs {', '.join(missing)}")
-    directory = new_directory()
-    yield make_venv(directory)
-    shutil.rmtree(directory)
+    return installed_venv()
 
 
 @pytest.fixture(scope="session")

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gpu_cluster import GpuCluster, kill_hook
-from until import until
+from clusters.gpu_cluster import GpuCluster, kill_hook
+from polling import poll_until
 
 from demo_cluster import ClusterSpec
 from fake_nvml import start_gpu_process
 
+pytestmark = pytest.mark.parts(2)
 QUICK = {"settle_s": 2.0}
 
 
@@ -113,7 +114,7 @@ def test_a_user_with_another_job_here_keeps_his_processes(
     cluster.slurm.wait_job(other, states=("RUNNING",))
     job = cluster.slurm.submit(leaves(cluster), "--gres=gpu:1", user=people[0])
     cluster.slurm.wait_job(job)
-    until(lambda: cluster.held() == {})
+    poll_until(lambda: cluster.held() == {})
     assert len(left_by(people)) == 1
     assert log_of(cluster, job)[0].endswith(f"stays: another job of {people[0]} is here")
 
@@ -123,7 +124,7 @@ def test_an_intruder_is_none_of_the_jobs_leftovers(
 ) -> None:
     alice, bob = people
     job = cluster.slurm.submit("sleep 4", "--gres=gpu:1", user=alice)
-    until(cluster.held)
+    poll_until(cluster.held)
     first = cluster.uuids_of_positions("n1")[0]
     gpu = next(gpu for gpu in cluster.state.node("n1").gpus if gpu.uuid == first)
     with start_gpu_process(gpu, 8000, user=bob) as process:
@@ -141,7 +142,7 @@ def test_memory_that_stays_quarantines_the_gpu_and_not_the_node(
     first = cluster.uuids_of_positions("n1")[0]
     gpu = next(gpu for gpu in cluster.state.node("n1").gpus if gpu.uuid == first)
     job = cluster.slurm.submit("sleep 3", "--gres=gpu:1", user=alice)
-    until(cluster.held)
+    poll_until(cluster.held)
     gpu.override_used(8045)
     cluster.slurm.wait_job(job)
     cluster.slurm.wait_nodes_idle()
@@ -152,7 +153,7 @@ def test_memory_that_stays_quarantines_the_gpu_and_not_the_node(
     # Even once the memory is free, until somebody lifts it; the node's other GPUs take jobs.
     gpu.override_used(None)
     sent_back = cluster.slurm.submit("echo STARTED", "--gres=gpu:1", user=alice)
-    until(lambda: cluster.slurm.job(sent_back).get("Reason") == "BeginTime")
+    poll_until(lambda: cluster.slurm.job(sent_back).get("Reason") == "BeginTime")
     cluster.configure(slurm={"on_conflict": "swap"})
     run_job(cluster, alice, "echo STARTED")
 
@@ -164,9 +165,9 @@ def test_memory_that_is_freed_late_is_waited_for(
     first = cluster.uuids_of_positions("n1")[0]
     gpu = next(gpu for gpu in cluster.state.node("n1").gpus if gpu.uuid == first)
     job = cluster.slurm.submit("sleep 2", "--gres=gpu:1", user=people[0])
-    until(cluster.held)
+    poll_until(cluster.held)
     gpu.override_used(8045)
-    until(lambda: cluster.slurm.job(job)["JobState"] in ("COMPLETED", "COMPLETING"))
+    poll_until(lambda: cluster.slurm.job(job)["JobState"] in ("COMPLETED", "COMPLETING"))
     time.sleep(2)
     assert cluster.held() == {first: str(job)}
     gpu.override_used(None)
@@ -182,13 +183,13 @@ def test_an_epilog_killed_while_it_waits_is_made_good_by_the_next_hook(
     first, *_ = cluster.uuids_of_positions("n1")
     gpu = next(gpu for gpu in cluster.state.node("n1").gpus if gpu.uuid == first)
     job = cluster.slurm.submit("sleep 2", "--gres=gpu:1", user=people[0])
-    until(cluster.held)
+    poll_until(cluster.held)
     gpu.override_used(8045)
-    kill_hook("epilog", job, times=1)
+    kill_hook(cluster, "epilog", job, times=1)
     cluster.slurm.wait_nodes_idle()
     assert cluster.held() == {first: str(job)}
     cluster.configure(slurm={"on_conflict": "swap"})
     later = cluster.slurm.submit("sleep 3", "--gres=gpu:1", user=people[0])
-    until(lambda: list(cluster.held().values()) == [str(later)])
+    poll_until(lambda: list(cluster.held().values()) == [str(later)])
     assert first not in cluster.held()
     cluster.slurm.wait_job(later)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from gpu_cluster import GpuCluster
-from until import until
+from clusters.gpu_cluster import GpuCluster
+from polling import poll_until
 
 from demo_cluster import ClusterSpec
 from fake_nvml import start_gpu_process
@@ -50,12 +50,12 @@ def test_a_job_that_was_sent_back_is_told_why(cluster: GpuCluster, people: tuple
     gpu = next(one for one in cluster.state.node("n1").gpus if one.uuid == wanted)
     with start_gpu_process(gpu, 8000, user=bob, name="python3") as intruder:
         job = cluster.slurm.submit("true", "-wn1", "--gres=gpu:1", user=alice)
-        until(lambda: cluster.slurm.job(job).get("Reason") == "BeginTime")
+        poll_until(lambda: cluster.slurm.job(job).get("Reason") == "BeginTime")
 
     def told() -> str:
         return cluster.canhazgpu("explain", str(job), node="n1", user=alice, check=False).stdout
 
-    text = until(lambda: said if "epilog" in (said := told()) else "")
+    text = poll_until(lambda: said if "epilog" in (said := told()) else "")
     assert "epilog of attempt 0" in text and "attempt 1" not in text
     assert "prolog of attempt 0: refused" in text
     assert f"is in use by {bob} WITHOUT RESERVATION" in text

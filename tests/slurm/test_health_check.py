@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gpu_cluster import GpuCluster
-from redis_server import PrivateRedis, any_binary
-from until import until
+from clusters.gpu_cluster import GpuCluster
+from polling import poll_until
+from servers.private_redis import PrivateRedis, any_binary
 
 from demo_cluster import ClusterSpec
+from demo_cluster.host.processes import process_environment
 from demo_cluster.leftovers import find_leftovers
-from demo_cluster.processes import environment
 
+pytestmark = pytest.mark.parts(2)
 INTERVAL_S = 2
 
 
@@ -40,7 +41,7 @@ def _free_and_up_at_the_end(cluster: GpuCluster) -> Iterator[None]:
     yield
     cluster.cancel_jobs()
     cluster.slurm.wait_nodes_idle()
-    until(lambda: cluster.held("n1") == {} and cluster.held("n2") == {})
+    poll_until(lambda: cluster.held("n1") == {} and cluster.held("n2") == {})
 
 
 @contextmanager
@@ -59,13 +60,13 @@ def kill_all_of(cluster: GpuCluster, job: int) -> None:
     """End a job's shepherds and processes as a loss of power would."""
     for process in find_leftovers(cluster.slurm.layout):
         title = Path(f"/proc/{process.pid}/cmdline").read_bytes()
-        in_job = environment(process.pid).get("SLURM_JOB_ID") == str(job)
+        in_job = process_environment(process.pid).get("SLURM_JOB_ID") == str(job)
         if in_job or title.startswith(f"slurmstepd: [{job}.".encode()):
             process.signal(signal.SIGKILL)
 
 
 def test_every_node_publishes_its_gpus_without_any_job(cluster: GpuCluster) -> None:
-    until(lambda: set(cluster.status("n1")) == {"n1", "n2"})
+    poll_until(lambda: set(cluster.status("n1")) == {"n1", "n2"})
     first = json.loads(cluster.canhazgpu("status", "--json", node="n1").stdout)
     scanned = {one["node"]: one["scanned_at"] for one in first["nodes"]}
 
@@ -73,7 +74,7 @@ def test_every_node_publishes_its_gpus_without_any_job(cluster: GpuCluster) -> N
         shown = json.loads(cluster.canhazgpu("status", "--json", node="n1").stdout)
         return all(one["scanned_at"] > scanned[one["node"]] for one in shown["nodes"])
 
-    until(newer)
+    poll_until(newer)
 
 
 def test_a_running_jobs_reservation_outlives_many_checks(
@@ -81,7 +82,7 @@ def test_a_running_jobs_reservation_outlives_many_checks(
 ) -> None:
     alice, _ = people
     job = cluster.slurm.submit(f"sleep {4 * INTERVAL_S}", "--gres=gpu:2", "-wn1", user=alice)
-    until(lambda: cluster.held("n1"))
+    poll_until(lambda: cluster.held("n1"))
     while cluster.slurm.job(job)["JobState"] == "RUNNING":
         held = cluster.held("n1")
         if cluster.slurm.job(job)["JobState"] == "RUNNING":
@@ -94,7 +95,7 @@ def test_an_allocation_without_any_step_is_not_taken_for_gone(
 ) -> None:
     alice, _ = people
     cluster.slurm.run(["salloc", "--no-shell", "--gres=gpu:1", "-wn1"], user=alice, check=True)
-    (job,) = set(until(lambda: cluster.held("n1")).values())
+    (job,) = set(poll_until(lambda: cluster.held("n1")).values())
     for _ in range(3):
         assert cluster.health_check("n1").returncode == 0
     assert set(cluster.held("n1").values()) == {job}
@@ -108,8 +109,8 @@ def test_a_job_whose_epilog_never_ran_is_reaped(
     with no_epilog(cluster):
         job = cluster.slurm.submit("sleep 1", "--gres=gpu:1", "-wn1", user=alice)
         cluster.slurm.wait_job(job)
-        until(lambda: cluster.held("n1") == {})
-    until(lambda: not list((cluster.root / "run" / "n1" / "jobs").glob("*.json")))
+        poll_until(lambda: cluster.held("n1") == {})
+    poll_until(lambda: not list((cluster.root / "run" / "n1" / "jobs").glob("*.json")))
 
 
 def test_what_a_flushed_store_lost_comes_back_while_the_jobs_run(
@@ -121,11 +122,11 @@ def test_what_a_flushed_store_lost_comes_back_while_the_jobs_run(
         for node in ("n1", "n1", "n2")
     ]
     assert len(jobs) == 3
-    until(lambda: (len(cluster.held("n1")), len(cluster.held("n2"))) == (2, 1))
+    poll_until(lambda: (len(cluster.held("n1")), len(cluster.held("n2"))) == (2, 1))
     before = {node: cluster.held(node) for node in ("n1", "n2")}
     with store.client() as direct:
         direct.flushall()
-    until(lambda: {node: cluster.held(node) for node in ("n1", "n2")} == before)
+    poll_until(lambda: {node: cluster.held(node) for node in ("n1", "n2")} == before)
 
 
 def test_a_node_that_lost_slurmd_and_all_its_jobs(
@@ -134,7 +135,7 @@ def test_a_node_that_lost_slurmd_and_all_its_jobs(
     """As after a reboot: no shepherd, no records, claims of another boot."""
     alice, _ = people
     job = cluster.slurm.submit("sleep 600", "--gres=gpu:2", "-wn2", "--no-requeue", user=alice)
-    until(lambda: len(cluster.held("n2")) == 2)
+    poll_until(lambda: len(cluster.held("n2")) == 2)
     cluster.slurm.kill_slurmd("n2")
     kill_all_of(cluster, job)
     shutil.rmtree(cluster.root / "run" / "n2")
@@ -143,7 +144,7 @@ def test_a_node_that_lost_slurmd_and_all_its_jobs(
         for gpu, text in direct.hgetall(key).items():
             direct.hset(key, gpu, json.dumps({**json.loads(text), "boot_id": "before"}))
     cluster.slurm.restart_slurmd("n2")
-    until(lambda: cluster.held("n2") == {})
+    poll_until(lambda: cluster.held("n2") == {})
 
 
 def test_slurmd_restarted_under_a_job_changes_nothing(
@@ -151,7 +152,7 @@ def test_slurmd_restarted_under_a_job_changes_nothing(
 ) -> None:
     alice, _ = people
     job = cluster.slurm.submit("sleep 600", "--gres=gpu:1", "-wn1", user=alice)
-    held = until(lambda: cluster.held("n1"))
+    held = poll_until(lambda: cluster.held("n1"))
     cluster.slurm.restart_slurmd("n1")
     for _ in range(2):
         assert cluster.health_check("n1").returncode == 0
@@ -168,7 +169,7 @@ def test_our_own_drain_is_undone_and_an_administrators_is_not(cluster: GpuCluste
         (cluster.root / "run" / "n1" / "not-drained").unlink(missing_ok=True)
 
     drain("canhazgpu: GPU 0 is in use by mallory")
-    until(lambda: cluster.slurm.node_states()["n1"] == "idle")
+    poll_until(lambda: cluster.slurm.node_states()["n1"] == "idle")
     drain("replace the fan")
     for _ in range(2):
         assert cluster.health_check("n1").returncode == 0

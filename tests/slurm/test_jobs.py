@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gpu_cluster import GpuCluster
-from until import until
+from clusters.gpu_cluster import GpuCluster
+from polling import poll_until
 
 from demo_cluster import ClusterSpec
+
+pytestmark = pytest.mark.parts(2)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,7 @@ def test_a_job_holds_what_it_sees_and_status_shows_it(cluster: GpuCluster, peopl
         f"echo GPUS=$CUDA_VISIBLE_DEVICES\n{cluster.gpu_process()} --memory-mb 2000 --seconds 30"
     )
     job = cluster.slurm.submit(script, "--gres=gpu:2", "-wn1", "--job-name=train", user=alice)
-    until(lambda: any(gpu["processes"] for gpu in cluster.status()["n1"].values()))
+    poll_until(lambda: any(gpu["processes"] for gpu in cluster.status()["n1"].values()))
 
     shown = cluster.status("n1", user=bob)["n1"]
     text = cluster.canhazgpu("status", node="n1", user=bob).stdout
@@ -67,7 +69,7 @@ def test_an_array_never_shares_a_gpu(cluster: GpuCluster, people: Any) -> None:
     first = cluster.slurm.submit(
         script, "--gres=gpu:1", "--array=1-20", "--output=array-%a.out", user=alice
     )
-    until(lambda: not cluster.slurm.run(["squeue", "-h"]).stdout.strip())
+    poll_until(lambda: not cluster.slurm.run(["squeue", "-h"]).stdout.strip())
 
     spans = []
     for path in cluster.slurm.home(alice).glob("array-*.out"):
@@ -85,7 +87,7 @@ def test_a_two_node_job_holds_gpus_on_both(cluster: GpuCluster, people: Any) -> 
     alice, _ = people
     script = "srun sh -c 'echo GPUS=$SLURMD_NODENAME:$CUDA_VISIBLE_DEVICES'; sleep 30"
     job = cluster.slurm.submit(script, "-N2", "--gres=gpu:2", user=alice)
-    lines = until(
+    lines = poll_until(
         lambda: (
             (found := exported(cluster.slurm.output(job, user=alice))) and len(found) == 2 and found
         )
@@ -160,12 +162,12 @@ def test_scancel_in_the_prolog_frees_what_it_reserved(cluster: GpuCluster, peopl
     try:
         job = cluster.slurm.submit("echo started", "--gres=gpu:1", "-wn1", user=alice)
         record = cluster.root / "run" / "n1" / "jobs" / f"{job}.json"
-        until(record.exists)
+        poll_until(record.exists)
         cluster.slurm.run(["scancel", str(job)], user=alice)
         assert cluster.slurm.wait_job(job)["JobState"] == "CANCELLED"
     finally:
         node.clear_injections()
-    until(lambda: not record.exists())
+    poll_until(lambda: not record.exists())
     assert cluster.held("n1") == {}
 
 
@@ -176,8 +178,8 @@ def owners(cluster: GpuCluster, node: str) -> set[str]:
 
 def start_again(cluster: GpuCluster, job: int) -> None:
     """Let a requeued job run now rather than after Slurm's two minutes."""
-    until(lambda: cluster.slurm.job(job)["JobState"] == "PENDING")
-    until(lambda: cluster.slurm.job(job)["Reason"] == "BeginTime")
+    poll_until(lambda: cluster.slurm.job(job)["JobState"] == "PENDING")
+    poll_until(lambda: cluster.slurm.job(job)["Reason"] == "BeginTime")
     # In the very second of the requeue slurmd refuses the job: its credential is revoked.
     start = ["scontrol", "update", f"job={job}", "StartTime=now+3"]
     cluster.slurm.run(start, check=True)
@@ -187,13 +189,13 @@ def start_again(cluster: GpuCluster, job: int) -> None:
 def test_a_requeued_job_holds_gpus_as_its_second_attempt(cluster: GpuCluster, people: Any) -> None:
     alice, _ = people
     job = cluster.slurm.submit("sleep 60", "--gres=gpu:2", "-wn1", user=alice)
-    until(lambda: owners(cluster, "n1") == {f"job:demo:{job}:0"})
+    poll_until(lambda: owners(cluster, "n1") == {f"job:demo:{job}:0"})
 
     cluster.slurm.run(["scontrol", "requeue", str(job)], check=True)
-    until(lambda: owners(cluster, "n1") == set())
+    poll_until(lambda: owners(cluster, "n1") == set())
     start_again(cluster, job)
 
-    until(lambda: owners(cluster, "n1") == {f"job:demo:{job}:1"})
+    poll_until(lambda: owners(cluster, "n1") == {f"job:demo:{job}:1"})
     assert len(cluster.held("n1")) == 2
     cluster.slurm.run(["scancel", str(job)])
     cluster.slurm.wait_job(job)
@@ -206,19 +208,19 @@ def test_the_late_epilog_of_a_lost_node_frees_nothing_of_the_second_run(
     job = cluster.slurm.submit("sleep 300", "--gres=gpu:2", user=alice)
     lost = cluster.slurm.wait_job(job, states=("RUNNING",))["NodeList"]
     other = {"n1": "n2", "n2": "n1"}[lost]
-    until(lambda: owners(cluster, lost) == {f"job:demo:{job}:0"})
+    poll_until(lambda: owners(cluster, lost) == {f"job:demo:{job}:0"})
     try:
         cluster.slurm.kill_slurmd(lost)
         down = [f"node={lost}", "state=down", "reason=test"]
         cluster.slurm.run(["scontrol", "update", *down], check=True)
         start_again(cluster, job)
-        until(lambda: owners(cluster, other) == {f"job:demo:{job}:1"})
+        poll_until(lambda: owners(cluster, other) == {f"job:demo:{job}:1"})
         assert owners(cluster, lost) == {f"job:demo:{job}:0"}
     finally:
         cluster.slurm.restart_slurmd(lost)
 
     # The epilog of the first run comes only now, and with the second run's number.
-    until(lambda: owners(cluster, lost) == set())
+    poll_until(lambda: owners(cluster, lost) == set())
     assert owners(cluster, other) == {f"job:demo:{job}:1"}
     assert cluster.slurm.job(job)["JobState"] == "RUNNING"
     cluster.slurm.run(["scancel", str(job)])
@@ -226,6 +228,7 @@ def test_the_late_epilog_of_a_lost_node_frees_nothing_of_the_second_run(
     cluster.slurm.run(["scontrol", "update", f"node={lost}", "state=resume"])
 
 
+@pytest.mark.xdist_group("time limit")
 def test_a_time_limit_frees_the_gpus(cluster: GpuCluster, people: Any) -> None:
     alice, _ = people
     job = cluster.slurm.submit("sleep 300", "--gres=gpu:1", "--time=1", user=alice)

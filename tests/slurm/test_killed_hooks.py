@@ -6,23 +6,29 @@ Whatever happens, no GPU is granted twice, none is leaked, and no node is draine
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from gpu_cluster import GpuCluster, until
+from clusters.gpu_cluster import GpuCluster, poll_until
 
 from demo_cluster import ClusterSpec
 from fake_nvml import Process, start_gpu_process
 
+pytestmark = pytest.mark.parts(3)
+
 DIE = """
 import json, os, sys
 
-PLACE = {place!r}
+PLACE, SLURM = {place!r}, {slurm!r}
 
 
 def arrange():
+    # Other clusters run the same installation.
+    if os.environ.get("SLURM_CONF") != SLURM:
+        return
     try:
         with open(PLACE) as stream:
             hook, module, holder, name, when = json.load(stream)
@@ -82,11 +88,13 @@ def fault(cluster: GpuCluster) -> Iterator[Path]:
     """A file that makes the next hook die where it says; that one removes it."""
     (site,) = (cluster.venv / "lib").glob("python*/site-packages")
     place = cluster.root / "fault.json"
-    (site / "zz_fault.py").write_text(DIE.format(place=str(place)))
-    (site / "zz_fault.pth").write_text("import zz_fault\n")
+    slurm = str(cluster.slurm.layout.slurm_conf)
+    module = f"zz_fault_{os.getpid()}"
+    (site / f"{module}.py").write_text(DIE.format(place=str(place), slurm=slurm))
+    (site / f"{module}.pth").write_text(f"import {module}\n")
     yield place
-    (site / "zz_fault.pth").unlink()
-    (site / "zz_fault.py").unlink()
+    # The module stays: a Python of another cluster may have read the line that imports it.
+    (site / f"{module}.pth").unlink()
 
 
 @pytest.fixture(autouse=True)
@@ -112,12 +120,12 @@ def test_a_hook_killed_at_any_stage_drains_and_leaks_nothing(
 ) -> None:
     beside = cluster.slurm.submit("sleep 60", "--gres=gpu:1", user=people[1])
     cluster.slurm.wait_job(beside, states=("RUNNING",))
-    until(lambda: str(beside) in cluster.held().values())
+    poll_until(lambda: str(beside) in cluster.held().values())
     (mine,) = cluster.held()
     fault.write_text(json.dumps([hook, *stage, when]))
     job = cluster.slurm.submit("echo RAN", "--gres=gpu:1", user=people[0])
     record = cluster.slurm.wait_job(job)
-    until(lambda: cluster.slurm.node_states()["n1"] in ("mixed", "idle"))
+    poll_until(lambda: cluster.slurm.node_states()["n1"] in ("mixed", "idle"))
     assert not fault.exists()
     assert record["JobState"] == "COMPLETED"
     # The other job keeps what it has, and nobody got it too.
@@ -149,7 +157,7 @@ def test_a_number_that_slurm_gives_again_is_another_job(
     for number in (1, 2):
         script = "echo $CUDA_VISIBLE_DEVICES; sleep 10"
         jobs.append(cluster.slurm.submit(script, "--gres=gpu:1", user=alice))
-        until(lambda: cluster.slurm.output(jobs[-1], user=alice))
+        poll_until(lambda: cluster.slurm.output(jobs[-1], user=alice))
         assert jobs[-1] == number
         assert len(cluster.held()) == number
     for job in jobs:
@@ -179,7 +187,7 @@ def test_a_hostile_name_reaches_slurm_as_one_harmless_line(
     cluster.configure(slurm={"on_conflict": "drain"})
     try:
         job = cluster.slurm.submit("echo RAN", "--gres=gpu:1", user=people[0])
-        until(lambda: cluster.slurm.job(job).get("Reason") == "BeginTime")
+        poll_until(lambda: cluster.slurm.job(job).get("Reason") == "BeginTime")
         comment = cluster.slurm.job(job)["Comment"]
         shown = cluster.slurm.run(["scontrol", "show", "node", "n1"], check=True).stdout
     finally:

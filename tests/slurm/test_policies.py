@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gpu_cluster import GpuCluster, kill_hook, until
+from clusters.gpu_cluster import GpuCluster, kill_hook, poll_until
 
 from demo_cluster import ClusterSpec
 from fake_nvml import Process, start_gpu_process
 
+pytestmark = pytest.mark.parts(3)
 SHOW = "echo GPUS=$CUDA_VISIBLE_DEVICES\n"
 
 
@@ -59,18 +60,20 @@ def submit(cluster: GpuCluster, user: str, *args: str, script: str = SHOW) -> in
 
 
 def requeued(cluster: GpuCluster, job: int) -> dict[str, str]:
-    return until(lambda: (found := cluster.slurm.job(job)).get("Reason") == "BeginTime" and found)
+    return poll_until(
+        lambda: (found := cluster.slurm.job(job)).get("Reason") == "BeginTime" and found
+    )
 
 
 def pending(cluster: GpuCluster, job: int) -> None:
-    until(lambda: cluster.slurm.job(job)["Restarts"] == "1")
-    until(lambda: cluster.slurm.job(job)["JobState"] == "PENDING")
+    poll_until(lambda: cluster.slurm.job(job)["Restarts"] == "1")
+    poll_until(lambda: cluster.slurm.job(job)["JobState"] == "PENDING")
 
 
 def until_begun(cluster: GpuCluster, job: int, node: str = "n1") -> Path:
     """Wait until the prolog is at work; returns the node's record."""
     record = cluster.root / "run" / node / "jobs" / f"{job}.json"
-    until(record.exists)
+    poll_until(record.exists)
     return record
 
 
@@ -176,7 +179,7 @@ def test_jobs_that_were_swapped_never_share(
     policy(cluster, "swap,requeue")
     jobs = [submit(cluster, people[0], script=f"{SHOW}sleep 5") for _ in range(2)]
     # Slurm gives the second job the very GPU that the first one was swapped to.
-    until(lambda: any(cluster.slurm.job(job).get("Reason") == "BeginTime" for job in jobs))
+    poll_until(lambda: any(cluster.slurm.job(job).get("Reason") == "BeginTime" for job in jobs))
     outputs = [cluster.slurm.output(job, user=people[0]) for job in jobs]
     assert sorted(map(bool, outputs)) == [False, True]
 
@@ -211,7 +214,7 @@ def test_a_process_of_a_job_without_gpus_is_not_ended(
     first = gpu_of_position(cluster, 0)
     script = f"{cluster.gpu_process()} --memory-mb 4000 --gpu {first.index} --seconds 60"
     other = cluster.slurm.submit(script, "-wn1", user=bob)
-    until(lambda: cluster.status("n1")["n1"][first.uuid]["processes"])
+    poll_until(lambda: cluster.status("n1")["n1"][first.uuid]["processes"])
     job = submit(cluster, alice)
     requeued(cluster, job)
     assert cluster.slurm.job(other)["JobState"] == "RUNNING"
@@ -225,7 +228,7 @@ def test_a_job_is_held_after_its_last_requeue_and_runs_once_released(
     job = submit(cluster, people[0])
     requeued(cluster, job)
     start_now(cluster, job)
-    until(lambda: "held" in cluster.slurm.job(job)["Reason"].lower())
+    poll_until(lambda: "held" in cluster.slurm.job(job)["Reason"].lower())
     assert f"'scontrol release {job}' lets it try again: GPU" in shown(cluster, job)
     assert cluster.slurm.node_states()["n1"].lower().startswith("idle")
     intruder.kill()
@@ -238,12 +241,12 @@ def test_requeues_by_others_do_not_count(cluster: GpuCluster, people: tuple[str,
     policy(cluster, "requeue", max_requeues=1)
     job = submit(cluster, people[0], script="sleep 60")
     cluster.slurm.wait_job(job, states=("RUNNING",))
-    until(lambda: cluster.held("n1"))
+    poll_until(lambda: cluster.held("n1"))
     cluster.slurm.run(["scontrol", "requeue", str(job)], check=True)
     requeued(cluster, job)
     with start_gpu_process(gpu_of_position(cluster, 0), 8000, user=people[1]):
         start_now(cluster, job)
-        until(lambda: "canhazgpu: requeue 1/1: " in shown(cluster, job))
+        poll_until(lambda: "canhazgpu: requeue 1/1: " in shown(cluster, job))
         assert requeued(cluster, job)["Restarts"] == "2"
 
 
@@ -253,7 +256,7 @@ def test_a_node_is_drained_with_our_reason_and_put_back_by_hand(
     policy(cluster, "drain")
     job = submit(cluster, people[0])
     pending(cluster, job)
-    until(lambda: cluster.slurm.node_states()["n1"] == "idle+drain")
+    poll_until(lambda: cluster.slurm.node_states()["n1"] == "idle+drain")
     node = cluster.slurm.run(["scontrol", "show", "node", "n1"]).stdout
     assert f"Reason=canhazgpu: job {job}: GPU" in node
     assert f"in use by {people[1]} WITHOUT RESERVATION" in node
@@ -283,8 +286,8 @@ def test_a_job_runs_all_the_same_and_its_user_sees_why(
     policy(cluster, "warn")
     job = submit(cluster, alice, script=f"{SHOW}sleep 5")
     first = cluster.uuids_of_positions("n1")[0]
-    until(lambda: cluster.held("n1") == {first: str(job)})
-    until(lambda: "Comment=canhazgpu: warning: GPU" in shown(cluster, job))
+    poll_until(lambda: cluster.held("n1") == {first: str(job)})
+    poll_until(lambda: "Comment=canhazgpu: warning: GPU" in shown(cluster, job))
     assert_completed(cluster, job)
     warning, gpus = cluster.slurm.output(job, user=alice).splitlines()
     assert warning.startswith("canhazgpu: warning: GPU ") and people[1] in warning
@@ -357,8 +360,8 @@ def test_all_of_a_heterogeneous_job_waits_when_one_part_conflicts(
     leader = int(done.stdout.split()[-1])
     show = ["squeue", "-h", "-o", "%i %T %r"]
     waiting = [f"{leader}+{part} PENDING BeginTime" for part in range(2)]
-    until(lambda: sorted(cluster.slurm.run(show).stdout.splitlines()) == waiting)
-    until(lambda: cluster.held("n2") == {} and cluster.held("n1") == {})
+    poll_until(lambda: sorted(cluster.slurm.run(show).stdout.splitlines()) == waiting)
+    poll_until(lambda: cluster.held("n2") == {} and cluster.held("n1") == {})
     comments = cluster.slurm.run(["squeue", "-h", "-o", "%k"]).stdout.splitlines()
     assert len(comments) == 2
     assert all(comment.startswith("canhazgpu: requeue 1/20: ") for comment in comments)
@@ -371,7 +374,7 @@ def test_two_conflicts_of_one_job_count_once(
     with start_gpu_process(gpu_of_position(cluster, 0, "n2"), 8000, user=people[1]):
         job = cluster.slurm.submit("srun echo STARTED", "-N2", "--gres=gpu:2", user=people[0])
         requeued(cluster, job)
-        until(lambda: log_of(cluster, job, "n1") and log_of(cluster, job, "n2"))
+        poll_until(lambda: log_of(cluster, job, "n1") and log_of(cluster, job, "n2"))
     assert "canhazgpu: requeue 1/20: " in shown(cluster, job)
     assert cluster.slurm.job(job)["Restarts"] == "1"
 
@@ -380,12 +383,12 @@ def test_a_running_job_that_is_requeued_and_held_frees_its_gpus(
     cluster: GpuCluster, people: tuple[str, str]
 ) -> None:
     job = submit(cluster, people[0], script="sleep 60")
-    until(lambda: cluster.held("n1"))
+    poll_until(lambda: cluster.held("n1"))
     cluster.slurm.run(["scontrol", "requeuehold", str(job)], check=True)
-    until(lambda: cluster.held("n1") == {})
+    poll_until(lambda: cluster.held("n1") == {})
     cluster.slurm.run(["scontrol", "release", str(job)], check=True)
     start_now(cluster, job)
-    until(lambda: cluster.held("n1") != {})
+    poll_until(lambda: cluster.held("n1") != {})
 
 
 def test_a_prolog_killed_while_it_waits_is_run_once_more(
@@ -394,7 +397,7 @@ def test_a_prolog_killed_while_it_waits_is_run_once_more(
     policy(cluster, "wait:4,requeue")
     job = submit(cluster, people[0])
     until_begun(cluster, job)
-    kill_hook("prolog", job, times=1)
+    kill_hook(cluster, "prolog", job, times=1)
     requeued(cluster, job)
     assert cluster.slurm.output(job, user=people[0]) == ""
 
@@ -405,10 +408,10 @@ def test_a_prolog_killed_again_drains_nothing(
     policy(cluster, "wait:25,requeue")
     job = submit(cluster, people[0], script="sleep 3")
     record = until_begun(cluster, job)
-    kill_hook("prolog", job, times=2)
+    kill_hook(cluster, "prolog", job, times=2)
     # Unchecked, as the hook's script says: a kill is no fault of the node's.
     assert_completed(cluster, job)
-    until(lambda: not record.exists())
+    poll_until(lambda: not record.exists())
     assert intruder.alive
 
 
@@ -421,10 +424,10 @@ def test_a_job_that_nobody_checked_sees_no_other_jobs_gpu(
     with start_gpu_process(gpu_of_position(cluster, 1), 8000, user=bob):
         holder = submit(cluster, alice, script=f"{SHOW}sleep 60")
         first = cluster.uuids_of_positions("n1")[0]
-        until(lambda: cluster.slurm.output(holder, user=alice) == f"GPUS={first}\n")
+        poll_until(lambda: cluster.slurm.output(holder, user=alice) == f"GPUS={first}\n")
         job = submit(cluster, alice)
         until_begun(cluster, job)
-        kill_hook("prolog", job, times=2)
+        kill_hook(cluster, "prolog", job, times=2)
         assert_completed(cluster, job)
     refused, gpus = cluster.slurm.output(job, user=alice).splitlines()
     assert refused.startswith("canhazgpu: this task sees no GPU: GPU 1 is another job's")
@@ -437,7 +440,7 @@ def test_only_one_task_of_an_array_is_counted(
     alice, _ = people
     policy(cluster, "requeue")
     job = cluster.slurm.submit(SHOW, "--gres=gpu:1", "-wn1", "--array=1-3%1", user=alice)
-    until(lambda: "canhazgpu: requeue 1/20" in shown(cluster, job))
+    poll_until(lambda: "canhazgpu: requeue 1/20" in shown(cluster, job))
     show = ["squeue", "-h", "-r", "-o", "%i %k", "--jobs", str(job)]
     comments = dict(
         line.split(" ", 1) for line in cluster.slurm.run(show, check=True).stdout.splitlines()

@@ -9,12 +9,13 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from gpu_cluster import GpuCluster
-from redis_server import PrivateRedis, any_binary
-from until import until
+from clusters.gpu_cluster import GpuCluster
+from polling import poll_until
+from servers.private_redis import PrivateRedis, any_binary
 
 from demo_cluster import ClusterSpec
 
+pytestmark = pytest.mark.parts(2)
 GPUS = 4
 SPAN = """
 echo "BEGIN $(date +%s%N) $CUDA_VISIBLE_DEVICES"
@@ -51,7 +52,7 @@ def _free_and_up_at_the_end(cluster: GpuCluster, store: PrivateRedis) -> Iterato
         assert cluster.health_check("n1").returncode == 0
         return cluster.held() == {} and pending(cluster) == 0
 
-    until(settled)
+    poll_until(settled)
 
 
 def pending(cluster: GpuCluster) -> int:
@@ -88,7 +89,7 @@ def test_jobs_run_through_an_outage_and_never_share_a_gpu(
     script = SPAN.format(seconds=1)
     submit = lambda: cluster.slurm.submit(script, "--gres=gpu:1", user=alice)  # noqa: E731
     jobs = [submit() for _ in range(GPUS + 2)]
-    until(lambda: len(cluster.held()) == GPUS)
+    poll_until(lambda: len(cluster.held()) == GPUS)
     store.kill() if how == "killed" else store.pause()
     jobs += [submit() for _ in range(2 * GPUS)]
     # Some of them began and ended with the store away.
@@ -120,7 +121,7 @@ def test_the_history_has_each_job_once_after_an_outage(
         cluster.health_check("n1")
         return pending(cluster) == 0
 
-    until(told)
+    poll_until(told)
     shown = json.loads(cluster.canhazgpu("explain", str(job), "--json", node="n1").stdout)
     kinds = [one["kind"] for one in shown["events"]]
     assert sorted(kinds) == sorted([*["grant"] * 2, "prolog", *["release"] * 2, "epilog"])
@@ -131,7 +132,7 @@ def test_a_flushed_store_gives_no_running_jobs_gpu_away(
 ) -> None:
     alice, _ = people
     first = cluster.slurm.submit("sleep 600", "--gres=gpu:2", user=alice)
-    mine = until(cluster.held)
+    mine = poll_until(cluster.held)
     assert set(mine.values()) == {str(first)}
     with store.client() as direct:
         direct.flushall()
@@ -146,12 +147,12 @@ def test_slurmd_and_store_restarted_in_any_order(
 ) -> None:
     alice, _ = people
     job = cluster.slurm.submit("sleep 600", "--gres=gpu:1", user=alice)
-    mine = until(cluster.held)
+    mine = poll_until(cluster.held)
     assert set(mine.values()) == {str(job)}
     store.kill()
     cluster.slurm.restart_slurmd("n1")
     other = cluster.slurm.submit("sleep 600", "--gres=gpu:1", user=alice)
-    until(lambda: set(book(cluster).values()) == {str(job), str(other)})
+    poll_until(lambda: set(book(cluster).values()) == {str(job), str(other)})
     assert book(cluster).keys() > mine.keys()
     store.start()
     cluster.slurm.restart_slurmd("n1")
@@ -160,7 +161,7 @@ def test_slurmd_and_store_restarted_in_any_order(
         cluster.health_check("n1")
         return cluster.held() == book(cluster)
 
-    until(settled)
+    poll_until(settled)
     assert cluster.held().keys() > mine.keys()
 
 

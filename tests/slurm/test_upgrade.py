@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gpu_cluster import GpuCluster, until
+from clusters.gpu_cluster import GpuCluster, poll_until
 
 from demo_cluster import ClusterSpec
 
@@ -32,7 +32,7 @@ def _free_and_up_at_the_end(cluster: GpuCluster) -> Iterator[None]:
     for job in cluster.slurm.run(["squeue", "-h", "-o", "%A"]).stdout.split():
         cluster.slurm.run(["scancel", job])
     cluster.slurm.wait_nodes_idle()
-    until(lambda: cluster.held() == {})
+    poll_until(lambda: cluster.held() == {})
 
 
 def hooks(cluster: GpuCluster, environment: Path, *arguments: str) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def start_job(cluster: GpuCluster, user: str) -> tuple[int, Path]:
         f"srun sh -c '{SHOW}'\nsrun sh -c '{SHOW}'"
     )
     job = cluster.slurm.submit(script, "--gres=gpu:1", user=user)
-    until(lambda: cluster.slurm.output(job, user=user))
+    poll_until(lambda: cluster.slurm.output(job, user=user))
     return job, signal
 
 
@@ -82,7 +82,7 @@ def end_job(cluster: GpuCluster, job: int, signal: Path, user: str) -> list[str]
     """Let the job end; returns what it printed."""
     signal.touch()
     assert cluster.slurm.wait_job(job)["JobState"] == "COMPLETED"
-    until(lambda: str(job) not in cluster.held().values())
+    poll_until(lambda: str(job) not in cluster.held().values())
     return cluster.slurm.output(job, user=user).splitlines()
 
 

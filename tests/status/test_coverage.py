@@ -9,10 +9,16 @@ import pytest
 from canhazgpu.gpu.scan import GpuProcess
 from canhazgpu.ledger.values import Claim
 from canhazgpu.node.process_id import ProcessId
-from canhazgpu.status.coverage import ANY_SPACE, PidSpace, covers, is_intruder, owner_is_known
+from canhazgpu.status.coverage import (
+    ANY_PID_NAMESPACE,
+    PidNamespace,
+    covers,
+    is_intruder,
+    owner_is_known,
+)
 
 ALICE, BOB, ROOT = 1001, 1002, 0
-HERE = PidSpace("this boot", 4026531836)
+HERE = PidNamespace("this boot", 4026531836)
 JOB = Claim("job:c:7:0", "slurm", "alice", ALICE, job_id="7")
 RUN = Claim(
     "run:1", "run", "alice", ALICE,
@@ -89,15 +95,15 @@ CHILD = replace(BOBS, ancestors=(50,))
     ("claim", "space", "covered"),
     [
         (RUN, HERE, True),
-        (RUN, ANY_SPACE, True),
+        (RUN, ANY_PID_NAMESPACE, True),
         (replace(RUN, boot_id=None, pid_namespace=None), HERE, True),
         (replace(RUN, boot_id="an earlier boot"), HERE, False),
         (replace(RUN, pid_namespace=1), HERE, False),
-        (replace(RUN, boot_id="an earlier boot"), ANY_SPACE, True),
+        (replace(RUN, boot_id="an earlier boot"), ANY_PID_NAMESPACE, True),
     ],
 )
 def test_pids_mean_a_process_only_where_they_were_given(
-    claim: Claim, space: PidSpace, covered: bool
+    claim: Claim, space: PidNamespace, covered: bool
 ) -> None:
     assert covers(claim, CHILD, space) is covered
     assert is_intruder(claim, CHILD, space) is not covered

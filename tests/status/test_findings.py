@@ -6,11 +6,11 @@ from dataclasses import replace
 from itertools import permutations
 
 import pytest
-from cli_fakes import NOW
-from people_fakes import BOB, gpu, job, manual, scan, uuid, view
+from fakes.memory_ledger import BOB, gpu, job, manual, scan, uuid, view
+from fakes.read_only_ledger import NOW
 
 from canhazgpu.config.schema import HEALTH_CHECKS
-from canhazgpu.gpu.health import unhealthy
+from canhazgpu.gpu.health import unhealthy_gpus
 from canhazgpu.gpu.scan import GpuHealth, GpuProcess, Scan
 from canhazgpu.gpu.usage import GpuState, Usage, UsagePolicy
 from canhazgpu.ledger.values import NodeView, Quarantine
@@ -20,9 +20,9 @@ from canhazgpu.status.findings import (
     Verdict,
     ledger_findings,
     scan_findings,
-    worst,
+    worst_verdict,
 )
-from canhazgpu.status.model import GpuStatus, NodeStatus, node_status, with_live_scan
+from canhazgpu.status.node_status import GpuStatus, NodeStatus, node_status, with_live_scan
 
 POLICY = UsagePolicy(1024)
 ROGUE = GpuProcess(12345, 1002, "bob", "python3", 5000)
@@ -38,7 +38,7 @@ def of_scan(found: Scan, **more: object) -> list[tuple[Verdict, str]]:
 
 def of_ledger(of: NodeView, found: Scan, scanned_at: float = NOW) -> list[Finding]:
     status = node_status(with_live_scan(of, found, scanned_at), POLICY, live=True)
-    return ledger_findings(status, POLICY, set(unhealthy(found.gpus, HEALTH_CHECKS)))
+    return ledger_findings(status, POLICY, set(unhealthy_gpus(found.gpus, HEALTH_CHECKS)))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def of_ledger(of: NodeView, found: Scan, scanned_at: float = NOW) -> list[Findin
 )
 def test_the_worst_wins(verdicts: list[Verdict], result: Verdict) -> None:
     for order in permutations(verdicts):
-        assert worst(Finding(one, "x") for one in order) is result
+        assert worst_verdict(Finding(one, "x") for one in order) is result
 
 
 def test_a_clean_node_has_no_findings() -> None:
@@ -134,14 +134,14 @@ def test_a_node_that_had_gpus_has_lost_them_whatever_one_expects() -> None:
     lost = scan_findings(scan(), expected(may_lack_gpus=True, before=before))
     untold = scan_findings(scan(fault="x"), expected(may_lack_gpus=True, before=before))
 
-    assert worst(lost) is Verdict.UNHEALTHY
-    assert worst(untold) is Verdict.CANNOT_TELL
+    assert worst_verdict(lost) is Verdict.UNHEALTHY
+    assert worst_verdict(untold) is Verdict.CANNOT_TELL
 
 
 def test_a_gpu_of_the_last_published_scan_that_is_gone() -> None:
     (found,) = scan_findings(scan(gpu(0)), expected(before=scan(gpu(0), gpu(1))))
 
-    assert (found.verdict, found.place, found.uuid) == (Verdict.UNHEALTHY, "1", uuid(1))
+    assert (found.verdict, found.display_index, found.uuid) == (Verdict.UNHEALTHY, "1", uuid(1))
     assert found.what == "was there at the last published scan, and is gone"
 
 

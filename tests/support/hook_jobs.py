@@ -12,7 +12,7 @@ from canhazgpu.ledger.values import Event
 NODE = "n1"
 
 
-def job(number: int, gpus: str = "0,1", attempt: int = 0) -> dict[str, str]:
+def job_variables(number: int, gpus: str = "0,1", attempt: int = 0) -> dict[str, str]:
     return {
         "SLURM_JOB_ID": str(number),
         "SLURM_JOB_GPUS": gpus,
@@ -20,21 +20,21 @@ def job(number: int, gpus: str = "0,1", attempt: int = 0) -> dict[str, str]:
     }
 
 
-def book(node: Any) -> dict[str, str]:
+def owners_in_book(node: Any) -> dict[str, str]:
     """The owners by GPU in the node's own book."""
     held = json.loads((node.files / "run" / "book.json").read_text())["held"]
     return {gpu: json.loads(text)["owner"] for gpu, text in held.items()}
 
 
-def events(node: Any, *kinds: str) -> list[Event]:
+def node_events(node: Any, *kinds: str) -> list[Event]:
     return [one for one in node.ledger.history("n1", 0.0) if one.kind in (kinds or (one.kind,))]
 
 
-def observation(*gpus: str) -> Observation:
+def free_observation(*gpus: str) -> Observation:
     """A scan that finds these GPUs free."""
     found = (GpuReading(place, gpu, place, "H100", 0, 80000) for place, gpu in enumerate(gpus))
     return Observation(Scan(NODE, 0.0, 0.0, tuple(found)), 0.0)
 
 
-def gpus_of(node: Any, owner: str) -> set[str]:
-    return {gpu for gpu, one in book(node).items() if one == owner}
+def gpus_in_book(node: Any, owner: str) -> set[str]:
+    return {gpu for gpu, one in owners_in_book(node).items() if one == owner}

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-LIMIT_S = 30.0
+TIMEOUT_S = 30.0
 
 
 class Terminal:
@@ -50,7 +50,7 @@ class Terminal:
 
     def wait_for(self, text: str) -> str:
         """Return what was printed until the text came, and take it out of `output`."""
-        deadline = time.monotonic() + LIMIT_S
+        deadline = time.monotonic() + TIMEOUT_S
         while text not in self.output:
             assert time.monotonic() < deadline, f"no {text!r} in {self.output!r}"
             ended = self._read(1.0) is None
@@ -79,7 +79,7 @@ class Terminal:
 
     def wait_end(self) -> int:
         """Return the exit status, or minus the signal; all that was printed is in `output`."""
-        deadline = time.monotonic() + LIMIT_S
+        deadline = time.monotonic() + TIMEOUT_S
         while self._connected and self._read(1.0) is not None:
             assert time.monotonic() < deadline, f"it does not end: {self.output!r}"
         while self.is_running():

@@ -1,4 +1,4 @@
-"""The task prolog under every shell that is here and may be a node's /bin/sh."""
+"""The task prolog under every shell that may be a node's /bin/sh."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from .task_prolog import SHELLS, TaskProlog
+from .task_prolog import SHELLS, TaskProlog, shell_command
 
 
 @pytest.fixture(params=list(SHELLS))
 def task_prolog(request: pytest.FixtureRequest) -> Iterator[TaskProlog]:
+    shell = shell_command(request.param)
     # Not pytest's directory: an ordinary user has to reach the records, as on a node.
     directory = Path(tempfile.mkdtemp(prefix="task-prolog-"))
     directory.chmod(0o755)
-    yield TaskProlog.at(directory, SHELLS[request.param])
+    yield TaskProlog.at(directory, shell)
     shutil.rmtree(directory)

@@ -8,19 +8,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from canhazgpu.templates.render import render
 
-SHELLS: dict[str, list[str]] = {
-    name: found
-    for name, found in {
-        "dash": [shutil.which("dash") or ""],
-        "busybox": [shutil.which("busybox") or "", "sh"],
-        "bash": [shutil.which("bash") or "", "--posix"],
-    }.items()
-    if found[0]
-}
+SHELLS = {"dash": ["dash"], "busybox": ["busybox", "sh"], "bash": ["bash", "--posix"]}
+"""What may be a node's /bin/sh."""
 
 NOBODY = 65534
+
+
+def shell_command(name: str) -> list[str]:
+    """Return the command of that shell; skip where it is missing."""
+    program, *options = SHELLS[name]
+    found = shutil.which(program)
+    if found is None:
+        pytest.skip(f"there is no {program} on this machine")
+    return [found, *options]
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class TaskProlog:
     def record(self, job: int) -> Path:
         return self.state / self.node / "jobs" / f"{job}.env"
 
-    def tell(self, visible: str | None, *, user: int | None = None, **environ: str) -> Told:
+    def run_as_job(self, visible: str | None, *, user: int | None = None, **environ: str) -> Told:
         """Run it for job 7 on n1, with nothing in the environment but what slurmstepd sets."""
         given = {"SLURM_JOB_ID": "7", "SLURMD_NODENAME": self.node, **environ}
         if visible is not None:

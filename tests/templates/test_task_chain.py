@@ -14,7 +14,7 @@ import pytest
 from canhazgpu.schedulers.slurm.site.layout import ScriptLocation
 from canhazgpu.templates.slurm_files import chain_text
 
-from .task_prolog import SHELLS, Told
+from .task_prolog import SHELLS, Told, shell_command
 
 OURS = """\
 echo 'export CUDA_DEVICE_ORDER=PCI_BUS_ID'
@@ -30,7 +30,7 @@ class Chain:
     directory: Path
     shell: Sequence[str]
 
-    def tell(self, ours: str | None, site: str | None, **environ: str) -> Told:
+    def run_as_job(self, ours: str | None, site: str | None, **environ: str) -> Told:
         paths = {name: self.directory / f"it's {name} $(x).sh" for name in ("ours", "site")}
         for name, body in (("ours", ours), ("site", site)):
             paths[name].unlink(missing_ok=True)
@@ -57,12 +57,12 @@ class Chain:
 @pytest.fixture(params=list(SHELLS))
 def chain(request: pytest.FixtureRequest) -> Iterator[Chain]:
     directory = Path(tempfile.mkdtemp(prefix="task-chain-"))
-    yield Chain(directory, SHELLS[request.param])
+    yield Chain(directory, shell_command(request.param))
     shutil.rmtree(directory)
 
 
 def test_both_speak_and_ours_has_the_last_word(chain: Chain) -> None:
-    told = chain.tell(OURS, "echo 'export SITE=a b'\necho 'export CUDA_VISIBLE_DEVICES=7'\n")
+    told = chain.run_as_job(OURS, "echo 'export SITE=a b'\necho 'export CUDA_VISIBLE_DEVICES=7'\n")
     assert told == Told(
         [
             "export SITE=a b",
@@ -78,37 +78,37 @@ def test_both_speak_and_ours_has_the_last_word(chain: Chain) -> None:
 
 def test_the_sites_script_sees_what_the_task_will_see(chain: Chain) -> None:
     site = 'echo "print $CUDA_VISIBLE_DEVICES $CUDA_DEVICE_ORDER $OTHER ${#IFS}"\n'
-    told = chain.tell(OURS, site, CUDA_VISIBLE_DEVICES="0", OTHER="kept")
+    told = chain.run_as_job(OURS, site, CUDA_VISIBLE_DEVICES="0", OTHER="kept")
     assert told.lines[0] == "print GPU-1,GPU-2 PCI_BUS_ID kept 3"
 
 
 def test_where_ours_has_nothing_to_say_the_site_sees_slurms(chain: Chain) -> None:
-    told = chain.tell("", 'echo "print $CUDA_VISIBLE_DEVICES"\n', CUDA_VISIBLE_DEVICES="0")
+    told = chain.run_as_job("", 'echo "print $CUDA_VISIBLE_DEVICES"\n', CUDA_VISIBLE_DEVICES="0")
     assert told == Told(["print 0"], 0, "")
 
 
 @pytest.mark.parametrize(("end", "status"), [("exit 3", 3), ("kill -KILL $$", 137)])
 def test_the_sites_failure_is_the_tasks(chain: Chain, end: str, status: int) -> None:
-    told = chain.tell(OURS, f"echo 'export SITE=1'\n{end}\n")
+    told = chain.run_as_job(OURS, f"echo 'export SITE=1'\n{end}\n")
     assert told.status == status
     assert told.lines[0] == "export SITE=1"
 
 
 def test_a_line_without_its_end_does_not_run_into_ours(chain: Chain) -> None:
-    told = chain.tell(OURS, "printf 'export SITE=1'")
+    told = chain.run_as_job(OURS, "printf 'export SITE=1'")
     assert told.lines[:2] == ["export SITE=1", "export CUDA_DEVICE_ORDER=PCI_BUS_ID"]
 
 
 def test_without_ours_the_site_has_its_say(chain: Chain) -> None:
-    assert chain.tell(None, "echo 'export SITE=1'\n") == Told(["export SITE=1"], 0, "")
+    assert chain.run_as_job(None, "echo 'export SITE=1'\n") == Told(["export SITE=1"], 0, "")
 
 
 def test_without_the_sites_the_task_ends_as_it_would_have(chain: Chain) -> None:
-    told = chain.tell(OURS, None)
+    told = chain.run_as_job(OURS, None)
     assert told.status == 127
     assert "site $(x).sh" in told.errors
 
 
 def test_a_silent_site_adds_no_line(chain: Chain) -> None:
-    assert chain.tell("", "") == Told([], 0, "")
-    assert len(chain.tell(OURS, "").lines) == 3
+    assert chain.run_as_job("", "") == Told([], 0, "")
+    assert len(chain.run_as_job(OURS, "").lines) == 3

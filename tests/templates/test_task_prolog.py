@@ -53,7 +53,7 @@ def test_without_device_cgroups_positions_become_uuids(
 ) -> None:
     task_prolog.record(7).write_text(record_text(JOB))
 
-    told = task_prolog.tell(visible)
+    told = task_prolog.run_as_job(visible)
 
     assert (told.lines, told.status, told.errors) == (expected, 0, "")
 
@@ -82,7 +82,7 @@ def test_with_device_cgroups_slurm_counts_what_the_task_may_open(
     gpus = constrained_job(task_prolog.directory, kind, readable)
     task_prolog.record(7).write_text(record_text(gpus, constrained=True))
 
-    told = task_prolog.tell(visible, user=NOBODY)
+    told = task_prolog.run_as_job(visible, user=NOBODY)
 
     assert (told.lines, told.status, told.errors) == (expected, 0, "")
 
@@ -114,8 +114,8 @@ def test_a_device_that_cannot_be_asked_is_not_guessed(
     gpus = [(1, A, 5, device), (2, B, 3, "/dev/null")]
     task_prolog.record(7).write_text(record_text(gpus, constrained=True))
 
-    assert task_prolog.tell("0").lines == refusal(reason)
-    assert task_prolog.tell("0,1").lines == [f"export CUDA_VISIBLE_DEVICES={A},{B}"]
+    assert task_prolog.run_as_job("0").lines == refusal(reason)
+    assert task_prolog.run_as_job("0,1").lines == [f"export CUDA_VISIBLE_DEVICES={A},{B}"]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_indices_come_with_the_order_they_count_in(
     text = record_text(JOB, constrained=constrained, export="index")
     task_prolog.record(7).write_text(text)
 
-    assert task_prolog.tell(visible).lines == expected
+    assert task_prolog.run_as_job(visible).lines == expected
 
 
 HET = {
@@ -168,7 +168,7 @@ def test_a_part_of_a_heterogeneous_job_has_a_record_of_its_own(
     for job, gpus in records.items():
         task_prolog.record(job).write_text(record_text(gpus))
 
-    told = task_prolog.tell(visible, **HET)
+    told = task_prolog.run_as_job(visible, **HET)
 
     assert (told.lines, told.status, told.errors) == (expected, 0, "")
 
@@ -180,9 +180,9 @@ def test_the_parts_of_the_job_that_submitted_this_one_do_not_count(
     inherited = {"SLURM_HET_SIZE": "2", "SLURM_JOB_ID_HET_GROUP_0": "5"}
     inherited["SLURM_JOB_ID_HET_GROUP_1"] = "6"
 
-    assert task_prolog.tell("1", **inherited).lines == []
+    assert task_prolog.run_as_job("1", **inherited).lines == []
     task_prolog.record(7).write_text(record_text(PART))
-    assert task_prolog.tell("1", **inherited).lines == refusal(UNRESERVED.format(1))
+    assert task_prolog.run_as_job("1", **inherited).lines == refusal(UNRESERVED.format(1))
 
 
 @pytest.mark.parametrize(("readable", "expected"), [("a", A), ("b", B)])
@@ -193,7 +193,7 @@ def test_devices_tell_the_parts_of_a_job_on_one_node_apart(
     task_prolog.record(7).write_text(record_text([first], constrained=True))
     task_prolog.record(9).write_text(record_text([second], constrained=True))
 
-    told = task_prolog.tell("0", user=NOBODY, **HET)
+    told = task_prolog.run_as_job("0", user=NOBODY, **HET)
 
     assert told.lines == [f"export CUDA_VISIBLE_DEVICES={expected}"]
 
@@ -215,7 +215,7 @@ def test_other_parts_count_only_by_their_ids(
     task_prolog.record(7).write_text(record_text(JOB))
     task_prolog.record(9).write_text(record_text(PART))
 
-    told = task_prolog.tell("1", **{**HET, **environ})
+    told = task_prolog.run_as_job("1", **{**HET, **environ})
 
     assert (told.lines, told.errors) == ([f"export CUDA_VISIBLE_DEVICES={A}"], "")
 
@@ -242,7 +242,7 @@ def test_a_step_bound_to_none_of_its_gpus_sees_the_jobs(
     text = record_text(JOB, constrained=constrained, export=export)
     task_prolog.record(7).write_text(text)
 
-    assert task_prolog.tell(None, SLURM_GPUS_ON_NODE=on_node).lines == expected
+    assert task_prolog.run_as_job(None, SLURM_GPUS_ON_NODE=on_node).lines == expected
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_a_job_without_a_record_sees_no_other_jobs_gpu(
     task_prolog.record(6).write_text(record_text(JOB, constrained=constrained))
     task_prolog.record(8).mkdir()
 
-    told = task_prolog.tell(visible)
+    told = task_prolog.run_as_job(visible)
 
     assert (told.lines, told.status, told.errors) == (expected, 0, "")
 
@@ -289,7 +289,7 @@ def test_a_warning_is_told_once_in_the_batch_scripts_output(
 ) -> None:
     task_prolog.record(7).with_suffix(".warning").write_text(text)
 
-    told = task_prolog.tell(None, **environ)
+    told = task_prolog.run_as_job(None, **environ)
 
     assert (told.lines, told.status, told.errors) == (expected, 0, "")
 
@@ -323,7 +323,7 @@ def test_a_record_that_is_not_the_prologs_gives_no_gpu(
 ) -> None:
     task_prolog.record(7).write_bytes(content.encode("latin-1"))
 
-    told = task_prolog.tell("1")
+    told = task_prolog.run_as_job("1")
 
     record = task_prolog.record(7)
     why = f"{record} is not what canhazgpu's prolog writes; tell the administrator"
@@ -333,7 +333,7 @@ def test_a_record_that_is_not_the_prologs_gives_no_gpu(
 def test_a_record_that_cannot_be_read_gives_no_gpu(task_prolog: TaskProlog) -> None:
     task_prolog.record(7).mkdir()
 
-    assert task_prolog.tell("1").lines[0] == "export CUDA_VISIBLE_DEVICES="
+    assert task_prolog.run_as_job("1").lines[0] == "export CUDA_VISIBLE_DEVICES="
 
 
 @pytest.mark.parametrize(
@@ -357,7 +357,7 @@ def test_without_a_record_slurms_values_stay(
 ) -> None:
     task_prolog.record(7).write_text(GOOD)
 
-    told = task_prolog.tell("1", **environ)
+    told = task_prolog.run_as_job("1", **environ)
 
     assert (told.lines, told.status) == ([], 0)
 
@@ -369,7 +369,7 @@ def test_without_a_record_slurms_values_stay(
 def test_what_is_no_list_of_gpus_is_not_repeated(task_prolog: TaskProlog, visible: str) -> None:
     task_prolog.record(7).write_text(GOOD)
 
-    told = task_prolog.tell(visible)
+    told = task_prolog.run_as_job(visible)
 
     reasons = (
         "CUDA_VISIBLE_DEVICES is not a list of GPUs",
@@ -383,7 +383,7 @@ def test_huge_input_is_answered_at_once(task_prolog: TaskProlog) -> None:
     task_prolog.record(7).write_text(GOOD)
     began = time.monotonic()
 
-    told = task_prolog.tell(",".join(["1"] * 50_000))
+    told = task_prolog.run_as_job(",".join(["1"] * 50_000))
 
     assert (told.lines, told.status) == (refusal(TOO_MANY), 0)
     assert time.monotonic() - began < 5
@@ -452,7 +452,7 @@ def test_no_process_is_started(task_prolog: TaskProlog) -> None:
     done = subprocess.run(
         [*task_prolog.shell, str(task_prolog.script)],
         env=environ,
-        user=NOBODY - 7,  # nobody else's id
+        user=1_000_000 + os.getpid(),  # nobody else's id, no other worker's either
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NPROC, (1, 1)),
         capture_output=True,
         text=True,

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from canhazgpu.allocation.progress import Progress
     from canhazgpu.config import EffectiveConfig
-    from canhazgpu.people.wait import Progress
     from canhazgpu.service.port import NodeService
 
 

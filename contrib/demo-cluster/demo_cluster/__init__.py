@@ -3,12 +3,12 @@
 from demo_cluster.client import SlurmClient
 from demo_cluster.cluster import PrivateSlurm
 from demo_cluster.errors import CommandFailed, DemoClusterError, StartError, WaitTimeout
+from demo_cluster.host.requirements import missing_requirements
+from demo_cluster.host.users import ensure_users, remove_users
 from demo_cluster.layout import Layout, new_directory
 from demo_cluster.leftovers import find_leftovers
-from demo_cluster.records import FINAL_STATES
-from demo_cluster.requirements import missing_requirements
+from demo_cluster.scontrol import FINAL_STATES
 from demo_cluster.spec import ClusterSpec, NodeSpec
-from demo_cluster.users import ensure_users, remove_users
 
 __all__ = [
     "FINAL_STATES",

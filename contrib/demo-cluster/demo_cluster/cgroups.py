@@ -12,8 +12,8 @@ import os
 import zlib
 from pathlib import Path
 
+from demo_cluster.host.processes import Process, find_process, wait_until
 from demo_cluster.layout import Layout
-from demo_cluster.processes import Process, find, wait_until
 
 HOST_MOUNT = Path("/sys/fs/cgroup")
 CONTROLLERS = ("freezer", "devices", "cpuset", "memory", "cpuacct")
@@ -34,7 +34,7 @@ def prepare(layout: Layout) -> None:
     for controller in CONTROLLERS:
         if not (HOST_MOUNT / controller).is_dir():
             continue
-        group = own_group(layout, controller)
+        group = cluster_group(layout, controller)
         group.mkdir(exist_ok=True)
         if controller == "cpuset":
             _inherit_cpuset(group)
@@ -46,25 +46,27 @@ def prepare(layout: Layout) -> None:
 def processes(layout: Layout) -> list[Process]:
     """Return the processes inside the cluster's groups."""
     pids: set[int] = set()
-    for group in _own_groups(layout):
+    for group in _cluster_groups(layout):
         for directory, _, _ in os.walk(group):
             with contextlib.suppress(OSError):
                 pids.update(map(int, (Path(directory) / "cgroup.procs").read_text().split()))
-    return [process for process in map(find, pids) if process is not None]
+    return [process for process in map(find_process, pids) if process is not None]
 
 
 def remove(layout: Layout) -> None:
     """Remove the cluster's groups; the kernel lets one go a moment after its last process."""
-    wait_until(lambda: all([_removed(group) for group in _own_groups(layout)]), REMOVE_TIMEOUT_S)
+    wait_until(
+        lambda: all([_remove_tree(group) for group in _cluster_groups(layout)]), REMOVE_TIMEOUT_S
+    )
 
 
-def own_group(layout: Layout, controller: str) -> Path:
+def cluster_group(layout: Layout, controller: str) -> Path:
     mark = zlib.crc32(os.fsencode(layout.root))
     return HOST_MOUNT / controller / f"demo-cluster-{mark:08x}"
 
 
-def _own_groups(layout: Layout) -> list[Path]:
-    groups = (own_group(layout, controller) for controller in CONTROLLERS)
+def _cluster_groups(layout: Layout) -> list[Path]:
+    groups = (cluster_group(layout, controller) for controller in CONTROLLERS)
     return [group for group in groups if group.is_dir()]
 
 
@@ -78,7 +80,7 @@ def _inherit_cpuset(group: Path) -> None:
         (group / name).write_text((group.parent / name).read_text())
 
 
-def _removed(group: Path) -> bool:
+def _remove_tree(group: Path) -> bool:
     for directory, _, _ in os.walk(group, topdown=False):
         with contextlib.suppress(OSError):
             Path(directory).rmdir()

@@ -8,12 +8,12 @@ import subprocess
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from demo_cluster.commands import base_environment, popen_as, run_as
 from demo_cluster.daemons import log_tail, read_log
 from demo_cluster.errors import CommandFailed, WaitTimeout
+from demo_cluster.host.processes import wait_until
+from demo_cluster.host.user_commands import login_environment, popen_as, run_as
 from demo_cluster.layout import Layout
-from demo_cluster.processes import wait_until
-from demo_cluster.records import FINAL_STATES, parse_records
+from demo_cluster.scontrol import FINAL_STATES, parse_records
 from demo_cluster.spec import ClusterSpec
 
 COMMAND_TIMEOUT_S = 60.0
@@ -40,7 +40,7 @@ class SlurmClient:
 
     def env(self, user: str = "root") -> dict[str, str]:
         """Return the environment for client commands: a plain login and SLURM_CONF."""
-        login = base_environment(user, self.layout.home(user))
+        login = login_environment(user, self.layout.home(user))
         return {**login, "SLURM_CONF": str(self.layout.slurm_conf)}
 
     def run(

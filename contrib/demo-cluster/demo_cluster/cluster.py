@@ -21,14 +21,14 @@ from demo_cluster.daemons import (
 )
 from demo_cluster.devices import make_devices
 from demo_cluster.errors import DemoClusterError, StartError, WaitTimeout
+from demo_cluster.host.ports import ClaimedPorts
+from demo_cluster.host.processes import wait_until
 from demo_cluster.layout import Layout
 from demo_cluster.leftovers import end_leftovers
-from demo_cluster.ports import free_ports
-from demo_cluster.processes import wait_until
 from demo_cluster.spec import ClusterSpec
 
 START_TIMEOUT_S = 120.0
-CANCEL_PATIENCE_S = 5.0
+CANCEL_TIMEOUT_S = 5.0
 
 
 class PrivateSlurm(SlurmClient):
@@ -41,6 +41,7 @@ class PrivateSlurm(SlurmClient):
     def __init__(self, directory: Path, spec: ClusterSpec | None = None) -> None:
         super().__init__(Layout(directory.absolute()), spec or ClusterSpec())
         self._daemons = Daemons(self.layout, self.env())
+        self._ports = ClaimedPorts(0)
 
     def __enter__(self) -> Self:
         self.start()
@@ -78,6 +79,7 @@ class PrivateSlurm(SlurmClient):
             self._daemons.stop(name)
         end_leftovers(self.layout)
         cgroups.remove(self.layout)
+        self._ports.release()
         if delete:
             self.layout.delete()
 
@@ -114,7 +116,8 @@ class PrivateSlurm(SlurmClient):
 
     def _write_files(self) -> None:
         names = self.spec.node_names()
-        controller_port, *node_ports = free_ports(1 + len(names))
+        self._ports = ClaimedPorts(1 + len(names))
+        controller_port, *node_ports = self._ports.numbers
         endpoints = Endpoints(socket.gethostname(), controller_port, tuple(node_ports))
         self.layout.slurm_conf.write_text(slurm_conf(self.spec, self.layout, endpoints))
         etc = self.layout.etc
@@ -131,7 +134,7 @@ class PrivateSlurm(SlurmClient):
 
     def _wait_for_controller(self, timeout_s: float) -> None:
         def answers() -> bool:
-            self._daemons.require("slurmctld")
+            self._daemons.require_running("slurmctld")
             return self.run(["scontrol", "ping"]).returncode == 0
 
         if not wait_until(answers, timeout_s):
@@ -140,7 +143,7 @@ class PrivateSlurm(SlurmClient):
     def _wait_for_nodes(self, timeout_s: float) -> None:
         def idle() -> bool:
             for node in self.spec.node_names():
-                self._daemons.require(node)
+                self._daemons.require_running(node)
             return set(self.node_states().values()) == {"idle"}
 
         if not wait_until(idle, timeout_s):
@@ -148,14 +151,14 @@ class PrivateSlurm(SlurmClient):
 
     def _cancel_jobs(self) -> None:
         """Ask the controller to end all jobs, so that shepherds go the normal way."""
-        shepherded = any(map(self._daemons.running, self.spec.node_names()))
-        if not (shepherded and self._daemons.running("slurmctld")):
+        shepherded = any(map(self._daemons.is_running, self.spec.node_names()))
+        if not (shepherded and self._daemons.is_running("slurmctld")):
             return
         try:
-            self.run(["scancel", "--full", "--partition=main"], timeout_s=CANCEL_PATIENCE_S)
-            wait_until(lambda: not self._jobs_left(), CANCEL_PATIENCE_S, POLL_S)
+            self.run(["scancel", "--full", "--partition=main"], timeout_s=CANCEL_TIMEOUT_S)
+            wait_until(lambda: not self._has_jobs(), CANCEL_TIMEOUT_S, POLL_S)
         except subprocess.TimeoutExpired:
             return  # whatever the jobs have left is ended by pid
 
-    def _jobs_left(self) -> bool:
-        return bool(self.run(["squeue", "-h"], timeout_s=CANCEL_PATIENCE_S).stdout.strip())
+    def _has_jobs(self) -> bool:
+        return bool(self.run(["squeue", "-h"], timeout_s=CANCEL_TIMEOUT_S).stdout.strip())

@@ -27,11 +27,11 @@ class Endpoints:
 def slurm_conf(spec: ClusterSpec, layout: Layout, endpoints: Endpoints) -> str:
     blocks = (
         _identity(spec, layout, endpoints),
-        _places(layout),
-        _behaviour(spec),
+        _paths(layout),
+        _timeouts_and_scheduling(spec),
         _plugins(spec),
         _hooks(spec),
-        _machines(spec, endpoints),
+        _nodes_and_partition(spec, endpoints),
         spec.slurm_conf_extra,
     )
     return "\n".join(block.rstrip("\n") for block in blocks if block) + "\n"
@@ -42,16 +42,16 @@ def gres_conf(spec: ClusterSpec, layout: Layout) -> str:
     for node in spec.node_specs():
         lines += [
             f"NodeName={node.name} Name=gpu{kind} File={layout.device(node.name, minor)}"
-            for minor, kind in zip(node.minors, _type_keys(spec, node), strict=True)
+            for minor, kind in zip(node.minors, _gres_types(spec, node), strict=True)
         ]
     return "\n".join([*lines, spec.gres_conf_extra.rstrip("\n")]).rstrip("\n") + "\n"
 
 
-def _type_keys(spec: ClusterSpec, node: NodeSpec) -> list[str]:
+def _gres_types(spec: ClusterSpec, node: NodeSpec) -> list[str]:
     return [f" Type={kind}" for kind in spec.gpu_types] or [""] * len(node.minors)
 
 
-def _declared(spec: ClusterSpec, node: NodeSpec) -> str:
+def _gres_value(spec: ClusterSpec, node: NodeSpec) -> str:
     kinds = list(dict.fromkeys(spec.gpu_types))
     typed = [f"gpu:{kind}:{spec.gpu_types.count(kind)}" for kind in reversed(kinds)]
     return ",".join(typed or [f"gpu:{len(node.minors)}"])
@@ -81,7 +81,7 @@ CredType=cred/munge
 """
 
 
-def _places(layout: Layout) -> str:
+def _paths(layout: Layout) -> str:
     return f"""\
 StateSaveLocation={layout.controller_state}
 SlurmdSpoolDir={layout.state}/%n
@@ -92,7 +92,7 @@ SlurmdLogFile={layout.logs}/%n.log
 """
 
 
-def _behaviour(spec: ClusterSpec) -> str:
+def _timeouts_and_scheduling(spec: ClusterSpec) -> str:
     scheduling = [*FAST_SCHEDULING]
     if spec.nohold_on_prolog_fail:
         scheduling.append("nohold_on_prolog_fail")
@@ -144,10 +144,10 @@ def _hooks(spec: ClusterSpec) -> str:
     return "\n".join(f"{name}={value}" for name, value in settings.items() if value is not None)
 
 
-def _machines(spec: ClusterSpec, endpoints: Endpoints) -> str:
+def _nodes_and_partition(spec: ClusterSpec, endpoints: Endpoints) -> str:
     nodes = spec.node_specs()
     lines = [
-        _machine(spec, node, endpoints.host, port)
+        _node_line(spec, node, endpoints.host, port)
         for node, port in zip(nodes, endpoints.node_ports, strict=True)
     ]
     names = ",".join(node.name for node in nodes)
@@ -155,8 +155,8 @@ def _machines(spec: ClusterSpec, endpoints: Endpoints) -> str:
     return "\n".join(lines)
 
 
-def _machine(spec: ClusterSpec, node: NodeSpec, host: str, port: int) -> str:
-    gres = f" Gres={_declared(spec, node)}" if node.minors else ""
+def _node_line(spec: ClusterSpec, node: NodeSpec, host: str, port: int) -> str:
+    gres = f" Gres={_gres_value(spec, node)}" if node.minors else ""
     return (
         f"NodeName={node.name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} "
         f"CPUs={spec.cpus_per_node} RealMemory={spec.memory_mb_per_node}{gres} State=UNKNOWN"

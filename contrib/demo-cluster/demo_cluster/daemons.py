@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from demo_cluster.errors import StartError
+from demo_cluster.host.processes import Process, find_process, wait_until
 from demo_cluster.layout import Layout
-from demo_cluster.processes import Process, find, wait_until
 
-END_PATIENCE_S = 15
+TERMINATE_TIMEOUT_S = 15
 TAIL_LINES = 25
 
 
@@ -39,19 +39,19 @@ class Daemons:
                 start_new_session=True,
             )
 
-    def running(self, name: str) -> bool:
+    def is_running(self, name: str) -> bool:
         process = self._started.get(name)
         return process is not None and process.poll() is None
 
     def process(self, name: str) -> Process | None:
-        return find(self._started[name].pid) if self.running(name) else None
+        return find_process(self._started[name].pid) if self.is_running(name) else None
 
-    def require(self, name: str) -> None:
+    def require_running(self, name: str) -> None:
         """Raise with the log when a daemon that was started has ended."""
-        if not self.running(name):
+        if not self.is_running(name):
             raise StartError(f"{name} has ended\n{log_tail(self._layout, name)}")
 
-    def stop(self, name: str, patience_s: float = END_PATIENCE_S) -> None:
+    def stop(self, name: str, patience_s: float = TERMINATE_TIMEOUT_S) -> None:
         process = self._started.pop(name, None)
         if process is None:
             return
@@ -103,7 +103,7 @@ def make_munge_key(layout: Layout) -> None:
 
 def wait_for_munge(daemons: Daemons, layout: Layout, timeout_s: float) -> None:
     def ready() -> bool:
-        daemons.require("munged")
+        daemons.require_running("munged")
         return layout.munge_socket.exists()
 
     if not wait_until(ready, timeout_s):

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
-from canhazgpu.conflict.situation import targets_on
-from canhazgpu.conflict.spare import Rights, why_not_of_job, why_spared
+from canhazgpu.conflict.kill_exemptions import (
+    ProcessRights,
+    exemption_reason,
+    foreign_process_reason,
+)
+from canhazgpu.conflict.obstacles import processes_to_end
 from canhazgpu.gpu.scan import GpuProcess, GpuReading
 from canhazgpu.gpu.usage import UsagePolicy, processes_text
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.values import JobOwner, NodeView
 
-CLEAN_UP_SHARE = 0.6
+CLEAN_UP_TIME_SHARE = 0.6
 """What of an epilog's time the clean-up may take; the rest is the release's."""
-LAST_LOOK_S = 3.0
+FINAL_SCAN_S = 3.0
 """What of the clean-up's time is kept for the last look and the quarantine."""
 
 
@@ -36,16 +40,18 @@ class EndedJob:
 class Leftover:
     """A process on a GPU that the job held.
 
-    `ours` tells whether it is the job's own, `spared` why it is not ended, if it is not.
+    `of_job` tells whether it is the job's own, `exemption` why it is not ended, if it is not.
     """
 
     gpu: GpuReading
     process: GpuProcess
-    ours: bool
-    spared: str
+    of_job: bool
+    exemption: str
 
 
-def held_gpus(owner: JobOwner, recorded: Collection[str], view: NodeView) -> tuple[str, ...]:
+def gpus_of_ended_job(
+    owner: JobOwner, recorded: Collection[str], view: NodeView
+) -> tuple[str, ...]:
     """Return the GPUs (UUIDs) that the ended job held, and nobody else has since.
 
     The ledger knows them, and where it lost its memory, the node's record does.
@@ -59,7 +65,7 @@ def find_leftovers(
     job: EndedJob,
     gpus: Collection[GpuReading],
     started: Mapping[int, int],
-    rights: Callable[[], Rights],
+    rights: Callable[[], ProcessRights],
     usage: UsagePolicy,
 ) -> tuple[Leftover, ...]:
     """Judge every process on these GPUs that counts.
@@ -69,20 +75,20 @@ def find_leftovers(
     """
     found = []
     for gpu in gpus:
-        for process in targets_on(gpu, usage):
-            why = why_not_of_job(
+        for process in processes_to_end(gpu, usage):
+            why = foreign_process_reason(
                 process,
                 job.name,
                 job.uid,
                 began=job.began_ticks,
                 started=started.get(process.pid),
             )
-            spared = why or why_spared(process, job.name, rights())
+            spared = why or exemption_reason(process, job.name, rights())
             found.append(Leftover(gpu, process, not why, spared))
     return tuple(found)
 
 
-def stuck_gpus(
+def gpus_to_quarantine(
     held: Collection[str],
     observation: Observation,
     leftovers: Collection[Leftover],
@@ -94,8 +100,8 @@ def stuck_gpus(
     A GPU that a spared process uses is in use WITHOUT RESERVATION, for everybody to see. Where
     leftovers are only reported (not `ends`), they are such processes.
     """
-    used = {one.gpu.uuid for one in leftovers if one.spared or not ends}
-    return _in_use(held, observation, used)
+    used = {one.gpu.uuid for one in leftovers if one.exemption or not ends}
+    return _in_use_by_others(held, observation, used)
 
 
 def settling_gpus(
@@ -112,12 +118,12 @@ def settling_gpus(
     used = {
         one.gpu.uuid
         for one in leftovers
-        if (one.spared or not ends) and one.process.uid is not None
+        if (one.exemption or not ends) and one.process.uid is not None
     }
-    return _in_use(held, observation, used)
+    return _in_use_by_others(held, observation, used)
 
 
-def _in_use(
+def _in_use_by_others(
     held: Collection[str], observation: Observation, used: Collection[str]
 ) -> tuple[GpuReading, ...]:
     return tuple(

@@ -13,7 +13,7 @@ from enum import Enum
 from canhazgpu.config.conflict_chain import CHAIN_END, Chain, Step, StepKind
 
 
-class Cause(Enum):
+class ConflictCause(Enum):
     """Why a GPU cannot be granted."""
 
     UNRESERVED = "unreserved"
@@ -26,18 +26,18 @@ class Cause(Enum):
     """Its own state cannot be read."""
     ABSENT = "absent"
     """The driver does not show it."""
-    BLIND = "blind"
+    NO_GPU_READABLE = "blind"
     """None of the node's GPUs can be read."""
-    OURS = "ours"
+    INTERNAL_FAULT = "ours"
     """A fault of canhazgpu itself: its store, its configuration, its time."""
 
 
-PASSING = frozenset({Cause.UNRESERVED, Cause.RESERVED})
+TRANSIENT_CAUSES = frozenset({ConflictCause.UNRESERVED, ConflictCause.RESERVED})
 """Causes that may be over in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class ConflictFacts:
     """What is known of the conflict when the next step is chosen.
 
     `requeues` counts those that canhazgpu ordered for this job. `can_swap`, `can_kill` and
@@ -45,7 +45,7 @@ class Facts:
     refused.
     """
 
-    causes: frozenset[Cause]
+    causes: frozenset[ConflictCause]
     requeues: int = 0
     max_requeues: int = 1
     can_swap: bool = False
@@ -54,59 +54,65 @@ class Facts:
     can_requeue: bool = True
 
 
-def next_step(chain: Chain, place: int, facts: Facts) -> tuple[int, Step]:
+def next_step(chain: Chain, place: int, facts: ConflictFacts) -> tuple[int, Step]:
     """Return the first step from `place` on that may help, and its place.
 
     Places count on through `CHAIN_END`, whose last step always applies.
     """
     steps = (*chain, *CHAIN_END)
     for number in range(place, len(steps)):
-        if _APPLIES[steps[number].kind](facts):
+        if _STEP_APPLIES[steps[number].kind](facts):
             return number, steps[number]
     return len(steps) - 1, steps[-1]
 
 
-def _waits(facts: Facts) -> bool:
-    return bool(facts.causes) and facts.causes <= PASSING
+def _wait_applies(facts: ConflictFacts) -> bool:
+    return bool(facts.causes) and facts.causes <= TRANSIENT_CAUSES
 
 
-def _swaps(facts: Facts) -> bool:
-    return facts.can_swap and facts.causes.isdisjoint({Cause.BLIND, Cause.OURS})
+def _swap_applies(facts: ConflictFacts) -> bool:
+    return facts.can_swap and facts.causes.isdisjoint(
+        {ConflictCause.NO_GPU_READABLE, ConflictCause.INTERNAL_FAULT}
+    )
 
 
-def _kills(facts: Facts) -> bool:
-    return facts.can_kill and facts.causes == {Cause.UNRESERVED}
+def _kill_applies(facts: ConflictFacts) -> bool:
+    return facts.can_kill and facts.causes == {ConflictCause.UNRESERVED}
 
 
-def _requeues(facts: Facts) -> bool:
+def _requeue_applies(facts: ConflictFacts) -> bool:
     # What is our own fault ends with it, for all jobs at once; none is to be found held then.
-    return facts.can_requeue and (Cause.OURS in facts.causes or facts.requeues < facts.max_requeues)
+    return facts.can_requeue and (
+        ConflictCause.INTERNAL_FAULT in facts.causes or facts.requeues < facts.max_requeues
+    )
 
 
-def _drains(facts: Facts) -> bool:
-    return Cause.OURS not in facts.causes
+def _drain_applies(facts: ConflictFacts) -> bool:
+    return ConflictCause.INTERNAL_FAULT not in facts.causes
 
 
-def _warns(facts: Facts) -> bool:
+def _warn_applies(facts: ConflictFacts) -> bool:
     # No two ever get one GPU: a reserved one is its holder's, whatever the chain says.
-    return facts.can_warn and facts.causes.isdisjoint({Cause.RESERVED, Cause.ABSENT})
+    return facts.can_warn and facts.causes.isdisjoint(
+        {ConflictCause.RESERVED, ConflictCause.ABSENT}
+    )
 
 
-def _holds(facts: Facts) -> bool:
+def _hold_applies(facts: ConflictFacts) -> bool:
     return facts.can_requeue
 
 
-def _ends(_facts: Facts) -> bool:
+def _end_applies(_facts: ConflictFacts) -> bool:
     return True
 
 
-_APPLIES: Mapping[StepKind, Callable[[Facts], bool]] = {
-    StepKind.WAIT: _waits,
-    StepKind.SWAP: _swaps,
-    StepKind.KILL: _kills,
-    StepKind.REQUEUE: _requeues,
-    StepKind.DRAIN: _drains,
-    StepKind.WARN: _warns,
-    StepKind.HOLD: _holds,
-    StepKind.END: _ends,
+_STEP_APPLIES: Mapping[StepKind, Callable[[ConflictFacts], bool]] = {
+    StepKind.WAIT: _wait_applies,
+    StepKind.SWAP: _swap_applies,
+    StepKind.KILL: _kill_applies,
+    StepKind.REQUEUE: _requeue_applies,
+    StepKind.DRAIN: _drain_applies,
+    StepKind.WARN: _warn_applies,
+    StepKind.HOLD: _hold_applies,
+    StepKind.END: _end_applies,
 }

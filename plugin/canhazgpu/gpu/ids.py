@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from canhazgpu.errors import InputError
 from canhazgpu.gpu.scan import GpuReading
 
-MAX_NUMBER = 4095
+MAX_GPU_NUMBER = 4095
 """Largest number accepted: nodes have a few GPUs, and a range must stay small."""
 
-MAX_GPU_IDS = 64 * 1024
+MAX_GPU_LIST_CHARS = 64 * 1024
 """Characters of the longest list accepted."""
 
 
@@ -31,7 +31,7 @@ class GpuIndex:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class MigPlace:
+class MigIndex:
     """A MIG instance by the index of its GPU and its place there, ``0:1``."""
 
     index: int
@@ -61,12 +61,12 @@ class UuidPrefix:
         return self.value
 
 
-Selector = GpuIndex | MigPlace | UuidPrefix
+GpuSelector = GpuIndex | MigIndex | UuidPrefix
 """Anything by which people name one GPU of a node."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class SchedulerNumber:
+class SchedulerGpuNumber:
     """A GPU by its scheduler's own number."""
 
     value: int
@@ -75,48 +75,50 @@ class SchedulerNumber:
         return str(self.value)
 
 
-_NUMBERS = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,4}))?")
-_PLACE = re.compile(r"([0-9]{1,4}):([0-9]{1,4})")
+_INDEX_OR_RANGE = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,4}))?")
+_MIG_INDEX = re.compile(r"([0-9]{1,4}):([0-9]{1,4})")
 _UUID = re.compile(r"(?:GPU|MIG)-[0-9A-Za-z/-]{1,90}")
 
-ACCEPTED = "indices as 0,3 or 0-3, MIG instances as 0:1, UUIDs or their beginnings as GPU-68ab"
+ACCEPTED_FORMS = (
+    "indices as 0,3 or 0-3, MIG instances as 0:1, UUIDs or their beginnings as GPU-68ab"
+)
 
 
 def parse_uuid(text: str) -> GpuUuid:
     """Return the UUID, or raise `InputError` naming the text."""
     if not _UUID.fullmatch(text):
         raise InputError(
-            f"{_shown(text)} is not a GPU UUID; accepted: GPU-… or MIG-… as nvidia-smi -L prints"
+            f"{_quoted(text)} is not a GPU UUID; accepted: GPU-… or MIG-… as nvidia-smi -L prints"
         )
     return GpuUuid(text)
 
 
-def parse_gpu_ids(text: str) -> tuple[Selector, ...]:
+def parse_gpu_ids(text: str) -> tuple[GpuSelector, ...]:
     """Parse a list of GPUs, ``1,3``, ``0-3``, ``0:1``, ``GPU-68ab…``, keeping its order.
 
     Raises `InputError` saying what is accepted. Hexadecimal digits without ``GPU-`` are refused:
     ``1234`` would be an index and a UUID's beginning alike.
     """
-    if len(text) > MAX_GPU_IDS:
-        raise InputError(f"the list of GPUs is longer than {MAX_GPU_IDS} characters")
-    found = [one for part in text.split(",") for one in _selectors(part.strip(), text)]
-    refuse_twice(found)
+    if len(text) > MAX_GPU_LIST_CHARS:
+        raise InputError(f"the list of GPUs is longer than {MAX_GPU_LIST_CHARS} characters")
+    found = [one for part in text.split(",") for one in _parse_selectors(part.strip(), text)]
+    refuse_duplicates(found)
     return tuple(found)
 
 
-def _selectors(part: str, text: str) -> Iterator[Selector]:
+def _parse_selectors(part: str, text: str) -> Iterator[GpuSelector]:
     if _UUID.fullmatch(part):
         yield UuidPrefix(part)
-    elif place := _PLACE.fullmatch(part):
-        yield MigPlace(int(place[1]), int(place[2]))
+    elif place := _MIG_INDEX.fullmatch(part):
+        yield MigIndex(int(place[1]), int(place[2]))
     elif numbers := _range(part):
         yield from map(GpuIndex, numbers)
     else:
-        where = "" if part == text.strip() else f"{_shown(part)} in "
-        raise InputError(f"{where}{_shown(text)} names no GPU; accepted: {ACCEPTED}")
+        where = "" if part == text.strip() else f"{_quoted(part)} in "
+        raise InputError(f"{where}{_quoted(text)} names no GPU; accepted: {ACCEPTED_FORMS}")
 
 
-def parse_scheduler_numbers(text: str, source: str) -> tuple[SchedulerNumber, ...]:
+def parse_scheduler_numbers(text: str, source: str) -> tuple[SchedulerGpuNumber, ...]:
     """Parse a scheduler's list of its own numbers, ``0,1`` or ``0-3,7``, keeping its order.
 
     `source` names where the text comes from, for the error.
@@ -126,89 +128,91 @@ def parse_scheduler_numbers(text: str, source: str) -> tuple[SchedulerNumber, ..
         some = _range(part.strip())
         if not some:
             raise InputError(
-                f"{source}={_shown(text)} is not a list of GPU numbers; accepted: 0,1 or 0-3"
+                f"{source}={_quoted(text)} is not a list of GPU numbers; accepted: 0,1 or 0-3"
             )
         numbers.extend(some)
     if len(set(numbers)) != len(numbers):
-        raise InputError(f"{source}={_shown(text)} names a GPU twice")
-    return tuple(map(SchedulerNumber, numbers))
+        raise InputError(f"{source}={_quoted(text)} names a GPU twice")
+    return tuple(map(SchedulerGpuNumber, numbers))
 
 
 def _range(part: str) -> range:
     """Return the numbers of ``3`` or ``0-3``; none for anything else."""
-    match = _NUMBERS.fullmatch(part)
+    match = _INDEX_OR_RANGE.fullmatch(part)
     if match is None:
         return range(0)
     first = int(match[1])
     last = int(match[2] or match[1])
-    return range(first, last + 1) if last <= MAX_NUMBER else range(0)
+    return range(first, last + 1) if last <= MAX_GPU_NUMBER else range(0)
 
 
-def refuse_twice(selectors: Iterable[Selector]) -> None:
+def refuse_duplicates(selectors: Iterable[GpuSelector]) -> None:
     """Raise `InputError` where two of them are the same name."""
-    seen: set[Selector] = set()
+    seen: set[GpuSelector] = set()
     for one in selectors:
         if one in seen:
             raise InputError(f"GPU {one} is named twice; name each GPU once")
         seen.add(one)
 
 
-def _shown(text: str) -> str:
+def _quoted(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
-def resolve(
-    selectors: Sequence[Selector], readings: Sequence[GpuReading], node: str
+def resolve_gpus(
+    selectors: Sequence[GpuSelector], readings: Sequence[GpuReading], node: str
 ) -> tuple[str, ...]:
     """Return the UUIDs of the GPUs that are meant, in the order in which they are named.
 
     `readings` are all GPUs of the node. Raises `InputError` for a GPU that is not there, that is
     not the only one so named, or that is named twice in two ways.
     """
-    found: dict[str, Selector] = {}
+    found: dict[str, GpuSelector] = {}
     for selector in selectors:
-        uuid = _meant(selector, readings, node)
+        uuid = _resolve_one(selector, readings, node)
         if uuid in found:
             raise InputError(f"{found[uuid]} and {selector} are the same GPU; name each GPU once")
         found[uuid] = selector
     return tuple(found)
 
 
-def _meant(selector: Selector, readings: Sequence[GpuReading], node: str) -> str:
-    fitting = [gpu for gpu in readings if _fits(selector, gpu)]
+def _resolve_one(selector: GpuSelector, readings: Sequence[GpuReading], node: str) -> str:
+    fitting = [gpu for gpu in readings if _matches(selector, gpu)]
     exact = [gpu for gpu in fitting if gpu.uuid == str(selector)]
     fitting = exact[:1] or fitting
     if not fitting:
-        raise InputError(f"there is no GPU {selector} on {node}; {_there(readings)}")
+        raise InputError(f"there is no GPU {selector} on {node}; {_present_gpus_text(readings)}")
     if len(fitting) > 1:
-        names = ", ".join(_name(gpu, selector) for gpu in fitting)
+        names = ", ".join(_display_name(gpu, selector) for gpu in fitting)
         raise InputError(f"{selector} fits {len(fitting)} GPUs of {node}, name one: {names}")
     if not fitting[0].uuid:
         raise InputError(f"GPU {selector} of {node} cannot be read: {fitting[0].fault}")
     return fitting[0].uuid
 
 
-def _fits(selector: Selector, gpu: GpuReading) -> bool:
+def _matches(selector: GpuSelector, gpu: GpuReading) -> bool:
     if isinstance(selector, GpuIndex):
         return gpu.index == selector.value
-    if isinstance(selector, MigPlace):
+    if isinstance(selector, MigIndex):
         return (gpu.index, gpu.mig_index) == (selector.index, selector.mig_index)
     return gpu.uuid.lower().startswith(selector.value.lower())
 
 
-def _name(gpu: GpuReading, selector: Selector) -> str:
-    return gpu.uuid if isinstance(selector, UuidPrefix) or not gpu.place else gpu.place
+def _display_name(gpu: GpuReading, selector: GpuSelector) -> str:
+    return (
+        gpu.uuid if isinstance(selector, UuidPrefix) or not gpu.display_index else gpu.display_index
+    )
 
 
-def _there(readings: Sequence[GpuReading]) -> str:
+def _present_gpus_text(readings: Sequence[GpuReading]) -> str:
     """Say which GPUs there are: ``it has 0-7``, ``it has 0, 2-3, 4:0, 4:1``."""
     whole = sorted({gpu.index for gpu in readings if gpu.mig_index is None and gpu.index >= 0})
     places = sorted({(gpu.index, gpu.mig_index) for gpu in readings if gpu.mig_index is not None})
-    parts = [*_ranges(whole), *(f"{index}:{mig_index}" for index, mig_index in places)]
+    parts = [*_range_texts(whole), *(f"{index}:{mig_index}" for index, mig_index in places)]
     return f"it has {', '.join(parts)}" if parts else "it has none that can be read"
 
 
-def _ranges(numbers: Sequence[int]) -> Iterator[str]:
+def _range_texts(numbers: Sequence[int]) -> Iterator[str]:
     """Return ascending numbers as ``0-3`` and ``7``."""
     first = 0
     for place, number in enumerate(numbers):

@@ -77,7 +77,7 @@ class GpuReading:
     parent_uuid: str | None = None
 
     @property
-    def place(self) -> str:
+    def display_index(self) -> str:
         """The GPU's place for people to read: ``3``, or ``3:1`` for a MIG instance."""
         return str(self.index) if self.mig_index is None else f"{self.index}:{self.mig_index}"
 
@@ -102,6 +102,11 @@ class Scan:
         return {gpu.uuid: gpu for gpu in self.gpus if gpu.uuid}
 
 
+def missing_gpu_reading(uuid: str) -> GpuReading:
+    """Stand in for the reading of a GPU that the scan does not show."""
+    return GpuReading(-1, uuid, None, "", None, None, fault="the driver no longer shows it")
+
+
 def scan_to_json(scan: Scan) -> str:
     """Return the scan as compact JSON."""
     return json.dumps(asdict(scan), separators=(",", ":"))
@@ -114,26 +119,28 @@ def scan_from_json(text: str | bytes) -> Scan:
     """
     try:
         data = json.loads(text)
-        gpus = tuple(_reading(gpu) for gpu in data.pop("gpus"))
-        return _checked(Scan(gpus=gpus, **data), _SCAN_TYPES)
+        gpus = tuple(_reading_from_json(gpu) for gpu in data.pop("gpus"))
+        return _with_valid_types(Scan(gpus=gpus, **data), _SCAN_TYPES)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
         raise ScanError(f"the result of a scan is malformed: {exc}") from exc
 
 
-def _reading(data: Mapping[str, Any]) -> GpuReading:
+def _reading_from_json(data: Mapping[str, Any]) -> GpuReading:
     fields = dict(data)
-    processes = tuple(_process(process) for process in fields.pop("processes"))
+    processes = tuple(_process_from_json(process) for process in fields.pop("processes"))
     told = fields.pop("health", None)
-    health = None if told is None else _checked(GpuHealth(**told), _HEALTH_TYPES)
-    return _checked(GpuReading(processes=processes, health=health, **fields), _READING_TYPES)
+    health = None if told is None else _with_valid_types(GpuHealth(**told), _HEALTH_TYPES)
+    return _with_valid_types(
+        GpuReading(processes=processes, health=health, **fields), _READING_TYPES
+    )
 
 
-def _process(data: Mapping[str, Any]) -> GpuProcess:
+def _process_from_json(data: Mapping[str, Any]) -> GpuProcess:
     fields = dict(data)
     ancestors = fields.pop("ancestors", [])
     if not isinstance(ancestors, list) or not all(type(pid) is int for pid in ancestors):
         raise TypeError("ancestors is no list of pids")
-    return _checked(GpuProcess(ancestors=tuple(ancestors), **fields), _PROCESS_TYPES)
+    return _with_valid_types(GpuProcess(ancestors=tuple(ancestors), **fields), _PROCESS_TYPES)
 
 
 _NUMBER = (int, float)
@@ -177,7 +184,7 @@ _SCAN_TYPES = {
 }
 
 
-def _checked(value: T, types: Mapping[str, tuple[type, ...]]) -> T:
+def _with_valid_types(value: T, types: Mapping[str, tuple[type, ...]]) -> T:
     """Return the value whose fields have these types; bool is no number, nor is NaN."""
     for name, accepted in types.items():
         given = getattr(value, name)

@@ -55,20 +55,20 @@ class UsagePolicy:
             names.add(f"{user}:{name}")
         return not names.isdisjoint(self.ignore_processes)
 
-    def counting(self, processes: tuple[GpuProcess, ...]) -> tuple[GpuProcess, ...]:
+    def counted_processes(self, processes: tuple[GpuProcess, ...]) -> tuple[GpuProcess, ...]:
         """Return the processes that count, in their order."""
         return tuple(one for one in processes if not self.ignores(one))
 
 
-def usage_of(reading: GpuReading, policy: UsagePolicy) -> Usage:
+def judge_usage(reading: GpuReading, policy: UsagePolicy) -> Usage:
     """Judge one GPU: in use strictly above the threshold, or by a process of unknown memory.
 
     A GPU that reports no memory (unified memory) is in use as soon as it has a process that
     counts. One that reports what cannot be is unknown.
     """
-    if reading.fault is not None or not reading.uuid or _is_impossible(reading):
+    if reading.fault is not None or not reading.uuid or _has_impossible_values(reading):
         return Usage.UNKNOWN
-    counting = policy.counting(reading.processes)
+    counting = policy.counted_processes(reading.processes)
     if any(process.memory_mb is None for process in counting):
         return Usage.IN_USE
     if reading.memory_used_mb is None:
@@ -78,7 +78,7 @@ def usage_of(reading: GpuReading, policy: UsagePolicy) -> Usage:
     return Usage.IN_USE if used_mb > policy.memory_threshold_mb else Usage.FREE
 
 
-def _is_impossible(reading: GpuReading) -> bool:
+def _has_impossible_values(reading: GpuReading) -> bool:
     used, total = reading.memory_used_mb, reading.memory_total_mb
     if used is not None and (used < 0 or (total is not None and used > total)):
         return True
@@ -88,7 +88,7 @@ def _is_impossible(reading: GpuReading) -> bool:
     )
 
 
-def state_of(usage: Usage, *, reserved: bool, quarantined: bool) -> GpuState:
+def gpu_state(usage: Usage, *, reserved: bool, quarantined: bool) -> GpuState:
     """Combine what the reading and the ledger say of a GPU into its one state.
 
     A reservation is known from the ledger even when the GPU cannot be read, so it shows.
@@ -102,7 +102,7 @@ def state_of(usage: Usage, *, reserved: bool, quarantined: bool) -> GpuState:
     return GpuState.UNRESERVED if usage is Usage.IN_USE else GpuState.AVAILABLE
 
 
-WHOLE_GB_FROM_MB = 4096
+MIN_GB_TEXT_MB = 4096
 
 
 def memory_text(memory_mb: int) -> str:
@@ -112,10 +112,10 @@ def memory_text(memory_mb: int) -> str:
     compared in MB: ``1024MB``, ``2048MB``.
     """
     gigabytes, rest = divmod(memory_mb, 1024)
-    return f"{memory_mb}MB" if rest or memory_mb < WHOLE_GB_FROM_MB else f"{gigabytes}GB"
+    return f"{memory_mb}MB" if rest or memory_mb < MIN_GB_TEXT_MB else f"{gigabytes}GB"
 
 
-def users_of(processes: tuple[GpuProcess, ...]) -> str:
+def users_text(processes: tuple[GpuProcess, ...]) -> str:
     """Return the users as ``alice,bob``, each once, in order; "unknown" for one without a name."""
     return ",".join(dict.fromkeys(process.user or "unknown" for process in processes)) or "unknown"
 

@@ -7,25 +7,26 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from canhazgpu.allocator import GpuService, Grant
+from canhazgpu.allocation.allocator import GpuAllocator, Grant
+from canhazgpu.allocation.liveness import LivenessContext
+from canhazgpu.allocation.progress import Progress
+from canhazgpu.allocation.queue_wait import QueueWait, WaitOptions
 from canhazgpu.errors import StoreError
-from canhazgpu.gpu.ids import resolve
+from canhazgpu.gpu.ids import resolve_gpus
 from canhazgpu.in_process.ended_by_signals import ended_by_signals, ending
 from canhazgpu.ledger.port import GrantOptions
 from canhazgpu.ledger.values import Waiter
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace
 from canhazgpu.node.processes import is_alive, is_stopped, this_process
-from canhazgpu.people.gone import Here
-from canhazgpu.people.wait import Patience, Progress, Waiting
 
 if TYPE_CHECKING:
+    from canhazgpu.allocation.refusal import Refusal
     from canhazgpu.config import Config
     from canhazgpu.gpu.scan import GpuReading
     from canhazgpu.in_process.adapters import Adapters
     from canhazgpu.ledger.port import Ledger
     from canhazgpu.ledger.values import Claim
     from canhazgpu.probe.port import GpuProbe
-    from canhazgpu.refusal import Refusal
     from canhazgpu.service.grants import GpuRequest
 
 SIGNS_PER_LEASE = 3
@@ -37,18 +38,18 @@ class Acquisition:
 
     node: str
     config: Config
-    service: GpuService
+    service: GpuAllocator
     ledger: Ledger
     claim: Claim
 
     def get(self, asked: GpuRequest, progress: Progress) -> Grant | Refusal:
         """Return the grant, or why there is none; waits as long as asked."""
         request = _Request(self, asked)
-        waiting = Waiting(self.service, self.ledger, self.node, request.attempt, progress)
+        waiting = QueueWait(self.service, self.ledger, self.node, request.attempt, progress)
         with ended_by_signals() as came, self._given_back():
             # What the dead kept is free with the next operation, whoever needs it.
-            self.service.living_view()
-            outcome = waiting.get(request.waiter, Patience(asked.wait_s, self._sign_every_s()))
+            self.service.reaped_view()
+            outcome = waiting.get(request.waiter, WaitOptions(asked.wait_s, self._sign_every_s()))
             if came:
                 raise ending(came[0])
         return outcome
@@ -89,13 +90,13 @@ class _Request:
         return service.reserve_count(claim, wanted.count, terms=self._terms, force=wanted.force)
 
     def _select(self, readings: Sequence[GpuReading]) -> Sequence[str]:
-        self._named = resolve(self._wanted.selectors, readings, self._acquisition.node)
+        self._named = resolve_gpus(self._wanted.selectors, readings, self._acquisition.node)
         return self._named
 
     def waiter(self) -> Waiter:
         """Return the place in the queue, once an attempt was refused."""
         # Whoever waits has the time to import what each of its scans' children then inherits.
-        import canhazgpu.probe.nvml  # noqa: F401, PLC0415
+        import canhazgpu.probe.nvml.reader  # noqa: F401, PLC0415
 
         claim = self._acquisition.claim
         return Waiter(
@@ -119,9 +120,11 @@ def open_acquisition(adapters: Adapters, config: Config, claim: Claim) -> Acquis
     return Acquisition(node, config, open_service(node, probe, ledger), ledger, claim)
 
 
-def open_service(node: str, probe: GpuProbe, ledger: Ledger) -> GpuService:
+def open_service(node: str, probe: GpuProbe, ledger: Ledger) -> GpuAllocator:
     """Return the service of this node as this process sees it."""
-    return GpuService(node, Here(boot_id(), pid_namespace(), is_alive, is_stopped), probe, ledger)
+    return GpuAllocator(
+        node, LivenessContext(boot_id(), pid_namespace(), is_alive, is_stopped), probe, ledger
+    )
 
 
 def with_processes(claim: Claim) -> Claim:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from canhazgpu.ledger.port import Ledger
     from canhazgpu.ledger.store.connect import Role
     from canhazgpu.probe.port import GpuProbe
-    from canhazgpu.status.jobs import JobLookup
+    from canhazgpu.status.scheduler_jobs import JobLookup
 
 
 def open_probe(node: str, validation: ValidationConfig) -> GpuProbe:

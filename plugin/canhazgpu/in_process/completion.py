@@ -43,8 +43,8 @@ def _gpus(view: NodeView, wanted: Callable[[Reservation | None], bool]) -> tuple
 
 
 def _is_own(held: Reservation | None, caller: Caller) -> bool:
-    from canhazgpu.status.coverage import same_person  # noqa: PLC0415 - only to release
+    from canhazgpu.status.coverage import same_user  # noqa: PLC0415 - only to release
 
     return held is not None and bool(
-        same_person(held.claim.uid, held.claim.user, caller.uid, caller.user)
+        same_user(held.claim.uid, held.claim.user, caller.uid, caller.user)
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from canhazgpu.errors import CanhazgpuError, InputError
 from canhazgpu.service.history import EventsAnswer
-from canhazgpu.status.event_text import NodeEvent, in_order
+from canhazgpu.status.event_format import NodeEvent, by_time
 
 if TYPE_CHECKING:
     from canhazgpu.in_process.adapters import Adapters
@@ -38,7 +38,7 @@ def read_events(adapters: Adapters, request: EventsRequest) -> EventsAnswer:
                 f"the ledger knows no node {view.node!r}; 'canhazgpu status' shows all it knows"
             )
         found += [NodeEvent(view.node, event) for event in history]
-    return EventsAnswer(now, [view.node for view in views], in_order(found))
+    return EventsAnswer(now, [view.node for view in views], by_time(found))
 
 
 def follow_events(adapters: Adapters, shown: EventsAnswer) -> Iterator[NodeEvent]:
@@ -83,7 +83,7 @@ class _Follower:
                     for event in self._ledger.history(self._node, self._now - LATE_S)
                     if _stream_position(event.id) > self._last
                 ]
-                for one in in_order(new):
+                for one in by_time(new):
                     told.put(one)
                 self._last = max([self._last, *(_stream_position(one.event.id) for one in new)])
                 self._now = max(self._now, self._last[0] / 1000)

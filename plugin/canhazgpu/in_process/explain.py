@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from canhazgpu.in_process.adapters import Adapters
     from canhazgpu.ledger.journal_entries import JournalEntry
     from canhazgpu.service.history import ExplainRequest
-    from canhazgpu.status.event_text import NodeEvent
+    from canhazgpu.status.event_format import NodeEvent
 
 _JOB = re.compile(r"[0-9]{1,19}([_+][0-9]{1,10})?")
 
@@ -48,7 +48,7 @@ def _number(adapters: Adapters, config: Config, job: str) -> str:
         )
     if job.isdecimal():
         return job
-    number = adapters.job_lookup(config.slurm, adapters.environ).number_of(job)
+    number = adapters.job_lookup(config.slurm, adapters.environ).resolve_job_id(job)
     if number is None:
         raise InputError(
             f"Slurm does not say which job {job} is; name it by its own number:"

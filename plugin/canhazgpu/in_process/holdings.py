@@ -9,7 +9,12 @@ from canhazgpu.errors import CanhazgpuError
 from canhazgpu.in_process.node_gpus import NodeGpus, node_gpus
 from canhazgpu.node.users import require_root
 from canhazgpu.people.holdings import Holding, holdings
-from canhazgpu.people.own import check_bound, own_runs, to_extend, to_release
+from canhazgpu.people.permissions import (
+    check_max_reserve,
+    holdings_to_extend,
+    holdings_to_release,
+    run_holdings,
+)
 from canhazgpu.service.holdings import ExtendAnswer, ReleaseAnswer
 
 if TYPE_CHECKING:
@@ -28,8 +33,8 @@ def release(adapters: Adapters, request: ReleaseRequest) -> ReleaseAnswer:
     ledger = adapters.writer(config.store)
     gpus = node_gpus(adapters, config, ledger, request.node, request.gpus)
     named = None if request.gpus is None else gpus.resolve(request.gpus)
-    wanted = to_release(gpus.view, uid, named, gpus.places, force=request.force)
-    running = () if named is not None else own_runs(gpus.view, uid)
+    wanted = holdings_to_release(gpus.view, uid, named, gpus.places, force=request.force)
+    running = () if named is not None else run_holdings(gpus.view, uid)
     released, fault = _release_each(ledger, gpus, wanted, BY_OWNER)
     return ReleaseAnswer(gpus.view.node, gpus.places, released, named, running, fault)
 
@@ -54,9 +59,9 @@ def extend(adapters: Adapters, request: ExtendRequest) -> ExtendAnswer:
     ledger = adapters.writer(config.store)
     gpus = node_gpus(adapters, config, ledger, request.node, request.gpus)
     named = None if request.gpus is None else gpus.resolve(request.gpus)
-    found = to_extend(gpus.view, caller.uid, named, gpus.places)
+    found = holdings_to_extend(gpus.view, caller.uid, named, gpus.places)
     if not caller.is_root:
-        check_bound(gpus.view, found, request.duration_s, config.run.max_reserve_s)
+        check_max_reserve(gpus.view, found, request.duration_s, config.run.max_reserve_s)
     extended = tuple(
         reservation
         for one in found

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from canhazgpu.errors import InputError
-from canhazgpu.gpu.ids import GpuIndex, MigPlace, Selector, resolve
+from canhazgpu.gpu.ids import GpuIndex, GpuSelector, MigIndex, resolve_gpus
 from canhazgpu.node.identity import node_name
-from canhazgpu.people.holdings import gpu_names, gpu_places, known_gpus
+from canhazgpu.people.holdings import gpu_display_indices, gpu_list_text, scanned_and_ledger_gpus
 
 if TYPE_CHECKING:
     from canhazgpu.config import Config
@@ -29,15 +29,15 @@ class NodeGpus:
     @property
     def places(self) -> dict[str, str]:
         """The GPUs' places by UUID."""
-        return gpu_places(self.readings)
+        return gpu_display_indices(self.readings)
 
-    def resolve(self, selectors: Sequence[Selector]) -> tuple[str, ...]:
+    def resolve(self, selectors: Sequence[GpuSelector]) -> tuple[str, ...]:
         """Return the UUIDs of the GPUs that are meant; raises `InputError`."""
-        return resolve(selectors, self.readings, self.view.node)
+        return resolve_gpus(selectors, self.readings, self.view.node)
 
     def names(self, gpus: Iterable[str]) -> str:
         """Return the GPUs as people name them, ``GPU 0, 3``."""
-        return gpu_names(gpus, self.places)
+        return gpu_list_text(gpus, self.places)
 
 
 def node_gpus(
@@ -45,7 +45,7 @@ def node_gpus(
     config: Config,
     ledger: Ledger,
     node: str | None,
-    selectors: Sequence[Selector] | None = None,
+    selectors: Sequence[GpuSelector] | None = None,
 ) -> NodeGpus:
     """Return the GPUs of a node, None for this one.
 
@@ -56,7 +56,7 @@ def node_gpus(
     local = node_name(config.node, adapters.environ)
     scanning = None
     if node in (None, local) and any(
-        isinstance(one, GpuIndex | MigPlace) for one in selectors or ()
+        isinstance(one, GpuIndex | MigIndex) for one in selectors or ()
     ):
         scanning = adapters.probe(local, config.validation).start()
     (view,) = ledger.read_nodes([node or local])
@@ -65,7 +65,7 @@ def node_gpus(
     scan = scanning.observe().scan if scanning else None
     if scan is None or scan.fault is not None:
         scan = view.scan or scan
-    return NodeGpus(view, known_gpus(view, scan.gpus if scan else ()))
+    return NodeGpus(view, scanned_and_ledger_gpus(view, scan.gpus if scan else ()))
 
 
 def refuse_unknown(view: NodeView) -> None:

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 from canhazgpu.errors import InputError
 from canhazgpu.in_process.node_gpus import NodeGpus, refuse_unknown
 from canhazgpu.node.users import require_root
-from canhazgpu.people.holdings import gpu_places, holder_name, holdings, known_gpus, waiting
+from canhazgpu.people.holdings import (
+    current_waiters,
+    gpu_display_indices,
+    holder_name,
+    holdings,
+    scanned_and_ledger_gpus,
+)
 from canhazgpu.service.nodes import NodeSummary
 from canhazgpu.service.queue import NodeQueue
 
@@ -19,12 +25,12 @@ if TYPE_CHECKING:
 def node_summaries(adapters: Adapters) -> tuple[NodeSummary, ...]:
     """See `NodeService.nodes`."""
     from canhazgpu.probe.node_probe import usage_policy  # noqa: PLC0415 - a queue has no GPUs
-    from canhazgpu.status.model import node_status  # noqa: PLC0415
+    from canhazgpu.status.node_status import node_status  # noqa: PLC0415
 
     config = adapters.effective().config
     policy = usage_policy(config.validation)
     return tuple(
-        NodeSummary(node_status(view, policy), len(waiting(view)))
+        NodeSummary(node_status(view, policy), len(current_waiters(view)))
         for view in adapters.reader(config.store).read_nodes()
     )
 
@@ -39,8 +45,8 @@ def queues(adapters: Adapters, request: QueueRequest) -> tuple[NodeQueue, ...]:
         NodeQueue(
             view.node,
             view.read_at,
-            waiting(view),
-            gpu_places(view.scan.gpus if view.scan else ()),
+            current_waiters(view),
+            gpu_display_indices(view.scan.gpus if view.scan else ()),
         )
         for view in views
     )
@@ -52,7 +58,9 @@ def forget_node(adapters: Adapters, node: str) -> None:
     config = adapters.effective().config
     ledger = adapters.writer(config.store)
     (view,) = ledger.read_nodes([node])
-    _refuse_reserved(NodeGpus(view, known_gpus(view, view.scan.gpus if view.scan else ())))
+    _refuse_reserved(
+        NodeGpus(view, scanned_and_ledger_gpus(view, view.scan.gpus if view.scan else ()))
+    )
     if not ledger.forget_node(node):
         raise InputError(
             f"the ledger knows no node {node!r}; 'canhazgpu admin nodes' shows all it knows"

@@ -6,16 +6,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from canhazgpu.errors import CanhazgpuError
-from canhazgpu.gpu.health import unhealthy
-from canhazgpu.gpu.ids import refuse_twice
+from canhazgpu.gpu.health import unhealthy_gpus
+from canhazgpu.gpu.ids import refuse_duplicates
 from canhazgpu.in_process.node_gpus import NodeGpus, node_gpus
 from canhazgpu.node.users import Caller, require_root
-from canhazgpu.people.holdings import current
+from canhazgpu.people.holdings import current_reservations
 from canhazgpu.service.health import QuarantineAnswer, QuarantineChange
 
 if TYPE_CHECKING:
     from canhazgpu.config import Config
-    from canhazgpu.gpu.ids import Selector
+    from canhazgpu.gpu.ids import GpuSelector
     from canhazgpu.in_process.adapters import Adapters
     from canhazgpu.ledger.port import Ledger
     from canhazgpu.service.health import QuarantineRequest, UnquarantineRequest
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def quarantine(adapters: Adapters, request: QuarantineRequest) -> QuarantineAnswer:
     """See `NodeService.quarantine`."""
     caller, _, ledger, gpus = _opened(adapters, request.gpus, request.node)
-    node, held = gpus.view.node, current(gpus.view)
+    node, held = gpus.view.node, current_reservations(gpus.view)
 
     def change(uuid: str) -> QuarantineChange:
         return QuarantineChange(
@@ -40,7 +40,7 @@ def quarantine(adapters: Adapters, request: QuarantineRequest) -> QuarantineAnsw
 def unquarantine(adapters: Adapters, request: UnquarantineRequest) -> QuarantineAnswer:
     """See `NodeService.unquarantine`."""
     caller, config, ledger, gpus = _opened(adapters, request.gpus, request.node)
-    sick = unhealthy(gpus.readings, config.validation.health_checks)
+    sick = unhealthy_gpus(gpus.readings, config.validation.health_checks)
 
     def change(uuid: str) -> QuarantineChange:
         lifted = ledger.unquarantine(gpus.view.node, uuid, caller.user)
@@ -50,14 +50,14 @@ def unquarantine(adapters: Adapters, request: UnquarantineRequest) -> Quarantine
 
 
 def _opened(
-    adapters: Adapters, selectors: tuple[Selector, ...], node: str | None
+    adapters: Adapters, selectors: tuple[GpuSelector, ...], node: str | None
 ) -> tuple[Caller, Config, Ledger, NodeGpus]:
     """Return what both requests need."""
     caller = adapters.caller()
     require_root(caller, "change what is quarantined")
     config = adapters.effective().config
     ledger = adapters.writer(config.store)
-    refuse_twice(selectors)
+    refuse_duplicates(selectors)
     return caller, config, ledger, node_gpus(adapters, config, ledger, node, selectors)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from canhazgpu.errors import InputError
-from canhazgpu.report.holds import Span, holds_of
-from canhazgpu.report.usage import report_of
+from canhazgpu.report.held_time import TimeSpan, held_times
+from canhazgpu.report.totals import build_report
 from canhazgpu.service.history import ReportAnswer
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def read_report(adapters: Adapters, request: ReportRequest) -> ReportAnswer:
     ledger = adapters.reader(config.store)
     views = ledger.read_nodes(tuple(dict.fromkeys(request.nodes)) or None)
     until = max((view.read_at for view in views), default=0.0)
-    span = Span(until - request.days * DAY_S, until)
+    span = TimeSpan(until - request.days * DAY_S, until)
     holds = []
     for view in views:
         # The history after the view: what is released in between must be in one of them.
@@ -32,8 +32,8 @@ def read_report(adapters: Adapters, request: ReportRequest) -> ReportAnswer:
             raise InputError(
                 f"the ledger knows no node {view.node!r}; 'canhazgpu status' shows all it knows"
             )
-        holds += holds_of(view, events, span)
-    return ReportAnswer(report_of(holds, span, request.users), config.store.history_days)
+        holds += held_times(view, events, span)
+    return ReportAnswer(build_report(holds, span, request.users), config.store.history_days)
 
 
 def _known(view: NodeView) -> bool:

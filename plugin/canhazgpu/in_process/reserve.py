@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from canhazgpu.duration_text import duration_text
 from canhazgpu.errors import InputError
 from canhazgpu.in_process.adapters import threshold_override
 from canhazgpu.in_process.through_slurm import refuse_through_slurm
 from canhazgpu.ledger.values import MANUAL, Claim, new_owner_token
 from canhazgpu.node.identity import node_name
-from canhazgpu.people.launch import visible_devices
+from canhazgpu.people.command_exec import visible_devices
 from canhazgpu.schedulers.slurm.control.enclosing_job import salloc_command
 from canhazgpu.service.grants import Reserved, ThroughScheduler
-from canhazgpu.status.times import duration_text
 
 if TYPE_CHECKING:
+    from canhazgpu.allocation.progress import Progress
+    from canhazgpu.allocation.refusal import Refusal
     from canhazgpu.config import Config
     from canhazgpu.in_process.adapters import Adapters
     from canhazgpu.node.users import Caller
-    from canhazgpu.people.wait import Progress
-    from canhazgpu.refusal import Refusal
     from canhazgpu.service.grants import ReserveRequest
 
 
@@ -48,7 +48,7 @@ def reserve(
         duration_s=duration_s,
     )
     outcome = open_acquisition(adapters, config, claim).get(asked, progress)
-    from canhazgpu.allocator import Grant  # noqa: PLC0415 - imported by now
+    from canhazgpu.allocation.allocator import Grant  # noqa: PLC0415 - imported by now
 
     if not isinstance(outcome, Grant):
         return outcome

@@ -11,9 +11,9 @@ from canhazgpu.schedulers.slurm.control.enclosing_job import find_enclosing_job,
 from canhazgpu.service.grants import RunStarted, ThroughScheduler
 
 if TYPE_CHECKING:
+    from canhazgpu.allocation.progress import Progress
+    from canhazgpu.allocation.refusal import Refusal
     from canhazgpu.in_process.adapters import Adapters
-    from canhazgpu.people.wait import Progress
-    from canhazgpu.refusal import Refusal
     from canhazgpu.service.grants import RunInsideJob, RunRequest
 
 
@@ -49,7 +49,7 @@ def start_run(
     claim = Claim(new_owner_token(RUN), RUN, caller.user, caller.uid, note=asked.note)
     acquisition = open_acquisition(adapters, config, with_processes(claim))
     outcome = acquisition.get(asked, progress)
-    from canhazgpu.allocator import Grant  # noqa: PLC0415 - imported by now
+    from canhazgpu.allocation.allocator import Grant  # noqa: PLC0415 - imported by now
     from canhazgpu.in_process.run_start import Start  # noqa: PLC0415 - only after a grant
 
     if not isinstance(outcome, Grant):

@@ -49,7 +49,7 @@ def _refuse_bounds(job: EnclosingJob, request: RunRequest) -> None:
 
 def _refuse_others(adapters: Adapters, config: Config, job: EnclosingJob, node: str) -> None:
     """Refuse GPUs of the job's environment that are somebody else's by now."""
-    from canhazgpu.refusal import holder_text  # noqa: PLC0415 - only inside a job
+    from canhazgpu.allocation.refusal import holder_text  # noqa: PLC0415 - only inside a job
 
     try:
         (view,) = adapters.reader(config.store).read_nodes([node])

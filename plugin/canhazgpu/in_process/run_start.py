@@ -9,11 +9,11 @@ from canhazgpu.errors import NodeStateError
 from canhazgpu.in_process.acquisition import Acquisition, open_service
 from canhazgpu.node.daemonize import spawn_daemon
 from canhazgpu.node.run_marker import new_run_marker
-from canhazgpu.people.keeper import Keeper, Kept, run_keeper
-from canhazgpu.people.launch import run_environment
+from canhazgpu.people.command_exec import run_environment
+from canhazgpu.people.run_monitor import MonitoredRun, RunMonitor, run_monitor_process
 
 if TYPE_CHECKING:
-    from canhazgpu.allocator import Grant
+    from canhazgpu.allocation.allocator import Grant
     from canhazgpu.in_process.adapters import Adapters
     from canhazgpu.ledger.port import Ledger
     from canhazgpu.node.process_watch import ProcessWatch
@@ -56,34 +56,34 @@ class Start:
     def _start_keeper(self) -> None:
         (command,) = self._acquisition.claim.processes
         try:
-            said = spawn_daemon(partial(run_keeper, make=self._keeper, command=command))
+            said = spawn_daemon(partial(run_monitor_process, make=self._keeper, command=command))
         except OSError as exc:
             raise NodeStateError(f"cannot start a process: {exc.strerror}") from exc
         if said != READY:
             raise NodeStateError("the process that keeps the reservation did not start")
 
-    def _keeper(self, watch: ProcessWatch) -> Keeper:
+    def _keeper(self, watch: ProcessWatch) -> RunMonitor:
         claim = self._acquisition.claim
-        kept = Kept(
+        kept = MonitoredRun(
             node=self._acquisition.node,
             owner=claim.owner,
-            mark=self._mark,
+            marker=self._mark,
             command=claim.processes[0],
             heartbeat_s=self._acquisition.config.run.heartbeat_s,
             timeout_s=self._request.timeout_s,
             ends_when_lost=self._request.ends_when_lost,
         )
-        return Keeper(kept, watch, self._open_ledger, self._restore)
+        return RunMonitor(kept, watch, self._open_ledger, self._restore)
 
     def _open_ledger(self) -> Ledger:
         # Its own connection: the one before belongs to the process that was forked from.
         return self._adapters.writer(self._acquisition.config.store)
 
     def _restore(self, ledger: Ledger) -> str:
-        from canhazgpu.people.lost import restore  # noqa: PLC0415 - hardly ever needed
+        from canhazgpu.allocation.restore import restore_reservation  # noqa: PLC0415 - hardly ever needed
 
         node = self._acquisition.node
         probe = self._adapters.probe(node, self._acquisition.config.validation)
         service = open_service(node, probe, ledger)
         gpus = [gpu.uuid for gpu in self._grant.gpus]
-        return restore(ledger, service, self._acquisition.claim, gpus)
+        return restore_reservation(ledger, service, self._acquisition.claim, gpus)

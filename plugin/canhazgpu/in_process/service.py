@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from canhazgpu.allocation.progress import Progress
+    from canhazgpu.allocation.refusal import Refusal
     from canhazgpu.in_process.adapters import Adapters
     from canhazgpu.in_process.status import StatusReader
-    from canhazgpu.people.wait import Progress
-    from canhazgpu.refusal import Refusal
     from canhazgpu.service.completion import Completion, CompletionRequest
     from canhazgpu.service.grants import (
         Reserved,
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from canhazgpu.service.port import NodeService
     from canhazgpu.service.queue import NodeQueue, QueueRequest
     from canhazgpu.service.status import StatusAnswer, StatusRequest
-    from canhazgpu.status.event_text import NodeEvent
+    from canhazgpu.status.event_format import NodeEvent
 
 
 def open_service(

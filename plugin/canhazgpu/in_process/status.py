@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from canhazgpu.in_process.adapters import Adapters
     from canhazgpu.ledger.port import Ledger, Observation
     from canhazgpu.ledger.values import NodeView
-    from canhazgpu.people.taken import Taken
+    from canhazgpu.people.revocations import Revocation
     from canhazgpu.probe.port import PendingScan
     from canhazgpu.service.status import StatusRequest
-    from canhazgpu.status.mine import Person
-    from canhazgpu.status.model import NodeStatus
+    from canhazgpu.status.node_status import NodeStatus
+    from canhazgpu.status.user_filter import User
 
 SCHEDULER = "slurm"
 """The type of the reservations whose jobs are looked up."""
@@ -55,11 +55,11 @@ class StatusReader:
         caller = self._caller() if self._request.names_caller else None
         return StatusAnswer(tuple(self._judge(found)), found.fault, caller, tuple(revocations))
 
-    def _caller(self) -> Person:
-        from canhazgpu.status.mine import Person  # noqa: PLC0415 - only some ask
+    def _caller(self) -> User:
+        from canhazgpu.status.user_filter import User  # noqa: PLC0415 - only some ask
 
         caller = self._adapters.caller()
-        return Person(caller.uid, caller.user)
+        return User(caller.uid, caller.user)
 
     def _gather(self) -> _Found:
         """Scan and read.
@@ -79,30 +79,30 @@ class StatusReader:
         seen = self._collect()
         return self._with_scan(views, seen, read_after_s) if seen else _Found(_in_order(views))
 
-    def _revocations(self, found: _Found) -> list[Taken]:
+    def _revocations(self, found: _Found) -> list[Revocation]:
         """Return what others lately released of the caller's reservations."""
-        from canhazgpu.people.taken import SHOWN_FOR_S, taken_from  # noqa: PLC0415 - with --me
+        from canhazgpu.people.revocations import REVOCATION_SHOWN_FOR_S, revocations_from  # noqa: PLC0415 - with --me
 
         ledger, uid = self._opened(), self._adapters.caller().uid
         return [
             taken
             for view in found.views
-            for taken in taken_from(
-                uid, view.node, ledger.history(view.node, view.read_at - SHOWN_FOR_S)
+            for taken in revocations_from(
+                uid, view.node, ledger.history(view.node, view.read_at - REVOCATION_SHOWN_FOR_S)
             )
         ]
 
     def _judge(self, found: _Found) -> list[NodeStatus]:
         """Return what each of the nodes' GPUs is."""
-        from canhazgpu.status.coverage import ANY_SPACE, PidSpace  # noqa: PLC0415 - not before
-        from canhazgpu.status.model import node_status  # noqa: PLC0415 - the scan
+        from canhazgpu.status.coverage import ANY_PID_NAMESPACE, PidNamespace  # noqa: PLC0415 - not before
+        from canhazgpu.status.node_status import node_status  # noqa: PLC0415 - the scan
 
         policy = usage_policy(self._config.validation)
         statuses = []
         for view in found.views:
             live = view.node == found.live
             # Of another node neither its boot nor its configuration is known here.
-            space = PidSpace(boot_id(), pid_namespace()) if live else ANY_SPACE
+            space = PidNamespace(boot_id(), pid_namespace()) if live else ANY_PID_NAMESPACE
             expected = self._config.validation.expected_gpus if live else 0
             statuses.append(
                 node_status(view, policy, live=live, space=space, expected_gpus=expected)
@@ -144,13 +144,13 @@ class StatusReader:
                 )
 
     def _with_jobs(self, views: dict[str, NodeView]) -> dict[str, NodeView]:
-        from canhazgpu.status.jobs import incomplete_jobs, with_jobs  # noqa: PLC0415 - as above
+        from canhazgpu.status.scheduler_jobs import incomplete_jobs, with_job_info  # noqa: PLC0415 - as above
 
         job_ids = incomplete_jobs(views.values(), SCHEDULER)
         if not job_ids:
             return views
         facts = self._adapters.job_lookup(self._config.slurm, self._adapters.environ).jobs(job_ids)
-        return {name: with_jobs(view, facts, SCHEDULER) for name, view in views.items()}
+        return {name: with_job_info(view, facts, SCHEDULER) for name, view in views.items()}
 
     def _with_scan(
         self, views: dict[str, NodeView], seen: Observation, read_after_s: float
@@ -159,7 +159,7 @@ class StatusReader:
 
         A node without GPUs of its own, as one to log in to, is left out unless it was asked for.
         """
-        from canhazgpu.status.model import (  # noqa: PLC0415 - not before the scan
+        from canhazgpu.status.node_status import (  # noqa: PLC0415 - not before the scan
             with_live_scan,
             with_unhealthy,
         )

@@ -9,7 +9,7 @@ from canhazgpu.in_process.adapters import threshold_override
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace
 from canhazgpu.probe.node_probe import usage_policy
 from canhazgpu.service.health import ValidateAnswer
-from canhazgpu.status.coverage import PidSpace
+from canhazgpu.status.coverage import PidNamespace
 from canhazgpu.status.findings import (
     Expectations,
     Finding,
@@ -17,7 +17,7 @@ from canhazgpu.status.findings import (
     ledger_findings,
     scan_findings,
 )
-from canhazgpu.status.model import node_status, with_live_scan
+from canhazgpu.status.node_status import node_status, with_live_scan
 
 if TYPE_CHECKING:
     from canhazgpu.config import Config
@@ -85,7 +85,7 @@ def _judged(
     scan = observation.scan
     found = scan_findings(scan, expected)
     live = with_live_scan(view, scan, view.read_at - age_s)
-    space = PidSpace(boot_id(), pid_namespace())
+    space = PidNamespace(boot_id(), pid_namespace())
     status = node_status(live, expected.policy, live=True, space=space)
     found += ledger_findings(status, expected.policy, {one.uuid for one in found if one.uuid})
     reserved = sum(gpu.reservation is not None for gpu in status.gpus)

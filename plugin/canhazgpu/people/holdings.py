@@ -19,7 +19,7 @@ class Holding:
     gpus: tuple[str, ...]
 
 
-def current(view: NodeView) -> dict[str, Reservation]:
+def current_reservations(view: NodeView) -> dict[str, Reservation]:
     """Return the reservations by GPU, without those whose time is over."""
     return {
         gpu: one
@@ -28,7 +28,7 @@ def current(view: NodeView) -> dict[str, Reservation]:
     }
 
 
-def waiting(view: NodeView) -> tuple[Waiter, ...]:
+def current_waiters(view: NodeView) -> tuple[Waiter, ...]:
     """Return who waits, the next one first, without those who gave no sign of life in time."""
     return tuple(one for one in view.queue if one.renewed_at + one.lease_s > view.read_at)
 
@@ -38,7 +38,7 @@ def holdings(
 ) -> tuple[Holding, ...]:
     """Return the reservations that are meant (of `gpus`, if any are named), by owner."""
     found: dict[str, list[Reservation]] = {}
-    for gpu, one in current(view).items():
+    for gpu, one in current_reservations(view).items():
         if meant(one) and (gpus is None or gpu in gpus):
             found.setdefault(one.claim.owner, []).append(one)
     return tuple(
@@ -47,7 +47,9 @@ def holdings(
     )
 
 
-def known_gpus(view: NodeView, readings: Iterable[GpuReading]) -> tuple[GpuReading, ...]:
+def scanned_and_ledger_gpus(
+    view: NodeView, readings: Iterable[GpuReading]
+) -> tuple[GpuReading, ...]:
     """Return the readings, and after them the GPUs that only the ledger still knows of."""
     seen = tuple(readings)
     uuids = {gpu.uuid for gpu in seen}
@@ -57,17 +59,19 @@ def known_gpus(view: NodeView, readings: Iterable[GpuReading]) -> tuple[GpuReadi
     )
 
 
-def gpu_names(gpus: Iterable[str], places: Mapping[str, str]) -> str:
+def gpu_list_text(gpus: Iterable[str], places: Mapping[str, str]) -> str:
     """Return ``GPU 0, 3`` by the GPUs' places, and by their UUIDs where those are not known."""
-    return "GPU " + ", ".join(sorted((places.get(gpu, gpu) for gpu in gpus), key=_in_order))
+    return "GPU " + ", ".join(
+        sorted((places.get(gpu, gpu) for gpu in gpus), key=_display_index_key)
+    )
 
 
-def gpu_places(readings: Iterable[GpuReading]) -> dict[str, str]:
+def gpu_display_indices(readings: Iterable[GpuReading]) -> dict[str, str]:
     """Return the place of every GPU that has one, by UUID."""
-    return {gpu.uuid: gpu.place for gpu in readings if gpu.uuid and gpu.index >= 0}
+    return {gpu.uuid: gpu.display_index for gpu in readings if gpu.uuid and gpu.index >= 0}
 
 
-def _in_order(name: str) -> tuple[bool, int, str]:
+def _display_index_key(name: str) -> tuple[bool, int, str]:
     index = name.partition(":")[0]
     return (not index.isdecimal(), int(index) if index.isdecimal() else 0, name)
 

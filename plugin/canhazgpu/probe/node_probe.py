@@ -7,25 +7,27 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from canhazgpu.config.schema import HEALTH_CHECKS, ValidationConfig
-from canhazgpu.gpu.health import unhealthy
+from canhazgpu.gpu.health import unhealthy_gpus
 from canhazgpu.gpu.scan import Scan
-from canhazgpu.gpu.usage import Usage, UsagePolicy, usage_of
+from canhazgpu.gpu.usage import Usage, UsagePolicy, judge_usage
 from canhazgpu.ledger.port import Observation
-from canhazgpu.probe.attempt import Attempt
-from canhazgpu.probe.processes import JobOf, no_job
-from canhazgpu.probe.sources import sources_of
+from canhazgpu.probe.processes.cgroup_job import JobOfCgroup, no_job_of_cgroup
+from canhazgpu.probe.source_scan import SourceScan
+from canhazgpu.probe.sources import configured_sources
 
-SHARE_OF_FIRST = 0.75
+FIRST_SOURCE_TIME_SHARE = 0.75
 """Part of the time that a source gets while another one could follow. Large, because initialising
 NVML takes seconds on a node without persistence mode, and what hangs it hangs nvidia-smi too."""
-LEAST_TIME_S = 0.05
+MIN_SOURCE_TIME_S = 0.05
 """Least time for a source that follows: with less, its fault would say nothing."""
 
 
 class NodeProbe:
     """`GpuProbe` over NVML and nvidia-smi; see `canhazgpu.probe.port.GpuProbe`."""
 
-    def __init__(self, node: str, validation: ValidationConfig, job_of: JobOf = no_job) -> None:
+    def __init__(
+        self, node: str, validation: ValidationConfig, job_of: JobOfCgroup = no_job_of_cgroup
+    ) -> None:
         self._node = node
         self._validation = validation
         self._job_of = job_of
@@ -41,42 +43,42 @@ class PendingNodeScan:
     Where the first source cannot be used at all, `observe` asks the next one in the time left.
     """
 
-    def __init__(self, node: str, validation: ValidationConfig, job_of: JobOf) -> None:
+    def __init__(self, node: str, validation: ValidationConfig, job_of: JobOfCgroup) -> None:
         self._node = node
         self._policy = usage_policy(validation)
         self._health_checks = validation.health_checks
         self._timeout_s = validation.scan_timeout_s
         self._began = time.monotonic()
         self._observation: Observation | None = None
-        self._sources = sources_of(validation, job_of)
-        self._attempt = self._next_attempt()
+        self._sources = configured_sources(validation, job_of)
+        self._source_scan = self._next_source_scan()
 
     def observe(self) -> Observation:
         """See `PendingScan.observe`; the age counts on with every call."""
         if self._observation is None:
-            self._observation = observation_of(
-                self._finish(), self._policy, health_checks=self._health_checks
+            self._observation = judge_scan(
+                self._first_working_scan(), self._policy, health_checks=self._health_checks
             )
         return replace(self._observation, age_s=time.monotonic() - self._began)
 
-    def _finish(self) -> Scan:
+    def _first_working_scan(self) -> Scan:
         """Return the first scan that shows GPUs; else the last one, with every source's fault."""
-        scan = self._attempt.scan()
+        scan = self._source_scan.result()
         faults = [(scan.source, scan.fault)]
         while scan.fault is not None and self._sources:
-            self._attempt = self._next_attempt()
-            scan = self._attempt.scan()
+            self._source_scan = self._next_source_scan()
+            scan = self._source_scan.result()
             faults.append((scan.source, scan.fault))
         if scan.fault is None:
             return scan
         told = "; ".join(f"{source}: {fault}" for source, fault in faults)
         return replace(scan, fault=f"the GPUs could not be read: {told}")
 
-    def _next_attempt(self) -> Attempt:
+    def _next_source_scan(self) -> SourceScan:
         source = self._sources.pop(0)
-        left_s = max(self._timeout_s - (time.monotonic() - self._began), LEAST_TIME_S)
-        share = SHARE_OF_FIRST if self._sources else 1.0
-        return Attempt(self._node, source, left_s * share)
+        left_s = max(self._timeout_s - (time.monotonic() - self._began), MIN_SOURCE_TIME_S)
+        share = FIRST_SOURCE_TIME_SHARE if self._sources else 1.0
+        return SourceScan(self._node, source, left_s * share)
 
 
 def usage_policy(validation: ValidationConfig) -> UsagePolicy:
@@ -88,20 +90,20 @@ def usage_policy(validation: ValidationConfig) -> UsagePolicy:
     )
 
 
-def observation_of(
+def judge_scan(
     scan: Scan,
     policy: UsagePolicy,
     age_s: float = 0.0,
     health_checks: Collection[str] = HEALTH_CHECKS,
 ) -> Observation:
     """Judge every GPU of a scan: its use, and its health by these checks."""
-    judged = [(gpu.uuid, usage_of(gpu, policy)) for gpu in scan.gpus if gpu.uuid]
+    judged = [(gpu.uuid, judge_usage(gpu, policy)) for gpu in scan.gpus if gpu.uuid]
     return Observation(
         scan,
         age_s,
         in_use=frozenset(uuid for uuid, usage in judged if usage is Usage.IN_USE),
         unknown=frozenset(uuid for uuid, usage in judged if usage is Usage.UNKNOWN),
-        unhealthy=unhealthy(scan.gpus, health_checks),
+        unhealthy=unhealthy_gpus(scan.gpus, health_checks),
         ignored=frozenset(
             one.pid for gpu in scan.gpus for one in gpu.processes if policy.ignores(one)
         ),

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from canhazgpu.config.schema import ValidationConfig
 from canhazgpu.errors import ScanError
 from canhazgpu.gpu.scan import GpuReading
-from canhazgpu.probe import faults
-from canhazgpu.probe.processes import DEFAULT_WAIT_S, JobOf, with_process_facts
+from canhazgpu.probe import fault_messages
+from canhazgpu.probe.processes.cgroup_job import JobOfCgroup
 
 NVML = "nvml"
 NVIDIA_SMI = "nvidia-smi"
-SHARE_OF_FACTS = 0.2
+MAX_DETAILS_WAIT_S = 1.0
+DETAILS_TIME_SHARE = 0.2
 """Of a scan's time, the most that is waited for what the node tells of the processes."""
-USUAL_PLACES = (
+NVIDIA_SMI_PATHS = (
     "/usr/bin/nvidia-smi",
     "/usr/local/bin/nvidia-smi",
     "/usr/local/nvidia/bin/nvidia-smi",
@@ -25,24 +26,28 @@ USUAL_PLACES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class GpuSource:
     """One way to read the GPUs; `read` may hang, and raises `ScanError` where it cannot be used."""
 
     name: str
     read: Callable[[], tuple[GpuReading, ...]]
 
 
-def sources_of(validation: ValidationConfig, job_of: JobOf) -> list[Source]:
+def configured_sources(validation: ValidationConfig, job_of: JobOfCgroup) -> list[GpuSource]:
     """Return the sources that ``validation.probe`` names.
 
     ``auto`` is NVML, and nvidia-smi after it where the node has that program.
     """
-    program = validation.nvidia_smi or _usual_nvidia_smi()
-    wait_s = min(DEFAULT_WAIT_S, validation.scan_timeout_s * SHARE_OF_FACTS)
-    nvml = Source(
-        NVML, lambda: with_process_facts(_by_nvml(validation.nvml_library), job_of, wait_s)
-    )
-    smi = Source(NVIDIA_SMI, lambda: with_process_facts(_by_nvidia_smi(program), job_of, wait_s))
+    program = validation.nvidia_smi or _find_nvidia_smi()
+    wait_s = min(MAX_DETAILS_WAIT_S, validation.scan_timeout_s * DETAILS_TIME_SHARE)
+
+    def read_nvml() -> tuple[GpuReading, ...]:
+        return _with_details(_read_by_nvml(validation.nvml_library), job_of, wait_s)
+
+    def read_nvidia_smi() -> tuple[GpuReading, ...]:
+        return _with_details(_read_by_nvidia_smi(program), job_of, wait_s)
+
+    nvml, smi = GpuSource(NVML, read_nvml), GpuSource(NVIDIA_SMI, read_nvidia_smi)
     if validation.probe == NVML:
         return [nvml]
     if validation.probe == NVIDIA_SMI:
@@ -50,25 +55,34 @@ def sources_of(validation: ValidationConfig, job_of: JobOf) -> list[Source]:
     return [nvml, smi] if program else [nvml]
 
 
-def _usual_nvidia_smi() -> str:
+def _with_details(
+    gpus: tuple[GpuReading, ...], job_of: JobOfCgroup, wait_s: float
+) -> tuple[GpuReading, ...]:
+    # Only the child that reads imports what describes processes.
+    from canhazgpu.probe.processes.describe import with_process_details  # noqa: PLC0415
+
+    return with_process_details(gpus, job_of, wait_s)
+
+
+def _find_nvidia_smi() -> str:
     """Return the path of nvidia-smi, empty where it is in none of the usual places.
 
     Hooks have no PATH, and a user's may lead anywhere.
     """
-    return next((path for path in USUAL_PLACES if os.access(path, os.X_OK)), "")
+    return next((path for path in NVIDIA_SMI_PATHS if os.access(path, os.X_OK)), "")
 
 
-def _by_nvml(library: str) -> tuple[GpuReading, ...]:
+def _read_by_nvml(library: str) -> tuple[GpuReading, ...]:
     # Only the child that reads pays for importing pynvml, while its parent imports the store's
     # client.
-    from canhazgpu.probe.nvml import read_gpus  # noqa: PLC0415
+    from canhazgpu.probe.nvml.reader import read_gpus  # noqa: PLC0415
 
     return read_gpus(library)
 
 
-def _by_nvidia_smi(program: str) -> tuple[GpuReading, ...]:
-    from canhazgpu.probe.nvidia_smi import read_gpus  # noqa: PLC0415 - as above
+def _read_by_nvidia_smi(program: str) -> tuple[GpuReading, ...]:
+    from canhazgpu.probe.nvidia_smi.reader import read_gpus  # noqa: PLC0415 - as above
 
     if not program:
-        raise ScanError(faults.NO_PROGRAM)
+        raise ScanError(fault_messages.NO_NVIDIA_SMI)
     return read_gpus(program)

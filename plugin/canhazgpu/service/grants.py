@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from canhazgpu.gpu.ids import Selector
+    from canhazgpu.gpu.ids import GpuSelector
     from canhazgpu.gpu.scan import GpuReading
 
 
@@ -21,7 +21,7 @@ class GpuRequest:
     """
 
     count: int
-    selectors: tuple[Selector, ...] = ()
+    selectors: tuple[GpuSelector, ...] = ()
     wait_s: float | None = None
     affinity: bool | None = None
     force: bool = False

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from canhazgpu.errors import CanhazgpuError
-    from canhazgpu.gpu.ids import Selector
+    from canhazgpu.gpu.ids import GpuSelector
     from canhazgpu.ledger.values import Claim, Quarantine
     from canhazgpu.status.findings import Finding
 
@@ -40,7 +40,7 @@ class ValidateAnswer:
 class QuarantineRequest:
     """GPUs of a node (None: this one) to hold back, and why."""
 
-    gpus: tuple[Selector, ...]
+    gpus: tuple[GpuSelector, ...]
     reason: str
     node: str | None = None
 
@@ -49,7 +49,7 @@ class QuarantineRequest:
 class UnquarantineRequest:
     """GPUs of a node (None: this one) to grant again."""
 
-    gpus: tuple[Selector, ...]
+    gpus: tuple[GpuSelector, ...]
     node: str | None = None
 
 

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from canhazgpu.errors import CanhazgpuError
     from canhazgpu.ledger.journal_entries import JournalEntry
     from canhazgpu.ledger.local.job_records import JobRecord
-    from canhazgpu.report.usage import Report
-    from canhazgpu.status.event_text import NodeEvent
+    from canhazgpu.report.totals import Report
+    from canhazgpu.status.event_format import NodeEvent
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from canhazgpu.errors import CanhazgpuError
-    from canhazgpu.gpu.ids import Selector
+    from canhazgpu.gpu.ids import GpuSelector
     from canhazgpu.ledger.values import Reservation
     from canhazgpu.people.holdings import Holding
 
@@ -22,7 +22,7 @@ class ReleaseRequest:
     """
 
     node: str | None = None
-    gpus: tuple[Selector, ...] | None = None
+    gpus: tuple[GpuSelector, ...] | None = None
     force: bool = False
 
 
@@ -32,7 +32,7 @@ class RevokeRequest:
 
     reason: str
     node: str | None = None
-    gpus: tuple[Selector, ...] | None = None
+    gpus: tuple[GpuSelector, ...] | None = None
     user: str | None = None
     owner: str | None = None
     job_id: str | None = None
@@ -60,7 +60,7 @@ class ExtendRequest:
 
     duration_s: float
     node: str | None = None
-    gpus: tuple[Selector, ...] | None = None
+    gpus: tuple[GpuSelector, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

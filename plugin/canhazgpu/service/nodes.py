@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from canhazgpu.status.model import NodeStatus
+    from canhazgpu.status.node_status import NodeStatus
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from canhazgpu.people.wait import Progress
-    from canhazgpu.refusal import Refusal
+    from canhazgpu.allocation.progress import Progress
+    from canhazgpu.allocation.refusal import Refusal
     from canhazgpu.service.completion import Completion, CompletionRequest
     from canhazgpu.service.grants import (
         Reserved,
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from canhazgpu.service.nodes import NodeSummary
     from canhazgpu.service.queue import NodeQueue, QueueRequest
     from canhazgpu.service.status import StatusAnswer, StatusRequest
-    from canhazgpu.status.event_text import NodeEvent
+    from canhazgpu.status.event_format import NodeEvent
 
 
 class NodeService(Protocol):

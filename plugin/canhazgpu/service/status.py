@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from canhazgpu.people.taken import Taken
-    from canhazgpu.status.mine import Person
-    from canhazgpu.status.model import NodeStatus
+    from canhazgpu.people.revocations import Revocation
+    from canhazgpu.status.node_status import NodeStatus
+    from canhazgpu.status.user_filter import User
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,5 +34,5 @@ class StatusAnswer:
 
     nodes: tuple[NodeStatus, ...]
     scan_fault: str | None = None
-    caller: Person | None = None
-    revocations: tuple[Taken, ...] = ()
+    caller: User | None = None
+    revocations: tuple[Revocation, ...] = ()

@@ -16,12 +16,12 @@ from canhazgpu.ledger.values import Claim
 UNKNOWN_USER = "unknown"
 """Whose the reservation is of which no record can be read."""
 
-FIRST_PID = 1
+INIT_PID = 1
 """The ancestor of every process in its namespace; who claims it would cover them all."""
 
 
 @dataclass(frozen=True, slots=True)
-class PidSpace:
+class PidNamespace:
     """Where the pids of a scan mean a process: during one boot, in one pid namespace (its inode).
 
     None where that is not known; it is then taken to be the claim's. Of another node only its own
@@ -32,10 +32,10 @@ class PidSpace:
     namespace: int | None = None
 
 
-ANY_SPACE = PidSpace()
+ANY_PID_NAMESPACE = PidNamespace()
 
 
-def covers(claim: Claim, process: GpuProcess, space: PidSpace = ANY_SPACE) -> bool:
+def covers(claim: Claim, process: GpuProcess, space: PidNamespace = ANY_PID_NAMESPACE) -> bool:
     """Tell whether the process is the claim's.
 
     A job's is whatever runs in its cgroup, as whichever user; outside of any job's cgroup, what
@@ -44,14 +44,16 @@ def covers(claim: Claim, process: GpuProcess, space: PidSpace = ANY_SPACE) -> bo
     """
     if claim.job_id is not None and process.job is not None:
         return process.job == f"{claim.type}:{claim.job_id}"
-    return _descends(claim, process, space) or bool(_same_user(claim, process))
+    return _descends_from_claim(claim, process, space) or bool(_is_claim_user(claim, process))
 
 
-def is_intruder(claim: Claim, process: GpuProcess, space: PidSpace = ANY_SPACE) -> bool:
+def is_intruder(claim: Claim, process: GpuProcess, space: PidNamespace = ANY_PID_NAMESPACE) -> bool:
     """Tell whether the process is known to be somebody's whom the claim does not cover."""
     if claim.job_id is not None and process.job is not None:
         return not covers(claim, process, space)
-    return _same_user(claim, process) is False and not _descends(claim, process, space)
+    return _is_claim_user(claim, process) is False and not _descends_from_claim(
+        claim, process, space
+    )
 
 
 def owner_is_known(process: GpuProcess) -> bool:
@@ -59,7 +61,7 @@ def owner_is_known(process: GpuProcess) -> bool:
     return any(one is not None for one in (process.uid, process.user, process.job))
 
 
-def same_person(
+def same_user(
     uid: int | None, user: str | None, other_uid: int | None, other_user: str | None
 ) -> bool | None:
     """Compare two users, by uid where both are known, else by name; None where neither is."""
@@ -70,20 +72,20 @@ def same_person(
     return None
 
 
-def _same_user(claim: Claim, process: GpuProcess) -> bool | None:
+def _is_claim_user(claim: Claim, process: GpuProcess) -> bool | None:
     user = None if claim.uid is None and claim.user == UNKNOWN_USER else claim.user
-    return same_person(claim.uid, user, process.uid, process.user)
+    return same_user(claim.uid, user, process.uid, process.user)
 
 
-def _descends(claim: Claim, process: GpuProcess, space: PidSpace) -> bool:
+def _descends_from_claim(claim: Claim, process: GpuProcess, space: PidNamespace) -> bool:
     if not (
-        _may_be_same(claim.boot_id, space.boot_id)
-        and _may_be_same(claim.pid_namespace, space.namespace)
+        _equal_or_unknown(claim.boot_id, space.boot_id)
+        and _equal_or_unknown(claim.pid_namespace, space.namespace)
     ):
         return False
-    own = {one.pid for one in claim.processes if one.pid > FIRST_PID}
+    own = {one.pid for one in claim.processes if one.pid > INIT_PID}
     return not own.isdisjoint((process.pid, *process.ancestors))
 
 
-def _may_be_same(one: str | int | None, other: str | int | None) -> bool:
+def _equal_or_unknown(one: str | int | None, other: str | int | None) -> bool:
     return one is None or other is None or one == other

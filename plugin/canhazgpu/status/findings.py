@@ -6,12 +6,19 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
-from canhazgpu.gpu.health import find_missing, missing_gpus, unhealthy
+from canhazgpu.gpu.health import find_lost_gpus, missing_gpus_text, unhealthy_gpus
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
-from canhazgpu.gpu.usage import Usage, UsagePolicy, memory_text, processes_text, usage_of, users_of
-from canhazgpu.status.model import IMPOSSIBLE, NO_UUID, GpuStatus, NodeStatus
+from canhazgpu.gpu.usage import (
+    Usage,
+    UsagePolicy,
+    judge_usage,
+    memory_text,
+    processes_text,
+    users_text,
+)
+from canhazgpu.status.node_status import IMPOSSIBLE_VALUES, NO_UUID, GpuStatus, NodeStatus
 
-BY_HEALTH = "health"
+QUARANTINED_BY_HEALTH = "health"
 
 
 class Verdict(IntEnum):
@@ -23,7 +30,7 @@ class Verdict(IntEnum):
     CANNOT_TELL = 3
 
 
-_SEVERITY = (Verdict.CLEAN, Verdict.UNRESERVED, Verdict.CANNOT_TELL, Verdict.UNHEALTHY)
+_BY_SEVERITY = (Verdict.CLEAN, Verdict.UNRESERVED, Verdict.CANNOT_TELL, Verdict.UNHEALTHY)
 """The worst last. What is known to be broken stays so, whatever else cannot be told; and what
 cannot be told may be worse than unreserved use."""
 
@@ -39,16 +46,16 @@ class Finding:
     verdict: Verdict
     what: str
     advice: str = ""
-    place: str = ""
+    display_index: str = ""
     uuid: str = ""
     user: str = ""
 
     @property
     def headline(self) -> str:
         """What was found, and of which GPU."""
-        if not self.place and not self.uuid:
+        if not self.display_index and not self.uuid:
             return self.what
-        return f"GPU {self.place or '?'} ({self.uuid or 'no UUID'}): {self.what}"
+        return f"GPU {self.display_index or '?'} ({self.uuid or 'no UUID'}): {self.what}"
 
     @property
     def text(self) -> str:
@@ -56,9 +63,9 @@ class Finding:
         return f"{self.headline} -> {self.advice}" if self.advice else self.headline
 
 
-def worst(findings: Iterable[Finding]) -> Verdict:
+def worst_verdict(findings: Iterable[Finding]) -> Verdict:
     """Return the verdict of all findings together."""
-    return max((one.verdict for one in findings), key=_SEVERITY.index, default=Verdict.CLEAN)
+    return max((one.verdict for one in findings), key=_BY_SEVERITY.index, default=Verdict.CLEAN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +86,15 @@ class Expectations:
 
 def scan_findings(scan: Scan, expected: Expectations) -> list[Finding]:
     """Return what the scan alone tells: lost and sick GPUs, and what could not be read."""
-    found = [*_of_node(scan, expected)]
-    sick = unhealthy(scan.gpus, expected.health_checks)
+    found = [*_node_findings(scan, expected)]
+    sick = unhealthy_gpus(scan.gpus, expected.health_checks)
     for gpu in scan.gpus:
-        found += _of_reading(gpu, expected.policy, sick.get(gpu.uuid))
-    for gpu in find_missing(expected.before, scan):
+        found += _reading_findings(gpu, expected.policy, sick.get(gpu.uuid))
+    for gpu in find_lost_gpus(expected.before, scan):
         found.append(
-            _lost(gpu.uuid, gpu.place, "was there at the last published scan, and is gone")
+            _lost_gpu_finding(
+                gpu.uuid, gpu.display_index, "was there at the last published scan, and is gone"
+            )
         )
     return found
 
@@ -103,19 +112,21 @@ def ledger_findings(
         if gpu.uuid in sick:
             pass
         elif gpu.reading is None and status.fault is None:
-            found.append(_lost(gpu.uuid, "", f"{_held(gpu)}, but not found by the scan"))
+            found.append(
+                _lost_gpu_finding(gpu.uuid, "", f"{_held_text(gpu)}, but not found by the scan")
+            )
         else:
-            found += _of_quarantine(gpu)
-        found += _of_use(gpu, policy)
+            found += _quarantine_findings(gpu)
+        found += _use_findings(gpu, policy)
     return found
 
 
-def _of_node(scan: Scan, expected: Expectations) -> Iterator[Finding]:
+def _node_findings(scan: Scan, expected: Expectations) -> Iterator[Finding]:
     known_empty = expected.may_lack_gpus and not (expected.before and expected.before.gpus)
     if scan.fault is not None:
         if not known_empty:
             yield Finding(Verdict.CANNOT_TELL, scan.fault, "compare with 'nvidia-smi'")
-    elif text := missing_gpus(expected.gpus, len({gpu.index for gpu in scan.gpus})):
+    elif text := missing_gpus_text(expected.gpus, len({gpu.index for gpu in scan.gpus})):
         yield Finding(
             Verdict.UNHEALTHY, text, "see 'nvidia-smi -L' and 'dmesg', or reboot the node"
         )
@@ -124,18 +135,18 @@ def _of_node(scan: Scan, expected: Expectations) -> Iterator[Finding]:
         yield Finding(Verdict.CANNOT_TELL, "there is no GPU, and nothing says how many", advice)
 
 
-def _of_reading(gpu: GpuReading, policy: UsagePolicy, sick: str | None) -> Iterator[Finding]:
+def _reading_findings(gpu: GpuReading, policy: UsagePolicy, sick: str | None) -> Iterator[Finding]:
     if gpu.fault is not None or not gpu.uuid:
         what = f"cannot be read: {gpu.fault or NO_UUID}"
-        yield Finding(Verdict.UNHEALTHY, what, "see 'dmesg'", gpu.place, gpu.uuid)
-    elif usage_of(gpu, policy) is Usage.UNKNOWN:
+        yield Finding(Verdict.UNHEALTHY, what, "see 'dmesg'", gpu.display_index, gpu.uuid)
+    elif judge_usage(gpu, policy) is Usage.UNKNOWN:
         advice = "compare with 'nvidia-smi', update the driver"
-        yield Finding(Verdict.CANNOT_TELL, IMPOSSIBLE, advice, gpu.place, gpu.uuid)
+        yield Finding(Verdict.CANNOT_TELL, IMPOSSIBLE_VALUES, advice, gpu.display_index, gpu.uuid)
     if sick:
-        yield Finding(Verdict.UNHEALTHY, f"unhealthy: {sick}", "", gpu.place, gpu.uuid)
+        yield Finding(Verdict.UNHEALTHY, f"unhealthy: {sick}", "", gpu.display_index, gpu.uuid)
 
 
-def _lost(uuid: str, place: str, what: str) -> Finding:
+def _lost_gpu_finding(uuid: str, place: str, what: str) -> Finding:
     advice = (
         "see 'nvidia-smi -L' and 'dmesg', reboot the node; if it was taken out: "
         "'canhazgpu validate --publish', and 'canhazgpu admin release' or 'unquarantine' it"
@@ -143,53 +154,53 @@ def _lost(uuid: str, place: str, what: str) -> Finding:
     return Finding(Verdict.UNHEALTHY, what, advice, place, uuid)
 
 
-def _held(gpu: GpuStatus) -> str:
+def _held_text(gpu: GpuStatus) -> str:
     if gpu.reservation is not None:
         return f"is reserved by {gpu.reservation.claim.user}"
     return "is quarantined"
 
 
-def _of_quarantine(gpu: GpuStatus) -> Iterator[Finding]:
+def _quarantine_findings(gpu: GpuStatus) -> Iterator[Finding]:
     held = gpu.quarantine
     if held is None:
         return
     what = f"quarantined by {held.by}: {held.reason}"
     verdict, advice = Verdict.UNHEALTHY, ""
-    if held.by != BY_HEALTH:
+    if held.by != QUARANTINED_BY_HEALTH:
         verdict = Verdict.CLEAN
-        advice = f"when it is well: canhazgpu admin unquarantine {_place(gpu) or gpu.uuid}"
+        advice = f"when it is well: canhazgpu admin unquarantine {_display_index(gpu) or gpu.uuid}"
     elif gpu.reading is not None and gpu.reading.fault is None:
         advice = "it is well now, which the next published scan says: canhazgpu validate --publish"
-    yield Finding(verdict, what, advice, _place(gpu), gpu.uuid)
+    yield Finding(verdict, what, advice, _display_index(gpu), gpu.uuid)
 
 
-def _of_use(gpu: GpuStatus, policy: UsagePolicy) -> Iterator[Finding]:
+def _use_findings(gpu: GpuStatus, policy: UsagePolicy) -> Iterator[Finding]:
     reading = gpu.reading
     if reading is None or reading.fault is not None or not reading.uuid:
         return
     if gpu.reservation is None and gpu.usage is Usage.IN_USE:
         amount = reading.memory_used_mb
         used = "memory unknown" if amount is None else memory_text(amount)
-        counting = policy.counting(reading.processes)
-        yield _unreserved(gpu, counting, f"{used} used")
+        counting = policy.counted_processes(reading.processes)
+        yield _unreserved_use_finding(gpu, counting, f"{used} used")
     elif gpu.intruders:
         holder = gpu.reservation.claim.user if gpu.reservation else "nobody"
-        yield _unreserved(gpu, gpu.intruders, f"reserved by {holder}, used")
+        yield _unreserved_use_finding(gpu, gpu.intruders, f"reserved by {holder}, used")
 
 
-def _unreserved(gpu: GpuStatus, processes: tuple[GpuProcess, ...], how: str) -> Finding:
-    user = users_of(processes)
+def _unreserved_use_finding(gpu: GpuStatus, processes: tuple[GpuProcess, ...], how: str) -> Finding:
+    user = users_text(processes)
     by = f" by {processes_text(processes)}" if processes else " by no process shown"
     what = f"in use by {user} WITHOUT RESERVATION: {how}{by}"
     advice = f"{user} ends it"
     if gpu.reservation is None:
         # Whoever only reserves gets another GPU: this one is in use.
-        name = _place(gpu) or gpu.uuid
+        name = _display_index(gpu) or gpu.uuid
         advice += f", or takes the GPU: canhazgpu reserve --force --gpu-ids {name}"
     if not processes:
         advice = "look for it as root, and in containers: 'nvidia-smi', 'fuser -v /dev/nvidia*'"
-    return Finding(Verdict.UNRESERVED, what, advice, _place(gpu), gpu.uuid, user)
+    return Finding(Verdict.UNRESERVED, what, advice, _display_index(gpu), gpu.uuid, user)
 
 
-def _place(gpu: GpuStatus) -> str:
-    return gpu.reading.place if gpu.reading else ""
+def _display_index(gpu: GpuStatus) -> str:
+    return gpu.reading.display_index if gpu.reading else ""

@@ -14,7 +14,7 @@ from canhazgpu.durations import parse_duration
 from canhazgpu.service.history import EventsRequest
 
 if TYPE_CHECKING:
-    from canhazgpu.status.event_text import NodeEvent
+    from canhazgpu.status.event_format import NodeEvent
 
 DEFAULT_SINCE = "1h"
 
@@ -53,6 +53,6 @@ def events(app: App, nodes: Sequence[str], since: str, follow: bool, as_json: bo
 
 def _print_event(one: NodeEvent, as_json: bool) -> None:
     from canhazgpu.cli.terminal.text import printable  # noqa: PLC0415 - only where something happened
-    from canhazgpu.status.event_text import event_line, event_to_dict  # noqa: PLC0415
+    from canhazgpu.status.event_format import event_line, event_to_dict  # noqa: PLC0415
 
     click.echo(json.dumps(event_to_dict(one)) if as_json else printable(event_line(one)))

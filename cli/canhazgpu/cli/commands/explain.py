@@ -67,7 +67,7 @@ def explain_job(app: App, job_id: str, nodes: Sequence[str], since: str, as_json
 
 
 def _answer_to_dict(answer: ExplainAnswer) -> dict[str, Any]:
-    from canhazgpu.status.event_text import event_to_dict  # noqa: PLC0415
+    from canhazgpu.status.event_format import event_to_dict  # noqa: PLC0415
 
     return {
         "job_id": answer.job_id,
@@ -108,13 +108,13 @@ def _print_text(answer: ExplainAnswer) -> None:
 
 
 def _text_lines(answer: ExplainAnswer) -> Iterator[str]:
-    from canhazgpu.status.event_text import story_lines  # noqa: PLC0415
+    from canhazgpu.status.event_format import job_history_lines  # noqa: PLC0415
 
     events, here = answer.events, answer.here
     users = {one.event.claim.user for one in events if one.event.claim}
     yield f"job {answer.job_id}" + (f" of {', '.join(sorted(users))}" if users else "")
     for node in sorted({one.node for one in events}):
-        yield from story_lines(node, [one.event for one in events if one.node == node])
+        yield from job_history_lines(node, [one.event for one in events if one.node == node])
     if here.record is not None:
         state = "over, not told to the store yet" if here.record.ended else "not over"
         gpus = ", ".join(gpu.uuid for gpu in here.record.gpus) or "no GPUs"

@@ -13,13 +13,13 @@ from canhazgpu.cli.options.node import format_gpus, node_option
 from canhazgpu.cli.options.param_types import DURATION, GPU_IDS
 from canhazgpu.cli.options.value_completion import complete_own_gpu_ids
 from canhazgpu.cli.terminal.output import print_sanitized, sanitized_errors
+from canhazgpu.duration_text import duration_text
 from canhazgpu.errors import InputError
 from canhazgpu.service.holdings import ExtendAnswer, ExtendRequest
-from canhazgpu.status.json_form import time_text
-from canhazgpu.status.times import duration_text
+from canhazgpu.status.json_format import iso_time
 
 if TYPE_CHECKING:
-    from canhazgpu.gpu.ids import Selector
+    from canhazgpu.gpu.ids import GpuSelector
     from canhazgpu.ledger.values import Reservation
 
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 def extend(
     app: App,
     duration_s: float,
-    gpu_ids: tuple[Selector, ...] | None,
+    gpu_ids: tuple[GpuSelector, ...] | None,
     node: str | None,
     as_json: bool,
 ) -> None:
@@ -83,7 +83,7 @@ def _json(answer: ExtendAnswer) -> str:
             "gpu": answer.places.get(one.gpu),
             "uuid": one.gpu,
             "owner": one.claim.owner,
-            "expires_at": time_text(one.expires_at),
+            "expires_at": iso_time(one.expires_at),
         }
         for one in answer.extended
     ]

@@ -11,10 +11,10 @@ import click
 from canhazgpu.cli.app import App
 from canhazgpu.cli.options.common import json_option, nodes_option
 from canhazgpu.cli.terminal.output import column_lines
-from canhazgpu.people.holdings import gpu_names
+from canhazgpu.duration_text import duration_text
+from canhazgpu.people.holdings import gpu_list_text
 from canhazgpu.service.queue import NodeQueue, QueueRequest
-from canhazgpu.status.json_form import time_text
-from canhazgpu.status.times import duration_text
+from canhazgpu.status.json_format import iso_time
 
 if TYPE_CHECKING:
     from canhazgpu.ledger.values import Waiter
@@ -62,7 +62,7 @@ def _rows(queue: NodeQueue) -> Iterable[tuple[str, ...]]:
 
 def _requested_gpus(waiter: Waiter, places: Mapping[str, str]) -> str:
     if waiter.gpus:
-        return gpu_names(waiter.gpus, places)
+        return gpu_list_text(waiter.gpus, places)
     return f"{waiter.count} GPU" + ("" if waiter.count == 1 else "s")
 
 
@@ -77,7 +77,7 @@ def _json(queues: Sequence[NodeQueue]) -> str:
         }
         for queue in queues
     ]
-    return json.dumps({"generated_at": time_text(now), "nodes": nodes}, indent=2)
+    return json.dumps({"generated_at": iso_time(now), "nodes": nodes}, indent=2)
 
 
 def _waiter_to_dict(position: int, waiter: Waiter) -> dict[str, Any]:
@@ -88,6 +88,6 @@ def _waiter_to_dict(position: int, waiter: Waiter) -> dict[str, Any]:
         "owner": waiter.owner,
         "count": len(waiter.gpus) or waiter.count,
         "gpus": list(waiter.gpus),
-        "since": time_text(waiter.since),
+        "since": iso_time(waiter.since),
         "pids": [one.pid for one in waiter.processes],
     }

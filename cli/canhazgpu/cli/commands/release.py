@@ -17,7 +17,7 @@ from canhazgpu.people.holdings import holder_name
 from canhazgpu.service.holdings import ReleaseAnswer, ReleaseRequest
 
 if TYPE_CHECKING:
-    from canhazgpu.gpu.ids import Selector
+    from canhazgpu.gpu.ids import GpuSelector
 
 
 @click.command()
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_obj
 def release(
-    app: App, gpu_ids: tuple[Selector, ...] | None, force: bool, node: str | None, as_json: bool
+    app: App, gpu_ids: tuple[GpuSelector, ...] | None, force: bool, node: str | None, as_json: bool
 ) -> None:
     """Give back GPUs that you reserved.
 

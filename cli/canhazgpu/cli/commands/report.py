@@ -15,7 +15,7 @@ from canhazgpu.cli.options.common import json_option, nodes_option
 from canhazgpu.service.history import ReportRequest
 
 if TYPE_CHECKING:
-    from canhazgpu.report.usage import Report
+    from canhazgpu.report.totals import Report
 
 DEFAULT_DAYS = 7
 
@@ -79,14 +79,14 @@ def report(
 
 
 def _json(found: Report) -> str:
-    from canhazgpu.report.forms import report_to_dict  # noqa: PLC0415 - only with --json
+    from canhazgpu.report.export import report_to_dict  # noqa: PLC0415 - only with --json
 
     return json.dumps(report_to_dict(found), indent=2)
 
 
 def _csv(found: Report) -> str:
     from canhazgpu.cli.terminal.text import printable  # noqa: PLC0415 - not with --json
-    from canhazgpu.report.forms import report_rows  # noqa: PLC0415 - only with --csv
+    from canhazgpu.report.export import report_rows  # noqa: PLC0415 - only with --csv
 
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(report_rows(found, printable))
@@ -95,7 +95,7 @@ def _csv(found: Report) -> str:
 
 def _print_table(app: App, found: Report, days: int) -> None:
     from canhazgpu.cli.terminal.text import printable  # noqa: PLC0415 - not with --json
-    from canhazgpu.report.text import report_lines  # noqa: PLC0415
+    from canhazgpu.report.tables import report_lines  # noqa: PLC0415
 
     if not found.by_user:
         click.echo(f"No reservations in the last {days} days.")

@@ -16,8 +16,8 @@ from canhazgpu.cli.options.gpu_request import (
     warn_of_unreserved_use,
 )
 from canhazgpu.cli.options.param_types import DURATION
+from canhazgpu.duration_text import duration_text
 from canhazgpu.service.grants import Reserved, ReserveRequest, ThroughScheduler
-from canhazgpu.status.times import duration_text
 
 DEFAULT_DURATION = "8h"
 
@@ -56,9 +56,9 @@ def reserve(app: App, /, duration: float, short: bool, as_json: bool, **options:
     request = ReserveRequest(parse_gpu_request(options), duration)
     answer = app.service().reserve(request, app.progress())
     if isinstance(answer, ThroughScheduler):
-        from canhazgpu.people.launch import become  # noqa: PLC0415 - only through Slurm
+        from canhazgpu.people.command_exec import exec_command  # noqa: PLC0415 - only through Slurm
 
-        become(answer.command, answer.environment)
+        exec_command(answer.command, answer.environment)
     if not isinstance(answer, Reserved):
         raise_unavailable(answer)
     warn_of_unreserved_use(answer)
@@ -83,7 +83,7 @@ def _reservation_text(reserved: Reserved, *, short: bool, as_json: bool) -> str:
         )
     if short:
         return devices["CUDA_VISIBLE_DEVICES"]
-    places = ", ".join(gpu.place for gpu in reserved.gpus)
+    places = ", ".join(gpu.display_index for gpu in reserved.gpus)
     exports = " ".join(f"{name}={value}" for name, value in devices.items())
     return (
         f"Reserved GPU {places} of {reserved.node} for {duration_text(reserved.duration_s)}\n"

@@ -16,7 +16,7 @@ from canhazgpu.cli.options.gpu_request import (
     warn_of_unreserved_use,
 )
 from canhazgpu.cli.options.param_types import DURATION
-from canhazgpu.people.launch import become, check_command
+from canhazgpu.people.command_exec import check_command, exec_command
 from canhazgpu.service.grants import RunInsideJob, RunRequest, RunStarted, ThroughScheduler
 
 if TYPE_CHECKING:
@@ -72,12 +72,12 @@ def run(
     if isinstance(answer, RunStarted):
         _exec_started(service, answer, command)
     if isinstance(answer, ThroughScheduler):
-        become(answer.command, answer.environment)
+        exec_command(answer.command, answer.environment)
     if isinstance(answer, RunInsideJob):
         devices = ",".join(answer.devices)
         text = f"canhazgpu: inside Slurm job {answer.job_id}: using its GPUs {devices}"
         click.echo(text, err=True)
-        become(command, answer.environment)
+        exec_command(command, answer.environment)
     raise_unavailable(answer)
 
 
@@ -87,7 +87,7 @@ def _exec_started(service: NodeService, run: RunStarted, command: Sequence[str])
         warn_of_unreserved_use(run)
         sys.stdout.flush()
         sys.stderr.flush()
-        become(command, run.environment)
+        exec_command(command, run.environment)
     except BaseException:
         service.cancel_run(run.owner)
         raise

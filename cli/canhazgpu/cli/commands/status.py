@@ -153,7 +153,7 @@ def _watch(app: App, request: StatusRequest, form: StatusRenderer, interval_s: f
 def _frame(app: App, service: NodeService, request: StatusRequest, form: StatusRenderer) -> Frame:
     """Ask once; whatever may pass, as a store that is away, is shown in its place."""
     from canhazgpu.cli.status_display.watch import Frame  # noqa: PLC0415 - only with --watch
-    from canhazgpu.status.change import essence  # noqa: PLC0415
+    from canhazgpu.status.comparison import comparison_key  # noqa: PLC0415
 
     try:
         answer = service.status(request)
@@ -162,17 +162,17 @@ def _frame(app: App, service: NodeService, request: StatusRequest, form: StatusR
     except CanhazgpuError as exc:
         return _error_frame(exc, form)
     lines = form.lines(answer, app.width())
-    return Frame(lines, answer.nodes[0].read_at, essence(form.visible_nodes(answer)))
+    return Frame(lines, answer.nodes[0].read_at, comparison_key(form.visible_nodes(answer)))
 
 
 def _error_frame(error: CanhazgpuError, form: StatusRenderer) -> Frame:
     from canhazgpu.cli.status_display.watch import Frame  # noqa: PLC0415
     from canhazgpu.cli.terminal.text import printable  # noqa: PLC0415 - only with --watch
-    from canhazgpu.status.json_form import time_text  # noqa: PLC0415
+    from canhazgpu.status.json_format import iso_time  # noqa: PLC0415
 
     text, now = error_text(error), time.time()
     if form.as_json:
-        line = json.dumps({"generated_at": time_text(now), "error": text}, separators=(",", ":"))
+        line = json.dumps({"generated_at": iso_time(now), "error": text}, separators=(",", ":"))
     else:
         line = printable(f"Error: {text}")
     return Frame([line], now, text)

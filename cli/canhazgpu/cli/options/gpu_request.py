@@ -14,7 +14,7 @@ from canhazgpu.errors import InputError, UnavailableError
 from canhazgpu.service.grants import GpuRequest
 
 if TYPE_CHECKING:
-    from canhazgpu.refusal import Refusal
+    from canhazgpu.allocation.refusal import Refusal
     from canhazgpu.service.grants import Reserved, RunStarted
 
 T = TypeVar("T", bound=Callable[..., Any])
@@ -102,10 +102,10 @@ def warn_of_unreserved_use(grant: Reserved | RunStarted) -> None:
     """Say loudly whose processes are on the GPUs that were taken all the same."""
     if not grant.in_use:
         return
+    from canhazgpu.allocation.refusal import unreserved_use_text  # noqa: PLC0415
     from canhazgpu.cli.terminal.text import printable  # noqa: PLC0415 - only with --force
-    from canhazgpu.refusal import intruder_text  # noqa: PLC0415
 
     for gpu in grant.gpus:
         if gpu.uuid in grant.in_use:
-            text = printable(intruder_text(gpu, grant.node))
+            text = printable(unreserved_use_text(gpu, grant.node))
             click.secho(f"canhazgpu: WARNING: taken by force: {text}", fg="red", err=True)

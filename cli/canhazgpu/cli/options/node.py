@@ -8,7 +8,7 @@ from typing import Protocol
 import click
 
 from canhazgpu.cli.options.value_completion import complete_nodes
-from canhazgpu.people.holdings import gpu_names
+from canhazgpu.people.holdings import gpu_list_text
 
 node_option = click.option(
     "--node",
@@ -32,4 +32,4 @@ class NodeAnswer(Protocol):
 
 def format_gpus(gpus: Iterable[str], answer: NodeAnswer) -> str:
     """Return the GPUs (UUIDs) as people name them, ``GPU 0, 3``."""
-    return gpu_names(gpus, answer.places)
+    return gpu_list_text(gpus, answer.places)

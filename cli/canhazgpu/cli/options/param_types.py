@@ -8,7 +8,7 @@ import click
 
 from canhazgpu.durations import parse_duration
 from canhazgpu.errors import InputError
-from canhazgpu.gpu.ids import Selector, parse_gpu_ids
+from canhazgpu.gpu.ids import GpuSelector, parse_gpu_ids
 
 
 # ParamType takes a type from click 8.4 on only.
@@ -36,7 +36,7 @@ class GpuIds(click.ParamType):  # type: ignore[type-arg]
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[Selector, ...]:
+    ) -> tuple[GpuSelector, ...]:
         """See `click.ParamType.convert`."""
         if isinstance(value, tuple):
             return value

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from canhazgpu.people.taken import Taken
+    from canhazgpu.people.revocations import Revocation
     from canhazgpu.service.status import StatusAnswer
-    from canhazgpu.status.model import NodeStatus
+    from canhazgpu.status.node_status import NodeStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,9 @@ class StatusRenderer:
         """Return what of the nodes is shown."""
         if answer.caller is None:
             return answer.nodes
-        from canhazgpu.status.mine import only_of  # noqa: PLC0415 - only with --me
+        from canhazgpu.status.user_filter import only_of_user  # noqa: PLC0415 - only with --me
 
-        return only_of(answer.caller, answer.nodes)
+        return only_of_user(answer.caller, answer.nodes)
 
     def _shows_headings(self, statuses: Sequence[NodeStatus]) -> bool:
         # The heading says how old a scan is, so only a live one can go without.
@@ -49,13 +49,13 @@ class StatusRenderer:
         return self.watching and statuses[0].fault is not None
 
     def _json_text(
-        self, generated_at: float, statuses: Sequence[NodeStatus], taken: Sequence[Taken]
+        self, generated_at: float, statuses: Sequence[NodeStatus], taken: Sequence[Revocation]
     ) -> str:
-        from canhazgpu.status.json_form import status_to_dict, time_text  # noqa: PLC0415 - --json
+        from canhazgpu.status.json_format import iso_time, status_to_dict  # noqa: PLC0415 - --json
 
         form = status_to_dict(generated_at, statuses)
         if self.mine:
-            form["taken"] = [{**asdict(one), "at": time_text(one.at)} for one in taken]
+            form["taken"] = [{**asdict(one), "at": iso_time(one.at)} for one in taken]
         if self.watching:
             return json.dumps(form, separators=(",", ":"))
         return json.dumps(form, indent=2)
@@ -64,7 +64,7 @@ class StatusRenderer:
         self, statuses: Sequence[NodeStatus], width: int | None, *, headed: bool
     ) -> Iterator[str]:
         from canhazgpu.cli.terminal.text import printable  # noqa: PLC0415 - not with --json
-        from canhazgpu.status.text import heading_text, queue_text  # noqa: PLC0415
+        from canhazgpu.status.table_cells import heading_text, queue_text  # noqa: PLC0415
 
         for place, one in enumerate(statuses):
             if place:
@@ -77,7 +77,7 @@ class StatusRenderer:
 
     def _table(self, status: NodeStatus, width: int | None) -> Iterator[str]:
         from canhazgpu.cli.status_display.table import table_lines  # noqa: PLC0415 - not with --json
-        from canhazgpu.status.text import cells, tones  # noqa: PLC0415
+        from canhazgpu.status.table_cells import cells, tones  # noqa: PLC0415
 
         return table_lines(
             [cells(gpu, status.read_at, wide=self.wide) for gpu in status.gpus],
@@ -87,13 +87,13 @@ class StatusRenderer:
         )
 
 
-def _revocation_lines(statuses: Sequence[NodeStatus], taken: Sequence[Taken]) -> Iterator[str]:
+def _revocation_lines(statuses: Sequence[NodeStatus], taken: Sequence[Revocation]) -> Iterator[str]:
     if not taken:
         return
     from canhazgpu.cli.terminal.text import printable  # noqa: PLC0415 - hardly ever needed
-    from canhazgpu.people.holdings import gpu_places  # noqa: PLC0415
-    from canhazgpu.people.taken import taken_text  # noqa: PLC0415
+    from canhazgpu.people.holdings import gpu_display_indices  # noqa: PLC0415
+    from canhazgpu.people.revocations import revocation_text  # noqa: PLC0415
 
     readings = [gpu.reading for one in statuses for gpu in one.gpus if gpu.reading]
     for one in taken:
-        yield printable(taken_text(one, gpu_places(readings), statuses[0].read_at))
+        yield printable(revocation_text(one, gpu_display_indices(readings), statuses[0].read_at))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import click
 
 from canhazgpu.cli.terminal.text import printable, text_width, truncated
-from canhazgpu.status.text import WITHOUT_RESERVATION, Cells, Tone, Tones
+from canhazgpu.status.table_cells import WITHOUT_RESERVATION, Cells, Tone, Tones
 
 HEADER = Cells("GPU", "STATUS", "USER", "DURATION", "TYPE", "MODEL", "DETAILS", "VALIDATION")
 PREFERRED_WIDTHS = (3, 9, 8, 11, 7, 16, 26, 21)

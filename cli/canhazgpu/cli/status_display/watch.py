@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import click
 
-from canhazgpu.status.json_form import time_text
+from canhazgpu.status.json_format import iso_time
 
 # https://invisible-island.net/xterm/ctlseqs/ctlseqs.html: the alternate screen keeps what was on
 # the terminal; without wrapping, a line longer than the terminal does not push others down.
@@ -101,7 +101,7 @@ class PrintOnChange:
         before, self._before = self._before, frame
         if before is not None and before.essence == frame.essence:
             return
-        heading = [time_text(frame.at) or "", *frame.lines]
+        heading = [iso_time(frame.at) or "", *frame.lines]
         print_frame(frame._replace(lines=heading if before is None else ["", *heading]))
 
 

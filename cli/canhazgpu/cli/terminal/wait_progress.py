@@ -14,7 +14,7 @@ CLEAR_LINE = "\r\x1b[K"
 
 
 class WaitProgress:
-    """`canhazgpu.people.wait.Progress` on standard error.
+    """`canhazgpu.allocation.queue_wait.Progress` on standard error.
 
     One line in place on a terminal, a line for each change anywhere else.
     """

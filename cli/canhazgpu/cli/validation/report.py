@@ -13,7 +13,7 @@ import click
 from canhazgpu.cli.terminal.output import print_sanitized
 from canhazgpu.cli.terminal.text import printable
 from canhazgpu.service.health import ValidateAnswer
-from canhazgpu.status.findings import Finding, Verdict, worst
+from canhazgpu.status.findings import Finding, Verdict, worst_verdict
 
 NAGIOS_STATES = {
     Verdict.CLEAN: "OK",
@@ -26,7 +26,7 @@ NAGIOS_STATES = {
 
 def overall_verdict(answer: ValidateAnswer) -> Verdict:
     """Return the worst of all findings."""
-    return worst(answer.findings)
+    return worst_verdict(answer.findings)
 
 
 def summary_line(answer: ValidateAnswer) -> str:
@@ -79,7 +79,7 @@ def _report_to_dict(answer: ValidateAnswer) -> dict[str, Any]:
         "findings": [
             {
                 "verdict": _verdict_name(one.verdict),
-                "gpu": one.place or None,
+                "gpu": one.display_index or None,
                 "uuid": one.uuid or None,
                 "what": one.what,
                 "user": one.user or None,

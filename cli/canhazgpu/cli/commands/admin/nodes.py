@@ -12,13 +12,13 @@ import click
 from canhazgpu.cli.app import App
 from canhazgpu.cli.options.common import json_option
 from canhazgpu.cli.terminal.output import column_lines
+from canhazgpu.duration_text import short_duration_text
 from canhazgpu.gpu.usage import GpuState
-from canhazgpu.status.json_form import time_text
-from canhazgpu.status.times import short_duration_text
+from canhazgpu.status.json_format import iso_time
 
 if TYPE_CHECKING:
     from canhazgpu.service.nodes import NodeSummary
-    from canhazgpu.status.model import NodeStatus
+    from canhazgpu.status.node_status import NodeStatus
 
 COUNTED_STATES = {
     "available": GpuState.AVAILABLE,
@@ -87,7 +87,7 @@ def _node_to_dict(summary: NodeSummary) -> dict[str, Any]:
         "gpus": len(status.gpus),
         **_counts(status),
         "waiting": summary.waiting,
-        "scanned_at": time_text(status.scanned_at),
+        "scanned_at": iso_time(status.scanned_at),
         "scan_age_s": age_s,
         "fault": status.fault,
     }

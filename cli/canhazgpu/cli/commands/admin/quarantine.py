@@ -21,7 +21,7 @@ from canhazgpu.service.health import (
 )
 
 if TYPE_CHECKING:
-    from canhazgpu.gpu.ids import Selector
+    from canhazgpu.gpu.ids import GpuSelector
 
 gpus_argument = click.argument(
     "gpu_ids",
@@ -39,7 +39,7 @@ gpus_argument = click.argument(
 @node_option
 @click.pass_obj
 def quarantine(
-    app: App, gpu_ids: Sequence[tuple[Selector, ...]], reason: str, node: str | None
+    app: App, gpu_ids: Sequence[tuple[GpuSelector, ...]], reason: str, node: str | None
 ) -> None:
     """Hold GPUs back from grants until they are unquarantined; needs root.
 
@@ -70,7 +70,7 @@ def quarantine(
 @gpus_argument
 @node_option
 @click.pass_obj
-def unquarantine(app: App, gpu_ids: Sequence[tuple[Selector, ...]], node: str | None) -> None:
+def unquarantine(app: App, gpu_ids: Sequence[tuple[GpuSelector, ...]], node: str | None) -> None:
     """Let GPUs be granted again; needs root.
 
     A GPU that is still unhealthy is quarantined again by the node's next scan.
@@ -92,7 +92,7 @@ def unquarantine(app: App, gpu_ids: Sequence[tuple[Selector, ...]], node: str | 
     _print_changes(answer, said)
 
 
-def _flatten(gpu_ids: Sequence[tuple[Selector, ...]]) -> tuple[Selector, ...]:
+def _flatten(gpu_ids: Sequence[tuple[GpuSelector, ...]]) -> tuple[GpuSelector, ...]:
     return tuple(one for some in gpu_ids for one in some)
 
 

@@ -16,7 +16,7 @@ from canhazgpu.cli.terminal.output import print_sanitized, reason_option, saniti
 from canhazgpu.service.holdings import RevokeRequest
 
 if TYPE_CHECKING:
-    from canhazgpu.gpu.ids import Selector
+    from canhazgpu.gpu.ids import GpuSelector
 
 
 @click.command()
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 def release(  # noqa: PLR0913 - an option each
     app: App,
     *,
-    gpu_ids: tuple[Selector, ...] | None,
+    gpu_ids: tuple[GpuSelector, ...] | None,
     user: str | None,
     owner: str | None,
     job: str | None,

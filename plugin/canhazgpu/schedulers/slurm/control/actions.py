@@ -21,7 +21,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from canhazgpu.conflict.notes import PREFIX
+from canhazgpu.conflict.job_comment import COMMENT_PREFIX
 from canhazgpu.errors import SchedulerError
 from canhazgpu.schedulers.port import ActionOutcome, ActionResult, JobContext
 from canhazgpu.schedulers.slurm.control import queries
@@ -30,7 +30,7 @@ from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
 MAX_COMMENT = 400
 MAX_COMMENT_TAIL = 40
 """What is kept of the end of a longer comment: since when somebody is in the way."""
-DRAIN_PREFIX = PREFIX
+DRAIN_PREFIX = COMMENT_PREFIX
 """Begins the reason of every node that canhazgpu drained, and of no other."""
 QUERY_SHARE = 1 / 3
 """What a question to Slurm may take of the time for all commands."""
@@ -120,7 +120,7 @@ class SlurmActions:
         text = single_line(message)
         write_syslog(text)
         if self._log_file is not None:
-            _append_line(self._log_file, f"[{_timestamp()}] {PREFIX}{text}\n")
+            _append_line(self._log_file, f"[{_timestamp()}] {COMMENT_PREFIX}{text}\n")
 
     def has_stopped_running(self, job_id: str) -> bool:
         """Tell whether no attempt of the job runs, its end apart; no answer is no yes."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from canhazgpu.config.schema import SlurmConfig
 from canhazgpu.schedulers.slurm.control.queries import SQUEUE_JOB
-from canhazgpu.status.jobs import JobFacts
+from canhazgpu.status.scheduler_jobs import JobInfo
 
 LOOKUP_TIMEOUT_S = 2.0
 """Longest wait for squeue: status is worth more without names than late."""
@@ -24,20 +24,20 @@ _KEPT_VARIABLES = ("SLURM_CONF", "PATH", "HOME", "LD_LIBRARY_PATH")
 
 
 class SqueueLookup:
-    """`JobLookup` over ``squeue``; see `canhazgpu.status.jobs.JobLookup`."""
+    """`JobLookup` over ``squeue``; see `canhazgpu.status.scheduler_jobs.JobLookup`."""
 
     def __init__(self, slurm: SlurmConfig, environ: Mapping[str, str]) -> None:
         self._bin_dir = slurm.bin_dir
         self._environ = environ
 
-    def jobs(self, job_ids: Iterable[str]) -> Mapping[str, JobFacts]:
+    def jobs(self, job_ids: Iterable[str]) -> Mapping[str, JobInfo]:
         """See `JobLookup.jobs`."""
         wanted = [job_id for job_id in job_ids if job_id.isascii() and job_id.isdecimal()]
         marker = secrets.token_hex(8)
         return parse_squeue(self._ask(squeue_arguments(wanted, marker)), marker) if wanted else {}
 
-    def number_of(self, address: str) -> str | None:
-        """See `JobLookup.number_of`: ``ARRAYID_TASKID`` and ``LEADER+OFFSET`` are such names."""
+    def resolve_job_id(self, address: str) -> str | None:
+        """See `JobLookup.resolve_job_id`: ``ARRAYID_TASKID`` and ``LEADER+OFFSET`` are such names."""
         lines = self._ask([*SQUEUE_JOB, address]).splitlines()
         found = [words[0] for words in map(str.split, lines) if words[1:2] == [address]]
         return found[0] if len(found) == 1 and found[0].isdecimal() else None
@@ -83,7 +83,7 @@ def squeue_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return {**kept, "SLURM_TIME_FORMAT": "%s", "LC_ALL": "C.UTF-8"}
 
 
-def parse_squeue(text: str, marker: str) -> dict[str, JobFacts]:
+def parse_squeue(text: str, marker: str) -> dict[str, JobInfo]:
     """Return the jobs by id.
 
     The marker, new with every call, begins each record: a job's name may hold separators and line
@@ -96,5 +96,5 @@ def parse_squeue(text: str, marker: str) -> dict[str, JobFacts]:
             continue
         _, job_id, ends_at, user, name = fields
         end = float(ends_at) if ends_at.isascii() and ends_at.isdecimal() else None
-        found[job_id] = JobFacts(user, name, end)
+        found[job_id] = JobInfo(user, name, end)
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from canhazgpu.conflict.notes import requeues_noted
+from canhazgpu.conflict.job_comment import requeues_in_comment
 from canhazgpu.errors import InputError
 from canhazgpu.gpu.ids import parse_scheduler_numbers
 from canhazgpu.ledger.values import JobOwner
@@ -42,7 +42,7 @@ def parse_job_context(environ: Mapping[str, str], node: str) -> JobContext:
         ends_at=float(_number(environ, names.JOB_END_TIME, default=0)) or None,
         name=environ.get(names.JOB_NAME),
         partition=environ.get(names.JOB_PARTITION, ""),
-        requeues=requeues_noted(environ.get(names.JOB_COMMENT, ""), attempt),
+        requeues=requeues_in_comment(environ.get(names.JOB_COMMENT, ""), attempt),
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from canhazgpu.gpu.scan import GpuReading
-from canhazgpu.gpu.usage import processes_text, users_of
+from canhazgpu.gpu.usage import processes_text, users_text
 from canhazgpu.ledger.journal_entries import JournalEntry
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.port import Observation
@@ -164,11 +164,11 @@ def _gpu_state(gpu: GpuReading, observation: Observation) -> str:
 
 
 def _gpu_entry(gpu: GpuReading, state: str) -> dict[str, Any]:
-    told: dict[str, Any] = {"gpu": gpu.uuid, "place": gpu.place, "state": state}
+    told: dict[str, Any] = {"gpu": gpu.uuid, "place": gpu.display_index, "state": state}
     if gpu.memory_used_mb is not None:
         told["used_mb"] = gpu.memory_used_mb
     if gpu.processes:
-        told["who"] = f"{users_of(gpu.processes)}: {processes_text(gpu.processes)}"
+        told["who"] = f"{users_text(gpu.processes)}: {processes_text(gpu.processes)}"
     if gpu.fault:
         told["fault"] = gpu.fault
     return told

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from canhazgpu.conflict.spare import Rights
+from canhazgpu.conflict.kill_exemptions import ProcessRights
 from canhazgpu.ledger.values import NodeView
 from canhazgpu.node.identity import pid_namespace
 from canhazgpu.schedulers.slurm.hook.run import JobHook
-from canhazgpu.status.coverage import PidSpace
+from canhazgpu.status.coverage import PidNamespace
 
 
-def process_rights_of_others(hook: JobHook, view: NodeView) -> Rights:
+def process_rights_of_others(hook: JobHook, view: NodeView) -> ProcessRights:
     """Return the rights of everybody but the hook's job; runs one of Slurm's commands."""
     owner = hook.job.owner
     claims = (one.claim for one in view.reservations.values())
     jobs = hook.actions.running_job_uids(hook.job.node)
     others = {job_id: uid for job_id, uid in (jobs or {}).items() if job_id != owner.job_id}
-    return Rights(
+    return ProcessRights(
         tuple(claim for claim in claims if not owner.covers(claim.owner)),
         None if jobs is None else others,
         hook.config.slurm.protected_users,
-        PidSpace(hook.boot_id, pid_namespace()),
+        PidNamespace(hook.boot_id, pid_namespace()),
     )

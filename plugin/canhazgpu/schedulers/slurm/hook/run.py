@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from canhazgpu.allocator import GpuService
+from canhazgpu.allocation.allocator import GpuAllocator
+from canhazgpu.allocation.liveness import LivenessContext
 from canhazgpu.config.schema import Config
 from canhazgpu.deadline import hard_deadline
 from canhazgpu.errors import CanhazgpuError, ConfigError, InputError, advice_for, error_text
@@ -24,7 +25,6 @@ from canhazgpu.ledger.values import Reservation
 from canhazgpu.node.drain_record import DrainRecord
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace, state_dir
 from canhazgpu.node.processes import is_alive
-from canhazgpu.people.gone import Here
 from canhazgpu.probe.port import GpuProbe
 from canhazgpu.schedulers.port import JobContext, claim_of
 from canhazgpu.schedulers.slurm import environment as names
@@ -70,9 +70,9 @@ class NodeContext:
         self.hook_log.ledger = node_ledger(self)
         return self.hook_log.ledger
 
-    def here(self) -> Here:
+    def here(self) -> LivenessContext:
         """Return the node as this process sees it."""
-        return Here(self.boot_id, pid_namespace(), is_alive)
+        return LivenessContext(self.boot_id, pid_namespace(), is_alive)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +87,9 @@ class JobHook(NodeContext):
         left_s = self.config.slurm.hook_deadline_s - self.hook_log.took_s()
         return max(round(left_s, 1), MIN_HOOK_TIME_S)
 
-    def service(self, ledger: Ledger) -> GpuService:
+    def service(self, ledger: Ledger) -> GpuAllocator:
         """Return the service of this node."""
-        return GpuService(self.node, self.here(), self.probe, ledger, self._is_gone)
+        return GpuAllocator(self.node, self.here(), self.probe, ledger, self._is_gone)
 
     def _is_gone(self, reservation: Reservation) -> bool:
         """Tell whether the holder is another job of this cluster that Slurm has no more."""
@@ -197,7 +197,7 @@ def log_emergency(message: str) -> None:
     write_syslog(message)
 
 
-def release_ended_jobs(service: GpuService, records: JobRecords, ended: list[JobRecord]) -> None:
+def release_ended_jobs(service: GpuAllocator, records: JobRecords, ended: list[JobRecord]) -> None:
     """Release what ended attempts still hold, and forget their records. Raises `StoreError`."""
     for record in ended:
         service.release(record.owner.token, "job ended")

@@ -9,18 +9,18 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable
 
+from canhazgpu.conflict.kill_exemptions import ProcessRights
 from canhazgpu.conflict.leftovers import (
-    LAST_LOOK_S,
+    FINAL_SCAN_S,
     EndedJob,
     Leftover,
     find_leftovers,
-    held_gpus,
+    gpus_of_ended_job,
+    gpus_to_quarantine,
     quarantine_reason,
     settling_gpus,
-    stuck_gpus,
 )
-from canhazgpu.conflict.situation import targets_on
-from canhazgpu.conflict.spare import Rights
+from canhazgpu.conflict.obstacles import processes_to_end
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.ledger.local.job_records import JobRecord
 from canhazgpu.ledger.port import Ledger, Observation
@@ -53,11 +53,11 @@ class GpuCleanUp:
         )
         self._usage = usage_policy(hook.config.validation)
         self._ends_processes = hook.config.epilog.leftovers == "kill"
-        self._deadline = time.monotonic() + time_s - LAST_LOOK_S
+        self._deadline = time.monotonic() + time_s - FINAL_SCAN_S
         (self._view,) = ledger.read_nodes([hook.job.node])
         recorded = [gpu.uuid for gpu in record.gpus]
-        self._held = held_gpus(record.owner, recorded, self._view)
-        self._known_rights: Rights | None = None
+        self._held = gpus_of_ended_job(record.owner, recorded, self._view)
+        self._known_rights: ProcessRights | None = None
         self._scan: PendingScan | None = None
 
     def run(self) -> PendingScan | None:
@@ -65,7 +65,7 @@ class GpuCleanUp:
         if not self._held:
             return None
         observation, leftovers = self._scan_held_gpus()
-        if self._ends_processes and any(not one.spared for one in leftovers):
+        if self._ends_processes and any(not one.exemption for one in leftovers):
             self._end_leftovers(leftovers)
             observation, leftovers = self._scan_held_gpus()
         until = min(time.monotonic() + self._hook.config.epilog.settle_s, self._deadline)
@@ -75,9 +75,11 @@ class GpuCleanUp:
         ):
             time.sleep(SCAN_INTERVAL_S)
             observation, leftovers = self._scan_held_gpus()
-        for gpu in stuck_gpus(self._held, observation, leftovers, ends=self._ends_processes):
+        for gpu in gpus_to_quarantine(
+            self._held, observation, leftovers, ends=self._ends_processes
+        ):
             self._quarantine(gpu)
-        self._report(one for one in leftovers if one.ours or one.gpu.uuid in observation.in_use)
+        self._report(one for one in leftovers if one.of_job or one.gpu.uuid in observation.in_use)
         return self._scan
 
     def _scan_held_gpus(self) -> tuple[Observation, tuple[Leftover, ...]]:
@@ -85,24 +87,24 @@ class GpuCleanUp:
         self._scan = self._hook.probe.start()
         observation = self._scan.observe()
         gpus = [gpu for gpu in observation.scan.gpus if gpu.uuid in self._held]
-        pids = {process.pid for gpu in gpus for process in targets_on(gpu, self._usage)}
+        pids = {process.pid for gpu in gpus for process in processes_to_end(gpu, self._usage)}
         ticks = {pid: process_start_ticks(pid) for pid in pids}
         started = {pid: at for pid, at in ticks.items() if at is not None}
         leftovers = find_leftovers(self._job, gpus, started, self._rights, self._usage)
         return observation, leftovers
 
-    def _rights(self) -> Rights:
+    def _rights(self) -> ProcessRights:
         if self._known_rights is None:
             self._known_rights = process_rights_of_others(self._hook, self._view)
         return self._known_rights
 
     def _end_leftovers(self, leftovers: Collection[Leftover]) -> None:
         """End the job's processes, if a second look still finds them to be the job's."""
-        pids = {one.process.pid for one in leftovers if not one.spared}
+        pids = {one.process.pid for one in leftovers if not one.exemption}
         with ProcessTerminator(pids) as processes:
             self._known_rights = None
             _, again = self._scan_held_gpus()
-            targets = {one.process.pid: one for one in again if not one.spared}
+            targets = {one.process.pid: one for one in again if not one.exemption}
             alive = processes.terminate(targets, self._hook.config.slurm.kill_grace_s)
         for pid in sorted(pids & targets.keys()):
             what = "does not end" if pid in alive else "ended"
@@ -110,13 +112,13 @@ class GpuCleanUp:
 
     def _report(self, leftovers: Iterable[Leftover]) -> None:
         for one in leftovers:
-            self._log_leftover(one, "stays", one.spared or "epilog.leftovers is report")
+            self._log_leftover(one, "stays", one.exemption or "epilog.leftovers is report")
 
     def _log_leftover(self, one: Leftover, what: str, why: str) -> None:
         process = one.process
         self._log_message(
             f"PID {process.pid} ({process.name or 'unknown process'}) of"
-            f" {process.user or 'an unknown user'} on GPU {one.gpu.place} ({one.gpu.uuid})"
+            f" {process.user or 'an unknown user'} on GPU {one.gpu.display_index} ({one.gpu.uuid})"
             f" {what}: {why}"
         )
 
@@ -126,4 +128,4 @@ class GpuCleanUp:
     def _quarantine(self, gpu: GpuReading) -> None:
         reason = quarantine_reason(gpu, self._record.owner.job_id, self._job.user)
         self._ledger.quarantine(self._hook.job.node, gpu.uuid, reason, QUARANTINED_BY)
-        self._log_message(f"GPU {gpu.place} ({gpu.uuid}) is quarantined: {reason}")
+        self._log_message(f"GPU {gpu.display_index} ({gpu.uuid}) is quarantined: {reason}")

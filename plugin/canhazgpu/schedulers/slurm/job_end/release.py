@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from canhazgpu.conflict.leftovers import CLEAN_UP_SHARE
+from canhazgpu.conflict.leftovers import CLEAN_UP_TIME_SHARE
 from canhazgpu.deadline import hard_deadline
 from canhazgpu.errors import NodeStateError, error_text
 from canhazgpu.ledger.journal_entries import EPILOG
@@ -34,16 +34,16 @@ def end_job(hook: JobHook) -> None:
     ledger = hook.ledger()
     looked = None
     try:
-        with hard_deadline(time_s * CLEAN_UP_SHARE):
+        with hard_deadline(time_s * CLEAN_UP_TIME_SHARE):
             record, recorded = _mark_ended(hook, recorded)
             if record is not None:
                 hook.hook_log.ended = record.owner
             if record is not None and hook.config_fault is None:
-                looked = _clean_up(hook, ledger, record, time_s * CLEAN_UP_SHARE)
+                looked = _clean_up(hook, ledger, record, time_s * CLEAN_UP_TIME_SHARE)
     except Exception as exc:  # whatever it is, the GPUs are to be released all the same
         hook.actions.log(f"job {job_id}: no clean-up of its GPUs: {hook_error_text(exc)}")
     try:
-        with hard_deadline(time_s * (1 - CLEAN_UP_SHARE)):
+        with hard_deadline(time_s * (1 - CLEAN_UP_TIME_SHARE)):
             release_gpus(hook, ledger, looked, recorded=recorded)
     except Exception as exc:  # whatever it is, it is no reason to drain the node
         hook.actions.log(f"job {job_id}: GPUs not released: {hook_error_text(exc)}")
@@ -65,7 +65,7 @@ def release_gpus(
     else:
         service.release_job(hook.job.owner, "job ended")
     if looked is None:
-        service.publish()
+        service.scan_and_publish()
     else:
         ledger.publish_scan(looked.observe())
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from canhazgpu.allocator import GpuService, Grant
+from canhazgpu.allocation.allocator import GpuAllocator, Grant
+from canhazgpu.allocation.refusal import Refusal, RefusalKind
 from canhazgpu.errors import ConfigError, InputError
 from canhazgpu.gpu.assigned import AssignedGpu
-from canhazgpu.gpu.health import missing_gpus
+from canhazgpu.gpu.health import missing_gpus_text
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.ledger.port import Ledger
 from canhazgpu.probe.port import PendingScan
-from canhazgpu.refusal import Refusal, RefusalKind
 from canhazgpu.schedulers.port import claim_of
 from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.conf.device_mapping import gpus_at_positions
@@ -35,7 +35,7 @@ class JobAllocation:
     """Everything that one job's start works with; `by_scheduler` says who picked the devices."""
 
     def __init__(
-        self, hook: JobHook, ledger: Ledger, service: GpuService, *, by_scheduler: bool
+        self, hook: JobHook, ledger: Ledger, service: GpuAllocator, *, by_scheduler: bool
     ) -> None:
         self.hook = hook
         self.ledger = ledger
@@ -109,7 +109,7 @@ class JobAllocation:
         except InputError:
             counted = 0
         expected = self.hook.config.validation.expected_gpus or counted
-        if missing := missing_gpus(expected, seen):
+        if missing := missing_gpus_text(expected, seen):
             self.hook.actions.log(f"{self.hook.job.node}: {missing}: see 'nvidia-smi -L'")
 
 

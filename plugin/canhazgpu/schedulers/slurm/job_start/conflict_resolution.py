@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import time
 
+from canhazgpu.allocation.refusal import Refusal, RefusalKind
 from canhazgpu.config.conflict_chain import Step, StepKind
-from canhazgpu.conflict.policy import Cause, Facts, next_step
-from canhazgpu.conflict.situation import (
+from canhazgpu.conflict.obstacles import (
+    JobConflict,
     Obstacle,
-    Situation,
-    since_text,
-    situation_of_count,
-    situation_of_given,
-    substitutes,
-    usable,
+    conflict_for_count,
+    conflict_for_given,
+    in_use_since_text,
+    reservable_gpus,
+    swap_gpus,
 )
+from canhazgpu.conflict.policy import ConflictCause, ConflictFacts, next_step
 from canhazgpu.errors import InputError
-from canhazgpu.gpu.scan import GpuReading
+from canhazgpu.gpu.scan import GpuReading, missing_gpu_reading
 from canhazgpu.node.boot_clock import process_start_time
-from canhazgpu.refusal import Refusal, RefusalKind, vanished
 from canhazgpu.schedulers.slurm.job_start.allocation import AllocationResult, JobAllocation
 from canhazgpu.schedulers.slurm.job_start.kill_policy import KillPolicy
 from canhazgpu.schedulers.slurm.job_start.scheduler_actions import SchedulerActions
@@ -31,8 +31,8 @@ MEMORY_RELEASE_TIMEOUT_S = 3.0
 MAX_UNEXPLAINED_REFUSALS = 3
 """Attempts refused although a look finds nothing in the way."""
 
-GPUS_UNREADABLE = Situation(blind=True)
-OWNERS_CHANGING = Situation((Obstacle(vanished(""), Cause.RESERVED),))
+GPUS_UNREADABLE = JobConflict(scan_failed=True)
+OWNERS_CHANGING = JobConflict((Obstacle(missing_gpu_reading(""), ConflictCause.RESERVED),))
 """GPUs that keep changing hands."""
 
 
@@ -76,20 +76,20 @@ class ConflictResolution:
             if step.kind in (StepKind.WAIT, StepKind.SWAP, StepKind.KILL):
                 situation = self._assess()
 
-    def _facts(self, situation: Situation) -> Facts:
+    def _facts(self, situation: JobConflict) -> ConflictFacts:
         by_scheduler = self._allocation.by_scheduler
-        return Facts(
+        return ConflictFacts(
             situation.causes,
             requeues=self._hook.job.requeues,
             max_requeues=self._hook.config.slurm.max_requeues,
             can_swap=by_scheduler and not self._hook.node_conf.constrains_devices,
             can_kill=self._kill_policy.can_clear(situation),
             # GPUs of our own choice have to be granted, or they are another job's next.
-            can_warn=by_scheduler or situation.causes == {Cause.UNRESERVED},
+            can_warn=by_scheduler or situation.causes == {ConflictCause.UNRESERVED},
             can_requeue=not self._actions.requeue_refusal,
         )
 
-    def _execute_step(self, step: Step, situation: Situation) -> bool:
+    def _execute_step(self, step: Step, situation: JobConflict) -> bool:
         """Carry out a step; tells whether the job's fate is decided with it."""
         if step.kind is StepKind.WAIT:
             return self._wait(step.seconds, situation)
@@ -109,22 +109,24 @@ class ConflictResolution:
         }
         return orders[step.kind](self._reason)
 
-    def _assess(self) -> Situation:
+    def _assess(self) -> JobConflict:
         """Scan, read the ledger, and return what is in the way now."""
         observation = self._hook.probe.start().observe()
         if observation.scan.fault is not None:
             return GPUS_UNREADABLE
         self._gpus = observation.scan.gpus
-        view = self._allocation.service.living_view()
+        view = self._allocation.service.reaped_view()
         self._kill_policy.assess(observation, view)
         owner = self._hook.job.owner
         if self._allocation.by_scheduler:
-            situation = situation_of_given(self._assigned_uuids(), observation, view, owner)
+            situation = conflict_for_given(self._assigned_uuids(), observation, view, owner)
         else:
-            situation = situation_of_count(
+            situation = conflict_for_count(
                 self._allocation.count, observation, view, owner, self._kill_policy.can_free
             )
-        self._since = since_text(situation, _start_times(situation), _time_text) or self._since
+        self._since = (
+            in_use_since_text(situation, _start_times(situation), _time_text) or self._since
+        )
         return situation
 
     def _accept_grant(self, outcome: AllocationResult, how: str, *, swapped: bool = False) -> bool:
@@ -137,7 +139,7 @@ class ConflictResolution:
         self._actions.log(reason, how)
         return True
 
-    def _wait(self, seconds: float, situation: Situation) -> bool:
+    def _wait(self, seconds: float, situation: JobConflict) -> bool:
         began = time.monotonic()
         changes = WakeEvents(self._allocation, situation)
         try:
@@ -152,15 +154,15 @@ class ConflictResolution:
         finally:
             changes.close()
 
-    def _swap(self, situation: Situation) -> bool:
+    def _swap(self, situation: JobConflict) -> bool:
         """Give the job clean GPUs in place of those that are not."""
-        chosen = substitutes(self._assigned_uuids(), situation, self._allocation.count)
+        chosen = swap_gpus(self._assigned_uuids(), situation, self._allocation.count)
         if chosen is None:
             return False
         outcome = self._allocation.attempt_gpus(chosen)
         return self._accept_grant(outcome, "job starts on other GPUs of the node", swapped=True)
 
-    def _warn(self, situation: Situation) -> bool:
+    def _warn(self, situation: JobConflict) -> bool:
         """Let the job run on the GPUs it has, and hold in the ledger those that can be held."""
         if not self._allocation.by_scheduler:
             outcome = self._allocation.attempt(force=True)
@@ -168,8 +170,8 @@ class ConflictResolution:
                 self._refusal = outcome
                 return False
             self._allocation.accept(outcome)
-        elif not situation.blind:
-            held = usable(self._assigned_uuids(), situation)
+        elif not situation.scan_failed:
+            held = reservable_gpus(self._assigned_uuids(), situation)
             if held and isinstance(self._allocation.attempt_gpus(held, force=True), Refusal):
                 return False
             self._allocation.record_gpus(self._allocation.assigned_gpus(self._gpus))
@@ -195,7 +197,7 @@ class ConflictResolution:
             return [""]
 
 
-def _start_times(situation: Situation) -> dict[int, float]:
+def _start_times(situation: JobConflict) -> dict[int, float]:
     found = {process.pid: process_start_time(process.pid) for process in situation.processes}
     return {pid: at for pid, at in found.items() if at is not None}
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from canhazgpu.conflict.policy import Cause
-from canhazgpu.conflict.situation import Obstacle, Situation, can_be_cleared, targets_on
-from canhazgpu.conflict.spare import why_spared
+from canhazgpu.conflict.kill_exemptions import exemption_reason
+from canhazgpu.conflict.obstacles import (
+    JobConflict,
+    Obstacle,
+    can_be_freed_by_kill,
+    processes_to_end,
+)
+from canhazgpu.conflict.policy import ConflictCause
 from canhazgpu.gpu.scan import GpuProcess, GpuReading
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.values import NodeView
@@ -39,19 +44,21 @@ class KillPolicy:
             return
         rights = process_rights_of_others(self._hook, view)
         own = f"{names.SCHEDULER_TYPE}:{self._hook.job.owner.job_id}"
-        self._spared = {one.pid: why_spared(one, own, rights) for one in processes}
+        self._spared = {one.pid: exemption_reason(one, own, rights) for one in processes}
 
     def can_free(self, gpu: GpuReading) -> bool:
         """Tell whether ending processes would free this GPU."""
-        return can_be_cleared([Obstacle(gpu, Cause.UNRESERVED)], self._spared, self._usage)
+        return can_be_freed_by_kill(
+            [Obstacle(gpu, ConflictCause.UNRESERVED)], self._spared, self._usage
+        )
 
-    def can_clear(self, situation: Situation) -> bool:
+    def can_clear(self, situation: JobConflict) -> bool:
         """Tell whether ending processes would free all that is in the way."""
-        return bool(situation.obstacles) and can_be_cleared(
+        return bool(situation.obstacles) and can_be_freed_by_kill(
             situation.obstacles, self._spared, self._usage
         )
 
-    def end_processes(self, situation: Situation, look: Callable[[], Situation]) -> bool:
+    def end_processes(self, situation: JobConflict, look: Callable[[], JobConflict]) -> bool:
         """End what is in the way, if a second look still allows it; tells whether it was tried."""
         with ProcessTerminator(self._targets(situation)) as held:
             found = look()
@@ -64,16 +71,16 @@ class KillPolicy:
             self._log(gpu, process, "PID {} does not end" if pid in alive else "ended PID {}")
         return True
 
-    def _targets(self, situation: Situation) -> dict[int, tuple[GpuReading, GpuProcess]]:
+    def _targets(self, situation: JobConflict) -> dict[int, tuple[GpuReading, GpuProcess]]:
         return {
             process.pid: (one.gpu, process)
             for one in situation.obstacles
-            for process in targets_on(one.gpu, self._usage)
+            for process in processes_to_end(one.gpu, self._usage)
         }
 
     def _log(self, gpu: GpuReading, process: GpuProcess, what: str) -> None:
         self._hook.actions.log(
             f"job {self._hook.job.owner.job_id}: {what.format(process.pid)}"
             f" ({process.name or 'unknown process'}) of {process.user or process.uid}:"
-            f" it used GPU {gpu.place} ({gpu.uuid}) WITHOUT RESERVATION"
+            f" it used GPU {gpu.display_index} ({gpu.uuid}) WITHOUT RESERVATION"
         )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from canhazgpu.allocation.refusal import Refusal
 from canhazgpu.deadline import hard_deadline
 from canhazgpu.ledger.journal_entries import PROLOG
-from canhazgpu.refusal import Refusal
 from canhazgpu.schedulers.slurm.hook.run import (
     JobHook,
     hook_error_text,

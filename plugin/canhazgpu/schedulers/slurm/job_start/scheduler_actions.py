@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from canhazgpu.config.conflict_chain import Step, StepKind
-from canhazgpu.conflict.notes import PREFIX, requeue_note
-from canhazgpu.conflict.policy import Cause, Facts, next_step
+from canhazgpu.conflict.job_comment import COMMENT_PREFIX, requeue_comment
+from canhazgpu.conflict.policy import ConflictCause, ConflictFacts, next_step
 from canhazgpu.errors import NodeStateError
 from canhazgpu.schedulers.port import ActionOutcome, ActionResult
 from canhazgpu.schedulers.slurm.control.actions import single_line
@@ -29,13 +29,13 @@ class SchedulerActions:
     def requeue(self, reason: str, *, counted: bool = True) -> bool:
         """Let the job wait in the queue again."""
         number = self._hook.job.requeues + int(counted)
-        note = requeue_note(number, self._limit, reason)
+        note = requeue_comment(number, self._limit, reason)
         return self._is_decided(self._hook.actions.requeue(self._hook.job, note), reason)
 
     def hold(self, reason: str) -> bool:
         """Let the job wait until its user releases it."""
         note = (
-            f"{PREFIX}held after {self._hook.job.requeues} requeues, 'scontrol release"
+            f"{COMMENT_PREFIX}held after {self._hook.job.requeues} requeues, 'scontrol release"
             f" {self._hook.job.owner.job_id}' lets it try again: {reason}"
         )
         return self._is_decided(self._hook.actions.requeue(self._hook.job, note, hold=True), reason)
@@ -44,7 +44,7 @@ class SchedulerActions:
         """Take the node out of service, and let the job wait for another."""
         job_id = self._hook.job.owner.job_id
         node = self._hook.job.node
-        answer = self._hook.actions.drain(node, f"{PREFIX}job {job_id}: {reason}")
+        answer = self._hook.actions.drain(node, f"{COMMENT_PREFIX}job {job_id}: {reason}")
         self.log(reason, f"{node} {answer.text}")
         if answer.outcome is not ActionOutcome.DONE:
             return False
@@ -52,7 +52,7 @@ class SchedulerActions:
 
     def cancel(self, reason: str) -> bool:
         """Tell the user and end the job."""
-        answer = self._hook.actions.cancel(self._hook.job, PREFIX + reason)
+        answer = self._hook.actions.cancel(self._hook.job, COMMENT_PREFIX + reason)
         self.scheduler_unreachable = answer.outcome is ActionOutcome.FAILED
         why = (
             f", since it cannot be requeued ({self.requeue_refusal})"
@@ -64,7 +64,7 @@ class SchedulerActions:
 
     def warn(self, reason: str) -> bool:
         """Tell the user that the job runs all the same."""
-        note = f"{PREFIX}warning: {reason}"
+        note = f"{COMMENT_PREFIX}warning: {reason}"
         self._hook.actions.notify_user(self._hook.job, note)
         try:
             self._hook.records.warn(self._hook.job.owner, single_line(note))
@@ -90,8 +90,10 @@ def apply_fault_policy(hook: JobHook, reason: str) -> None:
     can_warn = hook.config.slurm.assignment == "slurm" or hook.node_conf.constrains_devices
     place, done = 0, False
     while not done:
-        facts = Facts(
-            frozenset({Cause.OURS}), can_warn=can_warn, can_requeue=not orders.requeue_refusal
+        facts = ConflictFacts(
+            frozenset({ConflictCause.INTERNAL_FAULT}),
+            can_warn=can_warn,
+            can_requeue=not orders.requeue_refusal,
         )
         place, step = next_step(chain, place, facts)
         done = _execute_step(orders, step, reason)

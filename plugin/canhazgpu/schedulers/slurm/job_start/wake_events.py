@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from canhazgpu.conflict.policy import Cause
-from canhazgpu.conflict.situation import Situation
+from canhazgpu.conflict.obstacles import JobConflict
+from canhazgpu.conflict.policy import ConflictCause
 from canhazgpu.node.process_watch import ProcessWatch
 from canhazgpu.node.processes import identify_process
 from canhazgpu.schedulers.slurm.job_start.allocation import JobAllocation
@@ -17,9 +17,9 @@ NVML_UPDATE_DELAY_S = 0.3
 class WakeEvents:
     """Changes of what is in the way of one job; close it at the end."""
 
-    def __init__(self, way: JobAllocation, situation: Situation) -> None:
+    def __init__(self, way: JobAllocation, situation: JobConflict) -> None:
         self._allocation = way
-        self._waits_for_ledger = Cause.RESERVED in situation.causes
+        self._waits_for_ledger = ConflictCause.RESERVED in situation.causes
         self._last_event_id = self._await_ledger_event("", 0.0) if self._waits_for_ledger else ""
         found = (identify_process(process.pid) for process in situation.processes)
         self._watch = ProcessWatch([one for one in found if one is not None])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from canhazgpu.allocator import GpuService
+from canhazgpu.allocation.allocator import GpuAllocator
 from canhazgpu.errors import SchedulerError, error_text
 from canhazgpu.ledger.local.book import is_job_owner
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
@@ -38,8 +38,8 @@ class NodeCheck:
             raise side.config_fault
         scan = side.probe.start()
         ledger = side.ledger()
-        service = GpuService(side.node, side.here(), side.probe, ledger)
-        living = service.living_view()
+        service = GpuAllocator(side.node, side.here(), side.probe, ledger)
+        living = service.reaped_view()
         if ledger.released:
             self._log_decision("reaped", gpus=ledger.released)
         view = self._release_absent_jobs(ledger, living)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from canhazgpu.config.conflict_chain import swap_error
-from canhazgpu.conflict.leftovers import CLEAN_UP_SHARE, LAST_LOOK_S
+from canhazgpu.conflict.leftovers import CLEAN_UP_TIME_SHARE, FINAL_SCAN_S
 from canhazgpu.errors import InputError
 from canhazgpu.schedulers.slurm.site import required_lines
 from canhazgpu.schedulers.slurm.site.required_lines import ConfLine
@@ -91,10 +91,10 @@ def clean_up_time(site: SiteState) -> Iterator[Problem]:
     """Find an epilog that is given less time than it is to wait."""
     slurm, epilog = site.config.config.slurm, site.config.config.epilog
     grace_s = slurm.kill_grace_s if epilog.leftovers == "kill" else 0.0
-    needed_s = epilog.settle_s + grace_s + LAST_LOOK_S
-    given_s = slurm.hook_deadline_s * CLEAN_UP_SHARE
+    needed_s = epilog.settle_s + grace_s + FINAL_SCAN_S
+    given_s = slurm.hook_deadline_s * CLEAN_UP_TIME_SHARE
     if needed_s > given_s:
-        deadline_s = math.ceil(needed_s / CLEAN_UP_SHARE)
+        deadline_s = math.ceil(needed_s / CLEAN_UP_TIME_SHARE)
         yield Problem(
             "warning",
             f"the epilog has {given_s:g} s for its clean-up, and epilog.settle_s and"

@@ -1,0 +1,252 @@
+"""The one service that commands and hooks speak to: scan, judge, reserve, look again, release.
+
+It runs in the process that needs it and drives two ports, a `GpuProbe` and a `Ledger`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from canhazgpu.allocation.liveness import LivenessContext, death_reason, queue_removal_reason
+from canhazgpu.allocation.refusal import (
+    Refusal,
+    RefusalKind,
+    build_refusal,
+    queued_refusal,
+    unreserved_use_refusal,
+    without_ignored_processes,
+)
+from canhazgpu.gpu.scan import GpuReading, missing_gpu_reading
+from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Ledger, Observation
+from canhazgpu.ledger.values import (
+    BlockedGpu,
+    Claim,
+    GrantedGpus,
+    JobOwner,
+    NodeView,
+    QueuePosition,
+    Reservation,
+    TooFewGpus,
+)
+from canhazgpu.probe.port import GpuProbe, PendingScan
+
+MAX_SCANS = 4
+"""Scans per reservation: each further one follows a change that somebody else made meanwhile."""
+
+SelectGpus = Callable[[Sequence[GpuReading]], Sequence[str]]
+"""Names the wanted GPUs (UUIDs) once the node's GPUs are known; may raise `InputError`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The GPUs an owner now holds, as the scan before the grant found them.
+
+    `in_use` are those of them that somebody used without reservation, taken all the same.
+    """
+
+    gpus: tuple[GpuReading, ...]
+    node_gpus: tuple[GpuReading, ...]
+    in_use: frozenset[str] = frozenset()
+
+
+class GpuAllocator:
+    """Reserve and release GPUs of one node, the one this process runs on."""
+
+    def __init__(
+        self,
+        node: str,
+        here: LivenessContext,
+        probe: GpuProbe,
+        ledger: Ledger,
+        is_gone: Callable[[Reservation], bool] = lambda reservation: False,
+    ) -> None:
+        """Take the node's ports.
+
+        `is_gone` tells, asked on a conflict only, of an owner that is gone for another reason than
+        `here` shows: a job that its scheduler has no more.
+        """
+        self._is_owner_gone = is_gone
+        self._node = node
+        self._liveness = here
+        self._probe = probe
+        self._ledger = ledger
+
+    @property
+    def node(self) -> str:
+        """The node's name."""
+        return self._node
+
+    def reserve_given(
+        self,
+        claim: Claim,
+        select: SelectGpus,
+        first_scan: PendingScan | None = None,
+        *,
+        terms: GrantOptions = JOB_GRANT_OPTIONS,
+        force: bool = False,
+    ) -> Grant | Refusal:
+        """Reserve exactly the selected GPUs, or none; `first_scan` may be under way already.
+
+        With `force` also those in use without reservation. Raises `StoreError`, and `InputError`
+        from `select`.
+        """
+
+        def attempt(observation: Observation) -> GrantedGpus | BlockedGpu | QueuePosition:
+            wanted = select(observation.scan.gpus)
+            return self._ledger.reserve_given(claim, wanted, observation, terms)
+
+        return self._reserve(claim, attempt, first_scan, force=force)
+
+    def reserve_count(
+        self,
+        claim: Claim,
+        count: int,
+        first_scan: PendingScan | None = None,
+        *,
+        terms: GrantOptions = JOB_GRANT_OPTIONS,
+        force: bool = False,
+    ) -> Grant | Refusal:
+        """Reserve `count` clean GPUs, in the order of the terms, or none.
+
+        With `force`, where the clean ones do not suffice, also GPUs in use without reservation.
+        """
+
+        def attempt(observation: Observation) -> GrantedGpus | TooFewGpus | QueuePosition:
+            return self._ledger.reserve_count(claim, count, observation, terms)
+
+        return self._reserve(claim, attempt, first_scan, force=force)
+
+    def release(self, owner: str, reason: str) -> list[str]:
+        """Release all the owner holds on this node; returns the UUIDs. Raises `StoreError`."""
+        return self._ledger.release(self._node, owner, reason)
+
+    def release_job(self, last: JobOwner, reason: str) -> list[str]:
+        """Release what this job holds here by any attempt up to `last`; returns the UUIDs.
+
+        For attempts of which the node has no record, say after it lost its records in a reboot.
+        """
+        held = self._node_view().reservations.values()
+        owners = {one.claim.owner for one in held if last.covers(one.claim.owner)}
+        return [uuid for owner in sorted(owners) for uuid in self.release(owner, reason)]
+
+    def scan_and_publish(self) -> None:
+        """Scan, and publish what was found for everyone. Raises `StoreError`."""
+        self._ledger.publish_scan(self._probe.start().observe())
+
+    def reaped_view(self) -> NodeView:
+        """Return what the ledger knows of the node, after releasing what the dead kept.
+
+        What dead owners hold is released, and dead waiters leave the queue.
+        """
+        view = self._node_view()
+        changed = bool(self._release_dead_owners(view)) | bool(self._remove_dead_waiters(view))
+        return self._node_view() if changed else view
+
+    def _remove_dead_waiters(self, view: NodeView) -> dict[str, str]:
+        """Take those out of the queue who died or were stopped here; returns them with why."""
+        dead = {
+            waiter.owner: reason
+            for waiter in view.queue
+            if (
+                reason := queue_removal_reason(
+                    waiter, view.read_at - waiter.renewed_at, self._liveness
+                )
+            )
+        }
+        for owner, reason in dead.items():
+            self._ledger.leave_queue(self._node, [owner], reason)
+        return dead
+
+    def _reserve(
+        self,
+        claim: Claim,
+        attempt: LedgerAttempt,
+        first_scan: PendingScan | None,
+        *,
+        force: bool,
+    ) -> Grant | Refusal:
+        refusal = Refusal(f"the GPUs of {self._node} kept changing hands; try again")
+        pending = first_scan or self._probe.start()
+        for _ in range(MAX_SCANS):
+            observation = pending.observe()
+            if observation.scan.fault is not None:
+                return Refusal(f"{self._node}: {observation.scan.fault}", kind=RefusalKind.FAULT)
+            answer = attempt(observation)
+            overlooked: frozenset[str] = frozenset()
+            if force and _is_refused_for_unreserved_use(answer):
+                overlooked = observation.in_use
+                answer = attempt(replace(pending.observe(), in_use=frozenset()))
+            if isinstance(answer, GrantedGpus):
+                intruded = () if answer.repeated else self._rescan_for_intruders(answer, overlooked)
+                if not intruded:
+                    return _build_grant(answer, observation, overlooked)
+                self._ledger.release(self._node, claim.owner, "in use at the second look")
+                refusal = unreserved_use_refusal(intruded, self._node)
+            elif isinstance(answer, QueuePosition):
+                if not self._remove_dead_waiters(self._node_view()):
+                    return queued_refusal(answer, self._node)
+            elif not _may_change_with_new_scan(answer) and not self._release_dead_owners(
+                self._node_view()
+            ):
+                return build_refusal(answer, observation, self._node_view())
+            pending = self._probe.start()
+        return refusal
+
+    def _node_view(self) -> NodeView:
+        (view,) = self._ledger.read_nodes([self._node])
+        return view
+
+    def _release_dead_owners(self, view: NodeView) -> list[str]:
+        """Release what dead owners still hold, of an earlier boot or gone; returns the UUIDs."""
+        reasons: dict[str, str] = {}
+        for one in view.reservations.values():
+            silent_s = view.read_at - (one.renewed_at or one.granted_at)
+            if reason := death_reason(one.claim, silent_s, self._liveness):
+                reasons[one.claim.owner] = reason
+            elif one.claim.owner not in reasons and self._is_owner_gone(one):
+                reasons[one.claim.owner] = "owner gone"
+        return [
+            uuid
+            for owner, reason in sorted(reasons.items())
+            for uuid in self._ledger.release(self._node, owner, reason)
+        ]
+
+    def _rescan_for_intruders(
+        self, granted: GrantedGpus, overlooked: frozenset[str]
+    ) -> tuple[GpuReading, ...]:
+        """Look once more at the GPUs just granted: nobody gets one that was in use at the grant."""
+        second = self._probe.start().observe()
+        unfit = (second.in_use - overlooked) | second.unknown
+        seen = second.scan.by_uuid()
+        return tuple(
+            without_ignored_processes(seen.get(uuid) or missing_gpu_reading(uuid), second)
+            for uuid in granted.gpus
+            if uuid in unfit or uuid not in seen
+        )
+
+
+LedgerAttempt = Callable[[Observation], GrantedGpus | BlockedGpu | TooFewGpus | QueuePosition]
+
+
+def _is_refused_for_unreserved_use(
+    answer: GrantedGpus | BlockedGpu | TooFewGpus | QueuePosition,
+) -> bool:
+    if isinstance(answer, BlockedGpu):
+        return answer.why == "unreserved"
+    return isinstance(answer, TooFewGpus) and answer.unreserved > 0
+
+
+def _build_grant(
+    granted: GrantedGpus, observation: Observation, overlooked: frozenset[str]
+) -> Grant:
+    seen = observation.scan.by_uuid()
+    gpus = tuple(seen.get(uuid) or missing_gpu_reading(uuid) for uuid in granted.gpus)
+    return Grant(gpus, observation.scan.gpus, overlooked & set(granted.gpus))
+
+
+def _may_change_with_new_scan(answer: BlockedGpu | TooFewGpus) -> bool:
+    """Tell whether a fresh scan could change the answer."""
+    if isinstance(answer, BlockedGpu):
+        return answer.why == "stale"
+    return answer.available + answer.stale >= answer.requested > 0

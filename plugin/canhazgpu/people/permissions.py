@@ -1,0 +1,131 @@
+"""Pure: what people may do with their own reservations, by release and extend.
+
+One's own are those that the ledger recorded with one's uid; an unreadable record is nobody's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from canhazgpu.errors import InputError
+from canhazgpu.ledger.values import MANUAL, RUN, Claim, NodeView, Reservation
+from canhazgpu.people.holdings import (
+    Holding,
+    current_reservations,
+    gpu_list_text,
+    holder_name,
+    holdings,
+)
+
+
+def holdings_to_release(
+    view: NodeView,
+    uid: int,
+    gpus: Sequence[str] | None,
+    places: Mapping[str, str],
+    *,
+    force: bool = False,
+) -> tuple[Holding, ...]:
+    """Return what the user `uid` releases: the named GPUs, or all that it reserved by hand.
+
+    Raises `InputError`, and so nothing is released, where a named GPU is another's, a job's, or
+    (without `force`) a running command's. A named GPU that nobody holds is already released.
+    """
+    if gpus is None:
+        return holdings(view, lambda one: _is_held_by(one, uid) and one.claim.type == MANUAL)
+    held = current_reservations(view)
+    for gpu in gpus:
+        if gpu in held:
+            refusal = _release_refusal(held[gpu], uid, force=force)
+            if refusal:
+                raise InputError(f"{gpu_list_text([gpu], places)} of {view.node} {refusal}")
+    return holdings(view, lambda _: True, gpus)
+
+
+def run_holdings(view: NodeView, uid: int) -> tuple[Holding, ...]:
+    """Return what the user's running commands hold."""
+    return holdings(view, lambda one: _is_held_by(one, uid) and one.claim.type == RUN)
+
+
+def holdings_to_extend(
+    view: NodeView, uid: int, gpus: Sequence[str] | None, places: Mapping[str, str]
+) -> tuple[Holding, ...]:
+    """Return what the user `uid` extends: the named GPUs, or all that it reserved for a time.
+
+    Raises `InputError` where there is none, or a named GPU is not such a one.
+    """
+    held = current_reservations(view)
+    for gpu in gpus or ():
+        if gpu not in held or not _is_extendable_by(held[gpu], uid):
+            raise InputError(
+                f"{gpu_list_text([gpu], places)} of {view.node} {_extend_refusal(held, gpu, uid)}"
+            )
+    found = holdings(view, lambda one: _is_extendable_by(one, uid), gpus)
+    if not found:
+        raise InputError(
+            f"you hold no reservation for a time on {view.node}; it may have expired:"
+            " reserve with 'canhazgpu reserve'"
+        )
+    return found
+
+
+def check_max_reserve(
+    view: NodeView, found: Sequence[Holding], duration_s: float, max_reserve_s: float
+) -> None:
+    """Raise `InputError` where a reservation would then last longer than `max_reserve_s` from now.
+
+    0 is no bound.
+    """
+    if not max_reserve_s:
+        return
+    ends = [view.reservations[gpu].expires_at or 0.0 for one in found for gpu in one.gpus]
+    left_s = max(ends) - view.read_at
+    if left_s + duration_s > max_reserve_s:
+        more_s = max(int(max_reserve_s - left_s), 0)
+        raise InputError(
+            f"a reservation may last at most {max_reserve_s:.0f}s from now (run.max_reserve_s);"
+            f" at most {more_s}s can be added"
+        )
+
+
+def _is_held_by(reservation: Reservation, uid: int) -> bool:
+    return reservation.claim.uid == uid
+
+
+def _is_extendable_by(reservation: Reservation, uid: int) -> bool:
+    own = _is_held_by(reservation, uid) and reservation.claim.type == MANUAL
+    return own and reservation.expires_at is not None
+
+
+def _release_refusal(reservation: Reservation, uid: int, *, force: bool) -> str:
+    """Say why the user may not release this, empty where it may."""
+    claim = reservation.claim
+    if not _is_held_by(reservation, uid):
+        return _other_holder_text(claim, "release")
+    if claim.type == MANUAL or (claim.type == RUN and force):
+        return ""
+    if claim.type == RUN:
+        return f"is held by your running command{_pids_text(claim)}: end it instead, or add --force"
+    return f"is held by your job {claim.job_id}: it is released when the job ends"
+
+
+def _extend_refusal(held: Mapping[str, Reservation], gpu: str, uid: int) -> str:
+    if gpu not in held:
+        return "is not reserved; reserve it with 'canhazgpu reserve'"
+    if not _is_held_by(held[gpu], uid):
+        return _other_holder_text(held[gpu].claim, "extend")
+    claim = held[gpu].claim
+    what = {RUN: "running command", MANUAL: "reservation"}.get(claim.type, f"job {claim.job_id}")
+    return f"is held by your {what}, which has no end to extend"
+
+
+def _other_holder_text(claim: Claim, verb: str) -> str:
+    text = f"is reserved by {holder_name(claim)}, who alone may {verb} it"
+    if verb == "release":
+        text += "; an administrator takes it away with 'canhazgpu admin release'"
+    return text
+
+
+def _pids_text(claim: Claim) -> str:
+    pids = ", ".join(str(one.pid) for one in claim.processes)
+    return f" (PID {pids})" if pids else ""

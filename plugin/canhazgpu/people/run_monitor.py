@@ -1,0 +1,196 @@
+"""Keeps one run's reservation: gives signs of life, and releases it the moment the run is gone.
+
+A process of its own, which holds nothing of the run's: no terminal, no pipe, no directory. The
+command runs in the process that the user started; the keeper watches that. Where the keeper is
+killed, the reservation lasts as long as the command's process, by its pid in the ledger.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from canhazgpu.errors import CanhazgpuError, StoreError
+from canhazgpu.ledger.port import Ledger
+from canhazgpu.node.process_id import ProcessId
+from canhazgpu.node.process_watch import ProcessWatch
+from canhazgpu.node.processes import PROC, is_alive, this_process
+from canhazgpu.node.run_marker import clear_own_marker, processes_of_run
+
+RELEASE_RETRY_PAUSES_S = (0.1, 0.5, 1.0, 2.0, 5.0)
+"""Pauses between the attempts to release, the last one again and again."""
+RELEASE_RETRY_LIMIT_S = 3600.0
+"""A release that the ledger did not take for so long is left to whoever next needs the GPUs."""
+SIGKILL_DELAY_S = 10.0
+"""Time between asking a run to end and ending it."""
+
+
+@dataclass(frozen=True, slots=True)
+class MonitoredRun:
+    """One run: its owner on its node, its mark and its command's process, and what bounds it.
+
+    `timeout_s` ends the run after so long; `ends_when_lost` ends it with its reservation.
+    """
+
+    node: str
+    owner: str
+    marker: str
+    command: ProcessId
+    heartbeat_s: float
+    timeout_s: float | None = None
+    ends_when_lost: bool = False
+
+
+class RunMonitor:
+    """Watches one run until nothing of it is left."""
+
+    def __init__(
+        self,
+        kept: MonitoredRun,
+        watch: ProcessWatch,
+        open_ledger: Callable[[], Ledger],
+        restore: Callable[[Ledger], str],
+    ) -> None:
+        """Take the run; `watch` watches its command.
+
+        `restore` reserves again what a ledger without its memory forgot; it returns why the
+        reservation is lost, "" where it is there again.
+        """
+        self._run = kept
+        self._watch = watch
+        self._open_ledger = open_ledger
+        self._restore = restore
+        self._cached_ledger: Ledger | None = None
+        self._reservation_lost = False
+        self._deadline = None if kept.timeout_s is None else time.monotonic() + kept.timeout_s
+
+    def monitor(self) -> None:
+        """Return when the run is over and its GPUs are free."""
+        self._send_heartbeat((self._run.command, this_process()))
+        while not self._wait_for_command(self._time_until_due_s()):
+            self._send_heartbeat()
+            if self._is_past_timeout():
+                self._write_to_command_stderr(
+                    f"the run's time of {self._run.timeout_s:g} s is over; ending it"
+                )
+                self._terminate_run()
+        self._wait_for_background_processes()
+        self._release_with_retries()
+
+    def _wait_for_command(self, wait_s: float) -> bool:
+        """Wait for the command's end, at most so long."""
+        return self._watch.wait_for_exit(wait_s)
+
+    def _time_until_due_s(self) -> float:
+        """Return the time until something is due, a sign of life or the run's end."""
+        if self._deadline is None:
+            return self._run.heartbeat_s
+        return min(self._run.heartbeat_s, max(self._deadline - time.monotonic(), 0))
+
+    def _is_past_timeout(self) -> bool:
+        if self._deadline is None or time.monotonic() < self._deadline:
+            return False
+        self._deadline = None
+        return True
+
+    def _send_heartbeat(self, processes: tuple[ProcessId, ...] | None = None) -> None:
+        if self._reservation_lost:
+            return
+        try:
+            ledger = self._ledger()
+            if ledger.renew(self._run.node, self._run.owner, processes):
+                return
+            reason = self._restore(ledger)
+            if not reason:
+                ledger.renew(self._run.node, self._run.owner, self._live_processes())
+        except StoreError:
+            # The ledger will be back; until then the command's process speaks for it.
+            return
+        if reason:
+            self._reservation_lost = True
+            self._write_to_command_stderr(f"the reservation is lost: {reason}")
+            if self._run.ends_when_lost:
+                self._terminate_run()
+
+    def _live_processes(self) -> tuple[ProcessId, ...]:
+        left = processes_of_run(self._run.marker)
+        return (*dict.fromkeys((self._run.command, *left)), this_process())
+
+    def _wait_for_background_processes(self) -> None:
+        """Wait for what the command left running in the background: it may use the GPUs."""
+        known: tuple[ProcessId, ...] = ()
+        while left := processes_of_run(self._run.marker):
+            if left != known:
+                self._send_heartbeat((*left, this_process()))
+                known = left
+            else:
+                self._send_heartbeat()
+            with contextlib.closing(ProcessWatch(left)) as watch:
+                watch.wait_for_exit(self._time_until_due_s())
+            if self._is_past_timeout():
+                self._terminate_run()
+
+    def _terminate_run(self) -> None:
+        """Ask all processes of the run to end, and end those that do not."""
+        self._signal_run(signal.SIGTERM)
+        if not self._wait_for_command(SIGKILL_DELAY_S) or processes_of_run(self._run.marker):
+            self._signal_run(signal.SIGKILL)
+
+    def _signal_run(self, number: signal.Signals) -> None:
+        self._watch.send_signal(number)
+        others = set(processes_of_run(self._run.marker)) - {self._run.command}
+        with contextlib.closing(ProcessWatch(sorted(others))) as watch:
+            watch.send_signal(number)
+
+    def _release_with_retries(self) -> None:
+        began = time.monotonic()
+        pauses = iter(RELEASE_RETRY_PAUSES_S)
+        pause_s = 0.0
+        while time.monotonic() - began < RELEASE_RETRY_LIMIT_S:
+            with contextlib.suppress(StoreError):
+                self._ledger().release(self._run.node, self._run.owner, "run ended")
+                return
+            pause_s = next(pauses, pause_s)
+            time.sleep(pause_s)
+
+    def _ledger(self) -> Ledger:
+        if self._cached_ledger is None:
+            self._cached_ledger = self._open_ledger()
+        return self._cached_ledger
+
+    def _write_to_command_stderr(self, message: str) -> None:
+        """Write to the command's standard error, by its process: the keeper holds no copy of it."""
+        process = PROC / str(self._run.command.pid)
+        path = process / "fd/2"
+        with contextlib.suppress(OSError):
+            if process.stat().st_uid != os.geteuid():
+                # Another user may have any file there, which root would then write to.
+                return
+            flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+            descriptor = os.open(path, flags)
+            try:
+                if is_alive(self._run.command):
+                    os.write(descriptor, f"canhazgpu: {message}\n".encode())
+            finally:
+                os.close(descriptor)
+
+
+def run_monitor_process(
+    told: int, make: Callable[[ProcessWatch], RunMonitor], command: ProcessId
+) -> None:
+    """Keep a run from now on; says so on `told` once the command is watched."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTSTP, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    clear_own_marker()
+    watch = ProcessWatch([command])
+    if watch.wait_for_exit(0):
+        return
+    os.write(told, b"ready")
+    os.close(told)
+    with contextlib.suppress(CanhazgpuError):
+        make(watch).monitor()

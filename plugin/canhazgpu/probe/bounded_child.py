@@ -1,0 +1,177 @@
+"""Run a function in a child process that may hang without hanging its caller.
+
+Driver calls can block in the kernel where no signal and no thread time-out reaches them. The child
+holds nothing of its parent: its own session, no terminal, no descriptors but the result pipe. One
+that cannot be killed therefore neither keeps a hook's caller waiting nor a pipe open. What it
+starts in its turn ends with it at the deadline.
+
+The child dies with the thread that started it, so keep that thread until the result is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+
+from canhazgpu.node.daemonize import close_descriptors_except, duplicate_above_stdio
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+EXIT_GRACE_S = 0.1
+"""Least time for the child to exit after its last byte, and to die once it is killed."""
+EXIT_POLL_INTERVAL_S = 0.001
+
+
+class BoundedChildError(Exception):
+    """The child gave no result; the text says whether it hung or died, and of what."""
+
+
+class BoundedChild:
+    """A forked child computing `work()`; its result is read back as bytes.
+
+    Raises `BoundedChildError` where no child can be started.
+    """
+
+    def __init__(self, work: Callable[[], bytes], timeout_s: float) -> None:
+        self._deadline = time.monotonic() + timeout_s
+        self._timeout_s = timeout_s
+        parent = os.getpid()
+        try:
+            self._result, child_end = os.pipe()
+        except OSError as exc:
+            raise BoundedChildError(f"cannot start a process: {exc.strerror}") from exc
+        try:
+            self._pid = os.fork()
+        except OSError as exc:
+            os.close(self._result)
+            raise BoundedChildError(f"cannot start a process: {exc.strerror}") from exc
+        else:
+            if self._pid == 0:
+                _run_child(work, child_end, parent)
+        finally:
+            os.close(child_end)
+
+    def result(self) -> bytes:
+        """Return what `work` returned; raises `BoundedChildError` at the deadline or a crash.
+
+        To be called once: it collects the child.
+        """
+        chunks = []
+        try:
+            while chunk := self._read():
+                chunks.append(chunk)
+            status = self._exit_status(max(self._deadline - time.monotonic(), EXIT_GRACE_S))
+        except TimeoutError as exc:
+            self._kill()
+            raise BoundedChildError(f"no answer within {self._timeout_s:.3g} s") from exc
+        finally:
+            os.close(self._result)
+        if status != 0:
+            raise BoundedChildError(_exit_text(status))
+        return b"".join(chunks)
+
+    def _read(self) -> bytes:
+        if not _wait_readable(self._result, self._deadline - time.monotonic()):
+            raise TimeoutError
+        return os.read(self._result, 65536)
+
+    def _kill(self) -> None:
+        """End the child with all that it started, and collect it, unless it cannot even die."""
+        with contextlib.suppress(ProcessLookupError):
+            # Its group is its own; before it has made that, it has started nothing.
+            os.killpg(self._pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)
+        with contextlib.suppress(TimeoutError):
+            self._exit_status(EXIT_GRACE_S)
+
+    def _exit_status(self, wait_s: float) -> int:
+        """Collect the child's exit status; raises `TimeoutError` where it does not exit in time.
+
+        A caller that ignores SIGCHLD, as a daemon may have it inherit, gets no status: 0 then,
+        and what the child wrote must speak for itself.
+        """
+        try:
+            _wait_for_exit(self._pid, wait_s)
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+        except ChildProcessError:
+            return 0
+        if not pid:
+            raise TimeoutError
+        return os.waitstatus_to_exitcode(status)
+
+
+def _wait_readable(descriptor: int, wait_s: float) -> bool:
+    # Not select.select, which refuses descriptors from 1024 up.
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(max(wait_s, 0) * 1000))
+
+
+def _wait_for_exit(pid: int, wait_s: float) -> None:
+    """Return when the child has exited, and is yet to be collected, or the time is over."""
+    try:
+        watch = os.pidfd_open(pid)
+    except OSError:
+        # Before Linux 5.3, or where a container's seccomp profile forbids it.
+        _poll_for_exit(pid, time.monotonic() + wait_s)
+        return
+    try:
+        _wait_readable(watch, wait_s)
+    finally:
+        os.close(watch)
+
+
+def _poll_for_exit(pid: int, deadline: float) -> None:
+    while time.monotonic() < deadline:
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            return
+        time.sleep(EXIT_POLL_INTERVAL_S)
+
+
+def _exit_text(status: int) -> str:
+    if status < 0:
+        return f"the child process died of {signal.Signals(-status).name}"
+    return f"the child process ended with status {status}"
+
+
+def die_with_parent(parent: int | None = None) -> Callable[[], None]:
+    """Return what a new process calls first, so that it dies with its parent, which calls this.
+
+    `parent` is the parent's pid where the new process itself has to call this.
+    """
+    prctl, expected = ctypes.CDLL(None).prctl, parent or os.getpid()
+
+    def arrange() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != expected:
+            os._exit(1)
+
+    return arrange
+
+
+def _run_child(work: Callable[[], bytes], result: int, parent: int) -> None:
+    """Compute and write the result, then leave without running anything of the parent's."""
+    status = 1
+    try:
+        die_with_parent(parent)()
+        with os.fdopen(_detach_from_parent(result), "wb") as stream:
+            stream.write(work())
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _detach_from_parent(result: int) -> int:
+    """Give up all that is the parent's but the result pipe, and return that."""
+    os.setsid()
+    keep = duplicate_above_stdio(result)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.set_wakeup_fd(-1)
+    close_descriptors_except({keep})
+    return keep

@@ -1,0 +1,167 @@
+"""Read the GPUs through nvidia-smi, in two calls: the processes first, then the GPUs.
+
+In that order because memory is what use is judged by: a process that comes in between is then seen
+by what it holds. A third call is made only where nvidia-smi is older than a field that it is asked
+for and the kernel module's version did not tell so beforehand.
+
+It knows less than NVML: no processes that only draw, and nothing of MIG instances. Where that could
+make a used GPU look free it says so as a fault.
+
+Nothing here has a deadline: to be called in a `BoundedChild`, whose death ends nvidia-smi too.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from canhazgpu.errors import ScanError
+from canhazgpu.gpu.scan import GpuReading
+from canhazgpu.probe import fault_messages
+from canhazgpu.probe.bounded_child import die_with_parent
+from canhazgpu.probe.nvidia_smi import csv_output
+from canhazgpu.probe.plausibility import (
+    larger_or_none,
+    printable_line,
+    process_with_memory,
+    with_plausibility_faults,
+)
+
+DRIVER_GPU_DIRECTORY = Path("/proc/driver/nvidia/gpus")
+"""A directory for each GPU, named after its PCI address; in it ``information``."""
+MODULE_VERSION_FILE = Path("/sys/module/nvidia/version")
+ENVIRONMENT = {"LC_ALL": "C", "PATH": "/usr/bin:/bin"}
+MAX_OUTPUT_BYTES = 1 << 20
+"""Bytes; hundreds of GPUs with dozens of processes each print less."""
+
+
+class SmiError(ScanError):
+    """nvidia-smi failed; `output` is what it printed."""
+
+    def __init__(self, text: str, answer: str) -> None:
+        super().__init__(text)
+        self.output = answer
+
+
+def read_gpus(program: str) -> tuple[GpuReading, ...]:
+    """Return a reading of every GPU, by the program at this absolute path.
+
+    Raises `ScanError` where nvidia-smi does not do its work.
+    """
+    apps = csv_output.parse_apps(_query(program, "compute-apps", csv_output.APP_FIELDS))
+    gpus = _query_gpus(program)
+    strangers = {app.uuid for app in apps} - {gpu.uuid for gpu in gpus}
+    if any(not uuid.startswith("MIG-") for uuid in strangers):
+        raise ScanError(
+            fault_messages.output_fault("nvidia-smi tells of a process on an unknown GPU")
+        )
+    numbers = _device_numbers()
+    return with_plausibility_faults(_reading(gpu, apps, numbers) for gpu in gpus)
+
+
+def _query_gpus(program: str) -> tuple[csv_output.SmiGpu, ...]:
+    fields = csv_output.gpu_fields(_read_text(MODULE_VERSION_FILE))
+    while True:
+        try:
+            return csv_output.parse_gpus(_query(program, "gpu", fields), fields)
+        except SmiError as exc:
+            fewer = csv_output.fields_without_unknown(fields, exc.output)
+            if fewer is None:
+                raise
+            fields = fewer
+
+
+def _reading(
+    gpu: csv_output.SmiGpu,
+    apps: Iterable[csv_output.SmiApp],
+    numbers: dict[str, int],
+) -> GpuReading:
+    own = [app for app in apps if app.uuid == gpu.uuid]
+    amounts: dict[int, int | None] = {}
+    for app in own:
+        if app.fault is None:
+            amounts[app.pid] = larger_or_none(amounts.get(app.pid, 0), app.memory_mb)
+    reading = GpuReading(
+        index=gpu.index,
+        uuid=gpu.uuid,
+        device_number=numbers.get(_normal_pci_address(gpu.bus_id)),
+        name=printable_line(gpu.name),
+        memory_used_mb=gpu.memory_used_mb,
+        memory_total_mb=gpu.memory_total_mb,
+        processes=tuple(
+            process_with_memory(pid, memory) for pid, memory in sorted(amounts.items())
+        ),
+        fault=gpu.fault or next((app.fault for app in own if app.fault), None),
+        health=gpu.health,
+    )
+    if reading.fault is None and reading.memory_used_mb is None and not reading.processes:
+        return replace(reading, fault=fault_messages.UNIFIED_NEEDS_NVML)
+    return reading
+
+
+def _query(program: str, what: str, fields: Iterable[str]) -> str:
+    """Return what nvidia-smi printed. Its exit status alone tells: failures come on stdout."""
+    command = [program, f"--query-{what}={','.join(fields)}", f"--format={csv_output.FORMAT}"]
+    try:
+        with subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env=ENVIRONMENT,
+            preexec_fn=die_with_parent(),  # noqa: PLW1509 - the caller is a child of one thread
+        ) as process:
+            output = _bounded_output(process)
+    except OSError as exc:
+        raise ScanError(
+            fault_messages.program_fault(f"cannot run {program}: {exc.strerror}")
+        ) from exc
+    answer = output.decode("utf-8", "replace")
+    if process.returncode == 0 or answer.strip() == csv_output.NO_DEVICES:
+        return answer
+    raise SmiError(_failure_text(answer, process.returncode), answer)
+
+
+def _bounded_output(process: subprocess.Popen[bytes]) -> bytes:
+    output = process.stdout.read(MAX_OUTPUT_BYTES + 1) if process.stdout else b""
+    if len(output) > MAX_OUTPUT_BYTES:
+        process.kill()
+        raise ScanError(fault_messages.output_fault("nvidia-smi printed more than a scan can hold"))
+    return output
+
+
+def _failure_text(answer: str, status: int) -> str:
+    lines = [line for line in answer.splitlines() if line.strip()]
+    said = printable_line(lines[0]) if lines else "nvidia-smi failed and said nothing"
+    return fault_messages.exit_fault(said, status)
+
+
+def _device_numbers() -> dict[str, int]:
+    """Return the N of each ``/dev/nvidiaN`` by PCI address, as far as the driver tells them."""
+    try:
+        directories = list(DRIVER_GPU_DIRECTORY.iterdir())
+    except OSError:
+        return {}
+    found = {}
+    for directory in directories:
+        for line in _read_text(directory / "information").splitlines():
+            key, _, value = line.partition(":")
+            if key == "Device Minor" and value.strip().isdecimal():
+                found[_normal_pci_address(directory.name)] = int(value)
+    return found
+
+
+def _normal_pci_address(text: str) -> str:
+    """Return a PCI address in one form: its domain has 8 digits in nvidia-smi, 4 in /proc."""
+    domain, _, rest = text.lower().partition(":")
+    return f"{domain.lstrip('0')}:{rest}"
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "replace").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,141 @@
+"""Read the GPUs through NVML (pynvml), GPU by GPU: one that fails does not hide the others."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pynvml
+
+from canhazgpu.errors import ScanError
+from canhazgpu.gpu.scan import GpuReading
+from canhazgpu.probe import fault_messages
+from canhazgpu.probe.nvml.calls import (
+    NVML_ERRORS,
+    nvml_error_text,
+    read_memory_mb,
+    read_name,
+    read_processes_mb,
+    read_uuid,
+    value_or_none,
+)
+from canhazgpu.probe.nvml.health import read_health
+from canhazgpu.probe.plausibility import (
+    printable_line,
+    process_with_memory,
+    with_plausibility_faults,
+)
+
+_NO_SUCH_INSTANCE = (pynvml.NVML_ERROR_NOT_FOUND, pynvml.NVML_ERROR_INVALID_ARGUMENT)
+
+
+def read_gpus(library: str = "") -> tuple[GpuReading, ...]:
+    """Return a reading of every GPU of this node, in the order of NVML's indices.
+
+    A GPU in MIG mode is replaced by its instances. `library` is the absolute path of the NVML
+    library, empty for the dynamic loader's. Raises `ScanError` where NVML as a whole does not work.
+    """
+    with _nvml_session(library):
+        try:
+            count = pynvml.nvmlDeviceGetCount()
+        except NVML_ERRORS as exc:
+            raise ScanError(nvml_error_text(exc)) from exc
+        return with_plausibility_faults(
+            reading for index in range(count) for reading in _read_gpu(index)
+        )
+
+
+@contextlib.contextmanager
+def _nvml_session(library: str) -> Iterator[None]:
+    try:
+        if library:
+            # pynvml loads "libnvidia-ml.so.1" by name; a library already loaded under that SONAME
+            # is the one it then gets.
+            ctypes.CDLL(library)
+    except OSError as exc:
+        raise ScanError(
+            fault_messages.library_fault(f"cannot load the NVIDIA library: {exc}")
+        ) from exc
+    try:
+        pynvml.nvmlInit()
+    except NVML_ERRORS as exc:
+        raise ScanError(nvml_error_text(exc)) from exc
+    try:
+        yield
+    finally:
+        with contextlib.suppress(*NVML_ERRORS):
+            pynvml.nvmlShutdown()
+
+
+def _read_gpu(index: int) -> tuple[GpuReading, ...]:
+    """Read one GPU, or each of its MIG instances.
+
+    What was learned before a fault, its identity above all, is kept beside it.
+    """
+    reading = GpuReading(index, "", None, "", None, None)
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        reading = replace(reading, uuid=read_uuid(handle))
+        if _is_mig(handle):
+            return _read_instances(reading, handle)
+        number = value_or_none(lambda: pynvml.nvmlDeviceGetMinorNumber(handle))
+    except NVML_ERRORS as exc:
+        return (replace(reading, fault=nvml_error_text(exc)),)
+    reading = replace(reading, device_number=number, health=read_health(handle))
+    return (_with_usage(reading, handle),)
+
+
+def _with_usage(reading: GpuReading, handle: Any) -> GpuReading:
+    """Add what the handle tells of use; the same for a GPU and for a MIG instance.
+
+    Processes before memory: one that comes in between is then seen by what it holds.
+    """
+    try:
+        reading = replace(reading, name=printable_line(read_name(handle)))
+        processes = tuple(
+            process_with_memory(pid, memory) for pid, memory in read_processes_mb(handle)
+        )
+        reading = replace(reading, processes=processes)
+        used_mb, total_mb = read_memory_mb(handle)
+        if reading.mig_index is not None and used_mb is None:
+            # Memory is what an instance is a part of: not telling it is no sign of having none.
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+    except NVML_ERRORS as exc:
+        return replace(reading, fault=nvml_error_text(exc))
+    return replace(reading, memory_used_mb=used_mb, memory_total_mb=total_mb)
+
+
+def _is_mig(handle: Any) -> bool:
+    modes = value_or_none(lambda: pynvml.nvmlDeviceGetMigMode(handle))
+    return modes is not None and modes[0] == pynvml.NVML_DEVICE_MIG_ENABLE
+
+
+def _read_instances(gpu: GpuReading, handle: Any) -> tuple[GpuReading, ...]:
+    """Read the MIG instances of a GPU; without any, the GPU itself, which nobody can use then.
+
+    An instance has no device file /dev/nvidiaN of its own, hence no device number; its health is
+    the GPU's.
+    """
+    gpu = replace(gpu, health=read_health(handle))
+    found = []
+    for place in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+        reading = replace(gpu, uuid="", parent_uuid=gpu.uuid, mig_index=place)
+        try:
+            instance = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, place)
+        except NVML_ERRORS as exc:
+            if getattr(exc, "value", None) not in _NO_SUCH_INSTANCE:
+                found.append(replace(reading, fault=nvml_error_text(exc)))
+            continue
+        found.append(_read_instance(reading, instance))
+    return tuple(found) or (replace(gpu, fault=fault_messages.MIG_WITHOUT_INSTANCES),)
+
+
+def _read_instance(reading: GpuReading, handle: Any) -> GpuReading:
+    try:
+        reading = replace(reading, uuid=read_uuid(handle))
+    except NVML_ERRORS as exc:
+        return replace(reading, fault=nvml_error_text(exc))
+    return _with_usage(reading, handle)

@@ -1,0 +1,134 @@
+"""What the files of /proc/PID say of one process.
+
+Everything in them that a user can choose is taken for hostile: names and command lines are of any
+bytes, and reading a command line can hang, because it reads the other process's memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from canhazgpu.gpu.secret_detection import looks_secret
+
+PROC = Path("/proc")
+MAX_FILE_BYTES = 65536
+MAX_COMMAND_LINE_BYTES = 32768
+"""Bytes of a command line that are read; what follows names no model."""
+COMM_LENGTH = 15
+"""Bytes that the kernel keeps of a process's name."""
+
+_UNINFORMATIVE_NAMES = frozenset({"pt_main_thread"})
+"""Names that a library gives every program that uses it (PyTorch): they say nothing."""
+_PROGRAM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+:-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessEntry:
+    """One process; `start_ticks` is the tick of its start, `command_line` an open file of it or None.
+
+    `uid` is the real one. `uid` and `cgroup` are empty where they were not asked for.
+    """
+
+    name: str
+    parent_pid: int
+    start_ticks: int
+    uid: int | None = None
+    cgroup: str = ""
+    command_line: int | None = None
+
+
+def is_proc_mounted() -> bool:
+    """Tell whether there is a /proc at all."""
+    return (PROC / "self").exists()
+
+
+def read_process(pid: int, *, owned: bool) -> ProcessEntry | None:
+    """Return the process, with its owner and control group if `owned`.
+
+    None for a process that is gone, in another pid namespace, or hidden (``hidepid``). All is
+    read through one descriptor of its directory, so a pid that is reused meanwhile mixes nothing.
+    """
+    try:
+        with _open_descriptor(PROC / str(pid), os.O_DIRECTORY) as directory:
+            name, parent, started = _parsed_stat(_read(directory, "stat"))
+            uid = _parsed_uid(_read(directory, "status")) if owned else None
+            cgroup = _read(directory, "cgroup").decode("utf-8", "replace") if owned else ""
+            # Opening it cannot hang; reading can.
+            line = _open_command_line(directory)
+    except (OSError, ValueError, IndexError):
+        return None
+    return ProcessEntry(name, parent, started, uid, cgroup, line)
+
+
+def read_arguments(command_line: int) -> tuple[str, ...]:
+    """Return the arguments of a process by its open command line, which is closed.
+
+    None of a zombie or a kernel thread. Bytes that are no text come back as U+FFFD.
+    """
+    try:
+        content = os.read(command_line, MAX_COMMAND_LINE_BYTES)
+    except OSError:
+        return ()
+    finally:
+        os.close(command_line)
+    arguments = content.decode("utf-8", "replace").rstrip("\0").split("\0")
+    if len(content) == MAX_COMMAND_LINE_BYTES:
+        arguments.pop()  # it may have been cut
+    return tuple(arguments) if any(arguments) else ()
+
+
+def display_name(name: str, arguments: Sequence[str]) -> str:
+    """Return what users call the process: its name, in full where the kernel cut it.
+
+    Characters that a terminal would obey become ``?``.
+    """
+    for argument in arguments[:2]:
+        program = argument.rpartition("/")[2]
+        cut = len(name) == COMM_LENGTH and program.startswith(name)
+        if (
+            (cut or name in _UNINFORMATIVE_NAMES)
+            and _PROGRAM.fullmatch(program)
+            and not looks_secret(program)
+        ):
+            return program
+    return "".join(one if one.isprintable() else "?" for one in name)
+
+
+@contextlib.contextmanager
+def _open_descriptor(path: str | Path, flags: int, directory: int | None = None) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags, dir_fd=directory)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _read(directory: int, name: str) -> bytes:
+    with _open_descriptor(name, 0, directory) as descriptor:
+        return os.read(descriptor, MAX_FILE_BYTES)
+
+
+def _open_command_line(directory: int) -> int | None:
+    try:
+        return os.open("cmdline", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    except OSError:
+        return None
+
+
+def _parsed_stat(stat: bytes) -> tuple[str, int, int]:
+    """Return name, parent and start. The name may hold spaces, parentheses and line ends."""
+    head, _, tail = stat.rpartition(b")")
+    fields = tail.split()
+    name = head.partition(b"(")[2].decode("utf-8", "replace")
+    return name, int(fields[1]), int(fields[19])
+
+
+def _parsed_uid(status: bytes) -> int:
+    """Return the real uid. Each field is a line, and a name's own line ends are escaped in it."""
+    uids = next(line for line in status.split(b"\n") if line.startswith(b"Uid:\t"))
+    return int(uids.split()[1])

@@ -1,0 +1,66 @@
+"""A report as data for programs: a dictionary for JSON, and rows for CSV; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from canhazgpu.report.totals import Report, UsageTotals
+from canhazgpu.status.json_format import iso_time
+
+RESERVATION_TYPES = ("slurm", "run", "manual")
+"""The types of reservations that have a column of their own."""
+
+CSV_COLUMNS = (
+    "user", "node", "gpu_hours", "share", "idle_hours", "reservations", *RESERVATION_TYPES, "other",
+)  # fmt: skip
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def report_to_dict(report: Report) -> dict[str, Any]:
+    """Return everything; its keys are a promise to programs. Times are of the store's clock."""
+    return {
+        "since": iso_time(report.span.since),
+        "until": iso_time(report.span.until),
+        "total": _usage_to_dict(report.total),
+        "users": [{"user": name, **_usage_to_dict(one)} for name, one in report.by_user.items()],
+        "nodes": [{"node": name, **_usage_to_dict(one)} for name, one in report.by_node.items()],
+        "users_on_nodes": [
+            {"user": user, "node": node, **_usage_to_dict(one)}
+            for (user, node), one in report.by_user_and_node.items()
+        ],
+    }
+
+
+def _usage_to_dict(usage: UsageTotals) -> dict[str, Any]:
+    return {
+        "gpu_hours": round(usage.gpu_hours, 4),
+        "share": round(usage.share, 4),
+        "idle_hours": round(usage.idle_hours, 4),
+        "reservations": usage.reservation_count,
+        "reservations_by_type": dict(usage.reservations),
+    }
+
+
+def report_rows(report: Report, clean: Callable[[str], str] = str) -> Iterator[tuple[str, ...]]:
+    """Return the header and one row for each user on each node; `clean` is for names.
+
+    A name that a spreadsheet would take for a formula gets an apostrophe before it.
+    """
+    yield CSV_COLUMNS
+    for (user, node), usage in report.by_user_and_node.items():
+        counts = [usage.reservations.get(one, 0) for one in RESERVATION_TYPES]
+        total = usage.reservation_count
+        yield (
+            escape_formula(clean(user)),
+            escape_formula(clean(node)),
+            f"{usage.gpu_hours:.4f}",
+            f"{usage.share:.4f}",
+            f"{usage.idle_hours:.4f}",
+            *map(str, (total, *counts, total - sum(counts))),
+        )
+
+
+def escape_formula(text: str) -> str:
+    """Return the text as a cell that no spreadsheet computes."""
+    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA_STARTS) else text

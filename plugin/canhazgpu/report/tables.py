@@ -1,0 +1,95 @@
+"""A report for people: two tables with bars that fit the terminal; pure."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from canhazgpu.report.totals import Report, UsageTotals
+
+DEFAULT_WIDTH = 80
+"""Columns where there is no terminal."""
+GAP = "  "
+MIN_BAR, MAX_BAR = 5, 40
+"""Columns of the longest bar; where fewer are left there are no bars."""
+
+
+class _TableRow(NamedTuple):
+    name: str
+    hours: str
+    share: str
+    idle: str
+    reservations: str
+    used: float
+
+
+def report_lines(
+    report: Report, width: int | None, clean: Callable[[str], str] = str
+) -> Iterator[str]:
+    """Return the lines; `width` is the terminal's, `clean` makes names safe to print."""
+    for title, usages in (("USER", report.by_user), ("NODE", report.by_node)):
+        rows = [_row(clean(name), one, clean) for name, one in usages.items()]
+        yield from _table(title, rows, width or DEFAULT_WIDTH)
+        yield ""
+    total = report.total
+    yield (
+        f"{total.gpu_hours:.1f} GPU hours, {total.idle_hours:.1f} of them idle,"
+        f" in {_reservation_counts(total, clean) or 'no reservation'}"
+    )
+
+
+def _row(name: str, usage: UsageTotals, clean: Callable[[str], str]) -> _TableRow:
+    return _TableRow(
+        name,
+        f"{usage.gpu_hours:.1f}",
+        f"{usage.share:.0%}",
+        f"{usage.idle_hours:.1f}",
+        _reservation_counts(usage, clean),
+        usage.gpu_hours,
+    )
+
+
+def _table(title: str, rows: Sequence[_TableRow], width: int) -> Iterator[str]:
+    header = _TableRow(title, "GPU HOURS", "SHARE", "IDLE HOURS", "RESERVATIONS", 0.0)
+    columns = zip(*(row[:5] for row in (header, *rows)), strict=True)
+    widths = [max(map(_display_width, column)) for column in columns]
+    room = min(width - sum(widths) - len(GAP) * len(widths), MAX_BAR)
+    most = max((row.used for row in rows), default=0.0)
+    for row in (header, *rows):
+        yield _line(row, widths, _bar(row.used, most, room))
+
+
+def _line(row: _TableRow, widths: Sequence[int], bar: str) -> str:
+    name, *numbers, reservations = zip(row[:5], widths, strict=True)
+    cells = (
+        _padded(*name, right=False),
+        *(_padded(*number, right=True) for number in numbers),
+        _padded(*reservations, right=False),
+    )
+    return GAP.join((*cells, bar)).rstrip()
+
+
+def _bar(used: float, most: float, room: int) -> str:
+    """Return a bar of at most `room` columns; the least use is still one."""
+    if room < MIN_BAR or not used:
+        return ""
+    return "#" * max(round(room * used / most), 1)
+
+
+def _reservation_counts(usage: UsageTotals, clean: Callable[[str], str]) -> str:
+    """Return ``12 slurm, 3 run``."""
+    return ", ".join(f"{count} {clean(kind)}" for kind, count in usage.reservations.items())
+
+
+def _padded(text: str, width: int, *, right: bool) -> str:
+    space = " " * (width - _display_width(text))
+    return space + text if right else text + space
+
+
+def _display_width(text: str) -> int:
+    """Return the columns a terminal needs: wide characters take two, combining ones none."""
+    return sum(
+        0 if unicodedata.combining(one) else 2 if unicodedata.east_asian_width(one) in "WF" else 1
+        for one in text
+    )

@@ -1,0 +1,44 @@
+"""What must differ for two looks at the nodes to be worth showing both; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from canhazgpu.gpu.scan import GpuProcess
+from canhazgpu.status.node_status import GpuStatus, NodeStatus
+
+
+def comparison_key(nodes: Iterable[NodeStatus]) -> tuple[object, ...]:
+    """Return what is compared: who holds, uses and awaits what, and what is wrong.
+
+    Not what always changes: ages, signs of life, amounts of memory.
+    """
+    return tuple(
+        (
+            node.node,
+            node.fault,
+            node.lacks_gpus,
+            tuple(map(_gpu_key, node.gpus)),
+            tuple(one.owner for one in node.queue),
+        )
+        for node in nodes
+    )
+
+
+def _gpu_key(gpu: GpuStatus) -> tuple[object, ...]:
+    held, quarantine = gpu.reservation, gpu.quarantine
+    return (
+        gpu.index,
+        gpu.uuid,
+        gpu.state,
+        gpu.usage,
+        gpu.doubt,
+        (held.claim, held.granted_at, held.expires_at) if held else None,
+        (quarantine.reason, quarantine.by) if quarantine else None,
+        tuple(map(_process_key, gpu.processes)),
+        tuple(map(_process_key, gpu.intruders)),
+    )
+
+
+def _process_key(process: GpuProcess) -> tuple[object, ...]:
+    return (process.pid, process.uid, process.name, process.model)

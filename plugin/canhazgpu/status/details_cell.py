@@ -1,0 +1,99 @@
+"""The DETAILS cell: until when a GPU is held, who else is on it, why it is held back; pure."""
+
+from __future__ import annotations
+
+from canhazgpu.duration_text import duration_text, short_duration_text
+from canhazgpu.gpu.scan import GpuProcess
+from canhazgpu.gpu.usage import MAX_PROCESSES_SHOWN, GpuState, processes_text
+from canhazgpu.ledger.values import RUN, Quarantine, Reservation
+from canhazgpu.status.node_status import GpuStatus
+
+WITHOUT_RESERVATION = "WITHOUT RESERVATION"
+MAX_NAME = 40
+"""Characters shown of a job's name or a note, which users choose freely, unless all is wanted."""
+
+
+def details_text(gpu: GpuStatus, now: float, *, wide: bool = False) -> str:
+    """Return the DETAILS cell; `wide` shows everything whole."""
+    if gpu.reservation is not None:
+        return "; ".join(filter(None, _reservation_parts(gpu, gpu.reservation, now, wide=wide)))
+    if gpu.quarantine is not None:
+        return _quarantine_text(gpu.quarantine, now)
+    if gpu.state is GpuState.UNRESERVED:
+        return WITHOUT_RESERVATION
+    if gpu.state is GpuState.AVAILABLE and gpu.released_at is not None:
+        return f"free for {short_duration_text(now - gpu.released_at)}"
+    return ""
+
+
+def _reservation_parts(
+    gpu: GpuStatus, held: Reservation, now: float, *, wide: bool
+) -> tuple[str, ...]:
+    # What matters most comes first: a narrow terminal shows the beginning.
+    return (
+        _intruders_text(gpu.intruders, wide=wide),
+        _claim_text(held, now, wide=wide),
+        f"quarantined: {_quarantine_text(gpu.quarantine, now)}" if gpu.quarantine else "",
+        _note_text(held.claim.note, wide=wide),
+    )
+
+
+def _claim_text(held: Reservation, now: float, *, wide: bool) -> str:
+    claim = held.claim
+    ends_at = claim.ends_at if held.expires_at is None else held.expires_at
+    if claim.job_id is not None:
+        name = _shortened(claim.job_name or "", wide=wide)
+        job = f"job {claim.job_id} {name}".rstrip()
+        return job if ends_at is None else f"{job}, {_end_text(ends_at, now, 'end')}"
+    parts = [_heartbeat_text(held, now)] if claim.type == RUN else []
+    if ends_at is not None:
+        parts.append(_end_text(ends_at, now, "expire"))
+    return ", ".join(filter(None, parts))
+
+
+def _heartbeat_text(held: Reservation, now: float) -> str:
+    # The grant is the first sign of life; a record that cannot be read has no time of either.
+    last = held.renewed_at or held.granted_at
+    return f"heartbeat {short_duration_text(now - last)} ago" if last else ""
+
+
+def _end_text(ends_at: float, now: float, verb: str) -> str:
+    if ends_at > now:
+        return f"{verb}s in {duration_text(ends_at - now)}"
+    past = {"end": "should have ended", "expire": "should have expired"}[verb]
+    return f"{past} {short_duration_text(now - ends_at)} ago"
+
+
+def _intruders_text(intruders: tuple[GpuProcess, ...], *, wide: bool) -> str:
+    """Return ``bob WITHOUT RESERVATION: PID 23456 (python3)``."""
+    if not intruders:
+        return ""
+    who = ",".join(dict.fromkeys(map(_intruder_name, intruders)))
+    processes = processes_text(intruders, limit=None if wide else MAX_PROCESSES_SHOWN)
+    return f"{who} {WITHOUT_RESERVATION}: {processes}"
+
+
+def _intruder_name(process: GpuProcess) -> str:
+    """Return the user, and the job where there is one: it may be the holder's own other job."""
+    user = process.user or ("unknown" if process.uid is None else str(process.uid))
+    if process.job is None:
+        return user
+    scheduler, _, job_id = process.job.partition(":")
+    return f"{user} ({scheduler} job {job_id})"
+
+
+def _quarantine_text(quarantine: Quarantine, now: float) -> str:
+    """Return ``row remap pending (health, 5m ago)``; a record that is unreadable has no time."""
+    if not quarantine.since:
+        return quarantine.reason
+    ago = short_duration_text(now - quarantine.since)
+    return f"{quarantine.reason} ({quarantine.by}, {ago} ago)"
+
+
+def _note_text(note: str | None, *, wide: bool) -> str:
+    # In quotes, so that nobody's note passes for a word of ours.
+    return f'"{_shortened(note, wide=wide).replace(chr(34), chr(39))}"' if note else ""
+
+
+def _shortened(text: str, *, wide: bool) -> str:
+    return text if wide or len(text) <= MAX_NAME else text[: MAX_NAME - 3] + "..."

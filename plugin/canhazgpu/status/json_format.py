@@ -1,0 +1,118 @@
+"""The JSON form of what status shows; pure. Its keys are a promise to programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from canhazgpu.gpu.scan import GpuProcess
+from canhazgpu.ledger.values import Quarantine, Reservation, Waiter
+from canhazgpu.status.details_cell import details_text
+from canhazgpu.status.node_status import GpuStatus, NodeStatus
+from canhazgpu.status.validation_cell import validation_text
+
+
+def iso_time(seconds: float | None) -> str | None:
+    """Return the time as ISO 8601 in UTC, ``2025-01-31T12:00:00Z``; None where it is not known.
+
+    A time that no calendar has, as a damaged record may hold, is not known either.
+    """
+    if seconds is None:
+        return None
+    try:
+        return datetime.fromtimestamp(int(seconds), UTC).isoformat().replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def status_to_dict(generated_at: float, nodes: Iterable[NodeStatus]) -> dict[str, Any]:
+    """Return everything that status shows; all times are of the store's clock."""
+    return {
+        "generated_at": iso_time(generated_at),
+        "nodes": [_node_to_dict(node) for node in nodes],
+    }
+
+
+def _node_to_dict(status: NodeStatus) -> dict[str, Any]:
+    return {
+        "node": status.node,
+        "scanned_at": iso_time(status.scanned_at),
+        "live": status.live,
+        "source": status.source,
+        "fault": status.fault,
+        "found_gpus": status.found_gpus,
+        "expected_gpus": status.expected_gpus or None,
+        "gpus": [_gpu_to_dict(gpu, status.read_at) for gpu in status.gpus],
+        "queue": [_waiter_to_dict(place, one) for place, one in enumerate(status.queue, 1)],
+    }
+
+
+def _gpu_to_dict(gpu: GpuStatus, now: float) -> dict[str, Any]:
+    reading = gpu.reading
+    return {
+        "index": gpu.index,
+        "mig_index": reading.mig_index if reading else None,
+        "uuid": gpu.uuid,
+        "parent_uuid": reading.parent_uuid if reading else None,
+        "name": reading.name if reading else "",
+        "state": gpu.state.value,
+        "reservation": _reservation_to_dict(gpu.reservation) if gpu.reservation else None,
+        "quarantine": _quarantine_to_dict(gpu.quarantine) if gpu.quarantine else None,
+        "health": asdict(reading.health) if reading and reading.health else None,
+        "memory_used_mb": reading.memory_used_mb if reading else None,
+        "memory_total_mb": reading.memory_total_mb if reading else None,
+        "processes": [_process_to_dict(one, gpu) for one in reading.processes] if reading else [],
+        "intruders": [_process_to_dict(one, gpu) for one in gpu.intruders],
+        "model": next(iter(gpu.models), None),
+        "details": details_text(gpu, now, wide=True),
+        "validation": validation_text(gpu, wide=True),
+    }
+
+
+def _reservation_to_dict(reservation: Reservation) -> dict[str, Any]:
+    claim = reservation.claim
+    ends_at = claim.ends_at if reservation.expires_at is None else reservation.expires_at
+    return {
+        "type": claim.type,
+        "user": claim.user,
+        "job_id": claim.job_id,
+        "job_name": claim.job_name,
+        "owner": claim.owner,
+        "note": claim.note,
+        "granted_at": iso_time(reservation.granted_at or None),
+        "renewed_at": iso_time(reservation.renewed_at),
+        "ends_at": iso_time(ends_at),
+    }
+
+
+def _quarantine_to_dict(quarantine: Quarantine) -> dict[str, Any]:
+    return {
+        "reason": quarantine.reason,
+        "by": quarantine.by,
+        "since": iso_time(quarantine.since or None),
+    }
+
+
+def _process_to_dict(process: GpuProcess, gpu: GpuStatus) -> dict[str, Any]:
+    return {
+        "pid": process.pid,
+        "user": process.user,
+        "name": process.name,
+        "memory_mb": process.memory_mb,
+        "model": process.model,
+        "job": process.job,
+        "ignored": process in gpu.ignored,
+    }
+
+
+def _waiter_to_dict(position: int, waiter: Waiter) -> dict[str, Any]:
+    return {
+        "position": position,
+        "user": waiter.user,
+        "count": waiter.count,
+        "gpus": list(waiter.gpus),
+        "owner": waiter.owner,
+        "since": iso_time(waiter.since),
+    }

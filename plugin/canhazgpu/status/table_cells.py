@@ -1,0 +1,151 @@
+"""The words of the status table: a node's heading and queue, and the cells of a GPU; pure."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+from canhazgpu.duration_text import duration_text, short_duration_text
+from canhazgpu.gpu.ml_model.detection import short_model_name
+from canhazgpu.gpu.usage import GpuState, Usage, users_text
+from canhazgpu.ledger.values import Waiter
+from canhazgpu.status.details_cell import WITHOUT_RESERVATION, details_text
+from canhazgpu.status.node_status import GpuStatus, NodeStatus
+from canhazgpu.status.validation_cell import NO_USAGE, validation_text
+
+__all__ = [
+    "NO_USAGE",
+    "WITHOUT_RESERVATION",
+    "Cells",
+    "Tone",
+    "Tones",
+    "cells",
+    "details_text",
+    "duration_text",
+    "heading_text",
+    "queue_text",
+    "short_duration_text",
+    "tones",
+    "validation_text",
+]
+
+MODEL_WIDTH = 16
+MAX_WAITERS_SHOWN = 5
+
+STATUS_WORDS = {
+    GpuState.AVAILABLE: "available",
+    GpuState.RESERVED: "in use",
+    GpuState.UNRESERVED: "in use",
+    GpuState.QUARANTINED: "quarantined",
+    GpuState.UNKNOWN: "unknown",
+}
+
+
+class Cells(NamedTuple):
+    """One row of the table, in the order of its columns.
+
+    Names in it come from users; whoever prints them to a terminal makes them harmless first.
+    """
+
+    gpu: str
+    status: str
+    user: str
+    duration: str
+    type: str
+    model: str
+    details: str
+    validation: str
+
+
+class Tone(Enum):
+    """What a cell says, for those who show it in colour."""
+
+    PLAIN = "plain"
+    FREE = "free"
+    IN_USE = "in use"
+    ALARM = "alarm"
+
+
+class Tones(NamedTuple):
+    """The tones of a row's STATUS and DETAILS; all else is plain."""
+
+    status: Tone
+    details: Tone
+
+
+_STATUS_TONES = {GpuState.AVAILABLE: Tone.FREE, GpuState.RESERVED: Tone.IN_USE}
+
+
+def tones(gpu: GpuStatus) -> Tones:
+    """Return what a GPU's row is to tell at a glance."""
+    status = _STATUS_TONES.get(gpu.state, Tone.ALARM)
+    alarming = status is Tone.ALARM or gpu.intruders or gpu.quarantine
+    return Tones(status, Tone.ALARM if alarming else Tone.PLAIN)
+
+
+def heading_text(status: NodeStatus) -> str:
+    """Return the heading of a node's block, ``n2 (scanned 3m ago)``; only the name when live."""
+    notes = []
+    if not status.live and status.scanned_at is not None:
+        notes.append(f"scanned {short_duration_text(status.read_at - status.scanned_at)} ago")
+    if status.fault:
+        notes.append(status.fault)
+    if status.lacks_gpus:
+        notes.append(f"{status.found_gpus} of {status.expected_gpus} GPUs")
+    return f"{status.node} ({'; '.join(notes)})" if notes else status.node
+
+
+def queue_text(status: NodeStatus, *, wide: bool = False) -> str:
+    """Return ``3 waiting: alice 2 GPUs (5m), …`` in the queue's order; empty without a queue."""
+    if not status.queue:
+        return ""
+    places = {gpu.uuid: gpu.reading.display_index for gpu in status.gpus if gpu.reading}
+    shown = status.queue if wide else status.queue[:MAX_WAITERS_SHOWN]
+    text = ", ".join(_waiter_text(one, places, status.read_at) for one in shown)
+    more = len(status.queue) - len(shown)
+    return f"{len(status.queue)} waiting: {text}" + (f" and {more} more" if more else "")
+
+
+def _waiter_text(waiter: Waiter, places: dict[str, str], now: float) -> str:
+    since = short_duration_text(now - waiter.since)
+    if waiter.gpus:
+        named = ",".join(places.get(uuid, uuid) for uuid in waiter.gpus)
+        return f"{waiter.user} GPU {named} ({since})"
+    return f"{waiter.user} {waiter.count} GPU{'' if waiter.count == 1 else 's'} ({since})"
+
+
+def cells(gpu: GpuStatus, now: float, *, wide: bool = False) -> Cells:
+    """Return the row of one GPU; `now` is on the store's clock. `wide` shortens nothing."""
+    reservation = gpu.reservation
+    return Cells(
+        gpu="?" if gpu.reading is None else gpu.reading.display_index,
+        status=STATUS_WORDS[gpu.state],
+        user=_users_text(gpu),
+        duration=_held_for_text(gpu, now),
+        type=reservation.claim.type if reservation else "",
+        model=_models_text(gpu, wide=wide),
+        details=details_text(gpu, now, wide=wide),
+        validation=validation_text(gpu, wide=wide),
+    )
+
+
+def _users_text(gpu: GpuStatus) -> str:
+    if gpu.reservation is not None:
+        return gpu.reservation.claim.user
+    return users_text(gpu.processes) if gpu.usage is Usage.IN_USE else ""
+
+
+def _held_for_text(gpu: GpuStatus, now: float) -> str:
+    # A record that cannot be read has no time of its grant.
+    if gpu.reservation is None or not gpu.reservation.granted_at:
+        return ""
+    return duration_text(now - gpu.reservation.granted_at)
+
+
+def _models_text(gpu: GpuStatus, *, wide: bool) -> str:
+    """Return the models on the GPU: all of them, or the first and how many more there are."""
+    models = gpu.models
+    if wide or not models:
+        return ",".join(models)
+    more = f" +{len(models) - 1}" if len(models) > 1 else ""
+    return short_model_name(models[0], MODEL_WIDTH - len(more)) + more

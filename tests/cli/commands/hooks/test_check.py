@@ -1,0 +1,258 @@
+"""`canhazgpu hooks check`: what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from servers.private_redis import PrivateRedis
+
+from canhazgpu.cli.app import App
+from canhazgpu.cli.main import cli
+from canhazgpu.schedulers.slurm.site.checks.registry import CHECKS
+from canhazgpu.schedulers.slurm.site.checksum import with_checksum
+from fake_nvml import FakeState, install
+
+REFERENCE = Path(__file__).parents[4] / "docs" / "admin" / "checks.md"
+
+
+@pytest.fixture(scope="module")
+def nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("nvml")
+    install(directory)
+    FakeState(directory / "state").add_node("n1", gpus=2)
+    return directory / "libnvidia-ml.so.1"
+
+
+@pytest.fixture
+def site(tmp_path: Path, nvml: Path) -> Iterator[Path]:
+    """A node that is in order but for its store, which nobody has started."""
+    slurm = tmp_path / "slurm"
+    slurm.mkdir()
+    for name, answer in (("scontrol", "exit 1"), ("squeue", ""), ("scancel", "")):
+        path = tmp_path / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{answer}\n")
+        path.chmod(0o755)
+    (slurm / "gres.conf").write_text("Name=gpu File=/dev/nvidia[0-1]\n")
+    (tmp_path / "config.toml").write_text(
+        f'[store]\nurl = "redis://127.0.0.1:1/0"\n[slurm]\nbin_dir = "{tmp_path}/bin"\n'
+        f'[validation]\nnvml_library = "{nvml}"\n[node]\nstate_dir = "{tmp_path}/state"\n'
+    )
+    conf = slurm / "slurm.conf"
+    conf.write_text("NodeName=n1 Gres=gpu:2\nTaskPlugin=task/cgroup\n")
+    lines = json.loads(hooks(tmp_path, "install", "--json").stdout)["slurm_conf"]
+    conf.write_text(conf.read_text() + lines)
+    yield tmp_path
+
+
+def hooks(site: Path, *args: str, **environ: str) -> Result:
+    app = App(environ={"SLURMD_NODENAME": "n1", **environ})
+    command = [*("--config", f"{site}/config.toml", "hooks"), args[0]]
+    return CliRunner().invoke(cli, [*command, "--slurm-dir", f"{site}/slurm", *args[1:]], obj=app)
+
+
+def problems(result: Result) -> dict[str, str]:
+    found = json.loads(result.stdout)["findings"]
+    # Under a test's directory, which is pytest's own and closed to others.
+    here = {"trusted-paths", "state-dir", "task-prolog", "slurm-version"}
+    return {
+        one["id"]: one["severity"]
+        for one in found
+        if one["severity"] != "ok" and one["id"] not in here
+    }
+
+
+def test_every_check_is_shown_with_its_fields(site: Path) -> None:
+    result = hooks(site, "check", "--json")
+
+    shown = json.loads(result.stdout)
+    assert shown["result"] == "error"
+    # The store is away, and the controller does not answer.
+    unseen = {"clock", "published", "running-config"}
+    assert {one["id"] for one in shown["findings"]} == {check.id for check in CHECKS} - unseen
+    assert all(
+        set(one) == {"id", "severity", "found", "wanted", "fix"} for one in shown["findings"]
+    )
+    assert all(one["fix"] for one in shown["findings"] if one["severity"] != "ok")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the checks are root's")
+def test_a_store_that_is_away_is_an_error_and_says_how_it_ends(site: Path) -> None:
+    result = hooks(site, "check", "--json")
+    assert problems(result) == {"store": "error"}
+    assert result.exit_code == 2
+
+
+def test_a_finding_is_a_line_and_below_it_what_mends_it(site: Path) -> None:
+    conf = site / "slurm/slurm.conf"
+    conf.write_text(conf.read_text().replace("PrologFlags=Alloc", "PrologFlags=Serial"))
+
+    lines = hooks(site, "check").stdout.splitlines()
+
+    [number] = [place for place, line in enumerate(lines) if " prolog-flags " in line]
+    assert re.fullmatch(
+        r"error   prolog-flags +PrologFlags=Serial; should be: Serial,Alloc", lines[number]
+    )
+    assert lines[number + 1].strip() == "PrologFlags=Serial,Alloc"
+    assert re.fullmatch(r"\d+ errors, \d+ warnings, \d+ checks passed", lines[-1])
+    assert "\x1b" not in "".join(lines)
+
+
+def test_what_a_file_says_does_not_reach_the_terminal_as_orders(site: Path) -> None:
+    conf = site / "slurm/slurm.conf"
+    conf.write_text(conf.read_text().replace("PrologFlags=Alloc", "PrologFlags=\x1b[2Jx"))
+
+    result = hooks(site, "check")
+
+    assert "\x1b" not in result.stdout
+    assert "PrologFlags=x" in result.stdout
+
+
+def test_a_configuration_that_cannot_be_read_is_a_finding(site: Path) -> None:
+    (site / "config.toml").write_text("[store]\nurll = 'x'\n")
+
+    result = hooks(site, "check", "--json")
+
+    shown = {one["id"]: one for one in json.loads(result.stdout)["findings"]}
+    assert "did you mean store.url?" in shown["config"]["found"]
+    assert "store" not in shown and "gpus" not in shown
+    assert result.exit_code == 2
+
+
+READER = (
+    "default on nopass ~canhazgpu:* resetchannels -@all +@read +@connection +@transaction +time"
+)
+
+
+def stored(site: Path, url: str) -> dict[str, dict[str, str]]:
+    """Return what the check finds with this store, by id."""
+    path = site / "config.toml"
+    path.write_text(re.sub(r'(?m)^url = ".*"', f'url = "{url}"', path.read_text()))
+    return {one["id"]: one for one in json.loads(hooks(site, "check", "--json").stdout)["findings"]}
+
+
+def test_a_store_that_hooks_may_only_read_is_an_error(site: Path) -> None:
+    with PrivateRedis(settings={"user": READER}) as server:
+        found = stored(site, server.url)
+    assert found["store"]["severity"] == "error"
+    assert "this user may only read the ledger" in found["store"]["found"]
+
+
+def test_a_store_that_hooks_may_write_is_left_as_it_is(site: Path) -> None:
+    with PrivateRedis() as server, server.client() as client:
+        client.hset("canhazgpu:{n1}:recorded", "token", "1")
+        client.hset("canhazgpu:{n1}:scan", "at", "1000")
+        before = {key: client.dump(key) for key in client.keys("*")}
+        found = stored(site, server.url)
+        assert {key: client.dump(key) for key in client.keys("*")} == before
+    assert found["store"]["severity"] == "ok"
+    assert found["clock"]["severity"] == "ok"
+    assert found["published"]["severity"] == "warning"  # half a century ago
+
+
+RELEASE = re.compile(r"# canhazgpu (\S+) wrote this file")
+
+
+def edited(text: str) -> str:
+    return text.replace("set -f", "set -fx", 1).replace("exit 0", "exit  0", 1)
+
+
+def of_an_older_release(text: str) -> str:
+    body = text.rpartition("# canhazgpu ")[0]
+    return with_checksum(body.replace("exit 0", "exit  0", 1), "0.0.9")
+
+
+def of_another_python(text: str) -> str:
+    body = text.rpartition("# canhazgpu ")[0]
+    found = RELEASE.search(text)
+    assert found
+    return with_checksum(re.sub(r"(?m)^python=.*$", "python=/opt/old/bin/python", body), found[1])
+
+
+def without_a_seal(text: str) -> str:
+    return text.rpartition("# canhazgpu ")[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (edited, "was changed by hand since 'hooks install' wrote it"),
+        (lambda text: f"{text}echo more\n", "was changed by hand since"),
+        (of_an_older_release, "is of release 0.0.9, this is "),
+        (of_another_python, "is this release's, for another Python or configuration: python=/opt/"),
+        (without_a_seal, "is of a release before the one that seals its scripts, or was changed"),
+    ],
+)
+def test_a_script_that_differs_is_named_and_how_it_differs(
+    site: Path, change: Callable[[str], str], words: str
+) -> None:
+    script = site / "slurm/epilog.d/canhazgpu.sh"
+    before = script.read_text()
+    assert change(before) != before
+    script.write_text(change(before))
+
+    [found] = differing(site)
+
+    assert found["found"].startswith(f"{script} {words}")
+    assert "hooks install" in found["fix"] and "--dry-run" in found["fix"]
+
+
+def test_a_script_with_another_mode_is_told_by_it(site: Path) -> None:
+    script = site / "slurm/epilog.d/canhazgpu.sh"
+    script.chmod(0o700)
+    [found] = differing(site)
+    assert found["found"] == f"{script} has mode 700, not 755"
+
+
+def differing(site: Path) -> list[dict[str, str]]:
+    found = json.loads(hooks(site, "check", "--json").stdout)["findings"]
+    return [one for one in found if one["id"] == "hooks-installed" and one["severity"] != "ok"]
+
+
+def test_values_that_hooks_do_not_see_are_found(site: Path) -> None:
+    changed = hooks(site, "check", "--json", CANHAZGPU_STORE_TIMEOUT_S="1")
+    baked = hooks(site, "check", "--json", CANHAZGPU_NODE_NAME="n1")
+    assert problems(changed)["config"] == "warning"
+    [fault] = [
+        one
+        for one in json.loads(baked.stdout)["findings"]
+        if one["severity"] == "error" and one["id"] == "config"
+    ]
+    assert "node.name comes from environment CANHAZGPU_NODE_NAME" in fault["found"]
+
+
+def test_without_slurm_conf_little_is_said(site: Path) -> None:
+    (site / "slurm/slurm.conf").unlink()
+    result = hooks(site, "check", "--json", "--slurm-conf", f"{site}/slurm/slurm.conf")
+    assert problems(result)["slurm-conf"] == "error"
+    assert "prolog-flags" not in problems(result)
+
+
+def test_it_ends_with_1_for_warnings_where_that_is_asked_for(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from canhazgpu.cli.commands.hooks import check as hooks_check
+    from canhazgpu.schedulers.slurm.site.checks.registry import Finding
+
+    for severity, strict, status in (
+        ("ok", True, 0),
+        ("warning", False, 0),
+        ("warning", True, 1),
+        ("error", False, 2),
+        ("error", True, 2),
+    ):
+        finding = Finding("x", severity, "found")  # type: ignore[arg-type]
+        monkeypatch.setattr(hooks_check, "run_checks", lambda _site, one=finding: (one,))
+        result = hooks(site, "check", *(["--strict"] if strict else []))
+        assert result.exit_code == status, (severity, strict)
+
+
+def test_every_check_is_in_the_administrators_reference() -> None:
+    described = set(re.findall(r"^\| `([a-z-]+)` \|", REFERENCE.read_text(), re.MULTILINE))
+    assert described == {check.id for check in CHECKS}

@@ -1,0 +1,171 @@
+"""The node alone grants by the rules of the store's scripts, and leaves the store what it did."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from ledger_samples import Store, job, new_node_name, observation, uuid, wait_for_next_ms
+
+from canhazgpu.errors import NodeStateError, StoreError
+from canhazgpu.ledger.local.book_file import BookFile
+from canhazgpu.ledger.local.job_records import JobRecords
+from canhazgpu.ledger.local.offline_ledger import OfflineLedger
+from canhazgpu.ledger.values import BlockedGpu, Claim, GrantedGpus, TooFewGpus
+
+NODE = "n1"
+GPUS = 4
+
+
+@pytest.fixture
+def book_file(tmp_path: Path) -> BookFile:
+    return BookFile(tmp_path, NODE, "b", JobRecords(tmp_path), print)
+
+
+@pytest.fixture
+def local(book_file: BookFile) -> OfflineLedger:
+    return OfflineLedger(NODE, book_file)
+
+
+def kinds(book_file: BookFile) -> list[str]:
+    with book_file.open() as page:
+        return [one.entry.kind for one in page.pending.entries]
+
+
+def test_what_it_grants_and_releases_is_journaled(
+    local: OfflineLedger, book_file: BookFile
+) -> None:
+    assert local.reserve_count(job(1), 2, observation(NODE)) == GrantedGpus((uuid(0), uuid(1)))
+    assert local.renew(NODE, job(1).owner) == [uuid(0), uuid(1)]
+    assert local.release(NODE, job(1).owner, "end") == [uuid(0), uuid(1)]
+    assert local.read_nodes().reservations == {}
+    assert kinds(book_file) == ["grant", "release"]
+
+
+def test_a_release_of_nothing_is_journaled_too(local: OfflineLedger, book_file: BookFile) -> None:
+    """The store may have granted what nobody heard of."""
+    assert local.release(NODE, job(1).owner, "end") == []
+    assert kinds(book_file) == ["release"]
+
+
+def test_quarantines(local: OfflineLedger, book_file: BookFile) -> None:
+    assert local.quarantine(NODE, uuid(0), "memory stays", "epilog")
+    assert not local.quarantine(NODE, uuid(0), "again", "epilog")
+    answer = local.reserve_given(job(1), [uuid(0)], observation(NODE))
+    assert answer == BlockedGpu(uuid(0), "quarantined")
+    assert local.unquarantine(NODE, uuid(0), "health check")
+    assert not local.unquarantine(NODE, uuid(0), "health check")
+    assert kinds(book_file) == ["quarantine", "unquarantine"]
+
+
+def test_of_another_node_it_knows_nothing(local: OfflineLedger) -> None:
+    for ask in (
+        lambda: local.release("n2", "job:c1:1:0", "end"),
+        lambda: local.renew("n2", "job:c1:1:0"),
+        lambda: local.quarantine("n2", uuid(0), "hot", "root"),
+        lambda: local.unquarantine("n2", uuid(0), "root"),
+    ):
+        with pytest.raises(StoreError, match="nothing is known of n2"):
+            ask()
+
+
+def test_what_cannot_be_kept_is_not_granted(tmp_path: Path) -> None:
+    place = tmp_path / "run"
+    (place / ".book.json.new").mkdir(parents=True)
+    local = OfflineLedger(NODE, BookFile(place, NODE, "b", JobRecords(place), print))
+    with pytest.raises(NodeStateError):
+        local.reserve_count(job(1), 1, observation(NODE))
+
+
+INDICES = st.integers(0, GPUS - 1)
+SOME = st.lists(INDICES, min_size=1, max_size=GPUS, unique=True)
+OWNERS = st.builds(job, st.integers(1, 3), st.integers(0, 1))
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("count"), OWNERS, st.integers(0, GPUS + 1)),
+        st.tuples(st.just("given"), OWNERS, SOME),
+        st.tuples(st.just("release"), OWNERS, st.just([]) | SOME),
+        st.tuples(st.just("quarantine"), INDICES, st.booleans()),
+        st.tuples(st.just("seen"), SOME | st.just([]), SOME | st.just([])),
+    ),
+    max_size=25,
+)
+
+
+@given(steps=STEPS)
+@settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+def test_its_answers_are_the_stores(
+    steps: list[tuple[object, ...]], store: Store, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The same questions in the same order, to a node alone and to a store."""
+    node = new_node_name()
+    place = tmp_path_factory.mktemp("run")
+    local = OfflineLedger(node, BookFile(place, node, "b", JobRecords(place), print))
+    remote = store.ledger()
+    in_use: tuple[int, ...] = ()
+    unknown: tuple[int, ...] = ()
+    for kind, *what in steps:
+        wait_for_next_ms()
+        seen = observation(node, GPUS, in_use=in_use, unknown=unknown)
+        if kind == "count":
+            claim, count = what
+            answers = [one.reserve_count(claim, count, seen) for one in (local, remote)]
+        elif kind == "given":
+            claim, places = what
+            wanted = [uuid(place) for place in places]
+            answers = [one.reserve_given(claim, wanted, seen) for one in (local, remote)]
+        elif kind == "release":
+            claim, places = what
+            named = [uuid(place) for place in places]
+            answers = [
+                sorted(one.release(node, claim.owner, "end", named)) for one in (local, remote)
+            ]
+        elif kind == "quarantine":
+            place, on = what
+            answers = [
+                one.quarantine(node, uuid(place), "hot", "root")
+                if on
+                else one.unquarantine(node, uuid(place), "root")
+                for one in (local, remote)
+            ]
+        else:
+            in_use, unknown = map(tuple, what)
+            unknown = tuple(set(unknown) - set(in_use))
+            continue
+        assert _plain(answers[0]) == _plain(answers[1]), (kind, what)
+    (shown,) = remote.read_nodes([node])
+    mine = local.read_nodes()
+    for theirs, ours in ((shown.reservations, mine.reservations),):
+        assert {gpu: one.claim for gpu, one in theirs.items()} == {
+            gpu: one.claim for gpu, one in ours.items()
+        }
+    assert shown.released_at.keys() == mine.released_at.keys()
+    assert shown.quarantines.keys() == mine.quarantines.keys()
+
+
+def _plain(answer: object) -> object:
+    """Return what two ledgers can agree on: not the time of a grant."""
+    if isinstance(answer, BlockedGpu):
+        return answer.gpu, answer.why, answer.holder and answer.holder.claim
+    return answer
+
+
+def test_a_stale_scan_is_told_apart(local: OfflineLedger) -> None:
+    local.reserve_given(job(1), [uuid(0)], observation(NODE))
+    old = observation(NODE, age_s=5.0)
+    local.release(NODE, job(1).owner, "end")
+    assert local.reserve_given(job(2), [uuid(0)], old) == BlockedGpu(uuid(0), "stale")
+    assert local.reserve_count(job(2), 4, old) == TooFewGpus(4, 3, 0, 0, 0, 1)
+
+
+def test_what_expires_is_free_then(local: OfflineLedger, book_file: BookFile) -> None:
+    from canhazgpu.ledger.values import NodeView, Reservation
+    from canhazgpu.node.boot_clock import uptime_s
+
+    manual = Claim("manual:a", "manual", "eve", 1002, duration_s=60)
+    with book_file.open() as page:
+        held = Reservation(uuid(0), manual, page.now - 61, page.now - 1)
+        page.refresh(NodeView(NODE, page.now, None, None, {uuid(0): held}), uptime_s())
+    assert isinstance(local.reserve_given(job(1), [uuid(0)], observation(NODE)), GrantedGpus)

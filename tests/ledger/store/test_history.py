@@ -1,0 +1,237 @@
+"""The history, read and waited on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from ledger_samples import (
+    Observe,
+    Store,
+    job,
+    manual,
+    patch_record,
+    run,
+    store_time_ms,
+    uuid,
+    wait_for_next_ms,
+    waiter,
+)
+
+from canhazgpu.ledger.store import history
+from canhazgpu.ledger.store.connect import Role
+from canhazgpu.ledger.store.keys import NodeKeys
+from canhazgpu.ledger.store.ledger import RedisLedger
+from canhazgpu.ledger.values import Event
+
+
+def test_an_event_tells_who_what_and_when(ledger: RedisLedger, observe: Observe, node: str) -> None:
+    ledger.reserve_count(job(1), 1, observe())
+    (seen,) = ledger.read_nodes([node])
+    ledger.release(node, job(1).owner, "job ended", by="root")
+    grant, release = ledger.history(node, 0)
+    granted_at = seen.reservations[uuid(0)].granted_at
+    assert replace(grant, id="", at=0) == Event(
+        "", 0, "grant", uuid(0), claim=job(1), granted_at=granted_at
+    )
+    assert replace(release, id="", at=0) == Event(
+        "", 0, "release", uuid(0), job(1), granted_at, "job ended", "root"
+    )
+    assert grant.at == pytest.approx(granted_at, abs=0.1)
+    assert granted_at <= release.at <= ledger.read_nodes([node])[0].read_at
+
+
+def test_the_history_begins_where_it_is_asked_for(
+    ledger: RedisLedger, observe: Observe, node: str
+) -> None:
+    ledger.reserve_count(job(1), 1, observe())
+    wait_for_next_ms()
+    since = ledger.read_nodes([node])[0].read_at
+    wait_for_next_ms()
+    ledger.release(node, job(1).owner, "end")
+    assert [one.kind for one in ledger.history(node, since)] == ["release"]
+    assert ledger.history(node, since + 3600) == []
+    assert [one.kind for one in ledger.history(node, -1)] == ["grant", "release"]
+
+
+def test_a_node_without_a_history_has_none(ledger: RedisLedger, node: str) -> None:
+    assert ledger.history(node, 0) == []
+
+
+def test_what_is_noticed_late_comes_when_it_was(
+    ledger: RedisLedger, observe: Observe, node: str, store: Store, node_hashes: NodeKeys
+) -> None:
+    ledger.reserve_given(manual(1), [uuid(0)], observe())
+    wait_for_next_ms()
+    ended = store_time_ms(store.raw_client)
+    patch_record(store.raw_client, node_hashes.reservations, uuid(0), expires_ms=ended)
+    wait_for_next_ms()
+    ledger.join_queue(node, waiter(run(1)))
+    wait_for_next_ms()
+    ledger.reserve_given(job(2), [uuid(1)], observe())
+    told = ledger.history(node, 0)
+    assert [one.kind for one in told] == ["grant", "release", "wait", "grant"]
+    assert told[1].at == ended / 1000
+    assert [one.kind for one in ledger.history(node, (ended + 1) / 1000)] == ["wait", "grant"]
+
+
+def test_other_writers_entries_hide_none(
+    ledger: RedisLedger, observe: Observe, node: str, store: Store, node_hashes: NodeKeys
+) -> None:
+    for fields in ({"x": "y"}, {"event": ""}, {"event": "odd", "claim": "[", "at": "soon"}):
+        store.raw_client.xadd(node_hashes.history, fields)
+    for claim in ('{"owner": 7}', '{"owner":"a","type":"b","user":"c","idle_ms":"x"}'):
+        store.raw_client.xadd(
+            node_hashes.history, {"event": "release", "claim": claim, "at": "nan"}
+        )
+    ledger.reserve_count(job(1), 1, observe())
+    told = ledger.history(node, 0)
+    assert [one.kind for one in told] == ["odd", "release", "release", "grant"]
+    assert [one.claim.owner for one in told if one.claim] == [
+        "unreadable",
+        "unreadable",
+        "a",
+        job(1).owner,
+    ]
+    now = ledger.read_nodes([node])[0].read_at
+    assert all(now - 60 < one.at <= now for one in told)
+    assert {one.idle_s for one in told} == {0.0}
+
+
+def test_a_long_history_is_read_in_pages(
+    ledger: RedisLedger,
+    node: str,
+    store: Store,
+    node_hashes: NodeKeys,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(history, "EVENTS_PER_READ", 7)
+    for number in range(21):
+        # Several in each millisecond.
+        store.raw_client.xadd(
+            node_hashes.history, {"event": f"e{number}"}, id=f"{1 + number // 5}-*"
+        )
+        assert [one.kind for one in ledger.history(node, 0)] == [
+            f"e{one}" for one in range(number + 1)
+        ]
+
+
+def changes(ledger: RedisLedger, node: str, observe: Observe) -> dict[str, Callable[[], object]]:
+    """All that a waiter may wait for."""
+
+    def expire_in_the_next_script() -> None:
+        ledger.reserve_given(manual(5, 0.001), [uuid(3)], observe())
+        wait_for_next_ms()
+        ledger.join_queue(node, waiter(run(1)))
+
+    return {
+        "release": lambda: ledger.release(node, job(1).owner, "end"),
+        "grant": lambda: ledger.reserve_count(run(9), 1, observe()),
+        "wait": lambda: ledger.join_queue(node, waiter(run(2))),
+        "leave": lambda: ledger.leave_queue(node, [run(1).owner], "gave up"),
+        "extend": lambda: ledger.extend(node, manual(1).owner, 60),
+        "quarantine": lambda: ledger.quarantine(node, uuid(3), "fan", "root"),
+        "unquarantine": lambda: ledger.unquarantine(node, uuid(2), "root"),
+        "health": lambda: ledger.publish_scan(observe()),
+        "expiry": expire_in_the_next_script,
+    }
+
+
+@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize(
+    "change",
+    [
+        "release",
+        "grant",
+        "wait",
+        "leave",
+        "extend",
+        "quarantine",
+        "unquarantine",
+        "health",
+        "expiry",
+    ],
+)
+def test_every_change_wakes_who_waits(
+    store: Store, ledger: RedisLedger, observe: Observe, node: str, change: str, role: Role
+) -> None:
+    ledger.publish_scan(observe(unhealthy={2: "Xid 79"}))
+    ledger.reserve_count(job(1), 1, observe(unhealthy={2: "Xid 79"}))
+    ledger.reserve_count(manual(1), 1, observe(unhealthy={2: "Xid 79"}))
+    ledger.join_queue(node, waiter(run(1)))
+    watcher = store.ledger(role)
+    before = watcher.wait_for_event(node, "", 0)
+    woken: list[str] = []
+    # Far longer than the test may take: only the change ends it.
+    thread = threading.Thread(
+        target=lambda: woken.append(watcher.wait_for_event(node, before, 250))
+    )
+    thread.start()
+    changes(ledger, node, observe)[change]()
+    thread.join()
+    assert woken[0] > before
+    assert woken[0] in [one.id for one in ledger.history(node, 0)]
+
+
+def test_a_sign_of_life_wakes_nobody(ledger: RedisLedger, observe: Observe, node: str) -> None:
+    ledger.reserve_count(run(1), 1, observe())
+    ledger.join_queue(node, waiter(run(2)))
+    before = ledger.wait_for_event(node, "", 0)
+    ledger.renew(node, run(1).owner)
+    ledger.join_queue(node, waiter(run(2)))
+    ledger.publish_scan(observe())
+    assert ledger.wait_for_event(node, before, 0.05) == before
+
+
+def test_an_empty_history_has_a_beginning_to_wait_from(
+    ledger: RedisLedger, observe: Observe, node: str
+) -> None:
+    assert ledger.wait_for_event(node, "", 250) == "0-0"
+    assert ledger.wait_for_event(node, "0-0", 0.01) == "0-0"
+    ledger.reserve_count(job(1), 1, observe())
+    assert ledger.wait_for_event(node, "0-0", 250) == ledger.history(node, 0)[-1].id
+
+
+def test_nothing_that_happens_between_two_calls_is_missed(
+    ledger: RedisLedger, observe: Observe, node: str
+) -> None:
+    seen = ledger.wait_for_event(node, "", 0)
+    for number in range(50):
+        ledger.reserve_count(job(number), 1, observe())
+        ledger.release(node, job(number).owner, "end")
+        wait_for_next_ms()
+        # Returns at once, with the last of both.
+        seen = ledger.wait_for_event(node, seen, 250)
+        assert seen == ledger.history(node, 0)[-1].id
+
+
+def test_waiting_longer_than_an_answer_may_take_is_no_error(store: Store, node: str) -> None:
+    config = replace(store.config, timeout_s=0.1)
+    ledger = RedisLedger(config, Role.READ)
+    began = time.monotonic()
+    assert ledger.wait_for_event(node, "0-0", 1.3) == "0-0"
+    assert time.monotonic() - began >= 1.3
+
+
+def test_who_waits_keeps_nobody_waiting(
+    store: Store, ledger: RedisLedger, observe: Observe, node: str
+) -> None:
+    """Eight threads wait with one ledger object; its other operations go on, and wake them."""
+    woken: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: woken.append(ledger.wait_for_event(node, "0-0", 250)))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for _ in range(20):
+        ledger.read_nodes([node])
+        ledger.renew(node, run(1).owner)
+    assert woken == []
+    ledger.reserve_count(run(1), 1, observe())
+    for thread in threads:
+        thread.join()
+    assert len(woken) == 8

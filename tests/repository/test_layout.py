@@ -1,0 +1,37 @@
+"""The folders stay small, and the page that shows them names what is there."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+ARCHITECTURE = REPOSITORY / "docs" / "architecture.md"
+TOP_FOLDERS = ("plugin", "prolog", "epilog", "templates", "cli", "tests", "contrib")
+MAX_MODULES = 16
+PATH = re.compile(r"`((?:plugin|cli|prolog|epilog|templates|docs|tests|contrib)/[^\s`]*)`")
+
+
+def test_no_folder_holds_more_modules_than_one_sees_at_a_glance() -> None:
+    modules = [path for top in TOP_FOLDERS for path in (REPOSITORY / top).rglob("*.py")]
+    counts = Counter(path.parent.relative_to(REPOSITORY) for path in modules)
+    assert len(counts) > 20
+    assert {str(folder): n for folder, n in counts.items() if n > MAX_MODULES} == {}
+
+
+def test_every_path_on_the_architecture_page_exists() -> None:
+    paths = PATH.findall(ARCHITECTURE.read_text("utf-8"))
+    assert len(paths) > 20
+    assert [path for path in paths if not (REPOSITORY / path).exists()] == []
+
+
+def test_the_picture_names_every_folder_of_the_core() -> None:
+    picture = ARCHITECTURE.read_text("utf-8").partition("```mermaid")[2].partition("```")[0]
+    named = set(re.findall(r"([a-z_]+)/", picture))
+    core = REPOSITORY / "plugin" / "canhazgpu"
+    places = [one for one in (*core.iterdir(), *(core / "ledger").iterdir()) if one.is_dir()]
+    folders = {one.name for one in places if any(one.rglob("*.py"))}
+    assert folders - named == set()
+    for name in named - {"cli", "prolog", "epilog", "templates", "plugin", "canhazgpu"}:
+        assert any(core.rglob(f"{name}/")), name

@@ -1,0 +1,373 @@
+"""Slurm's own choice of devices is binding, and what a task is told is what it may open.
+
+The GPUs have other numbers in every way of counting: Slurm's positions, the device files, and
+NVML's indices, so that confusing two of them shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from clusters.gpu_cluster import GpuCluster
+from polling import poll_until
+
+from demo_cluster import ClusterSpec
+from fake_nvml import start_gpu_process
+
+pytestmark = pytest.mark.parts(2)
+MINORS = (107, 103, 150, 111, 120)
+SLURMS_NUMBERS = "0,1"  # of the two GPUs that a job may open, whichever they are
+
+# A device that may be opened has no driver here (ENXIO); one that may not gives EPERM.
+SHOW = r"""#!/bin/sh
+can_open=
+for device in {devices}/nvidia*; do
+    error=$({{ : <"$device"; }} 2>&1)
+    case $error in
+    *"No such device or address"*) can_open="$can_open,${{device##*nvidia}}" ;;
+    *"Operation not permitted"*) ;;
+    *) can_open="$can_open,unexpected:$error" ;;
+    esac
+done
+printf 'SEEN|%s|%s|%s|%s|%s\n' "$1" "${{CUDA_VISIBLE_DEVICES-unset}}" "${{can_open#,}}" \
+    "${{CUDA_DEVICE_ORDER-unset}}" "${{SLURM_JOB_GPUS-unset}}"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one task was told, and which device files it could open."""
+
+    tag: str
+    visible: str
+    can_open: tuple[int, ...]
+    order: str
+    positions: str
+
+
+@pytest.fixture(scope="module")
+def constrained_cluster(make_cluster: Any) -> GpuCluster:
+    return prepared(make_cluster(spec(constrain_devices=True)))
+
+
+@pytest.fixture(scope="module")
+def unconstrained_cluster(make_cluster: Any) -> GpuCluster:
+    return prepared(make_cluster(spec(), slurm={"assignment": "slurm"}))
+
+
+@pytest.fixture
+def constrained(constrained_cluster: GpuCluster) -> Iterator[GpuCluster]:
+    yield constrained_cluster
+    assert_all_free(constrained_cluster)
+
+
+@pytest.fixture
+def unconstrained(unconstrained_cluster: GpuCluster) -> Iterator[GpuCluster]:
+    yield unconstrained_cluster
+    assert_all_free(unconstrained_cluster)
+
+
+def spec(**changes: Any) -> ClusterSpec:
+    return ClusterSpec(nodes=1, gpus_per_node=len(MINORS), minors=(MINORS,), **changes)
+
+
+def prepared(cluster: GpuCluster) -> GpuCluster:
+    show = cluster.root / "show"
+    show.write_text(SHOW.format(devices=cluster.slurm.layout.devices("n1")))
+    show.chmod(0o755)
+    return cluster
+
+
+def assert_all_free(cluster: GpuCluster) -> None:
+    cluster.slurm.wait_nodes_idle()
+    assert cluster.held() == {}
+
+
+@contextmanager
+def submitted(cluster: GpuCluster, script: str, *args: str, user: str) -> Iterator[int]:
+    """A job that is over afterwards, however the test ends."""
+    job = cluster.slurm.submit(script, *args, user=user)
+    try:
+        yield job
+    finally:
+        cluster.slurm.run(["scancel", str(job)], check=True)
+        cluster.slurm.wait_job(job)
+
+
+@contextmanager
+def first_position_taken(cluster: GpuCluster, user: str) -> Iterator[int]:
+    first = cluster.uuids_of_positions("n1")[0]
+    with submitted(cluster, "sleep 600", "--gres=gpu:1", user=user) as job:
+        poll_until(lambda: cluster.held() == {first: str(job)})
+        yield job
+
+
+@contextmanager
+def configured(cluster: GpuCluster, **slurm: str) -> Iterator[None]:
+    cluster.configure(slurm={"assignment": "auto", **slurm})
+    try:
+        yield
+    finally:
+        cluster.configure()
+
+
+def seen_in(output: str) -> list[Seen]:
+    found = []
+    for line in output.splitlines():
+        if line.startswith("SEEN|"):
+            _, tag, visible, can_open, order, positions = line.split("|")
+            numbers = tuple(int(number) for number in can_open.split(",") if number)
+            found.append(Seen(tag, visible, numbers, order, positions))
+    return found
+
+
+def run_job(cluster: GpuCluster, script: str, *args: str, user: str) -> dict[str, list[Seen]]:
+    """Run a job to its end; returns what its tasks saw, by tag."""
+    with submitted(cluster, script, *args, user=user) as job:
+        ended = cluster.slurm.wait_job(job)
+        output = cluster.slurm.output(job, user=user)
+        assert ended["JobState"] == "COMPLETED", output
+    by_tag: dict[str, list[Seen]] = {}
+    for one in seen_in(output):
+        by_tag.setdefault(one.tag, []).append(one)
+    return by_tag
+
+
+def uuid_by_device(cluster: GpuCluster) -> dict[int, str]:
+    return {
+        int((gpu.path / "minor").read_text()): gpu.uuid for gpu in cluster.state.node("n1").gpus
+    }
+
+
+def openable(cluster: GpuCluster, task: Seen) -> list[str]:
+    """The UUIDs of what the task can open, in Slurm's order."""
+    uuids = uuid_by_device(cluster)
+    opened = {uuids[number] for number in task.can_open}
+    return [uuid for uuid in cluster.uuids_of_positions("n1") if uuid in opened]
+
+
+def index_by_uuid(cluster: GpuCluster) -> dict[str, int]:
+    return {gpu.uuid: gpu.index for gpu in cluster.state.node("n1").gpus}
+
+
+def assert_reserved(cluster: GpuCluster, job: int, user: str, uuids: list[str]) -> None:
+    """The job holds exactly these GPUs, and everybody is told so."""
+    gpus = cluster.status()["n1"]
+    mine = {
+        uuid: gpu
+        for uuid, gpu in gpus.items()
+        if gpu["reservation"] and gpu["reservation"]["job_id"] == str(job)
+    }
+    assert set(mine) == set(uuids)
+    for gpu in mine.values():
+        assert gpu["state"] == "reserved"
+        assert gpu["reservation"]["user"] == user
+
+
+def first_task(cluster: GpuCluster, job: int, user: str) -> Seen:
+    return poll_until(lambda: seen_in(cluster.slurm.output(job, user=user)))[0]
+
+
+def test_a_job_is_told_exactly_the_gpus_it_can_open(constrained: GpuCluster, people: Any) -> None:
+    alice, bob = people
+    script = f"{constrained.root}/show batch\nsleep 600"
+    with (
+        first_position_taken(constrained, bob) as other,
+        submitted(constrained, script, "--gres=gpu:2", user=alice) as job,
+    ):
+        task = first_task(constrained, job, alice)
+
+        by_position = constrained.uuids_of_positions("n1")
+        assert task.positions == "1,2"
+        assert set(task.can_open) == {MINORS[1], MINORS[2]}
+        assert task.visible.split(",") == openable(constrained, task) == by_position[1:3]
+        assert task.order == "unset"
+        assert_reserved(constrained, job, alice, by_position[1:3])
+        assert_reserved(constrained, other, bob, by_position[:1])
+
+
+def test_every_task_is_told_the_gpus_it_can_open(constrained: GpuCluster, people: Any) -> None:
+    alice, bob = people
+    show = constrained.root / "show"
+    script = f"""
+    srun --exact -n1 --gres=gpu:1 sh -c '{show} exact; sleep 2' &
+    srun --exact -n1 --gres=gpu:1 sh -c '{show} exact; sleep 2' &
+    wait
+    srun -n2 --gpus-per-task=1 {show} per-task
+    srun -n2 --gpu-bind=single:1 {show} single
+    srun -n2 --gpu-bind=map_gpu:1,0 {show} map
+    srun -n2 --gpu-bind=mask_gpu:2,3 {show} mask
+    srun {show} plain
+    srun --gres=none {show} none
+    """
+    with first_position_taken(constrained, bob):
+        seen = run_job(constrained, script, "--gres=gpu:2", "-n2", user=alice)
+
+    mine = constrained.uuids_of_positions("n1")[1:3]
+    assert {tag: len(tasks) for tag, tasks in seen.items()} == dict.fromkeys(
+        ("exact", "per-task", "single", "map", "mask", "plain", "none"), 2
+    )
+    for tag in ("exact", "per-task", "single", "map", "plain"):
+        for task in seen[tag]:
+            assert task.visible.split(",") == openable(constrained, task), tag
+    for tag in ("exact", "per-task", "single", "map"):
+        assert sorted(task.visible for task in seen[tag]) == sorted(mine), tag
+    for task in seen["mask"]:
+        assert set(task.visible.split(",")) <= set(openable(constrained, task))
+    assert [task.visible.split(",") for task in seen["plain"]] == [mine, mine]
+    assert [(task.visible, task.can_open) for task in seen["none"]] == [("unset", ())] * 2
+
+
+def test_tasks_without_a_batch_script_are_told_too(constrained: GpuCluster, people: Any) -> None:
+    alice, bob = people
+    show = str(constrained.root / "show")
+    with first_position_taken(constrained, bob):
+        done = constrained.slurm.run(
+            ["srun", "-n2", "--gpus-per-task=1", show, "direct"], user=alice, check=True
+        )
+
+    tasks = seen_in(done.stdout)
+    for task in tasks:
+        assert task.visible.split(",") == openable(constrained, task)
+    assert sorted(task.visible for task in tasks) == sorted(
+        constrained.uuids_of_positions("n1")[1:3]
+    )
+
+
+def test_indices_stay_slurms_own_where_devices_are_constrained(
+    constrained: GpuCluster, people: Any
+) -> None:
+    alice, bob = people
+    show = constrained.root / "show"
+    script = f"{show} batch\nsrun -n2 --gpus-per-task=1 {show} task\nsrun --gres=none {show} none"
+    with first_position_taken(constrained, bob), configured(constrained, export="index"):
+        seen = run_job(constrained, script, "--gres=gpu:2", "-n2", user=alice)
+
+    (batch,) = seen["batch"]
+    assert (batch.visible, batch.order) == (SLURMS_NUMBERS, "PCI_BUS_ID")
+    assert set(batch.can_open) == {MINORS[1], MINORS[2]}
+    assert [(task.visible, task.order) for task in seen["task"]] == [("0", "PCI_BUS_ID")] * 2
+    assert {task.can_open for task in seen["task"]} == {(MINORS[1],), (MINORS[2],)}
+    assert {task.visible for task in seen["none"]} == {"unset"}
+
+
+def sent_back(cluster: GpuCluster, job: int) -> str:
+    """Wait until the job was requeued and its node is up and idle; returns the job's comment."""
+    poll_until(lambda: cluster.slurm.job(job)["Restarts"] == "1")
+    cluster.slurm.wait_nodes_idle()
+    assert cluster.slurm.wait_job(job, states=("PENDING",))["Restarts"] == "1"
+    asked = cluster.slurm.run(["squeue", "--noheader", "--format=%k", f"--jobs={job}"], check=True)
+    return asked.stdout.strip()
+
+
+def test_a_choice_of_our_own_is_refused_where_devices_are_constrained(
+    constrained: GpuCluster, people: Any
+) -> None:
+    alice, _ = people
+    with (
+        configured(constrained, assignment="canhazgpu"),
+        submitted(constrained, "echo started", "--gres=gpu:2", user=alice) as job,
+    ):
+        comment = sent_back(constrained, job)
+
+        assert comment.startswith("canhazgpu: ")
+        assert 'assignment = "canhazgpu" cannot work' in comment
+        assert "ConstrainDevices=yes" in comment
+        assert 'set it to "slurm" or "auto"' in comment
+        assert constrained.held() == {}
+        assert "started" not in constrained.slurm.output(job, user=alice)
+
+
+def test_a_job_is_sent_back_from_a_gpu_that_somebody_uses(
+    constrained: GpuCluster, people: Any
+) -> None:
+    alice, bob = people
+    by_position = constrained.uuids_of_positions("n1")
+    index = index_by_uuid(constrained)[by_position[0]]
+    gpu = constrained.state.node("n1").gpu(index)
+    with (
+        start_gpu_process(gpu, 8000, user=bob) as rogue,
+        submitted(constrained, "echo started", "--gres=gpu:1", user=alice) as job,
+    ):
+        comment = sent_back(constrained, job)
+
+        assert f"in use by {bob} WITHOUT RESERVATION" in comment
+        assert f"PID {rogue.pid} " in comment
+        assert f"GPU {index} ({by_position[0]}) on n1" in comment
+        assert constrained.held() == {}
+        assert "started" not in constrained.slurm.output(job, user=alice)
+
+
+def test_a_process_on_another_gpu_is_in_nobodys_way(constrained: GpuCluster, people: Any) -> None:
+    alice, bob = people
+    other = constrained.state.node("n1").gpu(0)
+    assert other.uuid != constrained.uuids_of_positions("n1")[0]
+    with start_gpu_process(other, 8000, user=bob):
+        seen = run_job(constrained, f"{constrained.root}/show batch", "--gres=gpu:1", user=alice)
+
+    assert seen["batch"][0].visible == constrained.uuids_of_positions("n1")[0]
+    assert seen["batch"][0].can_open == (MINORS[0],)
+
+
+@pytest.mark.parametrize("export", ["uuid", "index"])
+def test_slurms_choice_leads_to_the_right_gpus_by_their_device_files(
+    unconstrained: GpuCluster, people: Any, export: str
+) -> None:
+    alice, bob = people
+    show = unconstrained.root / "show"
+    script = f"""
+    {show} batch
+    srun -n2 --gpus-per-task=1 {show} task
+    srun --gres=none {show} none
+    sleep 600
+    """
+    with (
+        configured(unconstrained, assignment="slurm", export=export),
+        first_position_taken(unconstrained, bob),
+        submitted(unconstrained, script, "--gres=gpu:2", "-n2", user=alice) as job,
+    ):
+        tasks = poll_until(
+            lambda: (
+                (seen := seen_in(unconstrained.slurm.output(job, user=alice)))
+                and len(seen) == 5
+                and seen
+            )
+        )
+
+        mine = unconstrained.uuids_of_positions("n1")[1:3]
+        assert [uuid_by_device(unconstrained)[MINORS[position]] for position in (1, 2)] == mine
+        indices = [index_by_uuid(unconstrained)[uuid] for uuid in mine]
+        assert set(indices) != {1, 2}
+        names = mine if export == "uuid" else [str(index) for index in indices]
+        order = "unset" if export == "uuid" else "PCI_BUS_ID"
+        batch = tasks[0]
+        assert (batch.tag, batch.positions) == ("batch", "1,2")
+        assert (batch.visible.split(","), batch.order) == (names, order)
+        parts = [task for task in tasks if task.tag == "task"]
+        assert sorted(task.visible for task in parts) == sorted(names)
+        assert {task.order for task in parts} == {order}
+        assert [task.visible for task in tasks if task.tag == "none"] == ["unset", "unset"]
+        assert_reserved(unconstrained, job, alice, mine)
+
+
+def test_gpus_of_several_types_are_counted_as_slurm_declares_them(
+    make_cluster: Any, people: Any
+) -> None:
+    alice, _ = people
+    types = ("small", "big", "small", "big", "big")
+    cluster = prepared(make_cluster(spec(constrain_devices=True, gpu_types=types)))
+    uuids = uuid_by_device(cluster)
+    script = f"{cluster.root}/show batch\nsleep 600"
+    for kind, count in (("small", 1), ("small", 2), ("big", 1), ("big", 3)):
+        with submitted(cluster, script, f"--gres=gpu:{kind}:{count}", user=alice) as job:
+            task = first_task(cluster, job, alice)
+            opened = [uuids[number] for number in task.can_open]
+            assert len(opened) == count
+            assert {types[MINORS.index(number)] for number in task.can_open} == {kind}
+            assert set(task.visible.split(",")) == set(opened)
+            assert_reserved(cluster, job, alice, opened)
+        assert_all_free(cluster)

@@ -1,0 +1,263 @@
+"""A private Slurm with simulated GPUs and canhazgpu installed on it as an administrator would."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from forking_python import ForkingPython
+from polling import poll_until
+from run_files import made_once
+from simulated_driver import install_driver
+
+from demo_cluster import ClusterSpec, CommandFailed, PrivateSlurm
+from demo_cluster.host.processes import find_process
+from fake_nvml import FakeState
+
+REPOSITORY = Path(__file__).parents[3]
+STORE_TIMEOUT_S = 3.0
+MAIN = "import sys; from canhazgpu.cli.main import main; sys.argv[0] = {!r}; main()"
+READING = ("events", "explain", "status")
+
+
+def hook_pid(cluster: GpuCluster, name: str, job: int) -> int:
+    """Return the pid of a job's hook that runs now, ``prolog`` or ``epilog``, 0 where none does."""
+    # Clusters beside this one have jobs of the same number.
+    marks = {f"SLURM_JOB_ID={job}".encode(), f"CANHAZGPU_CONFIG={cluster.config_file}".encode()}
+    found = set()
+    for entry in Path("/proc").iterdir():
+        try:
+            environ = {*(entry / "environ").read_bytes().split(b"\0")}
+            command = (entry / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if marks <= environ and f"canhazgpu.{name}".encode() in command:
+            found.add(int(entry.name))
+    # The children that scan bear the same command line.
+    return next((pid for pid in found if parent_of(pid) not in found), 0)
+
+
+def parent_of(pid: int) -> int:
+    process = find_process(pid)
+    return process.parent if process else 0
+
+
+def kill_hook(cluster: GpuCluster, name: str, job: int, times: int) -> None:
+    """Kill a job's hook amid its work, and again when it is run once more; as the kernel does."""
+    killed = {0}
+    while len(killed) <= times:
+        pid = poll_until(lambda: (found := hook_pid(cluster, name, job)) not in killed and found)
+        os.kill(pid, signal.SIGKILL)
+        killed.add(pid)
+
+
+@functools.cache
+def interpreter_of(venv: Path) -> ForkingPython:
+    return ForkingPython(venv / "bin" / "python3")
+
+
+def run_without_importing(
+    venv: Path,
+    arguments: Sequence[str],
+    environ: Mapping[str, str],
+    user: str = "root",
+    directory: Path = Path("/"),
+) -> subprocess.CompletedProcess[str]:
+    """Run the installed command as one that has imported everything already."""
+    program = MAIN.format(str(venv / "bin" / "canhazgpu"))
+    command = ["-c", program, *arguments]
+    return interpreter_of(venv).run(command, environ, 120, user, directory)
+
+
+def installed_venv() -> Path:
+    """Return an environment with the built wheel that every Unix user can run, one for the run."""
+    return made_once("installed", make_venv) / "venv"
+
+
+def make_venv(directory: Path) -> None:
+    """Install the built wheel into a new environment."""
+    wheels = sorted((REPOSITORY / "build" / "dist").glob("*.whl"))
+    if not wheels:
+        raise RuntimeError("no wheel in build/dist; 'make test' builds it")
+    venv = directory / "venv"
+    subprocess.run(["/usr/bin/python3", "-m", "venv", venv], check=True, timeout=120)
+    subprocess.run(
+        [venv / "bin/pip", "install", "--quiet", f"{wheels[-1]}[embedded]"], check=True, timeout=300
+    )
+
+
+class GpuCluster:
+    """`PrivateSlurm` under `root`, each node with fake GPUs, hooks installed by the CLI.
+
+    The NVML indices of a node run against its device numbers, so that confusing the two shows.
+    """
+
+    def __init__(
+        self, root: Path, venv: Path, spec: ClusterSpec, config: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        self.root = root
+        self.venv = venv
+        self.config_file = root / "config.toml"
+        self._config = {section: dict(values) for section, values in config.items()}
+        install_driver(root / "nvml")
+        self.state = FakeState(root / "nvml" / "state")
+        for node in spec.node_specs():
+            self.state.add_node(
+                node.name, gpus=len(node.minors), minors=list(reversed(node.minors))
+            )
+        self.configure()
+        hooks = self._install_hooks()
+        if spec.health_check_interval_s:
+            hooks["health_check_program"] = str(self._write_health_check())
+        self.slurm = PrivateSlurm(root / "slurm", replace(spec, **hooks))
+
+    def configure(self, **changes: Mapping[str, Any]) -> None:
+        """Write the configuration, with these sections' keys changed."""
+        defaults: dict[str, dict[str, Any]] = {
+            "store": {
+                "url": "embedded",
+                "embedded_dir": str(self.root / "store"),
+                "timeout_s": STORE_TIMEOUT_S,
+            },
+            "validation": {"nvml_library": str(self.root / "nvml" / "libnvidia-ml.so.1")},
+            "node": {"state_dir": str(self.root / "run" / "%n")},
+        }
+        for section, values in (*self._config.items(), *changes.items()):
+            defaults.setdefault(section, {}).update(values)
+        lines = []
+        for section, values in defaults.items():
+            lines.append(f"[{section}]")
+            lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+        draft = self.config_file.with_suffix(".new")
+        draft.write_text("\n".join(lines) + "\n")
+        draft.replace(self.config_file)
+
+    def canhazgpu(
+        self, *arguments: str, node: str = "", user: str = "root", check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the command as a Unix user on a node."""
+        place = {"CANHAZGPU_CONFIG": str(self.config_file)}
+        if node:
+            place |= {"CANHAZGPU_NODE_NAME": node, "FAKE_NVML_NODE": node}
+        if arguments[0] in READING:
+            return self._read(arguments, place, user, check)
+        assignments = [f"{name}={value}" for name, value in place.items()]
+        command = ["/usr/bin/env", *assignments, str(self.venv / "bin/canhazgpu"), *arguments]
+        return self.slurm.run(command, user=user, check=check)
+
+    def _read(
+        self, arguments: Sequence[str], place: Mapping[str, str], user: str, check: bool
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command that tests wait with, again and again: without importing anew."""
+        environ = {**self.slurm.env(user), **place}
+        home = self.slurm.home(user)
+        done = run_without_importing(self.venv, arguments, environ, user, home)
+        if check and done.returncode != 0:
+            raise CommandFailed(f"{arguments} ended with {done.returncode}: {done.stderr}")
+        return done
+
+    def status(self, node: str = "n1", user: str = "root") -> dict[str, dict[str, Any]]:
+        """Return every node's GPUs by UUID, as `canhazgpu status --json` shows them."""
+        shown = json.loads(self.canhazgpu("status", "--json", node=node, user=user).stdout)
+        return {one["node"]: {gpu["uuid"]: gpu for gpu in one["gpus"]} for one in shown["nodes"]}
+
+    def held(self, node: str = "n1") -> dict[str, str]:
+        """Return the node's reserved GPUs and the job that holds each."""
+        gpus = self.status(node)[node]
+        return {
+            uuid: gpu["reservation"]["job_id"] for uuid, gpu in gpus.items() if gpu["reservation"]
+        }
+
+    def uuids_of_positions(self, node: str) -> list[str]:
+        """Return the node's UUIDs in the order in which Slurm counts its GPUs."""
+        return [gpu.uuid for gpu in reversed(self.state.node(node).gpus)]
+
+    def cancel_jobs(self) -> None:
+        """Cancel every job there is; `slurm.wait_nodes_idle` waits for their ends."""
+        for job in self.slurm.run(["squeue", "-h", "-o", "%A"]).stdout.split():
+            self.slurm.run(["scancel", job])
+
+    def run_python(self, code: str, *arguments: str) -> str:
+        """Run Python that has canhazgpu; its first argument is the embedded store's directory."""
+        python = [str(self.venv / "bin/python"), "-I", "-c", code, str(self.root / "store")]
+        return self.slurm.run([*python, *arguments], check=True).stdout
+
+    def hook(self, name: str, node: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run an installed hook by hand, with the bare environment slurmd gives it."""
+        environ = {
+            "SLURMD_NODENAME": node,
+            "SLURM_CONF": str(self.slurm.layout.slurm_conf),
+            "SLURM_CLUSTER_NAME": "demo",
+            **variables,
+        }
+        return subprocess.run(
+            [self.hook_path(name)],
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+
+    def health_check(self, node: str) -> subprocess.CompletedProcess[str]:
+        """Run the health check by hand, with the bare environment slurmd gives it."""
+        return subprocess.run(
+            [self._write_health_check()],
+            env={"SLURMD_NODENAME": node},
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+
+    def _write_health_check(self) -> Path:
+        path = self.root / "health_check.sh"
+        conf = self.root / "slurm" / "etc" / "slurm.conf"
+        path.write_text(
+            f"#!/bin/sh\nexport CANHAZGPU_CONFIG={self.config_file} SLURM_CONF={conf}\n"
+            f"exec {self.venv / 'bin' / 'canhazgpu-healthcheck'}\n"
+        )
+        path.chmod(0o755)
+        return path
+
+    def hook_path(self, name: str) -> Path:
+        return self.root / "etc" / "slurm" / f"{name}.d" / "canhazgpu.sh"
+
+    def gpu_process(self) -> str:
+        return str(self.root / "nvml" / "gpu-process")
+
+    def _install_hooks(self) -> dict[str, str]:
+        subprocess.run(
+            [
+                self.venv / "bin/canhazgpu",
+                *("--config", self.config_file),
+                *("hooks", "install", "--slurm-dir", self.root / "etc" / "slurm"),
+            ],
+            check=True,
+            timeout=60,
+            stdout=subprocess.DEVNULL,
+            env={"PATH": os.environ.get("PATH", os.defpath)},
+        )
+        slurm_dir = self.root / "etc" / "slurm"
+        return {
+            "prolog": str(slurm_dir / "prolog.d" / "*"),
+            "epilog": str(slurm_dir / "epilog.d" / "*"),
+            "task_prolog": str(slurm_dir / "canhazgpu" / "task_prolog.sh"),
+        }
+
+    def stop(self) -> None:
+        """End the cluster and the store it started."""
+        self.slurm.stop()
+        stop = "import sys; from canhazgpu.ledger.embedded import server; server.stop(sys.argv[1])"
+        subprocess.run(
+            [self.venv / "bin/python", "-I", "-c", stop, self.root / "store"],
+            check=False,
+            timeout=60,
+        )

@@ -1,0 +1,127 @@
+"""A ledger, a probe and a job lookup in memory, and an `App` made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from canhazgpu.cli.app import App
+from canhazgpu.gpu.scan import GpuReading, Scan
+from canhazgpu.in_process.adapters import Adapters
+from canhazgpu.in_process.service import InProcessService
+from canhazgpu.ledger.port import Observation
+from canhazgpu.ledger.store.connect import Role
+from canhazgpu.ledger.values import Event, NodeView
+from canhazgpu.status.scheduler_jobs import JobInfo
+
+NOW = 1700000000.0
+
+
+class FakeLedger:
+    """Reads like a ledger; any change fails the test. `error` is raised instead, if any."""
+
+    def __init__(self, *views: NodeView, error: BaseException | None = None) -> None:
+        self._views = {view.node: view for view in views}
+        self.error = error
+        self.events: list[str] = []
+        self.past: dict[str, list[Event]] = {}
+
+    def show(self, *views: NodeView) -> None:
+        """FrameOutput these nodes from now on."""
+        self._views = {view.node: view for view in views}
+
+    def read_nodes(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
+        self.events.append("look")
+        if self.error:
+            raise self.error
+        names = sorted(self._views if nodes is None else nodes)
+        return [self._views.get(name, NodeView(name, NOW, None, None)) for name in names]
+
+    def history(self, node: str, since: float) -> list[Event]:
+        self.events.append("history")
+        return [one for one in self.past.get(node, []) if one.at >= since]
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"status called {name} of the ledger")
+
+
+@dataclass
+class FakeProbe:
+    """Gives one scan; `events` is the order of what was asked."""
+
+    gpus: tuple[GpuReading, ...] = ()
+    fault: str | None = None
+    events: list[str] = field(default_factory=list)
+    node: str = ""
+
+    def start(self) -> FakeProbe:
+        self.events.append("start")
+        return self
+
+    def observe(self) -> Observation:
+        self.events.append("observe")
+        return Observation(Scan(self.node, 0.0, 0.1, self.gpus, self.fault), 0.1)
+
+
+@dataclass
+class FakeJobLookup:
+    """Knows some jobs; `asked` is what it was asked for."""
+
+    known: Mapping[str, JobInfo] = field(default_factory=dict)
+    asked: list[tuple[str, ...]] = field(default_factory=list)
+
+    def jobs(self, job_ids: Iterable[str]) -> Mapping[str, JobInfo]:
+        self.asked.append(tuple(job_ids))
+        return self.known
+
+    def resolve_job_id(self, address: str) -> str | None:
+        raise AssertionError(f"asked for the number of {address}")
+
+
+def no_sleep(seconds: float) -> None:
+    raise AssertionError(f"the command slept {seconds} s")
+
+
+def app(
+    ledger: FakeLedger,
+    probe: FakeProbe,
+    lookup: FakeJobLookup | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    width: int | None = None,
+    sleep: Callable[[float], None] = no_sleep,
+) -> App:
+    """Return the commands' dependencies on a node called n1."""
+
+    def open_ledger(_store: object, role: Role) -> Any:
+        assert role is Role.READ
+        probe.events.append("ledger")
+        return ledger
+
+    def open_probe(node: str, _validation: object) -> FakeProbe:
+        probe.node = node
+        return probe
+
+    def open_service(
+        environ: Mapping[str, str], config_file: str | None, overrides: Mapping[str, str]
+    ) -> InProcessService:
+        return InProcessService(
+            Adapters(
+                environ,
+                config_file,
+                overrides,
+                clock=lambda: 5.0,
+                probe=open_probe,
+                ledger=open_ledger,
+                job_lookup=lambda _slurm, _environ: lookup or FakeJobLookup(),
+            )
+        )
+
+    return App(
+        environ={"SLURMD_NODENAME": "n1", **(environ or {})},
+        clock=lambda: 5.0,
+        open_service=open_service,
+        width=lambda: width,
+        sleep=sleep,
+    )

@@ -1,0 +1,145 @@
+"""The server of `forking_python`: `python -I forking_server.py LISTENER`."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import importlib
+import json
+import os
+import pwd
+import runpy
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any, TextIO
+
+PATIENCE_S = 2.0
+PR_SET_DUMPABLE = 4
+Request = dict[str, Any]
+
+
+def next_run(listener: socket.socket) -> Callable[[], None]:
+    """Serve; returns in the process of each run, which is to call what it is given and end."""
+    parent = os.getppid()
+    listener.settimeout(PATIENCE_S)
+    while os.getppid() == parent:
+        reap()
+        try:
+            connection, _ = listener.accept()
+        except TimeoutError:
+            continue
+        with connection:
+            request, outputs = received(connection)
+            import_all(request["modules"])
+            if os.fork() == 0:
+                listener.close()
+                return attended(connection, request, outputs)
+            for fd in outputs:
+                os.close(fd)
+    return lambda: None
+
+
+def received(connection: socket.socket) -> tuple[Request, list[int]]:
+    connection.settimeout(None)
+    _, (file, *outputs), _, _ = socket.recv_fds(connection, 16, 3)
+    with os.fdopen(file, "rb") as stream:
+        stream.seek(0)
+        return json.load(stream), outputs
+
+
+def import_all(names: list[str]) -> None:
+    """Import what earlier runs did, in their order."""
+    for name in names:
+        if name not in sys.modules:
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+
+
+def reap() -> None:
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def attended(connection: socket.socket, request: Request, outputs: list[int]) -> Callable[[], None]:
+    """Fork the run, which returns; wait for it here and report its end and its modules."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        connection.close()
+        os.close(read)
+        report_at_the_end(write)
+        return lambda: run(request, outputs)
+    for fd in (write, *outputs):
+        os.close(fd)
+    connection.send(str(pid).encode())
+    _, status = os.waitpid(pid, 0)
+    # A child of the run may have the other end open still.
+    os.set_blocking(read, False)
+    report = b""
+    with contextlib.suppress(BlockingIOError):
+        report = os.read(read, 1 << 16)
+    with contextlib.suppress(OSError):
+        connection.send(str(os.waitstatus_to_exitcode(status)).encode())
+        connection.send(report)
+    os._exit(0)
+
+
+def report_at_the_end(write: int) -> None:
+    """Write the names of all modules when this process ends by itself, by `os._exit` too."""
+    pid, file, exit_now = os.getpid(), os.fstat(write).st_ino, os._exit
+
+    def report() -> None:
+        with contextlib.suppress(OSError):
+            if os.getpid() == pid and os.fstat(write).st_ino == file:
+                os.write(write, json.dumps([*sys.modules]).encode())
+
+    def report_and_exit(status: int) -> None:
+        report()
+        exit_now(status)
+
+    atexit.register(report)
+    os._exit = report_and_exit  # type: ignore[assignment]
+
+
+def opened(stream: TextIO, output: int) -> TextIO:
+    """Put an output in the place of a stream's file; returns a stream as that was."""
+    os.dup2(output, stream.fileno())
+    os.close(output)
+    return open(
+        stream.fileno(), "w", encoding=stream.encoding, errors=stream.errors, closefd=False,
+        buffering=1 if stream is sys.stderr else -1,
+    )  # fmt: skip
+
+
+def become(user: str) -> None:
+    account = pwd.getpwnam(user)
+    os.initgroups(user, account.pw_gid)
+    os.setgid(account.pw_gid)
+    os.setuid(account.pw_uid)
+    # As after an exec: without it /proc/self stays root's.
+    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
+
+
+def run(request: Request, outputs: list[int]) -> None:
+    """Become the run: its output, its user, its environment, its arguments."""
+    sys.stdout = sys.__stdout__ = opened(sys.stdout, outputs[0])
+    sys.stderr = sys.__stderr__ = opened(sys.stderr, outputs[1])
+    os.chdir(request["directory"])
+    if request["user"] != "root":
+        become(request["user"])
+    os.environ.clear()
+    os.environ.update(request["environ"])
+    option, what, *arguments = request["arguments"]
+    sys.argv = [what if option == "-m" else "-c", *arguments]
+    if option == "-m":
+        sys.modules.pop(what, None)
+        runpy.run_module(what, run_name="__main__", alter_sys=True)
+    else:
+        exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})
+
+
+if __name__ == "__main__":
+    next_run(socket.socket(fileno=int(sys.argv[1])))()
