@@ -9,9 +9,10 @@ import click
 
 from canhazgpu.cli.app import App
 from canhazgpu.cli.options.common import json_option
-from canhazgpu.cli.options.node import format_gpus, node_option
+from canhazgpu.cli.options.node import node_option
 from canhazgpu.cli.options.param_types import DURATION, GPU_IDS
 from canhazgpu.cli.options.value_completion import complete_own_gpu_ids
+from canhazgpu.cli.terminal.gpu_names import format_gpus
 from canhazgpu.cli.terminal.output import print_sanitized, sanitized_errors
 from canhazgpu.duration_text import duration_text
 from canhazgpu.errors import InputError

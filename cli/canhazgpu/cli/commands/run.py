@@ -9,13 +9,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from canhazgpu.cli.app import App
-from canhazgpu.cli.options.gpu_request import (
-    gpu_request_options,
-    parse_gpu_request,
-    raise_unavailable,
-    warn_of_unreserved_use,
-)
+from canhazgpu.cli.options.gpu_request import gpu_request_options, parse_gpu_request
 from canhazgpu.cli.options.param_types import DURATION
+from canhazgpu.cli.terminal.grant_messages import raise_unavailable, warn_of_unreserved_use
 from canhazgpu.people.command_exec import check_command, exec_command
 from canhazgpu.service.grants import RunInsideJob, RunRequest, RunStarted, ThroughScheduler
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from canhazgpu.cli.terminal.text import printable
+
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
@@ -70,4 +72,38 @@ set_option = click.option(
     multiple=True,
     callback=parse_overrides,
     help="Set a configuration key, over file and environment; may be given several times.",
+)
+
+
+MAX_REASON_LENGTH = 200
+"""Characters of a reason that an administrator gives; it is shown in a table's cell."""
+
+
+def reason_option(meaning: str) -> Callable[[Any], Any]:
+    """Return the option ``--reason``: some words on one line."""
+    return click.option(
+        "--reason", required=True, metavar="TEXT", callback=_parse_reason, help=meaning
+    )
+
+
+def _parse_reason(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    words = " ".join(printable(" ".join(value.split())).split())
+    if not words or len(words) > MAX_REASON_LENGTH:
+        raise click.BadParameter(f"accepted: some words, at most {MAX_REASON_LENGTH} characters")
+    return words
+
+
+def _set_color(context: click.Context, _parameter: click.Parameter, choice: str) -> None:
+    # Where click itself looks before it takes colour out of what goes to no terminal.
+    context.color = None if choice == "auto" else choice == "always"
+
+
+color_option = click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    expose_value=False,
+    callback=_set_color,
+    help="Colour the output; auto: on a terminal, unless NO_COLOR is set or TERM is dumb.",
 )

@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import click
 
 from canhazgpu.cli.terminal.text import printable, text_width
 from canhazgpu.errors import InputError
-
-MAX_REASON_LENGTH = 200
-"""Characters of a reason that an administrator gives; it is shown in a table's cell."""
-
-
-def reason_option(meaning: str) -> Callable[[Any], Any]:
-    """Return the option ``--reason``: some words on one line."""
-    return click.option(
-        "--reason", required=True, metavar="TEXT", callback=_parse_reason, help=meaning
-    )
-
-
-def _parse_reason(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    words = " ".join(printable(" ".join(value.split())).split())
-    if not words or len(words) > MAX_REASON_LENGTH:
-        raise click.BadParameter(f"accepted: some words, at most {MAX_REASON_LENGTH} characters")
-    return words
 
 
 def print_sanitized(text: str, *, err: bool = False) -> None:

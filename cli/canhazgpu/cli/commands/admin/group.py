@@ -6,8 +6,9 @@ import click
 
 from canhazgpu.cli.commands.admin.forget import forget
 from canhazgpu.cli.commands.admin.nodes import nodes
-from canhazgpu.cli.commands.admin.quarantine import quarantine, unquarantine
+from canhazgpu.cli.commands.admin.quarantine import quarantine
 from canhazgpu.cli.commands.admin.release import release
+from canhazgpu.cli.commands.admin.unquarantine import unquarantine
 
 
 @click.group()

@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from canhazgpu.cli.app import App
+from canhazgpu.cli.hook_site.config_warnings import config_warnings as hook_warnings
 from canhazgpu.cli.hook_site.install_warnings import install_warnings
-from canhazgpu.cli.hook_site.script_settings import config_warnings as hook_warnings
 from canhazgpu.cli.hook_site.script_settings import hook_files, hook_settings
 from canhazgpu.cli.options.common import json_option
 from canhazgpu.cli.options.hooks import (

@@ -1,0 +1,25 @@
+"""How people name GPUs in what commands print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from canhazgpu.people.holdings import gpu_list_text
+
+
+class NodeAnswer(Protocol):
+    """An answer that is about GPUs of one node."""
+
+    @property
+    def node(self) -> str:
+        """The node's name."""
+
+    @property
+    def places(self) -> Mapping[str, str]:
+        """The places of its GPUs, by UUID."""
+
+
+def format_gpus(gpus: Iterable[str], answer: NodeAnswer) -> str:
+    """Return the GPUs (UUIDs) as people name them, ``GPU 0, 3``."""
+    return gpu_list_text(gpus, answer.places)
