@@ -62,7 +62,7 @@ class App:
         """Return the node's service, which everything about GPUs is asked of."""
         return self.open_service(self.environ, self.config_file, self.overrides)
 
-    def effective(self) -> EffectiveConfig:
+    def effective_config(self) -> EffectiveConfig:
         """Read the configuration in force, for commands that are about the configuration.
 
         Raises `ConfigError`. Read when a command runs, so that help needs no configuration.

@@ -41,7 +41,7 @@ def show(app: App, as_json: bool) -> None:
       canhazgpu config show --json
       CANHAZGPU_VALIDATION_MEMORY_THRESHOLD_MB=512 canhazgpu config show
     """  # noqa: D301 - click reads the character: keep these lines
-    effective = app.effective()
+    effective = app.effective_config()
     text = _json(effective) if as_json else "\n".join(_toml_lines(effective))
     click.echo(text)
 

@@ -67,9 +67,9 @@ def extend(
     else:
         for one in answer.extended:
             print_sanitized(_extended_line(answer, one))
-    if answer.over:
-        over = format_gpus(answer.over, answer)
-        raise InputError(f"the reservation of {over} is over: it was not extended")
+    if answer.expired:
+        expired = format_gpus(answer.expired, answer)
+        raise InputError(f"the reservation of {expired} is over: it was not extended")
 
 
 def _extended_line(answer: ExtendAnswer, reservation: Reservation) -> str:
@@ -81,7 +81,7 @@ def _extended_line(answer: ExtendAnswer, reservation: Reservation) -> str:
 def _json(answer: ExtendAnswer) -> str:
     rows = [
         {
-            "gpu": answer.places.get(one.gpu),
+            "gpu": answer.display_indices.get(one.gpu),
             "uuid": one.gpu,
             "owner": one.claim.owner,
             "expires_at": iso_time(one.expires_at),

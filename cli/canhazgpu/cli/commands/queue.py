@@ -54,7 +54,7 @@ def _rows(queue: NodeQueue) -> Iterable[tuple[str, ...]]:
             queue.node,
             str(position),
             one.user,
-            _requested_gpus(one, queue.places),
+            _requested_gpus(one, queue.display_indices),
             type_,
             waited,
         )

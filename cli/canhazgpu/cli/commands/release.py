@@ -54,12 +54,11 @@ def release(
 
 
 def _nothing_released_text(answer: ReleaseAnswer) -> str:
-    if answer.named is not None:
-        return (
-            f"nothing to release: nobody holds {format_gpus(answer.named, answer)} of {answer.node}"
-        )
+    if answer.named_gpus is not None:
+        named = format_gpus(answer.named_gpus, answer)
+        return f"nothing to release: nobody holds {named} of {answer.node}"
     text = f"nothing to release: you have reserved no GPU of {answer.node}"
-    if answer.running:
-        held = format_gpus((gpu for one in answer.running for gpu in one.gpus), answer)
+    if answer.run_holdings:
+        held = format_gpus((gpu for one in answer.run_holdings for gpu in one.gpus), answer)
         text += f"; your running commands hold {held} until they end"
     return text

@@ -93,7 +93,7 @@ def collect_site_state(app: App, slurm_dir: str, slurm_conf: str | None) -> Site
 
 def _expected_settings(app: App, slurm_dir: str, conf: str) -> ExpectedSettings:
     try:
-        effective = app.effective()
+        effective = app.effective_config()
     except ConfigError as exc:
         return ExpectedSettings(EffectiveConfig(Config(), {}, None), None, str(exc))
     try:

@@ -16,10 +16,10 @@ class NodeAnswer(Protocol):
         """The node's name."""
 
     @property
-    def places(self) -> Mapping[str, str]:
-        """The places of its GPUs, by UUID."""
+    def display_indices(self) -> Mapping[str, str]:
+        """The display indices of its GPUs, by UUID."""
 
 
 def format_gpus(gpus: Iterable[str], answer: NodeAnswer) -> str:
     """Return the GPUs (UUIDs) as people name them, ``GPU 0, 3``."""
-    return gpu_list_text(gpus, answer.places)
+    return gpu_list_text(gpus, answer.display_indices)

@@ -33,7 +33,7 @@ def print_released(answer: ReleaseAnswer, *, as_json: bool, nothing: str) -> Non
 def _released_json(answer: ReleaseAnswer) -> str:
     rows: list[dict[str, Any]] = [
         {
-            "gpu": answer.places.get(uuid),
+            "gpu": answer.display_indices.get(uuid),
             "uuid": uuid,
             "user": one.claim.user,
             "type": one.claim.type,

@@ -33,7 +33,7 @@ def summary_line(answer: ValidateAnswer) -> str:
     """Return one line that says the worst, without the ``|`` that begins Nagios' figures."""
     verdict = overall_verdict(answer)
     bad = [one for one in answer.findings if one.verdict is verdict is not Verdict.CLEAN]
-    text = bad[0].headline if bad else answer.counted
+    text = bad[0].headline if bad else answer.gpu_counts
     more = sum(one.verdict is not Verdict.CLEAN for one in answer.findings) - 1
     if more > 0:
         text += f" (and {more} more)"

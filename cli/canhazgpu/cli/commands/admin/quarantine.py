@@ -40,9 +40,9 @@ def quarantine(app: App, gpu_ids: tuple[GpuSelector, ...], reason: str, node: st
         answer = app.service().quarantine(request)
 
     def message(name: str, change: QuarantineChange) -> str:
-        before, holder = change.before, change.holder
+        previous, holder = change.previous, change.holder
         if not change.changed:
-            why = f": {before.reason} (by {before.by})" if before else ""
+            why = f": {previous.reason} (by {previous.by})" if previous else ""
             return f"{name} was quarantined already{why}"
         keeps = f"; {holder_name(holder)} keeps it until it is released" if holder else ""
         return f"quarantined {name}: {reason}{keeps}"

@@ -88,7 +88,7 @@ def install(
       canhazgpu --config /etc/canhazgpu/config.toml hooks install
       canhazgpu hooks install --root /srv/images/gpu-node --json
     """  # noqa: D301 - click reads the character: keep these lines
-    effective = app.effective()
+    effective = app.effective_config()
     base = Path(root).absolute()
     conf = under_root(base, Path(find_slurm_conf(slurm_conf, app.environ, slurm_dir, base)))
     if slurm_conf and not conf.exists():

@@ -37,7 +37,7 @@ def render(app: App, output: str, gpus: int, slurm_dir: str) -> None:
     Example:
       canhazgpu hooks render --output ./hooks
     """  # noqa: D301 - click reads the character: keep these lines
-    settings = hook_settings(app.effective(), Path("/"), slurm_dir, gpus)
+    settings = hook_settings(app.effective_config(), Path("/"), slurm_dir, gpus)
     version = installed_version()
     scripts = {name: with_checksum(text, version) for name, text in hook_texts(settings).items()}
     files = {**scripts, **fragment_texts(settings)}

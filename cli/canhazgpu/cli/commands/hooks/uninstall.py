@@ -131,7 +131,7 @@ def _plan_uninstallation(
 
 def _bin_dir(app: App) -> str:
     try:
-        return app.effective().config.slurm.bin_dir
+        return app.effective_config().config.slurm.bin_dir
     except ConfigError:
         return ""  # what is broken can be taken out all the same
 
