@@ -53,11 +53,11 @@ class StatusReader:
 
     def read(self) -> StatusAnswer:
         """Return the status now; raises as `NodeService.status` does."""
-        read = self._read_views()
-        revocations = self._revocations(read) if self._request.revocations else ()
+        node_views = self._read_views()
+        revocations = self._revocations(node_views) if self._request.revocations else ()
         caller = self._calling_user() if self._request.names_caller else None
         return StatusAnswer(
-            tuple(self._node_statuses(read)), read.fault, caller, tuple(revocations)
+            tuple(self._node_statuses(node_views)), node_views.fault, caller, tuple(revocations)
         )
 
     def _calling_user(self) -> User:
@@ -86,28 +86,28 @@ class StatusReader:
             return _NodeViews(_sorted_by_name(views))
         return self._with_scan(views, observation, read_after_s)
 
-    def _revocations(self, read: _NodeViews) -> list[Revocation]:
+    def _revocations(self, node_views: _NodeViews) -> list[Revocation]:
         """Return the caller's reservations that others have released recently."""
         from canhazgpu.people.revocations import REVOCATION_SHOWN_FOR_S, revocations_from  # noqa: PLC0415 - with --me
 
         ledger, uid = self._open_ledger(), self._adapters.caller().uid
         return [
             revocation
-            for view in read.views
+            for view in node_views.views
             for revocation in revocations_from(
                 uid, view.node, ledger.history(view.node, view.read_at - REVOCATION_SHOWN_FOR_S)
             )
         ]
 
-    def _node_statuses(self, read: _NodeViews) -> list[NodeStatus]:
+    def _node_statuses(self, node_views: _NodeViews) -> list[NodeStatus]:
         """Return the state of each GPU, node by node."""
         from canhazgpu.status.coverage import ANY_PID_NAMESPACE, PidNamespace  # noqa: PLC0415 - not before
         from canhazgpu.status.node_status import node_status  # noqa: PLC0415 - the scan
 
         policy = usage_policy(self._config.validation)
         statuses = []
-        for view in read.views:
-            live = view.node == read.live
+        for view in node_views.views:
+            live = view.node == node_views.live
             # The boot and the configuration of another node are not known here.
             namespace = PidNamespace(boot_id(), pid_namespace()) if live else ANY_PID_NAMESPACE
             expected = self._config.validation.expected_gpus if live else 0

@@ -1,4 +1,4 @@
-"""`canhazgpu explain`: what happened to one job, and why."""
+"""`canhazgpu explain`: show what happened to one job, and why."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`canhazgpu extend`: keep for longer what one reserved."""
+"""`canhazgpu extend`: extend one's own reservations."""
 
 from __future__ import annotations
 

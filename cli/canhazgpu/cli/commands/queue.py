@@ -1,4 +1,4 @@
-"""`canhazgpu queue`: who waits for GPUs."""
+"""`canhazgpu queue`: show who waits for GPUs."""
 
 from __future__ import annotations
 

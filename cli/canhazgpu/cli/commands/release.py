@@ -1,4 +1,4 @@
-"""`canhazgpu release`: give back what one reserved."""
+"""`canhazgpu release`: release one's own reservations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`canhazgpu reserve`: GPUs for a person, for a time."""
+"""`canhazgpu reserve`: reserve GPUs for a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`canhazgpu run`: a command with GPUs of its own, for as long as it runs."""
+"""`canhazgpu run`: run a command with GPUs of its own."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def run(
 
 
 def _exec_started(service: NodeService, run: RunStarted, command: Sequence[str]) -> NoReturn:
-    """Become the command; where that fails, give the GPUs back."""
+    """Execute the command in this process; if that fails, release its GPUs."""
     try:
         warn_of_unreserved_use(run)
         sys.stdout.flush()

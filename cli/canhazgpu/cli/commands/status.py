@@ -1,4 +1,4 @@
-"""`canhazgpu status`: every GPU, who holds it, and what it really does."""
+"""`canhazgpu status`: show every GPU, who holds it, and who uses it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MAX_WATCH_S = 86400.0
 def _reject_nan(
     _context: click.Context, _parameter: click.Parameter, value: float | None
 ) -> float | None:
-    # "nan" is a float, and outside of no range.
+    # "nan" is a float, and every range accepts it.
     if value is not None and math.isnan(value):
         raise click.BadParameter("'nan' is no number of seconds")
     return value

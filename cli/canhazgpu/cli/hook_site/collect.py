@@ -1,4 +1,4 @@
-"""Collects everything that `canhazgpu hooks check` checks."""
+"""Collect the state of the site that `canhazgpu hooks check` checks."""
 
 from __future__ import annotations
 
@@ -59,7 +59,11 @@ ROOT = Path("/")
 
 @dataclass(frozen=True, slots=True)
 class ExpectedSettings:
-    """What hooks would be told; the default configuration where the real one has a fault."""
+    """The settings that the installed scripts should have.
+
+    `effective` is the default configuration if the real one is invalid. `settings` is None if the
+    scripts cannot have any; `fault` then says why.
+    """
 
     effective: EffectiveConfig
     settings: HookSettings | None
@@ -67,22 +71,22 @@ class ExpectedSettings:
 
 
 def collect_site_state(app: App, slurm_dir: str, slurm_conf: str | None) -> SiteState:
-    """Gather everything that the checks look at."""
+    """Collect the state of this node, of Slurm's configuration and of the installed hooks."""
     conf = find_slurm_conf(slurm_conf, app.environ, slurm_dir, ROOT)
-    wanted = _expected_settings(app, slurm_dir, conf)
-    config = wanted.effective.config
+    expected = _expected_settings(app, slurm_dir, conf)
+    config = expected.effective.config
     node = node_name(config.node, app.environ)
     slurm = collect_slurm_state(conf, node, socket.gethostname().split(".")[0], config.slurm)
-    settings = wanted.settings
-    ours = _installed_hooks(
+    settings = expected.settings
+    installed = _installed_hooks(
         slurm.settings, settings, slurm_dir, _install_command(app, slurm_dir, slurm_conf)
     )
     return SiteState(
         node=node,
         as_root=os.geteuid() == 0,
         slurm=slurm,
-        installed=ours,
-        config=_config_state(wanted, ours),
+        installed=installed,
+        config=_config_state(expected, installed),
         state_dir=inspect_state_dir(state_dir(config.node, node)),
         hook_probe=probe_as_hook(settings.python, settings.config_file, config, conf, node)
         if settings
@@ -106,7 +110,7 @@ def _expected_settings(app: App, slurm_dir: str, conf: str) -> ExpectedSettings:
 
 
 def _install_command(app: App, slurm_dir: str, slurm_conf: str | None) -> str:
-    """Return the command that installs the hooks as this check would have them."""
+    """Return the command that installs the hooks that this check expects."""
     program_path = Path(sys.executable).with_name("canhazgpu")
     words = [str(program_path) if program_path.exists() else "canhazgpu"]
     words += ["--config", app.config_file] if app.config_file else []
@@ -124,10 +128,10 @@ def _installed_hooks(
         )
     except ConfigError as exc:
         return InstalledHooks(None, str(exc), {}, {}, (), command)
-    own = [place for place in layout.locations if place.site]
+    site_locations = [place for place in layout.locations if place.site]
     programs = tuple(
         inspect_program(place.site, by_users=place.key == "TaskProlog")
-        for place in own
+        for place in site_locations
         if place.site
     )
     files = hook_files(settings, layout) if settings else []
@@ -148,38 +152,38 @@ def _script_states(files: Sequence[HookFile]) -> dict[str, ScriptState]:
         return {str(one.path): "absent" for one in files}
 
 
-def _config_state(wanted: ExpectedSettings, ours: InstalledHooks) -> ConfigState:
-    effective = wanted.effective
+def _config_state(expected: ExpectedSettings, installed: InstalledHooks) -> ConfigState:
+    effective = expected.effective
     file = effective.file.absolute() if effective.file else None
     users_file = DEFAULT_CONFIG_FILE if DEFAULT_CONFIG_FILE.exists() else None
-    closed = find_closed_to_users(users_file) if users_file else None
+    blocked_by = find_closed_to_users(users_file) if users_file else None
     return ConfigState(
         config=effective.config,
-        fault=wanted.fault,
+        fault=expected.fault,
         file=str(file) if file else None,
         is_world_readable=file is not None and find_closed_to_users(file) is None,
         has_password=_has_password(effective.config.store.url),
         users_file=str(users_file) if users_file else None,
-        users_file_blocked_by=str(closed) if closed else None,
+        users_file_blocked_by=str(blocked_by) if blocked_by else None,
         python_blocked_by=_python_blocked_by(),
         invisible_to_hooks=keys_invisible_to_hooks(effective),
         changeable_paths={
             **paths_changeable_by_others(effective),
-            **_scripts_changeable_by_others(ours),
+            **_scripts_changeable_by_others(installed),
         },
     )
 
 
 def _python_blocked_by() -> str | None:
     python = Path(sys.executable).absolute()
-    closed = find_closed_to_users(python) or find_closed_to_users(python.resolve())
-    return str(closed) if closed else None
+    blocked_by = find_closed_to_users(python) or find_closed_to_users(python.resolve())
+    return str(blocked_by) if blocked_by else None
 
 
-def _scripts_changeable_by_others(ours: InstalledHooks) -> dict[str, tuple[str, ...]]:
-    paths = (*ours.scripts, *(one.path for one in ours.site_scripts))
-    weak = {path: changeable_by_others(Path(path)) for path in paths}
-    return {path: tuple(map(str, places)) for path, places in weak.items() if places}
+def _scripts_changeable_by_others(installed: InstalledHooks) -> dict[str, tuple[str, ...]]:
+    paths = (*installed.scripts, *(one.path for one in installed.site_scripts))
+    changeable = {path: changeable_by_others(Path(path)) for path in paths}
+    return {path: tuple(map(str, places)) for path, places in changeable.items() if places}
 
 
 def _has_password(url: str) -> bool:

@@ -1,4 +1,4 @@
-"""What in the configuration hooks cannot see, and what of it root should not trust."""
+"""Warnings about the configuration: what hooks cannot see, and what root should not trust."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from canhazgpu.templates import render as templates
 
 
 def keys_invisible_to_hooks(effective: EffectiveConfig) -> dict[str, str]:
-    """Return the keys whose values come from where hooks do not look, and that origin."""
+    """Return each key whose value hooks do not see, with the origin of the value."""
     return {
         key: origin
         for key, origin in effective.origins.items()
@@ -21,7 +21,10 @@ def keys_invisible_to_hooks(effective: EffectiveConfig) -> dict[str, str]:
 
 
 def paths_changeable_by_others(effective: EffectiveConfig) -> dict[str, tuple[str, ...]]:
-    """Return what others than root can change of what root runs or reads, by what that is."""
+    """Return, for each path that root runs or reads, what others than root can change of it.
+
+    A path of which they can change nothing is left out.
+    """
     library = effective.config.validation.nvml_library
     trusted = (
         Path(sys.executable),
@@ -29,15 +32,15 @@ def paths_changeable_by_others(effective: EffectiveConfig) -> dict[str, tuple[st
         effective.file,
         Path(library) if library else None,
     )
-    weak = {str(path): changeable_by_others(path.absolute()) for path in trusted if path}
-    return {path: tuple(map(str, places)) for path, places in weak.items() if places}
+    changeable = {str(path): changeable_by_others(path.absolute()) for path in trusted if path}
+    return {path: tuple(map(str, paths)) for path, paths in changeable.items() if paths}
 
 
 def config_warnings(effective: EffectiveConfig) -> Iterator[str]:
-    """Tell what root would run or read on another user's word, and what hooks will not see."""
-    for path, places in paths_changeable_by_others(effective).items():
+    """Yield a warning for each path that others can change, and each key that hooks do not see."""
+    for path, paths in paths_changeable_by_others(effective).items():
         yield (
-            f"root will trust {path}, which others than root can change through {', '.join(places)}"
+            f"root will trust {path}, which others than root can change through {', '.join(paths)}"
         )
     for key, origin in keys_invisible_to_hooks(effective).items():
         yield f"{key} comes from {origin}, which Slurm's hooks do not see"

@@ -1,4 +1,4 @@
-"""What the hook scripts say, taken from the configuration that the hooks will see."""
+"""The settings that are written into hook scripts, from the configuration that hooks see."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from canhazgpu.templates.slurm_files import (
 )
 
 KEYS_WRITTEN_INTO_SCRIPTS = ("node.name", "node.state_dir")
-"""Keys whose values are written into the scripts, where no environment reaches them."""
+"""Keys whose values are written into the scripts: the environment does not reach hooks."""
 
 
 def hook_settings(
@@ -34,9 +34,10 @@ def hook_settings(
     gpus: int = DEFAULT_GPUS,
     conf: str | None = None,
 ) -> HookSettings:
-    """Return what the scripts say; raises `ConfigError` for a value that hooks would not see.
+    """Return the settings of the scripts; raises `ConfigError` for a value hooks would not see.
 
-    `conf` is slurm.conf as the node knows it.
+    `root` is the directory of the node's image, ``/`` for this node. `conf` is the path of
+    slurm.conf on the node, None if there is none.
     """
     for key in KEYS_WRITTEN_INTO_SCRIPTS:
         origin = effective.origins[key]
@@ -67,14 +68,14 @@ def installed_version() -> str:
 
 
 def hook_files(settings: HookSettings, layout: Layout) -> list[HookFile]:
-    """Return the scripts for a site as they are installed."""
+    """Return the scripts of a site, with their checksums."""
     texts = site_script_texts(settings, layout)
     version = installed_version()
     return [HookFile(Path(path), with_checksum(text, version)) for path, text in texts.items()]
 
 
 def _path_on_node(path: Path, root: Path) -> str:
-    # Not resolved: the interpreter of a virtual environment is a link, and knows it by its name.
+    # Not resolved: a virtual environment's interpreter is a link, and must be started by that name.
     absolute = path.absolute()
     if absolute.is_relative_to(root):
         absolute = Path("/") / absolute.relative_to(root)

@@ -1,4 +1,4 @@
-"""Options that more than one command has, and the text that goes with them."""
+"""Options that several commands have."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def nodes_option(
     verb: str,
     shell_complete: Callable[..., list[CompletionItem]] | None = None,
 ) -> Callable[[Any], Any]:
-    """Return the option ``--node`` of commands that show many nodes; `verb` is what they do."""
+    """Return the option ``--node`` of commands about several nodes; its help begins with `verb`."""
     return click.option(
         "--node",
         "nodes",
@@ -53,7 +53,7 @@ config_option = click.option(
 def parse_overrides(
     _context: click.Context, _parameter: click.Parameter, values: Sequence[str]
 ) -> dict[str, str]:
-    """Turn ``SECTION.KEY=VALUE`` options into a mapping; the last one of a key counts."""
+    """Turn ``SECTION.KEY=VALUE`` options into a mapping; the last value of a key counts."""
     overrides = {}
     for value in values:
         key, separator, text = value.partition("=")
@@ -76,11 +76,11 @@ set_option = click.option(
 
 
 MAX_REASON_LENGTH = 200
-"""Characters of a reason that an administrator gives; it is shown in a table's cell."""
+"""Longest reason, in characters: status shows it in a cell of a table."""
 
 
 def reason_option(meaning: str) -> Callable[[Any], Any]:
-    """Return the option ``--reason``: some words on one line."""
+    """Return the required option ``--reason``; `meaning` is its help."""
     return click.option(
         "--reason", required=True, metavar="TEXT", callback=_parse_reason, help=meaning
     )
@@ -94,7 +94,7 @@ def _parse_reason(_context: click.Context, _parameter: click.Parameter, value: s
 
 
 def _set_color(context: click.Context, _parameter: click.Parameter, choice: str) -> None:
-    # Where click itself looks before it takes colour out of what goes to no terminal.
+    # click reads this before it removes colours from output that goes to no terminal.
     context.color = None if choice == "auto" else choice == "always"
 
 

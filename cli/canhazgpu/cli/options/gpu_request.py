@@ -1,4 +1,4 @@
-"""What `run` and `reserve` have in common: the options, and what is printed of the answer."""
+"""The options of `run` and `reserve` that say which GPUs are requested."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 MAX_NOTE_LENGTH = 200
+"""Longest note, in characters."""
 DEFAULT_COUNT = 1
 
 
 def gpu_request_options(command: CommandT) -> CommandT:
-    """Add the options by which people say what GPUs they want."""
+    """Add the options that say which GPUs are requested."""
     options = [
         click.option(
             "--gpus", type=click.IntRange(min=1), metavar="N", help="How many GPUs.  [default: 1]"
@@ -62,7 +63,7 @@ def gpu_request_options(command: CommandT) -> CommandT:
 
 
 def parse_gpu_request(options: dict[str, Any]) -> GpuRequest:
-    """Return what the options ask for; raises `InputError` where they contradict each other."""
+    """Return the request; raises `InputError` if the options contradict each other."""
     gpus, selectors = options["gpus"], options["gpu_ids"]
     if selectors and gpus not in (None, len(selectors)):
         raise InputError(f"--gpus {gpus} and {len(selectors)} GPUs in --gpu-ids: give one of them")
@@ -81,7 +82,7 @@ def parse_gpu_request(options: dict[str, Any]) -> GpuRequest:
 
 
 def _parse_note(options: dict[str, Any]) -> str | None:
-    """Return the note, of a length that a table can bear."""
+    """Return the note, None for none; raises `InputError` if it is too long for a table."""
     note = options["note"]
     if note is not None and len(note) > MAX_NOTE_LENGTH:
         raise InputError(

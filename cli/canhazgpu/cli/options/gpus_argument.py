@@ -1,4 +1,4 @@
-"""The argument that names GPUs: several lists of GPUs, taken as one."""
+"""The argument that names GPUs, as one or several lists."""
 
 from __future__ import annotations
 

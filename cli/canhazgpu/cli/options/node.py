@@ -1,4 +1,4 @@
-"""The option that names the one node a command is about."""
+"""The option ``--node`` of commands about one node."""
 
 from __future__ import annotations
 

@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 def watch_status(
     app: App, request: StatusRequest, renderer: StatusRenderer, interval_s: float
 ) -> None:
-    """Show the status every `interval_s` seconds, until Ctrl-C or an error of the request."""
+    """Show the status every `interval_s` seconds, until Ctrl-C.
+
+    Raises `InputError`; shows every other `CanhazgpuError` in place of the status.
+    """
     service = app.service()
 
     def frame() -> Frame:
@@ -41,7 +44,7 @@ def watch_status(
         app.width() is not None and not renderer.as_json and not is_dumb_terminal(app.environ)
     )
     with contextlib.ExitStack() as stack:
-        # Ctrl-C is how a watch ends, and no failure.
+        # Ctrl-C is the normal end of a watch.
         stack.enter_context(contextlib.suppress(KeyboardInterrupt))
         show: FrameOutput = print_frame if renderer.as_json else PrintOnChange()
         if in_place:
@@ -52,7 +55,7 @@ def watch_status(
 def _frame(
     app: App, service: NodeService, request: StatusRequest, renderer: StatusRenderer
 ) -> Frame:
-    """Ask once; whatever may pass, as a store that is away, is shown in its place."""
+    """Read the status once; an error that may pass becomes a frame of its own."""
     try:
         answer = service.status(request)
     except InputError:

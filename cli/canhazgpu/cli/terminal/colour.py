@@ -1,4 +1,4 @@
-"""Whether the output is coloured."""
+"""Decide whether the output is coloured."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Mapping
 
 
 def is_dumb_terminal(environ: Mapping[str, str]) -> bool:
-    """Tell whether the terminal does no more than print lines."""
+    """Tell whether the terminal can only print lines."""
     return environ.get("TERM") == "dumb"
 
 
 def use_colour(chosen: bool | None, environ: Mapping[str, str], *, on_terminal: bool) -> bool:
-    """Decide; what the command line says (`context.color`) counts over the environment.
+    """Decide; `chosen` (`context.color`) wins over the environment, None if nothing was chosen.
 
-    NO_COLOR says no with any value but the empty one: https://no-color.org.
+    Any value of NO_COLOR but the empty one means no colour: https://no-color.org.
     """
     if chosen is not None:
         return chosen

@@ -1,4 +1,4 @@
-"""How people name GPUs in what commands print."""
+"""Format GPUs as people name them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from canhazgpu.people.holdings import gpu_list_text
 
 
 class NodeAnswer(Protocol):
-    """An answer that is about GPUs of one node."""
+    """An answer about GPUs of one node."""
 
     @property
     def node(self) -> str:

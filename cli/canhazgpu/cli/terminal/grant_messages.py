@@ -1,4 +1,4 @@
-"""What `run` and `reserve` print of the answer: why there is no grant, and who uses the GPUs."""
+"""Messages of `run` and `reserve`: why there is no grant, and who uses the granted GPUs."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 def raise_unavailable(refusal: Refusal) -> NoReturn:
-    """Say who is in the way, GPU by GPU, and end the command with the reason."""
+    """Print why each GPU is not available, and raise `UnavailableError` with the reason."""
     for detail in refusal.details:
         click.echo(f"canhazgpu: {detail}", err=True)
     raise UnavailableError(refusal.reason)
 
 
 def warn_of_unreserved_use(grant: Reserved | RunStarted) -> None:
-    """Say loudly whose processes are on the GPUs that were taken all the same."""
+    """Warn in red of processes on GPUs that were taken by force."""
     if not grant.in_use:
         return
     from canhazgpu.allocation.refusal import unreserved_use_text  # noqa: PLC0415

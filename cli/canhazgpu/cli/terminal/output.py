@@ -1,4 +1,4 @@
-"""What commands print: lines and columns that no user's name can spoil, and errors as harmless."""
+"""Print lines, columns and errors without the control characters that users may have put in."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from canhazgpu.errors import InputError
 
 
 def print_sanitized(text: str, *, err: bool = False) -> None:
-    """Print one line, made harmless; with `err` on standard error."""
+    """Print the printable part of a line; with `err` on standard error."""
     click.echo(printable(text), err=err)
 
 
 @contextmanager
 def sanitized_errors() -> Iterator[None]:
-    """Make the text of an `InputError`, which may name what users chose, safe to print."""
+    """Make the text of an `InputError` printable: it may contain names that users chose."""
     try:
         yield
     except InputError as exc:
@@ -26,7 +26,7 @@ def sanitized_errors() -> Iterator[None]:
 
 
 def column_lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Return the header and the rows, made harmless, each cell under its column."""
+    """Return the header and the printable part of the rows, each cell under its column."""
     table = [tuple(header), *(tuple(map(printable, row)) for row in rows)]
     widths = [max(map(text_width, column)) for column in zip(*table, strict=True)]
     for row in table:

@@ -1,4 +1,4 @@
-"""What `admin quarantine` and `admin unquarantine` print: a line for each GPU."""
+"""Output of `admin quarantine` and `admin unquarantine`: a line for each GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `release` and `admin release` print."""
+"""Output of `release` and `admin release`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def print_released(answer: ReleaseAnswer, *, as_json: bool, nothing: str) -> None:
-    """Print what was released, or `nothing`; raises what ended it early."""
+    """Print what was released, or the text `nothing`; raises the error that ended it early."""
     if not as_json:
         for one in answer.released:
             freed = format_gpus(one.gpus, answer)

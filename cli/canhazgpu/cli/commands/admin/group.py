@@ -1,4 +1,4 @@
-"""`canhazgpu admin`: what administrators do with nodes, reservations and GPUs."""
+"""`canhazgpu admin`: commands for administrators."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`canhazgpu admin quarantine`: hold GPUs back from grants, by hand."""
+"""`canhazgpu admin quarantine`: quarantine GPUs by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`canhazgpu admin release`: take reservations away."""
+"""`canhazgpu admin release`: release reservations, whoever holds them."""
 
 from __future__ import annotations
 

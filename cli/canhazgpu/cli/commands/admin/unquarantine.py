@@ -1,4 +1,4 @@
-"""`canhazgpu admin unquarantine`: let GPUs be granted again."""
+"""`canhazgpu admin unquarantine`: lift quarantines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`canhazgpu hooks check`: what is wrong on this node, and the line that mends it."""
+"""`canhazgpu hooks check`: what is wrong on this node, and how to fix it."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def check(
     click.echo(
         json.dumps(_findings_to_dict(findings), indent=2) if as_json else _findings_text(findings)
     )
-    grave = worst_severity(findings)
-    if grave == "error":
+    worst = worst_severity(findings)
+    if worst == "error":
         context.exit(EXIT_ERRORS)
-    if grave == "warning" and strict:
+    if worst == "warning" and strict:
         context.exit(EXIT_WARNINGS)
 
 

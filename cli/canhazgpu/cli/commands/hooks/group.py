@@ -1,4 +1,4 @@
-"""`canhazgpu hooks`: the scripts that Slurm runs, and the lines that make it run them."""
+"""`canhazgpu hooks`: install, check and remove the scripts that Slurm runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`canhazgpu hooks render`: write all files into a directory."""
+"""`canhazgpu hooks render`: write all scripts and example files into a directory."""
 
 from __future__ import annotations
 
