@@ -1,4 +1,4 @@
-"""How `run` and `reserve` get their GPUs: the queue, the grant, and what a signal gives back."""
+"""Acquire GPUs for `run` and `reserve`: wait in the queue, reserve, and release on an error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from canhazgpu.allocation.progress import Progress
 from canhazgpu.allocation.queue_wait import QueueWait, WaitOptions
 from canhazgpu.errors import StoreError
 from canhazgpu.gpu.ids import resolve_gpus
-from canhazgpu.in_process.ended_by_signals import ended_by_signals, ending
+from canhazgpu.in_process.termination_signals import (
+    raise_on_termination_signals,
+    termination_exception,
+)
 from canhazgpu.ledger.port import GrantOptions
 from canhazgpu.ledger.values import Waiter
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace
@@ -29,36 +32,36 @@ if TYPE_CHECKING:
     from canhazgpu.probe.port import GpuProbe
     from canhazgpu.service.grants import GpuRequest
 
-SIGNS_PER_LEASE = 3
+HEARTBEATS_PER_LEASE = 3
+"""A waiter that sends no heartbeat for a whole lease loses its place in the queue."""
 
 
 @dataclass(slots=True)
 class Acquisition:
-    """GPUs of this node for one claim: the ports, opened, and the claim."""
+    """Acquires GPUs of this node for one claim, through ports that are open."""
 
     node: str
     config: Config
-    service: GpuAllocator
+    allocator: GpuAllocator
     ledger: Ledger
     claim: Claim
 
-    def get(self, asked: GpuRequest, progress: Progress) -> Grant | Refusal:
-        """Return the grant, or why there is none; waits as long as asked."""
-        request = _Request(self, asked)
-        waiting = QueueWait(self.service, self.ledger, self.node, request.attempt, progress)
-        with ended_by_signals() as came, self._given_back():
-            # What the dead kept is free with the next operation, whoever needs it.
-            self.service.reaped_view()
-            outcome = waiting.acquire(
-                request.waiter, WaitOptions(asked.wait_s, self._sign_every_s())
-            )
-            if came:
-                raise ending(came[0])
+    def acquire(self, request: GpuRequest, progress: Progress) -> Grant | Refusal:
+        """Return the grant, or why there is none; waits up to `request.wait_s` seconds."""
+        attempts = _ReserveAttempts(self, request)
+        queue_wait = QueueWait(self.allocator, self.ledger, self.node, attempts.reserve, progress)
+        options = WaitOptions(request.wait_s, self._heartbeat_interval_s())
+        with raise_on_termination_signals() as received, self._release_on_error():
+            # First release the GPUs of owners that are dead.
+            self.allocator.reaped_view()
+            outcome = queue_wait.get(attempts.waiter, options)
+            if received:
+                raise termination_exception(received[0])
         return outcome
 
     @contextmanager
-    def _given_back(self) -> Iterator[None]:
-        """Give back what was granted where the caller is never to hear of it."""
+    def _release_on_error(self) -> Iterator[None]:
+        """Release the claim's GPUs if an exception keeps the grant from the caller."""
         try:
             yield
         except BaseException:
@@ -66,38 +69,39 @@ class Acquisition:
                 self.ledger.release(self.node, self.claim.owner, "gave up")
             raise
 
-    def _sign_every_s(self) -> float:
-        # Whoever is silent for a whole lease loses its place.
-        return min(self.config.run.heartbeat_s, self.config.run.lease_s / SIGNS_PER_LEASE)
+    def _heartbeat_interval_s(self) -> float:
+        return min(self.config.run.heartbeat_s, self.config.run.lease_s / HEARTBEATS_PER_LEASE)
 
 
-class _Request:
-    """What is asked of the service each time, and of the queue in between."""
+class _ReserveAttempts:
+    """Attempts to reserve the GPUs of one request, and its waiter between two attempts."""
 
-    def __init__(self, acquisition: Acquisition, wanted: GpuRequest) -> None:
+    def __init__(self, acquisition: Acquisition, request: GpuRequest) -> None:
         self._acquisition = acquisition
-        self._wanted = wanted
-        affinity = wanted.affinity
+        self._request = request
+        affinity = request.affinity
         if affinity is None:
             affinity = acquisition.config.run.choice == "affinity"
-        self._terms = GrantOptions(queues=True, affinity=affinity)
-        self._named: tuple[str, ...] = ()
-        """The UUIDs of the GPUs that were asked for, as the latest scan has them."""
+        self._options = GrantOptions(queues=True, affinity=affinity)
+        self._selected_gpus: tuple[str, ...] = ()
+        """The UUIDs of the GPUs that the request names, by the latest scan."""
 
-    def attempt(self) -> Grant | Refusal:
-        """Ask once."""
-        service, claim, wanted = self._acquisition.service, self._acquisition.claim, self._wanted
-        if wanted.selectors:
-            return service.reserve_given(claim, self._select, terms=self._terms, force=wanted.force)
-        return service.reserve_count(claim, wanted.count, terms=self._terms, force=wanted.force)
+    def reserve(self) -> Grant | Refusal:
+        """Try once to reserve the GPUs."""
+        allocator, claim = self._acquisition.allocator, self._acquisition.claim
+        options, force = self._options, self._request.force
+        if self._request.selectors:
+            return allocator.reserve_given(claim, self._select, terms=options, force=force)
+        return allocator.reserve_count(claim, self._request.count, terms=options, force=force)
 
     def _select(self, readings: Sequence[GpuReading]) -> Sequence[str]:
-        self._named = resolve_gpus(self._wanted.selectors, readings, self._acquisition.node)
-        return self._named
+        node = self._acquisition.node
+        self._selected_gpus = resolve_gpus(self._request.selectors, readings, node)
+        return self._selected_gpus
 
     def waiter(self) -> Waiter:
-        """Return the place in the queue, once an attempt was refused."""
-        # Whoever waits has the time to import what each of its scans' children then inherits.
+        """Return the entry for the queue, after the first attempt was refused."""
+        # Imported here once: the process of each later scan is a fork, and inherits it.
         import canhazgpu.probe.nvml.reader  # noqa: F401, PLC0415
 
         claim = self._acquisition.claim
@@ -105,8 +109,8 @@ class _Request:
             owner=claim.owner,
             user=claim.user,
             uid=claim.uid,
-            count=self._wanted.count,
-            gpus=self._named,
+            count=self._request.count,
+            gpus=self._selected_gpus,
             boot_id=boot_id(),
             processes=(this_process(),),
             pid_namespace=pid_namespace(),
@@ -119,18 +123,18 @@ def open_acquisition(adapters: Adapters, config: Config, claim: Claim) -> Acquis
     node = node_name(config.node, adapters.environ)
     ledger = adapters.writer(config.store)
     probe = adapters.probe(node, config.validation)
-    return Acquisition(node, config, open_service(node, probe, ledger), ledger, claim)
+    return Acquisition(node, config, open_allocator(node, probe, ledger), ledger, claim)
 
 
-def open_service(node: str, probe: GpuProbe, ledger: Ledger) -> GpuAllocator:
-    """Return the service of this node as this process sees it."""
+def open_allocator(node: str, probe: GpuProbe, ledger: Ledger) -> GpuAllocator:
+    """Return the allocator of this node, with this process's boot and pid namespace."""
     return GpuAllocator(
         node, LivenessContext(boot_id(), pid_namespace(), is_alive, is_stopped), probe, ledger
     )
 
 
-def with_processes(claim: Claim) -> Claim:
-    """Return the claim that lives as long as this process does."""
+def with_this_process(claim: Claim) -> Claim:
+    """Return the claim bound to the life of this process."""
     return replace(
         claim,
         boot_id=boot_id(),

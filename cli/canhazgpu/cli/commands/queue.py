@@ -1,4 +1,4 @@
-"""`canhazgpu queue`: who waits for GPUs."""
+"""`canhazgpu queue`: show who waits for GPUs."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _rows(queue: NodeQueue) -> Iterable[tuple[str, ...]]:
             queue.node,
             str(position),
             one.user,
-            _requested_gpus(one, queue.places),
+            _requested_gpus(one, queue.display_indices),
             type_,
             waited,
         )
