@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from canhazgpu.allocation.holder_text import holder_name
 from canhazgpu.errors import InputError
 from canhazgpu.in_process.node_gpus import NodeGpus
 from canhazgpu.node.users import require_root
-from canhazgpu.people.holdings import (
-    current_waiters,
-    holder_name,
-    holdings,
-    scanned_and_ledger_gpus,
-)
+from canhazgpu.people.holdings import current_waiters, holdings, scanned_and_ledger_gpus
 from canhazgpu.service.nodes import NodeSummary
 
 if TYPE_CHECKING:

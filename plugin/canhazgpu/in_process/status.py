@@ -112,7 +112,9 @@ class StatusReader:
             namespace = PidNamespace(boot_id(), pid_namespace()) if live else ANY_PID_NAMESPACE
             expected = self._config.validation.expected_gpus if live else 0
             statuses.append(
-                node_status(view, policy, live=live, space=namespace, expected_gpus=expected)
+                node_status(
+                    view, policy, live=live, pid_namespace=namespace, expected_gpus=expected
+                )
             )
         return statuses
 

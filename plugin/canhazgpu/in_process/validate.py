@@ -86,7 +86,7 @@ def _validate_answer(
     findings = scan_findings(scan, expected)
     live = with_live_scan(view, scan, view.read_at - age_s)
     namespace = PidNamespace(boot_id(), pid_namespace())
-    status = node_status(live, expected.policy, live=True, space=namespace)
+    status = node_status(live, expected.policy, live=True, pid_namespace=namespace)
     findings += ledger_findings(status, expected.policy, {one.uuid for one in findings if one.uuid})
     reserved_count = sum(gpu.reservation is not None for gpu in status.gpus)
     gpu_counts = f"{len(scan.gpus)} GPUs, {reserved_count} reserved"

@@ -12,7 +12,7 @@ from canhazgpu.cli.options.common import json_option
 from canhazgpu.cli.options.gpu_request import gpu_request_options, parse_gpu_request
 from canhazgpu.cli.options.param_types import DURATION
 from canhazgpu.cli.terminal.grant_messages import raise_unavailable, warn_of_unreserved_use
-from canhazgpu.duration_text import duration_text
+from canhazgpu.durations import duration_text
 from canhazgpu.service.grants import Reserved, ReserveRequest, ThroughScheduler
 
 DEFAULT_DURATION = "8h"

@@ -22,11 +22,9 @@ from canhazgpu.ledger.store.url import EMBEDDED, parse_store_url
 from canhazgpu.node.identity import node_name, state_dir
 from canhazgpu.schedulers.slurm.conf.settings import Settings
 from canhazgpu.schedulers.slurm.site.collect import (
-    calls_our_health_check,
     collect_slurm_state,
     find_nvml_libraries,
     find_slurm_conf,
-    inspect_program,
     inspect_state_dir,
 )
 from canhazgpu.schedulers.slurm.site.file_permissions import (
@@ -46,6 +44,7 @@ from canhazgpu.schedulers.slurm.site.layout import (
     chain_script_paths,
     plan_layout,
 )
+from canhazgpu.schedulers.slurm.site.programs import calls_our_health_check, inspect_program
 from canhazgpu.schedulers.slurm.site.state import (
     ConfigState,
     HookProbeResult,

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from canhazgpu.allocation.holder_text import holder_name
 from canhazgpu.cli.terminal.gpu_names import format_gpus
 from canhazgpu.cli.terminal.output import print_sanitized
-from canhazgpu.people.holdings import holder_name
 from canhazgpu.service.holdings import ReleaseAnswer
 
 if TYPE_CHECKING:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from canhazgpu.allocation.holder_text import holder_name
 from canhazgpu.cli.app import App
 from canhazgpu.cli.options.common import reason_option
 from canhazgpu.cli.options.gpus_argument import gpus_argument
 from canhazgpu.cli.options.node import node_option
 from canhazgpu.cli.terminal.output import sanitized_errors
 from canhazgpu.cli.terminal.quarantine_changes import print_quarantine_changes
-from canhazgpu.people.holdings import holder_name
 from canhazgpu.service.health import QuarantineChange, QuarantineRequest
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from canhazgpu.cli.hook_site.script_settings import hook_settings, installed_ver
 from canhazgpu.cli.options.hooks import slurm_dir_option
 from canhazgpu.errors import ConfigError
 from canhazgpu.schedulers.slurm.site.checksum import with_checksum
-from canhazgpu.schedulers.slurm.site.install import replace_file
+from canhazgpu.schedulers.slurm.site.installed_files import replace_file
 from canhazgpu.templates.slurm_files import DEFAULT_GPUS, fragment_texts, hook_texts
 
 

@@ -13,7 +13,7 @@ from canhazgpu.allocation.progress import Progress
 from canhazgpu.allocation.queue_wait import QueueWait, WaitOptions
 from canhazgpu.errors import StoreError
 from canhazgpu.gpu.ids import resolve_gpus
-from canhazgpu.in_process.termination_signals import (
+from canhazgpu.in_process.grants.termination_signals import (
     raise_on_termination_signals,
     termination_exception,
 )
@@ -54,7 +54,7 @@ class Acquisition:
         with raise_on_termination_signals() as received, self._release_on_error():
             # First release the GPUs of owners that are dead.
             self.allocator.reaped_view()
-            outcome = queue_wait.get(attempts.waiter, options)
+            outcome = queue_wait.acquire(attempts.waiter, options)
             if received:
                 raise termination_exception(received[0])
         return outcome

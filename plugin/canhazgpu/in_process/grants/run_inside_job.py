@@ -49,7 +49,7 @@ def _refuse_run_limits(job: EnclosingJob, request: RunRequest) -> None:
 
 def _refuse_foreign_gpus(adapters: Adapters, config: Config, job: EnclosingJob, node: str) -> None:
     """Refuse to run if another owner holds one of the devices in the job's environment."""
-    from canhazgpu.allocation.refusal import holder_text  # noqa: PLC0415 - only inside a job
+    from canhazgpu.allocation.holder_text import holder_text  # noqa: PLC0415 - only inside a job
 
     try:
         (view,) = adapters.reader(config.store).read_nodes([node])

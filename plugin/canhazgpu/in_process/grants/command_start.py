@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from canhazgpu.errors import NodeStateError
-from canhazgpu.in_process.acquisition import Acquisition, open_allocator
+from canhazgpu.in_process.grants.acquisition import Acquisition, open_allocator
 from canhazgpu.node.daemonize import spawn_daemon
 from canhazgpu.node.run_marker import new_run_marker
 from canhazgpu.people.command_exec import run_environment
@@ -57,7 +57,7 @@ class CommandStart:
         (command,) = self._acquisition.claim.processes
         try:
             reply = spawn_daemon(
-                partial(run_monitor_process, make=self._create_monitor, command=command)
+                partial(run_monitor_process, create_monitor=self._create_monitor, command=command)
             )
         except OSError as exc:
             raise NodeStateError(f"cannot start a process: {exc.strerror}") from exc
