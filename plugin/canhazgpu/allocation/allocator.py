@@ -83,7 +83,7 @@ class GpuAllocator:
         select: SelectGpus,
         first_scan: PendingScan | None = None,
         *,
-        terms: GrantOptions = JOB_GRANT_OPTIONS,
+        options: GrantOptions = JOB_GRANT_OPTIONS,
         force: bool = False,
     ) -> Grant | Refusal:
         """Reserve exactly the selected GPUs, or none; `first_scan` may be under way already.
@@ -94,7 +94,7 @@ class GpuAllocator:
 
         def attempt(observation: Observation) -> GrantedGpus | BlockedGpu | QueuePosition:
             wanted = select(observation.scan.gpus)
-            return self._ledger.reserve_given(claim, wanted, observation, terms)
+            return self._ledger.reserve_given(claim, wanted, observation, options)
 
         return self._reserve(claim, attempt, first_scan, force=force)
 
@@ -104,16 +104,16 @@ class GpuAllocator:
         count: int,
         first_scan: PendingScan | None = None,
         *,
-        terms: GrantOptions = JOB_GRANT_OPTIONS,
+        options: GrantOptions = JOB_GRANT_OPTIONS,
         force: bool = False,
     ) -> Grant | Refusal:
-        """Reserve `count` clean GPUs, in the order of the terms, or none.
+        """Reserve `count` clean GPUs, in the order of the options, or none.
 
         With `force`, where the clean ones do not suffice, also GPUs in use without reservation.
         """
 
         def attempt(observation: Observation) -> GrantedGpus | TooFewGpus | QueuePosition:
-            return self._ledger.reserve_count(claim, count, observation, terms)
+            return self._ledger.reserve_count(claim, count, observation, options)
 
         return self._reserve(claim, attempt, first_scan, force=force)
 

@@ -43,14 +43,14 @@ def load(
     keys = all_keys()
     values: dict[str, Any] = {one.path: one.default for one in keys.values()}
     origins = dict.fromkeys(keys, "default")
-    for place, found in (
+    for origin, found in (
         *_from_file(path, keys),
         *_from_environment(environ, keys),
         *_from_flags(overrides or {}, keys),
     ):
         for name, value in found.items():
-            values[name] = _validated(keys[name], value, place)
-            origins[name] = place
+            values[name] = _validated(keys[name], value, origin)
+            origins[name] = origin
     sections = {
         section: kind(
             **{one.name: values[one.path] for one in keys.values() if one.section == section}
@@ -77,7 +77,7 @@ SourceValues = tuple[str, dict[str, Any]]
 def _from_file(path: Path | None, keys: Mapping[str, Key]) -> Iterator[SourceValues]:
     if path is None:
         return
-    place = f"file {path}"
+    origin = f"file {path}"
     for section, content in _parsed(path).items():
         if section not in SECTIONS:
             raise ConfigError(
@@ -87,7 +87,7 @@ def _from_file(path: Path | None, keys: Mapping[str, Key]) -> Iterator[SourceVal
             raise ConfigError(f"{section} in {path} must be a section: write [{section}]")
         for name in content:
             _require_known_key(f"{section}.{name}", str(path), keys)
-        yield place, {f"{section}.{name}": value for name, value in content.items()}
+        yield origin, {f"{section}.{name}": value for name, value in content.items()}
 
 
 def _parsed(path: Path) -> dict[str, Any]:
@@ -121,9 +121,9 @@ def _from_flags(overrides: Mapping[str, str], keys: Mapping[str, Key]) -> Iterat
         yield "flag", {path: value}
 
 
-def _require_known_key(path: str, place: str, keys: Mapping[str, Key]) -> None:
+def _require_known_key(path: str, origin: str, keys: Mapping[str, Key]) -> None:
     if path not in keys:
-        raise ConfigError(f"unknown key {path} in {place}{_suggestion(path, keys)}")
+        raise ConfigError(f"unknown key {path} in {origin}{_suggestion(path, keys)}")
 
 
 def _suggestion(name: str, known: Mapping[str, object]) -> str:
@@ -135,7 +135,7 @@ def _suggestion(name: str, known: Mapping[str, object]) -> str:
     return f"; did you mean {short[close[0]]}?" if close else "; 'canhazgpu config show' lists them"
 
 
-def _validated(key: Key, value: Any, place: str) -> Any:
+def _validated(key: Key, value: Any, origin: str) -> Any:
     """Return the value in the key's type, or say which value where is wrong and what is right."""
     converted = _converted(key, value)
     if converted is None:
@@ -145,7 +145,7 @@ def _validated(key: Key, value: Any, place: str) -> Any:
     if accepted is None:
         return converted
     shown = "the given value" if key.info.secret else repr(value)
-    raise ConfigError(f"{key.path} = {shown} ({place}) is not accepted; accepted: {accepted}")
+    raise ConfigError(f"{key.path} = {shown} ({origin}) is not accepted; accepted: {accepted}")
 
 
 _ACCEPTED: dict[type, str] = {

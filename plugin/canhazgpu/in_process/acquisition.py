@@ -78,7 +78,7 @@ class _Request:
         affinity = wanted.affinity
         if affinity is None:
             affinity = acquisition.config.run.choice == "affinity"
-        self._terms = GrantOptions(queues=True, affinity=affinity)
+        self._options = GrantOptions(queues=True, affinity=affinity)
         self._named: tuple[str, ...] = ()
         """The UUIDs of the GPUs that were asked for, as the latest scan has them."""
 
@@ -86,8 +86,10 @@ class _Request:
         """Ask once."""
         service, claim, wanted = self._acquisition.service, self._acquisition.claim, self._wanted
         if wanted.selectors:
-            return service.reserve_given(claim, self._select, terms=self._terms, force=wanted.force)
-        return service.reserve_count(claim, wanted.count, terms=self._terms, force=wanted.force)
+            return service.reserve_given(
+                claim, self._select, options=self._options, force=wanted.force
+            )
+        return service.reserve_count(claim, wanted.count, options=self._options, force=wanted.force)
 
     def _select(self, readings: Sequence[GpuReading]) -> Sequence[str]:
         self._named = resolve_gpus(self._wanted.selectors, readings, self._acquisition.node)

@@ -70,7 +70,7 @@ class Ledger(Protocol):
         claim: Claim,
         count: int,
         observation: Observation,
-        terms: GrantOptions = JOB_GRANT_OPTIONS,
+        options: GrantOptions = JOB_GRANT_OPTIONS,
     ) -> GrantedGpus | TooFewGpus | QueuePosition:
         """Grant `count` GPUs of the scan's node, the least recently released first, or none.
 
@@ -84,7 +84,7 @@ class Ledger(Protocol):
         claim: Claim,
         gpus: Sequence[str],
         observation: Observation,
-        terms: GrantOptions = JOB_GRANT_OPTIONS,
+        options: GrantOptions = JOB_GRANT_OPTIONS,
     ) -> GrantedGpus | BlockedGpu | QueuePosition:
         """Grant exactly these GPUs (UUIDs) of the scan's node, or none; see `reserve_count`."""
         ...

@@ -39,35 +39,35 @@ def spawn_daemon(work: Callable[[int], None]) -> bytes:
     `work` is given a descriptor to write to once it is ready; what it wrote first is returned,
     nothing where it ended without a word. Raises `OSError` where no process can be started.
     """
-    ready, told = os.pipe()
+    read_end, write_end = os.pipe()
     try:
         pid = os.fork()
     except OSError:
-        os.close(ready)
-        os.close(told)
+        os.close(read_end)
+        os.close(write_end)
         raise
     if pid == 0:
-        _double_fork(work, told)
-    os.close(told)
+        _double_fork(work, write_end)
+    os.close(write_end)
     try:
         # A caller that ignores SIGCHLD, as this one may have inherited it, has nothing to collect.
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, 0)
-        return os.read(ready, 4096)
+        return os.read(read_end, 4096)
     finally:
-        os.close(ready)
+        os.close(read_end)
 
 
-def _double_fork(work: Callable[[int], None], told: int) -> None:
+def _double_fork(work: Callable[[int], None], write_end: int) -> None:
     """Fork once more, so that init collects the process and the parent's `wait` never sees it."""
     status = 1
     try:
         os.setsid()
         if os.fork() == 0:
-            told = duplicate_above_stdio(told)
-            close_descriptors_except({told})
+            write_end = duplicate_above_stdio(write_end)
+            close_descriptors_except({write_end})
             os.chdir("/")
-            work(told)
+            work(write_end)
         status = 0
     finally:
         os._exit(status)

@@ -31,7 +31,7 @@ class ProcessWatch:
             with contextlib.suppress(OSError, AttributeError):
                 self._descriptors[process] = os.pidfd_open(process.pid)
         # A pid used again before it was opened is another process's.
-        self._gone = [process for process in processes if not is_alive(process)]
+        self._exited = [process for process in processes if not is_alive(process)]
 
     def close(self) -> None:
         """Give the descriptors back."""
@@ -40,7 +40,7 @@ class ProcessWatch:
 
     def wait_for_exit(self, wait_s: float) -> bool:
         """Wait until one of the processes has ended, at most so long; tells whether one has."""
-        if self._gone:
+        if self._exited:
             return True
         if len(self._descriptors) < len(self._processes):
             return self._poll_until(time.monotonic() + wait_s)
@@ -52,7 +52,7 @@ class ProcessWatch:
     def send_signal(self, number: signal.Signals) -> None:
         """Signal those that live; one that may not be signalled is left alone."""
         for process in self._processes:
-            if process in self._gone:
+            if process in self._exited:
                 continue
             with contextlib.suppress(OSError):
                 if process in self._descriptors:

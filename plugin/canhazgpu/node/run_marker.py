@@ -31,17 +31,17 @@ def clear_own_marker() -> None:
     """
     with contextlib.suppress(OSError, IndexError, ValueError):
         own = PROC / "self"
-        place = (b"\0" + (own / "environ").read_bytes()).index(f"\0{MARKER_VARIABLE}=".encode())
+        offset = (b"\0" + (own / "environ").read_bytes()).index(f"\0{MARKER_VARIABLE}=".encode())
         stat = (own / "stat").read_text("utf-8", "replace")
         start = int(stat.rpartition(")")[2].split()[47])
         with (own / "mem").open("r+b", buffering=0) as memory:
-            memory.seek(start + place)
+            memory.seek(start + offset)
             memory.write(b"_")
 
 
-def processes_of_run(mark: str) -> tuple[ProcessId, ...]:
+def processes_of_run(marker: str) -> tuple[ProcessId, ...]:
     """Return the live processes with the mark, of those this user may look at."""
-    entry = f"{MARKER_VARIABLE}={mark}".encode()
+    entry = f"{MARKER_VARIABLE}={marker}".encode()
     found = []
     for pid in _pids():
         try:

@@ -52,11 +52,11 @@ class ProcessTerminator:
         `pids` are to come from a look that began after the processes were held.
         """
         chosen = {process: watch for process, watch in self._held.items() if process.pid in pids}
-        for number, patience_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, SIGKILL_WAIT_S)):
+        for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, SIGKILL_WAIT_S)):
             alive = [watch for process, watch in chosen.items() if is_alive(process)]
             for watch in alive:
                 watch.send_signal(number)
-            deadline = time.monotonic() + patience_s
+            deadline = time.monotonic() + wait_s
             for watch in alive:
                 watch.wait_for_exit(deadline - time.monotonic())
         return tuple(process.pid for process in chosen if is_alive(process))

@@ -21,24 +21,24 @@ _LENGTH = re.compile(rb"\$([0-9]{1,9})\r\n")
 _ANNOTATION = re.compile(rb"#[^\r\n]*\r\n")
 
 
-def truncate_damaged_tail(place: ServerDirectory, log: str) -> bool:
+def truncate_damaged_tail(directory: ServerDirectory, log: str) -> bool:
     """Cut the newest data file where it stops making sense, if `log` says that it does.
 
     The file as it was is kept beside the server's files. Returns whether anything was cut.
     """
     complaint = _BAD_FORMAT_MESSAGE.search(log)
-    if complaint is None or complaint.group(1) != _newest_file(place):
+    if complaint is None or complaint.group(1) != _newest_file(directory):
         return False
-    path = place.directory / _DATA_DIRECTORY / complaint.group(1)
+    path = directory.path / _DATA_DIRECTORY / complaint.group(1)
     data = path.read_bytes()
     good = readable_length(data)
     if good == len(data):
         return False
-    copy = place.directory / f"damaged-{path.name}"
+    copy = directory.path / f"damaged-{path.name}"
     shutil.copy2(path, copy)
     with path.open("r+b") as file:
         file.truncate(good)
-    with place.log.open("a", encoding="utf-8") as file:
+    with directory.log.open("a", encoding="utf-8") as file:
         file.write(f"canhazgpu: cut {len(data) - good} bytes off {path.name}; see {copy.name}\n")
     return True
 
@@ -70,8 +70,8 @@ def _command_end(data: bytes, start: int) -> int | None:
     return end
 
 
-def _newest_file(place: ServerDirectory) -> str | None:
+def _newest_file(directory: ServerDirectory) -> str | None:
     """Return the last file of commands in the manifest: ``file NAME seq 3 type i``."""
-    manifest: Path = place.directory / _DATA_DIRECTORY / _MANIFEST
+    manifest: Path = directory.path / _DATA_DIRECTORY / _MANIFEST
     names = re.findall(r"^file (\S+) seq \d+ type i\b", manifest.read_text("utf-8"), re.MULTILINE)
     return names[-1] if names else None

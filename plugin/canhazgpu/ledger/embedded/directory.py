@@ -23,62 +23,62 @@ WRITER = "canhazgpu"
 class ServerDirectory:
     """The directory and the names in it."""
 
-    directory: Path
+    path: Path
 
     @classmethod
-    def at(cls, directory: str) -> ServerDirectory:
+    def at(cls, path: str) -> ServerDirectory:
         """Refuse, with a `ConfigError`, what no server could listen in or be told in a file."""
-        place = cls(Path(directory))
-        name = f"store.embedded_dir {directory!r}"
-        if not place.directory.is_absolute() or any(ord(letter) < 32 for letter in directory):
+        directory = cls(Path(path))
+        name = f"store.embedded_dir {path!r}"
+        if not directory.path.is_absolute() or any(ord(letter) < 32 for letter in path):
             raise ConfigError(f"{name} is not an absolute path of printable characters")
-        excess = len(os.fsencode(place.starting_socket)) - SOCKET_PATH_LIMIT
+        excess = len(os.fsencode(directory.starting_socket)) - SOCKET_PATH_LIMIT
         if excess > 0:
             raise ConfigError(
                 f"{name} is {excess} bytes too long: the path of a Unix socket in it would exceed"
                 f" {SOCKET_PATH_LIMIT}"
             )
-        return place
+        return directory
 
     @property
     def socket(self) -> Path:
         """Where the server is reached; appears when it is ready."""
-        return self.directory / "server.sock"
+        return self.path / "server.sock"
 
     @property
     def starting_socket(self) -> Path:
         """Where the server listens until it has read its data; renamed to `socket` then."""
-        return self.directory / "starting.sock"
+        return self.path / "starting.sock"
 
     @property
     def secret(self) -> Path:
         """The writer's password, for the owner alone."""
-        return self.directory / "secret"
+        return self.path / "secret"
 
     @property
     def start_lock(self) -> Path:
         """Held by whoever starts or stops the server."""
-        return self.directory / "start.lock"
+        return self.path / "start.lock"
 
     @property
     def server_lock(self) -> Path:
         """Held by the server itself as long as it lives."""
-        return self.directory / "server.lock"
+        return self.path / "server.lock"
 
     @property
     def config(self) -> Path:
         """The server's configuration, written anew with each start."""
-        return self.directory / "server.conf"
+        return self.path / "server.conf"
 
     @property
     def log(self) -> Path:
         """What the server has to say."""
-        return self.directory / "server.log"
+        return self.path / "server.log"
 
     @property
     def pid_file(self) -> Path:
         """The server's process id, for people and for `stop` when the sockets are gone."""
-        return self.directory / "server.pid"
+        return self.path / "server.pid"
 
     def exists(self) -> bool:
         """Return False for a directory yet to be made; raise `StoreError` for one not to be used.
@@ -87,7 +87,7 @@ class ServerDirectory:
         write to it: whoever may can put a server of their own there.
         """
         try:
-            found = self.directory.lstat()
+            found = self.path.lstat()
         except FileNotFoundError:
             return False
         except OSError as exc:
@@ -103,12 +103,12 @@ class ServerDirectory:
 
     def unusable_error(self, reason: str | None) -> StoreError:
         """Return the refusal of this directory."""
-        return StoreError(f"the embedded store cannot use {self.directory}: {reason}")
+        return StoreError(f"the embedded store cannot use {self.path}: {reason}")
 
     def owner_name(self) -> str:
         """Return who may start the server: the directory's owner, as users call them."""
         try:
-            uid = self.directory.lstat().st_uid
+            uid = self.path.lstat().st_uid
         except OSError:
             return "root"
         return f"uid {uid}" if uid else "root"

@@ -45,13 +45,13 @@ user {writer} reset on #{digest} {writer_rights}
 """
 
 
-def config_text(place: ServerDirectory, secret: str) -> str:
+def config_text(directory: ServerDirectory, secret: str) -> str:
     """Return the configuration file; it holds a digest of the secret and not the secret."""
     return _TEMPLATE.format(
-        socket=_quoted(place.starting_socket),
-        directory=_quoted(place.directory),
-        pid_file=_quoted(place.pid_file),
-        log=_quoted(place.log),
+        socket=_quoted(directory.starting_socket),
+        directory=_quoted(directory.path),
+        pid_file=_quoted(directory.pid_file),
+        log=_quoted(directory.log),
         memory_mb=MEMORY_LIMIT_MB,
         reader_rights=_READER_RIGHTS,
         writer=WRITER,
@@ -60,17 +60,17 @@ def config_text(place: ServerDirectory, secret: str) -> str:
     )
 
 
-def write_config(place: ServerDirectory, secret: str) -> None:
+def write_config(directory: ServerDirectory, secret: str) -> None:
     """Write the configuration file, readable for the owner alone."""
-    _write_private(place.config, config_text(place, secret))
+    _write_private(directory.config, config_text(directory, secret))
 
 
-def prepare_secret(place: ServerDirectory) -> str:
+def prepare_secret(directory: ServerDirectory) -> str:
     """Return the writer's password, a new one where there is none yet."""
-    if place.secret.exists():
-        return place.secret.read_text("utf-8").strip()
+    if directory.secret.exists():
+        return directory.secret.read_text("utf-8").strip()
     secret = os.urandom(32).hex()
-    _write_private(place.secret, f"{secret}\n")
+    _write_private(directory.secret, f"{secret}\n")
     return secret
 
 

@@ -40,34 +40,34 @@ class BookCheckedLedger:
         node: str,
         store: Ledger,
         book_file: BookFile,
-        contact: Reconciler,
-        tell: Callable[[str], None],
+        reconciler: Reconciler,
+        log: Callable[[str], None],
     ) -> None:
         self.store = store
-        self._contact = contact
+        self._reconciler = reconciler
         self._just_read: NodeView | None = None
-        self._tell = tell
+        self._log = log
         self._node = node
         self._book_file = book_file
 
     def reconcile(self) -> None:
         """Bring store and book together; what is read by that serves the next look."""
         try:
-            self._just_read = self._contact.reconcile(self.store)
+            self._just_read = self._reconciler.reconcile(self.store)
         except NodeStateError as exc:
             # No reason to release nothing, or to show nothing; a grant will fail by itself.
-            self._tell(log_line("no-book", node=self._node, reason=error_text(exc)))
+            self._log(log_line("no-book", node=self._node, reason=error_text(exc)))
 
     def reserve_count(
         self,
         claim: Claim,
         count: int,
         observation: Observation,
-        terms: GrantOptions = JOB_GRANT_OPTIONS,
+        options: GrantOptions = JOB_GRANT_OPTIONS,
     ) -> GrantedGpus | TooFewGpus | QueuePosition:
         """See `Ledger.reserve_count`."""
         self._just_read = None
-        answer = self.store.reserve_count(claim, count, observation, terms)
+        answer = self.store.reserve_count(claim, count, observation, options)
         if isinstance(answer, GrantedGpus) and self._give_back_if_in_book(claim, answer):
             # Another look finds others.
             return TooFewGpus(count, count - 1, 0, 0, 0, stale=1)
@@ -78,11 +78,11 @@ class BookCheckedLedger:
         claim: Claim,
         gpus: Sequence[str],
         observation: Observation,
-        terms: GrantOptions = JOB_GRANT_OPTIONS,
+        options: GrantOptions = JOB_GRANT_OPTIONS,
     ) -> GrantedGpus | BlockedGpu | QueuePosition:
         """See `Ledger.reserve_given`."""
         self._just_read = None
-        answer = self.store.reserve_given(claim, gpus, observation, terms)
+        answer = self.store.reserve_given(claim, gpus, observation, options)
         if isinstance(answer, GrantedGpus) and (
             holder := self._give_back_if_in_book(claim, answer)
         ):
@@ -118,36 +118,38 @@ class BookCheckedLedger:
         else:
             views = self.store.read_nodes(nodes)
         try:
-            with self._book_file.open() as page:
-                book = page.book
+            with self._book_file.open() as transaction:
+                book = transaction.book
         except NodeStateError as exc:
-            self._tell(log_line("no-book", node=self._node, reason=error_text(exc)))
+            self._log(log_line("no-book", node=self._node, reason=error_text(exc)))
             return views
         return [with_book_jobs(view, book) if view.node == self._node else view for view in views]
 
     def _give_back_if_in_book(self, claim: Claim, answer: GrantedGpus) -> Reservation | None:
         """Note the grant; returns the job that has one of the GPUs, to which it was given back."""
-        with self._book_file.open() as page:
-            jobs = page.book.job_reservations()
+        with self._book_file.open() as transaction:
+            jobs = transaction.book.job_reservations()
             in_the_way = [
                 jobs[gpu]
                 for gpu in answer.gpus
                 if gpu in jobs and jobs[gpu].claim.owner != claim.owner
             ]
             if not in_the_way:
-                held = dict.fromkeys((*page.book.gpus_of(claim.owner), *answer.gpus))
-                page.apply(JournalEntry(GRANT, page.now, claim.owner, tuple(held), claim))
+                held = dict.fromkeys((*transaction.book.gpus_of(claim.owner), *answer.gpus))
+                transaction.apply(
+                    JournalEntry(GRANT, transaction.now, claim.owner, tuple(held), claim)
+                )
                 return None
         self.store.release(self._node, claim.owner, "another job runs on it")
-        self._contact.reconcile(self.store)
+        self._reconciler.reconcile(self.store)
         return in_the_way[0]
 
     def _apply_to_book(self, node: str, entry: JournalEntry) -> None:
         if node != self._node:
             return
         try:
-            with self._book_file.open() as page:
-                page.apply(replace(entry, at=page.now))
+            with self._book_file.open() as transaction:
+                transaction.apply(replace(entry, at=transaction.now))
         except NodeStateError as exc:
             # What the book has too much is asked after, and dropped, at the next contact.
-            self._tell(log_line("no-book", node=self._node, reason=error_text(exc)))
+            self._log(log_line("no-book", node=self._node, reason=error_text(exc)))

@@ -80,7 +80,7 @@ class BookFile:
         node: str,
         boot_id: str | None,
         records: JobRecords,
-        tell: Callable[[str], None],
+        log: Callable[[str], None],
     ) -> None:
         """Take the node; `tell` hears of what cannot be read, for the administrator."""
         self._path = state_dir / "book.json"
@@ -89,7 +89,7 @@ class BookFile:
         self._node = node
         self._boot_id = boot_id
         self._records = records
-        self._tell = tell
+        self._log = log
 
     @contextmanager
     def open(self) -> Iterator[BookTransaction]:
@@ -97,13 +97,13 @@ class BookFile:
         try:
             make_directory(self._path.parent)
             with file_lock(self._lock):
-                page = self._read()
-                read = (page.book, page.pending, page.clock_offset_s)
-                yield page
+                transaction = self._read()
+                read = (transaction.book, transaction.pending, transaction.clock_offset_s)
+                yield transaction
                 # Entries count once they are in the journal; so even a block that failed may
                 # leave the book behind its journal, and the next reader adds them.
-                if read != (page.book, page.pending, page.clock_offset_s):
-                    write_atomically(self._path, self._text(page))
+                if read != (transaction.book, transaction.pending, transaction.clock_offset_s):
+                    write_atomically(self._path, self._text(transaction))
         except OSError as exc:
             why = exc.strerror or str(exc)
             raise NodeStateError(f"cannot keep the node's book {self._path}: {why}") from exc
@@ -111,14 +111,16 @@ class BookFile:
     def _read(self) -> BookTransaction:
         pending = self._journal.read()
         if pending.damage:
-            self._tell(log_line("journal-damaged", node=self._node, reason=pending.damage))
+            self._log(log_line("journal-damaged", node=self._node, reason=pending.damage))
         book, applied, offset_s = self._saved(pending.token)
         for one in pending.entries:
             if one.number > applied:
                 book = book.with_entry(one.entry)
-        page = BookTransaction(self._journal, book, pending, offset_s)
-        page.book = page.book.without_earlier_boots(self._boot_id).without_expired(page.now)
-        return page
+        transaction = BookTransaction(self._journal, book, pending, offset_s)
+        transaction.book = transaction.book.without_earlier_boots(self._boot_id).without_expired(
+            transaction.now
+        )
+        return transaction
 
     def _saved(self, token: str) -> tuple[Book, int, float]:
         """Return the book as written, the last entry in it, and the store's clock against ours."""
@@ -139,7 +141,7 @@ class BookFile:
             return _book(data), applied, offset_s
         except (*RECORD_ERRORS, AttributeError) as exc:
             reason = f"{self._path} cannot be read ({exc}): made anew from the jobs' records"
-            self._tell(log_line("book-damaged", node=self._node, reason=reason))
+            self._log(log_line("book-damaged", node=self._node, reason=reason))
             return self._from_records(), 0, wall_s
 
     def _from_records(self) -> Book:
@@ -153,15 +155,15 @@ class BookFile:
             held |= {gpu.uuid: Reservation(gpu.uuid, claim, 0.0) for gpu in record.gpus}
         return Book(held, job_owners=frozenset(one.claim.owner for one in held.values()))
 
-    def _text(self, page: BookTransaction) -> bytes:
-        book = page.book
+    def _text(self, transaction: BookTransaction) -> bytes:
+        book = transaction.book
         data = {
             "format": FORMAT,
             "node": self._node,
             "boot_id": self._boot_id,
-            "journal": page.pending.token,
-            "applied": page.pending.last,
-            "clock_offset_s": page.clock_offset_s,
+            "journal": transaction.pending.token,
+            "applied": transaction.pending.last,
+            "clock_offset_s": transaction.clock_offset_s,
             "own": sorted(book.job_owners),
             "read_at": book.read_at,
             "held": {gpu: reservation_to_json(one) for gpu, one in book.reservations.items()},

@@ -59,9 +59,9 @@ class FallbackLedger(StoreOnlyOperations):
         open_store: Callable[[], Ledger],
         book_file: BookFile,
         outage: StoreOutage | None,
-        contact: Reconciler,
-        tell: Callable[[str], None],
-        patience_s: float = DEFAULT_WAIT_BUDGET_S,
+        reconciler: Reconciler,
+        log: Callable[[str], None],
+        wait_budget_s: float = DEFAULT_WAIT_BUDGET_S,
     ) -> None:
         """Take the node's parts; without an `outage` the node never decides alone.
 
@@ -71,9 +71,9 @@ class FallbackLedger(StoreOnlyOperations):
         self._open_store = open_store
         self._book_file = book_file
         self._outage = outage
-        self._contact = contact
-        self._tell = tell
-        self._wait_budget = WaitBudget(patience_s, self._raise_if_others_noted_outage)
+        self._reconciler = reconciler
+        self._log = log
+        self._wait_budget = WaitBudget(wait_budget_s, self._raise_if_others_noted_outage)
         self._local = OfflineLedger(node, book_file)
         self._opened: BookCheckedLedger | None = None
         self._offline_reason = ""
@@ -90,11 +90,11 @@ class FallbackLedger(StoreOnlyOperations):
         claim: Claim,
         count: int,
         observation: Observation,
-        terms: GrantOptions = JOB_GRANT_OPTIONS,
+        options: GrantOptions = JOB_GRANT_OPTIONS,
     ) -> GrantedGpus | TooFewGpus | QueuePosition:
         """See `Ledger.reserve_count`."""
         answer: GrantedGpus | TooFewGpus | QueuePosition = self._store_or_book(
-            lambda ledger: ledger.reserve_count(claim, count, observation, terms),
+            lambda ledger: ledger.reserve_count(claim, count, observation, options),
             lambda: self._local.reserve_count(claim, count, observation),
         )
         self.last_answer = answer
@@ -105,11 +105,11 @@ class FallbackLedger(StoreOnlyOperations):
         claim: Claim,
         gpus: Sequence[str],
         observation: Observation,
-        terms: GrantOptions = JOB_GRANT_OPTIONS,
+        options: GrantOptions = JOB_GRANT_OPTIONS,
     ) -> GrantedGpus | BlockedGpu | QueuePosition:
         """See `Ledger.reserve_given`."""
         answer: GrantedGpus | BlockedGpu | QueuePosition = self._store_or_book(
-            lambda ledger: ledger.reserve_given(claim, gpus, observation, terms),
+            lambda ledger: ledger.reserve_given(claim, gpus, observation, options),
             lambda: self._local.reserve_given(claim, gpus, observation),
         )
         self.last_answer = answer
@@ -172,10 +172,10 @@ class FallbackLedger(StoreOnlyOperations):
     def ask_store(self, ask: Callable[[Ledger], T]) -> T:
         """See `StoreOnlyOperations.ask_store`."""
 
-        def alone() -> T:
+        def from_book() -> T:
             raise StoreError(self._offline_reason)
 
-        return self._store_or_book(lambda ledger: ask(ledger.store), alone)
+        return self._store_or_book(lambda ledger: ask(ledger.store), from_book)
 
     def record_note(self, entry: JournalEntry) -> None:
         """Put into the history what a hook saw and decided, now; never raises.
@@ -183,17 +183,21 @@ class FallbackLedger(StoreOnlyOperations):
         What a hook tells of itself must not change what it does.
         """
         try:
-            with self._book_file.open() as page:
-                page.apply_and_journal(
-                    replace(entry, at=page.now + (0.0 if self._offline_reason else CLOCK_LAG_S))
+            with self._book_file.open() as transaction:
+                transaction.apply_and_journal(
+                    replace(
+                        entry, at=transaction.now + (0.0 if self._offline_reason else CLOCK_LAG_S)
+                    )
                 )
             self._store_or_book(
-                lambda ledger: self._contact.deliver_journal(ledger.store), lambda: None
+                lambda ledger: self._reconciler.deliver_journal(ledger.store), lambda: None
             )
         except CanhazgpuError as exc:
-            self._tell(log_line("not-in-history", node=self._node, reason=error_text(exc)))
+            self._log(log_line("not-in-history", node=self._node, reason=error_text(exc)))
 
-    def _store_or_book(self, ask: Callable[[BookCheckedLedger], T], alone: Callable[[], T]) -> T:
+    def _store_or_book(
+        self, ask: Callable[[BookCheckedLedger], T], from_book: Callable[[], T]
+    ) -> T:
         """Let the store do it, or the node alone where the store does not serve."""
         if not self._offline_reason:
             try:
@@ -202,7 +206,7 @@ class FallbackLedger(StoreOnlyOperations):
                 if self._outage is None:
                     raise
                 self._note_outage(exc)
-        return alone()
+        return from_book()
 
     def _connected_ledger(self) -> BookCheckedLedger:
         """Return the store's ledger, once it has heard what this node did without it."""
@@ -211,11 +215,11 @@ class FallbackLedger(StoreOnlyOperations):
                 raise KnownOutageError(known)
             store = self._open_bounded()
             ledger = BookCheckedLedger(
-                self._node, store, self._book_file, self._contact, self._tell
+                self._node, store, self._book_file, self._reconciler, self._log
             )
             ledger.reconcile()
             if self._outage is not None and self._outage.clear():
-                self._tell(log_line("store-back", node=self._node))
+                self._log(log_line("store-back", node=self._node))
             self._opened = ledger
         return self._opened
 
@@ -233,4 +237,4 @@ class FallbackLedger(StoreOnlyOperations):
         self._offline_reason = str(exc)
         if self._outage is not None and not isinstance(exc, KnownOutageError):
             self._outage.note(self._offline_reason)
-            self._tell(log_line("store-lost", node=self._node, reason=error_text(exc)))
+            self._log(log_line("store-lost", node=self._node, reason=error_text(exc)))

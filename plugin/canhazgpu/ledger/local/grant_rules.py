@@ -29,21 +29,21 @@ def grant_count(
 
     Who released a GPU last is not in the book, so there is no affinity.
     """
-    places = {gpu: place for place, gpu in enumerate(observation.scan.by_uuid())}
+    scan_order = {gpu: position for position, gpu in enumerate(observation.scan.by_uuid())}
 
-    def place_of(gpu: str) -> tuple[int, str]:
-        return places.get(gpu, len(places)), gpu
+    def order_of(gpu: str) -> tuple[int, str]:
+        return scan_order.get(gpu, len(scan_order)), gpu
 
-    if held := sorted(book.gpus_of(claim.owner), key=place_of):
+    if held := sorted(book.gpus_of(claim.owner), key=order_of):
         return GrantedGpus(tuple(held), repeated=True)
     why_not = _refusal_reason(book, observation, now)
-    reasons = {gpu: why_not(gpu) for gpu in places}
+    reasons = {gpu: why_not(gpu) for gpu in scan_order}
     free = [gpu for gpu, why in reasons.items() if not why]
     if not 1 <= count <= len(free):
-        told = list(reasons.values())
-        return TooFewGpus(count, len(free), *(told.count(why) for why in REFUSAL_REASONS))
-    chosen = sorted(free, key=lambda gpu: (book.released_at.get(gpu, 0.0), places[gpu]))[:count]
-    return GrantedGpus(tuple(sorted(chosen, key=place_of)))
+        refusals = list(reasons.values())
+        return TooFewGpus(count, len(free), *(refusals.count(why) for why in REFUSAL_REASONS))
+    chosen = sorted(free, key=lambda gpu: (book.released_at.get(gpu, 0.0), scan_order[gpu]))[:count]
+    return GrantedGpus(tuple(sorted(chosen, key=order_of)))
 
 
 REFUSAL_REASONS = ("reserved", "unreserved", "quarantined", "stale", "unknown")

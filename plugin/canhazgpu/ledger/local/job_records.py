@@ -119,11 +119,11 @@ class JobRecords:
             known = self._read(job_id)
             if known is None:
                 # One that cannot be read would stay for ever.
-                fault = self._read_error(job_id)
+                read_error = self._read_error(job_id)
                 self._json(job_id).unlink(missing_ok=True)
                 self._remove_task_files(job_id)
-                if fault:
-                    raise NodeStateError(fault)
+                if read_error:
+                    raise NodeStateError(read_error)
                 return None
             if known.epilogs_owed > 0 and not last:
                 self._write(replace(known, epilogs_owed=known.epilogs_owed - 1))

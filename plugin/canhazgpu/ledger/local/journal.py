@@ -80,7 +80,7 @@ class Journal:
     def append(self, pending: PendingEntries, entries: Sequence[JournalEntry]) -> PendingEntries:
         """Add entries behind what is pending; returns what is pending then."""
         numbered = tuple(
-            NumberedEntry(pending.last + place, entry) for place, entry in enumerate(entries, 1)
+            NumberedEntry(pending.last + offset, entry) for offset, entry in enumerate(entries, 1)
         )
         text = b"".join(map(_line, numbered))
         if pending.size:
@@ -154,9 +154,9 @@ def _with_checksum(data: dict[str, Any]) -> bytes:
 
 def _checked_payload(line: bytes) -> Any:
     """Return what the line says, None where it does not fit its seal."""
-    seal, _, text = line.partition(b" ")
+    checksum, _, text = line.partition(b" ")
     try:
-        return json.loads(text) if int(seal, 16) == zlib.crc32(text) else None
+        return json.loads(text) if int(checksum, 16) == zlib.crc32(text) else None
     except RECORD_ERRORS:
         return None
 

@@ -30,10 +30,10 @@ class StoreOutage:
     ) -> None:
         """Take where to remember, and for how long one failure counts."""
         self._path = state_dir / "store-outage"
-        self._trial = state_dir / ".store-trial.lock"
+        self._trial_lock = state_dir / ".store-trial.lock"
         self._life_s = life_s
         self._clock = clock
-        self._descriptor: int | None = None
+        self._trial_descriptor: int | None = None
         self._asked_at = clock()
 
     def reason_not_to_ask(self) -> str:
@@ -44,24 +44,24 @@ class StoreOutage:
         """
         self._asked_at = self._clock()
         try:
-            said = read_if_owned(self._path)
-            if said is None:
+            content = read_if_owned(self._path)
+            if content is None:
                 return ""
-            why, age_s = self._parsed(said)
+            why, age_s = self._parsed(content)
             if 0 <= age_s < self._life_s:
                 return why
-            self._descriptor = try_file_lock(self._trial)
-            return why if self._descriptor is None else ""
+            self._trial_descriptor = try_file_lock(self._trial_lock)
+            return why if self._trial_descriptor is None else ""
         except OSError:
             return ""
 
     def reason_noted_meanwhile(self) -> str:
         """Return why, where another process has found an outage since this one began to ask."""
         try:
-            said = read_if_owned(self._path)
+            content = read_if_owned(self._path)
         except OSError:
             return ""
-        why, age_s = self._parsed(said) if said is not None else ("", 0.0)
+        why, age_s = self._parsed(content) if content is not None else ("", 0.0)
         return why if 0 <= age_s < self._clock() - self._asked_at else ""
 
     def note(self, why: str) -> None:
@@ -74,22 +74,22 @@ class StoreOutage:
 
     def clear(self) -> bool:
         """Forget the outage; tells whether there was one."""
-        there_was = False
+        existed = False
         with contextlib.suppress(OSError):
             self._path.unlink()
-            there_was = True
+            existed = True
         self._release_trial_lock()
-        return there_was
+        return existed
 
     def _release_trial_lock(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        if self._trial_descriptor is not None:
+            os.close(self._trial_descriptor)
+            self._trial_descriptor = None
 
-    def _parsed(self, said: bytes) -> tuple[str, float]:
+    def _parsed(self, content: bytes) -> tuple[str, float]:
         """Return why, and how long ago; what cannot be read is as old as can be."""
         try:
-            data = json.loads(said)
+            data = json.loads(content)
             return str(data["why"]), self._clock() - float(data["at"])
         except RECORD_ERRORS:
             return "the store did not serve", self._life_s

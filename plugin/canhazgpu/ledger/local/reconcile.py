@@ -31,13 +31,13 @@ class Reconciler:
         self,
         node: str,
         book_file: BookFile,
-        tell: Callable[[str], None],
+        log: Callable[[str], None],
         is_gone: Callable[[Claim], bool],
     ) -> None:
         """Take the node's parts; see `FallbackLedger`."""
         self._node = node
         self._book_file = book_file
-        self._tell = tell
+        self._log = log
         self._is_gone = is_gone
 
     def reconcile(self, store: Ledger) -> NodeView | None:
@@ -49,63 +49,65 @@ class Reconciler:
         self.deliver_journal(store)
         (view,) = store.read_nodes([self._node])
         read = uptime_s()
-        with self._book_file.open() as page:
-            lost = lost_job_reservations(page.book, view)
-            people = lost_timed_reservations(page.book, view)
+        with self._book_file.open() as transaction:
+            lost = lost_job_reservations(transaction.book, view)
+            timed = lost_timed_reservations(transaction.book, view)
         # Slurm may have to be asked, and the history read: not under the lock.
         gone = {owner for owner, held in lost.items() if self._is_gone(held[0].claim)}
-        people = [one for one in people if not _was_released(store, self._node, one)]
-        with self._book_file.open() as page:
-            page.refresh(view, read)
-            self._restore_jobs(page, lost, gone)
-            self._restore_people(page, people, view)
-        if not lost and not people:
+        timed = [one for one in timed if not _was_released(store, self._node, one)]
+        with self._book_file.open() as transaction:
+            transaction.refresh(view, read)
+            self._restore_jobs(transaction, lost, gone)
+            self._restore_timed(transaction, timed, view)
+        if not lost and not timed:
             return view
         self.deliver_journal(store)
         return None
 
     def deliver_journal(self, store: Ledger) -> None:
         """Tell the store all that is in the journal."""
-        with self._book_file.open() as page:
-            pending = page.pending
+        with self._book_file.open() as transaction:
+            pending = transaction.pending
         entries = _yield_released_grants(pending.entries)
         for first in range(0, len(entries), MAX_BATCH):
             some = entries[first : first + MAX_BATCH]
             overruled = store.record_entries(self._node, pending.token, some)
-            with self._book_file.open() as page:
-                page.drop_recorded(some[-1].number)
+            with self._book_file.open() as transaction:
+                transaction.drop_recorded(some[-1].number)
             for one in overruled:
-                self._tell(overruled_text(one, self._node))
+                self._log(overruled_text(one, self._node))
 
     def _restore_jobs(
-        self, page: BookTransaction, lost: dict[str, tuple[Reservation, ...]], gone: set[str]
+        self, transaction: BookTransaction, lost: dict[str, tuple[Reservation, ...]], gone: set[str]
     ) -> None:
         for owner, held in lost.items():
-            gpus = page.book.gpus_of(owner)
+            gpus = transaction.book.gpus_of(owner)
             # It may have been released between the two looks into the book.
             if not gpus:
                 continue
             if owner in gone:
-                page.apply_and_journal(JournalEntry(RELEASE, page.now, owner, reason="job gone"))
-                self._tell(log_line("dropped", node=self._node, owner=owner, gpus=gpus))
+                transaction.apply_and_journal(
+                    JournalEntry(RELEASE, transaction.now, owner, reason="job gone")
+                )
+                self._log(log_line("dropped", node=self._node, owner=owner, gpus=gpus))
                 continue
             one = held[0]
-            page.apply_and_journal(
+            transaction.apply_and_journal(
                 JournalEntry(GRANT, one.granted_at, owner, tuple(gpus), one.claim, RESTORED_REASON)
             )
-            self._tell(log_line("restored", node=self._node, owner=owner, gpus=gpus))
+            self._log(log_line("restored", node=self._node, owner=owner, gpus=gpus))
 
-    def _restore_people(
-        self, page: BookTransaction, people: Sequence[Reservation], view: NodeView
+    def _restore_timed(
+        self, transaction: BookTransaction, timed: Sequence[Reservation], view: NodeView
     ) -> None:
         by_owner: dict[str, list[Reservation]] = {}
-        for one in people:
+        for one in timed:
             by_owner.setdefault(one.claim.owner, []).append(one)
         for owner, lost in by_owner.items():
             gpus = [one.gpu for one in lost]
             kept = [gpu for gpu, one in view.reservations.items() if one.claim.owner == owner]
             first = lost[0]
-            page.apply_and_journal(
+            transaction.apply_and_journal(
                 JournalEntry(
                     GRANT,
                     first.granted_at,
@@ -117,7 +119,7 @@ class Reconciler:
                     yields=True,
                 )
             )
-            self._tell(log_line("restored", node=self._node, owner=owner, gpus=gpus))
+            self._log(log_line("restored", node=self._node, owner=owner, gpus=gpus))
 
 
 def _yield_released_grants(entries: Sequence[NumberedEntry]) -> list[NumberedEntry]:
@@ -125,7 +127,7 @@ def _yield_released_grants(entries: Sequence[NumberedEntry]) -> list[NumberedEnt
 
     Over all that is pending: the store sees a batch alone.
     """
-    told: list[NumberedEntry] = []
+    adjusted: list[NumberedEntry] = []
     over: set[str] = set()
     for one in reversed(entries):
         entry = one.entry
@@ -134,8 +136,8 @@ def _yield_released_grants(entries: Sequence[NumberedEntry]) -> list[NumberedEnt
         elif entry.kind == GRANT and entry.owner in over:
             over.discard(entry.owner)
             entry = replace(entry, yields=True)
-        told.append(NumberedEntry(one.number, entry))
-    return told[::-1]
+        adjusted.append(NumberedEntry(one.number, entry))
+    return adjusted[::-1]
 
 
 def _was_released(store: Ledger, node: str, one: Reservation) -> bool:

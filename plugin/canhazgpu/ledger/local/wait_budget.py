@@ -49,15 +49,15 @@ class WaitBudget:
 class _BudgetedLedger:
     """Every operation of another ledger, within the patience."""
 
-    def __init__(self, ledger: Ledger, patience: WaitBudget) -> None:
+    def __init__(self, ledger: Ledger, budget: WaitBudget) -> None:
         self._ledger = ledger
-        self._wait_budget = patience
+        self._wait_budget = budget
 
     def __getattr__(self, name: str) -> Any:
         operation = getattr(self._ledger, name)
         return lambda *given, **named: self._wait_budget.spend(partial(operation, *given, **named))
 
 
-def with_wait_budget(ledger: Ledger, patience: WaitBudget) -> Ledger:
+def with_wait_budget(ledger: Ledger, budget: WaitBudget) -> Ledger:
     """Return the ledger, each of whose operations spends of the patience."""
-    return cast(Ledger, _BudgetedLedger(ledger, patience))
+    return cast(Ledger, _BudgetedLedger(ledger, budget))

@@ -46,12 +46,12 @@ def open_client(url: StoreUrl, timeout_s: float) -> redis.Redis:
 
 def _open_sentinel(url: StoreUrl, timeout_s: float, options: dict[str, Any]) -> redis.Redis:
     """Name the sentinels, asked one after the other: together they get the time of one answer."""
-    own_options = _options(
+    sentinel_options = _options(
         timeout_s / len(url.hosts),
         url.options.get("sentinel_username"),
         url.options.get("sentinel_password"),
     )
-    sentinels = cast(Any, Sentinel)(url.hosts, sentinel_kwargs=own_options)
+    sentinels = cast(Any, Sentinel)(url.hosts, sentinel_kwargs=sentinel_options)
     return cast(redis.Redis, sentinels.master_for(url.service, db=url.db, **options))
 
 

@@ -46,8 +46,8 @@ def connect(store: StoreConfig, role: Role) -> redis.Redis:
 def _embedded_url(store: StoreConfig, role: Role) -> StoreUrl:
     from canhazgpu.ledger.embedded.server import ensure_running  # noqa: PLC0415 - other stores need none of it
 
-    way = ensure_running(store.embedded_dir, write=role is Role.WRITE, wait_s=store.timeout_s)
-    return StoreUrl("unix", path=way.socket, username=way.username, password=way.password)
+    login = ensure_running(store.embedded_dir, write=role is Role.WRITE, wait_s=store.timeout_s)
+    return StoreUrl("unix", path=login.socket, username=login.username, password=login.password)
 
 
 @contextmanager

@@ -27,13 +27,13 @@ NO_EVENT = "0-0"
 StreamEntry = tuple[str, dict[str, str]]
 
 
-def read_history(calls: StoreSession, stream: str, since: float) -> list[Event]:
+def read_history(session: StoreSession, stream: str, since: float) -> list[Event]:
     """Return the events from `since` on by their own time, the oldest first."""
     events = []
     # No event is later than its entry: one noticed late (an expiry) is written late.
     start = f"{max(int(since * 1000), 0)}-0"
     while True:
-        with calls.client() as client:
+        with session.client() as client:
             page = cast(list[StreamEntry], client.xrange(stream, start, count=EVENTS_PER_READ))
         events += [event_from_fields(*entry) for entry in page]
         if len(page) < EVENTS_PER_READ:
@@ -43,25 +43,25 @@ def read_history(calls: StoreSession, stream: str, since: float) -> list[Event]:
     return sorted(known, key=lambda one: one.at)
 
 
-def await_event(calls: StoreSession, stream: str, after: str, timeout_s: float) -> str:
+def await_event(session: StoreSession, stream: str, after: str, timeout_s: float) -> str:
     """Return the id of the last event, waiting for one after `after` unless that is empty."""
-    if after and not _wait_for_event(calls, stream, after, timeout_s):
+    if after and not _wait_for_event(session, stream, after, timeout_s):
         return after
-    with calls.client() as client:
+    with session.client() as client:
         last = cast(list[StreamEntry], client.xrevrange(stream, count=1))
     return last[0][0] if last else after or NO_EVENT
 
 
-def _wait_for_event(calls: StoreSession, stream: str, after: str, timeout_s: float) -> bool:
+def _wait_for_event(session: StoreSession, stream: str, after: str, timeout_s: float) -> bool:
     """Tell whether an event comes in time; it waits in pieces, to notice a dead store."""
-    give_up = time.monotonic() + timeout_s
-    with calls.blocking_client() as client:
+    deadline = time.monotonic() + timeout_s
+    with session.blocking_client() as client:
         while True:
-            left_s = min(give_up - time.monotonic(), MAX_BLOCK_S)
+            left_s = min(deadline - time.monotonic(), MAX_BLOCK_S)
             # 0 would be for ever.
             if client.xread({stream: after}, count=1, block=max(1, int(left_s * 1000))):
                 return True
-            if time.monotonic() >= give_up:
+            if time.monotonic() >= deadline:
                 return False
 
 

@@ -31,8 +31,8 @@ class StoreSession:
         self._store = store
         self._role = role
         self._history_ms = store.history_days * DAY_MS
-        self._opened: redis.Redis | None = None
-        self._waiting: redis.Redis | None = None
+        self._command_client: redis.Redis | None = None
+        self._blocking_client: redis.Redis | None = None
         self._scripts: dict[str, Callable[..., Any]] = {}
 
     @contextmanager
@@ -45,11 +45,13 @@ class StoreSession:
     def blocking_client(self) -> Iterator[redis.Redis]:
         """Give a client that may block for `MAX_BLOCK_S`: no other command waits for it."""
         with self._errors():
-            if self._waiting is None:
+            if self._blocking_client is None:
                 # A store wakes who waits up to 0.1 s late, and has its usual time to answer.
-                patient = replace(self._store, timeout_s=self._store.timeout_s + 2 * MAX_BLOCK_S)
-                self._waiting = connect(patient, self._role)
-            yield self._waiting
+                blocking_store = replace(
+                    self._store, timeout_s=self._store.timeout_s + 2 * MAX_BLOCK_S
+                )
+                self._blocking_client = connect(blocking_store, self._role)
+            yield self._blocking_client
 
     def run_script(self, name: str, node: NodeKeys, *arguments: str | int) -> Any:
         """Run a script on a node's keys: one round trip, and two more where it is not loaded."""
@@ -66,9 +68,9 @@ class StoreSession:
             self._client()
 
     def _client(self) -> redis.Redis:
-        if self._opened is None:
-            self._opened = connect(self._store, self._role)
-        return self._opened
+        if self._command_client is None:
+            self._command_client = connect(self._store, self._role)
+        return self._command_client
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
