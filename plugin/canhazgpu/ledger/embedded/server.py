@@ -1,9 +1,9 @@
 """The private server of ``store.url = "embedded"``: started on demand, used through a Unix socket.
 
-Where the server already runs, `ensure_running` looks at its directory, connects once to see that someone
-listens, and for writing reads the secret: no lock, no process and no import beyond the standard
-library. Everybody on the node may connect and read the ledger; changing it needs the secret, which
-belongs to the owner of the directory alone.
+If the server already runs, `ensure_running` checks its directory, connects once, and reads the
+secret if the caller wants to write. It then takes no lock, starts no process and imports nothing
+beyond the standard library. Everybody on the node may connect and read the ledger. Changing it
+needs the secret, which only the owner of the directory can read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ STOP_LIMIT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class ServerLogin:
-    """How to connect: where, and as whom; readers need no login."""
+    """The socket and the credentials for it; readers need none."""
 
     socket: str
     username: str | None = None
@@ -27,7 +27,7 @@ class ServerLogin:
 
 @dataclass(frozen=True, slots=True)
 class ServerStatus:
-    """What is seen of a server; `pid` is None for one of another container."""
+    """The state of a server; `pid` is None if it runs in another pid namespace."""
 
     running: bool
     pid: int | None
@@ -36,11 +36,11 @@ class ServerStatus:
 
 
 def ensure_running(path: str, *, write: bool, wait_s: float) -> ServerLogin:
-    """Return the way into the directory's server, which is started when it does not run.
+    """Start the directory's server if it does not run; return how to connect to it.
 
-    `wait_s` adds to the time that starting it may take. Raises `ConfigError` for a directory that
-    cannot hold a socket, `StoreError` when the server cannot be used: not safe, not ours to start,
-    not ours to write to, or failing to start.
+    `wait_s` is added to the time limit of the start. Raises `ConfigError` if the path is too long
+    for a socket. Raises `StoreError` if the directory is unsafe, if the caller may not start the
+    server or not write to it, and if the start fails.
     """
     directory = ServerDirectory.at(path)
     if not (directory.exists() and is_listening(directory.socket)):
@@ -51,7 +51,7 @@ def ensure_running(path: str, *, write: bool, wait_s: float) -> ServerLogin:
 
 
 def status(path: str) -> ServerStatus:
-    """Say whether the directory's server runs; starts nothing and needs no rights."""
+    """Return the state of the directory's server; starts nothing and needs no privileges."""
     directory = ServerDirectory.at(path)
     running = directory.exists() and is_listening(directory.socket)
     pid = listener_pid(directory.socket) if running else None
@@ -59,8 +59,8 @@ def status(path: str) -> ServerStatus:
 
 
 def stop(path: str, wait_s: float = STOP_LIMIT_S) -> bool:
-    """End the directory's server, which saves what it holds; return whether there was one."""
-    from canhazgpu.ledger.embedded.stop import stop_server  # noqa: PLC0415 - the rare path
+    """Stop the directory's server, which saves its data; return whether one ran."""
+    from canhazgpu.ledger.embedded.stop import stop_server  # noqa: PLC0415 - rarely needed
 
     return stop_server(ServerDirectory.at(path), wait_s)
 
@@ -92,6 +92,6 @@ def _read_secret(directory: ServerDirectory) -> str:
         raise _not_owner_error(directory) from exc
     except (OSError, UnicodeDecodeError) as exc:
         raise StoreError(
-            f"the secret of the embedded store, {directory.secret}, cannot be read; a new one is made"
-            " when the server is stopped and started again"
+            f"the secret of the embedded store, {directory.secret}, cannot be read; a new one is"
+            " made when the server is stopped and started again"
         ) from exc

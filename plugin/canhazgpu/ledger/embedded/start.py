@@ -1,11 +1,11 @@
-"""Starting the embedded server: one at a time, once, and apart from the process that asked.
+"""Start the embedded server as a daemon; at most one server runs per directory.
 
-Two locks keep it to one server. ``start.lock`` admits one starter at a time. ``server.lock`` is
-handed to the server as an open file, so that the kernel frees it the moment that the server is gone
-and not before: neither a stale pid nor a deleted socket can lead to two servers on one data set.
+Two locks ensure that. Only the holder of ``start.lock`` starts or stops a server. The server
+inherits an open descriptor of ``server.lock``, so the kernel releases that lock exactly when the
+server ends. A stale pid file or a deleted socket cannot lead to two servers on the same data.
 
-The server listens at ``starting.sock`` first, which is renamed to ``server.sock`` when it has read
-its data: whoever can connect there finds it ready.
+The server first listens on ``starting.sock``. The starter renames it to ``server.sock`` once the
+server has loaded its data, so a client that can connect there finds the server ready.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from canhazgpu.ledger.embedded.ping import answers_ping
 from canhazgpu.ledger.embedded.server_conf import prepare_secret, write_config
 
 START_LIMIT_S = 10.0
-"""Longest time from the server's start to its first answer, reading its data included."""
+"""Longest time from the server's start to its first answer; it includes loading the data."""
 _POLL_S = 0.005
 _LOG_LINES = 4
 
 
 def may_start(directory: ServerDirectory) -> bool:
-    """Say whether the caller owns the directory, or could make it."""
+    """Return whether the caller owns the directory, or could create it."""
     try:
         return directory.path.lstat().st_uid == os.geteuid()
     except FileNotFoundError:
@@ -41,7 +41,7 @@ def may_start(directory: ServerDirectory) -> bool:
 
 
 def start_server(directory: ServerDirectory, wait_s: float) -> None:
-    """Return when a server listens at the place's socket, whoever started it."""
+    """Start the server unless it runs; return once it listens on its socket."""
     deadline = time.monotonic() + wait_s + START_LIMIT_S
     try:
         _make_directory(directory)
@@ -57,7 +57,7 @@ def start_server(directory: ServerDirectory, wait_s: float) -> None:
 
 @contextmanager
 def start_lock_held(directory: ServerDirectory, deadline: float) -> Iterator[None]:
-    """Be the only one who starts or stops the server; others wait until the deadline."""
+    """Hold the start lock inside the block; raise `StoreError` if it is not free by `deadline`."""
     lock = _open_lock(directory.start_lock)
     try:
         while not _try_lock(lock):
@@ -73,7 +73,7 @@ def start_lock_held(directory: ServerDirectory, deadline: float) -> Iterator[Non
 
 
 def is_running(directory: ServerDirectory) -> bool:
-    """Say whether a server holds its lock. Only for whoever is `start_lock_held`."""
+    """Return whether a server holds its lock; call it inside `start_lock_held` only."""
     lock = _open_lock(directory.server_lock)
     try:
         return not _try_lock(lock)
@@ -88,7 +88,10 @@ def _start_or_adopt(directory: ServerDirectory, deadline: float) -> None:
 
 
 def _adopt_running(directory: ServerDirectory, deadline: float) -> bool:
-    """Wait for a server whose starter died before it was ready, or that is just ending."""
+    """Wait for a running server to become ready, or to end; return whether it runs.
+
+    Its starter died before it was ready, or the server is about to end.
+    """
     if not is_running(directory):
         return False
     if not _wait_until_ready(directory, deadline) and is_running(directory):
@@ -112,7 +115,7 @@ def _start_new(directory: ServerDirectory, deadline: float) -> None:
 
 
 def _wait_until_ready(directory: ServerDirectory, deadline: float) -> bool:
-    """Wait for the server's first answer; False when it died or the deadline passed."""
+    """Wait for the server's first answer; return False if it ended or the deadline passed."""
     while not answers_ping(directory.starting_socket):
         if time.monotonic() > deadline or not is_running(directory):
             return False
@@ -124,12 +127,13 @@ def _start_error(directory: ServerDirectory, log_start: int) -> StoreError:
     state = "is still loading its data" if is_running(directory) else "does not start"
     lines = _log_since(directory, log_start).splitlines()[-_LOG_LINES:]
     return StoreError(
-        f"the embedded server in {directory.path} {state}; {directory.log} ends: {' | '.join(lines)}"
+        f"the embedded server in {directory.path} {state};"
+        f" {directory.log} ends: {' | '.join(lines)}"
     )
 
 
 def _spawn(directory: ServerDirectory) -> None:
-    """Start the server as a daemon that keeps of the caller nothing but its own lock."""
+    """Start the server as a daemon; it inherits only the descriptor of its lock."""
     server = find_server()
     write_config(directory, prepare_secret(directory))
     directory.socket.unlink(missing_ok=True)
@@ -138,8 +142,8 @@ def _spawn(directory: ServerDirectory) -> None:
     log = os.open(directory.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     try:
         _try_lock(lock)
-        # It moves a child to a session of its own and returns at once, or exits with a complaint
-        # about its configuration.
+        # The server daemonizes: the command returns at once, or fails because of an error in the
+        # configuration.
         subprocess.run(
             [server, directory.config],
             check=False,
@@ -160,11 +164,11 @@ def _spawn(directory: ServerDirectory) -> None:
 
 
 def _make_directory(directory: ServerDirectory) -> None:
-    """Make what is missing of the path, and refuse one in which others could replace it."""
+    """Create the missing directories; raise `StoreError` if others could replace one of them."""
     missing = [path for path in (directory.path, *directory.path.parents) if not path.exists()]
     for path in reversed(missing):
         path.mkdir(DIRECTORY_MODE, exist_ok=True)
-        # Whatever the umask: users must be able to reach the socket.
+        # The umask must not keep users from the socket.
         path.chmod(DIRECTORY_MODE)
     directory.exists()
     for parent in directory.path.resolve().parents:
@@ -174,7 +178,7 @@ def _make_directory(directory: ServerDirectory) -> None:
 
 
 def _open_lock(path: Path) -> int:
-    # For the owner alone: whoever can open it can hold it.
+    # Mode 0600: every process that can open the file can take the lock.
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 

@@ -1,4 +1,4 @@
-"""Ending the embedded server."""
+"""Stop the embedded server."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _POLL_S = 0.005
 
 
 def stop_server(directory: ServerDirectory, wait_s: float) -> bool:
-    """Ask the server to save and end; return whether there was one.
+    """Ask the server to save its data and end; return whether one ran.
 
-    Raises `StoreError` when it has not ended within `wait_s`: it is never killed.
+    Raises `StoreError` if it has not ended within `wait_s`. It is never killed.
     """
     if not directory.exists():
         return False
@@ -38,7 +38,7 @@ def _terminate(directory: ServerDirectory, deadline: float) -> bool:
     )
     if pid is None:
         raise directory.unusable_error("its server runs, and its process cannot be seen from here")
-    # SIGTERM is the polite way: the server writes its file out and leaves.
+    # At SIGTERM the server saves its data and ends.
     os.kill(pid, signal.SIGTERM)
     while is_running(directory):
         if time.monotonic() > deadline:
@@ -50,7 +50,7 @@ def _terminate(directory: ServerDirectory, deadline: float) -> bool:
 
 
 def _recorded_pid(directory: ServerDirectory) -> int | None:
-    """Return the recorded process if it is the server still: it works in its own directory."""
+    """Return the pid of the pid file if its program and working directory are the server's."""
     try:
         pid = int(directory.pid_file.read_text("ascii"))
         program = Path(f"/proc/{pid}/exe").readlink().name

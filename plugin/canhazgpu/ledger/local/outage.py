@@ -1,7 +1,8 @@
-"""Remembers that the store did not serve, so that not every hook waits for it anew.
+"""Remember on the node that the store did not answer, so that not every hook waits for it.
 
-A file with a short life: while it is fresh nobody asks the store; when it is old, one process asks
-and the others go on without. A node that cannot keep the file asks every time.
+A file records the outage. While the file is newer than `life_s`, no process asks the store. Once it
+is older, one process tries the store, and the others go on without it. If the file cannot be
+written, every process asks the store.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from canhazgpu.node.state_files import (
 
 
 class StoreOutage:
-    """What is known of the store's state on this node."""
+    """The record of an outage of the store, shared by the processes of this node."""
 
     def __init__(
         self, state_dir: Path, life_s: float, clock: Callable[[], float] = uptime_s
     ) -> None:
-        """Take where to remember, and for how long one failure counts."""
+        """Take the directory of the file, and for how long one failure counts."""
         self._path = state_dir / "store-outage"
         self._trial_lock = state_dir / ".store-trial.lock"
         self._life_s = life_s
@@ -37,17 +38,17 @@ class StoreOutage:
         self._asked_at = clock()
 
     def reason_not_to_ask(self) -> str:
-        """Return why the store is not to be asked now; "" where it is.
+        """Return why the store is not to be asked now; "" if it is to be asked.
 
-        Where an outage has become old, whoever is told to ask is the only one until it has told
-        the outcome, or has ended.
+        If the recorded outage is old, only one process gets "": until it calls `note` or `clear`,
+        or ends.
         """
         self._asked_at = self._clock()
         try:
             content = read_if_owned(self._path)
             if content is None:
                 return ""
-            why, age_s = self._parsed(content)
+            why, age_s = self._parse(content)
             if 0 <= age_s < self._life_s:
                 return why
             self._trial_descriptor = try_file_lock(self._trial_lock)
@@ -56,16 +57,16 @@ class StoreOutage:
             return ""
 
     def reason_noted_meanwhile(self) -> str:
-        """Return why, where another process has found an outage since this one began to ask."""
+        """Return the outage that another process noted since this one asked; "" if none."""
         try:
             content = read_if_owned(self._path)
         except OSError:
             return ""
-        why, age_s = self._parsed(content) if content is not None else ("", 0.0)
+        why, age_s = self._parse(content) if content is not None else ("", 0.0)
         return why if 0 <= age_s < self._clock() - self._asked_at else ""
 
     def note(self, why: str) -> None:
-        """Remember that the store does not serve."""
+        """Record that the store does not answer."""
         with contextlib.suppress(OSError):
             make_directory(self._path.parent)
             content = json.dumps({"why": why, "at": self._clock()}).encode()
@@ -73,7 +74,7 @@ class StoreOutage:
         self._release_trial_lock()
 
     def clear(self) -> bool:
-        """Forget the outage; tells whether there was one."""
+        """Remove the record of the outage; return whether there was one."""
         existed = False
         with contextlib.suppress(OSError):
             self._path.unlink()
@@ -86,8 +87,8 @@ class StoreOutage:
             os.close(self._trial_descriptor)
             self._trial_descriptor = None
 
-    def _parsed(self, content: bytes) -> tuple[str, float]:
-        """Return why, and how long ago; what cannot be read is as old as can be."""
+    def _parse(self, content: bytes) -> tuple[str, float]:
+        """Return the reason and its age; content that cannot be read counts as old."""
         try:
             data = json.loads(content)
             return str(data["why"]), self._clock() - float(data["at"])

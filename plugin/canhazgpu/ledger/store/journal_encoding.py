@@ -1,4 +1,4 @@
-"""Entries of a node's journal in the form that the script ``record.lua`` takes; pure."""
+"""Encode the entries of a node's journal as the script ``record.lua`` takes them; pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STANDS, PASSES, YIELDS = "stands", "passes", "yields"
 
 
 def encode_entries(entries: Sequence[NumberedEntry]) -> list[dict[str, Any]]:
-    """Return the entries for the script; what a later entry takes back is marked so."""
+    """Return the entries for the script; grants that a later entry releases are marked."""
     encoded = [_encode_entry(one) for one in entries]
     open_grants: dict[str, dict[str, Any]] = {}
     for one, fields in zip(entries, encoded, strict=True):

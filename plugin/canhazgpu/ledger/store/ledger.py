@@ -1,7 +1,7 @@
-"""The ledger in Redis: one Lua script and one round trip per change.
+"""The ledger in Redis: each change is one Lua script and one round trip.
 
-The scripts in ``scripts/`` state their arguments, answers and invariants; here each has one typed
-method. Reads are plain commands, so that a user who may only read the ledger can show it.
+Each script in ``scripts/`` documents its arguments, answers and invariants, and has one typed
+method here. Reads are plain commands: a user with read permission only can run them.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class RedisLedger:
         """See `Ledger.reserve_count`."""
         answer = self._reserve("reserve_count", claim, observation, options, count)
         if isinstance(answer, GrantedGpus):
-            # One order for both answers; a GPU that the scan has lost comes last.
+            # A new and a repeated grant have the same order; GPUs missing from the scan come last.
             scan_order = {gpu: position for position, gpu in enumerate(observation.scan.by_uuid())}
             in_order = sorted(
                 answer.gpus, key=lambda gpu: (scan_order.get(gpu, len(scan_order)), gpu)
@@ -167,12 +167,12 @@ class RedisLedger:
     def publish_scan(self, observation: Observation, alive: Collection[str] = ()) -> None:
         """See `Ledger.publish_scan`."""
         node = observation.scan.node
-        signs = to_json(dict.fromkeys(alive, True))
+        heartbeats = to_json(dict.fromkeys(alive, True))
         known = self._session.run_script(
-            "publish_scan", keys.node_keys(node), *self._observed(observation), signs
+            "publish_scan", keys.node_keys(node), *self._scan_arguments(observation), heartbeats
         )
-        # Who just saw that the node is listed, and who was not told meanwhile that it was
-        # forgotten, has no need to ask again.
+        # The node is listed already if this process saw that, and if it was not forgotten since:
+        # then the script found an earlier scan.
         if not known or node not in self._listed:
             self._list_node(node)
 
@@ -192,13 +192,13 @@ class RedisLedger:
         options: GrantOptions,
         wanted: str | int,
     ) -> GrantedGpus | QueuePosition | Sequence[Any]:
-        """Return what both kinds of request can be answered, or else what the script said."""
+        """Return the answer common to both scripts, else the rest of the script's answer."""
         if claim.duration_s is not None:
             _check_duration(claim.duration_s)
         known, code, *rest = self._session.run_script(
             script,
             keys.node_keys(observation.scan.node),
-            *self._observed(observation),
+            *self._scan_arguments(observation),
             claim_to_json(claim),
             to_json({"queues": options.queues, "affinity": options.affinity}),
             wanted,
@@ -213,8 +213,8 @@ class RedisLedger:
             else rest
         )
 
-    def _observed(self, observation: Observation) -> tuple[int, str, str]:
-        """Return the scan and what was made of it, its age counting all that this takes."""
+    def _scan_arguments(self, observation: Observation) -> tuple[int, str, str]:
+        """Return the scan's age in ms, the scan, and the judgement, as the scripts take them."""
         scan_began = time.monotonic() - observation.age_s
         unfit = dict.fromkeys(observation.in_use, "unreserved")
         unfit |= dict.fromkeys(observation.unknown, "unknown")
@@ -226,11 +226,11 @@ class RedisLedger:
         scan = scan_to_json(observation.scan)
         judgement_json = to_json(judgement)
         self._session.open()
-        # Rounded up: a scan taken for older than it is only costs another scan.
+        # Measured last, and rounded up: a scan that seems older only costs another scan.
         return int((time.monotonic() - scan_began) * 1000) + 1, scan, judgement_json
 
     def _list_node(self, node: str) -> None:
-        # Its own command: the index of nodes has no node's hash tag, so no script may touch both.
+        # A separate command: the index lacks the node's hash tag, so no script may use both.
         with self._session.client() as client:
             client.sadd(keys.NODES, node)
         self._listed.add(node)
