@@ -1,4 +1,4 @@
-"""How long, as people write it: ``90s``, ``30m``, ``2h``, ``1d``, ``0.5h``, ``1h30m``; pure."""
+"""Parse durations such as ``90s``, ``30m``, ``2h``, ``1d``, ``0.5h`` and ``1h30m``; pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from canhazgpu.errors import InputError
 
 MIN_DURATION_S = 1.0
 MAX_DURATION_S = 10 * 365 * 86400.0
-"""Ten years: longer is a slip of the hand."""
+"""Ten years; a longer duration is taken for a mistake."""
 
 _UNIT_S = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _AMOUNT = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)"
@@ -16,10 +16,10 @@ _DURATION = re.compile(r"\s*".join(rf"(?:{_AMOUNT}{unit})?" for unit in _UNIT_S)
 
 
 def parse_duration(text: str) -> float:
-    """Return the duration in seconds; raises `InputError` saying what is accepted.
+    """Return the duration in seconds; raises `InputError`, which says what is accepted.
 
-    Each unit at most once, the largest first. A number alone is refused: minutes or hours would
-    be a guess.
+    Each unit may occur once, the largest first. A number without a unit is refused: it is
+    ambiguous.
     """
     given = text.strip()
     match = _DURATION.fullmatch(given)
