@@ -84,7 +84,7 @@ class GpuAllocator:
         select: SelectGpus,
         first_scan: PendingScan | None = None,
         *,
-        terms: GrantOptions = JOB_GRANT_OPTIONS,
+        options: GrantOptions = JOB_GRANT_OPTIONS,
         force: bool = False,
     ) -> Grant | Refusal:
         """Reserve exactly the selected GPUs, or none; `first_scan` is a scan already started.
@@ -95,7 +95,7 @@ class GpuAllocator:
 
         def attempt(observation: Observation) -> GrantedGpus | BlockedGpu | QueuePosition:
             wanted = select(observation.scan.gpus)
-            return self._ledger.reserve_given(claim, wanted, observation, terms)
+            return self._ledger.reserve_given(claim, wanted, observation, options)
 
         return self._reserve(claim, attempt, first_scan, force=force)
 
@@ -105,16 +105,16 @@ class GpuAllocator:
         count: int,
         first_scan: PendingScan | None = None,
         *,
-        terms: GrantOptions = JOB_GRANT_OPTIONS,
+        options: GrantOptions = JOB_GRANT_OPTIONS,
         force: bool = False,
     ) -> Grant | Refusal:
-        """Reserve `count` clean GPUs, in the order of the terms, or none.
+        """Reserve `count` clean GPUs, in the order of the options, or none.
 
         With `force`, GPUs in unreserved use are granted where there are too few clean ones.
         """
 
         def attempt(observation: Observation) -> GrantedGpus | TooFewGpus | QueuePosition:
-            return self._ledger.reserve_count(claim, count, observation, terms)
+            return self._ledger.reserve_count(claim, count, observation, options)
 
         return self._reserve(claim, attempt, first_scan, force=force)
 

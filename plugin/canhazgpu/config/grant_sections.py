@@ -1,4 +1,4 @@
-"""How jobs and people get their GPUs, and how jobs give them back."""
+"""The configuration of grants: sections ``slurm``, ``epilog`` and ``run``."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ DEFAULT_SETTLE_S = 10.0
 DEFAULT_HEARTBEAT_S = 15.0
 DEFAULT_LEASE_S = 60.0
 NON_WAITING_S = 15.0
-"""What of a hook's deadline is kept from waiting: for scans, the store and the release."""
+"""Part of a hook's deadline that is not for waiting: for scans, the store and the release."""
 
 
 @dataclass(frozen=True, slots=True)
 class SlurmConfig:
-    """How Slurm's jobs get their GPUs."""
+    """Section ``slurm``: how Slurm's jobs get their GPUs."""
 
     assignment: str = key(
         "auto",
@@ -95,7 +95,7 @@ class SlurmConfig:
     )
 
     def __post_init__(self) -> None:
-        """Refuse chains that wait longer than the hook may take. Raises `ConfigError`."""
+        """Raise `ConfigError` for chains that wait longer than a hook may take."""
         waits_s = longest_wait_s(self.chains(), self.kill_grace_s)
         needed_s = waits_s + NON_WAITING_S
         if waits_s and needed_s > self.hook_deadline_s:
@@ -107,7 +107,7 @@ class SlurmConfig:
             )
 
     def chains(self) -> list[Chain]:
-        """Return every chain that is configured."""
+        """Return all configured chains."""
         by_partition = parse_chains_by_partition(self.on_conflict_by_partition)
         return [parse_chain(self.on_conflict), *by_partition.values()]
 
@@ -118,7 +118,7 @@ class SlurmConfig:
 
 @dataclass(frozen=True, slots=True)
 class EpilogConfig:
-    """What happens at a job's end to what it left on its GPUs."""
+    """Section ``epilog``: what happens to processes and memory that a job leaves on its GPUs."""
 
     leftovers: str = key(
         "kill",
@@ -136,7 +136,7 @@ class EpilogConfig:
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
-    """How people get their GPUs."""
+    """Section ``run``: how people get their GPUs."""
 
     choice: str = key(
         "lru",

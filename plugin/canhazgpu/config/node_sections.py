@@ -1,4 +1,4 @@
-"""Where the ledger is, how the GPUs are read and judged, and which node this is."""
+"""The configuration of a node: sections ``store``, ``validation`` and ``node``."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ DEFAULT_SCAN_TIMEOUT_S = 10.0
 DEFAULT_STATE_DIR = "/run/canhazgpu"
 
 HEALTH_CHECKS = ("recovery_action", "remap", "retirement", "ecc", "compute_mode")
-"""The checks of a GPU's health that may quarantine it; see `canhazgpu.gpu.health`."""
+"""The health checks that can quarantine a GPU; see `canhazgpu.gpu.health`."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreConfig:
-    """Where the ledger of reservations is."""
+    """Section ``store``: where the ledger is."""
 
     url: str = key(
         DEFAULT_STORE_URL,
@@ -65,7 +65,7 @@ class StoreConfig:
 
 @dataclass(frozen=True, slots=True)
 class ValidationConfig:
-    """How the GPUs are read and judged."""
+    """Section ``validation``: how GPUs are scanned and judged."""
 
     memory_threshold_mb: int = key(
         DEFAULT_MEMORY_THRESHOLD_MB,
@@ -112,7 +112,7 @@ class ValidationConfig:
 
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
-    """The node itself."""
+    """Section ``node``: the node's name and directory."""
 
     name: str = key(
         "", "the node's name; empty: SLURMD_NODENAME where it is set, else the short hostname"

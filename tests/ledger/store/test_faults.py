@@ -18,7 +18,7 @@ from servers.redis_proxy import StoreProxy
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import StoreError
 from canhazgpu.ledger.port import GrantOptions
-from canhazgpu.ledger.store import session as store_calls
+from canhazgpu.ledger.store import session
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.keys import node_keys
 from canhazgpu.ledger.store.ledger import RedisLedger
@@ -225,8 +225,8 @@ def test_a_lost_answer_is_made_good_by_repeating(
         ledger.read_nodes()
         with restartable_server.client() as direct:
             # Otherwise the answer that is lost is that the script is not known.
-            for script in store_calls.SCRIPT_DIRECTORY.glob("*.lua"):
-                direct.script_load(store_calls.script_text(script.stem))
+            for script in session.SCRIPT_DIRECTORY.glob("*.lua"):
+                direct.script_load(session.script_text(script.stem))
         proxy.lose_answers = True
         with pytest.raises(StoreError):
             reserve()
@@ -274,8 +274,8 @@ def test_what_is_repeated_after_a_lost_answer_is_done_once(
     with StoreProxy(restartable_server) as proxy:
         ledger = RedisLedger(StoreConfig(url=f"unix://{proxy.path}"), Role.WRITE)
         with restartable_server.client() as client:
-            for script in store_calls.SCRIPT_DIRECTORY.glob("*.lua"):
-                client.script_load(store_calls.script_text(script.stem))
+            for script in session.SCRIPT_DIRECTORY.glob("*.lua"):
+                client.script_load(session.script_text(script.stem))
         proxy.lose_answers = True
         with pytest.raises(StoreError):
             operation(ledger)
@@ -310,14 +310,14 @@ def test_what_connecting_takes_makes_the_scan_older(
     first.reserve_count(job(1), 1, observation("n1", 1))
     late = ledger_of(restartable_server)
     seen = observation("n1", 1)
-    connect = store_calls.connect
+    connect = session.connect
 
     def slow(store: StoreConfig, role: Role) -> redis.Redis:
         time.sleep(0.1)
         first.release("n1", job(1).owner, "end")
         return connect(store, role)
 
-    monkeypatch.setattr(store_calls, "connect", slow)
+    monkeypatch.setattr(session, "connect", slow)
     assert late.reserve_count(job(2), 1, seen) == TooFewGpus(1, 0, 0, 0, 0, stale=1)
 
 

@@ -62,7 +62,8 @@ def node_ledger(context: NodeLedgerInputs) -> FallbackLedger:
     store = context.config.store
 
     def open_store() -> Ledger:
-        from canhazgpu.ledger.store.ledger import RedisLedger, Role  # noqa: PLC0415 - imports redis
+        from canhazgpu.ledger.store.connect import Role  # noqa: PLC0415 - where a store is asked
+        from canhazgpu.ledger.store.ledger import RedisLedger  # noqa: PLC0415 - imports redis
 
         resolve_hosts(store.url, min(store.timeout_s, MAX_RESOLVE_S))
         return RedisLedger(store, Role.WRITE)
