@@ -91,8 +91,8 @@ class _ReserveAttempts:
         allocator, claim = self._acquisition.allocator, self._acquisition.claim
         options, force = self._options, self._request.force
         if self._request.selectors:
-            return allocator.reserve_given(claim, self._select, terms=options, force=force)
-        return allocator.reserve_count(claim, self._request.count, terms=options, force=force)
+            return allocator.reserve_given(claim, self._select, options=options, force=force)
+        return allocator.reserve_count(claim, self._request.count, options=options, force=force)
 
     def _select(self, readings: Sequence[GpuReading]) -> Sequence[str]:
         node = self._acquisition.node
