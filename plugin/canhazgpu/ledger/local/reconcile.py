@@ -20,7 +20,7 @@ from canhazgpu.logfmt import log_line
 from canhazgpu.node.boot_clock import uptime_s
 
 MAX_BATCH = 200
-"""Entries sent in one round trip; after a long outage there are several."""
+"""Entries per round trip; after a long outage several round trips are needed."""
 RESTORED_REASON = "restored: the store had lost it"
 
 
