@@ -16,7 +16,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from canhazgpu.node.daemonize import close_descriptors_except, duplicate_above_stdio
 
@@ -24,6 +24,8 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 EXIT_GRACE_S = 0.1
 """Least time for the child to exit after its last byte, and after it was killed."""
 EXIT_POLL_INTERVAL_S = 0.001
+HANDLED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+"""What the parent may have handlers for, which the child does not want."""
 
 
 class BoundedChildError(Exception):
@@ -44,6 +46,8 @@ class BoundedChild:
             self._result, child_end = os.pipe()
         except OSError as exc:
             raise BoundedChildError(f"cannot start a process: {exc.strerror}") from exc
+        # A Ctrl-C meets the child too, before it has left the terminal: not in the parent's handler.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
         try:
             self._pid = os.fork()
         except OSError as exc:
@@ -51,9 +55,10 @@ class BoundedChild:
             raise BoundedChildError(f"cannot start a process: {exc.strerror}") from exc
         else:
             if self._pid == 0:
-                _run_child(work, child_end, parent)
+                _run_child(work, child_end, parent, mask)
         finally:
             os.close(child_end)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def result(self) -> bytes:
         """Return what `work` returned; raises `BoundedChildError` at the deadline or a crash.
@@ -155,24 +160,25 @@ def die_with_parent(parent: int | None = None) -> Callable[[], None]:
     return arrange
 
 
-def _run_child(work: Callable[[], bytes], result: int, parent: int) -> None:
+def _run_child(work: Callable[[], bytes], result: int, parent: int, mask: Iterable[int]) -> None:
     """Write the result of `work`, then exit without running any code of the parent."""
     status = 1
     try:
         die_with_parent(parent)()
-        with os.fdopen(_detach_from_parent(result), "wb") as stream:
+        with os.fdopen(_detach_from_parent(result, mask), "wb") as stream:
             stream.write(work())
         status = 0
     finally:
         os._exit(status)
 
 
-def _detach_from_parent(result: int) -> int:
+def _detach_from_parent(result: int, mask: Iterable[int]) -> int:
     """Close everything of the parent but the result pipe; return the descriptor of that."""
     os.setsid()
     keep = duplicate_above_stdio(result)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+    for number in HANDLED_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     signal.set_wakeup_fd(-1)
     close_descriptors_except({keep})
     return keep
