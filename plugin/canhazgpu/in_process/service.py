@@ -97,19 +97,19 @@ class InProcessService:
     def reserve(
         self, request: ReserveRequest, progress: Progress
     ) -> Reserved | Refusal | ThroughScheduler:
-        from canhazgpu.in_process.reserve import reserve
+        from canhazgpu.in_process.grants.reserve import reserve
 
         return reserve(self._adapters, request, progress)
 
     def start_run(
         self, request: RunRequest, progress: Progress
     ) -> RunStarted | RunInsideJob | Refusal | ThroughScheduler:
-        from canhazgpu.in_process.run import start_run
+        from canhazgpu.in_process.grants.run import start_run
 
         return start_run(self._adapters, request, progress)
 
     def cancel_run(self, owner: str) -> None:
-        from canhazgpu.in_process.run import cancel_run
+        from canhazgpu.in_process.grants.run import cancel_run
 
         cancel_run(self._adapters, owner)
 

@@ -13,7 +13,7 @@ from canhazgpu.allocation.progress import Progress
 from canhazgpu.allocation.queue_wait import QueueWait, WaitOptions
 from canhazgpu.errors import StoreError
 from canhazgpu.gpu.ids import resolve_gpus
-from canhazgpu.in_process.termination_signals import (
+from canhazgpu.in_process.grants.termination_signals import (
     raise_on_termination_signals,
     termination_exception,
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from canhazgpu.duration_text import duration_text
 from canhazgpu.errors import InputError
 from canhazgpu.in_process.adapters import threshold_override
-from canhazgpu.in_process.via_slurm import refuse_unsupported_via_slurm
+from canhazgpu.in_process.grants.via_slurm import refuse_unsupported_via_slurm
 from canhazgpu.ledger.values import MANUAL, Claim, new_owner_token
 from canhazgpu.node.identity import node_name
 from canhazgpu.people.command_exec import visible_devices
@@ -36,7 +36,7 @@ def reserve(
         refuse_unsupported_via_slurm(gpus)
         command = salloc_command(node, gpus.count, duration_s, gpus.note or "")
         return ThroughScheduler(tuple(command), adapters.environ)
-    from canhazgpu.in_process.acquisition import open_acquisition  # noqa: PLC0415 - not via Slurm
+    from canhazgpu.in_process.grants.acquisition import open_acquisition  # noqa: PLC0415 - not via Slurm
 
     # The claim names no boot and no process: a person's reservation survives both.
     claim = Claim(

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from canhazgpu.errors import NodeStateError
-from canhazgpu.in_process.acquisition import Acquisition, open_allocator
+from canhazgpu.in_process.grants.acquisition import Acquisition, open_allocator
 from canhazgpu.node.daemonize import spawn_daemon
 from canhazgpu.node.run_marker import new_run_marker
 from canhazgpu.people.command_exec import run_environment

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from canhazgpu.in_process.via_slurm import refuse_unsupported_via_slurm
+from canhazgpu.in_process.grants.via_slurm import refuse_unsupported_via_slurm
 from canhazgpu.ledger.values import RUN, Claim, new_owner_token
 from canhazgpu.node.identity import node_name
 from canhazgpu.schedulers.slurm.control.enclosing_job import find_enclosing_job, srun_command
@@ -27,7 +27,7 @@ def start_run(
     config = adapters.effective_config(threshold_override(gpus.memory_threshold_mb)).config
     node = node_name(config.node, adapters.environ)
     if (job := find_enclosing_job(adapters.environ, node)) is not None:
-        from canhazgpu.in_process.run_inside_job import run_inside_job  # noqa: PLC0415 - only there
+        from canhazgpu.in_process.grants.run_inside_job import run_inside_job  # noqa: PLC0415 - only there
 
         return run_inside_job(adapters, config, job, node, request)
     if config.run.via_slurm == "yes":
@@ -40,7 +40,7 @@ def start_run(
             limit_s=request.timeout_s,
         )
         return ThroughScheduler(tuple(command), adapters.environ)
-    from canhazgpu.in_process.acquisition import (  # noqa: PLC0415 - not through Slurm
+    from canhazgpu.in_process.grants.acquisition import (  # noqa: PLC0415 - not through Slurm
         open_acquisition,
         with_this_process,
     )
@@ -50,7 +50,7 @@ def start_run(
     acquisition = open_acquisition(adapters, config, with_this_process(claim))
     outcome = acquisition.acquire(gpus, progress)
     from canhazgpu.allocation.allocator import Grant  # noqa: PLC0415 - imported by now
-    from canhazgpu.in_process.command_start import CommandStart  # noqa: PLC0415 - only after a grant
+    from canhazgpu.in_process.grants.command_start import CommandStart  # noqa: PLC0415 - only after a grant
 
     if not isinstance(outcome, Grant):
         return outcome
@@ -60,7 +60,7 @@ def start_run(
 
 def cancel_run(adapters: Adapters, owner: str) -> None:
     """See `NodeService.cancel_run`."""
-    from canhazgpu.in_process.command_start import COMMAND_NOT_STARTED  # noqa: PLC0415 - imported by now
+    from canhazgpu.in_process.grants.command_start import COMMAND_NOT_STARTED  # noqa: PLC0415 - imported by now
 
     config = adapters.effective_config().config
     node = node_name(config.node, adapters.environ)
