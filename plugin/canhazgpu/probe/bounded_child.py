@@ -46,7 +46,8 @@ class BoundedChild:
             self._result, child_end = os.pipe()
         except OSError as exc:
             raise BoundedChildError(f"cannot start a process: {exc.strerror}") from exc
-        # A Ctrl-C meets the child too, before it has left the terminal: not in the parent's handler.
+        # A Ctrl-C reaches the child too, before it has left the terminal: the parent's handler must
+        # not run there, and what it raises while Python forks would be lost.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
         try:
             self._pid = os.fork()
