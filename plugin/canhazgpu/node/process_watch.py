@@ -27,7 +27,8 @@ class ProcessWatch:
         self._processes = tuple(processes)
         self._descriptors: dict[ProcessId, int] = {}
         for process in processes:
-            # It has ended, or the kernel or its permissions give no pidfd: then it is polled.
+            # No pidfd: the process has ended, may not be watched, or the kernel is too old. Then the
+            # watch polls.
             with contextlib.suppress(OSError, AttributeError):
                 self._descriptors[process] = os.pidfd_open(process.pid)
         # After opening: the pid may have been reused before, and the pidfd be another process's.
