@@ -27,8 +27,7 @@ class ProcessWatch:
         self._processes = tuple(processes)
         self._descriptors: dict[ProcessId, int] = {}
         for process in processes:
-            # No pidfd: the process has ended, may not be watched, or the kernel is too old. Then the
-            # watch polls.
+            # The process has ended or may not be watched, or the kernel has no pidfds: then poll.
             with contextlib.suppress(OSError, AttributeError):
                 self._descriptors[process] = os.pidfd_open(process.pid)
         # After opening: the pid may have been reused before, and the pidfd be another process's.
