@@ -21,10 +21,10 @@ demo:  ## a private Slurm with simulated GPUs, shown step by step (root; KEEP=1 
 
 test: packages venv  ## lint, types and all tests, against the built wheel (root for all of them)
 	@contrib/dev/beside contrib/dev/check $(VENV) -- \
-	  contrib/dev/run-tests $(VENV) -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
+	  contrib/dev/run-tests $(VENV) -n $(WORKERS) $(PYTEST_ARGS)
 
 test-fast: venv  ## the tests that boot no Slurm and take no time, in a minute
-	@contrib/dev/run-tests $(VENV) -n $(WORKERS) --dist loadgroup -m "not slurm and not slow" $(PYTEST_ARGS)
+	@contrib/dev/run-tests $(VENV) -n $(WORKERS) -m "not slurm and not slow" $(PYTEST_ARGS)
 
 check: venv  ## lint, formatting, types and import contracts
 	@contrib/dev/check $(VENV)

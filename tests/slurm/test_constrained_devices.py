@@ -84,6 +84,7 @@ def prepared(cluster: GpuCluster) -> GpuCluster:
 
 def assert_all_free(cluster: GpuCluster) -> None:
     cluster.slurm.wait_nodes_idle()
+    cluster.settle()
     assert cluster.held() == {}
 
 

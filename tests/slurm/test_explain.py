@@ -24,6 +24,7 @@ def _free_and_up_at_the_end(cluster: GpuCluster) -> Iterator[None]:
     yield
     cluster.cancel_jobs()
     cluster.slurm.wait_nodes_idle()
+    cluster.settle()
     assert cluster.held("n1") == cluster.held("n2") == {}
 
 

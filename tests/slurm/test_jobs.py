@@ -24,6 +24,7 @@ def cluster(make_cluster: Any) -> GpuCluster:
 def _everything_free_at_the_end(cluster: GpuCluster):
     yield
     cluster.slurm.wait_nodes_idle()
+    cluster.settle()
     assert cluster.held("n1") == {}
     assert cluster.held("n2") == {}
 

@@ -36,6 +36,7 @@ def _free_and_up_at_the_end(cluster: GpuCluster) -> Iterator[None]:
         if "drain" in state.lower():
             cluster.slurm.run(["scontrol", "update", f"nodename={node}", "state=resume"])
     cluster.slurm.wait_nodes_idle()
+    cluster.settle()
     assert cluster.held("n1") == {} and cluster.held("n2") == {}
 
 
@@ -117,12 +118,11 @@ def reserved(cluster: GpuCluster, gpu: str, user: str, node: str = "n1") -> Iter
         "    scan = Scan(node, 0.0, 0.0, (GpuReading(0, gpu, 0, 'GPU', 1, 2),))\n"
         "    print(ledger.reserve_given(claim, [gpu], Observation(scan, 0.0)))\n"
     )
-    python = [str(cluster.venv / "bin/python"), "-I", "-c", change, str(cluster.root / "store")]
-    cluster.slurm.run([*python, "reserve", node, gpu, user], check=True)
+    cluster.run_python(change, "reserve", node, gpu, user)
     try:
         yield
     finally:
-        cluster.slurm.run([*python, "release", node, gpu, user], check=True)
+        cluster.run_python(change, "release", node, gpu, user)
 
 
 def test_a_job_waits_until_the_intruder_has_left(

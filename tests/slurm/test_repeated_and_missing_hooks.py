@@ -176,8 +176,7 @@ def test_what_an_earlier_boot_reserved_is_reaped(cluster: GpuCluster) -> None:
         "print(ledger.reserve_given(claim, [sys.argv[2]], Observation(scan, 0.0)))\n"
     )
     gpu = cluster.uuids_of_positions("n1")[0]
-    python = [str(cluster.venv / "bin/python"), "-I", "-c", leave]
-    cluster.slurm.run([*python, str(cluster.root / "store"), gpu], check=True)
+    cluster.run_python(leave, gpu)
     assert cluster.held() == {gpu: "9008"}
 
     cluster.hook("prolog", "n1", **job_variables(9009, gpus="0"))

@@ -24,6 +24,7 @@ def _free_and_up_at_the_end(cluster: GpuCluster) -> Iterator[None]:
     cluster.slurm.run(["scancel", "--state=PENDING", "--me"], user="root")
     cluster.cancel_jobs()
     cluster.slurm.wait_nodes_idle()
+    cluster.settle()
     assert cluster.held("n1") == {} and cluster.held("n2") == {}
 
 

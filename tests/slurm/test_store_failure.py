@@ -50,14 +50,9 @@ def _free_and_up_at_the_end(cluster: GpuCluster, store: PrivateRedis) -> Iterato
 
     def settled() -> bool:
         assert cluster.health_check("n1").returncode == 0
-        return cluster.held() == {} and pending(cluster) == 0
+        return cluster.held() == {} and cluster.pending() == 0
 
     poll_until(settled)
-
-
-def pending(cluster: GpuCluster) -> int:
-    journal = cluster.root / "run" / "n1" / "journal"
-    return max(len(journal.read_text().splitlines()) - 1, 0) if journal.exists() else 0
 
 
 def book(cluster: GpuCluster) -> dict[str, str]:
@@ -119,7 +114,7 @@ def test_the_history_has_each_job_once_after_an_outage(
 
     def told() -> bool:
         cluster.health_check("n1")
-        return pending(cluster) == 0
+        return cluster.pending() == 0
 
     poll_until(told)
     shown = json.loads(cluster.canhazgpu("explain", str(job), "--json", node="n1").stdout)

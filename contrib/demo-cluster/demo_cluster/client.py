@@ -98,9 +98,12 @@ class SlurmClient:
             raise WaitTimeout(f"job {job_id} is {record}, not {states}\n{self.diagnosis()}")
         return record
 
-    def node_states(self) -> dict[str, str]:
-        """Return each node's state in lower case, such as `idle`, `mixed`, `idle+drain`."""
-        done = self.run(["scontrol", "show", "node", "-o"], check=True)
+    def node_states(self, *, check: bool = True) -> dict[str, str]:
+        """Return each node's state in lower case, such as `idle`, `mixed`, `idle+drain`.
+
+        Without `check` there are none where the controller does not answer.
+        """
+        done = self.run(["scontrol", "show", "node", "-o"], check=check)
         return {
             record["NodeName"]: record["State"].lower() for record in parse_records(done.stdout)
         }
@@ -111,8 +114,7 @@ class SlurmClient:
 
         def reached() -> bool:
             states.clear()
-            if self.run(["scontrol", "ping"]).returncode == 0:
-                states.update(self.node_states())
+            states.update(self.node_states(check=False))
             return bool(states) and set(states.values()) == {"idle"}
 
         if not wait_until(reached, timeout_s, POLL_S):

@@ -87,7 +87,7 @@ def test_of_many_threads_that_want_one_gpu_each_exactly_eight_win(
 
 RACER = """
 import json, sys
-from ledger_samples import job, observation, pass_time, uuid
+from ledger_samples import job, observation, uuid
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.ledger import RedisLedger

@@ -40,6 +40,8 @@ from canhazgpu.ledger.values import (
 )
 
 GPUS = 4
+DAWDLE_S = 0.06
+"""Half of it is more than a process waits for a processor, where others are busy too."""
 ALL = range(GPUS)
 JOBS = [job(1, attempt) for attempt in (0, 1)]
 PEOPLE = [run(1, "ann"), run(2, "bob"), manual(1, user="ann"), manual(2, user="bob")]
@@ -161,9 +163,9 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule()
     def scan_and_dawdle(self) -> None:
         # Whatever else happens is clearly before or after, also where a command takes its time.
-        time.sleep(0.01)
-        self.old = (self.scan(), time.monotonic() - 0.005, set())
-        time.sleep(0.01)
+        time.sleep(DAWDLE_S)
+        self.old = (self.scan(), time.monotonic() - DAWDLE_S / 2, set())
+        time.sleep(DAWDLE_S)
 
     def aged(self) -> tuple[Observation, set[int]] | None:
         """The old scan, once."""

@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,22 @@ class GpuCluster:
             uuid: gpu["reservation"]["job_id"] for uuid, gpu in gpus.items() if gpu["reservation"]
         }
 
+    def pending(self, node: str = "n1") -> int:
+        """Return how much of what the node did the store has yet to be told."""
+        journal = self.root / "run" / node / "journal"
+        return max(len(journal.read_text().splitlines()) - 1, 0) if journal.exists() else 0
+
+    def settle(self) -> None:
+        """Have the store told what nodes did without it, as on a machine where it was too slow."""
+
+        def told(node: str) -> bool:
+            if self.pending(node):
+                self.health_check(node)
+            return self.pending(node) == 0
+
+        for node in self.slurm.spec.node_names():
+            poll_until(partial(told, node), f"{node} to tell the store what it did without it")
+
     def uuids_of_positions(self, node: str) -> list[str]:
         """Return the node's UUIDs in the order in which Slurm counts its GPUs."""
         return [gpu.uuid for gpu in reversed(self.state.node(node).gpus)]
@@ -186,8 +203,14 @@ class GpuCluster:
 
     def run_python(self, code: str, *arguments: str) -> str:
         """Run Python that has canhazgpu; its first argument is the embedded store's directory."""
-        python = [str(self.venv / "bin/python"), "-I", "-c", code, str(self.root / "store")]
-        return self.slurm.run([*python, *arguments], check=True).stdout
+        done = self._python(code, *arguments)
+        if done.returncode != 0:
+            raise CommandFailed(f"Python ended with {done.returncode}: {done.stderr}")
+        return done.stdout
+
+    def _python(self, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = ["-c", code, str(self.root / "store"), *arguments]
+        return interpreter_of(self.venv).run(command, self.slurm.env(), 60)
 
     def hook(self, name: str, node: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run an installed hook by hand, with the bare environment slurmd gives it."""
@@ -234,18 +257,11 @@ class GpuCluster:
         return str(self.root / "nvml" / "gpu-process")
 
     def _install_hooks(self) -> dict[str, str]:
-        subprocess.run(
-            [
-                self.venv / "bin/canhazgpu",
-                *("--config", self.config_file),
-                *("hooks", "install", "--slurm-dir", self.root / "etc" / "slurm"),
-            ],
-            check=True,
-            timeout=60,
-            stdout=subprocess.DEVNULL,
-            env={"PATH": os.environ.get("PATH", os.defpath)},
-        )
         slurm_dir = self.root / "etc" / "slurm"
+        install = ["--config", str(self.config_file), "hooks", "install"]
+        arguments = [*install, "--slurm-dir", str(slurm_dir)]
+        environ = {"PATH": os.environ.get("PATH", os.defpath)}
+        run_without_importing(self.venv, arguments, environ).check_returncode()
         return {
             "prolog": str(slurm_dir / "prolog.d" / "*"),
             "epilog": str(slurm_dir / "epilog.d" / "*"),
@@ -255,9 +271,6 @@ class GpuCluster:
     def stop(self) -> None:
         """End the cluster and the store it started."""
         self.slurm.stop()
-        stop = "import sys; from canhazgpu.ledger.embedded import server; server.stop(sys.argv[1])"
-        subprocess.run(
-            [self.venv / "bin/python", "-I", "-c", stop, self.root / "store"],
-            check=False,
-            timeout=60,
+        self._python(
+            "import sys; from canhazgpu.ledger.embedded import server; server.stop(sys.argv[1])"
         )

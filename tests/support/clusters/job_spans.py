@@ -97,9 +97,14 @@ class JobSpans:
 
     def assert_nothing_left(self) -> None:
         """No GPU is reserved and no node has a record of a job."""
-        for node, gpus in self._cluster.status().items():
-            assert [uuid for uuid, gpu in gpus.items() if gpu["reservation"]] == [], node
-        assert self._records() == []
+        assert self.left() == []
+
+    def left(self) -> list[str]:
+        """Return the nodes with reserved GPUs, and the records of jobs."""
+        nodes = self._cluster.status().items()
+        return [
+            node for node, gpus in nodes if any(gpu["reservation"] for gpu in gpus.values())
+        ] + self._records()
 
     def _records(self) -> list[str]:
         found = (self._cluster.root / "run").glob("*/jobs/*")
@@ -107,10 +112,14 @@ class JobSpans:
 
 
 def _grants_and_releases(cluster: GpuCluster) -> list[dict[str, Any]]:
-    """Return every grant and release of all nodes, in order."""
+    """Return every grant and release of all nodes, in order of time.
+
+    That is not the order of the history, where the store was told late.
+    """
     lines = cluster.canhazgpu("events", "--json", "--since", "1h", node="n1").stdout.splitlines()
     events = [json.loads(line) for line in lines]
-    return [event for event in events if event["kind"] in ("grant", "release")]
+    changes = [event for event in events if event["kind"] in ("grant", "release")]
+    return sorted(changes, key=lambda event: event["at"])
 
 
 def _span(text: str) -> TaskSpan:

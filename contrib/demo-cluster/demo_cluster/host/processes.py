@@ -12,6 +12,7 @@ from pathlib import Path
 
 PROC = Path("/proc")
 POLL_S = 0.02
+RAREST = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +97,14 @@ def terminate_all(victims: Iterable[Process], patience_s: float) -> None:
 
 
 def wait_until(reached: Callable[[], bool], timeout_s: float, poll_s: float = POLL_S) -> bool:
-    """Poll until `reached()`; False when the time is over."""
+    """Poll until `reached()`, ever more rarely; False when the time is over."""
     deadline = time.monotonic() + timeout_s
+    pause_s = poll_s
     while not reached():
         if time.monotonic() > deadline:
             return False
-        time.sleep(poll_s)
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 1.3, RAREST * poll_s)
     return True
 
 

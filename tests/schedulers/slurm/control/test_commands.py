@@ -78,10 +78,10 @@ def test_only_the_time_in_commands_counts(tmp_path: Path) -> None:
 
 
 def test_the_commands_of_one_hook_share_their_time(tmp_path: Path) -> None:
-    script(tmp_path, "sleep 0.6")
-    commands = SlurmCommands(str(tmp_path), 2.0, {"PATH": "/usr/bin:/bin"})
+    script(tmp_path, "sleep 2")
+    commands = SlurmCommands(str(tmp_path), 3.0, {"PATH": "/usr/bin:/bin"})
     commands.run("scontrol")
-    with pytest.raises(SchedulerError, match=r"scontrol gave no answer in (0|1\.[0-4])"):
+    with pytest.raises(SchedulerError, match=r"scontrol gave no answer in (0\.|1 s)"):
         commands.run("scontrol")
 
 
