@@ -32,7 +32,7 @@ class JobOwner:
         return f"job:{self.cluster}:{self.job_id}:"
 
     def covers(self, token: str) -> bool:
-        """Tell whether the token is this job's, of this attempt or an earlier one."""
+        """Return whether the token is this job's, of this attempt or an earlier one."""
         attempt = token.removeprefix(self._job)
         return attempt != token and attempt.isdecimal() and int(attempt) <= self.attempt
 

@@ -27,7 +27,7 @@ class ProcessWatch:
         self._processes = tuple(processes)
         self._descriptors: dict[ProcessId, int] = {}
         for process in processes:
-            # It has ended, or the kernel or its permissions give no pidfd: then it is polled.
+            # The process has ended or may not be watched, or the kernel has no pidfds: then poll.
             with contextlib.suppress(OSError, AttributeError):
                 self._descriptors[process] = os.pidfd_open(process.pid)
         # After opening: the pid may have been reused before, and the pidfd be another process's.

@@ -154,5 +154,5 @@ class BookCheckedLedger:
             with self._book_file.open() as transaction:
                 transaction.apply(replace(entry, at=transaction.now))
         except NodeStateError as exc:
-            # The next reconciliation checks what is too much in the book, and drops it.
+            # The next reconciliation checks the book's surplus entries, and drops them.
             self._log(log_line("no-book", node=self._node, reason=error_text(exc)))

@@ -171,8 +171,8 @@ class RedisLedger:
         known = self._session.run_script(
             "publish_scan", keys.node_keys(node), *self._scan_arguments(observation), heartbeats
         )
-        # The node is listed already if this process saw that, and if it was not forgotten since:
-        # then the script found an earlier scan.
+        # Needless if this process saw the node listed, and the script found an earlier scan: a node
+        # that was forgotten since has none.
         if not known or node not in self._listed:
             self._list_node(node)
 

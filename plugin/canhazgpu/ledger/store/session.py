@@ -46,7 +46,7 @@ class StoreSession:
         """Yield a client that may block for `MAX_BLOCK_S`; it is not used for other commands."""
         with self._errors():
             if self._blocking_client is None:
-                # The store ends a block up to 0.1 s late, and has its usual time to answer.
+                # A block ends up to 0.1 s late; then the store has its usual time to answer.
                 blocking_store = replace(
                     self._store, timeout_s=self._store.timeout_s + 2 * MAX_BLOCK_S
                 )
