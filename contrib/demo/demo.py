@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""FrameOutput canhazgpu at work: a private Slurm of two nodes with four simulated GPUs each.
+"""Show canhazgpu at work: a private Slurm of two nodes with four simulated GPUs each.
 
     demo.py run [--keep]     show it, checking every step; `make demo` and `make demo KEEP=1`
     demo.py stop DIRECTORY   end and remove what `--keep` left running

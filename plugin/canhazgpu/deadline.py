@@ -1,4 +1,4 @@
-"""A hard deadline for the main thread, whatever it waits for."""
+"""A deadline that interrupts any wait of the main thread."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from types import FrameType
 from canhazgpu.errors import DeadlineError
 
 TIMER_EARLY_S = 0.002
-"""A timer may ring so much before the clock says it is time."""
+"""A timer may fire this much before the monotonic clock reaches its time."""
 MIN_TIMER_S = 0.001
-"""An outer deadline that passed meanwhile: as soon as it can be; zero would be never."""
+"""The shortest timer, for a deadline that has passed already; zero would disable the timer."""
 RERAISE_AFTER_S = 1.0
 
 
@@ -23,8 +23,8 @@ def hard_deadline(
 ) -> Iterator[None]:
     """Raise `DeadlineError` in the block once `seconds` have passed; uses SIGALRM.
 
-    Inside another one the nearer of both counts, and the outer goes on afterwards. `watch` is
-    called every `every_s` seconds meanwhile, and may raise, too.
+    Deadlines may be nested: inside the block the earlier one counts, and after it the outer one
+    goes on. `watch` is called every `every_s` seconds in the block; it may raise, too.
     """
     began = time.monotonic()
     outer_s, _ = signal.getitimer(signal.ITIMER_REAL)
@@ -32,7 +32,8 @@ def hard_deadline(
 
     def expire(signum: int, frame: FrameType | None) -> None:
         if time.monotonic() >= ends - TIMER_EARLY_S or watch is None:
-            # Python drops what is raised in a finalizer or as it forks: then it is raised again.
+            # Python ignores exceptions that are raised in a finalizer or during a fork, so the
+            # error is raised again later.
             signal.setitimer(signal.ITIMER_REAL, RERAISE_AFTER_S)
             raise DeadlineError(f"no decision within {seconds:g} s")
         watch()

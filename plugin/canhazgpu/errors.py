@@ -1,7 +1,7 @@
-"""Every error a caller can meet, what the process exits with, and what the user does next.
+"""All errors of canhazgpu, their exit statuses, and the user's next step.
 
-Adapters translate foreign errors into one of these with ``raise … from exc``; commands and hooks
-catch `CanhazgpuError` alone and look its advice up in `ADVICE`.
+Adapters translate foreign errors into one of these with ``raise … from exc``. Commands and hooks
+catch only `CanhazgpuError`, and take its advice from `ADVICE`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 
 class CanhazgpuError(Exception):
-    """Something canhazgpu cannot go on from; its text is one line for the user."""
+    """The base of all errors; the text is one line for the user."""
 
 
 class ConfigError(CanhazgpuError):
-    """A configuration file, variable or flag is unreadable, unknown or malformed."""
+    """A configuration file, variable or option is unreadable, unknown or malformed."""
 
 
 class InputError(CanhazgpuError):
@@ -26,7 +26,7 @@ class ScanError(CanhazgpuError):
 
 
 class StoreError(CanhazgpuError):
-    """The ledger's Redis cannot be reached or answered with an error."""
+    """The store cannot be reached, or it answered with an error."""
 
 
 class SchedulerError(CanhazgpuError):
@@ -38,25 +38,25 @@ class NodeStateError(CanhazgpuError):
 
 
 class UnavailableError(CanhazgpuError):
-    """The GPUs asked for are not to be had now, or within the time given."""
+    """The requested GPUs are not available, or not within the given time."""
 
 
 class CommandError(CanhazgpuError):
-    """A command to run is not there, or may not be executed."""
+    """The command to run does not exist, or may not be executed."""
 
     def __init__(self, text: str, exit_code: int) -> None:
-        """Take the status that shells give such a command, 127 or 126."""
+        """Take the exit status that shells use: 127 (not found) or 126 (not executable)."""
         super().__init__(text)
         self.exit_code = exit_code
 
 
 class DeadlineError(CanhazgpuError):
-    """A hook took longer than it may."""
+    """A hook exceeded its time limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What follows an error: the process's exit status and the user's next step."""
+    """The process's exit status and the user's next step for an error."""
 
     exit_code: int
     next_step: str
@@ -73,14 +73,14 @@ ADVICE: dict[type[CanhazgpuError], Advice] = {
     DeadlineError: Advice(
         7, "find what is slow: 'canhazgpu status', 'redis-cli ping', 'nvidia-smi'"
     ),
-    # Other statuses are the command's own; this one is sysexits' "try again later".
+    # EX_TEMPFAIL of sysexits.h: statuses of a command that was run stay distinct from it.
     UnavailableError: Advice(75, ""),
     NodeStateError: Advice(6, "check owner, mode and free space of node.state_dir"),
 }
 
 
 def advice_for(error: CanhazgpuError) -> Advice:
-    """Return the advice of the error's class, or of the nearest base that has one."""
+    """Return the advice for the error's class, or for its nearest base class with one."""
     for kind in type(error).__mro__:
         if kind in ADVICE:
             return ADVICE[kind]
@@ -88,7 +88,7 @@ def advice_for(error: CanhazgpuError) -> Advice:
 
 
 def error_text(error: CanhazgpuError) -> str:
-    """Return the error as one line, with the next step where there is one."""
+    """Return the error as one line, with the next step if there is one."""
     text = " ".join(str(error).split())
     step = advice_for(error).next_step
     return f"{text} ({step})" if step else text

@@ -1,7 +1,7 @@
-"""One line for one decision, in ``key=value`` words for people and programs; pure.
+"""Log lines of ``key=value`` words (logfmt), for people and programs; pure.
 
-A value with a space, a quote, a backslash or ``=`` in it is a JSON string; so is an empty one. What
-is None is left out. The first word names the event: ``event=restored node=n1 gpus=GPU-a,GPU-b``.
+A value is a JSON string if it is empty or contains a space, a quote, a backslash or ``=``. A field
+that is None is left out. The first word is the event: ``event=restored node=n1 gpus=GPU-a,GPU-b``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _PLAIN = re.compile(r"[^\s\"\\=]+")
 
 
 def log_line(event: str, **fields: object) -> str:
-    """Return the line; lists become words joined by commas, numbers keep three decimals at most."""
+    """Return the line; lists are joined by commas, numbers have at most three decimals."""
     words = {"event": event, **fields}
     return " ".join(f"{name}={_word(value)}" for name, value in words.items() if value is not None)
 

@@ -23,7 +23,8 @@ from canhazgpu.allocation.liveness import LivenessContext
 from canhazgpu.allocation.refusal import Refusal, RefusalKind
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.ledger.port import Observation
-from canhazgpu.ledger.store.ledger import RedisLedger, Role
+from canhazgpu.ledger.store.connect import Role
+from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.values import Claim, JobOwner
 
 

@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from process_details import describe_process
 
-from canhazgpu.probe.processes.describe import describe_process
 from canhazgpu.schedulers.slurm.cgroup import job_of_cgroup
 from demo_cluster import ClusterSpec, PrivateSlurm, new_directory
 from demo_cluster.cgroups import CONTROLLERS, cluster_group

@@ -40,11 +40,11 @@ def _embedded_store() -> Iterator[Store]:
     directory = str(base / "store")
     config = StoreConfig(url="embedded", embedded_dir=directory, timeout_s=TIMEOUT_S)
     try:
-        way = embedded.ensure_running(directory, write=True, wait_s=TIMEOUT_S)
+        login = embedded.ensure_running(directory, write=True, wait_s=TIMEOUT_S)
         with redis.Redis(
-            unix_socket_path=way.socket,
-            username=way.username,
-            password=way.password,
+            unix_socket_path=login.socket,
+            username=login.username,
+            password=login.password,
             decode_responses=True,
             protocol=2,
         ) as direct:

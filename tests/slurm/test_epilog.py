@@ -44,7 +44,8 @@ def lift(cluster: GpuCluster, gpu: str) -> None:
     change = (
         "import sys\n"
         "from canhazgpu.config.schema import StoreConfig\n"
-        "from canhazgpu.ledger.store.ledger import RedisLedger, Role\n"
+        "from canhazgpu.ledger.store.connect import Role\n"
+        "from canhazgpu.ledger.store.ledger import RedisLedger\n"
         "ledger = RedisLedger(StoreConfig(url='embedded', embedded_dir=sys.argv[1]), Role.WRITE)\n"
         "ledger.unquarantine('n1', sys.argv[2], 'test')\n"
     )

@@ -92,7 +92,7 @@ CHILD = replace(BOBS, ancestors=(50,))
 
 
 @pytest.mark.parametrize(
-    ("claim", "space", "covered"),
+    ("claim", "namespace", "covered"),
     [
         (RUN, HERE, True),
         (RUN, ANY_PID_NAMESPACE, True),
@@ -103,10 +103,10 @@ CHILD = replace(BOBS, ancestors=(50,))
     ],
 )
 def test_pids_mean_a_process_only_where_they_were_given(
-    claim: Claim, space: PidNamespace, covered: bool
+    claim: Claim, namespace: PidNamespace, covered: bool
 ) -> None:
-    assert covers(claim, CHILD, space) is covered
-    assert is_intruder(claim, CHILD, space) is not covered
+    assert covers(claim, CHILD, namespace) is covered
+    assert is_intruder(claim, CHILD, namespace) is not covered
 
 
 def test_a_cgroup_tells_something_of_the_owner() -> None:

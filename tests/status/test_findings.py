@@ -60,7 +60,7 @@ def test_the_worst_wins(verdicts: list[Verdict], result: Verdict) -> None:
 def test_a_clean_node_has_no_findings() -> None:
     seen = scan(gpu(0), gpu(1, 5045, ROGUE))
 
-    assert of_scan(seen, gpus=2, before=scan(gpu(0), gpu(1))) == []
+    assert of_scan(seen, gpus=2, previous_scan=scan(gpu(0), gpu(1))) == []
     assert of_ledger(view(manual(1, BOB)), seen) == []
 
 
@@ -78,7 +78,7 @@ def test_a_lost_gpu_beside_healthy_ones() -> None:
 def test_a_gpu_that_cannot_be_identified() -> None:
     nameless = replace(gpu(1), uuid="", fault="GPU is lost (NVML error 15)")
 
-    assert of_scan(scan(nameless), before=scan(gpu(1))) == [
+    assert of_scan(scan(nameless), previous_scan=scan(gpu(1))) == [
         (Verdict.UNHEALTHY, "GPU 1 (no UUID): cannot be read: GPU is lost (NVML error 15)")
     ]
 
@@ -100,7 +100,7 @@ def test_amounts_that_cannot_be() -> None:
 
 @pytest.mark.parametrize("gpus", [0, 8])
 def test_a_driver_that_fails(gpus: int) -> None:
-    assert of_scan(scan(fault="no driver"), gpus=gpus, before=scan(gpu(0))) == [
+    assert of_scan(scan(fault="no driver"), gpus=gpus, previous_scan=scan(gpu(0))) == [
         (Verdict.CANNOT_TELL, "no driver")
     ]
 
@@ -125,21 +125,21 @@ def test_without_any_gpu_one_cannot_tell_unless_none_is_expected() -> None:
     for found in (scan(), scan(fault="no library")):
         assert [one[0] for one in of_scan(found)] == [Verdict.CANNOT_TELL]
         assert of_scan(found, may_lack_gpus=True) == []
-        assert of_scan(found, may_lack_gpus=True, before=scan()) == []
+        assert of_scan(found, may_lack_gpus=True, previous_scan=scan()) == []
 
 
 def test_a_node_that_had_gpus_has_lost_them_whatever_one_expects() -> None:
     before = scan(gpu(0))
 
-    lost = scan_findings(scan(), expected(may_lack_gpus=True, before=before))
-    untold = scan_findings(scan(fault="x"), expected(may_lack_gpus=True, before=before))
+    lost = scan_findings(scan(), expected(may_lack_gpus=True, previous_scan=before))
+    untold = scan_findings(scan(fault="x"), expected(may_lack_gpus=True, previous_scan=before))
 
     assert worst_verdict(lost) is Verdict.UNHEALTHY
     assert worst_verdict(untold) is Verdict.CANNOT_TELL
 
 
 def test_a_gpu_of_the_last_published_scan_that_is_gone() -> None:
-    (found,) = scan_findings(scan(gpu(0)), expected(before=scan(gpu(0), gpu(1))))
+    (found,) = scan_findings(scan(gpu(0)), expected(previous_scan=scan(gpu(0), gpu(1))))
 
     assert (found.verdict, found.display_index, found.uuid) == (Verdict.UNHEALTHY, "1", uuid(1))
     assert found.what == "was there at the last published scan, and is gone"

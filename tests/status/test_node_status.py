@@ -41,7 +41,7 @@ def view(*readings: GpuReading, fault: str | None = None, **more: object) -> Nod
 
 
 @pytest.mark.parametrize(
-    ("given", "state", "usage", "doubt"),
+    ("given", "state", "usage", "reason"),
     [
         (view(FREE), GpuState.AVAILABLE, Usage.FREE, ""),
         (view(BUSY), GpuState.UNRESERVED, Usage.IN_USE, ""),
@@ -63,10 +63,10 @@ def view(*readings: GpuReading, fault: str | None = None, **more: object) -> Nod
         (view(FREE, scanned_at=None), GpuState.UNKNOWN, Usage.UNKNOWN, NEVER_SCANNED),
     ],
 )  # fmt: skip
-def test_a_gpu_has_one_state(given: NodeView, state: GpuState, usage: Usage, doubt: str) -> None:
+def test_a_gpu_has_one_state(given: NodeView, state: GpuState, usage: Usage, reason: str) -> None:
     (gpu,) = node_status(given, UsagePolicy(1024)).gpus
 
-    assert (gpu.state, gpu.usage, gpu.doubt) == (state, usage, doubt)
+    assert (gpu.state, gpu.usage, gpu.unknown_reason) == (state, usage, reason)
 
 
 def test_the_threshold_decides_what_in_use_is() -> None:
@@ -76,19 +76,19 @@ def test_the_threshold_decides_what_in_use_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "doubt"),
+    ("given", "reason"),
     [
         (view(replace(FREE, uuid="GPU-b")), NOT_FOUND),
         (view(fault="driver gone"), "driver gone"),
         (view(scan=None, scanned_at=None), NEVER_SCANNED),
     ],
 )
-def test_a_gpu_that_only_the_ledger_knows_is_not_left_out(given: NodeView, doubt: str) -> None:
+def test_a_gpu_that_only_the_ledger_knows_is_not_left_out(given: NodeView, reason: str) -> None:
     status = node_status(replace(given, reservations=RESERVED), UsagePolicy(1024))
 
     gpu = status.gpus[-1]
     assert (gpu.index, gpu.uuid, gpu.state) == (None, UUID, GpuState.RESERVED)
-    assert gpu.doubt == doubt
+    assert gpu.unknown_reason == reason
 
 
 def test_a_gpu_only_in_quarantine_is_shown_as_such() -> None:
@@ -113,7 +113,7 @@ def test_a_live_scan_that_failed_keeps_the_gpus_of_the_published_one_as_unknown(
     (gpu,) = node_status(merged, UsagePolicy(1024), live=True).gpus
 
     assert gpu.state is GpuState.UNKNOWN
-    assert gpu.doubt == "driver gone"
+    assert gpu.unknown_reason == "driver gone"
     assert gpu.reading is not None
     assert gpu.reading.processes == ()
 
@@ -173,26 +173,31 @@ def test_a_run_is_known_by_its_pids_of_this_boot_alone() -> None:
     held = view(BUSY, reservations={UUID: Reservation(UUID, claim, 500.0)})
 
     def intruders(boot_id: str) -> int:
-        (gpu,) = node_status(held, UsagePolicy(1024), space=PidNamespace(boot_id)).gpus
+        (gpu,) = node_status(held, UsagePolicy(1024), pid_namespace=PidNamespace(boot_id)).gpus
         return len(gpu.intruders)
 
     assert (intruders("b1"), intruders("b2")) == (0, 1)
 
 
 @pytest.mark.parametrize(
-    ("seen", "state", "doubt"),
+    ("seen", "state", "reason"),
     [
         (view(FREE), GpuState.AVAILABLE, ""),
         (view(BUSY, scanned_at=NOW), GpuState.UNRESERVED, ""),
         (view(BUSY), GpuState.UNKNOWN, SCANNED_BEFORE_RELEASE),
     ],
 )
-def test_what_has_expired_is_reserved_no_more(seen: NodeView, state: GpuState, doubt: str) -> None:
+def test_what_has_expired_is_reserved_no_more(seen: NodeView, state: GpuState, reason: str) -> None:
     held = {UUID: replace(RESERVED[UUID], expires_at=950.0)}
 
     (gpu,) = node_status(replace(seen, reservations=held), UsagePolicy(1024)).gpus
 
-    assert (gpu.state, gpu.reservation, gpu.released_at, gpu.doubt) == (state, None, 950.0, doubt)
+    assert (gpu.state, gpu.reservation, gpu.released_at, gpu.unknown_reason) == (
+        state,
+        None,
+        950.0,
+        reason,
+    )
 
 
 def test_what_expires_later_is_reserved() -> None:

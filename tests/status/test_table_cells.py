@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from canhazgpu.durations import duration_text, short_duration_text
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
 from canhazgpu.gpu.usage import UsagePolicy
 from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation, Waiter
@@ -15,10 +16,8 @@ from canhazgpu.status.table_cells import (
     Tone,
     cells,
     details_text,
-    duration_text,
     heading_text,
     queue_text,
-    short_duration_text,
     tones,
     validation_text,
 )

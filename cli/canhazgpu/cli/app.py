@@ -1,6 +1,6 @@
-"""What every command gets: the node's service, the configuration, and the terminal.
+"""The dependencies of every command: the node's service, the configuration, the terminal.
 
-Nothing heavy is imported here.
+The module imports nothing that takes long.
 """
 
 from __future__ import annotations
@@ -29,22 +29,23 @@ def open_node_service(
 
 
 def open_progress() -> Progress:
-    """Return what shows somebody who waits what for."""
+    """Return the progress display for somebody who waits."""
     from canhazgpu.cli.terminal.wait_progress import WaitProgress  # noqa: PLC0415 - few commands wait
 
     return WaitProgress()
 
 
 def terminal_width() -> int | None:
-    """Return the columns of the terminal on standard output, None where that is no terminal."""
+    """Return the width of the terminal in columns, None if standard output is no terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """The dependencies of the commands, in ``ctx.obj``; tests put their own in.
+    """The dependencies of the commands, in ``ctx.obj``; tests give their own.
 
-    `clock` is monotonic, in seconds. `config_file` and `overrides` are the global options.
+    `clock` is monotonic, in seconds. `config_file` and `overrides` are the options --config and
+    --set.
     """
 
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
@@ -59,18 +60,18 @@ class App:
     sleep: Callable[[float], None] = time.sleep
 
     def service(self) -> NodeService:
-        """Return the node's service, which everything about GPUs is asked of."""
+        """Return the node's service; commands ask it for everything about GPUs."""
         return self.open_service(self.environ, self.config_file, self.overrides)
 
-    def effective(self) -> EffectiveConfig:
-        """Read the configuration in force, for commands that are about the configuration.
+    def effective_config(self) -> EffectiveConfig:
+        """Read the configuration in force, for commands about configuration and installation.
 
-        Raises `ConfigError`. Read when a command runs, so that help needs no configuration.
+        Raises `ConfigError`. Help must not need a configuration: call this when a command runs.
         """
         from canhazgpu.config import load  # noqa: PLC0415 - not for the help
 
         return load(self.environ, file=self.config_file, overrides=self.overrides)
 
     def with_options(self, config_file: str | None, overrides: Mapping[str, str]) -> App:
-        """Return the same with the global options of the command line."""
+        """Return a copy with the global options of the command line."""
         return replace(self, config_file=config_file, overrides=overrides)

@@ -1,7 +1,8 @@
-"""The installed program's first step: modules of the user's own must not take the place of ours.
+"""The entry point of the installed program: keeps modules in PYTHONPATH from replacing ours.
 
-``PYTHONPATH`` is for the user's programs, which `canhazgpu run` starts with it: a ``redis.py`` or
-``queue.py`` there would be imported here. Imports nothing but what Python itself has loaded.
+A user sets ``PYTHONPATH`` for the programs that `canhazgpu run` starts. Without this step a
+``redis.py`` or ``queue.py`` there would be imported by canhazgpu. So this module imports only what
+Python itself has loaded.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line, in an interpreter that ignores Python's variables where any is set."""
+    """Run the command line; if PYTHONPATH is set, in an interpreter that ignores it."""
     if os.environ.get("PYTHONPATH") and not sys.flags.isolated and sys.executable:
         os.execv(sys.executable, [sys.executable, "-I", "-m", "canhazgpu.cli.main", *sys.argv[1:]])  # noqa: S606
     if sys.argv[1:] == ["--version"] and sys.stdout is not None:
@@ -19,6 +20,6 @@ def main() -> None:
 
         print(f"canhazgpu {VERSION}")
         return
-    from canhazgpu.cli.main import main as run  # noqa: PLC0415 - only with a path of our own
+    from canhazgpu.cli.main import main as run  # noqa: PLC0415 - not with the user's path
 
     run()

@@ -1,4 +1,4 @@
-"""The command `canhazgpu`: registers the commands, each imported when it is used."""
+"""The program `canhazgpu`: registers the commands, and imports each when it is used."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ COMMANDS = {
     "status": "canhazgpu.cli.commands.status:status",
     "validate": "canhazgpu.cli.commands.validate:validate",
 }
-"""Each command and where it is: module and name."""
+"""Each command, with its module and its name there."""
 
 EXIT_INTERRUPTED = 130
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported by name, and whose errors end it with one line."""
+    """A group that imports its commands by name, and prints an error as one line."""
 
     def __init__(self, *args: Any, lazy: Mapping[str, str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -60,7 +60,7 @@ class LazyGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """See `click.Group.invoke`; turns our errors into a line and an exit status."""
+        """See `click.Group.invoke`; turns a `CanhazgpuError` into one line and an exit status."""
         try:
             return super().invoke(ctx)
         except CanhazgpuError as exc:
@@ -111,7 +111,7 @@ def main() -> None:
     """Run the command line; the entry point of the installed program."""
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
-        # A name that the terminal's encoding lacks must not end the program.
+        # A character that the terminal's encoding lacks must not end the program.
         with contextlib.suppress(AttributeError, io.UnsupportedOperation):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
@@ -119,16 +119,16 @@ def main() -> None:
     except SystemExit as exc:
         if exc.code != EXIT_INTERRUPTED:
             raise
-        # A shell goes on with its script where a command ends of itself, and not by the signal.
+        # End by the signal itself: after an ordinary exit a shell would go on with its script.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.raise_signal(signal.SIGINT)
 
 
 def _open_closed_streams() -> None:
-    """Put /dev/null where a standard stream is closed, until exec: its number is nobody else's."""
+    """Open /dev/null for each closed standard stream, so that no other file gets its number."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
-            # The lowest number that is free, which is the stream's: those before it are open.
+            # The lowest free number is the stream's, because the streams before it are open.
             setattr(sys, name, open(os.devnull, "w" if number else "r", encoding="utf-8"))  # noqa: PTH123, SIM115
 
 

@@ -1,3 +1,3 @@
-"""The version of this release: the one place that says it; the package is built with it."""
+"""The version of this release. The build of the package reads it from here."""
 
 VERSION = "0.1.0"

@@ -62,7 +62,7 @@ class DemoEnvironment:
         self._run("root", "n1", "canhazgpu", "status")
 
     def run_shell_command(self, user: str, node: str, command: str) -> str:
-        """FrameOutput a user's command and what it prints, and return that; a failure is one of ours."""
+        """Show a user's command and what it prints, and return that; a failure is one of ours."""
         say(f"{user}@{node}$ {command}")
         done = self._run(user, node, "/bin/sh", "-c", command)
         output = done.stdout + done.stderr
@@ -72,7 +72,7 @@ class DemoEnvironment:
         return output
 
     def run_slurm_command(self, command: list[str]) -> None:
-        """FrameOutput and run one of Slurm's commands as root."""
+        """Show and run one of Slurm's commands as root."""
         say(f"root# {' '.join(command)}\n")
         self.slurm.run(command, check=True)
 

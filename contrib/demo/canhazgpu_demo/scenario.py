@@ -85,9 +85,7 @@ class Scenario:
 
     def show_requeue_on_conflict(self, intruder: subprocess.Popen[str]) -> None:
         heading("4. A job that would have met that process goes back into the queue")
-        say(
-            "Slurm does not know of it and gives the next job that very GPU. LivenessContext Slurm's choice"
-        )
+        say("Slurm does not know of it and gives the next job that very GPU. Here Slurm's choice")
         say('binds (slurm.assignment = "slurm"), so the prolog sends the job back, and says why.\n')
         user = self.users.bob
         job = self._submit(user, "n2", gpus=1)

@@ -1,7 +1,7 @@
-"""Slurm's HealthCheckProgram: look after this node's reservations on Slurm's own timer.
+"""Slurm's HealthCheckProgram: maintain this node's reservations on Slurm's own timer.
 
-Runs as root with little more than SLURMD_NODENAME in its environment. Slurm does nothing with its
-exit status: it is 0 but for ``--exit-code``.
+Runs as root; its environment has little more than SLURMD_NODENAME. Slurm ignores the exit status,
+which is 0 unless ``--exit-code`` is given.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from canhazgpu.service.jobs import JobEnd
 
 
 def main() -> int:
-    """Release the job's GPUs; ends with the exit status for slurmd."""
+    """Release the job's GPUs; exits with the status for slurmd."""
     exit_now(open_hook_service().job_end(JobEnd(os.environ)).exit_status)
 
 

@@ -1,6 +1,6 @@
-"""The one service that commands and hooks speak to: scan, judge, reserve, look again, release.
+"""Reserve and release the GPUs of one node: scan, judge, reserve, scan again.
 
-It runs in the process that needs it and drives two ports, a `GpuProbe` and a `Ledger`.
+It runs in the process that needs the GPUs and uses two ports, a `GpuProbe` and a `Ledger`.
 """
 
 from __future__ import annotations
@@ -32,17 +32,18 @@ from canhazgpu.ledger.values import (
 from canhazgpu.probe.port import GpuProbe, PendingScan
 
 MAX_SCANS = 4
-"""Scans per reservation: each further one follows a change that somebody else made meanwhile."""
+"""Scans per reservation. One more is made where others changed the ledger or the GPUs meanwhile."""
 
 SelectGpus = Callable[[Sequence[GpuReading]], Sequence[str]]
-"""Names the wanted GPUs (UUIDs) once the node's GPUs are known; may raise `InputError`."""
+"""Returns the wanted GPUs (UUIDs) out of the node's GPUs; may raise `InputError`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The GPUs an owner now holds, as the scan before the grant found them.
+    """The GPUs that an owner now holds, as the scan before the grant read them.
 
-    `in_use` are those of them that somebody used without reservation, taken all the same.
+    `node_gpus` are all GPUs of the node. `in_use` are the granted ones in unreserved use: the
+    owner asked for them by force.
     """
 
     gpus: tuple[GpuReading, ...]
@@ -51,24 +52,24 @@ class Grant:
 
 
 class GpuAllocator:
-    """Reserve and release GPUs of one node, the one this process runs on."""
+    """Reserves and releases GPUs of the node that this process runs on."""
 
     def __init__(
         self,
         node: str,
-        here: LivenessContext,
+        liveness: LivenessContext,
         probe: GpuProbe,
         ledger: Ledger,
         is_gone: Callable[[Reservation], bool] = lambda reservation: False,
     ) -> None:
         """Take the node's ports.
 
-        `is_gone` tells, asked on a conflict only, of an owner that is gone for another reason than
-        `here` shows: a job that its scheduler has no more.
+        `is_gone` finds owners that are dead although `liveness` does not show it: jobs that the
+        scheduler does not know any more. It is called on a conflict only.
         """
         self._is_owner_gone = is_gone
         self._node = node
-        self._liveness = here
+        self._liveness = liveness
         self._probe = probe
         self._ledger = ledger
 
@@ -83,18 +84,18 @@ class GpuAllocator:
         select: SelectGpus,
         first_scan: PendingScan | None = None,
         *,
-        terms: GrantOptions = JOB_GRANT_OPTIONS,
+        options: GrantOptions = JOB_GRANT_OPTIONS,
         force: bool = False,
     ) -> Grant | Refusal:
-        """Reserve exactly the selected GPUs, or none; `first_scan` may be under way already.
+        """Reserve exactly the selected GPUs, or none; `first_scan` is a scan already started.
 
-        With `force` also those in use without reservation. Raises `StoreError`, and `InputError`
+        With `force`, GPUs in unreserved use are granted too. Raises `StoreError`, and `InputError`
         from `select`.
         """
 
         def attempt(observation: Observation) -> GrantedGpus | BlockedGpu | QueuePosition:
             wanted = select(observation.scan.gpus)
-            return self._ledger.reserve_given(claim, wanted, observation, terms)
+            return self._ledger.reserve_given(claim, wanted, observation, options)
 
         return self._reserve(claim, attempt, first_scan, force=force)
 
@@ -104,47 +105,47 @@ class GpuAllocator:
         count: int,
         first_scan: PendingScan | None = None,
         *,
-        terms: GrantOptions = JOB_GRANT_OPTIONS,
+        options: GrantOptions = JOB_GRANT_OPTIONS,
         force: bool = False,
     ) -> Grant | Refusal:
-        """Reserve `count` clean GPUs, in the order of the terms, or none.
+        """Reserve `count` clean GPUs, in the order of the options, or none.
 
-        With `force`, where the clean ones do not suffice, also GPUs in use without reservation.
+        With `force`, GPUs in unreserved use are granted where there are too few clean ones.
         """
 
         def attempt(observation: Observation) -> GrantedGpus | TooFewGpus | QueuePosition:
-            return self._ledger.reserve_count(claim, count, observation, terms)
+            return self._ledger.reserve_count(claim, count, observation, options)
 
         return self._reserve(claim, attempt, first_scan, force=force)
 
     def release(self, owner: str, reason: str) -> list[str]:
-        """Release all the owner holds on this node; returns the UUIDs. Raises `StoreError`."""
+        """Release all GPUs of the owner on this node; return their UUIDs. Raises `StoreError`."""
         return self._ledger.release(self._node, owner, reason)
 
     def release_job(self, last: JobOwner, reason: str) -> list[str]:
-        """Release what this job holds here by any attempt up to `last`; returns the UUIDs.
+        """Release the GPUs of this job's attempts up to `last`; return their UUIDs.
 
-        For attempts of which the node has no record, say after it lost its records in a reboot.
+        For attempts of which the node has no record, for example because a reboot deleted it.
         """
         held = self._node_view().reservations.values()
         owners = {one.claim.owner for one in held if last.covers(one.claim.owner)}
         return [uuid for owner in sorted(owners) for uuid in self.release(owner, reason)]
 
     def scan_and_publish(self) -> None:
-        """Scan, and publish what was found for everyone. Raises `StoreError`."""
+        """Scan, and publish the scan in the ledger. Raises `StoreError`."""
         self._ledger.publish_scan(self._probe.start().observe())
 
     def reaped_view(self) -> NodeView:
-        """Return what the ledger knows of the node, after releasing what the dead kept.
+        """Return the ledger's view of the node without dead owners and waiters.
 
-        What dead owners hold is released, and dead waiters leave the queue.
+        GPUs of dead owners are released, and dead waiters are removed from the queue.
         """
         view = self._node_view()
         changed = bool(self._release_dead_owners(view)) | bool(self._remove_dead_waiters(view))
         return self._node_view() if changed else view
 
     def _remove_dead_waiters(self, view: NodeView) -> dict[str, str]:
-        """Take those out of the queue who died or were stopped here; returns them with why."""
+        """Remove dead and stopped waiters from the queue; return their owners with the reasons."""
         dead = {
             waiter.owner: reason
             for waiter in view.queue
@@ -173,14 +174,14 @@ class GpuAllocator:
             if observation.scan.fault is not None:
                 return Refusal(f"{self._node}: {observation.scan.fault}", kind=RefusalKind.FAULT)
             answer = attempt(observation)
-            overlooked: frozenset[str] = frozenset()
+            forced: frozenset[str] = frozenset()
             if force and _is_refused_for_unreserved_use(answer):
-                overlooked = observation.in_use
+                forced = observation.in_use
                 answer = attempt(replace(pending.observe(), in_use=frozenset()))
             if isinstance(answer, GrantedGpus):
-                intruded = () if answer.repeated else self._rescan_for_intruders(answer, overlooked)
+                intruded = () if answer.repeated else self._rescan_for_intruders(answer, forced)
                 if not intruded:
-                    return _build_grant(answer, observation, overlooked)
+                    return _build_grant(answer, observation, forced)
                 self._ledger.release(self._node, claim.owner, "in use at the second look")
                 refusal = unreserved_use_refusal(intruded, self._node)
             elif isinstance(answer, QueuePosition):
@@ -198,7 +199,7 @@ class GpuAllocator:
         return view
 
     def _release_dead_owners(self, view: NodeView) -> list[str]:
-        """Release what dead owners still hold, of an earlier boot or gone; returns the UUIDs."""
+        """Release the GPUs of dead owners; return their UUIDs."""
         reasons: dict[str, str] = {}
         for one in view.reservations.values():
             silent_s = view.read_at - (one.renewed_at or one.granted_at)
@@ -213,11 +214,11 @@ class GpuAllocator:
         ]
 
     def _rescan_for_intruders(
-        self, granted: GrantedGpus, overlooked: frozenset[str]
+        self, granted: GrantedGpus, forced: frozenset[str]
     ) -> tuple[GpuReading, ...]:
-        """Look once more at the GPUs just granted: nobody gets one that was in use at the grant."""
+        """Return the granted GPUs that a second scan finds in use: they were so at the grant."""
         second = self._probe.start().observe()
-        unfit = (second.in_use - overlooked) | second.unknown
+        unfit = (second.in_use - forced) | second.unknown
         seen = second.scan.by_uuid()
         return tuple(
             without_ignored_processes(seen.get(uuid) or missing_gpu_reading(uuid), second)
@@ -237,16 +238,14 @@ def _is_refused_for_unreserved_use(
     return isinstance(answer, TooFewGpus) and answer.unreserved > 0
 
 
-def _build_grant(
-    granted: GrantedGpus, observation: Observation, overlooked: frozenset[str]
-) -> Grant:
+def _build_grant(granted: GrantedGpus, observation: Observation, forced: frozenset[str]) -> Grant:
     seen = observation.scan.by_uuid()
     gpus = tuple(seen.get(uuid) or missing_gpu_reading(uuid) for uuid in granted.gpus)
-    return Grant(gpus, observation.scan.gpus, overlooked & set(granted.gpus))
+    return Grant(gpus, observation.scan.gpus, forced & set(granted.gpus))
 
 
 def _may_change_with_new_scan(answer: BlockedGpu | TooFewGpus) -> bool:
-    """Tell whether a fresh scan could change the answer."""
+    """Tell whether a new scan could change the answer."""
     if isinstance(answer, BlockedGpu):
         return answer.why == "stale"
     return answer.available + answer.stale >= answer.requested > 0

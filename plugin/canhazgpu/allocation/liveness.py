@@ -1,4 +1,4 @@
-"""Pure: is the owner of a reservation, or a waiter, gone from its node."""
+"""Pure: is the owner of a reservation, or a waiter, still alive on its node."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ PROCESSES_ENDED = "its processes are gone"
 HEARTBEAT_LOST = "no sign of life"
 PROCESSES_STOPPED = "stopped"
 DEFAULT_LEASE_S = 60.0
-"""How long an owner whose processes cannot be looked at may be silent."""
+"""Longest time without a heartbeat for an owner whose processes this process cannot see."""
 
 
 class ProcessBound(Protocol):
-    """What a claim and a waiter have in common: whose life keeps them."""
+    """A claim or a waiter: it lasts as long as its processes live."""
 
     @property
     def boot_id(self) -> str | None:
-        """The node's boot in which they live."""
+        """The boot of the node in which the processes run; None where it is not known."""
 
     @property
     def processes(self) -> tuple[ProcessId, ...]:
-        """Any of these alive keeps them; none at all: they do not depend on processes."""
+        """It lasts while one of them lives. Without any it does not depend on processes."""
 
     @property
     def pid_namespace(self) -> int | None:
-        """The namespace of the pids."""
+        """The inode of the pid namespace of `processes`; None where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
 class LivenessContext:
-    """The node as this process sees it: its boot, the namespace of its pids, and who lives.
+    """The boot and the pid namespace of this process, and which processes it sees alive.
 
-    `boot_id` and `pid_namespace` are None where they are not told.
+    `boot_id` and `pid_namespace` are None where they are not known.
     """
 
     boot_id: str | None
@@ -46,31 +46,34 @@ class LivenessContext:
 
 
 def death_reason(
-    holder: ProcessBound, silent_s: float, here: LivenessContext, lease_s: float = DEFAULT_LEASE_S
+    holder: ProcessBound,
+    silent_s: float,
+    liveness: LivenessContext,
+    lease_s: float = DEFAULT_LEASE_S,
 ) -> str:
-    """Return why the holder on this node is gone, "" where it is not, or that cannot be told.
+    """Return why the holder on this node is dead; "" where it lives or that is not known.
 
-    `silent_s` counts the seconds since its last sign of life. They decide only where its pids are
-    those of another namespace: a holder that lives may be kept from the store for long.
+    `silent_s` is the time since its last heartbeat. It counts only where the holder's pids are of
+    another namespace: a holder that lives may be unable to reach Redis for a long time.
     """
-    if None not in (holder.boot_id, here.boot_id) and holder.boot_id != here.boot_id:
+    if None not in (holder.boot_id, liveness.boot_id) and holder.boot_id != liveness.boot_id:
         return NODE_REBOOTED
     if not holder.processes:
         return ""
-    if None not in (holder.pid_namespace, here.pid_namespace) and (
-        holder.pid_namespace != here.pid_namespace
+    if None not in (holder.pid_namespace, liveness.pid_namespace) and (
+        holder.pid_namespace != liveness.pid_namespace
     ):
         return HEARTBEAT_LOST if silent_s > lease_s else ""
-    return "" if any(map(here.is_alive, holder.processes)) else PROCESSES_ENDED
+    return "" if any(map(liveness.is_alive, holder.processes)) else PROCESSES_ENDED
 
 
-def queue_removal_reason(waiter: ProcessBound, silent_s: float, here: LivenessContext) -> str:
-    """Return why a waiter must not keep others waiting, "" where it may.
+def queue_removal_reason(waiter: ProcessBound, silent_s: float, liveness: LivenessContext) -> str:
+    """Return why the waiter is to be removed from the queue, "" where it stays.
 
-    One that was stopped takes no GPU when its turn comes; it joins again when it goes on.
+    A stopped process (SIGSTOP) would not take its GPUs. It joins the queue again when it continues.
     """
-    if reason := death_reason(waiter, silent_s, here):
+    if reason := death_reason(waiter, silent_s, liveness):
         return reason
-    same = waiter.pid_namespace == here.pid_namespace
-    stopped = same and bool(waiter.processes) and all(map(here.is_stopped, waiter.processes))
+    same = waiter.pid_namespace == liveness.pid_namespace
+    stopped = same and bool(waiter.processes) and all(map(liveness.is_stopped, waiter.processes))
     return PROCESSES_STOPPED if stopped else ""

@@ -1,4 +1,4 @@
-"""What shows somebody who waits what for."""
+"""The display of a wait: a port that the terminal implements."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Shows somebody who waits what for."""
+    """Shows to a waiting user what the wait is for."""
 
     def show(self, text: str, steady: str) -> None:
-        """Show what is waited for now.
+        """Show what the wait is for now.
 
-        `steady` is the text without what merely passes: the same again is no news.
+        `steady` is the text without the parts that change with time alone. Where it is the same
+        as before, nothing new is to be reported.
         """
         ...
 
     def done(self) -> None:
-        """Leave the terminal as it was: the waiting is over."""
+        """End the display: the wait is over."""
         ...

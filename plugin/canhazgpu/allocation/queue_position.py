@@ -1,24 +1,25 @@
-"""Pure: whose turn it is in a node's queue, and what somebody who waits is told."""
+"""Pure: a waiter's position in a node's queue, and the text that it is shown."""
 
 from __future__ import annotations
 
-from canhazgpu.allocation.refusal import Refusal, holder_text
+from canhazgpu.allocation.holder_text import holder_text
+from canhazgpu.allocation.refusal import Refusal
 from canhazgpu.ledger.values import NodeView, Waiter
 
 MAX_HOLDERS_SHOWN = 3
-"""Holders named to somebody who waits."""
+"""Holders that the text names."""
 
 
 def position_in_queue(view: NodeView, owner: str) -> int | None:
-    """Return the owner's place in the queue, from 1; None where it is not in it."""
-    for place, waiter in enumerate(view.queue, 1):
+    """Return the owner's position in the queue, from 1; None where it is not in the queue."""
+    for position, waiter in enumerate(view.queue, 1):
         if waiter.owner == owner:
-            return place
+            return position
     return None
 
 
 def fits_by_ledger(view: NodeView, waiter: Waiter) -> bool:
-    """Tell whether the ledger alone would let the waiter have its GPUs: a scan may say no."""
+    """Tell whether the waiter's GPUs are free by the ledger; a scan may find them in use."""
     if waiter.gpus:
         return not any(gpu in view.reservations or gpu in view.quarantines for gpu in waiter.gpus)
     if view.scan is None:
@@ -28,9 +29,9 @@ def fits_by_ledger(view: NodeView, waiter: Waiter) -> bool:
 
 
 def cannot_be_satisfied(view: NodeView, waiter: Waiter) -> bool:
-    """Tell whether no release could give the waiter its GPUs: too many need somebody's hand.
+    """Tell whether too many GPUs are quarantined or unreadable for any release to help the waiter.
 
-    Such a one must not keep those behind it from theirs.
+    Such a waiter must not block those behind it.
     """
     held_back = set(view.quarantines) - set(view.reservations)
     if waiter.gpus:
@@ -43,7 +44,7 @@ def cannot_be_satisfied(view: NodeView, waiter: Waiter) -> bool:
 def waiting_text(
     view: NodeView, waiter: Waiter, position: int | None, refusal: Refusal, *, times: bool
 ) -> str:
-    """Return what is waited for, in one line; `times` that pass meanwhile only where wanted."""
+    """Return in one line what the wait is for; expiry times only with `times`."""
     what = f"waiting for {requested_gpus_text(waiter)} on {view.node}"
     if position is None:
         return f"{what}: joining the queue"
@@ -57,7 +58,7 @@ def waiting_text(
 
 
 def requested_gpus_text(waiter: Waiter) -> str:
-    """Return what somebody waits for: ``1 GPU``, ``2 GPUs``, ``GPU-1234, GPU-5678``."""
+    """Return the requested GPUs: ``1 GPU``, ``2 GPUs``, ``GPU-1234, GPU-5678``."""
     if waiter.gpus:
         return ", ".join(waiter.gpus)
     return "1 GPU" if waiter.count == 1 else f"{waiter.count} GPUs"
@@ -68,7 +69,7 @@ def _queue_head_text(first: Waiter) -> str:
 
 
 def _holders_text(view: NodeView, waiter: Waiter, *, times: bool) -> str:
-    """Say who holds what could be ours, those whose end is known first."""
+    """Return the holders of GPUs that the waiter could use, those that expire first."""
     held = view.reservations.items()
     wanted = [one for gpu, one in held if gpu in waiter.gpus or not waiter.gpus]
     wanted.sort(key=lambda one: (one.expires_at is None, one.expires_at or 0.0, one.granted_at))

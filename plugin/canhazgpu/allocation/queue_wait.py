@@ -1,8 +1,8 @@
 """Get GPUs for a person: at once where they are free, else by waiting in the node's queue.
 
-Whoever waits sleeps until something happens on the node. Some things happen without an event: an
-owner or a waiter dies, somebody without a reservation goes away. So it also looks from time to
-time, and only the head of the queue ever scans.
+A waiter sleeps until the ledger reports an event of the node. Some changes cause no event: an
+owner or a waiter dies, a process without a reservation ends. A waiter therefore also polls. Only
+the first one in the queue scans the GPUs.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from canhazgpu.ledger.port import Ledger
 from canhazgpu.ledger.values import NodeView, Waiter
 
 POLL_INTERVAL_S = 1.0
-"""Longest time between two looks for the dead: nobody announces a death."""
+"""Longest time between two searches for dead owners and waiters: a death causes no event."""
 FIRST_SCAN_DELAY_S = 1.0
 MAX_SCAN_INTERVAL_S = 5.0
-"""The head scans for intruders that left, after the first delay, then ever later up to the last."""
+"""The first waiter scans again for unreserved use that has ended: after `FIRST_SCAN_DELAY_S`, then
+after twice the time before, up to this."""
 STORE_RETRY_PAUSE_S = 1.0
 
 ReserveAttempt = Callable[[], Grant | Refusal]
@@ -36,14 +37,18 @@ ReserveAttempt = Callable[[], Grant | Refusal]
 
 @dataclass(frozen=True, slots=True)
 class WaitOptions:
-    """How long to wait: not at all (0), so many seconds, or for ever (None)."""
+    """How long to wait.
+
+    `wait_s` is 0 for not at all, None for without a limit. The waiter renews its entry in the queue
+    every `heartbeat_s`.
+    """
 
     wait_s: float | None = None
     heartbeat_s: float = 15.0
 
 
 class QueueWait:
-    """One person's way through the queue of one node."""
+    """The wait of one person in the queue of one node."""
 
     def __init__(
         self,
@@ -55,7 +60,7 @@ class QueueWait:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Take the node's ports; `attempt` tries once to get the GPUs."""
+        """Take the node's ports; `attempt` tries once to reserve the GPUs."""
         self._service = service
         self._ledger = ledger
         self._node = node
@@ -64,24 +69,26 @@ class QueueWait:
         self._clock = clock
         self._sleep = sleep
 
-    def get(self, waiter: Callable[[], Waiter], patience: WaitOptions) -> Grant | Refusal:
-        """Return the grant, or the refusal that waiting could not or was not to change.
+    def acquire(self, waiter: Callable[[], Waiter], options: WaitOptions) -> Grant | Refusal:
+        """Return the grant, or the last refusal.
 
-        `waiter` is asked for after the first attempt. Raises what the attempt raises; the store's
-        errors only before the waiting begins. Whatever ends it, the queue is left.
+        The first attempt comes before the queue; `waiter` is called after it. A refusal is
+        returned at once where waiting cannot change it, else when the time is over. Raises what
+        the attempt raises; `StoreError` only before the wait begins. Without a grant the waiter is
+        removed from the queue, also after an exception.
         """
-        if patience.wait_s == 0:
+        if options.wait_s == 0:
             return self._attempt()
-        # What happens during the first attempt must wake us too.
+        # An event during the first attempt must end the sleep too.
         after = self._ledger.wait_for_event(self._node, "", 0)
         outcome = self._attempt()
         if isinstance(outcome, Grant) or outcome.kind in (RefusalKind.NEVER, RefusalKind.FAULT):
             return outcome
         joined = waiter()
-        ends = None if patience.wait_s is None else self._clock() + patience.wait_s
+        ends = None if options.wait_s is None else self._clock() + options.wait_s
         granted = False
         try:
-            outcome = self._wait_in_queue(joined, outcome, after, ends, patience.heartbeat_s)
+            outcome = self._wait_in_queue(joined, outcome, after, ends, options.heartbeat_s)
             granted = isinstance(outcome, Grant)
             return outcome
         finally:
@@ -111,7 +118,7 @@ class QueueWait:
     def _check_queue_once(
         self, waiter: Waiter, refusal: Refusal, state: _QueueWaitState, heartbeat_s: float
     ) -> Grant | Refusal:
-        """Look once: renew, find out who is before us, and try where it is our turn."""
+        """Renew the entry in the queue, read its position, and try if it is the first."""
         view = self._service.reaped_view()
         position = position_in_queue(view, waiter.owner)
         if position is None or self._clock() >= state.renew_at:
@@ -131,9 +138,10 @@ class QueueWait:
         return refusal
 
     def _should_try(self, view: NodeView, waiter: Waiter, state: _QueueWaitState) -> bool:
-        """Tell whether to scan: the ledger has enough for us, and it has changed or time passed.
+        """Tell whether to scan: the ledger has changed, or the scan interval is over.
 
-        A try that is hopeless by the ledger finds out whether it is, and why.
+        By the ledger there must be enough GPUs, or never enough: the attempt then finds out
+        whether that is so, and why.
         """
         if not (fits_by_ledger(view, waiter) or cannot_be_satisfied(view, waiter)):
             return False
@@ -153,13 +161,13 @@ class QueueWait:
         try:
             self._ledger.leave_queue(self._node, [owner], "gave up")
         except StoreError:
-            # Its death will be seen, or its lease end.
+            # Others remove the entry: they see that its process is dead, or its lease ends.
             return
 
 
 @dataclass(slots=True)
 class _QueueWaitState:
-    """What one waiting remembers between two looks."""
+    """The state of one wait between two checks of the queue."""
 
     renew_at: float
     after: str

@@ -1,4 +1,4 @@
-"""Pure: why GPUs were not granted, in the words that users know."""
+"""Pure: why GPUs were not granted, as texts for users."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from canhazgpu.duration_text import short_duration_text
+from canhazgpu.allocation.holder_text import holder_text
 from canhazgpu.gpu.scan import GpuReading, missing_gpu_reading
 from canhazgpu.gpu.usage import memory_text, processes_text, users_text
 from canhazgpu.ledger.port import Observation
-from canhazgpu.ledger.values import BlockedGpu, NodeView, QueuePosition, Reservation, TooFewGpus
+from canhazgpu.ledger.values import BlockedGpu, NodeView, QueuePosition, TooFewGpus
 
 
 class RefusalKind(Enum):
-    """What could change a refusal."""
+    """What a refusal depends on."""
 
     BUSY = "busy"
-    """Somebody else's end."""
+    """GPUs are in use: a release can change it."""
     QUEUED = "queued"
-    """The turn of those who wait before."""
+    """Others wait before in the queue."""
     NEVER = "never"
-    """Nothing that waiting brings: the node lacks such GPUs, or theirs need somebody's hand."""
+    """Waiting cannot help: the node has too few GPUs, or they are quarantined or unreadable."""
     FAULT = "fault"
-    """The repair of what reads the GPUs."""
+    """The GPUs could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Nothing was granted; `reason` is one sentence for the user.
 
-    `details` name who is in the way, one sentence for each GPU.
+    `details` has one sentence for each GPU that is not available.
     """
 
     reason: str
@@ -39,14 +39,14 @@ class Refusal:
 
     @property
     def text(self) -> str:
-        """All of it on one line."""
+        """Reason and details on one line."""
         return "; ".join((self.reason, *self.details))
 
 
 def build_refusal(
     answer: BlockedGpu | TooFewGpus, observation: Observation, view: NodeView
 ) -> Refusal:
-    """Return the refusal, with what the scan and the ledger know of who is in the way."""
+    """Return the refusal, with the users and holders that the scan and the ledger name."""
     seen = observation.scan.by_uuid()
     if isinstance(answer, BlockedGpu):
         reading = without_ignored_processes(
@@ -70,7 +70,7 @@ def _kind_of(blocked: BlockedGpu) -> RefusalKind:
 
 
 def without_ignored_processes(gpu: GpuReading, observation: Observation) -> GpuReading:
-    """Return the reading without the processes that do not count: they are in nobody's way."""
+    """Return the reading without the processes that do not count as use."""
     processes = tuple(one for one in gpu.processes if one.pid not in observation.ignored)
     return replace(gpu, processes=processes)
 
@@ -88,20 +88,20 @@ def _unavailable_gpu_texts(observation: Observation, view: NodeView) -> Iterator
 
 
 def unreserved_use_refusal(intruded: Sequence[GpuReading], node: str) -> Refusal:
-    """Return the refusal where the second look found somebody on these GPUs."""
+    """Return the refusal for GPUs that the second scan found in unreserved use."""
     first, *others = (unreserved_use_text(gpu, node) for gpu in intruded)
     return Refusal(first, tuple(others))
 
 
 def queued_refusal(queued: QueuePosition, node: str) -> Refusal:
-    """Return the refusal of somebody whose turn it is not."""
+    """Return the refusal for an owner that is not first in the queue."""
     before = queued.position - 1
     who = "1 other waits" if before == 1 else f"{before} others wait"
     return Refusal(f"{who} for GPUs of {node}: see 'canhazgpu queue'", kind=RefusalKind.QUEUED)
 
 
 def too_few_gpus_text(short: TooFewGpus) -> str:
-    """Return the sentence users know for too few GPUs."""
+    """Return the sentence for too few GPUs."""
     text = f"Not enough GPUs available. Requested: {short.requested}, Available: {short.available}"
     if short.unreserved:
         text += (
@@ -117,7 +117,7 @@ def _gpu_text(gpu: GpuReading, node: str) -> str:
 
 
 def unreserved_use_text(gpu: GpuReading, node: str) -> str:
-    """Return who is on a GPU without reservation, or why that cannot be told."""
+    """Return who uses the GPU without reservation, or why it cannot be read."""
     if gpu.fault is not None:
         return f"{_gpu_text(gpu, node)} cannot be read: {gpu.fault}"
     amount = gpu.memory_used_mb
@@ -149,15 +149,3 @@ def _unknown_text(gpu: GpuReading, node: str) -> str:
 
 def _quarantined_text(gpu: GpuReading, view: NodeView) -> str:
     return f"{_gpu_text(gpu, view.node)} is quarantined: {view.quarantines[gpu.uuid].reason}"
-
-
-def holder_text(holder: Reservation, now: float | None) -> str:
-    """Return who holds a GPU: ``alice (slurm job 12)``, ``bob (manual, expires in 2h 5m)``.
-
-    Without `now` nothing is said of the expiry, which changes with every look.
-    """
-    claim = holder.claim
-    what = f"{claim.type} job {claim.job_id}" if claim.job_id else claim.type
-    if holder.expires_at is not None and now is not None:
-        what += f", expires in {short_duration_text(holder.expires_at - now)}"
-    return f"{claim.user} ({what})"

@@ -1,4 +1,4 @@
-"""What became of a reservation that the ledger has no more; it may be put back."""
+"""Restore a reservation that the ledger does not have any more."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from canhazgpu.ledger.values import Claim, Event
 
 
 def find_release(events: Sequence[Event], owner: str) -> Event | None:
-    """Return the release that ended the owner's reservation, None where none is recorded."""
+    """Return the recorded release of the owner's reservation, None without one."""
     for event in reversed(events):
         if event.kind == "release" and event.claim is not None and event.claim.owner == owner:
             return event
@@ -19,7 +19,7 @@ def find_release(events: Sequence[Event], owner: str) -> Event | None:
 
 
 def release_text(event: Event) -> str:
-    """Return who took the GPUs, and why."""
+    """Return who released the GPUs, and why."""
     by = f"{event.by} released it" if event.by else "it was released"
     return f"{by}: {event.reason}" if event.reason else by
 
@@ -27,11 +27,11 @@ def release_text(event: Event) -> str:
 def restore_reservation(
     ledger: Ledger, service: GpuAllocator, claim: Claim, gpus: Sequence[str]
 ) -> str:
-    """Reserve again what a ledger without its memory forgot; returns why it is lost, or "".
+    """Reserve GPUs again for an owner whose reservation Redis lost; return why that fails, or "".
 
-    A recorded release is somebody's will and stays. Without one the run has its GPUs as before,
-    unless they have another owner by now; that its own processes are on them is no conflict.
-    Raises `StoreError`; whatever else keeps it from being known may pass.
+    A recorded release was made on purpose: nothing is restored. Otherwise the owner gets the same
+    GPUs, unless another owner holds them now. Its own processes on them are no conflict. A fault
+    of the scan is no reason to give up: the return value is then "" too. Raises `StoreError`.
     """
     if event := find_release(ledger.history(service.node, 0.0), claim.owner):
         return release_text(event)

@@ -1,6 +1,7 @@
-"""What is tried, step by step, for a job whose GPUs cannot be granted: ``wait:20,kill``; pure.
+"""Parse conflict chains such as ``wait:20,kill``; pure.
 
-The chain is the administrator's, for all jobs or for those of one partition.
+A chain lists the steps for a job whose GPUs cannot be granted. The administrator configures one for
+all jobs, or one per partition.
 """
 
 from __future__ import annotations
@@ -14,29 +15,29 @@ from canhazgpu.errors import InputError
 
 
 class StepKind(Enum):
-    """What a step does."""
+    """The kinds of steps."""
 
     WAIT = "wait"
-    """Look again for some seconds."""
+    """Try again for some seconds."""
     SWAP = "swap"
-    """Give the job other GPUs, that are clean, in place of those in use."""
+    """Give the job other GPUs in place of those in use."""
     KILL = "kill"
-    """End the processes that are in the way."""
+    """Terminate the processes that use the GPUs."""
     REQUEUE = "requeue"
-    """Let the job wait in the scheduler's queue again."""
+    """Requeue the job in the scheduler."""
     DRAIN = "drain"
-    """Take the node out of service, and let the job wait again."""
+    """Drain the node, and requeue the job."""
     WARN = "warn"
-    """Let the job run, and say so."""
+    """Let the job run, and warn its user."""
     HOLD = "hold"
-    """Let the job wait until somebody releases it; the end of every chain."""
+    """Hold the job in the scheduler; part of the end of every chain."""
     END = "end"
-    """Tell the user and end the job; for those that cannot wait in the queue."""
+    """Tell the user and end the job, if it cannot be requeued."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of a chain; `seconds` counts for a wait alone."""
+    """One step of a chain; only a wait has `seconds`."""
 
     kind: StepKind
     seconds: float = 0.0
@@ -50,7 +51,7 @@ Chain = tuple[Step, ...]
 
 CONFIGURABLE = ("wait", "swap", "kill", "requeue", "drain", "warn")
 CHAIN_END: Chain = (Step(StepKind.REQUEUE), Step(StepKind.HOLD), Step(StepKind.END))
-"""What every chain ends with, so that no job runs on a GPU in use because nothing was left."""
+"""Appended to every chain, so that no job runs on a GPU in use after all steps have failed."""
 
 ACCEPTED = (
     "a chain of wait:<seconds>, swap, kill, requeue, drain and warn, each once and wait as often as"
@@ -63,7 +64,7 @@ _PARTITION = re.compile(r"[^\s=,:]{1,200}")
 
 
 def parse_chain(text: str) -> Chain:
-    """Return the steps of a chain; raises `InputError` saying what is accepted."""
+    """Return the steps of a chain; raises `InputError`, which says what is accepted."""
     steps = tuple(_parse_step(word.strip(), text) for word in text.split(","))
     once = [step.kind for step in steps if step.kind is not StepKind.WAIT]
     for kind in once:
@@ -89,8 +90,8 @@ def _parse_step(word: str, text: str) -> Step:
 def parse_chains_by_partition(words: Iterable[str]) -> dict[str, Chain]:
     """Return the chains by partition, from words ``PARTITION=CHAIN``.
 
-    A word without ``=`` goes on with the chain before it: in environment variables, where commas
-    part the words of a list, chains come cut into their steps. Raises `InputError`.
+    A word without ``=`` is a further step of the chain before it: in environment variables commas
+    separate the words of a list, and so they separate the steps of a chain. Raises `InputError`.
     """
     texts: dict[str, str] = {}
     latest = ""
@@ -107,13 +108,13 @@ def parse_chains_by_partition(words: Iterable[str]) -> dict[str, Chain]:
 
 
 def chain_for_partition(on_conflict: str, by_partition: Iterable[str], partition: str) -> Chain:
-    """Return the chain for a job of this partition."""
+    """Return the chain for jobs of this partition."""
     chains: Mapping[str, Chain] = parse_chains_by_partition(by_partition)
     return chains.get(partition) or parse_chain(on_conflict)
 
 
 def longest_wait_s(chains: Iterable[Chain], kill_grace_s: float) -> float:
-    """Return how long the waits of a chain and the grace of its kill take, of the longest one."""
+    """Return the longest waiting time of any of the chains, with the grace period of a kill."""
     return max(
         (
             sum(step.seconds + kill_grace_s * (step.kind is StepKind.KILL) for step in chain)
@@ -124,7 +125,7 @@ def longest_wait_s(chains: Iterable[Chain], kill_grace_s: float) -> float:
 
 
 def swap_error(chains: Iterable[Chain], *, constrained: bool) -> str:
-    """Say why these chains cannot be installed on a node; empty where they can."""
+    """Return why these chains cannot be installed on a node; "" if they can."""
     if constrained and any(step.kind is StepKind.SWAP for chain in chains for step in chain):
         return (
             "swap cannot work where cgroup.conf has ConstrainDevices=yes: the job could not open"

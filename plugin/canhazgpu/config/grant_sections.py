@@ -1,4 +1,4 @@
-"""How jobs and people get their GPUs, and how jobs give them back."""
+"""The configuration of grants: sections ``slurm``, ``epilog`` and ``run``."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ DEFAULT_SETTLE_S = 10.0
 DEFAULT_HEARTBEAT_S = 15.0
 DEFAULT_LEASE_S = 60.0
 NON_WAITING_S = 15.0
-"""What of a hook's deadline is kept from waiting: for scans, the store and the release."""
+"""Part of a hook's deadline that is not for waiting: for scans, the store and the release."""
 
 
 @dataclass(frozen=True, slots=True)
 class SlurmConfig:
-    """How Slurm's jobs get their GPUs."""
+    """Section ``slurm``: how Slurm's jobs get their GPUs."""
 
     assignment: str = key(
         "auto",
@@ -46,24 +46,25 @@ class SlurmConfig:
     )
     on_conflict: str = key(
         "requeue",
-        "what is tried, step by step, for a job whose GPUs cannot be granted: wait:<seconds>, swap,"
-        " kill, requeue, drain, warn",
+        "the steps that are tried, one after another, for a job whose GPUs cannot be granted:"
+        " wait:<seconds>, swap, kill, requeue, drain, warn",
         check=valid_chain,
     )
     on_conflict_by_partition: tuple[str, ...] = key(
         (),
-        'other chains for jobs of some partitions, as in ["debug=warn", "gpu=wait:20,requeue"]',
+        "chains that replace slurm.on_conflict for jobs of single partitions, for instance"
+        ' ["debug=warn", "gpu=wait:20,requeue"]',
         check=valid_chains_by_partition,
     )
     max_requeues: int = key(
         DEFAULT_MAX_REQUEUES,
-        "how often canhazgpu requeues one job before the next step of its chain, at the end before"
-        " holding it",
+        "how often canhazgpu requeues one job before it takes the next step of the chain; after the"
+        " last step it holds the job",
         check=at_least(1),
     )
     protected_users: tuple[str, ...] = key(
         ("root",),
-        "users whose processes are never ended, beside all below uid 1000",
+        "users whose processes are never ended, in addition to all users below uid 1000",
         check=word_list,
     )
     kill_grace_s: float = key(
@@ -73,7 +74,8 @@ class SlurmConfig:
     )
     export: str = key(
         "uuid",
-        "what CUDA_VISIBLE_DEVICES holds: uuid (right everywhere) or index (unconstrained only)",
+        "what CUDA_VISIBLE_DEVICES holds: uuid (right everywhere) or index (right only where"
+        " devices are not constrained)",
         check=one_of("uuid", "index"),
     )
     bin_dir: str = key(
@@ -83,17 +85,17 @@ class SlurmConfig:
     )
     command_timeout_s: float = key(
         DEFAULT_COMMAND_TIMEOUT_S,
-        "longest time Slurm's commands may take in one hook, all together",
+        "longest time that all of Slurm's commands in one hook may take together",
         check=positive_seconds,
     )
     hook_deadline_s: float = key(
         DEFAULT_HOOK_DEADLINE_S,
-        "longest time a prolog or epilog may take; keep it below PrologEpilogTimeout",
+        "longest time that a prolog or epilog may take; keep it below PrologEpilogTimeout",
         check=positive_seconds,
     )
 
     def __post_init__(self) -> None:
-        """Refuse chains that wait longer than the hook may take. Raises `ConfigError`."""
+        """Raise `ConfigError` for chains that wait longer than a hook may take."""
         waits_s = longest_wait_s(self.chains(), self.kill_grace_s)
         needed_s = waits_s + NON_WAITING_S
         if waits_s and needed_s > self.hook_deadline_s:
@@ -105,7 +107,7 @@ class SlurmConfig:
             )
 
     def chains(self) -> list[Chain]:
-        """Return every chain that is configured."""
+        """Return all configured chains."""
         by_partition = parse_chains_by_partition(self.on_conflict_by_partition)
         return [parse_chain(self.on_conflict), *by_partition.values()]
 
@@ -116,53 +118,56 @@ class SlurmConfig:
 
 @dataclass(frozen=True, slots=True)
 class EpilogConfig:
-    """What happens at a job's end to what it left on its GPUs."""
+    """Section ``epilog``: what happens to processes and memory that a job leaves on its GPUs."""
 
     leftovers: str = key(
         "kill",
-        "the job's processes that are still on its GPUs: kill ends them, report only tells of them",
+        "what the epilog does with the job's processes on its GPUs: kill (end them) or report (only"
+        " log them)",
         check=one_of("kill", "report"),
     )
     settle_s: float = key(
         DEFAULT_SETTLE_S,
-        "how long memory that is not free yet is waited for before its GPU is quarantined; never"
-        " longer than slurm.hook_deadline_s allows",
+        "how long the epilog waits for used memory to become free before it quarantines the GPU;"
+        " never longer than slurm.hook_deadline_s allows",
         check=positive_seconds,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
-    """How people get their GPUs."""
+    """Section ``run``: how people get their GPUs."""
 
     choice: str = key(
         "lru",
-        "which of the free GPUs: lru (least recently released) or affinity (the user's last ones)",
+        "which free GPUs are chosen: lru (least recently released) or affinity (those that the user"
+        " had last)",
         check=one_of("lru", "affinity"),
     )
     export: str = key(
         "uuid",
-        "what CUDA_VISIBLE_DEVICES holds: uuid, or index (never of MIG instances)",
+        "what CUDA_VISIBLE_DEVICES holds: uuid, or index (MIG instances: uuid in either case)",
         check=one_of("uuid", "index"),
     )
     via_slurm: str = key(
         "no",
-        "yes: run and reserve get GPUs through srun and salloc, where Slurm has this host's",
+        "yes: run and reserve get GPUs through srun and salloc, where Slurm has this host's GPUs",
         check=one_of("no", "yes"),
     )
     heartbeat_s: float = key(
         DEFAULT_HEARTBEAT_S,
-        "time between two signs of life of a run or a waiter, in seconds, at most 20:"
-        " after 60 without one a run in a container is taken for gone",
+        "time between two heartbeats of a run or a waiter, in seconds, at most 20: after 60 without"
+        " a heartbeat, a run in a container counts as gone",
         check=heartbeat_interval,
     )
     lease_s: float = key(
         DEFAULT_LEASE_S,
-        "a waiter without a sign of life for so long has left; it gives three of them in that time",
+        "a waiter without a heartbeat for this time has left the queue; it writes three heartbeats"
+        " in this time",
         check=positive_seconds,
     )
     max_reserve_s: float = key(
         0.0,
-        "longest time for which one may reserve, in seconds; 0: any",
+        "longest time of a reservation with reserve, in seconds; 0: no limit",
         check=at_least(0),
     )

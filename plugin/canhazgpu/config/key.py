@@ -1,4 +1,4 @@
-"""How a configuration key is declared, and what its values may be."""
+"""Declare configuration keys, and check their values."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from canhazgpu.config.conflict_chain import parse_chain, parse_chains_by_partiti
 from canhazgpu.errors import InputError
 
 MAX_WAIT_S = 86400
-"""What every timer of the operating system can wait."""
+"""The longest wait that is accepted; every timer of the operating system supports it."""
 MAX_HEARTBEAT_S = 20
-"""A third of the time after which the silent are gone whose processes cannot be looked at."""
+"""A third of the time after which an owner without heartbeats counts as gone.
+
+That rule is for owners whose processes cannot be seen."""
 
 Check = Callable[[Any], str | None]
-"""Takes a value of the key's type; returns what is accepted when the value is not."""
+"""Takes a value of the key's type; returns None, or for a wrong value what is accepted."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyInfo:
-    """What the loader and the reference know of a key beside its type and default."""
+    """What a key has beside its type and default."""
 
     meaning: str
     check: Check | None = None
@@ -70,7 +72,7 @@ def positive_seconds(value: float) -> str | None:
 
 
 def heartbeat_interval(value: float) -> str | None:
-    """Accept a number of seconds that leaves room for two lost signs of life."""
+    """Accept an interval at which two heartbeats may be lost."""
     return None if 0 < value <= MAX_HEARTBEAT_S else f"a number above 0, at most {MAX_HEARTBEAT_S}"
 
 
@@ -85,7 +87,7 @@ def absolute_path_or_empty(value: str) -> str | None:
 
 
 def store_url(value: str) -> str | None:
-    """Accept the URL forms the store understands."""
+    """Accept the forms of `store.url`."""
     schemes = ("redis://", "rediss://", "unix://", "redis+sentinel://", "redis+cluster://")
     if value == "embedded" or value.startswith(schemes):
         return None
@@ -93,12 +95,12 @@ def store_url(value: str) -> str | None:
 
 
 def valid_chain(value: str) -> str | None:
-    """Accept a chain of conflict policies."""
+    """Accept a conflict chain."""
     return _parse_error(lambda: parse_chain(value))
 
 
 def valid_chains_by_partition(value: tuple[str, ...]) -> str | None:
-    """Accept a list of partitions, each with its chain."""
+    """Accept a list of partitions with their conflict chains."""
     return _parse_error(lambda: parse_chains_by_partition(value))
 
 

@@ -1,4 +1,4 @@
-"""Read the configuration from its four places and remember where each value came from."""
+"""Read the configuration from its four sources, and record the source of each value."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ DEFAULT_CONFIG_FILE = Path("/etc/canhazgpu/config.toml")
 CONFIG_VARIABLE = "CANHAZGPU_CONFIG"
 PREFIX = "CANHAZGPU_"
 NON_KEY_VARIABLES = frozenset({CONFIG_VARIABLE, "CANHAZGPU_OWNER"})
-"""Variables that begin as keys do and are none; a run's processes carry its owner."""
+"""Variables with the prefix that are no keys; CANHAZGPU_OWNER marks the processes of a run."""
 
 
 @dataclass(frozen=True, slots=True)
 class EffectiveConfig:
-    """The configuration in force, and for each key's path where its value came from."""
+    """The configuration in force; `origins` maps each key's path to the source of its value."""
 
     config: Config
     origins: Mapping[str, str]
@@ -36,21 +36,21 @@ def load(
     """Return the configuration in force: default < file < environment < `overrides` (flags).
 
     `file` wins over ``CANHAZGPU_CONFIG``, and that over the default file. The default file may be
-    absent; a named one may not. Raises `ConfigError` naming the key, its place and what is
+    missing; a named one may not. Raises `ConfigError`, which names the key, its source and what is
     accepted.
     """
     path = _config_file(environ, file)
     keys = all_keys()
     values: dict[str, Any] = {one.path: one.default for one in keys.values()}
     origins = dict.fromkeys(keys, "default")
-    for place, found in (
+    for origin, found in (
         *_from_file(path, keys),
         *_from_environment(environ, keys),
         *_from_flags(overrides or {}, keys),
     ):
         for name, value in found.items():
-            values[name] = _validated(keys[name], value, place)
-            origins[name] = place
+            values[name] = _validated(keys[name], value, origin)
+            origins[name] = origin
     sections = {
         section: kind(
             **{one.name: values[one.path] for one in keys.values() if one.section == section}
@@ -67,7 +67,7 @@ def _config_file(environ: Mapping[str, str], file: str | None) -> Path | None:
     try:
         return DEFAULT_CONFIG_FILE if DEFAULT_CONFIG_FILE.exists() else None
     except OSError:
-        # In a directory closed to this user: reading it will say so.
+        # This user may not enter the directory; reading the file then gives the error.
         return DEFAULT_CONFIG_FILE
 
 
@@ -77,7 +77,7 @@ SourceValues = tuple[str, dict[str, Any]]
 def _from_file(path: Path | None, keys: Mapping[str, Key]) -> Iterator[SourceValues]:
     if path is None:
         return
-    place = f"file {path}"
+    origin = f"file {path}"
     for section, content in _parsed(path).items():
         if section not in SECTIONS:
             raise ConfigError(
@@ -87,7 +87,7 @@ def _from_file(path: Path | None, keys: Mapping[str, Key]) -> Iterator[SourceVal
             raise ConfigError(f"{section} in {path} must be a section: write [{section}]")
         for name in content:
             _require_known_key(f"{section}.{name}", str(path), keys)
-        yield place, {f"{section}.{name}": value for name, value in content.items()}
+        yield origin, {f"{section}.{name}": value for name, value in content.items()}
 
 
 def _parsed(path: Path) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def _parsed(path: Path) -> dict[str, Any]:
     except OSError as exc:
         raise ConfigError(f"cannot read configuration file {path}: {exc.strerror}") from exc
     except (ValueError, RecursionError) as exc:
-        # TOMLDecodeError and UnicodeDecodeError, and what tomllib lets through.
+        # TOMLDecodeError, UnicodeDecodeError, and other errors that tomllib does not catch.
         raise ConfigError(f"configuration file {path} is not TOML: {exc}") from exc
 
 
@@ -121,22 +121,22 @@ def _from_flags(overrides: Mapping[str, str], keys: Mapping[str, Key]) -> Iterat
         yield "flag", {path: value}
 
 
-def _require_known_key(path: str, place: str, keys: Mapping[str, Key]) -> None:
+def _require_known_key(path: str, origin: str, keys: Mapping[str, Key]) -> None:
     if path not in keys:
-        raise ConfigError(f"unknown key {path} in {place}{_suggestion(path, keys)}")
+        raise ConfigError(f"unknown key {path} in {origin}{_suggestion(path, keys)}")
 
 
 def _suggestion(name: str, known: Mapping[str, object]) -> str:
     from difflib import get_close_matches  # noqa: PLC0415 - only a misspelling needs it
 
-    # What all variables and all keys of a section share makes no two of them alike.
+    # The prefix is removed: it would make all variables similar.
     short = {one.removeprefix(PREFIX): one for one in known}
     close = get_close_matches(name.removeprefix(PREFIX), short, n=1, cutoff=0.75)
     return f"; did you mean {short[close[0]]}?" if close else "; 'canhazgpu config show' lists them"
 
 
-def _validated(key: Key, value: Any, place: str) -> Any:
-    """Return the value in the key's type, or say which value where is wrong and what is right."""
+def _validated(key: Key, value: Any, origin: str) -> Any:
+    """Return the value in the key's type; raise `ConfigError` if it is not accepted."""
     converted = _converted(key, value)
     if converted is None:
         accepted: str | None = _ACCEPTED[key.type]
@@ -145,7 +145,7 @@ def _validated(key: Key, value: Any, place: str) -> Any:
     if accepted is None:
         return converted
     shown = "the given value" if key.info.secret else repr(value)
-    raise ConfigError(f"{key.path} = {shown} ({place}) is not accepted; accepted: {accepted}")
+    raise ConfigError(f"{key.path} = {shown} ({origin}) is not accepted; accepted: {accepted}")
 
 
 _ACCEPTED: dict[type, str] = {
@@ -157,9 +157,9 @@ _ACCEPTED: dict[type, str] = {
 
 
 def _converted(key: Key, value: Any) -> Any:
-    """Return the value as the key's type, None where it is not one.
+    """Return the value in the key's type, None if it has another.
 
-    Files hold typed values; the environment and flags hold text.
+    Files contain typed values; the environment and options contain text.
     """
     if isinstance(value, bool):
         return None

@@ -1,4 +1,4 @@
-"""Where the ledger is, how the GPUs are read and judged, and which node this is."""
+"""The configuration of a node: sections ``store``, ``validation`` and ``node``."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ DEFAULT_SCAN_TIMEOUT_S = 10.0
 DEFAULT_STATE_DIR = "/run/canhazgpu"
 
 HEALTH_CHECKS = ("recovery_action", "remap", "retirement", "ecc", "compute_mode")
-"""The checks of a GPU's health that may quarantine it; see `canhazgpu.gpu.health`."""
+"""The health checks that can quarantine a GPU; see `canhazgpu.gpu.health`."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreConfig:
-    """Where the ledger of reservations is."""
+    """Section ``store``: where the ledger is."""
 
     url: str = key(
         DEFAULT_STORE_URL,
@@ -52,20 +52,20 @@ class StoreConfig:
     )
     on_failure: str = key(
         "local",
-        "what Slurm's hooks do without the store: local (decide from the node's own records, and"
-        " tell the store later) or fail (jobs do not start)",
+        "what Slurm's hooks do while the store is away: local (decide from the node's own records,"
+        " and send the changes to the store later) or fail (jobs do not start)",
         check=one_of("local", "fail"),
     )
     retry_after_s: float = key(
         DEFAULT_RETRY_AFTER_S,
-        "for how long Slurm's hooks do not ask a store again that did not serve",
+        "time for which Slurm's hooks do not try a store again that did not answer",
         check=positive_seconds,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class ValidationConfig:
-    """How the GPUs are read and judged."""
+    """Section ``validation``: how GPUs are scanned and judged."""
 
     memory_threshold_mb: int = key(
         DEFAULT_MEMORY_THRESHOLD_MB,
@@ -74,7 +74,7 @@ class ValidationConfig:
     )
     ignore_processes: tuple[str, ...] = key(
         (),
-        "names of processes that do not count as use, as Xorg, or root:Xorg for one user's alone",
+        "names of processes that do not count as use: Xorg, or root:Xorg for those of one user",
         check=word_list,
     )
     ignore_users: tuple[str, ...] = key(
@@ -92,12 +92,12 @@ class ValidationConfig:
     )
     expected_gpus: int = key(
         0,
-        "GPUs that this node should have; 0: as many as its scheduler counts, if it does",
+        "number of GPUs that this node should have; 0: the scheduler's count, if there is one",
         check=at_least(0),
     )
     health_checks: tuple[str, ...] = key(
         HEALTH_CHECKS,
-        "what quarantines a GPU: any of " + ", ".join(HEALTH_CHECKS),
+        "the health checks that quarantine a GPU: any of " + ", ".join(HEALTH_CHECKS),
         check=subset_of(*HEALTH_CHECKS),
     )
     nvml_library: str = key(
@@ -106,19 +106,19 @@ class ValidationConfig:
         check=absolute_path_or_empty,
     )
     scan_timeout_s: float = key(
-        DEFAULT_SCAN_TIMEOUT_S, "longest time one scan may take", check=positive_seconds
+        DEFAULT_SCAN_TIMEOUT_S, "longest time that one scan may take", check=positive_seconds
     )
 
 
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
-    """The node itself."""
+    """Section ``node``: the node's name and directory."""
 
     name: str = key(
         "", "the node's name; empty: SLURMD_NODENAME where it is set, else the short hostname"
     )
     state_dir: str = key(
         DEFAULT_STATE_DIR,
-        "the node's own records, gone after a reboot; %n stands for the node's name",
+        "directory of the node's own records, empty after a reboot; %n stands for the node's name",
         check=absolute_path,
     )

@@ -1,4 +1,4 @@
-"""The whole configuration, and every key of it by its path."""
+"""The whole configuration, and all its keys by path."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The whole configuration; see each section."""
+    """The whole configuration, one field per section."""
 
     store: StoreConfig = field(default_factory=StoreConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
@@ -81,7 +81,7 @@ _TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "tuple[str, .
 
 
 def all_keys() -> dict[str, Key]:
-    """Return every key by its path, in the order of the reference."""
+    """Return all keys by path, in the order of the reference."""
     found = {}
     for section, kind in SECTIONS.items():
         for item in fields(kind):

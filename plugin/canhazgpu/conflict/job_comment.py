@@ -1,11 +1,11 @@
-"""The count of requeues in a job's comment, which belongs to the job wherever it goes; pure."""
+"""The number of requeues, stored in the job's comment, which a requeue keeps; pure."""
 
 from __future__ import annotations
 
 import re
 
 COMMENT_PREFIX = "canhazgpu: "
-"""Begins every comment, reason and notice of ours."""
+"""The beginning of every comment, reason and notice by canhazgpu."""
 
 _REQUEUE_COUNT = re.compile(rf"{COMMENT_PREFIX}requeue ([0-9]{{1,6}})/")
 
@@ -18,7 +18,7 @@ def requeue_comment(number: int, limit: int, reason: str) -> str:
 def requeues_in_comment(comment: str, attempt: int) -> int:
     """Return how often canhazgpu requeued the job before.
 
-    The user may write the comment: it never counts more than the scheduler's own restarts.
+    The user can change the comment, so the result is at most the scheduler's number of restarts.
     """
     match = _REQUEUE_COUNT.match(comment)
     return min(int(match[1]), attempt) if match else 0

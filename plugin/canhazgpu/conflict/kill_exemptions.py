@@ -1,6 +1,6 @@
-"""Which process may be ended, and why the others may not; pure.
+"""Which processes may be ended, and why the others may not; pure.
 
-Whoever cannot be shown to have no right to a GPU is left alone.
+A process is ended only where it certainly has no right to the GPU.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from canhazgpu.ledger.values import Claim
 from canhazgpu.status.coverage import ANY_PID_NAMESPACE, PidNamespace, covers
 
 MIN_USER_UID = 1000
-"""Users below it are the system's, and always protected."""
+"""Smaller uids are system users, which are always protected."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessRights:
-    """Who has a right to processes on this node, as far as is known.
+    """The reservations, jobs and users whose processes must not be ended on this node.
 
-    `claims` are those of the node's reservations, of any GPU. `jobs` are the users (uids) of the
-    scheduler's other jobs here by job id, with GPUs or without; None where it did not answer.
-    `protected` names users.
+    `claims` are those of all reservations of the node. `jobs` has the uids of the scheduler's other
+    jobs on the node by job id, also of jobs without GPUs; None where it did not answer.
+    `protected` are names or uids of users.
     """
 
     claims: tuple[Claim, ...] = ()
     jobs: Mapping[str, int] | None = None
     protected: Collection[str] = ()
-    space: PidNamespace = ANY_PID_NAMESPACE
+    pid_namespace: PidNamespace = ANY_PID_NAMESPACE
 
 
 def protected_user_reason(process: GpuProcess, protected: Collection[str]) -> str:
-    """Return why nobody but its user or the administrator may end it; empty where one may."""
+    """Return why only its user or an administrator may end it; empty where others may."""
     if process.uid is None:
         return "its owner is not known"
     if process.uid < MIN_USER_UID or {process.user, str(process.uid)} & set(protected):
@@ -41,14 +41,14 @@ def protected_user_reason(process: GpuProcess, protected: Collection[str]) -> st
 
 
 def exemption_reason(process: GpuProcess, own_job: str, rights: ProcessRights) -> str:
-    """Return why the process is not to be ended for the good of `own_job`; empty where it may be.
+    """Return why the process must not be ended for `own_job`; empty where it may be.
 
-    `own_job` is the job as processes name it, ``slurm:12``.
+    `own_job` has the form of `GpuProcess.job`, ``slurm:12``.
     """
     if protected := protected_user_reason(process, rights.protected):
         return protected
     for claim in rights.claims:
-        if covers(claim, process, rights.space):
+        if covers(claim, process, rights.pid_namespace):
             return f"the reservation of {claim.user} covers it"
     return "" if process.job == own_job else _other_job_reason(process, rights.jobs)
 
@@ -67,11 +67,11 @@ def _other_job_reason(process: GpuProcess, jobs: Mapping[str, int] | None) -> st
 def foreign_process_reason(
     process: GpuProcess, job: str, uid: int, *, began: int | None, started: int | None
 ) -> str:
-    """Return why the process cannot be held to be the job's own; empty where it is the job's.
+    """Return why the process is not, or not certainly, the job's; empty where it is.
 
-    `began` is when the job began on this node, `started` when the process did, both in clock
-    ticks since the node's boot and None where that is not known. Outside of the job's cgroup only
-    its user and the time speak for it: what ran before the job is not the job's.
+    `began` is when the job began on this node, `started` when the process started; both are clock
+    ticks since the node's boot, None where not known. A process outside of any job's cgroup is the
+    job's if it has the job's user and started after the job.
     """
     if process.job is not None:
         return "" if process.job == job else f"it belongs to {process.job}"

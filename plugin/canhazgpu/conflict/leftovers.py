@@ -1,4 +1,4 @@
-"""What a job that is over left on the GPUs it held, and what becomes of each; pure."""
+"""The processes that an ended job left on its GPUs, and which GPUs to quarantine; pure."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.values import JobOwner, NodeView
 
 CLEAN_UP_TIME_SHARE = 0.6
-"""What of an epilog's time the clean-up may take; the rest is the release's."""
+"""Share of an epilog's time for the clean-up; the rest is for the release."""
 FINAL_SCAN_S = 3.0
-"""What of the clean-up's time is kept for the last look and the quarantine."""
+"""Time of the clean-up that is reserved for the last scan and the quarantine."""
 
 
 @dataclass(frozen=True, slots=True)
 class EndedJob:
-    """The job as its processes show it.
+    """The ended job, for comparison with processes.
 
-    `name` is the job as they name it, ``slurm:12``; `began_ticks` is when it began on this node,
-    None where no record tells.
+    `name` has the form of `GpuProcess.job`, ``slurm:12``. `began_ticks` is when the job began on
+    this node, in clock ticks since boot; None without a record.
     """
 
     name: str
@@ -40,7 +40,7 @@ class EndedJob:
 class Leftover:
     """A process on a GPU that the job held.
 
-    `of_job` tells whether it is the job's own, `exemption` why it is not ended, if it is not.
+    `of_job` says whether it is the job's own. `exemption` says why it is not ended, else it is "".
     """
 
     gpu: GpuReading
@@ -52,9 +52,9 @@ class Leftover:
 def gpus_of_ended_job(
     owner: JobOwner, recorded: Collection[str], view: NodeView
 ) -> tuple[str, ...]:
-    """Return the GPUs (UUIDs) that the ended job held, and nobody else has since.
+    """Return the GPUs (UUIDs) that the ended job held and that nobody else holds since.
 
-    The ledger knows them, and where it lost its memory, the node's record does.
+    The ledger knows them; where Redis lost its data, the node's record of the job does.
     """
     by_ledger = [uuid for uuid, held in view.reservations.items() if owner.covers(held.claim.owner)]
     by_record = [uuid for uuid in recorded if uuid not in view.reservations]
@@ -68,9 +68,9 @@ def find_leftovers(
     rights: Callable[[], ProcessRights],
     usage: UsagePolicy,
 ) -> tuple[Leftover, ...]:
-    """Judge every process on these GPUs that counts.
+    """Return every process on these GPUs that counts as use, judged.
 
-    `started` are the processes' starts in ticks, by pid. `rights` is only asked for where a
+    `started` has the starts of processes in clock ticks, by pid. `rights` is called only where a
     process is the job's.
     """
     found = []
@@ -83,8 +83,8 @@ def find_leftovers(
                 began=job.began_ticks,
                 started=started.get(process.pid),
             )
-            spared = why or exemption_reason(process, job.name, rights())
-            found.append(Leftover(gpu, process, not why, spared))
+            exemption = why or exemption_reason(process, job.name, rights())
+            found.append(Leftover(gpu, process, not why, exemption))
     return tuple(found)
 
 
@@ -95,13 +95,13 @@ def gpus_to_quarantine(
     *,
     ends: bool,
 ) -> tuple[GpuReading, ...]:
-    """Return the GPUs to hold back: in use by nobody, or by what could not be ended.
+    """Return the GPUs to quarantine: in use without a process, or by one that could not be ended.
 
-    A GPU that a spared process uses is in use WITHOUT RESERVATION, for everybody to see. Where
-    leftovers are only reported (not `ends`), they are such processes.
+    A GPU with an exempted process is not quarantined: it shows as in use WITHOUT RESERVATION.
+    Without `ends` leftovers are only reported, and count as exempted.
     """
-    used = {one.gpu.uuid for one in leftovers if one.exemption or not ends}
-    return _in_use_by_others(held, observation, used)
+    exempted = {one.gpu.uuid for one in leftovers if one.exemption or not ends}
+    return _in_use_not_exempted(held, observation, exempted)
 
 
 def settling_gpus(
@@ -111,30 +111,30 @@ def settling_gpus(
     *,
     ends: bool,
 ) -> tuple[GpuReading, ...]:
-    """Return the GPUs that may come free in a moment: all in use, but by somebody's process.
+    """Return the GPUs in use that may come free soon: those without an exempted process.
 
-    A process of unknown owner has perhaps just ended.
+    An exempted process of unknown owner does not count: it may have just ended.
     """
-    used = {
+    exempted = {
         one.gpu.uuid
         for one in leftovers
         if (one.exemption or not ends) and one.process.uid is not None
     }
-    return _in_use_by_others(held, observation, used)
+    return _in_use_not_exempted(held, observation, exempted)
 
 
-def _in_use_by_others(
-    held: Collection[str], observation: Observation, used: Collection[str]
+def _in_use_not_exempted(
+    held: Collection[str], observation: Observation, exempted: Collection[str]
 ) -> tuple[GpuReading, ...]:
     return tuple(
         gpu
         for gpu in observation.scan.gpus
-        if gpu.uuid in held and gpu.uuid in observation.in_use and gpu.uuid not in used
+        if gpu.uuid in held and gpu.uuid in observation.in_use and gpu.uuid not in exempted
     )
 
 
 def quarantine_reason(gpu: GpuReading, job_id: str, user: str) -> str:
-    """Return why the GPU is held back: ``job 12 of ann left 8045MB used by PID 7 (python3)``."""
+    """Return the reason: ``job 12 of ann left 8045MB used by PID 7 (python3)``."""
     used = "memory" if gpu.memory_used_mb is None else f"{gpu.memory_used_mb}MB"
     by = processes_text(gpu.processes) or "no process shown"
     return f"job {job_id} of {user} left {used} used by {by}"

@@ -1,4 +1,4 @@
-"""What is in the way of a job on its node, GPU by GPU, and what could be done about it; pure."""
+"""The GPUs that a job cannot have on its node, with the causes, and what would free them; pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from canhazgpu.ledger.values import JobOwner, NodeView
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """A GPU that the job cannot have, and why."""
+    """A GPU that the job cannot have, with the cause."""
 
     gpu: GpuReading
     cause: ConflictCause
@@ -22,9 +22,10 @@ class Obstacle:
 
 @dataclass(frozen=True, slots=True)
 class JobConflict:
-    """What keeps a job from its GPUs: were the `obstacles` gone, it could start.
+    """The obstacles between a job and its GPUs: without them it could start.
 
     `clean` are the node's GPUs (UUIDs) that could be granted, the least recently released first.
+    `scan_failed` says that no GPU could be read.
     """
 
     obstacles: tuple[Obstacle, ...] = ()
@@ -33,7 +34,7 @@ class JobConflict:
 
     @property
     def causes(self) -> frozenset[ConflictCause]:
-        """Why the job cannot start; empty where it could."""
+        """The causes why the job cannot start; empty where it can."""
         if self.scan_failed:
             return frozenset({ConflictCause.NO_GPU_READABLE})
         return frozenset(one.cause for one in self.obstacles)
@@ -53,7 +54,7 @@ class JobConflict:
 def conflict_for_given(
     wanted: Sequence[str], observation: Observation, view: NodeView, owner: JobOwner
 ) -> JobConflict:
-    """Return what is in the way of a job that is to have exactly these GPUs (UUIDs)."""
+    """Return the conflict of a job that is to have exactly these GPUs (UUIDs)."""
     if observation.scan.fault is not None:
         return JobConflict(scan_failed=True)
     obstacles, clean = _obstacles_and_clean(observation, view, owner)
@@ -76,16 +77,17 @@ def conflict_for_count(
     owner: JobOwner,
     may_clear: Callable[[GpuReading], bool] = lambda gpu: False,
 ) -> JobConflict:
-    """Return what is in the way of a job that is to have any `count` GPUs.
+    """Return the conflict of a job that is to have any `count` GPUs.
 
-    Of all that are not clean these are those that come free most easily: first those that
-    `may_clear` finds to be cleared by ending processes.
+    Its obstacles are as many GPUs as are lacking, those that come free most easily. GPUs in
+    unreserved use come first, and of these the ones for which `may_clear` says that ending
+    processes would free them.
     """
     if observation.scan.fault is not None:
         return JobConflict(scan_failed=True)
     obstacles, clean = _obstacles_and_clean(observation, view, owner)
     lacking = max(count - len(clean), 0)
-    ease = {cause: place for place, cause in enumerate(ConflictCause)}
+    ease = {cause: rank for rank, cause in enumerate(ConflictCause)}
 
     def effort(one: Obstacle) -> tuple[int, bool]:
         return ease[one.cause], one.cause is ConflictCause.UNRESERVED and not may_clear(one.gpu)
@@ -123,52 +125,52 @@ def _cause(
     return ConflictCause.UNRESERVED if gpu.uuid in observation.in_use else None
 
 
-def swap_gpus(wanted: Sequence[str], situation: JobConflict, count: int) -> tuple[str, ...] | None:
-    """Return `count` clean GPUs for a job, of those it was to have as many as are clean.
+def swap_gpus(wanted: Sequence[str], conflict: JobConflict, count: int) -> tuple[str, ...] | None:
+    """Return `count` clean GPUs for a job, None where there are not enough.
 
-    None where there are not enough. The others are the least recently released.
+    Wanted GPUs that are clean come first, then the least recently released ones.
     """
-    kept = [uuid for uuid in wanted if uuid in situation.clean]
-    others = [uuid for uuid in situation.clean if uuid not in kept]
-    chosen = (*kept, *others)[:count]
+    unchanged = [uuid for uuid in wanted if uuid in conflict.clean]
+    others = [uuid for uuid in conflict.clean if uuid not in unchanged]
+    chosen = (*unchanged, *others)[:count]
     return chosen if len(chosen) == count else None
 
 
 def processes_to_end(gpu: GpuReading, usage: UsagePolicy) -> tuple[GpuProcess, ...]:
-    """Return the processes whose end would free the GPU: all that count."""
+    """Return the processes whose end would free the GPU: all that count as use."""
     return tuple(one for one in gpu.processes if not usage.ignores(one))
 
 
 def can_be_freed_by_kill(
-    obstacles: Iterable[Obstacle], spared: Mapping[int, str], usage: UsagePolicy
+    obstacles: Iterable[Obstacle], exemptions: Mapping[int, str], usage: UsagePolicy
 ) -> bool:
     """Tell whether ending processes would free all these GPUs.
 
-    `spared` says by pid why a process is not to be ended, "" where it may be.
+    `exemptions` says by pid why a process must not be ended, "" where it may be.
     """
     for one in obstacles:
         targets = processes_to_end(one.gpu, usage)
         if one.cause is not ConflictCause.UNRESERVED or not targets:
             return False
-        if any(spared.get(process.pid, "it is not known") for process in targets):
+        if any(exemptions.get(process.pid, "it is not known") for process in targets):
             return False
     return True
 
 
 def in_use_since_text(
-    situation: JobConflict, started_at: Mapping[int, float], written: Callable[[float], str]
+    conflict: JobConflict, started_at: Mapping[int, float], written: Callable[[float], str]
 ) -> str:
-    """Return since when the first GPU in unreserved use has been, `` (since 13:31)``, if known."""
-    for one in situation.obstacles:
+    """Return since when the first GPU in unreserved use is used, `` (since 13:31)``, if known."""
+    for one in conflict.obstacles:
         if one.cause is ConflictCause.UNRESERVED:
             times = [started_at[p.pid] for p in one.gpu.processes if p.pid in started_at]
             return f" (since {written(min(times))})" if times else ""
     return ""
 
 
-def reservable_gpus(wanted: Collection[str], situation: JobConflict) -> tuple[str, ...]:
-    """Return those of the wanted GPUs that a job that runs all the same can hold in the ledger."""
+def reservable_gpus(wanted: Collection[str], conflict: JobConflict) -> tuple[str, ...]:
+    """Return the wanted GPUs that the ledger can grant to a job that starts all the same."""
     unusable = {
-        one.gpu.uuid for one in situation.obstacles if one.cause is not ConflictCause.UNRESERVED
+        one.gpu.uuid for one in conflict.obstacles if one.cause is not ConflictCause.UNRESERVED
     }
     return tuple(uuid for uuid in wanted if uuid not in unusable)

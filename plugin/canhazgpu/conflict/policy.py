@@ -1,7 +1,7 @@
-"""Which step of its chain comes next for a job whose GPUs cannot be granted; pure.
+"""The next step of the policy chain for a job whose GPUs cannot be granted; pure.
 
-A step that cannot help is passed over: nobody waits for a quarantine to end, and no process is
-ended whose end would not free the job's GPUs.
+Steps that cannot help are skipped: a job does not wait for the end of a quarantine, and a process
+is not ended where that would not free the job's GPUs.
 """
 
 from __future__ import annotations
@@ -17,32 +17,31 @@ class ConflictCause(Enum):
     """Why a GPU cannot be granted."""
 
     UNRESERVED = "unreserved"
-    """Somebody uses it without a reservation."""
+    """It is in use without a reservation."""
     RESERVED = "reserved"
-    """Another job or a person has it."""
+    """Another owner holds it."""
     QUARANTINED = "quarantined"
-    """It is held back."""
+    """It is quarantined."""
     UNREADABLE = "unreadable"
-    """Its own state cannot be read."""
+    """It cannot be read."""
     ABSENT = "absent"
     """The driver does not show it."""
     NO_GPU_READABLE = "blind"
     """None of the node's GPUs can be read."""
     INTERNAL_FAULT = "ours"
-    """A fault of canhazgpu itself: its store, its configuration, its time."""
+    """A fault of canhazgpu itself: Redis away, a faulty configuration, a deadline."""
 
 
 TRANSIENT_CAUSES = frozenset({ConflictCause.UNRESERVED, ConflictCause.RESERVED})
-"""Causes that may be over in seconds."""
+"""Causes that may end within seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConflictFacts:
-    """What is known of the conflict when the next step is chosen.
+    """The facts by which the next step is chosen.
 
-    `requeues` counts those that canhazgpu ordered for this job. `can_swap`, `can_kill` and
-    `can_warn` tell what would work on this node now; `can_requeue` turns false once the scheduler
-    refused.
+    `requeues` counts the requeues of this job by canhazgpu. `can_swap`, `can_kill` and `can_warn`
+    say which steps would work on this node now. `can_requeue` is false once the scheduler refused.
     """
 
     causes: frozenset[ConflictCause]
@@ -54,13 +53,13 @@ class ConflictFacts:
     can_requeue: bool = True
 
 
-def next_step(chain: Chain, place: int, facts: ConflictFacts) -> tuple[int, Step]:
-    """Return the first step from `place` on that may help, and its place.
+def next_step(chain: Chain, index: int, facts: ConflictFacts) -> tuple[int, Step]:
+    """Return the first step from `index` on that may help, after its index.
 
-    Places count on through `CHAIN_END`, whose last step always applies.
+    The index continues through `CHAIN_END`, whose last step always applies.
     """
     steps = (*chain, *CHAIN_END)
-    for number in range(place, len(steps)):
+    for number in range(index, len(steps)):
         if _STEP_APPLIES[steps[number].kind](facts):
             return number, steps[number]
     return len(steps) - 1, steps[-1]
@@ -81,7 +80,7 @@ def _kill_applies(facts: ConflictFacts) -> bool:
 
 
 def _requeue_applies(facts: ConflictFacts) -> bool:
-    # What is our own fault ends with it, for all jobs at once; none is to be found held then.
+    # A fault of canhazgpu meets all jobs; a limit on requeues would leave them held when it ends.
     return facts.can_requeue and (
         ConflictCause.INTERNAL_FAULT in facts.causes or facts.requeues < facts.max_requeues
     )
@@ -92,7 +91,7 @@ def _drain_applies(facts: ConflictFacts) -> bool:
 
 
 def _warn_applies(facts: ConflictFacts) -> bool:
-    # No two ever get one GPU: a reserved one is its holder's, whatever the chain says.
+    # Two owners never get one GPU: a reserved one stays its holder's, whatever the chain says.
     return facts.can_warn and facts.causes.isdisjoint(
         {ConflictCause.RESERVED, ConflictCause.ABSENT}
     )

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class AssignedGpu:
-    """A GPU granted to a job, under the number by which the scheduler knows it.
+    """A GPU that a job has; `position` is the scheduler's own number of it.
 
-    `device_file` is the device the job may open for it, empty where that is not known.
+    `device_file` is the device file that the job may open for it, empty where it is not known.
     """
 
     position: int

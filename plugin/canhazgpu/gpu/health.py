@@ -1,6 +1,6 @@
-"""Pure policy of health: which GPUs to hold back, why, and what clears it.
+"""Pure policy of health: which GPUs to quarantine, why, and what an administrator can do.
 
-What a GPU does not tell is never held against it, and one that could not be read is unknown, not
+A value that a GPU does not report is no fault. A GPU that could not be read is unknown, not
 unhealthy.
 """
 
@@ -17,8 +17,8 @@ DEFAULT_COMPUTE_MODE = "default"
 def unhealthy_gpus(readings: Iterable[GpuReading], checks: Collection[str]) -> dict[str, str]:
     """Return the GPUs (UUIDs) that must not be granted, each with the reason.
 
-    `checks` are those in force, of ``validation.health_checks``. A MIG instance shares the health
-    of its GPU: where it tells none of its own, its parent's or a sibling's counts.
+    `checks` are the configured ones, of ``validation.health_checks``. A MIG instance shares the
+    health of its GPU: an instance without a health of its own has that of its parent or a sibling.
     """
     given = tuple(readings)
     shared = _health_of_whole_gpus(given)
@@ -33,49 +33,52 @@ def unhealthy_gpus(readings: Iterable[GpuReading], checks: Collection[str]) -> d
 
 
 def missing_gpus_text(expected: int, seen: int) -> str:
-    """Say how many GPUs the node lacks; empty where it lacks none or `expected` is 0, unknown."""
+    """Return how many of the expected GPUs were found; empty where none is missing.
+
+    `expected` is 0 where the number is not known.
+    """
     if seen >= expected:
         return ""
     return f"{seen} of {expected} GPUs are there"
 
 
 def find_lost_gpus(before: Scan | None, now: Scan) -> tuple[GpuReading, ...]:
-    """Return the GPUs that an earlier scan had and this one, which worked, has lost.
+    """Return the GPUs that were in the scan `before` and are not in `now`, if `now` has no fault.
 
-    A GPU divided into MIG instances, or put together again, is not lost, nor is an instance
-    while its GPU is there, nor one in whose place is a GPU that cannot be identified.
+    These are not lost: a GPU that was divided into MIG instances or undivided, an instance whose
+    GPU is there, and a GPU at whose index there is now one without UUID.
     """
     if before is None or now.fault is not None:
         return ()
-    here = {uuid for gpu in now.gpus for uuid in (gpu.uuid, gpu.parent_uuid) if uuid}
-    nameless = {gpu.index for gpu in now.gpus if not gpu.uuid}
+    present = {uuid for gpu in now.gpus for uuid in (gpu.uuid, gpu.parent_uuid) if uuid}
+    without_uuid = {gpu.index for gpu in now.gpus if not gpu.uuid}
     return tuple(
         gpu
         for gpu in before.gpus
-        if gpu.uuid and gpu.index not in nameless and not here & {gpu.uuid, gpu.parent_uuid}
+        if gpu.uuid and gpu.index not in without_uuid and not present & {gpu.uuid, gpu.parent_uuid}
     )
 
 
 def _health_of_whole_gpus(readings: Iterable[GpuReading]) -> dict[str, GpuHealth]:
-    """Return what is told of each whole GPU's health, by its UUID."""
-    told: dict[str, GpuHealth] = {}
+    """Return the reported health by the UUID of the whole GPU."""
+    found: dict[str, GpuHealth] = {}
     for gpu in readings:
         if gpu.health is not None:
-            told.setdefault(gpu.parent_uuid or gpu.uuid, gpu.health)
-    return told
+            found.setdefault(gpu.parent_uuid or gpu.uuid, gpu.health)
+    return found
 
 
 def _recovery_action(health: GpuHealth, index: int) -> Iterator[str]:
     action = health.recovery_action
     if action in (None, "", NO_ACTION):
         return
-    todo = {
+    advice = {
         "reset": f"needs a reset: {_reset_command(index)}",
         "reboot": "needs a reboot of the node",
         "drain": f"needs its peer-to-peer work ended, then a look at: nvidia-smi -q -i {index}",
         "drain and reset": f"needs its work ended and a reset: {_reset_command(index)}",
     }
-    yield todo.get(str(action), f"asks for {action!r}: see nvidia-smi -q -i {index}")
+    yield advice.get(str(action), f"asks for {action!r}: see nvidia-smi -q -i {index}")
 
 
 def _remap(health: GpuHealth, index: int) -> Iterator[str]:
@@ -113,4 +116,4 @@ CHECK_FUNCTIONS: dict[str, Callable[[GpuHealth, int], Iterator[str]]] = {
     "ecc": _ecc,
     "compute_mode": _compute_mode,
 }
-"""Each check of ``validation.health_checks``: yields one text for every fault it finds."""
+"""The checks of ``validation.health_checks``; each yields one text for every fault."""

@@ -1,7 +1,7 @@
-"""The ways people and schedulers name a GPU, as parsed types, and which GPU of a node is meant.
+"""The names of GPUs that people and schedulers use, as parsed types; which GPU they select.
 
-A GPU's UUID is its identity. Its index is NVML's enumeration and may change after a reboot; a
-scheduler's number is its own, and only its adapter knows which GPU that is.
+The UUID is a GPU's identity. The index is its number in NVML's enumeration and may change after a
+reboot. A scheduler has numbers of its own; only its adapter knows which GPU each of them is.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_GPU_LIST_CHARS = 64 * 1024
 
 @dataclass(frozen=True, slots=True, order=True)
 class GpuIndex:
-    """A GPU's place in NVML's enumeration, from 0."""
+    """A GPU by its index in NVML's enumeration, from 0."""
 
     value: int
 
@@ -32,7 +32,7 @@ class GpuIndex:
 
 @dataclass(frozen=True, slots=True, order=True)
 class MigIndex:
-    """A MIG instance by the index of its GPU and its place there, ``0:1``."""
+    """A MIG instance by the index of its GPU and its index on that GPU, ``0:1``."""
 
     index: int
     mig_index: int
@@ -62,7 +62,7 @@ class UuidPrefix:
 
 
 GpuSelector = GpuIndex | MigIndex | UuidPrefix
-"""Anything by which people name one GPU of a node."""
+"""What people can name a GPU of a node by."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -96,8 +96,8 @@ def parse_uuid(text: str) -> GpuUuid:
 def parse_gpu_ids(text: str) -> tuple[GpuSelector, ...]:
     """Parse a list of GPUs, ``1,3``, ``0-3``, ``0:1``, ``GPU-68ab…``, keeping its order.
 
-    Raises `InputError` saying what is accepted. Hexadecimal digits without ``GPU-`` are refused:
-    ``1234`` would be an index and a UUID's beginning alike.
+    Raises `InputError` that says what is accepted. The beginning of a UUID needs its ``GPU-``:
+    without it ``1234`` could be an index too.
     """
     if len(text) > MAX_GPU_LIST_CHARS:
         raise InputError(f"the list of GPUs is longer than {MAX_GPU_LIST_CHARS} characters")
@@ -109,8 +109,8 @@ def parse_gpu_ids(text: str) -> tuple[GpuSelector, ...]:
 def _parse_selectors(part: str, text: str) -> Iterator[GpuSelector]:
     if _UUID.fullmatch(part):
         yield UuidPrefix(part)
-    elif place := _MIG_INDEX.fullmatch(part):
-        yield MigIndex(int(place[1]), int(place[2]))
+    elif match := _MIG_INDEX.fullmatch(part):
+        yield MigIndex(int(match[1]), int(match[2]))
     elif numbers := _range(part):
         yield from map(GpuIndex, numbers)
     else:
@@ -121,7 +121,7 @@ def _parse_selectors(part: str, text: str) -> Iterator[GpuSelector]:
 def parse_scheduler_numbers(text: str, source: str) -> tuple[SchedulerGpuNumber, ...]:
     """Parse a scheduler's list of its own numbers, ``0,1`` or ``0-3,7``, keeping its order.
 
-    `source` names where the text comes from, for the error.
+    `source` is the name of the variable with the text, for the error.
     """
     numbers: list[int] = []
     for part in text.split(","):
@@ -147,7 +147,7 @@ def _range(part: str) -> range:
 
 
 def refuse_duplicates(selectors: Iterable[GpuSelector]) -> None:
-    """Raise `InputError` where two of them are the same name."""
+    """Raise `InputError` where two selectors are equal."""
     seen: set[GpuSelector] = set()
     for one in selectors:
         if one in seen:
@@ -162,10 +162,10 @@ def _quoted(text: str) -> str:
 def resolve_gpus(
     selectors: Sequence[GpuSelector], readings: Sequence[GpuReading], node: str
 ) -> tuple[str, ...]:
-    """Return the UUIDs of the GPUs that are meant, in the order in which they are named.
+    """Return the UUIDs of the selected GPUs, in the order of the selectors.
 
-    `readings` are all GPUs of the node. Raises `InputError` for a GPU that is not there, that is
-    not the only one so named, or that is named twice in two ways.
+    `readings` are all GPUs of the node. Raises `InputError` for a selector that fits no GPU or
+    several, and for two selectors of one GPU.
     """
     found: dict[str, GpuSelector] = {}
     for selector in selectors:
@@ -215,7 +215,7 @@ def _present_gpus_text(readings: Sequence[GpuReading]) -> str:
 def _range_texts(numbers: Sequence[int]) -> Iterator[str]:
     """Return ascending numbers as ``0-3`` and ``7``."""
     first = 0
-    for place, number in enumerate(numbers):
-        if place + 1 == len(numbers) or numbers[place + 1] != number + 1:
-            yield str(number) if place == first else f"{numbers[first]}-{number}"
-            first = place + 1
+    for position, number in enumerate(numbers):
+        if position + 1 == len(numbers) or numbers[position + 1] != number + 1:
+            yield str(number) if position == first else f"{numbers[first]}-{number}"
+            first = position + 1

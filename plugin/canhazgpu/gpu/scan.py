@@ -1,7 +1,7 @@
-"""What one reading of a node's GPUs found, as values, and their JSON form.
+"""A scan of a node's GPUs, as values and as JSON.
 
-The JSON form crosses two borders: the pipe from the scanning child, and the scan published in
-the ledger. `scan_from_json` therefore trusts nothing: anything malformed raises `ScanError`.
+The JSON comes through the pipe from the scanning child, and from the scan published in the ledger.
+`scan_from_json` trusts neither: anything malformed raises `ScanError`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class GpuProcess:
-    """A process that holds a GPU; a field the node would not tell is None.
+    """A process on a GPU; a field that could not be read is None.
 
-    `model` is the model that its command line, or a parent's, names; `job` the scheduler's job in
-    whose cgroup it runs, ``slurm:123``; `ancestors` the pids of its parents, the nearest first.
+    `model` is the model that its command line or a parent's names. `job` is the scheduler's job in
+    whose cgroup it runs, ``slurm:123``. `ancestors` are the pids of its parents, the nearest first.
     """
 
     pid: int
@@ -38,7 +38,7 @@ class GpuProcess:
 
 @dataclass(frozen=True, slots=True)
 class GpuHealth:
-    """What a GPU says of its own health, cheap fields only; None where it says nothing.
+    """The health that a GPU reports, cheap fields only; None for what it does not report.
 
     `recovery_action` is ``none``, ``reset``, ``reboot``, ``drain`` or ``drain and reset``;
     `compute_mode` is ``default``, ``exclusive thread``, ``prohibited`` or ``exclusive process``.
@@ -58,10 +58,10 @@ class GpuReading:
     """One GPU at the time of a scan.
 
     `fault` says why the GPU could not be read; a GPU with a fault is in an unknown state, never
-    available. `memory_used_mb` without a fault is None where the GPU has no memory of its own
-    (unified memory); its processes then tell whether it is in use. `uuid` is empty only for a
-    GPU that could not even be identified. A MIG instance is a GPU of its own: `index` is then its
-    parent's, `mig_index` its place on it, and `parent_uuid` names the parent.
+    available. `memory_used_mb` without a fault is None for a GPU without memory of its own (unified
+    memory): a process that counts then means that it is in use. `uuid` is empty only for a GPU
+    that could not be identified. A MIG instance is a GPU of its own: `index` and `parent_uuid` are
+    then those of its GPU, and `mig_index` is its index on that GPU.
     """
 
     index: int
@@ -78,7 +78,7 @@ class GpuReading:
 
     @property
     def display_index(self) -> str:
-        """The GPU's place for people to read: ``3``, or ``3:1`` for a MIG instance."""
+        """The index as people read it: ``3``, or ``3:1`` for a MIG instance."""
         return str(self.index) if self.mig_index is None else f"{self.index}:{self.mig_index}"
 
 
@@ -86,8 +86,7 @@ class GpuReading:
 class Scan:
     """One reading of all GPUs of a node; `started_at` and `took_s` are seconds of the node's clock.
 
-    `fault` says why nothing could be read at all; `source` what read it, ``nvml`` or
-    ``nvidia-smi``.
+    `fault` says why no GPU could be read. `source` is what read them, ``nvml`` or ``nvidia-smi``.
     """
 
     node: str
@@ -102,9 +101,9 @@ class Scan:
         return {gpu.uuid: gpu for gpu in self.gpus if gpu.uuid}
 
 
-def missing_gpu_reading(uuid: str) -> GpuReading:
-    """Stand in for the reading of a GPU that the scan does not show."""
-    return GpuReading(-1, uuid, None, "", None, None, fault="the driver no longer shows it")
+def missing_gpu_reading(uuid: str, fault: str = "the driver no longer shows it") -> GpuReading:
+    """Return a reading without index for a GPU that the scan does not show."""
+    return GpuReading(-1, uuid, None, "", None, None, fault=fault)
 
 
 def scan_to_json(scan: Scan) -> str:
@@ -115,7 +114,7 @@ def scan_to_json(scan: Scan) -> str:
 def scan_from_json(text: str | bytes) -> Scan:
     """Return the scan that `scan_to_json` wrote; raises `ScanError` for anything else.
 
-    Only types are checked: whether an amount is possible is policy's to judge.
+    It checks types only. `judge_usage` judges whether a value is possible.
     """
     try:
         data = json.loads(text)
@@ -128,8 +127,8 @@ def scan_from_json(text: str | bytes) -> Scan:
 def _reading_from_json(data: Mapping[str, Any]) -> GpuReading:
     fields = dict(data)
     processes = tuple(_process_from_json(process) for process in fields.pop("processes"))
-    told = fields.pop("health", None)
-    health = None if told is None else _with_valid_types(GpuHealth(**told), _HEALTH_TYPES)
+    form = fields.pop("health", None)
+    health = None if form is None else _with_valid_types(GpuHealth(**form), _HEALTH_TYPES)
     return _with_valid_types(
         GpuReading(processes=processes, health=health, **fields), _READING_TYPES
     )
@@ -185,7 +184,7 @@ _SCAN_TYPES = {
 
 
 def _with_valid_types(value: T, types: Mapping[str, tuple[type, ...]]) -> T:
-    """Return the value whose fields have these types; bool is no number, nor is NaN."""
+    """Return the value if its fields have these types; bool and NaN are no numbers."""
     for name, accepted in types.items():
         given = getattr(value, name)
         if not isinstance(given, accepted) or (type(given) is bool and bool not in accepted):

@@ -1,7 +1,7 @@
 """Does a text look like a token, a key or a password; pure.
 
-A model's name is taken from command lines, which also hold secrets. This errs towards yes: a name
-that is not shown harms nobody.
+The names of models are read from command lines, which hold secrets too. In doubt the answer is
+yes: a name that is not shown does no harm.
 """
 
 from __future__ import annotations
@@ -10,19 +10,20 @@ import re
 from itertools import pairwise
 
 MAX_WORD_CHARS = 24
-"""Letters and digits in a row; no word of a model's name has more."""
+"""Longest run of letters and digits that can be a word of a model's name."""
 LONG_WORD_CHARS = 12
-"""A word so long is one that people write, or secret."""
+"""A word of this length or more is readable, or a secret."""
 MIN_MIXED_WORD_CHARS = 6
 MIN_MIXED_CHARS = 16
 MAX_KIND_CHANGE_SHARE = 0.4
-"""Share of neighbours of different kinds, from so many letters up; random ones have 0.6."""
+"""Largest share of neighbouring characters of different kinds in words that are not random, judged
+from `MIN_MIXED_CHARS` up; random text has 0.6."""
 
 _READABLE_WORD = re.compile(r"(?:[A-Z]{0,4}[a-z]{2,}+)*+[A-Z]{0,4}[0-9]{0,3}[A-Za-z]?")
 """``HuggingFaceTB``, ``togethercomputer``, ``DeepSeekMoE16B``."""
 _HASH = re.compile(r"[0-9a-f]{12,}")
 
-# Issuers mark their tokens, so that they can be found: most begin like this.
+# Issuers mark their tokens by a prefix, so that scanners find them.
 _TOKEN_PREFIXES = re.compile(
     r"""
     (?:^|[/:=@,._-])
@@ -46,9 +47,9 @@ def looks_secret(text: str) -> bool:
 
 
 def has_random_parts(path: str) -> bool:
-    """Tell whether a path is in part a random text, of which slashes are a part too.
+    """Tell whether a path contains random text; the text may contain slashes itself.
 
-    Hashes and what people write, dates and all, are usual in paths.
+    Hashes, readable words and dates are usual in paths and do not count.
     """
     return _are_random_words(
         [one for one in _words(path) if not (_READABLE_WORD.fullmatch(one) or _HASH.fullmatch(one))]
@@ -74,7 +75,7 @@ def _are_random_words(words: list[str]) -> bool:
 
 
 def _kind_change_share(words: list[str]) -> float:
-    """Return the share of neighbouring letters and digits that are of different kinds."""
+    """Return the share of neighbouring characters that are of different kinds."""
     pairs = [pair for word in words for pair in pairwise(word)]
     return sum(_character_kind(one) != _character_kind(other) for one, other in pairs) / len(pairs)
 

@@ -1,4 +1,4 @@
-"""Pure judgement of a reading: is this GPU in use, by whom, and what do people call its state."""
+"""Pure: is a GPU in use by its reading, by whom, and in which state is it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_PID = 4194304
 
 
 class Usage(Enum):
-    """What a reading says of a GPU, whatever the ledger says."""
+    """The use of a GPU by its reading alone, without the ledger."""
 
     FREE = "free"
     IN_USE = "in use"
@@ -20,7 +20,7 @@ class Usage(Enum):
 
 
 class GpuState(Enum):
-    """The one state of a GPU, reading and ledger taken together; the values are the JSON's."""
+    """The state of a GPU by reading and ledger together; the values are those of the JSON."""
 
     AVAILABLE = "available"
     RESERVED = "reserved"
@@ -33,9 +33,9 @@ class GpuState(Enum):
 class UsagePolicy:
     """When a GPU counts as in use.
 
-    Processes of these names (``Xorg``, or ``root:Xorg`` for one user's alone), and of these users,
-    do not count, nor does the memory they hold: display servers, monitoring. A name alone can be
-    taken by anybody's process; a user's name before it cannot be.
+    Ignored processes, and the memory that they hold, do not count: display servers, monitoring.
+    They are named by process (``Xorg``), by user and process (``root:Xorg``) or by user. Any
+    process can give itself the name of another, but not the user.
     """
 
     memory_threshold_mb: int
@@ -43,13 +43,13 @@ class UsagePolicy:
     ignore_users: frozenset[str] = frozenset()
 
     def ignores(self, process: GpuProcess) -> bool:
-        """Tell whether the process does not count."""
+        """Tell whether the process does not count as use."""
         name, user = process.name, process.user
         if user is not None and user in self.ignore_users:
             return True
         if name is None:
             return False
-        # A process may call itself "root:Xorg": only a name without a colon stands for itself.
+        # A process may name itself "root:Xorg": a name with a colon is never compared alone.
         names = set() if ":" in name else {name}
         if user is not None:
             names.add(f"{user}:{name}")
@@ -61,10 +61,10 @@ class UsagePolicy:
 
 
 def judge_usage(reading: GpuReading, policy: UsagePolicy) -> Usage:
-    """Judge one GPU: in use strictly above the threshold, or by a process of unknown memory.
+    """Judge one GPU: it is in use above the threshold, or with a process of unknown memory.
 
-    A GPU that reports no memory (unified memory) is in use as soon as it has a process that
-    counts. One that reports what cannot be is unknown.
+    A GPU without memory of its own (unified memory) is in use with any process that counts. A GPU
+    with impossible values is unknown.
     """
     if reading.fault is not None or not reading.uuid or _has_impossible_values(reading):
         return Usage.UNKNOWN
@@ -89,9 +89,9 @@ def _has_impossible_values(reading: GpuReading) -> bool:
 
 
 def gpu_state(usage: Usage, *, reserved: bool, quarantined: bool) -> GpuState:
-    """Combine what the reading and the ledger say of a GPU into its one state.
+    """Return the state of a GPU by its reading and the ledger.
 
-    A reservation is known from the ledger even when the GPU cannot be read, so it shows.
+    A reservation shows even where the GPU cannot be read, because the ledger knows it.
     """
     if reserved:
         return GpuState.RESERVED
@@ -106,17 +106,16 @@ MIN_GB_TEXT_MB = 4096
 
 
 def memory_text(memory_mb: int) -> str:
-    """Return ``8452MB``, and whole gigabytes as such from 4 on: ``8GB``.
+    """Return ``8452MB``, or ``8GB`` for whole gigabytes from 4 on.
 
-    People know the sizes from there on as so many GB; below, as the threshold, they are set and
-    compared in MB: ``1024MB``, ``2048MB``.
+    Smaller amounts stay in MB, ``1024MB``, because the memory threshold is set in MB.
     """
     gigabytes, rest = divmod(memory_mb, 1024)
     return f"{memory_mb}MB" if rest or memory_mb < MIN_GB_TEXT_MB else f"{gigabytes}GB"
 
 
 def users_text(processes: tuple[GpuProcess, ...]) -> str:
-    """Return the users as ``alice,bob``, each once, in order; "unknown" for one without a name."""
+    """Return the users as ``alice,bob``, each once; "unknown" for one without a name."""
     return ",".join(dict.fromkeys(process.user or "unknown" for process in processes)) or "unknown"
 
 

@@ -1,6 +1,6 @@
-"""What the in-process service works with: where configuration, ledger, probe and clock come from.
+"""The adapters of the in-process service: configuration, ledger, probe, clock and job lookup.
 
-Nothing heavy is imported here; each factory imports its adapter when it is called.
+Each factory imports its adapter when it is called, so that importing this module is cheap.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def open_probe(node: str, validation: ValidationConfig) -> GpuProbe:
 
 
 def open_ledger(store: StoreConfig, role: Role) -> Ledger:
-    """Return the ledger in the store."""
+    """Return the ledger in Redis."""
     from canhazgpu.ledger.store.ledger import RedisLedger  # noqa: PLC0415 - only some need it
 
     return RedisLedger(store, role)
 
 
 def open_job_lookup(slurm: SlurmConfig, environ: Mapping[str, str]) -> JobLookup:
-    """Return what knows the names and ends of Slurm's jobs."""
+    """Return the lookup of names and end times of Slurm's jobs."""
     from canhazgpu.schedulers.slurm.control.job_lookup import SqueueLookup  # noqa: PLC0415 - rarely needed
 
     return SqueueLookup(slurm, environ)
@@ -45,10 +45,10 @@ def open_job_lookup(slurm: SlurmConfig, environ: Mapping[str, str]) -> JobLookup
 
 @dataclass(frozen=True, slots=True)
 class Adapters:
-    """The parts of the in-process service; tests put their own in.
+    """The adapters of the in-process service; tests give their own.
 
-    `clock` is monotonic, in seconds. `config_file` and `overrides` are the caller's options over
-    the configuration.
+    `clock` is monotonic, in seconds. `config_file` and `overrides` come from the options --config
+    and --set.
     """
 
     environ: Mapping[str, str]
@@ -60,29 +60,29 @@ class Adapters:
     ledger: Callable[[StoreConfig, Role], Ledger] = open_ledger
     job_lookup: Callable[[SlurmConfig, Mapping[str, str]], JobLookup] = open_job_lookup
 
-    def effective(self, more: Mapping[str, str] | None = None) -> EffectiveConfig:
-        """Read the configuration in force; `more` are a request's own values, over all.
+    def effective_config(self, extra_overrides: Mapping[str, str] | None = None) -> EffectiveConfig:
+        """Read the configuration in force; `extra_overrides` win over everything else.
 
         Raises `ConfigError`.
         """
-        overrides = {**self.overrides, **(more or {})}
+        overrides = {**self.overrides, **(extra_overrides or {})}
         return load(self.environ, file=self.config_file, overrides=overrides)
 
     def reader(self, store: StoreConfig) -> Ledger:
-        """Return the ledger, to be read."""
+        """Return the ledger, opened with the role of a reader."""
         from canhazgpu.ledger.store.connect import Role  # noqa: PLC0415 - help needs no ledger
 
         return self.ledger(store, Role.READ)
 
     def writer(self, store: StoreConfig) -> Ledger:
-        """Return the ledger, to be changed too."""
+        """Return the ledger, opened with the role of a writer."""
         from canhazgpu.ledger.store.connect import Role  # noqa: PLC0415 - help needs no ledger
 
         return self.ledger(store, Role.WRITE)
 
 
 def threshold_override(memory_threshold_mb: int | None) -> dict[str, str]:
-    """Return the configuration that a request's own memory threshold sets."""
+    """Return the override for a request's own memory threshold (MB), none for None."""
     if memory_threshold_mb is None:
         return {}
     return {"validation.memory_threshold_mb": str(memory_threshold_mb)}

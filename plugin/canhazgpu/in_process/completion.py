@@ -1,4 +1,4 @@
-"""What the shell completes, from the ledger alone."""
+"""The values that the shell completes, read from the ledger without a scan."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ if TYPE_CHECKING:
 
 def completions(adapters: Adapters, request: CompletionRequest) -> tuple[Completion, ...]:
     """See `NodeService.complete`."""
-    config = adapters.effective({"store.timeout_s": str(request.timeout_s)}).config
+    config = adapters.effective_config({"store.timeout_s": str(request.timeout_s)}).config
     ledger = adapters.reader(config.store)
     if request.what is Completable.NODE:
         return tuple(Completion(view.node) for view in ledger.read_nodes())
     (view,) = ledger.read_nodes([node_name(config.node, adapters.environ)])
     if request.what is Completable.GPU:
-        return _gpus(view, lambda held: True)
+        return _gpus(view, lambda _: True)
     caller = adapters.caller()
-    return _gpus(view, lambda held: _is_own(held, caller))
+    return _gpus(view, lambda one: _is_own(one, caller))
 
 
-def _gpus(view: NodeView, wanted: Callable[[Reservation | None], bool]) -> tuple[Completion, ...]:
-    """Return the wanted GPUs by UUID, with their index where it is theirs alone."""
+def _gpus(view: NodeView, selects: Callable[[Reservation | None], bool]) -> tuple[Completion, ...]:
+    """Return the GPUs whose reservation the predicate selects; a MIG instance without an index."""
     readings = {one.uuid: one for one in view.scan.gpus if one.uuid} if view.scan else {}
     found = []
     for uuid in {**readings, **view.reservations}:
         reading = readings.get(uuid)
-        # A MIG instance shares its index with others.
-        alone = reading is not None and reading.mig_index is None
-        index = str(reading.index) if reading and alone else ""
-        if wanted(view.reservations.get(uuid)):
+        # A MIG instance shares its index with the other instances of its GPU.
+        has_own_index = reading is not None and reading.mig_index is None
+        index = str(reading.index) if reading and has_own_index else ""
+        if selects(view.reservations.get(uuid)):
             found.append(Completion(uuid, index, reading.name if reading else ""))
     return tuple(found)
 
 
-def _is_own(held: Reservation | None, caller: Caller) -> bool:
+def _is_own(reservation: Reservation | None, caller: Caller) -> bool:
     from canhazgpu.status.coverage import same_user  # noqa: PLC0415 - only to release
 
-    return held is not None and bool(
-        same_user(held.claim.uid, held.claim.user, caller.uid, caller.user)
+    return reservation is not None and bool(
+        same_user(reservation.claim.uid, reservation.claim.user, caller.uid, caller.user)
     )

@@ -1,4 +1,4 @@
-"""What happened on the nodes, and what happens from now on."""
+"""Read the events of nodes, and follow them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ if TYPE_CHECKING:
     from canhazgpu.ledger.port import Ledger
     from canhazgpu.service.history import EventsRequest
 
-MAX_FOLLOWED = 64
-"""Nodes followed at once: each takes a connection of its own."""
-LOOK_EVERY_S = 5.0
-LATE_S = 3600.0
-"""What a node did without its store is told later, by so much at most here."""
+MAX_FOLLOWED_NODES = 64
+"""Nodes followed at once: each takes a thread and a connection."""
+POLL_INTERVAL_S = 5.0
+MAX_EVENT_DELAY_S = 3600.0
+"""A node without Redis publishes its events later; events up to so many seconds old
+are still followed."""
 
 
 def read_events(adapters: Adapters, request: EventsRequest) -> EventsAnswer:
     """See `NodeService.events`; raises `InputError` for an unknown node."""
-    config = adapters.effective().config
+    config = adapters.effective_config().config
     ledger = adapters.reader(config.store)
     nodes = tuple(dict.fromkeys(request.nodes))
     views = ledger.read_nodes(nodes or None)
@@ -41,31 +42,32 @@ def read_events(adapters: Adapters, request: EventsRequest) -> EventsAnswer:
     return EventsAnswer(now, [view.node for view in views], by_time(found))
 
 
-def follow_events(adapters: Adapters, shown: EventsAnswer) -> Iterator[NodeEvent]:
+def follow_events(adapters: Adapters, previous: EventsAnswer) -> Iterator[NodeEvent]:
     """See `NodeService.follow`."""
-    config = adapters.effective().config
-    if len(shown.nodes) > MAX_FOLLOWED:
+    config = adapters.effective_config().config
+    if len(previous.nodes) > MAX_FOLLOWED_NODES:
         raise InputError(
-            f"there are {len(shown.nodes)} nodes; name up to {MAX_FOLLOWED} with --node to follow"
+            f"there are {len(previous.nodes)} nodes; name up to {MAX_FOLLOWED_NODES} with --node"
+            " to follow"
         )
-    if not shown.nodes:
+    if not previous.nodes:
         raise InputError("the ledger knows no node yet; name one with --node to wait for it")
-    told: queue.SimpleQueue[NodeEvent | CanhazgpuError] = queue.SimpleQueue()
-    last = dict.fromkeys(shown.nodes, (int(shown.now * 1000), 0))
-    for one in shown.events:
+    events: queue.SimpleQueue[NodeEvent | CanhazgpuError] = queue.SimpleQueue()
+    last = dict.fromkeys(previous.nodes, (int(previous.now * 1000), 0))
+    for one in previous.events:
         last[one.node] = max(last[one.node], _stream_position(one.event.id))
-    for node in shown.nodes:
-        follower = _Follower(adapters.reader(config.store), node, last[node], shown.now)
-        threading.Thread(target=follower.run, args=(told,), daemon=True).start()
+    for node in previous.nodes:
+        follower = _NodeFollower(adapters.reader(config.store), node, last[node], previous.now)
+        threading.Thread(target=follower.run, args=(events,), daemon=True).start()
     while True:
-        one_more = told.get()
-        if isinstance(one_more, CanhazgpuError):
-            raise one_more
-        yield one_more
+        event = events.get()
+        if isinstance(event, CanhazgpuError):
+            raise event
+        yield event
 
 
-class _Follower:
-    """One node's history from a position on."""
+class _NodeFollower:
+    """Reads one node's history from a stream position on."""
 
     def __init__(self, ledger: Ledger, node: str, last: tuple[int, int], now: float) -> None:
         self._ledger = ledger
@@ -73,26 +75,26 @@ class _Follower:
         self._last = last
         self._now = now
 
-    def run(self, told: queue.SimpleQueue[NodeEvent | CanhazgpuError]) -> None:
-        """Put each event into the queue, and what ends that."""
+    def run(self, events: queue.SimpleQueue[NodeEvent | CanhazgpuError]) -> None:
+        """Put each new event into the queue, and the error that ends this."""
         try:
             after = self._ledger.wait_for_event(self._node, "", 0)
             while True:
                 new = [
                     NodeEvent(self._node, event)
-                    for event in self._ledger.history(self._node, self._now - LATE_S)
+                    for event in self._ledger.history(self._node, self._now - MAX_EVENT_DELAY_S)
                     if _stream_position(event.id) > self._last
                 ]
                 for one in by_time(new):
-                    told.put(one)
+                    events.put(one)
                 self._last = max([self._last, *(_stream_position(one.event.id) for one in new)])
                 self._now = max(self._now, self._last[0] / 1000)
-                after = self._ledger.wait_for_event(self._node, after, LOOK_EVERY_S)
+                after = self._ledger.wait_for_event(self._node, after, POLL_INTERVAL_S)
         except CanhazgpuError as exc:
-            told.put(exc)
+            events.put(exc)
 
 
 def _stream_position(entry_id: str) -> tuple[int, int]:
-    """Return an event's position in its stream, for comparison."""
+    """Return the comparable position of an entry in its stream: milliseconds, number."""
     milliseconds, _, number = entry_id.partition("-")
     return int(milliseconds), int(number or 0)

@@ -1,4 +1,4 @@
-"""The GPUs of one node as the ledger and a scan know them, for requests that name some."""
+"""The GPUs of one node, by the ledger and a scan, for requests that name GPUs."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class NodeGpus:
-    """One node: what the ledger says of it, and its GPUs, those that only the ledger knows last."""
+    """One node: its view in the ledger, and its GPUs; those that no scan shows come last."""
 
     view: NodeView
     readings: tuple[GpuReading, ...]
 
     @property
-    def places(self) -> dict[str, str]:
-        """The GPUs' places by UUID."""
+    def display_indices(self) -> dict[str, str]:
+        """The GPUs' display indices, by UUID."""
         return gpu_display_indices(self.readings)
 
     def resolve(self, selectors: Sequence[GpuSelector]) -> tuple[str, ...]:
-        """Return the UUIDs of the GPUs that are meant; raises `InputError`."""
+        """Return the UUIDs of the selected GPUs; raises `InputError` for one that is not there."""
         return resolve_gpus(selectors, self.readings, self.view.node)
 
     def names(self, gpus: Iterable[str]) -> str:
         """Return the GPUs as people name them, ``GPU 0, 3``."""
-        return gpu_list_text(gpus, self.places)
+        return gpu_list_text(gpus, self.display_indices)
 
 
 def node_gpus(
@@ -49,27 +49,27 @@ def node_gpus(
 ) -> NodeGpus:
     """Return the GPUs of a node, None for this one.
 
-    Indices change with a reboot, so for one of this node's it is scanned now; where that fails,
-    and for every other node, the last published scan counts. Raises `InputError` for another node
-    that the ledger does not know, and `StoreError`.
+    An index may change at a reboot. So this node is scanned if a selector is an index. If that
+    scan fails, and for other nodes, the last published scan is used. Raises `InputError` for
+    another node that the ledger does not know, and `StoreError`.
     """
     local = node_name(config.node, adapters.environ)
-    scanning = None
+    pending_scan = None
     if node in (None, local) and any(
         isinstance(one, GpuIndex | MigIndex) for one in selectors or ()
     ):
-        scanning = adapters.probe(local, config.validation).start()
+        pending_scan = adapters.probe(local, config.validation).start()
     (view,) = ledger.read_nodes([node or local])
     if node not in (None, local):
-        refuse_unknown(view)
-    scan = scanning.observe().scan if scanning else None
+        refuse_unknown_node(view)
+    scan = pending_scan.observe().scan if pending_scan else None
     if scan is None or scan.fault is not None:
         scan = view.scan or scan
     return NodeGpus(view, scanned_and_ledger_gpus(view, scan.gpus if scan else ()))
 
 
-def refuse_unknown(view: NodeView) -> None:
-    """Raise `InputError` for a node of which the ledger knows nothing."""
+def refuse_unknown_node(view: NodeView) -> None:
+    """Raise `InputError` for a node that the ledger does not know."""
     if not (view.scan or view.reservations or view.quarantines or view.queue):
         raise InputError(
             f"the ledger knows no node {view.node!r}; 'canhazgpu admin nodes' shows all it knows"

@@ -1,33 +1,26 @@
-"""All nodes that the ledger knows: their state, their queues, and forgetting one."""
+"""The nodes that the ledger knows: summaries of them, and forgetting one."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from canhazgpu.allocation.holder_text import holder_name
 from canhazgpu.errors import InputError
-from canhazgpu.in_process.node_gpus import NodeGpus, refuse_unknown
+from canhazgpu.in_process.node_gpus import NodeGpus
 from canhazgpu.node.users import require_root
-from canhazgpu.people.holdings import (
-    current_waiters,
-    gpu_display_indices,
-    holder_name,
-    holdings,
-    scanned_and_ledger_gpus,
-)
+from canhazgpu.people.holdings import current_waiters, holdings, scanned_and_ledger_gpus
 from canhazgpu.service.nodes import NodeSummary
-from canhazgpu.service.queue import NodeQueue
 
 if TYPE_CHECKING:
     from canhazgpu.in_process.adapters import Adapters
-    from canhazgpu.service.queue import QueueRequest
 
 
 def node_summaries(adapters: Adapters) -> tuple[NodeSummary, ...]:
     """See `NodeService.nodes`."""
-    from canhazgpu.probe.node_probe import usage_policy  # noqa: PLC0415 - a queue has no GPUs
+    from canhazgpu.probe.node_probe import usage_policy  # noqa: PLC0415 - forgetting a node needs neither
     from canhazgpu.status.node_status import node_status  # noqa: PLC0415
 
-    config = adapters.effective().config
+    config = adapters.effective_config().config
     policy = usage_policy(config.validation)
     return tuple(
         NodeSummary(node_status(view, policy), len(current_waiters(view)))
@@ -35,27 +28,10 @@ def node_summaries(adapters: Adapters) -> tuple[NodeSummary, ...]:
     )
 
 
-def queues(adapters: Adapters, request: QueueRequest) -> tuple[NodeQueue, ...]:
-    """See `NodeService.queue`."""
-    config = adapters.effective().config
-    views = adapters.reader(config.store).read_nodes(tuple(dict.fromkeys(request.nodes)) or None)
-    for view in views if request.nodes else ():
-        refuse_unknown(view)
-    return tuple(
-        NodeQueue(
-            view.node,
-            view.read_at,
-            current_waiters(view),
-            gpu_display_indices(view.scan.gpus if view.scan else ()),
-        )
-        for view in views
-    )
-
-
 def forget_node(adapters: Adapters, node: str) -> None:
     """See `NodeService.forget_node`."""
     require_root(adapters.caller(), "forget a node")
-    config = adapters.effective().config
+    config = adapters.effective_config().config
     ledger = adapters.writer(config.store)
     (view,) = ledger.read_nodes([node])
     _refuse_reserved(

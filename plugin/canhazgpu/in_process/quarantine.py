@@ -1,4 +1,4 @@
-"""Hold GPUs back from grants by hand, and grant them again."""
+"""Quarantine GPUs by hand, and lift quarantines."""
 
 from __future__ import annotations
 
@@ -23,45 +23,45 @@ if TYPE_CHECKING:
 
 def quarantine(adapters: Adapters, request: QuarantineRequest) -> QuarantineAnswer:
     """See `NodeService.quarantine`."""
-    caller, _, ledger, gpus = _opened(adapters, request.gpus, request.node)
-    node, held = gpus.view.node, current_reservations(gpus.view)
+    caller, _, ledger, gpus = _open_node_gpus(adapters, request.gpus, request.node)
+    node, reservations = gpus.view.node, current_reservations(gpus.view)
 
     def change(uuid: str) -> QuarantineChange:
         return QuarantineChange(
             uuid,
             ledger.quarantine(node, uuid, request.reason, caller.user),
             gpus.view.quarantines.get(uuid),
-            held[uuid].claim if uuid in held else None,
+            reservations[uuid].claim if uuid in reservations else None,
         )
 
-    return _each(gpus, gpus.resolve(request.gpus), change)
+    return _apply_to_each(gpus, gpus.resolve(request.gpus), change)
 
 
 def unquarantine(adapters: Adapters, request: UnquarantineRequest) -> QuarantineAnswer:
     """See `NodeService.unquarantine`."""
-    caller, config, ledger, gpus = _opened(adapters, request.gpus, request.node)
-    sick = unhealthy_gpus(gpus.readings, config.validation.health_checks)
+    caller, config, ledger, gpus = _open_node_gpus(adapters, request.gpus, request.node)
+    unhealthy = unhealthy_gpus(gpus.readings, config.validation.health_checks)
 
     def change(uuid: str) -> QuarantineChange:
         lifted = ledger.unquarantine(gpus.view.node, uuid, caller.user)
-        return QuarantineChange(uuid, lifted, unhealthy=sick.get(uuid, ""))
+        return QuarantineChange(uuid, lifted, unhealthy=unhealthy.get(uuid, ""))
 
-    return _each(gpus, gpus.resolve(request.gpus), change)
+    return _apply_to_each(gpus, gpus.resolve(request.gpus), change)
 
 
-def _opened(
+def _open_node_gpus(
     adapters: Adapters, selectors: tuple[GpuSelector, ...], node: str | None
 ) -> tuple[Caller, Config, Ledger, NodeGpus]:
-    """Return what both requests need."""
+    """Check that the caller is root, and open the ledger and the node's GPUs."""
     caller = adapters.caller()
     require_root(caller, "change what is quarantined")
-    config = adapters.effective().config
+    config = adapters.effective_config().config
     ledger = adapters.writer(config.store)
     refuse_duplicates(selectors)
     return caller, config, ledger, node_gpus(adapters, config, ledger, node, selectors)
 
 
-def _each(
+def _apply_to_each(
     gpus: NodeGpus, uuids: tuple[str, ...], change: Callable[[str], QuarantineChange]
 ) -> QuarantineAnswer:
     changes: list[QuarantineChange] = []
@@ -70,7 +70,7 @@ def _each(
         try:
             changes.append(change(uuid))
         except CanhazgpuError as exc:
-            # What was done before is news that the caller must hear.
+            # The answer still says what was changed before the error.
             fault = exc
             break
-    return QuarantineAnswer(gpus.view.node, gpus.places, tuple(changes), fault)
+    return QuarantineAnswer(gpus.view.node, gpus.display_indices, tuple(changes), fault)

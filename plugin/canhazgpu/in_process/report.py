@@ -1,4 +1,4 @@
-"""Who had GPUs reserved, and for how long, from the nodes' histories."""
+"""Report who had GPUs reserved, and for how long, from the nodes' histories."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ DAY_S = 86400.0
 
 def read_report(adapters: Adapters, request: ReportRequest) -> ReportAnswer:
     """See `NodeService.report`."""
-    config = adapters.effective().config
+    config = adapters.effective_config().config
     ledger = adapters.reader(config.store)
     views = ledger.read_nodes(tuple(dict.fromkeys(request.nodes)) or None)
     until = max((view.read_at for view in views), default=0.0)
     span = TimeSpan(until - request.days * DAY_S, until)
-    holds = []
+    hold_times = []
     for view in views:
-        # The history after the view: what is released in between must be in one of them.
+        # Read after the view: a release between the two reads is then in the history.
         events = ledger.history(view.node, span.since)
         if request.nodes and not events and not _known(view):
             raise InputError(
                 f"the ledger knows no node {view.node!r}; 'canhazgpu status' shows all it knows"
             )
-        holds += held_times(view, events, span)
-    return ReportAnswer(build_report(holds, span, request.users), config.store.history_days)
+        hold_times += held_times(view, events, span)
+    return ReportAnswer(build_report(hold_times, span, request.users), config.store.history_days)
 
 
 def _known(view: NodeView) -> bool:

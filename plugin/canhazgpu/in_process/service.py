@@ -1,6 +1,7 @@
 """`NodeService` in the caller's own process, with the caller's own rights.
 
-Each method imports what it needs when it is called: a hook must not pay for what a command uses.
+Each method imports its module when it is called, so that a hook does not import what only
+commands use.
 """
 
 from __future__ import annotations
@@ -58,14 +59,14 @@ def open_service(
     config_file: str | None = None,
     overrides: Mapping[str, str] | None = None,
 ) -> NodeService:
-    """Return the service of a command on this node; nothing is read or opened yet."""
+    """Return the service of this node for a command; reads and opens nothing yet."""
     from canhazgpu.in_process.adapters import Adapters
 
     return InProcessService(Adapters(environ, config_file, overrides or {}))
 
 
 def open_hook_service() -> NodeService:
-    """Return the service of a hook, which takes all it needs from the hook's environment."""
+    """Return the service of this node for a hook; each request carries the hook's environment."""
     return InProcessService(None)
 
 
@@ -75,20 +76,20 @@ class InProcessService:
     # ruff: noqa: D102, PLC0415 - documented in the port; imported when needed
 
     def __init__(self, adapters: Adapters | None) -> None:
-        """Take the parts, None for a service that handles jobs alone."""
-        self._given = adapters
+        """Take the adapters; None for a hook's service, for jobs and the node check alone."""
+        self._optional_adapters = adapters
         self._status: tuple[StatusRequest, StatusReader] | None = None
 
     @property
     def _adapters(self) -> Adapters:
-        if self._given is None:
+        if self._optional_adapters is None:
             raise AssertionError("a hook's service handles jobs alone")
-        return self._given
+        return self._optional_adapters
 
     def status(self, request: StatusRequest) -> StatusAnswer:
         from canhazgpu.in_process.status import StatusReader
 
-        # Whoever asks again and again keeps the connection, and the configuration it began with.
+        # Equal requests, as of status --watch, share one connection and one configuration.
         if self._status is None or self._status[0] != request:
             self._status = (request, StatusReader(self._adapters, request))
         return self._status[1].read()
@@ -96,41 +97,41 @@ class InProcessService:
     def reserve(
         self, request: ReserveRequest, progress: Progress
     ) -> Reserved | Refusal | ThroughScheduler:
-        from canhazgpu.in_process.reserve import reserve
+        from canhazgpu.in_process.grants.reserve import reserve
 
         return reserve(self._adapters, request, progress)
 
     def start_run(
         self, request: RunRequest, progress: Progress
     ) -> RunStarted | RunInsideJob | Refusal | ThroughScheduler:
-        from canhazgpu.in_process.run import start_run
+        from canhazgpu.in_process.grants.run import start_run
 
         return start_run(self._adapters, request, progress)
 
     def cancel_run(self, owner: str) -> None:
-        from canhazgpu.in_process.run import cancel_run
+        from canhazgpu.in_process.grants.run import cancel_run
 
         cancel_run(self._adapters, owner)
 
     def extend(self, request: ExtendRequest) -> ExtendAnswer:
-        from canhazgpu.in_process.holdings import extend
+        from canhazgpu.in_process.extend import extend
 
         return extend(self._adapters, request)
 
     def release(self, request: ReleaseRequest) -> ReleaseAnswer:
-        from canhazgpu.in_process.holdings import release
+        from canhazgpu.in_process.release import release
 
         return release(self._adapters, request)
 
     def revoke(self, request: RevokeRequest) -> ReleaseAnswer:
-        from canhazgpu.in_process.holdings import revoke
+        from canhazgpu.in_process.release import revoke
 
         return revoke(self._adapters, request)
 
     def queue(self, request: QueueRequest) -> tuple[NodeQueue, ...]:
-        from canhazgpu.in_process.nodes import queues
+        from canhazgpu.in_process.queue import read_queues
 
-        return queues(self._adapters, request)
+        return read_queues(self._adapters, request)
 
     def events(self, request: EventsRequest) -> EventsAnswer:
         from canhazgpu.in_process.events import read_events
@@ -186,7 +187,7 @@ class InProcessService:
         from canhazgpu.schedulers.slurm.hook.startup import start_hook
         from canhazgpu.service.jobs import HookAnswer
 
-        # The scan works in a process of its own while this one imports the rest.
+        # The scan runs in a child process while this process imports the rest.
         started = start_hook(request.environment)
         from canhazgpu.schedulers.slurm.job_start.reserve import handle_job_start
 

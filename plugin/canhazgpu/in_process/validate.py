@@ -1,4 +1,4 @@
-"""One look at this node, judged for people and for node health checks."""
+"""Validate this node: scan it once, and judge the scan and the ledger."""
 
 from __future__ import annotations
 
@@ -33,35 +33,35 @@ def validate_node(adapters: Adapters, request: ValidateRequest) -> ValidateAnswe
     if request.expected_gpus is not None:
         overrides["validation.expected_gpus"] = str(request.expected_gpus)
     may_lack_gpus = request.expected_gpus == 0
-    config = adapters.effective(overrides).config
+    config = adapters.effective_config(overrides).config
     node = node_name(config.node, adapters.environ)
-    began = adapters.clock()
-    scanning = adapters.probe(node, config.validation).start()
+    started_at = adapters.clock()
+    pending_scan = adapters.probe(node, config.validation).start()
     open_ledger = adapters.writer if request.publish else adapters.reader
     ledger = open_ledger(config.store)
-    observation = scanning.observe()
-    # The ledger is read after the scan: what is reserved meanwhile is then no unreserved use.
+    observation = pending_scan.observe()
+    # Read after the scan: use by a GPU reserved during the scan is then not called unreserved.
     try:
-        before = _view(ledger, node)
-        after = _published(ledger, observation, before) if request.publish else before
+        before = _read_view(ledger, node)
+        after = _publish(ledger, observation, before) if request.publish else before
     except StoreError as exc:
-        found = scan_findings(observation.scan, _expectations(config, None, may_lack_gpus))
+        findings = scan_findings(observation.scan, _expectations(config, None, may_lack_gpus))
         unknown = Finding(Verdict.CANNOT_TELL, f"unreserved use: {error_text(exc)}")
-        return ValidateAnswer(node, (*found, unknown))
-    age_s = adapters.clock() - began
+        return ValidateAnswer(node, (*findings, unknown))
+    age_s = adapters.clock() - started_at
     expected = _expectations(config, before, may_lack_gpus)
-    return _judged(after, observation, expected, age_s, published=request.publish)
+    return _validate_answer(after, observation, expected, age_s, published=request.publish)
 
 
-def _view(ledger: Ledger, node: str) -> NodeView:
+def _read_view(ledger: Ledger, node: str) -> NodeView:
     (view,) = ledger.read_nodes([node])
     return view
 
 
-def _published(ledger: Ledger, observation: Observation, before: NodeView) -> NodeView:
-    """Publish what was observed, and return what the ledger then says."""
+def _publish(ledger: Ledger, observation: Observation, before: NodeView) -> NodeView:
+    """Publish the observation, and return the node's view after that."""
     ledger.publish_scan(observation)
-    return _view(ledger, before.node)
+    return _read_view(ledger, before.node)
 
 
 def _expectations(config: Config, view: NodeView | None, may_lack_gpus: bool) -> Expectations:
@@ -74,7 +74,7 @@ def _expectations(config: Config, view: NodeView | None, may_lack_gpus: bool) ->
     )
 
 
-def _judged(
+def _validate_answer(
     view: NodeView,
     observation: Observation,
     expected: Expectations,
@@ -83,11 +83,11 @@ def _judged(
     published: bool,
 ) -> ValidateAnswer:
     scan = observation.scan
-    found = scan_findings(scan, expected)
+    findings = scan_findings(scan, expected)
     live = with_live_scan(view, scan, view.read_at - age_s)
-    space = PidNamespace(boot_id(), pid_namespace())
-    status = node_status(live, expected.policy, live=True, space=space)
-    found += ledger_findings(status, expected.policy, {one.uuid for one in found if one.uuid})
-    reserved = sum(gpu.reservation is not None for gpu in status.gpus)
-    counted = f"{len(scan.gpus)} GPUs, {reserved} reserved"
-    return ValidateAnswer(view.node, tuple(found), counted, published)
+    namespace = PidNamespace(boot_id(), pid_namespace())
+    status = node_status(live, expected.policy, live=True, pid_namespace=namespace)
+    findings += ledger_findings(status, expected.policy, {one.uuid for one in findings if one.uuid})
+    reserved_count = sum(gpu.reservation is not None for gpu in status.gpus)
+    gpu_counts = f"{len(scan.gpus)} GPUs, {reserved_count} reserved"
+    return ValidateAnswer(view.node, tuple(findings), gpu_counts, published)

@@ -1,4 +1,4 @@
-"""What a node does or finds on its own, as entries that the ledger takes over; pure."""
+"""Entries of a node's journal: what the store is still to record; pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PROLOG = "prolog"
 EPILOG = "epilog"
 HEALTH = "health"
 NOTE_KINDS = (PROLOG, EPILOG, HEALTH)
-"""The kinds that change nothing: what a hook saw and decided."""
+"""The kinds that change no reservation: they describe what a hook saw and decided."""
 ENTRY_KINDS = (GRANT, RELEASE, QUARANTINE, UNQUARANTINE, *NOTE_KINDS)
 
 
@@ -30,11 +30,13 @@ ENTRY_KINDS = (GRANT, RELEASE, QUARANTINE, UNQUARANTINE, *NOTE_KINDS)
 class JournalEntry:
     """One thing that happened on a node.
 
-    `at` is in seconds since the epoch, by the store's clock as far as the node knows it. A
-    ``grant`` says that the claim's owner holds exactly `gpus` since `at`, until `expires_at` if
-    that is set; where it `yields`, a GPU that another owner has stays theirs. A ``release`` says
-    that `owner` holds none of `gpus`, of any where none are named; a quarantine concerns the one
-    GPU in `gpus`. The other kinds only tell, by `reason` and `facts`.
+    `at` is in seconds since the epoch, by the node's estimate of the store's clock.
+
+    ``grant``: the claim's owner holds exactly `gpus` from `at` until `expires_at` (None: no
+    end). With `yields`, a GPU that another owner holds stays with that owner.
+    ``release``: `owner` no longer holds `gpus`; empty `gpus` means all of its GPUs.
+    ``quarantine`` and ``unquarantine`` concern the one GPU in `gpus`.
+    The other kinds are notes: `reason` and `facts` describe what happened.
     """
 
     kind: str
@@ -51,7 +53,7 @@ class JournalEntry:
 
 @dataclass(frozen=True, slots=True)
 class NumberedEntry:
-    """An entry and its place in its journal, from 1."""
+    """An entry and its number in its journal; numbers start at 1."""
 
     number: int
     entry: JournalEntry
@@ -59,7 +61,10 @@ class NumberedEntry:
 
 @dataclass(frozen=True, slots=True)
 class OverruledReservation:
-    """A GPU that another owner had in the ledger, and who has it now since a job runs there."""
+    """A GPU that the ledger had granted to another owner although a job runs on it.
+
+    `before` is the reservation that was removed; `owner` and `user` are the job's.
+    """
 
     gpu: str
     before: Reservation
@@ -68,7 +73,7 @@ class OverruledReservation:
 
 
 def entry_to_dict(entry: JournalEntry) -> dict[str, Any]:
-    """Return the entry for JSON; what is empty is left out."""
+    """Return the entry for JSON; empty fields are left out."""
     known: dict[str, Any] = {"kind": entry.kind, "at": entry.at}
     for name in ("owner", "reason", "by"):
         if text := getattr(entry, name):
@@ -87,7 +92,10 @@ def entry_to_dict(entry: JournalEntry) -> dict[str, Any]:
 
 
 def entry_from_dict(data: Mapping[str, Any]) -> JournalEntry:
-    """Return the entry that `entry_to_dict` wrote; raises one of `UNREADABLE` for anything else."""
+    """Return the entry that `entry_to_dict` wrote.
+
+    Raises one of `RECORD_ERRORS` for anything else.
+    """
     claim = data.get("claim")
     facts = data.get("facts", {})
     if data["kind"] not in ENTRY_KINDS or not isinstance(facts, dict):

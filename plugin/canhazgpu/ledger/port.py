@@ -1,4 +1,4 @@
-"""What the core needs of a ledger of reservations, whatever keeps it."""
+"""The port `Ledger`: the operations that the core needs of any ledger of reservations."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from canhazgpu.node.process_id import ProcessId
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """A scan and how old it is when it is handed over, with what policy makes of it.
+    """A scan, its age, and what the policies concluded from it.
 
-    `age_s` counts from the scan's start on a monotonic clock, so no two machines' clocks are ever
-    compared. `in_use` and `unknown` hold the UUIDs judged so; the ledger excludes both.
-    `unhealthy` holds the UUIDs that health quarantines, each with the reason; the ledger
-    quarantines those it is told of, and lifts what health had quarantined and the scan finds
-    healthy again. A GPU that the scan could not judge keeps the quarantine it has. `ignored` are
-    the pids of processes that do not count as use.
+    `age_s` is the time since the scan began, on a monotonic clock: the clocks of two machines are
+    never compared. `in_use` and `unknown` hold UUIDs of GPUs that are not to be granted.
+    `unhealthy` maps the UUIDs of unhealthy GPUs to the reason. The ledger quarantines them, and
+    lifts a quarantine that was set for health when the scan finds the GPU healthy. A GPU whose
+    health the scan does not know keeps its quarantine. `ignored` are the pids of processes that
+    do not count as use.
     """
 
     scan: Scan
@@ -46,9 +46,9 @@ class Observation:
 class GrantOptions:
     """How GPUs are granted.
 
-    `queues`: the owner waits its turn: it gets GPUs only while nobody waits before it; a job does
-    not. `affinity`: of the free GPUs, those that the claim's user released last come first, the
-    last one foremost; the others follow, least recently released first.
+    `queues`: the owner gets GPUs only while nobody is before it in the queue; jobs do not queue.
+    `affinity`: the free GPUs that the claim's user released last are granted first, the most
+    recently released one before the others. The rest follow, least recently released first.
     """
 
     queues: bool = False
@@ -61,8 +61,8 @@ JOB_GRANT_OPTIONS = GrantOptions()
 class Ledger(Protocol):
     """The cluster's reservations; every operation is atomic, and idempotent per owner.
 
-    All raise `StoreError` when the ledger cannot be reached; whether the operation took place is
-    then unknown, and repeating it is safe.
+    Every operation raises `StoreError` when the store cannot be reached. It is then unknown
+    whether the operation took place; repeating it is safe.
     """
 
     def reserve_count(
@@ -70,12 +70,12 @@ class Ledger(Protocol):
         claim: Claim,
         count: int,
         observation: Observation,
-        terms: GrantOptions = JOB_GRANT_OPTIONS,
+        options: GrantOptions = JOB_GRANT_OPTIONS,
     ) -> GrantedGpus | TooFewGpus | QueuePosition:
         """Grant `count` GPUs of the scan's node, the least recently released first, or none.
 
-        What has expired counts as released when it expired. A grant takes the owner out of the
-        queue.
+        A reservation that has expired counts as released at its `expires_at`. A grant removes the
+        owner from the queue.
         """
         ...
 
@@ -84,7 +84,7 @@ class Ledger(Protocol):
         claim: Claim,
         gpus: Sequence[str],
         observation: Observation,
-        terms: GrantOptions = JOB_GRANT_OPTIONS,
+        options: GrantOptions = JOB_GRANT_OPTIONS,
     ) -> GrantedGpus | BlockedGpu | QueuePosition:
         """Grant exactly these GPUs (UUIDs) of the scan's node, or none; see `reserve_count`."""
         ...
@@ -92,60 +92,64 @@ class Ledger(Protocol):
     def release(
         self, node: str, owner: str, reason: str, gpus: Sequence[str] = (), by: str = ""
     ) -> list[str]:
-        """Release what the owner holds on the node (of `gpus`, if any are named).
+        """Release the owner's GPUs on the node; only those in `gpus`, unless it is empty.
 
-        Returns the UUIDs released; none when the owner holds nothing, which is no error. `by`
-        names who did it, where that was not the owner.
+        Returns the released UUIDs. It is no error if the owner holds nothing. `by` names who
+        released them; it is empty for the owner.
         """
         ...
 
     def renew(
         self, node: str, owner: str, processes: Sequence[ProcessId] | None = None
     ) -> list[str]:
-        """Give a sign of life of the owner, and replace its processes where any are given.
+        """Record a heartbeat of the owner, and replace its processes if `processes` has any.
 
-        Returns the UUIDs that it holds; none says that the reservation is lost.
+        Returns the UUIDs that the owner holds; an empty list means that the reservation is lost.
         """
         ...
 
     def extend(
         self, node: str, owner: str, duration_s: float, gpus: Sequence[str] = ()
     ) -> list[Reservation]:
-        """Let what the owner holds for a time (of `gpus`, if any) last that much longer.
+        """Move the end of the owner's timed reservations by `duration_s`.
 
-        Counted from its present end. Returns the reservations as they are now; none where the
-        owner holds nothing that expires.
+        Only those of `gpus`, unless it is empty. Returns the extended reservations; an empty list
+        if the owner has no reservation that expires.
         """
         ...
 
     def join_queue(self, node: str, waiter: Waiter) -> int:
-        """Join the node's queue at its end, or give a sign of life in it; returns the position."""
+        """Join the end of the node's queue, or record a heartbeat there; returns the position."""
         ...
 
     def leave_queue(self, node: str, owners: Sequence[str], reason: str) -> None:
-        """Take these owners out of the queue; one that is not in it is no error."""
+        """Remove these owners from the queue; it is no error if one is not in it."""
         ...
 
     def wait_for_event(self, node: str, after: str, timeout_s: float) -> str:
-        """Wait until something happens on the node after the event `after`, or the time is over.
+        """Wait for an event of the node that is newer than `after`, at most `timeout_s`.
 
-        "" means now: returns at once with the id of the node's last event. Returns the id of the
-        last event, which is `after` again where nothing happened.
+        `after` is the id of an event. Returns the id of the node's last event: `after` itself if
+        there was none in time. With `after` "" returns at once.
         """
         ...
 
     def quarantine(self, node: str, gpu: str, reason: str, by: str) -> bool:
-        """Hold the GPU back from grants; whoever has it keeps it. False where it was already."""
+        """Exclude the GPU from grants; its present owner keeps it.
+
+        Returns False if it was quarantined already.
+        """
         ...
 
     def unquarantine(self, node: str, gpu: str, by: str) -> bool:
-        """Lift the quarantine; False where there was none. Health may set it again."""
+        """Lift the quarantine; returns False if there was none. A later scan may set it again."""
         ...
 
     def forget_node(self, node: str) -> bool:
-        """Remove the node with all that is known of it but its history.
+        """Remove the node and everything recorded about it except its history.
 
-        False where the ledger does not know it. Raises `InputError` while a GPU of it is reserved.
+        Returns False if the ledger does not know the node. Raises `InputError` while one of its
+        GPUs is reserved.
         """
         ...
 
@@ -156,21 +160,22 @@ class Ledger(Protocol):
     def record_entries(
         self, node: str, journal: str, entries: Sequence[NumberedEntry]
     ) -> list[OverruledReservation]:
-        """Take over what the node did or found on its own, in its order.
+        """Record the entries of the node's journal, in their order.
 
-        Each entry of a journal, named by its token, counts once, however often it is told; of no
-        journal ("") each time. Where a grant meets another owner the node is right: a job runs
-        there. Returns what other owners lost by that.
+        `journal` is the journal's token. An entry of a journal is applied once, however often it
+        is sent; entries without a journal ("") are applied each time. If another owner holds a
+        GPU of a grant, the grant wins, unless it `yields`: a job runs on that GPU. Returns the
+        reservations that were removed for that reason.
         """
         ...
 
     def publish_scan(self, observation: Observation, alive: Collection[str] = ()) -> None:
-        """Store the node's scan for everyone to read, and list the node.
+        """Store the node's scan for everybody to read, and list the node.
 
-        With it comes a sign of life of the owners `alive`, of whatever they hold there.
+        Also records a heartbeat for all reservations of the owners `alive` on the node.
         """
         ...
 
     def read_nodes(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
-        """Read the given nodes, or all that ever published, sorted by name."""
+        """Return the given nodes, or all listed nodes, sorted by name."""
         ...

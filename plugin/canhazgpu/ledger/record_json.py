@@ -1,7 +1,8 @@
-"""The ledger's records as values: JSON that the scripts wrote, or somebody else.
+"""Convert the ledger's records between JSON and values.
 
-What cannot be read hides nothing: its GPU is still reserved, or held back. A detail of the wrong
-type is not known. Whether a reservation can be read is judged as in ``scripts/common.lua``.
+The scripts write these records; other programs may have changed them. A GPU whose record cannot
+be read is still reserved, or still quarantined. A detail of the wrong type counts as unknown.
+``scripts/common.lua`` decides by the same rules whether a reservation can be read.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from canhazgpu.ledger.values import (
 from canhazgpu.node.process_id import ProcessId
 
 UNREADABLE_OWNER = "unreadable"
-"""The owner of a reservation whose record cannot be read; what an administrator releases."""
+"""The owner of a reservation whose record cannot be read; an administrator can release it."""
 
 UNKNOWN_CLAIM = Claim(owner=UNREADABLE_OWNER, type="unknown", user="unknown")
 
@@ -31,8 +32,8 @@ UNKNOWN_CLAIM = Claim(owner=UNREADABLE_OWNER, type="unknown", user="unknown")
 def to_json(value: Any) -> str:
     r"""Return compact JSON that a script can read.
 
-    Half of a surrogate pair, which is how Python keeps a byte that is no text, stays a character
-    for the client to replace: written as ``\udcff`` no script could read it.
+    Python keeps a byte that is not valid UTF-8 as half of a surrogate pair. It is not escaped:
+    the client replaces the character, while a script cannot read the escape ``\udcff``.
     """
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
@@ -43,7 +44,7 @@ def claim_to_json(claim: Claim) -> str:
 
 
 def waiter_to_json(waiter: Waiter) -> str:
-    """Return the waiter for a script, which sets its times."""
+    """Return the waiter for a script; the script sets the times."""
     known = {
         name: getattr(waiter, name)
         for name in ("owner", "user", "uid", "count", "gpus", "boot_id", "pid_namespace", "lease_s")
@@ -60,8 +61,8 @@ def processes_to_list(processes: tuple[ProcessId, ...]) -> list[dict[str, int]]:
 def reservation_from_json(gpu: str, text: str) -> Reservation:
     """Return the reservation recorded for a GPU.
 
-    A record that cannot be read is still a reservation, of an unknown owner: a GPU somebody may
-    hold is never shown as free.
+    A record that cannot be read is a reservation of `UNKNOWN_CLAIM`: a GPU that somebody may hold
+    is never shown as free.
     """
     try:
         data = json.loads(text)
@@ -92,12 +93,12 @@ def reservation_to_dict(one: Reservation) -> dict[str, Any]:
 
 
 def reservation_to_json(one: Reservation) -> str:
-    """Return what `reservation_from_json` reads."""
+    """Return the JSON that `reservation_from_json` reads."""
     return to_json(reservation_to_dict(one))
 
 
 def quarantine_from_json(gpu: str, text: str) -> Quarantine:
-    """Return the quarantine recorded for a GPU; an unreadable record still holds the GPU back."""
+    """Return the quarantine recorded for a GPU; an unreadable record still quarantines it."""
     try:
         data = json.loads(text)
         reason, since = _text(data["reason"]), seconds_of(data, "since_ms")
@@ -109,7 +110,7 @@ def quarantine_from_json(gpu: str, text: str) -> Quarantine:
 
 
 def queue_from_hash(records: Mapping[str, str], now: float) -> tuple[Waiter, ...]:
-    """Return who waits, in order, without those whose lease is over or that cannot be read."""
+    """Return the waiters in queue order; expired and unreadable ones are left out."""
     known = []
     for owner, text in records.items():
         try:
@@ -123,7 +124,7 @@ def queue_from_hash(records: Mapping[str, str], now: float) -> tuple[Waiter, ...
 
 
 def seconds_from_ms_text(text: str | None) -> float | None:
-    """Return a time in seconds, from text that should be milliseconds; None where it is not."""
+    """Return the seconds for a text of milliseconds; None if the text is not a number."""
     try:
         seconds = None if text is None else float(text) / 1000
     except ValueError:
@@ -132,7 +133,7 @@ def seconds_from_ms_text(text: str | None) -> float | None:
 
 
 def claim_from_dict(data: Any) -> Claim:
-    """Return the claim; raises one of `RECORD_ERRORS` where it does not say whose it is."""
+    """Return the claim; raises one of `RECORD_ERRORS` if owner, type or user is missing."""
     return Claim(
         owner=_text(data["owner"]),
         type=_text(data["type"]),
@@ -143,7 +144,7 @@ def claim_from_dict(data: Any) -> Claim:
 
 
 def seconds_of(data: Mapping[str, Any], name: str) -> float | None:
-    """Return the seconds of a field in milliseconds; None where that is no number."""
+    """Return the seconds of a field in milliseconds; None if the field is not a number."""
     return data[name] / 1000 if _is_number(data.get(name)) else None
 
 

@@ -14,8 +14,8 @@ from canhazgpu.node.process_id import ProcessId
 class JobOwner:
     """One attempt of a scheduler's job.
 
-    The attempt (Slurm's restart count) fences the token: a requeued job keeps its id, and the late
-    end of its first attempt must not release what its second one holds.
+    `attempt` is Slurm's restart count. A requeued job keeps its id: with the attempt in the
+    token, a late epilog of the first attempt does not release the GPUs of the second.
     """
 
     cluster: str
@@ -39,28 +39,29 @@ class JobOwner:
 
 RUN = "run"
 MANUAL = "manual"
-"""What the TYPE column calls a running command's reservation, and a person's for a time."""
+"""Values of the TYPE column: a running command's reservation, and a person's timed reservation."""
 
 
 def new_owner_token(type_: str) -> str:
-    """Return a token no other owner ever had, ``run:…`` or ``manual:…``.
+    """Return a new unique token, ``run:…`` or ``manual:…``.
 
-    Not the user's name: one run's late end must not free the same user's next one.
+    It does not contain the user's name: a late release of one run must not release the same
+    user's next run.
     """
-    from secrets import token_hex  # noqa: PLC0415 - slow to import, and few need a new owner
+    from secrets import token_hex  # noqa: PLC0415 - slow to import, rarely needed
 
     return f"{type_}:{token_hex(8)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """For whom GPUs are reserved, as recorded with each of them.
+    """For whom GPUs are reserved; recorded with each GPU.
 
-    `type` is what the TYPE column shows. `ends_at` is in seconds since the epoch, None when the
-    end is not known. `boot_id` is the node's boot during which the claim was made. `duration_s`
-    bounds a person's reservation: the ledger adds it to its own clock. `processes` keep a run's
-    reservation alive as long as one of them lives; they are pids of the namespace
-    `pid_namespace` (its inode).
+    `type` is what the TYPE column shows. `ends_at` is in seconds since the epoch, None if the end
+    is not known. `boot_id` is the boot of the node in which the claim was made. `duration_s`
+    limits a person's reservation: the ledger adds it to the store's time. A run's reservation
+    lasts as long as one of its `processes` is alive; their pids belong to the pid namespace with
+    the inode `pid_namespace`.
     """
 
     owner: str
@@ -79,10 +80,11 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """A GPU granted to an owner; times are seconds since the epoch of the store's clock.
+    """A GPU granted to an owner; times are seconds since the epoch by the store's clock.
 
-    `expires_at` is the end of a reservation for a time, `renewed_at` the owner's last sign of
-    life; None where there is none. `idle_s` is for how long scans found the GPU unused.
+    `expires_at` is the end of a timed reservation, None without one. `renewed_at` is the time of
+    the owner's last heartbeat, None without one. `idle_s` is for how long scans found the GPU
+    unused.
     """
 
     gpu: str
@@ -95,11 +97,11 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class Waiter:
-    """Somebody who waits for GPUs of a node, in the queue under the owner it will be.
+    """Somebody who waits for GPUs of a node; `owner` is the owner of the later grant.
 
-    `count` GPUs are wanted, or exactly the UUIDs in `gpus`. Without a sign of life for `lease_s`
-    the waiter has left. Times as in `Reservation`; `since` and `renewed_at` are the ledger's to
-    set.
+    The waiter wants `count` GPUs, or exactly the UUIDs in `gpus`. It leaves the queue when it
+    gives no heartbeat for `lease_s`. The ledger sets `since` and `renewed_at`, which are times
+    as in `Reservation`.
     """
 
     owner: str
@@ -117,9 +119,9 @@ class Waiter:
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
-    """A GPU held back from grants since `since` (seconds since the epoch), and why.
+    """A GPU excluded from grants, and the reason; `since` is in seconds since the epoch.
 
-    `by` is who did: ``health`` for one that scans set and lift, else the administrator's name.
+    `by` is ``health`` for a quarantine that scans set and lift, else the administrator's name.
     """
 
     gpu: str
@@ -130,7 +132,7 @@ class Quarantine:
 
 @dataclass(frozen=True, slots=True)
 class GrantedGpus:
-    """All that was asked for; `repeated` where the owner held these GPUs already."""
+    """Everything requested was granted; `repeated` if the owner held these GPUs already."""
 
     gpus: tuple[str, ...]
     repeated: bool = False
@@ -138,11 +140,11 @@ class GrantedGpus:
 
 @dataclass(frozen=True, slots=True)
 class TooFewGpus:
-    """Fewer clean GPUs than asked for; nothing was granted.
+    """Fewer GPUs were available than requested; nothing was granted.
 
-    The GPUs that were not free: `reserved`, in use without reservation (`unreserved`), held back
-    (`quarantined`), those whose state changed after the scan began (`stale`), and those that
-    could not be read (`unknown`).
+    The other fields count the GPUs that were not available: `reserved`, in use without a
+    reservation (`unreserved`), `quarantined`, released after the scan began (`stale`), and GPUs
+    whose state could not be read (`unknown`).
     """
 
     requested: int
@@ -156,10 +158,10 @@ class TooFewGpus:
 
 @dataclass(frozen=True, slots=True)
 class BlockedGpu:
-    """A GPU asked for by name cannot be granted; nothing was granted.
+    """A GPU that was requested by UUID is not available; nothing was granted.
 
-    `why` is ``reserved``, ``unreserved``, ``quarantined``, ``unknown`` or ``stale``; `holder` is
-    the reservation in the way, where that is what is in the way.
+    `why` is ``reserved``, ``unreserved``, ``quarantined``, ``unknown`` or ``stale``. `holder` is
+    the reservation that prevents the grant, if there is one.
     """
 
     gpu: str
@@ -169,7 +171,7 @@ class BlockedGpu:
 
 @dataclass(frozen=True, slots=True)
 class QueuePosition:
-    """Others wait whose turn is before; nothing was granted. `position` counts from 1."""
+    """Others are before the owner in the queue; nothing was granted. `position` starts at 1."""
 
     position: int
 
@@ -179,10 +181,10 @@ class Event:
     """One entry of a node's history.
 
     `kind` is ``grant``, ``release``, ``extend``, ``quarantine``, ``unquarantine``, ``wait`` or
-    ``leave``; ``prolog``, ``epilog`` and ``health`` tell what a hook saw and decided, in `reason`
-    and `facts`. `gpu` is empty where the event concerns none; `reason` says why, `by` who did it
-    where that was not the owner. `idle_s` is, of a release, for how long scans found the GPU
-    reserved and unused.
+    ``leave``; or it is ``prolog``, ``epilog`` or ``health``: then `reason` and `facts` describe
+    what a hook saw and decided. `gpu` is empty if the event concerns no GPU. `by` names who
+    caused the event; it is empty for the owner. For a release, `idle_s` is for how long scans
+    found the GPU reserved and unused.
     """
 
     id: str
@@ -199,10 +201,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """All the ledger knows of one node, read at `read_at` (seconds, the store's clock).
+    """Everything the ledger records about one node, read at `read_at`.
 
-    `scan` is the last published one and `scanned_at` its time on the store's clock; both are None
-    for a node that never published.
+    Times are seconds since the epoch by the store's clock. `scan` is the last published scan and
+    `scanned_at` its time; both are None if the node never published one.
     """
 
     node: str
@@ -216,9 +218,9 @@ class NodeView:
 
 
 def claim_to_dict(claim: Claim) -> dict[str, Any]:
-    """Return the claim's known fields."""
+    """Return the fields of the claim that have a value."""
     return {name: value for name, value in asdict(claim).items() if value not in (None, ())}
 
 
 RECORD_ERRORS = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
-"""What reading a record raises that somebody else, or another release, wrote."""
+"""What parsing a record may raise if another program or another release wrote it."""

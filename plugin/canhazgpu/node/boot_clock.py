@@ -1,4 +1,4 @@
-"""The clock that counts from the node's boot, and when processes started by it."""
+"""The clock that counts from the node's boot, and the start times of processes on it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from canhazgpu.node.processes import read_stat
 
 
 def uptime_s() -> float:
-    """Return the seconds since this boot: one clock for all of the node's processes."""
+    """Return the seconds since the node's boot, the same for all of its processes."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def ticks_since_boot() -> int | None:
-    """Return the time since the node's boot as /proc counts it, None where it is not told."""
+    """Return the time since boot in clock ticks, the unit of /proc; None if it is not known."""
     try:
         return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
     except (OSError, AttributeError, ValueError):
@@ -22,13 +22,13 @@ def ticks_since_boot() -> int | None:
 
 
 def process_start_ticks(pid: int) -> int | None:
-    """Return when the process started, in ticks since boot; None where that is not told."""
+    """Return when the process started, in ticks since boot; None if it is not known."""
     stat = read_stat(pid)
     return None if stat is None else stat.started
 
 
 def process_start_time(pid: int) -> float | None:
-    """Return when the process started, in seconds since the epoch of this node's clock."""
+    """Return when the process started, in seconds since the epoch by this node's clock."""
     started, now = process_start_ticks(pid), ticks_since_boot()
     if started is None or now is None:
         return None

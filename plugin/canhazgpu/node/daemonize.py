@@ -1,4 +1,4 @@
-"""Turn a forked child into a process that nobody has to wait for."""
+"""Start a daemon: a process that is no child of this one and shares no descriptors with it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import os
 from collections.abc import Callable, Collection
 
 MAX_DESCRIPTOR = 4096
-"""Without /proc, descriptors above this are not closed."""
+"""Without /proc, descriptors from this number on are not closed."""
 
 
 def close_descriptors_except(keep: Collection[int]) -> None:
-    """Put /dev/null in place of the standard streams, and close every descriptor but `keep`.
+    """Replace the standard streams by /dev/null, and close all descriptors except `keep`.
 
-    A child that keeps a pipe of its parent's makes whoever reads from the parent wait for it too.
+    A reader of a pipe waits until every process has closed it, a forked child, too.
     """
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
@@ -26,48 +26,48 @@ def close_descriptors_except(keep: Collection[int]) -> None:
 
 
 def duplicate_above_stdio(descriptor: int) -> int:
-    """Return a duplicate above the standard streams' numbers, closed by exec.
+    """Return a duplicate with a number above 2 that is closed on exec.
 
-    A process that was started with its streams closed has its first pipes in their place.
+    In a process that was started without standard streams, a pipe may have the number of one.
     """
     return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
 def spawn_daemon(work: Callable[[int], None]) -> bytes:
-    """Run `work` in a process that is no child of this one, in a session of its own.
+    """Run `work` in a daemon: in a new session, and not as a child of this process.
 
-    `work` is given a descriptor to write to once it is ready; what it wrote first is returned,
-    nothing where it ended without a word. Raises `OSError` where no process can be started.
+    `work` takes a descriptor and writes to it once it is ready. Returns what it wrote first, b""
+    if it ended without writing. Raises `OSError` if no process can be started.
     """
-    ready, told = os.pipe()
+    read_end, write_end = os.pipe()
     try:
         pid = os.fork()
     except OSError:
-        os.close(ready)
-        os.close(told)
+        os.close(read_end)
+        os.close(write_end)
         raise
     if pid == 0:
-        _double_fork(work, told)
-    os.close(told)
+        _double_fork(work, write_end)
+    os.close(write_end)
     try:
-        # A caller that ignores SIGCHLD, as this one may have inherited it, has nothing to collect.
+        # If this process inherited that SIGCHLD is ignored, there is nothing to wait for.
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, 0)
-        return os.read(ready, 4096)
+        return os.read(read_end, 4096)
     finally:
-        os.close(ready)
+        os.close(read_end)
 
 
-def _double_fork(work: Callable[[int], None], told: int) -> None:
-    """Fork once more, so that init collects the process and the parent's `wait` never sees it."""
+def _double_fork(work: Callable[[int], None], write_end: int) -> None:
+    """Fork once more: the parent of the daemon then is init, which collects its exit status."""
     status = 1
     try:
         os.setsid()
         if os.fork() == 0:
-            told = duplicate_above_stdio(told)
-            close_descriptors_except({told})
+            write_end = duplicate_above_stdio(write_end)
+            close_descriptors_except({write_end})
             os.chdir("/")
-            work(told)
+            work(write_end)
         status = 0
     finally:
         os._exit(status)

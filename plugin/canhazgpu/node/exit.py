@@ -1,4 +1,4 @@
-"""End a process that has nothing left to do."""
+"""End a process without Python's finalization."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import NoReturn
 
 
 def exit_now(status: int) -> NoReturn:
-    """End this process at once: Python's own tidying up takes 15 ms."""
+    """Flush the standard streams and end this process; Python's finalization takes 15 ms."""
     for stream in (sys.stdout, sys.stderr):
-        # Closed by whoever started the process: no reason to fail.
+        # The parent may have started the process with closed streams.
         try:
             stream.flush()
         except (AttributeError, OSError, ValueError):

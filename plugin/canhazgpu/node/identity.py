@@ -1,4 +1,4 @@
-"""Which node this is, which boot of it, and where it keeps its own records."""
+"""The node's name, its boot and pid namespace, and the directory of its own records."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ PID_NAMESPACE = Path("/proc/self/ns/pid")
 
 
 def node_name(node: NodeConfig, environ: Mapping[str, str]) -> str:
-    """Return the node's name: configured, else the scheduler's, else the short hostname."""
+    """Return the node's name: the configured one, else Slurm's, else the short host name."""
     return node.name or environ.get("SLURMD_NODENAME") or socket.gethostname().split(".")[0]
 
 
 def state_dir(node: NodeConfig, name: str) -> Path:
-    """Return the directory of the node's own records, ``%n`` replaced as Slurm replaces it."""
+    """Return the directory of the node's own records; ``%n`` stands for the node's name."""
     return Path(node.state_dir.replace("%n", name))
 
 
 def boot_id() -> str | None:
-    """Return the kernel's identifier of this boot, None where it is not told."""
+    """Return the kernel's id of this boot, None if it cannot be read."""
     try:
         return BOOT_ID_FILE.read_text("ascii").strip()
     except OSError:
@@ -33,7 +33,7 @@ def boot_id() -> str | None:
 
 
 def pid_namespace() -> int | None:
-    """Return the inode of this process's pid namespace, None where it is not told."""
+    """Return the inode of this process's pid namespace, None if it cannot be read."""
     try:
         return PID_NAMESPACE.stat().st_ino
     except OSError:

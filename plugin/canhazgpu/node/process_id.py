@@ -1,4 +1,4 @@
-"""Which process: a pid and when it started, so that a pid used again is not taken for it; pure."""
+"""The identity of a process: its pid and start time, as a pid may be reused; pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, order=True)
 class ProcessId:
-    """A process, whatever happens to its pid: `started` is field 22 of /proc/PID/stat (ticks)."""
+    """A process; `started` is field 22 of /proc/PID/stat (ticks since boot)."""
 
     pid: int
     started: int

@@ -1,4 +1,4 @@
-"""Wait for the end of processes that are no children of this one."""
+"""Wait for the end of processes that are not children of this one."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from canhazgpu.node.process_id import ProcessId
 from canhazgpu.node.processes import is_alive
 
 POLL_INTERVAL_S = 0.05
-"""Between two looks where the kernel has no pidfds (Linux before 5.3)."""
+"""Time between two polls where the kernel has no pidfds (Linux before 5.3)."""
 
 
 class ProcessWatch:
-    """Watches processes; one that ended before is noticed at once.
+    """Waits for processes to end, and signals them.
 
-    With a descriptor for each process the wait ends with the process; where there are none,
-    looking again and again has to do.
+    It uses a pidfd for each process, and polls if there are none. A process that has ended before
+    the watch began counts as ended.
     """
 
     def __init__(self, processes: Sequence[ProcessId]) -> None:
         self._processes = tuple(processes)
         self._descriptors: dict[ProcessId, int] = {}
         for process in processes:
-            # Gone, not ours to watch, or a kernel without: looked at instead.
+            # It has ended, or the kernel or its permissions give no pidfd: then it is polled.
             with contextlib.suppress(OSError, AttributeError):
                 self._descriptors[process] = os.pidfd_open(process.pid)
-        # A pid used again before it was opened is another process's.
-        self._gone = [process for process in processes if not is_alive(process)]
+        # After opening: the pid may have been reused before, and the pidfd be another process's.
+        self._exited = [process for process in processes if not is_alive(process)]
 
     def close(self) -> None:
-        """Give the descriptors back."""
+        """Close the descriptors."""
         while self._descriptors:
             os.close(self._descriptors.popitem()[1])
 
     def wait_for_exit(self, wait_s: float) -> bool:
-        """Wait until one of the processes has ended, at most so long; tells whether one has."""
-        if self._gone:
+        """Wait at most `wait_s` for one of the processes to end; return whether one has."""
+        if self._exited:
             return True
         if len(self._descriptors) < len(self._processes):
             return self._poll_until(time.monotonic() + wait_s)
@@ -50,9 +50,9 @@ class ProcessWatch:
         return bool(poll.poll(max(wait_s, 0) * 1000))
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Signal those that live; one that may not be signalled is left alone."""
+        """Signal the processes that are alive; ignore those that may not be signalled."""
         for process in self._processes:
-            if process in self._gone:
+            if process in self._exited:
                 continue
             with contextlib.suppress(OSError):
                 if process in self._descriptors:

@@ -1,7 +1,8 @@
-"""Processes of this node by pid and start time, so that a pid used again is not taken for the same.
+"""Identify processes of this node by pid and start time, and check whether they are alive.
 
-Source of the fields: proc(5). Signalling is no test of life: a process that changed its user
-answers EPERM. Nor is /proc: mounted with ``hidepid`` it shows a user no other's processes.
+Fields are those of proc(5). A signal alone does not show whether a process is alive: it fails with
+EPERM if the process changed its user. Nor does /proc alone: with ``hidepid`` a user does not see
+the processes of others.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from canhazgpu.node.process_id import ProcessId
 
 PROC = Path("/proc")
 _DEAD_STATES = frozenset("ZXx")
-"""States of a process that holds no GPU any more: a zombie's resources are gone."""
+"""States of a process that has released its resources, GPUs included: zombie and dead."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessStat:
-    """What /proc/PID/stat says of a process."""
+    """Fields of /proc/PID/stat."""
 
     state: str
     parent: int
@@ -28,15 +29,15 @@ class ProcessStat:
 
     @property
     def is_dead(self) -> bool:
-        """Tell whether it holds nothing more; one whose first thread alone has ended lives on."""
+        """Whether the process has ended; it has not if only its first thread has."""
         return self.state in _DEAD_STATES and self.threads <= 1
 
 
 def read_stat(pid: int) -> ProcessStat | None:
-    """Return what the node tells of the process; None where it tells nothing."""
+    """Return the fields of the process, None if they cannot be read."""
     try:
         text = (PROC / str(pid) / "stat").read_text("utf-8", "replace")
-        # The name, in parentheses, may hold spaces and parentheses of its own.
+        # The name is in parentheses; it may contain spaces and parentheses.
         fields = text.rpartition(")")[2].split()
         return ProcessStat(fields[0], int(fields[1]), int(fields[19]), int(fields[17]))
     except (OSError, IndexError, ValueError):
@@ -44,18 +45,18 @@ def read_stat(pid: int) -> ProcessStat | None:
 
 
 def identify_process(pid: int) -> ProcessId | None:
-    """Return the identity of a live process, None where it cannot be told."""
+    """Return the identity of a live process, None if it cannot be read."""
     stat = read_stat(pid)
     return None if stat is None or stat.is_dead else ProcessId(pid, stat.started)
 
 
 def this_process() -> ProcessId:
-    """Return the calling process's identity; without /proc its start counts as unknown (0)."""
+    """Return the identity of the calling process; without /proc its start is unknown (0)."""
     return identify_process(os.getpid()) or ProcessId(os.getpid(), 0)
 
 
 def is_alive(process: ProcessId) -> bool:
-    """Tell whether the process is there; where that cannot be told, it is."""
+    """Return whether the process is alive; true if that cannot be determined."""
     stat = read_stat(process.pid)
     if stat is None:
         return _exists(process.pid)
@@ -63,7 +64,7 @@ def is_alive(process: ProcessId) -> bool:
 
 
 def is_stopped(process: ProcessId) -> bool:
-    """Tell whether the process has been stopped (SIGSTOP, Ctrl-Z): it does nothing meanwhile."""
+    """Return whether the process is stopped (SIGSTOP, Ctrl-Z)."""
     stat = read_stat(process.pid)
     return stat is not None and stat.state == "T" and process.started in (stat.started, 0)
 
@@ -75,5 +76,5 @@ def _exists(pid: int) -> bool:
         return False
     except OSError:
         return True
-    # Ours, and yet not in /proc: between the two looks it either appeared or began to end.
+    # It may be signalled, so /proc would show it: it started or ended between the two checks.
     return True

@@ -1,10 +1,11 @@
-"""The processes that belong to a run: those that carry its mark in their environment.
+"""Find the processes of a run: a variable in their environment marks them.
 
-The mark survives double forks, new sessions and changes of parent, which pids and process groups do
+The marker survives double forks, new sessions and changes of parent; pids and process groups do
 not. A process that clears its environment leaves the run.
 
-The mark is the run's owner, which everybody may know, and a word that only its processes do: root's
-keeper sees the environment of everybody's processes, and must not take others' for its run's.
+The marker is the run's owner token and a random word. Everybody may know the token, but only the
+run's processes know the word. Root's run monitor sees the environments of all users' processes, and
+must not count a process of another user as its run's.
 """
 
 from __future__ import annotations
@@ -16,32 +17,32 @@ from canhazgpu.node.process_id import ProcessId
 from canhazgpu.node.processes import PROC, identify_process
 
 MARKER_VARIABLE = "CANHAZGPU_OWNER"
-"""The variable that holds the run's mark."""
+"""The environment variable with the run's marker."""
 
 
 def new_run_marker(owner: str) -> str:
-    """Return a mark of the owner's run that nobody else can guess."""
+    """Return a marker for a run of the owner that nobody can guess."""
     return f"{owner}:{os.urandom(8).hex()}"
 
 
 def clear_own_marker() -> None:
-    """Leave the run that this process was started in: it outlasts that run, and is no part of it.
+    """Leave the run in which this process was started: it outlasts the run.
 
-    Only the memory that /proc/PID/environ shows counts (proc(5): field 50 of stat is its place).
+    Overwrites the memory that /proc/PID/environ shows; field 50 of stat is its address (proc(5)).
     """
     with contextlib.suppress(OSError, IndexError, ValueError):
         own = PROC / "self"
-        place = (b"\0" + (own / "environ").read_bytes()).index(f"\0{MARKER_VARIABLE}=".encode())
+        offset = (b"\0" + (own / "environ").read_bytes()).index(f"\0{MARKER_VARIABLE}=".encode())
         stat = (own / "stat").read_text("utf-8", "replace")
         start = int(stat.rpartition(")")[2].split()[47])
         with (own / "mem").open("r+b", buffering=0) as memory:
-            memory.seek(start + place)
+            memory.seek(start + offset)
             memory.write(b"_")
 
 
-def processes_of_run(mark: str) -> tuple[ProcessId, ...]:
-    """Return the live processes with the mark, of those this user may look at."""
-    entry = f"{MARKER_VARIABLE}={mark}".encode()
+def processes_of_run(marker: str) -> tuple[ProcessId, ...]:
+    """Return the live processes with the marker, of those whose environment may be read."""
+    entry = f"{MARKER_VARIABLE}={marker}".encode()
     found = []
     for pid in _pids():
         try:

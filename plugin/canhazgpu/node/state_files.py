@@ -1,4 +1,4 @@
-"""Files that only this process's user may have written, read and replaced as a whole."""
+"""Read, write and lock files in the state directory; only files of this process's user count."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 
 
 def read_if_owned(path: Path) -> bytes | None:
-    """Return the file's content; None where there is none of ours. Raises `OSError`.
+    """Return the content of a file that this user owns, else None; raises `OSError`.
 
-    A link, or a file of another user, counts as none: what it says decides who gets GPUs.
+    A file of another user counts as missing, since its content decides about GPUs. A symbolic link
+    raises.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -23,9 +24,9 @@ def read_if_owned(path: Path) -> bytes | None:
 
 
 def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Put the content there, whole or not at all. Raises `OSError`."""
-    # No fsync: a process that dies loses nothing that it wrote, and a node that lost power has
-    # neither jobs nor, as a rule, the directory.
+    """Replace the file's content as a whole, or not at all. Raises `OSError`."""
+    # No fsync: the content survives the end of the process. After a power loss there are no jobs,
+    # and usually no such directory either: by default it is below /run.
     draft = path.with_name(f".{path.name}.new")
     descriptor = os.open(
         draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode
@@ -36,13 +37,13 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:
             stream.write(content)
         draft.replace(path)
     except OSError:
-        # Where the disk is full, half a draft would keep what others could write with.
+        # On a full disk an incomplete draft would occupy space that others need.
         draft.unlink(missing_ok=True)
         raise
 
 
 def make_directory(path: Path) -> None:
-    """Create it, and what it lies in, for every user to enter, whatever slurmd's umask is."""
+    """Create the directory and its parents with mode 0755, independent of the umask."""
     if path.is_dir():
         return
     make_directory(path.parent)
@@ -53,7 +54,7 @@ def make_directory(path: Path) -> None:
 
 @contextlib.contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    """Hold the lock of this file, for a few file operations alone. Raises `OSError`."""
+    """Hold the file's lock inside the block, for file operations only. Raises `OSError`."""
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -63,9 +64,9 @@ def file_lock(path: Path) -> Iterator[None]:
 
 
 def try_file_lock(path: Path) -> int | None:
-    """Return a descriptor that holds the file's lock until it is closed; None where another has it.
+    """Return a descriptor that holds the file's lock, None if another process holds it.
 
-    The lock ends with the process, however that ends. Raises `OSError`.
+    The lock is released when the descriptor is closed or the process ends. Raises `OSError`.
     """
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:

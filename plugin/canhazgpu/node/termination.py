@@ -1,8 +1,8 @@
-"""End processes of this node: SIGTERM, some time, SIGKILL.
+"""Terminate processes of this node: SIGTERM, a grace period, SIGKILL.
 
-A pid that a scan found may be another process's by now. So processes are first held, then looked at
-once more, and only then signalled: what was held before the second look and lives after it is what
-the second look saw.
+A pid from a scan may have been reused since. So the processes are identified first, then scanned
+again, and only then signalled. A process that was identified before the second scan and is alive
+after it is the one that the second scan saw.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from canhazgpu.node.process_watch import ProcessWatch
 from canhazgpu.node.processes import identify_process, is_alive
 
 SIGKILL_WAIT_S = 2.0
-"""How long a process killed with SIGKILL is waited for: one in the kernel's hands stays longer."""
+"""Time to wait after SIGKILL; a process in uninterruptible sleep may take longer."""
 
 
 class ProcessTerminator:
-    """Processes held for ending, by a descriptor where the kernel has them; a context manager."""
+    """Processes that may be terminated, identified by pidfd if possible; a context manager."""
 
     def __init__(self, pids: Iterable[int]) -> None:
         found = (identify_process(pid) for pid in sorted(set(pids)))
-        self._held: dict[ProcessId, ProcessWatch] = {
+        self._watches: dict[ProcessId, ProcessWatch] = {
             process: ProcessWatch([process]) for process in found if process is not None
         }
 
@@ -34,8 +34,8 @@ class ProcessTerminator:
         return self
 
     def __contains__(self, pid: object) -> bool:
-        """Tell whether the process is held."""
-        return any(process.pid == pid for process in self._held)
+        """Return whether a process with this pid was identified."""
+        return any(process.pid == pid for process in self._watches)
 
     def __exit__(
         self,
@@ -43,20 +43,20 @@ class ProcessTerminator:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for watch in self._held.values():
+        for watch in self._watches.values():
             watch.close()
 
     def terminate(self, pids: Collection[int], grace_s: float) -> tuple[int, ...]:
-        """End those of the held processes that have these pids; returns the pids that still live.
+        """Terminate the identified processes with these pids; return the pids still alive.
 
-        `pids` are to come from a look that began after the processes were held.
+        `pids` must come from a scan that began after the processes were identified.
         """
-        chosen = {process: watch for process, watch in self._held.items() if process.pid in pids}
-        for number, patience_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, SIGKILL_WAIT_S)):
+        chosen = {process: watch for process, watch in self._watches.items() if process.pid in pids}
+        for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, SIGKILL_WAIT_S)):
             alive = [watch for process, watch in chosen.items() if is_alive(process)]
             for watch in alive:
                 watch.send_signal(number)
-            deadline = time.monotonic() + patience_s
+            deadline = time.monotonic() + wait_s
             for watch in alive:
                 watch.wait_for_exit(deadline - time.monotonic())
         return tuple(process.pid for process in chosen if is_alive(process))

@@ -1,6 +1,6 @@
-"""Users of this node: their names, and who runs this process.
+"""Names of users, and the user who runs this process.
 
-The kernel tells who that is, never an environment variable.
+The user comes from the kernel, never from an environment variable.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from canhazgpu.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The real user of this process, and whether it may do what only root may."""
+    """The real user of this process; `is_root` says whether its effective user is root."""
 
     uid: int
     user: str
@@ -22,7 +22,7 @@ class Caller:
 
 
 def this_caller() -> Caller:
-    """Return who runs this process."""
+    """Return the user who runs this process."""
     uid = os.getuid()
     return Caller(uid, user_name(uid) or str(uid), os.geteuid() == 0)
 
@@ -30,14 +30,14 @@ def this_caller() -> Caller:
 def require_root(caller: Caller, what: str) -> None:
     """Raise `InputError` unless the caller is root.
 
-    A courtesy: what really keeps others from the ledger are the rights that the store gives.
+    This gives a clear message. The access rights of the store are what protects the ledger.
     """
     if not caller.is_root:
         raise InputError(f"only root may {what}: run it with sudo")
 
 
 def user_name(uid: int | None) -> str | None:
-    """Return the user's name, the uid as digits for a user without one, None for no uid."""
+    """Return the user's name; the uid as digits if it has no name; None for no uid."""
     if uid is None:
         return None
     try:

@@ -1,7 +1,7 @@
-"""Become the command of a run: its process is the one the user started.
+"""Execute the command of a run in the process that the user started.
 
-Nothing stands between the command and its terminal, its signals and its exit status; what has to
-outlive it is the keeper's.
+The command has the user's terminal, gets all signals itself and gives its own exit status. What
+must happen after its end is the task of the run's monitor.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from canhazgpu.node.run_marker import MARKER_VARIABLE
 
 EXIT_NOT_FOUND = 127
 EXIT_NOT_EXECUTABLE = 126
-"""The statuses by which shells tell these two."""
+"""The exit statuses of shells for these two errors."""
 
-# Python ignores these at its start, and what is ignored stays so over exec.
+# Python ignores these from its start, and exec keeps ignored signals ignored.
 _IGNORED_BY_PYTHON = ("SIGPIPE", "SIGXFSZ")
 _LOCALES_BY_PYTHON = ("C.UTF-8", "C.utf8", "UTF-8")
 INITIAL_ENVIRON = Path("/proc/self/environ")
@@ -31,9 +31,9 @@ SHELL = "/bin/sh"
 
 
 def visible_devices(gpus: Sequence[GpuReading], export: str) -> dict[str, str]:
-    """Return the variables by which a program sees these GPUs and no others.
+    """Return the variables that show a program these GPUs and no others.
 
-    An index means a GPU only in the order of the PCI bus; a MIG instance has none.
+    CUDA's indices are NVML's only in the order of the PCI bus. A MIG instance has no such index.
     """
     if export == "index" and all(gpu.mig_index is None for gpu in gpus):
         indices = sorted(gpu.index for gpu in gpus)
@@ -45,18 +45,18 @@ def visible_devices(gpus: Sequence[GpuReading], export: str) -> dict[str, str]:
 
 
 def run_environment(
-    environ: Mapping[str, str], mark: str, gpus: Sequence[GpuReading], export: str
+    environ: Mapping[str, str], marker: str, gpus: Sequence[GpuReading], export: str
 ) -> dict[str, str]:
-    """Return the command's environment: the user's, these GPUs, and the mark of the run."""
-    return {**environ, **visible_devices(gpus, export), MARKER_VARIABLE: mark}
+    """Return the command's environment: the user's with these GPUs and the run's marker."""
+    return {**environ, **visible_devices(gpus, export), MARKER_VARIABLE: marker}
 
 
 def check_command(command: Sequence[str], environ: Mapping[str, str]) -> None:
-    """Raise `CommandError` for a command that could not be executed: before GPUs are taken."""
+    """Raise `CommandError` for a command that cannot be executed, before any GPU is reserved."""
     name = command[0]
     if shutil.which(name, path=environ.get("PATH", os.defpath)) is not None:
         return
-    if os.sep in name and os.path.exists(name):  # noqa: PTH110 - the shell's own question
+    if os.sep in name and os.path.exists(name):  # noqa: PTH110 - as the shell does
         raise _command_error(name, errno.EACCES)
     raise _command_error(name, errno.ENOENT)
 
@@ -74,7 +74,7 @@ def exec_command(command: Sequence[str], environ: Mapping[str, str]) -> NoReturn
 
 
 def _execvp_or_shell(command: Sequence[str], environ: dict[str, str]) -> NoReturn:
-    """Execute it as execvp(3) does: what is no program but a text is a script of the shell."""
+    """Execute it as execvp(3) does: a file that is no program runs as a script of the shell."""
     try:
         os.execvpe(command[0], list(command), environ)  # noqa: S606 - no shell is wanted
     except OSError as exc:
@@ -85,7 +85,7 @@ def _execvp_or_shell(command: Sequence[str], environ: dict[str, str]) -> NoRetur
 
 
 def _without_python_locale(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without what Python put into its own: a locale for C's (PEP 538)."""
+    """Return the environment without the locale that Python sets in place of C (PEP 538)."""
     given = dict(environ)
     if given.get("LC_CTYPE") in _LOCALES_BY_PYTHON:
         with contextlib.suppress(OSError):

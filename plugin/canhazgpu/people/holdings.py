@@ -1,11 +1,11 @@
-"""Pure: who holds which GPUs of a node now, and how that is said."""
+"""Pure: who holds which GPUs of a node now, and the GPUs as text."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from canhazgpu.gpu.scan import GpuReading
+from canhazgpu.gpu.scan import GpuReading, missing_gpu_reading
 from canhazgpu.ledger.values import Claim, NodeView, Reservation, Waiter
 
 NOT_IN_SCAN = "the last scan does not show it"
@@ -13,14 +13,14 @@ NOT_IN_SCAN = "the last scan does not show it"
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What one owner holds, or those of its GPUs (UUIDs) that are meant."""
+    """GPUs (UUIDs) that one owner holds: all of them or the selected ones."""
 
     claim: Claim
     gpus: tuple[str, ...]
 
 
 def current_reservations(view: NodeView) -> dict[str, Reservation]:
-    """Return the reservations by GPU, without those whose time is over."""
+    """Return the reservations by GPU, without expired ones."""
     return {
         gpu: one
         for gpu, one in view.reservations.items()
@@ -29,17 +29,17 @@ def current_reservations(view: NodeView) -> dict[str, Reservation]:
 
 
 def current_waiters(view: NodeView) -> tuple[Waiter, ...]:
-    """Return who waits, the next one first, without those who gave no sign of life in time."""
+    """Return the waiters, the next one first, without those whose lease has ended."""
     return tuple(one for one in view.queue if one.renewed_at + one.lease_s > view.read_at)
 
 
 def holdings(
-    view: NodeView, meant: Callable[[Reservation], bool], gpus: Sequence[str] | None = None
+    view: NodeView, is_selected: Callable[[Reservation], bool], gpus: Sequence[str] | None = None
 ) -> tuple[Holding, ...]:
-    """Return the reservations that are meant (of `gpus`, if any are named), by owner."""
+    """Return the selected reservations by owner, only those of `gpus` if any are named."""
     found: dict[str, list[Reservation]] = {}
     for gpu, one in current_reservations(view).items():
-        if meant(one) and (gpus is None or gpu in gpus):
+        if is_selected(one) and (gpus is None or gpu in gpus):
             found.setdefault(one.claim.owner, []).append(one)
     return tuple(
         Holding(some[0].claim, tuple(sorted(one.gpu for one in some)))
@@ -50,33 +50,25 @@ def holdings(
 def scanned_and_ledger_gpus(
     view: NodeView, readings: Iterable[GpuReading]
 ) -> tuple[GpuReading, ...]:
-    """Return the readings, and after them the GPUs that only the ledger still knows of."""
+    """Return the readings, and after them the GPUs that only the ledger knows."""
     seen = tuple(readings)
     uuids = {gpu.uuid for gpu in seen}
     held = sorted({*view.reservations, *view.quarantines} - uuids)
-    return seen + tuple(
-        GpuReading(-1, uuid, None, "", None, None, fault=NOT_IN_SCAN) for uuid in held
-    )
+    return seen + tuple(missing_gpu_reading(uuid, NOT_IN_SCAN) for uuid in held)
 
 
-def gpu_list_text(gpus: Iterable[str], places: Mapping[str, str]) -> str:
-    """Return ``GPU 0, 3`` by the GPUs' places, and by their UUIDs where those are not known."""
+def gpu_list_text(gpus: Iterable[str], display_indices: Mapping[str, str]) -> str:
+    """Return ``GPU 0, 3``; a GPU without a known index is named by its UUID."""
     return "GPU " + ", ".join(
-        sorted((places.get(gpu, gpu) for gpu in gpus), key=_display_index_key)
+        sorted((display_indices.get(gpu, gpu) for gpu in gpus), key=_display_index_key)
     )
 
 
 def gpu_display_indices(readings: Iterable[GpuReading]) -> dict[str, str]:
-    """Return the place of every GPU that has one, by UUID."""
+    """Return the display index of every GPU that has one, by UUID."""
     return {gpu.uuid: gpu.display_index for gpu in readings if gpu.uuid and gpu.index >= 0}
 
 
 def _display_index_key(name: str) -> tuple[bool, int, str]:
     index = name.partition(":")[0]
     return (not index.isdecimal(), int(index) if index.isdecimal() else 0, name)
-
-
-def holder_name(claim: Claim) -> str:
-    """Return who holds a GPU and as what: ``alice (run)``, ``alice (job 12)``."""
-    what = f"job {claim.job_id}" if claim.job_id else claim.type
-    return f"{claim.user} ({what})"

@@ -1,35 +1,31 @@
-"""Pure: what people may do with their own reservations, by release and extend.
+"""Pure: which reservations a user may release and extend.
 
-One's own are those that the ledger recorded with one's uid; an unreadable record is nobody's.
+A reservation is a user's own if the ledger recorded it with the user's uid. A reservation whose
+record is unreadable is nobody's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from canhazgpu.allocation.holder_text import holder_name
 from canhazgpu.errors import InputError
 from canhazgpu.ledger.values import MANUAL, RUN, Claim, NodeView, Reservation
-from canhazgpu.people.holdings import (
-    Holding,
-    current_reservations,
-    gpu_list_text,
-    holder_name,
-    holdings,
-)
+from canhazgpu.people.holdings import Holding, current_reservations, gpu_list_text, holdings
 
 
 def holdings_to_release(
     view: NodeView,
     uid: int,
     gpus: Sequence[str] | None,
-    places: Mapping[str, str],
+    display_indices: Mapping[str, str],
     *,
     force: bool = False,
 ) -> tuple[Holding, ...]:
-    """Return what the user `uid` releases: the named GPUs, or all that it reserved by hand.
+    """Return what is to be released: the named GPUs, or all that the user reserved by hand.
 
-    Raises `InputError`, and so nothing is released, where a named GPU is another's, a job's, or
-    (without `force`) a running command's. A named GPU that nobody holds is already released.
+    Raises `InputError` where a named GPU is held by another user, by a job or (without `force`) by
+    a running command; nothing is released then. A named GPU that nobody holds counts as released.
     """
     if gpus is None:
         return holdings(view, lambda one: _is_held_by(one, uid) and one.claim.type == MANUAL)
@@ -38,28 +34,29 @@ def holdings_to_release(
         if gpu in held:
             refusal = _release_refusal(held[gpu], uid, force=force)
             if refusal:
-                raise InputError(f"{gpu_list_text([gpu], places)} of {view.node} {refusal}")
+                raise InputError(
+                    f"{gpu_list_text([gpu], display_indices)} of {view.node} {refusal}"
+                )
     return holdings(view, lambda _: True, gpus)
 
 
 def run_holdings(view: NodeView, uid: int) -> tuple[Holding, ...]:
-    """Return what the user's running commands hold."""
+    """Return the holdings of the user's running commands."""
     return holdings(view, lambda one: _is_held_by(one, uid) and one.claim.type == RUN)
 
 
 def holdings_to_extend(
-    view: NodeView, uid: int, gpus: Sequence[str] | None, places: Mapping[str, str]
+    view: NodeView, uid: int, gpus: Sequence[str] | None, display_indices: Mapping[str, str]
 ) -> tuple[Holding, ...]:
-    """Return what the user `uid` extends: the named GPUs, or all that it reserved for a time.
+    """Return what is to be extended: the named GPUs, or all that the user reserved for a time.
 
-    Raises `InputError` where there is none, or a named GPU is not such a one.
+    Raises `InputError` where there is none, and for a named GPU that the user cannot extend.
     """
     held = current_reservations(view)
     for gpu in gpus or ():
         if gpu not in held or not _is_extendable_by(held[gpu], uid):
-            raise InputError(
-                f"{gpu_list_text([gpu], places)} of {view.node} {_extend_refusal(held, gpu, uid)}"
-            )
+            refusal = _extend_refusal(held, gpu, uid)
+            raise InputError(f"{gpu_list_text([gpu], display_indices)} of {view.node} {refusal}")
     found = holdings(view, lambda one: _is_extendable_by(one, uid), gpus)
     if not found:
         raise InputError(
@@ -72,9 +69,9 @@ def holdings_to_extend(
 def check_max_reserve(
     view: NodeView, found: Sequence[Holding], duration_s: float, max_reserve_s: float
 ) -> None:
-    """Raise `InputError` where a reservation would then last longer than `max_reserve_s` from now.
+    """Raise `InputError` where a reservation would last longer than `max_reserve_s` from now on.
 
-    0 is no bound.
+    A `max_reserve_s` of 0 is no limit.
     """
     if not max_reserve_s:
         return
@@ -98,7 +95,7 @@ def _is_extendable_by(reservation: Reservation, uid: int) -> bool:
 
 
 def _release_refusal(reservation: Reservation, uid: int, *, force: bool) -> str:
-    """Say why the user may not release this, empty where it may."""
+    """Return why the user may not release this, empty where it may."""
     claim = reservation.claim
     if not _is_held_by(reservation, uid):
         return _other_holder_text(claim, "release")

@@ -1,16 +1,16 @@
-"""Pure: what an administrator has taken from somebody lately, and why."""
+"""Pure: reservations of a user that somebody else released lately, and why."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from canhazgpu.duration_text import short_duration_text
+from canhazgpu.durations import short_duration_text
 from canhazgpu.ledger.values import Event
 from canhazgpu.people.holdings import gpu_list_text
 
 REVOCATION_SHOWN_FOR_S = 7 * 86400.0
-"""How long somebody is told."""
+"""How long a user is shown a revocation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Revocation:
 
 
 def revocations_from(uid: int, node: str, events: Iterable[Event]) -> list[Revocation]:
-    """Return what others released of the user's reservations, the latest last."""
+    """Return the user's reservations that others released, the latest last."""
     found: dict[tuple[str, str, str], Revocation] = {}
     for event in events:
         claim = event.claim
@@ -38,9 +38,9 @@ def revocations_from(uid: int, node: str, events: Iterable[Event]) -> list[Revoc
     return list(found.values())
 
 
-def revocation_text(taken: Revocation, places: Mapping[str, str], now: float) -> str:
-    """Return it as one line: ``GPU 1 of n1 was taken from you 5m ago by root: maintenance``."""
-    ago = short_duration_text(now - taken.at)
-    were = "was" if len(taken.gpus) == 1 else "were"
-    names = gpu_list_text(taken.gpus, places)
-    return f"{names} of {taken.node} {were} taken from you {ago} ago by {taken.by}: {taken.reason}"
+def revocation_text(revocation: Revocation, display_indices: Mapping[str, str], now: float) -> str:
+    """Return one line: ``GPU 1 of n1 was taken from you 5m ago by root: maintenance``."""
+    ago = short_duration_text(now - revocation.at)
+    were = "was" if len(revocation.gpus) == 1 else "were"
+    gpus = f"{gpu_list_text(revocation.gpus, display_indices)} of {revocation.node}"
+    return f"{gpus} {were} taken from you {ago} ago by {revocation.by}: {revocation.reason}"

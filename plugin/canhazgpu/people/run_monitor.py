@@ -1,8 +1,9 @@
-"""Keeps one run's reservation: gives signs of life, and releases it the moment the run is gone.
+"""Monitor one run: send heartbeats for its reservation, and release it when the run ends.
 
-A process of its own, which holds nothing of the run's: no terminal, no pipe, no directory. The
-command runs in the process that the user started; the keeper watches that. Where the keeper is
-killed, the reservation lasts as long as the command's process, by its pid in the ledger.
+The monitor is a process of its own and shares nothing with the run: no terminal, no pipe and no
+directory. The command runs in the process that the user started, and the monitor watches that
+process. Where the monitor is killed, the reservation lasts as long as the command's process,
+because the ledger has its pid.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ from canhazgpu.node.run_marker import clear_own_marker, processes_of_run
 RELEASE_RETRY_PAUSES_S = (0.1, 0.5, 1.0, 2.0, 5.0)
 """Pauses between the attempts to release, the last one again and again."""
 RELEASE_RETRY_LIMIT_S = 3600.0
-"""A release that the ledger did not take for so long is left to whoever next needs the GPUs."""
+"""After so long the monitor ends without a release; the next allocation finds the owner dead."""
 SIGKILL_DELAY_S = 10.0
-"""Time between asking a run to end and ending it."""
+"""Time between SIGTERM and SIGKILL."""
 
 
 @dataclass(frozen=True, slots=True)
 class MonitoredRun:
-    """One run: its owner on its node, its mark and its command's process, and what bounds it.
+    """One run: its owner, its node, its marker, its command's process and its limits.
 
-    `timeout_s` ends the run after so long; `ends_when_lost` ends it with its reservation.
+    The run ends after `timeout_s`. With `ends_when_lost` it ends when its reservation is lost.
     """
 
     node: str
@@ -46,30 +47,30 @@ class MonitoredRun:
 
 
 class RunMonitor:
-    """Watches one run until nothing of it is left."""
+    """Monitors one run until none of its processes is left."""
 
     def __init__(
         self,
-        kept: MonitoredRun,
+        run: MonitoredRun,
         watch: ProcessWatch,
         open_ledger: Callable[[], Ledger],
         restore: Callable[[Ledger], str],
     ) -> None:
         """Take the run; `watch` watches its command.
 
-        `restore` reserves again what a ledger without its memory forgot; it returns why the
-        reservation is lost, "" where it is there again.
+        `restore` reserves the GPUs again where Redis lost the reservation. It returns why the
+        reservation is lost for good, "" where it is not.
         """
-        self._run = kept
+        self._run = run
         self._watch = watch
         self._open_ledger = open_ledger
         self._restore = restore
         self._cached_ledger: Ledger | None = None
         self._reservation_lost = False
-        self._deadline = None if kept.timeout_s is None else time.monotonic() + kept.timeout_s
+        self._deadline = None if run.timeout_s is None else time.monotonic() + run.timeout_s
 
     def monitor(self) -> None:
-        """Return when the run is over and its GPUs are free."""
+        """Return when the run has ended and its GPUs are released."""
         self._send_heartbeat((self._run.command, this_process()))
         while not self._wait_for_command(self._time_until_due_s()):
             self._send_heartbeat()
@@ -82,11 +83,11 @@ class RunMonitor:
         self._release_with_retries()
 
     def _wait_for_command(self, wait_s: float) -> bool:
-        """Wait for the command's end, at most so long."""
+        """Tell whether the command has ended; wait at most so long for it."""
         return self._watch.wait_for_exit(wait_s)
 
     def _time_until_due_s(self) -> float:
-        """Return the time until something is due, a sign of life or the run's end."""
+        """Return the time until the next heartbeat or the run's time-out."""
         if self._deadline is None:
             return self._run.heartbeat_s
         return min(self._run.heartbeat_s, max(self._deadline - time.monotonic(), 0))
@@ -108,7 +109,7 @@ class RunMonitor:
             if not reason:
                 ledger.renew(self._run.node, self._run.owner, self._live_processes())
         except StoreError:
-            # The ledger will be back; until then the command's process speaks for it.
+            # Without a heartbeat the reservation lasts as long as the command's process.
             return
         if reason:
             self._reservation_lost = True
@@ -121,7 +122,7 @@ class RunMonitor:
         return (*dict.fromkeys((self._run.command, *left)), this_process())
 
     def _wait_for_background_processes(self) -> None:
-        """Wait for what the command left running in the background: it may use the GPUs."""
+        """Wait for processes that the command left in the background: they may use the GPUs."""
         known: tuple[ProcessId, ...] = ()
         while left := processes_of_run(self._run.marker):
             if left != known:
@@ -135,7 +136,7 @@ class RunMonitor:
                 self._terminate_run()
 
     def _terminate_run(self) -> None:
-        """Ask all processes of the run to end, and end those that do not."""
+        """Send SIGTERM to all processes of the run, and later SIGKILL to those that are left."""
         self._signal_run(signal.SIGTERM)
         if not self._wait_for_command(SIGKILL_DELAY_S) or processes_of_run(self._run.marker):
             self._signal_run(signal.SIGKILL)
@@ -163,12 +164,12 @@ class RunMonitor:
         return self._cached_ledger
 
     def _write_to_command_stderr(self, message: str) -> None:
-        """Write to the command's standard error, by its process: the keeper holds no copy of it."""
+        """Write to the command's standard error through /proc: the monitor has no copy of it."""
         process = PROC / str(self._run.command.pid)
         path = process / "fd/2"
         with contextlib.suppress(OSError):
             if process.stat().st_uid != os.geteuid():
-                # Another user may have any file there, which root would then write to.
+                # Another user's process may have any file open there; root must not write to it.
                 return
             flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
             descriptor = os.open(path, flags)
@@ -180,9 +181,9 @@ class RunMonitor:
 
 
 def run_monitor_process(
-    told: int, make: Callable[[ProcessWatch], RunMonitor], command: ProcessId
+    ready_fd: int, create_monitor: Callable[[ProcessWatch], RunMonitor], command: ProcessId
 ) -> None:
-    """Keep a run from now on; says so on `told` once the command is watched."""
+    """Monitor a run until it ends; write to `ready_fd` once the command is watched."""
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTSTP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -190,7 +191,7 @@ def run_monitor_process(
     watch = ProcessWatch([command])
     if watch.wait_for_exit(0):
         return
-    os.write(told, b"ready")
-    os.close(told)
+    os.write(ready_fd, b"ready")
+    os.close(ready_fd)
     with contextlib.suppress(CanhazgpuError):
-        make(watch).monitor()
+        create_monitor(watch).monitor()

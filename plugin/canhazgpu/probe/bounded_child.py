@@ -1,9 +1,9 @@
 """Run a function in a child process that may hang without hanging its caller.
 
-Driver calls can block in the kernel where no signal and no thread time-out reaches them. The child
-holds nothing of its parent: its own session, no terminal, no descriptors but the result pipe. One
-that cannot be killed therefore neither keeps a hook's caller waiting nor a pipe open. What it
-starts in its turn ends with it at the deadline.
+Driver calls can block in the kernel, where neither a signal nor the time-out of a thread ends them.
+The child shares nothing with its parent: it has its own session, no terminal and only the result
+pipe as descriptor. A child that cannot be killed therefore does not block the caller and keeps no
+other pipe open. Processes that the child starts are killed with it at the deadline.
 
 The child dies with the thread that started it, so keep that thread until the result is there.
 """
@@ -22,14 +22,14 @@ from canhazgpu.node.daemonize import close_descriptors_except, duplicate_above_s
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 EXIT_GRACE_S = 0.1
-"""Least time for the child to exit after its last byte, and to die once it is killed."""
+"""Least time for the child to exit after its last byte, and after it was killed."""
 EXIT_POLL_INTERVAL_S = 0.001
 HANDLED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 """What the parent may have handlers for, which the child does not want."""
 
 
 class BoundedChildError(Exception):
-    """The child gave no result; the text says whether it hung or died, and of what."""
+    """The child returned no result; the text says whether it hung, or how it ended."""
 
 
 class BoundedChild:
@@ -46,7 +46,8 @@ class BoundedChild:
             self._result, child_end = os.pipe()
         except OSError as exc:
             raise BoundedChildError(f"cannot start a process: {exc.strerror}") from exc
-        # A Ctrl-C meets the child too, before it has left the terminal: not in the parent's handler.
+        # A Ctrl-C reaches the child too, before it has left the terminal: the parent's handler must
+        # not run there, and what it raises while Python forks would be lost.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
         try:
             self._pid = os.fork()
@@ -63,7 +64,7 @@ class BoundedChild:
     def result(self) -> bytes:
         """Return what `work` returned; raises `BoundedChildError` at the deadline or a crash.
 
-        To be called once: it collects the child.
+        Call it once: it reaps the child.
         """
         chunks = []
         try:
@@ -85,9 +86,9 @@ class BoundedChild:
         return os.read(self._result, 65536)
 
     def _kill(self) -> None:
-        """End the child with all that it started, and collect it, unless it cannot even die."""
+        """Kill the child and all that it started, and reap it, if it can be killed."""
         with contextlib.suppress(ProcessLookupError):
-            # Its group is its own; before it has made that, it has started nothing.
+            # It has its own process group; before it made that, it started no process.
             os.killpg(self._pid, signal.SIGKILL)
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
@@ -95,10 +96,10 @@ class BoundedChild:
             self._exit_status(EXIT_GRACE_S)
 
     def _exit_status(self, wait_s: float) -> int:
-        """Collect the child's exit status; raises `TimeoutError` where it does not exit in time.
+        """Return the child's exit status; raises `TimeoutError` where it does not exit in time.
 
-        A caller that ignores SIGCHLD, as a daemon may have it inherit, gets no status: 0 then,
-        and what the child wrote must speak for itself.
+        A process that ignores SIGCHLD, which a daemon may let it inherit, gets no status. The
+        return value is then 0, and the caller judges the child by its output alone.
         """
         try:
             _wait_for_exit(self._pid, wait_s)
@@ -111,14 +112,14 @@ class BoundedChild:
 
 
 def _wait_readable(descriptor: int, wait_s: float) -> bool:
-    # Not select.select, which refuses descriptors from 1024 up.
+    # Not select.select: it refuses descriptors from 1024 up.
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(max(wait_s, 0) * 1000))
 
 
 def _wait_for_exit(pid: int, wait_s: float) -> None:
-    """Return when the child has exited, and is yet to be collected, or the time is over."""
+    """Return when the child has exited, without reaping it, or when the time is over."""
     try:
         watch = os.pidfd_open(pid)
     except OSError:
@@ -145,9 +146,10 @@ def _exit_text(status: int) -> str:
 
 
 def die_with_parent(parent: int | None = None) -> Callable[[], None]:
-    """Return what a new process calls first, so that it dies with its parent, which calls this.
+    """Return a function that a new process calls first, so that it dies with its parent.
 
-    `parent` is the parent's pid where the new process itself has to call this.
+    The parent calls this before the fork. Where the new process calls it, `parent` is the parent's
+    pid.
     """
     prctl, expected = ctypes.CDLL(None).prctl, parent or os.getpid()
 
@@ -160,7 +162,7 @@ def die_with_parent(parent: int | None = None) -> Callable[[], None]:
 
 
 def _run_child(work: Callable[[], bytes], result: int, parent: int, mask: Iterable[int]) -> None:
-    """Compute and write the result, then leave without running anything of the parent's."""
+    """Write the result of `work`, then exit without running any code of the parent."""
     status = 1
     try:
         die_with_parent(parent)()
@@ -172,7 +174,7 @@ def _run_child(work: Callable[[], bytes], result: int, parent: int, mask: Iterab
 
 
 def _detach_from_parent(result: int, mask: Iterable[int]) -> int:
-    """Give up all that is the parent's but the result pipe, and return that."""
+    """Close everything of the parent but the result pipe; return the descriptor of that."""
     os.setsid()
     keep = duplicate_above_stdio(result)
     for number in HANDLED_SIGNALS:

@@ -1,6 +1,6 @@
-"""Pure: what people read when a GPU or the driver fails, and what they can do next.
+"""Pure: the texts for faults of a GPU or the driver, each with the next step.
 
-The numbers are NVML's (`nvmlReturn_t`); `nvidia-smi` exits with the same ones and prints the same
+The codes are NVML's (``nvmlReturn_t``); nvidia-smi exits with the same codes and prints the same
 words.
 """
 
@@ -34,7 +34,7 @@ ADVICE_BY_CODE: dict[int, str] = {
     25: "the driver is older than this call: update the driver",
     999: CHECK_DMESG,
 }
-"""What to do about each of NVML's errors; any other one is for `CHECK_DMESG`."""
+"""The next step for each of NVML's errors; for any other it is `CHECK_DMESG`."""
 
 _CODE_BY_TEXT: dict[str, int] = {
     "n/a": NOT_SUPPORTED,
@@ -46,7 +46,7 @@ _CODE_BY_TEXT: dict[str, int] = {
     "gpu requires restart": 16,
     "unknown error": 999,
 }
-"""The words that nvidia-smi prints in place of a value, and the error that they stand for."""
+"""The words that nvidia-smi prints instead of a value, and the error code that they mean."""
 
 MIG_WITHOUT_INSTANCES = (
     "MIG is on but has no instances: create them with 'nvidia-smi mig -cgi', or turn MIG off"
@@ -98,12 +98,12 @@ def output_fault(problem: str) -> str:
 
 
 def impossible_pid_fault(pid: int) -> str:
-    """Return the text for a pid that cannot be; drivers 535.43 to 535.85 report such ones."""
+    """Return the text for an impossible pid; drivers 535.43 to 535.85 report such ones."""
     return f"process id {pid} cannot be: update the driver (535.43 to 535.85 report such ids)"
 
 
 def shared_uuid_fault(uuid: str) -> str:
-    """Return the text for a UUID that several GPUs claim."""
+    """Return the text for a UUID that several GPUs have."""
     return f"several GPUs have the UUID {uuid}: see 'nvidia-smi -L', and reset them"
 
 

@@ -1,4 +1,4 @@
-"""The probe of this node: one scan within a deadline, judged by policy."""
+"""The probe of this node: one scan within a deadline, with the use and health of each GPU."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from canhazgpu.probe.source_scan import SourceScan
 from canhazgpu.probe.sources import configured_sources
 
 FIRST_SOURCE_TIME_SHARE = 0.75
-"""Part of the time that a source gets while another one could follow. Large, because initialising
-NVML takes seconds on a node without persistence mode, and what hangs it hangs nvidia-smi too."""
+"""Share of the time for a source that is not the last. It is large, because initialising NVML takes
+seconds on a node without persistence mode, and nvidia-smi hangs where NVML does."""
 MIN_SOURCE_TIME_S = 0.05
-"""Least time for a source that follows: with less, its fault would say nothing."""
+"""Least time for the last source: with less it would only report its time-out."""
 
 
 class NodeProbe:
@@ -38,9 +38,9 @@ class NodeProbe:
 
 
 class PendingNodeScan:
-    """`PendingScan` in a child process, which works while the caller does something else.
+    """`PendingScan` in a child process, which runs while the caller does something else.
 
-    Where the first source cannot be used at all, `observe` asks the next one in the time left.
+    Where the first source does not work at all, `observe` uses the next one in the time left.
     """
 
     def __init__(self, node: str, validation: ValidationConfig, job_of: JobOfCgroup) -> None:
@@ -54,7 +54,7 @@ class PendingNodeScan:
         self._source_scan = self._next_source_scan()
 
     def observe(self) -> Observation:
-        """See `PendingScan.observe`; the age counts on with every call."""
+        """See `PendingScan.observe`; each call returns the age of the scan at that time."""
         if self._observation is None:
             self._observation = judge_scan(
                 self._first_working_scan(), self._policy, health_checks=self._health_checks
@@ -62,7 +62,7 @@ class PendingNodeScan:
         return replace(self._observation, age_s=time.monotonic() - self._began)
 
     def _first_working_scan(self) -> Scan:
-        """Return the first scan that shows GPUs; else the last one, with every source's fault."""
+        """Return the first scan without a fault, else the last one with the faults of all."""
         scan = self._source_scan.result()
         faults = [(scan.source, scan.fault)]
         while scan.fault is not None and self._sources:
@@ -71,8 +71,8 @@ class PendingNodeScan:
             faults.append((scan.source, scan.fault))
         if scan.fault is None:
             return scan
-        told = "; ".join(f"{source}: {fault}" for source, fault in faults)
-        return replace(scan, fault=f"the GPUs could not be read: {told}")
+        reasons = "; ".join(f"{source}: {fault}" for source, fault in faults)
+        return replace(scan, fault=f"the GPUs could not be read: {reasons}")
 
     def _next_source_scan(self) -> SourceScan:
         source = self._sources.pop(0)
@@ -82,7 +82,7 @@ class PendingNodeScan:
 
 
 def usage_policy(validation: ValidationConfig) -> UsagePolicy:
-    """Return when a GPU counts as in use, as configured."""
+    """Return the configured policy of use."""
     return UsagePolicy(
         validation.memory_threshold_mb,
         frozenset(validation.ignore_processes),

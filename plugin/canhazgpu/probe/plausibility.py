@@ -1,4 +1,4 @@
-"""What the probes share: processes as a driver tells of them, and doubt of what cannot be."""
+"""Check the readings of a driver for impossible values; helpers that both sources use."""
 
 from __future__ import annotations
 
@@ -13,30 +13,29 @@ from canhazgpu.gpu.usage import MAX_PID
 from canhazgpu.probe import fault_messages
 
 MAX_DRIVER_TEXT = 120
-"""Longest text of a driver that is kept: names, and what it says of a failure."""
+"""Characters of the longest text of a driver: names and error messages are cut there."""
 
 
 def process_with_memory(pid: int, memory_mb: int | None) -> GpuProcess:
-    """Return a process of which only a driver has told; `with_process_facts` adds the rest."""
+    """Return a process with what a driver reports; `with_process_details` adds the rest."""
     return GpuProcess(pid, None, None, None, memory_mb)
 
 
 def larger_or_none(known: int | None, memory: int | None) -> int | None:
-    """Return the larger of two amounts of one process; what is unknown stays so."""
+    """Return the larger amount of memory of one process; None if either is unknown."""
     return None if known is None or memory is None else max(known, memory)
 
 
 def printable_line(text: str) -> str:
-    """Return a driver's text as one short line that no terminal takes for a command."""
+    """Return a driver's text as one short line without control characters."""
     shown = "".join(letter if letter.isprintable() else "?" for letter in text.strip())
     return shown if len(shown) <= MAX_DRIVER_TEXT else shown[: MAX_DRIVER_TEXT - 3] + "..."
 
 
 def with_plausibility_faults(readings: Iterable[GpuReading]) -> tuple[GpuReading, ...]:
-    """Return the readings, with a fault for each that tells what cannot be.
+    """Return the readings, with a fault for each that has impossible values.
 
-    A UUID is what reservations name, so one that is no UUID identifies nothing, and GPUs that
-    share one cannot be told apart.
+    Reservations name UUIDs. A malformed UUID is removed, and GPUs that share a UUID have a fault.
     """
     found = [_with_valid_uuid(reading) for reading in readings]
     times = Counter(reading.uuid for reading in found)

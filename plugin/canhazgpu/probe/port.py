@@ -1,4 +1,4 @@
-"""What the core needs of whatever reads a node's GPUs."""
+"""The port for reading a node's GPUs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from canhazgpu.ledger.port import Observation
 
 
 class PendingScan(Protocol):
-    """A scan under way."""
+    """A scan that was started."""
 
     def observe(self) -> Observation:
-        """Wait for the scan, at most until its deadline, and return it with policy's judgement.
+        """Wait for the scan, at most until its deadline; return it with each GPU's use and health.
 
-        Never raises for a fault of the GPUs or the driver: the scan then carries the fault, and
-        what could not be read counts as unknown.
+        Never raises for a fault of the GPUs or the driver: the scan then has the fault, and a GPU
+        that could not be read is unknown.
         """
         ...
 
@@ -23,5 +23,5 @@ class GpuProbe(Protocol):
     """Reads the GPUs of this node."""
 
     def start(self) -> PendingScan:
-        """Begin a scan and return at once."""
+        """Start a scan and return at once."""
         ...

@@ -1,4 +1,4 @@
-"""One source asked once, in a bounded child; whatever happens there comes out as a scan."""
+"""Scan by one source in a bounded child; every failure becomes a scan with a fault."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from canhazgpu.probe.sources import GpuSource
 
 
 class SourceScan:
-    """A scan under way by one source, which ends with its result or at the time-out."""
+    """A started scan by one source; it ends with a result or at the time-out."""
 
     def __init__(self, node: str, source: GpuSource, timeout_s: float) -> None:
         self._node = node
@@ -23,11 +23,11 @@ class SourceScan:
         try:
             self._child = BoundedChild(lambda: _read_source(node, source), timeout_s)
         except BoundedChildError as exc:
-            # A node without room for a process is a fault of the scan, told by `result`.
+            # A node that cannot start another process is a fault of the scan: see `result`.
             self._child = exc
 
     def result(self) -> Scan:
-        """Wait for the result; a source that cannot be used is the scan's fault. Call it once."""
+        """Wait for the scan; a source that does not work is its fault. Call it once."""
         if isinstance(self._child, BoundedChildError):
             return self._failed_scan(str(self._child))
         try:

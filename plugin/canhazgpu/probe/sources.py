@@ -1,4 +1,4 @@
-"""What can read the GPUs of this node, in the order in which it is asked."""
+"""The sources that can read the GPUs of this node, in the order of their use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NVML = "nvml"
 NVIDIA_SMI = "nvidia-smi"
 MAX_DETAILS_WAIT_S = 1.0
 DETAILS_TIME_SHARE = 0.2
-"""Of a scan's time, the most that is waited for what the node tells of the processes."""
+"""Share of a scan's time that may be spent on the details of processes."""
 NVIDIA_SMI_PATHS = (
     "/usr/bin/nvidia-smi",
     "/usr/local/bin/nvidia-smi",
@@ -27,7 +27,7 @@ NVIDIA_SMI_PATHS = (
 
 @dataclass(frozen=True, slots=True)
 class GpuSource:
-    """One way to read the GPUs; `read` may hang, and raises `ScanError` where it cannot be used."""
+    """One way to read the GPUs; `read` may hang, and raises `ScanError` where it does not work."""
 
     name: str
     read: Callable[[], tuple[GpuReading, ...]]
@@ -58,7 +58,7 @@ def configured_sources(validation: ValidationConfig, job_of: JobOfCgroup) -> lis
 def _with_details(
     gpus: tuple[GpuReading, ...], job_of: JobOfCgroup, wait_s: float
 ) -> tuple[GpuReading, ...]:
-    # Only the child that reads imports what describes processes.
+    # Only the child that scans imports this: see `describe`.
     from canhazgpu.probe.processes.describe import with_process_details  # noqa: PLC0415
 
     return with_process_details(gpus, job_of, wait_s)
@@ -67,14 +67,13 @@ def _with_details(
 def _find_nvidia_smi() -> str:
     """Return the path of nvidia-smi, empty where it is in none of the usual places.
 
-    Hooks have no PATH, and a user's may lead anywhere.
+    PATH is not used: hooks have none, and a user's PATH may name any program.
     """
     return next((path for path in NVIDIA_SMI_PATHS if os.access(path, os.X_OK)), "")
 
 
 def _read_by_nvml(library: str) -> tuple[GpuReading, ...]:
-    # Only the child that reads pays for importing pynvml, while its parent imports the store's
-    # client.
+    # Only the child that scans imports pynvml; meanwhile its parent imports the client of Redis.
     from canhazgpu.probe.nvml.reader import read_gpus  # noqa: PLC0415
 
     return read_gpus(library)

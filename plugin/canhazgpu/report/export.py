@@ -9,7 +9,7 @@ from canhazgpu.report.totals import Report, UsageTotals
 from canhazgpu.status.json_format import iso_time
 
 RESERVATION_TYPES = ("slurm", "run", "manual")
-"""The types of reservations that have a column of their own."""
+"""The types of reservations with a column of their own."""
 
 CSV_COLUMNS = (
     "user", "node", "gpu_hours", "share", "idle_hours", "reservations", *RESERVATION_TYPES, "other",
@@ -18,7 +18,7 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def report_to_dict(report: Report) -> dict[str, Any]:
-    """Return everything; its keys are a promise to programs. Times are of the store's clock."""
+    """Return the whole report; programs rely on the keys. Times are of the clock of Redis."""
     return {
         "since": iso_time(report.span.since),
         "until": iso_time(report.span.until),
@@ -43,9 +43,9 @@ def _usage_to_dict(usage: UsageTotals) -> dict[str, Any]:
 
 
 def report_rows(report: Report, clean: Callable[[str], str] = str) -> Iterator[tuple[str, ...]]:
-    """Return the header and one row for each user on each node; `clean` is for names.
+    """Yield the header and one row for each user on each node; `clean` makes names safe to print.
 
-    A name that a spreadsheet would take for a formula gets an apostrophe before it.
+    A name that a spreadsheet would read as a formula gets an apostrophe before it.
     """
     yield CSV_COLUMNS
     for (user, node), usage in report.by_user_and_node.items():
@@ -62,5 +62,5 @@ def report_rows(report: Report, clean: Callable[[str], str] = str) -> Iterator[t
 
 
 def escape_formula(text: str) -> str:
-    """Return the text as a cell that no spreadsheet computes."""
+    """Return the text as a cell that no spreadsheet reads as a formula."""
     return f"'{text}" if text.lstrip(" ").startswith(_FORMULA_STARTS) else text

@@ -1,4 +1,4 @@
-"""Who held which GPU for how long within a span of time, from a node's history; pure."""
+"""How long each owner held a GPU within a time span, from a node's history; pure."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ RELEASE = "release"
 
 @dataclass(frozen=True, slots=True)
 class TimeSpan:
-    """A span of time, in seconds since the epoch of the store's clock."""
+    """A time span, in seconds since the epoch by the clock of Redis."""
 
     since: float
     until: float
 
     def overlap_s(self, start: float, end: float) -> float:
-        """Return how much of the time from `start` to `end` is in the span, in seconds."""
+        """Return how many seconds from `start` to `end` are within the span."""
         return max(min(end, self.until) - max(start, self.since), 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class HeldTime:
-    """One GPU held by one owner, as far as that was within the span.
+    """One GPU held by one owner: the time within the span.
 
-    `idle_s` is its share of the time for which scans found the GPU reserved and unused.
+    `idle_s` is the part of it in which scans found the GPU reserved and unused.
     """
 
     node: str
@@ -38,11 +38,11 @@ class HeldTime:
 
 
 def held_times(view: NodeView, events: Iterable[Event], span: TimeSpan) -> list[HeldTime]:
-    """Return what was held on a node within the span.
+    """Return the held times of a node within the span.
 
-    `events` are the node's from the span's beginning on, read after the view: what was released in
-    between is in both, and counts once. A release tells of its whole reservation, so one that
-    began before the span needs no grant.
+    `events` are the node's events from the beginning of the span on, read after the view. A
+    reservation released in between is in both and counts once. A release event has the time of its
+    grant, so the grants before the span are not needed.
     """
     releases = [one for one in events if one.kind == RELEASE and one.claim is not None]
     ended = {(one.gpu, one.claim.owner, one.granted_at) for one in releases if one.claim}
@@ -62,7 +62,7 @@ def held_times(view: NodeView, events: Iterable[Event], span: TimeSpan) -> list[
 def _held_time_within(
     node: str, claim: Claim, start: float | None, end: float, span: TimeSpan, idle_s: float = 0.0
 ) -> HeldTime:
-    # A record that cannot be read has no time of its grant, and no hours.
+    # A record that cannot be read has no time of the grant, and so no hours.
     held_s = span.overlap_s(start, end) if start else 0.0
     whole_s = end - start if start else 0.0
     inside = held_s / whole_s if whole_s > 0 else 0.0

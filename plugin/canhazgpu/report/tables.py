@@ -1,4 +1,4 @@
-"""A report for people: two tables with bars that fit the terminal; pure."""
+"""A report for people: two tables with bars, as wide as the terminal; pure."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import NamedTuple
 from canhazgpu.report.totals import Report, UsageTotals
 
 DEFAULT_WIDTH = 80
-"""Columns where there is no terminal."""
+"""Columns without a terminal."""
 GAP = "  "
 MIN_BAR, MAX_BAR = 5, 40
-"""Columns of the longest bar; where fewer are left there are no bars."""
+"""Columns of the longest bar; with fewer columns than `MIN_BAR` there are no bars."""
 
 
 class _TableRow(NamedTuple):
@@ -27,7 +27,7 @@ class _TableRow(NamedTuple):
 def report_lines(
     report: Report, width: int | None, clean: Callable[[str], str] = str
 ) -> Iterator[str]:
-    """Return the lines; `width` is the terminal's, `clean` makes names safe to print."""
+    """Yield the lines; `width` is the terminal's, `clean` makes names safe to print."""
     for title, usages in (("USER", report.by_user), ("NODE", report.by_node)):
         rows = [_row(clean(name), one, clean) for name, one in usages.items()]
         yield from _table(title, rows, width or DEFAULT_WIDTH)
@@ -71,7 +71,7 @@ def _line(row: _TableRow, widths: Sequence[int], bar: str) -> str:
 
 
 def _bar(used: float, most: float, room: int) -> str:
-    """Return a bar of at most `room` columns; the least use is still one."""
+    """Return a bar of at most `room` columns, and of one at least for any use."""
     if room < MIN_BAR or not used:
         return ""
     return "#" * max(round(room * used / most), 1)

@@ -1,4 +1,4 @@
-"""Add up what was held: GPU hours, reservations and idle time, by user and by node; pure."""
+"""Add up GPU hours, reservations and idle time, by user and by node; pure."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ HOUR_S = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class UsageTotals:
-    """What some owners held together.
+    """The totals of a group of owners.
 
-    `share` is of the GPU hours of everybody, from 0 to 1. A reservation is one owner's, however
-    many GPUs and nodes it has; `reservations` counts them by type.
+    `share` is the part of all users' GPU hours, from 0 to 1. `reservations` counts by type; all
+    GPUs and nodes of one owner count as one reservation.
     """
 
     gpu_hours: float
@@ -28,13 +28,13 @@ class UsageTotals:
 
     @property
     def reservation_count(self) -> int:
-        """How many reservations there are of all types."""
+        """The number of reservations of all types."""
         return sum(self.reservations.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Usage within a span; the most GPU hours come first."""
+    """The totals within a time span; the most GPU hours come first."""
 
     span: TimeSpan
     total: UsageTotals
@@ -44,7 +44,7 @@ class Report:
 
 
 def build_report(holds: Iterable[HeldTime], span: TimeSpan, users: Collection[str] = ()) -> Report:
-    """Return the report of these users, or of all; shares are of everybody's hours either way."""
+    """Return the report of these users, or of all; shares are always of all users' hours."""
     everything = list(holds)
     all_s = sum(one.held_s for one in everything)
     wanted = [one for one in everything if not users or one.user in users]
@@ -69,7 +69,7 @@ def _totals_by(
 
 def _totals(holds: Collection[HeldTime], all_s: float) -> UsageTotals:
     held_s = sum(one.held_s for one in holds)
-    # A record that cannot be read has no owner of its own; all such count as one.
+    # Records that cannot be read have no owner of their own: all of them count as one.
     types = {one.owner: one.type for one in holds}
     return UsageTotals(
         gpu_hours=held_s / HOUR_S,

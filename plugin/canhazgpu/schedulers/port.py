@@ -1,7 +1,7 @@
-"""What the core needs of a scheduler: a job's context, and what can be done to a job.
+"""The port for schedulers: a job's context, and the actions on a job.
 
-A scheduler is a package under ``canhazgpu.schedulers``; nothing outside it knows its variables,
-files or commands.
+Each scheduler is a package under ``canhazgpu.schedulers``. Nothing outside that package knows the
+scheduler's variables, files or commands.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from canhazgpu.ledger.values import Claim, JobOwner
 
 @dataclass(frozen=True, slots=True)
 class JobContext:
-    """One attempt of a job on one node, as the scheduler's hook tells it.
+    """One attempt of a job on one node, parsed from the environment of the scheduler's hook.
 
-    `positions` are the scheduler's own numbers for the job's GPUs on this node, whatever they
-    count; empty for a job without GPUs. `ends_at` is in seconds since the epoch, None when unknown.
-    `partition` is the scheduler's queue, empty where it names none. `requeues` counts how often
-    canhazgpu sent the job back before.
+    `positions` are the scheduler's own numbers of the job's GPUs on this node, in whatever order
+    it counts; empty for a job without GPUs. `ends_at` is in seconds since the epoch, None if
+    unknown. `partition` is the scheduler's queue, empty if it has none. `requeues` is how often
+    canhazgpu has requeued the job.
     """
 
     owner: JobOwner
@@ -36,62 +36,62 @@ class JobContext:
 
 
 class ActionOutcome(Enum):
-    """What became of an order to the scheduler."""
+    """The outcome of a request to the scheduler."""
 
     DONE = "done"
     REFUSED = "refused"
-    """The scheduler does not do that to such a job."""
+    """The scheduler does not do that to a job of this kind."""
     FAILED = "failed"
-    """The scheduler could not be asked."""
+    """The scheduler did not answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class ActionResult:
-    """The outcome of an order, and what happened to the job, for the log."""
+    """The outcome of a request, and what happened to the job, as text for the log."""
 
     outcome: ActionOutcome
     text: str
 
 
 class JobActions(Protocol):
-    """What a hook may do to a job, or say of it; none of these ever raises.
+    """What a hook can do to a job. No method raises.
 
     `note` is one sentence for the job's user and the administrator.
     """
 
     def requeue(self, job: JobContext, note: str, *, hold: bool = False) -> ActionResult:
-        """Let the job wait in the queue again; with `hold` until somebody releases it.
+        """Put the job back into the queue; with `hold` it waits there until it is released.
 
-        Refused for a job that cannot run again, such as an interactive one.
+        Refused for a job that cannot run again, such as an interactive job.
         """
         ...
 
     def cancel(self, job: JobContext, note: str) -> ActionResult:
-        """Tell the job's user, and end the job."""
+        """Notify the job's user, and cancel the job."""
         ...
 
     def notify_user(self, job: JobContext, note: str) -> None:
-        """Tell the job's user."""
+        """Notify the job's user."""
         ...
 
     def drain(self, node: str, note: str) -> ActionResult:
-        """Take the node out of service; one that is out of service already is left as it is."""
+        """Drain the node. A node that is drained or down already is left as it is."""
         ...
 
     def running_job_uids(self, node: str) -> Mapping[str, int] | None:
         """Return the users (uids) of the jobs that run on the node, by job id.
 
-        None where that cannot be told.
+        None if the scheduler does not answer.
         """
         ...
 
     def log(self, message: str) -> None:
-        """Tell the administrator: one line in the scheduler's log on this node, and in syslog."""
+        """Write one line to the scheduler's log on this node, and to syslog."""
         ...
 
 
 def claim_of(job: JobContext, type_: str, boot_id: str | None) -> Claim:
-    """Return what the ledger records with each of the job's GPUs."""
+    """Return the claim that the ledger records with each of the job's GPUs."""
     return Claim(
         owner=job.owner.token,
         type=type_,

@@ -1,4 +1,4 @@
-"""What the shell completes: names of nodes, and GPUs of this node."""
+"""Shell completion: names of nodes, and GPUs of this node."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Completable(Enum):
 
 @dataclass(frozen=True, slots=True)
 class CompletionRequest:
-    """What is completed, and how long the store may take."""
+    """The kind of value to complete; Redis may take up to `timeout_s` seconds to answer."""
 
     what: Completable
     timeout_s: float
@@ -26,7 +26,11 @@ class CompletionRequest:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A node's name, or a GPU's UUID with its index where that is its alone, and its model."""
+    """One value: a node's name, or a GPU's UUID.
+
+    `index` is "" for a node, and for a GPU that shares its index with others (a MIG instance).
+    `model` is "" where it is not known.
+    """
 
     text: str
     index: str = ""

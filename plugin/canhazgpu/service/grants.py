@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class GpuRequest:
-    """The GPUs asked for: so many, or exactly these; and how long to wait for them.
+    """The GPUs that somebody requests: `count` of them, or, with `selectors`, exactly these.
 
-    `wait_s` is None for as long as it takes, 0 for not at all. `affinity` prefers the GPUs that the
-    caller had last; None leaves that to the site. With `force` also GPUs in unreserved use are
-    taken. `memory_threshold_mb` stands for the configured one.
+    `wait_s` is how long to wait in the queue, in seconds: 0 for not at all, None without a limit.
+    `affinity` prefers the GPUs that the caller had last; None takes the site's `run.choice`. With
+    `force` GPUs in unreserved use are granted too. `memory_threshold_mb` replaces the configured
+    threshold, None keeps it.
     """
 
     count: int
@@ -39,10 +40,10 @@ class ReserveRequest:
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """GPUs of this node for a command, which takes the place of the caller's process.
+    """GPUs of this node for a command, which the caller's process is to execute.
 
-    `timeout_s` ends the command after so long; with `ends_when_lost` it ends with its reservation.
-    `on_terminal` tells whether the caller sits at a terminal.
+    The command is ended after `timeout_s` seconds; None sets no limit. With `ends_when_lost` it is
+    ended when its reservation is lost. `on_terminal` is True if the caller has a terminal.
     """
 
     gpus: GpuRequest
@@ -54,9 +55,10 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """GPUs reserved for `duration_s` seconds, and the variables by which a program sees them.
+    """GPUs reserved for `duration_s` seconds.
 
-    `in_use` are the UUIDs of those that somebody uses without reservation, taken by force.
+    `owner` is the token of their owner. `in_use` are the UUIDs of the GPUs that were taken by force
+    while in unreserved use. `environment` has the variables by which a program finds its GPUs.
     """
 
     node: str
@@ -69,9 +71,10 @@ class Reserved:
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """GPUs reserved for the caller's process; the command is to be executed in it.
+    """GPUs reserved for the caller's process, which now executes the command.
 
-    `environment` is the command's whole environment; `in_use` as in `Reserved`.
+    `environment` is the whole environment of the command. `owner` and `in_use` are as in
+    `Reserved`. If the command cannot be executed, call `NodeService.cancel_run`.
     """
 
     node: str
@@ -83,7 +86,11 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class RunInsideJob:
-    """The caller is in a scheduler's job, whose devices the command gets, as CUDA names them."""
+    """The caller is inside a scheduler's job; the command gets devices of that job.
+
+    `devices` are named as in CUDA_VISIBLE_DEVICES. `environment` is the whole environment of the
+    command.
+    """
 
     job_id: str
     devices: tuple[str, ...]
@@ -92,7 +99,7 @@ class RunInsideJob:
 
 @dataclass(frozen=True, slots=True)
 class ThroughScheduler:
-    """The scheduler gives this host's GPUs: the command that asks it, and its environment."""
+    """On this host the scheduler grants GPUs: execute this command, with its whole environment."""
 
     command: tuple[str, ...]
     environment: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""The health of GPUs: validate a node, and hold GPUs back from grants."""
+"""The health of GPUs: validate a node, quarantine GPUs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ValidateRequest:
-    """One look at this node; with `publish` the scan is stored for everybody.
+    """One scan of this node; with `publish` the scan is stored in the ledger.
 
-    `memory_threshold_mb` and `expected_gpus` stand for the configured ones. A node that is to have
-    0 GPUs may lack them.
+    `memory_threshold_mb` and `expected_gpus` replace the configured values, None keeps them. With 0
+    expected GPUs a node without GPUs is clean.
     """
 
     memory_threshold_mb: int | None = None
@@ -28,17 +28,21 @@ class ValidateRequest:
 
 @dataclass(frozen=True, slots=True)
 class ValidateAnswer:
-    """What was found; `counted` says what there is. `node` is empty where it is not known."""
+    """The findings, not sorted; `published` is True if the scan is stored in the ledger.
+
+    `gpu_counts` says how many GPUs there are and how many are reserved, for people. `node` and
+    `gpu_counts` are "" where they are not known.
+    """
 
     node: str
     findings: tuple[Finding, ...]
-    counted: str = ""
+    gpu_counts: str = ""
     published: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class QuarantineRequest:
-    """GPUs of a node (None: this one) to hold back, and why."""
+    """GPUs of a node (None: this one) to quarantine, and why."""
 
     gpus: tuple[GpuSelector, ...]
     reason: str
@@ -47,7 +51,7 @@ class QuarantineRequest:
 
 @dataclass(frozen=True, slots=True)
 class UnquarantineRequest:
-    """GPUs of a node (None: this one) to grant again."""
+    """GPUs of a node (None: this one) whose quarantine is to be lifted."""
 
     gpus: tuple[GpuSelector, ...]
     node: str | None = None
@@ -55,27 +59,29 @@ class UnquarantineRequest:
 
 @dataclass(frozen=True, slots=True)
 class QuarantineChange:
-    """What became of one GPU: `changed` is False where it was so already.
+    """The change of one GPU (UUID); `changed` is False if it was in the requested state already.
 
-    `before` is the quarantine that it had, `holder` who keeps it. `unhealthy` says why the next
-    scan will quarantine it again, "" where it will not.
+    `previous` is the quarantine that it had, None for none. `holder` is the claim of the owner that
+    still holds it, None for nobody. `unhealthy` says why the next scan will quarantine the GPU
+    again, "" if it will not.
     """
 
     gpu: str
     changed: bool
-    before: Quarantine | None = None
+    previous: Quarantine | None = None
     holder: Claim | None = None
     unhealthy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class QuarantineAnswer:
-    """What became of the named GPUs, in their order; `places` has their places by UUID.
+    """The changes, in the order in which the GPUs were named.
 
-    `fault` ended it before all were done.
+    `display_indices` has the GPUs' display indices by UUID. `fault` is the error that ended the
+    request before the last GPU, None for no error.
     """
 
     node: str
-    places: Mapping[str, str]
+    display_indices: Mapping[str, str]
     changes: tuple[QuarantineChange, ...]
     fault: CanhazgpuError | None = None

@@ -1,4 +1,4 @@
-"""The history: what happened on the nodes, to one job, and who used how much."""
+"""The history: what happened on the nodes, what happened to one job, and who used how much."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from canhazgpu.errors import CanhazgpuError
+    from canhazgpu.gpu.assigned import AssignedGpu
     from canhazgpu.ledger.journal_entries import JournalEntry
-    from canhazgpu.ledger.local.job_records import JobRecord
     from canhazgpu.report.totals import Report
     from canhazgpu.status.event_format import NodeEvent
 
 
 @dataclass(frozen=True, slots=True)
 class EventsRequest:
-    """The events of the last `since_s` seconds on these nodes, on all where none is named."""
+    """The events of the last `since_s` seconds on these nodes; on all nodes if none is named."""
 
     since_s: float
     nodes: tuple[str, ...] = ()
@@ -24,7 +24,10 @@ class EventsRequest:
 
 @dataclass(frozen=True, slots=True)
 class EventsAnswer:
-    """The events so far, by their times; `now` is the store's time before they were read."""
+    """The events so far, sorted by time, and the nodes that were read.
+
+    `now` is the time of Redis before the events were read, in seconds since the epoch.
+    """
 
     now: float
     nodes: Sequence[str]
@@ -33,7 +36,10 @@ class EventsAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ExplainRequest:
-    """A job by the number or name that its scheduler gives it: ``4711``, ``4711_3``, ``4711+1``."""
+    """One job, by the id that its scheduler shows: ``4711``, ``4711_3`` or ``4711+1``.
+
+    The history is read for the last `since_s` seconds, on these nodes; on all if none is named.
+    """
 
     job: str
     since_s: float
@@ -41,32 +47,51 @@ class ExplainRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class JobOnNode:
-    """What this node itself knows of a job.
+class RecordedJob:
+    """A node's own record of the latest attempt of a job.
 
-    `pending` is what the store has not heard yet; None where only root may read that, as
-    `pending_fault` says.
+    `owner` is its owner's token. `ended` is True if the attempt is over and its release is not in
+    Redis yet. `epilogs_owed` counts earlier attempts whose epilogs have not run yet.
+    """
+
+    owner: str
+    user: str
+    gpus: tuple[AssignedGpu, ...]
+    ended: bool
+    epilogs_owed: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobOnNode:
+    """What this node itself knows of a job; `record` is None if it has no record of it.
+
+    `pending` are the journal entries that Redis does not have yet. It is None if they cannot be
+    read: only root may. `pending_fault` then says so.
     """
 
     node: str
-    record: JobRecord | None
+    record: RecordedJob | None
     pending: tuple[JournalEntry, ...] | None
     pending_fault: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ExplainAnswer:
-    """What is known of a job; `fault` kept the history from being read."""
+    """What is known of a job.
+
+    `job_id` is the id that the job's hooks saw. `fault` is the error that kept the history from
+    being read, None if it was read.
+    """
 
     job_id: str
     events: tuple[NodeEvent, ...]
-    here: JobOnNode
+    on_this_node: JobOnNode
     fault: CanhazgpuError | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ReportRequest:
-    """The last `days` days of these users on these nodes; of all where none is named."""
+    """The last `days` days of these users on these nodes; of all if none is named."""
 
     days: int
     users: tuple[str, ...] = ()
@@ -75,7 +100,7 @@ class ReportRequest:
 
 @dataclass(frozen=True, slots=True)
 class ReportAnswer:
-    """The report, and for how many days the history is kept."""
+    """The report; `history_days` is for how many days the history is kept."""
 
     report: Report
     history_days: int

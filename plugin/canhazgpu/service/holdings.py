@@ -1,4 +1,4 @@
-"""What somebody holds: extend it, release it, and take it away from others."""
+"""Reservations that exist: extend them, release them, revoke those of others."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseRequest:
-    """The caller's reservations on a node (None: this one).
+    """The caller's reservations on a node (None: this one), to be released.
 
-    Those of the named GPUs, or (None) all that were made by hand. With `force` also the GPUs of a
-    running command, if named.
+    `gpus` None means all that the caller reserved by hand. GPUs of a running command are released
+    only if `gpus` names them and `force` is True.
     """
 
     node: str | None = None
@@ -28,7 +28,11 @@ class ReleaseRequest:
 
 @dataclass(frozen=True, slots=True)
 class RevokeRequest:
-    """Anybody's reservations on a node (None: this one); of several conditions all must hold."""
+    """Anybody's reservations on a node (None: this one), to be released, and why.
+
+    A reservation must meet every condition that is not None: its GPU, its user, its owner's token,
+    its job's id.
+    """
 
     reason: str
     node: str | None = None
@@ -40,23 +44,27 @@ class RevokeRequest:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseAnswer:
-    """What was released, owner by owner; `places` has the places of GPUs by UUID.
+    """What was released, owner by owner.
 
-    `named` are the UUIDs of the GPUs that were named, None where none were. `running` is what the
-    caller's running commands hold. `fault` ended it before all was released.
+    `display_indices` has the display indices of the node's GPUs by UUID. `named_gpus` are the UUIDs
+    of the GPUs that the request named, None if it named none. `run_holdings` is what the caller's
+    running commands still hold. `fault` is the error that ended the request early, None for none.
     """
 
     node: str
-    places: Mapping[str, str]
+    display_indices: Mapping[str, str]
     released: tuple[Holding, ...]
-    named: tuple[str, ...] | None = None
-    running: tuple[Holding, ...] = ()
+    named_gpus: tuple[str, ...] | None = None
+    run_holdings: tuple[Holding, ...] = ()
     fault: CanhazgpuError | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ExtendRequest:
-    """The caller's reservations for a time on a node (None: this one), `duration_s` longer."""
+    """The caller's reservations by hand on a node (None: this one), `duration_s` seconds longer.
+
+    `gpus` None means all of them.
+    """
 
     duration_s: float
     node: str | None = None
@@ -65,13 +73,15 @@ class ExtendRequest:
 
 @dataclass(frozen=True, slots=True)
 class ExtendAnswer:
-    """The reservations as they are now, and the GPUs (UUIDs) whose reservation was over by then.
+    """The reservations with their new end.
 
-    `read_at` is now, by the store's clock, in seconds since the epoch.
+    `read_at` is the time of Redis, in seconds since the epoch. `display_indices` has the display
+    indices of the node's GPUs by UUID. `expired` are the UUIDs of the GPUs whose reservation was
+    over before it could be extended.
     """
 
     node: str
     read_at: float
-    places: Mapping[str, str]
+    display_indices: Mapping[str, str]
     extended: tuple[Reservation, ...]
-    over: tuple[str, ...] = ()
+    expired: tuple[str, ...] = ()

@@ -1,6 +1,6 @@
 """A scheduler's jobs: their start and end on this node, and the check of the node.
 
-`environment` has the variables that the scheduler gives its hook.
+`environment` holds the variables that the scheduler gives to its hook.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ class CheckRequest(NamedTuple):
 
 
 class HookAnswer(NamedTuple):
-    """What the hook ends with.
+    """The exit status of the hook.
 
-    `exit_status` is 0 for whatever happens to the job: Slurm drains a node whose hook fails. It
-    differs only where somebody ran the hook by hand with variables that make no sense.
+    It is 0 whatever happens to the job, because Slurm drains a node whose hook fails. It differs
+    only if somebody runs the hook by hand, with variables that make no sense.
     """
 
     exit_status: int
 
 
 class CheckAnswer(NamedTuple):
-    """Whether all of the check worked."""
+    """`worked` is True if every part of the check worked."""
 
     worked: bool

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class NodeSummary:
-    """A node as it last published itself, and how many wait for its GPUs."""
+    """A node by its last published scan; `waiting` counts the waiters in its queue."""
 
     status: NodeStatus
     waiting: int

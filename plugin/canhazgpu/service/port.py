@@ -1,8 +1,8 @@
-"""What commands and hooks need from a node: one port, whatever stands behind it.
+"""The port through which commands and hooks use a node.
 
-Requests and answers are values, one module for each kind of question. They say what people and
-schedulers mean, never which operations of the ledger that takes. Today the service works in the
-caller's own process (`canhazgpu.in_process`).
+Requests and answers are values, in one module for each kind of request. They say what people and
+schedulers mean, and name no operation of the ledger. `canhazgpu.in_process` implements the port in
+the caller's own process.
 """
 
 from __future__ import annotations
@@ -54,33 +54,33 @@ if TYPE_CHECKING:
 class NodeService(Protocol):
     """One node's service.
 
-    Who asks is known to the service; no request says it. Every method raises a `CanhazgpuError`:
-    `ConfigError`, `InputError` for what was asked wrongly or may not be, `StoreError`, and
-    `ScanError` where the GPUs cannot be read.
+    The service itself finds out who the caller is; no request states it. Every method may raise a
+    `CanhazgpuError`: `ConfigError`; `InputError` for a request that is wrong or not permitted;
+    `StoreError` if Redis does not answer; `ScanError` if the GPUs cannot be read.
     """
 
     def status(self, request: StatusRequest) -> StatusAnswer:
-        """Return what each GPU is: scanned now on this node, as last published on others."""
+        """Return the state of each GPU; scans this node now, reads the last scan of other nodes."""
         ...
 
     def reserve(
         self, request: ReserveRequest, progress: Progress
     ) -> Reserved | Refusal | ThroughScheduler:
-        """Reserve GPUs for the caller for a time; waits in the queue as long as asked."""
+        """Reserve GPUs for the caller for a time; waits in the queue up to the request's limit."""
         ...
 
     def start_run(
         self, request: RunRequest, progress: Progress
     ) -> RunStarted | RunInsideJob | Refusal | ThroughScheduler:
-        """Reserve GPUs for as long as the caller's process lives, and what it becomes or leaves."""
+        """Reserve GPUs for the caller's process, until it and its descendants have ended."""
         ...
 
     def cancel_run(self, owner: str) -> None:
-        """Release what `start_run` granted: the command did not start."""
+        """Release what `start_run` granted to this owner: its command could not be executed."""
         ...
 
     def extend(self, request: ExtendRequest) -> ExtendAnswer:
-        """Let the caller's reservations for a time last longer."""
+        """Extend the caller's reservations that were made by hand."""
         ...
 
     def release(self, request: ReleaseRequest) -> ReleaseAnswer:
@@ -92,7 +92,7 @@ class NodeService(Protocol):
         ...
 
     def queue(self, request: QueueRequest) -> tuple[NodeQueue, ...]:
-        """Return who waits for GPUs, node by node."""
+        """Return the waiters of each node's queue."""
         ...
 
     def events(self, request: EventsRequest) -> EventsAnswer:
@@ -100,7 +100,7 @@ class NodeService(Protocol):
         ...
 
     def follow(self, shown: EventsAnswer) -> Iterator[NodeEvent]:
-        """Return what happens after these events, as it happens, until an error ends it."""
+        """Yield each event after those of `shown` as it happens; ends only by an error."""
         ...
 
     def explain(self, request: ExplainRequest) -> ExplainAnswer:
@@ -108,41 +108,44 @@ class NodeService(Protocol):
         ...
 
     def report(self, request: ReportRequest) -> ReportAnswer:
-        """Return who had GPUs reserved, for how long, and how much of that they were idle."""
+        """Return who had GPUs reserved, for how long, and how long these GPUs were idle."""
         ...
 
     def validate(self, request: ValidateRequest) -> ValidateAnswer:
-        """Check this node's GPUs once; publishes the scan where asked to."""
+        """Check this node's GPUs once; publishes the scan if the request says so."""
         ...
 
     def quarantine(self, request: QuarantineRequest) -> QuarantineAnswer:
-        """Hold GPUs back from grants; for administrators."""
+        """Quarantine GPUs; for administrators."""
         ...
 
     def unquarantine(self, request: UnquarantineRequest) -> QuarantineAnswer:
-        """Let GPUs be granted again; for administrators."""
+        """Lift quarantines; for administrators."""
         ...
 
     def nodes(self) -> tuple[NodeSummary, ...]:
-        """Return every node that the ledger knows, as it last published itself."""
+        """Return every node that the ledger knows, by its last published scan."""
         ...
 
     def forget_node(self, node: str) -> None:
-        """Remove a node that is no more, but for its history; for administrators."""
+        """Remove a node from the ledger and keep its history; for administrators.
+
+        Raises `InputError` while a GPU of it is reserved.
+        """
         ...
 
     def complete(self, request: CompletionRequest) -> tuple[Completion, ...]:
-        """Return what the shell may complete with; never scans."""
+        """Return the values that the shell may complete; never scans."""
         ...
 
     def job_start(self, request: JobStart) -> HookAnswer:
-        """Reserve a job's GPUs before it starts, or do with the job what the policies say."""
+        """Reserve a job's GPUs before it starts; on a conflict apply the configured policies."""
         ...
 
     def job_end(self, request: JobEnd) -> HookAnswer:
-        """Clear a job's GPUs of what it left on them, and release them."""
+        """End the processes that a job left on its GPUs, and release the GPUs."""
         ...
 
     def check(self, request: CheckRequest) -> CheckAnswer:
-        """Look after the node's reservations: release what is over, put back what was lost."""
+        """Check the node: release reservations that are over, restore those that were lost."""
         ...

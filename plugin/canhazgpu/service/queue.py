@@ -12,19 +12,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class QueueRequest:
-    """The nodes whose queues are asked for, all where none is named."""
+    """The nodes whose queues to read; all nodes if none is named."""
 
     nodes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class NodeQueue:
-    """One node's queue, the next one first; `places` has the places of its GPUs by UUID.
+    """One node's queue; the first waiter is the next one.
 
-    `read_at` is now, by the store's clock, in seconds since the epoch.
+    `read_at` is the time of Redis, in seconds since the epoch. `display_indices` has the display
+    indices of the node's GPUs by UUID.
     """
 
     node: str
     read_at: float
     waiters: tuple[Waiter, ...]
-    places: Mapping[str, str]
+    display_indices: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""Status: every GPU, who holds it, and what it really does."""
+"""Status: every GPU, who holds it, and who uses it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StatusRequest:
-    """The nodes to show, all where none is named.
+    """The nodes to show; all nodes if none is named.
 
-    `memory_threshold_mb` stands for the configured one. With `names_caller` the answer tells who
-    asks, with `revocations` what others lately released of the caller's reservations.
+    `memory_threshold_mb` replaces the configured threshold, None keeps it. With `names_caller` the
+    answer names the caller. With `revocations` it has the caller's reservations that others have
+    released recently.
     """
 
     nodes: tuple[str, ...] = ()
@@ -27,9 +28,10 @@ class StatusRequest:
 
 @dataclass(frozen=True, slots=True)
 class StatusAnswer:
-    """The nodes in the order of their names.
+    """The nodes, sorted by name.
 
-    `scan_fault` says why this node's scan as a whole failed, None where it did not.
+    `scan_fault` says why this node's scan as a whole failed, None if it did not. `caller` is None
+    unless the request has `names_caller`.
     """
 
     nodes: tuple[NodeStatus, ...]

@@ -1,4 +1,4 @@
-"""What must differ for two looks at the nodes to be worth showing both; pure."""
+"""Compare two statuses: did anything change that is worth showing; pure."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from canhazgpu.status.node_status import GpuStatus, NodeStatus
 
 
 def comparison_key(nodes: Iterable[NodeStatus]) -> tuple[object, ...]:
-    """Return what is compared: who holds, uses and awaits what, and what is wrong.
+    """Return the compared values: holders, use, queues and faults.
 
-    Not what always changes: ages, signs of life, amounts of memory.
+    Values that change all the time are left out: ages, heartbeats, amounts of memory.
     """
     return tuple(
         (
@@ -32,7 +32,7 @@ def _gpu_key(gpu: GpuStatus) -> tuple[object, ...]:
         gpu.uuid,
         gpu.state,
         gpu.usage,
-        gpu.doubt,
+        gpu.unknown_reason,
         (held.claim, held.granted_at, held.expires_at) if held else None,
         (quarantine.reason, quarantine.by) if quarantine else None,
         tuple(map(_process_key, gpu.processes)),

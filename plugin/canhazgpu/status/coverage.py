@@ -1,9 +1,9 @@
-"""Does a reservation cover a process that is seen on its GPU; pure.
+"""Does a reservation cover a process on its GPU; pure.
 
-Whose a process is cannot always be told: ``hidepid``, another pid namespace, or a process that
-ended while it was looked at. Such a process is neither covered nor an intruder. It is most often
-the holder's own, and to somebody who sees no other user's processes every GPU would seem intruded.
-Nobody is accused of it; it is shown, and counted, as one of unknown owner.
+The owner of a process is not always known: ``hidepid`` hides it, it is in another pid namespace, or
+it ended during the scan. Such a process is neither covered nor an intruder. It is most often the
+holder's own, and under ``hidepid`` every reserved GPU would otherwise seem to have an intruder. It
+is shown and counted as a process of unknown owner.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from canhazgpu.gpu.scan import GpuProcess
 from canhazgpu.ledger.values import Claim
 
 UNKNOWN_USER = "unknown"
-"""Whose the reservation is of which no record can be read."""
+"""The user of a reservation whose record cannot be read."""
 
 INIT_PID = 1
-"""The ancestor of every process in its namespace; who claims it would cover them all."""
+"""The ancestor of every process in its namespace: a claim with this pid would cover them all."""
 
 
 @dataclass(frozen=True, slots=True)
 class PidNamespace:
-    """Where the pids of a scan mean a process: during one boot, in one pid namespace (its inode).
+    """The boot and the pid namespace (its inode) in which the pids of a scan are valid.
 
-    None where that is not known; it is then taken to be the claim's. Of another node only its own
-    hooks know it, and they release what is of an earlier boot before they publish.
+    None means that it is not known; it then counts as equal to the claim's. For another node it is
+    never known: that node's own hooks release what is of an earlier boot before they publish.
     """
 
     boot_id: str | None = None
@@ -35,29 +35,35 @@ class PidNamespace:
 ANY_PID_NAMESPACE = PidNamespace()
 
 
-def covers(claim: Claim, process: GpuProcess, space: PidNamespace = ANY_PID_NAMESPACE) -> bool:
-    """Tell whether the process is the claim's.
+def covers(
+    claim: Claim, process: GpuProcess, pid_namespace: PidNamespace = ANY_PID_NAMESPACE
+) -> bool:
+    """Tell whether the process belongs to the claim.
 
-    A job's is whatever runs in its cgroup, as whichever user; outside of any job's cgroup, what
-    its user runs. A run's is what descends from it, as whichever user, and what its user runs. A
-    person's is what that user runs.
+    To a job belong the processes in its cgroup, of any user, and the processes of its user outside
+    of any job's cgroup. To a run belong its descendants, of any user, and the processes of its
+    user. To a manual reservation belong the processes of its user.
     """
     if claim.job_id is not None and process.job is not None:
         return process.job == f"{claim.type}:{claim.job_id}"
-    return _descends_from_claim(claim, process, space) or bool(_is_claim_user(claim, process))
+    return _descends_from_claim(claim, process, pid_namespace) or bool(
+        _is_claim_user(claim, process)
+    )
 
 
-def is_intruder(claim: Claim, process: GpuProcess, space: PidNamespace = ANY_PID_NAMESPACE) -> bool:
-    """Tell whether the process is known to be somebody's whom the claim does not cover."""
+def is_intruder(
+    claim: Claim, process: GpuProcess, pid_namespace: PidNamespace = ANY_PID_NAMESPACE
+) -> bool:
+    """Tell whether the owner of the process is known and the claim does not cover it."""
     if claim.job_id is not None and process.job is not None:
-        return not covers(claim, process, space)
+        return not covers(claim, process, pid_namespace)
     return _is_claim_user(claim, process) is False and not _descends_from_claim(
-        claim, process, space
+        claim, process, pid_namespace
     )
 
 
 def owner_is_known(process: GpuProcess) -> bool:
-    """Tell whether the node told anything of whose the process is."""
+    """Tell whether anything of the owner of the process is known."""
     return any(one is not None for one in (process.uid, process.user, process.job))
 
 
@@ -77,10 +83,10 @@ def _is_claim_user(claim: Claim, process: GpuProcess) -> bool | None:
     return same_user(claim.uid, user, process.uid, process.user)
 
 
-def _descends_from_claim(claim: Claim, process: GpuProcess, space: PidNamespace) -> bool:
+def _descends_from_claim(claim: Claim, process: GpuProcess, pid_namespace: PidNamespace) -> bool:
     if not (
-        _equal_or_unknown(claim.boot_id, space.boot_id)
-        and _equal_or_unknown(claim.pid_namespace, space.namespace)
+        _equal_or_unknown(claim.boot_id, pid_namespace.boot_id)
+        and _equal_or_unknown(claim.pid_namespace, pid_namespace.namespace)
     ):
         return False
     own = {one.pid for one in claim.processes if one.pid > INIT_PID}

@@ -1,8 +1,8 @@
-"""The DETAILS cell: until when a GPU is held, who else is on it, why it is held back; pure."""
+"""The DETAILS cell: end of a reservation, intruders, reason of a quarantine; pure."""
 
 from __future__ import annotations
 
-from canhazgpu.duration_text import duration_text, short_duration_text
+from canhazgpu.durations import duration_text, short_duration_text
 from canhazgpu.gpu.scan import GpuProcess
 from canhazgpu.gpu.usage import MAX_PROCESSES_SHOWN, GpuState, processes_text
 from canhazgpu.ledger.values import RUN, Quarantine, Reservation
@@ -10,11 +10,11 @@ from canhazgpu.status.node_status import GpuStatus
 
 WITHOUT_RESERVATION = "WITHOUT RESERVATION"
 MAX_NAME = 40
-"""Characters shown of a job's name or a note, which users choose freely, unless all is wanted."""
+"""Characters shown of a job's name or a note, which users choose, unless the table is wide."""
 
 
 def details_text(gpu: GpuStatus, now: float, *, wide: bool = False) -> str:
-    """Return the DETAILS cell; `wide` shows everything whole."""
+    """Return the DETAILS cell; with `wide` nothing is shortened."""
     if gpu.reservation is not None:
         return "; ".join(filter(None, _reservation_parts(gpu, gpu.reservation, now, wide=wide)))
     if gpu.quarantine is not None:
@@ -29,7 +29,7 @@ def details_text(gpu: GpuStatus, now: float, *, wide: bool = False) -> str:
 def _reservation_parts(
     gpu: GpuStatus, held: Reservation, now: float, *, wide: bool
 ) -> tuple[str, ...]:
-    # What matters most comes first: a narrow terminal shows the beginning.
+    # The most important part comes first: a narrow terminal cuts the end.
     return (
         _intruders_text(gpu.intruders, wide=wide),
         _claim_text(held, now, wide=wide),
@@ -52,7 +52,7 @@ def _claim_text(held: Reservation, now: float, *, wide: bool) -> str:
 
 
 def _heartbeat_text(held: Reservation, now: float) -> str:
-    # The grant is the first sign of life; a record that cannot be read has no time of either.
+    # The grant is the first heartbeat. A record that cannot be read has neither time.
     last = held.renewed_at or held.granted_at
     return f"heartbeat {short_duration_text(now - last)} ago" if last else ""
 
@@ -74,7 +74,7 @@ def _intruders_text(intruders: tuple[GpuProcess, ...], *, wide: bool) -> str:
 
 
 def _intruder_name(process: GpuProcess) -> str:
-    """Return the user, and the job where there is one: it may be the holder's own other job."""
+    """Return the user, with the job if there is one: it may be another job of the holder."""
     user = process.user or ("unknown" if process.uid is None else str(process.uid))
     if process.job is None:
         return user
@@ -83,7 +83,7 @@ def _intruder_name(process: GpuProcess) -> str:
 
 
 def _quarantine_text(quarantine: Quarantine, now: float) -> str:
-    """Return ``row remap pending (health, 5m ago)``; a record that is unreadable has no time."""
+    """Return ``row remap pending (health, 5m ago)``; an unreadable record has no time."""
     if not quarantine.since:
         return quarantine.reason
     ago = short_duration_text(now - quarantine.since)
@@ -91,7 +91,7 @@ def _quarantine_text(quarantine: Quarantine, now: float) -> str:
 
 
 def _note_text(note: str | None, *, wide: bool) -> str:
-    # In quotes, so that nobody's note passes for a word of ours.
+    # In quotes, so that a user's note cannot look like a text of canhazgpu.
     return f'"{_shortened(note, wide=wide).replace(chr(34), chr(39))}"' if note else ""
 
 

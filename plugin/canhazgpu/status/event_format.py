@@ -7,28 +7,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from canhazgpu.allocation.holder_text import holder_name
+from canhazgpu.durations import short_duration_text
 from canhazgpu.ledger.journal_entries import NOTE_KINDS
 from canhazgpu.ledger.values import Event
-from canhazgpu.status.table_cells import short_duration_text
 
 JOB = "job"
 
 
 @dataclass(frozen=True, slots=True)
 class NodeEvent:
-    """An event, and the node in whose history it is."""
+    """An event of a node's history, with the node."""
 
     node: str
     event: Event
 
 
 def by_time(events: Sequence[NodeEvent]) -> list[NodeEvent]:
-    """Return the events of several nodes by their times."""
+    """Return the events of several nodes, sorted by time."""
     return sorted(events, key=lambda one: (one.event.at, one.node, one.event.id))
 
 
 def event_line(one: NodeEvent) -> str:
-    """Return the event on one line: when, where, what, whose, why."""
+    """Return the event on one line: time, node, kind, GPU, owner, outcome, reason."""
     event = one.event
     words = [
         local_time_text(event.at),
@@ -45,19 +46,16 @@ def event_line(one: NodeEvent) -> str:
 
 
 def local_time_text(at: float) -> str:
-    """Return the time as this machine's clock on the wall has it."""
+    """Return the time in this machine's time zone."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 def _owner_text(event: Event) -> str:
-    if event.claim is None:
-        return ""
-    what = f"job {event.claim.job_id}" if event.claim.job_id else event.claim.type
-    return f"{event.claim.user} ({what})"
+    return "" if event.claim is None else holder_name(event.claim)
 
 
 def _outcome_text(event: Event) -> str:
-    """Return what a hook did, or how long a released GPU was held."""
+    """Return the outcome of a hook, or how long a released GPU was held."""
     outcome = event.facts.get("outcome")
     if event.kind in NOTE_KINDS and isinstance(outcome, str):
         return outcome
@@ -67,7 +65,7 @@ def _outcome_text(event: Event) -> str:
 
 
 def event_to_dict(one: NodeEvent) -> dict[str, Any]:
-    """Return the event for JSON; what is not known is null."""
+    """Return the event for JSON; unknown values are null."""
     event, claim = one.event, one.event.claim
     return {
         "node": one.node,
@@ -88,11 +86,11 @@ def event_to_dict(one: NodeEvent) -> dict[str, Any]:
 
 
 def job_history_lines(node: str, events: Sequence[Event]) -> Iterator[str]:
-    """Return what happened to one job on one node, in order, for people."""
-    places = _display_indices(events)
+    """Yield lines for people: the events of one job on one node, in order."""
+    display_indices = _display_indices(events)
     yield f"node {node}"
     for event in events:
-        yield f"  {local_time_text(event.at)}  {_event_text(event, places)}"
+        yield f"  {local_time_text(event.at)}  {_event_text(event, display_indices)}"
         for gpu in _dicts_in(event.facts.get("seen")):
             if gpu.get("state") != "free" or gpu.get("who"):
                 yield f"      saw {_scanned_gpu_text(gpu)}"
@@ -100,20 +98,19 @@ def job_history_lines(node: str, events: Sequence[Event]) -> Iterator[str]:
             yield f"      without the store: {without}"
 
 
-def _event_text(event: Event, places: Mapping[str, str]) -> str:
+def _event_text(event: Event, display_indices: Mapping[str, str]) -> str:
     attempt = _attempt_text(event)
     if event.kind in NOTE_KINDS:
         took = event.facts.get("took_s")
         after = f" after {took:g} s" if isinstance(took, int | float) else ""
         named = event.facts.get("gpus")
         known = named if isinstance(named, list) else []
-        gpus = [_gpu_text(gpu, places) for gpu in known if isinstance(gpu, str)]
+        gpus = [_gpu_text(gpu, display_indices) for gpu in known if isinstance(gpu, str)]
         text = f"{event.kind}{attempt}: {_outcome_text(event)}{after}"
         text += f", {', '.join(gpus)}" if gpus else ""
     else:
-        text = (
-            f"{event.kind}{attempt}: {_gpu_text(event.gpu, places)} {_outcome_text(event)}".rstrip()
-        )
+        gpu = _gpu_text(event.gpu, display_indices)
+        text = f"{event.kind}{attempt}: {gpu} {_outcome_text(event)}".rstrip()
     text += f", by {event.by}" if event.by else ""
     return f"{text}: {event.reason}" if event.reason else text
 
@@ -133,8 +130,8 @@ def _display_indices(events: Sequence[Event]) -> dict[str, str]:
     }
 
 
-def _gpu_text(uuid: str, places: Mapping[str, str]) -> str:
-    return f"GPU {places[uuid]} ({uuid})" if uuid in places else uuid
+def _gpu_text(uuid: str, display_indices: Mapping[str, str]) -> str:
+    return f"GPU {display_indices[uuid]} ({uuid})" if uuid in display_indices else uuid
 
 
 def _scanned_gpu_text(gpu: Mapping[str, Any]) -> str:

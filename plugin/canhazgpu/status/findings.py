@@ -1,4 +1,4 @@
-"""Pure: what is wrong with a node's GPUs, as findings that a node health check can use."""
+"""Pure: the findings of a node health check: what is wrong with the GPUs, and what to do."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUARANTINED_BY_HEALTH = "health"
 
 
 class Verdict(IntEnum):
-    """What a finding means; the values are exit codes, and those of Nagios' plugins."""
+    """The severity of a finding; the values are exit codes, those of Nagios' plugins."""
 
     CLEAN = 0
     UNRESERVED = 1
@@ -31,16 +31,16 @@ class Verdict(IntEnum):
 
 
 _BY_SEVERITY = (Verdict.CLEAN, Verdict.UNRESERVED, Verdict.CANNOT_TELL, Verdict.UNHEALTHY)
-"""The worst last. What is known to be broken stays so, whatever else cannot be told; and what
-cannot be told may be worse than unreserved use."""
+"""The worst last. A known fault outweighs whatever cannot be told; what cannot be told may be worse
+than unreserved use."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing found: of the GPU `uuid` at `place`, or of the node where both are empty.
+    """One finding: of a GPU, or of the node where `display_index` and `uuid` are empty.
 
-    `what` is the case, `advice` what to do; `user` who is concerned. A finding of the verdict
-    `CLEAN` is worth knowing only.
+    `what` is the fact, `advice` the next step, `user` the user concerned. A finding with the
+    verdict `CLEAN` is only information.
     """
 
     verdict: Verdict
@@ -52,45 +52,45 @@ class Finding:
 
     @property
     def headline(self) -> str:
-        """What was found, and of which GPU."""
+        """The fact, with the GPU."""
         if not self.display_index and not self.uuid:
             return self.what
         return f"GPU {self.display_index or '?'} ({self.uuid or 'no UUID'}): {self.what}"
 
     @property
     def text(self) -> str:
-        """The finding as one line, with what to do."""
+        """The finding as one line, with the next step."""
         return f"{self.headline} -> {self.advice}" if self.advice else self.headline
 
 
 def worst_verdict(findings: Iterable[Finding]) -> Verdict:
-    """Return the verdict of all findings together."""
+    """Return the worst verdict of the findings."""
     return max((one.verdict for one in findings), key=_BY_SEVERITY.index, default=Verdict.CLEAN)
 
 
 @dataclass(frozen=True, slots=True)
 class Expectations:
-    """What a scan is held against.
+    """What a scan is compared with.
 
-    `gpus` the node should have, MIG instances counting as the GPU that they divide; 0: not known,
-    and then a node without any cannot be judged, unless `may_lack_gpus`. `before` is the last
-    published scan.
+    `gpus` is how many GPUs the node should have; MIG instances count as the GPU that they divide.
+    0 means that the number is not known. A node without GPUs then cannot be judged, unless
+    `may_lack_gpus`. `previous_scan` is the last published scan.
     """
 
     policy: UsagePolicy
     health_checks: Collection[str]
     gpus: int = 0
     may_lack_gpus: bool = False
-    before: Scan | None = None
+    previous_scan: Scan | None = None
 
 
 def scan_findings(scan: Scan, expected: Expectations) -> list[Finding]:
-    """Return what the scan alone tells: lost and sick GPUs, and what could not be read."""
+    """Return the findings of the scan alone: lost, unhealthy and unreadable GPUs."""
     found = [*_node_findings(scan, expected)]
-    sick = unhealthy_gpus(scan.gpus, expected.health_checks)
+    unhealthy = unhealthy_gpus(scan.gpus, expected.health_checks)
     for gpu in scan.gpus:
-        found += _reading_findings(gpu, expected.policy, sick.get(gpu.uuid))
-    for gpu in find_lost_gpus(expected.before, scan):
+        found += _reading_findings(gpu, expected.policy, unhealthy.get(gpu.uuid))
+    for gpu in find_lost_gpus(expected.previous_scan, scan):
         found.append(
             _lost_gpu_finding(
                 gpu.uuid, gpu.display_index, "was there at the last published scan, and is gone"
@@ -100,16 +100,16 @@ def scan_findings(scan: Scan, expected: Expectations) -> list[Finding]:
 
 
 def ledger_findings(
-    status: NodeStatus, policy: UsagePolicy, sick: Collection[str]
+    status: NodeStatus, policy: UsagePolicy, unhealthy: Collection[str]
 ) -> list[Finding]:
-    """Return what the ledger adds: unreserved use, quarantines, GPUs that only it knows.
+    """Return the findings of the ledger: unreserved use, quarantines, GPUs that only it knows.
 
-    `policy` is the one that judged the status; `sick` are the GPUs (UUIDs) of which the scan's
-    findings have spoken already.
+    `policy` is the one that judged the status. `unhealthy` are the GPUs (UUIDs) that the findings
+    of the scan name already.
     """
     found: list[Finding] = []
     for gpu in status.gpus:
-        if gpu.uuid in sick:
+        if gpu.uuid in unhealthy:
             pass
         elif gpu.reading is None and status.fault is None:
             found.append(
@@ -122,7 +122,9 @@ def ledger_findings(
 
 
 def _node_findings(scan: Scan, expected: Expectations) -> Iterator[Finding]:
-    known_empty = expected.may_lack_gpus and not (expected.before and expected.before.gpus)
+    known_empty = expected.may_lack_gpus and not (
+        expected.previous_scan and expected.previous_scan.gpus
+    )
     if scan.fault is not None:
         if not known_empty:
             yield Finding(Verdict.CANNOT_TELL, scan.fault, "compare with 'nvidia-smi'")
@@ -135,23 +137,25 @@ def _node_findings(scan: Scan, expected: Expectations) -> Iterator[Finding]:
         yield Finding(Verdict.CANNOT_TELL, "there is no GPU, and nothing says how many", advice)
 
 
-def _reading_findings(gpu: GpuReading, policy: UsagePolicy, sick: str | None) -> Iterator[Finding]:
+def _reading_findings(
+    gpu: GpuReading, policy: UsagePolicy, unhealthy: str | None
+) -> Iterator[Finding]:
     if gpu.fault is not None or not gpu.uuid:
         what = f"cannot be read: {gpu.fault or NO_UUID}"
         yield Finding(Verdict.UNHEALTHY, what, "see 'dmesg'", gpu.display_index, gpu.uuid)
     elif judge_usage(gpu, policy) is Usage.UNKNOWN:
         advice = "compare with 'nvidia-smi', update the driver"
         yield Finding(Verdict.CANNOT_TELL, IMPOSSIBLE_VALUES, advice, gpu.display_index, gpu.uuid)
-    if sick:
-        yield Finding(Verdict.UNHEALTHY, f"unhealthy: {sick}", "", gpu.display_index, gpu.uuid)
+    if unhealthy:
+        yield Finding(Verdict.UNHEALTHY, f"unhealthy: {unhealthy}", "", gpu.display_index, gpu.uuid)
 
 
-def _lost_gpu_finding(uuid: str, place: str, what: str) -> Finding:
+def _lost_gpu_finding(uuid: str, display_index: str, what: str) -> Finding:
     advice = (
         "see 'nvidia-smi -L' and 'dmesg', reboot the node; if it was taken out: "
         "'canhazgpu validate --publish', and 'canhazgpu admin release' or 'unquarantine' it"
     )
-    return Finding(Verdict.UNHEALTHY, what, advice, place, uuid)
+    return Finding(Verdict.UNHEALTHY, what, advice, display_index, uuid)
 
 
 def _held_text(gpu: GpuStatus) -> str:
@@ -194,7 +198,7 @@ def _unreserved_use_finding(gpu: GpuStatus, processes: tuple[GpuProcess, ...], h
     what = f"in use by {user} WITHOUT RESERVATION: {how}{by}"
     advice = f"{user} ends it"
     if gpu.reservation is None:
-        # Whoever only reserves gets another GPU: this one is in use.
+        # Without --force the user would get another GPU, because this one is in use.
         name = _display_index(gpu) or gpu.uuid
         advice += f", or takes the GPU: canhazgpu reserve --force --gpu-ids {name}"
     if not processes:

@@ -1,4 +1,4 @@
-"""The JSON form of what status shows; pure. Its keys are a promise to programs."""
+"""The status as JSON; pure. Programs rely on the keys."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from canhazgpu.status.validation_cell import validation_text
 
 
 def iso_time(seconds: float | None) -> str | None:
-    """Return the time as ISO 8601 in UTC, ``2025-01-31T12:00:00Z``; None where it is not known.
+    """Return the time as ISO 8601 in UTC, ``2025-01-31T12:00:00Z``; None for an unknown time.
 
-    A time that no calendar has, as a damaged record may hold, is not known either.
+    A number that is no date, from a damaged record, is unknown too.
     """
     if seconds is None:
         return None
@@ -28,7 +28,7 @@ def iso_time(seconds: float | None) -> str | None:
 
 
 def status_to_dict(generated_at: float, nodes: Iterable[NodeStatus]) -> dict[str, Any]:
-    """Return everything that status shows; all times are of the store's clock."""
+    """Return everything that status shows; all times are of the clock of Redis."""
     return {
         "generated_at": iso_time(generated_at),
         "nodes": [_node_to_dict(node) for node in nodes],
@@ -45,7 +45,7 @@ def _node_to_dict(status: NodeStatus) -> dict[str, Any]:
         "found_gpus": status.found_gpus,
         "expected_gpus": status.expected_gpus or None,
         "gpus": [_gpu_to_dict(gpu, status.read_at) for gpu in status.gpus],
-        "queue": [_waiter_to_dict(place, one) for place, one in enumerate(status.queue, 1)],
+        "queue": [_waiter_to_dict(position, one) for position, one in enumerate(status.queue, 1)],
     }
 
 

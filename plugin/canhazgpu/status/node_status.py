@@ -1,7 +1,7 @@
-"""What a node's GPUs are, the ledger's view and a scan taken together; pure.
+"""The status of a node's GPUs, by the ledger's view and a scan together; pure.
 
-An error never means available: a GPU that cannot be read, that the scan says nothing of, or whose
-scan is older than its release is unknown, and one that the ledger holds is never left out.
+An error never means available. A GPU is unknown if it cannot be read, if the scan does not have it,
+or if it was in use in a scan older than its release. A GPU that only the ledger knows is listed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
 from canhazgpu.gpu.usage import GpuState, Usage, UsagePolicy, gpu_state, judge_usage
 from canhazgpu.ledger.values import NodeView, Quarantine, Reservation, Waiter
+from canhazgpu.people.holdings import current_reservations, current_waiters
 from canhazgpu.status.coverage import ANY_PID_NAMESPACE, PidNamespace, is_intruder
 
 NEVER_SCANNED = "never scanned"
@@ -24,13 +25,13 @@ SCANNED_BEFORE_GRANT = "not scanned since it was reserved"
 
 @dataclass(frozen=True, slots=True)
 class GpuStatus:
-    """One GPU in its one state, with what led to it.
+    """One GPU: its state, and the facts that the state follows from.
 
-    `index` and `reading` are None for a GPU that only the ledger knows. `doubt` says why the
-    reading tells nothing of the present, empty where it does; `usage` is then unknown.
-    `released_at` is the time of its last release, None where it was never released. `ignored`
-    holds the processes that do not count as use, and `intruders` those on a reserved GPU that its
-    reservation does not cover; both are empty where there is a doubt.
+    `index` and `reading` are None for a GPU that only the ledger knows. `unknown_reason` says why
+    the reading does not show the present use, and is empty where it does; with a reason, `usage`
+    is unknown. `released_at` is the time of the last release, None for a GPU never released.
+    `ignored` are the processes that do not count as use. `intruders` are the processes on a
+    reserved GPU that the reservation does not cover. Both are empty with an `unknown_reason`.
     """
 
     index: int | None
@@ -41,30 +42,30 @@ class GpuStatus:
     reservation: Reservation | None = None
     quarantine: Quarantine | None = None
     released_at: float | None = None
-    doubt: str = ""
+    unknown_reason: str = ""
     ignored: tuple[GpuProcess, ...] = ()
     intruders: tuple[GpuProcess, ...] = ()
 
     @property
     def processes(self) -> tuple[GpuProcess, ...]:
-        """The processes that count as use, as far as the reading tells of the present."""
-        if self.reading is None or self.doubt:
+        """The processes that count as use, none where the reading does not show the present."""
+        if self.reading is None or self.unknown_reason:
             return ()
         return tuple(one for one in self.reading.processes if one not in self.ignored)
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The models that those processes name, each once, in order."""
+        """The models that those processes name, in order, each once."""
         return tuple(dict.fromkeys(one.model for one in self.processes if one.model))
 
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """A node's GPUs in order of their place, those without one last, and who waits for some.
+    """A node's GPUs by index, those without one last, and its queue.
 
-    Times are of the store's clock; `read_at` is "now" for every duration. `live` where the scan
-    was made for this answer, by `source`. `fault` says why the node as a whole could not be read.
-    `expected_gpus` is how many the node should have, 0 where nobody says.
+    Times are of the clock of Redis; `read_at` is "now" for every duration. `live` says that the
+    scan was made for this status. `source` made the scan. `fault` says why no GPU could be read.
+    `expected_gpus` is the number of GPUs that the node should have, 0 where it is not known.
     """
 
     node: str
@@ -79,7 +80,7 @@ class NodeStatus:
 
     @property
     def found_gpus(self) -> int:
-        """How many GPUs the scan found; MIG instances are one with the GPU that they divide."""
+        """The number of GPUs in the scan; MIG instances count as the GPU that they divide."""
         return len({gpu.index for gpu in self.gpus if gpu.index is not None})
 
     @property
@@ -91,7 +92,8 @@ class NodeStatus:
 def with_live_scan(view: NodeView, scan: Scan, scanned_at: float) -> NodeView:
     """Return the view with this scan in place of the published one.
 
-    A scan that could read nothing keeps the GPUs that the published one listed, each unreadable.
+    Where the scan could read nothing, the view has the GPUs of the published one, each with the
+    fault.
     """
     if scan.fault is not None and not scan.gpus and view.scan is not None:
         lost = tuple(
@@ -103,9 +105,9 @@ def with_live_scan(view: NodeView, scan: Scan, scanned_at: float) -> NodeView:
 
 
 def with_unhealthy(view: NodeView, unhealthy: Mapping[str, str]) -> NodeView:
-    """Return the view in which what a live scan found unhealthy is quarantined already.
+    """Return the view with the GPUs quarantined that a live scan found unhealthy.
 
-    The next grant would do it: such a GPU is not available. What is quarantined stays as it is.
+    The next grant would quarantine them, so they are not available. Existing quarantines stay.
     """
     found = {gpu: Quarantine(gpu, reason, view.read_at) for gpu, reason in unhealthy.items()}
     return replace(view, quarantines={**found, **view.quarantines})
@@ -116,14 +118,14 @@ def node_status(
     policy: UsagePolicy,
     *,
     live: bool = False,
-    space: PidNamespace = ANY_PID_NAMESPACE,
+    pid_namespace: PidNamespace = ANY_PID_NAMESPACE,
     expected_gpus: int = 0,
 ) -> NodeStatus:
-    """Judge every GPU that the node's scan or the ledger knows; `space` is that of its pids."""
+    """Judge every GPU that the scan or the ledger knows; the scan's pids are of `pid_namespace`."""
     view = _without_expired(view)
     scan = view.scan
     readings = scan.gpus if scan else ()
-    gpus = [_scanned_gpu_status(view, reading, policy, space) for reading in readings]
+    gpus = [_scanned_gpu_status(view, reading, policy, pid_namespace) for reading in readings]
     fault = scan.fault if scan else NEVER_SCANNED
     seen = {reading.uuid for reading in readings}
     held = {**view.quarantines, **view.reservations}
@@ -146,18 +148,18 @@ def node_status(
 
 
 def _without_expired(view: NodeView) -> NodeView:
-    """Leave out what has expired and who waits no more; the next change of the ledger will too."""
-    now = view.read_at
-    over = {
+    """Leave out expired reservations and waiters, as the next change of the ledger will."""
+    current = current_reservations(view)
+    expired = {
         uuid: one.expires_at
         for uuid, one in view.reservations.items()
-        if one.expires_at is not None and one.expires_at <= now
+        if uuid not in current and one.expires_at is not None
     }
     return replace(
         view,
-        reservations={uuid: one for uuid, one in view.reservations.items() if uuid not in over},
-        released_at={**view.released_at, **over},
-        queue=tuple(one for one in view.queue if one.renewed_at + one.lease_s > now),
+        reservations=current,
+        released_at={**view.released_at, **expired},
+        queue=current_waiters(view),
     )
 
 
@@ -169,37 +171,39 @@ def _display_order(gpu: GpuStatus) -> tuple[bool, int, int]:
 
 
 def _scanned_gpu_status(
-    view: NodeView, reading: GpuReading, policy: UsagePolicy, space: PidNamespace
+    view: NodeView, reading: GpuReading, policy: UsagePolicy, pid_namespace: PidNamespace
 ) -> GpuStatus:
     usage = judge_usage(reading, policy)
-    doubt = _unknown_reason(view, reading, usage)
-    if doubt:
-        return _gpu_status(view, reading.uuid, Usage.UNKNOWN, reading=reading, doubt=doubt)
-    status = _gpu_status(view, reading.uuid, usage, reading=reading, doubt="")
+    unknown_reason = _unknown_reason(view, reading, usage)
+    if unknown_reason:
+        return _gpu_status(
+            view, reading.uuid, Usage.UNKNOWN, reading=reading, unknown_reason=unknown_reason
+        )
+    status = _gpu_status(view, reading.uuid, usage, reading=reading, unknown_reason="")
     return replace(
         status,
         ignored=tuple(one for one in reading.processes if policy.ignores(one)),
         intruders=_intruders(
-            status.reservation, policy.counted_processes(reading.processes), space
+            status.reservation, policy.counted_processes(reading.processes), pid_namespace
         ),
     )
 
 
 def _intruders(
-    reservation: Reservation | None, processes: tuple[GpuProcess, ...], space: PidNamespace
+    reservation: Reservation | None, processes: tuple[GpuProcess, ...], pid_namespace: PidNamespace
 ) -> tuple[GpuProcess, ...]:
     if reservation is None:
         return ()
     claim = reservation.claim
-    return tuple(one for one in processes if is_intruder(claim, one, space))
+    return tuple(one for one in processes if is_intruder(claim, one, pid_namespace))
 
 
-def _unscanned_gpu_status(view: NodeView, uuid: str, doubt: str) -> GpuStatus:
-    return _gpu_status(view, uuid, Usage.UNKNOWN, reading=None, doubt=doubt)
+def _unscanned_gpu_status(view: NodeView, uuid: str, unknown_reason: str) -> GpuStatus:
+    return _gpu_status(view, uuid, Usage.UNKNOWN, reading=None, unknown_reason=unknown_reason)
 
 
 def _gpu_status(
-    view: NodeView, uuid: str, usage: Usage, *, reading: GpuReading | None, doubt: str
+    view: NodeView, uuid: str, usage: Usage, *, reading: GpuReading | None, unknown_reason: str
 ) -> GpuStatus:
     reservation = view.reservations.get(uuid)
     quarantine = view.quarantines.get(uuid)
@@ -214,12 +218,12 @@ def _gpu_status(
         reservation=reservation,
         quarantine=quarantine,
         released_at=view.released_at.get(uuid),
-        doubt=doubt,
+        unknown_reason=unknown_reason,
     )
 
 
 def _unknown_reason(view: NodeView, reading: GpuReading, usage: Usage) -> str:
-    """Return why this reading does not tell what the GPU does now, empty where it does."""
+    """Return why this reading does not show the present use, empty where it does."""
     if usage is Usage.UNKNOWN:
         return reading.fault or (IMPOSSIBLE_VALUES if reading.uuid else NO_UUID)
     scanned_at = view.scanned_at

@@ -1,6 +1,6 @@
-"""What a scheduler can add to its reservations when they are shown: a job's name and its end.
+"""Add names and ends of jobs to reservations, asked of the scheduler when they are shown.
 
-A scheduler's hooks may run before either is known to them; the ledger then lacks it.
+The ledger lacks them where the scheduler's hook did not know them at the job's start.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from canhazgpu.ledger.values import Claim, NodeView
 
 @dataclass(frozen=True, slots=True)
 class JobInfo:
-    """What the scheduler says of a job: whose, its name, and its end (seconds since the epoch)."""
+    """A job as the scheduler knows it: user, name and end (seconds since the epoch)."""
 
     user: str
     name: str
@@ -22,16 +22,16 @@ class JobInfo:
 
 
 class JobLookup(Protocol):
-    """Asks one scheduler for its jobs."""
+    """Looks up the jobs of one scheduler."""
 
     def jobs(self, job_ids: Iterable[str]) -> Mapping[str, JobInfo]:
-        """Return the facts of the jobs it knows, by id; quickly, and none for any failure."""
+        """Return the known jobs by id, within a short time; none after any failure."""
         ...
 
     def resolve_job_id(self, address: str) -> str | None:
-        """Return the id of a job that its user names otherwise, as a task of an array.
+        """Return the id of a job that is named otherwise, for example as a task of an array.
 
-        None where the scheduler does not know it, or does not answer.
+        None where the scheduler does not know the job or does not answer.
         """
         ...
 
@@ -48,7 +48,7 @@ def incomplete_jobs(views: Iterable[NodeView], scheduler: str) -> tuple[str, ...
 
 
 def with_job_info(view: NodeView, facts: Mapping[str, JobInfo], scheduler: str) -> NodeView:
-    """Return the view with what the scheduler knows of its jobs; the ledger's own word stays."""
+    """Return the view with names and ends that the ledger lacks."""
     reservations = {
         uuid: replace(reservation, claim=_with_info(reservation.claim, facts, scheduler))
         for uuid, reservation in view.reservations.items()
@@ -62,7 +62,7 @@ def _lacks_name_or_end(claim: Claim) -> bool:
 
 def _with_info(claim: Claim, facts: Mapping[str, JobInfo], scheduler: str) -> Claim:
     fact = facts.get(claim.job_id or "")
-    # Another cluster's job may carry the same number; its user is then hardly the same too.
+    # A job of another cluster may have the same id, but hardly the same user too.
     if fact is None or claim.type != scheduler or fact.user != claim.user:
         return claim
     return replace(

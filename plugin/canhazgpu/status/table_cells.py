@@ -1,11 +1,11 @@
-"""The words of the status table: a node's heading and queue, and the cells of a GPU; pure."""
+"""The texts of the status table: a node's heading and queue, and the cells of a GPU; pure."""
 
 from __future__ import annotations
 
 from enum import Enum
 from typing import NamedTuple
 
-from canhazgpu.duration_text import duration_text, short_duration_text
+from canhazgpu.durations import duration_text, short_duration_text
 from canhazgpu.gpu.ml_model.detection import short_model_name
 from canhazgpu.gpu.usage import GpuState, Usage, users_text
 from canhazgpu.ledger.values import Waiter
@@ -21,10 +21,8 @@ __all__ = [
     "Tones",
     "cells",
     "details_text",
-    "duration_text",
     "heading_text",
     "queue_text",
-    "short_duration_text",
     "tones",
     "validation_text",
 ]
@@ -44,7 +42,7 @@ STATUS_WORDS = {
 class Cells(NamedTuple):
     """One row of the table, in the order of its columns.
 
-    Names in it come from users; whoever prints them to a terminal makes them harmless first.
+    Users choose some of the names; the caller must remove control characters before printing.
     """
 
     gpu: str
@@ -58,7 +56,7 @@ class Cells(NamedTuple):
 
 
 class Tone(Enum):
-    """What a cell says, for those who show it in colour."""
+    """The meaning of a cell's colour."""
 
     PLAIN = "plain"
     FREE = "free"
@@ -67,7 +65,7 @@ class Tone(Enum):
 
 
 class Tones(NamedTuple):
-    """The tones of a row's STATUS and DETAILS; all else is plain."""
+    """The tones of a row's STATUS and DETAILS; the other cells are plain."""
 
     status: Tone
     details: Tone
@@ -77,7 +75,7 @@ _STATUS_TONES = {GpuState.AVAILABLE: Tone.FREE, GpuState.RESERVED: Tone.IN_USE}
 
 
 def tones(gpu: GpuStatus) -> Tones:
-    """Return what a GPU's row is to tell at a glance."""
+    """Return the tones of a GPU's row."""
     status = _STATUS_TONES.get(gpu.state, Tone.ALARM)
     alarming = status is Tone.ALARM or gpu.intruders or gpu.quarantine
     return Tones(status, Tone.ALARM if alarming else Tone.PLAIN)
@@ -99,23 +97,23 @@ def queue_text(status: NodeStatus, *, wide: bool = False) -> str:
     """Return ``3 waiting: alice 2 GPUs (5m), …`` in the queue's order; empty without a queue."""
     if not status.queue:
         return ""
-    places = {gpu.uuid: gpu.reading.display_index for gpu in status.gpus if gpu.reading}
+    display_indices = {gpu.uuid: gpu.reading.display_index for gpu in status.gpus if gpu.reading}
     shown = status.queue if wide else status.queue[:MAX_WAITERS_SHOWN]
-    text = ", ".join(_waiter_text(one, places, status.read_at) for one in shown)
+    text = ", ".join(_waiter_text(one, display_indices, status.read_at) for one in shown)
     more = len(status.queue) - len(shown)
     return f"{len(status.queue)} waiting: {text}" + (f" and {more} more" if more else "")
 
 
-def _waiter_text(waiter: Waiter, places: dict[str, str], now: float) -> str:
+def _waiter_text(waiter: Waiter, display_indices: dict[str, str], now: float) -> str:
     since = short_duration_text(now - waiter.since)
     if waiter.gpus:
-        named = ",".join(places.get(uuid, uuid) for uuid in waiter.gpus)
+        named = ",".join(display_indices.get(uuid, uuid) for uuid in waiter.gpus)
         return f"{waiter.user} GPU {named} ({since})"
     return f"{waiter.user} {waiter.count} GPU{'' if waiter.count == 1 else 's'} ({since})"
 
 
 def cells(gpu: GpuStatus, now: float, *, wide: bool = False) -> Cells:
-    """Return the row of one GPU; `now` is on the store's clock. `wide` shortens nothing."""
+    """Return the row of one GPU at `now` (clock of Redis); with `wide` nothing is shortened."""
     reservation = gpu.reservation
     return Cells(
         gpu="?" if gpu.reading is None else gpu.reading.display_index,
@@ -136,7 +134,7 @@ def _users_text(gpu: GpuStatus) -> str:
 
 
 def _held_for_text(gpu: GpuStatus, now: float) -> str:
-    # A record that cannot be read has no time of its grant.
+    # A record that cannot be read has no time of the grant.
     if gpu.reservation is None or not gpu.reservation.granted_at:
         return ""
     return duration_text(now - gpu.reservation.granted_at)

@@ -1,4 +1,4 @@
-"""What of a node concerns one person; pure."""
+"""Filter the status of nodes by user; pure."""
 
 from __future__ import annotations
 
@@ -17,26 +17,29 @@ class User:
     user: str
 
 
-def only_of_user(person: User, nodes: Iterable[NodeStatus]) -> list[NodeStatus]:
-    """Return the nodes on which the person holds, uses or awaits GPUs, with nothing else."""
+def only_of_user(user: User, nodes: Iterable[NodeStatus]) -> list[NodeStatus]:
+    """Return the nodes with only those GPUs and waiters that concern the user.
+
+    A GPU concerns the user who holds or uses it. Nodes without any are left out.
+    """
     own = [
         replace(
             node,
-            gpus=tuple(gpu for gpu in node.gpus if _concerns_user(gpu, person)),
-            queue=tuple(one for one in node.queue if _is_user(person, one.uid, one.user)),
+            gpus=tuple(gpu for gpu in node.gpus if _concerns_user(gpu, user)),
+            queue=tuple(one for one in node.queue if _is_user(user, one.uid, one.user)),
         )
         for node in nodes
     ]
     return [node for node in own if node.gpus or node.queue]
 
 
-def _concerns_user(gpu: GpuStatus, person: User) -> bool:
+def _concerns_user(gpu: GpuStatus, user: User) -> bool:
     claim = gpu.reservation.claim if gpu.reservation else None
-    if claim is not None and _is_user(person, claim.uid, claim.user):
+    if claim is not None and _is_user(user, claim.uid, claim.user):
         return True
     processes = gpu.reading.processes if gpu.reading else ()
-    return any(_is_user(person, one.uid, one.user) for one in processes)
+    return any(_is_user(user, one.uid, one.user) for one in processes)
 
 
-def _is_user(person: User, uid: int | None, user: str | None) -> bool:
-    return bool(same_user(person.uid, person.user, uid, user))
+def _is_user(user: User, uid: int | None, name: str | None) -> bool:
+    return bool(same_user(user.uid, user.user, uid, name))

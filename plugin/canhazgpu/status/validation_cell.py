@@ -1,4 +1,4 @@
-"""The VALIDATION cell: what a GPU was seen to do; pure."""
+"""The VALIDATION cell: the use of a GPU as the scan found it; pure."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ NO_USAGE = "no usage detected"
 
 
 def validation_text(gpu: GpuStatus, *, wide: bool = False) -> str:
-    """Return the VALIDATION cell; `wide` names every process."""
-    if gpu.doubt or gpu.reading is None:
-        return gpu.doubt if gpu.state is GpuState.UNKNOWN else f"cannot tell: {gpu.doubt}"
+    """Return the VALIDATION cell; with `wide` it names every process."""
+    if gpu.unknown_reason or gpu.reading is None:
+        return (
+            gpu.unknown_reason
+            if gpu.state is GpuState.UNKNOWN
+            else f"cannot tell: {gpu.unknown_reason}"
+        )
     memory_mb = gpu.reading.memory_used_mb
     amount = "" if memory_mb is None else memory_text(memory_mb)
     if gpu.state is GpuState.RESERVED:
@@ -28,7 +32,7 @@ def validation_text(gpu: GpuStatus, *, wide: bool = False) -> str:
 
 
 def _reserved_use_text(gpu: GpuStatus, amount: str) -> str:
-    # Little memory is no usage, as everywhere; but not beside the name of an intruder.
+    # Memory below the threshold is no use; it is shown only with an intruder.
     if gpu.usage is not Usage.IN_USE and not gpu.intruders:
         return NO_USAGE
     return ", ".join(filter(None, (amount, f"{len(gpu.processes)} processes")))
@@ -48,7 +52,7 @@ def _notes(gpu: GpuStatus, *, wide: bool) -> tuple[str, ...]:
 
 
 def _ignored_text(processes: tuple[GpuProcess, ...], *, wide: bool) -> tuple[str, ...]:
-    """Return ``Xorg ignored``, ``Xorg and 2 more ignored``: names, each once."""
+    """Return ``Xorg ignored``, ``Xorg and 2 more ignored``: each name once."""
     names = list(dict.fromkeys(one.name or f"PID {one.pid}" for one in processes))
     shown = names if wide else names[:MAX_PROCESSES_SHOWN]
     more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""

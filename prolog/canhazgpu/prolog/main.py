@@ -1,4 +1,4 @@
-"""The prolog's entry point: a job without GPUs leaves before anything is imported."""
+"""The prolog's entry point. For a job without GPUs it exits before it imports anything."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from canhazgpu.schedulers.slurm.environment import JOB_GPUS
 
 
 def main() -> int:
-    """Reserve the job's GPUs; ends with the exit status for slurmd."""
+    """Reserve the job's GPUs; exits with the status for slurmd."""
     if not os.environ.get(JOB_GPUS):
         return 0
     from canhazgpu.in_process.service import open_hook_service  # noqa: PLC0415 - jobs with GPUs

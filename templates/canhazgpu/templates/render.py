@@ -1,4 +1,4 @@
-"""Render the text files canhazgpu gives to Slurm and Redis: an unknown value is an error."""
+"""Render the templates of the files for Slurm and Redis; a missing value is an error."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent
 
 NODE_VARIABLE = '"$node"'
-"""How the scripts write the node's name; each sets it, checked, where a path needs it."""
+"""The node's name in the scripts. Each script whose paths need it sets and checks the variable."""
 
 
 def shell(value: str) -> str:
-    """Return the value as one word of POSIX sh, whatever it holds."""
+    """Return the value quoted as one word of POSIX sh."""
     return shlex.quote(value)
 
 
@@ -27,7 +27,7 @@ def shell_path(value: str) -> str:
 
 
 def render(template: str, values: Mapping[str, object]) -> str:
-    """Return the named template filled in; raises `jinja2.UndefinedError` for a missing value."""
+    """Return the rendered template; raises `jinja2.UndefinedError` for a missing value."""
     return _environment().get_template(f"{template}.j2").render(values)
 
 

@@ -1,4 +1,4 @@
-"""The files canhazgpu gives to Slurm and Redis, as text: nothing here reads or writes a file."""
+"""The texts of the files for Slurm and Redis. Nothing here writes a file."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ from pathlib import PurePosixPath
 
 from canhazgpu.config.schema import DEFAULT_COMMAND_TIMEOUT_S, SlurmConfig
 from canhazgpu.schedulers.slurm.conf.settings import Settings
+from canhazgpu.schedulers.slurm.site.conf_text import conf_text
+from canhazgpu.schedulers.slurm.site.health_lines import HEALTH_CHECK_COMMAND, health_lines
 from canhazgpu.schedulers.slurm.site.layout import Layout, ScriptLocation, plan_layout
-from canhazgpu.schedulers.slurm.site.required_lines import (
-    HEALTH_CHECK_COMMAND,
-    conf_text,
-    health_lines,
-    hook_limit_s,
-    needed_lines,
-)
+from canhazgpu.schedulers.slurm.site.required_lines import hook_limit_s, needed_lines
 from canhazgpu.templates.render import render
 
 DEFAULT_SLURM_DIR = "/etc/slurm"
@@ -23,17 +19,17 @@ DEFAULT_GPUS = 4
 
 WRITER = "canhazgpu"
 UNSET_DIGEST = "PUT-THE-SHA256-OF-THE-PASSWORD-HERE"
-"""No digest, so a server refuses it: no account is ever open by mistake."""
+"""Not a digest, so that Redis refuses it: no account is open by mistake."""
 
 
 @dataclass(frozen=True, slots=True)
 class HookSettings:
-    """What the files say.
+    """The values for the templates.
 
-    `python` and `config_file` are absolute paths on the node, `config_file` None where the default
-    one counts, `slurm_conf` None where Slurm's programs find it. ``%n`` in `state_dir` stands for
-    the node's name. `writer_digest` is the SHA-256 of the Redis writer's password, in hex. The
-    times are those of the configuration.
+    `python` and `config_file` are absolute paths on the node. `config_file` is None for the default
+    file, `slurm_conf` None if Slurm's programs find it without SLURM_CONF. ``%n`` in `state_dir`
+    stands for the node's name. `writer_digest` is the SHA-256 of the password of Redis' writer, in
+    hex. The times are those of the configuration.
     """
 
     python: str
@@ -49,12 +45,12 @@ class HookSettings:
 
     @property
     def health_check_program(self) -> str:
-        """The health check of the environment that the hooks run."""
+        """The health check program in the environment of the hooks' Python."""
         return str(PurePosixPath(self.python).with_name(HEALTH_CHECK_COMMAND))
 
     @property
     def lines(self) -> str:
-        """What slurm.conf needs on a site that has none of it."""
+        """The lines that slurm.conf needs on a site without any of them."""
         slurm = SlurmConfig(
             hook_deadline_s=self.hook_deadline_s, command_timeout_s=self.command_timeout_s
         )
@@ -69,17 +65,17 @@ HOOKS = {
     "task_prolog.sh": "canhazgpu/task_prolog.sh",
     "health_check.sh": "canhazgpu/health_check.sh",
 }
-"""The scripts' templates, and where each goes below Slurm's directory."""
+"""The templates of the scripts, and the path of each below Slurm's directory."""
 
 CHAINS = ("site_hook.sh", "task_prolog_chain.sh")
-"""The templates of scripts that run a site's own as well."""
+"""The templates of scripts that also run a script of the site."""
 
 FRAGMENTS = {
     "slurm.conf": "slurm.conf.canhazgpu",
     "gres.conf": "gres.conf.example",
     "redis-acl": "redis-users.acl",
 }
-"""The other templates, and the names of what is made of them."""
+"""The other templates, and the file name of each rendered text."""
 
 
 def hook_texts(settings: HookSettings) -> dict[str, str]:
@@ -88,31 +84,35 @@ def hook_texts(settings: HookSettings) -> dict[str, str]:
 
 
 def fragment_texts(settings: HookSettings) -> dict[str, str]:
-    """Return what a person copies from, by file name."""
+    """Return the example files, from which an administrator copies, by file name."""
     return {path: render_file(name, settings) for name, path in FRAGMENTS.items()}
 
 
 def site_script_texts(settings: HookSettings, layout: Layout) -> dict[str, str]:
     """Return the scripts for a site, by their absolute paths on the node."""
-    texts = dict(item for place in layout.locations for item in _location_texts(settings, place))
+    texts = dict(
+        item for location in layout.locations for item in _location_texts(settings, location)
+    )
     return {**texts, layout.health_check: render_file("health_check.sh", settings)}
 
 
-def _location_texts(settings: HookSettings, place: ScriptLocation) -> Iterator[tuple[str, str]]:
-    name = "task_prolog.sh" if place.key == "TaskProlog" else f"{place.key.lower()}.sh"
-    yield place.script, render_file(name, settings)
-    if place.chain and place.site:
-        yield place.chain, chain_text(place)
+def _location_texts(settings: HookSettings, location: ScriptLocation) -> Iterator[tuple[str, str]]:
+    name = "task_prolog.sh" if location.key == "TaskProlog" else f"{location.key.lower()}.sh"
+    yield location.script, render_file(name, settings)
+    if location.chain and location.site:
+        yield location.chain, chain_text(location)
 
 
-def chain_text(place: ScriptLocation) -> str:
-    """Return the script that runs the site's own as well."""
-    name = "task_prolog_chain.sh" if place.key == "TaskProlog" else "site_hook.sh"
-    return render(name, {"key": place.key, "site": place.site, "task_prolog": place.script})
+def chain_text(location: ScriptLocation) -> str:
+    """Return the script that also runs the site's own."""
+    name = "task_prolog_chain.sh" if location.key == "TaskProlog" else "site_hook.sh"
+    return render(
+        name, {"key": location.key, "site": location.site, "task_prolog": location.script}
+    )
 
 
 def render_file(name: str, settings: HookSettings) -> str:
-    """Return one template filled in."""
+    """Return one rendered template."""
     known = {
         **asdict(settings),
         "health_check_program": settings.health_check_program,

@@ -21,7 +21,7 @@ GPU STATUS    USER     DURATION    TYPE    MODEL            DETAILS             
 --- --------- -------- ----------- ------- ---------------- -------------------------- ---------------------
 0   available                                               free for 30m               45MB used
 1   in use    alice    15m 30s     run     llama-2-7b-chat  heartbeat 5s ago           8452MB, 1 processes
-"""
+"""  # noqa: E501 - the table is that wide
 
 NARROW = """\
 GPU STATUS USER DURATION TYPE MODEL DETAILS             VALIDATION

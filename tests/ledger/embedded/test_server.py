@@ -23,7 +23,7 @@ from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import ConfigError, StoreError
 from canhazgpu.ledger.embedded import binary as embedded_binary
 from canhazgpu.ledger.embedded import server as embedded
-from canhazgpu.ledger.embedded import server_conf as embedded_config
+from canhazgpu.ledger.embedded import server_conf
 from canhazgpu.ledger.embedded import start as embedded_start
 from canhazgpu.ledger.embedded.aof_repair import readable_length, truncate_damaged_tail
 from canhazgpu.ledger.embedded.directory import SOCKET_PATH_LIMIT, ServerDirectory
@@ -339,8 +339,8 @@ def test_nobody_waits_for_the_server_to_close_what_it_inherited(directory: str) 
 def test_a_server_whose_starter_died_before_it_was_ready_is_adopted(directory: str) -> None:
     writer(directory).close()
     pid = pid_of(directory)
-    place = ServerDirectory.at(directory)
-    place.socket.rename(place.starting_socket)
+    server_directory = ServerDirectory.at(directory)
+    server_directory.socket.rename(server_directory.starting_socket)
 
     with reader(directory) as client:
         assert client.ping() is True
@@ -390,10 +390,10 @@ def test_stopping_never_signals_a_process_that_is_not_the_server(
 ) -> None:
     writer(directory).close()
     embedded.stop(directory)
-    place = ServerDirectory.at(directory)
+    server_directory = ServerDirectory.at(directory)
     with bystander(directory) as pid:
-        place.pid_file.write_text(f"{pid}\n")
-        lock = os.open(place.server_lock, os.O_RDWR)
+        server_directory.pid_file.write_text(f"{pid}\n")
+        lock = os.open(server_directory.server_lock, os.O_RDWR)
         assert embedded_start._try_lock(lock)
         with pytest.raises(StoreError, match="cannot be seen from here"):
             embedded.stop(directory)
@@ -487,11 +487,11 @@ def test_only_the_newest_file_is_cut_because_others_follow_the_rest(tmp_path: Pa
     for name in ("a.1.incr.aof", "a.2.incr.aof"):
         (data / name).write_bytes(bytes(100))
     complaint = "Bad file format reading the append only file {}: make a backup of your AOF file"
-    place = ServerDirectory.at(str(tmp_path))
+    server_directory = ServerDirectory.at(str(tmp_path))
 
-    assert not truncate_damaged_tail(place, complaint.format("a.1.incr.aof"))
+    assert not truncate_damaged_tail(server_directory, complaint.format("a.1.incr.aof"))
     assert (data / "a.1.incr.aof").stat().st_size == 100
-    assert truncate_damaged_tail(place, complaint.format("a.2.incr.aof"))
+    assert truncate_damaged_tail(server_directory, complaint.format("a.2.incr.aof"))
     assert (data / "a.2.incr.aof").stat().st_size == 0
     assert (tmp_path / "damaged-a.2.incr.aof").read_bytes() == bytes(100)
 
@@ -520,7 +520,7 @@ def test_a_server_that_rejects_its_configuration_is_quoted(
     setting: str,
     value: str,
 ) -> None:
-    monkeypatch.setattr(embedded_config, setting, value)
+    monkeypatch.setattr(server_conf, setting, value)
 
     assert value in refusal(Role.WRITE, directory).split("ends: ")[1]
     assert capfd.readouterr() == ("", "")
@@ -823,7 +823,7 @@ def test_the_writer_has_what_the_scripts_need_and_cannot_wipe_the_store(director
 def test_a_full_server_refuses_and_keeps_what_it_has(
     directory: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded_config, "MEMORY_LIMIT_MB", 2)
+    monkeypatch.setattr(server_conf, "MEMORY_LIMIT_MB", 2)
     with writer(directory) as client:
         full = pytest.raises(StoreError, match="is out of memory")
         with full, translate_errors(config(directory)):

@@ -40,35 +40,37 @@ def book_file(tmp_path: Path, told: list[str]) -> BookFile:
 
 
 def grant(book_file: BookFile, number: int, *gpus: str) -> None:
-    with book_file.open() as page:
-        page.apply_and_journal(
-            JournalEntry(GRANT, page.now, claim(number).owner, gpus, claim(number))
+    with book_file.open() as transaction:
+        transaction.apply_and_journal(
+            JournalEntry(GRANT, transaction.now, claim(number).owner, gpus, claim(number))
         )
 
 
 def held(book_file: BookFile) -> dict[str, str]:
-    with book_file.open() as page:
-        return {gpu: one.claim.owner for gpu, one in page.book.reservations.items()}
+    with book_file.open() as transaction:
+        return {gpu: one.claim.owner for gpu, one in transaction.book.reservations.items()}
 
 
 def test_an_entry_is_in_the_book_and_in_the_journal(book_file: BookFile) -> None:
     grant(book_file, 1, "GPU-a", "GPU-b")
     assert held(book_file) == dict.fromkeys(("GPU-a", "GPU-b"), "job:c1:1:0")
-    with book_file.open() as page:
-        assert [one.entry.kind for one in page.pending.entries] == [GRANT]
-        page.drop_recorded(1)
-    with book_file.open() as page:
-        assert page.pending.entries == ()
-        page.apply_and_journal(JournalEntry(RELEASE, page.now, "job:c1:1:0"))
+    with book_file.open() as transaction:
+        assert [one.entry.kind for one in transaction.pending.entries] == [GRANT]
+        transaction.drop_recorded(1)
+    with book_file.open() as transaction:
+        assert transaction.pending.entries == ()
+        transaction.apply_and_journal(JournalEntry(RELEASE, transaction.now, "job:c1:1:0"))
     assert held(book_file) == {}
 
 
 def test_what_the_store_knows_is_in_the_book_alone(book_file: BookFile) -> None:
-    with book_file.open() as page:
-        page.apply(JournalEntry(GRANT, page.now, claim(1).owner, ("GPU-a",), claim(1)))
-    with book_file.open() as page:
-        assert page.pending.entries == ()
-        assert page.book.job_owners == {"job:c1:1:0"}
+    with book_file.open() as transaction:
+        transaction.apply(
+            JournalEntry(GRANT, transaction.now, claim(1).owner, ("GPU-a",), claim(1))
+        )
+    with book_file.open() as transaction:
+        assert transaction.pending.entries == ()
+        assert transaction.book.job_owners == {"job:c1:1:0"}
     assert held(book_file) == {"GPU-a": "job:c1:1:0"}
 
 
@@ -88,9 +90,13 @@ def test_a_crash_between_journal_and_book_loses_nothing(
 
 
 def test_a_block_that_fails_changes_what_it_did_and_no_more(book_file: BookFile) -> None:
-    with pytest.raises(LookupError), book_file.open() as page:
-        page.apply_and_journal(JournalEntry(GRANT, page.now, claim(1).owner, ("GPU-a",), claim(1)))
-        page.apply(JournalEntry(GRANT, page.now, claim(2).owner, ("GPU-b",), claim(2)))
+    with pytest.raises(LookupError), book_file.open() as transaction:
+        transaction.apply_and_journal(
+            JournalEntry(GRANT, transaction.now, claim(1).owner, ("GPU-a",), claim(1))
+        )
+        transaction.apply(
+            JournalEntry(GRANT, transaction.now, claim(2).owner, ("GPU-b",), claim(2))
+        )
         raise LookupError
     # The journal's entry counts; what only the store would know was not written.
     assert held(book_file) == {"GPU-a": "job:c1:1:0"}
@@ -104,8 +110,8 @@ def test_a_book_that_cannot_be_read_is_made_anew_from_the_jobs_records(
     book_file: BookFile, tmp_path: Path, told: list[str], text: str
 ) -> None:
     grant(book_file, 1, "GPU-a")
-    with book_file.open() as page:
-        page.drop_recorded(1)
+    with book_file.open() as transaction:
+        transaction.drop_recorded(1)
     records = JobRecords(tmp_path)
     for number, gpus in ((2, ("GPU-b", "GPU-c")), (3, ())):
         owner = JobOwner("c1", str(number), 0)
@@ -115,8 +121,8 @@ def test_a_book_that_cannot_be_read_is_made_anew_from_the_jobs_records(
     (tmp_path / "book.json").write_text(text)
     assert held(book_file) == {"GPU-b": "job:c1:2:0", "GPU-c": "job:c1:2:0"}
     assert "event=book-damaged" in told[0]
-    with book_file.open() as page:
-        assert page.book.job_owners == {"job:c1:2:0"}
+    with book_file.open() as transaction:
+        assert transaction.book.job_owners == {"job:c1:2:0"}
 
 
 def test_the_records_of_jobs_that_ended_hold_nothing(book_file: BookFile, tmp_path: Path) -> None:
@@ -133,23 +139,23 @@ def test_after_a_reboot_only_those_are_left_who_outlive_it(
 ) -> None:
     grant(book_file, 1, "GPU-a")
     manual = Claim("manual:a", "manual", "eve", 1002, duration_s=3600)
-    with book_file.open() as page:
+    with book_file.open() as transaction:
         view = NodeView(
             "n1",
-            page.now,
+            transaction.now,
             None,
             None,
-            {"GPU-b": Reservation("GPU-b", manual, page.now, page.now + 3600)},
+            {"GPU-b": Reservation("GPU-b", manual, transaction.now, transaction.now + 3600)},
         )
-        page.refresh(view, module.uptime_s())
+        transaction.refresh(view, module.uptime_s())
     assert held(open_book(tmp_path, told, "boot 2")) == {"GPU-b": "manual:a"}
 
 
 def test_the_stores_clock_goes_on_while_the_store_is_gone(book_file: BookFile) -> None:
-    with book_file.open() as page:
-        page.refresh(NodeView("n1", 5_000_000.0, None, None), module.uptime_s())
-    with book_file.open() as page:
-        assert 0 <= page.now - 5_000_000.0 < 60
+    with book_file.open() as transaction:
+        transaction.refresh(NodeView("n1", 5_000_000.0, None, None), module.uptime_s())
+    with book_file.open() as transaction:
+        assert 0 <= transaction.now - 5_000_000.0 < 60
 
 
 def test_an_older_view_is_no_news(book_file: BookFile) -> None:
@@ -158,8 +164,8 @@ def test_an_older_view_is_no_news(book_file: BookFile) -> None:
         view = NodeView(
             "n1", read_at, None, None, {gpu: Reservation(gpu, run, 1.0) for gpu in gpus}
         )
-        with book_file.open() as page:
-            page.refresh(view, module.uptime_s())
+        with book_file.open() as transaction:
+            transaction.refresh(view, module.uptime_s())
     assert held(book_file) == {"GPU-a": "run:a"}
 
 
@@ -167,8 +173,8 @@ def test_a_view_takes_nothing_from_the_nodes_own_jobs(book_file: BookFile) -> No
     grant(book_file, 1, "GPU-a")
     other = Claim("run:a", "run", "eve", 1002)
     view = NodeView("n1", 1e12, None, None, {"GPU-a": Reservation("GPU-a", other, 1.0)})
-    with book_file.open() as page:
-        page.refresh(view, module.uptime_s())
+    with book_file.open() as transaction:
+        transaction.refresh(view, module.uptime_s())
     assert held(book_file) == {"GPU-a": "job:c1:1:0"}
 
 
@@ -177,14 +183,14 @@ def test_a_huge_journal_takes_no_more_notes_but_what_counts(
 ) -> None:
     grant(book_file, 1, "GPU-a")
     monkeypatch.setattr(module, "MAX_JOURNAL_BYTES_FOR_NOTES", 10)
-    with book_file.open() as page:
-        page.apply_and_journal(JournalEntry(PROLOG, page.now, reason="a story"))
-        page.apply_and_journal(
-            JournalEntry(QUARANTINE, page.now, gpus=("GPU-b",), reason="hot", by="epilog")
+    with book_file.open() as transaction:
+        transaction.apply_and_journal(JournalEntry(PROLOG, transaction.now, reason="a story"))
+        transaction.apply_and_journal(
+            JournalEntry(QUARANTINE, transaction.now, gpus=("GPU-b",), reason="hot", by="epilog")
         )
-    with book_file.open() as page:
-        assert [one.entry.kind for one in page.pending.entries] == [GRANT, QUARANTINE]
-        assert page.book.quarantines["GPU-b"].by == "epilog"
+    with book_file.open() as transaction:
+        assert [one.entry.kind for one in transaction.pending.entries] == [GRANT, QUARANTINE]
+        assert transaction.book.quarantines["GPU-b"].by == "epilog"
 
 
 def test_a_directory_that_cannot_be_written_is_told(tmp_path: Path, told: list[str]) -> None:
@@ -233,8 +239,8 @@ def test_many_processes_at_once_keep_one_book(tmp_path: Path, told: list[str]) -
     outputs = [one.communicate(timeout=120) for one in running]
     assert [err for _, err in outputs] == [""] * 4
     won = sum(int(out) for out, _ in outputs)
-    with open_book(tmp_path, told).open() as page:
-        kinds: list[Any] = [one.entry.kind for one in page.pending.entries]
+    with open_book(tmp_path, told).open() as transaction:
+        kinds: list[Any] = [one.entry.kind for one in transaction.pending.entries]
     # Strictly in turn: the GPU never had two, and nothing was lost.
     assert kinds[::2] == [GRANT] * len(kinds[::2])
     assert kinds[1::2] == [RELEASE] * len(kinds[1::2])

@@ -40,15 +40,15 @@ class Node:
         self.opened = 0
 
     def process(
-        self, *, local: bool = True, patience_s: float = 0.5, **more: Any
+        self, *, local: bool = True, wait_budget_s: float = 0.5, **more: Any
     ) -> FallbackLedger:
         book = BookFile(self.place, self.name, "b", JobRecords(self.place), self.told.append)
-        contact = Reconciler(
+        reconciler = Reconciler(
             self.name, book, self.told.append, more.pop("is_gone", lambda _: False)
         )
         outage = StoreOutage(self.place, more.pop("life_s", 60.0)) if local else None
         return FallbackLedger(
-            self.name, self.open_store, book, outage, contact, self.told.append, patience_s
+            self.name, self.open_store, book, outage, reconciler, self.told.append, wait_budget_s
         )
 
     def open_store(self) -> Ledger:
@@ -88,7 +88,9 @@ def test_with_its_store_it_is_the_stores_ledger(node: Node) -> None:
     assert node.told == []
 
 
-def test_a_dead_store_is_asked_once_and_then_no_more(node: Node, restartable_server: PrivateRedis) -> None:
+def test_a_dead_store_is_asked_once_and_then_no_more(
+    node: Node, restartable_server: PrivateRedis
+) -> None:
     restartable_server.kill()
     ledger = node.process()
     assert ledger.reserve_count(job(1), 1, node.seen()) == GrantedGpus((uuid(0),))
@@ -99,7 +101,9 @@ def test_a_dead_store_is_asked_once_and_then_no_more(node: Node, restartable_ser
     assert node.opened == 1
 
 
-def test_what_only_the_store_can_do_fails_without_it(node: Node, restartable_server: PrivateRedis) -> None:
+def test_what_only_the_store_can_do_fails_without_it(
+    node: Node, restartable_server: PrivateRedis
+) -> None:
     restartable_server.kill()
     ledger = node.process()
     asks: list[Callable[[], object]] = [
@@ -122,7 +126,7 @@ def test_what_only_the_store_can_do_fails_without_it(node: Node, restartable_ser
 def test_a_store_that_stops_in_between_costs_its_patience_once(
     node: Node, restartable_server: PrivateRedis
 ) -> None:
-    ledger = node.process(patience_s=1.0)
+    ledger = node.process(wait_budget_s=1.0)
     ledger.read_nodes([node.name])
     restartable_server.pause()
     assert ledger.reserve_count(job(1), 1, node.seen()) == GrantedGpus((uuid(0),))
@@ -146,7 +150,7 @@ def test_the_patience_is_one_for_all_questions(node: Node) -> None:
 
     first = node.open_store
     node.open_store = lambda: Slow(first())  # type: ignore[assignment,return-value]
-    ledger = node.process(patience_s=0.7)
+    ledger = node.process(wait_budget_s=0.7)
     answered = 0
     while not ledger.without_store:
         ledger.read_nodes([node.name])
@@ -162,7 +166,7 @@ def test_who_waits_goes_on_when_another_has_found_the_outage(
     other = StoreOutage(node.place, 60.0)
     timer = threading.Timer(0.3, other.note, ["no answer, says another"])
     timer.start()
-    ledger = node.process(patience_s=60.0)
+    ledger = node.process(wait_budget_s=60.0)
     assert isinstance(ledger.reserve_count(job(1), 1, node.seen()), GrantedGpus)
     timer.join()
     assert ledger.without_store == "no answer, says another"
@@ -228,7 +232,9 @@ def test_a_job_that_is_gone_is_dropped_and_not_brought_back(node: Node) -> None:
     assert any(line.startswith("event=dropped") for line in node.told)
 
 
-def test_a_story_without_the_store_is_told_later(node: Node, restartable_server: PrivateRedis) -> None:
+def test_a_story_without_the_store_is_told_later(
+    node: Node, restartable_server: PrivateRedis
+) -> None:
     restartable_server.kill()
     node.process().record_note(JournalEntry(HEALTH, 0.0, reason="all is well", facts={"took_s": 1}))
     restartable_server.start()

@@ -147,14 +147,16 @@ class FallbackMachine(RuleBasedStateMachine):
             self.place, self.node, str(self.boot), JobRecords(self.place), self.told.append
         )
         outage = StoreOutage(self.place, LIFE_S, lambda: self.uptime)
-        contact = Reconciler(self.node, book, self.told.append, self.is_gone)
+        reconciler = Reconciler(self.node, book, self.told.append, self.is_gone)
         self.fuse.left = dies_at
         written = (book_module.write_atomically, journal_module.write_atomically, Journal.append)
         book_module.write_atomically = self.fuse.around(written[0])
         journal_module.write_atomically = self.fuse.around(written[1])
         Journal.append = self.fuse.around(written[2])  # type: ignore[method-assign]
         try:
-            yield FallbackLedger(self.node, self.gate.open, book, outage, contact, self.told.append)
+            yield FallbackLedger(
+                self.node, self.gate.open, book, outage, reconciler, self.told.append
+            )
         finally:
             book_module.write_atomically, journal_module.write_atomically = written[:2]
             Journal.append = written[2]  # type: ignore[method-assign]
@@ -332,8 +334,10 @@ class FallbackMachine(RuleBasedStateMachine):
         if not self.running or not saved.exists():
             return
         book = BookFile(self.place, self.node, str(self.boot), JobRecords(self.place), print)
-        with book.open() as page:
-            jobs = {gpu: one.claim.owner for gpu, one in page.book.job_reservations().items()}
+        with book.open() as transaction:
+            jobs = {
+                gpu: one.claim.owner for gpu, one in transaction.book.job_reservations().items()
+            }
         for owner, gpus in self.running.items():
             assert all(jobs.get(gpu) == owner for gpu in gpus), (jobs, self.running)
 

@@ -30,8 +30,8 @@ def local(book_file: BookFile) -> OfflineLedger:
 
 
 def kinds(book_file: BookFile) -> list[str]:
-    with book_file.open() as page:
-        return [one.entry.kind for one in page.pending.entries]
+    with book_file.open() as transaction:
+        return [one.entry.kind for one in transaction.pending.entries]
 
 
 def test_what_it_grants_and_releases_is_journaled(
@@ -165,7 +165,9 @@ def test_what_expires_is_free_then(local: OfflineLedger, book_file: BookFile) ->
     from canhazgpu.node.boot_clock import uptime_s
 
     manual = Claim("manual:a", "manual", "eve", 1002, duration_s=60)
-    with book_file.open() as page:
-        held = Reservation(uuid(0), manual, page.now - 61, page.now - 1)
-        page.refresh(NodeView(NODE, page.now, None, None, {uuid(0): held}), uptime_s())
+    with book_file.open() as transaction:
+        held = Reservation(uuid(0), manual, transaction.now - 61, transaction.now - 1)
+        transaction.refresh(
+            NodeView(NODE, transaction.now, None, None, {uuid(0): held}), uptime_s()
+        )
     assert isinstance(local.reserve_given(job(1), [uuid(0)], observation(NODE)), GrantedGpus)

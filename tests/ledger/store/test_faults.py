@@ -18,7 +18,7 @@ from servers.redis_proxy import StoreProxy
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import StoreError
 from canhazgpu.ledger.port import GrantOptions
-from canhazgpu.ledger.store import session as store_calls
+from canhazgpu.ledger.store import session
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.keys import node_keys
 from canhazgpu.ledger.store.ledger import RedisLedger
@@ -75,7 +75,9 @@ LOOK = ["MULTI", "TIME", *["HGETALL"] * 5, "SISMEMBER", "EXEC"]
     ],
 )
 def test_a_warm_operation_is_one_round_trip(
-    restartable_server: PrivateRedis, operation: Callable[[RedisLedger, str], object], wire: list[str]
+    restartable_server: PrivateRedis,
+    operation: Callable[[RedisLedger, str], object],
+    wire: list[str],
 ) -> None:
     node, ledger = new_node_name(), ledger_of(restartable_server)
     ledger.reserve_count(job(0), 1, observation(node))
@@ -85,7 +87,9 @@ def test_a_warm_operation_is_one_round_trip(
     assert names == wire
 
 
-def test_a_first_reservation_costs_the_loading_and_the_listing(restartable_server: PrivateRedis) -> None:
+def test_a_first_reservation_costs_the_loading_and_the_listing(
+    restartable_server: PrivateRedis,
+) -> None:
     with sent(restartable_server) as names:
         ledger_of(restartable_server).reserve_count(job(0), 1, observation(new_node_name()))
     assert names == ["EVALSHA", "SCRIPT", "EVALSHA", "SADD"]
@@ -208,7 +212,9 @@ def test_a_waiter_keeps_its_place_over_a_restart(restartable_server: PrivateRedi
 
 
 @pytest.mark.parametrize("kind", ["count", "given"])
-def test_a_lost_answer_is_made_good_by_repeating(restartable_server: PrivateRedis, kind: str) -> None:
+def test_a_lost_answer_is_made_good_by_repeating(
+    restartable_server: PrivateRedis, kind: str
+) -> None:
     def reserve() -> object:
         if kind == "count":
             return ledger.reserve_count(job(1), 2, observation("n1"))
@@ -219,12 +225,15 @@ def test_a_lost_answer_is_made_good_by_repeating(restartable_server: PrivateRedi
         ledger.read_nodes()
         with restartable_server.client() as direct:
             # Otherwise the answer that is lost is that the script is not known.
-            for script in store_calls.SCRIPT_DIRECTORY.glob("*.lua"):
-                direct.script_load(store_calls.script_text(script.stem))
+            for script in session.SCRIPT_DIRECTORY.glob("*.lua"):
+                direct.script_load(session.script_text(script.stem))
         proxy.lose_answers = True
         with pytest.raises(StoreError):
             reserve()
-        assert set(ledger_of(restartable_server).read_nodes(["n1"])[0].reservations) == {uuid(0), uuid(1)}
+        assert set(ledger_of(restartable_server).read_nodes(["n1"])[0].reservations) == {
+            uuid(0),
+            uuid(1),
+        }
         proxy.lose_answers = False
         assert reserve() == GrantedGpus((uuid(0), uuid(1)), repeated=True)
 
@@ -265,8 +274,8 @@ def test_what_is_repeated_after_a_lost_answer_is_done_once(
     with StoreProxy(restartable_server) as proxy:
         ledger = RedisLedger(StoreConfig(url=f"unix://{proxy.path}"), Role.WRITE)
         with restartable_server.client() as client:
-            for script in store_calls.SCRIPT_DIRECTORY.glob("*.lua"):
-                client.script_load(store_calls.script_text(script.stem))
+            for script in session.SCRIPT_DIRECTORY.glob("*.lua"):
+                client.script_load(session.script_text(script.stem))
         proxy.lose_answers = True
         with pytest.raises(StoreError):
             operation(ledger)
@@ -301,14 +310,14 @@ def test_what_connecting_takes_makes_the_scan_older(
     first.reserve_count(job(1), 1, observation("n1", 1))
     late = ledger_of(restartable_server)
     seen = observation("n1", 1)
-    connect = store_calls.connect
+    connect = session.connect
 
     def slow(store: StoreConfig, role: Role) -> redis.Redis:
         time.sleep(0.1)
         first.release("n1", job(1).owner, "end")
         return connect(store, role)
 
-    monkeypatch.setattr(store_calls, "connect", slow)
+    monkeypatch.setattr(session, "connect", slow)
     assert late.reserve_count(job(2), 1, seen) == TooFewGpus(1, 0, 0, 0, 0, stale=1)
 
 

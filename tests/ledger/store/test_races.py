@@ -67,9 +67,9 @@ def test_of_many_threads_exactly_as_many_win_as_there_are_gpus(store: Store, nod
     assert recorded == {gpu: job(number).owner for number, gpus in won.items() for gpu in gpus}
 
 
-@pytest.mark.parametrize("terms", [JOB_GRANT_OPTIONS, QUEUES], ids=["jobs", "an empty queue"])
+@pytest.mark.parametrize("options", [JOB_GRANT_OPTIONS, QUEUES], ids=["jobs", "an empty queue"])
 def test_of_many_threads_that_want_one_gpu_each_exactly_eight_win(
-    store: Store, node: str, terms: GrantOptions
+    store: Store, node: str, options: GrantOptions
 ) -> None:
     answers: list[object] = []
 
@@ -77,7 +77,7 @@ def test_of_many_threads_that_want_one_gpu_each_exactly_eight_win(
         ledger = store.ledger()
         ledger.read_nodes([node])
         together()
-        answers.append(ledger.reserve_count(run(number), 1, observation(node, 8), terms))
+        answers.append(ledger.reserve_count(run(number), 1, observation(node, 8), options))
 
     at_once(THREADS, ask)
     won = [one.gpus[0] for one in answers if isinstance(one, GrantedGpus)]
@@ -108,7 +108,9 @@ print(json.dumps(won))
 """
 
 
-def test_two_processes_racing_for_the_same_gpus_never_both_win(restartable_server: PrivateRedis) -> None:
+def test_two_processes_racing_for_the_same_gpus_never_both_win(
+    restartable_server: PrivateRedis,
+) -> None:
     """Two of four GPUs are wanted by both, in a hundred rounds; each round has one winner."""
     racers = [
         subprocess.Popen(

@@ -112,9 +112,9 @@ class Model:
 
         return sorted(fit, key=place)
 
-    def position(self, claim: Claim, terms: GrantOptions) -> int:
+    def position(self, claim: Claim, options: GrantOptions) -> int:
         """The place in the queue, 1 for who need not wait."""
-        if not terms.queues:
+        if not options.queues:
             return 1
         return (self.queue.index(claim.owner) if claim.owner in self.queue else len(self.queue)) + 1
 
@@ -197,14 +197,14 @@ class LedgerMachine(RuleBasedStateMachine):
     # Reserving.
 
     def reserve_count(
-        self, claim: Claim, count: int, terms: GrantOptions, seen: Observation, stale: set[int]
+        self, claim: Claim, count: int, options: GrantOptions, seen: Observation, stale: set[int]
     ) -> None:
         model, before = self.model, self.stored()
-        answer = self.ledger.reserve_count(claim, count, seen, terms)
+        answer = self.ledger.reserve_count(claim, count, seen, options)
         if self.stored() != before:
             model.see(seen)
         held, fit = model.held(claim.owner), model.fit(seen, stale)
-        position = model.position(claim, terms)
+        position = model.position(claim, options)
         if held:
             assert answer == GrantedGpus(uuids(held), repeated=True)
             model.leave(claim.owner)
@@ -217,7 +217,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert sum(told) + answer.unknown + answer.available == GPUS
             assert answer.reserved == len(model.owners)
         else:
-            chosen = model.chosen(claim, fit, affinity=terms.affinity)[:count]
+            chosen = model.chosen(claim, fit, affinity=options.affinity)[:count]
             assert answer == GrantedGpus(uuids(sorted(chosen)))
             model.owners |= dict.fromkeys(chosen, claim.owner)
             model.leave(claim.owner)
@@ -226,16 +226,16 @@ class LedgerMachine(RuleBasedStateMachine):
         self,
         claim: Claim,
         wanted: list[int],
-        terms: GrantOptions,
+        options: GrantOptions,
         seen: Observation,
         stale: set[int],
     ) -> None:
         model, before = self.model, self.stored()
-        answer = self.ledger.reserve_given(claim, uuids(wanted), seen, terms)
+        answer = self.ledger.reserve_given(claim, uuids(wanted), seen, options)
         if self.stored() != before:
             model.see(seen)
         held, fit = model.held(claim.owner), model.fit(seen, stale)
-        repeated, position = set(wanted) <= set(held), model.position(claim, terms)
+        repeated, position = set(wanted) <= set(held), model.position(claim, options)
         in_the_way = [index for index in wanted if index not in held and index not in fit]
         if position > 1 and not repeated:
             assert answer == QueuePosition(position)
@@ -249,13 +249,13 @@ class LedgerMachine(RuleBasedStateMachine):
             model.owners |= dict.fromkeys(wanted, claim.owner)
             model.leave(claim.owner)
 
-    @rule(claim=CLAIM, count=COUNT, terms=TERMS)
-    def reserve_some(self, claim: Claim, count: int, terms: GrantOptions) -> None:
-        self.reserve_count(claim, count, terms, self.scan(), set())
+    @rule(claim=CLAIM, count=COUNT, options=TERMS)
+    def reserve_some(self, claim: Claim, count: int, options: GrantOptions) -> None:
+        self.reserve_count(claim, count, options, self.scan(), set())
 
-    @rule(claim=CLAIM, wanted=SOME, terms=TERMS)
-    def reserve_these(self, claim: Claim, wanted: list[int], terms: GrantOptions) -> None:
-        self.reserve_given(claim, wanted, terms, self.scan(), set())
+    @rule(claim=CLAIM, wanted=SOME, options=TERMS)
+    def reserve_these(self, claim: Claim, wanted: list[int], options: GrantOptions) -> None:
+        self.reserve_given(claim, wanted, options, self.scan(), set())
 
     @rule(count=st.integers(1, 2), affinity=st.booleans())
     def the_head_takes_its_turn(self, count: int, affinity: bool) -> None:
@@ -268,22 +268,24 @@ class LedgerMachine(RuleBasedStateMachine):
         self.reserve_given(claim, wanted, GrantOptions(), self.scan(), set())
         self.release(claim, None)
 
-    @rule(claim=CLAIM, count=COUNT, terms=TERMS, turns=st.integers(2, 3))
-    def reserve_and_repeat(self, claim: Claim, count: int, terms: GrantOptions, turns: int) -> None:
+    @rule(claim=CLAIM, count=COUNT, options=TERMS, turns=st.integers(2, 3))
+    def reserve_and_repeat(
+        self, claim: Claim, count: int, options: GrantOptions, turns: int
+    ) -> None:
         for _ in range(turns):
-            self.reserve_count(claim, count, terms, self.scan(), set())
+            self.reserve_count(claim, count, options, self.scan(), set())
 
-    @rule(claim=CLAIM, count=COUNT, terms=TERMS)
-    def reserve_some_on_an_old_scan(self, claim: Claim, count: int, terms: GrantOptions) -> None:
+    @rule(claim=CLAIM, count=COUNT, options=TERMS)
+    def reserve_some_on_an_old_scan(self, claim: Claim, count: int, options: GrantOptions) -> None:
         if aged := self.aged():
-            self.reserve_count(claim, count, terms, *aged)
+            self.reserve_count(claim, count, options, *aged)
 
-    @rule(claim=CLAIM, wanted=SOME, terms=TERMS)
+    @rule(claim=CLAIM, wanted=SOME, options=TERMS)
     def reserve_these_on_an_old_scan(
-        self, claim: Claim, wanted: list[int], terms: GrantOptions
+        self, claim: Claim, wanted: list[int], options: GrantOptions
     ) -> None:
         if aged := self.aged():
-            self.reserve_given(claim, wanted, terms, *aged)
+            self.reserve_given(claim, wanted, options, *aged)
 
     # What seldom comes about by chance.
 

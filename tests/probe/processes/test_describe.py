@@ -16,17 +16,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from process_details import WAIT_S, describe_process
 
 from canhazgpu.gpu.scan import GpuProcess, GpuReading
 from canhazgpu.node.users import user_name
 from canhazgpu.probe.processes import describe, proc_files, ps
 from canhazgpu.probe.processes.cgroup_job import no_job_of_cgroup
-from canhazgpu.probe.processes.describe import (
-    DEFAULT_WAIT_S,
-    MAX_ANCESTORS,
-    describe_process,
-    with_process_details,
-)
+from canhazgpu.probe.processes.describe import MAX_ANCESTORS, with_process_details
 from canhazgpu.probe.processes.proc_files import ProcessEntry, display_name, read_process
 
 LLAMA = "meta-llama/Llama-2-7b-chat-hf"
@@ -53,7 +49,7 @@ def running(*arguments: str, **more: object) -> Iterator[subprocess.Popen[bytes]
             process.kill()
 
 
-def describe_all(pids: Iterable[int], wait_s: float = DEFAULT_WAIT_S) -> dict[int, GpuProcess]:
+def describe_all(pids: Iterable[int], wait_s: float = WAIT_S) -> dict[int, GpuProcess]:
     return describe.describe_processes(pids, no_job_of_cgroup, wait_s)
 
 
@@ -117,7 +113,9 @@ def test_one_look_describes_the_processes_of_all_gpus() -> None:
 
     me, parent = os.getpid(), os.getppid()
     gpus = with_process_details(
-        [gpu(0, (me, 5), (GONE, 7)), gpu(1), gpu(2, (me, None), (parent, 1))]
+        [gpu(0, (me, 5), (GONE, 7)), gpu(1), gpu(2, (me, None), (parent, 1))],
+        no_job_of_cgroup,
+        WAIT_S,
     )
 
     assert [one.index for one in gpus] == [0, 1, 2]

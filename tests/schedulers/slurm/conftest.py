@@ -24,7 +24,8 @@ import fake_nvml
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.gpu.scan import GpuReading, Scan
 from canhazgpu.ledger.port import Observation
-from canhazgpu.ledger.store.ledger import RedisLedger, Role
+from canhazgpu.ledger.store.connect import Role
+from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.values import Claim, NodeView, Reservation
 from demo_cluster import ensure_users, remove_users
 

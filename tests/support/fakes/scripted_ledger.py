@@ -100,7 +100,7 @@ class ScriptedLedger:
         claim: Claim,
         count: int,
         observation: Observation,
-        terms: GrantOptions = JOB_GRANT_OPTIONS,
+        options: GrantOptions = JOB_GRANT_OPTIONS,
     ) -> GrantedGpus | TooFewGpus | QueuePosition:
         answer = self._answer(observation, count)
         assert not isinstance(answer, BlockedGpu)
@@ -111,7 +111,7 @@ class ScriptedLedger:
         claim: Claim,
         gpus: Sequence[str],
         observation: Observation,
-        terms: GrantOptions = JOB_GRANT_OPTIONS,
+        options: GrantOptions = JOB_GRANT_OPTIONS,
     ) -> GrantedGpus | BlockedGpu | QueuePosition:
         answer = self._answer(observation, list(gpus))
         assert not isinstance(answer, TooFewGpus)

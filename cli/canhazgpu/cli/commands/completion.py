@@ -1,4 +1,4 @@
-"""`canhazgpu completion`: what makes the shell complete commands, options and live values."""
+"""`canhazgpu completion`: print the script for shell completion."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from click.shell_completion import get_completion_class
 
 PROGRAM_NAME = "canhazgpu"
 COMPLETION_VARIABLE = "_CANHAZGPU_COMPLETE"
-"""In which click's scripts ask the program; click derives it from the program's name."""
+"""The variable through which click's scripts ask the program; click derives it from its name."""
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""`canhazgpu config`: what is configured, and where it comes from."""
+"""`canhazgpu config`: show the configuration and where each value comes from."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def show(app: App, as_json: bool) -> None:
       canhazgpu config show --json
       CANHAZGPU_VALIDATION_MEMORY_THRESHOLD_MB=512 canhazgpu config show
     """  # noqa: D301 - click reads the character: keep these lines
-    effective = app.effective()
+    effective = app.effective_config()
     text = _json(effective) if as_json else "\n".join(_toml_lines(effective))
     click.echo(text)
 
@@ -51,7 +51,7 @@ def _value(effective: EffectiveConfig, key: Key) -> Any:
 
 
 def _masked(key: Key, value: Any) -> Any:
-    # The store's URL is the one secret; masking leaves what is no password readable.
+    # The URL of Redis is the only secret; all but its password stays readable.
     return masked_url(value) if key.info.secret else value
 
 
@@ -64,7 +64,7 @@ def _toml_lines(effective: EffectiveConfig) -> Iterator[str]:
             section = key.section
             yield f"\n[{section}]"
         yield f"# {key.info.meaning}"
-        # JSON's strings and numbers are TOML's too.
+        # JSON's strings and numbers are valid TOML.
         line = f"{key.name} = {json.dumps(_value(effective, key))}"
         yield f"{line}  # {effective.origins[key.path]}"
 

@@ -1,4 +1,4 @@
-"""`canhazgpu events`: what happened on the nodes, as lines."""
+"""`canhazgpu events`: show the events of nodes."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""`canhazgpu explain`: what happened to one job, and why."""
+"""`canhazgpu explain`: show what happened to one job, and why."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -12,10 +12,7 @@ from canhazgpu.cli.app import App
 from canhazgpu.cli.options.common import json_option
 from canhazgpu.durations import parse_duration
 from canhazgpu.errors import InputError
-from canhazgpu.service.history import ExplainAnswer, ExplainRequest, JobOnNode
-
-if TYPE_CHECKING:
-    from canhazgpu.ledger.local.job_records import JobRecord
+from canhazgpu.service.history import ExplainAnswer, ExplainRequest, JobOnNode, RecordedJob
 
 DEFAULT_SINCE = "7d"
 
@@ -60,7 +57,7 @@ def explain_job(app: App, job_id: str, nodes: Sequence[str], since: str, as_json
         _print_text(answer)
     if answer.fault is not None:
         raise answer.fault
-    if not answer.events and answer.here.record is None and not as_json:
+    if not answer.events and answer.on_this_node.record is None and not as_json:
         raise InputError(
             f"nothing is known of job {answer.job_id} in the last {since}; see --since"
         )
@@ -72,27 +69,27 @@ def _answer_to_dict(answer: ExplainAnswer) -> dict[str, Any]:
     return {
         "job_id": answer.job_id,
         "events": [event_to_dict(one) for one in answer.events],
-        "here": _node_to_dict(answer.here),
+        "here": _node_to_dict(answer.on_this_node),
     }
 
 
-def _node_to_dict(here: JobOnNode) -> dict[str, Any]:
+def _node_to_dict(job: JobOnNode) -> dict[str, Any]:
     from canhazgpu.ledger.journal_entries import entry_to_dict  # noqa: PLC0415
 
     pending = None
-    if here.pending is not None:
-        pending = [entry_to_dict(one) for one in here.pending]
+    if job.pending is not None:
+        pending = [entry_to_dict(one) for one in job.pending]
     return {
-        "node": here.node,
-        "record": None if here.record is None else _record_to_dict(here.record),
+        "node": job.node,
+        "record": None if job.record is None else _record_to_dict(job.record),
         "pending": pending,
-        "pending_fault": here.pending_fault,
+        "pending_fault": job.pending_fault,
     }
 
 
-def _record_to_dict(record: JobRecord) -> dict[str, Any]:
+def _record_to_dict(record: RecordedJob) -> dict[str, Any]:
     return {
-        "owner": record.owner.token,
+        "owner": record.owner,
         "user": record.user,
         "gpus": [{"gpu": gpu.uuid, "position": gpu.position} for gpu in record.gpus],
         "ended": record.ended,
@@ -110,15 +107,15 @@ def _print_text(answer: ExplainAnswer) -> None:
 def _text_lines(answer: ExplainAnswer) -> Iterator[str]:
     from canhazgpu.status.event_format import job_history_lines  # noqa: PLC0415
 
-    events, here = answer.events, answer.here
+    events, job = answer.events, answer.on_this_node
     users = {one.event.claim.user for one in events if one.event.claim}
     yield f"job {answer.job_id}" + (f" of {', '.join(sorted(users))}" if users else "")
     for node in sorted({one.node for one in events}):
         yield from job_history_lines(node, [one.event for one in events if one.node == node])
-    if here.record is not None:
-        state = "over, not told to the store yet" if here.record.ended else "not over"
-        gpus = ", ".join(gpu.uuid for gpu in here.record.gpus) or "no GPUs"
-        yield f"on record on {here.node}: {here.record.owner.token}, {gpus}, {state}"
-    if here.pending:
-        kinds = ", ".join(one.kind for one in here.pending)
-        yield f"the store has not heard yet from {here.node}: {kinds}"
+    if job.record is not None:
+        state = "over, not told to the store yet" if job.record.ended else "not over"
+        gpus = ", ".join(gpu.uuid for gpu in job.record.gpus) or "no GPUs"
+        yield f"on record on {job.node}: {job.record.owner}, {gpus}, {state}"
+    if job.pending:
+        kinds = ", ".join(one.kind for one in job.pending)
+        yield f"the store has not heard yet from {job.node}: {kinds}"

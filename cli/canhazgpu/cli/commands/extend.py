@@ -1,4 +1,4 @@
-"""`canhazgpu extend`: keep for longer what one reserved."""
+"""`canhazgpu extend`: extend one's own reservations."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import click
 
 from canhazgpu.cli.app import App
 from canhazgpu.cli.options.common import json_option
-from canhazgpu.cli.options.node import format_gpus, node_option
+from canhazgpu.cli.options.node import node_option
 from canhazgpu.cli.options.param_types import DURATION, GPU_IDS
 from canhazgpu.cli.options.value_completion import complete_own_gpu_ids
+from canhazgpu.cli.terminal.gpu_names import format_gpus
 from canhazgpu.cli.terminal.output import print_sanitized, sanitized_errors
-from canhazgpu.duration_text import duration_text
+from canhazgpu.durations import duration_text
 from canhazgpu.errors import InputError
 from canhazgpu.service.holdings import ExtendAnswer, ExtendRequest
 from canhazgpu.status.json_format import iso_time
@@ -66,9 +67,9 @@ def extend(
     else:
         for one in answer.extended:
             print_sanitized(_extended_line(answer, one))
-    if answer.over:
-        over = format_gpus(answer.over, answer)
-        raise InputError(f"the reservation of {over} is over: it was not extended")
+    if answer.expired:
+        expired = format_gpus(answer.expired, answer)
+        raise InputError(f"the reservation of {expired} is over: it was not extended")
 
 
 def _extended_line(answer: ExtendAnswer, reservation: Reservation) -> str:
@@ -80,7 +81,7 @@ def _extended_line(answer: ExtendAnswer, reservation: Reservation) -> str:
 def _json(answer: ExtendAnswer) -> str:
     rows = [
         {
-            "gpu": answer.places.get(one.gpu),
+            "gpu": answer.display_indices.get(one.gpu),
             "uuid": one.gpu,
             "owner": one.claim.owner,
             "expires_at": iso_time(one.expires_at),

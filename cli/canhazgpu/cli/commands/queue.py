@@ -1,4 +1,4 @@
-"""`canhazgpu queue`: who waits for GPUs."""
+"""`canhazgpu queue`: show who waits for GPUs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 from canhazgpu.cli.app import App
 from canhazgpu.cli.options.common import json_option, nodes_option
 from canhazgpu.cli.terminal.output import column_lines
-from canhazgpu.duration_text import duration_text
+from canhazgpu.durations import duration_text
 from canhazgpu.people.holdings import gpu_list_text
 from canhazgpu.service.queue import NodeQueue, QueueRequest
 from canhazgpu.status.json_format import iso_time
@@ -54,7 +54,7 @@ def _rows(queue: NodeQueue) -> Iterable[tuple[str, ...]]:
             queue.node,
             str(position),
             one.user,
-            _requested_gpus(one, queue.places),
+            _requested_gpus(one, queue.display_indices),
             type_,
             waited,
         )

@@ -1,19 +1,19 @@
-"""`canhazgpu release`: give back what one reserved."""
+"""`canhazgpu release`: release one's own reservations."""
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from canhazgpu.cli.app import App
 from canhazgpu.cli.options.common import json_option
-from canhazgpu.cli.options.node import format_gpus, node_option
+from canhazgpu.cli.options.node import node_option
 from canhazgpu.cli.options.param_types import GPU_IDS
 from canhazgpu.cli.options.value_completion import complete_own_gpu_ids
-from canhazgpu.cli.terminal.output import print_sanitized, sanitized_errors
-from canhazgpu.people.holdings import holder_name
+from canhazgpu.cli.terminal.gpu_names import format_gpus
+from canhazgpu.cli.terminal.output import sanitized_errors
+from canhazgpu.cli.terminal.released_gpus import print_released
 from canhazgpu.service.holdings import ReleaseAnswer, ReleaseRequest
 
 if TYPE_CHECKING:
@@ -53,42 +53,12 @@ def release(
     print_released(answer, as_json=as_json, nothing=_nothing_released_text(answer))
 
 
-def print_released(answer: ReleaseAnswer, *, as_json: bool, nothing: str) -> None:
-    """Print what was released, or `nothing`; raises what ended it early."""
-    if not as_json:
-        for one in answer.released:
-            freed = format_gpus(one.gpus, answer)
-            print_sanitized(f"released {freed} of {answer.node}: {holder_name(one.claim)}")
-    if answer.fault is not None:
-        raise answer.fault
-    if as_json:
-        click.echo(_json(answer))
-    elif not answer.released:
-        print_sanitized(nothing)
-
-
-def _json(answer: ReleaseAnswer) -> str:
-    rows: list[dict[str, Any]] = [
-        {
-            "gpu": answer.places.get(uuid),
-            "uuid": uuid,
-            "user": one.claim.user,
-            "type": one.claim.type,
-            "owner": one.claim.owner,
-        }
-        for one in answer.released
-        for uuid in one.gpus
-    ]
-    return json.dumps({"node": answer.node, "released": rows}, indent=2)
-
-
 def _nothing_released_text(answer: ReleaseAnswer) -> str:
-    if answer.named is not None:
-        return (
-            f"nothing to release: nobody holds {format_gpus(answer.named, answer)} of {answer.node}"
-        )
+    if answer.named_gpus is not None:
+        named = format_gpus(answer.named_gpus, answer)
+        return f"nothing to release: nobody holds {named} of {answer.node}"
     text = f"nothing to release: you have reserved no GPU of {answer.node}"
-    if answer.running:
-        held = format_gpus((gpu for one in answer.running for gpu in one.gpus), answer)
+    if answer.run_holdings:
+        held = format_gpus((gpu for one in answer.run_holdings for gpu in one.gpus), answer)
         text += f"; your running commands hold {held} until they end"
     return text

@@ -1,4 +1,4 @@
-"""`canhazgpu report`: who used how many GPU hours."""
+"""`canhazgpu report`: show who used how many GPU hours."""
 
 from __future__ import annotations
 

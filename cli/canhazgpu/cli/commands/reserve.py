@@ -1,4 +1,4 @@
-"""`canhazgpu reserve`: GPUs for a person, for a time."""
+"""`canhazgpu reserve`: reserve GPUs for a time."""
 
 from __future__ import annotations
 
@@ -9,14 +9,10 @@ import click
 
 from canhazgpu.cli.app import App
 from canhazgpu.cli.options.common import json_option
-from canhazgpu.cli.options.gpu_request import (
-    gpu_request_options,
-    parse_gpu_request,
-    raise_unavailable,
-    warn_of_unreserved_use,
-)
+from canhazgpu.cli.options.gpu_request import gpu_request_options, parse_gpu_request
 from canhazgpu.cli.options.param_types import DURATION
-from canhazgpu.duration_text import duration_text
+from canhazgpu.cli.terminal.grant_messages import raise_unavailable, warn_of_unreserved_use
+from canhazgpu.durations import duration_text
 from canhazgpu.service.grants import Reserved, ReserveRequest, ThroughScheduler
 
 DEFAULT_DURATION = "8h"

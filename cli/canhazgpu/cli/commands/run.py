@@ -1,4 +1,4 @@
-"""`canhazgpu run`: a command with GPUs of its own, for as long as it runs."""
+"""`canhazgpu run`: run a command with GPUs of its own."""
 
 from __future__ import annotations
 
@@ -9,13 +9,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from canhazgpu.cli.app import App
-from canhazgpu.cli.options.gpu_request import (
-    gpu_request_options,
-    parse_gpu_request,
-    raise_unavailable,
-    warn_of_unreserved_use,
-)
+from canhazgpu.cli.options.gpu_request import gpu_request_options, parse_gpu_request
 from canhazgpu.cli.options.param_types import DURATION
+from canhazgpu.cli.terminal.grant_messages import raise_unavailable, warn_of_unreserved_use
 from canhazgpu.people.command_exec import check_command, exec_command
 from canhazgpu.service.grants import RunInsideJob, RunRequest, RunStarted, ThroughScheduler
 
@@ -82,7 +78,7 @@ def run(
 
 
 def _exec_started(service: NodeService, run: RunStarted, command: Sequence[str]) -> NoReturn:
-    """Become the command; where that fails, give the GPUs back."""
+    """Execute the command in this process; if that fails, release its GPUs."""
     try:
         warn_of_unreserved_use(run)
         sys.stdout.flush()

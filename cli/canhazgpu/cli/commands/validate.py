@@ -1,4 +1,4 @@
-"""`canhazgpu validate`: one look at this node, for people and for node health checks."""
+"""`canhazgpu validate`: check this node once, for people and for node health checks."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ def validate(
 
 
 def _validate(app: App, request: ValidateRequest) -> ValidateAnswer:
-    """Return what is found; whatever fails is a finding too."""
+    """Return the findings; an error becomes a finding too."""
     try:
         return app.service().validate(request)
     except CanhazgpuError as exc:
         return ValidateAnswer("", (Finding(Verdict.CANNOT_TELL, error_text(exc)),))
-    except Exception as exc:  # an accident must not look like a verdict
+    except Exception as exc:  # no bug may look like another verdict
         return ValidateAnswer("", (internal_error_finding(exc),))

@@ -1,4 +1,4 @@
-"""What an installation meets on a site, as warnings: scripts beside ours, and what runs at once."""
+"""Warnings of an installation: other scripts of the site, and hooks that are active at once."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from pathlib import Path
 
 from canhazgpu.schedulers.slurm.conf.settings import Settings
 from canhazgpu.schedulers.slurm.site.checksum import is_edited
-from canhazgpu.schedulers.slurm.site.collect import calls_our_health_check, matched_programs
-from canhazgpu.schedulers.slurm.site.install import InstallStep, read_marked
+from canhazgpu.schedulers.slurm.site.health_lines import foreign_health_check
+from canhazgpu.schedulers.slurm.site.install import InstallStep
+from canhazgpu.schedulers.slurm.site.installed_files import read_marked
 from canhazgpu.schedulers.slurm.site.layout import HEALTH_KEY, Layout
-from canhazgpu.schedulers.slurm.site.required_lines import foreign_health_check, script_line
+from canhazgpu.schedulers.slurm.site.programs import calls_our_health_check, matched_programs
+from canhazgpu.schedulers.slurm.site.required_lines import script_line
 
 
 def install_warnings(
     site: Settings, layout: Layout, steps: Sequence[InstallStep], root: Path, *, slurm_picks: bool
 ) -> Iterator[str]:
-    """Tell what an administrator should know before the scripts are there.
+    """Yield what an administrator should know before the scripts are installed.
 
-    `slurm_picks` tells whether the GPUs in the ledger are those that Slurm has picked.
+    `slurm_picks` is True if the ledger takes the GPUs that Slurm has picked.
     """
     yield from _active_immediately(site, layout, steps, slurm_picks=slurm_picks)
     yield from _coexisting_scripts(site, layout, steps, root)
@@ -31,7 +33,7 @@ def install_warnings(
 def _active_immediately(
     site: Settings, layout: Layout, steps: Sequence[InstallStep], *, slurm_picks: bool
 ) -> Iterator[str]:
-    """Tell of a hook that Slurm runs as soon as its file is there, whatever slurm.conf lacks."""
+    """Warn of hooks that Slurm runs as soon as their files exist, with no change of slurm.conf."""
     new = {str(step.file.path) for step in steps if step.action == "created"}
     live = [
         place.key
@@ -54,7 +56,7 @@ def _active_immediately(
 def _coexisting_scripts(
     site: Settings, layout: Layout, steps: Sequence[InstallStep], root: Path
 ) -> Iterator[str]:
-    """Tell which other scripts a new pattern makes Slurm run, and which it cannot run."""
+    """Warn of other scripts that a new pattern makes Slurm run, and of those it cannot run."""
     ours = {str(step.file.path) for step in steps}
     new = {
         place.key.lower(): (place.value,)

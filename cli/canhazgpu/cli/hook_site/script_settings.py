@@ -1,10 +1,9 @@
-"""What the hook scripts say, taken from the configuration that the hooks will see."""
+"""The settings that are written into hook scripts, from the configuration that hooks see."""
 
 from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from canhazgpu.cli.version import VERSION
@@ -14,10 +13,8 @@ from canhazgpu.errors import ConfigError
 from canhazgpu.ledger.store.url import EMBEDDED, parse_store_url
 from canhazgpu.schedulers.slurm.site.checksum import with_checksum
 from canhazgpu.schedulers.slurm.site.collect import is_default_conf
-from canhazgpu.schedulers.slurm.site.file_permissions import changeable_by_others
 from canhazgpu.schedulers.slurm.site.install import HookFile
 from canhazgpu.schedulers.slurm.site.layout import Layout
-from canhazgpu.templates import render as templates
 from canhazgpu.templates.slurm_files import (
     DEFAULT_GPUS,
     UNSET_DIGEST,
@@ -27,7 +24,7 @@ from canhazgpu.templates.slurm_files import (
 )
 
 KEYS_WRITTEN_INTO_SCRIPTS = ("node.name", "node.state_dir")
-"""Keys whose values are written into the scripts, where no environment reaches them."""
+"""Keys whose values are written into the scripts: the environment does not reach hooks."""
 
 
 def hook_settings(
@@ -37,9 +34,10 @@ def hook_settings(
     gpus: int = DEFAULT_GPUS,
     conf: str | None = None,
 ) -> HookSettings:
-    """Return what the scripts say; raises `ConfigError` for a value that hooks would not see.
+    """Return the settings of the scripts; raises `ConfigError` for a value hooks would not see.
 
-    `conf` is slurm.conf as the node knows it.
+    `root` is the directory of the node's image, ``/`` for this node. `conf` is the path of
+    slurm.conf on the node, None if there is none.
     """
     for key in KEYS_WRITTEN_INTO_SCRIPTS:
         origin = effective.origins[key]
@@ -70,14 +68,14 @@ def installed_version() -> str:
 
 
 def hook_files(settings: HookSettings, layout: Layout) -> list[HookFile]:
-    """Return the scripts for a site as they are installed."""
+    """Return the scripts of a site, with their checksums."""
     texts = site_script_texts(settings, layout)
     version = installed_version()
     return [HookFile(Path(path), with_checksum(text, version)) for path, text in texts.items()]
 
 
 def _path_on_node(path: Path, root: Path) -> str:
-    # Not resolved: the interpreter of a virtual environment is a link, and knows it by its name.
+    # Not resolved: a virtual environment's interpreter is a link, and must be started by that name.
     absolute = path.absolute()
     if absolute.is_relative_to(root):
         absolute = Path("/") / absolute.relative_to(root)
@@ -95,35 +93,3 @@ def _redis_user_and_digest(url: str) -> tuple[str, str]:
     if not parsed.password:
         return WRITER, UNSET_DIGEST
     return parsed.username or WRITER, hashlib.sha256(parsed.password.encode()).hexdigest()
-
-
-def keys_invisible_to_hooks(effective: EffectiveConfig) -> dict[str, str]:
-    """Return the keys whose values come from where hooks do not look, and that origin."""
-    return {
-        key: origin
-        for key, origin in effective.origins.items()
-        if not origin.startswith(("default", "file"))
-    }
-
-
-def paths_changeable_by_others(effective: EffectiveConfig) -> dict[str, tuple[str, ...]]:
-    """Return what others than root can change of what root runs or reads, by what that is."""
-    library = effective.config.validation.nvml_library
-    trusted = (
-        Path(sys.executable),
-        Path(templates.__file__),
-        effective.file,
-        Path(library) if library else None,
-    )
-    weak = {str(path): changeable_by_others(path.absolute()) for path in trusted if path}
-    return {path: tuple(map(str, places)) for path, places in weak.items() if places}
-
-
-def config_warnings(effective: EffectiveConfig) -> Iterator[str]:
-    """Tell what root would run or read on another user's word, and what hooks will not see."""
-    for path, places in paths_changeable_by_others(effective).items():
-        yield (
-            f"root will trust {path}, which others than root can change through {', '.join(places)}"
-        )
-    for key, origin in keys_invisible_to_hooks(effective).items():
-        yield f"{key} comes from {origin}, which Slurm's hooks do not see"

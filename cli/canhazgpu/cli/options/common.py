@@ -1,4 +1,4 @@
-"""Options that more than one command has, and the text that goes with them."""
+"""Options that several commands have."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from canhazgpu.cli.terminal.text import printable
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -19,7 +21,7 @@ def nodes_option(
     verb: str,
     shell_complete: Callable[..., list[CompletionItem]] | None = None,
 ) -> Callable[[Any], Any]:
-    """Return the option ``--node`` of commands that show many nodes; `verb` is what they do."""
+    """Return the option ``--node`` of commands about several nodes; its help begins with `verb`."""
     return click.option(
         "--node",
         "nodes",
@@ -51,7 +53,7 @@ config_option = click.option(
 def parse_overrides(
     _context: click.Context, _parameter: click.Parameter, values: Sequence[str]
 ) -> dict[str, str]:
-    """Turn ``SECTION.KEY=VALUE`` options into a mapping; the last one of a key counts."""
+    """Turn ``SECTION.KEY=VALUE`` options into a mapping; the last value of a key counts."""
     overrides = {}
     for value in values:
         key, separator, text = value.partition("=")
@@ -70,4 +72,38 @@ set_option = click.option(
     multiple=True,
     callback=parse_overrides,
     help="Set a configuration key, over file and environment; may be given several times.",
+)
+
+
+MAX_REASON_LENGTH = 200
+"""Longest reason, in characters: status shows it in a cell of a table."""
+
+
+def reason_option(meaning: str) -> Callable[[Any], Any]:
+    """Return the required option ``--reason``; `meaning` is its help."""
+    return click.option(
+        "--reason", required=True, metavar="TEXT", callback=_parse_reason, help=meaning
+    )
+
+
+def _parse_reason(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    words = " ".join(printable(" ".join(value.split())).split())
+    if not words or len(words) > MAX_REASON_LENGTH:
+        raise click.BadParameter(f"accepted: some words, at most {MAX_REASON_LENGTH} characters")
+    return words
+
+
+def _set_color(context: click.Context, _parameter: click.Parameter, choice: str) -> None:
+    # click reads this before it removes colours from output that goes to no terminal.
+    context.color = None if choice == "auto" else choice == "always"
+
+
+color_option = click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    expose_value=False,
+    callback=_set_color,
+    help="Colour the output; auto: on a terminal, unless NO_COLOR is set or TERM is dumb.",
 )

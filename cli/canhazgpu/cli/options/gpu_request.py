@@ -1,29 +1,29 @@
-"""What `run` and `reserve` have in common: the options, and what is printed of the answer."""
+"""The options of `run` and `reserve` that say which GPUs are requested."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from canhazgpu.cli.options.common import memory_threshold_option
 from canhazgpu.cli.options.param_types import DURATION, GPU_IDS
 from canhazgpu.cli.options.value_completion import complete_gpu_ids
-from canhazgpu.errors import InputError, UnavailableError
+from canhazgpu.errors import InputError
 from canhazgpu.service.grants import GpuRequest
 
 if TYPE_CHECKING:
-    from canhazgpu.allocation.refusal import Refusal
-    from canhazgpu.service.grants import Reserved, RunStarted
+    pass
 
-T = TypeVar("T", bound=Callable[..., Any])
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 MAX_NOTE_LENGTH = 200
+"""Longest note, in characters."""
 DEFAULT_COUNT = 1
 
 
-def gpu_request_options(command: T) -> T:
-    """Add the options by which people say what GPUs they want."""
+def gpu_request_options(command: CommandT) -> CommandT:
+    """Add the options that say which GPUs are requested."""
     options = [
         click.option(
             "--gpus", type=click.IntRange(min=1), metavar="N", help="How many GPUs.  [default: 1]"
@@ -63,7 +63,7 @@ def gpu_request_options(command: T) -> T:
 
 
 def parse_gpu_request(options: dict[str, Any]) -> GpuRequest:
-    """Return what the options ask for; raises `InputError` where they contradict each other."""
+    """Return the request; raises `InputError` if the options contradict each other."""
     gpus, selectors = options["gpus"], options["gpu_ids"]
     if selectors and gpus not in (None, len(selectors)):
         raise InputError(f"--gpus {gpus} and {len(selectors)} GPUs in --gpu-ids: give one of them")
@@ -82,30 +82,10 @@ def parse_gpu_request(options: dict[str, Any]) -> GpuRequest:
 
 
 def _parse_note(options: dict[str, Any]) -> str | None:
-    """Return the note, of a length that a table can bear."""
+    """Return the note, None for none; raises `InputError` if it is too long for a table."""
     note = options["note"]
     if note is not None and len(note) > MAX_NOTE_LENGTH:
         raise InputError(
             f"the note is {len(note)} characters long; accepted: up to {MAX_NOTE_LENGTH}"
         )
     return note or None
-
-
-def raise_unavailable(refusal: Refusal) -> NoReturn:
-    """Say who is in the way, GPU by GPU, and end the command with the reason."""
-    for detail in refusal.details:
-        click.echo(f"canhazgpu: {detail}", err=True)
-    raise UnavailableError(refusal.reason)
-
-
-def warn_of_unreserved_use(grant: Reserved | RunStarted) -> None:
-    """Say loudly whose processes are on the GPUs that were taken all the same."""
-    if not grant.in_use:
-        return
-    from canhazgpu.allocation.refusal import unreserved_use_text  # noqa: PLC0415
-    from canhazgpu.cli.terminal.text import printable  # noqa: PLC0415 - only with --force
-
-    for gpu in grant.gpus:
-        if gpu.uuid in grant.in_use:
-            text = printable(unreserved_use_text(gpu, grant.node))
-            click.secho(f"canhazgpu: WARNING: taken by force: {text}", fg="red", err=True)

@@ -1,4 +1,4 @@
-"""Options that the commands of `canhazgpu hooks` share."""
+"""Options that several commands of `canhazgpu hooks` have."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from canhazgpu.templates.slurm_files import DEFAULT_SLURM_DIR
 
 
 def parse_absolute_path(name: str, value: str) -> str:
-    """Return an absolute path without the slash at its end, or refuse the value."""
+    """Return the absolute path without a slash at its end; raises `click.BadParameter`."""
     if not value.startswith("/") or any(ord(letter) < 32 for letter in value):
         raise click.BadParameter(f"{name} {value!r} is not an absolute path")
     return value.rstrip("/")
@@ -20,7 +20,7 @@ def parse_absolute_path(name: str, value: str) -> str:
 def parse_chains(
     _context: click.Context, _parameter: click.Parameter, values: Sequence[str]
 ) -> dict[str, str]:
-    """Turn ``KEY=PATH`` options into a mapping; an empty path stands for no script."""
+    """Turn ``KEY=PATH`` options into a mapping; an empty path means no script."""
     keys = {key.lower(): key for key in JOB_SCRIPT_KEYS}
     chains = {}
     for value in values:

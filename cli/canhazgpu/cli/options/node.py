@@ -1,14 +1,10 @@
-"""The option that names a node, and how its GPUs are named in what commands print."""
+"""The option ``--node`` of commands about one node."""
 
 from __future__ import annotations
-
-from collections.abc import Iterable, Mapping
-from typing import Protocol
 
 import click
 
 from canhazgpu.cli.options.value_completion import complete_nodes
-from canhazgpu.people.holdings import gpu_list_text
 
 node_option = click.option(
     "--node",
@@ -16,20 +12,3 @@ node_option = click.option(
     shell_complete=complete_nodes,
     help="Of this node.  [default: where you are]",
 )
-
-
-class NodeAnswer(Protocol):
-    """An answer that is about GPUs of one node."""
-
-    @property
-    def node(self) -> str:
-        """The node's name."""
-
-    @property
-    def places(self) -> Mapping[str, str]:
-        """The places of its GPUs, by UUID."""
-
-
-def format_gpus(gpus: Iterable[str], answer: NodeAnswer) -> str:
-    """Return the GPUs (UUIDs) as people name them, ``GPU 0, 3``."""
-    return gpu_list_text(gpus, answer.places)

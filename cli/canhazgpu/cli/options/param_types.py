@@ -1,4 +1,4 @@
-"""Types of options that people write in their own ways: durations and lists of GPUs."""
+"""Types of option values: durations and lists of GPUs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from canhazgpu.errors import InputError
 from canhazgpu.gpu.ids import GpuSelector, parse_gpu_ids
 
 
-# ParamType takes a type from click 8.4 on only.
+# ParamType is generic only from click 8.4 on.
 class Duration(click.ParamType):  # type: ignore[type-arg]
-    """``30m``, ``2h``, ``1d``, ``0.5h`` as seconds."""
+    """A duration such as ``30m``, ``2h``, ``1d`` or ``0.5h``, converted to seconds."""
 
     name = "duration"
 
@@ -30,7 +30,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
 
 
 class GpuIds(click.ParamType):  # type: ignore[type-arg]
-    """``1,3`` or ``GPU-68ab…`` as selectors, which a node's GPUs then resolve."""
+    """A list of GPUs such as ``1,3`` or ``GPU-68ab…``, converted to selectors."""
 
     name = "gpus"
 

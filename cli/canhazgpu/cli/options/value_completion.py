@@ -1,7 +1,7 @@
-"""Values that the shell completes from the ledger: GPUs, one's own GPUs, and nodes.
+"""Shell completion of values from the ledger: GPUs, the caller's own GPUs, and nodes.
 
-Each function is for an option's or argument's `shell_complete`. Completion must never be in the
-way: it only reads, is silent whatever fails, and gives up after a second.
+The functions `complete_*` are values for `shell_complete` of an option or argument. They only read,
+print no errors, and give up after `TIMEOUT_S`.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 TIMEOUT_S = 1.0
 
 _SAFE_VALUE = re.compile(r"[0-9A-Za-z][0-9A-Za-z_./-]*")
-"""What is offered at most: the shell puts it on a command line, and others wrote it."""
+"""Other values are not offered: others wrote them, and the shell puts them on a command line."""
 
 
 def _query_service(context: click.Context, what: Completable) -> list[Completion]:
-    """Return what the service knows, as the words before the cursor have it configured."""
+    """Ask the service, configured by the options on the command line that is completed."""
     root = context.find_root()
     app = context.find_object(App) or App()
-    # The root command's function does not run for a completion; its options are parsed.
+    # For a completion click parses the root command's options, but does not call its function.
     app = app.with_options(root.params.get("config_file"), root.params.get("overrides") or {})
     return list(app.service().complete(CompletionRequest(what, TIMEOUT_S)))
 
@@ -47,19 +47,23 @@ def complete_nodes(
 def complete_gpu_ids(
     context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Complete the last of a list of this node's GPUs, by index, or by UUID once that is begun."""
+    """Complete the last item of a list of this node's GPUs; see `_gpu_id_items`."""
     return _gpu_id_items(lambda: _query_service(context, Completable.GPU), incomplete)
 
 
 def complete_own_gpu_ids(
     context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Complete as `complete_gpu_ids` does, of the GPUs that the calling user has reserved."""
+    """Complete as `complete_gpu_ids` does, with the GPUs that the caller has reserved."""
     return _gpu_id_items(lambda: _query_service(context, Completable.OWN_GPU), incomplete)
 
 
 def _gpu_id_items(find: Callable[[], list[Completion]], incomplete: str) -> list[CompletionItem]:
-    """Complete with each GPU's index, or with its UUID where it has none or that is begun."""
+    """Complete with each GPU's index.
+
+    A GPU without an index of its own is completed by its UUID; so is every GPU once the item begins
+    like a UUID.
+    """
     before, comma, last = incomplete.rpartition(",")
     given = set(before.split(",")) - {""}
     values = []
@@ -75,14 +79,14 @@ def _gpu_id_items(find: Callable[[], list[Completion]], incomplete: str) -> list
 
 
 def _within_timeout(find: Callable[[], list[Completion]]) -> list[Completion]:
-    """Return what is found within the limit, else nothing.
+    """Return what `find` returns within `TIMEOUT_S`, else nothing.
 
-    In a thread, which ends with the program: nothing interrupts a name server that does not answer.
+    It runs in a daemon thread, because a lookup at a dead name server cannot be interrupted.
     """
     found: list[Completion] = []
 
     def work() -> None:
-        # Whatever it is that fails: the shell's prompt is no place to tell.
+        # No error is shown: it would be printed into the user's prompt.
         with contextlib.suppress(Exception):
             found.extend(one for one in find() if _SAFE_VALUE.fullmatch(one.text))
 

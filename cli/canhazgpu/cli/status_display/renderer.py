@@ -1,4 +1,4 @@
-"""How status is shown: as tables with headings, or as JSON."""
+"""Render the status: as tables with headings, or as JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StatusRenderer:
-    """How it is shown: once or again and again; with `mine` only what concerns who asks."""
+    """Renders answers; with `mine` only what the caller holds, uses or waits for."""
 
     as_json: bool = False
     watching: bool = False
@@ -24,7 +24,10 @@ class StatusRenderer:
     mine: bool = False
 
     def lines(self, answer: StatusAnswer, width: int | None) -> list[str]:
-        """Return the lines of the answer, at least one, on a terminal of that width."""
+        """Return the lines of the answer, at least one.
+
+        `width` is that of the terminal in columns, None if there is none.
+        """
         shown = self.visible_nodes(answer)
         if self.as_json:
             return [self._json_text(answer.nodes[0].read_at, shown, answer.revocations)]
@@ -34,7 +37,7 @@ class StatusRenderer:
         return [*self._node_blocks(shown, width, headed=self._shows_headings(answer.nodes)), *notes]
 
     def visible_nodes(self, answer: StatusAnswer) -> Sequence[NodeStatus]:
-        """Return what of the nodes is shown."""
+        """Return the nodes to show, each with the GPUs to show."""
         if answer.caller is None:
             return answer.nodes
         from canhazgpu.status.user_filter import only_of_user  # noqa: PLC0415 - only with --me
@@ -42,23 +45,23 @@ class StatusRenderer:
         return only_of_user(answer.caller, answer.nodes)
 
     def _shows_headings(self, statuses: Sequence[NodeStatus]) -> bool:
-        # The heading says how old a scan is, so only a live one can go without.
+        # The heading tells the age of a scan; only a scan made now needs none.
         if len(statuses) > 1 or not statuses[0].live or statuses[0].lacks_gpus:
             return True
-        # Shown once, a node that cannot be read ends the command with that error.
+        # Without --watch the command ends with this error, so a heading is not needed.
         return self.watching and statuses[0].fault is not None
 
     def _json_text(
-        self, generated_at: float, statuses: Sequence[NodeStatus], taken: Sequence[Revocation]
+        self, generated_at: float, statuses: Sequence[NodeStatus], revocations: Sequence[Revocation]
     ) -> str:
         from canhazgpu.status.json_format import iso_time, status_to_dict  # noqa: PLC0415 - --json
 
-        form = status_to_dict(generated_at, statuses)
+        document = status_to_dict(generated_at, statuses)
         if self.mine:
-            form["taken"] = [{**asdict(one), "at": iso_time(one.at)} for one in taken]
+            document["taken"] = [{**asdict(one), "at": iso_time(one.at)} for one in revocations]
         if self.watching:
-            return json.dumps(form, separators=(",", ":"))
-        return json.dumps(form, indent=2)
+            return json.dumps(document, separators=(",", ":"))
+        return json.dumps(document, indent=2)
 
     def _node_blocks(
         self, statuses: Sequence[NodeStatus], width: int | None, *, headed: bool
@@ -87,13 +90,15 @@ class StatusRenderer:
         )
 
 
-def _revocation_lines(statuses: Sequence[NodeStatus], taken: Sequence[Revocation]) -> Iterator[str]:
-    if not taken:
+def _revocation_lines(
+    statuses: Sequence[NodeStatus], revocations: Sequence[Revocation]
+) -> Iterator[str]:
+    if not revocations:
         return
     from canhazgpu.cli.terminal.text import printable  # noqa: PLC0415 - hardly ever needed
     from canhazgpu.people.holdings import gpu_display_indices  # noqa: PLC0415
     from canhazgpu.people.revocations import revocation_text  # noqa: PLC0415
 
     readings = [gpu.reading for one in statuses for gpu in one.gpus if gpu.reading]
-    for one in taken:
+    for one in revocations:
         yield printable(revocation_text(one, gpu_display_indices(readings), statuses[0].read_at))

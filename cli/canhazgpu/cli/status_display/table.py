@@ -1,4 +1,4 @@
-"""The table that status prints."""
+"""Lay out the table of the status for the width of the terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from canhazgpu.status.table_cells import WITHOUT_RESERVATION, Cells, Tone, Tones
 
 HEADER = Cells("GPU", "STATUS", "USER", "DURATION", "TYPE", "MODEL", "DETAILS", "VALIDATION")
 PREFERRED_WIDTHS = (3, 9, 8, 11, 7, 16, 26, 21)
-"""The columns' widths where content and terminal allow them, so that tables look alike."""
+"""The columns' widths if content and terminal allow them; they make tables look alike."""
 
 STATUS, DETAILS = HEADER.index("STATUS"), HEADER.index("DETAILS")
 MIN_FLEXIBLE_WIDTHS = {
@@ -20,7 +20,7 @@ MIN_FLEXIBLE_WIDTHS = {
     HEADER.index("DETAILS"): len(WITHOUT_RESERVATION),
     HEADER.index("VALIDATION"): len("VALIDATION"),
 }
-"""The columns that are cut where the terminal is too narrow for all, and what is left of each."""
+"""The columns that may be cut on a narrow terminal, with their least widths."""
 
 TONE_COLOURS = {Tone.FREE: "green", Tone.IN_USE: "yellow", Tone.ALARM: "red"}
 
@@ -37,14 +37,14 @@ def table_lines(
 ) -> Iterator[str]:
     """Return the header, a line of dashes and the rows, each cell under its column.
 
-    In a narrow terminal the columns shrink to their content; where that is not enough and `cut`
-    allows it, the flexible ones share what is left, and what does not fit ends in ``…``. Without
-    a terminal nothing is cut. `tones`, one for each row, makes it coloured; colour takes no width.
+    On a narrow terminal the columns shrink to their content. If that is not enough and `cut` is
+    True, the flexible columns are cut, and cut cells end in ``…``. `terminal_width` None cuts
+    nothing. `tones` has an entry for each row; none means no colours.
     """
     table = [Cells(*map(printable, row)) for row in rows]
     needed = [max(map(text_width, column)) for column in zip(HEADER, *table, strict=True)]
     widths = _column_widths(needed, terminal_width, cut=cut)
-    # Nothing stands beside the last column: its dashes need not follow what is long in it.
+    # No column follows the last one, so its dashes need not be as long as its longest cell.
     dashes = ["-" * width for width in (*widths[:-1], min(widths[-1], PREFERRED_WIDTHS[-1]))]
     yield _line(HEADER, widths)
     yield _line(dashes, widths)
@@ -66,9 +66,9 @@ def _table_width(widths: Sequence[int]) -> int:
 
 
 def _shrink_flexible_columns(needed: list[int], terminal_width: int) -> list[int]:
-    """Give the flexible columns fair shares of the terminal, and none more than it needs.
+    """Limit the flexible columns to one common width, the largest that fits the terminal.
 
-    However narrow the terminal is, each keeps its heading, and WITHOUT RESERVATION is whole.
+    No column gets narrower than its heading, and DETAILS always has room for WITHOUT RESERVATION.
     """
 
     def widths(share: int) -> list[int]:

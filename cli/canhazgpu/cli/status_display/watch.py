@@ -1,4 +1,4 @@
-"""Showing something again and again: in place on a terminal, else as it comes."""
+"""Show frames repeatedly: in place on a terminal, else one after the other."""
 
 from __future__ import annotations
 
@@ -18,54 +18,57 @@ import click
 from canhazgpu.status.json_format import iso_time
 
 # https://invisible-island.net/xterm/ctlseqs/ctlseqs.html: the alternate screen keeps what was on
-# the terminal; without wrapping, a line longer than the terminal does not push others down.
+# the terminal. Without wrapping a long line does not push the others down.
 ENTER_ALTERNATE_SCREEN = "\x1b[?1049h\x1b[?25l\x1b[?7l"
 LEAVE_ALTERNATE_SCREEN = "\x1b[?7h\x1b[?25h\x1b[?1049l"
 CURSOR_HOME, CLEAR_LINE, CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 
 
 class Frame(NamedTuple):
-    """What is to be seen at a time (seconds since the epoch); `essence` tells two apart."""
+    """Lines to show, and their time in seconds since the epoch.
+
+    Two frames with equal `comparison_key` show the same state.
+    """
 
     lines: Sequence[str]
     at: float
-    essence: object
+    comparison_key: object
 
 
 FrameOutput = Callable[[Frame], None]
 
 
 def show_repeatedly(
-    look: Callable[[], Frame],
+    read_frame: Callable[[], Frame],
     show: FrameOutput,
     interval_s: float,
     *,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Look and show every `interval_s` seconds, until a signal or an exception ends it."""
-    with _ended_by_signals() as came:
+    """Read and show a frame every `interval_s` seconds, until a signal or an exception."""
+    with _raise_on_signals() as received:
         while True:
             began = clock()
-            frame = look()
-            if came:
-                raise _ending(came[0])
+            frame = read_frame()
+            if received:
+                raise _signal_exception(received[0])
             show(frame)
             sleep(max(interval_s - (clock() - began), 0.0))
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[list[int]]:
-    """Let SIGINT and SIGTERM end the program by an exception, so that all is put in order.
+def _raise_on_signals() -> Iterator[list[int]]:
+    """Raise an exception for SIGINT and SIGTERM, so that the terminal is restored.
 
-    Yields the signals that came: what a handler raises while Python runs what is registered for a
-    fork, as it does for every scan, is lost.
+    Yields the list of received signals. The caller must look at it: an exception that a handler
+    raises in a callback of `os.register_at_fork` is lost, and every scan forks.
     """
-    came: list[int] = []
+    received: list[int] = []
 
     def end(signum: int, _frame: FrameType | None) -> None:
-        came.append(signum)
-        raise _ending(signum)
+        received.append(signum)
+        raise _signal_exception(signum)
 
     before = {
         number: signal.signal(number, end)
@@ -73,13 +76,13 @@ def _ended_by_signals() -> Iterator[list[int]]:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
     }
     try:
-        yield came
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _ending(signum: int) -> BaseException:
+def _signal_exception(signum: int) -> BaseException:
     return KeyboardInterrupt() if signum == signal.SIGINT else SystemExit(128 + signum)
 
 
@@ -91,15 +94,15 @@ def print_frame(frame: Frame) -> None:
 
 
 class PrintOnChange:
-    """Prints a frame, under its time, if it is not in essence the one before."""
+    """Prints a frame under its time, if its comparison key differs from the last one's."""
 
     def __init__(self) -> None:
         self._before: Frame | None = None
 
     def __call__(self, frame: Frame) -> None:
-        """Print the frame where it tells something new."""
+        """Print the frame if it shows something new."""
         before, self._before = self._before, frame
-        if before is not None and before.essence == frame.essence:
+        if before is not None and before.comparison_key == frame.comparison_key:
             return
         heading = [iso_time(frame.at) or "", *frame.lines]
         print_frame(frame._replace(lines=heading if before is None else ["", *heading]))
@@ -107,9 +110,9 @@ class PrintOnChange:
 
 @contextmanager
 def full_screen(title: str) -> Iterator[FrameOutput]:
-    """Take the terminal's alternate screen; gives what draws a frame on it.
+    """Switch to the terminal's alternate screen, and yield the function that draws a frame.
 
-    The terminal is as it was after the block, however it ends, and while the program is stopped.
+    The terminal is restored when the block ends, and while the program is stopped.
     """
 
     def draw(frame: Frame) -> None:
@@ -121,7 +124,7 @@ def full_screen(title: str) -> Iterator[FrameOutput]:
         try:
             yield draw
         finally:
-            # Another Ctrl-C must not come between.
+            # A second Ctrl-C must not interrupt this.
             before = signal.signal(signal.SIGINT, signal.SIG_IGN)
             with contextlib.suppress(OSError):
                 _write_unbuffered(LEAVE_ALTERNATE_SCREEN)
@@ -141,7 +144,7 @@ def _stopped_by_sigtstp() -> Iterator[None]:
 
 
 def _stop_process(_signum: int, _frame: FrameType | None) -> None:
-    """Stop as Ctrl-Z does, with the terminal given back until the program goes on."""
+    """Stop the process as Ctrl-Z does; restore the terminal until it continues."""
     _write_unbuffered(LEAVE_ALTERNATE_SCREEN)
     os.kill(os.getpid(), signal.SIGSTOP)
     _write_unbuffered(ENTER_ALTERNATE_SCREEN)
@@ -155,7 +158,7 @@ def _screen_text(lines: Sequence[str]) -> str:
 
 
 def _write_unbuffered(text: str) -> None:
-    # Past the buffer of sys.stdout, which a signal's handler must not enter a second time.
+    # Not through sys.stdout: a signal handler must not re-enter its buffer.
     data = text.encode(sys.stdout.encoding, "replace")
     while data:
         data = data[os.write(sys.stdout.fileno(), data) :]

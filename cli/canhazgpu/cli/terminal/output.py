@@ -1,42 +1,24 @@
-"""What commands print: lines and columns that no user's name can spoil, and errors as harmless."""
+"""Print lines, columns and errors without the control characters that users may have put in."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import click
 
 from canhazgpu.cli.terminal.text import printable, text_width
 from canhazgpu.errors import InputError
 
-MAX_REASON_LENGTH = 200
-"""Characters of a reason that an administrator gives; it is shown in a table's cell."""
-
-
-def reason_option(meaning: str) -> Callable[[Any], Any]:
-    """Return the option ``--reason``: some words on one line."""
-    return click.option(
-        "--reason", required=True, metavar="TEXT", callback=_parse_reason, help=meaning
-    )
-
-
-def _parse_reason(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    words = " ".join(printable(" ".join(value.split())).split())
-    if not words or len(words) > MAX_REASON_LENGTH:
-        raise click.BadParameter(f"accepted: some words, at most {MAX_REASON_LENGTH} characters")
-    return words
-
 
 def print_sanitized(text: str, *, err: bool = False) -> None:
-    """Print one line, made harmless; with `err` on standard error."""
+    """Print the printable part of a line; with `err` on standard error."""
     click.echo(printable(text), err=err)
 
 
 @contextmanager
 def sanitized_errors() -> Iterator[None]:
-    """Make the text of an `InputError`, which may name what users chose, safe to print."""
+    """Make the text of an `InputError` printable: it may contain names that users chose."""
     try:
         yield
     except InputError as exc:
@@ -44,7 +26,7 @@ def sanitized_errors() -> Iterator[None]:
 
 
 def column_lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Return the header and the rows, made harmless, each cell under its column."""
+    """Return the header and the printable part of the rows, each cell under its column."""
     table = [tuple(header), *(tuple(map(printable, row)) for row in rows)]
     widths = [max(map(text_width, column)) for column in zip(*table, strict=True)]
     for row in table:

@@ -1,4 +1,4 @@
-"""Text that is safe to print to a terminal, whoever wrote it, and the columns that it takes."""
+"""Make text of users safe to print on a terminal, and measure its width."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import unicodedata
 
 ELLIPSIS = "…"
 MAX_COMBINING_MARKS = 3
-"""Combining marks kept on one character: no language has more, and a heap covers other lines."""
+"""Combining marks kept on one character: no language has more, and many cover other lines."""
 
 _ESCAPE_SEQUENCES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # control sequences
@@ -20,10 +20,10 @@ _MARK_CATEGORIES = frozenset({"Mn", "Me"})
 
 
 def printable(text: str) -> str:
-    """Return the text on one line without anything that a terminal would obey.
+    """Return the text on one line, without anything that controls a terminal.
 
-    Names of users, jobs and processes are chosen by users. Escape sequences go as a whole; control
-    characters, line and paragraph separators, and what changes the direction of writing go too.
+    Users choose the names of users, jobs and processes. The function removes escape sequences,
+    control characters, line and paragraph separators, and marks that change the direction of text.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -39,7 +39,7 @@ def printable(text: str) -> str:
 
 
 def truncated(text: str, width: int) -> str:
-    """Return the text, cut to so many columns of the terminal; ``…`` shows that it was cut."""
+    """Return the text cut to `width` columns of the terminal; a cut text ends in ``…``."""
     if text_width(text) <= width:
         return text
     room = width - len(ELLIPSIS)
@@ -51,7 +51,7 @@ def truncated(text: str, width: int) -> str:
 
 
 def text_width(text: str) -> int:
-    """Return the columns a terminal needs: wide characters take two, combining ones none."""
+    """Return the width in columns: wide characters take two, combining marks none."""
     if text.isascii():
         return len(text)
     return sum(

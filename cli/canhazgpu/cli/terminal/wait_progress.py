@@ -1,4 +1,4 @@
-"""Shows somebody at the prompt what is waited for."""
+"""Show what a command waits for."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ CLEAR_LINE = "\r\x1b[K"
 
 
 class WaitProgress:
-    """`canhazgpu.allocation.queue_wait.Progress` on standard error.
+    """`canhazgpu.allocation.progress.Progress` on standard error.
 
-    One line in place on a terminal, a line for each change anywhere else.
+    On a terminal it redraws one line; elsewhere it prints a line for each change.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:

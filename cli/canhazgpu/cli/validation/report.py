@@ -1,4 +1,4 @@
-"""What `canhazgpu validate` says: a first line for monitoring, and a line for each finding."""
+"""Report of `canhazgpu validate`: a first line for monitoring, then a line for each finding."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ NAGIOS_STATES = {
     Verdict.UNHEALTHY: "CRITICAL",
     Verdict.CANNOT_TELL: "UNKNOWN",
 }
-"""The words of Nagios' plugins, whose exit codes these are too."""
+"""The states of Nagios' plugins; the verdicts' numbers are their exit codes too."""
 
 
 def overall_verdict(answer: ValidateAnswer) -> Verdict:
-    """Return the worst of all findings."""
+    """Return the worst verdict of all findings."""
     return worst_verdict(answer.findings)
 
 
 def summary_line(answer: ValidateAnswer) -> str:
-    """Return one line that says the worst, without the ``|`` that begins Nagios' figures."""
+    """Return one line with the worst finding, without ``|``, which begins Nagios' metrics."""
     verdict = overall_verdict(answer)
     bad = [one for one in answer.findings if one.verdict is verdict is not Verdict.CLEAN]
-    text = bad[0].headline if bad else answer.counted
+    text = bad[0].headline if bad else answer.gpu_counts
     more = sum(one.verdict is not Verdict.CLEAN for one in answer.findings) - 1
     if more > 0:
         text += f" (and {more} more)"
@@ -42,13 +42,13 @@ def summary_line(answer: ValidateAnswer) -> str:
 
 
 def internal_error_finding(error: Exception) -> Finding:
-    """Return an accident as a finding."""
+    """Return the finding for an exception that nobody expected."""
     what = " ".join(printable(f"internal error: {type(error).__name__}: {error}").split())
     return Finding(Verdict.CANNOT_TELL, what, "report it with these words")
 
 
 def print_report(answer: ValidateAnswer, *, as_json: bool) -> None:
-    """Print what was found; a reader that has gone is no error."""
+    """Print the findings; a closed pipe is no error."""
     try:
         if as_json:
             click.echo(json.dumps(_report_to_dict(answer), indent=2))
@@ -56,7 +56,7 @@ def print_report(answer: ValidateAnswer, *, as_json: bool) -> None:
             for line in _report_lines(answer):
                 print_sanitized(line)
     except BrokenPipeError:
-        # Whoever reads only the first line still gets the verdict, and no complaint at exit.
+        # A reader of the first line alone gets the verdict, and Python reports no error at exit.
         sys.stdout = io.StringIO()
 
 

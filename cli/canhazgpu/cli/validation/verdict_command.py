@@ -1,4 +1,4 @@
-"""A kind of command whose exit code is a verdict, so that no failure may look like one."""
+"""A command whose exit code is a verdict; no failure of it may look like another verdict."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CLICK_CONTROL_FLOW = (click.exceptions.Exit, click.Abort)
 
 
 class VerdictCommand(click.Command):
-    """A command of which every failure, a misspelt flag too, means that it cannot tell."""
+    """A command that exits with `Verdict.CANNOT_TELL` on every failure, as a misspelt option."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """See `click.Command.make_context`."""
@@ -31,13 +31,13 @@ class VerdictCommand(click.Command):
 
 @contextmanager
 def _exit_cannot_tell_on_error() -> Iterator[None]:
-    """End the command with `Verdict.CANNOT_TELL` whatever goes wrong inside."""
+    """Exit with `Verdict.CANNOT_TELL` on any error inside the block."""
     try:
         yield
     except _CLICK_CONTROL_FLOW:
         raise
     except click.ClickException as exc:
-        # Its own exit code, 2 for a misspelt flag, would be a verdict.
+        # Its own exit code, 2 for a misspelt option, would be another verdict.
         exc.show()
         raise click.exceptions.Exit(int(Verdict.CANNOT_TELL)) from exc
     except Exception as exc:

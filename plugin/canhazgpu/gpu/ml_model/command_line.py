@@ -1,7 +1,7 @@
-"""A command line as options and values, through the wrappers it may stand in; pure.
+"""Parse a command line into options and values, also inside wrappers and shell scripts; pure.
 
-No wrapper's own options are known, nor need they be: programs and options are looked for wherever
-they stand, and a shell's script is read as the command lines in it.
+The options of wrappers need not be known: programs and options are searched at every position. The
+script of ``sh -c`` is parsed as command lines of its own.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 MAX_SCRIPT_CHARS = 8192
-"""Characters of a shell's script that are read."""
+"""Characters of a shell script that are parsed."""
 MAX_SHELL_DEPTH = 3
 
 _SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "ash"})
@@ -25,42 +25,42 @@ _VALUELESS_OPTION = re.compile(r"(?:enable|disable|no|enforce|skip|use|allow)-.*
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An option by its name in small letters, dashes inside and none before, and its value."""
+    """An option and its value; the name is in lower case, without leading dashes: ``model-id``."""
 
     name: str
     value: str
 
 
 def program_name(argument: str) -> str:
-    """Return an argument as the name of a program: ``vllm`` for ``/opt/venv/bin/vllm``."""
+    """Return the program that an argument names: ``vllm`` for ``/opt/venv/bin/vllm``."""
     return argument.rpartition("/")[2].removesuffix(".py")
 
 
 def nested_command_lines(
     arguments: Sequence[str], depth: int = MAX_SHELL_DEPTH
 ) -> Iterator[tuple[str, ...]]:
-    """Return the command lines in shells' scripts on this one, the innermost first; then itself."""
-    for place, argument in enumerate(arguments[:-1]):
+    """Yield the command lines in this one's shell scripts, the innermost first; then itself."""
+    for position, argument in enumerate(arguments[:-1]):
         if depth and program_name(argument).lstrip("-") in _SHELLS:
-            for command in _split_commands(_shell_script(arguments[place + 1 :])):
+            for command in _split_commands(_shell_script(arguments[position + 1 :])):
                 yield from nested_command_lines(command, depth - 1)
     yield tuple(arguments)
 
 
 def option_values(arguments: Sequence[str]) -> Iterator[Option]:
-    """Return the options that have a value, ``--name VALUE`` or ``--name=VALUE``."""
-    for place, argument in enumerate(arguments):
+    """Yield the options that have a value, ``--name VALUE`` or ``--name=VALUE``."""
+    for position, argument in enumerate(arguments):
         if not argument.startswith("-"):
             continue
         name, equals, value = argument.partition("=")
-        if not equals and place + 1 < len(arguments):
-            value = arguments[place + 1]
+        if not equals and position + 1 < len(arguments):
+            value = arguments[position + 1]
         if value and (equals or not value.startswith("-")):
             yield Option(_normal_option_name(name), value)
 
 
 def key_value_settings(arguments: Sequence[str]) -> Iterator[Option]:
-    """Return the settings as Hydra and its like take them: ``model.name_or_path=VALUE``."""
+    """Yield the settings in the form of Hydra: ``model.name_or_path=VALUE``."""
     for argument in arguments:
         key, equals, value = argument.lstrip("+").partition("=")
         if equals and re.fullmatch(r"[a-z][a-z0-9_.]*", key):
@@ -68,10 +68,10 @@ def key_value_settings(arguments: Sequence[str]) -> Iterator[Option]:
 
 
 def first_positional(arguments: Sequence[str]) -> str | None:
-    """Return the first argument that is no option's, None where that cannot be told.
+    """Return the first positional argument, None where there is none for certain.
 
-    One after an option is taken for its value. What follows an option for a secret is never
-    returned: such options can take several values.
+    An argument after an option counts as its value. After an option for a secret nothing is
+    returned any more, because such an option can take several values.
     """
     owner = ""
     for argument in arguments:
@@ -92,12 +92,12 @@ def _normal_option_name(name: str) -> str:
 
 
 def _shell_script(arguments: Sequence[str]) -> str:
-    """Return the script that a shell with these arguments runs by -c, empty for none."""
-    for place, argument in enumerate(arguments[:-1]):
+    """Return the script that a shell with these arguments runs by -c, else an empty text."""
+    for position, argument in enumerate(arguments[:-1]):
         if not argument.startswith(("-", "+")):
             break
         if _SCRIPT_OPTION.fullmatch(argument):
-            return arguments[place + 1][:MAX_SCRIPT_CHARS]
+            return arguments[position + 1][:MAX_SCRIPT_CHARS]
     return ""
 
 
@@ -115,5 +115,5 @@ def _split_commands(script: str) -> Iterator[list[str]]:
             else:
                 command.append(word)
     except ValueError:
-        pass  # a quotation that does not end: what came before it counts
+        pass  # a quotation that does not end: the words before it count
     yield command

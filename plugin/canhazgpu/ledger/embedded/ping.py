@@ -1,4 +1,4 @@
-"""The one question that the starter asks the server, without a client library."""
+"""Send PING to the embedded server, without a client library."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ ANSWER_LIMIT_S = 1.0
 
 
 def answers_ping(path: Path) -> bool:
-    """Say whether the server at the socket has read its data and answers."""
+    """Return whether the server on the socket has loaded its data and answers."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(ANSWER_LIMIT_S)
         try:

@@ -1,9 +1,9 @@
 """The private server of ``store.url = "embedded"``: started on demand, used through a Unix socket.
 
-Where the server already runs, `ensure_running` looks at its directory, connects once to see that someone
-listens, and for writing reads the secret: no lock, no process and no import beyond the standard
-library. Everybody on the node may connect and read the ledger; changing it needs the secret, which
-belongs to the owner of the directory alone.
+If the server already runs, `ensure_running` checks its directory, connects once, and reads the
+secret if the caller wants to write. It then takes no lock, starts no process and imports nothing
+beyond the standard library. Everybody on the node may connect and read the ledger. Changing it
+needs the secret, which only the owner of the directory can read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ STOP_LIMIT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class ServerLogin:
-    """How to connect: where, and as whom; readers need no login."""
+    """The socket and the credentials for it; readers need none."""
 
     socket: str
     username: str | None = None
@@ -27,7 +27,7 @@ class ServerLogin:
 
 @dataclass(frozen=True, slots=True)
 class ServerStatus:
-    """What is seen of a server; `pid` is None for one of another container."""
+    """The state of a server; `pid` is None if it runs in another pid namespace."""
 
     running: bool
     pid: int | None
@@ -35,63 +35,63 @@ class ServerStatus:
     log: str
 
 
-def ensure_running(directory: str, *, write: bool, wait_s: float) -> ServerLogin:
-    """Return the way into the directory's server, which is started when it does not run.
+def ensure_running(path: str, *, write: bool, wait_s: float) -> ServerLogin:
+    """Start the directory's server if it does not run; return how to connect to it.
 
-    `wait_s` adds to the time that starting it may take. Raises `ConfigError` for a directory that
-    cannot hold a socket, `StoreError` when the server cannot be used: not safe, not ours to start,
-    not ours to write to, or failing to start.
+    `wait_s` is added to the time limit of the start. Raises `ConfigError` if the path is too long
+    for a socket. Raises `StoreError` if the directory is unsafe, if the caller may not start the
+    server or not write to it, and if the start fails.
     """
-    place = ServerDirectory.at(directory)
-    if not (place.exists() and is_listening(place.socket)):
-        _start(place, write, wait_s)
+    directory = ServerDirectory.at(path)
+    if not (directory.exists() and is_listening(directory.socket)):
+        _start(directory, write, wait_s)
     if not write:
-        return ServerLogin(str(place.socket))
-    return ServerLogin(str(place.socket), WRITER, _read_secret(place))
+        return ServerLogin(str(directory.socket))
+    return ServerLogin(str(directory.socket), WRITER, _read_secret(directory))
 
 
-def status(directory: str) -> ServerStatus:
-    """Say whether the directory's server runs; starts nothing and needs no rights."""
-    place = ServerDirectory.at(directory)
-    running = place.exists() and is_listening(place.socket)
-    pid = listener_pid(place.socket) if running else None
-    return ServerStatus(running, pid, str(place.socket), str(place.log))
+def status(path: str) -> ServerStatus:
+    """Return the state of the directory's server; starts nothing and needs no privileges."""
+    directory = ServerDirectory.at(path)
+    running = directory.exists() and is_listening(directory.socket)
+    pid = listener_pid(directory.socket) if running else None
+    return ServerStatus(running, pid, str(directory.socket), str(directory.log))
 
 
-def stop(directory: str, wait_s: float = STOP_LIMIT_S) -> bool:
-    """End the directory's server, which saves what it holds; return whether there was one."""
-    from canhazgpu.ledger.embedded.stop import stop_server  # noqa: PLC0415 - the rare path
+def stop(path: str, wait_s: float = STOP_LIMIT_S) -> bool:
+    """Stop the directory's server, which saves its data; return whether one ran."""
+    from canhazgpu.ledger.embedded.stop import stop_server  # noqa: PLC0415 - rarely needed
 
-    return stop_server(ServerDirectory.at(directory), wait_s)
+    return stop_server(ServerDirectory.at(path), wait_s)
 
 
-def _start(place: ServerDirectory, write: bool, wait_s: float) -> None:
+def _start(directory: ServerDirectory, write: bool, wait_s: float) -> None:
     from canhazgpu.ledger.embedded.start import may_start, start_server  # noqa: PLC0415 - rare
 
-    if may_start(place):
-        start_server(place, wait_s)
+    if may_start(directory):
+        start_server(directory, wait_s)
     elif write:
-        raise _not_owner_error(place)
+        raise _not_owner_error(directory)
     else:
         raise StoreError(
-            f"the embedded store in {place.directory} is not running; the next job's hook starts"
-            f" it, and so does 'canhazgpu status' run by {place.owner_name()}"
+            f"the embedded store in {directory.path} is not running; the next job's hook starts"
+            f" it, and so does 'canhazgpu status' run by {directory.owner_name()}"
         )
 
 
-def _not_owner_error(place: ServerDirectory) -> StoreError:
+def _not_owner_error(directory: ServerDirectory) -> StoreError:
     return StoreError(
-        f"writing to the ledger in {place.directory} needs root (or the owner of the directory)"
+        f"writing to the ledger in {directory.path} needs root (or the owner of the directory)"
     )
 
 
-def _read_secret(place: ServerDirectory) -> str:
+def _read_secret(directory: ServerDirectory) -> str:
     try:
-        return place.secret.read_text("utf-8").strip()
+        return directory.secret.read_text("utf-8").strip()
     except PermissionError as exc:
-        raise _not_owner_error(place) from exc
+        raise _not_owner_error(directory) from exc
     except (OSError, UnicodeDecodeError) as exc:
         raise StoreError(
-            f"the secret of the embedded store, {place.secret}, cannot be read; a new one is made"
-            " when the server is stopped and started again"
+            f"the secret of the embedded store, {directory.secret}, cannot be read; a new one is"
+            " made when the server is stopped and started again"
         ) from exc

@@ -9,10 +9,10 @@ from pathlib import Path
 from canhazgpu.ledger.embedded.directory import WRITER, ServerDirectory
 
 MEMORY_LIMIT_MB = 256
-"""Room for the ledger of one node; a full server refuses to write and never drops an entry."""
+"""Enough for the ledger of one node. A full server refuses writes; it evicts nothing."""
 
-# Rights are given by category, because subcommands that a release does not know stop its start.
-# What connecting takes (AUTH, HELLO, PING, SELECT, CLIENT …) is @connection.
+# Permissions are given by command category: a server does not start with a subcommand in its ACLs
+# that its release does not know. @connection has what a client needs to connect (AUTH, HELLO, …).
 _READER_RIGHTS = "~canhazgpu:* -@all +@read +@connection +@transaction +time -@admin -@dangerous"
 _WRITER_RIGHTS = "~canhazgpu:* &canhazgpu:* +@all -@admin -@dangerous"
 
@@ -45,13 +45,13 @@ user {writer} reset on #{digest} {writer_rights}
 """
 
 
-def config_text(place: ServerDirectory, secret: str) -> str:
-    """Return the configuration file; it holds a digest of the secret and not the secret."""
+def config_text(directory: ServerDirectory, secret: str) -> str:
+    """Return the configuration file; it contains a digest of the secret, not the secret."""
     return _TEMPLATE.format(
-        socket=_quoted(place.starting_socket),
-        directory=_quoted(place.directory),
-        pid_file=_quoted(place.pid_file),
-        log=_quoted(place.log),
+        socket=_quoted(directory.starting_socket),
+        directory=_quoted(directory.path),
+        pid_file=_quoted(directory.pid_file),
+        log=_quoted(directory.log),
         memory_mb=MEMORY_LIMIT_MB,
         reader_rights=_READER_RIGHTS,
         writer=WRITER,
@@ -60,22 +60,22 @@ def config_text(place: ServerDirectory, secret: str) -> str:
     )
 
 
-def write_config(place: ServerDirectory, secret: str) -> None:
-    """Write the configuration file, readable for the owner alone."""
-    _write_private(place.config, config_text(place, secret))
+def write_config(directory: ServerDirectory, secret: str) -> None:
+    """Write the configuration file; only the owner can read it."""
+    _write_private(directory.config, config_text(directory, secret))
 
 
-def prepare_secret(place: ServerDirectory) -> str:
-    """Return the writer's password, a new one where there is none yet."""
-    if place.secret.exists():
-        return place.secret.read_text("utf-8").strip()
+def prepare_secret(directory: ServerDirectory) -> str:
+    """Return the writer's password; create one if there is none."""
+    if directory.secret.exists():
+        return directory.secret.read_text("utf-8").strip()
     secret = os.urandom(32).hex()
-    _write_private(place.secret, f"{secret}\n")
+    _write_private(directory.secret, f"{secret}\n")
     return secret
 
 
 def _write_private(path: Path, text: str) -> None:
-    """Replace a file as a whole; nobody but the owner can read it at any time."""
+    """Replace a file atomically; at no time can anybody but the owner read it."""
     temporary = path.with_name(f"{path.name}.new")
     temporary.unlink(missing_ok=True)
     file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

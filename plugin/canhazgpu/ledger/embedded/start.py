@@ -1,11 +1,11 @@
-"""Starting the embedded server: one at a time, once, and apart from the process that asked.
+"""Start the embedded server as a daemon; at most one server runs per directory.
 
-Two locks keep it to one server. ``start.lock`` admits one starter at a time. ``server.lock`` is
-handed to the server as an open file, so that the kernel frees it the moment that the server is gone
-and not before: neither a stale pid nor a deleted socket can lead to two servers on one data set.
+Two locks ensure that. Only the holder of ``start.lock`` starts or stops a server. The server
+inherits an open descriptor of ``server.lock``, so the kernel releases that lock exactly when the
+server ends. A stale pid file or a deleted socket cannot lead to two servers on the same data.
 
-The server listens at ``starting.sock`` first, which is renamed to ``server.sock`` when it has read
-its data: whoever can connect there finds it ready.
+The server first listens on ``starting.sock``. The starter renames it to ``server.sock`` once the
+server has loaded its data, so a client that can connect there finds the server ready.
 """
 
 from __future__ import annotations
@@ -26,45 +26,45 @@ from canhazgpu.ledger.embedded.ping import answers_ping
 from canhazgpu.ledger.embedded.server_conf import prepare_secret, write_config
 
 START_LIMIT_S = 10.0
-"""Longest time from the server's start to its first answer, reading its data included."""
+"""Longest time from the server's start to its first answer; it includes loading the data."""
 _POLL_S = 0.005
 _LOG_LINES = 4
 
 
-def may_start(place: ServerDirectory) -> bool:
-    """Say whether the caller owns the directory, or could make it."""
+def may_start(directory: ServerDirectory) -> bool:
+    """Return whether the caller owns the directory, or could create it."""
     try:
-        return place.directory.lstat().st_uid == os.geteuid()
+        return directory.path.lstat().st_uid == os.geteuid()
     except FileNotFoundError:
-        nearest = next(parent for parent in place.directory.parents if parent.exists())
+        nearest = next(parent for parent in directory.path.parents if parent.exists())
         return os.access(nearest, os.W_OK | os.X_OK)
 
 
-def start_server(place: ServerDirectory, wait_s: float) -> None:
-    """Return when a server listens at the place's socket, whoever started it."""
+def start_server(directory: ServerDirectory, wait_s: float) -> None:
+    """Start the server unless it runs; return once it listens on its socket."""
     deadline = time.monotonic() + wait_s + START_LIMIT_S
     try:
-        _make_directory(place)
-        with start_lock_held(place, deadline):
-            if not is_listening(place.socket):
-                _start_or_adopt(place, deadline)
+        _make_directory(directory)
+        with start_lock_held(directory, deadline):
+            if not is_listening(directory.socket):
+                _start_or_adopt(directory, deadline)
     except OSError as exc:
         name = f" ({exc.filename})" if exc.filename else ""
         raise StoreError(
-            f"cannot start the embedded store in {place.directory}: {exc.strerror}{name}"
+            f"cannot start the embedded store in {directory.path}: {exc.strerror}{name}"
         ) from exc
 
 
 @contextmanager
-def start_lock_held(place: ServerDirectory, deadline: float) -> Iterator[None]:
-    """Be the only one who starts or stops the server; others wait until the deadline."""
-    lock = _open_lock(place.start_lock)
+def start_lock_held(directory: ServerDirectory, deadline: float) -> Iterator[None]:
+    """Hold the start lock inside the block; raise `StoreError` if it is not free by `deadline`."""
+    lock = _open_lock(directory.start_lock)
     try:
         while not _try_lock(lock):
             if time.monotonic() > deadline:
                 raise StoreError(
                     f"another process has been starting or stopping the embedded store in"
-                    f" {place.directory} for too long; it holds {place.start_lock.name}"
+                    f" {directory.path} for too long; it holds {directory.start_lock.name}"
                 )
             time.sleep(_POLL_S)
         yield
@@ -72,78 +72,82 @@ def start_lock_held(place: ServerDirectory, deadline: float) -> Iterator[None]:
         os.close(lock)
 
 
-def is_running(place: ServerDirectory) -> bool:
-    """Say whether a server holds its lock. Only for whoever is `start_lock_held`."""
-    lock = _open_lock(place.server_lock)
+def is_running(directory: ServerDirectory) -> bool:
+    """Return whether a server holds its lock; call it inside `start_lock_held` only."""
+    lock = _open_lock(directory.server_lock)
     try:
         return not _try_lock(lock)
     finally:
         os.close(lock)
 
 
-def _start_or_adopt(place: ServerDirectory, deadline: float) -> None:
-    if not _adopt_running(place, deadline):
-        _start_new(place, deadline)
-    place.starting_socket.rename(place.socket)
+def _start_or_adopt(directory: ServerDirectory, deadline: float) -> None:
+    if not _adopt_running(directory, deadline):
+        _start_new(directory, deadline)
+    directory.starting_socket.rename(directory.socket)
 
 
-def _adopt_running(place: ServerDirectory, deadline: float) -> bool:
-    """Wait for a server whose starter died before it was ready, or that is just ending."""
-    if not is_running(place):
+def _adopt_running(directory: ServerDirectory, deadline: float) -> bool:
+    """Wait for a running server to become ready, or to end; return whether it runs.
+
+    Its starter died before it was ready, or the server is about to end.
+    """
+    if not is_running(directory):
         return False
-    if not _wait_until_ready(place, deadline) and is_running(place):
+    if not _wait_until_ready(directory, deadline) and is_running(directory):
         raise StoreError(
-            f"the embedded server in {place.directory} runs and does not answer; end the process"
-            f" that {place.pid_file.name} names, and the next command starts a new one"
+            f"the embedded server in {directory.path} runs and does not answer; end the process"
+            f" that {directory.pid_file.name} names, and the next command starts a new one"
         )
-    return is_running(place)
+    return is_running(directory)
 
 
-def _start_new(place: ServerDirectory, deadline: float) -> None:
-    log_start = _log_size(place)
-    _spawn(place)
-    if not _wait_until_ready(place, deadline) and truncate_damaged_tail(
-        place, _log_since(place, log_start)
+def _start_new(directory: ServerDirectory, deadline: float) -> None:
+    log_start = _log_size(directory)
+    _spawn(directory)
+    if not _wait_until_ready(directory, deadline) and truncate_damaged_tail(
+        directory, _log_since(directory, log_start)
     ):
-        _spawn(place)
-        _wait_until_ready(place, deadline)
-    if not answers_ping(place.starting_socket):
-        raise _start_error(place, log_start)
+        _spawn(directory)
+        _wait_until_ready(directory, deadline)
+    if not answers_ping(directory.starting_socket):
+        raise _start_error(directory, log_start)
 
 
-def _wait_until_ready(place: ServerDirectory, deadline: float) -> bool:
-    """Wait for the server's first answer; False when it died or the deadline passed."""
-    while not answers_ping(place.starting_socket):
-        if time.monotonic() > deadline or not is_running(place):
+def _wait_until_ready(directory: ServerDirectory, deadline: float) -> bool:
+    """Wait for the server's first answer; return False if it ended or the deadline passed."""
+    while not answers_ping(directory.starting_socket):
+        if time.monotonic() > deadline or not is_running(directory):
             return False
         time.sleep(_POLL_S)
     return True
 
 
-def _start_error(place: ServerDirectory, log_start: int) -> StoreError:
-    state = "is still loading its data" if is_running(place) else "does not start"
-    lines = _log_since(place, log_start).splitlines()[-_LOG_LINES:]
+def _start_error(directory: ServerDirectory, log_start: int) -> StoreError:
+    state = "is still loading its data" if is_running(directory) else "does not start"
+    lines = _log_since(directory, log_start).splitlines()[-_LOG_LINES:]
     return StoreError(
-        f"the embedded server in {place.directory} {state}; {place.log} ends: {' | '.join(lines)}"
+        f"the embedded server in {directory.path} {state};"
+        f" {directory.log} ends: {' | '.join(lines)}"
     )
 
 
-def _spawn(place: ServerDirectory) -> None:
-    """Start the server as a daemon that keeps of the caller nothing but its own lock."""
+def _spawn(directory: ServerDirectory) -> None:
+    """Start the server as a daemon; it inherits only the descriptor of its lock."""
     server = find_server()
-    write_config(place, prepare_secret(place))
-    place.socket.unlink(missing_ok=True)
-    place.starting_socket.unlink(missing_ok=True)
-    lock = _open_lock(place.server_lock)
-    log = os.open(place.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    write_config(directory, prepare_secret(directory))
+    directory.socket.unlink(missing_ok=True)
+    directory.starting_socket.unlink(missing_ok=True)
+    lock = _open_lock(directory.server_lock)
+    log = os.open(directory.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     try:
         _try_lock(lock)
-        # It moves a child to a session of its own and returns at once, or exits with a complaint
-        # about its configuration.
+        # The server daemonizes: the command returns at once, or fails because of an error in the
+        # configuration.
         subprocess.run(
-            [server, place.config],
+            [server, directory.config],
             check=False,
-            cwd=place.directory,
+            cwd=directory.path,
             env={"LC_ALL": "C"},
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -159,22 +163,22 @@ def _spawn(place: ServerDirectory) -> None:
         os.close(lock)
 
 
-def _make_directory(place: ServerDirectory) -> None:
-    """Make what is missing of the path, and refuse one in which others could replace it."""
-    missing = [path for path in (place.directory, *place.directory.parents) if not path.exists()]
+def _make_directory(directory: ServerDirectory) -> None:
+    """Create the missing directories; raise `StoreError` if others could replace one of them."""
+    missing = [path for path in (directory.path, *directory.path.parents) if not path.exists()]
     for path in reversed(missing):
         path.mkdir(DIRECTORY_MODE, exist_ok=True)
-        # Whatever the umask: users must be able to reach the socket.
+        # The umask must not keep users from the socket.
         path.chmod(DIRECTORY_MODE)
-    place.exists()
-    for parent in place.directory.resolve().parents:
+    directory.exists()
+    for parent in directory.path.resolve().parents:
         found = parent.stat()
         if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o1002 == 0o0002:
-            raise place.unusable_error(f"others may write to {parent}")
+            raise directory.unusable_error(f"others may write to {parent}")
 
 
 def _open_lock(path: Path) -> int:
-    # For the owner alone: whoever can open it can hold it.
+    # Mode 0600: every process that can open the file can take the lock.
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
@@ -186,9 +190,9 @@ def _try_lock(lock: int) -> bool:
     return True
 
 
-def _log_size(place: ServerDirectory) -> int:
-    return place.log.stat().st_size if place.log.exists() else 0
+def _log_size(directory: ServerDirectory) -> int:
+    return directory.log.stat().st_size if directory.log.exists() else 0
 
 
-def _log_since(place: ServerDirectory, start: int) -> str:
-    return place.log.read_bytes()[start:].decode(errors="replace")
+def _log_since(directory: ServerDirectory, start: int) -> str:
+    return directory.log.read_bytes()[start:].decode(errors="replace")

@@ -1,7 +1,7 @@
-"""The node's own copy of its part of the ledger; pure.
+"""The node's book: its own copy of its part of the ledger; pure.
 
-All times are seconds since the epoch by the store's clock, which the node continues by its own
-while the store is gone.
+All times are seconds since the epoch by the store's clock. The node estimates them from its own
+clock while the store does not answer.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation
 
 
 def is_job_owner(owner: str) -> bool:
-    """Tell whether the token is a job's: those are the hooks' own doing."""
+    """Return whether the owner is a job; only hooks make such reservations."""
     return owner.startswith("job:")
 
 
 @dataclass(frozen=True, slots=True)
 class Book:
-    """What the node knows: its jobs by its own doing, people and the rest as last read.
+    """The node's reservations, release times and quarantines.
 
-    `job_owners` are the owners of the node's own doing, which the book keeps whatever the store says.
-    `read_at` is when the rest was read, 0 for never.
+    `job_owners` are the jobs whose reservations the node recorded itself; the book keeps these
+    even if the store lacks them. Everything else was read from the store at `read_at` (0:
+    never).
     """
 
     reservations: Mapping[str, Reservation] = field(default_factory=dict)
@@ -33,17 +34,17 @@ class Book:
     read_at: float = 0.0
 
     def job_reservations(self) -> dict[str, Reservation]:
-        """Return what the node's own jobs hold, by GPU."""
+        """Return the reservations of the node's own jobs by GPU."""
         return {
             gpu: one for gpu, one in self.reservations.items() if one.claim.owner in self.job_owners
         }
 
     def gpus_of(self, owner: str) -> list[str]:
-        """Return the GPUs of the owner."""
+        """Return the GPUs that the owner holds."""
         return [gpu for gpu, one in self.reservations.items() if one.claim.owner == owner]
 
     def without_expired(self, now: float) -> Book:
-        """Return the book without what has expired."""
+        """Return the book without the expired reservations."""
         kept, released = {}, dict(self.released_at)
         for gpu, one in self.reservations.items():
             if one.expires_at is not None and one.expires_at <= now:
@@ -53,7 +54,7 @@ class Book:
         return replace(self, reservations=kept, released_at=released)
 
     def without_earlier_boots(self, boot_id: str | None) -> Book:
-        """Return the book without whom a reboot ended."""
+        """Return the book without the reservations of earlier boots."""
         return replace(
             self,
             reservations={
@@ -64,7 +65,7 @@ class Book:
         )
 
     def with_entry(self, entry: JournalEntry) -> Book:
-        """Return the book as the entry leaves it."""
+        """Return the book after this entry."""
         if entry.kind == GRANT and entry.claim is not None:
             return self.with_grant(entry.claim, entry.gpus, entry.at, entry.expires_at)
         if entry.kind == RELEASE:
@@ -80,7 +81,7 @@ class Book:
     def with_grant(
         self, claim: Claim, gpus: Sequence[str], at: float, expires_at: float | None = None
     ) -> Book:
-        """Return the book in which the owner holds exactly these GPUs."""
+        """Return the book after a grant: the owner holds exactly these GPUs."""
         others = [gpu for gpu in self.gpus_of(claim.owner) if gpu not in gpus]
         book = self.with_release(claim.owner, others, at) if others else self
         known = book.reservations
@@ -89,26 +90,26 @@ class Book:
             for gpu in gpus
             if gpu not in known or known[gpu].claim.owner != claim.owner
         }
-        own = book.job_owners | {claim.owner} if is_job_owner(claim.owner) else book.job_owners
-        return replace(book, reservations={**known, **new}, job_owners=own)
+        job = {claim.owner} if is_job_owner(claim.owner) else set()
+        return replace(book, reservations={**known, **new}, job_owners=book.job_owners | job)
 
     def with_release(self, owner: str, gpus: Sequence[str], at: float) -> Book:
-        """Return the book without what the owner held (of `gpus`, if any are named)."""
-        gone = [gpu for gpu in self.gpus_of(owner) if not gpus or gpu in gpus]
-        kept = {gpu: one for gpu, one in self.reservations.items() if gpu not in gone}
-        times = {gpu: max(at, self.released_at.get(gpu, 0.0)) for gpu in gone}
-        left = {one.claim.owner for one in kept.values()}
+        """Return the book after a release of the owner's GPUs (those in `gpus`, if not empty)."""
+        released = [gpu for gpu in self.gpus_of(owner) if not gpus or gpu in gpus]
+        kept = {gpu: one for gpu, one in self.reservations.items() if gpu not in released}
+        times = {gpu: max(at, self.released_at.get(gpu, 0.0)) for gpu in released}
+        remaining = {one.claim.owner for one in kept.values()}
         return replace(
             self,
             reservations=kept,
             released_at={**self.released_at, **times},
-            job_owners=self.job_owners if owner in left else self.job_owners - {owner},
+            job_owners=self.job_owners if owner in remaining else self.job_owners - {owner},
         )
 
     def updated_from_view(self, view: NodeView) -> Book:
-        """Return the book with everything but the jobs as the ledger shows it.
+        """Return the book with everything but its own jobs replaced by the store's view.
 
-        A view that was read before the book's own is no news.
+        A view that is older than the book's `read_at` changes nothing.
         """
         if view.read_at <= self.read_at:
             return self
@@ -129,7 +130,7 @@ class Book:
 
 
 def lost_job_reservations(book: Book, view: NodeView) -> dict[str, tuple[Reservation, ...]]:
-    """Return by owner what the book's jobs hold and the ledger does not say so."""
+    """Return by owner the job reservations of the book that the store's view lacks."""
     found: dict[str, tuple[Reservation, ...]] = {}
     for gpu, one in book.job_reservations().items():
         known = view.reservations.get(gpu)
@@ -140,10 +141,10 @@ def lost_job_reservations(book: Book, view: NodeView) -> dict[str, tuple[Reserva
 
 
 def lost_timed_reservations(book: Book, view: NodeView) -> list[Reservation]:
-    """Return the reservations for a time that the book has and the ledger no more.
+    """Return the timed reservations of the book that the store's view lacks.
 
-    Whether they were released or lost the book cannot tell. A command's reservation is not among
-    them: whoever keeps it brings it back.
+    The book does not know whether they were released or lost. Reservations of running commands
+    are not included: the process that renews such a reservation restores it.
     """
     return [
         one
@@ -155,7 +156,7 @@ def lost_timed_reservations(book: Book, view: NodeView) -> list[Reservation]:
 
 
 def with_book_jobs(view: NodeView, book: Book) -> NodeView:
-    """Return the view in which jobs hold what the book says, whatever the ledger says."""
+    """Return the view with the job reservations of the book in place of the store's."""
     jobs = book.job_reservations()
     if all(view.reservations.get(gpu) == one for gpu, one in jobs.items()):
         return view

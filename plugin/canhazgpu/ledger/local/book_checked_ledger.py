@@ -1,8 +1,8 @@
-"""The store's ledger, with the node's own book as a witness.
+"""The store's ledger, checked against the node's book.
 
-What a job of this node holds by the book is never granted to another, whatever a store says that
-lost its memory. A grant counts once it is in the book: of two that a store without memory made, the
-second is given back.
+The store may have lost its data. So a GPU that a job of this node holds in the book is never
+granted to another owner, even if the store grants it. A grant counts once it is in the book. If
+the store grants a GPU again after it lost its data, the second grant is given back.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from canhazgpu.logfmt import log_line
 
 
 class BookCheckedLedger:
-    """The operations of `Ledger` in which the book has a say.
+    """The operations of `Ledger` that read or change the node's book.
 
-    A grant raises `NodeStateError` where the book cannot be kept; what gives back and what shows
-    goes on, and `tell` hears of it.
+    If the book cannot be read or written, a grant raises `NodeStateError`. A release, a
+    quarantine and a read go on, and `log` gets a line.
     """
 
     def __init__(
@@ -40,36 +40,36 @@ class BookCheckedLedger:
         node: str,
         store: Ledger,
         book_file: BookFile,
-        contact: Reconciler,
-        tell: Callable[[str], None],
+        reconciler: Reconciler,
+        log: Callable[[str], None],
     ) -> None:
         self.store = store
-        self._contact = contact
+        self._reconciler = reconciler
         self._just_read: NodeView | None = None
-        self._tell = tell
+        self._log = log
         self._node = node
         self._book_file = book_file
 
     def reconcile(self) -> None:
-        """Bring store and book together; what is read by that serves the next look."""
+        """Reconcile store and book; the next `read_nodes` returns the view that was read for it."""
         try:
-            self._just_read = self._contact.reconcile(self.store)
+            self._just_read = self._reconciler.reconcile(self.store)
         except NodeStateError as exc:
-            # No reason to release nothing, or to show nothing; a grant will fail by itself.
-            self._tell(log_line("no-book", node=self._node, reason=error_text(exc)))
+            # Releases and reads go on without the book; a grant fails by itself.
+            self._log(log_line("no-book", node=self._node, reason=error_text(exc)))
 
     def reserve_count(
         self,
         claim: Claim,
         count: int,
         observation: Observation,
-        terms: GrantOptions = JOB_GRANT_OPTIONS,
+        options: GrantOptions = JOB_GRANT_OPTIONS,
     ) -> GrantedGpus | TooFewGpus | QueuePosition:
         """See `Ledger.reserve_count`."""
         self._just_read = None
-        answer = self.store.reserve_count(claim, count, observation, terms)
+        answer = self.store.reserve_count(claim, count, observation, options)
         if isinstance(answer, GrantedGpus) and self._give_back_if_in_book(claim, answer):
-            # Another look finds others.
+            # The next attempt chooses other GPUs.
             return TooFewGpus(count, count - 1, 0, 0, 0, stale=1)
         return answer
 
@@ -78,11 +78,11 @@ class BookCheckedLedger:
         claim: Claim,
         gpus: Sequence[str],
         observation: Observation,
-        terms: GrantOptions = JOB_GRANT_OPTIONS,
+        options: GrantOptions = JOB_GRANT_OPTIONS,
     ) -> GrantedGpus | BlockedGpu | QueuePosition:
         """See `Ledger.reserve_given`."""
         self._just_read = None
-        answer = self.store.reserve_given(claim, gpus, observation, terms)
+        answer = self.store.reserve_given(claim, gpus, observation, options)
         if isinstance(answer, GrantedGpus) and (
             holder := self._give_back_if_in_book(claim, answer)
         ):
@@ -94,7 +94,7 @@ class BookCheckedLedger:
     ) -> list[str]:
         """See `Ledger.release`."""
         self._just_read = None
-        # The book first: what it has and the store has not is taken for lost.
+        # The book first: a job reservation that only the book has counts as lost by the store.
         self._apply_to_book(node, JournalEntry(RELEASE, 0.0, owner, tuple(gpus)))
         return self.store.release(node, owner, reason, gpus, by)
 
@@ -111,43 +111,48 @@ class BookCheckedLedger:
         return lifted
 
     def read_nodes(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
-        """See `Ledger.read_nodes`; on this node jobs hold what the book says."""
+        """See `Ledger.read_nodes`; this node's job reservations come from the book."""
         just_read, self._just_read = self._just_read, None
         if just_read is not None and nodes is not None and list(nodes) == [self._node]:
             views = [just_read]
         else:
             views = self.store.read_nodes(nodes)
         try:
-            with self._book_file.open() as page:
-                book = page.book
+            with self._book_file.open() as transaction:
+                book = transaction.book
         except NodeStateError as exc:
-            self._tell(log_line("no-book", node=self._node, reason=error_text(exc)))
+            self._log(log_line("no-book", node=self._node, reason=error_text(exc)))
             return views
         return [with_book_jobs(view, book) if view.node == self._node else view for view in views]
 
     def _give_back_if_in_book(self, claim: Claim, answer: GrantedGpus) -> Reservation | None:
-        """Note the grant; returns the job that has one of the GPUs, to which it was given back."""
-        with self._book_file.open() as page:
-            jobs = page.book.job_reservations()
-            in_the_way = [
+        """Enter the grant in the book; give it back if a job in the book holds one of the GPUs.
+
+        Returns that job's reservation, None if the grant stands.
+        """
+        with self._book_file.open() as transaction:
+            jobs = transaction.book.job_reservations()
+            conflicting = [
                 jobs[gpu]
                 for gpu in answer.gpus
                 if gpu in jobs and jobs[gpu].claim.owner != claim.owner
             ]
-            if not in_the_way:
-                held = dict.fromkeys((*page.book.gpus_of(claim.owner), *answer.gpus))
-                page.apply(JournalEntry(GRANT, page.now, claim.owner, tuple(held), claim))
+            if not conflicting:
+                held = dict.fromkeys((*transaction.book.gpus_of(claim.owner), *answer.gpus))
+                transaction.apply(
+                    JournalEntry(GRANT, transaction.now, claim.owner, tuple(held), claim)
+                )
                 return None
         self.store.release(self._node, claim.owner, "another job runs on it")
-        self._contact.reconcile(self.store)
-        return in_the_way[0]
+        self._reconciler.reconcile(self.store)
+        return conflicting[0]
 
     def _apply_to_book(self, node: str, entry: JournalEntry) -> None:
         if node != self._node:
             return
         try:
-            with self._book_file.open() as page:
-                page.apply(replace(entry, at=page.now))
+            with self._book_file.open() as transaction:
+                transaction.apply(replace(entry, at=transaction.now))
         except NodeStateError as exc:
-            # What the book has too much is asked after, and dropped, at the next contact.
-            self._tell(log_line("no-book", node=self._node, reason=error_text(exc)))
+            # The next reconciliation checks what is too much in the book, and drops it.
+            self._log(log_line("no-book", node=self._node, reason=error_text(exc)))

@@ -1,8 +1,8 @@
-"""The node's book and journal in its state directory, under one lock.
+"""The node's book and journal: two files in the state directory, under one lock.
 
-An entry counts from the moment it is in the journal; the book names the last entry that is in it,
-and what the journal has beyond that is added when the book is read. So a crash between the two
-loses nothing and does nothing twice. Nobody waits for anything but the disk under the lock.
+An entry counts once it is in the journal. The book file names the last entry that it contains; a
+reader of the book applies the later entries of the journal. So a crash between the two writes
+loses nothing and applies nothing twice. Under the lock nothing but file operations is done.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from canhazgpu.node.state_files import file_lock, make_directory, read_if_owned,
 
 FORMAT = 1
 MAX_JOURNAL_BYTES_FOR_NOTES = 2 * 2**20
-"""A journal of this size takes no more notes: only what changes who has which GPU."""
+"""A journal of this size takes no more notes, only entries that change the book."""
 
 
 class BookTransaction:
-    """The book while its lock is held; what is changed is written at the end."""
+    """The book while its lock is held; `BookFile.open` writes the changes at the end."""
 
     def __init__(
         self, journal: Journal, book: Book, pending: PendingEntries, clock_offset_s: float
@@ -44,11 +44,11 @@ class BookTransaction:
 
     @property
     def now(self) -> float:
-        """The time by the store's clock, as far as the node knows it."""
+        """The node's estimate of the time by the store's clock."""
         return self._uptime_s + self.clock_offset_s
 
     def apply_and_journal(self, *entries: JournalEntry) -> None:
-        """Change the book, and leave the same to be done in the store."""
+        """Apply the entries to the book, and journal them for the store."""
         if self.pending.size > MAX_JOURNAL_BYTES_FOR_NOTES:
             entries = tuple(one for one in entries if one.kind not in NOTE_KINDS)
         if entries:
@@ -57,16 +57,16 @@ class BookTransaction:
             self.book = self.book.with_entry(entry)
 
     def apply(self, entry: JournalEntry) -> None:
-        """Change the book alone: the store knows already."""
+        """Apply the entry to the book only: the store has it already."""
         self.book = self.book.with_entry(entry)
 
     def refresh(self, view: NodeView, uptime: float) -> None:
-        """Take over what the store said when this node's clock showed `uptime`."""
+        """Update the book and the clock offset from a view that was read at `uptime`."""
         self.clock_offset_s = view.read_at - uptime
         self.book = self.book.updated_from_view(view)
 
     def drop_recorded(self, through: int) -> None:
-        """Forget the entries up to this one: the store has them."""
+        """Drop the pending entries up to this number: the store has them."""
         if any(one.number <= through for one in self.pending.entries):
             self.pending = self._journal.drop(self.pending, through)
 
@@ -80,30 +80,30 @@ class BookFile:
         node: str,
         boot_id: str | None,
         records: JobRecords,
-        tell: Callable[[str], None],
+        log: Callable[[str], None],
     ) -> None:
-        """Take the node; `tell` hears of what cannot be read, for the administrator."""
+        """Take the node; `log` gets a line for the administrator if a file cannot be read."""
         self._path = state_dir / "book.json"
         self._lock = state_dir / ".book.lock"
         self._journal = Journal(state_dir / JOURNAL_FILE, node)
         self._node = node
         self._boot_id = boot_id
         self._records = records
-        self._tell = tell
+        self._log = log
 
     @contextmanager
     def open(self) -> Iterator[BookTransaction]:
-        """Lock the book, read it, and write it where the block changed it."""
+        """Lock and read the book; write it at the end if the block changed it."""
         try:
             make_directory(self._path.parent)
             with file_lock(self._lock):
-                page = self._read()
-                read = (page.book, page.pending, page.clock_offset_s)
-                yield page
-                # Entries count once they are in the journal; so even a block that failed may
-                # leave the book behind its journal, and the next reader adds them.
-                if read != (page.book, page.pending, page.clock_offset_s):
-                    write_atomically(self._path, self._text(page))
+                transaction = self._read()
+                read = (transaction.book, transaction.pending, transaction.clock_offset_s)
+                yield transaction
+                # Entries count once they are in the journal. If the block fails, the book file
+                # lacks them, and the next reader applies them.
+                if read != (transaction.book, transaction.pending, transaction.clock_offset_s):
+                    write_atomically(self._path, self._to_bytes(transaction))
         except OSError as exc:
             why = exc.strerror or str(exc)
             raise NodeStateError(f"cannot keep the node's book {self._path}: {why}") from exc
@@ -111,17 +111,19 @@ class BookFile:
     def _read(self) -> BookTransaction:
         pending = self._journal.read()
         if pending.damage:
-            self._tell(log_line("journal-damaged", node=self._node, reason=pending.damage))
-        book, applied, offset_s = self._saved(pending.token)
+            self._log(log_line("journal-damaged", node=self._node, reason=pending.damage))
+        book, applied, offset_s = self._read_file(pending.token)
         for one in pending.entries:
             if one.number > applied:
                 book = book.with_entry(one.entry)
-        page = BookTransaction(self._journal, book, pending, offset_s)
-        page.book = page.book.without_earlier_boots(self._boot_id).without_expired(page.now)
-        return page
+        transaction = BookTransaction(self._journal, book, pending, offset_s)
+        transaction.book = transaction.book.without_earlier_boots(self._boot_id).without_expired(
+            transaction.now
+        )
+        return transaction
 
-    def _saved(self, token: str) -> tuple[Book, int, float]:
-        """Return the book as written, the last entry in it, and the store's clock against ours."""
+    def _read_file(self, token: str) -> tuple[Book, int, float]:
+        """Return the book of the file, its last entry's number, and the store's clock offset."""
         content = read_if_owned(self._path)
         wall_s = time.time() - uptime_s()
         if content is None:
@@ -136,14 +138,14 @@ class BookFile:
             applied = int(data["applied"]) if data["journal"] == token else 0
             same_boot = data["boot_id"] == self._boot_id
             offset_s = float(data["clock_offset_s"]) if same_boot else wall_s
-            return _book(data), applied, offset_s
+            return _book_from_dict(data), applied, offset_s
         except (*RECORD_ERRORS, AttributeError) as exc:
             reason = f"{self._path} cannot be read ({exc}): made anew from the jobs' records"
-            self._tell(log_line("book-damaged", node=self._node, reason=reason))
+            self._log(log_line("book-damaged", node=self._node, reason=reason))
             return self._from_records(), 0, wall_s
 
     def _from_records(self) -> Book:
-        """Return what the records of running jobs say, where the book is lost."""
+        """Return a book made from the records of running jobs, for a book file that is lost."""
         held: dict[str, Reservation] = {}
         for record in self._records.running():
             token = record.owner.token
@@ -153,15 +155,15 @@ class BookFile:
             held |= {gpu.uuid: Reservation(gpu.uuid, claim, 0.0) for gpu in record.gpus}
         return Book(held, job_owners=frozenset(one.claim.owner for one in held.values()))
 
-    def _text(self, page: BookTransaction) -> bytes:
-        book = page.book
+    def _to_bytes(self, transaction: BookTransaction) -> bytes:
+        book = transaction.book
         data = {
             "format": FORMAT,
             "node": self._node,
             "boot_id": self._boot_id,
-            "journal": page.pending.token,
-            "applied": page.pending.last,
-            "clock_offset_s": page.clock_offset_s,
+            "journal": transaction.pending.token,
+            "applied": transaction.pending.last,
+            "clock_offset_s": transaction.clock_offset_s,
             "own": sorted(book.job_owners),
             "read_at": book.read_at,
             "held": {gpu: reservation_to_json(one) for gpu, one in book.reservations.items()},
@@ -174,7 +176,7 @@ class BookFile:
         return json.dumps(data).encode()
 
 
-def _book(data: dict[str, Any]) -> Book:
+def _book_from_dict(data: dict[str, Any]) -> Book:
     held = {str(gpu): reservation_from_json(gpu, text) for gpu, text in data["held"].items()}
     quarantines = [
         Quarantine(str(one["gpu"]), str(one["reason"]), float(one["since"]), str(one["by"]))

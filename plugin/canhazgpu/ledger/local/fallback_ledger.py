@@ -1,7 +1,7 @@
-"""The ledger of a node's hooks: the store's where it serves, the node's own book where it does not.
+"""The ledger of a node's hooks: the store while it answers, the node's book while it does not.
 
-A process asks the store until it fails once; from then on the book decides, and its journal keeps
-what the store has to hear. How long a process waits for the store in all is bounded.
+A process uses the store until one operation fails. From then on it uses the book, and the journal
+keeps the changes for the store. The time that a process waits for the store is limited in total.
 """
 
 from __future__ import annotations
@@ -32,25 +32,28 @@ from canhazgpu.logfmt import log_line
 from canhazgpu.node.process_id import ProcessId
 
 DEFAULT_WAIT_BUDGET_S = 2.5
-"""All waiting of one hook for the store; with what else a failure costs it stays below 3 s."""
+"""Time that one hook may wait for the store in total; a failure then costs it less than 3 s."""
 
 CLOCK_LAG_S = 1.0
-"""What a hook tells at once comes after what it did: the node's idea of the store's clock is behind
-by as long as an answer takes, and the store takes no time for later than its own."""
+"""Added to the time of a note that is sent at once, so that it follows the hook's own events.
+
+The node's estimate of the store's clock lags by the time that an answer takes. The store replaces
+a time in its future by its own."""
 
 T = TypeVar("T")
 
 
 class KnownOutageError(StoreError):
-    """The store did not serve a moment ago; it was not asked again."""
+    """An outage of the store was noted a moment ago; the store was not asked again."""
 
 
 class FallbackLedger(StoreOnlyOperations):
-    """What hooks need of `Ledger`; see there.
+    """The operations of `Ledger` that hooks need.
 
-    `last_answer` and `released` tell what came of it: for the story of a hook.
-    Beside that its methods raise `NodeStateError` where the node's book cannot be kept, and
-    `StoreError` only where the node may not decide alone, or cannot know.
+    `last_answer` is the answer to the last request for GPUs and `released` are the GPUs released
+    so far; the hook's log reads them. The methods raise `NodeStateError` if the book cannot be
+    read or written. They raise `StoreError` only if the node may not decide without the store, or
+    cannot know the answer.
     """
 
     def __init__(
@@ -59,21 +62,21 @@ class FallbackLedger(StoreOnlyOperations):
         open_store: Callable[[], Ledger],
         book_file: BookFile,
         outage: StoreOutage | None,
-        contact: Reconciler,
-        tell: Callable[[str], None],
-        patience_s: float = DEFAULT_WAIT_BUDGET_S,
+        reconciler: Reconciler,
+        log: Callable[[str], None],
+        wait_budget_s: float = DEFAULT_WAIT_BUDGET_S,
     ) -> None:
-        """Take the node's parts; without an `outage` the node never decides alone.
+        """Take the node's parts; without an `outage` the node never decides without the store.
 
-        `record_note` hears what an administrator should know.
+        `log` gets lines for the administrator.
         """
         self._node = node
         self._open_store = open_store
         self._book_file = book_file
         self._outage = outage
-        self._contact = contact
-        self._tell = tell
-        self._wait_budget = WaitBudget(patience_s, self._raise_if_others_noted_outage)
+        self._reconciler = reconciler
+        self._log = log
+        self._wait_budget = WaitBudget(wait_budget_s, self._raise_if_others_noted_outage)
         self._local = OfflineLedger(node, book_file)
         self._opened: BookCheckedLedger | None = None
         self._offline_reason = ""
@@ -82,7 +85,7 @@ class FallbackLedger(StoreOnlyOperations):
 
     @property
     def without_store(self) -> str:
-        """Why the node decides alone; "" while it does not."""
+        """Why the node decides without the store; "" while it uses the store."""
         return self._offline_reason
 
     def reserve_count(
@@ -90,11 +93,11 @@ class FallbackLedger(StoreOnlyOperations):
         claim: Claim,
         count: int,
         observation: Observation,
-        terms: GrantOptions = JOB_GRANT_OPTIONS,
+        options: GrantOptions = JOB_GRANT_OPTIONS,
     ) -> GrantedGpus | TooFewGpus | QueuePosition:
         """See `Ledger.reserve_count`."""
         answer: GrantedGpus | TooFewGpus | QueuePosition = self._store_or_book(
-            lambda ledger: ledger.reserve_count(claim, count, observation, terms),
+            lambda ledger: ledger.reserve_count(claim, count, observation, options),
             lambda: self._local.reserve_count(claim, count, observation),
         )
         self.last_answer = answer
@@ -105,11 +108,11 @@ class FallbackLedger(StoreOnlyOperations):
         claim: Claim,
         gpus: Sequence[str],
         observation: Observation,
-        terms: GrantOptions = JOB_GRANT_OPTIONS,
+        options: GrantOptions = JOB_GRANT_OPTIONS,
     ) -> GrantedGpus | BlockedGpu | QueuePosition:
         """See `Ledger.reserve_given`."""
         answer: GrantedGpus | BlockedGpu | QueuePosition = self._store_or_book(
-            lambda ledger: ledger.reserve_given(claim, gpus, observation, terms),
+            lambda ledger: ledger.reserve_given(claim, gpus, observation, options),
             lambda: self._local.reserve_given(claim, gpus, observation),
         )
         self.last_answer = answer
@@ -119,12 +122,12 @@ class FallbackLedger(StoreOnlyOperations):
         self, node: str, owner: str, reason: str, gpus: Sequence[str] = (), by: str = ""
     ) -> list[str]:
         """See `Ledger.release`."""
-        gone = self._store_or_book(
+        released = self._store_or_book(
             lambda ledger: ledger.release(node, owner, reason, gpus, by),
             lambda: self._local.release(node, owner, reason, gpus, by),
         )
-        self.released += gone
-        return gone
+        self.released += released
+        return released
 
     def renew(
         self, node: str, owner: str, processes: Sequence[ProcessId] | None = None
@@ -136,7 +139,7 @@ class FallbackLedger(StoreOnlyOperations):
         )
 
     def leave_queue(self, node: str, owners: Sequence[str], reason: str) -> None:
-        """See `Ledger.leave_queue`; without the store there is no queue."""
+        """See `Ledger.leave_queue`; does nothing without the store: there is no queue then."""
         self._store_or_book(
             lambda ledger: ledger.store.leave_queue(node, owners, reason), lambda: None
         )
@@ -156,13 +159,13 @@ class FallbackLedger(StoreOnlyOperations):
         )
 
     def publish_scan(self, observation: Observation, alive: Collection[str] = ()) -> None:
-        """See `Ledger.publish_scan`; without the store there is nobody to show it to."""
+        """See `Ledger.publish_scan`; does nothing without the store."""
         self._store_or_book(
             lambda ledger: ledger.store.publish_scan(observation, alive), lambda: None
         )
 
     def read_nodes(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
-        """See `Ledger.read_nodes`; without the store this node alone is known."""
+        """See `Ledger.read_nodes`; without the store only this node can be read."""
         if nodes is None or list(nodes) != [self._node]:
             return self.ask_store(lambda store: store.read_nodes(nodes))
         return self._store_or_book(
@@ -172,29 +175,33 @@ class FallbackLedger(StoreOnlyOperations):
     def ask_store(self, ask: Callable[[Ledger], T]) -> T:
         """See `StoreOnlyOperations.ask_store`."""
 
-        def alone() -> T:
+        def from_book() -> T:
             raise StoreError(self._offline_reason)
 
-        return self._store_or_book(lambda ledger: ask(ledger.store), alone)
+        return self._store_or_book(lambda ledger: ask(ledger.store), from_book)
 
     def record_note(self, entry: JournalEntry) -> None:
-        """Put into the history what a hook saw and decided, now; never raises.
+        """Record now in the history what a hook saw and decided; never raises.
 
-        What a hook tells of itself must not change what it does.
+        A failure to record a note must not change what the hook does.
         """
         try:
-            with self._book_file.open() as page:
-                page.apply_and_journal(
-                    replace(entry, at=page.now + (0.0 if self._offline_reason else CLOCK_LAG_S))
+            with self._book_file.open() as transaction:
+                transaction.apply_and_journal(
+                    replace(
+                        entry, at=transaction.now + (0.0 if self._offline_reason else CLOCK_LAG_S)
+                    )
                 )
             self._store_or_book(
-                lambda ledger: self._contact.deliver_journal(ledger.store), lambda: None
+                lambda ledger: self._reconciler.deliver_journal(ledger.store), lambda: None
             )
         except CanhazgpuError as exc:
-            self._tell(log_line("not-in-history", node=self._node, reason=error_text(exc)))
+            self._log(log_line("not-in-history", node=self._node, reason=error_text(exc)))
 
-    def _store_or_book(self, ask: Callable[[BookCheckedLedger], T], alone: Callable[[], T]) -> T:
-        """Let the store do it, or the node alone where the store does not serve."""
+    def _store_or_book(
+        self, ask: Callable[[BookCheckedLedger], T], from_book: Callable[[], T]
+    ) -> T:
+        """Return what the store answers; if it does not answer, what `from_book` returns."""
         if not self._offline_reason:
             try:
                 return ask(self._connected_ledger())
@@ -202,25 +209,25 @@ class FallbackLedger(StoreOnlyOperations):
                 if self._outage is None:
                     raise
                 self._note_outage(exc)
-        return alone()
+        return from_book()
 
     def _connected_ledger(self) -> BookCheckedLedger:
-        """Return the store's ledger, once it has heard what this node did without it."""
+        """Return the store's ledger; the first call delivers the journal and reconciles."""
         if self._opened is None:
             if self._outage is not None and (known := self._outage.reason_not_to_ask()):
                 raise KnownOutageError(known)
             store = self._open_bounded()
             ledger = BookCheckedLedger(
-                self._node, store, self._book_file, self._contact, self._tell
+                self._node, store, self._book_file, self._reconciler, self._log
             )
             ledger.reconcile()
             if self._outage is not None and self._outage.clear():
-                self._tell(log_line("store-back", node=self._node))
+                self._log(log_line("store-back", node=self._node))
             self._opened = ledger
         return self._opened
 
     def _open_bounded(self) -> Ledger:
-        # Who must not go on without the store has no use for impatience.
+        # A hook that must not go on without the store has no reason to stop waiting early.
         if self._outage is None:
             return self._open_store()
         return with_wait_budget(self._wait_budget.spend(self._open_store), self._wait_budget)
@@ -233,4 +240,4 @@ class FallbackLedger(StoreOnlyOperations):
         self._offline_reason = str(exc)
         if self._outage is not None and not isinstance(exc, KnownOutageError):
             self._outage.note(self._offline_reason)
-            self._tell(log_line("store-lost", node=self._node, reason=error_text(exc)))
+            self._log(log_line("store-lost", node=self._node, reason=error_text(exc)))

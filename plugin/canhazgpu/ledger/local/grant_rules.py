@@ -1,4 +1,4 @@
-"""The rules by which a node grants from its book alone; pure. They are those of the scripts."""
+"""The rules by which a node grants GPUs without the store, the same as the scripts'; pure."""
 
 from __future__ import annotations
 
@@ -25,41 +25,41 @@ def grant_given(
 def grant_count(
     book: Book, claim: Claim, count: int, observation: Observation, now: float
 ) -> GrantedGpus | TooFewGpus:
-    """Grant so many GPUs, the least recently released first, or none; see `Ledger.reserve_count`.
+    """Grant `count` GPUs, the least recently released first, or none; see `Ledger.reserve_count`.
 
-    Who released a GPU last is not in the book, so there is no affinity.
+    There is no affinity: the book does not record who released a GPU last.
     """
-    places = {gpu: place for place, gpu in enumerate(observation.scan.by_uuid())}
+    scan_order = {gpu: position for position, gpu in enumerate(observation.scan.by_uuid())}
 
-    def place_of(gpu: str) -> tuple[int, str]:
-        return places.get(gpu, len(places)), gpu
+    def order_of(gpu: str) -> tuple[int, str]:
+        return scan_order.get(gpu, len(scan_order)), gpu
 
-    if held := sorted(book.gpus_of(claim.owner), key=place_of):
+    if held := sorted(book.gpus_of(claim.owner), key=order_of):
         return GrantedGpus(tuple(held), repeated=True)
     why_not = _refusal_reason(book, observation, now)
-    reasons = {gpu: why_not(gpu) for gpu in places}
+    reasons = {gpu: why_not(gpu) for gpu in scan_order}
     free = [gpu for gpu, why in reasons.items() if not why]
     if not 1 <= count <= len(free):
-        told = list(reasons.values())
-        return TooFewGpus(count, len(free), *(told.count(why) for why in REFUSAL_REASONS))
-    chosen = sorted(free, key=lambda gpu: (book.released_at.get(gpu, 0.0), places[gpu]))[:count]
-    return GrantedGpus(tuple(sorted(chosen, key=place_of)))
+        refusals = list(reasons.values())
+        return TooFewGpus(count, len(free), *(refusals.count(why) for why in REFUSAL_REASONS))
+    chosen = sorted(free, key=lambda gpu: (book.released_at.get(gpu, 0.0), scan_order[gpu]))[:count]
+    return GrantedGpus(tuple(sorted(chosen, key=order_of)))
 
 
 REFUSAL_REASONS = ("reserved", "unreserved", "quarantined", "stale", "unknown")
-"""Why a GPU is not granted, in the order of `TooFewGpus`'s fields."""
+"""The reasons why a GPU is not granted, in the order of the fields of `TooFewGpus`."""
 
 
 def _refusal_reason(book: Book, observation: Observation, now: float) -> Callable[[str], str]:
-    """Return what says why a GPU is not free, "" where it is."""
+    """Return a function that says why a GPU is not available; "" if it is."""
     began = now - observation.age_s
     seen = observation.scan.by_uuid()
-    held_back = {*book.quarantines, *observation.unhealthy}
+    quarantined = {*book.quarantines, *observation.unhealthy}
 
     def why_not(gpu: str) -> str:
         answers = {
             "reserved": gpu in book.reservations,
-            "quarantined": gpu in held_back,
+            "quarantined": gpu in quarantined,
             "unreserved": gpu in observation.in_use,
             "unknown": gpu in observation.unknown or gpu not in seen,
             "stale": book.released_at.get(gpu, 0.0) > began,

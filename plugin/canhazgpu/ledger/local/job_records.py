@@ -1,12 +1,12 @@
 """The node's own record of its jobs: ``<state_dir>/jobs/<id>.json`` and ``<id>.env``.
 
-The record is written before anything is reserved, so that whatever happens to a prolog, the epilog
-knows the owner. ``.env`` is for the task prolog: plain words, no secrets, readable by every user;
-so is ``<id>.warning``, a line that it shows the job's user.
+The record is written before anything is reserved. So the epilog knows the owner even if the prolog
+was killed. The task prolog reads ``.env``, which holds plain words and no secrets, and
+``<id>.warning``, a line that it shows to the job's user. Every user may read both.
 
-Another release may have written the record, as a node is upgraded, and downgraded, under running
-jobs. What a record has beside what is known here means nothing here. A release whose records are
-not to be read that way gives them a ``format`` of their own.
+Another release may have written a record: a node is upgraded and downgraded while jobs run.
+Unknown fields of a record are ignored. A release whose records must not be read that way gives
+them another ``format``.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from canhazgpu.node.boot_clock import ticks_since_boot
 from canhazgpu.node.state_files import file_lock, make_directory, write_atomically
 
 FORMAT = 1
-"""Of the records in JSON, where they do not say another."""
+"""Format of the JSON records; a record without ``format`` has this one."""
 ENV_FORMAT = "canhazgpu 1"
 
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """What this node knows of a job's latest attempt on it.
+    """The record of a job's latest attempt on this node.
 
-    `epilogs_owed` counts the earlier attempts on this node whose epilogs have not run yet: that
-    many epilogs are not this attempt's end. `ended` is set when the attempt is over but its
-    release did not reach the ledger. `began_ticks` is when it began, in clock ticks since the
-    node's boot, as /proc counts the start of processes; None where that is not known.
+    `epilogs_owed` counts the earlier attempts on this node whose epilogs have not run yet: so
+    many epilogs come that do not end this attempt. `ended` is set when the attempt is over and
+    its release is not in the ledger yet. `began_ticks` is the attempt's begin in clock ticks since
+    the node's boot, the unit of process start times in /proc; None if it is not known.
     """
 
     owner: JobOwner
@@ -61,12 +61,13 @@ class JobRecords:
         boot_id: str | None,
         positions: Collection[int] | None = None,
     ) -> JobOwner | None:
-        """Record that this attempt begins, before it holds anything.
+        """Record that this attempt begins, before anything is reserved for it.
 
-        An earlier attempt of the same job whose epilog has not run yet stays owed one. Repeating
-        it for the same attempt changes nothing. Returns whom the record named, where that was
-        another job of the same number, as after the scheduler lost its state and counts anew:
-        what that one held is not this attempt's. `positions` help to tell the two apart.
+        If an earlier attempt of the job has not had its epilog, that epilog is counted as owed.
+        Repeating the call for the same attempt changes nothing. Returns the owner of the previous
+        record if that was another job with the same id: a scheduler that lost its state reuses
+        ids, and the GPUs of that owner are not this attempt's. `positions` are the job's GPUs;
+        they help to distinguish the two jobs.
         """
         with self._locked():
             known = self._read(owner.job_id)
@@ -83,7 +84,7 @@ class JobRecords:
     def complete(
         self, owner: JobOwner, gpus: Sequence[AssignedGpu], *, constrained: bool, export: str
     ) -> None:
-        """Record the GPUs granted to this attempt, for the epilog and the task prolog."""
+        """Record the attempt's GPUs for the epilog and the task prolog."""
         with self._locked():
             known = self._read(owner.job_id)
             if known is None or known.owner != owner:
@@ -92,14 +93,14 @@ class JobRecords:
             self._write(replace(known, gpus=tuple(gpus)))
 
     def warn(self, owner: JobOwner, line: str) -> None:
-        """Keep a line for the output of the job's batch script; of this attempt alone."""
+        """Keep a warning for the output of the job's batch script, if this attempt is on record."""
         with self._locked():
             known = self._read(owner.job_id)
             if known is not None and known.owner == owner and not known.ended:
                 self._replace(self._warning(owner.job_id), f"{line}\n")
 
     def owes_epilogs(self, job_id: str) -> bool:
-        """Tell whether an earlier attempt's epilog may still come."""
+        """Return whether the epilog of an earlier attempt may still run."""
         try:
             known = self._read(job_id)
         except OSError:
@@ -107,23 +108,22 @@ class JobRecords:
         return known is not None and known.epilogs_owed > 0
 
     def end(self, job_id: str, *, last: bool = False) -> JobRecord | None:
-        """Note an epilog of the job; returns the record whose attempt is thereby over.
+        """Note an epilog of the job; returns the record of the attempt that it ends.
 
-        `last` says that the job is not on this node any more, whatever epilogs are still owed.
-
-        None where no prolog of the job ran here, or where the epilog is an earlier attempt's. The
-        record is marked ended, not removed: `forget` does that once the ledger knows. One that
-        cannot be read is removed, and `NodeStateError` says why.
+        Returns None if no prolog of the job ran here, or if the epilog belongs to an earlier
+        attempt. `last` says that no epilog is owed: the job is not on this node any more. The
+        record is marked as ended; `forget` removes it once the ledger has the release. A record
+        that cannot be read is removed, and `NodeStateError` says why.
         """
         with self._locked():
             known = self._read(job_id)
             if known is None:
-                # One that cannot be read would stay for ever.
-                fault = self._read_error(job_id)
+                # A record that cannot be read would never be removed otherwise.
+                read_error = self._read_error(job_id)
                 self._json(job_id).unlink(missing_ok=True)
                 self._remove_task_files(job_id)
-                if fault:
-                    raise NodeStateError(fault)
+                if read_error:
+                    raise NodeStateError(read_error)
                 return None
             if known.epilogs_owed > 0 and not last:
                 self._write(replace(known, epilogs_owed=known.epilogs_owed - 1))
@@ -134,7 +134,7 @@ class JobRecords:
             return ended
 
     def close(self, owner: JobOwner) -> None:
-        """End this attempt, whose epilog does not come; another attempt's record is left alone."""
+        """Mark this attempt as ended: its epilog does not come. Other attempts stay unchanged."""
         with self._locked():
             known = self._read(owner.job_id)
             if known is not None and known.owner == owner:
@@ -142,40 +142,40 @@ class JobRecords:
                 self._write(replace(known, ended=True))
 
     def forget(self, owner: JobOwner) -> None:
-        """Remove the record of an ended attempt; another attempt's is left alone."""
+        """Remove the record of this attempt if it has ended; other attempts stay unchanged."""
         with self._locked():
             known = self._read(owner.job_id)
             if known is not None and known.owner == owner and known.ended:
                 self._json(owner.job_id).unlink(missing_ok=True)
 
     def has_readable(self, job_id: str) -> bool:
-        """Tell whether the node has a record of the job that can be read; never raises."""
+        """Return whether there is a readable record of the job; never raises."""
         try:
             return self._read(job_id) is not None
         except OSError:
             return False
 
     def exists(self, job_id: str) -> bool:
-        """Tell whether there is a record of the job, readable or not; never raises."""
+        """Return whether there is a record of the job, readable or not; never raises."""
         return self._json(job_id).exists()
 
     def find(self, job_id: str) -> JobRecord | None:
-        """Return the record of a job, None where there is none that can be read; never raises."""
+        """Return the record of a job, None if there is no readable one; never raises."""
         try:
             return self._read(job_id)
         except OSError:
             return None
 
     def ended(self) -> list[JobRecord]:
-        """Return the attempts that are over but whose release has not reached the ledger."""
+        """Return the attempts that are over and whose release is not in the ledger yet."""
         return [record for record in self.all() if record.ended]
 
     def running(self) -> list[JobRecord]:
-        """Return the attempts whose end no epilog has told yet."""
+        """Return the attempts that no epilog has ended yet."""
         return [record for record in self.all() if not record.ended]
 
     def all(self) -> list[JobRecord]:
-        """Return every record that can be read."""
+        """Return all readable records."""
         with self._locked():
             names = sorted(path.stem for path in self._jobs.glob("*.json") if path.is_file())
             records = [self._read(name) for name in names]
@@ -191,13 +191,13 @@ class JobRecords:
         return self._jobs / f"{job_id}.warning"
 
     def _remove_task_files(self, job_id: str) -> None:
-        """Take away what the task prolog reads."""
+        """Remove the files that the task prolog reads."""
         self._env(job_id).unlink(missing_ok=True)
         self._warning(job_id).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold the node's lock for a few file operations; translates what they raise."""
+        """Hold the lock of the records; turn `OSError` into `NodeStateError`."""
         try:
             make_directory(self._jobs)
             with file_lock(self._jobs / ".lock"):
@@ -208,15 +208,15 @@ class JobRecords:
             ) from exc
 
     def _read(self, job_id: str) -> JobRecord | None:
-        """Return the record; one that cannot be read as ours counts as none."""
+        """Return the record, None if there is no readable one."""
         try:
-            record = _record(json.loads(self._json(job_id).read_text("utf-8")))
+            record = _record_from_dict(json.loads(self._json(job_id).read_text("utf-8")))
         except (FileNotFoundError, AttributeError, *RECORD_ERRORS):
             return None
         return record if record.owner.job_id == job_id else None
 
     def _read_error(self, job_id: str) -> str:
-        """Say why the record cannot be read, "" where there is none."""
+        """Return why the record cannot be read; "" if there is no record."""
         path = self._json(job_id)
         try:
             found = json.loads(path.read_bytes())["format"]
@@ -237,7 +237,7 @@ class JobRecords:
 def _is_same_attempt(
     known: JobRecord, owner: JobOwner, user: str, positions: Collection[int] | None
 ) -> bool:
-    """Tell whether the attempt on record is this one, which has begun before."""
+    """Return whether the record is of this attempt."""
     recorded = {gpu.position for gpu in known.gpus}
     other_gpus = bool(recorded) and positions is not None and recorded != set(positions)
     return known.owner == owner and known.user == user and not known.ended and not other_gpus
@@ -247,7 +247,7 @@ def _is_not_newer(owner: JobOwner, known: JobOwner) -> bool:
     return owner.cluster == known.cluster and owner.attempt <= known.attempt
 
 
-def _record(data: dict[str, Any]) -> JobRecord:
+def _record_from_dict(data: dict[str, Any]) -> JobRecord:
     if data.get("format", FORMAT) != FORMAT:
         raise ValueError("a record of another release")
     owner = JobOwner(**_known_fields(JobOwner, data.pop("owner")))
@@ -265,7 +265,7 @@ def _record(data: dict[str, Any]) -> JobRecord:
 def _known_fields(
     kind: type[JobOwner | AssignedGpu | JobRecord], data: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return what a value of this kind takes of the data."""
+    """Return the items of `data` that are fields of the dataclass `kind`."""
     return {one.name: data[one.name] for one in fields(kind) if one.name in data}
 
 

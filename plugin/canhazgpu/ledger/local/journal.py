@@ -1,10 +1,10 @@
-"""What the node did while the ledger's store was gone, in a file, until the store has it.
+"""The journal: a file of the entries that the store does not have yet.
 
-One line for each entry: the CRC of the rest, and JSON. The first line names the journal by a random
-token; with an entry's number it lets the store take each entry once. A line that a crash cut short
-is as if it had never been begun; one that does not fit its CRC is left out and told.
+Each line is one entry: a CRC, and JSON. The first line holds the journal's random token. With the
+token and an entry's number the store records each entry once. A line that a crash cut short is
+ignored. A line whose CRC does not match is left out and reported.
 
-Not synchronised with the disk: see `own_files.replace_own`. Its caller holds the node's lock.
+There is no fsync: see `state_files.write_atomically`. The caller holds the lock of the book.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ JOURNAL_FILE = "journal"
 
 @dataclass(frozen=True, slots=True)
 class PendingEntries:
-    """What the store does not have yet; `damage` says what was lost of it, "" for nothing.
+    """The entries that the store does not have yet.
 
-    `last` is the number of the last entry ever made, `size` how much of the file is whole lines.
+    `last` is the number of the last entry ever written, and `size` the length of the file's whole
+    lines. `damage` describes what could not be read, "" if everything could.
     """
 
     token: str
@@ -54,7 +55,7 @@ class Journal:
         self._node = node
 
     def read(self) -> PendingEntries:
-        """Return what is pending; a file that is no journal of this node is set aside."""
+        """Return the pending entries; a file that is no journal of this node is renamed."""
         content = read_if_owned(self._path)
         if content is None:
             return PendingEntries(os.urandom(8).hex())
@@ -65,7 +66,7 @@ class Journal:
             self._path.replace(aside)
             damage = f"{self._path} is no journal of this node and release: moved to {aside}"
             return PendingEntries(os.urandom(8).hex(), damage=damage)
-        # Behind the last line's end there is nothing, or what a crash cut short.
+        # After the last newline there is nothing, or a line that a crash cut short.
         entries = [_numbered_entry(_checked_payload(line)) for line in lines[:-1]]
         good = tuple(one for one in entries if one is not None and one.number > after)
         lost = entries.count(None)
@@ -78,15 +79,15 @@ class Journal:
         )
 
     def append(self, pending: PendingEntries, entries: Sequence[JournalEntry]) -> PendingEntries:
-        """Add entries behind what is pending; returns what is pending then."""
+        """Append the entries; returns all pending entries."""
         numbered = tuple(
-            NumberedEntry(pending.last + place, entry) for place, entry in enumerate(entries, 1)
+            NumberedEntry(pending.last + offset, entry) for offset, entry in enumerate(entries, 1)
         )
         text = b"".join(map(_line, numbered))
         if pending.size:
             self._append_at(pending.size, text)
         else:
-            # A new file: one that is there may be another user's, which is not read.
+            # A new file replaces another user's, which `read` ignored.
             text = self._first_line(pending.token, pending.last) + text
             write_atomically(self._path, text)
         return PendingEntries(
@@ -116,7 +117,7 @@ class Journal:
         return PendingEntries(pending.token, left, pending.last, len(content))
 
     def _header(self, data: Any) -> tuple[str, int]:
-        """Return the token and the number after which entries count; "" for no header of ours."""
+        """Return the token, and the number after which entries count; ("", 0) if not ours."""
         try:
             if (data["format"], data["node"]) == (FORMAT, self._node):
                 return str(data["token"]), int(data["after"])
@@ -130,9 +131,9 @@ class Journal:
 
 
 def pending_entries(state_dir: Path, node: str) -> list[JournalEntry]:
-    """Return what a node's journal has for the store, without changing anything.
+    """Return the entries of a node's journal; changes nothing.
 
-    Raises `NodeStateError` where it may not be read.
+    Raises `NodeStateError` if the file may not be read.
     """
     path = state_dir / JOURNAL_FILE
     try:
@@ -153,10 +154,10 @@ def _with_checksum(data: dict[str, Any]) -> bytes:
 
 
 def _checked_payload(line: bytes) -> Any:
-    """Return what the line says, None where it does not fit its seal."""
-    seal, _, text = line.partition(b" ")
+    """Return the JSON of the line, None if the checksum does not match."""
+    checksum, _, text = line.partition(b" ")
     try:
-        return json.loads(text) if int(seal, 16) == zlib.crc32(text) else None
+        return json.loads(text) if int(checksum, 16) == zlib.crc32(text) else None
     except RECORD_ERRORS:
         return None
 

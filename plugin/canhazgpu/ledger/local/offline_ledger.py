@@ -1,4 +1,4 @@
-"""The ledger of one node without the store: what its hooks need, from the node's own book."""
+"""The ledger of one node without the store: decides from the node's book."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ OFFLINE_REASON = "granted by the node alone"
 
 
 class OfflineLedger:
-    """The operations of `Ledger` that a node can do alone, on itself; journaled for the store.
+    """The operations of `Ledger` that a node can do for itself; it journals them for the store.
 
-    Raises `NodeStateError` where the book cannot be kept: then nothing can be promised.
+    Raises `NodeStateError` if the book cannot be read or written: then nothing is granted.
     """
 
     def __init__(self, node: str, book_file: BookFile) -> None:
@@ -28,20 +28,20 @@ class OfflineLedger:
         self, claim: Claim, count: int, observation: Observation
     ) -> GrantedGpus | TooFewGpus:
         """See `Ledger.reserve_count`."""
-        with self._book_file.open() as page:
-            answer = grant_count(page.book, claim, count, observation, page.now)
+        with self._book_file.open() as transaction:
+            answer = grant_count(transaction.book, claim, count, observation, transaction.now)
             if isinstance(answer, GrantedGpus):
-                self._grant(page, claim, answer)
+                self._grant(transaction, claim, answer)
             return answer
 
     def reserve_given(
         self, claim: Claim, gpus: Sequence[str], observation: Observation
     ) -> GrantedGpus | BlockedGpu:
         """See `Ledger.reserve_given`."""
-        with self._book_file.open() as page:
-            answer = grant_given(page.book, claim, gpus, observation, page.now)
+        with self._book_file.open() as transaction:
+            answer = grant_given(transaction.book, claim, gpus, observation, transaction.now)
             if isinstance(answer, GrantedGpus):
-                self._grant(page, claim, answer)
+                self._grant(transaction, claim, answer)
             return answer
 
     def release(
@@ -49,51 +49,53 @@ class OfflineLedger:
     ) -> list[str]:
         """See `Ledger.release`.
 
-        Journaled even where the book knows of nothing: an operation of the owner, whose answer
-        was lost, may have come about in the store.
+        The release is journaled even if the owner holds nothing in the book: an earlier grant may
+        be in the store although its answer was lost.
         """
-        self._require_own(node)
-        with self._book_file.open() as page:
-            held = page.book.gpus_of(owner)
-            gone = [gpu for gpu in held if not gpus or gpu in gpus]
-            page.apply_and_journal(
-                JournalEntry(RELEASE, page.now, owner, tuple(gpus), reason=reason, by=by)
+        self._require_this_node(node)
+        with self._book_file.open() as transaction:
+            held = transaction.book.gpus_of(owner)
+            released = [gpu for gpu in held if not gpus or gpu in gpus]
+            transaction.apply_and_journal(
+                JournalEntry(RELEASE, transaction.now, owner, tuple(gpus), reason=reason, by=by)
             )
-            return gone
+            return released
 
     def renew(self, node: str, owner: str) -> list[str]:
-        """Return what the owner holds; signs of life are the store's alone."""
-        self._require_own(node)
-        with self._book_file.open() as page:
-            return page.book.gpus_of(owner)
+        """Return the GPUs that the owner holds; a heartbeat is recorded in the store only."""
+        self._require_this_node(node)
+        with self._book_file.open() as transaction:
+            return transaction.book.gpus_of(owner)
 
     def quarantine(self, node: str, gpu: str, reason: str, by: str) -> bool:
         """See `Ledger.quarantine`."""
-        self._require_own(node)
-        with self._book_file.open() as page:
-            if gpu in page.book.quarantines:
+        self._require_this_node(node)
+        with self._book_file.open() as transaction:
+            if gpu in transaction.book.quarantines:
                 return False
-            page.apply_and_journal(
-                JournalEntry(QUARANTINE, page.now, gpus=(gpu,), reason=reason, by=by)
+            transaction.apply_and_journal(
+                JournalEntry(QUARANTINE, transaction.now, gpus=(gpu,), reason=reason, by=by)
             )
             return True
 
     def unquarantine(self, node: str, gpu: str, by: str) -> bool:
         """See `Ledger.unquarantine`."""
-        self._require_own(node)
-        with self._book_file.open() as page:
-            if gpu not in page.book.quarantines:
+        self._require_this_node(node)
+        with self._book_file.open() as transaction:
+            if gpu not in transaction.book.quarantines:
                 return False
-            page.apply_and_journal(JournalEntry(UNQUARANTINE, page.now, gpus=(gpu,), by=by))
+            transaction.apply_and_journal(
+                JournalEntry(UNQUARANTINE, transaction.now, gpus=(gpu,), by=by)
+            )
             return True
 
     def read_nodes(self) -> NodeView:
-        """Return what the book says of the node."""
-        with self._book_file.open() as page:
-            book = page.book
+        """Return the view of this node from the book."""
+        with self._book_file.open() as transaction:
+            book = transaction.book
             return NodeView(
                 self._node,
-                page.now,
+                transaction.now,
                 None,
                 None,
                 book.reservations,
@@ -102,13 +104,13 @@ class OfflineLedger:
             )
 
     @staticmethod
-    def _grant(page: BookTransaction, claim: Claim, answer: GrantedGpus) -> None:
-        # A repeated one too: what the store was asked before it went is not known.
-        held = dict.fromkeys((*page.book.gpus_of(claim.owner), *answer.gpus))
-        page.apply_and_journal(
-            JournalEntry(GRANT, page.now, claim.owner, tuple(held), claim, OFFLINE_REASON)
+    def _grant(transaction: BookTransaction, claim: Claim, answer: GrantedGpus) -> None:
+        # A repeated grant, too: it is not known whether the store has the first one.
+        held = dict.fromkeys((*transaction.book.gpus_of(claim.owner), *answer.gpus))
+        transaction.apply_and_journal(
+            JournalEntry(GRANT, transaction.now, claim.owner, tuple(held), claim, OFFLINE_REASON)
         )
 
-    def _require_own(self, node: str) -> None:
+    def _require_this_node(self, node: str) -> None:
         if node != self._node:
             raise StoreError(f"nothing is known of {node} without the store")

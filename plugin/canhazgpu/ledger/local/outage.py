@@ -1,7 +1,8 @@
-"""Remembers that the store did not serve, so that not every hook waits for it anew.
+"""Remember on the node that the store did not answer, so that not every hook waits for it.
 
-A file with a short life: while it is fresh nobody asks the store; when it is old, one process asks
-and the others go on without. A node that cannot keep the file asks every time.
+A file records the outage. While the file is newer than `life_s`, no process asks the store. Once it
+is older, one process tries the store, and the others go on without it. If the file cannot be
+written, every process asks the store.
 """
 
 from __future__ import annotations
@@ -23,49 +24,49 @@ from canhazgpu.node.state_files import (
 
 
 class StoreOutage:
-    """What is known of the store's state on this node."""
+    """The record of an outage of the store, shared by the processes of this node."""
 
     def __init__(
         self, state_dir: Path, life_s: float, clock: Callable[[], float] = uptime_s
     ) -> None:
-        """Take where to remember, and for how long one failure counts."""
+        """Take the directory of the file, and for how long one failure counts."""
         self._path = state_dir / "store-outage"
-        self._trial = state_dir / ".store-trial.lock"
+        self._trial_lock = state_dir / ".store-trial.lock"
         self._life_s = life_s
         self._clock = clock
-        self._descriptor: int | None = None
+        self._trial_descriptor: int | None = None
         self._asked_at = clock()
 
     def reason_not_to_ask(self) -> str:
-        """Return why the store is not to be asked now; "" where it is.
+        """Return why the store is not to be asked now; "" if it is to be asked.
 
-        Where an outage has become old, whoever is told to ask is the only one until it has told
-        the outcome, or has ended.
+        If the recorded outage is old, only one process gets "": until it calls `note` or `clear`,
+        or ends.
         """
         self._asked_at = self._clock()
         try:
-            said = read_if_owned(self._path)
-            if said is None:
+            content = read_if_owned(self._path)
+            if content is None:
                 return ""
-            why, age_s = self._parsed(said)
+            why, age_s = self._parse(content)
             if 0 <= age_s < self._life_s:
                 return why
-            self._descriptor = try_file_lock(self._trial)
-            return why if self._descriptor is None else ""
+            self._trial_descriptor = try_file_lock(self._trial_lock)
+            return why if self._trial_descriptor is None else ""
         except OSError:
             return ""
 
     def reason_noted_meanwhile(self) -> str:
-        """Return why, where another process has found an outage since this one began to ask."""
+        """Return the outage that another process noted since this one asked; "" if none."""
         try:
-            said = read_if_owned(self._path)
+            content = read_if_owned(self._path)
         except OSError:
             return ""
-        why, age_s = self._parsed(said) if said is not None else ("", 0.0)
+        why, age_s = self._parse(content) if content is not None else ("", 0.0)
         return why if 0 <= age_s < self._clock() - self._asked_at else ""
 
     def note(self, why: str) -> None:
-        """Remember that the store does not serve."""
+        """Record that the store does not answer."""
         with contextlib.suppress(OSError):
             make_directory(self._path.parent)
             content = json.dumps({"why": why, "at": self._clock()}).encode()
@@ -73,23 +74,23 @@ class StoreOutage:
         self._release_trial_lock()
 
     def clear(self) -> bool:
-        """Forget the outage; tells whether there was one."""
-        there_was = False
+        """Remove the record of the outage; return whether there was one."""
+        existed = False
         with contextlib.suppress(OSError):
             self._path.unlink()
-            there_was = True
+            existed = True
         self._release_trial_lock()
-        return there_was
+        return existed
 
     def _release_trial_lock(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        if self._trial_descriptor is not None:
+            os.close(self._trial_descriptor)
+            self._trial_descriptor = None
 
-    def _parsed(self, said: bytes) -> tuple[str, float]:
-        """Return why, and how long ago; what cannot be read is as old as can be."""
+    def _parse(self, content: bytes) -> tuple[str, float]:
+        """Return the reason and its age; content that cannot be read counts as old."""
         try:
-            data = json.loads(said)
+            data = json.loads(content)
             return str(data["why"]), self._clock() - float(data["at"])
         except RECORD_ERRORS:
             return "the store did not serve", self._life_s

@@ -1,4 +1,4 @@
-"""Bring store and book together: what the store has to hear, and what it has lost."""
+"""Reconcile store and book: deliver the journal, and restore what the store has lost."""
 
 from __future__ import annotations
 
@@ -20,92 +20,97 @@ from canhazgpu.logfmt import log_line
 from canhazgpu.node.boot_clock import uptime_s
 
 MAX_BATCH = 200
-"""Entries told in one round trip; a long outage takes several."""
+"""Entries per round trip; after a long outage several round trips are needed."""
 RESTORED_REASON = "restored: the store had lost it"
 
 
 class Reconciler:
-    """One node's side of a contact with the store; repeating any of it is safe."""
+    """Reconciles the book of one node with the store; every step may be repeated."""
 
     def __init__(
         self,
         node: str,
         book_file: BookFile,
-        tell: Callable[[str], None],
+        log: Callable[[str], None],
         is_gone: Callable[[Claim], bool],
     ) -> None:
-        """Take the node's parts; see `FallbackLedger`."""
+        """Take the node's parts; `is_gone` returns whether the job of a claim has ended."""
         self._node = node
         self._book_file = book_file
-        self._tell = tell
+        self._log = log
         self._is_gone = is_gone
 
     def reconcile(self, store: Ledger) -> NodeView | None:
-        """Tell the store what it has to hear, read it, and give it back what it has lost.
+        """Deliver the journal, read the node from the store, and restore lost reservations.
 
-        Returns what was read, None where that is old already. Usually all this is one round trip.
-        Raises `StoreError` and `NodeStateError`.
+        Returns the view that was read, None if restoring made it outdated. Usually this is one
+        round trip. Raises `StoreError` and `NodeStateError`.
         """
         self.deliver_journal(store)
         (view,) = store.read_nodes([self._node])
         read = uptime_s()
-        with self._book_file.open() as page:
-            lost = lost_job_reservations(page.book, view)
-            people = lost_timed_reservations(page.book, view)
-        # Slurm may have to be asked, and the history read: not under the lock.
-        gone = {owner for owner, held in lost.items() if self._is_gone(held[0].claim)}
-        people = [one for one in people if not _was_released(store, self._node, one)]
-        with self._book_file.open() as page:
-            page.refresh(view, read)
-            self._restore_jobs(page, lost, gone)
-            self._restore_people(page, people, view)
-        if not lost and not people:
+        with self._book_file.open() as transaction:
+            lost = lost_job_reservations(transaction.book, view)
+            timed = lost_timed_reservations(transaction.book, view)
+        # Outside the lock: this may ask Slurm, and reads the history.
+        ended = {owner for owner, held in lost.items() if self._is_gone(held[0].claim)}
+        timed = [one for one in timed if not _was_released(store, self._node, one)]
+        with self._book_file.open() as transaction:
+            transaction.refresh(view, read)
+            self._restore_jobs(transaction, lost, ended)
+            self._restore_timed(transaction, timed, view)
+        if not lost and not timed:
             return view
         self.deliver_journal(store)
         return None
 
     def deliver_journal(self, store: Ledger) -> None:
-        """Tell the store all that is in the journal."""
-        with self._book_file.open() as page:
-            pending = page.pending
+        """Send all entries of the journal to the store."""
+        with self._book_file.open() as transaction:
+            pending = transaction.pending
         entries = _yield_released_grants(pending.entries)
         for first in range(0, len(entries), MAX_BATCH):
             some = entries[first : first + MAX_BATCH]
             overruled = store.record_entries(self._node, pending.token, some)
-            with self._book_file.open() as page:
-                page.drop_recorded(some[-1].number)
+            with self._book_file.open() as transaction:
+                transaction.drop_recorded(some[-1].number)
             for one in overruled:
-                self._tell(overruled_text(one, self._node))
+                self._log(overruled_text(one, self._node))
 
     def _restore_jobs(
-        self, page: BookTransaction, lost: dict[str, tuple[Reservation, ...]], gone: set[str]
+        self,
+        transaction: BookTransaction,
+        lost: dict[str, tuple[Reservation, ...]],
+        ended: set[str],
     ) -> None:
         for owner, held in lost.items():
-            gpus = page.book.gpus_of(owner)
-            # It may have been released between the two looks into the book.
+            gpus = transaction.book.gpus_of(owner)
+            # It may have been released since the book was read.
             if not gpus:
                 continue
-            if owner in gone:
-                page.apply_and_journal(JournalEntry(RELEASE, page.now, owner, reason="job gone"))
-                self._tell(log_line("dropped", node=self._node, owner=owner, gpus=gpus))
+            if owner in ended:
+                transaction.apply_and_journal(
+                    JournalEntry(RELEASE, transaction.now, owner, reason="job gone")
+                )
+                self._log(log_line("dropped", node=self._node, owner=owner, gpus=gpus))
                 continue
             one = held[0]
-            page.apply_and_journal(
+            transaction.apply_and_journal(
                 JournalEntry(GRANT, one.granted_at, owner, tuple(gpus), one.claim, RESTORED_REASON)
             )
-            self._tell(log_line("restored", node=self._node, owner=owner, gpus=gpus))
+            self._log(log_line("restored", node=self._node, owner=owner, gpus=gpus))
 
-    def _restore_people(
-        self, page: BookTransaction, people: Sequence[Reservation], view: NodeView
+    def _restore_timed(
+        self, transaction: BookTransaction, timed: Sequence[Reservation], view: NodeView
     ) -> None:
         by_owner: dict[str, list[Reservation]] = {}
-        for one in people:
+        for one in timed:
             by_owner.setdefault(one.claim.owner, []).append(one)
         for owner, lost in by_owner.items():
             gpus = [one.gpu for one in lost]
             kept = [gpu for gpu, one in view.reservations.items() if one.claim.owner == owner]
             first = lost[0]
-            page.apply_and_journal(
+            transaction.apply_and_journal(
                 JournalEntry(
                     GRANT,
                     first.granted_at,
@@ -117,29 +122,29 @@ class Reconciler:
                     yields=True,
                 )
             )
-            self._tell(log_line("restored", node=self._node, owner=owner, gpus=gpus))
+            self._log(log_line("restored", node=self._node, owner=owner, gpus=gpus))
 
 
 def _yield_released_grants(entries: Sequence[NumberedEntry]) -> list[NumberedEntry]:
-    """Let grants yield that a later entry takes back: a job that is over takes from nobody.
+    """Set `yields` on grants that a later entry releases: an ended job takes no GPU from anybody.
 
-    Over all that is pending: the store sees a batch alone.
+    This needs all pending entries: the store gets one batch at a time.
     """
-    told: list[NumberedEntry] = []
-    over: set[str] = set()
+    adjusted: list[NumberedEntry] = []
+    released: set[str] = set()
     for one in reversed(entries):
         entry = one.entry
         if entry.kind == RELEASE and not entry.gpus:
-            over.add(entry.owner)
-        elif entry.kind == GRANT and entry.owner in over:
-            over.discard(entry.owner)
+            released.add(entry.owner)
+        elif entry.kind == GRANT and entry.owner in released:
+            released.discard(entry.owner)
             entry = replace(entry, yields=True)
-        told.append(NumberedEntry(one.number, entry))
-    return told[::-1]
+        adjusted.append(NumberedEntry(one.number, entry))
+    return adjusted[::-1]
 
 
 def _was_released(store: Ledger, node: str, one: Reservation) -> bool:
-    """Tell whether somebody released it: a recorded release is somebody's will."""
+    """Return whether the history has a release of it: then it was not lost."""
     return any(
         event.kind == RELEASE
         and event.gpu == one.gpu
@@ -150,7 +155,7 @@ def _was_released(store: Ledger, node: str, one: Reservation) -> bool:
 
 
 def overruled_text(one: OverruledReservation, node: str) -> str:
-    """Return the contradiction that was found, for the log."""
+    """Return the log line for a reservation that a job's grant removed."""
     before = one.before.claim
     return log_line(
         "overruled",

@@ -1,4 +1,4 @@
-"""Operations of `Ledger` that no node can do alone: without the store they fail."""
+"""The operations of `Ledger` that fail without the store."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ T = TypeVar("T")
 
 
 class StoreOnlyOperations(ABC):
-    """Hands these operations to the store; see `canhazgpu.ledger.port.Ledger` for each."""
+    """Passes these operations to the store's ledger; see `canhazgpu.ledger.port.Ledger`."""
 
     @abstractmethod
     def ask_store(self, ask: Callable[[Ledger], T]) -> T:
-        """Return what the store's ledger answers; raises `StoreError` where it does not serve."""
+        """Return the answer of the store's ledger; raises `StoreError` if the store fails."""
 
     def record_entries(
         self, node: str, journal: str, entries: Sequence[NumberedEntry]

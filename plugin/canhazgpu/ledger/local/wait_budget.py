@@ -1,4 +1,4 @@
-"""Bounds all the time that one process waits for the store, whatever it waits for there."""
+"""Limit the total time that one process waits for the store."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ from canhazgpu.errors import DeadlineError, StoreError
 from canhazgpu.ledger.port import Ledger
 
 MIN_WAIT_S = 0.05
-"""Even with its patience used up a process hears an answer that comes at once."""
+"""An operation gets at least this time, even when the budget is used up."""
 POLL_INTERVAL_S = 0.25
 
 T = TypeVar("T")
 
 
 class WaitBudget:
-    """What is left of the time; used up, whatever takes longer raises `StoreError`.
+    """The time that is left for the store; an operation that exceeds it raises `StoreError`.
 
-    `watch` is called from time to time while the store lets us wait; it may raise `StoreError`:
-    others who wait, too, may know better.
-    Works by a signal, so only in a process's main thread; elsewhere the store's own time-outs are
-    all there is.
+    While an operation waits, `watch` is called every `POLL_INTERVAL_S`. It may raise `StoreError`,
+    for example because another process noted an outage. The limit uses a signal, so it works in
+    the main thread only; in other threads the client's time-outs are the only limit.
     """
 
     def __init__(self, seconds: float, watch: Callable[[], None]) -> None:
@@ -33,7 +32,7 @@ class WaitBudget:
         self._watch = watch
 
     def spend(self, ask: Callable[[], T]) -> T:
-        """Return what the store answers."""
+        """Return what `ask` returns, within the budget."""
         if threading.current_thread() is not threading.main_thread():
             return ask()
         began = time.monotonic()
@@ -47,17 +46,17 @@ class WaitBudget:
 
 
 class _BudgetedLedger:
-    """Every operation of another ledger, within the patience."""
+    """Passes every operation to another ledger, within the budget."""
 
-    def __init__(self, ledger: Ledger, patience: WaitBudget) -> None:
+    def __init__(self, ledger: Ledger, budget: WaitBudget) -> None:
         self._ledger = ledger
-        self._wait_budget = patience
+        self._wait_budget = budget
 
     def __getattr__(self, name: str) -> Any:
         operation = getattr(self._ledger, name)
         return lambda *given, **named: self._wait_budget.spend(partial(operation, *given, **named))
 
 
-def with_wait_budget(ledger: Ledger, patience: WaitBudget) -> Ledger:
-    """Return the ledger, each of whose operations spends of the patience."""
-    return cast(Ledger, _BudgetedLedger(ledger, patience))
+def with_wait_budget(ledger: Ledger, budget: WaitBudget) -> Ledger:
+    """Return the ledger with every operation limited by the budget."""
+    return cast(Ledger, _BudgetedLedger(ledger, budget))

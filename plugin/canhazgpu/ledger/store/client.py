@@ -1,12 +1,12 @@
-"""redis-py's clients, set so that a hook's time is bounded and spent on its own commands.
+"""Open redis-py's clients, configured for few round trips and a bounded time.
 
-A connection sends nothing before the first command of its own but ``AUTH`` where there is a
-password and ``SELECT`` where the database is not 0: RESP2 needs no ``HELLO``, and the client names
-neither itself nor its library, which would be one round trip each.
+Before its first command a connection sends only ``AUTH``, if there is a password, and ``SELECT``,
+if the database is not 0. RESP2 needs no ``HELLO``. The client sends neither its own name nor its
+library's, which would cost a round trip each.
 
-`timeout_s` bounds the connecting and every single answer, and redis-py's own retries are off: with
-them a dead server costs a multiple of it, and a command whose answer was lost is sent twice. A name
-with several addresses takes up to one timeout for each, a cluster one for each dead node asked.
+`timeout_s` limits the connect and each answer. redis-py's retries are off: with them a dead server
+costs a multiple of the time-out, and a command whose answer was lost is sent twice. A host name
+takes up to one time-out for each of its addresses, and a cluster one for each dead node.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from redis.sentinel import Sentinel
 if TYPE_CHECKING:
     from canhazgpu.ledger.store.url import StoreUrl
 
-# How to keep the library's name off the wire: redis-py 7.2 replaced the first form by the second,
-# in which only an empty name is silent in every release.
+# Options with which redis-py does not send its library's name. Release 7.2 replaced the first form
+# by the second; there only an empty name sends nothing in every release.
 _NO_CLIENT_NAME: dict[str, Any] = {"lib_name": None, "lib_version": None}
 if hasattr(redis, "DriverInfo"):
     _NO_CLIENT_NAME = {"driver_info": redis.DriverInfo(name="", lib_version="")}
 
 
 def open_client(url: StoreUrl, timeout_s: float) -> redis.Redis:
-    """Return a client for any form of URL; raises redis-py's errors and `OSError`."""
+    """Return a client for any form of store URL; raises redis-py's errors and `OSError`."""
     options = _options(timeout_s, url.username, url.password)
     if url.scheme == "unix":
         return redis.Redis(unix_socket_path=url.path, db=url.db, **options)
@@ -45,18 +45,18 @@ def open_client(url: StoreUrl, timeout_s: float) -> redis.Redis:
 
 
 def _open_sentinel(url: StoreUrl, timeout_s: float, options: dict[str, Any]) -> redis.Redis:
-    """Name the sentinels, asked one after the other: together they get the time of one answer."""
-    own_options = _options(
+    """Return a client of the primary; all sentinels together get the time of one answer."""
+    sentinel_options = _options(
         timeout_s / len(url.hosts),
         url.options.get("sentinel_username"),
         url.options.get("sentinel_password"),
     )
-    sentinels = cast(Any, Sentinel)(url.hosts, sentinel_kwargs=own_options)
+    sentinels = cast(Any, Sentinel)(url.hosts, sentinel_kwargs=sentinel_options)
     return cast(redis.Redis, sentinels.master_for(url.service, db=url.db, **options))
 
 
 def _open_cluster(url: StoreUrl, options: dict[str, Any]) -> redis.Redis:
-    # RedisCluster shares the commands of Redis, and no base class.
+    # RedisCluster has the commands of Redis, but no common base class.
     nodes = [cast(Any, ClusterNode)(host, port) for host, port in url.hosts]
     return cast(redis.Redis, cast(Any, RedisCluster)(startup_nodes=nodes, **options))
 
@@ -67,7 +67,7 @@ def _options(timeout_s: float, username: str | None, password: str | None) -> di
         "socket_connect_timeout": timeout_s,
         "retry": Retry(NoBackoff(), 0),
         "decode_responses": True,
-        # Bytes that are no text are somebody else's record, and no reason to show none at all.
+        # A record with invalid UTF-8 must not keep the others from being shown.
         "encoding_errors": "replace",
         "protocol": 2,
         **_NO_CLIENT_NAME,

@@ -1,6 +1,6 @@
-"""The one way to a connection with the store.
+"""Connect to the store; every connection is opened here.
 
-Importing this module costs nothing: redis-py is imported with the first `connect`.
+Importing this module is cheap: redis-py is imported by the first `connect`.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ __all__ = ["Role", "connect", "masked_url", "translate_errors"]
 
 
 class Role(Enum):
-    """What the connection is for; the embedded store gives each its own rights."""
+    """What the connection is for; the embedded store has an ACL user for each role."""
 
     READ = "read"
     WRITE = "write"
 
 
 def connect(store: StoreConfig, role: Role) -> redis.Redis:
-    """Return a client of the store, whose answers are text.
+    """Return a client of the store; its answers are text.
 
-    Only the embedded store (which starts on demand) and a cluster (which is asked for its nodes)
-    are contacted here; any other store is with the first command. Raises `ConfigError` for a
-    malformed URL and `StoreError` for a store that cannot be used. Put commands into
-    `translate_errors`; a blocking one must ask for less than ``store.timeout_s``.
+    The embedded store is started if it does not run, and a cluster is asked for its nodes. Any
+    other store is contacted by the first command. Raises `ConfigError` for a malformed URL and
+    `StoreError` if the store cannot be used. Run commands inside `translate_errors`; a blocking
+    command must block for less than ``store.timeout_s``.
     """
     url = _embedded_url(store, role) if store.url == EMBEDDED else parse_store_url(store.url)
     with translate_errors(store):
@@ -46,16 +46,15 @@ def connect(store: StoreConfig, role: Role) -> redis.Redis:
 def _embedded_url(store: StoreConfig, role: Role) -> StoreUrl:
     from canhazgpu.ledger.embedded.server import ensure_running  # noqa: PLC0415 - other stores need none of it
 
-    way = ensure_running(store.embedded_dir, write=role is Role.WRITE, wait_s=store.timeout_s)
-    return StoreUrl("unix", path=way.socket, username=way.username, password=way.password)
+    login = ensure_running(store.embedded_dir, write=role is Role.WRITE, wait_s=store.timeout_s)
+    return StoreUrl("unix", path=login.socket, username=login.username, password=login.password)
 
 
 @contextmanager
 def translate_errors(store: StoreConfig) -> Iterator[None]:
-    """Turn whatever redis-py or a socket raises inside the block into a `StoreError`.
+    """Turn errors of redis-py and of sockets inside the block into `StoreError`.
 
-    Keep the block around the call to the store alone: every `OSError` in it is taken as the
-    store's.
+    The block must contain only the call to the store: every `OSError` in it counts as the store's.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""What redis-py and the operating system say of the store, as one line for the user."""
+"""Turn errors of redis-py and of the operating system into one line for the user."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def store_error_message(exc: Exception, store: StoreConfig) -> str | None:
-    """Return what the exception means, without a password; None when it is not the store's."""
+    """Return the message for the exception, without passwords; None for other exceptions."""
     if not isinstance(exc, OSError | foreign.RedisError | foreign.RedisClusterException):
         return None
     return _masked(_message(exc, store), store)
@@ -30,7 +30,7 @@ def _message(exc: Exception, store: StoreConfig) -> str:
     if isinstance(exc, foreign.AuthenticationError):
         return f"the store at {name} refused to log in: {exc} ({_login_hint(store)})"
     if isinstance(exc, MasterNotFoundError):
-        # redis-py's text is a list of its own objects.
+        # redis-py's message lists the repr of its own objects.
         return f"no sentinel of {name} answers with a primary of that service"
     if isinstance(exc, OSError | foreign.ConnectionError):
         return f"cannot reach the store at {name}: {_root_cause(exc)}"
@@ -38,7 +38,7 @@ def _message(exc: Exception, store: StoreConfig) -> str:
 
 
 def _server_error_message(exc: Exception) -> str:
-    """Explain an error that the server answered with; a script wraps it, so its text counts too."""
+    """Return the message for an error reply; a script wraps the error, so its text is read, too."""
     text = str(exc)
     if isinstance(exc, foreign.NoPermissionError) or "ACL failure" in text or "NOPERM" in text:
         return f"denies this: this user may only read the ledger ({text})"
@@ -60,7 +60,7 @@ def _login_hint(store: StoreConfig) -> str:
 
 
 def _root_cause(exc: BaseException) -> str:
-    """Return the system's own words where redis-py wrapped them: ``Connection refused``."""
+    """Return the system's message that redis-py wrapped, as ``Connection refused``."""
     link: BaseException | None = exc
     while link is not None:
         if isinstance(link, OSError) and link.strerror:
@@ -70,7 +70,7 @@ def _root_cause(exc: BaseException) -> str:
 
 
 def _masked(text: str, store: StoreConfig) -> str:
-    """Hide passwords: a server quotes the arguments of a command that it does not know."""
+    """Mask passwords: a server quotes the arguments of a command that it does not know."""
     try:
         url = parse_store_url(store.url)
     except ConfigError:

@@ -1,6 +1,6 @@
-"""A node's history: a stream of events, read in pages, and waited on.
+"""Read a node's history, a stream of events, and wait for its next event.
 
-Whatever a waiter may wait for is an event there, so a blocking read of the stream wakes it.
+Every change that a waiter may wait for is an event, so a blocking read of the stream wakes it.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from canhazgpu.ledger.store.session import MAX_BLOCK_S, StoreSession
 from canhazgpu.ledger.values import RECORD_ERRORS, Event
 
 EVENTS_PER_READ = 1000
-"""Events read at a time; bounds the reply's size, not its correctness."""
+"""Events per read; limits the size of one reply, not of the result."""
 NO_EVENT = "0-0"
 """The id before the first event."""
 
 StreamEntry = tuple[str, dict[str, str]]
 
 
-def read_history(calls: StoreSession, stream: str, since: float) -> list[Event]:
-    """Return the events from `since` on by their own time, the oldest first."""
+def read_history(session: StoreSession, stream: str, since: float) -> list[Event]:
+    """Return the events whose own time is `since` or later, the oldest first."""
     events = []
-    # No event is later than its entry: one noticed late (an expiry) is written late.
+    # An event's own time is never later than its entry's: an expiry is written when it is noticed.
     start = f"{max(int(since * 1000), 0)}-0"
     while True:
-        with calls.client() as client:
+        with session.client() as client:
             page = cast(list[StreamEntry], client.xrange(stream, start, count=EVENTS_PER_READ))
         events += [event_from_fields(*entry) for entry in page]
         if len(page) < EVENTS_PER_READ:
@@ -43,30 +43,30 @@ def read_history(calls: StoreSession, stream: str, since: float) -> list[Event]:
     return sorted(known, key=lambda one: one.at)
 
 
-def await_event(calls: StoreSession, stream: str, after: str, timeout_s: float) -> str:
-    """Return the id of the last event, waiting for one after `after` unless that is empty."""
-    if after and not _wait_for_event(calls, stream, after, timeout_s):
+def await_event(session: StoreSession, stream: str, after: str, timeout_s: float) -> str:
+    """Return the id of the last event; first wait for one after `after`, unless it is empty."""
+    if after and not _wait_for_event(session, stream, after, timeout_s):
         return after
-    with calls.client() as client:
+    with session.client() as client:
         last = cast(list[StreamEntry], client.xrevrange(stream, count=1))
     return last[0][0] if last else after or NO_EVENT
 
 
-def _wait_for_event(calls: StoreSession, stream: str, after: str, timeout_s: float) -> bool:
-    """Tell whether an event comes in time; it waits in pieces, to notice a dead store."""
-    give_up = time.monotonic() + timeout_s
-    with calls.blocking_client() as client:
+def _wait_for_event(session: StoreSession, stream: str, after: str, timeout_s: float) -> bool:
+    """Return whether an event comes in time; each read blocks briefly, to notice a dead store."""
+    deadline = time.monotonic() + timeout_s
+    with session.blocking_client() as client:
         while True:
-            left_s = min(give_up - time.monotonic(), MAX_BLOCK_S)
-            # 0 would be for ever.
+            left_s = min(deadline - time.monotonic(), MAX_BLOCK_S)
+            # 0 would block without a limit.
             if client.xread({stream: after}, count=1, block=max(1, int(left_s * 1000))):
                 return True
-            if time.monotonic() >= give_up:
+            if time.monotonic() >= deadline:
                 return False
 
 
 def event_from_fields(entry_id: str, fields: Mapping[str, str]) -> Event | None:
-    """Return an entry of the history, of any kind; None where it tells no event."""
+    """Return the event of a stream entry, of any kind; None if the entry has no kind."""
     kind, claim, record = fields.get("event"), None, {}
     if not kind:
         return None

@@ -1,4 +1,4 @@
-"""Entries of a node's journal in the form that the script ``record.lua`` takes; pure."""
+"""Encode the entries of a node's journal as the script ``record.lua`` takes them; pure."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ STANDS, PASSES, YIELDS = "stands", "passes", "yields"
 
 
 def encode_entries(entries: Sequence[NumberedEntry]) -> list[dict[str, Any]]:
-    """Return the entries for the script; what a later entry takes back is marked so."""
-    told = [_encode_entry(one) for one in entries]
+    """Return the entries for the script; grants that a later entry releases are marked."""
+    encoded = [_encode_entry(one) for one in entries]
     open_grants: dict[str, dict[str, Any]] = {}
-    for one, form in zip(entries, told, strict=True):
+    for one, fields in zip(entries, encoded, strict=True):
         entry = one.entry
         if entry.kind == GRANT:
-            open_grants[entry.owner] = form
+            open_grants[entry.owner] = fields
         elif entry.kind == RELEASE and (grant := open_grants.get(entry.owner)):
-            gone = [gpu for gpu in grant["gpus"] if not entry.gpus or gpu in entry.gpus]
-            form["passed"] = dict.fromkeys(gone, grant["claim"])
-            if len(gone) == len(grant["gpus"]):
+            released = [gpu for gpu in grant["gpus"] if not entry.gpus or gpu in entry.gpus]
+            fields["passed"] = dict.fromkeys(released, grant["claim"])
+            if len(released) == len(grant["gpus"]):
                 grant["mode"] = PASSES
                 del open_grants[entry.owner]
-    return told
+    return encoded
 
 
 def _encode_entry(one: NumberedEntry) -> dict[str, Any]:
     entry = one.entry
-    form: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "number": one.number,
         "kind": entry.kind,
         "at_ms": int(entry.at * 1000),
@@ -44,7 +44,7 @@ def _encode_entry(one: NumberedEntry) -> dict[str, Any]:
         "mode": YIELDS if entry.yields else STANDS,
         "passed": {},
     }
-    return form if entry.claim is None else {**form, "claim": _encode_claim(entry, entry.claim)}
+    return fields if entry.claim is None else {**fields, "claim": _encode_claim(entry, entry.claim)}
 
 
 def _encode_claim(entry: JournalEntry, claim: Claim) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Every Redis key, built in one place.
+"""All Redis keys.
 
-All keys of a node share the hash tag ``{NODE}``, so that one script touching them runs on one
-Redis Cluster slot. The index of nodes is the only key that belongs to no node.
+The keys of a node share the hash tag ``{NODE}``: they are in one slot of Redis Cluster, so one
+script may use them together. The index of nodes is the only key that belongs to no node.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from canhazgpu.errors import InputError
 
 PREFIX = "canhazgpu"
 NODES = f"{PREFIX}:nodes"
-"""Set of the names of all nodes that ever published a scan."""
+"""Redis set: the names of all nodes that have published a scan."""
 
 _NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}")
 
 
 @dataclass(frozen=True, slots=True)
 class NodeKeys:
-    """The keys of one node.
+    """The keys of one node, in the order in which every script takes them.
 
-    In the order in which each script takes them; ``scripts/common.lua`` says what is in them.
-    ``released`` and ``released_by`` go only when the node is forgotten, ``history`` only with age;
-    ``recorded`` stays, so that nothing is ever taken over twice.
+    ``scripts/common.lua`` describes their values. ``released`` and ``released_by`` are removed
+    only when the node is forgotten. Entries of ``history`` are removed only by age. ``recorded``
+    is never removed, so that no journal entry is recorded twice.
     """
 
     reservations: str
@@ -37,17 +37,17 @@ class NodeKeys:
     recorded: str
 
     def in_order(self) -> list[str]:
-        """Return the keys as the scripts take them."""
+        """Return the keys in the order of the scripts."""
         return list(astuple(self))
 
 
 def is_node_name(text: str) -> bool:
-    """Tell whether the text could be a host's name."""
+    """Return whether the text is a possible host name."""
     return _NODE_NAME.fullmatch(text) is not None
 
 
 def node_keys(node: str) -> NodeKeys:
-    """Return the node's keys; raises `InputError` where the name could not be a host's."""
+    """Return the node's keys; raises `InputError` if it is no possible host name."""
     if not is_node_name(node):
         raise InputError(
             f"{node!r} is not a node name; accepted: letters, digits, '.', '_' and '-', at most 253"

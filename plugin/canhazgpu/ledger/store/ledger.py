@@ -1,7 +1,7 @@
-"""The ledger in Redis: one Lua script and one round trip per change.
+"""The ledger in Redis: each change is one Lua script and one round trip.
 
-The scripts in ``scripts/`` state their arguments, answers and invariants; here each has one typed
-method. Reads are plain commands, so that a user who may only read the ledger can show it.
+Each script in ``scripts/`` documents its arguments, answers and invariants, and has one typed
+method here. Reads are plain commands: a user with read permission only can run them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from canhazgpu.errors import InputError, StoreError
+from canhazgpu.errors import InputError
 from canhazgpu.gpu.scan import scan_to_json
 from canhazgpu.ledger.journal_entries import NumberedEntry, OverruledReservation
 from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Observation
@@ -23,7 +23,6 @@ from canhazgpu.ledger.record_json import (
     waiter_to_json,
 )
 from canhazgpu.ledger.store import keys
-from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.history import await_event, read_history
 from canhazgpu.ledger.store.journal_encoding import encode_entries
 from canhazgpu.ledger.store.node_views import read_node_names, read_node_views
@@ -43,6 +42,7 @@ from canhazgpu.node.process_id import ProcessId
 
 if TYPE_CHECKING:
     from canhazgpu.config.schema import StoreConfig
+    from canhazgpu.ledger.store.connect import Role
 
 MAX_DURATION_S = 10 * 366 * 24 * 3600.0
 
@@ -51,7 +51,7 @@ class RedisLedger:
     """`Ledger` over a Redis or Valkey server; see `canhazgpu.ledger.port.Ledger`."""
 
     def __init__(self, store: StoreConfig, role: Role) -> None:
-        self._calls = StoreSession(store, role)
+        self._session = StoreSession(store, role)
         self._listed: set[str] = set()
 
     def reserve_count(
@@ -59,14 +59,16 @@ class RedisLedger:
         claim: Claim,
         count: int,
         observation: Observation,
-        terms: GrantOptions = JOB_GRANT_OPTIONS,
+        options: GrantOptions = JOB_GRANT_OPTIONS,
     ) -> GrantedGpus | TooFewGpus | QueuePosition:
         """See `Ledger.reserve_count`."""
-        answer = self._reserve("reserve_count", claim, observation, terms, count)
+        answer = self._reserve("reserve_count", claim, observation, options, count)
         if isinstance(answer, GrantedGpus):
-            # One order for both answers; a GPU that the scan has lost comes last.
-            places = {gpu: place for place, gpu in enumerate(observation.scan.by_uuid())}
-            in_order = sorted(answer.gpus, key=lambda gpu: (places.get(gpu, len(places)), gpu))
+            # A new and a repeated grant have the same order; GPUs missing from the scan come last.
+            scan_order = {gpu: position for position, gpu in enumerate(observation.scan.by_uuid())}
+            in_order = sorted(
+                answer.gpus, key=lambda gpu: (scan_order.get(gpu, len(scan_order)), gpu)
+            )
             return GrantedGpus(tuple(in_order), answer.repeated)
         return answer if isinstance(answer, QueuePosition) else TooFewGpus(count, *map(int, answer))
 
@@ -75,11 +77,11 @@ class RedisLedger:
         claim: Claim,
         gpus: Sequence[str],
         observation: Observation,
-        terms: GrantOptions = JOB_GRANT_OPTIONS,
+        options: GrantOptions = JOB_GRANT_OPTIONS,
     ) -> GrantedGpus | BlockedGpu | QueuePosition:
         """See `Ledger.reserve_given`."""
         wanted = to_json(list(dict.fromkeys(gpus)))
-        answer = self._reserve("reserve_given", claim, observation, terms, wanted)
+        answer = self._reserve("reserve_given", claim, observation, options, wanted)
         if isinstance(answer, GrantedGpus | QueuePosition):
             return answer
         gpu, why, holder = answer
@@ -90,7 +92,7 @@ class RedisLedger:
     ) -> list[str]:
         """See `Ledger.release`."""
         found = keys.node_keys(node)
-        released = self._calls.run_script("release", found, owner, _gpu_filter(gpus), reason, by)
+        released = self._session.run_script("release", found, owner, _gpu_filter(gpus), reason, by)
         return cast(list[str], released)
 
     def renew(
@@ -98,7 +100,9 @@ class RedisLedger:
     ) -> list[str]:
         """See `Ledger.renew`."""
         listed = to_json(processes_to_list(tuple(processes or ())))
-        return cast(list[str], self._calls.run_script("renew", keys.node_keys(node), owner, listed))
+        return cast(
+            list[str], self._session.run_script("renew", keys.node_keys(node), owner, listed)
+        )
 
     def extend(
         self, node: str, owner: str, duration_s: float, gpus: Sequence[str] = ()
@@ -106,7 +110,7 @@ class RedisLedger:
         """See `Ledger.extend`."""
         _check_duration(duration_s)
         longer_ms = math.ceil(duration_s * 1000)
-        flat = self._calls.run_script(
+        flat = self._session.run_script(
             "extend", keys.node_keys(node), owner, _gpu_filter(gpus), longer_ms
         )
         return [reservation_from_json(*pair) for pair in zip(flat[::2], flat[1::2], strict=True)]
@@ -115,44 +119,44 @@ class RedisLedger:
         """See `Ledger.join_queue`."""
         _check_duration(waiter.lease_s)
         return int(
-            self._calls.run_script("wait_turn", keys.node_keys(node), waiter_to_json(waiter))
+            self._session.run_script("wait_turn", keys.node_keys(node), waiter_to_json(waiter))
         )
 
     def leave_queue(self, node: str, owners: Sequence[str], reason: str) -> None:
         """See `Ledger.leave_queue`."""
-        self._calls.run_script("leave_queue", keys.node_keys(node), to_json(list(owners)), reason)
+        self._session.run_script("leave_queue", keys.node_keys(node), to_json(list(owners)), reason)
 
     def wait_for_event(self, node: str, after: str, timeout_s: float) -> str:
         """See `Ledger.wait_for_event`."""
-        return await_event(self._calls, keys.node_keys(node).history, after, timeout_s)
+        return await_event(self._session, keys.node_keys(node).history, after, timeout_s)
 
     def quarantine(self, node: str, gpu: str, reason: str, by: str) -> bool:
         """See `Ledger.quarantine`."""
-        return bool(self._calls.run_script("quarantine", keys.node_keys(node), gpu, reason, by))
+        return bool(self._session.run_script("quarantine", keys.node_keys(node), gpu, reason, by))
 
     def unquarantine(self, node: str, gpu: str, by: str) -> bool:
         """See `Ledger.unquarantine`."""
-        return bool(self._calls.run_script("unquarantine", keys.node_keys(node), gpu, by))
+        return bool(self._session.run_script("unquarantine", keys.node_keys(node), gpu, by))
 
     def forget_node(self, node: str) -> bool:
         """See `Ledger.forget_node`."""
-        answer, detail = self._calls.run_script("forget_node", keys.node_keys(node))
+        answer, detail = self._session.run_script("forget_node", keys.node_keys(node))
         if answer == "reserved":
             raise InputError(f"{node} is not forgotten: {detail} is reserved; release it first")
-        with self._calls.client() as client:
+        with self._session.client() as client:
             listed = client.srem(keys.NODES, node)
         self._listed.discard(node)
         return bool(detail or listed)
 
     def history(self, node: str, since: float) -> list[Event]:
         """See `Ledger.history`."""
-        return read_history(self._calls, keys.node_keys(node).history, since)
+        return read_history(self._session, keys.node_keys(node).history, since)
 
     def record_entries(
         self, node: str, journal: str, entries: Sequence[NumberedEntry]
     ) -> list[OverruledReservation]:
         """See `Ledger.record_entries`."""
-        answer = self._calls.run_script(
+        answer = self._session.run_script(
             "record", keys.node_keys(node), journal, to_json(encode_entries(entries))
         )
         return [
@@ -163,20 +167,20 @@ class RedisLedger:
     def publish_scan(self, observation: Observation, alive: Collection[str] = ()) -> None:
         """See `Ledger.publish_scan`."""
         node = observation.scan.node
-        signs = to_json(dict.fromkeys(alive, True))
-        known = self._calls.run_script(
-            "publish_scan", keys.node_keys(node), *self._observed(observation), signs
+        heartbeats = to_json(dict.fromkeys(alive, True))
+        known = self._session.run_script(
+            "publish_scan", keys.node_keys(node), *self._scan_arguments(observation), heartbeats
         )
-        # Who just saw that the node is listed, and who was not told meanwhile that it was
-        # forgotten, has no need to ask again.
+        # The node is listed already if this process saw that, and if it was not forgotten since:
+        # then the script found an earlier scan.
         if not known or node not in self._listed:
             self._list_node(node)
 
     def read_nodes(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
         """See `Ledger.read_nodes`."""
-        with self._calls.client() as client:
+        with self._session.client() as client:
             names = sorted(read_node_names(client) if nodes is None else nodes)
-            views, listed = read_node_views(client, names, in_cluster=self._calls.in_cluster)
+            views, listed = read_node_views(client, names, in_cluster=self._session.in_cluster)
         self._listed = (self._listed - set(names)) | listed
         return views
 
@@ -185,18 +189,18 @@ class RedisLedger:
         script: str,
         claim: Claim,
         observation: Observation,
-        terms: GrantOptions,
+        options: GrantOptions,
         wanted: str | int,
     ) -> GrantedGpus | QueuePosition | Sequence[Any]:
-        """Return what both kinds of request can be answered, or else what the script said."""
+        """Return the answer common to both scripts, else the rest of the script's answer."""
         if claim.duration_s is not None:
             _check_duration(claim.duration_s)
-        known, code, *rest = self._calls.run_script(
+        known, code, *rest = self._session.run_script(
             script,
             keys.node_keys(observation.scan.node),
-            *self._observed(observation),
+            *self._scan_arguments(observation),
             claim_to_json(claim),
-            to_json({"queues": terms.queues, "affinity": terms.affinity}),
+            to_json({"queues": options.queues, "affinity": options.affinity}),
             wanted,
         )
         if not known:
@@ -209,25 +213,25 @@ class RedisLedger:
             else rest
         )
 
-    def _observed(self, observation: Observation) -> tuple[int, str, str]:
-        """Return the scan and what was made of it, its age counting all that this takes."""
-        began = time.monotonic() - observation.age_s
+    def _scan_arguments(self, observation: Observation) -> tuple[int, str, str]:
+        """Return the scan's age in ms, the scan, and the judgement, as the scripts take them."""
+        scan_began = time.monotonic() - observation.age_s
         unfit = dict.fromkeys(observation.in_use, "unreserved")
         unfit |= dict.fromkeys(observation.unknown, "unknown")
-        judged = {
+        judgement = {
             "gpus": list(observation.scan.by_uuid()),
             "unfit": unfit,
             "unhealthy": dict(observation.unhealthy),
         }
         scan = scan_to_json(observation.scan)
-        made_of_it = to_json(judged)
-        self._calls.open()
-        # Rounded up: a scan taken for older than it is only costs another scan.
-        return int((time.monotonic() - began) * 1000) + 1, scan, made_of_it
+        judgement_json = to_json(judgement)
+        self._session.open()
+        # Measured last, and rounded up: a scan that seems older only costs another scan.
+        return int((time.monotonic() - scan_began) * 1000) + 1, scan, judgement_json
 
     def _list_node(self, node: str) -> None:
-        # Its own command: the index of nodes has no node's hash tag, so no script may touch both.
-        with self._calls.client() as client:
+        # A separate command: the index lacks the node's hash tag, so no script may use both.
+        with self._session.client() as client:
             client.sadd(keys.NODES, node)
         self._listed.add(node)
 
@@ -239,6 +243,3 @@ def _gpu_filter(gpus: Iterable[str]) -> str:
 def _check_duration(duration_s: float) -> None:
     if not 0 < duration_s <= MAX_DURATION_S:
         raise InputError(f"{duration_s} s is no duration; accepted: more than 0, at most 10 years")
-
-
-__all__ = ["RedisLedger", "Role", "StoreError"]

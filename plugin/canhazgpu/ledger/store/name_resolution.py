@@ -1,4 +1,4 @@
-"""Bounds the one wait that neither a socket's time-out nor a signal ends: for a host's address."""
+"""Resolve host names within a time limit: no time-out and no signal ends a resolver's wait."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from canhazgpu.ledger.store.url import EMBEDDED, parse_store_url
 
 
 def resolve_hosts(url: str, timeout_s: float) -> None:
-    """Return once the addresses of the store's hosts are known, or are known not to be.
+    """Return once the resolver has answered for all hosts of the store.
 
-    Raises `StoreError` where the resolver gives no answer in time, `ConfigError` for a malformed
-    URL. The thread that still waits then does nothing else and ends with the process.
+    Raises `StoreError` if it does not answer in time, and `ConfigError` for a malformed URL. A
+    thread that still waits then does nothing else and ends with the process.
     """
     hosts = [] if url == EMBEDDED else [host for host, _ in parse_store_url(url).hosts]
     names = [host for host in hosts if not _is_address(host)]
@@ -39,5 +39,5 @@ def _resolve(name: str) -> None:
     try:
         socket.getaddrinfo(name, None)
     except (OSError, UnicodeError):
-        # Whoever connects is told the same, in words.
+        # Connecting fails with the same error, and reports it.
         return

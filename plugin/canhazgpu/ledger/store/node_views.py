@@ -1,4 +1,4 @@
-"""Reading nodes: plain commands in one transaction, for whoever may only read."""
+"""Read nodes with plain commands in one transaction; read permission is enough."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     import redis
 
 NODES_PER_READ = 64
-"""Nodes read in one transaction; bounds the reply's size, not its correctness."""
+"""Nodes per transaction; limits the size of one reply, not of the result."""
 
 ANSWERS_PER_NODE = 6
-"""Answers about each of them: its hashes, and whether it is listed."""
+"""Replies per node: its hashes, and whether it is listed."""
 
 Hash = Mapping[str, str]
 
 
 def read_node_names(client: redis.Redis) -> list[str]:
-    """Return the nodes in the index, without what somebody else put there."""
+    """Return the node names in the index; other texts are left out."""
     return [
         name for name in cast(Iterable[str], client.smembers(keys.NODES)) if keys.is_node_name(name)
     ]
@@ -38,7 +38,7 @@ def read_node_names(client: redis.Redis) -> list[str]:
 def read_node_views(
     client: redis.Redis, names: Sequence[str], *, in_cluster: bool
 ) -> tuple[list[NodeView], set[str]]:
-    """Return what the store knows of each of these nodes, in this order, and which are listed."""
+    """Return the views of these nodes, in this order, and the names of those that are listed."""
     views: list[NodeView] = []
     listed: set[str] = set()
     for first in range(0, len(names), NODES_PER_READ):
@@ -75,8 +75,8 @@ def _read_batch(
 def _node_view(name: str, read_at: float, hashes: Sequence[Hash]) -> NodeView:
     scan, records, released, quarantines, queue = hashes
     reservations = {gpu: reservation_from_json(gpu, text) for gpu, text in records.items()}
-    # Expired, and no script has come by since: released at that time all the same.
-    over = {
+    # Expired, but no script has removed it yet: it counts as released when it expired.
+    expired = {
         gpu: one.expires_at
         for gpu, one in reservations.items()
         if one.expires_at is not None and one.expires_at <= read_at
@@ -87,8 +87,8 @@ def _node_view(name: str, read_at: float, hashes: Sequence[Hash]) -> NodeView:
         read_at=read_at,
         scan=_published_scan(scan),
         scanned_at=seconds_from_ms_text(scan.get("at")),
-        reservations={gpu: one for gpu, one in reservations.items() if gpu not in over},
-        released_at={gpu: at for gpu, at in times.items() if at is not None} | over,
+        reservations={gpu: one for gpu, one in reservations.items() if gpu not in expired},
+        released_at={gpu: at for gpu, at in times.items() if at is not None} | expired,
         quarantines={gpu: quarantine_from_json(gpu, text) for gpu, text in quarantines.items()},
         queue=queue_from_hash(queue, read_at),
     )
@@ -100,5 +100,5 @@ def _published_scan(scan: Hash) -> Scan | None:
     try:
         return scan_from_json(scan["data"])
     except ScanError:
-        # Somebody else's text under our key, or another release's: as good as no scan.
+        # Another program or another release wrote it: it counts as no scan.
         return None

@@ -1,4 +1,4 @@
-"""Connections of one ledger and the scripts it runs on them; every error is a `StoreError`."""
+"""The connections of one ledger, and its scripts; every error is a `StoreError`."""
 
 from __future__ import annotations
 
@@ -19,40 +19,42 @@ if TYPE_CHECKING:
 
 DAY_MS = 24 * 3600 * 1000
 MAX_BLOCK_S = 1.0
-"""The longest that a command may wait at the store for something to happen."""
+"""Longest time for which one command may block at the store."""
 SCRIPT_DIRECTORY = Path(__file__).with_name("scripts")
 
 
 class StoreSession:
-    """One client for commands and one for waiting, each opened when it is first needed."""
+    """A client for commands and one for blocking reads; each is opened on first use."""
 
     def __init__(self, store: StoreConfig, role: Role) -> None:
         self.in_cluster = store.url.startswith("redis+cluster://")
         self._store = store
         self._role = role
         self._history_ms = store.history_days * DAY_MS
-        self._opened: redis.Redis | None = None
-        self._waiting: redis.Redis | None = None
+        self._command_client: redis.Redis | None = None
+        self._blocking_client: redis.Redis | None = None
         self._scripts: dict[str, Callable[..., Any]] = {}
 
     @contextmanager
     def client(self) -> Iterator[redis.Redis]:
-        """Give the client for commands, to be used inside the block alone."""
+        """Yield the client for commands; use it inside the block only."""
         with self._errors():
             yield self._client()
 
     @contextmanager
     def blocking_client(self) -> Iterator[redis.Redis]:
-        """Give a client that may block for `MAX_BLOCK_S`: no other command waits for it."""
+        """Yield a client that may block for `MAX_BLOCK_S`; it is not used for other commands."""
         with self._errors():
-            if self._waiting is None:
-                # A store wakes who waits up to 0.1 s late, and has its usual time to answer.
-                patient = replace(self._store, timeout_s=self._store.timeout_s + 2 * MAX_BLOCK_S)
-                self._waiting = connect(patient, self._role)
-            yield self._waiting
+            if self._blocking_client is None:
+                # The store ends a block up to 0.1 s late, and has its usual time to answer.
+                blocking_store = replace(
+                    self._store, timeout_s=self._store.timeout_s + 2 * MAX_BLOCK_S
+                )
+                self._blocking_client = connect(blocking_store, self._role)
+            yield self._blocking_client
 
     def run_script(self, name: str, node: NodeKeys, *arguments: str | int) -> Any:
-        """Run a script on a node's keys: one round trip, and two more where it is not loaded."""
+        """Run a script on a node's keys: one round trip, two more if it is not loaded."""
         with self._errors():
             script = self._scripts.get(name)
             if script is None:
@@ -61,14 +63,14 @@ class StoreSession:
             return script(keys=node.in_order(), args=[self._history_ms, *arguments])
 
     def open(self) -> None:
-        """Open the connection now, where that takes long, as the embedded store's start does."""
+        """Connect now: it may take long, as it may start the embedded store."""
         with self._errors():
             self._client()
 
     def _client(self) -> redis.Redis:
-        if self._opened is None:
-            self._opened = connect(self._store, self._role)
-        return self._opened
+        if self._command_client is None:
+            self._command_client = connect(self._store, self._role)
+        return self._command_client
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -80,7 +82,7 @@ class StoreSession:
 
 
 def script_text(name: str) -> str:
-    """Return a script as it is loaded: what all scripts share comes first."""
+    """Return the script's text as it is loaded: ``common.lua`` comes first."""
     return "".join(
         SCRIPT_DIRECTORY.joinpath(f"{one}.lua").read_text("utf-8") for one in ("common", name)
     )

@@ -1,11 +1,11 @@
-"""The forms of ``store.url``, taken apart by hand so that no message can carry a password.
+"""Parse ``store.url``; the parser is our own so that no error message contains a password.
 
-| form | what it names |
+| form | store |
 |---|---|
 | ``redis://[user:password@]host[:port][/db]`` | one server |
 | ``rediss://…`` | the same through TLS, with the options ``ssl_ca_certs``, ``ssl_certfile``, … |
 | ``unix://[user:password@]/path[?db=…&password=…]`` | one server's Unix socket |
-| ``redis+sentinel://[user:password@]host[:port],…/service[/db]`` | what sentinels call primary |
+| ``redis+sentinel://[user:password@]host[:port],…/service[/db]`` | the primary of a service |
 | ``redis+cluster://[user:password@]host[:port],…`` | a cluster, found through any of the hosts |
 | ``embedded`` | the private server of this node |
 """
@@ -32,14 +32,14 @@ _OPTIONS: dict[str, frozenset[str]] = {
     "redis+sentinel": frozenset({"db", "sentinel_username", "sentinel_password"}),
     "redis+cluster": frozenset(),
 }
-# A secret ends where the next option begins; a bare "&" may be part of an unescaped one.
+# A secret ends where the next option begins; an unescaped secret may contain "&".
 _SECRET_OPTION = re.compile(r"([?&][a-z_]*password=)[^&]*(?:&(?![a-z_]+=)[^&]*)*", re.IGNORECASE)
 _USER = re.compile(r"([\w.%-]*):")
 
 
 @dataclass(frozen=True, slots=True)
 class StoreUrl:
-    """A store URL taken apart; `repr` leaves the passwords out."""
+    """The parts of a store URL; `repr` leaves the passwords out."""
 
     scheme: str
     hosts: tuple[tuple[str, int], ...] = ()
@@ -52,7 +52,7 @@ class StoreUrl:
 
 
 def masked_url(url: str) -> str:
-    """Return the URL, well formed or not, with everything that may be a password as ``***``."""
+    """Return the URL, even a malformed one, with every possible password as ``***``."""
     scheme, separator, rest = url.rpartition("://") if "://" not in url else url.partition("://")
     if scheme != "unix" or not rest.startswith("/"):
         before, at, after = rest.rpartition("@")
@@ -63,14 +63,14 @@ def masked_url(url: str) -> str:
 
 
 def _mask_ports(text: str) -> str:
-    """Hide what stands for a port and is no number: ``redis://user:password`` lacks its host."""
+    """Mask ports that are not numbers: in ``redis://user:password`` the host is missing."""
     end = re.search(r"[/?]", text)
     cut = end.start() if end else len(text)
     return re.sub(r":(?!\d+(?:,|$))[^,\[\]:]+(?=,|$)", f":{MASK}", text[:cut]) + text[cut:]
 
 
 def parse_store_url(url: str) -> StoreUrl:
-    """Take a URL apart; a `ConfigError` says what is wrong with it and shows no password."""
+    """Return the parts of a URL; raises `ConfigError`, whose text contains no password."""
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in _OPTIONS:
         _refuse(url, "it begins with none of " + ", ".join(f"{name}://" for name in _OPTIONS))
@@ -135,7 +135,7 @@ def _parse_host(url: str, text: str, default_port: int) -> tuple[str, int]:
 
 
 def _split_path(url: str, scheme: str, path: str, options: dict[str, str]) -> tuple[str, int]:
-    """Return the sentinels' service and the database's number."""
+    """Return the sentinels' service name and the database number."""
     db = options.pop("db", "")
     service = ""
     if scheme == "redis+sentinel":

@@ -1,8 +1,8 @@
-"""Pure: what nvidia-smi is asked for, and its CSV as values.
+"""Pure: the fields that nvidia-smi is asked for, and the parser of its CSV.
 
-Strict, because a line that is misread could make a GPU look free. Any value in brackets is None.
-One that says "not available" is no fault; another one in a field that use is judged by (``[GPU is
-lost]``, ``[Unknown Error]``) is a fault of that GPU. A line of another shape is a `ScanError`.
+The parser is strict, because a misread line could make a GPU look free. Any value in brackets is
+None. ``[N/A]`` and the like are no fault. Other ones (``[GPU is lost]``, ``[Unknown Error]``) are a
+fault of the GPU if its use is judged by that field. A malformed line is a `ScanError`.
 
 Fields and formats: ``nvidia-smi --help-query-gpu`` and ``--help-query-compute-apps``.
 """
@@ -31,7 +31,7 @@ _MODE = "compute_mode"
 
 _REQUIRED = (_INDEX, _UUID, _BUS, _USED, _TOTAL)
 _OPTIONAL = (_MODE, _ECC, _RETIREMENT, _MIG, _REMAP_PENDING, _REMAP_FAILED, _ACTION)
-"""In the order in which nvidia-smi learned them: one that refuses a field lacks those after it."""
+"""In the order of their introduction: a version that refuses a field lacks those after it too."""
 _SINCE_DRIVER_570 = (_REMAP_PENDING, _REMAP_FAILED, _ACTION)
 
 NO_DEVICES = "No devices were found"
@@ -58,7 +58,7 @@ _UNKNOWN_FIELD = re.compile(r'Field "([^"]+)" is not a valid field to query')
 
 @dataclass(frozen=True, slots=True)
 class SmiGpu:
-    """A GPU as nvidia-smi tells of it."""
+    """A GPU as nvidia-smi reports it."""
 
     index: int
     uuid: str
@@ -72,7 +72,7 @@ class SmiGpu:
 
 @dataclass(frozen=True, slots=True)
 class SmiApp:
-    """A compute process on a GPU; `fault` says why the GPU's processes are not told."""
+    """A compute process on a GPU; `fault` says why the GPU's processes are not reported."""
 
     uuid: str
     pid: int = 0
@@ -81,9 +81,9 @@ class SmiApp:
 
 
 def gpu_fields(driver_version: str = "") -> tuple[str, ...]:
-    """Return the fields to ask a driver for; all that there are where its version is not known.
+    """Return the fields that a driver of this version knows; all fields for an unknown version.
 
-    The name is the last one, because it alone may contain commas.
+    The name is the last one, because only the name may contain commas.
     """
     major = driver_version.partition(".")[0]
     old = major.isdecimal() and int(major) < 570
@@ -95,9 +95,9 @@ def gpu_fields(driver_version: str = "") -> tuple[str, ...]:
 
 
 def fields_without_unknown(fields: Sequence[str], answer: str) -> tuple[str, ...] | None:
-    """Return the fields to ask for instead, where the answer refuses one that can be done without.
+    """Return the fields for another query, where the answer refuses an optional one; else None.
 
-    None for any other answer. Whether MIG is on is given up only where nvidia-smi knows no MIG.
+    The MIG mode is left out only where it is the refused field: nvidia-smi then knows no MIG.
     """
     match = _UNKNOWN_FIELD.search(answer)
     if match is None or match[1] not in _OPTIONAL or match[1] not in fields:
@@ -108,17 +108,17 @@ def fields_without_unknown(fields: Sequence[str], answer: str) -> tuple[str, ...
 
 
 def parse_gpus(text: str, fields: Sequence[str]) -> tuple[SmiGpu, ...]:
-    """Return the GPUs of an answer to ``--query-gpu`` with these fields."""
+    """Return the GPUs in the output of ``--query-gpu`` with these fields."""
     if not text.strip():
         raise ScanError(fault_messages.output_fault("nvidia-smi printed nothing"))
     return tuple(
-        _parse_gpu(dict(zip(fields, row, strict=True)), place)
-        for place, row in enumerate(_rows(text, len(fields)))
+        _parse_gpu(dict(zip(fields, row, strict=True)), row_index)
+        for row_index, row in enumerate(_rows(text, len(fields)))
     )
 
 
 def parse_apps(text: str) -> tuple[SmiApp, ...]:
-    """Return the processes of an answer to ``--query-compute-apps`` with `APP_FIELDS`."""
+    """Return the processes in the output of ``--query-compute-apps`` with `APP_FIELDS`."""
     return tuple(_parse_app(*row) for row in _rows(text, len(APP_FIELDS)))
 
 
@@ -137,10 +137,10 @@ def _rows(text: str, columns: int) -> list[list[str]]:
     return rows
 
 
-def _parse_gpu(cells: dict[str, str], place: int) -> SmiGpu:
+def _parse_gpu(cells: dict[str, str], row_index: int) -> SmiGpu:
     uuid, index = cells[_UUID], _parse_number(cells[_INDEX])
     return SmiGpu(
-        index=place if index is None else index,
+        index=row_index if index is None else index,
         uuid="" if _placeholder_text(uuid) is not None else uuid,
         bus_id=cells[_BUS],
         name="" if _placeholder_text(cells[_NAME]) is not None else cells[_NAME],
@@ -163,7 +163,7 @@ def _health(cells: dict[str, str]) -> GpuHealth:
 
 
 def _fault(cells: dict[str, str]) -> str | None:
-    """Return why use cannot be judged by these values, if so."""
+    """Return why the use cannot be judged by these values, None where it can."""
     for field in (_UUID, _USED, _TOTAL, _MIG):
         words = _placeholder_text(cells.get(field, ""))
         if words is not None and words.lower() not in _UNAVAILABLE_WORDS:
@@ -194,7 +194,7 @@ def _parse_app(pid: str, uuid: str, memory: str) -> SmiApp:
 
 
 def _placeholder_text(cell: str) -> str | None:
-    """Return the words of ``[words]``, which stand for a value that is not there."""
+    """Return the words of ``[words]``, which nvidia-smi prints for a missing value."""
     return cell[1:-1].strip() if cell.startswith("[") and cell.endswith("]") else None
 
 

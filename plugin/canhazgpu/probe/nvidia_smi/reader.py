@@ -1,13 +1,13 @@
 """Read the GPUs through nvidia-smi, in two calls: the processes first, then the GPUs.
 
-In that order because memory is what use is judged by: a process that comes in between is then seen
-by what it holds. A third call is made only where nvidia-smi is older than a field that it is asked
-for and the kernel module's version did not tell so beforehand.
+The memory is read last because use is judged by it: it then includes a process that starts between
+the calls. A third call follows only where nvidia-smi does not know a field, and the version of the
+kernel module did not show that before.
 
-It knows less than NVML: no processes that only draw, and nothing of MIG instances. Where that could
-make a used GPU look free it says so as a fault.
+nvidia-smi reports less than NVML: no processes that only draw, and no MIG instances. Where a used
+GPU could therefore look free, the reading has a fault.
 
-Nothing here has a deadline: to be called in a `BoundedChild`, whose death ends nvidia-smi too.
+Nothing here has a deadline: call it in a `BoundedChild`, which ends nvidia-smi with itself.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MAX_OUTPUT_BYTES = 1 << 20
 
 
 class SmiError(ScanError):
-    """nvidia-smi failed; `output` is what it printed."""
+    """nvidia-smi failed; `output` is its whole output."""
 
     def __init__(self, text: str, answer: str) -> None:
         super().__init__(text)
@@ -48,12 +48,12 @@ class SmiError(ScanError):
 def read_gpus(program: str) -> tuple[GpuReading, ...]:
     """Return a reading of every GPU, by the program at this absolute path.
 
-    Raises `ScanError` where nvidia-smi does not do its work.
+    Raises `ScanError` where nvidia-smi fails.
     """
     apps = csv_output.parse_apps(_query(program, "compute-apps", csv_output.APP_FIELDS))
     gpus = _query_gpus(program)
-    strangers = {app.uuid for app in apps} - {gpu.uuid for gpu in gpus}
-    if any(not uuid.startswith("MIG-") for uuid in strangers):
+    unknown_gpus = {app.uuid for app in apps} - {gpu.uuid for gpu in gpus}
+    if any(not uuid.startswith("MIG-") for uuid in unknown_gpus):
         raise ScanError(
             fault_messages.output_fault("nvidia-smi tells of a process on an unknown GPU")
         )
@@ -102,7 +102,7 @@ def _reading(
 
 
 def _query(program: str, what: str, fields: Iterable[str]) -> str:
-    """Return what nvidia-smi printed. Its exit status alone tells: failures come on stdout."""
+    """Return the output. Only the exit status shows a failure: its message is on stdout."""
     command = [program, f"--query-{what}={','.join(fields)}", f"--format={csv_output.FORMAT}"]
     try:
         with subprocess.Popen(
@@ -140,7 +140,7 @@ def _failure_text(answer: str, status: int) -> str:
 
 
 def _device_numbers() -> dict[str, int]:
-    """Return the N of each ``/dev/nvidiaN`` by PCI address, as far as the driver tells them."""
+    """Return the N of each ``/dev/nvidiaN`` by PCI address, as far as the driver shows them."""
     try:
         directories = list(DRIVER_GPU_DIRECTORY.iterdir())
     except OSError:
@@ -155,7 +155,7 @@ def _device_numbers() -> dict[str, int]:
 
 
 def _normal_pci_address(text: str) -> str:
-    """Return a PCI address in one form: its domain has 8 digits in nvidia-smi, 4 in /proc."""
+    """Return a PCI address in one form; the domain has 8 digits in nvidia-smi, 4 in /proc."""
     domain, _, rest = text.lower().partition(":")
     return f"{domain.lstrip('0')}:{rest}"
 

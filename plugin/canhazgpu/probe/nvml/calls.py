@@ -1,4 +1,4 @@
-"""The few calls of NVML that need care, each with what older drivers and odd GPUs answer.
+"""Calls of NVML that differ between drivers and GPUs.
 
 Source of the calls and their return codes: the NVML API reference and pynvml's own wrappers.
 """
@@ -15,8 +15,8 @@ from canhazgpu.probe.plausibility import larger_or_none
 
 MIB = 1024 * 1024
 
-# pynvml raises other things than NVMLError where a driver lacks a symbol (its mismatch error,
-# AttributeError) or returns bytes that are no text (ValueError).
+# pynvml raises other errors than NVMLError too: its mismatch error or AttributeError where a driver
+# lacks a symbol, ValueError for bytes that are no text.
 NVML_ERRORS = (
     pynvml.NVMLError,
     pynvml.NVMLLibraryMismatchError,
@@ -33,7 +33,7 @@ _MISSING_SYMBOL = (pynvml.NVMLLibraryMismatchError, AttributeError)
 
 
 def nvml_error_text(error: Exception) -> str:
-    """Return what went wrong, in NVML's words and with its code, and the next step."""
+    """Return NVML's message with its code and the next step."""
     if isinstance(error, pynvml.NVMLError):
         return fault_messages.nvml_fault(str(error), error.value)
     if isinstance(error, _MISSING_SYMBOL):
@@ -42,7 +42,7 @@ def nvml_error_text(error: Exception) -> str:
 
 
 def value_or_none(call: Callable[[], Any]) -> Any:
-    """Return the call's answer, None where this driver has none to give for this GPU."""
+    """Return the call's result, None where the driver does not support it for this GPU."""
     try:
         return call()
     except pynvml.NVMLError as exc:
@@ -64,7 +64,7 @@ def read_name(handle: Any) -> str:
 
 
 def _read_text(function: Callable[[Any], str | bytes], handle: Any) -> str:
-    """Return a text whatever its bytes are: pynvml's decorator decodes strictly, so go below it."""
+    """Return a text, of any bytes: pynvml's decorator decodes strictly and is bypassed."""
     value = getattr(function, "__wrapped__", function)(handle)
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
@@ -72,7 +72,7 @@ def _read_text(function: Callable[[Any], str | bytes], handle: Any) -> str:
 def read_memory_mb(handle: Any) -> tuple[int | None, int | None]:
     """Return used and total MiB; both None for a GPU without memory of its own.
 
-    Version 2 leaves out what the driver itself reserved, as nvidia-smi does.
+    Version 2 does not count the memory that the driver reserves, as nvidia-smi does not.
     """
     try:
         memory = _first_supported(
@@ -87,9 +87,9 @@ def read_memory_mb(handle: Any) -> tuple[int | None, int | None]:
 
 
 def read_processes_mb(handle: Any) -> list[tuple[int, int | None]]:
-    """Return each process's pid once, in order, with its MiB, None where they are not told.
+    """Return the pids in order, each once, with their MiB; None for unknown memory.
 
-    Compute, graphics and MPS clients are three lists; a process may be in more than one.
+    NVML has three lists: compute, graphics and MPS clients. A process may be in several of them.
     """
     found: dict[int, int | None] = {}
     for process in (
@@ -104,7 +104,7 @@ def read_processes_mb(handle: Any) -> list[tuple[int, int | None]]:
 
 
 def _running_processes(kind: str, handle: Any) -> Iterable[Any]:
-    """Return one of NVML's lists of processes; drivers before 510 know its second version only."""
+    """Return one of NVML's lists of processes; drivers before 510 know only its second version."""
     name = f"nvmlDeviceGet{kind}RunningProcesses"
     processes: Iterable[Any] = _first_supported(
         lambda: getattr(pynvml, name)(handle), lambda: getattr(pynvml, f"{name}_v2")(handle)
@@ -113,7 +113,7 @@ def _running_processes(kind: str, handle: Any) -> Iterable[Any]:
 
 
 def _first_supported(*calls: Callable[[], Any]) -> Any:
-    """Return the first call's answer that the driver knows to give."""
+    """Return the result of the first call that the driver supports."""
     for call in calls[:-1]:
         try:
             return call()

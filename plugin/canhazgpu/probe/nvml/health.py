@@ -1,6 +1,6 @@
-"""What NVML tells of a GPU's health, in two calls; a field that it does not tell is None.
+"""Read a GPU's health through NVML, in two calls; a field that NVML does not report is None.
 
-Reading health never fails: whatever goes wrong here says nothing about who uses the GPU.
+Reading health never fails: an error here says nothing of the use of the GPU.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from canhazgpu.gpu.scan import GpuHealth
 from canhazgpu.probe.nvml.calls import NVML_ERRORS
 
 MAX_COUNTER = (1 << 63) - 1
-"""A counter above this is NVML's mark for a value that is not available."""
+"""NVML reports a larger counter for a value that is not available."""
 
 RECOVERY_ACTION = 230  # NVML_FI_DEV_GET_GPU_RECOVERY_ACTION, which older pynvml lacks
 HEALTH_FIELDS = (
@@ -48,7 +48,7 @@ def read_health(handle: Any) -> GpuHealth:
 
 
 def _field_values(handle: Any) -> list[int | None]:
-    """Return the value of each of `HEALTH_FIELDS`; every field has a return code of its own."""
+    """Return the values of `HEALTH_FIELDS`; each field has a return code of its own."""
     try:
         return [
             _field_value(field) for field in pynvml.nvmlDeviceGetFieldValues(handle, HEALTH_FIELDS)

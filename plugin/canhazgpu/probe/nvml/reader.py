@@ -1,4 +1,4 @@
-"""Read the GPUs through NVML (pynvml), GPU by GPU: one that fails does not hide the others."""
+"""Read the GPUs through NVML (pynvml); the failure of one GPU is a fault of that GPU alone."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def read_gpus(library: str = "") -> tuple[GpuReading, ...]:
     """Return a reading of every GPU of this node, in the order of NVML's indices.
 
     A GPU in MIG mode is replaced by its instances. `library` is the absolute path of the NVML
-    library, empty for the dynamic loader's. Raises `ScanError` where NVML as a whole does not work.
+    library; with an empty one the dynamic loader finds it. Raises `ScanError` where NVML fails as a
+    whole.
     """
     with _nvml_session(library):
         try:
@@ -52,8 +53,8 @@ def read_gpus(library: str = "") -> tuple[GpuReading, ...]:
 def _nvml_session(library: str) -> Iterator[None]:
     try:
         if library:
-            # pynvml loads "libnvidia-ml.so.1" by name; a library already loaded under that SONAME
-            # is the one it then gets.
+            # pynvml loads "libnvidia-ml.so.1" by name, and gets the library that is already loaded
+            # under that SONAME.
             ctypes.CDLL(library)
     except OSError as exc:
         raise ScanError(
@@ -73,7 +74,7 @@ def _nvml_session(library: str) -> Iterator[None]:
 def _read_gpu(index: int) -> tuple[GpuReading, ...]:
     """Read one GPU, or each of its MIG instances.
 
-    What was learned before a fault, its identity above all, is kept beside it.
+    A reading with a fault keeps the values read before it, above all the UUID.
     """
     reading = GpuReading(index, "", None, "", None, None)
     try:
@@ -89,9 +90,9 @@ def _read_gpu(index: int) -> tuple[GpuReading, ...]:
 
 
 def _with_usage(reading: GpuReading, handle: Any) -> GpuReading:
-    """Add what the handle tells of use; the same for a GPU and for a MIG instance.
+    """Add name, processes and memory, of a GPU or of a MIG instance.
 
-    Processes before memory: one that comes in between is then seen by what it holds.
+    Memory is read last: it then includes a process that starts in between.
     """
     try:
         reading = replace(reading, name=printable_line(read_name(handle)))
@@ -101,7 +102,7 @@ def _with_usage(reading: GpuReading, handle: Any) -> GpuReading:
         reading = replace(reading, processes=processes)
         used_mb, total_mb = read_memory_mb(handle)
         if reading.mig_index is not None and used_mb is None:
-            # Memory is what an instance is a part of: not telling it is no sign of having none.
+            # Every instance has memory: one that reports none is not free of use.
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
     except NVML_ERRORS as exc:
         return replace(reading, fault=nvml_error_text(exc))
@@ -114,17 +115,17 @@ def _is_mig(handle: Any) -> bool:
 
 
 def _read_instances(gpu: GpuReading, handle: Any) -> tuple[GpuReading, ...]:
-    """Read the MIG instances of a GPU; without any, the GPU itself, which nobody can use then.
+    """Read the MIG instances of a GPU; without any, return the GPU, which then has a fault.
 
-    An instance has no device file /dev/nvidiaN of its own, hence no device number; its health is
-    the GPU's.
+    An instance has no device file /dev/nvidiaN of its own and hence no device number. Its health
+    is that of the GPU.
     """
     gpu = replace(gpu, health=read_health(handle))
     found = []
-    for place in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
-        reading = replace(gpu, uuid="", parent_uuid=gpu.uuid, mig_index=place)
+    for mig_index in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+        reading = replace(gpu, uuid="", parent_uuid=gpu.uuid, mig_index=mig_index)
         try:
-            instance = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, place)
+            instance = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, mig_index)
         except NVML_ERRORS as exc:
             if getattr(exc, "value", None) not in _NO_SUCH_INSTANCE:
                 found.append(replace(reading, fault=nvml_error_text(exc)))

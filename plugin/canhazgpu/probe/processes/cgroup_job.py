@@ -1,13 +1,13 @@
-"""Which scheduler's job a process belongs to, by its control group: what a scheduler provides."""
+"""The function by which a scheduler finds the job of a process in its control group."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 JobOfCgroup = Callable[[str], str | None]
-"""Takes the text of /proc/PID/cgroup; returns the scheduler's job in it, ``slurm:123``, if any."""
+"""Takes the text of /proc/PID/cgroup; returns the scheduler's job, ``slurm:123``, or None."""
 
 
 def no_job_of_cgroup(_cgroup: str) -> str | None:
-    """Find no job: where the node has no scheduler."""
+    """Return None, on a node without a scheduler."""
     return None

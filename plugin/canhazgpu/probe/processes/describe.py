@@ -1,10 +1,10 @@
-"""What the node tells of the processes on its GPUs: owner, name, model, job and parents.
+"""Add user, name, model, job and parents to the processes on the GPUs.
 
-Each process and each parent is read once for a scan, however many GPUs and children it has. What
-can be slow is asked for in the background, all at once: users' names, which a directory server may
-hold, and command lines. What is not there in time stays unknown; a scan never waits longer for it.
+Each process and each parent is read once for a scan, however many GPUs and children it has. Two
+lookups can be slow and run in parallel threads: users' names, which may come from a directory
+server, and command lines. What is not found in time stays unknown.
 
-Only the child that scans imports this module: the names of models are slow to import.
+Only the child that scans imports this module, because the detection of models is slow to import.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from canhazgpu.gpu.ml_model.detection import detect_model
 from canhazgpu.gpu.scan import GpuProcess, GpuReading
 from canhazgpu.node.users import user_name
-from canhazgpu.probe.processes.cgroup_job import JobOfCgroup, no_job_of_cgroup
+from canhazgpu.probe.processes.cgroup_job import JobOfCgroup
 from canhazgpu.probe.processes.parallel_lookup import ParallelLookup
 from canhazgpu.probe.processes.proc_files import (
     ProcessEntry,
@@ -28,28 +28,14 @@ from canhazgpu.probe.processes.proc_files import (
 from canhazgpu.probe.processes.ps import owners_by_ps
 
 MAX_ANCESTORS = 64
-DEFAULT_WAIT_S = 1.0
-"""Longest wait for users' names and command lines, all together."""
-
-
-def describe_process(
-    pid: int, memory_mb: int | None, job_of: JobOfCgroup = no_job_of_cgroup
-) -> GpuProcess:
-    """Return a process that holds a GPU, with all that the node tells of it.
-
-    For several processes use `with_process_details`, which reads their parents once and waits once.
-    """
-    return replace(describe_processes([pid], job_of, DEFAULT_WAIT_S)[pid], memory_mb=memory_mb)
 
 
 def with_process_details(
-    gpus: Sequence[GpuReading],
-    job_of: JobOfCgroup = no_job_of_cgroup,
-    wait_s: float = DEFAULT_WAIT_S,
+    gpus: Sequence[GpuReading], job_of: JobOfCgroup, wait_s: float
 ) -> tuple[GpuReading, ...]:
-    """Return the readings with their processes described, of which pid and memory are known.
+    """Return the readings, whose processes have pid and memory only, with all details.
 
-    Waits at most `wait_s` for what is slow; what is not there in time stays unknown.
+    Waits at most `wait_s` for the slow lookups; what is not found in time stays unknown.
     """
     pids = [process.pid for gpu in gpus for process in gpu.processes]
     known = describe_processes(pids, job_of, wait_s)
@@ -68,7 +54,7 @@ def with_process_details(
 def describe_processes(
     pids: Iterable[int], job_of: JobOfCgroup, wait_s: float
 ) -> dict[int, GpuProcess]:
-    """Return each process, its memory unknown; waits at most `wait_s` for what is slow."""
+    """Return the processes by pid, without memory; wait at most `wait_s` for the slow lookups."""
     wanted = list(dict.fromkeys(pids))
     if not wanted:
         return {}
@@ -93,7 +79,7 @@ def _from_proc(pids: Sequence[int], job_of: JobOfCgroup, deadline: float) -> dic
         _user_name_or_uid, {entry.uid for entry in own.values() if entry and entry.uid is not None}
     )
     entries = dict(own)
-    families = [_ProcessAncestry(pid, own[pid], _ancestors(pid, entries)) for pid in pids]
+    ancestries = [_ProcessAncestry(pid, own[pid], _ancestors(pid, entries)) for pid in pids]
     lines = {
         pid: line
         for pid, entry in entries.items()
@@ -102,7 +88,7 @@ def _from_proc(pids: Sequence[int], job_of: JobOfCgroup, deadline: float) -> dic
     reading = ParallelLookup(lambda pid: read_arguments(lines[pid]), lines)
     arguments = reading.wait_until(deadline)
     names = users.wait_until(deadline)
-    return {family.pid: _process(family, names, arguments, job_of) for family in families}
+    return {ancestry.pid: _process(ancestry, names, arguments, job_of) for ancestry in ancestries}
 
 
 def _user_name_or_uid(uid: int) -> str:
@@ -110,9 +96,9 @@ def _user_name_or_uid(uid: int) -> str:
 
 
 def _ancestors(pid: int, entries: dict[int, ProcessEntry | None]) -> tuple[int, ...]:
-    """Return the pids of the process's parents; reads those that are not in `entries` yet.
+    """Return the pids of the process's parents; add those not in `entries` yet.
 
-    A parent is never younger than its child: one that is has taken the pid of the real one.
+    A parent started before its child. A process that started after it has reused the parent's pid.
     """
     found: list[int] = []
     child = entries[pid]
@@ -129,23 +115,23 @@ def _ancestors(pid: int, entries: dict[int, ProcessEntry | None]) -> tuple[int, 
 
 
 def _process(
-    family: _ProcessAncestry,
+    ancestry: _ProcessAncestry,
     names: Mapping[int, str],
     arguments: Mapping[int, tuple[str, ...]],
     job_of: JobOfCgroup,
 ) -> GpuProcess:
-    entry = family.entry
+    entry = ancestry.entry
     if entry is None:
-        return GpuProcess(family.pid, None, None, None, None)
+        return GpuProcess(ancestry.pid, None, None, None, None)
     return GpuProcess(
-        pid=family.pid,
+        pid=ancestry.pid,
         uid=entry.uid,
         user=None if entry.uid is None else names.get(entry.uid, str(entry.uid)),
-        name=display_name(entry.name, arguments.get(family.pid, ())) or None,
+        name=display_name(entry.name, arguments.get(ancestry.pid, ())) or None,
         memory_mb=None,
-        model=detect_model([arguments.get(pid, ()) for pid in (family.pid, *family.ancestors)]),
+        model=detect_model([arguments.get(pid, ()) for pid in (ancestry.pid, *ancestry.ancestors)]),
         job=job_of(entry.cgroup),
-        ancestors=family.ancestors,
+        ancestors=ancestry.ancestors,
     )
 
 

@@ -1,4 +1,4 @@
-"""Ask many things at once that may be slow or never answer, and do without those that do not."""
+"""Look up many keys in parallel where a lookup may hang; return the values found in time."""
 
 from __future__ import annotations
 
@@ -13,48 +13,48 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 THREAD_RAMP_INTERVAL_S = 0.01
-"""As long as questions are open, this often there are twice as many threads that ask."""
+"""While lookups are pending, the number of threads doubles after each such interval."""
 MAX_THREADS = 64
 
 
 class ParallelLookup(Generic[K, V]):
-    """The answers to `ask(key)` for each key, asked for in the background from now on.
+    """Calls `lookup(key)` for each key in background threads, from its creation on.
 
-    One thread suffices where all answer at once, and costs little. `ask` raises nothing. A thread
-    that hangs is left behind: gather in a process that ends by `os._exit`.
+    It starts with one thread, which is enough where no lookup is slow. `lookup` must not raise. A
+    thread that hangs is not stopped: use this in a process that ends by `os._exit`.
     """
 
-    def __init__(self, ask: Callable[[K], V], keys: Iterable[K]) -> None:
-        self._ask = ask
-        self._questions = deque(dict.fromkeys(keys))
-        self._open = set(self._questions)
-        self._answers: dict[K, V] = {}
+    def __init__(self, lookup: Callable[[K], V], keys: Iterable[K]) -> None:
+        self._lookup = lookup
+        self._queue = deque(dict.fromkeys(keys))
+        self._pending = set(self._queue)
+        self._found: dict[K, V] = {}
         self._finished = threading.Event()
         self._threads = 0
         self._start(1)
 
     def wait_until(self, deadline: float) -> dict[K, V]:
-        """Return what is answered when all is, or else at `deadline` (monotonic, seconds)."""
-        while self._open:
+        """Return the values: all of them, or those found by `deadline` (monotonic, seconds)."""
+        while self._pending:
             left_s = deadline - time.monotonic()
             if self._finished.wait(max(min(THREAD_RAMP_INTERVAL_S, left_s), 0)) or left_s <= 0:
                 break
             self._start(self._threads)
-        return self._answers.copy()
+        return self._found.copy()
 
     def _start(self, threads: int) -> None:
-        for _ in range(min(threads, len(self._questions), MAX_THREADS - self._threads)):
-            with contextlib.suppress(RuntimeError):  # no room for a thread
+        for _ in range(min(threads, len(self._queue), MAX_THREADS - self._threads)):
+            with contextlib.suppress(RuntimeError):  # the node allows no more threads
                 threading.Thread(target=self._work, daemon=True).start()
             self._threads += 1
 
     def _work(self) -> None:
         with contextlib.suppress(IndexError):
             while True:
-                key = self._questions.popleft()
+                key = self._queue.popleft()
                 try:
-                    self._answers[key] = self._ask(key)
+                    self._found[key] = self._lookup(key)
                 finally:
-                    self._open.discard(key)
-                    if not self._open:
+                    self._pending.discard(key)
+                    if not self._pending:
                         self._finished.set()

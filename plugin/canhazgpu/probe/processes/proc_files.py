@@ -1,7 +1,7 @@
-"""What the files of /proc/PID say of one process.
+"""Read the files of /proc/PID of one process.
 
-Everything in them that a user can choose is taken for hostile: names and command lines are of any
-bytes, and reading a command line can hang, because it reads the other process's memory.
+What a user can choose in them is hostile input: names and command lines are any bytes. Reading a
+command line can hang, because it reads the memory of the other process.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from canhazgpu.gpu.secret_detection import looks_secret
 PROC = Path("/proc")
 MAX_FILE_BYTES = 65536
 MAX_COMMAND_LINE_BYTES = 32768
-"""Bytes of a command line that are read; what follows names no model."""
+"""Bytes of a command line that are read; options that name a model stand at its beginning."""
 COMM_LENGTH = 15
 """Bytes that the kernel keeps of a process's name."""
 
 _UNINFORMATIVE_NAMES = frozenset({"pt_main_thread"})
-"""Names that a library gives every program that uses it (PyTorch): they say nothing."""
+"""Names that a library (PyTorch) gives to every process that uses it."""
 _PROGRAM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+:-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessEntry:
-    """One process; `start_ticks` is the tick of its start, `command_line` an open file of it or None.
+    """One process.
 
-    `uid` is the real one. `uid` and `cgroup` are empty where they were not asked for.
+    `start_ticks` is the clock tick of its start. `uid` is the real user id. `uid` and `cgroup` are
+    empty where they were not asked for. `command_line` is an open descriptor, None without one.
     """
 
     name: str
@@ -43,15 +44,16 @@ class ProcessEntry:
 
 
 def is_proc_mounted() -> bool:
-    """Tell whether there is a /proc at all."""
+    """Tell whether /proc is mounted."""
     return (PROC / "self").exists()
 
 
 def read_process(pid: int, *, owned: bool) -> ProcessEntry | None:
-    """Return the process, with its owner and control group if `owned`.
+    """Return the process, with its uid and control group if `owned`.
 
-    None for a process that is gone, in another pid namespace, or hidden (``hidepid``). All is
-    read through one descriptor of its directory, so a pid that is reused meanwhile mixes nothing.
+    None for a process that has ended, is in another pid namespace, or is hidden (``hidepid``). All
+    files are opened through one descriptor of the directory, so they are of one process even if
+    its pid is reused meanwhile.
     """
     try:
         with _open_descriptor(PROC / str(pid), os.O_DIRECTORY) as directory:
@@ -66,9 +68,9 @@ def read_process(pid: int, *, owned: bool) -> ProcessEntry | None:
 
 
 def read_arguments(command_line: int) -> tuple[str, ...]:
-    """Return the arguments of a process by its open command line, which is closed.
+    """Return the arguments of a process from its open command line, and close that.
 
-    None of a zombie or a kernel thread. Bytes that are no text come back as U+FFFD.
+    A zombie and a kernel thread have none. Bytes that are no UTF-8 become U+FFFD.
     """
     try:
         content = os.read(command_line, MAX_COMMAND_LINE_BYTES)
@@ -83,9 +85,9 @@ def read_arguments(command_line: int) -> tuple[str, ...]:
 
 
 def display_name(name: str, arguments: Sequence[str]) -> str:
-    """Return what users call the process: its name, in full where the kernel cut it.
+    """Return the name of the process, in full where the kernel cut it.
 
-    Characters that a terminal would obey become ``?``.
+    Characters that are not printable become ``?``.
     """
     for argument in arguments[:2]:
         program = argument.rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""Owners and names of processes from ps, where there is no /proc."""
+"""Read users and names of processes by ps, where there is no /proc."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PS_TIMEOUT_S = 2.0
 
 
 def owners_by_ps(pids: Iterable[int]) -> dict[int, tuple[int, str]]:
-    """Return uid and name of those processes that ps knows, by one call for all."""
+    """Return uid and name of those processes that ps knows; ps runs once for all."""
     listed = ",".join(str(pid) for pid in pids if pid > 0)
     if not listed:
         return {}

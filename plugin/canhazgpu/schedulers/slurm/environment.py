@@ -1,4 +1,7 @@
-"""The names of Slurm's variables; imports nothing, so that a job without GPUs costs nothing."""
+"""The names of Slurm's environment variables.
+
+Imports nothing: the prolog of a job without GPUs reads no other module.
+"""
 
 JOB_ID = "SLURM_JOB_ID"
 JOB_GPUS = "SLURM_JOB_GPUS"
@@ -12,14 +15,16 @@ RESTART_COUNT = "SLURM_JOB_RESTART_COUNT"
 CLUSTER_NAME = "SLURM_CLUSTER_NAME"
 NODE_NAME = "SLURMD_NODENAME"
 SCRIPT_CONTEXT = "SLURM_SCRIPT_CONTEXT"
-"""Which hook runs; set by slurmd alone, and not by whoever runs one by hand."""
+"""Which hook runs. slurmd sets it; a hook that is run by hand does not have it."""
 SLURM_CONF = "SLURM_CONF"
 DEFAULT_CONF = "/etc/slurm/slurm.conf"
 CONFIGLESS_CONF = "/run/slurm/conf/slurm.conf"
-"""Where slurmd keeps the file that its controller sent. Slurm's programs find both unasked."""
+"""Where a configless slurmd keeps the file that its controller sent.
+
+Slurm's programs find this file and `DEFAULT_CONF` without SLURM_CONF."""
 
 KILLED_RUN_S = "HOOK_LOST_S"
-"""Set by the hook's own script: the seconds that a run of the same hook took which was killed."""
+"""How many seconds the killed run of this hook took. The hook's script sets it for the retry."""
 
 SCHEDULER_TYPE = "slurm"
-"""What the TYPE column calls a job of this scheduler."""
+"""The text of the TYPE column for a job of this scheduler."""

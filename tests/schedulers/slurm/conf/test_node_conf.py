@@ -12,16 +12,14 @@ from canhazgpu.gpu.assigned import AssignedGpu
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.schedulers.slurm import environment
 from canhazgpu.schedulers.slurm.conf.device_mapping import gpus_at_positions
+from canhazgpu.schedulers.slurm.conf.gres import DeclaredGpus, order_gpu_files, parse_declared_gpus
 from canhazgpu.schedulers.slurm.conf.hostlist import MAX_NAMES, expand_hostlist
 from canhazgpu.schedulers.slurm.conf.node_conf import (
-    DeclaredGpus,
     SlurmNodeConf,
     default_conf_path,
-    order_gpu_files,
-    parse_declared_gpus,
-    parse_line,
     read_node_conf,
 )
+from canhazgpu.schedulers.slurm.conf.parser import parse_line
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ import pytest
 
 from canhazgpu.errors import SchedulerError
 from canhazgpu.ledger.values import JobOwner
+from canhazgpu.node.system_log import single_line
 from canhazgpu.schedulers.port import ActionOutcome, ActionResult, JobContext
-from canhazgpu.schedulers.slurm.control.actions import MAX_COMMENT, SlurmActions, single_line
+from canhazgpu.schedulers.slurm.control.actions import MAX_COMMENT, SlurmActions
 from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
 from canhazgpu.schedulers.slurm.control.queries import parse_job_entry
 

@@ -12,7 +12,7 @@ import pytest
 
 from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
 from canhazgpu.schedulers.slurm.control.job_presence import JobPresence, parse_jobs_on_node
-from canhazgpu.schedulers.slurm.control.undrain import own_drain_reason
+from canhazgpu.schedulers.slurm.control.queries import own_drain_reason
 
 
 class Spool:
@@ -66,7 +66,7 @@ def test_slurm_is_not_asked_where_the_sockets_tell(spool: Spool, tmp_path: Path)
     assert spool.presence().absent(["12"]) == set()
     assert spool.presence().absent([]) == set()
     assert not (tmp_path / "asked").exists()
-    assert spool.presence().is_gone("13")
+    assert spool.presence().is_absent("13")
     assert (tmp_path / "asked").exists()
 
 

@@ -316,7 +316,7 @@ def test_what_it_took_to_begin_counts_against_a_hooks_time(node: Any) -> None:
     node.configure(slurm={"hook_deadline_s": 4.0})
     slow = (
         "import time\n"
-        "import canhazgpu.schedulers.slurm.hook.run as hook\n"
+        "import canhazgpu.schedulers.slurm.hook.node_context as hook\n"
         "first = hook.read_node_conf\n"
         "hook.read_node_conf = lambda *given: (time.sleep(2), first(*given))[1]\n"
         "from canhazgpu.prolog.main import main\n"

@@ -270,13 +270,14 @@ def test_a_crash_while_the_store_is_told_doubles_and_loses_nothing(
     node.forget_outage()
     change = {
         # The store has them all, and the node does not know.
-        "sent": "from canhazgpu.ledger.local.book_file import BookTransaction\nBookTransaction.drop_recorded = die",
+        "sent": "from canhazgpu.ledger.local.book_file import BookTransaction\n"
+        "BookTransaction.drop_recorded = die",
         # The store has some, and the node knows.
         "half": "from canhazgpu.ledger.local import reconcile\nreconcile.MAX_BATCH = 2\n"
         "from canhazgpu.ledger.store.ledger import RedisLedger\n"
-        "first = RedisLedger.record\n"
+        "first = RedisLedger.record_entries\n"
         "calls = []\n"
-        "RedisLedger.record = lambda *given: (\n"
+        "RedisLedger.record_entries = lambda *given: (\n"
         "    die() if calls else (calls.append(1), first(*given))[1]\n"
         ")",
     }[stage]

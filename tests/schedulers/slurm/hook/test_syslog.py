@@ -17,8 +17,8 @@ import fake_nvml
 slurms_choice = pytest.mark.parametrize("node", ["slurm"], indirect=True)
 INFORMATIONAL, WARNING = "<30>", "<28>"
 RUN = (
-    "from canhazgpu.schedulers.slurm.control import actions\n"
-    "actions.SYSLOG_SOCKET = {socket!r}\n"
+    "from canhazgpu.node import system_log\n"
+    "system_log.SYSLOG_SOCKET = {socket!r}\n"
     "from canhazgpu.{module} import main\n"
     "main({arguments})\n"
 )

@@ -10,7 +10,8 @@ import pytest
 
 from canhazgpu.config.schema import Config, EpilogConfig, SlurmConfig
 from canhazgpu.gpu.scan import GpuReading
-from canhazgpu.schedulers.slurm.conf.node_conf import SlurmNodeConf, parse_line
+from canhazgpu.schedulers.slurm.conf.node_conf import SlurmNodeConf
+from canhazgpu.schedulers.slurm.conf.parser import parse_line
 from canhazgpu.schedulers.slurm.conf.settings import Settings, collect_settings
 from canhazgpu.schedulers.slurm.site.checks.registry import (
     CHECKS,
@@ -83,7 +84,7 @@ HEALTHY = SiteState(
         auto_detects=False,
         version="slurm-wlm 22.05.8",
         controller_settings=settings(),
-        matches={
+        programs={
             "Prolog": (Program(SCRIPTS[0]),),
             "Epilog": (Program(SCRIPTS[1]),),
             "TaskProlog": (Program(SCRIPTS[2]),),
@@ -218,19 +219,19 @@ BROKEN: list[tuple[str, str, Change, str]] = [
     (
         "task-prolog",
         "error",
-        slurm(matches={**HEALTHY.slurm.matches, "TaskProlog": (Program("/t", "is no file"),)}),
+        slurm(programs={**HEALTHY.slurm.programs, "TaskProlog": (Program("/t", "is no file"),)}),
         "canhazgpu hooks install",
     ),
     (
         "hook-patterns",
         "error",
-        slurm(matches={**HEALTHY.slurm.matches, "Prolog": ()}),
+        slurm(programs={**HEALTHY.slurm.programs, "Prolog": ()}),
         "canhazgpu hooks install",
     ),
     (
         "hook-scripts",
         "error",
-        slurm(matches={**HEALTHY.slurm.matches, "Epilog": (Program("/e/README", "is no file"),)}),
+        slurm(programs={**HEALTHY.slurm.programs, "Epilog": (Program("/e/README", "is no file"),)}),
         "move it out of the directory",
     ),
     (
@@ -282,8 +283,8 @@ BROKEN: list[tuple[str, str, Change, str]] = [
         "health-check",
         "warning",
         slurm(
-            matches={
-                **HEALTHY.slurm.matches,
+            programs={
+                **HEALTHY.slurm.programs,
                 "HealthCheckProgram": (Program(SCRIPTS[3], "cannot be read"),),
             }
         ),
@@ -458,7 +459,7 @@ def test_a_site_without_any_script_is_told_once() -> None:
 
 
 def test_a_slurm_conf_that_cannot_be_read_is_one_problem_and_not_twenty() -> None:
-    unread = slurm(conf=ConfFile("/x", "no"), settings=Settings(), matches={}, knows_node=False)
+    unread = slurm(conf=ConfFile("/x", "no"), settings=Settings(), programs={}, knows_node=False)
     site = unread(HEALTHY)
     assert set(problems(site)) == {"slurm-conf"}
     said = {one.id for one in run_checks(site)}

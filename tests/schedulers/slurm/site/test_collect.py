@@ -16,13 +16,12 @@ from canhazgpu.schedulers.slurm.site.collect import (
     find_missing_commands,
     find_nvml_libraries,
     find_slurm_conf,
-    inspect_program,
     inspect_state_dir,
-    matched_programs,
     read_slurm_version,
 )
 from canhazgpu.schedulers.slurm.site.file_permissions import find_closed_to_users
 from canhazgpu.schedulers.slurm.site.hook_probe import probe_as_hook
+from canhazgpu.schedulers.slurm.site.programs import inspect_program, matched_programs
 from canhazgpu.schedulers.slurm.site.state import Program
 
 

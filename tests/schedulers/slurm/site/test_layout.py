@@ -6,20 +6,17 @@ import pytest
 
 from canhazgpu.config.schema import SlurmConfig
 from canhazgpu.errors import ConfigError
-from canhazgpu.schedulers.slurm.conf.node_conf import parse_line
+from canhazgpu.schedulers.slurm.conf.parser import parse_line
 from canhazgpu.schedulers.slurm.conf.settings import Settings, collect_settings, parse_show_config
+from canhazgpu.schedulers.slurm.site.conf_text import conf_text
+from canhazgpu.schedulers.slurm.site.health_lines import health_lines
 from canhazgpu.schedulers.slurm.site.layout import (
     Layout,
     chain_script_paths,
     chained_script,
     plan_layout,
 )
-from canhazgpu.schedulers.slurm.site.required_lines import (
-    conf_text,
-    health_lines,
-    hook_limit_s,
-    needed_lines,
-)
+from canhazgpu.schedulers.slurm.site.required_lines import hook_limit_s, needed_lines
 
 DIR = "/etc/slurm"
 OWN = f"{DIR}/canhazgpu"

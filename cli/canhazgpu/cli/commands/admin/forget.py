@@ -1,4 +1,4 @@
-"""`canhazgpu admin forget`: remove a node that is gone."""
+"""`canhazgpu admin forget`: remove a node from the ledger."""
 
 from __future__ import annotations
 

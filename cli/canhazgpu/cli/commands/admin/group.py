@@ -1,4 +1,4 @@
-"""`canhazgpu admin`: what administrators do with nodes, reservations and GPUs."""
+"""`canhazgpu admin`: commands for administrators."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import click
 
 from canhazgpu.cli.commands.admin.forget import forget
 from canhazgpu.cli.commands.admin.nodes import nodes
-from canhazgpu.cli.commands.admin.quarantine import quarantine, unquarantine
+from canhazgpu.cli.commands.admin.quarantine import quarantine
 from canhazgpu.cli.commands.admin.release import release
+from canhazgpu.cli.commands.admin.unquarantine import unquarantine
 
 
 @click.group()

@@ -12,7 +12,7 @@ import click
 from canhazgpu.cli.app import App
 from canhazgpu.cli.options.common import json_option
 from canhazgpu.cli.terminal.output import column_lines
-from canhazgpu.duration_text import short_duration_text
+from canhazgpu.durations import short_duration_text
 from canhazgpu.gpu.usage import GpuState
 from canhazgpu.status.json_format import iso_time
 

@@ -1,4 +1,4 @@
-"""`canhazgpu admin release`: take reservations away."""
+"""`canhazgpu admin release`: release reservations, whoever holds them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import click
 
 from canhazgpu.cli.app import App
-from canhazgpu.cli.commands.release import print_released
-from canhazgpu.cli.options.common import json_option
+from canhazgpu.cli.options.common import json_option, reason_option
 from canhazgpu.cli.options.node import node_option
 from canhazgpu.cli.options.param_types import GPU_IDS
 from canhazgpu.cli.options.value_completion import complete_gpu_ids
-from canhazgpu.cli.terminal.output import print_sanitized, reason_option, sanitized_errors
+from canhazgpu.cli.terminal.output import print_sanitized, sanitized_errors
+from canhazgpu.cli.terminal.released_gpus import print_released
 from canhazgpu.service.holdings import RevokeRequest
 
 if TYPE_CHECKING:

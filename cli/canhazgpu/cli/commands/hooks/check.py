@@ -1,69 +1,21 @@
-"""`canhazgpu hooks check`: what is wrong on this node, and the line that mends it."""
+"""`canhazgpu hooks check`: what is wrong on this node, and how to fix it."""
 
 from __future__ import annotations
 
 import json
-import os
-import shlex
-import socket
-import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import click
 
 from canhazgpu.cli.app import App
-from canhazgpu.cli.hook_site.script_settings import (
-    hook_files,
-    hook_settings,
-    keys_invisible_to_hooks,
-    paths_changeable_by_others,
-)
+from canhazgpu.cli.hook_site.collect import collect_site_state
 from canhazgpu.cli.options.common import json_option
 from canhazgpu.cli.options.hooks import slurm_conf_option, slurm_dir_option
 from canhazgpu.cli.terminal.text import printable
-from canhazgpu.config import DEFAULT_CONFIG_FILE, Config, EffectiveConfig
-from canhazgpu.errors import CanhazgpuError, ConfigError
-from canhazgpu.ledger.store.url import EMBEDDED, parse_store_url
-from canhazgpu.node.identity import node_name, state_dir
-from canhazgpu.schedulers.slurm.conf.settings import Settings
 from canhazgpu.schedulers.slurm.site.checks.registry import Finding, run_checks, worst_severity
-from canhazgpu.schedulers.slurm.site.collect import (
-    calls_our_health_check,
-    collect_slurm_state,
-    find_nvml_libraries,
-    find_slurm_conf,
-    inspect_program,
-    inspect_state_dir,
-)
-from canhazgpu.schedulers.slurm.site.file_permissions import (
-    changeable_by_others,
-    find_closed_to_users,
-)
-from canhazgpu.schedulers.slurm.site.hook_probe import probe_as_hook
-from canhazgpu.schedulers.slurm.site.install import (
-    HookFile,
-    describe_difference,
-    find_script_states,
-    read_chained_scripts,
-)
-from canhazgpu.schedulers.slurm.site.layout import (
-    HEALTH_KEY,
-    ScriptState,
-    chain_script_paths,
-    plan_layout,
-)
-from canhazgpu.schedulers.slurm.site.state import (
-    ConfigState,
-    HookProbeResult,
-    InstalledHooks,
-    SiteState,
-)
-from canhazgpu.templates.slurm_files import HookSettings
 
-ROOT = Path("/")
 EXIT_ERRORS = 2
 EXIT_WARNINGS = 1
 SEVERITY_COLOURS = {"error": "red", "warning": "yellow", "ok": "green"}
@@ -95,143 +47,11 @@ def check(
     click.echo(
         json.dumps(_findings_to_dict(findings), indent=2) if as_json else _findings_text(findings)
     )
-    grave = worst_severity(findings)
-    if grave == "error":
+    worst = worst_severity(findings)
+    if worst == "error":
         context.exit(EXIT_ERRORS)
-    if grave == "warning" and strict:
+    if worst == "warning" and strict:
         context.exit(EXIT_WARNINGS)
-
-
-@dataclass(frozen=True, slots=True)
-class ExpectedSettings:
-    """What hooks would be told; the default configuration where the real one has a fault."""
-
-    effective: EffectiveConfig
-    settings: HookSettings | None
-    fault: str | None
-
-
-def collect_site_state(app: App, slurm_dir: str, slurm_conf: str | None) -> SiteState:
-    """Gather everything that the checks look at."""
-    conf = find_slurm_conf(slurm_conf, app.environ, slurm_dir, ROOT)
-    wanted = _expected_settings(app, slurm_dir, conf)
-    config = wanted.effective.config
-    node = node_name(config.node, app.environ)
-    slurm = collect_slurm_state(conf, node, socket.gethostname().split(".")[0], config.slurm)
-    settings = wanted.settings
-    ours = _installed_hooks(
-        slurm.settings, settings, slurm_dir, _install_command(app, slurm_dir, slurm_conf)
-    )
-    return SiteState(
-        node=node,
-        as_root=os.geteuid() == 0,
-        slurm=slurm,
-        installed=ours,
-        config=_config_state(wanted, ours),
-        state_dir=inspect_state_dir(state_dir(config.node, node)),
-        hook_probe=probe_as_hook(settings.python, settings.config_file, config, conf, node)
-        if settings
-        else HookProbeResult(),
-        nvml_libraries=find_nvml_libraries(app.environ.get("LD_LIBRARY_PATH", "")),
-    )
-
-
-def _expected_settings(app: App, slurm_dir: str, conf: str) -> ExpectedSettings:
-    try:
-        effective = app.effective()
-    except ConfigError as exc:
-        return ExpectedSettings(EffectiveConfig(Config(), {}, None), None, str(exc))
-    try:
-        known_conf = conf if Path(conf).exists() else None
-        return ExpectedSettings(
-            effective, hook_settings(effective, ROOT, slurm_dir, conf=known_conf), None
-        )
-    except ConfigError as exc:
-        return ExpectedSettings(effective, None, str(exc))
-
-
-def _install_command(app: App, slurm_dir: str, slurm_conf: str | None) -> str:
-    """Return the command that installs the hooks as this check would have them."""
-    program_path = Path(sys.executable).with_name("canhazgpu")
-    words = [str(program_path) if program_path.exists() else "canhazgpu"]
-    words += ["--config", app.config_file] if app.config_file else []
-    words += ["hooks", "install", "--slurm-dir", slurm_dir]
-    words += ["--slurm-conf", slurm_conf] if slurm_conf else []
-    return shlex.join(words)
-
-
-def _installed_hooks(
-    site: Settings, settings: HookSettings | None, slurm_dir: str, command: str
-) -> InstalledHooks:
-    try:
-        layout = plan_layout(
-            site, slurm_dir, {}, read_chained_scripts(chain_script_paths(site, slurm_dir), ROOT)
-        )
-    except ConfigError as exc:
-        return InstalledHooks(None, str(exc), {}, {}, (), command)
-    own = [place for place in layout.locations if place.site]
-    programs = tuple(
-        inspect_program(place.site, by_users=place.key == "TaskProlog")
-        for place in own
-        if place.site
-    )
-    files = hook_files(settings, layout) if settings else []
-    states = _script_states(files)
-    differences = {
-        str(one.path): describe_difference(one.path, one.text)
-        for one in files
-        if states[str(one.path)] == "different"
-    }
-    calls = calls_our_health_check(site.get(HEALTH_KEY)) if site.get(HEALTH_KEY) else False
-    return InstalledHooks(layout, None, states, differences, programs, command, calls)
-
-
-def _script_states(files: Sequence[HookFile]) -> dict[str, ScriptState]:
-    try:
-        return {str(path): state for path, state in find_script_states(files, ROOT).items()}
-    except ConfigError:
-        return {str(one.path): "absent" for one in files}
-
-
-def _config_state(wanted: ExpectedSettings, ours: InstalledHooks) -> ConfigState:
-    effective = wanted.effective
-    file = effective.file.absolute() if effective.file else None
-    users_file = DEFAULT_CONFIG_FILE if DEFAULT_CONFIG_FILE.exists() else None
-    closed = find_closed_to_users(users_file) if users_file else None
-    return ConfigState(
-        config=effective.config,
-        fault=wanted.fault,
-        file=str(file) if file else None,
-        is_world_readable=file is not None and find_closed_to_users(file) is None,
-        has_password=_has_password(effective.config.store.url),
-        users_file=str(users_file) if users_file else None,
-        users_file_blocked_by=str(closed) if closed else None,
-        python_blocked_by=_python_blocked_by(),
-        invisible_to_hooks=keys_invisible_to_hooks(effective),
-        changeable_paths={
-            **paths_changeable_by_others(effective),
-            **_scripts_changeable_by_others(ours),
-        },
-    )
-
-
-def _python_blocked_by() -> str | None:
-    python = Path(sys.executable).absolute()
-    closed = find_closed_to_users(python) or find_closed_to_users(python.resolve())
-    return str(closed) if closed else None
-
-
-def _scripts_changeable_by_others(ours: InstalledHooks) -> dict[str, tuple[str, ...]]:
-    paths = (*ours.scripts, *(one.path for one in ours.site_scripts))
-    weak = {path: changeable_by_others(Path(path)) for path in paths}
-    return {path: tuple(map(str, places)) for path, places in weak.items() if places}
-
-
-def _has_password(url: str) -> bool:
-    try:
-        return url != EMBEDDED and bool(parse_store_url(url).password)
-    except CanhazgpuError:
-        return False
 
 
 def _findings_text(findings: Sequence[Finding]) -> str:

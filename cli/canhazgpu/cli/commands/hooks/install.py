@@ -1,4 +1,4 @@
-"""`canhazgpu hooks install`: put the scripts in their places, and say what slurm.conf lacks."""
+"""`canhazgpu hooks install`: install the scripts, and print the lines slurm.conf lacks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from canhazgpu.cli.app import App
+from canhazgpu.cli.hook_site.config_warnings import config_warnings
 from canhazgpu.cli.hook_site.install_warnings import install_warnings
-from canhazgpu.cli.hook_site.script_settings import config_warnings as hook_warnings
 from canhazgpu.cli.hook_site.script_settings import hook_files, hook_settings
 from canhazgpu.cli.options.common import json_option
 from canhazgpu.cli.options.hooks import (
@@ -26,6 +26,8 @@ from canhazgpu.config.conflict_chain import swap_error
 from canhazgpu.errors import ConfigError
 from canhazgpu.schedulers.slurm.conf.node_conf import read_node_conf, read_settings
 from canhazgpu.schedulers.slurm.site.collect import find_slurm_conf
+from canhazgpu.schedulers.slurm.site.conf_text import conf_text
+from canhazgpu.schedulers.slurm.site.health_lines import health_lines
 from canhazgpu.schedulers.slurm.site.install import (
     InstallStep,
     apply_steps,
@@ -33,21 +35,15 @@ from canhazgpu.schedulers.slurm.site.install import (
     plan_install,
     read_chained_scripts,
     step_diff,
-    under_root,
 )
+from canhazgpu.schedulers.slurm.site.installed_files import under_root
 from canhazgpu.schedulers.slurm.site.layout import chain_script_paths, plan_layout
-from canhazgpu.schedulers.slurm.site.required_lines import (
-    ConfLine,
-    conf_text,
-    health_lines,
-    hook_limit_s,
-    needed_lines,
-)
+from canhazgpu.schedulers.slurm.site.required_lines import ConfLine, hook_limit_s, needed_lines
 
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """What an installation does and says."""
+    """The steps of an installation, the lines for slurm.conf, and warnings."""
 
     conf: Path
     steps: tuple[InstallStep, ...]
@@ -88,7 +84,7 @@ def install(
       canhazgpu --config /etc/canhazgpu/config.toml hooks install
       canhazgpu hooks install --root /srv/images/gpu-node --json
     """  # noqa: D301 - click reads the character: keep these lines
-    effective = app.effective()
+    effective = app.effective_config()
     base = Path(root).absolute()
     conf = under_root(base, Path(find_slurm_conf(slurm_conf, app.environ, slurm_dir, base)))
     if slurm_conf and not conf.exists():
@@ -104,7 +100,7 @@ def install(
     known_conf = f"/{conf.relative_to(base)}" if conf.exists() else None
     files = hook_files(hook_settings(effective, base, slurm_dir, conf=known_conf), layout)
     steps = plan_install(files, find_script_states(files, base), base)
-    done = Installation(
+    installation = Installation(
         conf,
         steps,
         (
@@ -112,41 +108,41 @@ def install(
             *health_lines(site, layout.health_check),
         ),
         (
-            *hook_warnings(effective),
+            *config_warnings(effective),
             *install_warnings(
                 site, layout, steps, base, slurm_picks=constrained or slurm.assignment == "slurm"
             ),
         ),
         dry_run,
     )
-    diffs = {step.target: step_diff(step) for step in done.steps} if dry_run else {}
+    diffs = {step.target: step_diff(step) for step in installation.steps} if dry_run else {}
     if not dry_run:
-        apply_steps(done.steps)
+        apply_steps(installation.steps)
     if as_json:
-        click.echo(json.dumps(_installation_to_dict(done, diffs), indent=2))
+        click.echo(json.dumps(_installation_to_dict(installation, diffs), indent=2))
     else:
-        _print_text(done, diffs)
+        _print_text(installation, diffs)
 
 
-def _print_text(done: Installation, diffs: Mapping[Path, str]) -> None:
-    for step in done.steps:
-        to_be = "to be " if done.dry_run and step.action != "unchanged" else ""
+def _print_text(installation: Installation, diffs: Mapping[Path, str]) -> None:
+    for step in installation.steps:
+        to_be = "to be " if installation.dry_run and step.action != "unchanged" else ""
         click.echo(f"{to_be}{step.action} {step.target}")
     for text in filter(None, diffs.values()):
         click.echo(f"\n{text}", nl=False)
-    if not done.lines:
-        click.echo(f"\n{done.conf} has every line that the hooks need.")
+    if not installation.lines:
+        click.echo(f"\n{installation.conf} has every line that the hooks need.")
     else:
         click.echo("\nFor slurm.conf, on the controller and on every node:\n")
-        click.echo(conf_text(done.lines))
+        click.echo(conf_text(installation.lines))
         click.echo("Then run 'scontrol reconfigure', and restart slurmd where PrologFlags changed.")
-    for warning in done.warnings:
+    for warning in installation.warnings:
         click.echo(f"warning: {warning}", err=True)
 
 
-def _installation_to_dict(done: Installation, diffs: Mapping[Path, str]) -> dict[str, Any]:
+def _installation_to_dict(installation: Installation, diffs: Mapping[Path, str]) -> dict[str, Any]:
     return {
-        "dry_run": done.dry_run,
+        "dry_run": installation.dry_run,
         "files": [
             {
                 "path": str(step.file.path),
@@ -154,10 +150,10 @@ def _installation_to_dict(done: Installation, diffs: Mapping[Path, str]) -> dict
                 "action": step.action,
                 "diff": diffs.get(step.target),
             }
-            for step in done.steps
+            for step in installation.steps
         ],
-        "slurm_conf_file": str(done.conf) if done.conf.exists() else None,
-        "slurm_conf": conf_text(done.lines),
+        "slurm_conf_file": str(installation.conf) if installation.conf.exists() else None,
+        "slurm_conf": conf_text(installation.lines),
         "slurm_conf_lines": [
             {
                 "key": line.key,
@@ -165,7 +161,7 @@ def _installation_to_dict(done: Installation, diffs: Mapping[Path, str]) -> dict
                 "instead_of": line.instead_of or None,
                 "reason": line.reason,
             }
-            for line in done.lines
+            for line in installation.lines
         ],
-        "warnings": list(done.warnings),
+        "warnings": list(installation.warnings),
     }

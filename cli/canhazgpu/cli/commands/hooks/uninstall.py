@@ -1,4 +1,4 @@
-"""`canhazgpu hooks uninstall`: take the scripts away, and bring the site's own back."""
+"""`canhazgpu hooks uninstall`: remove the installed scripts."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from canhazgpu.schedulers.slurm.conf.node_conf import read_settings
 from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
 from canhazgpu.schedulers.slurm.site.collect import (
     QUERY_TIMEOUT_S,
-    calls_our_health_check,
     find_slurm_conf,
-    matched_programs,
     read_running_settings,
 )
-from canhazgpu.schedulers.slurm.site.install import diff_text, under_root
-from canhazgpu.schedulers.slurm.site.required_lines import foreign_health_check
+from canhazgpu.schedulers.slurm.site.health_lines import foreign_health_check
+from canhazgpu.schedulers.slurm.site.install import diff_text
+from canhazgpu.schedulers.slurm.site.installed_files import under_root
+from canhazgpu.schedulers.slurm.site.programs import calls_our_health_check, matched_programs
 from canhazgpu.schedulers.slurm.site.uninstall import (
     DanglingReference,
     Removal,
@@ -52,9 +52,10 @@ first; what is still reserved then goes with the ledger's keys:
 
 @dataclass(frozen=True, slots=True)
 class Uninstallation:
-    """What is removed, what is not ours and stays, and what still names what would be gone.
+    """What is removed, what stays, and what still refers to scripts that would be removed.
 
-    `health_check_caller` is the site's own HealthCheckProgram where it calls ours, empty else.
+    `foreign` are files that canhazgpu did not install; they stay. `health_check_caller` is the
+    site's own HealthCheckProgram if it calls ours, else "".
     """
 
     conf: Path
@@ -67,7 +68,7 @@ class Uninstallation:
 
     @property
     def refused(self) -> bool:
-        """Tell whether jobs would fail for what is to be removed."""
+        """Tell whether Slurm would still run a script that is to be removed."""
         return bool(self.named_in_conf or self.named_by_controller or self.health_check_caller)
 
 
@@ -101,11 +102,11 @@ def uninstall(
     app: App = context.obj
     base = Path(root).absolute()
     conf = find_slurm_conf(slurm_conf, app.environ, slurm_dir, base)
-    done = _plan_uninstallation(app, base, conf, slurm_dir, dry_run)
-    if not dry_run and not done.refused:
-        remove_scripts(done.removals, slurm_dir, base)
-    click.echo(_json(done) if as_json else "\n".join(_text_lines(done)))
-    if done.refused:
+    plan = _plan_uninstallation(app, base, conf, slurm_dir, dry_run)
+    if not dry_run and not plan.refused:
+        remove_scripts(plan.removals, slurm_dir, base)
+    click.echo(_json(plan) if as_json else "\n".join(_text_lines(plan)))
+    if plan.refused:
         click.echo("nothing was removed: Slurm still runs what would be gone", err=True)
         context.exit(EXIT_REFUSED)
 
@@ -116,83 +117,93 @@ def _plan_uninstallation(
     conf_path = under_root(root, Path(conf))
     settings = read_settings(conf_path)
     removals, foreign = find_installed(script_directories(settings, slurm_dir), root)
-    running: tuple[DanglingReference, ...] = ()
+    named_by_controller: tuple[DanglingReference, ...] = ()
     if root == Path("/") and conf_path.exists() and removals:
         commands = SlurmCommands(_bin_dir(app), QUERY_TIMEOUT_S, {names.SLURM_CONF: conf})
-        if shown := read_running_settings(commands):
-            running = find_dangling_references(shown, matched_programs(shown), removals)
-    named = find_dangling_references(settings, matched_programs(settings, root), removals)
-    caller = foreign_health_check(settings)
-    calls = bool(caller and removals) and calls_our_health_check(caller, root)
+        if controller_settings := read_running_settings(commands):
+            named_by_controller = find_dangling_references(
+                controller_settings, matched_programs(controller_settings), removals
+            )
+    named_in_conf = find_dangling_references(settings, matched_programs(settings, root), removals)
+    health_check_caller = foreign_health_check(settings)
+    calls = bool(health_check_caller and removals) and calls_our_health_check(
+        health_check_caller, root
+    )
     return Uninstallation(
-        conf_path, removals, foreign, named, running, caller if calls else "", dry_run
+        conf_path,
+        removals,
+        foreign,
+        named_in_conf,
+        named_by_controller,
+        health_check_caller if calls else "",
+        dry_run,
     )
 
 
 def _bin_dir(app: App) -> str:
     try:
-        return app.effective().config.slurm.bin_dir
+        return app.effective_config().config.slurm.bin_dir
     except ConfigError:
-        return ""  # what is broken can be taken out all the same
+        return ""  # scripts can be removed even if the configuration is broken
 
 
-def _text_lines(done: Uninstallation) -> Iterator[str]:
-    for one in done.removals:
-        yield f"{'to be removed' if done.dry_run or done.refused else 'removed'} {one.target}"
-    if not done.removals:
+def _text_lines(plan: Uninstallation) -> Iterator[str]:
+    for one in plan.removals:
+        yield f"{'to be removed' if plan.dry_run or plan.refused else 'removed'} {one.target}"
+    if not plan.removals:
         yield "nothing of canhazgpu's is installed"
-    for path in done.foreign:
+    for path in plan.foreign:
         yield f"left {path}, which canhazgpu did not install"
-    if done.dry_run:
+    if plan.dry_run:
         yield ""
-        for one in done.removals:
+        for one in plan.removals:
             yield diff_text(one.target, one.text, None).rstrip("\n")
     yield ""
-    yield from _conf_instructions(done)
+    yield from _conf_instructions(plan)
     yield ""
     yield LEDGER_NOTICE.rstrip("\n")
 
 
-def _conf_instructions(done: Uninstallation) -> Iterator[str]:
-    if done.health_check_caller:
-        yield f"First take the call of canhazgpu's health check out of {done.health_check_caller},"
+def _conf_instructions(plan: Uninstallation) -> Iterator[str]:
+    if plan.health_check_caller:
+        yield f"First take the call of canhazgpu's health check out of {plan.health_check_caller},"
         yield "on every node."
-    if done.named_in_conf:
-        yield f"First change in {done.conf}, on the controller and on every node:"
-        yield from (f"  {one.change}" for one in done.named_in_conf)
+    if plan.named_in_conf:
+        yield f"First change in {plan.conf}, on the controller and on every node:"
+        yield from (f"  {one.change}" for one in plan.named_in_conf)
         yield "then run 'scontrol reconfigure', and this command again."
-    elif done.named_by_controller:
+    elif plan.named_by_controller:
         yield "The controller still runs with these lines; run 'scontrol reconfigure':"
-        yield from (f"  {one.change}" for one in done.named_by_controller)
-    elif done.health_check_caller:
+        yield from (f"  {one.change}" for one in plan.named_by_controller)
+    elif plan.health_check_caller:
         yield "Then run this command again."
-    elif not done.conf.exists():
-        yield f"{done.conf} is not there, so it was not asked whether it names the scripts."
+    elif not plan.conf.exists():
+        yield f"{plan.conf} is not there, so it was not asked whether it names the scripts."
     else:
-        yield f"{done.conf} names none of these. PrologFlags, the timeouts and"
+        yield f"{plan.conf} names none of these. PrologFlags, the timeouts and"
         yield "nohold_on_prolog_fail may stay; they need nothing of canhazgpu."
 
 
-def _json(done: Uninstallation) -> str:
+def _json(plan: Uninstallation) -> str:
     return json.dumps(
         {
-            "dry_run": done.dry_run,
-            "refused": done.refused,
+            "dry_run": plan.dry_run,
+            "refused": plan.refused,
             "files": [
                 {
                     "path": one.path,
                     "target": str(one.target),
-                    "diff": diff_text(one.target, one.text, None) if done.dry_run else None,
+                    "diff": diff_text(one.target, one.text, None) if plan.dry_run else None,
                 }
-                for one in done.removals
+                for one in plan.removals
             ],
-            "left": [str(path) for path in done.foreign],
+            "left": [str(path) for path in plan.foreign],
             "slurm_conf_lines": [
                 {"key": one.key, "value": one.site, "instead_of": one.value}
-                for one in done.named_in_conf
+                for one in plan.named_in_conf
             ],
-            "reconfigure": bool(done.named_by_controller),
-            "health_check_called_by": done.health_check_caller or None,
+            "reconfigure": bool(plan.named_by_controller),
+            "health_check_called_by": plan.health_check_caller or None,
         },
         indent=2,
     )

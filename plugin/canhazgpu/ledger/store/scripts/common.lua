@@ -1,21 +1,21 @@
--- What the scripts share; it is put before each of them when they are loaded.
+-- Functions that all scripts share; this text is put before each script when it is loaded.
 --
--- KEYS[1] reservations  hash    GPU UUID -> claim (JSON with "owner", "type", "user") with "granted_ms"
---                               and, where there is one, "expires_ms", "renewed_ms", "idle_ms"
+-- KEYS[1] reservations  hash    GPU UUID -> claim (JSON with "owner", "type", "user") with "granted_ms",
+--                               and optionally "expires_ms", "renewed_ms", "idle_ms"
 -- KEYS[2] released      hash    GPU UUID -> time of the last release, ms
 -- KEYS[3] released_by   hash    GPU UUID -> user of the last reservation
 -- KEYS[4] quarantine    hash    GPU UUID -> JSON with "reason", "since_ms", "by"
 -- KEYS[5] scan          hash    data (JSON), at (ms, when the scan began on the store's clock),
---                               unused (JSON object: GPU UUID -> true, the GPUs it saw unused)
+--                               unused (JSON object: GPU UUID -> true, the unused GPUs)
 -- KEYS[6] queue         hash    owner -> waiter (JSON) with "order", "since_ms", "renewed_ms", "lease_s"
--- KEYS[7] history       stream  event, gpu, reason, by, claim, at (ms, where it is not the entry's time),
+-- KEYS[7] history       stream  event, gpu, reason, by, claim, at (ms, if not the entry's own time),
 --                               facts (JSON)
--- KEYS[8] recorded      string  record.lua's alone
--- ARGV[1] history kept, ms; each script states its own arguments from ARGV[2] on
+-- KEYS[8] recorded      string  only record.lua uses it
+-- ARGV[1] how long the history is kept, ms; each script documents its arguments from ARGV[2] on
 --
--- Invariants: whatever a waiter may wait for becomes an event of the history; a reservation that has
--- expired is released at the time it expired, whenever that is noticed; a record that cannot be read
--- is a reservation of the owner "unreadable", and nothing that is in any key stops a script.
+-- Invariants: every change that a waiter may wait for is an event of the history. An expired reservation
+-- is released as of the time when it expired, even if a script notices it later. A record that cannot be
+-- read is a reservation of the owner "unreadable". No content of a key makes a script fail.
 local reservations_key, released_key, released_by_key, quarantine_key, scan_key, queue_key, history_key =
   unpack(KEYS)
 local time = redis.call('TIME')
@@ -42,7 +42,7 @@ local function tell(event, ...)
   redis.call('XADD', history_key, 'MINID', '~', oldest, '*', 'event', event, ...)
 end
 
--- The node's reservations: GPU UUID -> record, and its text. `load_reservations` reads them.
+-- The node's reservations: GPU UUID -> record, and GPU UUID -> its text. `load_reservations` fills both.
 local reservations, texts = {}, {}
 
 local function readable(record)
@@ -78,7 +78,7 @@ local function held_by(owner)
   return held
 end
 
--- Returns whether the record could be written: somebody else's may hold what JSON cannot.
+-- Returns whether the record was written: another program's may hold a value that cannot be encoded.
 local function write(gpu, record)
   local encoded, text = pcall(cjson.encode, record)
   if encoded then
@@ -88,7 +88,7 @@ local function write(gpu, record)
   return encoded
 end
 
--- Returns the waiter as far as the history tells of it.
+-- Returns the waiter as the history records it.
 local function who_waits(owner, user)
   local known = type(user) == 'string' and user or 'unknown'
   return cjson.encode({ owner = owner, type = owner:match('^[^:]*'), user = known })
@@ -99,7 +99,7 @@ local function leave(owner, text, reason)
   tell('leave', 'reason', reason, 'claim', who_waits(owner, (decode(text) or {}).user))
 end
 
--- Returns the waiters who still live, in order; the others are taken out.
+-- Returns the waiters with a valid lease, in order; removes the others from the queue.
 local function load_queue()
   local waiting = {}
   for owner, text in pairs(read_hash(queue_key)) do
@@ -119,7 +119,7 @@ local function load_queue()
   return waiting
 end
 
--- Returns the position of the owner, or the one that it would get.
+-- Returns the position of the owner, or the position that it would get.
 local function position_of(owner, waiting)
   for i, one in ipairs(waiting) do
     if one.owner == owner then return i end
@@ -139,7 +139,7 @@ local function unquarantine(gpu, by)
   tell('unquarantine', 'gpu', gpu, 'by', by)
 end
 
--- What health says of the GPUs of a scan; an administrator's quarantine is none of its business.
+-- Sets and lifts quarantines by the health in a scan; never changes an administrator's quarantine.
 local function apply_health(seen, quarantined)
   for gpu, text in pairs(quarantined) do
     local well = seen.place[gpu] and seen.unfit[gpu] ~= 'unknown' and not seen.unhealthy[gpu]
@@ -156,7 +156,7 @@ local function apply_health(seen, quarantined)
   end
 end
 
--- Adds the time between two scans to what was reserved, and unused in both of them.
+-- Adds the time between two scans to `idle_ms` of reserved GPUs that were unused in both.
 local function count_idle(seen, before_ms, unused_before)
   for gpu, record in pairs(reservations) do
     local since = math.max(before_ms, record.granted_ms or now)
@@ -167,11 +167,11 @@ local function count_idle(seen, before_ms, unused_before)
   end
 end
 
--- Stores a scan and what follows from it, unless a newer one is there. Takes its age (ms), the scan
--- (JSON), and what policy makes of it, a JSON object: "gpus", the UUIDs in order of preference among
--- equals; "unfit", UUID -> "unreserved" or "unknown"; "unhealthy", UUID -> reason.
--- A time in the future is of a clock that was set back since: as good as now, or as never.
--- Needs the reservations. Returns all of that, and "known": 1 where there was a scan before, else 0.
+-- Stores a scan and applies its consequences, unless a newer scan is stored. Takes the age (ms), the scan
+-- (JSON), and the judgement, a JSON object: "gpus", the UUIDs in order of preference among equals;
+-- "unfit", UUID -> "unreserved" or "unknown"; "unhealthy", UUID -> reason.
+-- A stored time in the future is from a clock that was set back: the scan counts as none, a release as now.
+-- Needs the reservations. Returns the judgement with more fields; "known" is 1 if a scan was stored, else 0.
 local function observe(age_ms, scan, judged)
   local seen = cjson.decode(judged)
   local before = redis.call('HMGET', scan_key, 'at', 'unused')
@@ -198,7 +198,7 @@ local function observe(age_ms, scan, judged)
   return seen
 end
 
--- Returns why the GPU cannot be granted on what was seen, nil where it can.
+-- Returns why the GPU cannot be granted, nil if it can.
 local function obstacle(gpu, seen)
   return reservations[gpu] and 'reserved'
     or (seen.quarantined[gpu] or seen.unhealthy[gpu]) and 'quarantined'
@@ -218,7 +218,7 @@ local function grant(claim, gpus)
   end
 end
 
--- Takes the owner out of the queue, which has what it waited for.
+-- Removes the owner from the queue: it has its GPUs.
 local function served(owner)
   local waiter = redis.call('HGET', queue_key, owner)
   if waiter then leave(owner, waiter, 'served') end

@@ -1,9 +1,9 @@
--- Let what an owner holds for a time last longer, counted from its present end.
+-- Move the end of an owner's timed reservations.
 --
 -- ARGV[2] owner    ARGV[3] JSON object: GPU UUID -> true, only these; {} for all
--- ARGV[4] how much longer, ms
+-- ARGV[4] by how much, ms
 --
--- Returns a list of UUID, reservation (JSON), UUID, reservation...; what has no end is left out.
+-- Returns a list of UUID, reservation (JSON), UUID, reservation...; without those that have no end.
 local only, extended = cjson.decode(ARGV[3]), {}
 local all = next(only) == nil
 load_reservations()

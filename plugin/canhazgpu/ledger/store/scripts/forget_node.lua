@@ -1,6 +1,6 @@
--- Remove all that is known of a node but its history, release times included.
+-- Remove everything recorded about a node except its history; release times are removed, too.
 --
--- Returns {"reserved", UUID} while a GPU of it is reserved, else {"forgotten", how much was removed}.
+-- Returns {"reserved", UUID} while a GPU of it is reserved, else {"forgotten", number of things removed}.
 load_reservations()
 local gpu = next(reservations)
 if gpu then return { 'reserved', gpu } end

@@ -1,8 +1,8 @@
--- Take owners out of a node's queue.
+-- Remove owners from a node's queue.
 --
 -- ARGV[2] JSON list of owners    ARGV[3] reason
 --
--- Returns how many of them were in it.
+-- Returns how many of them were in the queue.
 local left = 0
 load_reservations()
 load_queue()

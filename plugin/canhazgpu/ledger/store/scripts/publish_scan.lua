@@ -1,10 +1,10 @@
--- Store a node's scan, with what it says of health and of idle reservations, and give signs of life.
+-- Store a node's scan, update quarantines and idle times from it, and record heartbeats.
 --
--- ARGV[2] age of the scan, ms    ARGV[3] scan (JSON)    ARGV[4] what policy makes of it (JSON)
--- ARGV[5] JSON object: owner -> true, who lives
+-- ARGV[2] age of the scan, ms    ARGV[3] scan (JSON)    ARGV[4] its judgement (JSON)
+-- ARGV[5] JSON object: owner -> true, the owners that are alive
 --
--- Returns 1 where a scan was stored before, else 0.
--- Invariant: a scan that began before the stored one changes nothing; a sign of life counts all the same.
+-- Returns 1 if a scan was stored before, else 0.
+-- Invariant: a scan that began before the stored one changes nothing; heartbeats are recorded anyway.
 local alive = cjson.decode(ARGV[5])
 load_reservations()
 local seen = observe(ARGV[2], ARGV[3], ARGV[4])

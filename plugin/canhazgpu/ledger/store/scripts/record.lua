@@ -1,15 +1,15 @@
--- Take over what a node did or found on its own, each entry once, in their order.
+-- Apply the entries of a node's journal, each entry once, in their order.
 --
--- KEYS[8] recorded  string  "TOKEN NUMBER": the node's journal, and its last entry that is taken over
--- ARGV[2] token of the journal, "" for entries of none, which count whatever their number
+-- KEYS[8] recorded  string  "TOKEN NUMBER": the node's journal, and its last entry that was applied
+-- ARGV[2] token of the journal; "" for entries of no journal, which are always applied
 -- ARGV[3] JSON list of entries: number, kind, at_ms, owner, gpus (list), claim (object), reason, by,
---         facts (JSON text or ""); of a grant `mode`: "stands" against any other owner, "passes",
---         since a later entry releases it, or "yields"; of a release `passed`, GPU UUID -> claim,
---         what a passing grant named
+--         facts (JSON text or ""). A grant has `mode`: "stands" takes a GPU from any other owner;
+--         "yields" does not; "passes" does not either, as a later entry releases it. A release has
+--         `passed`: GPU UUID -> claim, from the grant that it releases
 --
--- Returns for each GPU that another owner had: UUID, that reservation, owner and user who have it now.
--- Invariants: the owner of a standing grant holds exactly its GPUs then, whoever had them; the others
--- take nothing from another owner; no time is later than now.
+-- Returns for each GPU that was taken from another owner: UUID, that reservation, the new owner and user.
+-- Invariants: after a grant that "stands" its owner holds exactly its GPUs. Other grants take no GPU from
+-- another owner. No recorded time is later than now.
 local recorded_key = KEYS[8]
 local token, last = (redis.call('GET', recorded_key) or ''):match('^(%S+) (%d+)$')
 last = token == ARGV[2] and tonumber(last) or 0

@@ -1,11 +1,11 @@
--- Release what one owner holds on one node.
+-- Release the GPUs of one owner on one node.
 --
 -- ARGV[2] owner; "unreadable" for records that cannot be read
 -- ARGV[3] JSON object: GPU UUID -> true, only these; {} for all
 -- ARGV[4] reason    ARGV[5] who did it, "" for the owner
 --
--- Returns the released UUIDs; none when the owner holds nothing here.
--- Invariant: another owner's reservation, also another attempt of the same job, is never touched.
+-- Returns the released UUIDs; an empty list if the owner holds nothing on the node.
+-- Invariant: no other owner's reservation changes; another attempt of the same job is another owner.
 local only, released = cjson.decode(ARGV[3]), {}
 local all = next(only) == nil
 load_reservations()

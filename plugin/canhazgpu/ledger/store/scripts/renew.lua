@@ -1,4 +1,4 @@
--- Give a sign of life of an owner.
+-- Record a heartbeat of an owner.
 --
 -- ARGV[2] owner    ARGV[3] JSON list of its processes, each with "pid" and "started"; [] to keep them
 --

@@ -1,21 +1,22 @@
 -- Grant a number of GPUs of one node to an owner, all or none.
 --
--- ARGV[2] age of the scan, ms    ARGV[3] scan (JSON)    ARGV[4] what policy makes of it (JSON)
--- ARGV[5] claim (JSON object with "owner")    ARGV[6] terms, JSON object: "queues", "affinity"
+-- ARGV[2] age of the scan, ms    ARGV[3] scan (JSON)    ARGV[4] its judgement (JSON)
+-- ARGV[5] claim (JSON object with "owner")    ARGV[6] options, JSON object: "queues", "affinity"
 -- ARGV[7] count
 --
--- Returns {1 if the node ever published a scan before else 0, then
+-- Returns {1 if a scan was stored before, else 0, then
 --          "granted" | "repeated", UUID...
 --       or "queued", position
 --       or "short", available, reserved, unreserved, quarantined, stale, unknown}
--- Invariants: a GPU has at most one reservation; an owner that holds GPUs gets no others; a GPU
--- that was released after the scan began is not granted on that scan ("stale"); who queues gets
--- nothing while somebody waits before it.
--- Least recently released first; with affinity before them what the user released last, the last first.
+-- Invariants: a GPU has at most one reservation. An owner that holds GPUs gets no others. A GPU that
+-- was released after the scan began is not granted on that scan ("stale"). An owner that queues gets
+-- nothing while somebody is before it.
+-- Order: least recently released first. With affinity the GPUs that the user released last come before
+-- them, most recently released first.
 local claim, terms, count = cjson.decode(ARGV[5]), cjson.decode(ARGV[6]), tonumber(ARGV[7])
 load_reservations()
 local seen = observe(ARGV[2], ARGV[3], ARGV[4])
--- Not only the scan's GPUs: one that the owner holds may since have fallen off the bus.
+-- All GPUs of the owner, not only those of the scan: the scan may lack one that failed.
 local held = held_by(claim.owner)
 if #held > 0 then
   served(claim.owner)

@@ -1,17 +1,17 @@
 -- Grant exactly the named GPUs of one node to an owner, all or none.
 --
--- ARGV[2] age of the scan, ms    ARGV[3] scan (JSON)    ARGV[4] what policy makes of it (JSON)
--- ARGV[5] claim (JSON object with "owner")    ARGV[6] terms, JSON object: "queues", "affinity"
+-- ARGV[2] age of the scan, ms    ARGV[3] scan (JSON)    ARGV[4] its judgement (JSON)
+-- ARGV[5] claim (JSON object with "owner")    ARGV[6] options, JSON object: "queues", "affinity"
 -- ARGV[7] JSON list of the wanted GPU UUIDs
 --
--- Returns {1 if the node ever published a scan before else 0, then
---          "granted" | "repeated", UUID..., in the order asked for
+-- Returns {1 if a scan was stored before, else 0, then
+--          "granted" | "repeated", UUID..., in the requested order
 --       or "queued", position
 --       or "blocked", UUID, "reserved" | "quarantined" | "unreserved" | "unknown" | "stale",
 --          reservation or ""}
--- Invariants: a GPU has at most one reservation; a GPU the owner holds already counts as granted,
--- whatever runs on it; a GPU released after the scan began is not granted on that scan ("stale");
--- who queues gets nothing while somebody waits before it.
+-- Invariants: a GPU has at most one reservation. A GPU that the owner holds already counts as granted,
+-- even if it is in use. A GPU that was released after the scan began is not granted on that scan
+-- ("stale"). An owner that queues gets nothing while somebody is before it.
 local claim, terms, wanted = cjson.decode(ARGV[5]), cjson.decode(ARGV[6]), cjson.decode(ARGV[7])
 load_reservations()
 local seen = observe(ARGV[2], ARGV[3], ARGV[4])

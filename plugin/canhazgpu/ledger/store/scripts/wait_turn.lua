@@ -1,9 +1,9 @@
--- Join a node's queue at its end, or give a sign of life in it.
+-- Join the end of a node's queue, or record a heartbeat in it.
 --
 -- ARGV[2] waiter (JSON object with "owner", "user" and "lease_s")
 --
--- Returns the position, from 1.
--- Invariant: who is in the queue keeps its place as long as its lease is not over.
+-- Returns the position; the first is 1.
+-- Invariant: a waiter keeps its place in the queue as long as its lease is valid.
 local waiter = cjson.decode(ARGV[2])
 load_reservations()
 local waiting = load_queue()

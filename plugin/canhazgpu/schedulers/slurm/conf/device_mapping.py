@@ -1,8 +1,8 @@
-"""Pure: from Slurm's numbers of a job's GPUs to the GPUs that NVML knows.
+"""Pure: map Slurm's numbers of a job's GPUs to the GPUs of NVML.
 
-Slurm's number is the place of the device file in ``gres.conf``; the file's own number is NVML's
-minor number; that leads to the UUID. Where ``gres.conf`` names no files (AutoDetect), Slurm's
-places follow the device numbers.
+Slurm's number is the position of the device file in ``gres.conf``. The number in the file's name is
+NVML's minor number, which identifies the UUID. If ``gres.conf`` names no files (AutoDetect),
+Slurm counts in the order of the device numbers.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ def gpus_at_positions(
     gpus: Sequence[GpuReading],
     declared: int | None = None,
 ) -> tuple[AssignedGpu, ...]:
-    """Return the GPU behind each position, in the same order.
+    """Return the GPU at each position, in the same order.
 
-    `declared` is how many GPUs the scheduler gives the node, None where that is not known.
+    `declared` is how many GPUs ``slurm.conf`` gives the node, None if that is not known.
     Raises `InputError` for a position without a device file, and for a device file whose GPU the
     driver does not show.
     """
     by_number = {gpu.device_number: gpu for gpu in gpus if gpu.device_number is not None}
     if not files and (len(by_number) < len(gpus) or declared not in (None, len(gpus))):
-        # Counting over a gap would name the wrong GPU.
+        # Counting across a missing GPU would give the wrong one.
         raise InputError(
             f"the driver shows {len(by_number)} of this node's {declared or len(gpus)} GPUs and"
             " gres.conf names no File=, so Slurm's numbers cannot be told apart: see"

@@ -1,4 +1,4 @@
-"""Slurm's bracket lists, ``n[1-3,7],login`` or ``/dev/nvidia[0-7]``."""
+"""Pure: expand Slurm's hostlists, such as ``n[1-3,7],login`` or ``/dev/nvidia[0-7]``."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _RANGE = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?")
 
 
 def expand_hostlist(text: str) -> tuple[str, ...]:
-    """Return the names of a bracket list in order; raises `InputError` for a malformed one."""
+    """Return the names of a hostlist in order; raises `InputError` for a malformed one."""
     names: list[str] = []
     for item in _items(text):
         parts = re.split(r"\[([0-9,-]*)\]", item)
         choices = [
-            _numbers(part, text) if place % 2 else [part] for place, part in enumerate(parts)
+            _numbers(part, text) if index % 2 else [part] for index, part in enumerate(parts)
         ]
         for combination in itertools.product(*choices):
             names.append("".join(combination))

@@ -1,4 +1,4 @@
-"""Pure: the general settings of ``slurm.conf``, apart from its lists of nodes and partitions."""
+"""Pure: the general settings of ``slurm.conf``, without its nodes and partitions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 _ENTITY_KEYS = frozenset({"nodename", "partitionname", "downnodes", "frontendname", "nodeset"})
-"""Keys that begin a line about a node or the like, whose other keys are no general settings."""
+"""Keys of lines about a node, a partition or the like: such a line has no general settings."""
 
 _SHOW_CONFIG_LINE = re.compile(r"(\w+)(?:\[\d+\])?\s*= (.*)")
 UNSET_VALUES = ("", "(null)", "none")
@@ -17,17 +17,17 @@ UNSET_VALUES = ("", "(null)", "none")
 class Settings:
     """The settings by key in lower case, each with all its values in the file's order.
 
-    Of most keys Slurm takes the last value; of Prolog and Epilog newer releases take all.
+    Slurm uses the last value of most keys. Newer releases use all values of Prolog and Epilog.
     """
 
     values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def all(self, key: str) -> tuple[str, ...]:
-        """Return every value of the key that says something."""
+        """Return every value of the key that is set."""
         return self.values.get(key.lower(), ())
 
     def get(self, key: str) -> str:
-        """Return the value that counts, empty where there is none."""
+        """Return the key's last value, empty if it is not set."""
         found = self.all(key)
         return found[-1] if found else ""
 
@@ -36,7 +36,7 @@ class Settings:
         return tuple(one.strip().lower() for one in self.get(key).split(",") if one.strip())
 
     def number(self, key: str) -> int | None:
-        """Return a value that is a number, None where it is none."""
+        """Return the value as a number, None if it is not one."""
         text = self.get(key)
         return int(text) if text.isascii() and text.isdecimal() else None
 
@@ -52,7 +52,7 @@ def collect_settings(lines: Iterable[Mapping[str, str]]) -> Settings:
 
 
 def parse_show_config(text: str) -> Settings:
-    """Collect the settings from what ``scontrol show config`` prints."""
+    """Collect the settings from the output of ``scontrol show config``."""
     found: dict[str, tuple[str, ...]] = {}
     for match in map(_SHOW_CONFIG_LINE.fullmatch, text.splitlines()):
         if match:

@@ -1,42 +1,39 @@
-"""Send a job back, drain a node, and tell the administrator why.
+"""Requeue or cancel a job, drain a node, and log why.
 
 What Slurm does with each command was measured on 22.05:
 
-- ``scontrol requeue`` in a prolog that then exits 0 leaves the node up and the job pending; the
-  script never starts. ``requeuehold`` does the same, and the job waits for ``scontrol release``.
-- Slurm refuses both for interactive jobs and for ``--no-requeue``; with exit 0 such a job would run
-  on, so it is told (``notify``) and ended (``scancel``).
-- The last task of an array has the array's own id; a command given that id hits every task. Such a
-  task is addressed as ``ARRAYID_TASKID``.
-- The leader's id of a heterogeneous job hits all its components, comments included.
-- A reason that a drained node has already stays when its hook fails afterwards.
+- ``scontrol requeue`` in a prolog that then exits 0 leaves the node up and the job pending. The
+  job's script never starts. ``requeuehold`` does the same, and the job waits for
+  ``scontrol release``.
+- Slurm refuses both for an interactive job and for a job with ``--no-requeue``. After exit 0 such
+  a job would run, so its user is notified (``notify``) and the job is cancelled (``scancel``).
+- The last task of an array has the array's own id, and a command with that id applies to every
+  task. That task is addressed as ``ARRAYID_TASKID``.
+- A command with the leader's id of a heterogeneous job applies to all its components, comments
+  included.
+- A drained node keeps its reason when its hook fails afterwards.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from canhazgpu.conflict.job_comment import COMMENT_PREFIX
 from canhazgpu.errors import SchedulerError
+from canhazgpu.node.system_log import single_line, write_syslog
 from canhazgpu.schedulers.port import ActionOutcome, ActionResult, JobContext
 from canhazgpu.schedulers.slurm.control import queries
 from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
 
 MAX_COMMENT = 400
 MAX_COMMENT_TAIL = 40
-"""What is kept of the end of a longer comment: since when somebody is in the way."""
-DRAIN_PREFIX = COMMENT_PREFIX
-"""Begins the reason of every node that canhazgpu drained, and of no other."""
+"""How many characters of a longer comment's end are kept: they say since when a GPU is in use."""
 QUERY_SHARE = 1 / 3
-"""What a question to Slurm may take of the time for all commands."""
-DAEMON_WARNING = 3 * 8 + 4
-"""RFC 3164's number for facility daemon, severity warning."""
-SYSLOG_SOCKET = "/dev/log"
+"""The share of the time for all commands that a query may take."""
 
 
 class SlurmActions:
@@ -66,8 +63,8 @@ class SlurmActions:
         try:
             self._commands.run("scontrol", verb, address)
         except SchedulerError as refusal:
-            # An answer that was lost is no refusal: the job then waits in the queue already. So it
-            # does where another of its nodes was faster.
+            # If only the answer was lost, the job is in the queue already. It also is if another
+            # of its nodes requeued it first.
             if self._job_entry(job_id)[1] not in queries.LAUNCHED_STATES:
                 return ActionResult(ActionOutcome.DONE, f"requeued, as its state says ({refusal})")
             return ActionResult(ActionOutcome.REFUSED, str(refusal))
@@ -89,7 +86,7 @@ class SlurmActions:
         return ActionResult(ActionOutcome.DONE, "cancelled")
 
     def notify_user(self, job: JobContext, note: str) -> None:
-        """See `JobActions.notify_user`: the job's comment, and the terminal of an interactive job."""
+        """See `JobActions.notify_user`: the job's comment, and an interactive job's terminal."""
         with contextlib.suppress(SchedulerError):
             address, _ = self._job_entry(job.owner.job_id)
             self._try_scontrol("update", f"job={address}", f"comment={_shortened(note)}")
@@ -123,20 +120,20 @@ class SlurmActions:
             _append_line(self._log_file, f"[{_timestamp()}] {COMMENT_PREFIX}{text}\n")
 
     def has_stopped_running(self, job_id: str) -> bool:
-        """Tell whether no attempt of the job runs, its end apart; no answer is no yes."""
+        """Tell whether the job does not run; it may be completing. False without an answer."""
         state = self._job_state(job_id)
         return state is not None and state not in queries.RUNNING_STATES
 
     def is_finished(self, job_id: str) -> bool:
-        """Tell whether nothing of the job, not even its end, is on any node any more."""
+        """Tell whether the job neither runs nor completes on any node. False without an answer."""
         state = self._job_state(job_id)
         return state is not None and state not in (*queries.RUNNING_STATES, "COMPLETING")
 
     def _job_state(self, job_id: str) -> str | None:
-        """Return the job's state, "" for a job Slurm no longer knows, None where it cannot tell.
+        """Return the job's state, "" for a job unknown to Slurm, None without an answer.
 
-        Asked once for each job, so that a job that waits for another one does not ask on and on,
-        and once in all where there is no answer.
+        Each job is queried once: a waiting job asks about the same holder again and again. After
+        a query without an answer, none is sent any more.
         """
         if job_id not in self._states and None not in self._states.values():
             self._states[job_id] = self._query_job_state(job_id)
@@ -171,30 +168,13 @@ def _shortened(note: str) -> str:
     return text[: MAX_COMMENT - MAX_COMMENT_TAIL - len(cut)] + cut + text[-MAX_COMMENT_TAIL:]
 
 
-def single_line(text: str) -> str:
-    """Return the text as one line without control characters: names in it are their users'."""
-    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
-
-
-def write_syslog(text: str, priority: int = DAEMON_WARNING) -> None:
-    """Write a line to syslog, where there is one that takes it at once.
-
-    The C library's syslog() waits for a full queue, which any user can fill, and a hook that waits
-    drains its node. The text's form is RFC 3164's without a time, which the daemon adds.
-    """
-    message = f"<{priority}>canhazgpu[{os.getpid()}]: {single_line(text)}"
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
-        log.setblocking(False)
-        log.sendto(message.encode(), SYSLOG_SOCKET)
-
-
 def _timestamp() -> str:
     now = time.time()
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(now)) + f".{int(now * 1000) % 1000:03}"
 
 
 def _append_line(path: Path, line: str) -> None:
-    """Add a line to slurmd's log: it shows a hook's output only when the hook fails."""
+    """Add a line to slurmd's log, to which slurmd writes a hook's output only if the hook fails."""
     with contextlib.suppress(OSError):
         flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(path, flags)

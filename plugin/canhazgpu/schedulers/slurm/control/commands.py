@@ -1,4 +1,4 @@
-"""Slurm's commands, run with a deadline; only ever on a conflict, never on a job's normal path."""
+"""Run Slurm's commands with a time limit. A hook runs them only on a conflict."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ DEFAULT_BIN_DIRS = ("/usr/bin", "/usr/local/bin", "/opt/slurm/bin", "/usr/local/
 
 
 class SlurmCommands:
-    """Runs Slurm's commands; slurmd's hooks have no PATH, so they are looked for by place.
+    """Runs Slurm's commands. Hooks have no PATH, so the commands are found by directory.
 
-    `timeout_s` bounds what all commands of one object take together: a controller that hangs must
-    not add up to slurmd's own limit, which would drain the node.
+    `timeout_s` limits the total time of all commands of one object: a controller that hangs must
+    not use up slurmd's own limit, after which Slurm drains the node.
     """
 
     def __init__(self, bin_dir: str, timeout_s: float, environ: Mapping[str, str]) -> None:
@@ -27,10 +27,10 @@ class SlurmCommands:
         self._environ = dict(environ)
 
     def run(self, program: str, *arguments: str, share: float = 1.0) -> str:
-        """Return what the command printed; raises `SchedulerError` with its own words.
+        """Return the command's output; raises `SchedulerError` with the command's own message.
 
-        `share` is the part of the whole time that this command may take at most: a question that
-        can stay open leaves the rest to the orders that must be given.
+        `share` is the share of the total time that this command may take at most. An optional
+        query so leaves time for the commands that must run.
         """
         limit_s = min(self._left_s, self._timeout_s * share)
         began = time.monotonic()
@@ -55,9 +55,9 @@ class SlurmCommands:
             check=False,
         )
         if done.returncode != 0:
-            said = " ".join((done.stderr or done.stdout).split())
+            output = " ".join((done.stderr or done.stdout).split())
             what = " ".join((program, *arguments[:1]))
-            raise SchedulerError(f"{what} failed: {said[:300]}")
+            raise SchedulerError(f"{what} failed: {output[:300]}")
         return done.stdout
 
     def _find(self, program: str) -> str:

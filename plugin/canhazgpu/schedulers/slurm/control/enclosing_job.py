@@ -1,31 +1,30 @@
-"""Pure: what a process inside one of Slurm's jobs has, and how to ask Slurm for more."""
+"""Pure: the Slurm job that encloses a process, and the job's devices."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from canhazgpu.ledger.values import Reservation
 from canhazgpu.schedulers.slurm import environment as names
 
 NO_VISIBLE_DEVICES = ("", "NoDevFiles", "-1")
-"""What CUDA_VISIBLE_DEVICES holds of a job without GPUs."""
+"""The values of CUDA_VISIBLE_DEVICES in a job without GPUs."""
 
 
 @dataclass(frozen=True, slots=True)
 class EnclosingJob:
-    """The job around a process of this node, and the devices it may see, as CUDA names them."""
+    """The job that encloses a process, and the job's visible devices, as CUDA names them."""
 
     job_id: str
     devices: tuple[str, ...]
 
 
 def find_enclosing_job(environ: Mapping[str, str], node: str) -> EnclosingJob | None:
-    """Return the job around this process, None where there is none.
+    """Return the job that encloses this process, None if there is none.
 
-    A shell that holds an allocation elsewhere, as salloc's on another host, is in no job here: only
-    a job's own processes know the node's name from slurmd.
+    The shell of an salloc on another host is in no job here: only slurmd sets the node's name, and
+    only for a job's own processes.
     """
     job_id = environ.get(names.JOB_ID, "")
     if not job_id or environ.get(names.NODE_NAME) != node:
@@ -38,9 +37,9 @@ def find_enclosing_job(environ: Mapping[str, str], node: str) -> EnclosingJob | 
 def find_foreign_device(
     job: EnclosingJob, reservations: Mapping[str, Reservation]
 ) -> tuple[str, Reservation] | None:
-    """Return a device of the job's environment that is somebody else's by now, and whose.
+    """Return a device of the job's environment that another owner reserved, and the reservation.
 
-    A shell may outlive the job around it, and anybody may set variables.
+    A shell can outlive its job, and everybody can set variables.
     """
     for device in job.devices:
         holder = reservations.get(device)
@@ -50,30 +49,8 @@ def find_foreign_device(
 
 
 def not_the_jobs_text(job: EnclosingJob, device: str, holder: str) -> str:
-    """Say whose the device is, and what to do where the job is over."""
+    """Say who reserved the device, and what to do if the job has ended."""
     return (
         f"{device} is reserved by {holder}, not by Slurm job {job.job_id}:"
         f" where that job is over, unset {names.JOB_ID}"
     )
-
-
-def srun_command(
-    node: str, gpus: int, command: Sequence[str], *, terminal: bool, limit_s: float | None
-) -> list[str]:
-    """Return the command that runs another one on this node with so many of Slurm's GPUs."""
-    words = ["srun", "--nodes=1", "--ntasks=1", f"--nodelist={node}", f"--gres=gpu:{gpus}"]
-    words += [] if limit_s is None else [f"--time={_minutes(limit_s)}"]
-    words += ["--pty"] if terminal else []
-    return [*words, "--", *command]
-
-
-def salloc_command(node: str, gpus: int, limit_s: float, comment: str) -> list[str]:
-    """Return the command that holds so many of Slurm's GPUs on this node for a time."""
-    words = ["salloc", "--no-shell", "--nodes=1", f"--nodelist={node}", f"--gres=gpu:{gpus}"]
-    words += [f"--time={_minutes(limit_s)}", "--job-name=canhazgpu-reserve"]
-    return words + ([f"--comment={comment}"] if comment else [])
-
-
-def _minutes(seconds: float) -> int:
-    # Slurm's times are whole minutes; less than asked for would end the work early.
-    return max(math.ceil(seconds / 60), 1)

@@ -1,6 +1,6 @@
-"""Names and ends of Slurm's jobs, asked of ``squeue`` when a reservation lacks them.
+"""Ask ``squeue`` for names and end times of jobs that a reservation lacks.
 
-Slurm tells a prolog neither the job's name nor, before 23.02, its end.
+Slurm does not give a prolog the job's name, nor, before 23.02, its end time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from canhazgpu.schedulers.slurm.control.queries import SQUEUE_JOB
 from canhazgpu.status.scheduler_jobs import JobInfo
 
 LOOKUP_TIMEOUT_S = 2.0
-"""Longest wait for squeue: status is worth more without names than late."""
+"""Longest wait for squeue. A status without names is better than a late one."""
 
 DEFAULT_DIRECTORIES = ("/usr/bin", "/usr/local/bin")
 
@@ -37,13 +37,13 @@ class SqueueLookup:
         return parse_squeue(self._ask(squeue_arguments(wanted, marker)), marker) if wanted else {}
 
     def resolve_job_id(self, address: str) -> str | None:
-        """See `JobLookup.resolve_job_id`: ``ARRAYID_TASKID`` and ``LEADER+OFFSET`` are such names."""
+        """See `JobLookup.resolve_job_id`, for ``ARRAYID_TASKID`` and ``LEADER+OFFSET``."""
         lines = self._ask([*SQUEUE_JOB, address]).splitlines()
         found = [words[0] for words in map(str.split, lines) if words[1:2] == [address]]
         return found[0] if len(found) == 1 and found[0].isdecimal() else None
 
     def _ask(self, arguments: Sequence[str]) -> str:
-        """Return what squeue prints for the arguments, nothing where it fails."""
+        """Return the output of squeue, "" if it fails."""
         squeue = find_command("squeue", self._bin_dir, self._environ)
         if squeue is None:
             return ""
@@ -62,23 +62,25 @@ class SqueueLookup:
 
 
 def find_command(name: str, bin_dir: str, environ: Mapping[str, str]) -> str | None:
-    """Return the command's absolute path: in `bin_dir`, else in PATH, else in the usual places."""
-    places = [bin_dir] if bin_dir else [*environ.get("PATH", "").split(":"), *DEFAULT_DIRECTORIES]
-    for place in places:
-        path = Path(place) / name
+    """Return the command's absolute path: in `bin_dir`, else in PATH or the usual directories."""
+    directories = (
+        [bin_dir] if bin_dir else [*environ.get("PATH", "").split(":"), *DEFAULT_DIRECTORIES]
+    )
+    for directory in directories:
+        path = Path(directory) / name
         if path.is_absolute() and path.is_file() and os.access(path, os.X_OK):
             return str(path)
     return None
 
 
 def squeue_arguments(job_ids: Iterable[str], marker: str) -> list[str]:
-    """Return the arguments of squeue that make it print what `parse_squeue` reads."""
+    """Return squeue's arguments for output that `parse_squeue` reads."""
     form = f"{marker}|%A|%e|%u|%j"
     return ["--noheader", "--states=all", f"--jobs={','.join(job_ids)}", f"--format={form}"]
 
 
 def squeue_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return squeue's environment: times in epoch seconds, none of the user's ``SQUEUE_…``."""
+    """Return squeue's environment: times in epoch seconds, without the user's ``SQUEUE_…``."""
     kept = {name: environ[name] for name in _KEPT_VARIABLES if name in environ}
     return {**kept, "SLURM_TIME_FORMAT": "%s", "LC_ALL": "C.UTF-8"}
 
@@ -86,8 +88,9 @@ def squeue_environment(environ: Mapping[str, str]) -> dict[str, str]:
 def parse_squeue(text: str, marker: str) -> dict[str, JobInfo]:
     """Return the jobs by id.
 
-    The marker, new with every call, begins each record: a job's name may hold separators and line
-    ends, but not forge another job's record. The name is last and cut at its first line end.
+    Each record begins with the marker, which is new for every call. A job's name may contain
+    separators and line ends, but cannot forge another job's record. The name is the last field and
+    is cut at its first line end.
     """
     found = {}
     for line in text.split("\n"):

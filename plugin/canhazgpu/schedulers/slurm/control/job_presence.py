@@ -1,9 +1,9 @@
 """Which of Slurm's jobs are still on this node.
 
-A job with a step has a shepherd (slurmstepd), which listens on a socket ``NODE_JOBID.STEP`` in
-slurmd's spool directory; a shepherd that was killed leaves the file, and nobody listens. That is
-asked without Slurm's commands. A job without a step, as salloc's, has none: for that ``squeue`` is
-asked, once, and with a deadline. What cannot be told is never "gone".
+A job with a step has a slurmstepd, which listens on a socket ``NODE_JOBID.STEP`` in slurmd's spool
+directory. A slurmstepd that was killed leaves the file, on which nobody listens. Reading this needs
+none of Slurm's commands. A job without a step, such as salloc's, has no slurmstepd; for such jobs
+``squeue`` runs once, with a time limit. A job counts as present unless it is known to be absent.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ STATES_ON_NODE = (
     "STAGE_OUT",
     "RESIZING",
 )
-"""States of a job that has something on its nodes, and be it its end."""
+"""States of a job that is on its nodes, completing included."""
 SQUEUE_NODE_STATES = ("--noheader", "--array", "--states=all", "--format=%A %T", "--nodelist")
 
 
 class JobPresence:
-    """The jobs of one node, as they are when asked after.
+    """The presence of jobs on one node, at the time of each call.
 
-    Ask after jobs that were known before: one that begins meanwhile is on the node with the answer.
+    Pass job ids that were read before the call: a job that starts during it is on the node.
     """
 
     def __init__(self, node: str, spool_dir: Path | None, commands: SlurmCommands) -> None:
-        """Take where slurmd keeps its sockets, None where that is not known."""
+        """Take slurmd's spool directory, None if it is not known."""
         self._node = node
         self._spool_dir = spool_dir
         self._commands = commands
 
-    def is_gone(self, job_id: str) -> bool:
-        """Tell whether nothing of the job, not even its end, is on this node any more."""
+    def is_absent(self, job_id: str) -> bool:
+        """Tell whether the job is not on this node any more, not even completing."""
         return job_id in self.absent([job_id])
 
     def absent(self, job_ids: Collection[str]) -> set[str]:
-        """Return those of the jobs of which nothing is on this node any more."""
-        doubtful = set(job_ids) - self._jobs_with_stepd() if job_ids else set()
-        if not doubtful:
+        """Return those of the jobs that are not on this node any more."""
+        without_stepd = set(job_ids) - self._jobs_with_stepd() if job_ids else set()
+        if not without_stepd:
             return set()
         try:
             listed = parse_jobs_on_node(
@@ -58,10 +58,10 @@ class JobPresence:
             )
         except SchedulerError:
             return set()
-        return doubtful - listed
+        return without_stepd - listed
 
     def _jobs_with_stepd(self) -> set[str]:
-        """Return the jobs that have a shepherd."""
+        """Return the jobs that have a slurmstepd."""
         if self._spool_dir is None:
             return set()
         prefix = f"{self._node}_"
@@ -77,15 +77,15 @@ class JobPresence:
 
 
 def parse_jobs_on_node(text: str) -> frozenset[str]:
-    """Return the ids in the answer to `SQUEUE_NODE_STATES` of the jobs that have something on the node."""
+    """Return the ids of the jobs on the node, from the output for `SQUEUE_NODE_STATES`."""
     lines = (line.split() for line in text.splitlines())
     return frozenset(words[0] for words in lines if len(words) == 2 and words[1] in STATES_ON_NODE)
 
 
 def _is_listening(path: Path) -> bool:
-    """Tell whether a process listens on the socket; where that cannot be told, it does."""
+    """Tell whether a process listens on the socket; True if that is unknown."""
     try:
-        # By its directory: the whole path may be longer than a socket's address can be.
+        # By way of its directory: the whole path can be too long for a socket address.
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
         return True

@@ -1,26 +1,29 @@
-"""What ``squeue`` and ``sinfo`` are asked, and what their answers say; pure.
+"""Pure: the arguments of ``squeue`` and ``sinfo``, and the parsers of their output.
 
-Fields without a user's words in them: a job's name could imitate another job's line.
+No field contains a user's text: a job's name could imitate another job's line.
 """
 
 from __future__ import annotations
 
+from canhazgpu.conflict.job_comment import COMMENT_PREFIX
+
 LAUNCHED_STATES = ("RUNNING", "CONFIGURING")
 STARTING_STATES = (*LAUNCHED_STATES, "PENDING")
 RUNNING_STATES = (*LAUNCHED_STATES, "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING")
-"""States of a job that has its nodes."""
+"""States of a job whose nodes are allocated, completing excluded."""
 
 SQUEUE_JOB = ("--noheader", "--array", "--states=all", "--format=%A %i %T", "--jobs")
 SQUEUE_NODE = ("--noheader", "--array", "--states=all", "--format=%A %U %T", "--nodelist")
 SINFO_NODE_STATE = ("--noheader", "--Node", "--format=%N %T", "--nodes")
+SINFO_DRAIN_REASON = ("--noheader", "--Node", "--format=%N|%T|%E", "--nodes")
 
 
 def parse_job_entry(text: str, job_id: str) -> tuple[str, str]:
-    """Return how to address the job, and its state, from the answer to `SQUEUE_JOB`.
+    """Return the job's address for commands, and its state, from the output for `SQUEUE_JOB`.
 
-    The address hits the job alone, but whole: ``ARRAYID_TASKID`` for an array's task, the leader
-    for a component of a heterogeneous job (``LEADER+OFFSET``), whose components stand and fall
-    together. For an array's own id Slurm prints all its tasks. Both are "" for an unknown job.
+    The address names exactly this job: ``ARRAYID_TASKID`` for a task of an array, the leader's id
+    for a component of a heterogeneous job (``LEADER+OFFSET``), whose components start and end
+    together. For an array's own id squeue prints all its tasks. Both are "" for an unknown job.
     """
     for line in text.splitlines():
         words = line.split()
@@ -30,7 +33,7 @@ def parse_job_entry(text: str, job_id: str) -> tuple[str, str]:
 
 
 def parse_running_jobs(text: str) -> dict[str, int]:
-    """Return the users (uids) of the running jobs by job id, from the answer to `SQUEUE_NODE`."""
+    """Return the users (uids) of the running jobs by job id, from the output for `SQUEUE_NODE`."""
     found = {}
     for line in text.splitlines():
         words = line.split()
@@ -40,6 +43,19 @@ def parse_running_jobs(text: str) -> dict[str, int]:
 
 
 def is_drained_or_down(text: str, node: str) -> bool:
-    """Tell whether the node gets no jobs already, from the answer to `SINFO_NODE_STATE`."""
+    """Tell whether the node is drained or down, from the output for `SINFO_NODE_STATE`."""
     states = [words[1] for words in map(str.split, text.splitlines()) if words[:1] == [node]]
     return any(state.startswith(("drain", "down")) for state in states)
+
+
+def own_drain_reason(text: str, node: str) -> str:
+    """Return canhazgpu's reason for the node's drain, from the output for `SINFO_DRAIN_REASON`.
+
+    "" for a node that is in service, or that somebody else drained. The reason is the line's last
+    field: an administrator's reason may contain separators.
+    """
+    for line in text.splitlines():
+        name, state, reason = [*line.split("|", 2), "", ""][:3]
+        if name == node and state.startswith("drain") and reason.startswith(COMMENT_PREFIX):
+            return reason
+    return ""

@@ -1,8 +1,7 @@
-"""Parse what slurmd gives its prolog and epilog (source: Slurm's Prolog and Epilog Guide)."""
+"""Parse the environment of a prolog or epilog (source: Slurm's Prolog and Epilog Guide)."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from canhazgpu.conflict.job_comment import requeues_in_comment
@@ -11,17 +10,17 @@ from canhazgpu.gpu.ids import parse_scheduler_numbers
 from canhazgpu.ledger.values import JobOwner
 from canhazgpu.schedulers.port import JobContext
 from canhazgpu.schedulers.slurm import environment as names
+from canhazgpu.schedulers.slurm.conf.cluster_name import owner_cluster_name
 
 MAX_UID = 2**32 - 2
-_UNSAFE_CHARACTER = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 def parse_job_context(environ: Mapping[str, str], node: str) -> JobContext:
-    """Return the job of this hook; raises `InputError` naming a variable that makes no sense.
+    """Return the job of this hook; raises `InputError` that names an invalid variable.
 
-    The restart count is true in a prolog. In an epilog it is already the next run's where the
-    job was requeued, so an epilog takes the attempt from the node's record of the job. The comment
-    is as it was when the job was launched, the same on all its nodes.
+    In a prolog the restart count is this attempt's. In the epilog of a requeued job it is already
+    the next attempt's, so an epilog takes the attempt from the node's record of the job. The
+    comment is the one at the job's launch, the same on all its nodes.
     """
     gpus = environ.get(names.JOB_GPUS, "")
     uid = _number(environ, names.JOB_UID, maximum=MAX_UID)
@@ -44,19 +43,6 @@ def parse_job_context(environ: Mapping[str, str], node: str) -> JobContext:
         partition=environ.get(names.JOB_PARTITION, ""),
         requeues=requeues_in_comment(environ.get(names.JOB_COMMENT, ""), attempt),
     )
-
-
-def owner_cluster_name(name: str) -> str:
-    """Return the cluster's name as a word of owners, whose parts are parted by colons.
-
-    Slurm takes any name: what is no letter, digit, ``_``, ``.`` or ``-`` becomes ``%`` and hex
-    digits, so that no two names give the same word.
-    """
-    return _UNSAFE_CHARACTER.sub(lambda found: _percent_encoded(found[0]), name)
-
-
-def _percent_encoded(character: str) -> str:
-    return "".join(f"%{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
 
 
 def _number(

@@ -1,4 +1,4 @@
-"""What one run of a hook saw, did and said, for the history and the system's log."""
+"""What one run of a hook observed, did and logged, for the history and for syslog."""
 
 from __future__ import annotations
 
@@ -15,36 +15,35 @@ from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.values import Claim, GrantedGpus, JobOwner
 from canhazgpu.logfmt import log_line
 from canhazgpu.node.drain_record import DrainRecord
+from canhazgpu.node.system_log import DAEMON_INFO, single_line, write_syslog
 from canhazgpu.probe.port import GpuProbe, PendingScan
 from canhazgpu.schedulers.port import ActionResult
-from canhazgpu.schedulers.slurm.control.actions import SlurmActions, single_line, write_syslog
+from canhazgpu.schedulers.slurm.control.actions import SlurmActions
 from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
 
-DAEMON_INFO = 3 * 8 + 6
-"""RFC 3164's number for facility daemon, severity informational."""
 MAX_REASON_LENGTH = 400
 
 
 @dataclass(slots=True)
 class HookLog:
-    """Grows while the hook runs; `ledger` is the one it used, if it came so far.
+    """The log of one run of a hook, filled while it runs.
 
-    `ended` is the attempt whose end an epilog told: of a job that was requeued, slurmd gives the
-    next attempt's number.
+    `ledger` is the ledger that the hook opened, None before. `ended_owner` is the attempt that an
+    epilog ended: for a requeued job, slurmd gives the epilog the next attempt's number.
     """
 
     started_at: float = field(default_factory=time.monotonic)
     last_observation: Observation | None = None
     messages: list[str] = field(default_factory=list)
     ledger: FallbackLedger | None = None
-    ended: JobOwner | None = None
+    ended_owner: JobOwner | None = None
 
     def took_s(self) -> float:
         """Return how long the hook has run, to the millisecond."""
         return round(time.monotonic() - self.started_at, 3)
 
     def outcome(self) -> str:
-        """Return what became of the job's GPUs, in one word."""
+        """Return the outcome for the job's GPUs, in one word."""
         if self.ledger is None:
             return "fault"
         if isinstance(self.ledger.last_answer, GrantedGpus):
@@ -54,7 +53,7 @@ class HookLog:
         return "released" if self.ledger.released else "nothing"
 
     def gpus(self) -> tuple[str, ...]:
-        """Return the GPUs that the outcome is about."""
+        """Return the GPUs that were granted or released."""
         if self.ledger is None:
             return ()
         answer = self.ledger.last_answer
@@ -75,11 +74,11 @@ class HookLog:
         return JournalEntry(kind, 0.0, claim.owner, claim=claim, reason=self.reason(), facts=facts)
 
     def reason(self) -> str:
-        """Return what was said on the way, "" where all went as it should."""
+        """Return the logged messages as one text, "" if there are none."""
         return "; ".join(self.messages)[:MAX_REASON_LENGTH]
 
     def syslog_line(self, kind: str, node: str, claim: Claim) -> str:
-        """Return the hook's line for the log."""
+        """Return the hook's line for syslog."""
         return log_line(
             kind,
             node=node,
@@ -94,21 +93,21 @@ class HookLog:
         )
 
 
-def write_hook_log(story: HookLog, kind: str, node: str, claim: Claim) -> None:
-    """Put the story into the system's log, and into the history where it came so far."""
-    write_syslog(story.syslog_line(kind, node, claim), DAEMON_INFO)
-    if story.ledger is not None:
-        story.ledger.record_note(story.history_entry(kind, claim))
+def write_hook_log(hook_log: HookLog, kind: str, node: str, claim: Claim) -> None:
+    """Write the hook's line to syslog, and its entry to the history if it opened a ledger."""
+    write_syslog(hook_log.syslog_line(kind, node, claim), DAEMON_INFO)
+    if hook_log.ledger is not None:
+        hook_log.ledger.record_note(hook_log.history_entry(kind, claim))
 
 
 class LoggedActions(SlurmActions):
-    """`SlurmActions` whose log lines are part of a story, and whose drains are remembered."""
+    """`SlurmActions` that also adds log lines to the hook's log, and records drains."""
 
     def __init__(
-        self, commands: SlurmCommands, log_file: Path | None, story: HookLog, drains: DrainRecord
+        self, commands: SlurmCommands, log_file: Path | None, hook_log: HookLog, drains: DrainRecord
     ) -> None:
         super().__init__(commands, log_file)
-        self._hook_log = story
+        self._hook_log = hook_log
         self._drains = drains
 
     def log(self, message: str) -> None:
@@ -117,17 +116,22 @@ class LoggedActions(SlurmActions):
         super().log(message)
 
     def drain(self, node: str, note: str) -> ActionResult:
-        """See `JobActions.drain`; remembered first, so that the health check takes it back."""
+        """See `JobActions.drain`; recorded before, so that the health check can undo it."""
         self._drains.note_drained()
         return super().drain(node, note)
 
 
 class LoggedProbe:
-    """`GpuProbe` whose last reading is part of a story; its first scan may be under way already."""
+    """`GpuProbe` that keeps its last observation in the hook's log.
 
-    def __init__(self, probe: GpuProbe, story: HookLog, first: PendingScan | None = None) -> None:
+    `first` is a scan that runs already, which the first `start` returns.
+    """
+
+    def __init__(
+        self, probe: GpuProbe, hook_log: HookLog, first: PendingScan | None = None
+    ) -> None:
         self._probe = probe
-        self._hook_log = story
+        self._hook_log = hook_log
         self._first = first
 
     def start(self) -> PendingScan:
@@ -137,9 +141,9 @@ class LoggedProbe:
 
 
 class _LoggedScan:
-    def __init__(self, pending: PendingScan, story: HookLog) -> None:
+    def __init__(self, pending: PendingScan, hook_log: HookLog) -> None:
         self._pending = pending
-        self._hook_log = story
+        self._hook_log = hook_log
 
     def observe(self) -> Observation:
         self._hook_log.last_observation = self._pending.observe()
@@ -147,7 +151,7 @@ class _LoggedScan:
 
 
 def _notable_gpus(observation: Observation, own: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Return what is worth telling of a scan: the job's GPUs, and those that were not free."""
+    """Return entries for the job's own GPUs, and for those that are not free."""
     return [
         _gpu_entry(gpu, _gpu_state(gpu, observation))
         for gpu in observation.scan.gpus
@@ -164,11 +168,11 @@ def _gpu_state(gpu: GpuReading, observation: Observation) -> str:
 
 
 def _gpu_entry(gpu: GpuReading, state: str) -> dict[str, Any]:
-    told: dict[str, Any] = {"gpu": gpu.uuid, "place": gpu.display_index, "state": state}
+    entry: dict[str, Any] = {"gpu": gpu.uuid, "place": gpu.display_index, "state": state}
     if gpu.memory_used_mb is not None:
-        told["used_mb"] = gpu.memory_used_mb
+        entry["used_mb"] = gpu.memory_used_mb
     if gpu.processes:
-        told["who"] = f"{users_text(gpu.processes)}: {processes_text(gpu.processes)}"
+        entry["who"] = f"{users_text(gpu.processes)}: {processes_text(gpu.processes)}"
     if gpu.fault:
-        told["fault"] = gpu.fault
-    return told
+        entry["fault"] = gpu.fault
+    return entry

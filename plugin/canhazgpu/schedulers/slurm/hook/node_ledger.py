@@ -1,4 +1,4 @@
-"""The ledger of a node's hooks, put together from the configuration."""
+"""Build the ledger of a node's hooks from the configuration."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ MAX_RESOLVE_S = 2.0
 
 
 class MessageLog(Protocol):
-    """Whoever writes the administrator's log."""
+    """A writer of the administrator's log."""
 
     def log(self, message: str) -> None:
         """Write one line."""
 
 
 class NodeLedgerInputs(Protocol):
-    """What is needed of the node; see `canhazgpu.schedulers.slurm.hook.run.NodeContext`."""
+    """The parts of a node that its ledger needs, see `NodeContext` of node_context.py."""
 
     @property
     def node(self) -> str: ...  # noqa: D102
@@ -57,32 +57,32 @@ class NodeLedgerInputs(Protocol):
     def actions(self) -> MessageLog: ...  # noqa: D102
 
 
-def node_ledger(side: NodeLedgerInputs) -> FallbackLedger:
-    """Return the ledger; nothing is opened or asked before it is used."""
-    store = side.config.store
+def node_ledger(context: NodeLedgerInputs) -> FallbackLedger:
+    """Return the ledger. Nothing is opened before the first use."""
+    store = context.config.store
 
     def open_store() -> Ledger:
-        from canhazgpu.ledger.store.ledger import RedisLedger, Role  # noqa: PLC0415 - imports redis
+        from canhazgpu.ledger.store.connect import Role  # noqa: PLC0415 - where a store is asked
+        from canhazgpu.ledger.store.ledger import RedisLedger  # noqa: PLC0415 - imports redis
 
         resolve_hosts(store.url, min(store.timeout_s, MAX_RESOLVE_S))
         return RedisLedger(store, Role.WRITE)
 
-    def is_gone(claim: Claim) -> bool:
-        ours = f"job:{side.node_conf.cluster}:" if side.node_conf.cluster else "job:"
+    def is_absent_job(claim: Claim) -> bool:
         return (
             claim.job_id is not None
-            and claim.owner.startswith(ours)
-            and side.presence.is_gone(claim.job_id)
+            and claim.owner.startswith(context.node_conf.job_owner_prefix)
+            and context.presence.is_absent(claim.job_id)
         )
 
-    tell = side.actions.log
-    book = BookFile(side.state_dir, side.node, side.boot_id, side.records, tell)
+    log = context.actions.log
+    book = BookFile(context.state_dir, context.node, context.boot_id, context.records, log)
     local = store.on_failure == "local"
     return FallbackLedger(
-        side.node,
+        context.node,
         open_store,
         book,
-        StoreOutage(side.state_dir, store.retry_after_s) if local else None,
-        Reconciler(side.node, book, tell, is_gone),
-        tell,
+        StoreOutage(context.state_dir, store.retry_after_s) if local else None,
+        Reconciler(context.node, book, log, is_absent_job),
+        log,
     )

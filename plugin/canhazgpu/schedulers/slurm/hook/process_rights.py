@@ -1,16 +1,16 @@
-"""Who beside a hook's own job has a right to processes on this node, asked of ledger and Slurm."""
+"""Who, apart from a hook's own job, may have processes on this node's GPUs."""
 
 from __future__ import annotations
 
 from canhazgpu.conflict.kill_exemptions import ProcessRights
 from canhazgpu.ledger.values import NodeView
 from canhazgpu.node.identity import pid_namespace
-from canhazgpu.schedulers.slurm.hook.run import JobHook
+from canhazgpu.schedulers.slurm.hook.node_context import JobHook
 from canhazgpu.status.coverage import PidNamespace
 
 
 def process_rights_of_others(hook: JobHook, view: NodeView) -> ProcessRights:
-    """Return the rights of everybody but the hook's job; runs one of Slurm's commands."""
+    """Return the rights of all owners but the hook's job, from the ledger and from squeue."""
     owner = hook.job.owner
     claims = (one.claim for one in view.reservations.values())
     jobs = hook.actions.running_job_uids(hook.job.node)

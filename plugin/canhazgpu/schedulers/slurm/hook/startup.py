@@ -1,6 +1,6 @@
-"""What a prolog does first of all: read its configuration, and begin the scan.
+"""The first steps of a prolog: read the configuration, and start the scan.
 
-The scan works in a process of its own while this one imports all that the rest takes.
+The scan runs in its own process while this process imports the other modules.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.cgroup import job_of_cgroup
 
 OPEN_DEADLINE_S = 4.0
-"""Longest time for reading the configuration, or Slurm's files, which may lie on a slow share."""
+"""Longest time for reading the configuration, or Slurm's files: they may be on a slow share."""
 
 
 @dataclass(frozen=True, slots=True)
 class StartedHook:
-    """The configuration, or the defaults and what is wrong with it, and the scan under way.
+    """The configuration, and the scan that runs.
 
-    `started_at` is when the hook did, in seconds of the monotonic clock; `is_retry` says that it was killed
-    and is run once more.
+    `started_at` is the hook's start, in seconds of the monotonic clock. `is_retry` is True if an
+    earlier run of this hook was killed. If the configuration cannot be read, `config_fault` says
+    why, and `config` has the defaults.
     """
 
     started_at: float
@@ -41,15 +42,15 @@ class StartedHook:
 
 
 def read_hook_config(environ: Mapping[str, str]) -> StartedHook:
-    """Return the configuration alone; raises nothing that it finds wrong with it."""
-    began = time.monotonic() - _killed_run_s(environ)
+    """Read the configuration, and start no scan. A fault in it is returned, not raised."""
+    started_at = time.monotonic() - _killed_run_s(environ)
     try:
         config, fault = load(environ).config, None
     except ConfigError as exc:
         config, fault = Config(), exc
     node = node_name(config.node, environ)
     return StartedHook(
-        began,
+        started_at,
         names.KILLED_RUN_S in environ,
         config,
         fault,
@@ -63,10 +64,10 @@ def _killed_run_s(environ: Mapping[str, str]) -> float:
 
 
 def start_hook(environ: Mapping[str, str]) -> StartedHook | Exception:
-    """Return what is begun, or what stopped it: to be told by whoever knows how."""
+    """Read the configuration and start the scan; returns an error for `run_hook` to log."""
     try:
         with hard_deadline(OPEN_DEADLINE_S):
-            begun = read_hook_config(environ)
-            return begun if begun.config_fault else replace(begun, scan=begun.probe.start())
+            started = read_hook_config(environ)
+            return started if started.config_fault else replace(started, scan=started.probe.start())
     except Exception as exc:
         return exc

@@ -1,7 +1,7 @@
-"""Clear a job's GPUs of what the job left on them, while they are still reserved for it.
+"""End or report a job's leftover processes, while its GPUs are still reserved.
 
-The GPUs are released only afterwards, so that nobody is given one that is not free yet. What does
-not go away is quarantined, GPU by GPU; the node stays in service.
+The GPUs are released afterwards, so that nobody gets one that is not free yet. A GPU that stays in
+use is quarantined; the node stays in service.
 """
 
 from __future__ import annotations
@@ -29,11 +29,10 @@ from canhazgpu.node.termination import ProcessTerminator
 from canhazgpu.probe.node_probe import usage_policy
 from canhazgpu.probe.port import PendingScan
 from canhazgpu.schedulers.slurm import environment as names
+from canhazgpu.schedulers.slurm.hook.ended_jobs import QUARANTINED_BY_EPILOG
+from canhazgpu.schedulers.slurm.hook.node_context import JobHook
 from canhazgpu.schedulers.slurm.hook.process_rights import process_rights_of_others
-from canhazgpu.schedulers.slurm.hook.run import JobHook
 
-QUARANTINED_BY = "epilog"
-"""Who holds back a GPU that a job left in use; lifted once a scan finds it free."""
 SCAN_INTERVAL_S = 0.5
 
 
@@ -41,7 +40,7 @@ class GpuCleanUp:
     """The clean-up of one job's GPUs on this node."""
 
     def __init__(self, hook: JobHook, ledger: Ledger, record: JobRecord, time_s: float) -> None:
-        """Take the node's record of the job, and the longest time to take."""
+        """Take the node's record of the job, and the time limit."""
         self._hook = hook
         self._ledger = ledger
         self._record = record
@@ -61,7 +60,7 @@ class GpuCleanUp:
         self._scan: PendingScan | None = None
 
     def run(self) -> PendingScan | None:
-        """Clean up; returns the last look at the GPUs, None where none was needed."""
+        """Clean up; returns the last scan, None if the job held no GPU."""
         if not self._held:
             return None
         observation, leftovers = self._scan_held_gpus()
@@ -83,7 +82,7 @@ class GpuCleanUp:
         return self._scan
 
     def _scan_held_gpus(self) -> tuple[Observation, tuple[Leftover, ...]]:
-        """Scan, and judge the processes on the GPUs that the job held."""
+        """Scan, and find the leftovers among the processes on the GPUs that the job held."""
         self._scan = self._hook.probe.start()
         observation = self._scan.observe()
         gpus = [gpu for gpu in observation.scan.gpus if gpu.uuid in self._held]
@@ -99,7 +98,7 @@ class GpuCleanUp:
         return self._known_rights
 
     def _end_leftovers(self, leftovers: Collection[Leftover]) -> None:
-        """End the job's processes, if a second look still finds them to be the job's."""
+        """End the processes that a second scan still finds to be the job's."""
         pids = {one.process.pid for one in leftovers if not one.exemption}
         with ProcessTerminator(pids) as processes:
             self._known_rights = None
@@ -127,5 +126,5 @@ class GpuCleanUp:
 
     def _quarantine(self, gpu: GpuReading) -> None:
         reason = quarantine_reason(gpu, self._record.owner.job_id, self._job.user)
-        self._ledger.quarantine(self._hook.job.node, gpu.uuid, reason, QUARANTINED_BY)
+        self._ledger.quarantine(self._hook.job.node, gpu.uuid, reason, QUARANTINED_BY_EPILOG)
         self._log_message(f"GPU {gpu.display_index} ({gpu.uuid}) is quarantined: {reason}")

@@ -1,6 +1,7 @@
-"""The epilog of a job without GPUs, which is most epilogs on many a cluster: one look, and out.
+"""The check with which the epilog of a job without GPUs ends early.
 
-Imports less than half of what the whole epilog does.
+On many clusters these are most epilogs. This module imports less than half of what the whole
+epilog imports.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ from canhazgpu.ledger.local.job_records import JobRecords
 from canhazgpu.node.identity import node_name, state_dir
 from canhazgpu.schedulers.slurm.hook.job_environment import parse_job_context
 
-LOOK_DEADLINE_S = 1.0
-"""Longest time for the look: files may lie on a slow share, and the whole epilog has its own."""
+READ_DEADLINE_S = 1.0
+"""Longest time for reading files, which may be on a slow share."""
 
 
 def has_nothing_to_end(environ: Mapping[str, str]) -> bool:
-    """Tell whether the job has neither GPUs nor a record here.
+    """Tell whether the job has neither GPUs nor a record on this node.
 
-    Never raises: what cannot be read or makes no sense is for the whole epilog, which tells of it.
+    Never raises. After any error it is False, and the whole epilog logs the error.
     """
     try:
-        with hard_deadline(LOOK_DEADLINE_S):
+        with hard_deadline(READ_DEADLINE_S):
             config = load(environ).config.node
             node = node_name(config, environ)
             job = parse_job_context(environ, node)

@@ -1,4 +1,4 @@
-"""At a job's end: clear its GPUs, release what this attempt holds, and publish the GPUs."""
+"""Handle a job's end: clean up its GPUs, release them, and publish the scan."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from canhazgpu.ledger.journal_entries import EPILOG
 from canhazgpu.ledger.local.job_records import JobRecord
 from canhazgpu.ledger.port import Ledger
 from canhazgpu.probe.port import PendingScan
-from canhazgpu.schedulers.slurm.hook.run import (
-    JobHook,
-    hook_error_text,
-    release_ended_jobs,
-    run_hook,
-)
+from canhazgpu.schedulers.slurm.hook.ended_jobs import release_ended_jobs
+from canhazgpu.schedulers.slurm.hook.failure import hook_error_text
+from canhazgpu.schedulers.slurm.hook.node_context import JobHook
+from canhazgpu.schedulers.slurm.hook.run import run_hook
 
 
 def handle_job_end(environ: Mapping[str, str]) -> int:
@@ -25,49 +23,50 @@ def handle_job_end(environ: Mapping[str, str]) -> int:
 
 
 def end_job(hook: JobHook) -> None:
-    """Clear and release the job's GPUs; what fails is told the administrator."""
+    """Clean up and release the job's GPUs; log what fails."""
     job_id = hook.job.owner.job_id
     recorded = hook.records.has_readable(job_id)
     if not hook.job.positions and not hook.records.exists(job_id):
         return
     time_s = hook.time_left_s
     ledger = hook.ledger()
-    looked = None
+    last_scan = None
     try:
         with hard_deadline(time_s * CLEAN_UP_TIME_SHARE):
             record, recorded = _mark_ended(hook, recorded)
             if record is not None:
-                hook.hook_log.ended = record.owner
+                hook.hook_log.ended_owner = record.owner
             if record is not None and hook.config_fault is None:
-                looked = _clean_up(hook, ledger, record, time_s * CLEAN_UP_TIME_SHARE)
-    except Exception as exc:  # whatever it is, the GPUs are to be released all the same
+                last_scan = _clean_up(hook, ledger, record, time_s * CLEAN_UP_TIME_SHARE)
+    except Exception as exc:  # the GPUs are released in any case
         hook.actions.log(f"job {job_id}: no clean-up of its GPUs: {hook_error_text(exc)}")
     try:
         with hard_deadline(time_s * (1 - CLEAN_UP_TIME_SHARE)):
-            release_gpus(hook, ledger, looked, recorded=recorded)
-    except Exception as exc:  # whatever it is, it is no reason to drain the node
+            release_gpus(hook, ledger, last_scan, recorded=recorded)
+    except Exception as exc:  # no failure may drain the node
         hook.actions.log(f"job {job_id}: GPUs not released: {hook_error_text(exc)}")
 
 
 def release_gpus(
-    hook: JobHook, ledger: Ledger, looked: PendingScan | None, *, recorded: bool
+    hook: JobHook, ledger: Ledger, last_scan: PendingScan | None, *, recorded: bool
 ) -> None:
-    """Release the attempt that ended, by the node's record of it, and publish the last look.
+    """Release the attempt that ended, by the node's record of it, and publish the last scan.
 
-    Where the ledger cannot be reached now, the record was marked, and the next hook on this node
-    makes the release good. Without a record that can be read and marked, the job's number decides.
+    If the ledger cannot be reached, the record stays marked as ended, and the next hook on this
+    node releases the attempt. If the record could not be read or marked, the job id identifies
+    what is released.
     """
     if hook.config_fault is not None:
         raise hook.config_fault
-    service = hook.service(ledger)
+    allocator = hook.allocator(ledger)
     if recorded:
-        release_ended_jobs(service, hook.records, hook.records.ended())
+        release_ended_jobs(allocator, hook.records, hook.records.ended())
     else:
-        service.release_job(hook.job.owner, "job ended")
-    if looked is None:
-        service.scan_and_publish()
+        allocator.release_job(hook.job.owner, "job ended")
+    if last_scan is None:
+        allocator.scan_and_publish()
     else:
-        ledger.publish_scan(looked.observe())
+        ledger.publish_scan(last_scan.observe())
 
 
 def _clean_up(
@@ -79,14 +78,14 @@ def _clean_up(
 
 
 def _mark_ended(hook: JobHook, recorded: bool) -> tuple[JobRecord | None, bool]:
-    """Mark the job's record, the first thing of all.
+    """Mark the job's record as ended, before all else.
 
-    Returns the record of the attempt that is thereby over, None where the epilog is an earlier
-    attempt's, and whether the record can be relied on.
+    Returns the record of the attempt that ended, None if the epilog is an earlier attempt's, and
+    whether the record is reliable.
     """
     job_id = hook.job.owner.job_id
     try:
-        # An owed epilog may have been lost: then this one is the last, and Slurm knows it.
+        # An earlier attempt's epilog may never have run; then Slurm says that this one is the last.
         last = hook.records.owes_epilogs(job_id) and hook.actions.has_stopped_running(job_id)
         return hook.records.end(job_id, last=last), recorded
     except NodeStateError as exc:

@@ -1,4 +1,4 @@
-"""One job's way to its GPUs: attempts to reserve them, and the record of what it was given."""
+"""The allocation of one job's GPUs: attempts to reserve them, and the record of those granted."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from canhazgpu.probe.port import PendingScan
 from canhazgpu.schedulers.port import claim_of
 from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.conf.device_mapping import gpus_at_positions
-from canhazgpu.schedulers.slurm.hook.run import JobHook
+from canhazgpu.schedulers.slurm.hook.node_context import JobHook
 
 
 def scheduler_picks_devices(assignment: str, constrained: bool) -> bool:
-    """Tell whether the scheduler's choice of devices is the job's.
+    """Tell whether the scheduler picks the job's devices; otherwise canhazgpu does.
 
-    Raises `ConfigError` for a choice of our own that the job could not open.
+    Raises `ConfigError` if canhazgpu is to pick them, but the job could not open its picks.
     """
     if assignment == "canhazgpu" and constrained:
         raise ConfigError(
@@ -32,33 +32,36 @@ def scheduler_picks_devices(assignment: str, constrained: bool) -> bool:
 
 
 class JobAllocation:
-    """Everything that one job's start works with; `by_scheduler` says who picked the devices."""
+    """The allocation of one job at its start.
+
+    `scheduler_picks` is True if the scheduler picks the devices, False if canhazgpu does.
+    """
 
     def __init__(
-        self, hook: JobHook, ledger: Ledger, service: GpuAllocator, *, by_scheduler: bool
+        self, hook: JobHook, ledger: Ledger, allocator: GpuAllocator, *, scheduler_picks: bool
     ) -> None:
         self.hook = hook
         self.ledger = ledger
-        self.service = service
-        self.by_scheduler = by_scheduler
+        self.allocator = allocator
+        self.scheduler_picks = scheduler_picks
         self.claim = claim_of(hook.job, names.SCHEDULER_TYPE, hook.boot_id)
 
     @property
     def count(self) -> int:
-        """How many GPUs the job is to have on this node."""
+        """How many GPUs the job asked for on this node."""
         return len(self.hook.job.positions)
 
     def attempt(
         self, first_scan: PendingScan | None = None, *, force: bool = False
     ) -> AllocationResult:
-        """Try once to reserve the job's GPUs; with `force` also those in unreserved use.
+        """Try once to reserve the job's GPUs; with `force` also GPUs in unreserved use.
 
-        A GPU that the scheduler gave and the driver does not show is a refusal too.
+        Also refused if the driver does not show a GPU that the scheduler assigned.
         """
-        if not self.by_scheduler:
-            return self.service.reserve_count(self.claim, self.count, first_scan, force=force)
+        if not self.scheduler_picks:
+            return self.allocator.reserve_count(self.claim, self.count, first_scan, force=force)
         try:
-            return self.service.reserve_given(
+            return self.allocator.reserve_given(
                 self.claim, self.assigned_uuids, first_scan, force=force
             )
         except InputError as exc:
@@ -66,22 +69,24 @@ class JobAllocation:
 
     def attempt_gpus(self, gpus: Sequence[str], *, force: bool = False) -> AllocationResult:
         """Try once to reserve these GPUs (UUIDs)."""
-        return self.service.reserve_given(self.claim, lambda _: gpus, force=force)
+        return self.allocator.reserve_given(self.claim, lambda _: gpus, force=force)
 
     def assigned_uuids(self, gpus: Sequence[GpuReading]) -> list[str]:
-        """Return the GPUs (UUIDs) that the scheduler gave the job; raises `InputError`."""
+        """Return the UUIDs of the GPUs that the scheduler assigned; raises `InputError`."""
         return [gpu.uuid for gpu in self.assigned_gpus(gpus)]
 
     def assigned_gpus(self, gpus: Sequence[GpuReading]) -> tuple[AssignedGpu, ...]:
-        """Return the GPUs behind the scheduler's numbers; raises `InputError`."""
-        facts = self.hook.node_conf
-        return gpus_at_positions(self.hook.job.positions, facts.gpu_files, gpus, facts.gpu_count)
+        """Return the GPUs that the scheduler assigned; raises `InputError`."""
+        node_conf = self.hook.node_conf
+        return gpus_at_positions(
+            self.hook.job.positions, node_conf.gpu_files, gpus, node_conf.gpu_count
+        )
 
     def accept(self, grant: Grant, *, swapped: bool = False) -> None:
-        """Let the job have what was granted to it."""
-        by_scheduler = self.by_scheduler and not swapped
+        """Record the granted GPUs as the job's; `swapped` if they replace the scheduler's."""
+        scheduler_picks = self.scheduler_picks and not swapped
         self.record_gpus(
-            self.assigned_gpus(grant.node_gpus) if by_scheduler else self._number_gpus(grant)
+            self.assigned_gpus(grant.node_gpus) if scheduler_picks else self._number_gpus(grant)
         )
         self._log_missing_gpus(len(grant.node_gpus))
 
@@ -95,7 +100,7 @@ class JobAllocation:
         )
 
     def _number_gpus(self, grant: Grant) -> tuple[AssignedGpu, ...]:
-        """Give GPUs of our own choice the job's numbers, in the order of their indices."""
+        """Return the GPUs that canhazgpu picked, with the job's numbers in the order of indices."""
         chosen = sorted(grant.gpus, key=lambda gpu: gpu.index)
         return tuple(
             AssignedGpu(position, gpu.uuid, gpu.index)
@@ -103,7 +108,7 @@ class JobAllocation:
         )
 
     def _log_missing_gpus(self, seen: int) -> None:
-        """Log that the node lacks GPUs, which is no reason to stop a job that has its own."""
+        """Log that the node lacks GPUs; a job that has its own GPUs starts all the same."""
         try:
             counted = self.hook.node_conf.gpu_count or 0
         except InputError:

@@ -1,4 +1,4 @@
-"""The policy ``kill``: end the processes in the way of a job, where nobody has a right to them."""
+"""The policy ``kill``: end processes on a job's GPUs to which no owner has a right."""
 
 from __future__ import annotations
 
@@ -18,22 +18,25 @@ from canhazgpu.ledger.values import NodeView
 from canhazgpu.node.termination import ProcessTerminator
 from canhazgpu.probe.node_probe import usage_policy
 from canhazgpu.schedulers.slurm import environment as names
+from canhazgpu.schedulers.slurm.hook.node_context import JobHook
 from canhazgpu.schedulers.slurm.hook.process_rights import process_rights_of_others
-from canhazgpu.schedulers.slurm.hook.run import JobHook
 
 
 class KillPolicy:
-    """Who may be ended for one job; without `kills` nobody, and the scheduler is not asked."""
+    """The processes that may be ended for one job.
+
+    Without `kills` these are none, and the scheduler is not asked.
+    """
 
     def __init__(self, hook: JobHook, *, kills: bool) -> None:
         self._hook = hook
         self._kills = kills
         self._usage = usage_policy(hook.config.validation)
-        self._spared: dict[int, str] = {}
+        self._exemptions: dict[int, str] = {}
 
     def assess(self, observation: Observation, view: NodeView) -> None:
-        """Judge the processes on the GPUs in use, by what was just seen."""
-        self._spared = {}
+        """Decide for each process on the GPUs in use whether it may be ended."""
+        self._exemptions = {}
         processes = [
             process
             for gpu in observation.scan.gpus
@@ -44,37 +47,37 @@ class KillPolicy:
             return
         rights = process_rights_of_others(self._hook, view)
         own = f"{names.SCHEDULER_TYPE}:{self._hook.job.owner.job_id}"
-        self._spared = {one.pid: exemption_reason(one, own, rights) for one in processes}
+        self._exemptions = {one.pid: exemption_reason(one, own, rights) for one in processes}
 
     def can_free(self, gpu: GpuReading) -> bool:
         """Tell whether ending processes would free this GPU."""
         return can_be_freed_by_kill(
-            [Obstacle(gpu, ConflictCause.UNRESERVED)], self._spared, self._usage
+            [Obstacle(gpu, ConflictCause.UNRESERVED)], self._exemptions, self._usage
         )
 
-    def can_clear(self, situation: JobConflict) -> bool:
-        """Tell whether ending processes would free all that is in the way."""
-        return bool(situation.obstacles) and can_be_freed_by_kill(
-            situation.obstacles, self._spared, self._usage
+    def can_clear(self, conflict: JobConflict) -> bool:
+        """Tell whether ending processes would remove all obstacles."""
+        return bool(conflict.obstacles) and can_be_freed_by_kill(
+            conflict.obstacles, self._exemptions, self._usage
         )
 
-    def end_processes(self, situation: JobConflict, look: Callable[[], JobConflict]) -> bool:
-        """End what is in the way, if a second look still allows it; tells whether it was tried."""
-        with ProcessTerminator(self._targets(situation)) as held:
-            found = look()
-            if not self.can_clear(found):
+    def end_processes(self, conflict: JobConflict, assess: Callable[[], JobConflict]) -> bool:
+        """End the processes if a second assessment still allows it; returns whether it did."""
+        with ProcessTerminator(self._targets(conflict)) as held:
+            current = assess()
+            if not self.can_clear(current):
                 return False
-            # One that began meanwhile is not held, and left to the next step.
-            targets = {pid: what for pid, what in self._targets(found).items() if pid in held}
+            # A process that started meanwhile is not held; the next step handles it.
+            targets = {pid: what for pid, what in self._targets(current).items() if pid in held}
             alive = held.terminate(targets, self._hook.config.slurm.kill_grace_s)
         for pid, (gpu, process) in targets.items():
             self._log(gpu, process, "PID {} does not end" if pid in alive else "ended PID {}")
         return True
 
-    def _targets(self, situation: JobConflict) -> dict[int, tuple[GpuReading, GpuProcess]]:
+    def _targets(self, conflict: JobConflict) -> dict[int, tuple[GpuReading, GpuProcess]]:
         return {
             process.pid: (one.gpu, process)
-            for one in situation.obstacles
+            for one in conflict.obstacles
             for process in processes_to_end(one.gpu, self._usage)
         }
 

@@ -1,4 +1,4 @@
-"""What is ordered of the scheduler for a job that cannot start as it should, and what is logged."""
+"""The actions on a job whose GPUs are refused: requeue, hold, drain, cancel, warn."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ from canhazgpu.config.conflict_chain import Step, StepKind
 from canhazgpu.conflict.job_comment import COMMENT_PREFIX, requeue_comment
 from canhazgpu.conflict.policy import ConflictCause, ConflictFacts, next_step
 from canhazgpu.errors import NodeStateError
+from canhazgpu.node.system_log import single_line
 from canhazgpu.schedulers.port import ActionOutcome, ActionResult
-from canhazgpu.schedulers.slurm.control.actions import single_line
-from canhazgpu.schedulers.slurm.hook.run import JobHook
+from canhazgpu.schedulers.slurm.hook.node_context import JobHook
 
 
 class SchedulerActions:
-    """The orders for one job; each tells whether the job's fate is decided with it."""
+    """The actions on one job. Each returns whether it decides the job's fate."""
 
     def __init__(self, hook: JobHook) -> None:
         self._hook = hook
         self._limit = hook.config.slurm.max_requeues
         self.requeue_refusal = ""
-        """Why the scheduler does not requeue the job; empty where it was not asked or does."""
+        """Why the scheduler refused to requeue the job; empty if it did not refuse."""
         self.scheduler_unreachable = False
-        """Whether the scheduler could not be told what is to become of the job, which then runs."""
+        """Whether a request for the job failed, so that the job runs."""
 
     def log(self, reason: str, what: str) -> None:
         """Log what happened to the job, and why."""
         self._hook.actions.log(f"job {self._hook.job.owner.job_id}: {reason}: {what}")
 
     def requeue(self, reason: str, *, counted: bool = True) -> bool:
-        """Let the job wait in the queue again."""
+        """Put the job back into the queue."""
         number = self._hook.job.requeues + int(counted)
         note = requeue_comment(number, self._limit, reason)
         return self._is_decided(self._hook.actions.requeue(self._hook.job, note), reason)
 
     def hold(self, reason: str) -> bool:
-        """Let the job wait until its user releases it."""
+        """Put the job back into the queue, held until it is released."""
         note = (
             f"{COMMENT_PREFIX}held after {self._hook.job.requeues} requeues, 'scontrol release"
             f" {self._hook.job.owner.job_id}' lets it try again: {reason}"
@@ -41,7 +41,7 @@ class SchedulerActions:
         return self._is_decided(self._hook.actions.requeue(self._hook.job, note, hold=True), reason)
 
     def drain(self, reason: str) -> bool:
-        """Take the node out of service, and let the job wait for another."""
+        """Drain the node, and put the job back into the queue."""
         job_id = self._hook.job.owner.job_id
         node = self._hook.job.node
         answer = self._hook.actions.drain(node, f"{COMMENT_PREFIX}job {job_id}: {reason}")
@@ -51,7 +51,7 @@ class SchedulerActions:
         return self.requeue(reason, counted=False) or self.cancel(reason)
 
     def cancel(self, reason: str) -> bool:
-        """Tell the user and end the job."""
+        """Notify the user and cancel the job."""
         answer = self._hook.actions.cancel(self._hook.job, COMMENT_PREFIX + reason)
         self.scheduler_unreachable = answer.outcome is ActionOutcome.FAILED
         why = (
@@ -63,7 +63,7 @@ class SchedulerActions:
         return True
 
     def warn(self, reason: str) -> bool:
-        """Tell the user that the job runs all the same."""
+        """Notify the user that the job starts in spite of the conflict."""
         note = f"{COMMENT_PREFIX}warning: {reason}"
         self._hook.actions.notify_user(self._hook.job, note)
         try:
@@ -83,26 +83,26 @@ class SchedulerActions:
 
 
 def apply_fault_policy(hook: JobHook, reason: str) -> None:
-    """Do with the job what its chain says of a fault that is canhazgpu's own."""
-    orders = SchedulerActions(hook)
+    """Apply the steps of the job's chain that handle a failure of canhazgpu itself."""
+    actions = SchedulerActions(hook)
     chain = hook.config.slurm.chain_of(hook.job.partition)
-    # GPUs of our own choice are another job's perhaps, as long as nobody can tell.
+    # GPUs that canhazgpu would pick may be reserved by another job; that is unknown now.
     can_warn = hook.config.slurm.assignment == "slurm" or hook.node_conf.constrains_devices
-    place, done = 0, False
+    step_index, done = 0, False
     while not done:
         facts = ConflictFacts(
             frozenset({ConflictCause.INTERNAL_FAULT}),
             can_warn=can_warn,
-            can_requeue=not orders.requeue_refusal,
+            can_requeue=not actions.requeue_refusal,
         )
-        place, step = next_step(chain, place, facts)
-        done = _execute_step(orders, step, reason)
-        place += 1
+        step_index, step = next_step(chain, step_index, facts)
+        done = _execute_step(actions, step, reason)
+        step_index += 1
 
 
-def _execute_step(orders: SchedulerActions, step: Step, reason: str) -> bool:
+def _execute_step(actions: SchedulerActions, step: Step, reason: str) -> bool:
     if step.kind is StepKind.REQUEUE:
-        return orders.requeue(reason, counted=False)
+        return actions.requeue(reason, counted=False)
     if step.kind is StepKind.WARN:
-        return orders.warn(reason)
-    return orders.cancel(reason)
+        return actions.warn(reason)
+    return actions.cancel(reason)

@@ -1,4 +1,4 @@
-"""What a waiting job is woken by: the end of processes, or an event in the ledger."""
+"""The events that wake a waiting job: the end of processes, or an event of the ledger."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ NVML_UPDATE_DELAY_S = 0.3
 
 
 class WakeEvents:
-    """Changes of what is in the way of one job; close it at the end."""
+    """Waits for a change of one job's obstacles. Close it after use."""
 
-    def __init__(self, way: JobAllocation, situation: JobConflict) -> None:
-        self._allocation = way
-        self._waits_for_ledger = ConflictCause.RESERVED in situation.causes
+    def __init__(self, allocation: JobAllocation, conflict: JobConflict) -> None:
+        self._allocation = allocation
+        self._waits_for_ledger = ConflictCause.RESERVED in conflict.causes
         self._last_event_id = self._await_ledger_event("", 0.0) if self._waits_for_ledger else ""
-        found = (identify_process(process.pid) for process in situation.processes)
+        found = (identify_process(process.pid) for process in conflict.processes)
         self._watch = ProcessWatch([one for one in found if one is not None])
 
     def wait(self, seconds: float) -> None:
-        """Wait until an attempt may succeed, at most so long."""
+        """Wait for an event, at most `seconds`."""
         if self._waits_for_ledger:
             self._last_event_id = self._await_ledger_event(self._last_event_id, seconds)
         elif self._watch.wait_for_exit(seconds):
             time.sleep(min(seconds, NVML_UPDATE_DELAY_S))
 
     def close(self) -> None:
-        """Give back what was watched with."""
+        """Close the watch on processes."""
         self._watch.close()
 
     def _await_ledger_event(self, after: str, seconds: float) -> str:

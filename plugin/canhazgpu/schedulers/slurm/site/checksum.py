@@ -1,7 +1,7 @@
-"""Pure: the last line of an installed script, and what it tells of one that is not as it should be.
+"""Pure: the checksum line at the end of an installed script, and why a script differs.
 
-It names the release that wrote the script, and the digest of everything above it: so an
-administrator learns whether somebody changed the file, or a release, a Python or a configuration.
+The line names the release that wrote the script, and the digest of all lines above. It tells
+whether a script was edited, or is of another release, Python or configuration.
 """
 
 from __future__ import annotations
@@ -16,30 +16,31 @@ MAX_LINE_LENGTH = 80
 
 
 def with_checksum(text: str, release: str) -> str:
-    """Return the text with its seal below."""
+    """Return the text with its checksum line appended."""
     return f"{text}# canhazgpu {release} wrote this file, sha256 {_digest(text)}\n"
 
 
 def is_edited(found: str) -> bool:
-    """Tell whether a sealed text is not what was sealed; one without a seal tells nothing."""
-    seals = list(_CHECKSUM_LINE.finditer(found))
-    if not seals:
+    """Tell whether the text does not match its checksum line. False without such a line."""
+    matches = list(_CHECKSUM_LINE.finditer(found))
+    if not matches:
         return False
-    last = seals[-1]
+    last = matches[-1]
     return last.end() != len(found) or _digest(found[: last.start()]) != last[2]
 
 
 def difference_text(found: str, wanted: str) -> str:
-    """Say why a script of ours is not the one that is wanted; both as they are in the file."""
-    seals = _CHECKSUM_LINE.findall(found)
-    if not seals:
+    """Say why an installed script differs from the wanted one; both with their checksum lines."""
+    checksums = _CHECKSUM_LINE.findall(found)
+    if not checksums:
         return "is of a release before the one that seals its scripts, or was changed by hand"
     if is_edited(found):
         return "was changed by hand since 'hooks install' wrote it"
-    ours, theirs = _CHECKSUM_LINE.findall(wanted)[-1][0], seals[-1][0]
-    if theirs != ours:
-        return f"is of release {theirs}, this is {ours}"
-    return f"is this release's, for another Python or configuration{_first_different_line(found, wanted)}"
+    this, other = _CHECKSUM_LINE.findall(wanted)[-1][0], checksums[-1][0]
+    if other != this:
+        return f"is of release {other}, this is {this}"
+    line = _first_different_line(found, wanted)
+    return f"is this release's, for another Python or configuration{line}"
 
 
 def _first_different_line(found: str, wanted: str) -> str:

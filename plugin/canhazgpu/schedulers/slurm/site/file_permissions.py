@@ -1,4 +1,4 @@
-"""Who else than root could change, and who could read, what root's hooks run and read."""
+"""Which files of root's hooks other users could change, and which they cannot read."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 
 def changeable_by_others(path: Path) -> tuple[Path, ...]:
-    """Return what another user than root could change to put his own in the place of `path`.
+    """Return the paths by which another user than root could replace `path` or change it.
 
-    Looks at the file, at what its links lead to, and at every directory above; a path that is not
-    there has nothing to say.
+    Checks the file, the target of its links, and every directory above. A path that does not
+    exist is skipped.
     """
     found: dict[Path, None] = {}
     for start in _link_chain(path):
@@ -34,17 +34,17 @@ def _link_chain(path: Path) -> Iterator[Path]:
 def _is_changeable_by_others(found: os.stat_result) -> bool:
     if stat.S_ISLNK(found.st_mode):
         return found.st_uid != 0
-    # Nobody replaces another's entry of a directory that is sticky, as /tmp is.
+    # In a sticky directory such as /tmp, a user cannot replace another's entry.
     sticky = stat.S_ISDIR(found.st_mode) and bool(found.st_mode & stat.S_ISVTX)
     by_mode = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not sticky
     return found.st_uid != 0 or bool(by_mode)
 
 
 def find_closed_to_users(path: Path) -> Path | None:
-    """Return what on the way to `path` is closed to ordinary users, None where nothing is.
+    """Return the first part of `path` that is closed to ordinary users, None if none is.
 
-    Directories have to be entered, and the last step read. What is not there closes nothing, and
-    no access lists are looked at.
+    Users must be able to enter the directories and to read the file. A part that does not exist
+    is skipped. Access control lists are not checked.
     """
     for one in reversed((path, *path.parents)):
         with contextlib.suppress(OSError):

@@ -1,7 +1,7 @@
-"""Look at the GPUs and the store as a hook does: from a process that has a hook's environment.
+"""Probe the GPUs and Redis from a process with a hook's environment.
 
-What works in an administrator's shell may not in a hook, which has no LD_LIBRARY_PATH, no PATH and
-none of the shell's variables. Run as a module, this is that process; it prints JSON.
+What works in an administrator's shell may fail in a hook, which has no LD_LIBRARY_PATH, no PATH and
+none of the shell's variables. Run as a module, this file is that process; it prints JSON.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ from canhazgpu.schedulers.slurm.site.state import HookProbeResult
 MODULE = "canhazgpu.schedulers.slurm.site.hook_probe"
 PYTHON_START_S = 10.0
 NOOP_WRITE_SCRIPT = "return redis.call('PERSIST', KEYS[1])"
-"""A script that writes, which a user who may only read, or a replica, refuses. It changes nothing:
-none of the ledger's keys has a time to live."""
+"""A write that changes nothing: none of the ledger's keys has a time to live.
+
+Redis refuses it to a user with read access only, and a replica refuses it."""
 STORE_ROUND_TRIPS = 6
-"""Connecting, its commands and a start of the embedded store, each within the store's time."""
+"""Connecting, the commands and a start of the embedded server, each within Redis' timeout."""
 
 
 def probe_as_hook(
     python: str, config_file: str | None, config: Config, conf: str, node: str
 ) -> HookProbeResult:
-    """Return what a hook of this node would see; never raises for what it finds."""
+    """Return what a hook of this node would see. A fault is in the result, not raised."""
     environ = {names.NODE_NAME: node, names.SLURM_CONF: conf}
     if config_file:
         environ[CONFIG_VARIABLE] = config_file
@@ -64,9 +65,9 @@ def probe_as_hook(
     except OSError as exc:
         return HookProbeResult(fault=f"cannot run {python}: {exc.strerror}")
     if done.returncode != 0:
-        said = " ".join(done.stderr.split()[-40:])
+        stderr_tail = " ".join(done.stderr.split()[-40:])
         return HookProbeResult(
-            fault=f"{python} as a hook runs it ended with {done.returncode}: {said}"
+            fault=f"{python} as a hook runs it ended with {done.returncode}: {stderr_tail}"
         )
     return _parse_result(done.stdout)
 
@@ -88,8 +89,8 @@ def _parse_result(text: str) -> HookProbeResult:
 
 
 def collect_probe_data(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Look, and return what is seen as JSON's values."""
-    from canhazgpu.probe.node_probe import NodeProbe  # noqa: PLC0415 - its parent needs none of it
+    """Probe in this process, and return the result as JSON values."""
+    from canhazgpu.probe.node_probe import NodeProbe  # noqa: PLC0415 - the parent process does not need it
 
     config = load(environ).config
     node = node_name(config.node, environ)
@@ -108,12 +109,12 @@ def collect_probe_data(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _probe_store(store: StoreConfig, node: str) -> dict[str, Any]:
-    """Return the store's clock minus ours, how far that may be wrong, and the age of our scan."""
+    """Return Redis' clock minus the node's, the error of that, and the published scan's age."""
     from canhazgpu.ledger.store.connect import Role, connect, translate_errors  # noqa: PLC0415 - redis
 
     client = connect(store, Role.WRITE)
     with translate_errors(store):
-        client.ping()  # connecting is no part of what is measured
+        client.ping()  # the measurement does not include connecting
         before = time.time()
         seconds, microseconds = client.time()
         after = time.time()
@@ -130,7 +131,7 @@ def _probe_store(store: StoreConfig, node: str) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Print what a hook sees here."""
+    """Print the result as JSON."""
     try:
         print(json.dumps(collect_probe_data(os.environ)))  # noqa: T201 - the result
     except CanhazgpuError as exc:

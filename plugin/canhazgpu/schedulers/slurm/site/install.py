@@ -1,28 +1,28 @@
-"""Put the hook scripts where Slurm runs them: first a plan of every file, then the writing.
+"""Install the hook scripts: plan every file, then write them.
 
-Nothing is written unless everything can be: a file in the way that canhazgpu did not install is
-left alone, and so are all others.
+If one target is a file that canhazgpu did not install, nothing is written at all.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from canhazgpu.errors import ConfigError
 from canhazgpu.schedulers.slurm.site.checksum import difference_text
+from canhazgpu.schedulers.slurm.site.installed_files import (
+    as_config_error,
+    is_marked,
+    read_marked,
+    remove_stale_drafts,
+    replace_file,
+    under_root,
+)
 from canhazgpu.schedulers.slurm.site.layout import ScriptState, chained_script
 
-MARKER = "# Installed by canhazgpu"
-"""Begins one of the first lines of every file that canhazgpu may replace."""
-
-MARKER_MAX_LINES = 3
 SCRIPT_MODE = 0o755
 DIRECTORY_MODE = 0o755
 
@@ -45,7 +45,7 @@ class HookFile:
 
 @dataclass(frozen=True, slots=True)
 class InstallStep:
-    """What is done for one script; `target` is its path below the root installed into."""
+    """What to do for one script; `target` is its path below the installation's root."""
 
     file: HookFile
     target: Path
@@ -55,9 +55,9 @@ class InstallStep:
 def plan_install(
     files: Sequence[HookFile], states: Mapping[Path, ScriptState], root: Path
 ) -> tuple[InstallStep, ...]:
-    """Decide what to do, from what is found at each file's target.
+    """Decide what to do for each file, from the state of its target.
 
-    Raises `ConfigError` naming every file that is in the way.
+    Raises `ConfigError` that names every target that canhazgpu did not install.
     """
     targets = [under_root(root, file.path) for file in files]
     foreign = [str(target) for target in targets if states[target] == "foreign"]
@@ -72,13 +72,8 @@ def plan_install(
     )
 
 
-def under_root(root: Path, path: Path) -> Path:
-    """Return the absolute `path` as it lies below `root`."""
-    return root / path.relative_to("/")
-
-
 def find_script_states(files: Sequence[HookFile], root: Path) -> dict[Path, ScriptState]:
-    """Return what is at each file's target; raises `ConfigError` where that cannot be told."""
+    """Return the state of each file's target; raises `ConfigError` if one cannot be read."""
     targets = {under_root(root, file.path): file for file in files}
     with as_config_error():
         return {target: _script_state(target, file.text) for target, file in targets.items()}
@@ -89,7 +84,7 @@ def _script_state(target: Path, text: str) -> ScriptState:
         found = target.lstat()
     except FileNotFoundError:
         return "absent"
-    # A link is somebody's arrangement, even where it leads to a script of ours.
+    # Somebody else made a link, even one that leads to a script of canhazgpu.
     if not stat.S_ISREG(found.st_mode):
         return "foreign"
     content = target.read_bytes()
@@ -99,30 +94,14 @@ def _script_state(target: Path, text: str) -> ScriptState:
     return "same" if same else "different"
 
 
-def is_marked(content: bytes) -> bool:
-    """Tell whether a file with this content is one that canhazgpu installed."""
-    return any(line.startswith(MARKER.encode()) for line in content.split(b"\n")[:MARKER_MAX_LINES])
-
-
-def read_marked(target: Path) -> str | None:
-    """Return the text of a file of ours, None for anything else, a link to one too."""
-    try:
-        if not stat.S_ISREG(target.lstat().st_mode):
-            return None
-        content = target.read_bytes()
-    except OSError:
-        return None
-    return content.decode("utf-8", "replace") if is_marked(content) else None
-
-
 def read_chained_scripts(paths: Iterable[str], root: Path) -> dict[str, str]:
-    """Return, of these scripts, those of ours that run one of the site's, with its path."""
+    """Return those of these scripts that run a script of the site, each with that script's path."""
     texts = {path: read_marked(under_root(root, Path(path))) for path in paths}
     return {path: site for path, text in texts.items() if text and (site := chained_script(text))}
 
 
 def describe_difference(target: Path, wanted: str) -> str:
-    """Say what a script of ours, which is not as `wanted`, is instead."""
+    """Say how an installed script differs from the `wanted` text."""
     found = read_marked(target)
     if found is None:
         return "is gone meanwhile"
@@ -132,7 +111,7 @@ def describe_difference(target: Path, wanted: str) -> str:
 
 
 def step_diff(step: InstallStep) -> str:
-    """Return what the step changes as a unified diff, empty for nothing."""
+    """Return the step's change as a unified diff, empty for no change."""
     if step.action == "unchanged":
         return ""
     before = read_marked(step.target)
@@ -147,7 +126,7 @@ def _mode_change(target: Path) -> str:
 
 def diff_text(path: Path, before: str | None, after: str | None) -> str:
     """Return a unified diff of one file; None stands for no file."""
-    from difflib import unified_diff  # noqa: PLC0415 - only a change that is shown needs it
+    from difflib import unified_diff  # noqa: PLC0415 - only for --dry-run
 
     lines = unified_diff(
         (before or "").splitlines(keepends=True),
@@ -159,7 +138,7 @@ def diff_text(path: Path, before: str | None, after: str | None) -> str:
 
 
 def apply_steps(steps: Sequence[InstallStep]) -> None:
-    """Write what changed, each file as a whole; raises `ConfigError` where it cannot be written."""
+    """Write the changed files, each atomically; raises `ConfigError` if one cannot be written."""
     with as_config_error():
         for step in steps:
             if step.action != "unchanged":
@@ -172,48 +151,4 @@ def _make_directories(directory: Path) -> None:
     missing = [one for one in (directory, *directory.parents) if not one.exists()]
     for one in reversed(missing):
         one.mkdir(exist_ok=True)
-        one.chmod(DIRECTORY_MODE)  # whatever the umask is: jobs' users run the task prolog
-
-
-def replace_file(target: Path, text: str, mode: int) -> None:
-    """Write the file as a whole or not at all; a link in its place is replaced, not followed."""
-    # The leading dot keeps a half-written file out of Slurm's pattern prolog.d/*.
-    draft = target.with_name(_draft_name(target, str(os.getpid())))
-    draft.unlink(missing_ok=True)
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        with os.fdopen(os.open(draft, flags, 0o600), "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fchmod(stream.fileno(), mode)
-            os.fsync(stream.fileno())
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
-    directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def _draft_name(target: Path, pid: str) -> str:
-    return f".{target.name}.{pid}.new"
-
-
-def remove_stale_drafts(target: Path) -> None:
-    """Remove what an installation of this file left that was killed."""
-    form = re.compile(re.escape(_draft_name(target, "PID")).replace("PID", r"(\d+)"))
-    for path in target.parent.iterdir():
-        found = form.fullmatch(path.name)
-        if found and not Path("/proc", found[1]).exists():
-            path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def as_config_error() -> Iterator[None]:
-    """Turn what writing files raises into a `ConfigError`."""
-    try:
-        yield
-    except OSError as exc:
-        raise ConfigError(f"cannot install {exc.filename}: {exc.strerror}") from exc
+        one.chmod(DIRECTORY_MODE)  # regardless of the umask: users run the task prolog

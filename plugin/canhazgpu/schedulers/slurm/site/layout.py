@@ -1,8 +1,8 @@
-"""Pure: where the hook scripts go on a site, beside or in front of the scripts it has already.
+"""Pure: where the hook scripts go on a site, beside the site's own scripts or in front of them.
 
-Slurm's own rules, measured on 22.05: the files that a pattern of Prolog or Epilog matches run from
-z to 0, and the first that fails ends the run; a pattern that matches nothing fails, and so does
-every file that cannot be run; there is one TaskProlog, and without it every task dies.
+Slurm's rules, measured on 22.05: The files that a pattern of Prolog or Epilog matches run from z to
+0, and the first that fails ends the run. A pattern that matches nothing is a failure, and so is a
+file that cannot be run. There is one TaskProlog; if its file is missing, every task fails.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from canhazgpu.errors import ConfigError
 from canhazgpu.schedulers.slurm.conf.settings import Settings
 
 OWN_DIR = "canhazgpu"
-"""The directory of canhazgpu's own, below Slurm's."""
+"""canhazgpu's own directory, below Slurm's."""
 
 HOOK_FILE_NAMES = ("canhazgpu.sh", "canhazgpu", "00-canhazgpu.sh", "00-canhazgpu")
-"""Names for our prolog and epilog; the first that a site's pattern matches is taken."""
+"""Names for canhazgpu's prolog and epilog; the first that a site's pattern matches is used."""
 
 SITE_SCRIPT = "site.sh"
-"""Runs the site's own script. Of a directory Slurm runs it before ours, as it is later in order."""
+"""Runs the site's own script. Slurm runs it before canhazgpu's, since its name sorts after it."""
 
 TASK_PROLOG = "task_prolog.sh"
 TASK_CHAIN = "task_prolog_chain.sh"
@@ -35,17 +35,17 @@ JOB_SCRIPT_KEYS = (*HOOK_KEYS, "TaskProlog")
 HEALTH_KEY = "HealthCheckProgram"
 
 ScriptState = Literal["absent", "foreign", "same", "different"]
-"""What is found where a script belongs; `foreign` is what canhazgpu did not install."""
+"""The state of a script's target; `foreign` is a file that canhazgpu did not install."""
 
 _RUNS = re.compile(r"^# Runs: (/.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class ScriptLocation:
-    """Where one script of ours goes, and what slurm.conf has to say for it.
+    """Where one script of canhazgpu goes, and the value that slurm.conf needs for it.
 
-    `site` is the site's own script that `chain`, a script of ours too, runs as well; both None
-    where nothing is to be chained.
+    `chain` is another script of canhazgpu, which also runs `site`, the site's own script. Both are
+    None if there is no script to chain.
     """
 
     key: str
@@ -57,7 +57,7 @@ class ScriptLocation:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The places of all scripts; `health_check` is the path of the one for HealthCheckProgram."""
+    """The locations of all scripts; `health_check` is the path of the health check's script."""
 
     prolog: ScriptLocation
     epilog: ScriptLocation
@@ -66,7 +66,7 @@ class Layout:
 
     @property
     def locations(self) -> tuple[ScriptLocation, ...]:
-        """Those of a job's hooks."""
+        """The locations of a job's hooks."""
         return (self.prolog, self.epilog, self.task_prolog)
 
 
@@ -75,9 +75,9 @@ def plan_layout(
 ) -> Layout:
     """Return where the scripts go on a site with these settings.
 
-    `given` names by key the site's own script to be chained, empty for none, whatever slurm.conf
-    says; `chained` says of each script that chains already what it runs. Raises `ConfigError`
-    where the site's arrangement leaves no place, or does not say what is to be chained.
+    `given` has, by key, the site's own script to chain, empty for none; it overrides slurm.conf.
+    `chained` has, by chaining script, the site's script that it runs now. Raises `ConfigError` if
+    the site's settings allow no location, or do not say which script to chain.
     """
     prolog, epilog = (
         _hook_for_site_script(key, slurm_dir, given[key])
@@ -88,24 +88,24 @@ def plan_layout(
     task_prolog = _task_prolog_location(
         settings.get("TaskProlog"), slurm_dir, given.get("TaskProlog"), chained
     )
-    # Beside the task prolog, so that one directory holds everything of our own.
+    # Beside the task prolog: one directory has all of canhazgpu's own files.
     health_check = f"{posixpath.dirname(task_prolog.script)}/{HEALTH_CHECK}"
     return Layout(prolog, epilog, task_prolog, health_check)
 
 
 def is_pattern(value: str) -> bool:
-    """Tell whether Slurm takes the value for a pattern of file names."""
+    """Tell whether Slurm treats the value as a pattern of file names."""
     return any(letter in value for letter in "*?[")
 
 
 def chained_script(text: str) -> str | None:
-    """Return the site's script that a chaining script of ours runs, None for any other text."""
+    """Return the site's script that a chaining script runs, None for any other text."""
     found = _RUNS.search(text)
     return found[1] if found else None
 
 
 def chain_script_paths(settings: Settings, slurm_dir: str) -> tuple[str, ...]:
-    """Return where scripts of ours that chain may be."""
+    """Return the paths at which chaining scripts can be."""
     own = (*(f"{_own_directory(key, slurm_dir)}/{SITE_SCRIPT}" for key in HOOK_KEYS),)
     task = settings.get("TaskProlog")
     extra = (task,) if task.endswith(f"/{OWN_DIR}/{TASK_CHAIN}") else ()
@@ -113,7 +113,7 @@ def chain_script_paths(settings: Settings, slurm_dir: str) -> tuple[str, ...]:
 
 
 def default_pattern(key: str, slurm_dir: str) -> str:
-    """Return the pattern for a site that has none."""
+    """Return the pattern for a site without a pattern."""
     return f"{slurm_dir}/{key.lower()}.d/*"
 
 
@@ -142,8 +142,9 @@ def _hook_location(
     value = values[-1]
     if is_pattern(value):
         raise ConfigError(
-            f"{key}={value} matches none of {', '.join(HOOK_FILE_NAMES)}, so canhazgpu's script has no place:"
-            f" use a pattern such as {posixpath.dirname(value)}/*"
+            f"{key}={value} matches none of {', '.join(HOOK_FILE_NAMES)},"
+            " so canhazgpu's script has no place: use a pattern such as"
+            f" {posixpath.dirname(value)}/*"
         )
     if not value.startswith("/"):
         raise ConfigError(f"{key}={value} is not an absolute path: give one, or a pattern")
@@ -151,7 +152,7 @@ def _hook_location(
 
 
 def _script_for(value: str) -> str | None:
-    """Return the path of ours that this value makes Slurm run, None where there is none."""
+    """Return the path at which Slurm runs canhazgpu's script for this value, None for none."""
     directory, name = posixpath.split(value)
     if not directory.startswith("/") or is_pattern(directory):
         return None

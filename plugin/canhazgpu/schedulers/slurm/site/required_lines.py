@@ -1,50 +1,36 @@
-"""Pure: what slurm.conf has to say for the hooks, line by line, each with its reason.
+"""Pure: the lines that slurm.conf needs for the hooks, each with its reason.
 
-A line is asked for where it is missing or says something else, and keeps what the site has beside.
+A line is required if it is missing or has another value. It keeps the site's other values.
 """
 
 from __future__ import annotations
 
 import math
-import posixpath
-import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from canhazgpu.config.schema import SlurmConfig
 from canhazgpu.schedulers.slurm.conf.settings import Settings
 from canhazgpu.schedulers.slurm.site.layout import (
-    HEALTH_CHECK,
-    HEALTH_KEY,
-    OWN_DIR,
     Layout,
     ScriptLocation,
 )
 
 PYTHON_START_MARGIN_S = 5
-"""For starting Python and reading the configuration and Slurm's files."""
+"""Time to start Python and to read the configuration and Slurm's files."""
 
 ALLOC_PROLOG_FLAGS = ("alloc", "contain", "x11")
-"""PrologFlags with which the prolog runs when the job is allocated: the others imply the first."""
+"""PrologFlags with which the prolog runs at the job's allocation; the others imply ``alloc``."""
 
 NO_HOLD = "nohold_on_prolog_fail"
 TIMEOUT_KEYS = ("PrologTimeout", "EpilogTimeout")
-"""Newer releases limit each hook by itself, and what both lack by PrologEpilogTimeout."""
+"""The limit of each hook in newer releases; PrologEpilogTimeout is the default of both."""
 BOTH_TIMEOUT_KEY = "PrologEpilogTimeout"
 
 DEFAULT_MESSAGE_TIMEOUT_S = 10
 
 DEFAULT_BATCH_START_TIMEOUT_S = 10
 
-HEALTH_CHECK_INTERVAL_KEY = "HealthCheckInterval"
-HEALTH_CHECK_STATE_KEY = "HealthCheckNodeState"
-HEALTH_CHECK_INTERVAL_S = 60
-HEALTH_CHECK_COMMAND = "canhazgpu-healthcheck"
-"""The program's name; it lies beside the Python that the hooks run."""
-ALL_NODE_STATES = ("any", "cycle")
-"""HealthCheckNodeState where it leaves no node out; the second spreads the nodes over the time."""
-
-COMMENT_WIDTH = 100
 
 _REASONS = {
     "Prolog": (
@@ -68,19 +54,13 @@ _REASONS = {
     "SchedulerParameters": (
         "A batch job whose prolog failed goes back into the queue and is not held."
     ),
-    "HealthCheckProgram": (
-        "Publishes the GPUs' state, releases what is gone and puts back what Redis lost, on every"
-        " node, on Slurm's own timer."
-    ),
-    "HealthCheckInterval": "In seconds; without it the program runs only when slurmd starts.",
-    "HealthCheckNodeState": "All nodes, whatever they do, one after the other.",
     "GresTypes": "Slurm counts the GPUs of a node in the order of gres.conf.",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class ConfLine:
-    """One line that slurm.conf needs; `instead_of` is the value it has, empty for none."""
+    """One line that slurm.conf needs; `instead_of` is the present value, empty for none."""
 
     key: str
     value: str
@@ -94,51 +74,17 @@ class ConfLine:
 
 
 def hook_limit_s(slurm: SlurmConfig) -> int:
-    """Return how long a prolog or an epilog of ours may take in all, in whole seconds.
+    """Return the longest time of a prolog or an epilog of canhazgpu, in whole seconds.
 
-    A refusal is decided until the hook's deadline, and carried out with Slurm's commands after it.
+    A decision can take until the hook's deadline. Slurm's commands for it run afterwards.
     """
     return math.ceil(slurm.hook_deadline_s + slurm.command_timeout_s) + PYTHON_START_MARGIN_S
 
 
-def health_lines(settings: Settings, script: str) -> tuple[ConfLine, ...]:
-    """Return the lines that run our health check.
-
-    A site's own program stays: then only the timer may have something to be said.
-    """
-    return tuple(_health_lines(settings, script))
-
-
-def _health_lines(settings: Settings, script: str) -> Iterator[ConfLine]:
-    present = settings.get(HEALTH_KEY)
-    if not present or posixpath.basename(present) == HEALTH_CHECK_COMMAND:
-        # The command of one environment is gone with it; the script changes with the release.
-        yield ConfLine(HEALTH_KEY, script, _REASONS[HEALTH_KEY], present)
-    if not settings.number(HEALTH_CHECK_INTERVAL_KEY):
-        yield ConfLine(
-            HEALTH_CHECK_INTERVAL_KEY,
-            str(HEALTH_CHECK_INTERVAL_S),
-            _REASONS[HEALTH_CHECK_INTERVAL_KEY],
-        )
-    states = settings.words(HEALTH_CHECK_STATE_KEY)
-    # Slurm's own default is any state, which a site's own program keeps.
-    if not (states or present) or not set(states) <= set(ALL_NODE_STATES):
-        value = settings.get(HEALTH_CHECK_STATE_KEY)
-        yield ConfLine(HEALTH_CHECK_STATE_KEY, "ANY,CYCLE", _REASONS[HEALTH_CHECK_STATE_KEY], value)
-
-
-def foreign_health_check(settings: Settings) -> str:
-    """Return the site's own HealthCheckProgram, empty where it is ours or none."""
-    present = settings.get(HEALTH_KEY)
-    name = posixpath.basename(present)
-    is_ours = name == HEALTH_CHECK_COMMAND or present.endswith(f"/{OWN_DIR}/{HEALTH_CHECK}")
-    return "" if is_ours else present
-
-
 def needed_lines(settings: Settings, layout: Layout, limit_s: int) -> tuple[ConfLine, ...]:
-    """Return every line that is missing or different, in the order in which people read them."""
+    """Return every line that is missing or different, in the order for readers."""
     found = (
-        *(script_line(settings, place) for place in layout.locations),
+        *(script_line(settings, location) for location in layout.locations),
         prolog_flags_line(settings),
         *timeout_lines(settings, limit_s),
         message_timeout_line(settings, limit_s),
@@ -149,15 +95,15 @@ def needed_lines(settings: Settings, layout: Layout, limit_s: int) -> tuple[Conf
     return tuple(line for line in found if line is not None)
 
 
-def script_line(settings: Settings, place: ScriptLocation) -> ConfLine | None:
-    """Return the line that makes Slurm run the script in this place."""
-    values = settings.all(place.key)
-    if place.value in (values if place.key != "TaskProlog" else values[-1:]):
+def script_line(settings: Settings, location: ScriptLocation) -> ConfLine | None:
+    """Return the line that makes Slurm run the script at this location."""
+    values = settings.all(location.key)
+    if location.value in (values if location.key != "TaskProlog" else values[-1:]):
         return None
-    reason = _REASONS[place.key]
-    if place.site:
-        reason = f"{reason} Runs {place.site} as well, through {place.chain}."
-    return ConfLine(place.key, place.value, reason, settings.get(place.key))
+    reason = _REASONS[location.key]
+    if location.site:
+        reason = f"{reason} Runs {location.site} as well, through {location.chain}."
+    return ConfLine(location.key, location.value, reason, settings.get(location.key))
 
 
 def prolog_flags_line(settings: Settings) -> ConfLine | None:
@@ -170,9 +116,9 @@ def prolog_flags_line(settings: Settings) -> ConfLine | None:
 def message_timeout_line(settings: Settings, limit_s: int) -> ConfLine | None:
     """Return the line for MessageTimeout.
 
-    Measured on 22.05: a batch script does not wait for the prologs of the job's other nodes, and
-    its srun gives up where one of them takes some times MessageTimeout; without PrologFlags=Alloc,
-    and with NoHold, every srun does.
+    Measured on 22.05: A batch script does not wait for the prologs of the job's other nodes. Its
+    srun fails if one of them takes several times MessageTimeout. Without PrologFlags=Alloc, or
+    with NoHold, every srun does.
     """
     if (settings.number("MessageTimeout") or DEFAULT_MESSAGE_TIMEOUT_S) >= limit_s:
         return None
@@ -183,8 +129,8 @@ def message_timeout_line(settings: Settings, limit_s: int) -> ConfLine | None:
 def batch_start_line(settings: Settings, limit_s: int) -> ConfLine | None:
     """Return the line for BatchStartTimeout.
 
-    Measured on 22.05 with the default of 10 s: a node that registered 48 s after a batch job's
-    start, in its prolog of 50 s, had the job requeued as if the node had failed.
+    Measured on 22.05 with the default of 10 s: A node registered 48 s after a batch job's start,
+    during a prolog of 50 s. Slurm requeued the job as after a node failure.
     """
     key = "BatchStartTimeout"
     if (settings.number(key) or DEFAULT_BATCH_START_TIMEOUT_S) >= limit_s:
@@ -215,7 +161,7 @@ def _line_with_word(settings: Settings, key: str, word: str) -> ConfLine:
 
 
 def timeout_lines(settings: Settings, limit_s: int) -> Iterator[ConfLine]:
-    """Give the lines for the limits that are unset, or too short for our hooks."""
+    """Give the lines for the timeouts that are unset, or too short for canhazgpu's hooks."""
     reason = (
         f"Above what canhazgpu itself takes at most ({limit_s} s, from slurm.hook_deadline_s and"
         " slurm.command_timeout_s), so that it ends by itself and says why: Slurm drains the node"
@@ -225,18 +171,3 @@ def timeout_lines(settings: Settings, limit_s: int) -> Iterator[ConfLine]:
     for key in (BOTH_TIMEOUT_KEY, *TIMEOUT_KEYS):
         if key in keys and (settings.number(key) or 0) < limit_s:
             yield ConfLine(key, str(limit_s), reason, settings.get(key))
-
-
-def conf_text(lines: Iterable[ConfLine]) -> str:
-    """Return the lines as text for slurm.conf, the reason of each as a comment above it."""
-    return "\n".join("".join(f"{one}\n" for one in _paragraph(line)) for line in lines)
-
-
-def _paragraph(line: ConfLine) -> Iterator[str]:
-    for part in textwrap.wrap(
-        line.reason, COMMENT_WIDTH, break_long_words=False, break_on_hyphens=False
-    ):
-        yield f"# {part}"
-    if line.instead_of:
-        yield f"# Instead of: {line.key}={line.instead_of}"
-    yield line.text

@@ -1,4 +1,4 @@
-"""Pure: everything that the checks look at, gathered on a node by `survey`."""
+"""Pure: the state of a node that the checks examine; `collect` fills it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Severity = Literal["error", "warning", "ok"]
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A file that Slurm, or a script of ours, is to run; `problem` says why it cannot be."""
+    """A file that Slurm or a script of canhazgpu runs; `problem` says why that fails."""
 
     path: str
     problem: str | None = None
@@ -24,7 +24,7 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class ConfFile:
-    """Where slurm.conf was looked for; `fault` says why it could not be read."""
+    """The path of slurm.conf; `fault` says why it could not be read."""
 
     path: str
     fault: str | None = None
@@ -32,11 +32,11 @@ class ConfFile:
 
 @dataclass(frozen=True, slots=True)
 class SlurmState:
-    """What Slurm's files, programs and controller say.
+    """The state of Slurm's files, programs and controller.
 
-    `controller_settings` are the controller's settings, None where it was not asked or did not answer;
-    `matches` are by key of slurm.conf what slurmd would run, in no order; `missing_commands` those
-    that a hook would not find.
+    `controller_settings` are the controller's settings, None if it was not asked or did not
+    answer. `programs` are, by key of slurm.conf, what slurmd would run, in no order.
+    `missing_commands` are those that a hook would not find.
     """
 
     conf: ConfFile
@@ -47,17 +47,17 @@ class SlurmState:
     auto_detects: bool
     version: str | None
     controller_settings: Settings | None
-    matches: dict[str, tuple[Program, ...]] = field(default_factory=dict)
+    programs: dict[str, tuple[Program, ...]] = field(default_factory=dict)
     missing_commands: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class InstalledHooks:
-    """What is installed: the scripts, as they are and as they should be.
+    """The installed scripts, and how they differ from those of this release.
 
-    `layout_fault` says why there is no place for them; `differences` what a script that is not the
-    one of this release is; `site_scripts` are those of the site that they run. `site_calls_health_check` says
-    that the site's own health check has the name of ours in it.
+    `layout_fault` says why there is no location for them. `differences` has, by path, how a script
+    differs. `site_scripts` are the site's scripts that they run. `site_calls_health_check` is True
+    if the site's own health check contains the name of canhazgpu's.
     """
 
     layout: Layout | None
@@ -71,9 +71,9 @@ class InstalledHooks:
 
 @dataclass(frozen=True, slots=True)
 class StateDir:
-    """The node's own records: `uid` and `mode` are None where the directory is not there yet.
+    """The directory of the node's records; `uid` and `mode` are None if it does not exist yet.
 
-    `blocked_by` is the directory on the way to it that users cannot enter.
+    `blocked_by` is the directory above it that users cannot enter.
     """
 
     path: str
@@ -84,12 +84,12 @@ class StateDir:
 
 @dataclass(frozen=True, slots=True)
 class ConfigState:
-    """The configuration: who can read and who can change what root trusts.
+    """The configuration, and who can read or change the files that root trusts.
 
-    `file` is what the hooks read; `users_file` what everybody else reads, None where there is
-    none; `python_blocked_by` what keeps users from running this Python. `changeable_paths` has, by the path that
-    root trusts, what others can change of it; `invisible_to_hooks` the keys that come from where hooks do not
-    look.
+    `file` is the file of the hooks, `users_file` that of all others, None if there is none.
+    `python_blocked_by` is what prevents users from running this Python. `changeable_paths` has, by
+    trusted path, the paths that others can change. `invisible_to_hooks` has, by configuration key,
+    an origin that hooks do not read.
     """
 
     config: Config
@@ -106,11 +106,11 @@ class ConfigState:
 
 @dataclass(frozen=True, slots=True)
 class HookProbeResult:
-    """What a process sees that has nothing but a hook's environment.
+    """What a process sees that has a hook's environment and nothing else.
 
-    `fault` says why it saw nothing. `skew_s` is the store's clock minus the node's, known to
-    within `skew_error_s`. `published_s` is how long ago, by the store's clock, the node's GPUs were
-    published; None where they never were, or the store could not be asked.
+    `fault` says why it failed. `skew_s` is Redis' clock minus the node's, with an error of at most
+    `skew_error_s`. `published_s` is how long ago, by Redis' clock, the node's GPUs were published;
+    None if they never were, or Redis did not answer.
     """
 
     fault: str | None = None
@@ -124,7 +124,7 @@ class HookProbeResult:
 
 @dataclass(frozen=True, slots=True)
 class SiteState:
-    """A node as an administrator's check sees it."""
+    """The state of a node, for ``canhazgpu hooks check``."""
 
     node: str
     as_root: bool
@@ -138,7 +138,7 @@ class SiteState:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong: what is, what should be, and what mends it."""
+    """One problem: what was found, what is wanted, and what fixes it."""
 
     severity: Severity
     found: str

@@ -1,4 +1,4 @@
-"""Take the hook scripts away again: what is ours, what still names it, and what remains."""
+"""Uninstall the hook scripts, and find what in slurm.conf still names them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from canhazgpu.schedulers.slurm.conf.settings import Settings
-from canhazgpu.schedulers.slurm.site.install import (
+from canhazgpu.schedulers.slurm.site.health_lines import HEALTH_CHECK_COMMAND
+from canhazgpu.schedulers.slurm.site.installed_files import (
     as_config_error,
     read_marked,
     remove_stale_drafts,
@@ -29,7 +30,6 @@ from canhazgpu.schedulers.slurm.site.layout import (
     default_pattern,
     is_pattern,
 )
-from canhazgpu.schedulers.slurm.site.required_lines import HEALTH_CHECK_COMMAND
 from canhazgpu.schedulers.slurm.site.state import Program
 
 SCRIPT_NAMES = (*HOOK_FILE_NAMES, SITE_SCRIPT, TASK_PROLOG, TASK_CHAIN, HEALTH_CHECK)
@@ -38,7 +38,7 @@ PROGRAM_KEYS = (*JOB_SCRIPT_KEYS, HEALTH_KEY)
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """One script of ours to remove: its path as Slurm knows it, where it lies, and its text."""
+    """One script to remove: its path as Slurm knows it, the file below the root, and its text."""
 
     path: str
     target: Path
@@ -47,7 +47,7 @@ class Removal:
 
 @dataclass(frozen=True, slots=True)
 class DanglingReference:
-    """A value of slurm.conf that would name nothing; `site` is the site's own script for it."""
+    """A value of slurm.conf that would name no file; `site` is the site's own script for it."""
 
     key: str
     value: str
@@ -61,7 +61,7 @@ class DanglingReference:
 
 
 def script_directories(settings: Settings, slurm_dir: str) -> tuple[str, ...]:
-    """Return every directory in which scripts of ours may be, deepest first."""
+    """Return every directory in which canhazgpu's scripts can be, deepest first."""
     own = [f"{slurm_dir}/{OWN_DIR}/{key.lower()}.d" for key in HOOK_KEYS]
     default = [posixpath.dirname(default_pattern(key, slurm_dir)) for key in HOOK_KEYS]
     named = [posixpath.dirname(value) for key in PROGRAM_KEYS for value in settings.all(key)]
@@ -70,9 +70,9 @@ def script_directories(settings: Settings, slurm_dir: str) -> tuple[str, ...]:
 
 
 def find_installed(directories: Iterable[str], root: Path) -> tuple[list[Removal], list[Path]]:
-    """Return the scripts of ours in these directories, and what has our names and is not ours.
+    """Return canhazgpu's scripts in these directories, and other files with their names.
 
-    Of files that are not ours only the names that nobody else would choose count.
+    Of other files, only those with a name that contains ``canhazgpu`` are returned.
     """
     removals: list[Removal] = []
     foreign: list[Path] = []
@@ -89,9 +89,10 @@ def find_installed(directories: Iterable[str], root: Path) -> tuple[list[Removal
 def find_dangling_references(
     settings: Settings, matched: Mapping[str, Iterable[Program]], removals: Iterable[Removal]
 ) -> tuple[DanglingReference, ...]:
-    """Return what slurm.conf would name in vain once these are gone: jobs would fail for it.
+    """Return the values of slurm.conf that would name no file after the removals.
 
-    The health check of an environment counts as well, which goes after the scripts.
+    Jobs would fail because of them. The command ``canhazgpu-healthcheck`` counts too: it is
+    uninstalled after the scripts.
     """
     texts = {one.path: one.text for one in removals}
     named = [
@@ -110,9 +111,9 @@ def _chained_site_script(paths: Iterable[str], texts: Mapping[str, str]) -> str 
 
 
 def remove_scripts(removals: Iterable[Removal], slurm_dir: str, root: Path) -> None:
-    """Remove the scripts, and the directories that are empty then and were for them.
+    """Remove the scripts, and those of canhazgpu's directories that are empty afterwards.
 
-    Raises `ConfigError` where a file cannot be removed.
+    Raises `ConfigError` if a file cannot be removed.
     """
     emptied = {
         under_root(root, Path(directory)): None
@@ -128,7 +129,7 @@ def remove_scripts(removals: Iterable[Removal], slurm_dir: str, root: Path) -> N
 
 
 def _own_directories(removals: Iterable[Removal], slurm_dir: str) -> Iterator[str]:
-    """Give the directories that installing makes, deepest first."""
+    """Give the directories that an installation makes, deepest first."""
     from_these = {posixpath.dirname(one.path) for one in removals}
     for key in HOOK_KEYS:
         yield f"{slurm_dir}/{OWN_DIR}/{key.lower()}.d"

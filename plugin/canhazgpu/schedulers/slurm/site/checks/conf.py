@@ -25,7 +25,7 @@ def slurm_conf(site: SiteState) -> Iterator[Problem]:
 
 
 def slurm_version(site: SiteState) -> Iterator[Problem]:
-    """Find a release that canhazgpu was never tried on."""
+    """Find a release older than those that canhazgpu was tested on."""
     version = site.slurm.version
     wanted = "22.05 or newer"
     if version is None:
@@ -37,7 +37,7 @@ def slurm_version(site: SiteState) -> Iterator[Problem]:
 
 
 def node_known(site: SiteState) -> Iterator[Problem]:
-    """Find a node that slurm.conf does not have."""
+    """Find a node that is not in slurm.conf."""
     if not site.slurm.knows_node:
         yield Problem(
             "warning",
@@ -48,13 +48,13 @@ def node_known(site: SiteState) -> Iterator[Problem]:
 
 
 def prolog_flags(site: SiteState) -> Iterator[Problem]:
-    """Find a prolog that runs no sooner than the first step."""
+    """Find a prolog that runs only before the first step."""
     if line := required_lines.prolog_flags_line(site.slurm.settings):
         yield missing_line_problem("error", line)
 
 
 def run_in_job(site: SiteState) -> Iterator[Problem]:
-    """Find a prolog that sees the job's own GPUs alone."""
+    """Find a prolog that sees only the job's own GPUs."""
     if "runinjob" in site.slurm.settings.words("PrologFlags"):
         flags = site.slurm.settings.get("PrologFlags").split(",")
         left = ",".join(one for one in flags if one.strip().lower() != "runinjob")
@@ -67,28 +67,28 @@ def run_in_job(site: SiteState) -> Iterator[Problem]:
 
 
 def hook_timeout(site: SiteState) -> Iterator[Problem]:
-    """Find limits of Slurm's that are shorter than ours."""
+    """Find timeouts of Slurm that are too short for canhazgpu's hooks."""
     limit_s = required_lines.hook_limit_s(site.config.config.slurm)
     for line in required_lines.timeout_lines(site.slurm.settings, limit_s):
         yield missing_line_problem("error" if line.instead_of else "warning", line)
 
 
 def message_timeout(site: SiteState) -> Iterator[Problem]:
-    """Find an srun that gives up while a prolog still runs."""
+    """Find a MessageTimeout with which srun fails while a prolog still runs."""
     limit_s = required_lines.hook_limit_s(site.config.config.slurm)
     if line := required_lines.message_timeout_line(site.slurm.settings, limit_s):
         yield missing_line_problem("warning", line)
 
 
 def batch_start(site: SiteState) -> Iterator[Problem]:
-    """Find a batch job that is taken for lost while its prolog still runs."""
+    """Find a BatchStartTimeout after which a job with a slow prolog counts as lost."""
     limit_s = required_lines.hook_limit_s(site.config.config.slurm)
     if line := required_lines.batch_start_line(site.slurm.settings, limit_s):
         yield missing_line_problem("warning", line)
 
 
 def clean_up_time(site: SiteState) -> Iterator[Problem]:
-    """Find an epilog that is given less time than it is to wait."""
+    """Find an epilog whose time is shorter than the waits of its clean-up."""
     slurm, epilog = site.config.config.slurm, site.config.config.epilog
     grace_s = slurm.kill_grace_s if epilog.leftovers == "kill" else 0.0
     needed_s = epilog.settle_s + grace_s + FINAL_SCAN_S
@@ -106,26 +106,26 @@ def clean_up_time(site: SiteState) -> Iterator[Problem]:
 
 
 def hold_on_failure(site: SiteState) -> Iterator[Problem]:
-    """Find batch jobs that are held after a failed prolog."""
+    """Find a setting with which batch jobs are held after a failed prolog."""
     if line := required_lines.no_hold_line(site.slurm.settings):
         yield missing_line_problem("warning", line)
 
 
 def gres_types(site: SiteState) -> Iterator[Problem]:
-    """Find a Slurm that counts no GPUs."""
+    """Find GresTypes without gpu."""
     if line := required_lines.gres_types_line(site.slurm.settings):
         yield missing_line_problem("error", line)
 
 
 def gres_files(site: SiteState) -> Iterator[Problem]:
     """Find GPUs whose device files gres.conf does not name."""
-    facts = site.slurm.node_conf
+    node_conf = site.slurm.node_conf
     try:
-        files = facts.gpu_files
+        files = node_conf.gpu_files
     except InputError as exc:
         yield Problem("error", str(exc), "files and Gres= that agree", _gres_line(site))
         return
-    if not files and (site.slurm.auto_detects or facts.gpu_count):
+    if not files and (site.slurm.auto_detects or node_conf.gpu_count):
         yield Problem(
             "warning",
             "gres.conf has no File= for this node's GPUs: Slurm's numbers are taken in the order"
@@ -141,7 +141,7 @@ def _gres_line(site: SiteState) -> str:
 
 
 def assignment(site: SiteState) -> Iterator[Problem]:
-    """Find GPUs of our choice that jobs cannot open."""
+    """Find an assignment whose GPUs jobs cannot open."""
     if (
         site.config.config.slurm.assignment == "canhazgpu"
         and site.slurm.node_conf.constrains_devices
@@ -173,7 +173,7 @@ def constrained_devices(site: SiteState) -> Iterator[Problem]:
 
 
 def process_tracking(site: SiteState) -> Iterator[Problem]:
-    """Find tracking that a job's processes can leave."""
+    """Find a ProctrackType that loses processes of a job."""
     tracking = site.slurm.settings.get("ProctrackType") or "proctrack/cgroup"
     if tracking.lower() != "proctrack/cgroup":
         yield Problem(
@@ -185,6 +185,6 @@ def process_tracking(site: SiteState) -> Iterator[Problem]:
 
 
 def missing_line_problem(severity: Severity, line: ConfLine) -> Problem:
-    """Return the problem of a line that slurm.conf lacks."""
+    """Return the problem for a line that slurm.conf lacks."""
     found = f"{line.key}={line.instead_of}" if line.instead_of else f"{line.key} is not set"
     return Problem(severity, found, line.value, line.text)

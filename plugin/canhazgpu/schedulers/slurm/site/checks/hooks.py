@@ -1,4 +1,4 @@
-"""Pure: the checks of the scripts, and of what Slurm runs."""
+"""Pure: the checks of the scripts that Slurm runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RECONFIGURE_COMMAND = "scontrol reconfigure"
 
 
 def hooks_place(site: SiteState) -> Iterator[Problem]:
-    """Find an arrangement that leaves no place for our scripts."""
+    """Find a site with no location for canhazgpu's scripts."""
     if fault := site.installed.layout_fault:
         yield Problem(
             "error",
@@ -47,7 +47,7 @@ def hooks_installed(site: SiteState) -> Iterator[Problem]:
 
 
 def _mismatch(site: SiteState, path: str, state: ScriptState) -> tuple[str, str]:
-    """Return what is where a script of ours should be, and what mends it."""
+    """Return what is at the path of a script of canhazgpu, and what fixes it."""
     command = site.installed.install_command
     if state == "foreign":
         return "was not installed by canhazgpu", f"move {path} away"
@@ -64,30 +64,30 @@ def _mismatch(site: SiteState, path: str, state: ScriptState) -> tuple[str, str]
 
 
 def prolog(site: SiteState) -> Iterator[Problem]:
-    """Find a Prolog= without ours."""
+    """Find a Prolog= without canhazgpu's script."""
     yield from _missing_script_line(site, "Prolog")
 
 
 def epilog(site: SiteState) -> Iterator[Problem]:
-    """Find an Epilog= without ours."""
+    """Find an Epilog= without canhazgpu's script."""
     yield from _missing_script_line(site, "Epilog")
 
 
 def _missing_script_line(site: SiteState, key: str) -> Iterator[Problem]:
     layout = site.installed.layout
     if layout is None:
-        return  # hooks-place tells
-    place = layout.prolog if key == "Prolog" else layout.epilog
-    if line := required_lines.script_line(site.slurm.settings, place):
+        return  # the check hooks-place reports it
+    location = layout.prolog if key == "Prolog" else layout.epilog
+    if line := required_lines.script_line(site.slurm.settings, location):
         yield missing_line_problem("error", line)
 
 
 def task_prolog(site: SiteState) -> Iterator[Problem]:
-    """Find a TaskProlog that is not ours, or that kills every task."""
+    """Find a TaskProlog without canhazgpu's script, or one that makes every task fail."""
     layout = site.installed.layout
     if layout and (line := required_lines.script_line(site.slurm.settings, layout.task_prolog)):
         yield missing_line_problem("error", line)
-    for program in site.slurm.matches.get("TaskProlog", ()):
+    for program in site.slurm.programs.get("TaskProlog", ()):
         if program.problem:
             yield Problem(
                 "error",
@@ -98,10 +98,10 @@ def task_prolog(site: SiteState) -> Iterator[Problem]:
 
 
 def hook_patterns(site: SiteState) -> Iterator[Problem]:
-    """Find a pattern that matches nothing, which drains nodes."""
+    """Find a pattern that matches no file: Slurm then drains the node."""
     for key in HOOK_KEYS:
         values = site.slurm.settings.all(key)
-        if values and not site.slurm.matches.get(key):
+        if values and not site.slurm.programs.get(key):
             yield Problem(
                 "error",
                 f"{key}={values[-1]} matches no file: the next job drains the node",
@@ -111,9 +111,9 @@ def hook_patterns(site: SiteState) -> Iterator[Problem]:
 
 
 def hook_scripts(site: SiteState) -> Iterator[Problem]:
-    """Find what a pattern matches and Slurm cannot run, which drains nodes."""
+    """Find a matched file that Slurm cannot run: Slurm then drains the node."""
     for key in HOOK_KEYS:
-        for program in site.slurm.matches.get(key, ()):
+        for program in site.slurm.programs.get(key, ()):
             if program.problem:
                 yield Problem(
                     "error",
@@ -125,7 +125,7 @@ def hook_scripts(site: SiteState) -> Iterator[Problem]:
 
 
 def site_scripts(site: SiteState) -> Iterator[Problem]:
-    """Find scripts of the site that ours are to run, and cannot."""
+    """Find scripts of the site that canhazgpu's scripts cannot run."""
     for program in site.installed.site_scripts:
         if program.problem:
             yield Problem(
@@ -153,6 +153,6 @@ def running_config(site: SiteState) -> Iterator[Problem]:
 
 
 def _setting_differs(settings: Settings, running: Settings, key: str) -> bool:
-    if key == "PrologFlags":  # the controller adds the flags that others imply
+    if key == "PrologFlags":  # the controller adds implied flags
         return not set(settings.words(key)) <= set(running.words(key))
     return settings.get(key) != running.get(key)

@@ -1,4 +1,4 @@
-"""Pure: the checks of the node, and of what its hooks can reach."""
+"""Pure: the checks of the node, its configuration, its GPUs and Redis."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ GROUP_OR_OTHER_WRITE = 0o022
 
 
 def root(site: SiteState) -> Iterator[Problem]:
-    """Find a check that sees less than hooks do."""
+    """Find a check that does not run as root, and so sees less than hooks do."""
     if not site.as_root:
         yield Problem(
             "warning",
@@ -24,7 +24,7 @@ def root(site: SiteState) -> Iterator[Problem]:
 
 
 def config(site: SiteState) -> Iterator[Problem]:
-    """Find a configuration that hooks cannot read, or would not see."""
+    """Find a configuration that hooks cannot read, or values that they do not see."""
     if fault := site.config.fault:
         yield Problem(
             "error", fault, "a configuration that hooks can read", "canhazgpu config show"
@@ -40,26 +40,27 @@ def config(site: SiteState) -> Iterator[Problem]:
 
 def config_secret(site: SiteState) -> Iterator[Problem]:
     """Find a password that everybody can read."""
-    side = site.config
-    if side.has_password and side.is_world_readable and side.file:
+    config = site.config
+    if config.has_password and config.is_world_readable and config.file:
         yield Problem(
             "error",
-            f"{side.file} holds the store's password and everybody can read it",
+            f"{config.file} holds the store's password and everybody can read it",
             "mode 600, and another file without a password for users",
-            f"chmod 600 {side.file}",
+            f"chmod 600 {config.file}",
         )
 
 
 def config_readable(site: SiteState) -> Iterator[Problem]:
     """Find a configuration that users cannot read."""
-    side = site.config
-    if side.users_file and side.users_file_blocked_by:
+    config = site.config
+    if config.users_file and config.users_file_blocked_by:
         yield Problem(
             "warning",
-            f"users cannot read {side.users_file}: {side.users_file_blocked_by} is closed to them",
+            f"users cannot read {config.users_file}: {config.users_file_blocked_by} is closed to"
+            " them",
             "a file without a password, with mode 644",
-            f"chmod o+rX {side.users_file_blocked_by}"
-            if not (side.has_password and side.users_file == side.file)
+            f"chmod o+rX {config.users_file_blocked_by}"
+            if not (config.has_password and config.users_file == config.file)
             else "move the password into a file of the hooks' own: see 'Passwords' in install.md",
         )
 
@@ -76,40 +77,40 @@ def users_python(site: SiteState) -> Iterator[Problem]:
 
 
 def trusted_paths(site: SiteState) -> Iterator[Problem]:
-    """Find what others could put in the place of what root trusts."""
-    for path, weak in site.config.changeable_paths.items():
-        places = " ".join(weak)
+    """Find trusted paths of root that others can change."""
+    for path, changeable in site.config.changeable_paths.items():
+        paths = " ".join(changeable)
         yield Problem(
             "error",
-            f"others than root can change {path} through {', '.join(weak)}",
+            f"others than root can change {path} through {', '.join(changeable)}",
             "owned by root, for root alone to write",
-            f"chown root: {places}; chmod go-w {places}",
+            f"chown root: {paths}; chmod go-w {paths}",
         )
 
 
 def state_dir(site: SiteState) -> Iterator[Problem]:
-    """Find records that others can change, or that tasks cannot read."""
-    place = site.state_dir
-    if place.blocked_by:
+    """Find a directory of records that others can change, or that tasks cannot read."""
+    directory = site.state_dir
+    if directory.blocked_by:
         yield Problem(
             "error",
-            f"users cannot enter {place.blocked_by}: no task learns its GPUs",
+            f"users cannot enter {directory.blocked_by}: no task learns its GPUs",
             "mode 755",
-            f"chmod 755 {place.blocked_by}",
+            f"chmod 755 {directory.blocked_by}",
         )
-    if place.mode is None or place.uid is None:
-        return  # the first prolog makes it
-    if place.uid != 0 or place.mode & GROUP_OR_OTHER_WRITE:
+    if directory.mode is None or directory.uid is None:
+        return  # the first prolog creates it
+    if directory.uid != 0 or directory.mode & GROUP_OR_OTHER_WRITE:
         yield Problem(
             "error",
-            f"{place.path} belongs to uid {place.uid} with mode {place.mode:o}",
+            f"{directory.path} belongs to uid {directory.uid} with mode {directory.mode:o}",
             "root's, with mode 755",
-            f"chown root: {place.path}; chmod 755 {place.path}",
+            f"chown root: {directory.path}; chmod 755 {directory.path}",
         )
 
 
 def hook_environment(site: SiteState) -> Iterator[Problem]:
-    """Find a canhazgpu that does not run as a hook."""
+    """Find a canhazgpu that does not run in a hook's environment."""
     if fault := site.hook_probe.fault:
         yield Problem("error", fault, "an answer", "canhazgpu hooks install, with this Python")
 
@@ -133,7 +134,7 @@ def _config_file(site: SiteState) -> str:
 
 
 def _has_gpus(site: SiteState) -> bool:
-    """Tell whether Slurm counts any GPUs on the node."""
+    """Tell whether Slurm's files give the node any GPUs."""
     try:
         return bool(site.slurm.node_conf.gpu_count or site.slurm.node_conf.gpu_files)
     except InputError:
@@ -141,13 +142,13 @@ def _has_gpus(site: SiteState) -> bool:
 
 
 def gpu_count(site: SiteState) -> Iterator[Problem]:
-    """Find GPUs that the driver or Slurm does not know."""
-    facts, seen = site.slurm.node_conf, site.hook_probe.gpus
+    """Find different numbers of GPUs in Slurm's files and in the driver."""
+    node_conf, seen = site.slurm.node_conf, site.hook_probe.gpus
     wanted = "as many GPUs in Gres=, gres.conf and 'nvidia-smi -L'"
     try:
-        files = facts.gpu_files
-        counted = len(files) if files else facts.gpu_count or 0
-        gpus_at_positions(range(counted), files, seen, facts.gpu_count)
+        files = node_conf.gpu_files
+        counted = len(files) if files else node_conf.gpu_count or 0
+        gpus_at_positions(range(counted), files, seen, node_conf.gpu_count)
     except InputError as exc:
         yield Problem("error", str(exc), wanted, f"Gres=gpu:{len(seen)} for {site.node}")
         return
@@ -161,13 +162,13 @@ def gpu_count(site: SiteState) -> Iterator[Problem]:
 
 
 def store(site: SiteState) -> Iterator[Problem]:
-    """Find a ledger out of reach."""
+    """Find a Redis that hooks cannot reach."""
     if fault := site.hook_probe.store_fault:
         yield Problem("error", fault, "a store that answers", "redis-cli -u STORE_URL ping")
 
 
 def clock(site: SiteState) -> Iterator[Problem]:
-    """Find clocks that disagree."""
+    """Find a clock that differs from Redis' clock."""
     skew_s = site.hook_probe.skew_s
     if skew_s is not None and abs(skew_s) - site.hook_probe.skew_error_s > MAX_SKEW_S:
         ahead = "behind" if skew_s > 0 else "ahead of"
@@ -182,10 +183,10 @@ def clock(site: SiteState) -> Iterator[Problem]:
 def slurm_commands(site: SiteState) -> Iterator[Problem]:
     """Find commands that a hook would not find."""
     if missing := site.slurm.missing_commands:
-        place = site.config.config.slurm.bin_dir or "the usual places"
+        where = site.config.config.slurm.bin_dir or "the usual places"
         yield Problem(
             "error",
-            f"{', '.join(missing)} not in {place}: a job that cannot be sent back runs unchecked",
+            f"{', '.join(missing)} not in {where}: a job that cannot be sent back runs unchecked",
             "all of Slurm's commands",
             f'bin_dir = "/the/directory/of/scontrol" in [slurm] of {_config_file(site)}',
         )

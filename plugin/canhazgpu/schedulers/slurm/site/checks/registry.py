@@ -1,7 +1,7 @@
-"""Pure: every check of a node by its id, and what is found.
+"""Pure: the registry of all checks of a node, and their findings.
 
-A check is a function from a `SiteState` to the problems it sees, none where all is well. To add one,
-write the function and add it here and to ``docs/admin/checks.md``.
+A check is a function from a `SiteState` to the problems that it finds. To add a check, write the
+function, and add it here and to ``docs/admin/checks.md``.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ CheckFunction = Callable[[SiteState], Iterator[Problem]]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check: its id, what holds where it finds nothing, and the function.
+    """One check: its id, the text for no problem, and the function.
 
-    `applies` tells whether what it looks at was seen at all; where not, nothing is said.
+    `applies` tells whether the check's input is known; if not, the check gives no finding.
     """
 
     id: str
@@ -45,7 +45,7 @@ def _clock_measured(site: SiteState) -> bool:
 
 
 def _publication_expected(site: SiteState) -> bool:
-    """Where nothing is installed yet, nothing can have been published by it."""
+    """Tell whether an installed health check should have published the GPUs."""
     layout = site.installed.layout
     installed = layout is not None and site.installed.scripts.get(layout.health_check) != "absent"
     return (
@@ -140,7 +140,7 @@ CHECKS = (
         _publication_expected,
     ),
 )
-"""In the order in which they are shown."""
+"""In the order of the output."""
 
 CHECKS_NEEDING_SLURM_CONF = frozenset(
     one.id
@@ -148,19 +148,19 @@ CHECKS_NEEDING_SLURM_CONF = frozenset(
     if one.find_problems.__module__ in (conf.__name__, hooks.__name__, health.__name__)
     and one.find_problems not in (conf.slurm_conf, conf.clean_up_time, hooks.hooks_installed)
 ) | {"gpu-count"}
-"""Checks that say nothing where slurm.conf could not be read."""
+"""Checks without a finding if slurm.conf could not be read."""
 
 CHECKS_NEEDING_CONFIG = frozenset(
     {"hooks-installed", "hook-timeout", "message-timeout", "batch-start", "clean-up-time"}
     | {"assignment", "state-dir", "hook-environment", "gpus", "gpu-count", "store", "clock"}
     | {"published"}
 )
-"""Checks that say nothing where our own configuration could not be read."""
+"""Checks without a finding if canhazgpu's configuration could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found, or that all is well."""
+    """One problem that a check found, or that it found none."""
 
     id: str
     severity: Severity
@@ -170,7 +170,7 @@ class Finding:
 
 
 def run_checks(site: SiteState) -> tuple[Finding, ...]:
-    """Return what every check finds on the site, in the order of `CHECKS`."""
+    """Return the findings of all checks, in the order of `CHECKS`."""
     return tuple(finding for check in CHECKS for finding in _findings(check, site))
 
 
@@ -181,15 +181,15 @@ def _findings(check: Check, site: SiteState) -> Iterator[Finding]:
         return
     if not check.applies(site):
         return
-    good = True
+    is_ok = True
     for problem in check.find_problems(site):
-        good = False
+        is_ok = False
         yield Finding(check.id, problem.severity, problem.found, problem.wanted, problem.fix)
-    if good:
+    if is_ok:
         yield Finding(check.id, "ok", check.ok_text)
 
 
 def worst_severity(findings: Iterable[Finding]) -> Severity:
-    """Return the gravest severity among the findings."""
+    """Return the worst severity among the findings."""
     found = {finding.severity for finding in findings}
     return "error" if "error" in found else "warning" if "warning" in found else "ok"

@@ -1,17 +1,17 @@
-"""A reservation by hand: GPUs for a person, for a time."""
+"""Reserve GPUs for a person, for a time."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from canhazgpu.duration_text import duration_text
+from canhazgpu.durations import duration_text
 from canhazgpu.errors import InputError
 from canhazgpu.in_process.adapters import threshold_override
-from canhazgpu.in_process.through_slurm import refuse_through_slurm
+from canhazgpu.in_process.grants.via_slurm import refuse_unsupported_via_slurm
 from canhazgpu.ledger.values import MANUAL, Claim, new_owner_token
 from canhazgpu.node.identity import node_name
 from canhazgpu.people.command_exec import visible_devices
-from canhazgpu.schedulers.slurm.control.enclosing_job import salloc_command
+from canhazgpu.schedulers.slurm.control.srun_commands import salloc_command
 from canhazgpu.service.grants import Reserved, ThroughScheduler
 
 if TYPE_CHECKING:
@@ -27,27 +27,27 @@ def reserve(
     adapters: Adapters, request: ReserveRequest, progress: Progress
 ) -> Reserved | Refusal | ThroughScheduler:
     """See `NodeService.reserve`."""
-    asked, duration_s = request.gpus, request.duration_s
-    config = adapters.effective(threshold_override(asked.memory_threshold_mb)).config
+    gpus, duration_s = request.gpus, request.duration_s
+    config = adapters.effective_config(threshold_override(gpus.memory_threshold_mb)).config
     caller = adapters.caller()
     _check_duration(config, duration_s, caller)
     node = node_name(config.node, adapters.environ)
     if config.run.via_slurm == "yes":
-        refuse_through_slurm(asked)
-        command = salloc_command(node, asked.count, duration_s, asked.note or "")
+        refuse_unsupported_via_slurm(gpus)
+        command = salloc_command(node, gpus.count, duration_s, gpus.note or "")
         return ThroughScheduler(tuple(command), adapters.environ)
-    from canhazgpu.in_process.acquisition import open_acquisition  # noqa: PLC0415 - not via Slurm
+    from canhazgpu.in_process.grants.acquisition import open_acquisition  # noqa: PLC0415 - not via Slurm
 
-    # No boot and no process: a person's reservation outlives both.
+    # The claim names no boot and no process: a person's reservation survives both.
     claim = Claim(
         new_owner_token(MANUAL),
         MANUAL,
         caller.user,
         caller.uid,
-        note=asked.note,
+        note=gpus.note,
         duration_s=duration_s,
     )
-    outcome = open_acquisition(adapters, config, claim).get(asked, progress)
+    outcome = open_acquisition(adapters, config, claim).acquire(gpus, progress)
     from canhazgpu.allocation.allocator import Grant  # noqa: PLC0415 - imported by now
 
     if not isinstance(outcome, Grant):

@@ -1,4 +1,4 @@
-"""`canhazgpu run` inside one of Slurm's jobs: the command gets GPUs of the job around it."""
+"""`canhazgpu run` inside a Slurm job: the command gets GPUs of that job."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from canhazgpu.service.grants import RunRequest
 
 
-def run_inside(
+def run_inside_job(
     adapters: Adapters, config: Config, job: EnclosingJob, node: str, request: RunRequest
 ) -> RunInsideJob:
-    """Return the devices of the job around the caller; Slurm has reserved them."""
-    _refuse_bounds(job, request)
-    _refuse_others(adapters, config, job, node)
+    """Return devices of the job that the caller runs in; Slurm has given them to the job."""
+    _refuse_run_limits(job, request)
+    _refuse_foreign_gpus(adapters, config, job, node)
     if request.gpus.selectors:
         raise InputError(f"inside Slurm job {job.job_id} the GPUs are the job's: use --gpus")
     count = request.gpus.count
@@ -37,8 +37,8 @@ def run_inside(
     return RunInsideJob(job.job_id, devices, environment)
 
 
-def _refuse_bounds(job: EnclosingJob, request: RunRequest) -> None:
-    """Refuse what nobody would see to: the job's GPUs have no keeper."""
+def _refuse_run_limits(job: EnclosingJob, request: RunRequest) -> None:
+    """Refuse limits for the command: inside a job no monitor would enforce them."""
     if request.timeout_s is not None or request.ends_when_lost:
         option = "--end-if-lost" if request.timeout_s is None else "--timeout"
         raise InputError(
@@ -47,15 +47,15 @@ def _refuse_bounds(job: EnclosingJob, request: RunRequest) -> None:
         )
 
 
-def _refuse_others(adapters: Adapters, config: Config, job: EnclosingJob, node: str) -> None:
-    """Refuse GPUs of the job's environment that are somebody else's by now."""
-    from canhazgpu.allocation.refusal import holder_text  # noqa: PLC0415 - only inside a job
+def _refuse_foreign_gpus(adapters: Adapters, config: Config, job: EnclosingJob, node: str) -> None:
+    """Refuse to run if another owner holds one of the devices in the job's environment."""
+    from canhazgpu.allocation.holder_text import holder_text  # noqa: PLC0415 - only inside a job
 
     try:
         (view,) = adapters.reader(config.store).read_nodes([node])
     except StoreError:
-        # Slurm gave the job its GPUs; the ledger could only have told that it is over.
+        # Slurm gave the job these devices. The ledger would only show that the job is over.
         return
-    if (found := find_foreign_device(job, view.reservations)) is not None:
-        device, holder = found
+    if (foreign := find_foreign_device(job, view.reservations)) is not None:
+        device, holder = foreign
         raise InputError(not_the_jobs_text(job, device, holder_text(holder, view.read_at)))

@@ -1,4 +1,4 @@
-"""The step of a run from its grant to its command: the keeper first."""
+"""Prepare the command of a run after its grant: start the run's monitor, build the environment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from canhazgpu.errors import NodeStateError
-from canhazgpu.in_process.acquisition import Acquisition, open_service
+from canhazgpu.in_process.grants.acquisition import Acquisition, open_allocator
 from canhazgpu.node.daemonize import spawn_daemon
 from canhazgpu.node.run_marker import new_run_marker
 from canhazgpu.people.command_exec import run_environment
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from canhazgpu.node.process_watch import ProcessWatch
     from canhazgpu.service.grants import RunRequest
 
-READY = b"ready"
-DID_NOT_START = "its command did not start"
+MONITOR_READY = b"ready"
+COMMAND_NOT_STARTED = "its command did not start"
 
 
-class Start:
-    """A command about to start with the GPUs of a grant."""
+class CommandStart:
+    """The start of a command with the GPUs of a grant."""
 
     def __init__(
         self, adapters: Adapters, acquisition: Acquisition, grant: Grant, request: RunRequest
@@ -33,50 +33,52 @@ class Start:
         self._acquisition = acquisition
         self._grant = grant
         self._request = request
-        self._mark = new_run_marker(acquisition.claim.owner)
+        self._marker = new_run_marker(acquisition.claim.owner)
 
-    def prepare(self) -> dict[str, str]:
-        """Start the keeper, and return the command's environment.
+    def prepare_command(self) -> dict[str, str]:
+        """Start the run's monitor, and return the command's environment.
 
-        Where that fails, the GPUs are released.
+        On any error the GPUs are released. Raises `NodeStateError` if the monitor does not start.
         """
         try:
-            self._start_keeper()
+            self._start_monitor()
             return run_environment(
                 self._adapters.environ,
-                self._mark,
+                self._marker,
                 self._grant.gpus,
                 self._acquisition.config.run.export,
             )
         except BaseException:
             ledger, node = self._acquisition.ledger, self._acquisition.node
-            ledger.release(node, self._acquisition.claim.owner, DID_NOT_START)
+            ledger.release(node, self._acquisition.claim.owner, COMMAND_NOT_STARTED)
             raise
 
-    def _start_keeper(self) -> None:
+    def _start_monitor(self) -> None:
         (command,) = self._acquisition.claim.processes
         try:
-            said = spawn_daemon(partial(run_monitor_process, make=self._keeper, command=command))
+            reply = spawn_daemon(
+                partial(run_monitor_process, create_monitor=self._create_monitor, command=command)
+            )
         except OSError as exc:
             raise NodeStateError(f"cannot start a process: {exc.strerror}") from exc
-        if said != READY:
+        if reply != MONITOR_READY:
             raise NodeStateError("the process that keeps the reservation did not start")
 
-    def _keeper(self, watch: ProcessWatch) -> RunMonitor:
+    def _create_monitor(self, watch: ProcessWatch) -> RunMonitor:
         claim = self._acquisition.claim
-        kept = MonitoredRun(
+        run = MonitoredRun(
             node=self._acquisition.node,
             owner=claim.owner,
-            marker=self._mark,
+            marker=self._marker,
             command=claim.processes[0],
             heartbeat_s=self._acquisition.config.run.heartbeat_s,
             timeout_s=self._request.timeout_s,
             ends_when_lost=self._request.ends_when_lost,
         )
-        return RunMonitor(kept, watch, self._open_ledger, self._restore)
+        return RunMonitor(run, watch, self._open_ledger, self._restore)
 
     def _open_ledger(self) -> Ledger:
-        # Its own connection: the one before belongs to the process that was forked from.
+        # The monitor is a fork: it must not use its parent's connection.
         return self._adapters.writer(self._acquisition.config.store)
 
     def _restore(self, ledger: Ledger) -> str:
@@ -84,6 +86,6 @@ class Start:
 
         node = self._acquisition.node
         probe = self._adapters.probe(node, self._acquisition.config.validation)
-        service = open_service(node, probe, ledger)
+        allocator = open_allocator(node, probe, ledger)
         gpus = [gpu.uuid for gpu in self._grant.gpus]
-        return restore_reservation(ledger, service, self._acquisition.claim, gpus)
+        return restore_reservation(ledger, allocator, self._acquisition.claim, gpus)

@@ -1,13 +1,14 @@
-"""A run: its GPUs, and the process that keeps them for it."""
+"""Start a run: reserve its GPUs, and start its monitor."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from canhazgpu.in_process.through_slurm import refuse_through_slurm
+from canhazgpu.in_process.grants.via_slurm import refuse_unsupported_via_slurm
 from canhazgpu.ledger.values import RUN, Claim, new_owner_token
 from canhazgpu.node.identity import node_name
-from canhazgpu.schedulers.slurm.control.enclosing_job import find_enclosing_job, srun_command
+from canhazgpu.schedulers.slurm.control.enclosing_job import find_enclosing_job
+from canhazgpu.schedulers.slurm.control.srun_commands import srun_command
 from canhazgpu.service.grants import RunStarted, ThroughScheduler
 
 if TYPE_CHECKING:
@@ -23,45 +24,45 @@ def start_run(
     """See `NodeService.start_run`."""
     from canhazgpu.in_process.adapters import threshold_override  # noqa: PLC0415 - as below
 
-    asked = request.gpus
-    config = adapters.effective(threshold_override(asked.memory_threshold_mb)).config
+    gpus = request.gpus
+    config = adapters.effective_config(threshold_override(gpus.memory_threshold_mb)).config
     node = node_name(config.node, adapters.environ)
     if (job := find_enclosing_job(adapters.environ, node)) is not None:
-        from canhazgpu.in_process.run_inside import run_inside  # noqa: PLC0415 - only there
+        from canhazgpu.in_process.grants.run_inside_job import run_inside_job  # noqa: PLC0415 - only there
 
-        return run_inside(adapters, config, job, node, request)
+        return run_inside_job(adapters, config, job, node, request)
     if config.run.via_slurm == "yes":
-        refuse_through_slurm(asked)
+        refuse_unsupported_via_slurm(gpus)
         command = srun_command(
             node,
-            asked.count,
+            gpus.count,
             request.command,
             terminal=request.on_terminal,
             limit_s=request.timeout_s,
         )
         return ThroughScheduler(tuple(command), adapters.environ)
-    from canhazgpu.in_process.acquisition import (  # noqa: PLC0415 - not through Slurm
+    from canhazgpu.in_process.grants.acquisition import (  # noqa: PLC0415 - not through Slurm
         open_acquisition,
-        with_processes,
+        with_this_process,
     )
 
     caller = adapters.caller()
-    claim = Claim(new_owner_token(RUN), RUN, caller.user, caller.uid, note=asked.note)
-    acquisition = open_acquisition(adapters, config, with_processes(claim))
-    outcome = acquisition.get(asked, progress)
+    claim = Claim(new_owner_token(RUN), RUN, caller.user, caller.uid, note=gpus.note)
+    acquisition = open_acquisition(adapters, config, with_this_process(claim))
+    outcome = acquisition.acquire(gpus, progress)
     from canhazgpu.allocation.allocator import Grant  # noqa: PLC0415 - imported by now
-    from canhazgpu.in_process.run_start import Start  # noqa: PLC0415 - only after a grant
+    from canhazgpu.in_process.grants.command_start import CommandStart  # noqa: PLC0415 - only after a grant
 
     if not isinstance(outcome, Grant):
         return outcome
-    environment = Start(adapters, acquisition, outcome, request).prepare()
+    environment = CommandStart(adapters, acquisition, outcome, request).prepare_command()
     return RunStarted(node, claim.owner, outcome.gpus, outcome.in_use, environment)
 
 
 def cancel_run(adapters: Adapters, owner: str) -> None:
     """See `NodeService.cancel_run`."""
-    from canhazgpu.in_process.run_start import DID_NOT_START  # noqa: PLC0415 - imported by now
+    from canhazgpu.in_process.grants.command_start import COMMAND_NOT_STARTED  # noqa: PLC0415 - imported by now
 
-    config = adapters.effective().config
+    config = adapters.effective_config().config
     node = node_name(config.node, adapters.environ)
-    adapters.writer(config.store).release(node, owner, DID_NOT_START)
+    adapters.writer(config.store).release(node, owner, COMMAND_NOT_STARTED)

@@ -1,4 +1,4 @@
-"""Hosts whose GPUs Slurm gives to people too (`run.via_slurm`)."""
+"""Hosts where people too get their GPUs from Slurm (`run.via_slurm`)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from canhazgpu.service.grants import GpuRequest
 
 
-def refuse_through_slurm(asked: GpuRequest) -> None:
-    """Refuse what Slurm would not see to where it gives the GPUs."""
-    if asked.selectors or asked.force or asked.wait_s is not None:
+def refuse_unsupported_via_slurm(request: GpuRequest) -> None:
+    """Raise `InputError` for options that cannot be passed on to Slurm."""
+    if request.selectors or request.force or request.wait_s is not None:
         raise InputError(
             "Slurm picks the GPUs of this host and the order (run.via_slurm): use --gpus, without"
             " --force, --nonblock and --wait"

@@ -1,0 +1,143 @@
+"""Acquire GPUs for `run` and `reserve`: wait in the queue, reserve, and release on an error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from canhazgpu.allocation.allocator import GpuAllocator, Grant
+from canhazgpu.allocation.liveness import LivenessContext
+from canhazgpu.allocation.progress import Progress
+from canhazgpu.allocation.queue_wait import QueueWait, WaitOptions
+from canhazgpu.errors import StoreError
+from canhazgpu.gpu.ids import resolve_gpus
+from canhazgpu.in_process.grants.termination_signals import (
+    raise_on_termination_signals,
+    termination_exception,
+)
+from canhazgpu.ledger.port import GrantOptions
+from canhazgpu.ledger.values import Waiter
+from canhazgpu.node.identity import boot_id, node_name, pid_namespace
+from canhazgpu.node.processes import is_alive, is_stopped, this_process
+
+if TYPE_CHECKING:
+    from canhazgpu.allocation.refusal import Refusal
+    from canhazgpu.config import Config
+    from canhazgpu.gpu.scan import GpuReading
+    from canhazgpu.in_process.adapters import Adapters
+    from canhazgpu.ledger.port import Ledger
+    from canhazgpu.ledger.values import Claim
+    from canhazgpu.probe.port import GpuProbe
+    from canhazgpu.service.grants import GpuRequest
+
+HEARTBEATS_PER_LEASE = 3
+"""A waiter that sends no heartbeat for a whole lease loses its place in the queue."""
+
+
+@dataclass(slots=True)
+class Acquisition:
+    """Acquires GPUs of this node for one claim, through ports that are open."""
+
+    node: str
+    config: Config
+    allocator: GpuAllocator
+    ledger: Ledger
+    claim: Claim
+
+    def acquire(self, request: GpuRequest, progress: Progress) -> Grant | Refusal:
+        """Return the grant, or why there is none; waits up to `request.wait_s` seconds."""
+        attempts = _ReserveAttempts(self, request)
+        queue_wait = QueueWait(self.allocator, self.ledger, self.node, attempts.reserve, progress)
+        options = WaitOptions(request.wait_s, self._heartbeat_interval_s())
+        with raise_on_termination_signals() as received, self._release_on_error():
+            # First release the GPUs of owners that are dead.
+            self.allocator.reaped_view()
+            outcome = queue_wait.acquire(attempts.waiter, options)
+            if received:
+                raise termination_exception(received[0])
+        return outcome
+
+    @contextmanager
+    def _release_on_error(self) -> Iterator[None]:
+        """Release the claim's GPUs if an exception keeps the grant from the caller."""
+        try:
+            yield
+        except BaseException:
+            with suppress(StoreError):
+                self.ledger.release(self.node, self.claim.owner, "gave up")
+            raise
+
+    def _heartbeat_interval_s(self) -> float:
+        return min(self.config.run.heartbeat_s, self.config.run.lease_s / HEARTBEATS_PER_LEASE)
+
+
+class _ReserveAttempts:
+    """Attempts to reserve the GPUs of one request, and its waiter between two attempts."""
+
+    def __init__(self, acquisition: Acquisition, request: GpuRequest) -> None:
+        self._acquisition = acquisition
+        self._request = request
+        affinity = request.affinity
+        if affinity is None:
+            affinity = acquisition.config.run.choice == "affinity"
+        self._options = GrantOptions(queues=True, affinity=affinity)
+        self._selected_gpus: tuple[str, ...] = ()
+        """The UUIDs of the GPUs that the request names, by the latest scan."""
+
+    def reserve(self) -> Grant | Refusal:
+        """Try once to reserve the GPUs."""
+        allocator, claim = self._acquisition.allocator, self._acquisition.claim
+        options, force = self._options, self._request.force
+        if self._request.selectors:
+            return allocator.reserve_given(claim, self._select, options=options, force=force)
+        return allocator.reserve_count(claim, self._request.count, options=options, force=force)
+
+    def _select(self, readings: Sequence[GpuReading]) -> Sequence[str]:
+        node = self._acquisition.node
+        self._selected_gpus = resolve_gpus(self._request.selectors, readings, node)
+        return self._selected_gpus
+
+    def waiter(self) -> Waiter:
+        """Return the entry for the queue, after the first attempt was refused."""
+        # Imported here once: the process of each later scan is a fork, and inherits it.
+        import canhazgpu.probe.nvml.reader  # noqa: F401, PLC0415
+
+        claim = self._acquisition.claim
+        return Waiter(
+            owner=claim.owner,
+            user=claim.user,
+            uid=claim.uid,
+            count=self._request.count,
+            gpus=self._selected_gpus,
+            boot_id=boot_id(),
+            processes=(this_process(),),
+            pid_namespace=pid_namespace(),
+            lease_s=self._acquisition.config.run.lease_s,
+        )
+
+
+def open_acquisition(adapters: Adapters, config: Config, claim: Claim) -> Acquisition:
+    """Open this node's ledger and probe for a claim."""
+    node = node_name(config.node, adapters.environ)
+    ledger = adapters.writer(config.store)
+    probe = adapters.probe(node, config.validation)
+    return Acquisition(node, config, open_allocator(node, probe, ledger), ledger, claim)
+
+
+def open_allocator(node: str, probe: GpuProbe, ledger: Ledger) -> GpuAllocator:
+    """Return the allocator of this node, with this process's boot and pid namespace."""
+    return GpuAllocator(
+        node, LivenessContext(boot_id(), pid_namespace(), is_alive, is_stopped), probe, ledger
+    )
+
+
+def with_this_process(claim: Claim) -> Claim:
+    """Return the claim bound to the life of this process."""
+    return replace(
+        claim,
+        boot_id=boot_id(),
+        processes=(this_process(),),
+        pid_namespace=pid_namespace(),
+    )

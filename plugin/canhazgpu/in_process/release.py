@@ -1,0 +1,78 @@
+"""Release the caller's reservations, and revoke anybody's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from canhazgpu.errors import CanhazgpuError
+from canhazgpu.in_process.node_gpus import NodeGpus, node_gpus
+from canhazgpu.node.users import require_root
+from canhazgpu.people.holdings import Holding, holdings
+from canhazgpu.people.permissions import (
+    holdings_to_release,
+    run_holdings,
+)
+from canhazgpu.service.holdings import ReleaseAnswer
+
+if TYPE_CHECKING:
+    from canhazgpu.in_process.adapters import Adapters
+    from canhazgpu.ledger.port import Ledger
+    from canhazgpu.ledger.values import Reservation
+    from canhazgpu.service.holdings import ReleaseRequest, RevokeRequest
+
+RELEASED_BY_OWNER = "released by its owner"
+
+
+def release(adapters: Adapters, request: ReleaseRequest) -> ReleaseAnswer:
+    """See `NodeService.release`."""
+    config = adapters.effective_config().config
+    uid = adapters.caller().uid
+    ledger = adapters.writer(config.store)
+    gpus = node_gpus(adapters, config, ledger, request.node, request.gpus)
+    named = None if request.gpus is None else gpus.resolve(request.gpus)
+    selected = holdings_to_release(gpus.view, uid, named, gpus.display_indices, force=request.force)
+    running = () if named is not None else run_holdings(gpus.view, uid)
+    released, fault = _release_each(ledger, gpus, selected, RELEASED_BY_OWNER)
+    return ReleaseAnswer(gpus.view.node, gpus.display_indices, released, named, running, fault)
+
+
+def revoke(adapters: Adapters, request: RevokeRequest) -> ReleaseAnswer:
+    """See `NodeService.revoke`."""
+    caller = adapters.caller()
+    require_root(caller, "release what others hold")
+    config = adapters.effective_config().config
+    ledger = adapters.writer(config.store)
+    gpus = node_gpus(adapters, config, ledger, request.node, request.gpus)
+    named = None if request.gpus is None else gpus.resolve(request.gpus)
+    selected = holdings(gpus.view, _matches(request), named)
+    released, fault = _release_each(ledger, gpus, selected, request.reason, caller.user)
+    return ReleaseAnswer(gpus.view.node, gpus.display_indices, released, named, fault=fault)
+
+
+def _release_each(
+    ledger: Ledger, gpus: NodeGpus, selected: Sequence[Holding], reason: str, by: str = ""
+) -> tuple[tuple[Holding, ...], CanhazgpuError | None]:
+    """Return what was released, and the error that ended it early, if any."""
+    released: list[Holding] = []
+    for one in selected:
+        try:
+            freed = ledger.release(gpus.view.node, one.claim.owner, reason, one.gpus, by)
+        except CanhazgpuError as exc:
+            # The answer still says what was released before the error.
+            return tuple(released), exc
+        if freed:
+            released.append(Holding(one.claim, tuple(freed)))
+    return tuple(released), None
+
+
+def _matches(request: RevokeRequest) -> Callable[[Reservation], bool]:
+    def matches(reservation: Reservation) -> bool:
+        claim = reservation.claim
+        return (
+            request.user in (None, claim.user)
+            and request.owner in (None, claim.owner)
+            and request.job_id in (None, claim.job_id)
+        )
+
+    return matches

@@ -1,0 +1,135 @@
+"""The context of a hook: the node that it runs on, its job, and the parts that it uses."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from canhazgpu.allocation.allocator import GpuAllocator
+from canhazgpu.allocation.liveness import LivenessContext
+from canhazgpu.config.schema import Config
+from canhazgpu.errors import ConfigError
+from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
+from canhazgpu.ledger.local.job_records import JobRecords
+from canhazgpu.ledger.port import Ledger
+from canhazgpu.ledger.values import Reservation
+from canhazgpu.node.drain_record import DrainRecord
+from canhazgpu.node.identity import boot_id, node_name, pid_namespace, state_dir
+from canhazgpu.node.processes import is_alive
+from canhazgpu.probe.port import GpuProbe
+from canhazgpu.schedulers.port import JobContext
+from canhazgpu.schedulers.slurm import environment as names
+from canhazgpu.schedulers.slurm.conf.node_conf import (
+    SlurmNodeConf,
+    default_conf_path,
+    read_node_conf,
+)
+from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
+from canhazgpu.schedulers.slurm.control.job_presence import JobPresence
+from canhazgpu.schedulers.slurm.hook.job_environment import parse_job_context
+from canhazgpu.schedulers.slurm.hook.log import HookLog, LoggedActions, LoggedProbe
+from canhazgpu.schedulers.slurm.hook.node_ledger import node_ledger
+from canhazgpu.schedulers.slurm.hook.startup import StartedHook, read_hook_config
+
+MIN_HOOK_TIME_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeContext:
+    """The node that a hook runs on, and the parts that the hook uses."""
+
+    node: str
+    config: Config
+    config_fault: ConfigError | None
+    node_conf: SlurmNodeConf
+    boot_id: str | None
+    state_dir: Path
+    records: JobRecords
+    probe: GpuProbe
+    actions: LoggedActions
+    commands: SlurmCommands
+    presence: JobPresence
+    hook_log: HookLog
+    is_retry: bool
+
+    def ledger(self) -> FallbackLedger:
+        """Return the node's ledger; Redis' client is imported on the first use."""
+        self.hook_log.ledger = node_ledger(self)
+        return self.hook_log.ledger
+
+    def liveness_context(self) -> LivenessContext:
+        """Return what decides whether an owner on this node is alive."""
+        return LivenessContext(self.boot_id, pid_namespace(), is_alive)
+
+
+@dataclass(frozen=True, slots=True)
+class JobHook(NodeContext):
+    """One run of a hook, and its job."""
+
+    job: JobContext
+
+    @property
+    def time_left_s(self) -> float:
+        """How long the hook may still take; the time since its start counts."""
+        left_s = self.config.slurm.hook_deadline_s - self.hook_log.took_s()
+        return max(round(left_s, 1), MIN_HOOK_TIME_S)
+
+    def allocator(self, ledger: Ledger) -> GpuAllocator:
+        """Return this node's allocator."""
+        return GpuAllocator(
+            self.node, self.liveness_context(), self.probe, ledger, self._is_finished_job
+        )
+
+    def _is_finished_job(self, reservation: Reservation) -> bool:
+        """Tell whether another job of this cluster holds the GPU, and Slurm says it is finished."""
+        claim, own = reservation.claim, self.job.owner
+        return (
+            claim.job_id is not None
+            and claim.job_id != own.job_id
+            and claim.owner.startswith(f"job:{own.cluster}:{claim.job_id}:")
+            and self.actions.is_finished(claim.job_id)
+        )
+
+
+def open_node_context(
+    environ: Mapping[str, str], started: StartedHook | None = None
+) -> NodeContext:
+    """Return the context of this process, which takes over what `started` holds.
+
+    If the configuration cannot be read, `config_fault` says why and the defaults apply: they
+    suffice to requeue a job.
+    """
+    started = started or read_hook_config(environ)
+    config, fault = started.config, started.config_fault
+    hook_log = HookLog(started.started_at)
+    node = node_name(config.node, environ)
+    conf = Path(environ.get(names.SLURM_CONF) or default_conf_path())
+    try:
+        node_conf = read_node_conf(conf, node, socket.gethostname().split(".")[0])
+    except ConfigError as exc:
+        node_conf, fault = SlurmNodeConf(node, False, (), (), None), fault or exc
+    commands = SlurmCommands(config.slurm.bin_dir, config.slurm.command_timeout_s, environ)
+    directory = state_dir(config.node, node)
+    return NodeContext(
+        node=node,
+        config=config,
+        config_fault=fault,
+        node_conf=node_conf,
+        boot_id=boot_id(),
+        state_dir=directory,
+        records=JobRecords(directory),
+        probe=LoggedProbe(started.probe, hook_log, started.scan),
+        actions=LoggedActions(commands, node_conf.log_file, hook_log, DrainRecord(directory)),
+        commands=commands,
+        presence=JobPresence(node, node_conf.spool_dir, commands),
+        hook_log=hook_log,
+        is_retry=started.is_retry,
+    )
+
+
+def open_job_hook(context: NodeContext, environ: Mapping[str, str]) -> JobHook:
+    """Return the hook of this process's job; raises `InputError` for an invalid variable."""
+    parts = {one.name: getattr(context, one.name) for one in fields(context)}
+    return JobHook(**parts, job=parse_job_context(environ, context.node))
