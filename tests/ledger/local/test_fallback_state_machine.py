@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import redis
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -348,6 +349,7 @@ def raw() -> Iterator[redis.Redis]:
 
 
 TestFallbackMachine = FallbackMachine.TestCase
+TestFallbackMachine.pytestmark = pytest.mark.slow
 TestFallbackMachine.settings = settings(
     max_examples=100,
     stateful_step_count=30,

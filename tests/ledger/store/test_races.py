@@ -173,6 +173,7 @@ def test_of_64_in_the_queue_only_the_head_wins(store: Store, node: str) -> None:
     assert len(seen.reservations) == 8
 
 
+@pytest.mark.slow
 def test_everybody_is_served_in_the_order_of_the_queue(store: Store, node: str) -> None:
     """64 wait for one or more of 4 GPUs, are woken by what happens, and give them back."""
     places: dict[int, int] = {}

@@ -487,6 +487,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 TestLedgerMachine = LedgerMachine.TestCase
+TestLedgerMachine.pytestmark = pytest.mark.slow
 TestLedgerMachine.settings = settings(
     max_examples=80,
     stateful_step_count=30,

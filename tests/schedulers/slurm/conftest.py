@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forking_python import ForkingPython
+from forking_python import own_interpreter
 from servers.private_redis import PrivateRedis
 from simulated_driver import install_driver
 
@@ -56,7 +56,6 @@ class HookNode:
     ledger: RedisLedger
     server: PrivateRedis
     config: dict[str, dict[str, Any]]
-    interpreter: ForkingPython
 
     @property
     def assignment(self) -> str:
@@ -93,7 +92,7 @@ class HookNode:
         self, *arguments: str, environ: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         given = self.environ() if environ is None else environ
-        return self.interpreter.run(arguments, given, timeout_s=60)
+        return own_interpreter().run(arguments, given, timeout_s=60)
 
     def new_python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """The same with an interpreter that has imported nothing yet."""
@@ -196,16 +195,8 @@ def library() -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
-@pytest.fixture(scope="session")
-def interpreter() -> Iterator[ForkingPython]:
-    with ForkingPython() as server:
-        yield server
-
-
 @pytest.fixture(params=["slurm", "canhazgpu"])
-def node(
-    request: pytest.FixtureRequest, library: Path, interpreter: ForkingPython, tmp_path: Path
-) -> Iterator[HookNode]:
+def node(request: pytest.FixtureRequest, library: Path, tmp_path: Path) -> Iterator[HookNode]:
     """A node, once with Slurm's choice of devices and once with ours."""
     state = fake_nvml.FakeState(tmp_path / "nvml")
     state.add_node(NODE, 4, minors=[3, 2, 1, 0])
@@ -222,7 +213,7 @@ def node(
         (tmp_path / "slurm.conf").write_text(f"SlurmdLogFile={tmp_path}/slurmd.log\n")
         (tmp_path / "slurmd.log").write_text("")
         ledger = RedisLedger(StoreConfig(url=server.url, timeout_s=5.0), Role.WRITE)
-        yield HookNode(tmp_path, state, ledger, server, config, interpreter)
+        yield HookNode(tmp_path, state, ledger, server, config)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from forking_python import own_interpreter
 from servers.private_redis import PrivateRedis
 from simulated_driver import install_driver
 
@@ -66,14 +67,7 @@ class CliNode:
         }
 
     def run(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*PROGRAM, *arguments],
-            env=self.env(**env),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return own_interpreter().run([*PROGRAM[1:], *arguments], self.env(**env), timeout_s=60)
 
 
 @contextmanager

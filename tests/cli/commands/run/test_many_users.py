@@ -12,10 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from hosts.shared_host import NODE, SharedHost
 from polling import poll_until
 
 import fake_nvml
+
+pytestmark = pytest.mark.slow
 
 GPUS = 8
 RUNS = 64

@@ -15,6 +15,9 @@ from polling import poll_until
 
 import fake_nvml
 
+# Each of them starts several programs that wait for one another.
+pytestmark = pytest.mark.slow
+
 
 def waiting(host: SharedHost) -> list[str]:
     return [waiter.owner for waiter in host.view().queue]

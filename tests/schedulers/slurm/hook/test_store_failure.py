@@ -302,6 +302,7 @@ def test_a_crash_while_the_store_is_told_doubles_and_loses_nothing(
     assert stories == ["1", "2", "3", "1", "4"]
 
 
+@pytest.mark.slow
 def test_twenty_prologs_at_once_do_not_wait_one_after_the_other(
     node: Any, server: PrivateRedis, request: pytest.FixtureRequest
 ) -> None:
@@ -332,6 +333,7 @@ def test_twenty_prologs_at_once_do_not_wait_one_after_the_other(
     assert node.owners_by_gpu() == owners_in_book(node) == {}
 
 
+@pytest.mark.slow
 def test_after_its_time_an_outage_is_tried_by_one_alone(node: Any, server: PrivateRedis) -> None:
     node.configure(store={"retry_after_s": 0.01})
     server.pause()
