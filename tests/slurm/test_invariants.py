@@ -344,6 +344,7 @@ def test_hooks_that_are_killed_at_any_moment_leave_nothing(
     ]
     # From before Python has started until after the hook would have been done.
     cases = [f"{job}) after_s={0.05 * 1.5**place:.3f} ;;" for place, job in enumerate(jobs)]
+    cases[0] = f"{jobs[0]}) kill -KILL $$ ;;"
     killer = cluster.root / f"kill-{hook}"
     script = cluster.hook_path(hook)
     kept = script.read_text()
