@@ -19,6 +19,8 @@ from recorded_imports import Imports, console_script, recorded_imports
 from canhazgpu.cli.main import COMMANDS
 from canhazgpu.cli.version import VERSION
 
+pytestmark = pytest.mark.slow
+
 CLICK = {"click", "dataclasses", "json"}
 TEMPLATES = {"difflib", "hashlib", "jinja2", "pickle", "subprocess"}
 STORE = {

@@ -31,6 +31,8 @@ from canhazgpu.errors import StoreError
 from canhazgpu.gpu.scan import GpuReading, Scan
 from canhazgpu.ledger.values import Claim, NodeView, Reservation
 
+pytestmark = pytest.mark.slow
+
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 OPTION = click.Option(["--gpu-ids"])
 

@@ -27,6 +27,8 @@ from canhazgpu.ledger.values import (
     new_owner_token,
 )
 
+pytestmark = pytest.mark.slow
+
 NODE = "n1"
 RUN = "from canhazgpu.cli.main import main; main()"
 READER = "reader on nopass ~* +@read +@transaction +@connection +time"

@@ -27,6 +27,8 @@ from canhazgpu.errors import StoreError
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.ledger.values import Claim, NodeView, Reservation
 
+pytestmark = pytest.mark.slow
+
 GPU = GpuReading(0, "GPU-0", 0, "H100", 45, 80000)
 FREE = NodeView("n1", NOW, None, None)
 HELD = replace(

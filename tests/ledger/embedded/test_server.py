@@ -34,6 +34,8 @@ from canhazgpu.ledger.embedded import stop as embedded_stop  # noqa: F401, isort
 from canhazgpu.ledger.store import client as store_client  # noqa: F401, isort: skip
 from canhazgpu.ledger.store import error_messages as store_errors  # noqa: F401, isort: skip
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     import redis
 

@@ -18,6 +18,8 @@ from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.values import GrantedGpus, QueuePosition, TooFewGpus
 
+pytestmark = pytest.mark.slow
+
 THREADS = 64
 QUEUES = GrantOptions(queues=True)
 

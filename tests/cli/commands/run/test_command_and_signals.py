@@ -17,6 +17,8 @@ from terminal import Terminal
 import fake_nvml
 from canhazgpu.node.run_marker import processes_of_run
 
+pytestmark = pytest.mark.slow
+
 SHOW = 'echo "$CUDA_VISIBLE_DEVICES"'
 
 

@@ -10,6 +10,8 @@ import pytest
 from hosts.shared_host import SharedHost
 from polling import poll_until
 
+pytestmark = pytest.mark.slow
+
 
 def by_shell(
     host: SharedHost, script: str, environ: dict[str, str] | None = None

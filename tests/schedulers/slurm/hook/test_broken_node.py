@@ -15,6 +15,8 @@ from hook_jobs import gpus_in_book, job_variables, node_events, owners_in_book
 
 import fake_nvml
 
+pytestmark = pytest.mark.slow
+
 NODE = "n1"
 slurms_choice = pytest.mark.parametrize("node", ["slurm"], indirect=True)
 ANY_JOB_RUNS = (

@@ -15,6 +15,8 @@ from hook_jobs import free_observation, job_variables, node_events
 
 from canhazgpu.ledger.values import Claim
 
+pytestmark = pytest.mark.slow
+
 MAIN = "from canhazgpu.cli.main import main; main()"
 
 

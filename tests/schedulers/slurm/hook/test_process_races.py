@@ -14,7 +14,10 @@ import pytest
 
 import fake_nvml
 
-pytestmark = pytest.mark.parametrize("node", ["slurm"], indirect=True)
+pytestmark = [
+    pytest.mark.parametrize("node", ["slurm"], indirect=True),
+    pytest.mark.slow,
+]
 
 PAUSE = """
 import os, pathlib, time

@@ -17,6 +17,8 @@ from servers.redis_proxy import StoreProxy
 from canhazgpu.ledger.local.fallback_ledger import DEFAULT_WAIT_BUDGET_S
 from canhazgpu.ledger.values import Claim, GrantedGpus
 
+pytestmark = pytest.mark.slow
+
 NODE = "n1"
 NEVER_S = 60.0
 """The time-out of a store that nobody must wait for so long; half of it is a hook that hangs."""

@@ -14,6 +14,8 @@ from hook_jobs import job_variables
 
 import fake_nvml
 
+pytestmark = pytest.mark.slow
+
 slurms_choice = pytest.mark.parametrize("node", ["slurm"], indirect=True)
 INFORMATIONAL, WARNING = "<30>", "<28>"
 RUN = (

@@ -17,7 +17,10 @@ NODE = "n1"
 
 
 # Who picked the devices makes no difference once the job holds them.
-pytestmark = pytest.mark.parametrize("node", ["slurm"], indirect=True)
+pytestmark = [
+    pytest.mark.parametrize("node", ["slurm"], indirect=True),
+    pytest.mark.slow,
+]
 
 
 @pytest.fixture(autouse=True)

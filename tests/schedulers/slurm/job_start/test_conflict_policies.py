@@ -16,6 +16,8 @@ from sigterm_immune import sigterm_immune_process
 
 import fake_nvml
 
+pytestmark = pytest.mark.slow
+
 NODE = "n1"
 GPUS = "0,1"
 slurms_choice = pytest.mark.parametrize("node", ["slurm"], indirect=True)

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 PROLOG = "import os\nfrom canhazgpu.ledger.local.job_records import JobRecords\n{change}\n"
 RUN = "from canhazgpu.prolog.main import main\nmain()\n"
 KILLED = "lambda *a, **k: os.kill(os.getpid(), 9)"

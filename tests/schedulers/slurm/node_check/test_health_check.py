@@ -20,6 +20,8 @@ from canhazgpu.node.identity import boot_id, pid_namespace
 from canhazgpu.node.process_id import ProcessId
 from canhazgpu.node.processes import this_process
 
+pytestmark = pytest.mark.slow
+
 NODE = "n1"
 
 
