@@ -40,6 +40,14 @@ bin_dir = "{root}/bin"
 """
 CALL = "import sys; from {} import main; sys.exit(main())"
 """As the installed scripts do it; -m would import half as much again as bare Python does."""
+STOP_STORE = """
+import sys
+try:
+    from canhazgpu.ledger.embedded import server
+except ImportError:  # releases before 0.1.0 have it in one module
+    from canhazgpu.ledger import embedded as server
+server.stop(sys.argv[1])
+"""
 SQUEUE = "#!/bin/sh\necho 1 RUNNING\n"
 """The health check asks whether the job is still there: a shell's start is part of its row."""
 
@@ -56,11 +64,10 @@ def main(pythons: list[str], rounds: int) -> None:
         try:
             found = measure(pythons, roots, rounds)
         finally:
-            stop = (
-                "import sys; from canhazgpu.ledger.embedded import server; server.stop(sys.argv[1])"
-            )
             for python, root in zip(pythons, roots, strict=True):
-                subprocess.run([python, "-I", "-c", stop, root / "store"], check=True, timeout=30)
+                subprocess.run(
+                    [python, "-I", "-c", STOP_STORE, root / "store"], check=True, timeout=30
+                )
     bare = statistics.median(found[0]["bare python"])
     for name, values in found[0].items():
         median = statistics.median(values)
