@@ -25,7 +25,7 @@ from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.values import NodeView
 
 NODE = "host1"
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 
 
 class SharedHost:

@@ -283,7 +283,7 @@ def test_root_writes_to_no_file_of_a_command_that_became_another_user(
     closed.chmod(0o644)
     script = f"touch {host.outputs}/ready; exec sleep 60 2<{closed}"
     words = ("setpriv", "--reuid", people[0], "--clear-groups", "sh", "-c", script)
-    process = host.start("run", "--timeout", "1s", "--", *words)
+    process = host.start("run", "--timeout", "5s", "--", *words)
     poll_until((host.outputs / "ready").exists)
     poll_until(lambda: process.poll() is not None, "the run's time to be over")
     assert closed.read_text() == "as it was\n"
@@ -382,7 +382,7 @@ def test_a_run_may_end_with_its_reservation(host: SharedHost) -> None:
     process = host.start("run", "--end-if-lost", "--", "sleep", "60")
     poll_until(lambda: not all_free(host))
     host.ledger().release(NODE, owner_of(host), "maintenance", by="root")
-    assert process.wait(20) == -signal.SIGTERM
+    assert process.wait(60) == -signal.SIGTERM
 
 
 def test_a_store_without_its_memory_gets_the_run_back(
