@@ -20,7 +20,7 @@ demo:  ## a private Slurm with simulated GPUs, shown step by step (root; KEEP=1 
 	@$(PYTHON) contrib/demo/demo.py run $(if $(KEEP),--keep)
 
 test: packages venv  ## lint, types and all tests, against the built wheel (root for all of them)
-	@contrib/dev/beside contrib/dev/check $(VENV) -- \
+	@RERUN_ALONE=10 contrib/dev/beside contrib/dev/check $(VENV) -- \
 	  contrib/dev/run-tests $(VENV) -n $(WORKERS) $(PYTEST_ARGS)
 
 test-fast: venv  ## the tests that boot no Slurm and take no time, in a minute
