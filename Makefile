@@ -8,7 +8,7 @@ BUILD := build
 VENV := $(BUILD)/venv
 PYTEST_ARGS ?=
 # Most tests wait more than they compute.
-WORKERS ?= $(shell echo $$((2 * $$(nproc))))
+WORKERS ?= $(shell echo $$((1 + $$(nproc))))
 
 .PHONY: help demo test test-fast check dev docs clean packages venv
 

@@ -211,7 +211,7 @@ def test_a_waiter_of_a_lost_node_leaves_by_its_lease(host: SharedHost) -> None:
     # Given a waiter of whom only the ledger knows
     from canhazgpu.ledger.values import Waiter
 
-    host.ledger().join_queue(NODE, Waiter("run:lost", "eve", 1, 1, lease_s=1.0))
+    host.ledger().join_queue(NODE, Waiter("run:lost", "eve", 1, 1, lease_s=8.0))
     assert host.call("run", "--nonblock", "--", "true").returncode == 75
     # I expect it gone once its lease is over
     assert host.call("run", "--wait", "10s", "--", "true").returncode == 0
