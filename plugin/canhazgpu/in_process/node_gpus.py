@@ -70,7 +70,7 @@ def node_gpus(
 
 def refuse_unknown_node(view: NodeView) -> None:
     """Raise `InputError` for a node that the ledger does not know."""
-    if not (view.scan or view.reservations or view.quarantines or view.queue):
+    if not (view.is_known or view.queue):
         raise InputError(
             f"the ledger knows no node {view.node!r}; 'canhazgpu admin nodes' shows all it knows"
         )

@@ -11,7 +11,6 @@ from canhazgpu.service.history import ReportAnswer
 
 if TYPE_CHECKING:
     from canhazgpu.in_process.adapters import Adapters
-    from canhazgpu.ledger.values import NodeView
     from canhazgpu.service.history import ReportRequest
 
 DAY_S = 86400.0
@@ -28,13 +27,9 @@ def read_report(adapters: Adapters, request: ReportRequest) -> ReportAnswer:
     for view in views:
         # Read after the view: a release between the two reads is then in the history.
         events = ledger.history(view.node, span.since)
-        if request.nodes and not events and not _known(view):
+        if request.nodes and not events and not view.is_known:
             raise InputError(
                 f"the ledger knows no node {view.node!r}; 'canhazgpu status' shows all it knows"
             )
         hold_times += held_times(view, events, span)
     return ReportAnswer(build_report(hold_times, span, request.users), config.store.history_days)
-
-
-def _known(view: NodeView) -> bool:
-    return bool(view.scan or view.reservations or view.quarantines)

@@ -147,7 +147,7 @@ class StatusReader:
 
     def _refuse_unknown(self, views: dict[str, NodeView]) -> None:
         for name in self._requested_nodes:
-            if name != self._local and not _is_known(views[name]):
+            if name != self._local and not views[name].is_known:
                 raise InputError(
                     f"the ledger knows no node {name!r}; 'canhazgpu status' shows all it knows"
                 )
@@ -190,12 +190,8 @@ class StatusReader:
     def _shows_local_node(self, own: NodeView, scan: Scan) -> bool:
         should_have = self._config.validation.expected_gpus > 0 and scan.fault is None
         return (
-            self._local in self._requested_nodes or bool(scan.gpus) or _is_known(own) or should_have
+            self._local in self._requested_nodes or bool(scan.gpus) or own.is_known or should_have
         )
-
-
-def _is_known(view: NodeView) -> bool:
-    return bool(view.scan or view.reservations or view.quarantines)
 
 
 def _sorted_by_name(views: dict[str, NodeView]) -> list[NodeView]:

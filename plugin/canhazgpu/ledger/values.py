@@ -216,6 +216,11 @@ class NodeView:
     quarantines: Mapping[str, Quarantine] = field(default_factory=dict)
     queue: tuple[Waiter, ...] = ()
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the ledger knows the node: by a scan, a reservation or a quarantine."""
+        return bool(self.scan or self.reservations or self.quarantines)
+
 
 def claim_to_dict(claim: Claim) -> dict[str, Any]:
     """Return the fields of the claim that have a value."""
