@@ -12,7 +12,12 @@ from canhazgpu.gpu.assigned import AssignedGpu
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.schedulers.slurm import environment
 from canhazgpu.schedulers.slurm.conf.device_mapping import gpus_at_positions
-from canhazgpu.schedulers.slurm.conf.gres import DeclaredGpus, order_gpu_files, parse_declared_gpus
+from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
+from canhazgpu.schedulers.slurm.conf.gres import (
+    DeclaredGpus,
+    order_gpu_devices,
+    parse_declared_gpus,
+)
 from canhazgpu.schedulers.slurm.conf.hostlist import MAX_NAMES, expand_hostlist
 from canhazgpu.schedulers.slurm.conf.node_conf import (
     SlurmNodeConf,
@@ -99,6 +104,10 @@ def test_a_line_is_pairs_with_keys_in_any_case(text: str, pairs: dict[str, str])
     assert parse_line(text) == pairs
 
 
+def devices(*files: str, kind: str = "") -> tuple[GpuDevice, ...]:
+    return tuple(GpuDevice(kind, (file,)) for file in files)
+
+
 def facts(directory: Path, slurm: str = "", cgroup: str = "", gres: str = "") -> SlurmNodeConf:
     for name, text in (("slurm.conf", slurm), ("cgroup.conf", cgroup), ("gres.conf", gres)):
         if text:
@@ -108,7 +117,7 @@ def facts(directory: Path, slurm: str = "", cgroup: str = "", gres: str = "") ->
 
 def test_absent_files_count_as_empty(tmp_path: Path) -> None:
     found = facts(tmp_path)
-    assert (found.constrains_devices, found.gpu_files, found.log_file) == (False, None, None)
+    assert (found.constrains_devices, found.gpu_devices, found.log_file) == (False, None, None)
 
 
 @pytest.mark.parametrize(
@@ -173,19 +182,19 @@ def test_slurmds_log(tmp_path: Path, line: str, path: Path | None) -> None:
 def test_the_gpus_files_of_this_node(
     tmp_path: Path, gres: str, files: tuple[str, ...] | None
 ) -> None:
-    assert facts(tmp_path, gres=gres).gpu_files == files
+    assert facts(tmp_path, gres=gres).gpu_devices == (files and devices(*files))
 
 
 def test_the_files_are_counted_over_all_lines() -> None:
     lines = [parse_line("Name=gpu File=/dev/nvidia2"), parse_line("Name=gpu File=/dev/nvidia[0-1]")]
-    assert order_gpu_files(lines, "n1") == ("/dev/nvidia2", "/dev/nvidia0", "/dev/nvidia1")
+    assert order_gpu_devices(lines, "n1") == devices("/dev/nvidia2", "/dev/nvidia0", "/dev/nvidia1")
 
 
 def test_a_list_that_cannot_be_read_fails_only_where_it_is_needed(tmp_path: Path) -> None:
     found = facts(tmp_path, "SlurmdLogFile=/l", gres="Name=gpu File=/dev/nvidia[0-7:2]")
     assert found.log_file == Path("/l")
     with pytest.raises(InputError, match="nvidia"):
-        _ = found.gpu_files
+        _ = found.gpu_devices
 
 
 def test_files_include_others_beside_them_or_anywhere(tmp_path: Path) -> None:
@@ -215,7 +224,7 @@ NODE = [gpu(0, 2), gpu(1, 0), gpu(2, 5), gpu(3, 1)]
 
 
 def test_a_position_leads_over_the_device_file_to_the_gpu() -> None:
-    files = ["/dev/nvidia5", "/dev/nvidia1", "/dev/nvidia0", "/dev/nvidia2"]
+    files = devices("/dev/nvidia5", "/dev/nvidia1", "/dev/nvidia0", "/dev/nvidia2")
     assert gpus_at_positions([1, 0], files, NODE) == (
         AssignedGpu(1, "GPU-3", 3, "/dev/nvidia1"),
         AssignedGpu(0, "GPU-2", 2, "/dev/nvidia5"),
@@ -236,7 +245,7 @@ def test_a_gpu_that_hides_its_number_matters_only_without_files() -> None:
     node = [gpu(0, 0), gpu(1, None), gpu(2, 2)]
     with pytest.raises(InputError, match="the driver shows 2 of this node's 3 GPUs"):
         gpus_at_positions([0], None, node)
-    files = [f"/dev/nvidia{number}" for number in range(3)]
+    files = devices(*(f"/dev/nvidia{number}" for number in range(3)))
     assert [one.uuid for one in gpus_at_positions([0, 2], files, node)] == ["GPU-0", "GPU-2"]
     with pytest.raises(InputError, match=r"Slurm gave GPU 1 \(/dev/nvidia1\), which the driver"):
         gpus_at_positions([1], files, node)
@@ -255,12 +264,12 @@ def test_a_position_without_a_gpu_is_refused(
     position: int, files: list[str] | None, text: str
 ) -> None:
     with pytest.raises(InputError, match=text):
-        gpus_at_positions([position], files, NODE)
+        gpus_at_positions([position], files and devices(*files), NODE)
 
 
 def test_a_gpu_without_a_name_is_not_assigned() -> None:
     with pytest.raises(InputError, match="does not show"):
-        gpus_at_positions([0], ["/dev/nvidia0"], [gpu(0, 0, "")])
+        gpus_at_positions([0], devices("/dev/nvidia0"), [gpu(0, 0, "")])
 
 
 TYPED = [
@@ -279,21 +288,22 @@ TYPED = [
 )
 def test_types_are_counted_in_the_order_of_slurm_conf(gres: str, files: tuple[str, ...]) -> None:
     declared = parse_declared_gpus([{"nodename": "n[1-2]", "gres": gres}], "n1")
-    assert order_gpu_files(TYPED, "n1", declared) == files
+    found = order_gpu_devices(TYPED, "n1", declared) or ()
+    assert tuple(one.files[0] for one in found) == files
 
 
 @pytest.mark.parametrize("gres", ["gpu:3", "gpu:big:2", "gpu:big:1,gpu:small:1", "gpu:other:3"])
 def test_types_that_slurm_conf_does_not_declare_are_refused(gres: str) -> None:
     declared = parse_declared_gpus([{"nodename": "n1", "gres": gres}], "n1")
     with pytest.raises(InputError, match=r"gres.conf names 3 GPU files for n1"):
-        order_gpu_files(TYPED, "n1", declared)
+        order_gpu_devices(TYPED, "n1", declared)
 
 
 def test_more_files_than_declared_gpus_are_refused() -> None:
     lines = [{"name": "gpu", "file": "/dev/nvidia[0-3]"}]
-    assert len(order_gpu_files(lines, "n1", [DeclaredGpus("", 4)]) or ()) == 4
+    assert len(order_gpu_devices(lines, "n1", [DeclaredGpus("", 4)]) or ()) == 4
     with pytest.raises(InputError, match=r"names 4 GPU files for n1, and Gres= in slurm\.conf 2"):
-        order_gpu_files(lines, "n1", [DeclaredGpus("", 2)])
+        order_gpu_devices(lines, "n1", [DeclaredGpus("", 2)])
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from canhazgpu.errors import InputError
 from canhazgpu.gpu.assigned import AssignedGpu
 from canhazgpu.gpu.scan import GpuReading
+from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
 
-_TRAILING_NUMBER = re.compile(r"(\d{1,6})$")
+_GPU_FILE = re.compile(r"(?:[^,]*/)?nvidia(\d{1,6})", re.ASCII)
 
 
 def gpus_at_positions(
     positions: Sequence[int],
-    files: Sequence[str] | None,
+    devices: Sequence[GpuDevice] | None,
     gpus: Sequence[GpuReading],
     declared: int | None = None,
 ) -> tuple[AssignedGpu, ...]:
@@ -30,14 +31,14 @@ def gpus_at_positions(
     driver does not show.
     """
     by_number = {gpu.device_number: gpu for gpu in gpus if gpu.device_number is not None}
-    if not files and (len(by_number) < len(gpus) or declared not in (None, len(gpus))):
+    if not devices and (len(by_number) < len(gpus) or declared not in (None, len(gpus))):
         # Counting across a missing GPU would give the wrong one.
         raise InputError(
             f"the driver shows {len(by_number)} of this node's {declared or len(gpus)} GPUs and"
             " gres.conf names no File=, so Slurm's numbers cannot be told apart: see"
             " 'nvidia-smi -L', or name the files"
         )
-    known = list(files) if files else [f"/dev/nvidia{number}" for number in sorted(by_number)]
+    known = devices or [GpuDevice("", (f"/dev/nvidia{number}",)) for number in sorted(by_number)]
     assigned = []
     for position in positions:
         if position >= len(known):
@@ -45,17 +46,18 @@ def gpus_at_positions(
                 f"Slurm gave GPU {position}, but gres.conf and the driver know {len(known)} GPUs"
                 " on this node: compare gres.conf with 'nvidia-smi -L'"
             )
-        number = _device_number(known[position])
+        file = ",".join(known[position].files)
+        number = _device_number(file)
         gpu = None if number is None else by_number.get(number)
         if gpu is None or not gpu.uuid:
             raise InputError(
-                f"Slurm gave GPU {position} ({known[position]}), which the driver does not show:"
+                f"Slurm gave GPU {position} ({file}), which the driver does not show:"
                 " compare gres.conf with 'nvidia-smi -L'"
             )
-        assigned.append(AssignedGpu(position, gpu.uuid, gpu.index, known[position]))
+        assigned.append(AssignedGpu(position, gpu.uuid, gpu.index, file))
     return tuple(assigned)
 
 
 def _device_number(file: str) -> int | None:
-    match = _TRAILING_NUMBER.search(file)
+    match = _GPU_FILE.fullmatch(file)
     return int(match[1]) if match else None

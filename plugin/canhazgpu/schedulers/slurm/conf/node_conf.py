@@ -9,7 +9,12 @@ from pathlib import Path
 
 from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.conf.cluster_name import owner_cluster_name
-from canhazgpu.schedulers.slurm.conf.gres import DeclaredGpus, order_gpu_files, parse_declared_gpus
+from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
+from canhazgpu.schedulers.slurm.conf.gres import (
+    DeclaredGpus,
+    order_gpu_devices,
+    parse_declared_gpus,
+)
 from canhazgpu.schedulers.slurm.conf.parser import ConfPairs, read_conf_lines
 from canhazgpu.schedulers.slurm.conf.settings import Settings, collect_settings
 
@@ -23,7 +28,7 @@ _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 @dataclass(frozen=True, slots=True)
 class SlurmNodeConf:
-    """What Slurm's files say about this node: device constraints, GPU files, slurmd's log.
+    """What Slurm's files say about this node: device constraints, GPUs, slurmd's log.
 
     `spool_dir` is SlurmdSpoolDir. `cluster` is "" if the files do not name it.
     """
@@ -37,12 +42,12 @@ class SlurmNodeConf:
     cluster: str = ""
 
     @property
-    def gpu_files(self) -> tuple[str, ...] | None:
-        """The node's GPU device files, see `order_gpu_files`; raises `InputError`.
+    def gpu_devices(self) -> tuple[GpuDevice, ...] | None:
+        """The node's GPUs in Slurm's order, see `order_gpu_devices`; raises `InputError`.
 
         Parsed on access, since a job without GPUs must not fail for a list it does not use.
         """
-        return order_gpu_files(self.gres, self.node, self._declared)
+        return order_gpu_devices(self.gres, self.node, self._declared)
 
     @property
     def gpu_count(self) -> int | None:

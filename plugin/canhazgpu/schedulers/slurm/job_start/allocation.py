@@ -79,7 +79,7 @@ class JobAllocation:
         """Return the GPUs that the scheduler assigned; raises `InputError`."""
         node_conf = self.hook.node_conf
         return gpus_at_positions(
-            self.hook.job.positions, node_conf.gpu_files, gpus, node_conf.gpu_count
+            self.hook.job.positions, node_conf.gpu_devices, gpus, node_conf.gpu_count
         )
 
     def accept(self, grant: Grant, *, swapped: bool = False) -> None:

@@ -121,11 +121,11 @@ def gres_files(site: SiteState) -> Iterator[Problem]:
     """Find GPUs whose device files gres.conf does not name."""
     node_conf = site.slurm.node_conf
     try:
-        files = node_conf.gpu_files
+        devices = node_conf.gpu_devices
     except InputError as exc:
         yield Problem("error", str(exc), "files and Gres= that agree", _gres_line(site))
         return
-    if not files and (site.slurm.auto_detects or node_conf.gpu_count):
+    if not devices and (site.slurm.auto_detects or node_conf.gpu_count):
         yield Problem(
             "warning",
             "gres.conf has no File= for this node's GPUs: Slurm's numbers are taken in the order"

@@ -136,7 +136,7 @@ def _config_file(site: SiteState) -> str:
 def _has_gpus(site: SiteState) -> bool:
     """Tell whether Slurm's files give the node any GPUs."""
     try:
-        return bool(site.slurm.node_conf.gpu_count or site.slurm.node_conf.gpu_files)
+        return bool(site.slurm.node_conf.gpu_count or site.slurm.node_conf.gpu_devices)
     except InputError:
         return True
 
@@ -146,9 +146,9 @@ def gpu_count(site: SiteState) -> Iterator[Problem]:
     node_conf, seen = site.slurm.node_conf, site.hook_probe.gpus
     wanted = "as many GPUs in Gres=, gres.conf and 'nvidia-smi -L'"
     try:
-        files = node_conf.gpu_files
-        counted = len(files) if files else node_conf.gpu_count or 0
-        gpus_at_positions(range(counted), files, seen, node_conf.gpu_count)
+        devices = node_conf.gpu_devices
+        counted = len(devices) if devices else node_conf.gpu_count or 0
+        gpus_at_positions(range(counted), devices, seen, node_conf.gpu_count)
     except InputError as exc:
         yield Problem("error", str(exc), wanted, f"Gres=gpu:{len(seen)} for {site.node}")
         return

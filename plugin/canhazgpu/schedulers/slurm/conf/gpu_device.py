@@ -1,0 +1,17 @@
+"""Pure: one GPU as Slurm counts it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class GpuDevice:
+    """One GPU of a node, a whole one or a MIG instance: what one count of ``Gres=`` stands for.
+
+    `kind` is its ``Type=``, empty for none. `files` are the device files that a job opens for it:
+    one for ``File=``, several for ``MultipleFiles=``.
+    """
+
+    kind: str
+    files: tuple[str, ...]
