@@ -24,6 +24,11 @@ PROGRAMS = ("gpu-process", "nvidia-smi")
 DEFAULT_NAME = "NVIDIA H100 80GB HBM3"
 DEFAULT_MEMORY_TOTAL_MB = 81559
 DEFAULT_MIG_MEMORY_TOTAL_MB = 9856
+DEFAULT_MIG_PROFILE = "1g.10gb"
+FIRST_MIG_MINOR = 3
+"""The N of nvidia-capN for GPU instance 0 of GPU 0; 1 and 2 are not instances'."""
+GPU_INSTANCES, COMPUTE_INSTANCES = 15, 8
+"""How many of each the driver has device files for: of a GPU, and of a GPU instance."""
 
 HEALTH_FIELDS = frozenset(
     {
@@ -92,6 +97,11 @@ class FakeDevice:
     @property
     def uuid(self) -> str:
         return (self.path / "uuid").read_text().strip()
+
+    def text(self, field: str, default: int | str) -> str:
+        """The text of one of the device's files."""
+        path = self.path / field
+        return path.read_text().strip() if path.exists() else str(default)
 
     def set(self, field: str, value: int | str | None) -> None:
         """Write one file of the device, garbage included; None removes it."""
@@ -171,11 +181,17 @@ class FakeGpu(FakeDevice):
         *,
         memory_total_mb: int = DEFAULT_MIG_MEMORY_TOTAL_MB,
         uuid: str | None = None,
+        profile: str = DEFAULT_MIG_PROFILE,
+        gpu_instance_id: int | None = None,
+        compute_instance_id: int = 0,
     ) -> FakeDevice:
         """Add a MIG device; the first one turns MIG mode on."""
         fields: dict[str, int | str] = {
             "uuid": uuid or make_uuid("MIG", f"{self.node}/{self.index}/{index}"),
             "memory_total_mb": memory_total_mb,
+            "name": f"{self.text('name', DEFAULT_NAME)} MIG {profile}",
+            "gpu_instance_id": index + 1 if gpu_instance_id is None else gpu_instance_id,
+            "compute_instance_id": compute_instance_id,
         }
         _make_directory(self.path / "mig")
         _make_device(self.path / "mig" / str(index), fields)
@@ -183,6 +199,12 @@ class FakeGpu(FakeDevice):
 
     def mig(self, index: int) -> FakeDevice:
         return FakeDevice(path=self.path / "mig" / str(index), label=f"{self.index}/{index}")
+
+    @property
+    def migs(self) -> list[FakeDevice]:
+        """The MIG devices that are there, in the order of their indices."""
+        names = [entry.name for entry in (self.path / "mig").glob("[0-9]*")]
+        return [self.mig(index) for index in sorted(map(int, names))]
 
     def remove_mig(self) -> None:
         """Turn MIG mode off."""
@@ -258,16 +280,44 @@ class FakeNode:
     def write_driver_proc(self, directory: Path) -> Path:
         """Write what the driver has as /proc/driver/nvidia/gpus into a directory, for all GPUs."""
         for index, gpu in enumerate(self.gpus):
-            told = gpu.path / "pci_bus_id"
-            default = f"00000000:{0x10 + gpu.index:02X}:00.0"
-            bus_id = told.read_text().strip() if told.exists() else default
-            minor = gpu.path / "minor"
-            number = minor.read_text().strip() if minor.exists() else str(index)
+            bus_id = gpu.text("pci_bus_id", f"00000000:{0x10 + gpu.index:02X}:00.0")
+            number = gpu.text("minor", index)
             domain, _, rest = bus_id.lower().partition(":")
             one = directory / f"{domain[-4:]}:{rest}"
             one.mkdir(parents=True, exist_ok=True)
             text = f"GPU UUID: \t {gpu.uuid}\nDevice Minor: \t {number}\n"
             (one / "information").write_text(text)
+        return directory
+
+    def write_mig_proc(self, directory: Path) -> Path:
+        """Write what the driver has below /proc/driver for MIG: ``mig-minors``, ``capabilities``.
+
+        What an earlier call wrote there is replaced: instances come and go.
+        """
+        table = ["config 1", "monitor 2"]
+        for minor in sorted(map(_minor, self.gpus)):
+            table += [
+                f"gpu{minor}/{name}/access {number}"
+                for gi in range(GPU_INSTANCES)
+                for name, number in _capabilities(minor, gi).items()
+            ]
+        caps, shown = directory / "nvidia-caps", directory / "nvidia" / "capabilities"
+        caps.mkdir(parents=True, exist_ok=True)
+        (caps / "mig-minors").write_text("\n".join(table) + "\n")
+        shutil.rmtree(shown, ignore_errors=True)
+        shown.mkdir(parents=True)
+        for gpu in self.gpus:
+            for mig in gpu.migs:
+                mig_directory = shown / f"gpu{_minor(gpu)}" / "mig"
+                gi, ci = (int(mig.text(f"{kind}_instance_id", 0)) for kind in ("gpu", "compute"))
+                capabilities = _capabilities(_minor(gpu), gi)
+                for name in (f"gi{gi}", f"gi{gi}/ci{ci}"):
+                    access = mig_directory / name / "access"
+                    access.parent.mkdir(parents=True, exist_ok=True)
+                    access.write_text(
+                        f"DeviceFileMinor: {capabilities[name]}\nDeviceFileMode: 438\n"
+                        "DeviceFileModify: 1\n"
+                    )
         return directory
 
     def clear_injections(self, function: str | None = None) -> None:
@@ -412,6 +462,18 @@ def start_gpu_process(
     atexit.register(_end, popen)
     process.occupy(gpu, memory_mb, kind=kind)
     return process
+
+
+def _minor(gpu: FakeGpu) -> int:
+    return int(gpu.text("minor", gpu.index))
+
+
+def _capabilities(gpu: int, gpu_instance: int) -> dict[str, int]:
+    """The capabilities of a GPU instance and of its compute instances, with their minor numbers."""
+    per_gpu = GPU_INSTANCES * (1 + COMPUTE_INSTANCES)
+    first = FIRST_MIG_MINOR + gpu * per_gpu + gpu_instance * (1 + COMPUTE_INSTANCES)
+    own = {f"gi{gpu_instance}": first}
+    return own | {f"gi{gpu_instance}/ci{ci}": first + 1 + ci for ci in range(COMPUTE_INSTANCES)}
 
 
 def make_uuid(prefix: str, name: str) -> str:

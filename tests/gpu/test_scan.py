@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from canhazgpu.errors import ScanError
-from canhazgpu.gpu.scan import GpuHealth, GpuProcess, GpuReading, Scan, scan_from_json, scan_to_json
+from canhazgpu.gpu.scan import (
+    GpuHealth,
+    GpuProcess,
+    GpuReading,
+    MigDeviceNumbers,
+    Scan,
+    scan_from_json,
+    scan_to_json,
+    scan_to_published_json,
+)
 
 PROCESSES = st.builds(
     GpuProcess,
@@ -33,6 +43,7 @@ HEALTHS = st.builds(
     ecc_uncorrected=st.none() | st.integers(),
     compute_mode=st.none() | st.text(),
 )
+NUMBERS = st.none() | st.integers()
 READINGS = st.builds(
     GpuReading,
     index=st.integers(),
@@ -46,6 +57,8 @@ READINGS = st.builds(
     health=st.none() | HEALTHS,
     mig_index=st.none() | st.integers(),
     parent_uuid=st.none() | st.text(),
+    mig_devices=st.none()
+    | st.builds(MigDeviceNumbers, gpu=NUMBERS, gpu_instance=NUMBERS, compute_instance=NUMBERS),
 )
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 SCANS = st.builds(
@@ -146,3 +159,32 @@ def test_what_is_too_deep_or_too_long_is_refused(text: str) -> None:
 def test_only_identified_gpus_have_a_uuid() -> None:
     known, unknown = (GpuReading(i, u, None, "", 0, 0) for i, u in enumerate(("GPU-a", "")))
     assert Scan("n1", 0, 0, (known, unknown)).by_uuid() == {"GPU-a": known}
+
+
+def test_releases_before_instances_had_device_numbers_read_what_is_published() -> None:
+    instance = GpuReading(
+        0, "MIG-1", None, "H100 MIG 1g.10gb", 12, 9856, mig_index=1, parent_uuid="GPU-1",
+        mig_devices=MigDeviceNumbers(0, 12, 13),
+    )  # fmt: skip
+    published = scan_to_published_json(Scan("n1", 1.0, 0.5, (instance,)))
+    assert "mig_devices" not in published
+    (read,) = scan_from_json(published).gpus
+    assert (read.uuid, read.mig_index, read.mig_devices) == ("MIG-1", 1, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "profile"),
+    [
+        ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", "1g.5gb"),
+        ("NVIDIA H100 80GB HBM3 MIG 1c.3g.40gb", "1c.3g.40gb"),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb+me", "1g.10gb+me"),
+        ("NVIDIA H100 80GB HBM3", ""),
+        ("MIG", ""),
+        ("OMIG 1g.5gb", ""),
+        ("", ""),
+    ],
+)
+def test_an_instances_profile_is_the_end_of_its_name(name: str, profile: str) -> None:
+    whole = GpuReading(0, "GPU-1", 0, name, 12, 9856)
+    assert replace(whole, mig_index=0).mig_profile == profile
+    assert whole.mig_profile == ""

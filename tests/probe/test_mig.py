@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 import fake_nvml
+from canhazgpu.gpu.scan import MigDeviceNumbers
 from canhazgpu.ledger.port import Observation
+from canhazgpu.probe.nvml import mig_devices
 
 Observe = Callable[..., Observation]
 
@@ -160,3 +163,98 @@ def test_nvidia_smi_cannot_tell_and_says_so(
     assert [one.display_index for one in seen.scan.gpus] == ["0", "1", "2", "3"]
     assert seen.unknown == {gpu.uuid}
     assert (seen.scan.gpus[1].fault or "").startswith("MIG needs NVML")
+
+
+@pytest.fixture
+def driver_proc(
+    node: fake_nvml.FakeNode, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], Path]:
+    """Writes what the driver shows of the instances that there are now."""
+    monkeypatch.setattr(mig_devices, "DRIVER_PROC", place / "proc")
+    return lambda: node.write_mig_proc(place / "proc")
+
+
+# The fourth GPU of NVML is /dev/nvidia0 there, and the second /dev/nvidia2.
+FIRST_OF_GPU_2 = 3 + 2 * 15 * 9
+
+
+def numbers_by_place(seen: Observation) -> dict[str, MigDeviceNumbers | None]:
+    return {one.display_index: one.mig_devices for one in seen.scan.gpus}
+
+
+def test_an_instance_has_the_numbers_of_its_device_files(
+    node: fake_nvml.FakeNode, driver_proc: Callable[[], Path], observe: Observe
+) -> None:
+    node.gpu(1).add_mig(0, gpu_instance_id=7, profile="1g.5gb")
+    node.gpu(1).add_mig(1, gpu_instance_id=1, compute_instance_id=0, profile="1c.3g.20gb")
+    node.gpu(1).add_mig(2, gpu_instance_id=1, compute_instance_id=1, profile="1c.3g.20gb")
+    driver_proc()
+    seen = observe()
+    assert numbers_by_place(seen) == {
+        "0": None,
+        "1:0": MigDeviceNumbers(2, FIRST_OF_GPU_2 + 63, FIRST_OF_GPU_2 + 64),
+        "1:1": MigDeviceNumbers(2, FIRST_OF_GPU_2 + 9, FIRST_OF_GPU_2 + 10),
+        "1:2": MigDeviceNumbers(2, FIRST_OF_GPU_2 + 9, FIRST_OF_GPU_2 + 11),
+        "2": None,
+        "3": None,
+    }
+    assert [one.mig_profile for one in seen.scan.gpus[1:4]] == [
+        "1g.5gb",
+        "1c.3g.20gb",
+        "1c.3g.20gb",
+    ]
+
+
+@pytest.mark.parametrize("lost", ["nvidia-caps", "nvidia"])
+def test_either_of_the_drivers_two_files_suffices(
+    gpu: fake_nvml.FakeGpu, driver_proc: Callable[[], Path], observe: Observe, lost: str
+) -> None:
+    root = driver_proc()
+    (root / lost).rename(root / f"{lost}.gone")
+    assert numbers_by_place(observe())["1:0"] == MigDeviceNumbers(
+        2, FIRST_OF_GPU_2 + 9, FIRST_OF_GPU_2 + 10
+    )
+
+
+@pytest.mark.parametrize("text", ["", "DeviceFileMinor: 12\n", "DeviceFileMinor: x\n"])
+def test_numbers_that_contradict_each_other_are_not_known(
+    gpu: fake_nvml.FakeGpu, driver_proc: Callable[[], Path], observe: Observe, text: str
+) -> None:
+    root = driver_proc()
+    shown = root / "nvidia" / "capabilities" / "gpu2" / "mig" / "gi1" / "ci0" / "access"
+    shown.write_text(text)
+    known = FIRST_OF_GPU_2 + 10 if "12" not in text else None
+    assert numbers_by_place(observe())["1:0"] == MigDeviceNumbers(2, FIRST_OF_GPU_2 + 9, known)
+
+
+def test_without_the_drivers_files_the_numbers_are_not_known(
+    gpu: fake_nvml.FakeGpu, driver_proc: Callable[[], Path], observe: Observe
+) -> None:
+    seen = observe()
+    assert numbers_by_place(seen)["1:0"] == MigDeviceNumbers(2)
+    assert [one.fault for one in seen.scan.gpus] == [None] * 6
+
+
+@pytest.mark.parametrize(
+    ("function", "known"),
+    [
+        ("nvmlDeviceGetMinorNumber", MigDeviceNumbers()),
+        ("nvmlDeviceGetGpuInstanceId", MigDeviceNumbers(2)),
+        ("nvmlDeviceGetComputeInstanceId", MigDeviceNumbers(2)),
+    ],
+)
+@pytest.mark.parametrize("code", [3, 13, 999])
+def test_a_number_that_nvml_does_not_tell_hides_no_instance(
+    node: fake_nvml.FakeNode,
+    gpu: fake_nvml.FakeGpu,
+    driver_proc: Callable[[], Path],
+    observe: Observe,
+    function: str,
+    known: MigDeviceNumbers,
+    code: int,
+) -> None:
+    driver_proc()
+    node.inject(function, return_=code)
+    seen = observe()
+    assert [one.fault for one in seen.scan.gpus][1:4] == [None] * 3
+    assert numbers_by_place(seen)["1:0"] == known

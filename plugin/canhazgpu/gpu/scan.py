@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from types import NoneType
 from typing import Any, TypeVar
 
 from canhazgpu.errors import ScanError
 
 T = TypeVar("T")
+_MIG_PROFILE = re.compile(r"\bMIG (\d\S*)$", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,20 @@ class GpuHealth:
 
 
 @dataclass(frozen=True, slots=True)
+class MigDeviceNumbers:
+    """The numbers of the device files by which a MIG instance is opened; None for one not known.
+
+    `gpu` is the N of its GPU's ``/dev/nvidiaN``. The others are those of
+    ``/dev/nvidia-caps/nvidia-capN``: for its GPU instance, which may hold several compute
+    instances, and for its compute instance, which is what CUDA calls a MIG instance.
+    """
+
+    gpu: int | None = None
+    gpu_instance: int | None = None
+    compute_instance: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class GpuReading:
     """One GPU at the time of a scan.
 
@@ -61,7 +77,8 @@ class GpuReading:
     available. `memory_used_mb` without a fault is None for a GPU without memory of its own (unified
     memory): a process that counts then means that it is in use. `uuid` is empty only for a GPU
     that could not be identified. A MIG instance is a GPU of its own: `index` and `parent_uuid` are
-    then those of its GPU, and `mig_index` is its index on that GPU.
+    then those of its GPU, and `mig_index` is its index on that GPU. It has no `device_number` of
+    its own, but `mig_devices`.
     """
 
     index: int
@@ -75,6 +92,18 @@ class GpuReading:
     health: GpuHealth | None = None
     mig_index: int | None = None
     parent_uuid: str | None = None
+    mig_devices: MigDeviceNumbers | None = None
+
+    @property
+    def is_mig_instance(self) -> bool:
+        """Whether this is a MIG instance, and not a whole GPU."""
+        return self.mig_index is not None
+
+    @property
+    def mig_profile(self) -> str:
+        """The profile of a MIG instance, ``1g.10gb``: the end of its name; empty without one."""
+        found = _MIG_PROFILE.search(self.name) if self.is_mig_instance else None
+        return found[1] if found else ""
 
     @property
     def display_index(self) -> str:
@@ -108,7 +137,20 @@ def missing_gpu_reading(uuid: str, fault: str = "the driver no longer shows it")
 
 def scan_to_json(scan: Scan) -> str:
     """Return the scan as compact JSON."""
-    return json.dumps(asdict(scan), separators=(",", ":"))
+    data = asdict(scan)
+    for gpu in data["gpus"]:
+        if gpu["mig_devices"] is None:
+            del gpu["mig_devices"]
+    return json.dumps(data, separators=(",", ":"))
+
+
+def scan_to_published_json(scan: Scan) -> str:
+    """Return the scan as JSON for other nodes, which need no device numbers.
+
+    Releases before those numbers take a scan that has them for malformed.
+    """
+    gpus = tuple(replace(gpu, mig_devices=None) for gpu in scan.gpus)
+    return scan_to_json(replace(scan, gpus=gpus))
 
 
 def scan_from_json(text: str | bytes) -> Scan:
@@ -129,8 +171,13 @@ def _reading_from_json(data: Mapping[str, Any]) -> GpuReading:
     processes = tuple(_process_from_json(process) for process in fields.pop("processes"))
     form = fields.pop("health", None)
     health = None if form is None else _with_valid_types(GpuHealth(**form), _HEALTH_TYPES)
+    numbers = fields.pop("mig_devices", None)
+    devices = (
+        None if numbers is None else _with_valid_types(MigDeviceNumbers(**numbers), _MIG_TYPES)
+    )
     return _with_valid_types(
-        GpuReading(processes=processes, health=health, **fields), _READING_TYPES
+        GpuReading(processes=processes, health=health, mig_devices=devices, **fields),
+        _READING_TYPES,
     )
 
 
@@ -162,6 +209,11 @@ _HEALTH_TYPES = {
     "retirement_pending": _OPTIONAL_BOOL,
     "ecc_uncorrected": _OPTIONAL_INT,
     "compute_mode": _OPTIONAL_STR,
+}
+_MIG_TYPES = {
+    "gpu": _OPTIONAL_INT,
+    "gpu_instance": _OPTIONAL_INT,
+    "compute_instance": _OPTIONAL_INT,
 }
 _READING_TYPES = {
     "index": (int,),

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from canhazgpu.errors import InputError
-from canhazgpu.gpu.scan import scan_to_json
+from canhazgpu.gpu.scan import scan_to_published_json
 from canhazgpu.ledger.journal_entries import NumberedEntry, OverruledReservation
 from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Observation
 from canhazgpu.ledger.record_json import (
@@ -223,7 +223,7 @@ class RedisLedger:
             "unfit": unfit,
             "unhealthy": dict(observation.unhealthy),
         }
-        scan = scan_to_json(observation.scan)
+        scan = scan_to_published_json(observation.scan)
         judgement_json = to_json(judgement)
         self._session.open()
         # Measured last, and rounded up: a scan that seems older only costs another scan.

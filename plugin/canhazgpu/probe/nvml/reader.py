@@ -23,6 +23,7 @@ from canhazgpu.probe.nvml.calls import (
     value_or_none,
 )
 from canhazgpu.probe.nvml.health import read_health
+from canhazgpu.probe.nvml.mig_devices import MigCapabilities, read_mig_device_numbers
 from canhazgpu.probe.plausibility import (
     printable_line,
     process_with_memory,
@@ -44,8 +45,9 @@ def read_gpus(library: str = "") -> tuple[GpuReading, ...]:
             count = pynvml.nvmlDeviceGetCount()
         except NVML_ERRORS as exc:
             raise ScanError(nvml_error_text(exc)) from exc
+        capabilities = MigCapabilities()
         return with_plausibility_faults(
-            reading for index in range(count) for reading in _read_gpu(index)
+            reading for index in range(count) for reading in _read_gpu(index, capabilities)
         )
 
 
@@ -71,7 +73,7 @@ def _nvml_session(library: str) -> Iterator[None]:
             pynvml.nvmlShutdown()
 
 
-def _read_gpu(index: int) -> tuple[GpuReading, ...]:
+def _read_gpu(index: int, capabilities: MigCapabilities) -> tuple[GpuReading, ...]:
     """Read one GPU, or each of its MIG instances.
 
     A reading with a fault keeps the values read before it, above all the UUID.
@@ -81,7 +83,7 @@ def _read_gpu(index: int) -> tuple[GpuReading, ...]:
         handle = pynvml.nvmlDeviceGetHandleByIndex(index)
         reading = replace(reading, uuid=read_uuid(handle))
         if _is_mig(handle):
-            return _read_instances(reading, handle)
+            return _read_instances(reading, handle, capabilities)
         number = value_or_none(lambda: pynvml.nvmlDeviceGetMinorNumber(handle))
     except NVML_ERRORS as exc:
         return (replace(reading, fault=nvml_error_text(exc)),)
@@ -114,13 +116,16 @@ def _is_mig(handle: Any) -> bool:
     return modes is not None and modes[0] == pynvml.NVML_DEVICE_MIG_ENABLE
 
 
-def _read_instances(gpu: GpuReading, handle: Any) -> tuple[GpuReading, ...]:
+def _read_instances(
+    gpu: GpuReading, handle: Any, capabilities: MigCapabilities
+) -> tuple[GpuReading, ...]:
     """Read the MIG instances of a GPU; without any, return the GPU, which then has a fault.
 
     An instance has no device file /dev/nvidiaN of its own and hence no device number. Its health
     is that of the GPU.
     """
     gpu = replace(gpu, health=read_health(handle))
+    number = _device_number_or_none(handle)
     found = []
     for mig_index in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
         reading = replace(gpu, uuid="", parent_uuid=gpu.uuid, mig_index=mig_index)
@@ -130,8 +135,16 @@ def _read_instances(gpu: GpuReading, handle: Any) -> tuple[GpuReading, ...]:
             if getattr(exc, "value", None) not in _NO_SUCH_INSTANCE:
                 found.append(replace(reading, fault=nvml_error_text(exc)))
             continue
-        found.append(_read_instance(reading, instance))
+        devices = read_mig_device_numbers(number, instance, capabilities)
+        found.append(_read_instance(replace(reading, mig_devices=devices), instance))
     return tuple(found) or (replace(gpu, fault=fault_messages.MIG_WITHOUT_INSTANCES),)
+
+
+def _device_number_or_none(handle: Any) -> int | None:
+    try:
+        return int(pynvml.nvmlDeviceGetMinorNumber(handle))
+    except NVML_ERRORS:
+        return None
 
 
 def _read_instance(reading: GpuReading, handle: Any) -> GpuReading:

@@ -1,21 +1,52 @@
 """Pure: map Slurm's numbers of a job's GPUs to the GPUs of NVML.
 
-Slurm's number is the position of the device file in ``gres.conf``. The number in the file's name is
-NVML's minor number, which identifies the UUID. If ``gres.conf`` names no files (AutoDetect),
+Slurm's number is the position of the device in ``gres.conf``; the names of its device files say
+which GPU it is. The N of ``/dev/nvidiaN`` is NVML's minor number, which identifies a whole GPU. The
+N of ``/dev/nvidia-caps/nvidia-capN`` identifies a MIG instance: the file is that of the compute
+instance, or that of the GPU instance which holds it. If ``gres.conf`` names no files (AutoDetect),
 Slurm counts in the order of the device numbers.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from canhazgpu.errors import InputError
 from canhazgpu.gpu.assigned import AssignedGpu
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
 
-_GPU_FILE = re.compile(r"(?:[^,]*/)?nvidia(\d{1,6})", re.ASCII)
+_GPU_FILE = re.compile(r"(?:.*/)?nvidia([0-9]{1,6})")
+_CAPABILITY_FILE = re.compile(r"(?:.*/)?nvidia-cap([0-9]{1,7})")
+_SHARED_FILE = re.compile(r"(?:.*/)?nvidia(?:ctl|-uvm|-uvm-tools|-modeset)")
+"""Device files that every CUDA program opens; they identify no GPU."""
+_MIG_ADMIN_CAPABILITIES = frozenset({1, 2})
+"""The capabilities ``config`` and ``monitor`` in mig-minors: of the driver, not of an instance."""
+COMPARE = "compare gres.conf with 'nvidia-smi -L'"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceNumbers:
+    """The numbers in the names of a device's files; `capabilities` only for a MIG instance."""
+
+    gpus: frozenset[int]
+    capabilities: frozenset[int]
+
+
+def device_numbers(device: GpuDevice) -> DeviceNumbers:
+    """Return the numbers of a device; raises `InputError` for a file that is no GPU's."""
+    for file in device.files:
+        if not any(
+            pattern.fullmatch(file) for pattern in (_GPU_FILE, _CAPABILITY_FILE, _SHARED_FILE)
+        ):
+            raise InputError(
+                f"which the driver does not show: {file} is no device file of an NVIDIA GPU;"
+                f" {COMPARE}"
+            )
+    capabilities = frozenset(_numbers(_CAPABILITY_FILE, device.files)) - _MIG_ADMIN_CAPABILITIES
+    return DeviceNumbers(frozenset(_numbers(_GPU_FILE, device.files)), capabilities)
 
 
 def gpus_at_positions(
@@ -27,37 +58,132 @@ def gpus_at_positions(
     """Return the GPU at each position, in the same order.
 
     `declared` is how many GPUs ``slurm.conf`` gives the node, None if that is not known.
-    Raises `InputError` for a position without a device file, and for a device file whose GPU the
-    driver does not show.
+    Raises `InputError` for a position without a device, and for a device whose GPU or instance the
+    driver does not show, or that may be one of several.
     """
-    by_number = {gpu.device_number: gpu for gpu in gpus if gpu.device_number is not None}
-    if not devices and (len(by_number) < len(gpus) or declared not in (None, len(gpus))):
+    known = devices or _devices_in_driver_order(gpus, declared)
+    return tuple(_gpu_at(position, known, gpus) for position in positions)
+
+
+def _devices_in_driver_order(
+    gpus: Sequence[GpuReading], declared: int | None
+) -> tuple[GpuDevice, ...]:
+    numbers = sorted(gpu.device_number for gpu in gpus if gpu.device_number is not None)
+    if any(gpu.is_mig_instance for gpu in gpus):
+        raise InputError(
+            "this node has MIG instances and gres.conf names no File=, so Slurm's numbers cannot"
+            " be told apart: name the device files of every GPU and instance"
+        )
+    if len(numbers) < len(gpus) or declared not in (None, len(gpus)):
         # Counting across a missing GPU would give the wrong one.
         raise InputError(
-            f"the driver shows {len(by_number)} of this node's {declared or len(gpus)} GPUs and"
+            f"the driver shows {len(numbers)} of this node's {declared or len(gpus)} GPUs and"
             " gres.conf names no File=, so Slurm's numbers cannot be told apart: see"
             " 'nvidia-smi -L', or name the files"
         )
-    known = devices or [GpuDevice("", (f"/dev/nvidia{number}",)) for number in sorted(by_number)]
-    assigned = []
-    for position in positions:
-        if position >= len(known):
-            raise InputError(
-                f"Slurm gave GPU {position}, but gres.conf and the driver know {len(known)} GPUs"
-                " on this node: compare gres.conf with 'nvidia-smi -L'"
-            )
-        file = ",".join(known[position].files)
-        number = _device_number(file)
-        gpu = None if number is None else by_number.get(number)
-        if gpu is None or not gpu.uuid:
-            raise InputError(
-                f"Slurm gave GPU {position} ({file}), which the driver does not show:"
-                " compare gres.conf with 'nvidia-smi -L'"
-            )
-        assigned.append(AssignedGpu(position, gpu.uuid, gpu.index, file))
-    return tuple(assigned)
+    return tuple(GpuDevice("", (f"/dev/nvidia{number}",)) for number in numbers)
 
 
-def _device_number(file: str) -> int | None:
-    match = _GPU_FILE.fullmatch(file)
-    return int(match[1]) if match else None
+def _gpu_at(position: int, devices: Sequence[GpuDevice], gpus: Sequence[GpuReading]) -> AssignedGpu:
+    if position >= len(devices):
+        raise InputError(
+            f"Slurm gave GPU {position}, but gres.conf and the driver know {len(devices)} GPUs"
+            f" on this node: {COMPARE}"
+        )
+    device = devices[position]
+    try:
+        gpu = find_gpu(device, gpus)
+    except InputError as exc:
+        raise InputError(f"Slurm gave GPU {position} ({','.join(device.files)}), {exc}") from exc
+    return AssignedGpu(position, gpu.uuid, gpu.index, _own_device_file(device, gpu))
+
+
+def find_gpu(device: GpuDevice, gpus: Sequence[GpuReading]) -> GpuReading:
+    """Return the GPU or the MIG instance that the device's files are of; raises `InputError`.
+
+    The error's text continues a sentence that names the device.
+    """
+    numbers = device_numbers(device)
+    found = (
+        _find_instance(numbers, [gpu for gpu in gpus if gpu.is_mig_instance])
+        if numbers.capabilities
+        else _find_whole_gpu(numbers, gpus)
+    )
+    if not found.uuid:
+        raise InputError(f"which the driver does not show by a UUID: {found.fault}; {COMPARE}")
+    return found
+
+
+def _find_whole_gpu(numbers: DeviceNumbers, gpus: Sequence[GpuReading]) -> GpuReading:
+    if len(numbers.gpus) != 1:
+        raise InputError(f"which are the files of {len(numbers.gpus)} GPUs, not of one: {COMPARE}")
+    for gpu in gpus:
+        if gpu.device_number in numbers.gpus:
+            return gpu
+    parts = [gpu for gpu in gpus if gpu.mig_devices and gpu.mig_devices.gpu in numbers.gpus]
+    if parts:
+        raise InputError(
+            f"which is divided into the MIG instances {_names(parts)}: name the device files of"
+            " each instance in gres.conf, with MultipleFiles="
+        )
+    raise InputError(f"which the driver does not show: {COMPARE}")
+
+
+def _find_instance(numbers: DeviceNumbers, instances: Sequence[GpuReading]) -> GpuReading:
+    fitting = [one for one in instances if _fits(numbers, one)]
+    exact = [one for one in fitting if _compute_instance(one) in numbers.capabilities]
+    if len(exact) == 1:
+        return exact[0]
+    if any(_has_unknown_numbers(one) for one in instances):
+        raise InputError(
+            "and which MIG instance that is cannot be known: the driver's files"
+            " /proc/driver/nvidia-caps/mig-minors and /proc/driver/nvidia/capabilities are not to"
+            " be read, or contradict each other"
+        )
+    if len(fitting) > 1:
+        raise InputError(
+            f"which is the GPU instance of several MIG instances, {_names(fitting)}: name the"
+            " compute instance's file in gres.conf, with MultipleFiles="
+        )
+    if not fitting:
+        raise InputError(
+            "and the driver shows no MIG instance with these device files: compare gres.conf with"
+            " 'nvidia-smi -L' and /proc/driver/nvidia-caps/mig-minors; instances that were made"
+            " anew may have other numbers"
+        )
+    return fitting[0]
+
+
+def _fits(numbers: DeviceNumbers, instance: GpuReading) -> bool:
+    known = instance.mig_devices
+    if known is None or (numbers.gpus and numbers.gpus != {known.gpu}):
+        return False
+    return numbers.capabilities <= {known.gpu_instance, known.compute_instance}
+
+
+def _compute_instance(instance: GpuReading) -> int | None:
+    return instance.mig_devices.compute_instance if instance.mig_devices else None
+
+
+def _has_unknown_numbers(instance: GpuReading) -> bool:
+    known = instance.mig_devices
+    return known is None or None in (known.gpu, known.gpu_instance, known.compute_instance)
+
+
+def _own_device_file(device: GpuDevice, gpu: GpuReading) -> str:
+    """Return the device's file that no other GPU or instance has, as far as there is one."""
+    instance = gpu.mig_devices
+    pattern = _CAPABILITY_FILE if instance else _GPU_FILE
+    by_number = {number: file for file in device.files for number in _numbers(pattern, (file,))}
+    wanted = (
+        (instance.compute_instance, instance.gpu_instance) if instance else (gpu.device_number,)
+    )
+    return next(by_number[one] for one in wanted if one in by_number)
+
+
+def _numbers(pattern: re.Pattern[str], files: Iterable[str]) -> Iterator[int]:
+    return (int(match[1]) for match in map(pattern.fullmatch, files) if match)
+
+
+def _names(gpus: Iterable[GpuReading]) -> str:
+    return ", ".join(gpu.display_index for gpu in gpus)
