@@ -49,10 +49,12 @@ class GrantOptions:
     `queues`: the owner gets GPUs only while nobody is before it in the queue; jobs do not queue.
     `affinity`: the free GPUs that the claim's user released last are granted first, the most
     recently released one before the others. The rest follow, least recently released first.
+    `candidates` are the GPUs (UUIDs) among which a count is granted; None: all of the scan.
     """
 
     queues: bool = False
     affinity: bool = False
+    candidates: frozenset[str] | None = None
 
 
 JOB_GRANT_OPTIONS = GrantOptions()
@@ -75,7 +77,7 @@ class Ledger(Protocol):
         """Grant `count` GPUs of the scan's node, the least recently released first, or none.
 
         A reservation that has expired counts as released at its `expires_at`. A grant removes the
-        owner from the queue.
+        owner from the queue. `TooFewGpus` counts the candidates alone.
         """
         ...
 

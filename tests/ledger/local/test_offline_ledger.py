@@ -44,6 +44,15 @@ def test_what_it_grants_and_releases_is_journaled(
     assert kinds(book_file) == ["grant", "release"]
 
 
+def test_a_count_is_granted_among_the_candidates_alone(local: OfflineLedger) -> None:
+    seen = observation(NODE, in_use=(1,))
+    short = local.reserve_count(job(1), 2, seen, {uuid(1), uuid(3)})
+    assert short == TooFewGpus(2, 1, 0, 1, 0, 0)
+    assert local.reserve_count(job(2), 1, seen, frozenset()) == TooFewGpus(1, 0, 0, 0, 0, 0)
+    granted = local.reserve_count(job(3), 2, seen, {uuid(1), uuid(2), uuid(3)})
+    assert granted == GrantedGpus((uuid(2), uuid(3)))
+
+
 def test_a_release_of_nothing_is_journaled_too(local: OfflineLedger, book_file: BookFile) -> None:
     """The store may have granted what nobody heard of."""
     assert local.release(NODE, job(1).owner, "end") == []

@@ -11,7 +11,7 @@ from ledger_samples import Observe, Store, gpus, job, run, uuid, view, wait_for_
 
 from canhazgpu.errors import InputError, StoreError
 from canhazgpu.gpu.scan import Scan
-from canhazgpu.ledger.port import Observation
+from canhazgpu.ledger.port import GrantOptions, Observation
 from canhazgpu.ledger.store import keys
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.keys import NodeKeys
@@ -74,6 +74,23 @@ def test_the_choice_is_lru_and_the_answer_in_index_order(
     ledger.reserve_given(job("other"), gpus(2), observe())
     assert ledger.reserve_count(job(9), 2, observe()) == GrantedGpus(gpus(1, 3))
     assert ledger.reserve_count(job(9), 2, observe()) == GrantedGpus(gpus(1, 3), repeated=True)
+
+
+def test_a_count_is_granted_among_the_candidates_alone(
+    ledger: RedisLedger, observe: Observe
+) -> None:
+    def among(*indices: int) -> GrantOptions:
+        return GrantOptions(candidates=frozenset(gpus(*indices)))
+
+    seen = observe(in_use=(1,))
+    assert ledger.reserve_count(job(1), 2, seen, among(1, 3)) == TooFewGpus(2, 1, 0, 1, 0, 0)
+    assert ledger.reserve_count(job(1), 1, seen, among()) == TooFewGpus(1, 0, 0, 0, 0, 0)
+    assert ledger.reserve_count(job(1), 1, seen, among(7)) == TooFewGpus(1, 0, 0, 0, 0, 0)
+    assert ledger.reserve_count(job(1), 2, seen, among(1, 2, 3)) == GrantedGpus(gpus(2, 3))
+    assert ledger.reserve_count(job(2), 1, seen, among(2, 3)) == TooFewGpus(1, 0, 2, 0, 0, 0)
+    # What the owner has, it has, whatever it asks for now.
+    repeated = ledger.reserve_count(job(1), 1, seen, among(0))
+    assert repeated == GrantedGpus(gpus(2, 3), repeated=True)
 
 
 def test_given_gpus_are_granted_in_the_order_asked_for(

@@ -48,9 +48,10 @@ PEOPLE = [run(1, "ann"), run(2, "bob"), manual(1, user="ann"), manual(2, user="b
 CLAIMS = {claim.owner: claim for claim in (*JOBS, *PEOPLE)}
 CLAIM = st.sampled_from(list(CLAIMS.values()))
 PERSON = st.sampled_from(PEOPLE)
-TERMS = st.builds(GrantOptions, st.booleans(), st.booleans())
 INDEX = st.integers(0, GPUS - 1)
 SOME = st.lists(INDEX, min_size=1, max_size=GPUS, unique=True)
+CANDIDATES = st.none() | SOME.map(lambda some: frozenset(map(uuid, some)))
+TERMS = st.builds(GrantOptions, st.booleans(), st.booleans(), CANDIDATES)
 COUNT = st.integers(1, GPUS)
 USE = st.sampled_from([None, None, "in_use", "unknown"])
 HEALTH = st.sampled_from([None, None, "Xid 79", "row remap pending"])
@@ -203,7 +204,9 @@ class LedgerMachine(RuleBasedStateMachine):
         answer = self.ledger.reserve_count(claim, count, seen, options)
         if self.stored() != before:
             model.see(seen)
-        held, fit = model.held(claim.owner), model.fit(seen, stale)
+        among = {i for i in ALL if options.candidates is None or uuid(i) in options.candidates}
+        held = model.held(claim.owner)
+        fit = [index for index in model.fit(seen, stale) if index in among]
         position = model.position(claim, options)
         if held:
             assert answer == GrantedGpus(uuids(held), repeated=True)
@@ -214,8 +217,8 @@ class LedgerMachine(RuleBasedStateMachine):
             assert isinstance(answer, TooFewGpus)
             assert answer.available == len(fit)
             told = (answer.reserved, answer.unreserved, answer.quarantined, answer.stale)
-            assert sum(told) + answer.unknown + answer.available == GPUS
-            assert answer.reserved == len(model.owners)
+            assert sum(told) + answer.unknown + answer.available == len(among)
+            assert answer.reserved == len(among & set(model.owners))
         else:
             chosen = model.chosen(claim, fit, affinity=options.affinity)[:count]
             assert answer == GrantedGpus(uuids(sorted(chosen)))

@@ -98,7 +98,7 @@ class FallbackLedger(StoreOnlyOperations):
         """See `Ledger.reserve_count`."""
         answer: GrantedGpus | TooFewGpus | QueuePosition = self._store_or_book(
             lambda ledger: ledger.reserve_count(claim, count, observation, options),
-            lambda: self._local.reserve_count(claim, count, observation),
+            lambda: self._local.reserve_count(claim, count, observation, options.candidates),
         )
         self.last_answer = answer
         return answer

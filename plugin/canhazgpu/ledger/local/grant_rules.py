@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from canhazgpu.ledger.local.book import Book
 from canhazgpu.ledger.port import Observation
@@ -23,7 +23,13 @@ def grant_given(
 
 
 def grant_count(
-    book: Book, claim: Claim, count: int, observation: Observation, now: float
+    book: Book,
+    claim: Claim,
+    count: int,
+    observation: Observation,
+    now: float,
+    *,
+    candidates: Collection[str] | None = None,
 ) -> GrantedGpus | TooFewGpus:
     """Grant `count` GPUs, the least recently released first, or none; see `Ledger.reserve_count`.
 
@@ -37,7 +43,7 @@ def grant_count(
     if held := sorted(book.gpus_of(claim.owner), key=order_of):
         return GrantedGpus(tuple(held), repeated=True)
     why_not = _refusal_reason(book, observation, now)
-    reasons = {gpu: why_not(gpu) for gpu in scan_order}
+    reasons = {gpu: why_not(gpu) for gpu in scan_order if candidates is None or gpu in candidates}
     free = [gpu for gpu, why in reasons.items() if not why]
     if not 1 <= count <= len(free):
         refusals = list(reasons.values())

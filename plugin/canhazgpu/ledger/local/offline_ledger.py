@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from canhazgpu.errors import StoreError
 from canhazgpu.ledger.journal_entries import GRANT, QUARANTINE, RELEASE, UNQUARANTINE, JournalEntry
@@ -25,11 +25,16 @@ class OfflineLedger:
         self._book_file = book_file
 
     def reserve_count(
-        self, claim: Claim, count: int, observation: Observation
+        self,
+        claim: Claim,
+        count: int,
+        observation: Observation,
+        candidates: Collection[str] | None = None,
     ) -> GrantedGpus | TooFewGpus:
-        """See `Ledger.reserve_count`."""
+        """See `Ledger.reserve_count`, and `GrantOptions` for the candidates."""
         with self._book_file.open() as transaction:
-            answer = grant_count(transaction.book, claim, count, observation, transaction.now)
+            book, now = transaction.book, transaction.now
+            answer = grant_count(book, claim, count, observation, now, candidates=candidates)
             if isinstance(answer, GrantedGpus):
                 self._grant(transaction, claim, answer)
             return answer

@@ -200,7 +200,7 @@ class RedisLedger:
             keys.node_keys(observation.scan.node),
             *self._scan_arguments(observation),
             claim_to_json(claim),
-            to_json({"queues": options.queues, "affinity": options.affinity}),
+            _terms_json(options),
             wanted,
         )
         if not known:
@@ -234,6 +234,13 @@ class RedisLedger:
         with self._session.client() as client:
             client.sadd(keys.NODES, node)
         self._listed.add(node)
+
+
+def _terms_json(options: GrantOptions) -> str:
+    terms: dict[str, Any] = {"queues": options.queues, "affinity": options.affinity}
+    if options.candidates is not None:
+        terms["candidates"] = dict.fromkeys(sorted(options.candidates), True)
+    return to_json(terms)
 
 
 def _gpu_filter(gpus: Iterable[str]) -> str:

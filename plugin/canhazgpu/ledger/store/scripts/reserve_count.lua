@@ -1,7 +1,8 @@
 -- Grant a number of GPUs of one node to an owner, all or none.
 --
 -- ARGV[2] age of the scan, ms    ARGV[3] scan (JSON)    ARGV[4] its judgement (JSON)
--- ARGV[5] claim (JSON object with "owner")    ARGV[6] options, JSON object: "queues", "affinity"
+-- ARGV[5] claim (JSON object with "owner")    ARGV[6] options, JSON object: "queues", "affinity", and
+-- optionally "candidates", a JSON object: GPU UUID -> true, the GPUs to choose among
 -- ARGV[7] count
 --
 -- Returns {1 if a scan was stored before, else 0, then
@@ -31,8 +32,10 @@ local free, released, mine = {}, {}, {}
 local tally = { reserved = 0, unreserved = 0, unknown = 0, quarantined = 0, stale = 0 }
 local users = terms.affinity and read_hash(released_by_key) or {}
 for _, gpu in ipairs(seen.gpus) do
-  local why = obstacle(gpu, seen)
-  if why then tally[why] = tally[why] + 1 else free[#free + 1] = gpu end
+  if not terms.candidates or terms.candidates[gpu] then
+    local why = obstacle(gpu, seen)
+    if why then tally[why] = tally[why] + 1 else free[#free + 1] = gpu end
+  end
   released[gpu], mine[gpu] = number(seen.released[gpu]) or 0, users[gpu] == claim.user
 end
 if count < 1 or #free < count then
