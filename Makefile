@@ -7,8 +7,9 @@ export PYTHON
 BUILD := build
 VENV := $(BUILD)/venv
 PYTEST_ARGS ?=
-# Most tests wait more than they compute.
+# Most tests wait more than they compute. Whole hooks and Slurms of `make test` compute more.
 WORKERS ?= $(shell echo $$((1 + $$(nproc))))
+FAST_WORKERS ?= $(shell echo $$((2 * $$(nproc))))
 
 .PHONY: help demo test test-fast check dev docs clean packages venv
 
@@ -24,7 +25,7 @@ test: packages venv  ## lint, types and all tests, against the built wheel (root
 	  contrib/dev/run-tests $(VENV) -n $(WORKERS) $(PYTEST_ARGS)
 
 test-fast: venv  ## the tests that boot no Slurm and take no time, in a minute
-	@contrib/dev/run-tests $(VENV) -n $(WORKERS) -m "not slurm and not slow" $(PYTEST_ARGS)
+	@contrib/dev/run-tests $(VENV) -n $(FAST_WORKERS) -m "not slurm and not slow" $(PYTEST_ARGS)
 
 check: venv  ## lint, formatting, types and import contracts
 	@contrib/dev/check $(VENV)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -206,7 +207,7 @@ def test_a_call_that_hangs_ends_with_the_time(
     seen = pending.observe()
     assert 0.5 < time.monotonic() - began < 20
     assert seen.scan.gpus == ()
-    assert "no answer within 0.6 s" in (seen.scan.fault or "")
+    assert re.search(r"no answer within 0\.\d+ s", seen.scan.fault or "")
     assert not Path(f"/proc/{child_of(pending)}").exists()
 
 

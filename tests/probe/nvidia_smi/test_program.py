@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -235,7 +236,7 @@ def test_a_program_that_hangs_ends_with_all_its_processes(
     began = time.monotonic()
     seen = observe_smi(nvidia_smi=path, scan_timeout_s=0.5)
     assert 0.4 < time.monotonic() - began < 20
-    assert "no answer within 0.5 s" in (seen.scan.fault or "")
+    assert re.search(r"no answer within 0\.\d+ s", seen.scan.fault or "")
     give_up = time.monotonic() + 20
     while running(str(place)):
         assert time.monotonic() < give_up, running(str(place))
