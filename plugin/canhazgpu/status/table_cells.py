@@ -6,7 +6,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from canhazgpu.durations import duration_text, short_duration_text
-from canhazgpu.gpu.ml_model.detection import short_model_name
+from canhazgpu.gpu.ml_model.short_name import short_model_name
 from canhazgpu.gpu.usage import GpuState, Usage, users_text
 from canhazgpu.ledger.values import Waiter
 from canhazgpu.status.details_cell import WITHOUT_RESERVATION, details_text

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from canhazgpu.gpu.ml_model.detection import detect_model, short_model_name
+from canhazgpu.gpu.ml_model.detection import detect_model
 from canhazgpu.gpu.ml_model.name_parser import MAX_MODEL_NAME, parse_model_name
+from canhazgpu.gpu.ml_model.short_name import short_model_name
 from canhazgpu.gpu.secret_detection import looks_secret
 
 LLAMA = "meta-llama/Llama-2-7b-chat-hf"

@@ -20,7 +20,38 @@ _SCRIPT_OPTION = re.compile(r"-[a-z]*c[a-z]*")
 _SECRET_OPTION = re.compile(
     r"(?:^|-)(?:token|keys?|api-?keys?|passwords?|passwd|pass|secrets?|credentials?|auth)(?:-|$)"
 )
-_VALUELESS_OPTION = re.compile(r"(?:enable|disable|no|enforce|skip|use|allow)-.*|trust-remote-code")
+SWITCH_BY_CONVENTION = re.compile(
+    r"(?:enable|disable|no|enforce|skip|use|allow)-.*|trust-remote-code|help|h|version"
+)
+"""Options that take no value, unless their program's documentation says otherwise."""
+_BOOLEAN_VALUES = frozenset({"true", "false"})
+_ATTACHED_VALUE = re.compile(r"-[A-Za-z]\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class OptionTypes:
+    """How many values a program's options take; one where nothing is said.
+
+    `switches` take none, `lists` all until the next option. `valued` take one although they look
+    like switches.
+    """
+
+    switches: frozenset[str] = frozenset()
+    lists: frozenset[str] = frozenset()
+    valued: frozenset[str] = frozenset()
+
+    def is_switch(self, name: str) -> bool:
+        """Tell whether the option takes no value."""
+        if name in self.switches or name in self.valued or name in self.lists:
+            return name in self.switches
+        return SWITCH_BY_CONVENTION.fullmatch(name) is not None
+
+    def is_list(self, name: str) -> bool:
+        """Tell whether the option may take several values; those for secrets may."""
+        return name in self.lists or _SECRET_OPTION.search(name) is not None
+
+
+ONE_VALUE_EACH = OptionTypes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +63,12 @@ class Option:
 
 
 def program_name(argument: str) -> str:
-    """Return the program that an argument names: ``vllm`` for ``/opt/venv/bin/vllm``."""
-    return argument.rpartition("/")[2].removesuffix(".py")
+    """Return the program that an argument names: ``vllm`` for ``/opt/venv/bin/vllm``.
+
+    A package that is run as a script, ``…/lm_eval/__main__.py``, is named by its folder.
+    """
+    name = argument.removesuffix("/__main__.py").rpartition("/")[2]
+    return name.removesuffix(".py")
 
 
 def nested_command_lines(
@@ -59,32 +94,49 @@ def option_values(arguments: Sequence[str]) -> Iterator[Option]:
             yield Option(_normal_option_name(name), value)
 
 
+def list_option_values(arguments: Sequence[str]) -> Iterator[Option]:
+    """Yield each value of the options, also where one has several, ``-a one=1 two=2``."""
+    owner = ""
+    for argument in arguments:
+        if argument.startswith("-"):
+            name, equals, value = argument.partition("=")
+            owner = _normal_option_name(name)
+            if equals and value:
+                yield Option(owner, value)
+        elif owner:
+            yield Option(owner, argument)
+
+
 def key_value_settings(arguments: Sequence[str]) -> Iterator[Option]:
-    """Yield the settings in the form of Hydra: ``model.name_or_path=VALUE``."""
+    """Yield the settings in the form of Hydra, ``model.name_or_path=VALUE``, by their full key."""
     for argument in arguments:
         key, equals, value = argument.lstrip("+").partition("=")
         if equals and re.fullmatch(r"[a-z][a-z0-9_.]*", key):
-            yield Option(_normal_option_name(key.rpartition(".")[2]), value)
+            yield Option(key, value)
 
 
-def first_positional(arguments: Sequence[str]) -> str | None:
-    """Return the first positional argument, None where there is none for certain.
+def positionals(arguments: Sequence[str], types: OptionTypes = ONE_VALUE_EACH) -> Iterator[str]:
+    """Yield the positional arguments.
 
-    An argument after an option counts as its value. After an option for a secret nothing is
-    returned any more, because such an option can take several values.
+    The argument after an option counts as its value, except after a switch. After a switch only
+    ``true`` and ``false`` do. All arguments after an option that takes a list count as its values,
+    until the next option.
     """
     owner = ""
+    after_switch = False
     for argument in arguments:
         if argument.startswith("-"):
             name, equals, _ = argument.partition("=")
             name = _normal_option_name(name)
-            takes_none = equals or _VALUELESS_OPTION.fullmatch(name)
-            owner = name if _SECRET_OPTION.search(name) or not takes_none else ""
-        elif not owner:
-            return argument
-        elif not _SECRET_OPTION.search(owner):
-            owner = ""
-    return None
+            after_switch = types.is_switch(name)
+            takes_none = equals or after_switch or _ATTACHED_VALUE.fullmatch(argument)
+            owner = name if types.is_list(name) or not takes_none else ""
+            continue
+        if owner:
+            owner = owner if types.is_list(owner) else ""
+        elif not (after_switch and argument.lower() in _BOOLEAN_VALUES):
+            yield argument
+        after_switch = False
 
 
 def _normal_option_name(name: str) -> str:

@@ -7,71 +7,26 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from canhazgpu.gpu.ml_model.command_line import (
-    Option,
-    first_positional,
     key_value_settings,
+    list_option_values,
     nested_command_lines,
     option_values,
+    positionals,
     program_name,
 )
+from canhazgpu.gpu.ml_model.model_arguments import models_in_arguments
 from canhazgpu.gpu.ml_model.name_parser import parse_model_name
-
-MODEL_WIDTH = 16
-"""Columns of the table's MODEL."""
-
-MODEL_SERVERS = (
-    ("vllm", "serve"),
-    ("vllm.entrypoints.cli.main", "serve"),
-    ("text-generation-server", "serve"),
-    ("trtllm-serve", "serve"),
-    ("trtllm-serve",),
-    ("lmdeploy", "serve", "api_server"),
-    ("lmdeploy", "serve", "gradio"),
-    ("lmdeploy", "chat"),
-    ("aphrodite", "run"),
-    ("aphrodite", "serve"),
-    ("mlc_llm", "serve"),
-    ("mlc_llm", "chat"),
-    ("litgpt", "serve"),
-    ("litgpt", "chat"),
-    ("litgpt", "generate"),
-    ("litgpt", "finetune"),
-    ("litgpt", "finetune_lora"),
-    ("litgpt", "finetune_full"),
+from canhazgpu.gpu.ml_model.programs import (
+    MODEL_OPTIONS,
+    MODEL_SETTINGS,
+    ModelProgram,
+    program_of,
 )
-"""Programs, with their subcommand, whose first argument is the model."""
-
-MODEL_OPTIONS = (
-    "pretrained-model-name-or-path",
-    "model-name-or-path",
-    "hf-repo",
-    "hf",
-    "model-id",
-    "model-path",
-    "model",
-    "hf-model",
-    "model-tag",
-    "model-name",
-    "model-dir",
-    "base-model",
-    "base-model-name-or-path",
-    "base-model-id",
-    "pretrained-model",
-    "pretrained-model-path",
-    "pretrained",
-    "repo-id",
-    "checkpoint-dir",
-    "checkpoint-path",
-    "ckpt-dir",
-    "ckpt-path",
-    "ckpt",
-    "model-url",
-    "served-model-name",
-)
-"""Options whose value is the model, the most specific first."""
-
-MODEL_SETTINGS = frozenset(
-    {"model-name-or-path", "pretrained-model-name-or-path", "model-id", "base-model"}
+from canhazgpu.gpu.ml_model.remote_services import (
+    CLOUD_TAG,
+    LM_EVAL_CLIENTS,
+    is_client,
+    is_service_model,
 )
 
 SESSION_PROGRAMS = re.compile(
@@ -86,16 +41,10 @@ SESSION_PROGRAMS = re.compile(
 Among them are coding assistants: the model of their --model is not on this node's GPUs.
 """
 
-_LLAMA_CPP = re.compile(r"llama-[a-z0-9-]+|llamafile|whisper-(?:cli|server)|koboldcpp")
-_WHISPER = frozenset({"whisper", "whisper-ctranslate2", "faster-whisper"})
+_WHISPER_PROGRAMS = frozenset({"whisper", "whisper-ctranslate2", "faster-whisper"})
 _WHISPER_SIZE = re.compile(r"(?:tiny|base|small|medium|large|turbo)(?:[.-][a-z0-9-]{1,12})?")
 _WEIGHT_FILE = re.compile(r".*\.(?:gguf|ggml|llamafile)", re.IGNORECASE)
-_LM_EVAL_MODEL = re.compile(r"(?:^|,)(?:pretrained|model|model_name)=([^,]*)")
-
-_PACKAGING = re.compile(
-    r"(?:[-._](?:hf|gguf|ggml|gptq|awq|exl2|mlc|mlx|onnx|bnb|int[48]|fp(?:4|8|16|32)|bf16|f16|f32"
-    r"|nvfp4|mxfp4|dynamic|quantized|[2-8]bit|w\d+a\d+|(?:ud-)?i?q\d(?:_[a-z0-9]+)*|q\df16_\d))+$"
-)
+_PROGRAM_WITH_WEIGHTS = re.compile(r".*\.llamafile(?:\.exe)?", re.IGNORECASE)
 
 
 def detect_model(command_lines_up: Sequence[Sequence[str]]) -> str | None:
@@ -112,17 +61,6 @@ def detect_model(command_lines_up: Sequence[Sequence[str]]) -> str | None:
     return None
 
 
-def short_model_name(name: str, width: int = MODEL_WIDTH) -> str:
-    """Return a model's name as a table shows it: ``llama-2-7b-chat``.
-
-    It is in lower case, without the organisation and without suffixes of format and quantisation
-    (-hf, -GGUF, -AWQ). A name that is still wider than `width` is cut with ``...``.
-    """
-    plain = name.rpartition("/")[2].partition(":")[0].lower()
-    short = _PACKAGING.sub("", plain) or plain
-    return short if len(short) <= width else short[: max(width - 3, 0)] + "..."[:width]
-
-
 def _is_session(arguments: Sequence[str]) -> bool:
     # A title is one argument, as "sshd: ann@pts/0"; a script is the argument after its interpreter.
     firsts = (re.split(r"[:\s]", argument)[0] for argument in arguments[:2])
@@ -132,47 +70,82 @@ def _is_session(arguments: Sequence[str]) -> bool:
 @lru_cache(maxsize=256)  # processes of one tree have the same parents
 def _model_in(arguments: tuple[str, ...]) -> str | None:
     for command in nested_command_lines(arguments):
-        for value in _candidates(command):
+        programs = [program_name(argument) for argument in command]
+        known = program_of(programs)
+        if _is_client(command, programs, known):
+            continue
+        for value in _candidates(command, programs, known):
+            if CLOUD_TAG.fullmatch(value) or (known is None and is_service_model(value)):
+                continue
             if found := parse_model_name(value):
                 return found
     return None
 
 
-def _candidates(command: Sequence[str]) -> Iterator[str]:
+KnownProgram = tuple[ModelProgram, int] | None
+"""The program that a command line runs, and where its arguments begin."""
+
+
+def _is_client(command: Sequence[str], programs: Sequence[str], known: KnownProgram) -> bool:
+    """Tell whether the command talks to a service that runs the model elsewhere."""
+    if known is None:
+        return is_client(programs, option_values(command))
+    program, begin = known
+    if not program.model_arguments:
+        return False
+    arguments = command[begin:]
+    backends = (one.value for one in option_values(arguments) if one.name in ("model", "m"))
+    return any(LM_EVAL_CLIENTS.fullmatch(backend) for backend in backends) or any(
+        "base_url" in one.value
+        for one in list_option_values(arguments)
+        if one.name in program.model_arguments
+    )
+
+
+def _candidates(
+    command: Sequence[str], programs: Sequence[str], known: KnownProgram
+) -> Iterator[str]:
     """Yield the values that may name the model, the most specific first."""
-    programs = [program_name(argument) for argument in command]
-    served = _served_model(command, programs)
-    if served is not None:
-        yield served
+    if known is not None:
+        yield from _candidates_of(known[0], command[known[1] :])
     given = list(option_values(command))
-    yield from _lm_eval_models(given)
-    if _WHISPER & set(programs[:3]):
-        yield from (f"whisper-{one.value}" for one in given if _is_whisper_size(one))
-    runs_llama_cpp = any(map(_LLAMA_CPP.fullmatch, programs))
-    for one in given:
-        # Python's -m is a module.
-        if one.name == "m" and (runs_llama_cpp or _WEIGHT_FILE.fullmatch(one.value)):
-            yield one.value
+    yield from _models_in_model_args(command, ("model-args",))
+    if _WHISPER_PROGRAMS & set(programs[:3]):
+        yield from (
+            f"whisper-{one.value}"
+            for one in given
+            if one.name == "model" and _WHISPER_SIZE.fullmatch(one.value)
+        )
+    # Python's -m is a module.
+    yield from (one.value for one in given if one.name == "m" and _WEIGHT_FILE.fullmatch(one.value))
     for name in MODEL_OPTIONS:
         yield from (one.value for one in reversed(given) if one.name == name)
-    yield from (one.value for one in key_value_settings(command) if one.name in MODEL_SETTINGS)
+    yield from _setting_values(command, MODEL_SETTINGS)
+    yield from (one for one in command[:3] if _PROGRAM_WITH_WEIGHTS.fullmatch(one))
 
 
-def _served_model(command: Sequence[str], programs: Sequence[str]) -> str | None:
-    for words in MODEL_SERVERS:
-        for position, program in enumerate(programs):
-            after = position + len(words)
-            if program == words[0] and tuple(command[position + 1 : after]) == words[1:]:
-                return first_positional(command[after:])
-    return None
+def _candidates_of(program: ModelProgram, arguments: Sequence[str]) -> Iterator[str]:
+    """Yield the values that the program's documentation says name the model."""
+    given = list(option_values(arguments))
+    for name in program.options:
+        yield from (one.value for one in reversed(given) if one.name == name)
+    found = list(positionals(arguments, program.option_types))
+    if "" in program.model_arguments:
+        yield from (name for one in found for name in models_in_arguments(one))
+    elif program.model_position is not None:
+        yield from found[program.model_position :][:1]
+    yield from _models_in_model_args(arguments, program.model_arguments)
+    yield from _setting_values(arguments, program.settings)
 
 
-def _lm_eval_models(given: Sequence[Option]) -> Iterator[str]:
-    """Yield the models in lm_eval's --model_args pretrained=…,dtype=…."""
-    for one in given:
-        if one.name == "model-args" and (match := _LM_EVAL_MODEL.search(one.value)):
-            yield match[1]
+def _models_in_model_args(arguments: Sequence[str], names: Sequence[str]) -> Iterator[str]:
+    for one in list_option_values(arguments):
+        if one.name in names:
+            yield from models_in_arguments(one.value)
 
 
-def _is_whisper_size(option: Option) -> bool:
-    return option.name == "model" and _WHISPER_SIZE.fullmatch(option.value) is not None
+def _setting_values(arguments: Sequence[str], keys: Sequence[str]) -> Iterator[str]:
+    """Yield the values of ``key=VALUE`` arguments whose key is, or ends in, one of the keys."""
+    given = list(key_value_settings(arguments))
+    for key in keys:
+        yield from (one.value for one in given if f".{one.name}".endswith(f".{key}"))

@@ -10,10 +10,11 @@ import re
 
 from canhazgpu.gpu.secret_detection import has_random_parts, looks_secret
 
-MAX_MODEL_NAME = 120
+MAX_MODEL_NAME = 511
 """Characters of the longest name that is accepted."""
 
-_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{1,95}"
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}"
+"""One part of an id, or a file: Linux allows names of 255 bytes."""
 _TAG = (
     r"(?:latest|\d+(?:\.\d+)?[bm][A-Za-z0-9._-]{0,24}"
     r"|(?:UD-)?(?:I?Q\d|TQ\d|B?F16|F32|MXFP4)[A-Z0-9_]{0,8})"
@@ -22,7 +23,7 @@ _TAG = (
 _ID = re.compile(rf"(?:{_NAME}/)?{_NAME}(?::{_TAG})?", re.IGNORECASE | re.ASCII)
 _HUB = re.compile(
     r"(?:hf://|https?://(?:www\.)?(?:huggingface\.co|hf\.co)/)"
-    rf"({_NAME}/{_NAME})(?:/(?:tree|blob|resolve)/[^?@#%]*|/)?",
+    rf"({_NAME}/{_NAME}(?::{_TAG})?)(?:/(?:tree|blob|resolve)/[^?@#%]*|/)?",
     re.IGNORECASE | re.ASCII,
 )
 _REMOTE = re.compile(r"(?:s3|gs|gcs|hdfs|oss|az|file)://([^?@#%]+)", re.IGNORECASE)
