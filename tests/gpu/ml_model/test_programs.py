@@ -61,7 +61,7 @@ NAMED = [
     (f"lm-eval run -M hf -a dtype=float32 pretrained={LLAMA} -t arc_easy", LLAMA),
     (f"lm_eval --model_args='pretrained={LLAMA},dtype=auto'", LLAMA),
     ("lm_eval --model vllm --model_args"
-     f" '{{\"pretrained\": \"{LLAMA}\", \"dtype\": \"auto\", \"n\": {{\"a\": 1}}}}' --tasks x", LLAMA),
+     f" '{{\"pretrained\": \"{LLAMA}\", \"dtype\": \"auto\", \"n\": {{\"a\": 1}}}}'", LLAMA),
     (f"accelerate launch -m lm_eval --model hf -a '{{\"pretrained\":\"{LLAMA}\"}}'", LLAMA),
     (f"python /opt/lm_eval/__main__.py --model hf -a pretrained={LLAMA}", LLAMA),
     ("lm_eval --model nemo_lm --model_args path=/ckpt/megatron_gpt.nemo,devices=8", "megatron_gpt"),

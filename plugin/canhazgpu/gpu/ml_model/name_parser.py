@@ -22,7 +22,7 @@ _TAG = (
 """A size or a quantisation and nothing else, so that ``user:password`` does not match."""
 _ID = re.compile(rf"(?:{_NAME}/)?{_NAME}(?::{_TAG})?", re.IGNORECASE | re.ASCII)
 _HUB = re.compile(
-    r"(?:hf://|https?://(?:www\.)?(?:huggingface\.co|hf\.co)/)"
+    r"(?:hf://|(?:https?://(?:www\.)?)?(?:huggingface\.co|hf\.co)/)"
     rf"({_NAME}/{_NAME}(?::{_TAG})?)(?:/(?:tree|blob|resolve)/[^?@#%]*|/)?",
     re.IGNORECASE | re.ASCII,
 )
