@@ -29,7 +29,8 @@ _TOKEN_PREFIXES = re.compile(
     (?:^|[/:=@,._-])
     (?: hf_ | api_org_ | gsk_ | nvapi- | r8_ | pplx- | xai-(?!org/) | tvly- | jina_ | tgp_v1_
       | lsv2_ | gh[pousr]_ | github_pat_ | glpat- | glsa_ | xox[a-z]- | npm_ | pypi- | dckr_pat_
-      | dop_v1_ | shpat_ | whsec_ | AIza | ya29\. | eyJ[A-Za-z0-9] | A(?:KI|SI|RO|ID|BI|CC)A[A-Z0-9]{8} )
+      | dop_v1_ | shpat_ | whsec_ | AIza | ya29\. | eyJ[A-Za-z0-9]
+      | A(?:KI|SI|RO|ID|BI|CC)A[A-Z0-9]{8} )
     | (?:^|[/:=@,])(?: [sprc]k[-_] | key- | fw_ | SG\. )
     | token(?!iz) | secret | passw | api[-_]?key | credential | bearer
     | [0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-
