@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import redis
 
@@ -16,7 +16,7 @@ from canhazgpu.gpu.scan import GpuReading, Scan
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.ledger import RedisLedger
-from canhazgpu.ledger.values import Claim, JobOwner, NodeView, Waiter
+from canhazgpu.ledger.values import Claim, JobOwner, NodeView, Share, Waiter
 from canhazgpu.node.process_id import ProcessId
 
 Observe = Callable[..., Observation]
@@ -62,6 +62,7 @@ def observation(
     in_use: tuple[int, ...] = (),
     unknown: tuple[int, ...] = (),
     unhealthy: dict[int, str] | None = None,
+    covered: dict[int, tuple[str, ...]] | None = None,
 ) -> Observation:
     """A scan of so many GPUs that began `age_s` ago."""
     readings = tuple(
@@ -73,6 +74,7 @@ def observation(
         in_use=frozenset(map(uuid, in_use)),
         unknown=frozenset(map(uuid, unknown)),
         unhealthy={uuid(index): reason for index, reason in (unhealthy or {}).items()},
+        covered={uuid(index): frozenset(owners) for index, owners in (covered or {}).items()},
     )
 
 
@@ -86,6 +88,11 @@ def job(job_id: int | str, attempt: int = 0) -> Claim:
         job_name='a "name", with {braces}',
         boot_id="b",
     )
+
+
+def share(number: int | str, kind: str = "shard", user: str = "ann") -> Claim:
+    """The claim of a job that has a quarter of each of its GPUs."""
+    return replace(job(number), user=user, share=Share(kind, 1, 4))
 
 
 def run(number: int | str, user: str = "ann") -> Claim:

@@ -44,6 +44,9 @@ def gres_conf(spec: ClusterSpec, layout: Layout) -> str:
             f"NodeName={node.name} Name=gpu{kind} File={layout.device(node.name, minor)}"
             for minor, kind in zip(node.minors, _gres_types(spec, node), strict=True)
         ]
+        lines += [
+            f"NodeName={node.name} Name={name} Count={count}" for name, count in spec.shared_gres
+        ]
     return "\n".join([*lines, spec.gres_conf_extra.rstrip("\n")]).rstrip("\n") + "\n"
 
 
@@ -54,7 +57,8 @@ def _gres_types(spec: ClusterSpec, node: NodeSpec) -> list[str]:
 def _gres_value(spec: ClusterSpec, node: NodeSpec) -> str:
     kinds = list(dict.fromkeys(spec.gpu_types))
     typed = [f"gpu:{kind}:{spec.gpu_types.count(kind)}" for kind in reversed(kinds)]
-    return ",".join(typed or [f"gpu:{len(node.minors)}"])
+    shared = [f"{name}:{count}" for name, count in spec.shared_gres]
+    return ",".join([*(typed or [f"gpu:{len(node.minors)}"]), *shared])
 
 
 def cgroup_conf(spec: ClusterSpec, layout: Layout, plugin: str) -> str:
@@ -122,7 +126,7 @@ ProctrackType={tracking}
 TaskPlugin={"task/cgroup" if spec.constrain_devices else "task/none"}
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
-GresTypes=gpu
+GresTypes={",".join(["gpu", *(name for name, _ in spec.shared_gres)])}
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 MpiDefault=none

@@ -29,6 +29,8 @@ class ClusterSpec:
     `gpu_types` gives the type of each GPU of a node; slurm.conf then declares the types in the
     reverse of the order in which they first appear, and Slurm counts type by type as declared.
     A hook (`prolog`, …) is the absolute path of a script, or a glob where Slurm allows one.
+    `shared_gres` names what several jobs share of the GPUs, ``shard`` or ``mps``, and how many each
+    node has of it in all; Slurm divides them equally among the node's GPUs.
     `slurm_conf_extra`, `gres_conf_extra` and `cgroup_conf_extra` are appended as they are.
     """
 
@@ -36,6 +38,7 @@ class ClusterSpec:
     gpus_per_node: int = 4
     minors: tuple[tuple[int, ...], ...] | None = None
     gpu_types: tuple[str, ...] = ()
+    shared_gres: tuple[tuple[str, int], ...] = ()
     cpus_per_node: int = 8
     memory_mb_per_node: int = 8000
     constrain_devices: bool = False

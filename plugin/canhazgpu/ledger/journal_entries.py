@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from canhazgpu.ledger.record_json import (
+    SHARED_OWNER,
     UNREADABLE_OWNER,
     reservation_from_json,
     reservation_to_json,
@@ -72,8 +73,18 @@ class OverruledReservation:
     user: str
 
 
+_SHARED_PREFIX = f"{SHARED_OWNER}:"
+"""Before the owner of a grant of a share.
+
+A release that does not know shares then holds the GPU for an owner that it never finds gone,
+instead of for the last of the jobs that share it."""
+
+
 def entry_to_dict(entry: JournalEntry) -> dict[str, Any]:
     """Return the entry for JSON; empty fields are left out."""
+    if entry.kind == GRANT and entry.claim is not None and entry.claim.share is not None:
+        owner = _SHARED_PREFIX + entry.owner
+        entry = replace(entry, owner=owner, claim=replace(entry.claim, owner=owner))
     known: dict[str, Any] = {"kind": entry.kind, "at": entry.at}
     for name in ("owner", "reason", "by"):
         if text := getattr(entry, name):
@@ -114,6 +125,9 @@ def entry_from_dict(data: Mapping[str, Any]) -> JournalEntry:
     )
     if (entry.kind == GRANT and entry.claim is None) or (entry.kind == RELEASE and not entry.owner):
         raise ValueError("a grant has a claim, and a release an owner")
+    if entry.claim is not None and entry.claim.share is not None:
+        owner = entry.owner.removeprefix(_SHARED_PREFIX)
+        return replace(entry, owner=owner, claim=replace(entry.claim, owner=owner))
     return entry
 
 

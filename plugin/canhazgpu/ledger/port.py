@@ -31,7 +31,8 @@ class Observation:
     `unhealthy` maps the UUIDs of unhealthy GPUs to the reason. The ledger quarantines them, and
     lifts a quarantine that was set for health when the scan finds the GPU healthy. A GPU whose
     health the scan does not know keeps its quarantine. `ignored` are the pids of processes that
-    do not count as use.
+    do not count as use. `covered` maps GPUs in use to the owners whose use that is: a share of such
+    a GPU is granted while all of them still hold it.
     """
 
     scan: Scan
@@ -40,6 +41,7 @@ class Observation:
     unknown: frozenset[str] = frozenset()
     unhealthy: Mapping[str, str] = field(default_factory=dict)
     ignored: frozenset[int] = frozenset()
+    covered: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,12 @@ class Ledger(Protocol):
         observation: Observation,
         options: GrantOptions = JOB_GRANT_OPTIONS,
     ) -> GrantedGpus | BlockedGpu | QueuePosition:
-        """Grant exactly these GPUs (UUIDs) of the scan's node, or none; see `reserve_count`."""
+        """Grant exactly these GPUs (UUIDs) of the scan's node, or none; see `reserve_count`.
+
+        A claim with a share is granted GPUs that others hold by shares of the same kind, and is
+        refused those that one owner holds alone. `released_at` of a shared GPU is the time when its
+        last owner released it.
+        """
         ...
 
     def release(

@@ -2,7 +2,7 @@
 
 The scripts write these records; other programs may have changed them. A GPU whose record cannot
 be read is still reserved, or still quarantined. A detail of the wrong type counts as unknown.
-``scripts/common.lua`` decides by the same rules whether a reservation can be read.
+``scripts/reservations.lua`` decides by the same rules whether a reservation can be read.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from canhazgpu.ledger.co_holders import combine
 from canhazgpu.ledger.values import (
     RECORD_ERRORS,
     Claim,
     Quarantine,
     Reservation,
+    Share,
     Waiter,
     claim_to_dict,
 )
@@ -25,6 +27,11 @@ from canhazgpu.node.process_id import ProcessId
 
 UNREADABLE_OWNER = "unreadable"
 """The owner of a reservation whose record cannot be read; an administrator can release it."""
+
+SHARED_OWNER = "shared"
+"""The owner in the record of a GPU that several jobs share; their own records are in its list.
+
+A release that does not know shares reads one owner, whom it never finds gone."""
 
 UNKNOWN_CLAIM = Claim(owner=UNREADABLE_OWNER, type="unknown", user="unknown")
 
@@ -66,11 +73,18 @@ def reservation_from_json(gpu: str, text: str) -> Reservation:
     """
     try:
         data = json.loads(text)
-        claim, granted_ms = claim_from_dict(data), data["granted_ms"]
-        if not _is_number(granted_ms):
-            raise TypeError("the time of the grant is a number")
+        if data["owner"] != SHARED_OWNER:
+            return _reservation_from_dict(gpu, data)
+        holders = [_reservation_from_dict(gpu, one) for one in data["holders"]]
     except RECORD_ERRORS:
-        return Reservation(gpu, UNKNOWN_CLAIM, 0.0)
+        holders = []
+    return combine(holders) or Reservation(gpu, UNKNOWN_CLAIM, 0.0)
+
+
+def _reservation_from_dict(gpu: str, data: Any) -> Reservation:
+    claim, granted_ms = claim_from_dict(data), data["granted_ms"]
+    if not _is_number(granted_ms):
+        raise TypeError("the time of the grant is a number")
     return Reservation(
         gpu,
         claim,
@@ -83,6 +97,11 @@ def reservation_from_json(gpu: str, text: str) -> Reservation:
 
 def reservation_to_dict(one: Reservation) -> dict[str, Any]:
     """Return the reservation as the scripts record it."""
+    if one.co_holders:
+        holders = [reservation_to_dict(holder) for holder in one.holders]
+        users = ",".join(dict.fromkeys(holder["user"] for holder in holders))
+        shared = {"owner": SHARED_OWNER, "type": one.claim.type, "user": users}
+        return {**shared, "granted_ms": int(one.granted_at * 1000), "holders": holders}
     times = {
         "granted_ms": one.granted_at,
         "expires_ms": one.expires_at,
@@ -140,7 +159,16 @@ def claim_from_dict(data: Any) -> Claim:
         user=_text(data["user"]),
         **_valid_details(data, _CLAIM_DETAILS),
         processes=_processes(data),
+        share=share_from_dict(data.get("share")),
     )
+
+
+def share_from_dict(data: Any) -> Share | None:
+    """Return the share; None for anything else, which counts as the whole GPU."""
+    if not isinstance(data, dict):
+        return None
+    known = _valid_details(data, _SHARE_DETAILS)
+    return Share(**known) if known.keys() == _SHARE_DETAILS.keys() else None
 
 
 def seconds_of(data: Mapping[str, Any], name: str) -> float | None:
@@ -214,6 +242,11 @@ _CLAIM_DETAILS: dict[str, Callable[[Any], bool]] = {
     "note": _is_text,
     "duration_s": _is_number,
     "pid_namespace": _is_integer,
+}
+_SHARE_DETAILS: dict[str, Callable[[Any], bool]] = {
+    "kind": _is_text,
+    "amount": _is_integer,
+    "total": _is_integer,
 }
 _WAITER_DETAILS: dict[str, Callable[[Any], bool]] = {
     "user": _is_text,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from canhazgpu.gpu.scan import Scan
@@ -54,6 +54,24 @@ def new_owner_token(type_: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """The part of each of its GPUs that a job has, by the scheduler's own count.
+
+    `kind` is the scheduler's word, ``shard`` or ``mps``. `amount` of `total` units of a GPU are the
+    job's; a `total` of 0 means that it is not known. Only shares of one kind are together on a GPU.
+    """
+
+    kind: str
+    amount: int
+    total: int = 0
+
+    @property
+    def fraction(self) -> float:
+        """The part of the GPU, from 0 to 1; 1 where the total is not known."""
+        return min(self.amount / self.total, 1.0) if self.total > 0 else 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """For whom GPUs are reserved; recorded with each GPU.
 
@@ -61,7 +79,7 @@ class Claim:
     is not known. `boot_id` is the boot of the node in which the claim was made. `duration_s`
     limits a person's reservation: the ledger adds it to the store's time. A run's reservation
     lasts as long as one of its `processes` is alive; their pids belong to the pid namespace with
-    the inode `pid_namespace`.
+    the inode `pid_namespace`. A claim with a `share` leaves the rest of its GPUs to other jobs.
     """
 
     owner: str
@@ -76,6 +94,7 @@ class Claim:
     duration_s: float | None = None
     processes: tuple[ProcessId, ...] = ()
     pid_namespace: int | None = None
+    share: Share | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +103,8 @@ class Reservation:
 
     `expires_at` is the end of a timed reservation, None without one. `renewed_at` is the time of
     the owner's last heartbeat, None without one. `idle_s` is for how long scans found the GPU
-    unused.
+    unused. `co_holders` are the reservations of the other jobs that share the GPU, in the order of
+    their grants; they have none themselves.
     """
 
     gpu: str
@@ -93,6 +113,12 @@ class Reservation:
     expires_at: float | None = None
     renewed_at: float | None = None
     idle_s: float = 0.0
+    co_holders: tuple[Reservation, ...] = ()
+
+    @property
+    def holders(self) -> tuple[Reservation, ...]:
+        """The reservation of each owner of the GPU, the earliest first."""
+        return (replace(self, co_holders=()), *self.co_holders) if self.co_holders else (self,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +241,11 @@ class NodeView:
     released_at: Mapping[str, float] = field(default_factory=dict)
     quarantines: Mapping[str, Quarantine] = field(default_factory=dict)
     queue: tuple[Waiter, ...] = ()
+
+    def all_reservations(self) -> Iterator[Reservation]:
+        """Yield the reservation of each owner of each GPU, those of co-holders too."""
+        for one in self.reservations.values():
+            yield from one.holders
 
     @property
     def is_known(self) -> bool:

@@ -1,4 +1,4 @@
-"""Any order of operations and intruders: never two owners, no lost release, no overtaking."""
+"""Any order of operations and intruders: no GPU has two owners but by shares, nothing is lost."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ledger_samples import (
     observation,
     patch_record,
     run,
+    share,
     store_time_ms,
     uuid,
     wait_for_next_ms,
@@ -45,7 +46,8 @@ DAWDLE_S = 0.06
 ALL = range(GPUS)
 JOBS = [job(1, attempt) for attempt in (0, 1)]
 PEOPLE = [run(1, "ann"), run(2, "bob"), manual(1, user="ann"), manual(2, user="bob")]
-CLAIMS = {claim.owner: claim for claim in (*JOBS, *PEOPLE)}
+SHARES = [share(11), share(12, user="bob"), share(13, "mps")]
+CLAIMS = {claim.owner: claim for claim in (*JOBS, *SHARES, *PEOPLE)}
 CLAIM = st.sampled_from(list(CLAIMS.values()))
 PERSON = st.sampled_from(PEOPLE)
 INDEX = st.integers(0, GPUS - 1)
@@ -54,6 +56,7 @@ CANDIDATES = st.none() | SOME.map(lambda some: frozenset(map(uuid, some)))
 TERMS = st.builds(GrantOptions, st.booleans(), st.booleans(), CANDIDATES)
 COUNT = st.integers(1, GPUS)
 USE = st.sampled_from([None, None, "in_use", "unknown"])
+USERS = st.lists(st.sampled_from([claim.owner for claim in SHARES]), max_size=2, unique=True)
 HEALTH = st.sampled_from([None, None, "Xid 79", "row remap pending"])
 
 
@@ -68,7 +71,7 @@ class Model:
     `order` numbers the releases, so that the model knows the least recent without a clock.
     """
 
-    owners: dict[int, str] = field(default_factory=dict)
+    owners: dict[int, list[str]] = field(default_factory=dict)
     order: dict[int, int] = field(default_factory=dict)
     users: dict[int, str] = field(default_factory=dict)
     quarantined: dict[int, str] = field(default_factory=dict)
@@ -76,11 +79,23 @@ class Model:
     releases: int = 0
 
     def held(self, owner: str) -> list[int]:
-        return sorted(index for index, one in self.owners.items() if one == owner)
+        return sorted(index for index, owners in self.owners.items() if owner in owners)
+
+    def all_owners(self) -> list[str]:
+        return sorted({owner for owners in self.owners.values() for owner in owners})
+
+    def grant(self, owner: str, indices: list[int]) -> None:
+        for index in indices:
+            owners = self.owners.setdefault(index, [])
+            if owner not in owners:
+                owners.append(owner)
 
     def release(self, owner: str, indices: list[int]) -> None:
         self.releases += 1
         for index in indices:
+            self.owners[index].remove(owner)
+            if self.owners[index]:
+                continue
             del self.owners[index]
             self.order[index] = self.releases
             self.users[index] = CLAIMS[owner].user
@@ -99,9 +114,19 @@ class Model:
             if uuid(index) in seen.unhealthy:
                 self.quarantined.setdefault(index, "health")
 
-    def fit(self, seen: Observation, stale: set[int]) -> list[int]:
-        bad = seen.in_use | seen.unknown | set(seen.unhealthy)
-        bad |= set(uuids(self.owners.keys() | self.quarantined.keys() | stale))
+    def may_share(self, claim: Claim, index: int) -> bool:
+        shares = [CLAIMS[owner].share for owner in self.owners.get(index, [])]
+        return claim.share is not None and all(one == claim.share for one in shares)
+
+    def fit(self, claim: Claim, seen: Observation, stale: set[int]) -> list[int]:
+        shared = {index for index in ALL if self.may_share(claim, index)}
+        covered = {
+            uuid(index)
+            for index in shared
+            if seen.covered.get(uuid(index), {""}) <= {*self.owners.get(index, [])}
+        }
+        bad = seen.in_use - covered | seen.unknown | set(seen.unhealthy)
+        bad |= set(uuids(self.owners.keys() - shared | self.quarantined.keys() | stale))
         return [index for index in ALL if uuid(index) not in bad]
 
     def chosen(self, claim: Claim, fit: list[int], *, affinity: bool) -> list[int]:
@@ -134,6 +159,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.keys = node_keys(self.node)
         self.model = Model()
         self.rogues: dict[int, str] = {}
+        self.users: dict[int, tuple[str, ...]] = {}
         self.sick: dict[int, str] = {}
         self.old: tuple[Observation, float, set[int]] | None = None
         self.times: dict[str, float] = {}
@@ -152,7 +178,12 @@ class LedgerMachine(RuleBasedStateMachine):
             for wanted in ("in_use", "unknown")
         )
         seen = observation(
-            self.node, GPUS, in_use=in_use, unknown=unknown, unhealthy=dict(self.sick)
+            self.node,
+            GPUS,
+            in_use=(*in_use, *self.users),
+            unknown=unknown,
+            unhealthy=dict(self.sick),
+            covered={} if in_use else self.users,
         )
         self.scans += 1
         # Each scan has another text, to tell whether it was stored.
@@ -179,8 +210,15 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(index=INDEX, kind=USE)
     def somebody_moves_in_or_out(self, index: int, kind: str | None) -> None:
         self.rogues.pop(index, None)
+        self.users.pop(index, None)
         if kind:
             self.rogues[index] = kind
+
+    @rule(index=INDEX, owners=st.none() | USERS)
+    def jobs_use_what_they_share(self, index: int, owners: list[str] | None) -> None:
+        self.users.pop(index, None)
+        if owners is not None and index not in self.rogues:
+            self.users[index] = tuple(owners)
 
     @rule(index=INDEX, reason=HEALTH)
     def a_gpu_falls_ill_or_gets_well(self, index: int, reason: str | None) -> None:
@@ -206,7 +244,7 @@ class LedgerMachine(RuleBasedStateMachine):
             model.see(seen)
         among = {i for i in ALL if options.candidates is None or uuid(i) in options.candidates}
         held = model.held(claim.owner)
-        fit = [index for index in model.fit(seen, stale) if index in among]
+        fit = [index for index in model.fit(claim, seen, stale) if index in among]
         position = model.position(claim, options)
         if held:
             assert answer == GrantedGpus(uuids(held), repeated=True)
@@ -217,12 +255,13 @@ class LedgerMachine(RuleBasedStateMachine):
             assert isinstance(answer, TooFewGpus)
             assert answer.available == len(fit)
             told = (answer.reserved, answer.unreserved, answer.quarantined, answer.stale)
+            taken = [index for index in model.owners if not model.may_share(claim, index)]
             assert sum(told) + answer.unknown + answer.available == len(among)
-            assert answer.reserved == len(among & set(model.owners))
+            assert answer.reserved == len(among.intersection(taken))
         else:
             chosen = model.chosen(claim, fit, affinity=options.affinity)[:count]
             assert answer == GrantedGpus(uuids(sorted(chosen)))
-            model.owners |= dict.fromkeys(chosen, claim.owner)
+            model.grant(claim.owner, chosen)
             model.leave(claim.owner)
 
     def reserve_given(
@@ -237,7 +276,7 @@ class LedgerMachine(RuleBasedStateMachine):
         answer = self.ledger.reserve_given(claim, uuids(wanted), seen, options)
         if self.stored() != before:
             model.see(seen)
-        held, fit = model.held(claim.owner), model.fit(seen, stale)
+        held, fit = model.held(claim.owner), model.fit(claim, seen, stale)
         repeated, position = set(wanted) <= set(held), model.position(claim, options)
         in_the_way = [index for index in wanted if index not in held and index not in fit]
         if position > 1 and not repeated:
@@ -245,11 +284,11 @@ class LedgerMachine(RuleBasedStateMachine):
         elif in_the_way:
             assert isinstance(answer, BlockedGpu)
             assert answer.gpu == uuid(in_the_way[0])
-            holder = model.owners.get(in_the_way[0])
-            assert (answer.holder.claim.owner if answer.holder else None) == holder
+            told = [one.claim.owner for one in answer.holder.holders] if answer.holder else []
+            assert told == model.owners.get(in_the_way[0], [])
         else:
             assert answer == GrantedGpus(uuids(wanted), repeated)
-            model.owners |= dict.fromkeys(wanted, claim.owner)
+            model.grant(claim.owner, wanted)
             model.leave(claim.owner)
 
     @rule(claim=CLAIM, count=COUNT, options=TERMS)
@@ -316,7 +355,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(claim=CLAIM, wanted=SOME)
     def somebody_leaves_while_another_looks(self, claim: Claim, wanted: list[int]) -> None:
-        for owner in sorted(set(self.model.owners.values())):
+        for owner in self.model.all_owners():
             self.scan_and_dawdle()
             self.release(CLAIMS[owner], None)
             self.reserve_these_on_an_old_scan(claim, wanted, GrantOptions())
@@ -334,6 +373,12 @@ class LedgerMachine(RuleBasedStateMachine):
         for first in PEOPLE[:2]:
             self.join_queue(first)
         self.reserve_count(claim, count, GrantOptions(queues=True), self.scan(), set())
+
+    @rule(wanted=SOME, places=st.permutations(range(len(SHARES))))
+    def jobs_share_and_one_leaves(self, wanted: list[int], places: list[int]) -> None:
+        for place in places:
+            self.reserve_given(SHARES[place], wanted, GrantOptions(), self.scan(), set())
+        self.release(SHARES[places[0]], None)
 
     @rule(claim=CLAIM, wanted=SOME)
     def somebody_comes_after_the_end(self, claim: Claim, wanted: list[int]) -> None:
@@ -361,11 +406,11 @@ class LedgerMachine(RuleBasedStateMachine):
     def gone(self, owner: str, indices: list[int]) -> None:
         self.model.release(owner, indices)
         if self.old:
-            self.old[2].update(indices)
+            self.old[2].update(index for index in indices if index not in self.model.owners)
 
     @rule(only=SOME)
     def somebody_gives_some_back(self, only: list[int]) -> None:
-        for owner in sorted(set(self.model.owners.values())):
+        for owner in self.model.all_owners():
             self.release(CLAIMS[owner], only)
 
     @rule(claim=CLAIM, only=st.none() | SOME)
@@ -445,12 +490,15 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def the_ledger_is_the_model(self) -> None:
         seen, model = self.view(), self.model
-        recorded = {gpu: one.claim.owner for gpu, one in seen.reservations.items()}
-        assert recorded == {uuid(index): owner for index, owner in model.owners.items()}
+        recorded = {
+            gpu: [one.claim.owner for one in held.holders]
+            for gpu, held in seen.reservations.items()
+        }
+        assert recorded == {uuid(index): owners for index, owners in model.owners.items()}
         held_back = {gpu: one.by for gpu, one in seen.quarantines.items()}
         assert held_back == {uuid(index): by for index, by in model.quarantined.items()}
         assert [one.owner for one in seen.queue] == model.queue
-        for one in seen.reservations.values():
+        for one in seen.all_reservations():
             assert replace(one.claim, processes=()) == replace(
                 CLAIMS[one.claim.owner], processes=()
             )
@@ -476,16 +524,18 @@ class LedgerMachine(RuleBasedStateMachine):
             run(9), GPUS, observation(self.node), GrantOptions(queues=True)
         )
         assert last == GrantedGpus(uuids(ALL))
-        holders: dict[str, str] = {}
+        holders: dict[str, list[str]] = {}
         for event in self.ledger.history(self.node, 0):
             if event.kind == "grant":
                 assert event.claim is not None
-                assert event.gpu not in holders
-                holders[event.gpu] = event.claim.owner
+                others = holders.setdefault(event.gpu, [])
+                assert all(CLAIMS[one].share == event.claim.share for one in others)
+                assert event.claim.share or not others
+                others.append(event.claim.owner)
             elif event.kind == "release":
                 assert event.claim is not None
-                assert holders.pop(event.gpu) == event.claim.owner
-        assert holders == dict.fromkeys(uuids(ALL), run(9).owner)
+                holders[event.gpu].remove(event.claim.owner)
+        assert holders == {gpu: [run(9).owner] for gpu in uuids(ALL)}
         self.direct.close()
 
 

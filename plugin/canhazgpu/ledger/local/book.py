@@ -9,6 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from canhazgpu.ledger.co_holders import (
+    add_holder,
+    combine,
+    holder_of,
+    select_holders,
+    shares_with,
+    without_expired,
+)
 from canhazgpu.ledger.journal_entries import GRANT, QUARANTINE, RELEASE, UNQUARANTINE, JournalEntry
 from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation
 
@@ -35,33 +43,28 @@ class Book:
 
     def job_reservations(self) -> dict[str, Reservation]:
         """Return the reservations of the node's own jobs by GPU."""
-        return {
-            gpu: one for gpu, one in self.reservations.items() if one.claim.owner in self.job_owners
-        }
+        return select_holders(self.reservations, lambda one: one.claim.owner in self.job_owners)
 
     def gpus_of(self, owner: str) -> list[str]:
         """Return the GPUs that the owner holds."""
-        return [gpu for gpu, one in self.reservations.items() if one.claim.owner == owner]
+        return [gpu for gpu, held in self.reservations.items() if holder_of(held, owner)]
 
     def without_expired(self, now: float) -> Book:
         """Return the book without the expired reservations."""
-        kept, released = {}, dict(self.released_at)
+        kept, released = without_expired(self.reservations, now), dict(self.released_at)
         for gpu, one in self.reservations.items():
-            if one.expires_at is not None and one.expires_at <= now:
-                released[gpu] = max(one.expires_at, released.get(gpu, 0.0))
-            else:
-                kept[gpu] = one
+            if gpu not in kept:
+                released[gpu] = max(one.expires_at or 0.0, released.get(gpu, 0.0))
         return replace(self, reservations=kept, released_at=released)
 
     def without_earlier_boots(self, boot_id: str | None) -> Book:
         """Return the book without the reservations of earlier boots."""
         return replace(
             self,
-            reservations={
-                gpu: one
-                for gpu, one in self.reservations.items()
-                if None in (boot_id, one.claim.boot_id) or one.claim.boot_id == boot_id
-            },
+            reservations=select_holders(
+                self.reservations,
+                lambda one: None in (boot_id, one.claim.boot_id) or one.claim.boot_id == boot_id,
+            ),
         )
 
     def with_entry(self, entry: JournalEntry) -> Book:
@@ -81,24 +84,29 @@ class Book:
     def with_grant(
         self, claim: Claim, gpus: Sequence[str], at: float, expires_at: float | None = None
     ) -> Book:
-        """Return the book after a grant: the owner holds exactly these GPUs."""
+        """Return the book after a grant: the owner holds exactly these GPUs.
+
+        A share stays beside other shares of its kind; any other grant stands alone.
+        """
         others = [gpu for gpu in self.gpus_of(claim.owner) if gpu not in gpus]
         book = self.with_release(claim.owner, others, at) if others else self
-        known = book.reservations
-        new = {
-            gpu: Reservation(gpu, claim, at, expires_at)
-            for gpu in gpus
-            if gpu not in known or known[gpu].claim.owner != claim.owner
-        }
+        held: Mapping[str, Reservation] = book.reservations
+        for gpu in gpus:
+            held = add_holder(held, Reservation(gpu, claim, at, expires_at))
         job = {claim.owner} if is_job_owner(claim.owner) else set()
-        return replace(book, reservations={**known, **new}, job_owners=book.job_owners | job)
+        return replace(book, reservations=held, job_owners=book.job_owners | job)
 
     def with_release(self, owner: str, gpus: Sequence[str], at: float) -> Book:
-        """Return the book after a release of the owner's GPUs (those in `gpus`, if not empty)."""
-        released = [gpu for gpu in self.gpus_of(owner) if not gpus or gpu in gpus]
-        kept = {gpu: one for gpu, one in self.reservations.items() if gpu not in released}
-        times = {gpu: max(at, self.released_at.get(gpu, 0.0)) for gpu in released}
-        remaining = {one.claim.owner for one in kept.values()}
+        """Return the book after a release of the owner's GPUs (those in `gpus`, if not empty).
+
+        A GPU that others share is not released before the last of them releases it.
+        """
+        named = {gpu for gpu in self.gpus_of(owner) if not gpus or gpu in gpus}
+        kept = select_holders(
+            self.reservations, lambda one: one.claim.owner != owner or one.gpu not in named
+        )
+        times = {gpu: max(at, self.released_at.get(gpu, 0.0)) for gpu in named - kept.keys()}
+        remaining = {one.claim.owner for held in kept.values() for one in held.holders}
         return replace(
             self,
             reservations=kept,
@@ -113,9 +121,7 @@ class Book:
         """
         if view.read_at <= self.read_at:
             return self
-        others = {
-            gpu: one for gpu, one in view.reservations.items() if not is_job_owner(one.claim.owner)
-        }
+        others = select_holders(view.reservations, lambda one: not is_job_owner(one.claim.owner))
         times = {
             gpu: max(view.released_at.get(gpu, 0.0), self.released_at.get(gpu, 0.0))
             for gpu in {*view.released_at, *self.released_at}
@@ -132,11 +138,11 @@ class Book:
 def lost_job_reservations(book: Book, view: NodeView) -> dict[str, tuple[Reservation, ...]]:
     """Return by owner the job reservations of the book that the store's view lacks."""
     found: dict[str, tuple[Reservation, ...]] = {}
-    for gpu, one in book.job_reservations().items():
-        known = view.reservations.get(gpu)
-        if known is None or known.claim.owner != one.claim.owner:
+    for gpu, held in book.job_reservations().items():
+        for one in held.holders:
             owner = one.claim.owner
-            found[owner] = (*found.get(owner, ()), one)
+            if not holder_of(view.reservations.get(gpu), owner):
+                found[owner] = (*found.get(owner, ()), one)
     return found
 
 
@@ -156,14 +162,17 @@ def lost_timed_reservations(book: Book, view: NodeView) -> list[Reservation]:
 
 
 def with_book_jobs(view: NodeView, book: Book) -> NodeView:
-    """Return the view with the job reservations of the book in place of the store's."""
-    jobs = book.job_reservations()
-    if all(view.reservations.get(gpu) == one for gpu, one in jobs.items()):
-        return view
-    shown = {
-        gpu: known
-        if (known := view.reservations.get(gpu)) and known.claim.owner == one.claim.owner
-        else one
-        for gpu, one in jobs.items()
-    }
-    return replace(view, reservations={**view.reservations, **shown})
+    """Return the view with the job reservations of the book in place of the store's.
+
+    What the store has of the same owner is shown as the store has it, and so are shares that only
+    the store has beside those of the book.
+    """
+    shown = dict(view.reservations)
+    for gpu, jobs in book.job_reservations().items():
+        known = view.reservations.get(gpu)
+        holders = [holder_of(known, one.claim.owner) or one for one in jobs.holders]
+        if known is not None and all(shares_with(one.claim, known) for one in holders):
+            owners = {one.claim.owner for one in holders}
+            holders += [one for one in known.holders if one.claim.owner not in owners]
+        shown[gpu] = combine(sorted(holders, key=lambda one: one.granted_at)) or jobs
+    return view if shown == view.reservations else replace(view, reservations=shown)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from canhazgpu.errors import NodeStateError, error_text
+from canhazgpu.ledger.co_holders import shares_with
 from canhazgpu.ledger.journal_entries import GRANT, QUARANTINE, RELEASE, UNQUARANTINE, JournalEntry
 from canhazgpu.ledger.local.book import with_book_jobs
 from canhazgpu.ledger.local.book_file import BookFile
@@ -135,7 +136,7 @@ class BookCheckedLedger:
             conflicting = [
                 jobs[gpu]
                 for gpu in answer.gpus
-                if gpu in jobs and jobs[gpu].claim.owner != claim.owner
+                if gpu in jobs and not _may_hold_beside(claim, jobs[gpu])
             ]
             if not conflicting:
                 held = dict.fromkeys((*transaction.book.gpus_of(claim.owner), *answer.gpus))
@@ -156,3 +157,8 @@ class BookCheckedLedger:
         except NodeStateError as exc:
             # The next reconciliation checks the book's surplus entries, and drops them.
             self._log(log_line("no-book", node=self._node, reason=error_text(exc)))
+
+
+def _may_hold_beside(claim: Claim, held: Reservation) -> bool:
+    own = all(one.claim.owner == claim.owner for one in held.holders)
+    return own or shares_with(claim, held)

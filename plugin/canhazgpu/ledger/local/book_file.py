@@ -20,7 +20,7 @@ from canhazgpu.ledger.local.book import Book
 from canhazgpu.ledger.local.job_records import JobRecords
 from canhazgpu.ledger.local.journal import JOURNAL_FILE, Journal, PendingEntries
 from canhazgpu.ledger.record_json import reservation_from_json, reservation_to_json
-from canhazgpu.ledger.values import RECORD_ERRORS, Claim, NodeView, Quarantine, Reservation
+from canhazgpu.ledger.values import RECORD_ERRORS, Claim, NodeView, Quarantine
 from canhazgpu.logfmt import log_line
 from canhazgpu.node.boot_clock import uptime_s
 from canhazgpu.node.state_files import file_lock, make_directory, read_if_owned, write_atomically
@@ -146,14 +146,19 @@ class BookFile:
 
     def _from_records(self) -> Book:
         """Return a book made from the records of running jobs, for a book file that is lost."""
-        held: dict[str, Reservation] = {}
+        book = Book()
         for record in self._records.running():
-            token = record.owner.token
             claim = Claim(
-                token, "slurm", record.user, job_id=record.owner.job_id, boot_id=record.boot_id
+                record.owner.token,
+                "slurm",
+                record.user,
+                job_id=record.owner.job_id,
+                boot_id=record.boot_id,
+                share=record.share,
             )
-            held |= {gpu.uuid: Reservation(gpu.uuid, claim, 0.0) for gpu in record.gpus}
-        return Book(held, job_owners=frozenset(one.claim.owner for one in held.values()))
+            if record.gpus:
+                book = book.with_grant(claim, [gpu.uuid for gpu in record.gpus], 0.0)
+        return book
 
     def _to_bytes(self, transaction: BookTransaction) -> bytes:
         book = transaction.book

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
+from canhazgpu.ledger.co_holders import holder_of, shares_with
 from canhazgpu.ledger.local.book import Book
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.values import BlockedGpu, Claim, GrantedGpus, TooFewGpus
@@ -15,7 +16,7 @@ def grant_given(
     """Grant exactly these GPUs, or none; see `Ledger.reserve_given`."""
     wanted = tuple(dict.fromkeys(gpus))
     held = set(book.gpus_of(claim.owner))
-    why_not = _refusal_reason(book, observation, now)
+    why_not = _refusal_reason(book, claim, observation, now)
     for gpu in wanted:
         if gpu not in held and (why := why_not(gpu)):
             return BlockedGpu(gpu, why, book.reservations.get(gpu))
@@ -42,7 +43,7 @@ def grant_count(
 
     if held := sorted(book.gpus_of(claim.owner), key=order_of):
         return GrantedGpus(tuple(held), repeated=True)
-    why_not = _refusal_reason(book, observation, now)
+    why_not = _refusal_reason(book, claim, observation, now)
     reasons = {gpu: why_not(gpu) for gpu in scan_order if candidates is None or gpu in candidates}
     free = [gpu for gpu, why in reasons.items() if not why]
     if not 1 <= count <= len(free):
@@ -56,17 +57,23 @@ REFUSAL_REASONS = ("reserved", "unreserved", "quarantined", "stale", "unknown")
 """The reasons why a GPU is not granted, in the order of the fields of `TooFewGpus`."""
 
 
-def _refusal_reason(book: Book, observation: Observation, now: float) -> Callable[[str], str]:
+def _refusal_reason(
+    book: Book, claim: Claim, observation: Observation, now: float
+) -> Callable[[str], str]:
     """Return a function that says why a GPU is not available; "" if it is."""
     began = now - observation.age_s
     seen = observation.scan.by_uuid()
     quarantined = {*book.quarantines, *observation.unhealthy}
 
     def why_not(gpu: str) -> str:
+        held = book.reservations.get(gpu)
+        shared = claim.share is not None and (held is None or shares_with(claim, held))
+        users = observation.covered.get(gpu)
+        covered = shared and users is not None and all(holder_of(held, one) for one in users)
         answers = {
-            "reserved": gpu in book.reservations,
+            "reserved": held is not None and not shared,
             "quarantined": gpu in quarantined,
-            "unreserved": gpu in observation.in_use,
+            "unreserved": gpu in observation.in_use and not covered,
             "unknown": gpu in observation.unknown or gpu not in seen,
             "stale": book.released_at.get(gpu, 0.0) > began,
         }

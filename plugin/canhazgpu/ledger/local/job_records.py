@@ -20,7 +20,8 @@ from typing import Any
 
 from canhazgpu.errors import NodeStateError
 from canhazgpu.gpu.assigned import AssignedGpu
-from canhazgpu.ledger.values import RECORD_ERRORS, JobOwner
+from canhazgpu.ledger.record_json import share_from_dict
+from canhazgpu.ledger.values import RECORD_ERRORS, JobOwner, Share
 from canhazgpu.node.boot_clock import ticks_since_boot
 from canhazgpu.node.state_files import file_lock, make_directory, write_atomically
 
@@ -36,7 +37,8 @@ class JobRecord:
     `epilogs_owed` counts the earlier attempts on this node whose epilogs have not run yet: so
     many epilogs come that do not end this attempt. `ended` is set when the attempt is over and
     its release is not in the ledger yet. `began_ticks` is the attempt's begin in clock ticks since
-    the node's boot, the unit of process start times in /proc; None if it is not known.
+    the node's boot, the unit of process start times in /proc; None if it is not known. `share` is
+    the part of each GPU that the job has, None where it has them alone.
     """
 
     owner: JobOwner
@@ -46,6 +48,7 @@ class JobRecord:
     epilogs_owed: int = 0
     ended: bool = False
     began_ticks: int | None = field(default=None, compare=False)
+    share: Share | None = None
 
 
 class JobRecords:
@@ -82,7 +85,13 @@ class JobRecords:
         return known.owner if known is not None and _is_not_newer(owner, known.owner) else None
 
     def complete(
-        self, owner: JobOwner, gpus: Sequence[AssignedGpu], *, constrained: bool, export: str
+        self,
+        owner: JobOwner,
+        gpus: Sequence[AssignedGpu],
+        *,
+        constrained: bool,
+        export: str,
+        share: Share | None = None,
     ) -> None:
         """Record the attempt's GPUs for the epilog and the task prolog."""
         with self._locked():
@@ -90,7 +99,7 @@ class JobRecords:
             if known is None or known.owner != owner:
                 raise NodeStateError(f"the record of job {owner.job_id} changed under its prolog")
             self._replace(self._env(owner.job_id), _env_text(gpus, constrained, export))
-            self._write(replace(known, gpus=tuple(gpus)))
+            self._write(replace(known, gpus=tuple(gpus), share=share))
 
     def warn(self, owner: JobOwner, line: str) -> None:
         """Keep a warning for the output of the job's batch script, if this attempt is on record."""
@@ -252,7 +261,8 @@ def _record_from_dict(data: dict[str, Any]) -> JobRecord:
         raise ValueError("a record of another release")
     owner = JobOwner(**_known_fields(JobOwner, data.pop("owner")))
     gpus = tuple(AssignedGpu(**_known_fields(AssignedGpu, gpu)) for gpu in data.pop("gpus"))
-    record = JobRecord(owner=owner, gpus=gpus, **_known_fields(JobRecord, data))
+    share = share_from_dict(data.pop("share", None))
+    record = JobRecord(owner=owner, gpus=gpus, share=share, **_known_fields(JobRecord, data))
     if type(record.epilogs_owed) is not int or type(record.ended) is not bool:
         raise TypeError("a record's count of epilogs and its end have their types")
     if record.began_ticks is not None and type(record.began_ticks) is not int:

@@ -108,7 +108,7 @@ class Reconciler:
             by_owner.setdefault(one.claim.owner, []).append(one)
         for owner, lost in by_owner.items():
             gpus = [one.gpu for one in lost]
-            kept = [gpu for gpu, one in view.reservations.items() if one.claim.owner == owner]
+            kept = [one.gpu for one in view.all_reservations() if one.claim.owner == owner]
             first = lost[0]
             transaction.apply_and_journal(
                 JournalEntry(

@@ -222,6 +222,7 @@ class RedisLedger:
             "gpus": list(observation.scan.by_uuid()),
             "unfit": unfit,
             "unhealthy": dict(observation.unhealthy),
+            "covered": {gpu: sorted(owners) for gpu, owners in observation.covered.items()},
         }
         scan = scan_to_published_json(observation.scan)
         judgement_json = to_json(judgement)

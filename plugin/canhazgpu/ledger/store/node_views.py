@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from canhazgpu.errors import ScanError
 from canhazgpu.gpu.scan import Scan, scan_from_json
+from canhazgpu.ledger.co_holders import without_expired
 from canhazgpu.ledger.record_json import (
     quarantine_from_json,
     queue_from_hash,
@@ -75,20 +76,17 @@ def _read_batch(
 def _node_view(name: str, read_at: float, hashes: Sequence[Hash]) -> NodeView:
     scan, records, released, quarantines, queue = hashes
     reservations = {gpu: reservation_from_json(gpu, text) for gpu, text in records.items()}
+    current = without_expired(reservations, read_at)
     # Expired, but no script has removed it yet: it counts as released when it expired.
-    expired = {
-        gpu: one.expires_at
-        for gpu, one in reservations.items()
-        if one.expires_at is not None and one.expires_at <= read_at
-    }
+    expired = {gpu: one.expires_at for gpu, one in reservations.items() if gpu not in current}
     times = {gpu: seconds_from_ms_text(text) for gpu, text in released.items()}
     return NodeView(
         node=name,
         read_at=read_at,
         scan=_published_scan(scan),
         scanned_at=seconds_from_ms_text(scan.get("at")),
-        reservations={gpu: one for gpu, one in reservations.items() if gpu not in expired},
-        released_at={gpu: at for gpu, at in times.items() if at is not None} | expired,
+        reservations=current,
+        released_at={gpu: at for gpu, at in (times | expired).items() if at is not None},
         quarantines={gpu: quarantine_from_json(gpu, text) for gpu, text in quarantines.items()},
         queue=queue_from_hash(queue, read_at),
     )

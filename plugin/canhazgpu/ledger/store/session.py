@@ -21,6 +21,8 @@ DAY_MS = 24 * 3600 * 1000
 MAX_BLOCK_S = 1.0
 """Longest time for which one command may block at the store."""
 SCRIPT_DIRECTORY = Path(__file__).with_name("scripts")
+SHARED_TEXTS = ("common", "reservations", "grants")
+"""The functions that stand before each script, in this order."""
 
 
 class StoreSession:
@@ -82,7 +84,7 @@ class StoreSession:
 
 
 def script_text(name: str) -> str:
-    """Return the script's text as it is loaded: ``common.lua`` comes first."""
+    """Return the script's text as it is loaded: the texts that all share come first."""
     return "".join(
-        SCRIPT_DIRECTORY.joinpath(f"{one}.lua").read_text("utf-8") for one in ("common", name)
+        SCRIPT_DIRECTORY.joinpath(f"{one}.lua").read_text("utf-8") for one in (*SHARED_TEXTS, name)
     )

@@ -8,10 +8,11 @@
 local alive = cjson.decode(ARGV[5])
 load_reservations()
 local seen = observe(ARGV[2], ARGV[3], ARGV[4])
-for gpu, record in pairs(reservations) do
-  if alive[record.owner] then
-    record.renewed_ms = now
-    if record.granted_ms then write(gpu, record) end
+for gpu, holders in pairs(reservations) do
+  local renewed = false
+  for _, one in ipairs(holders) do
+    if alive[one.owner] and one.granted_ms then one.renewed_ms, renewed = now, true end
   end
+  if renewed then write(gpu, holders) end
 end
 return seen.known

@@ -9,7 +9,7 @@
 --
 -- Returns for each GPU that was taken from another owner: UUID, that reservation, the new owner and user.
 -- Invariants: after a grant that "stands" its owner holds exactly its GPUs. Other grants take no GPU from
--- another owner. No recorded time is later than now.
+-- another owner. Shares of one kind take no GPU from each other. No recorded time is later than now.
 local recorded_key = KEYS[8]
 local token, last = (redis.call('GET', recorded_key) or ''):match('^(%S+) (%d+)$')
 last = token == ARGV[2] and tonumber(last) or 0
@@ -22,20 +22,27 @@ local function names(gpus)
   return named
 end
 
+local function overrule(gpu, entry)
+  for _, one in ipairs(reservations[gpu]) do
+    overruled[#overruled + 1] = { gpu, text_of(gpu, one), entry.owner, entry.claim.user }
+    release(gpu, one.owner, now, 'a job that runs on the node has it', '')
+  end
+end
+
 function apply.grant(entry)
   local named = names(entry.gpus)
   for _, gpu in ipairs(held_by(entry.owner)) do
-    if not named[gpu] then release(gpu, entry.at_ms, 'the node gave it other GPUs', '') end
+    if not named[gpu] then release(gpu, entry.owner, entry.at_ms, 'the node gave it other GPUs', '') end
   end
   for _, gpu in ipairs(entry.gpus) do
-    local other = reservations[gpu] and reservations[gpu].owner ~= entry.owner
-    if other and entry.mode == 'stands' then
-      overruled[#overruled + 1] = { gpu, texts[gpu], entry.owner, entry.claim.user }
-      release(gpu, now, 'a job that runs on the node has it', '')
-    end
-    if not reservations[gpu] then
-      write(gpu, entry.claim)
-      tell('grant', 'gpu', gpu, 'reason', entry.reason, 'claim', texts[gpu], 'at', entry.at_ms)
+    local held = holder_of(gpu, entry.owner)
+    local other = reservations[gpu] and not held and not may_share(gpu, entry.claim)
+    if other and entry.mode == 'stands' then overrule(gpu, entry) end
+    if not reservations[gpu] or not held and not other then
+      local holders = { unpack(reservations[gpu] or {}) }
+      holders[#holders + 1] = entry.claim
+      write(gpu, holders)
+      tell('grant', 'gpu', gpu, 'reason', entry.reason, 'claim', cjson.encode(entry.claim), 'at', entry.at_ms)
     elseif other and entry.mode == 'passes' then
       tell('grant', 'gpu', gpu, 'reason', entry.reason, 'claim', cjson.encode(entry.claim), 'at', entry.at_ms)
     end
@@ -45,13 +52,13 @@ end
 function apply.release(entry)
   local named, all = names(entry.gpus), #entry.gpus == 0
   for gpu, claim in pairs(entry.passed) do
-    if not reservations[gpu] or reservations[gpu].owner ~= entry.owner then
+    if not holder_of(gpu, entry.owner) then
       tell('release', 'gpu', gpu, 'reason', entry.reason, 'by', entry.by, 'claim', cjson.encode(claim),
         'at', entry.at_ms)
     end
   end
   for _, gpu in ipairs(held_by(entry.owner)) do
-    if all or named[gpu] then release(gpu, entry.at_ms, entry.reason, entry.by) end
+    if all or named[gpu] then release(gpu, entry.owner, entry.at_ms, entry.reason, entry.by) end
   end
 end
 

@@ -11,7 +11,7 @@ local all = next(only) == nil
 load_reservations()
 for _, gpu in ipairs(held_by(ARGV[2])) do
   if all or only[gpu] then
-    release(gpu, now, ARGV[4], ARGV[5])
+    release(gpu, ARGV[2], now, ARGV[4], ARGV[5])
     released[#released + 1] = gpu
   end
 end

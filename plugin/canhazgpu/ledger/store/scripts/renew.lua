@@ -7,9 +7,9 @@ local processes = cjson.decode(ARGV[3])
 load_reservations()
 local held = held_by(ARGV[2])
 for _, gpu in ipairs(held) do
-  local record = reservations[gpu]
+  local record = holder_of(gpu, ARGV[2])
   record.renewed_ms = now
   if #processes > 0 then record.processes = processes end
-  if record.granted_ms then write(gpu, record) end
+  if record.granted_ms then write(gpu, reservations[gpu]) end
 end
 return held

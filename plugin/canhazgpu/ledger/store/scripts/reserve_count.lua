@@ -9,7 +9,7 @@
 --          "granted" | "repeated", UUID...
 --       or "queued", position
 --       or "short", available, reserved, unreserved, quarantined, stale, unknown}
--- Invariants: a GPU has at most one reservation. An owner that holds GPUs gets no others. A GPU that
+-- Invariants: a GPU has one owner, or several with shares of one kind. An owner that holds GPUs gets no others. A GPU that
 -- was released after the scan began is not granted on that scan ("stale"). An owner that queues gets
 -- nothing while somebody is before it.
 -- Order: least recently released first. With affinity the GPUs that the user released last come before
@@ -33,7 +33,7 @@ local tally = { reserved = 0, unreserved = 0, unknown = 0, quarantined = 0, stal
 local users = terms.affinity and read_hash(released_by_key) or {}
 for _, gpu in ipairs(seen.gpus) do
   if not terms.candidates or terms.candidates[gpu] then
-    local why = obstacle(gpu, seen)
+    local why = obstacle(gpu, seen, claim)
     if why then tally[why] = tally[why] + 1 else free[#free + 1] = gpu end
   end
   released[gpu], mine[gpu] = number(seen.released[gpu]) or 0, users[gpu] == claim.user

@@ -9,7 +9,7 @@
 --       or "queued", position
 --       or "blocked", UUID, "reserved" | "quarantined" | "unreserved" | "unknown" | "stale",
 --          reservation or ""}
--- Invariants: a GPU has at most one reservation. A GPU that the owner holds already counts as granted,
+-- Invariants: a GPU has one owner, or several with shares of one kind. A GPU that the owner holds already counts as granted,
 -- even if it is in use. A GPU that was released after the scan began is not granted on that scan
 -- ("stale"). An owner that queues gets nothing while somebody is before it.
 local claim, terms, wanted = cjson.decode(ARGV[5]), cjson.decode(ARGV[6]), cjson.decode(ARGV[7])
@@ -17,7 +17,7 @@ load_reservations()
 local seen = observe(ARGV[2], ARGV[3], ARGV[4])
 local missing = {}
 for _, gpu in ipairs(wanted) do
-  if not (reservations[gpu] and reservations[gpu].owner == claim.owner) then missing[#missing + 1] = gpu end
+  if not holder_of(gpu, claim.owner) then missing[#missing + 1] = gpu end
 end
 if #missing == 0 then
   served(claim.owner)
@@ -28,7 +28,7 @@ if terms.queues then
   if position > 1 then return { seen.known, 'queued', position } end
 end
 for _, gpu in ipairs(missing) do
-  local why = obstacle(gpu, seen)
+  local why = obstacle(gpu, seen, claim)
   if why then return { seen.known, 'blocked', gpu, why, reservations[gpu] and texts[gpu] or '' } end
 end
 grant(claim, missing)

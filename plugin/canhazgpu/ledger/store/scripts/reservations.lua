@@ -1,0 +1,102 @@
+-- The owners of the node's GPUs: one alone, or several that share a GPU. See common.lua.
+--
+-- Invariant: several owners have a GPU together only by shares of one kind.
+
+-- The node's reservations: GPU UUID -> the claims of its owners, the earliest first; and GPU UUID -> the text
+-- of its record. `load_reservations` fills both.
+local reservations, texts = {}, {}
+
+local function readable(record)
+  return type(record) == 'table' and type(record.owner) == 'string' and type(record.type) == 'string'
+    and type(record.user) == 'string' and type(record.granted_ms) == 'number' and number(record.granted_ms)
+end
+
+local function holders_in(text)
+  local record = decode(text)
+  local holders = record and record.owner == 'shared' and record.holders or { record }
+  local usable = type(holders) == 'table' and #holders > 0
+  for _, one in ipairs(usable and holders or {}) do usable = usable and readable(one) end
+  if usable and #holders > 1 then usable = pcall(cjson.encode, holders) end
+  return usable and holders or { { owner = 'unreadable' } }
+end
+
+local function holder_of(gpu, owner)
+  for _, one in ipairs(reservations[gpu] or {}) do
+    if one.owner == owner then return one end
+  end
+end
+
+-- Returns the text of one of the GPU's claims, as the history records it.
+local function text_of(gpu, record)
+  return #reservations[gpu] > 1 and cjson.encode(record) or texts[gpu]
+end
+
+local function shared_record(holders)
+  local first, users, listed = holders[1], {}, {}
+  for _, one in ipairs(holders) do
+    if not listed[one.user] then users[#users + 1], listed[one.user] = one.user, true end
+  end
+  return {
+    owner = 'shared', type = first.type, user = table.concat(users, ','), granted_ms = first.granted_ms,
+    holders = holders,
+  }
+end
+
+-- Returns whether the claims were written: another program's may hold a value that cannot be encoded.
+local function write(gpu, holders)
+  local encoded, text = pcall(cjson.encode, #holders > 1 and shared_record(holders) or holders[1])
+  if encoded then
+    redis.call('HSET', reservations_key, gpu, text)
+    reservations[gpu], texts[gpu] = holders, text
+  end
+  return encoded
+end
+
+-- The GPU is free, and its release time set, when the last owner is gone.
+local function release(gpu, owner, at, reason, by)
+  local record, left = holder_of(gpu, owner), {}
+  for _, one in ipairs(reservations[gpu]) do
+    if one ~= record then left[#left + 1] = one end
+  end
+  tell('release', 'gpu', gpu, 'reason', reason, 'by', by, 'claim', text_of(gpu, record), 'at', at)
+  if #left > 0 then return write(gpu, left) end
+  redis.call('HDEL', reservations_key, gpu)
+  redis.call('HSET', released_key, gpu, at)
+  redis.call('HSET', released_by_key, gpu, record.user or '')
+  reservations[gpu] = nil
+end
+
+local function load_reservations()
+  for gpu, text in pairs(read_hash(reservations_key)) do
+    local holders = holders_in(text)
+    reservations[gpu], texts[gpu] = holders, text
+    for _, one in ipairs(holders) do
+      local over = number(one.expires_ms)
+      if over and over <= now then release(gpu, one.owner, over, 'expired', '') end
+    end
+  end
+end
+
+local function held_by(owner)
+  local held = {}
+  for gpu in pairs(reservations) do
+    if holder_of(gpu, owner) then held[#held + 1] = gpu end
+  end
+  table.sort(held)
+  return held
+end
+
+local function is_share(value)
+  return type(value) == 'table' and type(value.kind) == 'string' and type(value.amount) == 'number'
+    and type(value.total) == 'number'
+end
+
+-- Returns whether the claim and all other owners of the GPU hold shares of one kind.
+local function may_share(gpu, claim)
+  if not is_share(claim.share) then return false end
+  for _, one in ipairs(reservations[gpu] or {}) do
+    local shares = is_share(one.share) and one.share.kind == claim.share.kind
+    if one.owner ~= claim.owner and not shares then return false end
+  end
+  return true
+end
