@@ -61,6 +61,7 @@ RUN = Claim("run:1", "run", "alice", 1001, processes=(ProcessId(50, 1),))
         (process(ancestors=(60, 50, 1)), rights(RUN), "the reservation of alice covers it"),
         # A job's, with GPUs or without.
         (process(job="slurm:14"), rights(jobs={"14": 1001}), "it belongs to job 14"),
+        (process(job="slurm:?s5K1"), rights(), "it is in an unidentified slurm job s5K1"),
         (process(), rights(jobs={"14": BOB}), "another job of bob is here"),
         (process(job="slurm:99"), ProcessRights((), None, ()), "the scheduler does not say"),
         (process(), ProcessRights((), None, ()), "the scheduler does not say"),
@@ -81,7 +82,8 @@ def test_a_user_who_calls_himself_like_a_protected_one_is_not_more_protected() -
     [
         (process(job=OWN), None, None, ""),
         (process(job=OWN, uid=1001), 100, 5, ""),
-        (process(job="slurm:13"), 100, 200, "it belongs to slurm:13"),
+        (process(job="slurm:13"), 100, 200, "it belongs to slurm job 13"),
+        (process(job="slurm:?s5K1"), 100, 200, "it belongs to unidentified slurm job s5K1"),
         (process(), 100, 200, ""),
         (process(), 100, 100, ""),
         (process(), 100, 99, "it ran before the job"),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from process_details import describe_process
 
-from canhazgpu.schedulers.slurm.cgroup import job_of_cgroup
+from canhazgpu.schedulers.slurm.attribution.attribution import hook_attribution
 from demo_cluster import ClusterSpec, PrivateSlurm, new_directory
-from demo_cluster.cgroups import CONTROLLERS, cluster_group
 from demo_cluster.host.processes import wait_until
 
 from .conftest import People
@@ -24,22 +24,31 @@ srun --overlap sh -c 'echo $$; exec sleep 600'
 """
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[PrivateSlurm]:
-    spec = ClusterSpec(nodes=1, constrain_devices=True)
-    with PrivateSlurm(new_directory(), spec) as slurm:
+def own_groups() -> ClusterSpec:
+    """Groups below one of the cluster's own, as in a container."""
+    return ClusterSpec(nodes=1, constrain_devices=True)
+
+
+def groups_of_the_host() -> ClusterSpec:
+    """Groups where they are on a host with one Slurm."""
+    return ClusterSpec(
+        nodes=1, constrain_devices=True, host_cgroups=True, node_prefix=f"h{os.getpid()}n"
+    )
+
+
+@pytest.fixture(scope="module", params=[own_groups, groups_of_the_host])
+def cluster(request: pytest.FixtureRequest) -> Iterator[PrivateSlurm]:
+    with PrivateSlurm(new_directory(), request.param()) as slurm:
         yield slurm
         slurm.stop(delete=True)
 
 
 def test_every_process_of_a_job_is_the_jobs_and_no_other(
-    cluster: PrivateSlurm, people: People
+    cluster: PrivateSlurm, people: People, tmp_path: Path
 ) -> None:
-    def as_on_a_host_of_its_own(text: str) -> str | None:
-        # This cluster's groups are below one of its own, so that clusters do not meet.
-        for controller in CONTROLLERS:
-            text = text.replace(f":/{cluster_group(cluster.layout, controller).name}/", ":/")
-        return job_of_cgroup(text)
+    (node,) = cluster.spec.node_names()
+    job_of = hook_attribution(cluster.layout.slurm_conf, node, tmp_path)
+    of_another_node = hook_attribution(cluster.layout.slurm_conf, "n9", tmp_path)
 
     # Given a job with a batch script, a process that left its session, and a step
     job = cluster.submit(SCRIPT, "--gres=gpu:1", user=people.alice)
@@ -49,8 +58,9 @@ def test_every_process_of_a_job_is_the_jobs_and_no_other(
     )
     pids = [int(one) for one in cluster.output(job, user=people.alice).split()]
 
-    told = [describe_process(pid, None, as_on_a_host_of_its_own) for pid in pids]
-    own = describe_process(os.getpid(), None, as_on_a_host_of_its_own)
+    told = [describe_process(pid, None, job_of) for pid in pids]
+    elsewhere = [describe_process(pid, None, of_another_node) for pid in pids]
+    own = describe_process(os.getpid(), None, job_of)
     cluster.run(["scancel", str(job)], check=True)
     cluster.wait_job(job)
 
@@ -58,3 +68,4 @@ def test_every_process_of_a_job_is_the_jobs_and_no_other(
     assert {one.job for one in told} == {f"slurm:{job}"}
     assert {one.user for one in told} == {people.alice}
     assert own.job is None
+    assert {one.job for one in elsewhere} == {None}

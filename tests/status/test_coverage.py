@@ -51,6 +51,11 @@ COVERED, INTRUDER, UNTOLD = (True, False), (False, True), (False, False)
         (JOB, in_job(MINE, "slurm:77"), INTRUDER),
         (JOB, in_job(MINE, "pbs:7"), INTRUDER),
         (JOB, in_job(HIDDEN, "slurm:8"), INTRUDER),
+        # A job without an id is not said to be another one.
+        (JOB, in_job(MINE, "slurm:?s5K1"), COVERED),
+        (JOB, in_job(BOBS, "slurm:?s5K1"), UNTOLD),
+        (JOB, in_job(ROOTS, "slurm:?s5K1"), UNTOLD),
+        (JOB, in_job(HIDDEN, "slurm:?s5K1"), UNTOLD),
         (JOB, MINE, COVERED),
         (JOB, BOBS, INTRUDER),
         (JOB, ROOTS, INTRUDER),
@@ -69,6 +74,7 @@ COVERED, INTRUDER, UNTOLD = (True, False), (False, True), (False, False)
         # A person.
         (MANUAL, MINE, COVERED),
         (MANUAL, in_job(MINE, "slurm:8"), COVERED),
+        (MANUAL, in_job(BOBS, "slurm:?s5K1"), INTRUDER),
         (MANUAL, BOBS, INTRUDER),
         (MANUAL, replace(BOBS, user=None), INTRUDER),
         (MANUAL, in_job(HIDDEN, "slurm:8"), UNTOLD),

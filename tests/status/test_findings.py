@@ -208,6 +208,16 @@ def test_a_process_that_no_reservation_covers_is_unreserved_use() -> None:
     )
 
 
+def test_a_process_in_an_unidentified_job_is_neither_blamed_nor_passed_over() -> None:
+    unknown = replace(ROGUE, job="slurm:?s5K1KKYAYG5D00")
+    (found,) = of_ledger(view(job(0)), scan(gpu(0, 5045, unknown)))
+    assert (found.verdict, found.user) == (Verdict.CANNOT_TELL, "bob")
+    assert "in an unidentified slurm job s5K1KKYAYG5D00" in found.headline
+    assert (
+        of_ledger(view(job(0)), scan(gpu(0, 5045, replace(unknown, user="alice", uid=1001)))) == []
+    )
+
+
 def test_a_quarantine_by_hand_is_told_and_fails_nothing() -> None:
     held = view(quarantines={uuid(0): Quarantine(uuid(0), "fan", NOW, "root")})
 

@@ -2,7 +2,8 @@
 
 Slurm names its groups after the node (`slurm_n1`), so two clusters with a node `n1` would share
 them. With cgroup v1 each cluster is therefore given a mount point of its own, whose entries are
-links to directories that only this cluster uses. With cgroup v2 Slurm's own naming stays.
+links to directories that only this cluster uses. With cgroup v2, and where the cluster's
+`host_cgroups` asks for it, Slurm's own naming stays.
 """
 
 from __future__ import annotations
@@ -26,17 +27,20 @@ def plugin() -> str:
     return "cgroup/v1" if _is_v1() else "cgroup/v2"
 
 
-def prepare(layout: Layout) -> None:
-    """Make the cluster's own group in each controller, and the mount point that leads to them."""
+def prepare(layout: Layout, *, host_cgroups: bool = False) -> None:
+    """Make the mount point, and in each controller the cluster's own group that it leads to.
+
+    With `host_cgroups` it leads to the host's own root groups, as on a host with one Slurm.
+    """
     if not _is_v1():
         return
     layout.cgroup_mount.mkdir(mode=0o755, exist_ok=True)
     for controller in CONTROLLERS:
         if not (HOST_MOUNT / controller).is_dir():
             continue
-        group = cluster_group(layout, controller)
+        group = HOST_MOUNT / controller if host_cgroups else cluster_group(layout, controller)
         group.mkdir(exist_ok=True)
-        if controller == "cpuset":
+        if controller == "cpuset" and not host_cgroups:
             _inherit_cpuset(group)
         link = layout.cgroup_mount / controller
         link.unlink(missing_ok=True)
@@ -66,8 +70,18 @@ def cluster_group(layout: Layout, controller: str) -> Path:
 
 
 def _cluster_groups(layout: Layout) -> list[Path]:
-    groups = (cluster_group(layout, controller) for controller in CONTROLLERS)
+    groups = [cluster_group(layout, controller) for controller in CONTROLLERS]
+    groups += [
+        HOST_MOUNT / controller / f"slurm_{node}"
+        for controller in CONTROLLERS
+        if _leads_to_host(layout, controller)
+        for node in layout.node_names()
+    ]
     return [group for group in groups if group.is_dir()]
+
+
+def _leads_to_host(layout: Layout, controller: str) -> bool:
+    return (layout.cgroup_mount / controller).resolve() == HOST_MOUNT / controller
 
 
 def _is_v1() -> bool:

@@ -126,7 +126,7 @@ class PrivateSlurm(SlurmClient):
         (etc / "cgroup.conf").write_text(cgroup_text)
         make_munge_key(self.layout)
         if self.spec.constrain_devices:
-            cgroups.prepare(self.layout)
+            cgroups.prepare(self.layout, host_cgroups=self.spec.host_cgroups)
 
     def _start_slurmd(self, node: str) -> None:
         self.layout.spool(node).mkdir(mode=0o755, exist_ok=True)

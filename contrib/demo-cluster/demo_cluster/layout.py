@@ -79,6 +79,11 @@ class Layout:
     def devices(self, node: str) -> Path:
         return self.root / "dev" / node
 
+    def node_names(self) -> list[str]:
+        """Return the nodes whose devices have been made."""
+        devices = self.root / "dev"
+        return sorted(path.name for path in devices.iterdir()) if devices.is_dir() else []
+
     def device(self, node: str, minor: int) -> Path:
         return self.devices(node) / f"nvidia{minor}"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from canhazgpu.gpu.process_job import is_unidentified, job_text
 from canhazgpu.gpu.scan import GpuProcess
 from canhazgpu.ledger.values import Claim
 from canhazgpu.status.coverage import ANY_PID_NAMESPACE, PidNamespace, covers
@@ -47,6 +48,8 @@ def exemption_reason(process: GpuProcess, own_job: str, rights: ProcessRights) -
     """
     if protected := protected_user_reason(process, rights.protected):
         return protected
+    if process.job is not None and is_unidentified(process.job):
+        return f"it is in an {job_text(process.job)}"
     for claim in rights.claims:
         if covers(claim, process, rights.pid_namespace):
             return f"the reservation of {claim.user} covers it"
@@ -74,7 +77,7 @@ def foreign_process_reason(
     job's if it has the job's user and started after the job.
     """
     if process.job is not None:
-        return "" if process.job == job else f"it belongs to {process.job}"
+        return "" if process.job == job else f"it belongs to {job_text(process.job)}"
     if process.uid is None:
         return "its owner is not known"
     if process.uid != uid:

@@ -25,7 +25,8 @@ class GpuProcess:
     """A process on a GPU; a field that could not be read is None.
 
     `model` is the model that its command line or a parent's names. `job` is the scheduler's job in
-    whose cgroup it runs, ``slurm:123``. `ancestors` are the pids of its parents, the nearest first.
+    whose cgroup it runs, ``slurm:123``; see `canhazgpu.gpu.process_job`.
+    `ancestors` are the pids of its parents, the nearest first.
     """
 
     pid: int

@@ -14,19 +14,22 @@ from canhazgpu.config import EffectiveConfig, load
 from canhazgpu.node.users import Caller, this_caller
 
 if TYPE_CHECKING:
-    from canhazgpu.config.schema import SlurmConfig, StoreConfig, ValidationConfig
+    from canhazgpu.config.schema import Config, SlurmConfig, StoreConfig
     from canhazgpu.ledger.port import Ledger
     from canhazgpu.ledger.store.connect import Role
     from canhazgpu.probe.port import GpuProbe
     from canhazgpu.status.scheduler_jobs import JobLookup
 
 
-def open_probe(node: str, validation: ValidationConfig) -> GpuProbe:
+def open_probe(node: str, config: Config, environ: Mapping[str, str]) -> GpuProbe:
     """Return the probe of this node."""
-    from canhazgpu.probe.node_probe import NodeProbe  # noqa: PLC0415 - only some commands scan
-    from canhazgpu.schedulers.slurm.cgroup import job_of_cgroup  # noqa: PLC0415
+    from canhazgpu.node.identity import state_dir  # noqa: PLC0415 - only some commands scan
+    from canhazgpu.probe.node_probe import NodeProbe  # noqa: PLC0415
+    from canhazgpu.schedulers.slurm.attribution.attribution import command_attribution  # noqa: PLC0415
+    from canhazgpu.schedulers.slurm.conf.node_conf import conf_path  # noqa: PLC0415
 
-    return NodeProbe(node, validation, job_of_cgroup)
+    attribution = command_attribution(conf_path(environ), node, state_dir(config.node, node))
+    return NodeProbe(node, config.validation, attribution)
 
 
 def open_ledger(store: StoreConfig, role: Role) -> Ledger:
@@ -56,7 +59,7 @@ class Adapters:
     overrides: Mapping[str, str] = field(default_factory=dict)
     clock: Callable[[], float] = time.monotonic
     caller: Callable[[], Caller] = this_caller
-    probe: Callable[[str, ValidationConfig], GpuProbe] = open_probe
+    probe: Callable[[str, Config, Mapping[str, str]], GpuProbe] = open_probe
     ledger: Callable[[StoreConfig, Role], Ledger] = open_ledger
     job_lookup: Callable[[SlurmConfig, Mapping[str, str]], JobLookup] = open_job_lookup
 
@@ -67,6 +70,10 @@ class Adapters:
         """
         overrides = {**self.overrides, **(extra_overrides or {})}
         return load(self.environ, file=self.config_file, overrides=overrides)
+
+    def open_probe(self, node: str, config: Config) -> GpuProbe:
+        """Return the probe of this node."""
+        return self.probe(node, config, self.environ)
 
     def reader(self, store: StoreConfig) -> Ledger:
         """Return the ledger, opened with the role of a reader."""

@@ -58,7 +58,7 @@ def node_gpus(
     if node in (None, local) and any(
         isinstance(one, GpuIndex | MigIndex) for one in selectors or ()
     ):
-        pending_scan = adapters.probe(local, config.validation).start()
+        pending_scan = adapters.open_probe(local, config).start()
     (view,) = ledger.read_nodes([node or local])
     if node not in (None, local):
         refuse_unknown_node(view)

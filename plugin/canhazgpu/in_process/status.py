@@ -76,7 +76,7 @@ class StatusReader:
         started_at = self._adapters.clock()
         # The scan runs in a child process while this process imports redis and reads.
         if not self._requested_nodes or self._local in self._requested_nodes:
-            self._pending_scan = self._adapters.probe(self._local, self._config.validation).start()
+            self._pending_scan = self._adapters.open_probe(self._local, self._config).start()
         views = self._read_from_ledger()
         read_after_s = self._adapters.clock() - started_at
         views = self._with_job_info(views)

@@ -36,7 +36,7 @@ def validate_node(adapters: Adapters, request: ValidateRequest) -> ValidateAnswe
     config = adapters.effective_config(overrides).config
     node = node_name(config.node, adapters.environ)
     started_at = adapters.clock()
-    pending_scan = adapters.probe(node, config.validation).start()
+    pending_scan = adapters.open_probe(node, config).start()
     open_ledger = adapters.writer if request.publish else adapters.reader
     ledger = open_ledger(config.store)
     observation = pending_scan.observe()

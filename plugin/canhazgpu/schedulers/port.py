@@ -21,7 +21,8 @@ class JobContext:
     `positions` are the scheduler's own numbers of the job's GPUs on this node, in whatever order
     it counts; empty for a job without GPUs. `ends_at` is in seconds since the epoch, None if
     unknown. `partition` is the scheduler's queue, empty if it has none. `requeues` is how often
-    canhazgpu has requeued the job.
+    canhazgpu has requeued the job. `run_id` is the scheduler's own name of this run of the
+    job, which no other run has; empty if the scheduler gives none.
     """
 
     owner: JobOwner
@@ -33,6 +34,7 @@ class JobContext:
     name: str | None = None
     partition: str = ""
     requeues: int = 0
+    run_id: str = ""
 
 
 class ActionOutcome(Enum):

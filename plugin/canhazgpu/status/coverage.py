@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from canhazgpu.gpu.process_job import is_unidentified
 from canhazgpu.gpu.scan import GpuProcess
 from canhazgpu.ledger.values import Claim
 
@@ -44,7 +45,7 @@ def covers(
     of any job's cgroup. To a run belong its descendants, of any user, and the processes of its
     user. To a manual reservation belong the processes of its user.
     """
-    if claim.job_id is not None and process.job is not None:
+    if claim.job_id is not None and process.job is not None and not is_unidentified(process.job):
         return process.job == f"{claim.type}:{claim.job_id}"
     return _descends_from_claim(claim, process, pid_namespace) or bool(
         _is_claim_user(claim, process)
@@ -54,11 +55,25 @@ def covers(
 def is_intruder(
     claim: Claim, process: GpuProcess, pid_namespace: PidNamespace = ANY_PID_NAMESPACE
 ) -> bool:
-    """Tell whether the owner of the process is known and the claim does not cover it."""
+    """Tell whether the owner of the process is known and the claim does not cover it.
+
+    A process in an unidentified job may be in the very job that holds the GPU.
+    """
     if claim.job_id is not None and process.job is not None:
-        return not covers(claim, process, pid_namespace)
+        return not is_unidentified(process.job) and not covers(claim, process, pid_namespace)
     return _is_claim_user(claim, process) is False and not _descends_from_claim(
         claim, process, pid_namespace
+    )
+
+
+def may_be_intruder(
+    claim: Claim, process: GpuProcess, pid_namespace: PidNamespace = ANY_PID_NAMESPACE
+) -> bool:
+    """Tell whether only its unidentified job keeps the process from being an intruder."""
+    return (
+        claim.job_id is not None
+        and is_unidentified(process.job)
+        and not covers(claim, process, pid_namespace)
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from canhazgpu.durations import duration_text, short_duration_text
+from canhazgpu.gpu.process_job import job_text
 from canhazgpu.gpu.scan import GpuProcess
 from canhazgpu.gpu.usage import MAX_PROCESSES_SHOWN, GpuState, processes_text
 from canhazgpu.ledger.values import RUN, Quarantine, Reservation
@@ -78,8 +79,7 @@ def _intruder_name(process: GpuProcess) -> str:
     user = process.user or ("unknown" if process.uid is None else str(process.uid))
     if process.job is None:
         return user
-    scheduler, _, job_id = process.job.partition(":")
-    return f"{user} ({scheduler} job {job_id})"
+    return f"{user} ({job_text(process.job)})"
 
 
 def _quarantine_text(quarantine: Quarantine, now: float) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from canhazgpu.gpu.health import find_lost_gpus, missing_gpus_text, unhealthy_gpus
+from canhazgpu.gpu.process_job import job_text
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
 from canhazgpu.gpu.usage import (
     Usage,
@@ -190,6 +191,17 @@ def _use_findings(gpu: GpuStatus, policy: UsagePolicy) -> Iterator[Finding]:
     elif gpu.intruders:
         holder = gpu.reservation.claim.user if gpu.reservation else "nobody"
         yield _unreserved_use_finding(gpu, gpu.intruders, f"reserved by {holder}, used")
+    for process in gpu.unidentified:
+        yield _unidentified_job_finding(gpu, process)
+
+
+def _unidentified_job_finding(gpu: GpuStatus, process: GpuProcess) -> Finding:
+    holder = gpu.reservation.claim.user if gpu.reservation else "nobody"
+    user = users_text((process,))
+    job = job_text(process.job) if process.job else "job"
+    what = f"reserved by {holder}, used by {user}: {processes_text((process,))}, in an {job}"
+    advice = "compare with the scheduler's jobs on this node"
+    return Finding(Verdict.CANNOT_TELL, what, advice, _display_index(gpu), gpu.uuid, user)
 
 
 def _unreserved_use_finding(gpu: GpuStatus, processes: tuple[GpuProcess, ...], how: str) -> Finding:

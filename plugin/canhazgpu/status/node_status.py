@@ -6,14 +6,19 @@ or if it was in use in a scan older than its release. A GPU that only the ledger
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
 from canhazgpu.gpu.usage import GpuState, Usage, UsagePolicy, gpu_state, judge_usage
-from canhazgpu.ledger.values import NodeView, Quarantine, Reservation, Waiter
+from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation, Waiter
 from canhazgpu.people.holdings import current_reservations, current_waiters
-from canhazgpu.status.coverage import ANY_PID_NAMESPACE, PidNamespace, is_intruder
+from canhazgpu.status.coverage import (
+    ANY_PID_NAMESPACE,
+    PidNamespace,
+    is_intruder,
+    may_be_intruder,
+)
 
 NEVER_SCANNED = "never scanned"
 NOT_FOUND = "not found by the scan"
@@ -31,7 +36,8 @@ class GpuStatus:
     the reading does not show the present use, and is empty where it does; with a reason, `usage`
     is unknown. `released_at` is the time of the last release, None for a GPU never released.
     `ignored` are the processes that do not count as use. `intruders` are the processes on a
-    reserved GPU that the reservation does not cover. Both are empty with an `unknown_reason`.
+    reserved GPU that the reservation does not cover. `unidentified` are those of which only their
+    job could tell, and its id is not known. All three are empty with an `unknown_reason`.
     """
 
     index: int | None
@@ -45,6 +51,7 @@ class GpuStatus:
     unknown_reason: str = ""
     ignored: tuple[GpuProcess, ...] = ()
     intruders: tuple[GpuProcess, ...] = ()
+    unidentified: tuple[GpuProcess, ...] = ()
 
     @property
     def processes(self) -> tuple[GpuProcess, ...]:
@@ -180,22 +187,18 @@ def _scanned_gpu_status(
             view, reading.uuid, Usage.UNKNOWN, reading=reading, unknown_reason=unknown_reason
         )
     status = _gpu_status(view, reading.uuid, usage, reading=reading, unknown_reason="")
+    counted = policy.counted_processes(reading.processes) if status.reservation else ()
+    claim = status.reservation.claim if status.reservation else None
+
+    def found(is_one: Callable[[Claim, GpuProcess, PidNamespace], bool]) -> tuple[GpuProcess, ...]:
+        return tuple(one for one in counted if claim and is_one(claim, one, pid_namespace))
+
     return replace(
         status,
         ignored=tuple(one for one in reading.processes if policy.ignores(one)),
-        intruders=_intruders(
-            status.reservation, policy.counted_processes(reading.processes), pid_namespace
-        ),
+        intruders=found(is_intruder),
+        unidentified=found(may_be_intruder),
     )
-
-
-def _intruders(
-    reservation: Reservation | None, processes: tuple[GpuProcess, ...], pid_namespace: PidNamespace
-) -> tuple[GpuProcess, ...]:
-    if reservation is None:
-        return ()
-    claim = reservation.claim
-    return tuple(one for one in processes if is_intruder(claim, one, pid_namespace))
 
 
 def _unscanned_gpu_status(view: NodeView, uuid: str, unknown_reason: str) -> GpuStatus:

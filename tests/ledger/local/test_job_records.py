@@ -129,6 +129,36 @@ def test_the_late_epilog_of_an_earlier_attempt_ends_nothing(records: JobRecords)
     assert ended.owner.attempt == 2
 
 
+def test_runs_that_the_scheduler_names_are_told_apart_without_counting(
+    records: JobRecords,
+) -> None:
+    # Given an attempt, a later one, and an epilog of neither
+    records.begin(FIRST, "ann", "boot 1", (1, 3), "sA")
+    records.begin(SECOND, "ann", "boot 1", (1, 3), "sB")
+    assert records.job_ids_by_run() == {"sB": "12"}
+    assert not records.owes_epilogs("12", "sA")
+    assert records.owes_epilogs("12")
+    assert records.end("12", run_id="s?") is None
+    assert records.end("12", run_id="s?", last=True) is None
+
+    # If the epilog of the later one comes first, I expect it to end the later one
+    ended = records.end("12", run_id="sB")
+    assert ended is not None
+    assert ended.owner == SECOND
+
+    # and the other's to change nothing
+    assert records.end("12", run_id="sA") is None
+    assert records.ended() == [ended]
+
+
+def test_a_number_given_again_at_once_is_another_run(records: JobRecords) -> None:
+    records.begin(FIRST, "ann", "boot 1", (1,), "sA")
+    assert records.begin(FIRST, "ann", "boot 1", (1,), "sA") is None
+    assert records.begin(FIRST, "ann", "boot 1", (1,), "sB") == FIRST
+    # A release of Slurm without names of runs tells nothing apart by them.
+    assert records.begin(FIRST, "ann", "boot 1", (1,)) is None
+
+
 def test_an_attempt_whose_epilog_ran_is_owed_none(records: JobRecords) -> None:
     begin(records)
     records.end("12")

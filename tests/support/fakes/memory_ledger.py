@@ -193,10 +193,10 @@ def run(
         assert role in (None, asked)
         return store
 
-    def open_probe(node: str, validation: Any) -> Any:
+    def open_probe(node: str, config: Any, _environ: object) -> Any:
         found = probe or FakeProbe(tuple(map(gpu, range(4))))
         found.node = node
-        found.validation = validation
+        found.validation = config.validation
         return found
 
     def open_service(

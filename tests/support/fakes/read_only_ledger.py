@@ -99,7 +99,7 @@ def app(
         probe.events.append("ledger")
         return ledger
 
-    def open_probe(node: str, _validation: object) -> FakeProbe:
+    def open_probe(node: str, _config: object, _environ: object) -> FakeProbe:
         probe.node = node
         return probe
 

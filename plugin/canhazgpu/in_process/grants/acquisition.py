@@ -122,7 +122,7 @@ def open_acquisition(adapters: Adapters, config: Config, claim: Claim) -> Acquis
     """Open this node's ledger and probe for a claim."""
     node = node_name(config.node, adapters.environ)
     ledger = adapters.writer(config.store)
-    probe = adapters.probe(node, config.validation)
+    probe = adapters.open_probe(node, config)
     return Acquisition(node, config, open_allocator(node, probe, ledger), ledger, claim)
 
 

@@ -85,7 +85,7 @@ class CommandStart:
         from canhazgpu.allocation.restore import restore_reservation  # noqa: PLC0415 - hardly ever needed
 
         node = self._acquisition.node
-        probe = self._adapters.probe(node, self._acquisition.config.validation)
+        probe = self._adapters.open_probe(node, self._acquisition.config)
         allocator = open_allocator(node, probe, ledger)
         gpus = [gpu.uuid for gpu in self._grant.gpus]
         return restore_reservation(ledger, allocator, self._acquisition.claim, gpus)

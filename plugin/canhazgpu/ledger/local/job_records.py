@@ -38,7 +38,8 @@ class JobRecord:
     many epilogs come that do not end this attempt. `ended` is set when the attempt is over and
     its release is not in the ledger yet. `began_ticks` is the attempt's begin in clock ticks since
     the node's boot, the unit of process start times in /proc; None if it is not known. `share` is
-    the part of each GPU that the job has, None where it has them alone.
+    the part of each GPU that the job has, None where it has them alone. `run_id` is the scheduler's
+    own name of the attempt, which no other attempt has; empty if it gives none.
     """
 
     owner: JobOwner
@@ -49,6 +50,7 @@ class JobRecord:
     ended: bool = False
     began_ticks: int | None = field(default=None, compare=False)
     share: Share | None = None
+    run_id: str = ""
 
 
 class JobRecords:
@@ -63,6 +65,7 @@ class JobRecords:
         user: str,
         boot_id: str | None,
         positions: Collection[int] | None = None,
+        run_id: str = "",
     ) -> JobOwner | None:
         """Record that this attempt begins, before anything is reserved for it.
 
@@ -70,17 +73,24 @@ class JobRecords:
         Repeating the call for the same attempt changes nothing. Returns the owner of the previous
         record if that was another job with the same id: a scheduler that lost its state reuses
         ids, and the GPUs of that owner are not this attempt's. `positions` are the job's GPUs;
-        they help to distinguish the two jobs.
+        they and `run_id` distinguish the two jobs.
         """
         with self._locked():
             known = self._read(owner.job_id)
-            if known is not None and _is_same_attempt(known, owner, user, positions):
+            if known is not None and _is_same_attempt(known, owner, user, positions, run_id):
                 return None
             owed = known.epilogs_owed + int(not known.ended) if known else 0
             # An earlier attempt's GPUs must not reach a task of this one.
             self._remove_task_files(owner.job_id)
             self._write(
-                JobRecord(owner, user, boot_id, epilogs_owed=owed, began_ticks=ticks_since_boot())
+                JobRecord(
+                    owner,
+                    user,
+                    boot_id,
+                    epilogs_owed=owed,
+                    began_ticks=ticks_since_boot(),
+                    run_id=run_id,
+                )
             )
         return known.owner if known is not None and _is_not_newer(owner, known.owner) else None
 
@@ -108,20 +118,21 @@ class JobRecords:
             if known is not None and known.owner == owner and not known.ended:
                 self._replace(self._warning(owner.job_id), f"{line}\n")
 
-    def owes_epilogs(self, job_id: str) -> bool:
-        """Return whether the epilog of an earlier attempt may still run."""
-        try:
-            known = self._read(job_id)
-        except OSError:
-            return False
-        return known is not None and known.epilogs_owed > 0
+    def owes_epilogs(self, job_id: str, run_id: str = "") -> bool:
+        """Return whether this may be the epilog of an earlier attempt.
 
-    def end(self, job_id: str, *, last: bool = False) -> JobRecord | None:
+        `run_id` is that of the epilog's own attempt: where the record has one too, they tell.
+        """
+        known = self.find(job_id)
+        return known is not None and known.epilogs_owed > 0 and not (run_id and known.run_id)
+
+    def end(self, job_id: str, *, last: bool = False, run_id: str = "") -> JobRecord | None:
         """Note an epilog of the job; returns the record of the attempt that it ends.
 
         Returns None if no prolog of the job ran here, or if the epilog belongs to an earlier
-        attempt. `last` says that no epilog is owed: the job is not on this node any more. The
-        record is marked as ended; `forget` removes it once the ledger has the release. A record
+        attempt. `last` says that no epilog is owed: the job is not on this node any more. `run_id`
+        is that of the epilog's attempt: where the record has one too, it alone decides. The record
+        is marked as ended; `forget` removes it once the ledger has the release. A record
         that cannot be read is removed, and `NodeStateError` says why.
         """
         with self._locked():
@@ -134,8 +145,8 @@ class JobRecords:
                 if read_error:
                     raise NodeStateError(read_error)
                 return None
-            if known.epilogs_owed > 0 and not last:
-                self._write(replace(known, epilogs_owed=known.epilogs_owed - 1))
+            if not _is_ended_by(known, run_id, last=last):
+                self._write(replace(known, epilogs_owed=max(known.epilogs_owed - 1, 0)))
                 return None
             self._remove_task_files(job_id)
             ended = replace(known, ended=True)
@@ -174,6 +185,18 @@ class JobRecords:
             return self._read(job_id)
         except OSError:
             return None
+
+    def job_ids_by_run(self) -> dict[str, str]:
+        """Return the ids of the jobs on record by their `run_id`; never raises.
+
+        For every user: it takes no lock, since each record is replaced as a whole.
+        """
+        try:
+            names = [path.stem for path in self._jobs.glob("*.json")]
+        except OSError:
+            return {}
+        found = [record for name in names if (record := self.find(name)) is not None]
+        return {record.run_id: record.owner.job_id for record in found if record.run_id}
 
     def ended(self) -> list[JobRecord]:
         """Return the attempts that are over and whose release is not in the ledger yet."""
@@ -244,12 +267,25 @@ class JobRecords:
 
 
 def _is_same_attempt(
-    known: JobRecord, owner: JobOwner, user: str, positions: Collection[int] | None
+    known: JobRecord,
+    owner: JobOwner,
+    user: str,
+    positions: Collection[int] | None,
+    run_id: str,
 ) -> bool:
     """Return whether the record is of this attempt."""
     recorded = {gpu.position for gpu in known.gpus}
     other_gpus = bool(recorded) and positions is not None and recorded != set(positions)
-    return known.owner == owner and known.user == user and not known.ended and not other_gpus
+    other_run = bool(known.run_id and run_id) and known.run_id != run_id
+    is_same_job = known.owner == owner and known.user == user
+    return is_same_job and not known.ended and not other_gpus and not other_run
+
+
+def _is_ended_by(known: JobRecord, run_id: str, *, last: bool) -> bool:
+    """Return whether the recorded attempt is the one whose epilog this is."""
+    if known.run_id and run_id:
+        return known.run_id == run_id
+    return last or known.epilogs_owed == 0
 
 
 def _is_not_newer(owner: JobOwner, known: JobOwner) -> bool:
@@ -267,6 +303,8 @@ def _record_from_dict(data: dict[str, Any]) -> JobRecord:
         raise TypeError("a record's count of epilogs and its end have their types")
     if record.began_ticks is not None and type(record.began_ticks) is not int:
         raise TypeError("the time when an attempt began is a number of ticks")
+    if not isinstance(record.run_id, str):
+        raise TypeError("an attempt's name is text")
     if type(owner.attempt) is not int or not isinstance(owner.cluster, str):
         raise TypeError("an owner's attempt is a number, and its cluster text")
     return record

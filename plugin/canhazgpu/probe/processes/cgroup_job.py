@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 JobOfCgroup = Callable[[str], str | None]
-"""Takes the text of /proc/PID/cgroup; returns the scheduler's job, ``slurm:123``, or None."""
+"""Takes the text of /proc/PID/cgroup; returns the scheduler's job, or None.
+
+A job has the form of `canhazgpu.gpu.process_job`."""
 
 
 def no_job_of_cgroup(_cgroup: str) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +68,11 @@ def default_conf_path() -> str:
     """Return the path of ``slurm.conf`` where SLURM_CONF is not set, as in a health check."""
     paths = (names.DEFAULT_CONF, names.CONFIGLESS_CONF)
     return next((path for path in paths if Path(path).exists()), names.DEFAULT_CONF)
+
+
+def conf_path(environ: Mapping[str, str]) -> Path:
+    """Return the path of ``slurm.conf``."""
+    return Path(environ.get(names.SLURM_CONF) or default_conf_path())
 
 
 def read_node_conf(conf: Path, node: str, host: str) -> SlurmNodeConf:

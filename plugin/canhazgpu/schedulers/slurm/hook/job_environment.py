@@ -19,8 +19,8 @@ def parse_job_context(environ: Mapping[str, str], node: str) -> JobContext:
     """Return the job of this hook; raises `InputError` that names an invalid variable.
 
     In a prolog the restart count is this attempt's. In the epilog of a requeued job it is already
-    the next attempt's, so an epilog takes the attempt from the node's record of the job. The
-    comment is the one at the job's launch, the same on all its nodes.
+    the next attempt's, so an epilog takes the attempt from the node's record of the job. Its
+    SLUID is its own run's. The comment is the one at the job's launch, the same on all its nodes.
     """
     gpus = environ.get(names.JOB_GPUS, "")
     uid = _number(environ, names.JOB_UID, maximum=MAX_UID)
@@ -42,6 +42,7 @@ def parse_job_context(environ: Mapping[str, str], node: str) -> JobContext:
         name=environ.get(names.JOB_NAME),
         partition=environ.get(names.JOB_PARTITION, ""),
         requeues=requeues_in_comment(environ.get(names.JOB_COMMENT, ""), attempt),
+        run_id=environ.get(names.JOB_SLUID, ""),
     )
 
 

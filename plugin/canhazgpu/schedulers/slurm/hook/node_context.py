@@ -20,10 +20,9 @@ from canhazgpu.node.identity import boot_id, node_name, pid_namespace, state_dir
 from canhazgpu.node.processes import is_alive
 from canhazgpu.probe.port import GpuProbe
 from canhazgpu.schedulers.port import JobContext
-from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.conf.node_conf import (
     SlurmNodeConf,
-    default_conf_path,
+    conf_path,
     read_node_conf,
 )
 from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
@@ -41,6 +40,7 @@ class NodeContext:
     """The node that a hook runs on, and the parts that the hook uses."""
 
     node: str
+    conf: Path
     config: Config
     config_fault: ConfigError | None
     node_conf: SlurmNodeConf
@@ -105,7 +105,7 @@ def open_node_context(
     config, fault = started.config, started.config_fault
     hook_log = HookLog(started.started_at)
     node = node_name(config.node, environ)
-    conf = Path(environ.get(names.SLURM_CONF) or default_conf_path())
+    conf = conf_path(environ)
     try:
         node_conf = read_node_conf(conf, node, socket.gethostname().split(".")[0])
     except ConfigError as exc:
@@ -114,6 +114,7 @@ def open_node_context(
     directory = state_dir(config.node, node)
     return NodeContext(
         node=node,
+        conf=conf,
         config=config,
         config_fault=fault,
         node_conf=node_conf,

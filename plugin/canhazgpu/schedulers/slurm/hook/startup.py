@@ -14,11 +14,12 @@ from canhazgpu.config.load import load
 from canhazgpu.config.schema import Config
 from canhazgpu.deadline import hard_deadline
 from canhazgpu.errors import ConfigError
-from canhazgpu.node.identity import node_name
+from canhazgpu.node.identity import node_name, state_dir
 from canhazgpu.probe.node_probe import NodeProbe
 from canhazgpu.probe.port import PendingScan
 from canhazgpu.schedulers.slurm import environment as names
-from canhazgpu.schedulers.slurm.cgroup import job_of_cgroup
+from canhazgpu.schedulers.slurm.attribution.attribution import hook_attribution
+from canhazgpu.schedulers.slurm.conf.node_conf import conf_path
 
 OPEN_DEADLINE_S = 4.0
 """Longest time for reading the configuration, or Slurm's files: they may be on a slow share."""
@@ -49,12 +50,13 @@ def read_hook_config(environ: Mapping[str, str]) -> StartedHook:
     except ConfigError as exc:
         config, fault = Config(), exc
     node = node_name(config.node, environ)
+    attribution = hook_attribution(conf_path(environ), node, state_dir(config.node, node))
     return StartedHook(
         started_at,
         names.KILLED_RUN_S in environ,
         config,
         fault,
-        NodeProbe(node, config.validation, job_of_cgroup),
+        NodeProbe(node, config.validation, attribution),
     )
 
 

@@ -86,8 +86,10 @@ def _mark_ended(hook: JobHook, recorded: bool) -> tuple[JobRecord | None, bool]:
     job_id = hook.job.owner.job_id
     try:
         # An earlier attempt's epilog may never have run; then Slurm says that this one is the last.
-        last = hook.records.owes_epilogs(job_id) and hook.actions.has_stopped_running(job_id)
-        return hook.records.end(job_id, last=last), recorded
+        run_id = hook.job.run_id
+        owed = hook.records.owes_epilogs(job_id, run_id)
+        last = owed and hook.actions.has_stopped_running(job_id)
+        return hook.records.end(job_id, last=last, run_id=run_id), recorded
     except NodeStateError as exc:
         hook.actions.log(f"job {job_id}: {error_text(exc)}")
         return None, False

@@ -12,6 +12,7 @@ from canhazgpu.schedulers.slurm.hook.ended_jobs import release_ended_jobs
 from canhazgpu.schedulers.slurm.hook.failure import hook_error_text
 from canhazgpu.schedulers.slurm.hook.node_context import JobHook
 from canhazgpu.schedulers.slurm.hook.run import run_hook
+from canhazgpu.schedulers.slurm.hook.slurmd_groups import record_slurmd_groups
 from canhazgpu.schedulers.slurm.hook.startup import StartedHook
 from canhazgpu.schedulers.slurm.job_start.allocation import JobAllocation, scheduler_picks_devices
 
@@ -44,7 +45,10 @@ def start_job(hook: JobHook) -> None:
     )
     scan = hook.probe.start()
     owner = hook.job.owner
-    id_reused_from = hook.records.begin(owner, hook.job.user, hook.boot_id, hook.job.positions)
+    id_reused_from = hook.records.begin(
+        owner, hook.job.user, hook.boot_id, hook.job.positions, hook.job.run_id
+    )
+    record_slurmd_groups(hook)
     ledger = hook.ledger()
     allocator = hook.allocator(ledger)
     release_ended_jobs(allocator, hook.records, hook.records.ended())

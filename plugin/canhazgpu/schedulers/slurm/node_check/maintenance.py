@@ -18,6 +18,7 @@ from canhazgpu.probe.port import PendingScan
 from canhazgpu.schedulers.slurm.control.undrain import undrain_if_ours
 from canhazgpu.schedulers.slurm.hook.ended_jobs import QUARANTINED_BY_EPILOG, release_ended_jobs
 from canhazgpu.schedulers.slurm.hook.node_context import NodeContext
+from canhazgpu.schedulers.slurm.hook.slurmd_groups import record_slurmd_groups
 
 UNQUARANTINED_BY = "health check"
 JOB_ABSENT_REASON = "job no longer on the node"
@@ -35,6 +36,7 @@ class NodeCheck:
         context = self._context
         if context.config_fault is not None:
             raise context.config_fault
+        record_slurmd_groups(context)
         scan = context.probe.start()
         ledger = context.ledger()
         allocator = GpuAllocator(context.node, context.liveness_context(), context.probe, ledger)

@@ -1,0 +1,76 @@
+"""Pure: which of slurmd's job groups a process is in, by the text of its /proc/PID/cgroup.
+
+Only groups below those that slurmd itself uses count (see `slurmd_groups`): only root can make
+groups there. A path that merely looks like Slurm's, in a subtree that belongs to a user, names no
+job.
+
+Paths below slurmd's groups (cgroup_v1.c, cgroup_v2.c; seen on 22.05, 24.11 and 26.05):
+
+- cgroup v1: ``uid_1000/job_123/step_0``
+- cgroup v2: ``job_123/step_0/user/task_0``
+- cgroup v2 from 26.05 on: ``s5K1KKYAYG5D00/step_0/user/task_0``, the job's SLUID, unless
+  ``CgroupJobIdPaths=yes``
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+_V1_JOB = re.compile(r"/uid_[0-9]+/job_([0-9]+)(?:/.*)?")
+_V2_JOB = re.compile(r"/(?:job_([0-9]+)|(s[0-9A-Z]{8,24}))(?:/.*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class SlurmdGroups:
+    """The groups below which slurmd makes those of its jobs, as /proc/PID/cgroup names them.
+
+    `v1` has them by controller. `v2` are the scopes of slurmstepd.
+    """
+
+    v1: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    v2: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JobGroup:
+    """A job's own group: `job_id`, or `sluid` where its path has that instead.
+
+    `path` is the group's path, for cgroup v2 only.
+    """
+
+    job_id: str = ""
+    sluid: str = ""
+    path: str = field(default="", compare=False)
+
+
+def find_job_group(text: str, groups: SlurmdGroups) -> JobGroup | None:
+    """Return the job group in the text of /proc/PID/cgroup, None for none.
+
+    Also None if hierarchies name different jobs: a process is in one job at most.
+    """
+    lines = (line.split(":", 2) for line in text.split("\n"))
+    found = {
+        group for line in lines if len(line) == 3 for group in _job_groups(*line, groups=groups)
+    }
+    return found.pop() if len(found) == 1 else None
+
+
+def _job_groups(
+    hierarchy: str, controllers: str, path: str, *, groups: SlurmdGroups
+) -> Iterator[JobGroup]:
+    if hierarchy == "0" and not controllers:
+        for scope in groups.v2:
+            if match := _match_below(scope, _V2_JOB, path):
+                name = f"job_{match[1]}" if match[1] else match[2]
+                yield JobGroup(match[1] or "", match[2] or "", f"{scope}/{name}")
+        return
+    for controller in controllers.split(","):
+        for group in groups.v1.get(controller, ()):
+            if match := _match_below(group, _V1_JOB, path):
+                yield JobGroup(match[1])
+
+
+def _match_below(group: str, pattern: re.Pattern[str], path: str) -> re.Match[str] | None:
+    return pattern.fullmatch(path.removeprefix(group)) if path.startswith(f"{group}/") else None
