@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from canhazgpu.allocation.gpu_choice import WHOLE_GPUS, GpuChoice
 from canhazgpu.allocation.liveness import LivenessContext, death_reason, queue_removal_reason
 from canhazgpu.allocation.refusal import (
     Refusal,
@@ -107,16 +108,20 @@ class GpuAllocator:
         *,
         options: GrantOptions = JOB_GRANT_OPTIONS,
         force: bool = False,
+        choice: GpuChoice = WHOLE_GPUS,
     ) -> Grant | Refusal:
-        """Reserve `count` clean GPUs, in the order of the options, or none.
+        """Reserve `count` clean GPUs of the choice, in the order of the options, or none.
 
-        With `force`, GPUs in unreserved use are granted where there are too few clean ones.
+        With `force`, GPUs in unreserved use are granted where there are too few clean ones. Raises
+        `InputError` from `choice`.
         """
 
         def attempt(observation: Observation) -> GrantedGpus | TooFewGpus | QueuePosition:
-            return self._ledger.reserve_count(claim, count, observation, options)
+            candidates = choice.candidates(observation.scan.gpus)
+            among = replace(options, candidates=candidates)
+            return self._ledger.reserve_count(claim, count, observation, among)
 
-        return self._reserve(claim, attempt, first_scan, force=force)
+        return self._reserve(claim, attempt, first_scan, force=force, choice=choice)
 
     def release(self, owner: str, reason: str) -> list[str]:
         """Release all GPUs of the owner on this node; return their UUIDs. Raises `StoreError`."""
@@ -166,6 +171,7 @@ class GpuAllocator:
         first_scan: PendingScan | None,
         *,
         force: bool,
+        choice: GpuChoice = WHOLE_GPUS,
     ) -> Grant | Refusal:
         refusal = Refusal(f"the GPUs of {self._node} kept changing hands; try again")
         pending = first_scan or self._probe.start()
@@ -190,7 +196,7 @@ class GpuAllocator:
             elif not _may_change_with_new_scan(answer) and not self._release_dead_owners(
                 self._node_view()
             ):
-                return build_refusal(answer, observation, self._node_view())
+                return build_refusal(answer, observation, self._node_view(), choice)
             pending = self._probe.start()
         return refusal
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from canhazgpu.allocation.gpu_choice import WHOLE_GPUS, GpuChoice
 from canhazgpu.allocation.holder_text import holder_text
 from canhazgpu.gpu.scan import GpuReading, missing_gpu_reading
 from canhazgpu.gpu.usage import memory_text, processes_text, users_text
@@ -44,7 +45,10 @@ class Refusal:
 
 
 def build_refusal(
-    answer: BlockedGpu | TooFewGpus, observation: Observation, view: NodeView
+    answer: BlockedGpu | TooFewGpus,
+    observation: Observation,
+    view: NodeView,
+    choice: GpuChoice = WHOLE_GPUS,
 ) -> Refusal:
     """Return the refusal, with the users and holders that the scan and the ledger name."""
     seen = observation.scan.by_uuid()
@@ -53,14 +57,18 @@ def build_refusal(
             seen.get(answer.gpu) or missing_gpu_reading(answer.gpu), observation
         )
         return Refusal(_blocked_text(answer, reading, view), kind=_kind_of(answer))
-    present = len(observation.scan.gpus)
+    gpus = observation.scan.gpus
+    candidates = choice.candidates(gpus)
+    present = len(gpus) if candidates is None else len(candidates)
     if answer.requested > present:
-        reason = f"{view.node} has {present} GPUs; {answer.requested} were asked for"
+        reason = choice.shortage_text(answer.requested, gpus, view.node)
         return Refusal(reason, kind=RefusalKind.NEVER)
     usable = present - answer.quarantined - answer.unknown
     kind = RefusalKind.BUSY if answer.requested <= usable else RefusalKind.NEVER
     return Refusal(
-        too_few_gpus_text(answer), tuple(_unavailable_gpu_texts(observation, view)), kind
+        too_few_gpus_text(answer),
+        tuple(_unavailable_gpu_texts(observation, view, candidates)),
+        kind,
     )
 
 
@@ -75,9 +83,11 @@ def without_ignored_processes(gpu: GpuReading, observation: Observation) -> GpuR
     return replace(gpu, processes=processes)
 
 
-def _unavailable_gpu_texts(observation: Observation, view: NodeView) -> Iterator[str]:
+def _unavailable_gpu_texts(
+    observation: Observation, view: NodeView, candidates: Collection[str] | None
+) -> Iterator[str]:
     for gpu in observation.scan.gpus:
-        if gpu.uuid in view.reservations:
+        if gpu.uuid in view.reservations or not (candidates is None or gpu.uuid in candidates):
             continue
         if gpu.uuid in view.quarantines:
             yield _quarantined_text(gpu, view)

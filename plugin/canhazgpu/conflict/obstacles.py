@@ -52,9 +52,16 @@ class JobConflict:
 
 
 def conflict_for_given(
-    wanted: Sequence[str], observation: Observation, view: NodeView, owner: JobOwner
+    wanted: Sequence[str],
+    observation: Observation,
+    view: NodeView,
+    owner: JobOwner,
+    among: Collection[str] | None = None,
 ) -> JobConflict:
-    """Return the conflict of a job that is to have exactly these GPUs (UUIDs)."""
+    """Return the conflict of a job that is to have exactly these GPUs (UUIDs).
+
+    `among` are those that the job could have instead, None for all.
+    """
     if observation.scan.fault is not None:
         return JobConflict(scan_failed=True)
     obstacles, clean = _obstacles_and_clean(observation, view, owner)
@@ -66,7 +73,7 @@ def conflict_for_given(
             *(one for one in obstacles if one.gpu.uuid in wanted),
             *(Obstacle(gpu, ConflictCause.ABSENT) for gpu in absent),
         ),
-        clean,
+        tuple(uuid for uuid in clean if among is None or uuid in among),
     )
 
 
@@ -76,8 +83,9 @@ def conflict_for_count(
     view: NodeView,
     owner: JobOwner,
     may_clear: Callable[[GpuReading], bool] = lambda gpu: False,
+    among: Collection[str] | None = None,
 ) -> JobConflict:
-    """Return the conflict of a job that is to have any `count` GPUs.
+    """Return the conflict of a job that is to have any `count` GPUs `among` these, None for all.
 
     Its obstacles are as many GPUs as are lacking, those that come free most easily. GPUs in
     unreserved use come first, and of these the ones for which `may_clear` says that ending
@@ -85,7 +93,7 @@ def conflict_for_count(
     """
     if observation.scan.fault is not None:
         return JobConflict(scan_failed=True)
-    obstacles, clean = _obstacles_and_clean(observation, view, owner)
+    obstacles, clean = _obstacles_and_clean(observation, view, owner, among)
     lacking = max(count - len(clean), 0)
     ease = {cause: rank for rank, cause in enumerate(ConflictCause)}
 
@@ -99,10 +107,15 @@ def conflict_for_count(
 
 
 def _obstacles_and_clean(
-    observation: Observation, view: NodeView, owner: JobOwner
+    observation: Observation,
+    view: NodeView,
+    owner: JobOwner,
+    among: Collection[str] | None = None,
 ) -> tuple[list[Obstacle], tuple[str, ...]]:
     obstacles, clean = [], []
     for gpu in observation.scan.gpus:
+        if among is not None and gpu.uuid not in among:
+            continue
         cause = _cause(gpu, observation, view, owner)
         if cause is not None:
             obstacles.append(Obstacle(gpu, cause))

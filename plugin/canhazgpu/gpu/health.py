@@ -32,6 +32,11 @@ def unhealthy_gpus(readings: Iterable[GpuReading], checks: Collection[str]) -> d
     return found
 
 
+def count_whole_gpus(readings: Iterable[GpuReading]) -> int:
+    """Return how many GPUs there are; MIG instances count as the GPU that they divide."""
+    return len({gpu.index for gpu in readings})
+
+
 def missing_gpus_text(expected: int, seen: int) -> str:
     """Return how many of the expected GPUs were found; empty where none is missing.
 

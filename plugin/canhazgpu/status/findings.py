@@ -6,7 +6,12 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
-from canhazgpu.gpu.health import find_lost_gpus, missing_gpus_text, unhealthy_gpus
+from canhazgpu.gpu.health import (
+    count_whole_gpus,
+    find_lost_gpus,
+    missing_gpus_text,
+    unhealthy_gpus,
+)
 from canhazgpu.gpu.process_job import job_text
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
 from canhazgpu.gpu.usage import (
@@ -129,7 +134,7 @@ def _node_findings(scan: Scan, expected: Expectations) -> Iterator[Finding]:
     if scan.fault is not None:
         if not known_empty:
             yield Finding(Verdict.CANNOT_TELL, scan.fault, "compare with 'nvidia-smi'")
-    elif text := missing_gpus_text(expected.gpus, len({gpu.index for gpu in scan.gpus})):
+    elif text := missing_gpus_text(expected.gpus, count_whole_gpus(scan.gpus)):
         yield Finding(
             Verdict.UNHEALTHY, text, "see 'nvidia-smi -L' and 'dmesg', or reboot the node"
         )

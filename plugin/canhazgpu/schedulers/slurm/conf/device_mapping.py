@@ -114,6 +114,21 @@ def find_gpu(device: GpuDevice, gpus: Sequence[GpuReading]) -> GpuReading:
     return found
 
 
+def count_present(devices: Sequence[GpuDevice] | None, gpus: Sequence[GpuReading]) -> int:
+    """Return how many of the devices the driver shows; without devices, how many GPUs it shows."""
+    if devices is None or not any(gpu.is_mig_instance for gpu in gpus):
+        return len(gpus)
+    return sum(_is_present(device, gpus) for device in devices)
+
+
+def _is_present(device: GpuDevice, gpus: Sequence[GpuReading]) -> bool:
+    try:
+        find_gpu(device, gpus)
+    except InputError:
+        return False
+    return True
+
+
 def _find_whole_gpu(numbers: DeviceNumbers, gpus: Sequence[GpuReading]) -> GpuReading:
     if len(numbers.gpus) != 1:
         raise InputError(f"which are the files of {len(numbers.gpus)} GPUs, not of one: {COMPARE}")

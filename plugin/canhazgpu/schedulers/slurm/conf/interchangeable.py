@@ -32,13 +32,24 @@ def interchangeable_gpus(
     kinds = {_kind(device) for device in devices or ()}
     if len(kinds) <= 1 and not any(gpu.is_mig_instance for gpu in gpus):
         return None
-    own_kinds = {_kind(devices[one]) for one in positions if devices and one < len(devices)}
+    own_kinds = _kinds_at(positions, devices)
     if devices and len(own_kinds) == 1:
         found = _gpus_of_kind(own_kinds, devices, gpus)
         if len(found) >= len(positions):
             return found
     assigned = gpus_at_positions(positions, devices, gpus, declared)
     return frozenset(gpu.uuid for gpu in assigned)
+
+
+def are_of_several_kinds(positions: Sequence[int], devices: Sequence[GpuDevice] | None) -> bool:
+    """Tell whether a job with these positions has GPUs of several kinds."""
+    return len(_kinds_at(positions, devices)) > 1
+
+
+def _kinds_at(
+    positions: Sequence[int], devices: Sequence[GpuDevice] | None
+) -> set[tuple[str, bool]]:
+    return {_kind(devices[one]) for one in positions if devices and one < len(devices)}
 
 
 def _kind(device: GpuDevice) -> tuple[str, bool]:

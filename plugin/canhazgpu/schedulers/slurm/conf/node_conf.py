@@ -55,6 +55,11 @@ class SlurmNodeConf:
         return sum(one.count for one in self._declared) or None
 
     @property
+    def has_several_gpu_types(self) -> bool:
+        """Whether ``Gres=`` names several types of GPUs for the node; raises `InputError`."""
+        return len({one.kind for one in self._declared}) > 1
+
+    @property
     def job_owner_prefix(self) -> str:
         """The beginning of the owner token of each job of this cluster."""
         return f"job:{self.cluster}:" if self.cluster else "job:"

@@ -8,14 +8,15 @@ from canhazgpu.allocation.allocator import GpuAllocator, Grant
 from canhazgpu.allocation.refusal import Refusal, RefusalKind
 from canhazgpu.errors import ConfigError, InputError
 from canhazgpu.gpu.assigned import AssignedGpu
-from canhazgpu.gpu.health import missing_gpus_text
+from canhazgpu.gpu.health import count_whole_gpus, missing_gpus_text
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.ledger.port import Ledger
 from canhazgpu.probe.port import PendingScan
 from canhazgpu.schedulers.port import claim_of
 from canhazgpu.schedulers.slurm import environment as names
-from canhazgpu.schedulers.slurm.conf.device_mapping import gpus_at_positions
+from canhazgpu.schedulers.slurm.conf.device_mapping import count_present, gpus_at_positions
 from canhazgpu.schedulers.slurm.hook.node_context import JobHook
+from canhazgpu.schedulers.slurm.job_start.same_kind import SameKind
 
 
 def scheduler_picks_devices(assignment: str, constrained: bool) -> bool:
@@ -45,6 +46,7 @@ class JobAllocation:
         self.allocator = allocator
         self.scheduler_picks = scheduler_picks
         self.claim = claim_of(hook.job, names.SCHEDULER_TYPE, hook.boot_id)
+        self.choice = SameKind(hook.job.positions, hook.node_conf)
 
     @property
     def count(self) -> int:
@@ -58,9 +60,11 @@ class JobAllocation:
 
         Also refused if the driver does not show a GPU that the scheduler assigned.
         """
-        if not self.scheduler_picks:
-            return self.allocator.reserve_count(self.claim, self.count, first_scan, force=force)
         try:
+            if not self.scheduler_picks:
+                return self.allocator.reserve_count(
+                    self.claim, self.count, first_scan, force=force, choice=self.choice
+                )
             return self.allocator.reserve_given(
                 self.claim, self.assigned_uuids, first_scan, force=force
             )
@@ -88,7 +92,7 @@ class JobAllocation:
         self.record_gpus(
             self.assigned_gpus(grant.node_gpus) if scheduler_picks else self._number_gpus(grant)
         )
-        self._log_missing_gpus(len(grant.node_gpus))
+        self._log_missing_gpus(grant.node_gpus)
 
     def record_gpus(self, gpus: Sequence[AssignedGpu]) -> None:
         """Record the job's GPUs for the epilog and the task prolog."""
@@ -100,22 +104,36 @@ class JobAllocation:
         )
 
     def _number_gpus(self, grant: Grant) -> tuple[AssignedGpu, ...]:
-        """Return the GPUs that canhazgpu picked, with the job's numbers in the order of indices."""
-        chosen = sorted(grant.gpus, key=lambda gpu: gpu.index)
+        """Return the GPUs that canhazgpu picked, with the job's numbers in the order of indices.
+
+        A job with GPUs of several kinds has those at its positions, and each keeps its number.
+        """
+        if self.choice.is_exact(grant.node_gpus):
+            return self.assigned_gpus(grant.node_gpus)
+        chosen = sorted(grant.gpus, key=lambda gpu: (gpu.index, gpu.mig_index or 0))
         return tuple(
             AssignedGpu(position, gpu.uuid, gpu.index)
             for position, gpu in zip(sorted(self.hook.job.positions), chosen, strict=True)
         )
 
-    def _log_missing_gpus(self, seen: int) -> None:
-        """Log that the node lacks GPUs; a job that has its own GPUs starts all the same."""
-        try:
-            counted = self.hook.node_conf.gpu_count or 0
-        except InputError:
-            counted = 0
-        expected = self.hook.config.validation.expected_gpus or counted
-        if missing := missing_gpus_text(expected, seen):
+    def _log_missing_gpus(self, gpus: Sequence[GpuReading]) -> None:
+        """Log that the node lacks GPUs; a job that has its own GPUs starts all the same.
+
+        The configuration counts MIG instances as the GPU that they divide, Slurm each by itself.
+        """
+        if expected := self.hook.config.validation.expected_gpus:
+            missing = missing_gpus_text(expected, count_whole_gpus(gpus))
+        else:
+            missing = self._missing_by_slurm(gpus)
+        if missing:
             self.hook.actions.log(f"{self.hook.job.node}: {missing}: see 'nvidia-smi -L'")
+
+    def _missing_by_slurm(self, gpus: Sequence[GpuReading]) -> str:
+        try:
+            counted, devices = self.hook.node_conf.gpu_count, self.hook.node_conf.gpu_devices
+        except InputError:
+            return ""
+        return missing_gpus_text(counted or 0, count_present(devices, gpus))
 
 
 AllocationResult = Grant | Refusal

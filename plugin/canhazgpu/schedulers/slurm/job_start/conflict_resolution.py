@@ -119,10 +119,17 @@ class ConflictResolution:
         self._kill_policy.assess(observation, view)
         owner = self._hook.job.owner
         if self._allocation.scheduler_picks:
-            conflict = conflict_for_given(self._assigned_uuids(), observation, view, owner)
+            conflict = conflict_for_given(
+                self._assigned_uuids(), observation, view, owner, self._candidates()
+            )
         else:
             conflict = conflict_for_count(
-                self._allocation.count, observation, view, owner, self._kill_policy.can_free
+                self._allocation.count,
+                observation,
+                view,
+                owner,
+                self._kill_policy.can_free,
+                self._candidates(),
             )
         self._since = in_use_since_text(conflict, _start_times(conflict), _time_text) or self._since
         return conflict
@@ -187,6 +194,13 @@ class ConflictResolution:
         else:
             self._allocation.accept(outcome)
             self._actions.log(self._reason, "job runs on GPUs that nobody has reserved")
+
+    def _candidates(self) -> frozenset[str] | None:
+        """Return the GPUs that are as good as the scheduler's, None for all."""
+        try:
+            return self._allocation.choice.candidates(self._gpus)
+        except InputError:
+            return frozenset()
 
     def _assigned_uuids(self) -> list[str]:
         """Return the UUIDs of the scheduler's GPUs; [""] if the driver lacks one of them."""
