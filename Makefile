@@ -11,7 +11,11 @@ PYTEST_ARGS ?=
 WORKERS ?= $(shell echo $$((1 + $$(nproc))))
 FAST_WORKERS ?= $(shell echo $$((2 * $$(nproc))))
 
-.PHONY: help demo test test-fast check dev docs clean packages venv
+# The releases of Debian whose Slurms `make test` goes through beside this machine's own.
+SUITES ?= trixie sid
+SUITE ?= $(firstword $(SUITES))
+
+.PHONY: help demo test test-here test-releases test-slurm test-fast check dev docs clean packages venv
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -21,8 +25,23 @@ demo:  ## a private Slurm with simulated GPUs, shown step by step (root; KEEP=1 
 	@$(PYTHON) contrib/demo/demo.py run $(if $(KEEP),--keep)
 
 test: packages venv  ## lint, types and all tests, against the built wheel (root for all of them)
+	@status=0; \
+	$(MAKE) --no-print-directory test-here || status=1; \
+	$(if $(PYTEST_ARGS),,$(MAKE) --no-print-directory test-releases || status=1;) exit $$status
+
+test-here:
 	@RERUN_ALONE=10 contrib/dev/beside contrib/dev/check $(VENV) -- \
 	  contrib/dev/run-tests $(VENV) -n $(WORKERS) $(PYTEST_ARGS)
+
+test-releases: venv
+	@contrib/dev/install-packages suites
+	@status=0; for suite in $(SUITES); do \
+	  RERUN_ALONE=10 contrib/suites/test $(BUILD) $$suite -n $(WORKERS) -m release || status=1; \
+	done; exit $$status
+
+test-slurm: venv  ## the tests on a real Slurm, in a Debian SUITE=trixie or sid with its Slurm (root)
+	@contrib/dev/install-packages suites
+	@contrib/suites/test $(BUILD) $(SUITE) -n $(WORKERS) $(or $(PYTEST_ARGS),-m slurm)
 
 test-fast: venv  ## the tests that boot no Slurm and take no time, in a minute
 	@contrib/dev/run-tests $(VENV) -n $(FAST_WORKERS) -m "not slurm and not slow" $(PYTEST_ARGS)
