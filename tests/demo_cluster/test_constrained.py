@@ -11,7 +11,7 @@ from demo_cluster.host.processes import find_process, wait_until
 
 from .conftest import People
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.release]
 
 # A device that is allowed has no driver here (ENXIO); one that is not gives EPERM.
 PROBE = r"""

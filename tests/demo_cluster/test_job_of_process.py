@@ -15,7 +15,7 @@ from demo_cluster.host.processes import wait_until
 
 from .conftest import People
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.release]
 
 SCRIPT = """
 setsid sleep 600 &

@@ -18,7 +18,7 @@ from polling import poll_until
 from demo_cluster import ClusterSpec
 from fake_nvml import start_gpu_process
 
-pytestmark = pytest.mark.parts(2)
+pytestmark = [pytest.mark.parts(2), pytest.mark.release]
 MINORS = (107, 103, 150, 111, 120)
 SLURMS_NUMBERS = "0,1"  # of the two GPUs that a job may open, whichever they are
 

@@ -16,7 +16,7 @@ from polling import poll_until
 from demo_cluster import ClusterSpec
 from fake_nvml import start_gpu_process
 
-pytestmark = pytest.mark.parts(2)
+pytestmark = [pytest.mark.parts(2), pytest.mark.release]
 QUICK = {"settle_s": 2.0}
 
 

@@ -45,6 +45,7 @@ def test_a_job_on_two_nodes_is_told_of_both(cluster: GpuCluster, people: tuple[s
     assert text.count("epilog of attempt 0: released after") == 2
 
 
+@pytest.mark.release
 def test_a_job_that_was_sent_back_is_told_why(cluster: GpuCluster, people: tuple[str, str]) -> None:
     alice, bob = people
     wanted = cluster.uuids_of_positions("n1")[0]

@@ -90,6 +90,7 @@ def test_a_running_jobs_reservation_outlives_many_checks(
         time.sleep(0.2)
 
 
+@pytest.mark.release
 def test_an_allocation_without_any_step_is_not_taken_for_gone(
     cluster: GpuCluster, people: tuple[str, str]
 ) -> None:
@@ -102,6 +103,7 @@ def test_an_allocation_without_any_step_is_not_taken_for_gone(
     cluster.slurm.run(["scancel", job], user=alice)
 
 
+@pytest.mark.release
 def test_a_job_whose_epilog_never_ran_is_reaped(
     cluster: GpuCluster, people: tuple[str, str]
 ) -> None:
@@ -160,6 +162,7 @@ def test_slurmd_restarted_under_a_job_changes_nothing(
     assert set(held.values()) == {str(job)}
 
 
+@pytest.mark.release
 def test_our_own_drain_is_undone_and_an_administrators_is_not(cluster: GpuCluster) -> None:
     def drain(reason: str) -> None:
         cluster.slurm.run(

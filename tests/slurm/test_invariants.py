@@ -95,6 +95,7 @@ def counts(seen: dict[str, set[str]]) -> list[int]:
     return sorted(len(gpus) for gpus in seen.values())
 
 
+@pytest.mark.release
 @pytest.mark.parametrize(
     ("asked", "each_task", "each_node"),
     [
@@ -129,6 +130,7 @@ def test_every_way_to_ask_for_gpus(
         assert sorted(len(span.gpus) for span in spans.spans_of(job)) == each_task
 
 
+@pytest.mark.release
 def test_a_task_sees_the_gpus_it_is_bound_to(
     cluster: GpuCluster, spans: JobSpans, alice: str
 ) -> None:
@@ -174,6 +176,7 @@ def test_overlapping_steps_share_their_jobs_gpus(
     assert one.began < other.ended and other.began < one.ended
 
 
+@pytest.mark.release
 def test_every_part_of_a_heterogeneous_job_has_its_own(
     cluster: GpuCluster, spans: JobSpans, people: tuple[str, str]
 ) -> None:

@@ -12,7 +12,7 @@ from polling import poll_until
 
 from demo_cluster import ClusterSpec
 
-pytestmark = pytest.mark.parts(2)
+pytestmark = [pytest.mark.parts(2), pytest.mark.release]
 
 
 @pytest.fixture(scope="module")

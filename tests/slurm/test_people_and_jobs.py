@@ -118,6 +118,7 @@ def test_who_waits_gets_the_gpu_of_a_job_that_ends(
     assert f"held by {alice} (slurm job {job})" in done.stderr
 
 
+@pytest.mark.release
 def test_inside_a_job_run_uses_the_jobs_gpus(cluster: GpuCluster, people: tuple[str, str]) -> None:
     alice, _ = people
     program = shlex.quote(str(cluster.venv / "bin/canhazgpu"))
@@ -144,6 +145,7 @@ def test_inside_a_job_without_gpus_run_says_how_to_get_some(
     assert "status=2" in shown
 
 
+@pytest.mark.release
 def test_run_may_get_its_gpus_through_slurm(cluster: GpuCluster, people: tuple[str, str]) -> None:
     _, bob = people
     cluster.configure(run={"via_slurm": "yes"})
@@ -159,6 +161,7 @@ def test_run_may_get_its_gpus_through_slurm(cluster: GpuCluster, people: tuple[s
     assert "Slurm picks the GPUs" in refused.stderr
 
 
+@pytest.mark.release
 def test_reserve_may_get_its_gpus_through_slurm(
     cluster: GpuCluster, people: tuple[str, str]
 ) -> None:

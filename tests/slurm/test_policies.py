@@ -163,6 +163,7 @@ def test_a_long_wait_is_no_reason_for_slurm_to_give_the_job_up(
     assert_completed(cluster, job)
 
 
+@pytest.mark.release
 def test_a_job_runs_on_another_gpu(
     cluster: GpuCluster, people: tuple[str, str], intruder: Process
 ) -> None:
@@ -207,6 +208,7 @@ def test_a_protected_users_process_is_not_ended(
     assert intruder.alive
 
 
+@pytest.mark.release
 def test_a_process_of_a_job_without_gpus_is_not_ended(
     cluster: GpuCluster, people: tuple[str, str]
 ) -> None:
@@ -222,6 +224,7 @@ def test_a_process_of_a_job_without_gpus_is_not_ended(
     assert f"in use by {bob} WITHOUT RESERVATION" in shown(cluster, job)
 
 
+@pytest.mark.release
 def test_a_job_is_held_after_its_last_requeue_and_runs_once_released(
     cluster: GpuCluster, people: tuple[str, str], intruder: Process
 ) -> None:
@@ -253,6 +256,7 @@ def test_requeues_by_others_do_not_count(cluster: GpuCluster, people: tuple[str,
         assert requeued(cluster, job)["Restarts"] == "2"
 
 
+@pytest.mark.release
 def test_a_node_is_drained_with_our_reason_and_put_back_by_hand(
     cluster: GpuCluster, people: tuple[str, str], intruder: Process
 ) -> None:
@@ -282,6 +286,7 @@ def test_a_reason_that_an_administrator_gave_is_kept(
     assert "Reason=new disk" in cluster.slurm.run(["scontrol", "show", "node", "n1"]).stdout
 
 
+@pytest.mark.release
 def test_a_job_runs_all_the_same_and_its_user_sees_why(
     cluster: GpuCluster, people: tuple[str, str], intruder: Process
 ) -> None:
@@ -299,6 +304,7 @@ def test_a_job_runs_all_the_same_and_its_user_sees_why(
     assert "job runs all the same" in log_of(cluster, job)[0]
 
 
+@pytest.mark.release
 def test_an_interactive_job_is_warned_on_its_terminal(
     cluster: GpuCluster, people: tuple[str, str], intruder: Process
 ) -> None:
@@ -352,6 +358,7 @@ def test_a_persons_gpu_is_swapped_for_another(cluster: GpuCluster, people: tuple
     assert cluster.slurm.output(job, user=alice) == f"GPUS={second}\n"
 
 
+@pytest.mark.release
 def test_all_of_a_heterogeneous_job_waits_when_one_part_conflicts(
     cluster: GpuCluster, people: tuple[str, str], intruder: Process
 ) -> None:
@@ -418,6 +425,7 @@ def test_a_prolog_killed_again_drains_nothing(
     assert intruder.alive
 
 
+@pytest.mark.release
 def test_a_job_that_nobody_checked_sees_no_other_jobs_gpu(
     cluster: GpuCluster, people: tuple[str, str]
 ) -> None:

@@ -12,6 +12,8 @@ from polling import poll_until
 from demo_cluster import ClusterSpec
 from fake_nvml import Process, start_gpu_process
 
+pytestmark = pytest.mark.release
+
 
 @pytest.fixture(scope="module")
 def cluster(make_cluster: Any) -> GpuCluster:

@@ -61,6 +61,7 @@ def _nodes_are_up(cluster: SiteCluster) -> Iterator[None]:
     cluster.slurm.wait_nodes_idle()
 
 
+@pytest.mark.release
 def test_the_sites_hooks_work_on_and_the_jobs_gpu_is_ours(
     installed: SiteCluster, people: tuple[str, str]
 ) -> None:
@@ -78,6 +79,7 @@ def test_the_sites_hooks_work_on_and_the_jobs_gpu_is_ours(
     assert installed.held() == {}
 
 
+@pytest.mark.release
 def test_the_sites_task_prolog_may_still_refuse_a_task(
     installed: SiteCluster, people: tuple[str, str]
 ) -> None:
@@ -85,12 +87,14 @@ def test_the_sites_task_prolog_may_still_refuse_a_task(
     assert lines == ["slurmstepd-n1: error: TaskProlog failed status=3"]
 
 
+@pytest.mark.release
 def test_a_second_installation_changes_and_asks_for_nothing(installed: SiteCluster) -> None:
     said = json.loads(installed.hooks("install", "--json").stdout)
     assert {one["action"] for one in said["files"]} == {"unchanged"}
     assert said["slurm_conf_lines"] == []
 
 
+@pytest.mark.release
 def test_slurm_runs_the_health_check_that_was_installed(installed: SiteCluster) -> None:
     """slurmd gives it a name alone: configuration and slurm.conf are where no default looks."""
     script = installed.slurm_dir / "canhazgpu" / "health_check.sh"
@@ -109,6 +113,7 @@ def test_slurm_runs_the_health_check_that_was_installed(installed: SiteCluster) 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.release
 def test_nothing_is_wrong_with_it(installed: SiteCluster) -> None:
     assert installed.problems() == {}
     assert installed.hooks("check", "--strict", check=False).returncode == 0
@@ -266,6 +271,7 @@ def test_a_password_that_everybody_can_read_is_found_and_not_shown(installed: Si
     assert "geheim" not in json.dumps(found)
 
 
+@pytest.mark.release
 def test_removed_everything_is_as_before(
     installed: SiteCluster, before: dict[str, tuple[int, str]], people: tuple[str, str]
 ) -> None:

@@ -24,7 +24,7 @@ from demo_cluster import (
 )
 from demo_cluster.host.processes import wait_until
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.release]
 
 USER = f"demo-alice{os.getpid()}"
 MINORS = (107, 103, 150, 111)

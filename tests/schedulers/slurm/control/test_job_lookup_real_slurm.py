@@ -19,6 +19,8 @@ from demo_cluster import (
     remove_users,
 )
 
+pytestmark = pytest.mark.release
+
 USER = f"demo-alice{os.getpid()}"
 
 
