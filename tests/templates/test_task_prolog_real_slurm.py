@@ -184,7 +184,7 @@ def test_a_step_sees_its_own(
     world: World, script: str, free: list[str], constrained: list[str] | None
 ) -> None:
     expected = constrained if world.constrained else free
-    assert output(world, script) == (bound_by_slurm(world, script) if expected is None else expected)
+    assert output(world, script) == (expected or bound_by_slurm(world, script))
 
 
 def test_a_damaged_record_leaves_a_task_without_gpus_and_says_so(world: World) -> None:
