@@ -13,9 +13,10 @@ from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.schedulers.slurm import environment
 from canhazgpu.schedulers.slurm.conf.device_mapping import gpus_at_positions
 from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
-from canhazgpu.schedulers.slurm.conf.gres import (
+from canhazgpu.schedulers.slurm.conf.declared_gpus import (
     DeclaredGpus,
-    order_gpu_devices,
+    node_line,
+    parse_count,
     parse_declared_gpus,
 )
 from canhazgpu.schedulers.slurm.conf.hostlist import MAX_NAMES, expand_hostlist
@@ -24,7 +25,7 @@ from canhazgpu.schedulers.slurm.conf.node_conf import (
     default_conf_path,
     read_node_conf,
 )
-from canhazgpu.schedulers.slurm.conf.parser import parse_line
+from canhazgpu.schedulers.slurm.conf.parser import ConfLine, parse_line, parse_pairs
 
 
 @pytest.mark.parametrize(
@@ -126,6 +127,10 @@ def test_absent_files_count_as_empty(tmp_path: Path) -> None:
         ("TaskPlugin=task/cgroup", "ConstrainDevices=yes", True),
         ("taskplugin=task/affinity,task/cgroup", "constraindevices = YES", True),
         ("TaskPlugin=Task/Cgroup", "ConstrainDevices=true", True),
+        ("TaskPlugin=affinity,cgroup", "ConstrainDevices=yes", True),
+        ("TaskPlugin=cgroup", "ConstrainDevices=up", True),
+        ('TaskPlugin="task/affinity, cgroup"', "ConstrainDevices=yes", True),
+        ("TaskPlugin=task/cgroupish", "ConstrainDevices=yes", False),
         ("TaskPlugin=task/cgroup", "ConstrainDevices=1", True),
         ("TaskPlugin=task/\\\ncgroup", "ConstrainDevices=\\\nyes", True),
         ("TaskPlugin=task/affinity", "ConstrainDevices=yes", False),
@@ -185,11 +190,6 @@ def test_the_gpus_files_of_this_node(
     assert facts(tmp_path, gres=gres).gpu_devices == (files and devices(*files))
 
 
-def test_the_files_are_counted_over_all_lines() -> None:
-    lines = [parse_line("Name=gpu File=/dev/nvidia2"), parse_line("Name=gpu File=/dev/nvidia[0-1]")]
-    assert order_gpu_devices(lines, "n1") == devices("/dev/nvidia2", "/dev/nvidia0", "/dev/nvidia1")
-
-
 def test_a_list_that_cannot_be_read_fails_only_where_it_is_needed(tmp_path: Path) -> None:
     found = facts(tmp_path, "SlurmdLogFile=/l", gres="Name=gpu File=/dev/nvidia[0-7:2]")
     assert found.log_file == Path("/l")
@@ -200,14 +200,62 @@ def test_a_list_that_cannot_be_read_fails_only_where_it_is_needed(tmp_path: Path
 def test_files_include_others_beside_them_or_anywhere(tmp_path: Path) -> None:
     (tmp_path / "task.conf").write_text("TaskPlugin=task/cgroup\n")
     (tmp_path / "log.conf").write_text("SlurmdLogFile=/l\n")
-    slurm = f"  include task.conf # why\nInclude {tmp_path}/log.conf\nInclude absent.conf\n"
+    slurm = f"include task.conf # why\nInclude {tmp_path}/log.conf\n"
     found = facts(tmp_path, slurm, "ConstrainDevices=yes")
     assert (found.constrains_devices, found.log_file) == (True, Path("/l"))
 
 
-def test_a_circle_of_includes_ends(tmp_path: Path) -> None:
-    (tmp_path / "b.conf").write_text("Include slurm.conf\nSlurmdLogFile=/l\n")
-    assert facts(tmp_path, "Include b.conf\nInclude slurm.conf\n").log_file == Path("/l")
+def test_an_include_names_the_cluster(tmp_path: Path) -> None:
+    (tmp_path / "gres_mars.conf").write_text("Name=gpu File=/dev/nvidia3\n")
+    (tmp_path / "mars.conf").write_text("SlurmdLogFile=/l\n")
+    found = facts(tmp_path, "ClusterName=Mars\nInclude %c.conf\n", gres="Include gres_%c.conf\n")
+    assert found.log_file == Path("/l")
+    # slurmd knows the name in slurm.conf alone, and does not start with this gres.conf.
+    assert found.gpu_devices == devices("/dev/nvidia3")
+
+
+@pytest.mark.parametrize(
+    ("slurm", "fault"),
+    [
+        ("\nInclude absent.conf\n", r"slurm.conf line 2: cannot read the included file absent.conf"),
+        ("Include %c.conf\nClusterName=a\n", r"line 1: Include %c.conf needs ClusterName="),
+        (" Include nodes.conf\n", r"line 1: Include is not the first word of its line"),
+        ("Include slurm.conf\n", r"line 1: more than 16 files include each other"),
+        ("Include *.conf\n", r"line 1: cannot read the included file"),
+    ],
+)
+def test_an_include_without_effect_is_no_empty_file(
+    tmp_path: Path, slurm: str, fault: str
+) -> None:
+    with pytest.raises(ConfigError, match=fault):
+        facts(tmp_path, slurm)
+
+
+def test_a_relative_include_in_a_folder_is_beside_either_file(tmp_path: Path) -> None:
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "all.conf").write_text("Include log.conf\n")
+    (tmp_path / "log.conf").write_text("SlurmdLogFile=/beside-slurm-conf\n")
+    slurm = "Include conf.d/all.conf\n"
+    assert facts(tmp_path, slurm).log_file == Path("/beside-slurm-conf")
+    (tmp_path / "conf.d" / "log.conf").write_text("SlurmdLogFile=/beside-the-line\n")
+    with pytest.raises(ConfigError, match=r"all.conf line 1: Include log.conf may mean"):
+        facts(tmp_path, slurm)
+    (tmp_path / "log.conf").unlink()
+    assert facts(tmp_path, slurm).log_file == Path("/beside-the-line")
+
+
+def test_every_file_that_was_looked_for_has_a_stamp(tmp_path: Path) -> None:
+    (tmp_path / "log.conf").write_text("SlurmdLogFile=/l\n")
+    before = facts(tmp_path, "Include log.conf\n").stamps
+    assert {Path(name).name for name in before} == {
+            "slurm.conf",
+        "log.conf",
+        "cgroup.conf",
+        "gres.conf",
+    }
+    (tmp_path / "gres.conf").write_text("Name=gpu File=/dev/nvidia0\n")
+    after = facts(tmp_path).stamps
+    assert [Path(name).name for name in before if before[name] != after[name]] == ["gres.conf"]
 
 
 def test_bytes_that_are_no_text_are_read_over(tmp_path: Path) -> None:
@@ -272,56 +320,70 @@ def test_a_gpu_without_a_name_is_not_assigned() -> None:
         gpus_at_positions([0], devices("/dev/nvidia0"), [gpu(0, 0, "")])
 
 
-TYPED = [
-    {"name": "gpu", "type": "small", "file": "/dev/nvidia0"},
-    {"name": "gpu", "type": "big", "file": "/dev/nvidia[1-2]"},
-]
-
-
 @pytest.mark.parametrize(
-    ("gres", "files"),
+    ("gres", "declared"),
     [
-        ("gpu:small:1,gpu:big:2", ("/dev/nvidia0", "/dev/nvidia1", "/dev/nvidia2")),
-        ("gpu:big:2,gpu:small:1", ("/dev/nvidia1", "/dev/nvidia2", "/dev/nvidia0")),
-        ("nic:2,gpu:big:2(S:0),gpu:small:1", ("/dev/nvidia1", "/dev/nvidia2", "/dev/nvidia0")),
-    ],
-)
-def test_types_are_counted_in_the_order_of_slurm_conf(gres: str, files: tuple[str, ...]) -> None:
-    declared = parse_declared_gpus([{"nodename": "n[1-2]", "gres": gres}], "n1")
-    found = order_gpu_devices(TYPED, "n1", declared) or ()
-    assert tuple(one.files[0] for one in found) == files
-
-
-@pytest.mark.parametrize("gres", ["gpu:3", "gpu:big:2", "gpu:big:1,gpu:small:1", "gpu:other:3"])
-def test_types_that_slurm_conf_does_not_declare_are_refused(gres: str) -> None:
-    declared = parse_declared_gpus([{"nodename": "n1", "gres": gres}], "n1")
-    with pytest.raises(InputError, match=r"gres.conf names 3 GPU files for n1"):
-        order_gpu_devices(TYPED, "n1", declared)
-
-
-def test_more_files_than_declared_gpus_are_refused() -> None:
-    lines = [{"name": "gpu", "file": "/dev/nvidia[0-3]"}]
-    assert len(order_gpu_devices(lines, "n1", [DeclaredGpus("", 4)]) or ()) == 4
-    with pytest.raises(InputError, match=r"names 4 GPU files for n1, and Gres= in slurm\.conf 2"):
-        order_gpu_devices(lines, "n1", [DeclaredGpus("", 2)])
-
-
-@pytest.mark.parametrize(
-    ("nodes", "declared"),
-    [
-        ([], ()),
-        ([{"nodename": "n2", "gres": "gpu:4"}], ()),
-        ([{"nodename": "n1", "gres": "gpu"}], (DeclaredGpus("", 1),)),
-        ([{"nodename": "n1", "gres": "gpu:4"}], (DeclaredGpus("", 4),)),
-        ([{"nodename": "n1", "gres": "gpu:a100"}], (DeclaredGpus("a100", 1),)),
-        ([{"nodename": "DEFAULT", "gres": "gpu:8"}, {"nodename": "n1"}], (DeclaredGpus("", 8),)),
-        ([{"nodename": "n1", "gres": "nic:1"}], ()),
+        ("", ()),
+        ("nic:1,gpumem:2", ()),
+        ("gpu", (DeclaredGpus("", 1),)),
+        ("gpu:4", (DeclaredGpus("", 4),)),
+        ("gpu:a100", (DeclaredGpus("a100", 1),)),
+        ("gpu:3090:2,nic:1,gpu:2080ti:2(S:0)", (DeclaredGpus("3090", 2), DeclaredGpus("2080ti", 2))),
+        ("gpu:a:1,gpu:b:1,gpu:a:2", (DeclaredGpus("a", 3), DeclaredGpus("b", 1))),
+        ("gpu:2(S:0-1,2)", (DeclaredGpus("", 2),)),
     ],
 )
 def test_what_slurm_conf_says_of_a_nodes_gpus(
-    nodes: list[dict[str, str]], declared: tuple[DeclaredGpus, ...]
+    gres: str, declared: tuple[DeclaredGpus, ...]
 ) -> None:
-    assert parse_declared_gpus(nodes, "n1") == declared
+    assert parse_declared_gpus(gres) == declared
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("2", 2),
+        ("1k", 1024),
+        ("1KiB", 1024),
+        ("1kb", 1000),
+        ("2M", 2 * 1024**2),
+        ("1b", None),
+        ("2x", None),
+        ("", None),
+        ("-1", None),
+    ],
+)
+def test_counts_have_suffixes(text: str, count: int | None) -> None:
+    assert parse_count(text) == count
+
+
+def lines_of(*texts: str) -> list[ConfLine]:
+    return [
+        ConfLine(*parse_pairs(text), "/etc/slurm.conf", number)
+        for number, text in enumerate(texts, start=1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "gres"),
+    [
+        ([], None),
+        (["NodeName=n2 Gres=gpu:1"], None),
+        (["NodeName=n1"], ""),
+        (["NodeName=DEFAULT Gres=gpu:8", "NodeName=n[1-2]"], "gpu:8"),
+        (["NodeName=n1", "NodeName=DEFAULT Gres=gpu:8"], ""),
+        (["NodeName=default Gres=gpu:8", "NodeName=DEFAULT CPUs=1", "NodeName=n1"], "gpu:8"),
+    ],
+)
+def test_the_gres_of_the_nodes_line(lines: list[str], gres: str | None) -> None:
+    found = node_line(lines_of(*lines), "n1")
+    assert (found and found[1]) == gres
+
+
+def test_a_line_of_the_node_that_cannot_be_read_is_named() -> None:
+    lines = lines_of("NodeName=n2 CPUs 8 Gres=gpu:1", "NodeName=n1 CPUs 8 Gres=gpu:2")
+    with pytest.raises(InputError, match=r"/etc/slurm.conf line 2: cannot read 'CPUs 8"):
+        node_line(lines, "n1")
 
 
 def test_a_file_that_is_there_and_cannot_be_read_is_no_empty_file(tmp_path: Path) -> None:

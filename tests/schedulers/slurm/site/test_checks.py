@@ -11,7 +11,7 @@ import pytest
 from canhazgpu.config.schema import Config, EpilogConfig, SlurmConfig
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.schedulers.slurm.conf.node_conf import SlurmNodeConf
-from canhazgpu.schedulers.slurm.conf.parser import parse_line
+from canhazgpu.schedulers.slurm.conf.parser import ConfLine, parse_line
 from canhazgpu.schedulers.slurm.conf.settings import Settings, collect_settings
 from canhazgpu.schedulers.slurm.site.checks.registry import (
     CHECKS,
@@ -62,8 +62,8 @@ def settings(**values: str | None) -> Settings:
 
 
 def facts(gres: str = "Name=gpu File=/dev/nvidia[0-1]", declared: str = "gpu:2") -> SlurmNodeConf:
-    node = parse_line(f"NodeName=n1 Gres={declared}")
-    return SlurmNodeConf("n1", True, (parse_line(gres),), (node,), None)
+    lines = [ConfLine(parse_line(text)) for text in (gres, f"NodeName=n1 Gres={declared}")]
+    return SlurmNodeConf("n1", True, (lines[0],), (lines[1],), None)
 
 
 def gpus(count: int) -> tuple[GpuReading, ...]:

@@ -1,77 +1,164 @@
-"""Pure: the GPUs of a node in ``gres.conf`` and in ``Gres=`` of ``slurm.conf``."""
+"""Pure: the GPUs of a node in ``gres.conf``, as slurmd reads it."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from canhazgpu.errors import InputError
+from canhazgpu.schedulers.slurm.conf.declared_gpus import (
+    GPU,
+    DeclaredGpus,
+    names_node,
+    parse_count,
+)
 from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
 from canhazgpu.schedulers.slurm.conf.hostlist import expand_hostlist
-from canhazgpu.schedulers.slurm.conf.parser import ConfPairs
+from canhazgpu.schedulers.slurm.conf.parser import ConfLine
 
-# gpu, gpu:4, gpu:a100:4, each possibly followed by (S:0-1) or (IDX…)
-_GRES = re.compile(r"gpu(?::(?!\d+(?:\(|$))([^:,()]+))?(?::(\d{1,4}))?(?:\(.*)?")
+AUTODETECT_WORDS = ("nvml", "rsmi", "oneapi", "nrt", "nvidia")
+"""Slurm looks for each of these in the value of AutoDetect, the first that is in it counts."""
 
 
 @dataclass(frozen=True, slots=True)
-class DeclaredGpus:
-    """The number of a node's GPUs of one type; the type is empty if ``Gres=`` names none."""
+class GresConf:
+    """What ``gres.conf`` says of a node's GPUs: its devices, and how Slurm detects others.
 
-    kind: str
+    `autodetect` is one of `AUTODETECT_WORDS`, empty if Slurm detects no GPUs.
+    """
+
+    records: tuple[GresRecord, ...] = ()
+    autodetect: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GresRecord:
+    """One line about GPUs; `devices` has the files of each, none where the line has no ``File=``.
+
+    `kind` is None without a ``Type=``. `count` is how many GPUs of ``Gres=`` the line stands for.
+    """
+
+    kind: str | None
+    devices: tuple[tuple[str, ...], ...]
     count: int
+    origin: str
 
 
-def parse_declared_gpus(nodes: Iterable[ConfPairs], node: str) -> tuple[DeclaredGpus, ...]:
-    """Return the GPUs in ``Gres=`` of the node's line in ``slurm.conf``, in that order."""
-    gres = ""
-    default = ""
-    for line in nodes:
-        if line["nodename"].upper() == "DEFAULT":
-            default = line.get("gres", default)
-        elif node in expand_hostlist(line["nodename"]):
-            gres = line.get("gres", default)
-    found = (_GRES.fullmatch(part) for part in gres.split(","))
-    return tuple(DeclaredGpus(one[1] or "", int(one[2] or 1)) for one in found if one)
+def parse_gres_conf(lines: Iterable[ConfLine], node: str) -> GresConf:
+    """Return what the lines of ``gres.conf`` say of the node's GPUs.
+
+    Slurm takes the lines that begin with ``Name=`` first, then those that begin with ``NodeName=``
+    and name the node (measured). Raises `InputError` for a line that cannot be read and for lines
+    with which slurmd does not start.
+    """
+    general: list[GresRecord] = []
+    own: list[GresRecord] = []
+    detected = detected_here = ""
+    for line in lines:
+        key, pairs = line.leading_key, line.pairs
+        if key == "nodename":
+            if not names_node(line, pairs[key], node):
+                continue
+            detected_here = pairs.get("autodetect", detected_here)
+        elif key == "autodetect":
+            detected = pairs[key]
+        _check_readable(line)
+        if pairs.get("name", "").lower() == GPU:
+            (own if key == "nodename" else general).append(_record(line))
+    records = (*general, *own)
+    _check_alike(records)
+    return GresConf(records, _autodetect_word(detected_here or detected))
+
+
+def _check_readable(line: ConfLine) -> None:
+    """Raise `InputError` for a line that slurmd cannot read."""
+    key = line.leading_key
+    if line.rest or key not in ("name", "nodename", "autodetect"):
+        raise InputError(f"{line.origin}: cannot read {(line.rest or key)[:80]!r}")
+    if key != "nodename" and "nodename" in line.pairs:
+        raise InputError(f"{line.origin}: NodeName= is not the line's first word")
+
+
+def _autodetect_word(value: str) -> str:
+    return next((word for word in AUTODETECT_WORDS if word in value.lower()), "")
+
+
+def _record(line: ConfLine) -> GresRecord:
+    pairs = line.pairs
+    several = pairs.get("multiplefiles")
+    listed = pairs.get("file", pairs.get("files"))
+    if several is not None and listed is not None:
+        raise InputError(f"{line.origin}: File= and MultipleFiles= exclude each other")
+    try:
+        files = expand_hostlist(several or listed or "")
+    except InputError as exc:
+        raise InputError(f"{line.origin}: {exc}") from exc
+    if several is not None and len(files) < 2:
+        raise InputError(f"{line.origin}: MultipleFiles= needs several files, else write File=")
+    devices = (files,) if several is not None else tuple((file,) for file in files)
+    return GresRecord(pairs.get("type"), devices, _count(line, len(devices)), line.origin)
+
+
+def _count(line: ConfLine, devices: int) -> int:
+    text = line.pairs.get("count")
+    count = None if text is None else parse_count(text)
+    if text is not None and (count is None or (devices and count != devices)):
+        raise InputError(
+            f"{line.origin}: Count={text[:80]} for {devices} files: slurmd does not start with it"
+        )
+    return count or devices or 1
+
+
+def _check_alike(records: Sequence[GresRecord]) -> None:
+    """Raise `InputError` where slurmd does not start: some lines lack what others have."""
+    for key, present in (
+        ("File", [bool(one.devices) for one in records]),
+        ("Type", [one.kind is not None for one in records]),
+    ):
+        if any(present) and not all(present):
+            origin = records[present.index(False)].origin
+            raise InputError(f"{origin}: no {key}=, which other lines for GPUs have")
 
 
 def order_gpu_devices(
-    lines: Iterable[ConfPairs], node: str, declared: Sequence[DeclaredGpus] = ()
-) -> tuple[GpuDevice, ...] | None:
-    """Return the node's GPUs in Slurm's order, None if ``gres.conf`` names no device files.
+    records: Sequence[GresRecord], declared: Sequence[DeclaredGpus] | None
+) -> tuple[GpuDevice, ...]:
+    """Return the node's GPUs in the order of Slurm's numbers (measured on 22.05 to 26.05).
 
-    Slurm's number of a GPU is its index in this list (measured on 22.05). GPUs without a type are
-    in the order of ``gres.conf``; typed GPUs are grouped by type, in the order of ``Gres=`` in
-    ``slurm.conf``. Raises `InputError` if the two files disagree.
+    `declared` are the GPUs of ``Gres=``, None for a node that ``slurm.conf`` does not know. Each of
+    its types takes the lines of this type, compared in any case; GPUs without a type take all
+    lines. Devices beyond its count are left out. Raises `InputError` where the types of an unknown
+    node leave the order open.
     """
-    named = _named_devices(lines, node)
-    devices = named
-    if len({one.kind for one in named}) > 1:
-        devices = [
-            device
-            for one in declared
-            for device in [device for device in named if device.kind == one.kind][: one.count]
-        ]
-    count = sum(one.count for one in declared)
-    if named and declared and not len(devices) == len(named) == count:
-        raise InputError(
-            f"gres.conf names {len(named)} GPU files for {node}, and Gres= in slurm.conf"
-            f" {count} GPUs: make the files and the types agree"
-        )
-    return tuple(devices) or None
-
-
-def _named_devices(lines: Iterable[ConfPairs], node: str) -> list[GpuDevice]:
+    if declared is None:
+        kinds = {(one.kind or "").lower() for one in records}
+        if len(kinds) > 1:
+            raise InputError(
+                f"{records[0].origin}: GPUs of the types {', '.join(sorted(kinds))}, whose order"
+                " Gres= decides, and slurm.conf has no line for this node"
+            )
+        return tuple(GpuDevice(one.kind or "", files) for one in records for files in one.devices)
+    left = list(records)
     devices: list[GpuDevice] = []
-    for line in lines:
-        if line.get("name", "").lower() != "gpu":
-            continue
-        if "nodename" in line and node not in expand_hostlist(line["nodename"]):
-            continue
-        kind = line.get("type", "")
-        if "multiplefiles" in line:
-            devices.append(GpuDevice(kind, expand_hostlist(line["multiplefiles"])))
-        elif "file" in line:
-            devices.extend(GpuDevice(kind, (file,)) for file in expand_hostlist(line["file"]))
-    return devices
+    for wanted in declared:
+        missing = wanted.count
+        for record in [one for one in left if _fits(one, wanted)]:
+            if missing <= 0:
+                break
+            left.remove(record)
+            kind = (record.kind or "") if wanted.kind else ""
+            devices += (GpuDevice(kind, files) for files in record.devices[:missing])
+            missing -= record.count
+    _check_unique(devices)
+    return tuple(devices)
+
+
+def _check_unique(devices: Sequence[GpuDevice]) -> None:
+    """Raise `InputError` for a file of two GPUs, unless these are instances of one GPU."""
+    files = [one.files[0] for one in devices if len(one.files) == 1]
+    if twice := sorted({one for one in files if files.count(one) > 1}):
+        raise InputError(f"gres.conf names {twice[0]} for two GPUs: slurmd does not start with it")
+
+
+def _fits(record: GresRecord, wanted: DeclaredGpus) -> bool:
+    return not wanted.kind or (record.kind or "").lower() == wanted.kind.lower()

@@ -2,71 +2,83 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.conf.cluster_name import owner_cluster_name
-from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
-from canhazgpu.schedulers.slurm.conf.gres import (
+from canhazgpu.schedulers.slurm.conf.conf_files import ConfFiles, FileStamp, lower_as_slurm
+from canhazgpu.schedulers.slurm.conf.declared_gpus import (
     DeclaredGpus,
-    order_gpu_devices,
+    node_line,
     parse_declared_gpus,
 )
-from canhazgpu.schedulers.slurm.conf.parser import ConfPairs, read_conf_lines
-from canhazgpu.schedulers.slurm.conf.settings import Settings, collect_settings
+from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
+from canhazgpu.schedulers.slurm.conf.gres import GresConf, order_gpu_devices, parse_gres_conf
+from canhazgpu.schedulers.slurm.conf.parser import ConfLine, ConfPairs
+from canhazgpu.schedulers.slurm.conf.settings import Settings, collect_settings, plugin_names
 
 DEFAULT_SPOOL_DIR = "/var/spool/slurmd"
 BOOLEAN_YES = ("yes", "up", "true", "1")
 """What Slurm reads as true, in any case (s_p_handle_boolean in parse_value.c)."""
-
-_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
-"""Slurm lowers ASCII letters only."""
 
 
 @dataclass(frozen=True, slots=True)
 class SlurmNodeConf:
     """What Slurm's files say about this node: device constraints, GPUs, slurmd's log.
 
-    `spool_dir` is SlurmdSpoolDir. `cluster` is "" if the files do not name it.
+    `gres` and `nodes` are the lines of ``gres.conf`` and those about nodes in ``slurm.conf``.
+    `spool_dir` is SlurmdSpoolDir. `cluster` is "" if the files do not name it. `stamps` has every
+    file that was read or looked for.
     """
 
     node: str
     constrains_devices: bool
-    gres: tuple[ConfPairs, ...]
-    nodes: tuple[ConfPairs, ...]
+    gres: tuple[ConfLine, ...]
+    nodes: tuple[ConfLine, ...]
     log_file: Path | None
     spool_dir: Path | None = None
     cluster: str = ""
+    stamps: Mapping[str, FileStamp] = field(default_factory=dict)
 
     @property
     def gpu_devices(self) -> tuple[GpuDevice, ...] | None:
-        """The node's GPUs in Slurm's order, see `order_gpu_devices`; raises `InputError`.
+        """The node's GPUs in Slurm's order, None if ``gres.conf`` names no device files.
 
-        Parsed on access, since a job without GPUs must not fail for a list it does not use.
+        Raises `InputError` where the files leave the order open. Parsed on access, since a job
+        without GPUs must not fail for a list it does not use.
         """
-        return order_gpu_devices(self.gres, self.node, self._declared)
+        found = self.gres_conf
+        if not any(one.devices for one in found.records):
+            return None
+        return order_gpu_devices(found.records, self.declared_gpus)
+
+    @property
+    def gres_conf(self) -> GresConf:
+        """What ``gres.conf`` says of this node's GPUs; raises `InputError`."""
+        return parse_gres_conf(self.gres, self.node)
+
+    @property
+    def declared_gpus(self) -> tuple[DeclaredGpus, ...] | None:
+        """The node's GPUs in ``Gres=``, None for a node that ``slurm.conf`` does not name."""
+        found = node_line(self.nodes, self.node)
+        return None if found is None else parse_declared_gpus(found[1])
 
     @property
     def gpu_count(self) -> int | None:
         """How many GPUs ``slurm.conf`` gives the node, None if it does not say."""
-        return sum(one.count for one in self._declared) or None
+        return sum(one.count for one in self.declared_gpus or ()) or None
 
     @property
     def has_several_gpu_types(self) -> bool:
         """Whether ``Gres=`` names several types of GPUs for the node; raises `InputError`."""
-        return len({one.kind for one in self._declared}) > 1
+        return len({one.kind for one in self.declared_gpus or ()}) > 1
 
     @property
     def job_owner_prefix(self) -> str:
         """The beginning of the owner token of each job of this cluster."""
         return f"job:{self.cluster}:" if self.cluster else "job:"
-
-    @property
-    def _declared(self) -> tuple[DeclaredGpus, ...]:
-        return parse_declared_gpus(self.nodes, self.node)
 
 
 def default_conf_path() -> str:
@@ -86,9 +98,10 @@ def read_node_conf(conf: Path, node: str, host: str) -> SlurmNodeConf:
     An absent file counts as empty, as it does for Slurm. A file that exists but cannot be read
     raises `ConfigError`: a guess could give a job the wrong GPU.
     """
-    lines = tuple(read_conf_lines(conf))
+    files = ConfFiles(conf.parent)
+    lines = tuple(files.lines(conf))
     general = _merged_values(lines)
-    cgroup = _merged_values(read_conf_lines(conf.with_name("cgroup.conf")))
+    cgroup = _merged_values(files.lines(conf.with_name("cgroup.conf")))
 
     def path_of(text: str) -> Path | None:
         path = text.replace("%n", node).replace("%h", host)
@@ -97,23 +110,27 @@ def read_node_conf(conf: Path, node: str, host: str) -> SlurmNodeConf:
     return SlurmNodeConf(
         node=node,
         constrains_devices=cgroup.get("constraindevices", "no").lower() in BOOLEAN_YES
-        and "task/cgroup" in general.get("taskplugin", "").lower(),
-        gres=tuple(read_conf_lines(conf.with_name("gres.conf"))),
-        nodes=tuple(line for line in lines if "nodename" in line),
+        and "cgroup" in plugin_names(general.get("taskplugin", ""), "task"),
+        gres=tuple(files.lines(conf.with_name("gres.conf"))),
+        nodes=tuple(line for line in lines if line.leading_key == "nodename"),
         log_file=path_of(general.get("slurmdlogfile", "")),
         # Slurm itself lowers the name.
-        cluster=owner_cluster_name(general.get("clustername", "").translate(_LOWER)),
+        cluster=owner_cluster_name(lower_as_slurm(general.get("clustername", ""))),
         spool_dir=path_of(general.get("slurmdspooldir", DEFAULT_SPOOL_DIR)),
+        stamps=files.stamps,
     )
 
 
 def read_settings(conf: Path) -> Settings:
-    """Read the general settings of ``slurm.conf``; an absent file has no settings."""
-    return collect_settings(read_conf_lines(conf))
+    """Read the general settings of ``slurm.conf``, or of ``cgroup.conf``.
+
+    An absent file has no settings.
+    """
+    return collect_settings(line.pairs for line in ConfFiles(conf.parent).lines(conf))
 
 
-def _merged_values(lines: Iterable[ConfPairs]) -> ConfPairs:
+def _merged_values(lines: Iterable[ConfLine]) -> ConfPairs:
     merged: ConfPairs = {}
     for line in lines:
-        merged |= line
+        merged |= line.pairs
     return merged

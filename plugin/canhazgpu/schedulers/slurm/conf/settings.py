@@ -35,10 +35,24 @@ class Settings:
         """Return a comma-separated value's words in lower case, as Slurm compares them."""
         return tuple(one.strip().lower() for one in self.get(key).split(",") if one.strip())
 
+    def plugins(self, key: str, kind: str) -> tuple[str, ...]:
+        """Return the plugins of this kind in the key's value, see `plugin_names`."""
+        return plugin_names(self.get(key), kind)
+
     def number(self, key: str) -> int | None:
         """Return the value as a number, None if it is not one."""
         text = self.get(key)
         return int(text) if text.isascii() and text.isdecimal() else None
+
+
+def plugin_names(value: str, kind: str) -> tuple[str, ...]:
+    """Return the plugins in a comma-separated value, in lower case and without their prefix.
+
+    ``task/affinity,cgroup`` has the plugins ``affinity`` and ``cgroup`` of the kind ``task``:
+    Slurm adds the prefix to a word that lacks it (measured on 22.05 to 26.05).
+    """
+    words = (word.strip().lower() for word in value.split(","))
+    return tuple(word.removeprefix(f"{kind}/") for word in words if word)
 
 
 def collect_settings(lines: Iterable[Mapping[str, str]]) -> Settings:

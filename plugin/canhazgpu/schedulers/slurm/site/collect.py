@@ -13,15 +13,15 @@ from pathlib import Path
 from canhazgpu.config.schema import SlurmConfig
 from canhazgpu.errors import CanhazgpuError, ConfigError, InputError, SchedulerError
 from canhazgpu.schedulers.slurm import environment as names
-from canhazgpu.schedulers.slurm.conf.hostlist import expand_hostlist
+from canhazgpu.schedulers.slurm.conf.declared_gpus import names_node
 from canhazgpu.schedulers.slurm.conf.node_conf import (
     BOOLEAN_YES,
     SlurmNodeConf,
     read_node_conf,
     read_settings,
 )
-from canhazgpu.schedulers.slurm.conf.parser import ConfPairs, read_conf_lines
-from canhazgpu.schedulers.slurm.conf.settings import Settings, collect_settings, parse_show_config
+from canhazgpu.schedulers.slurm.conf.parser import ConfLine
+from canhazgpu.schedulers.slurm.conf.settings import Settings, parse_show_config
 from canhazgpu.schedulers.slurm.control.commands import DEFAULT_BIN_DIRS, SlurmCommands
 from canhazgpu.schedulers.slurm.site.file_permissions import find_closed_to_users
 from canhazgpu.schedulers.slurm.site.installed_files import under_root
@@ -77,7 +77,7 @@ def collect_slurm_state(conf: str, node: str, host: str, slurm: SlurmConfig) -> 
     try:
         node_conf = read_node_conf(path, node, host)
         settings = read_settings(path)
-        cgroup = collect_settings(read_conf_lines(path.with_name("cgroup.conf")))
+        cgroup = read_settings(path.with_name("cgroup.conf"))
         fault = None if path.exists() else "No such file"
     except (ConfigError, OSError) as exc:
         fault = str(exc)
@@ -88,7 +88,7 @@ def collect_slurm_state(conf: str, node: str, host: str, slurm: SlurmConfig) -> 
         node_conf=node_conf,
         knows_node=any(_line_names_node(line, node) for line in node_conf.nodes),
         has_constrain_devices=cgroup.get("ConstrainDevices").lower() in BOOLEAN_YES,
-        auto_detects=any("autodetect" in line for line in node_conf.gres),
+        auto_detects=any("autodetect" in line.pairs for line in node_conf.gres),
         version=read_slurm_version(slurm.bin_dir),
         controller_settings=None if fault else read_running_settings(commands),
         programs=matched_programs(settings),
@@ -96,9 +96,9 @@ def collect_slurm_state(conf: str, node: str, host: str, slurm: SlurmConfig) -> 
     )
 
 
-def _line_names_node(line: ConfPairs, node: str) -> bool:
+def _line_names_node(line: ConfLine, node: str) -> bool:
     try:
-        return node in expand_hostlist(line["nodename"])
+        return names_node(line, line.pairs["nodename"], node)
     except InputError:
         return False
 

@@ -1,0 +1,108 @@
+"""Read Slurm's configuration files with the files that they include.
+
+Where a relative ``Include`` leads depends on the release: 22.05 looks beside the file that has the
+line, 24.11 beside ``slurm.conf``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from canhazgpu.errors import ConfigError
+from canhazgpu.schedulers.slurm.conf.parser import (
+    ConfLine,
+    included_file,
+    logical_lines,
+    parse_pairs,
+)
+
+MAX_INCLUDE_DEPTH = 16
+"""Slurm itself has no limit; files that include each other end it."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileStamp:
+    """What changes with a file's text: modification time, size and inode; all 0 for no file."""
+
+    modified_ns: int = 0
+    size: int = 0
+    inode: int = 0
+
+
+class ConfFiles:
+    """The files below one Slurm configuration, and which of them were read.
+
+    `stamps` has each file that was looked for. `cluster` is the ClusterName read so far, which
+    ``%c`` in an Include stands for.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.stamps: dict[str, FileStamp] = {}
+        self.cluster = ""
+
+    def lines(self, path: Path) -> Iterator[ConfLine]:
+        """Yield the lines of a file and of those that it includes. An absent file counts as empty.
+
+        Raises `ConfigError` for a file that cannot be read, and for an included one that is absent:
+        slurmd does not start without it.
+        """
+        text = self._read(path)
+        return iter(()) if text is None else self._lines(path, text, 0)
+
+    def _lines(self, path: Path, text: str, depth: int) -> Iterator[ConfLine]:
+        for number, line in logical_lines(text):
+            if include := included_file(line):
+                origin = f"{path} line {number}"
+                yield from self._included(include[0], path, origin, depth + 1)
+                if include[1]:
+                    yield ConfLine({}, include[1], str(path), number)
+                continue
+            pairs, rest = parse_pairs(line)
+            if not pairs and included_file(rest):
+                raise ConfigError(f"{path} line {number}: Include is not the first word of its line")
+            self.cluster = pairs.get("clustername", self.cluster)
+            if pairs or rest:
+                yield ConfLine(pairs, rest, str(path), number)
+
+    def _included(self, name: str, path: Path, origin: str, depth: int) -> Iterator[ConfLine]:
+        if depth > MAX_INCLUDE_DEPTH:
+            raise ConfigError(f"{origin}: more than {MAX_INCLUDE_DEPTH} files include each other")
+        if "%c" in name:
+            if not self.cluster:
+                raise ConfigError(f"{origin}: Include {name} needs ClusterName= in front of it")
+            name = name.replace("%c", lower_as_slurm(self.cluster))
+        known = {}
+        for base in dict.fromkeys((path.parent, self._directory)):
+            text = self._read(base / name)
+            if text is not None:
+                known[base / name] = text
+        if not known:
+            raise ConfigError(f"{origin}: cannot read the included file {name}: No such file")
+        if len(set(known.values())) > 1:
+            raise ConfigError(
+                f"{origin}: Include {name} may mean {' or '.join(map(str, known))}, by Slurm's"
+                " release: write its whole path"
+            )
+        found, text = next(iter(known.items()))
+        yield from self._lines(found, text, depth)
+
+    def _read(self, path: Path) -> str | None:
+        try:
+            with path.open("rb") as stream:
+                found = os.fstat(stream.fileno())
+                self.stamps[str(path)] = FileStamp(found.st_mtime_ns, found.st_size, found.st_ino)
+                return stream.read().decode("utf-8", "surrogateescape")
+        except (FileNotFoundError, NotADirectoryError):
+            self.stamps[str(path)] = FileStamp()
+            return None
+        except OSError as exc:
+            raise ConfigError(f"cannot read {path}: {exc.strerror}") from exc
+
+
+def lower_as_slurm(text: str) -> str:
+    """Return the text with ASCII letters lowered, as Slurm does; others stay."""
+    return "".join(one.lower() if one.isascii() else one for one in text)

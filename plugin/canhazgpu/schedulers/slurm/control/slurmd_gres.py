@@ -1,0 +1,90 @@
+"""Ask slurmd how it reads a node's GPUs, and leave alone what the running slurmd uses.
+
+``slurmd -G`` prints the GPUs in Slurm's order. It also starts the plugins for authentication and
+cgroups: that of ``auth/slurm`` takes the running slurmd's socket away (24.05 and later), that of
+cgroup v2 makes a scope in systemd (22.05). So slurmd is given a directory with the site's files,
+and a ``slurm.conf`` that includes the site's and sets other plugins.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+from canhazgpu.errors import InputError, SchedulerError
+from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
+from canhazgpu.schedulers.slurm.conf.slurmd_output import parse_slurm_version, parse_slurmd_gpus
+
+SLURMD_TIMEOUT_S = 25.0
+"""Longest wait for ``slurmd -G``: it waits 20 s for a device file that is missing."""
+
+FIRST_RELEASE_WITHOUT_CGROUPS = (23, 11)
+"""The first that knows CgroupPlugin=disabled."""
+
+_OVERRIDES = (
+    "AuthType=auth/none\nCredType=cred/none\n"
+    "SlurmdSpoolDir={directory}\nSlurmdPidFile={directory}/pid\nSlurmdLogFile={directory}/log\n"
+    "SlurmdSyslogDebug=quiet\n"
+)
+_OWN_FILES = ("slurm.conf", "cgroup.conf")
+
+
+def ask_slurmd(
+    slurmd: str, conf: Path, node: str, timeout_s: float = SLURMD_TIMEOUT_S
+) -> tuple[GpuDevice, ...]:
+    """Return the node's GPUs as this slurmd reads them from the files beside `conf`.
+
+    Raises `SchedulerError` with slurmd's own message if it gives no answer.
+    """
+    with tempfile.TemporaryDirectory(prefix="canhazgpu-slurmd-") as name:
+        directory = Path(name)
+        _write_files(directory, conf, _cgroup_plugin(_run(slurmd, ["-V"], timeout_s)))
+        printed = _run(slurmd, ["-G", "-N", node, "-f", str(directory / "slurm.conf")], timeout_s)
+        logged = _text_of(directory / "log")
+    try:
+        # Where slurmd writes to both, both have the same lines.
+        return parse_slurmd_gpus(printed) or parse_slurmd_gpus(logged)
+    except InputError as exc:
+        raise SchedulerError(f"slurmd -G: {exc}") from exc
+
+
+def _write_files(directory: Path, conf: Path, cgroup_plugin: str) -> None:
+    for path in conf.parent.iterdir():
+        if path.name not in _OWN_FILES:
+            (directory / path.name).symlink_to(path.absolute())
+    overrides = _OVERRIDES.format(directory=directory)
+    (directory / "slurm.conf").write_text(f"Include {conf.absolute()}\n{overrides}")
+    (directory / "cgroup.conf").write_text(f"CgroupPlugin={cgroup_plugin}\n")
+
+
+def _cgroup_plugin(version: str) -> str:
+    found = parse_slurm_version(version)
+    return "disabled" if found and found >= FIRST_RELEASE_WITHOUT_CGROUPS else "cgroup/v1"
+
+
+def _run(slurmd: str, arguments: list[str], timeout_s: float) -> str:
+    try:
+        done = subprocess.run(
+            [slurmd, *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            timeout=timeout_s,
+            env={},
+            cwd="/",
+            check=False,
+        )
+    except subprocess.TimeoutExpired as exc:
+        raise SchedulerError(f"slurmd {arguments[0]} gave no answer in {timeout_s:g} s") from exc
+    except OSError as exc:
+        raise SchedulerError(f"cannot run {slurmd}: {exc.strerror}") from exc
+    if done.returncode != 0:
+        said = " ".join((done.stderr or done.stdout).split())
+        raise SchedulerError(f"slurmd {arguments[0]} failed: {said[-300:]}")
+    return done.stdout + done.stderr
+
+
+def _text_of(path: Path) -> str:
+    return path.read_text(errors="surrogateescape") if path.exists() else ""
