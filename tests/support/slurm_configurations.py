@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ CAPABILITIES = (
     *range(32),
     *(337, 346, 355, 364, 373, 382, 391, 472, 481, 490, 508, 517, 526, 535),
 )
+NVIDIA_MAJOR, CAPABILITIES_MAJOR = 195, 240
 MISSING_FILE_TIMEOUT_S = 3.0
 """slurmd waits 20 s for a missing device file before it gives up."""
 
@@ -50,12 +52,23 @@ def load_configuration(source: Path, target: Path) -> Configuration:
 
 
 def make_device_files(directory: Path) -> None:
-    """Make files with the names of GPUs' device files: slurmd wants them to exist."""
+    """Make devices with the names of GPUs' device files: slurmd wants them to exist.
+
+    Without root's rights they are plain files, which suffice to read a configuration.
+    """
     (directory / "nvidia-caps").mkdir(parents=True)
     for number in range(GPU_FILES):
-        (directory / f"nvidia{number}").touch()
+        _make_device(directory / f"nvidia{number}", os.makedev(NVIDIA_MAJOR, number))
     for number in CAPABILITIES:
-        (directory / "nvidia-caps" / f"nvidia-cap{number}").touch()
+        path = directory / "nvidia-caps" / f"nvidia-cap{number}"
+        _make_device(path, os.makedev(CAPABILITIES_MAJOR, number))
+
+
+def _make_device(path: Path, number: int) -> None:
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o600, number)
+    except PermissionError:
+        path.touch()
 
 
 def our_reading(found: Configuration) -> tuple[str, ...] | None:

@@ -58,7 +58,9 @@ def gres_lines(draw: some.DrawFn) -> list[str]:
         if draw(some.integers(0, 4)) == 0:
             key, mine = "MultipleFiles", [*mine[:1], "DEV/nvidia-caps/nvidia-cap[1-2]"]
         words = [f"Type={kind}"] * bool(kind) + [f"{key}={','.join(mine)}"] * bool(mine)
-        prefix = draw(some.sampled_from(["Name=gpu", "NodeName=n1 Name=gpu", "NodeName=n2 Name=gpu"]))
+        prefix = draw(
+            some.sampled_from(["Name=gpu", "NodeName=n1 Name=gpu", "NodeName=n2 Name=gpu"])
+        )
         lines.append(" ".join([prefix, *draw(some.permutations(words))]))
     return lines
 

@@ -11,14 +11,14 @@ from canhazgpu.errors import ConfigError, InputError
 from canhazgpu.gpu.assigned import AssignedGpu
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.schedulers.slurm import environment
-from canhazgpu.schedulers.slurm.conf.device_mapping import gpus_at_positions
-from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
 from canhazgpu.schedulers.slurm.conf.declared_gpus import (
     DeclaredGpus,
     node_line,
     parse_count,
     parse_declared_gpus,
 )
+from canhazgpu.schedulers.slurm.conf.device_mapping import gpus_at_positions
+from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
 from canhazgpu.schedulers.slurm.conf.hostlist import MAX_NAMES, expand_hostlist
 from canhazgpu.schedulers.slurm.conf.node_conf import (
     SlurmNodeConf,
@@ -217,16 +217,17 @@ def test_an_include_names_the_cluster(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("slurm", "fault"),
     [
-        ("\nInclude absent.conf\n", r"slurm.conf line 2: cannot read the included file absent.conf"),
+        (
+            "\nInclude absent.conf\n",
+            r"slurm.conf line 2: cannot read the included file absent.conf",
+        ),
         ("Include %c.conf\nClusterName=a\n", r"line 1: Include %c.conf needs ClusterName="),
         (" Include nodes.conf\n", r"line 1: Include is not the first word of its line"),
         ("Include slurm.conf\n", r"line 1: more than 16 files include each other"),
         ("Include *.conf\n", r"line 1: cannot read the included file"),
     ],
 )
-def test_an_include_without_effect_is_no_empty_file(
-    tmp_path: Path, slurm: str, fault: str
-) -> None:
+def test_an_include_without_effect_is_no_empty_file(tmp_path: Path, slurm: str, fault: str) -> None:
     with pytest.raises(ConfigError, match=fault):
         facts(tmp_path, slurm)
 
@@ -248,7 +249,7 @@ def test_every_file_that_was_looked_for_has_a_stamp(tmp_path: Path) -> None:
     (tmp_path / "log.conf").write_text("SlurmdLogFile=/l\n")
     before = facts(tmp_path, "Include log.conf\n").stamps
     assert {Path(name).name for name in before} == {
-            "slurm.conf",
+        "slurm.conf",
         "log.conf",
         "cgroup.conf",
         "gres.conf",
@@ -328,7 +329,10 @@ def test_a_gpu_without_a_name_is_not_assigned() -> None:
         ("gpu", (DeclaredGpus("", 1),)),
         ("gpu:4", (DeclaredGpus("", 4),)),
         ("gpu:a100", (DeclaredGpus("a100", 1),)),
-        ("gpu:3090:2,nic:1,gpu:2080ti:2(S:0)", (DeclaredGpus("3090", 2), DeclaredGpus("2080ti", 2))),
+        (
+            "gpu:3090:2,nic:1,gpu:2080ti:2(S:0)",
+            (DeclaredGpus("3090", 2), DeclaredGpus("2080ti", 2)),
+        ),
         ("gpu:a:1,gpu:b:1,gpu:a:2", (DeclaredGpus("a", 3), DeclaredGpus("b", 1))),
         ("gpu:2(S:0-1,2)", (DeclaredGpus("", 2),)),
     ],

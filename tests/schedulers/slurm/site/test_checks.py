@@ -11,7 +11,7 @@ import pytest
 from canhazgpu.config.schema import Config, EpilogConfig, SlurmConfig
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.schedulers.slurm.conf.node_conf import SlurmNodeConf
-from canhazgpu.schedulers.slurm.conf.parser import ConfLine, parse_line
+from canhazgpu.schedulers.slurm.conf.parser import ConfLine, parse_line, parse_pairs
 from canhazgpu.schedulers.slurm.conf.settings import Settings, collect_settings
 from canhazgpu.schedulers.slurm.site.checks.registry import (
     CHECKS,
@@ -62,8 +62,11 @@ def settings(**values: str | None) -> Settings:
 
 
 def facts(gres: str = "Name=gpu File=/dev/nvidia[0-1]", declared: str = "gpu:2") -> SlurmNodeConf:
-    lines = [ConfLine(parse_line(text)) for text in (gres, f"NodeName=n1 Gres={declared}")]
-    return SlurmNodeConf("n1", True, (lines[0],), (lines[1],), None)
+    own, nodes = (
+        tuple(ConfLine(*parse_pairs(line)) for line in text.splitlines())
+        for text in (gres, f"NodeName=n1 Gres={declared}")
+    )
+    return SlurmNodeConf("n1", True, own, nodes, None)
 
 
 def gpus(count: int) -> tuple[GpuReading, ...]:
@@ -324,6 +327,13 @@ BROKEN: list[tuple[str, str, Change, str]] = [
         "NodeName=n1 Name=gpu File=/dev/nvidia[0-1]",
     ),
     ("gres-files", "error", slurm(node_conf=facts(declared="gpu:3")), "File=/dev/nvidia[0-2]"),
+    ("gres-files", "warning", slurm(node_conf=facts(declared="gpu:1")), "Gres=gpu:2 for n1"),
+    (
+        "gres-files",
+        "error",
+        slurm(node_conf=facts("Name=gpu Shared File=/dev/nvidia[0-1]")),
+        "File=/dev/nvidia[0-1]",
+    ),
     (
         "assignment",
         "error",
@@ -340,7 +350,7 @@ BROKEN: list[tuple[str, str, Change, str]] = [
         "constrained-devices",
         "warning",
         lambda site: slurm(node_conf=replace(facts(), constrains_devices=False))(
-            conf(TaskPlugin="task/affinity")(site)
+            conf(TaskPlugin="Affinity")(site)
         ),
         "TaskPlugin=task/affinity,task/cgroup",
     ),

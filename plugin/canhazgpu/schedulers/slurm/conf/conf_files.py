@@ -6,7 +6,6 @@ line, 24.11 beside ``slurm.conf``.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +62,9 @@ class ConfFiles:
                 continue
             pairs, rest = parse_pairs(line)
             if not pairs and included_file(rest):
-                raise ConfigError(f"{path} line {number}: Include is not the first word of its line")
+                raise ConfigError(
+                    f"{path} line {number}: Include is not the first word of its line"
+                )
             self.cluster = pairs.get("clustername", self.cluster)
             if pairs or rest:
                 yield ConfLine(pairs, rest, str(path), number)
@@ -92,10 +93,10 @@ class ConfFiles:
 
     def _read(self, path: Path) -> str | None:
         try:
-            with path.open("rb") as stream:
-                found = os.fstat(stream.fileno())
-                self.stamps[str(path)] = FileStamp(found.st_mtime_ns, found.st_size, found.st_ino)
-                return stream.read().decode("utf-8", "surrogateescape")
+            # Before it is read: a file that changes meanwhile has another stamp the next time.
+            found = path.stat()
+            self.stamps[str(path)] = FileStamp(found.st_mtime_ns, found.st_size, found.st_ino)
+            return path.read_bytes().decode("utf-8", "surrogateescape")
         except (FileNotFoundError, NotADirectoryError):
             self.stamps[str(path)] = FileStamp()
             return None

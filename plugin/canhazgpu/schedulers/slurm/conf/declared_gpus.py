@@ -93,4 +93,5 @@ def parse_count(text: str) -> int | None:
     if found is None or (found[3] and not found[2]):
         return None
     base = 1000 if (found[3] or "").lower() == "b" else 1024
-    return int(found[1]) * base ** _POWERS[found[2].lower()]
+    multiple: int = base ** _POWERS[found[2].lower()]
+    return int(found[1]) * multiple

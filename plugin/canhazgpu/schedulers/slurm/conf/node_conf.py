@@ -49,10 +49,10 @@ class SlurmNodeConf:
         Raises `InputError` where the files leave the order open. Parsed on access, since a job
         without GPUs must not fail for a list it does not use.
         """
-        found = self.gres_conf
-        if not any(one.devices for one in found.records):
+        records, declared = self.gres_conf.records, self.declared_gpus
+        if not any(one.devices for one in records):
             return None
-        return order_gpu_devices(found.records, self.declared_gpus)
+        return order_gpu_devices(records, declared)
 
     @property
     def gres_conf(self) -> GresConf:

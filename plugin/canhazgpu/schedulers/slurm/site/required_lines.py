@@ -19,7 +19,7 @@ from canhazgpu.schedulers.slurm.site.layout import (
 PYTHON_START_MARGIN_S = 5
 """Time to start Python and to read the configuration and Slurm's files."""
 
-ALLOC_PROLOG_FLAGS = ("alloc", "contain", "x11")
+ALLOC_PROLOG_FLAGS = ("alloc", "contain", "x11", "runinjob", "forcerequeueonfail")
 """PrologFlags with which the prolog runs at the job's allocation; the others imply ``alloc``."""
 
 NO_HOLD = "nohold_on_prolog_fail"

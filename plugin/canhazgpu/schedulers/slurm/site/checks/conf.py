@@ -118,20 +118,38 @@ def gres_types(site: SiteState) -> Iterator[Problem]:
 
 
 def gres_files(site: SiteState) -> Iterator[Problem]:
-    """Find GPUs whose device files gres.conf does not name."""
+    """Find GPUs whose device files gres.conf does not name, and files that Slurm does not use."""
     node_conf = site.slurm.node_conf
     try:
         devices = node_conf.gpu_devices
+        listed = sum(len(one.devices) for one in node_conf.gres_conf.records)
+        counted = node_conf.gpu_count
     except InputError as exc:
         yield Problem("error", str(exc), "files and Gres= that agree", _gres_line(site))
         return
-    if not devices and (site.slurm.auto_detects or node_conf.gpu_count):
+    if not devices and (site.slurm.auto_detects or counted):
         yield Problem(
             "warning",
             "gres.conf has no File= for this node's GPUs: Slurm's numbers are taken in the order"
             " of the device numbers, and while a GPU is missing every job goes back",
             "the device files in the order of their numbers",
             _gres_line(site),
+        )
+    elif devices and counted and len(devices) < counted:
+        yield Problem(
+            "error",
+            f"Slurm finds files for {len(devices)} of the {counted} GPUs that Gres= gives"
+            f" {site.node}, and takes no job there",
+            "files and Gres= that agree, type by type",
+            _gres_line(site),
+        )
+    elif devices and listed > len(devices):
+        yield Problem(
+            "warning",
+            f"gres.conf names {listed} GPUs, Gres= counts {len(devices)} of them: Slurm ignores"
+            " the others, type by type",
+            "files and Gres= that agree, type by type",
+            f"Gres=gpu:{listed} for {site.node}, with each type that gres.conf has",
         )
 
 
@@ -162,23 +180,23 @@ def constrained_devices(site: SiteState) -> Iterator[Problem]:
     """Find a ConstrainDevices=yes without effect."""
     settings = site.slurm.settings
     if site.slurm.has_constrain_devices and not site.slurm.node_conf.constrains_devices:
-        present = settings.get("TaskPlugin")
-        plugins = [one for one in (present, "task/cgroup") if one and one != "task/none"]
+        plugins = [one for one in settings.plugins("TaskPlugin", "task") if one != "none"]
         yield Problem(
             "warning",
-            f"ConstrainDevices=yes has no effect with TaskPlugin={present or '(unset)'}",
+            "ConstrainDevices=yes has no effect with"
+            f" TaskPlugin={settings.get('TaskPlugin') or '(unset)'}",
             "task/cgroup",
-            f"TaskPlugin={','.join(plugins)}",
+            f"TaskPlugin={','.join(f'task/{one}' for one in [*plugins, 'cgroup'])}",
         )
 
 
 def process_tracking(site: SiteState) -> Iterator[Problem]:
     """Find a ProctrackType that loses processes of a job."""
-    tracking = site.slurm.settings.get("ProctrackType") or "proctrack/cgroup"
-    if tracking.lower() != "proctrack/cgroup":
+    settings = site.slurm.settings
+    if settings.plugins("ProctrackType", "proctrack") not in ((), ("cgroup",)):
         yield Problem(
             "warning",
-            f"ProctrackType={tracking}: processes that leave a job's session stay on its GPUs",
+            f"ProctrackType={settings.get('ProctrackType')}: processes that leave a job's session stay on its GPUs",
             "proctrack/cgroup",
             "ProctrackType=proctrack/cgroup",
         )
