@@ -64,7 +64,7 @@ def settings(**values: str | None) -> Settings:
 def facts(gres: str = "Name=gpu File=/dev/nvidia[0-1]", declared: str = "gpu:2") -> SlurmNodeConf:
     own, nodes = (
         tuple(ConfLine(*parse_pairs(line)) for line in text.splitlines())
-        for text in (gres, f"NodeName=n1 Gres={declared}")
+        for text in (gres, f"NodeName=n1 {declared and f'Gres={declared}'}")
     )
     return SlurmNodeConf("n1", True, own, nodes, None)
 
