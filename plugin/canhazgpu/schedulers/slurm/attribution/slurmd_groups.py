@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from canhazgpu.schedulers.slurm.attribution.job_group import SlurmdGroups
-from canhazgpu.schedulers.slurm.conf.parser import ConfPairs, read_conf_lines
+from canhazgpu.schedulers.slurm.conf.conf_files import ConfFiles
+from canhazgpu.schedulers.slurm.conf.parser import ConfPairs
 
 DEFAULT_MOUNT_POINT = "/sys/fs/cgroup"
 DEFAULT_SLICE = "system.slice"
@@ -40,8 +41,8 @@ def find_slurmd_groups(conf: Path, node: str, proc: Path = Path("/proc")) -> Slu
     on a host (MULTIPLE_SLURMD, as Debian's does) has the node's name in the paths.
     """
     settings: ConfPairs = {}
-    for line in read_conf_lines(conf.with_name("cgroup.conf")):
-        settings |= line
+    for line in ConfFiles(conf.parent).lines(conf.with_name("cgroup.conf")):
+        settings |= line.pairs
     mount_point = settings.get("cgroupmountpoint", DEFAULT_MOUNT_POINT).rstrip("/")
     mounts = parse_cgroup_mounts(_read(proc / "self/mountinfo"))
     return SlurmdGroups(

@@ -196,7 +196,8 @@ def process_tracking(site: SiteState) -> Iterator[Problem]:
     if settings.plugins("ProctrackType", "proctrack") not in ((), ("cgroup",)):
         yield Problem(
             "warning",
-            f"ProctrackType={settings.get('ProctrackType')}: processes that leave a job's session stay on its GPUs",
+            f"ProctrackType={settings.get('ProctrackType')}: processes that leave a job's"
+            " session stay on its GPUs",
             "proctrack/cgroup",
             "ProctrackType=proctrack/cgroup",
         )
