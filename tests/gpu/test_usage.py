@@ -43,7 +43,11 @@ def process(pid: int = 5, memory_mb: int | None = 1) -> GpuProcess:
         (replace(IDLE, processes=(process(), process(6, None))), IN_USE),
         (replace(IDLE, processes=(process(MAX_PID),)), FREE),
         (replace(IDLE, memory_used_mb=None, memory_total_mb=None), FREE),
-        (replace(IDLE, memory_used_mb=None, processes=(process(),)), IN_USE),
+        (replace(IDLE, memory_used_mb=None, processes=(process(), process(6, 1023))), FREE),
+        (replace(IDLE, memory_used_mb=None, processes=(process(), process(6, 1024))), IN_USE),
+        (replace(IDLE, memory_used_mb=None, processes=(process(), process(6, None))), IN_USE),
+        (replace(IDLE, memory_used_mb=45, processes=(process(5, 1000), process(6, 24))), FREE),
+        (replace(IDLE, memory_used_mb=45, processes=(process(5, 1000), process(6, 25))), IN_USE),
         (replace(IDLE, fault="lost"), UNKNOWN),
         (replace(IDLE, fault=""), UNKNOWN),
         (replace(IDLE, fault="lost", memory_used_mb=5000), UNKNOWN),
@@ -70,7 +74,7 @@ def test_a_threshold_of_zero_is_one() -> None:
 @given(
     st.none() | st.integers(-5, 90000),
     st.none() | st.integers(-5, 90000),
-    st.lists(st.tuples(st.integers(-2, 9), st.none() | st.integers(-2, 9)), max_size=3),
+    st.lists(st.tuples(st.integers(-2, 9), st.none() | st.integers(-2, 900)), max_size=3),
     st.none() | st.text(max_size=2),
 )
 def test_free_is_only_what_is_seen_to_be(
@@ -82,8 +86,8 @@ def test_free_is_only_what_is_seen_to_be(
     if judge_usage(reading, UsagePolicy(1024)) is FREE:
         assert fault is None
         assert used is None or 0 <= used <= 1024
-        assert used is not None or not processes
         assert all(pid > 0 and memory is not None and memory >= 0 for pid, memory in processes)
+        assert sum(memory or 0 for _, memory in processes) <= 1024
 
 
 @pytest.mark.parametrize(

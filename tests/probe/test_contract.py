@@ -112,7 +112,7 @@ def test_a_process_that_is_gone(node: fake_nvml.FakeNode, look: Look) -> None:
 
 def test_unified_memory_with_work(node: fake_nvml.FakeNode, look: Look) -> None:
     node.gpu(1).set_memory_supported(False)
-    node.gpu(1).add_process(os.getpid(), 1)
+    node.gpu(1).add_process(os.getpid(), None)
     seen = look()
     assert (seen.scan.gpus[1].memory_used_mb, seen.scan.gpus[1].fault) == (None, None)
     assert in_use(seen, node) == [1]

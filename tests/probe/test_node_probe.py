@@ -135,12 +135,16 @@ def test_a_process_of_unknown_memory_is_use(
 
 
 def test_unified_memory_is_judged_by_processes(node: fake_nvml.FakeNode, observe: Observe) -> None:
-    for index in (0, 1):
+    for index in (0, 1, 2):
         node.gpu(index).set_memory_supported(False)
-    node.gpu(1).add_process(os.getpid(), 1)
+    # A display server and its desktop are below the threshold.
+    node.gpu(1).add_process(os.getpid(), 43, kind="G")
+    node.gpu(1).add_process(os.getppid(), 18, kind="G")
+    node.gpu(2).add_process(os.getpid(), 1025)
     seen = observe()
     assert seen.scan.gpus[0].memory_used_mb is None
-    assert (seen.in_use, seen.unknown) == (uuids(node, 1), frozenset())
+    assert [gpu.held_memory_mb for gpu in seen.scan.gpus[:3]] == [None, 61, 1025]
+    assert (seen.in_use, seen.unknown) == (uuids(node, 2), frozenset())
 
 
 @pytest.mark.parametrize(

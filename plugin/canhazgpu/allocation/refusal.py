@@ -130,7 +130,7 @@ def unreserved_use_text(gpu: GpuReading, node: str) -> str:
     """Return who uses the GPU without reservation, or why it cannot be read."""
     if gpu.fault is not None:
         return f"{_gpu_text(gpu, node)} cannot be read: {gpu.fault}"
-    amount = gpu.memory_used_mb
+    amount = gpu.held_memory_mb
     used = "memory unknown" if amount is None else f"{memory_text(amount)} used"
     if not gpu.processes:
         return f"{_gpu_text(gpu, node)} is in use WITHOUT RESERVATION: {used} by no process shown"

@@ -135,6 +135,6 @@ def _in_use_not_exempted(
 
 def quarantine_reason(gpu: GpuReading, job_id: str, user: str) -> str:
     """Return the reason: ``job 12 of ann left 8045MB used by PID 7 (python3)``."""
-    used = "memory" if gpu.memory_used_mb is None else f"{gpu.memory_used_mb}MB"
+    used = "memory" if gpu.held_memory_mb is None else f"{gpu.held_memory_mb}MB"
     by = processes_text(gpu.processes) or "no process shown"
     return f"job {job_id} of {user} left {used} used by {by}"

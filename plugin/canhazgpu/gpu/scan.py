@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from types import NoneType
 from typing import Any, TypeVar
@@ -37,6 +37,11 @@ class GpuProcess:
     model: str | None = None
     job: str | None = None
     ancestors: tuple[int, ...] = ()
+
+
+def known_memory_mb(processes: Iterable[GpuProcess]) -> int:
+    """Return the sum of the amounts that are known, in MB."""
+    return sum(one.memory_mb or 0 for one in processes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,7 @@ class GpuReading:
 
     `fault` says why the GPU could not be read; a GPU with a fault is in an unknown state, never
     available. `memory_used_mb` without a fault is None for a GPU without memory of its own (unified
-    memory): a process that counts then means that it is in use. `uuid` is empty only for a GPU
+    memory): its processes then decide. `uuid` is empty only for a GPU
     that could not be identified. A MIG instance is a GPU of its own: `index` and `parent_uuid` are
     then those of its GPU, and `mig_index` is its index on that GPU. It has no `device_number` of
     its own, but `mig_devices`.
@@ -105,6 +110,18 @@ class GpuReading:
         """The profile of a MIG instance, ``1g.10gb``: the end of its name; empty without one."""
         found = _MIG_PROFILE.search(self.name) if self.is_mig_instance else None
         return found[1] if found else ""
+
+    @property
+    def held_memory_mb(self) -> int | None:
+        """The memory in use, in MB: the GPU's own sum, or its processes' where that is larger.
+
+        None where the GPU has no memory of its own and the amount of a process is unknown.
+        """
+        of_processes = known_memory_mb(self.processes)
+        if self.memory_used_mb is not None:
+            return max(self.memory_used_mb, of_processes)
+        all_known = all(one.memory_mb is not None for one in self.processes)
+        return of_processes if self.processes and all_known else None
 
     @property
     def display_index(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from canhazgpu.gpu.scan import GpuProcess, GpuReading
+from canhazgpu.gpu.scan import GpuProcess, GpuReading, known_memory_mb
 
 MAX_PID = 4194304
 """The kernel's PID_MAX_LIMIT; drivers 535.43 to 535.85 report pids beyond it."""
@@ -63,18 +63,17 @@ class UsagePolicy:
 def judge_usage(reading: GpuReading, policy: UsagePolicy) -> Usage:
     """Judge one GPU: it is in use above the threshold, or with a process of unknown memory.
 
-    A GPU without memory of its own (unified memory) is in use with any process that counts. A GPU
-    with impossible values is unknown.
+    Where the processes hold more than the GPU's own sum says, or the GPU has no memory of its own
+    (unified memory), the sum of the processes that count is judged. A GPU with impossible values is
+    unknown.
     """
     if reading.fault is not None or not reading.uuid or _has_impossible_values(reading):
         return Usage.UNKNOWN
     counting = policy.counted_processes(reading.processes)
     if any(process.memory_mb is None for process in counting):
         return Usage.IN_USE
-    if reading.memory_used_mb is None:
-        return Usage.IN_USE if counting else Usage.FREE
     ignored_mb = sum(one.memory_mb or 0 for one in reading.processes if policy.ignores(one))
-    used_mb = reading.memory_used_mb - ignored_mb
+    used_mb = max((reading.memory_used_mb or 0) - ignored_mb, known_memory_mb(counting))
     return Usage.IN_USE if used_mb > policy.memory_threshold_mb else Usage.FREE
 
 

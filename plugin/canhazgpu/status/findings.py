@@ -189,7 +189,7 @@ def _use_findings(gpu: GpuStatus, policy: UsagePolicy) -> Iterator[Finding]:
     if reading is None or reading.fault is not None or not reading.uuid:
         return
     if gpu.reservation is None and gpu.usage is Usage.IN_USE:
-        amount = reading.memory_used_mb
+        amount = reading.held_memory_mb
         used = "memory unknown" if amount is None else memory_text(amount)
         counting = policy.counted_processes(reading.processes)
         yield _unreserved_use_finding(gpu, counting, f"{used} used")

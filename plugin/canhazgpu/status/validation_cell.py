@@ -24,7 +24,7 @@ def validation_text(gpu: GpuStatus, *, wide: bool = False) -> str:
             if gpu.state is GpuState.UNKNOWN
             else f"cannot tell: {gpu.unknown_reason}"
         )
-    memory_mb = gpu.reading.memory_used_mb
+    memory_mb = gpu.reading.held_memory_mb
     amount = "" if memory_mb is None else memory_text(memory_mb)
     if gpu.state is GpuState.RESERVED:
         return _with_notes(_reserved_use_text(gpu, amount), *_notes(gpu, wide=wide))

@@ -266,12 +266,15 @@ def test_a_lost_gpu_without_a_handle_is_a_fault_of_the_scan(
     assert "(exit status 15): reboot the node" in (seen.scan.fault or "")
 
 
-def test_unified_memory_without_work_is_not_for_nvidia_smi_to_tell(
-    node: fake_nvml.FakeNode, observe_smi: Observe
+@pytest.mark.parametrize("computing_mb", [0, 18])
+def test_unified_memory_without_known_use_is_not_for_nvidia_smi_to_tell(
+    node: fake_nvml.FakeNode, observe_smi: Observe, computing_mb: int
 ) -> None:
     """A process that only draws would not be seen."""
     node.gpu(1).set_memory_supported(False)
     node.gpu(1).add_process(os.getpid(), None, kind="G")
+    if computing_mb:
+        node.gpu(1).add_process(os.getppid(), computing_mb)
     seen = observe_smi()
     assert seen.unknown == {node.gpu(1).uuid}
     assert "only NVML tells of every process" in (seen.scan.gpus[1].fault or "")

@@ -96,7 +96,8 @@ def _reading(
         fault=gpu.fault or next((app.fault for app in own if app.fault), None),
         health=gpu.health,
     )
-    if reading.fault is None and reading.memory_used_mb is None and not reading.processes:
+    if reading.fault is None and reading.memory_used_mb is None and None not in amounts.values():
+        # Below the threshold the GPU would look free, and processes that draw are not listed.
         return replace(reading, fault=fault_messages.UNIFIED_NEEDS_NVML)
     return reading
 

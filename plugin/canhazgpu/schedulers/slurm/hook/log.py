@@ -169,8 +169,8 @@ def _gpu_state(gpu: GpuReading, observation: Observation) -> str:
 
 def _gpu_entry(gpu: GpuReading, state: str) -> dict[str, Any]:
     entry: dict[str, Any] = {"gpu": gpu.uuid, "place": gpu.display_index, "state": state}
-    if gpu.memory_used_mb is not None:
-        entry["used_mb"] = gpu.memory_used_mb
+    if gpu.held_memory_mb is not None:
+        entry["used_mb"] = gpu.held_memory_mb
     if gpu.processes:
         entry["who"] = f"{users_text(gpu.processes)}: {processes_text(gpu.processes)}"
     if gpu.fault:
