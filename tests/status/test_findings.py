@@ -22,6 +22,7 @@ from canhazgpu.status.findings import (
     scan_findings,
     worst_verdict,
 )
+from canhazgpu.status.intruders import OtherProcesses
 from canhazgpu.status.node_status import GpuStatus, NodeStatus, node_status, with_live_scan
 
 POLICY = UsagePolicy(1024)
@@ -196,9 +197,8 @@ def test_what_changed_hands_during_the_scan_is_no_unreserved_use(more: dict[str,
 def test_a_process_that_no_reservation_covers_is_unreserved_use() -> None:
     held = manual(0)
     reading = gpu(0, 5045, ROGUE)
-    intruded = GpuStatus(
-        0, uuid(0), GpuState.RESERVED, Usage.IN_USE, reading, held, intruders=(ROGUE,)
-    )
+    others = OtherProcesses(intruders=(ROGUE,))
+    intruded = GpuStatus(0, uuid(0), GpuState.RESERVED, Usage.IN_USE, reading, held, others=others)
 
     (found,) = ledger_findings(NodeStatus("n1", NOW, NOW, True, None, (intruded,)), POLICY, set())
 

@@ -97,6 +97,7 @@ def test_every_key_of_the_form() -> None:
                             process(9, "root", "Xorg", 3, ignored=True),
                         ],
                         "intruders": [BOBS],
+                        "others_below_threshold": [],
                         "model": "meta-llama/Llama-2-7b-chat-hf",
                         "details": "bob WITHOUT RESERVATION: PID 8 (x); "
                         'job 5 train, ends in 58m 59s; quarantined: fan (root, 1m ago); "a note"',

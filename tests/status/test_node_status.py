@@ -148,7 +148,8 @@ def test_what_somebody_quarantined_keeps_that_reason() -> None:
 
 def test_the_intruders_are_those_whom_the_reservation_does_not_cover() -> None:
     alices = GpuProcess(1, 1001, "alice", "x", 10)
-    bobs, xorg = replace(alices, pid=2, uid=7, user="bob"), GpuProcess(3, 0, "root", "Xorg", 10)
+    bobs = replace(alices, pid=2, uid=7, user="bob", memory_mb=1025)
+    xorg = GpuProcess(3, 0, "root", "Xorg", 10)
     policy = UsagePolicy(1024, frozenset({"Xorg"}))
     shared = replace(FREE, processes=(alices, bobs, xorg))
     other = replace(shared, index=1, uuid="GPU-b")

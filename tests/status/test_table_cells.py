@@ -169,7 +169,7 @@ def status_of(
 
 
 RUN_CLAIM = Claim("run:x", "run", "alice")
-BOB = process(23456, "bob", "python3")
+BOB = process(23456, "bob", "python3", 1200)
 CAROL = process(34567, "carol", "c")
 HIDDEN = process(9, None, None)
 
@@ -193,11 +193,15 @@ HIDDEN = process(9, None, None)
         (status_of(reading(8452, ALICE, BOB), RUN_CLAIM, renewed_at=NOW - 5),
          "bob WITHOUT RESERVATION: PID 23456 (python3); heartbeat 5s ago", "8452MB, 2 processes"),
         (status_of(reading(300, BOB), RUN_CLAIM),
-         "bob WITHOUT RESERVATION: PID 23456 (python3); heartbeat 1m ago", "300MB, 1 processes"),
+         "bob WITHOUT RESERVATION: PID 23456 (python3); heartbeat 1m ago", "1200MB, 1 processes"),
+        # Below the threshold somebody else's memory is no use of the GPU.
+        (status_of(reading(49, XORG), RUN_CLAIM), "heartbeat 1m ago", "no usage detected"),
+        (status_of(reading(8452, ALICE, XORG), RUN_CLAIM),
+         "heartbeat 1m ago", "8452MB, 2 processes"),
         (status_of(reading(9000, BOB, CAROL, replace(BOB, pid=5)), job()),
          "bob,carol WITHOUT RESERVATION: PID 23456 (python3), PID 34567 (c) and 1 more; job 123",
          "9000MB, 3 processes"),
-        (status_of(reading(9000, replace(ALICE, job="slurm:9")), job(note="x")),
+        (status_of(reading(9000, replace(ALICE, job="slurm:9", memory_mb=8900)), job(note="x")),
          'alice (slurm job 9) WITHOUT RESERVATION: PID 1 (python3); job 123; "x"',
          "9000MB, 1 processes"),
         # A process whose owner nobody tells is shown, and nobody is accused.

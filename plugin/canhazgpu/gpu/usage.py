@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -55,6 +56,12 @@ class UsagePolicy:
             names.add(f"{user}:{name}")
         return not names.isdisjoint(self.ignore_processes)
 
+    def is_use(self, processes: Iterable[GpuProcess]) -> bool:
+        """Tell whether the processes together use a GPU; unknown memory is use."""
+        given = tuple(processes)
+        unknown = any(one.memory_mb is None for one in given)
+        return unknown or known_memory_mb(given) > self.memory_threshold_mb
+
     def counted_processes(self, processes: tuple[GpuProcess, ...]) -> tuple[GpuProcess, ...]:
         """Return the processes that count, in their order."""
         return tuple(one for one in processes if not self.ignores(one))
@@ -70,10 +77,10 @@ def judge_usage(reading: GpuReading, policy: UsagePolicy) -> Usage:
     if reading.fault is not None or not reading.uuid or _has_impossible_values(reading):
         return Usage.UNKNOWN
     counting = policy.counted_processes(reading.processes)
-    if any(process.memory_mb is None for process in counting):
+    if policy.is_use(counting):
         return Usage.IN_USE
-    ignored_mb = sum(one.memory_mb or 0 for one in reading.processes if policy.ignores(one))
-    used_mb = max((reading.memory_used_mb or 0) - ignored_mb, known_memory_mb(counting))
+    ignored_mb = known_memory_mb(one for one in reading.processes if policy.ignores(one))
+    used_mb = (reading.memory_used_mb or 0) - ignored_mb
     return Usage.IN_USE if used_mb > policy.memory_threshold_mb else Usage.FREE
 
 

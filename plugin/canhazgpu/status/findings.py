@@ -196,7 +196,7 @@ def _use_findings(gpu: GpuStatus, policy: UsagePolicy) -> Iterator[Finding]:
     elif gpu.intruders:
         holder = gpu.reservation.claim.user if gpu.reservation else "nobody"
         yield _unreserved_use_finding(gpu, gpu.intruders, f"reserved by {holder}, used")
-    for process in gpu.unidentified:
+    for process in gpu.others.unidentified:
         yield _unidentified_job_finding(gpu, process)
 
 

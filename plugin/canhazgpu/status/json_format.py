@@ -65,6 +65,9 @@ def _gpu_to_dict(gpu: GpuStatus, now: float) -> dict[str, Any]:
         "memory_total_mb": reading.memory_total_mb if reading else None,
         "processes": [_process_to_dict(one, gpu) for one in reading.processes] if reading else [],
         "intruders": [_process_to_dict(one, gpu) for one in gpu.intruders],
+        "others_below_threshold": [
+            _process_to_dict(one, gpu) for one in gpu.others.below_threshold
+        ],
         "model": next(iter(gpu.models), None),
         "details": details_text(gpu, now, wide=True),
         "validation": validation_text(gpu, wide=True),

@@ -6,25 +6,22 @@ or if it was in use in a scan older than its release. A GPU that only the ledger
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
 from canhazgpu.gpu.usage import GpuState, Usage, UsagePolicy, gpu_state, judge_usage
-from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation, Waiter
+from canhazgpu.ledger.values import NodeView, Quarantine, Reservation, Waiter
 from canhazgpu.people.holdings import current_reservations, current_waiters
-from canhazgpu.status.coverage import (
-    ANY_PID_NAMESPACE,
-    PidNamespace,
-    is_intruder,
-    may_be_intruder,
-)
+from canhazgpu.status.coverage import ANY_PID_NAMESPACE, PidNamespace
+from canhazgpu.status.intruders import OtherProcesses, other_processes
 
 NEVER_SCANNED = "never scanned"
 NOT_FOUND = "not found by the scan"
 NO_UUID = "its UUID cannot be read"
 IMPOSSIBLE_VALUES = "the driver reports amounts or processes that cannot be"
 SCANNED_BEFORE_RELEASE = "scanned before its release"
+NO_OTHERS = OtherProcesses()
 SCANNED_BEFORE_GRANT = "not scanned since it was reserved"
 
 
@@ -35,9 +32,8 @@ class GpuStatus:
     `index` and `reading` are None for a GPU that only the ledger knows. `unknown_reason` says why
     the reading does not show the present use, and is empty where it does; with a reason, `usage`
     is unknown. `released_at` is the time of the last release, None for a GPU never released.
-    `ignored` are the processes that do not count as use. `intruders` are the processes on a
-    reserved GPU that the reservation does not cover. `unidentified` are those of which only their
-    job could tell, and its id is not known. All three are empty with an `unknown_reason`.
+    `ignored` are the processes that do not count as use. `others` are those on a reserved GPU that
+    its reservations do not cover. Both are empty with an `unknown_reason`.
     """
 
     index: int | None
@@ -50,8 +46,12 @@ class GpuStatus:
     released_at: float | None = None
     unknown_reason: str = ""
     ignored: tuple[GpuProcess, ...] = ()
-    intruders: tuple[GpuProcess, ...] = ()
-    unidentified: tuple[GpuProcess, ...] = ()
+    others: OtherProcesses = NO_OTHERS
+
+    @property
+    def intruders(self) -> tuple[GpuProcess, ...]:
+        """The processes that use a reserved GPU which is not theirs."""
+        return self.others.intruders
 
     @property
     def processes(self) -> tuple[GpuProcess, ...]:
@@ -187,17 +187,13 @@ def _scanned_gpu_status(
             view, reading.uuid, Usage.UNKNOWN, reading=reading, unknown_reason=unknown_reason
         )
     status = _gpu_status(view, reading.uuid, usage, reading=reading, unknown_reason="")
-    counted = policy.counted_processes(reading.processes) if status.reservation else ()
-    claim = status.reservation.claim if status.reservation else None
-
-    def found(is_one: Callable[[Claim, GpuProcess, PidNamespace], bool]) -> tuple[GpuProcess, ...]:
-        return tuple(one for one in counted if claim and is_one(claim, one, pid_namespace))
-
+    claims = [one.claim for one in status.reservation.holders] if status.reservation else []
     return replace(
         status,
         ignored=tuple(one for one in reading.processes if policy.ignores(one)),
-        intruders=found(is_intruder),
-        unidentified=found(may_be_intruder),
+        others=other_processes(claims, reading.processes, policy, pid_namespace)
+        if claims
+        else NO_OTHERS,
     )
 
 

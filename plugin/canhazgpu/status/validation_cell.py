@@ -9,6 +9,7 @@ from canhazgpu.gpu.usage import (
     Usage,
     memory_text,
     processes_text,
+    users_text,
 )
 from canhazgpu.status.coverage import owner_is_known
 from canhazgpu.status.node_status import GpuStatus
@@ -32,8 +33,7 @@ def validation_text(gpu: GpuStatus, *, wide: bool = False) -> str:
 
 
 def _reserved_use_text(gpu: GpuStatus, amount: str) -> str:
-    # Memory below the threshold is no use; it is shown only with an intruder.
-    if gpu.usage is not Usage.IN_USE and not gpu.intruders:
+    if gpu.usage is not Usage.IN_USE:
         return NO_USAGE
     return ", ".join(filter(None, (amount, f"{len(gpu.processes)} processes")))
 
@@ -48,7 +48,15 @@ def _use_text(gpu: GpuStatus, amount: str, *, wide: bool) -> str:
 def _notes(gpu: GpuStatus, *, wide: bool) -> tuple[str, ...]:
     nameless = sum(not owner_is_known(one) for one in gpu.processes)
     unknown = (f"{nameless} of unknown owner",) if nameless else ()
-    return unknown + _ignored_text(gpu.ignored, wide=wide)
+    below = tuple(map(_below_threshold_text, gpu.others.below_threshold)) if wide else ()
+    return unknown + below + _ignored_text(gpu.ignored, wide=wide)
+
+
+def _below_threshold_text(process: GpuProcess) -> str:
+    """Return ``4MB of root below the threshold: PID 7 (Xorg)``."""
+    amount = memory_text(process.memory_mb or 0)
+    who, what = users_text((process,)), processes_text((process,))
+    return f"{amount} of {who} below the threshold: {what}"
 
 
 def _ignored_text(processes: tuple[GpuProcess, ...], *, wide: bool) -> tuple[str, ...]:
