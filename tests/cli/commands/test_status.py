@@ -220,7 +220,7 @@ def test_a_runs_processes_are_those_of_this_boot_and_namespace(
         processes=(ProcessId(40, 1),),
     )  # fmt: skip
     view = replace(N1, reservations={"GPU-n1-1": Reservation("GPU-n1-1", owner, NOW - 5)})
-    busy = gpu(1, 9000, GpuProcess(41, 2, "bob", "python3", 1, ancestors=(40,)))
+    busy = gpu(1, 9000, GpuProcess(41, 2, "bob", "python3", 8900, ancestors=(40,)))
 
     result = run(app(FakeLedger(view), FakeProbe((busy,))), "status", "--json")
 
