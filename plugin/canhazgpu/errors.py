@@ -6,7 +6,7 @@ catch only `CanhazgpuError`, and take its advice from `ADVICE`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from canhazgpu.frozen_dataclass import dataclass
 
 
 class CanhazgpuError(Exception):

@@ -6,7 +6,7 @@ It runs in the process that needs the GPUs and uses two ports, a `GpuProbe` and 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from canhazgpu.allocation.gpu_choice import WHOLE_GPUS, GpuChoice
 from canhazgpu.allocation.liveness import LivenessContext, death_reason, queue_removal_reason
@@ -18,6 +18,7 @@ from canhazgpu.allocation.refusal import (
     unreserved_use_refusal,
     without_ignored_processes,
 )
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.scan import GpuReading, missing_gpu_reading
 from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Ledger, Observation
 from canhazgpu.ledger.values import (

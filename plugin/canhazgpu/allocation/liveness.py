@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.node.process_id import ProcessId
 
 NODE_REBOOTED = "node rebooted"

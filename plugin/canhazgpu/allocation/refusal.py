@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 
 from canhazgpu.allocation.gpu_choice import WHOLE_GPUS, GpuChoice
 from canhazgpu.allocation.holder_text import holder_text
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.scan import GpuReading, missing_gpu_reading
 from canhazgpu.gpu.usage import memory_text, processes_text, users_text
 from canhazgpu.ledger.port import Observation

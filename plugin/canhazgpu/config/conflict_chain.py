@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 
 from canhazgpu.errors import InputError
+from canhazgpu.frozen_dataclass import dataclass
 
 
 class StepKind(Enum):

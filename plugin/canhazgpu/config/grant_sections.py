@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from canhazgpu.config.conflict_chain import (
     Chain,
     chain_for_partition,
@@ -23,6 +21,7 @@ from canhazgpu.config.key import (
     word_list,
 )
 from canhazgpu.errors import ConfigError
+from canhazgpu.frozen_dataclass import dataclass
 
 DEFAULT_COMMAND_TIMEOUT_S = 10.0
 DEFAULT_HOOK_DEADLINE_S = 45.0

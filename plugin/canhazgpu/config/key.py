@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from canhazgpu.config.conflict_chain import parse_chain, parse_chains_by_partition
 from canhazgpu.errors import InputError
+from canhazgpu.frozen_dataclass import dataclass
 
 MAX_WAIT_S = 86400
 """The longest wait that is accepted; every timer of the operating system supports it."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from canhazgpu.config.schema import SECTIONS, Config, Key, all_keys
 from canhazgpu.errors import ConfigError
+from canhazgpu.frozen_dataclass import dataclass
 
 DEFAULT_CONFIG_FILE = Path("/etc/canhazgpu/config.toml")
 CONFIG_VARIABLE = "CANHAZGPU_CONFIG"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from canhazgpu.config.key import (
     absolute_path,
     absolute_path_or_empty,
@@ -15,6 +13,7 @@ from canhazgpu.config.key import (
     subset_of,
     word_list,
 )
+from canhazgpu.frozen_dataclass import dataclass
 
 DEFAULT_STORE_URL = "redis://127.0.0.1:6379/0"
 DEFAULT_STORE_TIMEOUT_S = 2.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import Any
 
 from canhazgpu.config.grant_sections import (
@@ -18,6 +18,7 @@ from canhazgpu.config.node_sections import (
     StoreConfig,
     ValidationConfig,
 )
+from canhazgpu.frozen_dataclass import dataclass
 
 __all__ = [
     "DEFAULT_COMMAND_TIMEOUT_S",

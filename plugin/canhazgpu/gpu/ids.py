@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from canhazgpu.errors import InputError
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.scan import GpuReading
 
 MAX_GPU_NUMBER = 4095

@@ -10,11 +10,12 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from types import NoneType
 from typing import Any, TypeVar
 
 from canhazgpu.errors import ScanError
+from canhazgpu.frozen_dataclass import dataclass
 
 T = TypeVar("T")
 _MIG_PROFILE = re.compile(r"\bMIG (\d\S*)$", re.ASCII)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum
 
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, known_memory_mb
 
 MAX_PID = 4194304

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.record_json import (
     SHARED_OWNER,
     UNREADABLE_OWNER,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from typing import Any
 
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.scan import Scan
 from canhazgpu.node.process_id import ProcessId
 

@@ -8,9 +8,9 @@ the processes of others.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.node.process_id import ProcessId
 
 PROC = Path("/proc")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from canhazgpu.config.schema import ValidationConfig
 from canhazgpu.errors import ScanError
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.probe import fault_messages
 from canhazgpu.probe.processes.cgroup_job import JobOfCgroup

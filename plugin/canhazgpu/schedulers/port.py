@@ -7,10 +7,10 @@ scheduler's variables, files or commands.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.values import Claim, JobOwner
 
 

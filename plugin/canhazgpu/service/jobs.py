@@ -6,28 +6,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+
+from canhazgpu.frozen_dataclass import dataclass
 
 
-class JobStart(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class JobStart:
     """A job is about to start on this node."""
 
     environment: Mapping[str, str]
 
 
-class JobEnd(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class JobEnd:
     """A job has ended on this node."""
 
     environment: Mapping[str, str]
 
 
-class CheckRequest(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class CheckRequest:
     """The node is to be checked."""
 
     environment: Mapping[str, str]
 
 
-class HookAnswer(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class HookAnswer:
     """The exit status of the hook.
 
     It is 0 whatever happens to the job, because Slurm drains a node whose hook fails. It differs
@@ -37,7 +42,8 @@ class HookAnswer(NamedTuple):
     exit_status: int
 
 
-class CheckAnswer(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class CheckAnswer:
     """`worked` is True if every part of the check worked."""
 
     worked: bool

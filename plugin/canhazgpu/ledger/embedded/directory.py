@@ -6,10 +6,10 @@ import os
 import socket
 import stat
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 
 from canhazgpu.errors import ConfigError, StoreError
+from canhazgpu.frozen_dataclass import dataclass
 
 # sun_path holds 108 bytes on Linux, the terminating zero included: unix(7).
 SOCKET_PATH_LIMIT = 107

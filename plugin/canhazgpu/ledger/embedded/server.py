@@ -8,9 +8,10 @@ needs the secret, which only the owner of the directory can read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from canhazgpu.errors import StoreError
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.embedded.directory import WRITER, ServerDirectory, is_listening, listener_pid
 
 STOP_LIMIT_S = 10.0

@@ -7,8 +7,9 @@ clock while the store does not answer.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.co_holders import (
     add_holder,
     combine,

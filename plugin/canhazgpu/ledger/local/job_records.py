@@ -14,11 +14,12 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from canhazgpu.errors import NodeStateError
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.assigned import AssignedGpu
 from canhazgpu.ledger.record_json import share_from_dict
 from canhazgpu.ledger.values import RECORD_ERRORS, JobOwner, Share

@@ -13,11 +13,11 @@ import json
 import os
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from canhazgpu.errors import NodeStateError
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.journal_entries import (
     JournalEntry,
     NumberedEntry,

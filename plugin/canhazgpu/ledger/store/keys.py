@@ -7,9 +7,10 @@ script may use them together. The index of nodes is the only key that belongs to
 from __future__ import annotations
 
 import re
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 
 from canhazgpu.errors import InputError
+from canhazgpu.frozen_dataclass import dataclass
 
 PREFIX = "canhazgpu"
 NODES = f"{PREFIX}:nodes"

@@ -13,11 +13,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NoReturn
 from urllib.parse import unquote
 
 from canhazgpu.errors import ConfigError
+from canhazgpu.frozen_dataclass import dataclass
 
 EMBEDDED = "embedded"
 REDIS_PORT = 6379

@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from canhazgpu.frozen_dataclass import dataclass
 
 _V1_JOB = re.compile(r"/uid_[0-9]+/job_([0-9]+)(?:/.*)?")
 _V2_JOB = re.compile(r"/(?:job_([0-9]+)|(s[0-9A-Z]{8,24}))(?:/.*)?")

@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.schedulers.slurm.attribution.job_group import SlurmdGroups
 from canhazgpu.schedulers.slurm.conf.conf_files import ConfFiles
 from canhazgpu.schedulers.slurm.conf.parser import ConfPairs

@@ -7,10 +7,10 @@ line, 24.11 beside ``slurm.conf``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from canhazgpu.errors import ConfigError
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.schedulers.slurm.conf.parser import (
     ConfLine,
     included_file,

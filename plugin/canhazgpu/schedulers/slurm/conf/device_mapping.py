@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from canhazgpu.errors import InputError
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.assigned import AssignedGpu
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from canhazgpu.errors import InputError
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.schedulers.slurm.conf.declared_gpus import (
     GPU,
     DeclaredGpus,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.conf.cluster_name import owner_cluster_name
 from canhazgpu.schedulers.slurm.conf.conf_files import ConfFiles, FileStamp, lower_as_slurm

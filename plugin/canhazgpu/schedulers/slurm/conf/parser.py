@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from canhazgpu.frozen_dataclass import dataclass
 
 ConfPairs = dict[str, str]
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from canhazgpu.frozen_dataclass import dataclass
 
 _ENTITY_KEYS = frozenset({"nodename", "partitionname", "downnodes", "frontendname", "nodeset"})
 """Keys of lines about a node, a partition or the like: such a line has no general settings."""

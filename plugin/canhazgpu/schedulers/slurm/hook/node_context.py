@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 
 from canhazgpu.allocation.allocator import GpuAllocator
 from canhazgpu.allocation.liveness import LivenessContext
 from canhazgpu.config.schema import Config
 from canhazgpu.errors import ConfigError
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.local.job_records import JobRecords
 from canhazgpu.ledger.port import Ledger

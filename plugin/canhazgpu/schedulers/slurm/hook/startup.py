@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from canhazgpu.config.load import load
 from canhazgpu.config.schema import Config
 from canhazgpu.deadline import hard_deadline
 from canhazgpu.errors import ConfigError
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.node.identity import node_name, state_dir
 from canhazgpu.probe.node_probe import NodeProbe
 from canhazgpu.probe.port import PendingScan

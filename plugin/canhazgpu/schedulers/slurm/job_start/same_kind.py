@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from canhazgpu.errors import InputError
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
 from canhazgpu.schedulers.slurm.conf.interchangeable import (
