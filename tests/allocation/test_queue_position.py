@@ -129,3 +129,60 @@ def test_one_gpu_is_no_plural() -> None:
     one = replace(ANN, count=1)
     text = waiting_text(view(), one, None, REFUSAL, times=True)
     assert text == "waiting for 1 GPU on n1: joining the queue"
+
+
+MIG_SCAN = replace(
+    SCAN,
+    gpus=(
+        *SCAN.gpus[:2],
+        *(
+            GpuReading(2, f"MIG-{i}", None, "H100 MIG 1g.10gb", 0, 9000, mig_index=i)
+            for i in range(2)
+        ),
+    ),
+)
+TWO_INSTANCES = replace(ANN, profile="1G.10gb")
+
+
+def mig_view(*gpus: str, quarantined: tuple[str, ...] = ()) -> NodeView:
+    claim = Claim("run:eve", "run", "eve")
+    return NodeView(
+        "n1",
+        NOW,
+        MIG_SCAN,
+        NOW,
+        {gpu: Reservation(gpu, claim, NOW) for gpu in gpus},
+        quarantines={gpu: Quarantine(gpu, "broken", NOW) for gpu in quarantined},
+    )
+
+
+@pytest.mark.parametrize(
+    ("waiter", "reserved", "fits"),
+    [
+        (ANN, ("MIG-0", "MIG-1"), True),
+        (ANN, ("GPU-0",), False),
+        (TWO_INSTANCES, ("GPU-0", "GPU-1"), True),
+        (TWO_INSTANCES, ("MIG-1",), False),
+        (replace(TWO_INSTANCES, count=1), ("MIG-1",), True),
+        (replace(TWO_INSTANCES, profile="3g.40gb"), (), False),
+    ],
+)
+def test_a_waiter_waits_for_its_own_kind(
+    waiter: Waiter, reserved: tuple[str, ...], fits: bool
+) -> None:
+    assert fits_by_ledger(mig_view(*reserved), waiter) == fits
+
+
+def test_what_is_quarantined_of_the_other_kind_is_no_reason_to_give_up() -> None:
+    broken = mig_view(quarantined=("MIG-0",))
+    assert not cannot_be_satisfied(broken, ANN)
+    assert cannot_be_satisfied(broken, TWO_INSTANCES)
+
+
+def test_who_waits_for_instances_is_told_so_and_of_their_holders_alone() -> None:
+    text = waiting_text(mig_view("GPU-0", "MIG-1"), TWO_INSTANCES, 1, REFUSAL, times=False)
+    assert text.startswith("waiting for 2 MIG instances 1G.10gb on n1: next in the queue; held by")
+    one = replace(TWO_INSTANCES, count=1)
+    assert waiting_text(mig_view(), one, None, REFUSAL, times=False) == (
+        "waiting for 1 MIG instance 1G.10gb on n1: joining the queue"
+    )

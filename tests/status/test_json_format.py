@@ -68,6 +68,7 @@ def test_every_key_of_the_form() -> None:
                         "uuid": "MIG-a",
                         "parent_uuid": "GPU-p",
                         "name": "H100",
+                        "mig_profile": None,
                         "state": "reserved",
                         "reservation": {
                             "type": "slurm",
@@ -106,7 +107,8 @@ def test_every_key_of_the_form() -> None:
                 ],
                 "queue": [
                     {
-                        "position": 1, "user": "carol", "count": 2, "gpus": ["MIG-a"],
+                        "position": 1, "user": "carol", "count": 2, "mig_profile": None,
+                        "gpus": ["MIG-a"],
                         "owner": "run:1", "since": "2023-11-14T22:13:20Z",
                     }
                 ],

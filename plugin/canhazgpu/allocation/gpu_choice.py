@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from canhazgpu.errors import InputError
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.scan import GpuReading
 
@@ -44,7 +45,7 @@ class ByProfile:
         present = sum(has_profile(gpu, self.profile) for gpu in gpus)
         instances = profiles_text(gpus)
         if self.profile:
-            has = f"{node} has {present or 'no'} MIG instance{'' if present == 1 else 's'}"
+            has = f"{node} has {present or 'no'} MIG instance{'s' if present > 1 else ''}"
             text = f"{has} of the profile {self.profile}"
             return f"{text}; {asked}" if present else f"{text}; it has {instances or 'none at all'}"
         if not instances:
@@ -55,6 +56,29 @@ class ByProfile:
 
 
 WHOLE_GPUS = ByProfile()
+
+
+ONE_INSTANCE_TEXT = (
+    "a run gets one MIG instance, since CUDA shows a process no more: start a run for each, or"
+    " reserve them with 'canhazgpu reserve'"
+)
+
+
+def refuse_mixed_gpus(gpus: Sequence[GpuReading], *, for_command: bool) -> None:
+    """Raise `InputError` for whole GPUs beside instances, and for a command with several of these.
+
+    `gpus` are those that somebody named.
+    """
+    instances = [gpu for gpu in gpus if gpu.is_mig_instance]
+    if 0 < len(instances) < len(gpus):
+        whole = next(gpu for gpu in gpus if not gpu.is_mig_instance)
+        raise InputError(
+            f"GPU {whole.display_index} and the MIG instance {instances[0].display_index} are not"
+            " granted together: CUDA shows a process no instance beside a whole GPU; name whole"
+            " GPUs, or instances"
+        )
+    if for_command and len(instances) > 1:
+        raise InputError(ONE_INSTANCE_TEXT)
 
 
 def has_profile(gpu: GpuReading, profile: str) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from canhazgpu.allocation.gpu_choice import has_profile
 from canhazgpu.allocation.holder_text import holder_text
 from canhazgpu.allocation.refusal import Refusal
+from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.ledger.values import NodeView, Waiter
 
 MAX_HOLDERS_SHOWN = 3
@@ -25,7 +27,7 @@ def fits_by_ledger(view: NodeView, waiter: Waiter) -> bool:
     if view.scan is None:
         return True
     held = {*view.reservations, *view.quarantines}
-    return sum(gpu.uuid not in held for gpu in view.scan.gpus) >= waiter.count
+    return sum(gpu.uuid not in held for gpu in _choice(view, waiter)) >= waiter.count
 
 
 def cannot_be_satisfied(view: NodeView, waiter: Waiter) -> bool:
@@ -36,9 +38,15 @@ def cannot_be_satisfied(view: NodeView, waiter: Waiter) -> bool:
     held_back = set(view.quarantines) - set(view.reservations)
     if waiter.gpus:
         return not held_back.isdisjoint(waiter.gpus)
-    gpus = view.scan.gpus if view.scan else ()
+    gpus = _choice(view, waiter)
     usable = sum(gpu.uuid not in held_back and gpu.fault is None for gpu in gpus)
-    return bool(gpus) and usable < waiter.count
+    return view.scan is not None and bool(view.scan.gpus) and usable < waiter.count
+
+
+def _choice(view: NodeView, waiter: Waiter) -> list[GpuReading]:
+    """Return the GPUs of the last scan of which the waiter wants some."""
+    gpus = view.scan.gpus if view.scan else ()
+    return [gpu for gpu in gpus if has_profile(gpu, waiter.profile)]
 
 
 def waiting_text(
@@ -58,10 +66,10 @@ def waiting_text(
 
 
 def requested_gpus_text(waiter: Waiter) -> str:
-    """Return the requested GPUs: ``1 GPU``, ``2 GPUs``, ``GPU-1234, GPU-5678``."""
+    """Return the requested GPUs: ``2 GPUs``, ``1 MIG instance 1g.10gb``, ``GPU-1234, GPU-5678``."""
     if waiter.gpus:
         return ", ".join(waiter.gpus)
-    return "1 GPU" if waiter.count == 1 else f"{waiter.count} GPUs"
+    return waiter.count_text
 
 
 def _queue_head_text(first: Waiter) -> str:
@@ -71,7 +79,8 @@ def _queue_head_text(first: Waiter) -> str:
 def _holders_text(view: NodeView, waiter: Waiter, *, times: bool) -> str:
     """Return the holders of GPUs that the waiter could use, those that expire first."""
     held = view.reservations.items()
-    wanted = [one for gpu, one in held if gpu in waiter.gpus or not waiter.gpus]
+    choice = set(waiter.gpus) or {gpu.uuid for gpu in _choice(view, waiter)}
+    wanted = [one for gpu, one in held if gpu in choice or not view.scan]
     wanted.sort(key=lambda one: (one.expires_at is None, one.expires_at or 0.0, one.granted_at))
     now = view.read_at if times else None
     names = list(dict.fromkeys(holder_text(one, now) for one in wanted))

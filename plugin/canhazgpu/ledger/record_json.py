@@ -57,6 +57,7 @@ def waiter_to_json(waiter: Waiter) -> str:
         for name in ("owner", "user", "uid", "count", "gpus", "boot_id", "pid_namespace", "lease_s")
     }
     known["processes"] = processes_to_list(waiter.processes)
+    known["profile"] = waiter.profile or None
     return to_json({name: value for name, value in known.items() if value not in (None, (), [])})
 
 
@@ -194,6 +195,7 @@ def _waiter(owner: str, data: Any) -> Waiter:
         lease_s=lease_s,
         since=seconds_of(data, "since_ms") or 0.0,
         renewed_at=renewed_ms / 1000,
+        profile=details.get("profile", ""),
     )
 
 
@@ -254,4 +256,5 @@ _WAITER_DETAILS: dict[str, Callable[[Any], bool]] = {
     "count": _is_integer,
     "boot_id": _is_text,
     "pid_namespace": _is_integer,
+    "profile": _is_text,
 }

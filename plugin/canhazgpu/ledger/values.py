@@ -126,7 +126,8 @@ class Reservation:
 class Waiter:
     """Somebody who waits for GPUs of a node; `owner` is the owner of the later grant.
 
-    The waiter wants `count` GPUs, or exactly the UUIDs in `gpus`. It leaves the queue when it
+    The waiter wants `count` GPUs, MIG instances of the `profile` if it names one, or exactly the
+    UUIDs in `gpus`. It leaves the queue when it
     gives no heartbeat for `lease_s`. The ledger sets `since` and `renewed_at`, which are times
     as in `Reservation`.
     """
@@ -142,6 +143,14 @@ class Waiter:
     lease_s: float = 60.0
     since: float = 0.0
     renewed_at: float = 0.0
+    profile: str = ""
+
+    @property
+    def count_text(self) -> str:
+        """What it wants by number: ``1 GPU``, ``2 MIG instances 1g.10gb``."""
+        plural = "" if self.count == 1 else "s"
+        what = f"MIG instance{plural} {self.profile}" if self.profile else f"GPU{plural}"
+        return f"{self.count} {what}"
 
 
 @dataclass(frozen=True, slots=True)

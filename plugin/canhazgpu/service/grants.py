@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 class GpuRequest:
     """The GPUs that somebody requests: `count` of them, or, with `selectors`, exactly these.
 
+    A count is of whole GPUs, or with a `profile`, ``1g.10gb``, of MIG instances.
     `wait_s` is how long to wait in the queue, in seconds: 0 for not at all, None without a limit.
     `affinity` prefers the GPUs that the caller had last; None takes the site's `run.choice`. With
     `force` GPUs in unreserved use are granted too. `memory_threshold_mb` replaces the configured
@@ -28,6 +29,7 @@ class GpuRequest:
     force: bool = False
     note: str | None = None
     memory_threshold_mb: int | None = None
+    profile: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,18 @@ MAX_NAME = 40
 
 
 def details_text(gpu: GpuStatus, now: float, *, wide: bool = False) -> str:
-    """Return the DETAILS cell; with `wide` nothing is shortened."""
+    """Return the DETAILS cell; with `wide` nothing is shortened.
+
+    A MIG instance that is available or reserved has its profile at the end.
+    """
+    text = _details(gpu, now, wide=wide)
+    profile = gpu.reading.mig_profile if gpu.reading else ""
+    if not profile or gpu.state not in (GpuState.AVAILABLE, GpuState.RESERVED):
+        return text
+    return f"{text}; MIG {profile}" if text else f"MIG {profile}"
+
+
+def _details(gpu: GpuStatus, now: float, *, wide: bool) -> str:
     if gpu.reservation is not None:
         return "; ".join(filter(None, _reservation_parts(gpu, gpu.reservation, now, wide=wide)))
     if gpu.quarantine is not None:

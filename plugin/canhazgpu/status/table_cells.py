@@ -109,7 +109,7 @@ def _waiter_text(waiter: Waiter, display_indices: dict[str, str], now: float) ->
     if waiter.gpus:
         named = ",".join(display_indices.get(uuid, uuid) for uuid in waiter.gpus)
         return f"{waiter.user} GPU {named} ({since})"
-    return f"{waiter.user} {waiter.count} GPU{'' if waiter.count == 1 else 's'} ({since})"
+    return f"{waiter.user} {waiter.count_text} ({since})"
 
 
 def cells(gpu: GpuStatus, now: float, *, wide: bool = False) -> Cells:

@@ -81,6 +81,7 @@ def test_json() -> None:
                         "uid": 1001,
                         "owner": "run:bob",
                         "count": 2,
+                        "mig_profile": None,
                         "gpus": [uuid(3), uuid(1)],
                         "since": "2023-11-14T22:11:50Z",
                         "pids": [4711],

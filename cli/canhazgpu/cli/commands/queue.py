@@ -63,7 +63,7 @@ def _rows(queue: NodeQueue) -> Iterable[tuple[str, ...]]:
 def _requested_gpus(waiter: Waiter, places: Mapping[str, str]) -> str:
     if waiter.gpus:
         return gpu_list_text(waiter.gpus, places)
-    return f"{waiter.count} GPU" + ("" if waiter.count == 1 else "s")
+    return waiter.count_text
 
 
 def _json(queues: Sequence[NodeQueue]) -> str:
@@ -87,6 +87,7 @@ def _waiter_to_dict(position: int, waiter: Waiter) -> dict[str, Any]:
         "uid": waiter.uid,
         "owner": waiter.owner,
         "count": len(waiter.gpus) or waiter.count,
+        "mig_profile": waiter.profile or None,
         "gpus": list(waiter.gpus),
         "since": iso_time(waiter.since),
         "pids": [one.pid for one in waiter.processes],

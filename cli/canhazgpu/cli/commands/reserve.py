@@ -47,6 +47,7 @@ def reserve(app: App, /, duration: float, short: bool, as_json: bool, **options:
     Examples:
       canhazgpu reserve --gpus 2 --duration 4h
       canhazgpu reserve --gpu-ids 0,1 --duration 1d --note "demo on Friday"
+      canhazgpu reserve --gpus 2 --profile 1g.10gb
       export CUDA_VISIBLE_DEVICES=$(canhazgpu reserve --gpus 1 --short)
     """  # noqa: D301 - click reads the character: keep these lines
     request = ReserveRequest(parse_gpu_request(options), duration)
@@ -70,7 +71,12 @@ def _reservation_text(reserved: Reserved, *, short: bool, as_json: bool) -> str:
                 "owner": reserved.owner,
                 "duration_s": reserved.duration_s,
                 "gpus": [
-                    {"index": gpu.index, "mig_index": gpu.mig_index, "uuid": gpu.uuid}
+                    {
+                        "index": gpu.index,
+                        "mig_index": gpu.mig_index,
+                        "mig_profile": gpu.mig_profile or None,
+                        "uuid": gpu.uuid,
+                    }
                     for gpu in reserved.gpus
                 ],
                 "environment": devices,
@@ -81,8 +87,11 @@ def _reservation_text(reserved: Reserved, *, short: bool, as_json: bool) -> str:
         return devices["CUDA_VISIBLE_DEVICES"]
     places = ", ".join(gpu.display_index for gpu in reserved.gpus)
     exports = " ".join(f"{name}={value}" for name, value in devices.items())
+    several = len(reserved.gpus) > 1 and reserved.gpus[0].is_mig_instance
+    one_each = "  CUDA shows a process one MIG instance: name one of them to each\n"
     return (
         f"Reserved GPU {places} of {reserved.node} for {duration_text(reserved.duration_s)}\n"
         f"  export {exports}\n"
+        f"{one_each if several else ''}"
         f"  canhazgpu release   gives {'it' if len(reserved.gpus) == 1 else 'them'} back"
     )

@@ -41,6 +41,7 @@ def run(
     CUDA_VISIBLE_DEVICES holds its GPUs. They are free the moment the command and
     what it left in the background are gone, however they end.
 
+    --gpus means whole GPUs; with --profile the command gets one MIG instance.
     Inside a Slurm job the command gets the job's own GPUs.
 
     \b
@@ -53,6 +54,7 @@ def run(
       canhazgpu run --gpus 2 --note "sweep 7" -- python train.py --epochs 10
       canhazgpu run --gpu-ids 1,3 --wait 30m -- ./job.sh
       canhazgpu run --gpus 1 --nonblock -- jupyter lab
+      canhazgpu run --profile 1g.10gb -- python eval.py
       canhazgpu run --timeout 2h -- bash
     """  # noqa: D301 - click reads the character: keep these lines
     request = RunRequest(

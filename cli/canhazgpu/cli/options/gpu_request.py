@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from canhazgpu.cli.options.common import memory_threshold_option
-from canhazgpu.cli.options.param_types import DURATION, GPU_IDS
+from canhazgpu.cli.options.param_types import DURATION, GPU_IDS, MIG_PROFILE
 from canhazgpu.cli.options.value_completion import complete_gpu_ids
 from canhazgpu.errors import InputError
 from canhazgpu.service.grants import GpuRequest
@@ -34,7 +34,15 @@ def gpu_request_options(command: CommandT) -> CommandT:
             default=(),
             metavar="IDS",
             shell_complete=complete_gpu_ids,
-            help="Exactly these GPUs: indices (1,3 or 0-3), UUIDs or their beginnings.",
+            help="Exactly these GPUs: indices (1,3 or 0-3), MIG instances (0:1), UUIDs or their"
+            " beginnings.",
+        ),
+        click.option(
+            "--profile",
+            type=MIG_PROFILE,
+            default="",
+            metavar="NAME",
+            help="MIG instances of this profile, as 1g.10gb, in place of whole GPUs.",
         ),
         memory_threshold_option,
         click.option("--nonblock", is_flag=True, help="Fail at once where the GPUs are not free."),
@@ -67,6 +75,8 @@ def parse_gpu_request(options: dict[str, Any]) -> GpuRequest:
     gpus, selectors = options["gpus"], options["gpu_ids"]
     if selectors and gpus not in (None, len(selectors)):
         raise InputError(f"--gpus {gpus} and {len(selectors)} GPUs in --gpu-ids: give one of them")
+    if selectors and options["profile"]:
+        raise InputError("--profile and --gpu-ids contradict each other: give one of them")
     if options["nonblock"] and options["wait"] is not None:
         raise InputError("--nonblock and --wait contradict each other: give one of them")
     choice = options["choice"]
@@ -78,6 +88,7 @@ def parse_gpu_request(options: dict[str, Any]) -> GpuRequest:
         force=options["force"],
         note=_parse_note(options),
         memory_threshold_mb=options["memory_threshold"],
+        profile=options["profile"],
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import click
@@ -9,6 +10,8 @@ import click
 from canhazgpu.durations import parse_duration
 from canhazgpu.errors import InputError
 from canhazgpu.gpu.ids import GpuSelector, parse_gpu_ids
+
+_MIG_PROFILE = re.compile(r"[0-9][0-9A-Za-z.+_-]{0,39}")
 
 
 # ParamType is generic only from click 8.4 on.
@@ -46,5 +49,24 @@ class GpuIds(click.ParamType):  # type: ignore[type-arg]
             self.fail(str(exc), param, ctx)
 
 
+class MigProfile(click.ParamType):  # type: ignore[type-arg]
+    """A profile of MIG instances, ``1g.10gb``, as the driver and Slurm's types name it."""
+
+    name = "profile"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """See `click.ParamType.convert`."""
+        text = str(value)
+        if text and not _MIG_PROFILE.fullmatch(text):
+            self.fail(
+                f"{text[:40]!r} is no profile; accepted: a name as 1g.10gb, which"
+                " 'nvidia-smi -L' shows",
+                param,
+                ctx,
+            )
+        return text
+
+
 DURATION = Duration()
 GPU_IDS = GpuIds()
+MIG_PROFILE = MigProfile()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from canhazgpu.allocation.allocator import GpuAllocator, Grant
+from canhazgpu.allocation.gpu_choice import ByProfile, refuse_mixed_gpus
 from canhazgpu.allocation.liveness import LivenessContext
 from canhazgpu.allocation.progress import Progress
 from canhazgpu.allocation.queue_wait import QueueWait, WaitOptions
@@ -46,9 +47,14 @@ class Acquisition:
     ledger: Ledger
     claim: Claim
 
-    def acquire(self, request: GpuRequest, progress: Progress) -> Grant | Refusal:
-        """Return the grant, or why there is none; waits up to `request.wait_s` seconds."""
-        attempts = _ReserveAttempts(self, request)
+    def acquire(
+        self, request: GpuRequest, progress: Progress, *, for_command: bool = False
+    ) -> Grant | Refusal:
+        """Return the grant, or why there is none; waits up to `request.wait_s` seconds.
+
+        A command gets one MIG instance at most, since CUDA shows a process no more.
+        """
+        attempts = _ReserveAttempts(self, request, for_command=for_command)
         queue_wait = QueueWait(self.allocator, self.ledger, self.node, attempts.reserve, progress)
         options = WaitOptions(request.wait_s, self._heartbeat_interval_s())
         with raise_on_termination_signals() as received, self._release_on_error():
@@ -76,7 +82,8 @@ class Acquisition:
 class _ReserveAttempts:
     """Attempts to reserve the GPUs of one request, and its waiter between two attempts."""
 
-    def __init__(self, acquisition: Acquisition, request: GpuRequest) -> None:
+    def __init__(self, acquisition: Acquisition, request: GpuRequest, *, for_command: bool) -> None:
+        self._for_command = for_command
         self._acquisition = acquisition
         self._request = request
         affinity = request.affinity
@@ -92,11 +99,19 @@ class _ReserveAttempts:
         options, force = self._options, self._request.force
         if self._request.selectors:
             return allocator.reserve_given(claim, self._select, options=options, force=force)
-        return allocator.reserve_count(claim, self._request.count, options=options, force=force)
+        return allocator.reserve_count(
+            claim,
+            self._request.count,
+            options=options,
+            force=force,
+            choice=ByProfile(self._request.profile),
+        )
 
     def _select(self, readings: Sequence[GpuReading]) -> Sequence[str]:
         node = self._acquisition.node
         self._selected_gpus = resolve_gpus(self._request.selectors, readings, node)
+        selected = [gpu for gpu in readings if gpu.uuid in self._selected_gpus]
+        refuse_mixed_gpus(selected, for_command=self._for_command)
         return self._selected_gpus
 
     def waiter(self) -> Waiter:
@@ -115,6 +130,7 @@ class _ReserveAttempts:
             processes=(this_process(),),
             pid_namespace=pid_namespace(),
             lease_s=self._acquisition.config.run.lease_s,
+            profile=self._request.profile,
         )
 
 

@@ -34,7 +34,9 @@ def reserve(
     node = node_name(config.node, adapters.environ)
     if config.run.via_slurm == "yes":
         refuse_unsupported_via_slurm(gpus)
-        command = salloc_command(node, gpus.count, duration_s, gpus.note or "")
+        command = salloc_command(
+            node, gpus.count, duration_s, gpus.note or "", profile=gpus.profile
+        )
         return ThroughScheduler(tuple(command), adapters.environ)
     from canhazgpu.in_process.grants.acquisition import open_acquisition  # noqa: PLC0415 - not via Slurm
 

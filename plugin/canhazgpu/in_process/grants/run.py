@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from canhazgpu.allocation.gpu_choice import ONE_INSTANCE_TEXT
+from canhazgpu.errors import InputError
 from canhazgpu.in_process.grants.via_slurm import refuse_unsupported_via_slurm
 from canhazgpu.ledger.values import RUN, Claim, new_owner_token
 from canhazgpu.node.identity import node_name
@@ -25,6 +27,8 @@ def start_run(
     from canhazgpu.in_process.adapters import threshold_override  # noqa: PLC0415 - as below
 
     gpus = request.gpus
+    if gpus.profile and gpus.count > 1:
+        raise InputError(ONE_INSTANCE_TEXT)
     config = adapters.effective_config(threshold_override(gpus.memory_threshold_mb)).config
     node = node_name(config.node, adapters.environ)
     if (job := find_enclosing_job(adapters.environ, node)) is not None:
@@ -37,6 +41,7 @@ def start_run(
             node,
             gpus.count,
             request.command,
+            profile=gpus.profile,
             terminal=request.on_terminal,
             limit_s=request.timeout_s,
         )
@@ -49,7 +54,7 @@ def start_run(
     caller = adapters.caller()
     claim = Claim(new_owner_token(RUN), RUN, caller.user, caller.uid, note=gpus.note)
     acquisition = open_acquisition(adapters, config, with_this_process(claim))
-    outcome = acquisition.acquire(gpus, progress)
+    outcome = acquisition.acquire(gpus, progress, for_command=True)
     from canhazgpu.allocation.allocator import Grant  # noqa: PLC0415 - imported by now
     from canhazgpu.in_process.grants.command_start import CommandStart  # noqa: PLC0415 - only after a grant
 

@@ -24,7 +24,7 @@ def run_inside_job(
     """Return devices of the job that the caller runs in; Slurm has given them to the job."""
     _refuse_run_limits(job, request)
     _refuse_foreign_gpus(adapters, config, job, node)
-    if request.gpus.selectors:
+    if request.gpus.selectors or request.gpus.profile:
         raise InputError(f"inside Slurm job {job.job_id} the GPUs are the job's: use --gpus")
     count = request.gpus.count
     if count > len(job.devices):
