@@ -205,7 +205,10 @@ WRONG = [
     ("node.state_dir", "'run'", "an absolute path"),
     ("node.name", "5", "a string"),
     ("slurm.assignment", "'Slurm'", '"auto" or "slurm" or "canhazgpu"'),
-    ("slurm.export", "''", '"uuid" or "index"'),
+    ("slurm.export", "''", '"auto" or "uuid" or "index"'),
+    ("slurm.export_also", "['PATH']", "a list of NVIDIA_VISIBLE_DEVICES, "),
+    ("slurm.export_also", "['NVIDIA_VISIBLE_DEVICES', 'LD_PRELOAD']", "a list of NVIDIA_"),
+    ("slurm.export_also", "['NVIDIA_VISIBLE_DEVICES=1']", "a list of NVIDIA_VISIBLE_DEVICES, "),
 ]
 
 

@@ -33,8 +33,8 @@ for device in {devices}/nvidia*; do
     *) can_open="$can_open,unexpected:$error" ;;
     esac
 done
-printf 'SEEN|%s|%s|%s|%s|%s\n' "$1" "${{CUDA_VISIBLE_DEVICES-unset}}" "${{can_open#,}}" \
-    "${{CUDA_DEVICE_ORDER-unset}}" "${{SLURM_JOB_GPUS-unset}}"
+printf 'SEEN|%s|%s|%s|%s|%s|%s\n' "$1" "${{CUDA_VISIBLE_DEVICES-unset}}" "${{can_open#,}}" \
+    "${{CUDA_DEVICE_ORDER-unset}}" "${{SLURM_JOB_GPUS-unset}}" "${{CANHAZGPU_GPUS-unset}}"
 """
 
 
@@ -47,6 +47,7 @@ class Seen:
     can_open: tuple[int, ...]
     order: str
     positions: str
+    uuids: str
 
 
 @pytest.fixture(scope="module")
@@ -120,9 +121,9 @@ def seen_in(output: str) -> list[Seen]:
     found = []
     for line in output.splitlines():
         if line.startswith("SEEN|"):
-            _, tag, visible, can_open, order, positions = line.split("|")
+            _, tag, visible, can_open, order, positions, uuids = line.split("|")
             numbers = tuple(int(number) for number in can_open.split(",") if number)
-            found.append(Seen(tag, visible, numbers, order, positions))
+            found.append(Seen(tag, visible, numbers, order, positions, uuids))
     return found
 
 
@@ -149,6 +150,17 @@ def openable(cluster: GpuCluster, task: Seen) -> list[str]:
     uuids = uuid_by_device(cluster)
     opened = {uuids[number] for number in task.can_open}
     return [uuid for uuid in cluster.uuids_of_positions("n1") if uuid in opened]
+
+
+def seen_by_cuda(cluster: GpuCluster, task: Seen) -> list[str]:
+    """The UUIDs of what a CUDA program in the task sees, which counts what it can open."""
+    can_open = openable(cluster, task)
+    if task.visible == "unset":
+        return can_open
+    names = task.visible.split(",") if task.visible else []
+    numbers = [int(name) for name in names if name.isdecimal()]
+    # In which order CUDA counts is not known here: only all of them together are certain.
+    return can_open if sorted(numbers) == list(range(len(can_open))) else names
 
 
 def index_by_uuid(cluster: GpuCluster) -> dict[str, int]:
@@ -185,7 +197,8 @@ def test_a_job_is_told_exactly_the_gpus_it_can_open(constrained: GpuCluster, peo
         by_position = constrained.uuids_of_positions("n1")
         assert task.positions == "1,2"
         assert set(task.can_open) == {MINORS[1], MINORS[2]}
-        assert task.visible.split(",") == openable(constrained, task) == by_position[1:3]
+        assert task.visible == SLURMS_NUMBERS
+        assert task.uuids.split(",") == openable(constrained, task) == by_position[1:3]
         assert task.order == "unset"
         assert_reserved(constrained, job, alice, by_position[1:3])
         assert_reserved(constrained, other, bob, by_position[:1])
@@ -202,6 +215,7 @@ def test_every_task_is_told_the_gpus_it_can_open(constrained: GpuCluster, people
     srun -n2 --gpu-bind=single:1 {show} single
     srun -n2 --gpu-bind=map_gpu:1,0 {show} map
     srun -n2 --gpu-bind=mask_gpu:2,3 {show} mask
+    srun -n2 --gpu-bind=none {show} unbound
     srun {show} plain
     srun --gres=none {show} none
     """
@@ -210,17 +224,22 @@ def test_every_task_is_told_the_gpus_it_can_open(constrained: GpuCluster, people
 
     mine = constrained.uuids_of_positions("n1")[1:3]
     assert {tag: len(tasks) for tag, tasks in seen.items()} == dict.fromkeys(
-        ("exact", "per-task", "single", "map", "mask", "plain", "none"), 2
+        ("exact", "per-task", "single", "map", "mask", "unbound", "plain", "none"), 2
     )
-    for tag in ("exact", "per-task", "single", "map", "plain"):
+    for tag in ("exact", "per-task", "single", "map", "mask", "unbound", "plain"):
         for task in seen[tag]:
-            assert task.visible.split(",") == openable(constrained, task), tag
+            assert task.uuids.split(",") == openable(constrained, task), tag
+            assert seen_by_cuda(constrained, task) == openable(constrained, task), tag
     for tag in ("exact", "per-task", "single", "map"):
-        assert sorted(task.visible for task in seen[tag]) == sorted(mine), tag
-    for task in seen["mask"]:
-        assert set(task.visible.split(",")) <= set(openable(constrained, task))
-    assert [task.visible.split(",") for task in seen["plain"]] == [mine, mine]
-    assert [(task.visible, task.can_open) for task in seen["none"]] == [("unset", ())] * 2
+        assert [task.visible for task in seen[tag]] == ["0", "0"], tag
+        assert sorted(task.uuids for task in seen[tag]) == sorted(mine), tag
+    assert sorted(len(task.can_open) for task in seen["mask"]) == [1, 2]
+    assert [task.uuids.split(",") for task in seen["unbound"]] == [mine, mine]
+    assert [(task.visible, task.uuids) for task in seen["plain"]] == [
+        (SLURMS_NUMBERS, ",".join(mine))
+    ] * 2
+    for task in seen["none"]:
+        assert (task.visible, task.can_open, task.uuids) == ("unset", (), "unset")
 
 
 def test_tasks_without_a_batch_script_are_told_too(constrained: GpuCluster, people: Any) -> None:
@@ -233,10 +252,46 @@ def test_tasks_without_a_batch_script_are_told_too(constrained: GpuCluster, peop
 
     tasks = seen_in(done.stdout)
     for task in tasks:
-        assert task.visible.split(",") == openable(constrained, task)
-    assert sorted(task.visible for task in tasks) == sorted(
-        constrained.uuids_of_positions("n1")[1:3]
-    )
+        assert task.visible == "0"
+        assert task.uuids.split(",") == openable(constrained, task)
+    assert sorted(task.uuids for task in tasks) == sorted(constrained.uuids_of_positions("n1")[1:3])
+
+
+def test_uuids_name_what_every_task_can_open(constrained: GpuCluster, people: Any) -> None:
+    alice, bob = people
+    show = constrained.root / "show"
+    script = f"""
+    {show} batch
+    srun -n2 --gpus-per-task=1 {show} per-task
+    srun -n2 --gpu-bind=mask_gpu:2,3 {show} mask
+    srun -n2 --gpu-bind=none {show} unbound
+    """
+    with first_position_taken(constrained, bob), configured(constrained, export="uuid"):
+        seen = run_job(constrained, script, "--gres=gpu:2", "-n2", user=alice)
+
+    tasks = [task for tag in ("batch", "per-task", "mask", "unbound") for task in seen[tag]]
+    assert len(tasks) == 7
+    for task in tasks:
+        assert task.visible.split(",") == openable(constrained, task) == task.uuids.split(",")
+
+
+def test_the_sites_variable_holds_the_uuids_in_each_task(
+    constrained: GpuCluster, people: Any
+) -> None:
+    alice, _ = people
+    say = 'echo "SAID ${NVIDIA_VISIBLE_DEVICES-unset} ${CANHAZGPU_GPUS-unset}"'
+    script = f"{say}\nsrun -n1 sh -c '{say}'\nsrun -n1 --gres=none sh -c '{say}'"
+    cluster = constrained
+    cluster.configure(slurm={"assignment": "auto", "export_also": ["NVIDIA_VISIBLE_DEVICES"]})
+    try:
+        with submitted(cluster, script, "--gres=gpu:2", user=alice) as job:
+            cluster.slurm.wait_job(job)
+            output = cluster.slurm.output(job, user=alice).splitlines()
+    finally:
+        cluster.configure()
+
+    names = ",".join(cluster.uuids_of_positions("n1")[:2])
+    assert output == [f"SAID {names} {names}"] * 2 + ["SAID unset unset"]
 
 
 def test_indices_stay_slurms_own_where_devices_are_constrained(
@@ -310,7 +365,7 @@ def test_a_process_on_another_gpu_is_in_nobodys_way(constrained: GpuCluster, peo
     with start_gpu_process(other, 8000, user=bob):
         seen = run_job(constrained, f"{constrained.root}/show batch", "--gres=gpu:1", user=alice)
 
-    assert seen["batch"][0].visible == constrained.uuids_of_positions("n1")[0]
+    assert seen["batch"][0].uuids == constrained.uuids_of_positions("n1")[0]
     assert seen["batch"][0].can_open == (MINORS[0],)
 
 
@@ -350,6 +405,7 @@ def test_slurms_choice_leads_to_the_right_gpus_by_their_device_files(
         assert (batch.visible.split(","), batch.order) == (names, order)
         parts = [task for task in tasks if task.tag == "task"]
         assert sorted(task.visible for task in parts) == sorted(names)
+        assert sorted(task.uuids for task in parts) == sorted(mine)
         assert {task.order for task in parts} == {order}
         assert [task.visible for task in tasks if task.tag == "none"] == ["unset", "unset"]
         assert_reserved(unconstrained, job, alice, mine)
@@ -369,6 +425,7 @@ def test_gpus_of_several_types_are_counted_as_slurm_declares_them(
             opened = [uuids[number] for number in task.can_open]
             assert len(opened) == count
             assert {types[MINORS.index(number)] for number in task.can_open} == {kind}
-            assert set(task.visible.split(",")) == set(opened)
+            assert set(task.uuids.split(",")) == set(opened)
+            assert task.visible == ",".join(map(str, range(count)))
             assert_reserved(cluster, job, alice, opened)
         assert_all_free(cluster)

@@ -16,7 +16,7 @@ from clusters.gpu_cluster import GpuCluster, poll_until
 
 from demo_cluster import ClusterSpec
 
-SHOW = 'echo "$CUDA_VISIBLE_DEVICES"'
+SHOW = 'echo "$CANHAZGPU_GPUS"'
 LATER_FIELDS = ("epilogs_owed", "ended", "began_ticks")
 """What the first release's records did not have."""
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from canhazgpu.gpu.assigned import AssignedGpu
+from canhazgpu.ledger.local.task_record import export_words, task_record_text
 from canhazgpu.templates.render import render
 
 SHELLS = {"dash": ["dash"], "busybox": ["busybox", "sh"], "bash": ["bash", "--posix"]}
@@ -84,9 +86,19 @@ class TaskProlog:
 
 
 def record_text(
-    gpus: Sequence[tuple[int, str, int, str]], *, constrained: bool = False, export: str = "uuid"
+    gpus: Sequence[tuple[int, str, int, str]],
+    *,
+    constrained: bool = False,
+    export: str | Sequence[str] = "uuid",
 ) -> str:
     """Return a record as the prolog writes it."""
-    lines = ["canhazgpu 1", f"constrained {int(constrained)}", f"export {export}"]
-    lines += [f"gpu {position} {uuid} {index} {file}" for position, uuid, index, file in gpus]
-    return "".join(f"{line}\n" for line in lines)
+    assigned = [AssignedGpu(*gpu) for gpu in gpus]
+    words = export_words(export) if isinstance(export, str) else export
+    return task_record_text(assigned, words, constrained=constrained)
+
+
+def told_gpus(*uuids: str, visible: str | None = None, also: Sequence[str] = ()) -> list[str]:
+    """Return the lines that name these GPUs; `visible` is CUDA_VISIBLE_DEVICES, if not UUIDs."""
+    names = ",".join(uuids)
+    lines = [f"export CUDA_VISIBLE_DEVICES={visible or names}"]
+    return lines + [f"export {name}={names}" for name in ("CANHAZGPU_GPUS", *also)]

@@ -82,6 +82,14 @@ def test_the_sites_script_sees_what_the_task_will_see(chain: Chain) -> None:
     assert told.lines[0] == "print GPU-1,GPU-2 PCI_BUS_ID kept 3"
 
 
+def test_the_sites_script_sees_the_names_of_the_tasks_gpus(chain: Chain) -> None:
+    site = 'echo "print ${CANHAZGPU_GPUS-unset}"\n'
+    told = chain.run_as_job("echo 'export CANHAZGPU_GPUS=GPU-1,GPU-2'\n", site)
+    assert told.lines[0] == "print GPU-1,GPU-2"
+    told = chain.run_as_job("echo 'unset CANHAZGPU_GPUS'\n", site, CANHAZGPU_GPUS="GPU-3")
+    assert told.lines[0] == "print unset"
+
+
 def test_where_ours_has_nothing_to_say_the_site_sees_slurms(chain: Chain) -> None:
     told = chain.run_as_job("", 'echo "print $CUDA_VISIBLE_DEVICES"\n', CUDA_VISIBLE_DEVICES="0")
     assert told == Told(["print 0"], 0, "")

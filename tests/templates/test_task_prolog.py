@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from .task_prolog import NOBODY, TaskProlog, record_text
+from canhazgpu.ledger.local.task_record import export_words
+
+from .task_prolog import NOBODY, TaskProlog, record_text, told_gpus
 
 A, B = "GPU-aaaaaaaa-1111-2222-3333-444444444444", "GPU-bbbbbbbb-1111-2222-3333-444444444444"
+C, D = "GPU-cccccccc-1111-2222-3333-444444444444", "GPU-dddddddd-1111-2222-3333-444444444444"
 MIG = "MIG-cccccccc-1111-2222-3333-444444444444"
 JOB = [(1, A, 5, "/dev/null"), (2, B, 3, "/dev/null")]
 
@@ -31,15 +34,15 @@ def refusal(reason: str) -> list[str]:
 @pytest.mark.parametrize(
     ("visible", "expected"),
     [
-        ("1,2", [f"export CUDA_VISIBLE_DEVICES={A},{B}"]),
-        ("1", [f"export CUDA_VISIBLE_DEVICES={A}"]),
-        ("2", [f"export CUDA_VISIBLE_DEVICES={B}"]),
-        ("2,1", [f"export CUDA_VISIBLE_DEVICES={B},{A}"]),
+        ("1,2", told_gpus(A, B)),
+        ("1", told_gpus(A)),
+        ("2", told_gpus(B)),
+        ("2,1", told_gpus(B, A)),
         (None, []),
         ("", []),
         ("NoDevFiles", []),
-        (A, [f"export CUDA_VISIBLE_DEVICES={A}"]),
-        (f"{B},1", [f"export CUDA_VISIBLE_DEVICES={B},{A}"]),
+        (A, told_gpus(A)),
+        (f"{B},1", told_gpus(B, A)),
         ("0", refusal(UNRESERVED.format(0))),
         ("1,3", refusal(UNRESERVED.format(3))),
         (MIG, refusal(UNRESERVED.format(MIG))),
@@ -58,33 +61,84 @@ def test_without_device_cgroups_positions_become_uuids(
     assert (told.lines, told.status, told.errors) == (expected, 0, "")
 
 
-@pytest.mark.parametrize(
-    ("readable", "visible", "expected"),
-    [
-        # A batch script or plain step, two tasks with one GPU each, and a task bound to one of two.
-        ("ab", "0,1", [f"export CUDA_VISIBLE_DEVICES={A},{B}"]),
-        ("a", "0", [f"export CUDA_VISIBLE_DEVICES={A}"]),
-        ("b", "0", [f"export CUDA_VISIBLE_DEVICES={B}"]),
-        ("ab", "0", [f"export CUDA_VISIBLE_DEVICES={A}"]),
-        ("ab", "1,0", [f"export CUDA_VISIBLE_DEVICES={B},{A}"]),
-        ("", None, []),
-        ("a", B, [f"export CUDA_VISIBLE_DEVICES={B}"]),
-        ("b", "1", refusal(UNRESERVED.format(1))),
-        ("", "0", refusal(UNRESERVED.format(0))),
-        ("ab", "08", refusal(UNRESERVED.format("08"))),
-        ("ab", "0,2", refusal(UNRESERVED.format(2))),
-    ],
-)
+# What the task may open, what Slurm says, and what the task's GPUs are; None where Slurm is wrong.
+CONSTRAINED_TASKS = [
+    # A batch script or plain step, two tasks with a GPU each, a task bound in the other order.
+    ("ab", "0,1", [A, B], "0,1"),
+    ("a", "0", [A], "0"),
+    ("b", "0", [B], "0"),
+    ("ab", "1,0", [B, A], "1,0"),
+    # Slurm counts past the task's GPUs, or leaves one of them out.
+    ("ab", "0", [A, B], None),
+    ("ab", "1", [A, B], None),
+    ("b", "1", [B], None),
+    ("ab", "0,2", [A, B], None),
+    ("ab", "0,0", [A, B], None),
+    ("a", "0,1,2", [A], None),
+    ("ab", "08", [A, B], None),
+    # By UUID, as gres.conf's Flags=env_uuid has it.
+    ("a", A, [A], A),
+    ("ab", f"{B},{A}", [B, A], f"{B},{A}"),
+    ("a", B, [A], None),
+    ("ab", B, [A, B], None),
+    ("ab", f"{A},{MIG}", [A, B], None),
+]
+
+
+@pytest.mark.parametrize(("readable", "visible", "own", "slurms"), CONSTRAINED_TASKS)
 @pytest.mark.parametrize("kind", ["file", "device"])
-def test_with_device_cgroups_slurm_counts_what_the_task_may_open(
-    task_prolog: TaskProlog, kind: str, readable: str, visible: str | None, expected: list[str]
+@pytest.mark.parametrize("export", ["auto", "uuid", "index"])
+def test_with_device_cgroups_a_task_is_told_what_it_may_open(
+    task_prolog: TaskProlog,
+    export: str,
+    kind: str,
+    readable: str,
+    visible: str,
+    own: list[str],
+    slurms: str | None,
 ) -> None:
     gpus = constrained_job(task_prolog.directory, kind, readable)
-    task_prolog.record(7).write_text(record_text(gpus, constrained=True))
+    task_prolog.record(7).write_text(record_text(gpus, constrained=True, export=export))
 
     told = task_prolog.run_as_job(visible, user=NOBODY)
 
-    assert (told.lines, told.status, told.errors) == (expected, 0, "")
+    expected = {
+        "auto": told_gpus(*own, visible=slurms),
+        "uuid": told_gpus(*own),
+        "index": [
+            "export CUDA_DEVICE_ORDER=PCI_BUS_ID",
+            *told_gpus(*own, visible=numbers_of(own, slurms)),
+        ],
+    }
+    assert (told.lines, told.status, told.errors) == (expected[export], 0, "")
+
+
+def numbers_of(own: list[str], slurms: str | None) -> str:
+    """All that the task may open, from 0; in Slurm's order where Slurm says so itself."""
+    if slurms is not None and not slurms.startswith("GPU"):
+        return slurms
+    return ",".join(map(str, range(len(own))))
+
+
+@pytest.mark.parametrize("export", ["auto", "uuid", "index"])
+def test_a_task_that_may_open_none_of_its_jobs_gpus_sees_none(
+    task_prolog: TaskProlog, export: str
+) -> None:
+    gpus = constrained_job(task_prolog.directory, "file", "")
+    task_prolog.record(7).write_text(record_text(gpus, constrained=True, export=export))
+
+    assert task_prolog.run_as_job("0", user=NOBODY).lines == refusal(UNRESERVED.format(0))
+    assert task_prolog.run_as_job(None, user=NOBODY).lines == []
+
+
+def test_a_gpu_of_several_files_is_the_tasks_if_it_may_open_all_of_them(
+    task_prolog: TaskProlog,
+) -> None:
+    (_, _, _, first), (_, _, _, second) = constrained_job(task_prolog.directory, "file", "a")
+    gpus = [(1, A, 5, f"/dev/null,{second}"), (2, B, 3, f"/dev/null,{first}")]
+    task_prolog.record(7).write_text(record_text(gpus, constrained=True))
+
+    assert task_prolog.run_as_job("0", user=NOBODY).lines == told_gpus(B)
 
 
 def constrained_job(directory: Path, kind: str, readable: str) -> list[tuple[int, str, int, str]]:
@@ -115,26 +169,133 @@ def test_a_device_that_cannot_be_asked_is_not_guessed(
     task_prolog.record(7).write_text(record_text(gpus, constrained=True))
 
     assert task_prolog.run_as_job("0").lines == refusal(reason)
-    assert task_prolog.run_as_job("0,1").lines == [f"export CUDA_VISIBLE_DEVICES={A},{B}"]
+    assert task_prolog.run_as_job("0,1").lines == told_gpus(A, B)
+    # What a task can open is its job's: Slurm's own value gives it nothing else.
+    text = record_text(gpus, constrained=True, export="auto")
+    task_prolog.record(7).write_text(text)
+    assert task_prolog.run_as_job("0").lines == ["export CUDA_VISIBLE_DEVICES=0"]
+    assert task_prolog.run_as_job("0,1").lines == told_gpus(A, B, visible="0,1")
+
+
+ORDER = "export CUDA_DEVICE_ORDER=PCI_BUS_ID"
 
 
 @pytest.mark.parametrize(
-    ("constrained", "visible", "expected"),
+    ("visible", "expected"),
     [
-        (False, "1,2", ["export CUDA_DEVICE_ORDER=PCI_BUS_ID", "export CUDA_VISIBLE_DEVICES=5,3"]),
-        (False, "2", ["export CUDA_DEVICE_ORDER=PCI_BUS_ID", "export CUDA_VISIBLE_DEVICES=3"]),
-        (True, "0,1", ["export CUDA_DEVICE_ORDER=PCI_BUS_ID"]),
-        (True, "0", ["export CUDA_DEVICE_ORDER=PCI_BUS_ID"]),
-        (False, None, []),
+        ("1,2", [ORDER, *told_gpus(A, B, visible="5,3")]),
+        ("2", [ORDER, *told_gpus(B, visible="3")]),
+        (None, []),
     ],
 )
 def test_indices_come_with_the_order_they_count_in(
-    task_prolog: TaskProlog, constrained: bool, visible: str | None, expected: list[str]
+    task_prolog: TaskProlog, visible: str | None, expected: list[str]
 ) -> None:
-    text = record_text(JOB, constrained=constrained, export="index")
-    task_prolog.record(7).write_text(text)
+    task_prolog.record(7).write_text(record_text(JOB, export="index"))
 
     assert task_prolog.run_as_job(visible).lines == expected
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [
+        # Slurm's own names count, also where they are those of other GPUs of the job.
+        (C, told_gpus(A)),
+        (A, told_gpus(B)),
+        (f"{A},{C}", told_gpus(B, A)),
+        ("2", told_gpus(B)),
+        (B, told_gpus(B)),
+        (D, refusal(UNRESERVED.format(D))),
+    ],
+)
+def test_slurms_uuids_only_count_where_canhazgpu_picks(
+    task_prolog: TaskProlog, visible: str, expected: list[str]
+) -> None:
+    export = export_words("uuid", scheduler_uuids=((1, C), (2, A)))
+    task_prolog.record(7).write_text(record_text(JOB, export=export))
+
+    assert task_prolog.run_as_job(visible).lines == expected
+
+
+NVIDIA = "NVIDIA_VISIBLE_DEVICES"
+OTHERS = (NVIDIA, f"APPTAINERENV_{NVIDIA}")
+ALSO = export_words("auto", OTHERS)
+
+
+@pytest.mark.parametrize("constrained", [False, True])
+def test_the_sites_variables_hold_the_uuids_too(task_prolog: TaskProlog, constrained: bool) -> None:
+    text = record_text(JOB, constrained=constrained, export=ALSO)
+    task_prolog.record(7).write_text(text)
+    both = "0,1" if constrained else "1,2"
+
+    told = task_prolog.run_as_job(both, NVIDIA_VISIBLE_DEVICES="all").lines
+
+    assert told == told_gpus(A, B, visible="0,1" if constrained else None, also=OTHERS)
+
+
+def test_the_sites_variables_name_no_gpu_where_a_task_sees_none(task_prolog: TaskProlog) -> None:
+    task_prolog.record(7).write_text(record_text(JOB, export=ALSO))
+
+    assert task_prolog.run_as_job("3").lines == [
+        *refusal(UNRESERVED.format(3)),
+        *(f"export {name}=void" for name in OTHERS),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("visible", "environ"),
+    [
+        (None, {}),  # --gres=none, or a job without GPUs
+        ("NoDevFiles", {}),
+        ("1", {"SLURM_JOB_ID": "8"}),  # no record
+        ("1", {"SLURM_JOB_ID": ""}),
+        ("1", {"SLURMD_NODENAME": ".."}),
+    ],
+)
+def test_a_task_does_not_inherit_the_names_of_other_gpus(
+    task_prolog: TaskProlog, visible: str | None, environ: dict[str, str]
+) -> None:
+    task_prolog.record(7).write_text(record_text(JOB, export=ALSO))
+    inherited = {"CANHAZGPU_GPUS": A, NVIDIA: A, f"SINGULARITYENV_{NVIDIA}": B, "named": "1"}
+
+    told = task_prolog.run_as_job(visible, **{**inherited, **environ})
+
+    assert (told.lines, told.status) == (["unset CANHAZGPU_GPUS", f"unset {NVIDIA}"], 0)
+
+
+def test_a_refused_task_does_not_inherit_them_either(task_prolog: TaskProlog) -> None:
+    task_prolog.record(7).write_text(record_text(JOB))
+
+    told = task_prolog.run_as_job("3", CANHAZGPU_GPUS=f"{A},{B}")
+
+    assert told.lines == [*refusal(UNRESERVED.format(3)), "unset CANHAZGPU_GPUS"]
+
+
+OLD_RECORD = f"""canhazgpu 1
+constrained 1
+export uuid
+gpu 1 {A} 5 /dev/null
+gpu 2 {B} 3 /dev/null
+"""
+
+
+def test_records_of_this_release_and_the_one_before_are_read_by_both(
+    task_prolog: TaskProlog,
+) -> None:
+    task_prolog.record(7).write_text(OLD_RECORD)
+    assert task_prolog.run_as_job("0,1").lines == told_gpus(A, B)
+
+    # The release before knows these words, and of several lines "export WORD" takes the last.
+    export = export_words("auto", OTHERS, ((1, A),))
+    new = record_text(JOB, constrained=True, export=export).splitlines()
+    assert {line.split()[0] for line in new} == {"canhazgpu", "constrained", "export", "gpu"}
+    exports = [line.split() for line in new if line.startswith("export")]
+    assert exports[-1] == ["export", "uuid"] and {len(words) for words in exports} == {2}
+
+    # A word of a later release is passed over.
+    later = OLD_RECORD.replace("export uuid", "export later=1\nexport uuid")
+    task_prolog.record(7).write_text(later)
+    assert task_prolog.run_as_job("0,1").lines == told_gpus(A, B)
 
 
 HET = {
@@ -143,17 +304,16 @@ HET = {
     "SLURM_JOB_ID_HET_GROUP_1": "8",
     "SLURM_JOB_ID_HET_GROUP_2": "9",
 }
-C, D = "GPU-cccccccc-1111-2222-3333-444444444444", "GPU-dddddddd-1111-2222-3333-444444444444"
 PART = [(0, C, 0, "/dev/null"), (3, D, 1, "/dev/null")]
 
 
 @pytest.mark.parametrize(
     ("records", "visible", "expected"),
     [
-        ({9: PART}, "0,3", [f"export CUDA_VISIBLE_DEVICES={C},{D}"]),
-        ({9: PART}, "3", [f"export CUDA_VISIBLE_DEVICES={D}"]),
-        ({7: JOB, 9: PART}, "0,3", [f"export CUDA_VISIBLE_DEVICES={C},{D}"]),
-        ({7: JOB, 9: PART}, "2", [f"export CUDA_VISIBLE_DEVICES={B}"]),
+        ({9: PART}, "0,3", told_gpus(C, D)),
+        ({9: PART}, "3", told_gpus(D)),
+        ({7: JOB, 9: PART}, "0,3", told_gpus(C, D)),
+        ({7: JOB, 9: PART}, "2", told_gpus(B)),
         ({7: JOB, 9: PART}, "0,1", refusal(UNRESERVED.format(0))),
         ({9: PART}, "1", refusal(UNRESERVED.format(1))),
         ({}, "1", []),
@@ -195,7 +355,7 @@ def test_devices_tell_the_parts_of_a_job_on_one_node_apart(
 
     told = task_prolog.run_as_job("0", user=NOBODY, **HET)
 
-    assert told.lines == [f"export CUDA_VISIBLE_DEVICES={expected}"]
+    assert told.lines == told_gpus(expected)
 
 
 @pytest.mark.parametrize(
@@ -217,22 +377,19 @@ def test_other_parts_count_only_by_their_ids(
 
     told = task_prolog.run_as_job("1", **{**HET, **environ})
 
-    assert (told.lines, told.errors) == ([f"export CUDA_VISIBLE_DEVICES={A}"], "")
+    assert (told.lines, told.errors) == (told_gpus(A), "")
 
 
 @pytest.mark.parametrize(
     ("constrained", "export", "on_node", "expected"),
     [
-        (False, "uuid", "2", [f"export CUDA_VISIBLE_DEVICES={A},{B}"]),
-        (
-            False,
-            "index",
-            "2",
-            ["export CUDA_DEVICE_ORDER=PCI_BUS_ID", "export CUDA_VISIBLE_DEVICES=5,3"],
-        ),
-        (True, "uuid", "2", []),
-        (True, "index", "2", ["export CUDA_DEVICE_ORDER=PCI_BUS_ID"]),
+        (False, "uuid", "2", told_gpus(A, B)),
+        (False, "index", "2", [ORDER, *told_gpus(A, B, visible="5,3")]),
+        (True, "auto", "2", told_gpus(A, B)),
+        (True, "uuid", "2", told_gpus(A, B)),
+        (True, "index", "2", [ORDER, *told_gpus(A, B, visible="0,1")]),
         (False, "uuid", "", []),
+        (True, "uuid", "", []),
         (False, "uuid", "two", []),
     ],
 )
@@ -307,6 +464,9 @@ GOOD = record_text(JOB)
         GOOD.replace("export uuid", "export uuids"),
         GOOD.replace("constrained 0", "constrained"),
         GOOD.replace("export uuid\n", ""),
+        GOOD.replace("export uuid", "export also=LD_PRELOAD=1\nexport uuid"),
+        GOOD.replace("export uuid", "export also=\nexport uuid"),
+        GOOD.replace("export uuid", "export slurm=1=$(id)\nexport uuid"),
         GOOD.replace(A, "$(touch /tmp/owned)"),
         GOOD.replace(A, "aaaa"),
         GOOD.replace("/dev/null", "dev/null"),
@@ -413,6 +573,18 @@ HOSTILE = {
     "job": "9",
     "several": "1",
     "place": "-5",
+    "places": "evil",
+    "uuids": "GPU-evil",
+    "indices": "evil",
+    "replaced": "1",
+    "by_uuid": "1",
+    "own_count": "9",
+    "also": "LD_PRELOAD",
+    "slurm_gpus": "1 GPU-evil",
+    "named": "",
+    "name": "evil",
+    "file": "/etc/passwd",
+    "CANHAZGPU_GPUS": "GPU-evil",
     "tried": "evil",
     "records": "/etc",
     "warning": "/etc/passwd",
@@ -428,7 +600,7 @@ def test_nothing_else_in_the_environment_counts(task_prolog: TaskProlog) -> None
         {**HOSTILE, "SLURM_JOB_ID": "7", "SLURMD_NODENAME": "n1", "CUDA_VISIBLE_DEVICES": "1"}
     )
 
-    assert (told.lines, told.status) == ([f"export CUDA_VISIBLE_DEVICES={A}"], 0)
+    assert (told.lines, told.status) == (told_gpus(A), 0)
 
 
 def test_a_closed_output_does_not_end_the_task(task_prolog: TaskProlog) -> None:
@@ -459,4 +631,4 @@ def test_no_process_is_started(task_prolog: TaskProlog) -> None:
         check=False,
     )
 
-    assert (done.stdout, done.stderr) == (f"export CUDA_VISIBLE_DEVICES={A}\n", "")
+    assert (done.stdout.splitlines(), done.stderr) == (told_gpus(A, B), "")

@@ -16,6 +16,7 @@ from canhazgpu.config.key import (
     key,
     one_of,
     positive_seconds,
+    subset_of,
     valid_chain,
     valid_chains_by_partition,
     word_list,
@@ -32,6 +33,13 @@ DEFAULT_HEARTBEAT_S = 15.0
 DEFAULT_LEASE_S = 60.0
 NON_WAITING_S = 15.0
 """Part of a hook's deadline that is not for waiting: for scans, the store and the release."""
+
+CONTAINER_VARIABLES = (
+    "NVIDIA_VISIBLE_DEVICES",
+    "APPTAINERENV_NVIDIA_VISIBLE_DEVICES",
+    "SINGULARITYENV_NVIDIA_VISIBLE_DEVICES",
+)
+"""Variables by which container runtimes are told the GPUs; the task prolog knows them too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +80,17 @@ class SlurmConfig:
         check=positive_seconds,
     )
     export: str = key(
-        "uuid",
-        "what CUDA_VISIBLE_DEVICES holds: uuid (right everywhere) or index (right only where"
-        " devices are not constrained)",
-        check=one_of("uuid", "index"),
+        "auto",
+        "what CUDA_VISIBLE_DEVICES holds in jobs: auto (where Slurm constrains devices, Slurm's own"
+        " numbers in each step where they are right; UUIDs elsewhere), uuid, or index (numbers"
+        " everywhere; a job is sent back where they cannot be right)",
+        check=one_of("auto", "uuid", "index"),
+    )
+    export_also: tuple[str, ...] = key(
+        (),
+        "variables that hold the UUIDs of a task's GPUs too, as CANHAZGPU_GPUS does in any case:"
+        " any of " + ", ".join(CONTAINER_VARIABLES),
+        check=subset_of(*CONTAINER_VARIABLES),
     )
     bin_dir: str = key(
         "",

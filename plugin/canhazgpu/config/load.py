@@ -14,8 +14,10 @@ from canhazgpu.frozen_dataclass import dataclass
 DEFAULT_CONFIG_FILE = Path("/etc/canhazgpu/config.toml")
 CONFIG_VARIABLE = "CANHAZGPU_CONFIG"
 PREFIX = "CANHAZGPU_"
-NON_KEY_VARIABLES = frozenset({CONFIG_VARIABLE, "CANHAZGPU_OWNER"})
-"""Variables with the prefix that are no keys; CANHAZGPU_OWNER marks the processes of a run."""
+NON_KEY_VARIABLES = frozenset({CONFIG_VARIABLE, "CANHAZGPU_OWNER", "CANHAZGPU_GPUS"})
+"""Variables with the prefix that are no keys.
+
+CANHAZGPU_OWNER marks the processes of a run; CANHAZGPU_GPUS tells jobs and runs their GPUs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,7 @@ def test_a_book_that_cannot_be_read_is_made_anew_from_the_jobs_records(
         owner = JobOwner("c1", str(number), 0)
         records.begin(owner, "ann", BOOT)
         assigned = [AssignedGpu(place, gpu, place) for place, gpu in enumerate(gpus)]
-        records.complete(owner, assigned, constrained=False, export="uuid")
+        records.complete(owner, assigned, constrained=False, export=["uuid"])
     (tmp_path / "book.json").write_text(text)
     assert held(book_file) == {"GPU-b": "job:c1:2:0", "GPU-c": "job:c1:2:0"}
     assert "event=book-damaged" in told[0]
@@ -129,7 +129,7 @@ def test_the_records_of_jobs_that_ended_hold_nothing(book_file: BookFile, tmp_pa
     records = JobRecords(tmp_path)
     owner = JobOwner("c1", "1", 0)
     records.begin(owner, "ann", BOOT)
-    records.complete(owner, [AssignedGpu(0, "GPU-a", 0)], constrained=False, export="uuid")
+    records.complete(owner, [AssignedGpu(0, "GPU-a", 0)], constrained=False, export=["uuid"])
     records.end("1")
     assert held(book_file) == {}
 

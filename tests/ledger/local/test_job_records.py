@@ -18,6 +18,7 @@ from canhazgpu.config.schema import NodeConfig
 from canhazgpu.errors import NodeStateError
 from canhazgpu.gpu.assigned import AssignedGpu
 from canhazgpu.ledger.local.job_records import JobRecord, JobRecords
+from canhazgpu.ledger.local.task_record import export_words
 from canhazgpu.ledger.values import JobOwner
 from canhazgpu.node.identity import boot_id, node_name, state_dir
 
@@ -63,7 +64,7 @@ def begin(records: JobRecords, owner: JobOwner = FIRST) -> None:
 
 
 def complete(records: JobRecords, owner: JobOwner = FIRST) -> None:
-    records.complete(owner, GPUS, constrained=True, export="uuid")
+    records.complete(owner, GPUS, constrained=True, export=["uuid"])
 
 
 def names(directory: Path) -> set[str]:
@@ -96,9 +97,21 @@ def test_the_task_prologs_file_is_exact_and_in_the_order_of_positions(
     assert (tmp_path / "jobs" / "12.env").read_text() == (
         "canhazgpu 1\nconstrained 1\nexport uuid\ngpu 0 GPU-a 2 /dev/nvidia5\ngpu 1 GPU-b 3 -\n"
     )
-    records.complete(FIRST, GPUS[:1], constrained=False, export="index")
+    records.complete(FIRST, GPUS[:1], constrained=False, export=["index"])
     assert (tmp_path / "jobs" / "12.env").read_text() == (
         "canhazgpu 1\nconstrained 0\nexport index\ngpu 1 GPU-b 3 -\n"
+    )
+
+
+def test_the_task_prolog_of_the_release_before_takes_the_last_export(
+    records: JobRecords, tmp_path: Path
+) -> None:
+    begin(records)
+    words = export_words("auto", ["NVIDIA_VISIBLE_DEVICES"], [(1, "GPU-c")])
+    records.complete(FIRST, GPUS[:1], constrained=True, export=words)
+    assert (tmp_path / "jobs" / "12.env").read_text() == (
+        "canhazgpu 1\nconstrained 1\nexport also=NVIDIA_VISIBLE_DEVICES\nexport slurm=1=GPU-c\n"
+        "export auto\nexport uuid\ngpu 1 GPU-b 3 -\n"
     )
 
 
@@ -349,12 +362,12 @@ def test_two_processes_at_once_count_every_epilog(records: JobRecords, tmp_path:
 def test_no_reader_ever_sees_half_a_file(records: JobRecords, tmp_path: Path) -> None:
     many = [AssignedGpu(place, f"GPU-{place:036}", place) for place in range(500)]
     begin(records)
-    records.complete(FIRST, many, constrained=False, export="uuid")
+    records.complete(FIRST, many, constrained=False, export=["uuid"])
     stop, faults, reads = threading.Event(), list[str](), 0
 
     def write() -> None:
         while not stop.is_set():
-            records.complete(FIRST, many, constrained=False, export="uuid")
+            records.complete(FIRST, many, constrained=False, export=["uuid"])
 
     writer = threading.Thread(target=write)
     writer.start()

@@ -21,6 +21,7 @@ from typing import Any
 from canhazgpu.errors import NodeStateError
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.assigned import AssignedGpu
+from canhazgpu.ledger.local.task_record import task_record_text
 from canhazgpu.ledger.record_json import share_from_dict
 from canhazgpu.ledger.values import RECORD_ERRORS, JobOwner, Share
 from canhazgpu.node.boot_clock import ticks_since_boot
@@ -28,7 +29,6 @@ from canhazgpu.node.state_files import file_lock, make_directory, write_atomical
 
 FORMAT = 1
 """Format of the JSON records; a record without ``format`` has this one."""
-ENV_FORMAT = "canhazgpu 1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +101,20 @@ class JobRecords:
         gpus: Sequence[AssignedGpu],
         *,
         constrained: bool,
-        export: str,
+        export: Sequence[str],
         share: Share | None = None,
     ) -> None:
-        """Record the attempt's GPUs for the epilog and the task prolog."""
+        """Record the attempt's GPUs for the epilog and the task prolog.
+
+        `export` is what `export_words` returns.
+        """
         with self._locked():
             known = self._read(owner.job_id)
             if known is None or known.owner != owner:
                 raise NodeStateError(f"the record of job {owner.job_id} changed under its prolog")
-            self._replace(self._env(owner.job_id), _env_text(gpus, constrained, export))
+            self._replace(
+                self._env(owner.job_id), task_record_text(gpus, export, constrained=constrained)
+            )
             self._write(replace(known, gpus=tuple(gpus), share=share))
 
     def warn(self, owner: JobOwner, line: str) -> None:
@@ -316,12 +321,3 @@ def _known_fields(
 ) -> dict[str, Any]:
     """Return the items of `data` that are fields of the dataclass `kind`."""
     return {one.name: data[one.name] for one in fields(kind) if one.name in data}
-
-
-def _env_text(gpus: Sequence[AssignedGpu], constrained: bool, export: str) -> str:
-    lines = [ENV_FORMAT, f"constrained {int(constrained)}", f"export {export}"]
-    lines += [
-        f"gpu {gpu.position} {gpu.uuid} {gpu.index} {gpu.device_file or '-'}"
-        for gpu in sorted(gpus, key=lambda gpu: gpu.position)
-    ]
-    return "\n".join(lines) + "\n"

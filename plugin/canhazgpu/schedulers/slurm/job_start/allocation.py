@@ -17,6 +17,7 @@ from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.conf.device_mapping import count_present, gpus_at_positions
 from canhazgpu.schedulers.slurm.hook.node_context import JobHook
 from canhazgpu.schedulers.slurm.job_start.same_kind import SameKind
+from canhazgpu.schedulers.slurm.job_start.task_export import task_export
 
 
 def scheduler_picks_devices(assignment: str, constrained: bool) -> bool:
@@ -88,20 +89,31 @@ class JobAllocation:
 
     def accept(self, grant: Grant, *, swapped: bool = False) -> None:
         """Record the granted GPUs as the job's; `swapped` if they replace the scheduler's."""
-        scheduler_picks = self.scheduler_picks and not swapped
-        self.record_gpus(
-            self.assigned_gpus(grant.node_gpus) if scheduler_picks else self._number_gpus(grant)
-        )
+        if self.scheduler_picks and not swapped:
+            self.record_gpus(self.assigned_gpus(grant.node_gpus))
+        else:
+            self.record_gpus(self._number_gpus(grant), self._schedulers_gpus(grant.node_gpus))
         self._log_missing_gpus(grant.node_gpus)
 
-    def record_gpus(self, gpus: Sequence[AssignedGpu]) -> None:
-        """Record the job's GPUs for the epilog and the task prolog."""
+    def record_gpus(
+        self, gpus: Sequence[AssignedGpu], schedulers_gpus: Sequence[AssignedGpu] = ()
+    ) -> None:
+        """Record the job's GPUs for the epilog and the task prolog.
+
+        `schedulers_gpus` are those that they replace.
+        """
+        constrained = self.hook.node_conf.constrains_devices
+        export = task_export(self.hook.config.slurm, gpus, schedulers_gpus, constrained=constrained)
         self.hook.records.complete(
-            self.hook.job.owner,
-            gpus,
-            constrained=self.hook.node_conf.constrains_devices,
-            export=self.hook.config.slurm.export,
+            self.hook.job.owner, gpus, constrained=constrained, export=export
         )
+
+    def _schedulers_gpus(self, gpus: Sequence[GpuReading]) -> tuple[AssignedGpu, ...]:
+        """Return the GPUs that the scheduler's numbers mean; none where that is not known."""
+        try:
+            return self.assigned_gpus(gpus)
+        except InputError:
+            return ()
 
     def _number_gpus(self, grant: Grant) -> tuple[AssignedGpu, ...]:
         """Return the GPUs that canhazgpu picked, with the job's numbers in the order of indices.

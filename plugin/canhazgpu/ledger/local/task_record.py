@@ -1,0 +1,41 @@
+"""Pure: the record that the task prolog reads, ``<state_dir>/jobs/<id>.env``, as text.
+
+The task prolog may be another release's (decision 18). A line that it does not know would leave
+the job's tasks without GPUs. Of several lines ``export WORD`` the release before this one takes the
+last alone, so the last is one that it knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from canhazgpu.gpu.assigned import AssignedGpu
+
+ENV_FORMAT = "canhazgpu 1"
+
+
+def export_words(
+    style: str, also: Iterable[str] = (), scheduler_uuids: Iterable[tuple[int, str]] = ()
+) -> list[str]:
+    """Return the words for what the task prolog exports beside ``CANHAZGPU_GPUS``.
+
+    `style` is what ``CUDA_VISIBLE_DEVICES`` holds: ``uuid``, ``index``, or ``auto`` for the
+    scheduler's own value where that is right. `also` are variables that get the UUIDs too.
+    `scheduler_uuids` are the UUIDs by which the scheduler may call its own GPUs, with their
+    positions, where the job has others in their place.
+    """
+    words = [f"also={name}" for name in also]
+    words += [f"slurm={position}={uuid}" for position, uuid in scheduler_uuids]
+    return [*words, "auto", "uuid"] if style == "auto" else [*words, style]
+
+
+def task_record_text(
+    gpus: Sequence[AssignedGpu], export: Sequence[str], *, constrained: bool
+) -> str:
+    """Return the record of a job with these GPUs; `export` are `export_words`."""
+    lines = [ENV_FORMAT, f"constrained {int(constrained)}", *(f"export {word}" for word in export)]
+    lines += [
+        f"gpu {gpu.position} {gpu.uuid} {gpu.index} {gpu.device_file or '-'}"
+        for gpu in sorted(gpus, key=lambda gpu: gpu.position)
+    ]
+    return "\n".join(lines) + "\n"
