@@ -1,7 +1,7 @@
 """Pure: the texts for faults of a GPU or the driver, each with the next step.
 
-The codes are NVML's (``nvmlReturn_t``); nvidia-smi exits with the same codes and prints the same
-words.
+The codes are NVML's (``nvmlReturn_t``). nvidia-smi prints the same words. The exit statuses that
+its documentation lists have texts of their own; beyond them it exits with NVML's codes.
 """
 
 from __future__ import annotations
@@ -35,6 +35,22 @@ ADVICE_BY_CODE: dict[int, str] = {
     999: CHECK_DMESG,
 }
 """The next step for each of NVML's errors; for any other it is `CHECK_DMESG`."""
+
+ADVICE_BY_EXIT_STATUS: dict[int, str] = {
+    2: "this nvidia-smi does not know what it was asked for: update the driver",
+    3: "a GPU does not offer what it was asked for: update the driver",
+    4: ADVICE_BY_CODE[NO_PERMISSION],
+    6: "it did not find a GPU that it was asked for: compare with 'nvidia-smi -L', and scan again",
+    8: ADVICE_BY_CODE[8],
+    9: ADVICE_BY_CODE[9],
+    10: f"a GPU's interrupts do not arrive: {CHECK_DMESG}",
+    12: "NVML's library was not found: install the driver's libraries",
+    13: "NVML's library is of another version than nvidia-smi: install the driver anew",
+    14: ADVICE_BY_CODE[14],
+    15: ADVICE_BY_CODE[15],
+    255: f"an error inside the driver: {CHECK_DMESG}",
+}
+"""The next step for each exit status of nvidia-smi; source: ``man nvidia-smi``, RETURN VALUE."""
 
 _CODE_BY_TEXT: dict[str, int] = {
     "n/a": NOT_SUPPORTED,
@@ -78,8 +94,13 @@ def value_fault(field: str, words: str) -> str:
 
 def exit_fault(line: str, status: int) -> str:
     """Return the line with which nvidia-smi failed, with the next step for its exit status."""
-    step = ADVICE_BY_CODE.get(status, CHECK_DMESG)
+    if status < 0:
+        return f"{line.rstrip('.')} (ended by signal {-status}): {CHECK_DMESG}"
+    step = ADVICE_BY_EXIT_STATUS.get(status) or ADVICE_BY_CODE.get(status, CHECK_DMESG)
     return f"{line.rstrip('.')} (exit status {status}): {step}"
+
+
+CORRUPTED_INFOROM = exit_fault("infoROM is corrupted", 14)
 
 
 def child_fault(problem: str) -> str:

@@ -71,7 +71,7 @@ def test_somebody_else_on_a_reserved_gpu_is_named(here: CliNode) -> None:
     gpu = here.node.gpu(0)
     with (
         fake_nvml.start_gpu_process(gpu, 8000, user="nobody", name="train.py"),
-        fake_nvml.start_gpu_process(gpu, 300, user="daemon", name="python3") as other,
+        fake_nvml.start_gpu_process(gpu, 2000, user="daemon", name="python3") as other,
     ):
         table, form = here.run("status"), here.run("status", "--json")
 
@@ -79,9 +79,22 @@ def test_somebody_else_on_a_reserved_gpu_is_named(here: CliNode) -> None:
     row = " ".join(table.stdout.splitlines()[2].split())
     assert row.startswith("0 in use nobody ")
     assert f" manual daemon WITHOUT RESERVATION: PID {other.pid} (python3)" in row
-    assert row.endswith(" 8345MB, 2 processes")
+    assert row.endswith(" 10045MB, 2 processes")
     (intruder,) = json.loads(form.stdout)["nodes"][0]["gpus"][0]["intruders"]
     assert (intruder["pid"], intruder["user"]) == (other.pid, "daemon")
+
+
+@needs_root
+def test_a_display_server_on_a_reserved_gpu_is_no_alarm(here: CliNode) -> None:
+    nobody = pwd.getpwnam("nobody")
+    here.reserve(Claim("manual:2", "manual", "nobody", nobody.pw_uid), 0)
+    with fake_nvml.start_gpu_process(here.node.gpu(0), 4, name="Xorg") as xorg:
+        table, wide = here.run("status"), here.run("status", "--wide")
+        checked = here.run("validate", "--expected-gpus", str(len(here.node.gpus)))
+
+    assert " ".join(table.stdout.splitlines()[2].split()).endswith(" manual no usage detected")
+    assert f"(4MB of root below the threshold: PID {xorg.pid} (Xorg))" in wide.stdout
+    assert checked.exit_code == 0, checked.stdout
 
 
 def test_ignored_processes_are_shown_and_do_not_count(here: CliNode) -> None:

@@ -124,8 +124,19 @@ FAILURES = [
     ("echo 'Failed to initialize NVML: GPU access blocked'; exit 17", "the cgroup"),
     ("echo 'Failed to initialize NVML: GPU access blocked'; exit 17", "GPU access blocked"),
     ("exit 9", "nvidia-smi failed and said nothing (exit status 9): load the driver"),
-    ("echo oops >&2; exit 255", "said nothing (exit status 255)"),
-    ("kill -SEGV $$", "exit status -11"),
+    ("echo oops >&2; exit 255", "(exit status 255): an error inside the driver"),
+    ("echo 'Field X'; exit 2", "Field X (exit status 2): this nvidia-smi does not know"),
+    ("exit 3", "(exit status 3): a GPU does not offer"),
+    ("exit 4", "(exit status 4): scan as root"),
+    ("exit 6", "(exit status 6): it did not find a GPU"),
+    ("exit 8", "(exit status 8): check the power cables"),
+    ("exit 10", "(exit status 10): a GPU's interrupts"),
+    ("exit 12", "(exit status 12): NVML's library was not found"),
+    ("exit 13", "(exit status 13): NVML's library is of another version"),
+    ("exit 14", "(exit status 14): have the GPU replaced"),
+    ("echo 'a GPU is broken'; exit 14", "a GPU is broken (exit status 14): have the GPU replaced"),
+    ("echo '12, GPU-a, 5'; exit 15", "(exit status 15): reboot the node"),
+    ("kill -SEGV $$", "ended by signal 11"),
     ("exit 0", "nvidia-smi printed nothing"),
     ("printf '0, GPU-a'", "output is cut off"),
     ("echo garbage", "a line that is not understood"),
@@ -169,6 +180,65 @@ def test_the_second_call_may_fail_too(
     seen = observe_smi(nvidia_smi=program(script))
     assert seen.scan.gpus == ()
     assert "run 'nvidia-smi' by hand" in (seen.scan.fault or "")
+
+
+UUIDS = ("GPU-aaaaaaa0-0000-0000-0000-000000000000", "GPU-aaaaaaa1-0000-0000-0000-000000000000")
+ROWS = [
+    f"{index}, {uuid}, 00000000:0{index}:00.0, 45, 81559, Default, 0, No, Disabled, No, No, None, A"
+    for index, uuid in enumerate(UUIDS)
+]
+WARNING = "WARNING: infoROM is corrupted at gpu 0000:01:00.0"
+
+
+def two_gpus(processes: str, gpus: str) -> str:
+    return f"case $1 in *apps*) {processes} ;; *) printf '%s\\n' {gpus} ;; esac"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        two_gpus("exit 14", f"'{ROWS[0]}' '{ROWS[1]}' '{WARNING}'; exit 14"),
+        two_gpus("exit 0", f"'{ROWS[0]}' '{ROWS[1]}' '{WARNING}'; exit 14"),
+        two_gpus("exit 0", f"'{ROWS[0]}' '{ROWS[1]}' '' '{WARNING}'; exit 14"),
+        two_gpus("exit 0", f"'{WARNING}' '{ROWS[0]}' '{ROWS[1]}'; exit 14"),
+        two_gpus("exit 0", f"'{ROWS[0]}' '{ROWS[1]}' '{WARNING}'; exit 0"),
+        two_gpus(f"echo '{WARNING}'; exit 14", f"'{ROWS[0]}' '{ROWS[1]}'; exit 14"),
+        two_gpus(
+            f"echo '7, {UUIDS[0]}, 5'; exit 14", f"'{ROWS[0]}' '{ROWS[1]}' '{WARNING}'; exit 14"
+        ),
+    ],
+)
+def test_of_a_corrupted_inforom_only_its_gpu_is_in_doubt(
+    node: fake_nvml.FakeNode, observe_smi: Observe, program: Callable[[str], str], script: str
+) -> None:
+    seen = observe_smi(nvidia_smi=program(script))
+    assert (seen.scan.fault, seen.in_use, seen.unknown) == (None, frozenset(), {UUIDS[1]})
+    assert [gpu.fault for gpu in seen.scan.gpus] == [
+        None,
+        "infoROM is corrupted (exit status 14): have the GPU replaced",
+    ]
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        # No warning says which GPU it is.
+        two_gpus("exit 14", f"'{ROWS[0]}' '{ROWS[1]}'; exit 0"),
+        two_gpus("exit 0", f"'{ROWS[0]}' '{ROWS[1]}'; exit 14"),
+        # The GPU is not among the rows.
+        two_gpus("exit 0", f"'{ROWS[0]}' '{WARNING}'; exit 14"),
+        # The rows are not complete.
+        two_gpus("exit 0", f"'{ROWS[0]}' '1, {UUIDS[1]}' '{WARNING}'; exit 14"),
+        two_gpus("exit 0", f"'{WARNING}'; exit 14"),
+        two_gpus("exit 0", f"'{ROWS[0]}' '{ROWS[1]}' '{WARNING}'; exit 15"),
+    ],
+)
+def test_an_inforom_of_no_certain_gpu_puts_all_in_doubt(
+    node: fake_nvml.FakeNode, observe_smi: Observe, program: Callable[[str], str], script: str
+) -> None:
+    seen = observe_smi(nvidia_smi=program(script))
+    assert seen.scan.gpus == ()
+    assert re.search(r"\(exit status 1[45]\): ", seen.scan.fault or "")
 
 
 @pytest.mark.parametrize(("uuid", "whole"), [("GPU-gone", True), ("MIG-part", False)])

@@ -13,21 +13,25 @@ Nothing here has a deadline: call it in a `BoundedChild`, which ends nvidia-smi 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from canhazgpu.errors import ScanError
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.probe import fault_messages
 from canhazgpu.probe.bounded_child import die_with_parent
-from canhazgpu.probe.nvidia_smi import csv_output
+from canhazgpu.probe.nvidia_smi import csv_output, inforom
 from canhazgpu.probe.plausibility import (
     larger_or_none,
     printable_line,
     process_with_memory,
     with_plausibility_faults,
 )
+
+T = TypeVar("T")
 
 DRIVER_GPU_DIRECTORY = Path("/proc/driver/nvidia/gpus")
 """A directory for each GPU, named after its PCI address; in it ``information``."""
@@ -40,9 +44,31 @@ MAX_OUTPUT_BYTES = 1 << 20
 class SmiError(ScanError):
     """nvidia-smi failed; `output` is its whole output."""
 
-    def __init__(self, text: str, answer: str) -> None:
-        super().__init__(text)
+    def __init__(self, answer: str, status: int) -> None:
+        super().__init__(_failure_text(answer, status))
         self.output = answer
+
+
+@dataclass(frozen=True, slots=True)
+class SmiAnswer:
+    """What nvidia-smi printed, and its exit status: 0, or that of a corrupted infoROM."""
+
+    output: str
+    status: int
+
+    @property
+    def rows(self) -> str:
+        """The output without warnings."""
+        return inforom.without_warnings(self.output)
+
+    def parsed(self, parse: Callable[[str], T]) -> T:
+        """Return the parsed rows; with another exit status than 0 what is no row is a failure."""
+        try:
+            return parse(self.rows)
+        except ScanError as exc:
+            if self.status == 0:
+                raise
+            raise SmiError(self.output, self.status) from exc
 
 
 def read_gpus(program: str) -> tuple[GpuReading, ...]:
@@ -50,22 +76,50 @@ def read_gpus(program: str) -> tuple[GpuReading, ...]:
 
     Raises `ScanError` where nvidia-smi fails.
     """
-    apps = csv_output.parse_apps(_query(program, "compute-apps", csv_output.APP_FIELDS))
-    gpus = _query_gpus(program)
+    app_answer = _query(program, "compute-apps", csv_output.APP_FIELDS)
+    apps = app_answer.parsed(csv_output.parse_apps)
+    gpu_answer, gpus = _query_gpus(program)
+    corrupted = _corrupted_gpus((app_answer, gpu_answer), gpus)
     unknown_gpus = {app.uuid for app in apps} - {gpu.uuid for gpu in gpus}
     if any(not uuid.startswith("MIG-") for uuid in unknown_gpus):
         raise ScanError(
             fault_messages.output_fault("nvidia-smi tells of a process on an unknown GPU")
         )
     numbers = _device_numbers()
-    return with_plausibility_faults(_reading(gpu, apps, numbers) for gpu in gpus)
+    readings = (_reading(gpu, apps, numbers) for gpu in gpus)
+    return with_plausibility_faults(
+        replace(reading, fault=reading.fault or fault_messages.CORRUPTED_INFOROM)
+        if reading.uuid in corrupted
+        else reading
+        for reading in readings
+    )
 
 
-def _query_gpus(program: str) -> tuple[csv_output.SmiGpu, ...]:
+def _corrupted_gpus(
+    answers: Iterable[SmiAnswer], gpus: Iterable[csv_output.SmiGpu]
+) -> frozenset[str]:
+    """Return the UUIDs of the GPUs whose infoROM is corrupted.
+
+    Raises `SmiError` where nvidia-smi says that there is one, and not which of these.
+    """
+    by_address = {_normal_pci_address(gpu.bus_id): gpu.uuid for gpu in gpus}
+    named = {
+        _normal_pci_address(address)
+        for answer in answers
+        for address in inforom.corrupted_gpus(answer.output)
+    }
+    for answer in answers:
+        if not named <= by_address.keys() or (answer.status != 0 and not named):
+            raise SmiError(answer.output, inforom.EXIT_STATUS)
+    return frozenset(by_address[address] for address in named)
+
+
+def _query_gpus(program: str) -> tuple[SmiAnswer, tuple[csv_output.SmiGpu, ...]]:
     fields = csv_output.gpu_fields(_read_text(MODULE_VERSION_FILE))
     while True:
         try:
-            return csv_output.parse_gpus(_query(program, "gpu", fields), fields)
+            answer = _query(program, "gpu", fields)
+            return answer, answer.parsed(partial(csv_output.parse_gpus, fields=fields))
         except SmiError as exc:
             fewer = csv_output.fields_without_unknown(fields, exc.output)
             if fewer is None:
@@ -102,8 +156,8 @@ def _reading(
     return reading
 
 
-def _query(program: str, what: str, fields: Iterable[str]) -> str:
-    """Return the output. Only the exit status shows a failure: its message is on stdout."""
+def _query(program: str, what: str, fields: Iterable[str]) -> SmiAnswer:
+    """Return the answer. Only the exit status shows a failure: its message is on stdout."""
     command = [program, f"--query-{what}={','.join(fields)}", f"--format={csv_output.FORMAT}"]
     try:
         with subprocess.Popen(
@@ -121,9 +175,11 @@ def _query(program: str, what: str, fields: Iterable[str]) -> str:
             fault_messages.program_fault(f"cannot run {program}: {exc.strerror}")
         ) from exc
     answer = output.decode("utf-8", "replace")
-    if process.returncode == 0 or answer.strip() == csv_output.NO_DEVICES:
-        return answer
-    raise SmiError(_failure_text(answer, process.returncode), answer)
+    if answer.strip() == csv_output.NO_DEVICES:
+        return SmiAnswer(answer, 0)
+    if process.returncode in (0, inforom.EXIT_STATUS):
+        return SmiAnswer(answer, process.returncode)
+    raise SmiError(answer, process.returncode)
 
 
 def _bounded_output(process: subprocess.Popen[bytes]) -> bytes:
