@@ -65,16 +65,29 @@ class TaskProlog:
     def record(self, job: int) -> Path:
         return self.state / self.node / "jobs" / f"{job}.env"
 
-    def run_as_job(self, visible: str | None, *, user: int | None = None, **environ: str) -> Told:
-        """Run it for job 7 on n1, with nothing in the environment but what slurmstepd sets."""
+    def run_as_job(
+        self,
+        visible: str | None,
+        *,
+        user: int | None = None,
+        group: Path | None = None,
+        **environ: str,
+    ) -> Told:
+        """Run it for job 7 on n1, with nothing in the environment but what slurmstepd sets.
+
+        `group` is the control group in which it runs.
+        """
         given = {"SLURM_JOB_ID": "7", "SLURMD_NODENAME": self.node, **environ}
         if visible is not None:
             given["CUDA_VISIBLE_DEVICES"] = visible
-        return self.run(given, user)
+        return self.run(given, user, group)
 
-    def run(self, environ: Mapping[str, str], user: int | None = None) -> Told:
+    def run(
+        self, environ: Mapping[str, str], user: int | None = None, group: Path | None = None
+    ) -> Told:
+        join = ["/bin/sh", "-c", 'echo 0 >"$1/cgroup.procs"; shift; exec "$@"', "sh", str(group)]
         done = subprocess.run(
-            [*self.shell, str(self.script)],
+            [*(join if group else ()), *self.shell, str(self.script)],
             env=dict(environ),
             user=user,
             capture_output=True,

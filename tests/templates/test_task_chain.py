@@ -30,13 +30,15 @@ class Chain:
     directory: Path
     shell: Sequence[str]
 
-    def run_as_job(self, ours: str | None, site: str | None, **environ: str) -> Told:
+    def run_as_job(
+        self, ours: str | None, site: str | None, *, ours_mode: int = 0o755, **environ: str
+    ) -> Told:
         paths = {name: self.directory / f"it's {name} $(x).sh" for name in ("ours", "site")}
         for name, body in (("ours", ours), ("site", site)):
             paths[name].unlink(missing_ok=True)
             if body is not None:
                 paths[name].write_text(f"#!/bin/sh\n{body}")
-                paths[name].chmod(0o755)
+                paths[name].chmod(ours_mode if name == "ours" else 0o755)
         script = self.directory / "chain.sh"
         place = ScriptLocation(
             "TaskProlog", str(paths["ours"]), str(script), str(script), str(paths["site"])
@@ -107,8 +109,43 @@ def test_a_line_without_its_end_does_not_run_into_ours(chain: Chain) -> None:
     assert told.lines[:2] == ["export SITE=1", "export CUDA_DEVICE_ORDER=PCI_BUS_ID"]
 
 
-def test_without_ours_the_site_has_its_say(chain: Chain) -> None:
+def test_without_ours_a_task_without_gpus_has_the_sites_say(chain: Chain) -> None:
     assert chain.run_as_job(None, "echo 'export SITE=1'\n") == Told(["export SITE=1"], 0, "")
+
+
+@pytest.mark.parametrize(
+    ("ours", "why"),
+    [
+        (None, "cannot be read"),
+        ("kill -KILL $$", "ended with status 137"),
+        (f"{OURS}exit 1\n", "ended with status 1"),
+    ],
+)
+def test_without_ours_a_task_with_gpus_sees_none_and_is_told(
+    chain: Chain, ours: str | None, why: str
+) -> None:
+    ours_path = chain.directory / "it's ours $(x).sh"
+    site = 'echo "export SITE=${CUDA_VISIBLE_DEVICES-unset}"\n'
+    for environ in ({"CUDA_VISIBLE_DEVICES": "0"}, {"SLURM_GPUS_ON_NODE": "1"}):
+        told = chain.run_as_job(ours, site, **environ)
+        assert told.lines == [
+            "export SITE=",
+            "export CUDA_VISIBLE_DEVICES=",
+            "unset CANHAZGPU_GPUS",
+            f"print canhazgpu: this task sees no GPU: {ours_path} {why}; tell the administrator",
+        ]
+        assert told.status == 0
+
+
+def test_ours_that_cannot_be_executed_is_run_all_the_same_and_its_user_told(chain: Chain) -> None:
+    ours = chain.directory / "it's ours $(x).sh"
+    told = chain.run_as_job(OURS, "", ours_mode=0o644, CUDA_VISIBLE_DEVICES="0")
+    assert told.lines == [
+        "export CUDA_DEVICE_ORDER=PCI_BUS_ID",
+        "print hello * there",
+        "export CUDA_VISIBLE_DEVICES=GPU-1,GPU-2",
+        f"print canhazgpu: {ours} cannot be executed; tell the administrator",
+    ]
 
 
 def test_without_the_sites_the_task_ends_as_it_would_have(chain: Chain) -> None:

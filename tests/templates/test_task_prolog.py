@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
+import shutil
 import stat
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -438,6 +441,7 @@ WARNING = "canhazgpu: warning: GPU 1 is in use by bob: 8045MB used by PID 1 (a$(
         (WARNING + "\n", {}, [f"print {WARNING}"]),
         (WARNING + "\nexport X=1\n", {}, [f"print {WARNING}"]),
         (WARNING + "\n", {"SLURM_STEP_ID": "0"}, []),
+        (WARNING + "\n", {"SLURM_STEP_ID": "-5"}, [f"print {WARNING}"]),  # as in 26.05
         ("", {}, []),
     ],
 )
@@ -494,6 +498,122 @@ def test_a_record_that_cannot_be_read_gives_no_gpu(task_prolog: TaskProlog) -> N
     task_prolog.record(7).mkdir()
 
     assert task_prolog.run_as_job("1").lines[0] == "export CUDA_VISIBLE_DEVICES="
+
+
+def hidden(directory: Path) -> list[str]:
+    why = f"{directory} cannot be searched for canhazgpu's record of this job"
+    return refusal(f"{why}; tell the administrator")
+
+
+@pytest.mark.parametrize("job", ["7", "8"])
+@pytest.mark.parametrize("mode", [0o700, 0o600, 0o744, 0])
+@pytest.mark.parametrize("level", ["state", "node", "jobs"])
+def test_a_record_that_may_be_hidden_gives_no_gpu(
+    task_prolog: TaskProlog, level: str, mode: int, job: str
+) -> None:
+    task_prolog.record(7).write_text(GOOD)
+    jobs = task_prolog.record(7).parent
+    closed = {"state": task_prolog.state, "node": jobs.parent, "jobs": jobs}[level]
+    closed.chmod(mode)
+
+    told = task_prolog.run_as_job("1", user=NOBODY, SLURM_JOB_ID=job)
+
+    assert (told.lines, told.status, told.errors) == (hidden(closed), 0, "")
+
+
+def test_records_that_cannot_be_listed_may_be_others(task_prolog: TaskProlog) -> None:
+    # Given records that can be read by their names alone
+    task_prolog.record(7).write_text(record_text(JOB))
+    jobs = task_prolog.record(7).parent
+    jobs.chmod(0o711)
+
+    # I expect a task with a record to be told, and one without not to get another job's GPU
+    told = task_prolog.run_as_job("1", user=NOBODY).lines
+    assert told[0] == f"export CUDA_VISIBLE_DEVICES={A}"
+    assert task_prolog.run_as_job("1", user=NOBODY, SLURM_JOB_ID="8").lines == hidden(jobs)
+
+
+@pytest.mark.parametrize("depth", ["state", "node", "jobs"])
+@pytest.mark.parametrize("there", ["nothing", "file", "dangling link"])
+def test_a_directory_that_is_not_there_hides_nothing(
+    task_prolog: TaskProlog, depth: str, there: str
+) -> None:
+    jobs = task_prolog.record(7).parent
+    path = {"state": task_prolog.state, "node": jobs.parent, "jobs": jobs}[depth]
+    shutil.rmtree(path)
+    if there == "file":
+        path.write_text("")
+    elif there == "dangling link":
+        path.symlink_to("nowhere")
+
+    told = task_prolog.run_as_job("1", user=NOBODY).lines
+
+    assert told == ([] if there == "nothing" else hidden(path))
+
+
+@pytest.mark.parametrize("kind", ["unreadable", "damaged", "directory", "dangling link"])
+def test_a_record_that_is_there_and_says_nothing_gives_no_gpu(
+    task_prolog: TaskProlog, kind: str
+) -> None:
+    record = task_prolog.record(7)
+    if kind == "directory":
+        record.mkdir()
+    elif kind == "dangling link":
+        record.symlink_to("nowhere")
+    else:
+        record.write_text(GOOD if kind == "unreadable" else "damaged")
+        record.chmod(0o600 if kind == "unreadable" else 0o644)
+
+    for visible, on_node in (("1", "1"), (None, "1"), (A, "1")):
+        told = task_prolog.run_as_job(visible, user=NOBODY, SLURM_GPUS_ON_NODE=on_node)
+        why = f"{record} is not what canhazgpu's prolog writes; tell the administrator"
+        assert (told.lines, told.status, told.errors) == (refusal(why), 0, "")
+
+    # And a task without GPUs is told nothing.
+    assert task_prolog.run_as_job("NoDevFiles", user=NOBODY).lines == []
+    assert task_prolog.run_as_job(None, user=NOBODY).lines == []
+
+
+@pytest.mark.may_skip
+@pytest.mark.parametrize(
+    ("visible", "on_node", "kept"),
+    [
+        ("0", "1", True),
+        ("0,1", "2", True),
+        (None, "2", True),
+        (f"{A},{B}", "2", True),
+        ("1", "1", False),  # counts from 0 where devices are constrained
+        ("1,0", "2", False),
+        ("x", "1", False),
+    ],
+)
+def test_without_a_readable_record_slurms_own_value_stays_where_it_constrains_devices(
+    task_prolog: TaskProlog, visible: str | None, on_node: str, kept: bool
+) -> None:
+    task_prolog.record(7).write_text("damaged")
+    environ = {"SLURM_GPUS_ON_NODE": on_node}
+
+    with devices_group_of_a_job() as group:
+        constrained = task_prolog.run_as_job(visible, group=group, **environ)
+    assert constrained.errors == ""
+    assert constrained.lines == ([] if kept else task_prolog.run_as_job(visible, **environ).lines)
+    assert task_prolog.run_as_job(visible, **environ).lines[0] == "export CUDA_VISIBLE_DEVICES="
+
+
+@contextlib.contextmanager
+def devices_group_of_a_job() -> Iterator[Path]:
+    """Make a devices group such as Slurm's for a task of a job with constrained devices."""
+    top = Path(f"/sys/fs/cgroup/devices/task-prolog-{os.getpid()}")
+    if os.geteuid() != 0 or not top.parent.is_dir():
+        pytest.skip("there is no cgroup v1 here that this user could change")
+    path = top / "uid_1" / "job_7" / "step_0"
+    path.mkdir(parents=True)
+    try:
+        yield path
+    finally:
+        for one in (path, *path.parents):
+            if one.is_relative_to(top):
+                one.rmdir()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ The job under test holds the GPUs in the places 1 and 2; the prolog here only wr
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -159,22 +160,57 @@ def test_a_step_sees_its_own(
     assert output(world, script) == (constrained if world.constrained else free)
 
 
-def test_a_damaged_record_leaves_a_task_without_gpus_and_says_so(world: World) -> None:
+@contextlib.contextmanager
+def closed(path: Path, mode: int) -> Iterator[None]:
+    before = path.stat().st_mode
+    path.chmod(mode)
+    try:
+        yield
+    finally:
+        path.chmod(before)
+
+
+@contextlib.contextmanager
+def damaged(path: Path) -> Iterator[None]:
+    path.write_text("canhazgpu 1\n")
+    yield
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        ("damaged", "{record} is not what canhazgpu's prolog writes"),
+        ("unreadable", "{record} is not what canhazgpu's prolog writes"),
+        ("hidden", "{state} cannot be searched for canhazgpu's record of this job"),
+    ],
+)
+def test_a_record_that_cannot_be_read_gives_a_task_what_slurm_itself_keeps_it_to(
+    world: World, harm: str, reason: str
+) -> None:
     script = f"""
       echo started
-      until [ -e go ]; do sleep .1; done
+      until [ -e go{harm} ]; do sleep .1; done
       srun -n1 sh -c {SAY}
     """
     job = world.slurm.submit(script, "--gres=gpu:2", "-n2", user=USER)
-    wait_until(lambda: "started" in world.slurm.output(job, user=USER), timeout_s=20)
+    assert wait_until(lambda: "started" in world.slurm.output(job, user=USER), timeout_s=60)
     record = world.state / "n1" / "jobs" / f"{job}.env"
-    record.write_text("canhazgpu 1\n")
-    world.slurm.run(["touch", "go"], user=USER, check=True)
-    world.slurm.wait_job(job)
+    harms = {
+        "damaged": lambda: damaged(record),
+        "unreadable": lambda: closed(record, 0o600),
+        "hidden": lambda: closed(world.state, 0o700),
+    }
+    with harms[harm]():
+        world.slurm.run(["touch", f"go{harm}"], user=USER, check=True)
+        world.slurm.wait_job(job)
 
-    assert world.slurm.output(job, user=USER).splitlines() == [
-        "started",
-        f"canhazgpu: this task sees no GPU: {record} is not what canhazgpu's prolog writes;"
-        " tell the administrator",
-        "0:",
-    ]
+    why = reason.format(record=record, state=world.state)
+    assert world.slurm.output(job, user=USER).splitlines() == (
+        ["started", "0:0,1"]
+        if world.constrained
+        else [
+            "started",
+            f"canhazgpu: this task sees no GPU: {why}; tell the administrator",
+            "0:",
+        ]
+    )

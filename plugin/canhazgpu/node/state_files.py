@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+
+OPEN_DIRECTORY_MODE = 0o755
 
 
 def read_if_owned(path: Path) -> bytes | None:
@@ -49,7 +53,25 @@ def make_directory(path: Path) -> None:
     make_directory(path.parent)
     with contextlib.suppress(FileExistsError):
         path.mkdir()
-        path.chmod(0o755)
+        path.chmod(OPEN_DIRECTORY_MODE)
+
+
+def open_directory_to_users(path: Path) -> None:
+    """Create this user's directory, or mend its mode, so that all users can read what is in it.
+
+    Raises `PermissionError` for a directory, or a link to one, that another user owns.
+    """
+    make_directory(path)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        for uid in (path.lstat().st_uid, found.st_uid):
+            if uid != os.geteuid():
+                raise PermissionError(errno.EPERM, f"it belongs to uid {uid}", str(path))
+        if stat.S_IMODE(found.st_mode) != OPEN_DIRECTORY_MODE:
+            os.fchmod(descriptor, OPEN_DIRECTORY_MODE)
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -293,7 +293,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         lambda: records.forget(FIRST),
         records.ended,
     ):
-        with pytest.raises(NodeStateError, match=f"{place}/jobs: Not a directory"):
+        with pytest.raises(NodeStateError, match=f"{place}: Not a directory"):
             step()
     assert not records.has_readable("12")
 

@@ -133,6 +133,11 @@ def _installed_hooks(
         for place in site_locations
         if place.site
     )
+    chained = tuple(
+        inspect_program(place.script, by_users=True)
+        for place in site_locations
+        if place.key == "TaskProlog" and place.chain
+    )
     files = hook_files(settings, layout) if settings else []
     states = _script_states(files)
     differences = {
@@ -141,7 +146,7 @@ def _installed_hooks(
         if states[str(one.path)] == "different"
     }
     calls = calls_our_health_check(site.get(HEALTH_KEY)) if site.get(HEALTH_KEY) else False
-    return InstalledHooks(layout, None, states, differences, programs, command, calls)
+    return InstalledHooks(layout, None, states, differences, programs, command, calls, chained)
 
 
 def _script_states(files: Sequence[HookFile]) -> dict[str, ScriptState]:

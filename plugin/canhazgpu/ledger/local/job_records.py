@@ -25,7 +25,7 @@ from canhazgpu.ledger.local.task_record import task_record_text
 from canhazgpu.ledger.record_json import share_from_dict
 from canhazgpu.ledger.values import RECORD_ERRORS, JobOwner, Share
 from canhazgpu.node.boot_clock import ticks_since_boot
-from canhazgpu.node.state_files import file_lock, make_directory, write_atomically
+from canhazgpu.node.state_files import file_lock, open_directory_to_users, write_atomically
 
 FORMAT = 1
 """Format of the JSON records; a record without ``format`` has this one."""
@@ -237,12 +237,14 @@ class JobRecords:
     def _locked(self) -> Iterator[None]:
         """Hold the lock of the records; turn `OSError` into `NodeStateError`."""
         try:
-            make_directory(self._jobs)
+            # Tasks, which are their users', read the records.
+            open_directory_to_users(self._jobs.parent)
+            open_directory_to_users(self._jobs)
             with file_lock(self._jobs / ".lock"):
                 yield
         except OSError as exc:
             raise NodeStateError(
-                f"cannot keep the node's records in {self._jobs}: {exc.strerror}"
+                f"cannot keep the node's records in {exc.filename or self._jobs}: {exc.strerror}"
             ) from exc
 
     def _read(self, job_id: str) -> JobRecord | None:

@@ -269,6 +269,75 @@ def test_a_share_that_hangs_keeps_no_hook(node: Any, file: str, hook: str) -> No
     assert "no decision within 4 s" in done.stderr
 
 
+WITHOUT_CONFIGURATION = """
+import pathlib, sys
+import canhazgpu.node.identity as identity
+identity.state_dir = lambda *_: pathlib.Path({place!r})
+def tell(event, given):
+    if event == "import" and given[0] == "redis":
+        print("the client of the store", flush=True)
+sys.addaudithook(tell)
+from canhazgpu.{module} import main
+sys.argv[1:] = []
+sys.exit(main())
+"""
+
+
+@slurms_choice
+@pytest.mark.parametrize("text", ["[store\n", "[store]\nurl = 7\n", "[stroe]\nurl = 'redis://x'\n"])
+@pytest.mark.parametrize("hook", ["prolog", "epilog", "epilog of a job on record", "health check"])
+def test_a_hook_without_a_configuration_touches_no_store(node: Any, hook: str, text: str) -> None:
+    """The default store, on this host, is another cluster's or nobody's."""
+    node.slurm(squeue=ANY_JOB_RUNS)
+    if "record" in hook:
+        node.run("prolog", **job_variables(12, "0,1"))
+    (node.files / "config.toml").write_text(text)
+    modules = {"health check": "epilog.health_check", "prolog": "prolog.main"}
+    module = modules.get(hook, "epilog.main")
+    code = WITHOUT_CONFIGURATION.format(place=str(node.files / "run"), module=module)
+
+    done = node.new_python("-c", code)
+
+    assert (done.stdout, done.returncode) == ("", 0)
+    files = {path.name for path in (node.files / "run").glob("*")}
+    assert "store-outage" not in files
+    assert "journal" not in files or "record" in hook
+    told = done.stderr + "".join(node.log_lines())
+    assert "canhazgpu config show" in told
+
+
+@slurms_choice
+def test_the_prolog_opens_its_directories_to_tasks_again(node: Any) -> None:
+    place = node.files / "run"
+    node.run("prolog", **job_variables(5, "0"))
+    for directory in (place / "jobs", place):
+        directory.chmod(0o700)
+    node.run("prolog", **job_variables(6, "1"))
+    assert [path.stat().st_mode & 0o777 for path in (place, place / "jobs")] == [0o755, 0o755]
+
+
+@slurms_choice
+@pytest.mark.parametrize("how", ["owned", "linked"])
+@pytest.mark.parametrize("name", ["run", "run/jobs"])
+def test_records_in_a_users_directory_are_none(node: Any, name: str, how: str) -> None:
+    place = node.files / name
+    users = node.files / "users"
+    users.mkdir()
+    os.chown(users, 65534, 65534)
+    place.parent.mkdir(exist_ok=True)
+    if how == "linked":
+        place.symlink_to(users)
+    else:
+        users.rename(place)
+        (place / "jobs").mkdir(exist_ok=True)
+    node.slurm(squeue=ANY_JOB_RUNS)
+    node.run("prolog", **job_variables(5, "0"))
+    assert node.scheduler_orders()[-1] == "scontrol requeue 5"
+    assert f"cannot keep the node's records in {place}: it belongs to uid 65534" in node.log()
+    assert node.reservations() == []
+    assert not any("drain" in line for line in node.scheduler_orders())
+
+
 def damage(path: Path, how: str) -> None:
     if how == "removed":
         path.unlink()

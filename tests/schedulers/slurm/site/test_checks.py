@@ -226,6 +226,12 @@ BROKEN: list[tuple[str, str, Change, str]] = [
         "canhazgpu hooks install",
     ),
     (
+        "task-prolog",
+        "error",
+        ours(chained_scripts=(Program(SCRIPTS[2], "cannot be executed (mode 644)"),)),
+        "canhazgpu hooks install",
+    ),
+    (
         "hook-patterns",
         "error",
         slurm(programs={**HEALTHY.slurm.programs, "Prolog": ()}),

@@ -86,6 +86,9 @@ def test_what_is_closed_to_users_is_named(tmp_path: Path) -> None:
         assert find_closed_to_users(file) == file
         assert inspect_state_dir(base / "a").mode == 0o711
         assert inspect_state_dir(base / "absent").mode is None
+        (base / "a" / "jobs").mkdir(mode=0o700)
+        assert inspect_state_dir(base / "a").blocked_by == str(base / "a" / "jobs")
+        (base / "a" / "jobs").rmdir()
     finally:
         for path in (file, base / "a/b", base / "a", base):
             path.unlink() if path.is_file() else path.rmdir()

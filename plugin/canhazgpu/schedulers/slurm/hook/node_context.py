@@ -56,7 +56,12 @@ class NodeContext:
     is_retry: bool
 
     def ledger(self) -> FallbackLedger:
-        """Return the node's ledger; Redis' client is imported on the first use."""
+        """Return the node's ledger; Redis' client is imported on the first use.
+
+        Raises `ConfigError` without a readable configuration: the default store is not the node's.
+        """
+        if self.config_fault is not None:
+            raise self.config_fault
         self.hook_log.ledger = node_ledger(self)
         return self.hook_log.ledger
 

@@ -29,20 +29,20 @@ def end_job(hook: JobHook) -> None:
     if not hook.job.positions and not hook.records.exists(job_id):
         return
     time_s = hook.time_left_s
-    ledger = hook.ledger()
+    ledger = None if hook.config_fault else hook.ledger()
     last_scan = None
     try:
         with hard_deadline(time_s * CLEAN_UP_TIME_SHARE):
             record, recorded = _mark_ended(hook, recorded)
             if record is not None:
                 hook.hook_log.ended_owner = record.owner
-            if record is not None and hook.config_fault is None:
+            if record is not None and ledger is not None:
                 last_scan = _clean_up(hook, ledger, record, time_s * CLEAN_UP_TIME_SHARE)
     except Exception as exc:  # the GPUs are released in any case
         hook.actions.log(f"job {job_id}: no clean-up of its GPUs: {hook_error_text(exc)}")
     try:
         with hard_deadline(time_s * (1 - CLEAN_UP_TIME_SHARE)):
-            release_gpus(hook, ledger, last_scan, recorded=recorded)
+            release_gpus(hook, ledger or hook.ledger(), last_scan, recorded=recorded)
     except Exception as exc:  # no failure may drain the node
         hook.actions.log(f"job {job_id}: GPUs not released: {hook_error_text(exc)}")
 
@@ -56,8 +56,6 @@ def release_gpus(
     node releases the attempt. If the record could not be read or marked, the job id identifies
     what is released.
     """
-    if hook.config_fault is not None:
-        raise hook.config_fault
     allocator = hook.allocator(ledger)
     if recorded:
         release_ended_jobs(allocator, hook.records, hook.records.ended())

@@ -138,7 +138,8 @@ def find_missing_commands(bin_dir: str) -> tuple[str, ...]:
 
 def inspect_state_dir(path: Path) -> StateDir:
     """Return the state of the directory with the node's records."""
-    closed = find_closed_to_users(path)
+    jobs = path / "jobs"
+    closed = find_closed_to_users(jobs if jobs.exists() else path)
     try:
         found = path.stat()
     except OSError:

@@ -57,7 +57,8 @@ class InstalledHooks:
 
     `layout_fault` says why there is no location for them. `differences` has, by path, how a script
     differs. `site_scripts` are the site's scripts that they run. `site_calls_health_check` is True
-    if the site's own health check contains the name of canhazgpu's.
+    if the site's own health check contains the name of canhazgpu's. `chained_scripts` are those of
+    canhazgpu's scripts that another one of them runs.
     """
 
     layout: Layout | None
@@ -67,6 +68,7 @@ class InstalledHooks:
     site_scripts: tuple[Program, ...]
     install_command: str
     site_calls_health_check: bool = False
+    chained_scripts: tuple[Program, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

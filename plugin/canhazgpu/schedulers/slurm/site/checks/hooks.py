@@ -95,6 +95,15 @@ def task_prolog(site: SiteState) -> Iterator[Problem]:
                 "a script with mode 755",
                 site.installed.install_command,
             )
+    for program in site.installed.chained_scripts:
+        if program.problem and site.installed.scripts.get(program.path) != "absent":
+            yield Problem(
+                "error",
+                f"{program.path}, which TaskProlog runs beside the site's, {program.problem}:"
+                " tasks may see no GPU",
+                "a script with mode 755",
+                site.installed.install_command,
+            )
 
 
 def hook_patterns(site: SiteState) -> Iterator[Problem]:
