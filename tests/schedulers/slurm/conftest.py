@@ -211,6 +211,7 @@ def node(request: pytest.FixtureRequest, library: Path, tmp_path: Path) -> Itera
         }
         write_config(tmp_path, config)
         (tmp_path / "slurm.conf").write_text(f"SlurmdLogFile={tmp_path}/slurmd.log\n")
+        (tmp_path / "gres.conf").write_text("Name=gpu File=/dev/nvidia[0-3]\n")
         (tmp_path / "slurmd.log").write_text("")
         ledger = RedisLedger(StoreConfig(url=server.url, timeout_s=5.0), Role.WRITE)
         yield HookNode(tmp_path, state, ledger, server, config)

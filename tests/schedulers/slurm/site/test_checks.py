@@ -10,6 +10,7 @@ import pytest
 
 from canhazgpu.config.schema import Config, EpilogConfig, SlurmConfig
 from canhazgpu.gpu.scan import GpuReading
+from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
 from canhazgpu.schedulers.slurm.conf.node_conf import SlurmNodeConf
 from canhazgpu.schedulers.slurm.conf.parser import ConfLine, parse_line, parse_pairs
 from canhazgpu.schedulers.slurm.conf.settings import Settings, collect_settings
@@ -84,7 +85,6 @@ HEALTHY = SiteState(
         node_conf=facts(),
         knows_node=True,
         has_constrain_devices=True,
-        auto_detects=False,
         version="slurm-wlm 22.05.8",
         controller_settings=settings(),
         programs={
@@ -329,8 +329,16 @@ BROKEN: list[tuple[str, str, Change, str]] = [
     (
         "gres-files",
         "warning",
-        slurm(node_conf=facts("AutoDetect=nvml"), auto_detects=True),
+        slurm(node_conf=facts("AutoDetect=nvml")),
         "NodeName=n1 Name=gpu File=/dev/nvidia[0-1]",
+    ),
+    ("gres-files", "error", slurm(node_conf=facts("Name=gpu Count=2")), "File=/dev/nvidia[0-1]"),
+    ("gres-files", "warning", slurm(slurmd_fault="slurmd -G failed: why"), "slurmd -G"),
+    (
+        "gpu-count",
+        "error",
+        slurm(slurmd_devices=(GpuDevice("", ("/dev/nvidia1",)), GpuDevice("", ("/dev/nvidia0",)))),
+        "Gres=gpu:2 for n1",
     ),
     ("gres-files", "error", slurm(node_conf=facts(declared="gpu:3")), "File=/dev/nvidia[0-2]"),
     ("gres-files", "warning", slurm(node_conf=facts(declared="gpu:1")), "Gres=gpu:2 for n1"),

@@ -124,7 +124,8 @@ def test_slurms_files_are_read_and_its_controller_asked(tmp_path: Path) -> None:
 
     assert side.conf.fault is None
     assert side.settings.get("Prolog") == "/p"
-    assert (side.knows_node, side.has_constrain_devices, side.auto_detects) == (True, True, True)
+    assert (side.knows_node, side.has_constrain_devices) == (True, True)
+    assert side.node_conf.gres_conf.autodetect == "nvml"
     assert side.controller_settings is not None
     assert side.controller_settings.get("Prolog") == "/q"
     assert side.controller_settings.get("SLURM_CONF") == path
@@ -149,7 +150,7 @@ def test_programs_that_hang_are_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("canhazgpu.schedulers.slurm.site.collect.QUERY_TIMEOUT_S", 0.2)
-    monkeypatch.setattr("canhazgpu.schedulers.slurm.site.collect.SBIN_DIRS", ())
+    monkeypatch.setattr("canhazgpu.schedulers.slurm.control.slurmd_gres.SBIN_DIRS", ())
     for name in ("slurmd", "scontrol"):
         script(tmp_path / name, "exec /bin/sleep 30")
     side = collect_slurm_state(

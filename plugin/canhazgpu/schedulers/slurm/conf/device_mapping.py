@@ -3,8 +3,7 @@
 Slurm's number is the position of the device in ``gres.conf``; the names of its device files say
 which GPU it is. The N of ``/dev/nvidiaN`` is NVML's minor number, which identifies a whole GPU. The
 N of ``/dev/nvidia-caps/nvidia-capN`` identifies a MIG instance: the file is that of the compute
-instance, or that of the GPU instance which holds it. If ``gres.conf`` names no files (AutoDetect),
-Slurm counts in the order of the device numbers.
+instance, or that of the GPU instance which holds it.
 """
 
 from __future__ import annotations
@@ -50,45 +49,21 @@ def device_numbers(device: GpuDevice) -> DeviceNumbers:
 
 
 def gpus_at_positions(
-    positions: Sequence[int],
-    devices: Sequence[GpuDevice] | None,
-    gpus: Sequence[GpuReading],
-    declared: int | None = None,
+    positions: Sequence[int], devices: Sequence[GpuDevice], gpus: Sequence[GpuReading]
 ) -> tuple[AssignedGpu, ...]:
-    """Return the GPU at each position, in the same order.
+    """Return the GPU at each position, in the same order. `devices` are in Slurm's order.
 
-    `declared` is how many GPUs ``slurm.conf`` gives the node, None if that is not known.
     Raises `InputError` for a position without a device, and for a device whose GPU or instance the
     driver does not show, or that may be one of several.
     """
-    known = devices or _devices_in_driver_order(gpus, declared)
-    return tuple(_gpu_at(position, known, gpus) for position in positions)
-
-
-def _devices_in_driver_order(
-    gpus: Sequence[GpuReading], declared: int | None
-) -> tuple[GpuDevice, ...]:
-    numbers = sorted(gpu.device_number for gpu in gpus if gpu.device_number is not None)
-    if any(gpu.is_mig_instance for gpu in gpus):
-        raise InputError(
-            "this node has MIG instances and gres.conf names no File=, so Slurm's numbers cannot"
-            " be told apart: name the device files of every GPU and instance"
-        )
-    if len(numbers) < len(gpus) or declared not in (None, len(gpus)):
-        # Counting across a missing GPU would give the wrong one.
-        raise InputError(
-            f"the driver shows {len(numbers)} of this node's {declared or len(gpus)} GPUs and"
-            " gres.conf names no File=, so Slurm's numbers cannot be told apart: see"
-            " 'nvidia-smi -L', or name the files"
-        )
-    return tuple(GpuDevice("", (f"/dev/nvidia{number}",)) for number in numbers)
+    return tuple(_gpu_at(position, devices, gpus) for position in positions)
 
 
 def _gpu_at(position: int, devices: Sequence[GpuDevice], gpus: Sequence[GpuReading]) -> AssignedGpu:
     if position >= len(devices):
         raise InputError(
-            f"Slurm gave GPU {position}, but gres.conf and the driver know {len(devices)} GPUs"
-            f" on this node: {COMPARE}"
+            f"Slurm gave GPU {position}, but by slurm.conf and gres.conf this node has files for"
+            f" {len(devices)} GPUs: {COMPARE}"
         )
     device = devices[position]
     try:
@@ -114,9 +89,9 @@ def find_gpu(device: GpuDevice, gpus: Sequence[GpuReading]) -> GpuReading:
     return found
 
 
-def count_present(devices: Sequence[GpuDevice] | None, gpus: Sequence[GpuReading]) -> int:
+def count_present(devices: Sequence[GpuDevice], gpus: Sequence[GpuReading]) -> int:
     """Return how many of the devices the driver shows; without devices, how many GPUs it shows."""
-    if devices is None or not any(gpu.is_mig_instance for gpu in gpus):
+    if not devices or not any(gpu.is_mig_instance for gpu in gpus):
         return len(gpus)
     return sum(_is_present(device, gpus) for device in devices)
 

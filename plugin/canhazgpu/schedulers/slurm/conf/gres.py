@@ -131,6 +131,7 @@ def order_gpu_devices(
     node leave the order open.
     """
     if declared is None:
+        records = [one for one in records if one.devices]
         kinds = {(one.kind or "").lower() for one in records}
         if len(kinds) > 1:
             raise InputError(

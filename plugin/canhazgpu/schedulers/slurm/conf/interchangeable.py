@@ -20,16 +20,15 @@ from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
 
 def interchangeable_gpus(
     positions: Sequence[int],
-    devices: Sequence[GpuDevice] | None,
+    devices: Sequence[GpuDevice],
     gpus: Sequence[GpuReading],
-    declared: int | None = None,
 ) -> frozenset[str] | None:
     """Return the GPUs (UUIDs) of the kind of the job's positions, None where all are of one kind.
 
     A job with GPUs of several kinds gets exactly those at its positions. Raises `InputError` where
     the job's own positions cannot be mapped and there are too few others of their kind.
     """
-    kinds = {_kind(device) for device in devices or ()}
+    kinds = {_kind(device) for device in devices}
     if len(kinds) <= 1 and not any(gpu.is_mig_instance for gpu in gpus):
         return None
     own_kinds = _kinds_at(positions, devices)
@@ -37,19 +36,17 @@ def interchangeable_gpus(
         found = _gpus_of_kind(own_kinds, devices, gpus)
         if len(found) >= len(positions):
             return found
-    assigned = gpus_at_positions(positions, devices, gpus, declared)
+    assigned = gpus_at_positions(positions, devices, gpus)
     return frozenset(gpu.uuid for gpu in assigned)
 
 
-def are_of_several_kinds(positions: Sequence[int], devices: Sequence[GpuDevice] | None) -> bool:
+def are_of_several_kinds(positions: Sequence[int], devices: Sequence[GpuDevice]) -> bool:
     """Tell whether a job with these positions has GPUs of several kinds."""
     return len(_kinds_at(positions, devices)) > 1
 
 
-def _kinds_at(
-    positions: Sequence[int], devices: Sequence[GpuDevice] | None
-) -> set[tuple[str, bool]]:
-    return {_kind(devices[one]) for one in positions if devices and one < len(devices)}
+def _kinds_at(positions: Sequence[int], devices: Sequence[GpuDevice]) -> set[tuple[str, bool]]:
+    return {_kind(devices[one]) for one in positions if one < len(devices)}
 
 
 def _kind(device: GpuDevice) -> tuple[str, bool]:

@@ -44,15 +44,14 @@ class SlurmNodeConf:
     stamps: Mapping[str, FileStamp] = field(default_factory=dict)
 
     @property
-    def gpu_devices(self) -> tuple[GpuDevice, ...] | None:
-        """The node's GPUs in Slurm's order, None if ``gres.conf`` names no device files.
+    def gpu_devices(self) -> tuple[GpuDevice, ...]:
+        """The node's GPUs with device files, in the order of ``gres.conf`` and ``Gres=``.
 
-        Raises `InputError` where the files leave the order open. Parsed on access, since a job
-        without GPUs must not fail for a list it does not use.
+        That is Slurm's order unless it detects GPUs (`GresConf.autodetect`). Raises `InputError`
+        where the files leave the order open. Parsed on access, since a job without GPUs must not
+        fail for a list it does not use.
         """
         records, declared = self.gres_conf.records, self.declared_gpus
-        if not any(one.devices for one in records):
-            return None
         return order_gpu_devices(records, declared)
 
     @property

@@ -8,6 +8,7 @@ and a ``slurm.conf`` that includes the site's and sets other plugins.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -22,12 +23,27 @@ SLURMD_TIMEOUT_S = 25.0
 FIRST_RELEASE_WITHOUT_CGROUPS = (23, 11)
 """The first that knows CgroupPlugin=disabled."""
 
+SBIN_DIRS = ("/usr/sbin", "/usr/local/sbin", "/opt/slurm/sbin", "/usr/local/slurm/sbin")
+
 _OVERRIDES = (
     "AuthType=auth/none\nCredType=cred/none\n"
     "SlurmdSpoolDir={directory}\nSlurmdPidFile={directory}/pid\nSlurmdLogFile={directory}/log\n"
     "SlurmdSyslogDebug=quiet\n"
 )
 _OWN_FILES = ("slurm.conf", "cgroup.conf")
+
+
+def slurmd_directories(bin_dir: str) -> tuple[str, ...]:
+    """Return where slurmd may be, given the directory of Slurm's commands, empty for the usual."""
+    return (*((str(Path(bin_dir).parent / "sbin"), bin_dir) if bin_dir else ()), *SBIN_DIRS)
+
+
+def find_slurmd(bin_dir: str) -> str:
+    """Return the path of slurmd; raises `SchedulerError` if there is none."""
+    for directory in slurmd_directories(bin_dir):
+        if os.access(path := Path(directory) / "slurmd", os.X_OK):
+            return str(path)
+    raise SchedulerError(f"slurmd is not in {', '.join(slurmd_directories(bin_dir))}")
 
 
 def ask_slurmd(
@@ -39,7 +55,10 @@ def ask_slurmd(
     """
     with tempfile.TemporaryDirectory(prefix="canhazgpu-slurmd-") as name:
         directory = Path(name)
-        _write_files(directory, conf, _cgroup_plugin(_run(slurmd, ["-V"], timeout_s)))
+        try:
+            _write_files(directory, conf, _cgroup_plugin(_run(slurmd, ["-V"], timeout_s)))
+        except OSError as exc:
+            raise SchedulerError(f"cannot show slurmd its files: {exc}") from exc
         printed = _run(slurmd, ["-G", "-N", node, "-f", str(directory / "slurm.conf")], timeout_s)
         logged = _text_of(directory / "log")
     try:

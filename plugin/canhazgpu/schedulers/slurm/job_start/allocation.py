@@ -16,6 +16,7 @@ from canhazgpu.schedulers.port import claim_of
 from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.conf.device_mapping import count_present, gpus_at_positions
 from canhazgpu.schedulers.slurm.hook.node_context import JobHook
+from canhazgpu.schedulers.slurm.hook.slurmd_gpus import slurms_devices
 from canhazgpu.schedulers.slurm.job_start.same_kind import SameKind
 from canhazgpu.schedulers.slurm.job_start.task_export import task_export
 
@@ -47,7 +48,7 @@ class JobAllocation:
         self.allocator = allocator
         self.scheduler_picks = scheduler_picks
         self.claim = claim_of(hook.job, names.SCHEDULER_TYPE, hook.boot_id)
-        self.choice = SameKind(hook.job.positions, hook.node_conf)
+        self.choice = SameKind(hook.job.positions, hook.node_conf, hook.state_dir)
 
     @property
     def count(self) -> int:
@@ -82,10 +83,8 @@ class JobAllocation:
 
     def assigned_gpus(self, gpus: Sequence[GpuReading]) -> tuple[AssignedGpu, ...]:
         """Return the GPUs that the scheduler assigned; raises `InputError`."""
-        node_conf = self.hook.node_conf
-        return gpus_at_positions(
-            self.hook.job.positions, node_conf.gpu_devices, gpus, node_conf.gpu_count
-        )
+        devices = slurms_devices(self.hook.state_dir, self.hook.node_conf, gpus)
+        return gpus_at_positions(self.hook.job.positions, devices, gpus)
 
     def accept(self, grant: Grant, *, swapped: bool = False) -> None:
         """Record the granted GPUs as the job's; `swapped` if they replace the scheduler's."""

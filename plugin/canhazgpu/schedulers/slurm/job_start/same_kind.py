@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from canhazgpu.errors import InputError
 from canhazgpu.frozen_dataclass import dataclass
@@ -13,6 +14,7 @@ from canhazgpu.schedulers.slurm.conf.interchangeable import (
     interchangeable_gpus,
 )
 from canhazgpu.schedulers.slurm.conf.node_conf import SlurmNodeConf
+from canhazgpu.schedulers.slurm.hook.slurmd_gpus import slurms_devices
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +23,12 @@ class SameKind:
 
     positions: Sequence[int]
     node_conf: SlurmNodeConf
+    state_dir: Path
 
     def candidates(self, gpus: Sequence[GpuReading]) -> frozenset[str] | None:
         """See `GpuChoice.candidates`."""
         devices = self._devices(gpus)
-        return interchangeable_gpus(self.positions, devices, gpus, self.node_conf.gpu_count)
+        return interchangeable_gpus(self.positions, devices, gpus)
 
     def is_exact(self, gpus: Sequence[GpuReading]) -> bool:
         """Tell whether the candidates are the GPUs at the positions: those of several kinds."""
@@ -38,11 +41,11 @@ class SameKind:
         kind = "" if found is None else " of the job's kind"
         return f"{node} has {present} GPUs{kind}; {requested} were asked for"
 
-    def _devices(self, gpus: Sequence[GpuReading]) -> tuple[GpuDevice, ...] | None:
+    def _devices(self, gpus: Sequence[GpuReading]) -> tuple[GpuDevice, ...]:
         """Return Slurm's devices; none where they cannot be read and all GPUs are of one kind."""
         try:
-            return self.node_conf.gpu_devices
+            return slurms_devices(self.state_dir, self.node_conf, gpus)
         except InputError:
             if self.node_conf.has_several_gpu_types or any(gpu.is_mig_instance for gpu in gpus):
                 raise
-            return None
+            return ()

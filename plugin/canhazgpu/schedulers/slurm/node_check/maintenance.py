@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from canhazgpu.allocation.allocator import GpuAllocator
-from canhazgpu.errors import SchedulerError, error_text
+from canhazgpu.errors import CanhazgpuError, SchedulerError, error_text
 from canhazgpu.ledger.local.book import is_job_owner
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.local.job_records import JobRecord
@@ -19,6 +19,7 @@ from canhazgpu.schedulers.slurm.control.undrain import undrain_if_ours
 from canhazgpu.schedulers.slurm.hook.ended_jobs import QUARANTINED_BY_EPILOG, release_ended_jobs
 from canhazgpu.schedulers.slurm.hook.node_context import NodeContext
 from canhazgpu.schedulers.slurm.hook.slurmd_groups import record_slurmd_groups
+from canhazgpu.schedulers.slurm.node_check.slurmd_question import ask_slurmd_if_needed
 
 UNQUARANTINED_BY = "health check"
 JOB_ABSENT_REASON = "job no longer on the node"
@@ -46,6 +47,16 @@ class NodeCheck:
         view = self._release_absent_jobs(ledger, live_view)
         self._publish(ledger, scan, view)
         release_ended_jobs(allocator, context.records, context.records.ended())
+        self._ask_slurmd(scan)
+
+    def _ask_slurmd(self, scan: PendingScan) -> None:
+        """Keep slurmd's own reading of the GPUs; jobs do without it where the files suffice."""
+        try:
+            fault = ask_slurmd_if_needed(self._context, scan.observe().scan.gpus)
+        except (CanhazgpuError, OSError) as exc:
+            fault = error_text(exc) if isinstance(exc, CanhazgpuError) else str(exc)
+        if fault:
+            write_syslog(log_line("slurmd-not-asked", node=self._context.node, reason=fault))
 
     def _publish(self, ledger: FallbackLedger, scan: PendingScan, view: NodeView) -> None:
         observation = scan.observe()

@@ -14,6 +14,7 @@ from canhazgpu.config.schema import SlurmConfig
 from canhazgpu.errors import CanhazgpuError, ConfigError, InputError, SchedulerError
 from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.conf.declared_gpus import names_node
+from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
 from canhazgpu.schedulers.slurm.conf.node_conf import (
     BOOLEAN_YES,
     SlurmNodeConf,
@@ -23,6 +24,11 @@ from canhazgpu.schedulers.slurm.conf.node_conf import (
 from canhazgpu.schedulers.slurm.conf.parser import ConfLine
 from canhazgpu.schedulers.slurm.conf.settings import Settings, parse_show_config
 from canhazgpu.schedulers.slurm.control.commands import DEFAULT_BIN_DIRS, SlurmCommands
+from canhazgpu.schedulers.slurm.control.slurmd_gres import (
+    ask_slurmd,
+    find_slurmd,
+    slurmd_directories,
+)
 from canhazgpu.schedulers.slurm.site.file_permissions import find_closed_to_users
 from canhazgpu.schedulers.slurm.site.installed_files import under_root
 from canhazgpu.schedulers.slurm.site.programs import matched_programs
@@ -33,7 +39,6 @@ QUERY_TIMEOUT_S = 5.0
 
 
 HOOK_COMMANDS = ("scontrol", "squeue", "scancel")
-SBIN_DIRS = ("/usr/sbin", "/usr/local/sbin", "/opt/slurm/sbin", "/usr/local/slurm/sbin")
 
 NVML_NAME = "libnvidia-ml.so.1"
 NVML_DIRS = (
@@ -82,18 +87,34 @@ def collect_slurm_state(conf: str, node: str, host: str, slurm: SlurmConfig) -> 
     except (ConfigError, OSError) as exc:
         fault = str(exc)
     commands = SlurmCommands(slurm.bin_dir, QUERY_TIMEOUT_S, {names.SLURM_CONF: conf})
+    knows_node = any(_line_names_node(line, node) for line in node_conf.nodes)
+    devices, slurmd_fault = (
+        _slurmds_devices(path, node, slurm.bin_dir)
+        if knows_node and node_conf.gres and os.geteuid() == 0
+        else (None, None)
+    )
     return SlurmState(
         conf=ConfFile(conf, fault),
         settings=settings,
         node_conf=node_conf,
-        knows_node=any(_line_names_node(line, node) for line in node_conf.nodes),
+        knows_node=knows_node,
         has_constrain_devices=cgroup.get("ConstrainDevices").lower() in BOOLEAN_YES,
-        auto_detects=any("autodetect" in line.pairs for line in node_conf.gres),
         version=read_slurm_version(slurm.bin_dir),
         controller_settings=None if fault else read_running_settings(commands),
         programs=matched_programs(settings),
         missing_commands=find_missing_commands(slurm.bin_dir),
+        slurmd_devices=devices,
+        slurmd_fault=slurmd_fault,
     )
+
+
+def _slurmds_devices(
+    conf: Path, node: str, bin_dir: str
+) -> tuple[tuple[GpuDevice, ...] | None, str | None]:
+    try:
+        return ask_slurmd(find_slurmd(bin_dir), conf, node), None
+    except SchedulerError as exc:
+        return None, str(exc)
 
 
 def _line_names_node(line: ConfLine, node: str) -> bool:
@@ -105,9 +126,8 @@ def _line_names_node(line: ConfLine, node: str) -> bool:
 
 def read_slurm_version(bin_dir: str) -> str | None:
     """Return the output of ``slurmd -V``, else of ``scontrol --version``; None if both fail."""
-    beside = (str(Path(bin_dir).parent / "sbin"), bin_dir) if bin_dir else ()
     candidates = [
-        *(("slurmd", "-V", directory) for directory in (*beside, *SBIN_DIRS)),
+        *(("slurmd", "-V", directory) for directory in slurmd_directories(bin_dir)),
         ("scontrol", "--version", bin_dir),
     ]
     for name, option, directory in candidates:

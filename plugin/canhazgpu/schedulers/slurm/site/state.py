@@ -7,6 +7,7 @@ from typing import Literal
 
 from canhazgpu.config.schema import Config
 from canhazgpu.gpu.scan import GpuReading
+from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
 from canhazgpu.schedulers.slurm.conf.node_conf import SlurmNodeConf
 from canhazgpu.schedulers.slurm.conf.settings import Settings
 from canhazgpu.schedulers.slurm.site.layout import Layout, ScriptState
@@ -36,7 +37,8 @@ class SlurmState:
 
     `controller_settings` are the controller's settings, None if it was not asked or did not
     answer. `programs` are, by key of slurm.conf, what slurmd would run, in no order.
-    `missing_commands` are those that a hook would not find.
+    `missing_commands` are those that a hook would not find. `slurmd_devices` are the node's GPUs as
+    slurmd reads them, None if it was not asked, or gave the `slurmd_fault`.
     """
 
     conf: ConfFile
@@ -44,11 +46,12 @@ class SlurmState:
     node_conf: SlurmNodeConf
     knows_node: bool
     has_constrain_devices: bool
-    auto_detects: bool
     version: str | None
     controller_settings: Settings | None
     programs: dict[str, tuple[Program, ...]] = field(default_factory=dict)
     missing_commands: tuple[str, ...] = ()
+    slurmd_devices: tuple[GpuDevice, ...] | None = None
+    slurmd_fault: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,15 +123,25 @@ def gres_files(site: SiteState) -> Iterator[Problem]:
     try:
         devices = node_conf.gpu_devices
         listed = sum(len(one.devices) for one in node_conf.gres_conf.records)
+        detected = node_conf.gres_conf.autodetect
         counted = node_conf.gpu_count
     except InputError as exc:
         yield Problem("error", str(exc), "files and Gres= that agree", _gres_line(site))
         return
-    if not devices and (site.slurm.auto_detects or counted):
+    if fault := site.slurm.slurmd_fault:
+        yield Problem("warning", f"slurmd -G did not answer: {fault}", "its answer", "slurmd -G")
+    if detected:
         yield Problem(
             "warning",
-            "gres.conf has no File= for this node's GPUs: Slurm's numbers are taken in the order"
-            " of the device numbers, and while a GPU is missing every job goes back",
+            f"AutoDetect={detected}: the order of the GPUs is slurmd's, not that of gres.conf, and"
+            " while a GPU is missing every job goes back",
+            "AutoDetect=off, and the device files in the order of their numbers",
+            _gres_line(site),
+        )
+    elif not devices and counted:
+        yield Problem(
+            "error",
+            f"gres.conf has no File= for the GPUs of {site.node}: Slurm gives no job any of them",
             "the device files in the order of their numbers",
             _gres_line(site),
         )

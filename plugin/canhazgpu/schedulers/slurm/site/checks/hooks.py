@@ -17,6 +17,9 @@ from canhazgpu.schedulers.slurm.site.state import Problem, SiteState
 
 RECONFIGURE_COMMAND = "scontrol reconfigure"
 
+PLUGIN_KEYS = {"TaskPlugin": "task", "ProctrackType": "proctrack"}
+"""Settings that name plugins, each with the plugins' kind."""
+
 
 def hooks_place(site: SiteState) -> Iterator[Problem]:
     """Find a site with no location for canhazgpu's scripts."""
@@ -150,7 +153,7 @@ def running_config(site: SiteState) -> Iterator[Problem]:
     running, settings = site.slurm.controller_settings, site.slurm.settings
     if running is None:
         return
-    for key in (*JOB_SCRIPT_KEYS, "PrologFlags"):
+    for key in (*JOB_SCRIPT_KEYS, "PrologFlags", *PLUGIN_KEYS):
         if _setting_differs(settings, running, key):
             yield Problem(
                 "warning",
@@ -164,4 +167,7 @@ def running_config(site: SiteState) -> Iterator[Problem]:
 def _setting_differs(settings: Settings, running: Settings, key: str) -> bool:
     if key == "PrologFlags":  # the controller adds implied flags
         return not set(settings.words(key)) <= set(running.words(key))
+    if kind := PLUGIN_KEYS.get(key):  # the controller may add prefixes, and has defaults
+        own = set(settings.plugins(key, kind))
+        return bool(own) and own != set(running.plugins(key, kind))
     return settings.get(key) != running.get(key)

@@ -6,6 +6,13 @@ from collections.abc import Iterator
 
 from canhazgpu.errors import InputError
 from canhazgpu.schedulers.slurm.conf.device_mapping import gpus_at_positions
+from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
+from canhazgpu.schedulers.slurm.conf.slurmd_answer import (
+    SlurmdAnswer,
+    agreed_devices,
+    conf_stamps,
+    driver_gpus,
+)
 from canhazgpu.schedulers.slurm.site.state import Problem, SiteState
 
 MAX_SKEW_S = 1.0
@@ -142,13 +149,13 @@ def _has_gpus(site: SiteState) -> bool:
 
 
 def gpu_count(site: SiteState) -> Iterator[Problem]:
-    """Find different numbers of GPUs in Slurm's files and in the driver."""
-    node_conf, seen = site.slurm.node_conf, site.hook_probe.gpus
+    """Find GPUs of Slurm that the driver does not show or that cannot be told apart, and others."""
+    seen = site.hook_probe.gpus
     wanted = "as many GPUs in Gres=, gres.conf and 'nvidia-smi -L'"
     try:
-        devices = node_conf.gpu_devices
-        counted = len(devices) if devices else node_conf.gpu_count or 0
-        gpus_at_positions(range(counted), devices, seen, node_conf.gpu_count)
+        devices = _slurms_devices(site)
+        gpus_at_positions(range(len(devices)), devices, seen)
+        counted = len(devices)
     except InputError as exc:
         yield Problem("error", str(exc), wanted, f"Gres=gpu:{len(seen)} for {site.node}")
         return
@@ -159,6 +166,19 @@ def gpu_count(site: SiteState) -> Iterator[Problem]:
             wanted,
             f"Gres=gpu:{len(seen)} for {site.node}",
         )
+
+
+def _slurms_devices(site: SiteState) -> tuple[GpuDevice, ...]:
+    """Return the GPUs in Slurm's order, as a hook would with slurmd's answer of now."""
+    slurm, seen = site.slurm, site.hook_probe.gpus
+    answer = slurm.slurmd_devices
+    return agreed_devices(
+        slurm.node_conf,
+        seen,
+        None
+        if answer is None
+        else SlurmdAnswer(conf_stamps(slurm.node_conf), driver_gpus(seen), None, "", 0.0, answer),
+    )
 
 
 def store(site: SiteState) -> Iterator[Problem]:
