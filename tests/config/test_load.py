@@ -165,11 +165,44 @@ def test_what_is_unknown_in_a_file_is_named(tmp_path: Path, text: str, told: str
     assert str(tmp_path / "named.toml") in found
 
 
-def test_what_is_unknown_in_the_environment_is_named(tmp_path: Path) -> None:
-    told = refusal(tmp_path, CANHAZGPU_STORE_TIMEOUT=SECRET)
-    assert "unknown key CANHAZGPU_STORE_TIMEOUT in the environment" in told
-    assert "did you mean CANHAZGPU_STORE_TIMEOUT_S?" in told
-    assert "config show" in refusal(tmp_path, CANHAZGPU_PASSWORD=SECRET)
+PRINTED = [
+    ("validation.ignore_processes", '["root:Xorg"]', ("root:Xorg",)),
+    ("validation.ignore_processes", ' ["root:Xorg", "dcgm, old"] ', ("root:Xorg", "dcgm, old")),
+    ("validation.ignore_processes", "[]", ()),
+    ("validation.ignore_processes", "root:Xorg, dcgm", ("root:Xorg", "dcgm")),
+    ("store.on_failure", '"fail"', "fail"),
+    ("store.on_failure", "fail", "fail"),
+    ("node.name", '"a\\u00e9"', "a\u00e9"),
+    ("validation.memory_threshold_mb", "512", 512),
+    ("store.timeout_s", "2.5", 2.5),
+]
+
+
+@pytest.mark.parametrize(("key", "text", "value"), PRINTED)
+def test_what_config_show_prints_is_read_outside_the_file_too(
+    key: str, text: str, value: object
+) -> None:
+    section, name = key.split(".")
+    by_flag = load({}, overrides={key: text})
+    by_variable = load({f"CANHAZGPU_{section}_{name}".upper(): text})
+    for found in (by_flag, by_variable):
+        assert getattr(getattr(found.config, section), name) == value
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("validation.ignore_processes", '["Xorg"'),
+        ("validation.ignore_processes", "[7]"),
+        ("validation.ignore_processes", "[" * 9000),
+        ("validation.health_checks", '["fan"]'),
+        ("store.on_failure", '"fail'),
+        ("store.on_failure", '"sometimes"'),
+    ],
+)
+def test_what_is_almost_that_is_refused(key: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=key):
+        load({}, overrides={key: text})
 
 
 def test_what_is_unknown_among_the_flags_is_named() -> None:

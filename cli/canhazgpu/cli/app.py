@@ -70,7 +70,20 @@ class App:
         """
         from canhazgpu.config import load  # noqa: PLC0415 - not for the help
 
-        return load(self.environ, file=self.config_file, overrides=self.overrides)
+        return load(
+            self.environ,
+            file=self.config_file,
+            overrides=self.overrides,
+            refuses_misspelt_variables=False,
+        )
+
+    def ignored_variables_text(self) -> str:
+        """Return one line that tells which variables CANHAZGPU_… mean nothing; empty for none."""
+        if not any(name.startswith("CANHAZGPU_") for name in self.environ):
+            return ""
+        from canhazgpu.config.environment import ignored_variables_text  # noqa: PLC0415 - rarely needed
+
+        return ignored_variables_text(self.environ)
 
     def with_options(self, config_file: str | None, overrides: Mapping[str, str]) -> App:
         """Return a copy with the global options of the command line."""

@@ -104,7 +104,10 @@ def cli(context: click.Context, config_file: str | None, overrides: Mapping[str,
       canhazgpu --config ./canhazgpu.toml config show
       canhazgpu --set store.url=redis://head:6379/0 status --json
     """  # noqa: D301 - click reads the character: keep these lines
-    context.obj = (context.obj or App()).with_options(config_file, overrides)
+    app: App = (context.obj or App()).with_options(config_file, overrides)
+    context.obj = app
+    if ignored := app.ignored_variables_text():
+        click.echo(f"canhazgpu: {printable(ignored)}", err=True)
 
 
 def main() -> None:

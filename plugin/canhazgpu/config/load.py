@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from canhazgpu.config.environment import (
+    CONFIG_VARIABLE,
+    key_values,
+    refuse_misspelt_variables,
+    similar,
+)
 from canhazgpu.config.schema import SECTIONS, Config, Key, all_keys
 from canhazgpu.errors import ConfigError
 from canhazgpu.frozen_dataclass import dataclass
 
 DEFAULT_CONFIG_FILE = Path("/etc/canhazgpu/config.toml")
-CONFIG_VARIABLE = "CANHAZGPU_CONFIG"
-PREFIX = "CANHAZGPU_"
-NON_KEY_VARIABLES = frozenset({CONFIG_VARIABLE, "CANHAZGPU_OWNER", "CANHAZGPU_GPUS"})
-"""Variables with the prefix that are no keys.
-
-CANHAZGPU_OWNER marks the processes of a run; CANHAZGPU_GPUS tells jobs and runs their GPUs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +35,16 @@ def load(
     *,
     file: str | None = None,
     overrides: Mapping[str, str] | None = None,
+    refuses_misspelt_variables: bool = True,
 ) -> EffectiveConfig:
     """Return the configuration in force: default < file < environment < `overrides` (flags).
 
     `file` wins over ``CANHAZGPU_CONFIG``, and that over the default file. The default file may be
     missing; a named one may not. Raises `ConfigError`, which names the key, its source and what is
-    accepted.
+    accepted. A variable that is a misspelt key is refused too, unless the caller tells of it.
     """
+    if refuses_misspelt_variables:
+        refuse_misspelt_variables(environ)
     path = _config_file(environ, file)
     keys = all_keys()
     values: dict[str, Any] = {one.path: one.default for one in keys.values()}
@@ -106,15 +110,8 @@ def _parsed(path: Path) -> dict[str, Any]:
 def _from_environment(
     environ: Mapping[str, str], keys: Mapping[str, Key]
 ) -> Iterator[SourceValues]:
-    by_variable = {one.variable: one for one in keys.values()}
-    for variable in sorted(environ):
-        if not variable.startswith(PREFIX) or variable in NON_KEY_VARIABLES:
-            continue
-        if variable not in by_variable:
-            raise ConfigError(
-                f"unknown key {variable} in the environment{_suggestion(variable, by_variable)}"
-            )
-        yield f"environment {variable}", {by_variable[variable].path: environ[variable]}
+    for path, value in key_values(environ, keys).items():
+        yield f"environment {keys[path].variable}", {path: value}
 
 
 def _from_flags(overrides: Mapping[str, str], keys: Mapping[str, Key]) -> Iterator[SourceValues]:
@@ -129,12 +126,8 @@ def _require_known_key(path: str, origin: str, keys: Mapping[str, Key]) -> None:
 
 
 def _suggestion(name: str, known: Mapping[str, object]) -> str:
-    from difflib import get_close_matches  # noqa: PLC0415 - only a misspelling needs it
-
-    # The prefix is removed: it would make all variables similar.
-    short = {one.removeprefix(PREFIX): one for one in known}
-    close = get_close_matches(name.removeprefix(PREFIX), short, n=1, cutoff=0.75)
-    return f"; did you mean {short[close[0]]}?" if close else "; 'canhazgpu config show' lists them"
+    close = similar(name, known)
+    return f"; did you mean {close}?" if close else "; 'canhazgpu config show' lists them"
 
 
 def _validated(key: Key, value: Any, origin: str) -> Any:
@@ -161,10 +154,13 @@ _ACCEPTED: dict[type, str] = {
 def _converted(key: Key, value: Any) -> Any:
     """Return the value in the key's type, None if it has another.
 
-    Files contain typed values; the environment and options contain text.
+    Files contain typed values; the environment and options contain text. Text is also read in the
+    form that ``config show`` prints: in quotes, and lists in brackets.
     """
     if isinstance(value, bool):
         return None
+    if isinstance(value, str) and value.strip().startswith(_PRINTED_FORMS.get(key.type, ())):
+        value = _printed_value(value)
     if key.type is tuple:
         return _word_list(value)
     if isinstance(value, key.type) or (key.type is float and isinstance(value, int)):
@@ -175,6 +171,18 @@ def _converted(key: Key, value: Any) -> Any:
         except ValueError:
             return None
     return None
+
+
+_PRINTED_FORMS: dict[type, tuple[str, ...]] = {str: ('"',), tuple: ("[",)}
+"""How ``config show`` begins a value of this type; such a value is JSON as well as TOML."""
+
+
+def _printed_value(text: str) -> Any:
+    """Return the value that a text in the form of ``config show`` is, None for a malformed one."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _word_list(value: Any) -> tuple[str, ...] | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from canhazgpu.config import EffectiveConfig, load
+from canhazgpu.config.environment import refuse_misspelt_variables
 from canhazgpu.node.users import Caller, this_caller
 
 if TYPE_CHECKING:
@@ -69,7 +70,12 @@ class Adapters:
         Raises `ConfigError`.
         """
         overrides = {**self.overrides, **(extra_overrides or {})}
-        return load(self.environ, file=self.config_file, overrides=overrides)
+        return load(
+            self.environ,
+            file=self.config_file,
+            overrides=overrides,
+            refuses_misspelt_variables=False,
+        )
 
     def open_probe(self, node: str, config: Config) -> GpuProbe:
         """Return the probe of this node."""
@@ -82,7 +88,11 @@ class Adapters:
         return self.ledger(store, Role.READ)
 
     def writer(self, store: StoreConfig) -> Ledger:
-        """Return the ledger, opened with the role of a writer."""
+        """Return the ledger, opened with the role of a writer.
+
+        Raises `ConfigError` for a variable of the environment that is a misspelt key.
+        """
+        refuse_misspelt_variables(self.environ)
         from canhazgpu.ledger.store.connect import Role  # noqa: PLC0415 - help needs no ledger
 
         return self.ledger(store, Role.WRITE)

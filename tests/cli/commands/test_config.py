@@ -72,7 +72,6 @@ def test_passwords_are_never_shown(arguments: list[str]) -> None:
     [
         (["--set", "store.ulr=x"], {}, "store.ulr"),
         (["--set", "store.timeout_s=soon"], {}, "store.timeout_s"),
-        ([], {"CANHAZGPU_STORE_ULR": "x"}, "CANHAZGPU_STORE_ULR"),
         (["--config", "/nonexistent"], {}, "/nonexistent"),
         (["--set", "store.url=http://me:hunter2@head"], {}, "store.url"),
     ],
@@ -84,3 +83,32 @@ def test_what_is_wrong_is_named(arguments: list[str], environ: dict[str, str], n
     assert result.stderr.startswith("Error: ")
     assert named in result.stderr
     assert "hunter2" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("CANHAZGPU_REDIS_HOST", "ignored: CANHAZGPU_REDIS_HOST;"),
+        ("CANHAZGPU_STORE_ULR", "CANHAZGPU_STORE_ULR (did you mean CANHAZGPU_STORE_URL?)"),
+    ],
+)
+def test_variables_that_mean_nothing_are_told_once_and_stop_nothing_here(
+    name: str, told: str
+) -> None:
+    result = run("config", "show", "--json", environ={name: "hunter2"})
+
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)
+    assert result.stderr.count(name) == 1
+    assert told in result.stderr
+    assert "hunter2" not in result.output
+
+
+def test_what_it_prints_is_what_set_reads() -> None:
+    shown = run("--set", 'validation.ignore_processes=["root:Xorg"]', "config", "show").stdout
+    line = next(one for one in shown.splitlines() if one.startswith("ignore_processes"))
+    value = line.partition("  # ")[0].partition(" = ")[2]
+
+    again = run("--set", f"validation.ignore_processes={value}", "config", "show").stdout
+
+    assert (value, again) == ('["root:Xorg"]', shown)

@@ -90,11 +90,11 @@ def test_a_display_server_on_a_reserved_gpu_is_no_alarm(here: CliNode) -> None:
     here.reserve(Claim("manual:2", "manual", "nobody", nobody.pw_uid), 0)
     with fake_nvml.start_gpu_process(here.node.gpu(0), 4, name="Xorg") as xorg:
         table, wide = here.run("status"), here.run("status", "--wide")
-        checked = here.run("validate", "--expected-gpus", str(len(here.node.gpus)))
+        checked = here.run("validate", "--expected-gpus", "4")
 
     assert " ".join(table.stdout.splitlines()[2].split()).endswith(" manual no usage detected")
     assert f"(4MB of root below the threshold: PID {xorg.pid} (Xorg))" in wide.stdout
-    assert checked.exit_code == 0, checked.stdout
+    assert checked.returncode == 0, checked.stdout
 
 
 def test_ignored_processes_are_shown_and_do_not_count(here: CliNode) -> None:
@@ -110,3 +110,20 @@ def test_a_store_that_does_not_answer(here: CliNode) -> None:
 
     assert (done.returncode, done.stdout) == (4, "")
     assert done.stderr.startswith("Error: cannot reach the store at ")
+
+
+def test_variables_that_are_no_keys_stop_status_never_and_reserve_only_where_they_are_almost_keys(
+    here: CliNode,
+) -> None:
+    others = {"CANHAZGPU_REDIS_HOST": "x", "CANHAZGPU_MEMORY_THRESHOLD": "1"}
+    shown = here.run("status", **others, CANHAZGPU_STORE_TIMEOUT="1")
+    refused = here.run("reserve", "--gpus", "1", CANHAZGPU_STORE_TIMEOUT="1")
+    reserved = here.run("reserve", "--gpus", "1", "--short", **others)
+
+    assert (shown.returncode, len(shown.stderr.splitlines())) == (0, 1)
+    assert "CANHAZGPU_STORE_TIMEOUT (did you mean CANHAZGPU_STORE_TIMEOUT_S?)" in shown.stderr
+    assert all(name in shown.stderr for name in others)
+    assert refused.returncode == 2
+    assert "unknown key CANHAZGPU_STORE_TIMEOUT in the environment" in refused.stderr
+    assert reserved.returncode == 0, reserved.stderr
+    assert all(name in reserved.stderr for name in others)

@@ -14,7 +14,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, cast
 
-from canhazgpu.config.load import CONFIG_VARIABLE, load
+from canhazgpu.config.environment import CONFIG_VARIABLE
+from canhazgpu.config.load import load
 from canhazgpu.config.schema import Config, StoreConfig
 from canhazgpu.errors import CanhazgpuError, ScanError
 from canhazgpu.gpu.scan import scan_from_json, scan_to_json
