@@ -37,6 +37,20 @@ def test_minors_may_be_chosen_in_any_order() -> None:
     assert "Gres=gpu:2" in slurm_conf(spec, LAYOUT, Endpoints("host", 1, (2,)))
 
 
+def test_a_gpu_may_have_several_files() -> None:
+    files = (("nvidia7",), ("nvidia3", "nvidia-caps/nvidia-cap12", "nvidia-caps/nvidia-cap13"))
+    spec = ClusterSpec(nodes=1, minors=((7, 3),), gpu_files=files, gpu_types=("a100", "1g.5gb"))
+
+    devices = "/tmp/here/dev/n1"
+    assert gres_conf(spec, LAYOUT).splitlines()[1:] == [
+        f"NodeName=n1 Name=gpu Type=a100 File={devices}/nvidia7",
+        f"NodeName=n1 Name=gpu Type=1g.5gb MultipleFiles={devices}/nvidia3,"
+        f"{devices}/nvidia-caps/nvidia-cap12,{devices}/nvidia-caps/nvidia-cap13",
+    ]
+    text = slurm_conf(spec, LAYOUT, Endpoints("host", 1, (2,)))
+    assert "Gres=gpu:1g.5gb:1,gpu:a100:1" in text
+
+
 def test_minors_for_another_number_of_nodes_are_refused() -> None:
     with pytest.raises(ValueError, match="minors are given for 1 nodes of 2"):
         ClusterSpec(nodes=2, minors=((0, 1),))

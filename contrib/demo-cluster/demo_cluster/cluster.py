@@ -130,7 +130,11 @@ class PrivateSlurm(SlurmClient):
 
     def _start_slurmd(self, node: str) -> None:
         self.layout.spool(node).mkdir(mode=0o755, exist_ok=True)
-        self._daemons.start(node, slurmd_command(self.layout, node))
+        self._daemons.start(node, self._slurmd_command(node))
+
+    def _slurmd_command(self, node: str) -> list[str | Path]:
+        shown = self.spec.shows_driver_proc
+        return slurmd_command(self.layout, node, shows_driver_proc=shown)
 
     def _wait_for_controller(self, timeout_s: float) -> None:
         def answers() -> bool:

@@ -41,8 +41,8 @@ def gres_conf(spec: ClusterSpec, layout: Layout) -> str:
     lines = ["AutoDetect=off"]
     for node in spec.node_specs():
         lines += [
-            f"NodeName={node.name} Name=gpu{kind} File={layout.device(node.name, minor)}"
-            for minor, kind in zip(node.minors, _gres_types(spec, node), strict=True)
+            f"NodeName={node.name} Name=gpu{kind} {_device_files(layout, node, files)}"
+            for files, kind in zip(spec.gpu_files_of(node), _gres_types(spec, node), strict=True)
         ]
         lines += [
             f"NodeName={node.name} Name={name} Count={count}" for name, count in spec.shared_gres
@@ -51,14 +51,19 @@ def gres_conf(spec: ClusterSpec, layout: Layout) -> str:
 
 
 def _gres_types(spec: ClusterSpec, node: NodeSpec) -> list[str]:
-    return [f" Type={kind}" for kind in spec.gpu_types] or [""] * len(node.minors)
+    return [f" Type={kind}" for kind in spec.gpu_types] or [""] * len(spec.gpu_files_of(node))
+
+
+def _device_files(layout: Layout, node: NodeSpec, files: tuple[str, ...]) -> str:
+    paths = ",".join(str(layout.devices(node.name) / file) for file in files)
+    return f"File={paths}" if len(files) == 1 else f"MultipleFiles={paths}"
 
 
 def _gres_value(spec: ClusterSpec, node: NodeSpec) -> str:
     kinds = list(dict.fromkeys(spec.gpu_types))
     typed = [f"gpu:{kind}:{spec.gpu_types.count(kind)}" for kind in reversed(kinds)]
     shared = [f"{name}:{count}" for name, count in spec.shared_gres]
-    return ",".join([*(typed or [f"gpu:{len(node.minors)}"]), *shared])
+    return ",".join([*(typed or [f"gpu:{len(spec.gpu_files_of(node))}"]), *shared])
 
 
 def cgroup_conf(spec: ClusterSpec, layout: Layout, plugin: str) -> str:

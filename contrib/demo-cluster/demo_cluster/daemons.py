@@ -90,8 +90,16 @@ def slurmctld_command(layout: Layout, *, forget: bool) -> list[str | Path]:
     return [*command, "-c"] if forget else command
 
 
-def slurmd_command(layout: Layout, node: str) -> list[str | Path]:
-    return ["/usr/sbin/slurmd", "-D", "-N", node, "-f", layout.slurm_conf]
+def slurmd_command(
+    layout: Layout, node: str, *, shows_driver_proc: bool = False
+) -> list[str | Path]:
+    """With `shows_driver_proc` slurmd has mounts of its own, and the cluster's `/proc/driver`."""
+    command: list[str | Path] = ["/usr/sbin/slurmd", "-D", "-N", node, "-f", layout.slurm_conf]
+    if not shows_driver_proc:
+        return command
+    mount = 'mount --bind "$0" /proc/driver && exec "$@"'
+    private = ["/usr/bin/unshare", "--mount", "--propagation", "private", "--"]
+    return [*private, "/bin/sh", "-c", mount, layout.driver_proc, *command]
 
 
 def make_munge_key(layout: Layout) -> None:

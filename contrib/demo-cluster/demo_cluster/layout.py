@@ -76,6 +76,11 @@ class Layout:
     def spool(self, node: str) -> Path:
         return self.state / node
 
+    @property
+    def driver_proc(self) -> Path:
+        """What daemons with a `/proc/driver` of their own see there."""
+        return self.root / "driver-proc"
+
     def devices(self, node: str) -> Path:
         return self.root / "dev" / node
 
@@ -95,6 +100,7 @@ class Layout:
         check_usable(self)
         shutil.rmtree(self.state, ignore_errors=True)
         top = (self.etc, self.logs, self.run, self.state, self.root / "dev", self.root / "home")
+        top = (*top, self.driver_proc)
         for directory in (self.root, *top, self.controller_state):
             directory.mkdir(mode=0o755, parents=True, exist_ok=True)
             directory.chmod(0o755)

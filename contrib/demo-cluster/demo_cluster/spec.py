@@ -11,6 +11,9 @@ DEFAULT_FIRST_MINOR = 100
 GPU_MAJOR = 195
 """The character-device major that NVIDIA's driver uses."""
 
+CAPABILITY_MAJOR = 236
+"""Stands for that of the driver's capabilities, which the kernel chooses when the driver loads."""
+
 
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
@@ -29,6 +32,9 @@ class ClusterSpec:
     `gpu_types` gives the type of each GPU of a node; slurm.conf then declares the types in the
     reverse of the order in which they first appear, and Slurm counts type by type as declared.
     A hook (`prolog`, …) is the absolute path of a script, or a glob where Slurm allows one.
+    `gpu_files` gives the device files of each GPU of a node, below the node's directory, where these
+    are not just the `minors`: several files, or `nvidia-caps/nvidia-cap12`. With
+    `shows_driver_proc` slurmd and its hooks see a directory of the cluster as `/proc/driver`.
     `shared_gres` names what several jobs share of the GPUs, ``shard`` or ``mps``, and how many each
     node has of it in all; Slurm divides them equally among the node's GPUs.
     `slurm_conf_extra`, `gres_conf_extra` and `cgroup_conf_extra` are appended as they are.
@@ -40,6 +46,8 @@ class ClusterSpec:
     gpus_per_node: int = 4
     minors: tuple[tuple[int, ...], ...] | None = None
     gpu_types: tuple[str, ...] = ()
+    gpu_files: tuple[tuple[str, ...], ...] = ()
+    shows_driver_proc: bool = False
     shared_gres: tuple[tuple[str, int], ...] = ()
     cpus_per_node: int = 8
     memory_mb_per_node: int = 8000
@@ -72,6 +80,9 @@ class ClusterSpec:
             NodeSpec(f"{self.node_prefix}{number}", self._minors_of(number - 1))
             for number in range(1, self.nodes + 1)
         )
+
+    def gpu_files_of(self, node: NodeSpec) -> tuple[tuple[str, ...], ...]:
+        return self.gpu_files or tuple((f"nvidia{minor}",) for minor in node.minors)
 
     def node_names(self) -> tuple[str, ...]:
         return tuple(node.name for node in self.node_specs())

@@ -1,0 +1,269 @@
+"""A job's MIG instance is the very one that Slurm gave it, beside whole GPUs on the same node.
+
+The private Slurm has the device files of whole GPUs and of instances, and its hooks see the
+simulated driver's files below /proc/driver. Where Slurm constrains devices, the kernel is asked
+which files a task may open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from clusters.gpu_cluster import GpuCluster
+from polling import poll_until
+
+from demo_cluster import ClusterSpec
+
+pytestmark = pytest.mark.parts(2)
+MINORS = (107, 103, 150, 111)
+DIVIDED = 103
+INSTANCES = 3
+TYPES = ("h100", "h100", "h100", *["1g.10gb"] * INSTANCES)
+"""Slurm counts the instances from 0: slurm.conf declares their type first."""
+FIRST_CAPABILITY = 3 + DIVIDED * 15 * 9
+
+# A device that may be opened has no driver here (ENXIO); one that may not gives EPERM.
+SHOW = r"""#!/bin/sh
+can_open=
+for device in {devices}/nvidia[0-9]* {devices}/nvidia-caps/*; do
+    error=$({{ : <"$device"; }} 2>&1)
+    case $error in
+    *"No such device or address"*) can_open="$can_open,${{device##*/}}" ;;
+    *"Operation not permitted"*) ;;
+    *) can_open="$can_open,unexpected:$error" ;;
+    esac
+done
+printf 'SEEN|%s|%s|%s|%s|%s\n' "$1" "${{CUDA_VISIBLE_DEVICES-unset}}" "${{can_open#,}}" \
+    "${{SLURM_JOB_GPUS-unset}}" "${{SLURM_PROCID-unset}}"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one task was told, and which device files it could open."""
+
+    tag: str
+    visible: str
+    can_open: frozenset[str]
+    positions: str
+    task: str
+
+
+def capability_files(place: int) -> tuple[str, str]:
+    """The files of the GPU instance and of the compute instance."""
+    gpu_instance = FIRST_CAPABILITY + 9 * (place + 1)
+    return tuple(f"nvidia-caps/nvidia-cap{gpu_instance + more}" for more in (0, 1))  # type: ignore[return-value]
+
+
+def spec(*, multiple: bool, **changes: Any) -> ClusterSpec:
+    whole = tuple((f"nvidia{minor}",) for minor in MINORS if minor != DIVIDED)
+    parts = tuple(
+        (f"nvidia{DIVIDED}", *capability_files(place)) if multiple else capability_files(place)[1:]
+        for place in range(INSTANCES)
+    )
+    return ClusterSpec(
+        nodes=1,
+        minors=(MINORS,),
+        gpu_files=(*whole, *parts),
+        gpu_types=TYPES,
+        shows_driver_proc=True,
+        **changes,
+    )
+
+
+def prepared(cluster: GpuCluster) -> GpuCluster:
+    node = cluster.state.node("n1")
+    for place in range(INSTANCES):
+        divided_gpu(cluster).add_mig(place)
+    node.write_mig_proc(cluster.slurm.layout.driver_proc)
+    show = cluster.root / "show"
+    show.write_text(SHOW.format(devices=cluster.slurm.layout.devices("n1")))
+    show.chmod(0o755)
+    return cluster
+
+
+def divided_gpu(cluster: GpuCluster) -> Any:
+    gpus = cluster.state.node("n1").gpus
+    return next(gpu for gpu in gpus if gpu.text("minor", "") == str(DIVIDED))
+
+
+@pytest.fixture(scope="module")
+def constrained_cluster(make_cluster: Any) -> GpuCluster:
+    return prepared(make_cluster(spec(multiple=True, constrain_devices=True)))
+
+
+@pytest.fixture(scope="module")
+def unconstrained_cluster(make_cluster: Any) -> GpuCluster:
+    return prepared(make_cluster(spec(multiple=False)))
+
+
+@pytest.fixture
+def constrained(constrained_cluster: GpuCluster) -> Iterator[GpuCluster]:
+    yield constrained_cluster
+    assert_all_free(constrained_cluster)
+
+
+@pytest.fixture(params=["slurm", "canhazgpu"])
+def chooser(request: pytest.FixtureRequest) -> str:
+    """Who chooses a job's devices."""
+    return str(request.param)
+
+
+@pytest.fixture
+def unconstrained(unconstrained_cluster: GpuCluster, chooser: str) -> Iterator[GpuCluster]:
+    unconstrained_cluster.configure(slurm={"assignment": chooser})
+    yield unconstrained_cluster
+    assert_all_free(unconstrained_cluster)
+
+
+def assert_all_free(cluster: GpuCluster) -> None:
+    cluster.slurm.wait_nodes_idle()
+    cluster.settle()
+    assert cluster.held() == {}
+
+
+@contextmanager
+def submitted(cluster: GpuCluster, script: str, *args: str, user: str) -> Iterator[int]:
+    """A job that is over afterwards, however the test ends."""
+    job = cluster.slurm.submit(script, *args, user=user)
+    try:
+        yield job
+    finally:
+        cluster.slurm.run(["scancel", str(job)], check=True)
+        cluster.slurm.wait_job(job)
+
+
+def seen_in(output: str) -> list[Seen]:
+    found = []
+    for line in output.splitlines():
+        if line.startswith("SEEN|"):
+            _, tag, visible, can_open, positions, task = line.split("|")
+            found.append(Seen(tag, visible, frozenset(can_open.split(",")), positions, task))
+    return found
+
+
+def held_by(cluster: GpuCluster, job: int) -> list[str]:
+    return sorted(uuid for uuid, holder in cluster.held().items() if holder == str(job))
+
+
+def instances(cluster: GpuCluster) -> list[str]:
+    """The instances' UUIDs in Slurm's order."""
+    return [divided_gpu(cluster).mig(place).uuid for place in range(INSTANCES)]
+
+
+def whole_gpus(cluster: GpuCluster) -> list[str]:
+    by_minor = {gpu.text("minor", ""): gpu.uuid for gpu in cluster.state.node("n1").gpus}
+    return [by_minor[str(minor)] for minor in MINORS if minor != DIVIDED]
+
+
+def first_task(cluster: GpuCluster, job: int, user: str) -> Seen:
+    return poll_until(lambda: seen_in(cluster.slurm.output(job, user=user)))[0]
+
+
+def device_names(*paths: str) -> frozenset[str]:
+    return frozenset(path.rpartition("/")[2] for path in paths)
+
+
+def test_a_job_has_the_instance_that_it_can_open(constrained: GpuCluster, people: Any) -> None:
+    alice, bob = people
+    script = f"{constrained.root}/show batch\nsleep 600"
+    with (
+        submitted(constrained, script, "--gres=gpu:1g.10gb:1", user=bob) as other,
+        submitted(constrained, script, "--gres=gpu:1g.10gb:1", user=alice) as job,
+        submitted(constrained, script, "--gres=gpu:h100:2", user=alice) as whole,
+    ):
+        uuids = instances(constrained)
+        for number, user in ((other, bob), (job, alice)):
+            task = first_task(constrained, number, user)
+            place = int(task.positions)
+            files = (f"nvidia{DIVIDED}", *capability_files(place))
+            assert task.can_open == device_names(*files)
+            assert task.visible == uuids[place]
+            assert held_by(constrained, number) == [uuids[place]]
+        task = first_task(constrained, whole, alice)
+        assert task.positions == "3,4"
+        assert task.can_open == {f"nvidia{MINORS[0]}", f"nvidia{MINORS[2]}"}
+        assert held_by(constrained, whole) == sorted(whole_gpus(constrained)[:2])
+        shown = constrained.canhazgpu("explain", str(job), node="n1").stdout
+        assert held_by(constrained, job)[0] in shown
+
+
+def test_each_task_sees_one_instance_and_is_told_so(constrained: GpuCluster, people: Any) -> None:
+    alice, _ = people
+    show = f"{constrained.root}/show"
+    script = f"""
+    {show} batch
+    srun -n2 --gpus-per-task=1 {show} per-task
+    srun -n2 --gpu-bind=single:1 {show} single
+    srun -n2 {show} plain
+    """
+    job = constrained.slurm.submit(script, "--gres=gpu:1g.10gb:2", "-n2", user=alice)
+    ended = constrained.slurm.wait_job(job)
+    output = constrained.slurm.output(job, user=alice)
+    assert ended["JobState"] == "COMPLETED", output
+    mine = instances(constrained)[:2]
+    by_tag: dict[str, list[Seen]] = {}
+    for one in seen_in(output):
+        by_tag.setdefault(one.tag, []).append(one)
+    assert [one.visible for one in by_tag["batch"]] == mine[:1]
+    for tag in ("per-task", "single"):
+        assert sorted(one.visible for one in by_tag[tag]) == sorted(mine), tag
+        for one in by_tag[tag]:
+            place = mine.index(one.visible)
+            assert device_names(*capability_files(place)) <= one.can_open
+    assert [one.visible for one in by_tag["plain"]] == mine[:1] * 2
+    told = [line for line in output.splitlines() if "one MIG instance" in line]
+    assert len(told) == 3  # the batch script, and the tasks that Slurm bound to none of the two
+    assert all(mine[0] in line for line in told)
+
+
+def test_instances_by_their_capability_file_alone(
+    unconstrained: GpuCluster, chooser: str, people: Any
+) -> None:
+    alice, bob = people
+    script = f"{unconstrained.root}/show batch\nsleep 600"
+    with (
+        submitted(unconstrained, script, "--gres=gpu:1g.10gb:1", user=bob) as other,
+        submitted(unconstrained, script, "--gres=gpu:1g.10gb:1", user=alice) as job,
+        submitted(unconstrained, script, "--gres=gpu:h100:3", user=alice) as whole,
+    ):
+        seen = {
+            number: first_task(unconstrained, number, user).visible
+            for number, user in ((other, bob), (job, alice), (whole, alice))
+        }
+        assert {seen[other], seen[job]} < set(instances(unconstrained))
+        assert seen[other] != seen[job]
+        assert sorted(seen[whole].split(",")) == sorted(whole_gpus(unconstrained))
+        for number in (other, job, whole):
+            assert held_by(unconstrained, number) == sorted(seen[number].split(","))
+        if chooser == "slurm":
+            positions = first_task(unconstrained, job, alice).positions
+            assert seen[job] == instances(unconstrained)[int(positions)]
+
+
+def test_without_the_drivers_files_instances_are_refused_and_whole_gpus_go_on(
+    constrained: GpuCluster, people: Any
+) -> None:
+    alice, _ = people
+    shown = constrained.slurm.layout.driver_proc
+    hidden = [(one, shown / f".{one.name}") for one in (shown / "nvidia", shown / "nvidia-caps")]
+    for path, other in hidden:
+        path.rename(other)
+    try:
+        with submitted(constrained, "sleep 600", "--gres=gpu:1g.10gb:1", user=alice) as job:
+            poll_until(lambda: constrained.slurm.job(job)["Restarts"] == "1")
+            constrained.slurm.wait_nodes_idle()
+            asked = ["squeue", "--noheader", "--format=%k", f"--jobs={job}"]
+            comment = constrained.slurm.run(asked, check=True).stdout
+            assert "which MIG instance that is cannot be known" in comment
+        script = f"{constrained.root}/show batch"
+        whole = constrained.slurm.submit(script, "--gres=gpu:h100:1", user=alice)
+        assert constrained.slurm.wait_job(whole)["JobState"] == "COMPLETED"
+        assert first_task(constrained, whole, alice).visible in whole_gpus(constrained)
+    finally:
+        for path, other in hidden:
+            other.rename(path)
