@@ -752,3 +752,44 @@ def test_no_process_is_started(task_prolog: TaskProlog) -> None:
     )
 
     assert (done.stdout.splitlines(), done.stderr) == (told_gpus(A, B), "")
+
+
+M, N = MIG, "MIG-GPU-dddddddd-1111-2222-3333-444444444444/7/0"
+ONE_INSTANCE = "CUDA shows a process one MIG instance, and none beside a whole GPU"
+
+
+@pytest.mark.parametrize("constrained", [False, True])
+@pytest.mark.parametrize(
+    ("gpus", "visible"),
+    [
+        ((M,), M),
+        ((M, N), M),
+        ((N, M), N),
+        ((M, A, N), M),
+        ((A, M, B), f"{A},{B}"),
+        ((A, M), A),
+        ((A, B), f"{A},{B}"),
+    ],
+)
+def test_a_task_sees_what_cuda_shows_one_process(
+    task_prolog: TaskProlog, gpus: tuple[str, ...], visible: str, constrained: bool
+) -> None:
+    job = [(place, gpu, 0, "/dev/null") for place, gpu in enumerate(gpus)]
+    task_prolog.record(7).write_text(record_text(job, constrained=constrained))
+    told = task_prolog.run_as_job(",".join(str(place) for place in range(len(gpus))))
+    assert (told.status, told.errors) == (0, "")
+    names = ",".join(gpus)
+    expected = [f"export CUDA_VISIBLE_DEVICES={visible}", f"export CANHAZGPU_GPUS={names}"]
+    if visible != names:
+        expected.insert(
+            0,
+            f"print canhazgpu: {ONE_INSTANCE}: this task sees {visible};"
+            " CANHAZGPU_GPUS names all of its GPUs",
+        )
+    assert told.lines == expected
+
+
+def test_a_task_bound_to_one_of_its_jobs_instances_sees_that_one(task_prolog: TaskProlog) -> None:
+    job = [(place, gpu, 0, "/dev/null") for place, gpu in enumerate((M, N))]
+    task_prolog.record(7).write_text(record_text(job))
+    assert task_prolog.run_as_job("1").lines == told_gpus(N)

@@ -100,8 +100,7 @@ class Layout:
         check_usable(self)
         shutil.rmtree(self.state, ignore_errors=True)
         top = (self.etc, self.logs, self.run, self.state, self.root / "dev", self.root / "home")
-        top = (*top, self.driver_proc)
-        for directory in (self.root, *top, self.controller_state):
+        for directory in (self.root, *top, self.driver_proc, self.controller_state):
             directory.mkdir(mode=0o755, parents=True, exist_ok=True)
             directory.chmod(0o755)
 

@@ -32,8 +32,8 @@ class ClusterSpec:
     `gpu_types` gives the type of each GPU of a node; slurm.conf then declares the types in the
     reverse of the order in which they first appear, and Slurm counts type by type as declared.
     A hook (`prolog`, …) is the absolute path of a script, or a glob where Slurm allows one.
-    `gpu_files` gives the device files of each GPU of a node, below the node's directory, where these
-    are not just the `minors`: several files, or `nvidia-caps/nvidia-cap12`. With
+    `gpu_files` gives the device files of each GPU of a node, below the node's directory, where
+    these are not just the `minors`: several files, or `nvidia-caps/nvidia-cap12`. With
     `shows_driver_proc` slurmd and its hooks see a directory of the cluster as `/proc/driver`.
     `shared_gres` names what several jobs share of the GPUs, ``shard`` or ``mps``, and how many each
     node has of it in all; Slurm divides them equally among the node's GPUs.
