@@ -156,6 +156,34 @@ def test_unreserved_use_names_who_and_what_to_do() -> None:
     )
 
 
+SEVERAL = [
+    (("u1", "u2"), "each user ends their own processes, or one of them takes the GPU: canhazgpu"
+     " reserve --force --gpu-ids 2"),
+    (("u1", "u1"), "u1 ends it, or takes the GPU: canhazgpu reserve --force --gpu-ids 2"),
+    ((None,), "see whose process it is, as root: 'ps -o user,pid,args -p 1'"),
+    ((None, "u1"), "see whose process it is, as root: 'ps -o user,pid,args -p 1'; u1 ends it, or"
+     " takes the GPU: canhazgpu reserve --force --gpu-ids 2"),
+    ((None,) * 20, "see whose process it is, as root: 'ps -o user,pid,args -p 1,2,3,4,5,6,7,8'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("users", "advice"), SEVERAL)
+def test_an_advice_names_one_user_or_none(users: tuple[str | None, ...], advice: str) -> None:
+    several = [GpuProcess(pid, None, user, "x", 1100) for pid, user in enumerate(users, 1)]
+
+    (found,) = of_ledger(view(), scan(gpu(2, 9045, *several)))
+
+    assert found.advice == advice
+
+
+def test_on_a_reserved_gpu_nobody_is_advised_to_take_it() -> None:
+    others = [GpuProcess(pid, pid, f"u{pid}", "x", 1100) for pid in (1, 2)]
+
+    (found,) = of_ledger(view(manual(0)), scan(gpu(0, 9045, *others)))
+
+    assert found.advice == "each user ends their own processes"
+
+
 def test_processes_that_do_not_count_are_not_blamed() -> None:
     policy = UsagePolicy(1024, frozenset({"Xorg"}))
     screen = GpuProcess(7, 0, "root", "Xorg", 100)

@@ -16,6 +16,7 @@ from canhazgpu.status.node_status import (
     NEVER_SCANNED,
     NO_UUID,
     NOT_FOUND,
+    NOTHING_READ,
     SCANNED_BEFORE_GRANT,
     SCANNED_BEFORE_RELEASE,
     node_status,
@@ -79,7 +80,7 @@ def test_the_threshold_decides_what_in_use_is() -> None:
     ("given", "reason"),
     [
         (view(replace(FREE, uuid="GPU-b")), NOT_FOUND),
-        (view(fault="driver gone"), "driver gone"),
+        (view(fault="driver gone"), NOTHING_READ),
         (view(scan=None, scanned_at=None), NEVER_SCANNED),
     ],
 )
@@ -113,7 +114,7 @@ def test_a_live_scan_that_failed_keeps_the_gpus_of_the_published_one_as_unknown(
     (gpu,) = node_status(merged, UsagePolicy(1024), live=True).gpus
 
     assert gpu.state is GpuState.UNKNOWN
-    assert gpu.unknown_reason == "driver gone"
+    assert gpu.unknown_reason == NOTHING_READ
     assert gpu.reading is not None
     assert gpu.reading.processes == ()
 

@@ -24,6 +24,7 @@ from canhazgpu.gpu.usage import (
 )
 from canhazgpu.status.node_status import IMPOSSIBLE_VALUES, NO_UUID, GpuStatus, NodeStatus
 
+MAX_PIDS_IN_ADVICE = 8
 QUARANTINED_BY_HEALTH = "health"
 
 
@@ -213,14 +214,29 @@ def _unreserved_use_finding(gpu: GpuStatus, processes: tuple[GpuProcess, ...], h
     user = users_text(processes)
     by = f" by {processes_text(processes)}" if processes else " by no process shown"
     what = f"in use by {user} WITHOUT RESERVATION: {how}{by}"
-    advice = f"{user} ends it"
-    if gpu.reservation is None:
-        # Without --force the user would get another GPU, because this one is in use.
-        name = _display_index(gpu) or gpu.uuid
-        advice += f", or takes the GPU: canhazgpu reserve --force --gpu-ids {name}"
-    if not processes:
-        advice = "look for it as root, and in containers: 'nvidia-smi', 'fuser -v /dev/nvidia*'"
+    advice = _unreserved_use_advice(gpu, processes)
     return Finding(Verdict.UNRESERVED, what, advice, _display_index(gpu), gpu.uuid, user)
+
+
+def _unreserved_use_advice(gpu: GpuStatus, processes: tuple[GpuProcess, ...]) -> str:
+    """Return who does what next: one user by name, several as "each user"."""
+    if not processes:
+        return "look for it as root, and in containers: 'nvidia-smi', 'fuser -v /dev/nvidia*'"
+    users = {one.user for one in processes if one.user is not None}
+    nameless = [one.pid for one in processes if one.user is None]
+    steps = []
+    if nameless:
+        pids = ",".join(map(str, nameless[:MAX_PIDS_IN_ADVICE]))
+        steps.append(f"see whose process it is, as root: 'ps -o user,pid,args -p {pids}'")
+    if users:
+        one_user = len(users) == 1
+        steps.append(f"{min(users)} ends it" if one_user else "each user ends their own processes")
+        if gpu.reservation is None:
+            # Without --force the user would get another GPU, because this one is in use.
+            taker = "" if one_user else "one of them "
+            name = _display_index(gpu) or gpu.uuid
+            steps[-1] += f", or {taker}takes the GPU: canhazgpu reserve --force --gpu-ids {name}"
+    return "; ".join(steps)
 
 
 def _display_index(gpu: GpuStatus) -> str:

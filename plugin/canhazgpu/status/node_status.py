@@ -17,6 +17,7 @@ from canhazgpu.status.coverage import ANY_PID_NAMESPACE, PidNamespace
 from canhazgpu.status.intruders import OtherProcesses, other_processes
 
 NEVER_SCANNED = "never scanned"
+NOTHING_READ = "the GPUs could not be read"
 NOT_FOUND = "not found by the scan"
 NO_UUID = "its UUID cannot be read"
 IMPOSSIBLE_VALUES = "the driver reports amounts or processes that cannot be"
@@ -99,12 +100,12 @@ class NodeStatus:
 def with_live_scan(view: NodeView, scan: Scan, scanned_at: float) -> NodeView:
     """Return the view with this scan in place of the published one.
 
-    Where the scan could read nothing, the view has the GPUs of the published one, each with the
-    fault.
+    Where the scan could read nothing, the view has the GPUs of the published one, none of them
+    readable. The scan's fault says why, once.
     """
     if scan.fault is not None and not scan.gpus and view.scan is not None:
         lost = tuple(
-            replace(gpu, memory_used_mb=None, processes=(), fault=scan.fault)
+            replace(gpu, memory_used_mb=None, processes=(), fault=NOTHING_READ)
             for gpu in view.scan.gpus
         )
         scan = replace(scan, gpus=lost)
@@ -134,12 +135,11 @@ def node_status(
     readings = scan.gpus if scan else ()
     gpus = [_scanned_gpu_status(view, reading, policy, pid_namespace) for reading in readings]
     fault = scan.fault if scan else NEVER_SCANNED
+    absence = NEVER_SCANNED if scan is None else NOTHING_READ if scan.fault else NOT_FOUND
     seen = {reading.uuid for reading in readings}
     held = {**view.quarantines, **view.reservations}
     gpus += [
-        _unscanned_gpu_status(view, uuid, fault or NOT_FOUND)
-        for uuid in sorted(held)
-        if uuid not in seen
+        _unscanned_gpu_status(view, uuid, absence) for uuid in sorted(held) if uuid not in seen
     ]
     return NodeStatus(
         view.node,

@@ -228,6 +228,21 @@ def test_a_runs_processes_are_those_of_this_boot_and_namespace(
     assert len(shown["intruders"]) == intruders
 
 
+DRIVER_SAYS = "the GPUs could not be read: nvml: " + "Driver/library version mismatch " * 9
+
+
+@pytest.mark.parametrize("others", [(), (N2,)])
+def test_what_the_driver_says_of_all_gpus_stands_once(others: tuple[NodeView, ...]) -> None:
+    published = replace(N1, scan=Scan("n1", 0.0, 0.1, GPUS), scanned_at=NOW - 60)
+
+    result = run(app(FakeLedger(published, *others), FakeProbe(fault=DRIVER_SAYS)), "status")
+
+    shown = result.stdout + result.stderr
+    assert shown.count(DRIVER_SAYS.strip()) == 1
+    assert shown.count("cannot tell: the GPUs could not be read") == 3
+    assert result.exit_code == (0 if others else 3)
+
+
 def test_a_terminal_gets_a_table_as_wide_as_it_is_unless_all_is_wanted() -> None:
     narrow = run(app(FakeLedger(N1), FakeProbe(GPUS), width=80), "status").stdout
     wide = run(app(FakeLedger(N1), FakeProbe(GPUS), width=80), "status", "--wide").stdout
