@@ -7,7 +7,14 @@ from dataclasses import replace
 import pytest
 
 from canhazgpu.config.schema import HEALTH_CHECKS
-from canhazgpu.gpu.health import CHECK_FUNCTIONS, find_lost_gpus, missing_gpus_text, unhealthy_gpus
+from canhazgpu.gpu.health import (
+    CHECK_FUNCTIONS,
+    count_text,
+    count_whole_gpus,
+    find_lost_gpus,
+    missing_gpus_text,
+    unhealthy_gpus,
+)
 from canhazgpu.gpu.scan import GpuHealth, GpuReading, Scan
 from canhazgpu.gpu.usage import UsagePolicy
 from canhazgpu.probe.node_probe import judge_scan
@@ -162,3 +169,29 @@ def test_mig_instances_come_and_go_with_their_layout() -> None:
     assert find_lost_gpus(scan(some), scan(whole)) == ()
     assert find_lost_gpus(scan(some), scan(other)) == ()
     assert find_lost_gpus(scan(some), scan(gpu(None, 1))) == (some,)
+
+
+def counted(whole: int, instances: int) -> list[GpuReading]:
+    gpus = [GpuReading(index, f"GPU-{index}", index, "H100", 0, 80000) for index in range(whole)]
+    return gpus + [
+        GpuReading(9, f"MIG-{place}", None, "H100 MIG 1g.10gb", 0, 9000, mig_index=place)
+        for place in range(instances)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("whole", "instances", "text", "number"),
+    [
+        (0, 0, "0 GPUs", 0),
+        (1, 0, "1 GPUs", 1),
+        (3, 0, "3 GPUs", 3),
+        (1, 1, "1 GPU and 1 MIG instance", 2),
+        (2, 7, "2 GPUs and 7 MIG instances", 3),
+        (0, 7, "7 MIG instances", 1),
+    ],
+)
+def test_instances_are_named_and_count_as_the_gpu_that_they_divide(
+    whole: int, instances: int, text: str, number: int
+) -> None:
+    gpus = counted(whole, instances)
+    assert (count_text(gpus), count_whole_gpus(gpus)) == (text, number)

@@ -37,6 +37,16 @@ def count_whole_gpus(readings: Iterable[GpuReading]) -> int:
     return len({gpu.index for gpu in readings})
 
 
+def count_text(readings: Collection[GpuReading]) -> str:
+    """Return how many GPUs there are, ``3 GPUs`` or ``2 GPUs and 7 MIG instances``."""
+    instances = sum(gpu.is_mig_instance for gpu in readings)
+    whole = len(readings) - instances
+    if not instances:
+        return f"{whole} GPUs"
+    parts = f"{instances} MIG instance{'' if instances == 1 else 's'}"
+    return f"{whole} GPU{'' if whole == 1 else 's'} and {parts}" if whole else parts
+
+
 def missing_gpus_text(expected: int, seen: int) -> str:
     """Return how many of the expected GPUs were found; empty where none is missing.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from canhazgpu.errors import StoreError, error_text
+from canhazgpu.gpu.health import count_text
 from canhazgpu.in_process.adapters import threshold_override
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace
 from canhazgpu.probe.node_probe import usage_policy
@@ -89,5 +90,5 @@ def _validate_answer(
     status = node_status(live, expected.policy, live=True, pid_namespace=namespace)
     findings += ledger_findings(status, expected.policy, {one.uuid for one in findings if one.uuid})
     reserved_count = sum(gpu.reservation is not None for gpu in status.gpus)
-    gpu_counts = f"{len(scan.gpus)} GPUs, {reserved_count} reserved"
+    gpu_counts = f"{count_text(scan.gpus)}, {reserved_count} reserved"
     return ValidateAnswer(view.node, tuple(findings), gpu_counts, published)

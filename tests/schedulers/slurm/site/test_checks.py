@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from canhazgpu.config.schema import Config, EpilogConfig, SlurmConfig
-from canhazgpu.gpu.scan import GpuReading
+from canhazgpu.gpu.scan import GpuReading, MigDeviceNumbers
 from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
 from canhazgpu.schedulers.slurm.conf.node_conf import SlurmNodeConf
 from canhazgpu.schedulers.slurm.conf.parser import ConfLine, parse_line, parse_pairs
@@ -118,6 +118,27 @@ HEALTHY = SiteState(
     hook_probe=HookProbeResult(gpus=gpus(2), skew_s=0.2, skew_error_s=0.01, published_s=40.0),
     nvml_libraries=("/usr/lib64/libnvidia-ml.so.1",),
 )
+
+MIG = tuple(
+    GpuReading(
+        1,
+        f"MIG-{place}",
+        None,
+        "H100 MIG 1g.10gb",
+        0,
+        9000,
+        mig_index=place,
+        mig_devices=MigDeviceNumbers(1, 147 + 9 * place, 148 + 9 * place),
+    )
+    for place in range(2)
+)
+"""The instances of /dev/nvidia1."""
+MIG_LINE = (
+    "Name=gpu Type=1g.10gb"
+    " MultipleFiles=/dev/nvidia1,/dev/nvidia-caps/nvidia-cap{},/dev/nvidia-caps/nvidia-cap{}"
+)
+GRES_WITH_MIG = f"Name=gpu Type=h100 File=/dev/nvidia0\n{MIG_LINE.format(147, 148)}\n"
+DECLARED_MIG = "gpu:h100:1,gpu:1g.10gb:"
 
 Change = Callable[[SiteState], SiteState]
 
@@ -387,6 +408,15 @@ BROKEN: list[tuple[str, str, Change, str]] = [
     ),
     ("gpu-count", "error", hook(gpus=gpus(1)), "Gres=gpu:1 for n1"),
     ("gpu-count", "warning", hook(gpus=gpus(4)), "Gres=gpu:4 for n1"),
+    ("gpu-count", "error", hook(gpus=(*gpus(1), *MIG)), MIG_LINE.format(147, 148)),
+    (
+        "gpu-count",
+        "warning",
+        lambda site: slurm(node_conf=facts(GRES_WITH_MIG, f"{DECLARED_MIG}1"))(
+            hook(gpus=(*gpus(1), *MIG))(site)
+        ),
+        MIG_LINE.format(156, 157),
+    ),
     ("store", "error", hook(store_fault="refused", skew_s=None), "ping"),
     ("clock", "warning", hook(skew_s=1.5), "chronyd"),
     ("clock", "warning", hook(skew_s=-3600.0), "chronyd"),
@@ -498,3 +528,19 @@ def test_a_configuration_that_cannot_be_read_is_one_problem() -> None:
         check.id for check in CHECKS
     } - CHECKS_NEEDING_CONFIG
     assert worst_severity(run_checks(site)) == "error"
+
+
+def test_a_node_whose_instances_are_all_in_gres_conf_is_fine() -> None:
+    gres = f"{GRES_WITH_MIG}{MIG_LINE.format(156, 157)}\n"
+    change = slurm(node_conf=facts(gres, f"{DECLARED_MIG}2"))
+    assert problems(change(hook(gpus=(*gpus(1), *MIG))(HEALTHY))) == {}
+
+
+def test_a_node_whose_capability_files_cannot_be_read_is_told_beforehand() -> None:
+    unknown = tuple(replace(one, mig_devices=MigDeviceNumbers(1)) for one in MIG)
+    change = slurm(node_conf=facts(GRES_WITH_MIG, f"{DECLARED_MIG}1"))
+    findings = run_checks(change(hook(gpus=(*gpus(1), *unknown))(HEALTHY)))
+    (found,) = [one for one in findings if one.id == "gpu-count"]
+    assert found.severity == "error"
+    assert "which MIG instance that is cannot be known" in str(found)
+    assert "MultipleFiles=/dev/nvidia1,/dev/nvidia-caps/nvidia-capN" in found.fix

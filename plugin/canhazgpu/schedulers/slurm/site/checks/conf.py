@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from canhazgpu.config.conflict_chain import swap_error
 from canhazgpu.conflict.leftovers import CLEAN_UP_TIME_SHARE, FINAL_SCAN_S
 from canhazgpu.errors import InputError
+from canhazgpu.schedulers.slurm.conf.gres_line import gres_lines_advice
 from canhazgpu.schedulers.slurm.site import required_lines
 from canhazgpu.schedulers.slurm.site.required_lines import ConfLine
 from canhazgpu.schedulers.slurm.site.state import Problem, Severity, SiteState
@@ -164,6 +165,8 @@ def gres_files(site: SiteState) -> Iterator[Problem]:
 
 
 def _gres_line(site: SiteState) -> str:
+    if any(gpu.is_mig_instance for gpu in site.hook_probe.gpus):
+        return gres_lines_advice(site.node, site.hook_probe.gpus)
     count = site.slurm.node_conf.gpu_count or len(site.hook_probe.gpus)
     return f"NodeName={site.node} Name=gpu File=/dev/nvidia[0-{max(count - 1, 0)}]"
 

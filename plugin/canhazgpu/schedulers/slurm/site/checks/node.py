@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from canhazgpu.errors import InputError
+from canhazgpu.gpu.health import count_text
 from canhazgpu.schedulers.slurm.conf.device_mapping import gpus_at_positions
 from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
+from canhazgpu.schedulers.slurm.conf.gres_line import gres_lines_advice
 from canhazgpu.schedulers.slurm.conf.slurmd_answer import (
     SlurmdAnswer,
     agreed_devices,
@@ -154,17 +156,17 @@ def gpu_count(site: SiteState) -> Iterator[Problem]:
     wanted = "as many GPUs in Gres=, gres.conf and 'nvidia-smi -L'"
     try:
         devices = _slurms_devices(site)
-        gpus_at_positions(range(len(devices)), devices, seen)
-        counted = len(devices)
+        assigned = gpus_at_positions(range(len(devices)), devices, seen)
     except InputError as exc:
-        yield Problem("error", str(exc), wanted, f"Gres=gpu:{len(seen)} for {site.node}")
+        yield Problem("error", str(exc), wanted, gres_lines_advice(site.node, seen))
         return
-    if counted < len(seen):
+    if len(assigned) < len(seen):
         yield Problem(
             "warning",
-            f"Slurm counts {counted} GPUs on {site.node}, the driver shows {len(seen)}",
+            f"Slurm counts {len(assigned)} GPUs on {site.node}, the driver shows"
+            f" {count_text(seen)}",
             wanted,
-            f"Gres=gpu:{len(seen)} for {site.node}",
+            gres_lines_advice(site.node, seen, {gpu.uuid for gpu in assigned}),
         )
 
 
