@@ -92,7 +92,7 @@ def answer(
     node_conf: SlurmNodeConf, gpus: list[GpuReading], *order: int, fault: str = ""
 ) -> SlurmdAnswer:
     devices = tuple(GpuDevice("", (f"/dev/nvidia{number}",)) for number in order)
-    return SlurmdAnswer(conf_stamps(node_conf), driver_gpus(gpus), "b", "", 0.0, devices, fault)
+    return SlurmdAnswer(conf_stamps(node_conf), driver_gpus(gpus), "b", "1:2", 0.0, devices, fault)
 
 
 LISTED = "AutoDetect=nvml;Name=gpu File=/dev/nvidia[0-3]"
@@ -109,6 +109,7 @@ def test_an_answer_for_other_files_or_other_gpus_does_not_count(tmp_path: Path) 
     said = answer(node_conf, MIXED, 3, 1, 0, 2)
     for stale in (
         replace(said, driver=driver_gpus(ORDERED)),
+        replace(said, slurmd=""),
         replace(said, conf={}),
         replace(said, fault="slurmd -G gave no answer"),
         replace(said, devices=said.devices[:3]),

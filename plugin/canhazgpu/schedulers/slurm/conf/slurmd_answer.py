@@ -19,7 +19,8 @@ class SlurmdAnswer:
     """What slurmd said of the node's GPUs: `devices` in its order, or why it said nothing.
 
     `conf` has the stamps of Slurm's files, and `driver` the GPUs that the driver showed then.
-    `slurmd` identifies the slurmd that ran, empty if it was not seen. `asked_at` is Unix time.
+    `slurmd` identifies the slurmd that ran, empty if it was not seen; then the answer may differ
+    from what that slurmd detected, since its library path is not known. `asked_at` is Unix time.
     """
 
     conf: dict[str, list[int]]
@@ -58,7 +59,7 @@ def agreed_devices(
         answer = None
     if not autodetect:
         return _agreed(node_conf, listed, answer)
-    if answer is not None and answer.driver != driver_gpus(gpus):
+    if answer is not None and not (answer.slurmd and answer.driver == driver_gpus(gpus)):
         answer = None
     ours = detected_order(autodetect, listed, node_conf.declared_gpus or (), gpus)
     if ours is not None:

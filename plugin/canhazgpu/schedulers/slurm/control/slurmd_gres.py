@@ -47,19 +47,29 @@ def find_slurmd(bin_dir: str) -> str:
 
 
 def ask_slurmd(
-    slurmd: str, conf: Path, node: str, timeout_s: float = SLURMD_TIMEOUT_S
+    slurmd: str,
+    conf: Path,
+    node: str,
+    timeout_s: float = SLURMD_TIMEOUT_S,
+    library_path: str = "",
 ) -> tuple[GpuDevice, ...]:
     """Return the node's GPUs as this slurmd reads them from the files beside `conf`.
 
-    Raises `SchedulerError` with slurmd's own message if it gives no answer.
+    `library_path` is the running slurmd's LD_LIBRARY_PATH, where it may have found the driver's
+    library. Raises `SchedulerError` with slurmd's own message if it gives no answer.
     """
+    environ = {"LD_LIBRARY_PATH": library_path} if library_path else {}
+
+    def run(arguments: list[str]) -> str:
+        return _run(slurmd, arguments, environ, timeout_s)
+
     with tempfile.TemporaryDirectory(prefix="canhazgpu-slurmd-") as name:
         directory = Path(name)
         try:
-            _write_files(directory, conf, _cgroup_plugin(_run(slurmd, ["-V"], timeout_s)))
+            _write_files(directory, conf, _cgroup_plugin(run(["-V"])))
         except OSError as exc:
             raise SchedulerError(f"cannot show slurmd its files: {exc}") from exc
-        printed = _run(slurmd, ["-G", "-N", node, "-f", str(directory / "slurm.conf")], timeout_s)
+        printed = run(["-G", "-N", node, "-f", str(directory / "slurm.conf")])
         logged = _text_of(directory / "log")
     try:
         # Where slurmd writes to both, both have the same lines.
@@ -82,7 +92,7 @@ def _cgroup_plugin(version: str) -> str:
     return "disabled" if found and found >= FIRST_RELEASE_WITHOUT_CGROUPS else "cgroup/v1"
 
 
-def _run(slurmd: str, arguments: list[str], timeout_s: float) -> str:
+def _run(slurmd: str, arguments: list[str], environ: dict[str, str], timeout_s: float) -> str:
     try:
         done = subprocess.run(
             [slurmd, *arguments],
@@ -91,7 +101,7 @@ def _run(slurmd: str, arguments: list[str], timeout_s: float) -> str:
             text=True,
             errors="surrogateescape",
             timeout=timeout_s,
-            env={},
+            env=environ,
             cwd="/",
             check=False,
         )

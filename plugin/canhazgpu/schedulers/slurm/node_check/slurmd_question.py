@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 
 from canhazgpu.errors import SchedulerError
 from canhazgpu.gpu.scan import GpuReading
-from canhazgpu.node.processes import PROC, read_stat
+from canhazgpu.node.processes import PROC, identify_process, read_stat
 from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
 from canhazgpu.schedulers.slurm.conf.slurmd_answer import SlurmdAnswer, conf_stamps, driver_gpus
 from canhazgpu.schedulers.slurm.control.slurmd_gres import ask_slurmd, find_slurmd
@@ -21,6 +22,8 @@ QUESTION_TIMEOUT_S = 10.0
 RETRY_AFTER_S = 600.0
 """How long after a question without answer slurmd is asked again."""
 MAX_ANCESTORS = 16
+_SLURMD = re.compile(r"slurmd(-\w+)?", re.ASCII)
+"""A new slurmd starts itself again, with the name of its file: Debian's is slurmd-wlm."""
 
 
 def ask_slurmd_if_needed(context: NodeContext, gpus: Sequence[GpuReading]) -> str:
@@ -32,17 +35,19 @@ def ask_slurmd_if_needed(context: NodeContext, gpus: Sequence[GpuReading]) -> st
     if not node_conf.gpu_count:
         return ""  # slurm.conf has no GPUs here, or not this node: slurmd -G would fail
     kept = read_answer(context.state_dir)
+    slurmd = slurmd_above()
+    started = None if slurmd is None else identify_process(slurmd)
     asked = SlurmdAnswer(
-        conf_stamps(node_conf),
-        driver_gpus(gpus),
-        context.boot_id,
-        running_slurmd(),
-        time.time(),
-        (),
+        conf=conf_stamps(node_conf),
+        driver=driver_gpus(gpus),
+        boot_id=context.boot_id,
+        slurmd="" if started is None else f"{started.pid}:{started.started}",
+        asked_at=time.time(),
+        devices=(),
     )
     if kept is not None and still_holds(kept, asked):
         return ""
-    answer = _ask(context, asked)
+    answer = _ask(context, asked, library_path_of(slurmd))
     write_answer(context.state_dir, answer)
     return answer.fault
 
@@ -60,20 +65,20 @@ def still_holds(kept: SlurmdAnswer, now: SlurmdAnswer) -> bool:
     return kept.driver == now.driver or not restarted
 
 
-def _ask(context: NodeContext, asked: SlurmdAnswer) -> SlurmdAnswer:
+def _ask(context: NodeContext, asked: SlurmdAnswer, library_path: str) -> SlurmdAnswer:
     devices: tuple[GpuDevice, ...] = ()
     fault = ""
     try:
         slurmd = find_slurmd(context.config.slurm.bin_dir)
-        devices = ask_slurmd(slurmd, context.conf, context.node, QUESTION_TIMEOUT_S)
+        devices = ask_slurmd(slurmd, context.conf, context.node, QUESTION_TIMEOUT_S, library_path)
     except SchedulerError as exc:
         fault = str(exc)
     return replace(asked, devices=devices, fault=fault)
 
 
-def running_slurmd() -> str:
-    """Return pid and start time of the slurmd that started this process, empty for none."""
-    pid, found = os.getppid(), ""
+def slurmd_above() -> int | None:
+    """Return the pid of the slurmd that started this process, None for none."""
+    pid, found = os.getppid(), None
     for _ in range(MAX_ANCESTORS):
         stat = read_stat(pid)
         if stat is None or pid <= 1:
@@ -82,7 +87,20 @@ def running_slurmd() -> str:
             name = (PROC / str(pid) / "comm").read_text().strip()
         except OSError:
             break
-        if name == "slurmd":
-            found = f"{pid}:{stat.started}"
+        if _SLURMD.fullmatch(name):
+            found = pid
         pid = stat.parent
     return found
+
+
+def library_path_of(pid: int | None) -> str:
+    """Return the LD_LIBRARY_PATH of a process, empty for none."""
+    try:
+        environ = b"" if pid is None else (PROC / str(pid) / "environ").read_bytes()
+    except OSError:
+        return ""
+    for one in environ.split(b"\0"):
+        name, _, value = one.partition(b"=")
+        if name == b"LD_LIBRARY_PATH":
+            return os.fsdecode(value)
+    return ""

@@ -29,6 +29,7 @@ from canhazgpu.schedulers.slurm.control.slurmd_gres import (
     find_slurmd,
     slurmd_directories,
 )
+from canhazgpu.schedulers.slurm.hook.slurmd_gpus import read_answer
 from canhazgpu.schedulers.slurm.site.file_permissions import find_closed_to_users
 from canhazgpu.schedulers.slurm.site.installed_files import under_root
 from canhazgpu.schedulers.slurm.site.programs import matched_programs
@@ -165,7 +166,11 @@ def inspect_state_dir(path: Path) -> StateDir:
     except OSError:
         return StateDir(str(path), blocked_by=str(closed) if closed else None)
     return StateDir(
-        str(path), found.st_uid, stat.S_IMODE(found.st_mode), str(closed) if closed else None
+        str(path),
+        found.st_uid,
+        stat.S_IMODE(found.st_mode),
+        str(closed) if closed else None,
+        read_answer(path),
     )
 
 

@@ -10,6 +10,7 @@ from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
 from canhazgpu.schedulers.slurm.conf.node_conf import SlurmNodeConf
 from canhazgpu.schedulers.slurm.conf.settings import Settings
+from canhazgpu.schedulers.slurm.conf.slurmd_answer import SlurmdAnswer
 from canhazgpu.schedulers.slurm.site.layout import Layout, ScriptState
 
 Severity = Literal["error", "warning", "ok"]
@@ -78,13 +79,15 @@ class InstalledHooks:
 class StateDir:
     """The directory of the node's records; `uid` and `mode` are None if it does not exist yet.
 
-    `blocked_by` is the directory above it that users cannot enter.
+    `blocked_by` is the directory above it that users cannot enter. `slurmd_answer` is slurmd's
+    answer on record.
     """
 
     path: str
     uid: int | None = None
     mode: int | None = None
     blocked_by: str | None = None
+    slurmd_answer: SlurmdAnswer | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,16 +171,16 @@ def gpu_count(site: SiteState) -> Iterator[Problem]:
 
 
 def _slurms_devices(site: SiteState) -> tuple[GpuDevice, ...]:
-    """Return the GPUs in Slurm's order, as a hook would with slurmd's answer of now."""
-    slurm, seen = site.slurm, site.hook_probe.gpus
-    answer = slurm.slurmd_devices
-    return agreed_devices(
-        slurm.node_conf,
-        seen,
-        None
-        if answer is None
-        else SlurmdAnswer(conf_stamps(slurm.node_conf), driver_gpus(seen), None, "", 0.0, answer),
-    )
+    """Return the GPUs in Slurm's order, as a hook would, but with slurmd's answer of now.
+
+    Where slurmd detects GPUs, only the answer on record counts, as for a hook.
+    """
+    node_conf, seen = site.slurm.node_conf, site.hook_probe.gpus
+    answer = site.state_dir.slurmd_answer
+    if site.slurm.slurmd_devices is not None and not node_conf.gres_conf.autodetect:
+        stamps, driver = conf_stamps(node_conf), driver_gpus(seen)
+        answer = SlurmdAnswer(stamps, driver, None, "", 0.0, site.slurm.slurmd_devices)
+    return agreed_devices(node_conf, seen, answer)
 
 
 def store(site: SiteState) -> Iterator[Problem]:
