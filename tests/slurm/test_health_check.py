@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from clusters.gpu_cluster import GpuCluster
 from polling import poll_until
 from servers.private_redis import PrivateRedis, any_binary
 
+from canhazgpu.schedulers.slurm.conf.node_conf import read_node_conf
+from canhazgpu.schedulers.slurm.hook.slurmd_gpus import read_answer
 from demo_cluster import ClusterSpec
 from demo_cluster.host.processes import process_environment
 from demo_cluster.leftovers import find_leftovers
@@ -75,6 +78,16 @@ def test_every_node_publishes_its_gpus_without_any_job(cluster: GpuCluster) -> N
         return all(one["scanned_at"] > scanned[one["node"]] for one in shown["nodes"])
 
     poll_until(newer)
+
+
+def test_every_node_keeps_how_its_slurmd_reads_the_gpus(cluster: GpuCluster) -> None:
+    for node in ("n1", "n2"):
+        # As jobs see it: the checks that the tests run by hand are not below a slurmd.
+        answer = poll_until(partial(read_answer, cluster.root / "run" / node))
+        conf = next(Path(path) for path in answer.conf if path.endswith("/slurm.conf"))
+        assert (answer.fault, bool(answer.slurmd)) == ("", True)
+        assert answer.devices == read_node_conf(conf, node, node).gpu_devices
+        assert len(answer.devices) == 2
 
 
 def test_a_running_jobs_reservation_outlives_many_checks(
