@@ -125,6 +125,10 @@ WORDS = (
 )
 
 
+def printed(row: str) -> nvidia_smi.SmiAnswer:
+    return nvidia_smi.SmiAnswer(f"{row}\n", 0)
+
+
 @pytest.mark.parametrize("words", WORDS)
 @pytest.mark.parametrize("column", range(len(csv_output.gpu_fields())))
 def test_a_gpus_cell_without_its_value(
@@ -136,7 +140,8 @@ def test_a_gpus_cell_without_its_value(
     good += ["Disabled", "No", "No", "None", "NVIDIA H100"]
     bad = [f"[{words}]" if place == column else cell for place, cell in enumerate(good)]
     answers = {"gpu": bad, "compute-apps": [str(os.getpid()), "GPU-a", "9000"]}
-    monkeypatch.setattr(nvidia_smi, "_query", lambda _, what, __: ", ".join(answers[what]) + "\n")
+    rows = {what: ", ".join(cells) for what, cells in answers.items()}
+    monkeypatch.setattr(nvidia_smi, "_query", lambda _, what, __: printed(rows[what]))
     monkeypatch.setattr(nvidia_smi, "MODULE_VERSION_FILE", Path("/nowhere"))
     assert len(good) == len(fields)
     try:
@@ -156,7 +161,7 @@ def test_a_processs_cell_without_its_value(
     row[column] = f"[{words}]"
     idle = "0, GPU-a, 00000000:10:00.0, 45, 81559, Default, 0, No, Disabled, No, No, None, H100"
     answers = {"gpu": idle, "compute-apps": ", ".join(row)}
-    monkeypatch.setattr(nvidia_smi, "_query", lambda _, what, __: answers[what] + "\n")
+    monkeypatch.setattr(nvidia_smi, "_query", lambda _, what, __: printed(answers[what]))
     monkeypatch.setattr(nvidia_smi, "MODULE_VERSION_FILE", Path("/nowhere"))
     try:
         (reading,) = nvidia_smi.read_gpus("nvidia-smi")

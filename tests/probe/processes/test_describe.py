@@ -380,7 +380,8 @@ def importable(reachable: Path) -> Path:
     if not code.exists():
         for name in ("probe", "gpu", "node"):
             shutil.copytree(Path(describe.__file__).parents[2] / name, code / name)
-        shutil.copy(Path(describe.__file__).parents[2] / "errors.py", code)
+        for name in ("errors.py", "frozen_dataclass.py"):
+            shutil.copy(Path(describe.__file__).parents[2] / name, code)
     return code.parent
 
 
