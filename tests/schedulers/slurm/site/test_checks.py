@@ -354,7 +354,7 @@ BROKEN: list[tuple[str, str, Change, str]] = [
         "NodeName=n1 Name=gpu File=/dev/nvidia[0-1]",
     ),
     ("gres-files", "error", slurm(node_conf=facts("Name=gpu Count=2")), "File=/dev/nvidia[0-1]"),
-    ("gres-files", "warning", slurm(slurmd_fault="slurmd -G failed: why"), "slurmd -G"),
+    ("gres-files", "warning", slurm(slurmd_fault="slurmd -G failed: why"), "what slurmd names"),
     (
         "gpu-count",
         "error",
