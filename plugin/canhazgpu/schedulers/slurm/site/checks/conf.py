@@ -130,7 +130,9 @@ def gres_files(site: SiteState) -> Iterator[Problem]:
         yield Problem("error", str(exc), "files and Gres= that agree", _gres_line(site))
         return
     if fault := site.slurm.slurmd_fault:
-        yield Problem("warning", f"slurmd -G did not answer: {fault}", "its answer", "mend what slurmd names")
+        yield Problem(
+            "warning", f"slurmd -G did not answer: {fault}", "its answer", "mend what slurmd names"
+        )
     if detected:
         yield Problem(
             "warning",
