@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from canhazgpu.errors import InputError
 from canhazgpu.gpu.scan import GpuReading, MigDeviceNumbers
-from canhazgpu.schedulers.slurm.conf.device_mapping import gpus_at_positions
+from canhazgpu.schedulers.slurm.conf.device_mapping import gpus_at_positions, has_unlisted_gpus
 from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
 from canhazgpu.schedulers.slurm.conf.interchangeable import interchangeable_gpus
 
@@ -164,3 +166,14 @@ def test_a_lost_gpu_is_no_choice_and_refuses_a_job_only_where_it_is_needed() -> 
         interchangeable_gpus([0], [], left)
     with pytest.raises(InputError, match="Slurm gave GPU 7, but"):
         interchangeable_gpus([7], DEVICES, left)
+
+
+def test_a_gpu_whose_file_slurm_does_not_count_can_be_opened_by_every_job() -> None:
+    assert not has_unlisted_gpus(DEVICES, NODE)
+    assert has_unlisted_gpus(DEVICES[:4], NODE)
+    # An instance's GPU is opened by a file of its own, which the capability does not name.
+    by_capability = [device(f"{CAP}13"), device(f"{CAP}22"), *DEVICES[2:]]
+    assert has_unlisted_gpus(by_capability, NODE)
+    assert has_unlisted_gpus([], [whole(0)])
+    assert has_unlisted_gpus([device("/dev/nvidia0")], [replace(whole(0), device_number=None)])
+    assert not has_unlisted_gpus([], [])

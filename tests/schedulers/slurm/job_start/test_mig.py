@@ -235,3 +235,37 @@ def test_several_types_one_of_which_is_not_understood_are_no_choice(mig_node: An
     run_prolog(mig_node, "0")
     assert gpus_of(mig_node) == set()
     assert "scontrol requeue 12" in mig_node.scheduler_orders()
+
+
+def constrain_devices(node: Any) -> None:
+    (node.files / "cgroup.conf").write_text("ConstrainDevices=yes\n")
+    with (node.files / "slurm.conf").open("a") as conf:
+        conf.write("TaskPlugin=task/cgroup\n")
+
+
+def export_words(node: Any) -> list[str]:
+    lines = (node.files / "run" / "jobs" / "12.env").read_text().splitlines()
+    return [line.split()[1] for line in lines if line.startswith("export ")]
+
+
+@slurms_choice
+def test_slurms_numbers_stay_only_where_a_job_can_open_no_gpu_that_slurm_does_not_count(
+    mig_node: Any,
+) -> None:
+    constrain_devices(mig_node)
+    run_prolog(mig_node, "3")
+    denied = "nvidia2" in (mig_node.files / "gres.conf").read_text()  # the divided GPU's file
+    assert export_words(mig_node) == (["auto", "uuid"] if denied else ["uuid"])
+
+
+@slurms_choice
+def test_a_gpu_that_gres_conf_leaves_out_makes_slurms_numbers_doubtful(node: Any) -> None:
+    (node.files / "gres.conf").write_text("Name=gpu File=/dev/nvidia[0-2]\n")
+    constrain_devices(node)
+    node.configure(slurm={"export": "index"})
+    run_prolog(node, "1")
+    assert export_words(node) == ["uuid"]
+    node.run("epilog")
+    (node.files / "gres.conf").write_text("Name=gpu File=/dev/nvidia[0-3]\n")
+    run_prolog(node, "1", SLURM_JOB_RESTART_COUNT="1")
+    assert export_words(node) == ["index"]

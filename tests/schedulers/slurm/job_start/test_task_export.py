@@ -53,3 +53,10 @@ def test_the_sites_variables() -> None:
     words = task_export(slurm, GPUS, (), constrained=True)
 
     assert words == ["also=NVIDIA_VISIBLE_DEVICES", "auto", "uuid"]
+
+
+@pytest.mark.parametrize("export", ["auto", "index", "uuid"])
+def test_numbers_that_may_mean_other_gpus_are_not_told(export: str) -> None:
+    slurm = SlurmConfig(export=export)
+
+    assert task_export(slurm, GPUS, (), constrained=True, opens_others=True) == ["uuid"]

@@ -89,6 +89,21 @@ def find_gpu(device: GpuDevice, gpus: Sequence[GpuReading]) -> GpuReading:
     return found
 
 
+def has_unlisted_gpus(devices: Sequence[GpuDevice], gpus: Sequence[GpuReading]) -> bool:
+    """Tell whether the driver shows a GPU whose ``/dev/nvidiaN`` is no file of the devices.
+
+    Slurm denies a job only the files of the devices that it counts (measured on 22.05). Raises
+    `InputError` for a file that is no GPU's.
+    """
+    listed = frozenset[int]().union(*(device_numbers(device).gpus for device in devices))
+    return any(_gpu_number(gpu) not in listed for gpu in gpus)
+
+
+def _gpu_number(gpu: GpuReading) -> int | None:
+    """Return the N of the ``/dev/nvidiaN`` by which a GPU or an instance is opened."""
+    return gpu.mig_devices.gpu if gpu.mig_devices else gpu.device_number
+
+
 def count_present(devices: Sequence[GpuDevice], gpus: Sequence[GpuReading]) -> int:
     """Return how many of the devices the driver shows; without devices, how many GPUs it shows."""
     if not devices or not any(gpu.is_mig_instance for gpu in gpus):

@@ -14,7 +14,11 @@ from canhazgpu.ledger.port import Ledger
 from canhazgpu.probe.port import PendingScan
 from canhazgpu.schedulers.port import claim_of
 from canhazgpu.schedulers.slurm import environment as names
-from canhazgpu.schedulers.slurm.conf.device_mapping import count_present, gpus_at_positions
+from canhazgpu.schedulers.slurm.conf.device_mapping import (
+    count_present,
+    gpus_at_positions,
+    has_unlisted_gpus,
+)
 from canhazgpu.schedulers.slurm.hook.node_context import JobHook
 from canhazgpu.schedulers.slurm.hook.slurmd_gpus import slurms_devices
 from canhazgpu.schedulers.slurm.job_start.same_kind import SameKind
@@ -89,23 +93,41 @@ class JobAllocation:
     def accept(self, grant: Grant, *, swapped: bool = False) -> None:
         """Record the granted GPUs as the job's; `swapped` if they replace the scheduler's."""
         if self.scheduler_picks and not swapped:
-            self.record_gpus(self.assigned_gpus(grant.node_gpus))
+            self.record_gpus(self.assigned_gpus(grant.node_gpus), grant.node_gpus)
         else:
-            self.record_gpus(self._number_gpus(grant), self._schedulers_gpus(grant.node_gpus))
+            schedulers_gpus = self._schedulers_gpus(grant.node_gpus)
+            self.record_gpus(self._number_gpus(grant), grant.node_gpus, schedulers_gpus)
         self._log_missing_gpus(grant.node_gpus)
 
     def record_gpus(
-        self, gpus: Sequence[AssignedGpu], schedulers_gpus: Sequence[AssignedGpu] = ()
+        self,
+        gpus: Sequence[AssignedGpu],
+        node_gpus: Sequence[GpuReading],
+        schedulers_gpus: Sequence[AssignedGpu] = (),
     ) -> None:
         """Record the job's GPUs for the epilog and the task prolog.
 
-        `schedulers_gpus` are those that they replace.
+        `node_gpus` are all GPUs of the node, `schedulers_gpus` those that the job's replace.
         """
         constrained = self.hook.node_conf.constrains_devices
-        export = task_export(self.hook.config.slurm, gpus, schedulers_gpus, constrained=constrained)
+        export = task_export(
+            self.hook.config.slurm,
+            gpus,
+            schedulers_gpus,
+            constrained=constrained,
+            opens_others=constrained and self._opens_others(node_gpus),
+        )
         self.hook.records.complete(
             self.hook.job.owner, gpus, constrained=constrained, export=export
         )
+
+    def _opens_others(self, gpus: Sequence[GpuReading]) -> bool:
+        """Tell whether a job may open GPUs that Slurm does not count: it denies only those."""
+        try:
+            devices = slurms_devices(self.hook.state_dir, self.hook.node_conf, gpus)
+            return has_unlisted_gpus(devices, gpus)
+        except InputError:
+            return True
 
     def _schedulers_gpus(self, gpus: Sequence[GpuReading]) -> tuple[AssignedGpu, ...]:
         """Return the GPUs that the scheduler's numbers mean; none where that is not known."""

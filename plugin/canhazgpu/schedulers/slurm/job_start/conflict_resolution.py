@@ -179,7 +179,8 @@ class ConflictResolution:
             held = reservable_gpus(self._assigned_uuids(), conflict)
             if held and isinstance(self._allocation.attempt_gpus(held, force=True), Refusal):
                 return False
-            self._allocation.record_gpus(self._allocation.assigned_gpus(self._gpus))
+            assigned = self._allocation.assigned_gpus(self._gpus)
+            self._allocation.record_gpus(assigned, self._gpus)
         return self._actions.warn(self._reason)
 
     def _grant_without_scheduler(self) -> None:

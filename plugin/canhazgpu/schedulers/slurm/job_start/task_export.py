@@ -18,9 +18,12 @@ def task_export(
     slurms_gpus: Sequence[AssignedGpu],
     *,
     constrained: bool,
+    opens_others: bool = False,
 ) -> list[str]:
     """Return the words for what the tasks of a job with these GPUs export.
 
+    `opens_others` says that tasks can open other GPUs too, which Slurm does not count: then its
+    numbers may mean those.
     `slurms_gpus` are those that Slurm's numbers mean: other ones, where canhazgpu picked the job's.
     Slurm may then call its own by their UUIDs (``Flags=env_uuid`` in gres.conf, 26.05).
     """
@@ -28,7 +31,7 @@ def task_export(
     slurms = tuple((gpu.position, gpu.uuid) for gpu in slurms_gpus)
     others = any(chosen.get(position) != uuid for position, uuid in slurms)
     return export_words(
-        _style(slurm.export, gpus, constrained=constrained),
+        "uuid" if opens_others else _style(slurm.export, gpus, constrained=constrained),
         slurm.export_also,
         slurms if others else (),
     )
