@@ -14,8 +14,9 @@ from canhazgpu.gpu.health import (
     find_lost_gpus,
     missing_gpus_text,
     unhealthy_gpus,
+    with_known_uuids,
 )
-from canhazgpu.gpu.scan import GpuHealth, GpuReading, Scan
+from canhazgpu.gpu.scan import GpuHealth, GpuReading, Scan, whole_gpus
 from canhazgpu.gpu.usage import UsagePolicy
 from canhazgpu.probe.node_probe import judge_scan
 
@@ -146,29 +147,44 @@ def test_without_a_number_nothing_is_missing(seen: int) -> None:
     assert missing_gpus_text(0, seen) == ""
 
 
-def test_a_gpu_of_the_last_scan_that_is_gone_is_missing() -> None:
-    before = scan(gpu(None, 0), gpu(None, 1), gpu(None, 2))
+def test_a_gpu_that_was_there_and_is_gone_is_missing() -> None:
+    before = whole_gpus(scan(gpu(None, 0), gpu(None, 1), gpu(None, 2)))
 
-    assert find_lost_gpus(before, scan(gpu(None, 0), gpu(None, 1, uuid="GPU-2"))) == (gpu(None, 1),)
+    assert before == {"GPU-0": 0, "GPU-1": 1, "GPU-2": 2}
+    assert find_lost_gpus(before, scan(gpu(None, 0), gpu(None, 1, uuid="GPU-2"))) == {"GPU-1": 1}
 
 
 def test_nothing_is_missing_where_that_cannot_be_told() -> None:
-    before = scan(gpu(None, 0))
+    before = {"GPU-0": 0}
 
-    assert find_lost_gpus(None, scan()) == ()
-    assert find_lost_gpus(before, scan(fault="no driver")) == ()
-    assert find_lost_gpus(before, scan(gpu(None, 0, uuid="", fault="lost"))) == ()
+    assert find_lost_gpus({}, scan()) == {}
+    assert find_lost_gpus(before, scan(fault="no driver")) == {}
+    assert find_lost_gpus(before, scan(gpu(None, 0, uuid="", fault="lost"))) == {}
 
 
-def test_mig_instances_come_and_go_with_their_layout() -> None:
-    whole = gpu(None, 0)
+def test_mig_instances_stand_for_their_gpu() -> None:
     some = gpu(None, 0, uuid="MIG-a", mig_index=0, parent_uuid="GPU-0")
-    other = gpu(None, 0, uuid="MIG-b", mig_index=0, parent_uuid="GPU-0")
+    other = gpu(None, 0, uuid="MIG-b", mig_index=1, parent_uuid="GPU-0")
 
-    assert find_lost_gpus(scan(whole), scan(some)) == ()
-    assert find_lost_gpus(scan(some), scan(whole)) == ()
-    assert find_lost_gpus(scan(some), scan(other)) == ()
-    assert find_lost_gpus(scan(some), scan(gpu(None, 1))) == (some,)
+    assert whole_gpus(scan(some, other)) == {"GPU-0": 0}
+    assert find_lost_gpus({"GPU-0": 0}, scan(some)) == {}
+    assert find_lost_gpus({"GPU-0": 0}, scan(gpu(None, 1))) == {"GPU-0": 0}
+
+
+def test_a_gpu_that_fell_off_the_bus_is_known_by_its_index() -> None:
+    known = {"GPU-0": 0, "GPU-1": 1, "GPU-2": 2}
+    lost = gpu(None, 1, uuid="", fault="GPU is lost")
+
+    def uuids(*found: GpuReading) -> list[str]:
+        return [one.uuid for one in with_known_uuids(known, scan(*found)).gpus]
+
+    (_, named, _) = with_known_uuids(known, scan(gpu(None, 0), lost, gpu(None, 2))).gpus
+    assert (named.uuid, named.fault) == ("GPU-1", "GPU is lost")
+    # At another index it is there: which GPU is at its old index is not known then.
+    assert uuids(lost, gpu(None, 2, uuid="GPU-1")) == ["", "GPU-1"]
+    # A GPU without a fault is never given a name that it does not tell.
+    assert uuids(replace(lost, fault=None)) == [""]
+    assert uuids(replace(lost, index=7)) == [""]
 
 
 def counted(whole: int, instances: int) -> list[GpuReading]:

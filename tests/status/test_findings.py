@@ -11,7 +11,7 @@ from fakes.read_only_ledger import NOW
 
 from canhazgpu.config.schema import HEALTH_CHECKS
 from canhazgpu.gpu.health import unhealthy_gpus
-from canhazgpu.gpu.scan import GpuHealth, GpuProcess, Scan
+from canhazgpu.gpu.scan import GpuHealth, GpuProcess, Scan, whole_gpus
 from canhazgpu.gpu.usage import GpuState, Usage, UsagePolicy
 from canhazgpu.ledger.values import NodeView, Quarantine
 from canhazgpu.status.findings import (
@@ -61,7 +61,7 @@ def test_the_worst_wins(verdicts: list[Verdict], result: Verdict) -> None:
 def test_a_clean_node_has_no_findings() -> None:
     seen = scan(gpu(0), gpu(1, 5045, ROGUE))
 
-    assert of_scan(seen, gpus=2, previous_scan=scan(gpu(0), gpu(1))) == []
+    assert of_scan(seen, gpus=2, known_gpus={uuid(0): 0, uuid(1): 1}) == []
     assert of_ledger(view(manual(1, BOB)), seen) == []
 
 
@@ -79,7 +79,7 @@ def test_a_lost_gpu_beside_healthy_ones() -> None:
 def test_a_gpu_that_cannot_be_identified() -> None:
     nameless = replace(gpu(1), uuid="", fault="GPU is lost (NVML error 15)")
 
-    assert of_scan(scan(nameless), previous_scan=scan(gpu(1))) == [
+    assert of_scan(scan(nameless), known_gpus={uuid(1): 1}) == [
         (Verdict.UNHEALTHY, "GPU 1 (no UUID): cannot be read: GPU is lost (NVML error 15)")
     ]
 
@@ -101,7 +101,7 @@ def test_amounts_that_cannot_be() -> None:
 
 @pytest.mark.parametrize("gpus", [0, 8])
 def test_a_driver_that_fails(gpus: int) -> None:
-    assert of_scan(scan(fault="no driver"), gpus=gpus, previous_scan=scan(gpu(0))) == [
+    assert of_scan(scan(fault="no driver"), gpus=gpus, known_gpus={uuid(0): 0}) == [
         (Verdict.CANNOT_TELL, "no driver")
     ]
 
@@ -126,24 +126,29 @@ def test_without_any_gpu_one_cannot_tell_unless_none_is_expected() -> None:
     for found in (scan(), scan(fault="no library")):
         assert [one[0] for one in of_scan(found)] == [Verdict.CANNOT_TELL]
         assert of_scan(found, may_lack_gpus=True) == []
-        assert of_scan(found, may_lack_gpus=True, previous_scan=scan()) == []
+        assert of_scan(found, may_lack_gpus=True, known_gpus={}) == []
 
 
 def test_a_node_that_had_gpus_has_lost_them_whatever_one_expects() -> None:
     before = scan(gpu(0))
 
-    lost = scan_findings(scan(), expected(may_lack_gpus=True, previous_scan=before))
-    untold = scan_findings(scan(fault="x"), expected(may_lack_gpus=True, previous_scan=before))
+    lost = scan_findings(scan(), expected(may_lack_gpus=True, known_gpus=whole_gpus(before)))
+    untold = scan_findings(
+        scan(fault="x"), expected(may_lack_gpus=True, known_gpus=whole_gpus(before))
+    )
 
     assert worst_verdict(lost) is Verdict.UNHEALTHY
     assert worst_verdict(untold) is Verdict.CANNOT_TELL
 
 
 def test_a_gpu_of_the_last_published_scan_that_is_gone() -> None:
-    (found,) = scan_findings(scan(gpu(0)), expected(previous_scan=scan(gpu(0), gpu(1))))
+    node, found = scan_findings(scan(gpu(0)), expected(known_gpus={uuid(0): 0, uuid(1): 1}))
 
+    assert (node.verdict, node.what) == (Verdict.UNHEALTHY, "1 of 2 GPUs are there")
     assert (found.verdict, found.display_index, found.uuid) == (Verdict.UNHEALTHY, "1", uuid(1))
-    assert found.what == "was there at the last published scan, and is gone"
+    assert found.what == "was there before, and is gone"
+    # Whoever names a number decides.
+    assert of_scan(scan(gpu(0)), gpus=1, known_gpus={uuid(0): 0, uuid(1): 1}) == []
 
 
 def test_unreserved_use_names_who_and_what_to_do() -> None:

@@ -241,3 +241,27 @@ def test_mig_instances_stand_in_order_and_are_one_gpu() -> None:
 )
 def test_gpus_that_should_be_there(found: NodeView, expected: int, lacks: bool) -> None:
     assert node_status(found, UsagePolicy(1), expected_gpus=expected).lacks_gpus is lacks
+
+
+def test_a_held_gpu_that_the_scan_lacks_keeps_its_index_unless_another_has_it() -> None:
+    published = view(FREE, reservations=RESERVED)
+    other = replace(FREE, uuid="GPU-b")
+
+    def index(*found: GpuReading) -> list[int | None]:
+        live = with_live_scan(published, Scan("n1", 0.0, 0.1, found), NOW)
+        gpus = node_status(live, UsagePolicy(1024), live=True).gpus
+        return [gpu.index for gpu in gpus if gpu.uuid == UUID]
+
+    assert index() == [0]
+    assert index(replace(other, index=1)) == [0]
+    assert index(other) == [None]
+    # The reading at its index that tells no UUID is this GPU, in one row.
+    assert index(replace(FREE, uuid="", fault="GPU is lost")) == [0]
+
+
+def test_a_node_should_have_the_gpus_that_it_had() -> None:
+    published = view(FREE, most_gpus={UUID: 0, "GPU-b": 1})
+
+    assert node_status(published, UsagePolicy(1024)).lacks_gpus
+    assert node_status(published, UsagePolicy(1024)).expected_gpus == 2
+    assert not node_status(published, UsagePolicy(1024), expected_gpus=1).lacks_gpus

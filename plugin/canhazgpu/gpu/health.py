@@ -6,9 +6,10 @@ unhealthy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 
-from canhazgpu.gpu.scan import GpuHealth, GpuReading, Scan
+from canhazgpu.gpu.scan import GpuHealth, GpuReading, Scan, whole_gpus
 
 NO_ACTION = "none"
 DEFAULT_COMPUTE_MODE = "default"
@@ -57,20 +58,38 @@ def missing_gpus_text(expected: int, seen: int) -> str:
     return f"{seen} of {expected} GPUs are there"
 
 
-def find_lost_gpus(before: Scan | None, now: Scan) -> tuple[GpuReading, ...]:
-    """Return the GPUs that were in the scan `before` and are not in `now`, if `now` has no fault.
+def find_lost_gpus(known: Mapping[str, int], now: Scan) -> dict[str, int]:
+    """Return those of the known GPUs (UUID to index) that the scan lacks; none if it has a fault.
 
-    These are not lost: a GPU that was divided into MIG instances or undivided, an instance whose
-    GPU is there, and a GPU at whose index there is now one without UUID.
+    A GPU at whose index there is now one without UUID is not lost: it cannot be read.
     """
-    if before is None or now.fault is not None:
-        return ()
-    present = {uuid for gpu in now.gpus for uuid in (gpu.uuid, gpu.parent_uuid) if uuid}
+    if now.fault is not None:
+        return {}
+    present = whole_gpus(now).keys()
     without_uuid = {gpu.index for gpu in now.gpus if not gpu.uuid}
-    return tuple(
-        gpu
-        for gpu in before.gpus
-        if gpu.uuid and gpu.index not in without_uuid and not present & {gpu.uuid, gpu.parent_uuid}
+    return {
+        uuid: index
+        for uuid, index in known.items()
+        if uuid not in present and index not in without_uuid
+    }
+
+
+def with_known_uuids(known: Mapping[str, int], now: Scan) -> Scan:
+    """Return the scan with the UUIDs of GPUs that fell off the bus and do not tell it any more.
+
+    Where a GPU without UUID is at the index of a known GPU which is at no other index, it is that
+    one. It keeps its fault.
+    """
+    present = whole_gpus(now).keys()
+    missing = {index: uuid for uuid, index in known.items() if uuid not in present}
+    return replace(
+        now,
+        gpus=tuple(
+            replace(gpu, uuid=missing[gpu.index])
+            if not gpu.uuid and gpu.fault is not None and gpu.index in missing
+            else gpu
+            for gpu in now.gpus
+        ),
     )
 
 

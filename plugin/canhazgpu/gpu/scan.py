@@ -149,6 +149,12 @@ class Scan:
         return {gpu.uuid: gpu for gpu in self.gpus if gpu.uuid}
 
 
+def whole_gpus(scan: Scan) -> dict[str, int]:
+    """Return the index of each identified GPU by UUID; MIG instances stand for their GPU."""
+    found = ((gpu.parent_uuid or gpu.uuid, gpu.index) for gpu in scan.gpus)
+    return {uuid: index for uuid, index in found if uuid}
+
+
 def missing_gpu_reading(uuid: str, fault: str = "the driver no longer shows it") -> GpuReading:
     """Return a reading without index for a GPU that the scan does not show."""
     return GpuReading(-1, uuid, None, "", None, None, fault=fault)

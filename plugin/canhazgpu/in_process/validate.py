@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from canhazgpu.errors import StoreError, error_text
-from canhazgpu.gpu.health import count_text
+from canhazgpu.gpu.health import count_text, count_whole_gpus, with_known_uuids
 from canhazgpu.in_process.adapters import threshold_override
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace
 from canhazgpu.probe.node_probe import usage_policy
@@ -22,6 +23,7 @@ from canhazgpu.status.node_status import node_status, with_live_scan
 
 if TYPE_CHECKING:
     from canhazgpu.config import Config
+    from canhazgpu.gpu.scan import Scan
     from canhazgpu.in_process.adapters import Adapters
     from canhazgpu.ledger.port import Ledger, Observation
     from canhazgpu.ledger.values import NodeView
@@ -44,7 +46,10 @@ def validate_node(adapters: Adapters, request: ValidateRequest) -> ValidateAnswe
     # Read after the scan: use by a GPU reserved during the scan is then not called unreserved.
     try:
         before = _read_view(ledger, node)
-        after = _publish(ledger, observation, before) if request.publish else before
+        if request.publish:
+            complete = _has_as_many_as_named(config, request, observation.scan)
+            ledger.publish_scan(replace(observation, is_complete=complete))
+        after = _read_view(ledger, node) if request.publish else before
     except StoreError as exc:
         findings = scan_findings(observation.scan, _expectations(config, None, may_lack_gpus))
         unknown = Finding(Verdict.CANNOT_TELL, f"unreserved use: {error_text(exc)}")
@@ -59,10 +64,11 @@ def _read_view(ledger: Ledger, node: str) -> NodeView:
     return view
 
 
-def _publish(ledger: Ledger, observation: Observation, before: NodeView) -> NodeView:
-    """Publish the observation, and return the node's view after that."""
-    ledger.publish_scan(observation)
-    return _read_view(ledger, before.node)
+def _has_as_many_as_named(config: Config, request: ValidateRequest, scan: Scan) -> bool:
+    """Tell whether the scan found exactly the number of GPUs that an administrator named."""
+    named = config.validation.expected_gpus > 0 or request.expected_gpus is not None
+    found = count_whole_gpus(scan.gpus)
+    return named and scan.fault is None and found == config.validation.expected_gpus
 
 
 def _expectations(config: Config, view: NodeView | None, may_lack_gpus: bool) -> Expectations:
@@ -71,7 +77,7 @@ def _expectations(config: Config, view: NodeView | None, may_lack_gpus: bool) ->
         config.validation.health_checks,
         config.validation.expected_gpus,
         may_lack_gpus,
-        view.scan if view else None,
+        view.known_gpus if view else {},
     )
 
 
@@ -83,7 +89,7 @@ def _validate_answer(
     *,
     published: bool,
 ) -> ValidateAnswer:
-    scan = observation.scan
+    scan = with_known_uuids(expected.known_gpus, observation.scan)
     findings = scan_findings(scan, expected)
     live = with_live_scan(view, scan, view.read_at - age_s)
     namespace = PidNamespace(boot_id(), pid_namespace())

@@ -33,7 +33,8 @@ class Observation:
     lifts a quarantine that was set for health when the scan finds the GPU healthy. A GPU whose
     health the scan does not know keeps its quarantine. `ignored` are the pids of processes that
     do not count as use. `covered` maps GPUs in use to the owners whose use that is: a share of such
-    a GPU is granted while all of them still hold it.
+    a GPU is granted while all of them still hold it. `is_complete`: an administrator said that the
+    node has no other GPUs; else a scan with fewer than before lacks some.
     """
 
     scan: Scan
@@ -43,6 +44,7 @@ class Observation:
     unhealthy: Mapping[str, str] = field(default_factory=dict)
     ignored: frozenset[int] = frozenset()
     covered: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    is_complete: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,6 +143,15 @@ def queue_from_hash(records: Mapping[str, str], now: float) -> tuple[Waiter, ...
     return tuple(waiter for _, _, waiter in sorted(known, key=lambda one: one[:2]))
 
 
+def indices_from_json(text: str) -> dict[str, int]:
+    """Return indices of GPUs by UUID; none for a text that is no such record."""
+    try:
+        data = json.loads(text)
+        return {uuid: index for uuid, index in data.items() if type(index) is int}
+    except (*RECORD_ERRORS, AttributeError):
+        return {}
+
+
 def seconds_from_ms_text(text: str | None) -> float | None:
     """Return the seconds for a text of milliseconds; None if the text is not a number."""
     try:

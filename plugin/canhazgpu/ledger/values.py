@@ -7,7 +7,7 @@ from dataclasses import asdict, field, replace
 from typing import Any
 
 from canhazgpu.frozen_dataclass import dataclass
-from canhazgpu.gpu.scan import Scan
+from canhazgpu.gpu.scan import Scan, whole_gpus
 from canhazgpu.node.process_id import ProcessId
 
 
@@ -240,7 +240,8 @@ class NodeView:
     """Everything the ledger records about one node, read at `read_at`.
 
     Times are seconds since the epoch by the store's clock. `scan` is the last published scan and
-    `scanned_at` its time; both are None if the node never published one.
+    `scanned_at` its time; both are None if the node never published one. `most_gpus` are the GPUs
+    of the last published scan with most of them, UUID to index; MIG instances are no GPUs there.
     """
 
     node: str
@@ -251,6 +252,12 @@ class NodeView:
     released_at: Mapping[str, float] = field(default_factory=dict)
     quarantines: Mapping[str, Quarantine] = field(default_factory=dict)
     queue: tuple[Waiter, ...] = ()
+    most_gpus: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def known_gpus(self) -> Mapping[str, int]:
+        """The GPUs that the node had, UUID to index; those of the last scan for older records."""
+        return self.most_gpus or (whole_gpus(self.scan) if self.scan else {})
 
     def all_reservations(self) -> Iterator[Reservation]:
         """Yield the reservation of each owner of each GPU, those of co-holders too."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from canhazgpu.gpu.health import (
@@ -81,14 +81,20 @@ class Expectations:
 
     `gpus` is how many GPUs the node should have; MIG instances count as the GPU that they divide.
     0 means that the number is not known. A node without GPUs then cannot be judged, unless
-    `may_lack_gpus`. `previous_scan` is the last published scan.
+    `may_lack_gpus`. `known_gpus` are those that the node had (UUID to index): without `gpus` it
+    should have as many.
     """
 
     policy: UsagePolicy
     health_checks: Collection[str]
     gpus: int = 0
     may_lack_gpus: bool = False
-    previous_scan: Scan | None = None
+    known_gpus: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def gpu_count(self) -> int:
+        """How many GPUs the node should have, or had; 0 where that is not known."""
+        return self.gpus or len(self.known_gpus)
 
 
 def scan_findings(scan: Scan, expected: Expectations) -> list[Finding]:
@@ -97,12 +103,9 @@ def scan_findings(scan: Scan, expected: Expectations) -> list[Finding]:
     unhealthy = unhealthy_gpus(scan.gpus, expected.health_checks)
     for gpu in scan.gpus:
         found += _reading_findings(gpu, expected.policy, unhealthy.get(gpu.uuid))
-    for gpu in find_lost_gpus(expected.previous_scan, scan):
-        found.append(
-            _lost_gpu_finding(
-                gpu.uuid, gpu.display_index, "was there at the last published scan, and is gone"
-            )
-        )
+    if count_whole_gpus(scan.gpus) < expected.gpu_count:
+        for uuid, index in find_lost_gpus(expected.known_gpus, scan).items():
+            found.append(_lost_gpu_finding(uuid, str(index), "was there before, and is gone"))
     return found
 
 
@@ -119,9 +122,8 @@ def ledger_findings(
         if gpu.uuid in unhealthy:
             pass
         elif gpu.reading is None and status.fault is None:
-            found.append(
-                _lost_gpu_finding(gpu.uuid, "", f"{_held_text(gpu)}, but not found by the scan")
-            )
+            what = f"{_held_text(gpu)}, but not found by the scan"
+            found.append(_lost_gpu_finding(gpu.uuid, _display_index(gpu), what))
         else:
             found += _quarantine_findings(gpu)
         found += _use_findings(gpu, policy)
@@ -129,13 +131,11 @@ def ledger_findings(
 
 
 def _node_findings(scan: Scan, expected: Expectations) -> Iterator[Finding]:
-    known_empty = expected.may_lack_gpus and not (
-        expected.previous_scan and expected.previous_scan.gpus
-    )
+    known_empty = expected.may_lack_gpus and not expected.known_gpus
     if scan.fault is not None:
         if not known_empty:
             yield Finding(Verdict.CANNOT_TELL, scan.fault, "compare with 'nvidia-smi'")
-    elif text := missing_gpus_text(expected.gpus, count_whole_gpus(scan.gpus)):
+    elif text := missing_gpus_text(expected.gpu_count, count_whole_gpus(scan.gpus)):
         yield Finding(
             Verdict.UNHEALTHY, text, "see 'nvidia-smi -L' and 'dmesg', or reboot the node"
         )
@@ -159,8 +159,8 @@ def _reading_findings(
 
 def _lost_gpu_finding(uuid: str, display_index: str, what: str) -> Finding:
     advice = (
-        "see 'nvidia-smi -L' and 'dmesg', reboot the node; if it was taken out: "
-        "'canhazgpu validate --publish', and 'canhazgpu admin release' or 'unquarantine' it"
+        "see 'nvidia-smi -L' and 'dmesg', reboot the node; if it was taken out: 'canhazgpu validate"
+        " --publish --expected-gpus N', and 'canhazgpu admin release' or 'unquarantine' it"
     )
     return Finding(Verdict.UNHEALTHY, what, advice, display_index, uuid)
 
@@ -240,4 +240,6 @@ def _unreserved_use_advice(gpu: GpuStatus, processes: tuple[GpuProcess, ...]) ->
 
 
 def _display_index(gpu: GpuStatus) -> str:
-    return gpu.reading.display_index if gpu.reading else ""
+    if gpu.reading is not None:
+        return gpu.reading.display_index
+    return "" if gpu.index is None else str(gpu.index)

@@ -6,9 +6,10 @@ or if it was in use in a scan older than its release. A GPU that only the ledger
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
+from canhazgpu.gpu.health import with_known_uuids
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
 from canhazgpu.gpu.usage import GpuState, Usage, UsagePolicy, gpu_state, judge_usage
 from canhazgpu.ledger.values import NodeView, Quarantine, Reservation, Waiter
@@ -30,7 +31,8 @@ SCANNED_BEFORE_GRANT = "not scanned since it was reserved"
 class GpuStatus:
     """One GPU: its state, and the facts that the state follows from.
 
-    `index` and `reading` are None for a GPU that only the ledger knows. `unknown_reason` says why
+    `reading` is None for a GPU that only the ledger knows; its `index` is then the one that it had,
+    None where that is not known or another GPU has it now. `unknown_reason` says why
     the reading does not show the present use, and is empty where it does; with a reason, `usage`
     is unknown. `released_at` is the time of the last release, None for a GPU never released.
     `ignored` are the processes that do not count as use. `others` are those on a reserved GPU that
@@ -73,7 +75,8 @@ class NodeStatus:
 
     Times are of the clock of Redis; `read_at` is "now" for every duration. `live` says that the
     scan was made for this status. `source` made the scan. `fault` says why no GPU could be read.
-    `expected_gpus` is the number of GPUs that the node should have, 0 where it is not known.
+    `expected_gpus` is the number of GPUs that the node should have, or had; 0 where it is not
+    known.
     """
 
     node: str
@@ -89,7 +92,7 @@ class NodeStatus:
     @property
     def found_gpus(self) -> int:
         """The number of GPUs in the scan; MIG instances count as the GPU that they divide."""
-        return len({gpu.index for gpu in self.gpus if gpu.index is not None})
+        return len({gpu.index for gpu in self.gpus if gpu.reading is not None})
 
     @property
     def lacks_gpus(self) -> bool:
@@ -109,7 +112,8 @@ def with_live_scan(view: NodeView, scan: Scan, scanned_at: float) -> NodeView:
             for gpu in view.scan.gpus
         )
         scan = replace(scan, gpus=lost)
-    return replace(view, scan=scan, scanned_at=scanned_at)
+    known = view.known_gpus
+    return replace(view, scan=with_known_uuids(known, scan), scanned_at=scanned_at, most_gpus=known)
 
 
 def with_unhealthy(view: NodeView, unhealthy: Mapping[str, str]) -> NodeView:
@@ -138,8 +142,11 @@ def node_status(
     absence = NEVER_SCANNED if scan is None else NOTHING_READ if scan.fault else NOT_FOUND
     seen = {reading.uuid for reading in readings}
     held = {**view.quarantines, **view.reservations}
+    free_indices = set(view.known_gpus.values()) - {reading.index for reading in readings}
     gpus += [
-        _unscanned_gpu_status(view, uuid, absence) for uuid in sorted(held) if uuid not in seen
+        _unscanned_gpu_status(view, uuid, absence, free_indices)
+        for uuid in sorted(held)
+        if uuid not in seen
     ]
     return NodeStatus(
         view.node,
@@ -150,7 +157,7 @@ def node_status(
         tuple(sorted(gpus, key=_display_order)),
         view.queue,
         scan.source if scan else None,
-        expected_gpus,
+        expected_gpus or len(view.known_gpus),
     )
 
 
@@ -171,10 +178,10 @@ def _without_expired(view: NodeView) -> NodeView:
 
 
 def _display_order(gpu: GpuStatus) -> tuple[bool, int, int]:
-    reading = gpu.reading
-    if reading is None:
+    if gpu.index is None:
         return (True, 0, 0)
-    return (False, reading.index, -1 if reading.mig_index is None else reading.mig_index)
+    mig_index = gpu.reading.mig_index if gpu.reading else None
+    return (False, gpu.index, -1 if mig_index is None else mig_index)
 
 
 def _scanned_gpu_status(
@@ -197,8 +204,12 @@ def _scanned_gpu_status(
     )
 
 
-def _unscanned_gpu_status(view: NodeView, uuid: str, unknown_reason: str) -> GpuStatus:
-    return _gpu_status(view, uuid, Usage.UNKNOWN, reading=None, unknown_reason=unknown_reason)
+def _unscanned_gpu_status(
+    view: NodeView, uuid: str, unknown_reason: str, free_indices: Collection[int]
+) -> GpuStatus:
+    status = _gpu_status(view, uuid, Usage.UNKNOWN, reading=None, unknown_reason=unknown_reason)
+    had = view.known_gpus.get(uuid)
+    return replace(status, index=had if had in free_indices else None)
 
 
 def _gpu_status(

@@ -116,7 +116,7 @@ def cells(gpu: GpuStatus, now: float, *, wide: bool = False) -> Cells:
     """Return the row of one GPU at `now` (clock of Redis); with `wide` nothing is shortened."""
     reservation = gpu.reservation
     return Cells(
-        gpu="?" if gpu.reading is None else gpu.reading.display_index,
+        gpu=_place_text(gpu),
         status=STATUS_WORDS[gpu.state],
         user=_users_text(gpu),
         duration=_held_for_text(gpu, now),
@@ -125,6 +125,12 @@ def cells(gpu: GpuStatus, now: float, *, wide: bool = False) -> Cells:
         details=details_text(gpu, now, wide=wide),
         validation=validation_text(gpu, wide=wide),
     )
+
+
+def _place_text(gpu: GpuStatus) -> str:
+    if gpu.reading is not None:
+        return gpu.reading.display_index
+    return "?" if gpu.index is None else str(gpu.index)
 
 
 def _users_text(gpu: GpuStatus) -> str:

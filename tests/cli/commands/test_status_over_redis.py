@@ -97,6 +97,36 @@ def test_a_display_server_on_a_reserved_gpu_is_no_alarm(here: CliNode) -> None:
     assert checked.returncode == 0, checked.stdout
 
 
+@needs_root
+@pytest.mark.parametrize("how", ["gone", "without a handle"])
+def test_a_reserved_gpu_that_fell_off_the_bus_is_one_row_with_its_index(
+    here: CliNode, how: str
+) -> None:
+    assert here.run("validate", "--publish").returncode == 0
+    here.reserve(own_claim(), 1)
+    if how == "gone":
+        here.node.gpu(1).remove()
+        here.node.add_gpu(1, uuid=here.node.gpu(2).uuid)
+        here.node.gpu(2).remove()
+    else:
+        here.node.inject("nvmlDeviceGetHandleByIndex", return_=15, gpu=1)
+    table, form = here.run("status"), here.run("status", "--json")
+    checked = here.run("validate")
+
+    gpus = json.loads(form.stdout)["nodes"][0]["gpus"]
+    assert len(gpus) == 3
+    (lost,) = (one for one in gpus if one["state"] == "reserved")
+    assert lost["index"] == (None if how == "gone" else 1)
+    assert checked.returncode == 2
+    if how == "gone":
+        assert table.stdout.startswith("n1 (2 of 3 GPUs)")
+        assert "2 of 3 GPUs are there" in checked.stdout
+    else:
+        row = next(line for line in table.stdout.splitlines() if line.startswith("1 "))
+        assert "cannot tell: GPU is lost (NVML error 15)" in row
+        assert f"GPU 1 ({lost['uuid']}): cannot be read: GPU is lost" in checked.stdout
+
+
 def test_ignored_processes_are_shown_and_do_not_count(here: CliNode) -> None:
     with fake_nvml.start_gpu_process(here.node.gpu(0), 3000, name="Xorg"):
         done = here.run("--set", "validation.ignore_processes=Xorg", "status", "--me")

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from canhazgpu.errors import InputError
-from canhazgpu.gpu.scan import scan_to_published_json
+from canhazgpu.gpu.scan import scan_to_published_json, whole_gpus
 from canhazgpu.ledger.journal_entries import NumberedEntry, OverruledReservation
 from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Observation
 from canhazgpu.ledger.record_json import (
@@ -222,6 +222,8 @@ class RedisLedger:
             "gpus": list(observation.scan.by_uuid()),
             "unfit": unfit,
             "unhealthy": dict(observation.unhealthy),
+            "whole": whole_gpus(observation.scan),
+            "complete": observation.is_complete,
             "covered": {gpu: sorted(owners) for gpu, owners in observation.covered.items()},
         }
         scan = scan_to_published_json(observation.scan)

@@ -9,6 +9,7 @@ from canhazgpu.errors import ScanError
 from canhazgpu.gpu.scan import Scan, scan_from_json
 from canhazgpu.ledger.co_holders import without_expired
 from canhazgpu.ledger.record_json import (
+    indices_from_json,
     quarantine_from_json,
     queue_from_hash,
     reservation_from_json,
@@ -89,6 +90,7 @@ def _node_view(name: str, read_at: float, hashes: Sequence[Hash]) -> NodeView:
         released_at={gpu: at for gpu, at in (times | expired).items() if at is not None},
         quarantines={gpu: quarantine_from_json(gpu, text) for gpu, text in quarantines.items()},
         queue=queue_from_hash(queue, read_at),
+        most_gpus=indices_from_json(scan.get("most", "")),
     )
 
 

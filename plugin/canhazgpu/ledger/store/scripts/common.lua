@@ -9,7 +9,8 @@
 -- KEYS[3] released_by   hash    GPU UUID -> user of the last reservation
 -- KEYS[4] quarantine    hash    GPU UUID -> JSON with "reason", "since_ms", "by"
 -- KEYS[5] scan          hash    data (JSON), at (ms, when the scan began on the store's clock),
---                               unused (JSON object: GPU UUID -> true, the unused GPUs)
+--                               unused (JSON object: GPU UUID -> true, the unused GPUs), most (JSON
+--                               object: UUID -> index, the GPUs of the last scan with most of them)
 -- KEYS[6] queue         hash    owner -> waiter (JSON) with "order", "since_ms", "renewed_ms", "lease_s"
 -- KEYS[7] history       stream  event, gpu, reason, by, claim, at (ms, if not the entry's own time),
 --                               facts (JSON)

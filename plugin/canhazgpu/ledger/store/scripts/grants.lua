@@ -32,15 +32,27 @@ local function count_idle(seen, before_ms, unused_before)
   end
 end
 
+-- Returns the node's GPUs as JSON, UUID -> index: those of the last scan with most of them. A scan with fewer
+-- replaces them only if it is "complete": an administrator said that the node has no others.
+local function most_gpus(seen, before)
+  local function count(gpus)
+    local n = 0
+    for _ in pairs(gpus) do n = n + 1 end
+    return n
+  end
+  local whole, had = seen.whole or {}, decode(before or '') or {}
+  return (seen.complete or count(whole) >= count(had)) and cjson.encode(whole) or before
+end
+
 -- Stores a scan and applies its consequences, unless a newer scan is stored. Takes the age (ms), the scan
 -- (JSON), and the judgement, a JSON object: "gpus", the UUIDs in order of preference among equals;
 -- "unfit", UUID -> "unreserved" or "unknown"; "unhealthy", UUID -> reason; "covered", UUID -> list of owners,
--- of GPUs in use by these owners alone.
+-- of GPUs in use by these owners alone; "whole", UUID -> index, the GPUs, not their MIG instances; "complete".
 -- A stored time in the future is from a clock that was set back: the scan counts as none, a release as now.
 -- Needs the reservations. Returns the judgement with more fields; "known" is 1 if a scan was stored, else 0.
 local function observe(age_ms, scan, judged)
   local seen = cjson.decode(judged)
-  local before = redis.call('HMGET', scan_key, 'at', 'unused')
+  local before = redis.call('HMGET', scan_key, 'at', 'unused', 'most')
   local before_ms = number(before[1] or 0) or 0
   if before_ms > now then before_ms = 0 end
   seen.began, seen.known = now - tonumber(age_ms), before_ms > 0 and 1 or 0
@@ -50,7 +62,8 @@ local function observe(age_ms, scan, judged)
     if not seen.unfit[gpu] then seen.unused[gpu] = true end
   end
   if seen.began >= before_ms then
-    redis.call('HSET', scan_key, 'data', scan, 'at', seen.began, 'unused', cjson.encode(seen.unused))
+    redis.call('HSET', scan_key, 'data', scan, 'at', seen.began, 'unused', cjson.encode(seen.unused),
+      'most', most_gpus(seen, before[3]))
     apply_health(seen, seen.quarantined)
     count_idle(seen, before_ms, decode(before[2] or '') or {})
   end
