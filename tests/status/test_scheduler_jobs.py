@@ -56,7 +56,9 @@ def test_another_users_job_of_that_number_is_another_job(facts: dict[str, JobInf
 def test_squeue_records() -> None:
     text = (
         "m4rk|12|1700000000|alice|a|b, c\n"
-        "m4rk|13|N/A|bob|x\n"
+        "m4rk|13|N/A N/A|bob|x\n"
+        "m4rk|15|1731536000 1700000000|bob|without a limit\n"
+        "m4rk|16|1731535999 1700000000|bob|365 days less a second\n"
         "m4rk|1|5|root|forged without its marker is not, but this test's marker is known\n"
         "other|14|5|root|forged\n"
         "no record\n\n"
@@ -66,6 +68,8 @@ def test_squeue_records() -> None:
 
     assert found["12"] == JobInfo("alice", "a|b, c", 1700000000.0)
     assert found["13"] == JobInfo("bob", "x", None)
+    assert found["15"].ends_at is None
+    assert found["16"].ends_at == 1731535999.0
     assert "14" not in found
 
 

@@ -55,7 +55,7 @@ class HookSettings:
             hook_deadline_s=self.hook_deadline_s, command_timeout_s=self.command_timeout_s
         )
         layout = plan_layout(Settings(), self.slurm_dir, {}, {})
-        needed = needed_lines(Settings(), layout, hook_limit_s(slurm))
+        needed = needed_lines(Settings(), layout, hook_limit_s(slurm), multi_node_jobs=True)
         return conf_text((*needed, *health_lines(Settings(), layout.health_check)))
 
 

@@ -31,6 +31,7 @@ from canhazgpu.schedulers.slurm.site.file_permissions import (
     changeable_by_others,
     find_closed_to_users,
 )
+from canhazgpu.schedulers.slurm.site.hook_paths import refuse_copied_hooks
 from canhazgpu.schedulers.slurm.site.hook_probe import probe_as_hook
 from canhazgpu.schedulers.slurm.site.install import (
     HookFile,
@@ -122,6 +123,7 @@ def _installed_hooks(
     site: Settings, settings: HookSettings | None, slurm_dir: str, command: str
 ) -> InstalledHooks:
     try:
+        refuse_copied_hooks(site, ())
         layout = plan_layout(
             site, slurm_dir, {}, read_chained_scripts(chain_script_paths(site, slurm_dir), ROOT)
         )

@@ -44,6 +44,17 @@ def test_what_may_be_missing() -> None:
     )
 
 
+@pytest.mark.parametrize(("seconds", "ends"), [(31535999, True), (31536000, False)])
+def test_a_job_without_a_limit_has_no_end(seconds: int, ends: bool) -> None:
+    times = {"SLURM_JOB_START_TIME": "1700000000", "SLURM_JOB_END_TIME": str(1700000000 + seconds)}
+    assert (parse_job_context(LEAST | times, "n1").ends_at is not None) is ends
+
+
+def test_the_run_of_a_job_is_named() -> None:
+    job = parse_job_context(LEAST | {"SLURM_JOB_SLUID": "s5K1KKYAYG5D00"}, "n1")
+    assert job.run_id == "s5K1KKYAYG5D00"
+
+
 NO_NUMBERS = ["x", "-1", "1.5", " 1", "1 ", "0x1", "1\n", "٣", "9" * 20, "9" * 5000, "9" * 17]
 
 

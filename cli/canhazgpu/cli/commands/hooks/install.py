@@ -28,6 +28,10 @@ from canhazgpu.schedulers.slurm.conf.node_conf import read_node_conf, read_setti
 from canhazgpu.schedulers.slurm.site.collect import find_slurm_conf
 from canhazgpu.schedulers.slurm.site.conf_text import conf_text
 from canhazgpu.schedulers.slurm.site.health_lines import health_lines
+from canhazgpu.schedulers.slurm.site.hook_paths import (
+    refuse_copied_hooks,
+    with_absolute_hooks,
+)
 from canhazgpu.schedulers.slurm.site.install import (
     InstallStep,
     apply_steps,
@@ -38,6 +42,7 @@ from canhazgpu.schedulers.slurm.site.install import (
 )
 from canhazgpu.schedulers.slurm.site.installed_files import under_root
 from canhazgpu.schedulers.slurm.site.layout import chain_script_paths, plan_layout
+from canhazgpu.schedulers.slurm.site.multi_node import allows_multi_node_jobs
 from canhazgpu.schedulers.slurm.site.required_lines import ConfLine, hook_limit_s, needed_lines
 
 
@@ -93,18 +98,25 @@ def install(
     constrained = read_node_conf(conf, "", "").constrains_devices
     if fault := swap_error(slurm.chains(), constrained=constrained):
         raise ConfigError(fault)
-    site = read_settings(conf)
+    node_path = f"/{conf.relative_to(base)}"
+    site = with_absolute_hooks(read_settings(conf), node_path)
+    refuse_copied_hooks(site, chains)
     layout = plan_layout(
         site, slurm_dir, chains, read_chained_scripts(chain_script_paths(site, slurm_dir), base)
     )
-    known_conf = f"/{conf.relative_to(base)}" if conf.exists() else None
+    known_conf = node_path if conf.exists() else None
     files = hook_files(hook_settings(effective, base, slurm_dir, conf=known_conf), layout)
     steps = plan_install(files, find_script_states(files, base), base)
     installation = Installation(
         conf,
         steps,
         (
-            *needed_lines(site, layout, hook_limit_s(slurm)),
+            *needed_lines(
+                site,
+                layout,
+                hook_limit_s(slurm),
+                multi_node_jobs=allows_multi_node_jobs(conf),
+            ),
             *health_lines(site, layout.health_check),
         ),
         (

@@ -28,6 +28,7 @@ from canhazgpu.schedulers.slurm.site.collect import (
     read_running_settings,
 )
 from canhazgpu.schedulers.slurm.site.health_lines import foreign_health_check
+from canhazgpu.schedulers.slurm.site.hook_paths import with_absolute_hooks
 from canhazgpu.schedulers.slurm.site.install import diff_text
 from canhazgpu.schedulers.slurm.site.installed_files import under_root
 from canhazgpu.schedulers.slurm.site.programs import calls_our_health_check, matched_programs
@@ -115,12 +116,13 @@ def _plan_uninstallation(
     app: App, root: Path, conf: str, slurm_dir: str, dry_run: bool
 ) -> Uninstallation:
     conf_path = under_root(root, Path(conf))
-    settings = read_settings(conf_path)
+    settings = with_absolute_hooks(read_settings(conf_path), conf)
     removals, foreign = find_installed(script_directories(settings, slurm_dir), root)
     named_by_controller: tuple[DanglingReference, ...] = ()
     if root == Path("/") and conf_path.exists() and removals:
         commands = SlurmCommands(_bin_dir(app), QUERY_TIMEOUT_S, {names.SLURM_CONF: conf})
-        if controller_settings := read_running_settings(commands):
+        if running := read_running_settings(commands):
+            controller_settings = with_absolute_hooks(running, conf)
             named_by_controller = find_dangling_references(
                 controller_settings, matched_programs(controller_settings), removals
             )

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from canhazgpu.config.schema import SlurmConfig
 from canhazgpu.schedulers.slurm.control.queries import SQUEUE_JOB
+from canhazgpu.schedulers.slurm.time_limit import limited_end
 from canhazgpu.status.scheduler_jobs import JobInfo
 
 LOOKUP_TIMEOUT_S = 2.0
@@ -75,7 +76,7 @@ def find_command(name: str, bin_dir: str, environ: Mapping[str, str]) -> str | N
 
 def squeue_arguments(job_ids: Iterable[str], marker: str) -> list[str]:
     """Return squeue's arguments for output that `parse_squeue` reads."""
-    form = f"{marker}|%A|%e|%u|%j"
+    form = f"{marker}|%A|%e %S|%u|%j"
     return ["--noheader", "--states=all", f"--jobs={','.join(job_ids)}", f"--format={form}"]
 
 
@@ -97,7 +98,12 @@ def parse_squeue(text: str, marker: str) -> dict[str, JobInfo]:
         fields = line.split("|", 4)
         if len(fields) != 5 or fields[0] != marker:
             continue
-        _, job_id, ends_at, user, name = fields
-        end = float(ends_at) if ends_at.isascii() and ends_at.isdecimal() else None
+        _, job_id, times, user, name = fields
+        ends_at, _, started_at = times.partition(" ")
+        end = limited_end(_parsed_time(started_at), _parsed_time(ends_at))
         found[job_id] = JobInfo(user, name, end)
     return found
+
+
+def _parsed_time(text: str) -> float | None:
+    return float(text) if text.isascii() and text.isdecimal() else None

@@ -11,6 +11,7 @@ from canhazgpu.ledger.values import JobOwner
 from canhazgpu.schedulers.port import JobContext
 from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.conf.cluster_name import owner_cluster_name
+from canhazgpu.schedulers.slurm.time_limit import limited_end
 
 MAX_UID = 2**32 - 2
 
@@ -38,12 +39,18 @@ def parse_job_context(environ: Mapping[str, str], node: str) -> JobContext:
             number.value
             for number in (parse_scheduler_numbers(gpus, names.JOB_GPUS) if gpus else ())
         ),
-        ends_at=float(_number(environ, names.JOB_END_TIME, default=0)) or None,
+        ends_at=limited_end(
+            _time(environ, names.JOB_START_TIME), _time(environ, names.JOB_END_TIME)
+        ),
         name=environ.get(names.JOB_NAME),
         partition=environ.get(names.JOB_PARTITION, ""),
         requeues=requeues_in_comment(environ.get(names.JOB_COMMENT, ""), attempt),
         run_id=environ.get(names.JOB_SLUID, ""),
     )
+
+
+def _time(environ: Mapping[str, str], name: str) -> float | None:
+    return float(_number(environ, name, default=0)) or None
 
 
 def _number(

@@ -31,7 +31,9 @@ from canhazgpu.schedulers.slurm.control.slurmd_gres import (
 )
 from canhazgpu.schedulers.slurm.hook.slurmd_gpus import read_answer
 from canhazgpu.schedulers.slurm.site.file_permissions import find_closed_to_users
+from canhazgpu.schedulers.slurm.site.hook_paths import relative_hooks, with_absolute_hooks
 from canhazgpu.schedulers.slurm.site.installed_files import under_root
+from canhazgpu.schedulers.slurm.site.multi_node import allows_multi_node_jobs
 from canhazgpu.schedulers.slurm.site.programs import matched_programs
 from canhazgpu.schedulers.slurm.site.state import ConfFile, SlurmState, StateDir
 
@@ -80,9 +82,11 @@ def collect_slurm_state(conf: str, node: str, host: str, slurm: SlurmConfig) -> 
     path = Path(conf)
     node_conf = SlurmNodeConf(node, False, (), (), None)
     settings, cgroup, fault = Settings(), Settings(), None
+    multi_node_jobs = False
     try:
         node_conf = read_node_conf(path, node, host)
         settings = read_settings(path)
+        multi_node_jobs = allows_multi_node_jobs(path)
         cgroup = read_settings(path.with_name("cgroup.conf"))
         fault = None if path.exists() else "No such file"
     except (ConfigError, OSError) as exc:
@@ -94,18 +98,22 @@ def collect_slurm_state(conf: str, node: str, host: str, slurm: SlurmConfig) -> 
         if knows_node and node_conf.gres and os.geteuid() == 0
         else (None, None)
     )
+    running = None if fault else read_running_settings(commands)
+    hooks = with_absolute_hooks(settings, conf)
     return SlurmState(
         conf=ConfFile(conf, fault),
-        settings=settings,
+        settings=hooks,
         node_conf=node_conf,
         knows_node=knows_node,
         has_constrain_devices=cgroup.get("ConstrainDevices").lower() in BOOLEAN_YES,
         version=read_slurm_version(slurm.bin_dir),
-        controller_settings=None if fault else read_running_settings(commands),
-        programs=matched_programs(settings),
+        controller_settings=running and with_absolute_hooks(running, conf),
+        programs=matched_programs(hooks),
         missing_commands=find_missing_commands(slurm.bin_dir),
         slurmd_devices=devices,
         slurmd_fault=slurmd_fault,
+        relative_hooks=relative_hooks(settings),
+        multi_node_jobs=multi_node_jobs,
     )
 
 

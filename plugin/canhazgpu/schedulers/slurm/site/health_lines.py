@@ -14,6 +14,11 @@ HEALTH_CHECK_STATE_KEY = "HealthCheckNodeState"
 HEALTH_CHECK_INTERVAL_S = 60
 HEALTH_CHECK_COMMAND = "canhazgpu-healthcheck"
 """The program's name; it is in the directory of the Python that the hooks run."""
+HEALTH_CHECK_TIMEOUT_KEY = "HealthCheckTimeout"
+LONGEST_CHECK_S = 40
+"""How long a health check may take: its own limit, the history, and the start of Python."""
+RARE_STATES = ("start_only", "reboot_only")
+"""States of HealthCheckNodeState, from 25.11 on, with which no interval counts."""
 ALL_NODE_STATES = ("any", "cycle")
 """Words of HealthCheckNodeState that exclude no node; ``cycle`` spreads the checks in time."""
 
@@ -24,6 +29,7 @@ _REASONS = {
     ),
     "HealthCheckInterval": "In seconds; without it the program runs only when slurmd starts.",
     "HealthCheckNodeState": "All nodes, whatever they do, one after the other.",
+    "HealthCheckTimeout": "In seconds: what a health check of canhazgpu may take.",
 }
 
 
@@ -50,7 +56,17 @@ def _health_lines(settings: Settings, script: str) -> Iterator[ConfLine]:
     # Slurm's default is any state; a site's own program keeps it.
     if not (states or present) or not set(states) <= set(ALL_NODE_STATES):
         value = settings.get(HEALTH_CHECK_STATE_KEY)
-        yield ConfLine(HEALTH_CHECK_STATE_KEY, "ANY,CYCLE", _REASONS[HEALTH_CHECK_STATE_KEY], value)
+        reason = _REASONS[HEALTH_CHECK_STATE_KEY]
+        if set(states) & set(RARE_STATES):
+            reason = f"With {value} it runs when slurmd starts, and not again. {reason}"
+        yield ConfLine(HEALTH_CHECK_STATE_KEY, "ANY,CYCLE", reason, value)
+    if 0 < (settings.number(HEALTH_CHECK_TIMEOUT_KEY) or 0) < LONGEST_CHECK_S:
+        yield ConfLine(
+            HEALTH_CHECK_TIMEOUT_KEY,
+            str(LONGEST_CHECK_S),
+            _REASONS[HEALTH_CHECK_TIMEOUT_KEY],
+            settings.get(HEALTH_CHECK_TIMEOUT_KEY),
+        )
 
 
 def foreign_health_check(settings: Settings) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from canhazgpu.config.schema import SlurmConfig
 from canhazgpu.schedulers.slurm.conf.settings import Settings
@@ -29,6 +29,9 @@ BOTH_TIMEOUT_KEY = "PrologEpilogTimeout"
 
 DEFAULT_MESSAGE_TIMEOUT_S = 10
 
+UNKILLABLE_MESSAGE_TIMEOUTS = 5
+"""Slurm wants UnkillableStepTimeout to be so many MessageTimeouts at least; its default is."""
+
 DEFAULT_BATCH_START_TIMEOUT_S = 10
 
 
@@ -44,8 +47,16 @@ _REASONS = {
         "Run the prolog when the job is allocated, not before its first step: salloc and srun wait"
         " for it."
     ),
+    "DeferBatch": (
+        "A job's batch script starts when the prologs of all its nodes are done: one of them may"
+        " send the job back."
+    ),
     "MessageTimeout": (
         "A batch script's srun waits so long for a job's other nodes while their prologs still run."
+    ),
+    "UnkillableStepTimeout": (
+        f"At least {UNKILLABLE_MESSAGE_TIMEOUTS} times MessageTimeout, else Slurm may drain a node"
+        " while the end of a step is only reported late. Without the line it is."
     ),
     "BatchStartTimeout": (
         "A node that registers while a prolog still runs, as it does some time after a"
@@ -81,13 +92,19 @@ def hook_limit_s(slurm: SlurmConfig) -> int:
     return math.ceil(slurm.hook_deadline_s + slurm.command_timeout_s) + PYTHON_START_MARGIN_S
 
 
-def needed_lines(settings: Settings, layout: Layout, limit_s: int) -> tuple[ConfLine, ...]:
-    """Return every line that is missing or different, in the order for readers."""
+def needed_lines(
+    settings: Settings, layout: Layout, limit_s: int, *, multi_node_jobs: bool = False
+) -> tuple[ConfLine, ...]:
+    """Return every line that is missing or different, in the order for readers.
+
+    With `multi_node_jobs`, jobs can have several nodes.
+    """
     found = (
         *(script_line(settings, location) for location in layout.locations),
-        prolog_flags_line(settings),
+        (defer_batch_line(settings) if multi_node_jobs else None) or prolog_flags_line(settings),
         *timeout_lines(settings, limit_s),
         message_timeout_line(settings, limit_s),
+        unkillable_step_line(settings, limit_s),
         batch_start_line(settings, limit_s),
         no_hold_line(settings),
         gres_types_line(settings),
@@ -124,6 +141,33 @@ def message_timeout_line(settings: Settings, limit_s: int) -> ConfLine | None:
         return None
     key = "MessageTimeout"
     return ConfLine(key, str(limit_s), _REASONS[key], settings.get(key))
+
+
+def unkillable_step_line(settings: Settings, limit_s: int) -> ConfLine | None:
+    """Return the line for UnkillableStepTimeout, None where it is not set.
+
+    It counts for the MessageTimeout that the hooks need. Measured on 26.05 with 60 s for both:
+    slurmctld logs an error.
+    """
+    key = "UnkillableStepTimeout"
+    present = settings.number(key)
+    message_timeout_s = max(settings.number("MessageTimeout") or DEFAULT_MESSAGE_TIMEOUT_S, limit_s)
+    needed_s = UNKILLABLE_MESSAGE_TIMEOUTS * message_timeout_s
+    if present is None or present >= needed_s:
+        return None
+    return ConfLine(key, str(needed_s), _REASONS[key], settings.get(key))
+
+
+def defer_batch_line(settings: Settings) -> ConfLine | None:
+    """Return the line for a site whose jobs can have several nodes.
+
+    Measured on 22.05, 24.11 and 26.05: without DeferBatch, a batch script runs on the job's first
+    node before another node's prolog has sent the job back.
+    """
+    if "deferbatch" in settings.words("PrologFlags"):
+        return None
+    line = _line_with_word(settings, "PrologFlags", "DeferBatch")
+    return replace(line, reason=_REASONS["DeferBatch"])
 
 
 def batch_start_line(settings: Settings, limit_s: int) -> ConfLine | None:

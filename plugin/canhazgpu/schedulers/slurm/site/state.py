@@ -39,7 +39,9 @@ class SlurmState:
     `controller_settings` are the controller's settings, None if it was not asked or did not
     answer. `programs` are, by key of slurm.conf, what slurmd would run, in no order.
     `missing_commands` are those that a hook would not find. `slurmd_devices` are the node's GPUs as
-    slurmd reads them, None if it was not asked, or gave the `slurmd_fault`.
+    slurmd reads them, None if it was not asked, or gave the `slurmd_fault`. The hooks in the
+    settings have absolute paths; `relative_hooks` are the lines of slurm.conf that do not.
+    `multi_node_jobs` is True if jobs of this site can have several nodes.
     """
 
     conf: ConfFile
@@ -53,6 +55,8 @@ class SlurmState:
     missing_commands: tuple[str, ...] = ()
     slurmd_devices: tuple[GpuDevice, ...] | None = None
     slurmd_fault: str | None = None
+    relative_hooks: tuple[str, ...] = ()
+    multi_node_jobs: bool = False
 
 
 @dataclass(frozen=True, slots=True)

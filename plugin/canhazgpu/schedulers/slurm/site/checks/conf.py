@@ -54,6 +54,20 @@ def prolog_flags(site: SiteState) -> Iterator[Problem]:
         yield missing_line_problem("error", line)
 
 
+def defer_batch(site: SiteState) -> Iterator[Problem]:
+    """Find a batch script that starts before the prologs of the job's other nodes are done."""
+    line = required_lines.defer_batch_line(site.slurm.settings)
+    if line and site.slurm.multi_node_jobs:
+        yield missing_line_problem("warning", line)
+
+
+def unkillable_step(site: SiteState) -> Iterator[Problem]:
+    """Find an UnkillableStepTimeout that is too short for the MessageTimeout of the hooks."""
+    limit_s = required_lines.hook_limit_s(site.config.config.slurm)
+    if line := required_lines.unkillable_step_line(site.slurm.settings, limit_s):
+        yield missing_line_problem("warning", line)
+
+
 def run_in_job(site: SiteState) -> Iterator[Problem]:
     """Find a prolog that sees only the job's own GPUs."""
     if "runinjob" in site.slurm.settings.words("PrologFlags"):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator
 
 from canhazgpu.schedulers.slurm.conf.settings import Settings
 from canhazgpu.schedulers.slurm.site import required_lines
 from canhazgpu.schedulers.slurm.site.checks.conf import missing_line_problem
+from canhazgpu.schedulers.slurm.site.hook_paths import finds_relative_hooks
 from canhazgpu.schedulers.slurm.site.layout import (
     HOOK_FILE_NAMES,
     HOOK_KEYS,
@@ -120,6 +122,19 @@ def hook_patterns(site: SiteState) -> Iterator[Problem]:
                 "at least one script",
                 site.installed.install_command,
             )
+
+
+def hook_names(site: SiteState) -> Iterator[Problem]:
+    """Find hooks without a directory, which older releases of Slurm do not find."""
+    if finds_relative_hooks(site.slurm.version):
+        return
+    for line in site.slurm.relative_hooks:
+        yield Problem(
+            "error",
+            f"{line} is no absolute path, and {site.slurm.version} does not look beside slurm.conf",
+            "an absolute path",
+            line.replace("=", f"={posixpath.dirname(site.slurm.conf.path)}/", 1),
+        )
 
 
 def hook_scripts(site: SiteState) -> Iterator[Problem]:

@@ -86,6 +86,7 @@ CHECKS = (
     Check("prolog", "Slurm runs canhazgpu's prolog", hooks.prolog),
     Check("epilog", "Slurm runs canhazgpu's epilog", hooks.epilog),
     Check("task-prolog", "Slurm runs canhazgpu's task prolog", hooks.task_prolog),
+    Check("hook-names", "Slurm finds the scripts by the names that it has", hooks.hook_names),
     Check(
         "hook-patterns", "every pattern of Prolog and Epilog matches a file", hooks.hook_patterns
     ),
@@ -96,9 +97,15 @@ CHECKS = (
         "site-scripts", "the site's own scripts can be run beside canhazgpu's", hooks.site_scripts
     ),
     Check("prolog-flags", "the prolog runs when a job is allocated", conf.prolog_flags),
+    Check("defer-batch", "a batch script waits for the prologs of all its nodes", conf.defer_batch),
     Check("run-in-job", "the prolog sees all GPUs of the node", conf.run_in_job),
     Check("hook-timeout", "Slurm gives the hooks the time that they may take", conf.hook_timeout),
     Check("message-timeout", "srun waits for a slow prolog", conf.message_timeout),
+    Check(
+        "unkillable-step",
+        "UnkillableStepTimeout fits the MessageTimeout of the hooks",
+        conf.unkillable_step,
+    ),
     Check("batch-start", "Slurm waits for the batch script of a slow prolog", conf.batch_start),
     Check("clean-up-time", "the epilog has the time that its waits may take", conf.clean_up_time),
     Check("hold-on-failure", "a batch job whose prolog failed is not held", conf.hold_on_failure),
@@ -153,7 +160,7 @@ CHECKS_NEEDING_SLURM_CONF = frozenset(
 CHECKS_NEEDING_CONFIG = frozenset(
     {"hooks-installed", "hook-timeout", "message-timeout", "batch-start", "clean-up-time"}
     | {"assignment", "state-dir", "hook-environment", "gpus", "gpu-count", "store", "clock"}
-    | {"published"}
+    | {"published", "unkillable-step"}
 )
 """Checks without a finding if canhazgpu's configuration could not be read."""
 
