@@ -42,7 +42,16 @@ def test_idle_gpus(node: fake_nvml.FakeNode, look: Look, source: str, place: Pat
     assert (seen.scan.fault, seen.scan.source, seen.scan.node) == (None, source, "n1")
     healthy = GpuHealth("none", False, False, None, 0, "default")
     assert seen.scan.gpus == tuple(
-        GpuReading(index, gpu.uuid, 3 - index, fake_nvml.DEFAULT_NAME, 45, 81559, (), None, healthy)
+        GpuReading(
+            index=index,
+            uuid=gpu.uuid,
+            device_number=3 - index,
+            name=fake_nvml.DEFAULT_NAME,
+            memory_used_mb=45,
+            memory_total_mb=81559,
+            health=healthy,
+            cuda_index=index,
+        )
         for index, gpu in enumerate(node.gpus)
     )
     assert (seen.in_use, seen.unknown) == (frozenset(), frozenset())

@@ -105,7 +105,7 @@ def record_text(
     export: str | Sequence[str] = "uuid",
 ) -> str:
     """Return a record as the prolog writes it."""
-    assigned = [AssignedGpu(*gpu) for gpu in gpus]
+    assigned = [AssignedGpu(*gpu, cuda_index=gpu[2]) for gpu in gpus]
     words = export_words(export) if isinstance(export, str) else export
     return task_record_text(assigned, words, constrained=constrained)
 

@@ -199,6 +199,17 @@ def test_indices_come_with_the_order_they_count_in(
     assert task_prolog.run_as_job(visible).lines == expected
 
 
+def test_an_index_that_is_not_certain_is_not_exported(task_prolog: TaskProlog) -> None:
+    text = record_text(JOB, export="index").replace(f"{A} 5", f"{A} -")
+    task_prolog.record(7).write_text(text)
+
+    told = task_prolog.run_as_job("1,2").lines
+
+    why = 'slurm.export is "index", but CUDA\'s indices of its GPUs are not certain'
+    assert told == refusal(f"{why}; tell the administrator")
+    assert task_prolog.run_as_job("2").lines == [ORDER, *told_gpus(B, visible="3")]
+
+
 @pytest.mark.parametrize(
     ("visible", "expected"),
     [
@@ -475,6 +486,7 @@ GOOD = record_text(JOB)
         GOOD.replace(A, "aaaa"),
         GOOD.replace("/dev/null", "dev/null"),
         GOOD.replace(" 5 ", " five "),
+        GOOD.replace(" 5 ", " -5 "),
         GOOD + "gpu 3 " + A + " 1 /dev/null more\n",
         GOOD + "else\n",
         GOOD.split("gpu")[0],

@@ -83,7 +83,7 @@ class SlurmConfig:
         "auto",
         "what CUDA_VISIBLE_DEVICES holds in jobs: auto (where Slurm constrains devices, Slurm's own"
         " numbers in each step where they are right; UUIDs elsewhere), uuid, or index (numbers"
-        " everywhere; a job is sent back where they cannot be right)",
+        " everywhere; a job is sent back where they are not certain)",
         check=one_of("auto", "uuid", "index"),
     )
     export_also: tuple[str, ...] = key(
@@ -160,7 +160,8 @@ class RunConfig:
     )
     export: str = key(
         "uuid",
-        "what CUDA_VISIBLE_DEVICES holds: uuid, or index (MIG instances: uuid in either case)",
+        "what CUDA_VISIBLE_DEVICES holds in runs: uuid, or index (MIG instances: uuid in either"
+        " case; refused where CUDA's index is not certain)",
         check=one_of("uuid", "index"),
     )
     via_slurm: str = key(

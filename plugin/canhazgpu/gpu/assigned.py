@@ -10,9 +10,11 @@ class AssignedGpu:
     """A GPU that a job has; `position` is the scheduler's own number of it.
 
     `device_file` is the device file that the job may open for it, empty where it is not known.
+    `cuda_index` is as in `GpuReading`.
     """
 
     position: int
     uuid: str
     index: int
     device_file: str = ""
+    cuda_index: int | None = None

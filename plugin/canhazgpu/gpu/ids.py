@@ -13,6 +13,9 @@ from canhazgpu.errors import InputError
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.scan import GpuReading
 
+GPUS_VARIABLE = "CANHAZGPU_GPUS"
+"""Environment variable with the UUIDs of a job's or a run's GPUs, whatever CUDA is told."""
+
 MAX_GPU_NUMBER = 4095
 """Largest number accepted: nodes have a few GPUs, and a range must stay small."""
 

@@ -85,7 +85,8 @@ class GpuReading:
     memory): its processes then decide. `uuid` is empty only for a GPU
     that could not be identified. A MIG instance is a GPU of its own: `index` and `parent_uuid` are
     then those of its GPU, and `mig_index` is its index on that GPU. It has no `device_number` of
-    its own, but `mig_devices`.
+    its own, but `mig_devices`. `cuda_index` is CUDA's index where it counts in the order of PCI
+    addresses (``CUDA_DEVICE_ORDER=PCI_BUS_ID``), None where it is not certain.
     """
 
     index: int
@@ -100,6 +101,7 @@ class GpuReading:
     mig_index: int | None = None
     parent_uuid: str | None = None
     mig_devices: MigDeviceNumbers | None = None
+    cuda_index: int | None = None
 
     @property
     def is_mig_instance(self) -> bool:
@@ -164,17 +166,18 @@ def scan_to_json(scan: Scan) -> str:
     """Return the scan as compact JSON."""
     data = asdict(scan)
     for gpu in data["gpus"]:
-        if gpu["mig_devices"] is None:
-            del gpu["mig_devices"]
+        for name in ("mig_devices", "cuda_index"):
+            if gpu[name] is None:
+                del gpu[name]
     return json.dumps(data, separators=(",", ":"))
 
 
 def scan_to_published_json(scan: Scan) -> str:
-    """Return the scan as JSON for other nodes, which need no device numbers.
+    """Return the scan as JSON for other nodes, which need no device numbers and no CUDA indices.
 
-    Releases before those numbers take a scan that has them for malformed.
+    Releases before those take a scan that has them for malformed.
     """
-    gpus = tuple(replace(gpu, mig_devices=None) for gpu in scan.gpus)
+    gpus = tuple(replace(gpu, mig_devices=None, cuda_index=None) for gpu in scan.gpus)
     return scan_to_json(replace(scan, gpus=gpus))
 
 
@@ -250,6 +253,7 @@ _READING_TYPES = {
     "fault": _OPTIONAL_STR,
     "mig_index": _OPTIONAL_INT,
     "parent_uuid": _OPTIONAL_STR,
+    "cuda_index": _OPTIONAL_INT,
 }
 _SCAN_TYPES = {
     "node": (str,),

@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from canhazgpu.errors import CommandError
+from canhazgpu.errors import CommandError, InputError
+from canhazgpu.gpu.ids import GPUS_VARIABLE
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.node.run_marker import MARKER_VARIABLE
 
@@ -31,17 +32,21 @@ SHELL = "/bin/sh"
 
 
 def visible_devices(gpus: Sequence[GpuReading], export: str) -> dict[str, str]:
-    """Return the variables that show a program these GPUs and no others.
+    """Return the variables that show a program these GPUs and no others, and their UUIDs.
 
-    CUDA's indices are NVML's only in the order of the PCI bus. A MIG instance has no such index.
+    A MIG instance has no index of CUDA's. Raises `InputError` where an index is not certain.
     """
-    if export == "index" and all(gpu.mig_index is None for gpu in gpus):
-        indices = sorted(gpu.index for gpu in gpus)
-        return {
-            "CUDA_VISIBLE_DEVICES": ",".join(map(str, indices)),
-            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-        }
-    return {"CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in gpus)}
+    uuids = ",".join(gpu.uuid for gpu in gpus)
+    if export != "index" or any(gpu.is_mig_instance for gpu in gpus):
+        return {"CUDA_VISIBLE_DEVICES": uuids, GPUS_VARIABLE: uuids}
+    indices = [gpu.cuda_index for gpu in gpus if gpu.cuda_index is not None]
+    if len(indices) < len(gpus):
+        raise InputError('CUDA\'s indices of these GPUs are not certain: set run.export = "uuid"')
+    return {
+        "CUDA_VISIBLE_DEVICES": ",".join(map(str, sorted(indices))),
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        GPUS_VARIABLE: uuids,
+    }
 
 
 def run_environment(

@@ -75,6 +75,11 @@ NO_NVIDIA_SMI = (
 NO_UUID = "the driver tells no UUID for it: update the driver"
 
 
+def is_lost_fault(fault: str | None) -> bool:
+    """Tell whether a GPU's fault, of either source, is that it fell off the bus."""
+    return fault is not None and "gpu is lost" in fault.lower()
+
+
 def nvml_fault(words: str, code: int) -> str:
     """Return NVML's own words with its number and the next step."""
     step = ADVICE_BY_CODE.get(code, CHECK_DMESG)

@@ -97,10 +97,23 @@ def test_the_task_prologs_file_is_exact_and_in_the_order_of_positions(
     assert (tmp_path / "jobs" / "12.env").read_text() == (
         "canhazgpu 1\nconstrained 1\nexport uuid\ngpu 0 GPU-a 2 /dev/nvidia5\ngpu 1 GPU-b 3 -\n"
     )
-    records.complete(FIRST, GPUS[:1], constrained=False, export=["index"])
+    records.complete(FIRST, GPUS[:1], constrained=False, export=["uuid"])
     assert (tmp_path / "jobs" / "12.env").read_text() == (
-        "canhazgpu 1\nconstrained 0\nexport index\ngpu 1 GPU-b 3 -\n"
+        "canhazgpu 1\nconstrained 0\nexport uuid\ngpu 1 GPU-b 3 -\n"
     )
+
+
+@pytest.mark.parametrize(("cuda_index", "told"), [(0, "0"), (7, "7"), (None, "-")])
+def test_the_task_prolog_is_told_cudas_index_where_it_exports_indices(
+    records: JobRecords, tmp_path: Path, cuda_index: int | None, told: str
+) -> None:
+    begin(records)
+    gpus = [AssignedGpu(1, "GPU-b", 3, cuda_index=cuda_index)]
+    records.complete(FIRST, gpus, constrained=False, export=["index"])
+    assert (tmp_path / "jobs" / "12.env").read_text() == (
+        f"canhazgpu 1\nconstrained 0\nexport index\ngpu 1 GPU-b {told} -\n"
+    )
+    assert records.find("12") == JobRecord(FIRST, "ann", "boot 1", tuple(gpus))
 
 
 def test_the_task_prolog_of_the_release_before_takes_the_last_export(

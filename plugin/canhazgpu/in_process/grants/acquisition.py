@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from canhazgpu.allocation.allocator import GpuAllocator, Grant
-from canhazgpu.allocation.gpu_choice import ByProfile, refuse_mixed_gpus
+from canhazgpu.allocation.gpu_choice import ByProfile, GpuChoice, refuse_mixed_gpus
 from canhazgpu.allocation.liveness import LivenessContext
+from canhazgpu.allocation.numbered_choice import NumberedByCuda, refuse_unnumbered
 from canhazgpu.allocation.progress import Progress
 from canhazgpu.allocation.queue_wait import QueueWait, WaitOptions
 from canhazgpu.errors import StoreError
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 HEARTBEATS_PER_LEASE = 3
 """A waiter that sends no heartbeat for a whole lease loses its place in the queue."""
+
+EXPORT_KEY = "run.export"
 
 
 @dataclass(slots=True)
@@ -100,18 +103,22 @@ class _ReserveAttempts:
         if self._request.selectors:
             return allocator.reserve_given(claim, self._select, options=options, force=force)
         return allocator.reserve_count(
-            claim,
-            self._request.count,
-            options=options,
-            force=force,
-            choice=ByProfile(self._request.profile),
+            claim, self._request.count, options=options, force=force, choice=self._choice()
         )
+
+    def _choice(self) -> GpuChoice:
+        by_profile = ByProfile(self._request.profile)
+        if self._acquisition.config.run.export != "index":
+            return by_profile
+        return NumberedByCuda(by_profile, self._request.count, EXPORT_KEY)
 
     def _select(self, readings: Sequence[GpuReading]) -> Sequence[str]:
         node = self._acquisition.node
         self._selected_gpus = resolve_gpus(self._request.selectors, readings, node)
         selected = [gpu for gpu in readings if gpu.uuid in self._selected_gpus]
         refuse_mixed_gpus(selected, for_command=self._for_command)
+        if self._acquisition.config.run.export == "index":
+            refuse_unnumbered(readings, self._selected_gpus, EXPORT_KEY)
         return self._selected_gpus
 
     def waiter(self) -> Waiter:

@@ -41,13 +41,14 @@ class CommandStart:
         On any error the GPUs are released. Raises `NodeStateError` if the monitor does not start.
         """
         try:
-            self._start_monitor()
-            return run_environment(
+            environment = run_environment(
                 self._adapters.environ,
                 self._marker,
                 self._grant.gpus,
                 self._acquisition.config.run.export,
             )
+            self._start_monitor()
+            return environment
         except BaseException:
             ledger, node = self._acquisition.ledger, self._acquisition.node
             ledger.release(node, self._acquisition.claim.owner, COMMAND_NOT_STARTED)

@@ -49,12 +49,17 @@ def reserve(
         note=gpus.note,
         duration_s=duration_s,
     )
-    outcome = open_acquisition(adapters, config, claim).acquire(gpus, progress)
+    acquisition = open_acquisition(adapters, config, claim)
+    outcome = acquisition.acquire(gpus, progress)
     from canhazgpu.allocation.allocator import Grant  # noqa: PLC0415 - imported by now
 
     if not isinstance(outcome, Grant):
         return outcome
-    environment = visible_devices(outcome.gpus, config.run.export)
+    try:
+        environment = visible_devices(outcome.gpus, config.run.export)
+    except InputError:
+        acquisition.ledger.release(node, claim.owner, "gave up")
+        raise
     return Reserved(node, claim.owner, outcome.gpus, outcome.in_use, duration_s, environment)
 
 

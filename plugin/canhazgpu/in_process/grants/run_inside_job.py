@@ -32,9 +32,9 @@ def run_inside_job(
             f"Slurm job {job.job_id} has {len(job.devices)} GPUs here, and {count} are asked"
             f" for: submit it with --gres=gpu:{count}"
         )
-    devices = job.devices[:count]
-    environment = {**adapters.environ, "CUDA_VISIBLE_DEVICES": ",".join(devices)}
-    return RunInsideJob(job.job_id, devices, environment)
+    variables = job.variables(count)
+    devices = tuple(variables["CUDA_VISIBLE_DEVICES"].split(","))
+    return RunInsideJob(job.job_id, devices, {**adapters.environ, **variables})
 
 
 def _refuse_run_limits(job: EnclosingJob, request: RunRequest) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from canhazgpu.gpu.assigned import AssignedGpu
 
 ENV_FORMAT = "canhazgpu 1"
+UNKNOWN_INDEX = "-"
+"""Where CUDA's index is to be exported and is not certain: no release exports one then."""
 
 
 def export_words(
@@ -35,7 +37,14 @@ def task_record_text(
     """Return the record of a job with these GPUs; `export` are `export_words`."""
     lines = [ENV_FORMAT, f"constrained {int(constrained)}", *(f"export {word}" for word in export)]
     lines += [
-        f"gpu {gpu.position} {gpu.uuid} {gpu.index} {gpu.device_file or '-'}"
+        f"gpu {gpu.position} {gpu.uuid} {_index(gpu, export)} {gpu.device_file or '-'}"
         for gpu in sorted(gpus, key=lambda gpu: gpu.position)
     ]
     return "\n".join(lines) + "\n"
+
+
+def _index(gpu: AssignedGpu, export: Sequence[str]) -> str:
+    """Return CUDA's index; where it is not certain, NVML's, which is for comparison alone."""
+    if gpu.cuda_index is None:
+        return UNKNOWN_INDEX if "index" in export else str(gpu.index)
+    return str(gpu.cuda_index)

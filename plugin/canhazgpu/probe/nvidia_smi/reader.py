@@ -23,6 +23,7 @@ from canhazgpu.errors import ScanError
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.probe import fault_messages
 from canhazgpu.probe.bounded_child import die_with_parent
+from canhazgpu.probe.cuda_index import parse_pci_address, with_cuda_indices
 from canhazgpu.probe.nvidia_smi import csv_output, inforom
 from canhazgpu.probe.plausibility import (
     larger_or_none,
@@ -86,7 +87,8 @@ def read_gpus(program: str) -> tuple[GpuReading, ...]:
             fault_messages.output_fault("nvidia-smi tells of a process on an unknown GPU")
         )
     numbers = _device_numbers()
-    readings = (_reading(gpu, apps, numbers) for gpu in gpus)
+    addresses = {gpu.index: parse_pci_address(gpu.bus_id) for gpu in gpus}
+    readings = with_cuda_indices((_reading(gpu, apps, numbers) for gpu in gpus), addresses)
     return with_plausibility_faults(
         replace(reading, fault=reading.fault or fault_messages.CORRUPTED_INFOROM)
         if reading.uuid in corrupted

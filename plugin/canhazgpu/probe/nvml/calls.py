@@ -11,6 +11,7 @@ from typing import Any
 import pynvml
 
 from canhazgpu.probe import fault_messages
+from canhazgpu.probe.cuda_index import PciAddress, parse_pci_address
 from canhazgpu.probe.plausibility import larger_or_none
 
 MIB = 1024 * 1024
@@ -56,6 +57,16 @@ def value_or_none(call: Callable[[], Any]) -> Any:
 def read_uuid(handle: Any) -> str:
     """Return the UUID of a GPU or a MIG instance."""
     return _read_text(pynvml.nvmlDeviceGetUUID, handle)
+
+
+def read_pci_address(index: int) -> PciAddress | None:
+    """Return the PCI address of the GPU with this index of NVML, None where it is not to be had."""
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        text = pynvml.nvmlDeviceGetPciInfo(handle).busId
+        return parse_pci_address(text.decode() if isinstance(text, bytes) else text)
+    except NVML_ERRORS:
+        return None
 
 
 def read_name(handle: Any) -> str:

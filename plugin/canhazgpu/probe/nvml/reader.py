@@ -13,11 +13,13 @@ import pynvml
 from canhazgpu.errors import ScanError
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.probe import fault_messages
+from canhazgpu.probe.cuda_index import with_cuda_indices
 from canhazgpu.probe.nvml.calls import (
     NVML_ERRORS,
     nvml_error_text,
     read_memory_mb,
     read_name,
+    read_pci_address,
     read_processes_mb,
     read_uuid,
     value_or_none,
@@ -46,9 +48,9 @@ def read_gpus(library: str = "") -> tuple[GpuReading, ...]:
         except NVML_ERRORS as exc:
             raise ScanError(nvml_error_text(exc)) from exc
         capabilities = MigCapabilities()
-        return with_plausibility_faults(
-            reading for index in range(count) for reading in _read_gpu(index, capabilities)
-        )
+        found = [reading for index in range(count) for reading in _read_gpu(index, capabilities)]
+        addresses = {index: read_pci_address(index) for index in range(count)}
+        return with_plausibility_faults(with_cuda_indices(found, addresses))
 
 
 @contextlib.contextmanager

@@ -599,11 +599,13 @@ def test_a_shell_that_outlived_its_job_gets_nobodys_gpu(
         "SLURMD_NODENAME": NODE,
         "CUDA_VISIBLE_DEVICES": host.uuids()[0],
     }
-    done = host.call("run", "--", "true", environ=stale)
-    assert done.returncode == 2
-    assert f"is reserved by {people[0]} (manual, expires in 7h 59m), not by Slurm job 5" in (
-        done.stderr
-    )
+    by_number = {**stale, "CUDA_VISIBLE_DEVICES": "0", "CANHAZGPU_GPUS": host.uuids()[0]}
+    for environ in (stale, by_number):
+        done = host.call("run", "--", "true", environ=environ)
+        assert done.returncode == 2
+        assert f"is reserved by {people[0]} (manual, expires in 7h 59m), not by Slurm job 5" in (
+            done.stderr
+        )
 
 
 def test_any_operation_frees_what_the_dead_kept(host: SharedHost) -> None:

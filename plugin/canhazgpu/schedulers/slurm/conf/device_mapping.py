@@ -70,7 +70,8 @@ def _gpu_at(position: int, devices: Sequence[GpuDevice], gpus: Sequence[GpuReadi
         gpu = find_gpu(device, gpus)
     except InputError as exc:
         raise InputError(f"Slurm gave GPU {position} ({','.join(device.files)}), {exc}") from exc
-    return AssignedGpu(position, gpu.uuid, gpu.index, _own_device_file(device, gpu))
+    file = _own_device_file(device, gpu)
+    return AssignedGpu(position, gpu.uuid, gpu.index, file, gpu.cuda_index)
 
 
 def find_gpu(device: GpuDevice, gpus: Sequence[GpuReading]) -> GpuReading:

@@ -5,19 +5,44 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from canhazgpu.gpu.ids import GPUS_VARIABLE
 from canhazgpu.ledger.values import Reservation
 from canhazgpu.schedulers.slurm import environment as names
 
 NO_VISIBLE_DEVICES = ("", "NoDevFiles", "-1")
 """The values of CUDA_VISIBLE_DEVICES in a job without GPUs."""
+_UUID_PREFIXES = ("GPU-", "MIG-")
 
 
 @dataclass(frozen=True, slots=True)
 class EnclosingJob:
-    """The job that encloses a process, and the job's visible devices, as CUDA names them."""
+    """The job that encloses a process.
+
+    `devices` are its visible devices as CUDA names them; `uuids` are its GPUs by UUID, empty where
+    the environment does not tell them.
+    """
 
     job_id: str
     devices: tuple[str, ...]
+    uuids: tuple[str, ...] = ()
+
+    def variables(self, count: int) -> dict[str, str]:
+        """Return the variables by which a program sees `count` of the job's devices.
+
+        Numbers of CUDA's and UUIDs come in orders of their own, so that a part of the numbers
+        cannot be said to be a part of the UUIDs.
+        """
+        chosen = self.devices[:count]
+        if not all(device.startswith(_UUID_PREFIXES) for device in chosen):
+            if len(self.uuids) != len(self.devices):
+                return {"CUDA_VISIBLE_DEVICES": ",".join(chosen), GPUS_VARIABLE: ""}
+            if count == len(self.devices):
+                return {
+                    "CUDA_VISIBLE_DEVICES": ",".join(chosen),
+                    GPUS_VARIABLE: ",".join(self.uuids),
+                }
+            chosen = self.uuids[:count]
+        return {"CUDA_VISIBLE_DEVICES": ",".join(chosen), GPUS_VARIABLE: ",".join(chosen)}
 
 
 def find_enclosing_job(environ: Mapping[str, str], node: str) -> EnclosingJob | None:
@@ -31,7 +56,8 @@ def find_enclosing_job(environ: Mapping[str, str], node: str) -> EnclosingJob | 
         return None
     visible = environ.get("CUDA_VISIBLE_DEVICES", "")
     devices = () if visible in NO_VISIBLE_DEVICES else tuple(visible.split(","))
-    return EnclosingJob(job_id, devices)
+    uuids = environ.get(GPUS_VARIABLE, "")
+    return EnclosingJob(job_id, devices, tuple(uuids.split(",")) if uuids else ())
 
 
 def find_foreign_device(
@@ -41,7 +67,7 @@ def find_foreign_device(
 
     A shell can outlive its job, and everybody can set variables.
     """
-    for device in job.devices:
+    for device in (*job.devices, *job.uuids):
         holder = reservations.get(device)
         if holder is not None and holder.claim.job_id != job.job_id:
             return device, holder

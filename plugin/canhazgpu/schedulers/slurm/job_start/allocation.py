@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from canhazgpu.allocation.allocator import GpuAllocator, Grant
+from canhazgpu.allocation.gpu_choice import GpuChoice
+from canhazgpu.allocation.numbered_choice import NumberedByCuda, refuse_unnumbered
 from canhazgpu.allocation.refusal import Refusal, RefusalKind
 from canhazgpu.errors import ConfigError, InputError
 from canhazgpu.gpu.assigned import AssignedGpu
@@ -23,6 +25,8 @@ from canhazgpu.schedulers.slurm.hook.node_context import JobHook
 from canhazgpu.schedulers.slurm.hook.slurmd_gpus import slurms_devices
 from canhazgpu.schedulers.slurm.job_start.same_kind import SameKind
 from canhazgpu.schedulers.slurm.job_start.task_export import task_export
+
+EXPORT_KEY = "slurm.export"
 
 
 def scheduler_picks_devices(assignment: str, constrained: bool) -> bool:
@@ -53,6 +57,9 @@ class JobAllocation:
         self.scheduler_picks = scheduler_picks
         self.claim = claim_of(hook.job, names.SCHEDULER_TYPE, hook.boot_id)
         self.choice = SameKind(hook.job.positions, hook.node_conf, hook.state_dir)
+        self.needs_cuda_index = (
+            hook.config.slurm.export == "index" and not hook.node_conf.constrains_devices
+        )
 
     @property
     def count(self) -> int:
@@ -69,7 +76,7 @@ class JobAllocation:
         try:
             if not self.scheduler_picks:
                 return self.allocator.reserve_count(
-                    self.claim, self.count, first_scan, force=force, choice=self.choice
+                    self.claim, self.count, first_scan, force=force, choice=self._count_choice()
                 )
             return self.allocator.reserve_given(
                 self.claim, self.assigned_uuids, first_scan, force=force
@@ -77,13 +84,25 @@ class JobAllocation:
         except InputError as exc:
             return Refusal(str(exc), kind=RefusalKind.NEVER)
 
+    def candidates(self, gpus: Sequence[GpuReading]) -> frozenset[str] | None:
+        """Return the GPUs as good as the scheduler's, None for all; raises `InputError`."""
+        return self._count_choice().candidates(gpus)
+
+    def _count_choice(self) -> GpuChoice:
+        if self.needs_cuda_index:
+            return NumberedByCuda(self.choice, self.count, EXPORT_KEY)
+        return self.choice
+
     def attempt_gpus(self, gpus: Sequence[str], *, force: bool = False) -> AllocationResult:
         """Try once to reserve these GPUs (UUIDs)."""
         return self.allocator.reserve_given(self.claim, lambda _: gpus, force=force)
 
     def assigned_uuids(self, gpus: Sequence[GpuReading]) -> list[str]:
         """Return the UUIDs of the GPUs that the scheduler assigned; raises `InputError`."""
-        return [gpu.uuid for gpu in self.assigned_gpus(gpus)]
+        assigned = [gpu.uuid for gpu in self.assigned_gpus(gpus)]
+        if self.needs_cuda_index:
+            refuse_unnumbered(gpus, assigned, EXPORT_KEY)
+        return assigned
 
     def assigned_gpus(self, gpus: Sequence[GpuReading]) -> tuple[AssignedGpu, ...]:
         """Return the GPUs that the scheduler assigned; raises `InputError`."""
@@ -145,7 +164,7 @@ class JobAllocation:
             return self.assigned_gpus(grant.node_gpus)
         chosen = sorted(grant.gpus, key=lambda gpu: (gpu.index, gpu.mig_index or 0))
         return tuple(
-            AssignedGpu(position, gpu.uuid, gpu.index)
+            AssignedGpu(position, gpu.uuid, gpu.index, cuda_index=gpu.cuda_index)
             for position, gpu in zip(sorted(self.hook.job.positions), chosen, strict=True)
         )
 

@@ -199,7 +199,7 @@ class ConflictResolution:
     def _candidates(self) -> frozenset[str] | None:
         """Return the GPUs that are as good as the scheduler's, None for all."""
         try:
-            return self._allocation.choice.candidates(self._gpus)
+            return self._allocation.candidates(self._gpus)
         except InputError:
             return frozenset()
 
