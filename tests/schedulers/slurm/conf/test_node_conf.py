@@ -202,6 +202,14 @@ def test_files_include_others_beside_them_or_anywhere(tmp_path: Path) -> None:
     assert (found.constrains_devices, found.log_file) == (True, Path("/l"))
 
 
+def test_the_absolute_include_of_an_image_is_in_the_image(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "log.conf").write_text("SlurmdLogFile=/l\n")
+    (tmp_path / "etc" / "slurm.conf").write_text("Include /etc/log.conf\n")
+    found = read_node_conf(tmp_path / "etc" / "slurm.conf", "", "", tmp_path)
+    assert found.log_file == Path("/l")
+
+
 def test_an_include_names_the_cluster(tmp_path: Path) -> None:
     (tmp_path / "gres_mars.conf").write_text("Name=gpu File=/dev/nvidia3\n")
     (tmp_path / "mars.conf").write_text("SlurmdLogFile=/l\n")

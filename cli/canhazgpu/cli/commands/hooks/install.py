@@ -95,11 +95,11 @@ def install(
     if slurm_conf and not conf.exists():
         raise ConfigError(f"cannot read {conf}: No such file or directory")
     slurm = effective.config.slurm
-    constrained = read_node_conf(conf, "", "").constrains_devices
+    constrained = read_node_conf(conf, "", "", base).constrains_devices
     if fault := swap_error(slurm.chains(), constrained=constrained):
         raise ConfigError(fault)
     node_path = f"/{conf.relative_to(base)}"
-    site = with_absolute_hooks(read_settings(conf), node_path)
+    site = with_absolute_hooks(read_settings(conf, base), node_path)
     refuse_copied_hooks(site, chains)
     layout = plan_layout(
         site, slurm_dir, chains, read_chained_scripts(chain_script_paths(site, slurm_dir), base)

@@ -116,7 +116,7 @@ def _plan_uninstallation(
     app: App, root: Path, conf: str, slurm_dir: str, dry_run: bool
 ) -> Uninstallation:
     conf_path = under_root(root, Path(conf))
-    settings = with_absolute_hooks(read_settings(conf_path), conf)
+    settings = with_absolute_hooks(read_settings(conf_path, root), conf)
     removals, foreign = find_installed(script_directories(settings, slurm_dir), root)
     named_by_controller: tuple[DanglingReference, ...] = ()
     if root == Path("/") and conf_path.exists() and removals:

@@ -35,11 +35,13 @@ class ConfFiles:
     """The files below one Slurm configuration, and which of them were read.
 
     `stamps` has each file that was looked for. `cluster` is the ClusterName read so far, which
-    ``%c`` in an Include stands for.
+    ``%c`` in an Include stands for. `root` is where the host's files are, for a directory in an
+    image of it.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, root: Path = Path("/")) -> None:
         self._directory = directory
+        self._root = root
         self.stamps: dict[str, FileStamp] = {}
         self.cluster = ""
 
@@ -78,9 +80,10 @@ class ConfFiles:
             name = name.replace("%c", lower_as_slurm(self.cluster))
         known = {}
         for base in dict.fromkeys((path.parent, self._directory)):
-            text = self._read(base / name)
+            file = self._root / name[1:] if name.startswith("/") else base / name
+            text = self._read(file)
             if text is not None:
-                known[base / name] = text
+                known[file] = text
         if not known:
             raise ConfigError(f"{origin}: cannot read the included file {name}: No such file")
         if len(set(known.values())) > 1:

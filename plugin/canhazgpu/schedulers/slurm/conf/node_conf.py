@@ -92,13 +92,13 @@ def conf_path(environ: Mapping[str, str]) -> Path:
     return Path(environ.get(names.SLURM_CONF) or default_conf_path())
 
 
-def read_node_conf(conf: Path, node: str, host: str) -> SlurmNodeConf:
+def read_node_conf(conf: Path, node: str, host: str, root: Path = Path("/")) -> SlurmNodeConf:
     """Read ``slurm.conf`` and, beside it, ``cgroup.conf`` and ``gres.conf``.
 
-    An absent file counts as empty, as it does for Slurm. A file that exists but cannot be read
+    `root` is the host's root directory, for files in an image of it. An absent file counts as empty, as it does for Slurm. A file that exists but cannot be read
     raises `ConfigError`: a guess could give a job the wrong GPU.
     """
-    files = ConfFiles(conf.parent)
+    files = ConfFiles(conf.parent, root)
     lines = tuple(files.lines(conf))
     general = _merged_values(lines)
     cgroup = _merged_values(files.lines(conf.with_name("cgroup.conf")))
@@ -121,12 +121,12 @@ def read_node_conf(conf: Path, node: str, host: str) -> SlurmNodeConf:
     )
 
 
-def read_settings(conf: Path) -> Settings:
-    """Read the general settings of ``slurm.conf``, or of ``cgroup.conf``.
+def read_settings(conf: Path, root: Path = Path("/")) -> Settings:
+    """Read the general settings of ``slurm.conf``, or of ``cgroup.conf``; see `read_node_conf`.
 
     An absent file has no settings.
     """
-    return collect_settings(line.pairs for line in ConfFiles(conf.parent).lines(conf))
+    return collect_settings(line.pairs for line in ConfFiles(conf.parent, root).lines(conf))
 
 
 def _merged_values(lines: Iterable[ConfLine]) -> ConfPairs:
