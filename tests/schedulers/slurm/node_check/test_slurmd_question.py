@@ -127,3 +127,11 @@ def test_a_slurmd_that_gives_no_answer_stops_no_job(gpu_node: Any) -> None:
     assert "NoSuchKey" in kept(gpu_node)[1]
     gpu_node.run("prolog")
     assert len(gpu_node.owners_by_gpu()) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_slurmd_is_not_asked_to_wait_for_a_missing_device(gpu_node: Any) -> None:
+    (gpu_node.files / "dev" / "nvidia1").unlink()
+    check(gpu_node)
+    assert f"{gpu_node.files}/dev/nvidia1, which is missing" in kept(gpu_node)[1]

@@ -95,8 +95,9 @@ def conf_path(environ: Mapping[str, str]) -> Path:
 def read_node_conf(conf: Path, node: str, host: str, root: Path = Path("/")) -> SlurmNodeConf:
     """Read ``slurm.conf`` and, beside it, ``cgroup.conf`` and ``gres.conf``.
 
-    `root` is the host's root directory, for files in an image of it. An absent file counts as empty, as it does for Slurm. A file that exists but cannot be read
-    raises `ConfigError`: a guess could give a job the wrong GPU.
+    `root` is the host's root directory, for files in an image of it. An absent file counts as
+    empty, as it does for Slurm. Raises `ConfigError` for a file that exists but cannot be read, and
+    for an Include without its file: a guess could give a job the wrong GPU.
     """
     files = ConfFiles(conf.parent, root)
     lines = tuple(files.lines(conf))

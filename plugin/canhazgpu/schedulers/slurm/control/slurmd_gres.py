@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from canhazgpu.errors import InputError, SchedulerError
@@ -18,7 +19,7 @@ from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
 from canhazgpu.schedulers.slurm.conf.slurmd_output import parse_slurm_version, parse_slurmd_gpus
 
 SLURMD_TIMEOUT_S = 25.0
-"""Longest wait for ``slurmd -G``: it waits 20 s for a device file that is missing."""
+"""Longest wait for ``slurmd -G``. It takes as long as NVML where it detects GPUs."""
 
 FIRST_RELEASE_WITHOUT_CGROUPS = (23, 11)
 """The first that knows CgroupPlugin=disabled."""
@@ -44,6 +45,13 @@ def find_slurmd(bin_dir: str) -> str:
         if os.access(path := Path(directory) / "slurmd", os.X_OK):
             return str(path)
     raise SchedulerError(f"slurmd is not in {', '.join(slurmd_directories(bin_dir))}")
+
+
+def check_device_files(devices: Iterable[GpuDevice]) -> None:
+    """Raise `SchedulerError` for a device file that is missing: slurmd would wait 20 s for it."""
+    for file in dict.fromkeys(file for one in devices for file in one.files):
+        if not Path(file).exists():
+            raise SchedulerError(f"slurmd -G needs the device file {file}, which is missing")
 
 
 def ask_slurmd(

@@ -8,12 +8,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from canhazgpu.errors import SchedulerError
+from canhazgpu.errors import InputError, SchedulerError
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.node.processes import PROC, identify_process, read_stat
 from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
 from canhazgpu.schedulers.slurm.conf.slurmd_answer import SlurmdAnswer, conf_stamps, driver_gpus
-from canhazgpu.schedulers.slurm.control.slurmd_gres import ask_slurmd, find_slurmd
+from canhazgpu.schedulers.slurm.control.slurmd_gres import (
+    ask_slurmd,
+    check_device_files,
+    find_slurmd,
+)
 from canhazgpu.schedulers.slurm.hook.node_context import NodeContext
 from canhazgpu.schedulers.slurm.hook.slurmd_gpus import read_answer, write_answer
 
@@ -69,9 +73,10 @@ def _ask(context: NodeContext, asked: SlurmdAnswer, library_path: str) -> Slurmd
     devices: tuple[GpuDevice, ...] = ()
     fault = ""
     try:
+        check_device_files(context.node_conf.gpu_devices)
         slurmd = find_slurmd(context.config.slurm.bin_dir)
         devices = ask_slurmd(slurmd, context.conf, context.node, QUESTION_TIMEOUT_S, library_path)
-    except SchedulerError as exc:
+    except (SchedulerError, InputError) as exc:
         fault = str(exc)
     return replace(asked, devices=devices, fault=fault)
 

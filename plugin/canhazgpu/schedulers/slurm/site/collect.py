@@ -26,6 +26,7 @@ from canhazgpu.schedulers.slurm.conf.settings import Settings, parse_show_config
 from canhazgpu.schedulers.slurm.control.commands import DEFAULT_BIN_DIRS, SlurmCommands
 from canhazgpu.schedulers.slurm.control.slurmd_gres import (
     ask_slurmd,
+    check_device_files,
     find_slurmd,
     slurmd_directories,
 )
@@ -94,7 +95,7 @@ def collect_slurm_state(conf: str, node: str, host: str, slurm: SlurmConfig) -> 
     commands = SlurmCommands(slurm.bin_dir, QUERY_TIMEOUT_S, {names.SLURM_CONF: conf})
     knows_node = any(_line_names_node(line, node) for line in node_conf.nodes)
     devices, slurmd_fault = (
-        _slurmds_devices(path, node, slurm.bin_dir)
+        _slurmds_devices(path, node_conf, slurm.bin_dir)
         if knows_node and node_conf.gres and os.geteuid() == 0
         else (None, None)
     )
@@ -118,10 +119,13 @@ def collect_slurm_state(conf: str, node: str, host: str, slurm: SlurmConfig) -> 
 
 
 def _slurmds_devices(
-    conf: Path, node: str, bin_dir: str
+    conf: Path, node_conf: SlurmNodeConf, bin_dir: str
 ) -> tuple[tuple[GpuDevice, ...] | None, str | None]:
     try:
-        return ask_slurmd(find_slurmd(bin_dir), conf, node), None
+        check_device_files(node_conf.gpu_devices)
+        return ask_slurmd(find_slurmd(bin_dir), conf, node_conf.node), None
+    except InputError:
+        return None, None  # a check of its own says so
     except SchedulerError as exc:
         return None, str(exc)
 
