@@ -1,7 +1,7 @@
 /* What Slurm's AutoDetect=nvml asks beside names and numbers: CPUs, NVLinks, clocks, MIG sizes. */
 #include "fake.h"
 
-#define DEFAULT_MEMORY_MB 81559
+#define DEFAULT_MEMORY_MB 9856        /* as of a MIG device in memory.c */
 
 EXPORT nvmlReturn_t nvmlDeviceGetCpuAffinity(nvmlDevice_t handle, unsigned int size,
                                              unsigned long *cpus)
