@@ -9,6 +9,7 @@ import pytest
 from fakes.memory_ledger import BOB, gpu, job, manual, scan, uuid, view
 from fakes.read_only_ledger import NOW
 
+from canhazgpu.allocation.intruders import OtherProcesses
 from canhazgpu.config.schema import HEALTH_CHECKS
 from canhazgpu.gpu.health import unhealthy_gpus
 from canhazgpu.gpu.scan import GpuHealth, GpuProcess, Scan, whole_gpus
@@ -22,7 +23,6 @@ from canhazgpu.status.findings import (
     scan_findings,
     worst_verdict,
 )
-from canhazgpu.status.intruders import OtherProcesses
 from canhazgpu.status.node_status import GpuStatus, NodeStatus, node_status, with_live_scan
 
 POLICY = UsagePolicy(1024)

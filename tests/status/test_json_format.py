@@ -45,6 +45,20 @@ def process(pid: int, user: str, name: str, memory_mb: int | None, **more: objec
 BOBS = process(8, "bob", "x", None)
 
 
+RESERVATION = {
+    "type": "slurm",
+    "user": "alice",
+    "job_id": "5",
+    "job_name": "train",
+    "owner": "job:c:5:0",
+    "note": "a note",
+    "share": None,
+    "granted_at": "2023-11-14T22:13:20Z",
+    "renewed_at": "2023-11-14T22:13:50Z",
+    "ends_at": "2023-11-14T23:13:20Z",
+}
+
+
 def test_every_key_of_the_form() -> None:
     status = node_status(VIEW, POLICY, live=True, expected_gpus=8)
 
@@ -70,17 +84,8 @@ def test_every_key_of_the_form() -> None:
                         "name": "H100",
                         "mig_profile": None,
                         "state": "reserved",
-                        "reservation": {
-                            "type": "slurm",
-                            "user": "alice",
-                            "job_id": "5",
-                            "job_name": "train",
-                            "owner": "job:c:5:0",
-                            "note": "a note",
-                            "granted_at": "2023-11-14T22:13:20Z",
-                            "renewed_at": "2023-11-14T22:13:50Z",
-                            "ends_at": "2023-11-14T23:13:20Z",
-                        },
+                        "reservation": RESERVATION,
+                        "reservations": [RESERVATION],
                         "quarantine": {
                             "reason": "fan", "by": "root", "since": "2023-11-14T22:13:20Z",
                         },

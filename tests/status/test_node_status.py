@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from canhazgpu.allocation.coverage import PidNamespace
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
 from canhazgpu.gpu.usage import GpuState, Usage, UsagePolicy
 from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation, Waiter
 from canhazgpu.node.process_id import ProcessId
-from canhazgpu.status.coverage import PidNamespace
 from canhazgpu.status.node_status import (
     IMPOSSIBLE_VALUES,
     NEVER_SCANNED,

@@ -133,7 +133,7 @@ class GpuAllocator:
 
         For attempts of which the node has no record, for example because a reboot deleted it.
         """
-        held = self._node_view().reservations.values()
+        held = self._node_view().all_reservations()
         owners = {one.claim.owner for one in held if last.covers(one.claim.owner)}
         return [uuid for owner in sorted(owners) for uuid in self.release(owner, reason)]
 
@@ -177,7 +177,7 @@ class GpuAllocator:
         refusal = Refusal(f"the GPUs of {self._node} kept changing hands; try again")
         pending = first_scan or self._probe.start()
         for _ in range(MAX_SCANS):
-            observation = pending.observe()
+            observation = self._observe_for(claim, pending)
             if observation.scan.fault is not None:
                 return Refusal(f"{self._node}: {observation.scan.fault}", kind=RefusalKind.FAULT)
             answer = attempt(observation)
@@ -186,7 +186,9 @@ class GpuAllocator:
                 forced = observation.in_use
                 answer = attempt(replace(pending.observe(), in_use=frozenset()))
             if isinstance(answer, GrantedGpus):
-                intruded = () if answer.repeated else self._rescan_for_intruders(answer, forced)
+                intruded = (
+                    () if answer.repeated else self._rescan_for_intruders(claim, answer, forced)
+                )
                 if not intruded:
                     return _build_grant(answer, observation, forced)
                 self._ledger.release(self._node, claim.owner, "in use at the second look")
@@ -208,7 +210,7 @@ class GpuAllocator:
     def _release_dead_owners(self, view: NodeView) -> list[str]:
         """Release the GPUs of dead owners; return their UUIDs."""
         reasons: dict[str, str] = {}
-        for one in view.reservations.values():
+        for one in view.all_reservations():
             silent_s = view.read_at - (one.renewed_at or one.granted_at)
             if reason := death_reason(one.claim, silent_s, self._liveness):
                 reasons[one.claim.owner] = reason
@@ -220,12 +222,21 @@ class GpuAllocator:
             for uuid in self._ledger.release(self._node, owner, reason)
         ]
 
+    def _observe_for(self, claim: Claim, pending: PendingScan) -> Observation:
+        """Return the scan, with the use by jobs that the claim may share GPUs with."""
+        observation = pending.observe()
+        if claim.share is None or not observation.in_use:
+            return observation
+        from canhazgpu.allocation.shared_use import observed_for_share  # noqa: PLC0415 - most claims have no share
+
+        return observed_for_share(claim, observation, self._node_view())
+
     def _rescan_for_intruders(
-        self, granted: GrantedGpus, forced: frozenset[str]
+        self, claim: Claim, granted: GrantedGpus, forced: frozenset[str]
     ) -> tuple[GpuReading, ...]:
         """Return the granted GPUs that a second scan finds in use: they were so at the grant."""
-        second = self._probe.start().observe()
-        unfit = (second.in_use - forced) | second.unknown
+        second = self._observe_for(claim, self._probe.start())
+        unfit = (second.in_use - second.covered.keys() - forced) | second.unknown
         seen = second.scan.by_uuid()
         return tuple(
             without_ignored_processes(seen.get(uuid) or missing_gpu_reading(uuid), second)

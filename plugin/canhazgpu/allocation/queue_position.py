@@ -78,9 +78,9 @@ def _queue_head_text(first: Waiter) -> str:
 
 def _holders_text(view: NodeView, waiter: Waiter, *, times: bool) -> str:
     """Return the holders of GPUs that the waiter could use, those that expire first."""
-    held = view.reservations.items()
+    held = view.all_reservations()
     choice = set(waiter.gpus) or {gpu.uuid for gpu in _choice(view, waiter)}
-    wanted = [one for gpu, one in held if gpu in choice or not view.scan]
+    wanted = [one for one in held if one.gpu in choice or not view.scan]
     wanted.sort(key=lambda one: (one.expires_at is None, one.expires_at or 0.0, one.granted_at))
     now = view.read_at if times else None
     names = list(dict.fromkeys(holder_text(one, now) for one in wanted))

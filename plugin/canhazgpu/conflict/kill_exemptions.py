@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from canhazgpu.allocation.coverage import ANY_PID_NAMESPACE, PidNamespace, covers
 from canhazgpu.gpu.process_job import is_unidentified, job_text
 from canhazgpu.gpu.scan import GpuProcess
 from canhazgpu.ledger.values import Claim
-from canhazgpu.status.coverage import ANY_PID_NAMESPACE, PidNamespace, covers
 
 MIN_USER_UID = 1000
 """Smaller uids are system users, which are always protected."""

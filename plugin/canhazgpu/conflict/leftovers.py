@@ -56,9 +56,16 @@ def gpus_of_ended_job(
 
     The ledger knows them; where Redis lost its data, the node's record of the job does.
     """
-    by_ledger = [uuid for uuid, held in view.reservations.items() if owner.covers(held.claim.owner)]
+    by_ledger = [one.gpu for one in view.all_reservations() if owner.covers(one.claim.owner)]
     by_record = [uuid for uuid in recorded if uuid not in view.reservations]
     return tuple(dict.fromkeys((*by_ledger, *by_record)))
+
+
+def gpus_held_by_others(owner: JobOwner, view: NodeView) -> frozenset[str]:
+    """Return the GPUs (UUIDs) that others than the job hold, beside it or alone."""
+    return frozenset(
+        one.gpu for one in view.all_reservations() if not owner.covers(one.claim.owner)
+    )
 
 
 def find_leftovers(

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from canhazgpu.conflict.policy import ConflictCause
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, missing_gpu_reading
 from canhazgpu.gpu.usage import UsagePolicy
+from canhazgpu.ledger.co_holders import shares_with
 from canhazgpu.ledger.port import Observation
-from canhazgpu.ledger.values import JobOwner, NodeView
+from canhazgpu.ledger.values import Claim, JobOwner, NodeView
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +58,16 @@ def conflict_for_given(
     view: NodeView,
     owner: JobOwner,
     among: Collection[str] | None = None,
+    claim: Claim | None = None,
 ) -> JobConflict:
     """Return the conflict of a job that is to have exactly these GPUs (UUIDs).
 
-    `among` are those that the job could have instead, None for all.
+    `among` are those that the job could have instead, None for all. With a share in its `claim`,
+    jobs that share a GPU with it are no obstacle, nor is their use of it by the observation.
     """
     if observation.scan.fault is not None:
         return JobConflict(scan_failed=True)
-    obstacles, clean = _obstacles_and_clean(observation, view, owner)
+    obstacles, clean = _obstacles_and_clean(observation, view, owner, among, claim)
     absent = [
         missing_gpu_reading(uuid) for uuid in wanted if uuid not in observation.scan.by_uuid()
     ]
@@ -111,12 +114,13 @@ def _obstacles_and_clean(
     view: NodeView,
     owner: JobOwner,
     among: Collection[str] | None = None,
+    claim: Claim | None = None,
 ) -> tuple[list[Obstacle], tuple[str, ...]]:
     obstacles, clean = [], []
     for gpu in observation.scan.gpus:
         if among is not None and gpu.uuid not in among:
             continue
-        cause = _cause(gpu, observation, view, owner)
+        cause = _cause(gpu, observation, view, owner, claim)
         if cause is not None:
             obstacles.append(Obstacle(gpu, cause))
         else:
@@ -126,16 +130,22 @@ def _obstacles_and_clean(
 
 
 def _cause(
-    gpu: GpuReading, observation: Observation, view: NodeView, owner: JobOwner
+    gpu: GpuReading,
+    observation: Observation,
+    view: NodeView,
+    owner: JobOwner,
+    claim: Claim | None,
 ) -> ConflictCause | None:
     held = view.reservations.get(gpu.uuid)
-    if held is not None and not owner.covers(held.claim.owner):
+    others = [one for one in held.holders if not owner.covers(one.claim.owner)] if held else []
+    if not all(claim and shares_with(claim, one) for one in others):
         return ConflictCause.RESERVED
     if gpu.uuid in view.quarantines or gpu.uuid in observation.unhealthy:
         return ConflictCause.QUARANTINED
     if not gpu.uuid or gpu.uuid in observation.unknown:
         return ConflictCause.UNREADABLE
-    return ConflictCause.UNRESERVED if gpu.uuid in observation.in_use else None
+    in_use = gpu.uuid in observation.in_use - observation.covered.keys()
+    return ConflictCause.UNRESERVED if in_use else None
 
 
 def swap_gpus(wanted: Sequence[str], conflict: JobConflict, count: int) -> tuple[str, ...] | None:

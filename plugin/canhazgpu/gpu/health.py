@@ -13,6 +13,9 @@ from canhazgpu.gpu.scan import GpuHealth, GpuReading, Scan, whole_gpus
 
 NO_ACTION = "none"
 DEFAULT_COMPUTE_MODE = "default"
+EXCLUSIVE_PROCESS = "exclusive process"
+MPS_COMPUTE_MODE = "mps_compute_mode"
+"""The check in place of ``compute_mode`` on a node whose GPUs are shared by MPS."""
 
 
 def unhealthy_gpus(readings: Iterable[GpuReading], checks: Collection[str]) -> dict[str, str]:
@@ -28,7 +31,7 @@ def unhealthy_gpus(readings: Iterable[GpuReading], checks: Collection[str]) -> d
         health = gpu.health or shared.get(gpu.parent_uuid or "")
         if not gpu.uuid or gpu.fault is not None or health is None:
             continue
-        if faults := [text for one in checks for text in CHECK_FUNCTIONS[one](health, gpu.index)]:
+        if faults := [text for one in checks for text in _check_function(one)(health, gpu.index)]:
             found[gpu.uuid] = "; ".join(dict.fromkeys(faults))
     return found
 
@@ -46,6 +49,14 @@ def count_text(readings: Collection[GpuReading]) -> str:
         return f"{whole} GPUs"
     parts = f"{instances} MIG instance{'' if instances == 1 else 's'}"
     return f"{whole} GPU{'' if whole == 1 else 's'} and {parts}" if whole else parts
+
+
+def checks_with_mps(checks: Collection[str]) -> tuple[str, ...]:
+    """Return the checks for a node whose GPUs are shared by MPS, in whatever compute mode it needs.
+
+    NVIDIA recommends the mode ``exclusive process`` there: then only the MPS server uses the GPU.
+    """
+    return tuple(MPS_COMPUTE_MODE if one == "compute_mode" else one for one in checks)
 
 
 def missing_gpus_text(expected: int, seen: int) -> str:
@@ -139,6 +150,11 @@ def _compute_mode(health: GpuHealth, index: int) -> Iterator[str]:
         yield f"compute mode is {health.compute_mode}, set the default: nvidia-smi -c 0 -i {index}"
 
 
+def _mps_compute_mode(health: GpuHealth, index: int) -> Iterator[str]:
+    if health.compute_mode != EXCLUSIVE_PROCESS:
+        yield from _compute_mode(health, index)
+
+
 def _reset_command(index: int) -> str:
     return f"nvidia-smi --gpu-reset -i {index}"
 
@@ -151,3 +167,7 @@ CHECK_FUNCTIONS: dict[str, Callable[[GpuHealth, int], Iterator[str]]] = {
     "compute_mode": _compute_mode,
 }
 """The checks of ``validation.health_checks``; each yields one text for every fault."""
+
+
+def _check_function(name: str) -> Callable[[GpuHealth, int], Iterator[str]]:
+    return _mps_compute_mode if name == MPS_COMPUTE_MODE else CHECK_FUNCTIONS[name]

@@ -27,7 +27,8 @@ class GpuProcess:
 
     `model` is the model that its command line or a parent's names. `job` is the scheduler's job in
     whose cgroup it runs, ``slurm:123``; see `canhazgpu.gpu.process_job`.
-    `ancestors` are the pids of its parents, the nearest first.
+    `ancestors` are the pids of its parents, the nearest first. `is_mps_server` says that it runs
+    NVIDIA's MPS server, by the program's file, which is root's.
     """
 
     pid: int
@@ -38,6 +39,7 @@ class GpuProcess:
     model: str | None = None
     job: str | None = None
     ancestors: tuple[int, ...] = ()
+    is_mps_server: bool = False
 
 
 def known_memory_mb(processes: Iterable[GpuProcess]) -> int:
@@ -169,6 +171,10 @@ def scan_to_json(scan: Scan) -> str:
         for name in ("mig_devices", "cuda_index"):
             if gpu[name] is None:
                 del gpu[name]
+        for process in gpu["processes"]:
+            # Releases that do not know it take a scan that has it for malformed.
+            if not process["is_mps_server"]:
+                del process["is_mps_server"]
     return json.dumps(data, separators=(",", ":"))
 
 
@@ -229,6 +235,7 @@ _PROCESS_TYPES = {
     "memory_mb": _OPTIONAL_INT,
     "model": _OPTIONAL_STR,
     "job": _OPTIONAL_STR,
+    "is_mps_server": (bool,),
 }
 _HEALTH_TYPES = {
     "recovery_action": _OPTIONAL_STR,

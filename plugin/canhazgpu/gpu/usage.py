@@ -67,6 +67,9 @@ class UsagePolicy:
         return tuple(one for one in processes if not self.ignores(one))
 
 
+ANY_MEMORY_IS_USE = UsagePolicy(0)
+
+
 def judge_usage(reading: GpuReading, policy: UsagePolicy) -> Usage:
     """Judge one GPU: it is in use above the threshold, or with a process of unknown memory.
 

@@ -27,10 +27,11 @@ def open_probe(node: str, config: Config, environ: Mapping[str, str]) -> GpuProb
     from canhazgpu.node.identity import state_dir  # noqa: PLC0415 - only some commands scan
     from canhazgpu.probe.node_probe import NodeProbe  # noqa: PLC0415
     from canhazgpu.schedulers.slurm.attribution.attribution import command_attribution  # noqa: PLC0415
-    from canhazgpu.schedulers.slurm.conf.node_conf import conf_path  # noqa: PLC0415
+    from canhazgpu.schedulers.slurm.conf.node_conf import conf_path, has_mps  # noqa: PLC0415
 
-    attribution = command_attribution(conf_path(environ), node, state_dir(config.node, node))
-    return NodeProbe(node, config.validation, attribution)
+    conf = conf_path(environ)
+    attribution = command_attribution(conf, node, state_dir(config.node, node))
+    return NodeProbe(node, config.validation, attribution, lambda: has_mps(conf, node))
 
 
 def open_ledger(store: StoreConfig, role: Role) -> Ledger:
@@ -80,6 +81,14 @@ class Adapters:
     def open_probe(self, node: str, config: Config) -> GpuProbe:
         """Return the probe of this node."""
         return self.probe(node, config, self.environ)
+
+    def health_checks(self, node: str, config: Config) -> tuple[str, ...]:
+        """Return the configured checks as they apply to the node."""
+        from canhazgpu.gpu.health import checks_with_mps  # noqa: PLC0415 - few commands check it
+        from canhazgpu.schedulers.slurm.conf.node_conf import conf_path, has_mps  # noqa: PLC0415
+
+        checks = tuple(config.validation.health_checks)
+        return checks_with_mps(checks) if has_mps(conf_path(self.environ), node) else checks
 
     def reader(self, store: StoreConfig) -> Ledger:
         """Return the ledger, opened with the role of a reader."""

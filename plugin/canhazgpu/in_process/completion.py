@@ -43,7 +43,7 @@ def _gpus(view: NodeView, selects: Callable[[Reservation | None], bool]) -> tupl
 
 
 def _is_own(reservation: Reservation | None, caller: Caller) -> bool:
-    from canhazgpu.status.coverage import same_user  # noqa: PLC0415 - only to release
+    from canhazgpu.allocation.coverage import same_user  # noqa: PLC0415 - only to release
 
     return reservation is not None and bool(
         same_user(reservation.claim.uid, reservation.claim.user, caller.uid, caller.user)

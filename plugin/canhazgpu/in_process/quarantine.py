@@ -40,7 +40,7 @@ def quarantine(adapters: Adapters, request: QuarantineRequest) -> QuarantineAnsw
 def unquarantine(adapters: Adapters, request: UnquarantineRequest) -> QuarantineAnswer:
     """See `NodeService.unquarantine`."""
     caller, config, ledger, gpus = _open_node_gpus(adapters, request.gpus, request.node)
-    unhealthy = unhealthy_gpus(gpus.readings, config.validation.health_checks)
+    unhealthy = unhealthy_gpus(gpus.readings, adapters.health_checks(gpus.view.node, config))
 
     def change(uuid: str) -> QuarantineChange:
         lifted = ledger.unquarantine(gpus.view.node, uuid, caller.user)

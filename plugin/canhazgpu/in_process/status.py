@@ -101,7 +101,7 @@ class StatusReader:
 
     def _node_statuses(self, node_views: _NodeViews) -> list[NodeStatus]:
         """Return the state of each GPU, node by node."""
-        from canhazgpu.status.coverage import ANY_PID_NAMESPACE, PidNamespace  # noqa: PLC0415 - not before
+        from canhazgpu.allocation.coverage import ANY_PID_NAMESPACE, PidNamespace  # noqa: PLC0415 - not before
         from canhazgpu.status.node_status import node_status  # noqa: PLC0415 - the scan
 
         policy = usage_policy(self._config.validation)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from canhazgpu.allocation.coverage import PidNamespace
 from canhazgpu.errors import StoreError, error_text
 from canhazgpu.gpu.health import count_text, count_whole_gpus, with_known_uuids
 from canhazgpu.in_process.adapters import threshold_override
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace
 from canhazgpu.probe.node_probe import usage_policy
 from canhazgpu.service.health import ValidateAnswer
-from canhazgpu.status.coverage import PidNamespace
 from canhazgpu.status.findings import (
     Expectations,
     Finding,
@@ -42,6 +42,7 @@ def validate_node(adapters: Adapters, request: ValidateRequest) -> ValidateAnswe
     pending_scan = adapters.open_probe(node, config).start()
     open_ledger = adapters.writer if request.publish else adapters.reader
     ledger = open_ledger(config.store)
+    checks = adapters.health_checks(node, config)
     observation = pending_scan.observe()
     # Read after the scan: use by a GPU reserved during the scan is then not called unreserved.
     try:
@@ -51,11 +52,12 @@ def validate_node(adapters: Adapters, request: ValidateRequest) -> ValidateAnswe
             ledger.publish_scan(replace(observation, is_complete=complete))
         after = _read_view(ledger, node) if request.publish else before
     except StoreError as exc:
-        findings = scan_findings(observation.scan, _expectations(config, None, may_lack_gpus))
+        expected = _expectations(config, checks, None, may_lack_gpus)
+        findings = scan_findings(observation.scan, expected)
         unknown = Finding(Verdict.CANNOT_TELL, f"unreserved use: {error_text(exc)}")
         return ValidateAnswer(node, (*findings, unknown))
     age_s = adapters.clock() - started_at
-    expected = _expectations(config, before, may_lack_gpus)
+    expected = _expectations(config, checks, before, may_lack_gpus)
     return _validate_answer(after, observation, expected, age_s, published=request.publish)
 
 
@@ -71,10 +73,12 @@ def _has_as_many_as_named(config: Config, request: ValidateRequest, scan: Scan) 
     return named and scan.fault is None and found == config.validation.expected_gpus
 
 
-def _expectations(config: Config, view: NodeView | None, may_lack_gpus: bool) -> Expectations:
+def _expectations(
+    config: Config, checks: tuple[str, ...], view: NodeView | None, may_lack_gpus: bool
+) -> Expectations:
     return Expectations(
         usage_policy(config.validation),
-        config.validation.health_checks,
+        checks,
         config.validation.expected_gpus,
         may_lack_gpus,
         view.known_gpus if view else {},

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.scan import Scan
+from canhazgpu.gpu.usage import ANY_MEMORY_IS_USE, UsagePolicy
 from canhazgpu.ledger.journal_entries import NumberedEntry, OverruledReservation
 from canhazgpu.ledger.values import (
     BlockedGpu,
@@ -34,7 +35,8 @@ class Observation:
     health the scan does not know keeps its quarantine. `ignored` are the pids of processes that
     do not count as use. `covered` maps GPUs in use to the owners whose use that is: a share of such
     a GPU is granted while all of them still hold it. `is_complete`: an administrator said that the
-    node has no other GPUs; else a scan with fewer than before lacks some.
+    node has no other GPUs; else a scan with fewer than before lacks some. `policy` is the one that
+    found the use.
     """
 
     scan: Scan
@@ -45,6 +47,7 @@ class Observation:
     ignored: frozenset[int] = frozenset()
     covered: Mapping[str, frozenset[str]] = field(default_factory=dict)
     is_complete: bool = False
+    policy: UsagePolicy = ANY_MEMORY_IS_USE
 
 
 @dataclass(frozen=True, slots=True)

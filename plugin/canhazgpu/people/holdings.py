@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from canhazgpu.gpu.scan import GpuReading, missing_gpu_reading
+from canhazgpu.ledger.co_holders import without_expired
 from canhazgpu.ledger.values import Claim, NodeView, Reservation, Waiter
 
 NOT_IN_SCAN = "the last scan does not show it"
@@ -21,11 +22,7 @@ class Holding:
 
 def current_reservations(view: NodeView) -> dict[str, Reservation]:
     """Return the reservations by GPU, without expired ones."""
-    return {
-        gpu: one
-        for gpu, one in view.reservations.items()
-        if one.expires_at is None or one.expires_at > view.read_at
-    }
+    return without_expired(view.reservations, view.read_at)
 
 
 def current_waiters(view: NodeView) -> tuple[Waiter, ...]:
@@ -38,9 +35,10 @@ def holdings(
 ) -> tuple[Holding, ...]:
     """Return the selected reservations by owner, only those of `gpus` if any are named."""
     found: dict[str, list[Reservation]] = {}
-    for gpu, one in current_reservations(view).items():
-        if is_selected(one) and (gpus is None or gpu in gpus):
-            found.setdefault(one.claim.owner, []).append(one)
+    for gpu, held in current_reservations(view).items():
+        if gpus is None or gpu in gpus:
+            for one in filter(is_selected, held.holders):
+                found.setdefault(one.claim.owner, []).append(one)
     return tuple(
         Holding(some[0].claim, tuple(sorted(one.gpu for one in some)))
         for _, some in sorted(found.items())

@@ -32,7 +32,7 @@ def holdings_to_release(
     held = current_reservations(view)
     for gpu in gpus:
         if gpu in held:
-            refusal = _release_refusal(held[gpu], uid, force=force)
+            refusal = _release_refusal(_own_or_first(held[gpu], uid), uid, force=force)
             if refusal:
                 raise InputError(
                     f"{gpu_list_text([gpu], display_indices)} of {view.node} {refusal}"
@@ -89,6 +89,11 @@ def _is_held_by(reservation: Reservation, uid: int) -> bool:
     return reservation.claim.uid == uid
 
 
+def _own_or_first(held: Reservation, uid: int) -> Reservation:
+    """Return the user's own reservation of a GPU that jobs share, else the first one."""
+    return next((one for one in held.holders if _is_held_by(one, uid)), held)
+
+
 def _is_extendable_by(reservation: Reservation, uid: int) -> bool:
     own = _is_held_by(reservation, uid) and reservation.claim.type == MANUAL
     return own and reservation.expires_at is not None
@@ -109,9 +114,10 @@ def _release_refusal(reservation: Reservation, uid: int, *, force: bool) -> str:
 def _extend_refusal(held: Mapping[str, Reservation], gpu: str, uid: int) -> str:
     if gpu not in held:
         return "is not reserved; reserve it with 'canhazgpu reserve'"
-    if not _is_held_by(held[gpu], uid):
-        return _other_holder_text(held[gpu].claim, "extend")
-    claim = held[gpu].claim
+    one = _own_or_first(held[gpu], uid)
+    if not _is_held_by(one, uid):
+        return _other_holder_text(one.claim, "extend")
+    claim = one.claim
     what = {RUN: "running command", MANUAL: "reservation"}.get(claim.type, f"job {claim.job_id}")
     return f"is held by your {what}, which has no end to extend"
 

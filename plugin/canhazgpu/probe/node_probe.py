@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from canhazgpu.config.schema import HEALTH_CHECKS, ValidationConfig
-from canhazgpu.gpu.health import unhealthy_gpus
+from canhazgpu.gpu.health import EXCLUSIVE_PROCESS, checks_with_mps, unhealthy_gpus
 from canhazgpu.gpu.scan import Scan
 from canhazgpu.gpu.usage import Usage, UsagePolicy, judge_usage
 from canhazgpu.ledger.port import Observation
@@ -26,15 +26,24 @@ class NodeProbe:
     """`GpuProbe` over NVML and nvidia-smi; see `canhazgpu.probe.port.GpuProbe`."""
 
     def __init__(
-        self, node: str, validation: ValidationConfig, job_of: JobOfCgroup = no_job_of_cgroup
+        self,
+        node: str,
+        validation: ValidationConfig,
+        job_of: JobOfCgroup = no_job_of_cgroup,
+        has_mps: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`has_mps` tells whether the scheduler shares the node's GPUs by MPS.
+
+        It is called where the compute mode of a GPU depends on it.
+        """
         self._node = node
         self._validation = validation
         self._job_of = job_of
+        self._has_mps = has_mps
 
     def start(self) -> PendingNodeScan:
         """See `GpuProbe.start`."""
-        return PendingNodeScan(self._node, self._validation, self._job_of)
+        return PendingNodeScan(self._node, self._validation, self._job_of, self._has_mps)
 
 
 class PendingNodeScan:
@@ -43,8 +52,15 @@ class PendingNodeScan:
     Where the first source does not work at all, `observe` uses the next one in the time left.
     """
 
-    def __init__(self, node: str, validation: ValidationConfig, job_of: JobOfCgroup) -> None:
+    def __init__(
+        self,
+        node: str,
+        validation: ValidationConfig,
+        job_of: JobOfCgroup,
+        has_mps: Callable[[], bool],
+    ) -> None:
         self._node = node
+        self._has_mps = has_mps
         self._policy = usage_policy(validation)
         self._health_checks = validation.health_checks
         self._timeout_s = validation.scan_timeout_s
@@ -56,9 +72,13 @@ class PendingNodeScan:
     def observe(self) -> Observation:
         """See `PendingScan.observe`; each call returns the age of the scan at that time."""
         if self._observation is None:
-            self._observation = judge_scan(
-                self._first_working_scan(), self._policy, health_checks=self._health_checks
-            )
+            scan = self._first_working_scan()
+            checks = self._health_checks
+            if any(
+                gpu.health and gpu.health.compute_mode == EXCLUSIVE_PROCESS for gpu in scan.gpus
+            ):
+                checks = checks_with_mps(checks) if self._has_mps() else checks
+            self._observation = judge_scan(scan, self._policy, health_checks=checks)
         return replace(self._observation, age_s=time.monotonic() - self._began)
 
     def _first_working_scan(self) -> Scan:
@@ -107,4 +127,5 @@ def judge_scan(
         ignored=frozenset(
             one.pid for gpu in scan.gpus for one in gpu.processes if policy.ignores(one)
         ),
+        policy=policy,
     )

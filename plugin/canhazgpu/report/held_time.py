@@ -26,7 +26,9 @@ class TimeSpan:
 class HeldTime:
     """One GPU held by one owner: the time within the span.
 
-    `idle_s` is the part of it in which scans found the GPU reserved and unused.
+    Of a GPU that the owner shares, its part of the time counts: an hour of a quarter of a GPU is
+    a quarter of a GPU hour. `idle_s` is the part of it in which scans found the GPU reserved and
+    unused.
     """
 
     node: str
@@ -53,8 +55,8 @@ def held_times(view: NodeView, events: Iterable[Event], span: TimeSpan) -> list[
     ]
     found += [
         _held_time_within(view.node, one.claim, one.granted_at, span.until, span, one.idle_s)
-        for gpu, one in view.reservations.items()
-        if (gpu, one.claim.owner, one.granted_at) not in ended
+        for one in view.all_reservations()
+        if (one.gpu, one.claim.owner, one.granted_at) not in ended
     ]
     return found
 
@@ -67,4 +69,5 @@ def _held_time_within(
     whole_s = end - start if start else 0.0
     inside = held_s / whole_s if whole_s > 0 else 0.0
     idle_inside_s = min(max(idle_s, 0.0) * inside, held_s)
-    return HeldTime(node, claim.owner, claim.type, claim.user, held_s, idle_inside_s)
+    part = claim.share.fraction if claim.share else 1.0
+    return HeldTime(node, claim.owner, claim.type, claim.user, held_s * part, idle_inside_s * part)

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Protocol
 
 from canhazgpu.frozen_dataclass import dataclass
-from canhazgpu.ledger.values import Claim, JobOwner
+from canhazgpu.ledger.values import Claim, JobOwner, Share
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,8 @@ class JobContext:
     it counts; empty for a job without GPUs. `ends_at` is in seconds since the epoch, None if
     unknown. `partition` is the scheduler's queue, empty if it has none. `requeues` is how often
     canhazgpu has requeued the job. `run_id` is the scheduler's own name of this run of the
-    job, which no other run has; empty if the scheduler gives none.
+    job, which no other run has; empty if the scheduler gives none. `share` is the part of its GPUs
+    that the job has, None where it has them alone or the environment does not tell.
     """
 
     owner: JobOwner
@@ -35,6 +36,7 @@ class JobContext:
     partition: str = ""
     requeues: int = 0
     run_id: str = ""
+    share: Share | None = None
 
 
 class ActionOutcome(Enum):
@@ -103,4 +105,5 @@ def claim_of(job: JobContext, type_: str, boot_id: str | None) -> Claim:
         job_name=job.name,
         ends_at=job.ends_at,
         boot_id=boot_id,
+        share=job.share,
     )

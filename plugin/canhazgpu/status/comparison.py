@@ -26,14 +26,14 @@ def comparison_key(nodes: Iterable[NodeStatus]) -> tuple[object, ...]:
 
 
 def _gpu_key(gpu: GpuStatus) -> tuple[object, ...]:
-    held, quarantine = gpu.reservation, gpu.quarantine
+    quarantine = gpu.quarantine
     return (
         gpu.index,
         gpu.uuid,
         gpu.state,
         gpu.usage,
         gpu.unknown_reason,
-        (held.claim, held.granted_at, held.expires_at) if held else None,
+        tuple((one.claim, one.granted_at, one.expires_at) for one in gpu.holders),
         (quarantine.reason, quarantine.by) if quarantine else None,
         tuple(map(_process_key, gpu.processes)),
         tuple(map(_process_key, gpu.intruders)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from canhazgpu.allocation.holder_text import share_text
 from canhazgpu.durations import duration_text, short_duration_text
 from canhazgpu.gpu.process_job import job_text
 from canhazgpu.gpu.scan import GpuProcess
@@ -42,9 +43,10 @@ def _reservation_parts(
     gpu: GpuStatus, held: Reservation, now: float, *, wide: bool
 ) -> tuple[str, ...]:
     # The most important part comes first: a narrow terminal cuts the end.
+    claims = (_claim_text(one, now, wide=wide) for one in held.holders)
     return (
         _intruders_text(gpu.intruders, wide=wide),
-        _claim_text(held, now, wide=wide),
+        "; ".join(filter(None, claims)),
         f"quarantined: {_quarantine_text(gpu.quarantine, now)}" if gpu.quarantine else "",
         _note_text(held.claim.note, wide=wide),
     )
@@ -55,7 +57,8 @@ def _claim_text(held: Reservation, now: float, *, wide: bool) -> str:
     ends_at = claim.ends_at if held.expires_at is None else held.expires_at
     if claim.job_id is not None:
         name = _shortened(claim.job_name or "", wide=wide)
-        job = f"job {claim.job_id} {name}".rstrip()
+        share = f" ({share_text(claim.share)})" if claim.share else ""
+        job = f"job {claim.job_id} {name}".rstrip() + share
         return job if ends_at is None else f"{job}, {_end_text(ends_at, now, 'end')}"
     parts = [_heartbeat_text(held, now)] if claim.type == RUN else []
     if ends_at is not None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from canhazgpu.allocation.holder_text import holder_name
+from canhazgpu.allocation.holder_text import holder_name, share_text
 from canhazgpu.durations import short_duration_text
 from canhazgpu.ledger.journal_entries import NOTE_KINDS
 from canhazgpu.ledger.values import Event
@@ -51,7 +51,10 @@ def local_time_text(at: float) -> str:
 
 
 def _owner_text(event: Event) -> str:
-    return "" if event.claim is None else holder_name(event.claim)
+    if event.claim is None:
+        return ""
+    share = f", {share_text(event.claim.share)}" if event.claim.share else ""
+    return f"{holder_name(event.claim)}{share}"
 
 
 def _outcome_text(event: Event) -> str:
@@ -77,6 +80,7 @@ def event_to_dict(one: NodeEvent) -> dict[str, Any]:
         "type": claim.type if claim else None,
         "user": claim.user if claim else None,
         "job_id": claim.job_id if claim else None,
+        "share": asdict(claim.share) if claim and claim.share else None,
         "granted_at": event.granted_at,
         "reason": event.reason or None,
         "by": event.by or None,
@@ -110,7 +114,8 @@ def _event_text(event: Event, display_indices: Mapping[str, str]) -> str:
         text += f", {', '.join(gpus)}" if gpus else ""
     else:
         gpu = _gpu_text(event.gpu, display_indices)
-        text = f"{event.kind}{attempt}: {gpu} {_outcome_text(event)}".rstrip()
+        share = f" ({share_text(event.claim.share)})" if event.claim and event.claim.share else ""
+        text = f"{event.kind}{attempt}: {gpu}{share} {_outcome_text(event)}".rstrip()
     text += f", by {event.by}" if event.by else ""
     return f"{text}: {event.reason}" if event.reason else text
 

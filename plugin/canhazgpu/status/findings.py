@@ -167,8 +167,12 @@ def _lost_gpu_finding(uuid: str, display_index: str, what: str) -> Finding:
 
 def _held_text(gpu: GpuStatus) -> str:
     if gpu.reservation is not None:
-        return f"is reserved by {gpu.reservation.claim.user}"
+        return f"is reserved by {_holder_users_text(gpu)}"
     return "is quarantined"
+
+
+def _holder_users_text(gpu: GpuStatus) -> str:
+    return ",".join(dict.fromkeys(one.claim.user for one in gpu.holders)) or "nobody"
 
 
 def _quarantine_findings(gpu: GpuStatus) -> Iterator[Finding]:
@@ -195,14 +199,14 @@ def _use_findings(gpu: GpuStatus, policy: UsagePolicy) -> Iterator[Finding]:
         counting = policy.counted_processes(reading.processes)
         yield _unreserved_use_finding(gpu, counting, f"{used} used")
     elif gpu.intruders:
-        holder = gpu.reservation.claim.user if gpu.reservation else "nobody"
-        yield _unreserved_use_finding(gpu, gpu.intruders, f"reserved by {holder}, used")
+        how = f"reserved by {_holder_users_text(gpu)}, used"
+        yield _unreserved_use_finding(gpu, gpu.intruders, how)
     for process in gpu.others.unidentified:
         yield _unidentified_job_finding(gpu, process)
 
 
 def _unidentified_job_finding(gpu: GpuStatus, process: GpuProcess) -> Finding:
-    holder = gpu.reservation.claim.user if gpu.reservation else "nobody"
+    holder = _holder_users_text(gpu)
     user = users_text((process,))
     job = job_text(process.job) if process.job else "job"
     what = f"reserved by {holder}, used by {user}: {processes_text((process,))}, in an {job}"

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
+from canhazgpu.allocation.coverage import ANY_PID_NAMESPACE, PidNamespace
+from canhazgpu.allocation.intruders import OtherProcesses, other_processes
 from canhazgpu.gpu.health import with_known_uuids
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
 from canhazgpu.gpu.usage import GpuState, Usage, UsagePolicy, gpu_state, judge_usage
 from canhazgpu.ledger.values import NodeView, Quarantine, Reservation, Waiter
 from canhazgpu.people.holdings import current_reservations, current_waiters
-from canhazgpu.status.coverage import ANY_PID_NAMESPACE, PidNamespace
-from canhazgpu.status.intruders import OtherProcesses, other_processes
 
 NEVER_SCANNED = "never scanned"
 NOTHING_READ = "the GPUs could not be read"
@@ -55,6 +55,11 @@ class GpuStatus:
     def intruders(self) -> tuple[GpuProcess, ...]:
         """The processes that use a reserved GPU which is not theirs."""
         return self.others.intruders
+
+    @property
+    def holders(self) -> tuple[Reservation, ...]:
+        """The reservation of each owner of the GPU, the earliest first."""
+        return self.reservation.holders if self.reservation else ()
 
     @property
     def processes(self) -> tuple[GpuProcess, ...]:

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from canhazgpu.ledger.values import Claim, NodeView
+from canhazgpu.ledger.co_holders import combine
+from canhazgpu.ledger.values import Claim, NodeView, Reservation
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def incomplete_jobs(views: Iterable[NodeView], scheduler: str) -> tuple[str, ...
     found = {
         claim.job_id: None
         for view in views
-        for claim in (reservation.claim for reservation in view.reservations.values())
+        for claim in (reservation.claim for reservation in view.all_reservations())
         if claim.type == scheduler and claim.job_id and _lacks_name_or_end(claim)
     }
     return tuple(found)
@@ -49,9 +50,13 @@ def incomplete_jobs(views: Iterable[NodeView], scheduler: str) -> tuple[str, ...
 
 def with_job_info(view: NodeView, facts: Mapping[str, JobInfo], scheduler: str) -> NodeView:
     """Return the view with names and ends that the ledger lacks."""
+
+    def complete(one: Reservation) -> Reservation:
+        return replace(one, claim=_with_info(one.claim, facts, scheduler))
+
     reservations = {
-        uuid: replace(reservation, claim=_with_info(reservation.claim, facts, scheduler))
-        for uuid, reservation in view.reservations.items()
+        uuid: combine(map(complete, held.holders)) or held
+        for uuid, held in view.reservations.items()
     }
     return replace(view, reservations=reservations)
 

@@ -135,7 +135,7 @@ def _place_text(gpu: GpuStatus) -> str:
 
 def _users_text(gpu: GpuStatus) -> str:
     if gpu.reservation is not None:
-        return gpu.reservation.claim.user
+        return ",".join(dict.fromkeys(one.claim.user for one in gpu.holders))
     return users_text(gpu.processes) if gpu.usage is Usage.IN_USE else ""
 
 

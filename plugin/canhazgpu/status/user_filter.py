@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from canhazgpu.status.coverage import same_user
+from canhazgpu.allocation.coverage import same_user
 from canhazgpu.status.node_status import GpuStatus, NodeStatus
 
 
@@ -34,8 +34,8 @@ def only_of_user(user: User, nodes: Iterable[NodeStatus]) -> list[NodeStatus]:
 
 
 def _concerns_user(gpu: GpuStatus, user: User) -> bool:
-    claim = gpu.reservation.claim if gpu.reservation else None
-    if claim is not None and _is_user(user, claim.uid, claim.user):
+    claims = [one.claim for one in gpu.holders]
+    if any(_is_user(user, claim.uid, claim.user) for claim in claims):
         return True
     processes = gpu.reading.processes if gpu.reading else ()
     return any(_is_user(user, one.uid, one.user) for one in processes)

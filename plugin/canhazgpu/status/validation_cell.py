@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from canhazgpu.allocation.coverage import owner_is_known
 from canhazgpu.gpu.scan import GpuProcess
 from canhazgpu.gpu.usage import (
     MAX_PROCESSES_SHOWN,
@@ -11,7 +12,6 @@ from canhazgpu.gpu.usage import (
     processes_text,
     users_text,
 )
-from canhazgpu.status.coverage import owner_is_known
 from canhazgpu.status.node_status import GpuStatus
 
 NO_USAGE = "no usage detected"

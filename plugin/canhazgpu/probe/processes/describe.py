@@ -132,6 +132,7 @@ def _process(
         model=detect_model([arguments.get(pid, ()) for pid in (ancestry.pid, *ancestry.ancestors)]),
         job=job_of(entry.cgroup),
         ancestors=ancestry.ancestors,
+        is_mps_server=entry.is_mps_server,
     )
 
 

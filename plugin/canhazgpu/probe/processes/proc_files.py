@@ -19,6 +19,8 @@ PROC = Path("/proc")
 MAX_FILE_BYTES = 65536
 MAX_COMMAND_LINE_BYTES = 32768
 """Bytes of a command line that are read; options that name a model stand at its beginning."""
+MPS_SERVER = "nvidia-cuda-mps-server"
+"""The file name of NVIDIA's MPS server."""
 COMM_LENGTH = 15
 """Bytes that the kernel keeps of a process's name."""
 
@@ -33,6 +35,7 @@ class ProcessEntry:
 
     `start_ticks` is the clock tick of its start. `uid` is the real user id. `uid` and `cgroup` are
     empty where they were not asked for. `command_line` is an open descriptor, None without one.
+    `is_mps_server` is as in `GpuProcess`.
     """
 
     name: str
@@ -41,6 +44,7 @@ class ProcessEntry:
     uid: int | None = None
     cgroup: str = ""
     command_line: int | None = None
+    is_mps_server: bool = False
 
 
 def is_proc_mounted() -> bool:
@@ -62,9 +66,27 @@ def read_process(pid: int, *, owned: bool) -> ProcessEntry | None:
             cgroup = _read(directory, "cgroup").decode("utf-8", "replace") if owned else ""
             # Opening it cannot hang; reading can.
             line = _open_command_line(directory)
+            serves = owned and _is_mps_server(directory, name, uid)
     except (OSError, ValueError, IndexError):
         return None
-    return ProcessEntry(name, parent, started, uid, cgroup, line)
+    return ProcessEntry(name, parent, started, uid, cgroup, line, serves)
+
+
+def _is_mps_server(directory: int, name: str, uid: int | None) -> bool:
+    """Tell whether the process runs the MPS server, by its program's file, which must be root's.
+
+    Any process can take the name. The file of a root's process is hidden from other users; its
+    name then suffices, because only root gives it.
+    """
+    if name != MPS_SERVER[:COMM_LENGTH]:
+        return False
+    try:
+        program = os.readlink("exe", dir_fd=directory).removesuffix(" (deleted)")
+        return program.rpartition("/")[2] == MPS_SERVER and (
+            os.stat("exe", dir_fd=directory).st_uid == 0
+        )
+    except OSError:
+        return uid == 0
 
 
 def read_arguments(command_line: int) -> tuple[str, ...]:

@@ -12,6 +12,10 @@ JOB_PARTITION = "SLURM_JOB_PARTITION"
 JOB_COMMENT = "SLURM_JOB_COMMENT"
 JOB_START_TIME = "SLURM_JOB_START_TIME"
 JOB_END_TIME = "SLURM_JOB_END_TIME"
+MPS_PERCENTAGE = "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"
+"""The part of a GPU's threads, in per cent, that Slurm gives a job with ``--gres=mps``.
+
+slurmd sets it for the prolog and the epilog of such a job, and nothing like it for ``shard``."""
 RESTART_COUNT = "SLURM_JOB_RESTART_COUNT"
 JOB_SLUID = "SLURM_JOB_SLUID"
 """One run of one job, from 25.11 on: a requeued job gets another. An epilog has its own run's."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import field
 from pathlib import Path
 
+from canhazgpu.errors import ConfigError, InputError
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.conf.cluster_name import owner_cluster_name
@@ -19,6 +20,7 @@ from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
 from canhazgpu.schedulers.slurm.conf.gres import GresConf, order_gpu_devices, parse_gres_conf
 from canhazgpu.schedulers.slurm.conf.parser import ConfLine, ConfPairs
 from canhazgpu.schedulers.slurm.conf.settings import Settings, collect_settings, plugin_names
+from canhazgpu.schedulers.slurm.conf.shared_gres import parse_shared_gres
 
 DEFAULT_SPOOL_DIR = "/var/spool/slurmd"
 BOOLEAN_YES = ("yes", "up", "true", "1")
@@ -31,7 +33,7 @@ class SlurmNodeConf:
 
     `gres` and `nodes` are the lines of ``gres.conf`` and those about nodes in ``slurm.conf``.
     `spool_dir` is SlurmdSpoolDir. `cluster` is "" if the files do not name it. `stamps` has every
-    file that was read or looked for.
+    file that was read or looked for. `gres_types` is GresTypes.
     """
 
     node: str
@@ -42,6 +44,7 @@ class SlurmNodeConf:
     spool_dir: Path | None = None
     cluster: str = ""
     stamps: Mapping[str, FileStamp] = field(default_factory=dict)
+    gres_types: str = ""
 
     @property
     def gpu_devices(self) -> tuple[GpuDevice, ...]:
@@ -74,6 +77,12 @@ class SlurmNodeConf:
     def has_several_gpu_types(self) -> bool:
         """Whether ``Gres=`` names several types of GPUs for the node; raises `InputError`."""
         return len({one.kind for one in self.declared_gpus or ()}) > 1
+
+    @property
+    def shared_gres(self) -> dict[str, int | None]:
+        """What jobs can share of the node's GPUs, see `parse_shared_gres`; raises `InputError`."""
+        found = node_line(self.nodes, self.node)
+        return parse_shared_gres(found[1] if found else None, self.gres_types)
 
     @property
     def job_owner_prefix(self) -> str:
@@ -119,7 +128,16 @@ def read_node_conf(conf: Path, node: str, host: str, root: Path = Path("/")) -> 
         cluster=owner_cluster_name(lower_as_slurm(general.get("clustername", ""))),
         spool_dir=path_of(general.get("slurmdspooldir", DEFAULT_SPOOL_DIR)),
         stamps=files.stamps,
+        gres_types=general.get("grestypes", ""),
     )
+
+
+def has_mps(conf: Path, node: str) -> bool:
+    """Tell whether ``slurm.conf`` gives the node ``mps``; False where it cannot be read."""
+    try:
+        return "mps" in read_node_conf(conf, node, node).shared_gres
+    except (ConfigError, InputError):
+        return False
 
 
 def read_settings(conf: Path, root: Path = Path("/")) -> Settings:

@@ -69,7 +69,7 @@ def find_foreign_device(
     """
     for device in (*job.devices, *job.uuids):
         holder = reservations.get(device)
-        if holder is not None and holder.claim.job_id != job.job_id:
+        if holder and all(one.claim.job_id != job.job_id for one in holder.holders):
             return device, holder
     return None
 

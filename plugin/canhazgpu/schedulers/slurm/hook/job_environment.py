@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from canhazgpu.conflict.job_comment import requeues_in_comment
 from canhazgpu.errors import InputError
 from canhazgpu.gpu.ids import parse_scheduler_numbers
-from canhazgpu.ledger.values import JobOwner
+from canhazgpu.ledger.values import JobOwner, Share
 from canhazgpu.schedulers.port import JobContext
 from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.conf.cluster_name import owner_cluster_name
@@ -46,11 +46,19 @@ def parse_job_context(environ: Mapping[str, str], node: str) -> JobContext:
         partition=environ.get(names.JOB_PARTITION, ""),
         requeues=requeues_in_comment(environ.get(names.JOB_COMMENT, ""), attempt),
         run_id=environ.get(names.JOB_SLUID, ""),
+        share=_mps_share(environ),
     )
 
 
 def _time(environ: Mapping[str, str], name: str) -> float | None:
     return float(_number(environ, name, default=0)) or None
+
+
+def _mps_share(environ: Mapping[str, str]) -> Share | None:
+    """Return the share; None for anything but a percentage, as nodes without mps may have it."""
+    text = environ.get(names.MPS_PERCENTAGE, "")
+    is_number = text.isascii() and text.isdecimal() and len(text) <= 3
+    return Share("mps", int(text), 100) if is_number and int(text) <= 100 else None
 
 
 def _number(

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from canhazgpu.allocation.coverage import PidNamespace
 from canhazgpu.conflict.kill_exemptions import ProcessRights
 from canhazgpu.ledger.values import NodeView
 from canhazgpu.node.identity import pid_namespace
 from canhazgpu.schedulers.slurm.hook.node_context import JobHook
-from canhazgpu.status.coverage import PidNamespace
 
 
 def process_rights_of_others(hook: JobHook, view: NodeView) -> ProcessRights:
     """Return the rights of all owners but the hook's job, from the ledger and from squeue."""
     owner = hook.job.owner
-    claims = (one.claim for one in view.reservations.values())
+    claims = (one.claim for one in view.all_reservations())
     jobs = hook.actions.running_job_uids(hook.job.node)
     others = {job_id: uid for job_id, uid in (jobs or {}).items() if job_id != owner.job_id}
     return ProcessRights(

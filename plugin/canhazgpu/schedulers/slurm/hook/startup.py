@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from canhazgpu.config.load import load
 from canhazgpu.config.schema import Config
@@ -20,7 +21,7 @@ from canhazgpu.probe.node_probe import NodeProbe
 from canhazgpu.probe.port import PendingScan
 from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.attribution.attribution import hook_attribution
-from canhazgpu.schedulers.slurm.conf.node_conf import conf_path
+from canhazgpu.schedulers.slurm.conf.node_conf import conf_path, has_mps
 
 OPEN_DEADLINE_S = 4.0
 """Longest time for reading the configuration, or Slurm's files: they may be on a slow share."""
@@ -51,13 +52,14 @@ def read_hook_config(environ: Mapping[str, str]) -> StartedHook:
     except ConfigError as exc:
         config, fault = Config(), exc
     node = node_name(config.node, environ)
-    attribution = hook_attribution(conf_path(environ), node, state_dir(config.node, node))
+    conf = conf_path(environ)
+    attribution = hook_attribution(conf, node, state_dir(config.node, node))
     return StartedHook(
         started_at,
         names.KILLED_RUN_S in environ,
         config,
         fault,
-        NodeProbe(node, config.validation, attribution),
+        NodeProbe(node, config.validation, attribution, partial(has_mps, conf, node)),
     )
 
 

@@ -15,6 +15,7 @@ from canhazgpu.conflict.leftovers import (
     EndedJob,
     Leftover,
     find_leftovers,
+    gpus_held_by_others,
     gpus_of_ended_job,
     gpus_to_quarantine,
     quarantine_reason,
@@ -56,6 +57,8 @@ class GpuCleanUp:
         (self._view,) = ledger.read_nodes([hook.job.node])
         recorded = [gpu.uuid for gpu in record.gpus]
         self._held = gpus_of_ended_job(record.owner, recorded, self._view)
+        # Use of a GPU that others share stays, whether or not it shows whose it is.
+        self._alone = {*self._held} - gpus_held_by_others(record.owner, self._view)
         self._known_rights: ProcessRights | None = None
         self._scan: PendingScan | None = None
 
@@ -69,13 +72,13 @@ class GpuCleanUp:
             observation, leftovers = self._scan_held_gpus()
         until = min(time.monotonic() + self._hook.config.epilog.settle_s, self._deadline)
         while (
-            settling_gpus(self._held, observation, leftovers, ends=self._ends_processes)
+            settling_gpus(self._alone, observation, leftovers, ends=self._ends_processes)
             and time.monotonic() < until
         ):
             time.sleep(SCAN_INTERVAL_S)
             observation, leftovers = self._scan_held_gpus()
         for gpu in gpus_to_quarantine(
-            self._held, observation, leftovers, ends=self._ends_processes
+            self._alone, observation, leftovers, ends=self._ends_processes
         ):
             self._quarantine(gpu)
         self._report(one for one in leftovers if one.of_job or one.gpu.uuid in observation.in_use)

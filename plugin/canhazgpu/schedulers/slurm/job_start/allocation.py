@@ -45,7 +45,8 @@ def scheduler_picks_devices(assignment: str, constrained: bool) -> bool:
 class JobAllocation:
     """The allocation of one job at its start.
 
-    `scheduler_picks` is True if the scheduler picks the devices, False if canhazgpu does.
+    `scheduler_picks` is True if the scheduler picks the devices, False if canhazgpu does. A job
+    with a share has the devices on which the scheduler counted it.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class JobAllocation:
         self.hook = hook
         self.ledger = ledger
         self.allocator = allocator
-        self.scheduler_picks = scheduler_picks
+        self.scheduler_picks = scheduler_picks or hook.job.share is not None
         self.claim = claim_of(hook.job, names.SCHEDULER_TYPE, hook.boot_id)
         self.choice = SameKind(hook.job.positions, hook.node_conf, hook.state_dir)
         self.needs_cuda_index = (
@@ -137,7 +138,11 @@ class JobAllocation:
             opens_others=constrained and self._opens_others(node_gpus),
         )
         self.hook.records.complete(
-            self.hook.job.owner, gpus, constrained=constrained, export=export
+            self.hook.job.owner,
+            gpus,
+            constrained=constrained,
+            export=export,
+            share=self.claim.share,
         )
 
     def _opens_others(self, gpus: Sequence[GpuReading]) -> bool:

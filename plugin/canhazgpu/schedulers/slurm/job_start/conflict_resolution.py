@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from canhazgpu.allocation.refusal import Refusal, RefusalKind
+from canhazgpu.allocation.shared_use import observed_for_share
 from canhazgpu.config.conflict_chain import Step, StepKind
 from canhazgpu.conflict.obstacles import (
     JobConflict,
@@ -82,7 +83,9 @@ class ConflictResolution:
             conflict.causes,
             requeues=self._hook.job.requeues,
             max_requeues=self._hook.config.slurm.max_requeues,
-            can_swap=scheduler_picks and not self._hook.node_conf.constrains_devices,
+            can_swap=scheduler_picks
+            and self._allocation.claim.share is None
+            and not self._hook.node_conf.constrains_devices,
             can_kill=self._kill_policy.can_clear(conflict),
             # GPUs that canhazgpu picks must be reserved, or another job gets them too.
             can_warn=scheduler_picks or conflict.causes == {ConflictCause.UNRESERVED},
@@ -117,10 +120,11 @@ class ConflictResolution:
         self._gpus = observation.scan.gpus
         view = self._allocation.allocator.reaped_view()
         self._kill_policy.assess(observation, view)
-        owner = self._hook.job.owner
+        owner, claim = self._hook.job.owner, self._allocation.claim
         if self._allocation.scheduler_picks:
+            seen = observed_for_share(claim, observation, view)
             conflict = conflict_for_given(
-                self._assigned_uuids(), observation, view, owner, self._candidates()
+                self._assigned_uuids(), seen, view, owner, self._candidates(), claim
             )
         else:
             conflict = conflict_for_count(

@@ -61,6 +61,10 @@ def start_job(hook: JobHook) -> None:
     if owner.attempt > 0:
         earlier = replace(owner, attempt=owner.attempt - 1)
         allocator.release_job(earlier, "superseded by a later attempt")
+    if hook.job.share is not None or hook.node_conf.shared_gres:
+        from canhazgpu.schedulers.slurm.job_start.job_share import with_share  # noqa: PLC0415 - few nodes share GPUs
+
+        hook = with_share(hook)
     allocation = JobAllocation(hook, ledger, allocator, scheduler_picks=scheduler_picks)
     outcome = allocation.attempt(scan)
     if isinstance(outcome, Refusal):

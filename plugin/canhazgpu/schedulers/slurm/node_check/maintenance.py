@@ -108,7 +108,7 @@ class NodeCheck:
 
     def _job_owners(self, view: NodeView) -> Iterator[tuple[str, str]]:
         prefix = self._context.node_conf.job_owner_prefix
-        for one in view.reservations.values():
+        for one in view.all_reservations():
             claim = one.claim
             if is_job_owner(claim.owner) and claim.owner.startswith(prefix) and claim.job_id:
                 yield claim.owner, claim.job_id

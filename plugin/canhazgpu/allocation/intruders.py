@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from canhazgpu.allocation.coverage import PidNamespace, covers, is_intruder, may_be_intruder
 from canhazgpu.gpu.scan import GpuProcess
 from canhazgpu.gpu.usage import UsagePolicy
 from canhazgpu.ledger.values import Claim
-from canhazgpu.status.coverage import PidNamespace, covers, is_intruder, may_be_intruder
+
+ROOT_UID = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,20 @@ class OtherProcesses:
     below_threshold: tuple[GpuProcess, ...] = ()
 
 
+def is_mps_server_of(claims: Sequence[Claim], process: GpuProcess) -> bool:
+    """Tell whether the process is the MPS server of a GPU that these claims share.
+
+    Root or one of the sharing users runs it. It holds the GPU's memory of its clients, and stays
+    from one job to the next.
+    """
+    uids = {ROOT_UID, *(claim.uid for claim in claims)}
+    return (
+        process.is_mps_server
+        and process.uid in uids
+        and any(claim.share is not None for claim in claims)
+    )
+
+
 def other_processes(
     claims: Sequence[Claim],
     processes: Sequence[GpuProcess],
@@ -39,6 +55,7 @@ def other_processes(
         one
         for one in policy.counted_processes(tuple(processes))
         if not any(covers(claim, one, pid_namespace) for claim in claims)
+        and not is_mps_server_of(claims, one)
     ]
     unidentified = [
         one

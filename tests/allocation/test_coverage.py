@@ -6,16 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from canhazgpu.gpu.scan import GpuProcess
-from canhazgpu.ledger.values import Claim
-from canhazgpu.node.process_id import ProcessId
-from canhazgpu.status.coverage import (
+from canhazgpu.allocation.coverage import (
     ANY_PID_NAMESPACE,
     PidNamespace,
     covers,
     is_intruder,
     owner_is_known,
 )
+from canhazgpu.gpu.scan import GpuProcess
+from canhazgpu.ledger.values import Claim
+from canhazgpu.node.process_id import ProcessId
 
 ALICE, BOB, ROOT = 1001, 1002, 0
 HERE = PidNamespace("this boot", 4026531836)

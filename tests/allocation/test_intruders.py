@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from canhazgpu.allocation.coverage import ANY_PID_NAMESPACE
+from canhazgpu.allocation.intruders import OtherProcesses, other_processes
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
 from canhazgpu.gpu.usage import UsagePolicy
 from canhazgpu.ledger.values import Claim, NodeView, Reservation
-from canhazgpu.status.coverage import ANY_PID_NAMESPACE
 from canhazgpu.status.findings import ledger_findings
-from canhazgpu.status.intruders import OtherProcesses, other_processes
 from canhazgpu.status.json_format import status_to_dict
 from canhazgpu.status.node_status import node_status
 from canhazgpu.status.validation_cell import validation_text
