@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from canhazgpu.config.schema import Config, EpilogConfig, SlurmConfig
+from canhazgpu.config.schema import Config, EpilogConfig, RunConfig, SlurmConfig
 from canhazgpu.gpu.scan import GpuReading, MigDeviceNumbers
 from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
 from canhazgpu.schedulers.slurm.conf.node_conf import SlurmNodeConf
@@ -433,6 +433,22 @@ BROKEN: list[tuple[str, str, Change, str]] = [
         ),
         MIG_LINE.format(156, 157),
     ),
+    (
+        "cuda-index",
+        "error",
+        lambda site: config(config=Config(slurm=SlurmConfig(export="index")))(
+            slurm(
+                node_conf=replace(facts(), constrains_devices=False), has_constrain_devices=False
+            )(site)
+        ),
+        'export = "uuid"',
+    ),
+    (
+        "cuda-index",
+        "warning",
+        config(config=Config(run=RunConfig(export="index"))),
+        'export = "uuid"',
+    ),
     ("store", "error", hook(store_fault="refused", skew_s=None), "ping"),
     ("clock", "warning", hook(skew_s=1.5), "chronyd"),
     ("clock", "warning", hook(skew_s=-3600.0), "chronyd"),
@@ -500,6 +516,10 @@ def test_every_check_is_tried() -> None:
         config(users_file=None, users_file_blocked_by=None),
         of(state_dir=StateDir("/run/canhazgpu")),
         config(has_password=True, is_world_readable=False),
+        config(config=Config(slurm=SlurmConfig(export="index"))),
+        lambda site: config(config=Config(run=RunConfig(export="index")))(
+            hook(gpus=tuple(replace(gpu, cuda_index=gpu.index) for gpu in gpus(2)))(site)
+        ),
         lambda site: slurm(node_conf=facts("", ""))(hook(gpus=(), gpu_fault="no driver")(site)),
     ],
 )
@@ -512,12 +532,12 @@ def test_what_is_no_fault_is_none(change: Change) -> None:
     [
         (
             hook(fault="no answer", skew_s=None, gpus=()),
-            {"gpus", "gpu-count", "store", "clock", "published"},
+            {"gpus", "gpu-count", "cuda-index", "store", "clock", "published"},
         ),
-        (hook(gpu_fault="no driver", gpus=()), {"gpu-count", "published"}),
+        (hook(gpu_fault="no driver", gpus=()), {"gpu-count", "cuda-index", "published"}),
         (hook(store_fault="refused", skew_s=None, published_s=None), {"clock", "published"}),
         (slurm(controller_settings=None), {"running-config"}),
-        (slurm(knows_node=False), {"gpu-count", "gres-files", "published"}),
+        (slurm(knows_node=False), {"gpu-count", "cuda-index", "gres-files", "published"}),
     ],
 )
 def test_what_was_not_seen_is_not_said_to_be_well(change: Change, silent: set[str]) -> None:

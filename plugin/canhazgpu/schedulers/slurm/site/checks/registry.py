@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from canhazgpu.schedulers.slurm.site.checks import conf, health, hooks, node
+from canhazgpu.schedulers.slurm.site.checks import conf, export, health, hooks, node
 from canhazgpu.schedulers.slurm.site.state import Problem, Severity, SiteState
 
 CheckFunction = Callable[[SiteState], Iterator[Problem]]
@@ -138,6 +138,9 @@ CHECKS = (
     Check(
         "gpu-count", "the driver shows the GPUs that Slurm counts", node.gpu_count, _gpus_readable
     ),
+    Check(
+        "cuda-index", "GPUs are named so that CUDA finds them", export.cuda_index, _gpus_readable
+    ),
     Check("store", "hooks reach the ledger", node.store, _probe_succeeded),
     Check("clock", "the node's clock agrees with the store's", node.clock, _clock_measured),
     Check(
@@ -154,13 +157,13 @@ CHECKS_NEEDING_SLURM_CONF = frozenset(
     for one in CHECKS
     if one.find_problems.__module__ in (conf.__name__, hooks.__name__, health.__name__)
     and one.find_problems not in (conf.slurm_conf, conf.clean_up_time, hooks.hooks_installed)
-) | {"gpu-count"}
+) | {"gpu-count", "cuda-index"}
 """Checks without a finding if slurm.conf could not be read."""
 
 CHECKS_NEEDING_CONFIG = frozenset(
     {"hooks-installed", "hook-timeout", "message-timeout", "batch-start", "clean-up-time"}
     | {"assignment", "state-dir", "hook-environment", "gpus", "gpu-count", "store", "clock"}
-    | {"published", "unkillable-step"}
+    | {"published", "unkillable-step", "cuda-index"}
 )
 """Checks without a finding if canhazgpu's configuration could not be read."""
 
