@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,14 +38,16 @@ pytestmark = [pytest.mark.slurm, pytest.mark.may_skip]
 IN_PRIVATE_DEV = """#!/bin/sh
 # slurmd with the device files of the simulated GPUs, in a /dev that nobody else sees.
 [ "$1" = -G ] || exec {slurmd} "$@"
-exec unshare --mount sh -c '
-    mount --make-rprivate / && mount -t tmpfs none {dev} && mkdir {dev}/bound || exit 1
-    for number in 0 1 2 3; do mknod {dev}/nvidia$number c 195 $number || exit 1; done
-    for name in null zero random urandom; do
-        touch {dev}/$name && mount --bind /dev/$name {dev}/$name || exit 1
-    done
-    mount --rbind {dev} /dev && exec {slurmd} "$@"' sh "$@"
+exec unshare --mount --propagation unchanged sh -c '
+    mount --make-rprivate /dev && mount --bind {dev} /dev && exec {slurmd} "$@"' sh "$@"
 """
+CHARACTER_DEVICES = {
+    "null": (1, 3),
+    "zero": (1, 5),
+    "random": (1, 8),
+    "urandom": (1, 9),
+    **{f"nvidia{minor}": (195, minor) for minor in MINORS},
+}
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +97,8 @@ class DetectingSlurmd:
 @pytest.fixture
 def slurmd(tmp_path: Path, plugins: Path, driver: Path) -> DetectingSlurmd:
     (tmp_path / "dev").mkdir()
+    for name, numbers in CHARACTER_DEVICES.items():
+        os.mknod(tmp_path / "dev" / name, stat.S_IFCHR | 0o666, os.makedev(*numbers))
     path = tmp_path / "slurmd"
     path.write_text(IN_PRIVATE_DEV.format(slurmd=find_slurmd(), dev=tmp_path / "dev"))
     path.chmod(0o755)

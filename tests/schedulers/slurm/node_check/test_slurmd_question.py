@@ -135,3 +135,14 @@ def test_slurmd_is_not_asked_to_wait_for_a_missing_device(gpu_node: Any) -> None
     (gpu_node.files / "dev" / "nvidia1").unlink()
     check(gpu_node)
     assert f"{gpu_node.files}/dev/nvidia1, which is missing" in kept(gpu_node)[1]
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_slurmd_is_not_asked_while_the_driver_shows_nothing(gpu_node: Any) -> None:
+    gpu_node.state.node("n1").inject("nvmlInit", return_=999)
+    check(gpu_node)
+    assert read_answer(gpu_node.files / "run") is None
+    gpu_node.state.node("n1").clear_injections()
+    check(gpu_node)
+    assert kept(gpu_node)[:2] == (["2", "0", "1", "3"], "")

@@ -51,8 +51,11 @@ class NodeCheck:
 
     def _ask_slurmd(self, scan: PendingScan) -> None:
         """Keep slurmd's own reading of the GPUs; jobs do without it where the files suffice."""
+        seen = scan.observe().scan
+        if seen.fault is not None:
+            return  # an answer holds for the GPUs that the driver shows
         try:
-            fault = ask_slurmd_if_needed(self._context, scan.observe().scan.gpus)
+            fault = ask_slurmd_if_needed(self._context, seen.gpus)
         except (CanhazgpuError, OSError) as exc:
             fault = error_text(exc) if isinstance(exc, CanhazgpuError) else str(exc)
         if fault:

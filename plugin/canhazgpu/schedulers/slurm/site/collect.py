@@ -122,6 +122,8 @@ def _slurmds_devices(
     conf: Path, node_conf: SlurmNodeConf, bin_dir: str
 ) -> tuple[tuple[GpuDevice, ...] | None, str | None]:
     try:
+        if node_conf.gres_conf.autodetect:
+            return None, None  # only an answer with slurmd's own library path counts
         check_device_files(node_conf.gpu_devices)
         return ask_slurmd(find_slurmd(bin_dir), conf, node_conf.node), None
     except InputError:
