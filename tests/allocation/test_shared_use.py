@@ -76,3 +76,28 @@ def test_use_by_the_claims_own_user_is_not_covered_by_the_claim_itself() -> None
 def test_for_a_claim_of_whole_gpus_nothing_is_covered() -> None:
     seen = observed(process(7, 1, job=1), new=claim(9, None), held=(claim(1),))
     assert seen.covered == {} and seen.ignored == frozenset()
+
+
+def server(uid: int, memory_mb: int = 8000) -> GpuProcess:
+    return GpuProcess(5, uid, "who", "nvidia-cuda-mps-server", memory_mb, is_mps_server=True)
+
+
+def test_the_mps_server_alone_is_no_use_to_the_first_share() -> None:
+    assert observed(server(0), used_mb=8045).covered == {GPU: frozenset()}
+    assert observed(server(1009), used_mb=8045).covered == {GPU: frozenset()}
+    assert observed(server(1005), used_mb=8045).covered == {}
+    assert observed(server(0), used_mb=9500).covered == {}
+    assert observed(server(0), process(7, 1), used_mb=9000).covered == {}
+
+
+def test_the_mps_server_beside_the_holders_is_no_intruder() -> None:
+    held = (claim(1), claim(2))
+    every = frozenset(one.owner for one in held)
+    assert observed(server(0), process(8, 2), held=held).covered == {GPU: every}
+    assert observed(server(1005), process(8, 2), held=held).covered == {}
+
+
+def test_memory_below_the_threshold_of_a_stranger_is_no_use() -> None:
+    small = GpuProcess(7, 1050, "eve", "Xorg2", 20)
+    held = (claim(1),)
+    assert observed(small, process(8, 1), held=held).covered == {GPU: {claim(1).owner}}

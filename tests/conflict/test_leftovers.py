@@ -13,6 +13,7 @@ from canhazgpu.conflict.leftovers import (
     EndedJob,
     Leftover,
     find_leftovers,
+    gpus_held_by_others,
     gpus_of_ended_job,
     gpus_to_quarantine,
     quarantine_reason,
@@ -20,6 +21,7 @@ from canhazgpu.conflict.leftovers import (
 )
 from canhazgpu.gpu.scan import GpuProcess, GpuReading
 from canhazgpu.gpu.usage import UsagePolicy
+from canhazgpu.ledger.co_holders import combine
 from canhazgpu.ledger.values import JobOwner, NodeView
 
 OWNER = JobOwner("c1", "12", 1)
@@ -110,3 +112,12 @@ def test_the_reason_of_a_quarantine_says_what_whose_and_by_whom() -> None:
     assert quarantine_reason(nobody, "12", "ann") == (
         "job 12 of ann left memory used by no process shown"
     )
+
+
+def test_gpus_that_others_hold_beside_the_job() -> None:
+    shared = combine([reservation(0, "job:c1:12:1"), reservation(0, "job:c1:13:0")])
+    assert shared is not None
+    now = NodeView(NODE, 1.0, None, None, {uuid(0): shared})
+    assert gpus_of_ended_job(OWNER, [uuid(0)], now) == (uuid(0),)
+    assert gpus_held_by_others(OWNER, now) == {uuid(0)}
+    assert gpus_held_by_others(OWNER, view(g1="job:c1:12:0")) == frozenset()

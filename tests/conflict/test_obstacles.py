@@ -28,7 +28,7 @@ from canhazgpu.conflict.obstacles import (
 from canhazgpu.conflict.policy import ConflictCause
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.gpu.usage import UsagePolicy
-from canhazgpu.ledger.values import JobOwner, NodeView, Quarantine, Reservation
+from canhazgpu.ledger.values import Claim, JobOwner, NodeView, Quarantine, Reservation, Share
 
 OWNER = JobOwner("c1", "12", 1)
 USAGE = UsagePolicy(1024)
@@ -196,3 +196,40 @@ def test_each_process_in_the_way_is_named_once() -> None:
         tuple(Obstacle(used_gpu(index, pid=77), ConflictCause.UNRESERVED) for index in (1, 2))
     )
     assert [process.pid for process in situation.processes] == [77]
+
+
+SHARE = Share("shard", 1, 4)
+CLAIM = Claim(OWNER.token, "slurm", "ann", 1000, "12", share=SHARE)
+
+
+def shared_gpu(index: int, share: Share | None = SHARE) -> Reservation:
+    one = reservation(index, f"job:c1:{90 + index}:0")
+    return replace(one, claim=replace(one.claim, share=share))
+
+
+def test_jobs_that_share_are_no_obstacle_to_a_share() -> None:
+    now = view(shared_gpu(0), shared_gpu(1, None), shared_gpu(2, Share("mps", 50, 100)))
+    seen = scan_observation(*map(free_gpu, range(3)))
+    found = conflict_for_given([uuid(0), uuid(1), uuid(2)], seen, now, OWNER, claim=CLAIM)
+    assert [one.gpu.uuid for one in found.obstacles] == [uuid(1), uuid(2)]
+    assert found.causes == {ConflictCause.RESERVED}
+
+
+def test_a_shared_gpu_is_an_obstacle_to_any_other_claim() -> None:
+    seen = scan_observation(free_gpu(0))
+    whole = replace(CLAIM, share=None)
+    for claim in (None, whole):
+        found = conflict_for_given([uuid(0)], seen, view(shared_gpu(0)), OWNER, claim=claim)
+        assert found.causes == {ConflictCause.RESERVED}
+    assert conflict_for_count(1, seen, view(shared_gpu(0)), OWNER).causes == {
+        ConflictCause.RESERVED
+    }
+
+
+def test_use_of_a_shared_gpu_is_an_obstacle_unless_it_is_covered() -> None:
+    seen = scan_observation(used_gpu(0))
+    now = view(shared_gpu(0))
+    found = conflict_for_given([uuid(0)], seen, now, OWNER, claim=CLAIM)
+    assert found.causes == {ConflictCause.UNRESERVED}
+    covered = replace(seen, covered={uuid(0): frozenset()})
+    assert not conflict_for_given([uuid(0)], covered, now, OWNER, claim=CLAIM).causes

@@ -386,6 +386,22 @@ BROKEN: list[tuple[str, str, Change, str]] = [
         "File=/dev/nvidia[0-1]",
     ),
     (
+        "shared-gpus",
+        "warning",
+        slurm(
+            node_conf=replace(facts(declared="gpu:2,shard:8"), constrains_devices=False),
+            has_constrain_devices=False,
+            version="slurm 24.11.5",
+        ),
+        'assignment = "slurm" in [slurm]',
+    ),
+    (
+        "shared-gpus",
+        "warning",
+        slurm(node_conf=facts(declared="gpu:2,mps:200")),
+        "separate partitions",
+    ),
+    (
         "assignment",
         "error",
         config(config=Config(slurm=SlurmConfig(assignment="canhazgpu"))),
@@ -497,6 +513,7 @@ def test_every_check_is_tried() -> None:
     "change",
     [
         conf(PrologFlags="Contain"),
+        slurm(node_conf=facts(declared="gpu:2,shard:3"), version="slurm 24.11.5"),
         conf(PrologFlags="serial,x11"),
         slurm(version="slurm 23.11.4"),
         slurm(version="slurm 23.11.4", relative_hooks=("Prolog=prolog.d/*",)),
@@ -584,3 +601,10 @@ def test_a_node_whose_capability_files_cannot_be_read_is_told_beforehand() -> No
     assert found.severity == "error"
     assert "which MIG instance that is cannot be known" in str(found)
     assert "MultipleFiles=/dev/nvidia1,/dev/nvidia-caps/nvidia-capN" in found.fix
+
+
+def test_units_of_shard_that_nobody_tells_are_found_before_24_11() -> None:
+    change = slurm(node_conf=facts(declared="gpu:2,shard:3"))
+    found = [one for one in run_checks(change(HEALTHY)) if one.id == "shared-gpus"]
+    assert [one.severity for one in found] == ["warning", "warning"]
+    assert "counts as a whole GPU in 'canhazgpu report'" in found[1].found

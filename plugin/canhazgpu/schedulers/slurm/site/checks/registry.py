@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from canhazgpu.schedulers.slurm.site.checks import conf, export, health, hooks, node
+from canhazgpu.schedulers.slurm.site.checks import (
+    conf,
+    export,
+    health,
+    hooks,
+    node,
+    shared_gpus,
+)
 from canhazgpu.schedulers.slurm.site.state import Problem, Severity, SiteState
 
 CheckFunction = Callable[[SiteState], Iterator[Problem]]
@@ -117,6 +124,11 @@ CHECKS = (
     ),
     Check("gres-types", "Slurm counts GPUs", conf.gres_types),
     Check("gres-files", "gres.conf names the GPUs' device files", conf.gres_files, _node_known),
+    Check(
+        "shared-gpus",
+        "jobs share GPUs by shard and mps as Slurm counts them, where it does",
+        shared_gpus.shared_gpus,
+    ),
     Check("assignment", "jobs can open the GPUs that canhazgpu gives them", conf.assignment),
     Check("constrained-devices", "ConstrainDevices does what it says", conf.constrained_devices),
     Check("health-check", "Slurm runs a health check on every node", health.health_check),
@@ -155,13 +167,21 @@ CHECKS = (
 CHECKS_NEEDING_SLURM_CONF = frozenset(
     one.id
     for one in CHECKS
-    if one.find_problems.__module__ in (conf.__name__, hooks.__name__, health.__name__)
+    if one.find_problems.__module__
+    in (conf.__name__, hooks.__name__, health.__name__, shared_gpus.__name__)
     and one.find_problems not in (conf.slurm_conf, conf.clean_up_time, hooks.hooks_installed)
 ) | {"gpu-count", "cuda-index"}
 """Checks without a finding if slurm.conf could not be read."""
 
 CHECKS_NEEDING_CONFIG = frozenset(
-    {"hooks-installed", "hook-timeout", "message-timeout", "batch-start", "clean-up-time"}
+    {
+        "shared-gpus",
+        "hooks-installed",
+        "hook-timeout",
+        "message-timeout",
+        "batch-start",
+        "clean-up-time",
+    }
     | {"assignment", "state-dir", "hook-environment", "gpus", "gpu-count", "store", "clock"}
     | {"published", "unkillable-step", "cuda-index"}
 )
