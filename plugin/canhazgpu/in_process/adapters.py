@@ -90,13 +90,14 @@ class Adapters:
         checks = tuple(config.validation.health_checks)
         return checks_with_mps(checks) if has_mps(conf_path(self.environ), node) else checks
 
-    def reader(self, store: StoreConfig) -> Ledger:
+    def reader(self, config: Config) -> Ledger:
         """Return the ledger, opened with the role of a reader."""
         from canhazgpu.ledger.store.connect import Role  # noqa: PLC0415 - help needs no ledger
 
-        return self.ledger(store, Role.READ)
+        self._deliver_journal_as_root(config)
+        return self.ledger(config.store, Role.READ)
 
-    def writer(self, store: StoreConfig) -> Ledger:
+    def writer(self, config: Config) -> Ledger:
         """Return the ledger, opened with the role of a writer.
 
         Raises `ConfigError` for a variable of the environment that is a misspelt key.
@@ -104,7 +105,22 @@ class Adapters:
         refuse_misspelt_variables(self.environ)
         from canhazgpu.ledger.store.connect import Role  # noqa: PLC0415 - help needs no ledger
 
-        return self.ledger(store, Role.WRITE)
+        self._deliver_journal_as_root(config)
+        return self.ledger(config.store, Role.WRITE)
+
+    def _deliver_journal_as_root(self, config: Config) -> None:
+        """Send the store what this node's hooks did without it: only root may read that."""
+        if not self.caller().is_root:
+            return
+        from canhazgpu.in_process.node_book import deliver_pending_journal  # noqa: PLC0415 - only for root
+        from canhazgpu.ledger.store.connect import Role  # noqa: PLC0415
+        from canhazgpu.node.identity import node_name  # noqa: PLC0415
+
+        deliver_pending_journal(
+            node_name(config.node, self.environ),
+            config,
+            lambda: self.ledger(config.store, Role.WRITE),
+        )
 
 
 def threshold_override(memory_threshold_mb: int | None) -> dict[str, str]:

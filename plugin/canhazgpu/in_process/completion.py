@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def completions(adapters: Adapters, request: CompletionRequest) -> tuple[Completion, ...]:
     """See `NodeService.complete`."""
     config = adapters.effective_config({"store.timeout_s": str(request.timeout_s)}).config
-    ledger = adapters.reader(config.store)
+    ledger = adapters.reader(config)
     if request.what is Completable.NODE:
         return tuple(Completion(view.node) for view in ledger.read_nodes())
     (view,) = ledger.read_nodes([node_name(config.node, adapters.environ)])

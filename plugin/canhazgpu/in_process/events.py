@@ -27,7 +27,7 @@ are still followed."""
 def read_events(adapters: Adapters, request: EventsRequest) -> EventsAnswer:
     """See `NodeService.events`; raises `InputError` for an unknown node."""
     config = adapters.effective_config().config
-    ledger = adapters.reader(config.store)
+    ledger = adapters.reader(config)
     nodes = tuple(dict.fromkeys(request.nodes))
     views = ledger.read_nodes(nodes or None)
     now = max((view.read_at for view in views), default=0.0)
@@ -57,7 +57,7 @@ def follow_events(adapters: Adapters, previous: EventsAnswer) -> Iterator[NodeEv
     for one in previous.events:
         last[one.node] = max(last[one.node], _stream_position(one.event.id))
     for node in previous.nodes:
-        follower = _NodeFollower(adapters.reader(config.store), node, last[node], previous.now)
+        follower = _NodeFollower(adapters.reader(config), node, last[node], previous.now)
         threading.Thread(target=follower.run, args=(events,), daemon=True).start()
     while True:
         event = events.get()

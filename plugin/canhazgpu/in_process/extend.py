@@ -17,7 +17,7 @@ def extend(adapters: Adapters, request: ExtendRequest) -> ExtendAnswer:
     """See `NodeService.extend`."""
     config = adapters.effective_config().config
     caller = adapters.caller()
-    ledger = adapters.writer(config.store)
+    ledger = adapters.writer(config)
     gpus = node_gpus(adapters, config, ledger, request.node, request.gpus)
     view = gpus.view
     named = None if request.gpus is None else gpus.resolve(request.gpus)

@@ -24,7 +24,7 @@ def node_summaries(adapters: Adapters) -> tuple[NodeSummary, ...]:
     policy = usage_policy(config.validation)
     return tuple(
         NodeSummary(node_status(view, policy), len(current_waiters(view)))
-        for view in adapters.reader(config.store).read_nodes()
+        for view in adapters.reader(config).read_nodes()
     )
 
 
@@ -32,7 +32,7 @@ def forget_node(adapters: Adapters, node: str) -> None:
     """See `NodeService.forget_node`."""
     require_root(adapters.caller(), "forget a node")
     config = adapters.effective_config().config
-    ledger = adapters.writer(config.store)
+    ledger = adapters.writer(config)
     (view,) = ledger.read_nodes([node])
     _refuse_reserved(
         NodeGpus(view, scanned_and_ledger_gpus(view, view.scan.gpus if view.scan else ()))

@@ -56,7 +56,7 @@ def _open_node_gpus(
     caller = adapters.caller()
     require_root(caller, "change what is quarantined")
     config = adapters.effective_config().config
-    ledger = adapters.writer(config.store)
+    ledger = adapters.writer(config)
     refuse_duplicates(selectors)
     return caller, config, ledger, node_gpus(adapters, config, ledger, node, selectors)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def read_queues(adapters: Adapters, request: QueueRequest) -> tuple[NodeQueue, ...]:
     """See `NodeService.queue`."""
     config = adapters.effective_config().config
-    views = adapters.reader(config.store).read_nodes(tuple(dict.fromkeys(request.nodes)) or None)
+    views = adapters.reader(config).read_nodes(tuple(dict.fromkeys(request.nodes)) or None)
     for view in views if request.nodes else ():
         refuse_unknown_node(view)
     return tuple(

@@ -28,7 +28,7 @@ def release(adapters: Adapters, request: ReleaseRequest) -> ReleaseAnswer:
     """See `NodeService.release`."""
     config = adapters.effective_config().config
     uid = adapters.caller().uid
-    ledger = adapters.writer(config.store)
+    ledger = adapters.writer(config)
     gpus = node_gpus(adapters, config, ledger, request.node, request.gpus)
     named = None if request.gpus is None else gpus.resolve(request.gpus)
     selected = holdings_to_release(gpus.view, uid, named, gpus.display_indices, force=request.force)
@@ -42,7 +42,7 @@ def revoke(adapters: Adapters, request: RevokeRequest) -> ReleaseAnswer:
     caller = adapters.caller()
     require_root(caller, "release what others hold")
     config = adapters.effective_config().config
-    ledger = adapters.writer(config.store)
+    ledger = adapters.writer(config)
     gpus = node_gpus(adapters, config, ledger, request.node, request.gpus)
     named = None if request.gpus is None else gpus.resolve(request.gpus)
     selected = holdings(gpus.view, _matches(request), named)

@@ -19,7 +19,7 @@ DAY_S = 86400.0
 def read_report(adapters: Adapters, request: ReportRequest) -> ReportAnswer:
     """See `NodeService.report`."""
     config = adapters.effective_config().config
-    ledger = adapters.reader(config.store)
+    ledger = adapters.reader(config)
     views = ledger.read_nodes(tuple(dict.fromkeys(request.nodes)) or None)
     until = max((view.read_at for view in views), default=0.0)
     span = TimeSpan(until - request.days * DAY_S, until)

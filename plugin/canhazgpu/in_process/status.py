@@ -142,7 +142,10 @@ class StatusReader:
 
     def _open_ledger(self) -> Ledger:
         if self._ledger is None:
-            self._ledger = self._adapters.reader(self._config.store)
+            from canhazgpu.in_process.node_book import heeding_node  # noqa: PLC0415 - not before the scan
+
+            store = self._adapters.reader(self._config)
+            self._ledger = heeding_node(self._local, self._config, store)
         return self._ledger
 
     def _refuse_unknown(self, views: dict[str, NodeView]) -> None:

@@ -27,6 +27,23 @@ def read_if_owned(path: Path) -> bytes | None:
         return stream.read() if os.fstat(descriptor).st_uid == os.geteuid() else None
 
 
+def read_if_trusted(path: Path) -> bytes | None:
+    """Return the content of a file that only root or this user can write, else None.
+
+    What is no regular file counts as missing. Raises `OSError`, also for a symbolic link.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    with os.fdopen(descriptor, "rb") as stream:
+        known = os.fstat(descriptor)
+        written_by_others = known.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        if not stat.S_ISREG(known.st_mode) or written_by_others:
+            return None
+        return stream.read() if known.st_uid in (0, os.geteuid()) else None
+
+
 def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Replace the file's content as a whole, or not at all. Raises `OSError`."""
     # No fsync: the content survives the end of the process. After a power loss there are no jobs,

@@ -36,6 +36,7 @@ from canhazgpu.ledger.local.reconcile import Reconciler
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.values import BlockedGpu, Claim, GrantedGpus, JobOwner
+from canhazgpu.ledger.wait_budget import WaitBudget
 
 GPUS = 4
 LIFE_S = 10.0
@@ -81,7 +82,7 @@ class Gate:
         self.forget: Callable[[], None] | None = None
         self.forgets_at: int | None = None
 
-    def open(self) -> Any:
+    def open(self, budget: WaitBudget) -> Any:
         return self
 
     def _perhaps_forget(self) -> None:

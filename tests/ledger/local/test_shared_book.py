@@ -25,6 +25,7 @@ from canhazgpu.ledger.record_json import reservation_from_json
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.values import BlockedGpu, Claim, GrantedGpus, JobOwner
+from canhazgpu.ledger.wait_budget import WaitBudget
 
 GPU = uuid(0)
 FIRST, SECOND, THIRD = share(1), share(2), share(3)
@@ -41,7 +42,7 @@ class Node:
         self.lost = False
         self.told: list[str] = []
 
-    def open_store(self) -> Ledger:
+    def open_store(self, budget: WaitBudget) -> Ledger:
         if self.lost:
             raise StoreError("lost")
         return self.store
@@ -134,7 +135,8 @@ def test_what_the_store_lost_is_restored_for_each_job(node: Node) -> None:
     node.reserve(SECOND)
     node.store.release(node.name, FIRST.owner, "lost")
     node.store.release(node.name, SECOND.owner, "lost")
-    node.store.reserve_given(run(9), [GPU], observation(node.name))
+    wait_for_next_ms()
+    assert node.store.reserve_given(run(9), [GPU], observation(node.name)) == GrantedGpus((GPU,))
     assert node.reserve(THIRD) == GrantedGpus((GPU,))
     assert node.in_store() == [FIRST.owner, SECOND.owner, THIRD.owner]
     assert any("overruled" in line for line in node.told)

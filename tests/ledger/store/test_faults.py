@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import redis
@@ -312,10 +313,10 @@ def test_what_connecting_takes_makes_the_scan_older(
     seen = observation("n1", 1)
     connect = session.connect
 
-    def slow(store: StoreConfig, role: Role) -> redis.Redis:
+    def slow(*given: Any) -> redis.Redis:
         time.sleep(0.1)
         first.release("n1", job(1).owner, "end")
-        return connect(store, role)
+        return connect(*given)
 
     monkeypatch.setattr(session, "connect", slow)
     assert late.reserve_count(job(2), 1, seen) == TooFewGpus(1, 0, 0, 0, 0, stale=1)

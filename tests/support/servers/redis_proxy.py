@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from contextlib import suppress
 
 from servers.private_redis import PrivateRedis
 
@@ -13,14 +14,15 @@ class StoreProxy:
 
     With `lose_answers` an answer is lost after the command was carried out, and the connection
     with it. After `answers_left` answers nothing comes any more, and nothing is closed either.
-    `round_trips` counts how often a client sent something and then waited, `connections` how often
-    one came.
+    Each answer comes `delay_s` late. `round_trips` counts how often a client sent something and
+    then waited, `connections` how often one came.
     """
 
     def __init__(self, server: PrivateRedis) -> None:
         self.path = server.directory / "proxy.sock"
         self.lose_answers = False
         self.answers_left: int | None = None
+        self.delay_s = 0.0
         self.connections = 0
         self.round_trips = 0
         self._server = server
@@ -77,5 +79,17 @@ class StoreProxy:
                 elif self.answers_left is not None and waits:
                     self.answers_left -= 1
                 waits = source is client
-                if self.answers_left is None or self.answers_left >= 0:
-                    target.sendall(data)
+                if not self._is_silent() and not self._send(target, data, late=not waits):
+                    return
+
+    def _is_silent(self) -> bool:
+        return self.answers_left is not None and self.answers_left < 0
+
+    def _send(self, target: socket.socket, data: bytes, *, late: bool) -> bool:
+        """Send it, an answer late; returns False if nobody is there any more."""
+        if late:
+            self._over.wait(self.delay_s)
+        with suppress(OSError):
+            target.sendall(data)
+            return True
+        return False

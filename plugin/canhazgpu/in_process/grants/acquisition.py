@@ -19,6 +19,7 @@ from canhazgpu.in_process.grants.termination_signals import (
     raise_on_termination_signals,
     termination_exception,
 )
+from canhazgpu.in_process.node_book import heeding_node
 from canhazgpu.ledger.port import GrantOptions
 from canhazgpu.ledger.values import Waiter
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace
@@ -144,7 +145,7 @@ class _ReserveAttempts:
 def open_acquisition(adapters: Adapters, config: Config, claim: Claim) -> Acquisition:
     """Open this node's ledger and probe for a claim."""
     node = node_name(config.node, adapters.environ)
-    ledger = adapters.writer(config.store)
+    ledger = heeding_node(node, config, adapters.writer(config))
     probe = adapters.open_probe(node, config)
     return Acquisition(node, config, open_allocator(node, probe, ledger), ledger, claim)
 

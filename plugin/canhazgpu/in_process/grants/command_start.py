@@ -80,7 +80,7 @@ class CommandStart:
 
     def _open_ledger(self) -> Ledger:
         # The monitor is a fork: it must not use its parent's connection.
-        return self._adapters.writer(self._acquisition.config.store)
+        return self._adapters.writer(self._acquisition.config)
 
     def _restore(self, ledger: Ledger) -> str:
         from canhazgpu.allocation.restore import restore_reservation  # noqa: PLC0415 - hardly ever needed

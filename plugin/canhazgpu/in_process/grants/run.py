@@ -70,4 +70,4 @@ def cancel_run(adapters: Adapters, owner: str) -> None:
 
     config = adapters.effective_config().config
     node = node_name(config.node, adapters.environ)
-    adapters.writer(config.store).release(node, owner, COMMAND_NOT_STARTED)
+    adapters.writer(config).release(node, owner, COMMAND_NOT_STARTED)

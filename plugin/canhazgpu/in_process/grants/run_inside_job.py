@@ -52,7 +52,7 @@ def _refuse_foreign_gpus(adapters: Adapters, config: Config, job: EnclosingJob, 
     from canhazgpu.allocation.holder_text import holder_text  # noqa: PLC0415 - only inside a job
 
     try:
-        (view,) = adapters.reader(config.store).read_nodes([node])
+        (view,) = adapters.reader(config).read_nodes([node])
     except StoreError:
         # Slurm gave the job these devices. The ledger would only show that the job is over.
         return

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from canhazgpu.ledger.journal_entries import NOTE_KINDS, JournalEntry
 from canhazgpu.ledger.local.book import Book
 from canhazgpu.ledger.local.job_records import JobRecords
 from canhazgpu.ledger.local.journal import JOURNAL_FILE, Journal, PendingEntries
+from canhazgpu.ledger.local.outage import read_outage
+from canhazgpu.ledger.local.published_book import PublishedBook, write_published
 from canhazgpu.ledger.record_json import reservation_from_json, reservation_to_json
 from canhazgpu.ledger.values import RECORD_ERRORS, Claim, NodeView, Quarantine
 from canhazgpu.logfmt import log_line
@@ -104,9 +106,21 @@ class BookFile:
                 # lacks them, and the next reader applies them.
                 if read != (transaction.book, transaction.pending, transaction.clock_offset_s):
                     write_atomically(self._path, self._to_bytes(transaction))
+                    self._publish(transaction.book)
         except OSError as exc:
             why = exc.strerror or str(exc)
             raise NodeStateError(f"cannot keep the node's book {self._path}: {why}") from exc
+
+    def publish(self) -> None:
+        """Write again what everybody may read, as the outage has changed; never raises."""
+        with suppress(OSError, NodeStateError), self.open() as transaction:
+            self._publish(transaction.book)
+
+    def _publish(self, book: Book) -> None:
+        outage = read_outage(self._path.parent)
+        away_since = outage.since if outage is not None else None
+        published = PublishedBook(self._node, self._boot_id, book, away_since)
+        write_published(self._path.parent, published)
 
     def _read(self) -> BookTransaction:
         pending = self._journal.read()

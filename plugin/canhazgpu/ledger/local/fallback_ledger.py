@@ -2,6 +2,9 @@
 
 A process uses the store until one operation fails. From then on it uses the book, and the journal
 keeps the changes for the store. The time that a process waits for the store is limited in total.
+
+A store that did not answer a moment ago is waited for a short time only, but it is asked: a person
+may have been granted a GPU since it is back.
 """
 
 from __future__ import annotations
@@ -18,7 +21,6 @@ from canhazgpu.ledger.local.offline_ledger import OfflineLedger
 from canhazgpu.ledger.local.outage import StoreOutage
 from canhazgpu.ledger.local.reconcile import Reconciler
 from canhazgpu.ledger.local.store_only import StoreOnlyOperations
-from canhazgpu.ledger.local.wait_budget import WaitBudget, with_wait_budget
 from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Ledger, Observation
 from canhazgpu.ledger.values import (
     BlockedGpu,
@@ -28,11 +30,15 @@ from canhazgpu.ledger.values import (
     QueuePosition,
     TooFewGpus,
 )
+from canhazgpu.ledger.wait_budget import WaitBudget
 from canhazgpu.logfmt import log_line
 from canhazgpu.node.process_id import ProcessId
 
 DEFAULT_WAIT_BUDGET_S = 2.5
 """Time that one hook may wait for the store in total; a failure then costs it less than 3 s."""
+
+KNOWN_OUTAGE_WAIT_S = 0.25
+"""Time that a hook waits for a store that did not answer a moment ago."""
 
 CLOCK_LAG_S = 1.0
 """Added to the time of a note that is sent at once, so that it follows the hook's own events.
@@ -44,7 +50,7 @@ T = TypeVar("T")
 
 
 class KnownOutageError(StoreError):
-    """An outage of the store was noted a moment ago; the store was not asked again."""
+    """Another process noted an outage of the store meanwhile."""
 
 
 class FallbackLedger(StoreOnlyOperations):
@@ -59,7 +65,7 @@ class FallbackLedger(StoreOnlyOperations):
     def __init__(
         self,
         node: str,
-        open_store: Callable[[], Ledger],
+        open_store: Callable[[WaitBudget], Ledger],
         book_file: BookFile,
         outage: StoreOutage | None,
         reconciler: Reconciler,
@@ -68,7 +74,8 @@ class FallbackLedger(StoreOnlyOperations):
     ) -> None:
         """Take the node's parts; without an `outage` the node never decides without the store.
 
-        `log` gets lines for the administrator.
+        `open_store` imports the store's client before it contacts the store. `log` gets lines for
+        the administrator.
         """
         self._node = node
         self._open_store = open_store
@@ -76,7 +83,8 @@ class FallbackLedger(StoreOnlyOperations):
         self._outage = outage
         self._reconciler = reconciler
         self._log = log
-        self._wait_budget = WaitBudget(wait_budget_s, self._raise_if_others_noted_outage)
+        self._wait_budget_s = wait_budget_s
+        self._known_outage = ""
         self._local = OfflineLedger(node, book_file)
         self._opened: BookCheckedLedger | None = None
         self._offline_reason = ""
@@ -214,30 +222,39 @@ class FallbackLedger(StoreOnlyOperations):
     def _connected_ledger(self) -> BookCheckedLedger:
         """Return the store's ledger; the first call delivers the journal and reconciles."""
         if self._opened is None:
-            if self._outage is not None and (known := self._outage.reason_not_to_ask()):
-                raise KnownOutageError(known)
-            store = self._open_bounded()
+            budget = self._new_wait_budget()
+            store = self._open_store(budget)
             ledger = BookCheckedLedger(
                 self._node, store, self._book_file, self._reconciler, self._log
             )
             ledger.reconcile()
             if self._outage is not None and self._outage.clear():
+                self._book_file.publish()
                 self._log(log_line("store-back", node=self._node))
+                budget.set(self._wait_budget_s)
+                self._known_outage = ""
             self._opened = ledger
         return self._opened
 
-    def _open_bounded(self) -> Ledger:
+    def _new_wait_budget(self) -> WaitBudget:
         # A hook that must not go on without the store has no reason to stop waiting early.
         if self._outage is None:
-            return self._open_store()
-        return with_wait_budget(self._wait_budget.spend(self._open_store), self._wait_budget)
+            return WaitBudget()
+        self._known_outage = self._outage.known_reason()
+        if self._known_outage:
+            return WaitBudget(min(KNOWN_OUTAGE_WAIT_S, self._wait_budget_s))
+        budget = WaitBudget(self._wait_budget_s)
+        budget.watch = self._raise_if_others_noted_outage
+        return budget
 
     def _raise_if_others_noted_outage(self) -> None:
         if self._outage is not None and (why := self._outage.reason_noted_meanwhile()):
             raise KnownOutageError(why)
 
     def _note_outage(self, exc: StoreError) -> None:
-        self._offline_reason = str(exc)
-        if self._outage is not None and not isinstance(exc, KnownOutageError):
-            self._outage.note(self._offline_reason)
-            self._log(log_line("store-lost", node=self._node, reason=error_text(exc)))
+        self._offline_reason = self._known_outage or str(exc)
+        if self._outage is None or self._known_outage or isinstance(exc, KnownOutageError):
+            return
+        self._outage.note(self._offline_reason)
+        self._book_file.publish()
+        self._log(log_line("store-lost", node=self._node, reason=error_text(exc)))

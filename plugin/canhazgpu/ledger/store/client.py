@@ -6,21 +6,27 @@ library's, which would cost a round trip each.
 
 `timeout_s` limits the connect and each answer. redis-py's retries are off: with them a dead server
 costs a multiple of the time-out, and a command whose answer was lost is sent twice. A host name
-takes up to one time-out for each of its addresses, and a cluster one for each dead node.
+takes up to one time-out for each of its addresses, and a cluster one for each dead node. A
+`WaitBudget` says what counts as waiting.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
+from redis.connection import Connection, ConnectionPool
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
+from canhazgpu.ledger.store.answer_wait import budgeted
+
 if TYPE_CHECKING:
     from canhazgpu.ledger.store.url import StoreUrl
+    from canhazgpu.ledger.wait_budget import WaitBudget
 
 # Options with which redis-py does not send its library's name. Release 7.2 replaced the first form
 # by the second; there only an empty name sends nothing in every release.
@@ -29,22 +35,31 @@ if hasattr(redis, "DriverInfo"):
     _NO_CLIENT_NAME = {"driver_info": redis.DriverInfo(name="", lib_version="")}
 
 
-def open_client(url: StoreUrl, timeout_s: float) -> redis.Redis:
+def open_client(url: StoreUrl, timeout_s: float, budget: WaitBudget) -> redis.Redis:
     """Return a client for any form of store URL; raises redis-py's errors and `OSError`."""
     options = _options(timeout_s, url.username, url.password)
     if url.scheme == "unix":
-        return redis.Redis(unix_socket_path=url.path, db=url.db, **options)
+        return _budgeted(redis.Redis(unix_socket_path=url.path, db=url.db, **options), budget)
     if url.scheme == "redis+sentinel":
-        return _open_sentinel(url, timeout_s, options)
+        return _open_sentinel(url, timeout_s, options, budget)
     if url.scheme == "redis+cluster":
-        return _open_cluster(url, options)
+        return _open_cluster(url, options, budget)
     host, port = url.hosts[0]
     if url.scheme == "rediss":
         options |= {"ssl": True, **url.options}
-    return redis.Redis(host=host, port=port, db=url.db, **options)
+    return _budgeted(redis.Redis(host=host, port=port, db=url.db, **options), budget)
 
 
-def _open_sentinel(url: StoreUrl, timeout_s: float, options: dict[str, Any]) -> redis.Redis:
+def _budgeted(client: redis.Redis, budget: WaitBudget) -> redis.Redis:
+    """Return the client, which has made no connection yet."""
+    pool = cast(Any, client.connection_pool)
+    pool.connection_class = budgeted(pool.connection_class, budget)
+    return client
+
+
+def _open_sentinel(
+    url: StoreUrl, timeout_s: float, options: dict[str, Any], budget: WaitBudget
+) -> redis.Redis:
     """Return a client of the primary; all sentinels together get the time of one answer."""
     sentinel_options = _options(
         timeout_s / len(url.hosts),
@@ -52,13 +67,23 @@ def _open_sentinel(url: StoreUrl, timeout_s: float, options: dict[str, Any]) -> 
         url.options.get("sentinel_password"),
     )
     sentinels = cast(Any, Sentinel)(url.hosts, sentinel_kwargs=sentinel_options)
-    return cast(redis.Redis, sentinels.master_for(url.service, db=url.db, **options))
+    for one in sentinels.sentinels:
+        _budgeted(one, budget)
+    return _budgeted(sentinels.master_for(url.service, db=url.db, **options), budget)
 
 
-def _open_cluster(url: StoreUrl, options: dict[str, Any]) -> redis.Redis:
-    # RedisCluster has the commands of Redis, but no common base class.
-    nodes = [cast(Any, ClusterNode)(host, port) for host, port in url.hosts]
-    return cast(redis.Redis, cast(Any, RedisCluster)(startup_nodes=nodes, **options))
+def _open_cluster(url: StoreUrl, options: dict[str, Any], budget: WaitBudget) -> redis.Redis:
+    # RedisCluster has the commands of Redis, but no common base class. It connects at once, and
+    # takes a class of connections only with a URL.
+    (host, port), *others = url.hosts
+    pool = partial(ConnectionPool, connection_class=budgeted(Connection, budget))
+    cluster = cast(Any, RedisCluster)(
+        url=f"redis://{host}:{port}",
+        startup_nodes=[cast(Any, ClusterNode)(host, port) for host, port in others],
+        connection_pool_class=pool,
+        **options,
+    )
+    return cast(redis.Redis, cluster)
 
 
 def _options(timeout_s: float, username: str | None, password: str | None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from canhazgpu.errors import StoreError
 from canhazgpu.ledger.store.url import EMBEDDED, StoreUrl, masked_url, parse_store_url
+from canhazgpu.ledger.wait_budget import WaitBudget
 
 if TYPE_CHECKING:
     import redis
@@ -28,19 +29,19 @@ class Role(Enum):
     WRITE = "write"
 
 
-def connect(store: StoreConfig, role: Role) -> redis.Redis:
+def connect(store: StoreConfig, role: Role, budget: WaitBudget | None = None) -> redis.Redis:
     """Return a client of the store; its answers are text.
 
     The embedded store is started if it does not run, and a cluster is asked for its nodes. Any
     other store is contacted by the first command. Raises `ConfigError` for a malformed URL and
     `StoreError` if the store cannot be used. Run commands inside `translate_errors`; a blocking
-    command must block for less than ``store.timeout_s``.
+    command must block for less than ``store.timeout_s``. The budget limits all waits together.
     """
     url = _embedded_url(store, role) if store.url == EMBEDDED else parse_store_url(store.url)
     with translate_errors(store):
         from canhazgpu.ledger.store.client import open_client  # noqa: PLC0415 - imports redis
 
-        return open_client(url, store.timeout_s)
+        return open_client(url, store.timeout_s, budget or WaitBudget())
 
 
 def _embedded_url(store: StoreConfig, role: Role) -> StoreUrl:

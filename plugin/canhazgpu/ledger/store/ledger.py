@@ -43,6 +43,7 @@ from canhazgpu.node.process_id import ProcessId
 if TYPE_CHECKING:
     from canhazgpu.config.schema import StoreConfig
     from canhazgpu.ledger.store.connect import Role
+    from canhazgpu.ledger.wait_budget import WaitBudget
 
 MAX_DURATION_S = 10 * 366 * 24 * 3600.0
 
@@ -50,8 +51,9 @@ MAX_DURATION_S = 10 * 366 * 24 * 3600.0
 class RedisLedger:
     """`Ledger` over a Redis or Valkey server; see `canhazgpu.ledger.port.Ledger`."""
 
-    def __init__(self, store: StoreConfig, role: Role) -> None:
-        self._session = StoreSession(store, role)
+    def __init__(self, store: StoreConfig, role: Role, budget: WaitBudget | None = None) -> None:
+        """Open nothing yet. All waits of the ledger together are limited by the budget."""
+        self._session = StoreSession(store, role, budget)
         self._listed: set[str] = set()
 
     def reserve_count(

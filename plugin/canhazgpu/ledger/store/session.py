@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import redis
 
     from canhazgpu.config.schema import StoreConfig
+    from canhazgpu.ledger.wait_budget import WaitBudget
 
 DAY_MS = 24 * 3600 * 1000
 MAX_BLOCK_S = 1.0
@@ -28,10 +29,11 @@ SHARED_TEXTS = ("common", "reservations", "grants")
 class StoreSession:
     """A client for commands and one for blocking reads; each is opened on first use."""
 
-    def __init__(self, store: StoreConfig, role: Role) -> None:
+    def __init__(self, store: StoreConfig, role: Role, budget: WaitBudget | None = None) -> None:
         self.in_cluster = store.url.startswith("redis+cluster://")
         self._store = store
         self._role = role
+        self._wait_budget = budget
         self._history_ms = store.history_days * DAY_MS
         self._command_client: redis.Redis | None = None
         self._blocking_client: redis.Redis | None = None
@@ -52,7 +54,7 @@ class StoreSession:
                 blocking_store = replace(
                     self._store, timeout_s=self._store.timeout_s + 2 * MAX_BLOCK_S
                 )
-                self._blocking_client = connect(blocking_store, self._role)
+                self._blocking_client = connect(blocking_store, self._role, self._wait_budget)
             yield self._blocking_client
 
     def run_script(self, name: str, node: NodeKeys, *arguments: str | int) -> Any:
@@ -71,7 +73,7 @@ class StoreSession:
 
     def _client(self) -> redis.Redis:
         if self._command_client is None:
-            self._command_client = connect(self._store, self._role)
+            self._command_client = connect(self._store, self._role, self._wait_budget)
         return self._command_client
 
     @contextmanager

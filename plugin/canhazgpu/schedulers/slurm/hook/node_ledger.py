@@ -13,6 +13,7 @@ from canhazgpu.ledger.local.outage import StoreOutage
 from canhazgpu.ledger.local.reconcile import Reconciler
 from canhazgpu.ledger.store.name_resolution import resolve_hosts
 from canhazgpu.ledger.values import Claim
+from canhazgpu.ledger.wait_budget import WaitBudget
 from canhazgpu.schedulers.slurm.conf.node_conf import SlurmNodeConf
 from canhazgpu.schedulers.slurm.control.job_presence import JobPresence
 
@@ -61,12 +62,14 @@ def node_ledger(context: NodeLedgerInputs) -> FallbackLedger:
     """Return the ledger. Nothing is opened before the first use."""
     store = context.config.store
 
-    def open_store() -> Ledger:
+    def open_store(budget: WaitBudget) -> Ledger:
+        import canhazgpu.ledger.store.error_messages  # noqa: F401, PLC0415 - for what may fail
+        from canhazgpu.ledger.store.client import open_client  # noqa: F401, PLC0415 - before a wait begins
         from canhazgpu.ledger.store.connect import Role  # noqa: PLC0415 - where a store is asked
         from canhazgpu.ledger.store.ledger import RedisLedger  # noqa: PLC0415 - imports redis
 
-        resolve_hosts(store.url, min(store.timeout_s, MAX_RESOLVE_S))
-        return RedisLedger(store, Role.WRITE)
+        resolve_hosts(store.url, min(store.timeout_s, MAX_RESOLVE_S, budget.left_s))
+        return RedisLedger(store, Role.WRITE, budget)
 
     def is_absent_job(claim: Claim) -> bool:
         return (

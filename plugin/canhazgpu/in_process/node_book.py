@@ -1,0 +1,50 @@
+"""What commands on a node do about its book: heed it, and as root tell the store what it lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+from canhazgpu.errors import CanhazgpuError
+from canhazgpu.ledger.local.journal import pending_entries
+from canhazgpu.node.identity import boot_id, state_dir
+
+if TYPE_CHECKING:
+    from canhazgpu.config import Config
+    from canhazgpu.ledger.port import Ledger
+
+
+def heeding_node(node: str, config: Config, store: Ledger) -> Ledger:
+    """Return the store's ledger, checked against what this node publishes of its book."""
+    from canhazgpu.ledger.local.published_book import read_published  # noqa: PLC0415 - rarely needed
+    from canhazgpu.ledger.local.published_ledger import heed_published  # noqa: PLC0415
+
+    directory = state_dir(config.node, node)
+    return heed_published(node, store, partial(read_published, directory, node, boot_id()))
+
+
+def deliver_pending_journal(node: str, config: Config, open_writer: Callable[[], Ledger]) -> None:
+    """Send the store what hooks did without it, for a caller who may read the node's journal.
+
+    What fails is left to the next hook, and is no reason for a command to fail.
+    """
+    directory = state_dir(config.node, node)
+    with suppress(CanhazgpuError):
+        if pending_entries(directory, node):
+            _deliver_journal(node, config, open_writer())
+
+
+def _deliver_journal(node: str, config: Config, store: Ledger) -> None:
+    from canhazgpu.ledger.local.book_file import BookFile  # noqa: PLC0415 - rarely needed
+    from canhazgpu.ledger.local.job_records import JobRecords  # noqa: PLC0415
+    from canhazgpu.ledger.local.outage import StoreOutage  # noqa: PLC0415
+    from canhazgpu.ledger.local.reconcile import Reconciler  # noqa: PLC0415
+    from canhazgpu.node.system_log import write_syslog  # noqa: PLC0415
+
+    directory = state_dir(config.node, node)
+    book = BookFile(directory, node, boot_id(), JobRecords(directory), write_syslog)
+    Reconciler(node, book, write_syslog, lambda _: False).deliver_journal(store)
+    if StoreOutage(directory, config.store.retry_after_s).clear():
+        book.publish()

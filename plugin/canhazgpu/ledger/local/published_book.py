@@ -1,0 +1,94 @@
+"""What a node publishes of its book: a file that everybody may read and only root may write.
+
+Hooks grant GPUs without the store while it is away. A person's process asks the store alone; it
+reads here what the store does not know yet. The file is replaced as a whole, after the book.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from canhazgpu.errors import NodeStateError
+from canhazgpu.frozen_dataclass import dataclass
+from canhazgpu.ledger.local.book import Book
+from canhazgpu.ledger.record_json import reservation_from_json, reservation_to_json
+from canhazgpu.ledger.values import RECORD_ERRORS
+from canhazgpu.node.boot_clock import uptime_s
+from canhazgpu.node.state_files import read_if_trusted, write_atomically
+
+FORMAT = 1
+PUBLISHED_FILE = "published.json"
+"""The file's name in the node's state directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedBook:
+    """A node's book as everybody may read it: its reservations only.
+
+    `store_away_since` is the node's uptime in seconds when the store was first found away; None
+    while it answers.
+    """
+
+    node: str
+    boot_id: str | None
+    book: Book
+    store_away_since: float | None = None
+
+
+def write_published(state_dir: Path, published: PublishedBook) -> None:
+    """Replace the file; raises `OSError`."""
+    since, wall_s = published.store_away_since, time.time() - uptime_s()
+    data = {
+        "format": FORMAT,
+        "node": published.node,
+        "boot_id": published.boot_id,
+        "store_away_since_uptime_s": since,
+        "store_away_since": None if since is None else since + wall_s,
+        "jobs": sorted(published.book.job_owners),
+        "gpus": {
+            gpu: {
+                "owners": [one.claim.owner for one in held.holders],
+                "since": held.granted_at,
+                "record": reservation_to_json(held),
+            }
+            for gpu, held in published.book.reservations.items()
+        },
+    }
+    write_atomically(state_dir / PUBLISHED_FILE, json.dumps(data).encode(), 0o644)
+
+
+def read_published(state_dir: Path, node: str, boot_id: str | None) -> PublishedBook | None:
+    """Return what the node published in this boot, None if it did not.
+
+    A file that another user than root or this one could have written counts as missing. Raises
+    `NodeStateError` if it cannot be read: then nobody knows what the node's jobs hold.
+    """
+    path = state_dir / PUBLISHED_FILE
+    try:
+        content = read_if_trusted(path)
+        data = None if content is None else json.loads(content)
+        if data is None or data["node"] != node or boot_id not in (None, data["boot_id"]):
+            return None
+        if data["format"] != FORMAT:
+            raise ValueError(f"its format is {data['format']!r:.20}, not {FORMAT}")
+        since = data["store_away_since_uptime_s"]
+        book = _book_from(data)
+        return PublishedBook(node, boot_id, book, None if since is None else float(since))
+    except OSError as exc:
+        raise NodeStateError(f"cannot read {path}: {exc.strerror}") from exc
+    except (*RECORD_ERRORS, AttributeError) as exc:
+        raise NodeStateError(
+            f"{path} cannot be read ({exc}), so it is not known which GPUs the node's jobs hold;"
+            " 'canhazgpu-healthcheck', run by root, writes it anew"
+        ) from exc
+
+
+def _book_from(data: dict[str, Any]) -> Book:
+    held = {
+        str(gpu): reservation_from_json(str(gpu), one["record"])
+        for gpu, one in data["gpus"].items()
+    }
+    return Book(held, job_owners=frozenset(map(str, data["jobs"])))

@@ -1,0 +1,70 @@
+"""Connections of redis-py that wait for the store by a `WaitBudget`.
+
+redis-py's own time-outs go by the clock: they count the time for which this process had no CPU, and
+do not look again whether the answer has come. They stay as they are for what is rare: the rest of
+an answer that came in part.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+
+from canhazgpu.errors import StoreError
+from canhazgpu.ledger.wait_budget import WaitBudget
+
+
+class _BudgetedWaits:
+    """Mixed into a connection class of redis-py, before it."""
+
+    wait_budget: WaitBudget
+
+    def _connect(self: Any) -> Any:
+        usual = (self.socket_connect_timeout, self.socket_timeout)
+        connect = super()._connect  # type: ignore[misc]
+
+        def within(limit_s: float) -> Any:
+            # The second is the limit of a TLS handshake.
+            self.socket_connect_timeout = self.socket_timeout = limit_s
+            return connect()
+
+        try:
+            made = self.wait_budget.attempt(within, usual[0])
+        finally:
+            self.socket_connect_timeout, self.socket_timeout = usual
+        made.settimeout(usual[1])
+        return made
+
+    def send_packed_command(self: Any, *given: Any, **named: Any) -> Any:
+        if self._sock is None:
+            self.connect()
+        limit_s = min(self.socket_timeout, self.wait_budget.left_s)
+        self._sock.settimeout(limit_s)
+        try:
+            return super().send_packed_command(*given, **named)  # type: ignore[misc]
+        except redis.TimeoutError as exc:
+            if limit_s < self.socket_timeout:
+                raise StoreError("the store took too long") from exc
+            raise
+        finally:
+            if self._sock is not None:
+                self._sock.settimeout(self.socket_timeout)
+
+    def read_response(self: Any, *given: Any, **named: Any) -> Any:
+        try:
+            self.wait_budget.await_answer(self.can_read, self.socket_timeout)
+        except TimeoutError as exc:
+            self.disconnect()
+            raise redis.TimeoutError(f"Timeout reading from {self}") from exc
+        except StoreError:
+            # The answer may still come, and is not the next request's.
+            self.disconnect()
+            raise
+        return super().read_response(*given, **named)  # type: ignore[misc]
+
+
+def budgeted(connection_class: type, budget: WaitBudget) -> type:
+    """Return the connection class with its waits limited by the budget."""
+    name = f"Budgeted{connection_class.__name__}"
+    return type(name, (_BudgetedWaits, connection_class), {"wait_budget": budget})
