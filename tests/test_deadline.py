@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import socket
 import sys
@@ -105,3 +106,28 @@ def test_it_rings_again_where_python_dropped_it() -> None:
         _Finalized()
         time.sleep(20)
     assert time.monotonic() - began < 5
+
+
+def test_time_in_which_the_process_is_stopped_does_not_count_as_running() -> None:
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with hard_deadline(1.0, of_running=True):
+            os.write(writing, b"!")
+            time.sleep(0.5)
+            os._exit(0)
+    os.read(reading, 1)
+    os.kill(child, signal.SIGSTOP)
+    os.waitpid(child, os.WUNTRACED)
+    time.sleep(2.0)
+    os.kill(child, signal.SIGCONT)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    os.close(reading)
+    os.close(writing)
+
+
+def test_time_of_running_comes_to_its_end() -> None:
+    with expects_the_deadline(), hard_deadline(0.2, of_running=True):
+        time.sleep(20)
+    with pytest.raises(DeadlineError), hard_deadline(0.2), hard_deadline(20, of_running=True):
+        time.sleep(20)

@@ -27,7 +27,7 @@ def state_dir(node: NodeConfig, name: str) -> Path:
 def boot_id() -> str | None:
     """Return the kernel's id of this boot, None if it cannot be read."""
     try:
-        return BOOT_ID_FILE.read_text("ascii").strip()
+        return BOOT_ID_FILE.read_text("utf-8").strip()
     except OSError:
         return None
 

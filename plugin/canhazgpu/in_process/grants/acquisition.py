@@ -21,6 +21,7 @@ from canhazgpu.in_process.grants.termination_signals import (
 )
 from canhazgpu.in_process.node_book import heeding_node
 from canhazgpu.ledger.port import GrantOptions
+from canhazgpu.ledger.store.connect import import_client
 from canhazgpu.ledger.values import Waiter
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace
 from canhazgpu.node.processes import is_alive, is_stopped, this_process
@@ -145,6 +146,8 @@ class _ReserveAttempts:
 def open_acquisition(adapters: Adapters, config: Config, claim: Claim) -> Acquisition:
     """Open this node's ledger and probe for a claim."""
     node = node_name(config.node, adapters.environ)
+    # Before a signal may raise: what is imported halfway stays broken, and then releases no GPU.
+    import_client(config.store)
     ledger = heeding_node(node, config, adapters.writer(config))
     probe = adapters.open_probe(node, config)
     return Acquisition(node, config, open_allocator(node, probe, ledger), ledger, claim)

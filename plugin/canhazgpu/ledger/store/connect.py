@@ -6,8 +6,9 @@ Importing this module is cheap: redis-py is imported by the first `connect`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from canhazgpu.errors import StoreError
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from canhazgpu.config.schema import StoreConfig
 
-__all__ = ["Role", "connect", "masked_url", "translate_errors"]
+__all__ = ["Role", "connect", "import_client", "masked_url", "translate_errors"]
 
 
 class Role(Enum):
@@ -49,6 +50,25 @@ def _embedded_url(store: StoreConfig, role: Role) -> StoreUrl:
 
     login = ensure_running(store.embedded_dir, write=role is Role.WRITE, wait_s=store.timeout_s)
     return StoreUrl("unix", path=login.socket, username=login.username, password=login.password)
+
+
+def import_client(store: StoreConfig) -> None:
+    """Import what the first request to the store needs, before a clock runs or a signal may raise.
+
+    An import may take seconds on a machine without a free CPU. What fails here fails again where it
+    is needed, and is reported there.
+    """
+    needed = [
+        "canhazgpu.ledger.store.client",
+        "canhazgpu.ledger.store.error_messages",
+        "canhazgpu.ledger.store.ledger",
+        "secrets",  # redis-py imports it with its first connection
+    ]
+    if store.url == EMBEDDED:
+        needed.append("canhazgpu.ledger.embedded.server")
+    with suppress(Exception):
+        for name in needed:
+            import_module(name)
 
 
 @contextmanager

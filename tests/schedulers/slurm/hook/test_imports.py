@@ -58,3 +58,21 @@ main()
     done = node.new_python("-c", program)
     assert (done.returncode, done.stdout) == (0, "")
     assert "RuntimeError: no such luck (please report this)" in done.stderr
+
+
+@pytest.mark.parametrize("node", ["slurm"], indirect=True)
+@pytest.mark.parametrize("hook", ["prolog.main", "epilog.main", "epilog.health_check"])
+def test_nothing_is_imported_while_a_deadline_runs(node: Any, hook: str) -> None:
+    program = f"""
+import os, signal, sys
+own = os.getpid()
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if os.getpid() == own and signal.getitimer(signal.ITIMER_REAL)[0]:
+            print(name)
+sys.meta_path.insert(0, Finder)
+from canhazgpu.{hook} import main
+main()
+"""
+    done = node.new_python("-c", program)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -63,8 +63,6 @@ def node_ledger(context: NodeLedgerInputs) -> FallbackLedger:
     store = context.config.store
 
     def open_store(budget: WaitBudget) -> Ledger:
-        import canhazgpu.ledger.store.error_messages  # noqa: F401, PLC0415 - for what may fail
-        from canhazgpu.ledger.store.client import open_client  # noqa: F401, PLC0415 - before a wait begins
         from canhazgpu.ledger.store.connect import Role  # noqa: PLC0415 - where a store is asked
         from canhazgpu.ledger.store.ledger import RedisLedger  # noqa: PLC0415 - imports redis
 

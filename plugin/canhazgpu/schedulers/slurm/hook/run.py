@@ -38,7 +38,7 @@ def run_hook(
     0: otherwise a new release of Slurm with other variables would drain all its nodes.
     """
     try:
-        with hard_deadline(OPEN_DEADLINE_S):
+        with hard_deadline(OPEN_DEADLINE_S, of_running=True):
             if isinstance(started, Exception):
                 raise started
             context = open_node_context(environ, started)
@@ -59,7 +59,7 @@ def run_hook(
         return 0
     try:
         act(hook)
-        with hard_deadline(LOG_DEADLINE_S):
+        with hard_deadline(LOG_DEADLINE_S, of_running=True):
             log_outcome(hook, kind)
     except Exception as exc:
         log_emergency(hook_error_text(exc))

@@ -71,7 +71,7 @@ def _killed_run_s(environ: Mapping[str, str]) -> float:
 def start_hook(environ: Mapping[str, str]) -> StartedHook | Exception:
     """Read the configuration and start the scan; returns an error for `run_hook` to log."""
     try:
-        with hard_deadline(OPEN_DEADLINE_S):
+        with hard_deadline(OPEN_DEADLINE_S, of_running=True):
             started = read_hook_config(environ)
             return started if started.config_fault else replace(started, scan=started.probe.start())
     except Exception as exc:

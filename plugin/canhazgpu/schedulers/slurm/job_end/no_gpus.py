@@ -24,7 +24,7 @@ def has_nothing_to_end(environ: Mapping[str, str]) -> bool:
     Never raises. After any error it is False, and the whole epilog logs the error.
     """
     try:
-        with hard_deadline(READ_DEADLINE_S):
+        with hard_deadline(READ_DEADLINE_S, of_running=True):
             config = load(environ).config.node
             node = node_name(config, environ)
             job = parse_job_context(environ, node)

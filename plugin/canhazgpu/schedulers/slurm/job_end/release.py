@@ -10,6 +10,7 @@ from canhazgpu.errors import NodeStateError, error_text
 from canhazgpu.ledger.journal_entries import EPILOG
 from canhazgpu.ledger.local.job_records import JobRecord
 from canhazgpu.ledger.port import Ledger
+from canhazgpu.ledger.store.connect import import_client
 from canhazgpu.probe.port import PendingScan
 from canhazgpu.schedulers.slurm.hook.ended_jobs import release_ended_jobs
 from canhazgpu.schedulers.slurm.hook.failure import hook_error_text
@@ -28,6 +29,9 @@ def end_job(hook: JobHook) -> None:
     recorded = hook.records.has_readable(job_id)
     if not hook.job.positions and not hook.records.exists(job_id):
         return
+    from canhazgpu.schedulers.slurm.job_end.clean_up import GpuCleanUp  # noqa: PLC0415 - not for jobs without GPUs
+
+    import_client(hook.config.store)
     time_s = hook.time_left_s
     ledger = None if hook.config_fault else hook.ledger()
     last_scan = None
@@ -37,7 +41,7 @@ def end_job(hook: JobHook) -> None:
             if record is not None:
                 hook.hook_log.ended_owner = record.owner
             if record is not None and ledger is not None:
-                last_scan = _clean_up(hook, ledger, record, time_s * CLEAN_UP_TIME_SHARE)
+                last_scan = GpuCleanUp(hook, ledger, record, time_s * CLEAN_UP_TIME_SHARE).run()
     except Exception as exc:  # the GPUs are released in any case
         hook.actions.log(f"job {job_id}: no clean-up of its GPUs: {hook_error_text(exc)}")
     try:
@@ -65,14 +69,6 @@ def release_gpus(
         allocator.scan_and_publish()
     else:
         ledger.publish_scan(last_scan.observe())
-
-
-def _clean_up(
-    hook: JobHook, ledger: Ledger, record: JobRecord, time_s: float
-) -> PendingScan | None:
-    from canhazgpu.schedulers.slurm.job_end.clean_up import GpuCleanUp  # noqa: PLC0415 - not for jobs without GPUs
-
-    return GpuCleanUp(hook, ledger, record, time_s).run()
 
 
 def _mark_ended(hook: JobHook, recorded: bool) -> tuple[JobRecord | None, bool]:

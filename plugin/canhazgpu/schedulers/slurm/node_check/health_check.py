@@ -9,6 +9,7 @@ from pathlib import Path
 from canhazgpu.deadline import hard_deadline
 from canhazgpu.errors import NodeStateError
 from canhazgpu.ledger.journal_entries import HEALTH, JournalEntry
+from canhazgpu.ledger.store.connect import import_client
 from canhazgpu.node.state_files import make_directory, try_file_lock
 from canhazgpu.node.system_log import DAEMON_INFO, write_syslog
 from canhazgpu.schedulers.slurm.hook.failure import hook_error_text, log_emergency
@@ -24,7 +25,7 @@ DEADLINE_S = 30.0
 def run_node_check(environ: Mapping[str, str]) -> bool:
     """Check the node unless another check runs; returns False after a failure."""
     try:
-        with hard_deadline(OPEN_DEADLINE_S):
+        with hard_deadline(OPEN_DEADLINE_S, of_running=True):
             context = open_node_context(environ)
             lock = _try_lock(context.state_dir)
         if lock is None:
@@ -32,6 +33,7 @@ def run_node_check(environ: Mapping[str, str]) -> bool:
     except Exception as exc:
         log_emergency(f"health check: {hook_error_text(exc)}")
         return False
+    import_client(context.config.store)
     try:
         return _check(context)
     finally:
@@ -61,7 +63,7 @@ def _check(context: NodeContext) -> bool:
     for line in check.decisions:
         write_syslog(line, DAEMON_INFO)
     try:
-        with hard_deadline(LOG_DEADLINE_S):
+        with hard_deadline(LOG_DEADLINE_S, of_running=True):
             _record_decisions(context, check, fault)
     except Exception as exc:
         log_emergency(f"health check: {hook_error_text(exc)}")

@@ -1,0 +1,209 @@
+"""What a node's hooks granted without the store, people's commands heed, in whatever order."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ledger_samples import job, new_node_name, observation, uuid, wait_for_next_ms
+from servers.private_redis import PrivateRedis
+
+from canhazgpu.config.schema import StoreConfig
+from canhazgpu.errors import NodeStateError
+from canhazgpu.ledger.local.book_file import BookFile
+from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
+from canhazgpu.ledger.local.job_records import JobRecords
+from canhazgpu.ledger.local.outage import StoreOutage
+from canhazgpu.ledger.local.published_book import PUBLISHED_FILE, read_published
+from canhazgpu.ledger.local.published_ledger import heed_published
+from canhazgpu.ledger.local.reconcile import Reconciler
+from canhazgpu.ledger.port import GrantOptions, Ledger, Observation
+from canhazgpu.ledger.store.connect import Role
+from canhazgpu.ledger.store.ledger import RedisLedger
+from canhazgpu.ledger.values import BlockedGpu, Claim, GrantedGpus, TooFewGpus
+from canhazgpu.ledger.wait_budget import WaitBudget
+
+RUN = Claim("run:a", "run", "eve", 1002)
+PERSONS = GrantOptions(queues=True)
+GPUS = 4
+
+
+class Node:
+    """A node: what its hooks do, and the ledger of a person's command on it."""
+
+    def __init__(self, place: Path, url: str) -> None:
+        self.name = new_node_name()
+        self.place = place
+        self.url = url
+
+    def open_store(self, budget: WaitBudget | None = None) -> Ledger:
+        return RedisLedger(StoreConfig(url=self.url, timeout_s=5.0), Role.WRITE, budget)
+
+    def hook(self) -> FallbackLedger:
+        told: list[str] = []
+        book = BookFile(self.place, self.name, "b", JobRecords(self.place), told.append)
+        reconciler = Reconciler(self.name, book, told.append, lambda _: False)
+        outage = StoreOutage(self.place, 60.0)
+        return FallbackLedger(self.name, self.open_store, book, outage, reconciler, told.append)
+
+    def person(self, store: Ledger | None = None) -> Ledger:
+        return heed_published(
+            self.name,
+            store or self.open_store(),
+            lambda: read_published(self.place, self.name, "b"),
+        )
+
+    def seen(self) -> Observation:
+        wait_for_next_ms()
+        return observation(self.name, GPUS)
+
+    def published(self) -> Any:
+        return json.loads((self.place / PUBLISHED_FILE).read_text())
+
+    def owners(self) -> dict[str, str]:
+        (view,) = self.open_store().read_nodes([self.name])
+        return {gpu: one.claim.owner for gpu, one in view.reservations.items()}
+
+
+@pytest.fixture
+def node(restartable_server: PrivateRedis, tmp_path: Path) -> Iterator[Node]:
+    yield Node(tmp_path, restartable_server.url)
+
+
+def grant_alone(node: Node, server: PrivateRedis, number: int, *gpus: int) -> None:
+    """Have a hook grant GPUs while the store is away, which then is back."""
+    server.kill()
+    granted = tuple(uuid(gpu) for gpu in gpus)
+    hook = node.hook()
+    assert hook.reserve_given(job(number), granted, node.seen()) == GrantedGpus(granted)
+    assert hook.without_store
+    server.start()
+
+
+def test_a_run_gets_only_what_the_node_does_not_hold(
+    node: Node, restartable_server: PrivateRedis
+) -> None:
+    grant_alone(node, restartable_server, 1, 0, 2)
+    person = node.person()
+    assert isinstance(person.reserve_count(RUN, 3, node.seen(), PERSONS), TooFewGpus)
+    blocked = person.reserve_given(RUN, [uuid(1), uuid(2)], node.seen(), PERSONS)
+    assert isinstance(blocked, BlockedGpu)
+    assert (blocked.gpu, blocked.why) == (uuid(2), "reserved")
+    assert blocked.holder is not None and blocked.holder.claim == job(1)
+    assert node.owners() == {}
+    answer = person.reserve_count(RUN, 2, node.seen(), PERSONS)
+    assert isinstance(answer, GrantedGpus)
+    assert set(answer.gpus) == {uuid(1), uuid(3)}
+
+
+def test_who_reads_sees_the_nodes_jobs(node: Node, restartable_server: PrivateRedis) -> None:
+    grant_alone(node, restartable_server, 1, 0)
+    (view,) = node.person().read_nodes([node.name])
+    assert {gpu: one.claim.owner for gpu, one in view.reservations.items()} == {
+        uuid(0): job(1).owner
+    }
+    (other,) = node.person().read_nodes(["elsewhere"])
+    assert other.reservations == {}
+
+
+def test_the_next_hook_hears_a_store_that_is_back_at_once(
+    node: Node, restartable_server: PrivateRedis
+) -> None:
+    grant_alone(node, restartable_server, 1, 0)
+    answer = node.person().reserve_given(RUN, [uuid(1)], node.seen(), PERSONS)
+    assert answer == GrantedGpus((uuid(1),))
+    hook = node.hook()
+    assert isinstance(hook.reserve_given(job(2), [uuid(1)], node.seen()), BlockedGpu)
+    assert hook.without_store == ""
+    assert node.owners() == {uuid(0): job(1).owner, uuid(1): RUN.owner}
+    assert not (node.place / "store-outage").exists()
+    assert node.published()["store_away_since"] is None
+
+
+@pytest.mark.parametrize("asks", ["count", "given"])
+def test_what_a_hook_took_meanwhile_is_given_back(
+    node: Node, restartable_server: PrivateRedis, asks: str
+) -> None:
+    # The hook does not reach the store, while the person does.
+    hooks_node = Node(node.place, f"unix://{node.place}/none.sock")
+    hooks_node.name = node.name
+
+    def grants_then_the_hook_does(operation: Callable[..., Any]) -> Callable[..., Any]:
+        def reserve(*given: Any) -> Any:
+            answer = operation(*given)
+            hooks_node.hook().reserve_given(job(1), [uuid(0), uuid(1)], node.seen())
+            return answer
+
+        return reserve
+
+    store = node.open_store()
+    store.reserve_count = grants_then_the_hook_does(store.reserve_count)  # type: ignore[method-assign]
+    store.reserve_given = grants_then_the_hook_does(store.reserve_given)  # type: ignore[method-assign]
+    person = node.person(store)
+    answer: object
+    if asks == "count":
+        answer = person.reserve_count(RUN, GPUS, node.seen(), PERSONS)
+        assert answer == TooFewGpus(GPUS, GPUS - 1, 0, 0, 0, stale=1)
+    else:
+        answer = person.reserve_given(RUN, [uuid(1), uuid(2)], node.seen(), PERSONS)
+        assert isinstance(answer, BlockedGpu)
+    assert node.owners() == {}
+
+
+def test_everybody_may_read_it_and_only_its_owner_write(
+    node: Node, restartable_server: PrivateRedis
+) -> None:
+    grant_alone(node, restartable_server, 1, 0)
+    assert stat.S_IMODE((node.place / PUBLISHED_FILE).stat().st_mode) == 0o644
+    told = node.published()
+    assert told["gpus"].keys() == {uuid(0)}
+    assert told["gpus"][uuid(0)]["owners"] == [job(1).owner]
+    assert told["gpus"][uuid(0)]["since"] > 0
+    assert told["store_away_since"] > 0
+
+
+def test_a_release_is_published(node: Node) -> None:
+    node.hook().reserve_given(job(1), [uuid(0)], node.seen())
+    assert node.published()["gpus"].keys() == {uuid(0)}
+    assert node.published()["store_away_since"] is None
+    node.hook().release(node.name, job(1).owner, "job ended")
+    assert node.published()["gpus"] == {}
+
+
+@pytest.mark.parametrize("change", ["mode", "owner", "boot", "node", "missing"])
+def test_what_nobody_can_vouch_for_counts_for_nothing(node: Node, change: str) -> None:
+    node.hook().reserve_given(job(1), [uuid(0)], node.seen())
+    path, name, boot = node.place / PUBLISHED_FILE, node.name, "b"
+    if change == "mode":
+        path.chmod(0o646)
+    elif change == "owner":
+        if os.geteuid() != 0:
+            pytest.skip("only root can give a file away")
+        os.chown(path, 4242, -1)
+    elif change == "boot":
+        boot = "another"
+    elif change == "node":
+        name = "another"
+    else:
+        path.unlink()
+    assert read_published(node.place, name, boot) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"node": "NODE", "boot_id": "b", "format": 2}', "\xff", "{" * 20000]
+)
+def test_what_cannot_be_read_is_no_free_gpu(node: Node, text: str) -> None:
+    (node.place / PUBLISHED_FILE).write_text(text.replace("NODE", node.name))
+    with pytest.raises(NodeStateError, match="canhazgpu-healthcheck"):
+        node.person().reserve_count(RUN, 1, node.seen(), PERSONS)
+    assert node.owners() == {}
+
+
+def test_a_fifo_in_its_place_makes_nobody_wait(node: Node) -> None:
+    os.mkfifo(node.place / PUBLISHED_FILE)
+    assert read_published(node.place, node.name, "b") is None
