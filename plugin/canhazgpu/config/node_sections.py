@@ -57,7 +57,7 @@ class StoreConfig:
     )
     retry_after_s: float = key(
         DEFAULT_RETRY_AFTER_S,
-        "time for which Slurm's hooks do not try a store again that did not answer",
+        "time for which Slurm's hooks wait only 0.25 s for a store that did not answer",
         check=positive_seconds,
     )
 
