@@ -28,6 +28,7 @@ from canhazgpu.ledger.embedded import start as embedded_start
 from canhazgpu.ledger.embedded.aof_repair import readable_length, truncate_damaged_tail
 from canhazgpu.ledger.embedded.directory import SOCKET_PATH_LIMIT, ServerDirectory
 from canhazgpu.ledger.store.connect import Role, connect, translate_errors
+from canhazgpu.ledger.wait_budget import WaitBudget
 
 # Imported here, while the interpreter's files can be read: `as_nobody` gives that up.
 from canhazgpu.ledger.embedded import stop as embedded_stop  # noqa: F401, isort: skip
@@ -843,3 +844,16 @@ def crash(directory: str) -> None:
     while embedded.status(directory).running:
         assert time.monotonic() < give_up
         time.sleep(0.005)
+
+
+def test_who_may_wait_little_waits_little_for_a_start(directory: str) -> None:
+    """As a hook that knows that the store did not answer a moment ago."""
+    place = ServerDirectory.at(directory)
+    place.path.mkdir(mode=0o755, exist_ok=True)
+    began = time.monotonic()
+    with (
+        embedded_start.start_lock_held(place, began),
+        pytest.raises(StoreError, match="for too long"),
+    ):
+        connect(config(directory), Role.WRITE, WaitBudget(0.1))
+    assert time.monotonic() - began < embedded_start.START_LIMIT_S / 2

@@ -8,6 +8,7 @@ needs the secret, which only the owner of the directory can read.
 
 from __future__ import annotations
 
+import math
 from dataclasses import field
 
 from canhazgpu.errors import StoreError
@@ -36,16 +37,18 @@ class ServerStatus:
     log: str
 
 
-def ensure_running(path: str, *, write: bool, wait_s: float) -> ServerLogin:
+def ensure_running(
+    path: str, *, write: bool, wait_s: float, start_limit_s: float = math.inf
+) -> ServerLogin:
     """Start the directory's server if it does not run; return how to connect to it.
 
-    `wait_s` is added to the time limit of the start. Raises `ConfigError` if the path is too long
-    for a socket. Raises `StoreError` if the directory is unsafe, if the caller may not start the
-    server or not write to it, and if the start fails.
+    The start may take `start_limit_s`, at most `START_LIMIT_S` of start.py, and `wait_s` besides.
+    Raises `ConfigError` if the path is too long for a socket. Raises `StoreError` if the directory
+    is unsafe, if the caller may not start the server or not write to it, and if the start fails.
     """
     directory = ServerDirectory.at(path)
     if not (directory.exists() and is_listening(directory.socket)):
-        _start(directory, write, wait_s)
+        _start(directory, write, wait_s, start_limit_s)
     if not write:
         return ServerLogin(str(directory.socket))
     return ServerLogin(str(directory.socket), WRITER, _read_secret(directory))
@@ -66,11 +69,11 @@ def stop(path: str, wait_s: float = STOP_LIMIT_S) -> bool:
     return stop_server(ServerDirectory.at(path), wait_s)
 
 
-def _start(directory: ServerDirectory, write: bool, wait_s: float) -> None:
+def _start(directory: ServerDirectory, write: bool, wait_s: float, limit_s: float) -> None:
     from canhazgpu.ledger.embedded.start import may_start, start_server  # noqa: PLC0415 - rare
 
     if may_start(directory):
-        start_server(directory, wait_s)
+        start_server(directory, wait_s, limit_s)
     elif write:
         raise _not_owner_error(directory)
     else:

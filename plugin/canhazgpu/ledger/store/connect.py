@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["Role", "connect", "import_client", "masked_url", "translate_errors"]
 
 
+STARTS_PER_ANSWER = 4
+"""A start of the embedded store may take so many times what its answers may take."""
+
+
 class Role(Enum):
     """What the connection is for; the embedded store has an ACL user for each role."""
 
@@ -38,17 +42,25 @@ def connect(store: StoreConfig, role: Role, budget: WaitBudget | None = None) ->
     `StoreError` if the store cannot be used. Run commands inside `translate_errors`; a blocking
     command must block for less than ``store.timeout_s``. The budget limits all waits together.
     """
-    url = _embedded_url(store, role) if store.url == EMBEDDED else parse_store_url(store.url)
+    budget = budget or WaitBudget()
+    url = (
+        _embedded_url(store, role, budget) if store.url == EMBEDDED else parse_store_url(store.url)
+    )
     with translate_errors(store):
         from canhazgpu.ledger.store.client import open_client  # noqa: PLC0415 - imports redis
 
-        return open_client(url, store.timeout_s, budget or WaitBudget())
+        return open_client(url, store.timeout_s, budget)
 
 
-def _embedded_url(store: StoreConfig, role: Role) -> StoreUrl:
+def _embedded_url(store: StoreConfig, role: Role, budget: WaitBudget) -> StoreUrl:
     from canhazgpu.ledger.embedded.server import ensure_running  # noqa: PLC0415 - other stores need none of it
 
-    login = ensure_running(store.embedded_dir, write=role is Role.WRITE, wait_s=store.timeout_s)
+    login = ensure_running(
+        store.embedded_dir,
+        write=role is Role.WRITE,
+        wait_s=min(store.timeout_s, budget.left_s),
+        start_limit_s=STARTS_PER_ANSWER * budget.left_s,
+    )
     return StoreUrl("unix", path=login.socket, username=login.username, password=login.password)
 
 
