@@ -204,6 +204,21 @@ def test_what_cannot_be_read_is_no_free_gpu(node: Node, text: str) -> None:
     assert node.owners() == {}
 
 
+@pytest.mark.parametrize("away", [False, True])
+def test_a_health_check_writes_it_anew(
+    node: Node, restartable_server: PrivateRedis, away: bool
+) -> None:
+    node.hook().reserve_given(job(1), [uuid(0)], node.seen())
+    (node.place / PUBLISHED_FILE).write_text("garbage")
+    if away:
+        restartable_server.kill()
+    node.hook().publish_scan(node.seen())
+    published = read_published(node.place, node.name, "b")
+    assert published is not None
+    assert published.book.job_reservations().keys() == {uuid(0)}
+    assert (published.store_away_since is not None) == away
+
+
 def test_a_fifo_in_its_place_makes_nobody_wait(node: Node) -> None:
     os.mkfifo(node.place / PUBLISHED_FILE)
     assert read_published(node.place, node.name, "b") is None

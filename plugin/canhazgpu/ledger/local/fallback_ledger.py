@@ -167,9 +167,9 @@ class FallbackLedger(StoreOnlyOperations):
         )
 
     def publish_scan(self, observation: Observation, alive: Collection[str] = ()) -> None:
-        """See `Ledger.publish_scan`; does nothing without the store."""
+        """See `Ledger.publish_scan`; without the store only the book is published."""
         self._store_or_book(
-            lambda ledger: ledger.store.publish_scan(observation, alive), lambda: None
+            lambda ledger: ledger.store.publish_scan(observation, alive), self._book_file.publish
         )
 
     def read_nodes(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
