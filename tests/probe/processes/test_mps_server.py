@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -27,14 +28,14 @@ def running(program: Path, uid: int = 0) -> Iterator[int]:
 
 
 @pytest.fixture
-def server(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def server() -> Iterator[Path]:
     """A program of root's with the server's name, that everybody may run."""
-    directory = tmp_path_factory.mktemp("bin")
-    for one in (directory, directory.parent, directory.parent.parent):
-        one.chmod(0o755)
-    program = directory / MPS_SERVER
-    shutil.copy(shutil.which("sleep") or "/bin/sleep", program)
-    return program
+    with TemporaryDirectory(prefix="chg-mps-") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        program = directory / MPS_SERVER
+        shutil.copy(shutil.which("sleep") or "/bin/sleep", program)
+        yield program
 
 
 def is_server(pid: int) -> bool:
