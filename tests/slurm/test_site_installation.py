@@ -84,7 +84,9 @@ def test_the_sites_task_prolog_may_still_refuse_a_task(
     installed: SiteCluster, people: tuple[str, str]
 ) -> None:
     lines = installed.job("echo never", people[0], "--export=ALL,SITE_FAILS=1")
-    assert lines == ["slurmstepd-n1: error: TaskProlog failed status=3"]
+    # What else is in the line differs from release to release.
+    assert len(lines) == 1
+    assert "TaskProlog" in lines[0] and "status=3" in lines[0]
 
 
 @pytest.mark.release
