@@ -18,7 +18,7 @@ from polling import poll_until
 
 from demo_cluster import ClusterSpec
 
-pytestmark = pytest.mark.parts(2)
+pytestmark = [pytest.mark.parts(2), pytest.mark.release]
 MINORS = (107, 103, 150, 111)
 DIVIDED = 103
 INSTANCES = 3

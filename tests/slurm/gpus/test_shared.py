@@ -12,6 +12,8 @@ from polling import poll_until
 from demo_cluster import ClusterSpec
 from fake_nvml import start_gpu_process
 
+pytestmark = pytest.mark.release
+
 KINDS = {
     "shard": ("shard:2", 8, {"kind": "shard", "amount": 2, "total": 4}),
     "mps": ("mps:50", 200, {"kind": "mps", "amount": 50, "total": 100}),

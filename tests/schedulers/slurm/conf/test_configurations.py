@@ -34,6 +34,7 @@ def test_our_reading(source: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slurm
+@pytest.mark.release
 @each_configuration
 def test_slurmds_reading(source: Path, tmp_path: Path) -> None:
     found = load_configuration(source, tmp_path / "conf")
@@ -77,6 +78,7 @@ def declarations(draw: some.DrawFn) -> str:
 
 
 @pytest.mark.slurm
+@pytest.mark.release
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(lines=gres_lines(), declared=declarations())
 def test_generated_configurations(

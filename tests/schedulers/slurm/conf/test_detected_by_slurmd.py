@@ -33,7 +33,7 @@ GPUS = [
 ]
 ALL_FILES = "Name=gpu Type=3090 File=/dev/nvidia[0,2]\nName=gpu Type=a100 File=/dev/nvidia[1,3]"
 
-pytestmark = [pytest.mark.slurm, pytest.mark.may_skip]
+pytestmark = [pytest.mark.slurm, pytest.mark.release, pytest.mark.may_skip]
 
 IN_PRIVATE_DEV = """#!/bin/sh
 # slurmd with the device files of the simulated GPUs, in a /dev that nobody else sees.

@@ -75,6 +75,7 @@ def kept(node: Any) -> tuple[list[str], str, float]:
 
 @pytest.mark.slow
 @pytest.mark.slurm
+@pytest.mark.release
 def test_the_health_check_keeps_slurmds_answer_while_it_holds(gpu_node: Any) -> None:
     check(gpu_node)
     first = kept(gpu_node)
