@@ -40,10 +40,8 @@ def find_slurmd_groups(conf: Path, node: str, proc: Path = Path("/proc")) -> Slu
     Raises `ConfigError` for a ``cgroup.conf`` that cannot be read. A Slurm that runs several nodes
     on a host (MULTIPLE_SLURMD, as Debian's does) has the node's name in the paths.
     """
-    settings: ConfPairs = {}
-    for line in ConfFiles(conf.parent).lines(conf.with_name("cgroup.conf")):
-        settings |= line.pairs
-    mount_point = settings.get("cgroupmountpoint", DEFAULT_MOUNT_POINT).rstrip("/")
+    settings = _cgroup_conf(conf)
+    mount_point = _mount_point(settings)
     mounts = parse_cgroup_mounts(_read(proc / "self/mountinfo"))
     return SlurmdGroups(
         v1=_v1_groups(mounts, mount_point, node),
@@ -55,6 +53,22 @@ def find_slurmd_groups(conf: Path, node: str, proc: Path = Path("/proc")) -> Slu
             _read(proc / "1/cgroup"),
         ),
     )
+
+
+def cgroup_mount_point(conf: Path) -> str:
+    """Return the directory below which Slurm finds the control groups; raises `ConfigError`."""
+    return _mount_point(_cgroup_conf(conf))
+
+
+def _cgroup_conf(conf: Path) -> ConfPairs:
+    settings: ConfPairs = {}
+    for line in ConfFiles(conf.parent).lines(conf.with_name("cgroup.conf")):
+        settings |= line.pairs
+    return settings
+
+
+def _mount_point(settings: ConfPairs) -> str:
+    return settings.get("cgroupmountpoint", DEFAULT_MOUNT_POINT).rstrip("/")
 
 
 def parse_cgroup_mounts(mountinfo: str) -> tuple[CgroupMount, ...]:

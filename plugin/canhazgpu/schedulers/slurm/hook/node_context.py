@@ -54,6 +54,7 @@ class NodeContext:
     presence: JobPresence
     hook_log: HookLog
     is_retry: bool
+    in_job: bool
 
     def ledger(self) -> FallbackLedger:
         """Return the node's ledger; Redis' client is imported on the first use.
@@ -133,6 +134,7 @@ def open_node_context(
         presence=JobPresence(node, node_conf.spool_dir, commands),
         hook_log=hook_log,
         is_retry=started.is_retry,
+        in_job=started.in_job,
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from canhazgpu.config.schema import Config
+from canhazgpu.config.schema import Config, StoreConfig
+from canhazgpu.errors import StoreError
 from canhazgpu.ledger.local.book_file import BookFile
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.local.job_records import JobRecords
@@ -55,6 +56,9 @@ class NodeLedgerInputs(Protocol):
     def presence(self) -> JobPresence: ...  # noqa: D102
 
     @property
+    def in_job(self) -> bool: ...  # noqa: D102
+
+    @property
     def actions(self) -> MessageLog: ...  # noqa: D102
 
 
@@ -66,6 +70,8 @@ def node_ledger(context: NodeLedgerInputs) -> FallbackLedger:
         from canhazgpu.ledger.store.connect import Role  # noqa: PLC0415 - where a store is asked
         from canhazgpu.ledger.store.ledger import RedisLedger  # noqa: PLC0415 - imports redis
 
+        if context.in_job:
+            _refuse_to_start_in_job(store)
         resolve_hosts(store.url, min(store.timeout_s, MAX_RESOLVE_S, budget.left_s))
         return RedisLedger(store, Role.WRITE, budget)
 
@@ -87,3 +93,15 @@ def node_ledger(context: NodeLedgerInputs) -> FallbackLedger:
         Reconciler(context.node, book, log, is_absent_job),
         log,
     )
+
+
+def _refuse_to_start_in_job(store: StoreConfig) -> None:
+    """Raise `StoreError` if the embedded server does not run: it would keep the job from ending."""
+    from canhazgpu.ledger.embedded.directory import ServerDirectory, is_listening  # noqa: PLC0415 - hardly ever needed
+    from canhazgpu.ledger.store.url import EMBEDDED  # noqa: PLC0415
+
+    if store.url == EMBEDDED and not is_listening(ServerDirectory(Path(store.embedded_dir)).socket):
+        raise StoreError(
+            "the embedded store does not run, and this hook runs inside its job"
+            " (PrologFlags=RunInJob): the health check starts it, or 'canhazgpu status' as root"
+        )

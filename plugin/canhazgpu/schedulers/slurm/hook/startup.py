@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from canhazgpu.config.load import load
 from canhazgpu.config.schema import Config
@@ -21,6 +22,7 @@ from canhazgpu.probe.node_probe import NodeProbe
 from canhazgpu.probe.port import PendingScan
 from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.attribution.attribution import hook_attribution
+from canhazgpu.schedulers.slurm.attribution.leave_job import leave_job
 from canhazgpu.schedulers.slurm.conf.node_conf import conf_path, has_mps
 
 OPEN_DEADLINE_S = 4.0
@@ -33,7 +35,8 @@ class StartedHook:
 
     `started_at` is the hook's start, in seconds of the monotonic clock. `is_retry` is True if an
     earlier run of this hook was killed. If the configuration cannot be read, `config_fault` says
-    why, and `config` has the defaults.
+    why, and `config` has the defaults. `in_job` is True where the hook runs inside the job,
+    and could not leave it.
     """
 
     started_at: float
@@ -42,6 +45,7 @@ class StartedHook:
     config_fault: ConfigError | None
     probe: NodeProbe
     scan: PendingScan | None = None
+    in_job: bool = False
 
 
 def read_hook_config(environ: Mapping[str, str]) -> StartedHook:
@@ -54,13 +58,23 @@ def read_hook_config(environ: Mapping[str, str]) -> StartedHook:
     node = node_name(config.node, environ)
     conf = conf_path(environ)
     attribution = hook_attribution(conf, node, state_dir(config.node, node))
+    in_job = not _leave_job(conf, node)
     return StartedHook(
         started_at,
         names.KILLED_RUN_S in environ,
         config,
         fault,
         NodeProbe(node, config.validation, attribution, partial(has_mps, conf, node)),
+        in_job=in_job,
     )
+
+
+def _leave_job(conf: Path, node: str) -> bool:
+    """Leave the job's control groups, see `leave_job`; a fault of Slurm's files is told later."""
+    try:
+        return leave_job(conf, node)
+    except (ConfigError, OSError):
+        return True
 
 
 def _killed_run_s(environ: Mapping[str, str]) -> float:

@@ -69,13 +69,13 @@ def unkillable_step(site: SiteState) -> Iterator[Problem]:
 
 
 def run_in_job(site: SiteState) -> Iterator[Problem]:
-    """Find a prolog that sees only the job's own GPUs."""
+    """Find hooks that begin inside their job, and have to leave it."""
     if "runinjob" in site.slurm.settings.words("PrologFlags"):
         flags = site.slurm.settings.get("PrologFlags").split(",")
         left = ",".join(one for one in flags if one.strip().lower() != "runinjob")
         yield Problem(
             "warning",
-            "PrologFlags has RunInJob: hooks see no GPUs but the job's own",
+            "PrologFlags has RunInJob: hooks have to leave their job's control groups",
             "hooks that slurmd runs outside the job",
             f"PrologFlags={left}",
         )
