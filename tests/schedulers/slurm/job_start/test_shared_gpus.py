@@ -1,7 +1,12 @@
-"""A prolog on a node whose GPUs can be shared: how it knows a job's share."""
+"""A prolog on a node whose GPUs can be shared: what it knows of a job's share, and does with it."""
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -149,3 +154,38 @@ def test_exclusive_process_is_healthy_where_there_is_mps(node: Any, gres: str) -
     start(node, 12, "0")
     has_mps = "mps" in gres
     assert (node.gpu(0).uuid in node.view().quarantines) is not has_mps
+
+
+@contextmanager
+def mps_server(node: Any, directory: Path, uid: int) -> Iterator[None]:
+    """NVIDIA's MPS server by name and file, with the memory of clients on the first GPU."""
+    program = directory / "nvidia-cuda-mps-server"
+    shutil.copy(shutil.which("sleep") or "/bin/sleep", program)
+    with subprocess.Popen([program, "infinity"], user=uid) as started:
+        try:
+            fake_nvml.Process(started).occupy(node.gpu(0), 3000)
+            yield
+        finally:
+            started.kill()
+
+
+@pytest.fixture
+def open_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory in which everybody may run programs."""
+    directory = tmp_path_factory.mktemp("mps")
+    for one in (directory, *directory.parents[:2]):
+        one.chmod(0o755)
+    return directory
+
+
+@pytest.mark.parametrize("uid", [0, 1012, 1999])
+def test_the_mps_server_is_no_obstacle_unless_a_stranger_runs_it(
+    node: Any, open_directory: Path, uid: int
+) -> None:
+    declare(node, "gpu:4,mps:400")
+    node.slurm(squeue="for job in 12 13; do echo $job $job RUNNING; done")
+    with mps_server(node, open_directory, uid):
+        start(node, 12, CUDA_MPS_ACTIVE_THREAD_PERCENTAGE="50")
+        assert holders(node) == ([] if uid == 1999 else ["12"])
+        start(node, 13, CUDA_MPS_ACTIVE_THREAD_PERCENTAGE="50")
+        assert holders(node) == ([] if uid == 1999 else ["12", "13"])
