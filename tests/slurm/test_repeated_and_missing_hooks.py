@@ -152,7 +152,8 @@ def test_a_release_that_found_no_store_is_made_good_by_the_next_hook(
         assert cluster.hook("epilog", "n1", **job_variables(9007, gpus="0")).returncode == 0
     finally:
         cluster.configure(store={"url": "embedded", "on_failure": "local", "retry_after_s": 0.1})
-    assert set(cluster.held().values()) == {"9007"}
+    # Root's command tells the store what the node's journal has.
+    assert set(cluster.held().values()) == (set() if policy == "local" else {"9007"})
 
     done = cluster.slurm.run(["srun", "--gres=gpu:1", "echo", "RAN"], user=alice, check=True)
     assert done.stdout == "RAN\n"

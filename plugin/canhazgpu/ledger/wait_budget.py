@@ -19,9 +19,9 @@ SLICE_S = 0.05
 """Longest wait that is counted at once; also how often `watch` is called."""
 MIN_WAIT_S = 0.05
 """An answer gets at least this time, even when the budget is used up."""
-LATE_S = 0.05
+LATE_S = 0.5
 """A time-out that ends so much after its time found this process without a CPU."""
-MAX_ATTEMPTS = 5
+MAX_ATTEMPTS = 3
 """For a connection, whose waits cannot be cut into slices."""
 
 T = TypeVar("T")

@@ -19,9 +19,14 @@ class _BudgetedWaits:
     """Mixed into a connection class of redis-py, before it."""
 
     wait_budget: WaitBudget
+    timeout_s: float
 
     def _connect(self: Any) -> Any:
-        usual = (self.socket_connect_timeout, self.socket_timeout)
+        # redis-py 5.0 forgets the limits of a Unix socket.
+        usual = (
+            self.socket_connect_timeout or self.timeout_s,
+            self.socket_timeout or self.timeout_s,
+        )
         connect = super()._connect  # type: ignore[misc]
 
         def within(limit_s: float) -> Any:
@@ -64,7 +69,9 @@ class _BudgetedWaits:
         return super().read_response(*given, **named)  # type: ignore[misc]
 
 
-def budgeted(connection_class: type, budget: WaitBudget) -> type:
-    """Return the connection class with its waits limited by the budget."""
+def budgeted(connection_class: type, budget: WaitBudget, timeout_s: float) -> type:
+    """Return the connection class with its waits limited by the budget; one by `timeout_s`."""
     name = f"Budgeted{connection_class.__name__}"
-    return type(name, (_BudgetedWaits, connection_class), {"wait_budget": budget})
+    return type(
+        name, (_BudgetedWaits, connection_class), {"wait_budget": budget, "timeout_s": timeout_s}
+    )

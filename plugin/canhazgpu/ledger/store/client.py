@@ -53,7 +53,8 @@ def open_client(url: StoreUrl, timeout_s: float, budget: WaitBudget) -> redis.Re
 def _budgeted(client: redis.Redis, budget: WaitBudget) -> redis.Redis:
     """Return the client, which has made no connection yet."""
     pool = cast(Any, client.connection_pool)
-    pool.connection_class = budgeted(pool.connection_class, budget)
+    timeout_s = pool.connection_kwargs["socket_timeout"]
+    pool.connection_class = budgeted(pool.connection_class, budget, timeout_s)
     return client
 
 
@@ -76,7 +77,9 @@ def _open_cluster(url: StoreUrl, options: dict[str, Any], budget: WaitBudget) ->
     # RedisCluster has the commands of Redis, but no common base class. It connects at once, and
     # takes a class of connections only with a URL.
     (host, port), *others = url.hosts
-    pool = partial(ConnectionPool, connection_class=budgeted(Connection, budget))
+    pool = partial(
+        ConnectionPool, connection_class=budgeted(Connection, budget, options["socket_timeout"])
+    )
     cluster = cast(Any, RedisCluster)(
         url=f"redis://{host}:{port}",
         startup_nodes=[cast(Any, ClusterNode)(host, port) for host, port in others],
