@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from canhazgpu.gpu.scan import GpuReading, MigDeviceNumbers
 from canhazgpu.schedulers.slurm.conf.device_mapping import gpus_at_positions, has_unlisted_gpus
 from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
 from canhazgpu.schedulers.slurm.conf.interchangeable import interchangeable_gpus
+from canhazgpu.schedulers.slurm.conf.node_conf import read_node_conf
 
 CAP = "/dev/nvidia-caps/nvidia-cap"
 
@@ -177,3 +179,49 @@ def test_a_gpu_whose_file_slurm_does_not_count_can_be_opened_by_every_job() -> N
     assert has_unlisted_gpus([], [whole(0)])
     assert has_unlisted_gpus([device("/dev/nvidia0")], [replace(whole(0), device_number=None)])
     assert not has_unlisted_gpus([], [])
+
+
+CONFIGURATIONS = Path(__file__).parent / "configurations"
+
+
+def instance_at(gpu: int, place: int, gpu_instance: int) -> GpuReading:
+    """An instance of /dev/nvidiaN with the numbers that the driver gives it."""
+    first = 3 + gpu * 15 * 9 + gpu_instance * 9
+    numbers = MigDeviceNumbers(gpu, first, first + 1)
+    return instance(gpu, place, numbers, f"MIG-{gpu}/{gpu_instance}")
+
+
+@pytest.mark.parametrize(
+    ("name", "node", "gpus", "uuids"),
+    [
+        (
+            "mig-caps-file",
+            "g2",
+            [
+                *(whole(index) for index in (0, 1)),
+                *(instance_at(2, place, 7 + place) for place in range(7)),
+                *(instance_at(3, place, 7 + place) for place in range(8)),
+            ],
+            [
+                "GPU-0",
+                "GPU-1",
+                *(f"MIG-2/{number}" for number in range(7, 14)),
+                *(f"MIG-3/{number}" for number in (7, 8, 9, 11, 12, 13, 14)),
+            ],
+        ),
+        (
+            "mig-multiplefiles",
+            "n1",
+            [*(whole(index) for index in (1, 2, 3)), instance_at(0, 0, 2), instance_at(0, 1, 3)],
+            ["MIG-0/2", "MIG-0/3", "GPU-1", "GPU-2", "GPU-3"],
+        ),
+    ],
+)
+def test_configurations_as_sites_have_them(
+    name: str, node: str, gpus: list[GpuReading], uuids: list[str]
+) -> None:
+    conf = read_node_conf(CONFIGURATIONS / name / "slurm.conf", node, node)
+    devices = conf.gpu_devices or ()
+    found = gpus_at_positions(range(len(uuids)), devices, gpus)
+    assert [one.uuid for one in found] == uuids
+    assert len(devices) == len(uuids)
