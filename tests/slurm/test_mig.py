@@ -192,6 +192,22 @@ def test_a_job_has_the_instance_that_it_can_open(constrained: GpuCluster, people
         assert held_by(constrained, job)[0] in shown
 
 
+def test_a_job_that_uses_its_instance_is_no_alarm(constrained: GpuCluster, people: Any) -> None:
+    alice, _ = people
+    script = f"{constrained.gpu_process()} --memory-mb 3000"
+    with submitted(constrained, script, "--gres=gpu:1g.10gb:1", user=alice) as job:
+        held = poll_until(lambda: held_by(constrained, job))
+        used = poll_until(lambda: constrained.status()["n1"][held[0]]["processes"])
+        assert [(one["user"], one["job"]) for one in used] == [(alice, f"slurm:{job}")]
+        gpus = constrained.status()["n1"]
+        assert {uuid for uuid, gpu in gpus.items() if gpu["processes"]} == set(held)
+        assert [gpu["intruders"] for gpu in gpus.values()] == [[]] * len(gpus)
+        checked = constrained.canhazgpu("validate", "--expected-gpus", str(len(MINORS)), node="n1")
+        assert "3 GPUs and 3 MIG instances, 1 reserved" in checked.stdout
+        assert constrained.health_check("n1").returncode == 0
+        assert held_by(constrained, job) == held
+
+
 def test_each_task_sees_one_instance_and_is_told_so(constrained: GpuCluster, people: Any) -> None:
     alice, _ = people
     show = f"{constrained.root}/show"

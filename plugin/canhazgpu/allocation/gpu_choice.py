@@ -59,8 +59,7 @@ WHOLE_GPUS = ByProfile()
 
 
 ONE_INSTANCE_TEXT = (
-    "a run gets one MIG instance, since CUDA shows a process no more: start a run for each, or"
-    " reserve them with 'canhazgpu reserve'"
+    "a run gets one MIG instance, since CUDA shows a process no more: start a run for each"
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from canhazgpu.allocation.gpu_choice import ONE_INSTANCE_TEXT
 from canhazgpu.errors import InputError, StoreError
 from canhazgpu.schedulers.slurm.control.enclosing_job import (
     EnclosingJob,
@@ -27,6 +28,8 @@ def run_inside_job(
     if request.gpus.selectors or request.gpus.profile:
         raise InputError(f"inside Slurm job {job.job_id} the GPUs are the job's: use --gpus")
     count = request.gpus.count
+    if count > 1 and any(device.startswith("MIG-") for device in job.devices):
+        raise InputError(f"inside Slurm job {job.job_id} too {ONE_INSTANCE_TEXT}")
     if count > len(job.devices):
         raise InputError(
             f"Slurm job {job.job_id} has {len(job.devices)} GPUs here, and {count} are asked"

@@ -157,3 +157,28 @@ def test_the_status_names_the_profile(mixed: SharedHost) -> None:
     assert [one["mig_profile"] for one in node["gpus"]] == [None, "1g.10gb", "3g.40gb", "1g.10gb"]
     shown = mixed.call("status").stdout
     assert "3g.40gb" in shown
+
+
+def test_inside_a_job_a_run_gets_one_of_its_instances(mixed: SharedHost) -> None:
+    job = {"SLURM_JOB_ID": "12", "SLURMD_NODENAME": NODE, "CUDA_VISIBLE_DEVICES": "MIG-a,MIG-b"}
+    done = mixed.call("run", *SHOW, environ=job)
+    assert (done.returncode, done.stdout) == (0, "MIG-a\n"), done.stderr
+    for environ in (job, {**job, "CUDA_VISIBLE_DEVICES": "MIG-a"}):
+        refused = mixed.call("run", "--gpus", "2", *SHOW, environ=environ)
+        assert refused.returncode == 2
+        assert "inside Slurm job 12 too a run gets one MIG instance" in refused.stderr
+    named = mixed.call("run", "--profile", "1g.10gb", *SHOW, environ=job)
+    assert named.returncode == 2
+    assert "the GPUs are the job's: use --gpus" in named.stderr
+
+
+def test_a_profile_goes_through_slurm_as_a_type(mixed: SharedHost) -> None:
+    mixed.configure(run={"via_slurm": "yes"})
+    for program in ("srun", "salloc"):
+        (mixed.root / program).write_text('#!/bin/sh\necho "$0 $*"\n')
+        (mixed.root / program).chmod(0o755)
+    path = {"PATH": f"{mixed.root}:/usr/bin:/bin"}
+    run = mixed.call("run", "--profile", "1g.10gb", "--", "true", environ=path)
+    assert "--gres=gpu:1g.10gb:1 -- true" in run.stdout, run.stderr
+    reserve = mixed.call("reserve", "--profile", "1g.10gb", "--gpus", "2", environ=path)
+    assert "--gres=gpu:1g.10gb:2" in reserve.stdout, reserve.stderr
