@@ -213,6 +213,7 @@ def test_instances_are_no_missing_gpus_and_hide_none(
     mig_node.configure(**expected)
     run_prolog(mig_node, "4", job=1)
     assert mig_node.log_lines() == []
+    mig_node.state.node(NODE).gpu(1).add_mig(3)  # one that Slurm does not count
     mig_node.state.node(NODE).gpu(0).remove()  # the last position of Slurm
     run_prolog(mig_node, "3", job=2)
     seen = "3 of 4" if expected else "5 of 6"
