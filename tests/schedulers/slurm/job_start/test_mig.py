@@ -131,6 +131,7 @@ def test_where_the_drivers_files_are_not_there_instances_are_refused_and_whole_g
     (mig_node.files / "proc").rename(mig_node.files / "gone")
     run_prolog(mig_node, "3", job=1)
     assert len(gpus_of(mig_node, 1) & uuids_at(mig_node, *WHOLE)) == 1
+    assert mig_node.log() == ""
     run_prolog(mig_node, "0", job=12)
     assert gpus_of(mig_node) == set()
     assert "scontrol requeue 12" in mig_node.scheduler_orders()

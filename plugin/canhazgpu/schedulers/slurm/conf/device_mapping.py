@@ -106,10 +106,23 @@ def _gpu_number(gpu: GpuReading) -> int | None:
 
 
 def count_present(devices: Sequence[GpuDevice], gpus: Sequence[GpuReading]) -> int:
-    """Return how many of the devices the driver shows; without devices, how many GPUs it shows."""
-    if not devices or not any(gpu.is_mig_instance for gpu in gpus):
+    """Return how many of the devices the driver shows; without devices, how many GPUs it shows.
+
+    An instance that may be there counts as there.
+    """
+    instances = [gpu for gpu in gpus if gpu.is_mig_instance]
+    if not devices or not instances:
         return len(gpus)
-    return sum(_is_present(device, gpus) for device in devices)
+    any_unknown = any(map(_has_unknown_numbers, instances))
+    return sum(
+        (any_unknown and is_instance_device(device)) or _is_present(device, gpus)
+        for device in devices
+    )
+
+
+def is_instance_device(device: GpuDevice) -> bool:
+    """Tell whether the device is a MIG instance, by its files."""
+    return bool(set(_numbers(_CAPABILITY_FILE, device.files)) - _MIG_ADMIN_CAPABILITIES)
 
 
 def _is_present(device: GpuDevice, gpus: Sequence[GpuReading]) -> bool:

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from canhazgpu.errors import InputError
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.schedulers.slurm.conf.device_mapping import (
-    device_numbers,
     find_gpu,
     gpus_at_positions,
+    is_instance_device,
 )
 from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
 
@@ -51,10 +51,7 @@ def _kinds_at(positions: Sequence[int], devices: Sequence[GpuDevice]) -> set[tup
 
 def _kind(device: GpuDevice) -> tuple[str, bool]:
     """Return the type, and whether the device is a MIG instance."""
-    try:
-        return device.kind, bool(device_numbers(device).capabilities)
-    except InputError:
-        return device.kind, False
+    return device.kind, is_instance_device(device)
 
 
 def _gpus_of_kind(
