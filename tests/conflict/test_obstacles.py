@@ -142,6 +142,18 @@ def test_substitutes_keep_what_is_clean_and_take_the_least_recently_released() -
     assert swap_gpus([uuid(1)], situation, 4) is None
 
 
+def test_gpus_of_another_kind_are_neither_substitutes_nor_in_the_way() -> None:
+    kind = {uuid(0), uuid(1), uuid(6)}
+    found = conflict_for_given([uuid(1)], EIGHT, HELD, OWNER, kind)
+    assert found.clean == (uuid(0),)
+    assert swap_gpus([uuid(1)], found, 1) == (uuid(0),)
+    assert swap_gpus([uuid(1), uuid(6)], found, 2) is None
+    counted = conflict_for_count(3, EIGHT, HELD, OWNER, among=kind)
+    assert counted.clean == (uuid(0),)
+    assert {one.gpu.uuid for one in counted.obstacles} == {uuid(1), uuid(6)}
+    assert conflict_for_count(1, EIGHT, HELD, OWNER, among=set()).causes == {ConflictCause.ABSENT}
+
+
 def test_what_a_job_that_runs_all_the_same_holds() -> None:
     wanted = [uuid(index) for index in (0, 1, 4, 7)]
     situation = conflict_for_given(wanted, EIGHT, HELD, OWNER)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from canhazgpu.errors import InputError
 from canhazgpu.gpu.scan import GpuReading, MigDeviceNumbers
@@ -225,3 +228,51 @@ def test_configurations_as_sites_have_them(
     found = gpus_at_positions(range(len(uuids)), devices, gpus)
     assert [one.uuid for one in found] == uuids
     assert len(devices) == len(uuids)
+
+
+NUMBER = st.integers(0, 6)
+PLACES = st.lists(st.tuples(NUMBER, st.integers(0, 3), st.integers(0, 2)), max_size=6, unique=True)
+FILES = st.lists(
+    st.one_of(
+        NUMBER.map(lambda number: f"/dev/nvidia{number}"),
+        st.integers(0, 200).map(lambda number: f"{CAP}{number}"),
+        st.sampled_from(["/dev/nvidiactl", "/dev/dri/card0"]),
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+@given(places=PLACES, files=FILES, unknown=st.booleans())
+def test_whatever_the_files_a_position_leads_to_the_only_device_that_fits_or_nowhere(
+    places: list[tuple[int, int, int]], files: list[str], unknown: bool
+) -> None:
+    """Places are instances by GPU, GPU instance and compute instance; other GPUs are whole."""
+    divided = {gpu for gpu, _, _ in places}
+    node = [whole(number) for number in range(7) if number not in divided]
+    for place, (gpu, gpu_instance, compute_instance) in enumerate(places):
+        first = 3 + 20 * gpu + 5 * gpu_instance
+        numbers = MigDeviceNumbers(gpu, first, first + 1 + compute_instance)
+        if unknown and place == 0:
+            numbers = MigDeviceNumbers(gpu)
+        node.append(instance(gpu, place, numbers))
+    wanted_gpus = {int(file[11:]) for file in files if re.fullmatch(r"/dev/nvidia\d+", file)}
+    wanted = {int(file.removeprefix(CAP)) for file in files if file.startswith(CAP)} - {1, 2}
+    try:
+        (found,) = gpus_at_positions([0], [device(*files)], node)
+    except InputError:
+        return
+    (gpu,) = [one for one in node if one.uuid == found.uuid]
+    numbers = gpu.mig_devices or MigDeviceNumbers(gpu.device_number)
+    assert wanted <= {numbers.gpu_instance, numbers.compute_instance}
+    assert wanted_gpus <= {numbers.gpu}
+    assert wanted or not gpu.is_mig_instance
+    fitting = [
+        one
+        for one in node
+        if one.mig_devices
+        and wanted
+        and wanted <= {one.mig_devices.gpu_instance, one.mig_devices.compute_instance}
+    ]
+    assert len(fitting) <= 1
+    assert found.device_file in files
