@@ -83,6 +83,7 @@ def prepare(root: Path) -> None:
     install(root / "fake")
     FakeState(root / "fake" / "state").add_node("n1", gpus=GPUS)
     (root / "config.toml").write_text(CONFIG.format(root=root))
+    (root / "gres.conf").write_text(f"Name=gpu File=/dev/nvidia[0-{GPUS - 1}]\n")
     (root / "bin").mkdir()
     (root / "bin" / "squeue").write_text(SQUEUE)
     (root / "bin" / "squeue").chmod(0o755)
