@@ -393,6 +393,14 @@ def test_the_living_view_is_without_the_dead() -> None:
     assert [one.owner for one in view.queue] == ["run:10"]
 
 
+def test_of_jobs_that_share_a_gpu_only_the_dead_are_released() -> None:
+    dead = reservation(0, "job:c1:4:0", boot_id="an earlier boot")
+    ledger = ScriptedLedger([], [dead, reservation(0, "job:c1:5:0")])
+    view = service(ledger, ScriptedProbe()).reaped_view()
+    assert ledger.released == [("job:c1:4:0", "node rebooted")]
+    assert [one.claim.owner for one in view.all_reservations()] == ["job:c1:5:0"]
+
+
 @pytest.mark.parametrize("how", ["count", "given"])
 def test_force_takes_what_somebody_uses_and_tells_which(how: str) -> None:
     in_the_way = (

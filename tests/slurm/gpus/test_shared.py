@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -142,3 +143,28 @@ def test_a_share_of_a_gpu_that_somebody_else_uses_is_refused(
         reason = f"in use by {bob} WITHOUT RESERVATION: 5045MB used by PID {intruder.pid} "
         poll_until(lambda: reason in str(cluster.slurm.job(second).get("Comment")))
         assert holders(cluster) == {shared: [str(first)]}
+
+
+@pytest.fixture(scope="module")
+def constrained(make_cluster: Callable[..., GpuCluster], kind: str) -> GpuCluster:
+    spec = ClusterSpec(
+        nodes=1, gpus_per_node=2, shared_gres=((kind, KINDS[kind][1]),), constrain_devices=True
+    )
+    return make_cluster(spec)
+
+
+def test_jobs_that_share_see_their_gpu_where_devices_are_constrained(
+    constrained: GpuCluster, people: Any, kind: str
+) -> None:
+    shared = constrained.uuids_of_positions("n1")[0]
+    jobs = {}
+    for user in people:
+        script = "echo HAS=$CANHAZGPU_GPUS; srun sh -c 'echo STEP=$CANHAZGPU_GPUS'; sleep 600"
+        jobs[constrained.slurm.submit(script, f"--gres={KINDS[kind][0]}", user=user)] = user
+    poll_until(lambda: holders(constrained) == {shared: list(map(str, jobs))})
+    for job, user in jobs.items():
+        output = partial(constrained.slurm.output, job, user=user)
+        poll_until(lambda output=output: f"STEP={shared}\n" in output())
+        assert f"HAS={shared}\n" in output()
+    constrained.cancel_jobs()
+    poll_until(lambda: holders(constrained) == {})

@@ -8,6 +8,7 @@ from typing import Any
 
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
 from canhazgpu.gpu.usage import UsagePolicy
+from canhazgpu.ledger.co_holders import combine
 from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Observation
 from canhazgpu.ledger.values import (
     BlockedGpu,
@@ -128,7 +129,10 @@ class ScriptedLedger:
 
     def read_nodes(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
         assert nodes is not None
-        held = {one.gpu: one for one in self.held}
+        by_gpu: dict[str, list[Reservation]] = {}
+        for one in self.held:
+            by_gpu.setdefault(one.gpu, []).append(one)
+        held = {gpu: combine(some) or some[0] for gpu, some in by_gpu.items()}
         back = {one.gpu: one for one in self.quarantined}
         return [
             NodeView(node, 1.0, None, None, held, {}, back, tuple(self.queue)) for node in nodes

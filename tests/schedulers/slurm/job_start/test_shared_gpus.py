@@ -137,6 +137,18 @@ def test_use_by_those_who_share_is_no_conflict_and_anothers_is(
         assert shares.view().quarantines == {}
 
 
+def test_memory_of_nobody_is_left_by_the_last_of_those_who_share(shares: Any) -> None:
+    answer(shares, "shard:1(IDX:0)")
+    shares.configure(epilog={"settle_s": 0.1})
+    start(shares, 12)
+    start(shares, 13)
+    shares.gpu(0).override_used(5000)
+    shares.run("epilog", SLURM_JOB_ID="12", SLURM_JOB_GPUS="0")
+    assert shares.view().quarantines == {}
+    shares.run("epilog", SLURM_JOB_ID="13", SLURM_JOB_GPUS="0")
+    assert shares.view().quarantines.keys() == {shares.gpu(0).uuid}
+
+
 def test_a_share_is_not_swapped(shares: Any) -> None:
     answer(shares, "shard:1(IDX:0)")
     shares.configure(slurm={"on_conflict": "swap,requeue"})
