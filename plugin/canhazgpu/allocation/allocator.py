@@ -141,6 +141,12 @@ class GpuAllocator:
         """Scan, and publish the scan in the ledger. Raises `StoreError`."""
         self._ledger.publish_scan(self._probe.start().observe())
 
+    def refresh_scan(self) -> None:
+        """Scan and publish, as `scan_and_publish`, but never a scan that failed."""
+        observation = self._probe.start().observe()
+        if observation.scan.fault is None:
+            self._ledger.publish_scan(observation)
+
     def reaped_view(self) -> NodeView:
         """Return the ledger's view of the node without dead owners and waiters.
 

@@ -50,9 +50,25 @@ def _choice(view: NodeView, waiter: Waiter) -> list[GpuReading]:
 
 
 def waiting_text(
+    view: NodeView,
+    waiter: Waiter,
+    position: int | None,
+    refusal: Refusal,
+    *,
+    times: bool,
+    sentence: str = "",
+) -> str:
+    """Return in one line what the wait is for; expiry times only with `times`.
+
+    `sentence` says how many GPUs there are too few.
+    """
+    text = _reason_text(view, waiter, position, refusal, times=times)
+    return f"{text}; {sentence}" if sentence and sentence not in text else text
+
+
+def _reason_text(
     view: NodeView, waiter: Waiter, position: int | None, refusal: Refusal, *, times: bool
 ) -> str:
-    """Return in one line what the wait is for; expiry times only with `times`."""
     what = f"waiting for {requested_gpus_text(waiter)} on {view.node}"
     if position is None:
         return f"{what}: joining the queue"

@@ -9,7 +9,7 @@ from enum import Enum
 from canhazgpu.allocation.gpu_choice import WHOLE_GPUS, GpuChoice
 from canhazgpu.allocation.holder_text import holder_text
 from canhazgpu.frozen_dataclass import dataclass
-from canhazgpu.gpu.scan import GpuReading, missing_gpu_reading
+from canhazgpu.gpu.scan import GpuProcess, GpuReading, missing_gpu_reading
 from canhazgpu.gpu.usage import memory_text, processes_text, users_text
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.values import BlockedGpu, NodeView, QueuePosition, TooFewGpus
@@ -22,8 +22,11 @@ class RefusalKind(Enum):
     """GPUs are in use: a release can change it."""
     QUEUED = "queued"
     """Others wait before in the queue."""
+    OBSTRUCTED = "obstructed"
+    """No release of a reservation can change it: quarantines, unreadable GPUs, use without
+    reservation."""
     NEVER = "never"
-    """Waiting cannot help: the node has too few GPUs, or they are quarantined or unreadable."""
+    """Waiting cannot help: the node has too few GPUs."""
     FAULT = "fault"
     """The GPUs could not be read."""
 
@@ -65,7 +68,7 @@ def build_refusal(
         reason = choice.shortage_text(answer.requested, gpus, view.node)
         return Refusal(reason, kind=RefusalKind.NEVER)
     usable = present - answer.quarantined - answer.unknown
-    kind = RefusalKind.BUSY if answer.requested <= usable else RefusalKind.NEVER
+    kind = RefusalKind.BUSY if answer.requested <= usable else RefusalKind.OBSTRUCTED
     return Refusal(
         too_few_gpus_text(answer),
         tuple(_unavailable_gpu_texts(observation, view, candidates)),
@@ -75,7 +78,7 @@ def build_refusal(
 
 def _kind_of(blocked: BlockedGpu) -> RefusalKind:
     held_back = blocked.why in ("quarantined", "unknown")
-    return RefusalKind.NEVER if held_back else RefusalKind.BUSY
+    return RefusalKind.OBSTRUCTED if held_back else RefusalKind.BUSY
 
 
 def without_ignored_processes(gpu: GpuReading, observation: Observation) -> GpuReading:
@@ -114,12 +117,28 @@ def queued_refusal(queued: QueuePosition, node: str) -> Refusal:
 def too_few_gpus_text(short: TooFewGpus) -> str:
     """Return the sentence for too few GPUs."""
     text = f"Not enough GPUs available. Requested: {short.requested}, Available: {short.available}"
-    if short.unreserved:
-        text += (
-            f" ({short.unreserved} GPUs in use without reservation"
-            " - run 'canhazgpu status' for details)"
-        )
-    return text
+    counted = (
+        (short.unreserved, "GPUs in use without reservation"),
+        (short.quarantined, "quarantined"),
+        (short.unknown, "unreadable"),
+    )
+    why = ", ".join(f"{number} {what}" for number, what in counted if number)
+    return f"{text} ({why} - run 'canhazgpu status' for details)" if why else text
+
+
+def gpu_obstacle_text(
+    gpu: GpuReading, view: NodeView, observation: Observation, others: tuple[GpuProcess, ...] = ()
+) -> str:
+    """Return why no release makes the GPU free: quarantine, unreadable, or used by `others`."""
+    if gpu.uuid in view.quarantines:
+        return _quarantined_text(gpu, view)
+    if reason := observation.unhealthy.get(gpu.uuid):
+        return f"{_gpu_text(gpu, view.node)} is unhealthy: {reason}"
+    if others:
+        return unreserved_use_text(replace(gpu, processes=others), view.node)
+    if gpu.fault is not None or gpu.uuid in observation.unknown:
+        return _unknown_text(gpu, view.node)
+    return unreserved_use_text(without_ignored_processes(gpu, observation), view.node)
 
 
 def _gpu_text(gpu: GpuReading, node: str) -> str:

@@ -16,7 +16,8 @@ class GpuRequest:
     """The GPUs that somebody requests: `count` of them, or, with `selectors`, exactly these.
 
     A count is of whole GPUs, or with a `profile`, ``1g.10gb``, of MIG instances.
-    `wait_s` is how long to wait in the queue, in seconds: 0 for not at all, None without a limit.
+    `wait_s` is how long to wait in the queue, in seconds: 0 for not at all, infinite without a
+    limit, None for as long as only reservations are in the way.
     `affinity` prefers the GPUs that the caller had last; None takes the site's `run.choice`. With
     `force` GPUs in unreserved use are granted too. `memory_threshold_mb` replaces the configured
     threshold, None keeps it.

@@ -40,8 +40,7 @@ def reserve(app: App, /, duration: float, short: bool, as_json: bool, **options:
     yours until the time is over or you give them back with `canhazgpu release`.
 
     \b
-    Exit status: 0 once reserved; 75 where the GPUs are not to be had (with
-    --nonblock or --wait).
+    Exit status: 0 once reserved; 75 where the GPUs are not to be had.
 
     \b
     Examples:

@@ -36,8 +36,10 @@ def run(
 ) -> None:
     """Run a command with GPUs that are its own until it ends.
 
-    Waits in this node's queue until the GPUs are free and unused. The command
-    then takes this process's place, with its terminal, signals and exit status;
+    Waits in this node's queue while others have reserved the GPUs. Where the
+    end of all reservations would not be enough, because somebody uses GPUs
+    without reservation or they are quarantined, it fails; with --wait it waits.
+    The command then takes this process's place, with its terminal, signals and exit status;
     CUDA_VISIBLE_DEVICES holds its GPUs. They are free the moment the command and
     what it left in the background are gone, however they end.
 
@@ -46,7 +48,7 @@ def run(
 
     \b
     Exit status: the command's own; 127 or 126 where it cannot be executed;
-    75 where the GPUs are not to be had (with --nonblock or --wait).
+    75 where the GPUs are not to be had.
 
     \b
     Examples:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from canhazgpu.cli.options.common import memory_threshold_option
-from canhazgpu.cli.options.param_types import DURATION, GPU_IDS, MIG_PROFILE
+from canhazgpu.cli.options.param_types import GPU_IDS, MIG_PROFILE, WAIT_TIME
 from canhazgpu.cli.options.value_completion import complete_gpu_ids
 from canhazgpu.errors import InputError
 from canhazgpu.service.grants import GpuRequest
@@ -48,9 +48,10 @@ def gpu_request_options(command: CommandT) -> CommandT:
         click.option("--nonblock", is_flag=True, help="Fail at once where the GPUs are not free."),
         click.option(
             "--wait",
-            type=DURATION,
+            type=WAIT_TIME,
             metavar="TIME",
-            help="Wait so long at most, as 90s, 30m or 2h.  [default: as long as it takes]",
+            help="Wait so long at most, as 90s, 30m or 2h, or forever, whatever is in the way."
+            "  [default: while only reservations are]",
         ),
         click.option("--note", metavar="TEXT", help="Shown to everybody beside the reservation."),
         click.option(

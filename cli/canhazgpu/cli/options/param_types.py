@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -11,6 +12,7 @@ from canhazgpu.durations import parse_duration
 from canhazgpu.errors import InputError
 from canhazgpu.gpu.ids import GpuSelector, parse_gpu_ids
 
+FOREVER = "forever"
 _MIG_PROFILE = re.compile(r"[0-9][0-9A-Za-z.+_-]{0,39}")
 
 
@@ -30,6 +32,18 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
             return parse_duration(value)
         except InputError as exc:
             self.fail(str(exc), param, ctx)
+
+
+class WaitTime(Duration):
+    """A duration, or ``forever``, which is infinite."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """See `click.ParamType.convert`."""
+        if isinstance(value, str) and value.strip().lower() == FOREVER:
+            return math.inf
+        return super().convert(value, param, ctx)
 
 
 class GpuIds(click.ParamType):  # type: ignore[type-arg]
@@ -68,5 +82,6 @@ class MigProfile(click.ParamType):  # type: ignore[type-arg]
 
 
 DURATION = Duration()
+WAIT_TIME = WaitTime()
 GPU_IDS = GpuIds()
 MIG_PROFILE = MigProfile()

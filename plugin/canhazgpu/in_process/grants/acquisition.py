@@ -15,6 +15,7 @@ from canhazgpu.allocation.progress import Progress
 from canhazgpu.allocation.queue_wait import QueueWait, WaitOptions
 from canhazgpu.errors import StoreError
 from canhazgpu.gpu.ids import resolve_gpus
+from canhazgpu.in_process.grants.scan_prospects import scan_prospects
 from canhazgpu.in_process.grants.termination_signals import (
     raise_on_termination_signals,
     termination_exception,
@@ -27,12 +28,13 @@ from canhazgpu.node.identity import boot_id, node_name, pid_namespace
 from canhazgpu.node.processes import is_alive, is_stopped, this_process
 
 if TYPE_CHECKING:
+    from canhazgpu.allocation.prospects import Prospects
     from canhazgpu.allocation.refusal import Refusal
     from canhazgpu.config import Config
     from canhazgpu.gpu.scan import GpuReading
     from canhazgpu.in_process.adapters import Adapters
     from canhazgpu.ledger.port import Ledger
-    from canhazgpu.ledger.values import Claim
+    from canhazgpu.ledger.values import Claim, NodeView
     from canhazgpu.probe.port import GpuProbe
     from canhazgpu.service.grants import GpuRequest
 
@@ -60,12 +62,12 @@ class Acquisition:
         A command gets one MIG instance at most, since CUDA shows a process no more.
         """
         attempts = _ReserveAttempts(self, request, for_command=for_command)
-        queue_wait = QueueWait(self.allocator, self.ledger, self.node, attempts.reserve, progress)
+        queue_wait = QueueWait(self.allocator, self.ledger, attempts, progress)
         options = WaitOptions(request.wait_s, self._heartbeat_interval_s())
         with raise_on_termination_signals() as received, self._release_on_error():
             # First release the GPUs of owners that are dead.
             self.allocator.reaped_view()
-            outcome = queue_wait.acquire(attempts.waiter, options)
+            outcome = queue_wait.acquire(options)
             if received:
                 raise termination_exception(received[0])
         return outcome
@@ -113,6 +115,11 @@ class _ReserveAttempts:
         if self._acquisition.config.run.export != "index":
             return by_profile
         return NumberedByCuda(by_profile, self._request.count, EXPORT_KEY)
+
+    def prospects(self, view: NodeView, waiter: Waiter) -> Prospects | None:
+        """Return what a waiter could get by the view's scan; see `WaitedRequest`."""
+        force = self._request.force and waiter.owner == self._acquisition.claim.owner
+        return scan_prospects(view, waiter, self._acquisition.config.validation, force=force)
 
     def _select(self, readings: Sequence[GpuReading]) -> Sequence[str]:
         node = self._acquisition.node

@@ -23,11 +23,14 @@ def waiting(host: SharedHost) -> list[str]:
     return [waiter.owner for waiter in host.view().queue]
 
 
-def waiter(host: SharedHost, *words: str, gpus: int = 1, **how: object) -> subprocess.Popen[str]:
+def waiter(
+    host: SharedHost, *words: str, gpus: int = 1, wait: str = "", **how: object
+) -> subprocess.Popen[str]:
     """Start a run that has to wait, and return it once it is in the queue."""
     before = len(waiting(host))
     command = words or ("true",)
-    process = host.start("run", "--gpus", str(gpus), "--", *command, **how)
+    options = ["--gpus", str(gpus), *(["--wait", wait] if wait else [])]
+    process = host.start("run", *options, "--", *command, **how)
     poll_until(lambda: len(waiting(host)) == before + 1, "the run to join the queue")
     return process
 
@@ -136,7 +139,7 @@ def test_who_waits_gets_a_gpu_that_an_intruder_left(host: SharedHost) -> None:
         fake_nvml.start_gpu_process(host.node.gpu(0), 8000, name="intruder"),
         fake_nvml.start_gpu_process(host.node.gpu(1), 8000, name="intruder"),
     ):
-        late = waiter(host)
+        late = waiter(host, wait="forever")
         time.sleep(0.5)
         assert late.poll() is None
     _, err = late.communicate(timeout=20)

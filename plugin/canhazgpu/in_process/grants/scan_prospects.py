@@ -1,0 +1,33 @@
+"""What a waiter could get, by the scan that a node published last."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from canhazgpu.allocation.prospects import Prospects, prospects
+from canhazgpu.node.identity import boot_id, pid_namespace
+from canhazgpu.probe.node_probe import judge_scan, usage_policy
+from canhazgpu.status.coverage import PidNamespace
+from canhazgpu.status.intruders import other_processes
+
+if TYPE_CHECKING:
+    from canhazgpu.config.schema import ValidationConfig
+    from canhazgpu.gpu.scan import GpuProcess, GpuReading
+    from canhazgpu.ledger.values import NodeView, Reservation, Waiter
+
+
+def scan_prospects(
+    view: NodeView, waiter: Waiter, validation: ValidationConfig, *, force: bool
+) -> Prospects | None:
+    """Return the waiter's prospects, None where the view has no scan that could be read."""
+    if view.scan is None or view.scan.fault is not None or not view.scan.gpus:
+        return None
+    policy = usage_policy(validation)
+    namespace = PidNamespace(boot_id(), pid_namespace())
+
+    def other_use(reservation: Reservation, gpu: GpuReading) -> tuple[GpuProcess, ...]:
+        claims = [one.claim for one in reservation.holders]
+        return other_processes(claims, gpu.processes, policy, namespace).intruders
+
+    observation = judge_scan(view.scan, policy, health_checks=validation.health_checks)
+    return prospects(view, observation, waiter, other_use, force=force)
