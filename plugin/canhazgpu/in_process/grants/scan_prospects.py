@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from canhazgpu.allocation.coverage import PidNamespace
+from canhazgpu.allocation.intruders import other_processes
 from canhazgpu.allocation.prospects import Prospects, prospects
 from canhazgpu.node.identity import boot_id, pid_namespace
 from canhazgpu.probe.node_probe import judge_scan, usage_policy
-from canhazgpu.status.coverage import PidNamespace
-from canhazgpu.status.intruders import other_processes
 
 if TYPE_CHECKING:
     from canhazgpu.config.schema import ValidationConfig
