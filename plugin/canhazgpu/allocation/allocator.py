@@ -21,6 +21,7 @@ from canhazgpu.allocation.refusal import (
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.scan import GpuReading, missing_gpu_reading
 from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Ledger, Observation
+from canhazgpu.ledger.release_reasons import IN_USE_AT_SECOND_LOOK
 from canhazgpu.ledger.values import (
     BlockedGpu,
     Claim,
@@ -197,7 +198,7 @@ class GpuAllocator:
                 )
                 if not intruded:
                     return _build_grant(answer, observation, forced)
-                self._ledger.release(self._node, claim.owner, "in use at the second look")
+                self._ledger.release(self._node, claim.owner, IN_USE_AT_SECOND_LOOK)
                 refusal = unreserved_use_refusal(intruded, self._node)
             elif isinstance(answer, QueuePosition):
                 if not self._remove_dead_waiters(self._node_view()):

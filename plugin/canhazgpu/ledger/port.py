@@ -110,7 +110,8 @@ class Ledger(Protocol):
         """Release the owner's GPUs on the node; only those in `gpus`, unless it is empty.
 
         Returns the released UUIDs. It is no error if the owner holds nothing. `by` names who
-        released them; it is empty for the owner.
+        released them; it is empty for the owner. Where the reason says that the owner never used
+        the GPUs (`release_reasons`), their release times stay.
         """
         ...
 

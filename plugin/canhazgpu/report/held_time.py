@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from canhazgpu.ledger.release_reasons import was_unused
 from canhazgpu.ledger.values import Claim, Event, NodeView
 
 RELEASE = "release"
@@ -44,14 +45,17 @@ def held_times(view: NodeView, events: Iterable[Event], span: TimeSpan) -> list[
 
     `events` are the node's events from the beginning of the span on, read after the view. A
     reservation released in between is in both and counts once. A release event has the time of its
-    grant, so the grants before the span are not needed.
+    grant, so the grants before the span are not needed. A grant that was given back unused counts
+    nothing.
     """
     releases = [one for one in events if one.kind == RELEASE and one.claim is not None]
     ended = {(one.gpu, one.claim.owner, one.granted_at) for one in releases if one.claim}
     found = [
         _held_time_within(view.node, one.claim, one.granted_at, one.at, span, one.idle_s)
         for one in releases
-        if one.claim and (one.granted_at is None or one.granted_at < span.until)
+        if one.claim
+        and not was_unused(one.reason, one.by)
+        and (one.granted_at is None or one.granted_at < span.until)
     ]
     found += [
         _held_time_within(view.node, one.claim, one.granted_at, span.until, span, one.idle_s)

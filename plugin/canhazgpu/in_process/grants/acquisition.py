@@ -22,6 +22,7 @@ from canhazgpu.in_process.grants.termination_signals import (
 )
 from canhazgpu.in_process.node_book import heeding_node
 from canhazgpu.ledger.port import GrantOptions
+from canhazgpu.ledger.release_reasons import GAVE_UP
 from canhazgpu.ledger.store.connect import import_client
 from canhazgpu.ledger.values import Waiter
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace
@@ -79,7 +80,7 @@ class Acquisition:
             yield
         except BaseException:
             with suppress(StoreError):
-                self.ledger.release(self.node, self.claim.owner, "gave up")
+                self.ledger.release(self.node, self.claim.owner, GAVE_UP)
             raise
 
     def _heartbeat_interval_s(self) -> float:

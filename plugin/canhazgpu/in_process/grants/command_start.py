@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from canhazgpu.errors import NodeStateError
 from canhazgpu.in_process.grants.acquisition import Acquisition, open_allocator
+from canhazgpu.ledger.release_reasons import COMMAND_NOT_STARTED
 from canhazgpu.node.daemonize import spawn_daemon
 from canhazgpu.node.run_marker import new_run_marker
 from canhazgpu.people.command_exec import run_environment
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from canhazgpu.service.grants import RunRequest
 
 MONITOR_READY = b"ready"
-COMMAND_NOT_STARTED = "its command did not start"
 
 
 class CommandStart:

@@ -8,6 +8,7 @@ from canhazgpu.durations import duration_text
 from canhazgpu.errors import InputError
 from canhazgpu.in_process.adapters import threshold_override
 from canhazgpu.in_process.grants.via_slurm import refuse_unsupported_via_slurm
+from canhazgpu.ledger.release_reasons import GAVE_UP
 from canhazgpu.ledger.values import MANUAL, Claim, new_owner_token
 from canhazgpu.node.identity import node_name
 from canhazgpu.people.command_exec import visible_devices
@@ -58,7 +59,7 @@ def reserve(
     try:
         environment = visible_devices(outcome.gpus, config.run.export)
     except InputError:
-        acquisition.ledger.release(node, claim.owner, "gave up")
+        acquisition.ledger.release(node, claim.owner, GAVE_UP)
         raise
     return Reserved(node, claim.owner, outcome.gpus, outcome.in_use, duration_s, environment)
 

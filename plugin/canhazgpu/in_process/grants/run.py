@@ -66,7 +66,7 @@ def start_run(
 
 def cancel_run(adapters: Adapters, owner: str) -> None:
     """See `NodeService.cancel_run`."""
-    from canhazgpu.in_process.grants.command_start import COMMAND_NOT_STARTED  # noqa: PLC0415 - imported by now
+    from canhazgpu.ledger.release_reasons import COMMAND_NOT_STARTED  # noqa: PLC0415 - imported by now
 
     config = adapters.effective_config().config
     node = node_name(config.node, adapters.environ)

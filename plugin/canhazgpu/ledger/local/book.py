@@ -19,6 +19,7 @@ from canhazgpu.ledger.co_holders import (
     without_expired,
 )
 from canhazgpu.ledger.journal_entries import GRANT, QUARANTINE, RELEASE, UNQUARANTINE, JournalEntry
+from canhazgpu.ledger.release_reasons import was_unused
 from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation
 
 
@@ -73,7 +74,8 @@ class Book:
         if entry.kind == GRANT and entry.claim is not None:
             return self.with_grant(entry.claim, entry.gpus, entry.at, entry.expires_at)
         if entry.kind == RELEASE:
-            return self.with_release(entry.owner, entry.gpus, entry.at)
+            unused = was_unused(entry.reason, entry.by)
+            return self.with_release(entry.owner, entry.gpus, entry.at, unused=unused)
         if entry.kind == QUARANTINE:
             new = {gpu: Quarantine(gpu, entry.reason, entry.at, entry.by) for gpu in entry.gpus}
             return replace(self, quarantines={**new, **self.quarantines})
@@ -97,16 +99,20 @@ class Book:
         job = {claim.owner} if is_job_owner(claim.owner) else set()
         return replace(book, reservations=held, job_owners=book.job_owners | job)
 
-    def with_release(self, owner: str, gpus: Sequence[str], at: float) -> Book:
+    def with_release(
+        self, owner: str, gpus: Sequence[str], at: float, *, unused: bool = False
+    ) -> Book:
         """Return the book after a release of the owner's GPUs (those in `gpus`, if not empty).
 
-        A GPU that others share is not released before the last of them releases it.
+        A GPU that others share is not released before the last of them releases it. The release
+        time of an `unused` one stays.
         """
         named = {gpu for gpu in self.gpus_of(owner) if not gpus or gpu in gpus}
         kept = select_holders(
             self.reservations, lambda one: one.claim.owner != owner or one.gpu not in named
         )
-        times = {gpu: max(at, self.released_at.get(gpu, 0.0)) for gpu in named - kept.keys()}
+        freed = set() if unused else named - kept.keys()
+        times = {gpu: max(at, self.released_at.get(gpu, 0.0)) for gpu in freed}
         remaining = {one.claim.owner for held in kept.values() for one in held.holders}
         return replace(
             self,

@@ -17,6 +17,7 @@ from canhazgpu.ledger.local.book import with_book_jobs
 from canhazgpu.ledger.local.book_file import BookFile
 from canhazgpu.ledger.local.reconcile import Reconciler
 from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Ledger, Observation
+from canhazgpu.ledger.release_reasons import ANOTHER_JOB_RUNS
 from canhazgpu.ledger.values import (
     BlockedGpu,
     Claim,
@@ -96,7 +97,8 @@ class BookCheckedLedger:
         """See `Ledger.release`."""
         self._just_read = None
         # The book first: a job reservation that only the book has counts as lost by the store.
-        self._apply_to_book(node, JournalEntry(RELEASE, 0.0, owner, tuple(gpus)))
+        entry = JournalEntry(RELEASE, 0.0, owner, tuple(gpus), reason=reason, by=by)
+        self._apply_to_book(node, entry)
         return self.store.release(node, owner, reason, gpus, by)
 
     def quarantine(self, node: str, gpu: str, reason: str, by: str) -> bool:
@@ -144,7 +146,7 @@ class BookCheckedLedger:
                     JournalEntry(GRANT, transaction.now, claim.owner, tuple(held), claim)
                 )
                 return None
-        self.store.release(self._node, claim.owner, "another job runs on it")
+        self.store.release(self._node, claim.owner, ANOTHER_JOB_RUNS)
         self._reconciler.reconcile(self.store)
         return conflicting[0]
 

@@ -15,6 +15,7 @@ from canhazgpu.ledger.co_holders import holder_of
 from canhazgpu.ledger.local.book import with_book_jobs
 from canhazgpu.ledger.local.published_book import PublishedBook
 from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Ledger, Observation
+from canhazgpu.ledger.release_reasons import HELD_BY_NODES_JOB
 from canhazgpu.ledger.values import (
     BlockedGpu,
     Claim,
@@ -24,8 +25,6 @@ from canhazgpu.ledger.values import (
     Reservation,
     TooFewGpus,
 )
-
-GIVEN_BACK_REASON = "a job on the node holds it"
 
 
 class _PublishedLedger:
@@ -98,7 +97,7 @@ class _PublishedLedger:
         held = self._held_by_jobs(claim)
         holder = next((held[gpu] for gpu in answer.gpus if gpu in held), None)
         if holder is not None:
-            self._store.release(self._node, claim.owner, GIVEN_BACK_REASON)
+            self._store.release(self._node, claim.owner, HELD_BY_NODES_JOB)
         return holder
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from canhazgpu.ledger.journal_entries import GRANT, RELEASE, JournalEntry, NumberedEntry
 from canhazgpu.ledger.record_json import reservation_to_dict
+from canhazgpu.ledger.release_reasons import was_unused
 from canhazgpu.ledger.values import Claim, Reservation
 
 STANDS, PASSES, YIELDS = "stands", "passes", "yields"
@@ -43,6 +44,7 @@ def _encode_entry(one: NumberedEntry) -> dict[str, Any]:
         "facts": json.dumps(dict(entry.facts)) if entry.facts else "",
         "mode": YIELDS if entry.yields else STANDS,
         "passed": {},
+        "unused": entry.kind == RELEASE and was_unused(entry.reason, entry.by),
     }
     return fields if entry.claim is None else {**fields, "claim": _encode_claim(entry, entry.claim)}
 

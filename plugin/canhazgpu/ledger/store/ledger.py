@@ -22,6 +22,7 @@ from canhazgpu.ledger.record_json import (
     to_json,
     waiter_to_json,
 )
+from canhazgpu.ledger.release_reasons import was_unused
 from canhazgpu.ledger.store import keys
 from canhazgpu.ledger.store.history import await_event, read_history
 from canhazgpu.ledger.store.journal_encoding import encode_entries
@@ -94,7 +95,10 @@ class RedisLedger:
     ) -> list[str]:
         """See `Ledger.release`."""
         found = keys.node_keys(node)
-        released = self._session.run_script("release", found, owner, _gpu_filter(gpus), reason, by)
+        unused = "1" if was_unused(reason, by) else ""
+        released = self._session.run_script(
+            "release", found, owner, _gpu_filter(gpus), reason, by, unused
+        )
         return cast(list[str], released)
 
     def renew(

@@ -5,7 +5,7 @@
 -- ARGV[3] JSON list of entries: number, kind, at_ms, owner, gpus (list), claim (object), reason, by,
 --         facts (JSON text or ""). A grant has `mode`: "stands" takes a GPU from any other owner;
 --         "yields" does not; "passes" does not either, as a later entry releases it. A release has
---         `passed`: GPU UUID -> claim, from the grant that it releases
+--         `passed`: GPU UUID -> claim, from the grant that it releases, and `unused`
 --
 -- Returns for each GPU that was taken from another owner: UUID, that reservation, the new owner and user.
 -- Invariants: after a grant that "stands" its owner holds exactly its GPUs. Other grants take no GPU from
@@ -32,7 +32,7 @@ end
 function apply.grant(entry)
   local named = names(entry.gpus)
   for _, gpu in ipairs(held_by(entry.owner)) do
-    if not named[gpu] then release(gpu, entry.owner, entry.at_ms, 'the node gave it other GPUs', '') end
+    if not named[gpu] then release(gpu, entry.owner, entry.at_ms, 'the node gave it other GPUs', '', true) end
   end
   for _, gpu in ipairs(entry.gpus) do
     local held = holder_of(gpu, entry.owner)
@@ -58,7 +58,7 @@ function apply.release(entry)
     end
   end
   for _, gpu in ipairs(held_by(entry.owner)) do
-    if all or named[gpu] then release(gpu, entry.owner, entry.at_ms, entry.reason, entry.by) end
+    if all or named[gpu] then release(gpu, entry.owner, entry.at_ms, entry.reason, entry.by, entry.unused) end
   end
 end
 

@@ -52,8 +52,8 @@ local function write(gpu, holders)
   return encoded
 end
 
--- The GPU is free, and its release time set, when the last owner is gone.
-local function release(gpu, owner, at, reason, by)
+-- The GPU is free when the last owner is gone. Its release time is set then, unless that owner never used it.
+local function release(gpu, owner, at, reason, by, unused)
   local record, left = holder_of(gpu, owner), {}
   for _, one in ipairs(reservations[gpu]) do
     if one ~= record then left[#left + 1] = one end
@@ -61,8 +61,10 @@ local function release(gpu, owner, at, reason, by)
   tell('release', 'gpu', gpu, 'reason', reason, 'by', by, 'claim', text_of(gpu, record), 'at', at)
   if #left > 0 then return write(gpu, left) end
   redis.call('HDEL', reservations_key, gpu)
-  redis.call('HSET', released_key, gpu, at)
-  redis.call('HSET', released_by_key, gpu, record.user or '')
+  if not unused then
+    redis.call('HSET', released_key, gpu, at)
+    redis.call('HSET', released_by_key, gpu, record.user or '')
+  end
   reservations[gpu] = nil
 end
 

@@ -1,0 +1,26 @@
+"""Reasons of releases whose owner never used the GPUs; pure.
+
+Such a release leaves no trace in the GPU's release time, and none in its last user: the order of
+grants, "free for" and affinity tell of use. It counts no GPU hours either.
+"""
+
+from __future__ import annotations
+
+IN_USE_AT_SECOND_LOOK = "in use at the second look"
+HELD_BY_NODES_JOB = "a job on the node holds it"
+ANOTHER_JOB_RUNS = "another job runs on it"
+GAVE_UP = "gave up"
+"""An error or a signal came between the grant and its use."""
+COMMAND_NOT_STARTED = "its command did not start"
+
+_UNUSED = frozenset(
+    {IN_USE_AT_SECOND_LOOK, HELD_BY_NODES_JOB, ANOTHER_JOB_RUNS, GAVE_UP, COMMAND_NOT_STARTED}
+)
+
+
+def was_unused(reason: str, by: str) -> bool:
+    """Tell whether the owner itself gave the GPUs back unused; `by` names who else released them.
+
+    An administrator may give any reason.
+    """
+    return not by and reason in _UNUSED
