@@ -51,7 +51,7 @@ def plugin_names(value: str, kind: str) -> tuple[str, ...]:
     """Return the plugins in a comma-separated value, in lower case and without their prefix.
 
     ``task/affinity,cgroup`` has the plugins ``affinity`` and ``cgroup`` of the kind ``task``:
-    Slurm adds the prefix to a word that lacks it (measured on 22.05 to 26.05).
+    Slurm adds the prefix to a word that lacks it. ``scontrol show config`` shows it from 24.11 on.
     """
     words = (word.strip().lower() for word in value.split(","))
     return tuple(word.removeprefix(f"{kind}/") for word in words if word)
