@@ -370,6 +370,7 @@ BROKEN: list[tuple[str, str, Change, str]] = [
         "NodeName=n1 Name=gpu File=/dev/nvidia[0-1]",
     ),
     ("gres-files", "error", slurm(node_conf=facts("Name=gpu Count=2")), "File=/dev/nvidia[0-1]"),
+    ("gres-files", "error", slurm(node_conf=facts(declared="gpu:1,gpu:a:1")), "nvidia[0-1]"),
     ("gres-files", "warning", slurm(slurmd_fault="slurmd -G failed: why"), "what slurmd names"),
     (
         "gpu-count",

@@ -66,7 +66,12 @@ class SlurmNodeConf:
     def declared_gpus(self) -> tuple[DeclaredGpus, ...] | None:
         """The node's GPUs in ``Gres=``, None for a node that ``slurm.conf`` does not name."""
         found = node_line(self.nodes, self.node)
-        return None if found is None else parse_declared_gpus(found[1])
+        if found is None:
+            return None
+        try:
+            return parse_declared_gpus(found[1])
+        except InputError as exc:
+            raise InputError(f"{found[0].origin}: {exc}") from exc
 
     @property
     def gpu_count(self) -> int | None:

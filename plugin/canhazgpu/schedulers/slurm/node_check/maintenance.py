@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from canhazgpu.allocation.allocator import GpuAllocator
-from canhazgpu.errors import CanhazgpuError, SchedulerError, error_text
+from canhazgpu.errors import CanhazgpuError, InputError, SchedulerError, error_text
 from canhazgpu.ledger.local.book import is_job_owner
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.local.job_records import JobRecord
@@ -119,7 +119,12 @@ class NodeCheck:
     def _should_have_gpus(self, view: NodeView) -> bool:
         """Tell whether GPUs are known of a node whose scan shows none."""
         known = view.scan is not None and bool(view.scan.gpus)
-        return known or bool(view.reservations) or self._context.node_conf.gpu_count is not None
+        if known or view.reservations:
+            return True
+        try:
+            return self._context.node_conf.gpu_count is not None
+        except InputError:
+            return True  # a line about this node's GPUs that cannot be read
 
     def _lift_quarantines(
         self, ledger: FallbackLedger, observation: Observation, view: NodeView

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections.abc import Iterator
@@ -183,7 +184,9 @@ def gres_files(site: SiteState) -> Iterator[Problem]:
 def _gres_line(site: SiteState) -> str:
     if any(gpu.is_mig_instance for gpu in site.hook_probe.gpus):
         return gres_lines_advice(site.node, site.hook_probe.gpus)
-    count = site.slurm.node_conf.gpu_count or len(site.hook_probe.gpus)
+    count = len(site.hook_probe.gpus)
+    with contextlib.suppress(InputError):
+        count = site.slurm.node_conf.gpu_count or count
     return f"NodeName={site.node} Name=gpu File=/dev/nvidia[0-{max(count - 1, 0)}]"
 
 
