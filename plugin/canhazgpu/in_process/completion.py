@@ -45,6 +45,5 @@ def _gpus(view: NodeView, selects: Callable[[Reservation | None], bool]) -> tupl
 def _is_own(reservation: Reservation | None, caller: Caller) -> bool:
     from canhazgpu.allocation.coverage import same_user  # noqa: PLC0415 - only to release
 
-    return reservation is not None and bool(
-        same_user(reservation.claim.uid, reservation.claim.user, caller.uid, caller.user)
-    )
+    claims = [one.claim for one in reservation.holders] if reservation else []
+    return any(same_user(one.uid, one.user, caller.uid, caller.user) for one in claims)

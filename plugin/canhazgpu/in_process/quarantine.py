@@ -31,7 +31,7 @@ def quarantine(adapters: Adapters, request: QuarantineRequest) -> QuarantineAnsw
             uuid,
             ledger.quarantine(node, uuid, request.reason, caller.user),
             gpus.view.quarantines.get(uuid),
-            reservations[uuid].claim if uuid in reservations else None,
+            tuple(one.claim for one in reservations[uuid].holders) if uuid in reservations else (),
         )
 
     return _apply_to_each(gpus, gpus.resolve(request.gpus), change)

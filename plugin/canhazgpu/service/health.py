@@ -61,15 +61,15 @@ class UnquarantineRequest:
 class QuarantineChange:
     """The change of one GPU (UUID); `changed` is False if it was in the requested state already.
 
-    `previous` is the quarantine that it had, None for none. `holder` is the claim of the owner that
-    still holds it, None for nobody. `unhealthy` says why the next scan will quarantine the GPU
-    again, "" if it will not.
+    `previous` is the quarantine that it had, None for none. `holders` are the claims of those who
+    still hold it. `unhealthy` says why the next scan will quarantine the GPU again, "" if it will
+    not.
     """
 
     gpu: str
     changed: bool
     previous: Quarantine | None = None
-    holder: Claim | None = None
+    holders: tuple[Claim, ...] = ()
     unhealthy: str = ""
 
 

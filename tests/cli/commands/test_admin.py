@@ -25,7 +25,7 @@ from fakes.read_only_ledger import NOW, FakeProbe
 
 from canhazgpu.gpu.scan import GpuHealth, GpuProcess
 from canhazgpu.ledger.store.connect import Role
-from canhazgpu.ledger.values import Quarantine, Waiter
+from canhazgpu.ledger.values import Quarantine, Share, Waiter
 
 
 def admin(store: MemoryLedger, *arguments: str, **more: object) -> list[str]:
@@ -211,6 +211,30 @@ def test_a_reason_is_kept_on_one_harmless_line() -> None:
     admin(store, "release", "--user", "alice", "--reason", " two\nlines \x1b[31mred\x1b[0m ")
 
     assert store.changes[0][3] == "two lines red"
+
+
+def shared_by_two() -> MemoryLedger:
+    half = Share("shard", 1, 2)
+    return ledger(view(job(1, share=half), job(1, BOB, "13", half)))
+
+
+def test_those_who_share_a_quarantined_gpu_keep_it() -> None:
+    (line,) = admin(shared_by_two(), "quarantine", "1", "--reason", "fan is broken")
+    assert line.endswith("; alice (job 12), bob (job 13) keep it until it is released")
+
+
+def test_one_of_those_who_share_a_gpu_is_released() -> None:
+    store = shared_by_two()
+    admin(store, "release", "--job", "12", "--reason", "stuck")
+    held = store.views["n1"].reservations[uuid(1)]
+    assert [one.claim.job_id for one in held.holders] == ["13"]
+
+
+def test_all_who_share_a_gpu_are_released() -> None:
+    store = shared_by_two()
+    lines = admin(store, "release", "--gpu-ids", "1", "--reason", "stuck")
+    assert store.views["n1"].reservations == {}
+    assert ["alice" in line or "bob" in line for line in lines].count(True) == 2
 
 
 def test_gpus_are_quarantined_with_a_reason() -> None:

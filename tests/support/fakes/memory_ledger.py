@@ -16,9 +16,10 @@ from canhazgpu.errors import InputError
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
 from canhazgpu.in_process.adapters import Adapters
 from canhazgpu.in_process.service import InProcessService
+from canhazgpu.ledger.co_holders import add_holder, holder_of, select_holders
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.store.connect import Role
-from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation
+from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation, Share
 from canhazgpu.node.process_id import ProcessId
 from canhazgpu.node.users import Caller
 from canhazgpu.probe.node_probe import judge_scan, usage_policy
@@ -54,8 +55,11 @@ def running(index: int, who: Caller = ALICE) -> Reservation:
     return Reservation(uuid(index), claim, NOW - 60, None, NOW - 5)
 
 
-def job(index: int, who: Caller = ALICE, job_id: str = "12") -> Reservation:
-    claim = Claim(f"job:c:{job_id}:0", "slurm", who.user, who.uid, job_id=job_id)
+def job(
+    index: int, who: Caller = ALICE, job_id: str = "12", share: Share | None = None
+) -> Reservation:
+    owner = f"job:c:{job_id}:0"
+    claim = Claim(owner, "slurm", who.user, who.uid, job_id=job_id, share=share)
     return Reservation(uuid(index), claim, NOW - 60)
 
 
@@ -85,7 +89,9 @@ class UsagePolicyProbe:
 
 def view(*reservations: Reservation, node: str = "n1", gpus: int = 4, **more: Any) -> NodeView:
     """A node that published so many GPUs a minute ago."""
-    held = {one.gpu: one for one in reservations}
+    held: dict[str, Reservation] = {}
+    for one in reservations:
+        held = add_holder(held, one)
     seen = scan(*map(gpu, range(gpus)), node=node)
     return replace(NodeView(node, NOW, seen, NOW - 60, held), **more)
 
@@ -112,9 +118,10 @@ class MemoryLedger:
         self._change("release", node, owner, reason, tuple(gpus), by)
         held = self.views[node].reservations
         freed = [
-            one for one in held if held[one].claim.owner == owner and (not gpus or one in gpus)
+            name for name in held if holder_of(held[name], owner) and (not gpus or name in gpus)
         ]
-        self._put(node, reservations={name: held[name] for name in held if name not in freed})
+        left = select_holders(held, lambda one: one.claim.owner != owner or one.gpu not in freed)
+        self._put(node, reservations=left)
         return freed
 
     def extend(

@@ -40,11 +40,12 @@ def quarantine(app: App, gpu_ids: tuple[GpuSelector, ...], reason: str, node: st
         answer = app.service().quarantine(request)
 
     def message(name: str, change: QuarantineChange) -> str:
-        previous, holder = change.previous, change.holder
+        previous, holders = change.previous, ", ".join(map(holder_name, change.holders))
         if not change.changed:
             why = f": {previous.reason} (by {previous.by})" if previous else ""
             return f"{name} was quarantined already{why}"
-        keeps = f"; {holder_name(holder)} keeps it until it is released" if holder else ""
+        verb = "keeps" if len(change.holders) == 1 else "keep"
+        keeps = f"; {holders} {verb} it until it is released" if holders else ""
         return f"quarantined {name}: {reason}{keeps}"
 
     print_quarantine_changes(answer, message)
