@@ -6,6 +6,7 @@ NVML's indices, so that confusing two of them shows.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -294,6 +295,32 @@ def test_the_sites_variable_holds_the_uuids_in_each_task(
     assert output == [f"SAID {names} {names}"] * 2 + ["SAID unset unset"]
 
 
+def test_commands_inside_a_job_see_its_gpus(constrained: GpuCluster, people: Any) -> None:
+    alice, bob = people
+    show, program = constrained.root / "show", constrained.venv / "bin" / "canhazgpu"
+    script = f"""
+    export CANHAZGPU_CONFIG={constrained.config_file}
+    {program} status --json >/dev/null; echo "status=$?"
+    {program} run --gpus 2 -- {show} whole
+    {program} run -- {show} part
+    srun --exact -n1 --gres=gpu:1 {program} run -- {show} step
+    """
+    with (
+        first_position_taken(constrained, bob),
+        submitted(constrained, script, "--gres=gpu:2", user=alice) as job,
+    ):
+        constrained.slurm.wait_job(job)
+        output = constrained.slurm.output(job, user=alice)
+
+    mine = constrained.uuids_of_positions("n1")[1:3]
+    assert "status=0" in output.splitlines()
+    whole, part, step = seen_in(output)
+    assert (whole.visible, whole.uuids) == (SLURMS_NUMBERS, ",".join(mine))
+    # Which of the job's GPUs CUDA's 0 is, Slurm does not say.
+    assert (part.visible, part.uuids) == (mine[0], mine[0])
+    assert (step.visible, step.uuids.split(",")) == ("0", openable(constrained, step))
+
+
 def test_indices_stay_slurms_own_where_devices_are_constrained(
     constrained: GpuCluster, people: Any
 ) -> None:
@@ -409,6 +436,42 @@ def test_slurms_choice_leads_to_the_right_gpus_by_their_device_files(
         assert {task.order for task in parts} == {order}
         assert [task.visible for task in tasks if task.tag == "none"] == ["unset", "unset"]
         assert_reserved(unconstrained, job, alice, mine)
+
+
+BUSES = ("C1", "0F", "81", "3B", "20")
+"""Of the GPUs by NVML's index; CUDA's own order, the fastest first, is another one again."""
+
+
+@pytest.fixture
+def disordered(unconstrained: GpuCluster) -> Iterator[GpuCluster]:
+    gpus = unconstrained.state.node("n1").gpus
+    for gpu, bus, speed in zip(gpus, BUSES, (1, 5, 2, 4, 3), strict=True):
+        gpu.set("pci_bus_id", f"00000000:{bus}:00.0")
+        gpu.set("speed", speed)
+    yield unconstrained
+    for gpu in gpus:
+        gpu.set("pci_bus_id", None)
+        gpu.set("speed", None)
+
+
+def test_indices_lead_cuda_to_the_jobs_gpus(disordered: GpuCluster, people: Any) -> None:
+    alice, bob = people
+    cuda = f"echo CUDA $CANHAZGPU_GPUS; {disordered.gpu_process()} --seconds 0"
+    script = f"{cuda}\nsrun -n2 --gpus-per-task=1 sh -c '{cuda}'"
+    with (
+        configured(disordered, assignment="slurm", export="index"),
+        first_position_taken(disordered, bob),
+        submitted(disordered, script, "--gres=gpu:2", "-n2", user=alice) as job,
+    ):
+        assert disordered.slurm.wait_job(job)["JobState"] == "COMPLETED"
+        lines = disordered.slurm.output(job, user=alice).splitlines()
+
+    told = [line.split()[1].split(",") for line in lines if line.startswith("CUDA ")]
+    seen = [json.loads(line)["gpus"] for line in lines if line.startswith("{")]
+    mine = disordered.uuids_of_positions("n1")[1:3]
+    assert sorted(told, key=len)[-1] == mine
+    assert sorted(name for names in told for name in names) == sorted([*mine, *mine])
+    assert sorted(map(sorted, seen)) == sorted(map(sorted, told))
 
 
 def test_gpus_of_several_types_are_counted_as_slurm_declares_them(
