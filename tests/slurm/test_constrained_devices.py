@@ -471,7 +471,7 @@ def test_indices_lead_cuda_to_the_jobs_gpus(disordered: GpuCluster, people: Any)
     mine = disordered.uuids_of_positions("n1")[1:3]
     assert sorted(told, key=len)[-1] == mine
     assert sorted(name for names in told for name in names) == sorted([*mine, *mine])
-    assert sorted(map(sorted, seen)) == sorted(map(sorted, told))
+    assert sorted(map(sorted, seen)) == sorted(map(sorted, told)), lines
 
 
 def test_gpus_of_several_types_are_counted_as_slurm_declares_them(
