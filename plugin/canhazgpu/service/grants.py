@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from canhazgpu.gpu.ids import GpuSelector
     from canhazgpu.gpu.scan import GpuReading
 
+DEFAULT_RESERVE_S = 8 * 3600.0
+"""How long a reservation lasts, in seconds, where neither the caller nor the site says."""
+
 
 @dataclass(frozen=True, slots=True)
 class GpuRequest:
@@ -35,10 +38,13 @@ class GpuRequest:
 
 @dataclass(frozen=True, slots=True)
 class ReserveRequest:
-    """GPUs of this node for the caller, for `duration_s` seconds."""
+    """GPUs of this node for the caller, for `duration_s` seconds.
+
+    None means `DEFAULT_RESERVE_S`, or the site's `run.max_reserve_s` where that is shorter.
+    """
 
     gpus: GpuRequest
-    duration_s: float
+    duration_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

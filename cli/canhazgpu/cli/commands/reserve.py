@@ -12,10 +12,8 @@ from canhazgpu.cli.options.common import json_option
 from canhazgpu.cli.options.gpu_request import gpu_request_options, parse_gpu_request
 from canhazgpu.cli.options.param_types import DURATION
 from canhazgpu.cli.terminal.grant_messages import raise_unavailable, warn_of_unreserved_use
-from canhazgpu.durations import duration_text
-from canhazgpu.service.grants import Reserved, ReserveRequest, ThroughScheduler
-
-DEFAULT_DURATION = "8h"
+from canhazgpu.durations import duration_text, short_duration_text
+from canhazgpu.service.grants import DEFAULT_RESERVE_S, Reserved, ReserveRequest, ThroughScheduler
 
 
 @click.command()
@@ -24,16 +22,17 @@ DEFAULT_DURATION = "8h"
     "--duration",
     type=DURATION,
     metavar="TIME",
-    default=DEFAULT_DURATION,
-    show_default=True,
-    help="How long, as 30m, 2h, 1d or 0.5h.",
+    help="How long, as 30m, 2h, 1d or 0.5h.  [default: "
+    f"{short_duration_text(DEFAULT_RESERVE_S)}, or the site's maximum where that is shorter]",
 )
 @click.option(
     "--short", is_flag=True, help="Print only the value for CUDA_VISIBLE_DEVICES, for scripts."
 )
 @json_option
 @click.pass_obj
-def reserve(app: App, /, duration: float, short: bool, as_json: bool, **options: Any) -> None:
+def reserve(
+    app: App, /, duration: float | None, short: bool, as_json: bool, **options: Any
+) -> None:
     """Reserve GPUs of this node for yourself, for a time.
 
     Waits in the queue until they are free and unused, as `run` does. They stay

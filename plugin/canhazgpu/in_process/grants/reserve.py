@@ -13,7 +13,7 @@ from canhazgpu.ledger.values import MANUAL, Claim, new_owner_token
 from canhazgpu.node.identity import node_name
 from canhazgpu.people.command_exec import visible_devices
 from canhazgpu.schedulers.slurm.control.srun_commands import salloc_command
-from canhazgpu.service.grants import Reserved, ThroughScheduler
+from canhazgpu.service.grants import DEFAULT_RESERVE_S, Reserved, ThroughScheduler
 
 if TYPE_CHECKING:
     from canhazgpu.allocation.progress import Progress
@@ -28,10 +28,10 @@ def reserve(
     adapters: Adapters, request: ReserveRequest, progress: Progress
 ) -> Reserved | Refusal | ThroughScheduler:
     """See `NodeService.reserve`."""
-    gpus, duration_s = request.gpus, request.duration_s
+    gpus = request.gpus
     config = adapters.effective_config(threshold_override(gpus.memory_threshold_mb)).config
     caller = adapters.caller()
-    _check_duration(config, duration_s, caller)
+    duration_s = _duration_s(request, config, caller)
     node = node_name(config.node, adapters.environ)
     if config.run.via_slurm == "yes":
         refuse_unsupported_via_slurm(gpus)
@@ -64,10 +64,14 @@ def reserve(
     return Reserved(node, claim.owner, outcome.gpus, outcome.in_use, duration_s, environment)
 
 
-def _check_duration(config: Config, duration_s: float, caller: Caller) -> None:
-    longest_s = config.run.max_reserve_s
+def _duration_s(request: ReserveRequest, config: Config, caller: Caller) -> float:
+    """Return how long to reserve; raises `InputError` for longer than the site allows."""
+    duration_s, longest_s = request.duration_s, config.run.max_reserve_s
+    if duration_s is None:
+        return min(DEFAULT_RESERVE_S, longest_s or DEFAULT_RESERVE_S)
     if longest_s and duration_s > longest_s and not caller.is_root:
         raise InputError(
             f"--duration is longer than the {duration_text(longest_s)} that this site allows"
             " (run.max_reserve_s)"
         )
+    return duration_s
