@@ -12,8 +12,9 @@ from canhazgpu.errors import SchedulerError
 from canhazgpu.ledger.values import JobOwner
 from canhazgpu.node.system_log import single_line
 from canhazgpu.schedulers.port import ActionOutcome, ActionResult, JobContext
-from canhazgpu.schedulers.slurm.control.actions import MAX_COMMENT, SlurmActions
+from canhazgpu.schedulers.slurm.control.actions import SlurmActions
 from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
+from canhazgpu.schedulers.slurm.control.comment_text import MAX_COMMENT
 from canhazgpu.schedulers.slurm.control.queries import parse_job_entry
 
 JOB = JobContext(JobOwner("c1", "12", 0), "n1", "ann", 1000, (0,))
@@ -196,13 +197,23 @@ def test_a_comment_is_bounded_and_free_of_control_characters() -> None:
     assert comment.startswith("canhazgpu: ?[31m??xxx")
 
 
-def test_a_long_comment_still_says_since_when() -> None:
+@pytest.mark.parametrize("verb", ["requeue", "cancel", "notify_user", "drain"])
+def test_whatever_slurm_is_told_keeps_who_and_since_when(verb: str) -> None:
     commands = RecordedCommands(squeue="12 12 RUNNING")
-    requeue(commands, "canhazgpu: " + "GPU 1 is in use; " * 40 + "(since 2026-11-25 13:31)")
-    comment = commands.changes[0][3].removeprefix("comment=")
-    assert len(comment) == MAX_COMMENT
-    assert comment.startswith("canhazgpu: GPU 1 is in use; GPU 1")
-    assert comment.endswith("(since 2026-11-25 13:31)")
+    actions = SlurmActions(commands, None)
+    others = "GPU 0 on node n1 is quarantined: too hot; " * 20
+    note = f"canhazgpu: {others}GPU 1 is in use by bob: 8GB by PID 77 (x) (since 2026-11-25 13:31)"
+
+    if verb == "drain":
+        actions.drain("n1", note)
+    else:
+        getattr(actions, verb)(JOB, note)
+
+    told = [word for command in commands.changes for word in command if "canhazgpu:" in word]
+    assert told
+    for text in told:
+        assert len(text[text.index("canhazgpu:") :]) <= MAX_COMMENT
+        assert text.endswith("in use by bob ... PID 77 (x) ... (since 2026-11-25 13:31)")
 
 
 @pytest.mark.parametrize(

@@ -28,10 +28,8 @@ from canhazgpu.node.system_log import single_line, write_syslog
 from canhazgpu.schedulers.port import ActionOutcome, ActionResult, JobContext
 from canhazgpu.schedulers.slurm.control import queries
 from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
+from canhazgpu.schedulers.slurm.control.comment_text import shortened_comment
 
-MAX_COMMENT = 400
-MAX_COMMENT_TAIL = 40
-"""How many characters of a longer comment's end are kept: they say since when a GPU is in use."""
 QUERY_SHARE = 1 / 3
 """The share of the time for all commands that a query may take."""
 
@@ -161,11 +159,7 @@ def _failed_result(error: SchedulerError) -> ActionResult:
 
 
 def _shortened(note: str) -> str:
-    text = single_line(note)
-    if len(text) <= MAX_COMMENT:
-        return text
-    cut = " ... "
-    return text[: MAX_COMMENT - MAX_COMMENT_TAIL - len(cut)] + cut + text[-MAX_COMMENT_TAIL:]
+    return shortened_comment(single_line(note))
 
 
 def _timestamp() -> str:

@@ -20,6 +20,7 @@ from canhazgpu.probe.port import GpuProbe, PendingScan
 from canhazgpu.schedulers.port import ActionResult
 from canhazgpu.schedulers.slurm.control.actions import SlurmActions
 from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
+from canhazgpu.schedulers.slurm.control.comment_text import shortened_comment
 
 MAX_REASON_LENGTH = 400
 
@@ -75,7 +76,7 @@ class HookLog:
 
     def reason(self) -> str:
         """Return the logged messages as one text, "" if there are none."""
-        return "; ".join(self.messages)[:MAX_REASON_LENGTH]
+        return shortened_comment("; ".join(self.messages), MAX_REASON_LENGTH)
 
     def syslog_line(self, kind: str, node: str, claim: Claim) -> str:
         """Return the hook's line for syslog."""
