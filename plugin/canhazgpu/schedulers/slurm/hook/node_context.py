@@ -15,6 +15,7 @@ from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.local.job_records import JobRecords
 from canhazgpu.ledger.port import Ledger
+from canhazgpu.ledger.store.connect import import_client
 from canhazgpu.ledger.values import Reservation
 from canhazgpu.node.drain_record import DrainRecord
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace, state_dir
@@ -65,6 +66,11 @@ class NodeContext:
             raise self.config_fault
         self.hook_log.ledger = node_ledger(self)
         return self.hook_log.ledger
+
+    def import_store_client(self) -> None:
+        """Import the store's client before a clock runs; not where no store may be asked."""
+        if self.config_fault is None:
+            import_client(self.config.store)
 
     def liveness_context(self) -> LivenessContext:
         """Return what decides whether an owner on this node is alive."""

@@ -10,7 +10,6 @@ from canhazgpu.errors import NodeStateError, error_text
 from canhazgpu.ledger.journal_entries import EPILOG
 from canhazgpu.ledger.local.job_records import JobRecord
 from canhazgpu.ledger.port import Ledger
-from canhazgpu.ledger.store.connect import import_client
 from canhazgpu.probe.port import PendingScan
 from canhazgpu.schedulers.slurm.hook.ended_jobs import release_ended_jobs
 from canhazgpu.schedulers.slurm.hook.failure import hook_error_text
@@ -31,7 +30,7 @@ def end_job(hook: JobHook) -> None:
         return
     from canhazgpu.schedulers.slurm.job_end.clean_up import GpuCleanUp  # noqa: PLC0415 - not for jobs without GPUs
 
-    import_client(hook.config.store)
+    hook.import_store_client()
     time_s = hook.time_left_s
     ledger = None if hook.config_fault else hook.ledger()
     last_scan = None

@@ -8,7 +8,6 @@ from dataclasses import replace
 from canhazgpu.allocation.refusal import Refusal
 from canhazgpu.deadline import hard_deadline
 from canhazgpu.ledger.journal_entries import PROLOG
-from canhazgpu.ledger.store.connect import import_client
 from canhazgpu.schedulers.slurm.hook.ended_jobs import release_ended_jobs
 from canhazgpu.schedulers.slurm.hook.failure import hook_error_text
 from canhazgpu.schedulers.slurm.hook.node_context import JobHook
@@ -28,7 +27,7 @@ def handle_job_start(environ: Mapping[str, str], started: StartedHook | Exceptio
 
 def start_or_requeue(hook: JobHook) -> None:
     """Start the job with its GPUs; after a failure, apply the policy for failures."""
-    import_client(hook.config.store)
+    hook.import_store_client()
     try:
         with hard_deadline(hook.time_left_s):
             start_job(hook)

@@ -9,7 +9,6 @@ from pathlib import Path
 from canhazgpu.deadline import hard_deadline
 from canhazgpu.errors import NodeStateError
 from canhazgpu.ledger.journal_entries import HEALTH, JournalEntry
-from canhazgpu.ledger.store.connect import import_client
 from canhazgpu.node.state_files import make_directory, try_file_lock
 from canhazgpu.node.system_log import DAEMON_INFO, write_syslog
 from canhazgpu.schedulers.slurm.hook.failure import hook_error_text, log_emergency
@@ -33,7 +32,7 @@ def run_node_check(environ: Mapping[str, str]) -> bool:
     except Exception as exc:
         log_emergency(f"health check: {hook_error_text(exc)}")
         return False
-    import_client(context.config.store)
+    context.import_store_client()
     try:
         return _check(context)
     finally:
