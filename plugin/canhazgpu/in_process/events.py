@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -73,22 +74,23 @@ class _NodeFollower:
         self._ledger = ledger
         self._node = node
         self._last = last
-        self._now = now
+        # Not by the events' own numbers: one of the far future would hide all that follow.
+        self._store_clock_offset_s = now - time.monotonic()
 
     def run(self, events: queue.SimpleQueue[NodeEvent | CanhazgpuError]) -> None:
         """Put each new event into the queue, and the error that ends this."""
         try:
             after = self._ledger.wait_for_event(self._node, "", 0)
             while True:
+                now = time.monotonic() + self._store_clock_offset_s
                 new = [
                     NodeEvent(self._node, event)
-                    for event in self._ledger.history(self._node, self._now - MAX_EVENT_DELAY_S)
+                    for event in self._ledger.history(self._node, now - MAX_EVENT_DELAY_S)
                     if _stream_position(event.id) > self._last
                 ]
                 for one in by_time(new):
                     events.put(one)
                 self._last = max([self._last, *(_stream_position(one.event.id) for one in new)])
-                self._now = max(self._now, self._last[0] / 1000)
                 after = self._ledger.wait_for_event(self._node, after, POLL_INTERVAL_S)
         except CanhazgpuError as exc:
             events.put(exc)

@@ -33,6 +33,9 @@ SHARED_OWNER = "shared"
 
 A release that does not know shares reads one owner, whom it never finds gone."""
 
+MAX_FACTS_LEVELS = 8
+"""Levels of lists and objects in the facts of an event; hooks write three."""
+
 UNKNOWN_CLAIM = Claim(owner=UNREADABLE_OWNER, type="unknown", user="unknown")
 
 
@@ -181,6 +184,26 @@ def share_from_dict(data: Any) -> Share | None:
     return Share(**known) if known.keys() == _SHARE_DETAILS.keys() else None
 
 
+def facts_from_json(value: Any, levels: int = MAX_FACTS_LEVELS) -> Any:
+    """Return the value with nothing in it that JSON, a terminal or arithmetic does not take.
+
+    A number that no float holds, or that is none, is None; half of a surrogate pair is ``?``.
+    What is nested deeper than `levels` is None.
+    """
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value if _is_number(value) else None
+    if isinstance(value, dict | list) and not levels:
+        return None
+    if isinstance(value, dict):
+        named = {facts_from_json(key): one for key, one in value.items()}
+        return {key: facts_from_json(one, levels - 1) for key, one in named.items()}
+    if isinstance(value, list):
+        return [facts_from_json(one, levels - 1) for one in value]
+    return value
+
+
 def seconds_of(data: Mapping[str, Any], name: str) -> float | None:
     """Return the seconds of a field in milliseconds; None if the field is not a number."""
     return data[name] / 1000 if _is_number(data.get(name)) else None
@@ -240,6 +263,11 @@ def _is_integer(value: Any) -> bool:
     return type(value) is int
 
 
+def _is_amount(value: Any) -> bool:
+    # A larger number than a float holds could not be divided.
+    return _is_integer(value) and _is_number(value)
+
+
 def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
@@ -256,8 +284,8 @@ _CLAIM_DETAILS: dict[str, Callable[[Any], bool]] = {
 }
 _SHARE_DETAILS: dict[str, Callable[[Any], bool]] = {
     "kind": _is_text,
-    "amount": _is_integer,
-    "total": _is_integer,
+    "amount": _is_amount,
+    "total": _is_amount,
 }
 _WAITER_DETAILS: dict[str, Callable[[Any], bool]] = {
     "user": _is_text,

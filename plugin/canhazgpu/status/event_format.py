@@ -13,6 +13,7 @@ from canhazgpu.ledger.journal_entries import NOTE_KINDS
 from canhazgpu.ledger.values import Event
 
 JOB = "job"
+UNKNOWN_TIME = "at an unknown time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,11 @@ def event_line(one: NodeEvent) -> str:
 
 
 def local_time_text(at: float) -> str:
-    """Return the time in this machine's time zone."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+    """Return the time in this machine's time zone; a number that is no date is said to be none."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+    except (ValueError, OverflowError, OSError):
+        return UNKNOWN_TIME
 
 
 def _owner_text(event: Event) -> str:

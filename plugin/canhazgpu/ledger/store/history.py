@@ -13,6 +13,7 @@ from typing import Any, cast
 from canhazgpu.ledger.record_json import (
     UNKNOWN_CLAIM,
     claim_from_dict,
+    facts_from_json,
     seconds_from_ms_text,
     seconds_of,
 )
@@ -98,4 +99,4 @@ def _parse_facts(text: str) -> dict[str, Any]:
         facts = json.loads(text) if text else {}
     except RECORD_ERRORS:
         return {}
-    return facts if isinstance(facts, dict) else {}
+    return facts_from_json(facts) if isinstance(facts, dict) else {}

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hook_jobs import free_observation, job_variables, node_events
 
+from canhazgpu.ledger.store.keys import node_keys
 from canhazgpu.ledger.values import Claim
 
 pytestmark = pytest.mark.slow
@@ -143,8 +144,51 @@ def test_events_of_a_time_and_a_node(node: Any) -> None:
     assert "is not a duration" in command(node, "events", "--since", "ages").stderr
 
 
+ODD_CLAIM = json.dumps({"owner": "job:c:1:0", "type": "slurm", "user": "ann", "job_id": "1"})
+NESTED = "[" * 900 + "]" * 900
+ODD_ENTRIES = [
+    {"event": "grant", "gpu": "GPU-a", "claim": ODD_CLAIM, "at": "1e30"},
+    {"event": "release", "claim": ODD_CLAIM[:-1] + ', "granted_ms": -1e300}', "at": "1e300"},
+    {"event": "prolog", "claim": ODD_CLAIM, "facts": '{"took_s": 1%s}' % ("0" * 400)},
+    {"event": "prolog", "claim": ODD_CLAIM, "facts": '{"took_s": NaN, "seen": [1e999]}'},
+    {"event": "prolog", "claim": ODD_CLAIM, "facts": f'{{"seen": {NESTED}}}'},
+    {
+        "event": "epilog",
+        "claim": ODD_CLAIM,
+        "reason": b"\xff\xfe",
+        "facts": '{"seen": {"\\ud800": 1}}',
+    },
+]
+
+
+def test_what_another_program_wrote_hides_nothing(node: Any) -> None:
+    node.run("prolog", **job_variables(1, "0"))
+    with node.server.client() as client:
+        for fields in ODD_ENTRIES:
+            client.xadd(node_keys("n1").history, fields)
+
+    known = ["grant", "prolog"] + [fields["event"] for fields in ODD_ENTRIES]
+    for arguments in (("events",), ("explain", "1")):
+        shown = command(node, *arguments)
+        assert shown.returncode == 0, shown.stderr
+        assert "at an unknown time" in shown.stdout
+        assert all(shown.stdout.count(kind) >= known.count(kind) for kind in known)
+    lines = command(node, "events", "--json").stdout.splitlines()
+    assert sorted(json.loads(line, parse_constant=refuse)["kind"] for line in lines) == sorted(
+        known
+    )
+    assert len(explained(node, "1")["events"]) == len(known)
+
+
+def refuse(constant: str) -> None:
+    raise AssertionError(f"{constant} is not JSON")
+
+
 def test_followed_events_come_as_they_happen_and_each_once(node: Any) -> None:
     node.run("prolog", **job_variables(1, "0"))
+    with node.server.client() as client:
+        # Another program's entry, of the year 5138: what follows is told all the same.
+        client.xadd(node_keys("n1").history, {"event": "odd"}, id="99999999999999-0")
     environ = {name: value for name, value in node.environ().items() if "JOB" not in name}
     following = subprocess.Popen(
         [sys.executable, "-I", "-u", "-c", MAIN, "events", "--follow", "--json"],
@@ -156,8 +200,8 @@ def test_followed_events_come_as_they_happen_and_each_once(node: Any) -> None:
     stop = threading.Timer(60, following.kill)
     stop.start()
     try:
-        first = [json.loads(following.stdout.readline()) for _ in range(2)]
-        assert [one["kind"] for one in first] == ["grant", "prolog"]
+        first = [json.loads(following.stdout.readline()) for _ in range(3)]
+        assert [one["kind"] for one in first] == ["grant", "prolog", "odd"]
         node.run("epilog", **job_variables(1, "0"))
         manual = Claim("manual:aa", "manual", "eve", 1002, duration_s=60)
         gpu = node.all_uuids()[0]

@@ -1,0 +1,119 @@
+"""Whatever another program wrote into a node's history, it is shown, and hides nothing else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from fakes.memory_ledger import view
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from canhazgpu.cli.terminal.text import printable
+from canhazgpu.ledger.store.history import event_from_fields
+from canhazgpu.people.revocations import revocation_text, revocations_from
+from canhazgpu.report.held_time import TimeSpan, held_times
+from canhazgpu.report.totals import build_report
+from canhazgpu.status.event_format import NodeEvent, event_line, event_to_dict, job_history_lines
+
+NUMBERS = st.one_of(
+    st.integers(),
+    st.floats(),
+    st.integers(10**300, 10**320),
+    st.sampled_from([1e18, -1e18, 10**400, -(10**400), 2**63, 0]),
+)
+TEXTS = st.one_of(
+    st.text(st.characters(codec=None, exclude_categories=())),
+    st.sampled_from(["", "\ud800", "\x1b[31m", "job:c:1:2"]),
+)
+SCALARS = st.one_of(st.none(), st.booleans(), NUMBERS, TEXTS)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def records(**likely: st.SearchStrategy[Any]) -> st.SearchStrategy[str]:
+    """Texts of objects in whose fields there is the likely value, any other, or none."""
+    known = {name: st.one_of(one, VALUES) for name, one in likely.items()}
+    return st.fixed_dictionaries({}, optional=known).map(json.dumps)
+
+
+SHARES = st.fixed_dictionaries({"kind": TEXTS, "amount": NUMBERS, "total": NUMBERS})
+CLAIMS = records(
+    owner=TEXTS,
+    type=TEXTS,
+    user=TEXTS,
+    job_id=TEXTS,
+    uid=st.just(1000),
+    granted_ms=NUMBERS,
+    idle_ms=NUMBERS,
+    share=SHARES,
+)
+SEEN = st.lists(st.dictionaries(st.sampled_from(["gpu", "place", "state", "who"]), VALUES))
+FACTS = records(outcome=TEXTS, took_s=NUMBERS, gpus=st.lists(TEXTS), seen=SEEN, without_store=TEXTS)
+# The client gives text without surrogates.
+FIELD_TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+ENTRIES = st.fixed_dictionaries(
+    {"event": st.sampled_from(["grant", "release", "prolog", "epilog", "health", "odd"])},
+    optional={
+        "at": st.one_of(NUMBERS.map(str), FIELD_TEXTS),
+        "gpu": FIELD_TEXTS,
+        "reason": FIELD_TEXTS,
+        "by": FIELD_TEXTS,
+        "claim": st.one_of(CLAIMS, FIELD_TEXTS),
+        "facts": st.one_of(FACTS, FIELD_TEXTS),
+    },
+)
+IDS = st.integers(0, 2**64 - 1).map(lambda milliseconds: f"{milliseconds}-0")
+
+NESTED = "[" * 900 + "]" * 900
+CLAIM = '{"owner":"job:c:1:0","type":"slurm","user":"u","job_id":"1","granted_ms":1,"uid":1000'
+
+
+@given(IDS, ENTRIES)
+@example("1-0", {"event": "grant", "at": "1e30"})
+@example(f"{2**64 - 1}-0", {"event": "grant"})
+@example("1-0", {"event": "prolog", "facts": '{"took_s": 1%s}' % ("0" * 400)})
+@example("1-0", {"event": "prolog", "facts": '{"took_s": NaN, "seen": [{"used_mb": 1e999}]}'})
+@example("1-0", {"event": "prolog", "facts": f'{{"seen": {NESTED}}}'})
+@example(
+    "1-0", {"event": "prolog", "facts": '{"gpus": ["\\ud800"], "without_store": {"\\udc00": 1}}'}
+)
+@example(
+    "1-0",
+    {
+        "event": "release",
+        "at": "1e300",
+        "by": "root",
+        "claim": CLAIM + ',"share":{"kind":"shard","amount":1%s,"total":1}}' % ("0" * 400),
+    },
+)
+def test_any_entry_is_shown(entry_id: str, fields: dict[str, str]) -> None:
+    event = event_from_fields(entry_id, fields)
+
+    assert event is not None
+    lines = [event_line(NodeEvent("n1", event)), *job_history_lines("n1", [event])]
+    assert all(printable(line).encode() for line in lines)
+    shown = json.dumps(event_to_dict(NodeEvent("n1", event)), indent=2, allow_nan=False)
+    assert json.loads(shown)["kind"] == fields["event"]
+    span = TimeSpan(0.0, 2e9)
+    build_report(held_times(view(), [event], span), span)
+    for one in revocations_from(1000, "n1", [event]):
+        revocation_text(one, {}, 2e9)
+
+
+@pytest.mark.parametrize("at", [1e300, -1e300, 1e20])
+def test_a_number_that_is_no_date_is_said_to_be_none(at: float) -> None:
+    event = event_from_fields("1-0", {"event": "grant", "at": str(at), "gpu": "GPU-a"})
+    assert event is not None
+    assert event_line(NodeEvent("n1", event)) == "at an unknown time n1 grant GPU-a"
+
+
+def test_what_a_hook_writes_is_kept_as_it_is() -> None:
+    facts = {"outcome": "granted", "took_s": 0.5, "seen": [{"gpu": "GPU-a", "used_mb": 4}]}
+    event = event_from_fields("1-0", {"event": "prolog", "facts": json.dumps(facts)})
+    assert event is not None
+    assert event.facts == facts
