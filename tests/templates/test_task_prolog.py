@@ -231,6 +231,26 @@ def test_slurms_uuids_only_count_where_canhazgpu_picks(
     assert task_prolog.run_as_job(visible).lines == expected
 
 
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [
+        (f"{C},{D}", told_gpus(A, B)),
+        (f"{B},{C}", told_gpus(A, B)),
+        # Which of the job's two GPUs that is, nobody knows.
+        (C, refusal(UNRESERVED.format(C))),
+        (B, refusal(UNRESERVED.format(B))),
+        ("1", told_gpus(A)),
+    ],
+)
+def test_where_slurms_uuids_are_not_known_all_of_them_count_as_the_jobs(
+    task_prolog: TaskProlog, visible: str, expected: list[str]
+) -> None:
+    export = export_words("uuid", scheduler_uuids=None)
+    task_prolog.record(7).write_text(record_text(JOB, export=export))
+
+    assert task_prolog.run_as_job(visible).lines == expected
+
+
 NVIDIA = "NVIDIA_VISIBLE_DEVICES"
 OTHERS = (NVIDIA, f"APPTAINERENV_{NVIDIA}")
 ALSO = export_words("auto", OTHERS)

@@ -17,17 +17,20 @@ UNKNOWN_INDEX = "-"
 
 
 def export_words(
-    style: str, also: Iterable[str] = (), scheduler_uuids: Iterable[tuple[int, str]] = ()
+    style: str, also: Iterable[str] = (), scheduler_uuids: Iterable[tuple[int, str]] | None = ()
 ) -> list[str]:
     """Return the words for what the task prolog exports beside ``CANHAZGPU_GPUS``.
 
     `style` is what ``CUDA_VISIBLE_DEVICES`` holds: ``uuid``, ``index``, or ``auto`` for the
     scheduler's own value where that is right. `also` are variables that get the UUIDs too.
     `scheduler_uuids` are the UUIDs by which the scheduler may call its own GPUs, with their
-    positions, where the job has others in their place.
+    positions, where the job has others in their place; None where those are not known.
     """
     words = [f"also={name}" for name in also]
-    words += [f"slurm={position}={uuid}" for position, uuid in scheduler_uuids]
+    if scheduler_uuids is None:
+        words.append("slurm=unknown")
+    else:
+        words += [f"slurm={position}={uuid}" for position, uuid in scheduler_uuids]
     return [*words, "auto", "uuid"] if style == "auto" else [*words, style]
 
 

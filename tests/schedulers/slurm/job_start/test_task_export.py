@@ -37,12 +37,13 @@ def test_the_style(
     ("slurms", "expected"),
     [
         ((), ["uuid"]),
+        (None, ["slurm=unknown", "uuid"]),
         (GPUS, ["uuid"]),
         (OTHERS, ["slurm=0=GPU-b", "slurm=1=GPU-a", "uuid"]),
     ],
 )
 def test_slurms_own_uuids_are_told_where_the_job_has_others(
-    slurms: tuple[AssignedGpu, ...], expected: list[str]
+    slurms: tuple[AssignedGpu, ...] | None, expected: list[str]
 ) -> None:
     assert task_export(SlurmConfig(), GPUS, slurms, constrained=False) == expected
 

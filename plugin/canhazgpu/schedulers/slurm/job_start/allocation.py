@@ -123,11 +123,12 @@ class JobAllocation:
         self,
         gpus: Sequence[AssignedGpu],
         node_gpus: Sequence[GpuReading],
-        schedulers_gpus: Sequence[AssignedGpu] = (),
+        schedulers_gpus: Sequence[AssignedGpu] | None = (),
     ) -> None:
         """Record the job's GPUs for the epilog and the task prolog.
 
-        `node_gpus` are all GPUs of the node, `schedulers_gpus` those that the job's replace.
+        `node_gpus` are all GPUs of the node, `schedulers_gpus` those that the job's replace, None
+        where these are not known.
         """
         constrained = self.hook.node_conf.constrains_devices
         export = task_export(
@@ -153,12 +154,12 @@ class JobAllocation:
         except InputError:
             return True
 
-    def _schedulers_gpus(self, gpus: Sequence[GpuReading]) -> tuple[AssignedGpu, ...]:
-        """Return the GPUs that the scheduler's numbers mean; none where that is not known."""
+    def _schedulers_gpus(self, gpus: Sequence[GpuReading]) -> tuple[AssignedGpu, ...] | None:
+        """Return the GPUs that the scheduler's numbers mean, None where that is not known."""
         try:
             return self.assigned_gpus(gpus)
         except InputError:
-            return ()
+            return None
 
     def _number_gpus(self, grant: Grant) -> tuple[AssignedGpu, ...]:
         """Return the GPUs that canhazgpu picked, with the job's numbers in the order of indices.
