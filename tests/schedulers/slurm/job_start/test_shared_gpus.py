@@ -80,6 +80,21 @@ def test_a_job_of_whole_gpus_on_such_a_node_holds_them_alone(shares: Any) -> Non
     assert shares.scheduler_orders() == ["scontrol show job -d 12"]
 
 
+@pytest.mark.parametrize("address", ["12_3", "12+0"])
+def test_a_job_that_gives_its_number_to_others_is_asked_for_by_its_own_address(
+    shares: Any, address: str
+) -> None:
+    own, other = SHARD.format("shard:2(2/4)"), SHARD.format("gpu:1(IDX:1)")
+    one = f"echo 'JobId=12 JobName=a'; echo '{own}'"
+    rest = f"echo 'JobId=13 JobName=a'; echo '{other}'"
+    shares.slurm(
+        show=f"{one}; if [ $4 != {address} ]; then {rest}; fi",
+        squeue=f"echo '13 12_4 RUNNING'; echo '12 {address} RUNNING'",
+    )
+    start(shares, 12)
+    assert share(shares) == Share("shard", 2, 4)
+
+
 @pytest.mark.parametrize(
     ("show", "why"),
     [

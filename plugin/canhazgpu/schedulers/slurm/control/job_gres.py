@@ -19,6 +19,11 @@ _PART = re.compile(r"([a-z]+)(?::[^:,()]+)?:(\d{1,9})(?:\(([^()]*)\))?", re.I)
 _PART_OF_GPU = re.compile(r"(\d{1,9})/(\d{1,9})")
 
 
+def describes_several(text: str) -> bool:
+    """Tell whether the output describes several jobs, or looks like it by a user's text."""
+    return sum(line.startswith("JobId=") for line in text.splitlines()) > 1
+
+
 def gres_on_node(text: str, node: str) -> str:
     """Return the job's ``GRES=`` of the node; raises `SchedulerError` without exactly one."""
     lines = filter(None, map(_NODE_LINE.fullmatch, text.splitlines()))

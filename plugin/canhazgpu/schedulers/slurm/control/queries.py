@@ -25,10 +25,23 @@ def parse_job_entry(text: str, job_id: str) -> tuple[str, str]:
     for a component of a heterogeneous job (``LEADER+OFFSET``), whose components start and end
     together. For an array's own id squeue prints all its tasks. Both are "" for an unknown job.
     """
+    address, state = _job_entry(text, job_id)
+    return address.partition("+")[0], state
+
+
+def parse_job_address(text: str, job_id: str) -> str:
+    """Return the address of this job or component alone, from the output for `SQUEUE_JOB`.
+
+    That is ``ARRAYID_TASKID``, ``LEADER+OFFSET`` or the id itself; "" for an unknown job.
+    """
+    return _job_entry(text, job_id)[0]
+
+
+def _job_entry(text: str, job_id: str) -> tuple[str, str]:
     for line in text.splitlines():
         words = line.split()
         if len(words) == 3 and words[0] == job_id:
-            return words[1].partition("+")[0], words[2]
+            return words[1], words[2]
     return "", ""
 
 
