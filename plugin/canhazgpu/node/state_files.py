@@ -13,16 +13,60 @@ from pathlib import Path
 OPEN_DIRECTORY_MODE = 0o755
 
 
+class NotRegularFileError(OSError):
+    """A FIFO, socket, device, link or directory is where a file should be."""
+
+    def __init__(self, path: Path, number: int = errno.EINVAL) -> None:
+        super().__init__(number, "it is no regular file: remove it", str(path))
+
+
+def open_regular_file(path: Path, flags: int, mode: int = 0o600) -> int:
+    """Return a descriptor of the regular file. Raises `OSError`.
+
+    Anything else is not opened: a FIFO or a device could wait for ever, and opening a device may
+    do something. It raises `NotRegularFileError`.
+    """
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        _check_regular(path.lstat(), path)
+    flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    descriptor = os.open(path, flags, mode)
+    try:
+        # It may have been replaced meanwhile.
+        _check_regular(os.fstat(descriptor), path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_regular(known: os.stat_result, path: Path) -> None:
+    if not stat.S_ISREG(known.st_mode):
+        raise NotRegularFileError(
+            path, errno.ELOOP if stat.S_ISLNK(known.st_mode) else errno.EINVAL
+        )
+
+
+def read_regular_file(path: Path) -> bytes:
+    """Return the content of the file, whoever owns it. Raises `OSError`."""
+    with os.fdopen(open_regular_file(path, os.O_RDONLY), "rb") as stream:
+        return stream.read()
+
+
 def read_if_owned(path: Path) -> bytes | None:
     """Return the content of a file that this user owns, else None; raises `OSError`.
 
-    A file of another user counts as missing, since its content decides about GPUs. A symbolic link
-    raises.
+    A file of another user counts as missing, since its content decides about GPUs. What is no
+    regular file is not opened and has no content: its reader treats it as damaged. A symbolic link
+    or a directory raises.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = open_regular_file(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
+    except NotRegularFileError:
+        if path.is_symlink() or path.is_dir():
+            raise
+        return b"" if path.lstat().st_uid == os.geteuid() else None
     with os.fdopen(descriptor, "rb") as stream:
         return stream.read() if os.fstat(descriptor).st_uid == os.geteuid() else None
 
@@ -33,13 +77,16 @@ def read_if_trusted(path: Path) -> bytes | None:
     What is no regular file counts as missing. Raises `OSError`, also for a symbolic link.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = open_regular_file(path, os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError):
+        return None
+    except NotRegularFileError:
+        if path.is_symlink():
+            raise
         return None
     with os.fdopen(descriptor, "rb") as stream:
         known = os.fstat(descriptor)
-        written_by_others = known.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-        if not stat.S_ISREG(known.st_mode) or written_by_others:
+        if known.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             return None
         return stream.read() if known.st_uid in (0, os.geteuid()) else None
 
@@ -49,9 +96,7 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:
     # No fsync: the content survives the end of the process. After a power loss there are no jobs,
     # and usually no such directory either: by default it is below /run.
     draft = path.with_name(f".{path.name}.new")
-    descriptor = os.open(
-        draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode
-    )
+    descriptor = open_regular_file(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, mode)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             os.fchmod(stream.fileno(), mode)
@@ -94,7 +139,7 @@ def open_directory_to_users(path: Path) -> None:
 @contextlib.contextmanager
 def file_lock(path: Path) -> Iterator[None]:
     """Hold the file's lock inside the block, for file operations only. Raises `OSError`."""
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    descriptor = open_regular_file(path, os.O_CREAT | os.O_RDWR)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -107,7 +152,7 @@ def try_file_lock(path: Path) -> int | None:
 
     The lock is released when the descriptor is closed or the process ends. Raises `OSError`.
     """
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    descriptor = open_regular_file(path, os.O_CREAT | os.O_RDWR)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, field, fields, replace
 from pathlib import Path
@@ -25,7 +26,13 @@ from canhazgpu.ledger.local.task_record import task_record_text
 from canhazgpu.ledger.record_json import share_from_dict
 from canhazgpu.ledger.values import RECORD_ERRORS, JobOwner, Share
 from canhazgpu.node.boot_clock import ticks_since_boot
-from canhazgpu.node.state_files import file_lock, open_directory_to_users, write_atomically
+from canhazgpu.node.state_files import (
+    NotRegularFileError,
+    file_lock,
+    open_directory_to_users,
+    read_regular_file,
+    write_atomically,
+)
 
 FORMAT = 1
 """Format of the JSON records; a record without ``format`` has this one."""
@@ -183,7 +190,7 @@ class JobRecords:
 
     def exists(self, job_id: str) -> bool:
         """Return whether there is a record of the job, readable or not; never raises."""
-        return self._json(job_id).exists()
+        return os.path.lexists(self._json(job_id))
 
     def find(self, job_id: str) -> JobRecord | None:
         """Return the record of a job, None if there is no readable one; never raises."""
@@ -250,8 +257,8 @@ class JobRecords:
     def _read(self, job_id: str) -> JobRecord | None:
         """Return the record, None if there is no readable one."""
         try:
-            record = _record_from_dict(json.loads(self._json(job_id).read_text("utf-8")))
-        except (FileNotFoundError, AttributeError, *RECORD_ERRORS):
+            record = _record_from_dict(json.loads(read_regular_file(self._json(job_id))))
+        except (FileNotFoundError, NotRegularFileError, AttributeError, *RECORD_ERRORS):
             return None
         return record if record.owner.job_id == job_id else None
 
@@ -259,10 +266,10 @@ class JobRecords:
         """Return why the record cannot be read; "" if there is no record."""
         path = self._json(job_id)
         try:
-            found = json.loads(path.read_bytes())["format"]
+            found = json.loads(read_regular_file(path))["format"]
         except FileNotFoundError:
             return ""
-        except RECORD_ERRORS:
+        except (NotRegularFileError, *RECORD_ERRORS):
             found = FORMAT
         why = "" if found == FORMAT else f" (format {found!r:.20}, of another release)"
         return f"{path} cannot be read{why}: its job's GPUs are released by the job's number alone"

@@ -25,7 +25,7 @@ from canhazgpu.ledger.journal_entries import (
     entry_to_dict,
 )
 from canhazgpu.ledger.values import RECORD_ERRORS
-from canhazgpu.node.state_files import read_if_owned, write_atomically
+from canhazgpu.node.state_files import open_regular_file, read_if_owned, write_atomically
 
 FORMAT = 1
 JOURNAL_FILE = "journal"
@@ -98,9 +98,7 @@ class Journal:
         )
 
     def _append_at(self, size: int, text: bytes) -> None:
-        descriptor = os.open(
-            self._path, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-        )
+        descriptor = open_regular_file(self._path, os.O_CREAT | os.O_WRONLY)
         with os.fdopen(descriptor, "wb", buffering=0) as stream:
             os.ftruncate(descriptor, size)
             stream.seek(size)

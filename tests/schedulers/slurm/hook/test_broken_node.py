@@ -135,6 +135,35 @@ def test_whoever_holds_the_books_lock_for_ever_keeps_no_hook(node: Any, hook: st
     assert node.record_files() == set()
 
 
+STATE_FILES = (
+    "book.json",
+    "journal",
+    "published.json",
+    "store-outage",
+    "slurmd-groups.json",
+    "slurmd-gpus.json",
+    "jobs/5.json",
+)
+
+
+@slurms_choice
+@pytest.mark.parametrize("file", STATE_FILES)
+def test_a_fifo_in_place_of_a_state_file_keeps_no_epilog(node: Any, file: str) -> None:
+    node.slurm(squeue=ANY_JOB_RUNS)
+    node.run("prolog", **job_variables(5, "0"))
+    assert owners_in_book(node) == node.owners_by_gpu() != {}
+    place = node.files / "run" / file
+    place.unlink(missing_ok=True)
+    os.mkfifo(place)
+
+    # An epilog that waits for the other end is ended by the test's own time limit, or its own.
+    node.run("epilog", **job_variables(5, "0"))
+
+    assert "no decision within" not in node.log()
+    assert node.owners_by_gpu() == {}
+    assert not any("drain" in line for line in node.scheduler_orders())
+
+
 def numbers_of(node: Any, number: int) -> dict[str, str]:
     """Another user's job."""
     return {**job_variables(number, "2"), "SLURM_JOB_USER": "bob", "SLURM_JOB_UID": "1001"}

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from canhazgpu.node.identity import boot_id
-from canhazgpu.node.state_files import write_atomically
+from canhazgpu.node.state_files import open_regular_file, read_regular_file, write_atomically
 from canhazgpu.schedulers.slurm.attribution.job_group import SlurmdGroups
 
 FILE_NAME = "slurmd-groups.json"
@@ -24,7 +24,7 @@ def record_groups(state_dir: Path, groups: SlurmdGroups) -> None:
     text = json.dumps({"v1": groups.v1, "v2": groups.v2, **_validity()})
     path = state_dir / FILE_NAME
     try:
-        unchanged = path.read_text("utf-8") == text
+        unchanged = read_regular_file(path) == text.encode()
     except (OSError, ValueError):
         unchanged = False
     if not unchanged:
@@ -37,7 +37,7 @@ def recorded_groups(state_dir: Path) -> SlurmdGroups | None:
     Also None for a record of another cgroup namespace, in which the paths are others.
     """
     try:
-        with (state_dir / FILE_NAME).open("rb") as stream:
+        with os.fdopen(open_regular_file(state_dir / FILE_NAME, os.O_RDONLY), "rb") as stream:
             if os.fstat(stream.fileno()).st_uid not in (ROOT, os.geteuid()):
                 return None
             record = json.loads(stream.read())

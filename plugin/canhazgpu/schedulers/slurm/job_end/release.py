@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from canhazgpu.conflict.leftovers import CLEAN_UP_TIME_SHARE
 from canhazgpu.deadline import hard_deadline
-from canhazgpu.errors import NodeStateError, error_text
+from canhazgpu.errors import DeadlineError, NodeStateError, error_text
 from canhazgpu.ledger.journal_entries import EPILOG
 from canhazgpu.ledger.local.job_records import JobRecord
 from canhazgpu.ledger.port import Ledger
@@ -15,6 +15,7 @@ from canhazgpu.schedulers.slurm.hook.ended_jobs import release_ended_jobs
 from canhazgpu.schedulers.slurm.hook.failure import hook_error_text
 from canhazgpu.schedulers.slurm.hook.node_context import JobHook
 from canhazgpu.schedulers.slurm.hook.run import run_hook
+from canhazgpu.schedulers.slurm.hook.startup import OPEN_DEADLINE_S
 
 
 def handle_job_end(environ: Mapping[str, str]) -> int:
@@ -25,8 +26,8 @@ def handle_job_end(environ: Mapping[str, str]) -> int:
 def end_job(hook: JobHook) -> None:
     """Clean up and release the job's GPUs; log what fails."""
     job_id = hook.job.owner.job_id
-    recorded = hook.records.has_readable(job_id)
-    if not hook.job.positions and not hook.records.exists(job_id):
+    exists, recorded = _look_up_record(hook)
+    if not hook.job.positions and not exists:
         return
     from canhazgpu.schedulers.slurm.job_end.clean_up import GpuCleanUp  # noqa: PLC0415 - not for jobs without GPUs
 
@@ -48,6 +49,17 @@ def end_job(hook: JobHook) -> None:
             release_gpus(hook, ledger or hook.ledger(), last_scan, recorded=recorded)
     except Exception as exc:  # no failure may drain the node
         hook.actions.log(f"job {job_id}: GPUs not released: {hook_error_text(exc)}")
+
+
+def _look_up_record(hook: JobHook) -> tuple[bool, bool]:
+    """Return whether the job has a record here, and whether it is readable; never waits long."""
+    job_id = hook.job.owner.job_id
+    try:
+        with hard_deadline(OPEN_DEADLINE_S, of_running=True):
+            return hook.records.exists(job_id), hook.records.has_readable(job_id)
+    except DeadlineError as exc:
+        hook.actions.log(f"job {job_id}: its record cannot be read: {exc}")
+        return True, False
 
 
 def release_gpus(
