@@ -62,10 +62,17 @@ def no_epilog(cluster: GpuCluster) -> Iterator[None]:
 def kill_all_of(cluster: GpuCluster, job: int) -> None:
     """End a job's shepherds and processes as a loss of power would."""
     for process in find_leftovers(cluster.slurm.layout):
-        title = Path(f"/proc/{process.pid}/cmdline").read_bytes()
         in_job = process_environment(process.pid).get("SLURM_JOB_ID") == str(job)
-        if in_job or title.startswith(f"slurmstepd: [{job}.".encode()):
+        if in_job or title_of(process.pid).startswith(f"slurmstepd: [{job}.".encode()):
             process.signal(signal.SIGKILL)
+
+
+def title_of(pid: int) -> bytes:
+    """Return a process's command line; nothing of one that has ended meanwhile."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def test_every_node_publishes_its_gpus_without_any_job(cluster: GpuCluster) -> None:
