@@ -318,7 +318,7 @@ def test_a_gpu_that_cannot_be_read_is_named(host: SharedHost) -> None:
     host.node.inject("nvmlDeviceGetMemoryInfo", return_=15, gpu=1)
     refused = host.call("run", "--gpus", "2", "--nonblock", "--", "true")
     assert refused.returncode == 75
-    assert "Requested: 2, Available: 1\n" in refused.stderr
+    assert "Requested: 2, Available: 1 (1 unreadable - run" in refused.stderr
     assert f"GPU 1 ({host.uuids()[1]}) on host1 cannot be read: GPU is lost" in refused.stderr
 
 

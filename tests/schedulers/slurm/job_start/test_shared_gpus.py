@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -197,12 +198,12 @@ def mps_server(node: Any, directory: Path, uid: int) -> Iterator[None]:
 
 
 @pytest.fixture
-def open_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def open_directory() -> Iterator[Path]:
     """A directory in which everybody may run programs."""
-    directory = tmp_path_factory.mktemp("mps")
-    for one in (directory, *directory.parents[:2]):
-        one.chmod(0o755)
-    return directory
+    with TemporaryDirectory(prefix="chg-mps-") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        yield directory
 
 
 @pytest.mark.parametrize("uid", [0, 1012, 1999])
