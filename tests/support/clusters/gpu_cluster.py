@@ -25,6 +25,7 @@ from fake_nvml import FakeState
 REPOSITORY = Path(__file__).parents[3]
 STORE_TIMEOUT_S = 3.0
 MAIN = "import sys; from canhazgpu.cli.main import main; sys.argv[0] = {!r}; main()"
+ENDED_OR_INIT = {0, 1}
 READING = ("events", "explain", "status")
 
 
@@ -41,8 +42,8 @@ def hook_pid(cluster: GpuCluster, name: str, job: int) -> int:
             continue
         if marks <= environ and f"canhazgpu.{name}".encode() in command:
             found.add(int(entry.name))
-    # The children that scan bear the same command line.
-    return next((pid for pid in found if parent_of(pid) not in found), 0)
+    # The children that scan bear the same command line, and may outlive a hook that was killed.
+    return next((pid for pid in found if parent_of(pid) not in found | ENDED_OR_INIT), 0)
 
 
 def parent_of(pid: int) -> int:
