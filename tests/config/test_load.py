@@ -338,6 +338,7 @@ except ConfigError as exc:
 """
 
 
+@pytest.mark.release
 @pytest.mark.parametrize("closed", ["file", "directory"])
 def test_a_default_file_that_may_not_be_read_is_refused(tmp_path: Path, closed: str) -> None:
     file = tmp_path / "etc" / "config.toml"

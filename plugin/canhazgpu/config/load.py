@@ -70,11 +70,14 @@ def _config_file(environ: Mapping[str, str], file: str | None) -> Path | None:
     named = file or environ.get(CONFIG_VARIABLE)
     if named:
         return Path(named)
+    # Not Path.exists, for which from Python 3.14 on a file that this user cannot reach is none.
     try:
-        return DEFAULT_CONFIG_FILE if DEFAULT_CONFIG_FILE.exists() else None
+        DEFAULT_CONFIG_FILE.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except OSError:
-        # This user may not enter the directory; reading the file then gives the error.
-        return DEFAULT_CONFIG_FILE
+        pass  # This user may not enter the directory; reading the file then gives the error.
+    return DEFAULT_CONFIG_FILE
 
 
 SourceValues = tuple[str, dict[str, Any]]

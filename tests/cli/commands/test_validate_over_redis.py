@@ -155,6 +155,7 @@ def test_who_reads_only_a_part_still_gets_the_verdict(place: Place) -> None:
     assert (done.returncode, done.stderr) == (1, "")
 
 
+@pytest.mark.release
 def test_output_that_cannot_be_written_is_no_verdict(place: Place) -> None:
     with Path("/dev/full").open("w") as full:
         done = place.validate(stdout=full)

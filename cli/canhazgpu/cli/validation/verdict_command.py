@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -42,4 +44,13 @@ def _exit_cannot_tell_on_error() -> Iterator[None]:
         raise click.exceptions.Exit(int(Verdict.CANNOT_TELL)) from exc
     except Exception as exc:
         print_sanitized(f"Error: {internal_error_finding(exc).text}", err=True)
+        _discard_unwritable_output()
         raise click.exceptions.Exit(int(Verdict.CANNOT_TELL)) from exc
+
+
+def _discard_unwritable_output() -> None:
+    """Drop what a full disk did not take: Python would try again, and exit with 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        sys.stdout = io.StringIO()
