@@ -17,6 +17,7 @@ from canhazgpu.config.environment import (
 from canhazgpu.config.schema import SECTIONS, Config, Key, all_keys
 from canhazgpu.errors import ConfigError
 from canhazgpu.frozen_dataclass import dataclass
+from canhazgpu.path_presence import may_exist
 
 DEFAULT_CONFIG_FILE = Path("/etc/canhazgpu/config.toml")
 
@@ -70,14 +71,8 @@ def _config_file(environ: Mapping[str, str], file: str | None) -> Path | None:
     named = file or environ.get(CONFIG_VARIABLE)
     if named:
         return Path(named)
-    # Not Path.exists, for which from Python 3.14 on a file that this user cannot reach is none.
-    try:
-        DEFAULT_CONFIG_FILE.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError:
-        pass  # This user may not enter the directory; reading the file then gives the error.
-    return DEFAULT_CONFIG_FILE
+    # Where this user cannot reach the file, reading it gives the error.
+    return DEFAULT_CONFIG_FILE if may_exist(DEFAULT_CONFIG_FILE) else None
 
 
 SourceValues = tuple[str, dict[str, Any]]

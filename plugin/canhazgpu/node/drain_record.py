@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 from canhazgpu.node.state_files import make_directory, write_atomically
@@ -11,7 +12,7 @@ from canhazgpu.node.state_files import make_directory, write_atomically
 class DrainRecord:
     """Whether canhazgpu may have drained the node; never raises.
 
-    Without a record, as after a reboot, it may have.
+    Without a record that can be reached, as after a reboot, it may have.
     """
 
     def __init__(self, state_dir: Path) -> None:
@@ -19,7 +20,7 @@ class DrainRecord:
 
     def may_be_drained(self) -> bool:
         """Return whether canhazgpu may have drained the node."""
-        return not self._path.exists()
+        return not os.access(self._path, os.F_OK)
 
     def note_drained(self) -> None:
         """Record that canhazgpu drained the node."""

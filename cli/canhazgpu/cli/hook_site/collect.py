@@ -20,6 +20,7 @@ from canhazgpu.config import DEFAULT_CONFIG_FILE, Config, EffectiveConfig
 from canhazgpu.errors import CanhazgpuError, ConfigError
 from canhazgpu.ledger.store.url import EMBEDDED, parse_store_url
 from canhazgpu.node.identity import node_name, state_dir
+from canhazgpu.path_presence import may_exist
 from canhazgpu.schedulers.slurm.conf.settings import Settings
 from canhazgpu.schedulers.slurm.site.collect import (
     collect_slurm_state,
@@ -101,7 +102,7 @@ def _expected_settings(app: App, slurm_dir: str, conf: str) -> ExpectedSettings:
     except ConfigError as exc:
         return ExpectedSettings(EffectiveConfig(Config(), {}, None), None, str(exc))
     try:
-        known_conf = conf if Path(conf).exists() else None
+        known_conf = conf if may_exist(Path(conf)) else None
         return ExpectedSettings(
             effective, hook_settings(effective, ROOT, slurm_dir, conf=known_conf), None
         )
@@ -112,7 +113,7 @@ def _expected_settings(app: App, slurm_dir: str, conf: str) -> ExpectedSettings:
 def _install_command(app: App, slurm_dir: str, slurm_conf: str | None) -> str:
     """Return the command that installs the hooks that this check expects."""
     program_path = Path(sys.executable).with_name("canhazgpu")
-    words = [str(program_path) if program_path.exists() else "canhazgpu"]
+    words = [str(program_path) if may_exist(program_path) else "canhazgpu"]
     words += ["--config", app.config_file] if app.config_file else []
     words += ["hooks", "install", "--slurm-dir", slurm_dir]
     words += ["--slurm-conf", slurm_conf] if slurm_conf else []
@@ -161,7 +162,7 @@ def _script_states(files: Sequence[HookFile]) -> dict[str, ScriptState]:
 def _config_state(expected: ExpectedSettings, installed: InstalledHooks) -> ConfigState:
     effective = expected.effective
     file = effective.file.absolute() if effective.file else None
-    users_file = DEFAULT_CONFIG_FILE if DEFAULT_CONFIG_FILE.exists() else None
+    users_file = DEFAULT_CONFIG_FILE if may_exist(DEFAULT_CONFIG_FILE) else None
     blocked_by = find_closed_to_users(users_file) if users_file else None
     return ConfigState(
         config=effective.config,

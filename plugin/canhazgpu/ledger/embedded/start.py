@@ -24,6 +24,7 @@ from canhazgpu.ledger.embedded.binary import find_server
 from canhazgpu.ledger.embedded.directory import DIRECTORY_MODE, ServerDirectory, is_listening
 from canhazgpu.ledger.embedded.ping import answers_ping
 from canhazgpu.ledger.embedded.server_conf import prepare_secret, write_config
+from canhazgpu.path_presence import may_exist
 
 START_LIMIT_S = 10.0
 """Longest time from the server's start to its first answer; it includes loading the data."""
@@ -36,7 +37,7 @@ def may_start(directory: ServerDirectory) -> bool:
     try:
         return directory.path.lstat().st_uid == os.geteuid()
     except FileNotFoundError:
-        nearest = next(parent for parent in directory.path.parents if parent.exists())
+        nearest = next(parent for parent in directory.path.parents if may_exist(parent))
         return os.access(nearest, os.W_OK | os.X_OK)
 
 
@@ -168,7 +169,7 @@ def _spawn(directory: ServerDirectory) -> None:
 
 def _make_directory(directory: ServerDirectory) -> None:
     """Create the missing directories; raise `StoreError` if others could replace one of them."""
-    missing = [path for path in (directory.path, *directory.path.parents) if not path.exists()]
+    missing = [path for path in (directory.path, *directory.path.parents) if not may_exist(path)]
     for path in reversed(missing):
         path.mkdir(DIRECTORY_MODE, exist_ok=True)
         # The umask must not keep users from the socket.

@@ -24,6 +24,7 @@ from canhazgpu.cli.options.hooks import (
 )
 from canhazgpu.config.conflict_chain import swap_error
 from canhazgpu.errors import ConfigError
+from canhazgpu.path_presence import may_exist
 from canhazgpu.schedulers.slurm.conf.node_conf import read_node_conf, read_settings
 from canhazgpu.schedulers.slurm.site.collect import find_slurm_conf
 from canhazgpu.schedulers.slurm.site.conf_text import conf_text
@@ -92,7 +93,7 @@ def install(
     effective = app.effective_config()
     base = Path(root).absolute()
     conf = under_root(base, Path(find_slurm_conf(slurm_conf, app.environ, slurm_dir, base)))
-    if slurm_conf and not conf.exists():
+    if slurm_conf and not may_exist(conf):
         raise ConfigError(f"cannot read {conf}: No such file or directory")
     slurm = effective.config.slurm
     constrained = read_node_conf(conf, "", "", base).constrains_devices
@@ -104,7 +105,7 @@ def install(
     layout = plan_layout(
         site, slurm_dir, chains, read_chained_scripts(chain_script_paths(site, slurm_dir), base)
     )
-    known_conf = node_path if conf.exists() else None
+    known_conf = node_path if may_exist(conf) else None
     files = hook_files(hook_settings(effective, base, slurm_dir, conf=known_conf), layout)
     steps = plan_install(files, find_script_states(files, base), base)
     installation = Installation(
@@ -164,7 +165,7 @@ def _installation_to_dict(installation: Installation, diffs: Mapping[Path, str])
             }
             for step in installation.steps
         ],
-        "slurm_conf_file": str(installation.conf) if installation.conf.exists() else None,
+        "slurm_conf_file": str(installation.conf) if may_exist(installation.conf) else None,
         "slurm_conf": conf_text(installation.lines),
         "slurm_conf_lines": [
             {

@@ -19,6 +19,7 @@ from canhazgpu.cli.options.hooks import (
 )
 from canhazgpu.errors import ConfigError
 from canhazgpu.ledger.store.keys import PREFIX
+from canhazgpu.path_presence import may_exist
 from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.conf.node_conf import read_settings
 from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
@@ -119,7 +120,7 @@ def _plan_uninstallation(
     settings = with_absolute_hooks(read_settings(conf_path, root), conf)
     removals, foreign = find_installed(script_directories(settings, slurm_dir), root)
     named_by_controller: tuple[DanglingReference, ...] = ()
-    if root == Path("/") and conf_path.exists() and removals:
+    if root == Path("/") and may_exist(conf_path) and removals:
         commands = SlurmCommands(_bin_dir(app), QUERY_TIMEOUT_S, {names.SLURM_CONF: conf})
         if running := read_running_settings(commands):
             controller_settings = with_absolute_hooks(running, conf)
@@ -179,7 +180,7 @@ def _conf_instructions(plan: Uninstallation) -> Iterator[str]:
         yield from (f"  {one.change}" for one in plan.named_by_controller)
     elif plan.health_check_caller:
         yield "Then run this command again."
-    elif not plan.conf.exists():
+    elif not may_exist(plan.conf):
         yield f"{plan.conf} is not there, so it was not asked whether it names the scripts."
     else:
         yield f"{plan.conf} names none of these. PrologFlags, the timeouts and"

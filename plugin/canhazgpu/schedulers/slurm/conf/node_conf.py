@@ -8,6 +8,7 @@ from pathlib import Path
 
 from canhazgpu.errors import ConfigError, InputError
 from canhazgpu.frozen_dataclass import dataclass
+from canhazgpu.path_presence import may_exist
 from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.conf.cluster_name import owner_cluster_name
 from canhazgpu.schedulers.slurm.conf.conf_files import ConfFiles, FileStamp, lower_as_slurm
@@ -98,7 +99,7 @@ class SlurmNodeConf:
 def default_conf_path() -> str:
     """Return the path of ``slurm.conf`` where SLURM_CONF is not set, as in a health check."""
     paths = (names.DEFAULT_CONF, names.CONFIGLESS_CONF)
-    return next((path for path in paths if Path(path).exists()), names.DEFAULT_CONF)
+    return next((path for path in paths if may_exist(Path(path))), names.DEFAULT_CONF)
 
 
 def conf_path(environ: Mapping[str, str]) -> Path:

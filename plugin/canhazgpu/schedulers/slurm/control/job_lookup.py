@@ -69,7 +69,7 @@ def find_command(name: str, bin_dir: str, environ: Mapping[str, str]) -> str | N
     )
     for directory in directories:
         path = Path(directory) / name
-        if path.is_absolute() and path.is_file() and os.access(path, os.X_OK):
+        if path.is_absolute() and os.access(path, os.X_OK) and path.is_file():
             return str(path)
     return None
 

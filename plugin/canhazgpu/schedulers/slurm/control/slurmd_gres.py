@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from canhazgpu.errors import InputError, SchedulerError
+from canhazgpu.path_presence import may_exist
 from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
 from canhazgpu.schedulers.slurm.conf.slurmd_output import parse_slurm_version, parse_slurmd_gpus
 
@@ -50,7 +51,7 @@ def find_slurmd(bin_dir: str) -> str:
 def check_device_files(devices: Iterable[GpuDevice]) -> None:
     """Raise `SchedulerError` for a device file that is missing: slurmd would wait 20 s for it."""
     for file in dict.fromkeys(file for one in devices for file in one.files):
-        if not Path(file).exists():
+        if not may_exist(Path(file)):
             raise SchedulerError(f"slurmd -G needs the device file {file}, which is missing")
 
 
@@ -124,4 +125,4 @@ def _run(slurmd: str, arguments: list[str], environ: dict[str, str], timeout_s: 
 
 
 def _text_of(path: Path) -> str:
-    return path.read_text(errors="surrogateescape") if path.exists() else ""
+    return path.read_text(errors="surrogateescape") if may_exist(path) else ""

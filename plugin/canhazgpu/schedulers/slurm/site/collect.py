@@ -12,6 +12,7 @@ from pathlib import Path
 
 from canhazgpu.config.schema import SlurmConfig
 from canhazgpu.errors import CanhazgpuError, ConfigError, InputError, SchedulerError
+from canhazgpu.path_presence import may_exist
 from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.conf.declared_gpus import names_node
 from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
@@ -70,7 +71,7 @@ def find_slurm_conf(
         return environ[names.SLURM_CONF]
     usual = f"{slurm_dir}/slurm.conf"
     present = [usual, *([names.CONFIGLESS_CONF] if own_host else [])]
-    return next((path for path in present if under_root(root, Path(path)).exists()), usual)
+    return next((path for path in present if may_exist(under_root(root, Path(path)))), usual)
 
 
 def is_default_conf(conf: str) -> bool:
@@ -89,7 +90,7 @@ def collect_slurm_state(conf: str, node: str, host: str, slurm: SlurmConfig) -> 
         settings = read_settings(path)
         multi_node_jobs = allows_multi_node_jobs(path)
         cgroup = read_settings(path.with_name("cgroup.conf"))
-        fault = None if path.exists() else "No such file"
+        fault = None if may_exist(path) else "No such file"
     except (ConfigError, OSError) as exc:
         fault = str(exc)
     commands = SlurmCommands(slurm.bin_dir, QUERY_TIMEOUT_S, {names.SLURM_CONF: conf})
@@ -174,7 +175,7 @@ def find_missing_commands(bin_dir: str) -> tuple[str, ...]:
 def inspect_state_dir(path: Path) -> StateDir:
     """Return the state of the directory with the node's records."""
     jobs = path / "jobs"
-    closed = find_closed_to_users(jobs if jobs.exists() else path)
+    closed = find_closed_to_users(jobs if may_exist(jobs) else path)
     try:
         found = path.stat()
     except OSError:
@@ -192,4 +193,4 @@ def find_nvml_libraries(library_path: str = "") -> tuple[str, ...]:
     """Return the NVML libraries in the directories of ``LD_LIBRARY_PATH`` and in the usual ones."""
     directories = [*(one for one in library_path.split(":") if one.startswith("/")), *NVML_DIRS]
     found = (Path(directory) / NVML_NAME for directory in directories)
-    return tuple(dict.fromkeys(str(path) for path in found if path.exists()))
+    return tuple(dict.fromkeys(str(path) for path in found if may_exist(path)))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from canhazgpu.errors import ConfigError
+from canhazgpu.path_presence import may_exist
 from canhazgpu.schedulers.slurm.site.checksum import difference_text
 from canhazgpu.schedulers.slurm.site.installed_files import (
     as_config_error,
@@ -148,7 +149,7 @@ def apply_steps(steps: Sequence[InstallStep]) -> None:
 
 
 def _make_directories(directory: Path) -> None:
-    missing = [one for one in (directory, *directory.parents) if not one.exists()]
+    missing = [one for one in (directory, *directory.parents) if not may_exist(one)]
     for one in reversed(missing):
         one.mkdir(exist_ok=True)
         one.chmod(DIRECTORY_MODE)  # regardless of the umask: users run the task prolog
