@@ -5,28 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import click
 import pytest
 from click.testing import CliRunner
+from command_tree import all_commands
 
 from canhazgpu.cli.app import App
 from canhazgpu.cli.main import cli
 
 
-def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    yield path
-    if isinstance(command, click.Group):
-        context = click.Context(command)
-        for name in command.list_commands(context):
-            sub = command.get_command(context, name)
-            assert sub is not None
-            yield from commands(sub, (*path, name))
-
-
 @pytest.mark.parametrize(
-    "path", list(commands(cli)), ids=lambda path: " ".join(path) or "canhazgpu"
+    "path", list(all_commands()), ids=lambda path: " ".join(path) or "canhazgpu"
 )
 def test_every_command_has_help_with_an_example(path: tuple[str, ...]) -> None:
     # A configuration that cannot be read must not keep anyone from the help.

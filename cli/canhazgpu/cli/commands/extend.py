@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option(
+    "-d",
     "--duration",
     "duration_s",
     type=DURATION,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     help="How much longer than now agreed: 30m, 2h, 1d, 0.5h.",
 )
 @click.option(
+    "-G",
     "--gpu-ids",
     type=GPU_IDS,
     shell_complete=complete_own_gpu_ids,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option(
+    "-G",
     "--gpu-ids",
     type=GPU_IDS,
     shell_complete=complete_own_gpu_ids,

@@ -11,7 +11,11 @@ from canhazgpu.cli.app import App
 from canhazgpu.cli.options.common import json_option
 from canhazgpu.cli.options.gpu_request import gpu_request_options, parse_gpu_request
 from canhazgpu.cli.options.param_types import DURATION
-from canhazgpu.cli.terminal.grant_messages import raise_unavailable, warn_of_unreserved_use
+from canhazgpu.cli.terminal.grant_messages import (
+    print_named_gpus,
+    raise_unavailable,
+    warn_of_unreserved_use,
+)
 from canhazgpu.durations import duration_text, short_duration_text
 from canhazgpu.service.grants import DEFAULT_RESERVE_S, Reserved, ReserveRequest, ThroughScheduler
 
@@ -19,6 +23,7 @@ from canhazgpu.service.grants import DEFAULT_RESERVE_S, Reserved, ReserveRequest
 @click.command()
 @gpu_request_options
 @click.option(
+    "-d",
     "--duration",
     type=DURATION,
     metavar="TIME",
@@ -26,7 +31,10 @@ from canhazgpu.service.grants import DEFAULT_RESERVE_S, Reserved, ReserveRequest
     f"{short_duration_text(DEFAULT_RESERVE_S)}, or the site's maximum where that is shorter]",
 )
 @click.option(
-    "--short", is_flag=True, help="Print only the value for CUDA_VISIBLE_DEVICES, for scripts."
+    "-s",
+    "--short",
+    is_flag=True,
+    help="Print only the value for CUDA_VISIBLE_DEVICES, for scripts.",
 )
 @json_option
 @click.pass_obj
@@ -57,6 +65,8 @@ def reserve(
     if not isinstance(answer, Reserved):
         raise_unavailable(answer)
     warn_of_unreserved_use(answer)
+    if short:
+        print_named_gpus(answer, request.gpus)
     click.echo(_reservation_text(answer, short=short, as_json=as_json))
 
 

@@ -11,7 +11,11 @@ import click
 from canhazgpu.cli.app import App
 from canhazgpu.cli.options.gpu_request import gpu_request_options, parse_gpu_request
 from canhazgpu.cli.options.param_types import DURATION
-from canhazgpu.cli.terminal.grant_messages import raise_unavailable, warn_of_unreserved_use
+from canhazgpu.cli.terminal.grant_messages import (
+    print_named_gpus,
+    raise_unavailable,
+    warn_of_unreserved_use,
+)
 from canhazgpu.people.command_exec import check_command, exec_command
 from canhazgpu.service.grants import RunInsideJob, RunRequest, RunStarted, ThroughScheduler
 
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
 @click.command(context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
 @gpu_request_options
 @click.option(
-    "--timeout", type=DURATION, metavar="TIME", help="End the command after so long, as 2h."
+    "-t", "--timeout", type=DURATION, metavar="TIME", help="End the command after so long, as 2h."
 )
 @click.option(
     "--end-if-lost",
@@ -53,7 +57,7 @@ def run(
     \b
     Examples:
       canhazgpu run -- python train.py
-      canhazgpu run --gpus 2 --note "sweep 7" -- python train.py --epochs 10
+      canhazgpu run -g 2 -n "sweep 7" -- python train.py --epochs 10
       canhazgpu run --gpu-ids 1,3 --wait 30m -- ./job.sh
       canhazgpu run --gpus 1 --nonblock -- jupyter lab
       canhazgpu run --profile 1g.10gb -- python eval.py
@@ -70,7 +74,7 @@ def run(
     service = app.service()
     answer = service.start_run(request, app.progress())
     if isinstance(answer, RunStarted):
-        _exec_started(service, answer, command)
+        _exec_started(service, answer, request)
     if isinstance(answer, ThroughScheduler):
         exec_command(answer.command, answer.environment)
     if isinstance(answer, RunInsideJob):
@@ -81,13 +85,14 @@ def run(
     raise_unavailable(answer)
 
 
-def _exec_started(service: NodeService, run: RunStarted, command: Sequence[str]) -> NoReturn:
+def _exec_started(service: NodeService, run: RunStarted, request: RunRequest) -> NoReturn:
     """Execute the command in this process; if that fails, release its GPUs."""
     try:
+        print_named_gpus(run, request.gpus)
         warn_of_unreserved_use(run)
         sys.stdout.flush()
         sys.stderr.flush()
-        exec_command(command, run.environment)
+        exec_command(request.command, run.environment)
     except BaseException:
         service.cancel_run(run.owner)
         raise

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print JSON, with every field, for programs."
+    "-j", "--json", "as_json", is_flag=True, help="Print JSON, with every field, for programs."
 )
 
 

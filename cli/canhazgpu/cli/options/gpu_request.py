@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -12,9 +12,6 @@ from canhazgpu.cli.options.param_types import GPU_IDS, MIG_PROFILE, WAIT_TIME
 from canhazgpu.cli.options.value_completion import complete_gpu_ids
 from canhazgpu.errors import InputError
 from canhazgpu.service.grants import GpuRequest
-
-if TYPE_CHECKING:
-    pass
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 MAX_NOTE_LENGTH = 200
@@ -26,16 +23,21 @@ def gpu_request_options(command: CommandT) -> CommandT:
     """Add the options that say which GPUs are requested."""
     options = [
         click.option(
-            "--gpus", type=click.IntRange(min=1), metavar="N", help="How many GPUs.  [default: 1]"
+            "-g",
+            "--gpus",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="How many GPUs.  [default: 1]",
         ),
         click.option(
+            "-G",
             "--gpu-ids",
             type=GPU_IDS,
             default=(),
             metavar="IDS",
             shell_complete=complete_gpu_ids,
             help="Exactly these GPUs: indices (1,3 or 0-3), MIG instances (0:1), UUIDs or their"
-            " beginnings.",
+            " beginnings. Slurm's -G is a count: here that is -g.",
         ),
         click.option(
             "--profile",
@@ -47,13 +49,16 @@ def gpu_request_options(command: CommandT) -> CommandT:
         memory_threshold_option,
         click.option("--nonblock", is_flag=True, help="Fail at once where the GPUs are not free."),
         click.option(
+            "-w",
             "--wait",
             type=WAIT_TIME,
             metavar="TIME",
             help="Wait so long at most, as 90s, 30m or 2h, or forever, whatever is in the way."
             "  [default: while only reservations are]",
         ),
-        click.option("--note", metavar="TEXT", help="Shown to everybody beside the reservation."),
+        click.option(
+            "-n", "--note", metavar="TEXT", help="Shown to everybody beside the reservation."
+        ),
         click.option(
             "--choice",
             type=click.Choice(["lru", "affinity"]),

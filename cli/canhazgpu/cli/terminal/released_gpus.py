@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -11,9 +11,6 @@ from canhazgpu.allocation.holder_text import holder_name
 from canhazgpu.cli.terminal.gpu_names import format_gpus
 from canhazgpu.cli.terminal.output import print_sanitized
 from canhazgpu.service.holdings import ReleaseAnswer
-
-if TYPE_CHECKING:
-    pass
 
 
 def print_released(answer: ReleaseAnswer, *, as_json: bool, nothing: str) -> None:

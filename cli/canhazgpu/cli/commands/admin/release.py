@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option(
+    "-G",
     "--gpu-ids",
     type=GPU_IDS,
     shell_complete=complete_gpu_ids,
