@@ -14,10 +14,20 @@ from typing import Any
 import click
 
 from canhazgpu.cli.app import App
+from canhazgpu.cli.exit_codes import EXIT_INTERRUPTED, exit_codes
 from canhazgpu.cli.options.common import config_option, set_option
 from canhazgpu.cli.terminal.text import printable
 from canhazgpu.cli.version import VERSION
-from canhazgpu.errors import CanhazgpuError, CommandError, advice_for, error_text
+from canhazgpu.errors import (
+    CanhazgpuError,
+    CommandError,
+    NodeStateError,
+    ScanError,
+    StoreError,
+    UnavailableError,
+    advice_for,
+    error_text,
+)
 
 COMMANDS = {
     "admin": "canhazgpu.cli.commands.admin.group:admin",
@@ -36,8 +46,6 @@ COMMANDS = {
     "validate": "canhazgpu.cli.commands.validate:validate",
 }
 """Each command, with its module and its name there."""
-
-EXIT_INTERRUPTED = 130
 
 
 class LazyGroup(click.Group):
@@ -82,6 +90,13 @@ def _show_version(context: click.Context, _parameter: click.Parameter, wanted: b
 @click.group(
     cls=LazyGroup,
     lazy=COMMANDS,
+    epilog=exit_codes(
+        ScanError,
+        StoreError,
+        NodeStateError,
+        UnavailableError,
+        others={0: "done; 'canhazgpu COMMAND --help' says what each command's mean"},
+    ),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @config_option

@@ -5,12 +5,14 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
+from canhazgpu.cli.exit_codes import exit_codes
+
 PROGRAM_NAME = "canhazgpu"
 COMPLETION_VARIABLE = "_CANHAZGPU_COMPLETE"
 """The variable through which click's scripts ask the program; click derives it from its name."""
 
 
-@click.command()
+@click.command(epilog=exit_codes())
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:

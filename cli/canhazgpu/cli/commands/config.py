@@ -9,13 +9,14 @@ from typing import Any
 import click
 
 from canhazgpu.cli.app import App
+from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.cli.options.common import json_option
 from canhazgpu.config import DEFAULT_CONFIG_FILE, EffectiveConfig
 from canhazgpu.config.schema import Key, all_keys
 from canhazgpu.ledger.store.connect import masked_url
 
 
-@click.group()
+@click.group(epilog=exit_codes())
 def config() -> None:
     """Show the configuration.
 
@@ -25,7 +26,7 @@ def config() -> None:
     """  # noqa: D301 - click reads the character: keep these lines
 
 
-@config.command()
+@config.command(epilog=exit_codes())
 @json_option
 @click.pass_obj
 def show(app: App, as_json: bool) -> None:

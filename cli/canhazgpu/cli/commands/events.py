@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from canhazgpu.cli.app import App
+from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.cli.options.common import json_option, nodes_option
 from canhazgpu.durations import parse_duration
+from canhazgpu.errors import StoreError
 from canhazgpu.service.history import EventsRequest
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 DEFAULT_SINCE = "1h"
 
 
-@click.command()
+@click.command(epilog=exit_codes(StoreError))
 @nodes_option("Show")
 @click.option(
     "--since",

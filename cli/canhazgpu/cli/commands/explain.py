@@ -9,15 +9,16 @@ from typing import Any
 import click
 
 from canhazgpu.cli.app import App
+from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.cli.options.common import json_option
 from canhazgpu.durations import parse_duration
-from canhazgpu.errors import InputError
+from canhazgpu.errors import InputError, NodeStateError, StoreError
 from canhazgpu.service.history import ExplainAnswer, ExplainRequest, JobOnNode, RecordedJob
 
 DEFAULT_SINCE = "7d"
 
 
-@click.command("explain")
+@click.command("explain", epilog=exit_codes(StoreError, NodeStateError))
 @click.argument("job_id", metavar="JOBID")
 @click.option(
     "--node",

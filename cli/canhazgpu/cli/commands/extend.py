@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from canhazgpu.cli.app import App
+from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.cli.options.common import json_option
 from canhazgpu.cli.options.node import node_option
 from canhazgpu.cli.options.param_types import DURATION, GPU_IDS
@@ -15,7 +16,7 @@ from canhazgpu.cli.options.value_completion import complete_own_gpu_ids
 from canhazgpu.cli.terminal.gpu_names import format_gpus
 from canhazgpu.cli.terminal.output import print_sanitized, sanitized_errors
 from canhazgpu.durations import duration_text
-from canhazgpu.errors import InputError
+from canhazgpu.errors import InputError, StoreError
 from canhazgpu.service.holdings import ExtendAnswer, ExtendRequest
 from canhazgpu.status.json_format import iso_time
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from canhazgpu.ledger.values import Reservation
 
 
-@click.command()
+@click.command(epilog=exit_codes(StoreError))
 @click.option(
     "-d",
     "--duration",

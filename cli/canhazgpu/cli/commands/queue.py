@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from canhazgpu.cli.app import App
+from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.cli.options.common import json_option, nodes_option
 from canhazgpu.cli.terminal.output import column_lines
 from canhazgpu.durations import duration_text
+from canhazgpu.errors import StoreError
 from canhazgpu.people.holdings import gpu_list_text
 from canhazgpu.service.queue import NodeQueue, QueueRequest
 from canhazgpu.status.json_format import iso_time
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 HEADER = ("NODE", "POSITION", "USER", "WAITS FOR", "TYPE", "WAITING")
 
 
-@click.command()
+@click.command(epilog=exit_codes(StoreError))
 @nodes_option("Show")
 @json_option
 @click.pass_obj

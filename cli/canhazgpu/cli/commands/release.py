@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from canhazgpu.cli.app import App
+from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.cli.options.common import json_option
 from canhazgpu.cli.options.node import node_option
 from canhazgpu.cli.options.param_types import GPU_IDS
@@ -14,13 +15,14 @@ from canhazgpu.cli.options.value_completion import complete_own_gpu_ids
 from canhazgpu.cli.terminal.gpu_names import format_gpus
 from canhazgpu.cli.terminal.output import sanitized_errors
 from canhazgpu.cli.terminal.released_gpus import print_released
+from canhazgpu.errors import StoreError
 from canhazgpu.service.holdings import ReleaseAnswer, ReleaseRequest
 
 if TYPE_CHECKING:
     from canhazgpu.gpu.ids import GpuSelector
 
 
-@click.command()
+@click.command(epilog=exit_codes(StoreError))
 @click.option(
     "-G",
     "--gpu-ids",

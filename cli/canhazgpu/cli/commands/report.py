@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from canhazgpu.cli.app import App
+from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.cli.options.common import json_option, nodes_option
+from canhazgpu.errors import StoreError
 from canhazgpu.service.history import ReportRequest
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 DEFAULT_DAYS = 7
 
 
-@click.command()
+@click.command(epilog=exit_codes(StoreError))
 @click.option(
     "--days",
     type=click.IntRange(1, 3650),

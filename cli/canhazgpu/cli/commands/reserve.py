@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from canhazgpu.cli.app import App
+from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.cli.options.common import json_option
 from canhazgpu.cli.options.gpu_request import gpu_request_options, parse_gpu_request
 from canhazgpu.cli.options.param_types import DURATION
@@ -17,10 +18,13 @@ from canhazgpu.cli.terminal.grant_messages import (
     warn_of_unreserved_use,
 )
 from canhazgpu.durations import duration_text, short_duration_text
+from canhazgpu.errors import NodeStateError, StoreError, UnavailableError
 from canhazgpu.service.grants import DEFAULT_RESERVE_S, Reserved, ReserveRequest, ThroughScheduler
 
 
-@click.command()
+@click.command(
+    epilog=exit_codes(StoreError, NodeStateError, UnavailableError, others={0: "reserved"})
+)
 @gpu_request_options
 @click.option(
     "-d",
@@ -45,9 +49,6 @@ def reserve(
 
     Waits in the queue until they are free and unused, as `run` does. They stay
     yours until the time is over or you give them back with `canhazgpu release`.
-
-    \b
-    Exit status: 0 once reserved; 75 where the GPUs are not to be had.
 
     \b
     Examples:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from canhazgpu.cli.app import App
+from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.cli.options.gpu_request import gpu_request_options, parse_gpu_request
 from canhazgpu.cli.options.param_types import DURATION
 from canhazgpu.cli.terminal.grant_messages import (
@@ -16,14 +17,32 @@ from canhazgpu.cli.terminal.grant_messages import (
     raise_unavailable,
     warn_of_unreserved_use,
 )
-from canhazgpu.people.command_exec import check_command, exec_command
+from canhazgpu.errors import NodeStateError, StoreError, UnavailableError
+from canhazgpu.people.command_exec import (
+    EXIT_NOT_EXECUTABLE,
+    EXIT_NOT_FOUND,
+    check_command,
+    exec_command,
+)
 from canhazgpu.service.grants import RunInsideJob, RunRequest, RunStarted, ThroughScheduler
 
 if TYPE_CHECKING:
     from canhazgpu.service.port import NodeService
 
 
-@click.command(context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
+@click.command(
+    context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False},
+    epilog=exit_codes(
+        StoreError,
+        NodeStateError,
+        UnavailableError,
+        others={
+            0: "the command's own exit code, as any other number",
+            EXIT_NOT_EXECUTABLE: "the command cannot be executed",
+            EXIT_NOT_FOUND: "the command does not exist",
+        },
+    ),
+)
 @gpu_request_options
 @click.option(
     "-t", "--timeout", type=DURATION, metavar="TIME", help="End the command after so long, as 2h."
@@ -49,10 +68,6 @@ def run(
 
     --gpus means whole GPUs; with --profile the command gets one MIG instance.
     Inside a Slurm job the command gets the job's own GPUs.
-
-    \b
-    Exit status: the command's own; 127 or 126 where it cannot be executed;
-    75 where the GPUs are not to be had.
 
     \b
     Examples:

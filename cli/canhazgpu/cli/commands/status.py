@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from canhazgpu.cli.app import App
+from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.cli.options.common import (
     color_option,
     json_option,
@@ -18,7 +19,7 @@ from canhazgpu.cli.options.common import (
 from canhazgpu.cli.options.value_completion import complete_nodes
 from canhazgpu.cli.status_display.renderer import StatusRenderer
 from canhazgpu.cli.terminal.colour import use_colour
-from canhazgpu.errors import ScanError
+from canhazgpu.errors import NodeStateError, ScanError, StoreError
 
 if TYPE_CHECKING:
     from canhazgpu.service.status import StatusRequest
@@ -37,7 +38,7 @@ def _reject_nan(
     return value
 
 
-@click.command()
+@click.command(epilog=exit_codes(ScanError, StoreError, NodeStateError))
 @nodes_option("Show", complete_nodes)
 @click.option(
     "--me", "mine", is_flag=True, help="Show only the GPUs that you hold, use or wait for."

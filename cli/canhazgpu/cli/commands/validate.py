@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from canhazgpu.cli.app import App
+from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.cli.options.common import json_option, memory_threshold_option
 from canhazgpu.cli.validation.report import internal_error_finding, overall_verdict, print_report
 from canhazgpu.cli.validation.verdict_command import VerdictCommand
@@ -12,8 +13,17 @@ from canhazgpu.errors import CanhazgpuError, error_text
 from canhazgpu.service.health import ValidateAnswer, ValidateRequest
 from canhazgpu.status.findings import Finding, Verdict
 
+VERDICT_CODES = exit_codes(
+    others={
+        int(Verdict.CLEAN): "clean",
+        int(Verdict.UNRESERVED): "a GPU is in use without reservation",
+        int(Verdict.UNHEALTHY): "a GPU is unhealthy or lost, or there are fewer than expected",
+        int(Verdict.CANNOT_TELL): "cannot tell: driver, Redis, configuration, a misspelt flag",
+    }
+)
 
-@click.command(cls=VerdictCommand)
+
+@click.command(cls=VerdictCommand, epilog=VERDICT_CODES)
 @memory_threshold_option
 @click.option(
     "--expected-gpus",
@@ -43,16 +53,9 @@ def validate(
     One scan, and one look at the ledger. The first line says the worst; each further
     line one finding: which GPU, what, and after -> what to do.
 
-    \b
-    The exit code:
-      0  clean
-      1  a GPU is in use without reservation
-      2  a GPU is unhealthy or lost, or there are fewer than expected
-      3  cannot tell: driver, Redis, configuration, a misspelt flag
-
-    Of several 2 comes first, then 3, then 1. They are Nagios' codes too. Without any GPU it
-    cannot tell, except with --expected-gpus 0. A quarantine by hand is told, and fails
-    nothing.
+    Of several exit codes 2 comes first, then 3, then 1. They are Nagios' codes too.
+    Without any GPU it cannot tell, except with --expected-gpus 0. A quarantine by hand
+    is told, and fails nothing.
 
     \b
     Examples:

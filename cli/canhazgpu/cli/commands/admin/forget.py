@@ -5,10 +5,12 @@ from __future__ import annotations
 import click
 
 from canhazgpu.cli.app import App
+from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.cli.terminal.output import print_sanitized, sanitized_errors
+from canhazgpu.errors import StoreError
 
 
-@click.command()
+@click.command(epilog=exit_codes(StoreError))
 @click.argument("node")
 @click.pass_obj
 def forget(app: App, node: str) -> None:

@@ -9,9 +9,11 @@ from canhazgpu.cli.commands.admin.nodes import nodes
 from canhazgpu.cli.commands.admin.quarantine import quarantine
 from canhazgpu.cli.commands.admin.release import release
 from canhazgpu.cli.commands.admin.unquarantine import unquarantine
+from canhazgpu.cli.exit_codes import exit_codes
+from canhazgpu.errors import StoreError
 
 
-@click.group()
+@click.group(epilog=exit_codes(StoreError))
 def admin() -> None:
     """Look after nodes, reservations and GPUs; what changes them needs root.
 

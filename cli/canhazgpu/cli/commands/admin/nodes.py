@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from canhazgpu.cli.app import App
+from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.cli.options.common import json_option
 from canhazgpu.cli.terminal.output import column_lines
 from canhazgpu.durations import short_duration_text
+from canhazgpu.errors import StoreError
 from canhazgpu.gpu.usage import GpuState
 from canhazgpu.status.json_format import iso_time
 
@@ -33,7 +35,7 @@ HEADER = (
 )
 
 
-@click.command()
+@click.command(epilog=exit_codes(StoreError))
 @json_option
 @click.pass_obj
 def nodes(app: App, as_json: bool) -> None:

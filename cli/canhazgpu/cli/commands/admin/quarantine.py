@@ -8,18 +8,20 @@ import click
 
 from canhazgpu.allocation.holder_text import holder_name
 from canhazgpu.cli.app import App
+from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.cli.options.common import reason_option
 from canhazgpu.cli.options.gpus_argument import gpus_argument
 from canhazgpu.cli.options.node import node_option
 from canhazgpu.cli.terminal.output import sanitized_errors
 from canhazgpu.cli.terminal.quarantine_changes import print_quarantine_changes
+from canhazgpu.errors import StoreError
 from canhazgpu.service.health import QuarantineChange, QuarantineRequest
 
 if TYPE_CHECKING:
     from canhazgpu.gpu.ids import GpuSelector
 
 
-@click.command()
+@click.command(epilog=exit_codes(StoreError))
 @gpus_argument
 @reason_option("Why; everybody sees it in status.")
 @node_option

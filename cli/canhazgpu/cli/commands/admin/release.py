@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING
 import click
 
 from canhazgpu.cli.app import App
+from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.cli.options.common import json_option, reason_option
 from canhazgpu.cli.options.node import node_option
 from canhazgpu.cli.options.param_types import GPU_IDS
 from canhazgpu.cli.options.value_completion import complete_gpu_ids
 from canhazgpu.cli.terminal.output import print_sanitized, sanitized_errors
 from canhazgpu.cli.terminal.released_gpus import print_released
+from canhazgpu.errors import StoreError
 from canhazgpu.service.holdings import RevokeRequest
 
 if TYPE_CHECKING:
     from canhazgpu.gpu.ids import GpuSelector
 
 
-@click.command()
+@click.command(epilog=exit_codes(StoreError))
 @click.option(
     "-G",
     "--gpu-ids",

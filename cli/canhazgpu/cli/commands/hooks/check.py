@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from canhazgpu.cli.app import App
+from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.cli.hook_site.collect import collect_site_state
 from canhazgpu.cli.options.common import json_option
 from canhazgpu.cli.options.hooks import slurm_conf_option, slurm_dir_option
@@ -21,7 +22,15 @@ EXIT_WARNINGS = 1
 SEVERITY_COLOURS = {"error": "red", "warning": "yellow", "ok": "green"}
 
 
-@click.command()
+@click.command(
+    epilog=exit_codes(
+        others={
+            0: "no errors found",
+            EXIT_WARNINGS: "warnings found, with --strict; or any other error",
+            EXIT_ERRORS: "errors found; or wrong options or values",
+        }
+    )
+)
 @slurm_dir_option
 @slurm_conf_option
 @click.option("--strict", is_flag=True, help="Exit with 1 where there are warnings.")
@@ -33,8 +42,7 @@ def check(
     """Look for everything on this node that would keep the hooks from working.
 
     Runs as root, on a node with GPUs, and changes nothing. What is read of GPUs and store
-    is read as a hook reads it, without the shell's environment. Exits with 2 where there
-    are errors, else with 0; with --strict, with 1 where there are warnings.
+    is read as a hook reads it, without the shell's environment.
 
     \b
     Examples:

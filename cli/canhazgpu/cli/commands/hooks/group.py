@@ -8,9 +8,10 @@ from canhazgpu.cli.commands.hooks.check import check
 from canhazgpu.cli.commands.hooks.install import install
 from canhazgpu.cli.commands.hooks.render import render
 from canhazgpu.cli.commands.hooks.uninstall import uninstall
+from canhazgpu.cli.exit_codes import exit_codes
 
 
-@click.group()
+@click.group(epilog=exit_codes())
 def hooks() -> None:
     """Install, check and remove the scripts that Slurm runs for each job.
 

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from canhazgpu.cli.app import App
+from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.cli.hook_site.config_warnings import config_warnings
 from canhazgpu.cli.hook_site.install_warnings import install_warnings
 from canhazgpu.cli.hook_site.script_settings import hook_files, hook_settings
@@ -58,7 +59,7 @@ class Installation:
     dry_run: bool
 
 
-@click.command()
+@click.command(epilog=exit_codes())
 @root_option
 @slurm_dir_option
 @slurm_conf_option

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from canhazgpu.cli.app import App
+from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.cli.hook_site.script_settings import hook_settings, installed_version
 from canhazgpu.cli.options.hooks import slurm_dir_option
 from canhazgpu.errors import ConfigError
@@ -15,7 +16,7 @@ from canhazgpu.schedulers.slurm.site.installed_files import replace_file
 from canhazgpu.templates.slurm_files import DEFAULT_GPUS, fragment_texts, hook_texts
 
 
-@click.command()
+@click.command(epilog=exit_codes())
 @click.option("--output", required=True, metavar="DIR", help="Write the files here.")
 @click.option(
     "--gpus",

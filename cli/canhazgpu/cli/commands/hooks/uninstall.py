@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from canhazgpu.cli.app import App
+from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.cli.options.common import json_option
 from canhazgpu.cli.options.hooks import (
     dry_run_option,
@@ -74,7 +75,11 @@ class Uninstallation:
         return bool(self.named_in_conf or self.named_by_controller or self.health_check_caller)
 
 
-@click.command()
+@click.command(
+    epilog=exit_codes(
+        others={EXIT_REFUSED: "refused: Slurm still runs what would be gone; or wrong options"}
+    )
+)
 @root_option
 @slurm_dir_option
 @slurm_conf_option
