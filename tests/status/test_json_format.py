@@ -66,6 +66,7 @@ def test_every_key_of_the_form() -> None:
 
     assert json.loads(json.dumps(form)) == {
         "generated_at": "2023-11-14T22:14:20Z",
+        "error": None,
         "nodes": [
             {
                 "node": "n1",
@@ -75,6 +76,8 @@ def test_every_key_of_the_form() -> None:
                 "fault": None,
                 "found_gpus": 1,
                 "expected_gpus": 8,
+                "reservations_known": True,
+                "hooks_outage": None,
                 "gpus": [
                     {
                         "index": 0,

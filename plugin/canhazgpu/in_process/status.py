@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from canhazgpu.errors import InputError, ScanError, StoreError
@@ -29,12 +30,14 @@ class _NodeViews(NamedTuple):
     """The nodes' views, sorted by name.
 
     `live` names the node that was scanned for this answer, None for none. `fault` says why that
-    scan as a whole failed, None if it did not.
+    scan as a whole failed, None if it did not. `store_fault` is the error of a store that did not
+    serve; then there is this node's view alone.
     """
 
     views: list[NodeView]
     live: str | None = None
     fault: str | None = None
+    store_fault: StoreError | None = None
 
 
 class StatusReader:
@@ -54,10 +57,15 @@ class StatusReader:
     def read(self) -> StatusAnswer:
         """Return the status now; raises as `NodeService.status` does."""
         node_views = self._read_views()
-        revocations = self._revocations(node_views) if self._request.revocations else ()
+        asks_history = self._request.revocations and node_views.store_fault is None
+        revocations = self._revocations(node_views) if asks_history else ()
         caller = self._calling_user() if self._request.names_caller else None
         return StatusAnswer(
-            tuple(self._node_statuses(node_views)), node_views.fault, caller, tuple(revocations)
+            tuple(self._node_statuses(node_views)),
+            node_views.fault,
+            caller,
+            tuple(revocations),
+            node_views.store_fault,
         )
 
     def _calling_user(self) -> User:
@@ -67,24 +75,25 @@ class StatusReader:
         return User(caller.uid, caller.user)
 
     def _read_views(self) -> _NodeViews:
-        """Scan this node and read the ledger.
+        """Scan this node and read the ledger; without the store, what the node itself knows.
 
-        Raises `StoreError`, `ConfigError`, `InputError` for a node that the ledger does not know,
-        and `ScanError` if there is no node to show.
+        Raises `StoreError` if this node is not to be shown either, `ConfigError`, `InputError` for
+        a node that the ledger does not know, and `ScanError` if there is no node to show.
         """
         self._finish_scan()
         started_at = self._adapters.clock()
         # The scan runs in a child process while this process imports redis and reads.
         if not self._requested_nodes or self._local in self._requested_nodes:
             self._pending_scan = self._adapters.open_probe(self._local, self._config).start()
-        views = self._read_from_ledger()
+        views, store_fault = self._read_from_ledger_or_node()
         read_after_s = self._adapters.clock() - started_at
         views = self._with_job_info(views)
-        self._refuse_unknown(views)
+        if store_fault is None:
+            self._refuse_unknown(views)
         observation = self._finish_scan()
         if observation is None:
             return _NodeViews(_sorted_by_name(views))
-        return self._with_scan(views, observation, read_after_s)
+        return self._with_scan(views, observation, read_after_s, store_fault)
 
     def _revocations(self, node_views: _NodeViews) -> list[Revocation]:
         """Return the caller's reservations that others have released recently."""
@@ -110,13 +119,21 @@ class StatusReader:
             live = view.node == node_views.live
             # The boot and the configuration of another node are not known here.
             namespace = PidNamespace(boot_id(), pid_namespace()) if live else ANY_PID_NAMESPACE
-            expected = self._config.validation.expected_gpus if live else 0
-            statuses.append(
-                node_status(
-                    view, policy, live=live, pid_namespace=namespace, expected_gpus=expected
-                )
+            status = node_status(
+                view,
+                policy,
+                live=live,
+                pid_namespace=namespace,
+                expected_gpus=self._config.validation.expected_gpus if live else 0,
+                reservations_known=node_views.store_fault is None,
             )
+            statuses.append(self._with_hooks_outage(status) if live else status)
         return statuses
+
+    def _with_hooks_outage(self, status: NodeStatus) -> NodeStatus:
+        from canhazgpu.in_process.node_knowledge import hooks_outage  # noqa: PLC0415 - not before the scan
+
+        return replace(status, hooks_outage=hooks_outage(self._local, self._config))
 
     def _finish_scan(self) -> Observation | None:
         """Wait for the pending scan and return what it observed, None if no scan is pending.
@@ -126,6 +143,17 @@ class StatusReader:
         """
         pending_scan, self._pending_scan = self._pending_scan, None
         return pending_scan.observe() if pending_scan else None
+
+    def _read_from_ledger_or_node(self) -> tuple[dict[str, NodeView], StoreError | None]:
+        """Return the views; of a store that does not serve, the error and what this node knows."""
+        try:
+            return self._read_from_ledger(), None
+        except StoreError as exc:
+            if self._pending_scan is None:
+                raise
+            from canhazgpu.in_process.node_knowledge import view_without_store  # noqa: PLC0415 - rarely needed
+
+            return {self._local: view_without_store(self._local, self._config)}, exc
 
     def _read_from_ledger(self) -> dict[str, NodeView]:
         """Return the views of the requested nodes; if none is requested, of all and of this one."""
@@ -165,7 +193,11 @@ class StatusReader:
         return {name: with_job_info(view, facts, SCHEDULER) for name, view in views.items()}
 
     def _with_scan(
-        self, views: dict[str, NodeView], observation: Observation, read_after_s: float
+        self,
+        views: dict[str, NodeView],
+        observation: Observation,
+        read_after_s: float,
+        store_fault: StoreError | None,
     ) -> _NodeViews:
         """Put this node's scan into its view; the scan started `read_after_s` before the read.
 
@@ -180,9 +212,10 @@ class StatusReader:
         if self._shows_local_node(own, scan):
             live = with_live_scan(own, scan, own.read_at - read_after_s)
             live = with_unhealthy(live, observation.unhealthy)
-            return _NodeViews(
-                _sorted_by_name({**views, self._local: live}), self._local, scan.fault
-            )
+            shown = _sorted_by_name({**views, self._local: live})
+            return _NodeViews(shown, self._local, scan.fault, store_fault)
+        if store_fault is not None:
+            raise store_fault
         others = {name: view for name, view in views.items() if name != self._local}
         if not others:
             raise ScanError(

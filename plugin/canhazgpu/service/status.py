@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from canhazgpu.errors import StoreError
     from canhazgpu.people.revocations import Revocation
     from canhazgpu.status.node_status import NodeStatus
     from canhazgpu.status.user_filter import User
@@ -28,13 +29,16 @@ class StatusRequest:
 
 @dataclass(frozen=True, slots=True)
 class StatusAnswer:
-    """The nodes, sorted by name.
+    """The nodes, sorted by name, at least one.
 
-    `scan_fault` says why this node's scan as a whole failed, None if it did not. `caller` is None
-    unless the request has `names_caller`.
+    `store_fault` is the error of a store that did not serve, None if it did. Then the answer has
+    this node alone: its scan, and the reservations that its hooks last published. `scan_fault` says
+    why this node's scan as a whole failed, None if it did not. `caller` is None unless the request
+    has `names_caller`.
     """
 
     nodes: tuple[NodeStatus, ...]
     scan_fault: str | None = None
     caller: User | None = None
     revocations: tuple[Revocation, ...] = ()
+    store_fault: StoreError | None = None

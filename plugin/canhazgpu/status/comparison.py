@@ -18,6 +18,8 @@ def comparison_key(nodes: Iterable[NodeStatus]) -> tuple[object, ...]:
             node.node,
             node.fault,
             node.lacks_gpus,
+            node.reservations_known,
+            node.hooks_outage.reason if node.hooks_outage else None,
             tuple(map(_gpu_key, node.gpus)),
             tuple(one.owner for one in node.queue),
         )

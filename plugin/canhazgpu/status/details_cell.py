@@ -11,6 +11,7 @@ from canhazgpu.ledger.values import RUN, Quarantine, Reservation
 from canhazgpu.status.node_status import GpuStatus
 
 WITHOUT_RESERVATION = "WITHOUT RESERVATION"
+RESERVATION_NOT_KNOWN = "reservation not known"
 MAX_NAME = 40
 """Characters shown of a job's name or a note, which users choose, unless the table is wide."""
 
@@ -34,6 +35,8 @@ def _details(gpu: GpuStatus, now: float, *, wide: bool) -> str:
         return _quarantine_text(gpu.quarantine, now)
     if gpu.state is GpuState.UNRESERVED:
         return WITHOUT_RESERVATION
+    if gpu.lacks_reservation_only:
+        return RESERVATION_NOT_KNOWN
     if gpu.state is GpuState.AVAILABLE and gpu.released_at is not None:
         return f"free for {short_duration_text(now - gpu.released_at)}"
     return ""

@@ -10,7 +10,7 @@ from typing import Any
 from canhazgpu.gpu.scan import GpuProcess
 from canhazgpu.ledger.values import Quarantine, Reservation, Waiter
 from canhazgpu.status.details_cell import details_text
-from canhazgpu.status.node_status import GpuStatus, NodeStatus
+from canhazgpu.status.node_status import GpuStatus, HooksOutage, NodeStatus
 from canhazgpu.status.validation_cell import validation_text
 
 
@@ -27,10 +27,16 @@ def iso_time(seconds: float | None) -> str | None:
         return None
 
 
-def status_to_dict(generated_at: float, nodes: Iterable[NodeStatus]) -> dict[str, Any]:
-    """Return everything that status shows; all times are of the clock of Redis."""
+def status_to_dict(
+    generated_at: float, nodes: Iterable[NodeStatus], error: str | None = None
+) -> dict[str, Any]:
+    """Return everything that status shows; all times are of the clock of Redis.
+
+    `error` says what is missing, None if nothing is.
+    """
     return {
         "generated_at": iso_time(generated_at),
+        "error": error,
         "nodes": [_node_to_dict(node) for node in nodes],
     }
 
@@ -44,9 +50,15 @@ def _node_to_dict(status: NodeStatus) -> dict[str, Any]:
         "fault": status.fault,
         "found_gpus": status.found_gpus,
         "expected_gpus": status.expected_gpus or None,
+        "reservations_known": status.reservations_known,
+        "hooks_outage": _outage_to_dict(status.hooks_outage) if status.hooks_outage else None,
         "gpus": [_gpu_to_dict(gpu, status.read_at) for gpu in status.gpus],
         "queue": [_waiter_to_dict(position, one) for position, one in enumerate(status.queue, 1)],
     }
+
+
+def _outage_to_dict(outage: HooksOutage) -> dict[str, Any]:
+    return {"since": iso_time(outage.since), "reason": outage.reason}
 
 
 def _gpu_to_dict(gpu: GpuStatus, now: float) -> dict[str, Any]:

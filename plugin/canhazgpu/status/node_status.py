@@ -52,6 +52,13 @@ class GpuStatus:
     others: OtherProcesses = NO_OTHERS
 
     @property
+    def lacks_reservation_only(self) -> bool:
+        """Whether its use is known, and only its reservation is not."""
+        return (
+            self.state is GpuState.UNKNOWN and self.reading is not None and not self.unknown_reason
+        )
+
+    @property
     def intruders(self) -> tuple[GpuProcess, ...]:
         """The processes that use a reserved GPU which is not theirs."""
         return self.others.intruders
@@ -75,13 +82,22 @@ class GpuStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class HooksOutage:
+    """The node's hooks found the store away: since when (seconds since the epoch), and why."""
+
+    since: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus:
     """A node's GPUs by index, those without one last, and its queue.
 
     Times are of the clock of Redis; `read_at` is "now" for every duration. `live` says that the
     scan was made for this status. `source` made the scan. `fault` says why no GPU could be read.
     `expected_gpus` is the number of GPUs that the node should have, or had; 0 where it is not
-    known.
+    known. Without `reservations_known` the store did not serve: a GPU that nobody is known to hold
+    may be reserved. `hooks_outage` is what the node's hooks found, None if they reach the store.
     """
 
     node: str
@@ -93,6 +109,8 @@ class NodeStatus:
     queue: tuple[Waiter, ...] = ()
     source: str | None = None
     expected_gpus: int = 0
+    reservations_known: bool = True
+    hooks_outage: HooksOutage | None = None
 
     @property
     def found_gpus(self) -> int:
@@ -137,8 +155,12 @@ def node_status(
     live: bool = False,
     pid_namespace: PidNamespace = ANY_PID_NAMESPACE,
     expected_gpus: int = 0,
+    reservations_known: bool = True,
 ) -> NodeStatus:
-    """Judge every GPU that the scan or the ledger knows; the scan's pids are of `pid_namespace`."""
+    """Judge every GPU that the scan or the ledger knows; the scan's pids are of `pid_namespace`.
+
+    Without `reservations_known` the view may lack reservations, so that no GPU is available.
+    """
     view = _without_expired(view)
     scan = view.scan
     readings = scan.gpus if scan else ()
@@ -153,6 +175,8 @@ def node_status(
         for uuid in sorted(held)
         if uuid not in seen
     ]
+    if not reservations_known:
+        gpus = [_without_known_reservation(gpu) for gpu in gpus]
     return NodeStatus(
         view.node,
         view.read_at,
@@ -163,7 +187,14 @@ def node_status(
         view.queue,
         scan.source if scan else None,
         expected_gpus or len(view.known_gpus),
+        reservations_known,
     )
+
+
+def _without_known_reservation(gpu: GpuStatus) -> GpuStatus:
+    if gpu.state in (GpuState.AVAILABLE, GpuState.UNRESERVED):
+        return replace(gpu, state=GpuState.UNKNOWN)
+    return gpu
 
 
 def _without_expired(view: NodeView) -> NodeView:

@@ -90,6 +90,11 @@ def heading_text(status: NodeStatus) -> str:
         notes.append(status.fault)
     if status.lacks_gpus:
         notes.append(f"{status.found_gpus} of {status.expected_gpus} GPUs")
+    if not status.reservations_known:
+        notes.append("the store's reservations are not known")
+    if outage := status.hooks_outage:
+        ago = short_duration_text(status.read_at - outage.since)
+        notes.append(f"its hooks found the store away {ago} ago: {outage.reason}")
     return f"{status.node} ({'; '.join(notes)})" if notes else status.node
 
 

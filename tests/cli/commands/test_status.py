@@ -149,14 +149,37 @@ def test_a_driver_that_fails_beside_other_nodes_is_in_the_heading() -> None:
     assert result.stdout.startswith("n1 (driver gone)\n")
 
 
-def test_without_the_ledger_nothing_is_shown() -> None:
+def test_without_the_ledger_the_scan_is_shown_and_nothing_is_available() -> None:
     error = StoreError("cannot reach the store at redis://h: Connection refused")
 
     result = run(app(FakeLedger(error=error), FakeProbe(GPUS)), "status")
 
-    assert (result.exit_code, result.stdout) == (4, "")
-    assert result.stderr.startswith(f"Error: {error} (check store.url")
+    assert result.exit_code == 4
+    assert result.stdout.startswith("n1 (the store's reservations are not known)\n")
+    table = without_dashes(result.stdout)
+    assert table[2] == "0 unknown reservation not known 45MB used"
+    assert table[4] == "2 unknown bob reservation not known 1025MB used by PID 12345 (python3)"
+    assert table[6] == "4 unknown GPU is lost (NVML error 15)"
+    assert "available" not in result.stdout
+    assert "WITHOUT" not in result.stdout
+    assert result.stderr.startswith(f"Error: {error}; shown is n1 alone, with the reservations")
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_without_the_ledger_a_node_without_gpus_has_nothing_to_show() -> None:
+    error = StoreError("cannot reach the store at redis://h: Connection refused")
+
+    result = run(app(FakeLedger(error=error), FakeProbe(fault="no driver")), "status")
+
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert result.stderr.startswith(f"Error: {error} (")
+
+
+def test_without_the_ledger_none_of_ones_own_is_said_of_what_is_known() -> None:
+    result = run(app(FakeLedger(error=StoreError("away")), FakeProbe(GPUS[:2])), "status", "--me")
+
+    assert result.exit_code == 4
+    assert result.stdout.endswith(" awaits no GPU, as far as this node knows\n")
 
 
 def test_a_node_that_nobody_knows_is_refused() -> None:
@@ -300,6 +323,7 @@ def test_nothing_of_ones_own() -> None:
     assert result.stdout.endswith(" holds, uses and awaits no GPU\n")
     assert json.loads(form.stdout) == {
         "generated_at": "2023-11-14T22:13:20Z",
+        "error": None,
         "nodes": [],
         "taken": [],
     }

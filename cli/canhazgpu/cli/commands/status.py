@@ -77,8 +77,18 @@ def status(
     Whoever is on a reserved GPU that is not theirs is named under DETAILS. On a
     terminal that is too narrow cells are cut; --wide shows them whole.
 
+    Without the store this node alone is shown: its scan, and the reservations that its
+    hooks published. Standard error says so, and no GPU is available then.
+
     With --watch, a terminal is redrawn in place; elsewhere the tables are printed
     when something has changed, and with --json one document a line each time.
+
+    \b
+    The exit status:
+      0  everything is shown
+      2  no such node, or a misspelt flag
+      3  no GPU can be read
+      4  the store did not serve: what it alone knows is missing
 
     \b
     Examples:
@@ -121,5 +131,9 @@ def _renderer(context: click.Context, *, watching: bool, options: dict[str, Any]
 def _print_once(app: App, request: StatusRequest, renderer: StatusRenderer) -> None:
     answer = app.service().status(request)
     click.echo("\n".join(renderer.lines(answer, app.width())))
+    if answer.store_fault is not None:
+        from canhazgpu.cli.status_display.missing import missing_error  # noqa: PLC0415 - rarely needed
+
+        raise missing_error(answer) or answer.store_fault
     if len(answer.nodes) == 1 and answer.scan_fault:
         raise ScanError(answer.scan_fault)

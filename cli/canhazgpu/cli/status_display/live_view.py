@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from canhazgpu.cli.app import App
+from canhazgpu.cli.status_display.missing import missing_error
 from canhazgpu.cli.status_display.renderer import StatusRenderer
 from canhazgpu.cli.status_display.watch import (
     Frame,
@@ -33,12 +34,16 @@ def watch_status(
 ) -> None:
     """Show the status every `interval_s` seconds, until Ctrl-C.
 
-    Raises `InputError`; shows every other `CanhazgpuError` in place of the status.
+    Raises `InputError`; shows every other `CanhazgpuError` in place of the status, and raises it at
+    the end if the last status had it.
     """
     service = app.service()
+    fault: CanhazgpuError | None = None
 
     def frame() -> Frame:
-        return _frame(app, service, request, renderer)
+        nonlocal fault
+        read, fault = _frame(app, service, request, renderer)
+        return read
 
     in_place = (
         app.width() is not None and not renderer.as_json and not is_dumb_terminal(app.environ)
@@ -50,20 +55,26 @@ def watch_status(
         if in_place:
             show = stack.enter_context(full_screen(f"every {interval_s:g} s, until Ctrl-C"))
         show_repeatedly(frame, show, interval_s, clock=app.clock, sleep=app.sleep)
+    if fault is not None:
+        raise fault
 
 
 def _frame(
     app: App, service: NodeService, request: StatusRequest, renderer: StatusRenderer
-) -> Frame:
-    """Read the status once; an error that may pass becomes a frame of its own."""
+) -> tuple[Frame, CanhazgpuError | None]:
+    """Read the status once, with its error; one that may pass becomes a frame of its own."""
     try:
         answer = service.status(request)
     except InputError:
         raise
     except CanhazgpuError as exc:
-        return _error_frame(exc, renderer)
+        return _error_frame(exc, renderer), exc
     lines = renderer.lines(answer, app.width())
-    return Frame(lines, answer.nodes[0].read_at, comparison_key(renderer.visible_nodes(answer)))
+    missing = missing_error(answer)
+    if missing is not None and not renderer.as_json:
+        lines = [printable(f"Error: {error_text(missing)}"), "", *lines]
+    key = comparison_key(renderer.visible_nodes(answer))
+    return Frame(lines, answer.nodes[0].read_at, (key, missing and str(missing))), missing
 
 
 def _error_frame(error: CanhazgpuError, renderer: StatusRenderer) -> Frame:

@@ -30,10 +30,11 @@ class StatusRenderer:
         """
         shown = self.visible_nodes(answer)
         if self.as_json:
-            return [self._json_text(answer.nodes[0].read_at, shown, answer.revocations)]
+            return [self._json_text(answer, shown)]
         notes = list(_revocation_lines(answer.nodes, answer.revocations))
         if answer.caller is not None and not shown:
-            return [f"{answer.caller.user} holds, uses and awaits no GPU", *notes]
+            known = "" if answer.store_fault is None else ", as far as this node knows"
+            return [f"{answer.caller.user} holds, uses and awaits no GPU{known}", *notes]
         return [*self._node_blocks(shown, width, headed=self._shows_headings(answer.nodes)), *notes]
 
     def visible_nodes(self, answer: StatusAnswer) -> Sequence[NodeStatus]:
@@ -46,19 +47,23 @@ class StatusRenderer:
 
     def _shows_headings(self, statuses: Sequence[NodeStatus]) -> bool:
         # The heading tells the age of a scan; only a scan made now needs none.
-        if len(statuses) > 1 or not statuses[0].live or statuses[0].lacks_gpus:
+        first = statuses[0]
+        if len(statuses) > 1 or not first.live or first.lacks_gpus or first.hooks_outage:
+            return True
+        if not first.reservations_known:
             return True
         # Without --watch the command ends with this error, so a heading is not needed.
         return self.watching and statuses[0].fault is not None
 
-    def _json_text(
-        self, generated_at: float, statuses: Sequence[NodeStatus], revocations: Sequence[Revocation]
-    ) -> str:
+    def _json_text(self, answer: StatusAnswer, statuses: Sequence[NodeStatus]) -> str:
+        from canhazgpu.cli.status_display.missing import missing_text  # noqa: PLC0415 - --json
         from canhazgpu.status.json_format import iso_time, status_to_dict  # noqa: PLC0415 - --json
 
-        document = status_to_dict(generated_at, statuses)
+        document = status_to_dict(answer.nodes[0].read_at, statuses, missing_text(answer) or None)
         if self.mine:
-            document["taken"] = [{**asdict(one), "at": iso_time(one.at)} for one in revocations]
+            document["taken"] = [
+                {**asdict(one), "at": iso_time(one.at)} for one in answer.revocations
+            ]
         if self.watching:
             return json.dumps(document, separators=(",", ":"))
         return json.dumps(document, indent=2)

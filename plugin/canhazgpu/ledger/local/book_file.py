@@ -118,8 +118,8 @@ class BookFile:
 
     def _publish(self, book: Book) -> None:
         outage = read_outage(self._path.parent)
-        away_since = outage.since if outage is not None else None
-        published = PublishedBook(self._node, self._boot_id, book, away_since)
+        since, why = (outage.since, outage.why) if outage is not None else (None, "")
+        published = PublishedBook(self._node, self._boot_id, book, since, why)
         write_published(self._path.parent, published)
 
     def _read(self) -> BookTransaction:

@@ -81,6 +81,7 @@ class FallbackLedger(StoreOnlyOperations):
         self._open_store = open_store
         self._book_file = book_file
         self._outage = outage
+        self._record = outage
         self._reconciler = reconciler
         self._log = log
         self._wait_budget_s = wait_budget_s
@@ -90,6 +91,10 @@ class FallbackLedger(StoreOnlyOperations):
         self._offline_reason = ""
         self.last_answer: GrantedGpus | TooFewGpus | BlockedGpu | QueuePosition | None = None
         self.released: list[str] = []
+
+    def record_outages(self, record: StoreOutage) -> None:
+        """Record outages for people, where the node does not decide without the store."""
+        self._record = record
 
     @property
     def without_store(self) -> str:
@@ -214,9 +219,9 @@ class FallbackLedger(StoreOnlyOperations):
             try:
                 return ask(self._connected_ledger())
             except StoreError as exc:
+                self._note_outage(exc)
                 if self._outage is None:
                     raise
-                self._note_outage(exc)
         return from_book()
 
     def _connected_ledger(self) -> BookCheckedLedger:
@@ -228,9 +233,10 @@ class FallbackLedger(StoreOnlyOperations):
                 self._node, store, self._book_file, self._reconciler, self._log
             )
             ledger.reconcile()
-            if self._outage is not None and self._outage.clear():
+            if self._record is not None and self._record.clear():
                 self._book_file.publish()
-                self._log(log_line("store-back", node=self._node))
+                if self._outage is not None:
+                    self._log(log_line("store-back", node=self._node))
                 budget.set(self._wait_budget_s)
                 self._known_outage = ""
             self._opened = ledger
@@ -252,9 +258,11 @@ class FallbackLedger(StoreOnlyOperations):
             raise KnownOutageError(why)
 
     def _note_outage(self, exc: StoreError) -> None:
-        self._offline_reason = self._known_outage or str(exc)
-        if self._outage is None or self._known_outage or isinstance(exc, KnownOutageError):
+        if self._outage is not None:
+            self._offline_reason = self._known_outage or str(exc)
+        if self._record is None or self._known_outage or isinstance(exc, KnownOutageError):
             return
-        self._outage.note(self._offline_reason)
+        self._record.note(str(exc))
         self._book_file.publish()
-        self._log(log_line("store-lost", node=self._node, reason=error_text(exc)))
+        if self._outage is not None:  # else the hook ends with this error, and logs it
+            self._log(log_line("store-lost", node=self._node, reason=error_text(exc)))

@@ -28,14 +28,15 @@ PUBLISHED_FILE = "published.json"
 class PublishedBook:
     """A node's book as everybody may read it: its reservations only.
 
-    `store_away_since` is the node's uptime in seconds when the store was first found away; None
-    while it answers.
+    `store_away_since` is the node's uptime in seconds when its hooks first found the store away,
+    and `store_away_reason` says why; None and "" while it answers them.
     """
 
     node: str
     boot_id: str | None
     book: Book
     store_away_since: float | None = None
+    store_away_reason: str = ""
 
 
 def write_published(state_dir: Path, published: PublishedBook) -> None:
@@ -47,6 +48,7 @@ def write_published(state_dir: Path, published: PublishedBook) -> None:
         "boot_id": published.boot_id,
         "store_away_since_uptime_s": since,
         "store_away_since": None if since is None else since + wall_s,
+        "store_away_reason": published.store_away_reason,
         "jobs": sorted(published.book.job_owners),
         "gpus": {
             gpu: {
@@ -75,8 +77,13 @@ def read_published(state_dir: Path, node: str, boot_id: str | None) -> Published
         if data["format"] != FORMAT:
             raise ValueError(f"its format is {data['format']!r:.20}, not {FORMAT}")
         since = data["store_away_since_uptime_s"]
-        book = _book_from(data)
-        return PublishedBook(node, boot_id, book, None if since is None else float(since))
+        return PublishedBook(
+            node,
+            boot_id,
+            _book_from(data),
+            None if since is None else float(since),
+            str(data.get("store_away_reason", "")),  # the former release did not tell
+        )
     except OSError as exc:
         raise NodeStateError(f"cannot read {path}: {exc.strerror}") from exc
     except (*RECORD_ERRORS, AttributeError) as exc:

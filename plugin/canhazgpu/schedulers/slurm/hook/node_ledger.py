@@ -84,15 +84,17 @@ def node_ledger(context: NodeLedgerInputs) -> FallbackLedger:
 
     log = context.actions.log
     book = BookFile(context.state_dir, context.node, context.boot_id, context.records, log)
-    local = store.on_failure == "local"
-    return FallbackLedger(
+    outage = StoreOutage(context.state_dir, store.retry_after_s)
+    ledger = FallbackLedger(
         context.node,
         open_store,
         book,
-        StoreOutage(context.state_dir, store.retry_after_s) if local else None,
+        outage if store.on_failure == "local" else None,
         Reconciler(context.node, book, log, is_absent_job),
         log,
     )
+    ledger.record_outages(outage)
+    return ledger
 
 
 def _refuse_to_start_in_job(store: StoreConfig) -> None:
