@@ -21,6 +21,7 @@ from canhazgpu.gpu.scan import (
     scan_to_json,
     scan_to_published_json,
 )
+from canhazgpu.gpu.scan_supplement import supplement_to_json, with_supplement
 
 PROCESSES = st.builds(
     GpuProcess,
@@ -57,6 +58,7 @@ READINGS = st.builds(
     health=st.none() | HEALTHS,
     mig_index=st.none() | st.integers(),
     parent_uuid=st.none() | st.text(),
+    utilization_percent=NUMBERS,
     mig_devices=st.none()
     | st.builds(MigDeviceNumbers, gpu=NUMBERS, gpu_instance=NUMBERS, compute_instance=NUMBERS),
 )
@@ -170,6 +172,34 @@ def test_releases_before_instances_had_device_numbers_read_what_is_published() -
     assert "mig_devices" not in published
     (read,) = scan_from_json(published).gpus
     assert (read.uuid, read.mig_index, read.mig_devices) == ("MIG-1", 1, None)
+
+
+def test_releases_before_utilization_read_what_is_published() -> None:
+    scan = Scan("n1", 1.0, 0.5, (GpuReading(0, "GPU-1", 0, "", 1, 2, utilization_percent=87),))
+    published = scan_to_published_json(scan)
+    assert "utilization" not in published
+    assert with_supplement(scan_from_json(published), supplement_to_json(scan)) == scan
+
+
+@given(SCANS, SCANS)
+def test_the_supplement_of_another_scan_changes_nothing(scan: Scan, other: Scan) -> None:
+    published = scan_from_json(scan_to_published_json(scan))
+    supplemented = with_supplement(published, supplement_to_json(other))
+    if scan.started_at != other.started_at:
+        assert supplemented == published
+
+
+@given(st.text() | JSON.map(json.dumps) | st.none())
+def test_a_supplement_that_is_garbage_changes_nothing(text: str | None) -> None:
+    scan = Scan("n1", 1.0, 0.5, (GpuReading(0, "GPU-1", 0, "", 1, 2),))
+    assert with_supplement(scan, text) == scan
+
+
+@pytest.mark.parametrize("value", [-1, 101, True, 5.5, "5", None, [5]])
+def test_a_utilization_that_is_no_percentage_is_unknown(value: object) -> None:
+    scan = Scan("n1", 1.0, 0.5, (GpuReading(0, "GPU-1", 0, "", 1, 2),))
+    text = json.dumps({"started_at": 1.0, "utilization_percent": {"GPU-1": value}})
+    assert with_supplement(scan, text) == scan
 
 
 @pytest.mark.parametrize(

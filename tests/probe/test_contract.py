@@ -51,6 +51,7 @@ def test_idle_gpus(node: fake_nvml.FakeNode, look: Look, source: str, place: Pat
             memory_total_mb=81559,
             health=healthy,
             cuda_index=index,
+            utilization_percent=0,
         )
         for index, gpu in enumerate(node.gpus)
     )
@@ -219,6 +220,35 @@ def test_health_that_is_not_told_is_no_fault(
     assert health is not None
     field = "compute_mode" if function == "nvmlDeviceGetComputeMode" else "recovery_action"
     assert getattr(health, field) is None
+
+
+def test_utilization_is_the_drivers(node: fake_nvml.FakeNode, look: Look) -> None:
+    node.gpu(1).set_health(utilization_gpu=87)
+    node.gpu(2).set_health(utilization_gpu=100)
+
+    assert [gpu.utilization_percent for gpu in look().scan.gpus] == [0, 87, 100, 0]
+
+
+@pytest.mark.parametrize("given", ["n/a", 101, 4294967295, "x"])
+def test_utilization_that_cannot_be_is_unknown_and_no_fault(
+    node: fake_nvml.FakeNode, look: Look, given: str | int
+) -> None:
+    node.gpu(1).set_health(utilization_gpu=given)
+    seen = look()
+    assert [gpu.utilization_percent for gpu in seen.scan.gpus] == [0, None, 0, 0]
+    assert [gpu.fault for gpu in seen.scan.gpus] == [None] * 4
+
+
+@pytest.mark.parametrize("code", [2, 3, 4, 13, 15, 999])
+def test_utilization_that_is_not_told_makes_no_gpu_unknown(
+    node: fake_nvml.FakeNode, look: Look, code: int
+) -> None:
+    # 13 is what a driver returns that does not know the call.
+    node.inject("nvmlDeviceGetUtilizationRates", return_=code, gpu=1)
+    seen = look()
+    assert [gpu.utilization_percent for gpu in seen.scan.gpus] == [0, None, 0, 0]
+    assert [gpu.fault for gpu in seen.scan.gpus] == [None] * 4
+    assert seen.unknown == frozenset()
 
 
 WHOLE_FAULTS = [

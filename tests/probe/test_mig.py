@@ -37,6 +37,7 @@ def test_instances_stand_in_for_their_gpu(
         assert (one.memory_used_mb, one.memory_total_mb, one.fault) == (12, 9856, None)
     assert (seen.in_use, seen.unknown) == (frozenset(), frozenset())
     assert [one.parent_uuid for one in seen.scan.gpus if one.mig_index is None] == [None] * 3
+    assert [one.utilization_percent for one in seen.scan.gpus] == [0, None, None, None, 0, 0]
 
 
 def test_a_process_holds_its_own_instance_alone(gpu: fake_nvml.FakeGpu, observe: Observe) -> None:

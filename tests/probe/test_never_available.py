@@ -136,7 +136,7 @@ def test_a_gpus_cell_without_its_value(
 ) -> None:
     """Given a used GPU with a process that holds its memory, and any one cell in brackets."""
     fields = csv_output.gpu_fields()
-    good = ["0", "GPU-a", "00000000:10:00.0", "9000", "81559", "Default", "0", "No"]
+    good = ["0", "GPU-a", "00000000:10:00.0", "9000", "81559", "0", "Default", "0", "No"]
     good += ["Disabled", "No", "No", "None", "NVIDIA H100"]
     bad = [f"[{words}]" if place == column else cell for place, cell in enumerate(good)]
     answers = {"gpu": bad, "compute-apps": [str(os.getpid()), "GPU-a", "9000"]}
@@ -159,7 +159,7 @@ def test_a_processs_cell_without_its_value(
     """Given a GPU whose one process holds an unknown amount."""
     row = [str(os.getpid()), "GPU-a", "[N/A]"]
     row[column] = f"[{words}]"
-    idle = "0, GPU-a, 00000000:10:00.0, 45, 81559, Default, 0, No, Disabled, No, No, None, H100"
+    idle = "0, GPU-a, 00000000:10:00.0, 45, 81559, 0, Default, 0, No, Disabled, No, No, None, H100"
     answers = {"gpu": idle, "compute-apps": ", ".join(row)}
     monkeypatch.setattr(nvidia_smi, "_query", lambda _, what, __: printed(answers[what]))
     monkeypatch.setattr(nvidia_smi, "MODULE_VERSION_FILE", Path("/nowhere"))

@@ -23,6 +23,7 @@ PROCESSES = (
 SEEN = GpuReading(
     0, "MIG-a", 0, "H100", 9000, 80000, PROCESSES, None,
     GpuHealth(recovery_action="none", ecc_uncorrected=0), 1, "GPU-p",
+    utilization_percent=87,
 )  # fmt: skip
 VIEW = NodeView(
     "n1",
@@ -99,6 +100,7 @@ def test_every_key_of_the_form() -> None:
                         },
                         "memory_used_mb": 9000,
                         "memory_total_mb": 80000,
+                        "utilization_percent": 87,
                         "processes": [
                             process(7, "alice", "py", 8, job="slurm:5",
                                     model="meta-llama/Llama-2-7b-chat-hf"),

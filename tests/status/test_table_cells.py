@@ -8,7 +8,7 @@ import pytest
 
 from canhazgpu.durations import duration_text, short_duration_text
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
-from canhazgpu.gpu.usage import UsagePolicy
+from canhazgpu.gpu.usage import GpuState, Usage, UsagePolicy
 from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation, Waiter
 from canhazgpu.status.node_status import GpuStatus, NodeStatus, node_status
 from canhazgpu.status.table_cells import (
@@ -19,6 +19,7 @@ from canhazgpu.status.table_cells import (
     heading_text,
     queue_text,
     tones,
+    utilization_text,
     validation_text,
 )
 
@@ -73,6 +74,16 @@ def row(
     )
     (gpu,) = node_status(view, UsagePolicy(1024)).gpus
     return cells(gpu, NOW)
+
+
+@pytest.mark.parametrize(("percent", "shown"), [(0, "0%"), (100, "100%"), (None, "N/A")])
+def test_utilization(percent: int | None, shown: str) -> None:
+    seen = replace(reading(), utilization_percent=percent)
+    free = GpuStatus(0, "GPU-a", GpuState.AVAILABLE, Usage.FREE, seen)
+    assert utilization_text(free) == shown
+    # What the scan cannot tell of the present, it does not tell here either.
+    assert utilization_text(replace(free, unknown_reason="never scanned")) == "N/A"
+    assert utilization_text(replace(free, reading=None)) == "N/A"
 
 
 def job(**more: object) -> Claim:

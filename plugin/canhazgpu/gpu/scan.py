@@ -89,6 +89,8 @@ class GpuReading:
     then those of its GPU, and `mig_index` is its index on that GPU. It has no `device_number` of
     its own, but `mig_devices`. `cuda_index` is CUDA's index where it counts in the order of PCI
     addresses (``CUDA_DEVICE_ORDER=PCI_BUS_ID``), None where it is not certain.
+    `utilization_percent` is the share of the driver's last sample period, a second or less, in
+    which the GPU computed; None where the driver does not report it, as under MIG.
     """
 
     index: int
@@ -104,6 +106,7 @@ class GpuReading:
     parent_uuid: str | None = None
     mig_devices: MigDeviceNumbers | None = None
     cuda_index: int | None = None
+    utilization_percent: int | None = None
 
     @property
     def is_mig_instance(self) -> bool:
@@ -168,7 +171,7 @@ def scan_to_json(scan: Scan) -> str:
     """Return the scan as compact JSON."""
     data = asdict(scan)
     for gpu in data["gpus"]:
-        for name in ("mig_devices", "cuda_index"):
+        for name in ("mig_devices", "cuda_index", "utilization_percent"):
             if gpu[name] is None:
                 del gpu[name]
         for process in gpu["processes"]:
@@ -181,9 +184,13 @@ def scan_to_json(scan: Scan) -> str:
 def scan_to_published_json(scan: Scan) -> str:
     """Return the scan as JSON for other nodes, which need no device numbers and no CUDA indices.
 
-    Releases before those take a scan that has them for malformed.
+    Releases before those take a scan that has them for malformed. They would take one with the
+    utilization for malformed too: `scan_supplement` has it.
     """
-    gpus = tuple(replace(gpu, mig_devices=None, cuda_index=None) for gpu in scan.gpus)
+    gpus = tuple(
+        replace(gpu, mig_devices=None, cuda_index=None, utilization_percent=None)
+        for gpu in scan.gpus
+    )
     return scan_to_json(replace(scan, gpus=gpus))
 
 
@@ -261,6 +268,7 @@ _READING_TYPES = {
     "mig_index": _OPTIONAL_INT,
     "parent_uuid": _OPTIONAL_STR,
     "cuda_index": _OPTIONAL_INT,
+    "utilization_percent": _OPTIONAL_INT,
 }
 _SCAN_TYPES = {
     "node": (str,),

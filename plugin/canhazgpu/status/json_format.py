@@ -77,6 +77,7 @@ def _gpu_to_dict(gpu: GpuStatus, now: float) -> dict[str, Any]:
         "health": asdict(reading.health) if reading and reading.health else None,
         "memory_used_mb": reading.memory_used_mb if reading else None,
         "memory_total_mb": reading.memory_total_mb if reading else None,
+        "utilization_percent": gpu.utilization_percent,
         "processes": [_process_to_dict(one, gpu) for one in reading.processes] if reading else [],
         "intruders": [_process_to_dict(one, gpu) for one in gpu.intruders],
         "others_below_threshold": [

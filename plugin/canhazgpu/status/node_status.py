@@ -76,6 +76,15 @@ class GpuStatus:
         return tuple(one for one in self.reading.processes if one not in self.ignored)
 
     @property
+    def utilization_percent(self) -> int | None:
+        """The GPU's utilization by the reading; None where it does not show the present use."""
+        return (
+            None
+            if self.reading is None or self.unknown_reason
+            else self.reading.utilization_percent
+        )
+
+    @property
     def models(self) -> tuple[str, ...]:
         """The models that those processes name, in order, each once."""
         return tuple(dict.fromkeys(one.model for one in self.processes if one.model))

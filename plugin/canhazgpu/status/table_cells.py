@@ -24,10 +24,12 @@ __all__ = [
     "heading_text",
     "queue_text",
     "tones",
+    "utilization_text",
     "validation_text",
 ]
 
 MODEL_WIDTH = 16
+NOT_AVAILABLE = "N/A"
 MAX_WAITERS_SHOWN = 5
 
 STATUS_WORDS = {
@@ -130,6 +132,12 @@ def cells(gpu: GpuStatus, now: float, *, wide: bool = False) -> Cells:
         details=details_text(gpu, now, wide=wide),
         validation=validation_text(gpu, wide=wide),
     )
+
+
+def utilization_text(gpu: GpuStatus) -> str:
+    """Return the UTIL cell of the wide table, ``87%``; ``N/A`` where it is not known."""
+    percent = gpu.utilization_percent
+    return NOT_AVAILABLE if percent is None else f"{percent}%"
 
 
 def _place_text(gpu: GpuStatus) -> str:

@@ -126,6 +126,39 @@ def test_nothing_is_cut_without_a_terminal_or_where_all_is_wanted(
     assert all(cell in line for cell in BUSY)
 
 
+ON_80_COLUMNS = """\
+GPU STATUS    USER DETAILS             VALIDATION
+--- --------- ---- ------------------- ---------------------
+0   available      free for 30m        45MB used
+2   in use    bob  WITHOUT RESERVATION 1024MB used by PID 12345 (python3)
+"""
+
+
+def test_empty_columns_give_way_before_a_cell_is_cut() -> None:
+    assert text(AVAILABLE, INTRUDER, width=80) == ON_80_COLUMNS
+    # As many as are in the way, and none where nothing is.
+    assert "MODEL" not in text(AVAILABLE, INTRUDER, width=92)
+    assert "TYPE" in text(AVAILABLE, INTRUDER, width=92)
+    assert "MODEL" in text(AVAILABLE, INTRUDER, width=93)
+    assert "MODEL" in text(AVAILABLE, INTRUDER)
+
+
+def test_a_pid_is_cut_after_what_stands_beside_it() -> None:
+    long = INTRUDER._replace(user="a-long-user-name", model="llama-2-7b-chat")
+    line = text(long, AVAILABLE, RUN, width=85).splitlines()[2]
+    assert line.endswith("1024MB used by PID 12345 …")
+    assert len(line) <= 85
+    intruded = RUN._replace(details="bob WITHOUT RESERVATION: PID 23456 (python3)", user="al")
+    assert "PID 23456 …" in text(intruded, width=92)
+
+
+def test_utilization_is_a_column_of_its_own() -> None:
+    lines = list(table_lines([RUN, AVAILABLE], 80, cut=False, utilization=["87%", "N/A"]))
+    assert lines[0].split()[5:8] == ["MODEL", "UTIL", "DETAILS"]
+    assert lines[2][lines[0].index("UTIL") :].startswith("87% ")
+    assert lines[3][lines[0].index("UTIL") :].startswith("N/A ")
+
+
 @pytest.mark.parametrize(
     ("given", "width", "shown"),
     [

@@ -10,7 +10,7 @@ import pytest
 from ledger_samples import Observe, Store, gpus, job, run, uuid, view, wait_for_next_ms, waiter
 
 from canhazgpu.errors import InputError, StoreError
-from canhazgpu.gpu.scan import Scan
+from canhazgpu.gpu.scan import Scan, scan_to_published_json
 from canhazgpu.ledger.port import GrantOptions, Observation
 from canhazgpu.ledger.store import keys
 from canhazgpu.ledger.store.connect import Role
@@ -275,6 +275,26 @@ def test_the_newest_scan_stays(ledger: RedisLedger, observe: Observe, node: str)
     assert seen.scanned_at == pytest.approx(seen.read_at - 1.0, abs=0.5)
     ledger.publish_scan(observe(4))
     assert view(ledger, node).scan == observe(4).scan
+
+
+def test_utilization_is_published_beside_the_scan(
+    ledger: RedisLedger, observe: Observe, node: str, store: Store
+) -> None:
+    seen = observe(2)
+    gpus = tuple(replace(one, utilization_percent=87) for one in seen.scan.gpus)
+    ledger.publish_scan(replace(seen, scan=replace(seen.scan, gpus=gpus)))
+
+    (found,) = ledger.read_nodes([node])
+    assert found.scan is not None
+    assert [one.utilization_percent for one in found.scan.gpus] == [87, 87]
+    # A former release writes a scan and no supplement: that of the scan before is not this one's.
+    later = scan_to_published_json(replace(seen.scan, started_at=seen.scan.started_at + 1))
+    store.raw_client.hset(keys.node_keys(node).scan, "data", later)
+    (found,) = ledger.read_nodes([node])
+    assert found.scan is not None
+    assert [one.utilization_percent for one in found.scan.gpus] == [None, None]
+    store.raw_client.hdel(keys.node_keys(node).scan, "supplement")
+    assert ledger.read_nodes([node]) is not None
 
 
 def test_reserving_publishes_the_scan_and_lists_the_node(

@@ -78,6 +78,19 @@ def test_a_field_that_is_refused_costs_a_call_and_not_the_scan(
     assert len(counted[1].read_text().splitlines()) == calls
 
 
+def test_utilization_that_is_refused_costs_no_other_field(
+    node: fake_nvml.FakeNode, observe_smi: Observe, counted: tuple[str, Path]
+) -> None:
+    node.gpu(2).set_health(compute_mode=2)
+    node.inject("nvidia-smi", lacks=["utilization.gpu"])
+    seen = observe_smi(nvidia_smi=counted[0])
+    assert [gpu.utilization_percent for gpu in seen.scan.gpus] == [None] * 4
+    health = seen.scan.gpus[2].health
+    assert health is not None
+    assert (health.recovery_action, health.compute_mode) == ("none", "prohibited")
+    assert len(counted[1].read_text().splitlines()) == 3
+
+
 @pytest.mark.parametrize(("version", "calls"), [("535.104.05", 2), ("570.86", 2), ("x", 2)])
 def test_an_old_driver_is_not_asked_for_what_came_later(
     node: fake_nvml.FakeNode,
@@ -184,7 +197,8 @@ def test_the_second_call_may_fail_too(
 
 UUIDS = ("GPU-aaaaaaa0-0000-0000-0000-000000000000", "GPU-aaaaaaa1-0000-0000-0000-000000000000")
 ROWS = [
-    f"{index}, {uuid}, 00000000:0{index}:00.0, 45, 81559, Default, 0, No, Disabled, No, No, None, A"
+    f"{index}, {uuid}, 00000000:0{index}:00.0, 45, 81559, 0, "
+    "Default, 0, No, Disabled, No, No, None, A"
     for index, uuid in enumerate(UUIDS)
 ]
 WARNING = "WARNING: infoROM is corrupted at gpu 0000:01:00.0"
@@ -250,7 +264,7 @@ def test_a_process_on_a_gpu_that_is_not_listed(
     whole: bool,
 ) -> None:
     """It could be on any; a MIG instance's GPU is a fault of its own."""
-    row = "0, GPU-a, 0:10:00.0, 45, 81559, Default, 0, No, Disabled, No, No, None, H100"
+    row = "0, GPU-a, 0:10:00.0, 45, 81559, 0, Default, 0, No, Disabled, No, No, None, H100"
     seen = observe_smi(
         nvidia_smi=program(f"case $1 in *apps*) echo '1, {uuid}, 9' ;; *) echo '{row}' ;; esac")
     )

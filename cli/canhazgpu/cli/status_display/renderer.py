@@ -85,12 +85,13 @@ class StatusRenderer:
 
     def _table(self, status: NodeStatus, width: int | None) -> Iterator[str]:
         from canhazgpu.cli.status_display.table import table_lines  # noqa: PLC0415 - not with --json
-        from canhazgpu.status.table_cells import cells, tones  # noqa: PLC0415
+        from canhazgpu.status.table_cells import cells, tones, utilization_text  # noqa: PLC0415
 
         return table_lines(
             [cells(gpu, status.read_at, wide=self.wide) for gpu in status.gpus],
             width,
             cut=not self.wide,
+            utilization=[utilization_text(gpu) for gpu in status.gpus] if self.wide else (),
             tones=[tones(gpu) for gpu in status.gpus] if self.coloured else (),
         )
 

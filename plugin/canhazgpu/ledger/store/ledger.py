@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from canhazgpu.errors import InputError
 from canhazgpu.gpu.scan import scan_to_published_json, whole_gpus
+from canhazgpu.gpu.scan_supplement import supplement_to_json
 from canhazgpu.ledger.journal_entries import NumberedEntry, OverruledReservation
 from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Observation
 from canhazgpu.ledger.record_json import (
@@ -231,6 +232,7 @@ class RedisLedger:
             "whole": whole_gpus(observation.scan),
             "complete": observation.is_complete,
             "covered": {gpu: sorted(owners) for gpu, owners in observation.covered.items()},
+            "supplement": supplement_to_json(observation.scan),
         }
         scan = scan_to_published_json(observation.scan)
         judgement_json = to_json(judgement)

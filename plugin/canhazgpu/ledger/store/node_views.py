@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from canhazgpu.errors import ScanError
 from canhazgpu.gpu.scan import Scan, scan_from_json
+from canhazgpu.gpu.scan_supplement import with_supplement
 from canhazgpu.ledger.co_holders import without_expired
 from canhazgpu.ledger.record_json import (
     indices_from_json,
@@ -98,7 +99,7 @@ def _published_scan(scan: Hash) -> Scan | None:
     if "data" not in scan:
         return None
     try:
-        return scan_from_json(scan["data"])
+        return with_supplement(scan_from_json(scan["data"]), scan.get("supplement"))
     except ScanError:
         # Another program or another release wrote it: it counts as no scan.
         return None

@@ -28,9 +28,19 @@ _REMAP_PENDING, _REMAP_FAILED = "remapped_rows.pending", "remapped_rows.failure"
 _RETIREMENT = "retired_pages.pending"
 _ECC = "ecc.errors.uncorrected.volatile.total"
 _MODE = "compute_mode"
+_UTILIZATION = "utilization.gpu"
 
 _REQUIRED = (_INDEX, _UUID, _BUS, _USED, _TOTAL)
-_OPTIONAL = (_MODE, _ECC, _RETIREMENT, _MIG, _REMAP_PENDING, _REMAP_FAILED, _ACTION)
+_OPTIONAL = (
+    _UTILIZATION,
+    _MODE,
+    _ECC,
+    _RETIREMENT,
+    _MIG,
+    _REMAP_PENDING,
+    _REMAP_FAILED,
+    _ACTION,
+)
 """In the order of their introduction: a version that refuses a field lacks those after it too."""
 _SINCE_DRIVER_570 = (_REMAP_PENDING, _REMAP_FAILED, _ACTION)
 
@@ -52,6 +62,7 @@ _COMPUTE_MODES = {
     "exclusive_process": "exclusive process",
 }
 _FLAGS = {"yes": True, "no": False}
+MAX_PERCENT = 100
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _UNKNOWN_FIELD = re.compile(r'Field "([^"]+)" is not a valid field to query')
 
@@ -68,6 +79,7 @@ class SmiGpu:
     memory_total_mb: int | None
     health: GpuHealth
     fault: str | None
+    utilization_percent: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +115,9 @@ def fields_without_unknown(fields: Sequence[str], answer: str) -> tuple[str, ...
     if match is None or match[1] not in _OPTIONAL or match[1] not in fields:
         return None
     refused = match[1]
+    if refused == _UTILIZATION:
+        # The oldest of them, and nothing is judged by it.
+        return tuple(one for one in fields if one != refused)
     newer = set(_OPTIONAL[_OPTIONAL.index(refused) :]) - {_MIG}
     return tuple(one for one in fields if one != refused and one not in newer)
 
@@ -148,6 +163,7 @@ def _parse_gpu(cells: dict[str, str], row_index: int) -> SmiGpu:
         memory_total_mb=_parse_number(cells[_TOTAL]),
         health=_health(cells),
         fault=_fault(cells),
+        utilization_percent=_parse_percent(cells.get(_UTILIZATION, "")),
     )
 
 
@@ -196,6 +212,11 @@ def _parse_app(pid: str, uuid: str, memory: str) -> SmiApp:
 def _placeholder_text(cell: str) -> str | None:
     """Return the words of ``[words]``, which nvidia-smi prints for a missing value."""
     return cell[1:-1].strip() if cell.startswith("[") and cell.endswith("]") else None
+
+
+def _parse_percent(cell: str) -> int | None:
+    number = _parse_number(cell)
+    return None if number is None or number > MAX_PERCENT else number
 
 
 def _parse_number(cell: str) -> int | None:

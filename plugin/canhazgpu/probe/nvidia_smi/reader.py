@@ -151,6 +151,7 @@ def _reading(
         ),
         fault=gpu.fault or next((app.fault for app in own if app.fault), None),
         health=gpu.health,
+        utilization_percent=gpu.utilization_percent,
     )
     if reading.fault is None and reading.memory_used_mb is None and None not in amounts.values():
         # Below the threshold the GPU would look free, and processes that draw are not listed.

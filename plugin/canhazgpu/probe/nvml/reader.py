@@ -21,6 +21,7 @@ from canhazgpu.probe.nvml.calls import (
     read_name,
     read_pci_address,
     read_processes_mb,
+    read_utilization_percent,
     read_uuid,
     value_or_none,
 )
@@ -90,7 +91,10 @@ def _read_gpu(index: int, capabilities: MigCapabilities) -> tuple[GpuReading, ..
     except NVML_ERRORS as exc:
         return (replace(reading, fault=nvml_error_text(exc)),)
     reading = replace(reading, device_number=number, health=read_health(handle))
-    return (_with_usage(reading, handle),)
+    reading = _with_usage(reading, handle)
+    if reading.fault is not None:
+        return (reading,)
+    return (replace(reading, utilization_percent=read_utilization_percent(handle)),)
 
 
 def _with_usage(reading: GpuReading, handle: Any) -> GpuReading:

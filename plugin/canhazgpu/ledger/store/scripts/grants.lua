@@ -47,7 +47,8 @@ end
 -- Stores a scan and applies its consequences, unless a newer scan is stored. Takes the age (ms), the scan
 -- (JSON), and the judgement, a JSON object: "gpus", the UUIDs in order of preference among equals;
 -- "unfit", UUID -> "unreserved" or "unknown"; "unhealthy", UUID -> reason; "covered", UUID -> list of owners,
--- of GPUs in use by these owners alone; "whole", UUID -> index, the GPUs, not their MIG instances; "complete".
+-- of GPUs in use by these owners alone; "whole", UUID -> index, the GPUs, not their MIG instances; "complete";
+-- "supplement", text that is stored beside the scan.
 -- A stored time in the future is from a clock that was set back: the scan counts as none, a release as now.
 -- Needs the reservations. Returns the judgement with more fields; "known" is 1 if a scan was stored, else 0.
 local function observe(age_ms, scan, judged)
@@ -63,7 +64,7 @@ local function observe(age_ms, scan, judged)
   end
   if seen.began >= before_ms then
     redis.call('HSET', scan_key, 'data', scan, 'at', seen.began, 'unused', cjson.encode(seen.unused),
-      'most', most_gpus(seen, before[3]))
+      'most', most_gpus(seen, before[3]), 'supplement', seen.supplement or '')
     apply_health(seen, seen.quarantined)
     count_idle(seen, before_ms, decode(before[2] or '') or {})
   end
