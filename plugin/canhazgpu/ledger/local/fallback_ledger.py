@@ -56,10 +56,10 @@ class KnownOutageError(StoreError):
 class FallbackLedger(StoreOnlyOperations):
     """The operations of `Ledger` that hooks need.
 
-    `last_answer` is the answer to the last request for GPUs and `released` are the GPUs released
-    so far; the hook's log reads them. The methods raise `NodeStateError` if the book cannot be
-    read or written. They raise `StoreError` only if the node may not decide without the store, or
-    cannot know the answer.
+    `last_answer` is the answer to the last request for GPUs and `released` are by owner the GPUs
+    released so far; the hook's log reads them. The methods raise `NodeStateError` if the book
+    cannot be read or written. They raise `StoreError` only if the node may not decide without the
+    store, or cannot know the answer.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class FallbackLedger(StoreOnlyOperations):
         self._opened: BookCheckedLedger | None = None
         self._offline_reason = ""
         self.last_answer: GrantedGpus | TooFewGpus | BlockedGpu | QueuePosition | None = None
-        self.released: list[str] = []
+        self.released: dict[str, list[str]] = {}
 
     def record_outages(self, record: StoreOutage) -> None:
         """Record outages for people, where the node does not decide without the store."""
@@ -113,7 +113,7 @@ class FallbackLedger(StoreOnlyOperations):
             lambda ledger: ledger.reserve_count(claim, count, observation, options),
             lambda: self._local.reserve_count(claim, count, observation, options.candidates),
         )
-        self.last_answer = answer
+        self._note_answer(claim, answer)
         return answer
 
     def reserve_given(
@@ -128,7 +128,7 @@ class FallbackLedger(StoreOnlyOperations):
             lambda ledger: ledger.reserve_given(claim, gpus, observation, options),
             lambda: self._local.reserve_given(claim, gpus, observation),
         )
-        self.last_answer = answer
+        self._note_answer(claim, answer)
         return answer
 
     def release(
@@ -139,8 +139,17 @@ class FallbackLedger(StoreOnlyOperations):
             lambda ledger: ledger.release(node, owner, reason, gpus, by),
             lambda: self._local.release(node, owner, reason, gpus, by),
         )
-        self.released += released
+        if released:
+            self.released.setdefault(owner, []).extend(released)
         return released
+
+    def _note_answer(
+        self, claim: Claim, answer: GrantedGpus | TooFewGpus | BlockedGpu | QueuePosition
+    ) -> None:
+        self.last_answer = answer
+        if isinstance(answer, GrantedGpus):
+            # What it gave back before, it has again.
+            self.released.pop(claim.owner, None)
 
     def renew(
         self, node: str, owner: str, processes: Sequence[ProcessId] | None = None

@@ -9,7 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from canhazgpu.errors import SchedulerError
+from canhazgpu.schedulers.slurm.control.comment_text import shortened_comment
 
+MAX_OUTPUT = 300
+"""Characters of a command's own message in an error."""
 DEFAULT_BIN_DIRS = ("/usr/bin", "/usr/local/bin", "/opt/slurm/bin", "/usr/local/slurm/bin")
 
 
@@ -57,7 +60,7 @@ class SlurmCommands:
         if done.returncode != 0:
             output = " ".join((done.stderr or done.stdout).split())
             what = " ".join((program, *arguments[:1]))
-            raise SchedulerError(f"{what} failed: {output[:300]}")
+            raise SchedulerError(f"{what} failed: {shortened_comment(output, MAX_OUTPUT)}")
         return done.stdout
 
     def _find(self, program: str) -> str:

@@ -3,26 +3,63 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from canhazgpu.gpu.scan import GpuReading
-from canhazgpu.gpu.usage import processes_text, users_text
-from canhazgpu.ledger.journal_entries import JournalEntry
+from canhazgpu.frozen_dataclass import dataclass as frozen_dataclass
+from canhazgpu.ledger.journal_entries import EPILOG, JournalEntry
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.values import Claim, GrantedGpus, JobOwner
 from canhazgpu.logfmt import log_line
-from canhazgpu.node.drain_record import DrainRecord
-from canhazgpu.node.system_log import DAEMON_INFO, single_line, write_syslog
-from canhazgpu.probe.port import GpuProbe, PendingScan
-from canhazgpu.schedulers.port import ActionResult
-from canhazgpu.schedulers.slurm.control.actions import SlurmActions
-from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
+from canhazgpu.node.system_log import DAEMON_INFO, write_syslog
 from canhazgpu.schedulers.slurm.control.comment_text import shortened_comment
+from canhazgpu.schedulers.slurm.hook.scan_facts import notable_gpus
 
-MAX_REASON_LENGTH = 400
+MAX_WHY_LENGTH = 400
+"""Characters of one reason in the history and in syslog."""
+MAX_DECISIONS = 8
+"""Decisions in the history's `reason` and in syslog: of more, the first and the last ones."""
+MAX_DECISION_FACTS = 40
+"""Decisions in the history's facts."""
+MAX_SEEN_GPUS = 64
+"""GPUs in the facts of one hook."""
+
+EARLIER_ATTEMPT = "earlier"
+UNKNOWN_ATTEMPT = "unknown"
+"""What the fact ``attempt`` says where an epilog is not known to be its owner's."""
+
+
+@frozen_dataclass(frozen=True, slots=True)
+class HookDecision:
+    """What a hook did or found, and why; `numbers` are details of it, such as the requeue's number.
+
+    With `why_first` the log says the reason before the deed.
+    """
+
+    what: str
+    why: str = ""
+    numbers: Mapping[str, int] = field(default_factory=dict)
+    why_first: bool = False
+
+    @property
+    def text(self) -> str:
+        """The decision as one line."""
+        words = (self.why, self.what) if self.why_first else (self.what, self.why)
+        return ": ".join(filter(None, words))
+
+    def shortened(self) -> HookDecision:
+        """Return it with texts of bounded length; no word is cut."""
+        return replace(
+            self,
+            what=shortened_comment(self.what, MAX_WHY_LENGTH),
+            why=shortened_comment(self.why, MAX_WHY_LENGTH),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it for the history."""
+        return {"what": self.what, "why": self.why, **self.numbers}
 
 
 @dataclass(slots=True)
@@ -30,53 +67,99 @@ class HookLog:
     """The log of one run of a hook, filled while it runs.
 
     `ledger` is the ledger that the hook opened, None before. `ended_owner` is the attempt that an
-    epilog ended: for a requeued job, slurmd gives the epilog the next attempt's number.
+    epilog ended: for a requeued job, slurmd gives the epilog the next attempt's number. `attempt`
+    says of an epilog that ended no attempt on record whose it is, see `UNKNOWN_ATTEMPT`.
+    `recorded_gpus` are the GPUs of the attempt that an epilog ended, by the node's record.
+    `messages` are all logged lines, `decisions` those about the job.
     """
 
     started_at: float = field(default_factory=time.monotonic)
     last_observation: Observation | None = None
     messages: list[str] = field(default_factory=list)
+    decisions: list[HookDecision] = field(default_factory=list)
     ledger: FallbackLedger | None = None
     ended_owner: JobOwner | None = None
+    attempt: str = ""
+    recorded_gpus: tuple[str, ...] = ()
 
     def took_s(self) -> float:
         """Return how long the hook has run, to the millisecond."""
         return round(time.monotonic() - self.started_at, 3)
 
-    def outcome(self) -> str:
+    def owner_of(self, owner: JobOwner) -> JobOwner:
+        """Return the attempt that this log is of; Slurm told `owner`.
+
+        An epilog without a record of its attempt is of the one whose GPUs it released, if it
+        released any.
+        """
+        if self.ended_owner is not None or not self.attempt or self.ledger is None:
+            return self.ended_owner or owner
+        for attempt in range(owner.attempt, max(owner.attempt - 2, -1), -1):
+            one = replace(owner, attempt=attempt)
+            if one.token in self.ledger.released:
+                self.attempt = ""
+                return one
+        return replace(owner, attempt=max(owner.attempt - 1, 0)) if self.is_earlier else owner
+
+    @property
+    def is_earlier(self) -> bool:
+        """Whether the epilog is of an attempt before the one on record."""
+        return self.attempt == EARLIER_ATTEMPT
+
+    def outcome(self, kind: str, owner: str) -> str:
         """Return the outcome for the job's GPUs, in one word."""
         if self.ledger is None:
             return "fault"
-        if isinstance(self.ledger.last_answer, GrantedGpus):
+        if kind == EPILOG:
+            return "released" if self.gpus(kind, owner) else "nothing"
+        if self._granted_gpus(owner):
             return "granted"
-        if self.ledger.last_answer is not None:
-            return "refused"
-        return "released" if self.ledger.released else "nothing"
+        return "nothing" if self.ledger.last_answer is None else "refused"
 
-    def gpus(self) -> tuple[str, ...]:
-        """Return the GPUs that were granted or released."""
+    def gpus(self, kind: str, owner: str) -> tuple[str, ...]:
+        """Return the GPUs that were granted to the owner, or released.
+
+        Another job's epilog may have released them before.
+        """
         if self.ledger is None:
             return ()
-        answer = self.ledger.last_answer
-        return answer.gpus if isinstance(answer, GrantedGpus) else tuple(self.ledger.released)
+        if kind == EPILOG:
+            return tuple(self.ledger.released.get(owner, ())) or self.recorded_gpus
+        return self._granted_gpus(owner)
+
+    def _granted_gpus(self, owner: str) -> tuple[str, ...]:
+        """Return the GPUs that were granted to the owner and not given back at the second look."""
+        if self.ledger is None or not isinstance(self.ledger.last_answer, GrantedGpus):
+            return ()
+        given_back = self.ledger.released.get(owner, ())
+        return tuple(gpu for gpu in self.ledger.last_answer.gpus if gpu not in given_back)
 
     def history_entry(self, kind: str, claim: Claim) -> JournalEntry:
         """Return the hook's entry for the history."""
+        gpus = self.gpus(kind, claim.owner)
         facts: dict[str, Any] = {
-            "outcome": self.outcome(),
+            "outcome": self.outcome(kind, claim.owner),
             "took_s": self.took_s(),
-            "gpus": list(self.gpus()),
+            "gpus": list(gpus),
             "seen": []
             if self.last_observation is None
-            else _notable_gpus(self.last_observation, self.gpus()),
+            else notable_gpus(self.last_observation, gpus)[:MAX_SEEN_GPUS],
         }
+        decisions = [one.shortened() for one in self.decisions]
+        if decisions:
+            facts["actions"] = [
+                one.to_dict() for one in _first_and_last(decisions, MAX_DECISION_FACTS)
+            ]
+        if self.attempt:
+            facts["attempt"] = self.attempt
         if self.ledger is not None and self.ledger.without_store:
             facts["without_store"] = self.ledger.without_store
         return JournalEntry(kind, 0.0, claim.owner, claim=claim, reason=self.reason(), facts=facts)
 
     def reason(self) -> str:
         """Return the logged messages as one text, "" if there are none."""
-        return shortened_comment("; ".join(self.messages), MAX_REASON_LENGTH)
+        messages = [HookDecision(one) for one in self.messages]
+        return "; ".join(one.what for one in _first_and_last(messages, MAX_DECISIONS))
 
     def syslog_line(self, kind: str, node: str, claim: Claim) -> str:
         """Return the hook's line for syslog."""
@@ -86,12 +169,20 @@ class HookLog:
             job=claim.job_id,
             owner=claim.owner,
             user=claim.user,
-            outcome=self.outcome(),
-            gpus=self.gpus() or None,
+            outcome=self.outcome(kind, claim.owner),
+            gpus=self.gpus(kind, claim.owner) or None,
             took_s=self.took_s(),
             without_store=(self.ledger and self.ledger.without_store) or None,
             reason=self.reason() or None,
         )
+
+
+def _first_and_last(decisions: Sequence[HookDecision], limit: int) -> list[HookDecision]:
+    """Return at most `limit` of them and, between the first and the last ones, how many more."""
+    if len(decisions) <= limit:
+        return list(decisions)
+    left_out = HookDecision(f"and {len(decisions) - limit} more")
+    return [*decisions[: limit // 2], left_out, *decisions[-(limit - limit // 2) :]]
 
 
 def write_hook_log(hook_log: HookLog, kind: str, node: str, claim: Claim) -> None:
@@ -99,81 +190,3 @@ def write_hook_log(hook_log: HookLog, kind: str, node: str, claim: Claim) -> Non
     write_syslog(hook_log.syslog_line(kind, node, claim), DAEMON_INFO)
     if hook_log.ledger is not None:
         hook_log.ledger.record_note(hook_log.history_entry(kind, claim))
-
-
-class LoggedActions(SlurmActions):
-    """`SlurmActions` that also adds log lines to the hook's log, and records drains."""
-
-    def __init__(
-        self, commands: SlurmCommands, log_file: Path | None, hook_log: HookLog, drains: DrainRecord
-    ) -> None:
-        super().__init__(commands, log_file)
-        self._hook_log = hook_log
-        self._drains = drains
-
-    def log(self, message: str) -> None:
-        """See `JobActions.log`."""
-        self._hook_log.messages.append(single_line(message))
-        super().log(message)
-
-    def drain(self, node: str, note: str) -> ActionResult:
-        """See `JobActions.drain`; recorded before, so that the health check can undo it."""
-        self._drains.note_drained()
-        return super().drain(node, note)
-
-
-class LoggedProbe:
-    """`GpuProbe` that keeps its last observation in the hook's log.
-
-    `first` is a scan that runs already, which the first `start` returns.
-    """
-
-    def __init__(
-        self, probe: GpuProbe, hook_log: HookLog, first: PendingScan | None = None
-    ) -> None:
-        self._probe = probe
-        self._hook_log = hook_log
-        self._first = first
-
-    def start(self) -> PendingScan:
-        """See `GpuProbe.start`."""
-        pending, self._first = self._first or self._probe.start(), None
-        return _LoggedScan(pending, self._hook_log)
-
-
-class _LoggedScan:
-    def __init__(self, pending: PendingScan, hook_log: HookLog) -> None:
-        self._pending = pending
-        self._hook_log = hook_log
-
-    def observe(self) -> Observation:
-        self._hook_log.last_observation = self._pending.observe()
-        return self._hook_log.last_observation
-
-
-def _notable_gpus(observation: Observation, own: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Return entries for the job's own GPUs, and for those that are not free."""
-    return [
-        _gpu_entry(gpu, _gpu_state(gpu, observation))
-        for gpu in observation.scan.gpus
-        if gpu.uuid in own or _gpu_state(gpu, observation) != "free"
-    ]
-
-
-def _gpu_state(gpu: GpuReading, observation: Observation) -> str:
-    if gpu.uuid in observation.unhealthy:
-        return "unhealthy"
-    if gpu.uuid in observation.unknown or gpu.fault is not None:
-        return "unknown"
-    return "in use" if gpu.uuid in observation.in_use else "free"
-
-
-def _gpu_entry(gpu: GpuReading, state: str) -> dict[str, Any]:
-    entry: dict[str, Any] = {"gpu": gpu.uuid, "place": gpu.display_index, "state": state}
-    if gpu.held_memory_mb is not None:
-        entry["used_mb"] = gpu.held_memory_mb
-    if gpu.processes:
-        entry["who"] = f"{users_text(gpu.processes)}: {processes_text(gpu.processes)}"
-    if gpu.fault:
-        entry["fault"] = gpu.fault
-    return entry

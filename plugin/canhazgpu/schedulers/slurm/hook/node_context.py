@@ -30,7 +30,8 @@ from canhazgpu.schedulers.slurm.conf.node_conf import (
 from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
 from canhazgpu.schedulers.slurm.control.job_presence import JobPresence
 from canhazgpu.schedulers.slurm.hook.job_environment import parse_job_context
-from canhazgpu.schedulers.slurm.hook.log import HookLog, LoggedActions, LoggedProbe
+from canhazgpu.schedulers.slurm.hook.log import HookLog
+from canhazgpu.schedulers.slurm.hook.logged_ports import LoggedActions, LoggedProbe
 from canhazgpu.schedulers.slurm.hook.node_ledger import node_ledger
 from canhazgpu.schedulers.slurm.hook.startup import StartedHook, read_hook_config
 

@@ -69,6 +69,6 @@ def run_hook(
 def log_outcome(hook: JobHook, kind: str) -> None:
     """Log what the hook did, unless it had nothing to do."""
     if hook.hook_log.ledger is not None or hook.hook_log.messages:
-        job = replace(hook.job, owner=hook.hook_log.ended_owner or hook.job.owner)
+        job = replace(hook.job, owner=hook.hook_log.owner_of(hook.job.owner))
         claim = claim_of(job, names.SCHEDULER_TYPE, hook.boot_id)
         write_hook_log(hook.hook_log, kind, hook.node, claim)

@@ -31,6 +31,7 @@ from canhazgpu.probe.node_probe import usage_policy
 from canhazgpu.probe.port import PendingScan
 from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.hook.ended_jobs import QUARANTINED_BY_EPILOG
+from canhazgpu.schedulers.slurm.hook.log import HookDecision
 from canhazgpu.schedulers.slurm.hook.node_context import JobHook
 from canhazgpu.schedulers.slurm.hook.process_rights import process_rights_of_others
 
@@ -118,16 +119,17 @@ class GpuCleanUp:
 
     def _log_leftover(self, one: Leftover, what: str, why: str) -> None:
         process = one.process
-        self._log_message(
+        self._log_decision(
             f"PID {process.pid} ({process.name or 'unknown process'}) of"
             f" {process.user or 'an unknown user'} on GPU {one.gpu.display_index} ({one.gpu.uuid})"
-            f" {what}: {why}"
+            f" {what}",
+            why,
         )
 
-    def _log_message(self, text: str) -> None:
-        self._hook.actions.log(f"job {self._record.owner.job_id}: {text}")
+    def _log_decision(self, what: str, why: str) -> None:
+        self._hook.actions.log_decision(self._record.owner.job_id, HookDecision(what, why))
 
     def _quarantine(self, gpu: GpuReading) -> None:
         reason = quarantine_reason(gpu, self._record.owner.job_id, self._job.user)
         self._ledger.quarantine(self._hook.job.node, gpu.uuid, reason, QUARANTINED_BY_EPILOG)
-        self._log_message(f"GPU {gpu.display_index} ({gpu.uuid}) is quarantined: {reason}")
+        self._log_decision(f"GPU {gpu.display_index} ({gpu.uuid}) is quarantined", reason)

@@ -13,6 +13,7 @@ from canhazgpu.ledger.port import Ledger
 from canhazgpu.probe.port import PendingScan
 from canhazgpu.schedulers.slurm.hook.ended_jobs import release_ended_jobs
 from canhazgpu.schedulers.slurm.hook.failure import hook_error_text
+from canhazgpu.schedulers.slurm.hook.log import EARLIER_ATTEMPT, UNKNOWN_ATTEMPT
 from canhazgpu.schedulers.slurm.hook.node_context import JobHook
 from canhazgpu.schedulers.slurm.hook.run import run_hook
 from canhazgpu.schedulers.slurm.hook.startup import OPEN_DEADLINE_S
@@ -38,8 +39,7 @@ def end_job(hook: JobHook) -> None:
     try:
         with hard_deadline(time_s * CLEAN_UP_TIME_SHARE):
             record, recorded = _mark_ended(hook, recorded)
-            if record is not None:
-                hook.hook_log.ended_owner = record.owner
+            _note_attempt(hook, record)
             if record is not None and ledger is not None:
                 last_scan = GpuCleanUp(hook, ledger, record, time_s * CLEAN_UP_TIME_SHARE).run()
     except Exception as exc:  # the GPUs are released in any case
@@ -60,6 +60,17 @@ def _look_up_record(hook: JobHook) -> tuple[bool, bool]:
     except DeadlineError as exc:
         hook.actions.log(f"job {job_id}: its record cannot be read: {exc}")
         return True, False
+
+
+def _note_attempt(hook: JobHook, record: JobRecord | None) -> None:
+    """Note for the log which attempt has ended: Slurm may have given the next one's number."""
+    if record is not None:
+        hook.hook_log.ended_owner = record.owner
+        hook.hook_log.recorded_gpus = tuple(gpu.uuid for gpu in record.gpus)
+    elif hook.records.exists(hook.job.owner.job_id):
+        hook.hook_log.attempt = EARLIER_ATTEMPT
+    elif hook.job.owner.attempt > 0:
+        hook.hook_log.attempt = UNKNOWN_ATTEMPT
 
 
 def release_gpus(

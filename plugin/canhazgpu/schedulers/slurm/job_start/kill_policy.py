@@ -18,6 +18,7 @@ from canhazgpu.ledger.values import NodeView
 from canhazgpu.node.termination import ProcessTerminator
 from canhazgpu.probe.node_probe import usage_policy
 from canhazgpu.schedulers.slurm import environment as names
+from canhazgpu.schedulers.slurm.hook.log import HookDecision
 from canhazgpu.schedulers.slurm.hook.node_context import JobHook
 from canhazgpu.schedulers.slurm.hook.process_rights import process_rights_of_others
 
@@ -82,8 +83,9 @@ class KillPolicy:
         }
 
     def _log(self, gpu: GpuReading, process: GpuProcess, what: str) -> None:
-        self._hook.actions.log(
-            f"job {self._hook.job.owner.job_id}: {what.format(process.pid)}"
-            f" ({process.name or 'unknown process'}) of {process.user or process.uid}:"
-            f" it used GPU {gpu.display_index} ({gpu.uuid}) WITHOUT RESERVATION"
+        decision = HookDecision(
+            f"{what.format(process.pid)} ({process.name or 'unknown process'})"
+            f" of {process.user or process.uid}",
+            f"it used GPU {gpu.display_index} ({gpu.uuid}) WITHOUT RESERVATION",
         )
+        self._hook.actions.log_decision(self._hook.job.owner.job_id, decision)

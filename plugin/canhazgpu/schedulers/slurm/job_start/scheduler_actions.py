@@ -8,6 +8,7 @@ from canhazgpu.conflict.policy import ConflictCause, ConflictFacts, next_step
 from canhazgpu.errors import NodeStateError
 from canhazgpu.node.system_log import single_line
 from canhazgpu.schedulers.port import ActionOutcome, ActionResult
+from canhazgpu.schedulers.slurm.hook.log import HookDecision
 from canhazgpu.schedulers.slurm.hook.node_context import JobHook
 
 
@@ -22,15 +23,17 @@ class SchedulerActions:
         self.scheduler_unreachable = False
         """Whether a request for the job failed, so that the job runs."""
 
-    def log(self, reason: str, what: str) -> None:
-        """Log what happened to the job, and why."""
-        self._hook.actions.log(f"job {self._hook.job.owner.job_id}: {reason}: {what}")
+    def log(self, reason: str, what: str, **numbers: int) -> None:
+        """Log what happened to the job, and why; the `numbers` are for the history."""
+        decision = HookDecision(what, reason, numbers, why_first=True)
+        self._hook.actions.log_decision(self._hook.job.owner.job_id, decision)
 
     def requeue(self, reason: str, *, counted: bool = True) -> bool:
         """Put the job back into the queue."""
         number = self._hook.job.requeues + int(counted)
         note = requeue_comment(number, self._limit, reason)
-        return self._is_decided(self._hook.actions.requeue(self._hook.job, note), reason)
+        answer = self._hook.actions.requeue(self._hook.job, note)
+        return self._is_decided(answer, reason, requeue=number, max_requeues=self._limit)
 
     def hold(self, reason: str) -> bool:
         """Put the job back into the queue, held until it is released."""
@@ -38,7 +41,8 @@ class SchedulerActions:
             f"{COMMENT_PREFIX}held after {self._hook.job.requeues} requeues, 'scontrol release"
             f" {self._hook.job.owner.job_id}' lets it try again: {reason}"
         )
-        return self._is_decided(self._hook.actions.requeue(self._hook.job, note, hold=True), reason)
+        answer = self._hook.actions.requeue(self._hook.job, note, hold=True)
+        return self._is_decided(answer, reason, requeues=self._hook.job.requeues)
 
     def drain(self, reason: str) -> bool:
         """Drain the node, and put the job back into the queue."""
@@ -73,12 +77,13 @@ class SchedulerActions:
         self.log(reason, "job runs all the same")
         return True
 
-    def _is_decided(self, answer: ActionResult, reason: str) -> bool:
+    def _is_decided(self, answer: ActionResult, reason: str, **numbers: int) -> bool:
         if answer.outcome is ActionOutcome.REFUSED:
             self.requeue_refusal = answer.text
             return False
         self.scheduler_unreachable = answer.outcome is ActionOutcome.FAILED
-        self.log(reason, f"job {answer.text}")
+        done = numbers if answer.outcome is ActionOutcome.DONE else {}
+        self.log(reason, f"job {answer.text}", **done)
         return True
 
 

@@ -43,7 +43,8 @@ class NodeCheck:
         allocator = GpuAllocator(context.node, context.liveness_context(), context.probe, ledger)
         live_view = allocator.reaped_view()
         if ledger.released:
-            self._log_decision("reaped", gpus=ledger.released)
+            reaped = [gpu for gpus in ledger.released.values() for gpu in gpus]
+            self._log_decision("reaped", gpus=reaped)
         view = self._release_absent_jobs(ledger, live_view)
         self._publish(ledger, scan, view)
         release_ended_jobs(allocator, context.records, context.records.ended())
