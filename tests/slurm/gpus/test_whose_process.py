@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from clusters.gpu_cluster import GpuCluster
 from polling import poll_until
 
-from demo_cluster import ClusterSpec
+from demo_cluster import ClusterSpec, cgroups
+from demo_cluster.layout import Layout
 from fake_nvml import FakeGpu, start_gpu_process
 
 pytestmark = pytest.mark.release
@@ -77,23 +79,37 @@ def test_a_job_on_another_jobs_gpu_is_named(
     assert {one["job"] for one in shown["processes"]} == {f"slurm:{victim}", f"slurm:{other}"}
 
 
+def join_groups(layout: Layout, member: int, pid: int) -> None:
+    """Put a process into each of the cluster's control groups in which `pid` is."""
+    joined = 0
+    for controller in cgroups.CONTROLLERS:
+        for directory, _, _ in os.walk(cgroups.cluster_group(layout, controller)):
+            procs = Path(directory) / "cgroup.procs"
+            if str(pid) in procs.read_text().split():
+                procs.write_text(str(member))
+                joined += 1
+    assert joined > 0, f"{pid} is in no group of the cluster"
+
+
 def test_a_process_of_a_running_job_is_not_killed(cluster: GpuCluster, people: Any) -> None:
     alice, bob = people
-    # Given a job without GPUs on a free GPU, and on another one a process that is in no job
+    # Given a job of alice's and in its groups a process of bob's on a free GPU: bob has no job, so
+    # that this group alone protects it. On another GPU a process of bob's that is in no job
     first, second = (
         next(gpu for gpu in cluster.state.node("n1").gpus if gpu.uuid == uuid)
         for uuid in cluster.uuids_of_positions("n1")[:2]
     )
     with job_of(cluster, alice) as (_, pid), start_gpu_process(second, 8000, user=bob) as stray:
         # If a job is to have both
-        with on(first, pid):
-            job = cluster.slurm.submit("true", "--gres=gpu:2", user=bob)
+        with start_gpu_process(first, 8000, user=bob) as member:
+            join_groups(cluster.slurm.layout, member.pid, pid)
+            job = cluster.slurm.submit("true", "--gres=gpu:2", user=alice)
             poll_until(lambda: cluster.slurm.job(job)["Restarts"] == "1", f"job {job} to go back")
 
             # I expect it to be sent back, and neither process to be ended
             asked = cluster.slurm.run(["squeue", "-h", "-o", "%k", f"--jobs={job}"], check=True)
-            assert f"PID {pid} " in asked.stdout
-            os.kill(pid, 0)
+            assert f"PID {member.pid} " in asked.stdout
+            assert member.alive
             assert stray.alive
             cluster.slurm.run(["scancel", str(job)], check=True)
             cluster.slurm.wait_job(job)
