@@ -131,3 +131,16 @@ def test_an_answer_of_before_a_change_is_no_disagreement(tmp_path: Path) -> None
     before = answer(conf(tmp_path, "Name=gpu File=/dev/nvidia[0-3]"), [], 0, 1, 2, 3)
     node_conf = conf(tmp_path, "Name=gpu File=/dev/nvidia[3,2,1,0] # turned")
     assert numbers(agreed_devices(node_conf, MIXED, before)) == [3, 2, 1, 0]
+
+
+def test_an_answer_that_counts_each_file_of_an_instance_is_refused_with_the_way_out(
+    tmp_path: Path,
+) -> None:
+    # As Slurm 22.05 answers where GresTypes= has shard or mps.
+    files = ("/dev/nvidia1", "/dev/nvidia-caps/nvidia-cap21", "/dev/nvidia-caps/nvidia-cap22")
+    node_conf = conf(tmp_path, f"Name=gpu Type=1g.10gb MultipleFiles={','.join(files)}", "gpu:1")
+    whole = replace(answer(node_conf, []), devices=(GpuDevice("1g.10gb", files),))
+    assert agreed_devices(node_conf, MIXED, whole)[0].files == files
+    apart = replace(whole, devices=tuple(GpuDevice("1g.10gb", (file,)) for file in files))
+    with pytest.raises(InputError, match="take shard and mps out of GresTypes="):
+        agreed_devices(node_conf, MIXED, apart)

@@ -20,6 +20,8 @@ _BLANKS = " \t\n\v\f\r"
 _PAIR = re.compile(
     r"""\s*([A-Za-z0-9_.]+)\s*[-*+/]?=\s*(?:"([^"]*)"(?=\s|$)|(\S+))""", re.ASCII | re.DOTALL
 )
+_LINE_KEYS = frozenset({"name", "nodename"})
+"""Keys that say what a line is about, where they begin it."""
 _COMMENT = re.compile(r"((?:[^\\#]|\\.)*)#.*", re.DOTALL)
 _INCLUDE = re.compile(r"include\s+(\S+)(.*)", re.ASCII | re.DOTALL | re.IGNORECASE)
 
@@ -56,13 +58,15 @@ def parse_line(text: str) -> ConfPairs:
 def parse_pairs(text: str) -> tuple[ConfPairs, str]:
     """Return the pairs of a logical line, and the rest that is no pair.
 
-    Of a key that occurs twice, the last value counts.
+    Of a key that occurs twice, the last value counts, but of the one that says what the line is
+    about, the first.
     """
     pairs: ConfPairs = {}
     position = 0
     while found := _PAIR.match(text, position):
-        quoted, plain = found[2], found[3]
-        pairs[found[1].lower()] = plain if quoted is None else quoted
+        key, quoted, plain = found[1].lower(), found[2], found[3]
+        if not (key in pairs and key in _LINE_KEYS and key == next(iter(pairs))):
+            pairs[key] = plain if quoted is None else quoted
         position = found.end()
     return pairs, text[position:].strip(_BLANKS)
 

@@ -79,11 +79,22 @@ def _agreed(
 ) -> tuple[GpuDevice, ...]:
     if answer is None or [one.files for one in answer.devices] == [one.files for one in ours]:
         return ours
+    if _files(answer.devices) == _files(ours):
+        raise InputError(
+            f"slurmd counts each file of MultipleFiles= for {node_conf.node} as a GPU, as 22.05"
+            " does where GresTypes= has shard or mps, and gives jobs wrong GPUs or none: name the"
+            " compute instance alone, with File=/dev/nvidia-caps/nvidia-capN, or take shard and"
+            " mps out of GresTypes="
+        )
     raise InputError(
         f"slurmd -G and canhazgpu read the GPUs of {node_conf.node} in different ways: slurmd has"
         f" {_described(answer.devices)}, canhazgpu {_described(ours)}; write gres.conf in a simpler"
         " way, and please report this"
     )
+
+
+def _files(devices: Sequence[GpuDevice]) -> list[str]:
+    return [file for one in devices for file in one.files]
 
 
 def _described(devices: Sequence[GpuDevice]) -> str:
