@@ -14,8 +14,10 @@ from typing import Any
 import click
 
 from canhazgpu.cli.app import App
+from canhazgpu.cli.command_group import CommandGroup
 from canhazgpu.cli.exit_codes import EXIT_INTERRUPTED, exit_codes
 from canhazgpu.cli.options.common import config_option, set_option
+from canhazgpu.cli.suggestions import ARGUMENTS, explained_option_error
 from canhazgpu.cli.terminal.text import printable
 from canhazgpu.cli.version import VERSION
 from canhazgpu.errors import (
@@ -48,7 +50,7 @@ COMMANDS = {
 """Each command, with its module and its name there."""
 
 
-class LazyGroup(click.Group):
+class LazyGroup(CommandGroup):
     """A group that imports its commands by name, and prints an error as one line."""
 
     def __init__(self, *args: Any, lazy: Mapping[str, str], **kwargs: Any) -> None:
@@ -67,10 +69,20 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(import_module(module), name)
         return command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """See `click.Group.parse_args`."""
+        ctx.meta[ARGUMENTS] = tuple(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as exc:
+            raise explained_option_error(exc) from exc
+
     def invoke(self, ctx: click.Context) -> Any:
         """See `click.Group.invoke`; turns a `CanhazgpuError` into one line and an exit status."""
         try:
             return super().invoke(ctx)
+        except click.NoSuchOption as exc:
+            raise explained_option_error(exc) from exc
         except CanhazgpuError as exc:
             click.ClickException(printable(error_text(exc))).show()
             status = exc.exit_code if isinstance(exc, CommandError) else advice_for(exc).exit_code

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from canhazgpu.cli.app import App
+from canhazgpu.cli.command_group import CommandGroup
 from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.cli.options.common import json_option
 from canhazgpu.config import DEFAULT_CONFIG_FILE, EffectiveConfig
@@ -16,7 +17,7 @@ from canhazgpu.config.schema import Key, all_keys
 from canhazgpu.ledger.store.connect import masked_url
 
 
-@click.group(epilog=exit_codes())
+@click.group(cls=CommandGroup, epilog=exit_codes())
 def config() -> None:
     """Show the configuration.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from canhazgpu.cli.suggestions import explained_option_error
 from canhazgpu.cli.terminal.output import print_sanitized
 from canhazgpu.cli.validation.report import internal_error_finding
 from canhazgpu.status.findings import Verdict
@@ -40,7 +41,8 @@ def _exit_cannot_tell_on_error() -> Iterator[None]:
         raise
     except click.ClickException as exc:
         # Its own exit code, 2 for a misspelt option, would be another verdict.
-        exc.show()
+        shown = explained_option_error(exc) if isinstance(exc, click.NoSuchOption) else exc
+        shown.show()
         raise click.exceptions.Exit(int(Verdict.CANNOT_TELL)) from exc
     except Exception as exc:
         print_sanitized(f"Error: {internal_error_finding(exc).text}", err=True)

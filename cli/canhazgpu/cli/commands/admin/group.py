@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from canhazgpu.cli.command_group import CommandGroup
 from canhazgpu.cli.commands.admin.forget import forget
 from canhazgpu.cli.commands.admin.nodes import nodes
 from canhazgpu.cli.commands.admin.quarantine import quarantine
@@ -13,7 +14,7 @@ from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.errors import StoreError
 
 
-@click.group(epilog=exit_codes(StoreError))
+@click.group(cls=CommandGroup, epilog=exit_codes(StoreError))
 def admin() -> None:
     """Look after nodes, reservations and GPUs; what changes them needs root.
 

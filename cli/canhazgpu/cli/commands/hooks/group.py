@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from canhazgpu.cli.command_group import CommandGroup
 from canhazgpu.cli.commands.hooks.check import check
 from canhazgpu.cli.commands.hooks.install import install
 from canhazgpu.cli.commands.hooks.render import render
@@ -11,7 +12,7 @@ from canhazgpu.cli.commands.hooks.uninstall import uninstall
 from canhazgpu.cli.exit_codes import exit_codes
 
 
-@click.group(epilog=exit_codes())
+@click.group(cls=CommandGroup, epilog=exit_codes())
 def hooks() -> None:
     """Install, check and remove the scripts that Slurm runs for each job.
 
