@@ -8,13 +8,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from scanner_host import ScannerHost
 from simulated_driver import install_driver
 
 import fake_nvml
+from canhazgpu.agent.scanner.client import scanner_probe
 from canhazgpu.config.schema import ValidationConfig
 from canhazgpu.ledger.port import Observation
 from canhazgpu.probe.node_probe import NodeProbe
 from canhazgpu.probe.nvidia_smi import reader as nvidia_smi
+from canhazgpu.probe.source_scan import PendingSourceScan
 
 
 @pytest.fixture(scope="session")
@@ -80,14 +83,40 @@ Observe = Callable[..., Observation]
 
 
 @pytest.fixture
-def observe(library: Path) -> Observe:
+def scanner(place: Path) -> Iterator[ScannerHost]:
+    """The agent's scanner, which starts with the first use: with all that a test set up before."""
+    host = ScannerHost(place)
+    yield host
+    host.stop()
+
+
+@pytest.fixture(params=["child", "scanner"])
+def reads_in(request: pytest.FixtureRequest) -> str:
+    """What reads the GPUs: a child for each scan, or the agent's scanner."""
+    return str(request.param)
+
+
+@pytest.fixture
+def observe(library: Path, place: Path, scanner: ScannerHost, reads_in: str) -> Observe:
     """Scans once by NVML alone; keywords are keys of the section ``validation``."""
+
+    def probe(validation: ValidationConfig) -> NodeProbe:
+        if reads_in == "child":
+            return NodeProbe("n1", validation)
+        scanner.start()
+        conf = place / "slurm.conf"
+        path = scanner.socket_path
+        return scanner_probe("n1", validation, conf, place, lambda: False, path, no_scanner)
 
     def scan(**validation: object) -> Observation:
         settings = {"probe": "nvml", "nvml_library": str(library), **validation}
-        return NodeProbe("n1", ValidationConfig(**settings)).start().observe()  # type: ignore[arg-type]
+        return probe(ValidationConfig(**settings)).start().observe()  # type: ignore[arg-type]
 
     return scan
+
+
+def no_scanner(*_: object) -> PendingSourceScan:
+    pytest.fail("the scanner did not scan")
 
 
 @pytest.fixture

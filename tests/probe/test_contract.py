@@ -327,6 +327,7 @@ def test_nothing_is_left_of_a_scan(node: fake_nvml.FakeNode, look: Look, fault: 
 
 
 @needs_root
+@pytest.mark.parametrize("reads_in", ["child"], indirect=True)  # the scanner is root's
 def test_not_root(node: fake_nvml.FakeNode, look: Look, as_nobody: None) -> None:
     node.gpu(0).add_process(1, 5000)
     seen = look()

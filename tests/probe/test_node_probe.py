@@ -22,6 +22,7 @@ from canhazgpu.probe.node_probe import NodeProbe, PendingNodeScan
 Observe = Callable[..., Observation]
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user takes root")
+in_a_child = pytest.mark.parametrize("reads_in", ["child"], indirect=True)
 
 
 def uuids(node: fake_nvml.FakeNode, *indices: int) -> frozenset[str]:
@@ -230,6 +231,7 @@ def test_a_killed_child_is_a_fault_of_the_scan(node: fake_nvml.FakeNode, library
     assert "died of SIGKILL" in (seen.scan.fault or "")
 
 
+@in_a_child
 @pytest.mark.parametrize("answer", [b"", b"{", b"[]", b"\xff", b'{"gpus":[{}]}', b"null"])
 def test_an_answer_that_is_none_is_a_fault_of_the_scan(
     monkeypatch: pytest.MonkeyPatch, observe: Observe, answer: bytes
@@ -240,6 +242,7 @@ def test_an_answer_that_is_none_is_a_fault_of_the_scan(
     assert "malformed" in (seen.scan.fault or "")
 
 
+@in_a_child
 def test_no_room_for_a_process_is_a_fault_of_the_scan(
     monkeypatch: pytest.MonkeyPatch, observe: Observe
 ) -> None:

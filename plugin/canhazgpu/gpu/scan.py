@@ -201,10 +201,23 @@ def scan_from_json(text: str | bytes) -> Scan:
     """
     try:
         data = json.loads(text)
-        gpus = tuple(_reading_from_json(gpu) for gpu in data.pop("gpus"))
-        return _with_valid_types(Scan(gpus=gpus, **data), _SCAN_TYPES)
+    except (ValueError, RecursionError) as exc:
+        raise _malformed(exc) from exc
+    return scan_from_value(data)
+
+
+def scan_from_value(data: Any) -> Scan:
+    """Return the scan that this is, parsed from JSON; raises as `scan_from_json` does."""
+    try:
+        fields = dict(data)
+        gpus = tuple(_reading_from_json(gpu) for gpu in fields.pop("gpus"))
+        return _with_valid_types(Scan(gpus=gpus, **fields), _SCAN_TYPES)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
-        raise ScanError(f"the result of a scan is malformed: {exc}") from exc
+        raise _malformed(exc) from exc
+
+
+def _malformed(problem: Exception) -> ScanError:
+    return ScanError(f"the result of a scan is malformed: {problem}")
 
 
 def _reading_from_json(data: Mapping[str, Any]) -> GpuReading:

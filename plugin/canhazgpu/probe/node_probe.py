@@ -12,7 +12,7 @@ from canhazgpu.gpu.scan import Scan
 from canhazgpu.gpu.usage import Usage, UsagePolicy, judge_usage
 from canhazgpu.ledger.port import Observation
 from canhazgpu.probe.processes.cgroup_job import JobOfCgroup, no_job_of_cgroup
-from canhazgpu.probe.source_scan import SourceScan
+from canhazgpu.probe.source_scan import PendingSourceScan, SourceScan, StartSourceScan
 from canhazgpu.probe.sources import configured_sources
 
 FIRST_SOURCE_TIME_SHARE = 0.75
@@ -31,23 +31,28 @@ class NodeProbe:
         validation: ValidationConfig,
         job_of: JobOfCgroup = no_job_of_cgroup,
         has_mps: Callable[[], bool] = lambda: False,
+        start_source: StartSourceScan = SourceScan,
     ) -> None:
         """`has_mps` tells whether the scheduler shares the node's GPUs by MPS.
 
-        It is called where the compute mode of a GPU depends on it.
+        It is called where the compute mode of a GPU depends on it. `start_source` starts the scan
+        by one source.
         """
         self._node = node
         self._validation = validation
         self._job_of = job_of
         self._has_mps = has_mps
+        self._start_source = start_source
 
     def start(self) -> PendingNodeScan:
         """See `GpuProbe.start`."""
-        return PendingNodeScan(self._node, self._validation, self._job_of, self._has_mps)
+        return PendingNodeScan(
+            self._node, self._validation, self._job_of, self._has_mps, self._start_source
+        )
 
 
 class PendingNodeScan:
-    """`PendingScan` in a child process, which runs while the caller does something else.
+    """`PendingScan` by one source after the other, while the caller does something else.
 
     Where the first source does not work at all, `observe` uses the next one in the time left.
     """
@@ -58,9 +63,11 @@ class PendingNodeScan:
         validation: ValidationConfig,
         job_of: JobOfCgroup,
         has_mps: Callable[[], bool],
+        start_source: StartSourceScan,
     ) -> None:
         self._node = node
         self._has_mps = has_mps
+        self._start_source = start_source
         self._policy = usage_policy(validation)
         self._health_checks = validation.health_checks
         self._timeout_s = validation.scan_timeout_s
@@ -94,11 +101,11 @@ class PendingNodeScan:
         reasons = "; ".join(f"{source}: {fault}" for source, fault in faults)
         return replace(scan, fault=f"the GPUs could not be read: {reasons}")
 
-    def _next_source_scan(self) -> SourceScan:
+    def _next_source_scan(self) -> PendingSourceScan:
         source = self._sources.pop(0)
         left_s = max(self._timeout_s - (time.monotonic() - self._began), MIN_SOURCE_TIME_S)
         share = FIRST_SOURCE_TIME_SHARE if self._sources else 1.0
-        return SourceScan(self._node, source, left_s * share)
+        return self._start_source(self._node, source, left_s * share)
 
 
 def usage_policy(validation: ValidationConfig) -> UsagePolicy:

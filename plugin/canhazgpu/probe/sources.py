@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 from canhazgpu.config.schema import ValidationConfig
 from canhazgpu.errors import ScanError
@@ -27,10 +26,21 @@ NVIDIA_SMI_PATHS = (
 
 @dataclass(frozen=True, slots=True)
 class GpuSource:
-    """One way to read the GPUs; `read` may hang, and raises `ScanError` where it does not work."""
+    """One way to read the GPUs: `NVML` by a library, or `NVIDIA_SMI` by a program.
+
+    `path` is the absolute path of the library, empty for the dynamic loader's, or of the program,
+    empty where the node has none. `details_wait_s` is the longest wait for details of processes.
+    """
 
     name: str
-    read: Callable[[], tuple[GpuReading, ...]]
+    path: str
+    details_wait_s: float
+    job_of: JobOfCgroup
+
+    def read(self) -> tuple[GpuReading, ...]:
+        """Read all GPUs; it may hang. Raises `ScanError` where the source does not work."""
+        read = _read_by_nvml if self.name == NVML else _read_by_nvidia_smi
+        return _with_details(read(self.path), self.job_of, self.details_wait_s)
 
 
 def configured_sources(validation: ValidationConfig, job_of: JobOfCgroup) -> list[GpuSource]:
@@ -40,14 +50,8 @@ def configured_sources(validation: ValidationConfig, job_of: JobOfCgroup) -> lis
     """
     program = validation.nvidia_smi or _find_nvidia_smi()
     wait_s = min(MAX_DETAILS_WAIT_S, validation.scan_timeout_s * DETAILS_TIME_SHARE)
-
-    def read_nvml() -> tuple[GpuReading, ...]:
-        return _with_details(_read_by_nvml(validation.nvml_library), job_of, wait_s)
-
-    def read_nvidia_smi() -> tuple[GpuReading, ...]:
-        return _with_details(_read_by_nvidia_smi(program), job_of, wait_s)
-
-    nvml, smi = GpuSource(NVML, read_nvml), GpuSource(NVIDIA_SMI, read_nvidia_smi)
+    nvml = GpuSource(NVML, validation.nvml_library, wait_s, job_of)
+    smi = GpuSource(NVIDIA_SMI, program, wait_s, job_of)
     if validation.probe == NVML:
         return [nvml]
     if validation.probe == NVIDIA_SMI:

@@ -43,7 +43,7 @@ def read_gpus(library: str = "") -> tuple[GpuReading, ...]:
     library; with an empty one the dynamic loader finds it. Raises `ScanError` where NVML fails as a
     whole.
     """
-    with _nvml_session(library):
+    with nvml_session(library):
         try:
             count = pynvml.nvmlDeviceGetCount()
         except NVML_ERRORS as exc:
@@ -55,7 +55,12 @@ def read_gpus(library: str = "") -> tuple[GpuReading, ...]:
 
 
 @contextlib.contextmanager
-def _nvml_session(library: str) -> Iterator[None]:
+def nvml_session(library: str) -> Iterator[None]:
+    """Keep NVML initialised; sessions may be nested, and only the outermost takes time.
+
+    NVML counts its initialisations: only the last shutdown ends it (NVML API reference,
+    nvmlShutdown). `library` and errors are those of `read_gpus`.
+    """
     try:
         if library:
             # pynvml loads "libnvidia-ml.so.1" by name, and gets the library that is already loaded
