@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from jinja2 import UndefinedError
 
-from canhazgpu.ledger.embedded import server_conf
 from canhazgpu.schedulers.slurm.conf.settings import Settings
 from canhazgpu.schedulers.slurm.site.layout import plan_layout
 from canhazgpu.templates.render import TEMPLATES, render, shell, shell_path
@@ -43,8 +42,6 @@ EVERYTHING = HookSettings(
     hook_deadline_s=12.5,
     slurm_dir="/opt/slurm/etc",
     gpus=2,
-    writer="hooks",
-    writer_digest="ab" * 32,
 )
 CHAINED = {
     key: f"/opt/it's the site's/{key.lower()} $(id).sh"
@@ -104,7 +101,7 @@ def test_what_is_installed_is_what_is_rendered() -> None:
     }
 
 
-@pytest.mark.parametrize("name", [*HOOKS, *CHAINS, "slurm.conf", "redis-acl"])
+@pytest.mark.parametrize("name", [*HOOKS, *CHAINS, "slurm.conf"])
 def test_a_missing_value_is_an_error(name: str) -> None:
     with pytest.raises(UndefinedError):
         render(name, {})
@@ -133,10 +130,3 @@ def test_shellcheck_has_nothing_to_say(name: str) -> None:
     command = ["shellcheck", "--exclude=SC2016", "-"]  # a "$" in single quotes is meant
     done = subprocess.run(command, input=TEXTS[name], capture_output=True, text=True, check=False)
     assert (done.stdout, done.returncode) == ("", 0)
-
-
-def test_redis_users_have_the_rights_of_the_embedded_server() -> None:
-    reader, writer = fragment_texts(EVERYTHING)["redis-users.acl"].splitlines()
-
-    assert reader == f"user default reset on nopass {server_conf._READER_RIGHTS}"
-    assert writer == f"user hooks reset on #{'ab' * 32} {server_conf._WRITER_RIGHTS}"

@@ -45,6 +45,7 @@ COMMANDS = {
     "reserve": "canhazgpu.cli.commands.reserve:reserve",
     "run": "canhazgpu.cli.commands.run:run",
     "status": "canhazgpu.cli.commands.status:status",
+    "store": "canhazgpu.cli.commands.store.group:store",
     "validate": "canhazgpu.cli.commands.validate:validate",
 }
 """Each command, with its module and its name there."""

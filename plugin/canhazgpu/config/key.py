@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import field
 from typing import Any
@@ -93,6 +94,15 @@ def store_url(value: str) -> str | None:
     if value == "embedded" or value.startswith(schemes):
         return None
     return '"embedded" or a URL beginning with ' + ", ".join(schemes)
+
+
+def store_prefix(value: str) -> str | None:
+    """Accept a prefix of Redis keys that no pattern of an ACL and no name of a user misreads.
+
+    Without "-node", no user's name of one cluster is a user's name of another.
+    """
+    is_word = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", value) and "-node" not in value
+    return None if is_word else 'letters, digits, "_", "." and "-", at most 64, without "-node"'
 
 
 def valid_chain(value: str) -> str | None:

@@ -9,6 +9,7 @@ from canhazgpu.config.key import (
     key,
     one_of,
     positive_seconds,
+    store_prefix,
     store_url,
     subset_of,
     word_list,
@@ -16,6 +17,7 @@ from canhazgpu.config.key import (
 from canhazgpu.frozen_dataclass import dataclass
 
 DEFAULT_STORE_URL = "redis://127.0.0.1:6379/0"
+DEFAULT_STORE_PREFIX = "canhazgpu"
 DEFAULT_STORE_TIMEOUT_S = 2.0
 DEFAULT_EMBEDDED_DIR = "/var/lib/canhazgpu/store"
 DEFAULT_HISTORY_DAYS = 90
@@ -37,6 +39,17 @@ class StoreConfig:
         'redis://, rediss://, unix://, redis+sentinel:// or redis+cluster:// URL, or "embedded"',
         check=store_url,
         secret=True,
+    )
+    prefix: str = key(
+        DEFAULT_STORE_PREFIX,
+        "beginning of all keys in the store; another one for each cluster that shares a store",
+        check=store_prefix,
+    )
+    login_file: str = key(
+        "",
+        "absolute path of a file with USER:PASSWORD, in place of those in store.url; users who may"
+        " not read it use those in store.url",
+        check=absolute_path_or_empty,
     )
     timeout_s: float = key(
         DEFAULT_STORE_TIMEOUT_S, "longest wait for one connection or answer", check=positive_seconds

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from canhazgpu.allocation.progress import Progress
     from canhazgpu.allocation.refusal import Refusal
@@ -51,6 +51,11 @@ if TYPE_CHECKING:
     from canhazgpu.service.port import NodeService
     from canhazgpu.service.queue import NodeQueue, QueueRequest
     from canhazgpu.service.status import StatusAnswer, StatusRequest
+    from canhazgpu.service.store_users import (
+        StoreCheckAnswer,
+        StoreUsersAnswer,
+        StoreUsersRequest,
+    )
     from canhazgpu.status.event_format import NodeEvent
 
 
@@ -182,6 +187,16 @@ class InProcessService:
         from canhazgpu.in_process.completion import completions
 
         return completions(self._adapters, request)
+
+    def store_users(self, request: StoreUsersRequest) -> StoreUsersAnswer:
+        from canhazgpu.in_process.store.users import users_to_add
+
+        return users_to_add(self._adapters, request)
+
+    def check_store_users(self, nodes: Sequence[str]) -> StoreCheckAnswer:
+        from canhazgpu.in_process.store.users import check_users
+
+        return check_users(self._adapters, nodes)
 
     def job_start(self, request: JobStart) -> HookAnswer:
         from canhazgpu.schedulers.slurm.hook.startup import start_hook

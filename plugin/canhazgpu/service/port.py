@@ -7,7 +7,7 @@ the caller's own process.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -48,6 +48,11 @@ if TYPE_CHECKING:
     from canhazgpu.service.nodes import NodeSummary
     from canhazgpu.service.queue import NodeQueue, QueueRequest
     from canhazgpu.service.status import StatusAnswer, StatusRequest
+    from canhazgpu.service.store_users import (
+        StoreCheckAnswer,
+        StoreUsersAnswer,
+        StoreUsersRequest,
+    )
     from canhazgpu.status.event_format import NodeEvent
 
 
@@ -136,6 +141,14 @@ class NodeService(Protocol):
 
     def complete(self, request: CompletionRequest) -> tuple[Completion, ...]:
         """Return the values that the shell may complete; never scans."""
+        ...
+
+    def store_users(self, request: StoreUsersRequest) -> StoreUsersAnswer:
+        """Return the users that the store is to have, with new passwords; changes no server."""
+        ...
+
+    def check_store_users(self, nodes: Sequence[str]) -> StoreCheckAnswer:
+        """Return which of these users the store lacks, and which have other rights."""
         ...
 
     def job_start(self, request: JobStart) -> HookAnswer:

@@ -1,4 +1,4 @@
-"""Render the templates of the files for Slurm and Redis; a missing value is an error."""
+"""Render the templates of the files for Slurm; a missing value is an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The texts of the files for Slurm and Redis. Nothing here writes a file."""
+"""The texts of the files for Slurm. Nothing here writes a file."""
 
 from __future__ import annotations
 
@@ -17,10 +17,6 @@ from canhazgpu.templates.render import render
 DEFAULT_SLURM_DIR = "/etc/slurm"
 DEFAULT_GPUS = 4
 
-WRITER = "canhazgpu"
-UNSET_DIGEST = "PUT-THE-SHA256-OF-THE-PASSWORD-HERE"
-"""Not a digest, so that Redis refuses it: no account is open by mistake."""
-
 
 @dataclass(frozen=True, slots=True)
 class HookSettings:
@@ -28,8 +24,7 @@ class HookSettings:
 
     `python` and `config_file` are absolute paths on the node. `config_file` is None for the default
     file, `slurm_conf` None if Slurm's programs find it without SLURM_CONF. ``%n`` in `state_dir`
-    stands for the node's name. `writer_digest` is the SHA-256 of the password of Redis' writer, in
-    hex. The times are those of the configuration.
+    stands for the node's name. The times are those of the configuration.
     """
 
     python: str
@@ -39,8 +34,6 @@ class HookSettings:
     command_timeout_s: float = DEFAULT_COMMAND_TIMEOUT_S
     slurm_dir: str = DEFAULT_SLURM_DIR
     gpus: int = DEFAULT_GPUS
-    writer: str = WRITER
-    writer_digest: str = UNSET_DIGEST
     slurm_conf: str | None = None
 
     @property
@@ -73,7 +66,6 @@ CHAINS = ("site_hook.sh", "task_prolog_chain.sh")
 FRAGMENTS = {
     "slurm.conf": "slurm.conf.canhazgpu",
     "gres.conf": "gres.conf.example",
-    "redis-acl": "redis-users.acl",
 }
 """The other templates, and the file name of each rendered text."""
 

@@ -16,9 +16,13 @@ from canhazgpu.cli.hook_site.config_warnings import (
     paths_changeable_by_others,
 )
 from canhazgpu.cli.hook_site.script_settings import hook_files, hook_settings
+from canhazgpu.cli.hook_site.store_login import (
+    exposed_login_file,
+    has_secret_password,
+    shared_login,
+)
 from canhazgpu.config import DEFAULT_CONFIG_FILE, Config, EffectiveConfig
-from canhazgpu.errors import CanhazgpuError, ConfigError
-from canhazgpu.ledger.store.url import EMBEDDED, parse_store_url
+from canhazgpu.errors import ConfigError
 from canhazgpu.node.identity import node_name, state_dir
 from canhazgpu.path_presence import may_exist
 from canhazgpu.schedulers.slurm.conf.settings import Settings
@@ -87,7 +91,7 @@ def collect_site_state(app: App, slurm_dir: str, slurm_conf: str | None) -> Site
         as_root=os.geteuid() == 0,
         slurm=slurm,
         installed=installed,
-        config=_config_state(expected, installed),
+        config=_config_state(expected, installed, node),
         state_dir=inspect_state_dir(state_dir(config.node, node)),
         hook_probe=probe_as_hook(settings.python, settings.config_file, config, conf, node)
         if settings
@@ -159,7 +163,7 @@ def _script_states(files: Sequence[HookFile]) -> dict[str, ScriptState]:
         return {str(one.path): "absent" for one in files}
 
 
-def _config_state(expected: ExpectedSettings, installed: InstalledHooks) -> ConfigState:
+def _config_state(expected: ExpectedSettings, installed: InstalledHooks, node: str) -> ConfigState:
     effective = expected.effective
     file = effective.file.absolute() if effective.file else None
     users_file = DEFAULT_CONFIG_FILE if may_exist(DEFAULT_CONFIG_FILE) else None
@@ -169,7 +173,7 @@ def _config_state(expected: ExpectedSettings, installed: InstalledHooks) -> Conf
         fault=expected.fault,
         file=str(file) if file else None,
         is_world_readable=file is not None and find_closed_to_users(file) is None,
-        has_password=_has_password(effective.config.store.url),
+        has_password=has_secret_password(effective.config.store),
         users_file=str(users_file) if users_file else None,
         users_file_blocked_by=str(blocked_by) if blocked_by else None,
         python_blocked_by=_python_blocked_by(),
@@ -178,6 +182,8 @@ def _config_state(expected: ExpectedSettings, installed: InstalledHooks) -> Conf
             **paths_changeable_by_others(effective),
             **_scripts_changeable_by_others(installed),
         },
+        exposed_login_file=exposed_login_file(effective.config.store),
+        shared_login=shared_login(effective.config.store, node),
     )
 
 
@@ -191,10 +197,3 @@ def _scripts_changeable_by_others(installed: InstalledHooks) -> dict[str, tuple[
     paths = (*installed.scripts, *(one.path for one in installed.site_scripts))
     changeable = {path: changeable_by_others(Path(path)) for path in paths}
     return {path: tuple(map(str, places)) for path, places in changeable.items() if places}
-
-
-def _has_password(url: str) -> bool:
-    try:
-        return url != EMBEDDED and bool(parse_store_url(url).password)
-    except CanhazgpuError:
-        return False

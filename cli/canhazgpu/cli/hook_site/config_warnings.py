@@ -25,12 +25,14 @@ def paths_changeable_by_others(effective: EffectiveConfig) -> dict[str, tuple[st
 
     A path of which they can change nothing is left out.
     """
-    library = effective.config.validation.nvml_library
+    config = effective.config
+    library, login_file = config.validation.nvml_library, config.store.login_file
     trusted = (
         Path(sys.executable),
         Path(templates.__file__),
         effective.file,
         Path(library) if library else None,
+        Path(login_file) if login_file else None,
     )
     changeable = {str(path): changeable_by_others(path.absolute()) for path in trusted if path}
     return {path: tuple(map(str, paths)) for path, paths in changeable.items() if paths}

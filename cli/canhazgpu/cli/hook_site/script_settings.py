@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from pathlib import Path
 
@@ -10,15 +9,12 @@ from canhazgpu.cli.version import VERSION
 from canhazgpu.config import DEFAULT_CONFIG_FILE, EffectiveConfig
 from canhazgpu.config.schema import NodeConfig
 from canhazgpu.errors import ConfigError
-from canhazgpu.ledger.store.url import EMBEDDED, parse_store_url
 from canhazgpu.schedulers.slurm.site.checksum import with_checksum
 from canhazgpu.schedulers.slurm.site.collect import is_default_conf
 from canhazgpu.schedulers.slurm.site.install import HookFile
 from canhazgpu.schedulers.slurm.site.layout import Layout
 from canhazgpu.templates.slurm_files import (
     DEFAULT_GPUS,
-    UNSET_DIGEST,
-    WRITER,
     HookSettings,
     site_script_texts,
 )
@@ -47,7 +43,6 @@ def hook_settings(
                 f" {effective.file or DEFAULT_CONFIG_FILE}"
             )
     config = effective.config
-    writer, digest = _redis_user_and_digest(config.store.url)
     return HookSettings(
         python=_path_on_node(Path(sys.executable), root),
         config_file=_path_on_node(effective.file, root) if effective.file else None,
@@ -56,8 +51,6 @@ def hook_settings(
         command_timeout_s=config.slurm.command_timeout_s,
         slurm_dir=slurm_dir,
         gpus=gpus,
-        writer=writer,
-        writer_digest=digest,
         slurm_conf=None if conf is None or is_default_conf(conf) else conf,
     )
 
@@ -84,12 +77,3 @@ def _path_on_node(path: Path, root: Path) -> str:
 
 def _state_dir(node: NodeConfig) -> str:
     return node.state_dir.replace("%n", node.name) if node.name else node.state_dir
-
-
-def _redis_user_and_digest(url: str) -> tuple[str, str]:
-    if url == EMBEDDED:
-        return WRITER, UNSET_DIGEST
-    parsed = parse_store_url(url)
-    if not parsed.password:
-        return WRITER, UNSET_DIGEST
-    return parsed.username or WRITER, hashlib.sha256(parsed.password.encode()).hexdigest()

@@ -13,8 +13,10 @@ MEMORY_LIMIT_MB = 256
 
 # Permissions are given by command category: a server does not start with a subcommand in its ACLs
 # that its release does not know. @connection has what a client needs to connect (AUTH, HELLO, …).
-_READER_RIGHTS = "~canhazgpu:* -@all +@read +@connection +@transaction +time -@admin -@dangerous"
-_WRITER_RIGHTS = "~canhazgpu:* &canhazgpu:* +@all -@admin -@dangerous"
+_LEDGER_KEYS = "~*:{*}:* ~*:nodes"
+"""The keys of the ledger with any ``store.prefix``, which may change while the server runs."""
+_READER_RIGHTS = f"{_LEDGER_KEYS} -@all +@read +@connection +@transaction +time -@admin -@dangerous"
+_WRITER_RIGHTS = f"{_LEDGER_KEYS} &canhazgpu:* +@all -@admin -@dangerous"
 
 _TEMPLATE = """\
 # Written by canhazgpu with each start of the server; changes are lost.

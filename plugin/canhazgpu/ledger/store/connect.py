@@ -12,7 +12,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from canhazgpu.errors import StoreError
-from canhazgpu.ledger.store.url import EMBEDDED, StoreUrl, masked_url, parse_store_url
+from canhazgpu.ledger.store.login import address_with_login
+from canhazgpu.ledger.store.url import EMBEDDED, StoreUrl, masked_url
 from canhazgpu.ledger.wait_budget import WaitBudget
 
 if TYPE_CHECKING:
@@ -43,9 +44,7 @@ def connect(store: StoreConfig, role: Role, budget: WaitBudget | None = None) ->
     command must block for less than ``store.timeout_s``. The budget limits all waits together.
     """
     budget = budget or WaitBudget()
-    url = (
-        _embedded_url(store, role, budget) if store.url == EMBEDDED else parse_store_url(store.url)
-    )
+    url = _embedded_url(store, role, budget) if store.url == EMBEDDED else address_with_login(store)
     with translate_errors(store):
         from canhazgpu.ledger.store.client import open_client  # noqa: PLC0415 - imports redis
 

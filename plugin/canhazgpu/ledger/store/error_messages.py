@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING
 from redis import exceptions as foreign
 from redis.sentinel import MasterNotFoundError
 
-from canhazgpu.errors import ConfigError
+from canhazgpu.errors import CanhazgpuError
+from canhazgpu.ledger.store.login import address_with_login
 from canhazgpu.ledger.store.url import EMBEDDED, MASK, masked_url, parse_store_url
 
 if TYPE_CHECKING:
     from canhazgpu.config.schema import StoreConfig
+
+
+_DENIALS = ("NOPERM", "ACL failure", "The user executing the script can't")
+"""In the text of a refusal for want of rights; the others are those of a script's command."""
 
 
 def store_error_message(exc: Exception, store: StoreConfig) -> str | None:
@@ -34,19 +39,30 @@ def _message(exc: Exception, store: StoreConfig) -> str:
         return f"no sentinel of {name} answers with a primary of that service"
     if isinstance(exc, OSError | foreign.ConnectionError):
         return f"cannot reach the store at {name}: {_root_cause(exc)}"
-    return f"the store at {name} {_server_error_message(exc)}"
+    return f"the store at {name} {_server_error_message(exc, store)}"
 
 
-def _server_error_message(exc: Exception) -> str:
+def _server_error_message(exc: Exception, store: StoreConfig) -> str:
     """Return the message for an error reply; a script wraps the error, so its text is read, too."""
     text = str(exc)
-    if isinstance(exc, foreign.NoPermissionError) or "ACL failure" in text or "NOPERM" in text:
-        return f"denies this: this user may only read the ledger ({text})"
+    if isinstance(exc, foreign.NoPermissionError) or any(word in text for word in _DENIALS):
+        return f"denies this: {_rights_of_login(store)} ({text})"
     if isinstance(exc, foreign.ReadOnlyError) or "READONLY" in text:
         return "is a read-only replica: store.url must name the primary"
     if isinstance(exc, foreign.OutOfMemoryError) or text.startswith("OOM"):
         return "is out of memory: raise its maxmemory, or shorten store.history_days"
     return f"answered with an error: {text}"
+
+
+def _rights_of_login(store: StoreConfig) -> str:
+    try:
+        user = (address_with_login(store).username or "") if store.url != EMBEDDED else ""
+    except CanhazgpuError:
+        user = ""
+    node = user.removeprefix(f"{store.prefix}-node-")
+    if node in ("", user):
+        return "this user may only read the ledger"
+    return f"the login of {node} changes that node alone; act there, or as the administrator"
 
 
 def _store_name(store: StoreConfig) -> str:
@@ -56,6 +72,8 @@ def _store_name(store: StoreConfig) -> str:
 def _login_hint(store: StoreConfig) -> str:
     if store.url == EMBEDDED:
         return f"the server was not started with {store.embedded_dir}/secret: stop it"
+    if store.login_file:
+        return f"store.login_file {store.login_file} has to hold USER:PASSWORD"
     return "set user and password in store.url, as in redis://USER:PASSWORD@HOST:PORT/0"
 
 
@@ -71,10 +89,11 @@ def _root_cause(exc: BaseException) -> str:
 
 def _masked(text: str, store: StoreConfig) -> str:
     """Mask passwords: a server quotes the arguments of a command that it does not know."""
-    try:
-        url = parse_store_url(store.url)
-    except ConfigError:
-        return text
-    for secret in (url.password, url.options.get("sentinel_password")):
-        text = text.replace(secret, MASK) if secret else text
+    for address in (parse_store_url, lambda _: address_with_login(store)):
+        try:
+            url = address(store.url)
+        except CanhazgpuError:
+            continue
+        for secret in (url.password, url.options.get("sentinel_password")):
+            text = text.replace(secret, MASK) if secret else text
     return text

@@ -1,7 +1,8 @@
 """All Redis keys.
 
-The keys of a node share the hash tag ``{NODE}``: they are in one slot of Redis Cluster, so one
-script may use them together. The index of nodes is the only key that belongs to no node.
+Each begins with ``store.prefix``, which keeps clusters on one Redis apart. The keys of a node share
+the hash tag ``{NODE}``: they are in one slot of Redis Cluster, so one script may use them together.
+The index of nodes is the only key that belongs to no node. Decision 29 lists who may write which.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import re
 from dataclasses import astuple
 
+from canhazgpu.config.node_sections import DEFAULT_STORE_PREFIX
 from canhazgpu.errors import InputError
 from canhazgpu.frozen_dataclass import dataclass
 
-PREFIX = "canhazgpu"
+PREFIX = DEFAULT_STORE_PREFIX
 NODES = f"{PREFIX}:nodes"
-"""Redis set: the names of all nodes that have published a scan."""
+"""`nodes_key` with the default prefix."""
 
 _NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}")
 
@@ -47,12 +49,17 @@ def is_node_name(text: str) -> bool:
     return _NODE_NAME.fullmatch(text) is not None
 
 
-def node_keys(node: str) -> NodeKeys:
+def nodes_key(prefix: str = PREFIX) -> str:
+    """Return the key of the index, a Redis set: the names of all nodes that published a scan."""
+    return f"{prefix}:nodes"
+
+
+def node_keys(node: str, prefix: str = PREFIX) -> NodeKeys:
     """Return the node's keys; raises `InputError` if it is no possible host name."""
     if not is_node_name(node):
         raise InputError(
             f"{node!r} is not a node name; accepted: letters, digits, '.', '_' and '-', at most 253"
         )
     return NodeKeys(
-        **{name: f"{PREFIX}:{{{node}}}:{name}" for name in NodeKeys.__dataclass_fields__}
+        **{name: f"{prefix}:{{{node}}}:{name}" for name in NodeKeys.__dataclass_fields__}
     )

@@ -56,6 +56,8 @@ class RedisLedger:
     def __init__(self, store: StoreConfig, role: Role, budget: WaitBudget | None = None) -> None:
         """Open nothing yet. All waits of the ledger together are limited by the budget."""
         self._session = StoreSession(store, role, budget)
+        self._prefix = store.prefix
+        self._nodes_key = keys.nodes_key(store.prefix)
         self._listed: set[str] = set()
 
     def reserve_count(
@@ -95,7 +97,7 @@ class RedisLedger:
         self, node: str, owner: str, reason: str, gpus: Sequence[str] = (), by: str = ""
     ) -> list[str]:
         """See `Ledger.release`."""
-        found = keys.node_keys(node)
+        found = self._keys(node)
         unused = "1" if was_unused(reason, by) else ""
         released = self._session.run_script(
             "release", found, owner, _gpu_filter(gpus), reason, by, unused
@@ -107,9 +109,7 @@ class RedisLedger:
     ) -> list[str]:
         """See `Ledger.renew`."""
         listed = to_json(processes_to_list(tuple(processes or ())))
-        return cast(
-            list[str], self._session.run_script("renew", keys.node_keys(node), owner, listed)
-        )
+        return cast(list[str], self._session.run_script("renew", self._keys(node), owner, listed))
 
     def extend(
         self, node: str, owner: str, duration_s: float, gpus: Sequence[str] = ()
@@ -118,53 +118,51 @@ class RedisLedger:
         _check_duration(duration_s)
         longer_ms = math.ceil(duration_s * 1000)
         flat = self._session.run_script(
-            "extend", keys.node_keys(node), owner, _gpu_filter(gpus), longer_ms
+            "extend", self._keys(node), owner, _gpu_filter(gpus), longer_ms
         )
         return [reservation_from_json(*pair) for pair in zip(flat[::2], flat[1::2], strict=True)]
 
     def join_queue(self, node: str, waiter: Waiter) -> int:
         """See `Ledger.join_queue`."""
         _check_duration(waiter.lease_s)
-        return int(
-            self._session.run_script("wait_turn", keys.node_keys(node), waiter_to_json(waiter))
-        )
+        return int(self._session.run_script("wait_turn", self._keys(node), waiter_to_json(waiter)))
 
     def leave_queue(self, node: str, owners: Sequence[str], reason: str) -> None:
         """See `Ledger.leave_queue`."""
-        self._session.run_script("leave_queue", keys.node_keys(node), to_json(list(owners)), reason)
+        self._session.run_script("leave_queue", self._keys(node), to_json(list(owners)), reason)
 
     def wait_for_event(self, node: str, after: str, timeout_s: float) -> str:
         """See `Ledger.wait_for_event`."""
-        return await_event(self._session, keys.node_keys(node).history, after, timeout_s)
+        return await_event(self._session, self._keys(node).history, after, timeout_s)
 
     def quarantine(self, node: str, gpu: str, reason: str, by: str) -> bool:
         """See `Ledger.quarantine`."""
-        return bool(self._session.run_script("quarantine", keys.node_keys(node), gpu, reason, by))
+        return bool(self._session.run_script("quarantine", self._keys(node), gpu, reason, by))
 
     def unquarantine(self, node: str, gpu: str, by: str) -> bool:
         """See `Ledger.unquarantine`."""
-        return bool(self._session.run_script("unquarantine", keys.node_keys(node), gpu, by))
+        return bool(self._session.run_script("unquarantine", self._keys(node), gpu, by))
 
     def forget_node(self, node: str) -> bool:
         """See `Ledger.forget_node`."""
-        answer, detail = self._session.run_script("forget_node", keys.node_keys(node))
+        answer, detail = self._session.run_script("forget_node", self._keys(node))
         if answer == "reserved":
             raise InputError(f"{node} is not forgotten: {detail} is reserved; release it first")
         with self._session.client() as client:
-            listed = client.srem(keys.NODES, node)
+            listed = client.srem(self._nodes_key, node)
         self._listed.discard(node)
         return bool(detail or listed)
 
     def history(self, node: str, since: float) -> list[Event]:
         """See `Ledger.history`."""
-        return read_history(self._session, keys.node_keys(node).history, since)
+        return read_history(self._session, self._keys(node).history, since)
 
     def record_entries(
         self, node: str, journal: str, entries: Sequence[NumberedEntry]
     ) -> list[OverruledReservation]:
         """See `Ledger.record_entries`."""
         answer = self._session.run_script(
-            "record", keys.node_keys(node), journal, to_json(encode_entries(entries))
+            "record", self._keys(node), journal, to_json(encode_entries(entries))
         )
         return [
             OverruledReservation(gpu, reservation_from_json(gpu, before), owner, user)
@@ -176,7 +174,7 @@ class RedisLedger:
         node = observation.scan.node
         heartbeats = to_json(dict.fromkeys(alive, True))
         known = self._session.run_script(
-            "publish_scan", keys.node_keys(node), *self._scan_arguments(observation), heartbeats
+            "publish_scan", self._keys(node), *self._scan_arguments(observation), heartbeats
         )
         # Needless if this process saw the node listed, and the script found an earlier scan: a node
         # that was forgotten since has none.
@@ -186,10 +184,15 @@ class RedisLedger:
     def read_nodes(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
         """See `Ledger.read_nodes`."""
         with self._session.client() as client:
-            names = sorted(read_node_names(client) if nodes is None else nodes)
-            views, listed = read_node_views(client, names, in_cluster=self._session.in_cluster)
+            names = sorted(read_node_names(client, self._prefix) if nodes is None else nodes)
+            views, listed = read_node_views(
+                client, names, self._prefix, in_cluster=self._session.in_cluster
+            )
         self._listed = (self._listed - set(names)) | listed
         return views
+
+    def _keys(self, node: str) -> keys.NodeKeys:
+        return keys.node_keys(node, self._prefix)
 
     def _reserve(
         self,
@@ -204,7 +207,7 @@ class RedisLedger:
             _check_duration(claim.duration_s)
         known, code, *rest = self._session.run_script(
             script,
-            keys.node_keys(observation.scan.node),
+            self._keys(observation.scan.node),
             *self._scan_arguments(observation),
             claim_to_json(claim),
             _terms_json(options),
@@ -243,7 +246,7 @@ class RedisLedger:
     def _list_node(self, node: str) -> None:
         # A separate command: the index lacks the node's hash tag, so no script may use both.
         with self._session.client() as client:
-            client.sadd(keys.NODES, node)
+            client.sadd(self._nodes_key, node)
         self._listed.add(node)
 
 

@@ -31,39 +31,38 @@ ANSWERS_PER_NODE = 6
 Hash = Mapping[str, str]
 
 
-def read_node_names(client: redis.Redis) -> list[str]:
+def read_node_names(client: redis.Redis, prefix: str) -> list[str]:
     """Return the node names in the index; other texts are left out."""
-    return [
-        name for name in cast(Iterable[str], client.smembers(keys.NODES)) if keys.is_node_name(name)
-    ]
+    listed = cast(Iterable[str], client.smembers(keys.nodes_key(prefix)))
+    return [name for name in listed if keys.is_node_name(name)]
 
 
 def read_node_views(
-    client: redis.Redis, names: Sequence[str], *, in_cluster: bool
+    client: redis.Redis, names: Sequence[str], prefix: str, *, in_cluster: bool
 ) -> tuple[list[NodeView], set[str]]:
     """Return the views of these nodes, in this order, and the names of those that are listed."""
     views: list[NodeView] = []
     listed: set[str] = set()
     for first in range(0, len(names), NODES_PER_READ):
         some = names[first : first + NODES_PER_READ]
-        read, are_listed = _read_batch(client, some, in_cluster)
+        read, are_listed = _read_batch(client, some, prefix, in_cluster)
         views += read
         listed.update(name for name, is_listed in zip(some, are_listed, strict=True) if is_listed)
     return views, listed
 
 
 def _read_batch(
-    client: redis.Redis, names: Sequence[str], in_cluster: bool
+    client: redis.Redis, names: Sequence[str], prefix: str, in_cluster: bool
 ) -> tuple[list[NodeView], list[bool]]:
     # The servers of a cluster share neither a transaction nor a clock.
     pipeline = client.pipeline(transaction=not in_cluster)
     if not in_cluster:
         pipeline.time()
     for name in names:
-        node = keys.node_keys(name)
+        node = keys.node_keys(name, prefix)
         for key in (node.scan, node.reservations, node.released, node.quarantine, node.queue):
             pipeline.hgetall(key)
-        pipeline.sismember(keys.NODES, name)
+        pipeline.sismember(keys.nodes_key(prefix), name)
     answers = pipeline.execute()
     seconds, microseconds = cast(tuple[int, int], client.time() if in_cluster else answers.pop(0))
     read_at = seconds + microseconds / 1e6

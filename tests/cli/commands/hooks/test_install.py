@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import stat
@@ -328,30 +327,17 @@ def test_render_writes_every_file(tmp_path: Path) -> None:
         "canhazgpu/health_check.sh",
         "slurm.conf.canhazgpu",
         "gres.conf.example",
-        "redis-users.acl",
     }
     assert result.stdout.splitlines() == [str(out / name) for name in files_in_order(result)]
     assert {mode for name, (mode, _) in files.items() if name.endswith(".sh")} == {0o755}
     assert {mode for name, (mode, _) in files.items() if not name.endswith(".sh")} == {0o644}
     assert files["gres.conf.example"][1].count("File=/dev/nvidia") == 2
-    digest = hashlib.sha256(b"geheim").hexdigest()
-    assert f"user hooks reset on #{digest} " in files["redis-users.acl"][1]
     assert not any("geheim" in text for _, text in files.values())
 
 
 def files_in_order(result: Result) -> list[str]:
     return ["/".join(Path(line).parts[-2:]) if ".sh" in line else Path(line).name
             for line in result.stdout.splitlines()]  # fmt: skip
-
-
-@pytest.mark.parametrize("url", ["embedded", "redis://head:6379/0"])
-def test_without_a_password_no_account_is_opened(tmp_path: Path, url: str) -> None:
-    file = configured(tmp_path / "config.toml", f'[store]\nurl = "{url}"\n')
-
-    run("--config", file, "hooks", "render", "--output", tmp_path / "out")
-
-    users = (tmp_path / "out/redis-users.acl").read_text()
-    assert "user canhazgpu reset on #PUT-THE-SHA256-OF-THE-PASSWORD-HERE " in users
 
 
 def test_the_wheel_holds_the_templates(tmp_path: Path) -> None:

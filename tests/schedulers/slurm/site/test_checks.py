@@ -178,6 +178,18 @@ BROKEN: list[tuple[str, str, Change, str]] = [
     ),
     ("config-secret", "error", config(has_password=True), "chmod 600 /etc/canhazgpu/config.toml"),
     (
+        "config-secret",
+        "error",
+        config(exposed_login_file="/etc/canhazgpu/store.login"),
+        "chmod 600 /etc/canhazgpu/store.login",
+    ),
+    (
+        "store-login",
+        "warning",
+        config(shared_login="hooks open the store as 'default'"),
+        "canhazgpu store acl",
+    ),
+    (
         "config-readable",
         "warning",
         config(users_file_blocked_by="/etc/canhazgpu"),

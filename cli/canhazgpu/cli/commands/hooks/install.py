@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.cli.hook_site.config_warnings import config_warnings
 from canhazgpu.cli.hook_site.install_warnings import install_warnings
 from canhazgpu.cli.hook_site.script_settings import hook_files, hook_settings
+from canhazgpu.cli.hook_site.store_login import shared_login
 from canhazgpu.cli.options.common import json_option
 from canhazgpu.cli.options.hooks import (
     chain_option,
@@ -23,8 +24,10 @@ from canhazgpu.cli.options.hooks import (
     slurm_conf_option,
     slurm_dir_option,
 )
+from canhazgpu.config import EffectiveConfig
 from canhazgpu.config.conflict_chain import swap_error
 from canhazgpu.errors import ConfigError
+from canhazgpu.node.identity import node_name
 from canhazgpu.path_presence import may_exist
 from canhazgpu.schedulers.slurm.conf.node_conf import read_node_conf, read_settings
 from canhazgpu.schedulers.slurm.site.collect import find_slurm_conf
@@ -123,6 +126,7 @@ def install(
         ),
         (
             *config_warnings(effective),
+            *_store_warnings(effective, app, base),
             *install_warnings(
                 site, layout, steps, base, slurm_picks=constrained or slurm.assignment == "slurm"
             ),
@@ -136,6 +140,13 @@ def install(
         click.echo(json.dumps(_installation_to_dict(installation, diffs), indent=2))
     else:
         _print_text(installation, diffs)
+
+
+def _store_warnings(effective: EffectiveConfig, app: App, root: Path) -> Iterator[str]:
+    # An image is no node's.
+    node = node_name(effective.config.node, app.environ) if root == Path("/") else ""
+    if found := shared_login(effective.config.store, node):
+        yield f"{found}: 'canhazgpu store acl' prints a user for each node, and a reader"
 
 
 def _print_text(installation: Installation, diffs: Mapping[Path, str]) -> None:

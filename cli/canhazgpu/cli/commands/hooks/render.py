@@ -30,9 +30,9 @@ from canhazgpu.templates.slurm_files import DEFAULT_GPUS, fragment_texts, hook_t
 def render(app: App, output: str, gpus: int, slurm_dir: str) -> None:
     """Write all files into a directory, to look at or to hand to a configuration manager.
 
-    Beside the scripts these are lines for slurm.conf, an example of gres.conf, and users
-    for Redis (an ACL file, with a digest of the password that store.url holds). For a site
-    that has scripts of its own, 'hooks install --root' fits them in.
+    Beside the scripts these are lines for slurm.conf and an example of gres.conf. For a
+    site that has scripts of its own, 'hooks install --root' fits them in. Users for Redis
+    are printed by 'canhazgpu store acl'.
 
     \b
     Example:

@@ -18,8 +18,8 @@ from canhazgpu.cli.options.hooks import (
     slurm_conf_option,
     slurm_dir_option,
 )
+from canhazgpu.config.schema import Config
 from canhazgpu.errors import ConfigError
-from canhazgpu.ledger.store.keys import PREFIX
 from canhazgpu.path_presence import may_exist
 from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.conf.node_conf import read_settings
@@ -45,11 +45,11 @@ from canhazgpu.schedulers.slurm.site.uninstall import (
 
 EXIT_REFUSED = 2
 
-LEDGER_NOTICE = f"""\
+LEDGER_NOTICE = """\
 The ledger is left as it is. Jobs release their GPUs in their epilogs, so let those with GPUs end
 first; what is still reserved then goes with the ledger's keys:
 
-  redis-cli -u STORE_URL --scan --pattern '{PREFIX}:*' | xargs -r redis-cli -u STORE_URL unlink
+  redis-cli -u STORE_URL --scan --pattern '{prefix}:*' | xargs -r redis-cli -u STORE_URL unlink
 """
 
 
@@ -68,6 +68,7 @@ class Uninstallation:
     named_by_controller: Sequence[DanglingReference]
     health_check_caller: str
     dry_run: bool
+    store_prefix: str
 
     @property
     def refused(self) -> bool:
@@ -126,7 +127,9 @@ def _plan_uninstallation(
     removals, foreign = find_installed(script_directories(settings, slurm_dir), root)
     named_by_controller: tuple[DanglingReference, ...] = ()
     if root == Path("/") and may_exist(conf_path) and removals:
-        commands = SlurmCommands(_bin_dir(app), QUERY_TIMEOUT_S, {names.SLURM_CONF: conf})
+        commands = SlurmCommands(
+            _config(app).slurm.bin_dir, QUERY_TIMEOUT_S, {names.SLURM_CONF: conf}
+        )
         if running := read_running_settings(commands):
             controller_settings = with_absolute_hooks(running, conf)
             named_by_controller = find_dangling_references(
@@ -145,14 +148,15 @@ def _plan_uninstallation(
         named_by_controller,
         health_check_caller if calls else "",
         dry_run,
+        _config(app).store.prefix,
     )
 
 
-def _bin_dir(app: App) -> str:
+def _config(app: App) -> Config:
     try:
-        return app.effective_config().config.slurm.bin_dir
+        return app.effective_config().config
     except ConfigError:
-        return ""  # scripts can be removed even if the configuration is broken
+        return Config()  # scripts can be removed even if the configuration is broken
 
 
 def _text_lines(plan: Uninstallation) -> Iterator[str]:
@@ -169,7 +173,7 @@ def _text_lines(plan: Uninstallation) -> Iterator[str]:
     yield ""
     yield from _conf_instructions(plan)
     yield ""
-    yield LEDGER_NOTICE.rstrip("\n")
+    yield LEDGER_NOTICE.format(prefix=plan.store_prefix).rstrip("\n")
 
 
 def _conf_instructions(plan: Uninstallation) -> Iterator[str]:

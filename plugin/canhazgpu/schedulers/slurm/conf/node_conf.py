@@ -19,6 +19,7 @@ from canhazgpu.schedulers.slurm.conf.declared_gpus import (
 )
 from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
 from canhazgpu.schedulers.slurm.conf.gres import GresConf, order_gpu_devices, parse_gres_conf
+from canhazgpu.schedulers.slurm.conf.hostlist import expand_hostlist
 from canhazgpu.schedulers.slurm.conf.parser import ConfLine, ConfPairs
 from canhazgpu.schedulers.slurm.conf.settings import Settings, collect_settings, plugin_names
 from canhazgpu.schedulers.slurm.conf.shared_gres import parse_shared_gres
@@ -144,6 +145,22 @@ def has_mps(conf: Path, node: str) -> bool:
         return "mps" in read_node_conf(conf, node, node).shared_gres
     except (ConfigError, InputError):
         return False
+
+
+def nodes_with_gpus(conf: Path) -> tuple[str, ...]:
+    """Return the nodes to which ``slurm.conf`` gives GPUs.
+
+    Raises `ConfigError` where it cannot be read, `InputError` for a malformed list of nodes.
+    """
+    default, found = "", list[str]()
+    for line in ConfFiles(conf.parent).lines(conf):
+        names = line.pairs.get("nodename", "") if line.leading_key == "nodename" else ""
+        gres = line.pairs.get("gres", default)
+        if names.upper() == "DEFAULT":
+            default = gres
+        elif names and parse_declared_gpus(gres):
+            found += expand_hostlist(names)
+    return tuple(dict.fromkeys(found))
 
 
 def read_settings(conf: Path, root: Path = Path("/")) -> Settings:

@@ -119,7 +119,7 @@ def _probe_store(store: StoreConfig, node: str) -> dict[str, Any]:
         before = time.time()
         seconds, microseconds = client.time()
         after = time.time()
-        known = keys.node_keys(node)
+        known = keys.node_keys(node, store.prefix)
         at = cast(str | None, client.hget(known.scan, "at"))
         client.eval(NOOP_WRITE_SCRIPT, 1, known.recorded)
     published_at = seconds_from_ms_text(at)

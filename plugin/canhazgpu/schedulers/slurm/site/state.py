@@ -101,7 +101,8 @@ class ConfigState:
     `file` is the file of the hooks, `users_file` that of all others, None if there is none.
     `python_blocked_by` is what prevents users from running this Python. `changeable_paths` has, by
     trusted path, the paths that others can change. `invisible_to_hooks` has, by configuration key,
-    an origin that hooks do not read.
+    an origin that hooks do not read. `exposed_login_file` is store.login_file if everybody
+    can read it; `shared_login` says who else has the hooks' login.
     """
 
     config: Config
@@ -114,6 +115,8 @@ class ConfigState:
     python_blocked_by: str | None
     invisible_to_hooks: dict[str, str]
     changeable_paths: dict[str, tuple[str, ...]]
+    exposed_login_file: str = ""
+    shared_login: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,13 @@ def config_secret(site: SiteState) -> Iterator[Problem]:
             "mode 600, and another file without a password for users",
             f"chmod 600 {config.file}",
         )
+    if config.exposed_login_file:
+        yield Problem(
+            "error",
+            f"everybody can read the store's password in {config.exposed_login_file}",
+            "mode 600, or 640 with the group of those who reserve GPUs",
+            f"chmod 600 {config.exposed_login_file}",
+        )
 
 
 def config_readable(site: SiteState) -> Iterator[Problem]:
@@ -187,6 +194,17 @@ def store(site: SiteState) -> Iterator[Problem]:
     """Find a Redis that hooks cannot reach."""
     if fault := site.hook_probe.store_fault:
         yield Problem("error", fault, "a store that answers", "redis-cli -u STORE_URL ping")
+
+
+def store_login(site: SiteState) -> Iterator[Problem]:
+    """Find a login by which another node could change this node's records."""
+    if site.config.shared_login:
+        yield Problem(
+            "warning",
+            site.config.shared_login,
+            "a Redis user for each node, a reader for users",
+            "canhazgpu store acl: see 'Passwords' in install.md",
+        )
 
 
 def clock(site: SiteState) -> Iterator[Problem]:

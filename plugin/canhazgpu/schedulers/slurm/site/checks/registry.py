@@ -154,6 +154,7 @@ CHECKS = (
         "cuda-index", "GPUs are named so that CUDA finds them", export.cuda_index, _gpus_readable
     ),
     Check("store", "hooks reach the ledger", node.store, _probe_succeeded),
+    Check("store-login", "only this node can change its records", node.store_login),
     Check("clock", "the node's clock agrees with the store's", node.clock, _clock_measured),
     Check(
         "published",

@@ -1,0 +1,122 @@
+"""Pure: commands that a Redis user has to be allowed, and such as it must not be allowed.
+
+``ACL DRYRUN`` answers for each without executing it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from canhazgpu.frozen_dataclass import dataclass
+from canhazgpu.ledger.store.acl.users import ADMIN, NODE, StoreUser
+from canhazgpu.ledger.store.keys import node_keys, nodes_key
+
+_ANY = "any-node"
+"""A node's name that stands for all: only patterns of keys decide."""
+
+Command = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A command of a user's, and whether the user is to be allowed it."""
+
+    user: str
+    command: Command
+    allowed: bool
+
+    @property
+    def text(self) -> str:
+        """The command as a person would write it."""
+        return " ".join(self.command)
+
+
+def probes_of(user: StoreUser, prefix: str) -> Iterator[Probe]:
+    """Yield the probes of one of our users."""
+    allowed, refused = _commands(user, prefix)
+    yield from (Probe(user.name, command, allowed=True) for command in allowed)
+    yield from (Probe(user.name, command, allowed=False) for command in refused)
+
+
+def write_probe(user: str, prefix: str) -> Probe:
+    """Return the probe of whether any user, not one of ours, may write the ledger."""
+    return Probe(user, ("HSET", node_keys(_ANY, prefix).reservations, "f", "v"), allowed=False)
+
+
+def _commands(user: StoreUser, prefix: str) -> tuple[list[Command], list[Command]]:
+    node = user.node or _ANY
+    reads, writes = _read_commands(node, prefix), _write_commands(node, prefix)
+    other = node_keys(f"{node}0", prefix)
+    index = nodes_key(prefix)
+    server: list[Command] = [
+        ("CONFIG", "SET", "maxmemory", "0"),
+        ("ACL", "SETUSER", "x"),
+        ("SHUTDOWN",),
+        ("KEYS", "*"),
+        ("SCAN", "0"),
+        ("PUBLISH", "x", "y"),
+    ]
+    wipe: list[Command] = [("FLUSHALL",), ("FLUSHDB",)]
+    foreign: list[Command] = [("GET", "elsewhere"), ("SET", "elsewhere", "1")]
+    if user.role == ADMIN:
+        administration: list[Command] = [
+            ("ACL", "LIST"),
+            ("ACL", "SETUSER", "x"),
+            ("ACL", "DRYRUN", "x", "PING"),
+            ("CONFIG", "GET", "save"),
+            ("INFO",),
+            ("SCAN", "0"),
+            ("UNLINK", f"{prefix}:x"),
+            ("DEL", other.history),
+            ("SREM", index, "x"),
+        ]
+        return [*reads, *writes, *administration], wipe
+    others_write = [
+        *_write_commands(f"{node}0", prefix),
+        ("DEL", other.history),
+        ("XTRIM", other.history, "MAXLEN", "0"),
+        ("SET", other.recorded, "x"),
+        ("RENAME", other.scan, node_keys(node, prefix).scan),
+        ("SREM", index, "x"),
+        ("DEL", index),
+    ]
+    refused = [*others_write, *server, *wipe, *foreign]
+    if user.role == NODE:
+        return [
+            *reads,
+            *_read_commands(f"{node}0", prefix),
+            *writes,
+            ("SADD", index, node),
+        ], refused
+    return reads, [*writes, ("SADD", index, node), ("SCRIPT", "LOAD", "x"), *refused]
+
+
+def _read_commands(node: str, prefix: str) -> list[Command]:
+    keys = node_keys(node, prefix)
+    return [
+        ("PING",),
+        ("TIME",),
+        ("MULTI",),
+        ("EXEC",),
+        ("SMEMBERS", nodes_key(prefix)),
+        ("SISMEMBER", nodes_key(prefix), node),
+        ("HGETALL", keys.scan),
+        ("HGETALL", keys.reservations),
+        ("GET", keys.recorded),
+        ("XRANGE", keys.history, "-", "+"),
+        ("XREVRANGE", keys.history, "+", "-"),
+        ("XREAD", "BLOCK", "1", "STREAMS", keys.history, "0"),
+    ]
+
+
+def _write_commands(node: str, prefix: str) -> list[Command]:
+    keys = node_keys(node, prefix)
+    return [
+        ("EVALSHA", "0" * 40, "1", keys.reservations),
+        ("EVAL", "return 1", "1", keys.scan),
+        ("HSET", keys.reservations, "f", "v"),
+        ("HDEL", keys.queue, "f"),
+        ("XADD", keys.history, "*", "f", "v"),
+        ("SET", keys.recorded, "x"),
+        ("DEL", keys.scan),
+    ]
