@@ -61,8 +61,9 @@ packages:
 venv:
 	@contrib/dev/build-venv $(BUILD)
 
-docs: venv  ## write what is generated in docs/
+docs: venv  ## write what is generated: the reference of keys, the manual pages
 	@$(VENV)/bin/python contrib/dev/configuration-reference
+	@$(VENV)/bin/python contrib/manual-pages/manual_pages.py
 
 clean:  ## remove what was built
 	rm -rf $(BUILD) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -38,7 +38,19 @@ def _reject_nan(
     return value
 
 
-@click.command(epilog=exit_codes(ScanError, StoreError, NodeStateError))
+@click.command(
+    epilog=exit_codes(
+        ScanError,
+        StoreError,
+        NodeStateError,
+        others={
+            0: "everything is shown",
+            2: "no such node, or wrong options, values or configuration",
+            3: "no GPU can be read",
+            4: "the store did not serve: what it alone knows is missing",
+        },
+    )
+)
 @nodes_option("Show", complete_nodes)
 @click.option(
     "--me", "mine", is_flag=True, help="Show only the GPUs that you hold, use or wait for."
@@ -82,13 +94,6 @@ def status(
 
     With --watch, a terminal is redrawn in place; elsewhere the tables are printed
     when something has changed, and with --json one document a line each time.
-
-    \b
-    The exit status:
-      0  everything is shown
-      2  no such node, or a misspelt flag
-      3  no GPU can be read
-      4  the store did not serve: what it alone knows is missing
 
     \b
     Examples:
