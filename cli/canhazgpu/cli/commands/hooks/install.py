@@ -59,7 +59,6 @@ class Installation:
     steps: tuple[InstallStep, ...]
     lines: tuple[ConfLine, ...]
     warnings: tuple[str, ...]
-    dry_run: bool
 
 
 @click.command(epilog=exit_codes())
@@ -94,52 +93,53 @@ def install(
       canhazgpu --config /etc/canhazgpu/config.toml hooks install
       canhazgpu hooks install --root /srv/images/gpu-node --json
     """  # noqa: D301 - click reads the character: keep these lines
+    plan = _plan_installation(app, Path(root).absolute(), slurm_dir, slurm_conf, chains)
+    diffs = {step.target: step_diff(step) for step in plan.steps} if dry_run else {}
+    if not dry_run:
+        apply_steps(plan.steps)
+    if as_json:
+        click.echo(json.dumps(_installation_to_dict(plan, diffs, dry_run=dry_run), indent=2))
+    else:
+        _print_text(plan, diffs, dry_run=dry_run)
+
+
+def _plan_installation(
+    app: App, root: Path, slurm_dir: str, slurm_conf: str | None, chains: Mapping[str, str]
+) -> Installation:
+    """Return what is to be installed below `root`; raises `ConfigError` where it cannot work."""
     effective = app.effective_config()
-    base = Path(root).absolute()
-    conf = under_root(base, Path(find_slurm_conf(slurm_conf, app.environ, slurm_dir, base)))
+    conf = under_root(root, Path(find_slurm_conf(slurm_conf, app.environ, slurm_dir, root)))
     if slurm_conf and not may_exist(conf):
         raise ConfigError(f"cannot read {conf}: No such file or directory")
     slurm = effective.config.slurm
-    constrained = read_node_conf(conf, "", "", base).constrains_devices
+    constrained = read_node_conf(conf, "", "", root).constrains_devices
     if fault := swap_error(slurm.chains(), constrained=constrained):
         raise ConfigError(fault)
-    node_path = f"/{conf.relative_to(base)}"
-    site = with_absolute_hooks(read_settings(conf, base), node_path)
+    node_path = f"/{conf.relative_to(root)}"
+    site = with_absolute_hooks(read_settings(conf, root), node_path)
     refuse_copied_hooks(site, chains)
-    layout = plan_layout(
-        site, slurm_dir, chains, read_chained_scripts(chain_script_paths(site, slurm_dir), base)
+    chained = read_chained_scripts(chain_script_paths(site, slurm_dir), root)
+    layout = plan_layout(site, slurm_dir, chains, chained)
+    settings = hook_settings(
+        effective, root, slurm_dir, conf=node_path if may_exist(conf) else None
     )
-    known_conf = node_path if may_exist(conf) else None
-    files = hook_files(hook_settings(effective, base, slurm_dir, conf=known_conf), layout)
-    steps = plan_install(files, find_script_states(files, base), base)
-    installation = Installation(
+    files = hook_files(settings, layout)
+    steps = plan_install(files, find_script_states(files, root), root)
+    multi_node_jobs = allows_multi_node_jobs(conf)
+    slurm_picks = constrained or slurm.assignment == "slurm"
+    return Installation(
         conf,
         steps,
-        (
-            *needed_lines(
-                site,
-                layout,
-                hook_limit_s(slurm),
-                multi_node_jobs=allows_multi_node_jobs(conf),
-            ),
+        lines=(
+            *needed_lines(site, layout, hook_limit_s(slurm), multi_node_jobs=multi_node_jobs),
             *health_lines(site, layout.health_check),
         ),
-        (
+        warnings=(
             *config_warnings(effective),
-            *_store_warnings(effective, app, base),
-            *install_warnings(
-                site, layout, steps, base, slurm_picks=constrained or slurm.assignment == "slurm"
-            ),
+            *_store_warnings(effective, app, root),
+            *install_warnings(site, layout, steps, root, slurm_picks=slurm_picks),
         ),
-        dry_run,
     )
-    diffs = {step.target: step_diff(step) for step in installation.steps} if dry_run else {}
-    if not dry_run:
-        apply_steps(installation.steps)
-    if as_json:
-        click.echo(json.dumps(_installation_to_dict(installation, diffs), indent=2))
-    else:
-        _print_text(installation, diffs)
 
 
 def _store_warnings(effective: EffectiveConfig, app: App, root: Path) -> Iterator[str]:
@@ -149,9 +149,9 @@ def _store_warnings(effective: EffectiveConfig, app: App, root: Path) -> Iterato
         yield f"{found}: 'canhazgpu store acl' prints a user for each node, and a reader"
 
 
-def _print_text(installation: Installation, diffs: Mapping[Path, str]) -> None:
+def _print_text(installation: Installation, diffs: Mapping[Path, str], *, dry_run: bool) -> None:
     for step in installation.steps:
-        to_be = "to be " if installation.dry_run and step.action != "unchanged" else ""
+        to_be = "to be " if dry_run and step.action != "unchanged" else ""
         click.echo(f"{to_be}{step.action} {step.target}")
     for text in filter(None, diffs.values()):
         click.echo(f"\n{text}", nl=False)
@@ -165,9 +165,11 @@ def _print_text(installation: Installation, diffs: Mapping[Path, str]) -> None:
         click.echo(f"warning: {warning}", err=True)
 
 
-def _installation_to_dict(installation: Installation, diffs: Mapping[Path, str]) -> dict[str, Any]:
+def _installation_to_dict(
+    installation: Installation, diffs: Mapping[Path, str], *, dry_run: bool
+) -> dict[str, Any]:
     return {
-        "dry_run": installation.dry_run,
+        "dry_run": dry_run,
         "files": [
             {
                 "path": str(step.file.path),
