@@ -10,7 +10,14 @@ from canhazgpu.frozen_dataclass import dataclass
 
 
 class CanhazgpuError(Exception):
-    """The base of all errors; the text is one line for the user."""
+    """The base of all errors; the text is one line for the user.
+
+    `next_step` replaces the advice for the error's class, "" where the text has it already.
+    """
+
+    def __init__(self, *args: object, next_step: str | None = None) -> None:
+        super().__init__(*args)
+        self.next_step = next_step
 
 
 class ConfigError(CanhazgpuError):
@@ -65,14 +72,12 @@ class Advice:
 DEFAULT_ADVICE = Advice(1, "")
 
 ADVICE: dict[type[CanhazgpuError], Advice] = {
-    ConfigError: Advice(2, "run 'canhazgpu config show' to see every key and where it comes from"),
+    ConfigError: Advice(2, ""),
     InputError: Advice(2, ""),
     ScanError: Advice(3, "check the driver with 'nvidia-smi' and validation.nvml_library"),
-    StoreError: Advice(4, "check store.url and that the server answers: 'redis-cli ping'"),
+    StoreError: Advice(4, "check store.url, and that its server answers"),
     SchedulerError: Advice(5, "check that the scheduler's commands work as root on this node"),
-    DeadlineError: Advice(
-        7, "find what is slow: 'canhazgpu status', 'redis-cli ping', 'nvidia-smi'"
-    ),
+    DeadlineError: Advice(7, "find what is slow: 'canhazgpu hooks check', 'nvidia-smi'"),
     # EX_TEMPFAIL of sysexits.h: statuses of a command that was run stay distinct from it.
     UnavailableError: Advice(75, ""),
     NodeStateError: Advice(6, "check owner, mode and free space of node.state_dir"),
@@ -80,11 +85,14 @@ ADVICE: dict[type[CanhazgpuError], Advice] = {
 
 
 def advice_for(error: CanhazgpuError) -> Advice:
-    """Return the advice for the error's class, or for its nearest base class with one."""
-    for kind in type(error).__mro__:
-        if kind in ADVICE:
-            return ADVICE[kind]
-    return DEFAULT_ADVICE
+    """Return the advice for the error's class, or for its nearest base class with one.
+
+    The error's own next step, if it has one, is in place of that of the class.
+    """
+    found = next((ADVICE[kind] for kind in type(error).__mro__ if kind in ADVICE), DEFAULT_ADVICE)
+    if error.next_step is None:
+        return found
+    return Advice(found.exit_code, error.next_step)
 
 
 def error_text(error: CanhazgpuError) -> str:

@@ -152,7 +152,7 @@ def test_the_configuration_is_frozen() -> None:
     [
         ("[stor]\nurl = 'x'\n", "unknown section [stor] in"),
         ("[store]\ntimout_s = 3\n", "did you mean store.timeout_s?"),
-        ("[store]\nzzz = 3\n", "'canhazgpu config show' lists them"),
+        ("[store]\nzzz = 3\n", "--config /dev/null config show' lists them"),
         ("store = 3\n", "write [store]"),
         ("[[store]]\nurl = 'x'\n", "write [store]"),
         ("url = 3\n", "unknown section [url]"),

@@ -116,11 +116,11 @@ def test_a_job_is_requeued_and_the_node_stays_up(
         # That jobs start all the same is another policy, with tests of its own.
         if broken == "refused":
             cluster.configure(store={"url": "redis://127.0.0.1:1/0", "on_failure": "fail"})
-            advice = "check store.url"
+            advice = "start it, or correct store.url"
         elif broken == "silent":
             server.pause()
             cluster.configure(store={"url": server.url, "timeout_s": 1.0, "on_failure": "fail"})
-            advice = "check store.url"
+            advice = "see whether it answers"
         else:
             cluster.config_file.write_text("[store]\nurll = 'embedded'\n")
             advice = "did you mean store.url?"

@@ -21,7 +21,7 @@ NON_KEY_VARIABLES = frozenset({CONFIG_VARIABLE, "CANHAZGPU_OWNER", "CANHAZGPU_GP
 CANHAZGPU_OWNER marks the processes of a run; CANHAZGPU_GPUS tells jobs and runs their GPUs."""
 
 _MIN_SIMILARITY = 0.75
-_KEYS_ARE_LISTED = "'canhazgpu config show' lists them"
+_KEYS_ARE_LISTED = "'canhazgpu config show' lists the keys"
 
 
 @dataclass(frozen=True, slots=True)

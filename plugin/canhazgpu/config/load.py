@@ -44,16 +44,26 @@ def load(
     missing; a named one may not. Raises `ConfigError`, which names the key, its source and what is
     accepted. A variable that is a misspelt key is refused too, unless the caller tells of it.
     """
-    if refuses_misspelt_variables:
-        refuse_misspelt_variables(environ)
-    path = _config_file(environ, file)
+    try:
+        if refuses_misspelt_variables:
+            refuse_misspelt_variables(environ)
+        return _load(environ, _config_file(environ, file), overrides or {})
+    except ConfigError as exc:
+        if exc.next_step is None:
+            exc.next_step = "correct it, and try with 'canhazgpu config show'"
+        raise
+
+
+def _load(
+    environ: Mapping[str, str], path: Path | None, overrides: Mapping[str, str]
+) -> EffectiveConfig:
     keys = all_keys()
     values: dict[str, Any] = {one.path: one.default for one in keys.values()}
     origins = dict.fromkeys(keys, "default")
     for origin, found in (
         *_from_file(path, keys),
         *_from_environment(environ, keys),
-        *_from_flags(overrides or {}, keys),
+        *_from_flags(overrides, keys),
     ):
         for name, value in found.items():
             values[name] = _validated(keys[name], value, origin)
@@ -99,7 +109,10 @@ def _parsed(path: Path) -> dict[str, Any]:
         with path.open("rb") as stream:
             return tomllib.load(stream)
     except OSError as exc:
-        raise ConfigError(f"cannot read configuration file {path}: {exc.strerror}") from exc
+        raise ConfigError(
+            f"cannot read configuration file {path}: {exc.strerror}",
+            next_step=f"--config or {CONFIG_VARIABLE} names another",
+        ) from exc
     except (ValueError, RecursionError) as exc:
         # TOMLDecodeError, UnicodeDecodeError, and other errors that tomllib does not catch.
         raise ConfigError(f"configuration file {path} is not TOML: {exc}") from exc
@@ -125,7 +138,8 @@ def _require_known_key(path: str, origin: str, keys: Mapping[str, Key]) -> None:
 
 def _suggestion(name: str, known: Mapping[str, object]) -> str:
     close = similar(name, known)
-    return f"; did you mean {close}?" if close else "; 'canhazgpu config show' lists them"
+    listing = "; 'canhazgpu --config /dev/null config show' lists them"
+    return f"; did you mean {close}?" if close else listing
 
 
 def _validated(key: Key, value: Any, origin: str) -> Any:

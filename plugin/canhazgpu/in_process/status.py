@@ -218,8 +218,11 @@ class StatusReader:
             raise store_fault
         others = {name: view for name, view in views.items() if name != self._local}
         if not others:
+            if scan.fault is not None:
+                raise ScanError(scan.fault)
             raise ScanError(
-                scan.fault or "this node has no GPU, and the ledger knows no other node"
+                "this node has no GPU, and the ledger knows no other node",
+                next_step="'canhazgpu validate --publish', on a node with GPUs, makes it known",
             )
         return _NodeViews(_sorted_by_name(others))
 

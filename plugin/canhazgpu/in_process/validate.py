@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from canhazgpu.allocation.coverage import PidNamespace
-from canhazgpu.errors import StoreError, error_text
+from canhazgpu.errors import StoreError, advice_for
 from canhazgpu.gpu.health import count_text, count_whole_gpus, with_known_uuids
 from canhazgpu.in_process.adapters import threshold_override
 from canhazgpu.in_process.node_book import heeding_node
@@ -48,18 +48,29 @@ def validate_node(adapters: Adapters, request: ValidateRequest) -> ValidateAnswe
     # Read after the scan: use by a GPU reserved during the scan is then not called unreserved.
     try:
         before = _read_view(ledger, node)
-        if request.publish:
-            complete = _has_as_many_as_named(config, request, observation.scan)
-            ledger.publish_scan(replace(observation, is_complete=complete))
-        after = _read_view(ledger, node) if request.publish else before
     except StoreError as exc:
         expected = _expectations(config, checks, None, may_lack_gpus)
         findings = scan_findings(observation.scan, expected)
-        unknown = Finding(Verdict.CANNOT_TELL, f"unreserved use: {error_text(exc)}")
+        unknown = _cannot_tell("the reservations cannot be read", exc)
         return ValidateAnswer(node, (*findings, unknown))
+    after, published, faults = before, False, []
+    if request.publish:
+        complete = _has_as_many_as_named(config, request, observation.scan)
+        try:
+            ledger.publish_scan(replace(observation, is_complete=complete))
+            published = True
+            after = _read_view(ledger, node)
+        except StoreError as exc:
+            what = "reservations cannot be read again" if published else "scan was not published"
+            faults.append(_cannot_tell(f"the {what}", exc))
     age_s = adapters.clock() - started_at
     expected = _expectations(config, checks, before, may_lack_gpus)
-    return _validate_answer(after, observation, expected, age_s, published=request.publish)
+    answer = _validate_answer(after, observation, expected, age_s)
+    return replace(answer, findings=(*answer.findings, *faults), published=published)
+
+
+def _cannot_tell(what: str, error: StoreError) -> Finding:
+    return Finding(Verdict.CANNOT_TELL, f"{what}: {error}", advice_for(error).next_step)
 
 
 def _read_view(ledger: Ledger, node: str) -> NodeView:
@@ -91,8 +102,6 @@ def _validate_answer(
     observation: Observation,
     expected: Expectations,
     age_s: float,
-    *,
-    published: bool,
 ) -> ValidateAnswer:
     scan = with_known_uuids(expected.known_gpus, observation.scan)
     findings = scan_findings(scan, expected)
@@ -102,4 +111,4 @@ def _validate_answer(
     findings += ledger_findings(status, expected.policy, {one.uuid for one in findings if one.uuid})
     reserved_count = sum(gpu.reservation is not None for gpu in status.gpus)
     gpu_counts = f"{count_text(scan.gpus)}, {reserved_count} reserved"
-    return ValidateAnswer(view.node, tuple(findings), gpu_counts, published)
+    return ValidateAnswer(view.node, tuple(findings), gpu_counts)

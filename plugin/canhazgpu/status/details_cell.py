@@ -12,6 +12,9 @@ from canhazgpu.status.node_status import GpuStatus
 
 WITHOUT_RESERVATION = "WITHOUT RESERVATION"
 RESERVATION_NOT_KNOWN = "reservation not known"
+ENDING_S = 120.0
+"""For so long after its time limit a job or a run may still be ending: Slurm's KillWait, and the
+epilog."""
 MAX_NAME = 40
 """Characters shown of a job's name or a note, which users choose, unless the table is wide."""
 
@@ -78,6 +81,8 @@ def _heartbeat_text(held: Reservation, now: float) -> str:
 def _end_text(ends_at: float, now: float, verb: str) -> str:
     if ends_at > now:
         return f"{verb}s in {duration_text(ends_at - now)}"
+    if now - ends_at < ENDING_S:
+        return {"end": "ending", "expire": "expiring"}[verb]
     past = {"end": "should have ended", "expire": "should have expired"}[verb]
     return f"{past} {short_duration_text(now - ends_at)} ago"
 

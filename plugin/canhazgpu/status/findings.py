@@ -37,7 +37,7 @@ class Verdict(IntEnum):
     CANNOT_TELL = 3
 
 
-_BY_SEVERITY = (Verdict.CLEAN, Verdict.UNRESERVED, Verdict.CANNOT_TELL, Verdict.UNHEALTHY)
+BY_SEVERITY = (Verdict.CLEAN, Verdict.UNRESERVED, Verdict.CANNOT_TELL, Verdict.UNHEALTHY)
 """The worst last. A known fault outweighs whatever cannot be told; what cannot be told may be worse
 than unreserved use."""
 
@@ -72,7 +72,7 @@ class Finding:
 
 def worst_verdict(findings: Iterable[Finding]) -> Verdict:
     """Return the worst verdict of the findings."""
-    return max((one.verdict for one in findings), key=_BY_SEVERITY.index, default=Verdict.CLEAN)
+    return max((one.verdict for one in findings), key=BY_SEVERITY.index, default=Verdict.CLEAN)
 
 
 @dataclass(frozen=True, slots=True)

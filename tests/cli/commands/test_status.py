@@ -57,7 +57,7 @@ GPU STATUS      USER     DURATION    TYPE    MODEL            DETAILS           
 2   in use      bob                                           WITHOUT RESERVATION                    1025MB used by PID 12345 (python3)
 3   quarantined                                               row remap pending (health, 5s ago)     45MB used
 4   unknown                                                                                          GPU is lost (NVML error 15)
-?   in use      carol    1m 0s       slurm                    job 9 x, should have ended 0s ago      cannot tell: not found by the scan
+?   in use      carol    1m 0s       slurm                    job 9 x, ending      cannot tell: not found by the scan
 """  # noqa: E501 - the table is that wide
 
 BLOCK_N2 = """\

@@ -60,7 +60,7 @@ def test_unreserved_use() -> None:
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
         f"GPUS WARNING - n1: {what}",
-        f"{what} -> bob ends it, or takes the GPU: canhazgpu reserve --force --gpu-ids 1",
+        "-> bob ends it, or takes the GPU: canhazgpu reserve --force --gpu-ids 1",
     ]
 
 
@@ -97,9 +97,16 @@ def test_without_the_ledger_health_is_still_told() -> None:
 
     assert (result.exit_code, sick.exit_code) == (3, 2)
     assert "WITHOUT RESERVATION" not in result.stdout
-    assert "unreserved use: cannot reach the store at redis://h: Connection" in result.stdout
-    assert "(and 1 more)" in sick.stdout.splitlines()[0]
-    assert [line.split(" ")[1] for line in sick.stdout.splitlines()[1:]] == ["use:", "0"]
+    assert result.stdout.splitlines() == [
+        f"GPUS UNKNOWN - n1: the reservations cannot be read: {GONE}",
+        "-> check store.url, and that its server answers",
+    ]
+    first, *others = sick.stdout.splitlines()
+    assert first.startswith(f"GPUS CRITICAL - n1: GPU 0 ({uuid(0)}): unhealthy")
+    assert first.endswith("(and 1 more)")
+    assert others == [
+        f"the reservations cannot be read: {GONE} -> check store.url, and that its server answers"
+    ]
 
 
 def test_a_node_without_gpus() -> None:
@@ -186,8 +193,8 @@ def test_publish_stores_the_scan_quarantines_and_lifts() -> None:
 
     # I expect both to be told, and after it the first one to be lifted
     assert (before.exit_code, after.exit_code) == (2, 2)
-    assert len(before.stdout.splitlines()) == 1 + 2
-    assert len(after.stdout.splitlines()) == 1 + 1
+    assert len(before.stdout.splitlines()) == 2
+    assert len(after.stdout.splitlines()) == 1
     assert list(store.views["n1"].quarantines) == [uuid(1)]
     assert store.changes == [("publish", "n1")]
 
@@ -208,7 +215,23 @@ def test_publish_without_the_right_to_write_cannot_tell() -> None:
     result = validate(store, gpu(0), "--publish")
 
     assert result.exit_code == 3
-    assert "no permission to write" in result.stdout
+    assert result.stdout.splitlines() == [
+        "GPUS UNKNOWN - n1: the scan was not published: no permission to write",
+        "-> check store.url, and that its server answers",
+    ]
+
+
+def test_a_scan_that_cannot_be_published_hides_no_unreserved_use() -> None:
+    store = MemoryLedger({"n1": view(gpus=2)}, change_error=StoreError("full", next_step="free"))
+
+    result = validate(store, gpu(0), gpu(1, 5045, ROGUE), "--publish", "--json")
+
+    shown = json.loads(result.stdout)
+    assert (result.exit_code, shown["published"]) == (3, False)
+    assert [(one["verdict"], one["advice"][:4]) for one in shown["findings"]] == [
+        ("cannot tell", "free"),
+        ("unreserved", "bob "),
+    ]
 
 
 @pytest.mark.parametrize(

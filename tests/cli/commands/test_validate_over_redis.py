@@ -122,7 +122,9 @@ def test_without_the_store_one_cannot_tell(place: Place) -> None:
     done = place.validate()
 
     assert (done.returncode, done.stderr) == (3, "")
-    assert done.stdout.startswith("GPUS UNKNOWN - n1: unreserved use: cannot reach the store")
+    assert done.stdout.startswith(
+        "GPUS UNKNOWN - n1: the reservations cannot be read: cannot reach the store"
+    )
 
 
 def test_a_driver_that_hangs(place: Place) -> None:

@@ -20,7 +20,7 @@ import pytest
 from servers.private_redis import BINARIES, PrivateRedis, need_binary
 
 from canhazgpu.config.schema import StoreConfig
-from canhazgpu.errors import ConfigError, StoreError
+from canhazgpu.errors import CanhazgpuError, ConfigError, StoreError, error_text
 from canhazgpu.ledger.embedded import binary as embedded_binary
 from canhazgpu.ledger.embedded import server as embedded
 from canhazgpu.ledger.embedded import server_conf
@@ -101,7 +101,7 @@ def refusal(role: Role, directory: str, timeout_s: float = 5.0) -> str:
     """Connect, which must fail, and return what the user reads."""
     with pytest.raises(StoreError) as caught:
         connect(config(directory, timeout_s), role)
-    return str(caught.value)
+    return error_text(caught.value)
 
 
 def run_python(code: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -136,7 +136,8 @@ def as_nobody(action: Callable[[], object]) -> str:
             os.setuid(NOBODY)
             text = str(action())
         except BaseException as exc:
-            text = f"{type(exc).__name__}: {exc}"
+            said = error_text(exc) if isinstance(exc, CanhazgpuError) else str(exc)
+            text = f"{type(exc).__name__}: {said}"
         os.write(write_end, text.encode())
         os._exit(0)
     os.close(write_end)
@@ -360,9 +361,7 @@ def test_a_server_without_its_socket_is_neither_doubled_nor_lost(
     pid = pid_of(directory)
     ServerDirectory.at(directory).socket.unlink()
 
-    assert "runs and does not answer; end the process that server.pid names" in refusal(
-        Role.WRITE, directory, 0.1
-    )
+    assert "runs and does not answer (end the process that" in refusal(Role.WRITE, directory, 0.1)
     assert servers_in(directory) == [pid]
 
     assert embedded.stop(directory) is True
@@ -675,13 +674,14 @@ def test_a_wrong_or_missing_secret_is_explained_without_showing_it(directory: st
     secret.write_text("0" * 64)
 
     store = config(directory)
-    stale = f"was not started with {directory}/secret: stop it"
+    stale = f"was not started with {directory}/secret"
     with pytest.raises(StoreError, match=stale) as caught, translate_errors(store):
         connect(store, Role.WRITE).ping()
-    assert "0" * 64 not in str(caught.value)
+    assert "0" * 64 not in error_text(caught.value)
+    assert f"end the process that {directory}/server.pid names" in error_text(caught.value)
 
     secret.unlink()
-    assert "a new one is made when the server is stopped" in refusal(Role.WRITE, directory)
+    assert "starts a server with a new one" in refusal(Role.WRITE, directory)
     embedded.stop(directory)
     with writer(directory) as client:
         assert client.ping() is True
@@ -744,7 +744,7 @@ def test_another_user_reads_the_ledger_and_can_do_nothing_else(directory: str) -
                 with translate_errors(config(directory)):
                     answers.append(f"{command} worked: {client.execute_command(*command.split())}")
             except StoreError as exc:
-                if "this user may only read the ledger" not in str(exc):
+                if "who lacks the right" not in str(exc):
                     answers.append(f"{command}: {exc}")
         return answers
 
@@ -782,8 +782,8 @@ def test_another_user_reads_who_starts_a_server_that_is_down(directory: str) -> 
         missing
         == down
         == (
-            f"StoreError: the embedded store in {directory} is not running; the next job's hook"
-            " starts it, and so does 'canhazgpu status' run by root"
+            f"StoreError: the embedded store in {directory} is not running ('canhazgpu status',"
+            " run by root, starts it)"
         )
     )
     assert "needs root" in as_nobody(lambda: writer(directory))
@@ -818,7 +818,7 @@ def test_the_writer_has_what_the_scripts_need_and_cannot_wipe_the_store(director
         assert client.xtrim(f"{KEY}:stream", minid="99999999999999") == 1
         assert client.publish("canhazgpu:released", "x") == 0
         for command in ("FLUSHALL", "CONFIG GET *", "SET elsewhere 1", "SHUTDOWN", "ACL LIST"):
-            denied = pytest.raises(StoreError, match="denies this: ")
+            denied = pytest.raises(StoreError, match="denies this to its user ")
             with denied, translate_errors(config(directory)):
                 call(*command.split())
 

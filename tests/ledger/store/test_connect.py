@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import subprocess
@@ -14,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers.private_redis import PrivateRedis, free_port, need_binary
+from servers.private_redis import BINARIES, PrivateRedis, free_port, need_binary
 
 from canhazgpu.config.schema import StoreConfig
-from canhazgpu.errors import ConfigError, StoreError
+from canhazgpu.errors import ConfigError, StoreError, error_text
 from canhazgpu.ledger.store.connect import Role, connect, masked_url, translate_errors
+from canhazgpu.ledger.store.ping_command import ping_command
 from canhazgpu.ledger.store.url import StoreUrl, parse_store_url
 
 PASSWORD = "s3cr3t-w0rd"
@@ -35,7 +37,7 @@ def failure(store: StoreConfig, command: str = "PING") -> str:
     with pytest.raises(StoreError) as caught, translate_errors(store):
         client: Any = connect(store, Role.WRITE)
         client.execute_command(*command.split())
-    text = str(caught.value)
+    text = error_text(caught.value)
     assert PASSWORD not in text
     return text
 
@@ -187,7 +189,8 @@ def test_a_port_without_server_and_a_missing_socket_fail_at_once() -> None:
     began = time.monotonic()
 
     assert failure(config(f"redis://ann:{PASSWORD}@127.0.0.1:{port}/0", 1.0)) == (
-        f"cannot reach the store at redis://ann:***@127.0.0.1:{port}/0: Connection refused"
+        f"cannot reach the store at redis://ann:***@127.0.0.1:{port}/0: Connection refused (start"
+        f" it, or correct store.url; 'redis-cli -h 127.0.0.1 -p {port} ping' tries it)"
     )
     assert "No such file or directory" in failure(config("unix:///nonexistent.sock", 1.0))
     assert "Connection refused" in failure(config(f"redis+cluster://127.0.0.1:{port}", 1.0))
@@ -277,9 +280,114 @@ def test_a_user_who_may_only_read_is_told_so() -> None:
     ) as server:
         store = config(login(server, "reader"))
         assert connect(store, Role.READ).get("x") is None
-        assert "this user may only read the ledger" in failure(store, "SET x 1")
-        with pytest.raises(StoreError, match="may only read the ledger"), translate_errors(store):
+        assert "denies this to its user reader, who lacks the right +set (" in failure(
+            store, "SET x 1"
+        )
+        with pytest.raises(StoreError, match="lacks the right") as caught, translate_errors(store):
             connect(store, Role.WRITE).eval("return redis.call('set', KEYS[1], 1)", 1, "x")
+        assert str(caught.value.next_step).startswith(
+            "let this user of the host read store.login_file"
+        )
+
+
+@pytest.mark.parametrize("binary", BINARIES)
+@pytest.mark.parametrize(
+    ("rights", "command", "missing"),
+    [
+        ("~* +@read", "EVALSHA 0 0", "the right +evalsha"),
+        ("~* +@read", "PING", "the right +ping"),
+        ("~x* +@all", "SET a 1", "the right to its keys, or to change them (~canhazgpu:*)"),
+        ("~* resetchannels +@all", "PUBLISH a 1", "the right to its channels (&canhazgpu:*)"),
+        (
+            "~* +@all resetchannels",
+            "EVAL return(redis.call('publish','a','b')) 0",
+            "the right to its channels (&canhazgpu:*)",
+        ),
+        ("~x +@all", "EVAL return(redis.call('get','a')) 0", "the right to its keys"),
+    ],
+)
+def test_a_denial_names_the_missing_right(
+    binary: str, rights: str, command: str, missing: str
+) -> None:
+    settings = {"user ann": f"on >{PASSWORD} {rights}"}
+    with PrivateRedis(tcp=True, binary=need_binary(binary), settings=settings) as server:
+        text = failure(config(login(server, "ann")), command)
+    assert f"denies this to its user ann, who lacks {missing}" in text
+
+
+@pytest.mark.parametrize("binary", BINARIES)
+def test_a_script_without_a_right_is_denied_and_named(binary: str) -> None:
+    settings = {"user ann": f"on >{PASSWORD} ~* +@read +eval"}
+    with PrivateRedis(tcp=True, binary=need_binary(binary), settings=settings) as server:
+        text = failure(config(login(server, "ann")), "EVAL return(redis.call('del','a')) 0")
+    assert re.search(r"who lacks the right (to a command of a script|\+del)", text)
+
+
+@pytest.mark.parametrize(
+    ("answer", "text", "step"),
+    [
+        ("MISCONF Redis is configured to save", "cannot save its data to its disk", "free space"),
+        ("NOREPLICAS Not enough good replicas", "has fewer replicas", "start its replicas"),
+        ("MASTERDOWN Link with MASTER is down", "has lost its primary", ""),
+        (
+            "CLUSTERDOWN Hash slot not served",
+            "is a cluster that lacks nodes",
+            "redis-cli --cluster",
+        ),
+        ("BUSY Redis is busy running a script", "is busy with a script", "SCRIPT KILL"),
+        ("ERR DB index is out of range", "has no database of that number", ""),
+        ("ERR odd", "answered with an error: odd", "see the server's log"),
+        ("LOADING dataset", "is still loading its data; try again", ""),
+        ("READONLY You can't", "is a read-only replica", "redis-cli -h 127.0.0.1 -p"),
+        ("OOM command not allowed", "is out of memory", "raise its maxmemory"),
+    ],
+)
+def test_each_error_reply_says_what_to_do_next(answer: str, text: str, step: str) -> None:
+    with scripted_server(lambda connection: reply(connection, f"-{answer}\r\n".encode())) as port:
+        store = config(f"redis://127.0.0.1:{port}/0")
+        with pytest.raises(StoreError, match=text) as caught, translate_errors(store):
+            connect(store, Role.WRITE).execute_command("SET", "x", "1")
+    assert step in str(caught.value.next_step)
+    assert bool(step) == bool(caught.value.next_step)
+
+
+def test_a_server_without_a_free_connection_is_no_wrong_address() -> None:
+    with PrivateRedis(tcp=True, settings={"maxclients": "1"}) as server, server.client() as held:
+        held.ping()
+        store = config(server.url)
+        with (
+            pytest.raises(StoreError, match=r"max number|no more clients") as caught,
+            translate_errors(store),
+        ):
+            connect(store, Role.WRITE).ping()
+    assert "raise the server's maxclients" in str(caught.value.next_step)
+
+
+@pytest.mark.parametrize(
+    ("url", "command"),
+    [
+        ("redis://:secret@h:7/2", "redis-cli -h h -p 7 ping"),
+        ("rediss://h", "redis-cli --tls -h h -p 6379 ping"),
+        ("unix:///a%20b/c", "redis-cli -s '/a b/c' ping"),
+        (
+            "redis+sentinel://s1,s2:5/main",
+            "redis-cli -h s1 -p 26379 sentinel get-master-addr-by-name main",
+        ),
+        ("redis+cluster://[::1]:7", "redis-cli -h ::1 -p 7 ping"),
+        ("embedded", ""),
+    ],
+)
+def test_the_command_that_tries_the_store(url: str, command: str) -> None:
+    assert ping_command(config(url)) == command
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "redis://nosuch.invalid/0"])
+def test_a_server_that_cannot_be_reached_has_a_next_step(url: str) -> None:
+    store = config(url)
+    with pytest.raises(StoreError) as caught, translate_errors(store):
+        connect(store, Role.WRITE).ping()
+    wanted = "redis-cli -h 127.0.0.1 -p 1 ping" if "127" in url else "correct the host in store.url"
+    assert wanted in str(caught.value.next_step)
 
 
 def test_a_replica_is_named_as_one() -> None:

@@ -383,7 +383,7 @@ def test_a_reader_of_the_embedded_store_changes_nothing(
         lambda: reader.unquarantine(node, uuid(0), "ann"),
         lambda: reader.forget_node(node),
     ):
-        with pytest.raises(StoreError, match="may only read"):
+        with pytest.raises(StoreError, match="lacks the right"):
             change()
     assert set(view(ledger, node).reservations) == {uuid(0)}
 

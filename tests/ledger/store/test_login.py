@@ -12,7 +12,7 @@ import pytest
 from servers.private_redis import PrivateRedis
 
 from canhazgpu.config.schema import StoreConfig
-from canhazgpu.errors import StoreError
+from canhazgpu.errors import StoreError, error_text
 from canhazgpu.ledger.store.connect import Role, connect, translate_errors
 from canhazgpu.ledger.store.login import address_with_login
 
@@ -115,10 +115,10 @@ def test_no_error_shows_the_password(file: Path) -> None:
             translate_errors(store),
         ):
             connect(store, Role.READ).ping()
-        server_text = str(caught.value)
+        server_text = error_text(caught.value)
         with server.client() as client:
             client.execute_command("ACL", "SETUSER", "ann", "on", ">geheim", "~*", "+@all")
         with pytest.raises(StoreError) as caught, translate_errors(store):
             connect(store, Role.READ).execute_command("NOSUCH", "geheim")
-    assert "geheim" not in server_text + str(caught.value)
+    assert "geheim" not in server_text + error_text(caught.value)
     assert str(file) in server_text

@@ -9,7 +9,7 @@ from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.cli.options.common import json_option, memory_threshold_option
 from canhazgpu.cli.validation.report import internal_error_finding, overall_verdict, print_report
 from canhazgpu.cli.validation.verdict_command import VerdictCommand
-from canhazgpu.errors import CanhazgpuError, error_text
+from canhazgpu.errors import CanhazgpuError, advice_for
 from canhazgpu.service.health import ValidateAnswer, ValidateRequest
 from canhazgpu.status.findings import Finding, Verdict
 
@@ -50,8 +50,8 @@ def validate(
 ) -> None:
     """Check this node's GPUs once, for people and for node health checks.
 
-    One scan, and one look at the ledger. The first line says the worst; each further
-    line one finding: which GPU, what, and after -> what to do.
+    One scan, and one look at the ledger. The first line says the worst, and after ->
+    below it what to do; each further line is another finding.
 
     Of several exit codes 2 comes first, then 3, then 1. They are Nagios' codes too.
     Without any GPU it cannot tell, except with --expected-gpus 0. A quarantine by hand
@@ -75,6 +75,7 @@ def _validate(app: App, request: ValidateRequest) -> ValidateAnswer:
     try:
         return app.service().validate(request)
     except CanhazgpuError as exc:
-        return ValidateAnswer("", (Finding(Verdict.CANNOT_TELL, error_text(exc)),))
+        finding = Finding(Verdict.CANNOT_TELL, str(exc), advice_for(exc).next_step)
+        return ValidateAnswer("", (finding,))
     except Exception as exc:  # no bug may look like another verdict
         return ValidateAnswer("", (internal_error_finding(exc),))

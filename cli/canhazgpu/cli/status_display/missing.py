@@ -16,7 +16,8 @@ def missing_error(answer: StatusAnswer) -> StoreError | None:
         return None
     return type(answer.store_fault)(
         f"{answer.store_fault}; shown is {answer.nodes[0].node} alone, with the reservations that"
-        " its hooks know"
+        " its hooks know",
+        next_step=answer.store_fault.next_step,
     )
 
 

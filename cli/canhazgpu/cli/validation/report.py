@@ -13,7 +13,7 @@ import click
 from canhazgpu.cli.terminal.output import print_sanitized
 from canhazgpu.cli.terminal.text import printable
 from canhazgpu.service.health import ValidateAnswer
-from canhazgpu.status.findings import Finding, Verdict, worst_verdict
+from canhazgpu.status.findings import BY_SEVERITY, Finding, Verdict, worst_verdict
 
 NAGIOS_STATES = {
     Verdict.CLEAN: "OK",
@@ -29,11 +29,18 @@ def overall_verdict(answer: ValidateAnswer) -> Verdict:
     return worst_verdict(answer.findings)
 
 
+def worst_finding(answer: ValidateAnswer) -> Finding | None:
+    """Return the first finding of the worst verdict, None where all is clean."""
+    verdict = overall_verdict(answer)
+    bad = (one for one in answer.findings if one.verdict is verdict is not Verdict.CLEAN)
+    return next(bad, None)
+
+
 def summary_line(answer: ValidateAnswer) -> str:
     """Return one line with the worst finding, without ``|``, which begins Nagios' metrics."""
     verdict = overall_verdict(answer)
-    bad = [one for one in answer.findings if one.verdict is verdict is not Verdict.CLEAN]
-    text = bad[0].headline if bad else answer.gpu_counts
+    worst = worst_finding(answer)
+    text = worst.headline if worst else answer.gpu_counts
     more = sum(one.verdict is not Verdict.CLEAN for one in answer.findings) - 1
     if more > 0:
         text += f" (and {more} more)"
@@ -62,11 +69,14 @@ def print_report(answer: ValidateAnswer, *, as_json: bool) -> None:
 
 def _report_lines(answer: ValidateAnswer) -> Iterator[str]:
     yield summary_line(answer)
-    yield from (one.text for one in _by_severity(answer.findings))
+    told = worst_finding(answer)
+    if told is not None and told.advice:
+        yield f"-> {told.advice}"
+    yield from (one.text for one in _by_severity(answer.findings) if one is not told)
 
 
 def _by_severity(findings: Sequence[Finding]) -> list[Finding]:
-    return sorted(findings, key=lambda one: one.verdict, reverse=True)
+    return sorted(findings, key=lambda one: BY_SEVERITY.index(one.verdict), reverse=True)
 
 
 def _report_to_dict(answer: ValidateAnswer) -> dict[str, Any]:

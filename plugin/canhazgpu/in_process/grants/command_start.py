@@ -61,9 +61,15 @@ class CommandStart:
                 partial(run_monitor_process, create_monitor=self._create_monitor, command=command)
             )
         except OSError as exc:
-            raise NodeStateError(f"cannot start a process: {exc.strerror}") from exc
+            raise NodeStateError(
+                f"cannot start a process: {exc.strerror}",
+                next_step="compare the limits of processes and memory: 'ulimit -a'",
+            ) from exc
         if reply != MONITOR_READY:
-            raise NodeStateError("the process that keeps the reservation did not start")
+            raise NodeStateError(
+                "the process that keeps the reservation did not start",
+                next_step="compare the limits of processes and memory: 'ulimit -a'",
+            )
 
     def _create_monitor(self, watch: ProcessWatch) -> RunMonitor:
         claim = self._acquisition.claim

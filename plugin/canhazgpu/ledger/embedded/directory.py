@@ -103,7 +103,10 @@ class ServerDirectory:
 
     def unusable_error(self, reason: str | None) -> StoreError:
         """Return the error that says why this directory cannot be used."""
-        return StoreError(f"the embedded store cannot use {self.path}: {reason}")
+        return StoreError(
+            f"the embedded store cannot use {self.path}: {reason}",
+            next_step="correct the directory, or name another as store.embedded_dir",
+        )
 
     def owner_name(self) -> str:
         """Return the name of the directory's owner, who may start the server."""
@@ -143,5 +146,8 @@ def _try_connect(probe: socket.socket, path: Path) -> bool:
         # The backlog of the socket is full: somebody listens.
         return True
     except OSError as exc:
-        raise StoreError(f"cannot connect to the embedded store at {path}: {exc.strerror}") from exc
+        raise StoreError(
+            f"cannot connect to the embedded store at {path}: {exc.strerror}",
+            next_step="everybody must be able to enter the socket's directory",
+        ) from exc
     return True

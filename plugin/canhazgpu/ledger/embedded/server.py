@@ -78,14 +78,15 @@ def _start(directory: ServerDirectory, write: bool, wait_s: float, limit_s: floa
         raise _not_owner_error(directory)
     else:
         raise StoreError(
-            f"the embedded store in {directory.path} is not running; the next job's hook starts"
-            f" it, and so does 'canhazgpu status' run by {directory.owner_name()}"
+            f"the embedded store in {directory.path} is not running",
+            next_step=f"'canhazgpu status', run by {directory.owner_name()}, starts it",
         )
 
 
 def _not_owner_error(directory: ServerDirectory) -> StoreError:
     return StoreError(
-        f"writing to the ledger in {directory.path} needs root (or the owner of the directory)"
+        f"writing to the ledger in {directory.path} needs root (or the owner of the directory)",
+        next_step="",
     )
 
 
@@ -96,6 +97,7 @@ def _read_secret(directory: ServerDirectory) -> str:
         raise _not_owner_error(directory) from exc
     except (OSError, UnicodeDecodeError) as exc:
         raise StoreError(
-            f"the secret of the embedded store, {directory.secret}, cannot be read; a new one is"
-            " made when the server is stopped and started again"
+            f"the secret of the embedded store, {directory.secret}, cannot be read",
+            next_step=f"remove it, and end the process that {directory.pid_file} names: the next"
+            f" command as {directory.owner_name()} starts a server with a new one",
         ) from exc

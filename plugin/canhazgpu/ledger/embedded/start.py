@@ -55,7 +55,8 @@ def start_server(directory: ServerDirectory, wait_s: float, limit_s: float = STA
     except OSError as exc:
         name = f" ({exc.filename})" if exc.filename else ""
         raise StoreError(
-            f"cannot start the embedded store in {directory.path}: {exc.strerror}{name}"
+            f"cannot start the embedded store in {directory.path}: {exc.strerror}{name}",
+            next_step="check owner, mode and free space of store.embedded_dir",
         ) from exc
 
 
@@ -68,7 +69,8 @@ def start_lock_held(directory: ServerDirectory, deadline: float) -> Iterator[Non
             if time.monotonic() > deadline:
                 raise StoreError(
                     f"another process has been starting or stopping the embedded store in"
-                    f" {directory.path} for too long; it holds {directory.start_lock.name}"
+                    f" {directory.path} for too long; it holds {directory.start_lock.name}",
+                    next_step=f"'fuser -v {directory.start_lock}' names the process",
                 )
             time.sleep(_POLL_S)
         yield
@@ -100,8 +102,9 @@ def _adopt_running(directory: ServerDirectory, deadline: float) -> bool:
         return False
     if not _wait_until_ready(directory, deadline) and is_running(directory):
         raise StoreError(
-            f"the embedded server in {directory.path} runs and does not answer; end the process"
-            f" that {directory.pid_file.name} names, and the next command starts a new one"
+            f"the embedded server in {directory.path} runs and does not answer",
+            next_step=f"end the process that {directory.pid_file} names: the next command starts"
+            " a new one",
         )
     return is_running(directory)
 
@@ -132,7 +135,8 @@ def _start_error(directory: ServerDirectory, log_start: int) -> StoreError:
     lines = _log_since(directory, log_start).splitlines()[-_LOG_LINES:]
     return StoreError(
         f"the embedded server in {directory.path} {state};"
-        f" {directory.log} ends: {' | '.join(lines)}"
+        f" {directory.log} ends: {' | '.join(lines)}",
+        next_step="try again in a moment" if is_running(directory) else "see the whole log",
     )
 
 
@@ -161,7 +165,9 @@ def _spawn(directory: ServerDirectory) -> None:
             timeout=START_LIMIT_S,
         )
     except subprocess.TimeoutExpired as exc:
-        raise StoreError(f"{server} does not go into the background") from exc
+        raise StoreError(
+            f"{server} does not go into the background", next_step=f"see {directory.log}"
+        ) from exc
     finally:
         os.close(log)
         os.close(lock)

@@ -89,6 +89,7 @@ class FallbackLedger(StoreOnlyOperations):
         self._local = OfflineLedger(node, book_file)
         self._opened: BookCheckedLedger | None = None
         self._offline_reason = ""
+        self._offline_step: str | None = None
         self.last_answer: GrantedGpus | TooFewGpus | BlockedGpu | QueuePosition | None = None
         self.released: dict[str, list[str]] = {}
 
@@ -198,7 +199,7 @@ class FallbackLedger(StoreOnlyOperations):
         """See `StoreOnlyOperations.ask_store`."""
 
         def from_book() -> T:
-            raise StoreError(self._offline_reason)
+            raise StoreError(self._offline_reason, next_step=self._offline_step)
 
         return self._store_or_book(lambda ledger: ask(ledger.store), from_book)
 
@@ -269,6 +270,7 @@ class FallbackLedger(StoreOnlyOperations):
     def _note_outage(self, exc: StoreError) -> None:
         if self._outage is not None:
             self._offline_reason = self._known_outage or str(exc)
+            self._offline_step = None if self._known_outage else exc.next_step
         if self._record is None or self._known_outage or isinstance(exc, KnownOutageError):
             return
         self._record.note(str(exc))

@@ -88,8 +88,8 @@ def read_published(state_dir: Path, node: str, boot_id: str | None) -> Published
         raise NodeStateError(f"cannot read {path}: {exc.strerror}") from exc
     except (*RECORD_ERRORS, AttributeError) as exc:
         raise NodeStateError(
-            f"{path} cannot be read ({exc}), so it is not known which GPUs the node's jobs hold;"
-            " 'canhazgpu-healthcheck', run by root, writes it anew"
+            f"{path} cannot be read ({exc}), so it is not known which GPUs the node's jobs hold",
+            next_step="'canhazgpu-healthcheck', run by root, writes it anew",
         ) from exc
 
 

@@ -11,7 +11,6 @@ from enum import Enum
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from canhazgpu.errors import StoreError
 from canhazgpu.ledger.store.login import address_with_login
 from canhazgpu.ledger.store.url import EMBEDDED, StoreUrl, masked_url
 from canhazgpu.ledger.wait_budget import WaitBudget
@@ -91,9 +90,9 @@ def translate_errors(store: StoreConfig) -> Iterator[None]:
     try:
         yield
     except Exception as exc:
-        from canhazgpu.ledger.store.error_messages import store_error_message  # noqa: PLC0415 - imports redis
+        from canhazgpu.ledger.store.error_messages import store_error  # noqa: PLC0415 - imports redis
 
-        text = store_error_message(exc, store)
-        if text is None:
+        error = store_error(exc, store)
+        if error is None:
             raise
-        raise StoreError(text) from exc
+        raise error from exc

@@ -53,4 +53,7 @@ def read_login(path: str) -> tuple[str, str]:
 
 
 def _unusable(store: StoreConfig, why: str) -> StoreError:
-    return StoreError(f"store.login_file {store.login_file} cannot be used: {why}")
+    return StoreError(
+        f"store.login_file {store.login_file} cannot be used: {why}",
+        next_step="'canhazgpu store acl --logins DIR' writes such files",
+    )

@@ -24,7 +24,10 @@ def resolve_hosts(url: str, timeout_s: float) -> None:
     for name, one in zip(names, waiting, strict=True):
         one.join(timeout_s / len(names))
         if one.is_alive():
-            raise StoreError(f"no answer from the resolver for {name} within {timeout_s:g} s")
+            raise StoreError(
+                f"no answer from the resolver for {name} within {timeout_s:g} s",
+                next_step=f"'getent hosts {name}' tries it; an address in store.url needs none",
+            )
 
 
 def _is_address(host: str) -> bool:

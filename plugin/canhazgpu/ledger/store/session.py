@@ -82,7 +82,10 @@ class StoreSession:
             with translate_errors(self._store):
                 yield
         except UnicodeDecodeError as exc:
-            raise StoreError(f"the ledger holds what is no text: {exc}") from exc
+            raise StoreError(
+                f"the ledger holds what is no text: {exc}",
+                next_step="another program writes into its keys: give it another database",
+            ) from exc
 
 
 def script_text(name: str) -> str:

@@ -149,7 +149,7 @@ def test_a_store_that_hooks_may_only_read_is_an_error(site: Path) -> None:
     with PrivateRedis(settings={"user": READER}) as server:
         found = stored(site, server.url)
     assert found["store"]["severity"] == "error"
-    assert "this user may only read the ledger" in found["store"]["found"]
+    assert "who lacks the right +" in found["store"]["found"]
 
 
 def test_a_store_that_hooks_may_write_is_left_as_it_is(site: Path) -> None:

@@ -69,5 +69,6 @@ class SlurmCommands:
             if os.access(path, os.X_OK):
                 return str(path)
         raise SchedulerError(
-            f"{program} is not in {', '.join(self._dirs)}: set slurm.bin_dir to its directory"
+            f"{program} is not in {', '.join(self._dirs)}: set slurm.bin_dir to its directory",
+            next_step="",
         )

@@ -31,7 +31,8 @@ def gres_on_node(text: str, node: str) -> str:
     if len(found) != 1:
         raise SchedulerError(
             f"'scontrol show job -d' names the job's GRES on {node} {len(found)} times instead of"
-            " once, so it cannot be told whether the job shares its GPU"
+            " once, so it cannot be told whether the job shares its GPU",
+            next_step="report it with the output of that command",
         )
     return found[0]
 
@@ -44,7 +45,9 @@ def share_in_gres(gres: str) -> Share | None:
     """
     parts = [found for part in _split(gres) if (found := _PART.fullmatch(part))]
     if len(parts) != len(_split(gres)):
-        raise SchedulerError(f"GRES={gres[:80]} of the job is not understood (please report this)")
+        raise SchedulerError(
+            f"GRES={gres[:80]} of the job is not understood", next_step="report it"
+        )
     shares = [one for one in parts if one[1].lower() in SHARED_KINDS]
     if not shares:
         return None
@@ -52,7 +55,8 @@ def share_in_gres(gres: str) -> Share | None:
     if len(kinds) > 1:
         raise SchedulerError(
             f"the job has {' and '.join(sorted(kinds))} on one node, so it cannot be told which of"
-            " its GPUs it shares: ask for them in jobs of their own"
+            " its GPUs it shares: ask for them in jobs of their own",
+            next_step="",
         )
     (kind,) = kinds
     of_gpus = [found for one in shares for found in _PART_OF_GPU.findall(one[3] or "")]

@@ -105,5 +105,6 @@ def _refuse_to_start_in_job(store: StoreConfig) -> None:
     if store.url == EMBEDDED and not is_listening(ServerDirectory(Path(store.embedded_dir)).socket):
         raise StoreError(
             "the embedded store does not run, and this hook runs inside its job"
-            " (PrologFlags=RunInJob): the health check starts it, or 'canhazgpu status' as root"
+            " (PrologFlags=RunInJob)",
+            next_step="the health check starts it, or 'canhazgpu status' as root",
         )

@@ -78,4 +78,5 @@ def as_config_error() -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise ConfigError(f"cannot install {exc.filename}: {exc.strerror}") from exc
+        step = "run it as root" if isinstance(exc, PermissionError) and os.geteuid() else None
+        raise ConfigError(f"cannot install {exc.filename}: {exc.strerror}", next_step=step) from exc
