@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 def heeding_node(node: str, config: Config, store: Ledger) -> Ledger:
     """Return the store's ledger, checked against what this node publishes of its book."""
     from canhazgpu.ledger.local.published_book import read_published  # noqa: PLC0415 - rarely needed
-    from canhazgpu.ledger.local.published_ledger import heed_published  # noqa: PLC0415
+    from canhazgpu.ledger.local.published_ledger import PublishedLedger  # noqa: PLC0415
 
     directory = state_dir(config.node, node)
-    return heed_published(node, store, partial(read_published, directory, node, boot_id()))
+    return PublishedLedger(node, store, partial(read_published, directory, node, boot_id()))
 
 
 def deliver_pending_journal(node: str, config: Config, open_writer: Callable[[], Ledger]) -> None:

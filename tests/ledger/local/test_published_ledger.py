@@ -20,7 +20,7 @@ from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.local.job_records import JobRecords
 from canhazgpu.ledger.local.outage import StoreOutage
 from canhazgpu.ledger.local.published_book import PUBLISHED_FILE, read_published
-from canhazgpu.ledger.local.published_ledger import heed_published
+from canhazgpu.ledger.local.published_ledger import PublishedLedger
 from canhazgpu.ledger.local.reconcile import Reconciler
 from canhazgpu.ledger.port import GrantOptions, Ledger, Observation
 from canhazgpu.ledger.store.connect import Role
@@ -52,7 +52,7 @@ class Node:
         return FallbackLedger(self.name, self.open_store, book, outage, reconciler, told.append)
 
     def person(self, store: Ledger | None = None) -> Ledger:
-        return heed_published(
+        return PublishedLedger(
             self.name,
             store or self.open_store(),
             lambda: read_published(self.place, self.name, "b"),

@@ -15,6 +15,7 @@ from canhazgpu.ledger.co_holders import shares_with
 from canhazgpu.ledger.journal_entries import GRANT, QUARANTINE, RELEASE, UNQUARANTINE, JournalEntry
 from canhazgpu.ledger.local.book import with_book_jobs
 from canhazgpu.ledger.local.book_file import BookFile
+from canhazgpu.ledger.local.delegating_ledger import GrantCheckedLedger
 from canhazgpu.ledger.local.reconcile import Reconciler
 from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Ledger, Observation
 from canhazgpu.ledger.release_reasons import ANOTHER_JOB_RUNS
@@ -30,8 +31,8 @@ from canhazgpu.ledger.values import (
 from canhazgpu.logfmt import log_line
 
 
-class BookCheckedLedger:
-    """The operations of `Ledger` that read or change the node's book.
+class BookCheckedLedger(GrantCheckedLedger):
+    """The store's ledger, checked against the node's book, in which every grant is entered.
 
     If the book cannot be read or written, a grant raises `NodeStateError`. A release, a
     quarantine and a read go on, and `log` gets a line.
@@ -45,7 +46,7 @@ class BookCheckedLedger:
         reconciler: Reconciler,
         log: Callable[[str], None],
     ) -> None:
-        self.store = store
+        super().__init__(store)
         self._reconciler = reconciler
         self._just_read: NodeView | None = None
         self._log = log
@@ -69,11 +70,7 @@ class BookCheckedLedger:
     ) -> GrantedGpus | TooFewGpus | QueuePosition:
         """See `Ledger.reserve_count`."""
         self._just_read = None
-        answer = self.store.reserve_count(claim, count, observation, options)
-        if isinstance(answer, GrantedGpus) and self._give_back_if_in_book(claim, answer):
-            # The next attempt chooses other GPUs.
-            return TooFewGpus(count, count - 1, 0, 0, 0, stale=1)
-        return answer
+        return super().reserve_count(claim, count, observation, options)
 
     def reserve_given(
         self,
@@ -84,12 +81,7 @@ class BookCheckedLedger:
     ) -> GrantedGpus | BlockedGpu | QueuePosition:
         """See `Ledger.reserve_given`."""
         self._just_read = None
-        answer = self.store.reserve_given(claim, gpus, observation, options)
-        if isinstance(answer, GrantedGpus) and (
-            holder := self._give_back_if_in_book(claim, answer)
-        ):
-            return BlockedGpu(holder.gpu, "reserved", holder)
-        return answer
+        return super().reserve_given(claim, gpus, observation, options)
 
     def release(
         self, node: str, owner: str, reason: str, gpus: Sequence[str] = (), by: str = ""
@@ -99,17 +91,17 @@ class BookCheckedLedger:
         # The book first: a job reservation that only the book has counts as lost by the store.
         entry = JournalEntry(RELEASE, 0.0, owner, tuple(gpus), reason=reason, by=by)
         self._apply_to_book(node, entry)
-        return self.store.release(node, owner, reason, gpus, by)
+        return super().release(node, owner, reason, gpus, by)
 
     def quarantine(self, node: str, gpu: str, reason: str, by: str) -> bool:
         """See `Ledger.quarantine`."""
-        new = self.store.quarantine(node, gpu, reason, by)
+        new = super().quarantine(node, gpu, reason, by)
         self._apply_to_book(node, JournalEntry(QUARANTINE, 0.0, gpus=(gpu,), reason=reason, by=by))
         return new
 
     def unquarantine(self, node: str, gpu: str, by: str) -> bool:
         """See `Ledger.unquarantine`."""
-        lifted = self.store.unquarantine(node, gpu, by)
+        lifted = super().unquarantine(node, gpu, by)
         self._apply_to_book(node, JournalEntry(UNQUARANTINE, 0.0, gpus=(gpu,), by=by))
         return lifted
 
@@ -119,7 +111,7 @@ class BookCheckedLedger:
         if just_read is not None and nodes is not None and list(nodes) == [self._node]:
             views = [just_read]
         else:
-            views = self.store.read_nodes(nodes)
+            views = super().read_nodes(nodes)
         try:
             with self._book_file.open() as transaction:
                 book = transaction.book
@@ -128,11 +120,8 @@ class BookCheckedLedger:
             return views
         return [with_book_jobs(view, book) if view.node == self._node else view for view in views]
 
-    def _give_back_if_in_book(self, claim: Claim, answer: GrantedGpus) -> Reservation | None:
-        """Enter the grant in the book; give it back if a job in the book holds one of the GPUs.
-
-        Returns that job's reservation, None if the grant stands.
-        """
+    def give_back_if_held(self, claim: Claim, answer: GrantedGpus) -> Reservation | None:
+        """See `GrantCheckedLedger`; a grant that stands is entered in the book."""
         with self._book_file.open() as transaction:
             jobs = transaction.book.job_reservations()
             conflicting = [

@@ -17,10 +17,10 @@ from canhazgpu.errors import CanhazgpuError, StoreError, error_text
 from canhazgpu.ledger.journal_entries import JournalEntry
 from canhazgpu.ledger.local.book_checked_ledger import BookCheckedLedger
 from canhazgpu.ledger.local.book_file import BookFile
+from canhazgpu.ledger.local.delegating_ledger import DelegatingLedger
 from canhazgpu.ledger.local.offline_ledger import OfflineLedger
 from canhazgpu.ledger.local.outage import StoreOutage
 from canhazgpu.ledger.local.reconcile import Reconciler
-from canhazgpu.ledger.local.store_only import StoreOnlyOperations
 from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Ledger, Observation
 from canhazgpu.ledger.values import (
     BlockedGpu,
@@ -53,7 +53,7 @@ class KnownOutageError(StoreError):
     """Another process noted an outage of the store meanwhile."""
 
 
-class FallbackLedger(StoreOnlyOperations):
+class FallbackLedger(DelegatingLedger):
     """The operations of `Ledger` that hooks need.
 
     `last_answer` is the answer to the last request for GPUs and `released` are by owner the GPUs
@@ -157,15 +157,13 @@ class FallbackLedger(StoreOnlyOperations):
     ) -> list[str]:
         """See `Ledger.renew`."""
         return self._store_or_book(
-            lambda ledger: ledger.store.renew(node, owner, processes),
+            lambda ledger: ledger.renew(node, owner, processes),
             lambda: self._local.renew(node, owner),
         )
 
     def leave_queue(self, node: str, owners: Sequence[str], reason: str) -> None:
         """See `Ledger.leave_queue`; does nothing without the store: there is no queue then."""
-        self._store_or_book(
-            lambda ledger: ledger.store.leave_queue(node, owners, reason), lambda: None
-        )
+        self._store_or_book(lambda ledger: ledger.leave_queue(node, owners, reason), lambda: None)
 
     def quarantine(self, node: str, gpu: str, reason: str, by: str) -> bool:
         """See `Ledger.quarantine`."""
@@ -184,19 +182,19 @@ class FallbackLedger(StoreOnlyOperations):
     def publish_scan(self, observation: Observation, alive: Collection[str] = ()) -> None:
         """See `Ledger.publish_scan`; without the store only the book is published."""
         self._store_or_book(
-            lambda ledger: ledger.store.publish_scan(observation, alive), self._book_file.publish
+            lambda ledger: ledger.publish_scan(observation, alive), self._book_file.publish
         )
 
     def read_nodes(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
         """See `Ledger.read_nodes`; without the store only this node can be read."""
         if nodes is None or list(nodes) != [self._node]:
-            return self.ask_store(lambda store: store.read_nodes(nodes))
+            return super().read_nodes(nodes)
         return self._store_or_book(
             lambda ledger: ledger.read_nodes(nodes), lambda: [self._local.read_nodes()]
         )
 
     def ask_store(self, ask: Callable[[Ledger], T]) -> T:
-        """See `StoreOnlyOperations.ask_store`."""
+        """See `DelegatingLedger.ask_store`."""
 
         def from_book() -> T:
             raise StoreError(self._offline_reason, next_step=self._offline_step)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
 
 from canhazgpu.ledger.co_holders import holder_of
 from canhazgpu.ledger.local.book import with_book_jobs
+from canhazgpu.ledger.local.delegating_ledger import GrantCheckedLedger
 from canhazgpu.ledger.local.published_book import PublishedBook
 from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Ledger, Observation
 from canhazgpu.ledger.release_reasons import HELD_BY_NODES_JOB
@@ -27,16 +27,15 @@ from canhazgpu.ledger.values import (
 )
 
 
-class _PublishedLedger:
+class PublishedLedger(GrantCheckedLedger):
+    """The store's ledger, checked against what `published` reads."""
+
     def __init__(
         self, node: str, store: Ledger, published: Callable[[], PublishedBook | None]
     ) -> None:
+        super().__init__(store)
         self._node = node
-        self._store = store
         self._published = published
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
 
     def reserve_count(
         self,
@@ -51,11 +50,7 @@ class _PublishedLedger:
             if candidates is None:
                 candidates = frozenset(one.uuid for one in observation.scan.gpus)
             options = replace(options, candidates=candidates - held.keys())
-        answer = self._store.reserve_count(claim, count, observation, options)
-        if isinstance(answer, GrantedGpus) and self._give_back_if_held(claim, answer):
-            # The next attempt chooses other GPUs.
-            return TooFewGpus(count, count - 1, 0, 0, 0, stale=1)
-        return answer
+        return super().reserve_count(claim, count, observation, options)
 
     def reserve_given(
         self,
@@ -68,14 +63,11 @@ class _PublishedLedger:
         held = self._held_by_jobs(claim)
         if blocked := next((held[gpu] for gpu in gpus if gpu in held), None):
             return BlockedGpu(blocked.gpu, "reserved", blocked)
-        answer = self._store.reserve_given(claim, gpus, observation, options)
-        if isinstance(answer, GrantedGpus) and (holder := self._give_back_if_held(claim, answer)):
-            return BlockedGpu(holder.gpu, "reserved", holder)
-        return answer
+        return super().reserve_given(claim, gpus, observation, options)
 
     def read_nodes(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
         """See `Ledger.read_nodes`; this node's jobs are those that the node publishes."""
-        views = self._store.read_nodes(nodes)
+        views = super().read_nodes(nodes)
         if all(view.node != self._node for view in views):
             return views
         published = self._published()
@@ -93,16 +85,10 @@ class _PublishedLedger:
         jobs = published.book.job_reservations()
         return {gpu: one for gpu, one in jobs.items() if not holder_of(one, claim.owner)}
 
-    def _give_back_if_held(self, claim: Claim, answer: GrantedGpus) -> Reservation | None:
+    def give_back_if_held(self, claim: Claim, answer: GrantedGpus) -> Reservation | None:
+        """See `GrantCheckedLedger.give_back_if_held`."""
         held = self._held_by_jobs(claim)
         holder = next((held[gpu] for gpu in answer.gpus if gpu in held), None)
         if holder is not None:
-            self._store.release(self._node, claim.owner, HELD_BY_NODES_JOB)
+            self.release(self._node, claim.owner, HELD_BY_NODES_JOB)
         return holder
-
-
-def heed_published(
-    node: str, store: Ledger, published: Callable[[], PublishedBook | None]
-) -> Ledger:
-    """Return the store's ledger, checked against what `published` reads."""
-    return cast(Ledger, _PublishedLedger(node, store, published))

@@ -1,0 +1,157 @@
+"""Ledgers in front of the store's ledger: what they do not do in another way, the store does."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Sequence
+from typing import TypeVar
+
+from canhazgpu.ledger.journal_entries import NumberedEntry, OverruledReservation
+from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Ledger, Observation
+from canhazgpu.ledger.values import (
+    BlockedGpu,
+    Claim,
+    Event,
+    GrantedGpus,
+    NodeView,
+    QueuePosition,
+    Reservation,
+    TooFewGpus,
+    Waiter,
+)
+from canhazgpu.node.process_id import ProcessId
+
+T = TypeVar("T")
+
+
+class DelegatingLedger(ABC):
+    """A `Ledger` that passes every operation to the store's ledger."""
+
+    @abstractmethod
+    def ask_store(self, ask: Callable[[Ledger], T]) -> T:
+        """Return the answer of the store's ledger; raises `StoreError` if the store fails."""
+
+    def reserve_count(
+        self,
+        claim: Claim,
+        count: int,
+        observation: Observation,
+        options: GrantOptions = JOB_GRANT_OPTIONS,
+    ) -> GrantedGpus | TooFewGpus | QueuePosition:
+        """See `Ledger.reserve_count`."""
+        return self.ask_store(lambda store: store.reserve_count(claim, count, observation, options))
+
+    def reserve_given(
+        self,
+        claim: Claim,
+        gpus: Sequence[str],
+        observation: Observation,
+        options: GrantOptions = JOB_GRANT_OPTIONS,
+    ) -> GrantedGpus | BlockedGpu | QueuePosition:
+        """See `Ledger.reserve_given`."""
+        return self.ask_store(lambda store: store.reserve_given(claim, gpus, observation, options))
+
+    def release(
+        self, node: str, owner: str, reason: str, gpus: Sequence[str] = (), by: str = ""
+    ) -> list[str]:
+        """See `Ledger.release`."""
+        return self.ask_store(lambda store: store.release(node, owner, reason, gpus, by))
+
+    def renew(
+        self, node: str, owner: str, processes: Sequence[ProcessId] | None = None
+    ) -> list[str]:
+        """See `Ledger.renew`."""
+        return self.ask_store(lambda store: store.renew(node, owner, processes))
+
+    def extend(
+        self, node: str, owner: str, duration_s: float, gpus: Sequence[str] = ()
+    ) -> list[Reservation]:
+        """See `Ledger.extend`."""
+        return self.ask_store(lambda store: store.extend(node, owner, duration_s, gpus))
+
+    def join_queue(self, node: str, waiter: Waiter) -> int:
+        """See `Ledger.join_queue`."""
+        return self.ask_store(lambda store: store.join_queue(node, waiter))
+
+    def leave_queue(self, node: str, owners: Sequence[str], reason: str) -> None:
+        """See `Ledger.leave_queue`."""
+        self.ask_store(lambda store: store.leave_queue(node, owners, reason))
+
+    def wait_for_event(self, node: str, after: str, timeout_s: float) -> str:
+        """See `Ledger.wait_for_event`."""
+        return self.ask_store(lambda store: store.wait_for_event(node, after, timeout_s))
+
+    def quarantine(self, node: str, gpu: str, reason: str, by: str) -> bool:
+        """See `Ledger.quarantine`."""
+        return self.ask_store(lambda store: store.quarantine(node, gpu, reason, by))
+
+    def unquarantine(self, node: str, gpu: str, by: str) -> bool:
+        """See `Ledger.unquarantine`."""
+        return self.ask_store(lambda store: store.unquarantine(node, gpu, by))
+
+    def forget_node(self, node: str) -> bool:
+        """See `Ledger.forget_node`."""
+        return self.ask_store(lambda store: store.forget_node(node))
+
+    def history(self, node: str, since: float) -> list[Event]:
+        """See `Ledger.history`."""
+        return self.ask_store(lambda store: store.history(node, since))
+
+    def record_entries(
+        self, node: str, journal: str, entries: Sequence[NumberedEntry]
+    ) -> list[OverruledReservation]:
+        """See `Ledger.record_entries`."""
+        return self.ask_store(lambda store: store.record_entries(node, journal, entries))
+
+    def publish_scan(self, observation: Observation, alive: Collection[str] = ()) -> None:
+        """See `Ledger.publish_scan`."""
+        self.ask_store(lambda store: store.publish_scan(observation, alive))
+
+    def read_nodes(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
+        """See `Ledger.read_nodes`."""
+        return self.ask_store(lambda store: store.read_nodes(nodes))
+
+
+class GrantCheckedLedger(DelegatingLedger):
+    """A ledger whose grants are compared with another record of who holds the node's GPUs."""
+
+    def __init__(self, store: Ledger) -> None:
+        self.store = store
+
+    def ask_store(self, ask: Callable[[Ledger], T]) -> T:
+        """See `DelegatingLedger.ask_store`."""
+        return ask(self.store)
+
+    @abstractmethod
+    def give_back_if_held(self, claim: Claim, answer: GrantedGpus) -> Reservation | None:
+        """Give the grant back if the record says that others hold one of its GPUs.
+
+        Returns the reservation of such a GPU, None if the grant stands.
+        """
+
+    def reserve_count(
+        self,
+        claim: Claim,
+        count: int,
+        observation: Observation,
+        options: GrantOptions = JOB_GRANT_OPTIONS,
+    ) -> GrantedGpus | TooFewGpus | QueuePosition:
+        """See `Ledger.reserve_count`."""
+        answer = super().reserve_count(claim, count, observation, options)
+        if isinstance(answer, GrantedGpus) and self.give_back_if_held(claim, answer):
+            # The next attempt chooses other GPUs.
+            return TooFewGpus(count, count - 1, 0, 0, 0, stale=1)
+        return answer
+
+    def reserve_given(
+        self,
+        claim: Claim,
+        gpus: Sequence[str],
+        observation: Observation,
+        options: GrantOptions = JOB_GRANT_OPTIONS,
+    ) -> GrantedGpus | BlockedGpu | QueuePosition:
+        """See `Ledger.reserve_given`."""
+        answer = super().reserve_given(claim, gpus, observation, options)
+        if isinstance(answer, GrantedGpus) and (holder := self.give_back_if_held(claim, answer)):
+            return BlockedGpu(holder.gpu, "reserved", holder)
+        return answer
