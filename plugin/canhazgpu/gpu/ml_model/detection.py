@@ -15,13 +15,10 @@ from canhazgpu.gpu.ml_model.command_line import (
     program_name,
 )
 from canhazgpu.gpu.ml_model.model_arguments import models_in_arguments
+from canhazgpu.gpu.ml_model.model_program import ModelProgram
 from canhazgpu.gpu.ml_model.name_parser import parse_model_name
-from canhazgpu.gpu.ml_model.programs import (
-    MODEL_OPTIONS,
-    MODEL_SETTINGS,
-    ModelProgram,
-    program_of,
-)
+from canhazgpu.gpu.ml_model.program_lookup import program_of
+from canhazgpu.gpu.ml_model.program_table import MODEL_OPTIONS, MODEL_SETTINGS
 from canhazgpu.gpu.ml_model.remote_services import (
     CLOUD_TAG,
     LM_EVAL_CLIENTS,

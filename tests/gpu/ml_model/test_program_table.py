@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from canhazgpu.gpu.ml_model.detection import detect_model
-from canhazgpu.gpu.ml_model.programs import MODEL_OPTIONS, PROGRAMS
+from canhazgpu.gpu.ml_model.program_table import MODEL_OPTIONS, PROGRAMS
 
 LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
 LONG = "Llama-3.1-8B-Instruct-" + "-".join(["sft", "lora", "merged", "round"] * 5) + "-final"

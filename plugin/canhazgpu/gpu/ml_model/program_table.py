@@ -7,47 +7,7 @@ are in lower case, without leading dashes and with ``-`` for ``_``. Options like
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-from canhazgpu.gpu.ml_model.command_line import ONE_VALUE_EACH, OptionTypes
-
-
-@dataclass(frozen=True, slots=True)
-class ModelProgram:
-    """One program; `commands` are its names with the subcommands for which the entry holds.
-
-    `options` name the model, the most specific first. `model_position` counts the positional
-    arguments after the subcommand; None: none of them is the model. The values of the options
-    `model_arguments` are settings, ``pretrained=NAME,dtype=float`` or JSON; an empty name stands
-    for the positional arguments. `settings` are keys of ``key=NAME`` arguments. What any program
-    may have, `MODEL_OPTIONS` and `MODEL_SETTINGS`, comes after all these.
-    """
-
-    source: str
-    commands: tuple[tuple[str, ...], ...]
-    model_position: int | None = None
-    option_types: OptionTypes = ONE_VALUE_EACH
-    options: tuple[str, ...] = ()
-    model_arguments: tuple[str, ...] = ()
-    settings: tuple[str, ...] = ()
-
-
-def commands(programs: str, subcommands: str = "") -> tuple[tuple[str, ...], ...]:
-    """Return each program with each subcommand; words are separated by blanks, ``serve:gradio``."""
-    return tuple(
-        (program, *(subcommand.split(":") if subcommand else ()))
-        for program in programs.split()
-        for subcommand in (subcommands.split() or [""])
-    )
-
-
-def option_types(switches: str = "", lists: str = "", valued: str = "") -> OptionTypes:
-    """Return the types of a program's options, given as words."""
-    return OptionTypes(
-        frozenset(switches.split()), frozenset(lists.split()), frozenset(valued.split())
-    )
-
+from canhazgpu.gpu.ml_model.model_program import ModelProgram, commands, option_types
 
 _VLLM_TYPES = option_types(
     switches="""
@@ -289,29 +249,3 @@ MODEL_SETTINGS = (
 """Keys, or ends of keys, of ``key=NAME`` arguments of any program, the most specific first.
 
 Sources: Hydra's and OmegaConf's command lines of verl, NeMo, NeMo RL, torchtune and TRL."""
-
-
-def program_of(programs: Sequence[str]) -> tuple[ModelProgram, int] | None:
-    """Return the program that a command line runs, and where its arguments begin; None for none.
-
-    `programs` are the arguments as names of programs. The first program counts, and of its entries
-    the one with most subcommands.
-    """
-    for position, program in enumerate(programs):
-        for words, entry in _ENTRIES.get(program, ()):
-            if tuple(programs[position : position + len(words)]) == words:
-                return entry, position + len(words)
-    return None
-
-
-def _entries_by_program() -> dict[str, list[tuple[tuple[str, ...], ModelProgram]]]:
-    found: dict[str, list[tuple[tuple[str, ...], ModelProgram]]] = {}
-    for entry in PROGRAMS:
-        for words in entry.commands:
-            found.setdefault(words[0], []).append((words, entry))
-    for entries in found.values():
-        entries.sort(key=lambda one: -len(one[0]))
-    return found
-
-
-_ENTRIES = _entries_by_program()
