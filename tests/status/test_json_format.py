@@ -77,6 +77,7 @@ def test_every_key_of_the_form() -> None:
                 "fault": None,
                 "found_gpus": 1,
                 "expected_gpus": 8,
+                "partitions": None,
                 "reservations_known": True,
                 "hooks_outage": None,
                 "gpus": [

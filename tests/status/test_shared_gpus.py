@@ -24,8 +24,9 @@ from canhazgpu.status.findings import ledger_findings
 from canhazgpu.status.json_format import status_to_dict
 from canhazgpu.status.node_status import NodeStatus, node_status
 from canhazgpu.status.scheduler_jobs import JobInfo, incomplete_jobs, with_job_info
+from canhazgpu.status.status_filter import StatusFilter
 from canhazgpu.status.table_cells import cells
-from canhazgpu.status.user_filter import User, only_of_user
+from canhazgpu.status.user_filter import User
 
 GPU = "GPU-a"
 NOW = 10_000.0
@@ -107,7 +108,7 @@ def test_findings_name_all_owners() -> None:
 @pytest.mark.parametrize(("user", "shown"), [("ann", True), ("bob", True), ("eve", False)])
 def test_the_gpu_concerns_each_owner(user: str, shown: bool) -> None:
     uid = {"ann": 1001, "bob": 1002}.get(user, 1009)
-    assert bool(only_of_user(User(uid, user), [status()])) is shown
+    assert bool(StatusFilter(users=(User(uid, user),)).apply([status()])) is shown
 
 
 def test_a_job_that_comes_beside_another_is_worth_showing() -> None:

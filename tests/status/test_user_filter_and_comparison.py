@@ -11,7 +11,8 @@ from canhazgpu.gpu.usage import UsagePolicy
 from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation, Waiter
 from canhazgpu.status.comparison import comparison_key
 from canhazgpu.status.node_status import NodeStatus, node_status
-from canhazgpu.status.user_filter import User, only_of_user
+from canhazgpu.status.status_filter import StatusFilter
+from canhazgpu.status.user_filter import User
 
 NOW = 1000.0
 POLICY = UsagePolicy(1024, frozenset({"Xorg"}))
@@ -58,7 +59,7 @@ def with_gpus(*readings: GpuReading) -> NodeView:
 def test_the_gpus_of_one_person(view: NodeView, indices: list[int]) -> None:
     other = replace(VIEW, node="n2")
 
-    found = only_of_user(ME, [judged(view), judged(other)])
+    found = StatusFilter(users=(ME,)).apply([judged(view), judged(other)])
 
     assert [gpu.index for node in found for gpu in node.gpus] == indices
     assert [node.node for node in found] == (["n1"] if indices else [])
@@ -67,7 +68,7 @@ def test_the_gpus_of_one_person(view: NodeView, indices: list[int]) -> None:
 def test_who_only_waits_sees_the_own_place() -> None:
     queue = (waiter("bob", 7), waiter("alice", 1001))
 
-    (node,) = only_of_user(ME, [judged(replace(VIEW, queue=queue))])
+    (node,) = StatusFilter(users=(ME,)).apply([judged(replace(VIEW, queue=queue))])
 
     assert (node.gpus, node.queue) == ((), queue[1:])
 

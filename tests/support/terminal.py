@@ -34,12 +34,15 @@ class Terminal:
         self.pid, self._terminal = pty.fork()
         if self.pid == 0:
             try:
-                size = struct.pack("HHHH", rows, columns, 0, 0)
-                fcntl.ioctl(0, termios.TIOCSWINSZ, size)
+                _set_size(0, rows, columns)
                 os.chdir(cwd or ".")
                 os.execvpe(command[0], list(command), env)
             finally:
                 os._exit(127)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Change the size; the kernel tells the program by SIGWINCH."""
+        _set_size(self._terminal, rows, columns)
 
     def settings(self) -> list[object]:
         """How the terminal is set: echo, line editing, what its keys do."""
@@ -108,3 +111,7 @@ class Terminal:
             os.waitpid(self.pid, 0)
         if self._connected:
             self.hang_up()
+
+
+def _set_size(terminal: int, rows: int, columns: int) -> None:
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))

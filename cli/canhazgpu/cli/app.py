@@ -40,6 +40,11 @@ def terminal_width() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
+def terminal_height() -> int | None:
+    """Return the height of the terminal in lines, None if standard output is no terminal."""
+    return shutil.get_terminal_size().lines if sys.stdout.isatty() else None
+
+
 @dataclass(frozen=True, slots=True)
 class App:
     """The dependencies of the commands, in ``ctx.obj``; tests give their own.
@@ -56,6 +61,7 @@ class App:
         open_node_service
     )
     width: Callable[[], int | None] = terminal_width
+    height: Callable[[], int | None] = terminal_height
     progress: Callable[[], Progress] = open_progress
     sleep: Callable[[float], None] = time.sleep
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from canhazgpu.gpu.ml_model.short_name import short_model_name
 from canhazgpu.node.identity import node_name
 from canhazgpu.service.completion import Completable, Completion
 
@@ -21,11 +22,32 @@ def completions(adapters: Adapters, request: CompletionRequest) -> tuple[Complet
     ledger = adapters.reader(config)
     if request.what is Completable.NODE:
         return tuple(Completion(view.node) for view in ledger.read_nodes())
+    if request.what in _OF_ALL_NODES:
+        return tuple(map(Completion, sorted(_names(request.what, ledger.read_nodes()))))
     (view,) = ledger.read_nodes([node_name(config.node, adapters.environ)])
     if request.what is Completable.GPU:
         return _gpus(view, lambda _: True)
     caller = adapters.caller()
     return _gpus(view, lambda one: _is_own(one, caller))
+
+
+_OF_ALL_NODES = (Completable.USER, Completable.PARTITION, Completable.MODEL)
+
+
+def _names(what: Completable, views: Iterable[NodeView]) -> set[str]:
+    """Return the users, partitions or models of the nodes, as they were last published."""
+    if what is Completable.PARTITION:
+        return {name for view in views for name in view.partitions or ()}
+    found: set[str | None] = set()
+    for view in views:
+        processes = [one for gpu in (view.scan.gpus if view.scan else ()) for one in gpu.processes]
+        if what is Completable.MODEL:
+            found.update(short_model_name(one.model) for one in processes if one.model)
+            continue
+        found.update(one.user for one in processes)
+        found.update(one.claim.user for one in view.all_reservations())
+        found.update(one.user for one in view.queue)
+    return {name for name in found if name}
 
 
 def _gpus(view: NodeView, selects: Callable[[Reservation | None], bool]) -> tuple[Completion, ...]:

@@ -179,8 +179,13 @@ class StatusReader:
     def _refuse_unknown(self, views: dict[str, NodeView]) -> None:
         for name in self._requested_nodes:
             if name != self._local and not views[name].is_known:
+                from canhazgpu.status.suggestion import closest  # noqa: PLC0415 - only for the error
+
+                known = [view.node for view in self._open_ledger().read_nodes()]
+                meant = f" {closest(name, known)}".rstrip()
                 raise InputError(
-                    f"the ledger knows no node {name!r}; 'canhazgpu status' shows all it knows"
+                    f"the ledger knows no node {name!r};{meant}"
+                    " 'canhazgpu status' shows all it knows"
                 )
 
     def _with_job_info(self, views: dict[str, NodeView]) -> dict[str, NodeView]:

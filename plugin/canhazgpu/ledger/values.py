@@ -242,6 +242,7 @@ class NodeView:
     Times are seconds since the epoch by the store's clock. `scan` is the last published scan and
     `scanned_at` its time; both are None if the node never published one. `most_gpus` are the GPUs
     of the last published scan with most of them, UUID to index; MIG instances are no GPUs there.
+    `partitions` are the scheduler's partitions of the node, None where it never published them.
     """
 
     node: str
@@ -253,6 +254,7 @@ class NodeView:
     quarantines: Mapping[str, Quarantine] = field(default_factory=dict)
     queue: tuple[Waiter, ...] = ()
     most_gpus: Mapping[str, int] = field(default_factory=dict)
+    partitions: tuple[str, ...] | None = None
 
     @property
     def known_gpus(self) -> Mapping[str, int]:

@@ -1,4 +1,4 @@
-"""Shell completion: names of nodes, and GPUs of this node."""
+"""Shell completion: values that the ledger knows."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ class Completable(Enum):
     """A GPU of this node."""
     OWN_GPU = "own gpu"
     """A GPU of this node that the caller has reserved."""
+    USER = "user"
+    """Somebody who holds, uses or waits for a GPU."""
+    PARTITION = "partition"
+    """A partition of the scheduler that a node has published."""
+    MODEL = "model"
+    """A model that runs on a GPU, as the table shortens its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +32,9 @@ class CompletionRequest:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One value: a node's name, or a GPU's UUID.
+    """One value: a name, or a GPU's UUID.
 
-    `index` is "" for a node, and for a GPU that shares its index with others (a MIG instance).
+    `index` is "" for a name, and for a GPU that shares its index with others (a MIG instance).
     `model` is "" where it is not known.
     """
 

@@ -50,14 +50,18 @@ def _node_to_dict(status: NodeStatus) -> dict[str, Any]:
         "fault": status.fault,
         "found_gpus": status.found_gpus,
         "expected_gpus": status.expected_gpus or None,
+        "partitions": None if status.partitions is None else list(status.partitions),
         "reservations_known": status.reservations_known,
-        "hooks_outage": _outage_to_dict(status.hooks_outage) if status.hooks_outage else None,
+        "hooks_outage": outage_to_dict(status.hooks_outage),
         "gpus": [_gpu_to_dict(gpu, status.read_at) for gpu in status.gpus],
         "queue": [_waiter_to_dict(position, one) for position, one in enumerate(status.queue, 1)],
     }
 
 
-def _outage_to_dict(outage: HooksOutage) -> dict[str, Any]:
+def outage_to_dict(outage: HooksOutage | None) -> dict[str, Any] | None:
+    """Return when the node's hooks found the store away, and why; None if they did not."""
+    if outage is None:
+        return None
     return {"since": iso_time(outage.since), "reason": outage.reason}
 
 

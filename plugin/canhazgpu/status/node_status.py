@@ -107,6 +107,8 @@ class NodeStatus:
     `expected_gpus` is the number of GPUs that the node should have, or had; 0 where it is not
     known. Without `reservations_known` the store did not serve: a GPU that nobody is known to hold
     may be reserved. `hooks_outage` is what the node's hooks found, None if they reach the store.
+    `filtered_out` are the GPUs that a filter does not show. `partitions` are the scheduler's
+    partitions of the node, None where it has not published them.
     """
 
     node: str
@@ -120,11 +122,18 @@ class NodeStatus:
     expected_gpus: int = 0
     reservations_known: bool = True
     hooks_outage: HooksOutage | None = None
+    filtered_out: tuple[GpuStatus, ...] = ()
+    partitions: tuple[str, ...] | None = None
+
+    @property
+    def all_gpus(self) -> tuple[GpuStatus, ...]:
+        """The GPUs that a filter shows, then those that it does not."""
+        return (*self.gpus, *self.filtered_out)
 
     @property
     def found_gpus(self) -> int:
         """The number of GPUs in the scan; MIG instances count as the GPU that they divide."""
-        return len({gpu.index for gpu in self.gpus if gpu.reading is not None})
+        return len({gpu.index for gpu in self.all_gpus if gpu.reading is not None})
 
     @property
     def lacks_gpus(self) -> bool:
@@ -197,6 +206,7 @@ def node_status(
         scan.source if scan else None,
         expected_gpus or len(view.known_gpus),
         reservations_known,
+        partitions=view.partitions,
     )
 
 

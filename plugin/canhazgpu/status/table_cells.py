@@ -85,6 +85,12 @@ def tones(gpu: GpuStatus) -> Tones:
 
 def heading_text(status: NodeStatus) -> str:
     """Return the heading of a node's block, ``n2 (scanned 3m ago)``; only the name when live."""
+    notes = node_notes(status)
+    return f"{status.node} ({'; '.join(notes)})" if notes else status.node
+
+
+def node_notes(status: NodeStatus) -> list[str]:
+    """Return the age of a scan that was not made now, its fault, and whether GPUs are missing."""
     notes = []
     if not status.live and status.scanned_at is not None:
         notes.append(f"scanned {short_duration_text(status.read_at - status.scanned_at)} ago")
@@ -97,14 +103,16 @@ def heading_text(status: NodeStatus) -> str:
     if outage := status.hooks_outage:
         ago = short_duration_text(status.read_at - outage.since)
         notes.append(f"its hooks found the store away {ago} ago: {outage.reason}")
-    return f"{status.node} ({'; '.join(notes)})" if notes else status.node
+    return notes
 
 
 def queue_text(status: NodeStatus, *, wide: bool = False) -> str:
     """Return ``3 waiting: alice 2 GPUs (5m), …`` in the queue's order; empty without a queue."""
     if not status.queue:
         return ""
-    display_indices = {gpu.uuid: gpu.reading.display_index for gpu in status.gpus if gpu.reading}
+    display_indices = {
+        gpu.uuid: gpu.reading.display_index for gpu in status.all_gpus if gpu.reading
+    }
     shown = status.queue if wide else status.queue[:MAX_WAITERS_SHOWN]
     text = ", ".join(_waiter_text(one, display_indices, status.read_at) for one in shown)
     more = len(status.queue) - len(shown)

@@ -17,9 +17,8 @@ from terminal import Terminal
 
 import fake_nvml
 from canhazgpu.cli.main import cli
-from canhazgpu.cli.status_display.watch import (
-    CLEAR_BELOW,
-    CURSOR_HOME,
+from canhazgpu.cli.status_display.screen import CLEAR_BELOW, CURSOR_HOME
+from canhazgpu.cli.status_display.terminal_mode import (
     ENTER_ALTERNATE_SCREEN,
     LEAVE_ALTERNATE_SCREEN,
 )
@@ -198,7 +197,7 @@ def test_a_stopped_program_has_given_the_terminal_back(here: CliNode) -> None:
         screen.wait_for(ENTER_ALTERNATE_SCREEN)
         screen.wait_for("available")
         os.kill(screen.pid, signal.SIGTERM)
-        assert screen.wait_end() == 128 + signal.SIGTERM
+        assert screen.wait_end() == -signal.SIGTERM
         assert screen.output.endswith(LEAVE_ALTERNATE_SCREEN)
 
 

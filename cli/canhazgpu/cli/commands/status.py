@@ -16,6 +16,11 @@ from canhazgpu.cli.options.common import (
     memory_threshold_option,
     nodes_option,
 )
+from canhazgpu.cli.options.status_filter import (
+    parse_status_filter,
+    status_filter_options,
+    status_filter_text,
+)
 from canhazgpu.cli.options.value_completion import complete_nodes
 from canhazgpu.cli.status_display.renderer import StatusRenderer
 from canhazgpu.cli.terminal.colour import use_colour
@@ -45,7 +50,7 @@ def _reject_nan(
         NodeStateError,
         others={
             0: "everything is shown",
-            2: "no such node, or wrong options, values or configuration",
+            2: "no such node, user or partition, or wrong options, values or configuration",
             3: "no GPU can be read",
             4: "the store did not serve: what it alone knows is missing",
         },
@@ -55,8 +60,21 @@ def _reject_nan(
 @click.option(
     "--me", "mine", is_flag=True, help="Show only the GPUs that you hold, use or wait for."
 )
+@status_filter_options
 @memory_threshold_option
-@click.option("--wide", is_flag=True, help="Shorten nothing, however narrow the terminal is.")
+@click.option(
+    "-s/ ",
+    "--summary/--no-summary",
+    "summary",
+    default=None,
+    help="One line for each node.  [default: where a terminal has no room for the tables of all"
+    " nodes]",
+)
+@click.option(
+    "--wide",
+    is_flag=True,
+    help="Shorten nothing, however narrow the terminal is, and show the GPUs' utilization.",
+)
 @click.option(
     "--watch",
     "watch_s",
@@ -65,7 +83,8 @@ def _reject_nan(
     is_flag=False,
     flag_value=DEFAULT_WATCH_S,
     callback=_reject_nan,
-    help=f"Show it again every {DEFAULT_WATCH_S:g} seconds, or as many as are given, until Ctrl-C.",
+    help=f"Show it again every {DEFAULT_WATCH_S:g} seconds, or as many as are given, until q"
+    " or Ctrl-C.",
 )
 @color_option
 @json_option
@@ -87,19 +106,31 @@ def status(
       unknown                      it could not be read; never taken for available
 
     Whoever is on a reserved GPU that is not theirs is named under DETAILS. On a
-    terminal that is too narrow cells are cut; --wide shows them whole.
+    terminal that is too narrow empty columns are left out and cells are cut; --wide
+    shows them whole. A terminal that has no room for the tables of all nodes shows a
+    summary, one line for each node; a pipe always gets the tables.
+
+    Options that choose GPUs or nodes can be combined: what is shown meets all of them.
+    Where one is given several times, or with a list (a,b), any of its values counts;
+    --free is short for --state available. In a summary the number of a node's GPUs
+    stays that of all of them. Where nothing is left, a line says so (JSON has no nodes),
+    and the exit status is 0.
 
     Without the store this node alone is shown: its scan, and the reservations that its
     hooks published. Standard error says so, and no GPU is available then.
 
-    With --watch, a terminal is redrawn in place; elsewhere the tables are printed
-    when something has changed, and with --json one document a line each time.
+    With --watch, a terminal is redrawn in place. The arrows, the page keys, Home and
+    End scroll, s changes between summary and tables, q ends. Elsewhere the tables are
+    printed when something has changed, and with --json one document a line each time.
 
     \b
     Examples:
       canhazgpu status
       canhazgpu status --node gpu01 --node gpu02
       canhazgpu status --me --watch 5
+      canhazgpu status --summary --free --partition gpu
+      canhazgpu status --state unreserved,quarantined --watch
+      canhazgpu status --user alice --model llama
       canhazgpu status --memory-threshold 512
       canhazgpu status --json | jq '.nodes[].gpus[] | select(.state == "available")'
     """  # noqa: D301 - click reads the character: keep these lines
@@ -130,12 +161,24 @@ def _renderer(context: click.Context, *, watching: bool, options: dict[str, Any]
         wide=options["wide"],
         coloured=use_colour(context.color, app.environ, on_terminal=on_terminal),
         mine=options["mine"],
+        filter=parse_status_filter(options),
+        filter_text=status_filter_text(options),
+        summary=options["summary"],
     )
 
 
 def _print_once(app: App, request: StatusRequest, renderer: StatusRenderer) -> None:
     answer = app.service().status(request)
-    click.echo("\n".join(renderer.lines(answer, app.width())))
+    renderer.refuse_unknown_values(answer)
+    # The prompt takes a line. Nodes that were asked for by name are shown as they are.
+    height = None if request.nodes else app.height()
+    room = None if height is None else height - 1
+    click.echo("\n".join(renderer.lines(answer, app.width(), room)))
+    if renderer.summary is None and not renderer.as_json and renderer.is_summary(answer, room):
+        click.echo(
+            f"(the tables take {renderer.tables_height(answer)} lines: --no-summary, --node or a"
+            " pipe shows them)"
+        )
     if answer.store_fault is not None:
         from canhazgpu.cli.status_display.missing import missing_error  # noqa: PLC0415 - rarely needed
 

@@ -44,6 +44,43 @@ def complete_nodes(
     )
 
 
+def complete_users(
+    context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Complete the last item of a list of users who hold, use or wait for GPUs."""
+    return complete_list(
+        _within_timeout(lambda: _query_service(context, Completable.USER)), incomplete
+    )
+
+
+def complete_partitions(
+    context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Complete the last item of a list of partitions that nodes have published."""
+    return complete_list(
+        _within_timeout(lambda: _query_service(context, Completable.PARTITION)), incomplete
+    )
+
+
+def complete_models(
+    context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Complete the last item of a list of models that run on GPUs."""
+    return complete_list(
+        _within_timeout(lambda: _query_service(context, Completable.MODEL)), incomplete
+    )
+
+
+def complete_list(values: Iterable[Completion], incomplete: str) -> list[CompletionItem]:
+    """Return the values for the last item of a list; what it has already is not offered again."""
+    before, comma, _ = incomplete.rpartition(",")
+    given = set(before.split(","))
+    return _completion_items(
+        [Completion(f"{before}{comma}{one.text}") for one in values if one.text not in given],
+        incomplete,
+    )
+
+
 def complete_gpu_ids(
     context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:

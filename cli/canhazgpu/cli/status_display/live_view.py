@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from canhazgpu.cli.app import App
@@ -14,73 +15,122 @@ from canhazgpu.cli.status_display.watch import (
     Frame,
     FrameOutput,
     PrintOnChange,
-    full_screen,
+    QuitWatchError,
     print_frame,
     show_repeatedly,
 )
 from canhazgpu.cli.terminal.colour import is_dumb_terminal
 from canhazgpu.cli.terminal.text import printable
 from canhazgpu.errors import CanhazgpuError, InputError, error_text
-from canhazgpu.status.comparison import comparison_key
+from canhazgpu.node.termination_signals import raise_on_termination_signals
 from canhazgpu.status.json_format import iso_time
 
 if TYPE_CHECKING:
-    from canhazgpu.service.port import NodeService
-    from canhazgpu.service.status import StatusRequest
+    from collections.abc import Callable, Iterator, Sequence
+
+    from canhazgpu.cli.status_display.watch import Size
+    from canhazgpu.service.status import StatusAnswer, StatusRequest
 
 
 def watch_status(
     app: App, request: StatusRequest, renderer: StatusRenderer, interval_s: float
 ) -> None:
-    """Show the status every `interval_s` seconds, until Ctrl-C.
+    """Show the status every `interval_s` seconds, until Ctrl-C or the key q.
 
     Raises `InputError`; shows every other `CanhazgpuError` in place of the status, and raises it at
     the end if the last status had it.
     """
-    service = app.service()
-    fault: CanhazgpuError | None = None
-
-    def frame() -> Frame:
-        nonlocal fault
-        read, fault = _frame(app, service, request, renderer)
-        return read
-
-    in_place = (
+    view = _LiveView(app, request, renderer, interval_s)
+    on_screen = (
         app.width() is not None and not renderer.as_json and not is_dumb_terminal(app.environ)
     )
     with contextlib.ExitStack() as stack:
         # Ctrl-C is the normal end of a watch.
-        stack.enter_context(contextlib.suppress(KeyboardInterrupt))
+        stack.enter_context(contextlib.suppress(KeyboardInterrupt, QuitWatchError))
+        received = stack.enter_context(raise_on_termination_signals())
         show: FrameOutput = print_frame if renderer.as_json else PrintOnChange()
-        if in_place:
-            show = stack.enter_context(full_screen(f"every {interval_s:g} s, until Ctrl-C"))
-        show_repeatedly(frame, show, interval_s, clock=app.clock, sleep=app.sleep)
-    if fault is not None:
-        raise fault
+        sleep = app.sleep
+        if on_screen:
+            show, sleep = stack.enter_context(_screen(view))
+        show_repeatedly(view.read_frame, show, interval_s, received, clock=app.clock, sleep=sleep)
+    if view.fault is not None:
+        raise view.fault
 
 
-def _frame(
-    app: App, service: NodeService, request: StatusRequest, renderer: StatusRenderer
-) -> tuple[Frame, CanhazgpuError | None]:
-    """Read the status once, with its error; one that may pass becomes a frame of its own."""
-    try:
-        answer = service.status(request)
-    except InputError:
-        raise
-    except CanhazgpuError as exc:
-        return _error_frame(exc, renderer), exc
-    lines = renderer.lines(answer, app.width())
-    missing = missing_error(answer)
-    if missing is not None and not renderer.as_json:
-        lines = [printable(f"Error: {error_text(missing)}"), "", *lines]
-    key = comparison_key(renderer.visible_nodes(answer))
-    return Frame(lines, answer.nodes[0].read_at, (key, missing and str(missing))), missing
+class _LiveView:
+    """Reads the status again and again; `fault` is the error of the last one, if any."""
+
+    def __init__(
+        self, app: App, request: StatusRequest, renderer: StatusRenderer, interval_s: float
+    ) -> None:
+        self._app = app
+        self._request = request
+        self._renderer = renderer
+        self._service = app.service()
+        self._interval_s = interval_s
+        self._is_checked = False
+        self._shows_summary = False
+        self.fault: CanhazgpuError | None = None
+
+    def read_frame(self) -> Frame:
+        """Read the status once; an error that may pass becomes a frame of its own."""
+        try:
+            answer = self._service.status(self._request)
+        except InputError:
+            raise
+        except CanhazgpuError as exc:
+            self.fault = exc
+            return _error_frame(exc, as_json=self._renderer.as_json)
+        if not self._is_checked and answer.store_fault is None:
+            # Only once: what somebody knew when the watch began is no wrong value later.
+            self._renderer.refuse_unknown_values(answer)
+            self._is_checked = True
+        self.fault = missing = missing_error(answer)
+        key = (self._renderer.comparison_key(answer), missing and str(missing))
+        return Frame(lambda size: self._lines(answer, size), answer.nodes[0].read_at, key)
+
+    def title(self, at: float, *, reads_keys: bool) -> str:
+        """Return the line above the status of this time (seconds since the epoch)."""
+        clock = time.strftime("%H:%M:%S", time.localtime(at))
+        end = "q" if reads_keys else "Ctrl-C"
+        chosen = f"  {printable(self._renderer.filter_text)}" if self._renderer.filter_text else ""
+        return f"{clock}  every {self._interval_s:g} s, until {end}{chosen}"
+
+    def toggle_layout(self) -> None:
+        """From now on show the tables in place of the summary, or the other way round."""
+        self._renderer = replace(self._renderer, summary=not self._shows_summary)
+
+    def _lines(self, answer: StatusAnswer, size: Size | None) -> Sequence[str]:
+        width = self._app.width() if size is None else size.columns
+        above: list[str] = []
+        missing = missing_error(answer)
+        if missing is not None and not self._renderer.as_json:
+            above = [printable(f"Error: {error_text(missing)}"), ""]
+        height = None if size is None else size.lines - len(above)
+        self._shows_summary = self._renderer.is_summary(answer, height)
+        return [*above, *self._renderer.lines(answer, width, height)]
 
 
-def _error_frame(error: CanhazgpuError, renderer: StatusRenderer) -> Frame:
+@contextlib.contextmanager
+def _screen(view: _LiveView) -> Iterator[tuple[FrameOutput, Callable[[float], None]]]:
+    """Take the whole screen; yield what shows a frame, and what waits for keys meanwhile."""
+    from canhazgpu.cli.status_display.screen import Screen  # noqa: PLC0415 - only on a terminal
+    from canhazgpu.cli.status_display.terminal_mode import full_screen  # noqa: PLC0415
+
+    with full_screen() as mode:
+        screen = Screen(mode, view.toggle_layout)
+
+        def show(frame: Frame) -> None:
+            title = view.title(frame.at, reads_keys=mode.keyboard is not None)
+            screen.show(title, frame.lines)
+
+        yield show, screen.wait
+
+
+def _error_frame(error: CanhazgpuError, *, as_json: bool) -> Frame:
     text, now = error_text(error), time.time()
-    if renderer.as_json:
+    if as_json:
         line = json.dumps({"generated_at": iso_time(now), "error": text}, separators=(",", ":"))
     else:
         line = printable(f"Error: {text}")
-    return Frame([line], now, text)
+    return Frame(lambda _: [line], now, text)

@@ -1,49 +1,133 @@
-"""Render the status: as tables with headings, or as JSON."""
+"""Render the status: as tables with headings, as a summary, or as JSON."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from canhazgpu.people.revocations import Revocation
     from canhazgpu.service.status import StatusAnswer
     from canhazgpu.status.node_status import NodeStatus
+    from canhazgpu.status.status_filter import StatusFilter
 
 
 @dataclass(frozen=True, slots=True)
 class StatusRenderer:
-    """Renders answers; with `mine` only what the caller holds, uses or waits for."""
+    """Renders answers.
+
+    `filter` chooses what is shown, None: everything. With `mine` it is only what the caller holds,
+    uses or waits for. `filter_text` is the filter as options of the command. `summary` is whether
+    each node is one line; None: where a terminal has no room for the tables of several nodes.
+    """
 
     as_json: bool = False
     watching: bool = False
     wide: bool = False
     coloured: bool = False
     mine: bool = False
+    filter: StatusFilter | None = None
+    filter_text: str = ""
+    summary: bool | None = None
 
-    def lines(self, answer: StatusAnswer, width: int | None) -> list[str]:
+    def lines(
+        self, answer: StatusAnswer, width: int | None, height: int | None = None
+    ) -> list[str]:
         """Return the lines of the answer, at least one.
 
-        `width` is that of the terminal in columns, None if there is none.
+        `width` is that of the terminal in columns, None if there is none. `height` is how many
+        lines it has room for, None if that does not matter.
         """
         shown = self.visible_nodes(answer)
         if self.as_json:
             return [self._json_text(answer, shown)]
         notes = list(_revocation_lines(answer.nodes, answer.revocations))
-        if answer.caller is not None and not shown:
-            known = "" if answer.store_fault is None else ", as far as this node knows"
-            return [f"{answer.caller.user} holds, uses and awaits no GPU{known}", *notes]
+        if not shown:
+            return [self._nothing_text(answer), *notes]
+        if self.is_summary(answer, height):
+            return [*self._summary_lines(shown, width), *notes]
         return [*self._node_blocks(shown, width, headed=self._shows_headings(answer.nodes)), *notes]
+
+    def is_summary(self, answer: StatusAnswer, height: int | None) -> bool:
+        """Tell whether `lines` returns the summary."""
+        if self.summary is not None:
+            return self.summary
+        return height is not None and not self.wide and self.tables_height(answer) > height
+
+    def tables_height(self, answer: StatusAnswer) -> int:
+        """Return how many lines the tables of several nodes take; 0 for a single node."""
+        shown = self.visible_nodes(answer)
+        if len(shown) < 2:
+            return 0
+        # The heading, the table's two lines, a blank one between two nodes, the queue.
+        return sum(4 + len(one.gpus) + bool(one.queue) for one in shown) - 1
 
     def visible_nodes(self, answer: StatusAnswer) -> Sequence[NodeStatus]:
         """Return the nodes to show, each with the GPUs to show."""
-        if answer.caller is None:
-            return answer.nodes
-        from canhazgpu.status.user_filter import only_of_user  # noqa: PLC0415 - only with --me
+        chosen = self._chosen(answer)
+        return answer.nodes if chosen is None else chosen.apply(answer.nodes)
 
-        return only_of_user(answer.caller, answer.nodes)
+    def refuse_unknown_values(self, answer: StatusAnswer) -> None:
+        """Raise `InputError` where the filter names what no node knows.
+
+        Without the store nobody knows what the other nodes have.
+        """
+        if self.filter is not None and answer.store_fault is None:
+            from canhazgpu.status.unknown_values import refuse_unknown_values  # noqa: PLC0415 - with a filter
+
+            refuse_unknown_values(self.filter, answer.nodes)
+
+    def comparison_key(self, answer: StatusAnswer) -> object:
+        """Return a value that is equal for two answers that show the same."""
+        shown = self.visible_nodes(answer)
+        if not self.summary:
+            from canhazgpu.status.comparison import comparison_key  # noqa: PLC0415 - only with --watch
+
+            return comparison_key(shown)
+        from canhazgpu.status.summary import summarize  # noqa: PLC0415 - only for the summary
+
+        # The notes have ages, which change all the time.
+        return tuple(
+            (replace(summarize(one), notes=()), one.fault, one.found_gpus, one.reservations_known)
+            for one in shown
+        )
+
+    def _chosen(self, answer: StatusAnswer) -> StatusFilter | None:
+        if answer.caller is None:
+            return self.filter
+        from canhazgpu.status.status_filter import StatusFilter  # noqa: PLC0415 - only with --me
+
+        chosen = self.filter or StatusFilter()
+        return replace(chosen, users=(*chosen.users, answer.caller))
+
+    def _nothing_text(self, answer: StatusAnswer) -> str:
+        from canhazgpu.cli.terminal.text import printable  # noqa: PLC0415 - hardly ever needed
+
+        known = "" if answer.store_fault is None else ", as far as this node knows"
+        chosen = self._chosen(answer)
+        if chosen is not None and chosen.users and not (chosen.states or chosen.models):
+            who = " and ".join(user.user for user in chosen.users)
+            verbs = "holds, uses and awaits" if len(chosen.users) == 1 else "hold, use and await"
+            where = f" in {','.join(sorted(chosen.partitions))}" if chosen.partitions else ""
+            return printable(f"{who} {verbs} no GPU{where}{known}")
+        if chosen is not None and chosen.models:
+            from canhazgpu.status.unknown_values import models_hint  # noqa: PLC0415
+
+            known += models_hint(chosen.models, answer.nodes)
+        return printable(f"no GPU matches {self.filter_text}{known}")
+
+    def _summary_lines(self, shown: Sequence[NodeStatus], width: int | None) -> Iterator[str]:
+        from canhazgpu.cli.status_display.summary_lines import summary_lines  # noqa: PLC0415 - as it says
+        from canhazgpu.status.summary import summarize  # noqa: PLC0415
+
+        return summary_lines(
+            list(map(summarize, shown)),
+            None if self.wide else width,
+            coloured=self.coloured,
+            shows_none_free=not self.mine and not (self.filter and self.filter.selects_gpus),
+        )
 
     def _shows_headings(self, statuses: Sequence[NodeStatus]) -> bool:
         # The heading tells the age of a scan; only a scan made now needs none.
@@ -59,7 +143,13 @@ class StatusRenderer:
         from canhazgpu.cli.status_display.missing import missing_text  # noqa: PLC0415 - --json
         from canhazgpu.status.json_format import iso_time, status_to_dict  # noqa: PLC0415 - --json
 
-        document = status_to_dict(answer.nodes[0].read_at, statuses, missing_text(answer) or None)
+        missing = missing_text(answer) or None
+        if self.summary:
+            from canhazgpu.status.summary import summary_to_dict  # noqa: PLC0415 - as it says
+
+            document = summary_to_dict(answer.nodes[0].read_at, statuses, missing)
+        else:
+            document = status_to_dict(answer.nodes[0].read_at, statuses, missing)
         if self.mine:
             document["taken"] = [
                 {**asdict(one), "at": iso_time(one.at)} for one in answer.revocations

@@ -16,10 +16,6 @@ from canhazgpu.allocation.queue_wait import QueueWait, WaitOptions
 from canhazgpu.errors import StoreError
 from canhazgpu.gpu.ids import resolve_gpus
 from canhazgpu.in_process.grants.scan_prospects import scan_prospects
-from canhazgpu.in_process.grants.termination_signals import (
-    raise_on_termination_signals,
-    termination_exception,
-)
 from canhazgpu.in_process.node_book import heeding_node
 from canhazgpu.ledger.port import GrantOptions
 from canhazgpu.ledger.release_reasons import GAVE_UP
@@ -27,6 +23,10 @@ from canhazgpu.ledger.store.connect import import_client
 from canhazgpu.ledger.values import Waiter
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace
 from canhazgpu.node.processes import is_alive, is_stopped, this_process
+from canhazgpu.node.termination_signals import (
+    raise_on_termination_signals,
+    termination_exception,
+)
 
 if TYPE_CHECKING:
     from canhazgpu.allocation.prospects import Prospects

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+TERMINATION_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
 
 class _TerminatedError(BaseException):
-    """SIGTERM or SIGHUP was received; no `except Exception` may catch it."""
+    """A signal other than SIGINT was received; no `except Exception` may catch it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -23,10 +25,10 @@ def termination_exception(number: int) -> BaseException:
 
 @contextmanager
 def raise_on_termination_signals() -> Iterator[list[int]]:
-    """Raise an exception for SIGINT, SIGTERM and SIGHUP inside the block.
+    """Raise an exception for the `TERMINATION_SIGNALS` inside the block.
 
-    After the block SIGTERM and SIGHUP end the process, as they do without a handler. Yields the
-    list of received signals. The caller must look at it: an exception that a handler raises in a
+    After the block all but SIGINT end the process, as they do without a handler. Yields the list of
+    received signals. The caller must look at it: an exception that a handler raises in a
     callback of `os.register_at_fork` is lost, and every scan forks.
     """
     received: list[int] = []
@@ -37,7 +39,7 @@ def raise_on_termination_signals() -> Iterator[list[int]]:
 
     handlers_before = {
         number: signal.signal(number, end)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        for number in TERMINATION_SIGNALS
         if signal.getsignal(number) is not signal.SIG_IGN
     }
     try:

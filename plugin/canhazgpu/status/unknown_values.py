@@ -1,0 +1,70 @@
+"""Refuse a filter with a value that nothing can have, and suggest the right one; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from canhazgpu.errors import InputError
+from canhazgpu.gpu.ml_model.short_name import short_model_name
+from canhazgpu.status.node_status import NodeStatus
+from canhazgpu.status.status_filter import StatusFilter, has_model
+from canhazgpu.status.suggestion import suggestion
+
+NO_PARTITIONS = (
+    "no node has published its Slurm partitions; the health check publishes them, from slurm.conf:"
+    " run 'canhazgpu-healthcheck' as root on the nodes, or set it as HealthCheckProgram"
+)
+
+
+def refuse_unknown_values(chosen: StatusFilter, nodes: Sequence[NodeStatus]) -> None:
+    """Raise `InputError` for a partition that no node has, or a user whom nobody knows.
+
+    A user whom this machine knows is none of these, and a model may run at other times.
+    """
+    if chosen.partitions:
+        partitions = known_partitions(nodes)
+        if not partitions:
+            raise InputError(NO_PARTITIONS)
+        for name in sorted(chosen.partitions - partitions):
+            raise InputError(
+                f"no node has published a partition {name!r}; {suggestion(name, partitions)}"
+            )
+    users = known_users(nodes) if any(user.uid is None for user in chosen.users) else set()
+    for user in chosen.users:
+        if user.uid is None and user.user not in users:
+            hint = suggestion(user.user, users) or "nobody holds, uses or awaits a GPU"
+            raise InputError(f"there is no user {user.user!r} here or on the nodes shown; {hint}")
+
+
+def models_hint(wanted: Iterable[str], nodes: Sequence[NodeStatus]) -> str:
+    """Return a suggestion for the first of these models that no GPU has, empty for none."""
+    gpus = [gpu for node in nodes for gpu in node.all_gpus]
+    for text in wanted:
+        if not any(has_model(gpu, text) for gpu in gpus):
+            hint = suggestion(text, known_models(nodes))
+            return f"; {hint}" if hint else ""
+    return ""
+
+
+def known_partitions(nodes: Iterable[NodeStatus]) -> set[str]:
+    """Return every partition that a node has published."""
+    return {name for node in nodes for name in node.partitions or ()}
+
+
+def known_users(nodes: Iterable[NodeStatus]) -> set[str]:
+    """Return the users who hold, use or wait for GPUs."""
+    found: set[str | None] = set()
+    for node in nodes:
+        found.update(one.user for one in node.queue)
+        for gpu in node.all_gpus:
+            found.update(one.claim.user for one in gpu.holders)
+            processes = gpu.reading.processes if gpu.reading else ()
+            found.update(one.user for one in processes)
+    return {user for user in found if user}
+
+
+def known_models(nodes: Iterable[NodeStatus]) -> set[str]:
+    """Return the models that run on GPUs, as the table shortens them, and the GPUs' products."""
+    gpus = [gpu for node in nodes for gpu in node.all_gpus]
+    running = {short_model_name(model) for gpu in gpus for model in gpu.models}
+    return running | {gpu.reading.name for gpu in gpus if gpu.reading and gpu.reading.name}
