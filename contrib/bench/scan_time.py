@@ -1,6 +1,9 @@
 #!/usr/bin/python3
 """Time a scan of 8 simulated GPUs with 4 processes each, of two users, by NVML and by nvidia-smi.
 
+The scan by NVML is made in a child, and by a scanner that keeps the driver (as the agent's does):
+cold, where it has let go of the driver before each scan, and warm.
+
     PYTHON scan_time.py [ROUNDS]
 
 PYTHON is an interpreter that has canhazgpu installed; root is needed for the second user. The rows
@@ -12,8 +15,11 @@ counted where strace is installed: those of one scan, less those of the same pro
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
+import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -25,8 +31,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fake-nvml"))
 
+from canhazgpu.agent.scanner.client import release_driver, scanner_probe
+from canhazgpu.agent.scanner.server import serve
 from canhazgpu.config.schema import ValidationConfig
+from canhazgpu.ledger.port import Observation
 from canhazgpu.probe.node_probe import NodeProbe
+from canhazgpu.probe.source_scan import PendingSourceScan
 from fake_nvml import FakeNode, FakeState, install, start_gpu_process
 
 GPUS = 8
@@ -43,8 +53,9 @@ def main(rounds: int) -> None:
         install(place)
         state = FakeState(place / "state")
         state.set_default_node("n1")
-        with processes_on_every_gpu(state.add_node("n1", GPUS)):
-            times = measure(timed_rows(place), rounds)
+        node = state.add_node("n1", GPUS)
+        with processes_on_every_gpu(node), scanner(place) as socket_path:
+            times = measure(timed_rows(place, socket_path), rounds)
             calls = {source: system_calls(place, source) for source in ("nvml", "nvidia-smi")}
     scan = statistics.median(times["scan by NVML"])
     for name, values in times.items():
@@ -66,10 +77,29 @@ def processes_on_every_gpu(node: FakeNode) -> Iterator[None]:
         yield
 
 
-def timed_rows(place: Path) -> dict[str, Callable[[], float]]:
+@contextlib.contextmanager
+def scanner(place: Path) -> Iterator[Path]:
+    """A scanner with its socket in this directory."""
+    path = place / "scanner.sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        parent, pid = os.getpid(), os.fork()
+        if pid == 0:
+            serve(listening, idle_s=3600, parent=parent)
+            os._exit(0)
+    yield path
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def timed_rows(place: Path, socket_path: Path) -> dict[str, Callable[[], float]]:
     """Return what is measured; each row returns the seconds that count."""
     return {
         "scan by NVML": lambda: scan_s(place, "nvml"),
+        "  by a scanner, cold": lambda: cold_scan_s(place, socket_path),
+        "  by a scanner, warm": lambda: scanner_scan_s(place, socket_path)[0],
+        "    of it in the reader": lambda: scanner_scan_s(place, socket_path)[1],
         "scan by nvidia-smi": lambda: scan_s(place, "nvidia-smi"),
         "reading alone, NVML loaded": lambda: time_reading(place)[0],
         "  of it inside pynvml": lambda: time_reading(place)[1],
@@ -98,12 +128,40 @@ def scan_s(place: Path, source: str) -> float:
 
 
 def scan(place: Path, source: str) -> None:
-    validation = ValidationConfig(
+    check(NodeProbe("n1", settings(place, source)).start().observe())
+
+
+def cold_scan_s(place: Path, socket_path: Path) -> float:
+    """Return the seconds of a scan by a scanner whose readers have ended."""
+    assert release_driver(socket_path, 30) == ()
+    return scanner_scan_s(place, socket_path)[0]
+
+
+def scanner_scan_s(place: Path, socket_path: Path) -> tuple[float, float]:
+    """Return the seconds of a scan by the scanner: whole, and by the reader's clock."""
+    began = time.perf_counter()
+    conf = place / "slurm.conf"
+    validation = settings(place, "nvml")
+    probe = scanner_probe("n1", validation, conf, place, lambda: False, socket_path, no_scanner)
+    seen = probe.start().observe()
+    took_s = time.perf_counter() - began
+    check(seen)
+    return took_s, seen.scan.took_s
+
+
+def no_scanner(*_: object) -> PendingSourceScan:
+    raise AssertionError("the scanner did not scan")
+
+
+def settings(place: Path, source: str) -> ValidationConfig:
+    return ValidationConfig(
         probe=source,
         nvml_library=str(place / "libnvidia-ml.so.1"),
         nvidia_smi=str(place / "nvidia-smi"),
     )
-    seen = NodeProbe("n1", validation).start().observe()
+
+
+def check(seen: Observation) -> None:
     assert seen.scan.fault is None, seen.scan.fault
     assert [len(gpu.processes) for gpu in seen.scan.gpus] == [PROCESSES] * GPUS
     assert {one.user for gpu in seen.scan.gpus for one in gpu.processes} == set(USERS)
@@ -112,7 +170,7 @@ def scan(place: Path, source: str) -> None:
 READING = """
 import sys, time
 import pynvml
-from canhazgpu.probe import nvml
+from canhazgpu.probe.nvml import reader as nvml
 inside, depth = 0.0, 0
 
 def timed(function):

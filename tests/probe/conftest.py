@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from scanner_host import ScannerHost
+from scanner_host import ScannerHost, wait_for_scanner
 from simulated_driver import install_driver
 
 import fake_nvml
@@ -83,8 +83,9 @@ Observe = Callable[..., Observation]
 
 
 @pytest.fixture
-def scanner(place: Path) -> Iterator[ScannerHost]:
+def scanner(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScannerHost]:
     """The agent's scanner, which starts with the first use: with all that a test set up before."""
+    wait_for_scanner(monkeypatch)
     host = ScannerHost(place)
     yield host
     host.stop()

@@ -13,10 +13,18 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from polling import poll_until
 
+from canhazgpu.agent.scanner import client
 from canhazgpu.agent.scanner.client import SOCKET_NAME
 from canhazgpu.agent.scanner.server import serve
+
+
+def wait_for_scanner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let requests wait for as long as they have: the test's machine may be slow."""
+    monkeypatch.setattr(client, "MAX_TAKEN_TIME_S", 60.0)
+    monkeypatch.setattr(client, "TAKEN_TIME_SHARE", 1.0)
 
 
 class ScannerHost:
@@ -53,14 +61,13 @@ class ScannerHost:
         return children_of(self.scanner())
 
     def stop(self) -> None:
-        """End it, and wait until what it started is gone."""
+        """End it, and wait for the end of the scanner."""
         if self._pid:
-            started = [self.scanner(), *self.readers()]
+            scanner = self.scanner()
             os.kill(self._pid, signal.SIGKILL)
             os.waitpid(self._pid, 0)
             self._pid = 0
-            for pid in filter(None, started):
-                poll_until(lambda pid=pid: not is_running(pid), "the end of the scanner")  # type: ignore[misc]
+            poll_until(lambda: not is_running(scanner), "the end of the scanner")
 
 
 def children_of(pid: int) -> list[int]:
@@ -71,7 +78,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def is_running(pid: int) -> bool:
-    """Whether it has not ended; a zombie has."""
+    """Whether it has not ended; a zombie has. Process 0 is none."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from scanner_host import ScannerHost
+from scanner_host import ScannerHost, wait_for_scanner
 from simulated_driver import install_driver
 
 import fake_nvml
@@ -43,7 +43,8 @@ def node(library: Path) -> fake_nvml.FakeNode:
 
 
 @pytest.fixture
-def scanner(place: Path) -> Iterator[ScannerHost]:
+def scanner(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScannerHost]:
+    wait_for_scanner(monkeypatch)
     host = ScannerHost(place)
     yield host
     host.stop()
@@ -55,10 +56,14 @@ def no_scanner(*_: object) -> PendingSourceScan:
 
 @pytest.fixture
 def ask(node: fake_nvml.FakeNode, library: Path, place: Path, scanner: ScannerHost) -> Ask:
-    """Asks the scanner for a scan by NVML; keywords are keys of the section ``validation``."""
-    scanner.start()
+    """Asks the scanner for a scan by NVML; keywords are keys of the section ``validation``.
+
+    The listener starts with the first use, so that it has what a test patched.
+    """
 
     def start(without_scanner: StartSourceScan = no_scanner, **keys: object) -> PendingNodeScan:
+        if not scanner.socket_path.exists():
+            scanner.start()
         settings = {"probe": "nvml", "nvml_library": str(library), **keys}
         return scanner_probe(
             "n1",

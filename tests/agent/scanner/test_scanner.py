@@ -16,6 +16,7 @@ from polling import poll_until
 from scanner_host import ScannerHost, children_of, is_running
 
 import fake_nvml
+from canhazgpu.agent.scanner import client
 from canhazgpu.agent.scanner.client import ScannerUnavailableError, release_driver
 from canhazgpu.probe.node_probe import PendingNodeScan
 from canhazgpu.probe.source_scan import SourceScan
@@ -217,13 +218,15 @@ def test_a_scanner_that_is_killed_in_mid_scan(
 
 
 def test_a_stopped_scanner_is_not_waited_for(
-    ask: Ask, scanner: ScannerHost, node: fake_nvml.FakeNode
+    ask: Ask, scanner: ScannerHost, node: fake_nvml.FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ask().observe()
+    monkeypatch.setattr(client, "MAX_TAKEN_TIME_S", 0.5)
     server = scanner.scanner()
     os.kill(server, signal.SIGSTOP)
     assert len(ask(SourceScan).observe().scan.gpus) == 4
     os.kill(server, signal.SIGCONT)
+    monkeypatch.setattr(client, "MAX_TAKEN_TIME_S", 60.0)
     assert ask().observe().scan.fault is None
 
 
@@ -240,6 +243,7 @@ def test_a_stopped_reader_is_killed_at_the_deadline(ask: Ask, scanner: ScannerHo
 def test_without_a_scanner_the_one_who_asks_scans(
     ask: Ask, scanner: ScannerHost, gone: str
 ) -> None:
+    ask().observe()
     if gone == "socket":
         scanner.socket_path.unlink()
     else:
@@ -250,10 +254,7 @@ def test_without_a_scanner_the_one_who_asks_scans(
 def test_it_ends_after_a_while(
     ask: Ask, place: Path, node: fake_nvml.FakeNode, scanner: ScannerHost
 ) -> None:
-    scanner.stop()
-    scanner.socket_path.unlink()
     scanner._idle_s = 0.3
-    scanner.start()
     ask().observe()
     reader, server = reader_of(scanner), scanner.scanner()
     poll_until(lambda: not is_running(reader), "the end of the reader")
@@ -312,11 +313,17 @@ def test_releasing_without_an_agent(place: Path) -> None:
 def test_nothing_is_inherited_but_what_is_its_own(ask: Ask, scanner: ScannerHost) -> None:
     ask().observe()
     for pid in (scanner.scanner(), reader_of(scanner)):
+        wait_for_descriptors(pid, 8 if pid == scanner.scanner() else 5)
         links = [str(one.readlink()) for one in Path(f"/proc/{pid}/fd").iterdir()]
         assert [one for one in links if not one.startswith(("/dev/null", "socket:", "pipe:"))] == []
         assert sum(one.startswith("socket:") for one in links) == (pid == scanner.scanner())
         assert Path(f"/proc/{pid}/cwd").readlink() == Path("/")
         assert os.getsid(pid) == pid
+
+
+def wait_for_descriptors(pid: int, count: int) -> None:
+    """Until the scanner has closed what it has just answered."""
+    poll_until(lambda: len(list(Path(f"/proc/{pid}/fd").iterdir())) == count, "descriptors")
 
 
 @pytest.mark.slow

@@ -23,21 +23,24 @@ FileIdentity = tuple[int, int, int] | None
 
 @dataclass(frozen=True, slots=True)
 class DriverState:
-    """The GPUs and instances that the kernel module shows, its version, and the library's file."""
+    """The GPUs and instances that the kernel module shows, its version, and the library's files."""
 
     gpus: tuple[str, ...]
     instances: tuple[str, ...]
     version: str
-    library: FileIdentity
+    libraries: tuple[FileIdentity, ...]
 
 
-def read_driver_state(library: str) -> DriverState:
-    """Return the state; what cannot be read is empty, as on a node without that driver."""
+def read_driver_state(*libraries: str) -> DriverState:
+    """Return the state; what cannot be read is empty, as on a node without that driver.
+
+    `libraries` are the paths of the library: the loaded file, and the link by which it was found.
+    """
     return DriverState(
         tuple(_names(f"{DRIVER_PROC}/gpus")),
         tuple(_instances(f"{DRIVER_PROC}/capabilities")),
         _text(MODULE_VERSION),
-        _identity(library),
+        tuple(_identity(path) for path in libraries),
     )
 
 

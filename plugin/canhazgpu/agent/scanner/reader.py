@@ -11,8 +11,12 @@ import contextlib
 import os
 import struct
 import threading
+from dataclasses import replace
 from pathlib import Path
 
+# What a scan imports when it needs it is imported before the fork.
+import canhazgpu.probe.nvidia_smi.reader
+import canhazgpu.probe.processes.describe  # noqa: F401
 from canhazgpu.agent.scanner.driver_state import (
     DriverState,
     gpu_identities,
@@ -48,7 +52,7 @@ class GpuReader:
     def __init__(self, settings: ReadSettings) -> None:
         self._settings = settings
         self._session = contextlib.ExitStack()
-        self._library = settings.path
+        self._libraries: tuple[str, ...] = ()
         self._state: DriverState | None = None
         self._gpus: tuple[tuple[int, int | None, str], ...] = ()
         self._scans = 0
@@ -57,7 +61,7 @@ class GpuReader:
         """Scan; return the answer's kind and the scan."""
         if self._state is None:
             return self._first_answer()
-        if _hanging_threads() or read_driver_state(self._library) != self._state:
+        if _hanging_threads() or read_driver_state(*self._libraries) != self._state:
             return STALE, b""
         scan = self._scan()
         if not is_sound(scan) or gpu_identities(scan) != self._gpus:
@@ -73,21 +77,17 @@ class GpuReader:
         failure = ScanFailure(self._settings.node, self._settings.source)
         if self._settings.source != NVML:
             return LEAVES, _encoded(self._scan())
-        # Before the driver is initialised: a change meanwhile shows at the next scan.
-        before = read_driver_state("")
+        before = read_driver_state()
         try:
             self._session.enter_context(nvml_session(self._settings.path))
         except ScanError as exc:
             return LEAVES, _encoded(failure.scan(str(exc)))
         scan = self._scan()
-        self._library = loaded_library() or self._settings.path
-        self._state = read_driver_state(self._library)
+        self._libraries = loaded_library(), self._settings.path
+        self._state = read_driver_state(*self._libraries)
         self._gpus = gpu_identities(scan)
-        changed = (before.gpus, before.instances, before.version) != (
-            self._state.gpus,
-            self._state.instances,
-            self._state.version,
-        )
+        changed = replace(self._state, libraries=()) != before
+        # A change meanwhile: which of the two the driver saw is not known.
         return (LEAVES if changed or not is_sound(scan) else STAYS), _encoded(scan)
 
     def _scan(self) -> Scan:

@@ -51,14 +51,15 @@ def detect_model(command_lines_up: Sequence[Sequence[str]]) -> str | None:
     replace theirs by a title (``VLLM::Worker_TP0``), and the parent's names the model.
     """
     for arguments in command_lines_up:
-        if _is_session(arguments):
+        if _is_session(tuple(arguments)):
             return None
         if found := _model_in(tuple(arguments)):
             return found
     return None
 
 
-def _is_session(arguments: Sequence[str]) -> bool:
+@lru_cache(maxsize=256)  # as below
+def _is_session(arguments: tuple[str, ...]) -> bool:
     # A title is one argument, as "sshd: ann@pts/0"; a script is the argument after its interpreter.
     firsts = (re.split(r"[:\s]", argument)[0] for argument in arguments[:2])
     return any(SESSION_PROGRAMS.fullmatch(first.rpartition("/")[2].lstrip("-")) for first in firsts)

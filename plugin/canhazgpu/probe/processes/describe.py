@@ -47,6 +47,8 @@ def with_process_details(
                 for process in gpu.processes
             ),
         )
+        if gpu.processes
+        else gpu
         for gpu in gpus
     )
 

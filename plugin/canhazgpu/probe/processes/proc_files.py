@@ -60,7 +60,7 @@ def read_process(pid: int, *, owned: bool) -> ProcessEntry | None:
     its pid is reused meanwhile.
     """
     try:
-        with _open_descriptor(PROC / str(pid), os.O_DIRECTORY) as directory:
+        with _open_directory(f"{PROC}/{pid}") as directory:
             name, parent, started = _parsed_stat(_read(directory, "stat"))
             uid = _parsed_uid(_read(directory, "status")) if owned else None
             cgroup = _read(directory, "cgroup").decode("utf-8", "replace") if owned else ""
@@ -124,8 +124,8 @@ def display_name(name: str, arguments: Sequence[str]) -> str:
 
 
 @contextlib.contextmanager
-def _open_descriptor(path: str | Path, flags: int, directory: int | None = None) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags, dir_fd=directory)
+def _open_directory(path: str) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
     try:
         yield descriptor
     finally:
@@ -133,8 +133,11 @@ def _open_descriptor(path: str | Path, flags: int, directory: int | None = None)
 
 
 def _read(directory: int, name: str) -> bytes:
-    with _open_descriptor(name, 0, directory) as descriptor:
+    descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    try:
         return os.read(descriptor, MAX_FILE_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 def _open_command_line(directory: int) -> int | None:

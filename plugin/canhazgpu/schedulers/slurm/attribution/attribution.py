@@ -38,11 +38,15 @@ class JobAttribution:
         self._proc = proc
         self._groups: SlurmdGroups | None = None
         self._jobs: dict[JobGroup, str] = {}
+        self._job_by_text: dict[str, str | None] = {"": None}
 
     def __call__(self, cgroup: str) -> str | None:
         """See `JobOfCgroup`."""
-        if not cgroup:
-            return None
+        if cgroup not in self._job_by_text:
+            self._job_by_text[cgroup] = self._job_of(cgroup)
+        return self._job_by_text[cgroup]
+
+    def _job_of(self, cgroup: str) -> str | None:
         if self._groups is None:
             self._groups = self._find_groups()
         group = find_job_group(cgroup, self._groups)
