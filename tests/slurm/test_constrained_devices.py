@@ -9,11 +9,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from clusters.gpu_cluster import GpuCluster
+from clusters.seen_devices import (
+    Seen,
+    assert_all_free,
+    first_task,
+    install_show,
+    run_job,
+    seen_in,
+    submitted,
+)
 from polling import poll_until
 
 from demo_cluster import ClusterSpec
@@ -22,33 +30,6 @@ from fake_nvml import start_gpu_process
 pytestmark = [pytest.mark.parts(2), pytest.mark.release]
 MINORS = (107, 103, 150, 111, 120)
 SLURMS_NUMBERS = "0,1"  # of the two GPUs that a job may open, whichever they are
-
-# A device that may be opened has no driver here (ENXIO); one that may not gives EPERM.
-SHOW = r"""#!/bin/sh
-can_open=
-for device in {devices}/nvidia*; do
-    error=$({{ : <"$device"; }} 2>&1)
-    case $error in
-    *"No such device or address"*) can_open="$can_open,${{device##*nvidia}}" ;;
-    *"Operation not permitted"*) ;;
-    *) can_open="$can_open,unexpected:$error" ;;
-    esac
-done
-printf 'SEEN|%s|%s|%s|%s|%s|%s\n' "$1" "${{CUDA_VISIBLE_DEVICES-unset}}" "${{can_open#,}}" \
-    "${{CUDA_DEVICE_ORDER-unset}}" "${{SLURM_JOB_GPUS-unset}}" "${{CANHAZGPU_GPUS-unset}}"
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What one task was told, and which device files it could open."""
-
-    tag: str
-    visible: str
-    can_open: tuple[int, ...]
-    order: str
-    positions: str
-    uuids: str
 
 
 @pytest.fixture(scope="module")
@@ -78,27 +59,8 @@ def spec(**changes: Any) -> ClusterSpec:
 
 
 def prepared(cluster: GpuCluster) -> GpuCluster:
-    show = cluster.root / "show"
-    show.write_text(SHOW.format(devices=cluster.slurm.layout.devices("n1")))
-    show.chmod(0o755)
+    install_show(cluster)
     return cluster
-
-
-def assert_all_free(cluster: GpuCluster) -> None:
-    cluster.slurm.wait_nodes_idle()
-    cluster.settle()
-    assert cluster.held() == {}
-
-
-@contextmanager
-def submitted(cluster: GpuCluster, script: str, *args: str, user: str) -> Iterator[int]:
-    """A job that is over afterwards, however the test ends."""
-    job = cluster.slurm.submit(script, *args, user=user)
-    try:
-        yield job
-    finally:
-        cluster.slurm.run(["scancel", str(job)], check=True)
-        cluster.slurm.wait_job(job)
 
 
 @contextmanager
@@ -118,28 +80,6 @@ def configured(cluster: GpuCluster, **slurm: str) -> Iterator[None]:
         cluster.configure()
 
 
-def seen_in(output: str) -> list[Seen]:
-    found = []
-    for line in output.splitlines():
-        if line.startswith("SEEN|"):
-            _, tag, visible, can_open, order, positions, uuids = line.split("|")
-            numbers = tuple(int(number) for number in can_open.split(",") if number)
-            found.append(Seen(tag, visible, numbers, order, positions, uuids))
-    return found
-
-
-def run_job(cluster: GpuCluster, script: str, *args: str, user: str) -> dict[str, list[Seen]]:
-    """Run a job to its end; returns what its tasks saw, by tag."""
-    with submitted(cluster, script, *args, user=user) as job:
-        ended = cluster.slurm.wait_job(job)
-        output = cluster.slurm.output(job, user=user)
-        assert ended["JobState"] == "COMPLETED", output
-    by_tag: dict[str, list[Seen]] = {}
-    for one in seen_in(output):
-        by_tag.setdefault(one.tag, []).append(one)
-    return by_tag
-
-
 def uuid_by_device(cluster: GpuCluster) -> dict[int, str]:
     return {
         int((gpu.path / "minor").read_text()): gpu.uuid for gpu in cluster.state.node("n1").gpus
@@ -149,7 +89,7 @@ def uuid_by_device(cluster: GpuCluster) -> dict[int, str]:
 def openable(cluster: GpuCluster, task: Seen) -> list[str]:
     """The UUIDs of what the task can open, in Slurm's order."""
     uuids = uuid_by_device(cluster)
-    opened = {uuids[number] for number in task.can_open}
+    opened = {uuids[number] for number in task.minors}
     return [uuid for uuid in cluster.uuids_of_positions("n1") if uuid in opened]
 
 
@@ -182,10 +122,6 @@ def assert_reserved(cluster: GpuCluster, job: int, user: str, uuids: list[str]) 
         assert gpu["reservation"]["user"] == user
 
 
-def first_task(cluster: GpuCluster, job: int, user: str) -> Seen:
-    return poll_until(lambda: seen_in(cluster.slurm.output(job, user=user)))[0]
-
-
 def test_a_job_is_told_exactly_the_gpus_it_can_open(constrained: GpuCluster, people: Any) -> None:
     alice, bob = people
     script = f"{constrained.root}/show batch\nsleep 600"
@@ -197,7 +133,7 @@ def test_a_job_is_told_exactly_the_gpus_it_can_open(constrained: GpuCluster, peo
 
         by_position = constrained.uuids_of_positions("n1")
         assert task.positions == "1,2"
-        assert set(task.can_open) == {MINORS[1], MINORS[2]}
+        assert set(task.minors) == {MINORS[1], MINORS[2]}
         assert task.visible == SLURMS_NUMBERS
         assert task.uuids.split(",") == openable(constrained, task) == by_position[1:3]
         assert task.order == "unset"
@@ -234,13 +170,13 @@ def test_every_task_is_told_the_gpus_it_can_open(constrained: GpuCluster, people
     for tag in ("exact", "per-task", "single", "map"):
         assert [task.visible for task in seen[tag]] == ["0", "0"], tag
         assert sorted(task.uuids for task in seen[tag]) == sorted(mine), tag
-    assert sorted(len(task.can_open) for task in seen["mask"]) == [1, 2]
+    assert sorted(len(task.minors) for task in seen["mask"]) == [1, 2]
     assert [task.uuids.split(",") for task in seen["unbound"]] == [mine, mine]
     assert [(task.visible, task.uuids) for task in seen["plain"]] == [
         (SLURMS_NUMBERS, ",".join(mine))
     ] * 2
     for task in seen["none"]:
-        assert (task.visible, task.can_open, task.uuids) == ("unset", (), "unset")
+        assert (task.visible, task.minors, task.uuids) == ("unset", (), "unset")
 
 
 def test_tasks_without_a_batch_script_are_told_too(constrained: GpuCluster, people: Any) -> None:
@@ -332,9 +268,9 @@ def test_indices_stay_slurms_own_where_devices_are_constrained(
 
     (batch,) = seen["batch"]
     assert (batch.visible, batch.order) == (SLURMS_NUMBERS, "PCI_BUS_ID")
-    assert set(batch.can_open) == {MINORS[1], MINORS[2]}
+    assert set(batch.minors) == {MINORS[1], MINORS[2]}
     assert [(task.visible, task.order) for task in seen["task"]] == [("0", "PCI_BUS_ID")] * 2
-    assert {task.can_open for task in seen["task"]} == {(MINORS[1],), (MINORS[2],)}
+    assert {task.minors for task in seen["task"]} == {(MINORS[1],), (MINORS[2],)}
     assert {task.visible for task in seen["none"]} == {"unset"}
 
 
@@ -393,7 +329,7 @@ def test_a_process_on_another_gpu_is_in_nobodys_way(constrained: GpuCluster, peo
         seen = run_job(constrained, f"{constrained.root}/show batch", "--gres=gpu:1", user=alice)
 
     assert seen["batch"][0].uuids == constrained.uuids_of_positions("n1")[0]
-    assert seen["batch"][0].can_open == (MINORS[0],)
+    assert seen["batch"][0].minors == (MINORS[0],)
 
 
 @pytest.mark.parametrize("export", ["uuid", "index"])
@@ -485,9 +421,9 @@ def test_gpus_of_several_types_are_counted_as_slurm_declares_them(
     for kind, count in (("small", 1), ("small", 2), ("big", 1), ("big", 3)):
         with submitted(cluster, script, f"--gres=gpu:{kind}:{count}", user=alice) as job:
             task = first_task(cluster, job, alice)
-            opened = [uuids[number] for number in task.can_open]
+            opened = [uuids[number] for number in task.minors]
             assert len(opened) == count
-            assert {types[MINORS.index(number)] for number in task.can_open} == {kind}
+            assert {types[MINORS.index(number)] for number in task.minors} == {kind}
             assert set(task.uuids.split(",")) == set(opened)
             assert task.visible == ",".join(map(str, range(count)))
             assert_reserved(cluster, job, alice, opened)

@@ -7,16 +7,25 @@ which files a task may open.
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from clusters.gpu_cluster import GpuCluster
+from clusters.seen_devices import (
+    Seen,
+    assert_all_free,
+    first_task,
+    install_show,
+    seen_in,
+    submitted,
+)
 from polling import poll_until
 
 from demo_cluster import ClusterSpec
+from demo_cluster.spec import GPU_MAJOR
 
 pytestmark = [pytest.mark.parts(2), pytest.mark.release]
 MINORS = (107, 103, 150, 111)
@@ -25,32 +34,6 @@ INSTANCES = 3
 TYPES = ("h100", "h100", "h100", *["1g.10gb"] * INSTANCES)
 """Slurm counts the instances from 0: slurm.conf declares their type first."""
 FIRST_CAPABILITY = 3 + DIVIDED * 15 * 9
-
-# A device that may be opened has no driver here (ENXIO); one that may not gives EPERM.
-SHOW = r"""#!/bin/sh
-can_open=
-for device in {devices}/nvidia[0-9]* {devices}/nvidia-caps/*; do
-    error=$({{ : <"$device"; }} 2>&1)
-    case $error in
-    *"No such device or address"*) can_open="$can_open,${{device##*/}}" ;;
-    *"Operation not permitted"*) ;;
-    *) can_open="$can_open,unexpected:$error" ;;
-    esac
-done
-printf 'SEEN|%s|%s|%s|%s|%s\n' "$1" "${{CUDA_VISIBLE_DEVICES-unset}}" "${{can_open#,}}" \
-    "${{SLURM_JOB_GPUS-unset}}" "${{SLURM_PROCID-unset}}"
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What one task was told, and which device files it could open."""
-
-    tag: str
-    visible: str
-    can_open: frozenset[str]
-    positions: str
-    task: str
 
 
 def capability_files(place: int) -> tuple[str, str]:
@@ -80,9 +63,7 @@ def prepared(cluster: GpuCluster) -> GpuCluster:
     for place in range(INSTANCES):
         divided_gpu(cluster).add_mig(place)
     node.write_mig_proc(cluster.slurm.layout.driver_proc)
-    show = cluster.root / "show"
-    show.write_text(SHOW.format(devices=cluster.slurm.layout.devices("n1")))
-    show.chmod(0o755)
+    install_show(cluster)
     return cluster
 
 
@@ -99,6 +80,19 @@ def constrained_cluster(make_cluster: Any) -> GpuCluster:
 @pytest.fixture(scope="module")
 def unconstrained_cluster(make_cluster: Any) -> GpuCluster:
     return prepared(make_cluster(spec(multiple=False)))
+
+
+@pytest.fixture(scope="module")
+def capability_cluster(make_cluster: Any) -> GpuCluster:
+    """Devices are constrained, and an instance is its compute instance's file alone.
+
+    The divided GPU's own file is there too, as the driver makes it.
+    """
+    cluster = prepared(make_cluster(spec(multiple=False, constrain_devices=True)))
+    device = cluster.slurm.layout.devices("n1") / f"nvidia{DIVIDED}"
+    os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(GPU_MAJOR, DIVIDED))
+    device.chmod(0o666)
+    return cluster
 
 
 @pytest.fixture
@@ -120,32 +114,6 @@ def unconstrained(unconstrained_cluster: GpuCluster, chooser: str) -> Iterator[G
     assert_all_free(unconstrained_cluster)
 
 
-def assert_all_free(cluster: GpuCluster) -> None:
-    cluster.slurm.wait_nodes_idle()
-    cluster.settle()
-    assert cluster.held() == {}
-
-
-@contextmanager
-def submitted(cluster: GpuCluster, script: str, *args: str, user: str) -> Iterator[int]:
-    """A job that is over afterwards, however the test ends."""
-    job = cluster.slurm.submit(script, *args, user=user)
-    try:
-        yield job
-    finally:
-        cluster.slurm.run(["scancel", str(job)], check=True)
-        cluster.slurm.wait_job(job)
-
-
-def seen_in(output: str) -> list[Seen]:
-    found = []
-    for line in output.splitlines():
-        if line.startswith("SEEN|"):
-            _, tag, visible, can_open, positions, task = line.split("|")
-            found.append(Seen(tag, visible, frozenset(can_open.split(",")), positions, task))
-    return found
-
-
 def held_by(cluster: GpuCluster, job: int) -> list[str]:
     return sorted(uuid for uuid, holder in cluster.held().items() if holder == str(job))
 
@@ -160,12 +128,18 @@ def whole_gpus(cluster: GpuCluster) -> list[str]:
     return [by_minor[str(minor)] for minor in MINORS if minor != DIVIDED]
 
 
-def first_task(cluster: GpuCluster, job: int, user: str) -> Seen:
-    return poll_until(lambda: seen_in(cluster.slurm.output(job, user=user)))[0]
-
-
 def device_names(*paths: str) -> frozenset[str]:
     return frozenset(path.rpartition("/")[2] for path in paths)
+
+
+def both_tasks(cluster: GpuCluster, job: int, user: str) -> list[Seen]:
+    """What the batch script and the task of its step saw."""
+
+    def seen() -> list[Seen] | None:
+        found = seen_in(cluster.slurm.output(job, user=user))
+        return found if len(found) == 2 else None
+
+    return poll_until(seen)
 
 
 def test_a_job_has_the_instance_that_it_can_open(constrained: GpuCluster, people: Any) -> None:
@@ -259,6 +233,33 @@ def test_instances_by_their_capability_file_alone(
         if chooser == "slurm":
             positions = first_task(unconstrained, job, alice).positions
             assert seen[job] == instances(unconstrained)[int(positions)]
+
+
+def test_capability_files_alone_where_devices_are_constrained(
+    capability_cluster: GpuCluster, people: Any
+) -> None:
+    alice, bob = people
+    cluster = capability_cluster
+    script = f"{cluster.root}/show batch\nsrun -n1 {cluster.root}/show step\nsleep 600"
+    # Slurm does not count the divided GPU's own file, and denies it nobody.
+    shared = frozenset({f"nvidia{DIVIDED}"})
+    with (
+        submitted(cluster, script, "--gres=gpu:1g.10gb:1", user=bob) as other,
+        submitted(cluster, script, "--gres=gpu:1g.10gb:1", user=alice) as job,
+        submitted(cluster, script, "--gres=gpu:h100:1", user=alice) as whole,
+    ):
+        for number, user in ((other, bob), (job, alice)):
+            tasks = both_tasks(cluster, number, user)
+            (place,) = {int(task.positions) for task in tasks}
+            own = device_names(capability_files(place)[1])
+            assert [task.can_open for task in tasks] == [own | shared] * 2
+            assert {task.visible for task in tasks} == {instances(cluster)[place]}
+            assert held_by(cluster, number) == [instances(cluster)[place]]
+        tasks = both_tasks(cluster, whole, alice)
+        assert {task.can_open for task in tasks} == {shared | {f"nvidia{MINORS[0]}"}}
+        assert {task.visible for task in tasks} == {whole_gpus(cluster)[0]}
+        assert held_by(cluster, whole) == whole_gpus(cluster)[:1]
+    assert_all_free(cluster)
 
 
 def test_without_the_drivers_files_instances_are_refused_and_whole_gpus_go_on(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from canhazgpu.errors import CanhazgpuError, SchedulerError
 from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
 from canhazgpu.schedulers.slurm.conf.node_conf import read_node_conf
+from canhazgpu.schedulers.slurm.conf.slurmd_output import parse_slurm_version
 from canhazgpu.schedulers.slurm.control.slurmd_gres import ask_slurmd
 
 GPU_FILES = 10
@@ -104,3 +106,11 @@ def find_slurmd() -> str:
     if os.environ.get("CI"):
         pytest.fail("slurmd is not installed")
     pytest.skip("slurmd is not installed")
+
+
+def slurm_release() -> tuple[int, int]:
+    """Return the release of the slurmd at hand, such as (24, 11)."""
+    said = subprocess.run([find_slurmd(), "-V"], capture_output=True, text=True, check=True).stdout
+    found = parse_slurm_version(said)
+    assert found is not None, said
+    return found

@@ -133,8 +133,12 @@ class PrivateSlurm(SlurmClient):
         self._daemons.start(node, self._slurmd_command(node))
 
     def _slurmd_command(self, node: str) -> list[str | Path]:
-        shown = self.spec.shows_driver_proc
-        return slurmd_command(self.layout, node, shows_driver_proc=shown)
+        mounts = {}
+        if self.spec.shows_driver_proc:
+            mounts["/proc/driver"] = self.layout.driver_proc
+        if self.spec.shows_devices:
+            mounts["/dev"] = self.layout.devices(node)
+        return slurmd_command(self.layout, node, mounts, self.spec.slurmd_library_path)
 
     def _wait_for_controller(self, timeout_s: float) -> None:
         def answers() -> bool:

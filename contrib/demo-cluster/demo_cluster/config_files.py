@@ -38,16 +38,21 @@ def slurm_conf(spec: ClusterSpec, layout: Layout, endpoints: Endpoints) -> str:
 
 
 def gres_conf(spec: ClusterSpec, layout: Layout) -> str:
-    lines = ["AutoDetect=off"]
+    lines = [f"AutoDetect={spec.autodetect}"]
     for node in spec.node_specs():
-        lines += [
-            f"NodeName={node.name} Name=gpu{kind} {_device_files(layout, node, files)}"
-            for files, kind in zip(spec.gpu_files_of(node), _gres_types(spec, node), strict=True)
-        ]
+        if spec.autodetect == "off":
+            lines += _gpu_lines(spec, layout, node)
         lines += [
             f"NodeName={node.name} Name={name} Count={count}" for name, count in spec.shared_gres
         ]
     return "\n".join([*lines, spec.gres_conf_extra.rstrip("\n")]).rstrip("\n") + "\n"
+
+
+def _gpu_lines(spec: ClusterSpec, layout: Layout, node: NodeSpec) -> list[str]:
+    return [
+        f"NodeName={node.name} Name=gpu{kind} {_device_files(layout, node, files)}"
+        for files, kind in zip(spec.gpu_files_of(node), _gres_types(spec, node), strict=True)
+    ]
 
 
 def _gres_types(spec: ClusterSpec, node: NodeSpec) -> list[str]:

@@ -91,15 +91,18 @@ def slurmctld_command(layout: Layout, *, forget: bool) -> list[str | Path]:
 
 
 def slurmd_command(
-    layout: Layout, node: str, *, shows_driver_proc: bool = False
+    layout: Layout, node: str, mounts: Mapping[str, Path], library_path: Path | None = None
 ) -> list[str | Path]:
-    """With `shows_driver_proc` slurmd has mounts of its own, and the cluster's `/proc/driver`."""
+    """With `mounts` slurmd has mounts of its own: each directory is seen at the path given."""
     command: list[str | Path] = ["/usr/sbin/slurmd", "-D", "-N", node, "-f", layout.slurm_conf]
-    if not shows_driver_proc:
+    if library_path is not None:
+        command = ["/usr/bin/env", f"LD_LIBRARY_PATH={library_path}", *command]
+    for seen_at, directory in mounts.items():
+        mount = f'mount --bind "$0" {seen_at} && exec "$@"'
+        command = ["/bin/sh", "-c", mount, directory, *command]
+    if not mounts:
         return command
-    mount = 'mount --bind "$0" /proc/driver && exec "$@"'
-    private = ["/usr/bin/unshare", "--mount", "--propagation", "private", "--"]
-    return [*private, "/bin/sh", "-c", mount, layout.driver_proc, *command]
+    return ["/usr/bin/unshare", "--mount", "--propagation", "private", "--", *command]
 
 
 def make_munge_key(layout: Layout) -> None:

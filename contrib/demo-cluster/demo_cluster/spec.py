@@ -35,6 +35,9 @@ class ClusterSpec:
     `gpu_files` gives the device files of each GPU of a node, below the node's directory, where
     these are not just the `minors`: several files, or `nvidia-caps/nvidia-cap12`. With
     `shows_driver_proc` slurmd and its hooks see a directory of the cluster as `/proc/driver`.
+    With `shows_devices` slurmd, its hooks and its jobs see the node's device files in `/dev`, and
+    with `autodetect` other than ``off`` Slurm finds the GPUs there itself: gres.conf does not name
+    them. `slurmd_library_path` is where slurmd's plugins find the driver's library.
     `shared_gres` names what several jobs share of the GPUs, ``shard`` or ``mps``, and how many each
     node has of it in all; Slurm divides them equally among the node's GPUs.
     `slurm_conf_extra`, `gres_conf_extra` and `cgroup_conf_extra` are appended as they are.
@@ -48,6 +51,9 @@ class ClusterSpec:
     gpu_types: tuple[str, ...] = ()
     gpu_files: tuple[tuple[str, ...], ...] = ()
     shows_driver_proc: bool = False
+    shows_devices: bool = False
+    autodetect: str = "off"
+    slurmd_library_path: Path | None = None
     shared_gres: tuple[tuple[str, int], ...] = ()
     cpus_per_node: int = 8
     memory_mb_per_node: int = 8000

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from nvml_plugin import name_library_for_plugin, plugin_directories
 from slurm_configurations import find_slurmd
 
 import fake_nvml
@@ -24,7 +23,6 @@ from canhazgpu.schedulers.slurm.conf.slurmd_answer import (
 )
 from canhazgpu.schedulers.slurm.control.slurmd_gres import ask_slurmd
 
-FETCH = Path(__file__).parents[4] / "contrib" / "dev" / "fetch-nvml-plugin"
 MINORS = (3, 1, 0, 2)
 NAMES = ("NVIDIA A100-SXM4-80GB",) * 2 + ("NVIDIA GeForce RTX 3090",) * 2
 GPUS = [
@@ -51,34 +49,22 @@ CHARACTER_DEVICES = {
 
 
 @pytest.fixture(scope="module")
-def plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of the NVML plugin."""
+def plugins() -> str:
+    """The directories of plugins, with NVML's."""
     find_slurmd()
-    if os.geteuid() != 0 or not shutil.which("dpkg-query"):
-        pytest.skip("root on Debian can unpack Debian's NVML plugin, nobody else")
-    done = subprocess.run(
-        [FETCH, tmp_path_factory.mktemp("plugin")],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    if done.returncode != 0:
-        pytest.skip(f"Debian's NVML plugin is not to be had: {done.stderr.strip()[-200:]}")
-    return Path(done.stdout.strip())
+    return plugin_directories()
 
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of the simulated driver's library."""
     directory = tmp_path_factory.mktemp("driver")
-    library = fake_nvml.install(directory)
-    (directory / "libnvidia-ml.so").symlink_to(Path(library).name)
+    fake_nvml.install(directory)
     state = fake_nvml.FakeState(directory / "state")
     node = state.add_node("n1", len(MINORS), minors=list(MINORS))
     for gpu, name in zip(node.gpus, NAMES, strict=True):
         (Path(gpu.path) / "name").write_text(f"{name}\n")
-    (directory / "state" / "default-node").write_text("n1\n")
+    name_library_for_plugin(directory)
     return directory
 
 
@@ -87,7 +73,7 @@ class DetectingSlurmd:
     """A slurmd with NVML's plugin; `library_path` has the simulated driver."""
 
     path: str
-    plugins: Path
+    plugins: str
     library_path: str
 
     def gpus(self, conf: Path) -> tuple[GpuDevice, ...]:
@@ -95,7 +81,7 @@ class DetectingSlurmd:
 
 
 @pytest.fixture
-def slurmd(tmp_path: Path, plugins: Path, driver: Path) -> DetectingSlurmd:
+def slurmd(tmp_path: Path, plugins: str, driver: Path) -> DetectingSlurmd:
     (tmp_path / "dev").mkdir()
     for name, numbers in CHARACTER_DEVICES.items():
         os.mknod(tmp_path / "dev" / name, stat.S_IFCHR | 0o666, os.makedev(*numbers))
@@ -105,12 +91,11 @@ def slurmd(tmp_path: Path, plugins: Path, driver: Path) -> DetectingSlurmd:
     return DetectingSlurmd(str(path), plugins, str(driver))
 
 
-def write_conf(directory: Path, plugins: Path, gres: str, declared: str) -> Path:
+def write_conf(directory: Path, plugins: str, gres: str, declared: str) -> Path:
     conf = directory / "conf" / "slurm.conf"
     conf.parent.mkdir()
-    (usual,) = Path("/usr/lib").glob("*/slurm-wlm")
     conf.write_text(
-        f"ClusterName=c\nSlurmctldHost=localhost\nGresTypes=gpu\nPluginDir={usual}:{plugins}\n"
+        f"ClusterName=c\nSlurmctldHost=localhost\nGresTypes=gpu\nPluginDir={plugins}\n"
         f"NodeName=n1 CPUs=1 Gres={declared}\n"
     )
     conf.with_name("gres.conf").write_text(f"{gres}\n")
