@@ -97,7 +97,8 @@ class JobSpans:
 
     def assert_nothing_left(self) -> None:
         """No GPU is reserved and no node has a record of a job."""
-        assert self.left() == []
+        left = self.left()
+        assert not left, f"{left} are left; the hooks said:\n{self._hook_lines()}"
 
     def left(self) -> list[str]:
         """Return the nodes with reserved GPUs, and the records of jobs."""
@@ -105,6 +106,11 @@ class JobSpans:
         return [
             node for node, gpus in nodes if any(gpu["reservation"] for gpu in gpus.values())
         ] + self._records()
+
+    def _hook_lines(self) -> str:
+        logs = map(self._cluster.slurm.log, self._cluster.slurm.spec.node_names())
+        lines = [line for log in logs for line in log.splitlines() if "canhazgpu" in line]
+        return "\n".join(lines[-40:])
 
     def _records(self) -> list[str]:
         found = (self._cluster.root / "run").glob("*/jobs/*")
