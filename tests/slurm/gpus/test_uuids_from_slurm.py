@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from clusters.gpu_cluster import GpuCluster
+from clusters.nvml_plugin import name_library_for_plugin, plugin_directories
 from clusters.seen_devices import assert_all_free, first_task, install_show, run_job, submitted
-from nvml_plugin import name_library_for_plugin, plugin_directories
 from slurm_configurations import slurm_release
 
 from demo_cluster import ClusterSpec, new_directory

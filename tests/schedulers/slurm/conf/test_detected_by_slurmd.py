@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from nvml_plugin import name_library_for_plugin, plugin_directories
+from clusters.nvml_plugin import name_library_for_plugin, plugin_directories
 from slurm_configurations import find_slurmd
 
 import fake_nvml

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from run_files import made_once
 
-FETCH = Path(__file__).parents[2] / "contrib" / "dev" / "fetch-nvml-plugin"
+FETCH = Path(__file__).parents[3] / "contrib" / "dev" / "fetch-nvml-plugin"
 
 
 def plugin_directories() -> str:
