@@ -16,7 +16,7 @@ from polling import poll_until
 from scanner_host import ScannerHost, children_of, is_running
 
 import fake_nvml
-from canhazgpu.agent.scanner import client
+from canhazgpu.agent.scanner import capabilities, client
 from canhazgpu.agent.scanner.client import ScannerUnavailableError, release_driver
 from canhazgpu.probe.node_probe import PendingNodeScan
 from canhazgpu.probe.source_scan import SourceScan
@@ -319,6 +319,16 @@ def test_nothing_is_inherited_but_what_is_its_own(ask: Ask, scanner: ScannerHost
         assert sum(one.startswith("socket:") for one in links) == (pid == scanner.scanner())
         assert Path(f"/proc/{pid}/cwd").readlink() == Path("/")
         assert os.getsid(pid) == pid
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")
+def test_it_keeps_only_the_rights_that_it_needs(ask: Ask, scanner: ScannerHost) -> None:
+    ask().observe()
+    for pid in (scanner.scanner(), reader_of(scanner)):
+        rights = re.findall(r"Cap(\w+):\s+([0-9a-f]+)", Path(f"/proc/{pid}/status").read_text())
+        kept = sum(1 << number for number in capabilities.KEPT.values())
+        assert all(int(mask, 16) & ~kept == 0 for _, mask in rights), rights
+        assert int(dict(rights)["Eff"], 16) & (1 << capabilities.KEPT["sys_ptrace"])
 
 
 def wait_for_descriptors(pid: int, count: int) -> None:

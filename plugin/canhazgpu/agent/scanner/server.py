@@ -14,6 +14,7 @@ import socket
 import time
 
 from canhazgpu.agent.scanner import reader as reading
+from canhazgpu.agent.scanner.capabilities import drop_capabilities
 from canhazgpu.agent.scanner.connection import Connection, may_ask
 from canhazgpu.agent.scanner.messages import (
     TAKEN,
@@ -57,7 +58,7 @@ def serve(
 
 
 def _isolated(listening_socket: socket.socket) -> socket.socket:
-    """Leave the terminal, the directory, the handlers and the descriptors of the parent."""
+    """Leave the parent's terminal, directory, handlers, descriptors and needless rights."""
     with contextlib.suppress(PermissionError):  # it leads a session already
         os.setsid()
     os.chdir("/")
@@ -71,6 +72,7 @@ def _isolated(listening_socket: socket.socket) -> socket.socket:
     close_descriptors_except({number})
     listening = socket.socket(fileno=number)
     listening.setblocking(False)
+    drop_capabilities()
     return listening
 
 
