@@ -19,59 +19,58 @@ MAX_NOTE_LENGTH = 200
 DEFAULT_COUNT = 1
 
 
+_OPTIONS = (
+    click.option(
+        "-g",
+        "--gpus",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="How many GPUs.  [default: 1]",
+    ),
+    click.option(
+        "-G",
+        "--gpu-ids",
+        type=GPU_IDS,
+        default=(),
+        metavar="IDS",
+        shell_complete=complete_gpu_ids,
+        help="Exactly these GPUs: indices (1,3 or 0-3), MIG instances (0:1), UUIDs or their"
+        " beginnings. Slurm's -G is a count: here that is -g.",
+    ),
+    click.option(
+        "--profile",
+        type=MIG_PROFILE,
+        default="",
+        metavar="NAME",
+        help="MIG instances of this profile, as 1g.10gb, in place of whole GPUs.",
+    ),
+    memory_threshold_option,
+    click.option("--nonblock", is_flag=True, help="Fail at once where the GPUs are not free."),
+    click.option(
+        "-w",
+        "--wait",
+        type=WAIT_TIME,
+        metavar="TIME",
+        help="Wait so long at most, as 90s, 30m or 2h, or forever, whatever is in the way."
+        "  [default: while only reservations are]",
+    ),
+    click.option("-n", "--note", metavar="TEXT", help="Shown to everybody beside the reservation."),
+    click.option(
+        "--choice",
+        type=click.Choice(["lru", "affinity"]),
+        help="Which free GPUs: the least recently used, or your last ones.  [default: run.choice]",
+    ),
+    click.option(
+        "--force",
+        is_flag=True,
+        help="Take GPUs that somebody uses without reservation, too.",
+    ),
+)
+
+
 def gpu_request_options(command: CommandT) -> CommandT:
     """Add the options that say which GPUs are requested."""
-    options = [
-        click.option(
-            "-g",
-            "--gpus",
-            type=click.IntRange(min=1),
-            metavar="N",
-            help="How many GPUs.  [default: 1]",
-        ),
-        click.option(
-            "-G",
-            "--gpu-ids",
-            type=GPU_IDS,
-            default=(),
-            metavar="IDS",
-            shell_complete=complete_gpu_ids,
-            help="Exactly these GPUs: indices (1,3 or 0-3), MIG instances (0:1), UUIDs or their"
-            " beginnings. Slurm's -G is a count: here that is -g.",
-        ),
-        click.option(
-            "--profile",
-            type=MIG_PROFILE,
-            default="",
-            metavar="NAME",
-            help="MIG instances of this profile, as 1g.10gb, in place of whole GPUs.",
-        ),
-        memory_threshold_option,
-        click.option("--nonblock", is_flag=True, help="Fail at once where the GPUs are not free."),
-        click.option(
-            "-w",
-            "--wait",
-            type=WAIT_TIME,
-            metavar="TIME",
-            help="Wait so long at most, as 90s, 30m or 2h, or forever, whatever is in the way."
-            "  [default: while only reservations are]",
-        ),
-        click.option(
-            "-n", "--note", metavar="TEXT", help="Shown to everybody beside the reservation."
-        ),
-        click.option(
-            "--choice",
-            type=click.Choice(["lru", "affinity"]),
-            help="Which free GPUs: the least recently used, or your last ones."
-            "  [default: run.choice]",
-        ),
-        click.option(
-            "--force",
-            is_flag=True,
-            help="Take GPUs that somebody uses without reservation, too.",
-        ),
-    ]
-    for option in reversed(options):
+    for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
