@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from fakes.memory_ledger import view
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from canhazgpu.cli.terminal.explanation import answer_lines, answer_to_dict
 from canhazgpu.cli.terminal.text import printable
 from canhazgpu.ledger.store.history import event_from_fields
 from canhazgpu.people.revocations import revocation_text, revocations_from
 from canhazgpu.report.held_time import TimeSpan, held_times
 from canhazgpu.report.totals import build_report
-from canhazgpu.status.event_format import NodeEvent, event_line, event_to_dict, job_history_lines
+from canhazgpu.service.history import ExplainAnswer, JobOnNode
+from canhazgpu.status.event_format import MAX_LINE, NodeEvent, event_line, event_to_dict
+from canhazgpu.status.history.owner_events import events_of_owner
+from canhazgpu.status.history.owner_history import history_lines
 
 NUMBERS = st.one_of(
     st.integers(),
@@ -53,11 +58,24 @@ CLAIMS = records(
     share=SHARES,
 )
 SEEN = st.lists(st.dictionaries(st.sampled_from(["gpu", "place", "state", "who"]), VALUES))
-FACTS = records(outcome=TEXTS, took_s=NUMBERS, gpus=st.lists(TEXTS), seen=SEEN, without_store=TEXTS)
+NAMES = st.sampled_from(["what", "why", "cause", "requeue", "max_requeues", "requeues"])
+ACTIONS = st.lists(st.dictionaries(NAMES, VALUES))
+JOBS = st.lists(st.fixed_dictionaries({"job_id": st.just("1") | VALUES}, optional={"what": VALUES}))
+FACTS = records(
+    outcome=TEXTS,
+    took_s=NUMBERS,
+    gpus=st.lists(TEXTS),
+    seen=SEEN,
+    without_store=TEXTS,
+    actions=ACTIONS,
+    jobs=JOBS,
+    attempt=TEXTS,
+)
 # The client gives text without surrogates.
 FIELD_TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+KINDS = ("grant", "release", "prolog", "epilog", "health", "quarantine", "unquarantine", "odd")
 ENTRIES = st.fixed_dictionaries(
-    {"event": st.sampled_from(["grant", "release", "prolog", "epilog", "health", "odd"])},
+    {"event": st.sampled_from(KINDS) | FIELD_TEXTS.filter(bool)},
     optional={
         "at": st.one_of(NUMBERS.map(str), FIELD_TEXTS),
         "gpu": FIELD_TEXTS,
@@ -73,7 +91,14 @@ NESTED = "[" * 900 + "]" * 900
 CLAIM = '{"owner":"job:c:1:0","type":"slurm","user":"u","job_id":"1","granted_ms":1,"uid":1000'
 
 
+@settings(deadline=None)
 @given(IDS, ENTRIES)
+@example("1-0", {"event": "prolog", "facts": '{"actions": [{"what": ["x"], "requeue": {}}, 5]}'})
+@example("1-0", {"event": "health", "facts": '{"jobs": [{"job_id": "1", "what": 1e400}]}'})
+@example("1-0", {"event": "grant", "claim": CLAIM.replace('"u"', '"%s"' % ("u " * 10**5)) + "}"})
+@example("1-0", {"event": "a kind of a newer release", "reason": "x" * 10**6})
+@example("1-0", {"event": "grant", "claim": CLAIM.replace("c:1:0", "c:1:" + "9" * 5000) + "}"})
+@example("1-0", {"event": "grant", "claim": CLAIM.replace("c:1:0", "c:1:\u0663") + "}"})
 @example("1-0", {"event": "grant", "at": "1e30"})
 @example(f"{2**64 - 1}-0", {"event": "grant"})
 @example("1-0", {"event": "prolog", "facts": '{"took_s": 1%s}' % ("0" * 400)})
@@ -95,8 +120,19 @@ def test_any_entry_is_shown(entry_id: str, fields: dict[str, str]) -> None:
     event = event_from_fields(entry_id, fields)
 
     assert event is not None
-    lines = [event_line(NodeEvent("n1", event)), *job_history_lines("n1", [event])]
+    later = replace(event, id="2-0", at=event.at + 1)
+    shown_events = tuple(NodeEvent("n1", one) for one in (event, later))
+    assert list(history_lines("n1", [event, later]))
+    lines = [event_line(shown_events[0])]
+    for answer in (
+        ExplainAnswer("1", JobOnNode("n1", None, ()), events=shown_events),
+        ExplainAnswer("", JobOnNode("n1", None, ()), "run:a", events=shown_events),
+    ):
+        assert event in [*events_of_owner([event], answer.job_id, answer.owner), event]
+        lines += answer_lines(answer)
+        json.dumps(answer_to_dict(answer), allow_nan=False)
     assert all(printable(line).encode() for line in lines)
+    assert all(len(line) <= MAX_LINE + len(" ...") for line in lines)
     shown = json.dumps(event_to_dict(NodeEvent("n1", event)), indent=2, allow_nan=False)
     assert json.loads(shown)["kind"] == fields["event"]
     span = TimeSpan(0.0, 2e9)

@@ -13,8 +13,8 @@ from canhazgpu.status.event_format import (
     by_time,
     event_line,
     event_to_dict,
-    job_history_lines,
 )
+from canhazgpu.status.history.owner_history import history_lines
 
 CLAIM = Claim("job:c1:12:1", "slurm", "ann", 1000, "12")
 SEEN = [
@@ -75,7 +75,7 @@ def test_a_story() -> None:
     }
     told = Event("1-0", 5.0, "prolog", "", CLAIM, reason="GPU 1 is in use", facts=facts)
     granted = Event("1-1", 6.0, "release", "GPU-a", CLAIM, 5.0, by="root")
-    head, first, *rest = job_history_lines("n1", [told, granted])
+    head, first, *rest = history_lines("n1", [told, granted])
     assert head == "node n1"
     assert first.endswith(
         "prolog of attempt 1: refused after 0.041 s, GPU 0 (GPU-a): GPU 1 is in use"
@@ -100,7 +100,7 @@ def test_a_story() -> None:
 )
 def test_facts_that_somebody_else_wrote_stop_nothing(facts: dict[str, object]) -> None:
     event = Event("1-0", 5.0, "prolog", "", CLAIM, facts=facts)
-    assert list(job_history_lines("n1", [event]))
+    assert list(history_lines("n1", [event]))
     assert line(event)
 
 

@@ -19,8 +19,9 @@ from canhazgpu.people.permissions import holdings_to_release
 from canhazgpu.report.held_time import TimeSpan, held_times
 from canhazgpu.schedulers.slurm.control.enclosing_job import EnclosingJob, find_foreign_device
 from canhazgpu.status.comparison import comparison_key
-from canhazgpu.status.event_format import NodeEvent, event_line, event_to_dict, job_history_lines
+from canhazgpu.status.event_format import NodeEvent, event_line, event_to_dict
 from canhazgpu.status.findings import ledger_findings
+from canhazgpu.status.history.owner_history import history_lines
 from canhazgpu.status.json_format import status_to_dict
 from canhazgpu.status.node_status import NodeStatus, node_status
 from canhazgpu.status.scheduler_jobs import JobInfo, incomplete_jobs, with_job_info
@@ -176,4 +177,4 @@ def test_events_tell_the_share() -> None:
     assert "bob (job 2), shard 2 of 4" in event_line(one)
     assert event_to_dict(one)["share"] == {"kind": "shard", "amount": 2, "total": 4}
     assert event_to_dict(NodeEvent("n1", Event("1-0", NOW, "note")))["share"] is None
-    assert f"grant of attempt 0: {GPU} (shard 2 of 4)" in "".join(job_history_lines("n1", [event]))
+    assert f"grant of attempt 0: {GPU} (shard 2 of 4)" in "".join(history_lines("n1", [event]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from canhazgpu.errors import CanhazgpuError, InputError
@@ -15,6 +15,7 @@ from canhazgpu.status.event_format import NodeEvent, by_time
 if TYPE_CHECKING:
     from canhazgpu.in_process.adapters import Adapters
     from canhazgpu.ledger.port import Ledger
+    from canhazgpu.ledger.values import Event, NodeView
     from canhazgpu.service.history import EventsRequest
 
 MAX_FOLLOWED_NODES = 64
@@ -27,20 +28,32 @@ are still followed."""
 
 def read_events(adapters: Adapters, request: EventsRequest) -> EventsAnswer:
     """See `NodeService.events`; raises `InputError` for an unknown node."""
+    now, histories = read_histories(adapters, request.since_s, request.nodes)
+    found = [NodeEvent(view.node, event) for view, history in histories for event in history]
+    return EventsAnswer(now, [view.node for view, _ in histories], by_time(found))
+
+
+def read_histories(
+    adapters: Adapters, since_s: float, only: Sequence[str]
+) -> tuple[float, list[tuple[NodeView, list[Event]]]]:
+    """Return Redis' time, and each node with its events of the last `since_s` seconds.
+
+    `only` names the nodes, none for all. Raises `InputError` for an unknown node.
+    """
     config = adapters.effective_config().config
     ledger = adapters.reader(config)
-    nodes = tuple(dict.fromkeys(request.nodes))
+    nodes = tuple(dict.fromkeys(only))
     views = ledger.read_nodes(nodes or None)
     now = max((view.read_at for view in views), default=0.0)
-    found: list[NodeEvent] = []
+    found = []
     for view in views:
-        history = ledger.history(view.node, now - request.since_s)
+        history = ledger.history(view.node, now - since_s)
         if view.node in nodes and view.scan is None and not history:
             raise InputError(
                 f"the ledger knows no node {view.node!r}; 'canhazgpu status' shows all it knows"
             )
-        found += [NodeEvent(view.node, event) for event in history]
-    return EventsAnswer(now, [view.node for view in views], by_time(found))
+        found.append((view, history))
+    return now, found
 
 
 def follow_events(adapters: Adapters, previous: EventsAnswer) -> Iterator[NodeEvent]:

@@ -1,42 +1,89 @@
-"""Explain what happened to one job, from the history and from this node's own records."""
+"""Explain what happened to one owner's GPUs, from the history and this node's own records.
+
+Of a job, the scheduler is asked what comes next.
+"""
 
 from __future__ import annotations
 
 import re
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from canhazgpu.errors import InputError, NodeStateError, StoreError, error_text
-from canhazgpu.in_process.events import read_events
+from canhazgpu.errors import InputError, NodeStateError, SchedulerError, StoreError, error_text
+from canhazgpu.in_process.events import read_histories
 from canhazgpu.ledger.local.job_records import JobRecords
 from canhazgpu.ledger.local.journal import pending_entries
 from canhazgpu.node.identity import node_name, state_dir
-from canhazgpu.service.history import EventsRequest, ExplainAnswer, JobOnNode, RecordedJob
+from canhazgpu.service.history import ExplainAnswer, JobOnNode, RecordedJob
+from canhazgpu.status.event_format import NodeEvent, by_time
+from canhazgpu.status.history.outlook import Holding
+from canhazgpu.status.history.owner_events import events_of_owner
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from canhazgpu.config import Config
     from canhazgpu.in_process.adapters import Adapters
     from canhazgpu.ledger.journal_entries import JournalEntry
+    from canhazgpu.ledger.values import NodeView
     from canhazgpu.service.history import ExplainRequest
-    from canhazgpu.status.event_format import NodeEvent
 
 _JOB_ID = re.compile(r"[0-9]{1,19}([_+][0-9]{1,10})?")
+_OWNER = re.compile(r"(run|manual):[A-Za-z0-9._-]{1,64}")
 
 
-def explain_job(adapters: Adapters, request: ExplainRequest) -> ExplainAnswer:
+def explain_owner(adapters: Adapters, request: ExplainRequest) -> ExplainAnswer:
     """See `NodeService.explain`."""
     config = adapters.effective_config().config
-    job_id = _resolve_job_id(adapters, config, request.job)
+    subject, history_days = request.subject, config.store.history_days
+    if _OWNER.fullmatch(subject):
+        node = node_name(config.node, adapters.environ)
+        answer = ExplainAnswer("", JobOnNode(node, None, ()), subject, history_days=history_days)
+        return _with_history(adapters, request, answer)
+    job_id = _resolve_job_id(adapters, config, subject)
     on_this_node = _job_on_this_node(adapters, config, job_id)
-    fault = None
-    events: tuple[NodeEvent, ...] = ()
+    answer = ExplainAnswer(job_id, on_this_node, history_days=history_days)
+    return _with_scheduler(adapters, config, _with_history(adapters, request, answer))
+
+
+def _with_history(
+    adapters: Adapters, request: ExplainRequest, answer: ExplainAnswer
+) -> ExplainAnswer:
+    job_id, owner = answer.job_id or None, answer.owner
     try:
-        answer = read_events(adapters, EventsRequest(request.since_s, request.nodes))
-        events = tuple(one for one in answer.events if _is_about_job(one, job_id))
+        now, histories = read_histories(adapters, request.since_s, request.nodes)
     except StoreError as exc:
         # Without the history the node's own records are all there is to show.
-        fault = exc
-    return ExplainAnswer(job_id, events, on_this_node, fault)
+        return replace(answer, fault=exc, read_at=time.time())
+    events = [
+        NodeEvent(view.node, event)
+        for view, history in histories
+        for event in events_of_owner(history, job_id, owner)
+    ]
+    holdings = tuple(_holdings((view for view, _ in histories), job_id, owner))
+    return replace(answer, events=tuple(by_time(events)), holdings=holdings, read_at=now)
+
+
+def _holdings(views: Iterable[NodeView], job_id: str | None, owner: str) -> Iterable[Holding]:
+    for view in views:
+        for one in view.all_reservations():
+            if one.claim.job_id == job_id if job_id else one.claim.owner == owner:
+                yield Holding(view.node, one)
+
+
+def _with_scheduler(adapters: Adapters, config: Config, answer: ExplainAnswer) -> ExplainAnswer:
+    try:
+        now = adapters.job_lookup(config.slurm, adapters.environ).job_now(answer.job_id)
+    except SchedulerError as exc:
+        return replace(answer, scheduler_fault=str(exc))
+    users = {one.event.claim.user for one in answer.events if one.event.claim}
+    if now is not None and users and now.user not in users:
+        # Another cluster's job, or Slurm has given the number again.
+        fault = f"the job that has the number {answer.job_id} there is another one, of {now.user}"
+        return replace(answer, scheduler_fault=fault)
+    return replace(answer, scheduler=now)
 
 
 def _resolve_job_id(adapters: Adapters, config: Config, job: str) -> str:
@@ -44,7 +91,8 @@ def _resolve_job_id(adapters: Adapters, config: Config, job: str) -> str:
     if not _JOB_ID.fullmatch(job):
         raise InputError(
             f"{job[:40]!r} is not a job's number; accepted: 4711, 4711_3 for a task of an array,"
-            " 4711+1 for a component of a heterogeneous job"
+            " 4711+1 for a component of a heterogeneous job; or the owner of a run or a manual"
+            " reservation, run:… or manual:…, as 'canhazgpu status --json' shows it"
         )
     if job.isdecimal():
         return job
@@ -52,14 +100,10 @@ def _resolve_job_id(adapters: Adapters, config: Config, job: str) -> str:
     if job_id is None:
         raise InputError(
             f"Slurm does not say which job {job} is; name it by its own number:"
-            f" 'sacct -X -j {job} -o JobIDRaw' shows it"
+            f" 'sacct -X -j {job} -o JobIDRaw' shows it where accounting is set up, and"
+            " 'canhazgpu events --since 7d' all jobs that had GPUs"
         )
     return job_id
-
-
-def _is_about_job(one: NodeEvent, job_id: str) -> bool:
-    claim = one.event.claim
-    return claim is not None and claim.job_id == job_id
 
 
 def _job_on_this_node(adapters: Adapters, config: Config, job_id: str) -> JobOnNode:

@@ -149,9 +149,9 @@ class InProcessService:
         return follow_events(self._adapters, shown)
 
     def explain(self, request: ExplainRequest) -> ExplainAnswer:
-        from canhazgpu.in_process.explain import explain_job
+        from canhazgpu.in_process.explain import explain_owner
 
-        return explain_job(self._adapters, request)
+        return explain_owner(self._adapters, request)
 
     def report(self, request: ReportRequest) -> ReportAnswer:
         from canhazgpu.in_process.report import read_report

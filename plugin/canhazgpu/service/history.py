@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from canhazgpu.ledger.journal_entries import JournalEntry
     from canhazgpu.report.totals import Report
     from canhazgpu.status.event_format import NodeEvent
+    from canhazgpu.status.history.outlook import Holding
+    from canhazgpu.status.scheduler_jobs import JobNow
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +40,11 @@ class EventsAnswer:
 class ExplainRequest:
     """One job, by the id that its scheduler shows: ``4711``, ``4711_3`` or ``4711+1``.
 
-    The history is read for the last `since_s` seconds, on these nodes; on all if none is named.
+    Or the owner of a run or of a manual reservation, ``run:…`` or ``manual:…``. The history is read
+    for the last `since_s` seconds, on these nodes; on all if none is named.
     """
 
-    job: str
+    subject: str
     since_s: float
     nodes: tuple[str, ...] = ()
 
@@ -77,16 +80,31 @@ class JobOnNode:
 
 @dataclass(frozen=True, slots=True)
 class ExplainAnswer:
-    """What is known of a job.
+    """What is known of a job, a run or a manual reservation.
 
-    `job_id` is the id that the job's hooks saw. `fault` is the error that kept the history from
-    being read, None if it was read.
+    `job_id` is the id that the job's hooks saw, empty for an `owner` that is no job. `fault` is the
+    error that kept the history from being read, None if it was read. `holdings` are the GPUs that
+    the owner has now. `scheduler` is the job as its scheduler knows it now, None if it does not
+    know it (any more), or if `scheduler_fault` says why it cannot tell. `read_at` is the present,
+    in seconds since the epoch. `history_days` is for how many days the history is kept.
     """
 
     job_id: str
-    events: tuple[NodeEvent, ...]
     on_this_node: JobOnNode
+    owner: str = ""
+    events: tuple[NodeEvent, ...] = ()
+    holdings: tuple[Holding, ...] = ()
+    scheduler: JobNow | None = None
+    scheduler_fault: str = ""
     fault: CanhazgpuError | None = None
+    read_at: float = 0.0
+    history_days: int = 0
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the history or this node knows anything of it."""
+        here = self.on_this_node
+        return bool(self.events or self.holdings or here.record or here.pending)
 
 
 @dataclass(frozen=True, slots=True)

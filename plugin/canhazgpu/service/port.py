@@ -109,7 +109,7 @@ class NodeService(Protocol):
         ...
 
     def explain(self, request: ExplainRequest) -> ExplainAnswer:
-        """Return what happened to one job's GPUs, and why."""
+        """Return what happened to one owner's GPUs, why, and what comes next."""
         ...
 
     def report(self, request: ReportRequest) -> ReportAnswer:

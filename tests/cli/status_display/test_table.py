@@ -82,7 +82,7 @@ def test_wide_characters_keep_the_columns() -> None:
         ("\udcff", ""),
         ("\x1b", ""),
         ("\x1bcreset", "reset"),
-        ("\x1b]unfinished", ""),
+        ("\x1b]unfinished", "unfinished"),
         ("naïve 漢字", "naïve 漢字"),
     ],
 )

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from ledger_samples import (
     Observe,
     Store,
@@ -235,3 +237,36 @@ def test_who_waits_keeps_nobody_waiting(
     for thread in threads:
         thread.join()
     assert len(woken) == 8
+
+
+FIELDS = st.sampled_from([b"event", b"at", b"gpu", b"claim", b"facts", b"reason", b"by"])
+TEXTS = st.sampled_from(
+    [b"grant", b"{}", b"[]", b"1e999", b"\xff", b"\x00", b"null", b'{"a":1e400}']
+)
+ENTRIES = st.dictionaries(
+    FIELDS | st.binary(max_size=9), TEXTS | st.binary(max_size=40), min_size=1
+)
+
+
+@given(st.lists(ENTRIES, min_size=1, max_size=5))
+@example([{b"event": b"\xff\xfe", b"claim": b"\xff", b"facts": b"\xff", b"at": b"\xff"}])
+@example([{b"event": b"prolog", b"reason": b"x" * 2**22, b"facts": b"[" * 2**16}])
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60
+)
+def test_any_bytes_of_another_program_are_read(
+    store: Store,
+    ledger: RedisLedger,
+    node_hashes: NodeKeys,
+    node: str,
+    entries: list[dict[bytes, bytes]],
+) -> None:
+    store.raw_client.delete(node_hashes.history)
+    for entry in entries:
+        store.raw_client.xadd(node_hashes.history, entry)  # type: ignore[arg-type]
+    told = [entry for entry in entries if entry.get(b"event")]
+    assert len(ledger.history(node, -1e300)) <= len(told)
+    # Only a time of its own may put an event before what was asked for.
+    without_times = [entry for entry in told if b"at" not in entry]
+    assert len(ledger.history(node, 0)) >= len(without_times)
+    ledger.wait_for_event(node, "", 0)

@@ -11,7 +11,8 @@ MAX_COMBINING_MARKS = 3
 
 _ESCAPE_SEQUENCES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # control sequences
-    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f]).*?(?:\x07|\x1b\\|\x9c|$)"  # strings to the terminal
+    # Strings to the terminal; of one without an end only its beginning: it hides nothing.
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])(?:.*?(?:\x07|\x1b\\|\x9c))?"
     r"|\x1b[ -/]*[0-~]?",
     re.DOTALL,
 )

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, cast
 
+from canhazgpu.ledger.journal_entries import NOTE_KINDS
 from canhazgpu.ledger.record_json import (
     UNKNOWN_CLAIM,
     claim_from_dict,
@@ -86,7 +87,8 @@ def event_from_fields(entry_id: str, fields: Mapping[str, str]) -> Event | None:
         kind=kind,
         gpu=fields.get("gpu", ""),
         claim=claim,
-        granted_at=seconds_of(record, "granted_ms"),
+        # The journal sets one in every claim; a hook's note is no grant.
+        granted_at=None if kind in NOTE_KINDS else seconds_of(record, "granted_ms"),
         reason=fields.get("reason", ""),
         by=fields.get("by", ""),
         idle_s=seconds_of(record, "idle_ms") or 0.0,

@@ -119,7 +119,7 @@ def test_a_long_reason_leaves_what_was_done() -> None:
     assert entry.reason.endswith(" ...: job requeued")
     (told,) = entry.facts["actions"]
     assert told["what"] == "job requeued" and told["requeue"] == 1
-    assert {*told["why"].split()} <= {*why.split(), "..."}
+    assert {*told["cause"].split()} <= {*why.split(), "..."}
 
 
 def test_of_many_decisions_the_first_and_the_last_are_told() -> None:

@@ -83,6 +83,47 @@ def test_it_ends_a_job_whose_epilog_never_came(node: Any) -> None:
     (told,) = node_events(node, "health")
     assert "event=epilog-missing" in told.reason and "job=1" in told.reason
     assert told.facts["decisions"]
+    (job,) = told.facts["jobs"]
+    assert (job["job_id"], job["owner"], job["user"]) == ("1", "job:c1:1:0", "ann")
+    assert job["what"] == "it is no longer on the node, and no epilog of attempt 0 ran"
+
+
+def test_it_notes_once_what_only_slurm_knows_of_the_time_before_a_boot(node: Any) -> None:
+    job = "17|ann|RUNNING|1000|gres:gpu:2"
+    others = ("18|ann|RUNNING|1000|N/A", "19|ann|PENDING|N/A|gres:gpu:1")
+    lines = "\\n".join((job, *others))
+    command(node, "squeue", f"case $* in *%b*) printf '{lines}\\n' ;; esac")
+    command(node, "scontrol", "echo '   Nodes=n1 CPU_IDs=0 Mem=0 GRES=gpu:2(IDX:0-1)'")
+    for _ in range(2):
+        check(node)
+    (told,) = node_events(node, "health")
+    assert "event=job-unknown" in told.reason and "job=17" in told.reason
+    (noted,) = told.facts["jobs"]
+    assert (noted["job_id"], noted["user"], noted["began"]) == ("17", "ann", 1000)
+    assert " with gpu:2(IDX:0-1) when the node rebooted at " in noted["what"]
+
+    # Another boot: the history knows the job by now only if something was granted since.
+    (node.files / "run" / "checked-boot").write_text("of another boot")
+    command(node, "squeue", f"case $* in *%b*) printf '{job}\\n' | sed s/1000/$(date +%s)/ ;; esac")
+    command(node, "scontrol", "exit 1")
+    check(node)
+    _, again = node_events(node, "health")
+    assert " with gres:gpu:2, RUNNING: no grant of it" in again.facts["jobs"][0]["what"]
+
+
+def test_a_slurm_or_store_without_an_answer_is_asked_again_after_a_boot(node: Any) -> None:
+    slurm(node, broken=True)
+    marker = node.files / "run" / "checked-boot"
+    check(node)
+    assert not marker.exists()
+    slurm(node)
+    node.server.kill()
+    check(node)
+    assert not marker.exists()
+    node.server.start()
+    node.forget_outage()
+    check(node)
+    assert marker.read_text() == boot_id()
 
 
 @pytest.mark.parametrize("node", ["slurm"], indirect=True)
@@ -119,6 +160,8 @@ def test_where_slurm_gives_no_answer_nobody_is_gone(node: Any) -> None:
 
 def test_a_job_with_a_shepherd_is_here_whatever_slurm_says(node: Any) -> None:
     node.run("prolog", **job_variables(1))
+    # What only Slurm knows of earlier boots, it was asked before.
+    (node.files / "run" / "checked-boot").write_text(boot_id() or "")
     spool = node.files / "spool"
     spool.mkdir()
     with (node.files / "slurm.conf").open("a") as conf:

@@ -29,16 +29,23 @@ class SlurmCommands:
         self._left_s = timeout_s
         self._environ = dict(environ)
 
-    def run(self, program: str, *arguments: str, share: float = 1.0) -> str:
+    def run(
+        self,
+        program: str,
+        *arguments: str,
+        share: float = 1.0,
+        variables: Mapping[str, str] | None = None,
+    ) -> str:
         """Return the command's output; raises `SchedulerError` with the command's own message.
 
         `share` is the share of the total time that this command may take at most. An optional
-        query so leaves time for the commands that must run.
+        query so leaves time for the commands that must run. `variables` are added to the
+        command's environment.
         """
         limit_s = min(self._left_s, self._timeout_s * share)
         began = time.monotonic()
         try:
-            return self._run(program, arguments, limit_s)
+            return self._run(program, arguments, limit_s, variables or {})
         except subprocess.TimeoutExpired as exc:
             raise SchedulerError(f"{program} gave no answer in {limit_s:.2g} s") from exc
         except OSError as exc:
@@ -46,7 +53,13 @@ class SlurmCommands:
         finally:
             self._left_s = max(self._left_s - (time.monotonic() - began), 0.0)
 
-    def _run(self, program: str, arguments: Sequence[str], limit_s: float) -> str:
+    def _run(
+        self,
+        program: str,
+        arguments: Sequence[str],
+        limit_s: float,
+        variables: Mapping[str, str],
+    ) -> str:
         done = subprocess.run(
             [self._find(program), *arguments],
             stdin=subprocess.DEVNULL,
@@ -54,7 +67,7 @@ class SlurmCommands:
             text=True,
             errors="replace",
             timeout=limit_s,
-            env=self._environ,
+            env={**self._environ, **variables},
             check=False,
         )
         if done.returncode != 0:

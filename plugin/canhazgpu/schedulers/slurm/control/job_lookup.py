@@ -12,12 +12,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from canhazgpu.config.schema import SlurmConfig
+from canhazgpu.errors import SchedulerError
+from canhazgpu.schedulers.slurm.control.commands import MAX_OUTPUT
+from canhazgpu.schedulers.slurm.control.comment_text import shortened_comment
 from canhazgpu.schedulers.slurm.control.queries import SQUEUE_JOB
 from canhazgpu.schedulers.slurm.time_limit import limited_end
-from canhazgpu.status.scheduler_jobs import JobInfo
+from canhazgpu.status.scheduler_jobs import JobInfo, JobNow
 
 LOOKUP_TIMEOUT_S = 2.0
 """Longest wait for squeue. A status without names is better than a late one."""
+
+UNKNOWN_JOB = "Invalid job id"
+"""In squeue's message about a job that slurmctld does not know (any more)."""
 
 DEFAULT_DIRECTORIES = ("/usr/bin", "/usr/local/bin")
 
@@ -37,6 +43,17 @@ class SqueueLookup:
         marker = secrets.token_hex(8)
         return parse_squeue(self._ask(squeue_arguments(wanted, marker)), marker) if wanted else {}
 
+    def job_now(self, job_id: str) -> JobNow | None:
+        """See `JobLookup.job_now`."""
+        marker = secrets.token_hex(8)
+        try:
+            text = self._output_of(state_arguments(job_id, marker))
+        except SchedulerError as exc:
+            if UNKNOWN_JOB in str(exc):
+                return None
+            raise
+        return parse_state(text, marker, job_id)
+
     def resolve_job_id(self, address: str) -> str | None:
         """See `JobLookup.resolve_job_id`, for ``ARRAYID_TASKID`` and ``LEADER+OFFSET``."""
         lines = self._ask([*SQUEUE_JOB, address]).splitlines()
@@ -45,9 +62,16 @@ class SqueueLookup:
 
     def _ask(self, arguments: Sequence[str]) -> str:
         """Return the output of squeue, "" if it fails."""
+        try:
+            return self._output_of(arguments)
+        except SchedulerError:
+            return ""
+
+    def _output_of(self, arguments: Sequence[str]) -> str:
+        """Return the output of squeue; raises `SchedulerError`."""
         squeue = find_command("squeue", self._bin_dir, self._environ)
         if squeue is None:
-            return ""
+            raise SchedulerError("squeue is not on this machine; slurm.bin_dir names its directory")
         try:
             done = subprocess.run(
                 [squeue, *arguments],
@@ -57,9 +81,14 @@ class SqueueLookup:
                 timeout=LOOKUP_TIMEOUT_S,
                 check=False,
             )
-        except (OSError, subprocess.TimeoutExpired):
-            return ""
-        return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else ""
+        except subprocess.TimeoutExpired as exc:
+            raise SchedulerError(f"squeue gave no answer in {LOOKUP_TIMEOUT_S:g} s") from exc
+        except OSError as exc:
+            raise SchedulerError(f"cannot run {squeue}: {exc.strerror}") from exc
+        if done.returncode != 0:
+            said = " ".join(done.stderr.decode("utf-8", "replace").split())
+            raise SchedulerError(f"squeue failed: {shortened_comment(said, MAX_OUTPUT)}")
+        return done.stdout.decode("utf-8", "replace")
 
 
 def find_command(name: str, bin_dir: str, environ: Mapping[str, str]) -> str | None:
@@ -78,6 +107,36 @@ def squeue_arguments(job_ids: Iterable[str], marker: str) -> list[str]:
     """Return squeue's arguments for output that `parse_squeue` reads."""
     form = f"{marker}|%A|%e %S|%u|%j"
     return ["--noheader", "--states=all", f"--jobs={','.join(job_ids)}", f"--format={form}"]
+
+
+def state_arguments(job_id: str, marker: str) -> list[str]:
+    """Return squeue's arguments for output that `parse_state` reads; no field is a user's text."""
+    form = f"{marker}|%A|%i|%u|%T|%Q|%S|%e|%N|%r"
+    return ["--noheader", "--array", "--states=all", f"--jobs={job_id}", f"--format={form}"]
+
+
+def parse_state(text: str, marker: str, job_id: str) -> JobNow | None:
+    """Return the job's state, None if the output does not name the job.
+
+    For the id of an array squeue prints all tasks. A waiting job of priority 0 is held.
+    """
+    for line in text.splitlines():
+        fields = line.split("|", 9)
+        if len(fields) != 10 or fields[:2] != [marker, job_id]:
+            continue
+        _, _, address, user, state, priority, starts, ends, nodes, reason = fields
+        return JobNow(
+            job_id,
+            address,
+            user,
+            state,
+            reason.strip(),
+            nodes,
+            _parsed_time(starts),
+            limited_end(_parsed_time(starts), _parsed_time(ends)),
+            is_held=state == "PENDING" and priority == "0",
+        )
+    return None
 
 
 def squeue_environment(environ: Mapping[str, str]) -> dict[str, str]:

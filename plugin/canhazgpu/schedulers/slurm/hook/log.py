@@ -58,8 +58,8 @@ class HookDecision:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it for the history."""
-        return {"what": self.what, "why": self.why, **self.numbers}
+        """Return it for the history; ``cause`` is a reason that was there before the deed."""
+        return {"what": self.what, "cause" if self.why_first else "why": self.why, **self.numbers}
 
 
 @dataclass(slots=True)

@@ -33,7 +33,8 @@ class SchedulerActions:
         number = self._hook.job.requeues + int(counted)
         note = requeue_comment(number, self._limit, reason)
         answer = self._hook.actions.requeue(self._hook.job, note)
-        return self._is_decided(answer, reason, requeue=number, max_requeues=self._limit)
+        numbers = {"requeue": number, "max_requeues": self._limit} if counted else {}
+        return self._is_decided(answer, reason, **numbers)
 
     def hold(self, reason: str) -> bool:
         """Put the job back into the queue, held until it is released."""

@@ -74,6 +74,8 @@ def _record_decisions(context: NodeContext, check: NodeCheck, fault: str) -> Non
     messages = [*check.decisions, *context.hook_log.messages]
     if (messages or fault) and context.hook_log.ledger is not None:
         facts = {"decisions": messages, "took_s": context.hook_log.took_s()}
+        if check.jobs:
+            facts["jobs"] = check.jobs
         context.hook_log.ledger.record_note(
             JournalEntry(HEALTH, 0.0, reason=fault or "; ".join(messages), facts=facts)
         )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from canhazgpu.allocation.allocator import GpuAllocator
-from canhazgpu.errors import CanhazgpuError, InputError, SchedulerError, error_text
+from canhazgpu.errors import CanhazgpuError, InputError, SchedulerError, StoreError, error_text
 from canhazgpu.ledger.local.book import is_job_owner
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.local.job_records import JobRecord
@@ -19,6 +20,7 @@ from canhazgpu.schedulers.slurm.control.undrain import undrain_if_ours
 from canhazgpu.schedulers.slurm.hook.ended_jobs import QUARANTINED_BY_EPILOG, release_ended_jobs
 from canhazgpu.schedulers.slurm.hook.node_context import NodeContext
 from canhazgpu.schedulers.slurm.hook.slurmd_groups import record_slurmd_groups
+from canhazgpu.schedulers.slurm.node_check.lost_jobs import jobs_to_note
 from canhazgpu.schedulers.slurm.node_check.slurmd_question import ask_slurmd_if_needed
 
 UNQUARANTINED_BY = "health check"
@@ -26,11 +28,16 @@ JOB_ABSENT_REASON = "job no longer on the node"
 
 
 class NodeCheck:
-    """One run of the health check; `decisions` are the log lines of what it did."""
+    """One run of the health check.
+
+    `decisions` are the log lines of what it did, `jobs` what it says of single jobs: each with
+    ``job_id``, ``user`` and ``what``, for `canhazgpu explain`.
+    """
 
     def __init__(self, context: NodeContext) -> None:
         self._context = context
         self.decisions: list[str] = []
+        self.jobs: list[dict[str, Any]] = []
 
     def run(self) -> None:
         """Check the node. Raises what prevents the check."""
@@ -48,7 +55,21 @@ class NodeCheck:
         view = self._release_absent_jobs(ledger, live_view)
         self._publish(ledger, scan, view)
         release_ended_jobs(allocator, context.records, context.records.ended())
+        self._note_lost_jobs(ledger, view)
         self._ask_slurmd(scan)
+
+    def _note_lost_jobs(self, ledger: FallbackLedger, view: NodeView) -> None:
+        """Note jobs that were here and of which only Slurm still knows."""
+        try:
+            lost = jobs_to_note(self._context, ledger, view)
+        except (StoreError, SchedulerError, OSError) as exc:
+            # The next check asks again.
+            fault = error_text(exc) if isinstance(exc, CanhazgpuError) else str(exc)
+            write_syslog(log_line("lost-jobs-unknown", node=self._context.node, reason=fault))
+            return
+        for one in lost:
+            self.jobs.append(one)
+            self._log_decision("job-unknown", job=one["job_id"], user=one["user"])
 
     def _ask_slurmd(self, scan: PendingScan) -> None:
         """Keep slurmd's own reading of the GPUs; jobs do without it where the files suffice."""
@@ -82,6 +103,7 @@ class NodeCheck:
         for record in running:
             if record.owner.job_id in absent or self._is_of_earlier_boot(record):
                 self._context.records.close(record.owner)
+                self._note_missing_epilog(record)
                 self._log_decision(
                     "epilog-missing", job=record.owner.job_id, owner=record.owner.token
                 )
@@ -92,6 +114,21 @@ class NodeCheck:
             for uuid in self._release_if_absent(ledger, owner, job_id in absent, latest.get(job_id))
         ]
         return ledger.read_nodes([self._context.node])[0] if released else view
+
+    def _note_missing_epilog(self, record: JobRecord) -> None:
+        what = (
+            "the node has rebooted since it was here"
+            if self._is_of_earlier_boot(record)
+            else "it is no longer on the node"
+        )
+        self.jobs.append(
+            {
+                "job_id": record.owner.job_id,
+                "owner": record.owner.token,
+                "user": record.user,
+                "what": f"{what}, and no epilog of attempt {record.owner.attempt} ran",
+            }
+        )
 
     def _release_if_absent(
         self, ledger: FallbackLedger, owner: str, is_absent: bool, latest: JobOwner | None
