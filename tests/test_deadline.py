@@ -131,3 +131,23 @@ def test_time_of_running_comes_to_its_end() -> None:
         time.sleep(20)
     with pytest.raises(DeadlineError), hard_deadline(0.2), hard_deadline(20, of_running=True):
         time.sleep(20)
+
+
+@pytest.mark.parametrize("of_running", [True, False])
+def test_a_signal_that_python_handles_after_the_block_sets_no_timer(*, of_running: bool) -> None:
+    child = os.fork()  # the time limit of the test has a timer of its own
+    if child:
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        return
+    set_timer = signal.setitimer
+    set_timer(signal.ITIMER_REAL, 0)
+
+    def late(which: int, seconds: float) -> None:
+        set_timer(which, seconds)
+        if not seconds:
+            signal.raise_signal(signal.SIGALRM)
+
+    signal.setitimer = late  # type: ignore[assignment]
+    with hard_deadline(20, of_running=of_running):
+        pass
+    os._exit(int(signal.getitimer(signal.ITIMER_REAL) != (0.0, 0.0)))

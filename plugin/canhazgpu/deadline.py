@@ -38,6 +38,10 @@ def hard_deadline(seconds: float, *, of_running: bool = False) -> Iterator[None]
     clock = _Clock(seconds, began + outer_s if outer_s else None, of_running)
 
     def expire(signum: int, frame: FrameType | None) -> None:
+        if clock.is_over:
+            # Python calls this some time after the signal: here after the block. A timer that was
+            # set now would end the process.
+            return
         if clock.left_s() > TIMER_EARLY_S:
             signal.setitimer(signal.ITIMER_REAL, clock.timer_s())
         elif _is_importing(frame):
@@ -53,6 +57,7 @@ def hard_deadline(seconds: float, *, of_running: bool = False) -> Iterator[None]
     try:
         yield
     finally:
+        clock.is_over = True
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
         if outer_s:
@@ -71,6 +76,8 @@ class _Clock:
         self._counted_at = time.monotonic()
         self._outer_ends = outer_ends
         self._longest_s = TICK_S if of_running else math.inf
+        self.is_over = False
+        """Whether the block has ended."""
 
     def left_s(self) -> float:
         now = time.monotonic()
