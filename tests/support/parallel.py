@@ -53,7 +53,9 @@ def boots_slurm(item: pytest.Item) -> bool:
     return item.get_closest_marker("slurm") is not None
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
+    # Before xdist's own, which tells the scheduler that the worker is ready.
     groups = groups_of([item for item in session.items if boots_slurm(item)])
     draft = groups_file().with_suffix(f".{os.getpid()}")
     draft.write_text(json.dumps(groups))
