@@ -169,6 +169,31 @@ def test_a_node_that_lost_slurmd_and_all_its_jobs(
     poll_until(lambda: cluster.held("n2") == {})
 
 
+@pytest.mark.release
+def test_what_the_node_alone_granted_before_a_reboot_is_told(
+    cluster: GpuCluster, people: tuple[str, str], store: PrivateRedis
+) -> None:
+    alice, _ = people
+    store.kill()
+    job = cluster.slurm.submit("sleep 600", "--gres=gpu:1", "-wn2", "--no-requeue", user=alice)
+    poll_until((cluster.root / "run" / "n2" / "jobs" / f"{job}.env").exists)
+    cluster.slurm.wait_job(job, states=("RUNNING",))
+    cluster.slurm.kill_slurmd("n2")
+    kill_all_of(cluster, job)
+    shutil.rmtree(cluster.root / "run" / "n2")
+    store.start()
+    # Its own check, when it starts, finds Slurm still sure that the job is there.
+    cluster.slurm.restart_slurmd("n2")
+
+    def told() -> str:
+        return cluster.canhazgpu("explain", str(job), node="n2", user=alice, check=False).stdout
+
+    text = poll_until(lambda: said if "health check: " in (said := told()) else "")
+    assert " with gpu:1(IDX:" in text and "no grant of it reached the store" in text
+    assert text.startswith(f"job {job} of {alice}\nnode n2\n")
+    cluster.slurm.run(["scancel", str(job)])
+
+
 def test_slurmd_restarted_under_a_job_changes_nothing(
     cluster: GpuCluster, people: tuple[str, str]
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from canhazgpu.cli.terminal.explanation import answer_lines, answer_to_dict, unknown_owner_text
+from canhazgpu.errors import StoreError
 from canhazgpu.gpu.assigned import AssignedGpu
 from canhazgpu.ledger.journal_entries import JournalEntry
 from canhazgpu.ledger.values import Claim, Event, Reservation, Share
@@ -239,6 +240,15 @@ def test_what_the_node_alone_granted_is_told_before_redis_has_it() -> None:
         "the store has not heard yet from n1: grant, prolog, release",
         "Slurm: COMPLETED at 00:00:40 on n1",
     ]
+
+
+def test_who_may_not_read_the_journal_is_told_who_may() -> None:
+    here = JobOnNode("n1", None, None, "cannot read it")
+    away = lines(on_this_node=here, fault=StoreError("no answer"))
+    assert away[1] == (
+        "what n1 has yet to tell the store, only root can read: 'sudo canhazgpu explain 12' there"
+    )
+    assert "only root" not in "".join(lines(on_this_node=here))
 
 
 def test_a_job_whose_epilog_never_ran() -> None:

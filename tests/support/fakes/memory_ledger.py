@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from click.testing import CliRunner, Result
+from fakes.in_memory_service import service_opener
 from fakes.read_only_ledger import NOW, FakeProbe
 
 from canhazgpu.cli.app import App
@@ -14,8 +15,6 @@ from canhazgpu.cli.main import cli
 from canhazgpu.config.schema import ValidationConfig
 from canhazgpu.errors import InputError
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
-from canhazgpu.in_process.adapters import Adapters
-from canhazgpu.in_process.service import InProcessService
 from canhazgpu.ledger.co_holders import add_holder, holder_of, select_holders
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.store.connect import Role
@@ -206,25 +205,10 @@ def run(
         found.validation = config.validation
         return found
 
-    def open_service(
-        environ: Mapping[str, str], config_file: str | None, overrides: Mapping[str, str]
-    ) -> InProcessService:
-        return InProcessService(
-            Adapters(
-                environ,
-                config_file,
-                overrides,
-                clock=lambda: 5.0,
-                caller=lambda: caller,
-                probe=open_probe,
-                ledger=open_ledger,
-            )
-        )
-
     app = App(
         environ={"SLURMD_NODENAME": "n1", **(environ or {})},
         clock=lambda: 5.0,
-        open_service=open_service,
+        open_service=service_opener(caller=lambda: caller, probe=open_probe, ledger=open_ledger),
         width=lambda: None,
     )
     return CliRunner().invoke(cli, arguments, obj=app)

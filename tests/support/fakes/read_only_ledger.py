@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fakes.in_memory_service import service_opener
+
 from canhazgpu.cli.app import App
 from canhazgpu.gpu.scan import GpuReading, Scan
-from canhazgpu.in_process.adapters import Adapters
-from canhazgpu.in_process.service import InProcessService
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.values import Event, NodeView
-from canhazgpu.status.scheduler_jobs import JobInfo
+from canhazgpu.status.scheduler_jobs import JobInfo, JobNow
 
 NOW = 1700000000.0
 
@@ -75,6 +75,9 @@ class FakeJobLookup:
         self.asked.append(tuple(job_ids))
         return self.known
 
+    def job_now(self, job_id: str) -> JobNow | None:
+        raise AssertionError(f"asked for the state of {job_id}")
+
     def resolve_job_id(self, address: str) -> str | None:
         raise AssertionError(f"asked for the number of {address}")
 
@@ -103,25 +106,14 @@ def app(
         probe.node = node
         return probe
 
-    def open_service(
-        environ: Mapping[str, str], config_file: str | None, overrides: Mapping[str, str]
-    ) -> InProcessService:
-        return InProcessService(
-            Adapters(
-                environ,
-                config_file,
-                overrides,
-                clock=lambda: 5.0,
-                probe=open_probe,
-                ledger=open_ledger,
-                job_lookup=lambda _slurm, _environ: lookup or FakeJobLookup(),
-            )
-        )
-
     return App(
         environ={"SLURMD_NODENAME": "n1", **(environ or {})},
         clock=lambda: 5.0,
-        open_service=open_service,
+        open_service=service_opener(
+            probe=open_probe,
+            ledger=open_ledger,
+            job_lookup=lambda _slurm, _environ: lookup or FakeJobLookup(),
+        ),
         width=lambda: width,
         sleep=sleep,
     )

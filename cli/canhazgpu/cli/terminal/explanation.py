@@ -83,6 +83,11 @@ def _lines(answer: ExplainAnswer) -> Iterator[str]:
     if job.pending:
         kinds = ", ".join(one.kind for one in job.pending)
         yield f"the store has not heard yet from {job.node}: {kinds}"
+    elif job.pending is None and answer.fault is not None:
+        yield (
+            f"what {job.node} has yet to tell the store, only root can read:"
+            f" 'sudo canhazgpu explain {answer.job_id}' there"
+        )
     yield from _next_lines(answer)
 
 

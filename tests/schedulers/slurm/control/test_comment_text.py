@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from canhazgpu.schedulers.slurm.control.comment_text import MAX_COMMENT, shortened_comment
+from canhazgpu.schedulers.slurm.control.comment_text import (
+    LONGEST_WORD,
+    MAX_COMMENT,
+    shortened_comment,
+)
 
 HEAD = "canhazgpu: requeue 1/3: Not enough GPUs available. Requested: 4, Available: 0; "
 SINCE = "(since 2026-11-25 13:31)"
@@ -68,3 +72,25 @@ def test_no_word_is_cut(length: int) -> None:
 @given(st.text(max_size=900), st.integers(60, 500))
 def test_any_text_is_bounded(text: str, length: int) -> None:
     assert len(shortened_comment(text, length)) <= length
+
+
+WORDS = st.text(
+    st.characters(codec="ascii", exclude_characters=" ,;:()", min_codepoint=33), min_size=1
+)
+USERS = st.from_regex(r"[a-z][a-z0-9._-]{0,30}", fullmatch=True)
+
+
+@settings(deadline=None)
+@given(st.lists(WORDS, max_size=150), USERS, st.integers(1, 2**22), st.lists(WORDS, max_size=150))
+def test_whatever_is_around_them_user_and_process_are_kept_and_no_word_is_cut(
+    before: list[str], user: str, pid: int, after: list[str]
+) -> None:
+    who = f"is in use by {user} WITHOUT RESERVATION: 8GB used by PID {pid} (python3)"
+    note = f"canhazgpu: requeue 1/3: {' '.join(before)} GPU 0 {who}, {' '.join(after)}"
+    shown = shortened_comment(note)
+    assert len(shown) <= MAX_COMMENT
+    assert f"in use by {user}" in shown and f"PID {pid} (python3)" in shown
+    long = {word for word in note.split() if len(word) > LONGEST_WORD}
+    kept = {word.rstrip(",;:") for word in note.split()} | {"..."}
+    cut = {word for word in shown.split() if word.rstrip(",;:") not in kept}
+    assert all(any(word.startswith(part) for word in long) for part in cut)

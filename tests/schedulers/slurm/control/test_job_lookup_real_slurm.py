@@ -57,3 +57,15 @@ def test_names_and_ends_of_running_jobs(slurm: PrivateSlurm) -> None:
     assert ends_at is not None
     assert 500 < ends_at - time.time() < 601
     assert lookup.jobs(["424242"]) == {}
+
+    # And of one that runs, one that is held and one that is unknown the present state
+    runs = lookup.job_now(str(piped))
+    assert runs is not None
+    assert (runs.state, runs.user, runs.nodes, runs.is_held) == ("RUNNING", USER, "n1", False)
+    assert runs.ends_at == ends_at and runs.starts_at == pytest.approx(ends_at - 600, abs=1)
+    slurm.run(["scontrol", "requeuehold", str(piped)], check=True)
+    slurm.wait_job(piped, states={"PENDING"})
+    held = lookup.job_now(str(piped))
+    assert held is not None
+    assert (held.state, held.is_held, held.address) == ("PENDING", True, str(piped))
+    assert lookup.job_now("424242") is None
