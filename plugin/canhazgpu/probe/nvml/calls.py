@@ -15,7 +15,6 @@ from canhazgpu.probe.cuda_index import PciAddress, parse_pci_address
 from canhazgpu.probe.plausibility import larger_or_none
 
 MIB = 1024 * 1024
-MAX_PERCENT = 100
 
 # pynvml raises other errors than NVMLError too: its mismatch error or AttributeError where a driver
 # lacks a symbol, ValueError for bytes that are no text.
@@ -96,19 +95,6 @@ def read_memory_mb(handle: Any) -> tuple[int | None, int | None]:
             return None, None
         raise
     return memory.used // MIB, memory.total // MIB
-
-
-def read_utilization_percent(handle: Any) -> int | None:
-    """Return for how many percent of the last sample period the GPU computed.
-
-    None where the driver does not say, or fails, or reports more than 100. Never raises an error of
-    NVML: one here says nothing of the use of the GPU.
-    """
-    try:
-        percent = int(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
-    except NVML_ERRORS:
-        return None
-    return percent if percent <= MAX_PERCENT else None
 
 
 def read_processes_mb(handle: Any) -> list[tuple[int, int | None]]:

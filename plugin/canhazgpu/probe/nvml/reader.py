@@ -21,12 +21,12 @@ from canhazgpu.probe.nvml.calls import (
     read_name,
     read_pci_address,
     read_processes_mb,
-    read_utilization_percent,
     read_uuid,
     value_or_none,
 )
 from canhazgpu.probe.nvml.health import read_health
 from canhazgpu.probe.nvml.mig_devices import MigCapabilities, read_mig_device_numbers
+from canhazgpu.probe.nvml.utilization import is_hanging, read_utilization
 from canhazgpu.probe.plausibility import (
     printable_line,
     process_with_memory,
@@ -51,7 +51,8 @@ def read_gpus(library: str = "") -> tuple[GpuReading, ...]:
         capabilities = MigCapabilities()
         found = [reading for index in range(count) for reading in _read_gpu(index, capabilities)]
         addresses = {index: read_pci_address(index) for index in range(count)}
-        return with_plausibility_faults(with_cuda_indices(found, addresses))
+        readings = with_plausibility_faults(with_cuda_indices(found, addresses))
+        return _with_utilization(readings)
 
 
 @contextlib.contextmanager
@@ -77,8 +78,21 @@ def nvml_session(library: str) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(*NVML_ERRORS):
-            pynvml.nvmlShutdown()
+        if not is_hanging():
+            with contextlib.suppress(*NVML_ERRORS):
+                pynvml.nvmlShutdown()
+
+
+def _with_utilization(readings: tuple[GpuReading, ...]) -> tuple[GpuReading, ...]:
+    """Add the utilization of whole GPUs without a fault; the driver has none of a MIG instance."""
+    whole = [one.index for one in readings if one.fault is None and not one.is_mig_instance]
+    known = read_utilization(whole)
+    return tuple(
+        replace(one, utilization_percent=known[one.index])
+        if one.index in known and not one.is_mig_instance
+        else one
+        for one in readings
+    )
 
 
 def _read_gpu(index: int, capabilities: MigCapabilities) -> tuple[GpuReading, ...]:
@@ -96,10 +110,7 @@ def _read_gpu(index: int, capabilities: MigCapabilities) -> tuple[GpuReading, ..
     except NVML_ERRORS as exc:
         return (replace(reading, fault=nvml_error_text(exc)),)
     reading = replace(reading, device_number=number, health=read_health(handle))
-    reading = _with_usage(reading, handle)
-    if reading.fault is not None:
-        return (reading,)
-    return (replace(reading, utilization_percent=read_utilization_percent(handle)),)
+    return (_with_usage(reading, handle),)
 
 
 def _with_usage(reading: GpuReading, handle: Any) -> GpuReading:
