@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import time
@@ -25,6 +26,15 @@ from demo_cluster.leftovers import find_leftovers
 
 pytestmark = pytest.mark.parts(2)
 INTERVAL_S = 2
+PARTITIONS = """\
+NodeSet=second Nodes=n2
+PartitionName=every Nodes=ALL
+PartitionName=DEFAULT Nodes=n[1-2]
+PartitionName=both
+PartitionName=set Nodes=second
+PartitionName=none Nodes=""
+PartitionName=hidden Nodes=n1 Hidden=YES
+"""
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +45,12 @@ def store() -> Iterator[PrivateRedis]:
 
 @pytest.fixture(scope="module")
 def cluster(make_cluster: Any, store: PrivateRedis) -> GpuCluster:
-    spec = ClusterSpec(nodes=2, gpus_per_node=2, health_check_interval_s=INTERVAL_S)
+    spec = ClusterSpec(
+        nodes=2,
+        gpus_per_node=2,
+        health_check_interval_s=INTERVAL_S,
+        slurm_conf_extra=PARTITIONS,
+    )
     return make_cluster(spec, store={"url": store.url, "timeout_s": 2.0})
 
 
@@ -73,6 +88,20 @@ def title_of(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return b""
+
+
+def test_every_node_publishes_the_partitions_that_slurm_says(cluster: GpuCluster) -> None:
+    poll_until(lambda: set(cluster.status("n1")) == {"n1", "n2"})
+    shown = json.loads(cluster.canhazgpu("status", "--json", node="n1").stdout)["nodes"]
+    for one in shown:
+        node = cluster.slurm.run(["scontrol", "show", "node", one["node"]], check=True)
+        (line,) = re.findall(r"Partitions=(\S+)", node.stdout)
+        assert sorted(one["partitions"]) == sorted(line.split(","))
+        assert one["partitions_at"] is not None
+    chosen = cluster.canhazgpu("status", "-s", "--partition", "set,none", node="n1")
+    assert "no node has published a partition 'none'" in chosen.stderr
+    chosen = cluster.canhazgpu("status", "-s", "--partition", "set", node="n1")
+    assert chosen.stdout.startswith("n2  2 GPUs")
 
 
 def test_every_node_publishes_its_gpus_without_any_job(cluster: GpuCluster) -> None:

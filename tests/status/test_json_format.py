@@ -78,6 +78,7 @@ def test_every_key_of_the_form() -> None:
                 "found_gpus": 1,
                 "expected_gpus": 8,
                 "partitions": None,
+                "partitions_at": None,
                 "reservations_known": True,
                 "hooks_outage": None,
                 "gpus": [

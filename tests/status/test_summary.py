@@ -150,6 +150,7 @@ def test_every_key_of_the_json() -> None:
                 "node": "n1", "scanned_at": "2023-11-14T22:13:19Z", "live": True,
                 "source": "nvml", "fault": None, "found_gpus": 8, "expected_gpus": 8,
                 "reservations_known": True, "hooks_outage": None, "partitions": ["gpu"],
+                "partitions_at": None,
                 "total": 8, "available": 3, "reserved": 4, "unreserved": 1, "quarantined": 0,
                 "unknown": 0, "users": ["u1", "u2"], "unreserved_users": ["u3"],
                 "intruded": 0, "intruders": [], "waiting": 0,

@@ -15,8 +15,8 @@ import pytest
 from canhazgpu.errors import CanhazgpuError, SchedulerError
 from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
 from canhazgpu.schedulers.slurm.conf.node_conf import read_node_conf
-from canhazgpu.schedulers.slurm.conf.slurmd_output import parse_slurm_version
 from canhazgpu.schedulers.slurm.control.slurmd_gres import ask_slurmd
+from canhazgpu.schedulers.slurm.control.slurmd_output import parse_slurm_version
 
 GPU_FILES = 10
 CAPABILITIES = (

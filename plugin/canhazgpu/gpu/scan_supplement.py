@@ -40,8 +40,11 @@ def with_supplement(scan: Scan, text: str | bytes | None) -> Scan:
         known = {uuid: one for uuid, one in data["utilization_percent"].items() if _is_percent(one)}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return scan
-    gpus = tuple(replace(gpu, utilization_percent=known.get(gpu.uuid)) for gpu in scan.gpus)
-    return replace(scan, gpus=gpus)
+    gpus = tuple(
+        replace(gpu, utilization_percent=known[gpu.uuid]) if gpu.uuid in known else gpu
+        for gpu in scan.gpus
+    )
+    return replace(scan, gpus=gpus) if known else scan
 
 
 def _is_percent(value: object) -> bool:

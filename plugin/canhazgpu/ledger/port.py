@@ -36,7 +36,8 @@ class Observation:
     do not count as use. `covered` maps GPUs in use to the owners whose use that is: a share of such
     a GPU is granted while all of them still hold it. `is_complete`: an administrator said that the
     node has no other GPUs; else a scan with fewer than before lacks some. `policy` is the one that
-    found the use.
+    found the use. `partitions` are the scheduler's partitions of the node, None where they are not
+    known; those that the ledger has then stay.
     """
 
     scan: Scan
@@ -48,6 +49,7 @@ class Observation:
     covered: Mapping[str, frozenset[str]] = field(default_factory=dict)
     is_complete: bool = False
     policy: UsagePolicy = ANY_MEMORY_IS_USE
+    partitions: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

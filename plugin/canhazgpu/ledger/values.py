@@ -242,7 +242,8 @@ class NodeView:
     Times are seconds since the epoch by the store's clock. `scan` is the last published scan and
     `scanned_at` its time; both are None if the node never published one. `most_gpus` are the GPUs
     of the last published scan with most of them, UUID to index; MIG instances are no GPUs there.
-    `partitions` are the scheduler's partitions of the node, None where it never published them.
+    `partitions` are the scheduler's partitions of the node as it published them at `partitions_at`;
+    None where it never did.
     """
 
     node: str
@@ -255,6 +256,7 @@ class NodeView:
     queue: tuple[Waiter, ...] = ()
     most_gpus: Mapping[str, int] = field(default_factory=dict)
     partitions: tuple[str, ...] | None = None
+    partitions_at: float | None = None
 
     @property
     def known_gpus(self) -> Mapping[str, int]:

@@ -51,6 +51,7 @@ def _node_to_dict(status: NodeStatus) -> dict[str, Any]:
         "found_gpus": status.found_gpus,
         "expected_gpus": status.expected_gpus or None,
         "partitions": None if status.partitions is None else list(status.partitions),
+        "partitions_at": iso_time(status.partitions_at),
         "reservations_known": status.reservations_known,
         "hooks_outage": outage_to_dict(status.hooks_outage),
         "gpus": [_gpu_to_dict(gpu, status.read_at) for gpu in status.gpus],

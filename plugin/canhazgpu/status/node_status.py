@@ -108,7 +108,7 @@ class NodeStatus:
     known. Without `reservations_known` the store did not serve: a GPU that nobody is known to hold
     may be reserved. `hooks_outage` is what the node's hooks found, None if they reach the store.
     `filtered_out` are the GPUs that a filter does not show. `partitions` are the scheduler's
-    partitions of the node, None where it has not published them.
+    partitions of the node as it published them at `partitions_at`, None where it never did.
     """
 
     node: str
@@ -124,6 +124,7 @@ class NodeStatus:
     hooks_outage: HooksOutage | None = None
     filtered_out: tuple[GpuStatus, ...] = ()
     partitions: tuple[str, ...] | None = None
+    partitions_at: float | None = None
 
     @property
     def all_gpus(self) -> tuple[GpuStatus, ...]:
@@ -207,6 +208,7 @@ def node_status(
         expected_gpus or len(view.known_gpus),
         reservations_known,
         partitions=view.partitions,
+        partitions_at=view.partitions_at,
     )
 
 

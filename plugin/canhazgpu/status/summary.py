@@ -117,6 +117,7 @@ def _node_to_dict(status: NodeStatus, one: NodeSummary) -> dict[str, Any]:
         "reservations_known": status.reservations_known,
         "hooks_outage": outage_to_dict(status.hooks_outage),
         "partitions": None if status.partitions is None else list(status.partitions),
+        "partitions_at": iso_time(status.partitions_at),
         "total": one.total,
         "available": one.available,
         "reserved": one.reserved.count,

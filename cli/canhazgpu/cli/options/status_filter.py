@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -47,7 +46,7 @@ def status_filter_options(command: CommandT) -> CommandT:
             metavar="STATE[,...]",
             multiple=True,
             callback=_parse_states,
-            shell_complete=_complete_states,
+            shell_complete=complete_states,
             help="Show only GPUs in this state: available, reserved, unreserved (in use WITHOUT"
             " RESERVATION), in-use (either of them), quarantined, unknown.",
         ),
@@ -103,17 +102,20 @@ def parse_status_filter(options: dict[str, Any]) -> StatusFilter | None:
 
 def status_filter_text(options: dict[str, Any]) -> str:
     """Return the given options as the command line has them, empty for none."""
+    import shlex  # noqa: PLC0415 - only with a filter
+
     words = ["--me"] if options["mine"] else []
     words += ["--free"] if options["free"] else []
     for name in ("state", "user", "partition", "model"):
         if values := options[f"{name}s"]:
-            words += [f"--{name}", shlex.quote(",".join(values))]
-    return " ".join(words)
+            words += [f"--{name}", ",".join(values)]
+    return shlex.join(words)
 
 
-def _complete_states(
+def complete_states(
     _context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
+    """Complete the last item of a list of states."""
     return complete_list(map(Completion, STATES), incomplete)
 
 

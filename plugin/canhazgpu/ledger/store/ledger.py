@@ -237,6 +237,8 @@ class RedisLedger:
             "covered": {gpu: sorted(owners) for gpu, owners in observation.covered.items()},
             "supplement": supplement_to_json(observation.scan),
         }
+        if observation.partitions is not None:
+            judgement["partitions"] = to_json(observation.partitions)
         scan = scan_to_published_json(observation.scan)
         judgement_json = to_json(judgement)
         self._session.open()

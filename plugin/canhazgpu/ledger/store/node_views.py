@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -91,7 +92,20 @@ def _node_view(name: str, read_at: float, hashes: Sequence[Hash]) -> NodeView:
         quarantines={gpu: quarantine_from_json(gpu, text) for gpu, text in quarantines.items()},
         queue=queue_from_hash(queue, read_at),
         most_gpus=indices_from_json(scan.get("most", "")),
+        partitions=_published_partitions(scan.get("partitions")),
+        partitions_at=seconds_from_ms_text(scan.get("partitions_at")),
     )
+
+
+def _published_partitions(text: str | None) -> tuple[str, ...] | None:
+    """Return the partitions, None where there are none or another program wrote them."""
+    try:
+        names = json.loads(text) if text else None
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
+        return None
+    return tuple(names)
 
 
 def _published_scan(scan: Hash) -> Scan | None:

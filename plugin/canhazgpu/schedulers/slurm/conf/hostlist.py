@@ -28,6 +28,35 @@ def expand_hostlist(text: str) -> tuple[str, ...]:
     return tuple(names)
 
 
+def hostlist_has(text: str, name: str) -> bool:
+    """Tell whether a hostlist has this name, however many it names; raises `InputError`."""
+    return any(_item_has(item, name, text) for item in _items(text))
+
+
+def _item_has(item: str, name: str, whole: str) -> bool:
+    parts = re.split(r"\[([0-9,-]*)\]", item)
+    if len(parts) == 1:
+        return item == name
+    if len(parts) > 3:  # several ranges: which digits belong to which is not certain
+        return name in expand_hostlist(item)
+    before, ranges, after = parts
+    if not (name.startswith(before) and name.endswith(after)):
+        return False
+    digits = name[len(before) : len(name) - len(after)]
+    return any(_range_has(one, digits, whole) for one in ranges.split(","))
+
+
+def _range_has(text: str, digits: str, whole: str) -> bool:
+    match = _RANGE.fullmatch(text)
+    if match is None:
+        raise InputError(f"{whole[:80]!r} is not a list of names; accepted: n1,n[2-4]")
+    first, last = match[1], match[2] or match[1]
+    if not (digits.isascii() and digits.isdecimal()):
+        return False
+    number = int(digits[:20])
+    return int(first) <= number <= int(last) and digits == str(number).zfill(len(first))
+
+
 def _items(text: str) -> list[str]:
     items = _ITEM.findall(text)
     if ",".join(items) != re.sub(",+", ",", text).strip(","):

@@ -21,6 +21,7 @@ from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
 from canhazgpu.schedulers.slurm.conf.gres import GresConf, order_gpu_devices, parse_gres_conf
 from canhazgpu.schedulers.slurm.conf.hostlist import expand_hostlist
 from canhazgpu.schedulers.slurm.conf.parser import ConfLine, ConfPairs
+from canhazgpu.schedulers.slurm.conf.partitions import ENTITIES, node_partitions
 from canhazgpu.schedulers.slurm.conf.settings import Settings, collect_settings, plugin_names
 from canhazgpu.schedulers.slurm.conf.shared_gres import parse_shared_gres
 
@@ -33,7 +34,8 @@ BOOLEAN_YES = ("yes", "up", "true", "1")
 class SlurmNodeConf:
     """What Slurm's files say about this node: device constraints, GPUs, slurmd's log.
 
-    `gres` and `nodes` are the lines of ``gres.conf`` and those about nodes in ``slurm.conf``.
+    `gres` and `nodes` are the lines of ``gres.conf`` and those about nodes in ``slurm.conf``;
+    `entities` are the latter with those about partitions and sets of nodes.
     `spool_dir` is SlurmdSpoolDir. `cluster` is "" if the files do not name it. `stamps` has every
     file that was read or looked for. `gres_types` is GresTypes.
     """
@@ -47,6 +49,7 @@ class SlurmNodeConf:
     cluster: str = ""
     stamps: Mapping[str, FileStamp] = field(default_factory=dict)
     gres_types: str = ""
+    entities: tuple[ConfLine, ...] = ()
 
     @property
     def gpu_devices(self) -> tuple[GpuDevice, ...]:
@@ -84,6 +87,11 @@ class SlurmNodeConf:
     def has_several_gpu_types(self) -> bool:
         """Whether ``Gres=`` names several types of GPUs for the node; raises `InputError`."""
         return len({one.kind for one in self.declared_gpus or ()}) > 1
+
+    @property
+    def partitions(self) -> tuple[str, ...]:
+        """The node's partitions, see `node_partitions`; raises `InputError`."""
+        return node_partitions(self.entities, self.node)
 
     @property
     def shared_gres(self) -> dict[str, int | None]:
@@ -136,6 +144,7 @@ def read_node_conf(conf: Path, node: str, host: str, root: Path = Path("/")) -> 
         spool_dir=path_of(general.get("slurmdspooldir", DEFAULT_SPOOL_DIR)),
         stamps=files.stamps,
         gres_types=general.get("grestypes", ""),
+        entities=tuple(line for line in lines if line.leading_key in ENTITIES),
     )
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from canhazgpu.errors import InputError, SchedulerError
 from canhazgpu.path_presence import may_exist
 from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
-from canhazgpu.schedulers.slurm.conf.slurmd_output import parse_slurm_version, parse_slurmd_gpus
+from canhazgpu.schedulers.slurm.control.slurmd_output import parse_slurm_version, parse_slurmd_gpus
 
 SLURMD_TIMEOUT_S = 25.0
 """Longest wait for ``slurmd -G``. It takes as long as NVML where it detects GPUs."""

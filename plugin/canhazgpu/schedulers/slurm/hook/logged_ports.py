@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from canhazgpu.errors import InputError
 from canhazgpu.ledger.port import Observation
 from canhazgpu.node.drain_record import DrainRecord
 from canhazgpu.node.system_log import single_line
@@ -55,27 +57,47 @@ class LoggedActions(SlurmActions):
 class LoggedProbe:
     """`GpuProbe` that keeps its last observation in the hook's log.
 
-    `first` is a scan that runs already, which the first `start` returns.
+    `first` is a scan that runs already, which the first `start` returns. `partitions` returns the
+    node's partitions, which are published with the scan; they stay as they are published where it
+    raises `InputError`.
     """
 
     def __init__(
-        self, probe: GpuProbe, hook_log: HookLog, first: PendingScan | None = None
+        self,
+        probe: GpuProbe,
+        hook_log: HookLog,
+        first: PendingScan | None = None,
+        partitions: Callable[[], tuple[str, ...]] | None = None,
     ) -> None:
         self._probe = probe
         self._hook_log = hook_log
         self._first = first
+        self._partitions = partitions
 
     def start(self) -> PendingScan:
         """See `GpuProbe.start`."""
         pending, self._first = self._first or self._probe.start(), None
-        return _LoggedScan(pending, self._hook_log)
+        return _LoggedScan(pending, self._hook_log, self._known_partitions)
+
+    def _known_partitions(self) -> tuple[str, ...] | None:
+        try:
+            return None if self._partitions is None else self._partitions()
+        except InputError:
+            return None
 
 
 class _LoggedScan:
-    def __init__(self, pending: PendingScan, hook_log: HookLog) -> None:
+    def __init__(
+        self,
+        pending: PendingScan,
+        hook_log: HookLog,
+        partitions: Callable[[], tuple[str, ...] | None],
+    ) -> None:
         self._pending = pending
         self._hook_log = hook_log
+        self._partitions = partitions
 
     def observe(self) -> Observation:
-        self._hook_log.last_observation = self._pending.observe()
+        observation = replace(self._pending.observe(), partitions=self._partitions())
+        self._hook_log.last_observation = observation
         return self._hook_log.last_observation

@@ -135,7 +135,7 @@ def open_node_context(
         boot_id=boot_id(),
         state_dir=directory,
         records=JobRecords(directory),
-        probe=LoggedProbe(started.probe, hook_log, started.scan),
+        probe=LoggedProbe(started.probe, hook_log, started.scan, lambda: node_conf.partitions),
         actions=LoggedActions(commands, node_conf.log_file, hook_log, DrainRecord(directory)),
         commands=commands,
         presence=JobPresence(node, node_conf.spool_dir, commands),
