@@ -44,6 +44,13 @@ class NodeStateError(CanhazgpuError):
     """The node's own records cannot be read or written."""
 
 
+class VoidGrantError(CanhazgpuError):
+    """The grant does not stand, and nothing more is to be done for it.
+
+    Its attempt has ended, or whoever asked for it is gone, or goes on by itself.
+    """
+
+
 class UnavailableError(CanhazgpuError):
     """The requested GPUs are not available, or not within the given time."""
 

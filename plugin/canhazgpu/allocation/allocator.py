@@ -18,6 +18,7 @@ from canhazgpu.allocation.refusal import (
     unreserved_use_refusal,
     without_ignored_processes,
 )
+from canhazgpu.errors import DeadlineError, VoidGrantError
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.scan import GpuReading, missing_gpu_reading
 from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Ledger, Observation
@@ -25,6 +26,7 @@ from canhazgpu.ledger.release_reasons import IN_USE_AT_SECOND_LOOK
 from canhazgpu.ledger.values import (
     BlockedGpu,
     Claim,
+    CommitRefusal,
     GrantedGpus,
     JobOwner,
     NodeView,
@@ -92,8 +94,8 @@ class GpuAllocator:
     ) -> Grant | Refusal:
         """Reserve exactly the selected GPUs, or none; `first_scan` is a scan already started.
 
-        With `force`, GPUs in unreserved use are granted too. Raises `StoreError`, and `InputError`
-        from `select`.
+        With `force`, GPUs in unreserved use are granted too. Raises `StoreError`, `InputError` from
+        `select`, and `VoidGrantError` or `DeadlineError` for a grant that does not stand.
         """
 
         def attempt(observation: Observation) -> GrantedGpus | BlockedGpu | QueuePosition:
@@ -197,6 +199,7 @@ class GpuAllocator:
                     () if answer.repeated else self._rescan_for_intruders(claim, answer, forced)
                 )
                 if not intruded:
+                    self._commit(claim.owner)
                     return _build_grant(answer, observation, forced)
                 self._ledger.release(self._node, claim.owner, IN_USE_AT_SECOND_LOOK)
                 refusal = unreserved_use_refusal(intruded, self._node)
@@ -209,6 +212,14 @@ class GpuAllocator:
                 return build_refusal(answer, observation, self._node_view(), choice)
             pending = self._probe.start()
         return refusal
+
+    def _commit(self, owner: str) -> None:
+        """Make the grant final; raises an error where it does not stand."""
+        refusal = self._ledger.commit(owner)
+        if refusal is CommitRefusal.LATE:
+            raise DeadlineError(f"the grant of {self._node}'s GPUs is undone: {refusal.value}")
+        if refusal is not None:
+            raise VoidGrantError(refusal.value)
 
     def _node_view(self) -> NodeView:
         (view,) = self._ledger.read_nodes([self._node])

@@ -35,8 +35,10 @@ class JournalEntry:
     `at` is in seconds since the epoch, by the node's estimate of the store's clock.
 
     ``grant``: the claim's owner holds exactly `gpus` from `at` until `expires_at` (None: no
-    end). With `yields`, a GPU that another owner holds stays with that owner.
-    ``release``: `owner` no longer holds `gpus`; empty `gpus` means all of its GPUs.
+    end). With `yields`, a GPU that another owner holds stays with that owner. `grant` is its
+    number; earlier releases of canhazgpu gave none.
+    ``release``: `owner` no longer holds `gpus`; empty `gpus` means all of its GPUs. With `grant`,
+    only what the grant of this number gave it.
     ``quarantine`` and ``unquarantine`` concern the one GPU in `gpus`.
     The other kinds are notes: `reason` and `facts` describe what happened.
     """
@@ -50,6 +52,7 @@ class JournalEntry:
     by: str = ""
     expires_at: float | None = None
     yields: bool = False
+    grant: int | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -98,6 +101,8 @@ def entry_to_dict(entry: JournalEntry) -> dict[str, Any]:
         known["expires_at"] = entry.expires_at
     if entry.yields:
         known["yields"] = True
+    if entry.grant is not None:
+        known["grant"] = entry.grant
     if entry.facts:
         known["facts"] = dict(entry.facts)
     return known
@@ -122,6 +127,7 @@ def entry_from_dict(data: Mapping[str, Any]) -> JournalEntry:
         by=_text(data.get("by", "")),
         expires_at=_seconds(data["expires_at"]) if "expires_at" in data else None,
         yields=data.get("yields", False) is True,
+        grant=_number(data["grant"]) if "grant" in data else None,
         facts=facts,
     )
     if (entry.kind == GRANT and entry.claim is None) or (entry.kind == RELEASE and not entry.owner):
@@ -148,6 +154,12 @@ def _texts(values: Sequence[Any]) -> tuple[str, ...]:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError("no text")
+    return value
+
+
+def _number(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError("no number")
     return value
 
 

@@ -13,6 +13,7 @@ from canhazgpu.ledger.journal_entries import NumberedEntry, OverruledReservation
 from canhazgpu.ledger.values import (
     BlockedGpu,
     Claim,
+    CommitRefusal,
     Event,
     GrantedGpus,
     NodeView,
@@ -70,6 +71,43 @@ class GrantOptions:
 JOB_GRANT_OPTIONS = GrantOptions()
 
 
+@dataclass(frozen=True, slots=True)
+class UnconfirmedGrant:
+    """A grant that a node's book has opened, for the store to confirm.
+
+    `number` is the grant's number in the journal with the token `journal`. The node has settled
+    every grant up to the number `settled_through`. `entries` are those that the store may lack.
+    """
+
+    number: int
+    settled_through: int
+    claim: Claim
+    gpus: tuple[str, ...]
+    journal: str
+    entries: tuple[NumberedEntry, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GrantSettled:
+    """The grant's number was settled before: nothing was granted, and will not be under it.
+
+    Every number up to `through` is settled.
+    """
+
+    through: int
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """What the store answers to an `UnconfirmedGrant`; an `outcome` of None is a grant.
+
+    `overruled` is what `Ledger.record_entries` returns for the entries.
+    """
+
+    outcome: BlockedGpu | GrantSettled | None
+    overruled: tuple[OverruledReservation, ...] = ()
+
+
 class Ledger(Protocol):
     """The cluster's reservations; every operation is atomic, and idempotent per owner.
 
@@ -103,6 +141,22 @@ class Ledger(Protocol):
         A claim with a share is granted GPUs that others hold by shares of the same kind, and is
         refused those that one owner holds alone. `released_at` of a shared GPU is the time when its
         last owner released it.
+        """
+        ...
+
+    def commit(self, owner: str) -> CommitRefusal | None:
+        """Make the last grant to the owner final, after a second scan.
+
+        Returns why it does not stand; it is undone then. A ledger whose grants are final at once
+        returns None.
+        """
+        ...
+
+    def confirm(self, node: str, grant: UnconfirmedGrant, observation: Observation) -> Confirmed:
+        """Record the entries, then make the grant that the node's book has opened.
+
+        A number has one answer, however often and late it is asked. After a refusal, and after an
+        entry that releases the grant of this number, it is refused.
         """
         ...
 

@@ -11,10 +11,19 @@ HELD_BY_NODES_JOB = "a job on the node holds it"
 ANOTHER_JOB_RUNS = "another job runs on it"
 GAVE_UP = "gave up"
 """An error or a signal came between the grant and its use."""
+NOT_COMMITTED = "the grant was not completed"
+"""The node opened the grant and did not commit it."""
 COMMAND_NOT_STARTED = "its command did not start"
 
 _UNUSED = frozenset(
-    {IN_USE_AT_SECOND_LOOK, HELD_BY_NODES_JOB, ANOTHER_JOB_RUNS, GAVE_UP, COMMAND_NOT_STARTED}
+    {
+        IN_USE_AT_SECOND_LOOK,
+        HELD_BY_NODES_JOB,
+        ANOTHER_JOB_RUNS,
+        GAVE_UP,
+        NOT_COMMITTED,
+        COMMAND_NOT_STARTED,
+    }
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, field, replace
+from enum import Enum
 from typing import Any
 
 from canhazgpu.frozen_dataclass import dataclass
@@ -203,6 +204,15 @@ class BlockedGpu:
     gpu: str
     why: str
     holder: Reservation | None = None
+
+
+class CommitRefusal(Enum):
+    """Why a grant does not stand; the value says it to people."""
+
+    CANCELLED = "it was cancelled meanwhile"
+    LATE = "it took longer than it may"
+    FENCED = "its attempt has ended"
+    PEER_GONE = "who asked for it is gone"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hook_ledger import CommittingLedger, hook_ledger
 from ledger_samples import job, new_node_name, observation, uuid, wait_for_next_ms
 from servers.private_redis import PrivateRedis
 from servers.redis_proxy import StoreProxy
@@ -18,7 +19,6 @@ from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import ConfigError, StoreError
 from canhazgpu.ledger.journal_entries import HEALTH, JournalEntry
 from canhazgpu.ledger.local.book_file import BookFile
-from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.local.job_records import JobRecords
 from canhazgpu.ledger.local.outage import StoreOutage
 from canhazgpu.ledger.local.reconcile import Reconciler
@@ -43,14 +43,20 @@ class Node:
 
     def process(
         self, *, local: bool = True, wait_budget_s: float = 0.5, **more: Any
-    ) -> FallbackLedger:
+    ) -> CommittingLedger:
         book = BookFile(self.place, self.name, "b", JobRecords(self.place), self.told.append)
         reconciler = Reconciler(
             self.name, book, self.told.append, more.pop("is_gone", lambda _: False)
         )
         outage = StoreOutage(self.place, more.pop("life_s", 60.0)) if local else None
-        return FallbackLedger(
-            self.name, self.open_store, book, outage, reconciler, self.told.append, wait_budget_s
+        return hook_ledger(
+            self.name,
+            self.open_store,
+            book,
+            outage,
+            reconciler,
+            self.told.append,
+            wait_budget_s=wait_budget_s,
         )
 
     def open_store(self, budget: WaitBudget | None = None) -> Ledger:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import redis
+from hook_ledger import CommittingLedger, hook_ledger
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -28,7 +29,6 @@ from canhazgpu.errors import StoreError
 from canhazgpu.ledger.local import book_file as book_module
 from canhazgpu.ledger.local import journal as journal_module
 from canhazgpu.ledger.local.book_file import BookFile
-from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.local.job_records import JobRecords
 from canhazgpu.ledger.local.journal import Journal
 from canhazgpu.ledger.local.outage import StoreOutage
@@ -146,7 +146,7 @@ class FallbackMachine(RuleBasedStateMachine):
         return claim.owner not in self.running and claim.owner not in self.starting
 
     @contextmanager
-    def process(self, dies_at: int | None = None) -> Iterator[FallbackLedger]:
+    def process(self, dies_at: int | None = None) -> Iterator[CommittingLedger]:
         """A process of the node, from its start to its end, however that comes."""
         book = BookFile(
             self.place, self.node, str(self.boot), JobRecords(self.place), self.told.append
@@ -159,9 +159,7 @@ class FallbackMachine(RuleBasedStateMachine):
         journal_module.write_atomically = self.fuse.around(written[1])
         Journal.append = self.fuse.around(written[2])  # type: ignore[method-assign]
         try:
-            yield FallbackLedger(
-                self.node, self.gate.open, book, outage, reconciler, self.told.append
-            )
+            yield hook_ledger(self.node, self.gate.open, book, outage, reconciler, self.told.append)
         finally:
             book_module.write_atomically, journal_module.write_atomically = written[:2]
             Journal.append = written[2]  # type: ignore[method-assign]

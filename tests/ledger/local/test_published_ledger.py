@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hook_ledger import CommittingLedger, hook_ledger
 from ledger_samples import job, new_node_name, observation, uuid, wait_for_next_ms
 from servers.private_redis import PrivateRedis
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import NodeStateError
 from canhazgpu.ledger.local.book_file import BookFile
-from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.local.job_records import JobRecords
 from canhazgpu.ledger.local.outage import StoreOutage
 from canhazgpu.ledger.local.published_book import PUBLISHED_FILE, read_published
@@ -44,12 +44,12 @@ class Node:
     def open_store(self, budget: WaitBudget | None = None) -> Ledger:
         return RedisLedger(StoreConfig(url=self.url, timeout_s=5.0), Role.WRITE, budget)
 
-    def hook(self) -> FallbackLedger:
+    def hook(self) -> CommittingLedger:
         told: list[str] = []
         book = BookFile(self.place, self.name, "b", JobRecords(self.place), told.append)
         reconciler = Reconciler(self.name, book, told.append, lambda _: False)
         outage = StoreOutage(self.place, 60.0)
-        return FallbackLedger(self.name, self.open_store, book, outage, reconciler, told.append)
+        return hook_ledger(self.name, self.open_store, book, outage, reconciler, told.append)
 
     def person(self, store: Ledger | None = None) -> Ledger:
         return PublishedLedger(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hook_ledger import CommittingLedger, hook_ledger
 from ledger_samples import job, new_node_name, observation, run, share, uuid, view, wait_for_next_ms
 from servers.private_redis import shared_server
 
@@ -16,7 +17,6 @@ from canhazgpu.gpu.assigned import AssignedGpu
 from canhazgpu.ledger.journal_entries import GRANT, JournalEntry, entry_from_dict, entry_to_dict
 from canhazgpu.ledger.local.book import Book
 from canhazgpu.ledger.local.book_file import BookFile
-from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.local.job_records import JobRecords
 from canhazgpu.ledger.local.outage import StoreOutage
 from canhazgpu.ledger.local.reconcile import Reconciler
@@ -50,13 +50,11 @@ class Node:
     def book_file(self) -> BookFile:
         return BookFile(self.directory, self.name, "b", self.records, self.told.append)
 
-    def process(self) -> FallbackLedger:
+    def process(self) -> CommittingLedger:
         book = self.book_file()
         reconciler = Reconciler(self.name, book, self.told.append, lambda claim: False)
         outage = StoreOutage(self.directory, 0.0)
-        return FallbackLedger(
-            self.name, self.open_store, book, outage, reconciler, self.told.append
-        )
+        return hook_ledger(self.name, self.open_store, book, outage, reconciler, self.told.append)
 
     def reserve(self, claim: Claim, **seen: object) -> GrantedGpus | BlockedGpu:
         wait_for_next_ms()

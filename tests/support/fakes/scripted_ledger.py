@@ -124,6 +124,9 @@ class ScriptedLedger:
         self.held = [one for one in self.held if one.claim.owner != owner]
         return [one.gpu for one in gone]
 
+    def commit(self, owner: str) -> None:
+        return None
+
     def publish_scan(self, observation: Observation, alive: Collection[str] = ()) -> None:
         self.published.append(observation)
 

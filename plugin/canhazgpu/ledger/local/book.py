@@ -19,6 +19,7 @@ from canhazgpu.ledger.co_holders import (
     without_expired,
 )
 from canhazgpu.ledger.journal_entries import GRANT, QUARANTINE, RELEASE, UNQUARANTINE, JournalEntry
+from canhazgpu.ledger.local.intent import Intent
 from canhazgpu.ledger.release_reasons import was_unused
 from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation
 
@@ -30,10 +31,11 @@ def is_job_owner(owner: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Book:
-    """The node's reservations, release times and quarantines.
+    """The node's reservations, release times, quarantines and open intents.
 
     `job_owners` are the jobs whose reservations the node recorded itself; the book keeps these
-    even if the store lacks them. Everything else was read from the store at `read_at` (0:
+    even if the store lacks them, with the numbers of their grants in `grant_numbers`. `intents` are
+    grants that are not committed yet. Everything else was read from the store at `read_at` (0:
     never).
     """
 
@@ -42,6 +44,8 @@ class Book:
     quarantines: Mapping[str, Quarantine] = field(default_factory=dict)
     job_owners: frozenset[str] = frozenset()
     read_at: float = 0.0
+    intents: tuple[Intent, ...] = ()
+    grant_numbers: Mapping[str, int] = field(default_factory=dict)
 
     def job_reservations(self) -> dict[str, Reservation]:
         """Return the reservations of the node's own jobs by GPU."""
@@ -72,8 +76,13 @@ class Book:
     def with_entry(self, entry: JournalEntry) -> Book:
         """Return the book after this entry."""
         if entry.kind == GRANT and entry.claim is not None:
-            return self.with_grant(entry.claim, entry.gpus, entry.at, entry.expires_at)
+            book = self._without_intent(entry.grant)
+            return book.with_grant(
+                entry.claim, entry.gpus, entry.at, entry.expires_at, number=entry.grant
+            )
         if entry.kind == RELEASE:
+            if entry.grant is not None and self.grant_numbers.get(entry.owner) != entry.grant:
+                return self._without_intent(entry.grant)
             unused = was_unused(entry.reason, entry.by)
             return self.with_release(entry.owner, entry.gpus, entry.at, unused=unused)
         if entry.kind == QUARANTINE:
@@ -84,8 +93,17 @@ class Book:
             return replace(self, quarantines=kept)
         return self
 
+    def _without_intent(self, number: int | None) -> Book:
+        return replace(self, intents=tuple(one for one in self.intents if one.number != number))
+
     def with_grant(
-        self, claim: Claim, gpus: Sequence[str], at: float, expires_at: float | None = None
+        self,
+        claim: Claim,
+        gpus: Sequence[str],
+        at: float,
+        expires_at: float | None = None,
+        *,
+        number: int | None = None,
     ) -> Book:
         """Return the book after a grant: the owner holds exactly these GPUs.
 
@@ -97,7 +115,13 @@ class Book:
         for gpu in gpus:
             held = add_holder(held, Reservation(gpu, claim, at, expires_at))
         job = {claim.owner} if is_job_owner(claim.owner) else set()
-        return replace(book, reservations=held, job_owners=book.job_owners | job)
+        numbers = {**book.grant_numbers, claim.owner: number} if number and job else {}
+        return replace(
+            book,
+            reservations=held,
+            job_owners=book.job_owners | job,
+            grant_numbers=numbers or book.grant_numbers,
+        )
 
     def with_release(
         self, owner: str, gpus: Sequence[str], at: float, *, unused: bool = False
@@ -114,11 +138,13 @@ class Book:
         freed = set() if unused else named - kept.keys()
         times = {gpu: max(at, self.released_at.get(gpu, 0.0)) for gpu in freed}
         remaining = {one.claim.owner for held in kept.values() for one in held.holders}
+        ended = set() if owner in remaining else {owner}
         return replace(
             self,
             reservations=kept,
             released_at={**self.released_at, **times},
-            job_owners=self.job_owners if owner in remaining else self.job_owners - {owner},
+            job_owners=self.job_owners - ended,
+            grant_numbers={one: n for one, n in self.grant_numbers.items() if one not in ended},
         )
 
     def updated_from_view(self, view: NodeView) -> Book:
@@ -133,12 +159,12 @@ class Book:
             gpu: max(view.released_at.get(gpu, 0.0), self.released_at.get(gpu, 0.0))
             for gpu in {*view.released_at, *self.released_at}
         }
-        return Book(
-            {**others, **self.job_reservations()},
-            times,
-            view.quarantines,
-            self.job_owners,
-            view.read_at,
+        return replace(
+            self,
+            reservations={**others, **self.job_reservations()},
+            released_at=times,
+            quarantines=view.quarantines,
+            read_at=view.read_at,
         )
 
 

@@ -9,14 +9,23 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from canhazgpu.errors import NodeStateError
 from canhazgpu.ledger.journal_entries import NOTE_KINDS, JournalEntry
 from canhazgpu.ledger.local.book import Book
+from canhazgpu.ledger.local.grant_steps import (
+    cancel_entry,
+    intents_over,
+    with_intent,
+    with_open_intents,
+)
+from canhazgpu.ledger.local.intent import Intent
+from canhazgpu.ledger.local.intent_json import intent_from_dict, intent_to_dict
 from canhazgpu.ledger.local.job_records import JobRecords
 from canhazgpu.ledger.local.journal import JOURNAL_FILE, Journal, PendingEntries
 from canhazgpu.ledger.local.outage import read_outage
@@ -25,6 +34,8 @@ from canhazgpu.ledger.record_json import reservation_from_json, reservation_to_j
 from canhazgpu.ledger.values import RECORD_ERRORS, Claim, NodeView, Quarantine
 from canhazgpu.logfmt import log_line
 from canhazgpu.node.boot_clock import uptime_s
+from canhazgpu.node.process_id import ProcessId
+from canhazgpu.node.processes import is_alive
 from canhazgpu.node.state_files import file_lock, make_directory, read_if_owned, write_atomically
 
 FORMAT = 1
@@ -39,7 +50,7 @@ class BookTransaction:
         self, journal: Journal, book: Book, pending: PendingEntries, clock_offset_s: float
     ) -> None:
         self._journal = journal
-        self._uptime_s = uptime_s()
+        self.uptime_s = uptime_s()
         self.pending = pending
         self.book = book
         self.clock_offset_s = clock_offset_s
@@ -47,7 +58,28 @@ class BookTransaction:
     @property
     def now(self) -> float:
         """The node's estimate of the time by the store's clock."""
-        return self._uptime_s + self.clock_offset_s
+        return self.uptime_s + self.clock_offset_s
+
+    def open_intent(
+        self, claim: Claim, gpus: Sequence[str], writer: ProcessId, life_s: float
+    ) -> Intent:
+        """Enter an intent that its writer may commit within `life_s`, with a new number."""
+        self.skip_numbers(self.pending.last + 1)
+        intent = Intent(
+            self.pending.last, claim, tuple(gpus), writer, self.uptime_s + life_s, self.now
+        )
+        self.book = with_intent(self.book, intent)
+        return intent
+
+    def skip_numbers(self, through: int) -> None:
+        """Give no number up to this one any more."""
+        if through > self.pending.last:
+            self.pending = replace(self.pending, last=through)
+
+    def settle(self, is_writer_alive: Callable[[ProcessId], bool] = is_alive) -> None:
+        """Cancel the intents that are over; the store hears of it by the journal."""
+        for intent in intents_over(self.book, self.uptime_s, is_writer_alive):
+            self.apply_and_journal(cancel_entry(intent, self.now))
 
     def apply_and_journal(self, *entries: JournalEntry) -> None:
         """Apply the entries to the book, and journal them for the store."""
@@ -83,6 +115,7 @@ class BookFile:
         boot_id: str | None,
         records: JobRecords,
         log: Callable[[str], None],
+        is_writer_alive: Callable[[ProcessId], bool] = is_alive,
     ) -> None:
         """Take the node; `log` gets a line for the administrator if a file cannot be read."""
         self._path = state_dir / "book.json"
@@ -92,6 +125,7 @@ class BookFile:
         self._boot_id = boot_id
         self._records = records
         self._log = log
+        self._is_writer_alive = is_writer_alive
 
     @contextmanager
     def open(self) -> Iterator[BookTransaction]:
@@ -101,6 +135,7 @@ class BookFile:
             with file_lock(self._lock):
                 transaction = self._read()
                 read = (transaction.book, transaction.pending, transaction.clock_offset_s)
+                transaction.settle(self._is_writer_alive)
                 yield transaction
                 # Entries count once they are in the journal. If the block fails, the book file
                 # lacks them, and the next reader applies them.
@@ -119,7 +154,9 @@ class BookFile:
     def _publish(self, book: Book) -> None:
         outage = read_outage(self._path.parent)
         since, why = (outage.since, outage.why) if outage is not None else (None, "")
-        published = PublishedBook(self._node, self._boot_id, book, since, why)
+        # A store that is away does not decide between others and what a hook is about to grant.
+        shown = book if since is None else with_open_intents(book)
+        published = PublishedBook(self._node, self._boot_id, shown, since, why)
         write_published(self._path.parent, published)
 
     def _read(self) -> BookTransaction:
@@ -127,6 +164,7 @@ class BookFile:
         if pending.damage:
             self._log(log_line("journal-damaged", node=self._node, reason=pending.damage))
         book, applied, offset_s = self._read_file(pending.token)
+        pending = replace(pending, last=max(pending.last, applied))
         for one in pending.entries:
             if one.number > applied:
                 book = book.with_entry(one.entry)
@@ -152,7 +190,12 @@ class BookFile:
             applied = int(data["applied"]) if data["journal"] == token else 0
             same_boot = data["boot_id"] == self._boot_id
             offset_s = float(data["clock_offset_s"]) if same_boot else wall_s
-            return _book_from_dict(data), applied, offset_s
+            book = _book_from_dict(data)
+            if not same_boot:
+                # Their writers are gone, and their deadlines are of another boot.
+                over = tuple(replace(one, deadline_s=0.0) for one in book.intents)
+                book = replace(book, intents=over)
+            return book, applied, offset_s
         except (*RECORD_ERRORS, AttributeError) as exc:
             reason = f"{self._path} cannot be read ({exc}): made anew from the jobs' records"
             self._log(log_line("book-damaged", node=self._node, reason=reason))
@@ -186,6 +229,12 @@ class BookFile:
             "own": sorted(book.job_owners),
             "read_at": book.read_at,
             "held": {gpu: reservation_to_json(one) for gpu, one in book.reservations.items()},
+            "intents": [intent_to_dict(one) for one in book.intents],
+            "grant_numbers": {
+                owner: number
+                for owner, number in book.grant_numbers.items()
+                if owner in book.job_owners
+            },
             "released_at": dict(book.released_at),
             "quarantines": [
                 {"gpu": one.gpu, "reason": one.reason, "since": one.since, "by": one.by}
@@ -207,4 +256,6 @@ def _book_from_dict(data: dict[str, Any]) -> Book:
         {one.gpu: one for one in quarantines},
         frozenset(map(str, data["own"])),
         float(data["read_at"]),
+        tuple(map(intent_from_dict, data.get("intents", []))),
+        {str(owner): int(number) for owner, number in data.get("grant_numbers", {}).items()},
     )

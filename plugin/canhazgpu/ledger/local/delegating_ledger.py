@@ -7,10 +7,18 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 from canhazgpu.ledger.journal_entries import NumberedEntry, OverruledReservation
-from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Ledger, Observation
+from canhazgpu.ledger.port import (
+    JOB_GRANT_OPTIONS,
+    Confirmed,
+    GrantOptions,
+    Ledger,
+    Observation,
+    UnconfirmedGrant,
+)
 from canhazgpu.ledger.values import (
     BlockedGpu,
     Claim,
+    CommitRefusal,
     Event,
     GrantedGpus,
     NodeView,
@@ -50,6 +58,14 @@ class DelegatingLedger(ABC):
     ) -> GrantedGpus | BlockedGpu | QueuePosition:
         """See `Ledger.reserve_given`."""
         return self.ask_store(lambda store: store.reserve_given(claim, gpus, observation, options))
+
+    def commit(self, owner: str) -> CommitRefusal | None:
+        """See `Ledger.commit`."""
+        return self.ask_store(lambda store: store.commit(owner))
+
+    def confirm(self, node: str, grant: UnconfirmedGrant, observation: Observation) -> Confirmed:
+        """See `Ledger.confirm`."""
+        return self.ask_store(lambda store: store.confirm(node, grant, observation))
 
     def release(
         self, node: str, owner: str, reason: str, gpus: Sequence[str] = (), by: str = ""

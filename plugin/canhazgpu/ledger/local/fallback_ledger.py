@@ -1,10 +1,9 @@
-"""The ledger of a node's hooks: the store while it answers, the node's book while it does not.
+"""The ledger of a node's hooks: the node's book decides, and the store confirms while it answers.
 
-A process uses the store until one operation fails. From then on it uses the book, and the journal
-keeps the changes for the store. The time that a process waits for the store is limited in total.
-
-A store that did not answer a moment ago is waited for a short time only, but it is asked: a person
-may have been granted a GPU since it is back.
+A grant is opened in the book, confirmed by the store, and committed in the book by `commit` after
+the second scan. So hooks never grant one GPU twice, whatever the store has lost, and no grant
+outlives an attempt that ended meanwhile. While the store does not answer, the journal keeps the
+changes for it.
 """
 
 from __future__ import annotations
@@ -13,32 +12,28 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from canhazgpu.errors import CanhazgpuError, StoreError, error_text
-from canhazgpu.ledger.journal_entries import JournalEntry
-from canhazgpu.ledger.local.book_checked_ledger import BookCheckedLedger
-from canhazgpu.ledger.local.book_file import BookFile
+from canhazgpu.errors import CanhazgpuError, NodeStateError, StoreError, error_text
+from canhazgpu.ledger.journal_entries import QUARANTINE, RELEASE, UNQUARANTINE, JournalEntry
+from canhazgpu.ledger.local.book import with_book_jobs
+from canhazgpu.ledger.local.book_file import BookFile, BookTransaction
+from canhazgpu.ledger.local.book_grants import BookGrants, Committer, StoreConfirmedGrants
 from canhazgpu.ledger.local.delegating_ledger import DelegatingLedger
-from canhazgpu.ledger.local.offline_ledger import OfflineLedger
-from canhazgpu.ledger.local.outage import StoreOutage
+from canhazgpu.ledger.local.grant_rules import grant_count, grant_given
+from canhazgpu.ledger.local.grant_steps import release_entries
 from canhazgpu.ledger.local.reconcile import Reconciler
+from canhazgpu.ledger.local.store_access import StoreAccess
 from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Ledger, Observation
 from canhazgpu.ledger.values import (
     BlockedGpu,
     Claim,
+    CommitRefusal,
     GrantedGpus,
     NodeView,
     QueuePosition,
     TooFewGpus,
 )
-from canhazgpu.ledger.wait_budget import WaitBudget
 from canhazgpu.logfmt import log_line
 from canhazgpu.node.process_id import ProcessId
-
-DEFAULT_WAIT_BUDGET_S = 2.5
-"""Time that one hook may wait for the store in total; a failure then costs it less than 3 s."""
-
-KNOWN_OUTAGE_WAIT_S = 0.25
-"""Time that a hook waits for a store that did not answer a moment ago."""
 
 CLOCK_LAG_S = 1.0
 """Added to the time of a note that is sent at once, so that it follows the hook's own events.
@@ -47,10 +42,6 @@ The node's estimate of the store's clock lags by the time that an answer takes. 
 a time in its future by its own."""
 
 T = TypeVar("T")
-
-
-class KnownOutageError(StoreError):
-    """Another process noted an outage of the store meanwhile."""
 
 
 class FallbackLedger(DelegatingLedger):
@@ -65,42 +56,28 @@ class FallbackLedger(DelegatingLedger):
     def __init__(
         self,
         node: str,
-        open_store: Callable[[WaitBudget], Ledger],
         book_file: BookFile,
-        outage: StoreOutage | None,
+        access: StoreAccess,
         reconciler: Reconciler,
         log: Callable[[str], None],
-        wait_budget_s: float = DEFAULT_WAIT_BUDGET_S,
+        committer: Committer | None = None,
     ) -> None:
-        """Take the node's parts; without an `outage` the node never decides without the store.
-
-        `open_store` imports the store's client before it contacts the store. `log` gets lines for
-        the administrator.
-        """
+        """Take the node's parts; `log` gets lines for the administrator."""
         self._node = node
-        self._open_store = open_store
         self._book_file = book_file
-        self._outage = outage
-        self._record = outage
-        self._reconciler = reconciler
         self._log = log
-        self._wait_budget_s = wait_budget_s
-        self._known_outage = ""
-        self._local = OfflineLedger(node, book_file)
-        self._opened: BookCheckedLedger | None = None
-        self._offline_reason = ""
-        self._offline_step: str | None = None
+        self._access = access
+        grants = BookGrants(node, book_file, reconciler, committer)
+        self._grants = StoreConfirmedGrants(grants, access)
+        self._seen_numbers: dict[str, int] = {}
+        self._seen: NodeView | None = None
         self.last_answer: GrantedGpus | TooFewGpus | BlockedGpu | QueuePosition | None = None
         self.released: dict[str, list[str]] = {}
-
-    def record_outages(self, record: StoreOutage) -> None:
-        """Record outages for people, where the node does not decide without the store."""
-        self._record = record
 
     @property
     def without_store(self) -> str:
         """Why the node decides without the store; "" while it uses the store."""
-        return self._offline_reason
+        return self._access.offline_reason
 
     def reserve_count(
         self,
@@ -109,11 +86,16 @@ class FallbackLedger(DelegatingLedger):
         observation: Observation,
         options: GrantOptions = JOB_GRANT_OPTIONS,
     ) -> GrantedGpus | TooFewGpus | QueuePosition:
-        """See `Ledger.reserve_count`."""
-        answer: GrantedGpus | TooFewGpus | QueuePosition = self._store_or_book(
-            lambda ledger: ledger.reserve_count(claim, count, observation, options),
-            lambda: self._local.reserve_count(claim, count, observation, options.candidates),
+        """See `Ledger.reserve_count`; affinity is the store's, and does not count here."""
+        answer = self._grants.reserve(
+            claim,
+            observation,
+            lambda book, now: grant_count(
+                book, claim, count, observation, now, candidates=options.candidates
+            ),
+            chooses_anew=True,
         )
+        assert not isinstance(answer, BlockedGpu)  # noqa: S101 - choosing anew ends with a count
         self._note_answer(claim, answer)
         return answer
 
@@ -125,21 +107,50 @@ class FallbackLedger(DelegatingLedger):
         options: GrantOptions = JOB_GRANT_OPTIONS,
     ) -> GrantedGpus | BlockedGpu | QueuePosition:
         """See `Ledger.reserve_given`."""
-        answer: GrantedGpus | BlockedGpu | QueuePosition = self._store_or_book(
-            lambda ledger: ledger.reserve_given(claim, gpus, observation, options),
-            lambda: self._local.reserve_given(claim, gpus, observation),
+        answer = self._grants.reserve(
+            claim,
+            observation,
+            lambda book, now: grant_given(book, claim, gpus, observation, now),
+            chooses_anew=False,
         )
+        if isinstance(answer, TooFewGpus):
+            answer = BlockedGpu(gpus[0], "stale")
         self._note_answer(claim, answer)
         return answer
+
+    def commit(self, owner: str) -> CommitRefusal | None:
+        """See `Ledger.commit`."""
+        refusal = self._grants.commit(owner)
+        if refusal is not None:
+            self.last_answer = None
+        return refusal
 
     def release(
         self, node: str, owner: str, reason: str, gpus: Sequence[str] = (), by: str = ""
     ) -> list[str]:
-        """See `Ledger.release`."""
-        released = self._store_or_book(
-            lambda ledger: ledger.release(node, owner, reason, gpus, by),
-            lambda: self._local.release(node, owner, reason, gpus, by),
-        )
+        """See `Ledger.release`.
+
+        The release is for the grant that the owner had when this process last read the node, or
+        made it: a later grant to the same owner stays.
+        """
+        self._require_this_node(node)
+        # The first contact brings the book up to date.
+        self._access.ask(lambda store: None, lambda: None)
+        entry = JournalEntry(RELEASE, 0.0, owner, tuple(gpus), reason=reason, by=by)
+        try:
+            with self._book_file.open() as transaction:
+                held = {one for one in transaction.book.gpus_of(owner) if not gpus or one in gpus}
+                entries = release_entries(
+                    transaction.book,
+                    replace(entry, at=transaction.now),
+                    self._seen_numbers.get(owner),
+                )
+                transaction.apply_and_journal(*entries)
+        except NodeStateError as exc:
+            return self._release_in_store(entry, exc)
+        self._grants.forget(owner)
+        self._access.deliver_journal()
+        released = sorted(held | self._only_in_store(owner, gpus)) if entries else []
         if released:
             self.released.setdefault(owner, []).extend(released)
         return released
@@ -155,51 +166,58 @@ class FallbackLedger(DelegatingLedger):
     def renew(
         self, node: str, owner: str, processes: Sequence[ProcessId] | None = None
     ) -> list[str]:
-        """See `Ledger.renew`."""
-        return self._store_or_book(
-            lambda ledger: ledger.renew(node, owner, processes),
-            lambda: self._local.renew(node, owner),
-        )
+        """See `Ledger.renew`; a heartbeat is recorded in the store only."""
+        self._require_this_node(node)
+
+        def from_book() -> list[str]:
+            with self._book_file.open() as transaction:
+                return transaction.book.gpus_of(owner)
+
+        return self._access.ask(lambda store: store.renew(node, owner, processes), from_book)
 
     def leave_queue(self, node: str, owners: Sequence[str], reason: str) -> None:
         """See `Ledger.leave_queue`; does nothing without the store: there is no queue then."""
-        self._store_or_book(lambda ledger: ledger.leave_queue(node, owners, reason), lambda: None)
+        self._access.ask(lambda store: store.leave_queue(node, owners, reason), lambda: None)
 
     def quarantine(self, node: str, gpu: str, reason: str, by: str) -> bool:
         """See `Ledger.quarantine`."""
-        return self._store_or_book(
-            lambda ledger: ledger.quarantine(node, gpu, reason, by),
-            lambda: self._local.quarantine(node, gpu, reason, by),
+        self._require_this_node(node)
+        entry = JournalEntry(QUARANTINE, 0.0, gpus=(gpu,), reason=reason, by=by)
+        return self._store_then_book(
+            lambda store: store.quarantine(node, gpu, reason, by),
+            entry,
+            lambda transaction: gpu not in transaction.book.quarantines,
         )
 
     def unquarantine(self, node: str, gpu: str, by: str) -> bool:
         """See `Ledger.unquarantine`."""
-        return self._store_or_book(
-            lambda ledger: ledger.unquarantine(node, gpu, by),
-            lambda: self._local.unquarantine(node, gpu, by),
+        self._require_this_node(node)
+        entry = JournalEntry(UNQUARANTINE, 0.0, gpus=(gpu,), by=by)
+        return self._store_then_book(
+            lambda store: store.unquarantine(node, gpu, by),
+            entry,
+            lambda transaction: gpu in transaction.book.quarantines,
         )
 
     def publish_scan(self, observation: Observation, alive: Collection[str] = ()) -> None:
         """See `Ledger.publish_scan`; without the store only the book is published."""
-        self._store_or_book(
-            lambda ledger: ledger.publish_scan(observation, alive), self._book_file.publish
+        self._access.ask(
+            lambda store: store.publish_scan(observation, alive), self._book_file.publish
         )
 
     def read_nodes(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
         """See `Ledger.read_nodes`; without the store only this node can be read."""
         if nodes is None or list(nodes) != [self._node]:
             return super().read_nodes(nodes)
-        return self._store_or_book(
-            lambda ledger: ledger.read_nodes(nodes), lambda: [self._local.read_nodes()]
-        )
+        return [self._access.ask(self._read_by_store, self._read_by_book)]
 
     def ask_store(self, ask: Callable[[Ledger], T]) -> T:
         """See `DelegatingLedger.ask_store`."""
 
-        def from_book() -> T:
-            raise StoreError(self._offline_reason, next_step=self._offline_step)
+        def fail() -> T:
+            raise StoreError(self.without_store, next_step=self._access.offline_step)
 
-        return self._store_or_book(lambda ledger: ask(ledger.store), from_book)
+        return self._access.ask(ask, fail)
 
     def record_note(self, entry: JournalEntry) -> None:
         """Record now in the history what a hook saw and decided; never raises.
@@ -208,70 +226,92 @@ class FallbackLedger(DelegatingLedger):
         """
         try:
             with self._book_file.open() as transaction:
-                transaction.apply_and_journal(
-                    replace(
-                        entry, at=transaction.now + (0.0 if self._offline_reason else CLOCK_LAG_S)
-                    )
-                )
-            self._store_or_book(
-                lambda ledger: self._reconciler.deliver_journal(ledger.store), lambda: None
-            )
+                lag_s = 0.0 if self.without_store else CLOCK_LAG_S
+                transaction.apply_and_journal(replace(entry, at=transaction.now + lag_s))
+            self._access.deliver_journal()
         except CanhazgpuError as exc:
             self._log(log_line("not-in-history", node=self._node, reason=error_text(exc)))
 
-    def _store_or_book(
-        self, ask: Callable[[BookCheckedLedger], T], from_book: Callable[[], T]
-    ) -> T:
-        """Return what the store answers; if it does not answer, what `from_book` returns."""
-        if not self._offline_reason:
+    def _read_by_store(self, store: Ledger) -> NodeView:
+        # The numbers first: what is granted after them is not what the view shows.
+        self._note_numbers()
+        view, self._access.just_read = self._access.just_read, None
+        if view is None:
+            (view,) = store.read_nodes([self._node])
+        self._seen = view
+        try:
+            with self._book_file.open() as transaction:
+                return with_book_jobs(view, transaction.book)
+        except NodeStateError as exc:
+            self._log_no_book(exc)
+            return view
+
+    def _read_by_book(self) -> NodeView:
+        self._note_numbers()
+        with self._book_file.open() as transaction:
+            book, now = transaction.book, transaction.now
+        held, quarantines = book.reservations, book.quarantines
+        return NodeView(self._node, now, None, None, held, book.released_at, quarantines)
+
+    def _note_numbers(self) -> None:
+        try:
+            with self._book_file.open() as transaction:
+                self._seen_numbers = dict(transaction.book.grant_numbers)
+        except NodeStateError:
+            self._seen_numbers = {}
+
+    def _only_in_store(self, owner: str, gpus: Sequence[str]) -> set[str]:
+        """Return what the owner held by the last view of the store, of `gpus` if not empty."""
+        held = [] if self._seen is None else self._seen.all_reservations()
+        return {
+            one.gpu for one in held if one.claim.owner == owner and (not gpus or one.gpu in gpus)
+        }
+
+    def _release_in_store(self, entry: JournalEntry, exc: NodeStateError) -> list[str]:
+        """Release without the book, which cannot be read or written; raises without the store."""
+        self._log_no_book(exc)
+
+        def fail() -> list[str]:
+            raise exc
+
+        released = self._access.ask(
+            lambda store: store.release(
+                self._node, entry.owner, entry.reason, entry.gpus, entry.by
+            ),
+            fail,
+        )
+        if released:
+            self.released.setdefault(entry.owner, []).extend(released)
+        return released
+
+    def _store_then_book(
+        self,
+        ask: Callable[[Ledger], bool],
+        entry: JournalEntry,
+        changes: Callable[[BookTransaction], bool],
+    ) -> bool:
+        def with_store(store: Ledger) -> bool:
+            changed = ask(store)
             try:
-                return ask(self._connected_ledger())
-            except StoreError as exc:
-                self._note_outage(exc)
-                if self._outage is None:
-                    raise
-        return from_book()
+                with self._book_file.open() as transaction:
+                    transaction.apply(replace(entry, at=transaction.now))
+            except NodeStateError as exc:
+                # The next reconciliation reads it from the store.
+                self._log_no_book(exc)
+            return changed
 
-    def _connected_ledger(self) -> BookCheckedLedger:
-        """Return the store's ledger; the first call delivers the journal and reconciles."""
-        if self._opened is None:
-            budget = self._new_wait_budget()
-            store = self._open_store(budget)
-            ledger = BookCheckedLedger(
-                self._node, store, self._book_file, self._reconciler, self._log
-            )
-            ledger.reconcile()
-            if self._record is not None and self._record.clear():
-                self._book_file.publish()
-                if self._outage is not None:
-                    self._log(log_line("store-back", node=self._node))
-                budget.set(self._wait_budget_s)
-                self._known_outage = ""
-            self._opened = ledger
-        return self._opened
+        def with_book() -> bool:
+            with self._book_file.open() as transaction:
+                if not changes(transaction):
+                    return False
+                transaction.apply_and_journal(replace(entry, at=transaction.now))
+                return True
 
-    def _new_wait_budget(self) -> WaitBudget:
-        # A hook that must not go on without the store has no reason to stop waiting early.
-        if self._outage is None:
-            return WaitBudget()
-        self._known_outage = self._outage.known_reason()
-        if self._known_outage:
-            return WaitBudget(min(KNOWN_OUTAGE_WAIT_S, self._wait_budget_s))
-        budget = WaitBudget(self._wait_budget_s)
-        budget.watch = self._raise_if_others_noted_outage
-        return budget
+        return self._access.ask(with_store, with_book)
 
-    def _raise_if_others_noted_outage(self) -> None:
-        if self._outage is not None and (why := self._outage.reason_noted_meanwhile()):
-            raise KnownOutageError(why)
+    def _log_no_book(self, exc: NodeStateError) -> None:
+        self._log(log_line("no-book", node=self._node, reason=error_text(exc)))
 
-    def _note_outage(self, exc: StoreError) -> None:
-        if self._outage is not None:
-            self._offline_reason = self._known_outage or str(exc)
-            self._offline_step = None if self._known_outage else exc.next_step
-        if self._record is None or self._known_outage or isinstance(exc, KnownOutageError):
-            return
-        self._record.note(str(exc))
-        self._book_file.publish()
-        if self._outage is not None:  # else the hook ends with this error, and logs it
-            self._log(log_line("store-lost", node=self._node, reason=error_text(exc)))
+    def _require_this_node(self, node: str) -> None:
+        if node != self._node:
+            raise StoreError(f"hooks change nothing on {node}")

@@ -64,18 +64,26 @@ class Reconciler:
         self.deliver_journal(store)
         return None
 
+    def deliverable(self, entries: Sequence[NumberedEntry]) -> tuple[NumberedEntry, ...]:
+        """Return all pending entries as the store is to record them."""
+        return tuple(_yield_released_grants(entries))
+
+    def log_overruled(self, overruled: Sequence[OverruledReservation]) -> None:
+        """Log the reservations that the node's grants removed from the store."""
+        for one in overruled:
+            self._log(overruled_text(one, self._node))
+
     def deliver_journal(self, store: Ledger) -> None:
         """Send all entries of the journal to the store."""
         with self._book_file.open() as transaction:
             pending = transaction.pending
-        entries = _yield_released_grants(pending.entries)
+        entries = self.deliverable(pending.entries)
         for first in range(0, len(entries), MAX_BATCH):
             some = entries[first : first + MAX_BATCH]
             overruled = store.record_entries(self._node, pending.token, some)
             with self._book_file.open() as transaction:
                 transaction.drop_recorded(some[-1].number)
-            for one in overruled:
-                self._log(overruled_text(one, self._node))
+            self.log_overruled(overruled)
 
     def _restore_jobs(
         self,
@@ -96,7 +104,15 @@ class Reconciler:
                 continue
             one = held[0]
             transaction.apply_and_journal(
-                JournalEntry(GRANT, one.granted_at, owner, tuple(gpus), one.claim, RESTORED_REASON)
+                JournalEntry(
+                    GRANT,
+                    one.granted_at,
+                    owner,
+                    tuple(gpus),
+                    one.claim,
+                    RESTORED_REASON,
+                    grant=transaction.book.grant_numbers.get(owner),
+                )
             )
             self._log(log_line("restored", node=self._node, owner=owner, gpus=gpus))
 
@@ -131,13 +147,14 @@ def _yield_released_grants(entries: Sequence[NumberedEntry]) -> list[NumberedEnt
     This needs all pending entries: the store gets one batch at a time.
     """
     adjusted: list[NumberedEntry] = []
-    released: set[str] = set()
+    released: set[tuple[str, int | None]] = set()
     for one in reversed(entries):
         entry = one.entry
+        meant = {(entry.owner, None), (entry.owner, entry.grant)}
         if entry.kind == RELEASE and not entry.gpus:
-            released.add(entry.owner)
-        elif entry.kind == GRANT and entry.owner in released:
-            released.discard(entry.owner)
+            released.add((entry.owner, entry.grant))
+        elif entry.kind == GRANT and not released.isdisjoint(meant):
+            released -= meant
             entry = replace(entry, yields=True)
         adjusted.append(NumberedEntry(one.number, entry))
     return adjusted[::-1]

@@ -22,7 +22,11 @@ def encode_entries(entries: Sequence[NumberedEntry]) -> list[dict[str, Any]]:
         entry = one.entry
         if entry.kind == GRANT:
             open_grants[entry.owner] = fields
-        elif entry.kind == RELEASE and (grant := open_grants.get(entry.owner)):
+        elif (
+            entry.kind == RELEASE
+            and (grant := open_grants.get(entry.owner))
+            and entry.grant in (None, grant.get("grant"))
+        ):
             released = [gpu for gpu in grant["gpus"] if not entry.gpus or gpu in entry.gpus]
             fields["passed"] = dict.fromkeys(released, grant["claim"])
             if len(released) == len(grant["gpus"]):
@@ -46,8 +50,11 @@ def _encode_entry(one: NumberedEntry) -> dict[str, Any]:
         "passed": {},
         "unused": entry.kind == RELEASE and was_unused(entry.reason, entry.by),
     }
+    if entry.grant is not None:
+        fields["grant"] = entry.grant
     return fields if entry.claim is None else {**fields, "claim": _encode_claim(entry, entry.claim)}
 
 
 def _encode_claim(entry: JournalEntry, claim: Claim) -> dict[str, Any]:
-    return reservation_to_dict(Reservation("", claim, entry.at, entry.expires_at))
+    encoded = reservation_to_dict(Reservation("", claim, entry.at, entry.expires_at))
+    return encoded if entry.grant is None else {**encoded, "grant_number": entry.grant}

@@ -27,7 +27,8 @@ class NodeKeys:
 
     ``scripts/common.lua`` describes their values. ``released`` and ``released_by`` are removed
     only when the node is forgotten. Entries of ``history`` are removed only by age. ``recorded``
-    is never removed, so that no journal entry is recorded twice.
+    is never removed, so that no journal entry is recorded twice; ``answers`` neither, so that no
+    script that comes late makes a grant.
     """
 
     reservations: str
@@ -38,6 +39,7 @@ class NodeKeys:
     queue: str
     history: str
     recorded: str
+    answers: str
 
     def in_order(self) -> list[str]:
         """Return the keys in the order of the scripts."""

@@ -15,7 +15,14 @@ from canhazgpu.errors import InputError
 from canhazgpu.gpu.scan import scan_to_published_json, whole_gpus
 from canhazgpu.gpu.scan_supplement import supplement_to_json
 from canhazgpu.ledger.journal_entries import NumberedEntry, OverruledReservation
-from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Observation
+from canhazgpu.ledger.port import (
+    JOB_GRANT_OPTIONS,
+    Confirmed,
+    GrantOptions,
+    GrantSettled,
+    Observation,
+    UnconfirmedGrant,
+)
 from canhazgpu.ledger.record_json import (
     claim_to_json,
     processes_to_list,
@@ -32,6 +39,7 @@ from canhazgpu.ledger.store.session import StoreSession
 from canhazgpu.ledger.values import (
     BlockedGpu,
     Claim,
+    CommitRefusal,
     Event,
     GrantedGpus,
     NodeView,
@@ -39,6 +47,7 @@ from canhazgpu.ledger.values import (
     Reservation,
     TooFewGpus,
     Waiter,
+    claim_to_dict,
 )
 from canhazgpu.node.process_id import ProcessId
 
@@ -92,6 +101,27 @@ class RedisLedger:
             return answer
         gpu, why, holder = answer
         return BlockedGpu(gpu, why, reservation_from_json(gpu, holder) if holder else None)
+
+    def commit(self, owner: str) -> CommitRefusal | None:
+        """See `Ledger.commit`; the store's own grants are final at once."""
+        return None
+
+    def confirm(self, node: str, grant: UnconfirmedGrant, observation: Observation) -> Confirmed:
+        """See `Ledger.confirm`."""
+        claim = {**claim_to_dict(grant.claim), "grant_number": grant.number}
+        known, overruled, code, *rest = self._session.run_script(
+            "confirm",
+            keys.node_keys(node),
+            grant.journal,
+            to_json(encode_entries(grant.entries)),
+            grant.settled_through,
+            *self._scan_arguments(observation),
+            to_json(claim),
+            to_json(list(grant.gpus)),
+        )
+        if not known:
+            self._list_node(node)
+        return Confirmed(_confirm_outcome(code, rest), _overruled(overruled))
 
     def release(
         self, node: str, owner: str, reason: str, gpus: Sequence[str] = (), by: str = ""
@@ -164,10 +194,7 @@ class RedisLedger:
         answer = self._session.run_script(
             "record", self._keys(node), journal, to_json(encode_entries(entries))
         )
-        return [
-            OverruledReservation(gpu, reservation_from_json(gpu, before), owner, user)
-            for gpu, before, owner, user in answer
-        ]
+        return list(_overruled(answer))
 
     def publish_scan(self, observation: Observation, alive: Collection[str] = ()) -> None:
         """See `Ledger.publish_scan`."""
@@ -250,6 +277,22 @@ class RedisLedger:
         with self._session.client() as client:
             client.sadd(self._nodes_key, node)
         self._listed.add(node)
+
+
+def _confirm_outcome(code: str, rest: Sequence[Any]) -> BlockedGpu | GrantSettled | None:
+    if code == "granted":
+        return None
+    if code == "over":
+        return GrantSettled(int(rest[0]))
+    gpu, why, holder = rest
+    return BlockedGpu(gpu, why, reservation_from_json(gpu, holder) if holder else None)
+
+
+def _overruled(answer: Iterable[Sequence[str]]) -> tuple[OverruledReservation, ...]:
+    return tuple(
+        OverruledReservation(gpu, reservation_from_json(gpu, before), owner, user)
+        for gpu, before, owner, user in answer
+    )
 
 
 def _terms_json(options: GrantOptions) -> str:

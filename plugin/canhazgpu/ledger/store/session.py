@@ -22,7 +22,7 @@ DAY_MS = 24 * 3600 * 1000
 MAX_BLOCK_S = 1.0
 """Longest time for which one command may block at the store."""
 SCRIPT_DIRECTORY = Path(__file__).with_name("scripts")
-SHARED_TEXTS = ("common", "reservations", "grants")
+SHARED_TEXTS = ("common", "reservations", "grants", "entries")
 """The functions that stand before each script, in this order."""
 
 

@@ -14,7 +14,7 @@ from hook_jobs import free_observation, gpus_in_book, job_variables, node_events
 from servers.private_redis import PrivateRedis
 from servers.redis_proxy import StoreProxy
 
-from canhazgpu.ledger.local.fallback_ledger import DEFAULT_WAIT_BUDGET_S
+from canhazgpu.ledger.local.store_access import DEFAULT_WAIT_BUDGET_S
 from canhazgpu.ledger.values import Claim, GrantedGpus
 
 pytestmark = pytest.mark.slow

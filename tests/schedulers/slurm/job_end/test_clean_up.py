@@ -292,7 +292,7 @@ STAGES = {
     "held": ("canhazgpu.node.termination", "ProcessTerminator.__enter__"),
     "ended": ("canhazgpu.node.termination", "ProcessTerminator.terminate"),
     "quarantined": ("canhazgpu.ledger.store.ledger", "RedisLedger.quarantine"),
-    "released": ("canhazgpu.ledger.store.ledger", "RedisLedger.release"),
+    "released": ("canhazgpu.ledger.local.fallback_ledger", "FallbackLedger.release"),
     "forgotten": ("canhazgpu.ledger.local.job_records", "JobRecords.forget"),
 }
 

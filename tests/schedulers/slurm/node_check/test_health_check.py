@@ -394,12 +394,12 @@ def test_many_at_once_do_no_harm(node: Any) -> None:
     "stage",
     [
         "RedisLedger.read_nodes",
-        "RedisLedger.release",
+        "FallbackLedger.release",
         "RedisLedger.publish_scan",
         "RedisLedger.record_entries",
         "JobRecords.close",
         "JobRecords.forget",
-        "BookTransaction.apply",
+        "BookTransaction.apply_and_journal",
         "BookTransaction.refresh",
     ],
 )
@@ -411,6 +411,7 @@ def test_a_check_that_is_killed_is_made_good_by_the_next(node: Any, stage: str) 
     change = (
         "import os\n"
         "from canhazgpu.ledger.local.book_file import BookTransaction\n"
+        "from canhazgpu.ledger.local.fallback_ledger import FallbackLedger\n"
         "from canhazgpu.ledger.local.job_records import JobRecords\n"
         "from canhazgpu.ledger.store.ledger import RedisLedger\n"
         f"done = {kind}.{name}\n"
@@ -515,8 +516,9 @@ KILLED_AT = {
         "JobRecords.complete",
         "BookTransaction.apply",
         "BookTransaction.apply_and_journal",
+        "BookTransaction.open_intent",
         "RedisLedger.read_nodes",
-        "RedisLedger.reserve_given",
+        "RedisLedger.confirm",
         "RedisLedger.record_entries",
         "Journal.append",
         "Journal.drop",
@@ -524,10 +526,10 @@ KILLED_AT = {
     "epilog": [
         "JobRecords.end",
         "JobRecords.forget",
-        "BookTransaction.apply",
+        "BookTransaction.refresh",
         "BookTransaction.apply_and_journal",
         "RedisLedger.read_nodes",
-        "RedisLedger.release",
+        "FallbackLedger.release",
         "RedisLedger.publish_scan",
         "RedisLedger.record_entries",
         "Journal.append",
@@ -538,6 +540,7 @@ KILL = """
 import os
 from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.local.book_file import BookTransaction
+from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.local.journal import Journal
 from canhazgpu.ledger.local.job_records import JobRecords
 done = {kind}.{name}

@@ -1,5 +1,5 @@
--- Functions that all scripts share. This text, reservations.lua and grants.lua are put before each script
--- when it is loaded, in this order.
+-- Functions that all scripts share. This text, reservations.lua, grants.lua and entries.lua are put before each
+-- script when it is loaded, in this order.
 --
 -- KEYS[1] reservations  hash    GPU UUID -> claim (JSON with "owner", "type", "user") with "granted_ms",
 --                               and optionally "share", "expires_ms", "renewed_ms", "idle_ms". A GPU that
@@ -14,7 +14,8 @@
 -- KEYS[6] queue         hash    owner -> waiter (JSON) with "order", "since_ms", "renewed_ms", "lease_s"
 -- KEYS[7] history       stream  event, gpu, reason, by, claim, at (ms, if not the entry's own time),
 --                               facts (JSON)
--- KEYS[8] recorded      string  only record.lua uses it
+-- KEYS[8] recorded      string  see entries.lua
+-- KEYS[9] answers       hash    see entries.lua
 -- ARGV[1] how long the history is kept, ms; each script documents its arguments from ARGV[2] on
 --
 -- Invariants: every change that a waiter may wait for is an event of the history. An expired reservation

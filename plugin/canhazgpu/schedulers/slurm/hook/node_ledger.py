@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from canhazgpu.config.schema import Config, StoreConfig
 from canhazgpu.errors import StoreError
 from canhazgpu.ledger.local.book_file import BookFile
+from canhazgpu.ledger.local.book_grants import Committer
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.local.job_records import JobRecords
 from canhazgpu.ledger.local.outage import StoreOutage
 from canhazgpu.ledger.local.reconcile import Reconciler
+from canhazgpu.ledger.local.store_access import StoreAccess
 from canhazgpu.ledger.store.name_resolution import resolve_hosts
 from canhazgpu.ledger.values import Claim
 from canhazgpu.ledger.wait_budget import WaitBudget
+from canhazgpu.node.processes import this_process
 from canhazgpu.schedulers.slurm.conf.node_conf import SlurmNodeConf
 from canhazgpu.schedulers.slurm.control.job_presence import JobPresence
 
@@ -85,16 +89,31 @@ def node_ledger(context: NodeLedgerInputs) -> FallbackLedger:
     log = context.actions.log
     book = BookFile(context.state_dir, context.node, context.boot_id, context.records, log)
     outage = StoreOutage(context.state_dir, store.retry_after_s)
-    ledger = FallbackLedger(
+    reconciler = Reconciler(context.node, book, log, is_absent_job)
+    access = StoreAccess(
         context.node,
         open_store,
         book,
         outage if store.on_failure == "local" else None,
-        Reconciler(context.node, book, log, is_absent_job),
+        reconciler,
         log,
     )
-    ledger.record_outages(outage)
-    return ledger
+    access.record_outages(outage)
+    committer = Committer(
+        this_process(), context.config.slurm.hook_deadline_s, partial(_has_ended, context.records)
+    )
+    return FallbackLedger(context.node, book, access, reconciler, log, committer)
+
+
+def _has_ended(records: JobRecords, claim: Claim) -> bool:
+    """Tell whether the job's attempt has ended, by the node's own record of it.
+
+    Every attempt is recorded before anything is reserved for it.
+    """
+    if claim.job_id is None:
+        return False
+    record = records.find(claim.job_id)
+    return record is None or record.ended or record.owner.token != claim.owner
 
 
 def _refuse_to_start_in_job(store: StoreConfig) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from canhazgpu.allocation.refusal import Refusal
 from canhazgpu.deadline import hard_deadline
+from canhazgpu.errors import VoidGrantError
 from canhazgpu.ledger.journal_entries import PROLOG
 from canhazgpu.schedulers.slurm.hook.ended_jobs import release_ended_jobs
 from canhazgpu.schedulers.slurm.hook.failure import hook_error_text
@@ -31,6 +32,8 @@ def start_or_requeue(hook: JobHook) -> None:
     try:
         with hard_deadline(hook.time_left_s):
             start_job(hook)
+    except VoidGrantError as exc:
+        hook.actions.log(f"job {hook.job.owner.job_id}: nothing is reserved for it: {exc}")
     except Exception as exc:  # no failure may drain the node
         from canhazgpu.schedulers.slurm.job_start.scheduler_actions import apply_fault_policy  # noqa: PLC0415 - as below
 

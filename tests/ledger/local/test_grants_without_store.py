@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hook_ledger import CommittingLedger, hook_ledger
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ledger_samples import Store, job, new_node_name, observation, uuid, wait_for_next_ms
@@ -12,11 +13,25 @@ from ledger_samples import Store, job, new_node_name, observation, uuid, wait_fo
 from canhazgpu.errors import NodeStateError, StoreError
 from canhazgpu.ledger.local.book_file import BookFile
 from canhazgpu.ledger.local.job_records import JobRecords
-from canhazgpu.ledger.local.offline_ledger import OfflineLedger
+from canhazgpu.ledger.local.outage import StoreOutage
+from canhazgpu.ledger.local.reconcile import Reconciler
+from canhazgpu.ledger.port import GrantOptions, Ledger
 from canhazgpu.ledger.values import BlockedGpu, Claim, GrantedGpus, TooFewGpus
+from canhazgpu.ledger.wait_budget import WaitBudget
 
 NODE = "n1"
 GPUS = 4
+
+
+def alone(node: str, place: Path) -> CommittingLedger:
+    """Return the ledger of a node whose store is away."""
+
+    def away(budget: WaitBudget) -> Ledger:
+        raise StoreError("away")
+
+    book = BookFile(place, node, "b", JobRecords(place), print)
+    reconciler = Reconciler(node, book, print, lambda _: False)
+    return hook_ledger(node, away, book, StoreOutage(place, 60.0), reconciler, print)
 
 
 @pytest.fixture
@@ -25,8 +40,8 @@ def book_file(tmp_path: Path) -> BookFile:
 
 
 @pytest.fixture
-def local(book_file: BookFile) -> OfflineLedger:
-    return OfflineLedger(NODE, book_file)
+def local(tmp_path: Path) -> CommittingLedger:
+    return alone(NODE, tmp_path)
 
 
 def kinds(book_file: BookFile) -> list[str]:
@@ -35,31 +50,37 @@ def kinds(book_file: BookFile) -> list[str]:
 
 
 def test_what_it_grants_and_releases_is_journaled(
-    local: OfflineLedger, book_file: BookFile
+    local: CommittingLedger, book_file: BookFile
 ) -> None:
     assert local.reserve_count(job(1), 2, observation(NODE)) == GrantedGpus((uuid(0), uuid(1)))
     assert local.renew(NODE, job(1).owner) == [uuid(0), uuid(1)]
     assert local.release(NODE, job(1).owner, "end") == [uuid(0), uuid(1)]
-    assert local.read_nodes().reservations == {}
+    assert local.read_nodes([NODE])[0].reservations == {}
     assert kinds(book_file) == ["grant", "release"]
 
 
-def test_a_count_is_granted_among_the_candidates_alone(local: OfflineLedger) -> None:
+def among(*indices: int) -> GrantOptions:
+    return GrantOptions(candidates=frozenset(map(uuid, indices)))
+
+
+def test_a_count_is_granted_among_the_candidates_alone(local: CommittingLedger) -> None:
     seen = observation(NODE, in_use=(1,))
-    short = local.reserve_count(job(1), 2, seen, {uuid(1), uuid(3)})
+    short = local.reserve_count(job(1), 2, seen, among(1, 3))
     assert short == TooFewGpus(2, 1, 0, 1, 0, 0)
-    assert local.reserve_count(job(2), 1, seen, frozenset()) == TooFewGpus(1, 0, 0, 0, 0, 0)
-    granted = local.reserve_count(job(3), 2, seen, {uuid(1), uuid(2), uuid(3)})
+    assert local.reserve_count(job(2), 1, seen, among()) == TooFewGpus(1, 0, 0, 0, 0, 0)
+    granted = local.reserve_count(job(3), 2, seen, among(1, 2, 3))
     assert granted == GrantedGpus((uuid(2), uuid(3)))
 
 
-def test_a_release_of_nothing_is_journaled_too(local: OfflineLedger, book_file: BookFile) -> None:
+def test_a_release_of_nothing_is_journaled_too(
+    local: CommittingLedger, book_file: BookFile
+) -> None:
     """The store may have granted what nobody heard of."""
     assert local.release(NODE, job(1).owner, "end") == []
     assert kinds(book_file) == ["release"]
 
 
-def test_quarantines(local: OfflineLedger, book_file: BookFile) -> None:
+def test_quarantines(local: CommittingLedger, book_file: BookFile) -> None:
     assert local.quarantine(NODE, uuid(0), "memory stays", "epilog")
     assert not local.quarantine(NODE, uuid(0), "again", "epilog")
     answer = local.reserve_given(job(1), [uuid(0)], observation(NODE))
@@ -69,21 +90,21 @@ def test_quarantines(local: OfflineLedger, book_file: BookFile) -> None:
     assert kinds(book_file) == ["quarantine", "unquarantine"]
 
 
-def test_of_another_node_it_knows_nothing(local: OfflineLedger) -> None:
+def test_of_another_node_it_knows_nothing(local: CommittingLedger) -> None:
     for ask in (
         lambda: local.release("n2", "job:c1:1:0", "end"),
         lambda: local.renew("n2", "job:c1:1:0"),
         lambda: local.quarantine("n2", uuid(0), "hot", "root"),
         lambda: local.unquarantine("n2", uuid(0), "root"),
     ):
-        with pytest.raises(StoreError, match="nothing is known of n2"):
+        with pytest.raises(StoreError, match="hooks change nothing on n2"):
             ask()
 
 
 def test_what_cannot_be_kept_is_not_granted(tmp_path: Path) -> None:
     place = tmp_path / "run"
     (place / ".book.json.new").mkdir(parents=True)
-    local = OfflineLedger(NODE, BookFile(place, NODE, "b", JobRecords(place), print))
+    local = alone(NODE, place)
     with pytest.raises(NodeStateError):
         local.reserve_count(job(1), 1, observation(NODE))
 
@@ -111,7 +132,7 @@ def test_its_answers_are_the_stores(
     """The same questions in the same order, to a node alone and to a store."""
     node = new_node_name()
     place = tmp_path_factory.mktemp("run")
-    local = OfflineLedger(node, BookFile(place, node, "b", JobRecords(place), print))
+    local = alone(node, place)
     remote = store.ledger()
     in_use: tuple[int, ...] = ()
     unknown: tuple[int, ...] = ()
@@ -145,7 +166,7 @@ def test_its_answers_are_the_stores(
             continue
         assert _plain(answers[0]) == _plain(answers[1]), (kind, what)
     (shown,) = remote.read_nodes([node])
-    mine = local.read_nodes()
+    (mine,) = local.read_nodes([node])
     for theirs, ours in ((shown.reservations, mine.reservations),):
         assert {gpu: one.claim for gpu, one in theirs.items()} == {
             gpu: one.claim for gpu, one in ours.items()
@@ -161,7 +182,7 @@ def _plain(answer: object) -> object:
     return answer
 
 
-def test_a_stale_scan_is_told_apart(local: OfflineLedger) -> None:
+def test_a_stale_scan_is_told_apart(local: CommittingLedger) -> None:
     local.reserve_given(job(1), [uuid(0)], observation(NODE))
     old = observation(NODE, age_s=5.0)
     local.release(NODE, job(1).owner, "end")
@@ -169,7 +190,7 @@ def test_a_stale_scan_is_told_apart(local: OfflineLedger) -> None:
     assert local.reserve_count(job(2), 4, old) == TooFewGpus(4, 3, 0, 0, 0, 1)
 
 
-def test_what_expires_is_free_then(local: OfflineLedger, book_file: BookFile) -> None:
+def test_what_expires_is_free_then(local: CommittingLedger, book_file: BookFile) -> None:
     from canhazgpu.ledger.values import NodeView, Reservation
     from canhazgpu.node.boot_clock import uptime_s
 

@@ -1,0 +1,133 @@
+"""The steps by which the node's book grants GPUs: open, commit or cancel; pure.
+
+A grant is opened under the book's lock as an intent, is confirmed by the store and looked at a
+second time without the lock, and is committed under the lock. Every process that takes the lock
+first ends the intents whose time is over or whose writer is dead. So none holds a GPU for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from canhazgpu.frozen_dataclass import dataclass
+from canhazgpu.ledger.co_holders import add_holder
+from canhazgpu.ledger.journal_entries import GRANT, RELEASE, JournalEntry
+from canhazgpu.ledger.local.book import Book, is_job_owner
+from canhazgpu.ledger.local.intent import Intent
+from canhazgpu.ledger.release_reasons import NOT_COMMITTED
+from canhazgpu.ledger.values import CommitRefusal, Reservation
+from canhazgpu.node.process_id import ProcessId
+
+
+@dataclass(frozen=True, slots=True)
+class CommitFacts:
+    """What decides a commit, read while the book's lock is held.
+
+    `uptime_s` is the node's uptime. `is_fenced` says that the owner's attempt has ended, and
+    `peer_lives` that the process that asked for the grant still waits for it.
+    """
+
+    uptime_s: float
+    is_fenced: bool
+    peer_lives: bool
+
+
+def with_open_intents(book: Book, owner: str = "") -> Book:
+    """Return the book as it would be if the intents of all others were committed.
+
+    Nobody may be granted what somebody else is about to get.
+    """
+    held: dict[str, Reservation] = dict(book.reservations)
+    for intent in book.intents:
+        if intent.claim.owner != owner:
+            for one in intent.reservations():
+                held = add_holder(held, one)
+    jobs = {one.claim.owner for one in book.intents if is_job_owner(one.claim.owner)}
+    return replace(book, reservations=held, job_owners=book.job_owners | jobs)
+
+
+def with_intent(book: Book, intent: Intent) -> Book:
+    """Return the book with the intent opened."""
+    return replace(book, intents=(*book.intents, intent))
+
+
+def without_intent(book: Book, number: int) -> Book:
+    """Return the book without the intent; the store refused it and needs no entry."""
+    return replace(book, intents=tuple(one for one in book.intents if one.number != number))
+
+
+def commit_refusal(book: Book, intent: Intent, facts: CommitFacts) -> CommitRefusal | None:
+    """Return why the intent may not be committed, None if it may."""
+    if facts.is_fenced:
+        return CommitRefusal.FENCED
+    if not facts.peer_lives:
+        return CommitRefusal.PEER_GONE
+    if facts.uptime_s >= intent.deadline_s:
+        return CommitRefusal.LATE
+    if intent not in book.intents:
+        return CommitRefusal.CANCELLED
+    return None
+
+
+def commit_entry(book: Book, intent: Intent, reason: str = "") -> JournalEntry:
+    """Return the entry that commits the intent.
+
+    Its owner holds the intent's GPUs, and what it held before.
+    """
+    held = dict.fromkeys((*book.gpus_of(intent.claim.owner), *intent.gpus))
+    return JournalEntry(
+        GRANT,
+        intent.at,
+        intent.claim.owner,
+        tuple(held),
+        intent.claim,
+        reason,
+        grant=intent.number,
+    )
+
+
+def cancel_entry(intent: Intent, at: float, reason: str = NOT_COMMITTED) -> JournalEntry:
+    """Return the entry that ends the intent, whether the store has made the grant or not.
+
+    After it the store refuses the grant's number.
+    """
+    return JournalEntry(RELEASE, at, intent.claim.owner, reason=reason, grant=intent.number)
+
+
+def intents_over(
+    book: Book, uptime_s: float, is_alive: Callable[[ProcessId], bool]
+) -> tuple[Intent, ...]:
+    """Return the intents that can no longer be committed: too late, or their writer is dead."""
+    return tuple(
+        one for one in book.intents if uptime_s >= one.deadline_s or not is_alive(one.writer)
+    )
+
+
+def settled_through(book: Book, last_number: int) -> int:
+    """Return the number up to which no intent is open; `last_number` is the last one given."""
+    return min((one.number - 1 for one in book.intents), default=last_number)
+
+
+def release_entries(
+    book: Book,
+    entry: JournalEntry,
+    seen_number: int | None,
+) -> tuple[JournalEntry, ...]:
+    """Return the entries that release the owner's GPUs and cancel its open intents.
+
+    `entry` is the release. `seen_number` is the grant that the release is meant for, as its owner's
+    was when that was decided; None if it is meant for whatever the owner holds. A later grant of
+    the same owner stays.
+    """
+    owner, number = entry.owner, book.grant_numbers.get(entry.owner)
+    if seen_number is not None and number is not None and number != seen_number:
+        return ()
+    cancelled = tuple(
+        cancel_entry(one, entry.at, entry.reason)
+        for one in book.intents
+        if one.claim.owner == owner and not entry.gpus
+    )
+    if cancelled and not book.gpus_of(owner):
+        return cancelled
+    return (*cancelled, replace(entry, grant=number))
