@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from canhazgpu.agent import request_state
 from canhazgpu.agent.request_state import ClientEvent, ClientState, HandlerEvent, HandlerState
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import NodeStateError, StoreError
+from canhazgpu.ledger.journal_entries import GRANT, JournalEntry
 from canhazgpu.ledger.local import book_file as book_module
 from canhazgpu.ledger.local.book_file import BookFile
 from canhazgpu.ledger.local.book_grants import BookGrants, Committer
@@ -33,7 +34,7 @@ from canhazgpu.ledger.local.outage import StoreOutage
 from canhazgpu.ledger.local.reconcile import Reconciler
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.ledger import RedisLedger
-from canhazgpu.ledger.values import Claim, JobOwner
+from canhazgpu.ledger.values import Claim, GrantedGpus, JobOwner
 from canhazgpu.node.process_id import ProcessId
 
 GPUS = 3
@@ -251,6 +252,24 @@ class World:
         self.committed_by[request.name] = worker
         self.running[request.name] = request.gpus
 
+    def start_by_former_release(self, request: Request) -> bool:
+        """Grant as a hook did that knows no intents, without the store; returns whether it did."""
+        owner, claim = request.owner, self.claim(request.owner)
+        self.records.begin(owner, "ann", str(self.boot))
+        wait_for_next_ms()
+        with self.book_file().open() as transaction:
+            book = replace(transaction.book, intents=(), grant_numbers={})
+            transaction.book = book
+            seen = observation(self.node, GPUS)
+            chosen = grant_given(book, claim, request.gpus, seen, transaction.now)
+            if not isinstance(chosen, GrantedGpus):
+                return False
+            transaction.apply_and_journal(
+                JournalEntry(GRANT, transaction.now, owner.token, request.gpus, claim)
+            )
+        self.running[request.name] = request.gpus
+        return True
+
     def end_job(self, owner: JobOwner) -> None:
         """The epilog: fence the attempt, then release what it holds."""
         self.running.pop(owner.token, None)
@@ -261,6 +280,30 @@ class World:
         except NodeStateError:
             return
         self.ledger().release(self.node, owner.token, "job ended")
+
+    def check_invariants(self) -> None:
+        """No GPU has two jobs, and the book has every running job."""
+        given = [gpu for gpus in self.running.values() for gpu in gpus]
+        assert len(given) == len(set(given)), self.running
+        held = self.held_in_book() if self.running else {}
+        for owner, gpus in self.running.items():
+            assert held.get(owner, set()) == set(gpus)
+
+    def check_rest(self) -> None:
+        """When nobody works, book and store have the running jobs alone, and no intent is open."""
+        self.uptime += INTENT_LIFE_S
+        for _ in range(2):
+            ledger = self.ledger()
+            (view,) = ledger.read_nodes([self.node])
+            for owner in sorted({one.claim.owner for one in view.all_reservations()}):
+                if owner not in self.running:
+                    ledger.release(self.node, owner, "gone")
+        with self.book_file().open() as transaction:
+            assert transaction.book.intents == ()
+            assert transaction.pending.entries == ()
+        running = {owner: set(gpus) for owner, gpus in self.running.items()}
+        assert self.held_in_book() == running
+        assert self.held_in_store() == running
 
     def raw_keys(self, client: redis.Redis) -> list[bytes]:
         keys: list[bytes] = client.keys(f"canhazgpu:{{{self.node}}}:*")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from canhazgpu.errors import NodeStateError
 from canhazgpu.ledger.journal_entries import NOTE_KINDS, JournalEntry
@@ -41,6 +41,15 @@ from canhazgpu.node.state_files import file_lock, make_directory, read_if_owned,
 FORMAT = 1
 MAX_JOURNAL_BYTES_FOR_NOTES = 2 * 2**20
 """A journal of this size takes no more notes, only entries that change the book."""
+
+
+class _SavedBook(NamedTuple):
+    """The book of a file; `last` is the last number given out in the journal with the token."""
+
+    book: Book
+    token: str
+    last: int
+    clock_offset_s: float
 
 
 class BookTransaction:
@@ -163,23 +172,28 @@ class BookFile:
         pending = self._journal.read()
         if pending.damage:
             self._log(log_line("journal-damaged", node=self._node, reason=pending.damage))
-        book, applied, offset_s = self._read_file(pending.token)
-        pending = replace(pending, last=max(pending.last, applied))
+        saved = self._read_file()
+        if pending.is_new and saved.token:
+            # Numbers were given out before there was anything to journal.
+            pending = replace(pending, token=saved.token)
+        applied = saved.last if saved.token == pending.token else 0
+        book = saved.book
         for one in pending.entries:
             if one.number > applied:
                 book = book.with_entry(one.entry)
-        transaction = BookTransaction(self._journal, book, pending, offset_s)
+        pending = replace(pending, last=max(pending.last, saved.last))
+        transaction = BookTransaction(self._journal, book, pending, saved.clock_offset_s)
         transaction.book = transaction.book.without_earlier_boots(self._boot_id).without_expired(
             transaction.now
         )
         return transaction
 
-    def _read_file(self, token: str) -> tuple[Book, int, float]:
-        """Return the book of the file, its last entry's number, and the store's clock offset."""
+    def _read_file(self) -> _SavedBook:
+        """Return what the book's file holds."""
         content = read_if_owned(self._path)
         wall_s = time.time() - uptime_s()
         if content is None:
-            return self._from_records(), 0, wall_s
+            return _SavedBook(self._from_records(), "", 0, wall_s)
         try:
             data = json.loads(content)
             if (data["format"], data["node"]) != (FORMAT, self._node):
@@ -187,7 +201,6 @@ class BookFile:
                     f"it is of format {data['format']!r:.20} and node {data['node']!r:.80}, not"
                     f" of {FORMAT} and {self._node!r}: another release's, or another node's"
                 )
-            applied = int(data["applied"]) if data["journal"] == token else 0
             same_boot = data["boot_id"] == self._boot_id
             offset_s = float(data["clock_offset_s"]) if same_boot else wall_s
             book = _book_from_dict(data)
@@ -195,11 +208,11 @@ class BookFile:
                 # Their writers are gone, and their deadlines are of another boot.
                 over = tuple(replace(one, deadline_s=0.0) for one in book.intents)
                 book = replace(book, intents=over)
-            return book, applied, offset_s
+            return _SavedBook(book, str(data["journal"]), int(data["applied"]), offset_s)
         except (*RECORD_ERRORS, AttributeError) as exc:
             reason = f"{self._path} cannot be read ({exc}): made anew from the jobs' records"
             self._log(log_line("book-damaged", node=self._node, reason=reason))
-            return self._from_records(), 0, wall_s
+            return _SavedBook(self._from_records(), "", 0, wall_s)
 
     def _from_records(self) -> Book:
         """Return a book made from the records of running jobs, for a book file that is lost."""

@@ -37,7 +37,8 @@ class PendingEntries:
     """The entries that the store does not have yet.
 
     `last` is the number of the last entry ever written, and `size` the length of the file's whole
-    lines. `damage` describes what could not be read, "" if everything could.
+    lines. `damage` describes what could not be read, "" if everything could. `is_new` says that
+    there is no journal yet, and the token is a new one.
     """
 
     token: str
@@ -45,6 +46,7 @@ class PendingEntries:
     last: int = 0
     size: int = 0
     damage: str = ""
+    is_new: bool = False
 
 
 class Journal:
@@ -58,7 +60,7 @@ class Journal:
         """Return the pending entries; a file that is no journal of this node is renamed."""
         content = read_if_owned(self._path)
         if content is None:
-            return PendingEntries(os.urandom(8).hex())
+            return PendingEntries(os.urandom(8).hex(), is_new=True)
         head, *lines = content.split(b"\n")
         token, after = self._header(_checked_payload(head))
         if not token:

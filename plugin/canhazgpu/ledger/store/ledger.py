@@ -111,7 +111,7 @@ class RedisLedger:
         claim = {**claim_to_dict(grant.claim), "grant_number": grant.number}
         known, overruled, code, *rest = self._session.run_script(
             "confirm",
-            keys.node_keys(node),
+            self._keys(node),
             grant.journal,
             to_json(encode_entries(grant.entries)),
             grant.settled_through,
