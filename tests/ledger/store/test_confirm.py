@@ -1,4 +1,4 @@
-"""The store confirms what a node's book has opened: once for each number, however late it is asked."""
+"""The store confirms what a node's book opened: once for each number, however late it is asked."""
 
 from __future__ import annotations
 
