@@ -15,7 +15,7 @@ from ledger_samples import job, new_node_name, observation, uuid, wait_for_next_
 from servers.private_redis import PrivateRedis
 
 from canhazgpu.config.schema import StoreConfig
-from canhazgpu.errors import NodeStateError
+from canhazgpu.errors import NodeStateError, error_text
 from canhazgpu.ledger.local.book_file import BookFile
 from canhazgpu.ledger.local.job_records import JobRecords
 from canhazgpu.ledger.local.outage import StoreOutage
@@ -199,8 +199,9 @@ def test_what_nobody_can_vouch_for_counts_for_nothing(node: Node, change: str) -
 )
 def test_what_cannot_be_read_is_no_free_gpu(node: Node, text: str) -> None:
     (node.place / PUBLISHED_FILE).write_text(text.replace("NODE", node.name))
-    with pytest.raises(NodeStateError, match="canhazgpu-healthcheck"):
+    with pytest.raises(NodeStateError, match="not known which GPUs the node's jobs hold") as raised:
         node.person().reserve_count(RUN, 1, node.seen(), PERSONS)
+    assert "canhazgpu-healthcheck" in error_text(raised.value)
     assert node.owners() == {}
 
 

@@ -354,9 +354,10 @@ def test_where_the_node_may_not_decide_jobs_are_sent_back(node: Any, server: Pri
     server.kill()
     node.run("prolog", **job_variables(1, "0,1"))
     assert "cannot reach the store" in node.log()
-    assert not (node.files / "run" / "store-outage").exists()
+    assert (node.files / "run" / "store-outage").exists()  # for people to read
     server.start()
     node.run("epilog", **job_variables(1, "0,1"))
+    assert not (node.files / "run" / "store-outage").exists()
     assert node.owners_by_gpu() == {}
     assert node.record_files() == set()
 
