@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from request_world import INTENT_LIFE_S, Request, Worker, World
+from ledgers.request_world import INTENT_LIFE_S, Request, Worker, World
 
 from canhazgpu.agent import request_state
 from canhazgpu.agent.request_state import ClientEvent, ClientState, HandlerEvent, HandlerState

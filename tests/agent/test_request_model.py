@@ -19,7 +19,7 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
-from request_world import GPUS, INTENT_LIFE_S, Request, Worker, World
+from ledgers.request_world import GPUS, INTENT_LIFE_S, Request, Worker, World
 
 from canhazgpu.agent.request_state import ClientEvent, ClientState, HandlerEvent, HandlerState
 from canhazgpu.ledger.values import JobOwner

@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 import redis
-from hook_ledger import CommittingLedger, hook_ledger
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from ledger_samples import new_node_name, observation, share, wait_for_next_ms
+from ledgers.hook_ledger import CommittingLedger, hook_ledger
 from servers.private_redis import shared_server
 
 from canhazgpu.config.schema import StoreConfig

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hook_ledger import CommittingLedger, hook_ledger
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ledger_samples import Store, job, new_node_name, observation, uuid, wait_for_next_ms
+from ledgers.hook_ledger import CommittingLedger, hook_ledger
 
 from canhazgpu.errors import NodeStateError, StoreError
 from canhazgpu.ledger.local.book_file import BookFile

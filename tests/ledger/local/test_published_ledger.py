@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hook_ledger import CommittingLedger, hook_ledger
 from ledger_samples import job, new_node_name, observation, uuid, wait_for_next_ms
+from ledgers.hook_ledger import CommittingLedger, hook_ledger
 from servers.private_redis import PrivateRedis
 
 from canhazgpu.config.schema import StoreConfig

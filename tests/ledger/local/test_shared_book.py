@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hook_ledger import CommittingLedger, hook_ledger
 from ledger_samples import job, new_node_name, observation, run, share, uuid, view, wait_for_next_ms
+from ledgers.hook_ledger import CommittingLedger, hook_ledger
 from servers.private_redis import shared_server
 
 from canhazgpu.config.schema import StoreConfig

@@ -24,8 +24,7 @@ from canhazgpu.ledger.local.grant_steps import (
     with_intent,
     with_open_intents,
 )
-from canhazgpu.ledger.local.intent import Intent
-from canhazgpu.ledger.local.intent_json import intent_from_dict, intent_to_dict
+from canhazgpu.ledger.local.intent import Intent, intent_from_dict, intent_to_dict
 from canhazgpu.ledger.local.job_records import JobRecords
 from canhazgpu.ledger.local.journal import JOURNAL_FILE, Journal, PendingEntries
 from canhazgpu.ledger.local.outage import read_outage

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import redis
-from hook_ledger import hook_ledger
 from ledger_samples import new_node_name, observation, wait_for_next_ms
+from ledgers.hook_ledger import hook_ledger
 from servers.private_redis import shared_server
 
 from canhazgpu.agent import request_state
