@@ -15,7 +15,11 @@ from canhazgpu.errors import InputError, NodeStateError, SchedulerError, StoreEr
 from canhazgpu.in_process.events import read_histories
 from canhazgpu.ledger.local.job_records import JobRecords
 from canhazgpu.ledger.local.journal import pending_entries
+from canhazgpu.ledger.values import job_cluster
 from canhazgpu.node.identity import node_name, state_dir
+from canhazgpu.schedulers.slurm.conf.cluster_name import owner_cluster_name
+from canhazgpu.schedulers.slurm.conf.conf_files import lower_as_slurm
+from canhazgpu.schedulers.slurm.conf.node_conf import cluster_of_conf, conf_path
 from canhazgpu.service.history import ExplainAnswer, JobOnNode, RecordedJob
 from canhazgpu.status.event_format import NodeEvent, by_time
 from canhazgpu.status.history.outlook import Holding
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
     from canhazgpu.config import Config
     from canhazgpu.in_process.adapters import Adapters
     from canhazgpu.ledger.journal_entries import JournalEntry
-    from canhazgpu.ledger.values import NodeView
+    from canhazgpu.ledger.values import Claim, NodeView
     from canhazgpu.service.history import ExplainRequest
 
 _JOB_ID = re.compile(r"[0-9]{1,19}([_+][0-9]{1,10})?")
@@ -43,9 +47,55 @@ def explain_owner(adapters: Adapters, request: ExplainRequest) -> ExplainAnswer:
         answer = ExplainAnswer("", JobOnNode(node, None, ()), subject, history_days=history_days)
         return _with_history(adapters, request, answer)
     job_id = _resolve_job_id(adapters, config, subject)
-    on_this_node = _job_on_this_node(adapters, config, job_id)
+    on_this_node = JobOnNode(node_name(config.node, adapters.environ), None, ())
     answer = ExplainAnswer(job_id, on_this_node, history_days=history_days)
-    return _with_scheduler(adapters, config, _with_history(adapters, request, answer))
+    answer = _with_history(adapters, request, answer)
+    return _of_one_cluster(adapters, config, request, answer)
+
+
+def _of_one_cluster(
+    adapters: Adapters, config: Config, request: ExplainRequest, answer: ExplainAnswer
+) -> ExplainAnswer:
+    """Return the answer for the job of one cluster, with this node's record of it."""
+    node = answer.on_this_node.node
+    records = JobRecords(state_dir(config.node, node)).find_all(answer.job_id)
+    claims = [one.event.claim for one in answer.events if one.event.claim]
+    claims += [one.reservation.claim for one in answer.holdings]
+    found = {job_cluster(one.owner) for one in claims} | {one.owner.cluster for one in records}
+    own = cluster_of_conf(conf_path(adapters.environ))
+    cluster = _choose_cluster(request.cluster, own, answer.job_id, sorted(found - {""}))
+    answer = replace(
+        answer,
+        on_this_node=_job_on_this_node(config, node, answer.job_id, cluster),
+        events=tuple(one for one in answer.events if _is_of_cluster(one.event.claim, cluster)),
+        holdings=tuple(
+            one for one in answer.holdings if _is_of_cluster(one.reservation.claim, cluster)
+        ),
+        other_clusters=tuple(sorted(found - {cluster, ""})) if cluster else (),
+    )
+    if cluster and cluster != own:
+        # The Slurm that could be asked has another job of this number.
+        return replace(answer, scheduler_fault=f"it is a job of cluster {cluster}")
+    return _with_scheduler(adapters, config, answer)
+
+
+def _choose_cluster(requested: str, own: str, job_id: str, found: list[str]) -> str:
+    """Return the cluster whose job is meant; "" where the number is the only job's."""
+    if requested:
+        return owner_cluster_name(lower_as_slurm(requested))
+    if len(found) < 2:
+        return ""
+    if own in found:
+        return own
+    raise InputError(
+        f"several clusters have a job {job_id}: name its cluster, as in --cluster {found[0]}"
+        f" ({', '.join(found)})"
+    )
+
+
+def _is_of_cluster(claim: Claim | None, cluster: str) -> bool:
+    """Return whether the job is the cluster's; any job is where no cluster is named."""
+    return not cluster or (claim is not None and job_cluster(claim.owner) == cluster)
 
 
 def _with_history(
@@ -106,28 +156,28 @@ def _resolve_job_id(adapters: Adapters, config: Config, job: str) -> str:
     return job_id
 
 
-def _job_on_this_node(adapters: Adapters, config: Config, job_id: str) -> JobOnNode:
+def _job_on_this_node(config: Config, node: str, job_id: str, cluster: str) -> JobOnNode:
     """Return this node's record of the job, and its journal entries that Redis does not have."""
-    node = node_name(config.node, adapters.environ)
     directory = state_dir(config.node, node)
-    record = _recorded_job(directory, job_id)
+    record = _recorded_job(directory, job_id, cluster)
     try:
-        return JobOnNode(node, record, _pending_entries(directory, node, job_id))
+        return JobOnNode(node, record, _pending_entries(directory, node, job_id, cluster))
     except NodeStateError as exc:
         # Only root may read the journal.
         return JobOnNode(node, record, None, error_text(exc))
 
 
-def _recorded_job(directory: Path, job_id: str) -> RecordedJob | None:
-    record = JobRecords(directory).find(job_id)
-    if record is None:
-        return None
-    owner = record.owner.token
-    return RecordedJob(owner, record.user, record.gpus, record.ended, record.epilogs_owed)
+def _recorded_job(directory: Path, job_id: str, cluster: str) -> RecordedJob | None:
+    for one in JobRecords(directory).find_all(job_id):
+        if cluster in ("", one.owner.cluster):
+            return RecordedJob(one.owner.token, one.user, one.gpus, one.ended, one.epilogs_owed)
+    return None
 
 
-def _pending_entries(directory: Path, node: str, job_id: str) -> tuple[JournalEntry, ...]:
-    prefix, infix = "job:", f":{job_id}:"
+def _pending_entries(
+    directory: Path, node: str, job_id: str, cluster: str
+) -> tuple[JournalEntry, ...]:
+    prefix, infix = f"job:{cluster}:" if cluster else "job:", f":{job_id}:"
     return tuple(
         one
         for one in pending_entries(directory, node)

@@ -39,6 +39,12 @@ class JobOwner:
         return attempt != token and attempt.isdecimal() and int(attempt) <= self.attempt
 
 
+def job_cluster(token: str) -> str:
+    """Return the cluster in a job's token, "" for any other owner."""
+    kind, _, rest = token.partition(":")
+    return rest.partition(":")[0] if kind == "job" and rest.count(":") > 1 else ""
+
+
 RUN = "run"
 MANUAL = "manual"
 """Values of the TYPE column: a running command's reservation, and a person's timed reservation."""

@@ -41,12 +41,14 @@ class ExplainRequest:
     """One job, by the id that its scheduler shows: ``4711``, ``4711_3`` or ``4711+1``.
 
     Or the owner of a run or of a manual reservation, ``run:…`` or ``manual:…``. The history is read
-    for the last `since_s` seconds, on these nodes; on all if none is named.
+    for the last `since_s` seconds, on these nodes; on all if none is named. `cluster` is the job's,
+    as Slurm calls it; empty for that of this host's ``slurm.conf``.
     """
 
     subject: str
     since_s: float
     nodes: tuple[str, ...] = ()
+    cluster: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ class ExplainAnswer:
     the owner has now. `scheduler` is the job as its scheduler knows it now, None if it does not
     know it (any more), or if `scheduler_fault` says why it cannot tell. `read_at` is the present,
     in seconds since the epoch. `history_days` is for how many days the history is kept.
+    `other_clusters` have a job of this number too.
     """
 
     job_id: str
@@ -99,6 +102,7 @@ class ExplainAnswer:
     fault: CanhazgpuError | None = None
     read_at: float = 0.0
     history_days: int = 0
+    other_clusters: tuple[str, ...] = ()
 
     @property
     def is_known(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from canhazgpu.allocation.holder_text import holder_name, share_text
 from canhazgpu.durations import short_duration_text
 from canhazgpu.ledger.journal_entries import NOTE_KINDS
-from canhazgpu.ledger.values import Event
+from canhazgpu.ledger.values import Event, job_cluster
 
 UNKNOWN_TIME = "at an unknown time"
 MAX_LINE = 4000
@@ -30,15 +30,18 @@ def by_time(events: Sequence[NodeEvent]) -> list[NodeEvent]:
     return sorted(events, key=lambda one: (one.event.at, one.node, one.event.id))
 
 
-def event_line(one: NodeEvent) -> str:
-    """Return the event on one line: time, node, kind, GPU, owner, outcome, reason."""
+def event_line(one: NodeEvent, *, names_cluster: bool = False) -> str:
+    """Return the event on one line: time, node, kind, GPU, owner, outcome, reason.
+
+    `names_cluster` is for histories of several clusters, whose jobs may have the same numbers.
+    """
     event = one.event
     words = [
         local_time_text(event.at),
         one.node,
         event.kind,
         event.gpu,
-        _owner_text(event),
+        _owner_text(event, names_cluster=names_cluster),
         outcome_text(event),
     ]
     if event.by:
@@ -62,11 +65,19 @@ def local_time_text(at: float) -> str:
         return UNKNOWN_TIME
 
 
-def _owner_text(event: Event) -> str:
+def clusters_in(events: Sequence[NodeEvent]) -> set[str]:
+    """Return the clusters of the jobs in the events."""
+    found = {job_cluster(one.event.claim.owner) for one in events if one.event.claim}
+    return found - {""}
+
+
+def _owner_text(event: Event, *, names_cluster: bool) -> str:
     if event.claim is None:
         return ""
+    cluster = job_cluster(event.claim.owner) if names_cluster else ""
+    of_cluster = f" of cluster {cluster}" if cluster else ""
     share = f", {share_text(event.claim.share)}" if event.claim.share else ""
-    return f"{holder_name(event.claim)}{share}"
+    return f"{holder_name(event.claim)}{of_cluster}{share}"
 
 
 def outcome_text(event: Event) -> str:
@@ -92,6 +103,7 @@ def event_to_dict(one: NodeEvent) -> dict[str, Any]:
         "type": claim.type if claim else None,
         "user": claim.user if claim else None,
         "job_id": claim.job_id if claim else None,
+        "cluster": (job_cluster(claim.owner) or None) if claim else None,
         "share": asdict(claim.share) if claim and claim.share else None,
         "granted_at": event.granted_at,
         "reason": event.reason or None,

@@ -95,11 +95,12 @@ def test_the_task_prologs_file_is_exact_and_in_the_order_of_positions(
     begin(records)
     complete(records)
     assert (tmp_path / "jobs" / "12.env").read_text() == (
-        "canhazgpu 1\nconstrained 1\nexport uuid\ngpu 0 GPU-a 2 /dev/nvidia5\ngpu 1 GPU-b 3 -\n"
+        "canhazgpu 1\nconstrained 1\nexport cluster=c1\nexport uuid\n"
+        "gpu 0 GPU-a 2 /dev/nvidia5\ngpu 1 GPU-b 3 -\n"
     )
     records.complete(FIRST, GPUS[:1], constrained=False, export=["uuid"])
     assert (tmp_path / "jobs" / "12.env").read_text() == (
-        "canhazgpu 1\nconstrained 0\nexport uuid\ngpu 1 GPU-b 3 -\n"
+        "canhazgpu 1\nconstrained 0\nexport cluster=c1\nexport uuid\ngpu 1 GPU-b 3 -\n"
     )
 
 
@@ -111,7 +112,7 @@ def test_the_task_prolog_is_told_cudas_index_where_it_exports_indices(
     gpus = [AssignedGpu(1, "GPU-b", 3, cuda_index=cuda_index)]
     records.complete(FIRST, gpus, constrained=False, export=["index"])
     assert (tmp_path / "jobs" / "12.env").read_text() == (
-        f"canhazgpu 1\nconstrained 0\nexport index\ngpu 1 GPU-b {told} -\n"
+        f"canhazgpu 1\nconstrained 0\nexport cluster=c1\nexport index\ngpu 1 GPU-b {told} -\n"
     )
     assert records.find("12") == JobRecord(FIRST, "ann", "boot 1", tuple(gpus))
 
@@ -123,8 +124,8 @@ def test_the_task_prolog_of_the_release_before_takes_the_last_export(
     words = export_words("auto", ["NVIDIA_VISIBLE_DEVICES"], [(1, "GPU-c")])
     records.complete(FIRST, GPUS[:1], constrained=True, export=words)
     assert (tmp_path / "jobs" / "12.env").read_text() == (
-        "canhazgpu 1\nconstrained 1\nexport also=NVIDIA_VISIBLE_DEVICES\nexport slurm=1=GPU-c\n"
-        "export auto\nexport uuid\ngpu 1 GPU-b 3 -\n"
+        "canhazgpu 1\nconstrained 1\nexport cluster=c1\nexport also=NVIDIA_VISIBLE_DEVICES\n"
+        "export slurm=1=GPU-c\nexport auto\nexport uuid\ngpu 1 GPU-b 3 -\n"
     )
 
 
@@ -387,7 +388,7 @@ def test_no_reader_ever_sees_half_a_file(records: JobRecords, tmp_path: Path) ->
     try:
         while reads < 300:
             reads += 1
-            if len((tmp_path / "jobs" / "12.env").read_text().splitlines()) != 503:
+            if len((tmp_path / "jobs" / "12.env").read_text().splitlines()) != 504:
                 faults.append("env")
             if len(json.loads((tmp_path / "jobs" / "12.json").read_text())["gpus"]) != 500:
                 faults.append("json")
@@ -442,11 +443,35 @@ def test_another_job_of_the_same_number_is_told_apart(
     begin(records)
     complete(records)
     assert records.begin(owner, user, "boot 1", positions) == named
-    found = records.find("12")
+    found = records.find("12", owner.cluster)
     assert found is not None
     assert (found.owner, found.user) == (owner, user)
     # The GPUs of the one before reach no task of another.
     assert bool(found.gpus) == (named is None and owner == FIRST)
+
+
+def test_a_job_of_another_cluster_leaves_the_record_of_the_first(
+    records: JobRecords, tmp_path: Path
+) -> None:
+    other = replace(FIRST, cluster="c2")
+    begin(records)
+    complete(records)
+    assert records.begin(other, "bob", "boot 1", [2]) is None
+    records.complete(other, GPUS[:1], constrained=False, export=["uuid"])
+
+    first, second = records.find("12", "c1"), records.find("12", "c2")
+    assert first is not None and second is not None
+    assert (first.owner, second.owner) == (FIRST, other)
+    assert records.find("12") == first
+    assert records.find_all("12") == [first, second]
+    assert names(tmp_path) == {"12.json", "12.env", "12@c2.json", "12@c2.env"}
+    assert not records.exists("12", "c3") and records.exists("12", "c2")
+    assert records.end("12", cluster="c1") == replace(first, ended=True)
+    records.forget(FIRST)
+    assert records.find("12", "c1") is None
+    assert records.end("12", cluster="c1") is None
+    assert records.find("12", "c2") == second
+    assert records.all() == [second]
 
 
 def test_a_number_that_is_counted_anew_names_the_later_attempt_before(records: JobRecords) -> None:

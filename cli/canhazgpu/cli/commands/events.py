@@ -46,15 +46,20 @@ def events(app: App, nodes: Sequence[str], since: str, follow: bool, as_json: bo
     """  # noqa: D301 - click reads the character: keep these lines
     service = app.service()
     shown = service.events(EventsRequest(parse_duration(since), tuple(nodes)))
-    for one in shown.events:
-        _print_event(one, as_json)
+    clusters: set[str] = set()
+    _print_events(shown.events, clusters, as_json)
     if follow:
         for one in service.follow(shown):
-            _print_event(one, as_json)
+            _print_events([one], clusters, as_json)
 
 
-def _print_event(one: NodeEvent, as_json: bool) -> None:
+def _print_events(shown: Sequence[NodeEvent], clusters: set[str], as_json: bool) -> None:
+    """Print the events; `clusters` keeps those that were seen, as several are told apart."""
     from canhazgpu.cli.terminal.text import printable  # noqa: PLC0415 - only where something happened
-    from canhazgpu.status.event_format import event_line, event_to_dict  # noqa: PLC0415
+    from canhazgpu.status.event_format import clusters_in, event_line, event_to_dict  # noqa: PLC0415
 
-    click.echo(json.dumps(event_to_dict(one)) if as_json else printable(event_line(one)))
+    clusters |= clusters_in(shown)
+    several = len(clusters) > 1
+    for one in shown:
+        line = event_line(one, names_cluster=several)
+        click.echo(json.dumps(event_to_dict(one)) if as_json else printable(line))

@@ -33,9 +33,17 @@ DEFAULT_SINCE = "7d"
     show_default=True,
     help="Go back so far, as 2h or 30d.",
 )
+@click.option(
+    "--cluster",
+    default="",
+    metavar="NAME",
+    help="The job's cluster, where several have its number.  [default: that of slurm.conf]",
+)
 @json_option
 @click.pass_obj
-def explain_job(app: App, subject: str, nodes: Sequence[str], since: str, as_json: bool) -> None:
+def explain_job(
+    app: App, subject: str, *, nodes: Sequence[str], since: str, cluster: str, as_json: bool
+) -> None:
     """Show what happened to a job's GPUs, why, and what comes next.
 
     When its prolog ran on each node, what it saw, what it granted or why not, what was done
@@ -53,7 +61,7 @@ def explain_job(app: App, subject: str, nodes: Sequence[str], since: str, as_jso
       canhazgpu explain run:9f86d081884c7d65
     """  # noqa: D301 - click reads the character: keep these lines
     since_s = parse_duration(since)
-    answer = app.service().explain(ExplainRequest(subject, since_s, tuple(nodes)))
+    answer = app.service().explain(ExplainRequest(subject, since_s, tuple(nodes), cluster))
     from canhazgpu.cli.terminal.explanation import (  # noqa: PLC0415 - not for the help
         answer_lines,
         answer_to_dict,
@@ -66,6 +74,9 @@ def explain_job(app: App, subject: str, nodes: Sequence[str], since: str, as_jso
     elif answer.is_known or answer.scheduler is not None:
         for line in answer_lines(answer):
             click.echo(printable(line))
+    if answer.other_clusters:
+        others = ", ".join(answer.other_clusters)
+        click.echo(f"canhazgpu: jobs of this number also in: {others}; see --cluster", err=True)
     if answer.fault is not None:
         raise answer.fault
     if not as_json and not answer.is_known:

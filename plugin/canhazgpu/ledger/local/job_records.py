@@ -4,6 +4,8 @@ The record is written before anything is reserved. So the epilog knows the owner
 was killed. The task prolog reads ``.env``, which holds plain words and no secrets, and
 ``<id>.warning``, a line that it shows to the job's user. Every user may read both.
 
+Where jobs of two clusters have one number, the files of the later one are ``<id>@<cluster>…``.
+
 Another release may have written a record: a node is upgraded and downgraded while jobs run.
 Unknown fields of a record are ignored. A release whose records must not be read that way gives
 them another ``format``.
@@ -34,6 +36,8 @@ from canhazgpu.node.state_files import (
     write_atomically,
 )
 
+CLUSTER_MARK = "@"
+"""Stands in a file's name between a job's number and its cluster, whose name never has it."""
 FORMAT = 1
 """Format of the JSON records; a record without ``format`` has this one."""
 
@@ -84,13 +88,15 @@ class JobRecords:
         they and `run_id` distinguish the two jobs.
         """
         with self._locked():
-            known = self._read(owner.job_id)
+            stem = self._stem(owner.job_id, owner.cluster)
+            known = self._read(stem)
             if known is not None and _is_same_attempt(known, owner, user, positions, run_id):
                 return None
             owed = known.epilogs_owed + int(not known.ended) if known else 0
             # An earlier attempt's GPUs must not reach a task of this one.
-            self._remove_task_files(owner.job_id)
+            self._remove_task_files(stem)
             self._write(
+                stem,
                 JobRecord(
                     owner,
                     user,
@@ -98,7 +104,7 @@ class JobRecords:
                     epilogs_owed=owed,
                     began_ticks=ticks_since_boot(),
                     run_id=run_id,
-                )
+                ),
             )
         return known.owner if known is not None and _is_not_newer(owner, known.owner) else None
 
@@ -116,30 +122,33 @@ class JobRecords:
         `export` is what `export_words` returns.
         """
         with self._locked():
-            known = self._read(owner.job_id)
+            stem = self._stem(owner.job_id, owner.cluster)
+            known = self._read(stem)
             if known is None or known.owner != owner:
                 raise NodeStateError(f"the record of job {owner.job_id} changed under its prolog")
-            self._replace(
-                self._env(owner.job_id), task_record_text(gpus, export, constrained=constrained)
-            )
-            self._write(replace(known, gpus=tuple(gpus), share=share))
+            text = task_record_text(gpus, export, constrained=constrained, cluster=owner.cluster)
+            self._replace(self._env(stem), text)
+            self._write(stem, replace(known, gpus=tuple(gpus), share=share))
 
     def warn(self, owner: JobOwner, line: str) -> None:
         """Keep a warning for the output of the job's batch script, if this attempt is on record."""
         with self._locked():
-            known = self._read(owner.job_id)
+            stem = self._stem(owner.job_id, owner.cluster)
+            known = self._read(stem)
             if known is not None and known.owner == owner and not known.ended:
-                self._replace(self._warning(owner.job_id), f"{line}\n")
+                self._replace(self._warning(stem), f"{line}\n")
 
-    def owes_epilogs(self, job_id: str, run_id: str = "") -> bool:
+    def owes_epilogs(self, job_id: str, run_id: str = "", *, cluster: str = "") -> bool:
         """Return whether this may be the epilog of an earlier attempt.
 
         `run_id` is that of the epilog's own attempt: where the record has one too, they tell.
         """
-        known = self.find(job_id)
+        known = self.find(job_id, cluster)
         return known is not None and known.epilogs_owed > 0 and not (run_id and known.run_id)
 
-    def end(self, job_id: str, *, last: bool = False, run_id: str = "") -> JobRecord | None:
+    def end(
+        self, job_id: str, *, cluster: str = "", last: bool = False, run_id: str = ""
+    ) -> JobRecord | None:
         """Note an epilog of the job; returns the record of the attempt that it ends.
 
         Returns None if no prolog of the job ran here, or if the epilog belongs to an earlier
@@ -149,55 +158,64 @@ class JobRecords:
         that cannot be read is removed, and `NodeStateError` says why.
         """
         with self._locked():
-            known = self._read(job_id)
+            stem = self._stem(job_id, cluster)
+            known = self._read(stem)
             if known is None:
                 # A record that cannot be read would never be removed otherwise.
-                read_error = self._read_error(job_id)
-                self._json(job_id).unlink(missing_ok=True)
-                self._remove_task_files(job_id)
+                read_error = self._read_error(stem)
+                self._json(stem).unlink(missing_ok=True)
+                self._remove_task_files(stem)
                 if read_error:
                     raise NodeStateError(read_error)
                 return None
             if not _is_ended_by(known, run_id, last=last):
-                self._write(replace(known, epilogs_owed=max(known.epilogs_owed - 1, 0)))
+                self._write(stem, replace(known, epilogs_owed=max(known.epilogs_owed - 1, 0)))
                 return None
-            self._remove_task_files(job_id)
+            self._remove_task_files(stem)
             ended = replace(known, ended=True)
-            self._write(ended)
+            self._write(stem, ended)
             return ended
 
     def close(self, owner: JobOwner) -> None:
         """Mark this attempt as ended: its epilog does not come. Other attempts stay unchanged."""
         with self._locked():
-            known = self._read(owner.job_id)
+            stem = self._stem(owner.job_id, owner.cluster)
+            known = self._read(stem)
             if known is not None and known.owner == owner:
-                self._remove_task_files(owner.job_id)
-                self._write(replace(known, ended=True))
+                self._remove_task_files(stem)
+                self._write(stem, replace(known, ended=True))
 
     def forget(self, owner: JobOwner) -> None:
         """Remove the record of this attempt if it has ended; other attempts stay unchanged."""
         with self._locked():
-            known = self._read(owner.job_id)
+            stem = self._stem(owner.job_id, owner.cluster)
+            known = self._read(stem)
             if known is not None and known.owner == owner and known.ended:
-                self._json(owner.job_id).unlink(missing_ok=True)
+                self._json(stem).unlink(missing_ok=True)
 
-    def has_readable(self, job_id: str) -> bool:
+    def has_readable(self, job_id: str, cluster: str = "") -> bool:
         """Return whether there is a readable record of the job; never raises."""
-        try:
-            return self._read(job_id) is not None
-        except OSError:
-            return False
+        return self.find(job_id, cluster) is not None
 
-    def exists(self, job_id: str) -> bool:
+    def exists(self, job_id: str, cluster: str = "") -> bool:
         """Return whether there is a record of the job, readable or not; never raises."""
-        return os.path.lexists(self._json(job_id))
+        return os.path.lexists(self._json(self._stem(job_id, cluster)))
 
-    def find(self, job_id: str) -> JobRecord | None:
-        """Return the record of a job, None if there is no readable one; never raises."""
+    def find(self, job_id: str, cluster: str = "") -> JobRecord | None:
+        """Return the record of a job, None if there is no readable one; never raises.
+
+        Without a cluster, the job is the one whose files have the number alone.
+        """
+        return self._read_if_possible(self._stem(job_id, cluster))
+
+    def find_all(self, job_id: str) -> list[JobRecord]:
+        """Return the readable records of all clusters' jobs of this number; never raises."""
         try:
-            return self._read(job_id)
+            stems = [path.stem for path in self._jobs.glob(f"{job_id}{CLUSTER_MARK}*.json")]
         except OSError:
-            return None
+            stems = []
+        found = (self._read_if_possible(stem) for stem in (job_id, *sorted(stems)))
+        return [record for record in found if record is not None]
 
     def job_ids_by_run(self) -> dict[str, str]:
         """Return the ids of the jobs on record by their `run_id`; never raises.
@@ -208,7 +226,7 @@ class JobRecords:
             names = [path.stem for path in self._jobs.glob("*.json")]
         except OSError:
             return {}
-        found = [record for name in names if (record := self.find(name)) is not None]
+        found = [record for name in names if (record := self._read_if_possible(name)) is not None]
         return {record.run_id: record.owner.job_id for record in found if record.run_id}
 
     def ended(self) -> list[JobRecord]:
@@ -226,19 +244,29 @@ class JobRecords:
             records = [self._read(name) for name in names]
         return [record for record in records if record is not None]
 
-    def _json(self, job_id: str) -> Path:
-        return self._jobs / f"{job_id}.json"
+    def _stem(self, job_id: str, cluster: str) -> str:
+        """Return the name of the job's files without their ending; never raises."""
+        marked = f"{job_id}{CLUSTER_MARK}{cluster}"
+        if not cluster:
+            return job_id
+        if os.path.lexists(self._json(marked)):
+            return marked
+        known = self._read_if_possible(job_id)
+        return job_id if known is None or known.owner.cluster == cluster else marked
 
-    def _env(self, job_id: str) -> Path:
-        return self._jobs / f"{job_id}.env"
+    def _json(self, stem: str) -> Path:
+        return self._jobs / f"{stem}.json"
 
-    def _warning(self, job_id: str) -> Path:
-        return self._jobs / f"{job_id}.warning"
+    def _env(self, stem: str) -> Path:
+        return self._jobs / f"{stem}.env"
 
-    def _remove_task_files(self, job_id: str) -> None:
+    def _warning(self, stem: str) -> Path:
+        return self._jobs / f"{stem}.warning"
+
+    def _remove_task_files(self, stem: str) -> None:
         """Remove the files that the task prolog reads."""
-        self._env(job_id).unlink(missing_ok=True)
-        self._warning(job_id).unlink(missing_ok=True)
+        self._env(stem).unlink(missing_ok=True)
+        self._warning(stem).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -254,17 +282,25 @@ class JobRecords:
                 f"cannot keep the node's records in {exc.filename or self._jobs}: {exc.strerror}"
             ) from exc
 
-    def _read(self, job_id: str) -> JobRecord | None:
+    def _read(self, stem: str) -> JobRecord | None:
         """Return the record, None if there is no readable one."""
         try:
-            record = _record_from_dict(json.loads(read_regular_file(self._json(job_id))))
+            record = _record_from_dict(json.loads(read_regular_file(self._json(stem))))
         except (FileNotFoundError, NotRegularFileError, AttributeError, *RECORD_ERRORS):
             return None
-        return record if record.owner.job_id == job_id else None
+        owner = record.owner
+        stems = (owner.job_id, f"{owner.job_id}{CLUSTER_MARK}{owner.cluster}")
+        return record if stem in stems else None
 
-    def _read_error(self, job_id: str) -> str:
+    def _read_if_possible(self, stem: str) -> JobRecord | None:
+        try:
+            return self._read(stem)
+        except OSError:
+            return None
+
+    def _read_error(self, stem: str) -> str:
         """Return why the record cannot be read; "" if there is no record."""
-        path = self._json(job_id)
+        path = self._json(stem)
         try:
             found = json.loads(read_regular_file(path))["format"]
         except FileNotFoundError:
@@ -274,8 +310,8 @@ class JobRecords:
         why = "" if found == FORMAT else f" (format {found!r:.20}, of another release)"
         return f"{path} cannot be read{why}: its job's GPUs are released by the job's number alone"
 
-    def _write(self, record: JobRecord) -> None:
-        self._replace(self._json(record.owner.job_id), json.dumps(asdict(record)))
+    def _write(self, stem: str, record: JobRecord) -> None:
+        self._replace(self._json(stem), json.dumps(asdict(record)))
 
     def _replace(self, path: Path, text: str) -> None:
         write_atomically(path, text.encode(), 0o644)

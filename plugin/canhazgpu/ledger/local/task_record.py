@@ -35,10 +35,14 @@ def export_words(
 
 
 def task_record_text(
-    gpus: Sequence[AssignedGpu], export: Sequence[str], *, constrained: bool
+    gpus: Sequence[AssignedGpu], export: Sequence[str], *, constrained: bool, cluster: str = ""
 ) -> str:
-    """Return the record of a job with these GPUs; `export` are `export_words`."""
-    lines = [ENV_FORMAT, f"constrained {int(constrained)}", *(f"export {word}" for word in export)]
+    """Return the record of a job with these GPUs; `export` are `export_words`.
+
+    `cluster` is the job's: its task may be another cluster's job of the same number.
+    """
+    words = [f"cluster={cluster}", *export] if cluster else export
+    lines = [ENV_FORMAT, f"constrained {int(constrained)}", *(f"export {word}" for word in words)]
     lines += [
         f"gpu {gpu.position} {gpu.uuid} {_index(gpu, export)} {gpu.device_file or '-'}"
         for gpu in sorted(gpus, key=lambda gpu: gpu.position)

@@ -148,6 +148,14 @@ def read_node_conf(conf: Path, node: str, host: str, root: Path = Path("/")) -> 
     )
 
 
+def cluster_of_conf(conf: Path) -> str:
+    """Return the cluster's name for an owner's token; "" where the file does not tell it."""
+    try:
+        return read_node_conf(conf, "", "").cluster
+    except ConfigError:
+        return ""
+
+
 def has_mps(conf: Path, node: str) -> bool:
     """Tell whether ``slurm.conf`` gives the node ``mps``; False where it cannot be read."""
     try:

@@ -28,7 +28,7 @@ def has_nothing_to_end(environ: Mapping[str, str]) -> bool:
             config = load(environ).config.node
             node = node_name(config, environ)
             job = parse_job_context(environ, node)
-            known = JobRecords(state_dir(config, node)).exists(job.owner.job_id)
+            known = JobRecords(state_dir(config, node)).exists(job.owner.job_id, job.owner.cluster)
             return not job.positions and not known
     except Exception:
         return False

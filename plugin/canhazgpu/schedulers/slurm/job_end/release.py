@@ -53,10 +53,11 @@ def end_job(hook: JobHook) -> None:
 
 def _look_up_record(hook: JobHook) -> tuple[bool, bool]:
     """Return whether the job has a record here, and whether it is readable; never waits long."""
-    job_id = hook.job.owner.job_id
+    job_id, cluster = hook.job.owner.job_id, hook.job.owner.cluster
     try:
         with hard_deadline(OPEN_DEADLINE_S, of_running=True):
-            return hook.records.exists(job_id), hook.records.has_readable(job_id)
+            exists = hook.records.exists(job_id, cluster)
+            return exists, hook.records.has_readable(job_id, cluster)
     except DeadlineError as exc:
         hook.actions.log(f"job {job_id}: its record cannot be read: {exc}")
         return True, False
@@ -99,13 +100,13 @@ def _mark_ended(hook: JobHook, recorded: bool) -> tuple[JobRecord | None, bool]:
     Returns the record of the attempt that ended, None if the epilog is an earlier attempt's, and
     whether the record is reliable.
     """
-    job_id = hook.job.owner.job_id
+    job_id, cluster = hook.job.owner.job_id, hook.job.owner.cluster
     try:
         # An earlier attempt's epilog may never have run; then Slurm says that this one is the last.
         run_id = hook.job.run_id
-        owed = hook.records.owes_epilogs(job_id, run_id)
+        owed = hook.records.owes_epilogs(job_id, run_id, cluster=cluster)
         last = owed and hook.actions.has_stopped_running(job_id)
-        return hook.records.end(job_id, last=last, run_id=run_id), recorded
+        return hook.records.end(job_id, cluster=cluster, last=last, run_id=run_id), recorded
     except NodeStateError as exc:
         hook.actions.log(f"job {job_id}: {error_text(exc)}")
         return None, False

@@ -95,19 +95,21 @@ class NodeCheck:
     def _release_absent_jobs(self, ledger: FallbackLedger, view: NodeView) -> NodeView:
         """Release the GPUs of jobs that are not on the node any more, and end their records."""
         running = self._context.records.running()
+        own = [one for one in running if self._is_own(one.owner)]
         owners = dict(self._job_owners(view))
         # Asked last: a job that starts meanwhile is neither in the view nor in the records.
         absent = self._context.presence.absent(
-            {*owners.values(), *(one.owner.job_id for one in running)}
+            {*owners.values(), *(one.owner.job_id for one in own)}
         )
         for record in running:
-            if record.owner.job_id in absent or self._is_of_earlier_boot(record):
+            is_absent = record in own and record.owner.job_id in absent
+            if is_absent or self._is_of_earlier_boot(record):
                 self._context.records.close(record.owner)
                 self._note_missing_epilog(record)
                 self._log_decision(
                     "epilog-missing", job=record.owner.job_id, owner=record.owner.token
                 )
-        latest = {record.owner.job_id: record.owner for record in running}
+        latest = {record.owner.job_id: record.owner for record in own}
         released = [
             uuid
             for owner, job_id in owners.items()
@@ -142,6 +144,10 @@ class NodeCheck:
         gpus = ledger.release(self._context.node, owner, reason)
         self._log_decision("released", owner=owner, gpus=gpus, reason=reason)
         return gpus
+
+    def _is_own(self, owner: JobOwner) -> bool:
+        """Tell whether the job is of this cluster; its Slurm knows no others."""
+        return owner.token.startswith(self._context.node_conf.job_owner_prefix)
 
     def _is_of_earlier_boot(self, record: JobRecord) -> bool:
         boots = (record.boot_id, self._context.boot_id)
