@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from clusters.gpu_cluster import GpuCluster
+from clusters.mig_files import capability_files
 from clusters.seen_devices import (
     Seen,
     assert_all_free,
@@ -33,19 +34,14 @@ DIVIDED = 103
 INSTANCES = 3
 TYPES = ("h100", "h100", "h100", *["1g.10gb"] * INSTANCES)
 """Slurm counts the instances from 0: slurm.conf declares their type first."""
-FIRST_CAPABILITY = 3 + DIVIDED * 15 * 9
-
-
-def capability_files(place: int) -> tuple[str, str]:
-    """The files of the GPU instance and of the compute instance."""
-    gpu_instance = FIRST_CAPABILITY + 9 * (place + 1)
-    return tuple(f"nvidia-caps/nvidia-cap{gpu_instance + more}" for more in (0, 1))  # type: ignore[return-value]
 
 
 def spec(*, multiple: bool, **changes: Any) -> ClusterSpec:
     whole = tuple((f"nvidia{minor}",) for minor in MINORS if minor != DIVIDED)
     parts = tuple(
-        (f"nvidia{DIVIDED}", *capability_files(place)) if multiple else capability_files(place)[1:]
+        (f"nvidia{DIVIDED}", *capability_files(DIVIDED, place))
+        if multiple
+        else capability_files(DIVIDED, place)[1:]
         for place in range(INSTANCES)
     )
     return ClusterSpec(
@@ -154,7 +150,7 @@ def test_a_job_has_the_instance_that_it_can_open(constrained: GpuCluster, people
         for number, user in ((other, bob), (job, alice)):
             task = first_task(constrained, number, user)
             place = int(task.positions)
-            files = (f"nvidia{DIVIDED}", *capability_files(place))
+            files = (f"nvidia{DIVIDED}", *capability_files(DIVIDED, place))
             assert task.can_open == device_names(*files)
             assert task.visible == uuids[place]
             assert held_by(constrained, number) == [uuids[place]]
@@ -204,7 +200,7 @@ def test_each_task_sees_one_instance_and_is_told_so(constrained: GpuCluster, peo
         assert sorted(one.visible for one in by_tag[tag]) == sorted(mine), tag
         for one in by_tag[tag]:
             place = mine.index(one.visible)
-            assert device_names(*capability_files(place)) <= one.can_open
+            assert device_names(*capability_files(DIVIDED, place)) <= one.can_open
     assert [one.visible for one in by_tag["plain"]] == mine[:1] * 2
     told = [line for line in output.splitlines() if "one MIG instance" in line]
     assert len(told) == 3  # the batch script, and the tasks that Slurm bound to none of the two
@@ -251,7 +247,7 @@ def test_capability_files_alone_where_devices_are_constrained(
         for number, user in ((other, bob), (job, alice)):
             tasks = both_tasks(cluster, number, user)
             (place,) = {int(task.positions) for task in tasks}
-            own = device_names(capability_files(place)[1])
+            own = device_names(capability_files(DIVIDED, place)[1])
             assert [task.can_open for task in tasks] == [own | shared] * 2
             assert {task.visible for task in tasks} == {instances(cluster)[place]}
             assert held_by(cluster, number) == [instances(cluster)[place]]
