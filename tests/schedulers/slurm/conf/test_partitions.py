@@ -43,7 +43,10 @@ def partitions(text: str, node: str, directory: Path) -> tuple[str, ...]:
         ),
         ("NodeSet=s Nodes=n[2-9]\nPartitionName=a Nodes=s", (), ("a",)),
         ("PartitionName=a Nodes=n1,s\nNodeSet=s Feature=fast", ("a",), ("a",)),
-        ("NodeSet=s Feature=big\nPartitionName=a Nodes=s", (), ("a",)),
+        # Slurm takes the bracket for a part of the feature's name.
+        ("NodeSet=s Feature=big\nPartitionName=a Nodes=s", (), ()),
+        ("PartitionName=a Nodes=all", ("a",), ("a",)),
+        ("NodeSet=s Feature=fast Nodes=n1\nPartitionName=a Nodes=s", ("a",), ("a",)),
         ("NodeSet=s Feature=slow\nPartitionName=a Nodes=s", ("a",), ()),
         ("NodeSet=s Feature=none Nodes=n1\nPartitionName=a Nodes=s", ("a",), ()),
     ],

@@ -51,8 +51,7 @@ def _node_features(lines: Iterable[ConfLine], node: str) -> frozenset[str]:
             default = given
         elif _hostlist_has(line, names, node):
             found = given
-    # A feature may have a count: quick(2).
-    return frozenset(one.partition("(")[0].strip() for one in found.split(",")) - {""}
+    return frozenset(found.split(",")) - {""}
 
 
 def _sets_of_node(lines: Sequence[ConfLine], node: str) -> Mapping[str, bool]:
