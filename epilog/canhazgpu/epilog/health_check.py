@@ -18,7 +18,18 @@ USAGE = """\
 Usage: canhazgpu-healthcheck [--exit-code]
 
 Slurm's HealthCheckProgram: publish this node's GPUs, release what is gone, put back what was lost.
-With --exit-code it exits 1 where that failed; else always 0.
+It exits with 0, whatever happens: a site's own check might take anything else for a fault of the
+node. With --exit-code it says on standard error what it could not do:
+
+Exit codes:
+  0    done
+  1    it could not be done; the reason is in the system's log, too
+  2    wrong options
+  4    the store (Redis) did not serve: nothing is published, and what changed meanwhile is sent
+       to it later. No fault of this node: do not drain it for that
+
+Examples:
+  SLURMD_NODENAME=gpu01 canhazgpu-healthcheck --exit-code
 """
 
 
@@ -29,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(USAGE, end="", file=sys.stderr)  # noqa: T201 - a command
         return 0 if given in (["-h"], ["--help"]) else 2
     answer = open_hook_service().check(CheckRequest(os.environ))
-    exit_now(0 if answer.worked or not given else 1)
+    if given and answer.exit_code:
+        print(f"canhazgpu: {answer.fault}", file=sys.stderr)  # noqa: T201 - a command
+    exit_now(answer.exit_code if given else 0)
 
 
 if __name__ == "__main__":

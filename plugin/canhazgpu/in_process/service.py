@@ -225,4 +225,4 @@ class InProcessService:
         from canhazgpu.schedulers.slurm.node_check.health_check import run_node_check
         from canhazgpu.service.jobs import CheckAnswer
 
-        return CheckAnswer(run_node_check(request.environment))
+        return CheckAnswer(*run_node_check(request.environment))

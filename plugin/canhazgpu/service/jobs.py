@@ -44,6 +44,10 @@ class HookAnswer:
 
 @dataclass(frozen=True, slots=True)
 class CheckAnswer:
-    """`worked` is True if every part of the check worked."""
+    """`fault` says what the check could not do, "" if it did all.
 
-    worked: bool
+    `exit_code` is that of the fault: 4 where the store did not serve, 1 for anything else.
+    """
+
+    exit_code: int = 0
+    fault: str = ""

@@ -79,6 +79,10 @@ class FallbackLedger(DelegatingLedger):
         """Why the node decides without the store; "" while it uses the store."""
         return self._access.offline_reason
 
+    def store_error(self) -> StoreError:
+        """Return the error of a store that did not serve; see `without_store`."""
+        return StoreError(self.without_store, next_step=self._access.offline_step)
+
     def reserve_count(
         self,
         claim: Claim,
@@ -215,7 +219,7 @@ class FallbackLedger(DelegatingLedger):
         """See `DelegatingLedger.ask_store`."""
 
         def fail() -> T:
-            raise StoreError(self.without_store, next_step=self._access.offline_step)
+            raise self.store_error()
 
         return self._access.ask(ask, fail)
 

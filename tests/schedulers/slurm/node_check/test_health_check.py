@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -485,11 +486,38 @@ def test_a_fault_is_told_and_the_status_is_zero_all_the_same(node: Any) -> None:
     node.server.kill()
     done = check(node)
     assert "cannot reach the store" in done.stderr
-    assert check(node, "--exit-code").returncode == 1
+    assert check(node, "--exit-code").returncode == 4
     node.server.start()
     assert check(node, "--exit-code").returncode == 0
     (node.files / "config.toml").write_text("[store]\nurll = 1\n")
     assert "did you mean store.url?" in check(node).stderr
+    assert check(node, "--exit-code").returncode == 1
+
+
+@pytest.mark.parametrize("how", ["dead", "full", "replica"])
+def test_a_store_that_does_not_serve_is_no_success(node: Any, how: str) -> None:
+    # The node decides from its own book meanwhile.
+    if how == "dead":
+        node.server.kill()
+    with contextlib.nullcontext() if how == "dead" else node.server.client() as client:
+        if how == "full":
+            client.config_set("maxmemory", "1")
+        elif how == "replica":
+            client.execute_command("REPLICAOF", "127.0.0.1", "1")
+        plain, told = check(node), check(node, "--exit-code")
+
+        assert (plain.returncode, plain.stderr) == (0, "")
+        assert told.returncode == 4
+        assert told.stderr.startswith("canhazgpu: nothing was published: ")
+        words = {"dead": "cannot reach", "full": "out of memory", "replica": "read-only replica"}
+        assert words[how] in told.stderr
+        if how != "dead":
+            client.config_set("maxmemory", "0")
+            client.execute_command("REPLICAOF", "NO", "ONE")
+    if how == "dead":
+        node.server.start()
+    node.forget_outage()
+    assert check(node, "--exit-code").returncode == 0
 
 
 def test_it_explains_itself(node: Any) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from canhazgpu.deadline import hard_deadline
-from canhazgpu.errors import NodeStateError
+from canhazgpu.errors import NodeStateError, StoreError, advice_for, error_text
 from canhazgpu.ledger.journal_entries import HEALTH, JournalEntry
 from canhazgpu.node.state_files import make_directory, try_file_lock
 from canhazgpu.node.system_log import DAEMON_INFO, write_syslog
@@ -21,17 +22,25 @@ DEADLINE_S = 30.0
 """Slurm kills a health check after 60 s."""
 
 
-def run_node_check(environ: Mapping[str, str]) -> bool:
-    """Check the node unless another check runs; returns False after a failure."""
+class CheckOutcome(NamedTuple):
+    """What the check could not do, "" if it did all, and the exit status that says so."""
+
+    exit_code: int = 0
+    fault: str = ""
+
+
+def run_node_check(environ: Mapping[str, str]) -> CheckOutcome:
+    """Check the node unless another check runs; that one then tells what it could not do."""
     try:
         with hard_deadline(OPEN_DEADLINE_S, of_running=True):
             context = open_node_context(environ)
+            if context.config_fault is not None:
+                raise context.config_fault  # the directory of the lock is not known, either
             lock = _try_lock(context.state_dir)
         if lock is None:
-            return True
+            return CheckOutcome()
     except Exception as exc:
-        log_emergency(f"health check: {hook_error_text(exc)}")
-        return False
+        return _failed(exc)
     context.import_store_client()
     try:
         return _check(context)
@@ -50,23 +59,38 @@ def _try_lock(state_dir: Path) -> int | None:
         ) from exc
 
 
-def _check(context: NodeContext) -> bool:
+def _failed(exc: Exception) -> CheckOutcome:
+    fault = hook_error_text(exc)
+    log_emergency(f"health check: {fault}")
+    code = advice_for(exc).exit_code if isinstance(exc, StoreError) else 1
+    return CheckOutcome(code, fault)
+
+
+def _check(context: NodeContext) -> CheckOutcome:
     check = NodeCheck(context)
-    fault = ""
+    answer = CheckOutcome()
     try:
         with hard_deadline(min(context.config.slurm.hook_deadline_s, DEADLINE_S)):
             check.run()
     except Exception as exc:
-        fault = hook_error_text(exc)
-        log_emergency(f"health check: {fault}")
+        answer = _failed(exc)
     for line in check.decisions:
         write_syslog(line, DAEMON_INFO)
     try:
         with hard_deadline(LOG_DEADLINE_S, of_running=True):
-            _record_decisions(context, check, fault)
+            _record_decisions(context, check, answer.fault)
     except Exception as exc:
         log_emergency(f"health check: {hook_error_text(exc)}")
-    return not fault
+    return answer if answer.fault else _without_store(context)
+
+
+def _without_store(context: NodeContext) -> CheckOutcome:
+    """Return that the store lacks what the check found, if it did not serve."""
+    ledger = context.hook_log.ledger
+    if ledger is None or not ledger.without_store:
+        return CheckOutcome()
+    error = ledger.store_error()
+    return CheckOutcome(advice_for(error).exit_code, f"nothing was published: {error_text(error)}")
 
 
 def _record_decisions(context: NodeContext, check: NodeCheck, fault: str) -> None:

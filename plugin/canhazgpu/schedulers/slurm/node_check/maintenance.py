@@ -42,8 +42,6 @@ class NodeCheck:
     def run(self) -> None:
         """Check the node. Raises what prevents the check."""
         context = self._context
-        if context.config_fault is not None:
-            raise context.config_fault
         record_slurmd_groups(context)
         scan = context.probe.start()
         ledger = context.ledger()
