@@ -88,5 +88,7 @@ class WaitBudget:
 
     def _give_up(self, timeout_s: float, limit_s: float) -> NoReturn:
         if limit_s < timeout_s:
-            raise StoreError("the store took too long")
+            raise StoreError(
+                "the store took too long", next_step="'canhazgpu hooks check' measures its answers"
+            )
         raise TimeoutError(f"no answer within {timeout_s:g} s")

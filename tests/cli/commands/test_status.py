@@ -162,7 +162,7 @@ def test_without_the_ledger_the_scan_is_shown_and_nothing_is_available() -> None
     assert table[6] == "4 unknown GPU is lost (NVML error 15)"
     assert "available" not in result.stdout
     assert "WITHOUT" not in result.stdout
-    assert result.stderr.startswith(f"Error: {error}; shown is n1 alone, with the reservations")
+    assert result.stderr.startswith(f"Error: {error}; shown is n1 alone, without the reservations")
     assert len(result.stderr.splitlines()) == 1
 
 

@@ -30,14 +30,13 @@ from canhazgpu.schedulers.slurm.site.collect import (
     collect_slurm_state,
     find_nvml_libraries,
     find_slurm_conf,
-    inspect_state_dir,
 )
 from canhazgpu.schedulers.slurm.site.file_permissions import (
     changeable_by_others,
     find_closed_to_users,
 )
 from canhazgpu.schedulers.slurm.site.hook_paths import refuse_copied_hooks
-from canhazgpu.schedulers.slurm.site.hook_probe import probe_as_hook
+from canhazgpu.schedulers.slurm.site.hook_probe import probe_as_hook, with_store_settings
 from canhazgpu.schedulers.slurm.site.install import (
     HookFile,
     describe_difference,
@@ -57,6 +56,7 @@ from canhazgpu.schedulers.slurm.site.state import (
     InstalledHooks,
     SiteState,
 )
+from canhazgpu.schedulers.slurm.site.state_dir import inspect_state_dir
 from canhazgpu.templates.slurm_files import HookSettings
 
 ROOT = Path("/")
@@ -92,8 +92,10 @@ def collect_site_state(app: App, slurm_dir: str, slurm_conf: str | None) -> Site
         slurm=slurm,
         installed=installed,
         config=_config_state(expected, installed, node),
-        state_dir=inspect_state_dir(state_dir(config.node, node)),
-        hook_probe=probe_as_hook(settings.python, settings.config_file, config, conf, node)
+        state_dir=inspect_state_dir(state_dir(config.node, node), node),
+        hook_probe=with_store_settings(
+            probe_as_hook(settings.python, settings.config_file, config, conf, node), config.store
+        )
         if settings
         else HookProbeResult(),
         nvml_libraries=find_nvml_libraries(app.environ.get("LD_LIBRARY_PATH", "")),

@@ -15,8 +15,8 @@ def missing_error(answer: StatusAnswer) -> StoreError | None:
     if answer.store_fault is None:
         return None
     return type(answer.store_fault)(
-        f"{answer.store_fault}; shown is {answer.nodes[0].node} alone, with the reservations that"
-        " its hooks know",
+        f"{answer.store_fault}; shown is {answer.nodes[0].node} alone, without the"
+        " reservations that only the store has",
         next_step=answer.store_fault.next_step,
     )
 

@@ -50,7 +50,10 @@ class _BudgetedWaits:
             return super().send_packed_command(*given, **named)  # type: ignore[misc]
         except redis.TimeoutError as exc:
             if limit_s < self.socket_timeout:
-                raise StoreError("the store took too long") from exc
+                raise StoreError(
+                    "the store took too long",
+                    next_step="'canhazgpu hooks check' measures its answers",
+                ) from exc
             raise
         finally:
             if self._sock is not None:

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from canhazgpu.config.schema import StoreConfig
 
 
-def ping_command(store: StoreConfig, command: str = "ping") -> str:
-    """Return the redis-cli command that asks the store; "" for an embedded one, which needs none.
+def ping_command(store: StoreConfig, *command: str) -> str:
+    """Return the redis-cli command that asks the store (``ping``); "" for an embedded one.
 
     It has no password: a server that wants one answers that it does.
     """
@@ -22,8 +22,8 @@ def ping_command(store: StoreConfig, command: str = "ping") -> str:
     try:
         url = parse_store_url(store.url)
     except ConfigError:
-        return f"redis-cli -u STORE_URL {command}"
-    return shlex.join(["redis-cli", *_address(url), *_command(url, command)])
+        return shlex.join(["redis-cli", "-u", "STORE_URL", *(command or ("ping",))])
+    return shlex.join(["redis-cli", *_address(url), *_command(url, command or ("ping",))])
 
 
 def _address(url: StoreUrl) -> list[str]:
@@ -34,7 +34,7 @@ def _address(url: StoreUrl) -> list[str]:
     return [*tls, "-h", host, "-p", str(port)]
 
 
-def _command(url: StoreUrl, command: str) -> list[str]:
+def _command(url: StoreUrl, command: tuple[str, ...]) -> list[str]:
     if url.scheme == "redis+sentinel":
         return ["sentinel", "get-master-addr-by-name", url.service]
-    return [command]
+    return list(command)

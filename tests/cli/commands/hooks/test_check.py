@@ -36,7 +36,9 @@ def site(tmp_path: Path, nvml: Path) -> Iterator[Path]:
     """A node that is in order but for its store, which nobody has started."""
     slurm = tmp_path / "slurm"
     slurm.mkdir()
-    for name, answer in (("scontrol", "exit 1"), ("squeue", ""), ("scancel", "")):
+    # The controller does not answer.
+    down = "case $1 in --version) echo slurm 22.05.8 ;; *) exit 1 ;; esac"
+    for name, answer in (("scontrol", down), ("squeue", ""), ("scancel", "")):
         path = tmp_path / "bin" / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"#!/bin/sh\n{answer}\n")
@@ -66,7 +68,7 @@ def hooks(site: Path, *args: str, **environ: str) -> Result:
 def problems(result: Result) -> dict[str, str]:
     found = json.loads(result.stdout)["findings"]
     # Under a test's directory, which is pytest's own and closed to others.
-    here = {"trusted-paths", "state-dir", "task-prolog", "slurm-version"}
+    here = {"trusted-paths", "state-dir", "task-prolog", "slurm-version", "controller"}
     if not shutil.which("slurmd", path="/usr/sbin"):
         here.add("gres-files")  # no slurmd to ask
     return {
@@ -82,7 +84,7 @@ def test_every_check_is_shown_with_its_fields(site: Path) -> None:
     shown = json.loads(result.stdout)
     assert shown["result"] == "error"
     # The store is away, and the controller does not answer.
-    unseen = {"clock", "published", "running-config"}
+    unseen = {"clock", "published", "running-config", "store-time", "store-keeps"}
     assert {one["id"] for one in shown["findings"]} == {check.id for check in CHECKS} - unseen
     assert all(
         set(one) == {"id", "severity", "found", "wanted", "fix"} for one in shown["findings"]
@@ -162,6 +164,68 @@ def test_a_store_that_hooks_may_write_is_left_as_it_is(site: Path) -> None:
     assert found["store"]["severity"] == "ok"
     assert found["clock"]["severity"] == "ok"
     assert found["published"]["severity"] == "warning"  # half a century ago
+
+
+@pytest.mark.parametrize("how", ["full", "replica", "evicts", "no rights for a script"])
+def test_a_store_that_takes_no_changes_or_loses_some_is_not_ok(site: Path, how: str) -> None:
+    settings = {"user": READER + " +eval"} if how.startswith("no rights") else {}
+    with PrivateRedis(settings=settings) as server, server.client() as client:
+        if how == "full":
+            client.config_set("maxmemory", "1")
+        elif how == "replica":
+            client.execute_command("REPLICAOF", "127.0.0.1", "1")
+        elif how == "evicts":
+            client.config_set("maxmemory", "100mb")
+            client.config_set("maxmemory-policy", "allkeys-lru")
+        found = stored(site, server.url)
+    if how == "evicts":
+        assert (found["store"]["severity"], found["store-keeps"]["severity"]) == ("ok", "warning")
+        assert "config set maxmemory-policy noeviction" in found["store-keeps"]["fix"]
+        return
+    assert found["store"]["severity"] == "error"
+    words = {"full": "out of memory", "replica": "read-only replica"}
+    assert words.get(how, "lacks the right") in found["store"]["found"]
+    assert found["store"]["fix"] not in ("", "see the message")
+
+
+def test_a_store_that_may_not_be_asked_for_its_settings_is_left_out(site: Path) -> None:
+    users = {
+        "user default": "on nopass ~canhazgpu:* +@all -@dangerous",
+        "user admin": "on >pw ~* +@all",
+    }
+    with PrivateRedis(settings=users) as server:
+        found = stored(site, server.url)
+        login = site / "admin.login"
+        login.write_text("admin:pw\n")
+        app = App(environ={"SLURMD_NODENAME": "n1"})
+        options = ["--config", f"{site}/config.toml", "--set", f"store.login_file={login}"]
+        command = [*options, "hooks", "check", "--json", "--slurm-dir", f"{site}/slurm"]
+        asked = json.loads(CliRunner().invoke(cli, command, obj=app).stdout)["findings"]
+    assert found["store"]["severity"] == "ok"
+    assert "store-keeps" not in found
+    assert "ok" in {one["severity"] for one in asked if one["id"] == "store-keeps"}
+
+
+def test_before_the_installation_nothing_of_canhazgpu_runs(site: Path) -> None:
+    for path in (site / "slurm").rglob("canhazgpu.sh"):
+        path.unlink()
+    found = json.loads(hooks(site, "check", "--json").stdout)["findings"]
+    wrong = {one["id"]: one for one in found if one["severity"] == "error"}
+    for name in ("prolog", "epilog"):
+        assert "hooks install" in wrong[name]["fix"]
+
+
+def test_a_gpu_that_is_lost_is_not_ok(site: Path, nvml: Path) -> None:
+    node = FakeState(nvml.parent / "state").node("n1")
+    node.inject("nvmlDeviceGetMemoryInfo_v2", return_=15, gpu=1)
+    node.inject("nvmlDeviceGetMemoryInfo", return_=15, gpu=1)
+    try:
+        found = json.loads(hooks(site, "check", "--json").stdout)["findings"]
+    finally:
+        node.clear_injections()
+    (gpu,) = (one for one in found if one["id"] == "gpus")
+    assert gpu["severity"] == "error"
+    assert "GPU 1 cannot be read" in gpu["found"]
 
 
 RELEASE = re.compile(r"# canhazgpu (\S+) wrote this file")

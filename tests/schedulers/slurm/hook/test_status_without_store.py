@@ -46,7 +46,7 @@ def test_what_jobs_hold_is_shown_and_nothing_is_available(node: Any) -> None:
     assert [("job 1" in one, "job 2" in one) for one in held] == [(False, True), (True, False)]
     assert sum(one.endswith("unknown reservation not known 45MB used") for one in gpus) == 2
     assert done.stderr.startswith("Error: cannot reach the store at")
-    assert "shown is n1 alone, with the reservations that its hooks know" in done.stderr
+    assert "shown is n1 alone, without the reservations that only the store has" in done.stderr
 
 
 def test_json_says_what_is_missing(node: Any) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from canhazgpu.config.schema import Config, EpilogConfig, RunConfig, SlurmConfig
-from canhazgpu.gpu.scan import GpuReading, MigDeviceNumbers
+from canhazgpu.config.schema import Config, EpilogConfig, RunConfig, SlurmConfig, ValidationConfig
+from canhazgpu.gpu.scan import GpuHealth, GpuReading, MigDeviceNumbers
 from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
 from canhazgpu.schedulers.slurm.conf.node_conf import SlurmNodeConf
 from canhazgpu.schedulers.slurm.conf.parser import ConfLine, parse_line, parse_pairs
@@ -115,7 +115,15 @@ HEALTHY = SiteState(
         changeable_paths={},
     ),
     state_dir=StateDir("/run/canhazgpu", 0, 0o755),
-    hook_probe=HookProbeResult(gpus=gpus(2), skew_s=0.2, skew_error_s=0.01, published_s=40.0),
+    hook_probe=HookProbeResult(
+        gpus=gpus(2),
+        skew_s=0.2,
+        skew_error_s=0.01,
+        published_s=40.0,
+        answer_s=0.01,
+        evicts="",
+        unsaved="",
+    ),
     nvml_libraries=("/usr/lib64/libnvidia-ml.so.1",),
 )
 
@@ -167,7 +175,87 @@ def of(**changes: Any) -> Change:
     return lambda site: replace(site, **changes)
 
 
+def lost_gpu(site: SiteState) -> SiteState:
+    seen = replace(gpus(2)[1], fault="GPU is lost (NVML error 15)")
+    return hook(gpus=(gpus(2)[0], seen))(site)
+
+
 BROKEN: list[tuple[str, str, Change, str]] = [
+    (
+        "prolog",
+        "error",
+        slurm(programs={**HEALTHY.slurm.programs, "Prolog": (Program("/etc/slurm/prolog.d/a"),)}),
+        "canhazgpu hooks install",
+    ),
+    (
+        "epilog",
+        "error",
+        slurm(programs={**HEALTHY.slurm.programs, "Epilog": (Program("/etc/slurm/epilog.d/a"),)}),
+        "canhazgpu hooks install",
+    ),
+    ("slurmd-user", "error", conf(SlurmdUser="slurm"), "SlurmdUser=root"),
+    ("node-known", "warning", slurm(controller_knows_node=False), "restart slurmctld"),
+    (
+        "slurm-commands",
+        "error",
+        slurm(broken_commands={"squeue": "squeue --version failed: libmunge"}),
+        "env -i squeue --version",
+    ),
+    (
+        "controller",
+        "warning",
+        slurm(controller_settings=None, controller_fault="no answer"),
+        "scontrol ping",
+    ),
+    *(
+        ("running-config", "warning", slurm(controller_settings=settings(**{key: value})), "reconf")
+        for key, value in (
+            ("MessageTimeout", "10 sec"),
+            ("HealthCheckInterval", "0 sec"),
+            ("GresTypes", "(null)"),
+            ("HealthCheckProgram", "/usr/sbin/nhc"),
+        )
+    ),
+    ("gpus", "error", lost_gpu, "nvidia-smi -q -i 1"),
+    ("gpus", "error", hook(known_gpus=3), "--expected-gpus 2"),
+    (
+        "gpus",
+        "error",
+        config(config=Config(validation=ValidationConfig(expected_gpus=3))),
+        "nvidia-smi -L",
+    ),
+    (
+        "gpus",
+        "warning",
+        hook(gpus=(gpus(2)[0], replace(gpus(2)[1], health=GpuHealth(remap_pending=True)))),
+        "canhazgpu validate",
+    ),
+    (
+        "store",
+        "error",
+        hook(store_fault="is full", store_step="raise maxmemory"),
+        "raise maxmemory",
+    ),
+    ("store-time", "warning", hook(answer_s=0.4), "redis-cli -h 127.0.0.1 -p 6379 --latency"),
+    (
+        "store-keeps",
+        "warning",
+        hook(evicts="allkeys-lru"),
+        "redis-cli -h 127.0.0.1 -p 6379 config set maxmemory-policy noeviction",
+    ),
+    ("store-keeps", "warning", hook(unsaved="aof_last_write_status:err"), "free space"),
+    (
+        "state-dir",
+        "error",
+        of(state_dir=StateDir("/run/canhazgpu", 0, 0o755, write_fault="No space left on device")),
+        "df /run/canhazgpu",
+    ),
+    (
+        "state-dir",
+        "error",
+        of(state_dir=StateDir("/run/canhazgpu", 0, 0o755, damaged="published.json cannot be read")),
+        "canhazgpu-healthcheck",
+    ),
     ("root", "warning", of(as_root=False), "sudo canhazgpu hooks check"),
     ("config", "error", config(fault="unknown key x"), "canhazgpu config show"),
     (
@@ -500,6 +588,8 @@ def names_of(found: dict[str, Any], name: str) -> set[str]:
     entailed = {
         "gres-files": {"gpu-count"},
         "hook-timeout": {"message-timeout", "batch-start"},
+        "hook-patterns": {"prolog"},
+        "hook-scripts": {"epilog"},
     }
     return set(found) - {name} - entailed.get(name, set())
 
@@ -562,11 +652,16 @@ def test_what_is_no_fault_is_none(change: Change) -> None:
     [
         (
             hook(fault="no answer", skew_s=None, gpus=()),
-            {"gpus", "gpu-count", "cuda-index", "store", "clock", "published"},
+            {"gpus", "gpu-count", "cuda-index", "store", "clock", "published"}
+            | {"store-time", "store-keeps"},
         ),
         (hook(gpu_fault="no driver", gpus=()), {"gpu-count", "cuda-index", "published"}),
-        (hook(store_fault="refused", skew_s=None, published_s=None), {"clock", "published"}),
-        (slurm(controller_settings=None), {"running-config"}),
+        (
+            hook(store_fault="refused", skew_s=None, published_s=None),
+            {"clock", "published", "store-time", "store-keeps"},
+        ),
+        (hook(evicts=None, unsaved=None), {"store-keeps"}),
+        (slurm(controller_settings=None), {"running-config", "controller"}),
         (slurm(knows_node=False), {"gpu-count", "cuda-index", "gres-files", "published"}),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,18 +12,21 @@ from servers.private_redis import PrivateRedis, any_binary
 
 from canhazgpu.config.schema import Config, SlurmConfig, StoreConfig, ValidationConfig
 from canhazgpu.schedulers.slurm.conf.settings import Settings
+from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
 from canhazgpu.schedulers.slurm.site.collect import (
+    ask_controller,
     collect_slurm_state,
+    find_broken_commands,
     find_missing_commands,
     find_nvml_libraries,
     find_slurm_conf,
-    inspect_state_dir,
     read_slurm_version,
 )
 from canhazgpu.schedulers.slurm.site.file_permissions import find_closed_to_users
 from canhazgpu.schedulers.slurm.site.hook_probe import probe_as_hook
 from canhazgpu.schedulers.slurm.site.programs import inspect_program, matched_programs
 from canhazgpu.schedulers.slurm.site.state import Program
+from canhazgpu.schedulers.slurm.site.state_dir import inspect_state_dir
 
 
 def script(path: Path, body: str = "", mode: int = 0o755) -> Path:
@@ -54,6 +58,73 @@ def test_what_a_pattern_matches_is_what_slurmd_would_run(tmp_path: Path) -> None
     )
     assert found["Epilog"] == (Program(f"{site}/b.sh"),)
     assert found["TaskProlog"] == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("#!/bin/sh\r\n", "names /bin/sh\\r, which is not there"),
+        ("#!/opt/none/python3 -I\n", "names /opt/none/python3, which is not there"),
+        ("echo\n", "begins with no #! line"),
+        ("", "begins with no #! line"),
+        ("#! /bin/sh -e\n", None),
+        ("#!/usr/bin/env bash\n", None),
+    ],
+)
+def test_a_script_that_the_kernel_does_not_execute(
+    tmp_path: Path, text: str, problem: str | None
+) -> None:
+    path = script(tmp_path / "a.sh")
+    path.write_text(text, newline="")
+    assert inspect_program(str(path), by_users=False).problem == problem
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts file systems")
+def test_directories_that_root_cannot_use(tmp_path: Path) -> None:
+    place = tmp_path / "tmpfs"
+    place.mkdir()
+
+    def mount(*options: str) -> bool:
+        command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "none", str(place)]
+        return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+    if not mount("size=64k", "noexec", "mode=755"):
+        pytest.skip("this machine lets nobody mount")
+    try:
+        program = inspect_program(str(script(place / "a.sh")), by_users=False)
+        assert "noexec" in str(program.problem)
+        assert inspect_state_dir(place / "run").write_fault == "No space left on device"
+        assert mount("remount", "size=1m", "mode=755")
+        assert inspect_state_dir(place / "run").write_fault is None
+        assert mount("remount", "ro")
+        assert inspect_state_dir(place / "run").write_fault == "Read-only file system"
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["tmpfs"]
+
+
+def test_a_published_book_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "published.json").write_text("{")
+    assert "published.json cannot be read" in str(inspect_state_dir(tmp_path, "n1").damaged)
+    (tmp_path / "published.json").unlink()
+    assert inspect_state_dir(tmp_path, "n1").damaged is None
+
+
+def test_commands_that_do_not_run_and_a_controller_that_does_not_answer(tmp_path: Path) -> None:
+    script(tmp_path / "squeue", "echo no libslurm >&2; exit 127")
+    script(
+        tmp_path / "scontrol",
+        'case "$2" in config) echo "A = b" ;; *) echo "Node n9 not found"; exit 1 ;; esac',
+    )
+    broken = find_broken_commands(str(tmp_path), {"squeue"})
+    assert broken == {"squeue": "squeue --version failed: no libslurm"}
+    commands = SlurmCommands(str(tmp_path), 20.0, {})
+    settings, fault, known = ask_controller(commands, "n9")
+    assert (settings and settings.get("A"), fault, known) == ("b", None, False)
+    script(tmp_path / "scontrol", "echo Unable to contact slurm controller >&2; exit 1")
+    settings, fault, known = ask_controller(commands, "n9")
+    assert (settings, known) == (None, None)
+    assert "Unable to contact slurm controller" in str(fault)
 
 
 def test_below_a_root_paths_are_the_nodes(tmp_path: Path) -> None:

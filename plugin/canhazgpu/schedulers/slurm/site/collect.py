@@ -6,8 +6,7 @@ No function raises for a fault that it finds: the fault becomes part of the resu
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from canhazgpu.config.schema import SlurmConfig
@@ -31,13 +30,11 @@ from canhazgpu.schedulers.slurm.control.slurmd_gres import (
     find_slurmd,
     slurmd_directories,
 )
-from canhazgpu.schedulers.slurm.hook.slurmd_gpus import read_answer
-from canhazgpu.schedulers.slurm.site.file_permissions import find_closed_to_users
 from canhazgpu.schedulers.slurm.site.hook_paths import relative_hooks, with_absolute_hooks
 from canhazgpu.schedulers.slurm.site.installed_files import under_root
 from canhazgpu.schedulers.slurm.site.multi_node import allows_multi_node_jobs
 from canhazgpu.schedulers.slurm.site.programs import matched_programs
-from canhazgpu.schedulers.slurm.site.state import ConfFile, SlurmState, StateDir
+from canhazgpu.schedulers.slurm.site.state import ConfFile, SlurmState
 
 QUERY_TIMEOUT_S = 5.0
 """Longest wait for one of Slurm's commands."""
@@ -100,7 +97,13 @@ def collect_slurm_state(conf: str, node: str, host: str, slurm: SlurmConfig) -> 
         if knows_node and node_conf.gres and os.geteuid() == 0
         else (None, None)
     )
-    running = None if fault else read_running_settings(commands)
+    missing = find_missing_commands(slurm.bin_dir)
+    broken = find_broken_commands(slurm.bin_dir, set(HOOK_COMMANDS) - set(missing))
+    running, controller_fault, controller_knows = (
+        (None, None, None)
+        if fault or "scontrol" in {*missing, *broken}
+        else ask_controller(commands, node)
+    )
     hooks = with_absolute_hooks(settings, conf)
     return SlurmState(
         conf=ConfFile(conf, fault),
@@ -111,11 +114,14 @@ def collect_slurm_state(conf: str, node: str, host: str, slurm: SlurmConfig) -> 
         version=read_slurm_version(slurm.bin_dir),
         controller_settings=running and with_absolute_hooks(running, conf),
         programs=matched_programs(hooks),
-        missing_commands=find_missing_commands(slurm.bin_dir),
+        missing_commands=missing,
         slurmd_devices=devices,
         slurmd_fault=slurmd_fault,
         relative_hooks=relative_hooks(settings),
         multi_node_jobs=multi_node_jobs,
+        broken_commands=broken,
+        controller_fault=controller_fault,
+        controller_knows_node=controller_knows,
     )
 
 
@@ -162,6 +168,32 @@ def read_running_settings(commands: SlurmCommands) -> Settings | None:
         return None
 
 
+def ask_controller(
+    commands: SlurmCommands, node: str
+) -> tuple[Settings | None, str | None, bool | None]:
+    """Return the controller's settings, why it did not answer, and whether it knows the node."""
+    try:
+        settings = parse_show_config(commands.run("scontrol", "show", "config"))
+    except CanhazgpuError as exc:
+        return None, str(exc), None
+    try:
+        commands.run("scontrol", "show", "node", node)
+    except CanhazgpuError as exc:
+        return settings, None, False if "not found" in str(exc) else None
+    return settings, None, True
+
+
+def find_broken_commands(bin_dir: str, names: Collection[str]) -> dict[str, str]:
+    """Return those of Slurm's commands that do not even tell their release, with the reason."""
+    found = {}
+    for name in sorted(names):
+        try:
+            SlurmCommands(bin_dir, QUERY_TIMEOUT_S, {}).run(name, "--version")
+        except SchedulerError as exc:
+            found[name] = str(exc)
+    return found
+
+
 def find_missing_commands(bin_dir: str) -> tuple[str, ...]:
     """Return those of Slurm's commands that a hook would not find."""
     directories = (bin_dir,) if bin_dir else DEFAULT_BIN_DIRS
@@ -169,23 +201,6 @@ def find_missing_commands(bin_dir: str) -> tuple[str, ...]:
         name
         for name in HOOK_COMMANDS
         if not any(os.access(Path(directory) / name, os.X_OK) for directory in directories)
-    )
-
-
-def inspect_state_dir(path: Path) -> StateDir:
-    """Return the state of the directory with the node's records."""
-    jobs = path / "jobs"
-    closed = find_closed_to_users(jobs if may_exist(jobs) else path)
-    try:
-        found = path.stat()
-    except OSError:
-        return StateDir(str(path), blocked_by=str(closed) if closed else None)
-    return StateDir(
-        str(path),
-        found.st_uid,
-        stat.S_IMODE(found.st_mode),
-        str(closed) if closed else None,
-        read_answer(path),
     )
 
 

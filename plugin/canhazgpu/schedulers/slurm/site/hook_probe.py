@@ -12,12 +12,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 from canhazgpu.config.environment import CONFIG_VARIABLE
 from canhazgpu.config.load import load
 from canhazgpu.config.schema import Config, StoreConfig
-from canhazgpu.errors import CanhazgpuError, ScanError
+from canhazgpu.errors import CanhazgpuError, ScanError, advice_for
 from canhazgpu.gpu.scan import scan_from_json, scan_to_json
 from canhazgpu.ledger.record_json import seconds_from_ms_text
 from canhazgpu.ledger.store import keys
@@ -27,11 +28,24 @@ from canhazgpu.schedulers.slurm.site.state import HookProbeResult
 
 MODULE = "canhazgpu.schedulers.slurm.site.hook_probe"
 PYTHON_START_S = 10.0
-NOOP_WRITE_SCRIPT = "return redis.call('PERSIST', KEYS[1])"
-"""A write that changes nothing: none of the ledger's keys has a time to live.
+WRITE_SCRIPT = """\
+local key, kept = KEYS[1], KEYS[2]
+redis.call('HSET', key, 'a', redis.call('TIME')[1])
+redis.call('HDEL', key, 'a')
+redis.call('SET', key, 'a')
+redis.call('DEL', key)
+redis.call('XADD', key, 'MINID', '~', '0', '*', 'a', 'b')
+redis.call('DEL', key)
+return redis.call('HGET', kept, 'at')
+"""
+"""Each kind of change that the ledger's scripts make, on a key that is gone in the end.
 
-Redis refuses it to a user with read access only, and a replica refuses it."""
-STORE_ROUND_TRIPS = 6
+A full store refuses it, and so does a replica, or a store for a user who lacks one of the rights.
+It begins with a change that needs memory: a full store lets a script go on that has changed
+something. DEL is tried before, so that everything can be taken back.
+"""
+ANSWERS_MEASURED = 3
+STORE_ROUND_TRIPS = 12
 """Connecting, the commands and a start of the embedded server, each within Redis' timeout."""
 
 
@@ -86,6 +100,11 @@ def _parse_result(text: str) -> HookProbeResult:
         skew_s=data["skew_s"],
         skew_error_s=data["skew_error_s"],
         published_s=data["published_s"],
+        store_step=data["store_step"],
+        answer_s=data["answer_s"],
+        known_gpus=data["known_gpus"],
+        evicts=data["evicts"],
+        unsaved=data["unsaved"],
     )
 
 
@@ -98,37 +117,99 @@ def collect_probe_data(environ: Mapping[str, str]) -> dict[str, Any]:
     scan = NodeProbe(node, config.validation).start()
     found: dict[str, Any] = {
         "store_fault": None,
+        "store_step": "",
         "skew_s": None,
         "skew_error_s": 0.0,
         "published_s": None,
+        "answer_s": None,
+        "known_gpus": 0,
+        "evicts": None,
+        "unsaved": None,
     }
     try:
         found |= _probe_store(config.store, node)
     except CanhazgpuError as exc:
-        found["store_fault"] = str(exc)
+        found |= {"store_fault": str(exc), "store_step": advice_for(exc).next_step}
     return {**found, "scan": json.loads(scan_to_json(scan.observe().scan))}
 
 
 def _probe_store(store: StoreConfig, node: str) -> dict[str, Any]:
-    """Return Redis' clock minus the node's, the error of that, and the published scan's age."""
+    """Change the store, take it back, and return what `HookProbeResult` has of it."""
     from canhazgpu.ledger.store.connect import Role, connect, translate_errors  # noqa: PLC0415 - redis
+    from canhazgpu.ledger.store.ledger import RedisLedger  # noqa: PLC0415
 
     client = connect(store, Role.WRITE)
     with translate_errors(store):
         client.ping()  # the measurement does not include connecting
-        before = time.time()
-        seconds, microseconds = client.time()
-        after = time.time()
+        clocks = [_clock_difference(client) for _ in range(ANSWERS_MEASURED)]
         known = keys.node_keys(node, store.prefix)
-        at = cast(str | None, client.hget(known.scan, "at"))
-        client.eval(NOOP_WRITE_SCRIPT, 1, known.recorded)
-    published_at = seconds_from_ms_text(at)
-    now = seconds + microseconds / 1e6
+        scratch = f"{known.recorded}:check"
+        client.delete(scratch)
+        script = client.register_script(WRITE_SCRIPT)
+        at = cast(str | None, script(keys=[scratch, known.scan]))
+        facts = {"evicts": _eviction(client), "unsaved": _unsaved(client)}
+    (view,) = RedisLedger(store, Role.WRITE).read_nodes([node])
+    skew_s, error_s = min(clocks, key=lambda one: one[1])
+    published_at, now = seconds_from_ms_text(at), time.time() + skew_s
     return {
-        "skew_s": now - (before + after) / 2,
-        "skew_error_s": (after - before) / 2,
+        **facts,
+        "skew_s": skew_s,
+        "skew_error_s": error_s,
+        "answer_s": 2 * error_s,
         "published_s": None if published_at is None else max(0.0, now - published_at),
+        "known_gpus": len(view.known_gpus),
     }
+
+
+def with_store_settings(result: HookProbeResult, store: StoreConfig) -> HookProbeResult:
+    """Return the result with the store's settings, asked with this login where a hook's may not."""
+    if result.fault or result.store_fault or result.evicts is not None:
+        return result
+    from canhazgpu.ledger.store.connect import Role, connect, translate_errors  # noqa: PLC0415 - redis
+
+    try:
+        client = connect(store, Role.WRITE)
+        with translate_errors(store):
+            return replace(result, evicts=_eviction(client), unsaved=_unsaved(client))
+    except CanhazgpuError:
+        return result
+
+
+def _clock_difference(client: Any) -> tuple[float, float]:
+    """Return the store's clock minus the node's, and its error, half of the answer's time."""
+    before = time.time()
+    seconds, microseconds = client.time()
+    after = time.time()
+    return seconds + microseconds / 1e6 - (before + after) / 2, (after - before) / 2
+
+
+def _eviction(client: Any) -> str | None:
+    """Return the policy by which the store evicts keys, "" for none; None if not known."""
+    info = _info(client, "memory")
+    if "maxmemory_policy" not in info:
+        return None
+    policy = str(info["maxmemory_policy"])
+    return policy if info.get("maxmemory") and policy != "noeviction" else ""
+
+
+def _unsaved(client: Any) -> str | None:
+    """Return what failed when the store last wrote its data, "" for nothing; None if not known."""
+    info = _info(client, "persistence")
+    states = ("rdb_last_bgsave_status", "aof_last_bgrewrite_status", "aof_last_write_status")
+    known = {state: info[state] for state in states if state in info}
+    return (
+        ", ".join(f"{name}:{one}" for name, one in known.items() if one != "ok") if known else None
+    )
+
+
+def _info(client: Any, section: str) -> dict[str, Any]:
+    """Return a section of the server's information, empty if this user may not ask for it."""
+    from redis.exceptions import ResponseError  # noqa: PLC0415 - where a store is asked
+
+    try:
+        return dict(client.info(section))
+    except ResponseError:
+        return {}
 
 
 def main() -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import glob
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from canhazgpu.path_presence import may_exist
 from canhazgpu.schedulers.slurm.conf.settings import Settings
 from canhazgpu.schedulers.slurm.site.file_permissions import find_closed_to_users
 from canhazgpu.schedulers.slurm.site.health_lines import HEALTH_CHECK_COMMAND
@@ -22,6 +24,8 @@ from canhazgpu.schedulers.slurm.site.layout import (
 from canhazgpu.schedulers.slurm.site.state import Program
 
 MAX_SCRIPT_BYTES = 2**20
+MAX_FIRST_LINE = 256
+"""Bytes of the first line that the kernel reads."""
 
 
 def matched_programs(settings: Settings, root: Path = Path("/")) -> dict[str, tuple[Program, ...]]:
@@ -61,6 +65,32 @@ def calls_our_health_check(path: str, root: Path = Path("/")) -> bool:
     return any(name.encode() in line for line in lines for name in our_names)
 
 
+def _execution_problem(target: Path, root: Path) -> str | None:
+    """Return why the kernel would not execute the file, whose mode allows it; None if it would.
+
+    Slurm starts no shell for a file without ``#!``.
+    """
+    if os.geteuid() == 0 and not os.access(target, os.X_OK):
+        return "cannot be executed where it is (a file system that is mounted noexec?)"
+    try:
+        with target.open("rb") as stream:
+            head = stream.read(MAX_FIRST_LINE)
+    except OSError:
+        return None  # another user than root may run what it cannot read
+    if head.startswith(b"#!"):
+        return _interpreter_problem(head, root)
+    return None if head.startswith(b"\x7fELF") else "begins with no #! line"
+
+
+def _interpreter_problem(head: bytes, root: Path) -> str | None:
+    words = head[2:].split(b"\n")[0].strip(b" \t").split(b" ")
+    interpreter = words[0].decode("utf-8", "backslashreplace")
+    # In an image, links with absolute targets lead out of it.
+    if root != Path("/") or not interpreter.startswith("/") or may_exist(Path(interpreter)):
+        return None
+    return f"names {interpreter.encode('unicode_escape').decode()}, which is not there"
+
+
 def inspect_program(path: str, root: Path = Path("/"), *, by_users: bool) -> Program:
     """Return the program, and why root, or every user if `by_users`, cannot run it."""
     target = under_root(root, Path(path))
@@ -76,4 +106,4 @@ def inspect_program(path: str, root: Path = Path("/"), *, by_users: bool) -> Pro
         return Program(path, f"users cannot execute (mode {stat.S_IMODE(found.st_mode):o})")
     if by_users and (closed := find_closed_to_users(target)):
         return Program(path, f"users cannot reach ({closed} is closed)")
-    return Program(path)
+    return Program(path, _execution_problem(target, root))

@@ -41,7 +41,9 @@ class SlurmState:
     `missing_commands` are those that a hook would not find. `slurmd_devices` are the node's GPUs as
     slurmd reads them, None if it was not asked, or gave the `slurmd_fault`. The hooks in the
     settings have absolute paths; `relative_hooks` are the lines of slurm.conf that do not.
-    `multi_node_jobs` is True if jobs of this site can have several nodes.
+    `multi_node_jobs` is True if jobs of this site can have several nodes. `broken_commands` are
+    those that do not run, with the reason. `controller_fault` says why the controller gave no
+    answer, None if it did; `controller_knows_node` is None where that is not known.
     """
 
     conf: ConfFile
@@ -57,6 +59,9 @@ class SlurmState:
     slurmd_fault: str | None = None
     relative_hooks: tuple[str, ...] = ()
     multi_node_jobs: bool = False
+    broken_commands: dict[str, str] = field(default_factory=dict)
+    controller_fault: str | None = None
+    controller_knows_node: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +89,8 @@ class StateDir:
     """The directory of the node's records; `uid` and `mode` are None if it does not exist yet.
 
     `blocked_by` is the directory above it that users cannot enter. `slurmd_answer` is slurmd's
-    answer on record.
+    answer on record. `write_fault` says why root cannot write there, and `damaged` which of its
+    files cannot be read, and why.
     """
 
     path: str
@@ -92,6 +98,8 @@ class StateDir:
     mode: int | None = None
     blocked_by: str | None = None
     slurmd_answer: SlurmdAnswer | None = None
+    write_fault: str | None = None
+    damaged: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +131,12 @@ class ConfigState:
 class HookProbeResult:
     """What a process sees that has a hook's environment and nothing else.
 
-    `fault` says why it failed. `skew_s` is Redis' clock minus the node's, with an error of at most
-    `skew_error_s`. `published_s` is how long ago, by Redis' clock, the node's GPUs were published;
-    None if they never were, or Redis did not answer.
+    `fault` says why it failed. `store_fault` says why the store takes no changes, and `store_step`
+    what to do about it. `skew_s` is the store's clock minus the node's, with an error of at most
+    `skew_error_s`; `answer_s` is the shortest time of an answer. `published_s` is how long ago, by
+    the store's clock, the node's GPUs were published; None if they never were, or the store did not
+    answer. `known_gpus` is how many GPUs the node had. `evicts` is the store's policy, "" where it
+    evicts nothing, and `unsaved` says why its data are not on its disk; None where not known.
     """
 
     fault: str | None = None
@@ -135,6 +146,11 @@ class HookProbeResult:
     skew_s: float | None = None
     skew_error_s: float = 0.0
     published_s: float | None = None
+    store_step: str = ""
+    answer_s: float | None = None
+    known_gpus: int = 0
+    evicts: str | None = None
+    unsaved: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,25 @@ def node_known(site: SiteState) -> Iterator[Problem]:
             "the node's name as slurmd knows it",
             f"SLURMD_NODENAME=NAME canhazgpu hooks check, or NodeName={site.node} in slurm.conf",
         )
+    elif site.slurm.controller_knows_node is False:
+        yield Problem(
+            "warning",
+            f"the controller knows no node {site.node}, which slurm.conf has here",
+            "the same slurm.conf on the controller",
+            "systemctl restart slurmctld, once its slurm.conf has the node",
+        )
+
+
+def slurmd_user(site: SiteState) -> Iterator[Problem]:
+    """Find a slurmd whose hooks do not run as root."""
+    user = site.slurm.settings.get("SlurmdUser")
+    if user not in ("", "root", "0"):
+        yield Problem(
+            "error",
+            f"SlurmdUser={user}: hooks can neither keep the node's records nor end processes",
+            "root",
+            "SlurmdUser=root",
+        )
 
 
 def prolog_flags(site: SiteState) -> Iterator[Problem]:

@@ -23,6 +23,13 @@ PLUGIN_KEYS = {"TaskPlugin": "task", "ProctrackType": "proctrack"}
 """Settings that name plugins, each with the plugins' kind."""
 
 
+NUMBER_KEYS = (
+    *("PrologTimeout", "EpilogTimeout", "PrologEpilogTimeout", "MessageTimeout"),
+    *("BatchStartTimeout", "UnkillableStepTimeout", "HealthCheckInterval"),
+)
+OTHER_KEYS = ("GresTypes", "HealthCheckProgram")
+
+
 def hooks_place(site: SiteState) -> Iterator[Problem]:
     """Find a site with no location for canhazgpu's scripts."""
     if fault := site.installed.layout_fault:
@@ -85,6 +92,17 @@ def _missing_script_line(site: SiteState, key: str) -> Iterator[Problem]:
     location = layout.prolog if key == "Prolog" else layout.epilog
     if line := required_lines.script_line(site.slurm.settings, location):
         yield missing_line_problem("error", line)
+        return
+    programs = {one.path: one for one in site.slurm.programs.get(key, ())}
+    own = programs.get(location.script)
+    if own is None or own.problem:
+        why = f"{own.problem}" if own else "is not there"
+        yield Problem(
+            "error",
+            f"{key}={location.value} runs nothing of canhazgpu's: {location.script} {why}",
+            "the script",
+            site.installed.install_command,
+        )
 
 
 def task_prolog(site: SiteState) -> Iterator[Problem]:
@@ -168,7 +186,7 @@ def running_config(site: SiteState) -> Iterator[Problem]:
     running, settings = site.slurm.controller_settings, site.slurm.settings
     if running is None:
         return
-    for key in (*JOB_SCRIPT_KEYS, "PrologFlags", *PLUGIN_KEYS):
+    for key in (*JOB_SCRIPT_KEYS, "PrologFlags", *PLUGIN_KEYS, *NUMBER_KEYS, *OTHER_KEYS):
         if _setting_differs(settings, running, key):
             yield Problem(
                 "warning",
@@ -185,4 +203,9 @@ def _setting_differs(settings: Settings, running: Settings, key: str) -> bool:
     if kind := PLUGIN_KEYS.get(key):  # the controller may add prefixes, and has defaults
         own = set(settings.plugins(key, kind))
         return bool(own) and own != set(running.plugins(key, kind))
+    if key in NUMBER_KEYS:  # the controller says "60 sec"
+        wanted, used = settings.number(key), running.get(key).partition(" ")[0]
+        return wanted is not None and used.isdecimal() and wanted != int(used)
+    if key in OTHER_KEYS and not settings.get(key):
+        return False  # the controller has defaults
     return settings.get(key) != running.get(key)

@@ -1,23 +1,11 @@
-"""Pure: the checks of the node, its configuration, its GPUs and Redis."""
+"""Pure: the checks of the node, its configuration and its files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from canhazgpu.errors import InputError
-from canhazgpu.gpu.health import count_text
-from canhazgpu.schedulers.slurm.conf.device_mapping import gpus_at_positions
-from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
-from canhazgpu.schedulers.slurm.conf.gres_line import gres_lines_advice
-from canhazgpu.schedulers.slurm.conf.slurmd_answer import (
-    SlurmdAnswer,
-    agreed_devices,
-    conf_stamps,
-    driver_gpus,
-)
 from canhazgpu.schedulers.slurm.site.state import Problem, SiteState
 
-MAX_SKEW_S = 1.0
 GROUP_OR_OTHER_WRITE = 0o022
 
 
@@ -114,6 +102,20 @@ def state_dir(site: SiteState) -> Iterator[Problem]:
             "mode 755",
             f"chmod 755 {directory.blocked_by}",
         )
+    if fault := directory.write_fault:
+        yield Problem(
+            "error",
+            f"root cannot write to {directory.path}: {fault}; hooks grant no GPU",
+            "a directory that can be written, with free space and inodes",
+            f"df {directory.path}; df -i {directory.path}; or another node.state_dir",
+        )
+    if directory.damaged:
+        yield Problem(
+            "error",
+            f"{directory.damaged}: run and reserve fail",
+            "files that only canhazgpu writes",
+            f"SLURMD_NODENAME={site.node} canhazgpu-healthcheck",
+        )
     if directory.mode is None or directory.uid is None:
         return  # the first prolog creates it
     if directory.uid != 0 or directory.mode & GROUP_OR_OTHER_WRITE:
@@ -131,97 +133,12 @@ def hook_environment(site: SiteState) -> Iterator[Problem]:
         yield Problem("error", fault, "an answer", "canhazgpu hooks install, with this Python")
 
 
-def gpus(site: SiteState) -> Iterator[Problem]:
-    """Find GPUs that hooks cannot read."""
-    if site.slurm.knows_node and not _has_gpus(site):
-        return
-    if fault := site.hook_probe.gpu_fault:
-        library = site.nvml_libraries[0] if site.nvml_libraries else "/path/to/libnvidia-ml.so.1"
-        yield Problem(
-            "error",
-            f"{fault} (as slurmd's hooks run: without LD_LIBRARY_PATH)",
-            "a library that loads",
-            f'nvml_library = "{library}" in [validation] of {_config_file(site)}',
-        )
-
-
 def _config_file(site: SiteState) -> str:
     return site.config.file or "/etc/canhazgpu/config.toml"
 
 
-def _has_gpus(site: SiteState) -> bool:
-    """Tell whether Slurm's files give the node any GPUs."""
-    try:
-        return bool(site.slurm.node_conf.gpu_count or site.slurm.node_conf.gpu_devices)
-    except InputError:
-        return True
-
-
-def gpu_count(site: SiteState) -> Iterator[Problem]:
-    """Find GPUs of Slurm that the driver does not show or that cannot be told apart, and others."""
-    seen = site.hook_probe.gpus
-    wanted = "as many GPUs in Gres=, gres.conf and 'nvidia-smi -L'"
-    try:
-        devices = _slurms_devices(site)
-        assigned = gpus_at_positions(range(len(devices)), devices, seen)
-    except InputError as exc:
-        yield Problem("error", str(exc), wanted, gres_lines_advice(site.node, seen))
-        return
-    if len(assigned) < len(seen):
-        yield Problem(
-            "warning",
-            f"Slurm counts {len(assigned)} GPUs on {site.node}, the driver shows"
-            f" {count_text(seen)}",
-            wanted,
-            gres_lines_advice(site.node, seen, {gpu.uuid for gpu in assigned}),
-        )
-
-
-def _slurms_devices(site: SiteState) -> tuple[GpuDevice, ...]:
-    """Return the GPUs in Slurm's order, as a hook would, but with slurmd's answer of now.
-
-    Where slurmd detects GPUs, only the answer on record counts, as for a hook.
-    """
-    node_conf, seen = site.slurm.node_conf, site.hook_probe.gpus
-    answer = site.state_dir.slurmd_answer
-    if site.slurm.slurmd_devices is not None and not node_conf.gres_conf.autodetect:
-        stamps, driver = conf_stamps(node_conf), driver_gpus(seen)
-        answer = SlurmdAnswer(stamps, driver, None, "", 0.0, site.slurm.slurmd_devices)
-    return agreed_devices(node_conf, seen, answer)
-
-
-def store(site: SiteState) -> Iterator[Problem]:
-    """Find a Redis that hooks cannot reach."""
-    if fault := site.hook_probe.store_fault:
-        yield Problem("error", fault, "a store that answers", "redis-cli -u STORE_URL ping")
-
-
-def store_login(site: SiteState) -> Iterator[Problem]:
-    """Find a login by which another node could change this node's records."""
-    if site.config.shared_login:
-        yield Problem(
-            "warning",
-            site.config.shared_login,
-            "a Redis user for each node, a reader for users",
-            "canhazgpu store acl: see 'Passwords' in install.md",
-        )
-
-
-def clock(site: SiteState) -> Iterator[Problem]:
-    """Find a clock that differs from Redis' clock."""
-    skew_s = site.hook_probe.skew_s
-    if skew_s is not None and abs(skew_s) - site.hook_probe.skew_error_s > MAX_SKEW_S:
-        ahead = "behind" if skew_s > 0 else "ahead of"
-        yield Problem(
-            "warning",
-            f"this node's clock is {abs(skew_s):.1f} s {ahead} the store's",
-            f"at most {MAX_SKEW_S:g} s apart",
-            "systemctl restart chronyd, on the node or on the store's host",
-        )
-
-
 def slurm_commands(site: SiteState) -> Iterator[Problem]:
-    """Find commands that a hook would not find."""
+    """Find commands that a hook would not find, or that do not run."""
     if missing := site.slurm.missing_commands:
         where = site.config.config.slurm.bin_dir or "the usual places"
         yield Problem(
@@ -229,4 +146,22 @@ def slurm_commands(site: SiteState) -> Iterator[Problem]:
             f"{', '.join(missing)} not in {where}: a job that cannot be sent back runs unchecked",
             "all of Slurm's commands",
             f'bin_dir = "/the/directory/of/scontrol" in [slurm] of {_config_file(site)}',
+        )
+    for name, fault in site.slurm.broken_commands.items():
+        yield Problem(
+            "error",
+            f"{fault}: a job that cannot be sent back runs unchecked",
+            f"a {name} that runs in a hook's environment",
+            f"env -i {name} --version",
+        )
+
+
+def controller(site: SiteState) -> Iterator[Problem]:
+    """Find a controller that does not answer this node."""
+    if fault := site.slurm.controller_fault:
+        yield Problem(
+            "warning",
+            f"Slurm's controller gives no answer: {fault}",
+            "an answer: hooks send jobs back through it",
+            "scontrol ping; systemctl status slurmctld munge",
         )

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from canhazgpu.schedulers.slurm.site.checks import (
     conf,
     export,
+    gpus,
     health,
     hooks,
     node,
     shared_gpus,
+    store,
 )
 from canhazgpu.schedulers.slurm.site.state import Problem, Severity, SiteState
 
@@ -64,6 +66,14 @@ def _controller_answered(site: SiteState) -> bool:
     return site.slurm.controller_settings is not None
 
 
+def _controller_asked(site: SiteState) -> bool:
+    return _controller_answered(site) or site.slurm.controller_fault is not None
+
+
+def _store_settings_known(site: SiteState) -> bool:
+    return _store_reachable(site) and site.hook_probe.evicts is not None
+
+
 def _node_known(site: SiteState) -> bool:
     return site.slurm.knows_node
 
@@ -83,7 +93,8 @@ CHECKS = (
         "Slurm's release is one that canhazgpu was tried on, or newer",
         conf.slurm_version,
     ),
-    Check("node-known", "slurm.conf has this node", conf.node_known),
+    Check("node-known", "slurm.conf has this node, and the controller knows it", conf.node_known),
+    Check("slurmd-user", "hooks run as root", conf.slurmd_user),
     Check("hooks-place", "canhazgpu's scripts fit beside the site's own", hooks.hooks_place),
     Check(
         "hooks-installed",
@@ -135,27 +146,32 @@ CHECKS = (
     Check("process-tracking", "no process of a job leaves Slurm's sight", conf.process_tracking),
     Check(
         "slurm-commands",
-        "hooks find Slurm's commands, which they need on a conflict",
+        "hooks find Slurm's commands, which they need on a conflict, and they run",
         node.slurm_commands,
     ),
+    Check("controller", "Slurm's controller answers", node.controller, _controller_asked),
     Check(
-        "state-dir", "root alone keeps the node's records, and tasks can read them", node.state_dir
+        "state-dir",
+        "root alone keeps the node's records, and can; tasks can read them",
+        node.state_dir,
     ),
     Check(
         "hook-environment",
         "canhazgpu runs with nothing but a hook's environment",
         node.hook_environment,
     ),
-    Check("gpus", "hooks can read the GPUs", node.gpus, _probe_succeeded),
+    Check("gpus", "hooks can read every GPU, and each is healthy", gpus.gpus, _probe_succeeded),
     Check(
-        "gpu-count", "the driver shows the GPUs that Slurm counts", node.gpu_count, _gpus_readable
+        "gpu-count", "the driver shows the GPUs that Slurm counts", gpus.gpu_count, _gpus_readable
     ),
     Check(
         "cuda-index", "GPUs are named so that CUDA finds them", export.cuda_index, _gpus_readable
     ),
-    Check("store", "hooks reach the ledger", node.store, _probe_succeeded),
-    Check("store-login", "only this node can change its records", node.store_login),
-    Check("clock", "the node's clock agrees with the store's", node.clock, _clock_measured),
+    Check("store", "the store takes a hook's changes", store.store, _probe_succeeded),
+    Check("store-login", "only this node can change its records", store.store_login),
+    Check("store-time", "the store answers in time", store.store_time, _clock_measured),
+    Check("store-keeps", "the store keeps what it has", store.store_keeps, _store_settings_known),
+    Check("clock", "the node's clock agrees with the store's", store.clock, _clock_measured),
     Check(
         "published",
         "the node's GPUs were published lately",
@@ -184,7 +200,7 @@ CHECKS_NEEDING_CONFIG = frozenset(
         "clean-up-time",
     }
     | {"assignment", "state-dir", "hook-environment", "gpus", "gpu-count", "store", "clock"}
-    | {"published", "unkillable-step", "cuda-index"}
+    | {"published", "unkillable-step", "cuda-index", "store-time", "store-keeps"}
 )
 """Checks without a finding if canhazgpu's configuration could not be read."""
 

@@ -1,0 +1,76 @@
+"""Pure: the checks of the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from canhazgpu.ledger.store.ping_command import ping_command
+from canhazgpu.schedulers.slurm.site.state import Problem, SiteState
+
+MAX_SKEW_S = 1.0
+MAX_ANSWER_S = 0.25
+"""A hook waits so long for a store that was away, and 2.5 s in all for about four answers."""
+
+
+def store(site: SiteState) -> Iterator[Problem]:
+    """Find a store that hooks cannot reach, or that takes no changes."""
+    if fault := site.hook_probe.store_fault:
+        step = site.hook_probe.store_step or ping_command(site.config.config.store)
+        yield Problem("error", fault, "a store that takes changes", step or "canhazgpu status")
+
+
+def store_login(site: SiteState) -> Iterator[Problem]:
+    """Find a login by which another node could change this node's records."""
+    if site.config.shared_login:
+        yield Problem(
+            "warning",
+            site.config.shared_login,
+            "a Redis user for each node, a reader for users",
+            "canhazgpu store acl: see 'Passwords' in install.md",
+        )
+
+
+def clock(site: SiteState) -> Iterator[Problem]:
+    """Find a clock that differs from Redis' clock."""
+    skew_s = site.hook_probe.skew_s
+    if skew_s is not None and abs(skew_s) - site.hook_probe.skew_error_s > MAX_SKEW_S:
+        ahead = "behind" if skew_s > 0 else "ahead of"
+        yield Problem(
+            "warning",
+            f"this node's clock is {abs(skew_s):.1f} s {ahead} the store's",
+            f"at most {MAX_SKEW_S:g} s apart",
+            "systemctl restart chronyd, on the node or on the store's host",
+        )
+
+
+def store_time(site: SiteState) -> Iterator[Problem]:
+    """Find a store that answers so slowly that hooks take it for lost."""
+    answer_s = site.hook_probe.answer_s
+    if answer_s is not None and answer_s > MAX_ANSWER_S:
+        yield Problem(
+            "warning",
+            f"the store needs {answer_s:.2f} s for an answer: hooks soon decide without it",
+            f"at most {MAX_ANSWER_S:g} s",
+            ping_command(site.config.config.store, "--latency")
+            or f"a faster disk for {site.config.config.store.embedded_dir}",
+        )
+
+
+def store_keeps(site: SiteState) -> Iterator[Problem]:
+    """Find a store that may lose reservations."""
+    config = site.config.config.store
+    if policy := site.hook_probe.evicts:
+        command = ping_command(config, "config", "set", "maxmemory-policy", "noeviction")
+        yield Problem(
+            "warning",
+            f"the store evicts reservations when it is full: maxmemory-policy is {policy}",
+            "noeviction",
+            f"{command}, and the same in the server's configuration",
+        )
+    if unsaved := site.hook_probe.unsaved:
+        yield Problem(
+            "warning",
+            f"the store could not write its data to its disk ({unsaved})",
+            "data that outlive the server",
+            "free space on the disk of the store's host; its log has the reason",
+        )
