@@ -14,6 +14,7 @@ from scanner_host import ScannerHost
 
 import fake_nvml
 from canhazgpu.agent.scanner import connection, messages, server
+from canhazgpu.gpu.scan import scan_to_json
 from canhazgpu.probe.bounded_child import BoundedChild
 from canhazgpu.probe.node_probe import PendingNodeScan
 from canhazgpu.probe.source_scan import SourceScan
@@ -187,6 +188,8 @@ def test_the_socket_of_another_user_is_not_trusted(
 ) -> None:
     """Given nobody listens in the scanner's place, I expect a scan of one's own."""
     place.chmod(0o777)
+    scan = scan_to_json(messages.Scan("n1", 0.0, 0.0, ()))
+    forged = messages.encode_scan(scan.encode())
     ready, told = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -199,15 +202,17 @@ def test_the_socket_of_another_user_is_not_trusted(
                 os.write(told, b"x")
                 while True:
                     peer, _ = listening.accept()
-                    peer.sendall(messages.TAKEN + messages.encode_scan(b'{"gpus":[]}'))
+                    peer.sendall(messages.TAKEN + forged)
         finally:
             os._exit(1)
-    assert os.read(ready, 1) == b"x"
-    assert len(ask(SourceScan).observe().scan.gpus) == 4
-    os.kill(pid, 9)
-    os.waitpid(pid, 0)
-    os.close(ready)
-    os.close(told)
+    try:
+        assert os.read(ready, 1) == b"x"
+        assert len(ask(SourceScan).observe().scan.gpus) == 4
+    finally:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+        os.close(ready)
+        os.close(told)
 
 
 @pytest.mark.parametrize(

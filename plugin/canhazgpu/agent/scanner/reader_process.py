@@ -69,11 +69,14 @@ class ReaderProcess:
         return kind, scan
 
     def how_it_ended(self) -> str | None:
-        """Reap it; returns how it ended, None while it has not."""
+        """Reap it; returns how it ended, None while it has not. One that was stopped is killed."""
         try:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            pid, status = os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED)
         except ChildProcessError:
             return "the process that scanned ended"
+        if pid and os.WIFSTOPPED(status):
+            self.kill()
+            return None
         if not pid:
             return None
         code = os.waitstatus_to_exitcode(status)
