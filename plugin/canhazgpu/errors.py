@@ -47,7 +47,7 @@ class NodeStateError(CanhazgpuError):
 class VoidGrantError(CanhazgpuError):
     """The grant does not stand, and nothing more is to be done for it.
 
-    Its attempt has ended, or whoever asked for it is gone, or goes on by itself.
+    Its attempt has ended, or whoever asked for it is gone.
     """
 
 

@@ -21,10 +21,12 @@ from fakes.scripted_ledger import (
 from canhazgpu.allocation.allocator import MAX_SCANS, GpuAllocator, Grant
 from canhazgpu.allocation.liveness import LivenessContext
 from canhazgpu.allocation.refusal import Refusal, RefusalKind, too_few_gpus_text
+from canhazgpu.errors import DeadlineError, VoidGrantError
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.ledger.values import (
     BlockedGpu,
     Claim,
+    CommitRefusal,
     GrantedGpus,
     JobOwner,
     Quarantine,
@@ -173,6 +175,34 @@ def test_a_repeated_grant_needs_no_second_look() -> None:
     assert granted == Grant((used_gpu(0),), (used_gpu(0), free_gpu(1)))
     assert len(probe.scans) == 1
     assert ledger.released == []
+
+
+def test_a_grant_is_made_final_after_the_second_look() -> None:
+    ledger = ScriptedLedger([GrantedGpus((uuid(0),))])
+    assert isinstance(service(ledger, ScriptedProbe(ALL_FREE)).reserve_count(CLAIM, 1), Grant)
+    assert ledger.committed == [CLAIM.owner]
+    ledger = ScriptedLedger([GrantedGpus((uuid(0),))])
+    in_use = scan_observation(used_gpu(0), free_gpu(1))
+    service(ledger, ScriptedProbe(ALL_FREE, in_use)).reserve_count(CLAIM, 1)
+    assert ledger.released[0][0] == CLAIM.owner
+
+
+@pytest.mark.parametrize(
+    ("refusal", "error"),
+    [
+        (CommitRefusal.FENCED, VoidGrantError),
+        (CommitRefusal.PEER_GONE, VoidGrantError),
+        (CommitRefusal.LATE, DeadlineError),
+        (CommitRefusal.CANCELLED, DeadlineError),
+    ],
+)
+def test_a_grant_that_does_not_stand_is_none(
+    refusal: CommitRefusal, error: type[Exception]
+) -> None:
+    """Of an attempt that has ended nothing is left to do; another job is not started unchecked."""
+    ledger = ScriptedLedger([GrantedGpus((uuid(0),))], commit_refusal=refusal)
+    with pytest.raises(error, match=refusal.value):
+        service(ledger, ScriptedProbe(ALL_FREE)).reserve_count(CLAIM, 1)
 
 
 def test_a_scan_that_fails_asks_nothing_of_the_ledger() -> None:

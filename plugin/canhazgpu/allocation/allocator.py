@@ -216,10 +216,10 @@ class GpuAllocator:
     def _commit(self, owner: str) -> None:
         """Make the grant final; raises an error where it does not stand."""
         refusal = self._ledger.commit(owner)
-        if refusal is CommitRefusal.LATE:
-            raise DeadlineError(f"the grant of {self._node}'s GPUs is undone: {refusal.value}")
-        if refusal is not None:
+        if refusal in (CommitRefusal.FENCED, CommitRefusal.PEER_GONE):
             raise VoidGrantError(refusal.value)
+        if refusal is not None:
+            raise DeadlineError(f"the grant of {self._node}'s GPUs is undone: {refusal.value}")
 
     def _node_view(self) -> NodeView:
         (view,) = self._ledger.read_nodes([self._node])

@@ -13,6 +13,7 @@ from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Observation
 from canhazgpu.ledger.values import (
     BlockedGpu,
     Claim,
+    CommitRefusal,
     GrantedGpus,
     NodeView,
     Quarantine,
@@ -95,6 +96,8 @@ class ScriptedLedger:
     quarantined: list[Quarantine] = field(default_factory=list)
     queue: list[Waiter] = field(default_factory=list)
     left_queue: list[tuple[str, str]] = field(default_factory=list)
+    committed: list[str] = field(default_factory=list)
+    commit_refusal: CommitRefusal | None = None
 
     def reserve_count(
         self,
@@ -124,8 +127,9 @@ class ScriptedLedger:
         self.held = [one for one in self.held if one.claim.owner != owner]
         return [one.gpu for one in gone]
 
-    def commit(self, owner: str) -> None:
-        return None
+    def commit(self, owner: str) -> CommitRefusal | None:
+        self.committed.append(owner)
+        return self.commit_refusal
 
     def publish_scan(self, observation: Observation, alive: Collection[str] = ()) -> None:
         self.published.append(observation)

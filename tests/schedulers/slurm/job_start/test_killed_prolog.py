@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from canhazgpu.ledger.local.job_records import JobRecords
 
 pytestmark = pytest.mark.slow
 
@@ -119,3 +124,34 @@ def test_a_second_run_releases_what_an_earlier_job_of_its_number_held(node: Any)
     assert set(node.owners_by_gpu().values()) == {"job:c1:12:3"}
     node.run("prolog", HOOK_LOST_S="0")
     assert set(node.owners_by_gpu().values()) == {"job:c1:12:0"}
+
+
+STOPPED_BEFORE_COMMIT = """
+import os, signal
+from canhazgpu.ledger.local.book_grants import BookGrants
+done = BookGrants.commit
+def commit(self, *given, **named):
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return done(self, *given, **named)
+BookGrants.commit = commit
+"""
+
+
+@pytest.mark.parametrize("ends", ["before its epilog has released", "after"])
+def test_a_prolog_that_goes_on_after_its_job_has_ended_grants_nothing(node: Any, ends: str) -> None:
+    """It was stopped before its last step; meanwhile the next job gets the same GPUs."""
+    command = [sys.executable, "-I", "-c", STOPPED_BEFORE_COMMIT + RUN]
+    prolog = subprocess.Popen(command, env=node.environ())
+    os.waitid(os.P_PID, prolog.pid, os.WSTOPPED)
+    if ends == "after":
+        node.run("epilog")
+        node.run("prolog", SLURM_JOB_ID="13")
+        assert set(node.owners_by_gpu().values()) == {"job:c1:13:0"}
+    else:
+        JobRecords(node.files / "run").end("12", last=True)
+    prolog.send_signal(signal.SIGCONT)
+    assert prolog.wait(30) == 0
+    assert "nothing is reserved for it" in node.log()
+    assert "requeue" not in node.log()
+    held = {"job:c1:13:0"} if ends == "after" else set()
+    assert set(node.owners_by_gpu().values()) == held
