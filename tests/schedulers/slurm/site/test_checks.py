@@ -199,7 +199,7 @@ BROKEN: list[tuple[str, str, Change, str]] = [
         "slurm-commands",
         "error",
         slurm(broken_commands={"squeue": "squeue --version failed: libmunge"}),
-        "env -i squeue --version",
+        "env -i SLURM_CONF=/etc/slurm/slurm.conf squeue --version",
     ),
     (
         "controller",

@@ -112,11 +112,12 @@ def test_a_published_book_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 def test_commands_that_do_not_run_and_a_controller_that_does_not_answer(tmp_path: Path) -> None:
     script(tmp_path / "squeue", "echo no libslurm >&2; exit 127")
+    script(tmp_path / "scancel", '[ "$SLURM_CONF" = /x/slurm.conf ]')
     script(
         tmp_path / "scontrol",
         'case "$2" in config) echo "A = b" ;; *) echo "Node n9 not found"; exit 1 ;; esac',
     )
-    broken = find_broken_commands(str(tmp_path), {"squeue"})
+    broken = find_broken_commands(str(tmp_path), "/x/slurm.conf", {"squeue", "scancel"})
     assert broken == {"squeue": "squeue --version failed: no libslurm"}
     commands = SlurmCommands(str(tmp_path), 20.0, {})
     settings, fault, known = ask_controller(commands, "n9")

@@ -98,7 +98,8 @@ def collect_slurm_state(conf: str, node: str, host: str, slurm: SlurmConfig) -> 
         else (None, None)
     )
     missing = find_missing_commands(slurm.bin_dir)
-    broken = find_broken_commands(slurm.bin_dir, set(HOOK_COMMANDS) - set(missing))
+    present = set(HOOK_COMMANDS) - set(missing)
+    broken = {} if fault else find_broken_commands(slurm.bin_dir, conf, present)
     running, controller_fault, controller_knows = (
         (None, None, None)
         if fault or "scontrol" in {*missing, *broken}
@@ -183,12 +184,16 @@ def ask_controller(
     return settings, None, True
 
 
-def find_broken_commands(bin_dir: str, names: Collection[str]) -> dict[str, str]:
-    """Return those of Slurm's commands that do not even tell their release, with the reason."""
+def find_broken_commands(bin_dir: str, conf: str, commands: Collection[str]) -> dict[str, str]:
+    """Return those of Slurm's commands that do not even tell their release, with the reason.
+
+    Some of them read slurm.conf before that.
+    """
     found = {}
-    for name in sorted(names):
+    environ = {names.SLURM_CONF: conf}
+    for name in sorted(commands):
         try:
-            SlurmCommands(bin_dir, QUERY_TIMEOUT_S, {}).run(name, "--version")
+            SlurmCommands(bin_dir, QUERY_TIMEOUT_S, environ).run(name, "--version")
         except SchedulerError as exc:
             found[name] = str(exc)
     return found

@@ -206,6 +206,8 @@ def _setting_differs(settings: Settings, running: Settings, key: str) -> bool:
     if key in NUMBER_KEYS:  # the controller says "60 sec"
         wanted, used = settings.number(key), running.get(key).partition(" ")[0]
         return wanted is not None and used.isdecimal() and wanted != int(used)
+    if key == "GresTypes":
+        return set(settings.words(key)) != set(running.words(key)) and bool(settings.words(key))
     if key in OTHER_KEYS and not settings.get(key):
         return False  # the controller has defaults
     return settings.get(key) != running.get(key)

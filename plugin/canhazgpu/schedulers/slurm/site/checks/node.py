@@ -152,7 +152,7 @@ def slurm_commands(site: SiteState) -> Iterator[Problem]:
             "error",
             f"{fault}: a job that cannot be sent back runs unchecked",
             f"a {name} that runs in a hook's environment",
-            f"env -i {name} --version",
+            f"env -i SLURM_CONF={site.slurm.conf.path} {name} --version",
         )
 
 
