@@ -51,6 +51,10 @@ class VoidGrantError(CanhazgpuError):
     """
 
 
+class AgentError(CanhazgpuError):
+    """The node's agent does not run, or does not answer as one."""
+
+
 class UnavailableError(CanhazgpuError):
     """The requested GPUs are not available, or not within the given time."""
 
@@ -87,6 +91,7 @@ ADVICE: dict[type[CanhazgpuError], Advice] = {
     DeadlineError: Advice(7, "find what is slow: 'canhazgpu hooks check', 'nvidia-smi'"),
     # EX_TEMPFAIL of sysexits.h: statuses of a command that was run stay distinct from it.
     UnavailableError: Advice(75, ""),
+    AgentError: Advice(8, "'canhazgpu agent run' as root is the agent; hooks work without one"),
     NodeStateError: Advice(6, "check owner, mode and free space of node.state_dir"),
 }
 

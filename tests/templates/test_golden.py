@@ -31,12 +31,14 @@ REFRESH = "CANHAZ_REFRESH_GOLDEN"
 
 PLAIN = HookSettings(
     python="/opt/canhazgpu/bin/python",
+    client="/opt/canhazgpu/lib/python3.11/site-packages/canhazgpu/agent/hook_client.py",
     config_file=None,
     state_dir="/run/canhazgpu",
     hook_deadline_s=45.0,
 )
 EVERYTHING = HookSettings(
     python="/opt/it's here/bin/python",
+    client="/opt/it's here/lib/hook_client.py",
     config_file="/etc/canhazgpu/site $(id).toml",
     state_dir="/run/can haz/%n/gpu",
     hook_deadline_s=12.5,

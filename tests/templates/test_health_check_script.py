@@ -12,6 +12,7 @@ from canhazgpu.templates.slurm_files import HookSettings, hook_texts
 
 SETTINGS = HookSettings(
     python="/nowhere/python",
+    client="/nowhere/client",
     config_file="/etc/can haz/$(id).toml",
     state_dir="/run/canhazgpu",
     hook_deadline_s=45.0,

@@ -15,7 +15,11 @@ import pytest
 from canhazgpu.templates.slurm_files import HookSettings, render_file
 
 SETTINGS = HookSettings(
-    python=sys.executable, config_file=None, state_dir="/run/canhazgpu", hook_deadline_s=45.0
+    python=sys.executable,
+    client="/no/client",
+    config_file=None,
+    state_dir="/run/canhazgpu",
+    hook_deadline_s=45.0,
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from canhazgpu.errors import (
+    AgentError,
     CanhazgpuError,
     InputError,
     NodeStateError,
@@ -23,6 +24,7 @@ _MEANINGS: Mapping[type[CanhazgpuError], str] = {
     ScanError: "the GPUs cannot be read",
     StoreError: "the store (Redis) does not answer, or answers with an error",
     NodeStateError: "the node's own files cannot be read or written",
+    AgentError: "no agent runs on this node, or it does not answer",
     UnavailableError: "the GPUs are not to be had, or not in time",
 }
 _EVERY_COMMAND = {

@@ -21,6 +21,7 @@ from canhazgpu.cli.suggestions import ARGUMENTS, explained_option_error
 from canhazgpu.cli.terminal.text import printable
 from canhazgpu.cli.version import VERSION
 from canhazgpu.errors import (
+    AgentError,
     CanhazgpuError,
     CommandError,
     NodeStateError,
@@ -33,6 +34,7 @@ from canhazgpu.errors import (
 
 COMMANDS = {
     "admin": "canhazgpu.cli.commands.admin.group:admin",
+    "agent": "canhazgpu.cli.commands.agent.group:agent",
     "completion": "canhazgpu.cli.commands.completion:completion",
     "config": "canhazgpu.cli.commands.config:config",
     "events": "canhazgpu.cli.commands.events:events",
@@ -107,6 +109,7 @@ def _show_version(context: click.Context, _parameter: click.Parameter, wanted: b
         ScanError,
         StoreError,
         NodeStateError,
+        AgentError,
         UnavailableError,
         others={0: "done; 'canhazgpu COMMAND --help' says what each command's mean"},
     ),

@@ -1,4 +1,4 @@
-"""The configuration of a node: sections ``store``, ``validation`` and ``node``."""
+"""The configuration of a node: sections ``store``, ``validation``, ``node`` and ``agent``."""
 
 from __future__ import annotations
 
@@ -25,6 +25,10 @@ DEFAULT_RETRY_AFTER_S = 15.0
 DEFAULT_MEMORY_THRESHOLD_MB = 1024
 DEFAULT_SCAN_TIMEOUT_S = 10.0
 DEFAULT_STATE_DIR = "/run/canhazgpu"
+DEFAULT_MAX_HOOKS = 64
+DEFAULT_MAX_REQUESTS = 32
+DEFAULT_MAX_REQUESTS_PER_USER = 8
+DEFAULT_DRIVER_IDLE_S = 5.0
 
 HEALTH_CHECKS = ("recovery_action", "remap", "retirement", "ecc", "compute_mode")
 """The health checks that can quarantine a GPU; see `canhazgpu.gpu.health`."""
@@ -133,4 +137,30 @@ class NodeConfig:
         DEFAULT_STATE_DIR,
         "directory of the node's own records, empty after a reboot; %n stands for the node's name",
         check=absolute_path,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfig:
+    """Section ``agent``: the limits of the node's agent, read when it starts."""
+
+    max_hooks: int = key(
+        DEFAULT_MAX_HOOKS,
+        "hooks that the agent serves at once; more wait, then do their work themselves",
+        check=at_least(1),
+    )
+    max_requests: int = key(
+        DEFAULT_MAX_REQUESTS,
+        "requests of people that the agent serves at once; more wait",
+        check=at_least(1),
+    )
+    max_requests_per_user: int = key(
+        DEFAULT_MAX_REQUESTS_PER_USER,
+        "requests of one user that the agent serves at once; more are refused",
+        check=at_least(1),
+    )
+    driver_idle_s: float = key(
+        DEFAULT_DRIVER_IDLE_S,
+        "time for which the agent keeps the driver open after a scan; that blocks a GPU's reset",
+        check=positive_seconds,
     )

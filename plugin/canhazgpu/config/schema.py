@@ -14,6 +14,7 @@ from canhazgpu.config.grant_sections import (
 from canhazgpu.config.key import KeyInfo
 from canhazgpu.config.node_sections import (
     HEALTH_CHECKS,
+    AgentConfig,
     NodeConfig,
     StoreConfig,
     ValidationConfig,
@@ -23,6 +24,7 @@ from canhazgpu.frozen_dataclass import dataclass
 __all__ = [
     "DEFAULT_COMMAND_TIMEOUT_S",
     "HEALTH_CHECKS",
+    "AgentConfig",
     "Config",
     "EpilogConfig",
     "Key",
@@ -45,6 +47,7 @@ class Config:
     epilog: EpilogConfig = field(default_factory=EpilogConfig)
     node: NodeConfig = field(default_factory=NodeConfig)
     run: RunConfig = field(default_factory=RunConfig)
+    agent: AgentConfig = field(default_factory=AgentConfig)
 
 
 SECTIONS: dict[str, type] = {
@@ -54,6 +57,7 @@ SECTIONS: dict[str, type] = {
     "epilog": EpilogConfig,
     "node": NodeConfig,
     "run": RunConfig,
+    "agent": AgentConfig,
 }
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from canhazgpu.allocation.refusal import Refusal
     from canhazgpu.in_process.adapters import Adapters
     from canhazgpu.in_process.status import StatusReader
+    from canhazgpu.schedulers.slurm.hook.startup import ScanSources
     from canhazgpu.service.completion import Completion, CompletionRequest
     from canhazgpu.service.grants import (
         Reserved,
@@ -70,9 +71,12 @@ def open_service(
     return InProcessService(Adapters(environ, config_file, overrides or {}))
 
 
-def open_hook_service() -> NodeService:
-    """Return the service of this node for a hook; each request carries the hook's environment."""
-    return InProcessService(None)
+def open_hook_service(scan_sources: ScanSources | None = None) -> NodeService:
+    """Return the service of this node for a hook; each request carries the hook's environment.
+
+    `scan_sources` tells what scans, None for children of this process.
+    """
+    return InProcessService(None, scan_sources)
 
 
 class InProcessService:
@@ -80,9 +84,10 @@ class InProcessService:
 
     # ruff: noqa: D102, PLC0415 - documented in the port; imported when needed
 
-    def __init__(self, adapters: Adapters | None) -> None:
+    def __init__(self, adapters: Adapters | None, scan_sources: ScanSources | None = None) -> None:
         """Take the adapters; None for a hook's service, for jobs and the node check alone."""
         self._optional_adapters = adapters
+        self._optional_scan_sources = scan_sources
         self._status: tuple[StatusRequest, StatusReader] | None = None
 
     @property
@@ -90,6 +95,12 @@ class InProcessService:
         if self._optional_adapters is None:
             raise AssertionError("a hook's service handles jobs alone")
         return self._optional_adapters
+
+    @property
+    def _scan_sources(self) -> ScanSources:
+        from canhazgpu.schedulers.slurm.hook.startup import scan_in_child
+
+        return self._optional_scan_sources or scan_in_child
 
     def status(self, request: StatusRequest) -> StatusAnswer:
         from canhazgpu.in_process.status import StatusReader
@@ -203,10 +214,10 @@ class InProcessService:
         from canhazgpu.service.jobs import HookAnswer
 
         # The scan runs in a child process while this process imports the rest.
-        started = start_hook(request.environment)
+        started = start_hook(request.environment, self._scan_sources)
         from canhazgpu.schedulers.slurm.job_start.reserve import handle_job_start
 
-        return HookAnswer(handle_job_start(request.environment, started))
+        return HookAnswer(handle_job_start(request.environment, started, request.caller))
 
     def job_end(self, request: JobEnd) -> HookAnswer:
         from canhazgpu.schedulers.slurm.environment import JOB_GPUS
@@ -219,10 +230,11 @@ class InProcessService:
                 return HookAnswer(0)
         from canhazgpu.schedulers.slurm.job_end.release import handle_job_end
 
-        return HookAnswer(handle_job_end(request.environment))
+        return HookAnswer(handle_job_end(request.environment, request.caller, self._scan_sources))
 
     def check(self, request: CheckRequest) -> CheckAnswer:
         from canhazgpu.schedulers.slurm.node_check.health_check import run_node_check
         from canhazgpu.service.jobs import CheckAnswer
 
-        return CheckAnswer(*run_node_check(request.environment))
+        outcome = run_node_check(request.environment, request.caller, self._scan_sources)
+        return CheckAnswer(*outcome)

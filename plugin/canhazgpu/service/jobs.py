@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from canhazgpu.frozen_dataclass import dataclass
+from canhazgpu.node.hook_caller import OWN_PROCESS, HookCaller
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,7 @@ class JobStart:
     """A job is about to start on this node."""
 
     environment: Mapping[str, str]
+    caller: HookCaller = OWN_PROCESS
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,7 @@ class JobEnd:
     """A job has ended on this node."""
 
     environment: Mapping[str, str]
+    caller: HookCaller = OWN_PROCESS
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ class CheckRequest:
     """The node is to be checked."""
 
     environment: Mapping[str, str]
+    caller: HookCaller = OWN_PROCESS
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,17 +17,22 @@ from canhazgpu.templates.render import render
 DEFAULT_SLURM_DIR = "/etc/slurm"
 DEFAULT_GPUS = 4
 
+AGENT_SOCKET_PATH = "/agent/hooks.sock"
+"""The socket at which the agent answers hooks, below the node's state directory."""
+
 
 @dataclass(frozen=True, slots=True)
 class HookSettings:
     """The values for the templates.
 
-    `python` and `config_file` are absolute paths on the node. `config_file` is None for the default
-    file, `slurm_conf` None if Slurm's programs find it without SLURM_CONF. ``%n`` in `state_dir`
-    stands for the node's name. The times are those of the configuration.
+    `python`, `client` and `config_file` are absolute paths on the node. `client` is the program
+    that asks the node's agent. `config_file` is None for the default file, `slurm_conf` None if
+    Slurm's programs find it without SLURM_CONF. ``%n`` in `state_dir` stands for the node's name.
+    The times are those of the configuration.
     """
 
     python: str
+    client: str
     config_file: str | None
     state_dir: str
     hook_deadline_s: float
@@ -109,5 +114,6 @@ def render_file(name: str, settings: HookSettings) -> str:
         **asdict(settings),
         "health_check_program": settings.health_check_program,
         "lines": settings.lines,
+        "socket_path": AGENT_SOCKET_PATH,
     }
     return render(name, known)

@@ -11,12 +11,13 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from forking_python import own_interpreter
+from hosts.running_agent import RunningAgent, run_hook
 from servers.private_redis import PrivateRedis
 from simulated_driver import install_driver
 
@@ -35,6 +36,13 @@ DEFAULT_ANSWERS = {
     "squeue": f'case $* in *--nodelist*) ;; *) echo "{JOB_ID} {JOB_ID} RUNNING" ;; esac',
     "sinfo": f"echo '{NODE} mixed'",
     "scancel": "",
+}
+WITH_AGENT = ("job_start", "job_end")
+"""The folders whose tests are run with an agent too."""
+HOOK_MODULES = {
+    "canhazgpu.prolog.main": "prolog",
+    "canhazgpu.epilog.main": "epilog",
+    "canhazgpu.epilog.health_check": "health_check",
 }
 USERS = (f"chgann{os.getpid()}", f"chgbob{os.getpid()}")
 
@@ -56,6 +64,8 @@ class HookNode:
     ledger: RedisLedger
     server: PrivateRedis
     config: dict[str, dict[str, Any]]
+    agent: RunningAgent | None = None
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
     def assignment(self) -> str:
@@ -91,7 +101,18 @@ class HookNode:
     def python(
         self, *arguments: str, environ: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
+        """Run Python; where the node has an agent, a hook's module is run by asking that.
+
+        A program that changes modules of a hook runs them in its own process in any case.
+        """
         given = self.environ() if environ is None else environ
+        if self.agent is not None and arguments[0] == "-m" and arguments[1] in HOOK_MODULES:
+            if "--exit-code" in arguments:
+                given = {**given, "HOOK_EXIT_CODE": "1"}
+            done = run_hook(self.agent, HOOK_MODULES[arguments[1]], given)
+            if HOOK_MODULES[arguments[1]] == "health_check" and "--exit-code" not in arguments:
+                done.returncode = 0  # as its script does
+            return done
         return own_interpreter().run(arguments, given, timeout_s=60)
 
     def new_python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -120,13 +141,16 @@ class HookNode:
 
     def start(self, hook: str, **variables: str) -> subprocess.Popen[str]:
         """Start a hook; it runs on while the test does something else."""
-        return subprocess.Popen(
-            [sys.executable, "-I", "-m", f"canhazgpu.{hook}.main"],
+        own = ["-I", "-m", f"canhazgpu.{hook}.main"]
+        started = subprocess.Popen(
+            [sys.executable, *(self.agent.hook_arguments(hook) if self.agent else own)],
             env=self.environ(**variables),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             text=True,
         )
+        self.started.append(started)
+        return started
 
     def gpu(self, place: int) -> fake_nvml.FakeGpu:
         """The GPU of Slurm's number, whose order is that of the device files."""
@@ -195,10 +219,52 @@ def library() -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
+@pytest.fixture(scope="session")
+def shared_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent]:
+    """One agent for the nodes of all tests: a request brings the configuration of its node."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may run an agent")
+    with RunningAgent(tmp_path_factory.mktemp("agent")) as agent:
+        yield agent
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test of hooks with an agent and without one."""
+    if "way" in metafunc.fixturenames:
+        has_agent = metafunc.definition.path.parent.name in WITH_AGENT
+        metafunc.parametrize("way", ["direct", "agent"] if has_agent else ["direct"], indirect=True)
+
+
+@pytest.fixture
+def way(request: pytest.FixtureRequest) -> RunningAgent | None:
+    """The agent that hooks ask, None where they do their work themselves."""
+    if request.param == "direct":
+        return None
+    agent = request.getfixturevalue("shared_agent")
+    assert isinstance(agent, RunningAgent)
+    return agent
+
+
+def check_answered(node: HookNode) -> None:
+    """What runs by itself was answered by the agent too, and no handler imported anything."""
+    if node.agent is None:
+        return
+    codes = [one.poll() for one in node.started]
+    assert not [code for code in codes if code is not None and code >= 120]
+    node.agent.wait_until_idle()
+    faults = [one["text"] for one in node.agent.status()["faults"]]
+    assert not [one for one in faults if "imported" in one or "internal error" in one]
+
+
 @pytest.fixture(params=["slurm", "canhazgpu"])
-def node(request: pytest.FixtureRequest, library: Path, tmp_path: Path) -> Iterator[HookNode]:
+def node(
+    request: pytest.FixtureRequest, library: Path, tmp_path: Path, way: RunningAgent | None
+) -> Iterator[HookNode]:
     """A node, once with Slurm's choice of devices and once with ours."""
-    state = fake_nvml.FakeState(tmp_path / "nvml")
+    if way is not None:
+        # Beside its own state: the agent has no variable of the simulated driver.
+        library = install_driver(tmp_path / "driver")
+    state = fake_nvml.FakeState(library.parent / "state" if way else tmp_path / "nvml")
     state.add_node(NODE, 4, minors=[3, 2, 1, 0])
     commands = tmp_path / "bin"
     commands.mkdir()
@@ -214,7 +280,9 @@ def node(request: pytest.FixtureRequest, library: Path, tmp_path: Path) -> Itera
         (tmp_path / "gres.conf").write_text("Name=gpu File=/dev/nvidia[0-3]\n")
         (tmp_path / "slurmd.log").write_text("")
         ledger = RedisLedger(StoreConfig(url=server.url, timeout_s=5.0), Role.WRITE)
-        yield HookNode(tmp_path, state, ledger, server, config)
+        made = HookNode(tmp_path, state, ledger, server, config, way)
+        yield made
+        check_answered(made)
 
 
 @pytest.fixture(scope="session")

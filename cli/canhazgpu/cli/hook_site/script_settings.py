@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from canhazgpu.cli.version import VERSION
@@ -45,6 +46,7 @@ def hook_settings(
     config = effective.config
     return HookSettings(
         python=_path_on_node(Path(sys.executable), root),
+        client=_path_on_node(hook_client_file(), root),
         config_file=_path_on_node(effective.file, root) if effective.file else None,
         state_dir=_state_dir(config.node),
         hook_deadline_s=config.slurm.hook_deadline_s,
@@ -58,6 +60,14 @@ def hook_settings(
 def installed_version() -> str:
     """Return this release's version."""
     return VERSION
+
+
+def hook_client_file() -> Path:
+    """Return the program by which hooks ask the node's agent."""
+    found = find_spec("canhazgpu.agent.hook_client")
+    if found is None or found.origin is None:
+        raise AssertionError("the wheel has the hooks' client")
+    return Path(found.origin)
 
 
 def hook_files(settings: HookSettings, layout: Layout) -> list[HookFile]:

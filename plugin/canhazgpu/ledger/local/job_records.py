@@ -51,7 +51,8 @@ class JobRecord:
     its release is not in the ledger yet. `began_ticks` is the attempt's begin in clock ticks since
     the node's boot, the unit of process start times in /proc; None if it is not known. `share` is
     the part of each GPU that the job has, None where it has them alone. `run_id` is the scheduler's
-    own name of the attempt, which no other attempt has; empty if it gives none.
+    own name of the attempt, which no other attempt has; empty if it gives none. `epilog` is the run
+    of the epilog that was noted last: one that is carried out twice counts once.
     """
 
     owner: JobOwner
@@ -63,6 +64,7 @@ class JobRecord:
     began_ticks: int | None = field(default=None, compare=False)
     share: Share | None = None
     run_id: str = ""
+    epilog: str = field(default="", compare=False)
 
 
 class JobRecords:
@@ -147,14 +149,21 @@ class JobRecords:
         return known is not None and known.epilogs_owed > 0 and not (run_id and known.run_id)
 
     def end(
-        self, job_id: str, *, cluster: str = "", last: bool = False, run_id: str = ""
+        self,
+        job_id: str,
+        *,
+        cluster: str = "",
+        last: bool = False,
+        run_id: str = "",
+        epilog: str = "",
     ) -> JobRecord | None:
         """Note an epilog of the job; returns the record of the attempt that it ends.
 
         Returns None if no prolog of the job ran here, or if the epilog belongs to an earlier
         attempt. `last` says that no epilog is owed: the job is not on this node any more. `run_id`
         is that of the epilog's attempt: where the record has one too, it alone decides. The record
-        is marked as ended; `forget` removes it once the ledger has the release. A record
+        is marked as ended; `forget` removes it once the ledger has the release. `epilog` is this
+        run of the epilog, empty if it is not known: the same run again changes nothing. A record
         that cannot be read is removed, and `NodeStateError` says why.
         """
         with self._locked():
@@ -168,11 +177,14 @@ class JobRecords:
                 if read_error:
                     raise NodeStateError(read_error)
                 return None
+            if epilog and known.epilog == epilog:
+                return known if known.ended else None
             if not _is_ended_by(known, run_id, last=last):
-                self._write(stem, replace(known, epilogs_owed=max(known.epilogs_owed - 1, 0)))
+                owed = max(known.epilogs_owed - 1, 0)
+                self._write(stem, replace(known, epilogs_owed=owed, epilog=epilog))
                 return None
             self._remove_task_files(stem)
-            ended = replace(known, ended=True)
+            ended = replace(known, ended=True, epilog=epilog)
             self._write(stem, ended)
             return ended
 
@@ -216,6 +228,16 @@ class JobRecords:
             stems = []
         found = (self._read_if_possible(stem) for stem in (job_id, *sorted(stems)))
         return [record for record in found if record is not None]
+
+    def is_current(self, owner: JobOwner, began_ticks: int | None) -> bool:
+        """Return whether the record is of this attempt, which has not ended; never raises."""
+        known = self.find(owner.job_id, owner.cluster)
+        return (
+            known is not None
+            and known.owner == owner
+            and not known.ended
+            and known.began_ticks == began_ticks
+        )
 
     def job_ids_by_run(self) -> dict[str, str]:
         """Return the ids of the jobs on record by their `run_id`; never raises.
@@ -354,8 +376,8 @@ def _record_from_dict(data: dict[str, Any]) -> JobRecord:
         raise TypeError("a record's count of epilogs and its end have their types")
     if record.began_ticks is not None and type(record.began_ticks) is not int:
         raise TypeError("the time when an attempt began is a number of ticks")
-    if not isinstance(record.run_id, str):
-        raise TypeError("an attempt's name is text")
+    if not isinstance(record.run_id, str) or not isinstance(record.epilog, str):
+        raise TypeError("the names of an attempt and of its epilog are text")
     if type(owner.attempt) is not int or not isinstance(owner.cluster, str):
         raise TypeError("an owner's attempt is a number, and its cluster text")
     return record

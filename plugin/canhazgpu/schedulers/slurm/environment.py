@@ -30,6 +30,11 @@ CONFIGLESS_CONF = "/run/slurm/conf/slurm.conf"
 
 Slurm's programs find this file and `DEFAULT_CONF` without SLURM_CONF."""
 
+HOOK_BEGAN_S = "HOOK_BEGAN_S"
+"""When the hook's script began, in seconds since the node's boot, as ``/proc/uptime`` has them."""
+HOOK_RUN = "HOOK_RUN"
+"""What tells one run of a hook's script from others on this node: its second try has it too."""
+
 KILLED_RUN_S = "HOOK_LOST_S"
 """How many seconds the killed run of this hook took. The hook's script sets it for the retry."""
 

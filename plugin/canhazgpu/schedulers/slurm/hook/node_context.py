@@ -10,7 +10,7 @@ from pathlib import Path
 from canhazgpu.allocation.allocator import GpuAllocator
 from canhazgpu.allocation.liveness import LivenessContext
 from canhazgpu.config.schema import Config
-from canhazgpu.errors import ConfigError
+from canhazgpu.errors import ConfigError, VoidGrantError
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.local.job_records import JobRecords
@@ -29,13 +29,21 @@ from canhazgpu.schedulers.slurm.conf.node_conf import (
 )
 from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
 from canhazgpu.schedulers.slurm.control.job_presence import JobPresence
+from canhazgpu.schedulers.slurm.hook.attempt import StartedAttempt
 from canhazgpu.schedulers.slurm.hook.job_environment import parse_job_context
 from canhazgpu.schedulers.slurm.hook.log import HookLog
 from canhazgpu.schedulers.slurm.hook.logged_ports import LoggedActions, LoggedProbe
 from canhazgpu.schedulers.slurm.hook.node_ledger import node_ledger
-from canhazgpu.schedulers.slurm.hook.startup import StartedHook, read_hook_config
+from canhazgpu.schedulers.slurm.hook.startup import (
+    ScanSources,
+    StartedHook,
+    read_hook_config,
+    scan_in_child,
+)
 
 MIN_HOOK_TIME_S = 1.0
+LOG_MARGIN_S = 8.0
+"""What a hook takes at most after its deadline, beside Slurm's commands: mostly for its log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +76,10 @@ class NodeContext:
         self.hook_log.ledger = node_ledger(self)
         return self.hook_log.ledger
 
+    def is_fenced(self) -> bool:
+        """Return whether nothing may be granted any more, see `JobHook.is_fenced`."""
+        return False
+
     def import_store_client(self) -> None:
         """Import the store's client before a clock runs; not where no store may be asked."""
         if self.config_fault is None:
@@ -80,15 +92,30 @@ class NodeContext:
 
 @dataclass(frozen=True, slots=True)
 class JobHook(NodeContext):
-    """One run of a hook, and its job."""
+    """One run of a hook, and its job; a prolog also has the attempt that it starts."""
 
     job: JobContext
+    attempt: StartedAttempt | None = None
 
     @property
     def time_left_s(self) -> float:
         """How long the hook may still take; the time since its start counts."""
         left_s = self.config.slurm.hook_deadline_s - self.hook_log.took_s()
         return max(round(left_s, 1), MIN_HOOK_TIME_S)
+
+    @property
+    def longest_s(self) -> float:
+        """What the hook takes at most from now on, with Slurm's commands and the log."""
+        return self.time_left_s + self.config.slurm.command_timeout_s + LOG_MARGIN_S
+
+    def is_fenced(self) -> bool:
+        """Return whether nothing may be granted any more: the attempt, or its hook, has ended."""
+        return self.attempt is not None and self.attempt.is_fenced()
+
+    def raise_if_fenced(self) -> None:
+        """Raise `VoidGrantError` where nothing may be granted any more."""
+        if self.is_fenced():
+            raise VoidGrantError("its epilog has run, or its prolog was killed")
 
     def allocator(self, ledger: Ledger) -> GpuAllocator:
         """Return this node's allocator."""
@@ -108,14 +135,16 @@ class JobHook(NodeContext):
 
 
 def open_node_context(
-    environ: Mapping[str, str], started: StartedHook | None = None
+    environ: Mapping[str, str],
+    started: StartedHook | None = None,
+    scan_sources: ScanSources = scan_in_child,
 ) -> NodeContext:
     """Return the context of this process, which takes over what `started` holds.
 
     If the configuration cannot be read, `config_fault` says why and the defaults apply: they
     suffice to requeue a job.
     """
-    started = started or read_hook_config(environ)
+    started = started or read_hook_config(environ, scan_sources)
     config, fault = started.config, started.config_fault
     hook_log = HookLog(started.started_at)
     node = node_name(config.node, environ)

@@ -65,6 +65,8 @@ class NodeLedgerInputs(Protocol):
     @property
     def actions(self) -> MessageLog: ...  # noqa: D102
 
+    def is_fenced(self) -> bool: ...  # noqa: D102
+
 
 def node_ledger(context: NodeLedgerInputs) -> FallbackLedger:
     """Return the ledger. Nothing is opened before the first use."""
@@ -100,7 +102,10 @@ def node_ledger(context: NodeLedgerInputs) -> FallbackLedger:
     )
     access.record_outages(outage)
     committer = Committer(
-        this_process(), context.config.slurm.hook_deadline_s, partial(_has_ended, context.records)
+        this_process(),
+        context.config.slurm.hook_deadline_s,
+        partial(_has_ended, context.records),
+        peer_lives=lambda: not context.is_fenced(),
     )
     return FallbackLedger(context.node, book, access, reconciler, log, committer)
 

@@ -17,7 +17,12 @@ from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.hook.failure import hook_error_text, log_emergency
 from canhazgpu.schedulers.slurm.hook.log import write_hook_log
 from canhazgpu.schedulers.slurm.hook.node_context import JobHook, open_job_hook, open_node_context
-from canhazgpu.schedulers.slurm.hook.startup import OPEN_DEADLINE_S, StartedHook
+from canhazgpu.schedulers.slurm.hook.startup import (
+    OPEN_DEADLINE_S,
+    ScanSources,
+    StartedHook,
+    scan_in_child,
+)
 
 LOG_DEADLINE_S = 3.0
 """Longest time for logging what was done, longer than Redis' timeout.
@@ -30,6 +35,7 @@ def run_hook(
     act: Callable[[JobHook], None],
     kind: str,
     started: StartedHook | Exception | None = None,
+    scan_sources: ScanSources = scan_in_child,
 ) -> int:
     """Open the hook, act, and log it as `kind`; returns the exit status.
 
@@ -41,7 +47,7 @@ def run_hook(
         with hard_deadline(OPEN_DEADLINE_S, of_running=True):
             if isinstance(started, Exception):
                 raise started
-            context = open_node_context(environ, started)
+            context = open_node_context(environ, started, scan_sources)
     except Exception as exc:
         # Without a context the job cannot be requeued. It starts unchecked; the log says so.
         log_emergency(hook_error_text(exc))

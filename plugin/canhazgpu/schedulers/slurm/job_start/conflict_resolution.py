@@ -60,6 +60,7 @@ class ConflictResolution:
         blind = self._refusal.kind is RefusalKind.FAULT
         conflict = GPUS_UNREADABLE if blind else self._assess()
         while True:
+            self._hook.raise_if_fenced()
             if not conflict.causes:
                 if self._accept_grant(self._allocation.attempt(), "job starts"):
                     return
@@ -143,6 +144,7 @@ class ConflictResolution:
         if isinstance(outcome, Refusal):
             self._refusal = outcome
             return False
+        self._hook.raise_if_fenced()
         reason = self._reason
         self._allocation.accept(outcome, swapped=swapped)
         self._actions.log(reason, what)
@@ -159,6 +161,7 @@ class ConflictResolution:
                     return True
                 if waited_s >= seconds:
                     return False
+                self._hook.raise_if_fenced()
                 wake_events.wait(min(seconds - waited_s, RETRY_INTERVAL_S))
         finally:
             wake_events.close()

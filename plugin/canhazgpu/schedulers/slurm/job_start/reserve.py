@@ -9,6 +9,9 @@ from canhazgpu.allocation.refusal import Refusal
 from canhazgpu.deadline import hard_deadline
 from canhazgpu.errors import VoidGrantError
 from canhazgpu.ledger.journal_entries import PROLOG
+from canhazgpu.node.hook_caller import OWN_PROCESS, HookCaller
+from canhazgpu.node.job_lock import job_lock
+from canhazgpu.schedulers.slurm.hook.attempt import StartedAttempt, begin_attempt
 from canhazgpu.schedulers.slurm.hook.ended_jobs import release_ended_jobs
 from canhazgpu.schedulers.slurm.hook.failure import hook_error_text
 from canhazgpu.schedulers.slurm.hook.node_context import JobHook
@@ -19,39 +22,82 @@ from canhazgpu.schedulers.slurm.job_start.allocation import JobAllocation, sched
 
 LATEST_ATTEMPT = 2**31
 """A number above every attempt of a job."""
+GIVE_BACK_S = 5.0
 
 
-def handle_job_start(environ: Mapping[str, str], started: StartedHook | Exception) -> int:
+def handle_job_start(
+    environ: Mapping[str, str],
+    started: StartedHook | Exception,
+    caller: HookCaller = OWN_PROCESS,
+) -> int:
     """Handle one job start; returns the exit status for slurmd, see `run_hook`."""
-    return run_hook(environ, start_or_requeue, PROLOG, started)
+
+    def act(hook: JobHook) -> None:
+        start_or_requeue(hook, environ, caller)
+
+    return run_hook(environ, act, PROLOG, started)
 
 
-def start_or_requeue(hook: JobHook) -> None:
-    """Start the job with its GPUs; after a failure, apply the policy for failures."""
+def start_or_requeue(hook: JobHook, environ: Mapping[str, str], caller: HookCaller) -> None:
+    """Start the job with its GPUs; after a failure, apply the policy for failures.
+
+    The attempt is on record before the caller is asked, and nothing else is done before.
+    """
+    attempt = _begin(hook, environ, caller)
+    if not caller.confirms(hook.longest_s):
+        return
     hook.import_store_client()
     try:
-        with hard_deadline(hook.time_left_s):
-            start_job(hook)
+        if isinstance(attempt, Exception):
+            raise attempt
+        hook = replace(hook, attempt=attempt)
+        with hard_deadline(hook.time_left_s), job_lock(hook.state_dir, hook.job.owner.job_id):
+            hook.raise_if_fenced()
+            start_job(hook, attempt)
     except VoidGrantError as exc:
-        hook.actions.log(f"job {hook.job.owner.job_id}: nothing is reserved for it: {exc}")
+        _give_back(hook, exc)
     except Exception as exc:  # no failure may drain the node
         from canhazgpu.schedulers.slurm.job_start.scheduler_actions import apply_fault_policy  # noqa: PLC0415 - as below
 
         apply_fault_policy(hook, hook_error_text(exc))
 
 
-def start_job(hook: JobHook) -> None:
+def _begin(
+    hook: JobHook, environ: Mapping[str, str], caller: HookCaller
+) -> StartedAttempt | Exception:
+    """Record the attempt; an error is returned, for it is told after the caller was asked."""
+    try:
+        if hook.config_fault is not None:
+            raise hook.config_fault
+        with hard_deadline(hook.time_left_s):
+            return begin_attempt(
+                hook.records, hook.state_dir, hook.job, hook.boot_id, environ, caller
+            )
+    except Exception as exc:
+        return exc
+
+
+def _give_back(hook: JobHook, why: VoidGrantError) -> None:
+    """Release what the attempt got before it ended; it gets nothing, and no action is due."""
+    owner = hook.job.owner
+    hook.actions.log(f"job {owner.job_id}: nothing is granted: {why}")
+    ledger = hook.hook_log.ledger
+    if ledger is None or ledger.last_answer is None:
+        return
+    try:
+        with hard_deadline(GIVE_BACK_S):
+            hook.allocator(ledger).release(owner.token, "its attempt ended")
+    except Exception as exc:
+        hook.actions.log(f"job {owner.job_id}: GPUs not released: {hook_error_text(exc)}")
+
+
+def start_job(hook: JobHook, attempt: StartedAttempt) -> None:
     """Reserve the job's GPUs and record them, or resolve the conflict."""
-    if hook.config_fault is not None:
-        raise hook.config_fault
     scheduler_picks = scheduler_picks_devices(
         hook.config.slurm.assignment, hook.node_conf.constrains_devices
     )
     scan = hook.probe.start()
     owner = hook.job.owner
-    id_reused_from = hook.records.begin(
-        owner, hook.job.user, hook.boot_id, hook.job.positions, hook.job.run_id
-    )
     record_slurmd_groups(hook)
     ledger = hook.ledger()
     allocator = hook.allocator(ledger)
@@ -60,8 +106,8 @@ def start_job(hook: JobHook) -> None:
         # Nothing of the job runs yet, so all that its killed prolog reserved is released. That
         # prolog may not have validated its grant, nor released what another job of this id held.
         allocator.release_job(replace(owner, attempt=LATEST_ATTEMPT), "its prolog was killed")
-    if id_reused_from is not None:
-        allocator.release_job(id_reused_from, "its number was given to another job")
+    if attempt.id_reused_from is not None:
+        allocator.release_job(attempt.id_reused_from, "its number was given to another job")
     if owner.attempt > 0:
         earlier = replace(owner, attempt=owner.attempt - 1)
         allocator.release_job(earlier, "superseded by a later attempt")
@@ -71,6 +117,7 @@ def start_job(hook: JobHook) -> None:
         hook = with_share(hook)
     allocation = JobAllocation(hook, ledger, allocator, scheduler_picks=scheduler_picks)
     outcome = allocation.attempt(scan)
+    hook.raise_if_fenced()
     if isinstance(outcome, Refusal):
         from canhazgpu.schedulers.slurm.job_start.conflict_resolution import ConflictResolution  # noqa: PLC0415 - most jobs need none of it
 

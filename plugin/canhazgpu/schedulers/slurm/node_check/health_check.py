@@ -10,12 +10,17 @@ from typing import NamedTuple
 from canhazgpu.deadline import hard_deadline
 from canhazgpu.errors import NodeStateError, StoreError, advice_for, error_text
 from canhazgpu.ledger.journal_entries import HEALTH, JournalEntry
+from canhazgpu.node.hook_caller import OWN_PROCESS, HookCaller
 from canhazgpu.node.state_files import make_directory, try_file_lock
 from canhazgpu.node.system_log import DAEMON_INFO, write_syslog
 from canhazgpu.schedulers.slurm.hook.failure import hook_error_text, log_emergency
 from canhazgpu.schedulers.slurm.hook.node_context import NodeContext, open_node_context
 from canhazgpu.schedulers.slurm.hook.run import LOG_DEADLINE_S
-from canhazgpu.schedulers.slurm.hook.startup import OPEN_DEADLINE_S
+from canhazgpu.schedulers.slurm.hook.startup import (
+    OPEN_DEADLINE_S,
+    ScanSources,
+    scan_in_child,
+)
 from canhazgpu.schedulers.slurm.node_check.maintenance import NodeCheck
 
 DEADLINE_S = 30.0
@@ -29,11 +34,15 @@ class CheckOutcome(NamedTuple):
     fault: str = ""
 
 
-def run_node_check(environ: Mapping[str, str]) -> CheckOutcome:
+def run_node_check(
+    environ: Mapping[str, str],
+    caller: HookCaller = OWN_PROCESS,
+    scan_sources: ScanSources = scan_in_child,
+) -> CheckOutcome:
     """Check the node unless another check runs; that one then tells what it could not do."""
     try:
         with hard_deadline(OPEN_DEADLINE_S, of_running=True):
-            context = open_node_context(environ)
+            context = open_node_context(environ, None, scan_sources)
             if context.config_fault is not None:
                 raise context.config_fault  # the directory of the lock is not known, either
             lock = _try_lock(context.state_dir)
@@ -41,8 +50,10 @@ def run_node_check(environ: Mapping[str, str]) -> CheckOutcome:
             return CheckOutcome()
     except Exception as exc:
         return _failed(exc)
-    context.import_store_client()
     try:
+        if not caller.confirms(DEADLINE_S + LOG_DEADLINE_S + OPEN_DEADLINE_S):
+            return CheckOutcome()
+        context.import_store_client()
         return _check(context)
     finally:
         os.close(lock)

@@ -1,0 +1,28 @@
+"""`canhazgpu agent`: run and show the node's agent, which answers Slurm's hooks."""
+
+from __future__ import annotations
+
+import click
+
+from canhazgpu.cli.commands.agent.run import run
+from canhazgpu.cli.commands.agent.status import status
+from canhazgpu.cli.exit_codes import exit_codes
+from canhazgpu.errors import AgentError, NodeStateError
+
+
+@click.group(epilog=exit_codes(AgentError, NodeStateError))
+def agent() -> None:
+    """Run and show the node's agent: the process that answers Slurm's hooks.
+
+    With an agent a hook takes tens of milliseconds. Without one, hooks do the same work in
+    their own processes.
+
+    \b
+    Examples:
+      canhazgpu agent run
+      canhazgpu agent status --json
+    """  # noqa: D301 - click reads the character: keep these lines
+
+
+for command in (run, status):
+    agent.add_command(command)

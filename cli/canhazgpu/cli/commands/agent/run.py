@@ -1,0 +1,42 @@
+"""`canhazgpu agent run`: be the node's agent until SIGTERM."""
+
+from __future__ import annotations
+
+import click
+
+from canhazgpu.cli.app import App
+from canhazgpu.cli.exit_codes import exit_codes
+from canhazgpu.cli.version import VERSION
+from canhazgpu.errors import NodeStateError
+
+
+@click.command(
+    epilog=exit_codes(NodeStateError, others={0: "ended by SIGTERM, no request is under way"})
+)
+@click.option(
+    "--node",
+    "-n",
+    metavar="NAME",
+    help="The node's name, where several slurmd run on this host."
+    "  [default: node.name, $SLURMD_NODENAME or the host's name]",
+)
+@click.pass_obj
+def run(app: App, node: str | None) -> None:
+    """Answer Slurm's hooks on this node, in the foreground, until SIGTERM.
+
+    For any supervisor, as root. It tells systemd when it serves (Type=notify). After SIGTERM it
+    lets nobody in, and ends when the requests that are under way have ended. A second agent of
+    the same node is refused. It reads its own limits, the keys agent.*, when it starts; each
+    request reads the rest of the configuration anew.
+
+    \b
+    Examples:
+      canhazgpu agent run
+      canhazgpu agent run --node gpu01
+    """  # noqa: D301 - click reads the character: keep these lines
+    from canhazgpu.agent.listener.process import run_agent  # noqa: PLC0415 - imports all that hooks need
+    from canhazgpu.node.users import require_root, this_caller  # noqa: PLC0415
+
+    require_root(this_caller(), "run the node's agent")
+    environ = {**app.environ, **({"SLURMD_NODENAME": node} if node else {})}
+    run_agent(app.effective_config().config, environ, VERSION)

@@ -1,0 +1,71 @@
+"""`canhazgpu agent status`: what the node's agent is, and what it did since its start."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+
+from canhazgpu.cli.app import App
+from canhazgpu.cli.exit_codes import exit_codes
+from canhazgpu.cli.options.common import json_option
+from canhazgpu.cli.terminal.output import print_sanitized
+from canhazgpu.durations import duration_text
+from canhazgpu.errors import AgentError
+from canhazgpu.status.json_format import iso_time
+
+
+@click.command(epilog=exit_codes(AgentError))
+@click.option(
+    "--node",
+    "-n",
+    metavar="NAME",
+    help="The node's name, where several slurmd run on this host."
+    "  [default: node.name, $SLURMD_NODENAME or the host's name]",
+)
+@json_option
+@click.pass_obj
+def status(app: App, node: str | None, as_json: bool) -> None:
+    """Show this node's agent: its release, the requests that it served, its last faults.
+
+    Everybody may ask. Without an agent, Slurm's hooks do their work in their own processes.
+
+    \b
+    Examples:
+      canhazgpu agent status
+      canhazgpu agent status --json
+    """  # noqa: D301 - click reads the character: keep these lines
+    from canhazgpu.agent.client import call  # noqa: PLC0415 - not for the help
+    from canhazgpu.agent.wire.interface import STATUS  # noqa: PLC0415
+    from canhazgpu.node.identity import node_name, state_dir  # noqa: PLC0415
+
+    config = app.effective_config().config
+    name = node or node_name(config.node, app.environ)
+    found = call(state_dir(config.node, name), STATUS)
+    if as_json:
+        click.echo(json.dumps(_with_iso_times(found), indent=2))
+        return
+    for line in _lines(found, time.time()):
+        print_sanitized(line)
+
+
+def _with_iso_times(found: Mapping[str, Any]) -> dict[str, Any]:
+    faults = [{**one, "at": iso_time(one["at"])} for one in found["faults"]]
+    return {**found, "started_at": iso_time(found["started_at"]), "faults": faults}
+
+
+def _lines(found: Mapping[str, Any], now: float) -> Iterator[str]:
+    yield (
+        f"agent of {found['node']}: release {found['release']}, interface {found['interface']},"
+        f" PID {found['pid']}, up {duration_text(now - found['started_at'])}"
+    )
+    served = ", ".join(f"{name} {count}" for name, count in sorted(found["served"].items()))
+    yield f"served: {served or 'nothing yet'}; refused: {found['refused']}"
+    yield f"requests under way: {found['children']}"
+    for one in found["faults"]:
+        yield f"fault {duration_text(now - one['at'])} ago: {one['text']}"
+    if not found["faults"]:
+        yield "no faults"

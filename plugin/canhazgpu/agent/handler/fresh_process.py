@@ -1,0 +1,56 @@
+"""Make a forked child a process that has nothing of its parent but the imported modules."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+from collections.abc import Collection, Mapping
+
+MAX_DESCRIPTOR = 2**31 - 1
+RESET_SIGNALS = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGCHLD,
+    signal.SIGALRM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGQUIT,
+)
+
+
+def become_fresh(keep: Collection[int]) -> None:
+    """Leave the parent's session, signals, descriptors, environment and output behind.
+
+    The descriptors `keep` stay open; their numbers are above 2.
+    """
+    signal.set_wakeup_fd(-1)
+    for number in RESET_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    close_except(keep)
+    os.environ.clear()
+    os.chdir("/")
+    sys.argv = ["canhazgpu-agent"]
+    sys.stdin, sys.stdout, sys.stderr = io.StringIO(), io.StringIO(), io.StringIO()
+
+
+def close_except(keep: Collection[int]) -> None:
+    """Close all descriptors above 2 except `keep`."""
+    lowest = 3
+    for descriptor in sorted(keep):
+        os.closerange(lowest, descriptor)
+        lowest = descriptor + 1
+    os.closerange(lowest, MAX_DESCRIPTOR)
+
+
+def use_environment(environ: Mapping[str, str]) -> None:
+    """Make this the environment of the process, for libraries and for what it starts."""
+    os.environ.clear()
+    os.environ.update(environ)

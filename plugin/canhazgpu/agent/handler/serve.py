@@ -1,0 +1,134 @@
+"""Serve one connection in its handler: parse the call, check who may ask it, answer."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import NoReturn
+
+from canhazgpu.agent.handler.conversation import Conversation, send_message
+from canhazgpu.agent.handler.fresh_process import become_fresh
+from canhazgpu.agent.reports import Report, write_report
+from canhazgpu.agent.request import Door, Request
+from canhazgpu.agent.wire import interface
+from canhazgpu.agent.wire.framing import Inbox, Message, WireError, decode
+from canhazgpu.agent.wire.interface import Call
+
+NEXT_CALL_WAIT_S = 2.0
+MAX_CALLS = 16
+"""Calls of one connection, one after another; waiting for the next costs this process."""
+CRASHED = 70
+"""EX_SOFTWARE of sysexits.h."""
+
+HookRunner = Callable[[Conversation, Call], None]
+"""Carries out a hook's request and answers it."""
+
+
+def run_handler(request: Request, run_hook_request: HookRunner) -> NoReturn:
+    """Be the handler of this request; the process ends with it."""
+    status = CRASHED
+    try:
+        become_fresh({request.connection.fileno(), request.reports})
+        known = len(sys.modules)
+        serve(request, run_hook_request)
+        if len(sys.modules) != known:
+            late = ", ".join(list(sys.modules)[known:])
+            _report_fault(request, f"a handler imported {late}")
+        status = 0
+    except BaseException as exc:
+        where = traceback.extract_tb(exc.__traceback__)[-1]
+        _report_fault(
+            request,
+            f"internal error at {Path(where.filename).name}:{where.lineno}:"
+            f" {type(exc).__name__}: {exc} (please report this)",
+        )
+    finally:
+        os._exit(status)
+
+
+def serve(request: Request, run_hook_request: HookRunner) -> None:
+    """Answer the request, and the calls that follow on its connection."""
+    inbox, frame = Inbox(request.rest), request.frame
+    for _ in range(MAX_CALLS):
+        try:
+            call = interface.parse_call(decode(frame))
+        except WireError:
+            return
+        if call.method in interface.HOOK_METHODS:
+            _serve_hook(request, call, run_hook_request)
+            return
+        send_message(request.connection, answer_to(request, call))
+        write_report(request.reports, Report(os.getpid(), call.method, is_served=True))
+        following = _next_frame(request, inbox)
+        if following is None:
+            return
+        frame = following
+
+
+def answer_to(request: Request, call: Call) -> Message:
+    """Return the answer to a call that changes nothing and is for everybody."""
+    if call.method == interface.STATUS:
+        return interface.reply(request.status)
+    if call.method == interface.GET_INFO:
+        return interface.reply(
+            {
+                "vendor": "canhazgpu",
+                "product": "canhazgpu agent",
+                "version": str(request.status["release"]),
+                "url": "https://pypi.org/project/canhazgpu/",
+                "interfaces": ["org.varlink.service", interface.INTERFACE],
+            }
+        )
+    if call.method == interface.GET_INTERFACE_DESCRIPTION:
+        wanted = call.parameters.get("interface")
+        if wanted != interface.INTERFACE:
+            return interface.error(interface.INTERFACE_NOT_FOUND, {"interface": str(wanted)})
+        return interface.reply({"description": interface_description()})
+    if call.method == interface.CONFIRM:
+        return interface.error(interface.OUT_OF_TURN)
+    return interface.error(interface.METHOD_NOT_FOUND, {"method": call.method})
+
+
+def interface_description() -> str:
+    """Return the text of the interface's file."""
+    file = resources.files("canhazgpu.agent.wire") / f"{interface.INTERFACE}.varlink"
+    return file.read_text("utf-8")
+
+
+def _serve_hook(request: Request, call: Call, run_hook_request: HookRunner) -> None:
+    if request.door is not Door.HOOKS or not request.peer.is_root:
+        send_message(request.connection, interface.error(interface.NOT_PERMITTED))
+        return
+    try:
+        interface.environment_of(call)
+    except WireError as exc:
+        send_message(
+            request.connection,
+            interface.error(interface.INVALID_PARAMETER, {"parameter": str(exc)}),
+        )
+        return
+    run_hook_request(Conversation(request, call.method), call)
+
+
+def _next_frame(request: Request, inbox: Inbox) -> bytes | None:
+    """Return the next frame of the connection, None if none comes."""
+    ends_at = time.monotonic() + NEXT_CALL_WAIT_S
+    try:
+        while (frame := inbox.take()) is None:
+            request.connection.settimeout(max(ends_at - time.monotonic(), 0.001))
+            chunk = request.connection.recv(65536)
+            if not chunk:
+                return None
+            inbox.add(chunk)
+    except (OSError, WireError):
+        return None
+    return frame
+
+
+def _report_fault(request: Request, text: str) -> None:
+    write_report(request.reports, Report(os.getpid(), fault=text))

@@ -1,0 +1,55 @@
+"""How many requests the agent takes at once, of whom; pure.
+
+Hooks have slots of their own: whatever people ask, it costs no job its prolog. A connection counts
+from its accept(2) on, whether it has sent its request or not.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from canhazgpu.agent.request import Door
+from canhazgpu.frozen_dataclass import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The most requests at once: of hooks, of people, and of one user among these."""
+
+    hooks: int
+    people: int
+    per_user: int
+
+
+class Admission:
+    """The requests that are under way."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._hooks = 0
+        self._users: Counter[int] = Counter()
+
+    def is_full(self, door: Door) -> bool:
+        """Return whether nobody more is let in at this door: the next one waits outside."""
+        if door is Door.HOOKS:
+            return self._hooks >= self._limits.hooks
+        return self._users.total() >= self._limits.people
+
+    def admit(self, door: Door, uid: int) -> bool:
+        """Count a request; returns False, and counts none, where this user has too many."""
+        if door is Door.HOOKS:
+            self._hooks += 1
+            return True
+        if self._users[uid] >= self._limits.per_user:
+            return False
+        self._users[uid] += 1
+        return True
+
+    def leave(self, door: Door, uid: int) -> None:
+        """Count a request no longer."""
+        if door is Door.HOOKS:
+            self._hooks -= 1
+            return
+        self._users[uid] -= 1
+        if not self._users[uid]:
+            del self._users[uid]

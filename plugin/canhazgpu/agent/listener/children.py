@@ -1,0 +1,104 @@
+"""The listener's children: each has a time limit, and is reaped when it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from canhazgpu.agent.reports import Report
+from canhazgpu.agent.request import Door
+
+STARTING_LIMIT_S = 20.0
+"""Time for a handler to say how long it may take; it says so when it is ready."""
+
+
+@dataclass(slots=True)
+class Child:
+    """A forked handler; `ends_at` is in seconds of the monotonic clock."""
+
+    pid: int
+    door: Door
+    uid: int
+    what: str
+    ends_at: float
+    is_killed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A child that ended; `fault` is empty if it ended as it should."""
+
+    child: Child
+    fault: str
+
+
+class Children:
+    """The handlers that run."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._by_pid: dict[int, Child] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_pid)
+
+    def add(self, pid: int, door: Door, uid: int) -> None:
+        """Take a child that was just forked."""
+        ends_at = self._clock() + STARTING_LIMIT_S
+        self._by_pid[pid] = Child(pid, door, uid, f"a request of uid {uid}", ends_at)
+
+    def note(self, report: Report) -> None:
+        """Take what a child says of itself."""
+        child = self._by_pid.get(report.pid)
+        if child is None:
+            return
+        if report.method:
+            child.what = report.method
+        if report.limit_s is not None:
+            child.ends_at = self._clock() + report.limit_s
+
+    def next_end_s(self) -> float | None:
+        """Return how long it is until a child's time is over, None without one."""
+        times = [one.ends_at for one in self._by_pid.values() if not one.is_killed]
+        return max(min(times) - self._clock(), 0.0) if times else None
+
+    def kill_overdue(self) -> None:
+        """Kill the children whose time is over."""
+        for one in self._by_pid.values():
+            if not one.is_killed and one.ends_at <= self._clock():
+                self._kill(one)
+
+    def kill_all(self) -> None:
+        """Kill all children."""
+        for one in self._by_pid.values():
+            self._kill(one)
+
+    def reap(self) -> Iterator[Ended]:
+        """Yield the children that have ended since the last call."""
+        for pid in list(self._by_pid):
+            try:
+                found, status = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                # Whoever started the agent had SIGCHLD ignored: there is no status to see.
+                found, status = pid, 0
+            if found:
+                child = self._by_pid.pop(pid)
+                yield Ended(child, _fault(child, os.waitstatus_to_exitcode(status)))
+
+    def _kill(self, child: Child) -> None:
+        child.is_killed = True
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child.pid, signal.SIGKILL)
+
+
+def _fault(child: Child, code: int) -> str:
+    what = f"{child.what} (PID {child.pid})"
+    if child.is_killed:
+        return f"{what} did not end within its time and was killed"
+    if code < 0:
+        return f"{what} died of {signal.Signals(-code).name}"
+    return f"{what} ended with status {code}" if code else ""

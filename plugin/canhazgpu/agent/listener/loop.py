@@ -1,0 +1,230 @@
+"""The listener: accepts, asks the kernel who calls, applies the limits, forks a handler.
+
+One thread. It parses nothing that a peer sends, and opens no store, no driver and no name service.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from canhazgpu.agent.listener.admission import Admission
+from canhazgpu.agent.listener.children import Children
+from canhazgpu.agent.listener.connections import Connection, Connections, close_socket
+from canhazgpu.agent.listener.history import History
+from canhazgpu.agent.listener.scanner_starter import ScannerStarter
+from canhazgpu.agent.peer import UnknownPeerError, overflow_uid, peer_of
+from canhazgpu.agent.reports import Reports
+from canhazgpu.agent.request import Door, Request
+from canhazgpu.agent.wire import interface
+from canhazgpu.agent.wire.framing import Message, WireError
+
+ACCEPTED_AT_ONCE = 32
+"""Connections that are taken at one door before the other is looked at."""
+REST_S = 0.2
+"""How long a door is left alone at which nothing can be accepted: no descriptor, no memory."""
+HANDLED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+
+Serve = Callable[[Request], NoReturn]
+"""What a forked child becomes."""
+
+
+@dataclass(slots=True)
+class Listener:
+    """Serves until `stop`; `serve` runs in a forked child for each request."""
+
+    doors: Mapping[Door, socket.socket]
+    admission: Admission
+    history: History
+    serve: Serve
+    scanner: ScannerStarter | None = None
+    clock: Callable[[], float] = time.monotonic
+    reports: Reports = field(default_factory=Reports)
+    _children: Children = field(default_factory=Children)
+    _connections: Connections = field(default_factory=Connections)
+    _resting_until: dict[Door, float] = field(default_factory=dict)
+    _overflow_uid: int = field(default_factory=overflow_uid)
+
+    @property
+    def busy(self) -> int:
+        """How many requests are being carried out."""
+        return len(self._children)
+
+    def step(self, wake_up: int, longest_s: float | None = None) -> None:
+        """Wait for something to happen, at most `longest_s`, and handle all that has.
+
+        `wake_up` is a descriptor that becomes readable with a signal.
+        """
+        ready = self._wait(wake_up, longest_s)
+        if wake_up in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.read(wake_up, 4096)
+        self._note_children()
+        if self.scanner and self.scanner.waits and self.scanner.descriptor in ready:
+            self._start_scanner(self.scanner)
+        for door, listening in self.doors.items():
+            if listening.fileno() in ready:
+                self._accept(door, listening)
+        for descriptor in ready:
+            if connection := self._connections.find(descriptor):
+                self._read(connection)
+        for connection in self._connections.overdue():
+            self._drop(connection)
+        self._children.kill_overdue()
+
+    def close_doors(self) -> None:
+        """Let nobody in any more, and turn away those whose request has not arrived."""
+        self.doors = {}
+        for connection in self._connections.all():
+            self._drop(connection, _ending())
+
+    def kill_children(self) -> None:
+        """Kill the handlers."""
+        self._children.kill_all()
+
+    def _wait(self, wake_up: int, longest_s: float | None) -> set[int]:
+        poll = select.poll()
+        now = self.clock()
+        waits = [longest_s, self._children.next_end_s(), self._connections.next_end_s()]
+        for door, listening in self.doors.items():
+            rest_s = self._resting_until.get(door, now) - now
+            if rest_s > 0:
+                waits.append(rest_s)
+            elif not self.admission.is_full(door):
+                poll.register(listening, select.POLLIN)
+        if self.scanner and self.scanner.waits:
+            poll.register(self.scanner.descriptor, select.POLLIN)
+        elif self.scanner and self.scanner.rest_s > 0:
+            waits.append(self.scanner.rest_s)
+        for descriptor in (wake_up, self.reports.read_end, *self._connections.descriptors()):
+            poll.register(descriptor, select.POLLIN)
+        known = [one for one in waits if one is not None]
+        # One millisecond more: the poll must not end before the time that it waits for.
+        timeout_ms = min(known) * 1000 + 1 if known else None
+        return {descriptor for descriptor, _ in poll.poll(timeout_ms)}
+
+    def _note_children(self) -> None:
+        for report in self.reports.received():
+            self._children.note(report)
+            if report.is_served:
+                self.history.served(report.method)
+            if report.fault:
+                self.history.fault(report.fault)
+        for ended in self._children.reap():
+            self.admission.leave(ended.child.door, ended.child.uid)
+            if ended.fault:
+                self.history.fault(ended.fault)
+        self.history.children = len(self._children)
+        if self.scanner and (fault := self.scanner.reap()):
+            self.history.fault(fault)
+
+    def _start_scanner(self, scanner: ScannerStarter) -> None:
+        with _blocked_signals():
+            try:
+                scanner.start()
+            except OSError as exc:
+                self.history.fault(f"cannot start the scanner: {exc.strerror}")
+
+    def _accept(self, door: Door, listening: socket.socket) -> None:
+        for _ in range(ACCEPTED_AT_ONCE):
+            if self.admission.is_full(door):
+                return
+            try:
+                accepted, _ = listening.accept()
+            except BlockingIOError:
+                return
+            except OSError as exc:
+                # A peer that left before it was accepted is none; the rest has to do with us.
+                if not isinstance(exc, ConnectionError):
+                    self.history.fault(f"cannot accept at the socket for {door.value}: {exc}")
+                    self._resting_until[door] = self.clock() + REST_S
+                return
+            self._admit(door, accepted)
+
+    def _admit(self, door: Door, accepted: socket.socket) -> None:
+        try:
+            peer = peer_of(accepted, self._overflow_uid)
+        except UnknownPeerError:
+            self._refuse(accepted, interface.error(interface.NOT_PERMITTED))
+            return
+        if door is Door.HOOKS and not peer.is_root:
+            self._refuse(accepted, interface.error(interface.NOT_PERMITTED))
+        elif not self.admission.admit(door, peer.uid):
+            self._refuse(accepted, interface.error(interface.BUSY))
+        else:
+            # Its request is usually there already.
+            self._read(self._connections.add(accepted, door, peer))
+
+    def _refuse(self, accepted: socket.socket, why: Message) -> None:
+        self.history.refused += 1
+        accepted.setblocking(False)
+        close_socket(accepted, why)
+
+    def _read(self, connection: Connection) -> None:
+        try:
+            frame = connection.read()
+        except (EOFError, WireError):
+            self._drop(connection)
+            return
+        if frame is not None:
+            self._fork(connection, frame)
+
+    def _drop(self, connection: Connection, why: Message | None = None) -> None:
+        self._connections.remove(connection)
+        self.admission.leave(connection.door, connection.peer.uid)
+        close_socket(connection.socket, why)
+
+    def _fork(self, connection: Connection, frame: bytes) -> None:
+        request = Request(
+            connection.socket,
+            frame,
+            connection.inbox.rest,
+            connection.door,
+            connection.peer,
+            self.history.status(),
+            os.getpid(),
+            self.reports.write_end,
+        )
+        with _blocked_signals():
+            try:
+                pid = os.fork()
+                if pid == 0:
+                    _end_after(lambda: self.serve(request))
+            except OSError as exc:
+                self.history.fault(f"cannot start a process: {exc.strerror}")
+                why = {"reason": f"cannot start a process: {exc.strerror}"}
+                self._drop(connection, interface.error(interface.UNAVAILABLE, why))
+                return
+        self._connections.remove(connection)
+        connection.socket.close()
+        self._children.add(pid, connection.door, connection.peer.uid)
+        self.history.children = len(self._children)
+
+
+def _end_after(work: Callable[[], NoReturn]) -> NoReturn:
+    """Be a child that never gets back into the listener's loop."""
+    try:
+        work()
+    finally:
+        os._exit(1)
+
+
+@contextlib.contextmanager
+def _blocked_signals() -> Iterator[None]:
+    """Fork inside: a signal before the child has its own handlers is not the listener's."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _ending() -> Message:
+    return interface.error(interface.UNAVAILABLE, {"reason": "the agent ends"})

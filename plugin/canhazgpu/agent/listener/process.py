@@ -1,0 +1,120 @@
+"""The agent's main process: from the configuration to a listener that serves until it is ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+from canhazgpu.agent.handler.hook_request import run_hook_request
+from canhazgpu.agent.handler.serve import run_handler
+from canhazgpu.agent.listener.admission import Admission, Limits
+from canhazgpu.agent.listener.history import History
+from canhazgpu.agent.listener.loop import HANDLED_SIGNALS, Listener
+from canhazgpu.agent.listener.preload import import_everything
+from canhazgpu.agent.listener.scanner_starter import ScannerStarter
+from canhazgpu.agent.listener.service_manager import ServiceManager
+from canhazgpu.agent.request import Door
+from canhazgpu.agent.socket_files import (
+    HOOKS_SOCKET,
+    PEOPLE_SOCKET,
+    SCANNER_SOCKET,
+    agent_directory,
+    listen,
+    lock_agent,
+)
+from canhazgpu.config.schema import Config
+from canhazgpu.errors import NodeStateError
+from canhazgpu.node.identity import node_name, state_dir
+
+STOP_GRACE_S = 75.0
+"""How long requests that are under way may go on after SIGTERM; a second SIGTERM ends them."""
+
+
+def run_agent(config: Config, environ: Mapping[str, str], release: str) -> None:
+    """Serve until SIGTERM. Raises `NodeStateError` where another agent runs."""
+    node = node_name(config.node, environ)
+    directory = state_dir(config.node, node)
+    os.umask(0o022)
+    lock = lock_agent(directory)
+    manager = ServiceManager(environ)
+    import_everything()
+    limits = Limits(
+        config.agent.max_hooks, config.agent.max_requests, config.agent.max_requests_per_user
+    )
+    sockets = agent_directory(directory)
+    run_hook = partial(run_hook_request, sockets / SCANNER_SOCKET)
+    try:
+        with _signals() as stopped, _listening(sockets / SCANNER_SOCKET, 0o600) as scanner:
+            with (
+                _listening(sockets / HOOKS_SOCKET, 0o600) as hooks,
+                _listening(sockets / PEOPLE_SOCKET, 0o666) as people,
+            ):
+                listener = Listener(
+                    {Door.HOOKS: hooks, Door.PEOPLE: people},
+                    Admission(limits),
+                    History(release, node, os.getpid()),
+                    lambda request: run_handler(request, run_hook),
+                    ScannerStarter(scanner, config.agent.driver_idle_s),
+                )
+                manager.ready()
+                while not stopped.count:
+                    listener.step(stopped.descriptor)
+            manager.stopping()
+            _finish(listener, stopped)
+    finally:
+        os.close(lock)
+
+
+class _Stopped:
+    """How often the agent was told to end; `descriptor` is readable after any signal."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._receiver, self._sender = socket.socketpair()
+        for one in (self._receiver, self._sender):
+            one.setblocking(False)
+        self.descriptor = self._receiver.fileno()
+        self.wake_up_end = self._sender.fileno()
+
+    def note(self, number: int, _frame: object) -> None:
+        """Take a signal: SIGHUP and SIGCHLD only wake up."""
+        self.count += number in (signal.SIGTERM, signal.SIGINT)
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[_Stopped]:
+    stopped = _Stopped()
+    signal.set_wakeup_fd(stopped.wake_up_end, warn_on_full_buffer=False)
+    for number in HANDLED_SIGNALS:
+        signal.signal(number, stopped.note)
+    yield stopped
+
+
+@contextlib.contextmanager
+def _listening(path: Path, mode: int) -> Iterator[socket.socket]:
+    """Give a listening socket; its file is removed in the end."""
+    try:
+        made = listen(path, mode)
+    except OSError as exc:
+        raise NodeStateError(f"cannot make the socket {path}: {exc.strerror or exc}") from exc
+    try:
+        yield made
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        made.close()
+
+
+def _finish(listener: Listener, stopped: _Stopped) -> None:
+    """Wait for the requests that are under way, then kill what is left."""
+    listener.close_doors()
+    ends_at = time.monotonic() + STOP_GRACE_S
+    while listener.busy and stopped.count < 2 and time.monotonic() < ends_at:
+        listener.step(stopped.descriptor, max(ends_at - time.monotonic(), 0.0))
+    listener.kill_children()

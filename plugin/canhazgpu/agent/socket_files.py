@@ -1,0 +1,82 @@
+"""The agent's directory in the state directory: its sockets, and the lock of the one agent."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from canhazgpu.errors import NodeStateError
+from canhazgpu.node.state_files import open_directory_to_users, try_file_lock
+
+DIRECTORY = "agent"
+HOOKS_SOCKET = "hooks.sock"
+PEOPLE_SOCKET = "agent.sock"
+SCANNER_SOCKET = "scanner.sock"
+LOCK = ".lock"
+BACKLOG = 512
+MAX_ADDRESS_BYTES = 100
+
+
+def agent_directory(state_dir: Path) -> Path:
+    """Return the directory of the agent's sockets."""
+    return state_dir / DIRECTORY
+
+
+def lock_agent(state_dir: Path) -> int:
+    """Make the directory; return a descriptor of the lock that only one agent has.
+
+    Raises `NodeStateError` where another agent runs, or the directory cannot be used.
+    """
+    directory = agent_directory(state_dir)
+    try:
+        open_directory_to_users(state_dir)
+        open_directory_to_users(directory)
+        lock = try_file_lock(directory / LOCK)
+    except OSError as exc:
+        raise NodeStateError(
+            f"cannot use {exc.filename or directory} for the agent's sockets: {exc.strerror}"
+        ) from exc
+    if lock is None:
+        raise NodeStateError(
+            f"another agent runs for this node, with its sockets in {directory}:"
+            " 'canhazgpu agent status' shows it"
+        )
+    return lock
+
+
+def listen(path: Path, mode: int) -> socket.socket:
+    """Return a listening socket at the path, in the place of what is there; raises `OSError`.
+
+    Nobody can connect before it has its mode.
+    """
+    draft = path.with_name(f".{path.name}.new")
+    draft.unlink(missing_ok=True)
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        with short_address(draft) as address:
+            made.bind(address)
+        draft.chmod(mode)
+        made.listen(BACKLOG)
+        made.setblocking(False)
+        draft.replace(path)
+    except OSError:
+        made.close()
+        draft.unlink(missing_ok=True)
+        raise
+    return made
+
+
+@contextlib.contextmanager
+def short_address(path: Path) -> Iterator[str]:
+    """Give an address for the path that is short enough, whatever the path's length (unix(7))."""
+    if len(os.fsencode(path)) <= MAX_ADDRESS_BYTES:
+        yield str(path)
+        return
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)

@@ -1,0 +1,36 @@
+"""The port for who asks for a hook's work on this node."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class HookCaller(Protocol):
+    """Who asks for a hook's work: the hook's own process, or one that may give up or be killed."""
+
+    def confirms(self, limit_s: float) -> bool:
+        """Say that the work can begin; return whether it shall.
+
+        It takes `limit_s` seconds at most. Nothing is reserved, released or asked of the scheduler
+        before, and nothing at all after False. A second call gives the first one's answer.
+        """
+        ...
+
+    def is_gone(self) -> bool:
+        """Return whether nobody waits for the outcome any more."""
+        ...
+
+
+class OwnProcess:
+    """The hook's own process: it ends with whoever asks."""
+
+    def confirms(self, limit_s: float) -> bool:
+        """See `HookCaller.confirms`."""
+        return True
+
+    def is_gone(self) -> bool:
+        """See `HookCaller.is_gone`."""
+        return False
+
+
+OWN_PROCESS = OwnProcess()

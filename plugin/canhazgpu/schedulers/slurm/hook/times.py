@@ -1,0 +1,38 @@
+"""When a hook began, and what its killed run took: by the variables that its script sets."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+
+from canhazgpu.node.boot_clock import process_start_ticks, uptime_s
+from canhazgpu.schedulers.slurm import environment as names
+
+MAX_HOOK_AGE_S = 3600.0
+"""No hook is older: Slurm's own limits are shorter."""
+CLOCK_STEP_S = 0.01
+"""The times of /proc are cut to hundredths: what began so much after an end began after it."""
+
+
+def hook_began_s(environ: Mapping[str, str]) -> float:
+    """Return when the hook began, its killed run included, in seconds since the node's boot.
+
+    The hook's script says it. Without it, it is the start of this process, less what a killed run
+    took.
+    """
+    now = uptime_s()
+    text = environ.get(names.HOOK_BEGAN_S, "")
+    if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", text, re.ASCII):
+        began = max(float(text), now - MAX_HOOK_AGE_S)
+    else:
+        ticks = process_start_ticks(os.getpid())
+        began = now if ticks is None else ticks / os.sysconf("SC_CLK_TCK")
+        began -= killed_run_s(environ)
+    return min(began + CLOCK_STEP_S, now)
+
+
+def killed_run_s(environ: Mapping[str, str]) -> float:
+    """Return how long the killed run of this hook took, in seconds; 0.0 without one."""
+    text = environ.get(names.KILLED_RUN_S, "")
+    return float(text) if re.fullmatch(r"[0-9]{1,3}", text, re.ASCII) else 0.0

@@ -1,0 +1,132 @@
+"""The node's agent as a process of its own, and hooks that ask it as their scripts do."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from polling import poll_until
+
+from canhazgpu.agent.client import call
+from canhazgpu.agent.socket_files import HOOKS_SOCKET, PEOPLE_SOCKET, agent_directory
+from canhazgpu.agent.wire import interface
+from canhazgpu.probe.bounded_child import die_with_parent
+
+METHODS = {"prolog": "JobStart", "epilog": "JobEnd", "health_check": "Check"}
+READY_S = 60.0
+
+
+def hook_client() -> str:
+    """The program by which hooks ask the agent."""
+    found = importlib.util.find_spec("canhazgpu.agent.hook_client")
+    assert found is not None and found.origin is not None
+    return found.origin
+
+
+class RunningAgent:
+    """An agent, from its READY=1 on; a context manager, whose end ends it.
+
+    Hooks of any node may ask it: each request brings its own configuration.
+    """
+
+    def __init__(self, directory: Path, node: str = "n1", **config: Mapping[str, object]) -> None:
+        self.state_dir = directory / "agent-state"
+        directory.mkdir(parents=True, exist_ok=True)
+        self._node = node
+        self._config = directory / "agent.toml"
+        self._write_config({"node": {"state_dir": str(self.state_dir)}, **config})
+        self.notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.notified.bind("")
+        self.notified.settimeout(READY_S)
+        self._address = "@" + self.notified.getsockname()[1:].decode()
+        self.process = subprocess.Popen(
+            [sys.executable, "-I", "-m", "canhazgpu.cli.main", "agent", "run"],
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            preexec_fn=die_with_parent(),  # noqa: PLW1509 - it only calls prctl
+            stderr=None,
+        )
+        assert b"READY=1" in self.notified.recv(4096)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The environment of the agent, and of commands about it."""
+        return {
+            "CANHAZGPU_CONFIG": str(self._config),
+            "NOTIFY_SOCKET": self._address,
+            "SLURMD_NODENAME": self._node,
+        }
+
+    @property
+    def hooks_socket(self) -> Path:
+        return agent_directory(self.state_dir) / HOOKS_SOCKET
+
+    @property
+    def people_socket(self) -> Path:
+        return agent_directory(self.state_dir) / PEOPLE_SOCKET
+
+    def __enter__(self) -> RunningAgent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """End it, whatever it does."""
+        self.process.send_signal(signal.SIGCONT)
+        self.process.kill()
+        self.process.wait()
+        self.notified.close()
+
+    def hook_arguments(self, hook: str) -> list[str]:
+        """The arguments of Python with which a hook's script asks the agent."""
+        return ["-I", "-S", hook_client(), str(self.hooks_socket), METHODS[hook]]
+
+    def status(self) -> dict[str, Any]:
+        return call(self.state_dir, interface.STATUS)
+
+    def served(self, method: str) -> int:
+        """How many requests of this method it has served."""
+        return int(self.status()["served"].get(method, 0))
+
+    def wait_until_idle(self) -> None:
+        poll_until(lambda: self.status()["children"] <= 0)
+
+    def children(self) -> list[int]:
+        """The pids of its children."""
+        task = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(pid) for pid in task.read_text().split()]
+
+    def _write_config(self, content: Mapping[str, Mapping[str, object]]) -> None:
+        lines = []
+        for section, values in content.items():
+            lines.append(f"[{section}]")
+            lines += [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+        self._config.write_text("\n".join(lines) + "\n")
+
+
+def run_hook(
+    agent: RunningAgent, hook: str, environ: Mapping[str, str], timeout_s: float = 60
+) -> subprocess.CompletedProcess[str]:
+    """Run a hook through the agent; a silent fallback fails."""
+    done = subprocess.run(
+        [sys.executable, *agent.hook_arguments(hook)],
+        env=dict(environ),
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+    assert done.returncode < 120, f"the agent did not answer: status {done.returncode}"
+    return done
+
+
+def is_alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
