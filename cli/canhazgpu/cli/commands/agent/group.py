@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from canhazgpu.cli.commands.agent.release_driver import release_driver
 from canhazgpu.cli.commands.agent.run import run
 from canhazgpu.cli.commands.agent.status import status
 from canhazgpu.cli.exit_codes import exit_codes
@@ -21,8 +22,9 @@ def agent() -> None:
     Examples:
       canhazgpu agent run
       canhazgpu agent status --json
+      canhazgpu agent release-driver && nvidia-smi --gpu-reset -i 3
     """  # noqa: D301 - click reads the character: keep these lines
 
 
-for command in (run, status):
+for command in (release_driver, run, status):
     agent.add_command(command)
