@@ -16,7 +16,7 @@ from canhazgpu.ledger.local.outage import StoreOutage
 from canhazgpu.ledger.local.reconcile import Reconciler
 from canhazgpu.ledger.local.store_access import StoreAccess
 from canhazgpu.ledger.store.name_resolution import resolve_hosts
-from canhazgpu.ledger.values import Claim
+from canhazgpu.ledger.values import Claim, job_cluster
 from canhazgpu.ledger.wait_budget import WaitBudget
 from canhazgpu.node.processes import this_process
 from canhazgpu.schedulers.slurm.conf.node_conf import SlurmNodeConf
@@ -117,7 +117,7 @@ def _has_ended(records: JobRecords, claim: Claim) -> bool:
     """
     if claim.job_id is None:
         return False
-    record = records.find(claim.job_id)
+    record = records.find(claim.job_id, job_cluster(claim.owner))
     return record is None or record.ended or record.owner.token != claim.owner
 
 

@@ -107,7 +107,7 @@ def _note_attempt(hook: JobHook, record: JobRecord | None) -> None:
     if record is not None:
         hook.hook_log.ended_owner = record.owner
         hook.hook_log.recorded_gpus = tuple(gpu.uuid for gpu in record.gpus)
-    elif hook.records.exists(hook.job.owner.job_id):
+    elif hook.records.exists(hook.job.owner.job_id, hook.job.owner.cluster):
         hook.hook_log.attempt = EARLIER_ATTEMPT
     elif hook.job.owner.attempt > 0:
         hook.hook_log.attempt = UNKNOWN_ATTEMPT

@@ -75,7 +75,9 @@ def jobs_to_note(
             variables={"SLURM_TIME_FORMAT": "%s"},
         )
     )
-    jobs = [job for job in jobs if not context.records.exists(job.job_id)]
+    jobs = [
+        job for job in jobs if not context.records.exists(job.job_id, context.node_conf.cluster)
+    ]
     noted = []
     if jobs:
         since = min(job.began for job in jobs) - CLOCK_TOLERANCE_S
