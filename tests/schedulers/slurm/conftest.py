@@ -37,7 +37,7 @@ DEFAULT_ANSWERS = {
     "sinfo": f"echo '{NODE} mixed'",
     "scancel": "",
 }
-WITH_AGENT = ("job_start", "job_end")
+WITH_AGENT = ("job_start", "job_end", "node_check")
 """The folders whose tests are run with an agent too."""
 HOOK_MODULES = {
     "canhazgpu.prolog.main": "prolog",
@@ -106,7 +106,8 @@ class HookNode:
         A program that changes modules of a hook runs them in its own process in any case.
         """
         given = self.environ() if environ is None else environ
-        if self.agent is not None and arguments[0] == "-m" and arguments[1] in HOOK_MODULES:
+        is_hook = arguments[1] in HOOK_MODULES and set(arguments[2:]) <= {"--exit-code"}
+        if self.agent is not None and is_hook:
             if "--exit-code" in arguments:
                 given = {**given, "HOOK_EXIT_CODE": "1"}
             done = run_hook(self.agent, HOOK_MODULES[arguments[1]], given)
