@@ -24,6 +24,10 @@ class ConfigError(CanhazgpuError):
     """A configuration file, variable or option is unreadable, unknown or malformed."""
 
 
+class ForeignNodeError(ConfigError):
+    """The store has this node's name as that of another machine, in another cluster."""
+
+
 class InputError(CanhazgpuError):
     """A value given by a user or by the scheduler is malformed."""
 

@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import redis
@@ -138,6 +138,18 @@ def patch_record(store: redis.Redis, key: str, field: str, **changes: object) ->
     """Change a record behind the ledger's back: time passes, say."""
     record = json.loads(store.hget(key, field) or "")
     store.hset(key, field, json.dumps(record | changes))
+
+
+def contents(store: redis.Redis, keys: Iterable[str]) -> dict[str, object]:
+    """What the keys hold; a dump would change with the order of a hash, which is the server's."""
+    readers: dict[str, Callable[[str], object]] = {
+        "hash": store.hgetall,
+        "stream": store.xrange,
+        "set": store.smembers,
+        "string": store.get,
+        "none": lambda _: None,
+    }
+    return {key: readers[str(store.type(key))](key) for key in keys}
 
 
 def store_time_ms(store: redis.Redis) -> int:

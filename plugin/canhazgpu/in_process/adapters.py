@@ -106,7 +106,29 @@ class Adapters:
         from canhazgpu.ledger.store.connect import Role  # noqa: PLC0415 - help needs no ledger
 
         self._deliver_journal_as_root(config)
+        if self.ledger is open_ledger:
+            return self._identified_writer(config)
         return self.ledger(config.store, Role.WRITE)
+
+    def _identified_writer(self, config: Config) -> Ledger:
+        """Return the ledger of a node that is refused where it is another cluster's."""
+        from dataclasses import replace  # noqa: PLC0415 - only what changes the ledger needs them
+
+        from canhazgpu.ledger.store.connect import Role  # noqa: PLC0415
+        from canhazgpu.ledger.store.ledger import RedisLedger  # noqa: PLC0415
+        from canhazgpu.node.identity import (  # noqa: PLC0415
+            boot_id,
+            node_identity,
+            node_name,
+            state_dir,
+        )
+        from canhazgpu.schedulers.slurm.conf.node_conf import cluster_of_conf, conf_path  # noqa: PLC0415
+
+        node = node_name(config.node, self.environ)
+        cluster = cluster_of_conf(conf_path(self.environ))
+        own = node_identity(node, cluster, state_dir(config.node, node), boot_id())
+        identity = replace(own, records=False) if own else None
+        return RedisLedger(config.store, Role.WRITE, identity=identity)
 
     def _deliver_journal_as_root(self, config: Config) -> None:
         """Send the store what this node's hooks did without it: only root may read that."""

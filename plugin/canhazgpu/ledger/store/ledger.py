@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from canhazgpu.config.schema import StoreConfig
     from canhazgpu.ledger.store.connect import Role
     from canhazgpu.ledger.wait_budget import WaitBudget
+    from canhazgpu.node.identity import NodeIdentity
 
 MAX_DURATION_S = 10 * 366 * 24 * 3600.0
 
@@ -62,9 +63,19 @@ MAX_DURATION_S = 10 * 366 * 24 * 3600.0
 class RedisLedger:
     """`Ledger` over a Redis or Valkey server; see `canhazgpu.ledger.port.Ledger`."""
 
-    def __init__(self, store: StoreConfig, role: Role, budget: WaitBudget | None = None) -> None:
-        """Open nothing yet. All waits of the ledger together are limited by the budget."""
-        self._session = StoreSession(store, role, budget)
+    def __init__(
+        self,
+        store: StoreConfig,
+        role: Role,
+        budget: WaitBudget | None = None,
+        identity: NodeIdentity | None = None,
+    ) -> None:
+        """Open nothing yet. All waits of the ledger together are limited by the budget.
+
+        With an `identity`, changes of that node raise `ForeignNodeError` where the store has the
+        node's name for another cluster's machine.
+        """
+        self._session = StoreSession(store, role, budget, identity)
         self._prefix = store.prefix
         self._nodes_key = keys.nodes_key(store.prefix)
         self._listed: set[str] = set()

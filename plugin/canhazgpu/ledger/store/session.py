@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from canhazgpu.errors import StoreError
 from canhazgpu.ledger.store.connect import Role, connect, translate_errors
-from canhazgpu.ledger.store.keys import NodeKeys
+from canhazgpu.ledger.store.foreign_node import foreign_node_error, recorded_identity
+from canhazgpu.ledger.store.keys import NodeKeys, node_keys
 
 if TYPE_CHECKING:
     import redis
 
     from canhazgpu.config.schema import StoreConfig
     from canhazgpu.ledger.wait_budget import WaitBudget
+    from canhazgpu.node.identity import NodeIdentity
 
 DAY_MS = 24 * 3600 * 1000
 MAX_BLOCK_S = 1.0
@@ -29,11 +31,19 @@ SHARED_TEXTS = ("common", "reservations", "grants", "entries")
 class StoreSession:
     """A client for commands and one for blocking reads; each is opened on first use."""
 
-    def __init__(self, store: StoreConfig, role: Role, budget: WaitBudget | None = None) -> None:
+    def __init__(
+        self,
+        store: StoreConfig,
+        role: Role,
+        budget: WaitBudget | None = None,
+        identity: NodeIdentity | None = None,
+    ) -> None:
         self.in_cluster = store.url.startswith("redis+cluster://")
         self._store = store
         self._role = role
         self._wait_budget = budget
+        self._identity = identity
+        self._own_keys = node_keys(identity.node, store.prefix) if identity else None
         self._history_ms = store.history_days * DAY_MS
         self._command_client: redis.Redis | None = None
         self._blocking_client: redis.Redis | None = None
@@ -58,13 +68,19 @@ class StoreSession:
             yield self._blocking_client
 
     def run_script(self, name: str, node: NodeKeys, *arguments: str | int) -> Any:
-        """Run a script on a node's keys: one round trip, two more if it is not loaded."""
+        """Run a script on a node's keys: one round trip, two more if it is not loaded.
+
+        Raises `ForeignNodeError` if the node is this one, and another cluster's in the store.
+        """
+        identity = ""
+        if self._identity is not None and node == self._own_keys and name != "forget_node":
+            identity = self._identity.to_json()
         with self._errors():
             script = self._scripts.get(name)
             if script is None:
                 script = self._client().register_script(script_text(name))
                 self._scripts[name] = script
-            return script(keys=node.in_order(), args=[self._history_ms, *arguments])
+            return script(keys=node.in_order(), args=[self._history_ms, *arguments, identity])
 
     def open(self) -> None:
         """Connect now: it may take long, as it may start the embedded store."""
@@ -81,6 +97,10 @@ class StoreSession:
         try:
             with translate_errors(self._store):
                 yield
+        except StoreError as exc:
+            if self._identity is not None and (known := recorded_identity(str(exc.__cause__))):
+                raise foreign_node_error(self._identity, known) from exc
+            raise
         except UnicodeDecodeError as exc:
             raise StoreError(
                 f"the ledger holds what is no text: {exc}",

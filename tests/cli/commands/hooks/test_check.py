@@ -154,6 +154,16 @@ def test_a_store_that_hooks_may_only_read_is_an_error(site: Path) -> None:
     assert "who lacks the right +" in found["store"]["found"]
 
 
+def test_a_store_that_has_the_node_for_another_cluster_is_an_error(site: Path) -> None:
+    other = {"cluster": "other", "machine": "x", "host": "h9", "records": "yes"}
+    with PrivateRedis() as server, server.client() as client:
+        client.hset("canhazgpu:{n1}:scan", "identity", json.dumps(other))
+        found = stored(site, server.url)
+    assert found["store"]["severity"] == "error"
+    assert "n1 as a node of cluster 'other', on the host 'h9'" in found["store"]["found"]
+    assert "cluster 'c'" in found["store"]["found"]
+
+
 def test_a_store_that_hooks_may_write_is_left_as_it_is(site: Path) -> None:
     with PrivateRedis() as server, server.client() as client:
         client.hset("canhazgpu:{n1}:recorded", "token", "1")

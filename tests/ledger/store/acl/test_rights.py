@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import redis
-from ledger_samples import gpus, job, manual, observation, uuid, view, waiter
+from ledger_samples import contents, gpus, job, manual, observation, uuid, view, waiter
 from servers.private_redis import PrivateRedis, free_port
 
 from canhazgpu.errors import StoreError
@@ -122,7 +122,7 @@ def test_a_nodes_user_changes_no_other_node(site: UserSite, own: str, other: str
     for node in (own, other):
         site.ledger("admin").reserve_given(job(1), gpus(0), observation(node))
     keys = [*node_keys(other).in_order(), "canhazgpu:nodes"]
-    before = [site.direct.dump(key) for key in keys]
+    before = contents(site.direct, keys)
 
     with site.client("node", own) as client:
         for command in hostile_commands(other, own, "canhazgpu"):
@@ -137,13 +137,13 @@ def test_a_nodes_user_changes_no_other_node(site: UserSite, own: str, other: str
         with pytest.raises(StoreError, match=f"the login of {own} changes that node alone"):
             change(site.ledger("node", own))
 
-    assert [site.direct.dump(key) for key in keys] == before
+    assert contents(site.direct, keys) == before
 
 
 def test_a_reader_changes_nothing(site: UserSite) -> None:
     site.ledger("admin").reserve_given(job(1), gpus(0), observation("n1"))
     keys = [*node_keys("n1").in_order(), "canhazgpu:nodes"]
-    before = [site.direct.dump(key) for key in keys]
+    before = contents(site.direct, keys)
 
     with site.client("reader") as client:
         for command in (
@@ -157,7 +157,7 @@ def test_a_reader_changes_nothing(site: UserSite) -> None:
     with pytest.raises(StoreError, match=r"lacks the right \+evalsha"):
         site.ledger("reader").publish_scan(observation("n1"))
 
-    assert [site.direct.dump(key) for key in keys] == before
+    assert contents(site.direct, keys) == before
 
 
 @pytest.mark.parametrize(("role", "node"), [("node", "n1"), ("reader", "")])

@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 from hook_jobs import gpus_in_book, job_variables, node_events, owners_in_book
 
+from canhazgpu.config.schema import StoreConfig
+from canhazgpu.ledger.store.connect import Role
+from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.templates.render import render
 
 pytestmark = pytest.mark.slow
@@ -232,3 +235,50 @@ def test_a_task_is_not_told_of_another_clusters_job(node: Any) -> None:
     for line in task(node, "beta", "2,3"):
         assert "for alpha alone" not in line
         assert "CANHAZGPU_GPUS=" not in line
+
+
+def as_another_machine(node: Any) -> None:
+    """Go on as a machine of cluster beta that has this node's name too."""
+    node.configure(node={"state_dir": str(node.files / "other")})
+    with (node.files / "slurm.conf").open("a") as conf:
+        conf.write("ClusterName=beta\n")
+    node.slurm(squeue='case $* in *--nodelist*) ;; *) echo "7 7 RUNNING" ;; esac')
+
+
+def test_another_clusters_machine_of_the_same_name_is_refused_until_it_has_a_prefix(
+    node: Any,
+) -> None:
+    node.run("prolog", **job("alpha", "0,1"))
+    as_another_machine(node)
+
+    node.run("prolog", **job("beta", "2,3"))
+    node.run("epilog", **job("beta", "2,3"))
+    check = node.python("-m", "canhazgpu.epilog.health_check", environ=node.environ())
+    reserve = command(node, "reserve", "--gpus", "1", "--duration", "1h")
+
+    assert owners(node) == [ALPHA, ALPHA]
+    assert any(one.startswith("scontrol requeue") for one in node.scheduler_orders())
+    for told in (node.log(), reserve.stderr):
+        assert "n1 as a node of cluster 'alpha'" in told
+        assert "store.prefix" in told and "canhazgpu admin forget n1" in told
+    assert (check.returncode, reserve.returncode) == (0, 2)
+
+    node.configure(store={"prefix": "beta"})
+    node.run("prolog", **job("beta", "0,1"))
+    own = RedisLedger(StoreConfig(url=node.server.url, prefix="beta"), Role.READ)
+    (view,) = own.read_nodes()
+    assert {one.claim.owner for one in view.reservations.values()} == {BETA}
+    assert owners(node) == [ALPHA, ALPHA]
+
+
+def test_a_node_that_its_cluster_gave_away_is_forgotten_and_taken(node: Any) -> None:
+    node.run("prolog", **job("alpha", "0,1"))
+    node.run("epilog", **job("alpha", "0,1"))
+    as_another_machine(node)
+    node.run("prolog", **job("beta", "0,1"))
+    assert owners(node) == []
+
+    assert command(node, "admin", "forget", "n1").returncode == 0
+    node.run("prolog", **job("beta", "0,1"))
+
+    assert owners(node) == [BETA, BETA]

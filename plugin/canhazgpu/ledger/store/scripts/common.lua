@@ -11,16 +11,19 @@
 -- KEYS[5] scan          hash    data (JSON), at (ms, when the scan began on the store's clock),
 --                               unused (JSON object: GPU UUID -> true, the unused GPUs), most (JSON
 --                               object: UUID -> index, the GPUs of the last scan with most of them)
+--                               identity (JSON: "cluster", "machine", "host" of the node that wrote it)
 -- KEYS[6] queue         hash    owner -> waiter (JSON) with "order", "since_ms", "renewed_ms", "lease_s"
 -- KEYS[7] history       stream  event, gpu, reason, by, claim, at (ms, if not the entry's own time),
 --                               facts (JSON)
 -- KEYS[8] recorded      string  see entries.lua
 -- KEYS[9] answers       hash    see entries.lua
 -- ARGV[1] how long the history is kept, ms; each script documents its arguments from ARGV[2] on
+-- The last of ARGV: the identity of the node that runs the script about itself, else ""
 --
 -- Invariants: every change that a waiter may wait for is an event of the history. An expired reservation
 -- is released as of the time when it expired, even if a script notices it later. A record that cannot be
--- read is a reservation of the owner "unreadable". No content of a key makes a script fail.
+-- read is a reservation of the owner "unreadable". No content of a key makes a script fail. A node of
+-- another cluster on another machine changes nothing: it gets the error FOREIGN, with the recorded identity.
 local reservations_key, released_key, released_by_key, quarantine_key, scan_key, queue_key, history_key =
   unpack(KEYS)
 local time = redis.call('TIME')
@@ -35,6 +38,16 @@ end
 local function decode(text)
   local readable, value = pcall(cjson.decode, text)
   return readable and type(value) == 'table' and value or nil
+end
+
+local identity = ARGV[#ARGV]
+do
+  local mine, text = decode(identity), redis.pcall('HGET', scan_key, 'identity')
+  local known = mine and type(text) == 'string' and decode(text) or {}
+  local readable = type(known.cluster) == 'string' and type(known.machine) == 'string'
+  if readable and known.cluster ~= mine.cluster and known.machine ~= mine.machine then
+    return redis.error_reply('FOREIGN ' .. text)
+  end
 end
 
 local function read_hash(key)

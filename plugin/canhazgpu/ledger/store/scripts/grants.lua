@@ -65,6 +65,7 @@ local function observe(age_ms, scan, judged)
   if seen.began >= before_ms then
     redis.call('HSET', scan_key, 'data', scan, 'at', seen.began, 'unused', cjson.encode(seen.unused),
       'most', most_gpus(seen, before[3]), 'supplement', seen.supplement or '')
+    if (decode(identity) or {}).records == 'yes' then redis.call('HSET', scan_key, 'identity', identity) end
     if seen.partitions then
       redis.call('HSET', scan_key, 'partitions', seen.partitions, 'partitions_at', seen.began)
     end

@@ -22,6 +22,7 @@ from canhazgpu.node.identity import boot_id, node_name, pid_namespace, state_dir
 from canhazgpu.node.processes import is_alive
 from canhazgpu.probe.port import GpuProbe
 from canhazgpu.schedulers.port import JobContext
+from canhazgpu.schedulers.slurm.conf.cluster_name import owner_cluster_name
 from canhazgpu.schedulers.slurm.conf.node_conf import (
     SlurmNodeConf,
     conf_path,
@@ -29,6 +30,7 @@ from canhazgpu.schedulers.slurm.conf.node_conf import (
 )
 from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
 from canhazgpu.schedulers.slurm.control.job_presence import JobPresence
+from canhazgpu.schedulers.slurm.environment import CLUSTER_NAME
 from canhazgpu.schedulers.slurm.hook.attempt import StartedAttempt
 from canhazgpu.schedulers.slurm.hook.job_environment import parse_job_context
 from canhazgpu.schedulers.slurm.hook.log import HookLog
@@ -48,9 +50,13 @@ LOG_MARGIN_S = 8.0
 
 @dataclass(frozen=True, slots=True)
 class NodeContext:
-    """The node that a hook runs on, and the parts that the hook uses."""
+    """The node that a hook runs on, and the parts that the hook uses.
+
+    `cluster` is encoded as in an owner's token; empty if neither Slurm nor its files name it.
+    """
 
     node: str
+    cluster: str
     conf: Path
     config: Config
     config_fault: ConfigError | None
@@ -157,6 +163,7 @@ def open_node_context(
     directory = state_dir(config.node, node)
     return NodeContext(
         node=node,
+        cluster=owner_cluster_name(environ.get(CLUSTER_NAME, "")) or node_conf.cluster,
         conf=conf,
         config=config,
         config_fault=fault,

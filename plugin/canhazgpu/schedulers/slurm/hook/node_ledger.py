@@ -18,6 +18,7 @@ from canhazgpu.ledger.local.store_access import StoreAccess
 from canhazgpu.ledger.store.name_resolution import resolve_hosts
 from canhazgpu.ledger.values import Claim, job_cluster
 from canhazgpu.ledger.wait_budget import WaitBudget
+from canhazgpu.node.identity import node_identity
 from canhazgpu.node.processes import this_process
 from canhazgpu.schedulers.slurm.conf.node_conf import SlurmNodeConf
 from canhazgpu.schedulers.slurm.control.job_presence import JobPresence
@@ -40,6 +41,9 @@ class NodeLedgerInputs(Protocol):
 
     @property
     def node(self) -> str: ...  # noqa: D102
+
+    @property
+    def cluster(self) -> str: ...  # noqa: D102
 
     @property
     def config(self) -> Config: ...  # noqa: D102
@@ -79,7 +83,8 @@ def node_ledger(context: NodeLedgerInputs) -> FallbackLedger:
         if context.in_job:
             _refuse_to_start_in_job(store)
         resolve_hosts(store.url, min(store.timeout_s, MAX_RESOLVE_S, budget.left_s))
-        return RedisLedger(store, Role.WRITE, budget)
+        identity = node_identity(context.node, context.cluster, context.state_dir, context.boot_id)
+        return RedisLedger(store, Role.WRITE, budget, identity)
 
     def is_absent_job(claim: Claim) -> bool:
         return (

@@ -75,9 +75,7 @@ def jobs_to_note(
             variables={"SLURM_TIME_FORMAT": "%s"},
         )
     )
-    jobs = [
-        job for job in jobs if not context.records.exists(job.job_id, context.node_conf.cluster)
-    ]
+    jobs = [job for job in jobs if not context.records.exists(job.job_id, context.cluster)]
     noted = []
     if jobs:
         since = min(job.began for job in jobs) - CLOCK_TOLERANCE_S

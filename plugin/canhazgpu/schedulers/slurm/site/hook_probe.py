@@ -22,8 +22,10 @@ from canhazgpu.errors import CanhazgpuError, ScanError, advice_for
 from canhazgpu.gpu.scan import scan_from_json, scan_to_json
 from canhazgpu.ledger.record_json import seconds_from_ms_text
 from canhazgpu.ledger.store import keys
-from canhazgpu.node.identity import node_name
+from canhazgpu.ledger.store.foreign_node import foreign_node_error, is_foreign, parse_identity
+from canhazgpu.node.identity import NodeIdentity, boot_id, node_identity, node_name, state_dir
 from canhazgpu.schedulers.slurm import environment as names
+from canhazgpu.schedulers.slurm.conf.node_conf import cluster_of_conf, conf_path
 from canhazgpu.schedulers.slurm.site.state import HookProbeResult
 
 MODULE = "canhazgpu.schedulers.slurm.site.hook_probe"
@@ -127,13 +129,18 @@ def collect_probe_data(environ: Mapping[str, str]) -> dict[str, Any]:
         "unsaved": None,
     }
     try:
-        found |= _probe_store(config.store, node)
+        found |= _probe_store(config.store, _identity(config, node, environ), node)
     except CanhazgpuError as exc:
         found |= {"store_fault": str(exc), "store_step": advice_for(exc).next_step}
     return {**found, "scan": json.loads(scan_to_json(scan.observe().scan))}
 
 
-def _probe_store(store: StoreConfig, node: str) -> dict[str, Any]:
+def _identity(config: Config, node: str, environ: Mapping[str, str]) -> NodeIdentity | None:
+    cluster = cluster_of_conf(conf_path(environ))
+    return node_identity(node, cluster, state_dir(config.node, node), boot_id())
+
+
+def _probe_store(store: StoreConfig, own: NodeIdentity | None, node: str) -> dict[str, Any]:
     """Change the store, take it back, and return what `HookProbeResult` has of it."""
     from canhazgpu.ledger.store.connect import Role, connect, translate_errors  # noqa: PLC0415 - redis
     from canhazgpu.ledger.store.ledger import RedisLedger  # noqa: PLC0415
@@ -147,7 +154,11 @@ def _probe_store(store: StoreConfig, node: str) -> dict[str, Any]:
         client.delete(scratch)
         script = client.register_script(WRITE_SCRIPT)
         at = cast(str | None, script(keys=[scratch, known.scan]))
+        text = cast(str | None, client.hget(known.scan, "identity"))
         facts = {"evicts": _eviction(client), "unsaved": _unsaved(client)}
+    recorded = parse_identity(text or "")
+    if own is not None and recorded is not None and is_foreign(own, recorded):
+        raise foreign_node_error(own, recorded)
     (view,) = RedisLedger(store, Role.WRITE).read_nodes([node])
     skew_s, error_s = min(clocks, key=lambda one: one[1])
     published_at, now = seconds_from_ms_text(at), time.time() + skew_s
