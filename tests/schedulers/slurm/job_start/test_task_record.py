@@ -89,7 +89,7 @@ def test_slurms_names_of_its_own_gpus_are_told_where_canhazgpu_picks_others(
 
     told = [words[1] for words in record(node) if words[0] == "export"]
     slurms = [f"slurm={place}={node.uuid_of_position(place)}" for place in (0, 1)]
-    assert told == [*slurms, "uuid"]
+    assert told == ["cluster=c1", *slurms, "uuid"]
     assert node.uuid_of_position(0) not in indices(node)
 
 
