@@ -6,10 +6,15 @@
 PYTHON is an interpreter that has canhazgpu installed with its embedded store; others have other
 revisions of it, to be compared with, each with a node and a store of its own. The rows are taken
 in turn within each round, so that a slow moment of the machine hits all of them alike.
+
+The rows "agent" ask a node's agent: "cold" one that was just started, "warm" one that has served
+before. Their CPU time is that of the client, the agent and all its processes. A revision without
+an agent has none.
 """
 
 from __future__ import annotations
 
+import resource
 import statistics
 import subprocess
 import sys
@@ -17,27 +22,12 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fake-nvml"))
+from hook_node import Agents, Row, environments, prepare
 
-from fake_nvml import FakeState, install
-
-GPUS = 8
 DEFAULT_ROUNDS = 20
+SETTLE_S = 0.02
+"""Time for the agent's processes to end: their CPU time counts for the row."""
 
-CONFIG = """\
-[store]
-url = "embedded"
-embedded_dir = "{root}/store"
-
-[validation]
-nvml_library = "{root}/fake/libnvidia-ml.so.1"
-
-[node]
-state_dir = "{root}/run"
-
-[slurm]
-bin_dir = "{root}/bin"
-"""
 CALL = "import sys; from {} import main; sys.exit(main())"
 """As the installed scripts do it; -m would import half as much again as bare Python does."""
 STOP_STORE = """
@@ -48,10 +38,6 @@ except ImportError:  # releases before 0.1.0 have it in one module
     from canhazgpu.ledger import embedded as server
 server.stop(sys.argv[1])
 """
-SQUEUE = "#!/bin/sh\necho 1 RUNNING\n"
-"""The health check asks whether the job is still there: a shell's start is part of its row."""
-
-
 Times = dict[str, list[float]]
 
 
@@ -60,66 +46,84 @@ def main(pythons: list[str], rounds: int) -> None:
     with tempfile.TemporaryDirectory(prefix="hook-time-") as directory:
         roots = [Path(directory, str(place)) for place in range(len(pythons))]
         for root in roots:
-            prepare(root)
+            prepare(root, root / "store")
+        agents = [Agents(*one) for one in zip(pythons, roots, strict=True)]
         try:
-            found = measure(pythons, roots, rounds)
+            rows = [
+                {**timed_rows(root), **one.start()} for root, one in zip(roots, agents, strict=True)
+            ]
+            found, cpu = measure(pythons, rows, agents, rounds)
         finally:
+            for one in agents:
+                one.stop()
             for python, root in zip(pythons, roots, strict=True):
                 subprocess.run(
                     [python, "-I", "-c", STOP_STORE, root / "store"], check=True, timeout=30
                 )
+    show(pythons, found, cpu)
+
+
+def show(pythons: list[str], found: list[Times], cpu: Times) -> None:
+    """Print the medians, with the times below which 99 % are, and the CPU time."""
     bare = statistics.median(found[0]["bare python"])
+    bare_s = statistics.median(found[0]["python -I -S -c pass"])
     for name, values in found[0].items():
         median = statistics.median(values)
-        print(f"{name:28} {median:7.1f} ms  {median / bare:5.1f} x bare python")
+        p99 = sorted(values)[int(len(values) * 0.99)]
+        print(
+            f"{name:34} {median:7.1f} ms (p99 {p99:7.1f})  {median / bare:5.1f} x bare python"
+            f"  {median / bare_s:5.1f} x -S  {statistics.mean(cpu[name]):6.1f} ms CPU"
+        )
         for python, times in zip(pythons[1:], found[1:], strict=True):
-            other = statistics.median(times[name])
-            print(f"{'':28} {other:7.1f} ms  {other / median:5.2f} x the first: {python}")
+            if name in times:
+                other = statistics.median(times[name])
+                print(f"{'':34} {other:7.1f} ms  {other / median:5.2f} x the first: {python}")
 
 
-def prepare(root: Path) -> None:
-    """Make a node with simulated GPUs."""
-    root.mkdir()
-    install(root / "fake")
-    FakeState(root / "fake" / "state").add_node("n1", gpus=GPUS)
-    (root / "config.toml").write_text(CONFIG.format(root=root))
-    (root / "gres.conf").write_text(f"Name=gpu File=/dev/nvidia[0-{GPUS - 1}]\n")
-    (root / "bin").mkdir()
-    (root / "bin" / "squeue").write_text(SQUEUE)
-    (root / "bin" / "squeue").chmod(0o755)
+def measure(
+    pythons: list[str], rows: list[dict[str, Row]], agents: list[Agents], rounds: int
+) -> tuple[list[Times], Times]:
+    """Return for each interpreter the milliseconds of each row, one value for each round.
 
-
-def measure(pythons: list[str], roots: list[Path], rounds: int) -> list[Times]:
-    """Return for each interpreter the milliseconds of each row, one value for each round."""
-    rows = [timed_rows(root) for root in roots]
+    The second value are the milliseconds of CPU time of the first interpreter's rows.
+    """
     found: list[Times] = [{name: [] for name in one} for one in rows]
+    cpu: Times = {name: [] for name in rows[0]}
     for turn in range(rounds + 1):
         for name in rows[0]:
-            for python, own, times in zip(pythons, rows, found, strict=True):
-                arguments, environ = own[name]
-                began = time.perf_counter()
-                # No timeout: subprocess would look for the end every 50 ms only.
-                subprocess.run(
-                    [python, "-I", *arguments], env=environ, stdout=subprocess.DEVNULL, check=True
-                )
+            for place, python in enumerate(pythons):
+                if name not in rows[place]:
+                    continue
+                wall_ms, cpu_ms = timed(python, rows[place][name], agents[place], name)
                 if turn > 0:  # the first round starts the store
-                    times[name].append((time.perf_counter() - began) * 1000)
-    return found
+                    found[place][name].append(wall_ms)
+                    if place == 0:
+                        cpu[name].append(cpu_ms)
+    return found, cpu
 
 
-def timed_rows(root: Path) -> dict[str, tuple[list[str], dict[str, str]]]:
-    """Return what is timed: its arguments and environment."""
-    job = {
-        "SLURMD_NODENAME": "n1",
-        "SLURM_CONF": str(root / "slurm.conf"),
-        "SLURM_CLUSTER_NAME": "bench",
-        "SLURM_JOB_ID": "1",
-        "SLURM_JOB_UID": "0",
-        "CANHAZGPU_CONFIG": str(root / "config.toml"),
-    }
-    gpus = {**job, "SLURM_JOB_GPUS": "0,1"}
-    node = {name: value for name, value in job.items() if "JOB" not in name}
+def timed(python: str, row: Row, agents: Agents, name: str) -> tuple[float, float]:
+    """Return the milliseconds of wall time and of CPU time of one run."""
+    arguments, environ = row
+    agents.before(name)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    agent_before_s = agents.cpu_s(name)
+    began = time.perf_counter()
+    # No timeout: subprocess would look for the end every 50 ms only.
+    subprocess.run([python, "-I", *arguments], env=environ, stdout=subprocess.DEVNULL, check=True)
+    wall_s = time.perf_counter() - began
+    time.sleep(SETTLE_S)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
+    return wall_s * 1000, (cpu_s + agents.cpu_s(name) - agent_before_s) * 1000
+
+
+def timed_rows(root: Path) -> dict[str, Row]:
+    """Return what is timed without an agent: its arguments and environment."""
+    gpus, node = environments(root)
+    job = {name: value for name, value in gpus.items() if name != "SLURM_JOB_GPUS"}
     return {
+        "python -I -S -c pass": (["-S", "-c", "pass"], job),
         "bare python": (["-c", ""], job),
         "import redis": (["-c", "import redis"], job),
         "prolog, job without GPUs": (["-c", CALL.format("canhazgpu.prolog.main")], job),
