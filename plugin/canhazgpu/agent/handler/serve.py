@@ -81,22 +81,29 @@ def answer_to(request: Request, call: Call) -> Message:
                 "product": "canhazgpu agent",
                 "version": str(request.status["release"]),
                 "url": "https://pypi.org/project/canhazgpu/",
-                "interfaces": ["org.varlink.service", interface.INTERFACE],
+                "interfaces": list(interface.INTERFACES),
             }
         )
     if call.method == interface.GET_INTERFACE_DESCRIPTION:
-        wanted = call.parameters.get("interface")
-        if wanted != interface.INTERFACE:
-            return interface.error(interface.INTERFACE_NOT_FOUND, {"interface": str(wanted)})
-        return interface.reply({"description": interface_description()})
+        return _description(call.parameters.get("interface"))
     if call.method == interface.CONFIRM:
         return interface.error(interface.OUT_OF_TURN)
+    if (wanted := call.method.rpartition(".")[0]) not in interface.INTERFACES:
+        return interface.error(interface.INTERFACE_NOT_FOUND, {"interface": wanted})
     return interface.error(interface.METHOD_NOT_FOUND, {"method": call.method})
 
 
-def interface_description() -> str:
-    """Return the text of the interface's file."""
-    file = resources.files("canhazgpu.agent.wire") / f"{interface.INTERFACE}.varlink"
+def _description(wanted: object) -> Message:
+    if not isinstance(wanted, str):
+        return interface.error(interface.INVALID_PARAMETER, {"parameter": "interface"})
+    if wanted not in interface.INTERFACES:
+        return interface.error(interface.INTERFACE_NOT_FOUND, {"interface": wanted})
+    return interface.reply({"description": interface_description(wanted)})
+
+
+def interface_description(name: str) -> str:
+    """Return the text of the file of one of this service's interfaces."""
+    file = resources.files("canhazgpu.agent.wire") / f"{name}.varlink"
     return file.read_text("utf-8")
 
 

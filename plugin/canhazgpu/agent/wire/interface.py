@@ -13,6 +13,9 @@ from canhazgpu.agent.wire.framing import Message, WireError
 from canhazgpu.frozen_dataclass import dataclass
 
 INTERFACE = "io.canhazgpu.Agent"
+SERVICE = "org.varlink.service"
+INTERFACES = (SERVICE, INTERFACE)
+"""The interfaces that the agent has; a file of each name is beside this module."""
 VERSION = 1
 
 JOB_START = f"{INTERFACE}.JobStart"
@@ -20,8 +23,8 @@ JOB_END = f"{INTERFACE}.JobEnd"
 CHECK = f"{INTERFACE}.Check"
 CONFIRM = f"{INTERFACE}.Confirm"
 STATUS = f"{INTERFACE}.Status"
-GET_INFO = "org.varlink.service.GetInfo"
-GET_INTERFACE_DESCRIPTION = "org.varlink.service.GetInterfaceDescription"
+GET_INFO = f"{SERVICE}.GetInfo"
+GET_INTERFACE_DESCRIPTION = f"{SERVICE}.GetInterfaceDescription"
 
 HOOK_METHODS = frozenset({JOB_START, JOB_END, CHECK})
 
@@ -29,9 +32,9 @@ NOT_PERMITTED = f"{INTERFACE}.NotPermitted"
 BUSY = f"{INTERFACE}.Busy"
 UNAVAILABLE = f"{INTERFACE}.Unavailable"
 OUT_OF_TURN = f"{INTERFACE}.OutOfTurn"
-METHOD_NOT_FOUND = "org.varlink.service.MethodNotFound"
-INVALID_PARAMETER = "org.varlink.service.InvalidParameter"
-INTERFACE_NOT_FOUND = "org.varlink.service.InterfaceNotFound"
+METHOD_NOT_FOUND = f"{SERVICE}.MethodNotFound"
+INVALID_PARAMETER = f"{SERVICE}.InvalidParameter"
+INTERFACE_NOT_FOUND = f"{SERVICE}.InterfaceNotFound"
 
 MAX_VARIABLES = 1000
 HOOK_VARIABLE_PREFIXES = ("SLURM", "CANHAZGPU_", "HOOK_")

@@ -1,0 +1,142 @@
+"""The agent's wire, spoken by a Varlink client of others (PyPI: asyncvarlink)."""
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypedDict
+
+import pytest
+from asyncvarlink import (
+    VarlinkClientProtocol,
+    VarlinkInterface,
+    VarlinkMethodCall,
+    connect_unix_varlink,
+    varlinkmethod,
+)
+from asyncvarlink.serviceinterface import (
+    InterfaceNotFound,
+    VarlinkServiceInterface,
+)
+from hosts.running_agent import RunningAgent
+
+from canhazgpu.agent.wire import interface
+from canhazgpu.cli.version import VERSION
+
+pytestmark = pytest.mark.slow
+
+
+class Fault(TypedDict):
+    at: float
+    text: str
+
+
+class StatusReply(TypedDict):
+    release: str
+    interface: int
+    node: str
+    pid: int
+    started_at: float
+    served: dict[str, int]
+    refused: int
+    children: int
+    faults: list[Fault]
+
+
+class AgentInterface(VarlinkInterface, name=interface.INTERFACE):
+    """The agent's interface in that client's terms; it refuses answers of other types."""
+
+    @varlinkmethod
+    def Status(self) -> StatusReply: ...
+
+
+@contextlib.asynccontextmanager
+async def connected(path: Path) -> AsyncIterator[VarlinkClientProtocol]:
+    transport, protocol = await connect_unix_varlink(VarlinkClientProtocol, str(path))
+    try:
+        yield protocol
+    finally:
+        transport.close()
+
+
+def ask(agent: RunningAgent, work: Callable[[VarlinkClientProtocol], Awaitable[Any]]) -> Any:
+    async def asked() -> Any:
+        async with connected(agent.people_socket) as protocol:
+            return await asyncio.wait_for(work(protocol), 60)
+
+    return asyncio.run(asked())
+
+
+def service(protocol: VarlinkClientProtocol) -> Any:
+    return protocol.make_proxy(VarlinkServiceInterface)
+
+
+def test_it_learns_what_the_agent_is(agent: RunningAgent) -> None:
+    info = ask(agent, lambda protocol: service(protocol).GetInfo())
+
+    assert (info["vendor"], info["version"]) == ("canhazgpu", VERSION)
+    assert info["interfaces"] == ["org.varlink.service", interface.INTERFACE]
+
+
+@pytest.mark.parametrize("name", [interface.INTERFACE, "org.varlink.service"])
+def test_it_reads_the_description_of_each_interface(agent: RunningAgent, name: str) -> None:
+    found = ask(agent, lambda protocol: service(protocol).GetInterfaceDescription(interface=name))
+    description = found["description"]
+
+    # The service's own interface is in every client; GetInfo names it, so it is described too.
+    assert re.search(rf"^interface {re.escape(name)}$", description, re.MULTILINE)
+    assert "\nmethod " in description
+
+
+def test_the_answer_to_status_has_the_types_of_the_description(agent: RunningAgent) -> None:
+    found = ask(agent, lambda protocol: protocol.make_proxy(AgentInterface).Status())
+
+    assert (found["release"], found["pid"], found["faults"]) == (VERSION, agent.process.pid, [])
+
+
+def test_several_calls_go_over_one_connection(agent: RunningAgent) -> None:
+    async def both(protocol: VarlinkClientProtocol) -> Any:
+        info = service(protocol).GetInfo()
+        status = protocol.make_proxy(AgentInterface).Status()
+        return await asyncio.gather(info, status)
+
+    info, status = ask(agent, both)
+
+    assert info["version"] == status["release"] == VERSION
+
+
+def test_the_description_of_an_unknown_interface_is_an_error(agent: RunningAgent) -> None:
+    with pytest.raises(InterfaceNotFound) as caught:
+        ask(agent, lambda protocol: service(protocol).GetInterfaceDescription(interface="a.b"))
+
+    assert caught.value.parameters == {"interface": "a.b"}
+
+
+@pytest.mark.parametrize(
+    ("method", "error", "parameters"),
+    [
+        (f"{interface.INTERFACE}.No", "MethodNotFound", {"method": f"{interface.INTERFACE}.No"}),
+        ("org.varlink.service.No", "MethodNotFound", {"method": "org.varlink.service.No"}),
+        ("a.b.Status", "InterfaceNotFound", {"interface": "a.b"}),
+        (
+            "org.varlink.service.GetInterfaceDescription",
+            "InvalidParameter",
+            {"parameter": "interface"},
+        ),
+    ],
+)
+def test_an_unknown_call_is_an_error_of_the_standard(
+    agent: RunningAgent, method: str, error: str, parameters: dict[str, str]
+) -> None:
+    reply, _ = ask(agent, lambda protocol: protocol.call(VarlinkMethodCall(method, {})))
+
+    assert (reply.error, reply.parameters) == (f"org.varlink.service.{error}", parameters)
+
+
+def test_hooks_are_refused_at_the_socket_for_everybody(agent: RunningAgent) -> None:
+    call = VarlinkMethodCall(interface.JOB_START, {"environment": {}})
+
+    reply, _ = ask(agent, lambda protocol: protocol.call(call))
+
+    assert reply.error == interface.NOT_PERMITTED
