@@ -49,8 +49,12 @@ def people() -> Iterator[tuple[str, str]]:
 def make_cluster(venv: Path, people: tuple[str, str]) -> Iterator[Any]:
     clusters: list[GpuCluster] = []
 
-    def make(spec: ClusterSpec | None = None, **config: dict[str, Any]) -> GpuCluster:
-        cluster = GpuCluster(new_directory(), venv, spec or ClusterSpec(), config)
+    def make(
+        spec: ClusterSpec | None = None, *, way: str = "direct", **config: dict[str, Any]
+    ) -> GpuCluster:
+        cluster = GpuCluster(
+            new_directory(), venv, spec or ClusterSpec(), config, has_agents=way == "agent"
+        )
         clusters.append(cluster)
         cluster.slurm.start()
         return cluster
@@ -59,3 +63,13 @@ def make_cluster(venv: Path, people: tuple[str, str]) -> Iterator[Any]:
     for cluster in clusters:
         cluster.stop()
         shutil.rmtree(cluster.root)
+
+
+@pytest.fixture(autouse=True)
+def _agents_answered(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Where the test's cluster has agents, they did the work of all hooks that ran."""
+    yield
+    cluster = request.node.funcargs.get("cluster")
+    if isinstance(cluster, GpuCluster) and cluster.agents is not None:
+        for node in cluster.slurm.spec.node_names():
+            cluster.agents.assert_all_answered(node)

@@ -15,9 +15,9 @@ from demo_cluster import ClusterSpec
 pytestmark = [pytest.mark.parts(2), pytest.mark.release]
 
 
-@pytest.fixture(scope="module")
-def cluster(make_cluster: Any) -> GpuCluster:
-    return make_cluster(ClusterSpec(nodes=2, gpus_per_node=4))
+@pytest.fixture(scope="module", params=["direct", "agent"])
+def cluster(make_cluster: Any, request: pytest.FixtureRequest) -> GpuCluster:
+    return make_cluster(ClusterSpec(nodes=2, gpus_per_node=4), way=request.param)
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from demo_cluster.daemons import log_tail, read_log
 from demo_cluster.errors import CommandFailed, WaitTimeout
 from demo_cluster.host.processes import wait_until
 from demo_cluster.host.user_commands import login_environment, popen_as, run_as
-from demo_cluster.layout import Layout
+from demo_cluster.layout import Layout, agent_name
 from demo_cluster.scontrol import FINAL_STATES, parse_records
 from demo_cluster.spec import ClusterSpec
 
@@ -126,5 +126,6 @@ class SlurmClient:
 
     def diagnosis(self) -> str:
         """Return the ends of all logs, for the message of a failure."""
-        daemons = ("munged", "slurmctld", *self.spec.node_names())
+        nodes = self.spec.node_names()
+        daemons = ("munged", "slurmctld", *nodes, *map(agent_name, nodes))
         return "\n".join(log_tail(self.layout, daemon) for daemon in daemons)

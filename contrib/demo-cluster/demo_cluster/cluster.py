@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,9 +23,10 @@ from demo_cluster.daemons import (
 from demo_cluster.devices import make_devices
 from demo_cluster.errors import DemoClusterError, StartError, WaitTimeout
 from demo_cluster.host.ports import ClaimedPorts
-from demo_cluster.host.processes import wait_until
-from demo_cluster.layout import Layout
+from demo_cluster.host.processes import Process, wait_until
+from demo_cluster.layout import Layout, agent_name
 from demo_cluster.leftovers import end_leftovers
+from demo_cluster.node_agent import StartingAgent
 from demo_cluster.spec import ClusterSpec
 
 START_TIMEOUT_S = 120.0
@@ -92,6 +94,26 @@ class PrivateSlurm(SlurmClient):
         self._daemons.stop(node)
         self._start_slurmd(node)
 
+    def kill_agent(self, node: str) -> None:
+        """End a node's agent as a crash would."""
+        self._daemons.kill(agent_name(node))
+
+    def agent_process(self, node: str) -> Process | None:
+        """Return the main process of a node's agent, None where none runs."""
+        return self._daemons.process(agent_name(node))
+
+    def start_agents(self, *nodes: str) -> None:
+        """Start the agents of these nodes, and return when they serve."""
+        with ExitStack() as starting:
+            agents = [
+                starting.enter_context(
+                    StartingAgent(self._daemons, self.layout, node, self.spec.node_agent)
+                )
+                for node in nodes
+            ]
+            for agent in agents:
+                agent.wait_until_ready(START_TIMEOUT_S)
+
     def restart_slurmctld(self) -> None:
         """Stop and start the controller, which keeps its jobs."""
         self._daemons.stop("slurmctld")
@@ -109,6 +131,8 @@ class PrivateSlurm(SlurmClient):
         self._daemons.start("munged", munged_command(self.layout))
         wait_for_munge(self._daemons, self.layout, timeout_s)
         self._daemons.start("slurmctld", slurmctld_command(self.layout, forget=True))
+        if self.spec.node_agent:
+            self.start_agents(*self.spec.node_names())
         for node in self.spec.node_names():
             self._start_slurmd(node)
         self._wait_for_controller(timeout_s)

@@ -26,12 +26,14 @@ class Daemons:
         self._env = dict(env)
         self._started: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, name: str, argv: Sequence[str | Path]) -> None:
+    def start(
+        self, name: str, argv: Sequence[str | Path], variables: Mapping[str, str] | None = None
+    ) -> None:
         """Start a daemon whose console output goes to a file of its own."""
         with self._layout.console(name).open("ab") as console:
             self._started[name] = subprocess.Popen(
                 [str(word) for word in argv],
-                env=self._env,
+                env={**self._env, **(variables or {})},
                 cwd=self._layout.run,
                 stdin=subprocess.DEVNULL,
                 stdout=console,

@@ -21,6 +21,11 @@ def new_directory(parent: Path = Path("/tmp")) -> Path:
     return directory
 
 
+def agent_name(node: str) -> str:
+    """Return the name of a node's agent among the daemons, and of its log."""
+    return f"agent-{node}"
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Paths only; `create` makes the directories."""

@@ -41,6 +41,8 @@ class ClusterSpec:
     `shared_gres` names what several jobs share of the GPUs, ``shard`` or ``mps``, and how many each
     node has of it in all; Slurm divides them equally among the node's GPUs.
     `slurm_conf_extra`, `gres_conf_extra` and `cgroup_conf_extra` are appended as they are.
+    `node_agent` is the command of a program that each node has, with its SLURMD_NODENAME: it runs
+    from before slurmd, which waits for its READY=1 (sd_notify(3)), until after slurmd has ended.
     With `host_cgroups` Slurm's control groups lie where they do on a host with one Slurm; the names
     of the nodes must then be used by no other cluster on the host.
     """
@@ -73,6 +75,7 @@ class ClusterSpec:
     slurm_conf_extra: str = ""
     gres_conf_extra: str = ""
     cgroup_conf_extra: str = ""
+    node_agent: tuple[str, ...] = ()
     host_cgroups: bool = False
 
     def __post_init__(self) -> None:

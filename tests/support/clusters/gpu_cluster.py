@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from clusters.node_agents import NodeAgents
 from forking_python import ForkingPython
 from polling import poll_until
 from run_files import made_once
@@ -98,11 +99,19 @@ def make_venv(directory: Path) -> None:
 class GpuCluster:
     """`PrivateSlurm` under `root`, each node with fake GPUs, hooks installed by the CLI.
 
+    With `has_agents` each node has its agent, and `agents` knows what these served.
+
     The NVML indices of a node run against its device numbers, so that confusing the two shows.
     """
 
     def __init__(
-        self, root: Path, venv: Path, spec: ClusterSpec, config: Mapping[str, Mapping[str, Any]]
+        self,
+        root: Path,
+        venv: Path,
+        spec: ClusterSpec,
+        config: Mapping[str, Mapping[str, Any]],
+        *,
+        has_agents: bool = False,
     ) -> None:
         self.root = root
         self.venv = venv
@@ -115,7 +124,12 @@ class GpuCluster:
                 node.name, gpus=len(node.minors), minors=list(reversed(node.minors))
             )
         self.configure()
-        hooks = self._install_hooks()
+        hooks: dict[str, Any] = self._install_hooks()
+        self.agents = NodeAgents(root / "run", root / "hooks-that-ran") if has_agents else None
+        if self.agents is not None:
+            self.agents.install_counters(root / "etc" / "slurm")
+            command = (str(venv / "bin" / "canhazgpu"), "--config", str(self.config_file))
+            hooks["node_agent"] = (*command, "agent", "run")
         if spec.health_check_interval_s:
             hooks["health_check_program"] = str(self._write_health_check())
         self.slurm = PrivateSlurm(root / "slurm", replace(spec, **hooks))
@@ -215,6 +229,8 @@ class GpuCluster:
 
     def hook(self, name: str, node: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run an installed hook by hand, with the bare environment slurmd gives it."""
+        if self.agents is not None:
+            self.agents.count(name, node)
         environ = {
             "SLURMD_NODENAME": node,
             "SLURM_CONF": str(self.slurm.layout.slurm_conf),
@@ -244,9 +260,15 @@ class GpuCluster:
     def _write_health_check(self) -> Path:
         path = self.root / "health_check.sh"
         conf = self.root / "slurm" / "etc" / "slurm.conf"
+        program = self.venv / "bin" / "canhazgpu-healthcheck"
+        if self.agents is not None:
+            # Only the installed script asks the agent.
+            program = self.agents.counted(
+                "health_check", self.root / "etc" / "slurm" / "canhazgpu" / "health_check.sh"
+            )
         path.write_text(
             f"#!/bin/sh\nexport CANHAZGPU_CONFIG={self.config_file} SLURM_CONF={conf}\n"
-            f"exec {self.venv / 'bin' / 'canhazgpu-healthcheck'}\n"
+            f"exec {program}\n"
         )
         path.chmod(0o755)
         return path

@@ -1,0 +1,82 @@
+"""What the agents of a private cluster served, beside a count of the hooks that ran.
+
+A hook that does its work itself looks as if its agent had answered; the counts tell them apart.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from hosts.running_agent import METHODS
+from polling import poll_until
+
+from canhazgpu.agent.client import call
+from canhazgpu.agent.wire import interface
+
+# Beside canhazgpu's own script, and under the same conditions as it asks the agent.
+COUNTER = """#!/bin/sh
+record={state}/$SLURMD_NODENAME/jobs/$SLURM_JOB_ID
+if [ -z "$SLURM_JOB_GPUS" ]; then
+    [ {hook} = epilog ] || exit 0
+    for file in "$record.json" "$record"@*.json; do [ -e "$file" ] && break; done
+    [ -e "$file" ] || exit 0
+fi
+echo {hook} >>{counts}/$SLURMD_NODENAME
+"""
+
+
+class NodeAgents:
+    """The agents of a cluster's nodes, whose directories of state are in `state`.
+
+    `unserved` is how many hooks of a node are not to be served: their handlers were killed.
+    """
+
+    def __init__(self, state: Path, counts: Path) -> None:
+        self._state = state
+        self._counts = counts
+        self.unserved: Counter[tuple[str, str]] = Counter()
+        counts.mkdir()
+
+    def install_counters(self, slurm_dir: Path) -> None:
+        """Count the hooks that Slurm runs; its scripts run from z to a."""
+        for hook in ("prolog", "epilog"):
+            path = slurm_dir / f"{hook}.d" / "z-counter.sh"
+            path.write_text(
+                COUNTER.format(state=self._state, counts=self._counts, hook=hook), "utf-8"
+            )
+            path.chmod(0o755)
+
+    def count(self, hook: str, node: str) -> None:
+        """Count a hook that a test runs by hand."""
+        with (self._counts / node).open("a") as stream:
+            stream.write(f"{hook}\n")
+
+    def counted(self, hook: str, program: Path) -> Path:
+        """Return a script that counts the hook, and then is the program."""
+        path = self._counts / f"{hook}.sh"
+        counts = f"{self._counts}/$SLURMD_NODENAME"
+        path.write_text(f"#!/bin/sh\necho {hook} >>{counts}\nexec {program}\n", "utf-8")
+        path.chmod(0o755)
+        return path
+
+    def hooks_that_ran(self, node: str) -> dict[str, int]:
+        """How often each kind of hook ran, by the method that serves it."""
+        path = self._counts / node
+        hooks = path.read_text().split() if path.exists() else []
+        return dict(Counter(METHODS[hook] for hook in hooks))
+
+    def status(self, node: str) -> dict[str, Any]:
+        return call(self._state / node, interface.STATUS)
+
+    def assert_all_answered(self, node: str) -> None:
+        """Fail where a hook did its work by itself, or an agent had a fault."""
+        poll_until(lambda: self.status(node)["children"] <= 0, f"the agent of {node} to be idle")
+        shown = self.status(node)
+        hooks = set(METHODS.values())
+        served = {name: times for name, times in shown["served"].items() if name in hooks}
+        ran = Counter(self.hooks_that_ran(node))
+        ran.subtract({name: n for (at, name), n in self.unserved.items() if at == node})
+        assert served == {name: times for name, times in ran.items() if times}
+        assert [one["text"] for one in shown["faults"]] == []
