@@ -13,6 +13,7 @@ from jinja2 import UndefinedError
 
 from canhazgpu.schedulers.slurm.conf.settings import Settings
 from canhazgpu.schedulers.slurm.site.layout import plan_layout
+from canhazgpu.templates.agent_units import UNITS, UnitSettings, unit_texts
 from canhazgpu.templates.render import TEMPLATES, render, shell, shell_path
 from canhazgpu.templates.slurm_files import (
     CHAINS,
@@ -45,6 +46,16 @@ EVERYTHING = HookSettings(
     slurm_dir="/opt/slurm/etc",
     gpus=2,
 )
+UNIT_SETTINGS = {
+    "plain": UnitSettings("/opt/canhazgpu/bin/python", "/run/canhazgpu"),
+    "everything": UnitSettings(
+        python='/opt/100% it\'s $HOME/"bin"/python',
+        state_dir="/run/can haz/gpu-1/%n",
+        node="gpu-1",
+        config_file="/etc/canhazgpu/50% $(id) \\ é.toml",
+        store_dir="/var/lib/can haz/100%",
+    ),
+}
 CHAINED = {
     key: f"/opt/it's the site's/{key.lower()} $(id).sh"
     for key in ("Prolog", "Epilog", "TaskProlog")
@@ -65,6 +76,10 @@ TEXTS = {
     f"{case}/{name}": text
     for case, settings, chained in (("plain", PLAIN, {}), ("everything", EVERYTHING, CHAINED))
     for name, text in texts_of(settings, chained).items()
+} | {
+    f"{case}{path}": text
+    for case, settings in UNIT_SETTINGS.items()
+    for path, text in unit_texts(settings).items()
 }
 
 
@@ -89,7 +104,7 @@ def test_a_template_gives_its_golden_text(name: str) -> None:
 def test_every_template_is_rendered_and_every_golden_file_compared() -> None:
     templates = {path.name for path in TEMPLATES.glob("*.j2") if not path.name.startswith("_")}
 
-    assert templates == {f"{name}.j2" for name in (*HOOKS, *CHAINS, *FRAGMENTS)}
+    assert templates == {f"{name}.j2" for name in (*HOOKS, *CHAINS, *FRAGMENTS, *UNITS)}
     assert {str(path.relative_to(GOLDEN)) for path in GOLDEN.rglob("*.golden")} == {
         f"{name}.golden" for name in TEXTS
     }
@@ -103,7 +118,7 @@ def test_what_is_installed_is_what_is_rendered() -> None:
     }
 
 
-@pytest.mark.parametrize("name", [*HOOKS, *CHAINS, "slurm.conf"])
+@pytest.mark.parametrize("name", [*HOOKS, *CHAINS, "slurm.conf", *UNITS])
 def test_a_missing_value_is_an_error(name: str) -> None:
     with pytest.raises(UndefinedError):
         render(name, {})

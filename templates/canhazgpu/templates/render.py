@@ -26,6 +26,27 @@ def shell_path(value: str) -> str:
     return NODE_VARIABLE.join(shlex.quote(part) if part else "" for part in value.split("%n"))
 
 
+def unit_text(value: str) -> str:
+    """Return the value with percent signs that are no specifiers of systemd's (systemd.unit(5))."""
+    return value.replace("%", "%%")
+
+
+def unit_word(value: str) -> str:
+    """Return the value as one word of a line of systemd's: systemd.syntax(7), quoting."""
+    escaped = unit_text(value).replace("\\", "\\\\").replace('"', '\\"')
+    plain = all(letter.isalnum() or letter in "/._-@:+=%" for letter in value)
+    return escaped if plain and value else f'"{escaped}"'
+
+
+def unit_program(value: str) -> str:
+    """Return a program's path for ExecStart=; a dollar sign in its line is no variable.
+
+    systemd refuses quotes and backslashes in it, and not in an argument of env.
+    """
+    by_env = "/usr/bin/env " if set(value) & set("'\"\\") else ""
+    return f"{':' if '$' in value else ''}{by_env}{unit_word(value)}"
+
+
 def render(template: str, values: Mapping[str, object]) -> str:
     """Return the rendered template; raises `jinja2.UndefinedError` for a missing value."""
     return _environment().get_template(f"{template}.j2").render(values)
@@ -44,4 +65,7 @@ def _environment() -> Environment:
     )
     environment.filters["shell"] = shell
     environment.filters["shell_path"] = shell_path
+    environment.filters["unit_text"] = unit_text
+    environment.filters["unit_word"] = unit_word
+    environment.filters["unit_program"] = unit_program
     return environment

@@ -53,13 +53,6 @@ slurm_conf_option = click.option(
     " else /run/slurm/conf/slurm.conf]",
 )
 
-root_option = click.option(
-    "--root",
-    default="/",
-    metavar="DIR",
-    help="Work below this directory, as for a node's image; the scripts name no part of it.",
-)
-
 chain_option = click.option(
     "--chain",
     "chains",
@@ -68,8 +61,4 @@ chain_option = click.option(
     callback=parse_chains,
     help="The site's own Prolog, Epilog or TaskProlog, to be run as well; with no PATH there is"
     " none.  [default: what slurm.conf says]",
-)
-
-dry_run_option = click.option(
-    "--dry-run", is_flag=True, help="Show what would be done, with a diff of every file."
 )

@@ -17,13 +17,8 @@ from canhazgpu.cli.hook_site.install_warnings import install_warnings
 from canhazgpu.cli.hook_site.script_settings import hook_files, hook_settings
 from canhazgpu.cli.hook_site.store_login import shared_login
 from canhazgpu.cli.options.common import json_option
-from canhazgpu.cli.options.hooks import (
-    chain_option,
-    dry_run_option,
-    root_option,
-    slurm_conf_option,
-    slurm_dir_option,
-)
+from canhazgpu.cli.options.hooks import chain_option, slurm_conf_option, slurm_dir_option
+from canhazgpu.cli.options.installation import dry_run_option, root_option
 from canhazgpu.config import EffectiveConfig
 from canhazgpu.config.conflict_chain import swap_error
 from canhazgpu.errors import ConfigError

@@ -12,12 +12,8 @@ import click
 from canhazgpu.cli.app import App
 from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.cli.options.common import json_option
-from canhazgpu.cli.options.hooks import (
-    dry_run_option,
-    root_option,
-    slurm_conf_option,
-    slurm_dir_option,
-)
+from canhazgpu.cli.options.hooks import slurm_conf_option, slurm_dir_option
+from canhazgpu.cli.options.installation import dry_run_option, root_option
 from canhazgpu.config.schema import Config
 from canhazgpu.errors import ConfigError
 from canhazgpu.path_presence import may_exist

@@ -38,10 +38,11 @@ _ACTIONS: Mapping[ScriptState, Action] = {
 
 @dataclass(frozen=True, slots=True)
 class HookFile:
-    """One script to install: its path as Slurm knows it, and its text."""
+    """One file to install: its path on the node, its text and its mode."""
 
     path: Path
     text: str
+    mode: int = SCRIPT_MODE
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,10 @@ class InstallStep:
 
 
 def plan_install(
-    files: Sequence[HookFile], states: Mapping[Path, ScriptState], root: Path
+    files: Sequence[HookFile],
+    states: Mapping[Path, ScriptState],
+    root: Path,
+    advice: str = "move it away, or name another directory with --slurm-dir",
 ) -> tuple[InstallStep, ...]:
     """Decide what to do for each file, from the state of its target.
 
@@ -64,8 +68,7 @@ def plan_install(
     foreign = [str(target) for target in targets if states[target] == "foreign"]
     if foreign:
         raise ConfigError(
-            f"{', '.join(foreign)} was not installed by canhazgpu and is left as it is; move it"
-            " away, or name another directory with --slurm-dir"
+            f"{', '.join(foreign)} was not installed by canhazgpu and is left as it is; {advice}"
         )
     return tuple(
         InstallStep(file, target, _ACTIONS[states[target]])
@@ -77,10 +80,10 @@ def find_script_states(files: Sequence[HookFile], root: Path) -> dict[Path, Scri
     """Return the state of each file's target; raises `ConfigError` if one cannot be read."""
     targets = {under_root(root, file.path): file for file in files}
     with as_config_error():
-        return {target: _script_state(target, file.text) for target, file in targets.items()}
+        return {target: _script_state(target, file) for target, file in targets.items()}
 
 
-def _script_state(target: Path, text: str) -> ScriptState:
+def _script_state(target: Path, file: HookFile) -> ScriptState:
     try:
         found = target.lstat()
     except FileNotFoundError:
@@ -91,7 +94,7 @@ def _script_state(target: Path, text: str) -> ScriptState:
     content = target.read_bytes()
     if not is_marked(content):
         return "foreign"
-    same = content == text.encode() and stat.S_IMODE(found.st_mode) == SCRIPT_MODE
+    same = content == file.text.encode() and stat.S_IMODE(found.st_mode) == file.mode
     return "same" if same else "different"
 
 
@@ -116,13 +119,13 @@ def step_diff(step: InstallStep) -> str:
     if step.action == "unchanged":
         return ""
     before = read_marked(step.target)
-    mode = "" if before is None else _mode_change(step.target)
+    mode = "" if before is None else _mode_change(step)
     return mode + diff_text(step.target, before, step.file.text)
 
 
-def _mode_change(target: Path) -> str:
-    mode = stat.S_IMODE(target.lstat().st_mode)
-    return "" if mode == SCRIPT_MODE else f"{target}: mode {mode:o} -> {SCRIPT_MODE:o}\n"
+def _mode_change(step: InstallStep) -> str:
+    mode, wanted = stat.S_IMODE(step.target.lstat().st_mode), step.file.mode
+    return "" if mode == wanted else f"{step.target}: mode {mode:o} -> {wanted:o}\n"
 
 
 def diff_text(path: Path, before: str | None, after: str | None) -> str:
@@ -145,7 +148,7 @@ def apply_steps(steps: Sequence[InstallStep]) -> None:
             if step.action != "unchanged":
                 _make_directories(step.target.parent)
                 remove_stale_drafts(step.target)
-                replace_file(step.target, step.file.text, SCRIPT_MODE)
+                replace_file(step.target, step.file.text, step.file.mode)
 
 
 def _make_directories(directory: Path) -> None:
