@@ -25,6 +25,8 @@ from pathlib import Path
 from hook_node import Agents, Row, environments, prepare
 
 DEFAULT_ROUNDS = 20
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
+"""The nodes' files are in memory, as those below /run are; None for the usual directory."""
 SETTLE_S = 0.02
 """Time for the agent's processes to end: their CPU time counts for the row."""
 
@@ -43,7 +45,7 @@ Times = dict[str, list[float]]
 
 def main(pythons: list[str], rounds: int) -> None:
     """Print the median of each row in milliseconds, with its ratio to the first interpreter's."""
-    with tempfile.TemporaryDirectory(prefix="hook-time-") as directory:
+    with tempfile.TemporaryDirectory(prefix="hook-time-", dir=MEMORY) as directory:
         roots = [Path(directory, str(place)) for place in range(len(pythons))]
         for root in roots:
             prepare(root, root / "store")

@@ -174,14 +174,14 @@ def with_script(name: str, text: str, other: str) -> Callable[[], Any]:
     """Replace a text of one script."""
 
     def make() -> Any:
-        real = session.script_text
+        real = session.load_script
 
-        def script_text(script: str) -> str:
-            whole = real(script)
+        def load_script(script: str) -> session.LoadedScript:
+            whole = real(script).text
             assert script != name or text in whole
-            return whole.replace(text, other) if script == name else whole
+            return session.LoadedScript.of(whole.replace(text, other) if script == name else whole)
 
-        return script_text
+        return load_script
 
     return make
 
@@ -242,13 +242,13 @@ CHECKS: dict[str, tuple[Story, Any, str, Callable[[], Any]]] = {
     "an undone number stays refused": (
         a_script_that_comes_late,
         session,
-        "script_text",
+        "load_script",
         with_script("confirm", "if before == 'over' then", "if false then"),
     ),
     "a settled number stays refused": (
         a_script_that_comes_after_its_answer_is_forgotten,
         session,
-        "script_text",
+        "load_script",
         with_script("confirm", "grant_number <= settled_through()", "false"),
     ),
     "a release names its grant": (

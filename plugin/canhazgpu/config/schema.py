@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import field, fields
+from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 from canhazgpu.config.grant_sections import (
@@ -85,7 +88,8 @@ class Key:
 _TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "tuple[str, ...]": tuple}
 
 
-def all_keys() -> dict[str, Key]:
+@cache
+def all_keys() -> Mapping[str, Key]:
     """Return all keys by path, in the order of the reference."""
     found = {}
     for section, kind in SECTIONS.items():
@@ -94,4 +98,4 @@ def all_keys() -> dict[str, Key]:
                 section, item.name, _TYPES[str(item.type)], item.default, item.metadata["info"]
             )
             found[one.path] = one
-    return found
+    return MappingProxyType(found)

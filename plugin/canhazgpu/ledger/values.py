@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, field, replace
+from dataclasses import asdict, field, fields, replace
 from enum import Enum
 from typing import Any
 
@@ -292,7 +292,14 @@ class NodeView:
 
 def claim_to_dict(claim: Claim) -> dict[str, Any]:
     """Return the fields of the claim that have a value."""
-    return {name: value for name, value in asdict(claim).items() if value not in (None, ())}
+    found = {name: getattr(claim, name) for name in _CLAIM_FIELDS}
+    # Field by field: asdict() copies each value, and takes five times as long.
+    found["processes"] = tuple(asdict(one) for one in claim.processes)
+    found["share"] = None if claim.share is None else asdict(claim.share)
+    return {name: value for name, value in found.items() if value not in (None, ())}
+
+
+_CLAIM_FIELDS = tuple(one.name for one in fields(Claim))
 
 
 RECORD_ERRORS = (ValueError, TypeError, KeyError, OverflowError, RecursionError)

@@ -18,6 +18,7 @@ from hosts.running_agent import RunningAgent, is_alive, run_hook
 from polling import poll_until
 
 from canhazgpu.agent.client import call
+from canhazgpu.agent.socket_files import SCANNER_SOCKET, short_address
 from canhazgpu.agent.wire import interface
 from canhazgpu.agent.wire.framing import MAX_MESSAGE_BYTES, decode, encode
 from canhazgpu.cli.version import VERSION
@@ -39,7 +40,8 @@ def connected(path: Path, sent: bytes = b"") -> socket.socket:
     made = socket.socket(socket.AF_UNIX)
     OPENED.append(made)
     made.settimeout(60)
-    made.connect(str(path))
+    with short_address(path) as address:
+        made.connect(address)
     # One that is refused may be closed already; the answer is there all the same.
     with contextlib.suppress(BrokenPipeError):
         made.sendall(sent)
@@ -311,3 +313,18 @@ def test_killed_it_leaves_nothing_that_keeps_the_next_from_starting(agent: Runni
 
     with RunningAgent(agent.state_dir.parent) as second:
         assert second.status()["pid"] == second.process.pid
+
+
+def test_a_scanner_that_was_stopped_is_replaced(agent: RunningAgent) -> None:
+    scanner_socket = agent.people_socket.with_name(SCANNER_SOCKET)
+    connected(scanner_socket)
+    poll_until(agent.children)
+    (stopped,) = agent.children()
+
+    os.kill(stopped, signal.SIGSTOP)
+
+    poll_until(lambda: not is_alive(stopped))
+    connected(scanner_socket)
+    poll_until(agent.children)
+    assert agent.children() != [stopped]
+    assert f"the scanner (PID {stopped})" in agent.status()["faults"][0]["text"]

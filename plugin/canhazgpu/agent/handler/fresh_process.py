@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import signal
@@ -9,6 +10,8 @@ import sys
 from collections.abc import Collection, Mapping
 
 MAX_DESCRIPTOR = 2**31 - 1
+GC_THRESHOLD = 200_000
+"""Objects made and not freed until the garbage collector runs: more than most requests make."""
 RESET_SIGNALS = (
     signal.SIGTERM,
     signal.SIGINT,
@@ -26,6 +29,8 @@ def become_fresh(keep: Collection[int]) -> None:
 
     The descriptors `keep` stay open; their numbers are above 2.
     """
+    # It ends soon: a collection would find little, and touch pages that it shares with its parent.
+    gc.set_threshold(GC_THRESHOLD)
     signal.set_wakeup_fd(-1)
     for number in RESET_SIGNALS:
         signal.signal(number, signal.SIG_DFL)

@@ -1,4 +1,7 @@
-"""Import everything that a handler may need: a handler itself imports nothing."""
+"""Import everything that a handler may need: a handler itself imports nothing.
+
+Beside the modules these are texts that never change while the agent runs, as the store's scripts.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,9 @@ import gc
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+
+from canhazgpu.config.schema import all_keys
+from canhazgpu.ledger.store.session import load_all_scripts
 
 PACKAGES = (
     "allocation",
@@ -60,6 +66,8 @@ def import_everything() -> None:
         # What is not installed is missed where it is used, and the message is there.
         with contextlib.suppress(ImportError):
             import_module(name)
+    load_all_scripts()
+    all_keys()
     gc.collect()
     gc.freeze()
 

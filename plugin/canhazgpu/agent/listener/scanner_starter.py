@@ -6,6 +6,7 @@ The listener owns the listening socket, and only looks at it while there is no s
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -64,13 +65,20 @@ class ScannerStarter:
         self._pid = pid
 
     def reap(self) -> str:
-        """Note that the scanner has ended, if it has; return its fault, empty for none."""
+        """Note that the scanner has ended, if it has; return its fault, empty for none.
+
+        One that was stopped is killed: it would neither answer nor leave its place to another.
+        """
         if not self._pid:
             return ""
         try:
-            found, status = os.waitpid(self._pid, os.WNOHANG)
+            found, status = os.waitpid(self._pid, os.WNOHANG | os.WUNTRACED)
         except ChildProcessError:
             found, status = self._pid, 0
+        if found and os.WIFSTOPPED(status):
+            # Its end is another SIGCHLD. It is not reaped yet: the number is still its own.
+            os.kill(self._pid, signal.SIGKILL)
+            return ""
         if not found:
             return ""
         self._pid = 0

@@ -23,6 +23,7 @@ from canhazgpu.ledger.local.grant_steps import (
     without_intent,
 )
 from canhazgpu.ledger.local.intent import Intent
+from canhazgpu.ledger.local.journal import PendingEntries
 from canhazgpu.ledger.local.reconcile import MAX_BATCH, Reconciler
 from canhazgpu.ledger.local.store_access import StoreAccess
 from canhazgpu.ledger.port import (
@@ -78,6 +79,7 @@ class BookGrants:
         self._book_file = book_file
         self._reconciler = reconciler
         self._committer = committer or Committer(this_process())
+        self._at_open: tuple[Intent, PendingEntries, Book] | None = None
 
     def open(self, claim: Claim, choose: Choose) -> Intent | GrantedGpus | BlockedGpu | TooFewGpus:
         """Choose GPUs and enter an intent; or return why none can be chosen.
@@ -94,19 +96,21 @@ class BookGrants:
             if not isinstance(chosen, GrantedGpus) or chosen.repeated:
                 return chosen
             committer = self._committer
-            return transaction.open_intent(claim, chosen.gpus, committer.process, committer.life_s)
+            intent = transaction.open_intent(
+                claim, chosen.gpus, committer.process, committer.life_s
+            )
+            self._at_open = (intent, transaction.pending, transaction.book)
+            return intent
 
     def confirm(self, store: Ledger, intent: Intent, observation: Observation) -> Confirmed:
         """Ask the store for the grant, after all entries of the journal; raises `StoreError`.
 
         An intent that the store refuses is removed.
         """
-        with self._book_file.open() as transaction:
-            pending, book = transaction.pending, transaction.book
+        pending, book = self._journal_and_book(intent)
         if len(pending.entries) > MAX_BATCH:
             self._reconciler.deliver_journal(store)
-            with self._book_file.open() as transaction:
-                pending, book = transaction.pending, transaction.book
+            pending, book = self._journal_and_book()
         answer = store.confirm(
             self._node,
             UnconfirmedGrant(
@@ -119,15 +123,32 @@ class BookGrants:
             ),
             observation,
         )
+        if pending.entries or answer.outcome is not None:
+            self._note_answer(intent, pending, answer.outcome)
+        self._reconciler.log_overruled(answer.overruled)
+        return answer
+
+    def _journal_and_book(self, opened: Intent | None = None) -> tuple[PendingEntries, Book]:
+        """Return both, as they were when the intent was opened if that was this object's last one.
+
+        What was entered since then has higher numbers: the confirmation need not bring it.
+        """
+        at_open, self._at_open = self._at_open, None
+        if at_open is not None and at_open[0] == opened:
+            return at_open[1:]
+        with self._book_file.open() as transaction:
+            return transaction.pending, transaction.book
+
+    def _note_answer(
+        self, intent: Intent, pending: PendingEntries, outcome: BlockedGpu | GrantSettled | None
+    ) -> None:
         with self._book_file.open() as transaction:
             if pending.entries:
                 transaction.drop_recorded(pending.entries[-1].number)
-            if isinstance(answer.outcome, GrantSettled):
-                transaction.skip_numbers(answer.outcome.through)
-            if answer.outcome is not None:
+            if isinstance(outcome, GrantSettled):
+                transaction.skip_numbers(outcome.through)
+            if outcome is not None:
                 transaction.book = without_intent(transaction.book, intent.number)
-        self._reconciler.log_overruled(answer.overruled)
-        return answer
 
     def commit(self, intent: Intent, *, confirmed: bool) -> CommitRefusal | None:
         """Make the grant final; returns why it may not be, after cancelling it.

@@ -150,10 +150,11 @@ class FallbackLedger(DelegatingLedger):
                     self._seen_numbers.get(owner),
                 )
                 transaction.apply_and_journal(*entries)
+                pending = transaction.pending
         except NodeStateError as exc:
             return self._release_in_store(entry, exc)
         self._grants.forget(owner)
-        self._access.deliver_journal()
+        self._access.deliver_journal(pending)
         released = sorted(held | self._only_in_store(owner, gpus)) if entries else []
         if released:
             self.released.setdefault(owner, []).extend(released)
@@ -232,7 +233,8 @@ class FallbackLedger(DelegatingLedger):
             with self._book_file.open() as transaction:
                 lag_s = 0.0 if self.without_store else CLOCK_LAG_S
                 transaction.apply_and_journal(replace(entry, at=transaction.now + lag_s))
-            self._access.deliver_journal()
+                pending = transaction.pending
+            self._access.deliver_journal(pending)
         except CanhazgpuError as exc:
             self._log(log_line("not-in-history", node=self._node, reason=error_text(exc)))
 

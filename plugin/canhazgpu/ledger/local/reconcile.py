@@ -14,6 +14,7 @@ from canhazgpu.ledger.journal_entries import (
 )
 from canhazgpu.ledger.local.book import lost_job_reservations, lost_timed_reservations
 from canhazgpu.ledger.local.book_file import BookFile, BookTransaction
+from canhazgpu.ledger.local.journal import PendingEntries
 from canhazgpu.ledger.port import Ledger
 from canhazgpu.ledger.values import Claim, NodeView, Reservation
 from canhazgpu.logfmt import log_line
@@ -52,6 +53,9 @@ class Reconciler:
         with self._book_file.open() as transaction:
             lost = lost_job_reservations(transaction.book, view)
             timed = lost_timed_reservations(transaction.book, view)
+            if not lost and not timed:
+                transaction.refresh(view, read)
+                return view
         # Outside the lock: this may ask Slurm, and reads the history.
         ended = {owner for owner, held in lost.items() if self._is_gone(held[0].claim)}
         timed = [one for one in timed if not _was_released(store, self._node, one)]
@@ -59,8 +63,6 @@ class Reconciler:
             transaction.refresh(view, read)
             self._restore_jobs(transaction, lost, ended)
             self._restore_timed(transaction, timed, view)
-        if not lost and not timed:
-            return view
         self.deliver_journal(store)
         return None
 
@@ -73,10 +75,11 @@ class Reconciler:
         for one in overruled:
             self._log(overruled_text(one, self._node))
 
-    def deliver_journal(self, store: Ledger) -> None:
-        """Send all entries of the journal to the store."""
-        with self._book_file.open() as transaction:
-            pending = transaction.pending
+    def deliver_journal(self, store: Ledger, pending: PendingEntries | None = None) -> None:
+        """Send all entries of the journal to the store; `pending` are those that were just read."""
+        if pending is None:
+            with self._book_file.open() as transaction:
+                pending = transaction.pending
         entries = self.deliverable(pending.entries)
         for first in range(0, len(entries), MAX_BATCH):
             some = entries[first : first + MAX_BATCH]

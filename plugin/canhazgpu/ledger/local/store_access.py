@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from canhazgpu.errors import NodeStateError, StoreError, error_text
 from canhazgpu.ledger.local.book_file import BookFile
+from canhazgpu.ledger.local.journal import PendingEntries
 from canhazgpu.ledger.local.outage import StoreOutage
 from canhazgpu.ledger.local.reconcile import Reconciler
 from canhazgpu.ledger.port import Ledger
@@ -87,10 +88,17 @@ class StoreAccess:
                     raise
         return otherwise()
 
-    def deliver_journal(self) -> None:
-        """Send the journal to the store, if it answers."""
+    def deliver_journal(self, pending: PendingEntries | None = None) -> None:
+        """Send the journal to the store, if it answers; `pending` as this process just wrote it."""
         self.just_read = None
-        self.ask(self._reconciler.deliver_journal, lambda: None)
+        if self._store is None:
+            # The first contact delivers it.
+            pending = None
+
+        def deliver(store: Ledger) -> None:
+            self._reconciler.deliver_journal(store, pending)
+
+        self.ask(deliver, lambda: None)
 
     def refresh_book(self) -> None:
         """Bring the book's copy of what others hold up to date, if the store answers."""

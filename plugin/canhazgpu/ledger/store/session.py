@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
+from hashlib import sha1
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from canhazgpu.errors import StoreError
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.store.connect import Role, connect, translate_errors
 from canhazgpu.ledger.store.foreign_node import foreign_node_error, recorded_identity
 from canhazgpu.ledger.store.keys import NodeKeys, node_keys
@@ -47,7 +50,6 @@ class StoreSession:
         self._history_ms = store.history_days * DAY_MS
         self._command_client: redis.Redis | None = None
         self._blocking_client: redis.Redis | None = None
-        self._scripts: dict[str, Callable[..., Any]] = {}
 
     @contextmanager
     def client(self) -> Iterator[redis.Redis]:
@@ -75,12 +77,17 @@ class StoreSession:
         identity = ""
         if self._identity is not None and node == self._own_keys and name != "forget_node":
             identity = self._identity.to_json()
+        script, keys = load_script(name), node.in_order()
         with self._errors():
-            script = self._scripts.get(name)
-            if script is None:
-                script = self._client().register_script(script_text(name))
-                self._scripts[name] = script
-            return script(keys=node.in_order(), args=[self._history_ms, *arguments, identity])
+            client: Any = self._client()
+            from redis.exceptions import NoScriptError  # noqa: PLC0415 - imported by the client
+
+            call = (script.sha, len(keys), *keys, self._history_ms, *arguments, identity)
+            try:
+                return client.evalsha(*call)
+            except NoScriptError:
+                client.script_load(script.text)
+                return client.evalsha(*call)
 
     def open(self) -> None:
         """Connect now: it may take long, as it may start the embedded store."""
@@ -106,6 +113,32 @@ class StoreSession:
                 f"the ledger holds what is no text: {exc}",
                 next_step="another program writes into its keys: give it another database",
             ) from exc
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedScript:
+    """A script's text, and the name by which the store knows it: the SHA-1 of the text."""
+
+    text: str
+    sha: str
+
+    @staticmethod
+    def of(text: str) -> LoadedScript:
+        """Return the script with this text."""
+        return LoadedScript(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+@cache
+def load_script(name: str) -> LoadedScript:
+    """Return the script; a process reads it once."""
+    return LoadedScript.of(script_text(name))
+
+
+def load_all_scripts() -> None:
+    """Read them all now: what is forked from this process has them."""
+    for path in SCRIPT_DIRECTORY.glob("*.lua"):
+        if path.stem not in SHARED_TEXTS:
+            load_script(path.stem)
 
 
 def script_text(name: str) -> str:

@@ -88,9 +88,9 @@ def group_at(path: str, mounts: tuple[CgroupMount, ...]) -> str | None:
     """Return the group that a directory without symbolic links is, None if it is none."""
     # Of mounts on the same point the last one is seen.
     for mount in sorted(reversed(mounts), key=lambda one: -len(one.mount_point)):
-        if PurePosixPath(path).is_relative_to(mount.mount_point):
-            below = str(PurePosixPath(path).relative_to(mount.mount_point))
-            return _joined(mount.root, "" if below == "." else below)
+        above = mount.mount_point.rstrip("/") + "/"
+        if f"{path}/".startswith(above):
+            return _joined(mount.root, path[len(above) :])
     return None
 
 

@@ -10,6 +10,8 @@ from canhazgpu.errors import InputError
 MAX_NAMES = 65536
 
 _ITEM = re.compile(r"(?:[^,\[\]]|\[[0-9,-]*\])+")
+_BRACKETS = re.compile(r"\[([0-9,-]*)\]")
+_COMMAS = re.compile(",+")
 _RANGE = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?")
 
 
@@ -17,7 +19,7 @@ def expand_hostlist(text: str) -> tuple[str, ...]:
     """Return the names of a hostlist in order; raises `InputError` for a malformed one."""
     names: list[str] = []
     for item in _items(text):
-        parts = re.split(r"\[([0-9,-]*)\]", item)
+        parts = _BRACKETS.split(item)
         choices = [
             _numbers(part, text) if index % 2 else [part] for index, part in enumerate(parts)
         ]
@@ -34,7 +36,7 @@ def hostlist_has(text: str, name: str) -> bool:
 
 
 def _item_has(item: str, name: str, whole: str) -> bool:
-    parts = re.split(r"\[([0-9,-]*)\]", item)
+    parts = _BRACKETS.split(item)
     if len(parts) == 1:
         return item == name
     if len(parts) > 3:  # several ranges: which digits belong to which is not certain
@@ -59,7 +61,7 @@ def _range_has(text: str, digits: str, whole: str) -> bool:
 
 def _items(text: str) -> list[str]:
     items = _ITEM.findall(text)
-    if ",".join(items) != re.sub(",+", ",", text).strip(","):
+    if ",".join(items) != _COMMAS.sub(",", text).strip(","):
         raise InputError(f"{text[:80]!r} is not a list of names; accepted: n1,n[2-4]")
     return items
 

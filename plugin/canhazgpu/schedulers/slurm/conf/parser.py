@@ -22,6 +22,7 @@ _PAIR = re.compile(
 )
 _LINE_KEYS = frozenset({"name", "nodename"})
 """Keys that say what a line is about, where they begin it."""
+_ESCAPED = re.compile(r"\\(.?)", re.DOTALL)
 _COMMENT = re.compile(r"((?:[^\\#]|\\.)*)#.*", re.DOTALL)
 _INCLUDE = re.compile(r"include\s+(\S+)(.*)", re.ASCII | re.DOTALL | re.IGNORECASE)
 
@@ -110,4 +111,4 @@ def _without_comment(text: str) -> str:
 
 
 def _unescaped(text: str) -> str:
-    return re.sub(r"\\(.?)", r"\1", text, flags=re.DOTALL)
+    return _ESCAPED.sub(r"\1", text)

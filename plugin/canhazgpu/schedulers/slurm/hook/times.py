@@ -13,6 +13,8 @@ MAX_HOOK_AGE_S = 3600.0
 """No hook is older: Slurm's own limits are shorter."""
 CLOCK_STEP_S = 0.01
 """The times of /proc are cut to hundredths: what began so much after an end began after it."""
+_SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?", re.ASCII)
+_WHOLE_SECONDS = re.compile(r"[0-9]{1,3}", re.ASCII)
 
 
 def hook_began_s(environ: Mapping[str, str]) -> float:
@@ -23,7 +25,7 @@ def hook_began_s(environ: Mapping[str, str]) -> float:
     """
     now = uptime_s()
     text = environ.get(names.HOOK_BEGAN_S, "")
-    if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", text, re.ASCII):
+    if _SECONDS.fullmatch(text):
         began = max(float(text), now - MAX_HOOK_AGE_S)
     else:
         ticks = process_start_ticks(os.getpid())
@@ -35,4 +37,4 @@ def hook_began_s(environ: Mapping[str, str]) -> float:
 def killed_run_s(environ: Mapping[str, str]) -> float:
     """Return how long the killed run of this hook took, in seconds; 0.0 without one."""
     text = environ.get(names.KILLED_RUN_S, "")
-    return float(text) if re.fullmatch(r"[0-9]{1,3}", text, re.ASCII) else 0.0
+    return float(text) if _WHOLE_SECONDS.fullmatch(text) else 0.0
