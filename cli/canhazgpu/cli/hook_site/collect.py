@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from canhazgpu.cli.app import App
+from canhazgpu.cli.hook_site.agent_state import agent_state
 from canhazgpu.cli.hook_site.config_warnings import (
     keys_invisible_to_hooks,
     paths_changeable_by_others,
@@ -98,6 +99,7 @@ def collect_site_state(app: App, slurm_dir: str, slurm_conf: str | None) -> Site
         )
         if settings
         else HookProbeResult(),
+        agent=agent_state(state_dir(config.node, node), node),
         nvml_libraries=find_nvml_libraries(app.environ.get("LD_LIBRARY_PATH", "")),
     )
 

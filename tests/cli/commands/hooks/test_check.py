@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from hosts.running_agent import RunningAgent
 from servers.private_redis import PrivateRedis
 from slurm_configurations import make_device_files
 
@@ -338,3 +339,29 @@ def test_it_ends_with_1_for_warnings_where_that_is_asked_for(
 def test_every_check_is_in_the_administrators_reference() -> None:
     described = set(re.findall(r"^\| `([a-z-]+)` \|", REFERENCE.read_text(), re.MULTILINE))
     assert described == {check.id for check in CHECKS}
+
+
+def agent_finding(site: Path) -> dict[str, str]:
+    found = json.loads(hooks(site, "check", "--json").stdout)["findings"]
+    return next(one for one in found if one["id"] == "agent")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may run an agent")
+def test_the_agent_is_asked_what_it_is(
+    site: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    assert agent_finding(site)["severity"] == "ok"
+    assert "no agent runs" in agent_finding(site)["found"]
+
+    with RunningAgent(tmp_path_factory.mktemp("agent")) as agent:
+        config = site / "config.toml"
+        text = config.read_text()
+        config.write_text(re.sub(r'state_dir = "[^"]*"', f'state_dir = "{agent.state_dir}"', text))
+        assert str(agent.state_dir) in config.read_text()
+        assert agent_finding(site)["found"] == "the agent answers, with this release"
+
+    # Killed: its socket is left.
+    left = agent_finding(site)
+    assert left["severity"] == "warning"
+    assert "nobody listens" in left["found"]
+    assert left["fix"] == "canhazgpu agent install"

@@ -175,7 +175,7 @@ def test_a_change_by_hand_is_not_lost_without_a_word(root: Path, last: str) -> N
     run("hooks", "install", "--root", root)
     changed = root / "etc/slurm/epilog.d/canhazgpu.sh"
     # Above the seal, whose line end not every editor leaves.
-    text = changed.read_text().replace("\nrun\n", "\necho mine\nrun\n")
+    text = changed.read_text().replace("\nask_agent\n", "\necho mine\nask_agent\n")
     changed.write_text(text.removesuffix("\n") + last)
 
     shown = run("hooks", "install", "--root", root, "--dry-run")
@@ -355,3 +355,20 @@ def test_the_wheel_holds_the_templates(tmp_path: Path) -> None:
         names = set(archive.namelist())
     templates = project / "templates"
     assert {str(path.relative_to(templates)) for path in templates.rglob("*.j2")} <= names
+
+
+def test_the_agent_is_told_of_until_its_unit_is_installed(root: Path) -> None:
+    command = f"canhazgpu agent install --root {root}"
+    assert command in run("hooks", "install", "--root", root).stdout
+    assert command in json.loads(run("hooks", "install", "--root", root, "--json").stdout)["hint"]
+
+    unit = root / "etc/systemd/system/canhazgpu-agent.service"
+    unit.parent.mkdir(parents=True)
+    unit.write_text("# Installed by canhazgpu\n")
+
+    assert json.loads(run("hooks", "install", "--root", root, "--json").stdout)["hint"] is None
+    assert "agent install" not in run("hooks", "install", "--root", root).stdout
+    left = run("hooks", "uninstall", "--root", root)
+    assert "canhazgpu-agent.service" in left.stdout
+    assert "canhazgpu agent uninstall" in left.stdout
+    assert unit.exists()

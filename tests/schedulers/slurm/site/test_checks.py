@@ -23,6 +23,7 @@ from canhazgpu.schedulers.slurm.site.checks.registry import (
 )
 from canhazgpu.schedulers.slurm.site.layout import plan_layout
 from canhazgpu.schedulers.slurm.site.state import (
+    AgentState,
     ConfFile,
     ConfigState,
     HookProbeResult,
@@ -256,6 +257,10 @@ BROKEN: list[tuple[str, str, Change, str]] = [
         of(state_dir=StateDir("/run/canhazgpu", 0, 0o755, damaged="published.json cannot be read")),
         "canhazgpu-healthcheck",
     ),
+    ("agent", "warning", of(agent=AgentState("2.0", "1.0")), "canhazgpu agent install"),
+    ("agent", "warning", of(agent=AgentState("2.0", fault="no answer", unit="x")), "restart x"),
+    ("agent", "warning", of(agent=AgentState("2.0", fault="no answer")), "agent install"),
+    ("agent", "warning", of(agent=AgentState("2.0", unit="x.service")), "restart x.service"),
     ("root", "warning", of(as_root=False), "sudo canhazgpu hooks check"),
     ("config", "error", config(fault="unknown key x"), "canhazgpu config show"),
     (
@@ -635,6 +640,7 @@ def test_every_check_is_tried() -> None:
         hook(skew_s=None),
         config(users_file=None, users_file_blocked_by=None),
         of(state_dir=StateDir("/run/canhazgpu")),
+        of(agent=AgentState("2.0", "2.0", unit="x.service")),
         config(has_password=True, is_world_readable=False),
         config(config=Config(slurm=SlurmConfig(export="index"))),
         lambda site: config(config=Config(run=RunConfig(export="index")))(
@@ -716,3 +722,13 @@ def test_units_of_shard_that_nobody_tells_are_found_before_24_11() -> None:
     found = [one for one in run_checks(change(HEALTHY)) if one.id == "shared-gpus"]
     assert [one.severity for one in found] == ["warning", "warning"]
     assert "counts as a whole GPU in 'canhazgpu report'" in found[1].found
+
+
+def test_a_node_without_an_agent_is_told_of_it_and_one_with_it_what_it_has() -> None:
+    def said(site: SiteState) -> str:
+        return next(one.found for one in run_checks(site) if one.id == "agent")
+
+    assert "canhazgpu agent install" in said(HEALTHY)
+    assert said(of(agent=AgentState("2.0", "2.0"))(HEALTHY)) == (
+        "the agent answers, with this release"
+    )

@@ -12,6 +12,7 @@ import click
 
 from canhazgpu.cli.app import App
 from canhazgpu.cli.exit_codes import exit_codes
+from canhazgpu.cli.hook_site.agent_state import install_hint
 from canhazgpu.cli.hook_site.config_warnings import config_warnings
 from canhazgpu.cli.hook_site.install_warnings import install_warnings
 from canhazgpu.cli.hook_site.script_settings import hook_files, hook_settings
@@ -48,12 +49,13 @@ from canhazgpu.schedulers.slurm.site.required_lines import ConfLine, hook_limit_
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """The steps of an installation, the lines for slurm.conf, and warnings."""
+    """The steps of an installation, the lines for slurm.conf, warnings, and a hint or ""."""
 
     conf: Path
     steps: tuple[InstallStep, ...]
     lines: tuple[ConfLine, ...]
     warnings: tuple[str, ...]
+    hint: str
 
 
 @click.command(epilog=exit_codes())
@@ -134,6 +136,7 @@ def _plan_installation(
             *_store_warnings(effective, app, root),
             *install_warnings(site, layout, steps, root, slurm_picks=slurm_picks),
         ),
+        hint=install_hint(root),
     )
 
 
@@ -150,6 +153,8 @@ def _print_text(installation: Installation, diffs: Mapping[Path, str], *, dry_ru
         click.echo(f"{to_be}{step.action} {step.target}")
     for text in filter(None, diffs.values()):
         click.echo(f"\n{text}", nl=False)
+    if installation.hint:
+        click.echo(f"\n{installation.hint}")
     if not installation.lines:
         click.echo(f"\n{installation.conf} has every line that the hooks need.")
     else:
@@ -186,4 +191,5 @@ def _installation_to_dict(
             for line in installation.lines
         ],
         "warnings": list(installation.warnings),
+        "hint": installation.hint or None,
     }

@@ -11,6 +11,7 @@ import click
 
 from canhazgpu.cli.app import App
 from canhazgpu.cli.exit_codes import exit_codes
+from canhazgpu.cli.hook_site.agent_state import installed_units
 from canhazgpu.cli.options.common import json_option
 from canhazgpu.cli.options.hooks import slurm_conf_option, slurm_dir_option
 from canhazgpu.cli.options.installation import dry_run_option, root_option
@@ -65,6 +66,7 @@ class Uninstallation:
     health_check_caller: str
     dry_run: bool
     store_prefix: str
+    agent_units: Sequence[str]
 
     @property
     def refused(self) -> bool:
@@ -145,6 +147,7 @@ def _plan_uninstallation(
         health_check_caller if calls else "",
         dry_run,
         _config(app).store.prefix,
+        installed_units(root),
     )
 
 
@@ -168,6 +171,10 @@ def _text_lines(plan: Uninstallation) -> Iterator[str]:
             yield diff_text(one.target, one.text, None).rstrip("\n")
     yield ""
     yield from _conf_instructions(plan)
+    if plan.agent_units:
+        yield ""
+        yield f"The agent is left as it is ({', '.join(plan.agent_units)}):"
+        yield "'canhazgpu agent uninstall' ends it and removes its units."
     yield ""
     yield LEDGER_NOTICE.format(prefix=plan.store_prefix).rstrip("\n")
 
@@ -197,6 +204,7 @@ def _json(plan: Uninstallation) -> str:
         {
             "dry_run": plan.dry_run,
             "refused": plan.refused,
+            "agent_units": list(plan.agent_units),
             "files": [
                 {
                     "path": one.path,

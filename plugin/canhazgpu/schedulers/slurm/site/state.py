@@ -154,6 +154,20 @@ class HookProbeResult:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentState:
+    """The node's agent; `release` is its release, None where none answers, and `wanted` this one.
+
+    `fault` says why a socket in its place gives no answer. `unit` is the name of its installed
+    unit, "" where there is none.
+    """
+
+    wanted: str = ""
+    release: str | None = None
+    fault: str | None = None
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class SiteState:
     """The state of a node, for ``canhazgpu hooks check``."""
 
@@ -165,6 +179,7 @@ class SiteState:
     state_dir: StateDir
     hook_probe: HookProbeResult
     nvml_libraries: tuple[str, ...] = ()
+    agent: AgentState = field(default_factory=AgentState)
 
 
 @dataclass(frozen=True, slots=True)

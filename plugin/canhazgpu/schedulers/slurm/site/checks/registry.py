@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from canhazgpu.schedulers.slurm.site.checks import (
+    agent,
     conf,
     export,
     gpus,
@@ -26,13 +27,13 @@ CheckFunction = Callable[[SiteState], Iterator[Problem]]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check: its id, the text for no problem, and the function.
+    """One check: its id, the text for no problem (or what gives it), and the function.
 
     `applies` tells whether the check's input is known; if not, the check gives no finding.
     """
 
     id: str
-    ok_text: str
+    ok_text: str | Callable[[SiteState], str]
     find_problems: CheckFunction
     applies: Callable[[SiteState], bool] = lambda _site: True
 
@@ -160,6 +161,7 @@ CHECKS = (
         "canhazgpu runs with nothing but a hook's environment",
         node.hook_environment,
     ),
+    Check("agent", agent.agent_text, agent.agent),
     Check("gpus", "hooks can read every GPU, and each is healthy", gpus.gpus, _probe_succeeded),
     Check(
         "gpu-count", "the driver shows the GPUs that Slurm counts", gpus.gpu_count, _gpus_readable
@@ -200,7 +202,7 @@ CHECKS_NEEDING_CONFIG = frozenset(
         "clean-up-time",
     }
     | {"assignment", "state-dir", "hook-environment", "gpus", "gpu-count", "store", "clock"}
-    | {"published", "unkillable-step", "cuda-index", "store-time", "store-keeps"}
+    | {"agent", "published", "unkillable-step", "cuda-index", "store-time", "store-keeps"}
 )
 """Checks without a finding if canhazgpu's configuration could not be read."""
 
@@ -233,7 +235,8 @@ def _findings(check: Check, site: SiteState) -> Iterator[Finding]:
         is_ok = False
         yield Finding(check.id, problem.severity, problem.found, problem.wanted, problem.fix)
     if is_ok:
-        yield Finding(check.id, "ok", check.ok_text)
+        text = check.ok_text if isinstance(check.ok_text, str) else check.ok_text(site)
+        yield Finding(check.id, "ok", text)
 
 
 def worst_severity(findings: Iterable[Finding]) -> Severity:

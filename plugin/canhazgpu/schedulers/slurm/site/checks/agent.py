@@ -1,0 +1,40 @@
+"""Pure: the check of the node's agent, without which hooks do their work themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from canhazgpu.schedulers.slurm.site.state import Problem, SiteState
+
+NO_AGENT = (
+    "no agent runs, so hooks do their work in their own processes: 'canhazgpu agent install' makes"
+    " them faster"
+)
+
+
+def agent_text(site: SiteState) -> str:
+    """Say what is there, where nothing is wrong with it."""
+    return NO_AGENT if site.agent.release is None else "the agent answers, with this release"
+
+
+def agent(site: SiteState) -> Iterator[Problem]:
+    """Find an agent of another release, one that gives no answer, and one that was not started."""
+    found = site.agent
+    start = f"systemctl restart {found.unit}" if found.unit else "canhazgpu agent install"
+    if found.release is not None:
+        if found.release != found.wanted:
+            yield Problem(
+                "warning",
+                f"the agent is of release {found.release}: hooks are answered with that one",
+                f"release {found.wanted}",
+                "canhazgpu agent install; or restart it where another supervisor runs it",
+            )
+    elif found.fault:
+        yield Problem(
+            "warning",
+            f"{found.fault}; hooks wait for it, some seconds at most, and do their work themselves",
+            "an agent that answers, or none",
+            start,
+        )
+    elif found.unit:
+        yield Problem("warning", f"{found.unit} is installed, and no agent runs", "an agent", start)
