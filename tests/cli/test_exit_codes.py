@@ -25,6 +25,8 @@ ARGUMENTS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("admin", "quarantine"): ("0", "--reason", "x"),
     ("admin", "release"): ("--user", "x", "--reason", "x"),
     ("admin", "unquarantine"): ("0",),
+    ("agent", "install"): ("--root", "{tmp}", "--dry-run"),
+    ("agent", "uninstall"): ("--root", "{tmp}", "--dry-run"),
     ("completion",): ("bash",),
     ("explain",): ("12",),
     ("extend",): ("--duration", "1h"),
@@ -112,7 +114,7 @@ def expected(path: tuple[str, ...], fault: str) -> int | None:
         return CANNOT_TELL
     if fault == WRONG_OPTION:
         return 2
-    if path[0] in ("completion", "config", "hooks"):
+    if path[0] in ("completion", "config", "hooks") or path[1:] in (("install",), ("uninstall",)):
         return None
     if path[0] == "agent":
         answers = path == ("agent", "release-driver")  # without an agent nothing is open

@@ -234,12 +234,14 @@ def test_a_client_that_gives_up_before_it_confirms_has_nothing_done(agent: Runni
     agent.wait_until_idle()
 
     assert agent.served("JobStart") == 0
-    # Nor do the bytes of one that has ended, all at once.
+    # Nor do the bytes of one that has ended, all at once, before the agent sees them.
+    agent.process.send_signal(signal.SIGSTOP)
     pid = os.fork()
     if pid == 0:
         connected(agent.hooks_socket, JOB_CALL + encode({"method": interface.CONFIRM}))
         os._exit(0)
     os.waitpid(pid, 0)
+    agent.process.send_signal(signal.SIGCONT)
     agent.wait_until_idle()
     assert agent.served("JobStart") == 0
 

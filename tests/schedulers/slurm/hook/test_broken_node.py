@@ -438,7 +438,7 @@ def test_so_does_a_run_that_was_killed(node: Any, lost: str, at_most_s: float) -
     node.configure(slurm={"hook_deadline_s": 30.0})
     tell = (
         "from canhazgpu.schedulers.slurm.job_start import reserve\n"
-        "reserve.start_job = lambda hook: print(hook.time_left_s)\n"
+        "reserve.start_job = lambda hook, *more: print(hook.time_left_s)\n"
         "from canhazgpu.prolog.main import main\n"
         "main()\n"
     )

@@ -144,7 +144,7 @@ def test_events_of_a_time_and_a_node(node: Any) -> None:
     assert "is not a duration" in command(node, "events", "--since", "ages").stderr
 
 
-ODD_CLAIM = json.dumps({"owner": "job:c:1:0", "type": "slurm", "user": "ann", "job_id": "1"})
+ODD_CLAIM = json.dumps({"owner": "job:c1:1:0", "type": "slurm", "user": "ann", "job_id": "1"})
 NESTED = "[" * 900 + "]" * 900
 ODD_ENTRIES = [
     {"event": "grant", "gpu": "GPU-a", "claim": ODD_CLAIM, "at": "1e30"},
