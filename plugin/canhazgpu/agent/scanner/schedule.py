@@ -89,7 +89,9 @@ class _Waiter:
         return self.received + PATIENCE_SHARE * (self.deadline - self.received)
 
     def timed_out(self) -> Fail:
-        return Fail(self.request, f"no answer within {self.deadline - self.received:.3g} s")
+        # Rounded to what the hook allowed: the request took a part of it to come here.
+        allowed_s = max(round(self.deadline - self.received, 1), 0.1)
+        return Fail(self.request, f"no answer within {allowed_s:g} s")
 
 
 @dataclass(slots=True)
