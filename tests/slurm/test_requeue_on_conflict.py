@@ -15,9 +15,10 @@ from fake_nvml import Process, start_gpu_process
 pytestmark = pytest.mark.release
 
 
-@pytest.fixture(scope="module")
-def cluster(make_cluster: Any) -> GpuCluster:
-    return make_cluster(ClusterSpec(nodes=2, gpus_per_node=2), slurm={"assignment": "slurm"})
+@pytest.fixture(scope="module", params=["direct", "agent"])
+def cluster(make_cluster: Any, request: pytest.FixtureRequest) -> GpuCluster:
+    spec = ClusterSpec(nodes=2, gpus_per_node=2)
+    return make_cluster(spec, way=request.param, slurm={"assignment": "slurm"})
 
 
 @pytest.fixture(autouse=True)

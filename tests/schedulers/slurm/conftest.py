@@ -37,8 +37,10 @@ DEFAULT_ANSWERS = {
     "sinfo": f"echo '{NODE} mixed'",
     "scancel": "",
 }
-WITH_AGENT = ("job_start", "job_end", "node_check")
+WITH_AGENT = ("job_start", "job_end", "node_check", "hook")
 """The folders whose tests are run with an agent too."""
+IN_OWN_PROCESS = ("test_imports", "test_process_races", "test_starved_hooks", "test_syslog")
+"""Their tests change what a hook's own process does, and ask no agent."""
 HOOK_MODULES = {
     "canhazgpu.prolog.main": "prolog",
     "canhazgpu.epilog.main": "epilog",
@@ -232,7 +234,8 @@ def shared_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAg
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each test of hooks with an agent and without one."""
     if "way" in metafunc.fixturenames:
-        has_agent = metafunc.definition.path.parent.name in WITH_AGENT
+        path = metafunc.definition.path
+        has_agent = path.parent.name in WITH_AGENT and path.stem not in IN_OWN_PROCESS
         metafunc.parametrize("way", ["direct", "agent"] if has_agent else ["direct"], indirect=True)
 
 

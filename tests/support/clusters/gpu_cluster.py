@@ -15,6 +15,7 @@ from typing import Any
 
 from clusters.node_agents import NodeAgents
 from forking_python import ForkingPython
+from hosts.running_agent import METHODS
 from polling import poll_until
 from run_files import made_once
 from simulated_driver import install_driver
@@ -30,8 +31,22 @@ ENDED_OR_INIT = {0, 1}
 READING = ("events", "explain", "status")
 
 
-def hook_pid(cluster: GpuCluster, name: str, job: int) -> int:
-    """Return the pid of a job's hook that runs now, ``prolog`` or ``epilog``, 0 where none does."""
+def hook_pid(cluster: GpuCluster, name: str, job: int, node: str = "n1") -> int:
+    """Return the pid of what does a job's hook now, ``prolog`` or ``epilog``, 0 where none does.
+
+    It is the agent's process for the hook, or the hook's own.
+    """
+    if cluster.agents is not None and _hook_processes(cluster, METHODS[name], job):
+        handler = cluster.agents.handler(node, job)
+        if handler:
+            return handler
+    found = _hook_processes(cluster, f"canhazgpu.{name}", job)
+    # The children that scan bear the same command line, and may outlive a hook that was killed.
+    return next((pid for pid in found if parent_of(pid) not in found | ENDED_OR_INIT), 0)
+
+
+def _hook_processes(cluster: GpuCluster, word: str, job: int) -> set[int]:
+    """Return the pids of the processes of a job's hooks that have a word in their command."""
     # Clusters beside this one have jobs of the same number.
     marks = {f"SLURM_JOB_ID={job}".encode(), f"CANHAZGPU_CONFIG={cluster.config_file}".encode()}
     found = set()
@@ -41,10 +56,9 @@ def hook_pid(cluster: GpuCluster, name: str, job: int) -> int:
             command = (entry / "cmdline").read_bytes()
         except OSError:
             continue
-        if marks <= environ and f"canhazgpu.{name}".encode() in command:
+        if marks <= environ and word.encode() in command:
             found.add(int(entry.name))
-    # The children that scan bear the same command line, and may outlive a hook that was killed.
-    return next((pid for pid in found if parent_of(pid) not in found | ENDED_OR_INIT), 0)
+    return found
 
 
 def parent_of(pid: int) -> int:
@@ -53,11 +67,17 @@ def parent_of(pid: int) -> int:
 
 
 def kill_hook(cluster: GpuCluster, name: str, job: int, times: int) -> None:
-    """Kill a job's hook amid its work, and again when it is run once more; as the kernel does."""
+    """Kill a job's hook on n1 amid its work, and again when it is run once more; as the kernel.
+
+    The second run of a hook that an agent served is the hook's own.
+    """
     killed = {0}
     while len(killed) <= times:
         pid = poll_until(lambda: (found := hook_pid(cluster, name, job)) not in killed and found)
-        os.kill(pid, signal.SIGKILL)
+        if cluster.agents is not None and pid in cluster.agents.handlers("n1"):
+            cluster.agents.kill_handler("n1", name, pid)
+        else:
+            os.kill(pid, signal.SIGKILL)
         killed.add(pid)
 
 

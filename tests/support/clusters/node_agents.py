@@ -5,6 +5,9 @@ A hook that does its work itself looks as if its agent had answered; the counts 
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from polling import poll_until
 
 from canhazgpu.agent.client import call
 from canhazgpu.agent.wire import interface
+from canhazgpu.errors import AgentError
 
 # Beside canhazgpu's own script, and under the same conditions as it asks the agent.
 COUNTER = """#!/bin/sh
@@ -28,15 +32,12 @@ echo {hook} >>{counts}/$SLURMD_NODENAME
 
 
 class NodeAgents:
-    """The agents of a cluster's nodes, whose directories of state are in `state`.
-
-    `unserved` is how many hooks of a node are not to be served: their handlers were killed.
-    """
+    """The agents of a cluster's nodes, whose directories of state are in `state`."""
 
     def __init__(self, state: Path, counts: Path) -> None:
         self._state = state
         self._counts = counts
-        self.unserved: Counter[tuple[str, str]] = Counter()
+        self._killed: list[tuple[str, str, int]] = []
         counts.mkdir()
 
     def install_counters(self, slurm_dir: Path) -> None:
@@ -70,6 +71,28 @@ class NodeAgents:
     def status(self, node: str) -> dict[str, Any]:
         return call(self._state / node, interface.STATUS)
 
+    def handlers(self, node: str) -> list[int]:
+        """Return the pids of the agent's processes for requests, and of its scanner.
+
+        There are none where no agent runs.
+        """
+        try:
+            agent = self.status(node)["pid"]
+            text = Path(f"/proc/{agent}/task/{agent}/children").read_text()
+        except (AgentError, OSError):
+            return []
+        return [int(pid) for pid in text.split()]
+
+    def handler(self, node: str, job: int) -> int:
+        """Return the pid of the process that does a hook of the job now, 0 where none does."""
+        name = f"/hook-locks/{job}.lock"
+        return next((pid for pid in self.handlers(node) if has_open(pid, name)), 0)
+
+    def kill_handler(self, node: str, hook: str, pid: int) -> None:
+        """Kill the agent's process for a hook: the agent does not serve that one."""
+        os.kill(pid, signal.SIGKILL)
+        self._killed.append((node, METHODS[hook], pid))
+
     def assert_all_answered(self, node: str) -> None:
         """Fail where a hook did its work by itself, or an agent had a fault."""
         poll_until(lambda: self.status(node)["children"] <= 0, f"the agent of {node} to be idle")
@@ -77,6 +100,18 @@ class NodeAgents:
         hooks = set(METHODS.values())
         served = {name: times for name, times in shown["served"].items() if name in hooks}
         ran = Counter(self.hooks_that_ran(node))
-        ran.subtract({name: n for (at, name), n in self.unserved.items() if at == node})
+        killed = [(name, pid) for at, name, pid in self._killed if at == node]
+        ran.subtract(name for name, _ in killed)
         assert served == {name: times for name, times in ran.items() if times}
-        assert [one["text"] for one in shown["faults"]] == []
+        faults = [one["text"].rpartition(".")[2] for one in shown["faults"]]
+        assert faults == [f"{name} (PID {pid}) died of SIGKILL" for name, pid in killed]
+
+
+def has_open(pid: int, ending: str) -> bool:
+    """Tell whether the process has a file open whose path ends so; one that has ended has none."""
+    with contextlib.suppress(OSError):
+        for path in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                if str(path.readlink()).endswith(ending):
+                    return True
+    return False
