@@ -13,7 +13,7 @@ import pytest
 
 from canhazgpu.templates.agent_units import UnitSettings, unit_texts
 
-STRANGE = '100% it\'s $HOME \\ "x" é'
+STRANGE = '100% %n%b it\'s $HOME \\ "x" é'
 
 
 def written(directory: Path, settings: UnitSettings) -> list[Path]:

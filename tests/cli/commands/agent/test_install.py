@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -95,6 +98,47 @@ def test_a_changed_unit_and_a_dead_agent_are_started_anew(host: SystemdHost) -> 
     assert f"release {VERSION}, PID {host.pid}" in done.stdout
 
 
+OTHER_RELEASE = """
+import json, os, socket, sys
+path, release = sys.argv[1:]
+listening = socket.socket(socket.AF_UNIX)
+os.path.exists(path) and os.unlink(path)
+listening.bind(path)
+listening.listen()
+print("ready", flush=True)
+while True:
+    connection, _ = listening.accept()
+    connection.recv(65536)
+    answer = {"parameters": {"release": release, "pid": os.getpid(), "node": "n1"}}
+    connection.sendall(json.dumps(answer).encode() + bytes(1))
+"""
+
+
+@slow
+@pytest.mark.parametrize(("release", "verb"), [("0.0.1", "restart"), (VERSION, "start")])
+def test_an_agent_of_another_release_is_started_anew(
+    host: SystemdHost, release: str, verb: str
+) -> None:
+    host.run("agent", "install")
+    os.kill(host.pid, signal.SIGKILL)
+    host.calls()
+    people = host.directory / "state" / "agent" / "agent.sock"
+    command = [sys.executable, "-c", OTHER_RELEASE, str(people), release]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        (host.bin / "pid").write_text(str(other.pid))
+
+        done = host.run("agent", "install")
+        other.kill()
+
+    assert done.returncode == 0, done.stderr
+    assert host.calls()[-1] == f"{verb} {AGENT}"
+    assert f"release {VERSION}, PID {host.pid}" in done.stdout
+    if verb == "start":
+        (host.bin / "pid").unlink()
+
+
 @slow
 def test_an_agent_that_the_unit_did_not_start_is_named(host: SystemdHost) -> None:
     host.run("agent", "install")
@@ -180,6 +224,22 @@ def test_an_image_gets_files_and_no_systemctl_of_this_host(root: Path, tmp_path:
         "etc/tmpfiles.d/canhazgpu.conf": 0o644,
     }
     assert f"systemctl --root={root} enable {AGENT}" in done.stdout
+
+
+@pytest.mark.skipif(not shutil.which("systemctl"), reason="systemd is not installed here")
+def test_an_image_has_the_units_enabled_by_the_real_systemctl(root: Path) -> None:
+    path = Path(shutil.which("systemctl") or "").parent
+    link = root / "etc/systemd/system/multi-user.target.wants" / AGENT
+
+    installed = run("agent", "install", "--root", root, "--json", path=path)
+    assert installed.exit_code == 0, installed.output
+    assert json.loads(installed.stdout)["commands"] == [f"systemctl --root={root} enable {AGENT}"]
+    assert str(link.readlink()) == f"/etc/systemd/system/{AGENT}"
+
+    removed = run("agent", "uninstall", "--root", root, path=path)
+    assert removed.exit_code == 0, removed.output
+    assert not link.is_symlink()
+    assert files(root) == {}
 
 
 def test_each_of_several_nodes_has_a_unit(root: Path, tmp_path: Path) -> None:
