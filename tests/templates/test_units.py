@@ -43,7 +43,7 @@ def verified(units: list[Path]) -> str:
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed here")
-@pytest.mark.parametrize("name", ["plain", STRANGE])
+@pytest.mark.parametrize("name", ["plain", "50%n $HOME", STRANGE])
 @pytest.mark.parametrize("node", [None, "gpu-1.x"])
 def test_systemd_finds_no_fault_in_the_units(tmp_path: Path, name: str, node: str | None) -> None:
     settings = UnitSettings(
