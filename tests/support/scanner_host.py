@@ -17,8 +17,8 @@ import pytest
 from polling import poll_until
 
 from canhazgpu.agent.scanner import client
-from canhazgpu.agent.scanner.client import SOCKET_NAME
 from canhazgpu.agent.scanner.server import serve
+from canhazgpu.agent.socket_files import SCANNER_SOCKET
 
 
 def wait_for_scanner(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,7 +31,7 @@ class ScannerHost:
     """A scanner's socket in a directory; the process behind it starts with the first use."""
 
     def __init__(self, directory: Path, idle_s: float = 30.0) -> None:
-        self.socket_path = directory / SOCKET_NAME
+        self.socket_path = directory / SCANNER_SOCKET
         self._idle_s = idle_s
         self._pid = 0
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import socket
-import struct
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from canhazgpu.agent.peer import UnknownPeerError, peer_uid
 from canhazgpu.agent.socket_files import PEOPLE_SOCKET, agent_directory, short_address
 from canhazgpu.agent.wire import interface
 from canhazgpu.agent.wire.framing import Inbox, WireError, decode, encode
@@ -52,8 +52,10 @@ def call(
 
 
 def _require_root(agent: socket.socket, path: Path) -> None:
-    found = agent.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _, uid, _ = struct.unpack("3i", found)
+    try:
+        uid = peer_uid(agent)
+    except UnknownPeerError as exc:
+        raise AgentError(f"who listens at {path} is not known: {exc}") from exc
     if uid != 0:
         raise AgentError(f"who listens at {path} is uid {uid}, not root: it is no agent")
 

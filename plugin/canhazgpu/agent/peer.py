@@ -50,17 +50,30 @@ def overflow_uid() -> int:
 
 def peer_of(connection: socket.socket, overflow: int = DEFAULT_OVERFLOW_UID) -> Peer:
     """Return the peer. Raises `UnknownPeerError` for a process or a user that cannot be named."""
-    try:
-        found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        # uids have no sign.
-        pid, uid, gid = (number & 0xFFFFFFFF for number in _CREDENTIALS.unpack(found))
-    except (OSError, struct.error) as exc:
-        raise UnknownPeerError(f"no credentials: {exc}") from exc
+    pid, uid, gid = _credentials(connection)
     if pid == 0:
         raise UnknownPeerError("its process is of another pid namespace")
     if uid in (overflow, 0xFFFFFFFF):
         raise UnknownPeerError("its user is of another user namespace")
     return Peer(pid, uid, gid)
+
+
+def peer_uid(connection: socket.socket) -> int:
+    """Return the user who listens at a socket, wherever its process is; raises `UnknownPeerError`.
+
+    For clients: to them root is root, also where the process has no number in their namespace.
+    """
+    return _credentials(connection)[1]
+
+
+def _credentials(connection: socket.socket) -> tuple[int, int, int]:
+    try:
+        found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        pid, uid, gid = _CREDENTIALS.unpack(found)
+    except (OSError, struct.error) as exc:
+        raise UnknownPeerError(f"no credentials: {exc}") from exc
+    # uids have no sign.
+    return pid & 0xFFFFFFFF, uid & 0xFFFFFFFF, gid & 0xFFFFFFFF
 
 
 def peer_groups(connection: socket.socket) -> tuple[int, ...]:

@@ -216,7 +216,7 @@ def test_a_handler_that_is_killed_is_one_fault(agent: RunningAgent) -> None:
     ready = answered(connection)["parameters"]
     assert isinstance(ready, dict)
     assert ready["agent"] == agent.process.pid
-    assert agent.children() == [ready["pid"]]
+    assert ready["pid"] in agent.children()
 
     os.kill(ready["pid"], signal.SIGKILL)
 

@@ -7,9 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scanner_host import SOCKET_NAME
-
 import fake_nvml
+from canhazgpu.agent.socket_files import SCANNER_SOCKET
 
 PROGRAM = r"""
 import json, os, socket, sys
@@ -63,6 +62,6 @@ def test_a_scanner_and_its_readers_import_nothing(
     node.gpu(0).add_process(os.getpid(), 5000)
     imported = place / "imported"
     imported.touch()
-    arguments = [imported, place / SOCKET_NAME, library, library.with_name("nvidia-smi")]
+    arguments = [imported, place / SCANNER_SOCKET, library, library.with_name("nvidia-smi")]
     subprocess.run([sys.executable, "-I", "-c", PROGRAM, *arguments], check=True, timeout=120)
     assert imported.read_text().split() == []

@@ -10,7 +10,6 @@ import pytest
 from canhazgpu.agent.scanner import messages
 from canhazgpu.agent.scanner.messages import (
     Failed,
-    MessageError,
     ReadSettings,
     Released,
     ReleaseRequest,
@@ -19,6 +18,7 @@ from canhazgpu.agent.scanner.messages import (
     decode_answer,
     decode_request,
 )
+from canhazgpu.agent.wire.framing import WireError
 from canhazgpu.gpu.scan import GpuReading, Scan, scan_to_json
 
 SETTINGS = ReadSettings("n\u00f61", "nvml", "/lib/a\0b", 0.5, "/etc/slurm.conf", "/run/x")
@@ -77,7 +77,7 @@ def changed(**parameters: Any) -> bytes:
     ],
 )
 def test_what_is_no_request(message: bytes) -> None:
-    with pytest.raises(MessageError):
+    with pytest.raises(WireError):
         decode_request(message)
 
 
@@ -97,5 +97,5 @@ def test_what_is_no_request(message: bytes) -> None:
     ],
 )
 def test_what_is_no_answer(message: bytes) -> None:
-    with pytest.raises(MessageError):
+    with pytest.raises(WireError):
         decode_answer(message)

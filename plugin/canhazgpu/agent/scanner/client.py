@@ -10,17 +10,15 @@ import contextlib
 import os
 import select
 import socket
-import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from canhazgpu.agent.peer import UnknownPeerError, peer_uid
 from canhazgpu.agent.scanner.messages import (
-    END,
     MAX_ANSWER_BYTES,
     Answer,
     Failed,
-    MessageError,
     ReadSettings,
     Released,
     ReleaseRequest,
@@ -30,6 +28,8 @@ from canhazgpu.agent.scanner.messages import (
     decode_answer,
     encode_request,
 )
+from canhazgpu.agent.socket_files import short_address
+from canhazgpu.agent.wire.framing import Inbox, WireError
 from canhazgpu.config.schema import ValidationConfig
 from canhazgpu.gpu.scan import Scan
 from canhazgpu.probe import fault_messages
@@ -43,12 +43,9 @@ from canhazgpu.probe.source_scan import (
 from canhazgpu.probe.sources import GpuSource
 from canhazgpu.schedulers.slurm.attribution.attribution import hook_attribution
 
-SOCKET_NAME = "scanner.sock"
-"""In the agent's directory, below the node's own."""
 TAKEN_TIME_SHARE = 0.25
 MAX_TAKEN_TIME_S = 1.0
 """Longest time until the scanner says that it has the request. One that does not may be stopped."""
-_CREDENTIALS = struct.Struct("3i")
 
 
 class ScannerUnavailableError(Exception):
@@ -159,11 +156,12 @@ class _Question:
 
     def __init__(self, socket_path: Path, request: Request) -> None:
         self._peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._received = bytearray()
+        self._inbox = Inbox(max_bytes=MAX_ANSWER_BYTES)
         try:
             # A full queue refuses at once, and the request fits into an empty socket.
             self._peer.setblocking(False)
-            self._peer.connect(str(socket_path))
+            with short_address(socket_path) as address:
+                self._peer.connect(address)
             _require_trusted(self._peer)
             message = encode_request(request)
             if self._peer.send(message) != len(message):
@@ -182,14 +180,12 @@ class _Question:
     def answer(self, deadline: float) -> Answer:
         """Return the next answer; raises `TimeoutError` and `ScannerUnavailableError`."""
         try:
-            while END not in self._received:
+            while (message := self._inbox.take()) is None:
                 self._receive(deadline)
-            message, _, rest = bytes(self._received).partition(END)
-            self._received = bytearray(rest)
             return decode_answer(message)
         except TimeoutError:
             raise
-        except (OSError, MessageError) as exc:
+        except (OSError, WireError) as exc:
             raise ScannerUnavailableError(str(exc)) from exc
 
     def _receive(self, deadline: float) -> None:
@@ -198,9 +194,9 @@ class _Question:
         if not poll.poll(max(deadline - time.monotonic(), 0) * 1000):
             raise TimeoutError
         chunk = self._peer.recv(1 << 18)
-        if not chunk or len(self._received) > MAX_ANSWER_BYTES:
+        if not chunk:
             raise ScannerUnavailableError("it ended")
-        self._received += chunk
+        self._inbox.add(chunk)
 
 
 def release_driver(socket_path: Path, timeout_s: float) -> tuple[int, ...]:
@@ -219,6 +215,9 @@ def release_driver(socket_path: Path, timeout_s: float) -> tuple[int, ...]:
 
 def _require_trusted(peer: socket.socket) -> None:
     """Raise `ScannerUnavailableError` unless root, or this user, listens at the socket."""
-    found = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    if _CREDENTIALS.unpack(found)[1] not in (0, os.geteuid()):
+    try:
+        uid = peer_uid(peer)
+    except UnknownPeerError as exc:
+        raise ScannerUnavailableError(str(exc)) from exc
+    if uid not in (0, os.geteuid()):
         raise ScannerUnavailableError("another user listens there")

@@ -5,31 +5,23 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import struct
 
-from canhazgpu.agent.scanner.messages import (
-    END,
-    MAX_REQUEST_BYTES,
-    MessageError,
-    Request,
-    decode_request,
-)
+from canhazgpu.agent.peer import UnknownPeerError, peer_of
+from canhazgpu.agent.scanner.messages import MAX_REQUEST_BYTES, Request, decode_request
+from canhazgpu.agent.wire.framing import Inbox, WireError
 
 REQUEST_TIME_S = 2.0
 """Time for a peer to send its request."""
 ANSWER_TIME_S = 5.0
 """Time for a peer to read its answer."""
-_CREDENTIALS = struct.Struct("3i")
 
 
 def may_ask(peer: socket.socket) -> bool:
     """Tell whether the peer is root, or the user of this process, by the kernel's word."""
     try:
-        found = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    except OSError:
+        return peer_of(peer).uid in (0, os.geteuid())
+    except UnknownPeerError:
         return False
-    pid, uid, _ = _CREDENTIALS.unpack(found)
-    return pid > 0 and uid in (0, os.geteuid())
 
 
 class Connection:
@@ -38,7 +30,7 @@ class Connection:
     def __init__(self, peer: socket.socket, now: float) -> None:
         peer.setblocking(False)
         self._peer = peer
-        self._received = bytearray()
+        self._inbox = Inbox(max_bytes=MAX_REQUEST_BYTES)
         self._unsent = bytearray()
         self._is_last = False
         self.until: float | None = now + REQUEST_TIME_S
@@ -65,20 +57,19 @@ class Connection:
             return None
         except OSError:
             chunk = b""
-        self._received += chunk
-        asked = self.until is None or self._is_last
-        if not chunk or asked or len(self._received) > MAX_REQUEST_BYTES:
+        if not chunk or self.until is None or self._is_last:
             self.is_over = True
-            return None
-        message, end, rest = bytes(self._received).partition(END)
-        if not end:
             return None
         try:
-            request = decode_request(message)
-        except MessageError:
+            self._inbox.add(chunk)
+            message = self._inbox.take()
+            request = None if message is None else decode_request(message)
+        except WireError:
             self.is_over = True
             return None
-        self.is_over = bool(rest)
+        if request is None:
+            return None
+        self.is_over = bool(self._inbox.rest)
         self.until = None
         return None if self.is_over else request
 

@@ -6,16 +6,15 @@ during an upgrade, is one that cannot be used.
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
+from canhazgpu.agent.wire.framing import END, WireError, decode, encode
 from canhazgpu.errors import ScanError
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.scan import Scan, scan_from_value
 
 INTERFACE = 1
-END = b"\0"
 MAX_REQUEST_BYTES = 1 << 16
 MAX_ANSWER_BYTES = 1 << 24
 """Hundreds of GPUs with hundreds of processes each take less."""
@@ -78,35 +77,31 @@ Request = ScanRequest | ReleaseRequest
 Answer = Taken | Scan | Failed | Released
 
 
-class MessageError(Exception):
-    """The bytes are no message of this interface."""
-
-
 def encode_request(request: Request) -> bytes:
     """Return the bytes of a request."""
     parameters: dict[str, Any] = {"interface": INTERFACE, "deadline": request.deadline}
     if isinstance(request, ReleaseRequest):
-        return _encode({"method": "ReleaseDriver", "parameters": parameters})
+        return encode({"method": "ReleaseDriver", "parameters": parameters})
     settings = request.settings
     parameters |= {name: getattr(settings, name) for name in _SETTINGS}
-    return _encode({"method": "Scan", "parameters": parameters})
+    return encode({"method": "Scan", "parameters": parameters})
 
 
 def decode_request(message: bytes) -> Request:
-    """Return the request of these bytes, without their end; raises `MessageError`."""
-    data = _decode(message)
+    """Return the request of these bytes, without their end; raises `WireError`."""
+    data = decode(message)
     method, parameters = data.get("method"), data.get("parameters")
     if not isinstance(parameters, dict) or parameters.pop("interface", None) != INTERFACE:
-        raise MessageError("another interface")
+        raise WireError("another interface")
     deadline = parameters.pop("deadline", None)
     if not _is_number(deadline):
-        raise MessageError("no deadline")
+        raise WireError("no deadline")
     if method == "ReleaseDriver" and not parameters:
         return ReleaseRequest(float(deadline))
     if method != "Scan" or parameters.keys() != _SETTINGS.keys():
-        raise MessageError("no such method")
+        raise WireError("no such method")
     if not all(_SETTINGS[name](value) for name, value in parameters.items()):
-        raise MessageError("a setting of another type")
+        raise WireError("a setting of another type")
     return ScanRequest(ReadSettings(**parameters), float(deadline))
 
 
@@ -117,22 +112,22 @@ def encode_scan(scan: bytes) -> bytes:
 
 def encode_failure(reason: str) -> bytes:
     """Return the answer to a request that gets no scan."""
-    return _encode({"error": "Failed", "parameters": {"reason": reason}})
+    return encode({"error": "Failed", "parameters": {"reason": reason}})
 
 
 def encode_released(holding: tuple[int, ...]) -> bytes:
     """Return the answer to a `ReleaseRequest`."""
-    return _encode({"parameters": {"holding": holding}})
+    return encode({"parameters": {"holding": holding}})
 
 
 def decode_answer(message: bytes) -> Answer:
-    """Return the answer of these bytes, without their end; raises `MessageError`."""
-    data = _decode(message)
+    """Return the answer of these bytes, without their end; raises `WireError`."""
+    data = decode(message)
     if data.get("continues") is True:
         return Taken()
     parameters = data.get("parameters")
     if not isinstance(parameters, dict):
-        raise MessageError("no parameters")
+        raise WireError("no parameters")
     if "error" in data:
         return Failed(str(parameters.get("reason")))
     if "holding" in parameters:
@@ -140,27 +135,13 @@ def decode_answer(message: bytes) -> Answer:
     try:
         return scan_from_value(parameters.get("scan"))
     except ScanError as exc:
-        raise MessageError(str(exc)) from exc
+        raise WireError(str(exc)) from exc
 
 
 def _pids(value: Any) -> tuple[int, ...]:
     if not isinstance(value, list) or not all(type(pid) is int for pid in value):
-        raise MessageError("no pids")
+        raise WireError("no pids")
     return tuple(value)
-
-
-def _encode(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode() + END
-
-
-def _decode(message: bytes) -> dict[str, Any]:
-    try:
-        data = json.loads(message)
-    except (ValueError, RecursionError) as exc:
-        raise MessageError(f"no JSON: {exc}") from exc
-    if not isinstance(data, dict):
-        raise MessageError("no object")
-    return data
 
 
 def _is_number(value: Any) -> bool:

@@ -35,8 +35,10 @@ def decode(frame: bytes) -> Message:
 class Inbox:
     """Collects what a peer sends until a message is complete."""
 
-    def __init__(self, received: bytes = b"") -> None:
+    def __init__(self, received: bytes = b"", max_bytes: int = MAX_MESSAGE_BYTES) -> None:
+        """Take what has arrived already, and the longest message that is accepted."""
         self._received = bytearray(received)
+        self._max_bytes = max_bytes
 
     @property
     def rest(self) -> bytes:
@@ -47,8 +49,8 @@ class Inbox:
         """Take bytes as they arrive; raises `WireError` where a message gets too long."""
         self._received += chunk
         first_end = self._received.find(END)
-        if (len(self._received) if first_end < 0 else first_end) >= MAX_MESSAGE_BYTES:
-            raise WireError(f"a message has {MAX_MESSAGE_BYTES} bytes at most")
+        if (len(self._received) if first_end < 0 else first_end) >= self._max_bytes:
+            raise WireError(f"a message has {self._max_bytes} bytes at most")
 
     def take(self) -> bytes | None:
         """Return the next frame without its end, None while it is incomplete."""

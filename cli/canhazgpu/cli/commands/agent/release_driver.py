@@ -52,17 +52,16 @@ def release_driver(app: App, node: str | None, timeout_s: float, as_json: bool) 
       canhazgpu agent release-driver && nvidia-smi --gpu-reset -i 3
       canhazgpu agent release-driver --json | jq '.others[].pid'
     """  # noqa: D301 - click reads the character: keep these lines
-    from canhazgpu.agent.scanner.client import SOCKET_NAME  # noqa: PLC0415 - not for the help
-    from canhazgpu.agent.scanner.device_holders import device_holders  # noqa: PLC0415
+    from canhazgpu.agent.scanner.device_holders import device_holders  # noqa: PLC0415 - not for the help
     from canhazgpu.agent.scanner.driver_release import release_by_agent  # noqa: PLC0415
-    from canhazgpu.agent.socket_files import agent_directory  # noqa: PLC0415
+    from canhazgpu.agent.socket_files import SCANNER_SOCKET, agent_directory  # noqa: PLC0415
     from canhazgpu.node.identity import node_name, state_dir  # noqa: PLC0415
     from canhazgpu.node.users import require_root, this_caller  # noqa: PLC0415
 
     require_root(this_caller(), "have the agent let go of the driver")
     config = app.effective_config().config
     name = node or node_name(config.node, app.environ)
-    socket_path = agent_directory(state_dir(config.node, name)) / SOCKET_NAME
+    socket_path = agent_directory(state_dir(config.node, name)) / SCANNER_SOCKET
     runs = release_by_agent(socket_path, timeout_s)
     others = device_holders()
     if as_json:
