@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import redis
-from ledger_samples import new_node_name, observation, wait_for_next_ms
+from ledger_samples import new_node_name, observation
 from ledgers.hook_ledger import hook_ledger
 from servers.private_redis import shared_server
 
@@ -32,6 +32,7 @@ from canhazgpu.ledger.local.intent import Intent
 from canhazgpu.ledger.local.job_records import JobRecords
 from canhazgpu.ledger.local.outage import StoreOutage
 from canhazgpu.ledger.local.reconcile import Reconciler
+from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.values import Claim, GrantedGpus, JobOwner
@@ -215,8 +216,7 @@ class World:
             lambda: request.client_lives,
         )
         grants = self.grants(committer)
-        wait_for_next_ms()
-        seen = observation(self.node, GPUS)
+        seen = never_stale(self.node)
         claim = self.claim(owner)
         opened = grants.open(
             claim, lambda book, now: grant_given(book, claim, request.gpus, seen, now)
@@ -256,11 +256,10 @@ class World:
         """Grant as a hook did that knows no intents, without the store; returns whether it did."""
         owner, claim = request.owner, self.claim(request.owner)
         self.records.begin(owner, "ann", str(self.boot))
-        wait_for_next_ms()
         with self.book_file().open() as transaction:
             book = replace(transaction.book, intents=(), grant_numbers={})
             transaction.book = book
-            seen = observation(self.node, GPUS)
+            seen = never_stale(self.node)
             chosen = grant_given(book, claim, request.gpus, seen, transaction.now)
             if not isinstance(chosen, GrantedGpus):
                 return False
@@ -338,6 +337,11 @@ class World:
             for gpu, one in transaction.book.job_reservations().items():
                 held.setdefault(one.claim.owner, set()).add(gpu)
         return held
+
+
+def never_stale(node: str) -> Observation:
+    """A scan from the future: no step may depend on the milliseconds since another one."""
+    return observation(node, GPUS, age_s=-1000.0)
 
 
 def raw() -> redis.Redis:
