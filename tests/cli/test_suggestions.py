@@ -63,7 +63,11 @@ def test_every_mistyped_option_is_found(path: tuple[str, ...], name: str) -> Non
     [
         (["nodes"], "No such command 'nodes'. Did you mean 'canhazgpu admin nodes'?"),
         (["nods"], "No such command 'nods'. Did you mean 'canhazgpu admin nodes'?"),
-        (["admin", "status"], "No such command 'status'. Did you mean 'canhazgpu status'?"),
+        (
+            ["admin", "status"],
+            "No such command 'status'. Did you mean 'canhazgpu agent status'"
+            " or 'canhazgpu status'?",
+        ),
         (["list"], "No such command 'list'. Did you mean 'canhazgpu status'?"),
         (["help"], "No such command 'help'. Did you mean 'canhazgpu --help'?"),
         (["qwertyuiop"], "No such command 'qwertyuiop'."),

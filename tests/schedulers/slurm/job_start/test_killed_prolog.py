@@ -151,7 +151,7 @@ def test_a_prolog_that_goes_on_after_its_job_has_ended_grants_nothing(node: Any,
         JobRecords(node.files / "run").end("12", last=True)
     prolog.send_signal(signal.SIGCONT)
     assert prolog.wait(30) == 0
-    assert "nothing is reserved for it" in node.log()
+    assert "nothing is granted: its attempt has ended" in node.log()
     assert "requeue" not in node.log()
     held = {"job:c1:13:0"} if ends == "after" else set()
     assert set(node.owners_by_gpu().values()) == held

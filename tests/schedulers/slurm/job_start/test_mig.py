@@ -247,7 +247,8 @@ def constrain_devices(node: Any) -> None:
 
 def export_words(node: Any) -> list[str]:
     lines = (node.files / "run" / "jobs" / "12.env").read_text().splitlines()
-    return [line.split()[1] for line in lines if line.startswith("export ")]
+    words = [line.split()[1] for line in lines if line.startswith("export ")]
+    return [word for word in words if not word.startswith("cluster=")]
 
 
 @slurms_choice

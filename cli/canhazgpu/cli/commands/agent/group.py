@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from canhazgpu.cli.command_group import CommandGroup
 from canhazgpu.cli.commands.agent.install import install
 from canhazgpu.cli.commands.agent.release_driver import release_driver
 from canhazgpu.cli.commands.agent.run import run
@@ -13,7 +14,7 @@ from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.errors import AgentError, NodeStateError
 
 
-@click.group(epilog=exit_codes(AgentError, NodeStateError))
+@click.group(cls=CommandGroup, epilog=exit_codes(AgentError, NodeStateError))
 def agent() -> None:
     """Install, run and show the node's agent: the process that answers Slurm's hooks.
 

@@ -30,6 +30,7 @@ HEADER = ("PID", "USER", "COMMAND", "DEVICES")
     "  [default: node.name, $SLURMD_NODENAME or the host's name]",
 )
 @click.option(
+    "-t",
     "--timeout",
     "timeout_s",
     type=click.FloatRange(min=0, min_open=True),
