@@ -104,7 +104,9 @@ class NodeAgents:
         ran.subtract(name for name, _ in killed)
         assert served == {name: times for name, times in ran.items() if times}
         faults = [one["text"].rpartition(".")[2] for one in shown["faults"]]
-        assert faults == [f"{name} (PID {pid}) died of SIGKILL" for name, pid in killed]
+        assert faults == [f"{name} (PID {pid}) died of SIGKILL" for name, pid in killed], shown[
+            "faults"
+        ]
 
 
 def has_open(pid: int, ending: str) -> bool:
