@@ -76,13 +76,13 @@ class Book:
     def with_entry(self, entry: JournalEntry) -> Book:
         """Return the book after this entry."""
         if entry.kind == GRANT and entry.claim is not None:
-            book = self._without_intent(entry.grant)
+            book = self.without_intent(entry.grant)
             return book.with_grant(
                 entry.claim, entry.gpus, entry.at, entry.expires_at, number=entry.grant
             )
         if entry.kind == RELEASE:
             if entry.grant is not None and self.grant_numbers.get(entry.owner) != entry.grant:
-                return self._without_intent(entry.grant)
+                return self.without_intent(entry.grant)
             unused = was_unused(entry.reason, entry.by)
             return self.with_release(entry.owner, entry.gpus, entry.at, unused=unused)
         if entry.kind == QUARANTINE:
@@ -93,7 +93,8 @@ class Book:
             return replace(self, quarantines=kept)
         return self
 
-    def _without_intent(self, number: int | None) -> Book:
+    def without_intent(self, number: int | None) -> Book:
+        """Return the book without the intent of this number, if it has one."""
         return replace(self, intents=tuple(one for one in self.intents if one.number != number))
 
     def with_grant(

@@ -20,7 +20,6 @@ from canhazgpu.ledger.local.grant_steps import (
     commit_refusal,
     settled_through,
     with_open_intents,
-    without_intent,
 )
 from canhazgpu.ledger.local.intent import Intent
 from canhazgpu.ledger.local.journal import PendingEntries
@@ -148,7 +147,8 @@ class BookGrants:
             if isinstance(outcome, GrantSettled):
                 transaction.skip_numbers(outcome.through)
             if outcome is not None:
-                transaction.book = without_intent(transaction.book, intent.number)
+                # The store refused it and needs no entry.
+                transaction.book = transaction.book.without_intent(intent.number)
 
     def commit(self, intent: Intent, *, confirmed: bool) -> CommitRefusal | None:
         """Make the grant final; returns why it may not be, after cancelling it.

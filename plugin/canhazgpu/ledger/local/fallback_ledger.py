@@ -156,9 +156,7 @@ class FallbackLedger(DelegatingLedger):
         self._grants.forget(owner)
         self._access.deliver_journal(pending)
         released = sorted(held | self._only_in_store(owner, gpus)) if entries else []
-        if released:
-            self.released.setdefault(owner, []).extend(released)
-        return released
+        return self._noted_as_released(owner, released)
 
     def _note_answer(
         self, claim: Claim, answer: GrantedGpus | TooFewGpus | BlockedGpu | QueuePosition
@@ -253,9 +251,10 @@ class FallbackLedger(DelegatingLedger):
             return view
 
     def _read_by_book(self) -> NodeView:
-        self._note_numbers()
+        self._seen_numbers = {}
         with self._book_file.open() as transaction:
             book, now = transaction.book, transaction.now
+        self._seen_numbers = dict(book.grant_numbers)
         held, quarantines = book.reservations, book.quarantines
         return NodeView(self._node, now, None, None, held, book.released_at, quarantines)
 
@@ -286,9 +285,12 @@ class FallbackLedger(DelegatingLedger):
             ),
             fail,
         )
-        if released:
-            self.released.setdefault(entry.owner, []).extend(released)
-        return released
+        return self._noted_as_released(entry.owner, released)
+
+    def _noted_as_released(self, owner: str, gpus: list[str]) -> list[str]:
+        if gpus:
+            self.released.setdefault(owner, []).extend(gpus)
+        return gpus
 
     def _store_then_book(
         self,

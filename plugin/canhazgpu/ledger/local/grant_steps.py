@@ -52,11 +52,6 @@ def with_intent(book: Book, intent: Intent) -> Book:
     return replace(book, intents=(*book.intents, intent))
 
 
-def without_intent(book: Book, number: int) -> Book:
-    """Return the book without the intent; the store refused it and needs no entry."""
-    return replace(book, intents=tuple(one for one in book.intents if one.number != number))
-
-
 def commit_refusal(book: Book, intent: Intent, facts: CommitFacts) -> CommitRefusal | None:
     """Return why the intent may not be committed, None if it may."""
     if facts.is_fenced:
