@@ -87,6 +87,7 @@ def test_every_check_is_shown_with_its_fields(site: Path) -> None:
     # The store is away, and the controller does not answer.
     unseen = {"clock", "published", "running-config", "store-time", "store-keeps"}
     assert {one["id"] for one in shown["findings"]} == {check.id for check in CHECKS} - unseen
+    assert set(shown["not_checked"]) == unseen
     assert all(
         set(one) == {"id", "severity", "found", "wanted", "fix"} for one in shown["findings"]
     )
@@ -112,6 +113,8 @@ def test_a_finding_is_a_line_and_below_it_what_mends_it(site: Path) -> None:
     )
     assert lines[number + 1].strip() == "PrologFlags=Serial,Alloc"
     assert re.fullmatch(r"\d+ errors, \d+ warnings, \d+ checks passed", lines[-1])
+    [left_out] = [line for line in lines if line.startswith("not checked, ")]
+    assert left_out.endswith(": running-config, store-time, store-keeps, clock, published")
     assert "\x1b" not in "".join(lines)
 
 

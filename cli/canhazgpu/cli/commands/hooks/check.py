@@ -15,7 +15,12 @@ from canhazgpu.cli.hook_site.collect import collect_site_state
 from canhazgpu.cli.options.common import json_option
 from canhazgpu.cli.options.hooks import slurm_conf_option, slurm_dir_option
 from canhazgpu.cli.terminal.text import printable
-from canhazgpu.schedulers.slurm.site.checks.registry import Finding, run_checks, worst_severity
+from canhazgpu.schedulers.slurm.site.checks.registry import (
+    Finding,
+    checks_left_out,
+    run_checks,
+    worst_severity,
+)
 
 EXIT_ERRORS = 2
 EXIT_WARNINGS = 1
@@ -72,6 +77,9 @@ def _findings_text(findings: Sequence[Finding]) -> str:
         lines.append(f"{label} {finding.id:{width}} {found}{wanted}")
         if finding.fix:
             lines.append(f"{'':7} {'':{width}} {printable(finding.fix)}")
+    left_out = checks_left_out(findings)
+    if left_out:
+        lines += ["", f"not checked, as what they need is not known: {', '.join(left_out)}"]
     return "\n".join((*lines, "", _summary_line(findings)))
 
 
@@ -86,4 +94,5 @@ def _findings_to_dict(findings: Sequence[Finding]) -> dict[str, Any]:
         "findings": [
             {key: value or None for key, value in asdict(finding).items()} for finding in findings
         ],
+        "not_checked": list(checks_left_out(findings)),
     }

@@ -223,6 +223,12 @@ def run_checks(site: SiteState) -> tuple[Finding, ...]:
     return tuple(finding for check in CHECKS for finding in _findings(check, site))
 
 
+def checks_left_out(findings: Iterable[Finding]) -> tuple[str, ...]:
+    """Return the ids of the checks without a finding: what they look at was not to be read."""
+    found = {finding.id for finding in findings}
+    return tuple(check.id for check in CHECKS if check.id not in found)
+
+
 def _findings(check: Check, site: SiteState) -> Iterator[Finding]:
     if (site.slurm.conf.fault and check.id in CHECKS_NEEDING_SLURM_CONF) or (
         site.config.fault and check.id in CHECKS_NEEDING_CONFIG
