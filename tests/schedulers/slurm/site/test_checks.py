@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -58,8 +60,8 @@ SCRIPTS = (
 )
 
 
-def settings(**values: str | None) -> Settings:
-    merged = {**CONF, **values}
+def settings(site: Mapping[str, str | None] = CONF, **values: str | None) -> Settings:
+    merged = {**site, **values}
     return collect_settings(parse_line(f"{key}={value}") for key, value in merged.items() if value)
 
 
@@ -157,7 +159,12 @@ def slurm(**changes: Any) -> Change:
 
 
 def conf(**values: str | None) -> Change:
-    return slurm(settings=settings(**values), controller_settings=settings(**values))
+    def change(site: SiteState) -> SiteState:
+        present = {key: site.slurm.settings.get(key) for key in {**CONF, **values}}
+        changed = settings(present, **values)
+        return slurm(settings=changed, controller_settings=changed)(site)
+
+    return change
 
 
 def ours(**changes: Any) -> Change:
@@ -377,6 +384,7 @@ BROKEN: list[tuple[str, str, Change, str]] = [
     ),
     ("prolog-flags", "error", conf(PrologFlags="Serial"), "PrologFlags=Serial,Alloc"),
     ("run-in-job", "warning", conf(PrologFlags="Alloc,RunInJob"), "PrologFlags=Alloc"),
+    ("run-in-job", "warning", conf(PrologFlags="RunInJob"), "PrologFlags=Alloc"),
     ("hook-timeout", "warning", conf(PrologEpilogTimeout=None), "PrologEpilogTimeout=60"),
     ("hook-timeout", "error", conf(PrologEpilogTimeout="30"), "PrologEpilogTimeout=60"),
     (
@@ -399,6 +407,15 @@ BROKEN: list[tuple[str, str, Change, str]] = [
         "error",
         slurm(relative_hooks=("Prolog=prolog.d/*",)),
         "Prolog=/etc/slurm/prolog.d/*",
+    ),
+    ("hook-names", "error", slurm(relative_hooks=("TaskProlog=t.sh",)), f"TaskProlog={SCRIPTS[2]}"),
+    (
+        "hook-names",
+        "error",
+        lambda site: slurm(relative_hooks=("Prolog=p.sh",))(
+            ours(layout=None, layout_fault="Epilog=x")(site)
+        ),
+        "Prolog=/etc/slurm/p.sh",
     ),
     ("health-check", "warning", conf(HealthCheckNodeState="START_ONLY"), "ANY,CYCLE"),
     ("health-check", "warning", conf(HealthCheckTimeout="30"), "HealthCheckTimeout=40"),
@@ -483,7 +500,7 @@ BROKEN: list[tuple[str, str, Change, str]] = [
         slurm(slurmd_devices=(GpuDevice("", ("/dev/nvidia1",)), GpuDevice("", ("/dev/nvidia0",)))),
         "Gres=gpu:2 for n1",
     ),
-    ("gres-files", "error", slurm(node_conf=facts(declared="gpu:3")), "File=/dev/nvidia[0-2]"),
+    ("gres-files", "error", slurm(node_conf=facts(declared="gpu:3")), "File=/dev/nvidia[0-1]"),
     ("gres-files", "warning", slurm(node_conf=facts(declared="gpu:1")), "Gres=gpu:2 for n1"),
     (
         "gres-files",
@@ -563,13 +580,13 @@ BROKEN: list[tuple[str, str, Change, str]] = [
                 node_conf=replace(facts(), constrains_devices=False), has_constrain_devices=False
             )(site)
         ),
-        'export = "uuid"',
+        'export = "uuid" in [slurm]',
     ),
     (
         "cuda-index",
         "warning",
         config(config=Config(run=RunConfig(export="index"))),
-        'export = "uuid"',
+        'export = "uuid" in [run]',
     ),
     ("store", "error", hook(store_fault="refused", skew_s=None), "ping"),
     ("clock", "warning", hook(skew_s=1.5), "chronyd"),
@@ -593,6 +610,7 @@ def names_of(found: dict[str, Any], name: str) -> set[str]:
     entailed = {
         "gres-files": {"gpu-count"},
         "hook-timeout": {"message-timeout", "batch-start"},
+        "hook-names": {"hooks-place"},
         "hook-patterns": {"prolog"},
         "hook-scripts": {"epilog"},
     }
@@ -611,6 +629,30 @@ def test_a_fault_is_found_and_nothing_else(
     assert names_of(found, name) == set()
     assert found[name][0] == severity
     assert fix in found[name][1]
+
+
+def lines_advised(site: SiteState) -> dict[str, set[str]]:
+    """The values of each key that the fixes of all checks name."""
+    found: dict[str, set[str]] = {}
+    for one in run_checks(site):
+        if line := LINE.match(one.fix):
+            found.setdefault(line[1], set()).add(line[2])
+    return found
+
+
+LINE = re.compile(r"(\w+[a-z]) ?= ?(\S+)")
+"""A line of slurm.conf or of the configuration; variables of the environment are in capitals."""
+
+
+def test_two_faults_at_once_never_ask_for_two_values_of_one_key() -> None:
+    faults = [change for _, _, change, _ in BROKEN if lines_advised(change(HEALTHY))]
+    contradictions = {
+        (key, *sorted(values))
+        for one, other in permutations(faults, 2)
+        for key, values in lines_advised(other(one(HEALTHY))).items()
+        if len(values) > 1
+    }
+    assert contradictions == set()
 
 
 def test_every_check_is_tried() -> None:

@@ -145,9 +145,12 @@ def test_a_chain_says_what_it_runs(text: str, site: str | None) -> None:
     assert chained_script(text) == site
 
 
-def needed(*lines: str, limit_s: int = 60) -> dict[str, tuple[str, str]]:
+def needed(
+    *lines: str, limit_s: int = 60, multi_node_jobs: bool = False
+) -> dict[str, tuple[str, str]]:
     site = settings(*lines)
-    found = needed_lines(site, plan_layout(site, DIR, {}, {}), limit_s)
+    layout = plan_layout(site, DIR, {}, {})
+    found = needed_lines(site, layout, limit_s, multi_node_jobs=multi_node_jobs)
     return {line.key: (line.value, line.instead_of) for line in found}
 
 
@@ -178,6 +181,7 @@ def test_a_site_that_has_none_needs_every_one() -> None:
     ("line", "key", "value", "instead_of"),
     [
         ("PrologFlags=Serial", "PrologFlags", "Serial,Alloc", "Serial"),
+        ("PrologFlags=RunInJob", "PrologFlags", "Alloc", "RunInJob"),
         ("PrologFlags=DeferBatch,NoHold", "PrologFlags", "DeferBatch,NoHold,Alloc",
          "DeferBatch,NoHold"),
         ("SchedulerParameters=bf_continue", "SchedulerParameters",
@@ -192,6 +196,24 @@ def test_a_site_that_has_none_needs_every_one() -> None:
 def test_a_line_keeps_what_the_site_has(line: str, key: str, value: str, instead_of: str) -> None:
     others = [one for one in GOOD if not one.startswith(f"{key}=")]
     assert needed(*others, line) == {key: (value, instead_of)}
+
+
+@pytest.mark.parametrize(
+    ("present", "value"),
+    [
+        ("", "Alloc,DeferBatch"),
+        ("Serial,NoHold", "Serial,NoHold,Alloc,DeferBatch"),
+        # DeferBatch alone does not run the prolog at the allocation.
+        ("DeferBatch", "DeferBatch,Alloc"),
+        ("Contain,RunInJob", "Contain,DeferBatch"),
+    ],
+)
+def test_one_line_has_every_flag_where_jobs_can_have_several_nodes(
+    present: str, value: str
+) -> None:
+    others = [one for one in GOOD if not one.startswith("PrologFlags=")]
+    found = needed(*others, f"PrologFlags={present}", multi_node_jobs=True)
+    assert found == {"PrologFlags": (value, present)}
 
 
 @pytest.mark.parametrize(

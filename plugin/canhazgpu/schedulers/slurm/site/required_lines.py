@@ -6,8 +6,8 @@ A line is required if it is missing or has another value. It keeps the site's ot
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from canhazgpu.config.schema import SlurmConfig
 from canhazgpu.schedulers.slurm.conf.settings import Settings
@@ -21,6 +21,9 @@ PYTHON_START_MARGIN_S = 5
 
 ALLOC_PROLOG_FLAGS = ("alloc", "contain", "x11", "runinjob", "forcerequeueonfail")
 """PrologFlags with which the prolog runs at the job's allocation; the others imply ``alloc``."""
+
+DEFER_BATCH = "deferbatch"
+RUN_IN_JOB = "runinjob"
 
 NO_HOLD = "nohold_on_prolog_fail"
 TIMEOUT_KEYS = ("PrologTimeout", "EpilogTimeout")
@@ -51,6 +54,7 @@ _REASONS = {
         "A job's batch script starts when the prologs of all its nodes are done: one of them may"
         " send the job back."
     ),
+    "RunInJob": "Without RunInJob hooks see all GPUs of the node, and not the job's alone.",
     "MessageTimeout": (
         "A batch script's srun waits so long for a job's other nodes while their prologs still run."
     ),
@@ -101,7 +105,7 @@ def needed_lines(
     """
     found = (
         *(script_line(settings, location) for location in layout.locations),
-        (defer_batch_line(settings) if multi_node_jobs else None) or prolog_flags_line(settings),
+        prolog_flags_line(settings, multi_node_jobs=multi_node_jobs),
         *timeout_lines(settings, limit_s),
         message_timeout_line(settings, limit_s),
         unkillable_step_line(settings, limit_s),
@@ -123,11 +127,35 @@ def script_line(settings: Settings, location: ScriptLocation) -> ConfLine | None
     return ConfLine(location.key, location.value, reason, settings.get(location.key))
 
 
-def prolog_flags_line(settings: Settings) -> ConfLine | None:
-    """Return the line for PrologFlags."""
-    if any(flag in ALLOC_PROLOG_FLAGS for flag in settings.words("PrologFlags")):
+def prolog_flags_line(settings: Settings, *, multi_node_jobs: bool) -> ConfLine | None:
+    """Return the one line for PrologFlags: with every flag that is needed, without RunInJob."""
+    key = "PrologFlags"
+    present = [word.strip() for word in settings.get(key).split(",") if word.strip()]
+    flags = [word for word in present if word.lower() != RUN_IN_JOB]
+    reasons = [_REASONS["RunInJob"]] if len(flags) < len(present) else []
+    if not runs_at_allocation(flags):
+        flags.append("Alloc")
+        reasons.append(_REASONS[key])
+    if multi_node_jobs and not defers_batch(flags):
+        flags.append("DeferBatch")
+        reasons.append(_REASONS["DeferBatch"])
+    if not reasons:
         return None
-    return _line_with_word(settings, "PrologFlags", "Alloc")
+    return ConfLine(key, ",".join(flags), " ".join(reasons), settings.get(key))
+
+
+def runs_at_allocation(flags: Iterable[str]) -> bool:
+    """Tell whether the prolog runs at the job's allocation with these PrologFlags."""
+    return any(flag.lower() in ALLOC_PROLOG_FLAGS for flag in flags)
+
+
+def defers_batch(flags: Iterable[str]) -> bool:
+    """Tell whether a batch script waits for the prologs of all its nodes.
+
+    Measured on 22.05, 24.11 and 26.05: without DeferBatch, a batch script runs on the job's first
+    node before another node's prolog has sent the job back.
+    """
+    return any(flag.lower() == DEFER_BATCH for flag in flags)
 
 
 def message_timeout_line(settings: Settings, limit_s: int) -> ConfLine | None:
@@ -156,18 +184,6 @@ def unkillable_step_line(settings: Settings, limit_s: int) -> ConfLine | None:
     if present is None or present >= needed_s:
         return None
     return ConfLine(key, str(needed_s), _REASONS[key], settings.get(key))
-
-
-def defer_batch_line(settings: Settings) -> ConfLine | None:
-    """Return the line for a site whose jobs can have several nodes.
-
-    Measured on 22.05, 24.11 and 26.05: without DeferBatch, a batch script runs on the job's first
-    node before another node's prolog has sent the job back.
-    """
-    if "deferbatch" in settings.words("PrologFlags"):
-        return None
-    line = _line_with_word(settings, "PrologFlags", "DeferBatch")
-    return replace(line, reason=_REASONS["DeferBatch"])
 
 
 def batch_start_line(settings: Settings, limit_s: int) -> ConfLine | None:

@@ -70,15 +70,24 @@ def slurmd_user(site: SiteState) -> Iterator[Problem]:
 
 def prolog_flags(site: SiteState) -> Iterator[Problem]:
     """Find a prolog that runs only before the first step."""
-    if line := required_lines.prolog_flags_line(site.slurm.settings):
+    line = _prolog_flags_line(site)
+    if line and not required_lines.runs_at_allocation(site.slurm.settings.words(line.key)):
         yield missing_line_problem("error", line)
 
 
 def defer_batch(site: SiteState) -> Iterator[Problem]:
     """Find a batch script that starts before the prologs of the job's other nodes are done."""
-    line = required_lines.defer_batch_line(site.slurm.settings)
-    if line and site.slurm.multi_node_jobs:
+    line = _prolog_flags_line(site)
+    defers = required_lines.defers_batch(site.slurm.settings.words("PrologFlags"))
+    if line and site.slurm.multi_node_jobs and not defers:
         yield missing_line_problem("warning", line)
+
+
+def _prolog_flags_line(site: SiteState) -> ConfLine | None:
+    """Return the line for PrologFlags, the same for all checks of it."""
+    return required_lines.prolog_flags_line(
+        site.slurm.settings, multi_node_jobs=site.slurm.multi_node_jobs
+    )
 
 
 def unkillable_step(site: SiteState) -> Iterator[Problem]:
@@ -90,14 +99,13 @@ def unkillable_step(site: SiteState) -> Iterator[Problem]:
 
 def run_in_job(site: SiteState) -> Iterator[Problem]:
     """Find hooks that begin inside their job, and have to leave it."""
-    if "runinjob" in site.slurm.settings.words("PrologFlags"):
-        flags = site.slurm.settings.get("PrologFlags").split(",")
-        left = ",".join(one for one in flags if one.strip().lower() != "runinjob")
+    line = _prolog_flags_line(site)
+    if line and required_lines.RUN_IN_JOB in site.slurm.settings.words(line.key):
         yield Problem(
             "warning",
             "PrologFlags has RunInJob: hooks have to leave their job's control groups",
             "hooks that slurmd runs outside the job",
-            f"PrologFlags={left}",
+            line.text,
         )
 
 
@@ -196,7 +204,7 @@ def gres_files(site: SiteState) -> Iterator[Problem]:
             f"gres.conf names {listed} GPUs, Gres= counts {len(devices)} of them: Slurm ignores"
             " the others, type by type",
             "files and Gres= that agree, type by type",
-            f"Gres=gpu:{listed} for {site.node}, with each type that gres.conf has",
+            f"{_gres_value(site, listed)}, with each type that gres.conf has",
         )
 
 
@@ -204,9 +212,16 @@ def _gres_line(site: SiteState) -> str:
     if any(gpu.is_mig_instance for gpu in site.hook_probe.gpus):
         return gres_lines_advice(site.node, site.hook_probe.gpus)
     count = len(site.hook_probe.gpus)
-    with contextlib.suppress(InputError):
-        count = site.slurm.node_conf.gpu_count or count
+    if not count:
+        with contextlib.suppress(InputError):
+            count = site.slurm.node_conf.gpu_count or 0
     return f"NodeName={site.node} Name=gpu File=/dev/nvidia[0-{max(count - 1, 0)}]"
+
+
+def _gres_value(site: SiteState, listed: int) -> str:
+    """Return what Gres= should have: the driver's GPUs if they were read, as `gpu-count` says."""
+    seen = site.hook_probe.gpus
+    return gres_lines_advice(site.node, seen) if seen else f"Gres=gpu:{listed} for {site.node}"
 
 
 def assignment(site: SiteState) -> Iterator[Problem]:

@@ -20,7 +20,9 @@ def cuda_index(site: SiteState) -> Iterator[Problem]:
 
 def _uncertain_indices(site: SiteState, key: str, severity: Severity) -> Iterator[Problem]:
     gpus = site.hook_probe.gpus
+    section, _, name = key.partition(".")
     try:
         refuse_unnumbered(gpus, {gpu.uuid for gpu in gpus if gpu.fault is None}, key)
     except InputError as exc:
-        yield Problem(severity, str(exc), "CUDA's index of every GPU, or UUIDs", 'export = "uuid"')
+        wanted = "CUDA's index of every GPU, or UUIDs"
+        yield Problem(severity, str(exc), wanted, f'{name} = "uuid" in [{section}]')

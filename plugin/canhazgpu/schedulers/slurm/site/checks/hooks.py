@@ -151,8 +151,15 @@ def hook_names(site: SiteState) -> Iterator[Problem]:
             "error",
             f"{line} is no absolute path, and {site.slurm.version} does not look beside slurm.conf",
             "an absolute path",
-            line.replace("=", f"={posixpath.dirname(site.slurm.conf.path)}/", 1),
+            _absolute_hook_line(site, line),
         )
+
+
+def _absolute_hook_line(site: SiteState, line: str) -> str:
+    """Return the line for a relative hook: that which the hook's own check wants, if any."""
+    layout, (key, _, name) = site.installed.layout, line.partition("=")
+    wanted = {one.key: one.value for one in layout.locations} if layout else {}
+    return f"{key}={wanted.get(key, f'{posixpath.dirname(site.slurm.conf.path)}/{name}')}"
 
 
 def hook_scripts(site: SiteState) -> Iterator[Problem]:
