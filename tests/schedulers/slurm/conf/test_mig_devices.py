@@ -121,6 +121,13 @@ def test_numbers_that_are_not_known_refuse_what_they_could_be(
             mapped(f"{CAP}{number}", gpus=node)
 
 
+def test_a_job_does_not_get_one_instance_for_two_positions() -> None:
+    devices = [device(f"{CAP}12"), device(f"{CAP}13"), device("/dev/nvidia3")]
+    assert [one.uuid for one in gpus_at_positions([1, 2], devices, NODE)] == ["MIG-2:0", "GPU-0"]
+    with pytest.raises(InputError, match="counts MIG-2:0 as GPU 0 and as GPU 1"):
+        gpus_at_positions([0, 1, 2], devices, NODE)
+
+
 def test_an_instance_without_a_uuid_is_not_assigned() -> None:
     with pytest.raises(InputError, match="does not show by a UUID"):
         mapped(f"{CAP}13", gpus=[instance(0, 0, MigDeviceNumbers(0, 12, 13), "")])

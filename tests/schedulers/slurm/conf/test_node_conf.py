@@ -43,6 +43,8 @@ from canhazgpu.schedulers.slurm.conf.parser import ConfLine, parse_line, parse_p
         ("/dev/nvidia[0-2]", ("/dev/nvidia0", "/dev/nvidia1", "/dev/nvidia2")),
         ("a,", ("a",)),
         ("a,,b", ("a", "b")),
+        # Values in quotes may have blanks, and Slurm takes these for commas.
+        (" a, b\tn[1-2]\n", ("a", "b", "n1", "n2")),
         ("n[2023010001-2023010002]", ("n2023010001", "n2023010002")),
     ],
 )
@@ -66,6 +68,7 @@ def test_a_list_is_expanded_in_order(text: str, names: tuple[str, ...]) -> None:
         "n[[1]]",
         "n[3-1]",
         "n[0-7:2]",
+        "n[1, 2]",
         "n[1-999999999]",
         "n[1-9999999999]",
         "n[1-60000][1-60000]",

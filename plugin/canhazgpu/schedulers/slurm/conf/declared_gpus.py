@@ -39,6 +39,8 @@ def node_line(lines: Iterable[ConfLine], node: str) -> tuple[ConfLine, str] | No
         elif names and names_node(line, names, node):
             if line.rest:
                 raise InputError(f"{line.origin}: cannot read {line.rest[:80]!r}")
+            if found:
+                raise InputError(f"{line.origin}: {node} is also in {found[0].origin}")
             found = line, line.pairs.get("gres", default)
     return found
 

@@ -8,6 +8,7 @@ instance, or that of the GPU instance which holds it.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -54,9 +55,16 @@ def gpus_at_positions(
     """Return the GPU at each position, in the same order. `devices` are in Slurm's order.
 
     Raises `InputError` for a position without a device, and for a device whose GPU or instance the
-    driver does not show, or that may be one of several.
+    driver does not show, or that may be one of several, and for two positions of one GPU.
     """
-    return tuple(_gpu_at(position, devices, gpus) for position in positions)
+    found = tuple(_gpu_at(position, devices, gpus) for position in positions)
+    for first, second in itertools.combinations(found, 2):
+        if first.uuid == second.uuid:
+            raise InputError(
+                f"Slurm counts {first.uuid} as GPU {first.position} and as GPU {second.position}"
+                f" ({first.device_file}, {second.device_file}): {COMPARE}"
+            )
+    return found
 
 
 def _gpu_at(position: int, devices: Sequence[GpuDevice], gpus: Sequence[GpuReading]) -> AssignedGpu:

@@ -75,6 +75,8 @@ def _check_readable(line: ConfLine) -> None:
     key = line.leading_key
     if line.rest or key not in ("name", "nodename", "autodetect"):
         raise InputError(f"{line.origin}: cannot read {(line.rest or key)[:80]!r}")
+    if key == "autodetect" and len(line.pairs) > 1:
+        raise InputError(f"{line.origin}: AutoDetect= begins a line that says more")
     if key != "nodename" and "nodename" in line.pairs:
         raise InputError(f"{line.origin}: NodeName= is not the line's first word")
 

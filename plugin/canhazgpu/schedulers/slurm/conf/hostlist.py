@@ -9,9 +9,10 @@ from canhazgpu.errors import InputError
 
 MAX_NAMES = 65536
 
-_ITEM = re.compile(r"(?:[^,\[\]]|\[[0-9,-]*\])+")
+_ITEM = re.compile(r"(?:[^\t, \n\[\]]|\[[0-9,-]*\])+")
 _BRACKETS = re.compile(r"\[([0-9,-]*)\]")
-_COMMAS = re.compile(",+")
+_SEPARATORS = re.compile("[\t, \n]+")
+"""Between two names; in ``slurm.conf`` a value with blanks is in quotes."""
 _RANGE = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?")
 
 
@@ -61,7 +62,7 @@ def _range_has(text: str, digits: str, whole: str) -> bool:
 
 def _items(text: str) -> list[str]:
     items = _ITEM.findall(text)
-    if ",".join(items) != _COMMAS.sub(",", text).strip(","):
+    if ",".join(items) != _SEPARATORS.sub(",", text).strip(","):
         raise InputError(f"{text[:80]!r} is not a list of names; accepted: n1,n[2-4]")
     return items
 
