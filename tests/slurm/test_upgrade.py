@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 from clusters.gpu_cluster import GpuCluster, poll_until
+from clusters.two_step_jobs import end_job, start_job
 
 from demo_cluster import ClusterSpec
 
-SHOW = 'echo "$CANHAZGPU_GPUS"'
 LATER_FIELDS = ("epilogs_owed", "ended", "began_ticks")
 """What the first release's records did not have."""
 
@@ -64,26 +64,6 @@ def to_be_installed(cluster: GpuCluster) -> list[str]:
         for one in findings
         if one["id"] == "hooks-installed" and one["severity"] != "ok"
     ]
-
-
-def start_job(cluster: GpuCluster, user: str) -> tuple[int, Path]:
-    """Start a job that shows its GPUs, waits for a file, and shows them in a step."""
-    signal = cluster.slurm.home(user) / f"go-{os.urandom(4).hex()}"
-    script = (
-        f"{SHOW}\nwhile [ ! -e {signal} ]; do sleep 0.2; done\n"
-        f"srun sh -c '{SHOW}'\nsrun sh -c '{SHOW}'"
-    )
-    job = cluster.slurm.submit(script, "--gres=gpu:1", user=user)
-    poll_until(lambda: cluster.slurm.output(job, user=user))
-    return job, signal
-
-
-def end_job(cluster: GpuCluster, job: int, signal: Path, user: str) -> list[str]:
-    """Let the job end; returns what it printed."""
-    signal.touch()
-    assert cluster.slurm.wait_job(job)["JobState"] == "COMPLETED"
-    poll_until(lambda: str(job) not in cluster.held().values())
-    return cluster.slurm.output(job, user=user).splitlines()
 
 
 def records(cluster: GpuCluster) -> Path:
