@@ -22,6 +22,8 @@ from demo_cluster import (
 # Names of this run alone: two runs on one machine do not remove each other's users.
 USERS = (f"cgalice{os.getpid()}", f"cgbob{os.getpid()}")
 
+DEFAULT_WAY = os.environ.get("HOOKS_THROUGH", "direct")
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -50,7 +52,7 @@ def make_cluster(venv: Path, people: tuple[str, str]) -> Iterator[Any]:
     clusters: list[GpuCluster] = []
 
     def make(
-        spec: ClusterSpec | None = None, *, way: str = "direct", **config: dict[str, Any]
+        spec: ClusterSpec | None = None, *, way: str = DEFAULT_WAY, **config: dict[str, Any]
     ) -> GpuCluster:
         cluster = GpuCluster(
             new_directory(), venv, spec or ClusterSpec(), config, has_agents=way == "agent"
