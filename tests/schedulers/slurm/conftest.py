@@ -41,6 +41,8 @@ WITH_AGENT = ("job_start", "job_end", "node_check", "hook")
 """The folders whose tests are run with an agent too."""
 IN_OWN_PROCESS = ("test_imports", "test_process_races", "test_starved_hooks", "test_syslog")
 """Their tests change what a hook's own process does, and ask no agent."""
+OWN_AGENT = ("test_stopped_handlers",)
+"""Their tests have an agent of their own, and change what its handlers do."""
 HOOK_MODULES = {
     "canhazgpu.prolog.main": "prolog",
     "canhazgpu.epilog.main": "epilog",
@@ -233,8 +235,8 @@ def shared_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAg
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each test of hooks with an agent and without one."""
-    if "way" in metafunc.fixturenames:
-        path = metafunc.definition.path
+    path = metafunc.definition.path
+    if "way" in metafunc.fixturenames and path.stem not in OWN_AGENT:
         has_agent = path.parent.name in WITH_AGENT and path.stem not in IN_OWN_PROCESS
         metafunc.parametrize("way", ["direct", "agent"] if has_agent else ["direct"], indirect=True)
 

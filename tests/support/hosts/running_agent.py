@@ -33,10 +33,17 @@ def hook_client() -> str:
 class RunningAgent:
     """An agent, from its READY=1 on; a context manager, whose end ends it.
 
-    Hooks of any node may ask it: each request brings its own configuration.
+    Hooks of any node may ask it: each request brings its own configuration. `changes` is Python
+    that it runs first, to change what its handlers do.
     """
 
-    def __init__(self, directory: Path, node: str = "n1", **config: Mapping[str, object]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        node: str = "n1",
+        changes: str = "",
+        **config: Mapping[str, object],
+    ) -> None:
         self.state_dir = directory / "agent-state"
         directory.mkdir(parents=True, exist_ok=True)
         self._node = node
@@ -47,7 +54,7 @@ class RunningAgent:
         self.notified.settimeout(READY_S)
         self._address = "@" + self.notified.getsockname()[1:].decode()
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-m", "canhazgpu.cli.main", "agent", "run"],
+            [sys.executable, "-I", *_program(changes), "agent", "run"],
             env=self.environ,
             stdin=subprocess.DEVNULL,
             preexec_fn=die_with_parent(),  # noqa: PLW1509 - it only calls prctl
@@ -110,6 +117,14 @@ class RunningAgent:
             lines.append(f"[{section}]")
             lines += [f"{name} = {json.dumps(value)}" for name, value in values.items()]
         self._config.write_text("\n".join(lines) + "\n")
+
+
+def _program(changes: str) -> list[str]:
+    """The arguments of Python for canhazgpu's command, after these changes."""
+    module = "canhazgpu.cli.main"
+    if not changes:
+        return ["-m", module]
+    return ["-c", f"{changes}\nimport runpy; runpy.run_module({module!r}, run_name='__main__')"]
 
 
 def run_hook(
