@@ -22,6 +22,7 @@ from demo_cluster import (
 # Names of this run alone: two runs on one machine do not remove each other's users.
 USERS = (f"cgalice{os.getpid()}", f"cgbob{os.getpid()}")
 
+# The way of hooks on clusters whose module names none: by themselves, or through an agent.
 DEFAULT_WAY = os.environ.get("HOOKS_THROUGH", "direct")
 
 

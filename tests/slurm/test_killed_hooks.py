@@ -81,7 +81,9 @@ STAGE_LIST = [
 
 @pytest.fixture(scope="module")
 def cluster(make_cluster: Any) -> GpuCluster:
-    return make_cluster(ClusterSpec(nodes=1, gpus_per_node=2), slurm={"assignment": "slurm"})
+    # The faults are those of a hook's own process; hooks/test_agent_faults.py has the agent's.
+    spec = ClusterSpec(nodes=1, gpus_per_node=2)
+    return make_cluster(spec, way="direct", slurm={"assignment": "slurm"})
 
 
 @pytest.fixture(scope="module")
