@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,7 +53,9 @@ def render(template: str, values: Mapping[str, object]) -> str:
     return _environment().get_template(f"{template}.j2").render(values)
 
 
+@functools.cache
 def _environment() -> Environment:
+    """Return the one of this process: it compiles each template once."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - 40 ms
 
     environment = Environment(

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -494,6 +494,7 @@ def reply(connection: socket.socket, answer: bytes) -> None:
 def scripted_server(answer: Callable[[socket.socket], None]) -> Iterator[int]:
     """Accept connections one by one and let `answer` deal with each: what is hard to provoke."""
     listener = socket.create_server(("127.0.0.1", 0))
+    accepted: list[socket.socket] = []
 
     def serve() -> None:
         while True:
@@ -501,12 +502,9 @@ def scripted_server(answer: Callable[[socket.socket], None]) -> Iterator[int]:
                 connection, _ = listener.accept()
             except OSError:
                 return
-            with connection:
-                connection.settimeout(5)
-                try:
-                    answer(connection)
-                except OSError:
-                    continue
+            accepted.append(connection)
+            with suppress(OSError), connection:
+                answer(connection)
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -514,5 +512,10 @@ def scripted_server(answer: Callable[[socket.socket], None]) -> Iterator[int]:
         yield int(listener.getsockname()[1])
     finally:
         listener.shutdown(socket.SHUT_RDWR)
+        # A client may hold its connection still, on which `answer` waits.
+        while thread.is_alive():
+            for connection in accepted:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+            thread.join(0.1)
         listener.close()
-        thread.join()

@@ -13,13 +13,14 @@ import pytest
 from click.testing import CliRunner, Result
 from hosts.running_agent import RunningAgent
 from servers.private_redis import PrivateRedis
+from simulated_driver import install_driver
 from slurm_configurations import make_device_files
 
 from canhazgpu.cli.app import App
 from canhazgpu.cli.main import cli
 from canhazgpu.schedulers.slurm.site.checks.registry import CHECKS
 from canhazgpu.schedulers.slurm.site.checksum import with_checksum
-from fake_nvml import FakeState, install
+from fake_nvml import FakeState
 
 REFERENCE = Path(__file__).parents[4] / "docs" / "admin" / "checks.md"
 
@@ -27,9 +28,8 @@ REFERENCE = Path(__file__).parents[4] / "docs" / "admin" / "checks.md"
 @pytest.fixture(scope="module")
 def nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("nvml")
-    install(directory)
     FakeState(directory / "state").add_node("n1", gpus=2)
-    return directory / "libnvidia-ml.so.1"
+    return install_driver(directory)
 
 
 @pytest.fixture
