@@ -2,7 +2,8 @@
 
 Tests that boot a Slurm run in groups, those of a module together, so that they share a cluster. A
 mark `parts(n)` cuts a long module into so many groups, and a mark `xdist_group` on a test or on a
-parameter names its group. All others run one by one on whichever worker is free.
+parameter names its group. Tests marked `slow` run one by one on whichever worker is free, all
+others a few of a module at a time: what a module shares is made on fewer workers.
 
 xdist's own `--dist loadgroup` knows no groups with pytest 9.2, and says nothing: it writes them
 into an attribute that is not read any more.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -23,9 +24,15 @@ from run_files import run_directory
 from xdist.scheduler import LoadScopeScheduling
 
 
-def pytest_configure() -> None:
+GROUP_SIZE = 8
+"""How many quick tests of a module a worker is given at a time."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
     # Before there are workers: they inherit the directory.
     run_directory()
+    # The order is that of `pytest_collection_modifyitems`.
+    config.option.loadscopereorder = False
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -34,7 +41,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupSchedul
 
 
 class GroupScheduling(LoadScopeScheduling):
-    """Gives a worker the tests of a group together; the largest groups first."""
+    """Gives a worker the tests of a group together, in the order of the collection."""
 
     def _split_scope(self, nodeid: str) -> str:
         return self._groups.get(nodeid, nodeid)
@@ -43,6 +50,12 @@ class GroupScheduling(LoadScopeScheduling):
     def _groups(self) -> dict[str, str]:
         """What the workers have written, who all collect the same tests."""
         return dict(json.loads(groups_file().read_text()))
+
+    def _pending_of(self, workload: dict[str, dict[str, bool]]) -> int:
+        # It is asked after each test: what is done is not counted again each time.
+        for group in [name for name, tests in workload.items() if all(tests.values())]:
+            del workload[group]
+        return super()._pending_of(workload)
 
 
 def groups_file() -> Path:
@@ -53,33 +66,43 @@ def boots_slurm(item: pytest.Item) -> bool:
     return item.get_closest_marker("slurm") is not None
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_finish(session: pytest.Session) -> None:
-    # Before xdist's own, which tells the scheduler that the worker is ready.
-    groups = groups_of([item for item in session.items if boots_slurm(item)])
-    draft = groups_file().with_suffix(f".{os.getpid()}")
-    draft.write_text(json.dumps(groups))
-    draft.replace(groups_file())
+def is_slow(item: pytest.Item) -> bool:
+    return item.get_closest_marker("slow") is not None
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # What takes long is begun first.
-    items.sort(key=lambda item: (not boots_slurm(item), item.get_closest_marker("slow") is None))
+    groups = groups_of(items)
+    sizes = Counter(groups.values())
+
+    def rank(item: pytest.Item) -> tuple[bool, bool, int]:
+        size = sizes[groups[item.nodeid]] if boots_slurm(item) else 0
+        return (not boots_slurm(item), not is_slow(item), -size)
+
+    items.sort(key=rank)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    # Before xdist's own, which tells the scheduler that the worker is ready.
+    draft = groups_file().with_suffix(f".{os.getpid()}")
+    draft.write_text(json.dumps(groups_of(session.items)))
+    draft.replace(groups_file())
 
 
 def groups_of(items: Iterable[pytest.Item]) -> dict[str, str]:
-    """Return each test's group by its id."""
+    """Return the groups of tests by their ids; a test without one is a group of its own."""
     groups, modules = {}, defaultdict(list)
     for item in items:
-        if (mark := item.get_closest_marker("xdist_group")) is None:
-            modules[item.nodeid.partition("::")[0]].append(item)
-        else:
+        if boots_slurm(item) and (mark := item.get_closest_marker("xdist_group")) is not None:
             groups[item.nodeid] = str(mark.args[0])
-    for name, members in modules.items():
+        elif boots_slurm(item) or not is_slow(item):
+            modules[item.nodeid.partition("::")[0], boots_slurm(item)].append(item)
+    for (name, on_slurm), members in modules.items():
+        parts = parts_of(members) if on_slurm else -(-len(members) // GROUP_SIZE)
         for place, item in enumerate(members):
-            part = parts_of(members) * place // len(members)
-            groups[item.nodeid] = f"{name} {part}"
+            groups[item.nodeid] = f"{name} {on_slurm} {parts * place // len(members)}"
     return groups
 
 
