@@ -9,7 +9,7 @@ VENV := $(BUILD)/venv
 PYTEST_ARGS ?=
 # Most tests wait more than they compute. Whole hooks and Slurms of `make test` compute more.
 WORKERS ?= $(shell echo $$((1 + $$(nproc))))
-FAST_WORKERS ?= $(shell echo $$((3 * $$(nproc))))
+FAST_WORKERS ?= $(shell echo $$((2 * $$(nproc))))
 
 # The releases of Debian whose Slurms `make test` goes through beside this machine's own.
 SUITES ?= trixie sid

@@ -23,7 +23,6 @@ import pytest
 from run_files import run_directory
 from xdist.scheduler import LoadScopeScheduling
 
-
 GROUP_SIZE = 8
 """How many quick tests of a module a worker is given at a time."""
 

@@ -14,6 +14,8 @@ from hosts.cli_node import CliNode, make_cli_node
 import fake_nvml
 from canhazgpu.ledger.values import Claim
 
+pytestmark = pytest.mark.slow
+
 READER = "reader on nopass ~* +@read +@transaction +@connection +time"
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user takes root")
 

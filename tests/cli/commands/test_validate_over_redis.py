@@ -20,6 +20,8 @@ from canhazgpu.config.schema import StoreConfig
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.ledger import RedisLedger
 
+pytestmark = pytest.mark.slow
+
 RUN = "from canhazgpu.cli.main import main; main()"
 READER = "reader on nopass ~* +@read +@transaction +@connection +time"
 

@@ -6,6 +6,8 @@ import pytest
 
 from ..conftest import JOB_ID, HookNode
 
+pytestmark = pytest.mark.slow
+
 BUSES = ("C1", "0F", "81", "3B")
 BY_BUS = (3, 0, 2, 1)
 """CUDA's index of the GPU at each of NVML's indices, on the buses above."""

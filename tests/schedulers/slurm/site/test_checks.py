@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import permutations
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,6 +37,7 @@ from canhazgpu.schedulers.slurm.site.state import (
     StateDir,
 )
 
+REFERENCE = Path(__file__).parents[4] / "docs" / "admin" / "checks.md"
 CONF = {
     "Prolog": "/etc/slurm/prolog.d/*",
     "Epilog": "/etc/slurm/epilog.d/*",
@@ -774,3 +776,8 @@ def test_a_node_without_an_agent_is_told_of_it_and_one_with_it_what_it_has() -> 
     assert said(of(agent=AgentState("2.0", "2.0"))(HEALTHY)) == (
         "the agent answers, with this release"
     )
+
+
+def test_every_check_is_in_the_administrators_reference() -> None:
+    described = set(re.findall(r"^\| `([a-z-]+)` \|", REFERENCE.read_text(), re.MULTILINE))
+    assert described == {check.id for check in CHECKS}
