@@ -20,6 +20,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 SERVER = Path(__file__).with_name("forking_server.py")
+IN_CHILDREN = ["pynvml", "canhazgpu.probe.nvml.reader", "canhazgpu.probe.nvidia_smi.reader"]
+"""What children of runs import, of which no run tells."""
 
 
 @functools.cache
@@ -35,7 +37,7 @@ class ForkingPython:
     """
 
     def __init__(self, python: Path = Path(sys.executable)) -> None:
-        self._modules: list[str] = []
+        self._modules = IN_CHILDREN
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
             # An address that the kernel chooses.
             listener.bind("")
