@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,11 +18,12 @@ UNREACHABLE = "http://127.0.0.1:9"
 
 
 @pytest.fixture
-def debian(tmp_path: Path, require: Require) -> Path:
-    """A directory whose Debian is this machine's own."""
+def debian(require: Require) -> Iterator[Path]:
+    """A directory whose Debian is this machine's own, on whose file system it is itself."""
     require(os.geteuid() == 0, "name spaces and mounts need root")
-    (tmp_path / "root").symlink_to("/")
-    return tmp_path
+    with tempfile.TemporaryDirectory(prefix="debian-", dir="/var/tmp") as name:
+        (Path(name) / "root").symlink_to("/")
+        yield Path(name)
 
 
 def run_in(debian: Path, command: str) -> subprocess.CompletedProcess[str]:
@@ -35,7 +37,7 @@ def run_in(debian: Path, command: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_what_is_done_there_stays_there(debian: Path, tmp_path: Path) -> None:
+def test_what_is_done_there_stays_there(debian: Path) -> None:
     name = f"canary-{os.getpid()}"
     done = run_in(debian, f"touch /dev/{name} /etc/{name} /tmp/{name} {debian}/kept; exit 3")
 
