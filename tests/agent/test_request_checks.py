@@ -10,7 +10,8 @@ from ledgers.request_world import INTENT_LIFE_S, Request, Worker, World
 
 from canhazgpu.agent import request_state
 from canhazgpu.agent.request_state import ClientEvent, ClientState, HandlerEvent, HandlerState
-from canhazgpu.ledger.local import book_file, book_grants, fallback_ledger, grant_steps
+from canhazgpu.ledger.local import book_grants, book_releases
+from canhazgpu.ledger.local.book import book_file, grant_steps
 from canhazgpu.ledger.local.reconcile import Reconciler
 from canhazgpu.ledger.store import session
 from canhazgpu.ledger.values import CommitRefusal, JobOwner
@@ -220,7 +221,7 @@ CHECKS: dict[str, tuple[Story, Any, str, Callable[[], Any]]] = {
     ),
     "a release cancels its owner's intent": (
         a_job_that_ends_while_its_worker_is_stopped,
-        fallback_ledger,
+        book_releases,
         "release_entries",
         lambda: lambda book, entry, seen: (entry,),
     ),
@@ -253,7 +254,7 @@ CHECKS: dict[str, tuple[Story, Any, str, Callable[[], Any]]] = {
     ),
     "a release names its grant": (
         a_reaper_that_decides_late,
-        fallback_ledger,
+        book_releases,
         "release_entries",
         lambda: lambda book, entry, seen: grant_steps.release_entries(book, entry, None),
     ),

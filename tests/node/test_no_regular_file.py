@@ -14,11 +14,11 @@ import pytest
 from canhazgpu.deadline import hard_deadline
 from canhazgpu.errors import DeadlineError, NodeStateError
 from canhazgpu.ledger.journal_entries import HEALTH, JournalEntry
-from canhazgpu.ledger.local.book_file import BookFile
-from canhazgpu.ledger.local.job_records import JobRecords
-from canhazgpu.ledger.local.journal import JOURNAL_FILE, pending_entries
+from canhazgpu.ledger.local.book.book_file import BookFile
+from canhazgpu.ledger.local.book.journal import JOURNAL_FILE, pending_entries
+from canhazgpu.ledger.local.book.published_book import PUBLISHED_FILE, read_published
+from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.ledger.local.outage import OUTAGE_FILE, StoreOutage
-from canhazgpu.ledger.local.published_book import PUBLISHED_FILE, read_published
 from canhazgpu.ledger.values import JobOwner
 from canhazgpu.node.drain_record import DrainRecord
 from canhazgpu.node.state_files import (

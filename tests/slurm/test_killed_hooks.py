@@ -54,19 +54,19 @@ arrange()
 """
 STAGES = {
     "prolog": [
-        ("canhazgpu.ledger.local.job_records", "JobRecords", "begin"),
+        ("canhazgpu.ledger.local.jobs.job_records", "JobRecords", "begin"),
         ("canhazgpu.ledger.store.ledger", "RedisLedger", "read_nodes"),
-        ("canhazgpu.ledger.local.book_file", "BookTransaction", "open_intent"),
+        ("canhazgpu.ledger.local.book.book_file", "BookTransaction", "open_intent"),
         ("canhazgpu.ledger.store.ledger", "RedisLedger", "confirm"),
-        ("canhazgpu.ledger.local.book_file", "BookTransaction", "apply"),
-        ("canhazgpu.ledger.local.job_records", "JobRecords", "complete"),
+        ("canhazgpu.ledger.local.book.book_file", "BookTransaction", "apply"),
+        ("canhazgpu.ledger.local.jobs.job_records", "JobRecords", "complete"),
         ("canhazgpu.ledger.local.fallback_ledger", "FallbackLedger", "record_note"),
     ],
     "epilog": [
-        ("canhazgpu.ledger.local.job_records", "JobRecords", "end"),
-        ("canhazgpu.ledger.local.book_file", "BookTransaction", "apply_and_journal"),
+        ("canhazgpu.ledger.local.jobs.job_records", "JobRecords", "end"),
+        ("canhazgpu.ledger.local.book.book_file", "BookTransaction", "apply_and_journal"),
         ("canhazgpu.ledger.local.fallback_ledger", "FallbackLedger", "release"),
-        ("canhazgpu.ledger.local.job_records", "JobRecords", "forget"),
+        ("canhazgpu.ledger.local.jobs.job_records", "JobRecords", "forget"),
         ("canhazgpu.ledger.store.ledger", "RedisLedger", "publish_scan"),
         ("canhazgpu.ledger.local.fallback_ledger", "FallbackLedger", "record_note"),
     ],

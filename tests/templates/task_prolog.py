@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from canhazgpu.gpu.assigned import AssignedGpu
-from canhazgpu.ledger.local.task_record import export_words, task_record_text
+from canhazgpu.ledger.local.jobs.task_record import export_words, task_record_text
 from canhazgpu.templates.render import render
 
 SHELLS = {"dash": ["dash"], "busybox": ["busybox", "sh"], "bash": ["bash", "--posix"]}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from canhazgpu.ledger.local.task_record import export_words
+from canhazgpu.ledger.local.jobs.task_record import export_words
 
 from .task_prolog import NOBODY, TaskProlog, record_text, told_gpus
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from canhazgpu.errors import InputError, NodeStateError, SchedulerError, StoreError, error_text
 from canhazgpu.in_process.events import read_histories
-from canhazgpu.ledger.local.job_records import JobRecords
-from canhazgpu.ledger.local.journal import pending_entries
+from canhazgpu.ledger.local.book.journal import pending_entries
+from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.ledger.values import job_cluster
 from canhazgpu.node.identity import node_name, state_dir
 from canhazgpu.schedulers.slurm.conf.cluster_name import owner_cluster_name

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from canhazgpu.errors import CanhazgpuError
-from canhazgpu.ledger.local.journal import pending_entries
+from canhazgpu.ledger.local.book.journal import pending_entries
 from canhazgpu.node.identity import boot_id, state_dir
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def heeding_node(node: str, config: Config, store: Ledger) -> Ledger:
     """Return the store's ledger, checked against what this node publishes of its book."""
-    from canhazgpu.ledger.local.published_book import read_published  # noqa: PLC0415 - rarely needed
+    from canhazgpu.ledger.local.book.published_book import read_published  # noqa: PLC0415 - rarely needed
     from canhazgpu.ledger.local.published_ledger import PublishedLedger  # noqa: PLC0415
 
     directory = state_dir(config.node, node)
@@ -37,8 +37,8 @@ def deliver_pending_journal(node: str, config: Config, open_writer: Callable[[],
 
 
 def _deliver_journal(node: str, config: Config, store: Ledger) -> None:
-    from canhazgpu.ledger.local.book_file import BookFile  # noqa: PLC0415 - rarely needed
-    from canhazgpu.ledger.local.job_records import JobRecords  # noqa: PLC0415
+    from canhazgpu.ledger.local.book.book_file import BookFile  # noqa: PLC0415 - rarely needed
+    from canhazgpu.ledger.local.jobs.job_records import JobRecords  # noqa: PLC0415
     from canhazgpu.ledger.local.outage import StoreOutage  # noqa: PLC0415
     from canhazgpu.ledger.local.reconcile import Reconciler  # noqa: PLC0415
     from canhazgpu.node.system_log import write_syslog  # noqa: PLC0415

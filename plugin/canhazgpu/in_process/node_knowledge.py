@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from canhazgpu.errors import NodeStateError
-from canhazgpu.ledger.local.published_book import PublishedBook, read_published
+from canhazgpu.ledger.local.book.published_book import PublishedBook, read_published
 from canhazgpu.ledger.values import NodeView
 from canhazgpu.node.boot_clock import uptime_s
 from canhazgpu.node.identity import boot_id, state_dir

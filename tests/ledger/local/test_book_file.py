@@ -13,9 +13,9 @@ import pytest
 from canhazgpu.errors import NodeStateError
 from canhazgpu.gpu.assigned import AssignedGpu
 from canhazgpu.ledger.journal_entries import GRANT, PROLOG, QUARANTINE, RELEASE, JournalEntry
-from canhazgpu.ledger.local import book_file as module
-from canhazgpu.ledger.local.book_file import BookFile
-from canhazgpu.ledger.local.job_records import JobRecords
+from canhazgpu.ledger.local.book import book_file as module
+from canhazgpu.ledger.local.book.book_file import BookFile
+from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.ledger.values import Claim, JobOwner, NodeView, Reservation
 
 BOOT = "boot 1"
@@ -207,8 +207,8 @@ import sys
 from pathlib import Path
 from canhazgpu.ledger.journal_entries import GRANT, RELEASE, JournalEntry
 from canhazgpu.ledger.values import Claim
-from canhazgpu.ledger.local.book_file import BookFile
-from canhazgpu.ledger.local.job_records import JobRecords
+from canhazgpu.ledger.local.book.book_file import BookFile
+from canhazgpu.ledger.local.jobs.job_records import JobRecords
 
 place, number = Path(sys.argv[1]), sys.argv[2]
 book = BookFile(place, "n1", "boot 1", JobRecords(place), print)

@@ -18,8 +18,8 @@ from servers.redis_proxy import StoreProxy
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import ConfigError, StoreError
 from canhazgpu.ledger.journal_entries import HEALTH, JournalEntry
-from canhazgpu.ledger.local.book_file import BookFile
-from canhazgpu.ledger.local.job_records import JobRecords
+from canhazgpu.ledger.local.book.book_file import BookFile
+from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.ledger.local.outage import StoreOutage
 from canhazgpu.ledger.local.reconcile import Reconciler
 from canhazgpu.ledger.port import Ledger
@@ -48,7 +48,7 @@ class Node:
         reconciler = Reconciler(
             self.name, book, self.told.append, more.pop("is_gone", lambda _: False)
         )
-        outage = StoreOutage(self.place, more.pop("life_s", 60.0)) if local else None
+        outage = StoreOutage(self.place, more.pop("life_s", 60.0))
         return hook_ledger(
             self.name,
             self.open_store,
@@ -57,6 +57,7 @@ class Node:
             reconciler,
             self.told.append,
             wait_budget_s=wait_budget_s,
+            decides_alone=local,
         )
 
     def open_store(self, budget: WaitBudget | None = None) -> Ledger:
@@ -197,7 +198,8 @@ def test_where_the_node_may_not_decide_the_error_comes_through(
         with pytest.raises(StoreError, match="cannot reach"):
             ledger.reserve_count(job(1), 1, node.seen())
     assert node.opened == 2
-    assert not (node.place / "store-outage").exists()
+    # For people: they see that the store is away.
+    assert (node.place / "store-outage").exists()
     restartable_server.start()
     assert ledger.reserve_count(job(1), 1, node.seen()) == GrantedGpus((uuid(0),))
 

@@ -26,11 +26,11 @@ from servers.private_redis import shared_server
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import StoreError
-from canhazgpu.ledger.local import book_file as book_module
-from canhazgpu.ledger.local import journal as journal_module
-from canhazgpu.ledger.local.book_file import BookFile
-from canhazgpu.ledger.local.job_records import JobRecords
-from canhazgpu.ledger.local.journal import Journal
+from canhazgpu.ledger.local.book import book_file as book_module
+from canhazgpu.ledger.local.book import journal as journal_module
+from canhazgpu.ledger.local.book.book_file import BookFile
+from canhazgpu.ledger.local.book.journal import Journal
+from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.ledger.local.outage import StoreOutage
 from canhazgpu.ledger.local.reconcile import Reconciler
 from canhazgpu.ledger.store.connect import Role

@@ -11,8 +11,8 @@ from ledger_samples import Store, job, new_node_name, observation, uuid, wait_fo
 from ledgers.hook_ledger import CommittingLedger, hook_ledger
 
 from canhazgpu.errors import NodeStateError, StoreError
-from canhazgpu.ledger.local.book_file import BookFile
-from canhazgpu.ledger.local.job_records import JobRecords
+from canhazgpu.ledger.local.book.book_file import BookFile
+from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.ledger.local.outage import StoreOutage
 from canhazgpu.ledger.local.reconcile import Reconciler
 from canhazgpu.ledger.port import GrantOptions, Ledger

@@ -17,8 +17,9 @@ import pytest
 from canhazgpu.config.schema import NodeConfig
 from canhazgpu.errors import NodeStateError
 from canhazgpu.gpu.assigned import AssignedGpu
-from canhazgpu.ledger.local.job_records import JobRecord, JobRecords
-from canhazgpu.ledger.local.task_record import export_words
+from canhazgpu.ledger.local.jobs.job_record import JobRecord
+from canhazgpu.ledger.local.jobs.job_records import JobRecords
+from canhazgpu.ledger.local.jobs.task_record import export_words
 from canhazgpu.ledger.values import JobOwner
 from canhazgpu.node.identity import boot_id, node_name, state_dir
 
@@ -337,7 +338,7 @@ def test_the_directories_are_open_to_every_user_whatever_the_umask(tmp_path: Pat
 CHILD = """
 import sys
 from pathlib import Path
-from canhazgpu.ledger.local.job_records import JobRecords
+from canhazgpu.ledger.local.jobs.job_records import JobRecords
 records = JobRecords(Path(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.readline()

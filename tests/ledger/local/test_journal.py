@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from canhazgpu.ledger.journal_entries import GRANT, PROLOG, QUARANTINE, RELEASE, JournalEntry
-from canhazgpu.ledger.local.journal import Journal, pending_entries
+from canhazgpu.ledger.local.book.journal import Journal, pending_entries
 from canhazgpu.ledger.values import Claim
 
 CLAIM = Claim("job:c1:1:0", "slurm", "ann", 1000, "1", 'a "name"\n\x1b', boot_id="b", ends_at=5.5)

@@ -16,10 +16,10 @@ from servers.private_redis import PrivateRedis
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import NodeStateError, error_text
-from canhazgpu.ledger.local.book_file import BookFile
-from canhazgpu.ledger.local.job_records import JobRecords
+from canhazgpu.ledger.local.book.book_file import BookFile
+from canhazgpu.ledger.local.book.published_book import PUBLISHED_FILE, read_published
+from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.ledger.local.outage import StoreOutage
-from canhazgpu.ledger.local.published_book import PUBLISHED_FILE, read_published
 from canhazgpu.ledger.local.published_ledger import PublishedLedger
 from canhazgpu.ledger.local.reconcile import Reconciler
 from canhazgpu.ledger.port import GrantOptions, Ledger, Observation

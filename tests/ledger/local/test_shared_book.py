@@ -15,9 +15,9 @@ from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import StoreError
 from canhazgpu.gpu.assigned import AssignedGpu
 from canhazgpu.ledger.journal_entries import GRANT, JournalEntry, entry_from_dict, entry_to_dict
-from canhazgpu.ledger.local.book import Book
-from canhazgpu.ledger.local.book_file import BookFile
-from canhazgpu.ledger.local.job_records import JobRecords
+from canhazgpu.ledger.local.book.book import Book
+from canhazgpu.ledger.local.book.book_file import BookFile
+from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.ledger.local.outage import StoreOutage
 from canhazgpu.ledger.local.reconcile import Reconciler
 from canhazgpu.ledger.port import Ledger, Observation

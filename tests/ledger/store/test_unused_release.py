@@ -8,7 +8,7 @@ import pytest
 from ledger_samples import Observe, gpus, job, run, uuid, view, wait_for_next_ms
 
 from canhazgpu.ledger.journal_entries import GRANT, RELEASE, JournalEntry, NumberedEntry
-from canhazgpu.ledger.local.book import Book
+from canhazgpu.ledger.local.book.book import Book
 from canhazgpu.ledger.port import GrantOptions
 from canhazgpu.ledger.release_reasons import (
     ANOTHER_JOB_RUNS,

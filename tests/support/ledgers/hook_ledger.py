@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from canhazgpu.errors import VoidGrantError
-from canhazgpu.ledger.local.book_file import BookFile
+from canhazgpu.ledger.local.book.book_file import BookFile
 from canhazgpu.ledger.local.book_grants import Committer
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.local.outage import StoreOutage
 from canhazgpu.ledger.local.reconcile import Reconciler
-from canhazgpu.ledger.local.store_access import DEFAULT_WAIT_BUDGET_S, StoreAccess
+from canhazgpu.ledger.local.store_access import DEFAULT_WAIT_BUDGET_S, StoreAccess, StorePatience
 from canhazgpu.ledger.port import Ledger
 from canhazgpu.ledger.values import Claim, GrantedGpus
 from canhazgpu.ledger.wait_budget import WaitBudget
@@ -36,13 +36,15 @@ def hook_ledger(
     node: str,
     open_store: Callable[[WaitBudget], Ledger],
     book: BookFile,
-    outage: StoreOutage | None,
+    outage: StoreOutage,
     reconciler: Reconciler,
     log: Callable[[str], None],
     *,
     wait_budget_s: float = DEFAULT_WAIT_BUDGET_S,
     committer: Committer | None = None,
+    decides_alone: bool = True,
 ) -> CommittingLedger:
     """Return the ledger of one process of the node."""
-    access = StoreAccess(node, open_store, book, outage, reconciler, log, wait_budget_s)
+    patience = StorePatience(decides_alone, wait_budget_s)
+    access = StoreAccess(node, open_store, book, outage, reconciler, log, patience)
     return CommittingLedger(node, book, access, reconciler, log, committer)

@@ -24,12 +24,12 @@ from canhazgpu.agent.request_state import ClientEvent, ClientState, HandlerEvent
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import NodeStateError, StoreError
 from canhazgpu.ledger.journal_entries import GRANT, JournalEntry
-from canhazgpu.ledger.local import book_file as book_module
-from canhazgpu.ledger.local.book_file import BookFile
+from canhazgpu.ledger.local.book import book_file as book_module
+from canhazgpu.ledger.local.book.book_file import BookFile
+from canhazgpu.ledger.local.book.grant_rules import grant_given
+from canhazgpu.ledger.local.book.intent import Intent
 from canhazgpu.ledger.local.book_grants import BookGrants, Committer
-from canhazgpu.ledger.local.grant_rules import grant_given
-from canhazgpu.ledger.local.intent import Intent
-from canhazgpu.ledger.local.job_records import JobRecords
+from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.ledger.local.outage import StoreOutage
 from canhazgpu.ledger.local.reconcile import Reconciler
 from canhazgpu.ledger.port import Observation
@@ -209,15 +209,15 @@ class World:
             self.handler_event(request, HandlerEvent.READY_SENT)
         while not self.may_act(request, worker):
             yield "ready"
+        claim = self.claim(owner)
         committer = Committer(
             worker.process,
             INTENT_LIFE_S,
-            self.has_ended,
+            lambda: self.has_ended(claim),
             lambda: request.client_lives,
         )
         grants = self.grants(committer)
         seen = never_stale(self.node)
-        claim = self.claim(owner)
         opened = grants.open(
             claim, lambda book, now: grant_given(book, claim, request.gpus, seen, now)
         )

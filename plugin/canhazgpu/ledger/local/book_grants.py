@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 from canhazgpu.errors import StoreError
 from canhazgpu.frozen_dataclass import dataclass
-from canhazgpu.ledger.local.book import Book
-from canhazgpu.ledger.local.book_file import BookFile
-from canhazgpu.ledger.local.grant_steps import (
+from canhazgpu.ledger.local.book.book import Book
+from canhazgpu.ledger.local.book.book_file import BookFile
+from canhazgpu.ledger.local.book.grant_steps import (
     CommitFacts,
     cancel_entry,
     commit_entry,
@@ -21,8 +21,8 @@ from canhazgpu.ledger.local.grant_steps import (
     settled_through,
     with_open_intents,
 )
-from canhazgpu.ledger.local.intent import Intent
-from canhazgpu.ledger.local.journal import PendingEntries
+from canhazgpu.ledger.local.book.intent import Intent
+from canhazgpu.ledger.local.book.journal import PendingEntries
 from canhazgpu.ledger.local.reconcile import MAX_BATCH, Reconciler
 from canhazgpu.ledger.local.store_access import StoreAccess
 from canhazgpu.ledger.port import (
@@ -53,14 +53,14 @@ Choose = Callable[[Book, float], "GrantedGpus | BlockedGpu | TooFewGpus"]
 class Committer:
     """The process that opens intents and commits them.
 
-    `life_s` is for how long it may take. `is_fenced` tells whether the attempt of a claim has
-    ended, and `peer_lives` whether the process for which this one works still waits. Both are
-    called while the book's lock is held, and read files only.
+    `life_s` is for how long it may take. `has_ended` tells whether the attempt for which it works
+    has ended, and `peer_lives` whether the process that asked for that still waits. Both are called
+    while the book's lock is held, and read files only.
     """
 
     process: ProcessId
     life_s: float = DEFAULT_INTENT_LIFE_S
-    is_fenced: Callable[[Claim], bool] = lambda claim: False
+    has_ended: Callable[[], bool] = lambda: False
     peer_lives: Callable[[], bool] = lambda: True
 
 
@@ -157,9 +157,7 @@ class BookGrants:
         """
         with self._book_file.open() as transaction:
             committer = self._committer
-            facts = CommitFacts(
-                transaction.uptime_s, committer.is_fenced(intent.claim), committer.peer_lives()
-            )
+            facts = CommitFacts(transaction.uptime_s, committer.has_ended(), committer.peer_lives())
             refusal = commit_refusal(transaction.book, intent, facts)
             if refusal is not None:
                 transaction.apply_and_journal(cancel_entry(intent, transaction.now))

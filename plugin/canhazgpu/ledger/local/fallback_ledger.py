@@ -14,12 +14,12 @@ from typing import TypeVar
 
 from canhazgpu.errors import CanhazgpuError, NodeStateError, StoreError, error_text
 from canhazgpu.ledger.journal_entries import QUARANTINE, RELEASE, UNQUARANTINE, JournalEntry
-from canhazgpu.ledger.local.book import with_book_jobs
-from canhazgpu.ledger.local.book_file import BookFile, BookTransaction
+from canhazgpu.ledger.local.book.book import with_book_jobs
+from canhazgpu.ledger.local.book.book_file import BookFile, BookTransaction
+from canhazgpu.ledger.local.book.grant_rules import grant_count, grant_given
 from canhazgpu.ledger.local.book_grants import BookGrants, Committer, StoreConfirmedGrants
+from canhazgpu.ledger.local.book_releases import BookReleases
 from canhazgpu.ledger.local.delegating_ledger import DelegatingLedger
-from canhazgpu.ledger.local.grant_rules import grant_count, grant_given
-from canhazgpu.ledger.local.grant_steps import release_entries
 from canhazgpu.ledger.local.reconcile import Reconciler
 from canhazgpu.ledger.local.store_access import StoreAccess
 from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Ledger, Observation
@@ -47,8 +47,8 @@ T = TypeVar("T")
 class FallbackLedger(DelegatingLedger):
     """The operations of `Ledger` that hooks need.
 
-    `last_answer` is the answer to the last request for GPUs and `released` are by owner the GPUs
-    released so far; the hook's log reads them. The methods raise `NodeStateError` if the book
+    `last_answer` is the answer to the last request for GPUs; the hook's log reads it. The methods
+    raise `NodeStateError` if the book
     cannot be read or written. They raise `StoreError` only if the node may not decide without the
     store, or cannot know the answer.
     """
@@ -69,10 +69,8 @@ class FallbackLedger(DelegatingLedger):
         self._access = access
         grants = BookGrants(node, book_file, reconciler, committer)
         self._grants = StoreConfirmedGrants(grants, access)
-        self._seen_numbers: dict[str, int] = {}
-        self._seen: NodeView | None = None
+        self._releases = BookReleases(node, book_file, access, log)
         self.last_answer: GrantedGpus | TooFewGpus | BlockedGpu | QueuePosition | None = None
-        self.released: dict[str, list[str]] = {}
 
     @property
     def without_store(self) -> str:
@@ -132,31 +130,18 @@ class FallbackLedger(DelegatingLedger):
     def release(
         self, node: str, owner: str, reason: str, gpus: Sequence[str] = (), by: str = ""
     ) -> list[str]:
-        """See `Ledger.release`.
-
-        The release is for the grant that the owner had when this process last read the node, or
-        made it: a later grant to the same owner stays.
-        """
+        """See `Ledger.release`, and `BookReleases` for the grant that is meant."""
         self._require_this_node(node)
-        # The first contact brings the book up to date.
-        self._access.ask(lambda store: None, lambda: None)
-        entry = JournalEntry(RELEASE, 0.0, owner, tuple(gpus), reason=reason, by=by)
-        try:
-            with self._book_file.open() as transaction:
-                held = {one for one in transaction.book.gpus_of(owner) if not gpus or one in gpus}
-                entries = release_entries(
-                    transaction.book,
-                    replace(entry, at=transaction.now),
-                    self._seen_numbers.get(owner),
-                )
-                transaction.apply_and_journal(*entries)
-                pending = transaction.pending
-        except NodeStateError as exc:
-            return self._release_in_store(entry, exc)
+        gpus = self._releases.release(
+            JournalEntry(RELEASE, 0.0, owner, tuple(gpus), reason=reason, by=by)
+        )
         self._grants.forget(owner)
-        self._access.deliver_journal(pending)
-        released = sorted(held | self._only_in_store(owner, gpus)) if entries else []
-        return self._noted_as_released(owner, released)
+        return gpus
+
+    @property
+    def released(self) -> dict[str, list[str]]:
+        """By owner the GPUs released so far."""
+        return self._releases.released
 
     def _note_answer(
         self, claim: Claim, answer: GrantedGpus | TooFewGpus | BlockedGpu | QueuePosition
@@ -242,7 +227,7 @@ class FallbackLedger(DelegatingLedger):
         view, self._access.just_read = self._access.just_read, None
         if view is None:
             (view,) = store.read_nodes([self._node])
-        self._seen = view
+        self._releases.note_view(view)
         try:
             with self._book_file.open() as transaction:
                 return with_book_jobs(view, transaction.book)
@@ -251,46 +236,19 @@ class FallbackLedger(DelegatingLedger):
             return view
 
     def _read_by_book(self) -> NodeView:
-        self._seen_numbers = {}
+        self._releases.note_numbers({})
         with self._book_file.open() as transaction:
             book, now = transaction.book, transaction.now
-        self._seen_numbers = dict(book.grant_numbers)
+        self._releases.note_numbers(book.grant_numbers)
         held, quarantines = book.reservations, book.quarantines
         return NodeView(self._node, now, None, None, held, book.released_at, quarantines)
 
     def _note_numbers(self) -> None:
         try:
             with self._book_file.open() as transaction:
-                self._seen_numbers = dict(transaction.book.grant_numbers)
+                self._releases.note_numbers(transaction.book.grant_numbers)
         except NodeStateError:
-            self._seen_numbers = {}
-
-    def _only_in_store(self, owner: str, gpus: Sequence[str]) -> set[str]:
-        """Return what the owner held by the last view of the store, of `gpus` if not empty."""
-        held = [] if self._seen is None else self._seen.all_reservations()
-        return {
-            one.gpu for one in held if one.claim.owner == owner and (not gpus or one.gpu in gpus)
-        }
-
-    def _release_in_store(self, entry: JournalEntry, exc: NodeStateError) -> list[str]:
-        """Release without the book, which cannot be read or written; raises without the store."""
-        self._log_no_book(exc)
-
-        def fail() -> list[str]:
-            raise exc
-
-        released = self._access.ask(
-            lambda store: store.release(
-                self._node, entry.owner, entry.reason, entry.gpus, entry.by
-            ),
-            fail,
-        )
-        return self._noted_as_released(entry.owner, released)
-
-    def _noted_as_released(self, owner: str, gpus: list[str]) -> list[str]:
-        if gpus:
-            self.released.setdefault(owner, []).extend(gpus)
-        return gpus
+            self._releases.note_numbers({})
 
     def _store_then_book(
         self,

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from canhazgpu.ledger.co_holders import holder_of
-from canhazgpu.ledger.local.book import with_book_jobs
-from canhazgpu.ledger.local.delegating_ledger import GrantCheckedLedger
-from canhazgpu.ledger.local.published_book import PublishedBook
+from canhazgpu.ledger.local.book.book import with_book_jobs
+from canhazgpu.ledger.local.book.published_book import PublishedBook
+from canhazgpu.ledger.local.delegating_ledger import DelegatingLedger
 from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Ledger, Observation
 from canhazgpu.ledger.release_reasons import HELD_BY_NODES_JOB
 from canhazgpu.ledger.values import (
@@ -26,16 +27,22 @@ from canhazgpu.ledger.values import (
     TooFewGpus,
 )
 
+T = TypeVar("T")
 
-class PublishedLedger(GrantCheckedLedger):
+
+class PublishedLedger(DelegatingLedger):
     """The store's ledger, checked against what `published` reads."""
 
     def __init__(
         self, node: str, store: Ledger, published: Callable[[], PublishedBook | None]
     ) -> None:
-        super().__init__(store)
+        self._store = store
         self._node = node
         self._published = published
+
+    def ask_store(self, ask: Callable[[Ledger], T]) -> T:
+        """See `DelegatingLedger.ask_store`."""
+        return ask(self._store)
 
     def reserve_count(
         self,
@@ -50,7 +57,11 @@ class PublishedLedger(GrantCheckedLedger):
             if candidates is None:
                 candidates = frozenset(one.uuid for one in observation.scan.gpus)
             options = replace(options, candidates=candidates - held.keys())
-        return super().reserve_count(claim, count, observation, options)
+        answer = super().reserve_count(claim, count, observation, options)
+        if isinstance(answer, GrantedGpus) and self._give_back_if_held(claim, answer):
+            # The next attempt chooses other GPUs.
+            return TooFewGpus(count, count - 1, 0, 0, 0, stale=1)
+        return answer
 
     def reserve_given(
         self,
@@ -63,7 +74,10 @@ class PublishedLedger(GrantCheckedLedger):
         held = self._held_by_jobs(claim)
         if blocked := next((held[gpu] for gpu in gpus if gpu in held), None):
             return BlockedGpu(blocked.gpu, "reserved", blocked)
-        return super().reserve_given(claim, gpus, observation, options)
+        answer = super().reserve_given(claim, gpus, observation, options)
+        if isinstance(answer, GrantedGpus) and (holder := self._give_back_if_held(claim, answer)):
+            return BlockedGpu(holder.gpu, "reserved", holder)
+        return answer
 
     def read_nodes(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
         """See `Ledger.read_nodes`; this node's jobs are those that the node publishes."""
@@ -85,8 +99,11 @@ class PublishedLedger(GrantCheckedLedger):
         jobs = published.book.job_reservations()
         return {gpu: one for gpu, one in jobs.items() if not holder_of(one, claim.owner)}
 
-    def give_back_if_held(self, claim: Claim, answer: GrantedGpus) -> Reservation | None:
-        """See `GrantCheckedLedger.give_back_if_held`."""
+    def _give_back_if_held(self, claim: Claim, answer: GrantedGpus) -> Reservation | None:
+        """Give the grant back if a job of the node holds one of its GPUs.
+
+        Returns the reservation of such a GPU, None if the grant stands.
+        """
         held = self._held_by_jobs(claim)
         holder = next((held[gpu] for gpu in answer.gpus if gpu in held), None)
         if holder is not None:

@@ -12,9 +12,9 @@ from canhazgpu.ledger.journal_entries import (
     NumberedEntry,
     OverruledReservation,
 )
-from canhazgpu.ledger.local.book import lost_job_reservations, lost_timed_reservations
-from canhazgpu.ledger.local.book_file import BookFile, BookTransaction
-from canhazgpu.ledger.local.journal import PendingEntries
+from canhazgpu.ledger.local.book.book import lost_job_reservations, lost_timed_reservations
+from canhazgpu.ledger.local.book.book_file import BookFile, BookTransaction
+from canhazgpu.ledger.local.book.journal import PendingEntries
 from canhazgpu.ledger.port import Ledger
 from canhazgpu.ledger.values import Claim, NodeView, Reservation
 from canhazgpu.logfmt import log_line

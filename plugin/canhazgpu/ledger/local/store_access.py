@@ -13,8 +13,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from canhazgpu.errors import NodeStateError, StoreError, error_text
-from canhazgpu.ledger.local.book_file import BookFile
-from canhazgpu.ledger.local.journal import PendingEntries
+from canhazgpu.frozen_dataclass import dataclass
+from canhazgpu.ledger.local.book.book_file import BookFile
+from canhazgpu.ledger.local.book.journal import PendingEntries
 from canhazgpu.ledger.local.outage import StoreOutage
 from canhazgpu.ledger.local.reconcile import Reconciler
 from canhazgpu.ledger.port import Ledger
@@ -35,6 +36,14 @@ class KnownOutageError(StoreError):
     """Another process noted an outage of the store meanwhile."""
 
 
+@dataclass(frozen=True, slots=True)
+class StorePatience:
+    """How long a process waits for the store in total, and whether it goes on without it then."""
+
+    decides_alone: bool
+    wait_budget_s: float = DEFAULT_WAIT_BUDGET_S
+
+
 class StoreAccess:
     """The store of one node, as one process of it uses it."""
 
@@ -43,24 +52,24 @@ class StoreAccess:
         node: str,
         open_store: Callable[[WaitBudget], Ledger],
         book_file: BookFile,
-        outage: StoreOutage | None,
+        outage: StoreOutage,
         reconciler: Reconciler,
         log: Callable[[str], None],
-        wait_budget_s: float = DEFAULT_WAIT_BUDGET_S,
+        patience: StorePatience,
     ) -> None:
-        """Take the node's parts; without an `outage` the node never decides without the store.
+        """Take the node's parts.
 
         `open_store` imports the store's client before it contacts the store. `log` gets lines for
-        the administrator.
+        the administrator. Outages are recorded in any case: people's commands read the record.
         """
         self._node = node
         self._open_store = open_store
         self._book_file = book_file
         self._outage = outage
-        self._record = outage
+        self._decides_alone = patience.decides_alone
         self._reconciler = reconciler
         self._log = log
-        self._wait_budget_s = wait_budget_s
+        self._wait_budget_s = patience.wait_budget_s
         self._known_outage = ""
         self._store: Ledger | None = None
         self.offline_reason = ""
@@ -69,10 +78,6 @@ class StoreAccess:
         """What to do about it, where that is known."""
         self.just_read: NodeView | None = None
         """The view that the first contact read, until a change makes it outdated."""
-
-    def record_outages(self, record: StoreOutage) -> None:
-        """Record outages for people, where the node does not decide without the store."""
-        self._record = record
 
     def ask(self, ask: Callable[[Ledger], T], otherwise: Callable[[], T]) -> T:
         """Return what the store answers; if it does not answer, what `otherwise` returns.
@@ -84,7 +89,7 @@ class StoreAccess:
                 return ask(self._connected())
             except StoreError as exc:
                 self._note_outage(exc)
-                if self._outage is None:
+                if not self._decides_alone:
                     raise
         return otherwise()
 
@@ -119,9 +124,9 @@ class StoreAccess:
             except NodeStateError as exc:
                 # Releases and reads go on without the book; a grant fails by itself.
                 self._log(log_line("no-book", node=self._node, reason=error_text(exc)))
-            if self._record is not None and self._record.clear():
+            if self._outage.clear():
                 self._book_file.publish()
-                if self._outage is not None:
+                if self._decides_alone:
                     self._log(log_line("store-back", node=self._node))
                 budget.set(self._wait_budget_s)
                 self._known_outage = ""
@@ -130,7 +135,7 @@ class StoreAccess:
 
     def _new_wait_budget(self) -> WaitBudget:
         # A hook that must not go on without the store has no reason to stop waiting early.
-        if self._outage is None:
+        if not self._decides_alone:
             return WaitBudget()
         self._known_outage = self._outage.known_reason()
         if self._known_outage:
@@ -140,16 +145,16 @@ class StoreAccess:
         return budget
 
     def _raise_if_others_noted_outage(self) -> None:
-        if self._outage is not None and (why := self._outage.reason_noted_meanwhile()):
+        if why := self._outage.reason_noted_meanwhile():
             raise KnownOutageError(why)
 
     def _note_outage(self, exc: StoreError) -> None:
-        if self._outage is not None:
+        if self._decides_alone:
             self.offline_reason = self._known_outage or str(exc)
             self.offline_step = None if self._known_outage else exc.next_step
-        if self._record is None or self._known_outage or isinstance(exc, KnownOutageError):
+        if self._known_outage or isinstance(exc, KnownOutageError):
             return
-        self._record.note(str(exc))
+        self._outage.note(str(exc))
         self._book_file.publish()
-        if self._outage is not None:  # else the hook ends with this error, and logs it
+        if self._decides_alone:  # else the hook ends with this error, and logs it
             self._log(log_line("store-lost", node=self._node, reason=error_text(exc)))

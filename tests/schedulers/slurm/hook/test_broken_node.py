@@ -241,7 +241,7 @@ BROKEN = (
     "from canhazgpu.{hook}.main import main\n"
     "sys.exit(main())\n"
 )
-RECORDS = "from canhazgpu.ledger.local.job_records import JobRecords"
+RECORDS = "from canhazgpu.ledger.local.jobs.job_records import JobRecords"
 HOOK = "import canhazgpu.schedulers.slurm.hook.run as hook"
 
 

@@ -288,12 +288,12 @@ def test_a_scan_that_fails_keeps_nothing_from_being_released(node: Any, ann: Any
 
 DIE = "os.kill(os.getpid(), 9)"
 STAGES = {
-    "marked": ("canhazgpu.ledger.local.job_records", "JobRecords.end"),
+    "marked": ("canhazgpu.ledger.local.jobs.job_records", "JobRecords.end"),
     "held": ("canhazgpu.node.termination", "ProcessTerminator.__enter__"),
     "ended": ("canhazgpu.node.termination", "ProcessTerminator.terminate"),
     "quarantined": ("canhazgpu.ledger.store.ledger", "RedisLedger.quarantine"),
     "released": ("canhazgpu.ledger.local.fallback_ledger", "FallbackLedger.release"),
-    "forgotten": ("canhazgpu.ledger.local.job_records", "JobRecords.forget"),
+    "forgotten": ("canhazgpu.ledger.local.jobs.job_records", "JobRecords.forget"),
 }
 
 

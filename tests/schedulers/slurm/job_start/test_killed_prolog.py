@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from canhazgpu.ledger.local.job_records import JobRecords
+from canhazgpu.ledger.local.jobs.job_records import JobRecords
 
 pytestmark = pytest.mark.slow
 
-PROLOG = "import os\nfrom canhazgpu.ledger.local.job_records import JobRecords\n{change}\n"
+PROLOG = "import os\nfrom canhazgpu.ledger.local.jobs.job_records import JobRecords\n{change}\n"
 RUN = "from canhazgpu.prolog.main import main\nmain()\n"
 KILLED = "lambda *a, **k: os.kill(os.getpid(), 9)"
 AFTER = (

@@ -411,9 +411,9 @@ def test_a_check_that_is_killed_is_made_good_by_the_next(node: Any, stage: str) 
     kind, name = stage.split(".")
     change = (
         "import os\n"
-        "from canhazgpu.ledger.local.book_file import BookTransaction\n"
+        "from canhazgpu.ledger.local.book.book_file import BookTransaction\n"
         "from canhazgpu.ledger.local.fallback_ledger import FallbackLedger\n"
-        "from canhazgpu.ledger.local.job_records import JobRecords\n"
+        "from canhazgpu.ledger.local.jobs.job_records import JobRecords\n"
         "from canhazgpu.ledger.store.ledger import RedisLedger\n"
         f"done = {kind}.{name}\n"
         f"{kind}.{name} = lambda *a, **k: (done(*a, **k), os.kill(os.getpid(), 9))\n"
@@ -567,10 +567,10 @@ KILLED_AT = {
 KILL = """
 import os
 from canhazgpu.ledger.store.ledger import RedisLedger
-from canhazgpu.ledger.local.book_file import BookTransaction
+from canhazgpu.ledger.local.book.book_file import BookTransaction
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
-from canhazgpu.ledger.local.journal import Journal
-from canhazgpu.ledger.local.job_records import JobRecords
+from canhazgpu.ledger.local.book.journal import Journal
+from canhazgpu.ledger.local.jobs.job_records import JobRecords
 done = {kind}.{name}
 def die(*given, **named):
     {before} or done(*given, **named)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from canhazgpu.gpu.process_job import identified_job, unidentified_job
-from canhazgpu.ledger.local.job_records import JobRecords
+from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.attribution.groups_record import recorded_groups
 from canhazgpu.schedulers.slurm.attribution.job_group import JobGroup, SlurmdGroups, find_job_group

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from canhazgpu.errors import VoidGrantError
 from canhazgpu.frozen_dataclass import dataclass
-from canhazgpu.ledger.local.job_records import JobRecords
+from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.ledger.values import JobOwner
 from canhazgpu.node.hook_caller import HookCaller
 from canhazgpu.schedulers.port import JobContext
@@ -32,9 +32,13 @@ class StartedAttempt:
     caller: HookCaller
     id_reused_from: JobOwner | None = None
 
-    def is_fenced(self) -> bool:
-        """Return whether nothing may be granted to the attempt any more; never raises."""
-        return self.caller.is_gone() or not self.records.is_current(self.owner, self.began_ticks)
+    def has_ended(self) -> bool:
+        """Return whether the attempt has ended, by the node's own record of it; never raises."""
+        return not self.records.is_current(self.owner, self.began_ticks)
+
+    def peer_lives(self) -> bool:
+        """Return whether the process that asked for the attempt's GPUs still waits."""
+        return not self.caller.is_gone()
 
 
 def begin_attempt(

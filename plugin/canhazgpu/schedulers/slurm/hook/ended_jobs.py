@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from canhazgpu.allocation.allocator import GpuAllocator
-from canhazgpu.ledger.local.job_records import JobRecord, JobRecords
+from canhazgpu.ledger.local.jobs.job_record import JobRecord
+from canhazgpu.ledger.local.jobs.job_records import JobRecords
 
 QUARANTINED_BY_EPILOG = "epilog"
 """Stored as the author of a quarantine: an ended job left the GPU in use.

@@ -13,7 +13,7 @@ from canhazgpu.config.schema import Config
 from canhazgpu.errors import ConfigError, VoidGrantError
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
-from canhazgpu.ledger.local.job_records import JobRecords
+from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.ledger.port import Ledger
 from canhazgpu.ledger.store.connect import import_client
 from canhazgpu.ledger.values import Reservation
@@ -82,9 +82,13 @@ class NodeContext:
         self.hook_log.ledger = node_ledger(self)
         return self.hook_log.ledger
 
-    def is_fenced(self) -> bool:
-        """Return whether nothing may be granted any more, see `JobHook.is_fenced`."""
+    def has_ended(self) -> bool:
+        """Return whether the attempt that this hook starts has ended meanwhile."""
         return False
+
+    def peer_lives(self) -> bool:
+        """Return whether the process that asked for the attempt's GPUs still waits."""
+        return True
 
     def import_store_client(self) -> None:
         """Import the store's client before a clock runs; not where no store may be asked."""
@@ -114,13 +118,17 @@ class JobHook(NodeContext):
         """What the hook takes at most from now on, with Slurm's commands and the log."""
         return self.time_left_s + self.config.slurm.command_timeout_s + LOG_MARGIN_S
 
-    def is_fenced(self) -> bool:
-        """Return whether nothing may be granted any more: the attempt, or its hook, has ended."""
-        return self.attempt is not None and self.attempt.is_fenced()
+    def has_ended(self) -> bool:
+        """See `NodeContext.has_ended`."""
+        return self.attempt is not None and self.attempt.has_ended()
+
+    def peer_lives(self) -> bool:
+        """See `NodeContext.peer_lives`."""
+        return self.attempt is None or self.attempt.peer_lives()
 
     def raise_if_fenced(self) -> None:
         """Raise `VoidGrantError` where nothing may be granted any more."""
-        if self.is_fenced():
+        if self.has_ended() or not self.peer_lives():
             raise VoidGrantError("its epilog has run, or its prolog was killed")
 
     def allocator(self, ledger: Ledger) -> GpuAllocator:

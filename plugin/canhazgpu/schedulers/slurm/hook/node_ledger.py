@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from canhazgpu.config.schema import Config, StoreConfig
 from canhazgpu.errors import StoreError
-from canhazgpu.ledger.local.book_file import BookFile
+from canhazgpu.ledger.local.book.book_file import BookFile
 from canhazgpu.ledger.local.book_grants import Committer
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
-from canhazgpu.ledger.local.job_records import JobRecords
+from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.ledger.local.outage import StoreOutage
 from canhazgpu.ledger.local.reconcile import Reconciler
-from canhazgpu.ledger.local.store_access import StoreAccess
+from canhazgpu.ledger.local.store_access import StoreAccess, StorePatience
 from canhazgpu.ledger.store.name_resolution import resolve_hosts
-from canhazgpu.ledger.values import Claim, job_cluster
+from canhazgpu.ledger.values import Claim
 from canhazgpu.ledger.wait_budget import WaitBudget
 from canhazgpu.node.identity import node_identity
 from canhazgpu.node.processes import this_process
@@ -69,7 +68,9 @@ class NodeLedgerInputs(Protocol):
     @property
     def actions(self) -> MessageLog: ...  # noqa: D102
 
-    def is_fenced(self) -> bool: ...  # noqa: D102
+    def has_ended(self) -> bool: ...  # noqa: D102
+
+    def peer_lives(self) -> bool: ...  # noqa: D102
 
 
 def node_ledger(context: NodeLedgerInputs) -> FallbackLedger:
@@ -101,29 +102,18 @@ def node_ledger(context: NodeLedgerInputs) -> FallbackLedger:
         context.node,
         open_store,
         book,
-        outage if store.on_failure == "local" else None,
+        outage,
         reconciler,
         log,
+        StorePatience(decides_alone=store.on_failure == "local"),
     )
-    access.record_outages(outage)
     committer = Committer(
         this_process(),
         context.config.slurm.hook_deadline_s,
-        partial(_has_ended, context.records),
-        peer_lives=lambda: not context.is_fenced(),
+        context.has_ended,
+        context.peer_lives,
     )
     return FallbackLedger(context.node, book, access, reconciler, log, committer)
-
-
-def _has_ended(records: JobRecords, claim: Claim) -> bool:
-    """Tell whether the job's attempt has ended, by the node's own record of it.
-
-    Every attempt is recorded before anything is reserved for it.
-    """
-    if claim.job_id is None:
-        return False
-    record = records.find(claim.job_id, job_cluster(claim.owner))
-    return record is None or record.ended or record.owner.token != claim.owner
 
 
 def _refuse_to_start_in_job(store: StoreConfig) -> None:

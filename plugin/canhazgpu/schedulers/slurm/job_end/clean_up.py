@@ -23,7 +23,7 @@ from canhazgpu.conflict.leftovers import (
 )
 from canhazgpu.conflict.obstacles import processes_to_end
 from canhazgpu.gpu.scan import GpuReading
-from canhazgpu.ledger.local.job_records import JobRecord
+from canhazgpu.ledger.local.jobs.job_record import JobRecord
 from canhazgpu.ledger.port import Ledger, Observation
 from canhazgpu.node.boot_clock import process_start_ticks
 from canhazgpu.node.termination import ProcessTerminator

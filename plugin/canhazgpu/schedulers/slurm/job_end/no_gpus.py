@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from canhazgpu.config.load import load
 from canhazgpu.deadline import hard_deadline
-from canhazgpu.ledger.local.job_records import JobRecords
+from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.node.identity import node_name, state_dir
 from canhazgpu.schedulers.slurm.hook.job_environment import parse_job_context
 

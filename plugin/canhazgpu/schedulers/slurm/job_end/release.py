@@ -9,7 +9,7 @@ from canhazgpu.conflict.leftovers import CLEAN_UP_TIME_SHARE
 from canhazgpu.deadline import hard_deadline
 from canhazgpu.errors import DeadlineError, NodeStateError, error_text
 from canhazgpu.ledger.journal_entries import EPILOG
-from canhazgpu.ledger.local.job_records import JobRecord
+from canhazgpu.ledger.local.jobs.job_record import JobRecord
 from canhazgpu.ledger.port import Ledger
 from canhazgpu.node.hook_caller import OWN_PROCESS, HookCaller
 from canhazgpu.node.job_lock import job_lock

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from canhazgpu.ledger.local.task_record import export_words
+from canhazgpu.ledger.local.jobs.task_record import export_words
 
 if TYPE_CHECKING:
     from canhazgpu.config.grant_sections import SlurmConfig

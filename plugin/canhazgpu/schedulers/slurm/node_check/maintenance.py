@@ -7,9 +7,9 @@ from typing import Any
 
 from canhazgpu.allocation.allocator import GpuAllocator
 from canhazgpu.errors import CanhazgpuError, InputError, SchedulerError, StoreError, error_text
-from canhazgpu.ledger.local.book import is_job_owner
+from canhazgpu.ledger.local.book.book import is_job_owner
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
-from canhazgpu.ledger.local.job_records import JobRecord
+from canhazgpu.ledger.local.jobs.job_record import JobRecord
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.values import JobOwner, NodeView
 from canhazgpu.logfmt import log_line

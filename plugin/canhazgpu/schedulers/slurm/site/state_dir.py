@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from canhazgpu.errors import NodeStateError
-from canhazgpu.ledger.local.published_book import read_published
+from canhazgpu.ledger.local.book.published_book import read_published
 from canhazgpu.node.identity import boot_id
 from canhazgpu.path_presence import may_exist
 from canhazgpu.schedulers.slurm.hook.slurmd_gpus import read_answer

@@ -13,8 +13,8 @@ from dataclasses import replace
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.co_holders import add_holder
 from canhazgpu.ledger.journal_entries import GRANT, RELEASE, JournalEntry
-from canhazgpu.ledger.local.book import Book, is_job_owner
-from canhazgpu.ledger.local.intent import Intent
+from canhazgpu.ledger.local.book.book import Book, is_job_owner
+from canhazgpu.ledger.local.book.intent import Intent
 from canhazgpu.ledger.release_reasons import NOT_COMMITTED
 from canhazgpu.ledger.values import CommitRefusal, Reservation
 from canhazgpu.node.process_id import ProcessId

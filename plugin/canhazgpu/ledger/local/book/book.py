@@ -19,7 +19,7 @@ from canhazgpu.ledger.co_holders import (
     without_expired,
 )
 from canhazgpu.ledger.journal_entries import GRANT, QUARANTINE, RELEASE, UNQUARANTINE, JournalEntry
-from canhazgpu.ledger.local.intent import Intent
+from canhazgpu.ledger.local.book.intent import Intent
 from canhazgpu.ledger.release_reasons import was_unused
 from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation
 

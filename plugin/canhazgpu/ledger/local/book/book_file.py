@@ -7,48 +7,36 @@ loses nothing and applies nothing twice. Under the lock nothing but file operati
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from canhazgpu.errors import NodeStateError
 from canhazgpu.ledger.journal_entries import NOTE_KINDS, JournalEntry
-from canhazgpu.ledger.local.book import Book
-from canhazgpu.ledger.local.grant_steps import (
+from canhazgpu.ledger.local.book.book import Book
+from canhazgpu.ledger.local.book.grant_steps import (
     cancel_entry,
     intents_over,
     with_intent,
     with_open_intents,
 )
-from canhazgpu.ledger.local.intent import Intent, intent_from_dict, intent_to_dict
-from canhazgpu.ledger.local.job_records import JobRecords
-from canhazgpu.ledger.local.journal import JOURNAL_FILE, Journal, PendingEntries
+from canhazgpu.ledger.local.book.intent import Intent
+from canhazgpu.ledger.local.book.journal import JOURNAL_FILE, Journal, PendingEntries
+from canhazgpu.ledger.local.book.published_book import PublishedBook, write_published
+from canhazgpu.ledger.local.book.saved_book import SavedBook, saved_from_bytes, saved_to_bytes
+from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.ledger.local.outage import read_outage
-from canhazgpu.ledger.local.published_book import PublishedBook, write_published
-from canhazgpu.ledger.record_json import reservation_from_json, reservation_to_json
-from canhazgpu.ledger.values import RECORD_ERRORS, Claim, NodeView, Quarantine
+from canhazgpu.ledger.values import RECORD_ERRORS, Claim, NodeView
 from canhazgpu.logfmt import log_line
 from canhazgpu.node.boot_clock import uptime_s
 from canhazgpu.node.process_id import ProcessId
 from canhazgpu.node.processes import is_alive
 from canhazgpu.node.state_files import file_lock, make_directory, read_if_owned, write_atomically
 
-FORMAT = 1
 MAX_JOURNAL_BYTES_FOR_NOTES = 2 * 2**20
 """A journal of this size takes no more notes, only entries that change the book."""
-
-
-class _SavedBook(NamedTuple):
-    """The book of a file; `last` is the last number given out in the journal with the token."""
-
-    book: Book
-    token: str
-    last: int
-    clock_offset_s: float
 
 
 class BookTransaction:
@@ -148,11 +136,16 @@ class BookFile:
                 # Entries count once they are in the journal. If the block fails, the book file
                 # lacks them, and the next reader applies them.
                 if read != (transaction.book, transaction.pending, transaction.clock_offset_s):
-                    write_atomically(self._path, self._to_bytes(transaction))
+                    self._write(transaction)
                     self._publish(transaction.book)
         except OSError as exc:
             why = exc.strerror or str(exc)
             raise NodeStateError(f"cannot keep the node's book {self._path}: {why}") from exc
+
+    def _write(self, transaction: BookTransaction) -> None:
+        pending = transaction.pending
+        saved = SavedBook(transaction.book, pending.token, pending.last, transaction.clock_offset_s)
+        write_atomically(self._path, saved_to_bytes(saved, self._node, self._boot_id))
 
     def publish(self) -> None:
         """Write again what everybody may read, as the outage has changed; never raises."""
@@ -187,31 +180,18 @@ class BookFile:
         )
         return transaction
 
-    def _read_file(self) -> _SavedBook:
+    def _read_file(self) -> SavedBook:
         """Return what the book's file holds."""
         content = read_if_owned(self._path)
         wall_s = time.time() - uptime_s()
         if content is None:
-            return _SavedBook(self._from_records(), "", 0, wall_s)
+            return SavedBook(self._from_records(), "", 0, wall_s)
         try:
-            data = json.loads(content)
-            if (data["format"], data["node"]) != (FORMAT, self._node):
-                raise ValueError(
-                    f"it is of format {data['format']!r:.20} and node {data['node']!r:.80}, not"
-                    f" of {FORMAT} and {self._node!r}: another release's, or another node's"
-                )
-            same_boot = data["boot_id"] == self._boot_id
-            offset_s = float(data["clock_offset_s"]) if same_boot else wall_s
-            book = _book_from_dict(data)
-            if not same_boot:
-                # Their writers are gone, and their deadlines are of another boot.
-                over = tuple(replace(one, deadline_s=0.0) for one in book.intents)
-                book = replace(book, intents=over)
-            return _SavedBook(book, str(data["journal"]), int(data["applied"]), offset_s)
+            return saved_from_bytes(content, self._node, self._boot_id, wall_s)
         except (*RECORD_ERRORS, AttributeError) as exc:
             reason = f"{self._path} cannot be read ({exc}): made anew from the jobs' records"
             self._log(log_line("book-damaged", node=self._node, reason=reason))
-            return _SavedBook(self._from_records(), "", 0, wall_s)
+            return SavedBook(self._from_records(), "", 0, wall_s)
 
     def _from_records(self) -> Book:
         """Return a book made from the records of running jobs, for a book file that is lost."""
@@ -228,46 +208,3 @@ class BookFile:
             if record.gpus:
                 book = book.with_grant(claim, [gpu.uuid for gpu in record.gpus], 0.0)
         return book
-
-    def _to_bytes(self, transaction: BookTransaction) -> bytes:
-        book = transaction.book
-        data = {
-            "format": FORMAT,
-            "node": self._node,
-            "boot_id": self._boot_id,
-            "journal": transaction.pending.token,
-            "applied": transaction.pending.last,
-            "clock_offset_s": transaction.clock_offset_s,
-            "own": sorted(book.job_owners),
-            "read_at": book.read_at,
-            "held": {gpu: reservation_to_json(one) for gpu, one in book.reservations.items()},
-            "intents": [intent_to_dict(one) for one in book.intents],
-            "grant_numbers": {
-                owner: number
-                for owner, number in book.grant_numbers.items()
-                if owner in book.job_owners
-            },
-            "released_at": dict(book.released_at),
-            "quarantines": [
-                {"gpu": one.gpu, "reason": one.reason, "since": one.since, "by": one.by}
-                for one in book.quarantines.values()
-            ],
-        }
-        return json.dumps(data).encode()
-
-
-def _book_from_dict(data: dict[str, Any]) -> Book:
-    held = {str(gpu): reservation_from_json(gpu, text) for gpu, text in data["held"].items()}
-    quarantines = [
-        Quarantine(str(one["gpu"]), str(one["reason"]), float(one["since"]), str(one["by"]))
-        for one in data["quarantines"]
-    ]
-    return Book(
-        held,
-        {str(gpu): float(at) for gpu, at in data["released_at"].items()},
-        {one.gpu: one for one in quarantines},
-        frozenset(map(str, data["own"])),
-        float(data["read_at"]),
-        tuple(map(intent_from_dict, data.get("intents", []))),
-        {str(owner): int(number) for owner, number in data.get("grant_numbers", {}).items()},
-    )

@@ -13,7 +13,7 @@ from typing import Any
 
 from canhazgpu.errors import NodeStateError
 from canhazgpu.frozen_dataclass import dataclass
-from canhazgpu.ledger.local.book import Book
+from canhazgpu.ledger.local.book.book import Book
 from canhazgpu.ledger.record_json import reservation_from_json, reservation_to_json
 from canhazgpu.ledger.values import RECORD_ERRORS
 from canhazgpu.node.boot_clock import uptime_s

@@ -1,0 +1,94 @@
+"""The node's book as the content of its file; pure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from canhazgpu.ledger.local.book.book import Book
+from canhazgpu.ledger.local.book.intent import intent_from_dict, intent_to_dict
+from canhazgpu.ledger.record_json import reservation_from_json, reservation_to_json
+from canhazgpu.ledger.values import Quarantine
+
+FORMAT = 1
+
+
+class SavedBook(NamedTuple):
+    """The book of a file; `last` is the last number given out in the journal with the token.
+
+    `clock_offset_s` is added to the node's uptime for the time by the store's clock, in seconds.
+    """
+
+    book: Book
+    token: str
+    last: int
+    clock_offset_s: float
+
+
+def saved_to_bytes(saved: SavedBook, node: str, boot_id: str | None) -> bytes:
+    """Return the content of the file."""
+    book = saved.book
+    data = {
+        "format": FORMAT,
+        "node": node,
+        "boot_id": boot_id,
+        "journal": saved.token,
+        "applied": saved.last,
+        "clock_offset_s": saved.clock_offset_s,
+        "own": sorted(book.job_owners),
+        "read_at": book.read_at,
+        "held": {gpu: reservation_to_json(one) for gpu, one in book.reservations.items()},
+        "intents": [intent_to_dict(one) for one in book.intents],
+        "grant_numbers": {
+            owner: number
+            for owner, number in book.grant_numbers.items()
+            if owner in book.job_owners
+        },
+        "released_at": dict(book.released_at),
+        "quarantines": [
+            {"gpu": one.gpu, "reason": one.reason, "since": one.since, "by": one.by}
+            for one in book.quarantines.values()
+        ],
+    }
+    return json.dumps(data).encode()
+
+
+def saved_from_bytes(
+    content: bytes, node: str, boot_id: str | None, wall_offset_s: float
+) -> SavedBook:
+    """Return the book with this content; raises one of `RECORD_ERRORS`, or `AttributeError`.
+
+    `wall_offset_s` is the clock's offset for a book of an earlier boot, whose own says nothing.
+    """
+    data = json.loads(content)
+    if (data["format"], data["node"]) != (FORMAT, node):
+        raise ValueError(
+            f"it is of format {data['format']!r:.20} and node {data['node']!r:.80}, not"
+            f" of {FORMAT} and {node!r}: another release's, or another node's"
+        )
+    same_boot = data["boot_id"] == boot_id
+    book = _book_from_dict(data)
+    if not same_boot:
+        # Their writers are gone, and their deadlines are of another boot.
+        over = tuple(replace(one, deadline_s=0.0) for one in book.intents)
+        book = replace(book, intents=over)
+    offset_s = float(data["clock_offset_s"]) if same_boot else wall_offset_s
+    return SavedBook(book, str(data["journal"]), int(data["applied"]), offset_s)
+
+
+def _book_from_dict(data: dict[str, Any]) -> Book:
+    held = {str(gpu): reservation_from_json(gpu, text) for gpu, text in data["held"].items()}
+    quarantines = [
+        Quarantine(str(one["gpu"]), str(one["reason"]), float(one["since"]), str(one["by"]))
+        for one in data["quarantines"]
+    ]
+    return Book(
+        held,
+        {str(gpu): float(at) for gpu, at in data["released_at"].items()},
+        {one.gpu: one for one in quarantines},
+        frozenset(map(str, data["own"])),
+        float(data["read_at"]),
+        tuple(map(intent_from_dict, data.get("intents", []))),
+        {str(owner): int(number) for owner, number in data.get("grant_numbers", {}).items()},
+    )
