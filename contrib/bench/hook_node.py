@@ -23,6 +23,7 @@ nvml_library = "{root}/fake/libnvidia-ml.so.1"
 
 [node]
 state_dir = "{root}/run"
+marker_dir = "{root}/lib"
 
 [slurm]
 bin_dir = "{root}/bin"

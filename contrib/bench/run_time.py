@@ -35,6 +35,7 @@ nvml_library = "{root}/fake/libnvidia-ml.so.1"
 [node]
 name = "bench"
 state_dir = "{root}/run"
+marker_dir = "{root}/lib"
 """
 
 

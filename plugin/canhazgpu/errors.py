@@ -48,6 +48,10 @@ class NodeStateError(CanhazgpuError):
     """The node's own records cannot be read or written."""
 
 
+class BookUnknownError(NodeStateError):
+    """The node's book is lost: it is not known who holds the node's GPUs."""
+
+
 class VoidGrantError(CanhazgpuError):
     """The grant does not stand, and nothing more is to be done for it.
 
@@ -96,6 +100,9 @@ ADVICE: dict[type[CanhazgpuError], Advice] = {
     # EX_TEMPFAIL of sysexits.h: statuses of a command that was run stay distinct from it.
     UnavailableError: Advice(75, ""),
     AgentError: Advice(8, "'canhazgpu agent run' as root is the agent; hooks work without one"),
+    BookUnknownError: Advice(
+        6, "'canhazgpu-healthcheck', run by root, makes it anew once store and scheduler answer"
+    ),
     NodeStateError: Advice(6, "check owner, mode and free space of node.state_dir"),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,8 +11,11 @@ from ledgers.request_world import INTENT_LIFE_S, Request, Worker, World
 
 from canhazgpu.agent import request_state
 from canhazgpu.agent.request_state import ClientEvent, ClientState, HandlerEvent, HandlerState
-from canhazgpu.ledger.local import book_grants, book_releases
-from canhazgpu.ledger.local.book import book_file, grant_steps
+from canhazgpu.ledger.local import book_grants, book_releases, rebuild
+from canhazgpu.ledger.local.book import book_transaction, grant_steps
+from canhazgpu.ledger.local.book.journal import Journal
+from canhazgpu.ledger.local.book.rebuilt_book import rebuilt_book
+from canhazgpu.ledger.local.book.served_boot import ServedBoot
 from canhazgpu.ledger.local.reconcile import Reconciler
 from canhazgpu.ledger.store import session
 from canhazgpu.ledger.values import CommitRefusal, JobOwner
@@ -163,6 +167,54 @@ def a_gpu_that_the_store_does_not_know_to_be_released(world: World) -> None:
     assert after.name in world.running
 
 
+def a_book_that_is_lost_while_the_store_is_away(world: World) -> None:
+    asked_until(world, "done")
+    world.gate.mode = "down"
+    world.lose_book(with_records=True)
+    asked_until(world, "done")
+    world.check_invariants()
+
+
+def a_book_and_a_store_that_are_lost(world: World) -> None:
+    """Only Slurm knows the job."""
+    asked_until(world, "done")
+    world.forget_store()
+    world.lose_book(with_records=True)
+    asked_until(world, "done")
+    world.check_invariants()
+
+
+def a_book_that_is_lost_where_the_scheduler_does_not_know_the_gpus(world: World) -> None:
+    """The store does; its other GPUs are granted."""
+    world.scheduler_names_gpus = False
+    asked_until(world, "done")
+    world.lose_book(with_records=True)
+    asked_until(world, "done")
+    world.check_invariants()
+    after, _ = asked_until(world, "done", "GPU-1")
+    assert after.name in world.running
+
+
+def a_lost_book_whose_jobs_nobody_can_place(world: World) -> None:
+    world.scheduler_names_gpus = False
+    asked_until(world, "done")
+    world.forget_store()
+    world.lose_book(with_records=True)
+    asked_until(world, "done")
+    world.check_invariants()
+
+
+def a_book_that_is_lost_after_it_gave_a_number(world: World) -> None:
+    """The store has an answer to it, and to nobody else's."""
+    request, _ = asked_until(world, "done", "GPU-1")
+    world.end_job(request.owner)
+    asked_until(world, "confirmed")
+    world.lose_book(with_records=False)
+    after, _ = asked_until(world, "done", "GPU-1")
+    assert after.name in world.running
+    assert world.held_in_store().get(after.name) == {"GPU-1"}
+
+
 def without_refusal(check: CommitRefusal) -> Callable[[], Any]:
     def make() -> Any:
         real = grant_steps.commit_refusal
@@ -209,7 +261,7 @@ CHECKS: dict[str, tuple[Story, Any, str, Callable[[], Any]]] = {
     ),
     "an intent ends with its deadline": (
         a_worker_that_stops,
-        book_file,
+        book_transaction,
         "intents_over",
         lambda: lambda book, uptime_s, is_alive: (),
     ),
@@ -263,6 +315,38 @@ CHECKS: dict[str, tuple[Story, Any, str, Callable[[], Any]]] = {
         Reconciler,
         "deliverable",
         lambda: lambda self, entries: (),
+    ),
+    "a book that is missing in a boot that was served is unknown": (
+        a_book_that_is_lost_while_the_store_is_away,
+        ServedBoot,
+        "is_noted",
+        lambda: lambda self: False,
+    ),
+    "a lost book is rebuilt from Slurm": (
+        a_book_and_a_store_that_are_lost,
+        rebuild,
+        "rebuilt_book",
+        lambda: lambda view, records, jobs: rebuilt_book(view, records, ()),
+    ),
+    "a lost book is rebuilt from the store": (
+        a_book_that_is_lost_where_the_scheduler_does_not_know_the_gpus,
+        rebuild,
+        "rebuilt_book",
+        lambda: (
+            lambda view, records, jobs: rebuilt_book(replace(view, reservations={}), records, jobs)
+        ),
+    ),
+    "a book is not rebuilt while a job's GPUs are not known": (
+        a_lost_book_whose_jobs_nobody_can_place,
+        rebuild,
+        "rebuilt_book",
+        lambda: lambda *given: replace(rebuilt_book(*given), undetermined=()),
+    ),
+    "a rebuilt book begins a new journal": (
+        a_book_that_is_lost_after_it_gave_a_number,
+        Journal,
+        "remove",
+        lambda: lambda self: None,
     ),
 }
 

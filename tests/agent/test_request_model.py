@@ -218,6 +218,10 @@ class RequestMachine(RuleBasedStateMachine):
         assert self.copy is not None
         self.world.restore_store(self.copy)
 
+    @rule(with_records=st.booleans())
+    def the_book_is_lost(self, with_records: bool) -> None:
+        self.world.lose_book(with_records=with_records)
+
     @rule(seconds=st.sampled_from([1.0, INTENT_LIFE_S]))
     def time_passes(self, seconds: float) -> None:
         self.world.uptime += seconds
@@ -234,8 +238,7 @@ class RequestMachine(RuleBasedStateMachine):
         world.boot += 1
         world.uptime = 50.0
         if not keeps_directory:
-            for one in sorted(world.directory.rglob("*"), reverse=True):
-                one.rmdir() if one.is_dir() else one.unlink()
+            world.lose_book(with_records=True)
 
     @rule()
     def all_comes_to_rest(self) -> None:

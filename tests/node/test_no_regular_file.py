@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from canhazgpu.deadline import hard_deadline
-from canhazgpu.errors import DeadlineError, NodeStateError
+from canhazgpu.errors import BookUnknownError, DeadlineError, NodeStateError
 from canhazgpu.ledger.journal_entries import HEALTH, JournalEntry
+from canhazgpu.ledger.local.book.book import Book
 from canhazgpu.ledger.local.book.book_file import BookFile
 from canhazgpu.ledger.local.book.journal import JOURNAL_FILE, pending_entries
 from canhazgpu.ledger.local.book.published_book import PUBLISHED_FILE, read_published
@@ -168,7 +169,7 @@ def test_it_is_not_opened(tmp_path: Path, kind: str, flags: int) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root alone makes devices")
 @pytest.mark.parametrize("kind", ["FIFO", "socket", "device"])
-@pytest.mark.parametrize("name", ["book.json", JOURNAL_FILE, PUBLISHED_FILE, "jobs/7.json"])
+@pytest.mark.parametrize("name", [JOURNAL_FILE, PUBLISHED_FILE, "jobs/7.json"])
 def test_the_next_change_replaces_it(tmp_path: Path, name: str, kind: str) -> None:
     (tmp_path / "jobs").mkdir()
     KINDS[kind](tmp_path / name)
@@ -177,3 +178,17 @@ def test_the_next_change_replaces_it(tmp_path: Path, name: str, kind: str) -> No
         FILES[name](tmp_path)
 
     assert (tmp_path / name).is_file()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone makes devices")
+@pytest.mark.parametrize("kind", ["FIFO", "socket", "device"])
+def test_in_the_books_place_it_is_a_book_that_was_lost(tmp_path: Path, kind: str) -> None:
+    KINDS[kind](tmp_path / "book.json")
+    book = BookFile(tmp_path, "n1", "boot", JobRecords(tmp_path), lambda line: None)
+
+    with ends_in_time(), pytest.raises(BookUnknownError):
+        FILES["book.json"](tmp_path)
+    with ends_in_time():
+        assert book.rebuild(Book(), 0.0)
+
+    assert (tmp_path / "book.json").is_file()

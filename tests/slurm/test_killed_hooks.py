@@ -56,15 +56,15 @@ STAGES = {
     "prolog": [
         ("canhazgpu.ledger.local.jobs.job_records", "JobRecords", "begin"),
         ("canhazgpu.ledger.store.ledger", "RedisLedger", "read_nodes"),
-        ("canhazgpu.ledger.local.book.book_file", "BookTransaction", "open_intent"),
+        ("canhazgpu.ledger.local.book.book_transaction", "BookTransaction", "open_intent"),
         ("canhazgpu.ledger.store.ledger", "RedisLedger", "confirm"),
-        ("canhazgpu.ledger.local.book.book_file", "BookTransaction", "apply"),
+        ("canhazgpu.ledger.local.book.book_transaction", "BookTransaction", "apply"),
         ("canhazgpu.ledger.local.jobs.job_records", "JobRecords", "complete"),
         ("canhazgpu.ledger.local.fallback_ledger", "FallbackLedger", "record_note"),
     ],
     "epilog": [
         ("canhazgpu.ledger.local.jobs.job_records", "JobRecords", "end"),
-        ("canhazgpu.ledger.local.book.book_file", "BookTransaction", "apply_and_journal"),
+        ("canhazgpu.ledger.local.book.book_transaction", "BookTransaction", "apply_and_journal"),
         ("canhazgpu.ledger.local.fallback_ledger", "FallbackLedger", "release"),
         ("canhazgpu.ledger.local.jobs.job_records", "JobRecords", "forget"),
         ("canhazgpu.ledger.store.ledger", "RedisLedger", "publish_scan"),

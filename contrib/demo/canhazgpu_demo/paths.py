@@ -20,6 +20,7 @@ assignment = "{assignment}"
 
 [node]
 state_dir = "{root}/run/%n"
+marker_dir = "{root}/served"
 """
 
 SHELL = """\

@@ -25,6 +25,7 @@ DEFAULT_RETRY_AFTER_S = 15.0
 DEFAULT_MEMORY_THRESHOLD_MB = 1024
 DEFAULT_SCAN_TIMEOUT_S = 10.0
 DEFAULT_STATE_DIR = "/run/canhazgpu"
+DEFAULT_MARKER_DIR = "/var/lib/canhazgpu/served"
 DEFAULT_MAX_HOOKS = 64
 DEFAULT_MAX_REQUESTS = 32
 DEFAULT_MAX_REQUESTS_PER_USER = 8
@@ -136,6 +137,12 @@ class NodeConfig:
     state_dir: str = key(
         DEFAULT_STATE_DIR,
         "directory of the node's own records, empty after a reboot; %n stands for the node's name",
+        check=absolute_path,
+    )
+    marker_dir: str = key(
+        DEFAULT_MARKER_DIR,
+        "directory, in another file system than state_dir, for the mark of the boot in which the"
+        " node served last: it tells records that were lost from records that were never there",
         check=absolute_path,
     )
 

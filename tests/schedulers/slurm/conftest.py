@@ -279,7 +279,10 @@ def node(
             "store": {"url": server.url, "timeout_s": 5.0},
             "validation": {"nvml_library": str(library)},
             "slurm": {"assignment": request.param, "bin_dir": str(commands)},
-            "node": {"state_dir": str(tmp_path / "run")},
+            "node": {
+                "state_dir": str(tmp_path / "run"),
+                "marker_dir": str(tmp_path / "lib"),
+            },
         }
         write_config(tmp_path, config)
         (tmp_path / "slurm.conf").write_text(f"SlurmdLogFile={tmp_path}/slurmd.log\n")

@@ -163,7 +163,10 @@ class GpuCluster:
                 "timeout_s": STORE_TIMEOUT_S,
             },
             "validation": {"nvml_library": str(self.root / "nvml" / "libnvidia-ml.so.1")},
-            "node": {"state_dir": str(self.root / "run" / "%n")},
+            "node": {
+                "state_dir": str(self.root / "run" / "%n"),
+                "marker_dir": str(self.root / "lib"),
+            },
         }
         for section, values in (*self._config.items(), *changes.items()):
             defaults.setdefault(section, {}).update(values)

@@ -48,7 +48,7 @@ class RunningAgent:
         directory.mkdir(parents=True, exist_ok=True)
         self._node = node
         self._config = directory / "agent.toml"
-        self._write_config({"node": {"state_dir": str(self.state_dir)}, **config})
+        self._write_config({"node": self._node_section(directory), **config})
         self.notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notified.bind("")
         self.notified.settimeout(READY_S)
@@ -61,6 +61,9 @@ class RunningAgent:
             stderr=None,
         )
         assert b"READY=1" in self.notified.recv(4096)
+
+    def _node_section(self, directory: Path) -> dict[str, str]:
+        return {"state_dir": str(self.state_dir), "marker_dir": str(directory / "agent-lib")}
 
     @property
     def environ(self) -> dict[str, str]:

@@ -51,7 +51,11 @@ class SharedHost:
         content: dict[str, dict[str, Any]] = {
             "store": {"url": self.redis.url, "timeout_s": 2.0},
             "validation": {"nvml_library": str(self.root / "nvml" / "libnvidia-ml.so.1")},
-            "node": {"name": NODE, "state_dir": str(self.root / "run")},
+            "node": {
+                "name": NODE,
+                "state_dir": str(self.root / "run"),
+                "marker_dir": str(self.root / "lib"),
+            },
         }
         for section, values in sections.items():
             content.setdefault(section, {}).update(values)

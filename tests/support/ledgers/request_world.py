@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,14 @@ from servers.private_redis import shared_server
 from canhazgpu.agent import request_state
 from canhazgpu.agent.request_state import ClientEvent, ClientState, HandlerEvent, HandlerState
 from canhazgpu.config.schema import StoreConfig
-from canhazgpu.errors import NodeStateError, StoreError
+from canhazgpu.errors import BookUnknownError, NodeStateError, StoreError
 from canhazgpu.ledger.journal_entries import GRANT, JournalEntry
-from canhazgpu.ledger.local.book import book_file as book_module
+from canhazgpu.ledger.local.book import book_file, book_transaction
 from canhazgpu.ledger.local.book.book_file import BookFile
 from canhazgpu.ledger.local.book.grant_rules import grant_given
 from canhazgpu.ledger.local.book.intent import Intent
+from canhazgpu.ledger.local.book.rebuilt_book import SchedulersJob
+from canhazgpu.ledger.local.book.served_boot import ServedBoot
 from canhazgpu.ledger.local.book_grants import BookGrants, Committer
 from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.ledger.local.outage import StoreOutage
@@ -40,6 +43,7 @@ from canhazgpu.node.process_id import ProcessId
 
 GPUS = 3
 INTENT_LIFE_S = 60.0
+CLOCKED = (book_file, book_transaction)
 
 
 @dataclass
@@ -98,7 +102,9 @@ class World:
 
     def __init__(self) -> None:
         self.node = new_node_name()
-        self.directory = Path(tempfile.mkdtemp(prefix="chg-model-"))
+        self.base = Path(tempfile.mkdtemp(prefix="chg-model-"))
+        self.directory = self.base / "run"
+        self.scheduler_names_gpus = True
         self.direct_store = RedisLedger(StoreConfig(url=shared_server().url), Role.WRITE)
         self.gate = Gate(self.direct_store)
         self.uptime = 100.0
@@ -106,6 +112,7 @@ class World:
         self.job_number = self.pid = 0
         self.alive: set[ProcessId] = set()
         self.requests: dict[str, Request] = {}
+        self.all_requests: dict[str, Request] = {}
         self.locks: dict[str, Worker] = {}
         self.running: dict[str, tuple[str, ...]] = {}
         self.ended: set[str] = set()
@@ -113,12 +120,14 @@ class World:
         self.reapers: list[tuple[Any, list[str]]] = []
         self.log: list[str] = []
         self.store_lost_data = False
-        self._real_uptime = book_module.uptime_s
-        book_module.uptime_s = lambda: self.uptime  # type: ignore[assignment]
+        self._real_uptime = book_transaction.uptime_s
+        for module in CLOCKED:
+            module.uptime_s = lambda: self.uptime  # type: ignore[attr-defined]
 
     def close(self) -> None:
-        book_module.uptime_s = self._real_uptime  # type: ignore[assignment]
-        shutil.rmtree(self.directory, ignore_errors=True)
+        for module in CLOCKED:
+            module.uptime_s = self._real_uptime  # type: ignore[attr-defined]
+        shutil.rmtree(self.base, ignore_errors=True)
 
     @property
     def records(self) -> JobRecords:
@@ -132,7 +141,32 @@ class World:
             self.records,
             self.log.append,
             lambda process: process in self.alive,
+            ServedBoot(self.base / "lib", self.directory, str(self.boot)),
         )
+
+    def jobs_here(self, known: Collection[str]) -> list[SchedulersJob]:
+        """Slurm's word: it knows the devices, unless canhazgpu picks them."""
+        return [
+            SchedulersJob(
+                self.claim(request.owner), request.gpus if self.scheduler_names_gpus else None
+            )
+            for request in self.all_requests.values()
+            if request.name not in {*known, *self.ended}
+        ]
+
+    def lose_book(self, *, with_records: bool) -> None:
+        """Lose the book, or all that is in the node's directory."""
+        if with_records:
+            shutil.rmtree(self.directory, ignore_errors=True)
+        else:
+            (self.directory / "book.json").unlink(missing_ok=True)
+
+    def is_book_lost(self) -> bool:
+        try:
+            with self.book_file().open():
+                return False
+        except BookUnknownError:
+            return True
 
     def reconciler(self) -> Reconciler:
         return Reconciler(
@@ -140,6 +174,7 @@ class World:
             self.book_file(),
             self.log.append,
             lambda claim: claim.owner not in self.running and claim.owner not in self.requests,
+            self.jobs_here,
         )
 
     def grants(self, committer: Committer) -> BookGrants:
@@ -163,7 +198,8 @@ class World:
 
     def new_worker(self, request: Request, *, is_direct: bool) -> Worker:
         worker = Worker(self.new_process(), is_direct)
-        worker.steps = self._job_start(request, worker)
+        self.all_requests[request.name] = request
+        worker.steps = self._until_fault(self._job_start(request, worker))
         request.workers.append(worker)
         return worker
 
@@ -192,6 +228,11 @@ class World:
         record = self.records.find(str(claim.job_id))
         return record is None or record.ended or record.owner.token != claim.owner
 
+    def _until_fault(self, steps: Iterator[str]) -> Iterator[str]:
+        """Go on until the node's records cannot be used: the job is sent back then."""
+        with suppress(NodeStateError):
+            yield from steps
+
     def _job_start(self, request: Request, worker: Worker) -> Iterator[str]:
         """What handles a JobStart, arrow by arrow."""
         owner = request.owner
@@ -217,6 +258,8 @@ class World:
             lambda: request.client_lives,
         )
         grants = self.grants(committer)
+        self._contact_store()
+        yield "read"
         seen = never_stale(self.node)
         opened = grants.open(
             claim, lambda book, now: grant_given(book, claim, request.gpus, seen, now)
@@ -240,6 +283,12 @@ class World:
         if not worker.is_direct and request.handler is HandlerState.CONFIRMED:
             self.handler_event(request, HandlerEvent.OUTCOME_DECIDED)
 
+    def _contact_store(self) -> None:
+        """What a hook does first, as far as it matters for a book that is lost."""
+        if self.is_book_lost():
+            with suppress(StoreError):
+                self.reconciler().reconcile(self.gate)  # type: ignore[arg-type]
+
     def _start_job(self, request: Request, worker: Worker) -> None:
         assert request.name not in self.ended, f"{request.name} was granted GPUs after its end"
         assert request.client_lives, f"{request.name} was granted GPUs for a client that is gone"
@@ -255,6 +304,9 @@ class World:
     def start_by_former_release(self, request: Request) -> bool:
         """Grant as a hook did that knows no intents, without the store; returns whether it did."""
         owner, claim = request.owner, self.claim(request.owner)
+        if self.is_book_lost():
+            return False
+        self.all_requests[request.name] = request
         self.records.begin(owner, "ann", str(self.boot))
         with self.book_file().open() as transaction:
             book = replace(transaction.book, intents=(), grant_numbers={})
@@ -278,12 +330,16 @@ class World:
             self.records.end(owner.job_id, last=True)
         except NodeStateError:
             return
-        self.ledger().release(self.node, owner.token, "job ended")
+        # The health check releases what could not be.
+        with suppress(NodeStateError):
+            self.ledger().release(self.node, owner.token, "job ended")
 
     def check_invariants(self) -> None:
         """No GPU has two jobs, and the book has every running job."""
         given = [gpu for gpus in self.running.values() for gpu in gpus]
         assert len(given) == len(set(given)), self.running
+        if self.is_book_lost():
+            return
         held = self.held_in_book() if self.running else {}
         for owner, gpus in self.running.items():
             assert held.get(owner, set()) == set(gpus)

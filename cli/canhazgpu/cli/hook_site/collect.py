@@ -93,7 +93,9 @@ def collect_site_state(app: App, slurm_dir: str, slurm_conf: str | None) -> Site
         slurm=slurm,
         installed=installed,
         config=_config_state(expected, installed, node),
-        state_dir=inspect_state_dir(state_dir(config.node, node), node),
+        state_dir=inspect_state_dir(
+            state_dir(config.node, node), node, Path(config.node.marker_dir)
+        ),
         hook_probe=with_store_settings(
             probe_as_hook(settings.python, settings.config_file, config, conf, node), config.store
         )

@@ -92,8 +92,12 @@ class BookGrants:
                 if earlier.claim.owner == claim.owner:
                     transaction.apply_and_journal(cancel_entry(earlier, transaction.now))
             chosen = choose(with_open_intents(book, claim.owner), transaction.now)
-            if not isinstance(chosen, GrantedGpus) or chosen.repeated:
+            if not isinstance(chosen, GrantedGpus):
                 return chosen
+            if chosen.repeated and claim.owner in book.grant_numbers:
+                return chosen
+            # What it holds without a number was not granted by this book: it was taken from the
+            # store or from the scheduler when the book was rebuilt, and is looked at as any other.
             committer = self._committer
             intent = transaction.open_intent(
                 claim, chosen.gpus, committer.process, committer.life_s

@@ -15,7 +15,8 @@ from typing import TypeVar
 from canhazgpu.errors import CanhazgpuError, NodeStateError, StoreError, error_text
 from canhazgpu.ledger.journal_entries import QUARANTINE, RELEASE, UNQUARANTINE, JournalEntry
 from canhazgpu.ledger.local.book.book import with_book_jobs
-from canhazgpu.ledger.local.book.book_file import BookFile, BookTransaction
+from canhazgpu.ledger.local.book.book_file import BookFile
+from canhazgpu.ledger.local.book.book_transaction import BookTransaction
 from canhazgpu.ledger.local.book.grant_rules import grant_count, grant_given
 from canhazgpu.ledger.local.book_grants import BookGrants, Committer, StoreConfirmedGrants
 from canhazgpu.ledger.local.book_releases import BookReleases

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+from canhazgpu.errors import BookUnknownError
 from canhazgpu.ledger.journal_entries import (
     GRANT,
     RELEASE,
@@ -13,8 +14,10 @@ from canhazgpu.ledger.journal_entries import (
     OverruledReservation,
 )
 from canhazgpu.ledger.local.book.book import lost_job_reservations, lost_timed_reservations
-from canhazgpu.ledger.local.book.book_file import BookFile, BookTransaction
+from canhazgpu.ledger.local.book.book_file import BookFile
+from canhazgpu.ledger.local.book.book_transaction import BookTransaction
 from canhazgpu.ledger.local.book.journal import PendingEntries
+from canhazgpu.ledger.local.rebuild import BookRebuilding, JobsHere
 from canhazgpu.ledger.port import Ledger
 from canhazgpu.ledger.values import Claim, NodeView, Reservation
 from canhazgpu.logfmt import log_line
@@ -34,20 +37,30 @@ class Reconciler:
         book_file: BookFile,
         log: Callable[[str], None],
         is_gone: Callable[[Claim], bool],
+        jobs_here: JobsHere | None = None,
     ) -> None:
-        """Take the node's parts; `is_gone` returns whether the job of a claim has ended."""
+        """Take the node's parts; `is_gone` returns whether the job of a claim has ended.
+
+        Without `jobs_here` a book that was lost is not rebuilt.
+        """
         self._node = node
         self._book_file = book_file
         self._log = log
         self._is_gone = is_gone
+        self._rebuilding = None if jobs_here is None else BookRebuilding(book_file, jobs_here, log)
 
     def reconcile(self, store: Ledger) -> NodeView | None:
         """Deliver the journal, read the node from the store, and restore lost reservations.
 
-        Returns the view that was read, None if restoring made it outdated. Usually this is one
-        round trip. Raises `StoreError` and `NodeStateError`.
+        A book that was lost is rebuilt first. Returns the view that was read, None if restoring
+        made it outdated. Usually this is one round trip. Raises `StoreError` and `NodeStateError`.
         """
-        self.deliver_journal(store)
+        try:
+            self.deliver_journal(store)
+        except BookUnknownError:
+            if self._rebuilding is None:
+                raise
+            self._rebuild(store, self._rebuilding)
         (view,) = store.read_nodes([self._node])
         read = uptime_s()
         with self._book_file.open() as transaction:
@@ -66,6 +79,13 @@ class Reconciler:
         self.deliver_journal(store)
         return None
 
+    def _rebuild(self, store: Ledger, rebuilding: BookRebuilding) -> None:
+        pending = self._book_file.lost_book_journal()
+        for _, overruled in self._recorded(store, pending):
+            self.log_overruled(overruled)
+        (view,) = store.read_nodes([self._node])
+        rebuilding.rebuild(view, uptime_s())
+
     def deliverable(self, entries: Sequence[NumberedEntry]) -> tuple[NumberedEntry, ...]:
         """Return all pending entries as the store is to record them."""
         return tuple(_yield_released_grants(entries))
@@ -80,13 +100,19 @@ class Reconciler:
         if pending is None:
             with self._book_file.open() as transaction:
                 pending = transaction.pending
+        for through, overruled in self._recorded(store, pending):
+            with self._book_file.open() as transaction:
+                transaction.drop_recorded(through)
+            self.log_overruled(overruled)
+
+    def _recorded(
+        self, store: Ledger, pending: PendingEntries
+    ) -> Iterator[tuple[int, list[OverruledReservation]]]:
+        """Have the store record the entries; yield each batch's last number, and its answer."""
         entries = self.deliverable(pending.entries)
         for first in range(0, len(entries), MAX_BATCH):
             some = entries[first : first + MAX_BATCH]
-            overruled = store.record_entries(self._node, pending.token, some)
-            with self._book_file.open() as transaction:
-                transaction.drop_recorded(some[-1].number)
-            self.log_overruled(overruled)
+            yield some[-1].number, store.record_entries(self._node, pending.token, some)
 
     def _restore_jobs(
         self,

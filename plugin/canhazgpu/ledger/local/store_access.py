@@ -149,6 +149,7 @@ class StoreAccess:
             raise KnownOutageError(why)
 
     def _note_outage(self, exc: StoreError) -> None:
+        self._book_file.rebuild_obstacle = f"the store does not answer: {exc}"
         if self._decides_alone:
             self.offline_reason = self._known_outage or str(exc)
             self.offline_step = None if self._known_outage else exc.next_step

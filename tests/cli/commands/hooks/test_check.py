@@ -49,6 +49,7 @@ def site(tmp_path: Path, nvml: Path) -> Iterator[Path]:
     (tmp_path / "config.toml").write_text(
         f'[store]\nurl = "redis://127.0.0.1:1/0"\n[slurm]\nbin_dir = "{tmp_path}/bin"\n'
         f'[validation]\nnvml_library = "{nvml}"\n[node]\nstate_dir = "{tmp_path}/state"\n'
+        f'marker_dir = "{tmp_path}/lib"\n'
     )
     conf = slurm / "slurm.conf"
     conf.write_text(

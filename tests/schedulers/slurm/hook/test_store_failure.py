@@ -272,7 +272,7 @@ def test_a_crash_while_the_store_is_told_doubles_and_loses_nothing(
     node.forget_outage()
     change = {
         # The store has them all, and the node does not know.
-        "sent": "from canhazgpu.ledger.local.book.book_file import BookTransaction\n"
+        "sent": "from canhazgpu.ledger.local.book.book_transaction import BookTransaction\n"
         "BookTransaction.drop_recorded = die",
         # The store has some, and the node knows.
         "half": "from canhazgpu.ledger.local import reconcile\nreconcile.MAX_BATCH = 2\n"

@@ -411,7 +411,7 @@ def test_a_check_that_is_killed_is_made_good_by_the_next(node: Any, stage: str) 
     kind, name = stage.split(".")
     change = (
         "import os\n"
-        "from canhazgpu.ledger.local.book.book_file import BookTransaction\n"
+        "from canhazgpu.ledger.local.book.book_transaction import BookTransaction\n"
         "from canhazgpu.ledger.local.fallback_ledger import FallbackLedger\n"
         "from canhazgpu.ledger.local.jobs.job_records import JobRecords\n"
         "from canhazgpu.ledger.store.ledger import RedisLedger\n"
@@ -567,7 +567,7 @@ KILLED_AT = {
 KILL = """
 import os
 from canhazgpu.ledger.store.ledger import RedisLedger
-from canhazgpu.ledger.local.book.book_file import BookTransaction
+from canhazgpu.ledger.local.book.book_transaction import BookTransaction
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.local.book.journal import Journal
 from canhazgpu.ledger.local.jobs.job_records import JobRecords

@@ -5,37 +5,12 @@ from __future__ import annotations
 import pytest
 
 from canhazgpu.ledger.values import Claim, Event, NodeView, Reservation
-from canhazgpu.schedulers.slurm.node_check.lost_jobs import (
-    JobOnNode,
-    note_of,
-    parse_jobs,
-    without_known,
-)
+from canhazgpu.schedulers.slurm.control.jobs_on_node import JobOnNode
+from canhazgpu.schedulers.slurm.node_check.lost_jobs import note_of, without_known
 
 JOB = JobOnNode("17", "ann", "RUNNING", 1000.0, "gres:gpu:1")
 CLAIM = Claim("job:c1:17:0", "slurm", "ann", 1000, "17")
 EMPTY = NodeView("n1", 2000.0, None, None)
-
-
-@pytest.mark.parametrize(
-    ("line", "found"),
-    [
-        ("17|ann|RUNNING|1000|gres:gpu:1", [JOB]),
-        ("17|ann|RUNNING|1000|gres/gpu:1", [JobOnNode("17", "ann", "RUNNING", 1000, "gres/gpu:1")]),
-        ("17|ann|COMPLETED|1000|shard:2", [JobOnNode("17", "ann", "COMPLETED", 1000, "shard:2")]),
-        ("17|ann|RUNNING|1000|N/A", []),
-        ("17|ann|RUNNING|1000|gres:nic:1", []),
-        ("17|ann|PENDING|1000|gres:gpu:1", []),
-        # The node boots for this job.
-        ("17|ann|CONFIGURING|1000|gres:gpu:1", []),
-        ("17|ann|RUNNING|N/A|gres:gpu:1", []),
-        ("17|ann|RUNNING|2026-11-29T07:57:52|gres:gpu:1", []),
-        ("17 RUNNING", []),
-        ("", []),
-    ],
-)
-def test_lines_of_squeue(line: str, found: list[JobOnNode]) -> None:
-    assert parse_jobs(line) == found
 
 
 @pytest.mark.parametrize(

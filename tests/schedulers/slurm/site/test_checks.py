@@ -266,6 +266,16 @@ BROKEN: list[tuple[str, str, Change, str]] = [
         of(state_dir=StateDir("/run/canhazgpu", 0, 0o755, damaged="published.json cannot be read")),
         "canhazgpu-healthcheck",
     ),
+    (
+        "state-dir",
+        "warning",
+        of(
+            state_dir=StateDir(
+                "/run/x", 0, 0o755, marker_dir="/var/lib/x", marker_fault="Read-only file system"
+            )
+        ),
+        "another node.marker_dir",
+    ),
     ("agent", "warning", of(agent=AgentState("2.0", "1.0")), "canhazgpu agent install"),
     ("agent", "warning", of(agent=AgentState("2.0", fault="no answer", unit="x")), "restart x"),
     ("agent", "warning", of(agent=AgentState("2.0", fault="no answer")), "agent install"),

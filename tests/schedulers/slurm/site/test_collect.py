@@ -11,6 +11,8 @@ import pytest
 from servers.private_redis import PrivateRedis, any_binary
 
 from canhazgpu.config.schema import Config, SlurmConfig, StoreConfig, ValidationConfig
+from canhazgpu.ledger.local.book.served_boot import ServedBoot
+from canhazgpu.node.identity import boot_id
 from canhazgpu.schedulers.slurm.conf.settings import Settings
 from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
 from canhazgpu.schedulers.slurm.site.collect import (
@@ -96,7 +98,13 @@ def test_directories_that_root_cannot_use(tmp_path: Path) -> None:
         assert inspect_state_dir(place / "run").write_fault == "No space left on device"
         assert mount("remount", "size=1m", "mode=755")
         assert inspect_state_dir(place / "run").write_fault is None
+        beside = inspect_state_dir(place / "run", "n1", place / "lib").marker_fault
+        assert beside == f"it is in the same tmpfs as {place / 'run'}, and is lost with it"
+        elsewhere = inspect_state_dir(place / "run", "n1", tmp_path / "lib").marker_fault
+        assert elsewhere is None
         assert mount("remount", "ro")
+        readonly = inspect_state_dir(tmp_path / "run", "n1", place / "lib").marker_fault
+        assert readonly == "Read-only file system"
         assert inspect_state_dir(place / "run").write_fault == "Read-only file system"
     finally:
         subprocess.run(["umount", str(place)], check=True)
@@ -108,6 +116,13 @@ def test_a_published_book_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert "published.json cannot be read" in str(inspect_state_dir(tmp_path, "n1").damaged)
     (tmp_path / "published.json").unlink()
     assert inspect_state_dir(tmp_path, "n1").damaged is None
+
+
+def test_a_published_book_that_was_lost_is_named(tmp_path: Path) -> None:
+    run, lib = tmp_path / "run", tmp_path / "lib"
+    assert inspect_state_dir(run, "n1", lib).damaged is None
+    ServedBoot(lib, run, boot_id()).note()
+    assert "is missing, and was there" in str(inspect_state_dir(run, "n1", lib).damaged)
 
 
 def test_commands_that_do_not_run_and_a_controller_that_does_not_answer(tmp_path: Path) -> None:

@@ -8,101 +8,41 @@ loses nothing and applies nothing twice. Under the lock nothing but file operati
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from canhazgpu.errors import NodeStateError
-from canhazgpu.ledger.journal_entries import NOTE_KINDS, JournalEntry
+from canhazgpu.errors import BookUnknownError, NodeStateError
 from canhazgpu.ledger.local.book.book import Book
-from canhazgpu.ledger.local.book.grant_steps import (
-    cancel_entry,
-    intents_over,
-    with_intent,
-    with_open_intents,
-)
-from canhazgpu.ledger.local.book.intent import Intent
+from canhazgpu.ledger.local.book.book_transaction import BookTransaction
+from canhazgpu.ledger.local.book.grant_steps import with_open_intents
 from canhazgpu.ledger.local.book.journal import JOURNAL_FILE, Journal, PendingEntries
 from canhazgpu.ledger.local.book.published_book import PublishedBook, write_published
-from canhazgpu.ledger.local.book.saved_book import SavedBook, saved_from_bytes, saved_to_bytes
+from canhazgpu.ledger.local.book.rebuilt_book import book_from_records
+from canhazgpu.ledger.local.book.saved_book import (
+    NewerFormError,
+    SavedBook,
+    saved_from_bytes,
+    saved_to_bytes,
+)
+from canhazgpu.ledger.local.book.served_boot import ServedBoot
+from canhazgpu.ledger.local.jobs.job_record import JobRecord
 from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.ledger.local.outage import read_outage
-from canhazgpu.ledger.values import RECORD_ERRORS, Claim, NodeView
+from canhazgpu.ledger.values import RECORD_ERRORS
 from canhazgpu.logfmt import log_line
 from canhazgpu.node.boot_clock import uptime_s
 from canhazgpu.node.process_id import ProcessId
 from canhazgpu.node.processes import is_alive
 from canhazgpu.node.state_files import file_lock, make_directory, read_if_owned, write_atomically
 
-MAX_JOURNAL_BYTES_FOR_NOTES = 2 * 2**20
-"""A journal of this size takes no more notes, only entries that change the book."""
-
-
-class BookTransaction:
-    """The book while its lock is held; `BookFile.open` writes the changes at the end."""
-
-    def __init__(
-        self, journal: Journal, book: Book, pending: PendingEntries, clock_offset_s: float
-    ) -> None:
-        self._journal = journal
-        self.uptime_s = uptime_s()
-        self.pending = pending
-        self.book = book
-        self.clock_offset_s = clock_offset_s
-
-    @property
-    def now(self) -> float:
-        """The node's estimate of the time by the store's clock."""
-        return self.uptime_s + self.clock_offset_s
-
-    def open_intent(
-        self, claim: Claim, gpus: Sequence[str], writer: ProcessId, life_s: float
-    ) -> Intent:
-        """Enter an intent that its writer may commit within `life_s`, with a new number."""
-        self.skip_numbers(self.pending.last + 1)
-        intent = Intent(
-            self.pending.last, claim, tuple(gpus), writer, self.uptime_s + life_s, self.now
-        )
-        self.book = with_intent(self.book, intent)
-        return intent
-
-    def skip_numbers(self, through: int) -> None:
-        """Give no number up to this one any more."""
-        if through > self.pending.last:
-            self.pending = replace(self.pending, last=through)
-
-    def settle(self, is_writer_alive: Callable[[ProcessId], bool] = is_alive) -> None:
-        """Cancel the intents that are over; the store hears of it by the journal."""
-        for intent in intents_over(self.book, self.uptime_s, is_writer_alive):
-            self.apply_and_journal(cancel_entry(intent, self.now))
-
-    def apply_and_journal(self, *entries: JournalEntry) -> None:
-        """Apply the entries to the book, and journal them for the store."""
-        if self.pending.size > MAX_JOURNAL_BYTES_FOR_NOTES:
-            entries = tuple(one for one in entries if one.kind not in NOTE_KINDS)
-        if entries:
-            self.pending = self._journal.append(self.pending, entries)
-        for entry in entries:
-            self.book = self.book.with_entry(entry)
-
-    def apply(self, entry: JournalEntry) -> None:
-        """Apply the entry to the book only: the store has it already."""
-        self.book = self.book.with_entry(entry)
-
-    def refresh(self, view: NodeView, uptime: float) -> None:
-        """Update the book and the clock offset from a view that was read at `uptime`."""
-        self.clock_offset_s = view.read_at - uptime
-        self.book = self.book.updated_from_view(view)
-
-    def drop_recorded(self, through: int) -> None:
-        """Drop the pending entries up to this number: the store has them."""
-        if any(one.number <= through for one in self.pending.entries):
-            self.pending = self._journal.drop(self.pending, through)
-
 
 class BookFile:
-    """The book of one node; every method raises `NodeStateError`."""
+    """The book of one node; every method raises `NodeStateError`.
+
+    One that was lost is `BookUnknownError`: nobody knows who holds the node's GPUs until `rebuild`.
+    """
 
     def __init__(
         self,
@@ -112,8 +52,12 @@ class BookFile:
         records: JobRecords,
         log: Callable[[str], None],
         is_writer_alive: Callable[[ProcessId], bool] = is_alive,
+        served: ServedBoot | None = None,
     ) -> None:
-        """Take the node; `log` gets a line for the administrator if a file cannot be read."""
+        """Take the node; `log` gets a line for the administrator if a file cannot be read.
+
+        `served` tells whether a book that is missing was lost; without it, it was not.
+        """
         self._path = state_dir / "book.json"
         self._lock = state_dir / ".book.lock"
         self._journal = Journal(state_dir / JOURNAL_FILE, node)
@@ -122,35 +66,70 @@ class BookFile:
         self._records = records
         self._log = log
         self._is_writer_alive = is_writer_alive
+        self._served = served
+        self.rebuild_obstacle = ""
+        """Why a lost book could not be rebuilt; it is part of the errors that follow."""
 
     @contextmanager
     def open(self) -> Iterator[BookTransaction]:
         """Lock and read the book; write it at the end if the block changed it."""
-        try:
-            make_directory(self._path.parent)
-            with file_lock(self._lock):
-                transaction = self._read()
-                read = (transaction.book, transaction.pending, transaction.clock_offset_s)
-                transaction.settle(self._is_writer_alive)
-                yield transaction
-                # Entries count once they are in the journal. If the block fails, the book file
-                # lacks them, and the next reader applies them.
-                if read != (transaction.book, transaction.pending, transaction.clock_offset_s):
-                    self._write(transaction)
-                    self._publish(transaction.book)
-        except OSError as exc:
-            why = exc.strerror or str(exc)
-            raise NodeStateError(f"cannot keep the node's book {self._path}: {why}") from exc
-
-    def _write(self, transaction: BookTransaction) -> None:
-        pending = transaction.pending
-        saved = SavedBook(transaction.book, pending.token, pending.last, transaction.clock_offset_s)
-        write_atomically(self._path, saved_to_bytes(saved, self._node, self._boot_id))
+        with self._locked():
+            transaction, is_new = self._read()
+            read = _content(transaction)
+            transaction.settle(self._is_writer_alive)
+            yield transaction
+            # Entries count once they are in the journal. If the block fails, the book file lacks
+            # them, and the next reader applies them.
+            if is_new or read != _content(transaction):
+                self._write(transaction)
+                self._publish(transaction.book)
 
     def publish(self) -> None:
         """Write again what everybody may read, as the outage has changed; never raises."""
         with suppress(OSError, NodeStateError), self.open() as transaction:
             self._publish(transaction.book)
+
+    def lost_book_journal(self) -> PendingEntries:
+        """Return what the store has not heard yet, where the book is lost."""
+        with self._locked():
+            return self._read_journal()
+
+    def rebuild(self, book: Book, clock_offset_s: float) -> bool:
+        """Begin again with this book and a new journal, unless somebody has; return whether so.
+
+        The store has all that was in the journal. The numbers of the old one are not known.
+        """
+        with self._locked():
+            try:
+                self._read_file()
+                return False
+            except BookUnknownError:
+                self._journal.remove()
+            pending = self._read_journal()
+            self._write(BookTransaction(self._journal, book, pending, clock_offset_s))
+            self._publish(book)
+            return True
+
+    def running_records(self) -> list[JobRecord]:
+        """Return the records of the attempts that no epilog has ended yet."""
+        return self._records.running()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            make_directory(self._path.parent)
+            with file_lock(self._lock):
+                yield
+        except OSError as exc:
+            why = exc.strerror or str(exc)
+            raise NodeStateError(f"cannot keep the node's book {self._path}: {why}") from exc
+        if self._served is not None:
+            self._served.note()
+
+    def _write(self, transaction: BookTransaction) -> None:
+        pending = transaction.pending
+        saved = SavedBook(transaction.book, pending.token, pending.last, transaction.clock_offset_s)
+        write_atomically(self._path, saved_to_bytes(saved, self._node, self._boot_id))
 
     def _publish(self, book: Book) -> None:
         outage = read_outage(self._path.parent)
@@ -160,11 +139,10 @@ class BookFile:
         published = PublishedBook(self._node, self._boot_id, shown, since, why)
         write_published(self._path.parent, published)
 
-    def _read(self) -> BookTransaction:
-        pending = self._journal.read()
-        if pending.damage:
-            self._log(log_line("journal-damaged", node=self._node, reason=pending.damage))
-        saved = self._read_file()
+    def _read(self) -> tuple[BookTransaction, bool]:
+        """Return the book, and whether it is the first of this boot."""
+        pending = self._read_journal()
+        saved, is_new = self._read_file()
         if pending.is_new and saved.token:
             # Numbers were given out before there was anything to journal.
             pending = replace(pending, token=saved.token)
@@ -178,33 +156,40 @@ class BookFile:
         transaction.book = transaction.book.without_earlier_boots(self._boot_id).without_expired(
             transaction.now
         )
-        return transaction
+        return transaction, is_new
 
-    def _read_file(self) -> SavedBook:
-        """Return what the book's file holds."""
+    def _read_journal(self) -> PendingEntries:
+        pending = self._journal.read()
+        if pending.damage:
+            self._log(log_line("journal-damaged", node=self._node, reason=pending.damage))
+        return pending
+
+    def _read_file(self) -> tuple[SavedBook, bool]:
+        """Return what the book's file holds, and whether there is none yet in this boot."""
         content = read_if_owned(self._path)
         wall_s = time.time() - uptime_s()
         if content is None:
-            return SavedBook(self._from_records(), "", 0, wall_s)
+            if self._served is not None and self._served.is_noted():
+                raise self._unknown("is missing, and was there in this boot")
+            book = book_from_records(self._records.running())
+            return SavedBook(book, "", 0, wall_s), True
         try:
-            return saved_from_bytes(content, self._node, self._boot_id, wall_s)
+            return saved_from_bytes(content, self._node, self._boot_id, wall_s), False
+        except NewerFormError as exc:
+            raise NodeStateError(
+                f"the node's book {self._path} {exc}",
+                next_step="install that release again; or end the node's jobs and remove the file",
+            ) from exc
         except (*RECORD_ERRORS, AttributeError) as exc:
-            reason = f"{self._path} cannot be read ({exc}): made anew from the jobs' records"
-            self._log(log_line("book-damaged", node=self._node, reason=reason))
-            return SavedBook(self._from_records(), "", 0, wall_s)
+            raise self._unknown(f"cannot be read ({exc})") from exc
 
-    def _from_records(self) -> Book:
-        """Return a book made from the records of running jobs, for a book file that is lost."""
-        book = Book()
-        for record in self._records.running():
-            claim = Claim(
-                record.owner.token,
-                "slurm",
-                record.user,
-                job_id=record.owner.job_id,
-                boot_id=record.boot_id,
-                share=record.share,
-            )
-            if record.gpus:
-                book = book.with_grant(claim, [gpu.uuid for gpu in record.gpus], 0.0)
-        return book
+    def _unknown(self, why: str) -> BookUnknownError:
+        but = f"; {self.rebuild_obstacle}" if self.rebuild_obstacle else ""
+        return BookUnknownError(
+            f"the node's book {self._path} {why}: it is not known who holds the GPUs of"
+            f" {self._node}, and nobody is granted any until store and scheduler have told{but}"
+        )
+
+
+def _content(transaction: BookTransaction) -> tuple[Book, PendingEntries, float]:
+    return transaction.book, transaction.pending, transaction.clock_offset_s

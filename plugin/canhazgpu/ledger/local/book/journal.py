@@ -116,6 +116,10 @@ class Journal:
         write_atomically(self._path, content)
         return PendingEntries(pending.token, left, pending.last, len(content))
 
+    def remove(self) -> None:
+        """Remove the journal: the next one has another token."""
+        self._path.unlink(missing_ok=True)
+
     def _header(self, data: Any) -> tuple[str, int]:
         """Return the token, and the number after which entries count; ("", 0) if not ours."""
         try:

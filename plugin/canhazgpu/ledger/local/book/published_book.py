@@ -11,9 +11,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from canhazgpu.errors import NodeStateError
+from canhazgpu.errors import BookUnknownError, NodeStateError
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.local.book.book import Book
+from canhazgpu.ledger.local.book.served_boot import ServedBoot
 from canhazgpu.ledger.record_json import reservation_from_json, reservation_to_json
 from canhazgpu.ledger.values import RECORD_ERRORS
 from canhazgpu.node.boot_clock import uptime_s
@@ -62,17 +63,24 @@ def write_published(state_dir: Path, published: PublishedBook) -> None:
     write_atomically(state_dir / PUBLISHED_FILE, json.dumps(data).encode(), 0o644)
 
 
-def read_published(state_dir: Path, node: str, boot_id: str | None) -> PublishedBook | None:
+def read_published(
+    state_dir: Path, node: str, boot_id: str | None, served: ServedBoot | None = None
+) -> PublishedBook | None:
     """Return what the node published in this boot, None if it did not.
 
     A file that another user than root or this one could have written counts as missing. Raises
-    `NodeStateError` if it cannot be read: then nobody knows what the node's jobs hold.
+    `NodeStateError` if it cannot be read, or was lost: then nobody knows what the node's jobs hold.
     """
     path = state_dir / PUBLISHED_FILE
     try:
         content = read_if_trusted(path)
         data = None if content is None else json.loads(content)
         if data is None or data["node"] != node or boot_id not in (None, data["boot_id"]):
+            if served is not None and served.is_noted():
+                raise BookUnknownError(
+                    f"{path} is missing, and was there in this boot: it is not known which GPUs of"
+                    f" {node} its jobs hold, and nobody is granted any"
+                )
             return None
         if data["format"] != FORMAT:
             raise ValueError(f"its format is {data['format']!r:.20}, not {FORMAT}")

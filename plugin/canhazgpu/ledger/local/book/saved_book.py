@@ -14,6 +14,10 @@ from canhazgpu.ledger.values import Quarantine
 FORMAT = 1
 
 
+class NewerFormError(Exception):
+    """The book is of a form that a later release has; the text continues a sentence about it."""
+
+
 class SavedBook(NamedTuple):
     """The book of a file; `last` is the last number given out in the journal with the token.
 
@@ -57,15 +61,19 @@ def saved_to_bytes(saved: SavedBook, node: str, boot_id: str | None) -> bytes:
 def saved_from_bytes(
     content: bytes, node: str, boot_id: str | None, wall_offset_s: float
 ) -> SavedBook:
-    """Return the book with this content; raises one of `RECORD_ERRORS`, or `AttributeError`.
+    """Return the book with this content.
 
+    Raises `NewerFormError`; one of `RECORD_ERRORS` or `AttributeError` for what is no book.
     `wall_offset_s` is the clock's offset for a book of an earlier boot, whose own says nothing.
     """
     data = json.loads(content)
-    if (data["format"], data["node"]) != (FORMAT, node):
+    found = data["format"]
+    if type(found) is int and found > FORMAT:
+        raise NewerFormError(f"is of form {found}, of a later release; this one knows {FORMAT}")
+    if (found, data["node"]) != (FORMAT, node):
         raise ValueError(
-            f"it is of format {data['format']!r:.20} and node {data['node']!r:.80}, not"
-            f" of {FORMAT} and {node!r}: another release's, or another node's"
+            f"it is of format {found!r:.20} and node {data['node']!r:.80}, not of {FORMAT} and"
+            f" {node!r}: another node's?"
         )
     same_boot = data["boot_id"] == boot_id
     book = _book_from_dict(data)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from canhazgpu.config.schema import Config, StoreConfig
 from canhazgpu.errors import StoreError
 from canhazgpu.ledger.local.book.book_file import BookFile
+from canhazgpu.ledger.local.book.served_boot import served_boot
 from canhazgpu.ledger.local.book_grants import Committer
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.local.jobs.job_records import JobRecords
@@ -23,7 +25,10 @@ from canhazgpu.schedulers.slurm.conf.node_conf import SlurmNodeConf
 from canhazgpu.schedulers.slurm.control.job_presence import JobPresence
 
 if TYPE_CHECKING:
+    from canhazgpu.ledger.local.book.rebuilt_book import SchedulersJob
     from canhazgpu.ledger.port import Ledger
+    from canhazgpu.probe.port import GpuProbe
+    from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
 
 MAX_RESOLVE_S = 2.0
 
@@ -60,6 +65,12 @@ class NodeLedgerInputs(Protocol):
     def records(self) -> JobRecords: ...  # noqa: D102
 
     @property
+    def probe(self) -> GpuProbe: ...  # noqa: D102
+
+    @property
+    def commands(self) -> SlurmCommands: ...  # noqa: D102
+
+    @property
     def presence(self) -> JobPresence: ...  # noqa: D102
 
     @property
@@ -94,10 +105,18 @@ def node_ledger(context: NodeLedgerInputs) -> FallbackLedger:
             and context.presence.is_absent(claim.job_id)
         )
 
+    def jobs_with_gpus(known: Collection[str]) -> list[SchedulersJob]:
+        from canhazgpu.schedulers.slurm.hook.jobs_here import jobs_here  # noqa: PLC0415 - where a book was lost
+
+        return jobs_here(context, known)
+
     log = context.actions.log
-    book = BookFile(context.state_dir, context.node, context.boot_id, context.records, log)
+    served = served_boot(context.config.node, context.node, context.boot_id)
+    book = BookFile(
+        context.state_dir, context.node, context.boot_id, context.records, log, served=served
+    )
     outage = StoreOutage(context.state_dir, store.retry_after_s)
-    reconciler = Reconciler(context.node, book, log, is_absent_job)
+    reconciler = Reconciler(context.node, book, log, is_absent_job, jobs_with_gpus)
     access = StoreAccess(
         context.node,
         open_store,

@@ -9,14 +9,12 @@ and ended jobs after MinJobAge. slurmd runs its first check before it registers 
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
 from canhazgpu.errors import SchedulerError
-from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.values import Event, NodeView
 from canhazgpu.node.boot_clock import uptime_s
@@ -24,35 +22,21 @@ from canhazgpu.node.state_files import read_if_owned, write_atomically
 from canhazgpu.schedulers.slurm.control.actions import QUERY_SHARE
 from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
 from canhazgpu.schedulers.slurm.control.job_gres import gres_on_node
+from canhazgpu.schedulers.slurm.control.jobs_on_node import (
+    SQUEUE_NODE_JOBS,
+    JobOnNode,
+    asks_for_gpus,
+    parse_started_jobs,
+)
 from canhazgpu.schedulers.slurm.hook.node_context import NodeContext
 from canhazgpu.status.event_format import local_time_text
 
 CHECKED_BOOT_FILE = "checked-boot"
 """The node's boot in which Slurm was asked."""
-SQUEUE_NODE_JOBS = (
-    "--noheader",
-    "--array",
-    "--states=all",
-    "--format=%A|%u|%T|%S|%b",
-    "--nodelist",
-)
-NOT_STARTED = ("PENDING", "CONFIGURING")
 CLOCK_TOLERANCE_S = 60.0
 """How far the clocks of slurmctld, the store and this node may differ."""
 MAX_DESCRIBED_JOBS = 16
 """Jobs that scontrol is asked about; of more, only how many GPUs each had is told."""
-_GPU_GRES = re.compile(r"\b(?:gpu|shard|mps)\b")
-
-
-@dataclass(frozen=True, slots=True)
-class JobOnNode:
-    """A job with GPUs that Slurm had on this node since `began`, in seconds since the epoch."""
-
-    job_id: str
-    user: str
-    state: str
-    began: float
-    gres: str
 
 
 def jobs_to_note(
@@ -66,7 +50,7 @@ def jobs_to_note(
     boot = (context.boot_id or "unknown").encode()
     if read_if_owned(marker) == boot or ledger.without_store:
         return []
-    jobs = parse_jobs(
+    started = parse_started_jobs(
         context.commands.run(
             "squeue",
             *SQUEUE_NODE_JOBS,
@@ -75,7 +59,11 @@ def jobs_to_note(
             variables={"SLURM_TIME_FORMAT": "%s"},
         )
     )
-    jobs = [job for job in jobs if not context.records.exists(job.job_id, context.cluster)]
+    jobs = [
+        job
+        for job in started
+        if asks_for_gpus(job) and not context.records.exists(job.job_id, context.cluster)
+    ]
     noted = []
     if jobs:
         since = min(job.began for job in jobs) - CLOCK_TOLERANCE_S
@@ -86,19 +74,6 @@ def jobs_to_note(
             noted.append(note_of(job, gres, booted_at))
     write_atomically(marker, boot)
     return noted
-
-
-def parse_jobs(text: str) -> list[JobOnNode]:
-    """Return the jobs that started with GPUs, from the output for `SQUEUE_NODE_JOBS`."""
-    found = []
-    for line in text.splitlines():
-        fields = line.split("|", 4)
-        if len(fields) != 5 or not fields[3].isdecimal():
-            continue
-        job_id, user, state, began, gres = fields
-        if state not in NOT_STARTED and _GPU_GRES.search(gres):
-            found.append(JobOnNode(job_id, user, state, float(began), gres.strip()))
-    return found
 
 
 def without_known(

@@ -90,7 +90,8 @@ class StateDir:
 
     `blocked_by` is the directory above it that users cannot enter. `slurmd_answer` is slurmd's
     answer on record. `write_fault` says why root cannot write there, and `damaged` which of its
-    files cannot be read, and why.
+    files cannot be read or was lost, and why. `marker_fault` says why `marker_dir` keeps no mark of
+    the boot that was served.
     """
 
     path: str
@@ -100,6 +101,8 @@ class StateDir:
     slurmd_answer: SlurmdAnswer | None = None
     write_fault: str | None = None
     damaged: str | None = None
+    marker_dir: str = ""
+    marker_fault: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

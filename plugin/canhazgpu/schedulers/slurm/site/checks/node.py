@@ -109,6 +109,14 @@ def state_dir(site: SiteState) -> Iterator[Problem]:
             "a directory that can be written, with free space and inodes",
             f"df {directory.path}; df -i {directory.path}; or another node.state_dir",
         )
+    if fault := directory.marker_fault:
+        yield Problem(
+            "warning",
+            f"{directory.marker_dir} keeps no mark of this boot: {fault}; if {directory.path} is"
+            " lost while jobs run, their GPUs look free to hooks",
+            "a directory that root can write, in another file system",
+            "another node.marker_dir",
+        )
     if directory.damaged:
         yield Problem(
             "error",

@@ -1,0 +1,94 @@
+"""Make a book anew that was lost: from the store, the jobs' records and the scheduler; pure.
+
+The store has what people hold, and what jobs were granted while it answered. The node's records
+name the GPUs of the jobs whose prologs ran here. The scheduler knows which jobs are here, and which
+GPUs they have where it picks their devices. A job of which none of them names the GPUs leaves the
+book unknown until it ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+
+from canhazgpu.frozen_dataclass import dataclass
+from canhazgpu.ledger.local.book.book import Book, is_job_owner
+from canhazgpu.ledger.local.jobs.job_record import JobRecord
+from canhazgpu.ledger.values import Claim, NodeView, Reservation
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulersJob:
+    """A job that the scheduler has on the node, and its GPUs (UUIDs), None where it cannot tell."""
+
+    claim: Claim
+    gpus: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class RebuiltBook:
+    """The book, and the jobs of which nobody can tell which GPUs they have."""
+
+    book: Book
+    undetermined: tuple[SchedulersJob, ...] = ()
+
+
+def book_from_records(records: Iterable[JobRecord]) -> Book:
+    """Return a book of what these attempts have by the node's own records."""
+    return _with_records(Book(), records)
+
+
+def rebuilt_book(
+    view: NodeView, records: Collection[JobRecord], jobs: Iterable[SchedulersJob]
+) -> RebuiltBook:
+    """Return the book of a node; of two sources that differ the one nearer to the job counts.
+
+    `records` are those of running attempts. One without GPUs is of a prolog that is under way, and
+    no grant of it can become final in this book.
+    """
+    every = [one.claim.owner for one in view.all_reservations()]
+    book = Book(
+        view.reservations,
+        view.released_at,
+        view.quarantines,
+        frozenset(filter(is_job_owner, every)),
+        view.read_at,
+    )
+    book = _with_records(book, records)
+    recorded = {record.owner.token for record in records}
+    here = {job.claim.owner: job for job in jobs}
+    undetermined = []
+    for owner, job in here.items():
+        if owner in recorded or book.gpus_of(owner):
+            continue
+        if job.gpus is None:
+            undetermined.append(job)
+            continue
+        free = [gpu for gpu in job.gpus if _may_have(book.reservations.get(gpu), here)]
+        book = book.with_grant(job.claim, free, 0.0) if free else book
+    return RebuiltBook(book, tuple(undetermined))
+
+
+def _may_have(held: Reservation | None, here: Collection[str]) -> bool:
+    """Return whether a job here may have the GPU: its holder is no person and no other job here."""
+    holders = held.holders if held else ()
+    return all(is_job_owner(one.claim.owner) and one.claim.owner not in here for one in holders)
+
+
+def _with_records(book: Book, records: Iterable[JobRecord]) -> Book:
+    for claim, gpus in _recorded_claims(records):
+        book = book.with_grant(claim, gpus, 0.0)
+    return book
+
+
+def _recorded_claims(records: Iterable[JobRecord]) -> Iterator[tuple[Claim, list[str]]]:
+    for record in records:
+        claim = Claim(
+            record.owner.token,
+            "slurm",
+            record.user,
+            job_id=record.owner.job_id,
+            boot_id=record.boot_id,
+            share=record.share,
+        )
+        if record.gpus:
+            yield claim, [gpu.uuid for gpu in record.gpus]

@@ -1,0 +1,92 @@
+"""A book from the store, the jobs' records and the scheduler: what each of them has to tell."""
+
+from __future__ import annotations
+
+from canhazgpu.gpu.assigned import AssignedGpu
+from canhazgpu.ledger.local.book.rebuilt_book import SchedulersJob, rebuilt_book
+from canhazgpu.ledger.local.jobs.job_record import JobRecord
+from canhazgpu.ledger.values import Claim, JobOwner, NodeView, Quarantine, Reservation
+
+RUN = Claim("run:a", "run", "eve", 1002)
+
+
+def job(number: int) -> Claim:
+    return Claim(f"job:c1:{number}:0", "slurm", "ann", None, str(number))
+
+
+def stored(**held: Claim) -> NodeView:
+    reservations = {gpu: Reservation(gpu, claim, 1.0) for gpu, claim in held.items()}
+    return NodeView("n1", 100.0, None, None, reservations)
+
+
+def record(number: int, *gpus: str) -> JobRecord:
+    assigned = tuple(AssignedGpu(place, gpu, place) for place, gpu in enumerate(gpus))
+    return JobRecord(JobOwner("c1", str(number), 0), "ann", None, assigned)
+
+
+def here(number: int, *gpus: str) -> SchedulersJob:
+    return SchedulersJob(job(number), gpus)
+
+
+def owners(
+    view: NodeView, records: list[JobRecord] | None = None, jobs: list[SchedulersJob] | None = None
+) -> dict[str, str]:
+    rebuilt = rebuilt_book(view, records or [], jobs or [])
+    assert not rebuilt.undetermined
+    return {gpu: one.claim.owner for gpu, one in rebuilt.book.reservations.items()}
+
+
+def test_each_source_names_what_the_others_lack() -> None:
+    assert owners(stored(a=RUN, b=job(1)), [record(2, "c")], [here(3, "d")]) == {
+        "a": "run:a",
+        "b": "job:c1:1:0",
+        "c": "job:c1:2:0",
+        "d": "job:c1:3:0",
+    }
+
+
+def test_the_book_keeps_all_jobs_whatever_the_store_says_later() -> None:
+    rebuilt = rebuilt_book(stored(a=RUN, b=job(1)), [record(2, "c")], [here(3, "d")])
+    assert rebuilt.book.job_owners == {"job:c1:1:0", "job:c1:2:0", "job:c1:3:0"}
+
+
+def test_quarantines_and_release_times_are_the_stores() -> None:
+    view = NodeView(
+        "n1",
+        100.0,
+        None,
+        None,
+        {},
+        {"a": 7.0},
+        {"b": Quarantine("b", "hot", 1.0, "epilog")},
+    )
+    book = rebuilt_book(view, [], []).book
+    assert (book.released_at, set(book.quarantines), book.read_at) == ({"a": 7.0}, {"b"}, 100.0)
+
+
+def test_a_job_that_the_store_knows_has_what_the_store_says() -> None:
+    """The scheduler names devices by their numbers: the grant may be of others."""
+    assert owners(stored(a=job(1)), [], [here(1, "b")]) == {"a": "job:c1:1:0"}
+
+
+def test_a_job_here_comes_before_one_that_is_not() -> None:
+    """The store lacks the release of a job that ended while the store was away."""
+    assert owners(stored(a=job(1)), [], [here(2, "a")]) == {"a": "job:c1:2:0"}
+    assert owners(stored(a=job(1)), [record(2, "a")]) == {"a": "job:c1:2:0"}
+
+
+def test_a_job_here_takes_nothing_from_people_and_other_jobs_here() -> None:
+    """A job may run unchecked beside them: it was warned."""
+    assert owners(stored(a=RUN), [], [here(1, "a")]) == {"a": "run:a"}
+    assert owners(stored(a=job(2)), [], [here(1, "a"), here(2, "a")]) == {"a": "job:c1:2:0"}
+
+
+def test_a_job_whose_prolog_is_under_way_has_nothing_yet() -> None:
+    assert owners(stored(), [record(1)], [here(1, "a")]) == {}
+
+
+def test_a_job_of_which_nobody_knows_the_gpus_is_named() -> None:
+    unknown = SchedulersJob(job(1), None)
+    assert rebuilt_book(stored(), [], [unknown]).undetermined == (unknown,)
+    assert rebuilt_book(stored(a=job(1)), [], [unknown]).undetermined == ()
+    assert rebuilt_book(stored(), [record(1, "a")], [unknown]).undetermined == ()
