@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from canhazgpu.allocation.allocator import GpuAllocator
 from canhazgpu.allocation.liveness import LivenessContext
@@ -42,6 +43,9 @@ from canhazgpu.schedulers.slurm.hook.startup import (
     read_hook_config,
     scan_in_child,
 )
+
+if TYPE_CHECKING:
+    from canhazgpu.ledger.local.book.rebuilt_book import SchedulersJob
 
 MIN_HOOK_TIME_S = 1.0
 LOG_MARGIN_S = 8.0
@@ -89,6 +93,12 @@ class NodeContext:
     def peer_lives(self) -> bool:
         """Return whether the process that asked for the attempt's GPUs still waits."""
         return True
+
+    def jobs_here(self, known: Collection[str]) -> list[SchedulersJob]:
+        """Return the jobs that Slurm has here, see `jobs_here`; where the node's book was lost."""
+        from canhazgpu.schedulers.slurm.hook.jobs_here import jobs_here  # noqa: PLC0415 - hardly ever needed
+
+        return jobs_here(self, known)
 
     def import_store_client(self) -> None:
         """Import the store's client before a clock runs; not where no store may be asked."""

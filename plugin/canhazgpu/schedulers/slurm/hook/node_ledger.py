@@ -83,6 +83,8 @@ class NodeLedgerInputs(Protocol):
 
     def peer_lives(self) -> bool: ...  # noqa: D102
 
+    def jobs_here(self, known: Collection[str]) -> list[SchedulersJob]: ...  # noqa: D102
+
 
 def node_ledger(context: NodeLedgerInputs) -> FallbackLedger:
     """Return the ledger. Nothing is opened before the first use."""
@@ -105,18 +107,13 @@ def node_ledger(context: NodeLedgerInputs) -> FallbackLedger:
             and context.presence.is_absent(claim.job_id)
         )
 
-    def jobs_with_gpus(known: Collection[str]) -> list[SchedulersJob]:
-        from canhazgpu.schedulers.slurm.hook.jobs_here import jobs_here  # noqa: PLC0415 - where a book was lost
-
-        return jobs_here(context, known)
-
     log = context.actions.log
     served = served_boot(context.config.node, context.node, context.boot_id)
     book = BookFile(
         context.state_dir, context.node, context.boot_id, context.records, log, served=served
     )
     outage = StoreOutage(context.state_dir, store.retry_after_s)
-    reconciler = Reconciler(context.node, book, log, is_absent_job, jobs_with_gpus)
+    reconciler = Reconciler(context.node, book, log, is_absent_job, context.jobs_here)
     access = StoreAccess(
         context.node,
         open_store,
