@@ -123,6 +123,20 @@ def test_what_died_in_the_agent_the_hook_does_as_its_second_run(node: Node, hook
     assert int(run.removeprefix("own lost=")) >= 0
 
 
+@pytest.mark.parametrize(("hook", "own_runs"), [("prolog", 2), ("epilog", 1)])
+def test_a_prolog_is_begun_three_times_at_most(node: Node, hook: str, own_runs: int) -> None:
+    """By the agent, by the hook itself, and once more; each after the one before is dead."""
+    node.client_ends_with(HANDLER_DEAD)
+    python = Path(node.settings.python)
+    python.write_text(python.read_text() + "kill -KILL $$\n")
+    status, errors = node.run(hook)
+    assert status == 0
+    assert "(status 137)" in errors
+    assert (len(node.asked()), len(node.runs())) == (1, own_runs)
+    # All but the first know that something of theirs may be there already.
+    assert all(run.removeprefix("own lost=").isdecimal() for run in node.runs())
+
+
 @pytest.mark.parametrize("hook", JOB_HOOKS)
 def test_what_may_still_be_under_way_is_not_done_twice(node: Node, hook: str) -> None:
     node.client_ends_with(UNDECIDED)

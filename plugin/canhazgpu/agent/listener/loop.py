@@ -20,6 +20,7 @@ from canhazgpu.agent.listener.children import Children
 from canhazgpu.agent.listener.connections import Connection, Connections, close_socket
 from canhazgpu.agent.listener.history import History
 from canhazgpu.agent.listener.scanner_starter import ScannerStarter
+from canhazgpu.agent.listener.watcher_starter import WatcherStarter
 from canhazgpu.agent.peer import UnknownPeerError, overflow_uid, peer_of
 from canhazgpu.agent.reports import Reports
 from canhazgpu.agent.request import Door, Request
@@ -45,6 +46,7 @@ class Listener:
     history: History
     serve: Serve
     scanner: ScannerStarter | None = None
+    watcher: WatcherStarter | None = None
     clock: Callable[[], float] = time.monotonic
     reports: Reports = field(default_factory=Reports)
     _children: Children = field(default_factory=Children)
@@ -69,6 +71,8 @@ class Listener:
         self._note_children()
         if self.scanner and self.scanner.waits and self.scanner.descriptor in ready:
             self._start_scanner(self.scanner)
+        if self.watcher:
+            self._tend_watcher(self.watcher, ready)
         for door, listening in self.doors.items():
             if listening.fileno() in ready:
                 self._accept(door, listening)
@@ -103,6 +107,10 @@ class Listener:
             poll.register(self.scanner.descriptor, select.POLLIN)
         elif self.scanner and self.scanner.rest_s > 0:
             waits.append(self.scanner.rest_s)
+        if self.watcher:
+            waits.append(self.watcher.wait_s)
+            if self.watcher.descriptor is not None:
+                poll.register(self.watcher.descriptor, select.POLLIN)
         for descriptor in (wake_up, self.reports.read_end, *self._connections.descriptors()):
             poll.register(descriptor, select.POLLIN)
         known = [one for one in waits if one is not None]
@@ -121,9 +129,12 @@ class Listener:
             self.admission.leave(ended.child.door, ended.child.uid)
             if ended.fault:
                 self.history.fault(ended.fault)
+            if self.watcher:
+                self.watcher.note_change()
         self.history.children = len(self._children)
-        if self.scanner and (fault := self.scanner.reap()):
-            self.history.fault(fault)
+        for child in (self.scanner, self.watcher):
+            if child and (fault := child.reap()):
+                self.history.fault(fault)
 
     def _start_scanner(self, scanner: ScannerStarter) -> None:
         with _blocked_signals():
@@ -131,6 +142,17 @@ class Listener:
                 scanner.start()
             except OSError as exc:
                 self.history.fault(f"cannot start the scanner: {exc.strerror}")
+
+    def _tend_watcher(self, watcher: WatcherStarter, ready: set[int]) -> None:
+        if watcher.descriptor in ready:
+            watcher.note_change()
+        if not watcher.is_needed():
+            return
+        with _blocked_signals():
+            try:
+                watcher.start()
+            except OSError as exc:
+                self.history.fault(f"cannot start the watcher: {exc.strerror}")
 
     def _accept(self, door: Door, listening: socket.socket) -> None:
         for _ in range(ACCEPTED_AT_ONCE):

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -15,10 +15,12 @@ from canhazgpu.agent.handler.hook_request import run_hook_request
 from canhazgpu.agent.handler.serve import run_handler
 from canhazgpu.agent.listener.admission import Admission, Limits
 from canhazgpu.agent.listener.history import History
+from canhazgpu.agent.listener.journal_watch import JournalWatch
 from canhazgpu.agent.listener.loop import HANDLED_SIGNALS, Listener
 from canhazgpu.agent.listener.preload import import_everything
 from canhazgpu.agent.listener.scanner_starter import ScannerStarter
 from canhazgpu.agent.listener.service_manager import ServiceManager
+from canhazgpu.agent.listener.watcher_starter import WatcherStarter
 from canhazgpu.agent.request import Door
 from canhazgpu.agent.socket_files import (
     HOOKS_SOCKET,
@@ -28,6 +30,7 @@ from canhazgpu.agent.socket_files import (
     listen,
     lock_agent,
 )
+from canhazgpu.agent.watcher.process import Watcher
 from canhazgpu.config.schema import Config
 from canhazgpu.errors import NodeStateError
 from canhazgpu.node.identity import node_name, state_dir
@@ -36,8 +39,12 @@ STOP_GRACE_S = 75.0
 """How long requests that are under way may go on after SIGTERM; a second SIGTERM ends them."""
 
 
-def run_agent(config: Config, environ: Mapping[str, str], release: str) -> None:
-    """Serve until SIGTERM. Raises `NodeStateError` where another agent runs."""
+def run_agent(read_config: Callable[[], Config], environ: Mapping[str, str], release: str) -> None:
+    """Serve until SIGTERM. Raises `NodeStateError` where another agent runs, and `ConfigError`.
+
+    `read_config` reads the configuration anew; the watcher calls it, too.
+    """
+    config = read_config()
     node = node_name(config.node, environ)
     directory = state_dir(config.node, node)
     os.umask(0o022)
@@ -48,6 +55,7 @@ def run_agent(config: Config, environ: Mapping[str, str], release: str) -> None:
         config.agent.max_hooks, config.agent.max_requests, config.agent.max_requests_per_user
     )
     sockets = agent_directory(directory)
+    watcher = Watcher(node, environ, read_config)
     run_hook = partial(run_hook_request, sockets / SCANNER_SOCKET)
     try:
         with _signals() as stopped, _listening(sockets / SCANNER_SOCKET, 0o600) as scanner:
@@ -61,6 +69,7 @@ def run_agent(config: Config, environ: Mapping[str, str], release: str) -> None:
                     History(release, node, os.getpid()),
                     lambda request: run_handler(request, run_hook),
                     ScannerStarter(scanner, config.agent.driver_idle_s),
+                    WatcherStarter(JournalWatch(directory), watcher.run),
                 )
                 manager.ready()
                 while not stopped.count:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
 from canhazgpu.cli.app import App
@@ -39,4 +41,6 @@ def run(app: App, node: str | None) -> None:
 
     require_root(this_caller(), "run the node's agent")
     environ = {**app.environ, **({"SLURMD_NODENAME": node} if node else {})}
-    run_agent(app.effective_config().config, environ, VERSION)
+    # Of a copy: the agent's children have environments of their own.
+    reader = replace(app, environ=environ)
+    run_agent(lambda: reader.effective_config().config, environ, VERSION)
