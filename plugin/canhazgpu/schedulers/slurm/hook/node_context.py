@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from canhazgpu.allocation.allocator import GpuAllocator
 from canhazgpu.allocation.liveness import LivenessContext
 from canhazgpu.config.schema import Config
-from canhazgpu.errors import ConfigError, VoidGrantError
+from canhazgpu.errors import ConfigError, ScanError, VoidGrantError
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.local.jobs.job_records import JobRecords
@@ -24,6 +24,7 @@ from canhazgpu.node.processes import is_alive
 from canhazgpu.probe.port import GpuProbe
 from canhazgpu.schedulers.port import JobContext
 from canhazgpu.schedulers.slurm.conf.cluster_name import owner_cluster_name
+from canhazgpu.schedulers.slurm.conf.device_mapping import gpus_at_positions
 from canhazgpu.schedulers.slurm.conf.node_conf import (
     SlurmNodeConf,
     conf_path,
@@ -95,10 +96,25 @@ class NodeContext:
         return True
 
     def jobs_here(self, known: Collection[str]) -> list[SchedulersJob]:
-        """Return the jobs that Slurm has here, see `jobs_here`; where the node's book was lost."""
-        from canhazgpu.schedulers.slurm.hook.jobs_here import jobs_here  # noqa: PLC0415 - hardly ever needed
+        """Return the jobs that Slurm has here, see `JobsHere`; where the node's book was lost."""
+        from canhazgpu.schedulers.slurm.control.jobs_here import JobsHere, places_are_certain  # noqa: PLC0415 - hardly ever needed
 
-        return jobs_here(self, known)
+        certain = places_are_certain(
+            self.config.slurm, constrained=self.node_conf.constrains_devices
+        )
+        uuids_at = self._uuids_at if certain else None
+        here = JobsHere(self.node, self.cluster, self.boot_id, self.commands, uuids_at)
+        return here.with_gpus(known)
+
+    def _uuids_at(self, positions: tuple[int, ...]) -> tuple[str, ...]:
+        """Return the GPUs at these places in gres.conf; raises `ScanError` and `InputError`."""
+        from canhazgpu.schedulers.slurm.hook.slurmd_gpus import slurms_devices  # noqa: PLC0415 - hardly ever needed
+
+        scan = self.probe.start().observe().scan
+        if scan.fault is not None:
+            raise ScanError(scan.fault)
+        devices = slurms_devices(self.state_dir, self.node_conf, scan.gpus)
+        return tuple(one.uuid for one in gpus_at_positions(positions, devices, scan.gpus))
 
     def import_store_client(self) -> None:
         """Import the store's client before a clock runs; not where no store may be asked."""

@@ -27,8 +27,6 @@ from canhazgpu.schedulers.slurm.control.job_presence import JobPresence
 if TYPE_CHECKING:
     from canhazgpu.ledger.local.book.rebuilt_book import SchedulersJob
     from canhazgpu.ledger.port import Ledger
-    from canhazgpu.probe.port import GpuProbe
-    from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
 
 MAX_RESOLVE_S = 2.0
 
@@ -63,12 +61,6 @@ class NodeLedgerInputs(Protocol):
 
     @property
     def records(self) -> JobRecords: ...  # noqa: D102
-
-    @property
-    def probe(self) -> GpuProbe: ...  # noqa: D102
-
-    @property
-    def commands(self) -> SlurmCommands: ...  # noqa: D102
 
     @property
     def presence(self) -> JobPresence: ...  # noqa: D102
