@@ -39,10 +39,17 @@ DEFAULT_ANSWERS = {
 }
 WITH_AGENT = ("job_start", "job_end", "node_check", "hook")
 """The folders whose tests are run with an agent too."""
-IN_OWN_PROCESS = ("test_imports", "test_process_races", "test_starved_hooks", "test_syslog")
+IN_OWN_PROCESS = (
+    "test_agent_at_its_limits",
+    "test_imports",
+    "test_process_races",
+    "test_starved_hooks",
+    "test_syslog",
+)
 """Their tests change what a hook's own process does, and ask no agent."""
 OWN_AGENT = ("test_stopped_handlers",)
 """Their tests have an agent of their own, and change what its handlers do."""
+WITH_AGENT_ALONE = ("test_agent_at_its_limits",)
 HOOK_MODULES = {
     "canhazgpu.prolog.main": "prolog",
     "canhazgpu.epilog.main": "epilog",
@@ -238,7 +245,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     path = metafunc.definition.path
     if "way" in metafunc.fixturenames and path.stem not in OWN_AGENT:
         has_agent = path.parent.name in WITH_AGENT and path.stem not in IN_OWN_PROCESS
-        metafunc.parametrize("way", ["direct", "agent"] if has_agent else ["direct"], indirect=True)
+        ways = ["direct", "agent"] if has_agent else ["direct"]
+        if path.stem in WITH_AGENT_ALONE:
+            ways = ["agent"]
+        metafunc.parametrize("way", ways, indirect=True)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from canhazgpu.ledger.local.book.journal import JOURNAL_FILE
 from canhazgpu.node.state_files import read_if_owned
 
 IN_CLOSE_WRITE, IN_MOVED_TO = 0x8, 0x80
-EVENTS_BYTES = 65536
+EVENTS_BYTES = 4096
 
 
 class JournalWatch:

@@ -31,6 +31,7 @@ ACCEPTED_AT_ONCE = 32
 """Connections that are taken at one door before the other is looked at."""
 REST_S = 0.2
 """How long a door is left alone at which nothing can be accepted: no descriptor, no memory."""
+OUT_OF_MEMORY = "the agent got no memory, and rested for a moment"
 HANDLED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 Serve = Callable[[Request], NoReturn]
@@ -64,7 +65,14 @@ class Listener:
 
         `wake_up` is a descriptor that becomes readable with a signal.
         """
-        ready = self._wait(wake_up, longest_s)
+        try:
+            self._handle(self._wait(wake_up, longest_s), wake_up)
+        except MemoryError:
+            # What waits is still there for the next step.
+            self.history.fault(OUT_OF_MEMORY)
+            time.sleep(REST_S)
+
+    def _handle(self, ready: set[int], wake_up: int) -> None:
         if wake_up in ready:
             with contextlib.suppress(BlockingIOError):
                 os.read(wake_up, 4096)
@@ -168,7 +176,12 @@ class Listener:
                     self.history.fault(f"cannot accept at the socket for {door.value}: {exc}")
                     self._resting_until[door] = self.clock() + REST_S
                 return
-            self._admit(door, accepted)
+            try:
+                self._admit(door, accepted)
+            except MemoryError:
+                if self._connections.find(accepted.fileno()) is None:
+                    accepted.close()
+                raise
 
     def _admit(self, door: Door, accepted: socket.socket) -> None:
         try:
@@ -196,7 +209,12 @@ class Listener:
             self._drop(connection)
             return
         if frame is not None:
-            self._fork(connection, frame)
+            try:
+                self._fork(connection, frame)
+            except MemoryError:
+                # Its request is taken from it, and does not come again.
+                self._drop(connection)
+                raise
 
     def _drop(self, connection: Connection, why: Message | None = None) -> None:
         self._connections.remove(connection)
