@@ -14,6 +14,7 @@ from polling import poll_until
 from canhazgpu.agent.listener import loop
 from canhazgpu.agent.listener.admission import Admission, Limits
 from canhazgpu.agent.listener.connections import Connection
+from canhazgpu.agent.listener.helpers import Helpers
 from canhazgpu.agent.listener.history import History
 from canhazgpu.agent.listener.loop import OUT_OF_MEMORY, Listener
 from canhazgpu.agent.request import Door
@@ -31,11 +32,13 @@ def listening(tmp_path: Path) -> Iterator[socket.socket]:
 
 
 def listener_at(listening: socket.socket) -> Listener:
+    history = History("0", "n1", os.getpid())
     return Listener(
         {Door.PEOPLE: listening},
         Admission(Limits(1, 1, 1)),
-        History("0", "n1", os.getpid()),
+        history,
         lambda request: os._exit(0),
+        Helpers(history.fault),
     )
 
 

@@ -8,19 +8,18 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
 
 from canhazgpu.agent.listener.admission import Admission
 from canhazgpu.agent.listener.children import Children
 from canhazgpu.agent.listener.connections import Connection, Connections, close_socket
+from canhazgpu.agent.listener.forking import blocked_signals, end_after
+from canhazgpu.agent.listener.helpers import Helpers
 from canhazgpu.agent.listener.history import History
-from canhazgpu.agent.listener.scanner_starter import ScannerStarter
-from canhazgpu.agent.listener.watcher_starter import WatcherStarter
 from canhazgpu.agent.peer import UnknownPeerError, overflow_uid, peer_of
 from canhazgpu.agent.reports import Reports
 from canhazgpu.agent.request import Door, Request
@@ -32,7 +31,6 @@ ACCEPTED_AT_ONCE = 32
 REST_S = 0.2
 """How long a door is left alone at which nothing can be accepted: no descriptor, no memory."""
 OUT_OF_MEMORY = "the agent got no memory, and rested for a moment"
-HANDLED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 Serve = Callable[[Request], NoReturn]
 """What a forked child becomes."""
@@ -46,8 +44,7 @@ class Listener:
     admission: Admission
     history: History
     serve: Serve
-    scanner: ScannerStarter | None = None
-    watcher: WatcherStarter | None = None
+    helpers: Helpers
     clock: Callable[[], float] = time.monotonic
     reports: Reports = field(default_factory=Reports)
     _children: Children = field(default_factory=Children)
@@ -77,10 +74,7 @@ class Listener:
             with contextlib.suppress(BlockingIOError):
                 os.read(wake_up, 4096)
         self._note_children()
-        if self.scanner and self.scanner.waits and self.scanner.descriptor in ready:
-            self._start_scanner(self.scanner)
-        if self.watcher:
-            self._tend_watcher(self.watcher, ready)
+        self.helpers.start_needed(ready)
         for door, listening in self.doors.items():
             if listening.fileno() in ready:
                 self._accept(door, listening)
@@ -111,14 +105,7 @@ class Listener:
                 waits.append(rest_s)
             elif not self.admission.is_full(door):
                 poll.register(listening, select.POLLIN)
-        if self.scanner and self.scanner.waits:
-            poll.register(self.scanner.descriptor, select.POLLIN)
-        elif self.scanner and self.scanner.rest_s > 0:
-            waits.append(self.scanner.rest_s)
-        if self.watcher:
-            waits.append(self.watcher.wait_s)
-            if self.watcher.descriptor is not None:
-                poll.register(self.watcher.descriptor, select.POLLIN)
+        waits.extend(self.helpers.wait_with(poll))
         for descriptor in (wake_up, self.reports.read_end, *self._connections.descriptors()):
             poll.register(descriptor, select.POLLIN)
         known = [one for one in waits if one is not None]
@@ -137,30 +124,9 @@ class Listener:
             self.admission.leave(ended.child.door, ended.child.uid)
             if ended.fault:
                 self.history.fault(ended.fault)
-            if self.watcher:
-                self.watcher.note_change()
+            self.helpers.note_served()
         self.history.children = len(self._children)
-        for child in (self.scanner, self.watcher):
-            if child and (fault := child.reap()):
-                self.history.fault(fault)
-
-    def _start_scanner(self, scanner: ScannerStarter) -> None:
-        with _blocked_signals():
-            try:
-                scanner.start()
-            except OSError as exc:
-                self.history.fault(f"cannot start the scanner: {exc.strerror}")
-
-    def _tend_watcher(self, watcher: WatcherStarter, ready: set[int]) -> None:
-        if watcher.descriptor in ready:
-            watcher.note_change()
-        if not watcher.is_needed():
-            return
-        with _blocked_signals():
-            try:
-                watcher.start()
-            except OSError as exc:
-                self.history.fault(f"cannot start the watcher: {exc.strerror}")
+        self.helpers.reap()
 
     def _accept(self, door: Door, listening: socket.socket) -> None:
         for _ in range(ACCEPTED_AT_ONCE):
@@ -232,11 +198,11 @@ class Listener:
             os.getpid(),
             self.reports.write_end,
         )
-        with _blocked_signals():
+        with blocked_signals():
             try:
                 pid = os.fork()
                 if pid == 0:
-                    _end_after(lambda: self.serve(request))
+                    end_after(lambda: self.serve(request))
             except OSError as exc:
                 self.history.fault(f"cannot start a process: {exc.strerror}")
                 why = {"reason": f"cannot start a process: {exc.strerror}"}
@@ -246,24 +212,6 @@ class Listener:
         connection.socket.close()
         self._children.add(pid, connection.door, connection.peer.uid)
         self.history.children = len(self._children)
-
-
-def _end_after(work: Callable[[], NoReturn]) -> NoReturn:
-    """Be a child that never gets back into the listener's loop."""
-    try:
-        work()
-    finally:
-        os._exit(1)
-
-
-@contextlib.contextmanager
-def _blocked_signals() -> Iterator[None]:
-    """Fork inside: a signal before the child has its own handlers is not the listener's."""
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _ending() -> Message:

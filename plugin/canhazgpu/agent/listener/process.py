@@ -14,9 +14,11 @@ from pathlib import Path
 from canhazgpu.agent.handler.hook_request import run_hook_request
 from canhazgpu.agent.handler.serve import run_handler
 from canhazgpu.agent.listener.admission import Admission, Limits
+from canhazgpu.agent.listener.forking import HANDLED_SIGNALS
+from canhazgpu.agent.listener.helpers import Helpers
 from canhazgpu.agent.listener.history import History
 from canhazgpu.agent.listener.journal_watch import JournalWatch
-from canhazgpu.agent.listener.loop import HANDLED_SIGNALS, Listener
+from canhazgpu.agent.listener.loop import Listener
 from canhazgpu.agent.listener.preload import import_everything
 from canhazgpu.agent.listener.scanner_starter import ScannerStarter
 from canhazgpu.agent.listener.service_manager import ServiceManager
@@ -31,7 +33,7 @@ from canhazgpu.agent.socket_files import (
     lock_agent,
 )
 from canhazgpu.agent.watcher.process import Watcher
-from canhazgpu.config.schema import Config
+from canhazgpu.config.schema import AgentConfig, Config
 from canhazgpu.errors import NodeStateError
 from canhazgpu.node.identity import node_name, state_dir
 
@@ -51,11 +53,9 @@ def run_agent(read_config: Callable[[], Config], environ: Mapping[str, str], rel
     lock = lock_agent(directory)
     manager = ServiceManager(environ)
     import_everything()
-    limits = Limits(
-        config.agent.max_hooks, config.agent.max_requests, config.agent.max_requests_per_user
-    )
     sockets = agent_directory(directory)
-    watcher = Watcher(node, environ, read_config)
+    history = History(release, node, os.getpid())
+    watcher = WatcherStarter(JournalWatch(directory), Watcher(node, environ, read_config).run)
     run_hook = partial(run_hook_request, sockets / SCANNER_SOCKET)
     try:
         with _signals() as stopped, _listening(sockets / SCANNER_SOCKET, 0o600) as scanner:
@@ -63,13 +63,13 @@ def run_agent(read_config: Callable[[], Config], environ: Mapping[str, str], rel
                 _listening(sockets / HOOKS_SOCKET, 0o600) as hooks,
                 _listening(sockets / PEOPLE_SOCKET, 0o666) as people,
             ):
+                scanning = ScannerStarter(scanner, config.agent.driver_idle_s)
                 listener = Listener(
                     {Door.HOOKS: hooks, Door.PEOPLE: people},
-                    Admission(limits),
-                    History(release, node, os.getpid()),
+                    Admission(_limits(config.agent)),
+                    history,
                     lambda request: run_handler(request, run_hook),
-                    ScannerStarter(scanner, config.agent.driver_idle_s),
-                    WatcherStarter(JournalWatch(directory), watcher.run),
+                    Helpers(history.fault, scanning, watcher),
                 )
                 manager.ready()
                 while not stopped.count:
@@ -78,6 +78,10 @@ def run_agent(read_config: Callable[[], Config], environ: Mapping[str, str], rel
             _finish(listener, stopped)
     finally:
         os.close(lock)
+
+
+def _limits(config: AgentConfig) -> Limits:
+    return Limits(config.max_hooks, config.max_requests, config.max_requests_per_user)
 
 
 class _Stopped:

@@ -20,6 +20,7 @@ import pytest
 from hosts.running_agent import RunningAgent, hook_client, is_alive
 from polling import poll_until
 
+from canhazgpu.agent.socket_files import short_address
 from canhazgpu.agent.wire import interface
 from canhazgpu.agent.wire.framing import decode, encode
 from canhazgpu.templates.slurm_files import HookSettings, hook_texts
@@ -174,7 +175,8 @@ def test_a_handler_that_is_over_its_time_is_killed_and_its_hook_goes_on(host: Ho
     environ = host.node.environ()
     job = encode({"method": interface.JOB_START, "parameters": {"environment": environ}})
     with socket.socket(socket.AF_UNIX) as client:
-        client.connect(str(host.agent.hooks_socket))
+        with short_address(host.agent.hooks_socket) as address:
+            client.connect(address)
         client.sendall(job)
         ready = decode(client.recv(65536).rstrip(b"\0"))["parameters"]
         handler = ready["pid"]

@@ -1,0 +1,63 @@
+"""The listener's processes beside its handlers: the scanner and the watcher."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable, Iterator
+
+from canhazgpu.agent.listener.forking import blocked_signals
+from canhazgpu.agent.listener.scanner_starter import ScannerStarter
+from canhazgpu.agent.listener.watcher_starter import WatcherStarter
+
+
+class Helpers:
+    """Starts them when they are needed; `fault` gets what goes wrong."""
+
+    def __init__(
+        self,
+        fault: Callable[[str], None],
+        scanner: ScannerStarter | None = None,
+        watcher: WatcherStarter | None = None,
+    ) -> None:
+        self._fault = fault
+        self._scanner = scanner
+        self._watcher = watcher
+
+    def wait_with(self, poll: select.poll) -> Iterator[float | None]:
+        """Register what tells that one is needed; yield how long to wait for more, in seconds."""
+        if self._scanner and self._scanner.waits:
+            poll.register(self._scanner.descriptor, select.POLLIN)
+        elif self._scanner and self._scanner.rest_s > 0:
+            yield self._scanner.rest_s
+        if self._watcher:
+            yield self._watcher.wait_s
+            if self._watcher.descriptor is not None:
+                poll.register(self._watcher.descriptor, select.POLLIN)
+
+    def start_needed(self, ready: set[int]) -> None:
+        """Start those that are needed, by the descriptors that are ready."""
+        if self._scanner and self._scanner.waits and self._scanner.descriptor in ready:
+            self._start("scanner", self._scanner.start)
+        if self._watcher:
+            if self._watcher.descriptor in ready:
+                self._watcher.note_change()
+            if self._watcher.is_needed():
+                self._start("watcher", self._watcher.start)
+
+    def note_served(self) -> None:
+        """Note that a handler has ended: there may be something for the watcher."""
+        if self._watcher:
+            self._watcher.note_change()
+
+    def reap(self) -> None:
+        """Note those that have ended."""
+        for child in (self._scanner, self._watcher):
+            if child and (fault := child.reap()):
+                self._fault(fault)
+
+    def _start(self, name: str, start: Callable[[], None]) -> None:
+        with blocked_signals():
+            try:
+                start()
+            except OSError as exc:
+                self._fault(f"cannot start the {name}: {exc.strerror}")
