@@ -11,6 +11,7 @@ into an attribute that is not read any more.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from collections import Counter, defaultdict
@@ -88,6 +89,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     draft = groups_file().with_suffix(f".{os.getpid()}")
     draft.write_text(json.dumps(groups_of(session.items)))
     draft.replace(groups_file())
+    # What is collected stays to the end: neither the collector nor forked children walk over it.
+    gc.collect()
+    gc.freeze()
 
 
 def groups_of(items: Iterable[pytest.Item]) -> dict[str, str]:
