@@ -234,6 +234,9 @@ def test_the_late_epilog_of_a_lost_node_frees_nothing_of_the_second_run(
 def test_a_time_limit_frees_the_gpus(cluster: GpuCluster, people: Any) -> None:
     alice, _ = people
     job = cluster.slurm.submit("sleep 300", "--gres=gpu:1", "--time=1", user=alice)
+    cluster.slurm.wait_job(job, states=("RUNNING",))
+    # A limit has whole minutes; the time at which it is over has not.
+    cluster.slurm.run(["scontrol", "update", f"job={job}", "EndTime=now+1"], check=True)
     assert cluster.slurm.wait_job(job, timeout_s=180)["JobState"] == "TIMEOUT"
 
 
