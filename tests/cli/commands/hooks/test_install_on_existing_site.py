@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from forking_python import own_interpreter
 
 from canhazgpu.cli.app import App
 from canhazgpu.cli.main import cli
@@ -255,12 +256,8 @@ def test_an_installation_that_was_killed_is_repaired_by_the_next(root: Path, mom
     install(reference)
     whole = tree(reference)
 
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(moment), *command(root)],
-        env={"PATH": os.defpath},
-        capture_output=True,
-        check=False,
-    )
+    program = ["-c", KILLED, str(moment), *map(str, command(root))]
+    done = own_interpreter().run(program, {"PATH": os.defpath}, timeout_s=60)
 
     assert done.returncode == -signal.SIGKILL
     # What slurmd would run is whole or not there.
