@@ -88,7 +88,7 @@ def use_records(place: Path) -> None:
 
 def use_groups(place: Path) -> None:
     groups_record.recorded_groups(place)
-    groups_record.record_groups(place, SlurmdGroups({}, ()))
+    groups_record.record_groups(place, SlurmdGroups({}, ()), Path("/etc/slurm/slurm.conf"))
 
 
 def use_drain_record(place: Path) -> None:

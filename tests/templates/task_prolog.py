@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from no_agent import NO_AGENT
 
 from canhazgpu.gpu.assigned import AssignedGpu
 from canhazgpu.ledger.local.jobs.task_record import export_words, task_record_text
@@ -50,7 +51,12 @@ class TaskProlog:
     def at(cls, directory: Path, shell: Sequence[str]) -> TaskProlog:
         """Render the script; its state directory has a blank and a quote in its name."""
         made = cls(directory, shell)
-        made.script.write_text(render("task_prolog.sh", {"state_dir": f"{made.state}/%n"}))
+        made.script.write_text(
+            render(
+                "task_prolog.sh",
+                {"state_dir": f"{made.state}/%n", **NO_AGENT},
+            )
+        )
         made.record(7).parent.mkdir(parents=True)
         return made
 

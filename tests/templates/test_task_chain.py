@@ -157,3 +157,10 @@ def test_without_the_sites_the_task_ends_as_it_would_have(chain: Chain) -> None:
 def test_a_silent_site_adds_no_line(chain: Chain) -> None:
     assert chain.run_as_job("", "") == Told([], 0, "")
     assert len(chain.run_as_job(OURS, "").lines) == 3
+
+
+def test_a_job_that_was_sent_back_ends_its_task(chain: Chain) -> None:
+    """By canhazgpu's own status, whatever the site's script says, and after all was said."""
+    ours = "echo 'print canhazgpu: sent back'\nexit 75\n"
+    told = chain.run_as_job(ours, "echo 'export SITE=a'\nexit 0\n")
+    assert told == Told(["export SITE=a", "print canhazgpu: sent back"], 75, "")

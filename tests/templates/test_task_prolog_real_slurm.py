@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from no_agent import NO_AGENT
 
 from canhazgpu.templates.render import render
 from demo_cluster import (
@@ -114,7 +115,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
     hooks, directory = new_directory(), new_directory()
     state = hooks / "state"
     task_prolog, prolog = hooks / "task_prolog.sh", hooks / "prolog.sh"
-    task_prolog.write_text(render("task_prolog.sh", {"state_dir": f"{state}/%n"}))
+    task_prolog.write_text(render("task_prolog.sh", {"state_dir": f"{state}/%n", **NO_AGENT}))
     spec = ClusterSpec(
         nodes=1,
         minors=(MINORS,),

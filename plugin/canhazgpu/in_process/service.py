@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from canhazgpu.allocation.progress import Progress
     from canhazgpu.allocation.refusal import Refusal
+    from canhazgpu.conflict.checked_job import CheckedJob
     from canhazgpu.in_process.adapters import Adapters
     from canhazgpu.in_process.status import StatusReader
     from canhazgpu.schedulers.slurm.hook.startup import ScanSources
@@ -47,7 +48,14 @@ if TYPE_CHECKING:
         ReleaseRequest,
         RevokeRequest,
     )
-    from canhazgpu.service.jobs import CheckAnswer, CheckRequest, HookAnswer, JobEnd, JobStart
+    from canhazgpu.service.jobs import (
+        CheckAnswer,
+        CheckRequest,
+        HookAnswer,
+        JobCheck,
+        JobEnd,
+        JobStart,
+    )
     from canhazgpu.service.nodes import NodeSummary
     from canhazgpu.service.port import NodeService
     from canhazgpu.service.queue import NodeQueue, QueueRequest
@@ -231,6 +239,13 @@ class InProcessService:
         from canhazgpu.schedulers.slurm.job_end.release import handle_job_end
 
         return HookAnswer(handle_job_end(request.environment, request.caller, self._scan_sources))
+
+    def check_job(self, request: JobCheck) -> CheckedJob:
+        from canhazgpu.schedulers.slurm.job_check.check import handle_job_check
+
+        return handle_job_check(
+            request.environment, request.process, request.caller, self._scan_sources
+        )
 
     def check(self, request: CheckRequest) -> CheckAnswer:
         from canhazgpu.schedulers.slurm.node_check.health_check import run_node_check

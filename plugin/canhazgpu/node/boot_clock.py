@@ -21,6 +21,12 @@ def ticks_since_boot() -> int | None:
         return None
 
 
+def age_of_ticks_s(ticks: int) -> float | None:
+    """Return how long ago that number of ticks since boot was; None if it is not known."""
+    now = ticks_since_boot()
+    return None if now is None else (now - ticks) / os.sysconf("SC_CLK_TCK")
+
+
 def process_start_ticks(pid: int) -> int | None:
     """Return when the process started, in ticks since boot; None if it is not known."""
     stat = read_stat(pid)
@@ -29,7 +35,6 @@ def process_start_ticks(pid: int) -> int | None:
 
 def process_start_time(pid: int) -> float | None:
     """Return when the process started, in seconds since the epoch by this node's clock."""
-    started, now = process_start_ticks(pid), ticks_since_boot()
-    if started is None or now is None:
-        return None
-    return time.time() - (now - started) / os.sysconf("SC_CLK_TCK")
+    started = process_start_ticks(pid)
+    age_s = None if started is None else age_of_ticks_s(started)
+    return None if age_s is None else time.time() - age_s

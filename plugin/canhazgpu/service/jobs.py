@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from canhazgpu.frozen_dataclass import dataclass
+from canhazgpu.node.calling_process import CallingProcess
 from canhazgpu.node.hook_caller import OWN_PROCESS, HookCaller
 
 
@@ -25,6 +26,19 @@ class JobEnd:
 
     environment: Mapping[str, str]
     caller: HookCaller = OWN_PROCESS
+
+
+@dataclass(frozen=True, slots=True)
+class JobCheck:
+    """A process of a job asks: it found no record of its job's GPUs.
+
+    Which job it is in, it does not say. `environment` is the node's own: where the scheduler's
+    configuration is, and the node's name.
+    """
+
+    environment: Mapping[str, str]
+    process: CallingProcess
+    caller: HookCaller
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from canhazgpu.allocation.progress import Progress
     from canhazgpu.allocation.refusal import Refusal
+    from canhazgpu.conflict.checked_job import CheckedJob
     from canhazgpu.service.completion import Completion, CompletionRequest
     from canhazgpu.service.grants import (
         Reserved,
@@ -44,7 +45,14 @@ if TYPE_CHECKING:
         ReleaseRequest,
         RevokeRequest,
     )
-    from canhazgpu.service.jobs import CheckAnswer, CheckRequest, HookAnswer, JobEnd, JobStart
+    from canhazgpu.service.jobs import (
+        CheckAnswer,
+        CheckRequest,
+        HookAnswer,
+        JobCheck,
+        JobEnd,
+        JobStart,
+    )
     from canhazgpu.service.nodes import NodeSummary
     from canhazgpu.service.queue import NodeQueue, QueueRequest
     from canhazgpu.service.status import StatusAnswer, StatusRequest
@@ -157,6 +165,10 @@ class NodeService(Protocol):
 
     def job_end(self, request: JobEnd) -> HookAnswer:
         """End the processes that a job left on its GPUs, and release the GPUs."""
+        ...
+
+    def check_job(self, request: JobCheck) -> CheckedJob:
+        """Check the job of a process that runs in it, as its start would have; never raises."""
         ...
 
     def check(self, request: CheckRequest) -> CheckAnswer:

@@ -20,6 +20,10 @@ DEFAULT_GPUS = 4
 AGENT_SOCKET_PATH = "/agent/hooks.sock"
 """The socket at which the agent answers hooks, below the node's state directory."""
 
+PEOPLE_SOCKET_PATH = "/agent/agent.sock"
+"""The socket at which the agent answers everybody, tasks of jobs among them."""
+JOB_CHECK_CLIENT = "job_check_client.py"
+
 
 @dataclass(frozen=True, slots=True)
 class HookSettings:
@@ -45,6 +49,11 @@ class HookSettings:
     def health_check_program(self) -> str:
         """The health check program in the environment of the hooks' Python."""
         return str(PurePosixPath(self.python).with_name(HEALTH_CHECK_COMMAND))
+
+    @property
+    def job_client(self) -> str:
+        """The program by which a task asks the node's agent, beside that of hooks."""
+        return str(PurePosixPath(self.client).with_name(JOB_CHECK_CLIENT))
 
     @property
     def lines(self) -> str:
@@ -114,6 +123,8 @@ def render_file(name: str, settings: HookSettings) -> str:
         **asdict(settings),
         "health_check_program": settings.health_check_program,
         "lines": settings.lines,
+        "job_client": settings.job_client,
         "socket_path": AGENT_SOCKET_PATH,
+        "people_socket_path": PEOPLE_SOCKET_PATH,
     }
     return render(name, known)

@@ -37,7 +37,7 @@ def handled(work: Callable[[Conversation, Call], None]) -> tuple[int, str, list[
         os.environ["LD_PRELOAD_OF_LISTENER"] = "x"
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         values = {name: getattr(request, name) for name in request.__slots__}
-        run_handler(Request(**{**values, "reports": reports.write_end}), work)
+        run_handler(Request(**{**values, "reports": reports.write_end}), work, lambda _: None)
     theirs.close()
     ours.settimeout(60)
     sent = b""

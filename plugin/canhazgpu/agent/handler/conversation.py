@@ -19,6 +19,7 @@ from canhazgpu.agent.request_state import (
 )
 from canhazgpu.agent.wire import interface
 from canhazgpu.agent.wire.framing import Inbox, Message, WireError, decode, encode
+from canhazgpu.agent.wire.interface import Call
 
 CONFIRM_WAIT_S = 5.0
 """Longest wait for a ready request's Confirm; its client answers at once, or has given up."""
@@ -57,13 +58,7 @@ class Conversation:
             return self.may_act
         allowed_s = limit_s + LIMIT_MARGIN_S
         self._report(Report(os.getpid(), self._method, allowed_s + CONFIRM_WAIT_S))
-        ready = {
-            "pid": os.getpid(),
-            "agent": self._request.agent,
-            "interface": interface.VERSION,
-            "limit_s": allowed_s,
-        }
-        if not self._send(interface.reply(ready)):
+        if not self._send(interface.reply({**self._ready_parameters(), "limit_s": allowed_s})):
             self._move(HandlerEvent.PEER_GONE)
             return False
         self._move(HandlerEvent.READY_SENT)
@@ -92,11 +87,11 @@ class Conversation:
         try:
             while (frame := self._inbox.take()) is None:
                 self._request.connection.settimeout(max(ends_at - time.monotonic(), 0.001))
-                chunk = self._request.connection.recv(4096)
+                chunk = self._received()
                 if not chunk:
                     return HandlerEvent.PEER_GONE
                 self._inbox.add(chunk)
-            is_confirm = interface.parse_call(decode(frame)).method == interface.CONFIRM
+            is_confirm = self._is_confirm(interface.parse_call(decode(frame)))
         except TimeoutError:
             return HandlerEvent.DEADLINE_PASSED
         except (OSError, WireError):
@@ -108,6 +103,20 @@ class Conversation:
             return HandlerEvent.PEER_GONE
         # What a client sent before it ended may still be read, and confirms nothing.
         return HandlerEvent.PEER_GONE if self.is_gone() else HandlerEvent.PEER_CONFIRMED
+
+    def _ready_parameters(self) -> dict[str, Any]:
+        return {
+            "pid": os.getpid(),
+            "agent": self._request.agent,
+            "interface": interface.VERSION,
+        }
+
+    def _received(self) -> bytes:
+        """Return what came; raises `OSError`, also for what is not the peer's."""
+        return self._request.connection.recv(4096)
+
+    def _is_confirm(self, call: Call) -> bool:
+        return call.method == interface.CONFIRM
 
     def _send(self, message: Message) -> bool:
         try:

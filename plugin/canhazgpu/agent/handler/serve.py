@@ -27,15 +27,19 @@ CRASHED = 70
 
 HookRunner = Callable[[Conversation, Call], None]
 """Carries out a hook's request and answers it."""
+JobCheckRunner = Callable[[Request], None]
+"""Carries out a request for the check of a job and answers it."""
 
 
-def run_handler(request: Request, run_hook_request: HookRunner) -> NoReturn:
+def run_handler(
+    request: Request, run_hook_request: HookRunner, run_job_check: JobCheckRunner
+) -> NoReturn:
     """Be the handler of this request; the process ends with it."""
     status = CRASHED
     try:
         become_fresh({request.connection.fileno(), request.reports})
         known = len(sys.modules)
-        serve(request, run_hook_request)
+        serve(request, run_hook_request, run_job_check)
         if len(sys.modules) != known:
             late = ", ".join(list(sys.modules)[known:])
             _report_fault(request, f"a handler imported {late}")
@@ -51,7 +55,7 @@ def run_handler(request: Request, run_hook_request: HookRunner) -> NoReturn:
         os._exit(status)
 
 
-def serve(request: Request, run_hook_request: HookRunner) -> None:
+def serve(request: Request, run_hook_request: HookRunner, run_job_check: JobCheckRunner) -> None:
     """Answer the request, and the calls that follow on its connection."""
     inbox, frame = Inbox(request.rest), request.frame
     for _ in range(MAX_CALLS):
@@ -61,6 +65,9 @@ def serve(request: Request, run_hook_request: HookRunner) -> None:
             return
         if call.method in interface.HOOK_METHODS:
             _serve_hook(request, call, run_hook_request)
+            return
+        if call.method == interface.CHECK_JOB:
+            run_job_check(request)
             return
         send_message(request.connection, answer_to(request, call))
         write_report(request.reports, Report(os.getpid(), call.method, is_served=True))

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from canhazgpu.agent.handler.hook_request import run_hook_request
+from canhazgpu.agent.handler.job_check_request import node_environment, run_job_check
 from canhazgpu.agent.handler.serve import run_handler
 from canhazgpu.agent.listener.admission import Admission, Limits
 from canhazgpu.agent.listener.forking import HANDLED_SIGNALS
@@ -57,6 +58,7 @@ def run_agent(read_config: Callable[[], Config], environ: Mapping[str, str], rel
     history = History(release, node, os.getpid())
     watcher = WatcherStarter(JournalWatch(directory), Watcher(node, environ, read_config).run)
     run_hook = partial(run_hook_request, sockets / SCANNER_SOCKET)
+    check_job = partial(run_job_check, sockets / SCANNER_SOCKET, node_environment(environ))
     try:
         with _signals() as stopped, _listening(sockets / SCANNER_SOCKET, 0o600) as scanner:
             with (
@@ -68,7 +70,7 @@ def run_agent(read_config: Callable[[], Config], environ: Mapping[str, str], rel
                     {Door.HOOKS: hooks, Door.PEOPLE: people},
                     Admission(_limits(config.agent)),
                     history,
-                    lambda request: run_handler(request, run_hook),
+                    lambda request: run_handler(request, run_hook, check_job),
                     Helpers(history.fault, scanning, watcher),
                 )
                 manager.ready()

@@ -16,11 +16,12 @@ INTERFACE = "io.canhazgpu.Agent"
 SERVICE = "org.varlink.service"
 INTERFACES = (SERVICE, INTERFACE)
 """The interfaces that the agent has; a file of each name is beside this module."""
-VERSION = 1
+VERSION = 2
 
 JOB_START = f"{INTERFACE}.JobStart"
 JOB_END = f"{INTERFACE}.JobEnd"
 CHECK = f"{INTERFACE}.Check"
+CHECK_JOB = f"{INTERFACE}.CheckJob"
 CONFIRM = f"{INTERFACE}.Confirm"
 STATUS = f"{INTERFACE}.Status"
 GET_INFO = f"{SERVICE}.GetInfo"

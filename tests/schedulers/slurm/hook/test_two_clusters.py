@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from hook_jobs import gpus_in_book, job_variables, node_events, owners_in_book
+from no_agent import NO_AGENT
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.ledger.store.connect import Role
@@ -39,7 +40,7 @@ def owners(node: Any) -> list[str]:
 def task(node: Any, cluster: str | None, visible: str) -> list[str]:
     """What the task prolog tells a task of job 7."""
     script = node.files / "task_prolog.sh"
-    script.write_text(render("task_prolog.sh", {"state_dir": str(node.files / "run")}))
+    script.write_text(render("task_prolog.sh", {"state_dir": str(node.files / "run"), **NO_AGENT}))
     environ = {"SLURM_JOB_ID": "7", "CUDA_VISIBLE_DEVICES": visible}
     if cluster is not None:
         environ["SLURM_CLUSTER_NAME"] = cluster

@@ -36,6 +36,7 @@ from canhazgpu.schedulers.slurm.site.state import (
     SlurmState,
     StateDir,
 )
+from canhazgpu.schedulers.slurm.site.task_view import TaskView
 
 REFERENCE = Path(__file__).parents[4] / "docs" / "admin" / "checks.md"
 CONF = {
@@ -280,6 +281,12 @@ BROKEN: list[tuple[str, str, Change, str]] = [
     ("agent", "warning", of(agent=AgentState("2.0", fault="no answer", unit="x")), "restart x"),
     ("agent", "warning", of(agent=AgentState("2.0", fault="no answer")), "agent install"),
     ("agent", "warning", of(agent=AgentState("2.0", unit="x.service")), "restart x.service"),
+    (
+        "unchecked-jobs",
+        "warning",
+        slurm(task_view=TaskView(("/tmp", "/run"))),
+        "take it out of Dirs=",
+    ),
     ("root", "warning", of(as_root=False), "sudo canhazgpu hooks check"),
     ("config", "error", config(fault="unknown key x"), "canhazgpu config show"),
     (
@@ -776,6 +783,17 @@ def test_units_of_shard_that_nobody_tells_are_found_before_24_11() -> None:
     found = [one for one in run_checks(change(HEALTHY)) if one.id == "shared-gpus"]
     assert [one.severity for one in found] == ["warning", "warning"]
     assert "counts as a whole GPU in 'canhazgpu report'" in found[1].found
+
+
+def test_who_checks_a_job_without_a_prolog_is_told() -> None:
+    def said(site: SiteState) -> str:
+        return next(one.found for one in run_checks(site) if one.id == "unchecked-jobs")
+
+    asked = of(agent=AgentState("2.0", "2.0"))(HEALTHY)
+    in_containers = slurm(task_view=TaskView(has_pyxis=True))
+    assert "no agent runs that a task could ask" in said(HEALTHY)
+    assert "has the agent check the job first" in said(asked) and "pyxis" not in said(asked)
+    assert "in a container of pyxis it cannot" in said(in_containers(asked))
 
 
 def test_a_node_without_an_agent_is_told_of_it_and_one_with_it_what_it_has() -> None:

@@ -43,4 +43,6 @@ def run(app: App, node: str | None) -> None:
     environ = {**app.environ, **({"SLURMD_NODENAME": node} if node else {})}
     # Of a copy: the agent's children have environments of their own.
     reader = replace(app, environ=environ)
+    if (file := reader.effective_config().file) is not None:
+        environ["CANHAZGPU_CONFIG"] = str(file)
     run_agent(lambda: reader.effective_config().config, environ, VERSION)

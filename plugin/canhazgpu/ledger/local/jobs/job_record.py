@@ -28,7 +28,8 @@ class JobRecord:
     the node's boot, the unit of process start times in /proc; None if it is not known. `share` is
     the part of each GPU that the job has, None where it has them alone. `run_id` is the scheduler's
     own name of the attempt, which no other attempt has; empty if it gives none. `epilog` is the run
-    of the epilog that was noted last: one that is carried out twice counts once.
+    of the epilog that was noted last: one that is carried out twice counts once. `is_decided`: its
+    prolog ran to its end and left the job without GPUs of canhazgpu's, by the site's policy.
     """
 
     owner: JobOwner
@@ -41,6 +42,7 @@ class JobRecord:
     share: Share | None = None
     run_id: str = ""
     epilog: str = field(default="", compare=False)
+    is_decided: bool = field(default=False, compare=False)
 
 
 def is_same_attempt(
@@ -82,6 +84,8 @@ def record_from_dict(data: dict[str, Any]) -> JobRecord:
         raise TypeError("a record's count of epilogs and its end have their types")
     if record.began_ticks is not None and type(record.began_ticks) is not int:
         raise TypeError("the time when an attempt began is a number of ticks")
+    if type(record.is_decided) is not bool:
+        raise TypeError("whether a policy decided about an attempt is yes or no")
     if not isinstance(record.run_id, str) or not isinstance(record.epilog, str):
         raise TypeError("the names of an attempt and of its epilog are text")
     if type(owner.attempt) is not int or not isinstance(owner.cluster, str):

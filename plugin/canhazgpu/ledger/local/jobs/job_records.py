@@ -95,6 +95,14 @@ class JobRecords:
             self._files.write_text(self._files.env_path(stem), text)
             self._files.write(stem, replace(known, gpus=tuple(gpus), share=share))
 
+    def decide(self, owner: JobOwner) -> None:
+        """Note that a policy decided about this attempt, if it has no GPUs on record."""
+        with self._files.locked():
+            stem = self._files.stem(owner.job_id, owner.cluster)
+            known = self._files.read(stem)
+            if known is not None and known.owner == owner and not known.gpus:
+                self._files.write(stem, replace(known, is_decided=True))
+
     def warn(self, owner: JobOwner, line: str) -> None:
         """Keep a warning for the output of the job's batch script, if this attempt is on record."""
         with self._files.locked():

@@ -1,7 +1,8 @@
 """The node's record of slurmd's control groups, ``<state_dir>/slurmd-groups.json``.
 
-Hooks write it. Commands of ordinary users read it: they know neither where Slurm's configuration
-is nor the name under which slurmd runs.
+Hooks write it, with the path of their slurm.conf, which the node's agent reads. Commands of
+ordinary users read the groups: they know neither where Slurm's configuration is nor the name under
+which slurmd runs.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from canhazgpu.node.identity import boot_id
 from canhazgpu.node.state_files import open_regular_file, read_regular_file, write_atomically
@@ -17,11 +19,12 @@ from canhazgpu.schedulers.slurm.attribution.job_group import SlurmdGroups
 FILE_NAME = "slurmd-groups.json"
 CGROUP_NAMESPACE = Path("/proc/self/ns/cgroup")
 ROOT = 0
+RECORD_ERRORS = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 
-def record_groups(state_dir: Path, groups: SlurmdGroups) -> None:
-    """Write the record, if it is not there already. Raises `OSError`."""
-    text = json.dumps({"v1": groups.v1, "v2": groups.v2, **_validity()})
+def record_groups(state_dir: Path, groups: SlurmdGroups, conf: Path) -> None:
+    """Write the record, if it is not there already; `conf` is slurm.conf. Raises `OSError`."""
+    text = json.dumps({"v1": groups.v1, "v2": groups.v2, "conf": str(conf), **_validity()})
     path = state_dir / FILE_NAME
     try:
         unchanged = read_regular_file(path) == text.encode()
@@ -37,17 +40,31 @@ def recorded_groups(state_dir: Path) -> SlurmdGroups | None:
     Also None for a record of another cgroup namespace, in which the paths are others.
     """
     try:
-        with os.fdopen(open_regular_file(state_dir / FILE_NAME, os.O_RDONLY), "rb") as stream:
-            if os.fstat(stream.fileno()).st_uid not in (ROOT, os.geteuid()):
-                return None
-            record = json.loads(stream.read())
-        if any(record[key] != value for key, value in _validity().items()):
-            return None
+        record = _valid_record(state_dir)
         return SlurmdGroups(
             {str(key): _texts(paths) for key, paths in record["v1"].items()}, _texts(record["v2"])
         )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except RECORD_ERRORS:
         return None
+
+
+def recorded_conf(state_dir: Path) -> str:
+    """Return the path of the slurm.conf on record, "" where `recorded_groups` would be None."""
+    try:
+        return _texts([_valid_record(state_dir)["conf"]])[0]
+    except RECORD_ERRORS:
+        return ""
+
+
+def _valid_record(state_dir: Path) -> dict[str, Any]:
+    """Return the record; raises one of `RECORD_ERRORS`."""
+    with os.fdopen(open_regular_file(state_dir / FILE_NAME, os.O_RDONLY), "rb") as stream:
+        if os.fstat(stream.fileno()).st_uid not in (ROOT, os.geteuid()):
+            raise ValueError("somebody else's file")
+        record: dict[str, Any] = json.loads(stream.read())
+    if any(record[key] != value for key, value in _validity().items()):
+        raise ValueError("a record of another boot or namespace")
+    return record
 
 
 def _texts(paths: list[str]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from canhazgpu.schedulers.slurm.conf.shared_gres import SHARED_KINDS
 # Nodes=n[1-2] CPU_IDs=0-3 Mem=0 GRES=shard:2(1/4,1/4)
 _NODE_LINE = re.compile(r"\s*Nodes=(\S+) CPU_IDs=\S* Mem=\S* GRES=(\S*)\s*")
 _PART = re.compile(r"([a-z]+)(?::[^:,()]+)?:(\d{1,9})(?:\(([^()]*)\))?", re.I)
+_INDICES = re.compile(r"\d{1,4}(?:-\d{1,4})?(?:,\d{1,4}(?:-\d{1,4})?)*")
 _PART_OF_GPU = re.compile(r"(\d{1,9})/(\d{1,9})")
 
 
@@ -62,6 +63,35 @@ def share_in_gres(gres: str) -> Share | None:
     of_gpus = [found for one in shares for found in _PART_OF_GPU.findall(one[3] or "")]
     total = sum(int(total) for amount, total in of_gpus if int(amount))
     return Share(kind, sum(int(one[2]) for one in shares), total)
+
+
+def positions_in_gres(gres: str) -> tuple[int, ...]:
+    """Return Slurm's own numbers of the job's GPUs in such a text, in order; empty for none.
+
+    They are ``gpu:2(IDX:0-1)``, or for a share of GPUs ``shard:3(3/4,0/4)``: how much of each GPU.
+    Raises `SchedulerError` where the text does not tell them.
+    """
+    found: set[int] = set()
+    for part in map(_PART.fullmatch, _split(gres)):
+        if part is None or part[1].lower() not in ("gpu", *SHARED_KINDS):
+            continue
+        of_gpus = _PART_OF_GPU.findall(part[3] or "")
+        if of_gpus:
+            found.update(place for place, (amount, _) in enumerate(of_gpus) if int(amount))
+        else:
+            found.update(_indices(part[3] or "", gres))
+    return tuple(sorted(found))
+
+
+def _indices(text: str, gres: str) -> list[int]:
+    listed = text.removeprefix("IDX:")
+    names = expand_hostlist(f"[{listed}]") if _INDICES.fullmatch(listed) else ()
+    if text == listed or not names:
+        raise SchedulerError(
+            f"GRES={gres[:80]} does not tell which GPUs of the node the job has",
+            next_step="report it",
+        )
+    return [int(name) for name in names]
 
 
 def _split(gres: str) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import time
 from collections.abc import Collection
 from pathlib import Path
 
@@ -49,7 +50,7 @@ class JobPresence:
 
     def absent(self, job_ids: Collection[str]) -> set[str]:
         """Return those of the jobs that are not on this node any more."""
-        without_stepd = set(job_ids) - self._jobs_with_stepd() if job_ids else set()
+        without_stepd = set(job_ids) - self.jobs_with_step() if job_ids else set()
         if not without_stepd:
             return set()
         try:
@@ -60,8 +61,8 @@ class JobPresence:
             return set()
         return without_stepd - listed
 
-    def _jobs_with_stepd(self) -> set[str]:
-        """Return the jobs that have a slurmstepd."""
+    def jobs_with_step(self, min_age_s: float = 0.0) -> set[str]:
+        """Return the jobs that have a slurmstepd which is at least so old."""
         if self._spool_dir is None:
             return set()
         prefix = f"{self._node}_"
@@ -72,7 +73,7 @@ class JobPresence:
         return {
             path.name.removeprefix(prefix).partition(".")[0]
             for path in sockets
-            if path.is_socket() and _is_listening(path)
+            if path.is_socket() and _is_old(path, min_age_s) and _is_listening(path)
         }
 
 
@@ -80,6 +81,14 @@ def parse_jobs_on_node(text: str) -> frozenset[str]:
     """Return the ids of the jobs on the node, from the output for `SQUEUE_NODE_STATES`."""
     lines = (line.split() for line in text.splitlines())
     return frozenset(words[0] for words in lines if len(words) == 2 and words[1] in STATES_ON_NODE)
+
+
+def _is_old(path: Path, min_age_s: float) -> bool:
+    """Tell whether the socket was made so long ago; False for one that is gone."""
+    try:
+        return min_age_s <= 0 or time.time() - path.stat().st_mtime >= min_age_s
+    except OSError:
+        return False
 
 
 def _is_listening(path: Path) -> bool:

@@ -11,6 +11,7 @@ from canhazgpu.schedulers.slurm.hook.node_context import NodeContext
 def record_slurmd_groups(context: NodeContext) -> None:
     """Record the groups; a failure is logged, since no job must wait for it."""
     try:
-        record_groups(context.state_dir, find_slurmd_groups(context.conf, context.node))
+        groups = find_slurmd_groups(context.conf, context.node)
+        record_groups(context.state_dir, groups, context.conf)
     except (CanhazgpuError, OSError) as exc:
         context.actions.log(f"{context.node}: slurmd's control groups are not recorded: {exc}")

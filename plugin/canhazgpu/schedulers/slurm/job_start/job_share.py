@@ -10,12 +10,8 @@ from dataclasses import replace
 
 from canhazgpu.ledger.values import Share
 from canhazgpu.schedulers.slurm.conf.shared_gres import units_of_one_gpu
-from canhazgpu.schedulers.slurm.control.job_gres import (
-    describes_several,
-    gres_on_node,
-    share_in_gres,
-)
-from canhazgpu.schedulers.slurm.control.queries import SQUEUE_JOB, parse_job_address
+from canhazgpu.schedulers.slurm.control.described_job import described_job
+from canhazgpu.schedulers.slurm.control.job_gres import gres_on_node, share_in_gres
 from canhazgpu.schedulers.slurm.hook.node_context import JobHook
 
 QUERY_TIME_SHARE = 0.5
@@ -33,29 +29,27 @@ def _share(hook: JobHook) -> Share | None:
         return hook.job.share
     if "shard" not in kinds:
         return None
-    share = share_in_gres(gres_on_node(_described_job(hook), hook.job.node))
-    if share is None or share.total:
+    answer = described_job(hook.commands, hook.job.owner.job_id, QUERY_TIME_SHARE)
+    return share_of_gres(hook, gres_on_node(answer, hook.job.node))
+
+
+def share_of_gres(hook: JobHook, gres: str) -> Share | None:
+    """Return the job's share by Slurm's text of its GRES here, None for whole GPUs.
+
+    A share of ``mps`` is in per cent, as a prolog is told it. Raises `SchedulerError`.
+    """
+    share = share_in_gres(gres)
+    if share is None:
+        return None
+    share = share if share.total else _with_total(hook, share)
+    if share.kind != "mps" or not share.total:
         return share
-    conf = hook.node_conf
+    return Share("mps", share.amount * 100 // share.total, 100)
+
+
+def _with_total(hook: JobHook, share: Share) -> Share:
+    conf, kinds = hook.node_conf, hook.node_conf.shared_gres
     units = units_of_one_gpu(
         share.kind, kinds.get(share.kind), conf.gres, conf.node, conf.gpu_count
     )
     return replace(share, total=units * len(hook.job.positions))
-
-
-def _described_job(hook: JobHook) -> str:
-    """Return what ``scontrol`` says of the job alone.
-
-    An array, and a heterogeneous job, have the id of one of their jobs; for that id it describes
-    all of them. squeue's own address names one.
-    """
-
-    def ask(program: str, *arguments: str) -> str:
-        return hook.commands.run(program, *arguments, share=QUERY_TIME_SHARE)
-
-    job_id = hook.job.owner.job_id
-    answer = ask("scontrol", "show", "job", "-d", job_id)
-    if describes_several(answer):
-        address = parse_job_address(ask("squeue", *SQUEUE_JOB, job_id), job_id)
-        answer = ask("scontrol", "show", "job", "-d", address or job_id)
-    return answer

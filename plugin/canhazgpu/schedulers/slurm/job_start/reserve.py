@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from canhazgpu.allocation.refusal import Refusal
 from canhazgpu.deadline import hard_deadline
-from canhazgpu.errors import VoidGrantError
+from canhazgpu.errors import NodeStateError, VoidGrantError
 from canhazgpu.ledger.journal_entries import PROLOG
 from canhazgpu.node.hook_caller import OWN_PROCESS, HookCaller
 from canhazgpu.node.job_lock import job_lock
@@ -38,10 +38,16 @@ def handle_job_start(
     return run_hook(environ, act, PROLOG, started)
 
 
-def start_or_requeue(hook: JobHook, environ: Mapping[str, str], caller: HookCaller) -> None:
+def start_or_requeue(
+    hook: JobHook,
+    environ: Mapping[str, str],
+    caller: HookCaller,
+    handle_fault: Callable[[JobHook, str], None] | None = None,
+) -> None:
     """Start the job with its GPUs; after a failure, apply the policy for failures.
 
     The attempt is on record before the caller is asked, and nothing else is done before.
+    `handle_fault` takes the place of the policy for failures; it gets the reason.
     """
     attempt = _begin(hook, environ, caller)
     if not caller.confirms(hook.longest_s):
@@ -57,9 +63,13 @@ def start_or_requeue(hook: JobHook, environ: Mapping[str, str], caller: HookCall
     except VoidGrantError as exc:
         _give_back(hook, exc)
     except Exception as exc:  # no failure may drain the node
+        if handle_fault is not None:
+            handle_fault(hook, hook_error_text(exc))
+            return
         from canhazgpu.schedulers.slurm.job_start.scheduler_actions import apply_fault_policy  # noqa: PLC0415 - as below
 
         apply_fault_policy(hook, hook_error_text(exc))
+        _note_decision(hook)
 
 
 def _begin(
@@ -75,6 +85,14 @@ def _begin(
             )
     except Exception as exc:
         return exc
+
+
+def _note_decision(hook: JobHook) -> None:
+    """Note that a policy decided; where that fails, a task of the job has it applied again."""
+    try:
+        hook.records.decide(hook.job.owner)
+    except NodeStateError as exc:
+        hook.actions.log(str(exc))
 
 
 def _give_back(hook: JobHook, why: VoidGrantError) -> None:
@@ -122,5 +140,6 @@ def start_job(hook: JobHook, attempt: StartedAttempt) -> None:
         from canhazgpu.schedulers.slurm.job_start.conflict_resolution import ConflictResolution  # noqa: PLC0415 - most jobs need none of it
 
         ConflictResolution(allocation, outcome).resolve()
+        _note_decision(hook)
     else:
         allocation.accept(outcome)

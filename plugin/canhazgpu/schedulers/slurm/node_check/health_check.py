@@ -10,6 +10,7 @@ from typing import NamedTuple
 from canhazgpu.deadline import hard_deadline
 from canhazgpu.errors import NodeStateError, StoreError, advice_for, error_text
 from canhazgpu.ledger.journal_entries import HEALTH, JournalEntry
+from canhazgpu.logfmt import log_line
 from canhazgpu.node.hook_caller import OWN_PROCESS, HookCaller
 from canhazgpu.node.state_files import make_directory, try_file_lock
 from canhazgpu.node.system_log import DAEMON_INFO, write_syslog
@@ -22,9 +23,12 @@ from canhazgpu.schedulers.slurm.hook.startup import (
     scan_in_child,
 )
 from canhazgpu.schedulers.slurm.node_check.maintenance import NodeCheck
+from canhazgpu.schedulers.slurm.node_check.unchecked_jobs import check_unchecked_jobs
 
 DEADLINE_S = 30.0
 """Slurm kills a health check after 60 s."""
+JOBS_DEADLINE_S = 15.0
+"""For jobs that nobody checked; usually there is none."""
 
 
 class CheckOutcome(NamedTuple):
@@ -51,10 +55,10 @@ def run_node_check(
     except Exception as exc:
         return _failed(exc)
     try:
-        if not caller.confirms(DEADLINE_S + LOG_DEADLINE_S + OPEN_DEADLINE_S):
+        if not caller.confirms(DEADLINE_S + JOBS_DEADLINE_S + LOG_DEADLINE_S + OPEN_DEADLINE_S):
             return CheckOutcome()
         context.import_store_client()
-        return _check(context)
+        return _check(context, environ, scan_sources)
     finally:
         os.close(lock)
 
@@ -77,7 +81,9 @@ def _failed(exc: Exception) -> CheckOutcome:
     return CheckOutcome(code, fault)
 
 
-def _check(context: NodeContext) -> CheckOutcome:
+def _check(
+    context: NodeContext, environ: Mapping[str, str], scan_sources: ScanSources
+) -> CheckOutcome:
     check = NodeCheck(context)
     answer = CheckOutcome()
     try:
@@ -85,6 +91,7 @@ def _check(context: NodeContext) -> CheckOutcome:
             check.run()
     except Exception as exc:
         answer = _failed(exc)
+    _check_unchecked_jobs(context, check, environ, scan_sources)
     for line in check.decisions:
         write_syslog(line, DAEMON_INFO)
     try:
@@ -93,6 +100,21 @@ def _check(context: NodeContext) -> CheckOutcome:
     except Exception as exc:
         log_emergency(f"health check: {hook_error_text(exc)}")
     return answer if answer.fault else _without_store(context)
+
+
+def _check_unchecked_jobs(
+    context: NodeContext,
+    check: NodeCheck,
+    environ: Mapping[str, str],
+    scan_sources: ScanSources,
+) -> None:
+    """Check jobs whose prolog did not run; a failure is told, and the next check tries again."""
+    try:
+        with hard_deadline(JOBS_DEADLINE_S):
+            for what in check_unchecked_jobs(context, environ, scan_sources):
+                check.decisions.append(log_line("unchecked", node=context.node, reason=what))
+    except Exception as exc:
+        log_emergency(f"health check: jobs without a prolog: {hook_error_text(exc)}")
 
 
 def _without_store(context: NodeContext) -> CheckOutcome:

@@ -35,6 +35,7 @@ from canhazgpu.schedulers.slurm.site.installed_files import under_root
 from canhazgpu.schedulers.slurm.site.multi_node import allows_multi_node_jobs
 from canhazgpu.schedulers.slurm.site.programs import matched_programs
 from canhazgpu.schedulers.slurm.site.state import ConfFile, SlurmState
+from canhazgpu.schedulers.slurm.site.task_view import TaskView, read_task_view
 
 QUERY_TIMEOUT_S = 5.0
 """Longest wait for one of Slurm's commands."""
@@ -81,12 +82,13 @@ def collect_slurm_state(conf: str, node: str, host: str, slurm: SlurmConfig) -> 
     path = Path(conf)
     node_conf = SlurmNodeConf(node, False, (), (), None)
     settings, cgroup, fault = Settings(), Settings(), None
-    multi_node_jobs = False
+    multi_node_jobs, task_view = False, TaskView()
     try:
         node_conf = read_node_conf(path, node, host)
         settings = read_settings(path)
         multi_node_jobs = allows_multi_node_jobs(path)
         cgroup = read_settings(path.with_name("cgroup.conf"))
+        task_view = read_task_view(path, settings)
         fault = None if may_exist(path) else "No such file"
     except (ConfigError, OSError) as exc:
         fault = str(exc)
@@ -123,6 +125,7 @@ def collect_slurm_state(conf: str, node: str, host: str, slurm: SlurmConfig) -> 
         broken_commands=broken,
         controller_fault=controller_fault,
         controller_knows_node=controller_knows,
+        task_view=task_view,
     )
 
 

@@ -12,6 +12,7 @@ from canhazgpu.schedulers.slurm.conf.node_conf import SlurmNodeConf
 from canhazgpu.schedulers.slurm.conf.settings import Settings
 from canhazgpu.schedulers.slurm.conf.slurmd_answer import SlurmdAnswer
 from canhazgpu.schedulers.slurm.site.layout import Layout, ScriptState
+from canhazgpu.schedulers.slurm.site.task_view import TaskView
 
 Severity = Literal["error", "warning", "ok"]
 
@@ -43,7 +44,8 @@ class SlurmState:
     settings have absolute paths; `relative_hooks` are the lines of slurm.conf that do not.
     `multi_node_jobs` is True if jobs of this site can have several nodes. `broken_commands` are
     those that do not run, with the reason. `controller_fault` says why the controller gave no
-    answer, None if it did; `controller_knows_node` is None where that is not known.
+    answer, None if it did; `controller_knows_node` is None where that is not known. `task_view`
+    says which of the node's files tasks do not see.
     """
 
     conf: ConfFile
@@ -62,6 +64,7 @@ class SlurmState:
     broken_commands: dict[str, str] = field(default_factory=dict)
     controller_fault: str | None = None
     controller_knows_node: bool | None = None
+    task_view: TaskView = field(default_factory=TaskView)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from canhazgpu.schedulers.slurm.site.checks import (
     node,
     shared_gpus,
     store,
+    unchecked_jobs,
 )
 from canhazgpu.schedulers.slurm.site.state import Problem, Severity, SiteState
 
@@ -162,6 +163,7 @@ CHECKS = (
         node.hook_environment,
     ),
     Check("agent", agent.agent_text, agent.agent),
+    Check("unchecked-jobs", unchecked_jobs.unchecked_jobs_text, unchecked_jobs.unchecked_jobs),
     Check("gpus", "hooks can read every GPU, and each is healthy", gpus.gpus, _probe_succeeded),
     Check(
         "gpu-count", "the driver shows the GPUs that Slurm counts", gpus.gpu_count, _gpus_readable
@@ -202,7 +204,15 @@ CHECKS_NEEDING_CONFIG = frozenset(
         "clean-up-time",
     }
     | {"assignment", "state-dir", "hook-environment", "gpus", "gpu-count", "store", "clock"}
-    | {"agent", "published", "unkillable-step", "cuda-index", "store-time", "store-keeps"}
+    | {
+        "agent",
+        "unchecked-jobs",
+        "published",
+        "unkillable-step",
+        "cuda-index",
+        "store-time",
+        "store-keeps",
+    }
 )
 """Checks without a finding if canhazgpu's configuration could not be read."""
 
