@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from no_agent import NO_AGENT
+from hosts.no_agent import NO_AGENT
 
 from canhazgpu.gpu.assigned import AssignedGpu
 from canhazgpu.ledger.local.jobs.task_record import export_words, task_record_text

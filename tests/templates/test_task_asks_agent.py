@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from no_agent import NO_AGENT
+from hosts.no_agent import NO_AGENT
 
 from canhazgpu.agent.job_check_client import NO_AGENT as NOBODY_ASKED
 from canhazgpu.conflict.checked_job import CheckedState

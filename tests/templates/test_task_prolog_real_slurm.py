@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from no_agent import NO_AGENT
+from hosts.no_agent import NO_AGENT
 
 from canhazgpu.templates.render import render
 from demo_cluster import (

@@ -21,6 +21,24 @@ class HookCaller(Protocol):
         ...
 
 
+class CallingProcess(Protocol):
+    """A process that asks, by the kernel's word alone: its number here, and its user then."""
+
+    @property
+    def pid(self) -> int: ...  # noqa: D102
+
+    @property
+    def uid(self) -> int: ...  # noqa: D102
+
+    def control_groups(self) -> str:
+        """Return the text of its /proc/PID/cgroup; raises `ProcessLookupError` if it has ended."""
+        ...
+
+    def require_alive(self) -> None:
+        """Raise `ProcessLookupError` if it has ended: what was seen of its pid may be another's."""
+        ...
+
+
 class OwnProcess:
     """The hook's own process: it ends with whoever asks."""
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from canhazgpu.frozen_dataclass import dataclass
-from canhazgpu.node.calling_process import CallingProcess
-from canhazgpu.node.hook_caller import OWN_PROCESS, HookCaller
+from canhazgpu.node.hook_caller import OWN_PROCESS, CallingProcess, HookCaller
 
 
 @dataclass(frozen=True, slots=True)

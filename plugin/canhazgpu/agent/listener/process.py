@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from canhazgpu.agent.handler.hook_request import run_hook_request
-from canhazgpu.agent.handler.job_check_request import node_environment, run_job_check
+from canhazgpu.agent.handler.job_check_request import run_job_check
 from canhazgpu.agent.handler.serve import run_handler
 from canhazgpu.agent.listener.admission import Admission, Limits
 from canhazgpu.agent.listener.forking import HANDLED_SIGNALS
@@ -37,6 +37,7 @@ from canhazgpu.agent.watcher.process import Watcher
 from canhazgpu.config.schema import AgentConfig, Config
 from canhazgpu.errors import NodeStateError
 from canhazgpu.node.identity import node_name, state_dir
+from canhazgpu.schedulers.slurm.job_check.node_environment import node_environment
 
 STOP_GRACE_S = 75.0
 """How long requests that are under way may go on after SIGTERM; a second SIGTERM ends them."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from hook_jobs import gpus_in_book, job_variables, node_events, owners_in_book
-from no_agent import NO_AGENT
+from hosts.no_agent import NO_AGENT
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.ledger.store.connect import Role

@@ -17,6 +17,7 @@ from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
 from canhazgpu.schedulers.slurm.conf.node_conf import SlurmNodeConf
 from canhazgpu.schedulers.slurm.conf.parser import ConfLine, parse_line, parse_pairs
 from canhazgpu.schedulers.slurm.conf.settings import Settings, collect_settings
+from canhazgpu.schedulers.slurm.job_check.task_view import TaskView
 from canhazgpu.schedulers.slurm.site.checks.registry import (
     CHECKS,
     CHECKS_NEEDING_CONFIG,
@@ -36,7 +37,6 @@ from canhazgpu.schedulers.slurm.site.state import (
     SlurmState,
     StateDir,
 )
-from canhazgpu.schedulers.slurm.site.task_view import TaskView
 
 REFERENCE = Path(__file__).parents[4] / "docs" / "admin" / "checks.md"
 CONF = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from canhazgpu.gpu.process_job import identified_job
-from canhazgpu.node.calling_process import CallingProcess
+from canhazgpu.node.hook_caller import CallingProcess
 from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.attribution.attribution import hook_attribution
 from canhazgpu.schedulers.slurm.hook.node_context import NodeContext

@@ -15,8 +15,7 @@ from canhazgpu.conflict.checked_job import CheckedJob, CheckedState
 from canhazgpu.deadline import hard_deadline
 from canhazgpu.errors import CanhazgpuError, SchedulerError, error_text
 from canhazgpu.node.boot_clock import uptime_s
-from canhazgpu.node.calling_process import CallingProcess
-from canhazgpu.node.hook_caller import HookCaller
+from canhazgpu.node.hook_caller import CallingProcess, HookCaller
 from canhazgpu.node.job_lock import job_lock
 from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.control.commands import SlurmCommands

@@ -30,12 +30,12 @@ from canhazgpu.schedulers.slurm.control.slurmd_gres import (
     find_slurmd,
     slurmd_directories,
 )
+from canhazgpu.schedulers.slurm.job_check.task_view import TaskView, read_task_view
 from canhazgpu.schedulers.slurm.site.hook_paths import relative_hooks, with_absolute_hooks
 from canhazgpu.schedulers.slurm.site.installed_files import under_root
 from canhazgpu.schedulers.slurm.site.multi_node import allows_multi_node_jobs
 from canhazgpu.schedulers.slurm.site.programs import matched_programs
 from canhazgpu.schedulers.slurm.site.state import ConfFile, SlurmState
-from canhazgpu.schedulers.slurm.site.task_view import TaskView, read_task_view
 
 QUERY_TIMEOUT_S = 5.0
 """Longest wait for one of Slurm's commands."""

@@ -11,8 +11,8 @@ from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
 from canhazgpu.schedulers.slurm.conf.node_conf import SlurmNodeConf
 from canhazgpu.schedulers.slurm.conf.settings import Settings
 from canhazgpu.schedulers.slurm.conf.slurmd_answer import SlurmdAnswer
+from canhazgpu.schedulers.slurm.job_check.task_view import TaskView
 from canhazgpu.schedulers.slurm.site.layout import Layout, ScriptState
-from canhazgpu.schedulers.slurm.site.task_view import TaskView
 
 Severity = Literal["error", "warning", "ok"]
 

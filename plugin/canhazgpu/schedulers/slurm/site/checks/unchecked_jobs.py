@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from canhazgpu.schedulers.slurm.job_check.task_view import hides
 from canhazgpu.schedulers.slurm.site.state import Problem, SiteState
-from canhazgpu.schedulers.slurm.site.task_view import hides
 
 ASKS = "a task of a job that Slurm started without its prolog has the agent check the job first"
 IN_CONTAINER = "; in a container of pyxis it cannot, and the health check finds the job later"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from canhazgpu.schedulers.slurm.conf.node_conf import read_settings
-from canhazgpu.schedulers.slurm.site.task_view import TaskView, hides, read_task_view
+from canhazgpu.schedulers.slurm.job_check.task_view import TaskView, hides, read_task_view
 
 
 def view(directory: Path, conf: str, **files: str) -> TaskView:
