@@ -7,6 +7,7 @@ they rest on.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from hypothesis.stateful import (
 from ledgers.request_world import GPUS, INTENT_LIFE_S, Request, Worker, World
 
 from canhazgpu.agent.request_state import ClientEvent, ClientState, HandlerEvent, HandlerState
+from canhazgpu.errors import BookUnknownError
 from canhazgpu.ledger.values import JobOwner
 
 pytestmark = pytest.mark.slow
@@ -165,7 +167,10 @@ class RequestMachine(RuleBasedStateMachine):
     def a_reaper_looks(self) -> None:
         """The health check reads the node, and decides about it later."""
         ledger = self.world.ledger()
-        (view,) = ledger.read_nodes([self.world.node])
+        try:
+            (view,) = ledger.read_nodes([self.world.node])
+        except BookUnknownError:
+            return
         gone = [
             one.claim.owner
             for one in view.all_reservations()
@@ -179,7 +184,8 @@ class RequestMachine(RuleBasedStateMachine):
     def a_reaper_releases(self) -> None:
         ledger, gone = self.world.reapers.pop(0)
         for owner in gone:
-            ledger.release(self.world.node, owner, "gone")
+            with suppress(BookUnknownError):
+                ledger.release(self.world.node, owner, "gone")
 
     @rule(place=st.integers(0, GPUS - 1))
     def a_hook_of_the_former_release_starts_a_job(self, place: int) -> None:

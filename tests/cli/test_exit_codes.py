@@ -98,7 +98,11 @@ def here() -> Iterator[CliNode]:
 
 
 def environ(here: CliNode, state: Path, fault: str) -> Mapping[str, str]:
-    told = here.env(CANHAZGPU_NODE_STATE_DIR=str(state), CANHAZGPU_STORE_TIMEOUT_S="1")
+    told = here.env(
+        CANHAZGPU_NODE_STATE_DIR=str(state),
+        CANHAZGPU_NODE_MARKER_DIR=str(state / "lib"),
+        CANHAZGPU_STORE_TIMEOUT_S="1",
+    )
     if fault == STORE_AWAY:
         told["CANHAZGPU_STORE_URL"] = f"redis://127.0.0.1:{free_port()}/0"
     if fault == NO_DRIVER:

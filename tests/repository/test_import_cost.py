@@ -133,6 +133,7 @@ def environ(here: CliNode, **more: str) -> dict[str, str]:
     found = here.env(
         **{
             "CANHAZGPU_NODE_STATE_DIR": str(here.directory / "state"),
+            "CANHAZGPU_NODE_MARKER_DIR": str(here.directory / "lib"),
             "CANHAZGPU_SLURM_BIN_DIR": str(here.directory / "bin"),
             "CANHAZGPU_SLURM_ASSIGNMENT": "canhazgpu",
             "SLURM_CONF": str(here.directory / "slurm.conf"),
@@ -192,6 +193,7 @@ def test_hooks(hook: str, gpus: str, here: CliNode, tmp_path: Path) -> None:
         SLURMD_NODENAME="n1",
         SLURM_CLUSTER_NAME="c1",
         CANHAZGPU_NODE_STATE_DIR=str(tmp_path / "state"),
+        CANHAZGPU_NODE_MARKER_DIR=str(tmp_path / "lib"),
         **({"SLURM_JOB_GPUS": gpus} if gpus else {}),
     )
 

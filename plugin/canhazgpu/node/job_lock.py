@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from canhazgpu.errors import NodeStateError
-from canhazgpu.node.state_files import make_directory, open_regular_file
+from canhazgpu.node.state_files import make_directory, open_regular_file, try_file_lock
 
 DIRECTORY = "hook-locks"
 
@@ -35,6 +35,20 @@ def job_lock(state_dir: Path, job_id: str) -> Iterator[None]:
         with contextlib.suppress(OSError):
             path.unlink()
         os.close(descriptor)
+
+
+def is_in_hook(state_dir: Path, job_id: str) -> bool:
+    """Return whether a process holds the job's lock; raises `NodeStateError`."""
+    path = state_dir / DIRECTORY / f"{job_id}.lock"
+    try:
+        held = try_file_lock(path, creates=False)
+    except FileNotFoundError:
+        return False
+    except OSError as exc:
+        raise NodeStateError(f"cannot look at {path}: {exc.strerror}") from exc
+    if held is not None:
+        os.close(held)
+    return held is None
 
 
 def _locked(path: Path) -> int:

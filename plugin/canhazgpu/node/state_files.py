@@ -164,12 +164,12 @@ def file_lock(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def try_file_lock(path: Path) -> int | None:
+def try_file_lock(path: Path, *, creates: bool = True) -> int | None:
     """Return a descriptor that holds the file's lock, None if another process holds it.
 
     The lock is released when the descriptor is closed or the process ends. Raises `OSError`.
     """
-    descriptor = open_regular_file(path, os.O_CREAT | os.O_RDWR)
+    descriptor = open_regular_file(path, os.O_RDWR | (os.O_CREAT if creates else 0))
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

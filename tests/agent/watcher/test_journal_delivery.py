@@ -154,7 +154,10 @@ def test_two_at_once_deliver_each_entry_once(node: Node) -> None:
         node.journal(number, f"GPU-{number}")
     node.server.start()
     config = Config(
-        store=StoreConfig(url=node.server.url), node=NodeConfig(state_dir=str(node.state_dir))
+        store=StoreConfig(url=node.server.url),
+        node=NodeConfig(
+            state_dir=str(node.state_dir), marker_dir=str(node.directory / "agent-lib")
+        ),
     )
     started = threading.Barrier(3)
 
@@ -250,6 +253,7 @@ def test_it_tries_ever_more_rarely_and_tells_once(
 
 def test_with_an_empty_journal_there_is_nothing_to_do(tmp_path: Path) -> None:
     config = Config(
-        store=StoreConfig(url="redis://127.0.0.1:1/0"), node=NodeConfig(state_dir=str(tmp_path))
+        store=StoreConfig(url="redis://127.0.0.1:1/0"),
+        node=NodeConfig(state_dir=str(tmp_path), marker_dir=str(tmp_path / "lib")),
     )
     assert JournalDelivery(NODE, lambda: config).run() is None

@@ -18,6 +18,7 @@ from canhazgpu.ledger.local.book import book_file as module
 from canhazgpu.ledger.local.book import book_transaction
 from canhazgpu.ledger.local.book.book import Book
 from canhazgpu.ledger.local.book.book_file import BookFile
+from canhazgpu.ledger.local.book.published_book import read_published
 from canhazgpu.ledger.local.book.served_boot import ServedBoot
 from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.ledger.values import Claim, JobOwner, NodeView, Reservation
@@ -208,6 +209,17 @@ def test_a_boot_is_marked_with_the_first_use_of_its_book(tmp_path: Path, told: l
     mark.unlink()
     assert held(served_book(tmp_path, told)) == {"GPU-a": "job:c1:1:0"}
     assert mark.read_text() == BOOT
+
+
+def test_a_book_that_outlived_a_reboot_is_published_before_its_boot_is_marked(
+    tmp_path: Path, told: list[str]
+) -> None:
+    """People would take what is published, and of another boot, for what was lost."""
+    grant(served_book(tmp_path, told), 1, "GPU-a")
+    assert held(served_book(tmp_path, told, "boot 2")) == {}
+    served = ServedBoot(tmp_path / "lib", tmp_path / "run", "boot 2")
+    assert served.is_noted()
+    assert read_published(tmp_path / "run", "n1", "boot 2", served) is not None
 
 
 def test_the_mark_of_another_directory_or_user_says_nothing(

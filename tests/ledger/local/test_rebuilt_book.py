@@ -81,8 +81,9 @@ def test_a_job_here_takes_nothing_from_people_and_other_jobs_here() -> None:
     assert owners(stored(a=job(2)), [], [here(1, "a"), here(2, "a")]) == {"a": "job:c1:2:0"}
 
 
-def test_a_job_whose_prolog_is_under_way_has_nothing_yet() -> None:
-    assert owners(stored(), [record(1)], [here(1, "a")]) == {}
+def test_of_a_job_whose_record_has_no_gpus_the_scheduler_tells() -> None:
+    """It runs unchecked, or was committed when its prolog was killed."""
+    assert owners(stored(), [record(1)], [here(1, "a")]) == {"a": "job:c1:1:0"}
 
 
 def test_a_job_of_which_nobody_knows_the_gpus_is_named() -> None:

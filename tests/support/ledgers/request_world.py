@@ -24,6 +24,7 @@ from canhazgpu.agent import request_state
 from canhazgpu.agent.request_state import ClientEvent, ClientState, HandlerEvent, HandlerState
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import BookUnknownError, NodeStateError, StoreError
+from canhazgpu.gpu.assigned import AssignedGpu
 from canhazgpu.ledger.journal_entries import GRANT, JournalEntry
 from canhazgpu.ledger.local.book import book_file, book_transaction
 from canhazgpu.ledger.local.book.book_file import BookFile
@@ -146,18 +147,30 @@ class World:
 
     def jobs_here(self, known: Collection[str]) -> list[SchedulersJob]:
         """Slurm's word: it knows the devices, unless canhazgpu picks them."""
+        names = self.scheduler_names_gpus
         return [
-            SchedulersJob(
-                self.claim(request.owner), request.gpus if self.scheduler_names_gpus else None
-            )
-            for request in self.all_requests.values()
-            if request.name not in {*known, *self.ended}
+            SchedulersJob(self.claim(request.owner), request.gpus if names else None)
+            for request in self.requests_here()
+            if request.name not in known and request.owner.job_id not in self.locks
         ]
+
+    def requests_here(self) -> list[Request]:
+        """The jobs that Slurm has here: no two of them have a GPU in common."""
+        left = [one for one in self.all_requests.values() if one.name not in self.ended]
+        given: set[str] = set()
+        here = []
+        for request in sorted(left, key=lambda one: one.name not in self.running):
+            if given.isdisjoint(request.gpus):
+                given.update(request.gpus)
+                here.append(request)
+        return here
 
     def lose_book(self, *, with_records: bool) -> None:
         """Lose the book, or all that is in the node's directory."""
         if with_records:
             shutil.rmtree(self.directory, ignore_errors=True)
+            # Whoever holds a lock holds that of a file that is gone.
+            self.locks.clear()
         else:
             (self.directory / "book.json").unlink(missing_ok=True)
 
@@ -199,7 +212,7 @@ class World:
     def new_worker(self, request: Request, *, is_direct: bool) -> Worker:
         worker = Worker(self.new_process(), is_direct)
         self.all_requests[request.name] = request
-        worker.steps = self._until_fault(self._job_start(request, worker))
+        worker.steps = self._until_fault(self._job_start(request, worker), worker)
         request.workers.append(worker)
         return worker
 
@@ -207,6 +220,9 @@ class World:
         self.alive.discard(worker.process)
         worker.steps = iter(())
         worker.at = "dead"
+        self._release_locks(worker)
+
+    def _release_locks(self, worker: Worker) -> None:
         for job, holder in list(self.locks.items()):
             if holder is worker:
                 del self.locks[job]
@@ -228,10 +244,11 @@ class World:
         record = self.records.find(str(claim.job_id))
         return record is None or record.ended or record.owner.token != claim.owner
 
-    def _until_fault(self, steps: Iterator[str]) -> Iterator[str]:
+    def _until_fault(self, steps: Iterator[str], worker: Worker) -> Iterator[str]:
         """Go on until the node's records cannot be used: the job is sent back then."""
         with suppress(NodeStateError):
             yield from steps
+        self._release_locks(worker)
 
     def _job_start(self, request: Request, worker: Worker) -> Iterator[str]:
         """What handles a JobStart, arrow by arrow."""
@@ -300,6 +317,8 @@ class World:
         assert request.name not in self.committed_by, f"{request.name} was granted GPUs twice"
         self.committed_by[request.name] = worker
         self.running[request.name] = request.gpus
+        assigned = [AssignedGpu(place, gpu, place) for place, gpu in enumerate(request.gpus)]
+        self.records.complete(request.owner, assigned, constrained=False, export=["uuid"])
 
     def start_by_former_release(self, request: Request) -> bool:
         """Grant as a hook did that knows no intents, without the store; returns whether it did."""

@@ -33,7 +33,8 @@ class BookRebuilding:
         Raises `BookUnknownError` where one source is silent, or a job's GPUs are not known: then
         the book stays lost.
         """
-        records = self._book_file.running_records()
+        # A record without GPUs is of a prolog that is under way, or of a job that runs unchecked.
+        records = [one for one in self._book_file.running_records() if one.gpus]
         try:
             jobs = self._jobs_here({one.owner.token for one in records})
         except CanhazgpuError as exc:

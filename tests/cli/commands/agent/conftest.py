@@ -78,6 +78,7 @@ class SystemdHost:
     def configure(self, **store: str) -> None:
         lines = [f'{name} = "{value}"' for name, value in store.items()]
         state = f'[node]\nname = "n1"\nstate_dir = "{self.directory}/state"\n'
+        state += f'marker_dir = "{self.directory}/lib"\n'
         self.config.write_text("\n".join((state, "[store]", *lines, "")))
 
 

@@ -74,13 +74,13 @@ class BookFile:
     def open(self) -> Iterator[BookTransaction]:
         """Lock and read the book; write it at the end if the block changed it."""
         with self._locked():
-            transaction, is_new = self._read()
+            transaction, is_of_boot = self._read()
             read = _content(transaction)
             transaction.settle(self._is_writer_alive)
             yield transaction
             # Entries count once they are in the journal. If the block fails, the book file lacks
             # them, and the next reader applies them.
-            if is_new or read != _content(transaction):
+            if not is_of_boot or read != _content(transaction):
                 self._write(transaction)
                 self._publish(transaction.book)
 
@@ -140,9 +140,9 @@ class BookFile:
         write_published(self._path.parent, published)
 
     def _read(self) -> tuple[BookTransaction, bool]:
-        """Return the book, and whether it is the first of this boot."""
+        """Return the book, and whether it was written in this boot already."""
         pending = self._read_journal()
-        saved, is_new = self._read_file()
+        saved = self._read_file()
         if pending.is_new and saved.token:
             # Numbers were given out before there was anything to journal.
             pending = replace(pending, token=saved.token)
@@ -156,7 +156,7 @@ class BookFile:
         transaction.book = transaction.book.without_earlier_boots(self._boot_id).without_expired(
             transaction.now
         )
-        return transaction, is_new
+        return transaction, saved.is_of_boot
 
     def _read_journal(self) -> PendingEntries:
         pending = self._journal.read()
@@ -164,17 +164,17 @@ class BookFile:
             self._log(log_line("journal-damaged", node=self._node, reason=pending.damage))
         return pending
 
-    def _read_file(self) -> tuple[SavedBook, bool]:
-        """Return what the book's file holds, and whether there is none yet in this boot."""
+    def _read_file(self) -> SavedBook:
+        """Return what the book's file holds, or what it would hold if there was one."""
         content = read_if_owned(self._path)
         wall_s = time.time() - uptime_s()
         if content is None:
             if self._served is not None and self._served.is_noted():
                 raise self._unknown("is missing, and was there in this boot")
             book = book_from_records(self._records.running())
-            return SavedBook(book, "", 0, wall_s), True
+            return SavedBook(book, "", 0, wall_s, is_of_boot=False)
         try:
-            return saved_from_bytes(content, self._node, self._boot_id, wall_s), False
+            return saved_from_bytes(content, self._node, self._boot_id, wall_s)
         except NewerFormError as exc:
             raise NodeStateError(
                 f"the node's book {self._path} {exc}",

@@ -42,8 +42,7 @@ def rebuilt_book(
 ) -> RebuiltBook:
     """Return the book of a node; of two sources that differ the one nearer to the job counts.
 
-    `records` are those of running attempts. One without GPUs is of a prolog that is under way, and
-    no grant of it can become final in this book.
+    `records` are those of running attempts.
     """
     every = [one.claim.owner for one in view.all_reservations()]
     book = Book(
@@ -54,11 +53,10 @@ def rebuilt_book(
         view.read_at,
     )
     book = _with_records(book, records)
-    recorded = {record.owner.token for record in records}
     here = {job.claim.owner: job for job in jobs}
     undetermined = []
     for owner, job in here.items():
-        if owner in recorded or book.gpus_of(owner):
+        if book.gpus_of(owner):
             continue
         if job.gpus is None:
             undetermined.append(job)

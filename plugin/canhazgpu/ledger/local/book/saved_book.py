@@ -22,12 +22,14 @@ class SavedBook(NamedTuple):
     """The book of a file; `last` is the last number given out in the journal with the token.
 
     `clock_offset_s` is added to the node's uptime for the time by the store's clock, in seconds.
+    `is_of_boot` is whether it was written in this boot.
     """
 
     book: Book
     token: str
     last: int
     clock_offset_s: float
+    is_of_boot: bool = True
 
 
 def saved_to_bytes(saved: SavedBook, node: str, boot_id: str | None) -> bytes:
@@ -82,7 +84,7 @@ def saved_from_bytes(
         over = tuple(replace(one, deadline_s=0.0) for one in book.intents)
         book = replace(book, intents=over)
     offset_s = float(data["clock_offset_s"]) if same_boot else wall_offset_s
-    return SavedBook(book, str(data["journal"]), int(data["applied"]), offset_s)
+    return SavedBook(book, str(data["journal"]), int(data["applied"]), offset_s, same_boot)
 
 
 def _book_from_dict(data: dict[str, Any]) -> Book:

@@ -19,11 +19,13 @@ from canhazgpu.schedulers.slurm.control.job_gres import gres_on_node
 from canhazgpu.schedulers.slurm.control.job_presence import STATES_ON_NODE
 from canhazgpu.schedulers.slurm.control.jobs_on_node import (
     SQUEUE_NODE_JOBS,
+    JobOnNode,
     attempt_of,
     gpu_positions,
     parse_started_jobs,
 )
 
+COMPLETING = "COMPLETING"
 FIELDS = 5
 """Of each line of squeue's answer to `SQUEUE_NODE_JOBS`."""
 
@@ -33,7 +35,7 @@ class JobsHere:
     """The jobs of this cluster on this node.
 
     `uuids_at` returns the GPUs at places in gres.conf; None where a job may have others in their
-    place.
+    place. `is_in_hook` tells whether a hook of a job is under way.
     """
 
     node: str
@@ -41,6 +43,7 @@ class JobsHere:
     boot_id: str | None
     commands: SlurmCommands
     uuids_at: Callable[[tuple[int, ...]], tuple[str, ...]] | None
+    is_in_hook: Callable[[str], bool]
 
     def with_gpus(self, known: Collection[str]) -> list[SchedulersJob]:
         """Return the jobs that have GPUs here, but those whose owners are `known`.
@@ -54,14 +57,21 @@ class JobsHere:
             raise SchedulerError("the answer of squeue is not understood", next_step="report it")
         known_ids = {owner.rpartition(":")[0] for owner in known}
         found = [
-            self._asked(job.job_id, job.user)
+            self._asked(job)
             for job in parse_started_jobs(text)
-            if job.state in STATES_ON_NODE and f"job:{self.cluster}:{job.job_id}" not in known_ids
+            if job.state in STATES_ON_NODE
+            and f"job:{self.cluster}:{job.job_id}" not in known_ids
+            and not self._is_starting(job)
         ]
         return [one for one in found if one is not None]
 
-    def _asked(self, job_id: str, user: str) -> SchedulersJob | None:
-        """Return the job by slurmctld's word, None for one without GPUs on this node."""
+    def _is_starting(self, job: JobOnNode) -> bool:
+        """Return whether the job's prolog is under way: it has nothing in a book that is lost."""
+        return job.state != COMPLETING and self.is_in_hook(job.job_id)
+
+    def _asked(self, job: JobOnNode) -> SchedulersJob | None:
+        """Return the job by slurmctld's word, None for one that has no GPUs on this node."""
+        job_id = job.job_id
         shown = self.commands.run("scontrol", "show", "job", "-d", job_id)
         positions = gpu_positions(gres_on_node(shown, self.node))
         if positions == ():
@@ -73,7 +83,7 @@ class JobsHere:
                 next_step="report it with the output of that command",
             )
         owner = JobOwner(self.cluster, job_id, attempt).token
-        claim = Claim(owner, names.SCHEDULER_TYPE, user, job_id=job_id, boot_id=self.boot_id)
+        claim = Claim(owner, names.SCHEDULER_TYPE, job.user, job_id=job_id, boot_id=self.boot_id)
         if positions is None or self.uuids_at is None:
             return SchedulersJob(claim, None)
         return SchedulersJob(claim, self.uuids_at(positions))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Collection, Mapping
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,14 +98,21 @@ class NodeContext:
 
     def jobs_here(self, known: Collection[str]) -> list[SchedulersJob]:
         """Return the jobs that Slurm has here, see `JobsHere`; where the node's book was lost."""
+        from canhazgpu.node.job_lock import is_in_hook  # noqa: PLC0415 - hardly ever needed
         from canhazgpu.schedulers.slurm.control.jobs_here import JobsHere, places_are_certain  # noqa: PLC0415 - hardly ever needed
 
         certain = places_are_certain(
             self.config.slurm, constrained=self.node_conf.constrains_devices
         )
         uuids_at = self._uuids_at if certain else None
-        here = JobsHere(self.node, self.cluster, self.boot_id, self.commands, uuids_at)
-        return here.with_gpus(known)
+        return JobsHere(
+            self.node,
+            self.cluster,
+            self.boot_id,
+            self.commands,
+            uuids_at,
+            partial(is_in_hook, self.state_dir),
+        ).with_gpus(known)
 
     def _uuids_at(self, positions: tuple[int, ...]) -> tuple[str, ...]:
         """Return the GPUs at these places in gres.conf; raises `ScanError` and `InputError`."""
