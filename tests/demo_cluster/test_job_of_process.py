@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,10 +31,12 @@ def own_groups() -> ClusterSpec:
 
 
 def groups_of_the_host() -> ClusterSpec:
-    """Groups where they are on a host with one Slurm."""
-    return ClusterSpec(
-        nodes=1, constrain_devices=True, host_cgroups=True, node_prefix=f"h{os.getpid()}n"
-    )
+    """Groups where they are on a host with one Slurm.
+
+    The tests on other suites share these groups, and have processes of the same numbers.
+    """
+    name = f"h{secrets.token_hex(4)}n"
+    return ClusterSpec(nodes=1, constrain_devices=True, host_cgroups=True, node_prefix=name)
 
 
 @pytest.fixture(scope="module", params=[own_groups, groups_of_the_host])

@@ -31,7 +31,7 @@ def _free_and_up_at_the_end(cluster: GpuCluster, people: tuple[str, str]) -> Ite
     yield
     cluster.configure(slurm={"assignment": "slurm"}, epilog=QUICK)
     cluster.cancel_jobs()
-    for pid in left_by(people):
+    for pid in left_by(cluster, people):
         os.kill(pid, signal.SIGKILL)
     for gpu in cluster.state.node("n1").gpus:
         gpu.override_used(None)
@@ -52,13 +52,16 @@ def lift(cluster: GpuCluster, gpu: str) -> None:
     cluster.run_python(change, gpu)
 
 
-def left_by(people: tuple[str, ...]) -> list[int]:
-    """The processes on GPUs that a job of these people has put into a session of their own."""
-    found = []
+def left_by(cluster: GpuCluster, people: tuple[str, ...]) -> list[int]:
+    """The processes on GPUs that a job of these people has put into a session of their own.
+
+    A Debian of another suite beside this machine's has users of the same uids.
+    """
+    program, found = os.fsencode(cluster.gpu_process()), []
     for entry in Path("/proc").iterdir():
         try:
             command = (entry / "cmdline").read_bytes() if entry.name.isdecimal() else b""
-            if b"gpu-process" in command and entry.owner() in people:
+            if program in command.split(b"\0") and entry.owner() in people:
                 found.append(int(entry.name))
         except OSError:
             continue
@@ -92,7 +95,7 @@ def state_of(cluster: GpuCluster, place: int) -> dict[str, Any]:
 
 def test_what_a_job_left_behind_is_ended(cluster: GpuCluster, people: tuple[str, str]) -> None:
     job = run_job(cluster, people[0], leaves(cluster))
-    assert left_by(people) == []
+    assert left_by(cluster, people) == []
     assert state_of(cluster, 0)["state"] == "available"
     (line,) = log_of(cluster, job)
     assert f"of {people[0]} on GPU" in line and line.endswith("ended: the job left it there")
@@ -101,7 +104,7 @@ def test_what_a_job_left_behind_is_ended(cluster: GpuCluster, people: tuple[str,
 def test_it_may_be_reported_only(cluster: GpuCluster, people: tuple[str, str]) -> None:
     cluster.configure(epilog={"leftovers": "report"})
     job = run_job(cluster, people[0], leaves(cluster))
-    (pid,) = left_by(people)
+    (pid,) = left_by(cluster, people)
     assert state_of(cluster, 0)["state"] == "unreserved"
     assert f"PID {pid} " in log_of(cluster, job)[0]
     assert log_of(cluster, job)[0].endswith("stays: epilog.leftovers is report")
@@ -116,7 +119,7 @@ def test_a_user_with_another_job_here_keeps_his_processes(
     job = cluster.slurm.submit(leaves(cluster), "--gres=gpu:1", user=people[0])
     cluster.slurm.wait_job(job)
     poll_until(lambda: cluster.held() == {})
-    assert len(left_by(people)) == 1
+    assert len(left_by(cluster, people)) == 1
     assert log_of(cluster, job)[0].endswith(f"stays: another job of {people[0]} is here")
 
 

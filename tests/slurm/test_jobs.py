@@ -237,7 +237,8 @@ def test_a_time_limit_frees_the_gpus(cluster: GpuCluster, people: Any) -> None:
     cluster.slurm.wait_job(job, states=("RUNNING",))
     # A limit has whole minutes; the time at which it is over has not.
     cluster.slurm.run(["scontrol", "update", f"job={job}", "EndTime=now+1"], check=True)
-    assert cluster.slurm.wait_job(job, timeout_s=180)["JobState"] == "TIMEOUT"
+    ended = cluster.slurm.wait_job(job, timeout_s=180)
+    assert ended["JobState"] == "TIMEOUT", ended
 
 
 def test_history_names_every_grant_and_release(cluster: GpuCluster, people: Any) -> None:

@@ -103,7 +103,7 @@ def start_now(cluster: GpuCluster, job: int) -> None:
 
 def assert_completed(cluster: GpuCluster, job: int, restarts: int = 0) -> None:
     ended = cluster.slurm.wait_job(job)
-    assert (ended["JobState"], ended["Restarts"]) == ("COMPLETED", str(restarts))
+    assert (ended["JobState"], ended["Restarts"]) == ("COMPLETED", str(restarts)), ended
 
 
 @contextmanager
@@ -166,6 +166,7 @@ def test_a_long_wait_is_no_reason_for_slurm_to_give_the_job_up(
     job = submit(cluster, people[0])
     until_begun(cluster, job)
     time.sleep(18)
+    assert intruder.exit_status is None
     assert cluster.slurm.job(job)["JobState"] == "RUNNING"
     intruder.kill()
     assert_completed(cluster, job)
@@ -180,7 +181,7 @@ def test_a_job_runs_on_another_gpu(
     assert_completed(cluster, job)
     _, second = cluster.uuids_of_positions("n1")
     assert cluster.slurm.output(job, user=people[0]) == f"GPUS={second}\n"
-    assert intruder.alive
+    assert intruder.exit_status is None
 
 
 def test_jobs_that_were_swapped_never_share(
@@ -213,7 +214,7 @@ def test_a_protected_users_process_is_not_ended(
     policy(cluster, "kill,requeue", protected_users=[people[1]])
     job = submit(cluster, people[0])
     requeued(cluster, job)
-    assert intruder.alive
+    assert intruder.exit_status is None
 
 
 @pytest.mark.release
@@ -308,7 +309,7 @@ def test_a_job_runs_all_the_same_and_its_user_sees_why(
     warning, gpus = cluster.slurm.output(job, user=alice).splitlines()
     assert warning.startswith("canhazgpu: warning: GPU ") and people[1] in warning
     assert gpus == f"GPUS={first}"
-    assert intruder.alive
+    assert intruder.exit_status is None
     assert "job runs all the same" in log_of(cluster, job)[0]
 
 
@@ -430,7 +431,7 @@ def test_a_prolog_killed_again_drains_nothing(
     # Unchecked, as the hook's script says: a kill is no fault of the node's.
     assert_completed(cluster, job)
     poll_until(lambda: not record.exists())
-    assert intruder.alive
+    assert intruder.exit_status is None
 
 
 @pytest.mark.release

@@ -36,7 +36,12 @@ class Process:
 
     @property
     def alive(self) -> bool:
-        return self._popen.poll() is None
+        return self.exit_status is None
+
+    @property
+    def exit_status(self) -> int | None:
+        """How it ended, as Popen gives it: -9 is SIGKILL; None while it runs."""
+        return self._popen.poll()
 
     def occupy(self, gpu: FakeDevice, memory_mb: int | None, *, kind: str = "C") -> None:
         """Announce the process on one more device."""

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from clusters.gpu_cluster import GpuCluster
-from clusters.nvml_plugin import name_library_for_plugin, plugin_directories
+from clusters.nvml_plugin import plugin_directories
 from clusters.seen_devices import assert_all_free, first_task, install_show, run_job, submitted
+from clusters.slurms_value import NvmlCluster, slurms_value
 from slurm_configurations import slurm_release
 
 from demo_cluster import ClusterSpec, new_directory
@@ -21,20 +22,6 @@ pytestmark = [pytest.mark.release, pytest.mark.may_skip]
 
 FIRST_RELEASE = (26, 5)
 MINORS = (107, 103, 150)
-
-
-class UuidCluster(GpuCluster):
-    """Its task prolog tells in the output what Slurm wrote, before canhazgpu's speaks."""
-
-    def _install_hooks(self) -> dict[str, str]:
-        name_library_for_plugin(self.root / "nvml")
-        hooks = super()._install_hooks()
-        path = self.root / "task_prolog.sh"
-        path.write_text(
-            f"#!/bin/sh\necho print SLURM=$CUDA_VISIBLE_DEVICES\nexec {hooks['task_prolog']}\n"
-        )
-        path.chmod(0o755)
-        return {**hooks, "task_prolog": str(path)}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +40,7 @@ def cluster(venv: Path, people: Any) -> Iterator[GpuCluster]:
         gres_conf_extra=f"Name=gpu Count={len(MINORS)} Flags=env_uuid",
         slurm_conf_extra=f"PluginDir={plugin_directories()}",
     )
-    made = UuidCluster(root, venv, spec, {"slurm": {"assignment": "canhazgpu"}})
+    made = NvmlCluster(root, venv, spec, {"slurm": {"assignment": "canhazgpu"}})
     try:
         made.slurm.start()
         yield made
@@ -76,12 +63,12 @@ def test_a_job_gets_the_gpus_that_canhazgpu_picked(cluster: GpuCluster, people: 
         # If Slurm gives a job the first two
         with submitted(cluster, f"{show} batch\nsleep 600", "--gres=gpu:2", user=alice) as job:
             first = first_task(cluster, job, alice)
-            said = cluster.slurm.output(job, user=alice)
+            own = slurms_value(cluster.slurm.output(job, user=alice))
             held = {uuid for uuid, holder in cluster.held().items() if holder == str(job)}
         seen = run_job(cluster, script, "--gres=gpu:2", user=alice)
 
     # I expect the other two, in every step, and Slurm's UUIDs in none
-    assert f"SLURM={gpus[0].uuid},{gpus[1].uuid}\n" in said
+    assert own == f"{gpus[0].uuid},{gpus[1].uuid}"
     others = {gpus[1].uuid, gpus[2].uuid}
     assert held == others
     for task in (first, *seen["batch"]):
