@@ -62,6 +62,8 @@ RUN = Claim("run:1", "run", "alice", 1001, processes=(ProcessId(50, 1),))
         # A job's, with GPUs or without.
         (process(job="slurm:14"), rights(jobs={"14": 1001}), "it belongs to job 14"),
         (process(job="slurm:?s5K1"), rights(), "it is in an unidentified slurm job s5K1"),
+        (process(job="slurm:14@n2"), rights(jobs={"14": 1001}), "it belongs to slurm job 14@n2"),
+        (process(job="slurm:12@n2"), rights(), "it belongs to slurm job 12@n2"),
         (process(), rights(jobs={"14": BOB}), "another job of bob is here"),
         (process(job="slurm:99"), ProcessRights((), None, ()), "the scheduler does not say"),
         (process(), ProcessRights((), None, ()), "the scheduler does not say"),

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from canhazgpu.allocation.coverage import ANY_PID_NAMESPACE, PidNamespace, covers
-from canhazgpu.gpu.process_job import is_unidentified, job_text
+from canhazgpu.gpu.process_job import is_of_another_node, is_unidentified, job_text
 from canhazgpu.gpu.scan import GpuProcess
 from canhazgpu.ledger.values import Claim
 
@@ -50,6 +50,8 @@ def exemption_reason(process: GpuProcess, own_job: str, rights: ProcessRights) -
         return protected
     if process.job is not None and is_unidentified(process.job):
         return f"it is in an {job_text(process.job)}"
+    if process.job is not None and is_of_another_node(process.job):
+        return f"it belongs to {job_text(process.job)}"
     for claim in rights.claims:
         if covers(claim, process, rights.pid_namespace):
             return f"the reservation of {claim.user} covers it"

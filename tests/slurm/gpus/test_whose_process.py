@@ -21,15 +21,17 @@ pytestmark = pytest.mark.release
 
 @pytest.fixture(scope="module")
 def cluster(make_cluster: Any) -> GpuCluster:
-    spec = ClusterSpec(nodes=1, gpus_per_node=3, constrain_devices=True)
+    spec = ClusterSpec(nodes=2, gpus_per_node=3, constrain_devices=True)
     made: GpuCluster = make_cluster(spec, slurm={"on_conflict": "kill,requeue"})
     return made
 
 
 @contextmanager
-def job_of(cluster: GpuCluster, user: str, *args: str) -> Iterator[tuple[int, int]]:
-    """A running job and the pid of a process in it."""
-    job = cluster.slurm.submit("echo $$; sleep 600", *args, user=user)
+def job_of(
+    cluster: GpuCluster, user: str, *args: str, node: str = "n1"
+) -> Iterator[tuple[int, int]]:
+    """A running job on a node and the pid of a process in it."""
+    job = cluster.slurm.submit("echo $$; sleep 600", f"-w{node}", *args, user=user)
     try:
         poll_until(lambda: cluster.slurm.output(job, user=user), f"job {job} to run")
         yield job, int(cluster.slurm.output(job, user=user))
@@ -103,7 +105,7 @@ def test_a_process_of_a_running_job_is_not_killed(cluster: GpuCluster, people: A
         # If a job is to have both
         with start_gpu_process(first, 8000, user=bob) as member:
             join_groups(cluster.slurm.layout, member.pid, pid)
-            job = cluster.slurm.submit("true", "--gres=gpu:2", user=alice)
+            job = cluster.slurm.submit("true", "-wn1", "--gres=gpu:2", user=alice)
             poll_until(lambda: cluster.slurm.job(job)["Restarts"] == "1", f"job {job} to go back")
 
             # I expect it to be sent back, and neither process to be ended
@@ -116,6 +118,29 @@ def test_a_process_of_a_running_job_is_not_killed(cluster: GpuCluster, people: A
 
         # If it has the one of the stray process alone, I expect that to be ended
         with job_of(cluster, alice, "--gres=gpu:1"):
-            job = cluster.slurm.submit("true", "--gres=gpu:1", user=alice)
+            job = cluster.slurm.submit("true", "-wn1", "--gres=gpu:1", user=alice)
             assert cluster.slurm.wait_job(job)["JobState"] == "COMPLETED"
             assert not stray.alive
+
+
+def test_a_process_of_a_job_of_another_node_on_this_host_is_not_killed(
+    cluster: GpuCluster, people: Any
+) -> None:
+    alice, bob = people
+    # Given a job of bob's on n2, a process of which is on a GPU of n1. The two nodes are slurmds
+    # of one host; bob has no job on n1
+    uuid = cluster.uuids_of_positions("n1")[0]
+    gpu = next(one for one in cluster.state.node("n1").gpus if one.uuid == uuid)
+    with job_of(cluster, bob, node="n2") as (other, pid), on(gpu, pid):
+        # If a job is to have this GPU
+        job = cluster.slurm.submit("true", "-wn1", "--gres=gpu:1", user=alice)
+        poll_until(lambda: cluster.slurm.job(job)["Restarts"] == "1", f"job {job} to go back")
+
+        # I expect it to be sent back, and the other one to run on
+        asked = cluster.slurm.run(["squeue", "-h", "-o", "%k", f"--jobs={job}"], check=True)
+        assert f"PID {pid} " in asked.stdout
+        assert cluster.slurm.job(other)["JobState"] == "RUNNING"
+        (process,) = cluster.status("n1")["n1"][uuid]["processes"]
+        assert process["job"] == f"slurm:{other}@n2"
+        cluster.slurm.run(["scancel", str(job)], check=True)
+        cluster.slurm.wait_job(job)

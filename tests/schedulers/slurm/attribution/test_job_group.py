@@ -58,7 +58,7 @@ def test_processes_of_a_job(text: str) -> None:
             JobGroup("", "sEKNKTV3WPV500", f"{SCOPE}/sEKNKTV3WPV500"),
         ),
         # and with CgroupJobIdPaths=yes
-        (f"{SCOPE}/job_12/step_0/user/task_0", JobGroup("12", "", f"{SCOPE}/job_12")),
+        (f"{SCOPE}/job_12/step_0/user/task_0", JobGroup("12")),
         # what a task itself makes below its group says nothing
         (f"{SCOPE}/job_12/step_0/user/task_0{SCOPE}/job_13", JobGroup("12", "")),
     ],
@@ -67,7 +67,22 @@ def test_the_group_of_a_job(path: str, group: JobGroup) -> None:
     found = find_job_group(f"0::{path}\n", GROUPS)
     assert found == group
     assert found is not None
-    assert found.path == group.path or not group.path
+    assert found.path == group.path
+
+
+@pytest.mark.parametrize(
+    ("text", "group"),
+    [
+        ("7:freezer:/slurm_n2/uid_1000/job_123/step_0\n", JobGroup("123", node="n2")),
+        ("0::/system.slice/n2_slurmstepd.scope/job_123/step_0\n", JobGroup("123", node="n2")),
+        (
+            "0::/system.slice/n2_slurmstepd.scope/s5K1KKYAYG5D00/step_0/user/task_0\n",
+            JobGroup(sluid="s5K1KKYAYG5D00", node="n2"),
+        ),
+    ],
+)
+def test_a_job_of_another_node_on_this_host(text: str, group: JobGroup) -> None:
+    assert find_job_group(text, GROUPS) == group
 
 
 def test_groups_below_those_of_a_container() -> None:
@@ -114,9 +129,14 @@ def test_groups_below_those_of_a_container() -> None:
         "0::/../system.slice/slurmstepd.scope/job_123\n",
         "0::/system.slice/evil.service/slurmstepd.scope/job_123\n",
         "0::/system.slice/slurmstepd.scope.d/job_123\n",
-        # another node's, where several are on one host
-        "7:freezer:/slurm_n2/uid_1000/job_123\n",
-        "0::/system.slice/n2_slurmstepd.scope/job_123/step_0\n",
+        # of another node, which others than root have made
+        "7:freezer:/user/ann/slurm_n2/uid_1000/job_123\n",
+        "7:freezer:/slurm/uid_1000/slurm_n2/uid_1000/job_123\n",
+        "0::/user.slice/user-1000.slice/user@1000.service/n2_slurmstepd.scope/job_123\n",
+        "0::/system.slice/my.service/n2_slurmstepd.scope/job_123\n",
+        "0::/system.slice/_slurmstepd.scope/job_123\n",
+        "0::/system.slice/n2_slurmstepd.scope/system\n",
+        "7:freezer:/slurm_n2/job_123\n",
         # a delegated subtree that looks like Slurm's with SLUIDs
         "0::/user.slice/user-1000.slice/user@1000.service/slurmstepd.scope/s5K1KKYAYG5D00/step_0\n",
         "0::/system.slice/my.service/system.slice/slurmstepd.scope/s5K1KKYAYG5D00/step_0\n",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from canhazgpu.gpu.process_job import identified_job, unidentified_job
+from canhazgpu.gpu.process_job import identified_job, job_of_another_node, unidentified_job
 from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.attribution.groups_record import recorded_groups
@@ -57,6 +57,9 @@ class JobAttribution:
         return self._jobs[group]
 
     def _identify(self, group: JobGroup) -> str:
+        if group.node:
+            name = group.job_id or group.sluid
+            return job_of_another_node(names.SCHEDULER_TYPE, name, group.node)
         job_id = (
             group.job_id
             or self._records.job_ids_by_run().get(group.sluid)

@@ -2,7 +2,7 @@
 
 Only groups below those that slurmd itself uses count (see `slurmd_groups`): only root can make
 groups there. A path that merely looks like Slurm's, in a subtree that belongs to a user, names no
-job.
+job. Beside slurmd's groups are those of other slurmds on the host, of other nodes or clusters.
 
 Paths below slurmd's groups (cgroup_v1.c, cgroup_v2.c; seen on 22.05, 24.11 and 26.05):
 
@@ -15,13 +15,15 @@ Paths below slurmd's groups (cgroup_v1.c, cgroup_v2.c; seen on 22.05, 24.11 and 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field, replace
 
 from canhazgpu.frozen_dataclass import dataclass
 
-_V1_JOB = re.compile(r"/uid_[0-9]+/job_([0-9]+)(?:/.*)?")
-_V2_JOB = re.compile(r"/(?:job_([0-9]+)|(s[0-9A-Z]{8,24}))(?:/.*)?")
+_V1_JOB = re.compile(r"/uid_[0-9]+/job_(?P<id>[0-9]+)(?:/.*)?")
+_V2_JOB = re.compile(r"/(?:job_(?P<id>[0-9]+)|(?P<sluid>s[0-9A-Z]{8,24}))(?:/.*)?")
+_V1_NODE = re.compile(r"/slurm_([^/]+)(/.*)")
+_V2_NODE = re.compile(r"/([^/]+)_slurmstepd\.scope(/.*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +41,14 @@ class SlurmdGroups:
 class JobGroup:
     """A job's own group: `job_id`, or `sluid` where its path has that instead.
 
-    `path` is the group's path, for cgroup v2 only.
+    `path` is the group's path, for one with an SLUID. `node` is the name of the node where that is
+    another one on this host, else empty.
     """
 
     job_id: str = ""
     sluid: str = ""
     path: str = field(default="", compare=False)
+    node: str = ""
 
 
 def find_job_group(text: str, groups: SlurmdGroups) -> JobGroup | None:
@@ -63,15 +67,30 @@ def _job_groups(
     hierarchy: str, controllers: str, path: str, *, groups: SlurmdGroups
 ) -> Iterator[JobGroup]:
     if hierarchy == "0" and not controllers:
-        for scope in groups.v2:
-            if match := _match_below(scope, _V2_JOB, path):
-                name = f"job_{match[1]}" if match[1] else match[2]
-                yield JobGroup(match[1] or "", match[2] or "", f"{scope}/{name}")
+        yield from _groups_below(groups.v2, _V2_JOB, _V2_NODE, path)
         return
     for controller in controllers.split(","):
-        for group in groups.v1.get(controller, ()):
-            if match := _match_below(group, _V1_JOB, path):
-                yield JobGroup(match[1])
+        yield from _groups_below(groups.v1.get(controller, ()), _V1_JOB, _V1_NODE, path)
+
+
+def _groups_below(
+    own: Sequence[str], job: re.Pattern[str], of_node: re.Pattern[str], path: str
+) -> Iterator[JobGroup]:
+    """Yield the job's group below slurmd's own groups, else that below another slurmd's."""
+    for group in own:
+        if match := _match_below(group, job, path):
+            yield _job_group(match, group)
+            return
+    for parent in dict.fromkeys(group.rpartition("/")[0] for group in own):
+        found = _match_below(parent, of_node, path)
+        if found and (match := job.fullmatch(found[2])):
+            yield replace(_job_group(match), node=found[1])
+            return
+
+
+def _job_group(match: re.Match[str], slurmds_group: str = "") -> JobGroup:
+    sluid = match.groupdict().get("sluid") or ""
+    return JobGroup(match["id"] or "", sluid, f"{slurmds_group}/{sluid}" if sluid else "")
 
 
 def _match_below(group: str, pattern: re.Pattern[str], path: str) -> re.Match[str] | None:
