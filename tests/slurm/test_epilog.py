@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clusters.gpu_cluster import GpuCluster, kill_hook
+from clusters.gpu_cluster import GpuCluster, hook_pid, kill_hook
 from polling import poll_until
 
 from demo_cluster import ClusterSpec
@@ -145,9 +145,10 @@ def test_memory_that_stays_quarantines_the_gpu_and_not_the_node(
     alice, _ = people
     first = cluster.uuids_of_positions("n1")[0]
     gpu = next(gpu for gpu in cluster.state.node("n1").gpus if gpu.uuid == first)
-    job = cluster.slurm.submit("sleep 3", "--gres=gpu:1", user=alice)
+    job = cluster.slurm.submit("sleep 600", "--gres=gpu:1", user=alice)
     poll_until(cluster.held)
     gpu.override_used(8045)
+    cluster.slurm.run(["scancel", str(job)], check=True)
     cluster.slurm.wait_job(job)
     cluster.slurm.wait_nodes_idle()
     shown = state_of(cluster, 0)
@@ -168,10 +169,11 @@ def test_memory_that_is_freed_late_is_waited_for(
     cluster.configure(epilog={"settle_s": 20.0})
     first = cluster.uuids_of_positions("n1")[0]
     gpu = next(gpu for gpu in cluster.state.node("n1").gpus if gpu.uuid == first)
-    job = cluster.slurm.submit("sleep 2", "--gres=gpu:1", user=people[0])
+    job = cluster.slurm.submit("sleep 600", "--gres=gpu:1", user=people[0])
     poll_until(cluster.held)
     gpu.override_used(8045)
-    poll_until(lambda: cluster.slurm.job(job)["JobState"] in ("COMPLETED", "COMPLETING"))
+    cluster.slurm.run(["scancel", str(job)], check=True)
+    poll_until(lambda: hook_pid(cluster, "epilog", job))
     time.sleep(2)
     assert cluster.held() == {first: str(job)}
     gpu.override_used(None)
@@ -186,15 +188,17 @@ def test_an_epilog_killed_while_it_waits_is_made_good_by_the_next_hook(
     cluster.configure(epilog={"settle_s": 20.0})
     first, *_ = cluster.uuids_of_positions("n1")
     gpu = next(gpu for gpu in cluster.state.node("n1").gpus if gpu.uuid == first)
-    job = cluster.slurm.submit("sleep 2", "--gres=gpu:1", user=people[0])
+    job = cluster.slurm.submit("sleep 600", "--gres=gpu:1", user=people[0])
     poll_until(cluster.held)
     gpu.override_used(8045)
+    cluster.slurm.run(["scancel", str(job)], check=True)
     # An agent's process that dies is followed by the hook itself.
     kill_hook(cluster, "epilog", job, times=1 if cluster.agents is None else 2)
     cluster.slurm.wait_nodes_idle()
     assert cluster.held() == {first: str(job)}
     cluster.configure(slurm={"on_conflict": "swap"})
-    later = cluster.slurm.submit("sleep 3", "--gres=gpu:1", user=people[0])
+    later = cluster.slurm.submit("sleep 600", "--gres=gpu:1", user=people[0])
     poll_until(lambda: list(cluster.held().values()) == [str(later)])
     assert first not in cluster.held()
+    cluster.slurm.run(["scancel", str(later)], check=True)
     cluster.slurm.wait_job(later)

@@ -144,7 +144,8 @@ def test_a_requeue_by_an_administrator_is_told_as_such(
     cluster: GpuCluster, people: tuple[str, str]
 ) -> None:
     alice, _ = people
-    job = cluster.slurm.submit("sleep 3", "-wn1", "--gres=gpu:1", user=alice)
+    script = '[ "${SLURM_RESTART_COUNT-0}" = 1 ] || sleep 600'
+    job = cluster.slurm.submit(script, "-wn1", "--gres=gpu:1", user=alice)
     poll_until(lambda: cluster.held("n1"))
     cluster.slurm.wait_job(job, states=("RUNNING",))
     cluster.slurm.run(["scontrol", "requeue", str(job)], check=True)

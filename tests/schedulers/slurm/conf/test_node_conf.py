@@ -137,6 +137,10 @@ def test_absent_files_count_as_empty(tmp_path: Path) -> None:
         ("TaskPlugin=task/cgroup", "ConstrainDevices=1", True),
         ("TaskPlugin=task/\\\ncgroup", "ConstrainDevices=\\\nyes", True),
         ("TaskPlugin=task/affinity", "ConstrainDevices=yes", False),
+        ("TaskPlugin=task/none", "ConstrainDevices=yes", False),
+        ("TaskPlugin=none,affinity", "ConstrainDevices=yes", False),
+        ("TaskPlugin=none,cgroup", "ConstrainDevices=no", False),
+        ("TaskPlugin=none,cgroup\nTaskPlugin=cgroup", "ConstrainDevices=yes", True),
         ("", "ConstrainDevices=yes", False),
         ("TaskPlugin=task/cgroup", "ConstrainDevices=no", False),
         ("TaskPlugin=task/cgroup", "# ConstrainDevices=yes", False),
@@ -148,6 +152,12 @@ def test_devices_are_constrained_only_by_the_cgroup_task_plugin(
     tmp_path: Path, slurm: str, cgroup: str, constrained: bool
 ) -> None:
     assert facts(tmp_path, slurm, cgroup).constrains_devices is constrained
+
+
+@pytest.mark.parametrize("value", ["task/none,task/cgroup", "cgroup,NONE", "affinity,cgroup,none"])
+def test_plugins_beside_none_are_refused_where_releases_differ(tmp_path: Path, value: str) -> None:
+    with pytest.raises(ConfigError, match=r"slurm.conf line 2: TaskPlugin=.*remove none"):
+        facts(tmp_path, f"ClusterName=c\nTaskPlugin={value}", "ConstrainDevices=yes")
 
 
 @pytest.mark.parametrize(
