@@ -71,4 +71,5 @@ def test_every_process_of_a_job_is_the_jobs_and_no_other(
     assert {one.job for one in told} == {f"slurm:{job}"}
     assert {one.user for one in told} == {people.alice}
     assert own.job is None
-    assert {one.job for one in elsewhere} == {None}
+    # Seen from another node of this host, it is a job of this one
+    assert {one.job for one in elsewhere} == {f"slurm:{job}@{node}"}
