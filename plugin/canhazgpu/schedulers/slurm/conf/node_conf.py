@@ -22,11 +22,14 @@ from canhazgpu.schedulers.slurm.conf.gres import GresConf, order_gpu_devices, pa
 from canhazgpu.schedulers.slurm.conf.hostlist import expand_hostlist
 from canhazgpu.schedulers.slurm.conf.parser import ConfLine, ConfPairs
 from canhazgpu.schedulers.slurm.conf.partitions import ENTITIES, node_partitions
-from canhazgpu.schedulers.slurm.conf.settings import Settings, collect_settings, plugin_names
+from canhazgpu.schedulers.slurm.conf.settings import (
+    Settings,
+    collect_settings,
+    has_task_cgroup,
+)
 from canhazgpu.schedulers.slurm.conf.shared_gres import parse_shared_gres
 
 DEFAULT_SPOOL_DIR = "/var/spool/slurmd"
-_NO_PLUGIN = "none"
 BOOLEAN_YES = ("yes", "up", "true", "1")
 """What Slurm reads as true, in any case (s_p_handle_boolean in parse_value.c)."""
 
@@ -136,7 +139,7 @@ def read_node_conf(conf: Path, node: str, host: str, root: Path = Path("/")) -> 
     return SlurmNodeConf(
         node=node,
         constrains_devices=cgroup.get("constraindevices", "no").lower() in BOOLEAN_YES
-        and _has_task_cgroup(lines),
+        and has_task_cgroup(lines),
         gres=tuple(files.lines(conf.with_name("gres.conf"))),
         nodes=tuple(line for line in lines if line.leading_key == "nodename"),
         log_file=path_of(general.get("slurmdlogfile", "")),
@@ -147,23 +150,6 @@ def read_node_conf(conf: Path, node: str, host: str, root: Path = Path("/")) -> 
         gres_types=general.get("grestypes", ""),
         entities=tuple(line for line in lines if line.leading_key in ENTITIES),
     )
-
-
-def _has_task_cgroup(lines: Iterable[ConfLine]) -> bool:
-    """Tell whether Slurm loads task/cgroup; raises `ConfigError` where its releases differ.
-
-    Measured: with ``none`` anywhere in TaskPlugin, 24.11 and 26.05 load no task plugin at all, and
-    22.05 those beside it.
-    """
-    line = next((one for one in reversed(tuple(lines)) if "taskplugin" in one.pairs), None)
-    value = line.pairs["taskplugin"] if line else ""
-    found = "cgroup" in plugin_names(value, "task")
-    if found and line and _NO_PLUGIN in value.lower():
-        raise ConfigError(
-            f"{line.origin}: TaskPlugin={value[:80]} constrains devices with some releases of Slurm"
-            " and loads no plugin with others: remove none"
-        )
-    return found
 
 
 def cluster_of_conf(conf: Path) -> str:

@@ -6,13 +6,16 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import field
 
+from canhazgpu.errors import ConfigError
 from canhazgpu.frozen_dataclass import dataclass
+from canhazgpu.schedulers.slurm.conf.parser import ConfLine
 
 _ENTITY_KEYS = frozenset({"nodename", "partitionname", "downnodes", "frontendname", "nodeset"})
 """Keys of lines about a node, a partition or the like: such a line has no general settings."""
 
 _SHOW_CONFIG_LINE = re.compile(r"(\w+)(?:\[\d+\])?\s*= (.*)")
 UNSET_VALUES = ("", "(null)", "none")
+_NO_PLUGIN = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,23 @@ def collect_settings(lines: Iterable[Mapping[str, str]]) -> Settings:
             for key, value in line.items():
                 _add(found, key, value)
     return Settings(found)
+
+
+def has_task_cgroup(lines: Iterable[ConfLine]) -> bool:
+    """Tell whether Slurm loads task/cgroup; raises `ConfigError` where its releases differ.
+
+    Measured: with ``none`` anywhere in TaskPlugin, 24.11 and 26.05 load no task plugin at all, and
+    22.05 those beside it.
+    """
+    line = next((one for one in reversed(tuple(lines)) if "taskplugin" in one.pairs), None)
+    value = line.pairs["taskplugin"] if line else ""
+    found = "cgroup" in plugin_names(value, "task")
+    if found and line and _NO_PLUGIN in value.lower():
+        raise ConfigError(
+            f"{line.origin}: TaskPlugin={value[:80]} constrains devices with some releases of Slurm"
+            " and loads no plugin with others: remove none"
+        )
+    return found
 
 
 def parse_show_config(text: str) -> Settings:
