@@ -98,7 +98,7 @@ class TaskProlog:
             user=user,
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=120,
             check=False,
         )
         return Told(done.stdout.splitlines(), done.returncode, done.stderr)

@@ -8,7 +8,6 @@ import resource
 import shutil
 import stat
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -693,12 +692,18 @@ def test_what_is_no_list_of_gpus_is_not_repeated(task_prolog: TaskProlog, visibl
 
 def test_huge_input_is_answered_at_once(task_prolog: TaskProlog) -> None:
     task_prolog.record(7).write_text(GOOD)
-    began = time.monotonic()
+    began = children_cpu_s()
 
     told = task_prolog.run_as_job(",".join(["1"] * 50_000))
 
     assert (told.lines, told.status) == (refusal(TOO_MANY), 0)
-    assert time.monotonic() - began < 5
+    # Not by the clock: the test shares its core.
+    assert children_cpu_s() - began < 5
+
+
+def children_cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 HOSTILE = {

@@ -124,7 +124,9 @@ def test_without_any_node_it_says_how_to_name_them(server: PrivateRedis) -> None
         assert "--node gpu[01-16]" in result.stderr
 
 
-@pytest.mark.parametrize("node", ["n*", "n 1", "n{1}", "-n", "ä", "n1\nuser x on nopass ~* +@all"])
+@pytest.mark.parametrize(
+    "node", ["n*", "n\u00a01", "n{1}", "-n", "ä", "n1\nuser x on nopass ~* +@all"]
+)
 def test_what_is_no_nodes_name_is_refused(node: str) -> None:
     result = run(dead_url(), "--node", node)
 
