@@ -20,7 +20,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 SERVER = Path(__file__).with_name("forking_server.py")
-IN_CHILDREN = ["pynvml", "canhazgpu.probe.nvml.reader", "canhazgpu.probe.nvidia_smi.reader"]
+IN_CHILDREN = [
+    "pynvml",
+    "canhazgpu.probe.nvml.reader",
+    "canhazgpu.probe.nvidia_smi.reader",
+    "canhazgpu.probe.processes.describe",
+]
 """What children of runs import, of which no run tells."""
 
 
