@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import pytest
 from fakes.scripted_ledger import (
@@ -23,6 +24,7 @@ from canhazgpu.allocation.liveness import LivenessContext
 from canhazgpu.allocation.refusal import Refusal, RefusalKind, too_few_gpus_text
 from canhazgpu.errors import DeadlineError, VoidGrantError
 from canhazgpu.gpu.scan import GpuReading
+from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Observation
 from canhazgpu.ledger.values import (
     BlockedGpu,
     Claim,
@@ -463,3 +465,43 @@ def test_clean_gpus_need_no_force() -> None:
     ).reserve_count(CLAIM, 1, force=True)
     assert isinstance(granted, Grant)
     assert granted.in_use == frozenset()
+
+
+@dataclass
+class LedgerWithIntents(ScriptedLedger):
+    """Withholds the GPUs before it answers; `scans_before` counts the scans at that time."""
+
+    probe: ScriptedProbe = field(default_factory=lambda: ScriptedProbe(ALL_FREE))
+    choices: int = 1
+    scans_before: int = 0
+
+    def reserve_count(
+        self,
+        claim: Claim,
+        count: int,
+        observation: Observation,
+        options: GrantOptions = JOB_GRANT_OPTIONS,
+    ) -> GrantedGpus | TooFewGpus | QueuePosition:
+        self.scans_before = len(self.probe.scans)
+        for _ in range(self.choices):
+            options.on_intent()
+        return super().reserve_count(claim, count, observation, options)
+
+
+@pytest.mark.parametrize("choices", [1, 2])
+def test_the_second_look_begins_with_the_last_intent(choices: int) -> None:
+    in_use = scan_observation(used_gpu(0), free_gpu(1))
+    probe = ScriptedProbe(*[ALL_FREE] * choices, in_use)
+    ledger = LedgerWithIntents([GrantedGpus((uuid(0),)), FULL], probe=probe, choices=choices)
+    refused = service(ledger, probe).reserve_count(CLAIM, 1)
+    assert isinstance(refused, Refusal)
+    assert ledger.released == [(OWNER.token, "in use at the second look")]
+    assert [scan.observed for scan in probe.scans[: choices + 1]] == [1, *[0] * (choices - 1), 1]
+
+
+def test_a_refused_intent_grants_nothing_by_its_scan() -> None:
+    probe = ScriptedProbe(ALL_FREE)
+    ledger = LedgerWithIntents([STALE, GrantedGpus((uuid(0),))], probe=probe)
+    assert isinstance(service(ledger, probe).reserve_count(CLAIM, 1), Grant)
+    # Of each attempt its own first scan, and of the second one its own second look.
+    assert [scan.observed for scan in probe.scans] == [1, 0, 1, 1]

@@ -374,3 +374,20 @@ def test_a_heartbeat_that_would_come_too_late_is_refused(seconds: str) -> None:
     with pytest.raises(ConfigError, match="a number above 0, at most 20"):
         load({}, overrides={"run.heartbeat_s": seconds})
     assert load({}, overrides={"run.heartbeat_s": "20"}).config.run.heartbeat_s == 20
+
+
+def test_a_file_with_other_text_and_the_same_times_is_read_anew(tmp_path: Path) -> None:
+    file = write(tmp_path / "c.toml", "[slurm]\nhook_deadline_s = 30.0\n")
+    known = Path(file).stat()
+    assert load({}, file=file).config.slurm.hook_deadline_s == 30
+    write(tmp_path / "c.toml", "[slurm]\nhook_deadline_s = 31.0\n")
+    os.utime(file, ns=(known.st_atime_ns, known.st_mtime_ns))
+    assert load({}, file=file).config.slurm.hook_deadline_s == 31
+    assert (
+        load({"CANHAZGPU_SLURM_HOOK_DEADLINE_S": "32"}, file=file).config.slurm.hook_deadline_s
+        == 32
+    )
+    assert (
+        load({}, file=file, overrides={"slurm.hook_deadline_s": "33"}).config.slurm.hook_deadline_s
+        == 33
+    )

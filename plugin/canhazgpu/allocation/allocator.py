@@ -98,9 +98,12 @@ class GpuAllocator:
         `select`, and `VoidGrantError` or `DeadlineError` for a grant that does not stand.
         """
 
-        def attempt(observation: Observation) -> GrantedGpus | BlockedGpu | QueuePosition:
+        def attempt(
+            observation: Observation, on_intent: Callable[[], None]
+        ) -> GrantedGpus | BlockedGpu | QueuePosition:
             wanted = select(observation.scan.gpus)
-            return self._ledger.reserve_given(claim, wanted, observation, options)
+            told = replace(options, on_intent=on_intent)
+            return self._ledger.reserve_given(claim, wanted, observation, told)
 
         return self._reserve(claim, attempt, first_scan, force=force)
 
@@ -120,9 +123,11 @@ class GpuAllocator:
         `InputError` from `choice`.
         """
 
-        def attempt(observation: Observation) -> GrantedGpus | TooFewGpus | QueuePosition:
+        def attempt(
+            observation: Observation, on_intent: Callable[[], None]
+        ) -> GrantedGpus | TooFewGpus | QueuePosition:
             candidates = choice.candidates(observation.scan.gpus)
-            among = replace(options, candidates=candidates)
+            among = replace(options, candidates=candidates, on_intent=on_intent)
             return self._ledger.reserve_count(claim, count, observation, among)
 
         return self._reserve(claim, attempt, first_scan, force=force, choice=choice)
@@ -189,14 +194,18 @@ class GpuAllocator:
             observation = self._observe_for(claim, pending)
             if observation.scan.fault is not None:
                 return Refusal(f"{self._node}: {observation.scan.fault}", kind=RefusalKind.FAULT)
-            answer = attempt(observation)
+            second_look = _SecondLook(self._probe)
+            answer = attempt(observation, second_look.begin)
             forced: frozenset[str] = frozenset()
             if force and _is_refused_for_unreserved_use(answer):
                 forced = observation.in_use
-                answer = attempt(replace(pending.observe(), in_use=frozenset()))
+                cleared = replace(pending.observe(), in_use=frozenset())
+                answer = attempt(cleared, second_look.begin)
             if isinstance(answer, GrantedGpus):
                 intruded = (
-                    () if answer.repeated else self._rescan_for_intruders(claim, answer, forced)
+                    ()
+                    if answer.repeated
+                    else self._find_intruders(claim, answer, forced, second_look.scan())
                 )
                 if not intruded:
                     self._commit(claim.owner)
@@ -249,11 +258,11 @@ class GpuAllocator:
 
         return observed_for_share(claim, observation, self._node_view())
 
-    def _rescan_for_intruders(
-        self, claim: Claim, granted: GrantedGpus, forced: frozenset[str]
+    def _find_intruders(
+        self, claim: Claim, granted: GrantedGpus, forced: frozenset[str], second_scan: PendingScan
     ) -> tuple[GpuReading, ...]:
         """Return the granted GPUs that a second scan finds in use: they were so at the grant."""
-        second = self._observe_for(claim, self._probe.start())
+        second = self._observe_for(claim, second_scan)
         unfit = (second.in_use - second.covered.keys() - forced) | second.unknown
         seen = second.scan.by_uuid()
         return tuple(
@@ -263,7 +272,25 @@ class GpuAllocator:
         )
 
 
-LedgerAttempt = Callable[[Observation], GrantedGpus | BlockedGpu | TooFewGpus | QueuePosition]
+class _SecondLook:
+    """The scan after the GPUs were withheld from others, by an intent or by the grant itself."""
+
+    def __init__(self, probe: GpuProbe) -> None:
+        self._probe = probe
+        self._begun: PendingScan | None = None
+
+    def begin(self) -> None:
+        """Begin it, while the grant is confirmed; anew for another choice of GPUs."""
+        self._begun = self._probe.start()
+
+    def scan(self) -> PendingScan:
+        """Return it; it begins now where no intent came before the grant."""
+        return self._begun or self._probe.start()
+
+
+LedgerAttempt = Callable[
+    [Observation, Callable[[], None]], GrantedGpus | BlockedGpu | TooFewGpus | QueuePosition
+]
 
 
 def _is_refused_for_unreserved_use(

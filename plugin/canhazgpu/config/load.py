@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -47,23 +48,35 @@ def load(
     try:
         if refuses_misspelt_variables:
             refuse_misspelt_variables(environ)
-        return _load(environ, _config_file(environ, file), overrides or {})
+        path = _config_file(environ, file)
+        text = None if path is None else _text(path)
+        variables = tuple(key_values(environ, all_keys()).items())
+        return _effective(path, text, variables, tuple((overrides or {}).items()))
     except ConfigError as exc:
         if exc.next_step is None:
             exc.next_step = "correct it, and try with 'canhazgpu config show'"
         raise
 
 
-def _load(
-    environ: Mapping[str, str], path: Path | None, overrides: Mapping[str, str]
+Pairs = tuple[tuple[str, str], ...]
+
+
+@lru_cache(maxsize=4)
+def _effective(
+    path: Path | None, text: bytes | None, variables: Pairs, flags: Pairs
 ) -> EffectiveConfig:
+    """Return what these texts mean.
+
+    It depends on nothing else, so it is kept: the agent's handlers have it from their parent, as
+    long as the file's text is the same.
+    """
     keys = all_keys()
     values: dict[str, Any] = {one.path: one.default for one in keys.values()}
     origins = dict.fromkeys(keys, "default")
     for origin, found in (
-        *_from_file(path, keys),
-        *_from_environment(environ, keys),
-        *_from_flags(overrides, keys),
+        *_from_file(path, text, keys),
+        *_from_environment(variables, keys),
+        *_from_flags(flags, keys),
     ):
         for name, value in found.items():
             values[name] = _validated(keys[name], value, origin)
@@ -88,11 +101,13 @@ def _config_file(environ: Mapping[str, str], file: str | None) -> Path | None:
 SourceValues = tuple[str, dict[str, Any]]
 
 
-def _from_file(path: Path | None, keys: Mapping[str, Key]) -> Iterator[SourceValues]:
-    if path is None:
+def _from_file(
+    path: Path | None, text: bytes | None, keys: Mapping[str, Key]
+) -> Iterator[SourceValues]:
+    if path is None or text is None:
         return
     origin = f"file {path}"
-    for section, content in _parsed(path).items():
+    for section, content in _parsed(path, text).items():
         if section not in SECTIONS:
             raise ConfigError(
                 f"unknown section [{section}] in {path}; known: {', '.join(SECTIONS)}"
@@ -104,29 +119,31 @@ def _from_file(path: Path | None, keys: Mapping[str, Key]) -> Iterator[SourceVal
         yield origin, {f"{section}.{name}": value for name, value in content.items()}
 
 
-def _parsed(path: Path) -> dict[str, Any]:
+def _text(path: Path) -> bytes:
     try:
-        with path.open("rb") as stream:
-            return tomllib.load(stream)
+        return path.read_bytes()
     except OSError as exc:
         raise ConfigError(
             f"cannot read configuration file {path}: {exc.strerror}",
             next_step=f"--config or {CONFIG_VARIABLE} names another",
         ) from exc
+
+
+def _parsed(path: Path, text: bytes) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text.decode())
     except (ValueError, RecursionError) as exc:
         # TOMLDecodeError, UnicodeDecodeError, and other errors that tomllib does not catch.
         raise ConfigError(f"configuration file {path} is not TOML: {exc}") from exc
 
 
-def _from_environment(
-    environ: Mapping[str, str], keys: Mapping[str, Key]
-) -> Iterator[SourceValues]:
-    for path, value in key_values(environ, keys).items():
+def _from_environment(variables: Pairs, keys: Mapping[str, Key]) -> Iterator[SourceValues]:
+    for path, value in variables:
         yield f"environment {keys[path].variable}", {path: value}
 
 
-def _from_flags(overrides: Mapping[str, str], keys: Mapping[str, Key]) -> Iterator[SourceValues]:
-    for path, value in overrides.items():
+def _from_flags(flags: Pairs, keys: Mapping[str, Key]) -> Iterator[SourceValues]:
+    for path, value in flags:
         _require_known_key(path, "the command line", keys)
         yield "flag", {path: value}
 

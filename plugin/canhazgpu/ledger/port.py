@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import field
 from typing import Protocol
 
@@ -61,11 +61,14 @@ class GrantOptions:
     `affinity`: the free GPUs that the claim's user released last are granted first, the most
     recently released one before the others. The rest follow, least recently released first.
     `candidates` are the GPUs (UUIDs) among which a count is granted; None: all of the scan.
+    `on_intent` is called once nobody else can be granted the GPUs, where that is before the grant
+    is confirmed: what takes time can begin then.
     """
 
     queues: bool = False
     affinity: bool = False
     candidates: frozenset[str] | None = None
+    on_intent: Callable[[], None] = lambda: None
 
 
 JOB_GRANT_OPTIONS = GrantOptions()

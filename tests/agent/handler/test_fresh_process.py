@@ -8,13 +8,15 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from canhazgpu.agent.handler.conversation import Conversation
-from canhazgpu.agent.handler.serve import CRASHED, run_handler
+from canhazgpu.agent.handler.handed_request import encode_handed
+from canhazgpu.agent.handler.serve import CRASHED, run_handler, run_spare_handler
 from canhazgpu.agent.peer import peer_of
 from canhazgpu.agent.reports import Report, Reports
 from canhazgpu.agent.request import Door, Request
@@ -25,9 +27,20 @@ from canhazgpu.agent.wire.interface import Call
 CALL = {"method": interface.JOB_START, "parameters": {"environment": {"SLURM_JOB_ID": "7"}}}
 
 
-def handled(work: Callable[[Conversation, Call], None]) -> tuple[int, str, list[Report]]:
+Handled = Callable[[Callable[[Conversation, Call], None]], tuple[int, str, list[Report]]]
+
+
+@pytest.fixture(params=["forked for its request", "forked before"])
+def handled(request: pytest.FixtureRequest) -> Handled:
+    return partial(outcome, is_spare=request.param == "forked before")
+
+
+def outcome(
+    work: Callable[[Conversation, Call], None], *, is_spare: bool
+) -> tuple[int, str, list[Report]]:
     """The exit status of a handler that does this, what it sent, and its reports."""
     reports = Reports()
+    listener_end, handler_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours, theirs = socket.socketpair()
     frame = encode(CALL)[:-1]
     peer = peer_of(theirs)
@@ -36,8 +49,14 @@ def handled(work: Callable[[Conversation, Call], None]) -> tuple[int, str, list[
     if pid == 0:
         os.environ["LD_PRELOAD_OF_LISTENER"] = "x"
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if is_spare:
+            run_spare_handler(handler_end, reports.write_end, lambda: None, work, lambda _: None)
         values = {name: getattr(request, name) for name in request.__slots__}
         run_handler(Request(**{**values, "reports": reports.write_end}), work, lambda _: None)
+    handler_end.close()
+    if is_spare:
+        socket.send_fds(listener_end, [encode_handed(request)], [theirs.fileno()])
+    listener_end.close()
     theirs.close()
     ours.settimeout(60)
     sent = b""
@@ -55,7 +74,7 @@ def tell(conversation: Conversation, what: object) -> None:
     conversation._request.connection.sendall(json.dumps(what).encode())
 
 
-def test_it_has_no_descriptor_but_its_own() -> None:
+def test_it_has_no_descriptor_but_its_own(handled: Handled) -> None:
     held = [os.open("/dev/null", os.O_RDONLY) for _ in range(20)]
 
     def work(conversation: Conversation, _: Call) -> None:
@@ -74,7 +93,7 @@ def test_it_has_no_descriptor_but_its_own() -> None:
     assert sorted(link.partition(":")[0] for link in above) == ["anon_inode", "pipe", "socket"]
 
 
-def test_it_has_no_variable_and_no_handler_of_the_listener() -> None:
+def test_it_has_no_variable_and_no_handler_of_the_listener(handled: Handled) -> None:
     def work(conversation: Conversation, _: Call) -> None:
         ignored = signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
         own_session = os.getsid(0) == os.getpid()
@@ -86,7 +105,7 @@ def test_it_has_no_variable_and_no_handler_of_the_listener() -> None:
 
 
 @pytest.mark.parametrize("name", ["this", "antigravity"])
-def test_an_import_is_reported(name: str) -> None:
+def test_an_import_is_reported(handled: Handled, name: str) -> None:
     assert name not in sys.modules
 
     def work(conversation: Conversation, _: Call) -> None:
@@ -97,7 +116,7 @@ def test_an_import_is_reported(name: str) -> None:
     assert [one.fault for one in found if one.fault] == [f"a handler imported {name}"]
 
 
-def test_an_error_is_reported() -> None:
+def test_an_error_is_reported(handled: Handled) -> None:
     def work(conversation: Conversation, _: Call) -> None:
         raise RuntimeError("no luck")
 
@@ -108,7 +127,7 @@ def test_an_error_is_reported() -> None:
     assert "RuntimeError: no luck" in fault and "test_fresh_process.py" in fault
 
 
-def test_what_is_written_reaches_no_descriptor() -> None:
+def test_what_is_written_reaches_no_descriptor(handled: Handled) -> None:
     def work(conversation: Conversation, _: Call) -> None:
         sys.stdout.write("out\n")
         sys.stderr.write("err\n")

@@ -249,6 +249,7 @@ def test_a_client_that_gives_up_before_it_confirms_has_nothing_done(agent: Runni
 def test_without_descriptors_it_waits_for_some(agent: RunningAgent) -> None:
     agent.status()
     poll_until(lambda: not agent.children())
+    agent.spare_handler()
     pid = agent.process.pid
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}  # noqa: PTH208

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
@@ -22,7 +23,7 @@ from canhazgpu.ledger.local.book.book_file import BookFile
 from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.ledger.local.outage import StoreOutage
 from canhazgpu.ledger.local.reconcile import Reconciler
-from canhazgpu.ledger.port import Ledger
+from canhazgpu.ledger.port import GrantOptions, Ledger
 from canhazgpu.ledger.store import name_resolution
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.ledger import RedisLedger
@@ -308,3 +309,21 @@ def test_a_job_that_was_over_takes_from_nobody_however_long_the_journal(
         uuid(0): "run:a",
         uuid(1): job(2).owner,
     }
+
+
+def test_an_intent_is_in_the_book_when_it_is_told_and_the_store_does_not_know_it(
+    node: Node,
+) -> None:
+    seen: list[tuple[Any, Any]] = []
+
+    def look() -> None:
+        (intent,) = json.loads((node.place / "book.json").read_text())["intents"]
+        (view,) = node.open_store().read_nodes([node.name])
+        seen.append((intent["gpus"], view.all_reservations()))
+
+    options = GrantOptions(on_intent=look)
+    ledger = node.process()
+    assert ledger.reserve_count(job(1), 1, node.seen(), options) == GrantedGpus((uuid(0),))
+    assert ledger.reserve_given(job(2), [uuid(1)], node.seen(), options) == GrantedGpus((uuid(1),))
+    assert [gpus for gpus, _ in seen] == [[uuid(0)], [uuid(1)]]
+    assert [one.gpu for _, held in seen for one in held] == [uuid(0)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from ledger_samples import Observe, Store, job, run, share, uuid, view
+from ledger_samples import Observe, Store, job, run, share, uuid, view, wait_for_next_ms
 
 from canhazgpu.ledger.journal_entries import RELEASE, JournalEntry, NumberedEntry
 from canhazgpu.ledger.port import Confirmed, GrantSettled, UnconfirmedGrant
@@ -102,6 +102,7 @@ def test_earlier_entries_come_first(ledger: RedisLedger, node: str, observe: Obs
     entries = (release(2, job(1), of=1),)
     seen = observe()
     assert ledger.confirm(node, grant(3, job(2), 1, entries=entries), seen) == GRANTED
+    wait_for_next_ms()
     assert ledger.confirm(node, grant(4, job(3), 0, settled=3), observe()) == GRANTED
     assert owners(ledger, node) == {uuid(1): [job(2).owner], uuid(0): [job(3).owner]}
 

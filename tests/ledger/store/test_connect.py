@@ -15,13 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from servers.private_redis import BINARIES, PrivateRedis, free_port, need_binary
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import ConfigError, StoreError, error_text
+from canhazgpu.ledger.store.client import open_client, prepare_client
 from canhazgpu.ledger.store.connect import Role, connect, masked_url, translate_errors
 from canhazgpu.ledger.store.ping_command import ping_command
 from canhazgpu.ledger.store.url import StoreUrl, parse_store_url
+from canhazgpu.ledger.wait_budget import WaitBudget
 
 PASSWORD = "s3cr3t-w0rd"
 HANG_GUARD = 5
@@ -519,3 +522,25 @@ def scripted_server(answer: Callable[[socket.socket], None]) -> Iterator[int]:
                     connection.shutdown(socket.SHUT_RDWR)
             thread.join(0.1)
         listener.close()
+
+
+def test_a_client_made_in_advance_is_used_once_with_the_login_of_its_user() -> None:
+    with PrivateRedis(tcp=True, password=PASSWORD) as server:
+        address = StoreUrl("redis", (("127.0.0.1", server.port),))
+        prepare_client(address, 5.0)
+        url = parse_store_url(server.url)
+        first = open_client(url, 5.0, WaitBudget())
+        second = open_client(url, 5.0, WaitBudget())
+        assert first.ping() and second.ping()
+        assert first.connection_pool is not second.connection_pool
+        with pytest.raises(redis.AuthenticationError):
+            open_client(address, 5.0, WaitBudget()).ping()
+
+
+def test_a_client_made_in_advance_opens_nothing() -> None:
+    with PrivateRedis(tcp=True) as server:
+        prepare_client(StoreUrl("redis", (("127.0.0.1", server.port),)), 5.0)
+        with server.client() as seen:
+            assert (
+                seen.info("stats")["total_connections_received"] <= 2
+            )  # this one, and the start's

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -110,7 +111,16 @@ class RunningAgent:
         poll_until(lambda: self.status()["children"] <= 0)
 
     def children(self) -> list[int]:
-        """The pids of its children."""
+        """The pids of its children that do something: handlers, the scanner, the watcher."""
+        return [pid for pid in self._all_children() if not waits_for_request(pid)]
+
+    def spare_handler(self) -> int:
+        """The pid of the handler that waits for its request, once there is one."""
+        return poll_until(
+            lambda: next((pid for pid in self._all_children() if waits_for_request(pid)), 0)
+        )
+
+    def _all_children(self) -> list[int]:
         task = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in task.read_text().split()]
 
@@ -144,6 +154,16 @@ def run_hook(
     )
     assert done.returncode < 120, f"the agent did not answer: status {done.returncode}"
     return done
+
+
+def waits_for_request(pid: int) -> bool:
+    """Whether it has a socket of packets, as the handler that is forked in advance."""
+    rows = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
+    packets = {f"socket:[{row[6]}]" for row in rows if row[4] == "0005"}
+    try:
+        return any(os.readlink(one) in packets for one in Path(f"/proc/{pid}/fd").iterdir())  # noqa: PTH115
+    except OSError:
+        return False
 
 
 def is_alive(pid: int) -> bool:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import NoReturn
 
 from canhazgpu.agent.handler.conversation import Conversation, send_message
 from canhazgpu.agent.handler.fresh_process import become_fresh
+from canhazgpu.agent.handler.handed_request import receive_handed
 from canhazgpu.agent.reports import Report, write_report
 from canhazgpu.agent.request import Door, Request
 from canhazgpu.agent.wire import interface
@@ -35,19 +38,56 @@ def run_handler(
     request: Request, run_hook_request: HookRunner, run_job_check: JobCheckRunner
 ) -> NoReturn:
     """Be the handler of this request; the process ends with it."""
+    become = partial(become_fresh, {request.connection.fileno(), request.reports})
+    _run(
+        become,
+        lambda: request,
+        request.reports,
+        lambda taken: serve(taken, run_hook_request, run_job_check),
+    )
+
+
+def run_spare_handler(
+    end: socket.socket,
+    reports: int,
+    prepare: Callable[[], None],
+    run_hook_request: HookRunner,
+    run_job_check: JobCheckRunner,
+) -> NoReturn:
+    """Be a handler whose request comes later, at this end of a pair; it may never come."""
+
+    def become() -> None:
+        become_fresh({end.fileno(), reports})
+        prepare()
+
+    def wait() -> Request | None:
+        with end:
+            return receive_handed(end, reports)
+
+    _run(become, wait, reports, lambda taken: serve(taken, run_hook_request, run_job_check))
+
+
+def _run(
+    become: Callable[[], None],
+    take: Callable[[], Request | None],
+    reports: int,
+    serve_request: Callable[[Request], None],
+) -> NoReturn:
     status = CRASHED
     try:
-        become_fresh({request.connection.fileno(), request.reports})
+        become()
         known = len(sys.modules)
-        serve(request, run_hook_request, run_job_check)
+        request = take()
+        if request is not None:
+            serve_request(request)
         if len(sys.modules) != known:
             late = ", ".join(list(sys.modules)[known:])
-            _report_fault(request, f"a handler imported {late}")
+            _report_fault(reports, f"a handler imported {late}")
         status = 0
     except BaseException as exc:
         where = traceback.extract_tb(exc.__traceback__)[-1]
         _report_fault(
-            request,
+            reports,
             f"internal error at {Path(where.filename).name}:{where.lineno}:"
             f" {type(exc).__name__}: {exc} (please report this)",
         )
@@ -144,5 +184,5 @@ def _next_frame(request: Request, inbox: Inbox) -> bytes | None:
     return frame
 
 
-def _report_fault(request: Request, text: str) -> None:
-    write_report(request.reports, Report(os.getpid(), fault=text))
+def _report_fault(reports: int, text: str) -> None:
+    write_report(reports, Report(os.getpid(), fault=text))

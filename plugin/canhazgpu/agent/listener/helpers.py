@@ -1,13 +1,16 @@
-"""The listener's processes beside its handlers: the scanner and the watcher."""
+"""The listener's processes beside its handlers: the scanner, the watcher, the spare handler."""
 
 from __future__ import annotations
 
+import contextlib
 import select
 from collections.abc import Callable, Iterator
 
 from canhazgpu.agent.listener.forking import blocked_signals
 from canhazgpu.agent.listener.scanner_starter import ScannerStarter
+from canhazgpu.agent.listener.spare_handler import SpareHandler
 from canhazgpu.agent.listener.watcher_starter import WatcherStarter
+from canhazgpu.agent.request import Request
 
 
 class Helpers:
@@ -18,10 +21,12 @@ class Helpers:
         fault: Callable[[str], None],
         scanner: ScannerStarter | None = None,
         watcher: WatcherStarter | None = None,
+        spare: SpareHandler | None = None,
     ) -> None:
         self._fault = fault
         self._scanner = scanner
         self._watcher = watcher
+        self._spare = spare
 
     def wait_with(self, poll: select.poll) -> Iterator[float | None]:
         """Register what tells that one is needed; yield how long to wait for more, in seconds."""
@@ -44,6 +49,22 @@ class Helpers:
             if self._watcher.is_needed():
                 self._start("watcher", self._watcher.start)
 
+    def start_spare(self) -> None:
+        """Fork a handler in advance, if there is none."""
+        if self._spare and self._spare.is_missing:
+            # What keeps it from being forked is told where a request needs a process.
+            with blocked_signals(), contextlib.suppress(OSError):
+                self._spare.start()
+
+    def hand_over(self, request: Request) -> int:
+        """Give the request to the spare handler; return its pid, 0 where none takes it."""
+        return self._spare.hand_over(request) if self._spare else 0
+
+    def end_spare(self) -> None:
+        """Let the spare handler end; none is forked any more."""
+        if self._spare:
+            self._spare.end()
+
     def note_served(self) -> None:
         """Note that a handler has ended: there may be something for the watcher."""
         if self._watcher:
@@ -51,7 +72,7 @@ class Helpers:
 
     def reap(self) -> None:
         """Note those that have ended."""
-        for child in (self._scanner, self._watcher):
+        for child in (self._scanner, self._watcher, self._spare):
             if child and (fault := child.reap()):
                 self._fault(fault)
 

@@ -63,6 +63,8 @@ class Listener:
         `wake_up` is a descriptor that becomes readable with a signal.
         """
         try:
+            if not self.busy:
+                self.helpers.start_spare()
             self._handle(self._wait(wake_up, longest_s), wake_up)
         except MemoryError:
             # What waits is still there for the next step.
@@ -88,6 +90,7 @@ class Listener:
     def close_doors(self) -> None:
         """Let nobody in any more, and turn away those whose request has not arrived."""
         self.doors = {}
+        self.helpers.end_spare()
         for connection in self._connections.all():
             self._drop(connection, _ending())
 
@@ -176,7 +179,7 @@ class Listener:
             return
         if frame is not None:
             try:
-                self._fork(connection, frame)
+                self._start_handler(connection, frame)
             except MemoryError:
                 # Its request is taken from it, and does not come again.
                 self._drop(connection)
@@ -187,7 +190,7 @@ class Listener:
         self.admission.leave(connection.door, connection.peer.uid)
         close_socket(connection.socket, why)
 
-    def _fork(self, connection: Connection, frame: bytes) -> None:
+    def _start_handler(self, connection: Connection, frame: bytes) -> None:
         request = Request(
             connection.socket,
             frame,
@@ -198,20 +201,26 @@ class Listener:
             os.getpid(),
             self.reports.write_end,
         )
-        with blocked_signals():
-            try:
-                pid = os.fork()
-                if pid == 0:
-                    end_after(lambda: self.serve(request))
-            except OSError as exc:
-                self.history.fault(f"cannot start a process: {exc.strerror}")
-                why = {"reason": f"cannot start a process: {exc.strerror}"}
-                self._drop(connection, interface.error(interface.UNAVAILABLE, why))
-                return
+        pid = self.helpers.hand_over(request) if connection.door is Door.HOOKS else 0
+        try:
+            pid = pid or self._forked(request)
+        except OSError as exc:
+            self.history.fault(f"cannot start a process: {exc.strerror}")
+            why = {"reason": f"cannot start a process: {exc.strerror}"}
+            self._drop(connection, interface.error(interface.UNAVAILABLE, why))
+            return
         self._connections.remove(connection)
         connection.socket.close()
         self._children.add(pid, connection.door, connection.peer.uid)
         self.history.children = len(self._children)
+
+    def _forked(self, request: Request) -> int:
+        """Fork a handler for the request; return its pid."""
+        with blocked_signals():
+            pid = os.fork()
+            if pid == 0:
+                end_after(lambda: self.serve(request))
+        return pid
 
 
 def _ending() -> Message:

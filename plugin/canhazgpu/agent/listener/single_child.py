@@ -46,6 +46,11 @@ class SingleChild:
                 os._exit(status)
         self._pid = pid
 
+    def release(self) -> int:
+        """Return its pid, and forget it: the caller reaps it."""
+        pid, self._pid = self._pid, 0
+        return pid
+
     def reap(self) -> str:
         """Note that the process has ended, if it has; return its fault, empty for none.
 

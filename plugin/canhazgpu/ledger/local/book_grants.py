@@ -191,11 +191,18 @@ class StoreConfirmedGrants:
         self._opened: dict[str, tuple[Intent, bool]] = {}
 
     def reserve(
-        self, claim: Claim, observation: Observation, choose: Choose, *, chooses_anew: bool
+        self,
+        claim: Claim,
+        observation: Observation,
+        choose: Choose,
+        *,
+        chooses_anew: bool,
+        on_intent: Callable[[], None] = lambda: None,
     ) -> GrantedGpus | BlockedGpu | TooFewGpus:
         """Open and confirm a grant; `commit` has to follow unless it is a repeated one.
 
         With `chooses_anew`, other GPUs are chosen where the store refuses the first ones.
+        `on_intent` is called for each choice, when it is in the book.
         """
         answer: GrantedGpus | BlockedGpu | TooFewGpus = TooFewGpus(1, 0, 0, 0, 0, stale=1)
         for _ in range(self.MAX_CHOICES):
@@ -205,6 +212,7 @@ class StoreConfirmedGrants:
                 # The store is not asked for a grant; it learns what was seen all the same.
                 self._access.ask(lambda store: store.publish_scan(observation), lambda: None)
                 return opened
+            on_intent()
             outcome = self._confirm(opened, observation)
             if outcome is None:
                 return GrantedGpus(opened.gpus)

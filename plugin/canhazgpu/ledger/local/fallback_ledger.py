@@ -97,6 +97,7 @@ class FallbackLedger(DelegatingLedger):
                 book, claim, count, observation, now, candidates=options.candidates
             ),
             chooses_anew=True,
+            on_intent=options.on_intent,
         )
         assert not isinstance(answer, BlockedGpu)  # noqa: S101 - choosing anew ends with a count
         self._note_answer(claim, answer)
@@ -115,6 +116,7 @@ class FallbackLedger(DelegatingLedger):
             observation,
             lambda book, now: grant_given(book, claim, gpus, observation, now),
             chooses_anew=False,
+            on_intent=options.on_intent,
         )
         if isinstance(answer, TooFewGpus):
             answer = BlockedGpu(gpus[0], "stale")

@@ -7,6 +7,7 @@ an answer that came in part.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import redis
@@ -18,8 +19,12 @@ from canhazgpu.ledger.wait_budget import WaitBudget
 class _BudgetedWaits:
     """Mixed into a connection class of redis-py, before it."""
 
-    wait_budget: WaitBudget
-    timeout_s: float
+    def __init__(
+        self: Any, *given: Any, wait_budget: WaitBudget, timeout_s: float, **named: Any
+    ) -> None:
+        self.wait_budget = wait_budget
+        self.timeout_s = timeout_s
+        super().__init__(*given, **named)
 
     def _connect(self: Any) -> Any:
         # redis-py 5.0 forgets the limits of a Unix socket.
@@ -72,9 +77,11 @@ class _BudgetedWaits:
         return super().read_response(*given, **named)  # type: ignore[misc]
 
 
-def budgeted(connection_class: type, budget: WaitBudget, timeout_s: float) -> type:
-    """Return the connection class with its waits limited by the budget; one by `timeout_s`."""
-    name = f"Budgeted{connection_class.__name__}"
-    return type(
-        name, (_BudgetedWaits, connection_class), {"wait_budget": budget, "timeout_s": timeout_s}
-    )
+@cache
+def budgeted(connection_class: type) -> type:
+    """Return the class whose connections wait by a budget.
+
+    They take `wait_budget` and `timeout_s` (the limit of one wait, in seconds) besides the class's
+    own arguments.
+    """
+    return type(f"Budgeted{connection_class.__name__}", (_BudgetedWaits, connection_class), {})

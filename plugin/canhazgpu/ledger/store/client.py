@@ -35,26 +35,68 @@ if hasattr(redis, "DriverInfo"):
     _NO_CLIENT_NAME = {"driver_info": redis.DriverInfo(name="", lib_version="")}
 
 
+class _NoRetry(Retry):
+    """Retries nothing. It has no state, so connections may share it: a copy of each takes time."""
+
+    def __init__(self) -> None:
+        super().__init__(NoBackoff(), 0)
+
+    def __deepcopy__(self, _memo: object) -> _NoRetry:
+        return self
+
+
+_prepared: dict[str, redis.Redis] = {}
+"""Clients that were made in advance, by what they are made for. Each is used once."""
+
+
+def prepare_client(url: StoreUrl, timeout_s: float) -> None:
+    """Make a client for this address in advance: the next `open_client` takes it.
+
+    It is for a process that is forked before it asks the store. Nothing is connected, and no name
+    or password is kept.
+    """
+    if (key := _key(url, timeout_s)) not in _prepared and url.scheme in _ONE_SERVER:
+        _prepared[key] = _one_server(url, timeout_s)
+
+
 def open_client(url: StoreUrl, timeout_s: float, budget: WaitBudget) -> redis.Redis:
     """Return a client for any form of store URL; raises redis-py's errors and `OSError`."""
+    if url.scheme in _ONE_SERVER:
+        client = _prepared.pop(_key(url, timeout_s), None) or _one_server(url, timeout_s)
+        login = {"username": url.username, "password": url.password}
+        cast(Any, client.connection_pool).connection_kwargs.update(login)
+        return _budgeted(client, budget)
     options = _options(timeout_s, url.username, url.password)
-    if url.scheme == "unix":
-        return _budgeted(redis.Redis(unix_socket_path=url.path, db=url.db, **options), budget)
     if url.scheme == "redis+sentinel":
         return _open_sentinel(url, timeout_s, options, budget)
-    if url.scheme == "redis+cluster":
-        return _open_cluster(url, options, budget)
+    return _open_cluster(url, options, budget)
+
+
+_ONE_SERVER = ("unix", "redis", "rediss")
+"""The schemes of a server that is connected to directly."""
+
+
+def _key(url: StoreUrl, timeout_s: float) -> str:
+    return repr((url.scheme, url.hosts, url.path, url.db, sorted(url.options.items()), timeout_s))
+
+
+def _one_server(url: StoreUrl, timeout_s: float) -> redis.Redis:
+    """Return a client of one server, which has no login yet."""
+    options = _options(timeout_s, None, None)
+    if url.scheme == "unix":
+        return redis.Redis(unix_socket_path=url.path, db=url.db, **options)
     host, port = url.hosts[0]
     if url.scheme == "rediss":
         options |= {"ssl": True, **url.options}
-    return _budgeted(redis.Redis(host=host, port=port, db=url.db, **options), budget)
+    return redis.Redis(host=host, port=port, db=url.db, **options)
 
 
 def _budgeted(client: redis.Redis, budget: WaitBudget) -> redis.Redis:
     """Return the client, which has made no connection yet."""
     pool = cast(Any, client.connection_pool)
     timeout_s = pool.connection_kwargs["socket_timeout"]
-    pool.connection_class = budgeted(pool.connection_class, budget, timeout_s)
+    pool.connection_class = budgeted(pool.connection_class)
+    pool.connection_kwargs.update(wait_budget=budget, timeout_s=timeout_s)
     return client
 
 
@@ -78,7 +120,10 @@ def _open_cluster(url: StoreUrl, options: dict[str, Any], budget: WaitBudget) ->
     # takes a class of connections only with a URL.
     (host, port), *others = url.hosts
     pool = partial(
-        ConnectionPool, connection_class=budgeted(Connection, budget, options["socket_timeout"])
+        ConnectionPool,
+        connection_class=budgeted(Connection),
+        wait_budget=budget,
+        timeout_s=options["socket_timeout"],
     )
     cluster = cast(Any, RedisCluster)(
         url=f"redis://{host}:{port}",
@@ -93,7 +138,7 @@ def _options(timeout_s: float, username: str | None, password: str | None) -> di
     return {
         "socket_timeout": timeout_s,
         "socket_connect_timeout": timeout_s,
-        "retry": Retry(NoBackoff(), 0),
+        "retry": _NoRetry(),
         "decode_responses": True,
         # A record with invalid UTF-8 must not keep the others from being shown.
         "encoding_errors": "replace",

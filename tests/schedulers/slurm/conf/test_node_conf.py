@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -405,3 +406,14 @@ def test_a_node_without_files_of_its_own_has_what_its_controller_sent(
         (tmp_path / name).touch()
 
     assert default_conf_path() == str(tmp_path / expected)
+
+
+def test_a_file_with_other_text_and_the_same_times_is_read_anew(tmp_path: Path) -> None:
+    conf, gres = tmp_path / "slurm.conf", tmp_path / "gres.conf"
+    conf.write_text("NodeName=n1 Gres=gpu:1\n")
+    gres.write_text("Name=gpu File=/dev/nvidia0\n")
+    known = gres.stat()
+    assert read_node_conf(conf, "n1", "n1").gpu_devices[0].files == ("/dev/nvidia0",)
+    gres.write_text("Name=gpu File=/dev/nvidia1\n")
+    os.utime(gres, ns=(known.st_atime_ns, known.st_mtime_ns))
+    assert read_node_conf(conf, "n1", "n1").gpu_devices[0].files == ("/dev/nvidia1",)

@@ -7,6 +7,7 @@ line, 24.11 beside ``slurm.conf``.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from canhazgpu.errors import ConfigError
@@ -29,6 +30,33 @@ class FileStamp:
     modified_ns: int = 0
     size: int = 0
     inode: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _LogicalLine:
+    """A line and its number: the file that it includes and the text behind, or pairs and rest."""
+
+    number: int
+    include: tuple[str, str] | None
+    line: ConfLine
+
+
+@lru_cache(maxsize=16)
+def _parsed(path: str, text: str) -> tuple[_LogicalLine, ...]:
+    """Return the lines of a file with this text.
+
+    They depend on nothing else, so they are kept: a hook reads some files several times, and the
+    agent's handlers have them from their parent, as long as the text is the same.
+    """
+    found = []
+    for number, line in logical_lines(text):
+        if include := included_file(line):
+            found.append(_LogicalLine(number, include, ConfLine({}, include[1], path, number)))
+            continue
+        pairs, rest = parse_pairs(line)
+        if pairs or rest:
+            found.append(_LogicalLine(number, None, ConfLine(pairs, rest, path, number)))
+    return tuple(found)
 
 
 class ConfFiles:
@@ -55,21 +83,17 @@ class ConfFiles:
         return iter(()) if text is None else self._lines(path, text, 0)
 
     def _lines(self, path: Path, text: str, depth: int) -> Iterator[ConfLine]:
-        for number, line in logical_lines(text):
-            if include := included_file(line):
-                origin = f"{path} line {number}"
-                yield from self._included(include[0], path, origin, depth + 1)
-                if include[1]:
-                    yield ConfLine({}, include[1], str(path), number)
+        for one in _parsed(str(path), text):
+            origin = f"{path} line {one.number}"
+            if one.include:
+                yield from self._included(one.include[0], path, origin, depth + 1)
+                if one.line.rest:
+                    yield one.line
                 continue
-            pairs, rest = parse_pairs(line)
-            if not pairs and included_file(rest):
-                raise ConfigError(
-                    f"{path} line {number}: Include is not the first word of its line"
-                )
-            self.cluster = pairs.get("clustername", self.cluster)
-            if pairs or rest:
-                yield ConfLine(pairs, rest, str(path), number)
+            if not one.line.pairs and included_file(one.line.rest):
+                raise ConfigError(f"{origin}: Include is not the first word of its line")
+            self.cluster = one.line.pairs.get("clustername", self.cluster)
+            yield one.line
 
     def _included(self, name: str, path: Path, origin: str, depth: int) -> Iterator[ConfLine]:
         if depth > MAX_INCLUDE_DEPTH:

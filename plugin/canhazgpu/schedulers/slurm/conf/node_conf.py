@@ -54,6 +54,8 @@ class SlurmNodeConf:
     stamps: Mapping[str, FileStamp] = field(default_factory=dict)
     gres_types: str = ""
     entities: tuple[ConfLine, ...] = ()
+    _gres_conf: list[GresConf] = field(default_factory=list, compare=False, repr=False)
+    """Filled on the first use."""
 
     @property
     def gpu_devices(self) -> tuple[GpuDevice, ...]:
@@ -69,7 +71,9 @@ class SlurmNodeConf:
     @property
     def gres_conf(self) -> GresConf:
         """What ``gres.conf`` says of this node's GPUs; raises `InputError`."""
-        return parse_gres_conf(self.gres, self.node)
+        if not self._gres_conf:
+            self._gres_conf.append(parse_gres_conf(self.gres, self.node))
+        return self._gres_conf[0]
 
     @property
     def declared_gpus(self) -> tuple[DeclaredGpus, ...] | None:

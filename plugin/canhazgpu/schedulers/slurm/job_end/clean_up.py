@@ -55,6 +55,10 @@ class GpuCleanUp:
         self._usage = usage_policy(hook.config.validation)
         self._ends_processes = hook.config.epilog.leftovers == "kill"
         self._deadline = time.monotonic() + time_s - FINAL_SCAN_S
+        # Beside the store's answer. Not where others may share the GPUs: the scan would show those
+        # who have left them when the store is read.
+        alone = record.gpus and not record.share
+        self._first_scan = hook.probe.start() if alone else None
         (self._view,) = ledger.read_nodes([hook.job.node])
         recorded = [gpu.uuid for gpu in record.gpus]
         self._held = gpus_of_ended_job(record.owner, recorded, self._view)
@@ -87,7 +91,7 @@ class GpuCleanUp:
 
     def _scan_held_gpus(self) -> tuple[Observation, tuple[Leftover, ...]]:
         """Scan, and find the leftovers among the processes on the GPUs that the job held."""
-        self._scan = self._hook.probe.start()
+        self._scan, self._first_scan = self._first_scan or self._hook.probe.start(), None
         observation = self._scan.observe()
         gpus = [gpu for gpu in observation.scan.gpus if gpu.uuid in self._held]
         pids = {process.pid for gpu in gpus for process in processes_to_end(gpu, self._usage)}
