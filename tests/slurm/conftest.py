@@ -74,5 +74,6 @@ def _agents_answered(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     cluster = request.node.funcargs.get("cluster")
     if isinstance(cluster, GpuCluster) and cluster.agents is not None:
+        has_timer = bool(cluster.slurm.spec.health_check_interval_s)
         for node in cluster.slurm.spec.node_names():
-            cluster.agents.assert_all_answered(node)
+            cluster.agents.assert_all_answered(node, has_timer=has_timer)

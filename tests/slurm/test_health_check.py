@@ -189,7 +189,11 @@ def test_a_node_that_lost_slurmd_and_all_its_jobs(
     poll_until(lambda: len(cluster.held("n2")) == 2)
     cluster.slurm.kill_slurmd("n2")
     kill_all_of(cluster, job)
+    if cluster.agents is not None:
+        cluster.slurm.kill_agent("n2")
     shutil.rmtree(cluster.root / "run" / "n2")
+    if cluster.agents is not None:
+        cluster.slurm.start_agents("n2")
     with store.client() as direct:
         key = "canhazgpu:{n2}:reservations"
         for gpu, text in direct.hgetall(key).items():

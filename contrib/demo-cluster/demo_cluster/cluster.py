@@ -19,6 +19,7 @@ from demo_cluster.daemons import (
     slurmctld_command,
     slurmd_command,
     wait_for_munge,
+    with_mounts,
 )
 from demo_cluster.devices import make_devices
 from demo_cluster.errors import DemoClusterError, StartError, WaitTimeout
@@ -107,7 +108,12 @@ class PrivateSlurm(SlurmClient):
         with ExitStack() as starting:
             agents = [
                 starting.enter_context(
-                    StartingAgent(self._daemons, self.layout, node, self.spec.node_agent)
+                    StartingAgent(
+                        self._daemons,
+                        self.layout,
+                        node,
+                        with_mounts(self.spec.node_agent, self._mounts(node)),
+                    )
                 )
                 for node in nodes
             ]
@@ -154,15 +160,17 @@ class PrivateSlurm(SlurmClient):
 
     def _start_slurmd(self, node: str) -> None:
         self.layout.spool(node).mkdir(mode=0o755, exist_ok=True)
-        self._daemons.start(node, self._slurmd_command(node))
+        command = slurmd_command(self.layout, node, self.spec.slurmd_library_path)
+        self._daemons.start(node, with_mounts(command, self._mounts(node)))
 
-    def _slurmd_command(self, node: str) -> list[str | Path]:
+    def _mounts(self, node: str) -> dict[str, Path]:
+        """What slurmd, its hooks and the node's agent see instead of this machine's own."""
         mounts = {}
         if self.spec.shows_driver_proc:
             mounts["/proc/driver"] = self.layout.driver_proc
         if self.spec.shows_devices:
             mounts["/dev"] = self.layout.devices(node)
-        return slurmd_command(self.layout, node, mounts, self.spec.slurmd_library_path)
+        return mounts
 
     def _wait_for_controller(self, timeout_s: float) -> None:
         def answers() -> bool:

@@ -92,13 +92,16 @@ def slurmctld_command(layout: Layout, *, forget: bool) -> list[str | Path]:
     return [*command, "-c"] if forget else command
 
 
-def slurmd_command(
-    layout: Layout, node: str, mounts: Mapping[str, Path], library_path: Path | None = None
-) -> list[str | Path]:
-    """With `mounts` slurmd has mounts of its own: each directory is seen at the path given."""
+def slurmd_command(layout: Layout, node: str, library_path: Path | None = None) -> list[str | Path]:
     command: list[str | Path] = ["/usr/sbin/slurmd", "-D", "-N", node, "-f", layout.slurm_conf]
     if library_path is not None:
         command = ["/usr/bin/env", f"LD_LIBRARY_PATH={library_path}", *command]
+    return command
+
+
+def with_mounts(argv: Sequence[str | Path], mounts: Mapping[str, Path]) -> list[str | Path]:
+    """Return the command with mounts of its own: each directory is seen at the path given."""
+    command = list(argv)
     for seen_at, directory in mounts.items():
         mount = f'mount --bind "$0" {seen_at} && exec "$@"'
         command = ["/bin/sh", "-c", mount, directory, *command]

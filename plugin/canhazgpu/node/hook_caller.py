@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from typing import Protocol
 
 
 class HookCaller(Protocol):
     """Who asks for a hook's work: the hook's own process, or one that may give up or be killed."""
+
+    @property
+    def pid(self) -> int:
+        """The process that asks. It is below the scheduler's daemon, if that started the hook."""
+        ...
 
     def confirms(self, limit_s: float) -> bool:
         """Say that the work can begin; return whether it shall.
@@ -41,6 +47,11 @@ class CallingProcess(Protocol):
 
 class OwnProcess:
     """The hook's own process: it ends with whoever asks."""
+
+    @property
+    def pid(self) -> int:
+        """See `HookCaller.pid`."""
+        return os.getpid()
 
     def confirms(self, limit_s: float) -> bool:
         """See `HookCaller.confirms`."""

@@ -45,6 +45,11 @@ class Conversation:
         request.connection.settimeout(SEND_WAIT_S)
 
     @property
+    def pid(self) -> int:
+        """The hook's client, which the hook's script started."""
+        return self._request.peer.pid
+
+    @property
     def may_act(self) -> bool:
         """Whether the request may change anything."""
         return may_act(self.state)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,6 +88,24 @@ def test_the_health_check_keeps_slurmds_answer_while_it_holds(gpu_node: Any) -> 
     check(gpu_node)
     assert kept(gpu_node)[:2] == (["3", "2", "0", "1"], "")
     assert gpu_node.log() == ""
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_the_answer_names_the_slurmd_that_runs_the_check(gpu_node: Any) -> None:
+    """By an agent, too, which is below no slurmd: after slurmd's restart it is asked again."""
+    daemon = gpu_node.files / "slurmd"
+    daemon.symlink_to("/bin/sh")
+    own = ["-I", "-m", "canhazgpu.epilog.health_check"]
+    asks = gpu_node.agent.hook_arguments("health_check") if gpu_node.agent else own
+    environ = {name: value for name, value in gpu_node.environ().items() if "JOB" not in name}
+    with subprocess.Popen(
+        [daemon, "-c", '"$@"; exit "$?"', "sh", sys.executable, *asks], env=environ
+    ) as running:
+        assert running.wait(60) == 0
+    answer = read_answer(gpu_node.files / "run")
+    assert answer is not None
+    assert answer.slurmd.startswith(f"{running.pid}:")
 
 
 @pytest.mark.slow

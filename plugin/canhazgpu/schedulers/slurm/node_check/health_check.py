@@ -58,7 +58,7 @@ def run_node_check(
         if not caller.confirms(DEADLINE_S + JOBS_DEADLINE_S + LOG_DEADLINE_S + OPEN_DEADLINE_S):
             return CheckOutcome()
         context.import_store_client()
-        return _check(context, environ, scan_sources)
+        return _check(context, environ, scan_sources, caller)
     finally:
         os.close(lock)
 
@@ -82,9 +82,12 @@ def _failed(exc: Exception) -> CheckOutcome:
 
 
 def _check(
-    context: NodeContext, environ: Mapping[str, str], scan_sources: ScanSources
+    context: NodeContext,
+    environ: Mapping[str, str],
+    scan_sources: ScanSources,
+    caller: HookCaller,
 ) -> CheckOutcome:
-    check = NodeCheck(context)
+    check = NodeCheck(context, caller)
     answer = CheckOutcome()
     try:
         with hard_deadline(min(context.config.slurm.hook_deadline_s, DEADLINE_S)):

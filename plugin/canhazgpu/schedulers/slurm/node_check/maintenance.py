@@ -14,6 +14,7 @@ from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.values import JobOwner, NodeView
 from canhazgpu.logfmt import log_line
 from canhazgpu.node.drain_record import DrainRecord
+from canhazgpu.node.hook_caller import HookCaller
 from canhazgpu.node.system_log import write_syslog
 from canhazgpu.probe.port import PendingScan
 from canhazgpu.schedulers.slurm.control.undrain import undrain_if_ours
@@ -34,8 +35,9 @@ class NodeCheck:
     ``job_id``, ``user`` and ``what``, for `canhazgpu explain`.
     """
 
-    def __init__(self, context: NodeContext) -> None:
+    def __init__(self, context: NodeContext, caller: HookCaller) -> None:
         self._context = context
+        self._caller = caller
         self.decisions: list[str] = []
         self.jobs: list[dict[str, Any]] = []
 
@@ -75,7 +77,7 @@ class NodeCheck:
         if seen.fault is not None:
             return  # an answer holds for the GPUs that the driver shows
         try:
-            fault = ask_slurmd_if_needed(self._context, seen.gpus)
+            fault = ask_slurmd_if_needed(self._context, seen.gpus, self._caller.pid)
         except (CanhazgpuError, OSError) as exc:
             fault = error_text(exc) if isinstance(exc, CanhazgpuError) else str(exc)
         if fault:

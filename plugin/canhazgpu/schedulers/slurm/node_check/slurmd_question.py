@@ -30,16 +30,17 @@ _SLURMD = re.compile(r"slurmd(-\w+)?", re.ASCII)
 """A new slurmd starts itself again, with the name of its file: Debian's is slurmd-wlm."""
 
 
-def ask_slurmd_if_needed(context: NodeContext, gpus: Sequence[GpuReading]) -> str:
+def ask_slurmd_if_needed(context: NodeContext, gpus: Sequence[GpuReading], asking_pid: int) -> str:
     """Ask slurmd unless its last answer still holds; returns why it gave none, else "".
 
+    The running slurmd is found above `asking_pid`, the process that asks for the health check.
     Raises `OSError` if the answer cannot be kept.
     """
     node_conf = context.node_conf
     if not node_conf.gpu_count:
         return ""  # slurm.conf has no GPUs here, or not this node: slurmd -G would fail
     kept = read_answer(context.state_dir)
-    slurmd = slurmd_above()
+    slurmd = slurmd_above(asking_pid)
     started = None if slurmd is None else identify_process(slurmd)
     asked = SlurmdAnswer(
         conf=conf_stamps(node_conf),
@@ -81,9 +82,9 @@ def _ask(context: NodeContext, asked: SlurmdAnswer, library_path: str) -> Slurmd
     return replace(asked, devices=devices, fault=fault)
 
 
-def slurmd_above() -> int | None:
+def slurmd_above(pid: int) -> int | None:
     """Return the pid of the slurmd that started this process, None for none."""
-    pid, found = os.getppid(), None
+    found = None
     for _ in range(MAX_ANCESTORS):
         stat = read_stat(pid)
         if stat is None or pid <= 1:
