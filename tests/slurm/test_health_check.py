@@ -74,6 +74,15 @@ def no_epilog(cluster: GpuCluster) -> Iterator[None]:
         path.write_text(text)
 
 
+def lose_records(cluster: GpuCluster, node: str) -> None:
+    """Remove all of a node's own files, as a reboot does."""
+    if cluster.agents is not None:
+        cluster.slurm.kill_agent(node)
+    shutil.rmtree(cluster.root / "run" / node)
+    if cluster.agents is not None:
+        cluster.slurm.start_agents(node)
+
+
 def kill_all_of(cluster: GpuCluster, job: int) -> None:
     """End a job's shepherds and processes as a loss of power would."""
     for process in find_leftovers(cluster.slurm.layout):
@@ -189,11 +198,7 @@ def test_a_node_that_lost_slurmd_and_all_its_jobs(
     poll_until(lambda: len(cluster.held("n2")) == 2)
     cluster.slurm.kill_slurmd("n2")
     kill_all_of(cluster, job)
-    if cluster.agents is not None:
-        cluster.slurm.kill_agent("n2")
-    shutil.rmtree(cluster.root / "run" / "n2")
-    if cluster.agents is not None:
-        cluster.slurm.start_agents("n2")
+    lose_records(cluster, "n2")
     with store.client() as direct:
         key = "canhazgpu:{n2}:reservations"
         for gpu, text in direct.hgetall(key).items():
@@ -213,7 +218,7 @@ def test_what_the_node_alone_granted_before_a_reboot_is_told(
     cluster.slurm.wait_job(job, states=("RUNNING",))
     cluster.slurm.kill_slurmd("n2")
     kill_all_of(cluster, job)
-    shutil.rmtree(cluster.root / "run" / "n2")
+    lose_records(cluster, "n2")
     store.start()
     # Its own check, when it starts, finds Slurm still sure that the job is there.
     cluster.slurm.restart_slurmd("n2")
