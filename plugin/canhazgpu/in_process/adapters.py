@@ -103,45 +103,29 @@ class Adapters:
         Raises `ConfigError` for a variable of the environment that is a misspelt key.
         """
         refuse_misspelt_variables(self.environ)
-        from canhazgpu.ledger.store.connect import Role  # noqa: PLC0415 - help needs no ledger
 
         self._deliver_journal_as_root(config)
+        return self._open_writer(config)
+
+    def _open_writer(self, config: Config) -> Ledger:
         if self.ledger is open_ledger:
-            return self._identified_writer(config)
+            from canhazgpu.in_process.node_book import identified_writer  # noqa: PLC0415 - only what changes the ledger needs it
+            from canhazgpu.node.identity import node_name  # noqa: PLC0415
+
+            return identified_writer(node_name(config.node, self.environ), config, self.environ)
         return self.ledger(config.store, Role.WRITE)
-
-    def _identified_writer(self, config: Config) -> Ledger:
-        """Return the ledger of a node that is refused where it is another cluster's."""
-        from dataclasses import replace  # noqa: PLC0415 - only what changes the ledger needs them
-
-        from canhazgpu.ledger.store.connect import Role  # noqa: PLC0415
-        from canhazgpu.ledger.store.ledger import RedisLedger  # noqa: PLC0415
-        from canhazgpu.node.identity import (  # noqa: PLC0415
-            boot_id,
-            node_identity,
-            node_name,
-            state_dir,
-        )
-        from canhazgpu.schedulers.slurm.conf.node_conf import cluster_of_conf, conf_path  # noqa: PLC0415
-
-        node = node_name(config.node, self.environ)
-        cluster = cluster_of_conf(conf_path(self.environ))
-        own = node_identity(node, cluster, state_dir(config.node, node), boot_id())
-        identity = replace(own, records=False) if own else None
-        return RedisLedger(config.store, Role.WRITE, identity=identity)
 
     def _deliver_journal_as_root(self, config: Config) -> None:
         """Send the store what this node's hooks did without it: only root may read that."""
         if not self.caller().is_root:
             return
         from canhazgpu.in_process.node_book import deliver_pending_journal  # noqa: PLC0415 - only for root
-        from canhazgpu.ledger.store.connect import Role  # noqa: PLC0415
         from canhazgpu.node.identity import node_name  # noqa: PLC0415
 
         deliver_pending_journal(
             node_name(config.node, self.environ),
             config,
-            lambda: self.ledger(config.store, Role.WRITE),
+            lambda: self._open_writer(config),
         )
 
 

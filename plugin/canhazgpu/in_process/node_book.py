@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -26,6 +26,21 @@ def heeding_node(node: str, config: Config, store: Ledger) -> Ledger:
     served = served_boot(config.node, node, boot)
     directory = state_dir(config.node, node)
     return PublishedLedger(node, store, partial(read_published, directory, node, boot, served))
+
+
+def identified_writer(node: str, config: Config, environ: Mapping[str, str]) -> Ledger:
+    """Return the store's ledger for a node, which is refused where it is another cluster's."""
+    from dataclasses import replace  # noqa: PLC0415 - only what changes the ledger needs them
+
+    from canhazgpu.ledger.store.connect import Role  # noqa: PLC0415
+    from canhazgpu.ledger.store.ledger import RedisLedger  # noqa: PLC0415
+    from canhazgpu.node.identity import node_identity  # noqa: PLC0415
+    from canhazgpu.schedulers.slurm.conf.node_conf import cluster_of_conf, conf_path  # noqa: PLC0415
+
+    cluster = cluster_of_conf(conf_path(environ))
+    own = node_identity(node, cluster, state_dir(config.node, node), boot_id())
+    identity = replace(own, records=False) if own else None
+    return RedisLedger(config.store, Role.WRITE, identity=identity)
 
 
 def deliver_pending_journal(node: str, config: Config, open_writer: Callable[[], Ledger]) -> None:

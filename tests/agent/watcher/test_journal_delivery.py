@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from hosts.running_agent import RunningAgent, is_alive
+from ledger_samples import observation
 from polling import poll_until
 from servers.private_redis import PrivateRedis, any_binary
 
@@ -29,7 +30,7 @@ from canhazgpu.ledger.local.outage import StoreOutage, read_outage
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.values import Claim
-from canhazgpu.node.identity import boot_id
+from canhazgpu.node.identity import NodeIdentity, boot_id
 
 pytestmark = pytest.mark.slow
 NODE = "n1"
@@ -162,7 +163,7 @@ def test_two_at_once_deliver_each_entry_once(node: Node) -> None:
     started = threading.Barrier(3)
 
     def deliver() -> None:
-        delivery = JournalDelivery(NODE, lambda: config)
+        delivery = JournalDelivery(NODE, {}, lambda: config)
         started.wait()
         while delivery.run() is not None:
             pass
@@ -233,6 +234,31 @@ def test_a_release_that_waits_is_delivered_too(node: Node) -> None:
         assert node.in_store() == {}
 
 
+def test_nothing_goes_to_a_node_of_another_cluster_with_the_same_name(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with node.agent():
+        pass
+    node.journal(1, "GPU-a")
+    node.server.start()
+    store = StoreConfig(url=node.server.url)
+    other = NodeIdentity(NODE, "other", "another machine", "host")
+    RedisLedger(store, Role.WRITE, identity=other).publish_scan(observation(NODE))
+    conf = tmp_path / "slurm.conf"
+    conf.write_text("ClusterName=own\n")
+    told: list[str] = []
+    monkeypatch.setattr(journal_delivery, "write_syslog", lambda line, *_: told.append(line))
+    config = Config(
+        store=store,
+        node=NodeConfig(state_dir=str(node.state_dir), marker_dir=str(tmp_path / "lib")),
+    )
+    delivery = JournalDelivery(NODE, {"SLURM_CONF": str(conf)}, lambda: config)
+    assert delivery.run() == FIRST_WAIT_S
+    assert node.pending() == 1
+    assert node.in_store() == {}
+    assert "other" in told[0]
+
+
 def test_it_tries_ever_more_rarely_and_tells_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,7 +268,7 @@ def test_it_tries_ever_more_rarely_and_tells_once(
     def fail() -> Config:
         raise ConfigError("it cannot be read")
 
-    delivery = JournalDelivery(NODE, fail)
+    delivery = JournalDelivery(NODE, {}, fail)
     waits = [delivery.run() for _ in range(8)]
     longest_s = StoreConfig().retry_after_s
     assert waits == [min(FIRST_WAIT_S * 2**tries, longest_s) for tries in range(8)]
@@ -256,4 +282,4 @@ def test_with_an_empty_journal_there_is_nothing_to_do(tmp_path: Path) -> None:
         store=StoreConfig(url="redis://127.0.0.1:1/0"),
         node=NodeConfig(state_dir=str(tmp_path), marker_dir=str(tmp_path / "lib")),
     )
-    assert JournalDelivery(NODE, lambda: config).run() is None
+    assert JournalDelivery(NODE, {}, lambda: config).run() is None

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from canhazgpu.config.schema import Config, StoreConfig
 from canhazgpu.errors import CanhazgpuError, error_text
-from canhazgpu.in_process.node_book import deliver_journal
+from canhazgpu.in_process.node_book import deliver_journal, identified_writer
 from canhazgpu.ledger.local.book.journal import pending_entries
-from canhazgpu.ledger.store.connect import Role
-from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.logfmt import log_line
 from canhazgpu.node.identity import state_dir
 from canhazgpu.node.system_log import DAEMON_INFO, write_syslog
@@ -21,11 +19,15 @@ FIRST_WAIT_S = 0.5
 class JournalDelivery:
     """The delivery of one node's journal; see `Duty`.
 
-    `read_config` reads the configuration anew for each try: an administrator may have mended it.
+    `environ` tells where Slurm's files are, which name the cluster. `read_config` reads the
+    configuration anew for each try: an administrator may have mended it.
     """
 
-    def __init__(self, node: str, read_config: Callable[[], Config]) -> None:
+    def __init__(
+        self, node: str, environ: Mapping[str, str], read_config: Callable[[], Config]
+    ) -> None:
         self._node = node
+        self._environ = environ
         self._read_config = read_config
         self._wait_s = 0.0
         self._longest_wait_s = StoreConfig().retry_after_s
@@ -39,7 +41,8 @@ class JournalDelivery:
             pending = len(pending_entries(state_dir(config.node, self._node), self._node))
             if not pending:
                 return None
-            deliver_journal(self._node, config, RedisLedger(config.store, Role.WRITE))
+            store = identified_writer(self._node, config, self._environ)
+            deliver_journal(self._node, config, store)
         except CanhazgpuError as exc:
             return self._later(error_text(exc))
         except Exception as exc:

@@ -25,4 +25,4 @@ class Watcher:
         die_with_parent(parent)()
         become_fresh(())
         use_environment(self.environ)
-        carry_out([JournalDelivery(self.node, self.read_config)])
+        carry_out([JournalDelivery(self.node, self.environ, self.read_config)])

@@ -13,12 +13,12 @@ from dataclasses import replace
 from typing import TypeVar
 
 from canhazgpu.errors import CanhazgpuError, NodeStateError, StoreError, error_text
-from canhazgpu.ledger.journal_entries import QUARANTINE, RELEASE, UNQUARANTINE, JournalEntry
+from canhazgpu.ledger.journal_entries import RELEASE, JournalEntry
 from canhazgpu.ledger.local.book.book import with_book_jobs
 from canhazgpu.ledger.local.book.book_file import BookFile
-from canhazgpu.ledger.local.book.book_transaction import BookTransaction
 from canhazgpu.ledger.local.book.grant_rules import grant_count, grant_given
 from canhazgpu.ledger.local.book_grants import BookGrants, Committer, StoreConfirmedGrants
+from canhazgpu.ledger.local.book_quarantines import BookQuarantines
 from canhazgpu.ledger.local.book_releases import BookReleases
 from canhazgpu.ledger.local.delegating_ledger import DelegatingLedger
 from canhazgpu.ledger.local.reconcile import Reconciler
@@ -71,6 +71,7 @@ class FallbackLedger(DelegatingLedger):
         grants = BookGrants(node, book_file, reconciler, committer)
         self._grants = StoreConfirmedGrants(grants, access)
         self._releases = BookReleases(node, book_file, access, log)
+        self._quarantines = BookQuarantines(node, book_file, access, log)
         self.last_answer: GrantedGpus | TooFewGpus | BlockedGpu | QueuePosition | None = None
 
     @property
@@ -173,22 +174,12 @@ class FallbackLedger(DelegatingLedger):
     def quarantine(self, node: str, gpu: str, reason: str, by: str) -> bool:
         """See `Ledger.quarantine`."""
         self._require_this_node(node)
-        entry = JournalEntry(QUARANTINE, 0.0, gpus=(gpu,), reason=reason, by=by)
-        return self._store_then_book(
-            lambda store: store.quarantine(node, gpu, reason, by),
-            entry,
-            lambda transaction: gpu not in transaction.book.quarantines,
-        )
+        return self._quarantines.set(gpu, reason, by)
 
     def unquarantine(self, node: str, gpu: str, by: str) -> bool:
         """See `Ledger.unquarantine`."""
         self._require_this_node(node)
-        entry = JournalEntry(UNQUARANTINE, 0.0, gpus=(gpu,), by=by)
-        return self._store_then_book(
-            lambda store: store.unquarantine(node, gpu, by),
-            entry,
-            lambda transaction: gpu in transaction.book.quarantines,
-        )
+        return self._quarantines.lift(gpu, by)
 
     def publish_scan(self, observation: Observation, alive: Collection[str] = ()) -> None:
         """See `Ledger.publish_scan`; without the store only the book is published."""
@@ -252,31 +243,6 @@ class FallbackLedger(DelegatingLedger):
                 self._releases.note_numbers(transaction.book.grant_numbers)
         except NodeStateError:
             self._releases.note_numbers({})
-
-    def _store_then_book(
-        self,
-        ask: Callable[[Ledger], bool],
-        entry: JournalEntry,
-        changes: Callable[[BookTransaction], bool],
-    ) -> bool:
-        def with_store(store: Ledger) -> bool:
-            changed = ask(store)
-            try:
-                with self._book_file.open() as transaction:
-                    transaction.apply(replace(entry, at=transaction.now))
-            except NodeStateError as exc:
-                # The next reconciliation reads it from the store.
-                self._log_no_book(exc)
-            return changed
-
-        def with_book() -> bool:
-            with self._book_file.open() as transaction:
-                if not changes(transaction):
-                    return False
-                transaction.apply_and_journal(replace(entry, at=transaction.now))
-                return True
-
-        return self._access.ask(with_store, with_book)
 
     def _log_no_book(self, exc: NodeStateError) -> None:
         self._log(log_line("no-book", node=self._node, reason=error_text(exc)))
