@@ -337,6 +337,8 @@ class World:
             transaction.apply_and_journal(
                 JournalEntry(GRANT, transaction.now, owner.token, request.gpus, claim)
             )
+        # Its own hook has done the work: nobody asks an agent for it.
+        request.client = ClientState.SERVED
         self.running[request.name] = request.gpus
         return True
 
