@@ -21,7 +21,8 @@ from demo_cluster import ClusterSpec
 from fake_nvml import start_gpu_process
 
 NODE = "n1"
-REQUEUES = 5
+REQUEUES = 6
+GIVEN_UP = {-1: ""}
 SEEN = 'echo "SEEN ${CUDA_VISIBLE_DEVICES-unset} ${CANHAZGPU_GPUS-unset}"'
 KINDS = {
     "constrained": {"constrain_devices": True},
@@ -239,21 +240,47 @@ def test_a_job_without_gpus_is_asked_about_once(
 def test_starts_after_a_requeue_are_all_checked(
     cluster: GpuCluster, people: tuple[str, str]
 ) -> None:
-    """slurmd runs no prolog for some of them: it reissues the credential of the run before."""
+    """slurmd runs no prolog for most of them: it reissues the credential of the run before."""
     alice, _ = people
-    run = f'echo "RUN $SLURM_RESTART_COUNT"; {SEEN}; sleep 300'
-    job = cluster.slurm.submit(run, "--gres=gpu:1", "--open-mode=append", user=alice)
-    for number in range(1, REQUEUES + 1):
-        poll_until(lambda: cluster.slurm.job(job)["JobState"] == "RUNNING")
+    script = f'echo "RUN ${{SLURM_RESTART_COUNT:-0}}"; {SEEN}; sleep 300'
+    job, last, restarts = 0, -1, 0
+    for _ in range(REQUEUES):
+        if not job:
+            job = cluster.slurm.submit(script, "--gres=gpu:1", "--open-mode=append", user=alice)
+        runs = poll_until(lambda one=job, known=last: later_runs(cluster, one, alice, known))
+        if runs == GIVEN_UP:
+            job, last = 0, -1
+            continue
+        last = max(runs)
+        restarts += last > 0
+        assert cluster.held() == {runs[last]: str(job)}
         cluster.slurm.run(["scontrol", "requeue", str(job)], check=True)
-        poll_until(lambda: cluster.slurm.job(job)["JobState"] == "PENDING")
+        poll_until(lambda one=job: cluster.slurm.job(one)["JobState"] == "PENDING")
+        # Within the second of the kill slurmd launches nothing.
+        ended = int(time.time())
+        poll_until(lambda second=ended: int(time.time()) > second)
         cluster.slurm.run(["scontrol", "update", f"job={job}", "StartTime=now"], check=True)
-        output = poll_until(lambda mark=f"RUN {number}\n": run_output(cluster, job, alice, mark))
-        (gpu,) = seen_gpus(output)
-        assert cluster.held() == {gpu: str(job)}
+    assert restarts
 
 
-def run_output(cluster: GpuCluster, job: int, user: str, mark: str) -> str:
-    """What the job's run wrote that begins with the mark, once it has told its GPUs."""
-    _, found, output = cluster.slurm.output(job, user=user).partition(mark)
-    return output if found and "SEEN" in output else ""
+def later_runs(cluster: GpuCluster, job: int, user: str, known: int) -> dict[int, str]:
+    """The GPUs of all runs, once there is a later one than the `known`; until then nothing.
+
+    `GIVEN_UP` where slurmd does not launch the job, which was killed within the same second.
+    """
+    runs = gpus_by_run(cluster, job, user)
+    if max(runs, default=-1) > known:
+        return runs
+    return GIVEN_UP if cluster.slurm.job(job)["JobState"] == "FAILED" else {}
+
+
+def gpus_by_run(cluster: GpuCluster, job: int, user: str) -> dict[int, str]:
+    """The GPUs that each run of the job has told."""
+    found, run = {}, -1
+    for line in cluster.slurm.output(job, user=user).splitlines():
+        words = line.split()
+        if words[:1] == ["RUN"]:
+            run = int(words[1])
+        elif words[:1] == ["SEEN"]:
+            found[run] = words[2]
+    return found
