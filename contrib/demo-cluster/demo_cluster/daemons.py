@@ -100,10 +100,15 @@ def slurmd_command(layout: Layout, node: str, library_path: Path | None = None) 
 
 
 def with_mounts(argv: Sequence[str | Path], mounts: Mapping[str, Path]) -> list[str | Path]:
-    """Return the command with mounts of its own: each directory is seen at the path given."""
+    """Return the command with mounts of its own: each directory is seen at the path given.
+
+    What is in /dev/shm stays where it is: the caller's own files may be there.
+    """
     command = list(argv)
     for seen_at, directory in mounts.items():
-        mount = f'mount --bind "$0" {seen_at} && exec "$@"'
+        mount = f'mount --rbind "$0" {seen_at} && exec "$@"'
+        if seen_at == "/dev":
+            mount = f'mkdir -p "$0/shm" && mount --bind /dev/shm "$0/shm" && {mount}'
         command = ["/bin/sh", "-c", mount, directory, *command]
     if not mounts:
         return command

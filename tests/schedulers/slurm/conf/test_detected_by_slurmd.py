@@ -40,7 +40,8 @@ IN_PRIVATE_DEV = """#!/bin/sh
 # slurmd with the device files of the simulated GPUs, in a /dev that nobody else sees.
 [ "$1" = -G ] || exec {slurmd} "$@"
 exec unshare --mount --propagation unchanged sh -c '
-    mount --make-rprivate /dev && mount --bind {dev} /dev &&
+    mount --make-rprivate /dev && mkdir -p {dev}/shm && mount --bind /dev/shm {dev}/shm &&
+    mount --rbind {dev} /dev &&
     mount --make-rprivate /proc && mount --bind {proc} /proc/driver && exec {slurmd} "$@"' sh "$@"
 """
 CHARACTER_DEVICES = {
