@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from canhazgpu.errors import BookUnknownError, NodeStateError
+from canhazgpu.errors import NodeStateError
 from canhazgpu.ledger.local.book.published_book import PublishedBook, read_published
-from canhazgpu.ledger.local.book.served_boot import served_boot
 from canhazgpu.ledger.values import NodeView
 from canhazgpu.node.boot_clock import uptime_s
 from canhazgpu.node.identity import boot_id, state_dir
@@ -37,16 +36,8 @@ def hooks_outage(node: str, config: Config) -> HooksOutage | None:
 
 
 def _read_published(node: str, config: Config) -> PublishedBook | None:
-    """Return what the node published; None too where that cannot be read.
-
-    Raises `BookUnknownError` where it was lost: what is shown must not look free.
-    """
-    boot = boot_id()
+    """Return what the node published; None too where that was lost or cannot be read."""
     try:
-        return read_published(
-            state_dir(config.node, node), node, boot, served_boot(config.node, node, boot)
-        )
-    except BookUnknownError:
-        raise
+        return read_published(state_dir(config.node, node), node, boot_id())
     except NodeStateError:
         return None

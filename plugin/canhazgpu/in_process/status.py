@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from canhazgpu.errors import InputError, ScanError, StoreError
+from canhazgpu.errors import BookUnknownError, InputError, ScanError, StoreError
 from canhazgpu.in_process.adapters import threshold_override
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace
 from canhazgpu.probe.node_probe import usage_policy
 from canhazgpu.service.status import StatusAnswer
 
 if TYPE_CHECKING:
+    from canhazgpu.errors import NodeStateError
     from canhazgpu.gpu.scan import Scan
     from canhazgpu.in_process.adapters import Adapters
     from canhazgpu.ledger.port import Ledger, Observation
@@ -31,13 +32,14 @@ class _NodeViews(NamedTuple):
 
     `live` names the node that was scanned for this answer, None for none. `fault` says why that
     scan as a whole failed, None if it did not. `store_fault` is the error of a store that did not
-    serve; then there is this node's view alone.
+    serve; then there is this node's view alone. `book_fault` is the error of this node's book.
     """
 
     views: list[NodeView]
     live: str | None = None
     fault: str | None = None
     store_fault: StoreError | None = None
+    book_fault: NodeStateError | None = None
 
 
 class StatusReader:
@@ -53,6 +55,7 @@ class StatusReader:
         self._local = node_name(self._config.node, adapters.environ)
         self._ledger: Ledger | None = None
         self._pending_scan: PendingScan | None = None
+        self._book_fault: NodeStateError | None = None
 
     def read(self) -> StatusAnswer:
         """Return the status now; raises as `NodeService.status` does."""
@@ -66,6 +69,7 @@ class StatusReader:
             caller,
             tuple(revocations),
             node_views.store_fault,
+            node_views.book_fault,
         )
 
     def _calling_user(self) -> User:
@@ -125,7 +129,7 @@ class StatusReader:
                 live=live,
                 pid_namespace=namespace,
                 expected_gpus=self._config.validation.expected_gpus if live else 0,
-                reservations_known=node_views.store_fault is None,
+                reservations_known=not (node_views.store_fault or (live and node_views.book_fault)),
             )
             statuses.append(self._with_hooks_outage(status) if live else status)
         return statuses
@@ -156,8 +160,18 @@ class StatusReader:
             return {self._local: view_without_store(self._local, self._config)}, exc
 
     def _read_from_ledger(self) -> dict[str, NodeView]:
-        """Return the views of the requested nodes; if none is requested, of all and of this one."""
-        ledger = self._open_ledger()
+        """Return the views of the requested nodes; if none is requested, of all and of this one.
+
+        Where this node's book was lost, its view has what the store knows.
+        """
+        self._book_fault = None
+        try:
+            return self._views_from(self._open_ledger())
+        except BookUnknownError as exc:
+            self._book_fault = exc
+            return self._views_from(self._adapters.reader(self._config))
+
+    def _views_from(self, ledger: Ledger) -> dict[str, NodeView]:
         try:
             views = {view.node: view for view in ledger.read_nodes(self._requested_nodes or None)}
             if not self._requested_nodes and self._local not in views:
@@ -218,7 +232,7 @@ class StatusReader:
             live = with_live_scan(own, scan, own.read_at - read_after_s)
             live = with_unhealthy(live, observation.unhealthy)
             shown = _sorted_by_name({**views, self._local: live})
-            return _NodeViews(shown, self._local, scan.fault, store_fault)
+            return _NodeViews(shown, self._local, scan.fault, store_fault, self._book_fault)
         if store_fault is not None:
             raise store_fault
         others = {name: view for name, view in views.items() if name != self._local}

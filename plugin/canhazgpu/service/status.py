@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from canhazgpu.errors import StoreError
+    from canhazgpu.errors import NodeStateError, StoreError
     from canhazgpu.people.revocations import Revocation
     from canhazgpu.status.node_status import NodeStatus
     from canhazgpu.status.user_filter import User
@@ -32,7 +32,9 @@ class StatusAnswer:
     """The nodes, sorted by name, at least one.
 
     `store_fault` is the error of a store that did not serve, None if it did. Then the answer has
-    this node alone: its scan, and the reservations that its hooks last published. `scan_fault` says
+    this node alone: its scan, and the reservations that its hooks last published. `book_fault` is
+    the error of this node's book, None if it was read: what its jobs hold is not known then.
+    `scan_fault` says
     why this node's scan as a whole failed, None if it did not. `caller` is None unless the request
     has `names_caller`.
     """
@@ -42,3 +44,4 @@ class StatusAnswer:
     caller: User | None = None
     revocations: tuple[Revocation, ...] = ()
     store_fault: StoreError | None = None
+    book_fault: NodeStateError | None = None

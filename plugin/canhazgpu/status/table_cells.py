@@ -99,7 +99,7 @@ def node_notes(status: NodeStatus) -> list[str]:
     if status.lacks_gpus:
         notes.append(f"{status.found_gpus} of {status.expected_gpus} GPUs")
     if not status.reservations_known:
-        notes.append("the store's reservations are not known")
+        notes.append("not all reservations are known")
     if outage := status.hooks_outage:
         ago = short_duration_text(status.read_at - outage.since)
         notes.append(f"its hooks found the store away {ago} ago: {outage.reason}")

@@ -155,7 +155,7 @@ def test_without_the_ledger_the_scan_is_shown_and_nothing_is_available() -> None
     result = run(app(FakeLedger(error=error), FakeProbe(GPUS)), "status")
 
     assert result.exit_code == 4
-    assert result.stdout.startswith("n1 (the store's reservations are not known)\n")
+    assert result.stdout.startswith("n1 (not all reservations are known)\n")
     table = without_dashes(result.stdout)
     assert table[2] == "0 unknown reservation not known 45MB used"
     assert table[4] == "2 unknown bob reservation not known 1025MB used by PID 12345 (python3)"

@@ -99,7 +99,7 @@ def test_a_store_that_goes_away_is_said_and_comes_back() -> None:
     assert "alice" in first
     assert "alice" not in error
     assert error.splitlines()[1].startswith("Error: cannot reach the store at redis://h")
-    assert table.startswith("n1 (the store's reservations are not known)")
+    assert table.startswith("n1 (not all reservations are known)")
     assert second.split("\n", 1)[1] == first.split("\n", 1)[1] + "\n"
     # The scans begun while the store was away were waited for, and none is left.
     assert probe.events.count("start") == probe.events.count("observe") == 4

@@ -53,6 +53,7 @@ def _reject_nan(
             2: "no such node, user or partition, or wrong options, values or configuration",
             3: "no GPU can be read",
             4: "the store did not serve: what it alone knows is missing",
+            6: "this node's book was lost: what its jobs hold is missing",
         },
     )
 )
@@ -179,9 +180,10 @@ def _print_once(app: App, request: StatusRequest, renderer: StatusRenderer) -> N
             f"(the tables take {renderer.tables_height(answer)} lines: --no-summary, --node or a"
             " pipe shows them)"
         )
-    if answer.store_fault is not None:
+    if answer.store_fault or answer.book_fault:
         from canhazgpu.cli.status_display.missing import missing_error  # noqa: PLC0415 - rarely needed
 
-        raise missing_error(answer) or answer.store_fault
+        if (missing := missing_error(answer)) is not None:
+            raise missing
     if len(answer.nodes) == 1 and answer.scan_fault:
         raise ScanError(answer.scan_fault)

@@ -1,19 +1,19 @@
-"""What a status lacks because the store did not serve."""
+"""What a status lacks because the store did not serve, or this node's book was lost."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from canhazgpu.errors import StoreError, error_text
+from canhazgpu.errors import CanhazgpuError, error_text
 
 if TYPE_CHECKING:
     from canhazgpu.service.status import StatusAnswer
 
 
-def missing_error(answer: StatusAnswer) -> StoreError | None:
+def missing_error(answer: StatusAnswer) -> CanhazgpuError | None:
     """Return the error that says what is missing, None if nothing is."""
     if answer.store_fault is None:
-        return None
+        return answer.book_fault
     return type(answer.store_fault)(
         f"{answer.store_fault}; shown is {answer.nodes[0].node} alone, without the"
         " reservations that only the store has",

@@ -40,7 +40,7 @@ def test_what_jobs_hold_is_shown_and_nothing_is_available(node: Any) -> None:
 
     assert done.returncode == 4
     heading, _, _, *gpus = rows(done)
-    assert heading.startswith("n1 (the store's reservations are not known; its hooks found the")
+    assert heading.startswith("n1 (not all reservations are known; its hooks found the")
     assert re.search(r"store away \d+s ago: cannot reach the store at", heading)
     held = [one for one in gpus if "in use ann" in one]
     assert [("job 1" in one, "job 2" in one) for one in held] == [(False, True), (True, False)]
@@ -111,8 +111,23 @@ def test_without_anything_published_the_scan_is_left(node: Any, content: str | N
     done = status(node)
 
     assert done.returncode == 4
-    assert rows(done)[0] == "n1 (the store's reservations are not known)"
+    assert rows(done)[0] == "n1 (not all reservations are known)"
     assert done.stdout.count("reservation not known") == 4
+
+
+def test_a_lost_book_leaves_what_the_store_and_the_scan_tell(node: Any) -> None:
+    node.run("prolog")
+    (node.files / "run" / "published.json").unlink()
+
+    done = status(node)
+
+    assert done.returncode == 6
+    assert "published.json is missing" in done.stderr
+    assert "canhazgpu-healthcheck" in done.stderr
+    assert rows(done)[0] == "n1 (not all reservations are known)"
+    assert done.stdout.count("job 12") == 2
+    assert done.stdout.count("reservation not known") == 2
+    assert "available" not in done.stdout
 
 
 def test_other_nodes_need_the_store(node: Any) -> None:
