@@ -21,6 +21,7 @@ from asyncvarlink.serviceinterface import (
 )
 from hosts.running_agent import RunningAgent
 
+from canhazgpu.agent.socket_files import short_address
 from canhazgpu.agent.wire import interface
 from canhazgpu.cli.version import VERSION
 
@@ -53,7 +54,8 @@ class AgentInterface(VarlinkInterface, name=interface.INTERFACE):
 
 @contextlib.asynccontextmanager
 async def connected(path: Path) -> AsyncIterator[VarlinkClientProtocol]:
-    transport, protocol = await connect_unix_varlink(VarlinkClientProtocol, str(path))
+    with short_address(path) as address:
+        transport, protocol = await connect_unix_varlink(VarlinkClientProtocol, address)
     try:
         yield protocol
     finally:
