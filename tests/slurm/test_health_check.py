@@ -75,10 +75,11 @@ def no_epilog(cluster: GpuCluster) -> Iterator[None]:
 
 
 def lose_records(cluster: GpuCluster, node: str) -> None:
-    """Remove all of a node's own files, as a reboot does."""
+    """Remove all that a node has of its boot, as a reboot does: what marks the boot, too."""
     if cluster.agents is not None:
         cluster.slurm.kill_agent(node)
     shutil.rmtree(cluster.root / "run" / node)
+    shutil.rmtree(cluster.root / "lib")
     if cluster.agents is not None:
         cluster.slurm.start_agents(node)
 

@@ -449,6 +449,11 @@ def test_a_job_that_nobody_checked_sees_no_other_jobs_gpu(
         until_begun(cluster, job)
         # An agent's process that dies is followed by the hook itself, which is run once more.
         kill_hook(cluster, "prolog", job, times=2 if cluster.agents is None else 3)
+        if cluster.agents is not None:
+            # The task asks the agent before its code runs, and the policy applies.
+            poll_until(lambda: "canhazgpu: requeue 1/20" in shown(cluster, job))
+            assert "GPUS=" not in cluster.slurm.output(job, user=alice)
+            return
         assert_completed(cluster, job)
     refused, gpus = cluster.slurm.output(job, user=alice).splitlines()
     assert refused.startswith("canhazgpu: this task sees no GPU: GPU 1 is another job's")
