@@ -60,7 +60,8 @@ def test_the_embedded_store_does_not_live_in_the_job(cluster: GpuCluster, people
     groups = Path(f"/proc/{server}/cgroup").read_text()
 
     # I expect the job to hold its GPU, and the store to be outside of it
-    assert list(cluster.held().values()) == [str(job)]
+    held = poll_until(cluster.held, "the job's GPU to be reserved")
+    assert list(held.values()) == [str(job)]
     assert "/job_" not in groups
 
     # If the job ends, I expect it to end at once, the store to live on, and the node to take jobs

@@ -32,6 +32,7 @@ NOT_FOR_HANDLERS = frozenset({"site", "ml_model"})
 
 LIBRARIES = (
     "_strptime",
+    "array",
     "csv",
     "ctypes.util",
     "difflib",
