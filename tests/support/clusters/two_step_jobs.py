@@ -31,4 +31,6 @@ def end_job(cluster: GpuCluster, job: int, signal: Path, user: str) -> list[str]
     signal.touch()
     assert cluster.slurm.wait_job(job)["JobState"] == "COMPLETED"
     poll_until(lambda: str(job) not in cluster.held().values())
-    return cluster.slurm.output(job, user=user).splitlines()
+    # srun tells where it had to wait for the resources of the step before.
+    printed = cluster.slurm.output(job, user=user).splitlines()
+    return [line for line in printed if not line.startswith("srun: ")]

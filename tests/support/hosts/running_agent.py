@@ -61,7 +61,11 @@ class RunningAgent:
             preexec_fn=die_with_parent(),  # noqa: PLW1509 - it only calls prctl
             stderr=None,
         )
-        assert b"READY=1" in self.notified.recv(4096)
+        try:
+            assert b"READY=1" in self.notified.recv(4096)
+        except BaseException:
+            self.end()
+            raise
 
     def _node_section(self, directory: Path) -> dict[str, str]:
         return {"state_dir": str(self.state_dir), "marker_dir": str(directory / "agent-lib")}

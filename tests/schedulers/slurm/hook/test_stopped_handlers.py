@@ -57,7 +57,10 @@ STEPS = [
     ("socket:socket.connect", 1, "before"),
     ("socket:socket.connect", 2, "after"),
     *(("socket:socket.sendall", call, when) for call in (1, 2, 3) for when in ("before", "after")),
-    *(("canhazgpu.ledger.local.book_file:BookFile.open", call, "before") for call in (1, 2, 3)),
+    *(
+        ("canhazgpu.ledger.local.book.book_file:BookFile.open", call, "before")
+        for call in (1, 2, 3)
+    ),
 ]
 
 
