@@ -116,15 +116,16 @@ class RunningAgent:
 
     def children(self) -> list[int]:
         """The pids of its children that do something: handlers, the scanner, the watcher."""
-        return [pid for pid in self._all_children() if not waits_for_request(pid)]
+        return [pid for pid in self.all_children() if not waits_for_request(pid)]
 
     def spare_handler(self) -> int:
         """The pid of the handler that waits for its request, once there is one."""
         return poll_until(
-            lambda: next((pid for pid in self._all_children() if waits_for_request(pid)), 0)
+            lambda: next((pid for pid in self.all_children() if waits_for_request(pid)), 0)
         )
 
-    def _all_children(self) -> list[int]:
+    def all_children(self) -> list[int]:
+        """The pids of its children, with the handler that waits for a request."""
         task = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in task.read_text().split()]
 
@@ -162,12 +163,13 @@ def run_hook(
 
 def waits_for_request(pid: int) -> bool:
     """Whether it has a socket of packets, as the handler that is forked in advance."""
-    rows = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
-    packets = {f"socket:[{row[6]}]" for row in rows if row[4] == "0005"}
     try:
-        return any(os.readlink(one) in packets for one in Path(f"/proc/{pid}/fd").iterdir())  # noqa: PTH115
+        opened = {os.readlink(one) for one in Path(f"/proc/{pid}/fd").iterdir()}  # noqa: PTH115
     except OSError:
         return False
+    # Read afterwards: it has the sockets of a process that was forked just now.
+    rows = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
+    return not opened.isdisjoint(f"socket:[{row[6]}]" for row in rows if row[4] == "0005")
 
 
 def is_alive(pid: int) -> bool:
