@@ -113,6 +113,8 @@ class Adapters:
             from canhazgpu.node.identity import node_name  # noqa: PLC0415
 
             return identified_writer(node_name(config.node, self.environ), config, self.environ)
+        from canhazgpu.ledger.store.connect import Role  # noqa: PLC0415 - help needs no ledger
+
         return self.ledger(config.store, Role.WRITE)
 
     def _deliver_journal_as_root(self, config: Config) -> None:

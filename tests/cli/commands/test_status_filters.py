@@ -151,7 +151,9 @@ def test_without_the_store_a_filter_shows_what_this_node_knows() -> None:
         assert "as far as this node knows" in result.stdout
     result = run("-s", ledger=down, probe=probe)
     assert result.exit_code == 4
-    assert result.stdout.startswith("n1  2 GPUs  0 free  2 unknown  (the store's reservations")
+    assert result.stdout.startswith(
+        "n1  2 GPUs  0 free  2 unknown  (not all reservations are known)"
+    )
 
 
 def test_a_terminal_without_room_gets_the_summary() -> None:
