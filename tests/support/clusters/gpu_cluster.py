@@ -28,7 +28,6 @@ from fake_nvml import FakeState
 REPOSITORY = Path(__file__).parents[3]
 STORE_TIMEOUT_S = 3.0
 MAIN = "import sys; from canhazgpu.cli.main import main; sys.argv[0] = {!r}; main()"
-ENDED_OR_INIT = {0, 1}
 READING = ("events", "explain", "status")
 
 
@@ -42,8 +41,9 @@ def hook_pid(cluster: GpuCluster, name: str, job: int, node: str = "n1") -> int:
         if handler:
             return handler
     found = _hook_processes(cluster, f"canhazgpu.{name}", job)
-    # The children that scan bear the same command line, and may outlive a hook that was killed.
-    return next((pid for pid in found if parent_of(pid) not in found | ENDED_OR_INIT), 0)
+    # The children that scan bear the same command line, and may outlive a hook that was killed:
+    # they are then init's, or slurmd's.
+    return next((pid for pid in found if _is_run_by_script(parent_of(pid))), 0)
 
 
 def _hook_processes(cluster: GpuCluster, word: str, job: int) -> set[int]:
@@ -60,6 +60,13 @@ def _hook_processes(cluster: GpuCluster, word: str, job: int) -> set[int]:
         if marks <= environ and word.encode() in command:
             found.add(int(entry.name))
     return found
+
+
+def _is_run_by_script(parent: int) -> bool:
+    try:
+        return b".sh\0" in (Path("/proc") / str(parent) / "cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def parent_of(pid: int) -> int:
