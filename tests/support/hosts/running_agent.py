@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -163,10 +164,12 @@ def run_hook(
 
 def waits_for_request(pid: int) -> bool:
     """Whether it has a socket of packets, as the handler that is forked in advance."""
-    try:
-        opened = {os.readlink(one) for one in Path(f"/proc/{pid}/fd").iterdir()}  # noqa: PTH115
-    except OSError:
-        return False
+    opened = set()
+    with contextlib.suppress(OSError):
+        for one in Path(f"/proc/{pid}/fd").iterdir():
+            # One that is closed meanwhile: a new process closes what it does not need.
+            with contextlib.suppress(OSError):
+                opened.add(os.readlink(one))  # noqa: PTH115
     # Read afterwards: it has the sockets of a process that was forked just now.
     rows = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
     return not opened.isdisjoint(f"socket:[{row[6]}]" for row in rows if row[4] == "0005")
