@@ -103,7 +103,6 @@ class Adapters:
         Raises `ConfigError` for a variable of the environment that is a misspelt key.
         """
         refuse_misspelt_variables(self.environ)
-
         self._deliver_journal_as_root(config)
         return self._open_writer(config)
 

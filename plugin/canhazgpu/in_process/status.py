@@ -53,6 +53,7 @@ class StatusReader:
         ).config
         self._requested_nodes = tuple(dict.fromkeys(request.nodes))
         self._local = node_name(self._config.node, adapters.environ)
+        self._store: Ledger | None = None
         self._ledger: Ledger | None = None
         self._pending_scan: PendingScan | None = None
         self._book_fault: NodeStateError | None = None
@@ -169,7 +170,7 @@ class StatusReader:
             return self._views_from(self._open_ledger())
         except BookUnknownError as exc:
             self._book_fault = exc
-            return self._views_from(self._adapters.reader(self._config))
+            return self._views_from(self._open_store())
 
     def _views_from(self, ledger: Ledger) -> dict[str, NodeView]:
         try:
@@ -178,7 +179,7 @@ class StatusReader:
                 views |= {view.node: view for view in ledger.read_nodes([self._local])}
         except StoreError:
             # The next read connects anew: another Redis server may have taken over.
-            self._ledger = None
+            self._store = self._ledger = None
             raise
         return views
 
@@ -186,16 +187,21 @@ class StatusReader:
         if self._ledger is None:
             from canhazgpu.in_process.node_book import heeding_node  # noqa: PLC0415 - not before the scan
 
-            store = self._adapters.reader(self._config)
-            self._ledger = heeding_node(self._local, self._config, store)
+            self._ledger = heeding_node(self._local, self._config, self._open_store())
         return self._ledger
+
+    def _open_store(self) -> Ledger:
+        """Return the ledger as the store has it, whatever this node's book says."""
+        if self._store is None:
+            self._store = self._adapters.reader(self._config)
+        return self._store
 
     def _refuse_unknown(self, views: dict[str, NodeView]) -> None:
         for name in self._requested_nodes:
             if name != self._local and not views[name].is_known:
                 from canhazgpu.status.suggestion import closest  # noqa: PLC0415 - only for the error
 
-                known = [view.node for view in self._open_ledger().read_nodes()]
+                known = [view.node for view in self._open_store().read_nodes()]
                 meant = f" {closest(name, known)}".rstrip()
                 raise InputError(
                     f"the ledger knows no node {name!r};{meant}"
