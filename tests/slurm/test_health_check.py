@@ -8,13 +8,13 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from clusters.gpu_cluster import GpuCluster
+from clusters.silent_scripts import silent
 from polling import poll_until
 from servers.private_redis import PrivateRedis, any_binary
 
@@ -60,18 +60,6 @@ def _free_and_up_at_the_end(cluster: GpuCluster) -> Iterator[None]:
     cluster.cancel_jobs()
     cluster.slurm.wait_nodes_idle()
     poll_until(lambda: cluster.held("n1") == {} and cluster.held("n2") == {})
-
-
-@contextmanager
-def no_epilog(cluster: GpuCluster) -> Iterator[None]:
-    """Take the epilog away: as if each were lost."""
-    path = cluster.hook_path("epilog")
-    text = path.read_text()
-    path.write_text("#!/bin/sh\nexit 0\n")
-    try:
-        yield
-    finally:
-        path.write_text(text)
 
 
 def lose_records(cluster: GpuCluster, node: str) -> None:
@@ -167,7 +155,7 @@ def test_a_job_whose_epilog_never_ran_is_reaped(
     cluster: GpuCluster, people: tuple[str, str]
 ) -> None:
     alice, _ = people
-    with no_epilog(cluster):
+    with silent(cluster.hook_path("epilog")):  # as if it were lost
         job = cluster.slurm.submit("sleep 1", "--gres=gpu:1", "-wn1", user=alice)
         cluster.slurm.wait_job(job)
         poll_until(lambda: cluster.held("n1") == {})

@@ -38,3 +38,23 @@ def free_observation(*gpus: str) -> Observation:
 
 def gpus_in_book(node: Any, owner: str) -> set[str]:
     return {gpu for gpu, one in owners_in_book(node).items() if one == owner}
+
+
+def assert_never_alone(node: Any) -> None:
+    """Hooks ran, and none of them took the store for lost."""
+    assert "store-lost" not in node.log()
+    assert not (node.files / "run" / "store-outage").exists()
+    hooks = node_events(node, "prolog", "epilog")
+    assert hooks
+    assert not [one for one in hooks if "without_store" in one.facts]
+
+
+def assert_one_owner_at_a_time(node: Any) -> None:
+    """Replay the history: no GPU was granted while another had it, and none was taken away."""
+    holder: dict[str, str] = {}
+    for event in node_events(node, "grant", "release"):
+        owner = event.claim.owner
+        if event.kind == "grant":
+            assert holder.setdefault(event.gpu, owner) == owner, event
+        else:
+            assert holder.pop(event.gpu) == owner, event

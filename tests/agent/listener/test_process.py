@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hosts.running_agent import RunningAgent, is_alive, run_hook
+from hosts.running_agent import RunningAgent, answered, is_alive, run_hook
 from polling import poll_until
 
 from canhazgpu.agent.client import call
 from canhazgpu.agent.socket_files import SCANNER_SOCKET, short_address
 from canhazgpu.agent.wire import interface
-from canhazgpu.agent.wire.framing import MAX_MESSAGE_BYTES, decode, encode
+from canhazgpu.agent.wire.framing import MAX_MESSAGE_BYTES, encode
 from canhazgpu.cli.version import VERSION
 from canhazgpu.errors import AgentError
 
@@ -46,17 +46,6 @@ def connected(path: Path, sent: bytes = b"") -> socket.socket:
     with contextlib.suppress(BrokenPipeError):
         made.sendall(sent)
     return made
-
-
-def answered(connection: socket.socket) -> dict[str, object]:
-    """What comes until the other side closes, or its first message."""
-    found = b""
-    while not found.endswith(b"\0"):
-        chunk = connection.recv(65536)
-        if not chunk:
-            return {}
-        found += chunk
-    return decode(found[:-1])
 
 
 def as_stranger(work: Callable[[], str]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from clusters.gpu_cluster import GpuCluster, kill_hook
+from clusters.silent_scripts import silent
 from polling import poll_until
 
 from canhazgpu.schedulers.slurm.node_check.unchecked_jobs import MIN_AGE_S, WITHOUT_GPUS_FILE
@@ -64,12 +65,8 @@ def without_prolog(cluster: GpuCluster) -> Iterator[None]:
 @contextlib.contextmanager
 def without_task_prolog(cluster: GpuCluster) -> Iterator[None]:
     path = cluster.root / "etc" / "slurm" / "canhazgpu" / "task_prolog.sh"
-    text = path.read_text()
-    path.write_text("#!/bin/sh\nexit 0\n")
-    try:
+    with silent(path):
         yield
-    finally:
-        path.write_text(text)
 
 
 def job_checks(cluster: GpuCluster) -> int:

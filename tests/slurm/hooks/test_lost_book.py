@@ -66,9 +66,12 @@ def submitted(cluster: GpuCluster, gpus: int, user: str) -> str:
     return str(cluster.slurm.submit("echo up; sleep 600", f"--gres=gpu:{gpus}", user=user))
 
 
-def until_up(cluster: GpuCluster, job: str, user: str) -> None:
-    """Wait until the job's prolog has ended, and with it all that it writes."""
+def running_job(cluster: GpuCluster, gpus: int, user: str) -> str:
+    """Start a job; return it when its prolog has ended, and with it all that it writes."""
+    job = submitted(cluster, gpus, user)
+    poll_until(lambda: len(held_by(cluster, job)) == gpus)
     poll_until(lambda: cluster.slurm.output(int(job), user=user))
+    return job
 
 
 def held_by(cluster: GpuCluster, job: str) -> set[str]:
@@ -84,9 +87,7 @@ def test_the_next_job_gets_no_gpu_that_is_held(
     cluster: GpuCluster, people: tuple[str, str]
 ) -> None:
     alice, bob = people
-    first = submitted(cluster, 2, alice)
-    poll_until(lambda: len(held_by(cluster, first)) == 2)
-    until_up(cluster, first, alice)
+    first = running_job(cluster, 2, alice)
     before = cluster.held()
     (cluster.root / "run" / NODE / "book.json").unlink()
     second = submitted(cluster, 2, bob)
@@ -100,9 +101,7 @@ def test_with_the_store_down_nobody_is_granted_anything(
     cluster: GpuCluster, people: tuple[str, str], store: PrivateRedis
 ) -> None:
     alice, bob = people
-    first = submitted(cluster, 2, alice)
-    poll_until(lambda: len(held_by(cluster, first)) == 2)
-    until_up(cluster, first, alice)
+    first = running_job(cluster, 2, alice)
     before = cluster.held()
     store.kill()
     (cluster.root / "run" / NODE / "book.json").unlink()
@@ -123,9 +122,7 @@ def test_slurm_tells_which_gpus_its_jobs_have(
 ) -> None:
     """Everything else is lost: the node's records and what the store had."""
     alice, bob = people
-    first = submitted(constrained, 2, alice)
-    poll_until(lambda: len(held_by(constrained, first)) == 2)
-    until_up(constrained, first, alice)
+    first = running_job(constrained, 2, alice)
     before = constrained.held()
     shutil.rmtree(constrained.root / "run" / NODE)
     with store.client() as client:
@@ -149,9 +146,7 @@ def test_a_job_whose_gpus_nobody_knows_keeps_all_others_out(
     any_cluster: GpuCluster, people: tuple[str, str], store: PrivateRedis
 ) -> None:
     cluster, (alice, bob) = any_cluster, people
-    first = submitted(cluster, 1, alice)
-    poll_until(lambda: len(held_by(cluster, first)) == 1)
-    until_up(cluster, first, alice)
+    first = running_job(cluster, 1, alice)
     with store.client() as client:
         client.flushall()
     shutil.rmtree(cluster.root / "run" / NODE)

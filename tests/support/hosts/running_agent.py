@@ -19,6 +19,7 @@ from polling import poll_until
 from canhazgpu.agent.client import call
 from canhazgpu.agent.socket_files import HOOKS_SOCKET, PEOPLE_SOCKET, agent_directory
 from canhazgpu.agent.wire import interface
+from canhazgpu.agent.wire.framing import decode
 from canhazgpu.probe.bounded_child import die_with_parent
 
 METHODS = {"prolog": "JobStart", "epilog": "JobEnd", "health_check": "Check"}
@@ -160,6 +161,17 @@ def run_hook(
     )
     assert done.returncode < 120, f"the agent did not answer: status {done.returncode}"
     return done
+
+
+def answered(connection: socket.socket) -> dict[str, Any]:
+    """The next message on a connection to the agent, empty where the connection ends."""
+    found = b""
+    while not found.endswith(b"\0"):
+        chunk = connection.recv(65536)
+        if not chunk:
+            return {}
+        found += chunk
+    return decode(found[:-1])
 
 
 def waits_for_request(pid: int) -> bool:

@@ -11,7 +11,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hook_jobs import job_variables, node_events, owners_in_book
+from hook_jobs import (
+    assert_never_alone,
+    assert_one_owner_at_a_time,
+    job_variables,
+    owners_in_book,
+)
+from hosts.stopped_steps import stop_at
 
 pytestmark = pytest.mark.slow
 
@@ -30,32 +36,10 @@ from canhazgpu.{hook}.main import main
 main()
 """
 
-STOPPED = """
-import importlib, os, signal
-owner, _, name = {step!r}.rpartition(".")
-module, _, holder = owner.partition(":")
-holder = getattr(importlib.import_module(module), holder) if holder else (
-    importlib.import_module(module)
-)
-first = getattr(holder, name)
-calls = []
-def stop():
-    calls.append(1)
-    if len(calls) == {call}:
-        os.kill(os.getpid(), signal.SIGSTOP)
-def before(*given, **named):
-    stop()
-    return first(*given, **named)
-def after(*given, **named):
-    try:
-        return first(*given, **named)
-    finally:
-        stop()
-setattr(holder, name, {when})
+RUN_HOOK = """
 from canhazgpu.{hook}.main import main
 main()
 """
-"""Stops itself before or after the n-th call of a function."""
 
 STEPS = [
     ("canhazgpu.schedulers.slurm.hook.startup.load", 1, "before"),
@@ -76,11 +60,7 @@ STEPS = [
 def alone(node: Any) -> Iterator[Any]:
     """The node; whatever is done with it, no hook takes the store for lost."""
     yield node
-    assert "store-lost" not in node.log()
-    assert not (node.files / "run" / "store-outage").exists()
-    hooks = node_events(node, "prolog", "epilog")
-    assert hooks
-    assert not [one for one in hooks if "without_store" in one.facts]
+    assert_never_alone(node)
 
 
 def start(node: Any, program: str, **variables: str) -> subprocess.Popen[str]:
@@ -117,7 +97,7 @@ def test_a_hook_that_is_stopped_at_a_step_hears_the_store(
     alone: Any, step: str, call: int, when: str
 ) -> None:
     for hook in ("prolog", "epilog"):
-        process = start(alone, STOPPED.format(step=step, call=call, when=when, hook=hook))
+        process = start(alone, stop_at(step, call, when) + RUN_HOOK.format(hook=hook))
         _, status = os.waitpid(process.pid, os.WUNTRACED)
         assert os.WIFSTOPPED(status), (process.communicate(timeout=TIMEOUT_S), hook)
         time.sleep(DELAY_S)
@@ -155,14 +135,3 @@ def test_eight_prologs_on_one_cpu_beside_runs_for_all_gpus(alone: Any) -> None:
     assert owners_in_book(alone).items() >= alone.owners_by_gpu().items()
     assert_one_owner_at_a_time(alone)
     assert any(owner.startswith("job:") for owner in alone.owners_by_gpu().values())
-
-
-def assert_one_owner_at_a_time(node: Any) -> None:
-    """Replay the history: no GPU was granted while another had it, and none was taken away."""
-    holder: dict[str, str] = {}
-    for event in node_events(node, "grant", "release"):
-        owner = event.claim.owner
-        if event.kind == "grant":
-            assert holder.setdefault(event.gpu, owner) == owner, event
-        else:
-            assert holder.pop(event.gpu) == owner, event

@@ -15,8 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hook_jobs import job_variables, node_events, owners_in_book
+from hook_jobs import (
+    assert_never_alone,
+    assert_one_owner_at_a_time,
+    job_variables,
+    owners_in_book,
+)
 from hosts.running_agent import RunningAgent, hook_client
+from hosts.stopped_steps import stop_at
 from polling import poll_until
 
 from canhazgpu.templates.slurm_files import HookSettings, render_file
@@ -24,32 +30,6 @@ from canhazgpu.templates.slurm_files import HookSettings, render_file
 pytestmark = [pytest.mark.slow, pytest.mark.parametrize("node", ["canhazgpu"], indirect=True)]
 
 TIMEOUT_S = 120.0
-
-STOPPED = """
-import importlib, os, signal
-owner, _, name = {step!r}.rpartition(".")
-module, _, holder = owner.partition(":")
-holder = getattr(importlib.import_module(module), holder) if holder else (
-    importlib.import_module(module)
-)
-first = getattr(holder, name)
-calls = []
-def stop():
-    if "SLURM_JOB_ID" in os.environ:
-        calls.append(1)
-        if len(calls) == {call}:
-            os.kill(os.getpid(), signal.SIGSTOP)
-def before(*given, **named):
-    stop()
-    return first(*given, **named)
-def after(*given, **named):
-    try:
-        return first(*given, **named)
-    finally:
-        stop()
-setattr(holder, name, {when})
-"""
-"""Each hook's handler stops itself before or after its n-th call of a function."""
 
 STEPS = [
     ("canhazgpu.schedulers.slurm.hook.startup.load", 1, "before"),
@@ -82,11 +62,7 @@ def way(tmp_path: Path, changes: str) -> Iterator[RunningAgent]:
 def alone(node: Any) -> Iterator[Any]:
     """The node; whatever is done with it, no hook takes the store for lost."""
     yield node
-    assert "store-lost" not in node.log()
-    assert not (node.files / "run" / "store-outage").exists()
-    hooks = node_events(node, "prolog", "epilog")
-    assert hooks
-    assert not [one for one in hooks if "without_store" in one.facts]
+    assert_never_alone(node)
 
 
 def start_script(node: Any, hook: str, **variables: str) -> subprocess.Popen[bytes]:
@@ -136,7 +112,7 @@ def assert_held_by(node: Any, owners: set[str]) -> None:
     ("changes", "goes_on"),
     [
         pytest.param(
-            STOPPED.format(step=step, call=call, when=when),
+            stop_at(step, call, when),
             goes_on,
             id=f"{step}-{call}-{when}-{'goes-on' if goes_on else 'stays-stopped'}",
         )
@@ -185,14 +161,3 @@ def test_eight_prologs_on_one_cpu_beside_runs_for_all_gpus(alone: Any) -> None:
     assert owners_in_book(alone).items() >= alone.owners_by_gpu().items()
     assert_one_owner_at_a_time(alone)
     assert any(owner.startswith("job:") for owner in alone.owners_by_gpu().values())
-
-
-def assert_one_owner_at_a_time(node: Any) -> None:
-    """Replay the history: no GPU was granted while another had it, and none was taken away."""
-    holder: dict[str, str] = {}
-    for event in node_events(node, "grant", "release"):
-        owner = event.claim.owner
-        if event.kind == "grant":
-            assert holder.setdefault(event.gpu, owner) == owner, event
-        else:
-            assert holder.pop(event.gpu) == owner, event

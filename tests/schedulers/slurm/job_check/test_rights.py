@@ -12,12 +12,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hosts.running_agent import run_hook
+from hosts.running_agent import answered, run_hook
 from polling import poll_until
 
 from canhazgpu.agent.job_check_client import NO_AGENT
 from canhazgpu.agent.wire import interface
-from canhazgpu.agent.wire.framing import decode, encode
+from canhazgpu.agent.wire.framing import encode
 from canhazgpu.conflict.checked_job import CheckedState
 
 from .conftest import FREEZER, JOB, JobNode, client_path, opened
@@ -25,17 +25,6 @@ from .conftest import FREEZER, JOB, JobNode, client_path, opened
 pytestmark = pytest.mark.slow
 CHECKED, LEFT, SENT_BACK, REFUSED = (int(state) for state in CheckedState)
 CALL = encode({"method": interface.CHECK_JOB})
-
-
-def answered(connection: socket.socket) -> dict[str, Any]:
-    """The next message, or nothing where the connection ends."""
-    found = b""
-    while not found.endswith(b"\0"):
-        chunk = connection.recv(65536)
-        if not chunk:
-            return {}
-        found += chunk
-    return decode(found[:-1])
 
 
 def confirm(nonce: str) -> bytes:
