@@ -145,6 +145,7 @@ def contents(store: redis.Redis, keys: Iterable[str]) -> dict[str, object]:
     readers: dict[str, Callable[[str], object]] = {
         "hash": store.hgetall,
         "stream": store.xrange,
+        "list": lambda key: store.lrange(key, 0, -1),
         "set": store.smembers,
         "string": store.get,
         "none": lambda _: None,

@@ -92,3 +92,23 @@ class WaitBudget:
                 "the store took too long", next_step="'canhazgpu hooks check' measures its answers"
             )
         raise TimeoutError(f"no answer within {timeout_s:g} s")
+
+
+class LongWaitBudget(WaitBudget):
+    """For a command that waits at the store for long: the wait is not cut into slices.
+
+    So a process that waits does nothing meanwhile. A connection gets `connect_s` seconds.
+    """
+
+    def __init__(self, connect_s: float) -> None:
+        super().__init__()
+        self._connect_s = connect_s
+
+    def await_answer(self, arrives: Callable[[float], bool], timeout_s: float) -> None:
+        """See `WaitBudget.await_answer`."""
+        if not arrives(timeout_s) and not arrives(0):
+            raise TimeoutError(f"no answer within {timeout_s:g} s")
+
+    def attempt(self, act: Callable[[float], T], timeout_s: float) -> T:
+        """See `WaitBudget.attempt`."""
+        return super().attempt(act, min(timeout_s, self._connect_s))

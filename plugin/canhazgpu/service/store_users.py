@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-ROLES = ("node", "reader", "admin")
+ROLES = ("node", "reader", "order", "admin")
 
 
 @dataclass(frozen=True, slots=True)

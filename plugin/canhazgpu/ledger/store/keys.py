@@ -46,6 +46,22 @@ class NodeKeys:
         return list(astuple(self))
 
 
+@dataclass(frozen=True, slots=True)
+class OrderKeys:
+    """The keys of one node's orders; ``scripts/take_order.lua`` describes their values.
+
+    Whoever gives orders may append to ``orders``, and to nothing else.
+    """
+
+    orders: str
+    order_answers: str
+    order_reader: str
+
+    def in_order(self) -> list[str]:
+        """Return the keys in the order of the script."""
+        return list(astuple(self))
+
+
 def is_node_name(text: str) -> bool:
     """Return whether the text is a possible host name."""
     return _NODE_NAME.fullmatch(text) is not None
@@ -58,10 +74,24 @@ def nodes_key(prefix: str = PREFIX) -> str:
 
 def node_keys(node: str, prefix: str = PREFIX) -> NodeKeys:
     """Return the node's keys; raises `InputError` if it is no possible host name."""
+    stem = _stem(node, prefix)
+    return NodeKeys(**{name: f"{stem}:{name}" for name in NodeKeys.__dataclass_fields__})
+
+
+def order_keys(node: str, prefix: str = PREFIX) -> OrderKeys:
+    """Return the keys of the node's orders; raises `InputError` as `node_keys` does."""
+    stem = _stem(node, prefix)
+    return OrderKeys(**{name: f"{stem}:{name}" for name in OrderKeys.__dataclass_fields__})
+
+
+def orders_pattern(prefix: str = PREFIX) -> str:
+    """Return a glob that matches the ``orders`` of every node, and no other key of the ledger."""
+    return f"{prefix}:{{*}}:orders"
+
+
+def _stem(node: str, prefix: str) -> str:
     if not is_node_name(node):
         raise InputError(
             f"{node!r} is not a node name; accepted: letters, digits, '.', '_' and '-', at most 253"
         )
-    return NodeKeys(
-        **{name: f"{prefix}:{{{node}}}:{name}" for name in NodeKeys.__dataclass_fields__}
-    )
+    return f"{prefix}:{{{node}}}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
@@ -69,15 +69,18 @@ class StoreSession:
                 self._blocking_client = connect(blocking_store, self._role, self._wait_budget)
             yield self._blocking_client
 
-    def run_script(self, name: str, node: NodeKeys, *arguments: str | int) -> Any:
+    def run_script(
+        self, name: str, node: NodeKeys, *arguments: str | int, more_keys: Sequence[str] = ()
+    ) -> Any:
         """Run a script on a node's keys: one round trip, two more if it is not loaded.
 
-        Raises `ForeignNodeError` if the node is this one, and another cluster's in the store.
+        `more_keys` are further keys of the node, after those of `NodeKeys`. Raises
+        `ForeignNodeError` if the node is this one, and another cluster's in the store.
         """
         identity = ""
         if self._identity is not None and node == self._own_keys and name != "forget_node":
             identity = self._identity.to_json()
-        script, keys = load_script(name), node.in_order()
+        script, keys = load_script(name), [*node.in_order(), *more_keys]
         with self._errors():
             client: Any = self._client()
             from redis.exceptions import NoScriptError  # noqa: PLC0415 - imported by the client

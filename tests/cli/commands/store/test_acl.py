@@ -47,7 +47,8 @@ def names(result: Result) -> list[str]:
     return [line.split()[1] for line in result.stdout.splitlines()]
 
 
-ALL = ["canhazgpu-node-n1", "canhazgpu-node-n2", "canhazgpu-reader", "canhazgpu-admin"]
+NODES = ["canhazgpu-node-n1", "canhazgpu-node-n2"]
+ALL = [*NODES, "canhazgpu-reader", "canhazgpu-order", "canhazgpu-admin"]
 
 
 def test_users_are_printed_with_the_digests_of_passwords_that_are_printed_once() -> None:
@@ -58,7 +59,7 @@ def test_users_are_printed_with_the_digests_of_passwords_that_are_printed_once()
         line.removeprefix("password of ").split(": ") for line in result.stderr.splitlines()
     )
     assert list(passwords) == ALL
-    assert len(set(passwords.values())) == 4
+    assert len(set(passwords.values())) == len(ALL)
     for line in result.stdout.splitlines():
         user = line.split()[1]
         digest = hashlib.sha256(passwords[user].encode()).hexdigest()
@@ -146,7 +147,9 @@ def test_a_prefix_that_is_no_word_is_refused(prefix: str) -> None:
 def test_users_and_keys_have_the_prefix() -> None:
     result = run(dead_url(), "--node", "n1", CANHAZGPU_STORE_PREFIX="cluster-b")
 
-    assert names(result) == ["cluster-b-node-n1", "cluster-b-reader", "cluster-b-admin"]
+    assert names(result) == [
+        f"cluster-b-{role}" for role in ("node-n1", "reader", "order", "admin")
+    ]
     assert "canhazgpu" not in result.stdout
     assert "~cluster-b:{n1}:* " in result.stdout
 
@@ -157,6 +160,7 @@ def test_json_has_all(tmp_path: Path) -> None:
     assert [(one["name"], one["role"], one["node"]) for one in users] == [
         ("canhazgpu-node-n1", "node", "n1"),
         ("canhazgpu-reader", "reader", None),
+        ("canhazgpu-order", "order", None),
         ("canhazgpu-admin", "admin", None),
     ]
     assert all(one["line"] and one["password"] and not one["login_file"] for one in users)
@@ -181,7 +185,7 @@ def test_a_server_takes_the_file_and_the_logins_work(tmp_path: Path) -> None:
     found = json.loads(check.stdout)
     assert [(one["user"], one["problem"]) for one in found["problems"]] == [("default", "too much")]
     assert (check.exit_code, found["users"]) == (1, ALL)
-    assert (closed.exit_code, closed.stdout) == (0, "4 of 4 users are as they should be\n")
+    assert (closed.exit_code, closed.stdout) == (0, f"{len(ALL)} of {len(ALL)} users are as they should be\n")
     assert denied.exit_code == 4
 
 
@@ -202,7 +206,7 @@ def test_redis_cli_takes_the_commands_and_other_users_stay(
             check=True,
         )
 
-        assert done.stdout.split() == ["OK"] * 3
+        assert done.stdout.split() == ["OK"] * len(ALL[1:])
         assert set(before) < set(client.execute_command("ACL", "LIST"))
 
 

@@ -69,6 +69,10 @@ def test_what_is_wrong_with_a_nodes_user_is_told(
         ("canhazgpu-reader", "~canhazgpu:*", "too much"),
         ("canhazgpu-reader", "-hgetall", "too little"),
         ("canhazgpu-reader", "-time", "too little"),
+        ("canhazgpu-reader", "(%W~canhazgpu:{*}:orders +rpush)", "too much"),
+        ("canhazgpu-order", "clearselectors", "too little"),
+        ("canhazgpu-order", "(%W~canhazgpu:{*}:orders +ltrim)", "too much"),
+        ("canhazgpu-order", "%W~canhazgpu:{*}:order_answers", "too much"),
         ("canhazgpu-admin", "+flushall", "too much"),
         ("canhazgpu-admin", "~*", "too much"),
         ("canhazgpu-admin", "-info", "too little"),
@@ -78,7 +82,8 @@ def test_what_is_wrong_with_a_nodes_user_is_told(
 def test_what_is_wrong_with_the_others_is_told(
     site: UserSite, user: str, rules: str, problem: str
 ) -> None:
-    site.direct.execute_command("ACL", "SETUSER", user, *rules.split())
+    words = [rules] if rules.startswith("(") else rules.split()
+    site.direct.execute_command("ACL", "SETUSER", user, *words)
 
     assert set(problems(site)) == {(user, problem)}
 

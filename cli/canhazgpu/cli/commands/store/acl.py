@@ -74,9 +74,10 @@ def acl(  # noqa: PLR0913 - an option each
     check: bool,
     as_json: bool,
 ) -> None:
-    """Print the Redis users to add: one for each node, a reader, and an administrator.
+    """Print the Redis users to add: one for each node, a reader, one for orders, an administrator.
 
     A node's user writes that node's keys, reads all, and adds names to the list of nodes.
+    That for orders, of login hosts, reads all and gives nodes orders, which they carry out.
     Passwords are random. With --logins they are in files, else they are printed once, on
     standard error; the lines have their digests alone. Other users of the server stay as
     they are. Needs Redis 7 or later, or Valkey.

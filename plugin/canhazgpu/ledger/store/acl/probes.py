@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from canhazgpu.frozen_dataclass import dataclass
-from canhazgpu.ledger.store.acl.users import ADMIN, NODE, StoreUser
-from canhazgpu.ledger.store.keys import node_keys, nodes_key
+from canhazgpu.ledger.store.acl.users import ADMIN, NODE, ORDER, StoreUser
+from canhazgpu.ledger.store.keys import node_keys, nodes_key, order_keys
 
 _ANY = "any-node"
 """A node's name that stands for all: only patterns of keys decide."""
@@ -46,7 +46,8 @@ def write_probe(user: str, prefix: str) -> Probe:
 def _commands(user: StoreUser, prefix: str) -> tuple[list[Command], list[Command]]:
     node = user.node or _ANY
     reads, writes = _read_commands(node, prefix), _write_commands(node, prefix)
-    other = node_keys(f"{node}0", prefix)
+    other_node = f"{node}0"
+    other = node_keys(other_node, prefix)
     index = nodes_key(prefix)
     server: list[Command] = [
         ("CONFIG", "SET", "maxmemory", "0"),
@@ -71,6 +72,7 @@ def _commands(user: StoreUser, prefix: str) -> tuple[list[Command], list[Command
             ("SREM", index, "x"),
         ]
         return [*reads, *writes, *administration], wipe
+    give = ("RPUSH", order_keys(other_node, prefix).orders, "x")
     others_write = [
         *_write_commands(f"{node}0", prefix),
         ("DEL", other.history),
@@ -87,8 +89,26 @@ def _commands(user: StoreUser, prefix: str) -> tuple[list[Command], list[Command
             *_read_commands(f"{node}0", prefix),
             *writes,
             ("SADD", index, node),
-        ], refused
-    return reads, [*writes, ("SADD", index, node), ("SCRIPT", "LOAD", "x"), *refused]
+        ], [give, *refused]
+    refused += [*writes, ("SADD", index, node), ("SCRIPT", "LOAD", "x")]
+    refused += _order_changes(other_node, prefix)
+    if user.role == ORDER:
+        return [*reads, give], refused
+    return reads, [give, *refused]
+
+
+def _order_changes(node: str, prefix: str) -> list[Command]:
+    """Return changes of a node's orders other than to append one."""
+    keys = order_keys(node, prefix)
+    return [
+        ("LPUSH", keys.orders, "x"),
+        ("LPOP", keys.orders),
+        ("LSET", keys.orders, "0", "x"),
+        ("LTRIM", keys.orders, "1", "0"),
+        ("DEL", keys.orders),
+        ("HSET", keys.order_answers, "f", "v"),
+        ("SET", keys.order_reader, "x"),
+    ]
 
 
 def _read_commands(node: str, prefix: str) -> list[Command]:

@@ -1,8 +1,9 @@
 """Pure: the Redis users of one cluster, and what each may do; decision 29 says why.
 
 A user for each node may write that node's keys, read all of the ledger, and add names to the index
-of nodes. One reader reads the ledger. One administrator does all that the documents for
-administrators ask for. The rules need Redis 7 or Valkey: selectors (in parentheses) and ``%R~``.
+of nodes. One reader reads the ledger. One user for orders, of login hosts, reads it too, and may
+append to each node's orders. One administrator does all that the documents for administrators ask
+for. The rules need Redis 7 or Valkey: selectors (in parentheses) and ``%R~``.
 
 Patterns of keys are globs. A prefix and a node's name contain no character that a glob reads, and
 ``{NODE}:`` is closed, so that the user of ``n1`` may not write the keys of ``n10``.
@@ -14,10 +15,11 @@ import re
 from collections.abc import Iterable
 
 from canhazgpu.frozen_dataclass import dataclass
-from canhazgpu.ledger.store.keys import node_keys, nodes_key
+from canhazgpu.ledger.store.keys import node_keys, nodes_key, orders_pattern
 
 NODE = "node"
 READER = "reader"
+ORDER = "order"
 ADMIN = "admin"
 
 _CONNECT = "+@connection +@transaction +time +cluster|slots +cluster|shards +cluster|nodes"
@@ -67,14 +69,14 @@ def user_name(prefix: str, role: str, node: str = "") -> str:
 
 def is_users_name(name: str, prefix: str) -> bool:
     """Return whether the name is one of the users of this prefix's cluster."""
-    known = (user_name(prefix, READER), user_name(prefix, ADMIN))
+    known = {user_name(prefix, role) for role in (READER, ORDER, ADMIN)}
     return name in known or name.startswith(f"{prefix}-{NODE}-")
 
 
 def store_users(prefix: str, nodes: Iterable[str]) -> tuple[StoreUser, ...]:
     """Return all users; raises `InputError` for what is no node's name."""
     users = [_node_user(prefix, node) for node in dict.fromkeys(nodes)]
-    return (*users, _reader(prefix), _admin(prefix))
+    return (*users, _reader(prefix), _order(prefix), _admin(prefix))
 
 
 def _node_user(prefix: str, node: str) -> StoreUser:
@@ -96,6 +98,14 @@ def _reader(prefix: str) -> StoreUser:
     rules = f"%R~{prefix}:* resetchannels -@all +@read {_CONNECT} {_NOT_OTHERS}"
     rights = (KeyRight(f"{prefix}:*", reads=True, writes=False),)
     return StoreUser(user_name(prefix, READER), READER, rules, rights)
+
+
+def _order(prefix: str) -> StoreUser:
+    # RPUSH alone: unlike XADD, it has no form that removes what others have appended.
+    reader, orders = _reader(prefix), orders_pattern(prefix)
+    rules = f"{reader.rules} (%W~{orders} -@all +rpush)"
+    rights = (*reader.keys, KeyRight(orders, reads=False, writes=True))
+    return StoreUser(user_name(prefix, ORDER), ORDER, rules, rights)
 
 
 def _admin(prefix: str) -> StoreUser:

@@ -1,0 +1,40 @@
+-- Take the earliest order of a node, for the one process of the node that carries orders out.
+--
+-- KEYS[10] orders         list    "ID JSON", the earliest first; whoever may order may append any text
+-- KEYS[11] order_answers  hash    ID -> "MS taken", "MS interrupted", or "MS JSON", the answer; MS is when it was taken
+-- KEYS[12] order_reader   string  JSON: who took orders last, and "at_ms", and "interval_ms" since the time before
+-- ARGV[2] who asks: "agent" or "check"    ARGV[3] how long answers are kept, ms
+-- ARGV[4] longest order, bytes    ARGV[5] how many unusable orders are skipped at most
+--
+-- Returns {now, ID, JSON} for an order that was not taken before, {now, "", how many were unusable} for none.
+-- Invariants: an ID is taken once, as long as its answer is kept. One that was taken and has no answer is
+-- "interrupted": its process has ended, for there is one at a time.
+local orders_key, answers_key, reader_key = KEYS[10], KEYS[11], KEYS[12]
+
+local before = redis.pcall('GET', reader_key)
+local last = type(before) == 'string' and number((decode(before) or {}).at_ms)
+redis.call('SET', reader_key, cjson.encode({
+  kind = ARGV[2], at_ms = now, interval_ms = last and math.max(now - last, 0) or nil,
+}))
+
+for id, text in pairs(read_hash(answers_key)) do
+  local at, state = text:match('^(%d+) (.*)$')
+  if not at or tonumber(at) + tonumber(ARGV[3]) < now then
+    redis.call('HDEL', answers_key, id)
+  elseif state == 'taken' then
+    redis.call('HSET', answers_key, id, at .. ' interrupted')
+  end
+end
+
+local skipped = 0
+while skipped < tonumber(ARGV[5]) do
+  local text = redis.call('LPOP', orders_key)
+  if not text then break end
+  local id, order = text:match('^(%x+) (.*)$')
+  local usable = id and #id == 32 and #text <= tonumber(ARGV[4])
+  if usable and redis.call('HSETNX', answers_key, id, now .. ' taken') == 1 then
+    return { now, id, order }
+  end
+  skipped = skipped + 1
+end
+return { now, '', skipped }
