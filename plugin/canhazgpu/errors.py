@@ -67,6 +67,10 @@ class UnavailableError(CanhazgpuError):
     """The requested GPUs are not available, or not within the given time."""
 
 
+class OrderInterruptedError(CanhazgpuError):
+    """Somebody who had given another node an order waits for it no longer."""
+
+
 class CommandError(CanhazgpuError):
     """The command to run does not exist, or may not be executed."""
 
@@ -99,6 +103,8 @@ ADVICE: dict[type[CanhazgpuError], Advice] = {
     DeadlineError: Advice(7, "find what is slow: 'canhazgpu hooks check', 'nvidia-smi'"),
     # EX_TEMPFAIL of sysexits.h: statuses of a command that was run stay distinct from it.
     UnavailableError: Advice(75, ""),
+    # As shells name a process that SIGINT has ended.
+    OrderInterruptedError: Advice(130, ""),
     AgentError: Advice(8, "'canhazgpu agent run' as root is the agent; hooks work without one"),
     BookUnknownError: Advice(
         6, "'canhazgpu-healthcheck', run by root, makes it anew once store and scheduler answer"

@@ -19,3 +19,17 @@ class Progress(Protocol):
     def done(self) -> None:
         """End the display: the wait is over."""
         ...
+
+
+class _NoProgress:
+    """Shows nothing."""
+
+    def show(self, text: str, steady: str) -> None:
+        """See `Progress.show`."""
+
+    def done(self) -> None:
+        """See `Progress.done`."""
+
+
+NO_PROGRESS: Progress = _NoProgress()
+"""For a request that nobody watches."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from canhazgpu.config.schema import Config, SlurmConfig, StoreConfig
     from canhazgpu.ledger.port import Ledger
     from canhazgpu.ledger.store.connect import Role
+    from canhazgpu.ledger.store.orders import OrderStore
     from canhazgpu.probe.port import GpuProbe
     from canhazgpu.status.scheduler_jobs import JobLookup
 
@@ -39,6 +40,14 @@ def open_ledger(store: StoreConfig, role: Role) -> Ledger:
     from canhazgpu.ledger.store.ledger import RedisLedger  # noqa: PLC0415 - only some need it
 
     return RedisLedger(store, role)
+
+
+def open_orders(store: StoreConfig) -> OrderStore:
+    """Return the orders to all nodes, in Redis."""
+    from canhazgpu.ledger.store.connect import Role  # noqa: PLC0415 - only for other nodes
+    from canhazgpu.ledger.store.orders import OrderStore  # noqa: PLC0415
+
+    return OrderStore(store, Role.WRITE)
 
 
 def open_job_lookup(slurm: SlurmConfig, environ: Mapping[str, str]) -> JobLookup:
@@ -63,6 +72,7 @@ class Adapters:
     caller: Callable[[], Caller] = this_caller
     probe: Callable[[str, Config, Mapping[str, str]], GpuProbe] = open_probe
     ledger: Callable[[StoreConfig, Role], Ledger] = open_ledger
+    orders: Callable[[StoreConfig], OrderStore] = open_orders
     job_lookup: Callable[[SlurmConfig, Mapping[str, str]], JobLookup] = open_job_lookup
 
     def effective_config(self, extra_overrides: Mapping[str, str] | None = None) -> EffectiveConfig:

@@ -14,6 +14,7 @@ from canhazgpu.node.identity import boot_id, state_dir
 if TYPE_CHECKING:
     from canhazgpu.config import Config
     from canhazgpu.ledger.port import Ledger
+    from canhazgpu.node.identity import NodeIdentity
 
 
 def heeding_node(node: str, config: Config, store: Ledger) -> Ledger:
@@ -30,17 +31,22 @@ def heeding_node(node: str, config: Config, store: Ledger) -> Ledger:
 
 def identified_writer(node: str, config: Config, environ: Mapping[str, str]) -> Ledger:
     """Return the store's ledger for a node, which is refused where it is another cluster's."""
+    from canhazgpu.ledger.store.connect import Role  # noqa: PLC0415 - only what changes the ledger needs them
+    from canhazgpu.ledger.store.ledger import RedisLedger  # noqa: PLC0415
+
+    return RedisLedger(config.store, Role.WRITE, identity=own_identity(node, config, environ))
+
+
+def own_identity(node: str, config: Config, environ: Mapping[str, str]) -> NodeIdentity | None:
+    """Return whose a node is, for what is refused where the node is another cluster's."""
     from dataclasses import replace  # noqa: PLC0415 - only what changes the ledger needs them
 
-    from canhazgpu.ledger.store.connect import Role  # noqa: PLC0415
-    from canhazgpu.ledger.store.ledger import RedisLedger  # noqa: PLC0415
     from canhazgpu.node.identity import node_identity  # noqa: PLC0415
     from canhazgpu.schedulers.slurm.conf.node_conf import cluster_of_conf, conf_path  # noqa: PLC0415
 
     cluster = cluster_of_conf(conf_path(environ))
     own = node_identity(node, cluster, state_dir(config.node, node), boot_id())
-    identity = replace(own, records=False) if own else None
-    return RedisLedger(config.store, Role.WRITE, identity=identity)
+    return replace(own, records=False) if own else None
 
 
 def deliver_pending_journal(node: str, config: Config, open_writer: Callable[[], Ledger]) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from canhazgpu.allocation.progress import NO_PROGRESS, Progress
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from canhazgpu.allocation.progress import Progress
     from canhazgpu.allocation.refusal import Refusal
     from canhazgpu.conflict.checked_job import CheckedJob
     from canhazgpu.in_process.adapters import Adapters
@@ -137,20 +138,26 @@ class InProcessService:
 
         cancel_run(self._adapters, owner)
 
-    def extend(self, request: ExtendRequest) -> ExtendAnswer:
+    def extend(self, request: ExtendRequest, progress: Progress = NO_PROGRESS) -> ExtendAnswer:
         from canhazgpu.in_process.extend import extend
+        from canhazgpu.in_process.orders.elsewhere import here_or_ordered
+        from canhazgpu.service.holdings import ExtendAnswer
 
-        return extend(self._adapters, request)
+        return here_or_ordered(self._adapters, request, progress, ExtendAnswer, extend)
 
-    def release(self, request: ReleaseRequest) -> ReleaseAnswer:
+    def release(self, request: ReleaseRequest, progress: Progress = NO_PROGRESS) -> ReleaseAnswer:
+        from canhazgpu.in_process.orders.elsewhere import here_or_ordered
         from canhazgpu.in_process.release import release
+        from canhazgpu.service.holdings import ReleaseAnswer
 
-        return release(self._adapters, request)
+        return here_or_ordered(self._adapters, request, progress, ReleaseAnswer, release)
 
-    def revoke(self, request: RevokeRequest) -> ReleaseAnswer:
+    def revoke(self, request: RevokeRequest, progress: Progress = NO_PROGRESS) -> ReleaseAnswer:
+        from canhazgpu.in_process.orders.elsewhere import here_or_ordered
         from canhazgpu.in_process.release import revoke
+        from canhazgpu.service.holdings import ReleaseAnswer
 
-        return revoke(self._adapters, request)
+        return here_or_ordered(self._adapters, request, progress, ReleaseAnswer, revoke)
 
     def queue(self, request: QueueRequest) -> tuple[NodeQueue, ...]:
         from canhazgpu.in_process.queue import read_queues
@@ -182,15 +189,23 @@ class InProcessService:
 
         return validate_node(self._adapters, request)
 
-    def quarantine(self, request: QuarantineRequest) -> QuarantineAnswer:
+    def quarantine(
+        self, request: QuarantineRequest, progress: Progress = NO_PROGRESS
+    ) -> QuarantineAnswer:
+        from canhazgpu.in_process.orders.elsewhere import here_or_ordered
         from canhazgpu.in_process.quarantine import quarantine
+        from canhazgpu.service.health import QuarantineAnswer
 
-        return quarantine(self._adapters, request)
+        return here_or_ordered(self._adapters, request, progress, QuarantineAnswer, quarantine)
 
-    def unquarantine(self, request: UnquarantineRequest) -> QuarantineAnswer:
+    def unquarantine(
+        self, request: UnquarantineRequest, progress: Progress = NO_PROGRESS
+    ) -> QuarantineAnswer:
+        from canhazgpu.in_process.orders.elsewhere import here_or_ordered
         from canhazgpu.in_process.quarantine import unquarantine
+        from canhazgpu.service.health import QuarantineAnswer
 
-        return unquarantine(self._adapters, request)
+        return here_or_ordered(self._adapters, request, progress, QuarantineAnswer, unquarantine)
 
     def nodes(self) -> tuple[NodeSummary, ...]:
         from canhazgpu.in_process.nodes import node_summaries
@@ -252,4 +267,7 @@ class InProcessService:
         from canhazgpu.service.jobs import CheckAnswer
 
         outcome = run_node_check(request.environment, request.caller, self._scan_sources)
+        from canhazgpu.in_process.orders.at_check import carry_out_at_check
+
+        carry_out_at_check(request, in_agent=self._optional_scan_sources is not None)
         return CheckAnswer(*outcome)

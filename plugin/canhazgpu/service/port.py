@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from canhazgpu.allocation.progress import NO_PROGRESS, Progress
+
 if TYPE_CHECKING:
-    from canhazgpu.allocation.progress import Progress
     from canhazgpu.allocation.refusal import Refusal
     from canhazgpu.conflict.checked_job import CheckedJob
     from canhazgpu.service.completion import Completion, CompletionRequest
@@ -69,7 +70,8 @@ class NodeService(Protocol):
 
     The service itself finds out who the caller is; no request states it. Every method may raise a
     `CanhazgpuError`: `ConfigError`; `InputError` for a request that is wrong or not permitted;
-    `StoreError` if Redis does not answer; `ScanError` if the GPUs cannot be read.
+    `StoreError` if Redis does not answer; `ScanError` if the GPUs cannot be read. What would
+    change another node is given that node as an order; `progress` then shows the wait.
     """
 
     def status(self, request: StatusRequest) -> StatusAnswer:
@@ -92,15 +94,15 @@ class NodeService(Protocol):
         """Release what `start_run` granted to this owner: its command could not be executed."""
         ...
 
-    def extend(self, request: ExtendRequest) -> ExtendAnswer:
+    def extend(self, request: ExtendRequest, progress: Progress = NO_PROGRESS) -> ExtendAnswer:
         """Extend the caller's reservations that were made by hand."""
         ...
 
-    def release(self, request: ReleaseRequest) -> ReleaseAnswer:
+    def release(self, request: ReleaseRequest, progress: Progress = NO_PROGRESS) -> ReleaseAnswer:
         """Release the caller's own reservations."""
         ...
 
-    def revoke(self, request: RevokeRequest) -> ReleaseAnswer:
+    def revoke(self, request: RevokeRequest, progress: Progress = NO_PROGRESS) -> ReleaseAnswer:
         """Release anybody's reservations; for administrators."""
         ...
 
@@ -128,11 +130,15 @@ class NodeService(Protocol):
         """Check this node's GPUs once; publishes the scan if the request says so."""
         ...
 
-    def quarantine(self, request: QuarantineRequest) -> QuarantineAnswer:
+    def quarantine(
+        self, request: QuarantineRequest, progress: Progress = NO_PROGRESS
+    ) -> QuarantineAnswer:
         """Quarantine GPUs; for administrators."""
         ...
 
-    def unquarantine(self, request: UnquarantineRequest) -> QuarantineAnswer:
+    def unquarantine(
+        self, request: UnquarantineRequest, progress: Progress = NO_PROGRESS
+    ) -> QuarantineAnswer:
         """Lift quarantines; for administrators."""
         ...
 

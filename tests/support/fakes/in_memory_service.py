@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fakes.no_orders import NoOrders
+
 from canhazgpu.in_process.adapters import Adapters
 from canhazgpu.in_process.service import InProcessService
 
@@ -17,7 +19,7 @@ def service_opener(**adapters: Any) -> OpenService:
     def open_service(
         environ: Mapping[str, str], config_file: str | None, overrides: Mapping[str, str]
     ) -> InProcessService:
-        parts = {"clock": lambda: 5.0, **adapters}
+        parts = {"clock": lambda: 5.0, "orders": NoOrders, **adapters}
         return InProcessService(Adapters(environ, config_file, overrides, **parts))
 
     return open_service

@@ -10,7 +10,7 @@ import click
 from canhazgpu.cli.app import App
 from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.cli.options.common import json_option
-from canhazgpu.cli.options.node import node_option
+from canhazgpu.cli.options.node import NODE_EXIT_CODES, node_option
 from canhazgpu.cli.options.param_types import DURATION, GPU_IDS
 from canhazgpu.cli.options.value_completion import complete_own_gpu_ids
 from canhazgpu.cli.terminal.gpu_names import format_gpus
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from canhazgpu.ledger.values import Reservation
 
 
-@click.command(epilog=exit_codes(StoreError))
+@click.command(epilog=exit_codes(StoreError, others=NODE_EXIT_CODES))
 @click.option(
     "-d",
     "--duration",
@@ -64,7 +64,7 @@ def extend(
       canhazgpu extend --duration 30m --gpu-ids 1,3
     """  # noqa: D301 - click reads the character: keep these lines
     with sanitized_errors():
-        answer = app.service().extend(ExtendRequest(duration_s, node, gpu_ids))
+        answer = app.service().extend(ExtendRequest(duration_s, node, gpu_ids), app.progress())
     if as_json:
         click.echo(_json(answer))
     else:

@@ -9,7 +9,7 @@ import click
 from canhazgpu.cli.app import App
 from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.cli.options.common import json_option
-from canhazgpu.cli.options.node import node_option
+from canhazgpu.cli.options.node import NODE_EXIT_CODES, node_option
 from canhazgpu.cli.options.param_types import GPU_IDS
 from canhazgpu.cli.options.value_completion import complete_own_gpu_ids
 from canhazgpu.cli.terminal.gpu_names import format_gpus
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from canhazgpu.gpu.ids import GpuSelector
 
 
-@click.command(epilog=exit_codes(StoreError))
+@click.command(epilog=exit_codes(StoreError, others=NODE_EXIT_CODES))
 @click.option(
     "-G",
     "--gpu-ids",
@@ -52,7 +52,7 @@ def release(
       canhazgpu release --node gpu02 --gpu-ids GPU-68ab
     """  # noqa: D301 - click reads the character: keep these lines
     with sanitized_errors():
-        answer = app.service().release(ReleaseRequest(node, gpu_ids, force))
+        answer = app.service().release(ReleaseRequest(node, gpu_ids, force), app.progress())
     print_released(answer, as_json=as_json, nothing=_nothing_released_text(answer))
 
 

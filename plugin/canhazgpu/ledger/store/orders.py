@@ -55,7 +55,7 @@ class OrderStore:
     def now(self) -> float:
         """Return the store's time, in seconds since the epoch."""
         with self._session.client() as client:
-            seconds, microseconds = cast(tuple[int, int], client.time())
+            seconds, microseconds = client.time()
         return seconds + microseconds / 1e6
 
     def give(self, node: str, order_id: str, text: str) -> None:
@@ -67,7 +67,7 @@ class OrderStore:
         if len(entry.encode("utf-8", "replace")) > MAX_ORDER_BYTES:
             raise InputError(f"the order is longer than {MAX_ORDER_BYTES} bytes: name fewer GPUs")
         with self._session.client() as client:
-            if cast(int, client.llen(self._keys(node).orders)) >= MAX_WAITING_ORDERS:
+            if client.llen(self._keys(node).orders) >= MAX_WAITING_ORDERS:
                 raise UnavailableError(
                     f"{MAX_WAITING_ORDERS} orders wait for {node} already: it does not take them"
                 )

@@ -185,7 +185,10 @@ def test_a_server_takes_the_file_and_the_logins_work(tmp_path: Path) -> None:
     found = json.loads(check.stdout)
     assert [(one["user"], one["problem"]) for one in found["problems"]] == [("default", "too much")]
     assert (check.exit_code, found["users"]) == (1, ALL)
-    assert (closed.exit_code, closed.stdout) == (0, f"{len(ALL)} of {len(ALL)} users are as they should be\n")
+    assert (closed.exit_code, closed.stdout) == (
+        0,
+        f"{len(ALL)} of {len(ALL)} users are as they should be\n",
+    )
     assert denied.exit_code == 4
 
 

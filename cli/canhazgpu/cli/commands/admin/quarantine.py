@@ -11,7 +11,7 @@ from canhazgpu.cli.app import App
 from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.cli.options.common import reason_option
 from canhazgpu.cli.options.gpus_argument import gpus_argument
-from canhazgpu.cli.options.node import node_option
+from canhazgpu.cli.options.node import NODE_EXIT_CODES, node_option
 from canhazgpu.cli.terminal.output import sanitized_errors
 from canhazgpu.cli.terminal.quarantine_changes import print_quarantine_changes
 from canhazgpu.errors import StoreError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from canhazgpu.gpu.ids import GpuSelector
 
 
-@click.command(epilog=exit_codes(StoreError))
+@click.command(epilog=exit_codes(StoreError, others=NODE_EXIT_CODES))
 @gpus_argument
 @reason_option("Why; everybody sees it in status.")
 @node_option
@@ -39,7 +39,7 @@ def quarantine(app: App, gpu_ids: tuple[GpuSelector, ...], reason: str, node: st
     """  # noqa: D301 - click reads the character: keep these lines
     with sanitized_errors():
         request = QuarantineRequest(gpu_ids, reason, node)
-        answer = app.service().quarantine(request)
+        answer = app.service().quarantine(request, app.progress())
 
     def message(name: str, change: QuarantineChange) -> str:
         previous, holders = change.previous, ", ".join(map(holder_name, change.holders))

@@ -9,7 +9,7 @@ import click
 from canhazgpu.cli.app import App
 from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.cli.options.common import json_option, reason_option
-from canhazgpu.cli.options.node import node_option
+from canhazgpu.cli.options.node import NODE_EXIT_CODES, node_option
 from canhazgpu.cli.options.param_types import GPU_IDS
 from canhazgpu.cli.options.value_completion import complete_gpu_ids
 from canhazgpu.cli.terminal.output import print_sanitized, sanitized_errors
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from canhazgpu.gpu.ids import GpuSelector
 
 
-@click.command(epilog=exit_codes(StoreError))
+@click.command(epilog=exit_codes(StoreError, others=NODE_EXIT_CODES))
 @click.option(
     "-G",
     "--gpu-ids",
@@ -64,7 +64,9 @@ def release(  # noqa: PLR0913 - an option each
     if gpu_ids is None and user is None and owner is None and job is None:
         raise click.UsageError("say which: --gpu-ids, --user, --owner or --job")
     with sanitized_errors():
-        answer = app.service().revoke(RevokeRequest(reason, node, gpu_ids, user, owner, job))
+        answer = app.service().revoke(
+            RevokeRequest(reason, node, gpu_ids, user, owner, job), app.progress()
+        )
     nothing = f"nothing to release: no such reservation on {answer.node}"
     print_released(answer, as_json=as_json, nothing=nothing)
     if answer.released and not as_json:

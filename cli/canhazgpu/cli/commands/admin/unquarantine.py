@@ -9,7 +9,7 @@ import click
 from canhazgpu.cli.app import App
 from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.cli.options.gpus_argument import gpus_argument
-from canhazgpu.cli.options.node import node_option
+from canhazgpu.cli.options.node import NODE_EXIT_CODES, node_option
 from canhazgpu.cli.terminal.output import sanitized_errors
 from canhazgpu.cli.terminal.quarantine_changes import print_quarantine_changes
 from canhazgpu.errors import StoreError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from canhazgpu.gpu.ids import GpuSelector
 
 
-@click.command(epilog=exit_codes(StoreError))
+@click.command(epilog=exit_codes(StoreError, others=NODE_EXIT_CODES))
 @gpus_argument
 @node_option
 @click.pass_obj
@@ -34,7 +34,7 @@ def unquarantine(app: App, gpu_ids: tuple[GpuSelector, ...], node: str | None) -
       canhazgpu admin unquarantine 0-3 --node gpu02
     """  # noqa: D301 - click reads the character: keep these lines
     with sanitized_errors():
-        answer = app.service().unquarantine(UnquarantineRequest(gpu_ids, node))
+        answer = app.service().unquarantine(UnquarantineRequest(gpu_ids, node), app.progress())
 
     def message(name: str, change: QuarantineChange) -> str:
         if not change.changed:

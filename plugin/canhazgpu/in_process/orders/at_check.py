@@ -1,0 +1,42 @@
+"""Carry out a node's orders with its health check: where no agent runs, nothing else looks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from canhazgpu.in_process.adapters import Adapters
+from canhazgpu.in_process.orders.carrying_out import take_and_carry_out
+from canhazgpu.ledger.orders import OrderReaderKind
+from canhazgpu.ledger.store.url import EMBEDDED
+from canhazgpu.logfmt import log_line
+from canhazgpu.node.agent_presence import agent_listens
+from canhazgpu.node.identity import node_name, state_dir
+from canhazgpu.node.system_log import write_syslog
+from canhazgpu.schedulers.slurm.hook.failure import hook_error_text
+
+if TYPE_CHECKING:
+    from canhazgpu.service.jobs import CheckRequest
+
+CONFIRM_LIMIT_S = 0.0
+"""A request that was confirmed is confirmed: nothing is asked a second time."""
+
+
+def carry_out_at_check(request: CheckRequest, *, in_agent: bool) -> None:
+    """Carry them out after the check. What fails is logged: the next check tries again.
+
+    `in_agent`: this process is a child of the node's agent.
+    """
+    if not request.caller.confirms(CONFIRM_LIMIT_S):
+        return
+    adapters = Adapters(request.environment)
+    node = ""
+    try:
+        config = adapters.effective_config().config
+        if config.store.url == EMBEDDED:
+            return
+        node = node_name(config.node, request.environment)
+        has_agent = in_agent or agent_listens(state_dir(config.node, node))
+        kind = OrderReaderKind.AGENT if has_agent else OrderReaderKind.CHECK
+        take_and_carry_out(node, adapters, kind)
+    except Exception as exc:
+        write_syslog(log_line("orders-not-taken", node=node, reason=hook_error_text(exc)))

@@ -1,0 +1,143 @@
+"""Give another node an order, and wait until the node has answered it."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from canhazgpu.durations import short_duration_text
+from canhazgpu.errors import InputError, OrderInterruptedError, UnavailableError
+from canhazgpu.ledger.orders import OrderReader, OrderReaderKind, OrderState
+from canhazgpu.service.order_answers import Answer, answer_from_text
+from canhazgpu.service.orders import Order, OrderedRequest, OrderGiver, order_to_text
+
+if TYPE_CHECKING:
+    from canhazgpu.allocation.progress import Progress
+    from canhazgpu.ledger.store.orders import OrderStore
+    from canhazgpu.node.users import Caller
+
+AGENT_WAIT_S = 60.0
+"""How long an order to a node with an agent is valid: it takes one within a second."""
+CHECK_WAIT_S = 600.0
+"""The same without an agent, until two health checks are known to lie closer together."""
+LONGEST_CHECK_WAIT_S = 1800.0
+FIRST_LOOK_S = 0.05
+LONGEST_LOOK_S = 1.0
+LATE_S = 15.0
+"""How long the outcome of an order that was taken in the last moment is waited for."""
+
+
+class OrderCommand:
+    """Gives one order; `wait` and `clock` are for tests."""
+
+    def __init__(
+        self,
+        orders: OrderStore,
+        node: str,
+        progress: Progress,
+        wait: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._orders = orders
+        self._node = node
+        self._progress = progress
+        self._wait = wait
+        self._clock = clock
+
+    def carry_out(self, request: OrderedRequest, caller: Caller, kind: type[Answer]) -> Answer:
+        """Return the node's answer; raises the error with which the node answered.
+
+        Raises `InputError` where nobody takes the node's orders, `UnavailableError` where nobody
+        answered in time, `OrderInterruptedError` for Ctrl-C, and `StoreError`.
+        """
+        reader = self._orders.reader(self._node)
+        if reader is None:
+            raise InputError(
+                f"{self._node} takes no orders: neither an agent nor a health check of this release"
+                " has looked for any there"
+            )
+        order = self._order(request, caller, order_wait_s(reader))
+        order_id = secrets.token_hex(16)
+        self._orders.give(self._node, order_id, order_to_text(order))
+        try:
+            text = self._answer(order_id, order, reader)
+        except KeyboardInterrupt:
+            raise OrderInterruptedError(self._interrupted_text(order)) from None
+        finally:
+            self._progress.done()
+        return answer_from_text(kind, text, self._node)
+
+    def _order(self, request: OrderedRequest, caller: Caller, wait_s: float) -> Order:
+        giver = OrderGiver(caller.uid, caller.user, _host(), caller.is_root)
+        return Order(self._node, request, giver, self._orders.now(), wait_s)
+
+    def _answer(self, order_id: str, order: Order, reader: OrderReader) -> str:
+        began, look_s = self._clock(), FIRST_LOOK_S
+        while True:
+            waited_s = self._clock() - began
+            found = self._orders.progress(self._node, order_id)
+            if found.state is OrderState.ANSWERED:
+                return found.answer
+            if found.state is OrderState.INTERRUPTED:
+                raise UnavailableError(
+                    f"{self._node} began to carry the order out and was interrupted: 'canhazgpu"
+                    f" status --node {self._node}' shows what it has done"
+                )
+            is_taken = found.state is OrderState.TAKEN
+            if waited_s > order.wait_s + (LATE_S if is_taken else 0.0):
+                self._raise_unanswered(waited_s, is_taken=is_taken)
+            self._show(waited_s, reader, is_taken=is_taken)
+            self._wait(look_s)
+            look_s = min(look_s * 1.5, LONGEST_LOOK_S)
+
+    def _raise_unanswered(self, waited_s: float, *, is_taken: bool) -> None:
+        if is_taken:
+            raise UnavailableError(
+                f"{self._node} has begun to carry the order out, and has not answered: 'canhazgpu"
+                f" status --node {self._node}' shows what it has done"
+            )
+        raise UnavailableError(
+            f"{self._node} has not answered for {waited_s:.0f} s, and will not carry the order out:"
+            " 'canhazgpu admin nodes' shows when it was last seen"
+        )
+
+    def _show(self, waited_s: float, reader: OrderReader, *, is_taken: bool) -> None:
+        if waited_s < 1.0:
+            return
+        if is_taken:
+            steady = f"{self._node} carries the order out"
+        else:
+            steady = f"{self._node} has not answered; {reader_text(reader, waited_s)}"
+        self._progress.show(f"{steady} ({waited_s:.0f} s)", steady)
+
+    def _interrupted_text(self, order: Order) -> str:
+        until = time.strftime("%H:%M:%S", time.localtime(order.given_at + order.wait_s))
+        return f"interrupted: {self._node} may still carry the order out, until {until}"
+
+
+def order_wait_s(reader: OrderReader) -> float:
+    """Return how long an order to this reader is valid, in seconds."""
+    if reader.kind is OrderReaderKind.AGENT:
+        return AGENT_WAIT_S
+    if reader.interval_s is None:
+        return CHECK_WAIT_S
+    return math.ceil(min(max(2 * reader.interval_s + 60.0, AGENT_WAIT_S), LONGEST_CHECK_WAIT_S))
+
+
+def reader_text(reader: OrderReader, waited_s: float = 0.0) -> str:
+    """Return who takes the node's orders, and when: ``its health check runs every 5m, …``."""
+    age = short_duration_text(reader.age_s + waited_s)
+    if reader.kind is OrderReaderKind.AGENT:
+        return f"its agent was last seen {age} ago"
+    if reader.interval_s is None:
+        return f"its health check, which takes orders, ran {age} ago"
+    every = short_duration_text(reader.interval_s)
+    return f"its health check, which takes orders, runs every {every}, and ran {age} ago"
+
+
+def _host() -> str:
+    return socket.gethostname().split(".")[0]

@@ -1,0 +1,449 @@
+"""Orders from one host to another over a real store with a user for each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ledger_samples import gpus, observation, uuid
+from servers.private_redis import PrivateRedis
+
+from canhazgpu.config.schema import StoreConfig
+from canhazgpu.errors import (
+    CanhazgpuError,
+    InputError,
+    OrderInterruptedError,
+    StoreError,
+    UnavailableError,
+    advice_for,
+)
+from canhazgpu.gpu.ids import GpuIndex
+from canhazgpu.in_process.adapters import Adapters
+from canhazgpu.in_process.orders.carrying_out import LOCK_FILE, carry_out_orders, take_and_carry_out
+from canhazgpu.in_process.orders.giving import OrderCommand
+from canhazgpu.in_process.service import InProcessService
+from canhazgpu.ledger.orders import OrderReaderKind
+from canhazgpu.ledger.store.acl.users import store_users, user_name
+from canhazgpu.ledger.store.connect import Role
+from canhazgpu.ledger.store.keys import order_keys
+from canhazgpu.ledger.store.ledger import RedisLedger
+from canhazgpu.ledger.store.orders import OrderStore
+from canhazgpu.ledger.values import Claim, GrantedGpus, NodeView
+from canhazgpu.node.state_files import try_file_lock
+from canhazgpu.node.users import Caller
+from canhazgpu.service.health import QuarantineRequest, UnquarantineRequest
+from canhazgpu.service.holdings import ExtendRequest, ReleaseAnswer, ReleaseRequest, RevokeRequest
+from canhazgpu.service.orders import OrderedRequest, order_from_text, order_to_text
+
+NODE = "n1"
+ALICE, BOB, ROOT = Caller(1000, "alice", False), Caller(1001, "bob", False), Caller(0, "root", True)
+CHECK, AGENT = OrderReaderKind.CHECK, OrderReaderKind.AGENT
+
+
+@dataclass
+class Shown:
+    """A `Progress` that keeps what it shows."""
+
+    texts: list[str] = field(default_factory=list)
+    is_done: bool = False
+
+    def show(self, text: str, steady: str) -> None:
+        self.texts.append(text)
+
+    def done(self) -> None:
+        self.is_done = True
+
+
+@dataclass
+class Site:
+    """A store with its users, the node n1, and login hosts that order it."""
+
+    server: PrivateRedis
+    directory: Path
+    now: float = 0.0
+    shown: Shown = field(default_factory=Shown)
+    reader: OrderReaderKind = AGENT
+
+    def store(self, role: str, node: str = "") -> StoreConfig:
+        user = user_name("canhazgpu", role, node)
+        url = self.server.url.replace("redis://", f"redis://{user}:{user}@")
+        return StoreConfig(url=url, timeout_s=10.0)
+
+    def adapters(self, caller: Caller, store: StoreConfig, node: str) -> Adapters:
+        environ = {
+            "CANHAZGPU_STORE_URL": store.url,
+            "CANHAZGPU_NODE_NAME": node,
+            "CANHAZGPU_NODE_STATE_DIR": str(self.directory / node),
+            "CANHAZGPU_NODE_MARKER_DIR": str(self.directory / f"{node}-marker"),
+        }
+        return Adapters(environ, caller=lambda: caller)
+
+    @property
+    def on_node(self) -> Adapters:
+        return self.adapters(ROOT, self.store("node", NODE), NODE)
+
+    def carry_out(self) -> int:
+        return take_and_carry_out(NODE, self.on_node, self.reader)
+
+    def look(self, seconds: float) -> None:
+        """What happens while the one who ordered waits."""
+        self.now += seconds
+        self.carry_out()
+
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    def command(self, wait: Any = None) -> OrderCommand:
+        orders = OrderStore(self.store("order"), Role.WRITE)
+        return OrderCommand(orders, NODE, self.shown, wait or self.look, lambda: self.now)
+
+    def order(self, request: OrderedRequest, caller: Caller, kind: Any = ReleaseAnswer) -> Any:
+        return self.command().carry_out(request, caller, kind)
+
+    def reserve(self, caller: Caller, *indices: int, type_: str = "manual") -> str:
+        owner = f"{type_}:{caller.user}{indices}"
+        claim = Claim(owner, type_, caller.user, caller.uid, duration_s=600.0)
+        answer = self.ledger.reserve_given(claim, gpus(*indices), observation(NODE))
+        assert isinstance(answer, GrantedGpus)
+        return owner
+
+    @property
+    def ledger(self) -> RedisLedger:
+        return RedisLedger(self.store("node", NODE), Role.WRITE)
+
+    @property
+    def view(self) -> NodeView:
+        (view,) = self.ledger.read_nodes([NODE])
+        return view
+
+    @property
+    def held(self) -> set[str]:
+        return set(self.view.reservations)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with PrivateRedis(tcp=True) as server, server.client() as direct:
+        for user in store_users("canhazgpu", [NODE, "n2"]):
+            rules = user.rules.replace("resetchannels", f"resetchannels >{user.name}", 1)
+            words = ["reset", "on", *_words(rules)]
+            direct.execute_command("ACL", "SETUSER", user.name, *words)
+        found = Site(server, tmp_path)
+        found.ledger.publish_scan(observation(NODE))
+        found.carry_out()
+        yield found
+
+
+def _words(rules: str) -> list[str]:
+    """The rules as arguments: a selector is one."""
+    words: list[str] = []
+    for word in rules.split():
+        if words and words[-1].startswith("(") and not words[-1].endswith(")"):
+            words[-1] += f" {word}"
+        else:
+            words.append(word)
+    return words
+
+
+def test_a_users_own_reservations_are_released_by_the_node(site: Site) -> None:
+    site.reserve(ALICE, 0, 1)
+    site.reserve(BOB, 2)
+
+    answer = site.order(ReleaseRequest(), ALICE)
+
+    assert (answer.node, site.held) == (NODE, {uuid(2)})
+    assert [(one.claim.user, one.gpus) for one in answer.released] == [("alice", gpus(0, 1))]
+    assert site.shown.is_done
+
+
+def test_nobody_releases_what_is_anothers(site: Site) -> None:
+    site.reserve(BOB, 2)
+
+    with pytest.raises(InputError, match="reserved by bob"):
+        site.order(ReleaseRequest(gpus=(GpuIndex(2),)), ALICE)
+
+    assert site.held == {uuid(2)}
+
+
+def test_an_administrator_takes_away_and_the_history_says_who_and_where(site: Site) -> None:
+    site.reserve(BOB, 2)
+
+    answer = site.order(RevokeRequest("needed", user="bob"), ROOT)
+
+    assert [one.claim.user for one in answer.released] == ["bob"]
+    assert site.held == set()
+    event = [one for one in site.ledger.history(NODE, 0.0) if one.kind == "release"][-1]
+    assert event.reason == "needed"
+    assert event.by.startswith("root@") and len(event.by) > len("root@")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        RevokeRequest("x", user="bob"),
+        QuarantineRequest((GpuIndex(0),), "x"),
+        UnquarantineRequest((GpuIndex(0),)),
+    ],
+)
+def test_who_is_no_administrator_there_does_not_administrate(
+    site: Site, request_: OrderedRequest
+) -> None:
+    site.reserve(BOB, 2)
+
+    with pytest.raises(InputError, match="only root may"):
+        site.order(request_, ALICE)
+
+    assert (site.held, site.view.quarantines) == ({uuid(2)}, {})
+
+
+def test_gpus_are_quarantined_and_unquarantined(site: Site) -> None:
+    from canhazgpu.service.health import QuarantineAnswer
+
+    site.reserve(BOB, 2)
+
+    answer = site.order(QuarantineRequest((GpuIndex(2),), "fan"), ROOT, QuarantineAnswer)
+
+    assert site.view.quarantines[uuid(2)].reason == "fan"
+    assert [one.user for one in answer.changes[0].holders] == ["bob"]
+    site.order(UnquarantineRequest((GpuIndex(2),)), ROOT, QuarantineAnswer)
+    assert site.view.quarantines == {}
+
+
+def test_an_order_that_comes_twice_is_carried_out_once(site: Site) -> None:
+    from canhazgpu.service.holdings import ExtendAnswer
+
+    site.reserve(ALICE, 0)
+    before = site.view.reservations[uuid(0)].expires_at
+    keys = order_keys(NODE)
+
+    def twice(seconds: float) -> None:
+        with site.server.client() as direct:
+            text = direct.lindex(keys.orders, 0)
+            if text:
+                direct.rpush(keys.orders, text)
+        site.look(seconds)
+
+    site.command(twice).carry_out(ExtendRequest(100.0), ALICE, ExtendAnswer)
+    site.carry_out()
+
+    after = site.view.reservations[uuid(0)].expires_at
+    assert before is not None and after == pytest.approx(before + 100.0)
+
+
+def test_one_that_was_taken_by_a_process_that_died_is_not_carried_out_again(site: Site) -> None:
+    site.reserve(BOB, 2)
+
+    def dies_then_another_looks(_: float) -> None:
+        OrderStore(site.store("node", NODE), Role.WRITE).take(NODE, AGENT)
+        site.carry_out()
+
+    with pytest.raises(UnavailableError, match="was interrupted"):
+        site.command(dies_then_another_looks).carry_out(
+            RevokeRequest("x", user="bob"), ROOT, ReleaseAnswer
+        )
+
+    assert site.held == {uuid(2)}
+
+
+def test_one_that_comes_after_its_giver_gave_up_is_refused(site: Site) -> None:
+    site.reserve(BOB, 2)
+    with pytest.raises(UnavailableError, match="will not carry the order out"):
+        site.command(site.time_passes).carry_out(
+            RevokeRequest("x", user="bob"), ROOT, ReleaseAnswer
+        )
+    # The store's clock is not the test's: the order is made as old as it would be.
+    keys = order_keys(NODE)
+    with site.server.client() as direct:
+        order_id, _, text = str(direct.lpop(keys.orders)).partition(" ")
+        order = order_from_text(text)
+        late = replace(order, given_at=order.given_at - order.wait_s - 1)
+        direct.rpush(keys.orders, f"{order_id} {order_to_text(late)}")
+
+        assert site.carry_out() == 1
+
+        assert "given up" in str(direct.hget(keys.order_answers, order_id))
+    assert site.held == {uuid(2)}
+
+
+def test_what_is_no_order_is_answered_and_the_next_is_carried_out(site: Site) -> None:
+    site.reserve(ALICE, 0)
+    keys = order_keys(NODE)
+    other = order_to_text(replace(site.command()._order(ReleaseRequest(), ALICE, 60.0), node="n2"))
+    with site.server.client() as direct:
+        for number, text in enumerate(("{}", "x" * 9000, other, "[" * 9000)):
+            direct.rpush(keys.orders, f"{number:032x} {text}")
+
+        site.order(ReleaseRequest(), ALICE)
+
+        answers = [str(direct.hget(keys.order_answers, f"{number:032x}")) for number in range(4)]
+    assert all('"error"' in one for one in answers), answers
+    assert "it is for n2" in answers[2]
+    assert site.held == set()
+
+
+def test_two_processes_do_not_carry_out_at_once(site: Site) -> None:
+    site.reserve(ALICE, 0)
+    (site.directory / NODE).mkdir(exist_ok=True)
+    lock = try_file_lock(site.directory / NODE / LOCK_FILE)
+    assert lock is not None
+    try:
+        with pytest.raises(UnavailableError):
+            site.order(ReleaseRequest(), ALICE)
+        assert site.held == {uuid(0)}
+    finally:
+        os.close(lock)
+
+    assert site.carry_out() == 1
+
+
+def test_what_is_waited_for_is_shown(site: Site) -> None:
+    site.reader = CHECK
+    site.carry_out()
+    with pytest.raises(UnavailableError):
+        site.command(site.time_passes).carry_out(ReleaseRequest(), ALICE, ReleaseAnswer)
+
+    assert any(
+        "its health check, which takes orders, runs every" in one for one in site.shown.texts
+    )
+    site.reader = AGENT
+    site.carry_out()
+    site.shown.texts.clear()
+    with pytest.raises(UnavailableError):
+        site.command(site.time_passes).carry_out(ReleaseRequest(), ALICE, ReleaseAnswer)
+    assert any("its agent was last seen" in one for one in site.shown.texts)
+
+
+def test_who_waits_no_longer_is_told_until_when_it_may_happen(site: Site) -> None:
+    def interrupted(_: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(
+        OrderInterruptedError, match=r"may still carry the order out, until \d\d:"
+    ) as c:
+        site.command(interrupted).carry_out(ReleaseRequest(), ALICE, ReleaseAnswer)
+
+    assert advice_for(c.value).exit_code == 130
+    assert site.shown.is_done
+
+
+def test_a_store_that_goes_away_meanwhile_is_an_error(site: Site) -> None:
+    def goes_away(_: float) -> None:
+        site.server.kill()
+
+    with pytest.raises(StoreError):
+        site.command(goes_away).carry_out(ReleaseRequest(), ALICE, ReleaseAnswer)
+
+
+def test_an_error_inside_is_answered_and_no_traceback(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from canhazgpu.in_process.orders import carrying_out
+
+    def breaks(*_: object) -> ReleaseAnswer:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr(carrying_out, "_REQUESTS", {ReleaseRequest: breaks})
+
+    with pytest.raises(UnavailableError, match="internal error of n1: RuntimeError: boom"):
+        site.order(ReleaseRequest(), ALICE)
+
+
+def as_service(site: Site, caller: Caller, role: str, here: str, node: str = "") -> Any:
+    return InProcessService(site.adapters(caller, site.store(role, node), here))
+
+
+def test_a_node_with_an_agent_is_never_written_by_others(site: Site) -> None:
+    """Not by the administrator's login either, which could."""
+    site.reserve(BOB, 2)
+    before = site.view.reservations
+
+    class Stop(Exception):
+        pass
+
+    class Stopping(Shown):
+        def show(self, text: str, steady: str) -> None:
+            raise Stop
+
+    with pytest.raises(Stop):
+        as_service(site, ROOT, "admin", "admin-host").revoke(
+            RevokeRequest("x", NODE, user="bob"), Stopping()
+        )
+
+    assert site.view.reservations == before
+    assert site.carry_out() == 1
+    assert site.held == set()
+
+
+def test_where_no_agent_is_known_a_login_that_may_writes_itself(site: Site) -> None:
+    site.reader = CHECK
+    site.carry_out()
+    site.reserve(BOB, 2)
+
+    answer = as_service(site, ROOT, "admin", "admin-host").revoke(
+        RevokeRequest("x", NODE, user="bob")
+    )
+
+    assert (len(answer.released), site.held) == (1, set())
+
+
+def test_without_an_agent_the_login_for_orders_orders(site: Site) -> None:
+    site.reader = CHECK
+    site.carry_out()
+    site.reserve(ALICE, 0)
+
+    class Carrying(Shown):
+        def show(self, text: str, steady: str) -> None:
+            site.carry_out()
+
+    answer = as_service(site, ALICE, "order", "login1").release(ReleaseRequest(NODE), Carrying())
+
+    assert (len(answer.released), site.held) == (1, set())
+
+
+@pytest.mark.parametrize(
+    ("role", "node", "told"),
+    [
+        ("reader", "", r"lacks the right \+rpush"),
+        ("node", "n2", "login of n2 changes that node alone"),
+    ],
+)
+def test_a_login_that_may_not_order_is_told(site: Site, role: str, node: str, told: str) -> None:
+    site.reserve(ALICE, 0)
+
+    with pytest.raises(StoreError, match=told):
+        as_service(site, ALICE, role, "n2", node).release(ReleaseRequest(NODE))
+
+    assert site.held == {uuid(0)}
+
+
+def test_a_node_that_takes_no_orders_is_told(site: Site) -> None:
+    with site.server.client() as direct:
+        direct.delete(order_keys(NODE).order_reader)
+
+    with pytest.raises(InputError, match="n1 takes no orders"):
+        as_service(site, ALICE, "order", "login1").release(ReleaseRequest(NODE))
+
+
+def test_another_release_that_answers_is_the_stores_error(site: Site) -> None:
+    def strange(_: float) -> None:
+        own = OrderStore(site.store("node", NODE), Role.WRITE)
+        taken = own.take(NODE, AGENT)
+        if taken:
+            own.answer(NODE, taken, '{"form":9}')
+
+    with pytest.raises(CanhazgpuError, match="answered with something else"):
+        site.command(strange).carry_out(ReleaseRequest(), ALICE, ReleaseAnswer)
+
+
+def test_a_node_whose_orders_cannot_be_read_is_an_error_of_the_store(site: Site) -> None:
+    with site.server.client() as direct:
+        direct.set(order_keys(NODE).orders, "no list")
+
+    with pytest.raises(StoreError):
+        carry_out_orders(
+            NODE, site.on_node, OrderStore(site.store("node", NODE), Role.WRITE), AGENT
+        )
