@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from canhazgpu.errors import NodeStateError
-from canhazgpu.node.agent_presence import DIRECTORY
 from canhazgpu.node.state_files import open_directory_to_users, try_file_lock
 
+DIRECTORY = "agent"
 HOOKS_SOCKET = "hooks.sock"
+PEOPLE_SOCKET = "agent.sock"
 SCANNER_SOCKET = "scanner.sock"
 LOCK = ".lock"
 BACKLOG = 512

@@ -149,8 +149,20 @@ class NodeConfig:
 
 @dataclass(frozen=True, slots=True)
 class AgentConfig:
-    """Section ``agent``: the limits of the node's agent, read when it starts."""
+    """Section ``agent``: the node's agent; read when it starts."""
 
+    role: str = key(
+        "node",
+        "node (it answers Slurm's hooks and people, and decides about this node's GPUs) or reader"
+        " (on a login host: it answers people about all nodes, and gives nodes their orders)",
+        check=one_of("node", "reader"),
+    )
+    orders: str = key(
+        "await",
+        "how the agent takes what others order of this node: await (at once; it keeps one"
+        " connection to the store) or check (with the next health check)",
+        check=one_of("await", "check"),
+    )
     max_hooks: int = key(
         DEFAULT_MAX_HOOKS,
         "hooks that the agent serves at once; more wait, then do their work themselves",

@@ -1,4 +1,4 @@
-"""The listener's processes beside its handlers: the scanner, the watcher, the spare handler."""
+"""The listener's processes beside its handlers: scanner, watcher, order reader, spare handler."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from canhazgpu.agent.listener.forking import blocked_signals
 from canhazgpu.agent.listener.scanner_starter import ScannerStarter
 from canhazgpu.agent.listener.spare_handler import SpareHandler
 from canhazgpu.agent.listener.watcher_starter import WatcherStarter
+from canhazgpu.agent.orders.order_reader_starter import OrderReaderStarter
 from canhazgpu.agent.request import Request
 
 
@@ -22,11 +23,13 @@ class Helpers:
         scanner: ScannerStarter | None = None,
         watcher: WatcherStarter | None = None,
         spare: SpareHandler | None = None,
+        order_reader: OrderReaderStarter | None = None,
     ) -> None:
         self._fault = fault
         self._scanner = scanner
         self._watcher = watcher
         self._spare = spare
+        self._order_reader = order_reader
 
     def wait_with(self, poll: select.poll) -> Iterator[float | None]:
         """Register what tells that one is needed; yield how long to wait for more, in seconds."""
@@ -38,6 +41,8 @@ class Helpers:
             yield self._watcher.wait_s
             if self._watcher.descriptor is not None:
                 poll.register(self._watcher.descriptor, select.POLLIN)
+        if self._order_reader:
+            yield self._order_reader.wait_s
 
     def start_needed(self, ready: set[int]) -> None:
         """Start those that are needed, by the descriptors that are ready."""
@@ -48,6 +53,8 @@ class Helpers:
                 self._watcher.note_change()
             if self._watcher.is_needed():
                 self._start("watcher", self._watcher.start)
+        if self._order_reader and self._order_reader.is_needed():
+            self._start("order reader", self._order_reader.start)
 
     def start_spare(self) -> None:
         """Fork a handler in advance, if there is none."""
@@ -72,7 +79,7 @@ class Helpers:
 
     def reap(self) -> None:
         """Note those that have ended."""
-        for child in (self._scanner, self._watcher, self._spare):
+        for child in (self._scanner, self._watcher, self._spare, self._order_reader):
             if child and (fault := child.reap()):
                 self._fault(fault)
 

@@ -27,6 +27,8 @@ from canhazgpu.agent.listener.scanner_starter import ScannerStarter
 from canhazgpu.agent.listener.service_manager import ServiceManager
 from canhazgpu.agent.listener.spare_handler import SpareHandler
 from canhazgpu.agent.listener.watcher_starter import WatcherStarter
+from canhazgpu.agent.orders.order_reader import OrderReaderProcess
+from canhazgpu.agent.orders.order_reader_starter import OrderReaderStarter
 from canhazgpu.agent.reports import Reports
 from canhazgpu.agent.request import Door
 from canhazgpu.agent.socket_files import (
@@ -40,6 +42,7 @@ from canhazgpu.agent.socket_files import (
 from canhazgpu.agent.watcher.process import Watcher
 from canhazgpu.config.schema import AgentConfig, Config
 from canhazgpu.errors import NodeStateError
+from canhazgpu.ledger.store.url import EMBEDDED
 from canhazgpu.node.identity import node_name, state_dir
 from canhazgpu.schedulers.slurm.job_check.node_environment import node_environment
 
@@ -64,6 +67,7 @@ def run_agent(read_config: Callable[[], Config], environ: Mapping[str, str], rel
     sockets = agent_directory(directory)
     history = History(release, node, os.getpid())
     watcher = WatcherStarter(JournalWatch(directory), Watcher(node, environ, read_config).run)
+    reader = OrderReaderProcess(node, environ, read_config)
     run_hook = partial(run_hook_request, sockets / SCANNER_SOCKET)
     check_job = partial(run_job_check, sockets / SCANNER_SOCKET, node_environment(environ))
     prepare = partial(prepare_handler, environ)
@@ -83,7 +87,7 @@ def run_agent(read_config: Callable[[], Config], environ: Mapping[str, str], rel
                     Admission(_limits(config.agent)),
                     history,
                     lambda request: run_handler(request, run_hook, check_job),
-                    Helpers(history.fault, scanning, watcher, spare),
+                    Helpers(history.fault, scanning, watcher, spare, _order_reader(reader, config)),
                     reports=reports,
                 )
                 manager.ready()
@@ -93,6 +97,13 @@ def run_agent(read_config: Callable[[], Config], environ: Mapping[str, str], rel
             _finish(listener, stopped)
     finally:
         os.close(lock)
+
+
+def _order_reader(reader: OrderReaderProcess, config: Config) -> OrderReaderStarter | None:
+    """Return what starts the order reader; None where the health check takes the orders."""
+    # Nobody but this node reaches its private server, so nobody orders there.
+    awaits = config.agent.orders == "await" and config.store.url != EMBEDDED
+    return OrderReaderStarter(reader.run) if awaits else None
 
 
 def _limits(config: AgentConfig) -> Limits:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from canhazgpu.in_process.adapters import Adapters
+from canhazgpu.in_process.orders.agent_presence import agent_listens
 from canhazgpu.in_process.orders.carrying_out import take_and_carry_out
 from canhazgpu.ledger.orders import OrderReaderKind
 from canhazgpu.ledger.store.url import EMBEDDED
 from canhazgpu.logfmt import log_line
-from canhazgpu.node.agent_presence import agent_listens
 from canhazgpu.node.identity import node_name, state_dir
 from canhazgpu.node.system_log import write_syslog
 from canhazgpu.schedulers.slurm.hook.failure import hook_error_text

@@ -1,0 +1,37 @@
+"""Keep an order reader alive: it ends with each order, and another is started."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+from canhazgpu.agent.listener.single_child import SingleChild
+
+
+class OrderReaderStarter:
+    """The order reader of this agent; `run` is what it becomes, with the agent's pid."""
+
+    def __init__(
+        self, run: Callable[[int], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._run = run
+        self._child = SingleChild("order reader", clock)
+
+    @property
+    def wait_s(self) -> float | None:
+        """How long it is until one is to be started, in seconds; None while one lives."""
+        return None if self._child.lives else max(self._child.rest_s, 0.0)
+
+    def is_needed(self) -> bool:
+        """Return whether one is to be started now."""
+        return self.wait_s == 0
+
+    def start(self) -> None:
+        """Start one; raises `OSError` where no process can be started."""
+        agent = os.getpid()
+        self._child.start(lambda: self._run(agent))
+
+    def reap(self) -> str:
+        """Note that it has ended, if it has; return its fault, empty for none."""
+        return self._child.reap()
