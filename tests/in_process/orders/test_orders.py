@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from ledger_samples import gpus, observation, uuid
-from servers.private_redis import PrivateRedis
+from ledger_samples import gpus, uuid
 
-from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import (
     CanhazgpuError,
     InputError,
@@ -22,131 +18,18 @@ from canhazgpu.errors import (
     advice_for,
 )
 from canhazgpu.gpu.ids import GpuIndex
-from canhazgpu.in_process.adapters import Adapters
-from canhazgpu.in_process.orders.carrying_out import LOCK_FILE, carry_out_orders, take_and_carry_out
-from canhazgpu.in_process.orders.giving import OrderCommand
+from canhazgpu.in_process.orders.carrying_out import LOCK_FILE, carry_out_orders
 from canhazgpu.in_process.service import InProcessService
-from canhazgpu.ledger.orders import OrderReaderKind
-from canhazgpu.ledger.store.acl.users import store_users, user_name
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.keys import order_keys
-from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.store.orders import OrderStore
-from canhazgpu.ledger.values import Claim, GrantedGpus, NodeView
 from canhazgpu.node.state_files import try_file_lock
 from canhazgpu.node.users import Caller
 from canhazgpu.service.health import QuarantineRequest, UnquarantineRequest
 from canhazgpu.service.holdings import ExtendRequest, ReleaseAnswer, ReleaseRequest, RevokeRequest
 from canhazgpu.service.orders import OrderedRequest, order_from_text, order_to_text
 
-NODE = "n1"
-ALICE, BOB, ROOT = Caller(1000, "alice", False), Caller(1001, "bob", False), Caller(0, "root", True)
-CHECK, AGENT = OrderReaderKind.CHECK, OrderReaderKind.AGENT
-
-
-@dataclass
-class Shown:
-    """A `Progress` that keeps what it shows."""
-
-    texts: list[str] = field(default_factory=list)
-    is_done: bool = False
-
-    def show(self, text: str, steady: str) -> None:
-        self.texts.append(text)
-
-    def done(self) -> None:
-        self.is_done = True
-
-
-@dataclass
-class Site:
-    """A store with its users, the node n1, and login hosts that order it."""
-
-    server: PrivateRedis
-    directory: Path
-    now: float = 0.0
-    shown: Shown = field(default_factory=Shown)
-    reader: OrderReaderKind = AGENT
-
-    def store(self, role: str, node: str = "") -> StoreConfig:
-        user = user_name("canhazgpu", role, node)
-        url = self.server.url.replace("redis://", f"redis://{user}:{user}@")
-        return StoreConfig(url=url, timeout_s=10.0)
-
-    def adapters(self, caller: Caller, store: StoreConfig, node: str) -> Adapters:
-        environ = {
-            "CANHAZGPU_STORE_URL": store.url,
-            "CANHAZGPU_NODE_NAME": node,
-            "CANHAZGPU_NODE_STATE_DIR": str(self.directory / node),
-            "CANHAZGPU_NODE_MARKER_DIR": str(self.directory / f"{node}-marker"),
-        }
-        return Adapters(environ, caller=lambda: caller)
-
-    @property
-    def on_node(self) -> Adapters:
-        return self.adapters(ROOT, self.store("node", NODE), NODE)
-
-    def carry_out(self) -> int:
-        return take_and_carry_out(NODE, self.on_node, self.reader)
-
-    def look(self, seconds: float) -> None:
-        """What happens while the one who ordered waits."""
-        self.now += seconds
-        self.carry_out()
-
-    def time_passes(self, seconds: float) -> None:
-        self.now += seconds
-
-    def command(self, wait: Any = None) -> OrderCommand:
-        orders = OrderStore(self.store("order"), Role.WRITE)
-        return OrderCommand(orders, NODE, self.shown, wait or self.look, lambda: self.now)
-
-    def order(self, request: OrderedRequest, caller: Caller, kind: Any = ReleaseAnswer) -> Any:
-        return self.command().carry_out(request, caller, kind)
-
-    def reserve(self, caller: Caller, *indices: int, type_: str = "manual") -> str:
-        owner = f"{type_}:{caller.user}{indices}"
-        claim = Claim(owner, type_, caller.user, caller.uid, duration_s=600.0)
-        answer = self.ledger.reserve_given(claim, gpus(*indices), observation(NODE))
-        assert isinstance(answer, GrantedGpus)
-        return owner
-
-    @property
-    def ledger(self) -> RedisLedger:
-        return RedisLedger(self.store("node", NODE), Role.WRITE)
-
-    @property
-    def view(self) -> NodeView:
-        (view,) = self.ledger.read_nodes([NODE])
-        return view
-
-    @property
-    def held(self) -> set[str]:
-        return set(self.view.reservations)
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with PrivateRedis(tcp=True) as server, server.client() as direct:
-        for user in store_users("canhazgpu", [NODE, "n2"]):
-            rules = user.rules.replace("resetchannels", f"resetchannels >{user.name}", 1)
-            words = ["reset", "on", *_words(rules)]
-            direct.execute_command("ACL", "SETUSER", user.name, *words)
-        found = Site(server, tmp_path)
-        found.ledger.publish_scan(observation(NODE))
-        found.carry_out()
-        yield found
-
-
-def _words(rules: str) -> list[str]:
-    """The rules as arguments: a selector is one."""
-    words: list[str] = []
-    for word in rules.split():
-        if words and words[-1].startswith("(") and not words[-1].endswith(")"):
-            words[-1] += f" {word}"
-        else:
-            words.append(word)
-    return words
+from .conftest import AGENT, ALICE, BOB, CHECK, NODE, ROOT, Shown, Site
 
 
 def test_a_users_own_reservations_are_released_by_the_node(site: Site) -> None:
