@@ -71,6 +71,20 @@ def test_a_scan_under_way_is_used_and_only_the_second_look_is_started() -> None:
     assert [scan.observed for scan in probe.scans] == [1]
 
 
+def test_who_asked_is_told_the_gpus_before_the_grant_is_final() -> None:
+    ledger, told = ScriptedLedger([GrantedGpus((uuid(1),))]), []
+    allocator = GpuAllocator(
+        NODE,
+        LivenessContext("this boot", None, lambda process: True),
+        ScriptedProbe(ALL_FREE),
+        ledger,
+        before_commit=lambda gpus: told.append((tuple(gpus), list(ledger.committed))),
+    )
+    assert isinstance(allocator.reserve_count(CLAIM, 1), Grant)
+    assert told == [((uuid(1),), [])]
+    assert ledger.committed == [CLAIM.owner]
+
+
 def test_without_a_scan_under_way_one_is_started() -> None:
     probe = ScriptedProbe(ALL_FREE)
     granted = service(ScriptedLedger([GrantedGpus((uuid(1),))]), probe).reserve_count(CLAIM, 1)

@@ -66,12 +66,16 @@ class GpuAllocator:
         probe: GpuProbe,
         ledger: Ledger,
         is_gone: Callable[[Reservation], bool] = lambda reservation: False,
+        before_commit: Callable[[Sequence[str]], None] = lambda gpus: None,
     ) -> None:
         """Take the node's ports.
 
         `is_gone` finds owners that are dead although `liveness` does not show it: jobs that the
-        scheduler does not know any more. It is called on a conflict only.
+        scheduler does not know any more. It is called on a conflict only. `before_commit` is called
+        with the GPUs (UUIDs) of a grant before it is made final, and may be called for one that
+        then does not stand.
         """
+        self._before_commit = before_commit
         self._is_owner_gone = is_gone
         self._node = node
         self._liveness = liveness
@@ -208,6 +212,7 @@ class GpuAllocator:
                     else self._find_intruders(claim, answer, forced, second_look.scan())
                 )
                 if not intruded:
+                    self._before_commit(answer.gpus)
                     self._commit(claim.owner)
                     return _build_grant(answer, observation, forced)
                 self._ledger.release(self._node, claim.owner, IN_USE_AT_SECOND_LOOK)
