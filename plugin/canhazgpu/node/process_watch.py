@@ -33,6 +33,13 @@ class ProcessWatch:
         # After opening: the pid may have been reused before, and the pidfd be another process's.
         self._exited = [process for process in processes if not is_alive(process)]
 
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What becomes readable when one of the processes ends; empty where one has to poll."""
+        if len(self._descriptors) < len(self._processes):
+            return ()
+        return tuple(self._descriptors.values())
+
     def close(self) -> None:
         """Close the descriptors."""
         while self._descriptors:

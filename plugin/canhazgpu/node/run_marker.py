@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Collection
 
 from canhazgpu.node.process_id import ProcessId
 from canhazgpu.node.processes import PROC, identify_process
@@ -42,16 +43,43 @@ def clear_own_marker() -> None:
 
 def processes_of_run(marker: str) -> tuple[ProcessId, ...]:
     """Return the live processes with the marker, of those whose environment may be read."""
-    entry = f"{MARKER_VARIABLE}={marker}".encode()
-    found = []
+    return processes_of_runs([marker])[marker]
+
+
+def processes_of_runs(
+    markers: Collection[str], uid: int | None = None
+) -> dict[str, tuple[ProcessId, ...]]:
+    """Return the live processes with each marker, of those whose environment may be read.
+
+    With a `uid`, only processes of that user count, and nobody else's are looked into: a process
+    can make the reading of its environment take for ever.
+    """
+    entries = {f"{MARKER_VARIABLE}={marker}".encode(): marker for marker in markers}
+    found: dict[str, list[ProcessId]] = {marker: [] for marker in markers}
     for pid in _pids():
+        if uid is not None and not _is_of_user(pid, uid):
+            continue
         try:
             environment = (PROC / str(pid) / "environ").read_bytes()
         except OSError:
             continue
-        if entry in environment.split(b"\0") and (process := identify_process(pid)) is not None:
-            found.append(process)
-    return tuple(found)
+        for one in entries.keys() & environment.split(b"\0"):
+            if (process := identify_process(pid)) is not None:
+                found[entries[one]].append(process)
+    return {marker: tuple(some) for marker, some in found.items()}
+
+
+def _is_of_user(pid: int, uid: int) -> bool:
+    """Tell whether the user started the process, a program that has another user's rights too."""
+    try:
+        owner = os.stat(f"/proc/{pid}").st_uid  # noqa: PTH116 - for each process of the node
+        if owner != 0 or uid == 0:
+            return owner == uid
+        # Root's, or one that nobody may look into: its real user is in its status.
+        status = (PROC / str(pid) / "status").read_bytes()
+        return status.partition(b"\nUid:")[2].split(None, 1)[0] == str(uid).encode()
+    except (OSError, IndexError):
+        return False
 
 
 def _pids() -> list[int]:

@@ -41,6 +41,7 @@ class BoundedChild:
     def __init__(self, work: Callable[[], bytes], timeout_s: float) -> None:
         self._deadline = time.monotonic() + timeout_s
         self._timeout_s = timeout_s
+        self._received = bytearray()
         parent = os.getpid()
         try:
             self._result, child_end = os.pipe()
@@ -61,29 +62,50 @@ class BoundedChild:
             os.close(child_end)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
+    @property
+    def descriptor(self) -> int:
+        """What becomes readable when there is more of the result, or its end."""
+        return self._result
+
+    @property
+    def left_s(self) -> float:
+        """How long the child may still take, in seconds."""
+        return max(self._deadline - time.monotonic(), 0.0)
+
     def result(self) -> bytes:
         """Return what `work` returned; raises `BoundedChildError` at the deadline or a crash.
 
         Call it once: it reaps the child.
         """
-        chunks = []
+        while (found := self.take()) is None:
+            _wait_readable(self._result, self.left_s)
+        return found
+
+    def take(self) -> bytes | None:
+        """Return the result once it is there, and None before that; see `result`."""
         try:
-            while chunk := self._read():
-                chunks.append(chunk)
-            status = self._exit_status(max(self._deadline - time.monotonic(), EXIT_GRACE_S))
+            if not self._is_complete():
+                if self.left_s > 0:
+                    return None
+                raise TimeoutError
+            status = self._exit_status(max(self.left_s, EXIT_GRACE_S))
         except TimeoutError as exc:
             self._kill()
-            raise BoundedChildError(f"no answer within {self._timeout_s:.3g} s") from exc
-        finally:
             os.close(self._result)
+            raise BoundedChildError(f"no answer within {self._timeout_s:.3g} s") from exc
+        os.close(self._result)
         if status != 0:
             raise BoundedChildError(_exit_text(status))
-        return b"".join(chunks)
+        return bytes(self._received)
 
-    def _read(self) -> bytes:
-        if not _wait_readable(self._result, self._deadline - time.monotonic()):
-            raise TimeoutError
-        return os.read(self._result, 65536)
+    def _is_complete(self) -> bool:
+        """Read what there is; return whether that was all."""
+        while _wait_readable(self._result, 0):
+            chunk = os.read(self._result, 65536)
+            if not chunk:
+                return True
+            self._received += chunk
+        return False
 
     def _kill(self) -> None:
         """Kill the child and all that it started, and reap it, if it can be killed."""

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from polling import poll_until
 
-from canhazgpu.agent.listener.journal_watch import JournalWatch
 from canhazgpu.agent.listener.watcher_starter import LOOK_AFTER_S, WatcherStarter
+from canhazgpu.agent.watcher.journal_watch import JournalWatch
+from canhazgpu.agent.watcher.runs_watch import RunsWatch
 from canhazgpu.ledger.journal_entries import PROLOG, JournalEntry
 from canhazgpu.ledger.local.book.journal import JOURNAL_FILE, Journal
+from canhazgpu.ledger.local.runs.run_files import RUNS_DIRECTORY
 
 NODE = "n1"
 
@@ -41,7 +43,11 @@ def starter_of(directory: Path, clock: Clock, status: int = 0) -> WatcherStarter
     def run(_agent: int) -> None:
         os._exit(status)
 
-    return WatcherStarter(JournalWatch(directory), run, clock)
+    return WatcherStarter(JournalWatch(directory), RunsWatch(directory), run, clock)
+
+
+def add_run(directory: Path, name: str = "run:ab.json") -> None:
+    (directory / RUNS_DIRECTORY / name).write_text("{}")
 
 
 def is_readable(descriptor: int) -> bool:
@@ -88,7 +94,7 @@ def test_with_an_empty_journal_it_only_waits_for_changes(tmp_path: Path) -> None
     starter = starter_of(tmp_path, Clock())
     assert not starter.is_needed()
     assert starter.wait_s is None
-    assert starter.descriptor is not None
+    assert len(starter.descriptors) == 2
 
 
 def test_changes_are_looked_at_together_and_a_little_later(tmp_path: Path) -> None:
@@ -98,7 +104,8 @@ def test_changes_are_looked_at_together_and_a_little_later(tmp_path: Path) -> No
     add_entry(tmp_path)
     starter.note_change()
     # Until then it does not even wait for more of them.
-    assert (starter.wait_s, starter.descriptor) == (LOOK_AFTER_S, None)
+    assert starter.wait_s == LOOK_AFTER_S
+    assert not any(map(is_readable, starter.descriptors))
     assert not starter.is_needed()
     clock.now += LOOK_AFTER_S / 2
     starter.note_change()
@@ -116,8 +123,8 @@ def test_what_a_hook_delivers_itself_needs_no_watcher(tmp_path: Path) -> None:
     clock.now += LOOK_AFTER_S
     assert not starter.is_needed()
     assert starter.wait_s is None
-    assert starter.descriptor is not None
-    assert not is_readable(starter.descriptor)
+    assert len(starter.descriptors) == 2
+    assert not any(map(is_readable, starter.descriptors))
 
 
 @pytest.mark.parametrize("status", [0, 1])
@@ -128,10 +135,43 @@ def test_after_a_watcher_it_looks_once_more(tmp_path: Path, status: int) -> None
     starter = starter_of(tmp_path, clock, status)
     assert starter.is_needed()
     starter.start()
-    assert (starter.wait_s, starter.descriptor) == (None, None)
+    assert (starter.wait_s, starter.descriptors) == (None, ())
     faults = []
     poll_until(lambda: faults.append(starter.reap()) or starter.wait_s is not None)
     assert bool(faults[-1]) == bool(status)
     assert starter.is_needed() is (status == 0)
     clock.now += 60
     assert starter.is_needed() is (status == 1)
+
+
+def test_a_run_is_watched_at_once(tmp_path: Path) -> None:
+    clock = Clock()
+    starter = starter_of(tmp_path, clock)
+    assert not starter.is_needed()
+    # Also while a look at the journal is due.
+    starter.note_change()
+    add_run(tmp_path)
+    ready = set(filter(is_readable, starter.descriptors))
+    assert ready
+    starter.note_ready(ready)
+    assert starter.is_needed()
+
+
+def test_a_change_of_the_journal_is_told_by_its_descriptor(tmp_path: Path) -> None:
+    starter = starter_of(tmp_path, Clock())
+    assert not starter.is_needed()
+    add_entry(tmp_path)
+    starter.note_ready(set(filter(is_readable, starter.descriptors)))
+    assert starter.wait_s == LOOK_AFTER_S
+
+
+def test_runs_that_an_agent_has_left_are_watched(tmp_path: Path) -> None:
+    starter = starter_of(tmp_path, Clock())
+    add_run(tmp_path)
+    assert starter.is_needed()
+
+
+def test_a_draft_is_no_run(tmp_path: Path) -> None:
+    starter = starter_of(tmp_path, Clock())
+    add_run(tmp_path, ".run:ab.json.new")
+    assert not starter.is_needed()

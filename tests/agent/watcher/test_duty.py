@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 
 from canhazgpu.agent.watcher.duty import carry_out
@@ -9,32 +11,45 @@ from canhazgpu.agent.watcher.duty import carry_out
 
 @dataclass
 class Planned:
-    """Asks to be run again after each of these times."""
+    """Is done after so many steps; `pipe` is the read end that it waits for."""
 
-    after_s: list[float]
-    runs: int = 0
+    steps: int
+    wait: float | None = 0.0
+    pipe: int | None = None
+    seen: list[set[int]] = field(default_factory=list)
 
-    def run(self) -> float | None:
-        self.runs += 1
-        return self.after_s.pop(0) if self.after_s else None
+    @property
+    def is_done(self) -> bool:
+        return len(self.seen) >= self.steps
+
+    def descriptors(self) -> Iterator[int]:
+        if self.pipe is not None:
+            yield self.pipe
+
+    def wait_s(self) -> float | None:
+        return self.wait
+
+    def step(self, ready: Set[int]) -> None:
+        self.seen.append(set(ready))
 
 
-@dataclass
-class Clock:
-    waited_s: list[float] = field(default_factory=list)
-
-    def wait(self, seconds: float) -> None:
-        self.waited_s.append(seconds)
-
-
-def test_it_waits_for_what_is_due_first_and_ends_with_the_last() -> None:
-    clock, first, second = Clock(), Planned([5.0]), Planned([1.0, 2.0])
-    carry_out([first, second], clock.wait)
-    assert clock.waited_s == [1.0, 2.0]
-    assert (first.runs, second.runs) == (3, 3)
+def test_it_ends_with_the_last_duty() -> None:
+    first, second = Planned(1), Planned(3)
+    carry_out([first, second])
+    assert (len(first.seen), len(second.seen)) == (3, 3)
 
 
 def test_without_anything_to_do_it_waits_for_nothing() -> None:
-    clock = Clock()
-    carry_out([Planned([]), Planned([])], clock.wait)
-    assert clock.waited_s == []
+    duty = Planned(1, wait=None)
+    carry_out([duty])
+    assert duty.seen == [set()]
+
+
+def test_an_event_ends_the_wait_and_is_told() -> None:
+    read, write = os.pipe()
+    duty = Planned(2, wait=None, pipe=read)
+    os.write(write, b"x")
+    carry_out([duty])
+    assert duty.seen == [set(), {read}]
+    os.close(read)
+    os.close(write)

@@ -19,7 +19,12 @@ from polling import poll_until
 from servers.private_redis import PrivateRedis, any_binary
 
 from canhazgpu.agent.watcher import journal_delivery
-from canhazgpu.agent.watcher.journal_delivery import FIRST_WAIT_S, JournalDelivery
+from canhazgpu.agent.watcher.journal_delivery import (
+    FIRST_WAIT_S,
+    Delivery,
+    JournalDelivery,
+    deliver,
+)
 from canhazgpu.config.schema import Config, NodeConfig, StoreConfig
 from canhazgpu.errors import ConfigError
 from canhazgpu.ledger.journal_entries import GRANT, RELEASE, JournalEntry
@@ -162,13 +167,12 @@ def test_two_at_once_deliver_each_entry_once(node: Node) -> None:
     )
     started = threading.Barrier(3)
 
-    def deliver() -> None:
-        delivery = JournalDelivery(NODE, {}, lambda: config)
+    def deliver_all() -> None:
         started.wait()
-        while delivery.run() is not None:
+        while deliver(NODE, {}, lambda: config).entries:
             pass
 
-    threads = [threading.Thread(target=deliver) for _ in range(3)]
+    threads = [threading.Thread(target=deliver_all) for _ in range(3)]
     for one in threads:
         one.start()
     for one in threads:
@@ -235,7 +239,7 @@ def test_a_release_that_waits_is_delivered_too(node: Node) -> None:
 
 
 def test_nothing_goes_to_a_node_of_another_cluster_with_the_same_name(
-    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    node: Node, tmp_path: Path
 ) -> None:
     with node.agent():
         pass
@@ -246,33 +250,42 @@ def test_nothing_goes_to_a_node_of_another_cluster_with_the_same_name(
     RedisLedger(store, Role.WRITE, identity=other).publish_scan(observation(NODE))
     conf = tmp_path / "slurm.conf"
     conf.write_text("ClusterName=own\n")
-    told: list[str] = []
-    monkeypatch.setattr(journal_delivery, "write_syslog", lambda line, *_: told.append(line))
     config = Config(
         store=store,
         node=NodeConfig(state_dir=str(node.state_dir), marker_dir=str(tmp_path / "lib")),
     )
-    delivery = JournalDelivery(NODE, {"SLURM_CONF": str(conf)}, lambda: config)
-    assert delivery.run() == FIRST_WAIT_S
+    done = deliver(NODE, {"SLURM_CONF": str(conf)}, lambda: config)
+    assert done.entries == 0
+    assert "other" in done.failure
     assert node.pending() == 1
     assert node.in_store() == {}
-    assert "other" in told[0]
+
+
+def fail() -> Config:
+    raise ConfigError("it cannot be read")
 
 
 def test_it_tries_ever_more_rarely_and_tells_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    with node.agent():
+        pass
+    node.journal(1, "GPU-a")
     told: list[str] = []
     monkeypatch.setattr(journal_delivery, "write_syslog", lambda line, *_: told.append(line))
-
-    def fail() -> Config:
-        raise ConfigError("it cannot be read")
-
-    delivery = JournalDelivery(NODE, {}, fail)
-    waits = [delivery.run() for _ in range(8)]
+    now = 0.0
+    delivery = JournalDelivery(NODE, node.state_dir, lambda: deliver(NODE, {}, fail), lambda: now)
+    waits = []
+    for _ in range(8):
+        delivery.step(set())
+        while delivery.is_trying:
+            delivery.step(set())
+        waits.append(delivery.wait_s())
+        now += waits[-1] or 0.0
     longest_s = StoreConfig().retry_after_s
     assert waits == [min(FIRST_WAIT_S * 2**tries, longest_s) for tries in range(8)]
     assert waits[-1] == longest_s
+    assert not delivery.is_done
     (line,) = told
     assert "event=journal-waits" in line and "it cannot be read" in line
 
@@ -282,4 +295,8 @@ def test_with_an_empty_journal_there_is_nothing_to_do(tmp_path: Path) -> None:
         store=StoreConfig(url="redis://127.0.0.1:1/0"),
         node=NodeConfig(state_dir=str(tmp_path), marker_dir=str(tmp_path / "lib")),
     )
-    assert JournalDelivery(NODE, {}, lambda: config).run() is None
+    assert deliver(NODE, {}, lambda: config) == Delivery(0)
+    delivery = JournalDelivery(NODE, tmp_path, lambda: deliver(NODE, {}, fail))
+    delivery.step(set())
+    assert delivery.is_done
+    assert delivery.wait_s() is None

@@ -39,8 +39,8 @@ class Helpers:
             yield self._scanner.rest_s
         if self._watcher:
             yield self._watcher.wait_s
-            if self._watcher.descriptor is not None:
-                poll.register(self._watcher.descriptor, select.POLLIN)
+            for descriptor in self._watcher.descriptors:
+                poll.register(descriptor, select.POLLIN)
         if self._order_reader:
             yield self._order_reader.wait_s
 
@@ -49,8 +49,7 @@ class Helpers:
         if self._scanner and self._scanner.waits and self._scanner.descriptor in ready:
             self._start("scanner", self._scanner.start)
         if self._watcher:
-            if self._watcher.descriptor in ready:
-                self._watcher.note_change()
+            self._watcher.note_ready(ready)
             if self._watcher.is_needed():
                 self._start("watcher", self._watcher.start)
         if self._order_reader and self._order_reader.is_needed():

@@ -19,7 +19,6 @@ from canhazgpu.agent.listener.admission import Admission, Limits
 from canhazgpu.agent.listener.forking import HANDLED_SIGNALS
 from canhazgpu.agent.listener.helpers import Helpers
 from canhazgpu.agent.listener.history import History
-from canhazgpu.agent.listener.journal_watch import JournalWatch
 from canhazgpu.agent.listener.kept_for_handlers import keep_for_handlers
 from canhazgpu.agent.listener.loop import Listener
 from canhazgpu.agent.listener.preload import freeze, import_everything
@@ -39,7 +38,9 @@ from canhazgpu.agent.socket_files import (
     listen,
     lock_agent,
 )
+from canhazgpu.agent.watcher.journal_watch import JournalWatch
 from canhazgpu.agent.watcher.process import Watcher
+from canhazgpu.agent.watcher.runs_watch import RunsWatch
 from canhazgpu.config.schema import AgentConfig, Config
 from canhazgpu.errors import NodeStateError
 from canhazgpu.ledger.store.url import EMBEDDED
@@ -66,7 +67,8 @@ def run_agent(read_config: Callable[[], Config], environ: Mapping[str, str], rel
     freeze()
     sockets = agent_directory(directory)
     history = History(release, node, os.getpid())
-    watcher = WatcherStarter(JournalWatch(directory), Watcher(node, environ, read_config).run)
+    watching = Watcher(node, directory, environ, read_config, sockets / SCANNER_SOCKET)
+    watcher = WatcherStarter(JournalWatch(directory), RunsWatch(directory), watching.run)
     reader = OrderReaderProcess(node, environ, read_config)
     run_hook = partial(run_hook_request, sockets / SCANNER_SOCKET)
     check_job = partial(run_job_check, sockets / SCANNER_SOCKET, node_environment(environ))

@@ -1,17 +1,18 @@
-"""Start the watcher when something was left in the journal, and none lives.
+"""Start the watcher when there is something for it, and none lives.
 
 A hook empties the journal itself where the store answers. So what is in it is looked at a little
-after the change, and once for all changes until then.
+after the change, and once for all changes until then. A run is watched at once.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
-from canhazgpu.agent.listener.journal_watch import JournalWatch
 from canhazgpu.agent.listener.single_child import SingleChild
+from canhazgpu.agent.watcher.journal_watch import JournalWatch
+from canhazgpu.agent.watcher.runs_watch import RunsWatch
 
 LOOK_AFTER_S = 0.5
 
@@ -22,10 +23,12 @@ class WatcherStarter:
     def __init__(
         self,
         journal: JournalWatch,
+        runs: RunsWatch,
         run: Callable[[int], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._journal = journal
+        self._runs = runs
         self._run = run
         self._clock = clock
         self._child = SingleChild("watcher", clock)
@@ -33,10 +36,12 @@ class WatcherStarter:
         self._look_at: float | None = clock()
 
     @property
-    def descriptor(self) -> int | None:
-        """What to wait for: None while a look is due anyway, or a watcher lives."""
-        waits = self._look_at is None and not self._child.lives
-        return self._journal.descriptor if waits else None
+    def descriptors(self) -> tuple[int, ...]:
+        """What to wait for: nothing while a watcher lives, and no journal while a look is due."""
+        if self._child.lives or self._child.rest_s > 0:
+            return ()
+        watches = (self._runs,) if self._look_at is not None else (self._journal, self._runs)
+        return tuple(one.descriptor for one in watches if one.descriptor is not None)
 
     @property
     def wait_s(self) -> float | None:
@@ -44,6 +49,15 @@ class WatcherStarter:
         if self._look_at is None or self._child.lives:
             return None
         return max(self._look_at - self._clock(), self._child.rest_s, 0.0)
+
+    def note_ready(self, ready: Collection[int]) -> None:
+        """Note the descriptors that are readable."""
+        if self._child.lives:
+            return
+        if self._runs.descriptor in ready:
+            self._look_at = self._clock()
+        elif self._journal.descriptor in ready:
+            self.note_change()
 
     def note_change(self) -> None:
         """Have the journal looked at soon."""
@@ -56,7 +70,8 @@ class WatcherStarter:
             return False
         self._look_at = None
         self._journal.forget_events()
-        return self._journal.has_entries()
+        self._runs.forget_events()
+        return self._runs.has_runs() or self._journal.has_entries()
 
     def start(self) -> None:
         """Start a watcher; raises `OSError` where no process can be started."""

@@ -60,7 +60,14 @@ def test_what_follows_from_a_record() -> None:
         {"timeout_s": -1},
         {"claim": {}},
         {"claim": {"owner": "run:ab", "type": "run", "user": "ann", "uid": 1000}},
-        {"claim": {"owner": "a", "type": "b", "user": "c", "processes": [{"pid": 1, "started": 2}]}},
+        {
+            "claim": {
+                "owner": "a",
+                "type": "b",
+                "user": "c",
+                "processes": [{"pid": 1, "started": 2}],
+            }
+        },
     ],
 )
 def test_what_is_no_record_is_refused(change: dict[str, object]) -> None:

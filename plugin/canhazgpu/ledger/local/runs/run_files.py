@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import os
 from pathlib import Path
 
 from canhazgpu.ledger.local.runs.run_record import (
@@ -38,35 +38,35 @@ class RunFiles:
         """Remove the record of the owner's run, if there is one. Raises `OSError`."""
         self._path(owner).unlink(missing_ok=True)
 
+    def owners(self) -> set[str]:
+        """Return the owners that have a file here."""
+        try:
+            names = os.listdir(self.directory)  # noqa: PTH208 - names
+        except OSError:
+            return set()
+        suffix = len(SUFFIX)
+        return {one[:-suffix] for one in names if one.endswith(SUFFIX) and not one.startswith(".")}
+
+    def load(self, owner: str, boot_id: str | None) -> RunRecord | None:
+        """Return the owner's run of this boot; None for none, and for what is no record of one."""
+        # A file that was removed meanwhile, another user's, or one of another release.
+        with contextlib.suppress(OSError, *RECORD_ERRORS):
+            record = run_record_from_json(read_if_owned(self._path(owner)) or b"")
+            if record.owner == owner and boot_id in (None, record.claim.boot_id):
+                return record
+        return None
+
     def read(self, boot_id: str | None) -> tuple[RunRecord, ...]:
-        """Return the runs of this boot; what is no record of one is left out."""
-        return tuple(
-            one for _, one in self._found() if one and boot_id in (None, one.claim.boot_id)
-        )
+        """Return the runs of this boot."""
+        found = (self.load(owner, boot_id) for owner in sorted(self.owners()))
+        return tuple(one for one in found if one is not None)
 
     def remove_others(self, boot_id: str | None) -> None:
         """Remove what `read` leaves out: the runs of an earlier boot, and what is no record."""
-        for path, one in self._found():
-            if one is None or boot_id not in (None, one.claim.boot_id):
+        for owner in self.owners():
+            if self.load(owner, boot_id) is None:
                 with contextlib.suppress(OSError):
-                    path.unlink()
-
-    def _found(self) -> Iterator[tuple[Path, RunRecord | None]]:
-        try:
-            paths = sorted(self.directory.glob(f"[!.]*{SUFFIX}"))
-        except OSError:
-            return
-        for path in paths:
-            record = None
-            # One that was removed meanwhile, another user's, or one of another release.
-            with contextlib.suppress(OSError, *RECORD_ERRORS):
-                content = read_if_owned(path)
-                if content is None:
-                    continue
-                record = run_record_from_json(content)
-                if self._path(record.owner) != path:
-                    record = None
-            yield path, record
+                    self.remove(owner)
 
     def _path(self, owner: str) -> Path:
         if "/" in owner or owner.startswith("."):
