@@ -72,7 +72,7 @@ def processes_of_runs(
 def _is_of_user(pid: int, uid: int) -> bool:
     """Tell whether the user started the process, a program that has another user's rights too."""
     try:
-        owner = os.stat(f"/proc/{pid}").st_uid  # noqa: PTH116 - for each process of the node
+        owner = (PROC / str(pid)).stat().st_uid
         if owner != 0 or uid == 0:
             return owner == uid
         # Root's, or one that nobody may look into: its real user is in its status.
