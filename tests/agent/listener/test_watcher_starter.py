@@ -12,7 +12,7 @@ from polling import poll_until
 
 from canhazgpu.agent.listener.watcher_starter import LOOK_AFTER_S, WatcherStarter
 from canhazgpu.agent.watcher.journal_watch import JournalWatch
-from canhazgpu.agent.watcher.runs_watch import RunsWatch
+from canhazgpu.agent.watcher.runs.runs_watch import RunsWatch
 from canhazgpu.ledger.journal_entries import PROLOG, JournalEntry
 from canhazgpu.ledger.local.book.journal import JOURNAL_FILE, Journal
 from canhazgpu.ledger.local.runs.run_files import RUNS_DIRECTORY

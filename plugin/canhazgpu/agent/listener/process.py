@@ -40,7 +40,7 @@ from canhazgpu.agent.socket_files import (
 )
 from canhazgpu.agent.watcher.journal_watch import JournalWatch
 from canhazgpu.agent.watcher.process import Watcher
-from canhazgpu.agent.watcher.runs_watch import RunsWatch
+from canhazgpu.agent.watcher.runs.runs_watch import RunsWatch
 from canhazgpu.config.schema import AgentConfig, Config
 from canhazgpu.errors import NodeStateError
 from canhazgpu.ledger.store.url import EMBEDDED

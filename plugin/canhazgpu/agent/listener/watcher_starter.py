@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 
 from canhazgpu.agent.listener.single_child import SingleChild
 from canhazgpu.agent.watcher.journal_watch import JournalWatch
-from canhazgpu.agent.watcher.runs_watch import RunsWatch
+from canhazgpu.agent.watcher.runs.runs_watch import RunsWatch
 
 LOOK_AFTER_S = 0.5
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from canhazgpu.agent.watcher.directory_watch import DirectoryWatch
 from canhazgpu.ledger.local.book.journal import JOURNAL_FILE
-from canhazgpu.node.directory_watch import DirectoryWatch
 from canhazgpu.node.state_files import read_if_owned
 
 

@@ -12,8 +12,8 @@ from canhazgpu.agent.handler.fresh_process import become_fresh, use_environment
 from canhazgpu.agent.watcher.duty import carry_out
 from canhazgpu.agent.watcher.journal_delivery import JournalDelivery, deliver
 from canhazgpu.agent.watcher.node_ports import NodePorts
-from canhazgpu.agent.watcher.run_duty import RunDuty
-from canhazgpu.agent.watcher.runs_watch import RunsWatch
+from canhazgpu.agent.watcher.runs.run_duty import RunDuty
+from canhazgpu.agent.watcher.runs.runs_watch import RunsWatch
 from canhazgpu.config.schema import Config, RunConfig
 from canhazgpu.errors import ConfigError
 from canhazgpu.node.identity import boot_id

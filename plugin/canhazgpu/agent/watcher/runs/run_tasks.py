@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Protocol
 
-from canhazgpu.agent.watcher.run_plan import Heartbeat
+from canhazgpu.agent.watcher.runs.run_plan import Heartbeat
 from canhazgpu.allocation.allocator import GpuAllocator
 from canhazgpu.allocation.restore import restore_reservation
 from canhazgpu.errors import CanhazgpuError, error_text

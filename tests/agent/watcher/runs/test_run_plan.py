@@ -6,7 +6,7 @@ import math
 import signal
 from dataclasses import replace
 
-from canhazgpu.agent.watcher.run_plan import (
+from canhazgpu.agent.watcher.runs.run_plan import (
     CONFIRM_AFTER_S,
     RELEASE_RETRY_PAUSES_S,
     SHORT_RUN_S,

@@ -13,8 +13,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from functools import partial
 
 from canhazgpu.agent.watcher.forked_task import TaskError
-from canhazgpu.agent.watcher.run_plan import Heartbeat, Phase, RunPlan, Signal, Tell
-from canhazgpu.agent.watcher.run_tasks import (
+from canhazgpu.agent.watcher.runs.run_plan import Heartbeat, Phase, RunPlan, Signal, Tell
+from canhazgpu.agent.watcher.runs.run_tasks import (
     Left,
     Lost,
     Missing,
@@ -26,7 +26,7 @@ from canhazgpu.agent.watcher.run_tasks import (
     signal_background,
     tell_run,
 )
-from canhazgpu.agent.watcher.runs_watch import RunsWatch
+from canhazgpu.agent.watcher.runs.runs_watch import RunsWatch
 from canhazgpu.agent.watcher.task_slots import TaskSlots
 from canhazgpu.logfmt import log_line
 from canhazgpu.node.boot_clock import uptime_s

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from canhazgpu.agent.watcher.directory_watch import DirectoryWatch
 from canhazgpu.ledger.local.runs.run_files import RunFiles
-from canhazgpu.node.directory_watch import DirectoryWatch
 
 
 class RunsWatch(DirectoryWatch):
