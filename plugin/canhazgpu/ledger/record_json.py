@@ -55,13 +55,18 @@ def claim_to_json(claim: Claim) -> str:
 
 def waiter_to_json(waiter: Waiter) -> str:
     """Return the waiter for a script; the script sets the times."""
+    return to_json(waiter_to_dict(waiter))
+
+
+def waiter_to_dict(waiter: Waiter) -> dict[str, Any]:
+    """Return the waiter for JSON, without its times."""
     known = {
         name: getattr(waiter, name)
         for name in ("owner", "user", "uid", "count", "gpus", "boot_id", "pid_namespace", "lease_s")
     }
     known["processes"] = processes_to_list(waiter.processes)
     known["profile"] = waiter.profile or None
-    return to_json({name: value for name, value in known.items() if value not in (None, (), [])})
+    return {name: value for name, value in known.items() if value not in (None, (), [])}
 
 
 def processes_to_list(processes: tuple[ProcessId, ...]) -> list[dict[str, int]]:
@@ -138,7 +143,7 @@ def queue_from_hash(records: Mapping[str, str], now: float) -> tuple[Waiter, ...
     for owner, text in records.items():
         try:
             data = json.loads(text)
-            waiter = _waiter(owner, data)
+            waiter = waiter_from_dict(owner, data)
             if waiter.renewed_at + waiter.lease_s >= now and _is_number(data["order"]):
                 known.append((data["order"], owner, waiter))
         except RECORD_ERRORS:
@@ -209,7 +214,8 @@ def seconds_of(data: Mapping[str, Any], name: str) -> float | None:
     return data[name] / 1000 if _is_number(data.get(name)) else None
 
 
-def _waiter(owner: str, data: Any) -> Waiter:
+def waiter_from_dict(owner: str, data: Any) -> Waiter:
+    """Return the waiter with its times (ms); raises one of `RECORD_ERRORS` without a lease."""
     renewed_ms, lease_s = data["renewed_ms"], data["lease_s"]
     if not _is_number(renewed_ms) or not _is_number(lease_s):
         raise TypeError("a waiter has a lease")
