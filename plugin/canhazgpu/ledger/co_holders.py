@@ -46,6 +46,16 @@ def select_holders(
     return {gpu: one for gpu, one in kept.items() if one is not None}
 
 
+def change_holders(
+    reservations: Reservations, change: Callable[[Reservation], Reservation]
+) -> dict[str, Reservation]:
+    """Return the reservations with each owner's as `change` returns it."""
+    return {
+        gpu: combine([change(one) for one in held.holders]) or held
+        for gpu, held in reservations.items()
+    }
+
+
 def without_expired(reservations: Reservations, now: float) -> dict[str, Reservation]:
     """Return the reservations that have not expired at `now`, seconds since the epoch."""
     return select_holders(reservations, lambda one: one.expires_at is None or one.expires_at > now)

@@ -18,6 +18,7 @@ from canhazgpu.ledger.values import Claim, Reservation
 
 GRANT = "grant"
 RELEASE = "release"
+EXTEND = "extend"
 QUARANTINE = "quarantine"
 UNQUARANTINE = "unquarantine"
 PROLOG = "prolog"
@@ -25,7 +26,7 @@ EPILOG = "epilog"
 HEALTH = "health"
 NOTE_KINDS = (PROLOG, EPILOG, HEALTH)
 """The kinds that change no reservation: they describe what a hook saw and decided."""
-ENTRY_KINDS = (GRANT, RELEASE, QUARANTINE, UNQUARANTINE, *NOTE_KINDS)
+ENTRY_KINDS = (GRANT, RELEASE, EXTEND, QUARANTINE, UNQUARANTINE, *NOTE_KINDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ class JournalEntry:
     number; earlier releases of canhazgpu gave none.
     ``release``: `owner` no longer holds `gpus`; empty `gpus` means all of its GPUs. With `grant`,
     only what the grant of this number gave it.
+    ``extend``: the owner holds `gpus`, which it was granted before, until `expires_at`; it is given
+    those that the store has taken from it because it did not know so, unless the entry `yields`.
     ``quarantine`` and ``unquarantine`` concern the one GPU in `gpus`.
     The other kinds are notes: `reason` and `facts` describe what happened.
     """
@@ -130,12 +133,22 @@ def entry_from_dict(data: Mapping[str, Any]) -> JournalEntry:
         grant=_number(data["grant"]) if "grant" in data else None,
         facts=facts,
     )
-    if (entry.kind == GRANT and entry.claim is None) or (entry.kind == RELEASE and not entry.owner):
-        raise ValueError("a grant has a claim, and a release an owner")
+    if not _is_whole(entry):
+        raise ValueError("a grant has a claim, an extension an end, and a release an owner")
     if entry.claim is not None and entry.claim.share is not None:
         owner = entry.owner.removeprefix(_SHARED_PREFIX)
         return replace(entry, owner=owner, claim=replace(entry.claim, owner=owner))
     return entry
+
+
+def _is_whole(entry: JournalEntry) -> bool:
+    if entry.kind == EXTEND:
+        return entry.claim is not None and entry.expires_at is not None
+    return (
+        entry.claim is not None
+        if entry.kind == GRANT
+        else entry.kind != RELEASE or bool(entry.owner)
+    )
 
 
 def _claim(text: str) -> Claim:

@@ -201,6 +201,14 @@ class Ledger(Protocol):
         """Remove these owners from the queue; it is no error if one is not in it."""
         ...
 
+    def mirror_queue(self, node: str, waiters: Sequence[Waiter], reason: str) -> None:
+        """Show the queue that the node keeps itself, and record a heartbeat of all in it.
+
+        Earlier mirrored waiters that are not among them have left for the `reason`. Waiters who
+        joined by `join_queue` alone stay.
+        """
+        ...
+
     def wait_for_event(self, node: str, after: str, timeout_s: float) -> str:
         """Wait for an event of the node that is newer than `after`, at most `timeout_s`.
 

@@ -1,24 +1,26 @@
-"""Reasons of releases whose owner never used the GPUs; pure.
+"""Reasons of releases, and which of them say that the owner never used the GPUs; pure.
 
-Such a release leaves no trace in the GPU's release time, and none in its last user: the order of
-grants, "free for" and affinity tell of use. It counts no GPU hours either.
+The release of an unused GPU leaves no trace in the GPU's release time, and none in its last user:
+the order of grants, "free for" and affinity tell of use. It counts no GPU hours either.
 """
 
 from __future__ import annotations
 
 IN_USE_AT_SECOND_LOOK = "in use at the second look"
-HELD_BY_NODES_JOB = "a job on the node holds it"
+HELD_BY_NODES_BOOK = "the node's book has another owner"
 ANOTHER_JOB_RUNS = "another job runs on it"
 GAVE_UP = "gave up"
 """An error or a signal came between the grant and its use."""
 NOT_COMMITTED = "the grant was not completed"
 """The node opened the grant and did not commit it."""
+EXPIRED = "expired"
+"""A timed reservation came to its end; ``scripts/reservations.lua`` has the same word."""
 COMMAND_NOT_STARTED = "its command did not start"
 
 _UNUSED = frozenset(
     {
         IN_USE_AT_SECOND_LOOK,
-        HELD_BY_NODES_JOB,
+        HELD_BY_NODES_BOOK,
         ANOTHER_JOB_RUNS,
         GAVE_UP,
         NOT_COMMITTED,

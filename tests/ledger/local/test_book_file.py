@@ -75,7 +75,7 @@ def test_what_the_store_knows_is_in_the_book_alone(book_file: BookFile) -> None:
         )
     with book_file.open() as transaction:
         assert transaction.pending.entries == ()
-        assert transaction.book.job_owners == {"job:c1:1:0"}
+        assert transaction.book.own_owners == {"job:c1:1:0"}
     assert held(book_file) == {"GPU-a": "job:c1:1:0"}
 
 
@@ -122,7 +122,7 @@ def test_a_book_that_was_never_there_is_made_from_the_jobs_records(
     record(tmp_path, 3)
     assert held(book_file) == {"GPU-b": "job:c1:2:0", "GPU-c": "job:c1:2:0"}
     with book_file.open() as transaction:
-        assert transaction.book.job_owners == {"job:c1:2:0"}
+        assert transaction.book.own_owners == {"job:c1:2:0"}
 
 
 @pytest.mark.parametrize(

@@ -121,8 +121,6 @@ def test_what_only_the_store_can_do_fails_without_it(
         lambda: ledger.history(node.name, 0.0),
         ledger.read_nodes,
         lambda: ledger.read_nodes(["elsewhere"]),
-        lambda: ledger.join_queue(node.name, Waiter("run:a", "eve", 1002, 1)),
-        lambda: ledger.extend(node.name, "manual:a", 60),
         lambda: ledger.wait_for_event(node.name, "", 0),
         lambda: ledger.forget_node(node.name),
         lambda: ledger.record_entries(node.name, "", []),

@@ -353,7 +353,7 @@ class FallbackMachine(RuleBasedStateMachine):
         with book.open() as transaction:
             jobs = {
                 gpu: [one.claim.owner for one in held.holders]
-                for gpu, held in transaction.book.job_reservations().items()
+                for gpu, held in transaction.book.own_reservations().items()
             }
         for owner, gpus in self.running.items():
             assert all(owner in jobs.get(gpu, []) for gpu in gpus), (jobs, self.running)

@@ -97,7 +97,7 @@ def test_of_another_node_it_knows_nothing(local: CommittingLedger) -> None:
         lambda: local.quarantine("n2", uuid(0), "hot", "root"),
         lambda: local.unquarantine("n2", uuid(0), "root"),
     ):
-        with pytest.raises(StoreError, match="hooks change nothing on n2"):
+        with pytest.raises(StoreError, match="n1 changes nothing on n2"):
             ask()
 
 

@@ -228,7 +228,7 @@ def test_a_health_check_writes_it_anew(
     node.hook().publish_scan(node.seen())
     published = read_published(node.place, node.name, "b")
     assert published is not None
-    assert published.book.job_reservations().keys() == {uuid(0)}
+    assert published.book.own_reservations().keys() == {uuid(0)}
     assert (published.store_away_since is not None) == away
 
 

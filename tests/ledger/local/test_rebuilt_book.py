@@ -47,7 +47,7 @@ def test_each_source_names_what_the_others_lack() -> None:
 
 def test_the_book_keeps_all_jobs_whatever_the_store_says_later() -> None:
     rebuilt = rebuilt_book(stored(a=RUN, b=job(1)), [record(2, "c")], [here(3, "d")])
-    assert rebuilt.book.job_owners == {"job:c1:1:0", "job:c1:2:0", "job:c1:3:0"}
+    assert rebuilt.book.own_owners == {"job:c1:1:0", "job:c1:2:0", "job:c1:3:0"}
 
 
 def test_quarantines_and_release_times_are_the_stores() -> None:

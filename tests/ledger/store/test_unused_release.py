@@ -14,7 +14,7 @@ from canhazgpu.ledger.release_reasons import (
     ANOTHER_JOB_RUNS,
     COMMAND_NOT_STARTED,
     GAVE_UP,
-    HELD_BY_NODES_JOB,
+    HELD_BY_NODES_BOOK,
     IN_USE_AT_SECOND_LOOK,
 )
 from canhazgpu.ledger.store.ledger import RedisLedger
@@ -22,7 +22,7 @@ from canhazgpu.ledger.values import GrantedGpus
 from canhazgpu.report.held_time import TimeSpan, held_times
 
 UNUSED = [
-    IN_USE_AT_SECOND_LOOK, HELD_BY_NODES_JOB, ANOTHER_JOB_RUNS, GAVE_UP, COMMAND_NOT_STARTED,
+    IN_USE_AT_SECOND_LOOK, HELD_BY_NODES_BOOK, ANOTHER_JOB_RUNS, GAVE_UP, COMMAND_NOT_STARTED,
 ]  # fmt: skip
 
 

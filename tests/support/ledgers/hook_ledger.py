@@ -10,6 +10,7 @@ from canhazgpu.ledger.local.book.book_file import BookFile
 from canhazgpu.ledger.local.book_grants import Committer
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.local.outage import StoreOutage
+from canhazgpu.ledger.local.queue.queue_file import QueueFile
 from canhazgpu.ledger.local.reconcile import Reconciler
 from canhazgpu.ledger.local.store_access import DEFAULT_WAIT_BUDGET_S, StoreAccess, StorePatience
 from canhazgpu.ledger.port import Ledger
@@ -47,4 +48,5 @@ def hook_ledger(
     """Return the ledger of one process of the node."""
     patience = StorePatience(decides_alone, wait_budget_s)
     access = StoreAccess(node, open_store, book, outage, reconciler, log, patience)
-    return CommittingLedger(node, book, access, reconciler, log, committer)
+    queue = QueueFile(book._path.parent, node, book._boot_id, log)
+    return CommittingLedger(node, book, access, reconciler, queue, log, committer)

@@ -411,7 +411,7 @@ class World:
     def held_in_book(self) -> dict[str, set[str]]:
         held: dict[str, set[str]] = {}
         with self.book_file().open() as transaction:
-            for gpu, one in transaction.book.job_reservations().items():
+            for gpu, one in transaction.book.own_reservations().items():
                 held.setdefault(one.claim.owner, set()).add(gpu)
         return held
 

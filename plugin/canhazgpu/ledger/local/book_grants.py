@@ -37,6 +37,7 @@ from canhazgpu.ledger.values import (
     Claim,
     CommitRefusal,
     GrantedGpus,
+    QueuePosition,
     TooFewGpus,
 )
 from canhazgpu.node.process_id import ProcessId
@@ -45,7 +46,8 @@ from canhazgpu.node.processes import this_process
 OFFLINE_REASON = "granted by the node alone"
 DEFAULT_INTENT_LIFE_S = 60.0
 
-Choose = Callable[[Book, float], "GrantedGpus | BlockedGpu | TooFewGpus"]
+Refused = BlockedGpu | TooFewGpus | QueuePosition
+Choose = Callable[[Book, float], GrantedGpus | Refused]
 """Chooses GPUs by the book, at a time by the store's clock in seconds."""
 
 
@@ -80,7 +82,7 @@ class BookGrants:
         self._committer = committer or Committer(this_process())
         self._at_open: tuple[Intent, PendingEntries, Book] | None = None
 
-    def open(self, claim: Claim, choose: Choose) -> Intent | GrantedGpus | BlockedGpu | TooFewGpus:
+    def open(self, claim: Claim, choose: Choose) -> Intent | GrantedGpus | Refused:
         """Choose GPUs and enter an intent; or return why none can be chosen.
 
         `GrantedGpus` are GPUs that the owner holds already; they need no intent.
@@ -198,13 +200,13 @@ class StoreConfirmedGrants:
         *,
         chooses_anew: bool,
         on_intent: Callable[[], None] = lambda: None,
-    ) -> GrantedGpus | BlockedGpu | TooFewGpus:
+    ) -> GrantedGpus | Refused:
         """Open and confirm a grant; `commit` has to follow unless it is a repeated one.
 
         With `chooses_anew`, other GPUs are chosen where the store refuses the first ones.
         `on_intent` is called for each choice, when it is in the book.
         """
-        answer: GrantedGpus | BlockedGpu | TooFewGpus = TooFewGpus(1, 0, 0, 0, 0, stale=1)
+        answer: GrantedGpus | Refused = TooFewGpus(1, 0, 0, 0, 0, stale=1)
         for _ in range(self.MAX_CHOICES):
             self._access.refresh_book()
             opened = self._grants.open(claim, choose)

@@ -93,6 +93,10 @@ class DelegatingLedger(ABC):
         """See `Ledger.leave_queue`."""
         self.ask_store(lambda store: store.leave_queue(node, owners, reason))
 
+    def mirror_queue(self, node: str, waiters: Sequence[Waiter], reason: str) -> None:
+        """See `Ledger.mirror_queue`."""
+        self.ask_store(lambda store: store.mirror_queue(node, waiters, reason))
+
     def wait_for_event(self, node: str, after: str, timeout_s: float) -> str:
         """See `Ledger.wait_for_event`."""
         return self.ask_store(lambda store: store.wait_for_event(node, after, timeout_s))

@@ -1,9 +1,9 @@
-"""The ledger of a node's hooks: the node's book decides, and the store confirms while it answers.
+"""The ledger of a node: its book decides, for jobs and for people, and the store confirms.
 
 A grant is opened in the book, confirmed by the store, and committed in the book by `commit` after
-the second scan. So hooks never grant one GPU twice, whatever the store has lost, and no grant
+the second scan. So one GPU is never granted twice, whatever the store has lost, and no grant
 outlives an attempt that ended meanwhile. While the store does not answer, the journal keeps the
-changes for it.
+changes for it. Whose turn it is among people, the node's own queue says; jobs do not queue.
 """
 
 from __future__ import annotations
@@ -12,15 +12,20 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from canhazgpu.errors import CanhazgpuError, NodeStateError, StoreError, error_text
+from canhazgpu.errors import CanhazgpuError, StoreError, error_text
 from canhazgpu.ledger.journal_entries import RELEASE, JournalEntry
-from canhazgpu.ledger.local.book.book import with_book_jobs
+from canhazgpu.ledger.local.book.book import Book, is_job_owner
 from canhazgpu.ledger.local.book.book_file import BookFile
 from canhazgpu.ledger.local.book.grant_rules import grant_count, grant_given
+from canhazgpu.ledger.local.book_extensions import BookExtensions
 from canhazgpu.ledger.local.book_grants import BookGrants, Committer, StoreConfirmedGrants
 from canhazgpu.ledger.local.book_quarantines import BookQuarantines
 from canhazgpu.ledger.local.book_releases import BookReleases
 from canhazgpu.ledger.local.delegating_ledger import DelegatingLedger
+from canhazgpu.ledger.local.node_reads import NodeReads
+from canhazgpu.ledger.local.queue.node_queue import NodeQueue
+from canhazgpu.ledger.local.queue.queue_file import QueueFile
+from canhazgpu.ledger.local.queue.queued_request import QueuedRequest
 from canhazgpu.ledger.local.reconcile import Reconciler
 from canhazgpu.ledger.local.store_access import StoreAccess
 from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Ledger, Observation
@@ -31,7 +36,9 @@ from canhazgpu.ledger.values import (
     GrantedGpus,
     NodeView,
     QueuePosition,
+    Reservation,
     TooFewGpus,
+    Waiter,
 )
 from canhazgpu.logfmt import log_line
 from canhazgpu.node.process_id import ProcessId
@@ -42,11 +49,12 @@ CLOCK_LAG_S = 1.0
 The node's estimate of the store's clock lags by the time that an answer takes. The store replaces
 a time in its future by its own."""
 
+Answer = GrantedGpus | TooFewGpus | BlockedGpu | QueuePosition
 T = TypeVar("T")
 
 
 class FallbackLedger(DelegatingLedger):
-    """The operations of `Ledger` that hooks need.
+    """The ledger of this node; of other nodes it only reads.
 
     `last_answer` is the answer to the last request for GPUs; the hook's log reads it. The methods
     raise `NodeStateError` if the book
@@ -60,6 +68,7 @@ class FallbackLedger(DelegatingLedger):
         book_file: BookFile,
         access: StoreAccess,
         reconciler: Reconciler,
+        queue: QueueFile,
         log: Callable[[str], None],
         committer: Committer | None = None,
     ) -> None:
@@ -72,7 +81,10 @@ class FallbackLedger(DelegatingLedger):
         self._grants = StoreConfirmedGrants(grants, access)
         self._releases = BookReleases(node, book_file, access, log)
         self._quarantines = BookQuarantines(node, book_file, access, log)
-        self.last_answer: GrantedGpus | TooFewGpus | BlockedGpu | QueuePosition | None = None
+        self._extensions = BookExtensions(node, book_file, access)
+        self._queue = NodeQueue(node, queue, book_file, access)
+        self._reads = NodeReads(node, book_file, access, self._releases, self._queue, log)
+        self.last_answer: Answer | None = None
 
     @property
     def without_store(self) -> str:
@@ -90,15 +102,22 @@ class FallbackLedger(DelegatingLedger):
         observation: Observation,
         options: GrantOptions = JOB_GRANT_OPTIONS,
     ) -> GrantedGpus | TooFewGpus | QueuePosition:
-        """See `Ledger.reserve_count`; affinity is the store's, and does not count here."""
+        """See `Ledger.reserve_count`."""
+
+        def choose(book: Book, now: float) -> GrantedGpus | TooFewGpus | QueuePosition:
+            chosen = grant_count(
+                book,
+                claim,
+                count,
+                observation,
+                now,
+                candidates=options.candidates,
+                affinity=options.affinity,
+            )
+            return self._turn(claim, book, chosen, options) or chosen
+
         answer = self._grants.reserve(
-            claim,
-            observation,
-            lambda book, now: grant_count(
-                book, claim, count, observation, now, candidates=options.candidates
-            ),
-            chooses_anew=True,
-            on_intent=options.on_intent,
+            claim, observation, choose, chooses_anew=True, on_intent=options.on_intent
         )
         assert not isinstance(answer, BlockedGpu)  # noqa: S101 - choosing anew ends with a count
         self._note_answer(claim, answer)
@@ -112,23 +131,35 @@ class FallbackLedger(DelegatingLedger):
         options: GrantOptions = JOB_GRANT_OPTIONS,
     ) -> GrantedGpus | BlockedGpu | QueuePosition:
         """See `Ledger.reserve_given`."""
+
+        def choose(book: Book, now: float) -> GrantedGpus | BlockedGpu | QueuePosition:
+            chosen = grant_given(book, claim, gpus, observation, now)
+            return self._turn(claim, book, chosen, options) or chosen
+
         answer = self._grants.reserve(
-            claim,
-            observation,
-            lambda book, now: grant_given(book, claim, gpus, observation, now),
-            chooses_anew=False,
-            on_intent=options.on_intent,
+            claim, observation, choose, chooses_anew=False, on_intent=options.on_intent
         )
         if isinstance(answer, TooFewGpus):
             answer = BlockedGpu(gpus[0], "stale")
         self._note_answer(claim, answer)
         return answer
 
+    def _turn(
+        self, claim: Claim, book: Book, chosen: Answer, options: GrantOptions
+    ) -> QueuePosition | None:
+        """Return the claim's place in the queue if others are before it; read under the lock."""
+        if not options.queues or (isinstance(chosen, GrantedGpus) and chosen.repeated):
+            return None
+        position = self._queue.position(claim.owner, book.grant_numbers)
+        return QueuePosition(position) if position > 1 else None
+
     def commit(self, owner: str) -> CommitRefusal | None:
         """See `Ledger.commit`."""
         refusal = self._grants.commit(owner)
         if refusal is not None:
             self.last_answer = None
+        elif not is_job_owner(owner):
+            self._queue.served(owner)
         return refusal
 
     def release(
@@ -147,9 +178,7 @@ class FallbackLedger(DelegatingLedger):
         """By owner the GPUs released so far."""
         return self._releases.released
 
-    def _note_answer(
-        self, claim: Claim, answer: GrantedGpus | TooFewGpus | BlockedGpu | QueuePosition
-    ) -> None:
+    def _note_answer(self, claim: Claim, answer: Answer) -> None:
         self.last_answer = answer
         if isinstance(answer, GrantedGpus):
             # What it gave back before, it has again.
@@ -158,18 +187,53 @@ class FallbackLedger(DelegatingLedger):
     def renew(
         self, node: str, owner: str, processes: Sequence[ProcessId] | None = None
     ) -> list[str]:
-        """See `Ledger.renew`; a heartbeat is recorded in the store only."""
+        """See `Ledger.renew`; the store has the heartbeat, and the book what is held.
+
+        What only one of the two has is restored, or found to be released, before the answer.
+        """
         self._require_this_node(node)
+        in_book, is_own = self._held(owner, processes)
+        held = self._access.ask(lambda store: store.renew(node, owner, processes), lambda: in_book)
+        if not is_own or set(held) == set(in_book):
+            return held
+        self._access.refresh_book()
+        return self._held(owner, None)[0]
 
-        def from_book() -> list[str]:
-            with self._book_file.open() as transaction:
-                return transaction.book.gpus_of(owner)
+    def _held(self, owner: str, processes: Sequence[ProcessId] | None) -> tuple[list[str], bool]:
+        """Return what the owner has in the book, and whether the node recorded it itself."""
+        with self._book_file.open() as transaction:
+            if processes:
+                transaction.book = transaction.book.with_processes(owner, processes)
+            return transaction.book.gpus_of(owner), owner in transaction.book.own_owners
 
-        return self._access.ask(lambda store: store.renew(node, owner, processes), from_book)
+    def extend(
+        self, node: str, owner: str, duration_s: float, gpus: Sequence[str] = ()
+    ) -> list[Reservation]:
+        """See `Ledger.extend`."""
+        self._require_this_node(node)
+        return self._extensions.extend(owner, duration_s, gpus)
+
+    def join_queue(self, node: str, waiter: Waiter) -> int:
+        """See `Ledger.join_queue`; one heartbeat is for all who wait here."""
+        self._require_this_node(node)
+        return self._queue.join(QueuedRequest(waiter))
+
+    def wait_in_queue(self, entry: QueuedRequest) -> int:
+        """Join this node's queue as `join_queue`, and keep what was asked for."""
+        return self._queue.join(entry)
+
+    def move_to_end(self, owner: str) -> None:
+        """Let all others in this node's queue pass."""
+        self._queue.move_to_end(owner)
+
+    def renew_queue(self) -> None:
+        """Record a heartbeat of all who wait in this node's queue; it is the store's alone."""
+        self._queue.mirror()
 
     def leave_queue(self, node: str, owners: Sequence[str], reason: str) -> None:
-        """See `Ledger.leave_queue`; does nothing without the store: there is no queue then."""
-        self._access.ask(lambda store: store.leave_queue(node, owners, reason), lambda: None)
+        """See `Ledger.leave_queue`; without the store only this node's own queue is left."""
+        self._require_this_node(node)
+        self._queue.leave(owners, reason)
 
     def quarantine(self, node: str, gpu: str, reason: str, by: str) -> bool:
         """See `Ledger.quarantine`."""
@@ -189,9 +253,11 @@ class FallbackLedger(DelegatingLedger):
 
     def read_nodes(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
         """See `Ledger.read_nodes`; without the store only this node can be read."""
-        if nodes is None or list(nodes) != [self._node]:
+        if nodes is not None and list(nodes) == [self._node]:
+            return [self._reads.this_node()]
+        if nodes is not None and self._node not in nodes:
             return super().read_nodes(nodes)
-        return [self._access.ask(self._read_by_store, self._read_by_book)]
+        return self.ask_store(lambda store: self._reads.among_others(store, nodes))
 
     def ask_store(self, ask: Callable[[Ledger], T]) -> T:
         """See `DelegatingLedger.ask_store`."""
@@ -215,38 +281,6 @@ class FallbackLedger(DelegatingLedger):
         except CanhazgpuError as exc:
             self._log(log_line("not-in-history", node=self._node, reason=error_text(exc)))
 
-    def _read_by_store(self, store: Ledger) -> NodeView:
-        # The numbers first: what is granted after them is not what the view shows.
-        self._note_numbers()
-        view, self._access.just_read = self._access.just_read, None
-        if view is None:
-            (view,) = store.read_nodes([self._node])
-        self._releases.note_view(view)
-        try:
-            with self._book_file.open() as transaction:
-                return with_book_jobs(view, transaction.book)
-        except NodeStateError as exc:
-            self._log_no_book(exc)
-            return view
-
-    def _read_by_book(self) -> NodeView:
-        self._releases.note_numbers({})
-        with self._book_file.open() as transaction:
-            book, now = transaction.book, transaction.now
-        self._releases.note_numbers(book.grant_numbers)
-        held, quarantines = book.reservations, book.quarantines
-        return NodeView(self._node, now, None, None, held, book.released_at, quarantines)
-
-    def _note_numbers(self) -> None:
-        try:
-            with self._book_file.open() as transaction:
-                self._releases.note_numbers(transaction.book.grant_numbers)
-        except NodeStateError:
-            self._releases.note_numbers({})
-
-    def _log_no_book(self, exc: NodeStateError) -> None:
-        self._log(log_line("no-book", node=self._node, reason=error_text(exc)))
-
     def _require_this_node(self, node: str) -> None:
         if node != self._node:
-            raise StoreError(f"hooks change nothing on {node}")
+            raise StoreError(f"{self._node} changes nothing on {node}")

@@ -1,8 +1,9 @@
 """The ledger of people's commands on a node: the store's, checked against what the node publishes.
 
-While the store was away, the node's hooks granted GPUs that the store may not know yet. A GPU that
-a job of this node holds is shown as reserved, and is granted to nobody. What the node published is
-read again after each grant: a hook may have granted the same GPU meanwhile.
+While the store was away, the node granted GPUs that the store may not know yet. A GPU that its book
+has given to a job or a person is shown as reserved, and is granted to nobody. What the node
+published is read again after each grant: it may have granted the same GPU meanwhile. A person's
+reservation that was released in the store counts no more: the book learns of that later.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from canhazgpu.ledger.co_holders import holder_of
-from canhazgpu.ledger.local.book.book import with_book_jobs
+from canhazgpu.ledger.co_holders import holder_of, select_holders, without_expired
+from canhazgpu.ledger.local.book.book import Book, is_job_owner
+from canhazgpu.ledger.local.book.book_and_store import with_own_reservations
+from canhazgpu.ledger.local.book.disagreement import find_release
 from canhazgpu.ledger.local.book.published_book import PublishedBook
 from canhazgpu.ledger.local.delegating_ledger import DelegatingLedger
 from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Ledger, Observation
-from canhazgpu.ledger.release_reasons import HELD_BY_NODES_JOB
+from canhazgpu.ledger.release_reasons import HELD_BY_NODES_BOOK
 from canhazgpu.ledger.values import (
     BlockedGpu,
     Claim,
@@ -39,6 +42,7 @@ class PublishedLedger(DelegatingLedger):
         self._store = store
         self._node = node
         self._published = published
+        self._released: list[tuple[str, tuple[str, ...]]] = []
 
     def ask_store(self, ask: Callable[[Ledger], T]) -> T:
         """See `DelegatingLedger.ask_store`."""
@@ -52,7 +56,7 @@ class PublishedLedger(DelegatingLedger):
         options: GrantOptions = JOB_GRANT_OPTIONS,
     ) -> GrantedGpus | TooFewGpus | QueuePosition:
         """See `Ledger.reserve_count`."""
-        if held := self._held_by_jobs(claim):
+        if held := self._held_in_book(claim):
             candidates = options.candidates
             if candidates is None:
                 candidates = frozenset(one.uuid for one in observation.scan.gpus)
@@ -71,7 +75,7 @@ class PublishedLedger(DelegatingLedger):
         options: GrantOptions = JOB_GRANT_OPTIONS,
     ) -> GrantedGpus | BlockedGpu | QueuePosition:
         """See `Ledger.reserve_given`."""
-        held = self._held_by_jobs(claim)
+        held = self._held_in_book(claim)
         if blocked := next((held[gpu] for gpu in gpus if gpu in held), None):
             return BlockedGpu(blocked.gpu, "reserved", blocked)
         answer = super().reserve_given(claim, gpus, observation, options)
@@ -80,32 +84,70 @@ class PublishedLedger(DelegatingLedger):
         return answer
 
     def read_nodes(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
-        """See `Ledger.read_nodes`; this node's jobs are those that the node publishes."""
+        """See `Ledger.read_nodes`; this node has what it publishes."""
         views = super().read_nodes(nodes)
-        if all(view.node != self._node for view in views):
+        mine = next((view for view in views if view.node == self._node), None)
+        published = None if mine is None else self._published()
+        if mine is None or published is None:
             return views
-        published = self._published()
-        if published is None:
-            return views
-        return [
-            with_book_jobs(view, published.book) if view.node == self._node else view
-            for view in views
-        ]
+        shown = with_own_reservations(mine, self._in_force(published.book, mine))
+        return [shown if view is mine else view for view in views]
 
-    def _held_by_jobs(self, claim: Claim) -> Mapping[str, Reservation]:
+    def release(
+        self, node: str, owner: str, reason: str, gpus: Sequence[str] = (), by: str = ""
+    ) -> list[str]:
+        """See `Ledger.release`; this process takes what it released as released."""
+        if node == self._node:
+            self._released.append((owner, tuple(gpus)))
+        return super().release(node, owner, reason, gpus, by)
+
+    def _held_in_book(self, claim: Claim) -> Mapping[str, Reservation]:
+        """Return what the node's book has given to others."""
         published = self._published()
         if published is None:
             return {}
-        jobs = published.book.job_reservations()
-        return {gpu: one for gpu, one in jobs.items() if not holder_of(one, claim.owner)}
+        book = published.book
+        if not all(map(is_job_owner, book.own_owners)):
+            (view,) = self._store.read_nodes([self._node])
+            book = self._in_force(book, view)
+        held = book.own_reservations()
+        return {gpu: one for gpu, one in held.items() if not holder_of(one, claim.owner)}
+
+    def _in_force(self, book: Book, view: NodeView) -> Book:
+        """Return the book without people's reservations that are over, by this view or history."""
+        own = without_expired(book.own_reservations(), view.read_at)
+        lost = [
+            one
+            for held in own.values()
+            for one in held.holders
+            if not is_job_owner(one.claim.owner)
+            and not holder_of(view.reservations.get(one.gpu), one.claim.owner)
+        ]
+        events = (
+            self._store.history(self._node, min(one.granted_at for one in lost)) if lost else []
+        )
+        over = {
+            (one.gpu, one.claim.owner)
+            for one in lost
+            if self._was_released(one) or find_release(events, one, is_own=True)
+        }
+        kept = select_holders(own, lambda one: (one.gpu, one.claim.owner) not in over)
+        return replace(book, reservations=kept)
+
+    def _was_released(self, one: Reservation) -> bool:
+        """Return whether this process has released it; the store may not have had it."""
+        return any(
+            owner == one.claim.owner and (not gpus or one.gpu in gpus)
+            for owner, gpus in self._released
+        )
 
     def _give_back_if_held(self, claim: Claim, answer: GrantedGpus) -> Reservation | None:
-        """Give the grant back if a job of the node holds one of its GPUs.
+        """Give the grant back if the node's book has given one of its GPUs to somebody else.
 
         Returns the reservation of such a GPU, None if the grant stands.
         """
-        held = self._held_by_jobs(claim)
+        held = self._held_in_book(claim)
         holder = next((held[gpu] for gpu in answer.gpus if gpu in held), None)
         if holder is not None:
-            self.release(self._node, claim.owner, HELD_BY_NODES_JOB)
+            self.release(self._node, claim.owner, HELD_BY_NODES_BOOK)
         return holder

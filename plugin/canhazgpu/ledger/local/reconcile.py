@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 
 from canhazgpu.errors import BookUnknownError
 from canhazgpu.ledger.journal_entries import (
+    EXTEND,
     GRANT,
     RELEASE,
-    JournalEntry,
     NumberedEntry,
     OverruledReservation,
 )
-from canhazgpu.ledger.local.book.book import lost_job_reservations, lost_timed_reservations
+from canhazgpu.ledger.local.book.book import is_job_owner
 from canhazgpu.ledger.local.book.book_file import BookFile
 from canhazgpu.ledger.local.book.book_transaction import BookTransaction
+from canhazgpu.ledger.local.book.disagreement import (
+    Disagreement,
+    disagreement,
+    find_release,
+    release_as_recorded,
+    release_of_gone,
+    release_of_revived,
+    restored_timed,
+    restoring_entries,
+)
+from canhazgpu.ledger.local.book.grant_steps import extension_entry
 from canhazgpu.ledger.local.book.journal import PendingEntries
 from canhazgpu.ledger.local.rebuild import BookRebuilding, JobsHere
 from canhazgpu.ledger.port import Ledger
-from canhazgpu.ledger.values import Claim, NodeView, Reservation
+from canhazgpu.ledger.values import Claim, Event, NodeView, Reservation
 from canhazgpu.logfmt import log_line
 from canhazgpu.node.boot_clock import uptime_s
 
 MAX_BATCH = 200
 """Entries per round trip; after a long outage several round trips are needed."""
-RESTORED_REASON = "restored: the store had lost it"
 
 
 class Reconciler:
@@ -39,7 +49,7 @@ class Reconciler:
         is_gone: Callable[[Claim], bool],
         jobs_here: JobsHere | None = None,
     ) -> None:
-        """Take the node's parts; `is_gone` returns whether the job of a claim has ended.
+        """Take the node's parts; `is_gone` returns whether a claim's owner has ended.
 
         Without `jobs_here` a book that was lost is not rebuilt.
         """
@@ -64,18 +74,21 @@ class Reconciler:
         (view,) = store.read_nodes([self._node])
         read = uptime_s()
         with self._book_file.open() as transaction:
-            lost = lost_job_reservations(transaction.book, view)
-            timed = lost_timed_reservations(transaction.book, view)
-            if not lost and not timed:
+            found = disagreement(transaction.book, view)
+            if found.is_none:
                 transaction.refresh(view, read)
                 return view
         # Outside the lock: this may ask Slurm, and reads the history.
-        ended = {owner for owner, held in lost.items() if self._is_gone(held[0].claim)}
-        timed = [one for one in timed if not _was_released(store, self._node, one)]
+        gone = {owner for owner, held in found.lost.items() if self._is_gone(held[0].claim)}
+        events = _history_of(store, self._node, found)
         with self._book_file.open() as transaction:
             transaction.refresh(view, read)
-            self._restore_jobs(transaction, lost, ended)
-            self._restore_timed(transaction, timed, view)
+            self._restore_own(transaction, found, gone, events)
+            self._restore_timed(transaction, found.timed, view, events)
+            self._extend_again(transaction, found.extensions)
+            for entry in release_of_revived(found.revived, transaction.now):
+                self._log(log_line("dropped", node=self._node, owner=entry.owner))
+                transaction.apply_and_journal(entry)
         self.deliver_journal(store)
         return None
 
@@ -114,59 +127,54 @@ class Reconciler:
             some = entries[first : first + MAX_BATCH]
             yield some[-1].number, store.record_entries(self._node, pending.token, some)
 
-    def _restore_jobs(
+    def _restore_own(
         self,
         transaction: BookTransaction,
-        lost: dict[str, tuple[Reservation, ...]],
-        ended: set[str],
+        found: Disagreement,
+        gone: Collection[str],
+        events: Sequence[Event],
     ) -> None:
-        for owner, held in lost.items():
+        for owner, lost in found.lost.items():
             gpus = transaction.book.gpus_of(owner)
             # It may have been released since the book was read.
             if not gpus:
                 continue
-            if owner in ended:
-                transaction.apply_and_journal(
-                    JournalEntry(RELEASE, transaction.now, owner, reason="job gone")
-                )
+            released = {} if is_job_owner(owner) else _released(events, lost, is_own=True)
+            if owner in gone:
+                entry = release_of_gone(transaction.book, owner, transaction.now)
+                transaction.apply_and_journal(entry)
                 self._log(log_line("dropped", node=self._node, owner=owner, gpus=gpus))
                 continue
-            one = held[0]
-            transaction.apply_and_journal(
-                JournalEntry(
-                    GRANT,
-                    one.granted_at,
-                    owner,
-                    tuple(gpus),
-                    one.claim,
-                    RESTORED_REASON,
-                    grant=transaction.book.grant_numbers.get(owner),
-                )
-            )
-            self._log(log_line("restored", node=self._node, owner=owner, gpus=gpus))
+            for one, event in released.items():
+                transaction.apply_and_journal(release_as_recorded(transaction.book, one, event))
+            if len(released) < len(lost):
+                now = transaction.now
+                transaction.apply_and_journal(*restoring_entries(transaction.book, owner, now))
+                kept = transaction.book.gpus_of(owner)
+                self._log(log_line("restored", node=self._node, owner=owner, gpus=kept))
+
+    def _extend_again(
+        self, transaction: BookTransaction, extensions: Sequence[Reservation]
+    ) -> None:
+        for one in extensions:
+            book = transaction.book
+            if one.gpu in book.gpus_of(one.claim.owner):
+                transaction.apply_and_journal(extension_entry(book, one, transaction.now))
 
     def _restore_timed(
-        self, transaction: BookTransaction, timed: Sequence[Reservation], view: NodeView
+        self,
+        transaction: BookTransaction,
+        timed: Sequence[Reservation],
+        view: NodeView,
+        events: Sequence[Event],
     ) -> None:
         by_owner: dict[str, list[Reservation]] = {}
         for one in timed:
-            by_owner.setdefault(one.claim.owner, []).append(one)
+            if find_release(events, one, is_own=False) is None:
+                by_owner.setdefault(one.claim.owner, []).append(one)
         for owner, lost in by_owner.items():
+            transaction.apply_and_journal(restored_timed(owner, lost, view))
             gpus = [one.gpu for one in lost]
-            kept = [one.gpu for one in view.all_reservations() if one.claim.owner == owner]
-            first = lost[0]
-            transaction.apply_and_journal(
-                JournalEntry(
-                    GRANT,
-                    first.granted_at,
-                    owner,
-                    (*kept, *gpus),
-                    first.claim,
-                    RESTORED_REASON,
-                    expires_at=first.expires_at,
-                    yields=True,
-                )
-            )
             self._log(log_line("restored", node=self._node, owner=owner, gpus=gpus))
 
 
@@ -179,29 +187,34 @@ def _yield_released_grants(entries: Sequence[NumberedEntry]) -> list[NumberedEnt
     released: set[tuple[str, int | None]] = set()
     for one in reversed(entries):
         entry = one.entry
-        meant = {(entry.owner, None), (entry.owner, entry.grant)}
+        any_grant, this_grant = (entry.owner, None), (entry.owner, entry.grant)
         if entry.kind == RELEASE and not entry.gpus:
-            released.add((entry.owner, entry.grant))
-        elif entry.kind == GRANT and not released.isdisjoint(meant):
-            released -= meant
+            released.add(this_grant)
+        elif entry.kind in (GRANT, EXTEND) and not released.isdisjoint({any_grant, this_grant}):
             entry = replace(entry, yields=True)
+            if entry.kind == GRANT:
+                # A release that names no grant is for the last one before it.
+                released.discard(any_grant)
+                released |= {this_grant} if entry.grant is not None else set()
         adjusted.append(NumberedEntry(one.number, entry))
     return adjusted[::-1]
 
 
-def _was_released(store: Ledger, node: str, one: Reservation) -> bool:
-    """Return whether the history has a release of it: then it was not lost."""
-    return any(
-        event.kind == RELEASE
-        and event.gpu == one.gpu
-        and event.claim is not None
-        and event.claim.owner == one.claim.owner
-        for event in store.history(node, one.granted_at)
-    )
+def _history_of(store: Ledger, node: str, found: Disagreement) -> list[Event]:
+    """Return the events since people were granted what the store lacks."""
+    people = found.of_people()
+    return store.history(node, min(one.granted_at for one in people)) if people else []
+
+
+def _released(
+    events: Sequence[Event], lost: Sequence[Reservation], *, is_own: bool
+) -> dict[Reservation, Event]:
+    found = ((one, find_release(events, one, is_own=is_own)) for one in lost)
+    return {one: event for one, event in found if event is not None}
 
 
 def overruled_text(one: OverruledReservation, node: str) -> str:
-    """Return the log line for a reservation that a job's grant removed."""
+    """Return the log line for a reservation that the node's grant removed."""
     before = one.before.claim
     return log_line(
         "overruled",
@@ -211,5 +224,5 @@ def overruled_text(one: OverruledReservation, node: str) -> str:
         lost_by_user=before.user,
         kept_by=one.owner,
         kept_by_user=one.user,
-        reason="the store had given away what a job runs on",
+        reason="the store had given away what the node has granted",
     )

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from canhazgpu.ledger.journal_entries import GRANT, RELEASE, JournalEntry, NumberedEntry
+from canhazgpu.ledger.journal_entries import EXTEND, GRANT, RELEASE, JournalEntry, NumberedEntry
 from canhazgpu.ledger.record_json import reservation_to_dict
 from canhazgpu.ledger.release_reasons import was_unused
 from canhazgpu.ledger.values import Claim, Reservation
@@ -15,11 +15,21 @@ STANDS, PASSES, YIELDS = "stands", "passes", "yields"
 
 
 def encode_entries(entries: Sequence[NumberedEntry]) -> list[dict[str, Any]]:
-    """Return the entries for the script; grants that a later entry releases are marked."""
+    """Return the entries for the script.
+
+    Grants and extensions of what a later entry releases are marked.
+    """
     encoded = [_encode_entry(one) for one in entries]
     open_grants: dict[str, dict[str, Any]] = {}
+    extensions: dict[str, list[dict[str, Any]]] = {}
     for one, fields in zip(entries, encoded, strict=True):
         entry = one.entry
+        if entry.kind == EXTEND:
+            extensions.setdefault(entry.owner, []).append(fields)
+        if entry.kind == RELEASE:
+            for extension in extensions.get(entry.owner, ()):
+                if _is_released(extension, entry):
+                    extension["mode"] = PASSES
         if entry.kind == GRANT:
             open_grants[entry.owner] = fields
         elif (
@@ -33,6 +43,12 @@ def encode_entries(entries: Sequence[NumberedEntry]) -> list[dict[str, Any]]:
                 grant["mode"] = PASSES
                 del open_grants[entry.owner]
     return encoded
+
+
+def _is_released(extension: dict[str, Any], release: JournalEntry) -> bool:
+    return release.grant in (None, extension.get("grant")) and (
+        not release.gpus or set(extension["gpus"]) <= set(release.gpus)
+    )
 
 
 def _encode_entry(one: NumberedEntry) -> dict[str, Any]:

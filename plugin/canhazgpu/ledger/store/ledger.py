@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from canhazgpu.errors import InputError
 from canhazgpu.gpu.scan import scan_to_published_json, whole_gpus
 from canhazgpu.gpu.scan_supplement import supplement_to_json
+from canhazgpu.ledger.duration_limit import check_duration
 from canhazgpu.ledger.journal_entries import NumberedEntry, OverruledReservation
 from canhazgpu.ledger.port import (
     JOB_GRANT_OPTIONS,
@@ -28,6 +29,7 @@ from canhazgpu.ledger.record_json import (
     processes_to_list,
     reservation_from_json,
     to_json,
+    waiter_to_dict,
     waiter_to_json,
 )
 from canhazgpu.ledger.release_reasons import was_unused
@@ -56,8 +58,6 @@ if TYPE_CHECKING:
     from canhazgpu.ledger.store.connect import Role
     from canhazgpu.ledger.wait_budget import WaitBudget
     from canhazgpu.node.identity import NodeIdentity
-
-MAX_DURATION_S = 10 * 366 * 24 * 3600.0
 
 
 class RedisLedger:
@@ -156,7 +156,7 @@ class RedisLedger:
         self, node: str, owner: str, duration_s: float, gpus: Sequence[str] = ()
     ) -> list[Reservation]:
         """See `Ledger.extend`."""
-        _check_duration(duration_s)
+        check_duration(duration_s)
         longer_ms = math.ceil(duration_s * 1000)
         flat = self._session.run_script(
             "extend", self._keys(node), owner, _gpu_filter(gpus), longer_ms
@@ -165,12 +165,17 @@ class RedisLedger:
 
     def join_queue(self, node: str, waiter: Waiter) -> int:
         """See `Ledger.join_queue`."""
-        _check_duration(waiter.lease_s)
+        check_duration(waiter.lease_s)
         return int(self._session.run_script("wait_turn", self._keys(node), waiter_to_json(waiter)))
 
     def leave_queue(self, node: str, owners: Sequence[str], reason: str) -> None:
         """See `Ledger.leave_queue`."""
         self._session.run_script("leave_queue", self._keys(node), to_json(list(owners)), reason)
+
+    def mirror_queue(self, node: str, waiters: Sequence[Waiter], reason: str) -> None:
+        """See `Ledger.mirror_queue`."""
+        listed = [{**waiter_to_dict(one), "since_ms": int(one.since * 1000)} for one in waiters]
+        self._session.run_script("mirror_queue", self._keys(node), to_json(listed), reason)
 
     def wait_for_event(self, node: str, after: str, timeout_s: float) -> str:
         """See `Ledger.wait_for_event`."""
@@ -242,7 +247,7 @@ class RedisLedger:
     ) -> GrantedGpus | QueuePosition | Sequence[Any]:
         """Return the answer common to both scripts, else the rest of the script's answer."""
         if claim.duration_s is not None:
-            _check_duration(claim.duration_s)
+            check_duration(claim.duration_s)
         known, code, *rest = self._session.run_script(
             script,
             self._keys(observation.scan.node),
@@ -315,8 +320,3 @@ def _terms_json(options: GrantOptions) -> str:
 
 def _gpu_filter(gpus: Iterable[str]) -> str:
     return to_json(dict.fromkeys(gpus, True))
-
-
-def _check_duration(duration_s: float) -> None:
-    if not 0 < duration_s <= MAX_DURATION_S:
-        raise InputError(f"{duration_s} s is no duration; accepted: more than 0, at most 10 years")

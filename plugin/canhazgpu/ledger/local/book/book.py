@@ -12,16 +12,23 @@ from dataclasses import field, replace
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.co_holders import (
     add_holder,
-    combine,
+    change_holders,
     holder_of,
     select_holders,
-    shares_with,
-    without_expired,
 )
-from canhazgpu.ledger.journal_entries import GRANT, QUARANTINE, RELEASE, UNQUARANTINE, JournalEntry
+from canhazgpu.ledger.journal_entries import (
+    EXTEND,
+    GRANT,
+    QUARANTINE,
+    RELEASE,
+    UNQUARANTINE,
+    JournalEntry,
+)
+from canhazgpu.ledger.local.book.ended_owners import EndedOwners, with_ended, without_owner
 from canhazgpu.ledger.local.book.intent import Intent
 from canhazgpu.ledger.release_reasons import was_unused
-from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation
+from canhazgpu.ledger.values import Claim, Quarantine, Reservation
+from canhazgpu.node.process_id import ProcessId
 
 
 def is_job_owner(owner: str) -> bool:
@@ -33,35 +40,63 @@ def is_job_owner(owner: str) -> bool:
 class Book:
     """The node's reservations, release times, quarantines and open intents.
 
-    `job_owners` are the jobs whose reservations the node recorded itself; the book keeps these
-    even if the store lacks them, with the numbers of their grants in `grant_numbers`. `intents` are
-    grants that are not committed yet. Everything else was read from the store at `read_at` (0:
+    `own_owners` are the jobs and people whose reservations the node recorded itself; the book keeps
+    these even if the store lacks them, with the numbers of their grants in `grant_numbers`.
+    `intents` are grants that are not committed yet. `released_by` names the user who released a GPU
+    last, as far as the node knows. `ended` are owners whose reservations the node has released,
+    whatever an old copy of the store says. Everything else was read from the store at `read_at` (0:
     never).
     """
 
     reservations: Mapping[str, Reservation] = field(default_factory=dict)
     released_at: Mapping[str, float] = field(default_factory=dict)
     quarantines: Mapping[str, Quarantine] = field(default_factory=dict)
-    job_owners: frozenset[str] = frozenset()
+    own_owners: frozenset[str] = frozenset()
     read_at: float = 0.0
     intents: tuple[Intent, ...] = ()
     grant_numbers: Mapping[str, int] = field(default_factory=dict)
+    released_by: Mapping[str, str] = field(default_factory=dict)
+    ended: EndedOwners = field(default_factory=dict)
 
-    def job_reservations(self) -> dict[str, Reservation]:
-        """Return the reservations of the node's own jobs by GPU."""
-        return select_holders(self.reservations, lambda one: one.claim.owner in self.job_owners)
+    def own_reservations(self) -> dict[str, Reservation]:
+        """Return the reservations that the node recorded itself, by GPU."""
+        return select_holders(self.reservations, lambda one: one.claim.owner in self.own_owners)
 
     def gpus_of(self, owner: str) -> list[str]:
         """Return the GPUs that the owner holds."""
         return [gpu for gpu, held in self.reservations.items() if holder_of(held, owner)]
 
     def without_expired(self, now: float) -> Book:
-        """Return the book without the expired reservations."""
-        kept, released = without_expired(self.reservations, now), dict(self.released_at)
-        for gpu, one in self.reservations.items():
-            if gpu not in kept:
-                released[gpu] = max(one.expires_at or 0.0, released.get(gpu, 0.0))
-        return replace(self, reservations=kept, released_at=released)
+        """Return the book without the expired reservations that it has from the store alone."""
+        kept = select_holders(
+            self.reservations,
+            lambda one: (
+                one.expires_at is None or one.expires_at > now or one.claim.owner in self.own_owners
+            ),
+        )
+        released = {gpu: one for gpu, one in self.reservations.items() if gpu not in kept}
+        times = {
+            gpu: max(one.expires_at or 0.0, self.released_at.get(gpu, 0.0))
+            for gpu, one in released.items()
+        }
+        users = {gpu: one.claim.user for gpu, one in released.items()}
+        return replace(
+            self,
+            reservations=kept,
+            released_at={**self.released_at, **times},
+            released_by={**self.released_by, **users},
+        )
+
+    def own_expired(self, now: float) -> list[Reservation]:
+        """Return the node's own reservations that have expired, but are not released yet."""
+        return [
+            one
+            for held in self.reservations.values()
+            for one in held.holders
+            if one.expires_at is not None
+            and one.expires_at <= now
+            and one.claim.owner in self.own_owners
+        ]
 
     def without_earlier_boots(self, boot_id: str | None) -> Book:
         """Return the book without the reservations of earlier boots."""
@@ -83,8 +118,18 @@ class Book:
         if entry.kind == RELEASE:
             if entry.grant is not None and self.grant_numbers.get(entry.owner) != entry.grant:
                 return self.without_intent(entry.grant)
-            unused = was_unused(entry.reason, entry.by)
-            return self.with_release(entry.owner, entry.gpus, entry.at, unused=unused)
+            return self.with_release(
+                entry.owner,
+                entry.gpus,
+                entry.at,
+                unused=was_unused(entry.reason, entry.by),
+                is_revoked=bool(entry.by),
+            )
+        if entry.kind == EXTEND and entry.expires_at is not None:
+            return self.with_end(entry.owner, entry.gpus, entry.expires_at)
+        return self._with_quarantine_entry(entry)
+
+    def _with_quarantine_entry(self, entry: JournalEntry) -> Book:
         if entry.kind == QUARANTINE:
             new = {gpu: Quarantine(gpu, entry.reason, entry.at, entry.by) for gpu in entry.gpus}
             return replace(self, quarantines={**new, **self.quarantines})
@@ -108,105 +153,77 @@ class Book:
     ) -> Book:
         """Return the book after a grant: the owner holds exactly these GPUs.
 
-        A share stays beside other shares of its kind; any other grant stands alone.
+        A share stays beside other shares of its kind; any other grant stands alone. A job's grant
+        is the node's own, and so is a person's that has a number.
         """
-        others = [gpu for gpu in self.gpus_of(claim.owner) if gpu not in gpus]
-        book = self.with_release(claim.owner, others, at) if others else self
+        owner = claim.owner
+        others = [gpu for gpu in self.gpus_of(owner) if gpu not in gpus]
+        book = self.with_release(owner, others, at) if others else self
         held: Mapping[str, Reservation] = book.reservations
         for gpu in gpus:
             held = add_holder(held, Reservation(gpu, claim, at, expires_at))
-        job = {claim.owner} if is_job_owner(claim.owner) else set()
-        numbers = {**book.grant_numbers, claim.owner: number} if number and job else {}
+        own = {owner} if is_job_owner(owner) or number else set()
         return replace(
             book,
             reservations=held,
-            job_owners=book.job_owners | job,
-            grant_numbers=numbers or book.grant_numbers,
+            own_owners=book.own_owners | own,
+            grant_numbers={**book.grant_numbers, owner: number} if number else book.grant_numbers,
+            ended=without_owner(book.ended, owner),
         )
 
+    def with_end(self, owner: str, gpus: Sequence[str], expires_at: float) -> Book:
+        """Return the book with a later end of the owner's timed reservations of these GPUs."""
+
+        def extended(one: Reservation) -> Reservation:
+            if one.claim.owner != owner or one.expires_at is None or one.gpu not in gpus:
+                return one
+            return replace(one, expires_at=max(one.expires_at, expires_at))
+
+        return replace(self, reservations=change_holders(self.reservations, extended))
+
+    def with_processes(self, owner: str, processes: Sequence[ProcessId]) -> Book:
+        """Return the book with other processes of the owner, on whose lives its claim depends."""
+
+        def changed(one: Reservation) -> Reservation:
+            if one.claim.owner != owner or one.claim.processes == tuple(processes):
+                return one
+            return replace(one, claim=replace(one.claim, processes=tuple(processes)))
+
+        return replace(self, reservations=change_holders(self.reservations, changed))
+
     def with_release(
-        self, owner: str, gpus: Sequence[str], at: float, *, unused: bool = False
+        self,
+        owner: str,
+        gpus: Sequence[str],
+        at: float,
+        *,
+        unused: bool = False,
+        is_revoked: bool = False,
     ) -> Book:
         """Return the book after a release of the owner's GPUs (those in `gpus`, if not empty).
 
         A GPU that others share is not released before the last of them releases it. The release
-        time of an `unused` one stays.
+        time of an `unused` one stays. `is_revoked`: somebody else than the owner did it.
         """
         named = {gpu for gpu in self.gpus_of(owner) if not gpus or gpu in gpus}
+        released = [one for gpu in named if (one := holder_of(self.reservations[gpu], owner))]
         kept = select_holders(
             self.reservations, lambda one: one.claim.owner != owner or one.gpu not in named
         )
         freed = set() if unused else named - kept.keys()
         times = {gpu: max(at, self.released_at.get(gpu, 0.0)) for gpu in freed}
+        users = {one.gpu: one.claim.user for one in released if one.gpu in freed}
         remaining = {one.claim.owner for held in kept.values() for one in held.holders}
         ended = set() if owner in remaining else {owner}
-        return replace(
+        book = replace(
             self,
             reservations=kept,
             released_at={**self.released_at, **times},
-            job_owners=self.job_owners - ended,
+            released_by={**self.released_by, **users},
+            own_owners=self.own_owners - ended,
             grant_numbers={one: n for one, n in self.grant_numbers.items() if one not in ended},
         )
-
-    def updated_from_view(self, view: NodeView) -> Book:
-        """Return the book with everything but its own jobs replaced by the store's view.
-
-        A view that is older than the book's `read_at` changes nothing.
-        """
-        if view.read_at <= self.read_at:
-            return self
-        others = select_holders(view.reservations, lambda one: not is_job_owner(one.claim.owner))
-        times = {
-            gpu: max(view.released_at.get(gpu, 0.0), self.released_at.get(gpu, 0.0))
-            for gpu in {*view.released_at, *self.released_at}
-        }
-        return replace(
-            self,
-            reservations={**others, **self.job_reservations()},
-            released_at=times,
-            quarantines=view.quarantines,
-            read_at=view.read_at,
-        )
-
-
-def lost_job_reservations(book: Book, view: NodeView) -> dict[str, tuple[Reservation, ...]]:
-    """Return by owner the job reservations of the book that the store's view lacks."""
-    found: dict[str, tuple[Reservation, ...]] = {}
-    for gpu, held in book.job_reservations().items():
-        for one in held.holders:
-            owner = one.claim.owner
-            if not holder_of(view.reservations.get(gpu), owner):
-                found[owner] = (*found.get(owner, ()), one)
-    return found
-
-
-def lost_timed_reservations(book: Book, view: NodeView) -> list[Reservation]:
-    """Return the timed reservations of the book that the store's view lacks.
-
-    The book does not know whether they were released or lost. Reservations of running commands
-    are not included: the process that renews such a reservation restores it.
-    """
-    return [
-        one
-        for gpu, one in book.without_expired(view.read_at).reservations.items()
-        if gpu not in view.reservations
-        and one.expires_at is not None
-        and not is_job_owner(one.claim.owner)
-    ]
-
-
-def with_book_jobs(view: NodeView, book: Book) -> NodeView:
-    """Return the view with the job reservations of the book in place of the store's.
-
-    What the store has of the same owner is shown as the store has it, and so are shares that only
-    the store has beside those of the book.
-    """
-    shown = dict(view.reservations)
-    for gpu, jobs in book.job_reservations().items():
-        known = view.reservations.get(gpu)
-        holders = [holder_of(known, one.claim.owner) or one for one in jobs.holders]
-        if known is not None and all(shares_with(one.claim, known) for one in holders):
-            owners = {one.claim.owner for one in holders}
-            holders += [one for one in known.holders if one.claim.owner not in owners]
-        shown[gpu] = combine(sorted(holders, key=lambda one: one.granted_at)) or jobs
-    return view if shown == view.reservations else replace(view, reservations=shown)
+        if not ended or not released or is_job_owner(owner):
+            return book
+        known = with_ended(self.ended, owner, released, at, is_revoked=is_revoked)
+        return replace(book, ended=known)

@@ -7,7 +7,13 @@ from dataclasses import replace
 
 from canhazgpu.ledger.journal_entries import NOTE_KINDS, JournalEntry
 from canhazgpu.ledger.local.book.book import Book
-from canhazgpu.ledger.local.book.grant_steps import cancel_entry, intents_over, with_intent
+from canhazgpu.ledger.local.book.book_and_store import updated_from_view
+from canhazgpu.ledger.local.book.grant_steps import (
+    cancel_entry,
+    expiry_entries,
+    intents_over,
+    with_intent,
+)
 from canhazgpu.ledger.local.book.intent import Intent
 from canhazgpu.ledger.local.book.journal import Journal, PendingEntries
 from canhazgpu.ledger.values import Claim, NodeView
@@ -53,9 +59,11 @@ class BookTransaction:
             self.pending = replace(self.pending, last=through)
 
     def settle(self, is_writer_alive: Callable[[ProcessId], bool] = is_alive) -> None:
-        """Cancel the intents that are over; the store hears of it by the journal."""
+        """End what is over, intents and reservations; the store hears of it by the journal."""
         for intent in intents_over(self.book, self.uptime_s, is_writer_alive):
             self.apply_and_journal(cancel_entry(intent, self.now))
+        if expired := expiry_entries(self.book, self.now):
+            self.apply_and_journal(*expired)
 
     def apply_and_journal(self, *entries: JournalEntry) -> None:
         """Apply the entries to the book, and journal them for the store."""
@@ -73,7 +81,7 @@ class BookTransaction:
     def refresh(self, view: NodeView, uptime: float) -> None:
         """Update the book and the clock offset from a view that was read at `uptime`."""
         self.clock_offset_s = view.read_at - uptime
-        self.book = self.book.updated_from_view(view)
+        self.book = updated_from_view(self.book, view)
 
     def drop_recorded(self, through: int) -> None:
         """Drop the pending entries up to this number: the store has them."""

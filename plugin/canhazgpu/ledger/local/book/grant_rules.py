@@ -31,10 +31,12 @@ def grant_count(
     now: float,
     *,
     candidates: Collection[str] | None = None,
+    affinity: bool = False,
 ) -> GrantedGpus | TooFewGpus:
     """Grant `count` GPUs, the least recently released first, or none; see `Ledger.reserve_count`.
 
-    There is no affinity: the book does not record who released a GPU last.
+    With `affinity` those come first that the claim's user released last, by what the node recorded
+    itself.
     """
     scan_order = {gpu: position for position, gpu in enumerate(observation.scan.by_uuid())}
 
@@ -49,7 +51,13 @@ def grant_count(
     if not 1 <= count <= len(free):
         refusals = list(reasons.values())
         return TooFewGpus(count, len(free), *(refusals.count(why) for why in REFUSAL_REASONS))
-    chosen = sorted(free, key=lambda gpu: (book.released_at.get(gpu, 0.0), scan_order[gpu]))[:count]
+
+    def preference(gpu: str) -> tuple[bool, float, int]:
+        released_at = book.released_at.get(gpu, 0.0)
+        is_mine = affinity and book.released_by.get(gpu) == claim.user
+        return not is_mine, -released_at if is_mine else released_at, scan_order[gpu]
+
+    chosen = sorted(free, key=preference)[:count]
     return GrantedGpus(tuple(sorted(chosen, key=order_of)))
 
 

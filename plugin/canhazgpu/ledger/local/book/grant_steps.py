@@ -7,15 +7,15 @@ first ends the intents whose time is over or whose writer is dead. So none holds
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from canhazgpu.frozen_dataclass import dataclass
-from canhazgpu.ledger.co_holders import add_holder
-from canhazgpu.ledger.journal_entries import GRANT, RELEASE, JournalEntry
-from canhazgpu.ledger.local.book.book import Book, is_job_owner
+from canhazgpu.ledger.co_holders import add_holder, holder_of
+from canhazgpu.ledger.journal_entries import EXTEND, GRANT, RELEASE, JournalEntry
+from canhazgpu.ledger.local.book.book import Book
 from canhazgpu.ledger.local.book.intent import Intent
-from canhazgpu.ledger.release_reasons import NOT_COMMITTED
+from canhazgpu.ledger.release_reasons import EXPIRED, NOT_COMMITTED
 from canhazgpu.ledger.values import CommitRefusal, Reservation
 from canhazgpu.node.process_id import ProcessId
 
@@ -43,8 +43,8 @@ def with_open_intents(book: Book, owner: str = "") -> Book:
         if intent.claim.owner != owner:
             for one in intent.reservations():
                 held = add_holder(held, one)
-    jobs = {one.claim.owner for one in book.intents if is_job_owner(one.claim.owner)}
-    return replace(book, reservations=held, job_owners=book.job_owners | jobs)
+    owners = {one.claim.owner for one in book.intents}
+    return replace(book, reservations=held, own_owners=book.own_owners | owners)
 
 
 def with_intent(book: Book, intent: Intent) -> Book:
@@ -78,6 +78,7 @@ def commit_entry(book: Book, intent: Intent, reason: str = "") -> JournalEntry:
         tuple(held),
         intent.claim,
         reason,
+        expires_at=intent.expires_at,
         grant=intent.number,
     )
 
@@ -102,6 +103,66 @@ def intents_over(
 def settled_through(book: Book, last_number: int) -> int:
     """Return the number up to which no intent is open; `last_number` is the last one given."""
     return min((one.number - 1 for one in book.intents), default=last_number)
+
+
+def expiry_entries(book: Book, now: float) -> tuple[JournalEntry, ...]:
+    """Return the entries that release the node's own reservations that have expired.
+
+    `now` is in seconds since the epoch by the store's clock.
+    """
+    expired: dict[str, list[Reservation]] = {}
+    for one in book.own_expired(now):
+        expired.setdefault(one.claim.owner, []).append(one)
+    entries = []
+    for owner, held in expired.items():
+        gpus = {one.gpu for one in held}
+        is_all = gpus.issuperset(book.gpus_of(owner))
+        entries.append(
+            JournalEntry(
+                RELEASE,
+                max(one.expires_at or 0.0 for one in held),
+                owner,
+                () if is_all else tuple(sorted(gpus)),
+                reason=EXPIRED,
+                grant=book.grant_numbers.get(owner),
+            )
+        )
+    return tuple(entries)
+
+
+def extension_entries(
+    book: Book, owner: str, duration_s: float, gpus: Collection[str], now: float
+) -> tuple[JournalEntry, ...]:
+    """Return the entries that move the ends of the owner's timed reservations by `duration_s`.
+
+    Only those of `gpus`, unless it is empty. What the book has from the store alone takes no GPU
+    from anybody by it.
+    """
+    found = [
+        one
+        for held in book.reservations.values()
+        if (one := holder_of(held, owner)) and (not gpus or one.gpu in gpus)
+    ]
+    return tuple(
+        extension_entry(book, replace(one, expires_at=one.expires_at + duration_s), now)
+        for one in found
+        if one.expires_at is not None
+    )
+
+
+def extension_entry(book: Book, one: Reservation, now: float) -> JournalEntry:
+    """Return the entry by which this reservation lasts until its `expires_at`."""
+    owner = one.claim.owner
+    return JournalEntry(
+        EXTEND,
+        now,
+        owner,
+        (one.gpu,),
+        one.claim,
+        expires_at=one.expires_at,
+        yields=owner not in book.own_owners,
+        grant=book.grant_numbers.get(owner),
+    )
 
 
 def release_entries(

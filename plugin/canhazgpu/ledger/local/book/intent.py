@@ -30,9 +30,15 @@ class Intent:
     deadline_s: float
     at: float
 
+    @property
+    def expires_at(self) -> float | None:
+        """The end of a grant for a time, in seconds since the epoch; None without one."""
+        duration_s = self.claim.duration_s
+        return None if duration_s is None else self.at + duration_s
+
     def reservations(self) -> list[Reservation]:
         """Return what the owner would hold."""
-        return [Reservation(gpu, self.claim, self.at) for gpu in self.gpus]
+        return [Reservation(gpu, self.claim, self.at, self.expires_at) for gpu in self.gpus]
 
 
 def intent_to_dict(intent: Intent) -> dict[str, Any]:

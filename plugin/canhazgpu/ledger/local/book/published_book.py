@@ -50,7 +50,8 @@ def write_published(state_dir: Path, published: PublishedBook) -> None:
         "store_away_since_uptime_s": since,
         "store_away_since": None if since is None else since + wall_s,
         "store_away_reason": published.store_away_reason,
-        "jobs": sorted(published.book.job_owners),
+        # People too: every release leaves to these owners what they hold.
+        "jobs": sorted(published.book.own_owners),
         "gpus": {
             gpu: {
                 "owners": [one.claim.owner for one in held.holders],
@@ -106,4 +107,4 @@ def _book_from(data: dict[str, Any]) -> Book:
         str(gpu): reservation_from_json(str(gpu), one["record"])
         for gpu, one in data["gpus"].items()
     }
-    return Book(held, job_owners=frozenset(map(str, data["jobs"])))
+    return Book(held, own_owners=frozenset(map(str, data["jobs"])))

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from canhazgpu.ledger.local.book.book import Book
+from canhazgpu.ledger.local.book.book import Book, is_job_owner
 from canhazgpu.ledger.local.book.intent import intent_from_dict, intent_to_dict
 from canhazgpu.ledger.record_json import reservation_from_json, reservation_to_json
 from canhazgpu.ledger.values import Quarantine
@@ -42,16 +42,20 @@ def saved_to_bytes(saved: SavedBook, node: str, boot_id: str | None) -> bytes:
         "journal": saved.token,
         "applied": saved.last,
         "clock_offset_s": saved.clock_offset_s,
-        "own": sorted(book.job_owners),
+        # Two lists: the release that knows jobs alone takes people's reservations from the store.
+        "own": sorted(filter(is_job_owner, book.own_owners)),
+        "own_people": sorted(one for one in book.own_owners if not is_job_owner(one)),
         "read_at": book.read_at,
         "held": {gpu: reservation_to_json(one) for gpu, one in book.reservations.items()},
         "intents": [intent_to_dict(one) for one in book.intents],
         "grant_numbers": {
             owner: number
             for owner, number in book.grant_numbers.items()
-            if owner in book.job_owners
+            if owner in book.own_owners
         },
         "released_at": dict(book.released_at),
+        "released_by": dict(book.released_by),
+        "ended": dict(book.ended),
         "quarantines": [
             {"gpu": one.gpu, "reason": one.reason, "since": one.since, "by": one.by}
             for one in book.quarantines.values()
@@ -97,8 +101,10 @@ def _book_from_dict(data: dict[str, Any]) -> Book:
         held,
         {str(gpu): float(at) for gpu, at in data["released_at"].items()},
         {one.gpu: one for one in quarantines},
-        frozenset(map(str, data["own"])),
+        frozenset(map(str, (*data["own"], *data.get("own_people", ())))),
         float(data["read_at"]),
         tuple(map(intent_from_dict, data.get("intents", []))),
         {str(owner): int(number) for owner, number in data.get("grant_numbers", {}).items()},
+        {str(gpu): str(user) for gpu, user in data.get("released_by", {}).items()},
+        {str(owner): float(until) for owner, until in data.get("ended", {}).items()},
     )

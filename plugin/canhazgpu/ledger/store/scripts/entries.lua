@@ -7,7 +7,7 @@
 --
 -- An entry has number, kind, at_ms, owner, gpus (list), claim (object), reason, by, facts (JSON text or ""). A grant
 -- has `mode`: "stands" takes a GPU from any other owner; "yields" does not; "passes" does not either, as a later
--- entry releases it. A release has `passed`: GPU UUID -> claim, from the grant that it releases, and `unused`. A
+-- entry releases it. So has an extension, whose claim has the end. A release has `passed`: GPU UUID -> claim, from the grant that it releases, and `unused`. A
 -- release may name the number of the `grant` that it ends: then a later grant of the same owner stays.
 --
 -- Invariants: after a grant that "stands" its owner holds exactly its GPUs. Other grants take no GPU from
@@ -60,6 +60,13 @@ local function overrule(gpu, entry)
   end
 end
 
+local function give(gpu, entry)
+  local holders = { unpack(reservations[gpu] or {}) }
+  holders[#holders + 1] = entry.claim
+  write(gpu, holders)
+  tell('grant', 'gpu', gpu, 'reason', entry.reason, 'claim', cjson.encode(entry.claim), 'at', entry.at_ms)
+end
+
 function apply.grant(entry)
   local named = names(entry.gpus)
   for _, gpu in ipairs(held_by(entry.owner)) do
@@ -70,12 +77,25 @@ function apply.grant(entry)
     local other = reservations[gpu] and not held and not may_share(gpu, entry.claim)
     if other and entry.mode == 'stands' then overrule(gpu, entry) end
     if not reservations[gpu] or not held and not other then
-      local holders = { unpack(reservations[gpu] or {}) }
-      holders[#holders + 1] = entry.claim
-      write(gpu, holders)
-      tell('grant', 'gpu', gpu, 'reason', entry.reason, 'claim', cjson.encode(entry.claim), 'at', entry.at_ms)
+      give(gpu, entry)
     elseif other and entry.mode == 'passes' then
       tell('grant', 'gpu', gpu, 'reason', entry.reason, 'claim', cjson.encode(entry.claim), 'at', entry.at_ms)
+    end
+  end
+end
+
+-- A GPU that the store released at its former end is given back.
+function apply.extend(entry)
+  for _, gpu in ipairs(entry.gpus) do
+    local held = holder_of(gpu, entry.owner)
+    local over = held and number(held.expires_ms)
+    if over and over < entry.claim.expires_ms then
+      held.expires_ms = entry.claim.expires_ms
+      write(gpu, reservations[gpu])
+      tell('extend', 'gpu', gpu, 'claim', text_of(gpu, held), 'at', entry.at_ms)
+    elseif not held then
+      if reservations[gpu] and entry.mode == 'stands' then overrule(gpu, entry) end
+      if not reservations[gpu] and entry.mode ~= 'passes' then give(gpu, entry) end
     end
   end
 end

@@ -14,6 +14,7 @@ from canhazgpu.ledger.local.book_grants import Committer
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.ledger.local.outage import StoreOutage
+from canhazgpu.ledger.local.queue.queue_file import QueueFile
 from canhazgpu.ledger.local.reconcile import Reconciler
 from canhazgpu.ledger.local.store_access import StoreAccess, StorePatience
 from canhazgpu.ledger.store.name_resolution import resolve_hosts
@@ -121,7 +122,8 @@ def node_ledger(context: NodeLedgerInputs) -> FallbackLedger:
         context.has_ended,
         context.peer_lives,
     )
-    return FallbackLedger(context.node, book, access, reconciler, log, committer)
+    queue = QueueFile(context.state_dir, context.node, context.boot_id, log)
+    return FallbackLedger(context.node, book, access, reconciler, queue, log, committer)
 
 
 def _refuse_to_start_in_job(store: StoreConfig) -> None:

@@ -1,0 +1,40 @@
+"""People's reservations that the node has released: an old copy of the store may revive them; pure.
+
+A run whose processes have ended is found dead, whatever the store says. A timed reservation has no
+processes, and those of a run that was revoked go on. So the node remembers for a while who holds
+nothing any more: times are seconds since the epoch by the store's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from canhazgpu.ledger.values import Reservation
+
+KEPT_S = 120.0
+"""At least so long: what another process has read of the store may be so old."""
+REVOKED_KEPT_S = 7 * 24 * 3600.0
+"""For a run that somebody else released: its processes may go on so long."""
+MAX_ENDED = 64
+"""Those are forgotten first that would be forgotten first anyway."""
+
+EndedOwners = Mapping[str, float]
+"""The owners, and until when they are remembered."""
+
+
+def with_ended(
+    ended: EndedOwners, owner: str, held: Sequence[Reservation], at: float, *, is_revoked: bool
+) -> EndedOwners:
+    """Return them with this owner, who held these reservations until `at`."""
+    ends = [one.expires_at for one in held if one.expires_at is not None]
+    until = max([at + KEPT_S, *ends])
+    if is_revoked and not ends:
+        until = at + REVOKED_KEPT_S
+    known = {one: end for one, end in ended.items() if end > at}
+    latest = sorted({**known, owner: until}.items(), key=lambda one: one[1])
+    return dict(latest[-MAX_ENDED:])
+
+
+def without_owner(ended: EndedOwners, owner: str) -> EndedOwners:
+    """Return them without an owner who was granted GPUs again."""
+    return {one: end for one, end in ended.items() if one != owner} if owner in ended else ended

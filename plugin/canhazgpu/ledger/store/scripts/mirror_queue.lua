@@ -1,0 +1,25 @@
+-- Show the queue that a node keeps itself.
+--
+-- ARGV[2] JSON list of the waiters, the first in the queue first: JSON objects with "owner", "user", "lease_s" and
+-- "since_ms"    ARGV[3] why those have left who are not in it any more
+--
+-- Returns how many are in the list.
+-- Invariants: the waiters stand in the order of the list. Who joined by wait_turn.lua keeps its place.
+local waiters, listed, known, last, before = cjson.decode(ARGV[2]), {}, {}, 0, 0
+load_reservations()
+for _, one in ipairs(load_queue()) do
+  known[one.owner], last = one.order, math.max(last, one.order)
+end
+for _, waiter in ipairs(waiters) do
+  local order = known[waiter.owner]
+  waiter.order = order and order > before and order or last + 1
+  before, last = waiter.order, math.max(last, waiter.order)
+  waiter.since_ms, waiter.renewed_ms, waiter.mirrored = math.min(waiter.since_ms, now), now, true
+  redis.call('HSET', queue_key, waiter.owner, cjson.encode(waiter))
+  if not order then tell('wait', 'claim', who_waits(waiter.owner, waiter.user), 'at', waiter.since_ms) end
+  listed[waiter.owner] = true
+end
+for owner, text in pairs(read_hash(queue_key)) do
+  if not listed[owner] and (decode(text) or {}).mirrored then leave(owner, text, ARGV[3]) end
+end
+return #waiters
