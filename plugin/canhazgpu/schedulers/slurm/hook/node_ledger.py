@@ -1,13 +1,15 @@
-"""Build the ledger of a node's hooks from the configuration."""
+"""Build the ledger of a node from the configuration: for its hooks, and for people's requests."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from canhazgpu.allocation.liveness import LivenessContext, death_reason
 from canhazgpu.config.schema import Config, StoreConfig
 from canhazgpu.errors import StoreError
+from canhazgpu.ledger.local.book.book import is_job_owner
 from canhazgpu.ledger.local.book.book_file import BookFile
 from canhazgpu.ledger.local.book.served_boot import served_boot
 from canhazgpu.ledger.local.book_grants import Committer
@@ -20,8 +22,8 @@ from canhazgpu.ledger.local.store_access import StoreAccess, StorePatience
 from canhazgpu.ledger.store.name_resolution import resolve_hosts
 from canhazgpu.ledger.values import Claim
 from canhazgpu.ledger.wait_budget import WaitBudget
-from canhazgpu.node.identity import node_identity
-from canhazgpu.node.processes import this_process
+from canhazgpu.node.identity import node_identity, pid_namespace
+from canhazgpu.node.processes import is_alive, this_process
 from canhazgpu.schedulers.slurm.conf.node_conf import SlurmNodeConf
 from canhazgpu.schedulers.slurm.control.job_presence import JobPresence
 
@@ -79,8 +81,16 @@ class NodeLedgerInputs(Protocol):
     def jobs_here(self, known: Collection[str]) -> list[SchedulersJob]: ...  # noqa: D102
 
 
-def node_ledger(context: NodeLedgerInputs) -> FallbackLedger:
-    """Return the ledger. Nothing is opened before the first use."""
+def node_ledger(
+    context: NodeLedgerInputs,
+    log: Callable[[str], None] | None = None,
+    committer: Committer | None = None,
+) -> FallbackLedger:
+    """Return the ledger. Nothing is opened before the first use.
+
+    `log` gets lines for the administrator, and `committer` opens and commits the grants; without
+    them, it is the hook of the context.
+    """
     store = context.config.store
 
     def open_store(budget: WaitBudget) -> Ledger:
@@ -93,20 +103,24 @@ def node_ledger(context: NodeLedgerInputs) -> FallbackLedger:
         identity = node_identity(context.node, context.cluster, context.state_dir, context.boot_id)
         return RedisLedger(store, Role.WRITE, budget, identity)
 
-    def is_absent_job(claim: Claim) -> bool:
+    liveness = LivenessContext(context.boot_id, pid_namespace(), is_alive)
+
+    def is_gone(claim: Claim) -> bool:
+        if not is_job_owner(claim.owner):
+            return bool(death_reason(claim, 0.0, liveness))
         return (
             claim.job_id is not None
             and claim.owner.startswith(context.node_conf.job_owner_prefix)
             and context.presence.is_absent(claim.job_id)
         )
 
-    log = context.actions.log
+    log = log or context.actions.log
     served = served_boot(context.config.node, context.node, context.boot_id)
     book = BookFile(
         context.state_dir, context.node, context.boot_id, context.records, log, served=served
     )
     outage = StoreOutage(context.state_dir, store.retry_after_s)
-    reconciler = Reconciler(context.node, book, log, is_absent_job, context.jobs_here)
+    reconciler = Reconciler(context.node, book, log, is_gone, context.jobs_here)
     access = StoreAccess(
         context.node,
         open_store,
@@ -116,7 +130,7 @@ def node_ledger(context: NodeLedgerInputs) -> FallbackLedger:
         log,
         StorePatience(decides_alone=store.on_failure == "local"),
     )
-    committer = Committer(
+    committer = committer or Committer(
         this_process(),
         context.config.slurm.hook_deadline_s,
         context.has_ended,

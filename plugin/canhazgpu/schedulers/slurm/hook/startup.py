@@ -18,7 +18,7 @@ from canhazgpu.errors import ConfigError
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.node.identity import node_name, state_dir
 from canhazgpu.probe.node_probe import NodeProbe
-from canhazgpu.probe.port import PendingScan
+from canhazgpu.probe.port import GpuProbe, PendingScan
 from canhazgpu.probe.source_scan import SourceScan, StartSourceScan
 from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.attribution.attribution import hook_attribution
@@ -44,7 +44,7 @@ class StartedHook:
     is_retry: bool
     config: Config
     config_fault: ConfigError | None
-    probe: NodeProbe
+    probe: GpuProbe
     scan: PendingScan | None = None
     in_job: bool = False
 
