@@ -11,6 +11,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from canhazgpu.ledger.co_holders import combine
@@ -51,6 +52,15 @@ def to_json(value: Any) -> str:
 def claim_to_json(claim: Claim) -> str:
     """Return the claim for a script."""
     return to_json(claim_to_dict(claim))
+
+
+def with_valid_text(claim: Claim) -> Claim:
+    """Return the claim with ``?`` for each byte that was no text: as the store would have it."""
+    texts = {name: getattr(claim, name) for name in ("user", "job_name", "note")}
+    valid = {
+        name: text and text.encode("utf-8", "replace").decode() for name, text in texts.items()
+    }
+    return claim if valid == texts else replace(claim, **valid)
 
 
 def waiter_to_json(waiter: Waiter) -> str:

@@ -32,6 +32,7 @@ from canhazgpu.ledger.port import (
     Observation,
     UnconfirmedGrant,
 )
+from canhazgpu.ledger.record_json import with_valid_text
 from canhazgpu.ledger.values import (
     BlockedGpu,
     Claim,
@@ -102,7 +103,7 @@ class BookGrants:
             # store or from the scheduler when the book was rebuilt, and is looked at as any other.
             committer = self._committer
             intent = transaction.open_intent(
-                claim, chosen.gpus, committer.process, committer.life_s
+                with_valid_text(claim), chosen.gpus, committer.process, committer.life_s
             )
             self._at_open = (intent, transaction.pending, transaction.book)
             return intent

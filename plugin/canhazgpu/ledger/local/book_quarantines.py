@@ -49,6 +49,7 @@ class BookQuarantines:
     ) -> bool:
         def with_store(store: Ledger) -> bool:
             changed = ask(store)
+            self._access.just_read = None
             try:
                 with self._book_file.open() as transaction:
                     transaction.apply(replace(entry, at=transaction.now))

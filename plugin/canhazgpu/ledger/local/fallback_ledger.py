@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from canhazgpu.errors import CanhazgpuError, StoreError, error_text
+from canhazgpu.ledger.duration_limit import check_duration
 from canhazgpu.ledger.journal_entries import RELEASE, JournalEntry
 from canhazgpu.ledger.local.book.book import Book, is_job_owner
 from canhazgpu.ledger.local.book.book_file import BookFile
@@ -103,6 +104,8 @@ class FallbackLedger(DelegatingLedger):
         options: GrantOptions = JOB_GRANT_OPTIONS,
     ) -> GrantedGpus | TooFewGpus | QueuePosition:
         """See `Ledger.reserve_count`."""
+        if claim.duration_s is not None:
+            check_duration(claim.duration_s)
 
         def choose(book: Book, now: float) -> GrantedGpus | TooFewGpus | QueuePosition:
             chosen = grant_count(
@@ -131,6 +134,8 @@ class FallbackLedger(DelegatingLedger):
         options: GrantOptions = JOB_GRANT_OPTIONS,
     ) -> GrantedGpus | BlockedGpu | QueuePosition:
         """See `Ledger.reserve_given`."""
+        if claim.duration_s is not None:
+            check_duration(claim.duration_s)
 
         def choose(book: Book, now: float) -> GrantedGpus | BlockedGpu | QueuePosition:
             chosen = grant_given(book, claim, gpus, observation, now)
@@ -250,6 +255,14 @@ class FallbackLedger(DelegatingLedger):
         self._access.ask(
             lambda store: store.publish_scan(observation, alive), self._book_file.publish
         )
+        self._access.just_read = None
+
+    def forget_node(self, node: str) -> bool:
+        """See `Ledger.forget_node`; nobody waits for this node's GPUs then."""
+        self._require_this_node(node)
+        forgotten = super().forget_node(node)
+        self._queue.leave([one.owner for one in self._queue.waiters()], "node forgotten")
+        return forgotten
 
     def read_nodes(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
         """See `Ledger.read_nodes`; without the store only this node can be read."""

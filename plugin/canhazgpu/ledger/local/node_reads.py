@@ -44,7 +44,10 @@ class NodeReads:
         self._note_numbers()
         views = {view.node: view for view in store.read_nodes(nodes)}
         mine = views.get(self._node) or store.read_nodes([self._node])[0]
-        views[self._node] = self._with_book(mine)
+        mine = self._with_book(mine)
+        # The store may have forgotten it, or may never have heard of it.
+        if nodes is not None or mine.is_known or mine.queue:
+            views[self._node] = mine
         return [views[node] for node in sorted(views)]
 
     def _by_store(self, store: Ledger) -> NodeView:

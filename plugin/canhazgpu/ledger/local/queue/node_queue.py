@@ -21,6 +21,8 @@ from canhazgpu.ledger.values import Waiter
 
 LEFT = "left the queue"
 """What the history says of a waiter who left while the store was away."""
+SERVED = "served"
+"""What ``scripts/common.lua`` says of a waiter who got GPUs."""
 
 
 class NodeQueue:
@@ -65,9 +67,9 @@ class NodeQueue:
         self.mirror()
 
     def served(self, owner: str) -> None:
-        """Remove an owner that was granted its GPUs; the store has done so with the grant."""
+        """Remove an owner that has its GPUs."""
         if any(one.owner == owner for one in self._file.entries()):
-            self._file.leave([owner])
+            self.leave([owner], SERVED)
 
     def position(self, owner: str, holders: Collection[str]) -> int:
         """Return the owner's place, or the one that it would get; `holders` wait no more."""

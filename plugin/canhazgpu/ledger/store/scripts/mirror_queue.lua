@@ -7,7 +7,8 @@
 -- Invariants: the waiters stand in the order of the list. Who joined by wait_turn.lua keeps its place.
 local waiters, listed, known, last, before = cjson.decode(ARGV[2]), {}, {}, 0, 0
 load_reservations()
-for _, one in ipairs(load_queue()) do
+local shown = load_queue()
+for _, one in ipairs(shown) do
   known[one.owner], last = one.order, math.max(last, one.order)
 end
 for _, waiter in ipairs(waiters) do
@@ -19,7 +20,8 @@ for _, waiter in ipairs(waiters) do
   if not order then tell('wait', 'claim', who_waits(waiter.owner, waiter.user), 'at', waiter.since_ms) end
   listed[waiter.owner] = true
 end
-for owner, text in pairs(read_hash(queue_key)) do
-  if not listed[owner] and (decode(text) or {}).mirrored then leave(owner, text, ARGV[3]) end
+for _, one in ipairs(shown) do
+  local text = redis.call('HGET', queue_key, one.owner)
+  if not listed[one.owner] and decode(text).mirrored then leave(one.owner, text, ARGV[3]) end
 end
 return #waiters
