@@ -82,8 +82,10 @@ class Reconciler:
         gone = {owner for owner, held in found.lost.items() if self._is_gone(held[0].claim)}
         events = _history_of(store, self._node, found)
         with self._book_file.open() as transaction:
-            transaction.refresh(view, read)
+            transaction.set_clock(view, read)
             self._restore_own(transaction, found, gone, events)
+            # Now: the store may have given to others what an own owner does not hold any more.
+            transaction.refresh(view, read)
             self._restore_timed(transaction, found.timed, view, events)
             self._extend_again(transaction, found.extensions)
             for entry in release_of_revived(found.revived, transaction.now):

@@ -78,9 +78,13 @@ class BookTransaction:
         """Apply the entry to the book only: the store has it already."""
         self.book = self.book.with_entry(entry)
 
+    def set_clock(self, view: NodeView, uptime: float) -> None:
+        """Update the clock offset from a view that was read at `uptime`."""
+        self.clock_offset_s = view.read_at - uptime
+
     def refresh(self, view: NodeView, uptime: float) -> None:
         """Update the book and the clock offset from a view that was read at `uptime`."""
-        self.clock_offset_s = view.read_at - uptime
+        self.set_clock(view, uptime)
         self.book = updated_from_view(self.book, view)
 
     def drop_recorded(self, through: int) -> None:
