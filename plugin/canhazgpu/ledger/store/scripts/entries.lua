@@ -54,9 +54,11 @@ local function names(gpus)
 end
 
 local function overrule(gpu, entry)
+  local kept_by = entry.owner:match('^job:') and 'a job that runs on the node has it'
+    or 'the node has granted it to a person'
   for _, one in ipairs(reservations[gpu]) do
     overruled[#overruled + 1] = { gpu, text_of(gpu, one), entry.owner, entry.claim.user }
-    release(gpu, one.owner, now, 'a job that runs on the node has it', '')
+    release(gpu, one.owner, now, kept_by, '')
   end
 end
 
