@@ -10,8 +10,8 @@ import socket
 import time
 from collections.abc import Callable
 
-from canhazgpu.agent.listener.single_child import SingleChild
 from canhazgpu.agent.scanner.server import serve
+from canhazgpu.agent.single_child import SingleChild
 
 
 class ScannerStarter:

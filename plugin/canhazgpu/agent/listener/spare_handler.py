@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from canhazgpu.agent.handler.handed_request import encode_handed
-from canhazgpu.agent.listener.single_child import SingleChild
 from canhazgpu.agent.request import Request
+from canhazgpu.agent.single_child import SingleChild
 
 Wait = Callable[[socket.socket], NoReturn]
 """What the forked child becomes: it takes the end of the pair at which the request arrives."""

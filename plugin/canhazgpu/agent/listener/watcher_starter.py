@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Collection
 
-from canhazgpu.agent.listener.single_child import SingleChild
+from canhazgpu.agent.single_child import SingleChild
 from canhazgpu.agent.watcher.journal_watch import JournalWatch
 from canhazgpu.agent.watcher.runs.runs_watch import RunsWatch
 

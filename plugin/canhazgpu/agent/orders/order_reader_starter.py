@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable
 
-from canhazgpu.agent.listener.single_child import SingleChild
+from canhazgpu.agent.single_child import SingleChild
 
 
 class OrderReaderStarter:
