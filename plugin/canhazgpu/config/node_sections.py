@@ -151,6 +151,12 @@ class NodeConfig:
 class AgentConfig:
     """Section ``agent``: the node's agent; read when it starts."""
 
+    role: str = key(
+        "node",
+        "node (it answers Slurm's hooks and people, and decides about this node's GPUs) or reader"
+        " (on a login host: it answers people about all nodes, and gives nodes their orders)",
+        check=one_of("node", "reader"),
+    )
     orders: str = key(
         "await",
         "how the agent takes what others order of this node: await (at once; it keeps one"

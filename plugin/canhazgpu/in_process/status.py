@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from canhazgpu.errors import BookUnknownError, InputError, ScanError, StoreError
 from canhazgpu.in_process.adapters import threshold_override
+from canhazgpu.in_process.host_role import has_own_gpus
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace
 from canhazgpu.probe.node_probe import usage_policy
 from canhazgpu.service.status import StatusAnswer
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from canhazgpu.status.node_status import NodeStatus
     from canhazgpu.status.user_filter import User
 
+MAKE_NODE_KNOWN = "'canhazgpu validate --publish', on a node with GPUs, makes it known"
 SCHEDULER = "slurm"
 """The type of the reservations whose jobs are looked up in the scheduler."""
 
@@ -52,7 +54,10 @@ class StatusReader:
             threshold_override(request.memory_threshold_mb)
         ).config
         self._requested_nodes = tuple(dict.fromkeys(request.nodes))
-        self._local = node_name(self._config.node, adapters.environ)
+        # "" on a host that is no node.
+        self._local = (
+            node_name(self._config.node, adapters.environ) if has_own_gpus(self._config) else ""
+        )
         self._store: Ledger | None = None
         self._ledger: Ledger | None = None
         self._pending_scan: PendingScan | None = None
@@ -88,7 +93,7 @@ class StatusReader:
         self._finish_scan()
         started_at = self._adapters.clock()
         # The scan runs in a child process while this process imports redis and reads.
-        if not self._requested_nodes or self._local in self._requested_nodes:
+        if self._local and (not self._requested_nodes or self._local in self._requested_nodes):
             self._pending_scan = self._adapters.open_probe(self._local, self._config).start()
         views, store_fault = self._read_from_ledger_or_node()
         read_after_s = self._adapters.clock() - started_at
@@ -97,6 +102,8 @@ class StatusReader:
             self._refuse_unknown(views)
         observation = self._finish_scan()
         if observation is None:
+            if not views:
+                raise ScanError("the ledger knows no node", next_step=MAKE_NODE_KNOWN)
             return _NodeViews(_sorted_by_name(views))
         return self._with_scan(views, observation, read_after_s, store_fault)
 
@@ -175,7 +182,7 @@ class StatusReader:
     def _views_from(self, ledger: Ledger) -> dict[str, NodeView]:
         try:
             views = {view.node: view for view in ledger.read_nodes(self._requested_nodes or None)}
-            if not self._requested_nodes and self._local not in views:
+            if self._local and not self._requested_nodes and self._local not in views:
                 views |= {view.node: view for view in ledger.read_nodes([self._local])}
         except StoreError:
             # The next read connects anew: another Redis server may have taken over.
@@ -184,6 +191,8 @@ class StatusReader:
         return views
 
     def _open_ledger(self) -> Ledger:
+        if not self._local:
+            return self._open_store()
         if self._ledger is None:
             from canhazgpu.in_process.node_book import heeding_node  # noqa: PLC0415 - not before the scan
 
@@ -247,7 +256,7 @@ class StatusReader:
                 raise ScanError(scan.fault)
             raise ScanError(
                 "this node has no GPU, and the ledger knows no other node",
-                next_step="'canhazgpu validate --publish', on a node with GPUs, makes it known",
+                next_step=MAKE_NODE_KNOWN,
             )
         return _NodeViews(_sorted_by_name(others))
 

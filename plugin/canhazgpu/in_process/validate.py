@@ -9,6 +9,7 @@ from canhazgpu.allocation.coverage import PidNamespace
 from canhazgpu.errors import StoreError, advice_for
 from canhazgpu.gpu.health import count_text, count_whole_gpus, with_known_uuids
 from canhazgpu.in_process.adapters import threshold_override
+from canhazgpu.in_process.host_role import require_own_gpus
 from canhazgpu.in_process.node_book import heeding_node
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace
 from canhazgpu.probe.node_probe import usage_policy
@@ -38,6 +39,7 @@ def validate_node(adapters: Adapters, request: ValidateRequest) -> ValidateAnswe
         overrides["validation.expected_gpus"] = str(request.expected_gpus)
     may_lack_gpus = request.expected_gpus == 0
     config = adapters.effective_config(overrides).config
+    require_own_gpus(config, "validated", "run it on a node, or 'canhazgpu status --node NAME'")
     node = node_name(config.node, adapters.environ)
     started_at = adapters.clock()
     pending_scan = adapters.open_probe(node, config).start()

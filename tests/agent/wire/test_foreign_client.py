@@ -37,6 +37,7 @@ class StatusReply(TypedDict):
     release: str
     interface: int
     node: str
+    role: str | None
     pid: int
     started_at: float
     served: dict[str, int]

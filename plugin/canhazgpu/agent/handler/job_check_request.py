@@ -18,6 +18,12 @@ from canhazgpu.schedulers.slurm.job_check.node_environment import with_recorded_
 from canhazgpu.service.jobs import JobCheck
 
 
+def refuse_job_check(request: Request) -> None:
+    """Answer that this agent checks no jobs: it is of a host without GPUs."""
+    refusal = interface.error(interface.METHOD_NOT_FOUND, {"method": interface.CHECK_JOB})
+    send_message(request.connection, refusal)
+
+
 def run_job_check(scanner_socket: Path, environ: Mapping[str, str], request: Request) -> None:
     """Answer the request. `environ` is the node's; nothing that the caller sends is used."""
     conversation = ProvenConversation(request, interface.CHECK_JOB)

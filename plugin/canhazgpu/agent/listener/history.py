@@ -18,10 +18,11 @@ MAX_FAULT_LENGTH = 300
 class History:
     """The counts and the last faults of one agent."""
 
-    def __init__(self, release: str, node: str, pid: int) -> None:
+    def __init__(self, release: str, node: str, pid: int, role: str = "node") -> None:
         self._release = release
         self._node = node
         self._pid = pid
+        self._role = role
         self._started_at = time.time()
         self._served: Counter[str] = Counter()
         self._faults: deque[tuple[float, str]] = deque(maxlen=MAX_FAULTS)
@@ -42,6 +43,7 @@ class History:
             "release": self._release,
             "interface": interface.VERSION,
             "node": self._node,
+            "role": self._role,
             "pid": self._pid,
             "started_at": self._started_at,
             "served": dict(self._served),

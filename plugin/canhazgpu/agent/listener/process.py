@@ -8,11 +8,12 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
 from canhazgpu.agent.handler.hook_request import run_hook_request
-from canhazgpu.agent.handler.job_check_request import run_job_check
+from canhazgpu.agent.handler.job_check_request import refuse_job_check, run_job_check
 from canhazgpu.agent.handler.preparation import prepare_handler
 from canhazgpu.agent.handler.serve import run_handler, run_spare_handler
 from canhazgpu.agent.listener.admission import Admission, Limits
@@ -43,6 +44,7 @@ from canhazgpu.agent.watcher.process import Watcher
 from canhazgpu.agent.watcher.runs.runs_watch import RunsWatch
 from canhazgpu.config.schema import AgentConfig, Config
 from canhazgpu.errors import NodeStateError
+from canhazgpu.in_process.host_role import has_own_gpus
 from canhazgpu.ledger.store.url import EMBEDDED
 from canhazgpu.node.identity import node_name, state_dir
 from canhazgpu.schedulers.slurm.job_check.node_environment import node_environment
@@ -66,30 +68,34 @@ def run_agent(read_config: Callable[[], Config], environ: Mapping[str, str], rel
     keep_for_handlers(config, node, environ)
     freeze()
     sockets = agent_directory(directory)
-    history = History(release, node, os.getpid())
+    is_node = has_own_gpus(config)
+    history = History(release, node, os.getpid(), config.agent.role)
     watching = Watcher(node, directory, environ, read_config, sockets / SCANNER_SOCKET)
     watcher = WatcherStarter(JournalWatch(directory), RunsWatch(directory), watching.run)
     reader = OrderReaderProcess(node, environ, read_config)
     run_hook = partial(run_hook_request, sockets / SCANNER_SOCKET)
-    check_job = partial(run_job_check, sockets / SCANNER_SOCKET, node_environment(environ))
+    of_job = partial(run_job_check, sockets / SCANNER_SOCKET, node_environment(environ))
+    check_job = of_job if is_node else refuse_job_check
     prepare = partial(prepare_handler, environ)
     reports = Reports()
     spare = SpareHandler(
         lambda end: run_spare_handler(end, reports.write_end, prepare, run_hook, check_job)
     )
     try:
-        with _signals() as stopped, _listening(sockets / SCANNER_SOCKET, 0o600) as scanner:
-            with (
-                _listening(sockets / HOOKS_SOCKET, 0o600) as hooks,
-                _listening(sockets / PEOPLE_SOCKET, 0o666) as people,
-            ):
-                scanning = ScannerStarter(scanner, config.agent.driver_idle_s)
+        of_scanner = _listening(sockets / SCANNER_SOCKET, 0o600) if is_node else nullcontext()
+        with _signals() as stopped, of_scanner as scanner:
+            with _doors(sockets, of_node=is_node) as doors:
+                helpers = Helpers(history.fault)
+                if scanner is not None:
+                    scanning = ScannerStarter(scanner, config.agent.driver_idle_s)
+                    of_orders = _order_reader(reader, config)
+                    helpers = Helpers(history.fault, scanning, watcher, spare, of_orders)
                 listener = Listener(
-                    {Door.HOOKS: hooks, Door.PEOPLE: people},
+                    doors,
                     Admission(_limits(config.agent)),
                     history,
                     lambda request: run_handler(request, run_hook, check_job),
-                    Helpers(history.fault, scanning, watcher, spare, _order_reader(reader, config)),
+                    helpers,
                     reports=reports,
                 )
                 manager.ready()
@@ -135,6 +141,17 @@ def _signals() -> Iterator[_Stopped]:
     for number in HANDLED_SIGNALS:
         signal.signal(number, stopped.note)
     yield stopped
+
+
+@contextlib.contextmanager
+def _doors(sockets: Path, *, of_node: bool) -> Iterator[dict[Door, socket.socket]]:
+    """Give the sockets at which requests arrive; no hooks ask the agent of a host without GPUs."""
+    with contextlib.ExitStack() as files:
+        doors = {}
+        if of_node:
+            doors[Door.HOOKS] = files.enter_context(_listening(sockets / HOOKS_SOCKET, 0o600))
+        doors[Door.PEOPLE] = files.enter_context(_listening(sockets / PEOPLE_SOCKET, 0o666))
+        yield doors
 
 
 @contextlib.contextmanager

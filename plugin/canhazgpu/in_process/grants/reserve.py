@@ -8,6 +8,7 @@ from canhazgpu.durations import duration_text
 from canhazgpu.errors import InputError
 from canhazgpu.in_process.adapters import threshold_override
 from canhazgpu.in_process.grants.via_slurm import refuse_unsupported_via_slurm
+from canhazgpu.in_process.host_role import require_gpus_to_hold
 from canhazgpu.ledger.release_reasons import GAVE_UP
 from canhazgpu.ledger.values import MANUAL, Claim, new_owner_token
 from canhazgpu.node.identity import node_name
@@ -30,6 +31,7 @@ def reserve(
     """See `NodeService.reserve`."""
     gpus = request.gpus
     config = adapters.effective_config(threshold_override(gpus.memory_threshold_mb)).config
+    require_gpus_to_hold(config)
     caller = adapters.caller()
     duration_s = _duration_s(request, config, caller)
     node = node_name(config.node, adapters.environ)

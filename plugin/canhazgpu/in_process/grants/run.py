@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from canhazgpu.allocation.gpu_choice import ONE_INSTANCE_TEXT
 from canhazgpu.errors import InputError
 from canhazgpu.in_process.grants.via_slurm import refuse_unsupported_via_slurm
+from canhazgpu.in_process.host_role import require_gpus_to_hold
 from canhazgpu.ledger.values import RUN, Claim, new_owner_token
 from canhazgpu.node.identity import node_name
 from canhazgpu.schedulers.slurm.control.enclosing_job import find_enclosing_job
@@ -30,6 +31,7 @@ def start_run(
     if gpus.profile and gpus.count > 1:
         raise InputError(ONE_INSTANCE_TEXT)
     config = adapters.effective_config(threshold_override(gpus.memory_threshold_mb)).config
+    require_gpus_to_hold(config)
     node = node_name(config.node, adapters.environ)
     if (job := find_enclosing_job(adapters.environ, node)) is not None:
         from canhazgpu.in_process.grants.run_inside_job import run_inside_job  # noqa: PLC0415 - only there

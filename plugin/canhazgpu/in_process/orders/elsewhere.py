@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
+from canhazgpu.in_process.host_role import has_own_gpus, require_own_gpus
 from canhazgpu.ledger.orders import OrderReaderKind
 from canhazgpu.ledger.store.acl.users import ORDER, READER, user_name
 from canhazgpu.ledger.store.login import address_with_login
@@ -41,6 +42,7 @@ def here_or_ordered(
     config = adapters.effective_config().config
     node = request.node
     if node is None or node == node_name(config.node, adapters.environ):
+        require_own_gpus(config, "held", "name the node with --node")
         return carry_out(adapters, request)
     if config.store.url == EMBEDDED:
         # The private server has this node alone; `carry_out` says that it knows no other.
@@ -56,6 +58,8 @@ def here_or_ordered(
 
 def _is_order(config: Config, reader: OrderReader | None) -> bool:
     if reader is not None and reader.kind is OrderReaderKind.AGENT:
+        return True
+    if not has_own_gpus(config):
         return True
     login = address_with_login(config.store).username
     return login in [user_name(config.store.prefix, role) for role in (ORDER, READER)]

@@ -58,8 +58,9 @@ def _with_iso_times(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _lines(found: Mapping[str, Any], now: float) -> Iterator[str]:
+    kind = "reader agent" if found.get("role") == "reader" else "agent"
     yield (
-        f"agent of {found['node']}: release {found['release']}, interface {found['interface']},"
+        f"{kind} of {found['node']}: release {found['release']}, interface {found['interface']},"
         f" PID {found['pid']}, up {duration_text(now - found['started_at'])}"
     )
     served = ", ".join(f"{name} {count}" for name, count in sorted(found["served"].items()))
