@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from canhazgpu.config.host_role import has_own_gpus
 from canhazgpu.errors import BookUnknownError, InputError, ScanError, StoreError
 from canhazgpu.in_process.adapters import threshold_override
-from canhazgpu.in_process.host_role import has_own_gpus
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace
 from canhazgpu.probe.node_probe import usage_policy
 from canhazgpu.service.status import StatusAnswer

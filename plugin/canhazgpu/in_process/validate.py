@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from canhazgpu.allocation.coverage import PidNamespace
+from canhazgpu.config.host_role import require_own_gpus
 from canhazgpu.errors import StoreError, advice_for
 from canhazgpu.gpu.health import count_text, count_whole_gpus, with_known_uuids
 from canhazgpu.in_process.adapters import threshold_override
-from canhazgpu.in_process.host_role import require_own_gpus
 from canhazgpu.in_process.node_book import heeding_node
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace
 from canhazgpu.probe.node_probe import usage_policy

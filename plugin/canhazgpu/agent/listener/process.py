@@ -42,9 +42,9 @@ from canhazgpu.agent.socket_files import (
 from canhazgpu.agent.watcher.journal_watch import JournalWatch
 from canhazgpu.agent.watcher.process import Watcher
 from canhazgpu.agent.watcher.runs.runs_watch import RunsWatch
+from canhazgpu.config.host_role import has_own_gpus
 from canhazgpu.config.schema import AgentConfig, Config
 from canhazgpu.errors import NodeStateError
-from canhazgpu.in_process.host_role import has_own_gpus
 from canhazgpu.ledger.store.url import EMBEDDED
 from canhazgpu.node.identity import node_name, state_dir
 from canhazgpu.schedulers.slurm.job_check.node_environment import node_environment

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from canhazgpu.config.host_role import require_gpus_to_hold
 from canhazgpu.durations import duration_text
 from canhazgpu.errors import InputError
 from canhazgpu.in_process.adapters import threshold_override
 from canhazgpu.in_process.grants.via_slurm import refuse_unsupported_via_slurm
-from canhazgpu.in_process.host_role import require_gpus_to_hold
 from canhazgpu.ledger.release_reasons import GAVE_UP
 from canhazgpu.ledger.values import MANUAL, Claim, new_owner_token
 from canhazgpu.node.identity import node_name

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from canhazgpu.allocation.gpu_choice import ONE_INSTANCE_TEXT
+from canhazgpu.config.host_role import require_gpus_to_hold
 from canhazgpu.errors import InputError
 from canhazgpu.in_process.grants.via_slurm import refuse_unsupported_via_slurm
-from canhazgpu.in_process.host_role import require_gpus_to_hold
 from canhazgpu.ledger.values import RUN, Claim, new_owner_token
 from canhazgpu.node.identity import node_name
 from canhazgpu.schedulers.slurm.control.enclosing_job import find_enclosing_job

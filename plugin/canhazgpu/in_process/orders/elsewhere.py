@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from canhazgpu.in_process.host_role import has_own_gpus, require_own_gpus
+from canhazgpu.config.host_role import has_own_gpus, require_own_gpus
 from canhazgpu.ledger.orders import OrderReaderKind
 from canhazgpu.ledger.store.acl.users import ORDER, READER, user_name
 from canhazgpu.ledger.store.login import address_with_login

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from canhazgpu.errors import InputError
 
 if TYPE_CHECKING:
-    from canhazgpu.config import Config
+    from canhazgpu.config.schema import Config
 
 READER = "reader"
 
