@@ -71,6 +71,10 @@ class OrderInterruptedError(CanhazgpuError):
     """Somebody who had given another node an order waits for it no longer."""
 
 
+class LimitError(UnavailableError):
+    """The site allows a user no more than the user has; nothing was granted or queued."""
+
+
 class CommandError(CanhazgpuError):
     """The command to run does not exist, or may not be executed."""
 

@@ -5,6 +5,7 @@ The facts are those at the time of its connect(2) (unix(7)).
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -18,7 +19,10 @@ SO_PEERPIDFD = getattr(socket, "SO_PEERPIDFD", 77)
 OVERFLOW_UID_FILE = "/proc/sys/kernel/overflowuid"
 DEFAULT_OVERFLOW_UID = 65534
 _CREDENTIALS = struct.Struct("3i")
+GROUP_BYTES = struct.calcsize("I")
+FEW_GROUPS = 1024 // GROUP_BYTES
 MAX_GROUPS = 65536
+"""NGROUPS_MAX of Linux (limits.h)."""
 
 
 class UnknownPeerError(Exception):
@@ -78,12 +82,28 @@ def _credentials(connection: socket.socket) -> tuple[int, int, int]:
 
 def peer_groups(connection: socket.socket) -> tuple[int, ...]:
     """Return the peer's supplementary groups; raises `UnknownPeerError`."""
-    size = struct.calcsize("I")
     try:
-        found = connection.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, MAX_GROUPS * size)
+        found = connection.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, FEW_GROUPS * GROUP_BYTES)
     except OSError as exc:
-        raise UnknownPeerError(f"no groups: {exc}") from exc
-    return struct.unpack(f"{len(found) // size}I", found)
+        if exc.errno != errno.ERANGE:
+            raise UnknownPeerError(f"no groups: {exc}") from exc
+        found = _many_groups(connection)
+    return struct.unpack(f"{len(found) // GROUP_BYTES}I", found)
+
+
+def _many_groups(connection: socket.socket) -> bytes:
+    """Return the groups; the standard library asks for 1024 bytes of an option at most."""
+    import ctypes  # noqa: PLC0415 - clients do not need it
+
+    found = ctypes.create_string_buffer(MAX_GROUPS * GROUP_BYTES)
+    size = ctypes.c_uint32(len(found))
+    level, option = socket.SOL_SOCKET, SO_PEERGROUPS
+    failed = ctypes.CDLL(None).getsockopt(
+        connection.fileno(), level, option, found, ctypes.byref(size)
+    )
+    if failed:
+        raise UnknownPeerError("no groups")
+    return found.raw[: size.value]
 
 
 def peer_pidfd(connection: socket.socket, peer: Peer) -> int:

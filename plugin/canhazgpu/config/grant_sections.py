@@ -186,3 +186,14 @@ class RunConfig:
         "longest time of a reservation with reserve, in seconds; 0: no limit",
         check=at_least(0),
     )
+    max_gpus: int = key(
+        0,
+        "most GPUs and MIG instances of this node that one user holds by run and reserve and waits"
+        " for, together; 0: no limit",
+        check=at_least(0),
+    )
+    max_memory_threshold_mb: int = key(
+        0,
+        "highest --memory-threshold of run and reserve (MB); 0: no limit",
+        check=at_least(0),
+    )

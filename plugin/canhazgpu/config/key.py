@@ -59,6 +59,13 @@ def word_list(value: tuple[str, ...]) -> str | None:
     return None if all(one.strip() for one in value) else "a list of words, none of them empty"
 
 
+def account_list(value: tuple[str, ...]) -> str | None:
+    """Accept a list of users and groups, by name or number; a group is written ``@group``."""
+    names = [one.removeprefix("@") for one in value]
+    good = all(re.fullmatch(r"[^\s@:,/]{1,256}", name) for name in names)
+    return None if good else 'a list of users and groups, as in ["ann", "@gpu-admins"]'
+
+
 def at_least(minimum: float) -> Check:
     """Accept a number from `minimum` up."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from canhazgpu.config.key import (
     absolute_path,
     absolute_path_or_empty,
+    account_list,
     at_least,
     key,
     one_of,
@@ -29,6 +30,7 @@ DEFAULT_MARKER_DIR = "/var/lib/canhazgpu/served"
 DEFAULT_MAX_HOOKS = 64
 DEFAULT_MAX_REQUESTS = 32
 DEFAULT_MAX_REQUESTS_PER_USER = 8
+DEFAULT_MAX_WAITERS_PER_USER = 128
 DEFAULT_DRIVER_IDLE_S = 5.0
 
 HEALTH_CHECKS = ("recovery_action", "remap", "retirement", "ecc", "compute_mode")
@@ -149,7 +151,11 @@ class NodeConfig:
 
 @dataclass(frozen=True, slots=True)
 class AgentConfig:
-    """Section ``agent``: the node's agent; read when it starts."""
+    """Section ``agent``: what the node's agent serves at once, and who may what through it.
+
+    The lists of accounts and `max_waiters_per_user` are read for each request, the others when the
+    agent starts.
+    """
 
     role: str = key(
         "node",
@@ -170,13 +176,29 @@ class AgentConfig:
     )
     max_requests: int = key(
         DEFAULT_MAX_REQUESTS,
-        "requests of people that the agent serves at once; more wait",
+        "requests of people that the agent serves at once; beyond them each user has one, and then"
+        " more wait",
         check=at_least(1),
     )
     max_requests_per_user: int = key(
         DEFAULT_MAX_REQUESTS_PER_USER,
         "requests of one user that the agent serves at once; more are refused",
         check=at_least(1),
+    )
+    max_waiters_per_user: int = key(
+        DEFAULT_MAX_WAITERS_PER_USER,
+        "requests of one user that wait in this node's queue at once; more are refused",
+        check=at_least(1),
+    )
+    users: tuple[str, ...] = key(
+        (),
+        "who may get GPUs with run and reserve: users, and groups as @group; empty: everybody",
+        check=account_list,
+    )
+    operators: tuple[str, ...] = key(
+        (),
+        "who may do what canhazgpu admin does, beside root: users, and groups as @group",
+        check=account_list,
     )
     driver_idle_s: float = key(
         DEFAULT_DRIVER_IDLE_S,

@@ -128,7 +128,7 @@ class Adapters:
 
     def _deliver_journal_as_root(self, config: Config) -> None:
         """Send the store what this node's hooks did without it: only root may read that."""
-        if not self.caller().is_root:
+        if not self.caller().rights.may_administrate:
             return
         from canhazgpu.in_process.node_book import deliver_pending_journal  # noqa: PLC0415 - only for root
         from canhazgpu.node.identity import node_name  # noqa: PLC0415

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from canhazgpu.allocation.holder_text import holder_name
 from canhazgpu.errors import InputError
 from canhazgpu.in_process.node_gpus import NodeGpus
-from canhazgpu.node.users import require_root
+from canhazgpu.node.users import require_administrator
 from canhazgpu.people.holdings import current_waiters, holdings, scanned_and_ledger_gpus
 from canhazgpu.service.nodes import NodeSummary
 
@@ -30,7 +30,7 @@ def node_summaries(adapters: Adapters) -> tuple[NodeSummary, ...]:
 
 def forget_node(adapters: Adapters, node: str) -> None:
     """See `NodeService.forget_node`."""
-    require_root(adapters.caller(), "forget a node")
+    require_administrator(adapters.caller(), "forget a node")
     config = adapters.effective_config().config
     ledger = adapters.writer(config)
     (view,) = ledger.read_nodes([node])

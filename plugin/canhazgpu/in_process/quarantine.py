@@ -9,7 +9,7 @@ from canhazgpu.errors import CanhazgpuError
 from canhazgpu.gpu.health import unhealthy_gpus
 from canhazgpu.gpu.ids import refuse_duplicates
 from canhazgpu.in_process.node_gpus import NodeGpus, node_gpus
-from canhazgpu.node.users import Caller, require_root
+from canhazgpu.node.users import Caller, require_administrator
 from canhazgpu.people.holdings import current_reservations
 from canhazgpu.service.health import QuarantineAnswer, QuarantineChange
 
@@ -52,9 +52,9 @@ def unquarantine(adapters: Adapters, request: UnquarantineRequest) -> Quarantine
 def _open_node_gpus(
     adapters: Adapters, selectors: tuple[GpuSelector, ...], node: str | None
 ) -> tuple[Caller, Config, Ledger, NodeGpus]:
-    """Check that the caller is root, and open the ledger and the node's GPUs."""
+    """Check that the caller administrates, and open the ledger and the node's GPUs."""
     caller = adapters.caller()
-    require_root(caller, "change what is quarantined")
+    require_administrator(caller, "change what is quarantined")
     config = adapters.effective_config().config
     ledger = adapters.writer(config)
     refuse_duplicates(selectors)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from canhazgpu.errors import CanhazgpuError
 from canhazgpu.in_process.node_gpus import NodeGpus, node_gpus
-from canhazgpu.node.users import require_root
+from canhazgpu.node.users import require_administrator
 from canhazgpu.people.holdings import Holding, holdings
 from canhazgpu.people.permissions import (
     holdings_to_release,
@@ -40,7 +40,7 @@ def release(adapters: Adapters, request: ReleaseRequest) -> ReleaseAnswer:
 def revoke(adapters: Adapters, request: RevokeRequest) -> ReleaseAnswer:
     """See `NodeService.revoke`."""
     caller = adapters.caller()
-    require_root(caller, "release what others hold")
+    require_administrator(caller, "release what others hold")
     config = adapters.effective_config().config
     ledger = adapters.writer(config)
     gpus = node_gpus(adapters, config, ledger, request.node, request.gpus)

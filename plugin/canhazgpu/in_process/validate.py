@@ -12,6 +12,7 @@ from canhazgpu.gpu.health import count_text, count_whole_gpus, with_known_uuids
 from canhazgpu.in_process.adapters import threshold_override
 from canhazgpu.in_process.node_book import heeding_node
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace
+from canhazgpu.node.users import require_administrator
 from canhazgpu.probe.node_probe import usage_policy
 from canhazgpu.service.health import ValidateAnswer
 from canhazgpu.status.findings import (
@@ -36,6 +37,8 @@ def validate_node(adapters: Adapters, request: ValidateRequest) -> ValidateAnswe
     """See `NodeService.validate`."""
     overrides = threshold_override(request.memory_threshold_mb)
     if request.expected_gpus is not None:
+        if request.publish:
+            require_administrator(adapters.caller(), "publish how many GPUs the node should have")
         overrides["validation.expected_gpus"] = str(request.expected_gpus)
     may_lack_gpus = request.expected_gpus == 0
     config = adapters.effective_config(overrides).config

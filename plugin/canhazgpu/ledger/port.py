@@ -10,6 +10,7 @@ from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.scan import Scan
 from canhazgpu.gpu.usage import ANY_MEMORY_IS_USE, UsagePolicy
 from canhazgpu.ledger.journal_entries import NumberedEntry, OverruledReservation
+from canhazgpu.ledger.user_limits import NO_LIMITS, UserLimits
 from canhazgpu.ledger.values import (
     BlockedGpu,
     Claim,
@@ -63,12 +64,14 @@ class GrantOptions:
     `candidates` are the GPUs (UUIDs) among which a count is granted; None: all of the scan.
     `on_intent` is called once nobody else can be granted the GPUs, where that is before the grant
     is confirmed: what takes time can begin then.
+    `limits` are those of the claim's user, which the node's book applies where it decides.
     """
 
     queues: bool = False
     affinity: bool = False
     candidates: frozenset[str] | None = None
     on_intent: Callable[[], None] = lambda: None
+    limits: UserLimits = NO_LIMITS
 
 
 JOB_GRANT_OPTIONS = GrantOptions()
@@ -184,12 +187,18 @@ class Ledger(Protocol):
         ...
 
     def extend(
-        self, node: str, owner: str, duration_s: float, gpus: Sequence[str] = ()
+        self,
+        node: str,
+        owner: str,
+        duration_s: float,
+        gpus: Sequence[str] = (),
+        longest_s: float = 0.0,
     ) -> list[Reservation]:
         """Move the end of the owner's timed reservations by `duration_s`.
 
         Only those of `gpus`, unless it is empty. Returns the extended reservations; an empty list
-        if the owner has no reservation that expires.
+        if the owner has no reservation that expires. Raises `LimitError`, and extends none, where
+        one would end later than `longest_s` seconds from now; 0 is no limit.
         """
         ...
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from canhazgpu.allocation.holder_text import holder_name
 from canhazgpu.errors import InputError
+from canhazgpu.ledger.user_limits import reserve_limit_text
 from canhazgpu.ledger.values import MANUAL, RUN, Claim, NodeView, Reservation
 from canhazgpu.people.holdings import Holding, current_reservations, gpu_list_text, holdings
 
@@ -79,10 +80,7 @@ def check_max_reserve(
     left_s = max(ends) - view.read_at
     if left_s + duration_s > max_reserve_s:
         more_s = max(int(max_reserve_s - left_s), 0)
-        raise InputError(
-            f"a reservation may last at most {max_reserve_s:.0f}s from now (run.max_reserve_s);"
-            f" at most {more_s}s can be added"
-        )
+        raise InputError(f"{reserve_limit_text(max_reserve_s)}; at most {more_s}s can be added")
 
 
 def _is_held_by(reservation: Reservation, uid: int) -> bool:

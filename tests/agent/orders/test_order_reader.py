@@ -68,7 +68,7 @@ class Node:
     def order_release(self) -> ReleaseAnswer:
         poll_until(lambda: self.orders.reader(NODE) is not None)
         command = OrderCommand(self.orders, NODE, NO_PROGRESS)
-        caller = Caller(ALICE.pw_uid, ALICE.pw_name, False)
+        caller = Caller(ALICE.pw_uid, ALICE.pw_name)
         return command.carry_out(ReleaseRequest(), caller, ReleaseAnswer)
 
 

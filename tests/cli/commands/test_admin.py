@@ -50,7 +50,7 @@ def test_only_root_changes_anything(arguments: tuple[str, ...]) -> None:
     result = run(store, "admin", *arguments, caller=ALICE)
 
     assert (result.exit_code, result.stdout, store.changes) == (2, "", [])
-    assert result.stderr.startswith("Error: only root may ")
+    assert result.stderr.startswith("Error: only root and this node's operators may ")
     assert "run it with sudo" in result.stderr
 
 

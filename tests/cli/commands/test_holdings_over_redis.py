@@ -26,6 +26,7 @@ from canhazgpu.ledger.values import (
     Waiter,
     new_owner_token,
 )
+from canhazgpu.node.users import Rights
 
 pytestmark = pytest.mark.slow
 
@@ -262,7 +263,7 @@ def test_the_caller_is_told_by_the_kernel_alone(require: Callable[[bool, str], N
     ).stdout.strip()
 
     uid = pwd.getpwnam(ALICE).pw_uid
-    assert said == f"Caller(uid={uid}, user='{ALICE}', is_root=False)"
+    assert said == f"Caller(uid={uid}, user='{ALICE}', rights={Rights()})"
 
 
 @pytest.mark.parametrize(

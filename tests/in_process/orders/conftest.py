@@ -21,12 +21,13 @@ from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.store.orders import OrderStore
 from canhazgpu.ledger.values import Claim, GrantedGpus, NodeView
-from canhazgpu.node.users import Caller
+from canhazgpu.node.users import ADMINISTRATORS_RIGHTS, Caller
 from canhazgpu.service.holdings import ReleaseAnswer
 from canhazgpu.service.orders import OrderedRequest
 
 NODE = "n1"
-ALICE, BOB, ROOT = Caller(1000, "alice", False), Caller(1001, "bob", False), Caller(0, "root", True)
+ALICE, BOB = Caller(1000, "alice"), Caller(1001, "bob")
+ROOT = Caller(0, "root", ADMINISTRATORS_RIGHTS)
 CHECK, AGENT = OrderReaderKind.CHECK, OrderReaderKind.AGENT
 
 

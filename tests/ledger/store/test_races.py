@@ -9,10 +9,11 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from ledger_samples import Store, job, observation, run, uuid, wait_for_next_ms, waiter
+from ledger_samples import Store, job, manual, observation, run, uuid, wait_for_next_ms, waiter
 from servers.private_redis import PrivateRedis
 
 from canhazgpu.config.schema import StoreConfig
+from canhazgpu.errors import LimitError
 from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.ledger import RedisLedger
@@ -212,3 +213,24 @@ def test_everybody_is_served_in_the_order_of_the_queue(store: Store, node: str) 
     assert order == [run(number).owner for number in sorted(places, key=lambda one: places[one])]
     (seen,) = ledger.read_nodes([node])
     assert (seen.reservations, seen.queue) == ({}, ())
+
+
+def test_of_many_extensions_only_as_many_pass_as_the_latest_end_allows(
+    store: Store, node: str
+) -> None:
+    store.ledger().reserve_count(manual(1, 60), 1, observation(node, 8))
+    passed: list[int] = []
+
+    def extend(number: int, together: Callable[[], object]) -> None:
+        ledger = store.ledger()
+        ledger.read_nodes([node])
+        together()
+        try:
+            ledger.extend(node, manual(1).owner, 100, longest_s=400)
+            passed.append(number)
+        except LimitError:
+            pass
+
+    at_once(16, extend)
+
+    assert len(passed) == 3

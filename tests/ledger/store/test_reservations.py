@@ -22,7 +22,7 @@ from ledger_samples import (
     wait_for_next_ms,
 )
 
-from canhazgpu.errors import InputError
+from canhazgpu.errors import InputError, LimitError
 from canhazgpu.ledger.port import GrantOptions
 from canhazgpu.ledger.store.keys import NodeKeys
 from canhazgpu.ledger.store.ledger import RedisLedger
@@ -226,6 +226,21 @@ def test_an_extension_counts_from_the_present_end(
     assert len(ledger.extend(node, manual(1).owner, 30)) == 2
     extensions = [one for one in ledger.history(node, 0) if one.kind == "extend"]
     assert sorted(one.gpu for one in extensions) == [uuid(0), uuid(1), uuid(1)]
+
+
+def test_no_extension_leads_beyond_the_latest_end(
+    ledger: RedisLedger, observe: Observe, node: str
+) -> None:
+    ledger.reserve_count(manual(1, 60), 1, observe())
+    ledger.reserve_given(manual(1, 600), gpus(0, 1), observe())
+    before = view(ledger, node).reservations
+
+    with pytest.raises(LimitError, match=r"run\.max_reserve_s"):
+        ledger.extend(node, manual(1).owner, 100, longest_s=90)
+
+    assert view(ledger, node).reservations == before
+    (longer,) = ledger.extend(node, manual(1).owner, 29, gpus(0), longest_s=90)
+    assert longer.expires_at == pytest.approx((before[uuid(0)].expires_at or 0) + 29)
 
 
 def test_what_has_no_end_is_not_extended(ledger: RedisLedger, observe: Observe, node: str) -> None:

@@ -20,12 +20,12 @@ from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation, Share
 from canhazgpu.node.process_id import ProcessId
-from canhazgpu.node.users import Caller
+from canhazgpu.node.users import ADMINISTRATORS_RIGHTS, Caller
 from canhazgpu.probe.node_probe import judge_scan, usage_policy
 
-ALICE = Caller(1001, "alice", is_root=False)
-BOB = Caller(1002, "bob", is_root=False)
-ROOT = Caller(0, "root", is_root=True)
+ALICE = Caller(1001, "alice")
+BOB = Caller(1002, "bob")
+ROOT = Caller(0, "root", ADMINISTRATORS_RIGHTS)
 
 
 def uuid(index: int) -> str:
@@ -124,7 +124,12 @@ class MemoryLedger:
         return freed
 
     def extend(
-        self, node: str, owner: str, duration_s: float, gpus: Sequence[str] = ()
+        self,
+        node: str,
+        owner: str,
+        duration_s: float,
+        gpus: Sequence[str] = (),
+        longest_s: float = 0.0,
     ) -> list[Reservation]:
         self._change("extend", node, owner, duration_s, tuple(gpus))
         held = self.views[node].reservations

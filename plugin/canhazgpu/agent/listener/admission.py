@@ -8,8 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 
+from canhazgpu.agent.callers.admitted_user import AdmittedUser
 from canhazgpu.agent.request import Door
 from canhazgpu.frozen_dataclass import dataclass
+
+FIRST_REQUESTS = 16
+"""Places beyond those of people for users who have no request under way: some users who keep all
+their requests busy keep nobody else out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,29 +32,30 @@ class Admission:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._hooks = 0
-        self._users: Counter[int] = Counter()
+        self._users: Counter[AdmittedUser] = Counter()
 
     def is_full(self, door: Door) -> bool:
         """Return whether nobody more is let in at this door: the next one waits outside."""
         if door is Door.HOOKS:
             return self._hooks >= self._limits.hooks
-        return self._users.total() >= self._limits.people
+        return self._users.total() >= self._limits.people + FIRST_REQUESTS
 
-    def admit(self, door: Door, uid: int) -> bool:
+    def admit(self, door: Door, user: AdmittedUser) -> bool:
         """Count a request; returns False, and counts none, where this user has too many."""
         if door is Door.HOOKS:
             self._hooks += 1
             return True
-        if self._users[uid] >= self._limits.per_user:
+        most = self._limits.per_user if self._users.total() < self._limits.people else 1
+        if self._users[user] >= most:
             return False
-        self._users[uid] += 1
+        self._users[user] += 1
         return True
 
-    def leave(self, door: Door, uid: int) -> None:
+    def leave(self, door: Door, user: AdmittedUser) -> None:
         """Count a request no longer."""
         if door is Door.HOOKS:
             self._hooks -= 1
             return
-        self._users[uid] -= 1
-        if not self._users[uid]:
-            del self._users[uid]
+        self._users[user] -= 1
+        if not self._users[user]:
+            del self._users[user]

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from canhazgpu.agent.callers.admitted_user import AdmittedUser
 from canhazgpu.agent.reports import Report
 from canhazgpu.agent.request import Door
 
@@ -22,7 +23,7 @@ class Child:
 
     pid: int
     door: Door
-    uid: int
+    user: AdmittedUser
     what: str
     ends_at: float
     is_killed: bool = False
@@ -46,10 +47,10 @@ class Children:
     def __len__(self) -> int:
         return len(self._by_pid)
 
-    def add(self, pid: int, door: Door, uid: int) -> None:
+    def add(self, pid: int, door: Door, user: AdmittedUser) -> None:
         """Take a child that was just forked."""
         ends_at = self._clock() + STARTING_LIMIT_S
-        self._by_pid[pid] = Child(pid, door, uid, f"a request of uid {uid}", ends_at)
+        self._by_pid[pid] = Child(pid, door, user, f"a request of user {user}", ends_at)
 
     def note(self, report: Report) -> None:
         """Take what a child says of itself."""

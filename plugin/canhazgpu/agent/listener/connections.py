@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from canhazgpu.agent.callers.admitted_user import AdmittedUser
 from canhazgpu.agent.peer import Peer
 from canhazgpu.agent.request import Door
 from canhazgpu.agent.wire.framing import Inbox, Message, encode
@@ -19,11 +20,15 @@ CHUNK_BYTES = 65536
 
 @dataclass(slots=True)
 class Connection:
-    """A peer that was let in. `ends_at` is in seconds of the monotonic clock."""
+    """A peer that was let in, and whom it counts for.
+
+    `ends_at` is in seconds of the monotonic clock.
+    """
 
     socket: socket.socket
     door: Door
     peer: Peer
+    user: AdmittedUser
     ends_at: float
     inbox: Inbox = field(default_factory=Inbox)
 
@@ -59,10 +64,12 @@ class Connections:
         self._clock = clock
         self._by_descriptor: dict[int, Connection] = {}
 
-    def add(self, accepted: socket.socket, door: Door, peer: Peer) -> Connection:
+    def add(
+        self, accepted: socket.socket, door: Door, peer: Peer, user: AdmittedUser
+    ) -> Connection:
         """Take a connection that was just accepted."""
         accepted.setblocking(False)
-        made = Connection(accepted, door, peer, self._clock() + REQUEST_WAIT_S)
+        made = Connection(accepted, door, peer, user, self._clock() + REQUEST_WAIT_S)
         self._by_descriptor[accepted.fileno()] = made
         return made
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
 
+from canhazgpu.agent.callers.admitted_user import AdmittedUsers
 from canhazgpu.agent.listener.admission import Admission
 from canhazgpu.agent.listener.children import Children
 from canhazgpu.agent.listener.connections import Connection, Connections, close_socket
@@ -47,6 +48,7 @@ class Listener:
     helpers: Helpers
     clock: Callable[[], float] = time.monotonic
     reports: Reports = field(default_factory=Reports)
+    users: AdmittedUsers = field(default_factory=AdmittedUsers)
     _children: Children = field(default_factory=Children)
     _connections: Connections = field(default_factory=Connections)
     _resting_until: dict[Door, float] = field(default_factory=dict)
@@ -124,7 +126,7 @@ class Listener:
             if report.fault:
                 self.history.fault(report.fault)
         for ended in self._children.reap():
-            self.admission.leave(ended.child.door, ended.child.uid)
+            self.admission.leave(ended.child.door, ended.child.user)
             if ended.fault:
                 self.history.fault(ended.fault)
             self.helpers.note_served()
@@ -158,13 +160,14 @@ class Listener:
         except UnknownPeerError:
             self._refuse(accepted, interface.error(interface.NOT_PERMITTED))
             return
+        user = self.users.of(peer.uid)
         if door is Door.HOOKS and not peer.is_root:
             self._refuse(accepted, interface.error(interface.NOT_PERMITTED))
-        elif not self.admission.admit(door, peer.uid):
+        elif not self.admission.admit(door, user):
             self._refuse(accepted, interface.error(interface.BUSY))
         else:
             # Its request is usually there already.
-            self._read(self._connections.add(accepted, door, peer))
+            self._read(self._connections.add(accepted, door, peer, user))
 
     def _refuse(self, accepted: socket.socket, why: Message) -> None:
         self.history.refused += 1
@@ -187,7 +190,7 @@ class Listener:
 
     def _drop(self, connection: Connection, why: Message | None = None) -> None:
         self._connections.remove(connection)
-        self.admission.leave(connection.door, connection.peer.uid)
+        self.admission.leave(connection.door, connection.user)
         close_socket(connection.socket, why)
 
     def _start_handler(self, connection: Connection, frame: bytes) -> None:
@@ -211,7 +214,7 @@ class Listener:
             return
         self._connections.remove(connection)
         connection.socket.close()
-        self._children.add(pid, connection.door, connection.peer.uid)
+        self._children.add(pid, connection.door, connection.user)
         self.history.children = len(self._children)
 
     def _forked(self, request: Request) -> int:

@@ -15,11 +15,13 @@ from canhazgpu.allocation.progress import Progress
 from canhazgpu.allocation.queue_wait import QueueWait, WaitOptions
 from canhazgpu.errors import StoreError
 from canhazgpu.gpu.ids import resolve_gpus
+from canhazgpu.in_process.grants.limits import refuse_over_limit, requested_count, user_limits
 from canhazgpu.in_process.grants.scan_prospects import scan_prospects
 from canhazgpu.in_process.node_book import heeding_node
 from canhazgpu.ledger.port import GrantOptions
 from canhazgpu.ledger.release_reasons import GAVE_UP
 from canhazgpu.ledger.store.connect import import_client
+from canhazgpu.ledger.user_limits import NO_LIMITS, UserLimits
 from canhazgpu.ledger.values import Waiter
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace
 from canhazgpu.node.processes import is_alive, is_stopped, this_process
@@ -54,20 +56,23 @@ class Acquisition:
     allocator: GpuAllocator
     ledger: Ledger
     claim: Claim
+    limits: UserLimits = NO_LIMITS
 
     def acquire(
         self, request: GpuRequest, progress: Progress, *, for_command: bool = False
     ) -> Grant | Refusal:
         """Return the grant, or why there is none; waits up to `request.wait_s` seconds.
 
-        A command gets one MIG instance at most, since CUDA shows a process no more.
+        Raises `LimitError` for more than the site allows the claim's user. A command gets one MIG
+        instance at most, since CUDA shows a process no more.
         """
         attempts = _ReserveAttempts(self, request, for_command=for_command)
         queue_wait = QueueWait(self.allocator, self.ledger, attempts, progress)
         options = WaitOptions(request.wait_s, self._heartbeat_interval_s())
         with raise_on_termination_signals() as received, self._release_on_error():
             # First release the GPUs of owners that are dead.
-            self.allocator.reaped_view()
+            view = self.allocator.reaped_view()
+            refuse_over_limit(self.limits, view, self.claim, requested_count(request))
             outcome = queue_wait.acquire(options)
             if received:
                 raise termination_exception(received[0])
@@ -97,7 +102,7 @@ class _ReserveAttempts:
         affinity = request.affinity
         if affinity is None:
             affinity = acquisition.config.run.choice == "affinity"
-        self._options = GrantOptions(queues=True, affinity=affinity)
+        self._options = GrantOptions(queues=True, affinity=affinity, limits=acquisition.limits)
         self._selected_gpus: tuple[str, ...] = ()
         """The UUIDs of the GPUs that the request names, by the latest scan."""
 
@@ -158,7 +163,8 @@ def open_acquisition(adapters: Adapters, config: Config, claim: Claim) -> Acquis
     import_client(config.store)
     ledger = heeding_node(node, config, adapters.writer(config))
     probe = adapters.open_probe(node, config)
-    return Acquisition(node, config, open_allocator(node, probe, ledger), ledger, claim)
+    limits = user_limits(config, adapters.caller())
+    return Acquisition(node, config, open_allocator(node, probe, ledger), ledger, claim, limits)
 
 
 def open_allocator(node: str, probe: GpuProbe, ledger: Ledger) -> GpuAllocator:

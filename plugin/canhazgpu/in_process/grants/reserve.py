@@ -8,6 +8,7 @@ from canhazgpu.config.host_role import require_gpus_to_hold
 from canhazgpu.durations import duration_text
 from canhazgpu.errors import InputError
 from canhazgpu.in_process.adapters import threshold_override
+from canhazgpu.in_process.grants.limits import refuse_what_site_forbids
 from canhazgpu.in_process.grants.via_slurm import refuse_unsupported_via_slurm
 from canhazgpu.ledger.release_reasons import GAVE_UP
 from canhazgpu.ledger.values import MANUAL, Claim, new_owner_token
@@ -41,6 +42,7 @@ def reserve(
             node, gpus.count, duration_s, gpus.note or "", profile=gpus.profile
         )
         return ThroughScheduler(tuple(command), adapters.environ)
+    refuse_what_site_forbids(config, caller, gpus)
     from canhazgpu.in_process.grants.acquisition import open_acquisition  # noqa: PLC0415 - not via Slurm
 
     # The claim names no boot and no process: a person's reservation survives both.
@@ -71,7 +73,7 @@ def _duration_s(request: ReserveRequest, config: Config, caller: Caller) -> floa
     duration_s, longest_s = request.duration_s, config.run.max_reserve_s
     if duration_s is None:
         return min(DEFAULT_RESERVE_S, longest_s or DEFAULT_RESERVE_S)
-    if longest_s and duration_s > longest_s and not caller.is_root:
+    if longest_s and duration_s > longest_s and not caller.rights.may_administrate:
         raise InputError(
             f"--duration is longer than the {duration_text(longest_s)} that this site allows"
             " (run.max_reserve_s)"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from canhazgpu.allocation.gpu_choice import ONE_INSTANCE_TEXT
 from canhazgpu.config.host_role import require_gpus_to_hold
 from canhazgpu.errors import InputError
+from canhazgpu.in_process.grants.limits import refuse_what_site_forbids
 from canhazgpu.in_process.grants.via_slurm import refuse_unsupported_via_slurm
 from canhazgpu.ledger.values import RUN, Claim, new_owner_token
 from canhazgpu.node.identity import node_name
@@ -54,6 +55,7 @@ def start_run(
     )
 
     caller = adapters.caller()
+    refuse_what_site_forbids(config, caller, gpus)
     claim = Claim(new_owner_token(RUN), RUN, caller.user, caller.uid, note=gpus.note)
     acquisition = open_acquisition(adapters, config, with_this_process(claim))
     outcome = acquisition.acquire(gpus, progress, for_command=True)
@@ -72,4 +74,8 @@ def cancel_run(adapters: Adapters, owner: str) -> None:
 
     config = adapters.effective_config().config
     node = node_name(config.node, adapters.environ)
-    adapters.writer(config).release(node, owner, COMMAND_NOT_STARTED)
+    ledger, uid = adapters.writer(config), adapters.caller().uid
+    (view,) = ledger.read_nodes([node])
+    if any(one.claim.owner == owner and one.claim.uid != uid for one in view.all_reservations()):
+        raise InputError(f"{owner} is a run of another user")
+    ledger.release(node, owner, COMMAND_NOT_STARTED)

@@ -26,7 +26,7 @@ from canhazgpu.logfmt import log_line
 from canhazgpu.node.identity import state_dir
 from canhazgpu.node.state_files import make_directory, try_file_lock
 from canhazgpu.node.system_log import DAEMON_INFO, write_syslog
-from canhazgpu.node.users import Caller
+from canhazgpu.node.users import ADMINISTRATORS_RIGHTS, EVERYBODYS_RIGHTS, Caller
 from canhazgpu.service.health import QuarantineRequest, UnquarantineRequest
 from canhazgpu.service.holdings import ExtendRequest, ReleaseRequest, RevokeRequest
 from canhazgpu.service.order_answers import OrderAnswer, answer_to_text
@@ -138,4 +138,5 @@ def _carry_out(adapters: Adapters, order: Order) -> OrderAnswer:
 
 def _ordering_caller(giver: OrderGiver) -> Caller:
     """Return who counts as the caller; the history names the host, too."""
-    return Caller(giver.uid, f"{giver.user}@{giver.host}", giver.is_administrator)
+    rights = ADMINISTRATORS_RIGHTS if giver.is_administrator else EVERYBODYS_RIGHTS
+    return Caller(giver.uid, f"{giver.user}@{giver.host}", rights)

@@ -72,7 +72,7 @@ class OrderCommand:
         return answer_from_text(kind, text, self._node)
 
     def _order(self, request: OrderedRequest, caller: Caller, wait_s: float) -> Order:
-        giver = OrderGiver(caller.uid, caller.user, _host(), caller.is_root)
+        giver = OrderGiver(caller.uid, caller.user, _host(), caller.rights.may_administrate)
         return Order(self._node, request, giver, self._orders.now(), wait_s)
 
     def _answer(self, order_id: str, order: Order, reader: OrderReader) -> str:

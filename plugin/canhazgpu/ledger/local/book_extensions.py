@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from canhazgpu.errors import LimitError
 from canhazgpu.ledger.co_holders import holder_of
 from canhazgpu.ledger.duration_limit import check_duration
 from canhazgpu.ledger.local.book.book_file import BookFile
 from canhazgpu.ledger.local.book.grant_steps import extension_entries
 from canhazgpu.ledger.local.store_access import StoreAccess
+from canhazgpu.ledger.user_limits import reserve_limit_text
 from canhazgpu.ledger.values import Reservation
 
 
@@ -20,13 +22,18 @@ class BookExtensions:
         self._book_file = book_file
         self._access = access
 
-    def extend(self, owner: str, duration_s: float, gpus: Sequence[str]) -> list[Reservation]:
+    def extend(
+        self, owner: str, duration_s: float, gpus: Sequence[str], longest_s: float
+    ) -> list[Reservation]:
         """See `Ledger.extend`; also raises `NodeStateError`."""
         check_duration(duration_s)
         # Only the store knows what direct mode has reserved since this process read it.
         self._access.refresh_book()
         with self._book_file.open() as transaction:
-            entries = extension_entries(transaction.book, owner, duration_s, gpus, transaction.now)
+            book, now = transaction.book, transaction.now
+            entries = extension_entries(book, owner, duration_s, gpus, now)
+            if longest_s and any((one.expires_at or now) > now + longest_s for one in entries):
+                raise LimitError(reserve_limit_text(longest_s))
             transaction.apply_and_journal(*entries)
             pending, held = transaction.pending, transaction.book.reservations
         if entries:

@@ -80,10 +80,15 @@ class DelegatingLedger(ABC):
         return self.ask_store(lambda store: store.renew(node, owner, processes))
 
     def extend(
-        self, node: str, owner: str, duration_s: float, gpus: Sequence[str] = ()
+        self,
+        node: str,
+        owner: str,
+        duration_s: float,
+        gpus: Sequence[str] = (),
+        longest_s: float = 0.0,
     ) -> list[Reservation]:
         """See `Ledger.extend`."""
-        return self.ask_store(lambda store: store.extend(node, owner, duration_s, gpus))
+        return self.ask_store(lambda store: store.extend(node, owner, duration_s, gpus, longest_s))
 
     def join_queue(self, node: str, waiter: Waiter) -> int:
         """See `Ledger.join_queue`."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from canhazgpu.errors import CanhazgpuError, StoreError, error_text
+from canhazgpu.errors import CanhazgpuError, LimitError, StoreError, error_text
 from canhazgpu.ledger.duration_limit import check_duration
 from canhazgpu.ledger.journal_entries import RELEASE, JournalEntry
 from canhazgpu.ledger.local.book.book import Book, is_job_owner
@@ -30,6 +30,7 @@ from canhazgpu.ledger.local.queue.queued_request import QueuedRequest
 from canhazgpu.ledger.local.reconcile import Reconciler
 from canhazgpu.ledger.local.store_access import StoreAccess
 from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Ledger, Observation
+from canhazgpu.ledger.user_limits import NO_LIMITS, UserLimits, over_limit
 from canhazgpu.ledger.values import (
     BlockedGpu,
     Claim,
@@ -117,6 +118,7 @@ class FallbackLedger(DelegatingLedger):
                 candidates=options.candidates,
                 affinity=options.affinity,
             )
+            self._refuse_over_limit(claim, count, book, chosen, options)
             return self._turn(claim, book, chosen, options) or chosen
 
         answer = self._grants.reserve(
@@ -139,6 +141,7 @@ class FallbackLedger(DelegatingLedger):
 
         def choose(book: Book, now: float) -> GrantedGpus | BlockedGpu | QueuePosition:
             chosen = grant_given(book, claim, gpus, observation, now)
+            self._refuse_over_limit(claim, len({*gpus}), book, chosen, options)
             return self._turn(claim, book, chosen, options) or chosen
 
         answer = self._grants.reserve(
@@ -148,6 +151,20 @@ class FallbackLedger(DelegatingLedger):
             answer = BlockedGpu(gpus[0], "stale")
         self._note_answer(claim, answer)
         return answer
+
+    def _refuse_over_limit(
+        self, claim: Claim, count: int, book: Book, chosen: Answer, options: GrantOptions
+    ) -> None:
+        """Raise `LimitError` where the claim's user may not have `count` GPUs more.
+
+        It is called under the book's lock, with the open intents of all others: two requests at
+        once do not both pass.
+        """
+        if not options.limits.max_gpus or (isinstance(chosen, GrantedGpus) and chosen.repeated):
+            return
+        held, waiters = book.reservations.values(), self._queue.waiters(book.grant_numbers)
+        if why := over_limit(options.limits, held, waiters, claim, count):
+            raise LimitError(why)
 
     def _turn(
         self, claim: Claim, book: Book, chosen: Answer, options: GrantOptions
@@ -212,20 +229,28 @@ class FallbackLedger(DelegatingLedger):
             return transaction.book.gpus_of(owner), owner in transaction.book.own_owners
 
     def extend(
-        self, node: str, owner: str, duration_s: float, gpus: Sequence[str] = ()
+        self,
+        node: str,
+        owner: str,
+        duration_s: float,
+        gpus: Sequence[str] = (),
+        longest_s: float = 0.0,
     ) -> list[Reservation]:
         """See `Ledger.extend`."""
         self._require_this_node(node)
-        return self._extensions.extend(owner, duration_s, gpus)
+        return self._extensions.extend(owner, duration_s, gpus, longest_s)
 
     def join_queue(self, node: str, waiter: Waiter) -> int:
         """See `Ledger.join_queue`; one heartbeat is for all who wait here."""
         self._require_this_node(node)
         return self._queue.join(QueuedRequest(waiter))
 
-    def wait_in_queue(self, entry: QueuedRequest) -> int:
-        """Join this node's queue as `join_queue`, and keep what was asked for."""
-        return self._queue.join(entry)
+    def wait_in_queue(self, entry: QueuedRequest, limits: UserLimits = NO_LIMITS) -> int:
+        """Join this node's queue as `join_queue`, and keep what was asked for.
+
+        Raises `LimitError` for a new entry that is more than these limits of its user's allow.
+        """
+        return self._queue.join(entry, limits)
 
     def move_to_end(self, owner: str) -> None:
         """Let all others in this node's queue pass."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from canhazgpu.errors import InputError
+from canhazgpu.errors import InputError, LimitError
 from canhazgpu.gpu.scan import scan_to_published_json, whole_gpus
 from canhazgpu.gpu.scan_supplement import supplement_to_json
 from canhazgpu.ledger.duration_limit import check_duration
@@ -38,6 +38,7 @@ from canhazgpu.ledger.store.history import await_event, read_history
 from canhazgpu.ledger.store.journal_encoding import encode_entries
 from canhazgpu.ledger.store.node_views import read_node_names, read_node_views
 from canhazgpu.ledger.store.session import StoreSession
+from canhazgpu.ledger.user_limits import reserve_limit_text
 from canhazgpu.ledger.values import (
     BlockedGpu,
     Claim,
@@ -153,14 +154,21 @@ class RedisLedger:
         return cast(list[str], self._session.run_script("renew", self._keys(node), owner, listed))
 
     def extend(
-        self, node: str, owner: str, duration_s: float, gpus: Sequence[str] = ()
+        self,
+        node: str,
+        owner: str,
+        duration_s: float,
+        gpus: Sequence[str] = (),
+        longest_s: float = 0.0,
     ) -> list[Reservation]:
         """See `Ledger.extend`."""
         check_duration(duration_s)
-        longer_ms = math.ceil(duration_s * 1000)
+        longer_ms, longest_ms = math.ceil(duration_s * 1000), math.ceil(longest_s * 1000)
         flat = self._session.run_script(
-            "extend", self._keys(node), owner, _gpu_filter(gpus), longer_ms
+            "extend", self._keys(node), owner, _gpu_filter(gpus), longer_ms, longest_ms
         )
+        if flat == ["too long"]:
+            raise LimitError(reserve_limit_text(longest_s))
         return [reservation_from_json(*pair) for pair in zip(flat[::2], flat[1::2], strict=True)]
 
     def join_queue(self, node: str, waiter: Waiter) -> int:

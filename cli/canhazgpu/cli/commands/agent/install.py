@@ -69,12 +69,12 @@ def install(app: App, node: str | None, root: str, dry_run: bool, as_json: bool)
       canhazgpu agent install --root /srv/images/gpu-node --json
     """  # noqa: D301 - click reads the character: keep these lines
     from canhazgpu.agent.systemd import Systemd  # noqa: PLC0415 - not for the help
-    from canhazgpu.node.users import require_root, this_caller  # noqa: PLC0415
+    from canhazgpu.node.users import require_root  # noqa: PLC0415
     from canhazgpu.schedulers.slurm.site.install import step_diff  # noqa: PLC0415
 
     base = Path(root).absolute()
     if not dry_run:
-        require_root(this_caller(), "install the node's agent")
+        require_root("install the node's agent")
     systemd = Systemd(base, app.environ)
     plan = _plan(app, base, node)
     _refuse_another_agent(plan.settings, systemd)

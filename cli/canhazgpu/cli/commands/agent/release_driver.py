@@ -57,9 +57,9 @@ def release_driver(app: App, node: str | None, timeout_s: float, as_json: bool) 
     from canhazgpu.agent.scanner.driver_release import release_by_agent  # noqa: PLC0415
     from canhazgpu.agent.socket_files import SCANNER_SOCKET, agent_directory  # noqa: PLC0415
     from canhazgpu.node.identity import node_name, state_dir  # noqa: PLC0415
-    from canhazgpu.node.users import require_root, this_caller  # noqa: PLC0415
+    from canhazgpu.node.users import require_root  # noqa: PLC0415
 
-    require_root(this_caller(), "have the agent let go of the driver")
+    require_root("have the agent let go of the driver")
     config = app.effective_config().config
     name = node or node_name(config.node, app.environ)
     socket_path = agent_directory(state_dir(config.node, name)) / SCANNER_SOCKET

@@ -37,9 +37,9 @@ def run(app: App, node: str | None) -> None:
       canhazgpu agent run --node gpu01
     """  # noqa: D301 - click reads the character: keep these lines
     from canhazgpu.agent.listener.process import run_agent  # noqa: PLC0415 - imports all that hooks need
-    from canhazgpu.node.users import require_root, this_caller  # noqa: PLC0415
+    from canhazgpu.node.users import require_root  # noqa: PLC0415
 
-    require_root(this_caller(), "run the node's agent")
+    require_root("run the node's agent")
     environ = {**app.environ, **({"SLURMD_NODENAME": node} if node else {})}
     # Of a copy: the agent's children have environments of their own.
     reader = replace(app, environ=environ)

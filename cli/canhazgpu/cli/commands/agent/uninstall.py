@@ -45,7 +45,7 @@ def uninstall(app: App, root: str, dry_run: bool, as_json: bool) -> None:
     """  # noqa: D301 - click reads the character: keep these lines
     from canhazgpu.agent.systemd import Systemd  # noqa: PLC0415 - not for the help
     from canhazgpu.agent.unit_files import installed_unit_files, remove_unit_files  # noqa: PLC0415
-    from canhazgpu.node.users import require_root, this_caller  # noqa: PLC0415
+    from canhazgpu.node.users import require_root  # noqa: PLC0415
 
     base = Path(root).absolute()
     found = installed_unit_files(base)
@@ -53,7 +53,7 @@ def uninstall(app: App, root: str, dry_run: bool, as_json: bool) -> None:
     foreign = [one.target for one in found if one.text is None]
     systemd = Systemd(base, app.environ)
     if not dry_run:
-        require_root(this_caller(), "remove the node's agent")
+        require_root("remove the node's agent")
         systemd.remove([one.target.name for one in ours if one.is_unit])
         remove_unit_files(ours)
         if ours:

@@ -9,14 +9,17 @@ from dataclasses import replace
 from canhazgpu.errors import StoreError
 from canhazgpu.ledger.duration_limit import check_duration
 from canhazgpu.ledger.local.book.book_file import BookFile
+from canhazgpu.ledger.local.book.grant_steps import with_open_intents
 from canhazgpu.ledger.local.queue.queue_file import QueueFile
 from canhazgpu.ledger.local.queue.queued_request import (
+    Entries,
     QueuedRequest,
     position_of,
     without_owners,
 )
 from canhazgpu.ledger.local.store_access import StoreAccess
 from canhazgpu.ledger.port import Ledger
+from canhazgpu.ledger.user_limits import NO_LIMITS, UserLimits, join_refusal
 from canhazgpu.ledger.values import Waiter
 
 LEFT = "left the queue"
@@ -40,16 +43,22 @@ class NodeQueue:
         self._book_file = book_file
         self._access = access
 
-    def join(self, entry: QueuedRequest) -> int:
+    def join(self, entry: QueuedRequest, limits: UserLimits = NO_LIMITS) -> int:
         """Enter it at the end, or in its owner's place; return the position, from 1.
 
         The times of its waiter are set here. What was asked for stays where the entry says nothing.
+        Raises `LimitError` where its user may not wait for more.
         """
         check_duration(entry.waiter.lease_s)
         with self._book_file.open() as transaction:
-            now = transaction.now
+            now, book = transaction.now, with_open_intents(transaction.book, entry.owner)
         waiter = replace(entry.waiter, since=now, renewed_at=now)
-        position = self._file.join(replace(entry, waiter=waiter))
+
+        def refusal(others: Entries) -> str:
+            waiting = [one.waiter for one in without_owners(others, [*book.grant_numbers])]
+            return join_refusal(limits, book.reservations.values(), waiting, waiter)
+
+        position = self._file.join(replace(entry, waiter=waiter), refusal)
         self.mirror()
         return position
 
@@ -75,9 +84,9 @@ class NodeQueue:
         """Return the owner's place, or the one that it would get; `holders` wait no more."""
         return position_of(without_owners(self._file.entries(), [*holders]), owner)
 
-    def waiters(self) -> tuple[Waiter, ...]:
-        """Return who waits, the first in the queue first."""
-        return tuple(one.waiter for one in self._file.entries())
+    def waiters(self, holders: Collection[str] = ()) -> tuple[Waiter, ...]:
+        """Return who waits, the first in the queue first; `holders` wait no more."""
+        return tuple(one.waiter for one in without_owners(self._file.entries(), [*holders]))
 
     def mirror(self, reason: str = LEFT) -> None:
         """Have the store show the queue, with a heartbeat of all who wait."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from canhazgpu.errors import NodeStateError
+from canhazgpu.errors import LimitError, NodeStateError
 from canhazgpu.ledger.local.queue.queued_request import (
     Entries,
     QueuedRequest,
@@ -61,10 +61,22 @@ class QueueFile:
         with self._translated():
             return self._read()
 
-    def join(self, entry: QueuedRequest) -> int:
-        """Enter it at the end, or in its owner's place; return the position, from 1."""
-        joined = self._change(lambda entries: with_entry(entries, entry))
-        return position_of(joined, entry.owner)
+    def join(
+        self, entry: QueuedRequest, refusal: Callable[[Entries], str] = lambda others: ""
+    ) -> int:
+        """Enter it at the end, or in its owner's place; return the position, from 1.
+
+        `refusal` tells under the lock why a new one may not join these, "" where it may. Raises
+        `LimitError` then.
+        """
+
+        def joined_by(entries: Entries) -> Entries:
+            is_new = all(one.owner != entry.owner for one in entries)
+            if is_new and (why := refusal(entries)):
+                raise LimitError(why)
+            return with_entry(entries, entry)
+
+        return position_of(self._change(joined_by), entry.owner)
 
     def leave(self, owners: Sequence[str]) -> list[QueuedRequest]:
         """Remove these owners; return those that were in the queue."""
