@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from canhazgpu.agent.hook_client import timeval
 from canhazgpu.agent.peer import UnknownPeerError, peer_uid
 from canhazgpu.agent.socket_files import PEOPLE_SOCKET, agent_directory, short_address
 from canhazgpu.agent.wire import interface
@@ -31,15 +33,17 @@ def call(
     ends_at = time.monotonic() + wait_s
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as agent:
-            agent.settimeout(wait_s)
+            # Where more ask than fit before its door, this waits in the kernel's queue.
+            agent.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval(math.ceil(wait_s)))
             with short_address(path) as address:
                 agent.connect(address)
+            agent.settimeout(max(ends_at - time.monotonic(), 0.001))
             _require_root(agent, path)
             agent.sendall(encode({"method": method, "parameters": dict(parameters or {})}))
             answer = decode(_frame(agent, ends_at))
     except (FileNotFoundError, ConnectionRefusedError) as exc:
         raise AgentError(f"no agent runs on this node: nobody listens at {path}") from exc
-    except TimeoutError as exc:
+    except (TimeoutError, BlockingIOError) as exc:
         raise AgentError(f"the agent at {path} gave no answer within {wait_s:g} s") from exc
     except OSError as exc:
         raise AgentError(f"cannot ask the agent at {path}: {exc.strerror or exc}") from exc

@@ -77,25 +77,40 @@ def main(path: str, method: str) -> int:
     return int(outcome["status"])
 
 
-def connect(path: str) -> tuple[_socket.socket, int]:
-    """Return a connection to the agent, and its pid; raises `NotServed` where it is not root's."""
+def connect(path: str, turn_wait_s: int = 0) -> tuple[_socket.socket, int]:
+    """Return a connection to the agent, and its pid; raises `NotServed` where it is not root's.
+
+    Where more ask than fit before the agent's door, it waits so long for its turn. Raises
+    `BlockingIOError` where that does not come.
+    """
     found = posix.lstat(resolved(path))
     if found.st_mode & TYPE_MASK != SOCKET_TYPE:
         raise NotServed
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-    connection.settimeout(READY_WAIT_S)
+    if turn_wait_s:
+        # In the kernel's own queue: who comes again and again instead is overtaken by others.
+        connection.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, timeval(turn_wait_s))
+    else:
+        connection.settimeout(READY_WAIT_S)
     if len(path) <= MAX_ADDRESS_BYTES:
         connection.connect(path)
     else:
         directory, _, name = path.rpartition("/")
         opened = posix.open(directory, posix.O_PATH | posix.O_DIRECTORY)
         connection.connect(f"/proc/self/fd/{opened}/{name}")
+    connection.settimeout(READY_WAIT_S)
     credentials = connection.getsockopt(
         _socket.SOL_SOCKET, _socket.SO_PEERCRED, PEER_CREDENTIALS_BYTES
     )
     if int.from_bytes(credentials[4:8], sys.byteorder) != 0:
         raise NotServed
     return connection, int.from_bytes(credentials[0:4], sys.byteorder)
+
+
+def timeval(seconds: int) -> bytes:
+    """Return a ``struct timeval`` of whole seconds: two numbers of the machine's word length."""
+    size = 8 if sys.maxsize > 1 << 32 else 4
+    return seconds.to_bytes(size, sys.byteorder) + bytes(size)
 
 
 def resolved(path: str, links: int = MAX_LINKS) -> str:

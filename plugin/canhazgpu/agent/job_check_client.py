@@ -65,7 +65,7 @@ def main(path: str) -> int:
 def ask(path: str) -> int:
     """Have the job checked; return its state."""
     try:
-        connection, _ = connect(path)
+        connection, _ = connect(path, int(BUSY_WAIT_S))
     except BlockingIOError as exc:
         raise AgentBusy from exc
     send(connection, f'{{"method":"{INTERFACE}.CheckJob"}}')

@@ -18,7 +18,9 @@ import pytest
 from hosts.account_files import ANN, BOB, EVE, FIRST_OF_ANN, FIRST_OF_ROOT, OTHERS
 from hosts.peers import become
 from hosts.running_agent import RunningAgent, answered, run_hook
+from polling import poll_until
 
+from canhazgpu.agent.client import call
 from canhazgpu.agent.listener.admission import FIRST_REQUESTS
 from canhazgpu.agent.wire import interface
 from canhazgpu.agent.wire.framing import encode
@@ -101,10 +103,10 @@ def is_served(agent: RunningAgent, uid: int) -> bool:
         try:
             become(uid)
             with socket.socket(socket.AF_UNIX) as one:
-                one.settimeout(60)
                 one.connect(f"/proc/self/fd/{directory}/agent.sock")
+                one.settimeout(60)
                 one.sendall(STATUS)
-                os.write(write, b"y" if "parameters" in answered(one) else b"n")
+                os.write(write, b"n" if "error" in answered(one) else b"y")
         finally:
             os._exit(0)
     os.close(write)
@@ -167,3 +169,45 @@ def test_places_are_given_back_whatever_becomes_of_a_connection(agent: RunningAg
     with flood(agent, ANN, PER_USER) as anns:
         assert is_served(agent, BOB)
         assert anns.busy() == 0
+
+
+def come_again_and_again(path: str) -> None:
+    while True:
+        with socket.socket(socket.AF_UNIX) as one:
+            one.connect(path)
+
+
+def test_who_comes_again_and_again_takes_nobodys_turn(agent: RunningAgent) -> None:
+    """The queue before the door is full all the time, and each client waits for its turn in it."""
+    directory = os.open(agent.people_socket.parent, os.O_PATH)
+    crowd = []
+    try:
+        with flood(agent, EVE, MANY), flood(agent, EVE, MANY):
+            agent.process.send_signal(signal.SIGSTOP)
+            for _ in range(FEW):
+                pid = os.fork()
+                if pid == 0:
+                    become(ANN)
+                    come_again_and_again(f"/proc/self/fd/{directory}/agent.sock")
+                crowd.append(pid)
+            poll_until(lambda: is_queue_full(f"/proc/self/fd/{directory}/agent.sock"))
+            agent.process.send_signal(signal.SIGCONT)
+            for _ in range(FEW):
+                assert call(agent.state_dir, interface.STATUS, wait_s=60)["release"]
+            assert is_hook_served(agent)
+    finally:
+        agent.process.send_signal(signal.SIGCONT)
+        for pid in crowd:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        os.close(directory)
+
+
+def is_queue_full(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as one:
+        one.setblocking(False)
+        try:
+            one.connect(path)
+        except BlockingIOError:
+            return True
+    return False
