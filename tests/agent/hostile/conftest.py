@@ -19,12 +19,18 @@ LIMITS = {"max_hooks": 8, "max_requests": 8, "max_requests_per_user": 3}
 
 
 @pytest.fixture
-def agent(tmp_path: Path) -> Iterator[RunningAgent]:
-    """An agent with few places, whose socket every user can reach."""
+def limits() -> dict[str, int]:
+    """The places of the agent: few."""
+    return LIMITS
+
+
+@pytest.fixture
+def agent(tmp_path: Path, limits: dict[str, int]) -> Iterator[RunningAgent]:
+    """An agent whose socket every user can reach."""
     if os.geteuid() != 0:
         pytest.skip("only root may run an agent")
     changes = write_accounts(tmp_path / "etc") + NOBODY_IS_CUT_OFF
-    with RunningAgent(tmp_path / "agent", changes=changes, agent=LIMITS) as running:
+    with RunningAgent(tmp_path / "agent", changes=changes, agent=limits) as running:
         yield running
         assert running.process.poll() is None
         running.wait_until_idle()

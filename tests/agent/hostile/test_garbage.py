@@ -58,6 +58,12 @@ FRAMES = st.one_of(
 )
 
 
+@pytest.fixture
+def limits() -> dict[str, int]:
+    """The places of the agent: so many that nobody is turned away here."""
+    return {"max_requests": 64, "max_requests_per_user": 64}
+
+
 def exchanged(agent: RunningAgent, door: str, sent: bytes, pieces: int) -> bytes:
     """What comes back until the connection ends."""
     with socket.socket(socket.AF_UNIX) as one, short_address(getattr(agent, door)) as address:
