@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from canhazgpu.allocation.holder_text import holder_name
+from canhazgpu.durations import short_duration_text
 from canhazgpu.errors import InputError
 from canhazgpu.in_process.node_gpus import NodeGpus
 from canhazgpu.node.users import require_administrator
@@ -13,6 +14,11 @@ from canhazgpu.service.nodes import NodeSummary
 
 if TYPE_CHECKING:
     from canhazgpu.in_process.adapters import Adapters
+    from canhazgpu.ledger.orders import OrderReader
+    from canhazgpu.ledger.values import NodeView
+
+GONE_AFTER_S = 1800.0
+"""A node whose health check runs, or an agent, shows itself more often."""
 
 
 def node_summaries(adapters: Adapters) -> tuple[NodeSummary, ...]:
@@ -28,18 +34,39 @@ def node_summaries(adapters: Adapters) -> tuple[NodeSummary, ...]:
     )
 
 
-def forget_node(adapters: Adapters, node: str) -> None:
+def forget_node(adapters: Adapters, node: str, *, releases: bool = False) -> None:
     """See `NodeService.forget_node`."""
-    require_administrator(adapters.caller(), "forget a node")
+    caller = adapters.caller()
+    require_administrator(caller, "forget a node")
     config = adapters.effective_config().config
-    ledger = adapters.writer(config)
+    ledger, orders = adapters.writer(config), adapters.orders(config.store)
     (view,) = ledger.read_nodes([node])
-    _refuse_reserved(
-        NodeGpus(view, scanned_and_ledger_gpus(view, view.scan.gpus if view.scan else ()))
-    )
+    if releases:
+        _refuse_living(view, orders.reader(node))
+        for one in holdings(view, lambda _: True):
+            ledger.release(node, one.claim.owner, "the node was forgotten", one.gpus, caller.user)
+    else:
+        _refuse_reserved(
+            NodeGpus(view, scanned_and_ledger_gpus(view, view.scan.gpus if view.scan else ()))
+        )
+    orders.forget(node)
     if not ledger.forget_node(node):
         raise InputError(
             f"the ledger knows no node {node!r}; 'canhazgpu admin nodes' shows all it knows"
+        )
+
+
+def _refuse_living(view: NodeView, reader: OrderReader | None) -> None:
+    """Raise `InputError` for a node that was seen lately: what is reserved there may be in use."""
+    ages = [reader.age_s] if reader else []
+    if view.scanned_at is not None:
+        ages.append(view.read_at - view.scanned_at)
+    if ages and min(ages) < GONE_AFTER_S:
+        age = short_duration_text(max(min(ages), 0.0))
+        raise InputError(
+            f"{view.node} was seen {age} ago, and counts as gone"
+            f" after {short_duration_text(GONE_AFTER_S)}: 'canhazgpu admin release --node"
+            f" {view.node}' has it release what is reserved"
         )
 
 
@@ -50,5 +77,6 @@ def _refuse_reserved(gpus: NodeGpus) -> None:
         ids = ",".join(sorted(gpu for one in held for gpu in one.gpus))
         raise InputError(
             f"{gpus.view.node} has reserved GPUs ({who}): release them first with"
-            f" 'canhazgpu admin release --node {gpus.view.node} --gpu-ids {ids} --reason ...'"
+            f" 'canhazgpu admin release --node {gpus.view.node} --gpu-ids {ids} --reason ...';"
+            " of a node that is gone for good, add --release"
         )

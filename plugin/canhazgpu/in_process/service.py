@@ -212,10 +212,10 @@ class InProcessService:
 
         return node_summaries(self._adapters)
 
-    def forget_node(self, node: str) -> None:
+    def forget_node(self, node: str, *, releases: bool = False) -> None:
         from canhazgpu.in_process.nodes import forget_node
 
-        forget_node(self._adapters, node)
+        forget_node(self._adapters, node, releases=releases)
 
     def complete(self, request: CompletionRequest) -> tuple[Completion, ...]:
         from canhazgpu.in_process.completion import completions

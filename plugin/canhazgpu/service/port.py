@@ -146,10 +146,11 @@ class NodeService(Protocol):
         """Return every node that the ledger knows, by its last published scan."""
         ...
 
-    def forget_node(self, node: str) -> None:
+    def forget_node(self, node: str, *, releases: bool = False) -> None:
         """Remove a node from the ledger and keep its history; for administrators.
 
-        Raises `InputError` while a GPU of it is reserved.
+        Raises `InputError` while a GPU of it is reserved, unless it `releases` them: that is for a
+        node that is gone, and raises `InputError` for one that was seen lately.
         """
         ...
 

@@ -16,3 +16,6 @@ class NoOrders(OrderStore):
 
     def reader(self, node: str) -> OrderReader | None:
         return None
+
+    def forget(self, node: str) -> None:
+        return

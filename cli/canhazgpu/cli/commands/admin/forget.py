@@ -12,17 +12,24 @@ from canhazgpu.errors import StoreError
 
 @click.command(epilog=exit_codes(StoreError))
 @click.argument("node")
+@click.option(
+    "--release",
+    "releases",
+    is_flag=True,
+    help="Release what is reserved there, too; only of a node that was not seen for half an hour.",
+)
 @click.pass_obj
-def forget(app: App, node: str) -> None:
+def forget(app: App, node: str, releases: bool) -> None:
     """Remove a node that is gone, with its scan, quarantines and queue; needs root.
 
     Its history stays, for reports. Refused while a GPU of it is reserved. A node that
     still runs comes back with its next scan.
 
     \b
-    Example:
+    Examples:
       canhazgpu admin forget gpu07
+      canhazgpu admin forget gpu07 --release
     """  # noqa: D301 - click reads the character: keep these lines
     with sanitized_errors():
-        app.service().forget_node(node)
+        app.service().forget_node(node, releases=releases)
     print_sanitized(f"forgot {node}; its history is kept")
