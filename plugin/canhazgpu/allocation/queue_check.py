@@ -128,7 +128,7 @@ class QueueCheck:
         """
         view = self._view_with_places(waits)
         outcomes: dict[str, Grant | Refusal | StillWaiting] = {}
-        first = next((one for one in waits if position_in_queue(view, one.owner) == 1), None)
+        first = _first(view, waits)
         if first is not None:
             outcome = self._attempt(view, first)
             if isinstance(outcome, NodeView):
@@ -145,12 +145,16 @@ class QueueCheck:
     def _view_with_places(self, waits: Sequence[QueuedWait]) -> NodeView:
         """Return the view, in which all have their places."""
         view = self._service.reaped_view()
-        now = self._clock()
-        absent = [one for one in waits if position_in_queue(view, one.owner) is None]
+        now, holders = self._clock(), _holders(view)
+        absent = [
+            one
+            for one in waits
+            if one.owner not in holders and position_in_queue(view, one.owner) is None
+        ]
         for one in absent:
             self._places.join(one.waiter)
             one.state.renew_at = now + self._heartbeat_s
-        silent = [one for one in waits if now >= one.state.renew_at]
+        silent = [one for one in waits if now >= one.state.renew_at and one.owner not in holders]
         if silent:
             self._places.renew([one.waiter for one in silent])
             for one in silent:
@@ -159,7 +163,8 @@ class QueueCheck:
 
     def _attempt(self, view: NodeView, first: QueuedWait) -> Grant | Refusal | NodeView:
         """Try or scan for the first one; return what ends its wait, or the view afterwards."""
-        if should_try(view, first.waiter, first.state, self._clock()):
+        holds = first.owner in _holders(view)
+        if holds or should_try(view, first.waiter, first.state, self._clock()):
             outcome = first.request.reserve()
             if isinstance(outcome, Grant) or outcome.kind is RefusalKind.NEVER:
                 return outcome
@@ -207,3 +212,18 @@ class QueueCheck:
         found = (one.request.prospects(view, other) for other in behind)
         if any(other is not None and other.can_be_served_now for other in found):
             self._places.move_to_end(one.waiter)
+
+
+def _holders(view: NodeView) -> set[str]:
+    return {one.claim.owner for one in view.all_reservations()}
+
+
+def _first(view: NodeView, waits: Sequence[QueuedWait]) -> QueuedWait | None:
+    """Return the one to try: who holds its GPUs and was not told so, else the first in the queue.
+
+    The answer to an attempt may have been lost. Whoever asks again is granted the same GPUs.
+    """
+    holders = _holders(view)
+    holding = (one for one in waits if one.owner in holders)
+    first = (one for one in waits if position_in_queue(view, one.owner) == 1)
+    return next(holding, None) or next(first, None)

@@ -43,7 +43,7 @@ def starter_of(directory: Path, clock: Clock, status: int = 0) -> WatcherStarter
     def run(_agent: int) -> None:
         os._exit(status)
 
-    return WatcherStarter(JournalWatch(directory), RunsWatch(directory), run, clock)
+    return WatcherStarter(JournalWatch(directory), RunsWatch(directory), run, clock=clock)
 
 
 def add_run(directory: Path, name: str = "run:ab.json") -> None:

@@ -47,7 +47,7 @@ class WatchedNode:
 
     def __post_init__(self) -> None:
         """Give the node its GPUs."""
-        self._library = str(install_driver(self.directory / "nvml"))
+        self.library = str(install_driver(self.directory / "nvml"))
         state = fake_nvml.FakeState(self.directory / "nvml" / "state")
         state.add_node(NODE, ALL_GPUS)
         state.set_default_node(NODE)
@@ -56,7 +56,7 @@ class WatchedNode:
 
     def observe(self) -> Observation:
         """Scan the GPUs."""
-        return NodeProbe(NODE, ValidationConfig(nvml_library=self._library)).start().observe()
+        return NodeProbe(NODE, ValidationConfig(nvml_library=self.library)).start().observe()
 
     def uuids(self, *indices: int) -> tuple[str, ...]:
         return tuple(self.seen.scan.gpus[index].uuid for index in indices)
@@ -72,7 +72,7 @@ class WatchedNode:
     def agent(self) -> RunningAgent:
         store = {"url": self.server.url, "timeout_s": 2.0, "retry_after_s": 1.0}
         run = {"heartbeat_s": self.heartbeat_s}
-        driver = {"nvml_library": self._library, "probe": "nvml"}
+        driver = {"nvml_library": self.library, "probe": "nvml"}
         return RunningAgent(self.directory, NODE, store=store, run=run, validation=driver)
 
     def ledger(self) -> RedisLedger:

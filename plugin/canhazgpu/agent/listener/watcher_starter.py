@@ -1,12 +1,15 @@
 """Start the watcher when there is something for it, and none lives.
 
 A hook empties the journal itself where the store answers. So what is in it is looked at a little
-after the change, and once for all changes until then. A run is watched at once.
+after the change, and once for all changes until then. A run is watched at once, and a client that
+waits is handed over at once.
 """
 
 from __future__ import annotations
 
 import os
+import select
+import socket
 import time
 from collections.abc import Callable, Collection
 
@@ -18,17 +21,22 @@ LOOK_AFTER_S = 0.5
 
 
 class WatcherStarter:
-    """The watcher of this agent; `run` is what it becomes, with the agent's pid."""
+    """The watcher of this agent; `run` is what it becomes, with the agent's pid.
+
+    `queue` is the socket where handlers hand over clients that wait.
+    """
 
     def __init__(
         self,
         journal: JournalWatch,
         runs: RunsWatch,
         run: Callable[[int], None],
+        queue: socket.socket | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._journal = journal
         self._runs = runs
+        self._queue = queue
         self._run = run
         self._clock = clock
         self._child = SingleChild("watcher", clock)
@@ -41,7 +49,8 @@ class WatcherStarter:
         if self._child.lives or self._child.rest_s > 0:
             return ()
         watches = (self._runs,) if self._look_at is not None else (self._journal, self._runs)
-        return tuple(one.descriptor for one in watches if one.descriptor is not None)
+        seen = (one.descriptor for one in watches if one.descriptor is not None)
+        return (*seen, self._queue.fileno()) if self._queue else tuple(seen)
 
     @property
     def wait_s(self) -> float | None:
@@ -54,7 +63,7 @@ class WatcherStarter:
         """Note the descriptors that are readable."""
         if self._child.lives:
             return
-        if self._runs.descriptor in ready:
+        if self._runs.descriptor in ready or (self._queue and self._queue.fileno() in ready):
             self._look_at = self._clock()
         elif self._journal.descriptor in ready:
             self.note_change()
@@ -71,7 +80,14 @@ class WatcherStarter:
         self._look_at = None
         self._journal.forget_events()
         self._runs.forget_events()
-        return self._runs.has_runs() or self._journal.has_entries()
+        return self._runs.has_runs() or self._journal.has_entries() or self._has_waiter()
+
+    def _has_waiter(self) -> bool:
+        if self._queue is None:
+            return False
+        poll = select.poll()
+        poll.register(self._queue, select.POLLIN)
+        return bool(poll.poll(0))
 
     def start(self) -> None:
         """Start a watcher; raises `OSError` where no process can be started."""

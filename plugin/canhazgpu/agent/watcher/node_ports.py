@@ -7,6 +7,7 @@ from pathlib import Path
 
 from canhazgpu.agent.scanner.client import scanner_probe
 from canhazgpu.allocation.allocator import GpuAllocator
+from canhazgpu.allocation.queue_check import LedgerPlaces, QueuePlaces
 from canhazgpu.config.schema import Config
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.in_process.grants.acquisition import open_allocator
@@ -33,6 +34,18 @@ class NodePorts:
         """Open the ledger. Raises `CanhazgpuError`."""
         config = self.read_config()
         return heeding_node(self.node, config, identified_writer(self.node, config, self.environ))
+
+    def config(self) -> Config:
+        """Read the configuration. Raises `ConfigError`."""
+        return self.read_config()
+
+    def people_ledger(
+        self, config: Config, peer_lives: Callable[[], bool]
+    ) -> tuple[Ledger, QueuePlaces]:
+        """Open the ledger for people's requests, and the places in its queue."""
+        writer = identified_writer(self.node, config, self.environ)
+        ledger = heeding_node(self.node, config, writer)
+        return ledger, LedgerPlaces(ledger, self.node)
 
     def probe(self, config: Config) -> GpuProbe:
         """Return what scans the GPUs."""

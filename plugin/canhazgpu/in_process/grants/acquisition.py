@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -66,9 +66,9 @@ class Acquisition:
         Raises `LimitError` for more than the site allows the claim's user. A command gets one MIG
         instance at most, since CUDA shows a process no more.
         """
-        attempts = _ReserveAttempts(self, request, for_command=for_command)
+        attempts = ReserveAttempts(self, request, for_command=for_command)
         queue_wait = QueueWait(self.allocator, self.ledger, attempts, progress)
-        options = WaitOptions(request.wait_s, self._heartbeat_interval_s())
+        options = WaitOptions(request.wait_s, heartbeat_interval_s(self.config))
         with raise_on_termination_signals() as received, self._release_on_error():
             # First release the GPUs of owners that are dead.
             view = self.allocator.reaped_view()
@@ -88,11 +88,8 @@ class Acquisition:
                 self.ledger.release(self.node, self.claim.owner, GAVE_UP)
             raise
 
-    def _heartbeat_interval_s(self) -> float:
-        return min(self.config.run.heartbeat_s, self.config.run.lease_s / HEARTBEATS_PER_LEASE)
 
-
-class _ReserveAttempts:
+class ReserveAttempts:
     """Attempts to reserve the GPUs of one request, and its waiter between two attempts."""
 
     def __init__(self, acquisition: Acquisition, request: GpuRequest, *, for_command: bool) -> None:
@@ -167,11 +164,20 @@ def open_acquisition(adapters: Adapters, config: Config, claim: Claim) -> Acquis
     return Acquisition(node, config, open_allocator(node, probe, ledger), ledger, claim, limits)
 
 
-def open_allocator(node: str, probe: GpuProbe, ledger: Ledger) -> GpuAllocator:
+def heartbeat_interval_s(config: Config) -> float:
+    """Return how often a waiter records a heartbeat, in seconds."""
+    return min(config.run.heartbeat_s, config.run.lease_s / HEARTBEATS_PER_LEASE)
+
+
+def open_allocator(
+    node: str,
+    probe: GpuProbe,
+    ledger: Ledger,
+    before_commit: Callable[[Sequence[str]], None] = lambda gpus: None,
+) -> GpuAllocator:
     """Return the allocator of this node, with this process's boot and pid namespace."""
-    return GpuAllocator(
-        node, LivenessContext(boot_id(), pid_namespace(), is_alive, is_stopped), probe, ledger
-    )
+    liveness = LivenessContext(boot_id(), pid_namespace(), is_alive, is_stopped)
+    return GpuAllocator(node, liveness, probe, ledger, before_commit=before_commit)
 
 
 def with_this_process(claim: Claim) -> Claim:

@@ -1,0 +1,236 @@
+"""What the watcher does for those who wait, in a `ForkedTask`: one check of the queue for all."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from canhazgpu.agent.watcher.queue.waiter_answers import WaiterAnswers
+from canhazgpu.agent.watcher.queue.waiting_request import WaitingRequest
+from canhazgpu.allocation.allocator import Grant
+from canhazgpu.allocation.prospects import Prospects
+from canhazgpu.allocation.queue_check import QueueCheck, QueuedWait, QueuePlaces, StillWaiting
+from canhazgpu.allocation.queue_decision import WaitState
+from canhazgpu.allocation.refusal import Refusal, RefusalKind
+from canhazgpu.config.schema import Config
+from canhazgpu.errors import CanhazgpuError, DeadlineError, StoreError
+from canhazgpu.in_process.grants.acquisition import (
+    Acquisition,
+    ReserveAttempts,
+    heartbeat_interval_s,
+    open_allocator,
+)
+from canhazgpu.ledger.local.runs.run_files import RunFiles
+from canhazgpu.ledger.local.runs.run_record import RunRecord
+from canhazgpu.ledger.port import Ledger
+from canhazgpu.ledger.release_reasons import GAVE_UP
+from canhazgpu.ledger.values import NodeView, Waiter
+from canhazgpu.node.boot_clock import uptime_s
+from canhazgpu.node.identity import boot_id, pid_namespace
+from canhazgpu.node.process_id import ProcessId
+from canhazgpu.node.processes import is_alive, is_stopped
+from canhazgpu.probe.port import GpuProbe
+
+
+class QueuePorts(Protocol):
+    """What is opened of the node, each time anew. Raises `CanhazgpuError`."""
+
+    def config(self) -> Config:
+        """Read the configuration."""
+
+    def people_ledger(
+        self, config: Config, peer_lives: Callable[[], bool]
+    ) -> tuple[Ledger, QueuePlaces]:
+        """Open the ledger, which grants only while the peer lives, and the places in its queue."""
+
+    def probe(self, config: Config) -> GpuProbe:
+        """Return what scans the GPUs."""
+
+
+@dataclass(slots=True)
+class Wait:
+    """One who waits, as the watcher keeps it between two checks."""
+
+    waiting: WaitingRequest
+    answers: WaiterAnswers
+    state: WaitState
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The wait is over; `answer` is for the client. With `is_grant` it has its GPUs."""
+
+    answer: bytes
+    is_grant: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What one check came to for one waiter, with the state for the next one."""
+
+    outcome: Answered | StillWaiting
+    state: WaitState
+
+
+def check_queue(
+    node: str, files: RunFiles, waits: Sequence[Wait], ports: QueuePorts
+) -> dict[str, Checked]:
+    """Check the queue once for all of them; return the outcome by owner. Raises `StoreError`."""
+    check = _Check(node, files, ports)
+    queued = {one.waiting.owner: check.queued(one) for one in waits if check.is_awake(one)}
+    outcomes = check.run(list(queued.values()))
+    found = {}
+    for one in waits:
+        owner = one.waiting.owner
+        if owner in outcomes:
+            answer = check.answer(one, outcomes[owner])
+            found[owner] = Checked(answer, queued[owner].state)
+    return found
+
+
+def leave_queue(
+    node: str, owners: Sequence[str], holders: Sequence[str], ports: QueuePorts
+) -> bool:
+    """Remove these owners from the queue, and release what `holders` may have."""
+    ledger, _ = ports.people_ledger(ports.config(), lambda: False)
+    ledger.leave_queue(node, owners, GAVE_UP)
+    for owner in holders:
+        ledger.release(node, owner, GAVE_UP)
+    return True
+
+
+class _Check:
+    """The ports of one check, which all its waiters share."""
+
+    def __init__(self, node: str, files: RunFiles, ports: QueuePorts) -> None:
+        self.node = node
+        self.files = files
+        self.ports = ports
+        self.config = ports.config()
+        self.trying: ProcessId | None = None
+        self.ledger, self._places = ports.people_ledger(self.config, self._peer_lives)
+        self._requests: dict[str, _Request] = {}
+
+    def is_awake(self, one: Wait) -> bool:
+        """Tell whether the client runs: one that is stopped would not take its GPUs."""
+        return not is_stopped(one.waiting.client)
+
+    def queued(self, one: Wait) -> QueuedWait:
+        """Return the wait for the check."""
+        request = self._requests[one.waiting.owner] = _Request(self, one)
+        return QueuedWait(request, request.waiter(), one.refusal, one.state)
+
+    def run(self, waits: Sequence[QueuedWait]) -> Mapping[str, Grant | Refusal | StillWaiting]:
+        """Check the queue."""
+        allocator = open_allocator(self.node, self.ports.probe(self.config), self.ledger)
+        heartbeat_s = heartbeat_interval_s(self.config)
+        return QueueCheck(allocator, self._places, heartbeat_s).check(waits)
+
+    def answer(self, one: Wait, outcome: Grant | Refusal | StillWaiting) -> Answered | StillWaiting:
+        """Return what the client is told."""
+        failure = self._requests[one.waiting.owner].failure
+        if failure is not None:
+            return Answered(one.answers.failed(failure))
+        if isinstance(outcome, Refusal):
+            return Answered(one.answers.refused(outcome))
+        if isinstance(outcome, Grant):
+            return self._granted(one, outcome)
+        return outcome
+
+    def _granted(self, one: Wait, grant: Grant) -> Answered:
+        try:
+            return Answered(one.answers.granted(self.config, grant), is_grant=True)
+        except CanhazgpuError as exc:
+            self.ledger.release(self.node, one.waiting.owner, GAVE_UP)
+            return Answered(one.answers.failed(exc))
+
+    def _peer_lives(self) -> bool:
+        return self.trying is None or is_alive(self.trying)
+
+
+class _Request:
+    """`WaitedRequest` of one waiter; `failure` is an error of its own, which ends its wait."""
+
+    def __init__(self, check: _Check, wait: Wait) -> None:
+        self._check = check
+        self._wait = wait
+        self._is_recorded = False
+        self.failure: CanhazgpuError | None = None
+        waiting = wait.waiting
+        config = _config_for(check.config, waiting)
+        allocator = open_allocator(
+            check.node,
+            check.ports.probe(config),
+            check.ledger,
+            before_commit=self._record_run,
+        )
+        acquisition = Acquisition(check.node, config, allocator, check.ledger, waiting.claim)
+        self._attempts = ReserveAttempts(
+            acquisition, waiting.gpus, for_command=waiting.run is not None
+        )
+
+    def reserve(self) -> Grant | Refusal:
+        """See `WaitedRequest`."""
+        self._check.trying = self._wait.waiting.client
+        try:
+            outcome = self._attempts.reserve()
+        except DeadlineError:
+            # Nothing was granted, and the next attempt may be quicker.
+            outcome = self._wait.refusal
+        except StoreError:
+            self._forget_run()
+            raise
+        except CanhazgpuError as exc:
+            self.failure = exc
+            outcome = Refusal(str(exc), kind=RefusalKind.NEVER)
+        finally:
+            self._check.trying = None
+        if not isinstance(outcome, Grant):
+            self._forget_run()
+        return outcome
+
+    def waiter(self) -> Waiter:
+        """See `WaitedRequest`."""
+        return self._wait.waiting.waiter(boot_id(), pid_namespace())
+
+    def prospects(self, view: NodeView, waiter: Waiter) -> Prospects | None:
+        """See `WaitedRequest`."""
+        return self._attempts.prospects(view, waiter)
+
+    def _record_run(self, gpus: Sequence[str]) -> None:
+        """Have the run watched from its grant on, whatever becomes of this process."""
+        waiting = self._wait.waiting
+        if waiting.run is not None:
+            self._is_recorded = True
+            self._check.files.write(run_record(waiting, gpus))
+
+    def _forget_run(self) -> None:
+        if self._is_recorded:
+            with contextlib.suppress(OSError):
+                self._check.files.remove(self._wait.waiting.owner)
+
+
+def run_record(waiting: WaitingRequest, gpus: Sequence[str]) -> RunRecord:
+    """Return the record of a run that begins now."""
+    run = waiting.run
+    assert run is not None  # noqa: S101 - only runs have a record
+    return RunRecord(
+        waiting.claim,
+        run.marker,
+        tuple(gpus),
+        run.gid,
+        run.groups,
+        uptime_s(),
+        run.timeout_s,
+        run.ends_when_lost,
+    )
+
+
+def _config_for(config: Config, waiting: WaitingRequest) -> Config:
+    threshold_mb = waiting.gpus.memory_threshold_mb
+    if threshold_mb is None:
+        return config
+    return replace(config, validation=replace(config.validation, memory_threshold_mb=threshold_mb))

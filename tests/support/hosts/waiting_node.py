@@ -1,0 +1,245 @@
+"""A node whose watcher looks after clients that wait, as handlers hand them over; no agent beside.
+
+The listener is the agent's own, without doors for requests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from hosts.watched_runs import NODE, WatchedNode
+from polling import poll_until
+
+from canhazgpu.agent.listener.admission import Admission, Limits
+from canhazgpu.agent.listener.helpers import Helpers
+from canhazgpu.agent.listener.history import History
+from canhazgpu.agent.listener.loop import Listener
+from canhazgpu.agent.listener.watcher_starter import WatcherStarter
+from canhazgpu.agent.socket_files import agent_directory, listen
+from canhazgpu.agent.watcher.journal_watch import JournalWatch
+from canhazgpu.agent.watcher.process import WaitingDoor, Watcher
+from canhazgpu.agent.watcher.queue.hand_over import WATCHER_SOCKET, hand_over
+from canhazgpu.agent.watcher.queue.waiting_request import RunSettings, WaitingRequest
+from canhazgpu.agent.watcher.runs.runs_watch import RunsWatch
+from canhazgpu.agent.wire.framing import Inbox, decode, encode
+from canhazgpu.allocation.allocator import Grant
+from canhazgpu.allocation.refusal import Refusal
+from canhazgpu.config.schema import Config, NodeConfig, RunConfig, StoreConfig, ValidationConfig
+from canhazgpu.errors import CanhazgpuError
+from canhazgpu.ledger.values import RUN, Claim
+from canhazgpu.node.boot_clock import uptime_s
+from canhazgpu.node.identity import boot_id, pid_namespace
+from canhazgpu.node.processes import identify_process
+from canhazgpu.node.run_marker import new_run_marker
+from canhazgpu.probe.bounded_child import die_with_parent
+from canhazgpu.service.grants import GpuRequest
+
+HAND_OVER_S = 60.0
+REFUSAL = Refusal("there are too few")
+
+
+class ToldAsJson:
+    """`WaiterAnswers` as one JSON object for each."""
+
+    def __init__(self, _waiting: WaitingRequest) -> None:
+        pass
+
+    def progress(self, text: str, steady: str) -> bytes:
+        return encode({"progress": text, "steady": steady})
+
+    def refused(self, refusal: Refusal) -> bytes:
+        return encode({"refused": refusal.reason})
+
+    def failed(self, error: CanhazgpuError) -> bytes:
+        return encode({"failed": str(error)})
+
+    def granted(self, config: Config, grant: Grant) -> bytes:
+        return encode({"granted": [gpu.index for gpu in grant.gpus]})
+
+
+@dataclass
+class Client:
+    """A process that waits, and its end of the connection."""
+
+    process: subprocess.Popen[bytes]
+    connection: socket.socket
+    waiting: WaitingRequest
+    inbox: Inbox = field(default_factory=Inbox)
+    told: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def owner(self) -> str:
+        return self.waiting.owner
+
+    def next(self) -> dict[str, Any]:
+        """What it is told next; nothing where the connection has ended."""
+        while (frame := self.inbox.take()) is None:
+            chunk = self.connection.recv(65536)
+            if not chunk:
+                return {}
+            self.inbox.add(chunk)
+        self.told.append(decode(frame))
+        return self.told[-1]
+
+    def until(self, key: str) -> Any:
+        """What it is told under this key, when that comes."""
+        while key not in (told := self.next()):
+            assert told, f"the connection ended without {key}: {self.told}"
+        return told[key]
+
+
+@dataclass
+class WaitingNode(WatchedNode):
+    """A `WatchedNode` without an agent: `hosting` gives it a listener that starts its watcher."""
+
+    host: int = 0
+    clients: list[Client] = field(default_factory=list)
+
+    @property
+    def config(self) -> Config:
+        return Config(
+            store=StoreConfig(url=self.server.url, timeout_s=2.0, retry_after_s=1.0),
+            node=NodeConfig(
+                state_dir=str(self.state_dir), marker_dir=str(self.directory / "agent-lib")
+            ),
+            run=RunConfig(heartbeat_s=self.heartbeat_s, lease_s=30.0),
+            validation=ValidationConfig(nvml_library=self.library, probe="nvml"),
+        )
+
+    @contextlib.contextmanager
+    def hosting(self) -> Iterator[WaitingNode]:
+        """Have a listener, which starts a watcher when it is needed."""
+        sockets = agent_directory(self.state_dir)
+        sockets.mkdir(parents=True)
+        with listen(sockets / WATCHER_SOCKET, 0o600) as listening:
+            self.host = os.fork()
+            if self.host == 0:
+                try:
+                    die_with_parent(os.getppid())()
+                    self._listen(listening)
+                finally:
+                    os._exit(1)
+        try:
+            yield self
+        finally:
+            os.kill(self.host, signal.SIGKILL)
+            os.waitpid(self.host, 0)
+            for one in self.clients:
+                one.connection.close()
+                one.process.kill()
+                one.process.wait()
+
+    def _listen(self, listening: socket.socket) -> None:
+        receiver, sender = socket.socketpair()
+        sender.setblocking(False)
+        receiver.setblocking(False)
+        signal.set_wakeup_fd(sender.fileno())
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        config = self.config
+        sockets = agent_directory(self.state_dir)
+        watcher = Watcher(
+            NODE,
+            self.state_dir,
+            {"SLURMD_NODENAME": NODE},
+            lambda: config,
+            sockets / "scanner.sock",
+            WaitingDoor(listening, ToldAsJson),
+        )
+        history = History("test", NODE, os.getpid())
+        starter = WatcherStarter(
+            JournalWatch(self.state_dir), RunsWatch(self.state_dir), watcher.run, listening
+        )
+        faults = Helpers(self._fault, watcher=starter)
+        listener = Listener({}, Admission(Limits(1, 1, 1)), history, _serve_nobody, faults)
+        while True:
+            listener.step(receiver.fileno())
+
+    def _fault(self, text: str) -> None:
+        with (self.directory / "faults").open("a") as stream:
+            stream.write(text + "\n")
+
+    def faults(self) -> list[str]:
+        """What the listener has noted."""
+        with contextlib.suppress(FileNotFoundError):
+            return (self.directory / "faults").read_text().splitlines()
+        return []
+
+    def watcher(self) -> int:
+        """The pid of the watcher, once there is one."""
+        return poll_until(lambda: min(self.watchers(), default=0))
+
+    def watchers(self) -> list[int]:
+        """The listener's children."""
+        task = Path(f"/proc/{self.host}/task/{self.host}/children")
+        return [int(pid) for pid in task.read_text().split()]
+
+    def queue(self) -> list[str]:
+        """The owners in the queue, as everybody sees them."""
+        (view,) = self.ledger().read_nodes([NODE])
+        return [one.owner for one in view.queue]
+
+    def wait_for(
+        self,
+        count: int = 1,
+        *,
+        uid: int = 0,
+        type_: str = RUN,
+        wait_s: float | None = None,
+        gives_up: bool = False,
+        again: Client | None = None,
+        **gpus: Any,
+    ) -> Client:
+        """Hand a client over that waits for so many GPUs; or the same one `again`."""
+        if again is None:
+            process = subprocess.Popen(["/bin/sleep", "3600"], user=uid, start_new_session=True)
+            waiting = _waiting(process.pid, count, uid, type_, wait_s, gives_up, gpus)
+        else:
+            process, waiting = again.process, again.waiting
+        own, its = socket.socketpair()
+        own.settimeout(HAND_OVER_S)
+        with its:
+            path = agent_directory(self.state_dir) / WATCHER_SOCKET
+            hand_over(path, its, waiting, HAND_OVER_S)
+        self.clients.append(Client(process, own, waiting))
+        return self.clients[-1]
+
+
+def _waiting(
+    pid: int,
+    count: int,
+    uid: int,
+    type_: str,
+    wait_s: float | None,
+    gives_up: bool,
+    gpus: dict[str, Any],
+) -> WaitingRequest:
+    client = identify_process(pid)
+    assert client is not None
+    owner = f"{type_}:w{pid}"
+    claim = Claim(owner, type_, f"user{uid}", uid, boot_id=boot_id())
+    if type_ == RUN:
+        claim = replace(claim, processes=(client,), pid_namespace=pid_namespace())
+    else:
+        claim = replace(claim, boot_id=None, duration_s=3600.0)
+    return WaitingRequest(
+        claim,
+        GpuRequest(count, **gpus),
+        client,
+        30.0,
+        REFUSAL,
+        ends_at_uptime_s=None if wait_s is None else uptime_s() + wait_s,
+        gives_up=gives_up,
+        run=RunSettings(new_run_marker(owner), uid, ()) if type_ == RUN else None,
+    )
+
+
+def _serve_nobody(_request: object) -> Any:
+    os._exit(1)
