@@ -32,7 +32,7 @@ from canhazgpu.agent.watcher.runs.runs_watch import RunsWatch
 from canhazgpu.agent.wire.framing import Inbox, decode, encode
 from canhazgpu.allocation.allocator import Grant
 from canhazgpu.allocation.refusal import Refusal
-from canhazgpu.config.schema import Config, NodeConfig, RunConfig, StoreConfig, ValidationConfig
+from canhazgpu.config.schema import Config
 from canhazgpu.errors import CanhazgpuError
 from canhazgpu.ledger.values import RUN, Claim
 from canhazgpu.node.boot_clock import uptime_s
@@ -102,17 +102,6 @@ class WaitingNode(WatchedNode):
 
     host: int = 0
     clients: list[Client] = field(default_factory=list)
-
-    @property
-    def config(self) -> Config:
-        return Config(
-            store=StoreConfig(url=self.server.url, timeout_s=2.0, retry_after_s=1.0),
-            node=NodeConfig(
-                state_dir=str(self.state_dir), marker_dir=str(self.directory / "agent-lib")
-            ),
-            run=RunConfig(heartbeat_s=self.heartbeat_s, lease_s=30.0),
-            validation=ValidationConfig(nvml_library=self.library, probe="nvml"),
-        )
 
     @contextlib.contextmanager
     def hosting(self) -> Iterator[WaitingNode]:

@@ -15,7 +15,10 @@ from servers.private_redis import PrivateRedis
 from simulated_driver import install_driver
 
 import fake_nvml
-from canhazgpu.config.schema import StoreConfig, ValidationConfig
+from canhazgpu.config.schema import Config, NodeConfig, RunConfig, StoreConfig, ValidationConfig
+from canhazgpu.in_process.book.people_ledger import people_ledger
+from canhazgpu.ledger.local.book_grants import Committer
+from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.local.runs.run_files import RunFiles
 from canhazgpu.ledger.local.runs.run_record import RunRecord
 from canhazgpu.ledger.port import Observation
@@ -25,7 +28,7 @@ from canhazgpu.ledger.values import RUN, Claim, GrantedGpus
 from canhazgpu.node.boot_clock import uptime_s
 from canhazgpu.node.identity import boot_id, pid_namespace
 from canhazgpu.node.process_id import ProcessId
-from canhazgpu.node.processes import read_stat
+from canhazgpu.node.processes import read_stat, this_process
 from canhazgpu.node.run_marker import MARKER_VARIABLE, new_run_marker
 from canhazgpu.probe.node_probe import NodeProbe
 
@@ -66,6 +69,17 @@ class WatchedNode:
         return self.directory / "agent-state"
 
     @property
+    def config(self) -> Config:
+        return Config(
+            store=StoreConfig(url=self.server.url, timeout_s=2.0, retry_after_s=1.0),
+            node=NodeConfig(
+                state_dir=str(self.state_dir), marker_dir=str(self.directory / "agent-lib")
+            ),
+            run=RunConfig(heartbeat_s=self.heartbeat_s, lease_s=30.0),
+            validation=ValidationConfig(nvml_library=self.library, probe="nvml"),
+        )
+
+    @property
     def files(self) -> RunFiles:
         return RunFiles(self.state_dir)
 
@@ -77,6 +91,11 @@ class WatchedNode:
 
     def ledger(self) -> RedisLedger:
         return RedisLedger(StoreConfig(url=self.server.url), Role.WRITE)
+
+    def own_ledger(self) -> FallbackLedger:
+        """The ledger by which the node itself decides."""
+        committer = Committer(this_process())
+        return people_ledger(NODE, self.config, {"SLURMD_NODENAME": NODE}, print, committer)
 
     def holders(self) -> dict[int, str]:
         """The owners of GPUs, by index."""
@@ -129,9 +148,11 @@ class WatchedNode:
             pid_namespace=pid_namespace(),
         )
         gpus = self.uuids(*indices)
-        assert isinstance(self.ledger().reserve_given(claim, gpus, self.seen), GrantedGpus)
+        granting = self.own_ledger()
+        assert isinstance(granting.reserve_given(claim, gpus, self.seen), GrantedGpus)
         record = RunRecord(claim, marker, gpus, uid, (), uptime_s(), timeout_s, ends_when_lost)
         self.files.write(record)
+        assert granting.commit(owner) is None
         return Run(process, record)
 
     def _popen(

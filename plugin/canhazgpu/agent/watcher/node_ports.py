@@ -7,15 +7,19 @@ from pathlib import Path
 
 from canhazgpu.agent.scanner.client import scanner_probe
 from canhazgpu.allocation.allocator import GpuAllocator
-from canhazgpu.allocation.queue_check import LedgerPlaces, QueuePlaces
 from canhazgpu.config.schema import Config
 from canhazgpu.frozen_dataclass import dataclass
+from canhazgpu.in_process.book.people_ledger import people_ledger
 from canhazgpu.in_process.grants.acquisition import open_allocator
-from canhazgpu.in_process.node_book import heeding_node, identified_writer
+from canhazgpu.ledger.local.book_grants import Committer
+from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.port import Ledger
 from canhazgpu.node.identity import state_dir
+from canhazgpu.node.processes import this_process
+from canhazgpu.node.system_log import write_syslog
 from canhazgpu.probe.port import GpuProbe
 from canhazgpu.schedulers.slurm.conf.node_conf import conf_path, has_mps
+from canhazgpu.schedulers.slurm.job_check.node_environment import with_recorded_conf
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,26 +34,19 @@ class NodePorts:
     read_config: Callable[[], Config]
     scanner_socket: Path
 
-    def ledger(self) -> Ledger:
-        """Open the ledger. Raises `CanhazgpuError`."""
-        config = self.read_config()
-        return heeding_node(self.node, config, identified_writer(self.node, config, self.environ))
-
     def config(self) -> Config:
         """Read the configuration. Raises `ConfigError`."""
         return self.read_config()
 
-    def people_ledger(
-        self, config: Config, peer_lives: Callable[[], bool]
-    ) -> tuple[Ledger, QueuePlaces]:
-        """Open the ledger for people's requests, and the places in its queue."""
-        writer = identified_writer(self.node, config, self.environ)
-        ledger = heeding_node(self.node, config, writer)
-        return ledger, LedgerPlaces(ledger, self.node)
+    def ledger(self, peer_lives: Callable[[], bool] = lambda: True) -> FallbackLedger:
+        """Open the ledger, which grants while `peer_lives` only. Raises `CanhazgpuError`."""
+        committer = Committer(this_process(), peer_lives=peer_lives)
+        environ = with_recorded_conf(self.environ)
+        return people_ledger(self.node, self.config(), environ, write_syslog, committer)
 
     def probe(self, config: Config) -> GpuProbe:
         """Return what scans the GPUs."""
-        conf = conf_path(self.environ)
+        conf = conf_path(with_recorded_conf(self.environ))
         return scanner_probe(
             self.node,
             config.validation,
@@ -61,4 +58,4 @@ class NodePorts:
 
     def allocator(self, ledger: Ledger) -> GpuAllocator:
         """Return the allocator over this ledger. Raises `CanhazgpuError`."""
-        return open_allocator(self.node, self.probe(self.read_config()), ledger)
+        return open_allocator(self.node, self.probe(self.config()), ledger)

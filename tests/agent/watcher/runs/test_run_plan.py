@@ -139,3 +139,9 @@ def test_a_release_that_fails_is_tried_ever_more_rarely() -> None:
         assert one.next_at(renews=False) == now + pause
         now += pause
         assert one.is_end_due(now)
+
+
+def test_while_it_is_not_known_who_is_left_nobody_is_taken_out() -> None:
+    one = plan()
+    one.ended(100.5)
+    assert one.heartbeat(101.0) == Heartbeat(None, restores=False)

@@ -249,8 +249,10 @@ def test_a_gpu_given_to_somebody_else_is_not_released_for_him(node: WatchedNode)
         watcher_of(agent)
         node.ledger().release(NODE, run.owner, "maintenance", by="root")
         later = Claim("job:c1:7:0", "slurm", "ann", 1000, "7")
-        granted = node.ledger().reserve_given(later, node.uuids(0), node.observe())
+        granting = node.own_ledger()
+        granted = granting.reserve_given(later, node.uuids(0), node.observe())
         assert isinstance(granted, GrantedGpus)
+        assert granting.commit(later.owner) is None
         run.process.kill()
         poll_until(lambda: not node.files.owners())
         assert node.holders() == {0: later.owner}

@@ -37,7 +37,8 @@ def hand_over(
             if peer_uid(watcher) not in (0, os.geteuid()):
                 raise WatcherUnavailableError("another user listens there")
             sent = socket.send_fds(watcher, [message], [connection.fileno()])
-            watcher.sendall(message[sent:])
+            if sent < len(message):
+                watcher.sendall(message[sent:])
             answer = watcher.recv(len(TAKEN), socket.MSG_WAITALL)
         except (OSError, UnknownPeerError) as exc:
             raise WatcherUnavailableError(str(exc)) from exc

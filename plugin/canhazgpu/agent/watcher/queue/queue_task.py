@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from canhazgpu.agent.watcher.queue.node_places import NodePlaces
 from canhazgpu.agent.watcher.queue.waiter_answers import WaiterAnswers
 from canhazgpu.agent.watcher.queue.waiting_request import WaitingRequest
 from canhazgpu.allocation.allocator import Grant
 from canhazgpu.allocation.prospects import Prospects
-from canhazgpu.allocation.queue_check import QueueCheck, QueuedWait, QueuePlaces, StillWaiting
+from canhazgpu.allocation.queue_check import QueueCheck, QueuedWait, StillWaiting
 from canhazgpu.allocation.queue_decision import WaitState
 from canhazgpu.allocation.refusal import Refusal, RefusalKind
 from canhazgpu.config.schema import Config
@@ -22,9 +23,9 @@ from canhazgpu.in_process.grants.acquisition import (
     heartbeat_interval_s,
     open_allocator,
 )
+from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.local.runs.run_files import RunFiles
 from canhazgpu.ledger.local.runs.run_record import RunRecord
-from canhazgpu.ledger.port import Ledger
 from canhazgpu.ledger.release_reasons import GAVE_UP
 from canhazgpu.ledger.values import NodeView, Waiter
 from canhazgpu.node.boot_clock import uptime_s
@@ -40,10 +41,8 @@ class QueuePorts(Protocol):
     def config(self) -> Config:
         """Read the configuration."""
 
-    def people_ledger(
-        self, config: Config, peer_lives: Callable[[], bool]
-    ) -> tuple[Ledger, QueuePlaces]:
-        """Open the ledger, which grants only while the peer lives, and the places in its queue."""
+    def ledger(self, peer_lives: Callable[[], bool]) -> FallbackLedger:
+        """Open the ledger, which grants while `peer_lives` only."""
 
     def probe(self, config: Config) -> GpuProbe:
         """Return what scans the GPUs."""
@@ -95,7 +94,7 @@ def leave_queue(
     node: str, owners: Sequence[str], holders: Sequence[str], ports: QueuePorts
 ) -> bool:
     """Remove these owners from the queue, and release what `holders` may have."""
-    ledger, _ = ports.people_ledger(ports.config(), lambda: False)
+    ledger = ports.ledger(lambda: False)
     ledger.leave_queue(node, owners, GAVE_UP)
     for owner in holders:
         ledger.release(node, owner, GAVE_UP)
@@ -111,8 +110,9 @@ class _Check:
         self.ports = ports
         self.config = ports.config()
         self.trying: ProcessId | None = None
-        self.ledger, self._places = ports.people_ledger(self.config, self._peer_lives)
+        self.ledger = ports.ledger(self._peer_lives)
         self._requests: dict[str, _Request] = {}
+        self._ends: dict[str, float | None] = {}
 
     def is_awake(self, one: Wait) -> bool:
         """Tell whether the client runs: one that is stopped would not take its GPUs."""
@@ -120,6 +120,7 @@ class _Check:
 
     def queued(self, one: Wait) -> QueuedWait:
         """Return the wait for the check."""
+        self._ends[one.waiting.owner] = one.waiting.ends_at_uptime_s
         request = self._requests[one.waiting.owner] = _Request(self, one)
         return QueuedWait(request, request.waiter(), one.refusal, one.state)
 
@@ -127,7 +128,8 @@ class _Check:
         """Check the queue."""
         allocator = open_allocator(self.node, self.ports.probe(self.config), self.ledger)
         heartbeat_s = heartbeat_interval_s(self.config)
-        return QueueCheck(allocator, self._places, heartbeat_s).check(waits)
+        places = NodePlaces(self.ledger, self._ends)
+        return QueueCheck(allocator, places, heartbeat_s).check(waits)
 
     def answer(self, one: Wait, outcome: Grant | Refusal | StillWaiting) -> Answered | StillWaiting:
         """Return what the client is told."""

@@ -166,7 +166,10 @@ class RunPlan:
         self._end_at = now + pause
 
     def _has_others(self) -> bool:
-        return not self.is_lost and self._recorded != frozenset(self.processes)
+        """Tell whether others are recorded; they stay while it is not known who is left."""
+        if self.is_lost or self.phase is Phase.ENDING:
+            return False
+        return self._recorded != frozenset(self.processes)
 
     def _terminate(self, now: float) -> Signal:
         self._terminated = True
