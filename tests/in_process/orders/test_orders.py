@@ -24,7 +24,7 @@ from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.keys import order_keys
 from canhazgpu.ledger.store.orders import OrderStore
 from canhazgpu.node.state_files import try_file_lock
-from canhazgpu.node.users import Caller
+from canhazgpu.node.users import Caller, Rights
 from canhazgpu.service.health import QuarantineRequest, UnquarantineRequest
 from canhazgpu.service.holdings import ExtendRequest, ReleaseAnswer, ReleaseRequest, RevokeRequest
 from canhazgpu.service.orders import OrderedRequest, order_from_text, order_to_text
@@ -81,6 +81,18 @@ def test_who_is_no_administrator_there_does_not_administrate(
         site.order(request_, ALICE)
 
     assert (site.held, site.view.quarantines) == ({uuid(2)}, {})
+
+
+def test_who_may_not_reserve_there_orders_no_extension(site: Site) -> None:
+    site.reserve(ALICE, 0)
+    unwanted = replace(ALICE, rights=Rights(may_reserve=False, why_not="the site says so"))
+
+    with pytest.raises(InputError, match="the site says so"):
+        site.order(ExtendRequest(60.0), unwanted)
+
+    # What is one's own may be released all the same.
+    site.order(ReleaseRequest(), unwanted)
+    assert site.held == {}
 
 
 def test_gpus_are_quarantined_and_unquarantined(site: Site) -> None:

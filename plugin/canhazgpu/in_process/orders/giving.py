@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from canhazgpu.durations import short_duration_text
 from canhazgpu.errors import InputError, OrderInterruptedError, UnavailableError
 from canhazgpu.ledger.orders import OrderReader, OrderReaderKind, OrderState
+from canhazgpu.node.users import require_may_reserve
+from canhazgpu.service.holdings import ExtendRequest
 from canhazgpu.service.order_answers import Answer, answer_from_text
 from canhazgpu.service.orders import Order, OrderedRequest, OrderGiver, order_to_text
 
@@ -54,6 +56,8 @@ class OrderCommand:
         Raises `InputError` where nobody takes the node's orders, `UnavailableError` where nobody
         answered in time, `OrderInterruptedError` for Ctrl-C, and `StoreError`.
         """
+        if isinstance(request, ExtendRequest):
+            require_may_reserve(caller)
         reader = self._orders.reader(self._node)
         if reader is None:
             raise InputError(
