@@ -92,7 +92,7 @@ def test_who_may_not_reserve_there_orders_no_extension(site: Site) -> None:
 
     # What is one's own may be released all the same.
     site.order(ReleaseRequest(), unwanted)
-    assert site.held == {}
+    assert site.held == set()
 
 
 def test_gpus_are_quarantined_and_unquarantined(site: Site) -> None:
