@@ -5,7 +5,9 @@ from __future__ import annotations
 from canhazgpu.gpu.assigned import AssignedGpu
 from canhazgpu.ledger.local.book.rebuilt_book import SchedulersJob, rebuilt_book
 from canhazgpu.ledger.local.jobs.job_record import JobRecord
+from canhazgpu.ledger.local.runs.run_record import RunRecord
 from canhazgpu.ledger.values import Claim, JobOwner, NodeView, Quarantine, Reservation
+from canhazgpu.node.process_id import ProcessId
 
 RUN = Claim("run:a", "run", "eve", 1002)
 
@@ -22,6 +24,11 @@ def stored(**held: Claim) -> NodeView:
 def record(number: int, *gpus: str) -> JobRecord:
     assigned = tuple(AssignedGpu(place, gpu, place) for place, gpu in enumerate(gpus))
     return JobRecord(JobOwner("c1", str(number), 0), "ann", None, assigned)
+
+
+def run_record(owner: str, *gpus: str) -> RunRecord:
+    claim = Claim(owner, "run", "eve", 1002, processes=(ProcessId(7, 8),))
+    return RunRecord(claim, "marker", gpus, 1002, (), 5.0)
 
 
 def here(number: int, *gpus: str) -> SchedulersJob:
@@ -48,6 +55,24 @@ def test_each_source_names_what_the_others_lack() -> None:
 def test_the_book_keeps_all_jobs_whatever_the_store_says_later() -> None:
     rebuilt = rebuilt_book(stored(a=RUN, b=job(1)), [record(2, "c")], [here(3, "d")])
     assert rebuilt.book.own_owners == {"job:c1:1:0", "job:c1:2:0", "job:c1:3:0"}
+
+
+def test_the_book_keeps_the_runs_that_the_node_recorded() -> None:
+    runs = [run_record("run:a", "a"), run_record("run:b", "b", "c")]
+    rebuilt = rebuilt_book(stored(a=RUN), [], [], runs)
+    held = {gpu: one.claim.owner for gpu, one in rebuilt.book.reservations.items()}
+    assert held == {"a": "run:a", "b": "run:b", "c": "run:b"}
+    assert rebuilt.book.own_owners == {"run:a", "run:b"}
+    # What the store has of a run, it has from its watcher: the present processes, say.
+    assert rebuilt.book.reservations["a"].claim == RUN
+
+
+def test_a_recorded_run_takes_no_gpu_from_anybody() -> None:
+    runs = [run_record("run:b", "a", "b", "c"), run_record("run:c", "a")]
+    rebuilt = rebuilt_book(stored(a=RUN), [record(2, "b")], [here(3, "c")], runs)
+    held = {gpu: one.claim.owner for gpu, one in rebuilt.book.reservations.items()}
+    assert held == {"a": "run:a", "b": "job:c1:2:0", "c": "run:b"}
+    assert "run:c" not in rebuilt.book.own_owners
 
 
 def test_quarantines_and_release_times_are_the_stores() -> None:

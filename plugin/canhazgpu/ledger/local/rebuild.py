@@ -39,7 +39,8 @@ class BookRebuilding:
             jobs = self._jobs_here({one.owner.token for one in records})
         except CanhazgpuError as exc:
             self._give_up(f"the scheduler does not tell which jobs are here: {error_text(exc)}")
-        rebuilt = rebuilt_book(view, records, jobs)
+        runs = self._book_file.living_runs()
+        rebuilt = rebuilt_book(view, records, jobs, runs)
         if rebuilt.undetermined:
             names = ", ".join(
                 f"{one.claim.job_id} of {one.claim.user}" for one in rebuilt.undetermined
@@ -55,6 +56,7 @@ class BookRebuilding:
                     node=view.node,
                     in_store=len(view.reservations),
                     records=len(records),
+                    runs=len(runs),
                     jobs_here=len(jobs),
                     held=sorted(rebuilt.book.reservations),
                 )

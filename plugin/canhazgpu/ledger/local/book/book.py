@@ -150,11 +150,12 @@ class Book:
         expires_at: float | None = None,
         *,
         number: int | None = None,
+        is_own: bool = False,
     ) -> Book:
         """Return the book after a grant: the owner holds exactly these GPUs.
 
         A share stays beside other shares of its kind; any other grant stands alone. A job's grant
-        is the node's own, and so is a person's that has a number.
+        is the node's own, and so is a person's that has a number, or of which `is_own` says so.
         """
         owner = claim.owner
         others = [gpu for gpu in self.gpus_of(owner) if gpu not in gpus]
@@ -162,7 +163,7 @@ class Book:
         held: Mapping[str, Reservation] = book.reservations
         for gpu in gpus:
             held = add_holder(held, Reservation(gpu, claim, at, expires_at))
-        own = {owner} if is_job_owner(owner) or number else set()
+        own = {owner} if is_job_owner(owner) or number or is_own else set()
         return replace(
             book,
             reservations=held,

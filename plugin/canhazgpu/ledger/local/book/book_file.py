@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from canhazgpu.errors import BookUnknownError, NodeStateError
 from canhazgpu.ledger.local.book.book import Book
@@ -37,6 +38,9 @@ from canhazgpu.node.process_id import ProcessId
 from canhazgpu.node.processes import is_alive
 from canhazgpu.node.state_files import file_lock, make_directory, read_if_owned, write_atomically
 
+if TYPE_CHECKING:
+    from canhazgpu.ledger.local.runs.run_record import RunRecord
+
 
 class BookFile:
     """The book of one node; every method raises `NodeStateError`.
@@ -51,7 +55,7 @@ class BookFile:
         boot_id: str | None,
         records: JobRecords,
         log: Callable[[str], None],
-        is_writer_alive: Callable[[ProcessId], bool] = is_alive,
+        is_alive: Callable[[ProcessId], bool] = is_alive,
         served: ServedBoot | None = None,
     ) -> None:
         """Take the node; `log` gets a line for the administrator if a file cannot be read.
@@ -65,7 +69,7 @@ class BookFile:
         self._boot_id = boot_id
         self._records = records
         self._log = log
-        self._is_writer_alive = is_writer_alive
+        self._is_alive = is_alive
         self._served = served
         self.rebuild_obstacle = ""
         """Why a lost book could not be rebuilt; it is part of the errors that follow."""
@@ -76,7 +80,7 @@ class BookFile:
         with self._locked():
             transaction, is_of_boot = self._read()
             read = _content(transaction)
-            transaction.settle(self._is_writer_alive)
+            transaction.settle(self._is_alive)
             yield transaction
             # Entries count once they are in the journal. If the block fails, the book file lacks
             # them, and the next reader applies them.
@@ -113,6 +117,13 @@ class BookFile:
     def running_records(self) -> list[JobRecord]:
         """Return the records of the attempts that no epilog has ended yet."""
         return self._records.running()
+
+    def living_runs(self) -> list[RunRecord]:
+        """Return the records of people's runs whose commands live."""
+        from canhazgpu.ledger.local.runs.run_files import RunFiles  # noqa: PLC0415 - where a book is missing
+
+        runs = RunFiles(self._path.parent).read(self._boot_id)
+        return [one for one in runs if self._is_alive(one.command)]
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -171,7 +182,7 @@ class BookFile:
         if content is None:
             if self._served is not None and self._served.is_noted():
                 raise self._unknown("is missing, and was there in this boot")
-            book = book_from_records(self._records.running())
+            book = book_from_records(self._records.running(), self.living_runs())
             return SavedBook(book, "", 0, wall_s, is_of_boot=False)
         try:
             return saved_from_bytes(content, self._node, self._boot_id, wall_s)

@@ -1,19 +1,23 @@
 """Make a book anew that was lost: from the store, the jobs' records and the scheduler; pure.
 
 The store has what people hold, and what jobs were granted while it answered. The node's records
-name the GPUs of the jobs whose prologs ran here. The scheduler knows which jobs are here, and which
-GPUs they have where it picks their devices. A job of which none of them names the GPUs leaves the
-book unknown until it ends.
+name the GPUs of the jobs whose prologs ran here, and of people's runs. The scheduler knows which
+jobs are here, and which GPUs they have where it picks their devices. A job of which none of them
+names the GPUs leaves the book unknown until it ends.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.local.book.book import Book, is_job_owner
 from canhazgpu.ledger.local.jobs.job_record import JobRecord
 from canhazgpu.ledger.values import Claim, NodeView, Reservation
+
+if TYPE_CHECKING:
+    from canhazgpu.ledger.local.runs.run_record import RunRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +36,20 @@ class RebuiltBook:
     undetermined: tuple[SchedulersJob, ...] = ()
 
 
-def book_from_records(records: Iterable[JobRecord]) -> Book:
-    """Return a book of what these attempts have by the node's own records."""
-    return _with_records(Book(), records)
+def book_from_records(records: Iterable[JobRecord], runs: Iterable[RunRecord] = ()) -> Book:
+    """Return a book of what these attempts and runs have by the node's own records."""
+    return _with_runs(_with_records(Book(), records), runs)
 
 
 def rebuilt_book(
-    view: NodeView, records: Collection[JobRecord], jobs: Iterable[SchedulersJob]
+    view: NodeView,
+    records: Collection[JobRecord],
+    jobs: Iterable[SchedulersJob],
+    runs: Iterable[RunRecord] = (),
 ) -> RebuiltBook:
     """Return the book of a node; of two sources that differ the one nearer to the job counts.
 
-    `records` are those of running attempts.
+    `records` are those of running attempts, and `runs` those of runs whose command lives.
     """
     every = [one.claim.owner for one in view.all_reservations()]
     book = Book(
@@ -52,7 +59,7 @@ def rebuilt_book(
         frozenset(filter(is_job_owner, every)),
         view.read_at,
     )
-    book = _with_records(book, records)
+    book = _with_runs(_with_records(book, records), runs)
     here = {job.claim.owner: job for job in jobs}
     undetermined = []
     for owner, job in here.items():
@@ -75,6 +82,16 @@ def _may_have(held: Reservation | None, here: Collection[str]) -> bool:
 def _with_records(book: Book, records: Iterable[JobRecord]) -> Book:
     for claim, gpus in _recorded_claims(records):
         book = book.with_grant(claim, gpus, 0.0)
+    return book
+
+
+def _with_runs(book: Book, runs: Iterable[RunRecord]) -> Book:
+    """Return the book with these runs as the node's own; they take no GPU from anybody."""
+    for run in runs:
+        held = book.gpus_of(run.owner)
+        free = [gpu for gpu in run.gpus if gpu not in book.reservations]
+        if held or free:
+            book = book.with_grant(run.claim, [*held, *free], 0.0, is_own=True)
     return book
 
 
