@@ -326,15 +326,13 @@ CHECKS: dict[str, tuple[Story, Any, str, Callable[[], Any]]] = {
         a_book_and_a_store_that_are_lost,
         rebuild,
         "rebuilt_book",
-        lambda: lambda view, records, jobs: rebuilt_book(view, records, ()),
+        lambda: lambda view, records, jobs, runs: rebuilt_book(view, records, (), runs),
     ),
     "a lost book is rebuilt from the store": (
         a_book_that_is_lost_where_the_scheduler_does_not_know_the_gpus,
         rebuild,
         "rebuilt_book",
-        lambda: (
-            lambda view, records, jobs: rebuilt_book(replace(view, reservations={}), records, jobs)
-        ),
+        lambda: lambda view, *others: rebuilt_book(replace(view, reservations={}), *others),
     ),
     "a book is not rebuilt while a job's GPUs are not known": (
         a_lost_book_whose_jobs_nobody_can_place,

@@ -20,7 +20,8 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
-from ledgers.request_world import GPUS, INTENT_LIFE_S, Request, Worker, World
+from ledgers.people_world import PeopleWorld, Person
+from ledgers.request_world import GPUS, INTENT_LIFE_S, Request, Worker
 
 from canhazgpu.agent.request_state import ClientEvent, ClientState, HandlerEvent, HandlerState
 from canhazgpu.errors import BookUnknownError
@@ -28,13 +29,15 @@ from canhazgpu.ledger.values import JobOwner
 
 pytestmark = pytest.mark.slow
 
+SOME_GPUS = st.sets(st.sampled_from([f"GPU-{place}" for place in range(GPUS)]), min_size=1)
+
 
 class RequestMachine(RuleBasedStateMachine):
-    """The requests of one node."""
+    """The requests of one node, for jobs and for people."""
 
     @initialize()
     def start(self) -> None:
-        self.world = World()
+        self.world = PeopleWorld()
         self.copy: dict[bytes, Any] | None = None
 
     def teardown(self) -> None:
@@ -44,12 +47,13 @@ class RequestMachine(RuleBasedStateMachine):
     def a_request(self, data: st.DataObject) -> Request:
         return self.world.requests[data.draw(st.sampled_from(sorted(self.world.requests)))]
 
-    def workers(self) -> list[tuple[Request, Worker]]:
+    def a_person(self, data: st.DataObject) -> Person:
+        return self.world.people[data.draw(st.sampled_from(sorted(self.world.people)))]
+
+    def workers(self) -> list[Worker]:
+        asking = (*self.world.requests.values(), *self.world.people.values())
         return [
-            (request, worker)
-            for request in self.world.requests.values()
-            for worker in request.workers
-            if worker.process in self.world.alive
+            worker for one in asking for worker in one.workers if worker.process in self.world.alive
         ]
 
     @rule(data=st.data(), again=st.booleans())
@@ -95,7 +99,7 @@ class RequestMachine(RuleBasedStateMachine):
     def a_worker_goes_on(self, data: st.DataObject, count: int) -> None:
         """One that is not chosen for long is as a stopped one."""
         every = self.workers()
-        _, worker = every[data.draw(st.integers(0, len(every) - 1))]
+        worker = every[data.draw(st.integers(0, len(every) - 1))]
         for _ in range(count):
             worker.at = next(worker.steps, "done")
         if worker.at == "done":
@@ -105,7 +109,7 @@ class RequestMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def a_worker_is_killed(self, data: st.DataObject) -> None:
         every = self.workers()
-        self.world.kill(every[data.draw(st.integers(0, len(every) - 1))][1])
+        self.world.kill(every[data.draw(st.integers(0, len(every) - 1))])
 
     @precondition(lambda self: self.world.requests)
     @rule(data=st.data())
@@ -163,6 +167,51 @@ class RequestMachine(RuleBasedStateMachine):
         """Its epilog does not wait for ever for the lock of a worker that is stopped."""
         self.world.end_job(self.a_request(data).owner)
 
+    @rule(gpus=SOME_GPUS, is_run=st.booleans())
+    def a_person_asks(self, gpus: set[str], is_run: bool) -> None:
+        """Through the agent."""
+        self.world.ask(self.world.new_person(tuple(sorted(gpus)), is_run=is_run))
+
+    @rule(gpus=SOME_GPUS, is_run=st.booleans())
+    def a_person_has_gpus(self, gpus: set[str], is_run: bool) -> None:
+        """Through the agent, without anything in between."""
+        worker = self.world.ask(self.world.new_person(tuple(sorted(gpus)), is_run=is_run))
+        while worker.at != "done":
+            worker.at = next(worker.steps, "done")
+        self.world.kill(worker)
+
+    @precondition(lambda self: self.world.people)
+    @rule(data=st.data())
+    def a_person_asks_again(self, data: st.DataObject) -> None:
+        """Under the same token: the agent was killed, say, or its answer was lost."""
+        person = self.a_person(data)
+        if person.client_lives and person.is_firm:
+            self.world.ask(person)
+
+    @precondition(lambda self: self.world.people)
+    @rule(data=st.data())
+    def a_persons_client_is_killed(self, data: st.DataObject) -> None:
+        person = self.a_person(data)
+        if not person.holds:
+            person.client_lives = False
+
+    @precondition(lambda self: self.world.people)
+    @rule(data=st.data(), by=st.sampled_from(["", "root"]))
+    def a_person_ends(self, data: st.DataObject, by: str) -> None:
+        self.world.end(self.a_person(data), by=by)
+
+    @precondition(lambda self: self.world.people)
+    @rule(data=st.data())
+    def a_person_extends(self, data: st.DataObject) -> None:
+        person = self.a_person(data)
+        if person.holds and person.is_firm:
+            self.world.extend(person)
+
+    @rule(gpus=SOME_GPUS, is_run=st.booleans())
+    def a_person_asks_the_store(self, gpus: set[str], is_run: bool) -> None:
+        """No agent runs just now."""
+        self.world.ask_directly(self.world.new_person(tuple(sorted(gpus)), is_run=is_run))
+
     @rule()
     def a_reaper_looks(self) -> None:
         """The health check reads the node, and decides about it later."""
@@ -174,8 +223,7 @@ class RequestMachine(RuleBasedStateMachine):
         gone = [
             one.claim.owner
             for one in view.all_reservations()
-            if one.claim.owner not in self.world.running
-            and one.claim.owner not in self.world.requests
+            if not self.world.is_wanted(one.claim.owner)
         ]
         self.world.reapers.append((ledger, gone))
 
@@ -192,7 +240,7 @@ class RequestMachine(RuleBasedStateMachine):
         """It knows no intents, and writes the book without them."""
         gpu = f"GPU-{place}"
         world = self.world
-        if any(gpu in gpus for gpus in world.running.values()):
+        if any(gpu in gpus for gpus in world.holders().values()):
             return
         world.job_number += 1
         request = Request(JobOwner("c1", str(world.job_number), 0), (gpu,))
@@ -235,26 +283,22 @@ class RequestMachine(RuleBasedStateMachine):
     @rule(keeps_directory=st.booleans())
     def the_node_reboots(self, keeps_directory: bool) -> None:
         world = self.world
-        for _, worker in self.workers():
+        for worker in self.workers():
             world.kill(worker)
-        world.ended |= set(world.requests)
-        world.requests.clear()
-        world.running.clear()
-        world.reapers.clear()
-        world.boot += 1
-        world.uptime = 50.0
-        if not keeps_directory:
-            world.lose_book(with_records=True)
+        world.reboot(keeps_directory=keeps_directory)
 
     @rule()
     def all_comes_to_rest(self) -> None:
-        """With its store back, and nobody at work, book and store have exactly the running jobs."""
+        """With its store back, and nobody at work, book and store have exactly the holders."""
         world = self.world
-        for _, worker in self.workers():
+        for worker in self.workers():
             world.kill(worker)
         for owner in [one.owner for one in world.requests.values()]:
             if owner.token not in world.running:
                 world.end_job(owner)
+        for person in [*world.people.values()]:
+            if not person.holds:
+                world.end(person)
         world.gate.mode = "up"
         world.check_rest()
         while world.gate.late:

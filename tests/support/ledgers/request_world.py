@@ -26,7 +26,9 @@ from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import BookUnknownError, NodeStateError, StoreError
 from canhazgpu.gpu.assigned import AssignedGpu
 from canhazgpu.ledger.journal_entries import GRANT, JournalEntry
+from canhazgpu.ledger.local import reconcile
 from canhazgpu.ledger.local.book import book_file, book_transaction
+from canhazgpu.ledger.local.book.book import is_job_owner
 from canhazgpu.ledger.local.book.book_file import BookFile
 from canhazgpu.ledger.local.book.grant_rules import grant_given
 from canhazgpu.ledger.local.book.intent import Intent
@@ -44,7 +46,7 @@ from canhazgpu.node.process_id import ProcessId
 
 GPUS = 3
 INTENT_LIFE_S = 60.0
-CLOCKED = (book_file, book_transaction)
+CLOCKED = (book_file, book_transaction, reconcile)
 
 
 @dataclass
@@ -186,9 +188,20 @@ class World:
             self.node,
             self.book_file(),
             self.log.append,
-            lambda claim: claim.owner not in self.running and claim.owner not in self.requests,
+            self.is_gone,
             self.jobs_here,
         )
+
+    def is_gone(self, claim: Claim) -> bool:
+        return claim.owner not in self.running and claim.owner not in self.requests
+
+    def is_wanted(self, owner: str) -> bool:
+        """Whether a reaper leaves to the owner what it holds."""
+        return owner in self.running or owner in self.requests
+
+    def holders(self) -> dict[str, set[str]]:
+        """Who has which GPUs."""
+        return {owner: set(gpus) for owner, gpus in self.running.items()}
 
     def grants(self, committer: Committer) -> BookGrants:
         return BookGrants(self.node, self.book_file(), self.reconciler(), committer)
@@ -295,10 +308,14 @@ class World:
         yield "looked again"
         # What is committed starts at once: no other arrow lies between.
         if grants.commit(opened, confirmed=confirmed) is None:
+            self.overrule(request.gpus, is_alone=not confirmed)
             self._start_job(request, worker)
         yield "committed"
         if not worker.is_direct and request.handler is HandlerState.CONFIRMED:
             self.handler_event(request, HandlerEvent.OUTCOME_DECIDED)
+
+    def overrule(self, gpus: Collection[str], *, is_alone: bool) -> None:
+        """The node has granted these GPUs."""
 
     def _contact_store(self) -> None:
         """What a hook does first, as far as it matters for a book that is lost."""
@@ -328,7 +345,15 @@ class World:
         self.all_requests[request.name] = request
         self.records.begin(owner, "ann", str(self.boot))
         with self.book_file().open() as transaction:
-            book = replace(transaction.book, intents=(), grant_numbers={})
+            own = frozenset(filter(is_job_owner, transaction.book.own_owners))
+            book = replace(
+                transaction.book,
+                intents=(),
+                grant_numbers={},
+                own_owners=own,
+                released_by={},
+                ended={},
+            )
             transaction.book = book
             seen = never_stale(self.node)
             chosen = grant_given(book, claim, request.gpus, seen, transaction.now)
@@ -356,9 +381,9 @@ class World:
             self.ledger().release(self.node, owner.token, "job ended")
 
     def check_invariants(self) -> None:
-        """No GPU has two jobs, and the book has every running job."""
-        given = [gpu for gpus in self.running.values() for gpu in gpus]
-        assert len(given) == len(set(given)), self.running
+        """No GPU has two holders, and the book has every running job."""
+        given = [gpu for gpus in self.holders().values() for gpu in gpus]
+        assert len(given) == len(set(given)), self.holders()
         if self.is_book_lost():
             return
         held = self.held_in_book() if self.running else {}
@@ -366,20 +391,30 @@ class World:
             assert held.get(owner, set()) == set(gpus)
 
     def check_rest(self) -> None:
-        """When nobody works, book and store have the running jobs alone, and no intent is open."""
+        """When nobody works, book and store have the holders alone, and no intent is open."""
         self.uptime += INTENT_LIFE_S
         for _ in range(2):
             ledger = self.ledger()
             (view,) = ledger.read_nodes([self.node])
             for owner in sorted({one.claim.owner for one in view.all_reservations()}):
-                if owner not in self.running:
+                if owner not in self.holders():
                     ledger.release(self.node, owner, "gone")
         with self.book_file().open() as transaction:
             assert transaction.book.intents == ()
             assert transaction.pending.entries == ()
-        running = {owner: set(gpus) for owner, gpus in self.running.items()}
-        assert self.held_in_book() == running
-        assert self.held_in_store() == running
+        assert self.held_in_book() == self.holders()
+        assert self.held_in_store() == self.holders()
+
+    def reboot(self, *, keeps_directory: bool) -> None:
+        """Nothing runs any more; whoever worked is dead already."""
+        self.ended |= set(self.requests)
+        self.requests.clear()
+        self.running.clear()
+        self.reapers.clear()
+        self.boot += 1
+        self.uptime = 50.0
+        if not keeps_directory:
+            self.lose_book(with_records=True)
 
     def raw_keys(self, client: redis.Redis) -> list[bytes]:
         keys: list[bytes] = client.keys(f"canhazgpu:{{{self.node}}}:*")
@@ -411,7 +446,7 @@ class World:
     def held_in_book(self) -> dict[str, set[str]]:
         held: dict[str, set[str]] = {}
         with self.book_file().open() as transaction:
-            for gpu, one in transaction.book.own_reservations().items():
+            for gpu, one in transaction.book.reservations.items():
                 held.setdefault(one.claim.owner, set()).add(gpu)
         return held
 
