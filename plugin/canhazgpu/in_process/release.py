@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from canhazgpu.errors import CanhazgpuError
 from canhazgpu.in_process.node_gpus import NodeGpus, node_gpus
+from canhazgpu.ledger.local.notices import Notices
+from canhazgpu.ledger.notice import Notice
+from canhazgpu.node.identity import node_name, state_dir
 from canhazgpu.node.users import require_administrator
 from canhazgpu.people.holdings import Holding, holdings
 from canhazgpu.people.permissions import (
@@ -16,9 +20,11 @@ from canhazgpu.people.permissions import (
 from canhazgpu.service.holdings import ReleaseAnswer
 
 if TYPE_CHECKING:
+    from canhazgpu.config import Config
     from canhazgpu.in_process.adapters import Adapters
     from canhazgpu.ledger.port import Ledger
     from canhazgpu.ledger.values import Reservation
+    from canhazgpu.node.users import Caller
     from canhazgpu.service.holdings import ReleaseRequest, RevokeRequest
 
 RELEASED_BY_OWNER = "released by its owner"
@@ -47,7 +53,26 @@ def revoke(adapters: Adapters, request: RevokeRequest) -> ReleaseAnswer:
     named = None if request.gpus is None else gpus.resolve(request.gpus)
     selected = holdings(gpus.view, _matches(request), named)
     released, fault = _release_each(ledger, gpus, selected, request.reason, caller.user)
+    _tell_holders(adapters, config, gpus, released, caller, request.reason)
     return ReleaseAnswer(gpus.view.node, gpus.display_indices, released, named, fault=fault)
+
+
+def _tell_holders(
+    adapters: Adapters,
+    config: Config,
+    gpus: NodeGpus,
+    released: Sequence[Holding],
+    caller: Caller,
+    reason: str,
+) -> None:
+    """Have those whose GPUs were taken told at their next command on this node."""
+    if gpus.view.node != node_name(config.node, adapters.environ):
+        return
+    notices = Notices(state_dir(config.node, gpus.view.node))
+    for one in released:
+        if one.claim.uid != caller.uid:
+            notice = Notice(gpus.names(one.gpus), time.time(), caller.user, reason)
+            notices.add(one.claim.uid, notice)
 
 
 def _release_each(

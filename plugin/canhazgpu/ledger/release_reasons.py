@@ -17,6 +17,9 @@ EXPIRED = "expired"
 """A timed reservation came to its end; ``scripts/reservations.lua`` has the same word."""
 COMMAND_NOT_STARTED = "its command did not start"
 
+OVERRULED = "a job that runs on the node has it"
+"""The store had granted the GPU to somebody else; ``scripts/entries.lua`` says so."""
+
 _UNUSED = frozenset(
     {
         IN_USE_AT_SECOND_LOOK,

@@ -20,6 +20,7 @@ from canhazgpu.errors import (
 from canhazgpu.gpu.ids import GpuIndex
 from canhazgpu.in_process.orders.carrying_out import LOCK_FILE, carry_out_orders
 from canhazgpu.in_process.service import InProcessService
+from canhazgpu.ledger.local.notices import Notices
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.keys import order_keys
 from canhazgpu.ledger.store.orders import OrderStore
@@ -62,6 +63,21 @@ def test_an_administrator_takes_away_and_the_history_says_who_and_where(site: Si
     event = [one for one in site.ledger.history(NODE, 0.0) if one.kind == "release"][-1]
     assert event.reason == "needed"
     assert event.by.startswith("root@") and len(event.by) > len("root@")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root keeps notices")
+def test_who_lost_something_is_told_at_the_next_command_there(site: Site) -> None:
+    site.reserve(BOB, 1, 2)
+    site.reserve(ALICE, 0)
+
+    site.order(RevokeRequest("needed", user="bob"), ROOT)
+    site.order(ReleaseRequest(), ALICE)
+
+    notices = Notices(site.directory / NODE)
+    (told,) = notices.take(BOB.uid)
+    assert (told.gpus, told.reason) == ("GPU 1, 2", "needed")
+    assert told.by.startswith("root@")
+    assert notices.take(ALICE.uid) == ()
 
 
 @pytest.mark.parametrize(

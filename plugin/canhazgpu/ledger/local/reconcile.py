@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 
@@ -28,8 +29,11 @@ from canhazgpu.ledger.local.book.disagreement import (
 )
 from canhazgpu.ledger.local.book.grant_steps import extension_entry
 from canhazgpu.ledger.local.book.journal import PendingEntries
+from canhazgpu.ledger.local.notices import Notices
 from canhazgpu.ledger.local.rebuild import BookRebuilding, JobsHere
+from canhazgpu.ledger.notice import Notice
 from canhazgpu.ledger.port import Ledger
+from canhazgpu.ledger.release_reasons import OVERRULED
 from canhazgpu.ledger.values import Claim, Event, NodeView, Reservation
 from canhazgpu.logfmt import log_line
 from canhazgpu.node.boot_clock import uptime_s
@@ -57,6 +61,7 @@ class Reconciler:
         self._book_file = book_file
         self._log = log
         self._is_gone = is_gone
+        self._notices = Notices(book_file.directory)
         self._rebuilding = None if jobs_here is None else BookRebuilding(book_file, jobs_here, log)
 
     def reconcile(self, store: Ledger) -> NodeView | None:
@@ -106,9 +111,11 @@ class Reconciler:
         return tuple(_yield_released_grants(entries))
 
     def log_overruled(self, overruled: Sequence[OverruledReservation]) -> None:
-        """Log the reservations that the node's grants removed from the store."""
+        """Log the reservations that the node's grants took from others; have these told."""
         for one in overruled:
             self._log(overruled_text(one, self._node))
+            notice = Notice(f"GPU {one.gpu}", time.time(), "", OVERRULED)
+            self._notices.add(one.before.claim.uid, notice)
 
     def deliver_journal(self, store: Ledger, pending: PendingEntries | None = None) -> None:
         """Send all entries of the journal to the store; `pending` are those that were just read."""

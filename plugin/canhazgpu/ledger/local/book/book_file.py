@@ -62,6 +62,7 @@ class BookFile:
 
         `served` tells whether a book that is missing was lost; without it, it was not.
         """
+        self.directory = state_dir
         self._path = state_dir / "book.json"
         self._lock = state_dir / ".book.lock"
         self._journal = Journal(state_dir / JOURNAL_FILE, node)
