@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -14,8 +15,11 @@ from hook_jobs import free_observation, gpus_in_book, job_variables, node_events
 from servers.private_redis import PrivateRedis
 from servers.redis_proxy import StoreProxy
 
+from canhazgpu.ledger.local.notices import Notices
 from canhazgpu.ledger.local.store_access import DEFAULT_WAIT_BUDGET_S
+from canhazgpu.ledger.release_reasons import OVERRULED
 from canhazgpu.ledger.values import Claim, GrantedGpus
+from canhazgpu.people.revocations import revocations_from
 
 pytestmark = pytest.mark.slow
 
@@ -218,7 +222,12 @@ def test_a_run_that_a_forgetful_store_put_on_a_jobs_gpu_loses_it(
     (line,) = [line for line in node.log().splitlines() if "event=overruled" in line]
     assert f"gpu={gpu}" in line and "lost_by=run:aa" in line and "kept_by=job:c1:1:0" in line
     (lost,) = [one for one in node_events(node, "release") if one.claim and one.claim.user == "eve"]
-    assert lost.reason == "a job that runs on the node has it"
+    assert lost.reason == OVERRULED
+    (told,) = revocations_from(1002, "n1", node_events(node, "release"))
+    assert (told.gpus, told.by) == ((gpu,), "")
+    if os.geteuid() == 0:
+        (notice,) = Notices(node.files / "run").take(1002)
+        assert (notice.gpus, notice.reason) == (f"GPU {gpu}", OVERRULED)
 
 
 def test_a_reservation_of_a_person_counts_without_the_store(
