@@ -43,6 +43,9 @@ def waiter(owner: str, count: int = 1, uid: int = ANN, gpus: tuple[str, ...] = (
         ([held(gpu, "run:b", BOB) for gpu in range(4)], [waiter("run:w", 4, BOB)], 4, False),
         ([held(gpu, "job:c:1:0") for gpu in range(4)], [], 4, False),
         ([held(gpu, OWN.owner) for gpu in range(4)], [waiter(OWN.owner, 4)], 4, False),
+        # Who waits behind gives way.
+        ([held(0)], [waiter(OWN.owner, 2), waiter("run:w", 3)], 3, False),
+        ([held(0)], [waiter("run:w", 3), waiter(OWN.owner, 2)], 2, True),
     ],
 )
 def test_gpus_that_are_held_and_waited_for_count(

@@ -6,6 +6,7 @@ Who grants applies them where it decides, so that two requests at once do not bo
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import takewhile
 
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.values import MANUAL, RUN, Claim, Reservation, Waiter
@@ -38,13 +39,15 @@ def over_limit(
 ) -> str:
     """Return why the claim may not have `count` GPUs, "" where it may.
 
-    `held` are the node's reservations that have not expired, and `waiters` its queue. What has the
-    claim's own owner is not counted: it is this request, repeated, or when its turn has come.
+    `held` are the node's reservations that have not expired, and `waiters` its queue in its order.
+    What has the claim's own owner is not counted: it is this request, repeated, or when its turn
+    has come. Who waits behind it is not counted either.
     """
     if not limits.max_gpus:
         return ""
     holds = sum(_is_others_of_user(one.claim, claim) for gpu in held for one in gpu.holders)
-    waits = sum(_wanted(one) for one in _waiters_of_user(waiters, claim.uid, claim.owner))
+    before = takewhile(lambda one: one.owner != claim.owner, waiters)
+    waits = sum(_wanted(one) for one in _waiters_of_user(before, claim.uid, claim.owner))
     if holds + waits + count <= limits.max_gpus:
         return ""
     return (

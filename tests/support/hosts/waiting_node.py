@@ -34,6 +34,7 @@ from canhazgpu.allocation.allocator import Grant
 from canhazgpu.allocation.refusal import Refusal
 from canhazgpu.config.schema import Config
 from canhazgpu.errors import CanhazgpuError
+from canhazgpu.ledger.user_limits import NO_LIMITS, UserLimits
 from canhazgpu.ledger.values import RUN, Claim
 from canhazgpu.node.boot_clock import uptime_s
 from canhazgpu.node.identity import boot_id, pid_namespace
@@ -184,12 +185,14 @@ class WaitingNode(WatchedNode):
         wait_s: float | None = None,
         gives_up: bool = False,
         again: Client | None = None,
+        limits: UserLimits = NO_LIMITS,
         **gpus: Any,
     ) -> Client:
         """Hand a client over that waits for so many GPUs; or the same one `again`."""
         if again is None:
             process = subprocess.Popen(["/bin/sleep", "3600"], user=uid, start_new_session=True)
             waiting = _waiting(process.pid, count, uid, type_, wait_s, gives_up, gpus)
+            waiting = replace(waiting, limits=limits)
         else:
             process, waiting = again.process, again.waiting
         own, its = socket.socketpair()

@@ -14,6 +14,7 @@ from hosts.watched_runs import ALL_GPUS, NOBODY, NODE
 from polling import poll_until
 from servers.private_redis import PrivateRedis, any_binary
 
+from canhazgpu.ledger.user_limits import UserLimits
 from canhazgpu.ledger.values import MANUAL
 
 pytestmark = pytest.mark.slow
@@ -265,3 +266,38 @@ def test_many_are_served_one_after_the_other(node: WaitingNode) -> None:
     poll_until(lambda: node.watchers() == [])
     assert node.faults() == []
     assert Path(f"/proc/{node.host}").exists()
+
+
+def test_one_user_waits_only_so_often(node: WaitingNode) -> None:
+    """Those that are stopped count, too: they have left the queue, and may come back."""
+    two = UserLimits(max_waiters=2)
+    run = node.start(FOREVER, *range(ALL_GPUS))
+    first, second = (node.wait_for(1, uid=NOBODY, limits=two) for _ in range(2))
+    waits(node, first, second)
+    first.process.send_signal(signal.SIGSTOP)
+    third = node.wait_for(1, uid=NOBODY, limits=two)
+    assert "2 requests of yours wait already" in third.until("failed")
+    assert third.next() == {}
+    # Who asks again has its own place, and others have theirs.
+    again = node.wait_for(again=second)
+    other = node.wait_for(1, limits=two)
+    poll_until(lambda: node.queue()[-2:] == [second.owner, other.owner])
+    first.process.kill()
+    poll_until(lambda: node.queue() == [second.owner, other.owner])
+    fourth = node.wait_for(1, uid=NOBODY, limits=two)
+    run.process.kill()
+    for one in (again, other, fourth):
+        assert one.until("granted")
+    assert node.faults() == []
+
+
+def test_nobody_gets_more_than_the_site_allows_when_the_turn_comes(node: WaitingNode) -> None:
+    run = node.start(FOREVER, *range(ALL_GPUS))
+    clients = [node.wait_for(2, uid=NOBODY, limits=UserLimits(max_gpus=3)) for _ in range(2)]
+    other = node.wait_for(1)
+    waits(node, *clients, other)
+    # Both wait, as if they had been let in at once: what counts is what is held.
+    run.process.kill()
+    assert clients[0].until("granted")
+    assert "you hold 2, wait for 0, and ask for 2 more" in clients[1].until("failed")
+    assert other.until("granted")

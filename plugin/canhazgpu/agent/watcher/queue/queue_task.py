@@ -169,7 +169,9 @@ class _Request:
             check.ledger,
             before_commit=self._record_run,
         )
-        acquisition = Acquisition(check.node, config, allocator, check.ledger, waiting.claim)
+        acquisition = Acquisition(
+            check.node, config, allocator, check.ledger, waiting.claim, waiting.limits
+        )
         self._attempts = ReserveAttempts(
             acquisition, waiting.gpus, for_command=waiting.run is not None
         )

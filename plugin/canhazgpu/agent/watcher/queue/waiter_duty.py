@@ -33,8 +33,11 @@ from canhazgpu.agent.watcher.queue.waiting_request import WaitingRequest
 from canhazgpu.agent.watcher.task_slots import TaskSlots
 from canhazgpu.allocation.queue_decision import WaitState
 from canhazgpu.allocation.queue_wait import without_ledger_text
+from canhazgpu.errors import LimitError
 from canhazgpu.ledger.local.runs.run_files import RunFiles
+from canhazgpu.ledger.user_limits import too_many_waiters
 from canhazgpu.node.boot_clock import uptime_s
+from canhazgpu.node.identity import boot_id, pid_namespace
 
 CHECK_INTERVAL_S = 1.0
 """Longest time between two checks."""
@@ -154,11 +157,26 @@ class WaiterDuty:
         now = uptime_s()
         for one in self._handing:
             if (received := one.receive()) is not None:
-                self._add(*received)
+                self._take(*received)
                 one.confirm()
             if one.is_over or one.until <= now:
                 one.close()
         self._handing = [one for one in self._handing if not (one.is_over or one.until <= now)]
+
+    def _take(self, waiting: WaitingRequest, connection: socket.socket) -> None:
+        """Take a waiter, or tell it why its user may not wait once more.
+
+        Those that are stopped count as well, which have left the queue.
+        """
+        here, namespace = boot_id(), pid_namespace()
+        others = [one.wait.waiting.waiter(here, namespace) for one in self._waiters.values()]
+        why = too_many_waiters(waiting.limits, others, waiting.waiter(here, namespace))
+        if not why:
+            self._add(waiting, connection)
+            return
+        client = WaitingClient(waiting.client, connection)
+        client.write(self._open_answers(waiting).failed(LimitError(why)))
+        client.close()
 
     def _add(self, waiting: WaitingRequest, connection: socket.socket) -> None:
         """Take a waiter; one that asks again is in the place of what it was."""

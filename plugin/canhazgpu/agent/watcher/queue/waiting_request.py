@@ -11,6 +11,7 @@ from canhazgpu.allocation.refusal import Refusal, RefusalKind
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.ids import parse_gpu_ids
 from canhazgpu.ledger.record_json import claim_from_dict, processes_to_list
+from canhazgpu.ledger.user_limits import NO_LIMITS, UserLimits
 from canhazgpu.ledger.values import Claim, Waiter, claim_to_dict
 from canhazgpu.node.process_id import ProcessId
 from canhazgpu.service.grants import GpuRequest
@@ -35,7 +36,8 @@ class WaitingRequest:
     are the UUIDs of the GPUs that the request names. `refusal` is that of the first attempt.
     `ends_at_uptime_s` is when it gives up, in seconds since the node's boot, None for never; with
     `gives_up` it does so when no release of a reservation can help. `run` is None for a reservation
-    by hand. `command` are JSON values that only who answers the client reads.
+    by hand. `command` are JSON values that only who answers the client reads. `limits` are those
+    of the claim's user, as the handler knew them.
     """
 
     claim: Claim
@@ -48,6 +50,7 @@ class WaitingRequest:
     gives_up: bool = False
     run: RunSettings | None = None
     command: Mapping[str, Any] = field(default_factory=dict)
+    limits: UserLimits = NO_LIMITS
 
     @property
     def owner(self) -> str:
@@ -89,6 +92,7 @@ def waiting_to_dict(waiting: WaitingRequest) -> dict[str, Any]:
         "gives_up": waiting.gives_up,
         "run": settings,
         "command": dict(waiting.command),
+        "limits": [waiting.limits.max_gpus, waiting.limits.max_waiters],
     }
 
 
@@ -107,6 +111,7 @@ def waiting_from_dict(data: Any) -> WaitingRequest:
         bool(data["gives_up"]),
         None if run is None else _run_from_dict(run),
         dict(data["command"]),
+        UserLimits(*map(int, data["limits"])),
     )
 
 
