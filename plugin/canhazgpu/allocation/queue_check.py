@@ -21,6 +21,7 @@ from canhazgpu.allocation.queue_decision import (
     REFRESH_INTERVAL_S,
     WaitState,
     is_obstructed_for_long,
+    may_be_tried,
     should_try,
 )
 from canhazgpu.allocation.queue_position import position_in_queue, waiting_text
@@ -97,11 +98,15 @@ class QueuedWait:
 
 @dataclass(frozen=True, slots=True)
 class StillWaiting:
-    """The wait goes on; the texts are those of `Progress.show`."""
+    """The wait goes on; the texts are those of `Progress.show`.
+
+    `may_change_soon`: by a scan, which no event announces.
+    """
 
     refusal: Refusal
     text: str
     steady: str
+    may_change_soon: bool = True
 
 
 class QueueCheck:
@@ -124,7 +129,8 @@ class QueueCheck:
     def check(self, waits: Sequence[QueuedWait]) -> dict[str, Grant | Refusal | StillWaiting]:
         """Return by owner the grant, the refusal that ends the wait, or what it waits for.
 
-        Raises what the attempt raises, and `StoreError`.
+        After a grant, nothing is said of the others. Raises what the attempt raises, and
+        `StoreError`.
         """
         view = self._view_with_places(waits)
         outcomes: dict[str, Grant | Refusal | StillWaiting] = {}
@@ -135,6 +141,9 @@ class QueueCheck:
                 view = outcome
             else:
                 outcomes[first.owner] = outcome
+                if isinstance(outcome, Grant):
+                    # The next check comes at once, and the next one may have its turn.
+                    return outcomes
                 if len(waits) > 1:
                     view = self._service.reaped_view()
         for one in waits:
@@ -186,7 +195,9 @@ class QueueCheck:
             waiting_text(view, one.waiter, position, one.refusal, times=times, sentence=sentence)
             for times in (True, False)
         )
-        return StillWaiting(one.refusal, text, steady)
+        is_obstructed = seen is None or seen.is_obstructed
+        tries = position in (None, 1) and may_be_tried(view, one.waiter)
+        return StillWaiting(one.refusal, text, steady, may_change_soon=is_obstructed or tries)
 
     def _confirmed_obstruction(self, one: QueuedWait, seen: Prospects | None) -> Refusal | None:
         """Return the refusal when two scans of this process found the waiter obstructed."""

@@ -43,13 +43,21 @@ class WaitState:
         return cls(gives_up, now, now + REFRESH_INTERVAL_S)
 
 
+def may_be_tried(view: NodeView, waiter: Waiter) -> bool:
+    """Tell whether an attempt may find out more than the ledger knows.
+
+    By the ledger there must be enough GPUs, or never enough: the attempt then finds out whether
+    that is so, and why.
+    """
+    return fits_by_ledger(view, waiter) or cannot_be_satisfied(view, waiter)
+
+
 def should_try(view: NodeView, waiter: Waiter, state: WaitState, now: float) -> bool:
     """Tell whether the first waiter is to try: the ledger has changed, or it is time to scan.
 
-    By the ledger there must be enough GPUs, or never enough: the attempt then finds out whether
-    that is so, and why. The state notes the attempt.
+    The state notes the attempt.
     """
-    if not (fits_by_ledger(view, waiter) or cannot_be_satisfied(view, waiter)):
+    if not may_be_tried(view, waiter):
         return False
     free = (frozenset(view.reservations), frozenset(view.quarantines))
     if free == state.tried_with and now < state.scan_at:

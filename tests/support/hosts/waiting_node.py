@@ -10,7 +10,8 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,10 @@ from canhazgpu.agent.listener.admission import Admission, Limits
 from canhazgpu.agent.listener.helpers import Helpers
 from canhazgpu.agent.listener.history import History
 from canhazgpu.agent.listener.loop import Listener
+from canhazgpu.agent.listener.preload import freeze, import_everything
+from canhazgpu.agent.listener.scanner_starter import ScannerStarter
 from canhazgpu.agent.listener.watcher_starter import WatcherStarter
-from canhazgpu.agent.socket_files import agent_directory, listen
+from canhazgpu.agent.socket_files import SCANNER_SOCKET, agent_directory, listen
 from canhazgpu.agent.watcher.journal_watch import JournalWatch
 from canhazgpu.agent.watcher.process import WaitingDoor, Watcher
 from canhazgpu.agent.watcher.queue.hand_over import WATCHER_SOCKET, hand_over
@@ -44,6 +47,8 @@ from canhazgpu.probe.bounded_child import die_with_parent
 from canhazgpu.service.grants import GpuRequest
 
 HAND_OVER_S = 60.0
+SCANNER_IDLE_S = 1.0
+HELD_UP = "held-up"
 REFUSAL = Refusal("there are too few")
 
 
@@ -63,6 +68,12 @@ class ToldAsJson:
         return encode({"failed": str(error)})
 
     def granted(self, config: Config, grant: Grant) -> bytes:
+        """Wait while the test holds it up: the grant is committed, and nobody is told."""
+        held_up = Path(config.node.state_dir).parent / HELD_UP
+        if held_up.exists():
+            held_up.with_name(f"{HELD_UP}-{os.getpid()}").touch()
+            while held_up.exists():
+                time.sleep(0.01)
         return encode({"granted": [gpu.index for gpu in grant.gpus]})
 
 
@@ -109,12 +120,15 @@ class WaitingNode(WatchedNode):
         """Have a listener, which starts a watcher when it is needed."""
         sockets = agent_directory(self.state_dir)
         sockets.mkdir(parents=True)
-        with listen(sockets / WATCHER_SOCKET, 0o600) as listening:
+        with (
+            listen(sockets / WATCHER_SOCKET, 0o600) as listening,
+            listen(sockets / SCANNER_SOCKET, 0o600) as scanner,
+        ):
             self.host = os.fork()
             if self.host == 0:
                 try:
                     die_with_parent(os.getppid())()
-                    self._listen(listening)
+                    self._listen(listening, scanner)
                 finally:
                     os._exit(1)
         try:
@@ -127,7 +141,9 @@ class WaitingNode(WatchedNode):
                 one.process.kill()
                 one.process.wait()
 
-    def _listen(self, listening: socket.socket) -> None:
+    def _listen(self, listening: socket.socket, scanner: socket.socket) -> None:
+        import_everything()
+        freeze()
         receiver, sender = socket.socketpair()
         sender.setblocking(False)
         receiver.setblocking(False)
@@ -140,15 +156,15 @@ class WaitingNode(WatchedNode):
             self.state_dir,
             {"SLURMD_NODENAME": NODE},
             lambda: config,
-            sockets / "scanner.sock",
+            sockets / SCANNER_SOCKET,
             WaitingDoor(listening, ToldAsJson),
         )
         history = History("test", NODE, os.getpid())
         starter = WatcherStarter(
             JournalWatch(self.state_dir), RunsWatch(self.state_dir), watcher.run, listening
         )
-        faults = Helpers(self._fault, watcher=starter)
-        listener = Listener({}, Admission(Limits(1, 1, 1)), history, _serve_nobody, faults)
+        helpers = Helpers(self._fault, ScannerStarter(scanner, SCANNER_IDLE_S), starter)
+        listener = Listener({}, Admission(Limits(1, 1, 1)), history, _serve_nobody, helpers)
         while True:
             listener.step(receiver.fileno())
 
@@ -170,6 +186,21 @@ class WaitingNode(WatchedNode):
         """The listener's children."""
         task = Path(f"/proc/{self.host}/task/{self.host}/children")
         return [int(pid) for pid in task.read_text().split()]
+
+    @contextlib.contextmanager
+    def answers_held_up(self) -> Iterator[Callable[[], int]]:
+        """Let nobody be told of a grant; gives the pid of the process that has made one."""
+        mark = self.directory / HELD_UP
+
+        def who() -> int:
+            found = next(iter(self.directory.glob(f"{HELD_UP}-*")), None)
+            return int(found.name.removeprefix(f"{HELD_UP}-")) if found else 0
+
+        mark.touch()
+        try:
+            yield lambda: poll_until(who)
+        finally:
+            mark.unlink()
 
     def queue(self) -> list[str]:
         """The owners in the queue, as everybody sees them."""

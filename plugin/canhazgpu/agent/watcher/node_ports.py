@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 
 from canhazgpu.agent.scanner.client import scanner_probe
 from canhazgpu.allocation.allocator import GpuAllocator
 from canhazgpu.config.schema import Config
-from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.in_process.book.people_ledger import people_ledger
 from canhazgpu.in_process.grants.acquisition import open_allocator
 from canhazgpu.ledger.local.book_grants import Committer
@@ -22,40 +22,54 @@ from canhazgpu.schedulers.slurm.conf.node_conf import conf_path, has_mps
 from canhazgpu.schedulers.slurm.job_check.node_environment import with_recorded_conf
 
 
-@dataclass(frozen=True, slots=True)
 class NodePorts:
     """The ports of one node; `environ` is the agent's.
 
-    The configuration is read anew for each use: an administrator may have mended it.
+    They are used in children. Each reads the configuration once: an administrator may have mended
+    it meanwhile.
     """
 
-    node: str
-    environ: Mapping[str, str]
-    read_config: Callable[[], Config]
-    scanner_socket: Path
+    def __init__(
+        self,
+        node: str,
+        environ: Mapping[str, str],
+        read_config: Callable[[], Config],
+        scanner_socket: Path,
+    ) -> None:
+        self.node = node
+        self._given_environ = environ
+        self._read_config = read_config
+        self._scanner_socket = scanner_socket
 
     def config(self) -> Config:
-        """Read the configuration. Raises `ConfigError`."""
-        return self.read_config()
+        """Return the configuration. Raises `ConfigError`."""
+        return self._config
+
+    @cached_property
+    def _config(self) -> Config:
+        return self._read_config()
+
+    @cached_property
+    def _environ(self) -> Mapping[str, str]:
+        return with_recorded_conf(self._given_environ)
 
     def ledger(self, peer_lives: Callable[[], bool] = lambda: True) -> FallbackLedger:
         """Open the ledger, which grants while `peer_lives` only. Raises `CanhazgpuError`."""
         committer = Committer(this_process(), peer_lives=peer_lives)
-        environ = with_recorded_conf(self.environ)
-        return people_ledger(self.node, self.config(), environ, write_syslog, committer)
+        return people_ledger(self.node, self._config, self._environ, write_syslog, committer)
 
     def probe(self, config: Config) -> GpuProbe:
         """Return what scans the GPUs."""
-        conf = conf_path(with_recorded_conf(self.environ))
+        conf = conf_path(self._environ)
         return scanner_probe(
             self.node,
             config.validation,
             conf,
             state_dir(config.node, self.node),
             lambda: has_mps(conf, self.node),
-            self.scanner_socket,
+            self._scanner_socket,
         )
 
     def allocator(self, ledger: Ledger) -> GpuAllocator:
         """Return the allocator over this ledger. Raises `CanhazgpuError`."""
-        return open_allocator(self.node, self.probe(self.config()), ledger)
+        return open_allocator(self.node, self.probe(self._config), ledger)

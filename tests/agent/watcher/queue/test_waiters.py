@@ -15,7 +15,7 @@ from polling import poll_until
 from servers.private_redis import PrivateRedis, any_binary
 
 from canhazgpu.ledger.user_limits import UserLimits
-from canhazgpu.ledger.values import MANUAL
+from canhazgpu.ledger.values import MANUAL, RUN
 
 pytestmark = pytest.mark.slow
 FOREVER = "exec sleep 3600"
@@ -186,6 +186,41 @@ def test_places_survive_the_watcher(node: WaitingNode, number: signal.Signals) -
     run.process.kill()
     assert len(again[first.owner].until("granted")) == ALL_GPUS
     assert node.holders().keys() == set(range(ALL_GPUS))
+
+
+@pytest.mark.parametrize("type_", [RUN, MANUAL])
+def test_a_grant_whose_maker_is_killed_is_told_by_the_next(node: WaitingNode, type_: str) -> None:
+    with node.answers_held_up() as maker:
+        client = node.wait_for(2, type_=type_)
+        os.kill(maker(), signal.SIGKILL)
+    granted = client.until("granted")
+    assert node.holders() == dict.fromkeys(granted, client.owner)
+    assert node.faults() == []
+
+
+def test_a_grant_whose_watcher_is_killed_is_told_who_asks_again(node: WaitingNode) -> None:
+    with node.answers_held_up() as maker:
+        client = node.wait_for(2)
+        made_by = maker()
+        os.kill(node.watcher(), signal.SIGKILL)
+        poll_until(lambda: not is_alive(made_by))
+        while client.next():
+            pass
+    held = node.holders()
+    assert set(held.values()) == {client.owner}
+    assert sorted(node.wait_for(again=client).until("granted")) == sorted(held)
+
+
+@pytest.mark.parametrize("type_", [RUN, MANUAL])
+def test_a_grant_to_a_client_that_has_gone_is_released(node: WaitingNode, type_: str) -> None:
+    with node.answers_held_up() as maker:
+        client = node.wait_for(2, type_=type_)
+        maker()
+        assert len(node.holders()) == 2
+        client.process.kill()
+    poll_until(lambda: node.holders() == {})
+    poll_until(lambda: node.watchers() == [])
+    assert node.files.owners() == set()
 
 
 def test_who_asks_again_is_told_what_it_has(node: WaitingNode) -> None:

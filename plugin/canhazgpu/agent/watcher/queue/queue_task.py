@@ -15,7 +15,7 @@ from canhazgpu.allocation.prospects import Prospects
 from canhazgpu.allocation.queue_check import QueueCheck, QueuedWait, StillWaiting
 from canhazgpu.allocation.queue_decision import WaitState
 from canhazgpu.allocation.refusal import Refusal, RefusalKind
-from canhazgpu.config.schema import Config
+from canhazgpu.config.schema import Config, ValidationConfig
 from canhazgpu.errors import CanhazgpuError, DeadlineError, StoreError
 from canhazgpu.in_process.grants.acquisition import (
     Acquisition,
@@ -23,6 +23,7 @@ from canhazgpu.in_process.grants.acquisition import (
     heartbeat_interval_s,
     open_allocator,
 )
+from canhazgpu.in_process.grants.scan_prospects import scan_prospects
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.local.runs.run_files import RunFiles
 from canhazgpu.ledger.local.runs.run_record import RunRecord
@@ -73,6 +74,11 @@ class Checked:
     outcome: Answered | StillWaiting
     state: WaitState
 
+    @property
+    def is_calm(self) -> bool:
+        """Whether it waits for something to be released."""
+        return isinstance(self.outcome, StillWaiting) and not self.outcome.may_change_soon
+
 
 def check_queue(
     node: str, files: RunFiles, waits: Sequence[Wait], ports: QueuePorts
@@ -113,6 +119,8 @@ class _Check:
         self.ledger = ports.ledger(self._peer_lives)
         self._requests: dict[str, _Request] = {}
         self._ends: dict[str, float | None] = {}
+        self._judged: NodeView | None = None
+        self._prospects: dict[tuple[object, ...], Prospects | None] = {}
 
     def is_awake(self, one: Wait) -> bool:
         """Tell whether the client runs: one that is stopped would not take its GPUs."""
@@ -149,6 +157,17 @@ class _Check:
             self.ledger.release(self.node, one.waiting.owner, GAVE_UP)
             return Answered(one.answers.failed(exc))
 
+    def prospects(
+        self, view: NodeView, waiter: Waiter, validation: ValidationConfig, *, force: bool
+    ) -> Prospects | None:
+        """Return what a waiter could get by the view's scan; the same for all who want the same."""
+        if view is not self._judged:
+            self._judged, self._prospects = view, {}
+        wish = (waiter.count, waiter.gpus, waiter.profile, validation.memory_threshold_mb, force)
+        if wish not in self._prospects:
+            self._prospects[wish] = scan_prospects(view, waiter, validation, force=force)
+        return self._prospects[wish]
+
     def _peer_lives(self) -> bool:
         return self.trying is None or is_alive(self.trying)
 
@@ -160,27 +179,14 @@ class _Request:
         self._check = check
         self._wait = wait
         self._is_recorded = False
+        self._config = _config_for(check.config, wait.waiting)
         self.failure: CanhazgpuError | None = None
-        waiting = wait.waiting
-        config = _config_for(check.config, waiting)
-        allocator = open_allocator(
-            check.node,
-            check.ports.probe(config),
-            check.ledger,
-            before_commit=self._record_run,
-        )
-        acquisition = Acquisition(
-            check.node, config, allocator, check.ledger, waiting.claim, waiting.limits
-        )
-        self._attempts = ReserveAttempts(
-            acquisition, waiting.gpus, for_command=waiting.run is not None
-        )
 
     def reserve(self) -> Grant | Refusal:
         """See `WaitedRequest`."""
         self._check.trying = self._wait.waiting.client
         try:
-            outcome = self._attempts.reserve()
+            outcome = self._attempts().reserve()
         except DeadlineError:
             # Nothing was granted, and the next attempt may be quicker.
             outcome = self._wait.refusal
@@ -202,7 +208,18 @@ class _Request:
 
     def prospects(self, view: NodeView, waiter: Waiter) -> Prospects | None:
         """See `WaitedRequest`."""
-        return self._attempts.prospects(view, waiter)
+        gpus = self._wait.waiting.gpus
+        force = gpus.force and waiter.owner == self._wait.waiting.owner
+        return self._check.prospects(view, waiter, self._config.validation, force=force)
+
+    def _attempts(self) -> ReserveAttempts:
+        check, waiting = self._check, self._wait.waiting
+        probe = check.ports.probe(self._config)
+        allocator = open_allocator(check.node, probe, check.ledger, before_commit=self._record_run)
+        acquisition = Acquisition(
+            check.node, self._config, allocator, check.ledger, waiting.claim, waiting.limits
+        )
+        return ReserveAttempts(acquisition, waiting.gpus, for_command=waiting.run is not None)
 
     def _record_run(self, gpus: Sequence[str]) -> None:
         """Have the run watched from its grant on, whatever becomes of this process."""

@@ -1,8 +1,9 @@
 """Look after all who wait for GPUs of a node: their turn, their connections, their time.
 
-The queue is checked once for all of them: when something was released, and once a second, because
-the end of an owner is no event. A check is made in a child, and only this process writes to the
-clients: a grant of which nothing was heard is found again by the next check, or released.
+The queue is checked once for all of them: when something was released, and now and again, because
+the end of an owner or of use without reservation is no event. A check is made in a child, and only
+this process writes to the clients: a grant of which nothing was heard is found again by the next
+check, or released.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ from canhazgpu.node.boot_clock import uptime_s
 from canhazgpu.node.identity import boot_id, pid_namespace
 
 CHECK_INTERVAL_S = 1.0
-"""Longest time between two checks."""
+"""Time between two checks while a scan may change something."""
+CALM_CHECK_INTERVAL_S = 5.0
+"""Time between two checks while GPUs have to be released first, which wakes the watcher."""
 TASK_LIMIT_S = 60.0
 """Longest time of one check: that of its scans, and of a store that is slow."""
 MAX_HANDED_AT_ONCE = 64
@@ -235,7 +238,10 @@ class WaiterDuty:
     def _note_checked(
         self, checked: Mapping[str, _Waiter], outcomes: Mapping[str, Checked] | TaskError
     ) -> None:
-        self._be_next_in(CHECK_INTERVAL_S)
+        is_calm = not isinstance(outcomes, TaskError) and all(
+            owner in outcomes and outcomes[owner].is_calm for owner in checked
+        )
+        self._be_next_in(CALM_CHECK_INTERVAL_S if is_calm else CHECK_INTERVAL_S)
         for owner, waiter in checked.items():
             if isinstance(outcomes, TaskError):
                 waiter.may_hold = True
