@@ -48,6 +48,8 @@ TASK_LIMIT_S = 60.0
 """Longest time of one check: that of its scans, and of a store that is slow."""
 MAX_HANDED_AT_ONCE = 64
 """Hand-overs that are under way; more wait in the socket's queue."""
+REST_S = 0.2
+"""How long nobody is accepted where that failed."""
 QUEUE = "queue"
 """The purpose of the tasks: what uses the queue is done one after the other."""
 
@@ -104,6 +106,7 @@ class WaiterDuty:
         self._tasks = TaskSlots()
         self._next_at = math.inf
         self._skips_leaving = False
+        self._rests_until = 0.0
 
     @property
     def is_done(self) -> bool:
@@ -112,7 +115,8 @@ class WaiterDuty:
 
     def descriptors(self) -> Iterator[int]:
         """See `Duty`."""
-        yield self._listening.fileno()
+        if self._accepts:
+            yield self._listening.fileno()
         yield from (one.descriptor for one in self._handing)
         yield from self._tasks.descriptors()
         for waiter in self._waiters.values():
@@ -124,6 +128,8 @@ class WaiterDuty:
         """See `Duty`."""
         now = uptime_s()
         times = [one.until for one in self._handing]
+        if self._rests_until > now:
+            times.append(self._rests_until)
         if self._tasks.is_empty:
             times += [self._next_at, *(one.ends_at for one in self._waiters.values())]
         wait_s = min(times, default=math.inf) - now
@@ -144,12 +150,19 @@ class WaiterDuty:
             self._end_overdue()
             self._start_task()
 
+    @property
+    def _accepts(self) -> bool:
+        return len(self._handing) < MAX_HANDED_AT_ONCE and self._rests_until <= uptime_s()
+
     def _accept(self) -> None:
-        while len(self._handing) < MAX_HANDED_AT_ONCE:
+        while self._accepts:
             try:
                 peer, _ = self._listening.accept()
+            except BlockingIOError:
+                return
             except OSError:
-                # None is left, or no descriptor is: then they wait in the socket's queue.
+                # No descriptor is left: they wait in the socket's queue.
+                self._rests_until = uptime_s() + REST_S
                 return
             if may_hand_over(peer):
                 self._handing.append(HandingOver(peer, uptime_s()))
