@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +17,7 @@ from polling import poll_until
 from servers.private_redis import shared_server
 
 from canhazgpu.config.schema import StoreConfig
-from canhazgpu.errors import StoreError
+from canhazgpu.errors import NodeStateError, StoreError
 from canhazgpu.ledger.local.book.book_file import BookFile
 from canhazgpu.ledger.local.book.published_book import read_published
 from canhazgpu.ledger.local.jobs.job_records import JobRecords
@@ -423,6 +425,41 @@ def test_all_nodes_are_read_with_this_ones_book(node: Node) -> None:
         views = {view.node: view for view in agent.read_nodes(asked)}
         assert {gpu for gpu in views[node.name].reservations} == {uuid(0)}
         assert {gpu for gpu in views[other].reservations} == {uuid(0)}
+
+
+@pytest.mark.parametrize("is_away", [False, True], ids=["store", "no store"])
+def test_of_many_at_once_as_many_are_served_as_there_are_gpus(node: Node, is_away: bool) -> None:
+    """Jobs, runs and reservations; each in a process of its own, with its own connection."""
+    node.is_away = is_away
+    claims = [make(number) for number in range(4) for make in (job, run, manual)]
+
+    def ask(claim: Claim) -> None:
+        node.store = RedisLedger(StoreConfig(url=shared_server().url), Role.WRITE)
+        seen = observation(node.name, age_s=-1000.0)
+        granted = isinstance(node.agent().reserve_count(claim, 1, seen), GrantedGpus)
+        os._exit(0 if granted else 3)
+
+    context = multiprocessing.get_context("fork")
+    asking = [context.Process(target=ask, args=(claim,)) for claim in claims]
+    for process in asking:
+        process.start()
+    for process in asking:
+        process.join()
+    assert sorted(process.exitcode or 0 for process in asking) == [0] * 4 + [3] * 8
+    winners = {claim.owner for claim, one in zip(claims, asking, strict=True) if not one.exitcode}
+    assert set(node.in_book().values()) == winners
+    node.is_away = False
+    node.agent().read_nodes([node.name])
+    assert node.in_store() == node.in_book()
+
+
+def test_a_grant_stands_whatever_its_queue_is(node: Node) -> None:
+    (node.place / "queue.json").mkdir()
+    node.hold(run(1), 0)
+    assert node.in_book() == node.in_store() == {uuid(0): run(1).owner}
+    assert [one.split()[0] for one in node.told] == ["event=no-queue"]
+    with pytest.raises(NodeStateError, match="queue"):
+        node.agent().reserve_count(run(2), 1, node.seen(), QUEUES)
 
 
 def test_the_releases_before_are_known_with_the_user(node: Node) -> None:

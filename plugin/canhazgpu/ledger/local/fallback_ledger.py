@@ -12,17 +12,17 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from canhazgpu.errors import CanhazgpuError, LimitError, StoreError, error_text
+from canhazgpu.errors import CanhazgpuError, NodeStateError, StoreError, error_text
 from canhazgpu.ledger.duration_limit import check_duration
 from canhazgpu.ledger.journal_entries import RELEASE, JournalEntry
-from canhazgpu.ledger.local.book.book import Book, is_job_owner
+from canhazgpu.ledger.local.book.book import is_job_owner
 from canhazgpu.ledger.local.book.book_file import BookFile
-from canhazgpu.ledger.local.book.grant_rules import grant_count, grant_given
 from canhazgpu.ledger.local.book_extensions import BookExtensions
 from canhazgpu.ledger.local.book_grants import BookGrants, Committer, StoreConfirmedGrants
 from canhazgpu.ledger.local.book_quarantines import BookQuarantines
 from canhazgpu.ledger.local.book_releases import BookReleases
 from canhazgpu.ledger.local.delegating_ledger import DelegatingLedger
+from canhazgpu.ledger.local.grant_choice import GrantChoice
 from canhazgpu.ledger.local.node_reads import NodeReads
 from canhazgpu.ledger.local.queue.node_queue import NodeQueue
 from canhazgpu.ledger.local.queue.queue_file import QueueFile
@@ -30,7 +30,7 @@ from canhazgpu.ledger.local.queue.queued_request import QueuedRequest
 from canhazgpu.ledger.local.reconcile import Reconciler
 from canhazgpu.ledger.local.store_access import StoreAccess
 from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Ledger, Observation
-from canhazgpu.ledger.user_limits import NO_LIMITS, UserLimits, over_limit
+from canhazgpu.ledger.user_limits import NO_LIMITS, UserLimits
 from canhazgpu.ledger.values import (
     BlockedGpu,
     Claim,
@@ -105,24 +105,13 @@ class FallbackLedger(DelegatingLedger):
         options: GrantOptions = JOB_GRANT_OPTIONS,
     ) -> GrantedGpus | TooFewGpus | QueuePosition:
         """See `Ledger.reserve_count`."""
-        if claim.duration_s is not None:
-            check_duration(claim.duration_s)
-
-        def choose(book: Book, now: float) -> GrantedGpus | TooFewGpus | QueuePosition:
-            chosen = grant_count(
-                book,
-                claim,
-                count,
-                observation,
-                now,
-                candidates=options.candidates,
-                affinity=options.affinity,
-            )
-            self._refuse_over_limit(claim, count, book, chosen, options)
-            return self._turn(claim, book, chosen, options) or chosen
-
+        choice = self._choice(claim, observation, options)
         answer = self._grants.reserve(
-            claim, observation, choose, chooses_anew=True, on_intent=options.on_intent
+            claim,
+            observation,
+            lambda book, now: choice.count(book, now, count),
+            chooses_anew=True,
+            on_intent=options.on_intent,
         )
         assert not isinstance(answer, BlockedGpu)  # noqa: S101 - choosing anew ends with a count
         self._note_answer(claim, answer)
@@ -136,44 +125,23 @@ class FallbackLedger(DelegatingLedger):
         options: GrantOptions = JOB_GRANT_OPTIONS,
     ) -> GrantedGpus | BlockedGpu | QueuePosition:
         """See `Ledger.reserve_given`."""
-        if claim.duration_s is not None:
-            check_duration(claim.duration_s)
-
-        def choose(book: Book, now: float) -> GrantedGpus | BlockedGpu | QueuePosition:
-            chosen = grant_given(book, claim, gpus, observation, now)
-            self._refuse_over_limit(claim, len({*gpus}), book, chosen, options)
-            return self._turn(claim, book, chosen, options) or chosen
-
+        choice = self._choice(claim, observation, options)
         answer = self._grants.reserve(
-            claim, observation, choose, chooses_anew=False, on_intent=options.on_intent
+            claim,
+            observation,
+            lambda book, now: choice.given(book, now, gpus),
+            chooses_anew=False,
+            on_intent=options.on_intent,
         )
         if isinstance(answer, TooFewGpus):
             answer = BlockedGpu(gpus[0], "stale")
         self._note_answer(claim, answer)
         return answer
 
-    def _refuse_over_limit(
-        self, claim: Claim, count: int, book: Book, chosen: Answer, options: GrantOptions
-    ) -> None:
-        """Raise `LimitError` where the claim's user may not have `count` GPUs more.
-
-        It is called under the book's lock, with the open intents of all others: two requests at
-        once do not both pass.
-        """
-        if not options.limits.max_gpus or (isinstance(chosen, GrantedGpus) and chosen.repeated):
-            return
-        held, waiters = book.reservations.values(), self._queue.waiters(book.grant_numbers)
-        if why := over_limit(options.limits, held, waiters, claim, count):
-            raise LimitError(why)
-
-    def _turn(
-        self, claim: Claim, book: Book, chosen: Answer, options: GrantOptions
-    ) -> QueuePosition | None:
-        """Return the claim's place in the queue if others are before it; read under the lock."""
-        if not options.queues or (isinstance(chosen, GrantedGpus) and chosen.repeated):
-            return None
-        position = self._queue.position(claim.owner, book.grant_numbers)
-        return QueuePosition(position) if position > 1 else None
+    def _choice(self, claim: Claim, observation: Observation, options: GrantOptions) -> GrantChoice:
+        if claim.duration_s is not None:
+            check_duration(claim.duration_s)
+        return GrantChoice(self._queue, claim, observation, options)
 
     def commit(self, owner: str) -> CommitRefusal | None:
         """See `Ledger.commit`."""
@@ -181,8 +149,15 @@ class FallbackLedger(DelegatingLedger):
         if refusal is not None:
             self.last_answer = None
         elif not is_job_owner(owner):
-            self._queue.served(owner)
+            self._leave_queue_served(owner)
         return refusal
+
+    def _leave_queue_served(self, owner: str) -> None:
+        """Take note that the owner waits no more; its grant stands, whatever fails here."""
+        try:
+            self._queue.served(owner)
+        except NodeStateError as exc:
+            self._log(log_line("no-queue", node=self._node, reason=error_text(exc)))
 
     def release(
         self, node: str, owner: str, reason: str, gpus: Sequence[str] = (), by: str = ""

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from canhazgpu.errors import BookUnknownError, NodeStateError
 from canhazgpu.ledger.local.book.book import Book
@@ -31,15 +30,14 @@ from canhazgpu.ledger.local.book.served_boot import ServedBoot
 from canhazgpu.ledger.local.jobs.job_record import JobRecord
 from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.ledger.local.outage import read_outage
+from canhazgpu.ledger.local.runs.run_files import RunFiles
+from canhazgpu.ledger.local.runs.run_record import RunRecord
 from canhazgpu.ledger.values import RECORD_ERRORS
 from canhazgpu.logfmt import log_line
 from canhazgpu.node.boot_clock import uptime_s
 from canhazgpu.node.process_id import ProcessId
 from canhazgpu.node.processes import is_alive
 from canhazgpu.node.state_files import file_lock, make_directory, read_if_owned, write_atomically
-
-if TYPE_CHECKING:
-    from canhazgpu.ledger.local.runs.run_record import RunRecord
 
 
 class BookFile:
@@ -121,8 +119,6 @@ class BookFile:
 
     def living_runs(self) -> list[RunRecord]:
         """Return the records of people's runs whose commands live."""
-        from canhazgpu.ledger.local.runs.run_files import RunFiles  # noqa: PLC0415 - where a book is missing
-
         runs = RunFiles(self._path.parent).read(self._boot_id)
         return [one for one in runs if self._is_alive(one.command)]
 
