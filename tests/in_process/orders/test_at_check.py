@@ -35,7 +35,7 @@ def kind_of(site: Site) -> OrderReaderKind | None:
 
 
 def environment(site: Site) -> Mapping[str, str]:
-    return site.on_node.environ
+    return {**site.on_node.environ, "CANHAZGPU_AGENT_ORDERS": "check"}
 
 
 def test_the_check_carries_out_what_was_ordered(site: Site) -> None:
@@ -63,6 +63,17 @@ def test_a_check_says_whether_the_node_has_an_agent(site: Site) -> None:
     with listen(path, 0o666):
         carry_out_at_check(request, in_agent=False)
     assert kind_of(site) is OrderReaderKind.AGENT
+
+
+def test_where_the_agent_waits_for_orders_the_check_takes_none(site: Site) -> None:
+    with site.server.client() as direct:
+        direct.rpush(order_keys(NODE).orders, f"{'a' * 32} {{}}")
+        request = CheckRequest({**environment(site), "CANHAZGPU_AGENT_ORDERS": "await"})
+        carry_out_at_check(request, in_agent=True)
+        assert direct.llen(order_keys(NODE).orders) == 1
+        carry_out_at_check(request, in_agent=False)
+
+        assert direct.llen(order_keys(NODE).orders) == 0
 
 
 def test_a_check_that_was_not_confirmed_takes_nothing(site: Site) -> None:

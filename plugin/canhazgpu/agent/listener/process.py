@@ -45,6 +45,7 @@ from canhazgpu.agent.watcher.runs.runs_watch import RunsWatch
 from canhazgpu.config.host_role import has_own_gpus
 from canhazgpu.config.schema import AgentConfig, Config
 from canhazgpu.errors import NodeStateError
+from canhazgpu.in_process.orders.at_check import AWAIT
 from canhazgpu.ledger.store.url import EMBEDDED
 from canhazgpu.node.identity import node_name, state_dir
 from canhazgpu.schedulers.slurm.job_check.node_environment import node_environment
@@ -110,7 +111,7 @@ def run_agent(read_config: Callable[[], Config], environ: Mapping[str, str], rel
 def _order_reader(reader: OrderReaderProcess, config: Config) -> OrderReaderStarter | None:
     """Return what starts the order reader; None where the health check takes the orders."""
     # Nobody but this node reaches its private server, so nobody orders there.
-    awaits = config.agent.orders == "await" and config.store.url != EMBEDDED
+    awaits = config.agent.orders == AWAIT and config.store.url != EMBEDDED
     return OrderReaderStarter(reader.run) if awaits else None
 
 

@@ -1,4 +1,4 @@
-"""Carry out a node's orders with its health check: where no agent runs, nothing else looks."""
+"""Carry out a node's orders with its health check, where no agent waits for them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from canhazgpu.schedulers.slurm.hook.failure import hook_error_text
 if TYPE_CHECKING:
     from canhazgpu.service.jobs import CheckRequest
 
+AWAIT = "await"
 CONFIRM_LIMIT_S = 0.0
 """A request that was confirmed is confirmed: nothing is asked a second time."""
 
@@ -36,6 +37,8 @@ def carry_out_at_check(request: CheckRequest, *, in_agent: bool) -> None:
             return
         node = node_name(config.node, request.environment)
         has_agent = in_agent or agent_listens(state_dir(config.node, node))
+        if has_agent and config.agent.orders == AWAIT:
+            return
         kind = OrderReaderKind.AGENT if has_agent else OrderReaderKind.CHECK
         take_and_carry_out(node, adapters, kind)
     except Exception as exc:
