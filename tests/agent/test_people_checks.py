@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from ledgers.people_world import DURATION_S, PeopleWorld, Person
-from ledgers.request_world import World, never_stale
+from ledgers.request_world import World, never_stale, raw
 
 from canhazgpu.ledger.local import book_grants, book_releases, rebuild, reconcile
 from canhazgpu.ledger.local.book import book, book_transaction, disagreement, grant_steps
@@ -17,7 +17,7 @@ from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.local.published_ledger import PublishedLedger
 from canhazgpu.ledger.local.queue import node_queue
 from canhazgpu.ledger.port import GrantOptions
-from canhazgpu.ledger.values import CommitRefusal, QueuePosition, Waiter
+from canhazgpu.ledger.values import CommitRefusal, Event, QueuePosition, Reservation, Waiter
 
 GPU = ("GPU-0",)
 
@@ -89,6 +89,20 @@ def a_release_by_a_command_without_the_agent(world: PeopleWorld) -> None:
     world.forget(person)
     contact(world)
     assert world.held_in_book() == world.held_in_store() == {}
+
+
+def a_store_that_loses_what_was_granted_at_the_second_time(world: PeopleWorld) -> None:
+    """The first handler was killed; what the second one did first was to undo its grant."""
+    person = asked_until(world, "confirmed", is_run=True)
+    world.kill(person.workers[0])
+    asked_until(world, person=person)
+    assert person.holds
+    with raw() as client:
+        client.delete(f"canhazgpu:{{{world.node}}}:reservations")
+    assert world.held_in_store() == {}
+    contact(world)
+    world.check_invariants()
+    assert world.held_in_store() == {person.name: set(GPU)}
 
 
 def an_old_copy_with_what_was_released(world: PeopleWorld) -> None:
@@ -183,6 +197,10 @@ def yielding(make: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *given: tuple(replace(one, yields=True) for one in make(*given))
 
 
+def any_release(events: Sequence[Event], one: Reservation, *, is_own: bool) -> Event | None:
+    return next((event for event in events if event.kind == "release"), None)
+
+
 def without_peer_gone(*given: Any) -> CommitRefusal | None:
     why = grant_steps.commit_refusal(*given)
     return None if why is CommitRefusal.PEER_GONE else why
@@ -224,6 +242,12 @@ CHECKS: dict[str, tuple[Story, Any, str, Any]] = {
         reconcile,
         "find_release",
         lambda *given, **named: None,
+    ),
+    "an undone grant is no release of the next one": (
+        a_store_that_loses_what_was_granted_at_the_second_time,
+        reconcile,
+        "find_release",
+        any_release,
     ),
     "who was released stays so": (
         an_old_copy_with_what_was_released,

@@ -14,13 +14,15 @@ from canhazgpu.ledger.local.book.book_and_store import (
     revived_owners,
 )
 from canhazgpu.ledger.local.book.grant_steps import extension_entry
-from canhazgpu.ledger.release_reasons import EXPIRED
+from canhazgpu.ledger.release_reasons import EXPIRED, NOT_COMMITTED
 from canhazgpu.ledger.values import Event, NodeView, Reservation
 
 RESTORED_REASON = "restored: the store had lost it"
 REVIVED_REASON = "the node had released it: the store had an old copy"
 GONE_REASON = "its processes are gone"
 JOB_GONE_REASON = "job gone"
+ROUNDED_S = 0.002
+"""The store and the book's file round the time of a grant down to milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ def find_release(events: Iterable[Event], one: Reservation, *, is_own: bool) -> 
     """Return the recorded release of a reservation that the store lacks, None if it was lost.
 
     The end of the node's own reservation is the book's: that the store let it expire is no release.
+    Neither is that of an earlier grant to the same owner, which the node may have undone in the
+    very moment of this one.
     """
     return next(
         (
@@ -72,7 +76,8 @@ def find_release(events: Iterable[Event], one: Reservation, *, is_own: bool) -> 
             and event.claim is not None
             and event.claim.owner == one.claim.owner
             and event.at >= one.granted_at
-            and not (is_own and event.reason == EXPIRED)
+            and (event.granted_at or event.at) >= one.granted_at - ROUNDED_S
+            and not (is_own and event.reason in (EXPIRED, NOT_COMMITTED))
         ),
         None,
     )
