@@ -36,8 +36,9 @@ def node(tmp_path: Path) -> Node:
     return Node(tmp_path / "state")
 
 
-def entry(number: int | str, ends_at: float | None = None, **request: object) -> QueuedRequest:
-    return QueuedRequest(replace(waiter(run(number)), since=5.0, renewed_at=5.0), request, ends_at)
+def entry(number: int | str, ends_at: float | None = None, count: int = 1) -> QueuedRequest:
+    waiting = waiter(run(number), count=count)
+    return QueuedRequest(replace(waiting, since=5.0, renewed_at=5.0), ends_at)
 
 
 def test_a_missing_file_is_an_empty_queue(node: Node) -> None:
@@ -54,26 +55,26 @@ def test_waiters_stand_in_the_order_of_their_coming(node: Node) -> None:
 
 
 def test_an_entry_is_read_as_it_was_written(node: Node) -> None:
-    given = entry("é", 107.5, gpus=2, nested={"a": [None, 1.5]})
+    given = entry("é", 107.5, count=2)
     node.queue().join(given)
     assert node.queue().entries() == (given,)
 
 
-def test_a_heartbeat_keeps_since_when_and_what_for(node: Node) -> None:
-    first = entry(1, 200.0, gpus=2)
+def test_a_heartbeat_keeps_since_when_one_waits(node: Node) -> None:
+    first = entry(1, 200.0)
     node.queue().join(first)
-    later = replace(first.waiter, since=9.0, renewed_at=9.0, count=3)
-    node.queue().join(QueuedRequest(later))
+    later = replace(first.waiter, since=9.0, renewed_at=9.0)
+    node.queue().join(QueuedRequest(later, 200.0))
     (known,) = node.queue().entries()
     assert known == replace(first, waiter=replace(later, since=5.0))
 
 
 def test_who_asks_anew_keeps_its_place(node: Node) -> None:
     for number in (1, 2):
-        node.queue().join(entry(number, gpus=4))
-    assert node.queue().join(entry(1, 300.0, gpus=2)) == 1
+        node.queue().join(entry(number, 200.0, count=4))
+    assert node.queue().join(entry(1, 300.0, count=2)) == 1
     first = node.queue().entries()[0]
-    assert (first.request, first.ends_at_uptime_s) == ({"gpus": 2}, 300.0)
+    assert (first.waiter.count, first.ends_at_uptime_s) == (2, 300.0)
 
 
 def test_who_leaves_is_named(node: Node) -> None:
@@ -88,10 +89,10 @@ def test_who_leaves_is_named(node: Node) -> None:
 
 def test_one_lets_all_others_pass(node: Node) -> None:
     for number in (1, 2, 3):
-        node.queue().join(entry(number, gpus=number))
+        node.queue().join(entry(number, count=number))
     node.queue().move_to_end("run:1")
     assert node.owners() == ["run:2", "run:3", "run:1"]
-    assert node.queue().entries()[2].request == {"gpus": 1}
+    assert node.queue().entries()[2] == entry(1)
 
 
 def test_a_waiter_whose_time_is_over_has_left(node: Node) -> None:
@@ -127,7 +128,7 @@ def test_what_is_no_queue_is_logged_and_empty(node: Node, content: str) -> None:
     assert node.owners() == ["run:2"]
 
 
-@pytest.mark.parametrize("garbled", ["waiter", "request", "ends_at_uptime_s"])
+@pytest.mark.parametrize("garbled", ["waiter", "ends_at_uptime_s"])
 def test_an_entry_that_cannot_be_read_makes_no_queue(node: Node, garbled: str) -> None:
     node.queue().join(entry(1))
     data = json.loads((node.place / QUEUE_FILE).read_text())

@@ -221,7 +221,7 @@ class FallbackLedger(DelegatingLedger):
         return self._queue.join(QueuedRequest(waiter))
 
     def wait_in_queue(self, entry: QueuedRequest, limits: UserLimits = NO_LIMITS) -> int:
-        """Join this node's queue as `join_queue`, and keep what was asked for.
+        """Join this node's queue as `join_queue`, until the waiter gives up.
 
         Raises `LimitError` for a new entry that is more than these limits of its user's allow.
         """

@@ -46,7 +46,7 @@ class NodeQueue:
     def join(self, entry: QueuedRequest, limits: UserLimits = NO_LIMITS) -> int:
         """Enter it at the end, or in its owner's place; return the position, from 1.
 
-        The times of its waiter are set here. What was asked for stays where the entry says nothing.
+        The times of its waiter are set here.
         Raises `LimitError` where its user may not wait for more.
         """
         check_duration(entry.waiter.lease_s)

@@ -1,10 +1,10 @@
-"""The node's own queue as values: who waits, in which order, and what was asked for; pure."""
+"""The node's own queue as values: who waits, in which order and until when; pure."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import replace
 from typing import Any
 
 from canhazgpu.frozen_dataclass import dataclass
@@ -19,12 +19,11 @@ class QueuedRequest:
     """One who waits for GPUs of the node.
 
     `waiter` is what everybody sees; its times are seconds since the epoch by the node's estimate of
-    the store's clock. `request` is what was asked for, as JSON values that the ledger does not
-    read. `ends_at_uptime_s` is when the waiter gives up, None for never; it leaves the queue then.
+    the store's clock. `ends_at_uptime_s` is when the waiter gives up, in seconds since the node's
+    boot, None for never; it leaves the queue then.
     """
 
     waiter: Waiter
-    request: Mapping[str, Any] = field(default_factory=dict)
     ends_at_uptime_s: float | None = None
 
     @property
@@ -40,13 +39,12 @@ Entries = tuple[QueuedRequest, ...]
 def with_entry(entries: Entries, entry: QueuedRequest) -> Entries:
     """Return the queue with the entry: in its owner's place, or at the end.
 
-    Since when it waits stays, and so does what was asked for where the entry says nothing of it.
+    Since when it waits stays.
     """
     before = next((one for one in entries if one.owner == entry.owner), None)
     if before is None:
         return (*entries, entry)
-    waiter = replace(entry.waiter, since=before.waiter.since)
-    renewed = replace(entry if entry.request else before, waiter=waiter)
+    renewed = replace(entry, waiter=replace(entry.waiter, since=before.waiter.since))
     return tuple(renewed if one is before else one for one in entries)
 
 
@@ -80,7 +78,6 @@ def queue_to_bytes(entries: Entries, node: str, boot_id: str | None) -> bytes:
                 "since_ms": int(one.waiter.since * 1000),
                 "renewed_ms": int(one.waiter.renewed_at * 1000),
             },
-            "request": dict(one.request),
             "ends_at_uptime_s": one.ends_at_uptime_s,
         }
         for one in entries
@@ -103,11 +100,8 @@ def queue_from_bytes(content: bytes, node: str, boot_id: str | None) -> Entries:
 
 
 def _entry_from_dict(data: Mapping[str, Any]) -> QueuedRequest:
-    waiter, request, ends_at = data["waiter"], data["request"], data["ends_at_uptime_s"]
-    if not isinstance(request, dict):
-        raise TypeError("a request is an object")
+    waiter, ends_at = data["waiter"], data["ends_at_uptime_s"]
     return QueuedRequest(
         waiter_from_dict(str(waiter["owner"]), waiter),
-        request,
         None if ends_at is None else float(ends_at),
     )
