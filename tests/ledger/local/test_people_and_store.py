@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 from collections.abc import Iterator
@@ -467,3 +468,18 @@ def test_the_releases_before_are_known_with_the_user(node: Node) -> None:
     node.agent().release(node.name, run(1).owner, "end")
     mine = GrantOptions(affinity=True)
     assert node.agent().reserve_count(run(2), 1, node.seen(), mine) == GrantedGpus(gpus(2))
+
+
+def test_a_book_that_knows_jobs_alone_is_read(node: Node) -> None:
+    """The former release's: what people hold, the store decides then."""
+    node.hold(job(1), 0)
+    node.hold(run(1), 1)
+    data = json.loads((node.place / "book.json").read_text())
+    # What that release reads as its own.
+    assert data["own"] == [job(1).owner]
+    for key in ("own_people", "released_by", "ended"):
+        del data[key]
+    (node.place / "book.json").write_text(json.dumps(data))
+    assert node.shown() == {uuid(0): job(1).owner, uuid(1): run(1).owner}
+    node.store.release(node.name, run(1).owner, "end")
+    assert node.shown() == node.in_book() == {uuid(0): job(1).owner}
