@@ -9,9 +9,9 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from canhazgpu.allocation.progress import Progress
@@ -45,12 +45,41 @@ def terminal_height() -> int | None:
     return shutil.get_terminal_size().lines if sys.stdout.isatty() else None
 
 
+class ExecuteInCallerError(BaseException):
+    """The command is to be executed elsewhere: by the process for which this one works."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        super().__init__()
+        self.command = tuple(command)
+        self.environment = environment
+
+
+def reads_terminal() -> bool:
+    """Return whether the command talks to a terminal: it reads one, and writes to one."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def check_executable(command: Sequence[str], environ: Mapping[str, str]) -> None:
+    """Raise `CommandError` for a command that this process cannot execute."""
+    from canhazgpu.people.command_exec import check_command  # noqa: PLC0415 - only to run one
+
+    check_command(command, environ)
+
+
+def execute_here(command: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
+    """Execute the command in this process; raises `CommandError` where that fails."""
+    from canhazgpu.people.command_exec import exec_command  # noqa: PLC0415 - only to run one
+
+    exec_command(command, environ)
+
+
 @dataclass(frozen=True, slots=True)
 class App:
     """The dependencies of the commands, in ``ctx.obj``; tests give their own.
 
     `clock` is monotonic, in seconds. `config_file` and `overrides` are the options --config and
-    --set.
+    --set. `check_command` and `execute` look at and execute a command of the user's, where the
+    user's process is.
     """
 
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
@@ -64,6 +93,9 @@ class App:
     height: Callable[[], int | None] = terminal_height
     progress: Callable[[], Progress] = open_progress
     sleep: Callable[[float], None] = time.sleep
+    reads_terminal: Callable[[], bool] = reads_terminal
+    check_command: Callable[[Sequence[str], Mapping[str, str]], None] = check_executable
+    execute: Callable[[Sequence[str], Mapping[str, str]], NoReturn] = execute_here
 
     def service(self) -> NodeService:
         """Return the node's service; commands ask it for everything about GPUs."""

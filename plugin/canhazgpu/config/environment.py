@@ -15,10 +15,13 @@ from canhazgpu.frozen_dataclass import dataclass
 
 CONFIG_VARIABLE = "CANHAZGPU_CONFIG"
 PREFIX = "CANHAZGPU_"
-NON_KEY_VARIABLES = frozenset({CONFIG_VARIABLE, "CANHAZGPU_OWNER", "CANHAZGPU_GPUS"})
+NON_KEY_VARIABLES = frozenset(
+    {CONFIG_VARIABLE, "CANHAZGPU_AGENT_SOCKET", "CANHAZGPU_OWNER", "CANHAZGPU_GPUS"}
+)
 """Variables with the prefix that are canhazgpu's own and no keys.
 
-CANHAZGPU_OWNER marks the processes of a run; CANHAZGPU_GPUS tells jobs and runs their GPUs."""
+CANHAZGPU_AGENT_SOCKET is where the node's agent is. CANHAZGPU_OWNER marks the processes of a run;
+CANHAZGPU_GPUS tells jobs and runs their GPUs."""
 
 _MIN_SIMILARITY = 0.75
 _KEYS_ARE_LISTED = "'canhazgpu config show' lists the keys"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from canhazgpu.config import EffectiveConfig, load
 from canhazgpu.config.environment import refuse_misspelt_variables
+from canhazgpu.node.processes import this_process
 from canhazgpu.node.users import Caller, this_caller
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from canhazgpu.ledger.port import Ledger
     from canhazgpu.ledger.store.connect import Role
     from canhazgpu.ledger.store.orders import OrderStore
+    from canhazgpu.node.process_id import ProcessId
     from canhazgpu.probe.port import GpuProbe
+    from canhazgpu.schedulers.slurm.control.enclosing_job import EnclosingJob
     from canhazgpu.status.scheduler_jobs import JobLookup
 
 
@@ -57,12 +60,29 @@ def open_job_lookup(slurm: SlurmConfig, environ: Mapping[str, str]) -> JobLookup
     return SqueueLookup(slurm, environ)
 
 
+def find_job_around(environ: Mapping[str, str], node: str) -> EnclosingJob | None:
+    """Return the scheduler's job that encloses the caller, by its environment."""
+    from canhazgpu.schedulers.slurm.control.enclosing_job import find_enclosing_job  # noqa: PLC0415 - only for a run
+
+    return find_enclosing_job(environ, node)
+
+
+def new_owner(type_: str) -> str:
+    """Return a new owner's token."""
+    from canhazgpu.ledger.values import new_owner_token  # noqa: PLC0415 - only for grants
+
+    return new_owner_token(type_)
+
+
 @dataclass(frozen=True, slots=True)
 class Adapters:
     """The adapters of the in-process service; tests give their own.
 
     `clock` is monotonic, in seconds. `config_file` and `overrides` come from the options --config
-    and --set.
+    and --set. `environ` is the node's environment, which names its configuration, and
+    `command_environ` that of a command to run, where it is another one. `process` is the process
+    that asks, `new_owner` makes the token of its reservation. `node_ledger` opens the ledger of the
+    node's book for a process that may decide with it.
     """
 
     environ: Mapping[str, str]
@@ -74,6 +94,16 @@ class Adapters:
     ledger: Callable[[StoreConfig, Role], Ledger] = open_ledger
     orders: Callable[[StoreConfig], OrderStore] = open_orders
     job_lookup: Callable[[SlurmConfig, Mapping[str, str]], JobLookup] = open_job_lookup
+    command_environ: Mapping[str, str] | None = None
+    process: Callable[[], ProcessId] = this_process
+    new_owner: Callable[[str], str] = new_owner
+    job_around: Callable[[Mapping[str, str], str], EnclosingJob | None] = find_job_around
+    node_ledger: Callable[[str, Config], Ledger] | None = None
+
+    @property
+    def environ_of_command(self) -> Mapping[str, str]:
+        """The environment of a command that the caller runs."""
+        return self.environ if self.command_environ is None else self.command_environ
 
     def effective_config(self, extra_overrides: Mapping[str, str] | None = None) -> EffectiveConfig:
         """Read the configuration in force; `extra_overrides` win over everything else.
@@ -113,8 +143,21 @@ class Adapters:
         Raises `ConfigError` for a variable of the environment that is a misspelt key.
         """
         refuse_misspelt_variables(self.environ)
+        if self.node_ledger is not None:
+            from canhazgpu.node.identity import node_name  # noqa: PLC0415 - as below
+
+            return self.node_ledger(node_name(config.node, self.environ), config)
         self._deliver_journal_as_root(config)
         return self._open_writer(config)
+
+    def granting_ledger(self, node: str, config: Config) -> Ledger:
+        """Return the ledger by which people are granted GPUs of this node, as `writer`."""
+        ledger = self.writer(config)
+        if self.node_ledger is not None:
+            return ledger
+        from canhazgpu.in_process.node_book import heeding_node  # noqa: PLC0415 - only for grants
+
+        return heeding_node(node, config, ledger)
 
     def _open_writer(self, config: Config) -> Ledger:
         if self.ledger is open_ledger:
@@ -128,7 +171,8 @@ class Adapters:
 
     def _deliver_journal_as_root(self, config: Config) -> None:
         """Send the store what this node's hooks did without it: only root may read that."""
-        if not self.caller().rights.may_administrate:
+        administrates = self.caller().rights.may_administrate
+        if self.node_ledger is not None or not administrates:
             return
         from canhazgpu.in_process.node_book import deliver_pending_journal  # noqa: PLC0415 - only for root
         from canhazgpu.node.identity import node_name  # noqa: PLC0415

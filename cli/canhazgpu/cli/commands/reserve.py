@@ -60,9 +60,7 @@ def reserve(
     request = ReserveRequest(parse_gpu_request(options), duration)
     answer = app.service().reserve(request, app.progress())
     if isinstance(answer, ThroughScheduler):
-        from canhazgpu.people.command_exec import exec_command  # noqa: PLC0415 - only through Slurm
-
-        exec_command(answer.command, answer.environment)
+        app.execute(answer.command, answer.environment)
     if not isinstance(answer, Reserved):
         raise_unavailable(answer)
     warn_of_unreserved_use(answer)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from canhazgpu.cli.app import App
+from canhazgpu.cli.app import App, ExecuteInCallerError
 from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.cli.options.gpu_request import gpu_request_options, parse_gpu_request
 from canhazgpu.cli.options.param_types import DURATION
@@ -18,12 +18,7 @@ from canhazgpu.cli.terminal.grant_messages import (
     warn_of_unreserved_use,
 )
 from canhazgpu.errors import NodeStateError, StoreError, UnavailableError
-from canhazgpu.people.command_exec import (
-    EXIT_NOT_EXECUTABLE,
-    EXIT_NOT_FOUND,
-    check_command,
-    exec_command,
-)
+from canhazgpu.people.command_exec import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND
 from canhazgpu.service.grants import RunInsideJob, RunRequest, RunStarted, ThroughScheduler
 
 if TYPE_CHECKING:
@@ -83,31 +78,33 @@ def run(
         tuple(command),
         timeout,
         end_if_lost,
-        on_terminal=sys.stdin.isatty() and sys.stdout.isatty(),
+        on_terminal=app.reads_terminal(),
     )
-    check_command(command, app.environ)
+    app.check_command(command, app.environ)
     service = app.service()
     answer = service.start_run(request, app.progress())
     if isinstance(answer, RunStarted):
-        _exec_started(service, answer, request)
+        _exec_started(app, service, answer, request)
     if isinstance(answer, ThroughScheduler):
-        exec_command(answer.command, answer.environment)
+        app.execute(answer.command, answer.environment)
     if isinstance(answer, RunInsideJob):
         devices = ",".join(answer.devices)
         text = f"canhazgpu: inside Slurm job {answer.job_id}: using its GPUs {devices}"
         click.echo(text, err=True)
-        exec_command(command, answer.environment)
+        app.execute(command, answer.environment)
     raise_unavailable(answer)
 
 
-def _exec_started(service: NodeService, run: RunStarted, request: RunRequest) -> NoReturn:
-    """Execute the command in this process; if that fails, release its GPUs."""
+def _exec_started(app: App, service: NodeService, run: RunStarted, request: RunRequest) -> NoReturn:
+    """Execute the command; if that fails, release its GPUs."""
     try:
         print_named_gpus(run, request.gpus)
         warn_of_unreserved_use(run)
         sys.stdout.flush()
         sys.stderr.flush()
-        exec_command(request.command, run.environment)
+        app.execute(request.command, run.environment)
+    except ExecuteInCallerError:
+        raise
     except BaseException:
         service.cancel_run(run.owner)
         raise

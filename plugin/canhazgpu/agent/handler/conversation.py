@@ -85,6 +85,10 @@ class Conversation:
         self._move(HandlerEvent.OUTCOME_DECIDED)
         if self._send(interface.reply(parameters)):
             self._move(HandlerEvent.ANSWER_SENT)
+        self.report_served()
+
+    def report_served(self) -> None:
+        """Tell the listener that the request was carried out."""
         self._report(Report(os.getpid(), self._method, is_served=True))
 
     def _wait_for_confirm(self) -> HandlerEvent:

@@ -53,4 +53,7 @@ class ProvenConversation(Conversation):
         return bool((pid, uid) == (peer.pid, peer.uid))
 
     def _is_confirm(self, call: Call) -> bool:
-        return super()._is_confirm(call) and call.parameters.get("nonce") == self._nonce
+        return super()._is_confirm(call) and self._is_nonce(call)
+
+    def _is_nonce(self, call: Call) -> bool:
+        return bool(call.parameters.get("nonce") == self._nonce)

@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -21,6 +22,7 @@ from canhazgpu.agent.request import Door, Request
 from canhazgpu.agent.wire import interface
 from canhazgpu.agent.wire.framing import Inbox, Message, WireError, decode
 from canhazgpu.agent.wire.interface import Call
+from canhazgpu.frozen_dataclass import dataclass
 
 NEXT_CALL_WAIT_S = 2.0
 MAX_CALLS = 16
@@ -28,31 +30,29 @@ MAX_CALLS = 16
 CRASHED = 70
 """EX_SOFTWARE of sysexits.h."""
 
-HookRunner = Callable[[Conversation, Call], None]
-"""Carries out a hook's request and answers it."""
-JobCheckRunner = Callable[[Request], None]
-"""Carries out a request for the check of a job and answers it."""
+
+@dataclass(frozen=True, slots=True)
+class Runners:
+    """What carries out the requests and answers them: of hooks, of tasks, of people."""
+
+    hook: Callable[[Conversation, Call], None]
+    job_check: Callable[[Request], None]
+    command: Callable[[Request, Call], None]
 
 
-def run_handler(
-    request: Request, run_hook_request: HookRunner, run_job_check: JobCheckRunner
-) -> NoReturn:
+def run_handler(request: Request, runners: Runners) -> NoReturn:
     """Be the handler of this request; the process ends with it."""
     become = partial(become_fresh, {request.connection.fileno(), request.reports})
     _run(
         become,
         lambda: request,
         request.reports,
-        lambda taken: serve(taken, run_hook_request, run_job_check),
+        lambda taken: serve(taken, runners),
     )
 
 
 def run_spare_handler(
-    end: socket.socket,
-    reports: int,
-    prepare: Callable[[], None],
-    run_hook_request: HookRunner,
-    run_job_check: JobCheckRunner,
+    end: socket.socket, reports: int, prepare: Callable[[], None], runners: Runners
 ) -> NoReturn:
     """Be a handler whose request comes later, at this end of a pair; it may never come."""
 
@@ -64,7 +64,7 @@ def run_spare_handler(
         with end:
             return receive_handed(end, reports)
 
-    _run(become, wait, reports, lambda taken: serve(taken, run_hook_request, run_job_check))
+    _run(become, wait, reports, lambda taken: serve(taken, runners))
 
 
 def _run(
@@ -95,7 +95,7 @@ def _run(
         os._exit(status)
 
 
-def serve(request: Request, run_hook_request: HookRunner, run_job_check: JobCheckRunner) -> None:
+def serve(request: Request, runners: Runners) -> None:
     """Answer the request, and the calls that follow on its connection."""
     inbox, frame = Inbox(request.rest), request.frame
     for _ in range(MAX_CALLS):
@@ -104,10 +104,13 @@ def serve(request: Request, run_hook_request: HookRunner, run_job_check: JobChec
         except WireError:
             return
         if call.method in interface.HOOK_METHODS:
-            _serve_hook(request, call, run_hook_request)
+            _serve_hook(request, call, runners.hook)
             return
         if call.method == interface.CHECK_JOB:
-            run_job_check(request)
+            runners.job_check(request)
+            return
+        if call.method == interface.COMMAND:
+            runners.command(replace(request, rest=inbox.rest), call)
             return
         send_message(request.connection, answer_to(request, call))
         write_report(request.reports, Report(os.getpid(), call.method, is_served=True))
@@ -133,7 +136,7 @@ def answer_to(request: Request, call: Call) -> Message:
         )
     if call.method == interface.GET_INTERFACE_DESCRIPTION:
         return _description(call.parameters.get("interface"))
-    if call.method == interface.CONFIRM:
+    if call.method in (interface.CONFIRM, interface.PROCEED):
         return interface.error(interface.OUT_OF_TURN)
     if (wanted := call.method.rpartition(".")[0]) not in interface.INTERFACES:
         return interface.error(interface.INTERFACE_NOT_FOUND, {"interface": wanted})
@@ -154,7 +157,9 @@ def interface_description(name: str) -> str:
     return file.read_text("utf-8")
 
 
-def _serve_hook(request: Request, call: Call, run_hook_request: HookRunner) -> None:
+def _serve_hook(
+    request: Request, call: Call, run_hook_request: Callable[[Conversation, Call], None]
+) -> None:
     if request.door is not Door.HOOKS or not request.peer.is_root:
         send_message(request.connection, interface.error(interface.NOT_PERMITTED))
         return

@@ -12,10 +12,12 @@ from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
+from canhazgpu.agent.command_runner import CommandRunner
+from canhazgpu.agent.handler.command_request import run_command_request
 from canhazgpu.agent.handler.hook_request import run_hook_request
 from canhazgpu.agent.handler.job_check_request import refuse_job_check, run_job_check
 from canhazgpu.agent.handler.preparation import prepare_handler
-from canhazgpu.agent.handler.serve import run_handler, run_spare_handler
+from canhazgpu.agent.handler.serve import Runners, run_handler, run_spare_handler
 from canhazgpu.agent.listener.admission import Admission, Limits
 from canhazgpu.agent.listener.forking import HANDLED_SIGNALS
 from canhazgpu.agent.listener.helpers import Helpers
@@ -54,10 +56,16 @@ STOP_GRACE_S = 75.0
 """How long requests that are under way may go on after SIGTERM; a second SIGTERM ends them."""
 
 
-def run_agent(read_config: Callable[[], Config], environ: Mapping[str, str], release: str) -> None:
+def run_agent(
+    read_config: Callable[[], Config],
+    environ: Mapping[str, str],
+    release: str,
+    commands: CommandRunner,
+) -> None:
     """Serve until SIGTERM. Raises `NodeStateError` where another agent runs, and `ConfigError`.
 
-    `read_config` reads the configuration anew; the watcher calls it, too.
+    `read_config` reads the configuration anew; the watcher calls it, too. `commands` carries out
+    what people type.
     """
     config = read_config()
     node = node_name(config.node, environ)
@@ -66,24 +74,27 @@ def run_agent(read_config: Callable[[], Config], environ: Mapping[str, str], rel
     lock = lock_agent(directory)
     manager = ServiceManager(environ)
     import_everything()
+    commands.preload()
     keep_for_handlers(config, node, environ)
     freeze()
     sockets = agent_directory(directory)
     is_node = has_own_gpus(config)
+    scanner_socket, of_node = sockets / SCANNER_SOCKET, node_environment(environ)
     history = History(release, node, os.getpid(), config.agent.role)
-    watching = Watcher(node, directory, environ, read_config, sockets / SCANNER_SOCKET)
+    watching = Watcher(node, directory, environ, read_config, scanner_socket)
     watcher = WatcherStarter(JournalWatch(directory), RunsWatch(directory), watching.run)
     reader = OrderReaderProcess(node, environ, read_config)
-    run_hook = partial(run_hook_request, sockets / SCANNER_SOCKET)
-    of_job = partial(run_job_check, sockets / SCANNER_SOCKET, node_environment(environ))
-    check_job = of_job if is_node else refuse_job_check
+    of_job = partial(run_job_check, scanner_socket, of_node)
+    runners = Runners(
+        partial(run_hook_request, scanner_socket),
+        of_job if is_node else refuse_job_check,
+        partial(run_command_request, scanner_socket, of_node, commands),
+    )
     prepare = partial(prepare_handler, environ)
     reports = Reports()
-    spare = SpareHandler(
-        lambda end: run_spare_handler(end, reports.write_end, prepare, run_hook, check_job)
-    )
+    spare = SpareHandler(lambda end: run_spare_handler(end, reports.write_end, prepare, runners))
     try:
-        of_scanner = _listening(sockets / SCANNER_SOCKET, 0o600) if is_node else nullcontext()
+        of_scanner = _listening(scanner_socket, 0o600) if is_node else nullcontext()
         with _signals() as stopped, of_scanner as scanner:
             with _doors(sockets, of_node=is_node) as doors:
                 helpers = Helpers(history.fault)
@@ -95,7 +106,7 @@ def run_agent(read_config: Callable[[], Config], environ: Mapping[str, str], rel
                     doors,
                     Admission(_limits(config.agent)),
                     history,
-                    lambda request: run_handler(request, run_hook, check_job),
+                    lambda request: run_handler(request, runners),
                     helpers,
                     reports=reports,
                 )

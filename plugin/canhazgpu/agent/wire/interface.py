@@ -22,7 +22,9 @@ JOB_START = f"{INTERFACE}.JobStart"
 JOB_END = f"{INTERFACE}.JobEnd"
 CHECK = f"{INTERFACE}.Check"
 CHECK_JOB = f"{INTERFACE}.CheckJob"
+COMMAND = f"{INTERFACE}.Command"
 CONFIRM = f"{INTERFACE}.Confirm"
+PROCEED = f"{INTERFACE}.Proceed"
 STATUS = f"{INTERFACE}.Status"
 GET_INFO = f"{SERVICE}.GetInfo"
 GET_INTERFACE_DESCRIPTION = f"{SERVICE}.GetInterfaceDescription"
@@ -44,10 +46,11 @@ HOOK_VARIABLES = frozenset({"CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", "TZ"})
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call of one method."""
+    """A call of one method; with `more` its caller takes any number of replies."""
 
     method: str
     parameters: Mapping[str, Any]
+    more: bool = False
 
 
 def parse_call(message: Message) -> Call:
@@ -55,7 +58,7 @@ def parse_call(message: Message) -> Call:
     method, parameters = message.get("method"), message.get("parameters", {})
     if not isinstance(method, str) or not isinstance(parameters, dict):
         raise WireError("a call has a method and an object of parameters")
-    return Call(method, parameters)
+    return Call(method, parameters, message.get("more") is True)
 
 
 def environment_of(call: Call) -> dict[str, str]:
@@ -77,6 +80,11 @@ def is_for_hooks(name: str) -> bool:
 def reply(parameters: Mapping[str, Any]) -> Message:
     """Return the answer to a call."""
     return {"parameters": dict(parameters)}
+
+
+def reply_of_several(parameters: Mapping[str, Any]) -> Message:
+    """Return an answer that another one follows."""
+    return {"parameters": dict(parameters), "continues": True}
 
 
 def error(name: str, parameters: Mapping[str, Any] | None = None) -> Message:

@@ -17,7 +17,6 @@ from canhazgpu.errors import StoreError
 from canhazgpu.gpu.ids import resolve_gpus
 from canhazgpu.in_process.grants.limits import refuse_over_limit, requested_count, user_limits
 from canhazgpu.in_process.grants.scan_prospects import scan_prospects
-from canhazgpu.in_process.node_book import heeding_node
 from canhazgpu.ledger.port import GrantOptions
 from canhazgpu.ledger.release_reasons import GAVE_UP
 from canhazgpu.ledger.store.connect import import_client
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from canhazgpu.in_process.adapters import Adapters
     from canhazgpu.ledger.port import Ledger
     from canhazgpu.ledger.values import Claim, NodeView
+    from canhazgpu.node.process_id import ProcessId
     from canhazgpu.probe.port import GpuProbe
     from canhazgpu.service.grants import GpuRequest
 
@@ -146,7 +146,7 @@ class ReserveAttempts:
             count=self._request.count,
             gpus=self._selected_gpus,
             boot_id=boot_id(),
-            processes=(this_process(),),
+            processes=self._acquisition.claim.processes or (this_process(),),
             pid_namespace=pid_namespace(),
             lease_s=self._acquisition.config.run.lease_s,
             profile=self._request.profile,
@@ -158,7 +158,7 @@ def open_acquisition(adapters: Adapters, config: Config, claim: Claim) -> Acquis
     node = node_name(config.node, adapters.environ)
     # Before a signal may raise: what is imported halfway stays broken, and then releases no GPU.
     import_client(config.store)
-    ledger = heeding_node(node, config, adapters.writer(config))
+    ledger = adapters.granting_ledger(node, config)
     probe = adapters.open_probe(node, config)
     limits = user_limits(config, adapters.caller())
     return Acquisition(node, config, open_allocator(node, probe, ledger), ledger, claim, limits)
@@ -180,11 +180,11 @@ def open_allocator(
     return GpuAllocator(node, liveness, probe, ledger, before_commit=before_commit)
 
 
-def with_this_process(claim: Claim) -> Claim:
+def with_process(claim: Claim, process: ProcessId) -> Claim:
     """Return the claim bound to the life of this process."""
     return replace(
         claim,
         boot_id=boot_id(),
-        processes=(this_process(),),
+        processes=(process,),
         pid_namespace=pid_namespace(),
     )

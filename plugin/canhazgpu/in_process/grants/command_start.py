@@ -10,7 +10,7 @@ from canhazgpu.in_process.grants.acquisition import Acquisition, open_allocator
 from canhazgpu.ledger.release_reasons import COMMAND_NOT_STARTED
 from canhazgpu.node.daemonize import spawn_daemon
 from canhazgpu.node.run_marker import new_run_marker
-from canhazgpu.people.command_exec import run_environment
+from canhazgpu.people.command_environment import run_environment
 from canhazgpu.people.run_monitor import MonitoredRun, RunMonitor, run_monitor_process
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class CommandStart:
         """
         try:
             environment = run_environment(
-                self._adapters.environ,
+                self._adapters.environ_of_command,
                 self._marker,
                 self._grant.gpus,
                 self._acquisition.config.run.export,

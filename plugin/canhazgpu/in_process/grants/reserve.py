@@ -11,9 +11,9 @@ from canhazgpu.in_process.adapters import threshold_override
 from canhazgpu.in_process.grants.limits import refuse_what_site_forbids
 from canhazgpu.in_process.grants.via_slurm import refuse_unsupported_via_slurm
 from canhazgpu.ledger.release_reasons import GAVE_UP
-from canhazgpu.ledger.values import MANUAL, Claim, new_owner_token
+from canhazgpu.ledger.values import MANUAL, Claim
 from canhazgpu.node.identity import node_name
-from canhazgpu.people.command_exec import visible_devices
+from canhazgpu.people.command_environment import visible_devices
 from canhazgpu.schedulers.slurm.control.srun_commands import salloc_command
 from canhazgpu.service.grants import DEFAULT_RESERVE_S, Reserved, ThroughScheduler
 
@@ -41,13 +41,13 @@ def reserve(
         command = salloc_command(
             node, gpus.count, duration_s, gpus.note or "", profile=gpus.profile
         )
-        return ThroughScheduler(tuple(command), adapters.environ)
+        return ThroughScheduler(tuple(command), adapters.environ_of_command)
     refuse_what_site_forbids(config, caller, gpus)
     from canhazgpu.in_process.grants.acquisition import open_acquisition  # noqa: PLC0415 - not via Slurm
 
     # The claim names no boot and no process: a person's reservation survives both.
     claim = Claim(
-        new_owner_token(MANUAL),
+        adapters.new_owner(MANUAL),
         MANUAL,
         caller.user,
         caller.uid,

@@ -9,9 +9,8 @@ from canhazgpu.config.host_role import require_gpus_to_hold
 from canhazgpu.errors import InputError
 from canhazgpu.in_process.grants.limits import refuse_what_site_forbids
 from canhazgpu.in_process.grants.via_slurm import refuse_unsupported_via_slurm
-from canhazgpu.ledger.values import RUN, Claim, new_owner_token
+from canhazgpu.ledger.values import RUN, Claim
 from canhazgpu.node.identity import node_name
-from canhazgpu.schedulers.slurm.control.enclosing_job import find_enclosing_job
 from canhazgpu.schedulers.slurm.control.srun_commands import srun_command
 from canhazgpu.service.grants import RunStarted, ThroughScheduler
 
@@ -34,7 +33,7 @@ def start_run(
     config = adapters.effective_config(threshold_override(gpus.memory_threshold_mb)).config
     require_gpus_to_hold(config)
     node = node_name(config.node, adapters.environ)
-    if (job := find_enclosing_job(adapters.environ, node)) is not None:
+    if (job := adapters.job_around(adapters.environ_of_command, node)) is not None:
         from canhazgpu.in_process.grants.run_inside_job import run_inside_job  # noqa: PLC0415 - only there
 
         return run_inside_job(adapters, config, job, node, request)
@@ -48,16 +47,16 @@ def start_run(
             terminal=request.on_terminal,
             limit_s=request.timeout_s,
         )
-        return ThroughScheduler(tuple(command), adapters.environ)
+        return ThroughScheduler(tuple(command), adapters.environ_of_command)
     from canhazgpu.in_process.grants.acquisition import (  # noqa: PLC0415 - not through Slurm
         open_acquisition,
-        with_this_process,
+        with_process,
     )
 
     caller = adapters.caller()
     refuse_what_site_forbids(config, caller, gpus)
-    claim = Claim(new_owner_token(RUN), RUN, caller.user, caller.uid, note=gpus.note)
-    acquisition = open_acquisition(adapters, config, with_this_process(claim))
+    claim = Claim(adapters.new_owner(RUN), RUN, caller.user, caller.uid, note=gpus.note)
+    acquisition = open_acquisition(adapters, config, with_process(claim, adapters.process()))
     outcome = acquisition.acquire(gpus, progress, for_command=True)
     from canhazgpu.allocation.allocator import Grant  # noqa: PLC0415 - imported by now
     from canhazgpu.in_process.grants.command_start import CommandStart  # noqa: PLC0415 - only after a grant

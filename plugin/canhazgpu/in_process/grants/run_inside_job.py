@@ -37,7 +37,7 @@ def run_inside_job(
         )
     variables = job.variables(count)
     devices = tuple(variables["CUDA_VISIBLE_DEVICES"].split(","))
-    return RunInsideJob(job.job_id, devices, {**adapters.environ, **variables})
+    return RunInsideJob(job.job_id, devices, {**adapters.environ_of_command, **variables})
 
 
 def _refuse_run_limits(job: EnclosingJob, request: RunRequest) -> None:

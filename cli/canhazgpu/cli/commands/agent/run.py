@@ -37,6 +37,7 @@ def run(app: App, node: str | None) -> None:
       canhazgpu agent run --node gpu01
     """  # noqa: D301 - click reads the character: keep these lines
     from canhazgpu.agent.listener.process import run_agent  # noqa: PLC0415 - imports all that hooks need
+    from canhazgpu.cli.through_agent.runner import ClickRunner  # noqa: PLC0415
     from canhazgpu.node.users import require_root  # noqa: PLC0415
 
     require_root("run the node's agent")
@@ -45,4 +46,4 @@ def run(app: App, node: str | None) -> None:
     reader = replace(app, environ=environ)
     if (file := reader.effective_config().file) is not None:
         environ["CANHAZGPU_CONFIG"] = str(file)
-    run_agent(lambda: reader.effective_config().config, environ, VERSION)
+    run_agent(lambda: reader.effective_config().config, environ, VERSION, ClickRunner())

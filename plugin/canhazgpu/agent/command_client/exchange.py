@@ -1,0 +1,89 @@
+"""The messages between a command's client and the agent: one call, and what comes back."""
+
+import errno
+
+from canhazgpu.agent.command_client.caller import call_parameters
+from canhazgpu.agent.hook_client import INTERFACE, NotServed, connect, decoded
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    from collections.abc import Iterator
+    from typing import Any
+
+NEEDED_VERSION = 3
+READY_WAIT_S = 20.0
+
+
+class AgentBusy(Exception):
+    """It serves as many requests of this user, or of all, as it takes."""
+
+
+class AgentEnded(Exception):
+    """The connection broke before the outcome came."""
+
+
+def ask(path: str, arguments: "list[str]") -> "Iterator[dict[str, Any]]":
+    """Yield what the command writes and its outcome; nothing is done unless something is yielded.
+
+    Raises `AgentBusy`, `NotServed`, `OSError` and `AgentEnded`.
+    """
+    try:
+        connection, _ = connect(path)
+    except BlockingIOError as exc:
+        raise AgentBusy from exc
+    messages = received(connection)
+    send(
+        connection, f'{{"method":"{INTERFACE}.Command","parameters":{call_parameters(arguments)}}}'
+    )
+    ready = parameters_of(next(messages))
+    if ready["interface"] < NEEDED_VERSION or not str(ready["nonce"]).isalnum():
+        raise NotServed
+    nonce = f'{{"nonce":"{ready["nonce"]}"}}'
+    send(connection, f'{{"method":"{INTERFACE}.Proceed","parameters":{nonce},"more":true}}')
+    # The command may wait for as long as its user has said.
+    connection.settimeout(None)
+    for message in messages:
+        yield parameters_of(message)
+        if not message.get("continues"):
+            return
+
+
+def send(connection: "_socket.socket", message: str) -> None:
+    """Send a message; an agent that refuses at once has said why before it closed."""
+    try:
+        connection.sendall(f"{message}\0".encode())
+    except (BrokenPipeError, ConnectionResetError):
+        return
+
+
+def received(connection: "_socket.socket") -> "Iterator[dict[str, Any]]":
+    """Yield the messages that come; raises `AgentEnded` where no more come."""
+    connection.settimeout(READY_WAIT_S)
+    rest = b""
+    while True:
+        try:
+            chunk = connection.recv(1 << 16)
+        except ConnectionResetError:
+            chunk = b""
+        if not chunk:
+            raise AgentEnded
+        *frames, rest = (rest + chunk).split(b"\0")
+        for frame in frames:
+            yield decoded(frame.decode())
+
+
+def parameters_of(message: "dict[str, Any]") -> "dict[str, Any]":
+    """Return the parameters; raises `AgentBusy`, `NotServed` and `OSError` for an error."""
+    error = str(message.get("error", ""))
+    if error in (f"{INTERFACE}.Busy", f"{INTERFACE}.Unavailable"):
+        raise AgentBusy
+    if error.startswith("org.varlink.service."):
+        # It is of a release that does not carry out commands.
+        raise NotServed
+    if error:
+        raise PermissionError(errno.EPERM, f"it refuses: {error.rpartition('.')[2]}")
+    found = message.get("parameters")
+    if type(found) is not dict:
+        raise OSError(errno.EPROTO, "it answered with something else")
+    return found

@@ -1,0 +1,129 @@
+"""The client of people's commands: sends what was typed to the node's agent, writes the answer.
+
+The installed program calls it before it imports anything else. Starting Python is most of its time,
+so it imports what is built into Python alone. Where there is no agent, it returns, and the program
+goes on in its own process.
+"""
+
+import errno
+import posix
+import time
+
+from canhazgpu.agent.agent_socket import (
+    CONFIG_VARIABLE,
+    NODE_NAME_VARIABLES,
+    SOCKET_VARIABLE,
+    STATE_DIR_VARIABLE,
+    agent_socket,
+)
+from canhazgpu.agent.command_client.caller import is_terminal
+from canhazgpu.agent.command_client.exchange import AgentBusy, AgentEnded, ask
+from canhazgpu.agent.command_client.outcome import (
+    SIGINT,
+    SIGPIPE,
+    end_by_signal,
+    fail,
+    finish,
+    pass_on,
+    require_executable,
+)
+from canhazgpu.agent.command_client.words import (
+    AGENT_COMMANDS,
+    ASKED_AGAIN,
+    Words,
+    command_of_run,
+    is_live_view,
+    words_of,
+)
+from canhazgpu.agent.hook_client import NotServed
+
+COMPLETION = b"_CANHAZGPU_COMPLETE"
+PATIENCE_S = 60.0
+"""Longest time to wait for an agent that is busy with this user's requests, or that starts anew."""
+PAUSE_S = 0.2
+ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED, errno.EACCES, errno.ELOOP)
+
+
+def ask_agent_first(arguments: "list[str]") -> None:
+    """Have the command carried out, and end with its exit status, or become its command.
+
+    Returns where this process is to do it itself: there is no agent, the command is none of the
+    agent's, or root named another configuration. Nothing was done then.
+    """
+    words = words_of(arguments)
+    path = agent_for(words)
+    if not path or is_live_view_on_terminal(words, arguments):
+        return
+    if command := command_of_run(words, arguments):
+        require_executable(command)
+    try:
+        _Asking(path, words.command in ASKED_AGAIN).run(arguments)
+    except KeyboardInterrupt:
+        pass_on(2, "\n")
+        end_by_signal(SIGINT)
+    except BrokenPipeError:
+        end_by_signal(SIGPIPE)
+
+
+def agent_for(words: Words) -> str:
+    """Return the socket of the agent that is to carry this out, "" for none."""
+    if words.command not in AGENT_COMMANDS and COMPLETION not in posix.environ:
+        return ""
+    if words.is_configured and posix.geteuid() == 0:
+        return ""
+    names = (SOCKET_VARIABLE, CONFIG_VARIABLE, STATE_DIR_VARIABLE, *NODE_NAME_VARIABLES)
+    found = ((name, posix.environ.get(name.encode())) for name in names)
+    variables = {
+        name: value.decode("utf-8", "surrogateescape") for name, value in found if value is not None
+    }
+    return agent_socket(variables, words.config_file, words.node)
+
+
+def is_live_view_on_terminal(words: Words, arguments: "list[str]") -> bool:
+    """Return whether this process has to show the answers: it reads the terminal's keys."""
+    on_terminal = is_terminal(1) and posix.environ.get(b"TERM") != b"dumb"
+    return on_terminal and is_live_view(words, arguments)
+
+
+class _Asking:
+    """Asks until there is an outcome, and once more where that does no harm."""
+
+    def __init__(self, path: str, is_asked_again: bool) -> None:
+        self._path = path
+        self._is_asked_again = is_asked_again
+        self._began = False
+        self._told = False
+        self._ends_at = time.monotonic() + PATIENCE_S
+
+    def run(self, arguments: "list[str]") -> None:
+        """End with the outcome; returns where no agent can be asked."""
+        while why := self._try(arguments):
+            if time.monotonic() >= self._ends_at:
+                fail(why)
+            if not self._told:
+                pass_on(2, f"canhazgpu: {why}; trying again for {PATIENCE_S:g} s\n")
+                self._told = True
+            time.sleep(PAUSE_S)
+
+    def _try(self, arguments: "list[str]") -> str:
+        """Return why it has to be tried again, "" where there is nobody to ask."""
+        try:
+            for outcome in ask(self._path, arguments):
+                self._began = True
+                finish(outcome)
+        except AgentBusy:
+            return "the node's agent serves as many requests as it takes"
+        except NotServed:
+            return "no agent serves this node any more" if self._began else ""
+        except BrokenPipeError:
+            raise
+        except AgentEnded:
+            pass
+        except OSError as exc:
+            if exc.errno in ABSENT and not self._began:
+                return ""
+            return f"the node's agent gives no answer: {exc.strerror or exc}"
+        why = "the node's agent ended before it had answered"
+        if self._began and not self._is_asked_again:
+            fail(why)
+        return why

@@ -1,0 +1,40 @@
+"""How the agent has a command carried out that somebody typed: the port to the command line.
+
+The agent is below the commands and imports none of them; whoever starts it gives it a runner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from canhazgpu.agent.wire.command_line import CommandLine
+from canhazgpu.frozen_dataclass import dataclass
+from canhazgpu.service.port import NodeService
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """A command for the caller to execute in its own place, with these variables set."""
+
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+
+
+class CommandRunner(Protocol):
+    """Carries out commands in a handler."""
+
+    def preload(self) -> None:
+        """Import everything that a command may need."""
+        ...
+
+    def changes_something(self, arguments: tuple[str, ...]) -> bool:
+        """Return whether the command may change anything; one that only looks may go on."""
+        ...
+
+    def run(self, line: CommandLine, open_service: Callable[[], NodeService]) -> int | Execution:
+        """Return the command's exit status, or what the caller is to execute.
+
+        It writes to `sys.stdout` and `sys.stderr`, and raises nothing that a user's mistake causes.
+        """
+        ...

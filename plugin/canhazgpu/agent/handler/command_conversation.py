@@ -1,0 +1,94 @@
+"""The messages with a process that has a command carried out for it."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from fcntl import F_GETFL, F_SETFL, F_SETOWN, fcntl
+from types import FrameType
+from typing import Any
+
+from canhazgpu.agent.command_runner import Execution
+from canhazgpu.agent.handler.calling_process import ConnectedProcess
+from canhazgpu.agent.handler.proven_conversation import ProvenConversation
+from canhazgpu.agent.request import Request
+from canhazgpu.agent.request_state import HandlerEvent
+from canhazgpu.agent.wire import interface
+from canhazgpu.agent.wire.framing import encode
+from canhazgpu.agent.wire.interface import Call
+
+
+class CommandConversation(ProvenConversation):
+    """`ProvenConversation` of a command: the outcome is a stream of what the command writes."""
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(request, interface.COMMAND)
+        self._takes_several = False
+        self._kept = {"output": "", "errors": ""}
+
+    def process(self) -> ConnectedProcess:
+        """Return the process that asks; only where `pidfd` is not None."""
+        if self.pidfd is None:
+            raise AssertionError("the process has ended before")
+        return ConnectedProcess(self._request.peer, self.pidfd)
+
+    def _is_confirm(self, call: Call) -> bool:
+        if call.method != interface.PROCEED or not self._is_nonce(call):
+            return False
+        self._takes_several = call.more
+        return True
+
+    def write_output(self, text: str) -> None:
+        """Send what the command wrote to its standard output; raises `OSError`."""
+        self._write("output", text)
+
+    def write_errors(self, text: str) -> None:
+        """Send what the command wrote to its standard error; raises `OSError`."""
+        self._write("errors", text)
+
+    def _write(self, name: str, text: str) -> None:
+        if not self._takes_several:
+            # A caller that takes one reply gets everything with it.
+            self._kept[name] += text
+            return
+        told = {"output": "", "errors": "", name: text}
+        self._request.connection.sendall(encode(interface.reply_of_several(told)))
+
+    def end(self, outcome: int | Execution) -> bool:
+        """Send the command's outcome; return whether it was sent."""
+        told: dict[str, Any] = dict(self._kept)
+        if isinstance(outcome, Execution):
+            told["execute"] = {
+                "arguments": list(outcome.arguments),
+                "environment": dict(outcome.environment),
+            }
+        else:
+            told["status"] = outcome
+        self._move(HandlerEvent.OUTCOME_DECIDED)
+        sent = self._send(interface.reply(told))
+        if sent:
+            self._move(HandlerEvent.ANSWER_SENT)
+        self.report_served()
+        return sent
+
+    def end_with_peer(self) -> None:
+        """From now on end this process when the caller is gone: nothing is left to be done.
+
+        Without it, a process that waits for the store would never learn of it.
+        """
+        connection = self._request.connection
+        connection.settimeout(None)
+
+        def end_if_gone(_number: int, _frame: FrameType | None) -> None:
+            poll = select.poll()
+            poll.register(connection, select.POLLRDHUP)
+            if poll.poll(0):
+                self.report_served()
+                os._exit(0)
+
+        signal.signal(signal.SIGIO, end_if_gone)
+        fcntl(connection, F_SETOWN, os.getpid())
+        fcntl(connection, F_SETFL, fcntl(connection, F_GETFL) | os.O_ASYNC)
+        # It may have gone before.
+        end_if_gone(0, None)

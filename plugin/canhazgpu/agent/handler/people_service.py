@@ -1,0 +1,127 @@
+"""The node's service for the process at the other end of a connection.
+
+Who asks, the kernel says. What is decided, the node's own configuration and book decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+
+from canhazgpu.agent.handler.command_conversation import CommandConversation
+from canhazgpu.agent.scanner.client import ScannerSource
+from canhazgpu.agent.wire.command_line import CommandLine
+from canhazgpu.config.load import load
+from canhazgpu.config.schema import Config
+from canhazgpu.errors import InputError
+from canhazgpu.gpu.process_job import identified_job, is_of_another_node, job_text
+from canhazgpu.in_process.adapters import Adapters
+from canhazgpu.in_process.service import InProcessService
+from canhazgpu.node.identity import boot_id, state_dir
+from canhazgpu.node.process_id import ProcessId
+from canhazgpu.node.processes import identify_process
+from canhazgpu.node.users import Caller, user_name
+from canhazgpu.probe.node_probe import NodeProbe
+from canhazgpu.probe.port import GpuProbe
+from canhazgpu.schedulers.slurm.attribution.attribution import hook_attribution
+from canhazgpu.schedulers.slurm.conf.node_conf import conf_path, has_mps
+from canhazgpu.schedulers.slurm.control.enclosing_job import EnclosingJob, find_enclosing_job
+from canhazgpu.schedulers.slurm.environment import SCHEDULER_TYPE
+from canhazgpu.schedulers.slurm.job_check.node_environment import with_recorded_conf
+from canhazgpu.service.port import NodeService
+
+TOKEN_DIGITS = 16
+"""Of the hash in an owner's token, as many as a random token has."""
+
+
+def open_people_service(
+    scanner_socket: Path,
+    environ: Mapping[str, str],
+    conversation: CommandConversation,
+    line: CommandLine,
+) -> NodeService:
+    """Return the service of this node for the conversation's peer; opens nothing yet."""
+    asking = _AskingProcess(scanner_socket, with_recorded_conf(environ), conversation, line)
+    return InProcessService(asking.adapters())
+
+
+class _AskingProcess:
+    """What the kernel says of the process that asks."""
+
+    def __init__(
+        self,
+        scanner_socket: Path,
+        environ: Mapping[str, str],
+        conversation: CommandConversation,
+        line: CommandLine,
+    ) -> None:
+        self._scanner_socket = scanner_socket
+        self._environ = environ
+        self._conversation = conversation
+        self._line = line
+        self._process = conversation.process()
+
+    def adapters(self) -> Adapters:
+        return Adapters(
+            self._environ,
+            caller=self._caller,
+            probe=self._open_probe,
+            command_environ=self._line.variables,
+            process=self._process_id,
+            new_owner=self._owner,
+            job_around=self._job_around,
+        )
+
+    def _caller(self) -> Caller:
+        uid = self._process.uid
+        return Caller(uid, user_name(uid) or str(uid), uid == 0)
+
+    def _process_id(self) -> ProcessId:
+        found = identify_process(self._process.pid)
+        try:
+            self._process.require_alive()
+        except ProcessLookupError:
+            found = None
+        if found is None:
+            raise InputError("the process that asked has ended")
+        return found
+
+    def _owner(self, type_: str) -> str:
+        """Return the token of this very request: asked again, it is the same owner's."""
+        process = self._process_id()
+        facts = (boot_id(), process.pid, process.started, self._process.uid, self._line.request)
+        digest = sha256(repr((type_, *facts)).encode()).hexdigest()
+        return f"{type_}:{digest[:TOKEN_DIGITS]}"
+
+    def _open_probe(self, node: str, config: Config, environ: Mapping[str, str]) -> GpuProbe:
+        conf, directory = conf_path(environ), state_dir(config.node, node)
+        return NodeProbe(
+            node,
+            config.validation,
+            hook_attribution(conf, node, directory),
+            lambda: has_mps(conf, node),
+            ScannerSource(self._scanner_socket, conf, directory),
+        )
+
+    def _job_around(self, variables: Mapping[str, str], node: str) -> EnclosingJob | None:
+        """Return the job that the process is in; its control group says which, if there is one.
+
+        The job's devices are told by the variables that Slurm gave it. Somebody who states others
+        sees what is stated, and holds nothing.
+        """
+        said = find_enclosing_job(variables, node)
+        config = load(self._environ).config
+        attribution = hook_attribution(conf_path(self._environ), node, state_dir(config.node, node))
+        try:
+            job = attribution(self._process.control_groups())
+        except ProcessLookupError as exc:
+            raise InputError("the process that asked has ended") from exc
+        if job is None or is_of_another_node(job):
+            return said
+        if said is None or job != identified_job(SCHEDULER_TYPE, said.job_id):
+            raise InputError(
+                f"this process is in {job_text(job)}, and its environment does not say so:"
+                " start it with the environment that the job had"
+            )
+        return said
