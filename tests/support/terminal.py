@@ -34,6 +34,9 @@ class Terminal:
         self.pid, self._terminal = pty.fork()
         if self.pid == 0:
             try:
+                # They are ignored in what a script starts in the background, but not in a shell.
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
+                signal.signal(signal.SIGQUIT, signal.SIG_DFL)
                 _set_size(0, rows, columns)
                 os.chdir(cwd or ".")
                 os.execvpe(command[0], list(command), env)

@@ -54,6 +54,14 @@ class ExecuteInCallerError(BaseException):
         self.environment = environment
 
 
+def find_agent() -> str:
+    """Return the socket of the agent that carries out this program's command, "" for none."""
+    from canhazgpu.agent.command_client.main import agent_for  # noqa: PLC0415 - few commands ask it
+    from canhazgpu.agent.command_client.words import words_of  # noqa: PLC0415
+
+    return agent_for(words_of(sys.argv[1:]))
+
+
 def reads_terminal() -> bool:
     """Return whether the command talks to a terminal: it reads one, and writes to one."""
     return sys.stdin.isatty() and sys.stdout.isatty()
@@ -93,6 +101,7 @@ class App:
     height: Callable[[], int | None] = terminal_height
     progress: Callable[[], Progress] = open_progress
     sleep: Callable[[float], None] = time.sleep
+    agent: Callable[[], str] = find_agent
     reads_terminal: Callable[[], bool] = reads_terminal
     check_command: Callable[[Sequence[str], Mapping[str, str]], None] = check_executable
     execute: Callable[[Sequence[str], Mapping[str, str]], NoReturn] = execute_here

@@ -86,6 +86,15 @@ class RunningAgent:
         }
 
     @property
+    def config_environ(self) -> dict[str, str]:
+        """The environment of a command that has the agent's configuration."""
+        return {name: self.environ[name] for name in ("CANHAZGPU_CONFIG", "SLURMD_NODENAME")}
+
+    def hide_config(self) -> None:
+        """From now on only root reads the configuration."""
+        self._config.chmod(0o600)
+
+    @property
     def hooks_socket(self) -> Path:
         return agent_directory(self.state_dir) / HOOKS_SOCKET
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from canhazgpu.cli.options.status_filter import (
 )
 from canhazgpu.cli.options.value_completion import complete_nodes
 from canhazgpu.cli.status_display.renderer import StatusRenderer
+from canhazgpu.cli.suggestions import ARGUMENTS
 from canhazgpu.cli.terminal.colour import use_colour
 from canhazgpu.errors import NodeStateError, ScanError, StoreError
 
@@ -41,6 +43,17 @@ def _reject_nan(
     if value is not None and math.isnan(value):
         raise click.BadParameter("'nan' is no number of seconds")
     return value
+
+
+def _parse_size(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    columns, _, lines = value.partition("x")
+    if not (columns.isdecimal() and lines.isdecimal() and len(value) < 16):
+        raise click.BadParameter("a size is COLUMNSxLINES")
+    return int(columns), int(lines)
 
 
 @click.command(
@@ -87,6 +100,7 @@ def _reject_nan(
     help=f"Show it again every {DEFAULT_WATCH_S:g} seconds, or as many as are given, until q"
     " or Ctrl-C.",
 )
+@click.option("--as-frame", "frame", hidden=True, callback=_parse_size)
 @color_option
 @json_option
 @click.pass_context
@@ -138,19 +152,47 @@ def status(
     from canhazgpu.service.status import StatusRequest  # noqa: PLC0415 - not for the help
 
     app: App = context.obj
-    renderer = _renderer(context, watching=watch_s is not None, options=options)
+    watching = watch_s is not None or options["frame"] is not None
+    renderer = _renderer(context, watching=watching, options=options)
     request = StatusRequest(
         tuple(nodes),
         options["memory_threshold"],
         names_caller=renderer.mine,
         revocations=renderer.mine and not renderer.watching,
     )
-    if watch_s is None:
+    if options["frame"] is not None:
+        _print_frame(app, request, renderer, options["frame"])
+    elif watch_s is None:
         _print_once(app, request, renderer)
+    elif agent := app.agent():
+        _watch_agent(context, agent, watch_s)
     else:
         from canhazgpu.cli.status_display.live_view import watch_status  # noqa: PLC0415 - only with --watch
 
         watch_status(app, request, renderer, watch_s)
+
+
+def _print_frame(
+    app: App, request: StatusRequest, renderer: StatusRenderer, size: tuple[int, int]
+) -> None:
+    """Print one frame of a live view that another process shows."""
+    from canhazgpu.cli.status_display.live_view import LiveView  # noqa: PLC0415 - only for a view
+    from canhazgpu.cli.status_display.watch import Size  # noqa: PLC0415
+
+    click.echo(json.dumps(LiveView(app, request, renderer, 0.0).shown(Size(*size))))
+
+
+def _watch_agent(context: click.Context, agent: str, watch_s: float) -> None:
+    """Show on this terminal what the node's agent reads."""
+    from canhazgpu.cli.status_display.agent_view import AgentView, asked_at  # noqa: PLC0415 - only with --watch
+    from canhazgpu.cli.status_display.live_view import show_view  # noqa: PLC0415
+
+    words = context.find_root().meta[ARGUMENTS]
+    view = AgentView(asked_at(agent), words, watch_s)
+    show_view(context.obj, view, watch_s, on_screen=True)
+    if view.fault is not None:
+        click.echo(f"Error: {view.fault[1]}", err=True)
+        context.exit(view.fault[0])
 
 
 def _renderer(context: click.Context, *, watching: bool, options: dict[str, Any]) -> StatusRenderer:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from canhazgpu.cli.app import App
 from canhazgpu.cli.status_display.missing import missing_error
@@ -21,7 +21,7 @@ from canhazgpu.cli.status_display.watch import (
 )
 from canhazgpu.cli.terminal.colour import is_dumb_terminal
 from canhazgpu.cli.terminal.text import printable
-from canhazgpu.errors import CanhazgpuError, InputError, error_text
+from canhazgpu.errors import CanhazgpuError, InputError, advice_for, error_text
 from canhazgpu.node.termination_signals import raise_on_termination_signals
 from canhazgpu.status.json_format import iso_time
 
@@ -40,24 +40,47 @@ def watch_status(
     Raises `InputError`; shows every other `CanhazgpuError` in place of the status, and raises it at
     the end if the last status had it.
     """
-    view = _LiveView(app, request, renderer, interval_s)
+    view = LiveView(app, request, renderer, interval_s)
     on_screen = (
         app.width() is not None and not renderer.as_json and not is_dumb_terminal(app.environ)
     )
-    with contextlib.ExitStack() as stack:
-        # Ctrl-C is the normal end of a watch.
-        stack.enter_context(contextlib.suppress(KeyboardInterrupt, QuitWatchError))
-        received = stack.enter_context(raise_on_termination_signals())
-        show: FrameOutput = print_frame if renderer.as_json else PrintOnChange()
-        sleep = app.sleep
-        if on_screen:
-            show, sleep = stack.enter_context(_screen(view))
-        show_repeatedly(view.read_frame, show, interval_s, received, clock=app.clock, sleep=sleep)
+    show_view(app, view, interval_s, on_screen=on_screen, as_json=renderer.as_json)
     if view.fault is not None:
         raise view.fault
 
 
-class _LiveView:
+class View(Protocol):
+    """What is shown again and again."""
+
+    def read_frame(self) -> Frame:
+        """Return what to show now."""
+        ...
+
+    def title(self, at: float, *, reads_keys: bool) -> str:
+        """Return the line above what is of this time (seconds since the epoch)."""
+        ...
+
+    def toggle_layout(self) -> None:
+        """From now on show the tables in place of the summary, or the other way round."""
+        ...
+
+
+def show_view(
+    app: App, view: View, interval_s: float, *, on_screen: bool, as_json: bool = False
+) -> None:
+    """Show the view every `interval_s` seconds, until Ctrl-C or the key q."""
+    with contextlib.ExitStack() as stack:
+        # Ctrl-C is the normal end of a watch.
+        stack.enter_context(contextlib.suppress(KeyboardInterrupt, QuitWatchError))
+        received = stack.enter_context(raise_on_termination_signals())
+        show: FrameOutput = print_frame if as_json else PrintOnChange()
+        sleep = app.sleep
+        if on_screen:
+            show, sleep = stack.enter_context(_screen(view))
+        show_repeatedly(view.read_frame, show, interval_s, received, clock=app.clock, sleep=sleep)
+
+
+class LiveView:
     """Reads the status again and again; `fault` is the error of the last one, if any."""
 
     def __init__(
@@ -90,15 +113,24 @@ class _LiveView:
         return Frame(lambda size: self._lines(answer, size), answer.nodes[0].read_at, key)
 
     def title(self, at: float, *, reads_keys: bool) -> str:
-        """Return the line above the status of this time (seconds since the epoch)."""
-        clock = time.strftime("%H:%M:%S", time.localtime(at))
-        end = "q" if reads_keys else "Ctrl-C"
-        chosen = f"  {printable(self._renderer.filter_text)}" if self._renderer.filter_text else ""
-        return f"{clock}  every {self._interval_s:g} s, until {end}{chosen}"
+        """See `View.title`."""
+        text = self._renderer.filter_text
+        return frame_title(at, self._interval_s, text, reads_keys=reads_keys)
 
     def toggle_layout(self) -> None:
-        """From now on show the tables in place of the summary, or the other way round."""
+        """See `View.toggle_layout`."""
         self._renderer = replace(self._renderer, summary=not self._shows_summary)
+
+    def shown(self, size: Size) -> dict[str, Any]:
+        """Return one frame for a screen of this size, as JSON values."""
+        lines = list(self.read_frame().lines(size))
+        return {
+            "lines": lines,
+            "summary": self._shows_summary,
+            "filter": self._renderer.filter_text,
+            "error": "" if self.fault is None else error_text(self.fault),
+            "exit_status": 0 if self.fault is None else advice_for(self.fault).exit_code,
+        }
 
     def _lines(self, answer: StatusAnswer, size: Size | None) -> Sequence[str]:
         width = self._app.width() if size is None else size.columns
@@ -111,8 +143,16 @@ class _LiveView:
         return [*above, *self._renderer.lines(answer, width, height)]
 
 
+def frame_title(at: float, interval_s: float, filter_text: str, *, reads_keys: bool) -> str:
+    """Return the line above a frame of this time (seconds since the epoch)."""
+    clock = time.strftime("%H:%M:%S", time.localtime(at))
+    end = "q" if reads_keys else "Ctrl-C"
+    chosen = f"  {printable(filter_text)}" if filter_text else ""
+    return f"{clock}  every {interval_s:g} s, until {end}{chosen}"
+
+
 @contextlib.contextmanager
-def _screen(view: _LiveView) -> Iterator[tuple[FrameOutput, Callable[[float], None]]]:
+def _screen(view: View) -> Iterator[tuple[FrameOutput, Callable[[float], None]]]:
     """Take the whole screen; yield what shows a frame, and what waits for keys meanwhile."""
     from canhazgpu.cli.status_display.screen import Screen  # noqa: PLC0415 - only on a terminal
     from canhazgpu.cli.status_display.terminal_mode import full_screen  # noqa: PLC0415

@@ -94,6 +94,7 @@ def _app_for(line: CommandLine, open_service: Callable[[], NodeService]) -> App:
         height=lambda: line.terminal.height,
         check_command=lambda _command, _environ: None,
         execute=execute,
+        agent=lambda: "",
         reads_terminal=lambda: line.terminal.reads_terminal,
     )
 

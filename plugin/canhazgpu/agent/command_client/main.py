@@ -32,6 +32,7 @@ from canhazgpu.agent.command_client.words import (
     ASKED_AGAIN,
     Words,
     command_of_run,
+    completed_words,
     is_live_view,
     words_of,
 )
@@ -50,11 +51,11 @@ def ask_agent_first(arguments: "list[str]") -> None:
     Returns where this process is to do it itself: there is no agent, the command is none of the
     agent's, or root named another configuration. Nothing was done then.
     """
-    words = words_of(arguments)
+    words = words_of(completed_words(posix.environ) if COMPLETION in posix.environ else arguments)
     path = agent_for(words)
     if not path or is_live_view_on_terminal(words, arguments):
         return
-    if command := command_of_run(words, arguments):
+    if COMPLETION not in posix.environ and (command := command_of_run(words, arguments)):
         require_executable(command)
     try:
         _Asking(path, words.command in ASKED_AGAIN).run(arguments)
@@ -67,7 +68,7 @@ def ask_agent_first(arguments: "list[str]") -> None:
 
 def agent_for(words: Words) -> str:
     """Return the socket of the agent that is to carry this out, "" for none."""
-    if words.command not in AGENT_COMMANDS and COMPLETION not in posix.environ:
+    if words.command not in AGENT_COMMANDS:
         return ""
     if words.is_configured and posix.geteuid() == 0:
         return ""

@@ -1,5 +1,9 @@
 """What the words of a command line say, as far as it has to be known before click is imported."""
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 AGENT_COMMANDS = (
     "admin",
     "events",
@@ -26,6 +30,13 @@ class Words:
     node = ""
     is_configured = False
     """Whether --config or --set stands before the command."""
+
+
+def completed_words(variables: "Mapping[bytes, bytes]") -> "list[str]":
+    """Return the words of the command line that a shell completes, without the program's name."""
+    if not variables.get(b"_CANHAZGPU_COMPLETE", b"").endswith(b"_complete"):
+        return []
+    return variables.get(b"COMP_WORDS", b"").decode("utf-8", "replace").split()[1:]
 
 
 def words_of(arguments: "list[str]") -> Words:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 MAX_CHARACTERS = 32 * 1024
 """Of one message."""
@@ -16,6 +20,11 @@ class CommandOutput(io.TextIOBase):
         self._send = send
         self._is_terminal = is_terminal
         self._unsent: list[str] = []
+
+    @property
+    def buffer(self) -> io.RawIOBase:
+        """The stream for who writes the bytes of a text in UTF-8."""
+        return _Bytes(self)
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -32,6 +41,9 @@ class CommandOutput(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Keep the text until the next `flush`."""
+        if not isinstance(text, str):
+            # Libraries find out so that this is a stream of text.
+            raise TypeError(f"a text stream takes no {type(text).__name__}")
         self._unsent.append(text)
         return len(text)
 
@@ -40,3 +52,23 @@ class CommandOutput(io.TextIOBase):
         text, self._unsent = "".join(self._unsent), []
         for start in range(0, len(text), MAX_CHARACTERS):
             self._send(text[start : start + MAX_CHARACTERS])
+
+
+class _Bytes(io.RawIOBase):
+    """Takes the bytes of a text."""
+
+    def __init__(self, output: CommandOutput) -> None:
+        super().__init__()
+        self._output = output
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: ReadableBuffer) -> int:
+        text = bytes(content).decode("utf-8", "replace")
+        self._output.write(text)
+        return len(bytes(content))
+
+    def flush(self) -> None:
+        if not self.closed:
+            self._output.flush()

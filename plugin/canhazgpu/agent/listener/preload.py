@@ -24,8 +24,10 @@ PACKAGES = (
     "node",
     "people",
     "probe",
+    "report",
     "schedulers",
     "service",
+    "status",
 )
 NOT_FOR_HANDLERS = frozenset({"site", "ml_model"})
 """Folders whose modules no request needs."""

@@ -39,7 +39,9 @@ VARIABLES = (
     "_CANHAZGPU_COMPLETE",
 )
 """The client has the same list."""
-TIME_ZONE = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_+,.<>/:-]{0,63}")
+COMPLETION = re.compile(r"[a-z]+_complete")
+"""Shells' requests for values; what a shell's own script says is not for the agent."""
+TIME_ZONE = re.compile(r"[A-Za-z0-9_+<-][A-Za-z0-9_+,.<>/:-]{0,63}")
 """A time zone's name or rule, and no path of a file that somebody else chose."""
 
 
@@ -124,6 +126,8 @@ def _variables(given: object) -> dict[str, str]:
         if not isinstance(value, str) or "\0" in value or len(value) > MAX_VARIABLE:
             raise WireError("variables")
         found[name] = value
+    if not COMPLETION.fullmatch(found.get("_CANHAZGPU_COMPLETE", "bash_complete")):
+        del found["_CANHAZGPU_COMPLETE"]
     if ".." in found.get("TZ", "") or not TIME_ZONE.fullmatch(found.get("TZ", "UTC")):
         del found["TZ"]
     return found
