@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pwd
 import re
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,8 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root may run an agent"),
 ]
 
-ALICE, BOB = 65001, 65002
+ALICE, BOB = (pwd.getpwnam(name).pw_uid for name in ("games", "news"))
+"""Two of the users that every Debian has."""
 TIMES = re.compile(r"\d+(\.\d+)?s\b|\d{4}-\d\d-\d\d[T ][\d:]+Z?|\"age_s\": [\d.]+|\d+\.\d{3,}")
 
 
@@ -81,6 +84,19 @@ class Connection:
         return str(reply["parameters"]["nonce"])
 
 
+@pytest.fixture
+def connect(node: AgentNode) -> Iterator[Callable[[], Connection]]:
+    """Connects to the agent, as often as is wanted."""
+    with contextlib.ExitStack() as open_ones:
+
+        def connected() -> Connection:
+            made = Connection(node)
+            open_ones.callback(made.socket.close)
+            return made
+
+        yield connected
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -129,8 +145,8 @@ def test_a_user_needs_no_configuration_and_no_store(node: AgentNode) -> None:
     reserved = node.run("reserve", "--gpus", "1", "--short", user=ALICE)
     assert reserved.returncode == 0, reserved.stderr
     shown = json.loads(node.run("status", "--json", user=BOB).stdout)
-    (held,) = [one for one in shown["nodes"][0]["gpus"] if one["state"] == "in use"]
-    assert (held["uuid"], held["user"]) == (reserved.stdout.strip(), str(ALICE))
+    (held,) = [one for one in shown["nodes"][0]["gpus"] if one["reservation"]]
+    assert (held["uuid"], held["reservation"]["user"]) == (reserved.stdout.strip(), "games")
     assert node.run("release", user=ALICE).returncode == 0
 
 
@@ -288,9 +304,9 @@ def test_a_full_disk_is_no_success(node: AgentNode) -> None:
     "words", [("hooks", "check"), ("agent", "run"), ("config", "show"), ("x",)]
 )
 def test_what_is_none_of_peoples_commands_is_refused(
-    node: AgentNode, words: tuple[str, ...]
+    connect: Callable[[], Connection], words: tuple[str, ...]
 ) -> None:
-    caller = Connection(node)
+    caller = connect()
     caller.call(interface.PROCEED, nonce=caller.ready(*words))
     reply = caller.reply()
     assert reply is not None
@@ -298,8 +314,10 @@ def test_what_is_none_of_peoples_commands_is_refused(
     assert reply["parameters"]["output"] == ""
 
 
-def test_a_caller_that_takes_one_reply_gets_everything_with_it(node: AgentNode) -> None:
-    caller = Connection(node)
+def test_a_caller_that_takes_one_reply_gets_everything_with_it(
+    node: AgentNode, connect: Callable[[], Connection]
+) -> None:
+    caller = connect()
     caller.call(interface.PROCEED, nonce=caller.ready("status", "--bad"))
     reply = caller.reply()
     assert reply is not None
@@ -309,8 +327,10 @@ def test_a_caller_that_takes_one_reply_gets_everything_with_it(node: AgentNode) 
 
 
 @pytest.mark.parametrize("nonce", ["", "0" * 32, None])
-def test_nothing_is_done_without_the_number(node: AgentNode, nonce: str | None) -> None:
-    caller = Connection(node)
+def test_nothing_is_done_without_the_number(
+    node: AgentNode, connect: Callable[[], Connection], nonce: str | None
+) -> None:
+    caller = connect()
     caller.ready("reserve", "--gpus", "1")
     caller.call(interface.PROCEED, nonce=nonce)
     reply = caller.reply()
@@ -318,17 +338,21 @@ def test_nothing_is_done_without_the_number(node: AgentNode, nonce: str | None) 
     assert "in use" not in node.run("status").stdout
 
 
-def test_nothing_is_done_for_who_gave_up(node: AgentNode) -> None:
-    caller = Connection(node)
+def test_nothing_is_done_for_who_gave_up(
+    node: AgentNode, connect: Callable[[], Connection]
+) -> None:
+    caller = connect()
     caller.ready("reserve", "--gpus", "1")
     caller.socket.close()
     node.agent.wait_until_idle()
     assert "in use" not in node.run("status").stdout
 
 
-def test_the_same_request_asked_again_gets_the_same_gpus(node: AgentNode) -> None:
+def test_the_same_request_asked_again_gets_the_same_gpus(
+    node: AgentNode, connect: Callable[[], Connection]
+) -> None:
     def reserve(request: str) -> dict[str, Any]:
-        caller = Connection(node)
+        caller = connect()
         words = ("reserve", "--gpus", "1", "--json")
         caller.call(interface.PROCEED, nonce=caller.ready(*words, request=request))
         reply = caller.reply()
@@ -343,8 +367,8 @@ def test_the_same_request_asked_again_gets_the_same_gpus(node: AgentNode) -> Non
     assert node.run("release").returncode == 0
 
 
-def test_malformed_parameters_are_named(node: AgentNode) -> None:
-    caller = Connection(node)
+def test_malformed_parameters_are_named(node: AgentNode, connect: Callable[[], Connection]) -> None:
+    caller = connect()
     caller.call(interface.COMMAND, arguments="status")
     reply = caller.reply()
     assert reply is not None

@@ -27,6 +27,11 @@ class CommandConversation(ProvenConversation):
         self._takes_several = False
         self._kept = {"output": "", "errors": ""}
 
+    @property
+    def request(self) -> Request:
+        """The connection, and what the kernel says of its peer."""
+        return self._request
+
     def process(self) -> ConnectedProcess:
         """Return the process that asks; only where `pidfd` is not None."""
         if self.pidfd is None:

@@ -9,19 +9,25 @@ from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
+from canhazgpu.agent.callers.caller import caller_of
 from canhazgpu.agent.handler.command_conversation import CommandConversation
 from canhazgpu.agent.scanner.client import ScannerSource
 from canhazgpu.agent.wire.command_line import CommandLine
+from canhazgpu.config.host_role import has_own_gpus
 from canhazgpu.config.load import load
 from canhazgpu.config.schema import Config
 from canhazgpu.errors import InputError
 from canhazgpu.gpu.process_job import identified_job, is_of_another_node, job_text
 from canhazgpu.in_process.adapters import Adapters
+from canhazgpu.in_process.book.people_ledger import people_ledger
 from canhazgpu.in_process.service import InProcessService
+from canhazgpu.ledger.local.book_grants import Committer
+from canhazgpu.ledger.port import Ledger
 from canhazgpu.node.identity import boot_id, state_dir
 from canhazgpu.node.process_id import ProcessId
-from canhazgpu.node.processes import identify_process
-from canhazgpu.node.users import Caller, user_name
+from canhazgpu.node.processes import identify_process, this_process
+from canhazgpu.node.system_log import write_syslog
+from canhazgpu.node.users import Caller
 from canhazgpu.probe.node_probe import NodeProbe
 from canhazgpu.probe.port import GpuProbe
 from canhazgpu.schedulers.slurm.attribution.attribution import hook_attribution
@@ -31,6 +37,8 @@ from canhazgpu.schedulers.slurm.environment import SCHEDULER_TYPE
 from canhazgpu.schedulers.slurm.job_check.node_environment import with_recorded_conf
 from canhazgpu.service.port import NodeService
 
+CHANGE_LIFE_S = 60.0
+"""How long a handler may take from a grant's first step to its last."""
 TOKEN_DIGITS = 16
 """Of the hash in an owner's token, as many as a random token has."""
 
@@ -61,6 +69,7 @@ class _AskingProcess:
         self._conversation = conversation
         self._line = line
         self._process = conversation.process()
+        self._known_caller: Caller | None = None
 
     def adapters(self) -> Adapters:
         return Adapters(
@@ -71,11 +80,19 @@ class _AskingProcess:
             process=self._process_id,
             new_owner=self._owner,
             job_around=self._job_around,
+            node_ledger=self._open_ledger if has_own_gpus(load(self._environ).config) else None,
         )
 
     def _caller(self) -> Caller:
-        uid = self._process.uid
-        return Caller(uid, user_name(uid) or str(uid), uid == 0)
+        if self._known_caller is None:
+            agent = load(self._environ).config.agent
+            self._known_caller = caller_of(self._conversation.request, agent)
+        return self._known_caller
+
+    def _open_ledger(self, node: str, config: Config) -> Ledger:
+        gone = self._conversation.is_gone
+        committer = Committer(this_process(), CHANGE_LIFE_S, peer_lives=lambda: not gone())
+        return people_ledger(node, config, self._environ, write_syslog, committer)
 
     def _process_id(self) -> ProcessId:
         found = identify_process(self._process.pid)
