@@ -37,6 +37,7 @@ class Conversation:
         self._inbox = Inbox(request.rest)
         self.state = HandlerState.CONNECTED
         self._peer: int | None = None
+        self._is_reported = False
         try:
             self._peer = peer_pidfd(request.connection, request.peer)
             self._move(HandlerEvent.PEER_NAMED)
@@ -88,8 +89,10 @@ class Conversation:
         self.report_served()
 
     def report_served(self) -> None:
-        """Tell the listener that the request was carried out."""
-        self._report(Report(os.getpid(), self._method, is_served=True))
+        """Tell the listener, once, that the request was carried out."""
+        if not self._is_reported:
+            self._is_reported = True
+            self._report(Report(os.getpid(), self._method, is_served=True))
 
     def _wait_for_confirm(self) -> HandlerEvent:
         ends_at = time.monotonic() + CONFIRM_WAIT_S
