@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import posix
 
+from canhazgpu.schedulers.slurm.environment import NODE_NAME
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 SOCKET_VARIABLE = "CANHAZGPU_AGENT_SOCKET"
 CONFIG_VARIABLE = "CANHAZGPU_CONFIG"
 STATE_DIR_VARIABLE = "CANHAZGPU_NODE_STATE_DIR"
-NODE_NAME_VARIABLES = ("CANHAZGPU_NODE_NAME", "SLURMD_NODENAME")
+NODE_NAME_VARIABLES = ("CANHAZGPU_NODE_NAME", NODE_NAME)
 DEFAULT_CONFIG = "/etc/canhazgpu/config.toml"
 DEFAULT_STATE_DIR = "/run/canhazgpu"
 IN_STATE_DIR = "agent/agent.sock"

@@ -3,6 +3,8 @@
 import _json
 import posix
 
+from canhazgpu.schedulers.slurm.environment import JOB_ID, NODE_NAME
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,8 +20,8 @@ VARIABLES = (
     "LC_CTYPE",
     "LINES",
     "NO_COLOR",
-    "SLURMD_NODENAME",
-    "SLURM_JOB_ID",
+    NODE_NAME,
+    JOB_ID,
     "TERM",
     "TZ",
     "_CANHAZGPU_COMPLETE",

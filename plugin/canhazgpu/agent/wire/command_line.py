@@ -14,6 +14,7 @@ from typing import Any
 from canhazgpu.agent.wire.framing import WireError
 from canhazgpu.agent.wire.interface import Call
 from canhazgpu.frozen_dataclass import dataclass
+from canhazgpu.schedulers.slurm.environment import JOB_ID, NODE_NAME
 
 MAX_ARGUMENTS = 1024
 MAX_VARIABLE = 4096
@@ -32,8 +33,8 @@ VARIABLES = (
     "LC_CTYPE",
     "LINES",
     "NO_COLOR",
-    "SLURMD_NODENAME",
-    "SLURM_JOB_ID",
+    NODE_NAME,
+    JOB_ID,
     "TERM",
     "TZ",
     "_CANHAZGPU_COMPLETE",
