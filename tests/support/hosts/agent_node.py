@@ -66,14 +66,19 @@ class AgentNode:
 
 
 @contextmanager
-def make_agent_node(gpus: int = 4, **config: dict[str, object]) -> Iterator[AgentNode]:
-    """Make one; the agent's configuration and state are root's alone, but for its socket."""
+def make_agent_node(
+    gpus: int = 4, changes: str = "", **config: dict[str, object]
+) -> Iterator[AgentNode]:
+    """Make one; the agent's configuration and state are root's alone, but for its socket.
+
+    `changes` is Python that the agent runs first.
+    """
     with make_cli_node(gpus) as here:
         given = {
             **config,
             "store": {"url": here.redis.url, **config.get("store", {})},
             "validation": {"nvml_library": here.library, **config.get("validation", {})},
         }
-        with RunningAgent(here.directory / "agent", **given) as agent:
+        with RunningAgent(here.directory / "agent", changes=changes, **given) as agent:
             agent.hide_config()
             yield AgentNode(here, agent)
