@@ -16,7 +16,7 @@ import pytest
 
 from canhazgpu.agent.handler.conversation import Conversation
 from canhazgpu.agent.handler.handed_request import encode_handed
-from canhazgpu.agent.handler.serve import CRASHED, run_handler, run_spare_handler
+from canhazgpu.agent.handler.serve import CRASHED, Runners, run_handler, run_spare_handler
 from canhazgpu.agent.peer import peer_of
 from canhazgpu.agent.reports import Report, Reports
 from canhazgpu.agent.request import Door, Request
@@ -45,14 +45,15 @@ def outcome(
     frame = encode(CALL)[:-1]
     peer = peer_of(theirs)
     request = Request(theirs, frame, b"", Door.HOOKS, peer, {"release": "1"}, os.getpid(), 0)
+    runners = Runners(work, lambda _: None, lambda _request, _call: None)
     pid = os.fork()
     if pid == 0:
         os.environ["LD_PRELOAD_OF_LISTENER"] = "x"
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if is_spare:
-            run_spare_handler(handler_end, reports.write_end, lambda: None, work, lambda _: None)
+            run_spare_handler(handler_end, reports.write_end, lambda: None, runners)
         values = {name: getattr(request, name) for name in request.__slots__}
-        run_handler(Request(**{**values, "reports": reports.write_end}), work, lambda _: None)
+        run_handler(Request(**{**values, "reports": reports.write_end}), runners)
     handler_end.close()
     if is_spare:
         socket.send_fds(listener_end, [encode_handed(request)], [theirs.fileno()])
