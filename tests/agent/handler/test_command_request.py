@@ -283,7 +283,7 @@ def test_ctrl_c_ends_the_program_by_the_signal(node: AgentNode) -> None:
 
 def test_a_reader_that_goes_away_is_no_error(node: AgentNode) -> None:
     shell = subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {PROGRAM} status --watch 0.1 | head -n 1"],
+        ["bash", "-c", f"set -o pipefail; {PROGRAM} status --json --watch 0.1 | head -n 1"],
         env=node.env(),
         capture_output=True,
         text=True,
