@@ -19,6 +19,7 @@ from canhazgpu.service.port import NodeService
 
 LOOKS = frozenset({"status", "queue", "events", "explain", "report"})
 CHANGES = frozenset({"admin", "extend", "release", "reserve", "run", "validate"})
+FOR_OTHERS = cli.restricted_to(LOOKS | CHANGES)
 LOCAL_PACKAGES = frozenset({"agent", "hook_site", "hooks", "store", "through_agent"})
 """Folders of what is never carried out for somebody else."""
 LIBRARIES = (
@@ -48,7 +49,7 @@ class ClickRunner:
         app = _app_for(line, open_service)
         try:
             refuse_others(line.arguments)
-            status = cli.main(
+            status = FOR_OTHERS.main(
                 list(line.arguments),
                 prog_name="canhazgpu",
                 standalone_mode=False,
@@ -68,7 +69,10 @@ class ClickRunner:
 
 
 def refuse_others(arguments: Sequence[str]) -> None:
-    """Raise `click.UsageError` for a command that is not carried out for others."""
+    """Raise `click.UsageError` where the first word is a command that is not for others.
+
+    This is for the message: `FOR_OTHERS` is what finds no other command, whatever comes first.
+    """
     if arguments and arguments[0] not in LOOKS | CHANGES and not arguments[0].startswith("-"):
         raise click.UsageError(f"the node's agent does not carry out {arguments[0]!r} for others")
 
