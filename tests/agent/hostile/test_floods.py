@@ -21,6 +21,7 @@ from hosts.running_agent import RunningAgent, answered, run_hook
 from polling import poll_until
 
 from canhazgpu.agent.client import call
+from canhazgpu.agent.hook_client import connect
 from canhazgpu.agent.listener.admission import FIRST_REQUESTS
 from canhazgpu.agent.wire import interface
 from canhazgpu.agent.wire.framing import encode
@@ -194,6 +195,10 @@ def test_who_comes_again_and_again_takes_nobodys_turn(agent: RunningAgent) -> No
             agent.process.send_signal(signal.SIGCONT)
             for _ in range(FEW):
                 assert call(agent.state_dir, interface.STATUS, wait_s=60)["release"]
+                # As people's commands, and tasks of jobs, connect.
+                connection, listener = connect(str(agent.people_socket), 60)
+                connection.close()
+                assert listener == agent.process.pid
             assert is_hook_served(agent)
     finally:
         agent.process.send_signal(signal.SIGCONT)

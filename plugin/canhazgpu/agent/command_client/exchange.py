@@ -29,7 +29,7 @@ def ask(path: str, arguments: "list[str]") -> "Iterator[dict[str, Any]]":
     Raises `AgentBusy`, `NotServed`, `OSError` and `AgentEnded`.
     """
     try:
-        connection, _ = connect(path)
+        connection, _ = connect(path, int(READY_WAIT_S))
     except BlockingIOError as exc:
         raise AgentBusy from exc
     messages = received(connection)

@@ -39,8 +39,8 @@ from canhazgpu.service.port import NodeService
 
 CHANGE_LIFE_S = 60.0
 """How long a handler may take from a grant's first step to its last."""
-TOKEN_DIGITS = 16
-"""Of the hash in an owner's token, as many as a random token has."""
+TOKEN_DIGITS = 32
+"""Of the hash in an owner's token: so many that nobody finds a request with another's token."""
 
 
 def open_people_service(
