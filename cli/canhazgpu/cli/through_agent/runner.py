@@ -48,7 +48,6 @@ class ClickRunner:
         """See `CommandRunner.run`."""
         app = _app_for(line, open_service)
         try:
-            refuse_others(line.arguments)
             status = FOR_OTHERS.main(
                 list(line.arguments),
                 prog_name="canhazgpu",
@@ -66,15 +65,6 @@ class ClickRunner:
         except SystemExit as exc:
             return exc.code if isinstance(exc.code, int) else 0
         return status if isinstance(status, int) else 0
-
-
-def refuse_others(arguments: Sequence[str]) -> None:
-    """Raise `click.UsageError` where the first word is a command that is not for others.
-
-    This is for the message: `FOR_OTHERS` is what finds no other command, whatever comes first.
-    """
-    if arguments and arguments[0] not in LOOKS | CHANGES and not arguments[0].startswith("-"):
-        raise click.UsageError(f"the node's agent does not carry out {arguments[0]!r} for others")
 
 
 def _app_for(line: CommandLine, open_service: Callable[[], NodeService]) -> App:
