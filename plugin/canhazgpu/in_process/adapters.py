@@ -82,7 +82,8 @@ class Adapters:
     and --set. `environ` is the node's environment, which names its configuration, and
     `command_environ` that of a command to run, where it is another one. `process` is the process
     that asks, `new_owner` makes the token of its reservation. `node_ledger` opens the ledger of the
-    node's book for a process that may decide with it.
+    node's book for a process that may decide with it. `before_wait` is called when nothing is left
+    to do but to wait for another node, with the longest time in seconds.
     """
 
     environ: Mapping[str, str]
@@ -99,6 +100,7 @@ class Adapters:
     new_owner: Callable[[str], str] = new_owner
     job_around: Callable[[Mapping[str, str], str], EnclosingJob | None] = find_job_around
     node_ledger: Callable[[str, Config], Ledger] | None = None
+    before_wait: Callable[[float], None] = lambda _longest_s: None
 
     @property
     def environ_of_command(self) -> Mapping[str, str]:

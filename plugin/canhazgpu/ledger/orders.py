@@ -17,6 +17,8 @@ MAX_WAITING_ORDERS = 256
 ANSWERS_KEPT_S = 2 * 3600.0
 """How long an answer is kept, and an id known: longer than an order is valid."""
 
+ID_DIGITS = 32
+
 _ID = re.compile(r"[0-9a-f]{32}")
 
 

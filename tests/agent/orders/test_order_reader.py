@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import secrets
 import signal
 import threading
 from collections.abc import Iterator
@@ -67,7 +68,7 @@ class Node:
 
     def order_release(self) -> ReleaseAnswer:
         poll_until(lambda: self.orders.reader(NODE) is not None)
-        command = OrderCommand(self.orders, NODE, NO_PROGRESS)
+        command = OrderCommand(self.orders, NODE, secrets.token_hex(16), NO_PROGRESS)
         caller = Caller(ALICE.pw_uid, ALICE.pw_name)
         return command.carry_out(ReleaseRequest(), caller, ReleaseAnswer)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +11,13 @@ from typing import Any
 import pytest
 from ledger_samples import gpus, observation
 from servers.private_redis import PrivateRedis
+from servers.store_users import add_store_users, url_of_user
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.in_process.adapters import Adapters
 from canhazgpu.in_process.orders.carrying_out import take_and_carry_out
 from canhazgpu.in_process.orders.giving import OrderCommand
 from canhazgpu.ledger.orders import OrderReaderKind
-from canhazgpu.ledger.store.acl.users import store_users, user_name
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.store.orders import OrderStore
@@ -56,9 +57,7 @@ class Site:
     reader: OrderReaderKind = AGENT
 
     def store(self, role: str, node: str = "") -> StoreConfig:
-        user = user_name("canhazgpu", role, node)
-        url = self.server.url.replace("redis://", f"redis://{user}:{user}@")
-        return StoreConfig(url=url, timeout_s=10.0)
+        return StoreConfig(url=url_of_user(self.server, role, node), timeout_s=10.0)
 
     def adapters(self, caller: Caller, store: StoreConfig, node: str) -> Adapters:
         environ = {
@@ -86,7 +85,14 @@ class Site:
 
     def command(self, wait: Any = None) -> OrderCommand:
         orders = OrderStore(self.store("order"), Role.WRITE)
-        return OrderCommand(orders, NODE, self.shown, wait or self.look, lambda: self.now)
+        return OrderCommand(
+            orders,
+            NODE,
+            secrets.token_hex(16),
+            self.shown,
+            wait=wait or self.look,
+            clock=lambda: self.now,
+        )
 
     def order(self, request: OrderedRequest, caller: Caller, kind: Any = ReleaseAnswer) -> Any:
         return self.command().carry_out(request, caller, kind)
@@ -115,22 +121,8 @@ class Site:
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
     with PrivateRedis(tcp=True) as server, server.client() as direct:
-        for user in store_users("canhazgpu", [NODE, "n2"]):
-            rules = user.rules.replace("resetchannels", f"resetchannels >{user.name}", 1)
-            words = ["reset", "on", *_words(rules)]
-            direct.execute_command("ACL", "SETUSER", user.name, *words)
+        add_store_users(direct, [NODE, "n2"])
         found = Site(server, tmp_path)
         found.ledger.publish_scan(observation(NODE))
         found.carry_out()
         yield found
-
-
-def _words(rules: str) -> list[str]:
-    """The rules as arguments: a selector is one."""
-    words: list[str] = []
-    for word in rules.split():
-        if words and words[-1].startswith("(") and not words[-1].endswith(")"):
-            words[-1] += f" {word}"
-        else:
-            words.append(word)
-    return words

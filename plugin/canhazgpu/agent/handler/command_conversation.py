@@ -11,7 +11,9 @@ from typing import Any
 
 from canhazgpu.agent.command_runner import Execution
 from canhazgpu.agent.handler.calling_process import ConnectedProcess
+from canhazgpu.agent.handler.conversation import LIMIT_MARGIN_S
 from canhazgpu.agent.handler.proven_conversation import ProvenConversation
+from canhazgpu.agent.reports import Report
 from canhazgpu.agent.request import Request
 from canhazgpu.agent.request_state import HandlerEvent
 from canhazgpu.agent.wire import interface
@@ -76,6 +78,12 @@ class CommandConversation(ProvenConversation):
             self._move(HandlerEvent.ANSWER_SENT)
         self.report_served()
         return sent
+
+    def wait_for_others(self, longest_s: float) -> None:
+        """Be given so much longer (seconds), as nothing is left to do here but to wait."""
+        allowed_s = longest_s + LIMIT_MARGIN_S
+        self._report(Report(os.getpid(), interface.COMMAND, allowed_s))
+        self.end_with_peer()
 
     def end_with_peer(self) -> None:
         """From now on end this process when the caller is gone: nothing is left to be done.

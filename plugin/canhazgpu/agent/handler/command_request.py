@@ -20,6 +20,8 @@ from canhazgpu.agent.wire import interface
 from canhazgpu.agent.wire.command_line import CommandLine, command_line_of
 from canhazgpu.agent.wire.framing import WireError
 from canhazgpu.agent.wire.interface import Call
+from canhazgpu.ledger.local.notices import Notices
+from canhazgpu.people.revocations import notice_text
 
 CHANGE_LIMIT_S = 120.0
 """Longest time for a command that may change something; its own waits end long before."""
@@ -27,7 +29,9 @@ LOOK_LIMIT_S = 7 * 86400.0
 """Longest time for one that only looks, and may go on looking. It ends with its caller."""
 INTERNAL_ERROR = 70
 """EX_SOFTWARE of sysexits.h."""
-PRINTING = ("COLUMNS", "COMP_CWORD", "COMP_WORDS", "LINES", "TERM", "TZ", "_CANHAZGPU_COMPLETE")
+COMPLETION = "_CANHAZGPU_COMPLETE"
+"""A shell sets it where it asks for values, not a person."""
+PRINTING = ("COLUMNS", "COMP_CWORD", "COMP_WORDS", "LINES", "TERM", "TZ", COMPLETION)
 """The caller's variables that libraries take from the environment of the process."""
 
 
@@ -55,6 +59,8 @@ def run_command_request(
     if not changes:
         conversation.end_with_peer()
     _use_terminal(conversation, line)
+    if COMPLETION not in line.variables:
+        _tell_what_was_taken(conversation, scanner_socket.parents[1])
     try:
         outcome = runner.run(
             line, lambda: open_people_service(scanner_socket, environ, conversation, line)
@@ -71,6 +77,13 @@ def run_command_request(
         conversation.end(INTERNAL_ERROR)
         raise
     conversation.end(outcome)
+
+
+def _tell_what_was_taken(conversation: CommandConversation, directory: Path) -> None:
+    """Tell the caller once which reservations others took since the last command here."""
+    node, now = str(conversation.request.status["node"]), time.time()
+    for one in Notices(directory).take(conversation.request.peer.uid):
+        print(f"canhazgpu: {notice_text(one, node, now)}", file=sys.stderr)  # noqa: T201 - to the caller
 
 
 def _use_terminal(conversation: CommandConversation, line: CommandLine) -> None:

@@ -80,6 +80,7 @@ class _AskingProcess:
             process=self._process_id,
             new_owner=self._owner,
             job_around=self._job_around,
+            before_wait=self._conversation.wait_for_others,
             node_ledger=self._open_ledger if has_own_gpus(load(self._environ).config) else None,
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from canhazgpu.deadline import hard_deadline
@@ -15,15 +16,18 @@ from canhazgpu.errors import (
     UnavailableError,
     error_text,
 )
+from canhazgpu.in_process.book.people_ledger import people_ledger
 from canhazgpu.in_process.extend import extend
 from canhazgpu.in_process.node_book import own_identity
 from canhazgpu.in_process.quarantine import quarantine, unquarantine
 from canhazgpu.in_process.release import release, revoke
+from canhazgpu.ledger.local.book_grants import Committer
 from canhazgpu.ledger.orders import MAX_ANSWER_BYTES, OrderReaderKind
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.orders import OrderStore
 from canhazgpu.logfmt import log_line
 from canhazgpu.node.identity import state_dir
+from canhazgpu.node.processes import this_process
 from canhazgpu.node.state_files import make_directory, try_file_lock
 from canhazgpu.node.system_log import DAEMON_INFO, write_syslog
 from canhazgpu.node.users import ADMINISTRATORS_RIGHTS, EVERYBODYS_RIGHTS, Caller
@@ -35,8 +39,10 @@ from canhazgpu.service.orders import Order, OrderGiver, order_from_text, refuse_
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from canhazgpu.config.schema import Config
     from canhazgpu.in_process.adapters import Adapters
     from canhazgpu.ledger.orders import TakenOrder
+    from canhazgpu.ledger.port import Ledger
 
 LOCK_FILE = ".orders.lock"
 ORDER_DEADLINE_S = 10.0
@@ -54,10 +60,16 @@ _REQUESTS: Mapping[type, Callable[..., OrderAnswer]] = {
 
 
 def take_and_carry_out(node: str, adapters: Adapters, kind: OrderReaderKind) -> int:
-    """Carry out what waits in the configured store; see `carry_out_orders`."""
+    """Carry out what waits in the configured store, by the node's book; see `carry_out_orders`."""
     config = adapters.effective_config().config
+    adapters = replace(adapters, node_ledger=partial(_open_ledger, adapters.environ))
     orders = OrderStore(config.store, Role.WRITE, own_identity(node, config, adapters.environ))
     return carry_out_orders(node, adapters, orders, kind)
+
+
+def _open_ledger(environ: Mapping[str, str], node: str, config: Config) -> Ledger:
+    committer = Committer(this_process(), ORDER_DEADLINE_S)
+    return people_ledger(node, config, environ, write_syslog, committer)
 
 
 def carry_out_orders(
@@ -65,9 +77,9 @@ def carry_out_orders(
 ) -> int:
     """Carry out what waits; return how many orders were taken.
 
-    `adapters` are those of a command of root's on this node. Nothing is done while another process
-    of the node does this. Raises `StoreError`, also for an order whose answer could not be stored:
-    it was carried out, and will not be again.
+    `adapters` are those of a command of root's on this node, with the ledger of its book. Nothing
+    is done while another process of the node does this. Raises `StoreError`, also for an order
+    whose answer could not be stored: it was carried out, and will not be again.
     """
     directory = state_dir(adapters.effective_config().config.node, node)
     lock = _try_lock(directory)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from typing import TYPE_CHECKING, TypeVar
 
 from canhazgpu.config.host_role import has_own_gpus, require_own_gpus
-from canhazgpu.ledger.orders import OrderReaderKind
+from canhazgpu.ledger.orders import ID_DIGITS, OrderReaderKind
 from canhazgpu.ledger.store.acl.users import ORDER, READER, user_name
 from canhazgpu.ledger.store.login import address_with_login
 from canhazgpu.ledger.store.url import EMBEDDED
@@ -52,7 +53,9 @@ def here_or_ordered(
         return carry_out(adapters, request)
     from canhazgpu.in_process.orders.giving import OrderCommand  # noqa: PLC0415 - only for orders
 
-    command = OrderCommand(orders, node, progress)
+    # The same request asked again is the same order.
+    order_id = sha256(adapters.new_owner("order").encode()).hexdigest()[:ID_DIGITS]
+    command = OrderCommand(orders, node, order_id, progress, adapters.before_wait)
     return command.carry_out(replace(request, node=None), adapters.caller(), kind)
 
 

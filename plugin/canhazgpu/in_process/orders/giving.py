@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import secrets
 import socket
 import time
 from collections.abc import Callable
@@ -34,18 +33,25 @@ LATE_S = 15.0
 
 
 class OrderCommand:
-    """Gives one order; `wait` and `clock` are for tests."""
+    """Gives one order; `wait` and `clock` are for tests.
+
+    `before_wait` is called after the order was given, with the longest wait in seconds.
+    """
 
     def __init__(
         self,
         orders: OrderStore,
         node: str,
+        order_id: str,
         progress: Progress,
+        before_wait: Callable[[float], None] = lambda _longest_s: None,
         wait: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._orders = orders
         self._node = node
+        self._id = order_id
+        self._before_wait = before_wait
         self._progress = progress
         self._wait = wait
         self._clock = clock
@@ -65,10 +71,10 @@ class OrderCommand:
                 " has looked for any there"
             )
         order = self._order(request, caller, order_wait_s(reader))
-        order_id = secrets.token_hex(16)
-        self._orders.give(self._node, order_id, order_to_text(order))
+        self._orders.give(self._node, self._id, order_to_text(order))
         try:
-            text = self._answer(order_id, order, reader)
+            self._before_wait(order.wait_s + LATE_S)
+            text = self._answer(order, reader)
         except KeyboardInterrupt:
             raise OrderInterruptedError(self._interrupted_text(order)) from None
         finally:
@@ -79,11 +85,11 @@ class OrderCommand:
         giver = OrderGiver(caller.uid, caller.user, _host(), caller.rights.may_administrate)
         return Order(self._node, request, giver, self._orders.now(), wait_s)
 
-    def _answer(self, order_id: str, order: Order, reader: OrderReader) -> str:
+    def _answer(self, order: Order, reader: OrderReader) -> str:
         began, look_s = self._clock(), FIRST_LOOK_S
         while True:
             waited_s = self._clock() - began
-            found = self._orders.progress(self._node, order_id)
+            found = self._orders.progress(self._node, self._id)
             if found.state is OrderState.ANSWERED:
                 return found.answer
             if found.state is OrderState.INTERRUPTED:
@@ -94,7 +100,7 @@ class OrderCommand:
             is_taken = found.state is OrderState.TAKEN
             if waited_s > order.wait_s + (LATE_S if is_taken else 0.0):
                 self._raise_unanswered(waited_s, is_taken=is_taken)
-            self._show(waited_s, reader, is_taken=is_taken)
+            self._show(waited_s, order, reader, is_taken=is_taken)
             self._wait(look_s)
             look_s = min(look_s * 1.5, LONGEST_LOOK_S)
 
@@ -109,18 +115,17 @@ class OrderCommand:
             " 'canhazgpu admin nodes' shows when it was last seen"
         )
 
-    def _show(self, waited_s: float, reader: OrderReader, *, is_taken: bool) -> None:
+    def _show(self, waited_s: float, order: Order, reader: OrderReader, *, is_taken: bool) -> None:
         if waited_s < 1.0:
             return
         if is_taken:
             steady = f"{self._node} carries the order out"
         else:
-            steady = f"{self._node} has not answered; {reader_text(reader, waited_s)}"
-        self._progress.show(f"{steady} ({waited_s:.0f} s)", steady)
+            steady = f"{self._node} has not answered; its order is void at {_end_text(order)}"
+        self._progress.show(f"{steady}; {reader_text(reader, waited_s)}", steady)
 
     def _interrupted_text(self, order: Order) -> str:
-        until = time.strftime("%H:%M:%S", time.localtime(order.given_at + order.wait_s))
-        return f"interrupted: {self._node} may still carry the order out, until {until}"
+        return f"interrupted: {self._node} may still carry the order out, until {_end_text(order)}"
 
 
 def order_wait_s(reader: OrderReader) -> float:
@@ -141,6 +146,10 @@ def reader_text(reader: OrderReader, waited_s: float = 0.0) -> str:
         return f"its health check, which takes orders, ran {age} ago"
     every = short_duration_text(reader.interval_s)
     return f"its health check, which takes orders, runs every {every}, and ran {age} ago"
+
+
+def _end_text(order: Order) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(order.given_at + order.wait_s))
 
 
 def _host() -> str:
