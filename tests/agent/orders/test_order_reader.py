@@ -21,7 +21,7 @@ from canhazgpu.agent.orders.order_reader import FIRST_RETRY_S, read_orders
 from canhazgpu.agent.orders.order_reader_starter import OrderReaderStarter
 from canhazgpu.allocation.progress import NO_PROGRESS
 from canhazgpu.config.schema import StoreConfig
-from canhazgpu.errors import InputError, StoreError
+from canhazgpu.errors import InputError, StoreError, UnavailableError
 from canhazgpu.in_process.orders.giving import OrderCommand
 from canhazgpu.ledger.orders import OrderReaderKind
 from canhazgpu.ledger.store.connect import Role
@@ -51,9 +51,9 @@ class Node:
     def orders(self) -> OrderStore:
         return OrderStore(self.config, Role.WRITE)
 
-    def agent(self, **agent: object) -> RunningAgent:
+    def agent(self, changes: str = "", **agent: object) -> RunningAgent:
         store = {"url": self.server.url, "timeout_s": 2.0, "retry_after_s": 1.0}
-        return RunningAgent(self.directory, NODE, store=store, agent={**AWAIT, **agent})
+        return RunningAgent(self.directory, NODE, changes, store=store, agent={**AWAIT, **agent})
 
     def reserve(self, index: int) -> None:
         claim = Claim(f"manual:{index}", "manual", ALICE.pw_name, ALICE.pw_uid, duration_s=600.0)
@@ -155,6 +155,33 @@ def test_where_the_check_takes_orders_the_agent_waits_for_none(node: Node) -> No
 
         assert agent.children() == []
         assert node.orders.reader(NODE) is None
+
+
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGSTOP"])
+def test_one_that_dies_or_stops_halfway_is_told_and_the_next_order_is_carried_out(
+    node: Node, tmp_path: Path, how: str
+) -> None:
+    """The first order's process is killed or stopped as it begins, and the second one's is not."""
+    once = tmp_path / "once"
+    once.touch()
+    changes = f"""
+import os, signal
+import canhazgpu.in_process.orders.carrying_out as module
+unchanged = module._carry_out
+def carry_out(*given):
+    if os.path.exists({str(once)!r}):
+        os.unlink({str(once)!r})
+        os.kill(os.getpid(), signal.{how})
+    return unchanged(*given)
+module._carry_out = carry_out
+"""
+    node.reserve(0)
+    with node.agent(changes=changes):
+        with pytest.raises(UnavailableError, match="was interrupted"):
+            node.order_release()
+        assert node.held == {"GPU-0"}
+
+        assert len(node.order_release().released) == 1
 
 
 def test_garbage_ends_nothing(node: Node) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from ledger_samples import gpus, uuid
 from canhazgpu.errors import (
     CanhazgpuError,
     InputError,
+    NodeStateError,
     OrderInterruptedError,
     StoreError,
     UnavailableError,
@@ -19,6 +21,7 @@ from canhazgpu.errors import (
 )
 from canhazgpu.gpu.ids import GpuIndex
 from canhazgpu.in_process.orders.carrying_out import LOCK_FILE, carry_out_orders
+from canhazgpu.in_process.orders.taken_orders import FILE, TakenOrders
 from canhazgpu.in_process.service import InProcessService
 from canhazgpu.ledger.local.notices import Notices
 from canhazgpu.ledger.store.connect import Role
@@ -143,6 +146,55 @@ def test_an_order_that_comes_twice_is_carried_out_once(site: Site) -> None:
 
     after = site.view.reservations[uuid(0)].expires_at
     assert before is not None and after == pytest.approx(before + 100.0)
+
+
+def test_a_store_that_returns_to_an_older_copy_has_nothing_carried_out_twice(site: Site) -> None:
+    from canhazgpu.service.holdings import ExtendAnswer
+
+    site.reserve(ALICE, 0)
+    before = site.view.reservations[uuid(0)].expires_at
+    old: list[str] = []
+    keys = order_keys(NODE)
+
+    def kept(seconds: float) -> None:
+        with site.server.client() as direct:
+            old.extend(map(str, direct.lrange(keys.orders, 0, -1)))
+        site.look(seconds)
+
+    site.command(kept).carry_out(ExtendRequest(100.0), ALICE, ExtendAnswer)
+    with site.server.client() as direct:
+        direct.delete(keys.order_answers)
+        direct.rpush(keys.orders, *old)
+
+        assert site.carry_out() == 1
+
+        (answer,) = direct.hvals(keys.order_answers)
+    assert "has taken this order before" in str(answer)
+    after = site.view.reservations[uuid(0)].expires_at
+    assert before is not None and after == pytest.approx(before + 100.0)
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"[]", b'{"a":"b"}', b'{"a":[]}', b"\xff"])
+def test_a_record_of_taken_orders_that_is_garbage_is_begun_anew(
+    tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / FILE).write_bytes(content)
+    known = TakenOrders(tmp_path)
+
+    assert known.take("a", 100.0, 50.0)
+    assert not known.take("a", 100.0, 60.0)
+    assert known.take("b", 1000.0, 900.0)
+    assert known.take("a", 1000.0, 901.0)
+
+
+def test_an_order_that_cannot_be_noted_is_not_carried_out(site: Site) -> None:
+    site.reserve(ALICE, 0)
+    (site.directory / NODE / FILE).mkdir()
+
+    with pytest.raises(NodeStateError, match="cannot keep"):
+        site.order(ReleaseRequest(), ALICE)
+
+    assert site.held == {uuid(0)}
 
 
 def test_one_that_was_taken_by_a_process_that_died_is_not_carried_out_again(site: Site) -> None:

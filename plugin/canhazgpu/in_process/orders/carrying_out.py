@@ -19,6 +19,7 @@ from canhazgpu.errors import (
 from canhazgpu.in_process.book.people_ledger import people_ledger
 from canhazgpu.in_process.extend import extend
 from canhazgpu.in_process.node_book import own_identity
+from canhazgpu.in_process.orders.taken_orders import TakenOrders
 from canhazgpu.in_process.quarantine import quarantine, unquarantine
 from canhazgpu.in_process.release import release, revoke
 from canhazgpu.ledger.local.book_grants import Committer
@@ -86,9 +87,11 @@ def carry_out_orders(
     if lock is None:
         return 0
     try:
+        known = TakenOrders(directory)
         taken, ends_at = 0, adapters.clock() + TAKING_LIMIT_S
         while adapters.clock() < ends_at and (order := orders.take(node, kind)) is not None:
-            orders.answer(node, order, _answer_text(node, adapters, order))
+            outcome = _outcome(node, adapters, order, known)
+            orders.answer(node, order, _answer_text(outcome))
             taken += 1
         return taken
     finally:
@@ -105,16 +108,17 @@ def _try_lock(directory: Path) -> int | None:
         ) from exc
 
 
-def _answer_text(node: str, adapters: Adapters, taken: TakenOrder) -> str:
-    """Carry out one order; return what is answered, whatever happens."""
-    outcome = _outcome(node, adapters, taken)
+def _answer_text(outcome: OrderAnswer | CanhazgpuError) -> str:
     text = answer_to_text(outcome)
     if len(text) > MAX_ANSWER_BYTES:
         return answer_to_text(UnavailableError("it is done, but its answer is too long to be sent"))
     return text
 
 
-def _outcome(node: str, adapters: Adapters, taken: TakenOrder) -> OrderAnswer | CanhazgpuError:
+def _outcome(
+    node: str, adapters: Adapters, taken: TakenOrder, known: TakenOrders
+) -> OrderAnswer | CanhazgpuError:
+    """Carry out one order; return what is answered, whatever happens."""
     facts: dict[str, object] = {"id": taken.id}
     outcome: OrderAnswer | CanhazgpuError
     try:
@@ -122,6 +126,11 @@ def _outcome(node: str, adapters: Adapters, taken: TakenOrder) -> OrderAnswer | 
         giver = order.giver
         facts |= {"verb": order.verb, "uid": giver.uid, "user": giver.user, "host": giver.host}
         refuse_if_void(order, node, taken.taken_at)
+        if not known.take(taken.id, order.given_at + order.wait_s, taken.taken_at):
+            raise UnavailableError(
+                f"{node} has taken this order before, and the store has forgotten it: 'canhazgpu"
+                f" status --node {node}' shows what was done"
+            )
         with hard_deadline(ORDER_DEADLINE_S):
             outcome = _carry_out(adapters, order)
     except DeadlineError:
