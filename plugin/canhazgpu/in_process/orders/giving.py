@@ -71,8 +71,8 @@ class OrderCommand:
                 " has looked for any there"
             )
         order = self._order(request, caller, order_wait_s(reader))
-        self._orders.give(self._node, self._id, order_to_text(order))
         try:
+            self._orders.give(self._node, self._id, order_to_text(order))
             self._before_wait(order.wait_s + LATE_S)
             text = self._answer(order, reader)
         except KeyboardInterrupt:
