@@ -14,9 +14,10 @@ from canhazgpu.errors import ConfigError
 from canhazgpu.frozen_dataclass import dataclass
 
 CONFIG_VARIABLE = "CANHAZGPU_CONFIG"
+AGENT_SOCKET_VARIABLE = "CANHAZGPU_AGENT_SOCKET"
 PREFIX = "CANHAZGPU_"
 NON_KEY_VARIABLES = frozenset(
-    {CONFIG_VARIABLE, "CANHAZGPU_AGENT_SOCKET", "CANHAZGPU_OWNER", "CANHAZGPU_GPUS"}
+    {CONFIG_VARIABLE, AGENT_SOCKET_VARIABLE, "CANHAZGPU_OWNER", "CANHAZGPU_GPUS"}
 )
 """Variables with the prefix that are canhazgpu's own and no keys.
 

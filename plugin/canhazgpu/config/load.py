@@ -15,12 +15,14 @@ from canhazgpu.config.environment import (
     refuse_misspelt_variables,
     similar,
 )
+from canhazgpu.config.personal import personal_defaults
 from canhazgpu.config.schema import SECTIONS, Config, Key, all_keys
 from canhazgpu.errors import ConfigError
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.path_presence import may_exist
 
 DEFAULT_CONFIG_FILE = Path("/etc/canhazgpu/config.toml")
+OWN_DEFAULT = "your own default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +44,19 @@ def load(
     """Return the configuration in force: default < file < environment < `overrides` (flags).
 
     `file` wins over ``CANHAZGPU_CONFIG``, and that over the default file. The default file may be
-    missing; a named one may not. Raises `ConfigError`, which names the key, its source and what is
-    accepted. A variable that is a misspelt key is refused too, unless the caller tells of it.
+    missing; a named one may not. Without either, a user on a host that root has not set up has
+    defaults and a file of their own: see `canhazgpu.config.personal`. Raises `ConfigError`, which
+    names the key, its source and what is accepted. A variable that is a misspelt key is refused
+    too, unless the caller tells of it.
     """
     try:
         if refuses_misspelt_variables:
             refuse_misspelt_variables(environ)
-        path = _config_file(environ, file)
+        path, own_defaults = _file_and_defaults(environ, file)
         text = None if path is None else _text(path)
         variables = tuple(key_values(environ, all_keys()).items())
-        return _effective(path, text, variables, tuple((overrides or {}).items()))
+        flags = tuple((overrides or {}).items())
+        return _effective(path, text, own_defaults, variables, flags)
     except ConfigError as exc:
         if exc.next_step is None:
             exc.next_step = "correct it, and try with 'canhazgpu config show'"
@@ -63,7 +68,7 @@ Pairs = tuple[tuple[str, str], ...]
 
 @lru_cache(maxsize=4)
 def _effective(
-    path: Path | None, text: bytes | None, variables: Pairs, flags: Pairs
+    path: Path | None, text: bytes | None, own_defaults: Pairs, variables: Pairs, flags: Pairs
 ) -> EffectiveConfig:
     """Return what these texts mean.
 
@@ -74,6 +79,7 @@ def _effective(
     values: dict[str, Any] = {one.path: one.default for one in keys.values()}
     origins = dict.fromkeys(keys, "default")
     for origin, found in (
+        (OWN_DEFAULT, dict(own_defaults)),
         *_from_file(path, text, keys),
         *_from_environment(variables, keys),
         *_from_flags(flags, keys),
@@ -90,12 +96,14 @@ def _effective(
     return EffectiveConfig(Config(**sections), origins, path)
 
 
-def _config_file(environ: Mapping[str, str], file: str | None) -> Path | None:
-    named = file or environ.get(CONFIG_VARIABLE)
-    if named:
-        return Path(named)
+def _file_and_defaults(environ: Mapping[str, str], file: str | None) -> tuple[Path | None, Pairs]:
+    """Return the configuration file, and the defaults that are the caller's own."""
+    if named := file or environ.get(CONFIG_VARIABLE):
+        return Path(named), ()
+    if own := personal_defaults(environ, DEFAULT_CONFIG_FILE):
+        return own.file, own.values
     # Where this user cannot reach the file, reading it gives the error.
-    return DEFAULT_CONFIG_FILE if may_exist(DEFAULT_CONFIG_FILE) else None
+    return (DEFAULT_CONFIG_FILE if may_exist(DEFAULT_CONFIG_FILE) else None), ()
 
 
 SourceValues = tuple[str, dict[str, Any]]
