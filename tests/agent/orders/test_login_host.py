@@ -166,6 +166,14 @@ def test_an_administrator_takes_away_and_the_user_is_told_once(cluster: Cluster)
     assert "was taken from you" in status.stdout and ": needed" in status.stdout
 
 
+def test_the_node_finds_the_gpus_by_its_own_numbers(cluster: Cluster) -> None:
+    for verb, reason in (("quarantine", ("--reason", "fan")), ("unquarantine", ())):
+        done = cluster.on_login(0, "admin", verb, "1", "--node", "n1", *reason)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(f"{verb}d GPU 1 of n1")
+    assert cluster.node.status()["faults"] == []
+
+
 def test_the_login_host_shows_the_node_and_says_where_to_go(cluster: Cluster) -> None:
     reserved(cluster, BOB)
     status = cluster.on_login(ALICE, "status", "--json")

@@ -6,12 +6,13 @@ Who asks, the kernel says. What is decided, the node's own configuration and boo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
 from canhazgpu.agent.callers.caller import caller_of
 from canhazgpu.agent.handler.command_conversation import CommandConversation
-from canhazgpu.agent.scanner.client import ScannerSource
+from canhazgpu.agent.scanner.scanned_node import open_scanned_node
 from canhazgpu.agent.wire.command_line import CommandLine
 from canhazgpu.config.host_role import has_own_gpus
 from canhazgpu.config.load import load
@@ -28,10 +29,8 @@ from canhazgpu.node.process_id import ProcessId
 from canhazgpu.node.processes import identify_process, this_process
 from canhazgpu.node.system_log import write_syslog
 from canhazgpu.node.users import Caller
-from canhazgpu.probe.node_probe import NodeProbe
-from canhazgpu.probe.port import GpuProbe
 from canhazgpu.schedulers.slurm.attribution.attribution import hook_attribution
-from canhazgpu.schedulers.slurm.conf.node_conf import conf_path, has_mps
+from canhazgpu.schedulers.slurm.conf.node_conf import conf_path
 from canhazgpu.schedulers.slurm.control.enclosing_job import EnclosingJob, find_enclosing_job
 from canhazgpu.schedulers.slurm.environment import SCHEDULER_TYPE
 from canhazgpu.schedulers.slurm.job_check.node_environment import with_recorded_conf
@@ -75,7 +74,7 @@ class _AskingProcess:
         return Adapters(
             self._environ,
             caller=self._caller,
-            probe=self._open_probe,
+            probe=partial(open_scanned_node, self._scanner_socket),
             command_environ=self._line.variables,
             process=self._process_id,
             new_owner=self._owner,
@@ -111,16 +110,6 @@ class _AskingProcess:
         facts = (boot_id(), process.pid, process.started, self._process.uid, self._line.request)
         digest = sha256(repr((type_, *facts)).encode()).hexdigest()
         return f"{type_}:{digest[:TOKEN_DIGITS]}"
-
-    def _open_probe(self, node: str, config: Config, environ: Mapping[str, str]) -> GpuProbe:
-        conf, directory = conf_path(environ), state_dir(config.node, node)
-        return NodeProbe(
-            node,
-            config.validation,
-            hook_attribution(conf, node, directory),
-            lambda: has_mps(conf, node),
-            ScannerSource(self._scanner_socket, conf, directory),
-        )
 
     def _job_around(self, variables: Mapping[str, str], node: str) -> EnclosingJob | None:
         """Return the job that the process is in; its control group says which, if there is one.

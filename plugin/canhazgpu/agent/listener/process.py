@@ -83,7 +83,7 @@ def run_agent(
     history = History(release, node, os.getpid(), config.agent.role)
     watching = Watcher(node, directory, environ, read_config, scanner_socket)
     watcher = WatcherStarter(JournalWatch(directory), RunsWatch(directory), watching.run)
-    reader = OrderReaderProcess(node, environ, read_config)
+    reader = OrderReaderProcess(node, environ, read_config, scanner_socket)
     of_job = partial(run_job_check, scanner_socket, of_node)
     runners = Runners(
         partial(run_hook_request, scanner_socket),

@@ -9,8 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 from canhazgpu.agent.handler.fresh_process import become_fresh, use_environment
+from canhazgpu.agent.scanner.scanned_node import open_scanned_node
 from canhazgpu.config.schema import Config, StoreConfig
 from canhazgpu.errors import CanhazgpuError, error_text
 from canhazgpu.in_process.adapters import Adapters
@@ -21,6 +24,7 @@ from canhazgpu.ledger.store.orders import OrderStore
 from canhazgpu.logfmt import log_line
 from canhazgpu.node.system_log import write_syslog
 from canhazgpu.probe.bounded_child import die_with_parent
+from canhazgpu.schedulers.slurm.job_check.node_environment import with_recorded_conf
 
 WAIT_S = 60.0
 """The longest single wait at the store. A store that dies without a word is noticed after it, and
@@ -38,6 +42,7 @@ class OrderReaderProcess:
     node: str
     environ: Mapping[str, str]
     read_config: Callable[[], Config]
+    scanner_socket: Path
 
     def run(self, parent: int) -> None:
         """Be the order reader of this agent (its pid), in a new process, until an order came."""
@@ -48,7 +53,8 @@ class OrderReaderProcess:
 
     def _try_once(self) -> bool:
         """Show that the node has an agent, and wait once; return whether an order came."""
-        adapters = Adapters(self.environ)
+        probe = partial(open_scanned_node, self.scanner_socket)
+        adapters = Adapters(with_recorded_conf(self.environ), probe=probe)
         if take_and_carry_out(self.node, adapters, OrderReaderKind.AGENT):
             return True
         orders = OrderStore(self.read_config().store, Role.WRITE)
