@@ -9,48 +9,30 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 
 from canhazgpu.agent.command_runner import CommandRunner
-from canhazgpu.agent.handler.command_request import run_command_request
-from canhazgpu.agent.handler.hook_request import run_hook_request
-from canhazgpu.agent.handler.job_check_request import refuse_job_check, run_job_check
-from canhazgpu.agent.handler.preparation import prepare_handler
-from canhazgpu.agent.handler.serve import Runners, run_handler, run_spare_handler
+from canhazgpu.agent.handler.serve import run_handler
 from canhazgpu.agent.listener.admission import Admission, Limits
+from canhazgpu.agent.listener.agent_parts import AgentParts
 from canhazgpu.agent.listener.forking import HANDLED_SIGNALS
-from canhazgpu.agent.listener.helpers import Helpers
 from canhazgpu.agent.listener.history import History
 from canhazgpu.agent.listener.kept_for_handlers import keep_for_handlers
 from canhazgpu.agent.listener.loop import Listener
 from canhazgpu.agent.listener.preload import freeze, import_everything
-from canhazgpu.agent.listener.scanner_starter import ScannerStarter
 from canhazgpu.agent.listener.service_manager import ServiceManager
-from canhazgpu.agent.listener.spare_handler import SpareHandler
-from canhazgpu.agent.listener.watcher_starter import WatcherStarter
-from canhazgpu.agent.orders.order_reader import OrderReaderProcess
-from canhazgpu.agent.orders.order_reader_starter import OrderReaderStarter
 from canhazgpu.agent.reports import Reports
 from canhazgpu.agent.request import Door
 from canhazgpu.agent.socket_files import (
     HOOKS_SOCKET,
     PEOPLE_SOCKET,
-    SCANNER_SOCKET,
     agent_directory,
     listen,
     lock_agent,
 )
-from canhazgpu.agent.watcher.journal_watch import JournalWatch
-from canhazgpu.agent.watcher.process import Watcher
-from canhazgpu.agent.watcher.runs.runs_watch import RunsWatch
-from canhazgpu.config.host_role import has_own_gpus
 from canhazgpu.config.schema import AgentConfig, Config
 from canhazgpu.errors import NodeStateError
-from canhazgpu.in_process.orders.at_check import AWAIT
-from canhazgpu.ledger.store.url import EMBEDDED
 from canhazgpu.node.identity import node_name, state_dir
-from canhazgpu.schedulers.slurm.job_check.node_environment import node_environment
 
 STOP_GRACE_S = 75.0
 """How long requests that are under way may go on after SIGTERM; a second SIGTERM ends them."""
@@ -77,37 +59,19 @@ def run_agent(
     commands.preload()
     keep_for_handlers(config, node, environ)
     freeze()
-    sockets = agent_directory(directory)
-    is_node = has_own_gpus(config)
-    scanner_socket, of_node = sockets / SCANNER_SOCKET, node_environment(environ)
+    parts = AgentParts(node, directory, config, environ, read_config, commands)
     history = History(release, node, os.getpid(), config.agent.role)
-    watching = Watcher(node, directory, environ, read_config, scanner_socket)
-    watcher = WatcherStarter(JournalWatch(directory), RunsWatch(directory), watching.run)
-    reader = OrderReaderProcess(node, environ, read_config, scanner_socket)
-    of_job = partial(run_job_check, scanner_socket, of_node)
-    runners = Runners(
-        partial(run_hook_request, scanner_socket),
-        of_job if is_node else refuse_job_check,
-        partial(run_command_request, scanner_socket, of_node, commands),
-    )
-    prepare = partial(prepare_handler, environ)
-    reports = Reports()
-    spare = SpareHandler(lambda end: run_spare_handler(end, reports.write_end, prepare, runners))
+    reports, runners = Reports(), parts.runners()
+    socket_of_scanner = _listening(parts.scanner_socket, 0o600) if parts.is_node else nullcontext()
     try:
-        of_scanner = _listening(scanner_socket, 0o600) if is_node else nullcontext()
-        with _signals() as stopped, of_scanner as scanner:
-            with _doors(sockets, of_node=is_node) as doors:
-                helpers = Helpers(history.fault)
-                if scanner is not None:
-                    scanning = ScannerStarter(scanner, config.agent.driver_idle_s)
-                    of_orders = _order_reader(reader, config)
-                    helpers = Helpers(history.fault, scanning, watcher, spare, of_orders)
+        with _signals() as stopped, socket_of_scanner as scanner:
+            with _doors(agent_directory(directory), of_node=parts.is_node) as doors:
                 listener = Listener(
                     doors,
                     Admission(_limits(config.agent)),
                     history,
                     lambda request: run_handler(request, runners),
-                    helpers,
+                    parts.helpers(history.fault, scanner, runners, reports.write_end),
                     reports=reports,
                 )
                 manager.ready()
@@ -117,13 +81,6 @@ def run_agent(
             _finish(listener, stopped)
     finally:
         os.close(lock)
-
-
-def _order_reader(reader: OrderReaderProcess, config: Config) -> OrderReaderStarter | None:
-    """Return what starts the order reader; None where the health check takes the orders."""
-    # Nobody but this node reaches its private server, so nobody orders there.
-    awaits = config.agent.orders == AWAIT and config.store.url != EMBEDDED
-    return OrderReaderStarter(reader.run) if awaits else None
 
 
 def _limits(config: AgentConfig) -> Limits:
