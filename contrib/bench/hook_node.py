@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from process_use import tree_cpu_s
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fake-nvml"))
 
@@ -103,7 +104,7 @@ class Agents:
     def cpu_s(self, name: str) -> float:
         """Return the CPU time of the row's agent and of all its processes."""
         process = self._processes.get(_state_of(name))
-        return 0.0 if process is None else _tree_cpu_s(process.pid)
+        return 0.0 if process is None else tree_cpu_s(process.pid)
 
     def stop(self) -> None:
         """End them."""
@@ -129,19 +130,3 @@ def _state_of(name: str) -> str:
 
 def _socket(root: Path) -> Path:
     return root / "run" / "agent" / "hooks.sock"
-
-
-def _tree_cpu_s(pid: int) -> float:
-    """Return the CPU time of a process, its children that were reaped, and those that were not.
-
-    What threads used that have ended is missing.
-    """
-    try:
-        threads = list(Path(f"/proc/{pid}/task").iterdir())
-        own_ns = sum(int((one / "schedstat").read_text().split()[0]) for one in threads)
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0.0
-    reaped_s = sum(map(int, fields[13:15])) / os.sysconf("SC_CLK_TCK")
-    return own_ns / 1e9 + reaped_s + sum(_tree_cpu_s(int(child)) for child in children)

@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -74,19 +74,28 @@ class Site:
 
     @property
     def command(self) -> tuple[str, ...]:
-        """The command canhazgpu with its configuration."""
-        return (str(self.venv / "bin" / "canhazgpu"), "--config", str(self.config))
+        """The command canhazgpu with its configuration, for what root does about the site."""
+        return (self.program, "--config", str(self.config))
+
+    @property
+    def program(self) -> str:
+        """The command canhazgpu."""
+        return str(self.venv / "bin" / "canhazgpu")
 
     @property
     def environ(self) -> dict[str, str]:
-        """The environment of a person on the node."""
-        return {"CANHAZGPU_NODE_NAME": NODE, "FAKE_NVML_NODE": NODE, "PATH": "/usr/bin:/bin"}
+        """The environment of a person on the node, who asks its agent."""
+        agent = str(self.root / "run" / NODE / "agent" / "agent.sock")
+        return {"CANHAZGPU_AGENT_SOCKET": agent, "PATH": "/usr/bin:/bin"}
 
     def canhazgpu(self, *arguments: str) -> str:
-        """Run the command on the node; return what it prints."""
+        """Run the command on the node, through its agent; return what it prints."""
+        return self._output([self.program, *arguments], self.environ)
+
+    def _output(self, command: Sequence[str], environ: Mapping[str, str]) -> str:
         done = subprocess.run(
-            [*self.command, *arguments],
-            env=self.environ,
+            command,
+            env=environ,
             check=True,
             stdout=subprocess.PIPE,
             text=True,
@@ -116,7 +125,8 @@ class Site:
 
     def served(self, method: str) -> int:
         """How many requests of this method the node's agent has served."""
-        status = json.loads(self.canhazgpu("agent", "status", "--json"))
+        ask = [*self.command, "agent", "status", "--json"]
+        status = json.loads(self._output(ask, {"CANHAZGPU_NODE_NAME": NODE}))
         return int(status["served"].get(method, 0))
 
     def granted(self, first_job: int) -> int:

@@ -93,7 +93,7 @@ def prologs_beside_waiters(
     site.canhazgpu("reserve", "--gpus", "1", "--duration", "2h")
     everything = ("run", "--gpus", str(GPUS + 1), "--wait", "2h", "--", "true")
     waiting = [
-        subprocess.Popen([*site.command, *everything], env=site.environ, stderr=subprocess.DEVNULL)
+        subprocess.Popen([site.program, *everything], env=site.environ, stderr=subprocess.DEVNULL)
         for _ in range(waiters)
     ]
     try:
