@@ -6,9 +6,10 @@ The agent is below the commands and imports none of them; whoever starts it give
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Protocol, TextIO
 
 from canhazgpu.agent.wire.command_line import CommandLine
+from canhazgpu.allocation.progress import Progress
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.service.port import NodeService
 
@@ -30,6 +31,10 @@ class CommandRunner(Protocol):
 
     def changes_something(self, arguments: tuple[str, ...]) -> bool:
         """Return whether the command may change anything; one that only looks may go on."""
+        ...
+
+    def open_progress(self, errors: TextIO) -> Progress:
+        """Return the display of a wait, on this standard error."""
         ...
 
     def run(self, line: CommandLine, open_service: Callable[[], NodeService]) -> int | Execution:

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NoReturn
 
 from canhazgpu.allocation.allocator import GpuAllocator, Grant
 from canhazgpu.allocation.progress import Progress
@@ -58,10 +59,15 @@ class QueueWait:
         ledger: Ledger,
         request: WaitedRequest,
         progress: Progress,
+        hand_over: Callable[[Waiter, Refusal], NoReturn] | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Take the node's ports, and the request of this one person."""
+        """Take the node's ports, and the request of this one person.
+
+        `hand_over` has it wait elsewhere, and raises what ends this process's part.
+        """
+        self._hand_over = hand_over
         self._service = service
         self._ledger = ledger
         self._node = service.node
@@ -81,13 +87,15 @@ class QueueWait:
         if options.wait_s == 0:
             return self._request.reserve()
         # An event during the first attempt must end the sleep too.
-        after = self._ledger.wait_for_event(self._node, "", 0)
+        after = "" if self._hand_over else self._ledger.wait_for_event(self._node, "", 0)
         outcome = self._request.reserve()
         if isinstance(outcome, Grant) or outcome.kind in (RefusalKind.NEVER, RefusalKind.FAULT):
             return outcome
         joined = self._request.waiter()
         if options.gives_up and (refusal := self._obstruction(joined, outcome)):
             return refusal
+        if self._hand_over is not None:
+            self._hand_over(joined, outcome)
         granted = False
         try:
             outcome = self._wait_in_queue(joined, outcome, after, options)

@@ -17,6 +17,7 @@ from canhazgpu.node.users import Caller, this_caller
 
 if TYPE_CHECKING:
     from canhazgpu.config.schema import Config, SlurmConfig, StoreConfig
+    from canhazgpu.in_process.grants.watched_grants import WatchedGrants
     from canhazgpu.ledger.port import Ledger
     from canhazgpu.ledger.store.connect import Role
     from canhazgpu.ledger.store.orders import OrderStore
@@ -83,7 +84,8 @@ class Adapters:
     `command_environ` that of a command to run, where it is another one. `process` is the process
     that asks, `new_owner` makes the token of its reservation. `node_ledger` opens the ledger of the
     node's book for a process that may decide with it. `before_wait` is called when nothing is left
-    to do but to wait for another node, with the longest time in seconds.
+    to do but to wait for another node, with the longest time in seconds. `watched` gives who
+    watches runs and lets requests wait, where that is not this process.
     """
 
     environ: Mapping[str, str]
@@ -101,6 +103,7 @@ class Adapters:
     job_around: Callable[[Mapping[str, str], str], EnclosingJob | None] = find_job_around
     node_ledger: Callable[[str, Config], Ledger] | None = None
     before_wait: Callable[[float], None] = lambda _longest_s: None
+    watched: Callable[[], WatchedGrants] | None = None
 
     @property
     def environ_of_command(self) -> Mapping[str, str]:

@@ -19,6 +19,7 @@ from typing import Any
 from hosts.watched_runs import NODE, WatchedNode
 from polling import poll_until
 
+from canhazgpu.agent.handler.hand_over import WATCHER_SOCKET, hand_over
 from canhazgpu.agent.listener.admission import Admission, Limits
 from canhazgpu.agent.listener.helpers import Helpers
 from canhazgpu.agent.listener.history import History
@@ -29,14 +30,13 @@ from canhazgpu.agent.listener.watcher_starter import WatcherStarter
 from canhazgpu.agent.socket_files import SCANNER_SOCKET, agent_directory, listen
 from canhazgpu.agent.watcher.journal_watch import JournalWatch
 from canhazgpu.agent.watcher.process import WaitingDoor, Watcher
-from canhazgpu.agent.watcher.queue.hand_over import WATCHER_SOCKET, hand_over
-from canhazgpu.agent.watcher.queue.waiting_request import RunSettings, WaitingRequest
 from canhazgpu.agent.watcher.runs.runs_watch import RunsWatch
 from canhazgpu.agent.wire.framing import Inbox, decode, encode
 from canhazgpu.allocation.allocator import Grant
 from canhazgpu.allocation.refusal import Refusal
 from canhazgpu.config.schema import Config
 from canhazgpu.errors import CanhazgpuError
+from canhazgpu.in_process.grants.waiting_request import RunSettings, WaitingRequest
 from canhazgpu.ledger.user_limits import NO_LIMITS, UserLimits
 from canhazgpu.ledger.values import RUN, Claim
 from canhazgpu.node.boot_clock import uptime_s

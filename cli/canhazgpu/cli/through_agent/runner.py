@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import click
 
 from canhazgpu.agent.command_runner import Execution
 from canhazgpu.agent.wire.command_line import CommandLine
+from canhazgpu.allocation.progress import Progress
 from canhazgpu.cli.app import App, ExecuteInCallerError
 from canhazgpu.cli.exit_codes import EXIT_INTERRUPTED
 from canhazgpu.cli.main import cli
+from canhazgpu.cli.terminal.wait_progress import WaitProgress
 from canhazgpu.errors import InputError
 from canhazgpu.service.port import NodeService
 
@@ -43,6 +45,10 @@ class ClickRunner:
     def changes_something(self, arguments: tuple[str, ...]) -> bool:
         """See `CommandRunner.changes_something`."""
         return next((one for one in arguments if one in LOOKS | CHANGES), "") not in LOOKS
+
+    def open_progress(self, errors: TextIO) -> Progress:
+        """See `CommandRunner.open_progress`."""
+        return WaitProgress(errors)
 
     def run(self, line: CommandLine, open_service: Callable[[], NodeService]) -> int | Execution:
         """See `CommandRunner.run`."""

@@ -111,6 +111,8 @@ class _Asking:
         try:
             for outcome in ask(self._path, arguments):
                 self._began = True
+                # The wait for GPUs may be long; what counts is how long nobody has answered.
+                self._ends_at = time.monotonic() + PATIENCE_S
                 finish(outcome)
         except AgentBusy:
             return "the node's agent serves as many requests as it takes"

@@ -7,17 +7,17 @@ import select
 import signal
 from fcntl import F_GETFL, F_SETFL, F_SETOWN, fcntl
 from types import FrameType
-from typing import Any
 
 from canhazgpu.agent.command_runner import Execution
 from canhazgpu.agent.handler.calling_process import ConnectedProcess
+from canhazgpu.agent.handler.command_messages import CommandMessages
 from canhazgpu.agent.handler.conversation import LIMIT_MARGIN_S
 from canhazgpu.agent.handler.proven_conversation import ProvenConversation
 from canhazgpu.agent.reports import Report
 from canhazgpu.agent.request import Request
 from canhazgpu.agent.request_state import HandlerEvent
 from canhazgpu.agent.wire import interface
-from canhazgpu.agent.wire.framing import encode
+from canhazgpu.agent.wire.framing import Message, encode
 from canhazgpu.agent.wire.interface import Call
 
 
@@ -26,8 +26,7 @@ class CommandConversation(ProvenConversation):
 
     def __init__(self, request: Request) -> None:
         super().__init__(request, interface.COMMAND)
-        self._takes_several = False
-        self._kept = {"output": "", "errors": ""}
+        self._messages = CommandMessages(self._send_all, takes_several=False)
 
     @property
     def request(self) -> Request:
@@ -43,37 +42,29 @@ class CommandConversation(ProvenConversation):
     def _is_confirm(self, call: Call) -> bool:
         if call.method != interface.PROCEED or not self._is_nonce(call):
             return False
-        self._takes_several = call.more
+        self._messages.takes_several = call.more
         return True
+
+    @property
+    def takes_several(self) -> bool:
+        """Whether the caller takes several replies, and so learns of what comes meanwhile."""
+        return self._messages.takes_several
 
     def write_output(self, text: str) -> None:
         """Send what the command wrote to its standard output; raises `OSError`."""
-        self._write("output", text)
+        self._messages.write_output(text)
 
     def write_errors(self, text: str) -> None:
         """Send what the command wrote to its standard error; raises `OSError`."""
-        self._write("errors", text)
+        self._messages.write_errors(text)
 
-    def _write(self, name: str, text: str) -> None:
-        if not self._takes_several:
-            # A caller that takes one reply gets everything with it.
-            self._kept[name] += text
-            return
-        told = {"output": "", "errors": "", name: text}
-        self._request.connection.sendall(encode(interface.reply_of_several(told)))
+    def _send_all(self, message: Message) -> None:
+        self._request.connection.sendall(encode(message))
 
     def end(self, outcome: int | Execution) -> bool:
         """Send the command's outcome; return whether it was sent."""
-        told: dict[str, Any] = dict(self._kept)
-        if isinstance(outcome, Execution):
-            told["execute"] = {
-                "arguments": list(outcome.arguments),
-                "environment": dict(outcome.environment),
-            }
-        else:
-            told["status"] = outcome
         self._move(HandlerEvent.OUTCOME_DECIDED)
-        sent = self._send(interface.reply(told))
+        sent = self._send(self._messages.last(outcome))
         if sent:
             self._move(HandlerEvent.ANSWER_SENT)
         self.report_served()

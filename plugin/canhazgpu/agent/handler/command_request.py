@@ -14,12 +14,14 @@ from canhazgpu.agent.handler.command_conversation import CommandConversation
 from canhazgpu.agent.handler.command_output import CommandOutput
 from canhazgpu.agent.handler.conversation import send_message
 from canhazgpu.agent.handler.fresh_process import use_environment
+from canhazgpu.agent.handler.hand_over import WatcherUnavailableError
 from canhazgpu.agent.handler.people_service import open_people_service
 from canhazgpu.agent.request import Request
 from canhazgpu.agent.wire import interface
 from canhazgpu.agent.wire.command_line import CommandLine, command_line_of
 from canhazgpu.agent.wire.framing import WireError
 from canhazgpu.agent.wire.interface import Call
+from canhazgpu.in_process.grants.watched_grants import HandedOverError
 from canhazgpu.ledger.local.notices import Notices
 from canhazgpu.people.revocations import notice_text
 
@@ -63,10 +65,14 @@ def run_command_request(
         _tell_what_was_taken(conversation, scanner_socket.parents[1])
     try:
         outcome = runner.run(
-            line, lambda: open_people_service(scanner_socket, environ, conversation, line)
+            line, lambda: open_people_service(scanner_socket, environ, conversation, line, call)
         )
         sys.stdout.flush()
         sys.stderr.flush()
+    except (HandedOverError, WatcherUnavailableError):
+        # The watcher answers; or nobody does, and the caller asks again.
+        conversation.report_served()
+        return
     except Exception as exc:
         with contextlib.suppress(OSError):
             sys.stderr.flush()

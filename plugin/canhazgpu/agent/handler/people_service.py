@@ -5,15 +5,22 @@ Who asks, the kernel says. What is decided, the node's own configuration and boo
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from typing import NoReturn
 
 from canhazgpu.agent.callers.caller import caller_of
 from canhazgpu.agent.handler.command_conversation import CommandConversation
 from canhazgpu.agent.scanner.scanned_node import open_scanned_node
+from canhazgpu.agent.handler.hand_over import WATCHER_SOCKET, hand_over
+from canhazgpu.agent.peer import UnknownPeerError, peer_groups
+from canhazgpu.agent.socket_files import agent_directory
 from canhazgpu.agent.wire.command_line import CommandLine
+from canhazgpu.agent.wire.interface import Call
 from canhazgpu.config.host_role import has_own_gpus
 from canhazgpu.config.load import load
 from canhazgpu.config.schema import Config
@@ -21,10 +28,13 @@ from canhazgpu.errors import InputError
 from canhazgpu.gpu.process_job import identified_job, is_of_another_node, job_text
 from canhazgpu.in_process.adapters import Adapters
 from canhazgpu.in_process.book.people_ledger import people_ledger
+from canhazgpu.in_process.grants.waiting_request import WaitingRequest
+from canhazgpu.in_process.grants.watched_grants import HandedOverError, WatchedGrants
 from canhazgpu.in_process.service import InProcessService
 from canhazgpu.ledger.local.book_grants import Committer
+from canhazgpu.ledger.local.runs.run_files import RunFiles
 from canhazgpu.ledger.port import Ledger
-from canhazgpu.node.identity import boot_id, state_dir
+from canhazgpu.node.identity import boot_id, node_name, state_dir
 from canhazgpu.node.process_id import ProcessId
 from canhazgpu.node.processes import identify_process, this_process
 from canhazgpu.node.system_log import write_syslog
@@ -40,6 +50,8 @@ CHANGE_LIFE_S = 60.0
 """How long a handler may take from a grant's first step to its last."""
 TOKEN_DIGITS = 32
 """Of the hash in an owner's token: so many that nobody finds a request with another's token."""
+HAND_OVER_S = 20.0
+"""Longest time for the watcher to take a request that waits."""
 
 
 def open_people_service(
@@ -47,9 +59,14 @@ def open_people_service(
     environ: Mapping[str, str],
     conversation: CommandConversation,
     line: CommandLine,
+    call: Call,
 ) -> NodeService:
-    """Return the service of this node for the conversation's peer; opens nothing yet."""
-    asking = _AskingProcess(scanner_socket, with_recorded_conf(environ), conversation, line)
+    """Return the service of this node for the conversation's peer; opens nothing yet.
+
+    `line` is what the `call` says.
+    """
+    environ = with_recorded_conf(environ)
+    asking = _AskingProcess(scanner_socket, environ, conversation, line, call)
     return InProcessService(asking.adapters())
 
 
@@ -62,15 +79,18 @@ class _AskingProcess:
         environ: Mapping[str, str],
         conversation: CommandConversation,
         line: CommandLine,
+        call: Call,
     ) -> None:
         self._scanner_socket = scanner_socket
         self._environ = environ
         self._conversation = conversation
         self._line = line
+        self._call = call
         self._process = conversation.process()
         self._known_caller: Caller | None = None
 
     def adapters(self) -> Adapters:
+        is_node = has_own_gpus(load(self._environ).config)
         return Adapters(
             self._environ,
             caller=self._caller,
@@ -80,7 +100,8 @@ class _AskingProcess:
             new_owner=self._owner,
             job_around=self._job_around,
             before_wait=self._conversation.wait_for_others,
-            node_ledger=self._open_ledger if has_own_gpus(load(self._environ).config) else None,
+            node_ledger=self._open_ledger if is_node else None,
+            watched=self._watched if is_node else None,
         )
 
     def _caller(self) -> Caller:
@@ -93,6 +114,33 @@ class _AskingProcess:
         gone = self._conversation.is_gone
         committer = Committer(this_process(), CHANGE_LIFE_S, peer_lives=lambda: not gone())
         return people_ledger(node, config, self._environ, write_syslog, committer)
+
+    def _watched(self) -> WatchedGrants:
+        config, request = load(self._environ).config, self._conversation.request
+        directory = state_dir(config.node, node_name(config.node, self._environ))
+        try:
+            groups = peer_groups(request.connection)
+        except UnknownPeerError:
+            groups = ()
+        return WatchedGrants(
+            RunFiles(directory),
+            identify_process(request.agent) or ProcessId(request.agent, 0),
+            request.peer.gid,
+            groups,
+            partial(self._hand_over, agent_directory(directory) / WATCHER_SOCKET),
+        )
+
+    def _hand_over(self, socket_path: Path, waiting: WaitingRequest) -> NoReturn:
+        """Have the watcher answer; raises `HandedOverError` and `WatcherUnavailableError`."""
+        command = {
+            "call": dict(self._call.parameters),
+            "takes_several": self._conversation.takes_several,
+        }
+        sys.stdout.flush()
+        sys.stderr.flush()
+        connection = self._conversation.request.connection
+        hand_over(socket_path, connection, replace(waiting, command=command), HAND_OVER_S)
+        raise HandedOverError
 
     def _process_id(self) -> ProcessId:
         found = identify_process(self._process.pid)

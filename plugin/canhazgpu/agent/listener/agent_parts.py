@@ -22,13 +22,22 @@ from canhazgpu.agent.orders.order_reader import OrderReaderProcess
 from canhazgpu.agent.orders.order_reader_starter import OrderReaderStarter
 from canhazgpu.agent.socket_files import SCANNER_SOCKET, agent_directory
 from canhazgpu.agent.watcher.journal_watch import JournalWatch
-from canhazgpu.agent.watcher.process import Watcher
+from canhazgpu.agent.watcher.process import WaitingDoor, Watcher
+from canhazgpu.agent.watcher.queue.command_answers import CommandAnswers
 from canhazgpu.agent.watcher.runs.runs_watch import RunsWatch
 from canhazgpu.config.host_role import has_own_gpus
 from canhazgpu.config.schema import Config
 from canhazgpu.in_process.orders.at_check import AWAIT
 from canhazgpu.ledger.store.url import EMBEDDED
 from canhazgpu.schedulers.slurm.job_check.node_environment import node_environment
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateSockets:
+    """Where the agent's own processes ask for scans, and hand over clients that wait."""
+
+    scanner: socket.socket
+    queue: socket.socket
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,24 +74,29 @@ class AgentParts:
     def helpers(
         self,
         fault: Callable[[str], None],
-        scanner: socket.socket | None,
+        private: PrivateSockets | None,
         runners: Runners,
         reports: int,
     ) -> Helpers:
-        """Return the processes beside the handlers; none without a socket of the scanner's."""
-        if scanner is None:
+        """Return the processes beside the handlers; none without their sockets."""
+        if private is None:
             return Helpers(fault)
         prepare = partial(prepare_handler, self.environ)
         spare = SpareHandler(lambda end: run_spare_handler(end, reports, prepare, runners))
-        scanning = ScannerStarter(scanner, self.config.agent.driver_idle_s)
-        return Helpers(fault, scanning, self._watcher(), spare, self._order_reader())
+        scanning = ScannerStarter(private.scanner, self.config.agent.driver_idle_s)
+        return Helpers(fault, scanning, self._watcher(private.queue), spare, self._order_reader())
 
-    def _watcher(self) -> WatcherStarter:
+    def _watcher(self, queue: socket.socket) -> WatcherStarter:
         watching = Watcher(
-            self.node, self.directory, self.environ, self.read_config, self.scanner_socket
+            self.node,
+            self.directory,
+            self.environ,
+            self.read_config,
+            self.scanner_socket,
+            WaitingDoor(queue, partial(CommandAnswers, self.commands, self.node)),
         )
         journal, runs = JournalWatch(self.directory), RunsWatch(self.directory)
-        return WatcherStarter(journal, runs, watching.run)
+        return WatcherStarter(journal, runs, watching.run, queue)
 
     def _order_reader(self) -> OrderReaderStarter | None:
         """Return what starts the order reader; None where the health check takes the orders."""

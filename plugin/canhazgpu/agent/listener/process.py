@@ -8,13 +8,13 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
 from pathlib import Path
 
 from canhazgpu.agent.command_runner import CommandRunner
+from canhazgpu.agent.handler.hand_over import WATCHER_SOCKET
 from canhazgpu.agent.handler.serve import run_handler
 from canhazgpu.agent.listener.admission import Admission, Limits
-from canhazgpu.agent.listener.agent_parts import AgentParts
+from canhazgpu.agent.listener.agent_parts import AgentParts, PrivateSockets
 from canhazgpu.agent.listener.forking import HANDLED_SIGNALS
 from canhazgpu.agent.listener.history import History
 from canhazgpu.agent.listener.kept_for_handlers import keep_for_handlers
@@ -26,6 +26,7 @@ from canhazgpu.agent.request import Door
 from canhazgpu.agent.socket_files import (
     HOOKS_SOCKET,
     PEOPLE_SOCKET,
+    SCANNER_SOCKET,
     agent_directory,
     listen,
     lock_agent,
@@ -62,16 +63,16 @@ def run_agent(
     parts = AgentParts(node, directory, config, environ, read_config, commands)
     history = History(release, node, os.getpid(), config.agent.role)
     reports, runners = Reports(), parts.runners()
-    socket_of_scanner = _listening(parts.scanner_socket, 0o600) if parts.is_node else nullcontext()
+    sockets = agent_directory(directory)
     try:
-        with _signals() as stopped, socket_of_scanner as scanner:
-            with _doors(agent_directory(directory), of_node=parts.is_node) as doors:
+        with _signals() as stopped, _private_sockets(sockets, of_node=parts.is_node) as private:
+            with _doors(sockets, of_node=parts.is_node) as doors:
                 listener = Listener(
                     doors,
                     Admission(_limits(config.agent)),
                     history,
                     lambda request: run_handler(request, runners),
-                    parts.helpers(history.fault, scanner, runners, reports.write_end),
+                    parts.helpers(history.fault, private, runners, reports.write_end),
                     reports=reports,
                 )
                 manager.ready()
@@ -110,6 +111,19 @@ def _signals() -> Iterator[_Stopped]:
     for number in HANDLED_SIGNALS:
         signal.signal(number, stopped.note)
     yield stopped
+
+
+@contextlib.contextmanager
+def _private_sockets(sockets: Path, *, of_node: bool) -> Iterator[PrivateSockets | None]:
+    """Give the sockets of scanner and watcher; a host without GPUs has neither."""
+    if not of_node:
+        yield None
+        return
+    with (
+        _listening(sockets / SCANNER_SOCKET, 0o600) as scanner,
+        _listening(sockets / WATCHER_SOCKET, 0o600) as queue,
+    ):
+        yield PrivateSockets(scanner, queue)
 
 
 @contextlib.contextmanager

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, NoReturn
 
 from canhazgpu.allocation.allocator import GpuAllocator, Grant
 from canhazgpu.allocation.gpu_choice import ByProfile, GpuChoice, refuse_mixed_gpus
@@ -17,11 +19,14 @@ from canhazgpu.errors import StoreError
 from canhazgpu.gpu.ids import resolve_gpus
 from canhazgpu.in_process.grants.limits import refuse_over_limit, requested_count, user_limits
 from canhazgpu.in_process.grants.scan_prospects import scan_prospects
+from canhazgpu.in_process.grants.waiting_request import RunSettings, WaitingRequest
+from canhazgpu.in_process.grants.watched_grants import HandedOverError, RunRecording
 from canhazgpu.ledger.port import GrantOptions
 from canhazgpu.ledger.release_reasons import GAVE_UP
 from canhazgpu.ledger.store.connect import import_client
 from canhazgpu.ledger.user_limits import NO_LIMITS, UserLimits
 from canhazgpu.ledger.values import Waiter
+from canhazgpu.node.boot_clock import uptime_s
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace
 from canhazgpu.node.processes import is_alive, is_stopped, this_process
 from canhazgpu.node.termination_signals import (
@@ -49,7 +54,11 @@ EXPORT_KEY = "run.export"
 
 @dataclass(slots=True)
 class Acquisition:
-    """Acquires GPUs of this node for one claim, through ports that are open."""
+    """Acquires GPUs of this node for one claim, through ports that are open.
+
+    `process` is the one that asks. `recording` records a run that is watched elsewhere, and
+    `hand_over` has a request wait elsewhere.
+    """
 
     node: str
     config: Config
@@ -57,6 +66,9 @@ class Acquisition:
     ledger: Ledger
     claim: Claim
     limits: UserLimits = NO_LIMITS
+    process: ProcessId = field(default_factory=this_process)
+    recording: RunRecording | None = None
+    hand_over: Callable[[WaitingRequest], NoReturn] | None = None
 
     def acquire(
         self, request: GpuRequest, progress: Progress, *, for_command: bool = False
@@ -67,7 +79,8 @@ class Acquisition:
         instance at most, since CUDA shows a process no more.
         """
         attempts = ReserveAttempts(self, request, for_command=for_command)
-        queue_wait = QueueWait(self.allocator, self.ledger, attempts, progress)
+        hand_over = self.hand_over and partial(self._hand_over, self.hand_over, request)
+        queue_wait = QueueWait(self.allocator, self.ledger, attempts, progress, hand_over)
         options = WaitOptions(request.wait_s, heartbeat_interval_s(self.config))
         with raise_on_termination_signals() as received, self._release_on_error():
             # First release the GPUs of owners that are dead.
@@ -76,14 +89,44 @@ class Acquisition:
             outcome = queue_wait.acquire(options)
             if received:
                 raise termination_exception(received[0])
+        if self.recording is not None and not isinstance(outcome, Grant):
+            self.recording.forget()
         return outcome
+
+    def _hand_over(
+        self,
+        hand_over: Callable[[WaitingRequest], NoReturn],
+        request: GpuRequest,
+        waiter: Waiter,
+        refusal: Refusal,
+    ) -> NoReturn:
+        """Have the request wait elsewhere; raises `HandedOverError`."""
+        wait_s = request.wait_s
+        hand_over(
+            WaitingRequest(
+                self.claim,
+                request,
+                self.process,
+                waiter.lease_s,
+                refusal,
+                waiter.gpus,
+                None if wait_s is None or math.isinf(wait_s) else uptime_s() + wait_s,
+                wait_s is None,
+                self.recording.run if self.recording else None,
+                limits=self.limits,
+            )
+        )
 
     @contextmanager
     def _release_on_error(self) -> Iterator[None]:
         """Release the claim's GPUs if an exception keeps the grant from the caller."""
         try:
             yield
+        except HandedOverError:
+            raise
         except BaseException:
+            if self.recording is not None:
+                self.recording.forget()
             with suppress(StoreError):
                 self.ledger.release(self.node, self.claim.owner, GAVE_UP)
             raise
@@ -146,22 +189,41 @@ class ReserveAttempts:
             count=self._request.count,
             gpus=self._selected_gpus,
             boot_id=boot_id(),
-            processes=self._acquisition.claim.processes or (this_process(),),
+            processes=(self._acquisition.process,),
             pid_namespace=pid_namespace(),
             lease_s=self._acquisition.config.run.lease_s,
             profile=self._request.profile,
         )
 
 
-def open_acquisition(adapters: Adapters, config: Config, claim: Claim) -> Acquisition:
-    """Open this node's ledger and probe for a claim."""
+def open_acquisition(
+    adapters: Adapters, config: Config, claim: Claim, run: RunSettings | None = None
+) -> Acquisition:
+    """Open this node's ledger and probe for a claim; `run` is that of a run watched elsewhere."""
     node = node_name(config.node, adapters.environ)
     # Before a signal may raise: what is imported halfway stays broken, and then releases no GPU.
     import_client(config.store)
     ledger = adapters.granting_ledger(node, config)
     probe = adapters.open_probe(node, config)
     limits = user_limits(config, adapters.caller())
-    return Acquisition(node, config, open_allocator(node, probe, ledger), ledger, claim, limits)
+    watched = adapters.watched() if adapters.watched else None
+    recording = RunRecording(watched.files, claim, run) if watched and run else None
+    before_commit = recording.write if recording else _record_nothing
+    return Acquisition(
+        node,
+        config,
+        open_allocator(node, probe, ledger, before_commit),
+        ledger,
+        claim,
+        limits,
+        adapters.process(),
+        recording,
+        watched.hand_over if watched else None,
+    )
+
+
+def _record_nothing(_gpus: Sequence[str]) -> None:
+    """Do nothing before a grant is final."""
 
 
 def heartbeat_interval_s(config: Config) -> float:
@@ -180,11 +242,11 @@ def open_allocator(
     return GpuAllocator(node, liveness, probe, ledger, before_commit=before_commit)
 
 
-def with_process(claim: Claim, process: ProcessId) -> Claim:
-    """Return the claim bound to the life of this process."""
+def with_processes(claim: Claim, *processes: ProcessId) -> Claim:
+    """Return the claim bound to the life of these processes."""
     return replace(
         claim,
         boot_id=boot_id(),
-        processes=(process,),
+        processes=processes,
         pid_namespace=pid_namespace(),
     )

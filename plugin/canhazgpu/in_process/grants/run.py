@@ -17,7 +17,9 @@ from canhazgpu.service.grants import RunStarted, ThroughScheduler
 if TYPE_CHECKING:
     from canhazgpu.allocation.progress import Progress
     from canhazgpu.allocation.refusal import Refusal
+    from canhazgpu.config.schema import Config
     from canhazgpu.in_process.adapters import Adapters
+    from canhazgpu.in_process.grants.watched_grants import WatchedGrants
     from canhazgpu.service.grants import RunInsideJob, RunRequest
 
 
@@ -48,15 +50,17 @@ def start_run(
             limit_s=request.timeout_s,
         )
         return ThroughScheduler(tuple(command), adapters.environ_of_command)
+    if adapters.watched is not None:
+        return _start_watched_run(adapters, adapters.watched(), config, request, progress)
     from canhazgpu.in_process.grants.acquisition import (  # noqa: PLC0415 - not through Slurm
         open_acquisition,
-        with_process,
+        with_processes,
     )
 
     caller = adapters.caller()
     refuse_what_site_forbids(config, caller, gpus)
     claim = Claim(adapters.new_owner(RUN), RUN, caller.user, caller.uid, note=gpus.note)
-    acquisition = open_acquisition(adapters, config, with_process(claim, adapters.process()))
+    acquisition = open_acquisition(adapters, config, with_processes(claim, adapters.process()))
     outcome = acquisition.acquire(gpus, progress, for_command=True)
     from canhazgpu.allocation.allocator import Grant  # noqa: PLC0415 - imported by now
     from canhazgpu.in_process.grants.command_start import CommandStart  # noqa: PLC0415 - only after a grant
@@ -65,6 +69,40 @@ def start_run(
         return outcome
     environment = CommandStart(adapters, acquisition, outcome, request).prepare_command()
     return RunStarted(node, claim.owner, outcome.gpus, outcome.in_use, environment)
+
+
+def _start_watched_run(
+    adapters: Adapters,
+    watched: WatchedGrants,
+    config: Config,
+    request: RunRequest,
+    progress: Progress,
+) -> RunStarted | Refusal:
+    """Start a run that the node's watcher watches."""
+    from canhazgpu.allocation.allocator import Grant  # noqa: PLC0415 - in an agent alone
+    from canhazgpu.in_process.grants.acquisition import open_acquisition, with_processes  # noqa: PLC0415
+    from canhazgpu.in_process.grants.answers import run_started  # noqa: PLC0415
+
+    caller = adapters.caller()
+    refuse_what_site_forbids(config, caller, request.gpus)
+    owner = adapters.new_owner(RUN)
+    # With the agent's process nobody finds the run dead while the watcher looks for what it left.
+    claim = with_processes(
+        Claim(owner, RUN, caller.user, caller.uid, note=request.gpus.note),
+        adapters.process(),
+        watched.agent,
+    )
+    run = watched.run_settings(owner, request.timeout_s, ends_when_lost=request.ends_when_lost)
+    acquisition = open_acquisition(adapters, config, claim, run)
+    outcome = acquisition.acquire(request.gpus, progress, for_command=True)
+    if not isinstance(outcome, Grant):
+        return outcome
+    try:
+        environ = adapters.environ_of_command
+        return run_started(acquisition.node, config, claim, outcome, run, environ)
+    except InputError:
+        cancel_run(adapters, owner)
+        raise
 
 
 def cancel_run(adapters: Adapters, owner: str) -> None:

@@ -36,7 +36,17 @@ def renamed(owner: str, boot_id: str = BOOT) -> RunRecord:
     return replace(RECORD, claim=replace(CLAIM, owner=owner, boot_id=boot_id))
 
 
-@pytest.mark.parametrize("record", [RECORD, replace(RECORD, timeout_s=None, ends_when_lost=False)])
+BESIDE_AGENT = replace(CLAIM, processes=(ProcessId(4711, 99), ProcessId(1, 2)))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        RECORD,
+        replace(RECORD, timeout_s=None, ends_when_lost=False),
+        replace(RECORD, claim=BESIDE_AGENT),
+    ],
+)
 def test_a_record_is_read_as_it_was_written(record: RunRecord) -> None:
     assert run_record_from_json(run_record_to_json(record)) == record
 

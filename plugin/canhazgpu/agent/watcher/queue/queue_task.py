@@ -9,7 +9,6 @@ from typing import Protocol
 
 from canhazgpu.agent.watcher.queue.node_places import NodePlaces
 from canhazgpu.agent.watcher.queue.waiter_answers import WaiterAnswers
-from canhazgpu.agent.watcher.queue.waiting_request import WaitingRequest
 from canhazgpu.allocation.allocator import Grant
 from canhazgpu.allocation.prospects import Prospects
 from canhazgpu.allocation.queue_check import QueueCheck, QueuedWait, StillWaiting
@@ -24,12 +23,12 @@ from canhazgpu.in_process.grants.acquisition import (
     open_allocator,
 )
 from canhazgpu.in_process.grants.scan_prospects import scan_prospects
+from canhazgpu.in_process.grants.waiting_request import WaitingRequest
+from canhazgpu.in_process.grants.watched_grants import RunRecording
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.local.runs.run_files import RunFiles
-from canhazgpu.ledger.local.runs.run_record import RunRecord
 from canhazgpu.ledger.release_reasons import GAVE_UP
 from canhazgpu.ledger.values import NodeView, Waiter
-from canhazgpu.node.boot_clock import uptime_s
 from canhazgpu.node.identity import boot_id, pid_namespace
 from canhazgpu.node.process_id import ProcessId
 from canhazgpu.node.processes import is_alive, is_stopped
@@ -97,13 +96,15 @@ def check_queue(
 
 
 def leave_queue(
-    node: str, owners: Sequence[str], holders: Sequence[str], ports: QueuePorts
+    node: str, files: RunFiles, owners: Sequence[str], holders: Sequence[str], ports: QueuePorts
 ) -> bool:
     """Remove these owners from the queue, and release what `holders` may have."""
     ledger = ports.ledger(lambda: False)
     ledger.leave_queue(node, owners, GAVE_UP)
     for owner in holders:
         ledger.release(node, owner, GAVE_UP)
+        with contextlib.suppress(OSError):
+            files.remove(owner)
     return True
 
 
@@ -178,7 +179,8 @@ class _Request:
     def __init__(self, check: _Check, wait: Wait) -> None:
         self._check = check
         self._wait = wait
-        self._is_recorded = False
+        run = wait.waiting.run
+        self._recording = RunRecording(check.files, wait.waiting.claim, run) if run else None
         self._config = _config_for(check.config, wait.waiting)
         self.failure: CanhazgpuError | None = None
 
@@ -215,39 +217,16 @@ class _Request:
     def _attempts(self) -> ReserveAttempts:
         check, waiting = self._check, self._wait.waiting
         probe = check.ports.probe(self._config)
-        allocator = open_allocator(check.node, probe, check.ledger, before_commit=self._record_run)
+        before_commit = self._recording.write if self._recording else _record_nothing
+        allocator = open_allocator(check.node, probe, check.ledger, before_commit)
         acquisition = Acquisition(
             check.node, self._config, allocator, check.ledger, waiting.claim, waiting.limits
         )
         return ReserveAttempts(acquisition, waiting.gpus, for_command=waiting.run is not None)
 
-    def _record_run(self, gpus: Sequence[str]) -> None:
-        """Have the run watched from its grant on, whatever becomes of this process."""
-        waiting = self._wait.waiting
-        if waiting.run is not None:
-            self._is_recorded = True
-            self._check.files.write(run_record(waiting, gpus))
-
     def _forget_run(self) -> None:
-        if self._is_recorded:
-            with contextlib.suppress(OSError):
-                self._check.files.remove(self._wait.waiting.owner)
-
-
-def run_record(waiting: WaitingRequest, gpus: Sequence[str]) -> RunRecord:
-    """Return the record of a run that begins now."""
-    run = waiting.run
-    assert run is not None  # noqa: S101 - only runs have a record
-    return RunRecord(
-        waiting.claim,
-        run.marker,
-        tuple(gpus),
-        run.gid,
-        run.groups,
-        uptime_s(),
-        run.timeout_s,
-        run.ends_when_lost,
-    )
+        if self._recording is not None:
+            self._recording.forget()
 
 
 def _config_for(config: Config, waiting: WaitingRequest) -> Config:
@@ -255,3 +234,7 @@ def _config_for(config: Config, waiting: WaitingRequest) -> Config:
     if threshold_mb is None:
         return config
     return replace(config, validation=replace(config.validation, memory_threshold_mb=threshold_mb))
+
+
+def _record_nothing(_gpus: Sequence[str]) -> None:
+    """Do nothing before a grant is final."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from canhazgpu.agent.watcher.queue.waiting_request import WaitingRequest
 from canhazgpu.allocation.allocator import Grant
 from canhazgpu.allocation.refusal import Refusal
 from canhazgpu.config.schema import Config
 from canhazgpu.errors import CanhazgpuError
+from canhazgpu.in_process.grants.waiting_request import WaitingRequest
 
 
 class WaiterAnswers(Protocol):

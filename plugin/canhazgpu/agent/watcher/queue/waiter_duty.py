@@ -30,11 +30,11 @@ from canhazgpu.agent.watcher.queue.waiting_clients import (
     WaitingClient,
     may_hand_over,
 )
-from canhazgpu.agent.watcher.queue.waiting_request import WaitingRequest
 from canhazgpu.agent.watcher.task_slots import TaskSlots
 from canhazgpu.allocation.queue_decision import WaitState
 from canhazgpu.allocation.queue_wait import without_ledger_text
 from canhazgpu.errors import LimitError
+from canhazgpu.in_process.grants.waiting_request import WaitingRequest
 from canhazgpu.ledger.local.runs.run_files import RunFiles
 from canhazgpu.ledger.user_limits import too_many_waiters
 from canhazgpu.node.boot_clock import uptime_s
@@ -228,7 +228,9 @@ class WaiterDuty:
         if self._leaving and not (self._skips_leaving and self._waiters):
             leaving, self._leaving = self._leaving, {}
             holders = [owner for owner, holds in leaving.items() if holds]
-            leave = partial(leave_queue, self._node, list(leaving), holders, self._ports)
+            leave = partial(
+                leave_queue, self._node, self._files, list(leaving), holders, self._ports
+            )
             self._tasks.start(QUEUE, leave, TASK_LIMIT_S, partial(self._note_left, leaving))
         elif self._waiters:
             self._skips_leaving = False

@@ -13,7 +13,7 @@ from canhazgpu.node.process_id import ProcessId
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """One run: its claim, whose one process is the command's, and the GPUs (UUIDs) of its grant.
+    """One run: its claim, whose first process is the command's, and the GPUs (UUIDs) of its grant.
 
     `marker` is in the environment of the run's processes (node/run_marker.py). `gid` and `groups`
     are those of the process that asked. `started_at_uptime_s` is in seconds since the node's boot,
@@ -65,8 +65,8 @@ def run_record_from_json(text: str | bytes) -> RunRecord:
     """Return the record; raises one of `RECORD_ERRORS` for anything else."""
     data = json.loads(text)
     claim = claim_from_dict(data["claim"])
-    if len(claim.processes) != 1 or claim.uid is None:
-        raise ValueError("a run has a user and one process")
+    if not claim.processes or claim.uid is None:
+        raise ValueError("a run has a user and a process")
     limit = data["timeout_s"]
     return RunRecord(
         claim,
