@@ -10,10 +10,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 from hosts.agent_node import PROGRAM, AgentNode, make_agent_node
-from hosts.running_agent import is_alive
+from hosts.running_agent import RunningAgent, is_alive
 from polling import poll_until
 
 from canhazgpu.ledger.local.runs.run_files import RunFiles
@@ -36,7 +37,11 @@ def node() -> Iterator[AgentNode]:
 
 
 def start(
-    node: AgentNode, *words: str, user: int = ALICE, seconds: float = 3600
+    node: AgentNode,
+    *words: str,
+    user: int = ALICE,
+    seconds: float = 3600,
+    stderr: int | TextIO = subprocess.PIPE,
 ) -> subprocess.Popen[str]:
     """Start a `run` that says its devices and then sleeps."""
     return subprocess.Popen(
@@ -47,7 +52,7 @@ def start(
         extra_groups=(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         cwd="/",
         start_new_session=True,
@@ -203,17 +208,36 @@ def test_many_short_runs_of_two_users_all_get_their_turn(node: AgentNode) -> Non
     poll_until(lambda: holders(node) == {} and not runs(node))
 
 
-def test_a_time_limit_and_what_is_left_in_the_background(node: AgentNode) -> None:
-    run = start(node, "--gpus", "1", "--timeout", "2s")
+def test_a_run_is_ended_at_its_time_and_told_so_first(node: AgentNode) -> None:
+    errors = node.here.directory / "errors"
+    errors.touch()
+    os.chown(errors, ALICE, ALICE)
+    with errors.open("a") as stream:
+        run = start(node, "--gpus", "1", "--timeout", "2s", stderr=stream)
     devices(run)
     assert run.wait(60) == -signal.SIGTERM
-    assert run.stderr is not None
-    assert "the run's time of 2 s is over; ending it" in run.stderr.read()
+    assert errors.read_text() == "canhazgpu: the run's time of 2 s is over; ending it\n"
     poll_until(lambda: holders(node) == {})
     end(run)
 
 
-def test_who_may_wait_no_more_often_is_told(node: AgentNode) -> None:
-    done = node.run("run", "--gpus", str(GPUS + 1), "--", "true", user=BOB)
-    assert done.returncode == 75
-    assert f"n1 has {GPUS} GPUs" in done.stderr or "has" in done.stderr
+def test_an_agent_that_dies_costs_nobody_anything() -> None:
+    """The run goes on, and who waits asks the next agent and has its turn."""
+    with make_agent_node(GPUS) as node:
+        first = start(node, "--gpus", str(GPUS))
+        devices(first)
+        second = start(node, "--gpus", "1", user=BOB)
+        poll_until(lambda: queue(node) == ["news"])
+        node.agent.process.kill()
+        node.agent.process.wait()
+        config = {
+            "store": {"url": node.here.redis.url},
+            "validation": {"nvml_library": node.here.library},
+        }
+        with RunningAgent(node.here.directory / "agent", **config) as after:
+            assert first.poll() is None
+            end(first)
+            assert len(devices(second)) == 1
+            end(second)
+            poll_until(lambda: holders(node) == {} and not runs(node))
+            assert after.status()["faults"] == []

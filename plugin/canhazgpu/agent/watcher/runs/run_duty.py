@@ -171,17 +171,25 @@ class RunDuty:
                 self._runs[owner] = _WatchedRun(plan)
 
     def _do(self, run: _WatchedRun, actions: Iterable[Tell | Signal]) -> None:
+        """Do these one after the other: who is told something is to live to see it."""
+        left = list(actions)
+        if not left:
+            return
+        first, rest = left[0], left[1:]
         record = run.plan.record
-        for action in actions:
-            self._numbers += 1
-            purpose = "action", self._numbers
-            if isinstance(action, Tell):
-                work = partial(tell_run, record, action.text)
-                self._tasks.start(purpose, work, TELL_LIMIT_S, lambda _: None)
-            else:
-                run.command.send_signal(action.number)
-                work = partial(signal_background, record, action.number)
-                self._tasks.start(purpose, work, PROCESS_LIMIT_S, lambda _: None)
+        self._numbers += 1
+        purpose = "action", self._numbers
+
+        def go_on(_done: bool | TaskError) -> None:
+            self._do(run, rest)
+
+        if isinstance(first, Tell):
+            tell = partial(tell_run, record, first.text)
+            self._tasks.start(purpose, tell, TELL_LIMIT_S, go_on)
+        else:
+            run.command.send_signal(first.number)
+            send = partial(signal_background, record, first.number)
+            self._tasks.start(purpose, send, PROCESS_LIMIT_S, go_on)
 
     def _start_ends(self, now: float) -> None:
         """Have the end of runs looked into, user by user: one user's runs keep no other's."""
