@@ -17,7 +17,7 @@ from canhazgpu.node.users import Caller, this_caller
 
 if TYPE_CHECKING:
     from canhazgpu.config.schema import Config, SlurmConfig, StoreConfig
-    from canhazgpu.in_process.grants.watched_grants import WatchedGrants
+    from canhazgpu.in_process.watching.watched_grants import WatchedGrants
     from canhazgpu.ledger.port import Ledger
     from canhazgpu.ledger.store.connect import Role
     from canhazgpu.ledger.store.orders import OrderStore

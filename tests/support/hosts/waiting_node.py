@@ -36,7 +36,7 @@ from canhazgpu.allocation.allocator import Grant
 from canhazgpu.allocation.refusal import Refusal
 from canhazgpu.config.schema import Config
 from canhazgpu.errors import CanhazgpuError
-from canhazgpu.in_process.grants.waiting_request import RunSettings, WaitingRequest
+from canhazgpu.in_process.watching.waiting_request import RunSettings, WaitingRequest
 from canhazgpu.ledger.user_limits import NO_LIMITS, UserLimits
 from canhazgpu.ledger.values import RUN, Claim
 from canhazgpu.node.boot_clock import uptime_s

@@ -21,7 +21,7 @@ from canhazgpu.agent.wire import interface
 from canhazgpu.agent.wire.command_line import CommandLine, command_line_of
 from canhazgpu.agent.wire.framing import WireError
 from canhazgpu.agent.wire.interface import Call
-from canhazgpu.in_process.grants.watched_grants import HandedOverError
+from canhazgpu.in_process.watching.watched_grants import HandedOverError
 from canhazgpu.ledger.local.notices import Notices
 from canhazgpu.people.revocations import notice_text
 

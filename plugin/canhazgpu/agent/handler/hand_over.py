@@ -9,7 +9,7 @@ from pathlib import Path
 from canhazgpu.agent.peer import UnknownPeerError, peer_uid
 from canhazgpu.agent.socket_files import short_address
 from canhazgpu.agent.wire.framing import encode
-from canhazgpu.in_process.grants.waiting_request import WaitingRequest, waiting_to_dict
+from canhazgpu.in_process.watching.waiting_request import WaitingRequest, waiting_to_dict
 
 WATCHER_SOCKET = "watcher.sock"
 TAKEN = b'{"parameters":{}}\0'

@@ -28,9 +28,9 @@ from canhazgpu.errors import InputError
 from canhazgpu.gpu.process_job import identified_job, is_of_another_node, job_text
 from canhazgpu.in_process.adapters import Adapters
 from canhazgpu.in_process.book.people_ledger import people_ledger
-from canhazgpu.in_process.grants.waiting_request import WaitingRequest
-from canhazgpu.in_process.grants.watched_grants import HandedOverError, WatchedGrants
 from canhazgpu.in_process.service import InProcessService
+from canhazgpu.in_process.watching.waiting_request import WaitingRequest
+from canhazgpu.in_process.watching.watched_grants import HandedOverError, WatchedGrants
 from canhazgpu.ledger.local.book_grants import Committer
 from canhazgpu.ledger.local.runs.run_files import RunFiles
 from canhazgpu.ledger.port import Ledger

@@ -19,8 +19,8 @@ from canhazgpu.errors import StoreError
 from canhazgpu.gpu.ids import resolve_gpus
 from canhazgpu.in_process.grants.limits import refuse_over_limit, requested_count, user_limits
 from canhazgpu.in_process.grants.scan_prospects import scan_prospects
-from canhazgpu.in_process.grants.waiting_request import RunSettings, WaitingRequest
-from canhazgpu.in_process.grants.watched_grants import HandedOverError, RunRecording
+from canhazgpu.in_process.watching.waiting_request import RunSettings, WaitingRequest
+from canhazgpu.in_process.watching.watched_grants import HandedOverError, RunRecording
 from canhazgpu.ledger.port import GrantOptions
 from canhazgpu.ledger.release_reasons import GAVE_UP
 from canhazgpu.ledger.store.connect import import_client

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from canhazgpu.allocation.allocator import Grant
 from canhazgpu.config.schema import Config
-from canhazgpu.in_process.grants.waiting_request import RunSettings
+from canhazgpu.in_process.watching.waiting_request import RunSettings
 from canhazgpu.ledger.values import Claim
 from canhazgpu.people.command_environment import run_environment, visible_devices
 from canhazgpu.service.grants import Reserved, RunStarted

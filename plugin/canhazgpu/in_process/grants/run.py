@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from canhazgpu.allocation.refusal import Refusal
     from canhazgpu.config.schema import Config
     from canhazgpu.in_process.adapters import Adapters
-    from canhazgpu.in_process.grants.watched_grants import WatchedGrants
+    from canhazgpu.in_process.watching.watched_grants import WatchedGrants
     from canhazgpu.service.grants import RunInsideJob, RunRequest
 
 

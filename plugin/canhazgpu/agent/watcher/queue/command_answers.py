@@ -22,8 +22,8 @@ from canhazgpu.allocation.refusal import Refusal
 from canhazgpu.config.schema import Config
 from canhazgpu.errors import CanhazgpuError
 from canhazgpu.in_process.grants.answers import reserved, run_started
-from canhazgpu.in_process.grants.waiting_request import WaitingRequest
 from canhazgpu.in_process.service import InProcessService
+from canhazgpu.in_process.watching.waiting_request import WaitingRequest
 
 if TYPE_CHECKING:
     from canhazgpu.allocation.progress import Progress

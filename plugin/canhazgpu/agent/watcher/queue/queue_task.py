@@ -23,8 +23,8 @@ from canhazgpu.in_process.grants.acquisition import (
     open_allocator,
 )
 from canhazgpu.in_process.grants.scan_prospects import scan_prospects
-from canhazgpu.in_process.grants.waiting_request import WaitingRequest
-from canhazgpu.in_process.grants.watched_grants import RunRecording
+from canhazgpu.in_process.watching.waiting_request import WaitingRequest
+from canhazgpu.in_process.watching.watched_grants import RunRecording
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.local.runs.run_files import RunFiles
 from canhazgpu.ledger.release_reasons import GAVE_UP

@@ -9,7 +9,7 @@ from canhazgpu.allocation.allocator import Grant
 from canhazgpu.allocation.refusal import Refusal
 from canhazgpu.config.schema import Config
 from canhazgpu.errors import CanhazgpuError
-from canhazgpu.in_process.grants.waiting_request import WaitingRequest
+from canhazgpu.in_process.watching.waiting_request import WaitingRequest
 
 
 class WaiterAnswers(Protocol):

@@ -11,7 +11,7 @@ from canhazgpu.agent.handler.hand_over import TAKEN
 from canhazgpu.agent.peer import UnknownPeerError, peer_of
 from canhazgpu.agent.wire.framing import Inbox, WireError, decode
 from canhazgpu.errors import InputError
-from canhazgpu.in_process.grants.waiting_request import WaitingRequest, waiting_from_dict
+from canhazgpu.in_process.watching.waiting_request import WaitingRequest, waiting_from_dict
 from canhazgpu.ledger.values import RECORD_ERRORS
 from canhazgpu.node.process_id import ProcessId
 from canhazgpu.node.process_watch import ProcessWatch

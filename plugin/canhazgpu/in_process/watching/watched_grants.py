@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from canhazgpu.in_process.grants.waiting_request import RunSettings, WaitingRequest
+from canhazgpu.in_process.watching.waiting_request import RunSettings, WaitingRequest
 from canhazgpu.ledger.local.runs.run_files import RunFiles
 from canhazgpu.ledger.local.runs.run_record import RunRecord
 from canhazgpu.ledger.values import Claim
