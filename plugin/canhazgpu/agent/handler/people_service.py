@@ -15,9 +15,9 @@ from typing import NoReturn
 
 from canhazgpu.agent.callers.caller import caller_of
 from canhazgpu.agent.handler.command_conversation import CommandConversation
-from canhazgpu.agent.scanner.scanned_node import open_scanned_node
 from canhazgpu.agent.handler.hand_over import WATCHER_SOCKET, hand_over
 from canhazgpu.agent.peer import UnknownPeerError, peer_groups
+from canhazgpu.agent.scanner.scanned_node import open_scanned_node
 from canhazgpu.agent.socket_files import agent_directory
 from canhazgpu.agent.wire.command_line import CommandLine
 from canhazgpu.agent.wire.interface import Call
