@@ -1,12 +1,11 @@
 """All errors of canhazgpu, their exit statuses, and the user's next step.
 
 Adapters translate foreign errors into one of these with ``raise … from exc``. Commands and hooks
-catch only `CanhazgpuError`, and take its advice from `ADVICE`.
+catch only `CanhazgpuError`, and take its advice from `ADVICE`. Every start of a run imports this
+module, so it imports nothing.
 """
 
 from __future__ import annotations
-
-from canhazgpu.frozen_dataclass import dataclass
 
 
 class CanhazgpuError(Exception):
@@ -88,12 +87,14 @@ class DeadlineError(CanhazgpuError):
     """A hook exceeded its time limit."""
 
 
-@dataclass(frozen=True, slots=True)
 class Advice:
     """The process's exit status and the user's next step for an error."""
 
-    exit_code: int
-    next_step: str
+    __slots__ = ("exit_code", "next_step")
+
+    def __init__(self, exit_code: int, next_step: str) -> None:
+        self.exit_code = exit_code
+        self.next_step = next_step
 
 
 DEFAULT_ADVICE = Advice(1, "")

@@ -10,12 +10,13 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]
 import errno
 import os
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+import stat
 
 from canhazgpu.errors import CommandError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from typing import NoReturn
 
 EXIT_NOT_FOUND = 127
@@ -79,9 +80,18 @@ def _without_python_locale(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _which(name: str, path: str) -> str | None:
-    from shutil import which  # noqa: PLC0415 - not where the command is simply executed
+    """Return the file that is executed, as `shutil.which`, whose module is long to import."""
+    directories = [""] if os.sep in name else path.split(os.pathsep)
+    files = (os.path.join(directory, name) for directory in directories)  # noqa: PTH118 - without pathlib
+    return next(filter(_is_executable, files), None)
 
-    return which(name, path=path)
+
+def _is_executable(file: str) -> bool:
+    try:
+        mode = os.stat(file).st_mode  # noqa: PTH116 - without pathlib
+    except (OSError, ValueError):
+        return False
+    return not stat.S_ISDIR(mode) and os.access(file, os.X_OK)
 
 
 def _command_error(name: str, code: int | None) -> CommandError:
