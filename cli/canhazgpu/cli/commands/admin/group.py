@@ -11,10 +11,11 @@ from canhazgpu.cli.commands.admin.quarantine import quarantine
 from canhazgpu.cli.commands.admin.release import release
 from canhazgpu.cli.commands.admin.unquarantine import unquarantine
 from canhazgpu.cli.exit_codes import exit_codes
+from canhazgpu.cli.options.node import NODE_EXIT_CODES
 from canhazgpu.errors import StoreError
 
 
-@click.group(cls=CommandGroup, epilog=exit_codes(StoreError))
+@click.group(cls=CommandGroup, epilog=exit_codes(StoreError, others=NODE_EXIT_CODES))
 def admin() -> None:
     """Look after nodes, reservations and GPUs; what changes them needs root.
 
