@@ -8,8 +8,8 @@ BUILD := build
 VENV := $(BUILD)/venv
 PYTEST_ARGS ?=
 # Most tests wait more than they compute. Whole hooks and Slurms of `make test` compute more.
-WORKERS ?= $(shell echo $$((1 + $$(nproc))))
-FAST_WORKERS ?= $(shell echo $$((2 * $$(nproc))))
+WORKERS ?= $(shell echo $$((2 * $$(nproc))))
+FAST_WORKERS ?= $(shell echo $$((3 * $$(nproc))))
 
 # The releases of Debian whose Slurms `make test` goes through beside this machine's own.
 SUITES ?= trixie sid
