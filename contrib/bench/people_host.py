@@ -7,6 +7,7 @@ import pwd
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from process_use import descendants, kept_pss_kb, tree_cpu_s
@@ -34,7 +35,7 @@ driver_idle_s = 600.0
 """
 PERSON = "games"
 """Who asks. Root would ask for root's sake: no limits hold for it."""
-START_WAIT_S = 60.0
+WAIT_S = 60.0
 
 
 class Host:
@@ -62,14 +63,14 @@ class Host:
             ["redis-server", *arguments, "--save", "", "--dir", str(self._root)],  # noqa: S607 - from PATH
             stdout=subprocess.DEVNULL,
         )
-        await_path(socket)
+        await_true(socket.exists, "the store listens")
         return server
 
     def _start_agent(self) -> subprocess.Popen[bytes]:
         environ = {"PATH": os.defpath, "CANHAZGPU_CONFIG": str(self._config)}
         agent = subprocess.Popen([self.program, "agent", "run"], env=environ)
         self._processes.append(agent)
-        await_path(self._socket)
+        await_true(self._socket.exists, "the agent listens")
         return agent
 
     @property
@@ -132,17 +133,24 @@ class Host:
                 found.append(int(entry.name))
         return found
 
+    def watches_runs(self) -> bool:
+        """Return whether a run has not been released yet."""
+        return bool(self.keepers()) or any((self._root / "run" / "runs").glob("*.json"))
+
     def stop(self) -> None:
-        """End its agent and its store."""
+        """End its agent and its store, once all runs are released: what is left would wait."""
+        await_true(lambda: not self.watches_runs(), "all runs end")
+        pids = [] if self.agent is None else list(descendants(self.agent.pid))
         for process in reversed(self._processes):
             process.terminate()
             process.wait()
+        await_true(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "the agent ends")
 
 
-def await_path(path: Path) -> None:
-    """Wait until the path exists."""
-    ends_at = time.monotonic() + START_WAIT_S
-    while not path.exists():
+def await_true(is_true: Callable[[], bool], what: str) -> None:
+    """Wait until it is true."""
+    ends_at = time.monotonic() + WAIT_S
+    while not is_true():
         if time.monotonic() > ends_at:
-            raise RuntimeError(f"{path} does not appear")
+            raise RuntimeError(f"in {WAIT_S:g} s it did not come to this: {what}")
         time.sleep(0.01)

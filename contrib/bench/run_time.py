@@ -155,7 +155,7 @@ def burst(host: Host, count: int) -> tuple[float, int]:
 
 def kept_mib(host: Host, count: int) -> tuple[float, int]:
     """Return the MiB that so many runs keep beside their commands, and how many had not begun."""
-    host.start("--", "true").communicate(timeout=END_S)
+    host.start_command([str(host.program), "status"]).wait()
     time.sleep(IDLE_S)
     before = host.kept_mib()
     runs = [host.start("--", "sh", "-c", "echo up; exec sleep 600") for _ in range(count)]
