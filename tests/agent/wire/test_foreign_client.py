@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -46,11 +46,44 @@ class StatusReply(TypedDict):
     faults: list[Fault]
 
 
+class Announced(TypedDict):
+    pid: int
+    agent: int
+    interface: int
+    limit_s: float
+    nonce: str
+
+
+class Execution(TypedDict):
+    arguments: list[str]
+    environment: dict[str, str]
+
+
+class Proceeded(TypedDict):
+    output: str
+    errors: str
+    status: int | None
+    execute: Execution | None
+
+
 class AgentInterface(VarlinkInterface, name=interface.INTERFACE):
     """The agent's interface in that client's terms; it refuses answers of other types."""
 
     @varlinkmethod
     def Status(self) -> StatusReply: ...
+
+    @varlinkmethod
+    def Command(
+        self,
+        *,
+        arguments: list[str],
+        variables: dict[str, str] | None = None,
+        request: str | None = None,
+    ) -> Announced: ...
+
+    @varlinkmethod
+    def Proceed(self, *, nonce: str) -> Iterator[Proceeded]:
+        yield from ()
 
 
 @contextlib.asynccontextmanager
@@ -107,6 +140,41 @@ def test_several_calls_go_over_one_connection(agent: RunningAgent) -> None:
     info, status = ask(agent, both)
 
     assert info["version"] == status["release"] == VERSION
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "text"),
+    [
+        (["queue", "--help"], 0, "Usage: canhazgpu queue"),
+        (["status", "--bad"], 2, "No such option"),
+        (["hooks", "check"], 2, "No such command"),
+    ],
+)
+def test_a_command_is_carried_out_step_by_step(
+    agent: RunningAgent, arguments: list[str], status: int, text: str
+) -> None:
+    async def carried_out(protocol: VarlinkClientProtocol) -> Any:
+        proxy = protocol.make_proxy(AgentInterface)
+        announced = await proxy.Command(arguments=arguments, variables={"TERM": "dumb"})
+        return [one async for one in proxy.Proceed(nonce=announced["nonce"])]
+
+    *written, last = ask(agent, carried_out)
+
+    assert (last["status"], last.get("execute")) == (status, None)
+    assert text in "".join(one["output"] + one["errors"] for one in (*written, last))
+
+
+def test_a_command_to_execute_is_an_answer(agent: RunningAgent) -> None:
+    async def carried_out(protocol: VarlinkClientProtocol) -> Any:
+        proxy = protocol.make_proxy(AgentInterface)
+        job = {"SLURM_JOB_ID": "7", "SLURMD_NODENAME": "n1", "CUDA_VISIBLE_DEVICES": "0"}
+        announced = await proxy.Command(arguments=["run", "--", "true"], variables=job)
+        return [one async for one in proxy.Proceed(nonce=announced["nonce"])]
+
+    *_, last = ask(agent, carried_out)
+
+    assert last["execute"]["arguments"] == ["true"]
+    assert last["execute"]["environment"]["CUDA_VISIBLE_DEVICES"] == "0"
 
 
 def test_the_description_of_an_unknown_interface_is_an_error(agent: RunningAgent) -> None:
