@@ -24,7 +24,7 @@ class AgentEnded(Exception):
 
 
 def ask(path: str, arguments: "list[str]") -> "Iterator[dict[str, Any]]":
-    """Yield what the command writes and its outcome; nothing is done unless something is yielded.
+    """Yield what the command writes and its outcome; the first one is empty: from then on it acts.
 
     Raises `AgentBusy`, `NotServed`, `OSError` and `AgentEnded`.
     """
@@ -39,6 +39,8 @@ def ask(path: str, arguments: "list[str]") -> "Iterator[dict[str, Any]]":
     ready = parameters_of(next(messages))
     if ready["interface"] < NEEDED_VERSION or not str(ready["nonce"]).isalnum():
         raise NotServed
+    # From the first byte on the agent may act.
+    yield {}
     nonce = f'{{"nonce":"{ready["nonce"]}"}}'
     send(connection, f'{{"method":"{INTERFACE}.Proceed","parameters":{nonce},"more":true}}')
     # The command may wait for as long as its user has said.

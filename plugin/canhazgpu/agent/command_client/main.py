@@ -121,12 +121,13 @@ class _Asking:
         except BrokenPipeError:
             raise
         except AgentEnded:
-            pass
+            why = "the node's agent ended before it had answered"
         except OSError as exc:
             if exc.errno in ABSENT and not self._began:
                 return ""
-            return f"the node's agent gives no answer: {exc.strerror or exc}"
-        why = "the node's agent ended before it had answered"
+            if exc.errno == errno.EPERM:
+                fail(f"the node's agent: {exc.strerror}")
+            why = f"the node's agent gives no answer: {exc.strerror or exc}"
         if self._began and not self._is_asked_again:
             fail(why)
         return why
