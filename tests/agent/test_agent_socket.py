@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from canhazgpu.agent import agent_socket as module
-from canhazgpu.agent.agent_socket import agent_socket
+from canhazgpu.agent.agent_socket import absent_agent, agent_socket
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +41,15 @@ def test_the_usual_place(usual: Path) -> None:
 def test_the_variable_counts_first(usual: Path) -> None:
     with_socket(usual)
     assert agent_socket({"CANHAZGPU_AGENT_SOCKET": "/x/agent.sock"}) == "/x/agent.sock"
+
+
+def test_an_agent_that_does_not_run(usual: Path) -> None:
+    assert absent_agent({}) == ""
+    path = with_socket(usual)
+    assert absent_agent({}) == ""
+    Path(path).unlink()
+    assert absent_agent({}) == path
+    assert absent_agent({"CANHAZGPU_AGENT_SOCKET": "/x/agent.sock"}) == "/x/agent.sock"
 
 
 @pytest.mark.parametrize("way", ["option", "variable", "default"])

@@ -62,6 +62,13 @@ def find_agent() -> str:
     return agent_for(words_of(sys.argv[1:]))
 
 
+def find_absent_agent(environ: Mapping[str, str]) -> str:
+    """Return the socket of an agent that does not run though this host has one, "" for none."""
+    from canhazgpu.agent.agent_socket import absent_agent  # noqa: PLC0415 - after an error
+
+    return absent_agent(environ)
+
+
 def reads_terminal() -> bool:
     """Return whether the command talks to a terminal: it reads one, and writes to one."""
     return sys.stdin.isatty() and sys.stdout.isatty()
@@ -102,6 +109,7 @@ class App:
     progress: Callable[[], Progress] = open_progress
     sleep: Callable[[float], None] = time.sleep
     agent: Callable[[], str] = find_agent
+    absent_agent: Callable[[Mapping[str, str]], str] = find_absent_agent
     reads_terminal: Callable[[], bool] = reads_terminal
     check_command: Callable[[Sequence[str], Mapping[str, str]], None] = check_executable
     execute: Callable[[Sequence[str], Mapping[str, str]], NoReturn] = execute_here

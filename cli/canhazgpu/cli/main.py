@@ -25,6 +25,7 @@ from canhazgpu.errors import (
     AgentError,
     CanhazgpuError,
     CommandError,
+    ConfigError,
     NodeStateError,
     ScanError,
     StoreError,
@@ -96,11 +97,25 @@ class LazyGroup(CommandGroup):
             raise explained_option_error(exc) from exc
         except CanhazgpuError as exc:
             click.ClickException(printable(error_text(exc))).show()
+            _tell_of_absent_agent(ctx, exc)
             status = exc.exit_code if isinstance(exc, CommandError) else advice_for(exc).exit_code
             raise click.exceptions.Exit(status) from exc
         except KeyboardInterrupt:
             click.echo(err=True)
             raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
+
+
+def _tell_of_absent_agent(context: click.Context, error: CanhazgpuError) -> None:
+    """Say that the node's agent does not run, where a user's own way ended at the store."""
+    if not isinstance(error, StoreError | ConfigError) or os.geteuid() == 0:
+        return
+    app: App = context.obj or App()
+    if path := app.absent_agent(app.environ):
+        click.echo(
+            f"canhazgpu: nobody listens at {printable(path)}: this node's agent does not run;"
+            " an administrator starts it, as with 'systemctl start canhazgpu-agent'",
+            err=True,
+        )
 
 
 def _show_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:

@@ -40,6 +40,15 @@ def agent_socket(environ: Mapping[str, str], config_file: str = "", node: str = 
     return _configured(environ, config, node)
 
 
+def absent_agent(environ: Mapping[str, str]) -> str:
+    """Return the socket of an agent that this host has and that does not run, "" for none."""
+    named = environ.get(SOCKET_VARIABLE, "")
+    path = named or f"{DEFAULT_STATE_DIR}/{IN_STATE_DIR}"
+    directory = path.rpartition("/")[0]
+    # The directory stays when an agent ends.
+    return path if named or (_exists(directory) and not _exists(path)) else ""
+
+
 def _configured(environ: Mapping[str, str], config: str, node: str) -> str:
     section = _node_section(config) if config and _exists(config) else {}
     directory = environ.get(STATE_DIR_VARIABLE) or section.get("state_dir") or DEFAULT_STATE_DIR

@@ -27,6 +27,7 @@ class DyingAgent:
         self.path = path
         self.asked: list[str] = []
         self._ends_before = ends_before
+        self.removes_itself = False
         self._listening = socket.socket(socket.AF_UNIX)
         self._listening.bind(str(path))
         self._listening.listen()
@@ -50,6 +51,8 @@ class DyingAgent:
             return
         first = len(self.asked) == 1
         if first and self._ends_before == "ready":
+            if self.removes_itself:
+                self.path.unlink()
             return
         ready = {"pid": 1, "agent": 1, "interface": 3, "limit_s": 5.0, "nonce": "a1"}
         connection.sendall(encode({"parameters": ready}))
@@ -95,6 +98,26 @@ def test_a_request_for_gpus_is_asked_again(tmp_path: Path, words: tuple[str, ...
     assert agent.asked == ["Command", "Proceed"] * 2
     assert (ran.returncode, ran.stdout) == (0, "done\n")
     assert "trying again" in ran.stderr
+
+
+def test_who_has_found_an_agent_waits_for_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "agent.sock"
+    agent = DyingAgent(path, "ready")
+    agent.removes_itself = True
+    with subprocess.Popen(
+        [PROGRAM, "reserve", "--gpus", "1"],
+        env={"CANHAZGPU_AGENT_SOCKET": str(path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as asking:
+        assert asking.stderr is not None
+        assert "trying again" in asking.stderr.readline()
+        following = DyingAgent(path, "nothing")
+        output, errors = asking.communicate(timeout=60)
+        following.end()
+    agent.end()
+    assert (asking.returncode, output, errors) == (0, "done\n", "")
 
 
 def test_who_is_refused_does_not_ask_again(tmp_path: Path) -> None:

@@ -150,6 +150,13 @@ def test_a_user_needs_no_configuration_and_no_store(node: AgentNode) -> None:
     assert node.run("release", user=ALICE).returncode == 0
 
 
+def test_a_user_is_told_where_the_agent_does_not_run(node: AgentNode, tmp_path: Path) -> None:
+    absent = str(tmp_path / "agent.sock")
+    shown = node.run("queue", user=ALICE, CANHAZGPU_AGENT_SOCKET=absent)
+    assert shown.returncode == 4
+    assert f"nobody listens at {absent}: this node's agent does not run" in shown.stderr
+
+
 def test_nobody_releases_or_extends_what_is_anothers(node: AgentNode) -> None:
     uuid = node.run("reserve", "--gpus", "1", "--short", user=ALICE).stdout.strip()
     for words in (

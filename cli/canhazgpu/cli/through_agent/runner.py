@@ -95,6 +95,7 @@ def _app_for(line: CommandLine, open_service: Callable[[], NodeService]) -> App:
         check_command=lambda _command, _environ: None,
         execute=execute,
         agent=lambda: "",
+        absent_agent=lambda _environ: "",
         reads_terminal=lambda: line.terminal.reads_terminal,
     )
 

@@ -92,6 +92,8 @@ class _Asking:
     def __init__(self, path: str, is_asked_again: bool) -> None:
         self._path = path
         self._is_asked_again = is_asked_again
+        self._is_found = False
+        """Whether an agent was there: it is waited for then, and nobody goes on without it."""
         self._began = False
         self._told = False
         self._ends_at = time.monotonic() + PATIENCE_S
@@ -110,20 +112,22 @@ class _Asking:
         """Return why it has to be tried again, "" where there is nobody to ask."""
         try:
             for outcome in ask(self._path, arguments):
-                self._began = True
+                self._began = self._is_found = True
                 # The wait for GPUs may be long; what counts is how long nobody has answered.
                 self._ends_at = time.monotonic() + PATIENCE_S
                 finish(outcome)
         except AgentBusy:
+            self._is_found = True
             return "the node's agent serves as many requests as it takes"
         except NotServed:
-            return "no agent serves this node any more" if self._began else ""
+            return "no agent serves this node any more" if self._is_found else ""
         except BrokenPipeError:
             raise
         except AgentEnded:
+            self._is_found = True
             why = "the node's agent ended before it had answered"
         except OSError as exc:
-            if exc.errno in ABSENT and not self._began:
+            if exc.errno in ABSENT and not self._is_found:
                 return ""
             if exc.errno == errno.EPERM:
                 fail(f"the node's agent: {exc.strerror}")
