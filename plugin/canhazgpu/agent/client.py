@@ -25,11 +25,20 @@ def call(
     parameters: Mapping[str, Any] | None = None,
     wait_s: float = DEFAULT_WAIT_S,
 ) -> dict[str, Any]:
-    """Return the parameters of the agent's answer; raises `AgentError`.
+    """Return the parameters of the answer of a node's agent, as `call_at` does."""
+    return call_at(agent_directory(state_dir) / PEOPLE_SOCKET, method, parameters, wait_s)
+
+
+def call_at(
+    path: Path,
+    method: str,
+    parameters: Mapping[str, Any] | None = None,
+    wait_s: float = DEFAULT_WAIT_S,
+) -> dict[str, Any]:
+    """Return the parameters of the answer of the agent at this socket; raises `AgentError`.
 
     Only a process of root is asked: another user's socket in the agent's place is none.
     """
-    path = agent_directory(state_dir) / PEOPLE_SOCKET
     ends_at = time.monotonic() + wait_s
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as agent:

@@ -157,6 +157,12 @@ def test_a_user_is_told_where_the_agent_does_not_run(node: AgentNode, tmp_path: 
     assert f"nobody listens at {absent}: this node's agent does not run" in shown.stderr
 
 
+def test_a_user_sees_the_agent_that_carries_out_the_commands(node: AgentNode) -> None:
+    shown = node.run("agent", "status", user=ALICE)
+    assert shown.returncode == 0, shown.stderr
+    assert "agent of n1" in shown.stdout
+
+
 def test_nobody_releases_or_extends_what_is_anothers(node: AgentNode) -> None:
     uuid = node.run("reserve", "--gpus", "1", "--short", user=ALICE).stdout.strip()
     for words in (

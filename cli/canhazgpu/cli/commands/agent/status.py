@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -38,18 +39,28 @@ def status(app: App, node: str | None, as_json: bool) -> None:
       canhazgpu agent status
       canhazgpu agent status --json
     """  # noqa: D301 - click reads the character: keep these lines
-    from canhazgpu.agent.client import call  # noqa: PLC0415 - not for the help
+    from canhazgpu.agent.client import call_at  # noqa: PLC0415 - not for the help
     from canhazgpu.agent.wire.interface import STATUS  # noqa: PLC0415
-    from canhazgpu.node.identity import node_name, state_dir  # noqa: PLC0415
 
-    config = app.effective_config().config
-    name = node or node_name(config.node, app.environ)
-    found = call(state_dir(config.node, name), STATUS)
+    found = call_at(_socket(app, node), STATUS)
     if as_json:
         click.echo(json.dumps(_with_iso_times(found), indent=2))
         return
     for line in _lines(found, time.time()):
         print_sanitized(line)
+
+
+def _socket(app: App, node: str | None) -> Path:
+    """Return the agent's socket: as commands find it, else by the configuration."""
+    from canhazgpu.agent.agent_socket import agent_socket  # noqa: PLC0415 - not for the help
+    from canhazgpu.agent.socket_files import PEOPLE_SOCKET, agent_directory  # noqa: PLC0415
+    from canhazgpu.node.identity import node_name, state_dir  # noqa: PLC0415
+
+    if node is None and (found := agent_socket(app.environ, app.config_file or "")):
+        return Path(found)
+    config = app.effective_config().config
+    name = node or node_name(config.node, app.environ)
+    return agent_directory(state_dir(config.node, name)) / PEOPLE_SOCKET
 
 
 def _with_iso_times(found: Mapping[str, Any]) -> dict[str, Any]:
