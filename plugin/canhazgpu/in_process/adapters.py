@@ -155,6 +155,19 @@ class Adapters:
         self._deliver_journal_as_root(config)
         return self._open_writer(config)
 
+    def writer_of(self, node: str, config: Config) -> Ledger:
+        """Return the ledger that changes all records of a node, as `writer`.
+
+        The book is that of its own node alone. Of another one the store itself is asked, which
+        decides what the login may change there.
+        """
+        from canhazgpu.node.identity import node_name  # noqa: PLC0415 - as below
+
+        if self.node_ledger is None or node == node_name(config.node, self.environ):
+            return self.writer(config)
+        refuse_misspelt_variables(self.environ)
+        return self._open_writer(config)
+
     def granting_ledger(self, node: str, config: Config) -> Ledger:
         """Return the ledger by which people are granted GPUs of this node, as `writer`."""
         ledger = self.writer(config)

@@ -39,7 +39,7 @@ def forget_node(adapters: Adapters, node: str, *, releases: bool = False) -> Non
     caller = adapters.caller()
     require_administrator(caller, "forget a node")
     config = adapters.effective_config().config
-    ledger, orders = adapters.writer(config), adapters.orders(config.store)
+    ledger, orders = adapters.writer_of(node, config), adapters.orders(config.store)
     (view,) = ledger.read_nodes([node])
     if releases:
         _refuse_living(view, orders.reader(node))

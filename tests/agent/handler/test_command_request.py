@@ -178,6 +178,24 @@ def test_nobody_releases_or_extends_what_is_anothers(node: AgentNode) -> None:
     assert node.run("release", user=ALICE).stdout.startswith("released GPU")
 
 
+def test_a_node_that_is_gone_is_forgotten(node: AgentNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_NVML_NODE", "n1")
+    gone, store = node.here.observe("n2"), node.here.ledger()
+    claim = Claim("manual:gone", "manual", "games", ALICE, duration_s=3600.0)
+    store.reserve_given(claim, [gone.scan.gpus[0].uuid], gone)
+
+    held = node.run("admin", "forget", "n2")
+    assert (held.returncode, "has reserved GPUs" in held.stderr) == (2, True)
+    store.release("n2", claim.owner, "by hand")
+    forgotten = node.run("admin", "forget", "n2")
+
+    assert (forgotten.returncode, forgotten.stderr) == (0, "")
+    assert forgotten.stdout == "forgot n2; its history is kept\n"
+    assert "n2" not in [view.node for view in store.read_nodes()]
+    again = node.run("admin", "forget", "n2")
+    assert (again.returncode, "knows no node 'n2'" in again.stderr) == (2, True)
+
+
 @pytest.mark.parametrize(
     "options",
     [
