@@ -131,6 +131,19 @@ def test_who_waits_is_told_and_gets_what_becomes_free(node: AgentNode) -> None:
     poll_until(lambda: holders(node) == {})
 
 
+def test_a_note_that_is_no_text_keeps_nobody_waiting(node: AgentNode) -> None:
+    first = start(node, "--gpus", str(GPUS))
+    devices(first)
+    second = start(node, "--gpus", "1", "--note", os.fsdecode(b"\xff"), user=BOB)
+    poll_until(lambda: queue(node) == ["news"])
+    third = start(node, "--gpus", "1")
+    poll_until(lambda: queue(node) == ["news", "games"])
+    end(first)
+    assert len(devices(second)) == len(devices(third)) == 1
+    end(second, third)
+    poll_until(lambda: holders(node) == {} and not runs(node))
+
+
 def test_reserve_waits_too_and_says_what_it_always_says(node: AgentNode) -> None:
     first = start(node, "--gpus", str(GPUS))
     devices(first)

@@ -130,3 +130,9 @@ def test_what_is_no_run_of_this_boot_is_left_out_and_then_removed(tmp_path: Path
 def test_an_owner_names_no_file_elsewhere(tmp_path: Path, owner: str) -> None:
     with pytest.raises(ValueError, match="no owner"):
         RunFiles(tmp_path).write(renamed(owner))
+
+
+def test_a_note_that_is_no_text_is_written_all_the_same(tmp_path: Path) -> None:
+    files = RunFiles(tmp_path)
+    files.write(replace(RECORD, claim=replace(CLAIM, note=os.fsdecode(b"a \xff"))))
+    assert files.load("run:ab", BOOT) == replace(RECORD, claim=replace(CLAIM, note="a ?"))

@@ -32,7 +32,9 @@ class RunFiles:
     def write(self, record: RunRecord) -> None:
         """Write a run's record. Raises `OSError`."""
         self.make_directory()
-        write_atomically(self._path(record.owner), run_record_to_json(record).encode())
+        # A note may have bytes that are no text (`with_valid_text`): they keep nobody from a grant.
+        content = run_record_to_json(record).encode("utf-8", "replace")
+        write_atomically(self._path(record.owner), content)
 
     def remove(self, owner: str) -> None:
         """Remove the record of the owner's run, if there is one. Raises `OSError`."""
