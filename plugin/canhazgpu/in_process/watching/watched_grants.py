@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+from canhazgpu.errors import NodeStateError
 from canhazgpu.in_process.watching.waiting_request import RunSettings, WaitingRequest
 from canhazgpu.ledger.local.runs.run_files import RunFiles
 from canhazgpu.ledger.local.runs.run_record import RunRecord
@@ -55,7 +56,7 @@ class RunRecording:
         self._is_written = False
 
     def write(self, gpus: Sequence[str]) -> None:
-        """Write the record of a run that begins now. Raises `OSError`."""
+        """Write the record of a run that begins now. Raises `NodeStateError`."""
         self._is_written = True
         run = self.run
         record = RunRecord(
@@ -68,7 +69,12 @@ class RunRecording:
             run.timeout_s,
             run.ends_when_lost,
         )
-        self._files.write(record)
+        try:
+            self._files.write(record)
+        except OSError as exc:
+            raise NodeStateError(
+                f"cannot keep the record of a run in {self._files.directory}: {exc.strerror or exc}"
+            ) from exc
 
     def forget(self) -> None:
         """Remove the record, if it was written: there is no grant."""

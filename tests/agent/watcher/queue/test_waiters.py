@@ -103,6 +103,17 @@ def test_what_the_node_can_never_give_is_refused(node: WaitingNode) -> None:
     poll_until(lambda: node.queue() == [])
 
 
+def test_a_run_that_cannot_be_recorded_fails_and_keeps_nobody_waiting(node: WaitingNode) -> None:
+    node.files.directory.parent.mkdir(exist_ok=True)
+    if node.files.directory.exists():
+        node.files.directory.rmdir()
+    node.files.directory.touch()
+    client = node.wait_for(1)
+    assert "cannot keep the record of a run" in client.until("failed")
+    assert node.wait_for(1, type_=MANUAL).until("granted")
+    poll_until(lambda: client.owner not in node.holders().values())
+
+
 def test_who_names_no_gpu_of_the_node_is_told(node: WaitingNode) -> None:
     from canhazgpu.gpu.ids import parse_gpu_ids
 

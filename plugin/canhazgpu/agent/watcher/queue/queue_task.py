@@ -15,7 +15,7 @@ from canhazgpu.allocation.queue_check import QueueCheck, QueuedWait, StillWaitin
 from canhazgpu.allocation.queue_decision import WaitState
 from canhazgpu.allocation.refusal import Refusal, RefusalKind
 from canhazgpu.config.schema import Config, ValidationConfig
-from canhazgpu.errors import CanhazgpuError, DeadlineError, StoreError
+from canhazgpu.errors import CanhazgpuError, DeadlineError, StoreError, UnavailableError
 from canhazgpu.in_process.grants.acquisition import (
     Acquisition,
     ReserveAttempts,
@@ -154,9 +154,9 @@ class _Check:
     def _granted(self, one: Wait, grant: Grant) -> Answered:
         try:
             return Answered(one.answers.granted(self.config, grant), is_grant=True)
-        except CanhazgpuError as exc:
+        except Exception as exc:
             self.ledger.release(self.node, one.waiting.owner, GAVE_UP)
-            return Answered(one.answers.failed(exc))
+            return Answered(one.answers.failed(_own_failure(exc)))
 
     def prospects(
         self, view: NodeView, waiter: Waiter, validation: ValidationConfig, *, force: bool
@@ -195,9 +195,10 @@ class _Request:
         except StoreError:
             self._forget_run()
             raise
-        except CanhazgpuError as exc:
-            self.failure = exc
-            outcome = Refusal(str(exc), kind=RefusalKind.NEVER)
+        except Exception as exc:
+            # Whatever it is, it is this request's own: nobody else is to wait for its end.
+            self.failure = _own_failure(exc)
+            outcome = Refusal(str(self.failure), kind=RefusalKind.NEVER)
         finally:
             self._check.trying = None
         if not isinstance(outcome, Grant):
@@ -227,6 +228,14 @@ class _Request:
     def _forget_run(self) -> None:
         if self._recording is not None:
             self._recording.forget()
+
+
+def _own_failure(error: Exception) -> CanhazgpuError:
+    """Return what one client is told of an error that ends its wait alone."""
+    if isinstance(error, CanhazgpuError):
+        return error
+    name = type(error).__name__
+    return UnavailableError(f"internal error of the agent: {name}: {error} (please report this)")
 
 
 def _config_for(config: Config, waiting: WaitingRequest) -> Config:
