@@ -16,6 +16,7 @@ from canhazgpu.ledger.local.runs.run_files import RunFiles
 from canhazgpu.ledger.local.runs.run_record import RunRecord
 from canhazgpu.ledger.values import Claim
 from canhazgpu.node.boot_clock import uptime_s
+from canhazgpu.node.identity import boot_id
 from canhazgpu.node.process_id import ProcessId
 from canhazgpu.node.run_marker import new_run_marker
 
@@ -41,8 +42,13 @@ class WatchedGrants:
     def run_settings(
         self, owner: str, timeout_s: float | None, *, ends_when_lost: bool
     ) -> RunSettings:
-        """Return what a run of this owner needs."""
-        marker = new_run_marker(owner)
+        """Return what a run of this owner needs.
+
+        Who asks again, after an answer that was lost, gets the marker of its record: the watcher
+        may look for that one already.
+        """
+        known = self.files.load(owner, boot_id())
+        marker = new_run_marker(owner) if known is None else known.marker
         return RunSettings(marker, self.gid, self.groups, timeout_s, ends_when_lost)
 
 
