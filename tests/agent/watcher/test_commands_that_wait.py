@@ -131,6 +131,16 @@ def test_who_waits_is_told_and_gets_what_becomes_free(node: AgentNode) -> None:
     poll_until(lambda: holders(node) == {})
 
 
+def test_a_run_in_a_run_has_gpus_of_its_own(node: AgentNode) -> None:
+    """It is the same process, which the second program takes over from the first."""
+    run = start(node, "--gpus", "1", "--", PROGRAM, "run", "--gpus", "2")
+    assert len(devices(run)) == 2
+    assert len(set(holders(node).values())) == 2
+    assert len(holders(node)) == 3
+    end(run)
+    poll_until(lambda: holders(node) == {} and not runs(node))
+
+
 def test_a_note_that_is_no_text_keeps_nobody_waiting(node: AgentNode) -> None:
     first = start(node, "--gpus", str(GPUS))
     devices(first)

@@ -27,6 +27,9 @@ VARIABLES = (
     "_CANHAZGPU_COMPLETE",
 )
 """The agent takes no others: see `canhazgpu.agent.wire.command_line`."""
+REQUEST = posix.urandom(8).hex()
+"""Tells this request from those of other programs that the same process executes: a run's command
+may be another run."""
 
 
 def call_parameters(arguments: "list[str]") -> str:
@@ -36,7 +39,10 @@ def call_parameters(arguments: "list[str]") -> str:
         f"{quoted(name)}:{quoted(value)}" for name, value in variables_here() if "\0" not in value
     )
     words = ",".join(map(quoted, arguments))
-    return f'{{"arguments":[{words}],"terminal":{terminal()},"variables":{{{variables}}}}}'
+    return (
+        f'{{"arguments":[{words}],"terminal":{terminal()},"variables":{{{variables}}},'
+        f'"request":"{REQUEST}"}}'
+    )
 
 
 def variables_here() -> "Iterator[tuple[str, str]]":
