@@ -190,6 +190,7 @@ def _watch_agent(context: click.Context, agent: str, watch_s: float) -> None:
     words = context.find_root().meta[ARGUMENTS]
     view = AgentView(asked_at(agent), words, watch_s)
     show_view(context.obj, view, watch_s, on_screen=True)
+    click.echo(view.told, nl=False, err=True)
     if view.fault is not None:
         click.echo(f"Error: {view.fault[1]}", err=True)
         context.exit(view.fault[0])

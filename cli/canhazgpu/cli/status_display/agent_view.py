@@ -25,7 +25,8 @@ Ask = Callable[[Sequence[str]], Iterable[Mapping[str, Any]]]
 class AgentView:
     """Has each frame made by the agent; `arguments` are the words of the command line.
 
-    `fault` is the exit status that goes with the last frame, and the error that it shows.
+    `fault` is the exit status that goes with the last frame, and the error that it shows. `told` is
+    what the agent tells the user only once, beside a frame: it is to be shown after the view.
     """
 
     def __init__(self, ask: Ask, arguments: Sequence[str], interval_s: float) -> None:
@@ -36,6 +37,7 @@ class AgentView:
         self._shown: dict[str, Any] = {}
         self._filter_text = ""
         self.fault: tuple[int, str] | None = None
+        self.told = ""
 
     def read_frame(self) -> Frame:
         """Return the next frame; it is asked for when its room is known.
@@ -63,6 +65,7 @@ class AgentView:
         if status:
             click.echo(errors, nl=False, err=True)
             raise click.exceptions.Exit(status)
+        self.told += errors
         self._shown = json.loads(output)
         self._filter_text = str(self._shown["filter"])
         error, code = str(self._shown["error"]), int(self._shown["exit_status"])
