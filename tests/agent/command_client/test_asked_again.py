@@ -125,7 +125,21 @@ def test_who_is_refused_does_not_ask_again(tmp_path: Path) -> None:
     ran = run(agent, "reserve", "--gpus", "1")
     assert agent.asked == ["Command"]
     assert (ran.returncode, ran.stdout) == (8, "")
-    assert "it refuses: NotPermitted" in ran.stderr
+    assert "refuses this request: NotPermitted" in ran.stderr
+
+
+def test_a_command_line_that_is_too_long_is_not_sent(tmp_path: Path) -> None:
+    agent = DyingAgent(tmp_path / "agent.sock", "nothing")
+    ran = run(agent, "run", "--gpus", "1", "--", "true", *["x" * 1000] * 150)
+    assert agent.asked == []
+    assert (ran.returncode, ran.stdout) == (8, "")
+    assert "put the command into a script" in ran.stderr
+
+
+def test_a_run_may_have_many_files(tmp_path: Path) -> None:
+    agent = DyingAgent(tmp_path / "agent.sock", "nothing")
+    ran = run(agent, "run", "--gpus", "1", "--", "true", *map(str, range(5000)))
+    assert (ran.returncode, ran.stdout) == (0, "done\n")
 
 
 def test_what_was_not_begun_is_asked_again(tmp_path: Path) -> None:

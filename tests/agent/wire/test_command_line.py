@@ -61,7 +61,7 @@ def test_the_client_sends_the_variables_that_the_agent_takes() -> None:
         ({"arguments": "status"}, "arguments"),
         ({"arguments": ["status", 1]}, "arguments"),
         ({"arguments": ["a\0b"]}, "arguments"),
-        ({"arguments": ["x"] * 2000}, "arguments"),
+        ({"arguments": ["x"] * 40_000}, "arguments"),
         ({"terminal": {"width": 0}}, "terminal"),
         ({"terminal": {"height": 10**9}}, "terminal"),
         ({"terminal": {"width": True}}, "terminal"),

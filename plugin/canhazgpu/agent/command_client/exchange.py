@@ -13,10 +13,16 @@ if TYPE_CHECKING:
 
 NEEDED_VERSION = 3
 READY_WAIT_S = 20.0
+MAX_CALL_BYTES = 128 * 1024
+"""Half of what a message may have: a waiting request is handed on with more beside it."""
 
 
 class AgentBusy(Exception):
     """It serves as many requests of this user, or of all, as it takes."""
+
+
+class AgentRefuses(PermissionError):
+    """It does not carry out such a request, whoever asks how often."""
 
 
 class AgentEnded(Exception):
@@ -26,16 +32,21 @@ class AgentEnded(Exception):
 def ask(path: str, arguments: "list[str]") -> "Iterator[dict[str, Any]]":
     """Yield what the command writes and its outcome; the first one is empty: from then on it acts.
 
-    Raises `AgentBusy`, `NotServed`, `OSError` and `AgentEnded`.
+    Raises `AgentBusy`, `AgentRefuses`, `NotServed`, `OSError` and `AgentEnded`.
     """
+    call = call_parameters(arguments)
+    if len(call) > MAX_CALL_BYTES:
+        raise AgentRefuses(
+            errno.E2BIG,
+            f"the command line is longer than {MAX_CALL_BYTES // 1024} KiB, and the node's agent"
+            " takes no longer one: put the command into a script",
+        )
     try:
         connection, _ = connect(path, int(READY_WAIT_S))
     except BlockingIOError as exc:
         raise AgentBusy from exc
     messages = received(connection)
-    send(
-        connection, f'{{"method":"{INTERFACE}.Command","parameters":{call_parameters(arguments)}}}'
-    )
+    send(connection, f'{{"method":"{INTERFACE}.Command","parameters":{call}}}')
     ready = parameters_of(next(messages))
     if ready["interface"] < NEEDED_VERSION or not str(ready["nonce"]).isalnum():
         raise NotServed
@@ -84,7 +95,8 @@ def parameters_of(message: "dict[str, Any]") -> "dict[str, Any]":
         # It is of a release that does not carry out commands.
         raise NotServed
     if error:
-        raise PermissionError(errno.EPERM, f"it refuses: {error.rpartition('.')[2]}")
+        why = f"the node's agent refuses this request: {error.rpartition('.')[2]}"
+        raise AgentRefuses(errno.EPERM, why)
     found = message.get("parameters")
     if type(found) is not dict:
         raise OSError(errno.EPROTO, "it answered with something else")

@@ -17,7 +17,7 @@ from canhazgpu.agent.agent_socket import (
     agent_socket,
 )
 from canhazgpu.agent.command_client.caller import is_terminal
-from canhazgpu.agent.command_client.exchange import AgentBusy, AgentEnded, ask
+from canhazgpu.agent.command_client.exchange import AgentBusy, AgentEnded, AgentRefuses, ask
 from canhazgpu.agent.command_client.outcome import (
     SIGINT,
     SIGPIPE,
@@ -64,6 +64,8 @@ def ask_agent_first(arguments: "list[str]") -> None:
         end_by_signal(SIGINT)
     except BrokenPipeError:
         end_by_signal(SIGPIPE)
+    except AgentRefuses as exc:
+        fail(exc.strerror or str(exc))
 
 
 def agent_for(words: Words) -> str:
@@ -121,7 +123,7 @@ class _Asking:
             return "the node's agent serves as many requests as it takes"
         except NotServed:
             return "no agent serves this node any more" if self._is_found else ""
-        except BrokenPipeError:
+        except (BrokenPipeError, AgentRefuses):
             raise
         except AgentEnded:
             self._is_found = True
@@ -129,8 +131,6 @@ class _Asking:
         except OSError as exc:
             if exc.errno in ABSENT and not self._is_found:
                 return ""
-            if exc.errno == errno.EPERM:
-                fail(f"the node's agent: {exc.strerror}")
             why = f"the node's agent gives no answer: {exc.strerror or exc}"
         if self._began and not self._is_asked_again:
             fail(why)

@@ -16,7 +16,8 @@ from canhazgpu.agent.wire.interface import Call
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.schedulers.slurm.environment import JOB_ID, NODE_NAME
 
-MAX_ARGUMENTS = 1024
+MAX_ARGUMENTS = 32 * 1024
+"""More than a message has room for, if they are files' names: a run may have many."""
 MAX_VARIABLE = 4096
 MAX_SIZE = 10_000
 """The widest and highest terminal, in columns and lines."""
