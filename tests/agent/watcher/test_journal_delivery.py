@@ -290,6 +290,25 @@ def test_it_tries_ever_more_rarely_and_tells_once(
     assert "event=journal-waits" in line and "it cannot be read" in line
 
 
+def test_lines_that_nobody_can_read_are_looked_at_ever_more_rarely(node: Node) -> None:
+    with node.agent():
+        pass
+    node.journal(1, "GPU-a")
+    journal = node.state_dir / "journal"
+    head, _, _ = journal.read_bytes().partition(b"\n")
+    journal.write_bytes(head + b"\ngarbage\n")
+    now = 0.0
+    delivery = JournalDelivery(NODE, node.state_dir, lambda: Delivery(node.pending()), lambda: now)
+    waits = []
+    for _ in range(3):
+        delivery.step(set())
+        while delivery.is_trying:
+            delivery.step(set())
+        waits.append(delivery.wait_s())
+        now += waits[-1] or 0.0
+    assert waits == [FIRST_WAIT_S, FIRST_WAIT_S * 2, FIRST_WAIT_S * 4]
+
+
 def test_with_an_empty_journal_there_is_nothing_to_do(tmp_path: Path) -> None:
     config = Config(
         store=StoreConfig(url="redis://127.0.0.1:1/0"),

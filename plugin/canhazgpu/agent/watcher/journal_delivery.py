@@ -140,6 +140,10 @@ class JournalDelivery:
         if done.failure:
             self._later(done.failure, done.retry_after_s)
             return
+        if not done.entries and self._journal.has_entries():
+            # Lines that nobody can read, which stay until an entry after them is delivered.
+            self._wait_longer(done.retry_after_s)
+            return
         self._wait_s = 0.0
         self._told = ""
         # What was added meanwhile.
@@ -152,5 +156,8 @@ class JournalDelivery:
         if why != self._told:
             write_syslog(log_line("journal-waits", node=self._node, reason=why))
             self._told = why
+        self._wait_longer(longest_wait_s)
+
+    def _wait_longer(self, longest_wait_s: float) -> None:
         self._wait_s = max(min(self._wait_s * 2 or FIRST_WAIT_S, longest_wait_s), FIRST_WAIT_S)
         self._look_at = self._clock() + self._wait_s
