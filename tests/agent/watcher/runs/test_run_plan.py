@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from canhazgpu.agent.watcher.runs.run_plan import (
     CONFIRM_AFTER_S,
+    LOOK_PAUSE_S,
     RELEASE_RETRY_PAUSES_S,
     SHORT_RUN_S,
     SIGKILL_DELAY_S,
@@ -126,6 +127,20 @@ def test_what_is_left_keeps_the_reservation_instead_of_the_command() -> None:
     one.ended(101.0)
     one.left([CHILD], 102.0)
     assert one.heartbeat(102.0) == Heartbeat((CHILD, AGENT), restores=False)
+
+
+def test_processes_that_come_and_go_are_looked_for_once_a_second() -> None:
+    one = plan(100.0)
+    one.ended(101.0)
+    assert one.is_end_due(101.0)
+    one.left([CHILD], 101.0)
+    one.ended(101.01)
+    assert not one.is_end_due(101.01)
+    assert one.next_at(renews=False) == 101.0 + LOOK_PAUSE_S
+    assert one.is_end_due(101.0 + LOOK_PAUSE_S)
+    one.left([CHILD], 102.0)
+    one.ended(110.0)
+    assert one.is_end_due(110.0)
 
 
 def test_a_release_that_fails_is_tried_ever_more_rarely() -> None:

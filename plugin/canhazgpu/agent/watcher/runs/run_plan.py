@@ -21,6 +21,9 @@ RELEASE_RETRY_PAUSES_S = (0.1, 0.5, 1.0, 2.0, 5.0)
 """Pauses between the attempts to end a run, the last one again and again."""
 SHORT_RUN_S = 1.0
 """A run's processes are not recorded anew before this time: many runs end sooner."""
+LOOK_PAUSE_S = 1.0
+"""Between two looks for who is left: a run's processes may start and end all the time, and each
+look reads all of its user's processes."""
 CONFIRM_AFTER_S = 2.0
 """A reservation is missing when two looks, so long apart, do not find it: a grant may be under
 way."""
@@ -74,6 +77,7 @@ class RunPlan:
     _terminated: bool = False
     _kill_at: float = math.inf
     _end_at: float = math.inf
+    _looked_at: float = -math.inf
     _failures: int = 0
     _recorded: frozenset[ProcessId] = frozenset()
     _renew_at: float = field(default=math.inf)
@@ -142,7 +146,7 @@ class RunPlan:
     def ended(self, now: float) -> None:
         """Note that the command, or a process that it left, has ended."""
         self.phase = Phase.ENDING
-        self._end_at = now
+        self._end_at = max(now, self._looked_at + LOOK_PAUSE_S)
 
     def is_end_due(self, now: float) -> bool:
         """Tell whether it is to be found out who is left, and released if nobody is."""
@@ -155,6 +159,7 @@ class RunPlan:
         """Note the processes that are left."""
         self.phase = Phase.BACKGROUND
         self._failures = 0
+        self._looked_at = now
         self.background = tuple(processes)
         if self._has_others():
             self._renew_at = min(self._renew_at, now)
