@@ -138,3 +138,12 @@ def test_what_is_written_reaches_no_descriptor(handled: Handled) -> None:
     _, sent, _ = handled(work)
 
     assert json.loads(sent) == ["out\n", "err\n"]
+
+
+def test_descriptors_are_closed_by_what_is_open(
+    handled: Handled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is no close_range(2), Python would try 2**31 numbers, for minutes."""
+    monkeypatch.setattr(os, "closerange", None)
+    status, _, _ = handled(lambda conversation, _: conversation.report_served())
+    assert status == 0

@@ -9,7 +9,8 @@ import signal
 import sys
 from collections.abc import Collection, Mapping
 
-MAX_DESCRIPTOR = 2**31 - 1
+from canhazgpu.node.daemonize import close_descriptors_except
+
 GC_THRESHOLD = 200_000
 """Objects made and not freed until the garbage collector runs: more than most requests make."""
 RESET_SIGNALS = (
@@ -36,23 +37,11 @@ def become_fresh(keep: Collection[int]) -> None:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.setsid()
-    null = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(null, descriptor)
-    close_except(keep)
+    close_descriptors_except(keep)
     os.environ.clear()
     os.chdir("/")
     sys.argv = ["canhazgpu-agent"]
     sys.stdin, sys.stdout, sys.stderr = io.StringIO(), io.StringIO(), io.StringIO()
-
-
-def close_except(keep: Collection[int]) -> None:
-    """Close all descriptors above 2 except `keep`."""
-    lowest = 3
-    for descriptor in sorted(keep):
-        os.closerange(lowest, descriptor)
-        lowest = descriptor + 1
-    os.closerange(lowest, MAX_DESCRIPTOR)
 
 
 def use_environment(environ: Mapping[str, str]) -> None:
