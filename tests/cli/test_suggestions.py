@@ -43,7 +43,7 @@ def long_options() -> list[tuple[tuple[str, ...], str]]:
         (path, name)
         for path, command in all_commands().items()
         for one in command.params
-        if isinstance(one, click.Option)
+        if isinstance(one, click.Option) and not one.hidden
         for name in one.opts
         if name.startswith("--")
     ]
