@@ -56,7 +56,8 @@ def _socket(app: App, node: str | None) -> Path:
     from canhazgpu.agent.socket_files import PEOPLE_SOCKET, agent_directory  # noqa: PLC0415
     from canhazgpu.node.identity import node_name, state_dir  # noqa: PLC0415
 
-    if node is None and (found := agent_socket(app.environ, app.config_file or "")):
+    is_configured = node is not None or app.overrides
+    if not is_configured and (found := agent_socket(app.environ, app.config_file or "")):
         return Path(found)
     config = app.effective_config().config
     name = node or node_name(config.node, app.environ)
