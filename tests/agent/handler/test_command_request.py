@@ -157,6 +157,23 @@ def test_a_user_is_told_where_the_agent_does_not_run(node: AgentNode, tmp_path: 
     assert f"nobody listens at {absent}: this node's agent does not run" in shown.stderr
 
 
+def test_a_user_waits_for_an_agent_that_is_restarted(node: AgentNode) -> None:
+    path = node.agent.people_socket
+    away = path.rename(path.with_name("away.sock"))
+    with subprocess.Popen(
+        [PROGRAM, "queue"], env=node.env(), user=ALICE, group=ALICE, extra_groups=(), cwd="/"
+    ) as asking:
+        # It has looked for the socket by the time that it sleeps.
+        poll_until(lambda: is_asleep(asking.pid))
+        away.rename(path)
+        assert asking.wait(30) == 0
+
+
+def is_asleep(pid: int) -> bool:
+    """Tell whether the process waits for a time to pass."""
+    return "nanosleep" in Path(f"/proc/{pid}/wchan").read_text()
+
+
 def test_a_user_sees_the_agent_that_carries_out_the_commands(node: AgentNode) -> None:
     shown = node.run("agent", "status", user=ALICE)
     assert shown.returncode == 0, shown.stderr
@@ -299,6 +316,21 @@ def test_who_goes_away_ends_what_follows_for_them(node: AgentNode) -> None:
         assert len(node.agent.children()) >= 1
         watching.kill()
     node.agent.wait_until_idle()
+
+
+def test_who_follows_does_not_keep_the_agent_from_ending() -> None:
+    with (
+        make_agent_node() as own,
+        subprocess.Popen(
+            [PROGRAM, "status", "--watch", "3600"], env=own.env(), stdout=subprocess.PIPE
+        ) as watching,
+    ):
+        assert watching.stdout is not None
+        watching.stdout.readline()
+        own.agent.process.terminate()
+        # Far less than the time that requests have that change something.
+        assert own.agent.process.wait(45) == 0
+        assert watching.wait(45) == 8
 
 
 def test_ctrl_c_ends_the_program_by_the_signal(node: AgentNode) -> None:

@@ -14,6 +14,7 @@ from canhazgpu.agent.agent_socket import (
     NODE_NAME_VARIABLES,
     SOCKET_VARIABLE,
     STATE_DIR_VARIABLE,
+    absent_agent,
     agent_socket,
 )
 from canhazgpu.agent.command_client.caller import is_terminal
@@ -42,6 +43,9 @@ COMPLETION = b"_CANHAZGPU_COMPLETE"
 PATIENCE_S = 60.0
 """Longest time to wait for an agent that is busy with this user's requests, or that starts anew."""
 PAUSE_S = 0.2
+START_WAIT_S = 5.0
+"""Longest time for an agent to start where there is a place for its socket: it is restarted then."""
+STARTING = "the node's agent does not answer yet"
 ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED, errno.EACCES, errno.ELOOP)
 
 
@@ -79,13 +83,23 @@ def agent_for(words: Words) -> str:
     variables = {
         name: value.decode("utf-8", "surrogateescape") for name, value in found if value is not None
     }
-    return agent_socket(variables, words.config_file, words.node)
+    path = agent_socket(variables, words.config_file, words.node)
+    # Root asks the store itself where no agent runs; others have no right to it.
+    return path or ("" if posix.geteuid() == 0 else absent_agent(variables))
 
 
 def is_live_view_on_terminal(words: Words, arguments: "list[str]") -> bool:
     """Return whether this process has to show the answers: it reads the terminal's keys."""
     on_terminal = is_terminal(1) and posix.environ.get(b"TERM") != b"dumb"
     return on_terminal and is_live_view(words, arguments)
+
+
+def is_directory(path: str) -> bool:
+    """Return whether there is a directory that this user can see."""
+    try:
+        return posix.stat(path).st_mode & 0o170000 == 0o040000
+    except OSError:
+        return False
 
 
 class _Asking:
@@ -99,13 +113,15 @@ class _Asking:
         self._began = False
         self._told = False
         self._ends_at = time.monotonic() + PATIENCE_S
+        waits = posix.geteuid() != 0 and is_directory(path.rpartition("/")[0])
+        self._starts_until = time.monotonic() + (START_WAIT_S if waits else 0.0)
 
     def run(self, arguments: "list[str]") -> None:
         """End with the outcome; returns where no agent can be asked."""
         while why := self._try(arguments):
             if time.monotonic() >= self._ends_at:
                 fail(why)
-            if not self._told:
+            if not self._told and why is not STARTING:
                 pass_on(2, f"canhazgpu: {why}; trying again for {PATIENCE_S:g} s\n")
                 self._told = True
             time.sleep(PAUSE_S)
@@ -130,7 +146,7 @@ class _Asking:
             why = "the node's agent ended before it had answered"
         except OSError as exc:
             if exc.errno in ABSENT and not self._is_found:
-                return ""
+                return STARTING if time.monotonic() < self._starts_until else ""
             why = f"the node's agent gives no answer: {exc.strerror or exc}"
         if self._began and not self._is_asked_again:
             fail(why)

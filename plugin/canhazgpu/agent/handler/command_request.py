@@ -89,7 +89,9 @@ def _tell_what_was_taken(conversation: CommandConversation, directory: Path) -> 
     """Tell the caller once which reservations others took since the last command here."""
     node, now = str(conversation.request.status["node"]), time.time()
     for one in Notices(directory).take(conversation.request.peer.uid):
-        print(f"canhazgpu: {notice_text(one, node, now)}", file=sys.stderr)  # noqa: T201 - to the caller
+        # Whoever took it has chosen the words.
+        text = "".join(filter(str.isprintable, notice_text(one, node, now)))
+        print(f"canhazgpu: {text}", file=sys.stderr)  # noqa: T201 - to the caller
 
 
 def _use_terminal(conversation: CommandConversation, line: CommandLine) -> None:

@@ -17,6 +17,10 @@ STARTING_LIMIT_S = 20.0
 """Time for a handler to say how long it may take; it says so when it is ready."""
 
 
+ENDLESS_S = 3600.0
+"""A child that may take longer only looks, for as long as its caller wants."""
+
+
 @dataclass(slots=True)
 class Child:
     """A forked handler; `ends_at` is in seconds of the monotonic clock."""
@@ -71,6 +75,12 @@ class Children:
         """Kill the children whose time is over."""
         for one in self._by_pid.values():
             if not one.is_killed and one.ends_at <= self._clock():
+                self._kill(one)
+
+    def kill_endless(self) -> None:
+        """Kill the children that may go on for longer than any request that changes something."""
+        for one in self._by_pid.values():
+            if one.ends_at > self._clock() + ENDLESS_S:
                 self._kill(one)
 
     def kill_all(self) -> None:

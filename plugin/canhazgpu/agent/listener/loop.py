@@ -96,6 +96,10 @@ class Listener:
         for connection in self._connections.all():
             self._drop(connection, _ending())
 
+    def kill_endless_children(self) -> None:
+        """Kill the handlers that only look, for as long as their callers want."""
+        self._children.kill_endless()
+
     def kill_children(self) -> None:
         """Kill the handlers."""
         self._children.kill_all()

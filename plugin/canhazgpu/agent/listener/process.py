@@ -35,6 +35,8 @@ from canhazgpu.config.schema import AgentConfig, Config
 from canhazgpu.errors import NodeStateError
 from canhazgpu.node.identity import node_name, state_dir
 
+LOOK_GRACE_S = 5.0
+"""How long who only looks may go on after SIGTERM: most have their answer within that time."""
 STOP_GRACE_S = 75.0
 """How long requests that are under way may go on after SIGTERM; a second SIGTERM ends them."""
 
@@ -155,7 +157,11 @@ def _listening(path: Path, mode: int) -> Iterator[socket.socket]:
 def _finish(listener: Listener, stopped: _Stopped) -> None:
     """Wait for the requests that are under way, then kill what is left."""
     listener.close_doors()
-    ends_at = time.monotonic() + STOP_GRACE_S
-    while listener.busy and stopped.count < 2 and time.monotonic() < ends_at:
-        listener.step(stopped.descriptor, max(ends_at - time.monotonic(), 0.0))
+    began = time.monotonic()
+    while listener.busy and stopped.count < 2 and time.monotonic() < began + STOP_GRACE_S:
+        looks_end = time.monotonic() >= began + LOOK_GRACE_S
+        if looks_end:
+            listener.kill_endless_children()
+        longest_s = STOP_GRACE_S if looks_end else LOOK_GRACE_S
+        listener.step(stopped.descriptor, max(began + longest_s - time.monotonic(), 0.0))
     listener.kill_children()
