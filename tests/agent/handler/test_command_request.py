@@ -141,6 +141,26 @@ def test_the_agent_answers_as_the_program_itself(node: AgentNode, words: str) ->
     )
 
 
+COUNTED_LATE = """
+import signal, time
+from canhazgpu.agent.handler.command_conversation import CommandConversation
+report = CommandConversation._report
+def after_the_caller(self, what):
+    while what.is_served and not self.is_gone():
+        time.sleep(0.01)
+    if what.is_served:
+        signal.raise_signal(signal.SIGIO)
+    report(self, what)
+CommandConversation._report = after_the_caller
+"""
+
+
+def test_a_command_is_counted_whose_caller_goes_at_once() -> None:
+    with make_agent_node(changes=COUNTED_LATE) as node:
+        assert node.run("queue").returncode == 0
+        poll_until(lambda: node.agent.served("Command") == 1)
+
+
 def test_a_user_needs_no_configuration_and_no_store(node: AgentNode) -> None:
     reserved = node.run("reserve", "--gpus", "1", "--short", user=ALICE)
     assert reserved.returncode == 0, reserved.stderr

@@ -63,6 +63,8 @@ class CommandConversation(ProvenConversation):
 
     def end(self, outcome: int | Execution) -> bool:
         """Send the command's outcome; return whether it was sent."""
+        # A caller that has its outcome goes: this process still has to say that it is served.
+        signal.signal(signal.SIGIO, signal.SIG_IGN)
         self._move(HandlerEvent.OUTCOME_DECIDED)
         sent = self._send(self._messages.last(outcome))
         if sent:
