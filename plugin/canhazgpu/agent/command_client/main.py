@@ -44,7 +44,7 @@ PATIENCE_S = 60.0
 """Longest time to wait for an agent that is busy with this user's requests, or that starts anew."""
 PAUSE_S = 0.2
 START_WAIT_S = 5.0
-"""Longest time for an agent to start where there is a place for its socket: it is restarted then."""
+"""Longest time for an agent to start, where there is a place for its socket."""
 STARTING = "the node's agent does not answer yet"
 ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED, errno.EACCES, errno.ELOOP)
 
