@@ -114,6 +114,7 @@ class _Asking:
         self._told = False
         self._ends_at = time.monotonic() + PATIENCE_S
         waits = posix.geteuid() != 0 and is_directory(path.rpartition("/")[0])
+        self._is_named = posix.geteuid() != 0 and SOCKET_VARIABLE.encode() in posix.environ
         self._starts_until = time.monotonic() + (START_WAIT_S if waits else 0.0)
 
     def run(self, arguments: "list[str]") -> None:
@@ -146,8 +147,17 @@ class _Asking:
             why = "the node's agent ended before it had answered"
         except OSError as exc:
             if exc.errno in ABSENT and not self._is_found:
-                return STARTING if time.monotonic() < self._starts_until else ""
+                return self._without_agent()
             why = f"the node's agent gives no answer: {exc.strerror or exc}"
         if self._began and not self._is_asked_again:
             fail(why)
         return why
+
+    def _without_agent(self) -> str:
+        """Return why to wait for an agent that has not been there, "" where this process goes on."""
+        if time.monotonic() < self._starts_until:
+            return STARTING
+        if self._is_named:
+            # The configuration may not be for this user, and the default store is nobody's.
+            fail(f"no agent answers at {self._path}")
+        return ""
