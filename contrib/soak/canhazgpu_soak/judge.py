@@ -1,0 +1,196 @@
+"""Find what must not be, in what tasks, hooks and the soak recorded. Pure.
+
+A finding is certain: a holder counts from its first to its last sign of life and no longer, and a
+rogue process from when it was seen on its GPU. What happened between two signs may stay unseen.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from canhazgpu_soak.records import (
+    AVAILABLE,
+    JOB,
+    RESERVE,
+    RUN,
+    Answer,
+    Holder,
+    HookRun,
+    Request,
+    Rogue,
+)
+
+TWO_HOLDERS = "two holders of one GPU at a time"
+ON_A_ROGUE = "user code started on a GPU in use without reservation"
+LATE = "reservations that outlived their owner"
+CONTRADICTION = "answers of status that a task contradicts"
+TRACEBACK = "commands with a traceback"
+HUNG_COMMAND = "commands that hung"
+NEVER = float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that was recorded."""
+
+    holders: Sequence[Holder] = ()
+    rogues: Sequence[Rogue] = ()
+    hooks: Sequence[HookRun] = ()
+    requests: Sequence[Request] = ()
+    answers: Sequence[Answer] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Promises:
+    """How long a reservation may outlive its owner, in seconds, by the kind of the owner.
+
+    `slack_s` is added for the faults, which hold up whoever is to release it.
+    """
+
+    release_s: Mapping[str, float] = field(
+        default_factory=lambda: {JOB: 10.0, RUN: 5.0, RESERVE: 0.0}
+    )
+    slack_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One violation: what kind, when, and who is concerned."""
+
+    kind: str
+    at: float
+    text: str
+
+
+def judge(evidence: Evidence, promises: Promises) -> list[Finding]:
+    """Return all violations, in the order of their times."""
+    found = [
+        *two_holders(evidence.holders),
+        *started_on_rogues(evidence),
+        *late_releases(evidence, promises),
+        *contradictions(evidence),
+        *failed_commands(evidence.requests),
+    ]
+    return sorted(found, key=lambda one: one.at)
+
+
+def two_holders(holders: Iterable[Holder]) -> Iterator[Finding]:
+    """Yield the pairs of different owners that had a GPU at one time."""
+    by_gpu: dict[tuple[str, str], list[Holder]] = defaultdict(list)
+    for holder in holders:
+        for gpu in set(holder.gpus):
+            by_gpu[holder.node, gpu].append(holder)
+    for (node, gpu), having in by_gpu.items():
+        pairs = set[tuple[str, str]]()
+        live: list[Holder] = []
+        for holder in sorted(having, key=lambda one: one.began):
+            live = [one for one in live if one.last_seen > holder.began]
+            for other in live:
+                pair = (other.owner, holder.owner)
+                if other.owner != holder.owner and pair not in pairs:
+                    pairs.add(pair)
+                    text = f"{node} {gpu}: {_span(other)} and {_span(holder)}"
+                    yield Finding(TWO_HOLDERS, holder.began, text)
+            live.append(holder)
+
+
+def started_on_rogues(evidence: Evidence) -> Iterator[Finding]:
+    """Yield the holders that started on a GPU whose rogue had begun before they even asked."""
+    asked = _AskedTimes(evidence)
+    for holder in evidence.holders:
+        since = asked.of(holder)
+        for rogue in evidence.rogues:
+            is_there = rogue.node == holder.node and rogue.gpu in holder.gpus
+            if is_there and rogue.began < since and rogue.ended > holder.began:
+                text = (
+                    f"{rogue.node} {rogue.gpu}: {_span(holder)}, asked for at {since:.2f}; "
+                    f"the rogue was there from {rogue.began:.2f} to {rogue.ended:.2f}"
+                )
+                yield Finding(ON_A_ROGUE, holder.began, text)
+
+
+class _AskedTimes:
+    """When a holder, or its prolog on the node, asked for GPUs."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._requests = {request.key: request.began for request in evidence.requests}
+        self._prologs: dict[tuple[str, str], list[float]] = defaultdict(list)
+        for run in sorted(evidence.hooks, key=lambda one: one.at):
+            if run.hook == "prolog":
+                self._prologs[run.node, f"job:{run.job}"].append(run.at)
+
+    def of(self, holder: Holder) -> float:
+        if holder.kind != JOB:
+            return self._requests.get(holder.key, NEVER)
+        before = self._prologs[holder.node, holder.key]
+        position = bisect_right(before, holder.began)
+        return before[position - 1] if position else NEVER
+
+
+def late_releases(evidence: Evidence, promises: Promises) -> Iterator[Finding]:
+    """Yield each reservation that `status` showed too long after its owner's last sign of life."""
+    worst: dict[str, tuple[float, float]] = {}
+    for key, at, late_s in outlived(evidence):
+        if late_s > promises.release_s[key.partition(":")[0]] + promises.slack_s:
+            worst[key] = max(worst.get(key, (0.0, at)), (late_s, at))
+    for key, (late_s, at) in worst.items():
+        yield Finding(LATE, at, f"{key} was reserved {late_s:.1f} s after its end")
+
+
+def outlived(evidence: Evidence) -> Iterator[tuple[str, float, float]]:
+    """Yield for each reservation in each answer: its key, the time, seconds since the last sign."""
+    signs = _signs_of_life(evidence)
+    for answer in evidence.answers:
+        for key in {key for gpu in answer.gpus for key in gpu.keys}:
+            late_s = min(
+                (_seconds_after(span, answer.asked) for span in signs[key]),
+                default=float("inf"),
+            )
+            yield key, answer.asked, late_s
+
+
+def _signs_of_life(evidence: Evidence) -> dict[str, list[tuple[float, float]]]:
+    signs: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for holder in evidence.holders:
+        signs[holder.key].append((holder.began, holder.last_seen))
+    for run in evidence.hooks:
+        signs[f"job:{run.job}"].append((run.at, run.at))
+    for request in evidence.requests:
+        ended = float("inf") if request.ended is None else request.ended
+        until = ended if request.holds_until is None else max(ended, request.holds_until)
+        signs[request.key].append((request.began, until))
+    return signs
+
+
+def _seconds_after(span: tuple[float, float], at: float) -> float:
+    began, ended = span
+    return float("inf") if began > at else max(0.0, at - ended)
+
+
+def contradictions(evidence: Evidence) -> Iterator[Finding]:
+    """Yield the answers that called a GPU available which a task had all the time."""
+    for answer in evidence.answers:
+        free = {gpu.gpu for gpu in answer.gpus if gpu.state == AVAILABLE}
+        for holder in evidence.holders:
+            has_it = holder.began < answer.asked and holder.last_seen > answer.answered
+            wrong = free.intersection(holder.gpus)
+            if wrong and has_it and holder.node == answer.node and holder.is_checked:
+                text = f"{answer.node} {', '.join(sorted(wrong))} was available; {_span(holder)}"
+                yield Finding(CONTRADICTION, answer.asked, text)
+
+
+def failed_commands(requests: Iterable[Request]) -> Iterator[Finding]:
+    """Yield the commands that ended with a traceback, or not at all."""
+    for one in requests:
+        if one.has_traceback:
+            yield Finding(TRACEBACK, one.began, f"{one.key}, status {one.status}")
+        if one.ended is None:
+            yield Finding(HUNG_COMMAND, one.began, one.key)
+
+
+def _span(holder: Holder) -> str:
+    unchecked = "" if holder.is_checked else " (not checked)"
+    return f"{holder.owner} from {holder.began:.2f} to {holder.last_seen:.2f}{unchecked}"

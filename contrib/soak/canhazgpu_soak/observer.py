@@ -1,0 +1,109 @@
+"""What goes on beside: `status` is asked, dead agents are started, drained nodes are noted."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from collections import Counter
+
+from canhazgpu_soak.cluster import SoakCluster, now
+from canhazgpu_soak.records import Answer, parse_answer
+
+LOOK_EVERY_S = 2.0
+SUPERVISE_EVERY_S = 0.5
+COMMAND_S = 60.0
+TASK_NOT_KILLED = "Kill task failed"
+"""Slurm's own reason for a drain, on a machine that is too busy."""
+
+
+class Observer:
+    """Notes what it sees; what it changes is what a supervisor and an administrator would."""
+
+    def __init__(self, cluster: SoakCluster) -> None:
+        self.answers: list[Answer] = []
+        self.silent: list[str] = []
+        self.unanswered: Counter[str] = Counter()
+        self.drained: list[str] = []
+        self.drained_by_slurm: list[str] = []
+        self.agents_started: Counter[str] = Counter()
+        self._cluster = cluster
+
+    def ask(self, stop: threading.Event) -> None:
+        """Ask for the status of each node, again and again."""
+        while not stop.wait(LOOK_EVERY_S):
+            for node in self._cluster.nodes:
+                answer = self.status(node)
+                if answer is not None:
+                    self.answers.append(answer)
+
+    def status(self, node: str) -> Answer | None:
+        """Return what the node's agent says now; None where it does not answer."""
+        asked = now()
+        try:
+            done = subprocess.run(
+                [str(self._cluster.program), "status", "--json", "--node", node],
+                env=self._cluster.person_environ(node),
+                capture_output=True,
+                text=True,
+                timeout=COMMAND_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            self.unanswered["status timeout"] += 1
+            return None
+        # With the store away the status is 4, and what the node knows is told all the same.
+        if not done.stdout.strip():
+            self.unanswered[f"status {done.returncode}"] += 1
+            self.silent.append(f"{asked:.2f} {node}: {done.returncode} {done.stderr.strip()}")
+            return None
+        return parse_answer(done.stdout, asked, now())
+
+    def supervise(self, stop: threading.Event) -> None:
+        """Start each agent that has ended, as systemd would."""
+        while not stop.wait(SUPERVISE_EVERY_S):
+            for node in self._cluster.nodes:
+                if not self._cluster.agent_pid(node):
+                    self.agents_started[node] += 1
+                    self._cluster.slurm.start_agents(node)
+
+    def administer(self, stop: threading.Event) -> None:
+        """Let requeued jobs start soon; note drained nodes and resume them."""
+        while not stop.wait(LOOK_EVERY_S):
+            for line in self._slurm("squeue", "-h", "-t", "PD", "-o", "%A %r").splitlines():
+                job, _, reason = line.partition(" ")
+                if reason == "BeginTime":
+                    self._slurm("scontrol", "update", f"job={job}", "StartTime=now+2")
+            self._look_at_nodes()
+
+    def _look_at_nodes(self) -> None:
+        for line in self._slurm("sinfo", "-h", "-N", "-o", "%N|%T|%E").splitlines():
+            node, state, reason = line.split("|", 2)
+            if state.startswith("drain"):
+                is_slurms = reason.startswith(TASK_NOT_KILLED)
+                seen = self.drained_by_slurm if is_slurms else self.drained
+                seen.append(f"{now():.2f} {node}: {reason}")
+                self._slurm("scontrol", "update", f"NodeName={node}", "State=RESUME")
+
+    def _slurm(self, *command: str) -> str:
+        try:
+            return self._cluster.slurm.run(command, timeout_s=COMMAND_S).stdout
+        except subprocess.TimeoutExpired:
+            return ""
+
+    def jobs(self) -> list[str]:
+        """The jobs that Slurm still has: number and state."""
+        return self._slurm("squeue", "-h", "-o", "%A %T %r").splitlines()
+
+    def queue(self, node: str) -> list[str]:
+        """The keys of those who wait in the node's queue; empty where it cannot be read."""
+        done = subprocess.run(
+            [str(self._cluster.program), "queue", "--node", node, "--json"],
+            env=self._cluster.person_environ(node),
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_S,
+            check=False,
+        )
+        nodes = json.loads(done.stdout)["nodes"] if done.returncode == 0 else []
+        return [str(one.get("note")) for node in nodes for one in node["queue"]]

@@ -1,0 +1,77 @@
+"""Find the processes that a fault may strike, by what the kernel shows of them."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from canhazgpu_soak.cluster import SoakCluster
+
+PROC = Path("/proc")
+CONNECTED = "03"
+AGENT_SOCKETS = ("/agent/agent.sock", "/agent/hooks.sock")
+HOOK_WORDS = (b"hook_client.py", b"canhazgpu.prolog", b"canhazgpu.epilog")
+
+
+def targets(cluster: SoakCluster, target: str, node: str) -> list[int]:
+    """Return the pids of such processes now: ``agent``, ``scanner``, ``watcher``, ``handler``,
+    ``helper``.
+
+    A ``hook`` is the process of a hook that asks the agent or does the work, not its shell: Slurm
+    drains the node of a hook whose shell is killed.
+    """
+    if target == "hook":
+        return hook_processes(cluster, node)
+    agent = cluster.agent_pid(node)
+    if target == "agent" or not agent:
+        return [agent] if agent else []
+    return [pid for pid in children(agent) if role_of(pid) == target]
+
+
+def children(pid: int) -> list[int]:
+    """Return the children of a process."""
+    with contextlib.suppress(OSError):
+        return [int(one) for one in (PROC / f"{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+def role_of(pid: int) -> str:
+    """Tell what a child of an agent does: only the scanner has the driver's library open.
+
+    A ``helper`` waits: a handler that was forked in advance, or who awaits orders at the store.
+    """
+    base = PROC / str(pid)
+    try:
+        if "libnvidia-ml" in (base / "maps").read_text():
+            return "scanner"
+        files = {str(fd.readlink()) for fd in (base / "fd").iterdir()}
+    except OSError:
+        return "ended"
+    if "anon_inode:inotify" in files:
+        return "watcher"
+    return "helper" if files.isdisjoint(_clients()) else "handler"
+
+
+def _clients() -> set[str]:
+    """Return the sockets that are connected to a client of an agent."""
+    rows = [line.split() for line in (PROC / "net" / "unix").read_text().splitlines()[1:]]
+    return {
+        f"socket:[{row[6]}]"
+        for row in rows
+        if row[5] == CONNECTED and row[-1].endswith(AGENT_SOCKETS)
+    }
+
+
+def hook_processes(cluster: SoakCluster, node: str) -> list[int]:
+    """Return the Pythons of the hooks that run on the node."""
+    marks = {f"CANHAZGPU_CONFIG={cluster.config}".encode(), f"SLURMD_NODENAME={node}".encode()}
+    found = []
+    for entry in PROC.iterdir():
+        try:
+            command = (entry / "cmdline").read_bytes()
+            if any(word in command for word in HOOK_WORDS):
+                environ = {*(entry / "environ").read_bytes().split(b"\0")}
+                found += [int(entry.name)] if marks <= environ else []
+        except OSError:
+            continue
+    return found

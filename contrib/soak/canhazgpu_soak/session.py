@@ -1,0 +1,193 @@
+"""One soak from its first fault to its verdict."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from canhazgpu_soak.cluster import SoakCluster, now
+from canhazgpu_soak.commands import Commands
+from canhazgpu_soak.faults import Faults
+from canhazgpu_soak.judge import Evidence, Finding, Promises, judge
+from canhazgpu_soak.observer import Observer
+from canhazgpu_soak.plan import plan_faults
+from canhazgpu_soak.records import AVAILABLE, parse_hook_runs, read_holders
+from canhazgpu_soak.report import (
+    AGENT_ENDED,
+    DRAINED,
+    HUNG_JOB,
+    LOG_TRACEBACK,
+    NOT_FREE,
+    Outcome,
+)
+from canhazgpu_soak.rogues import Rogues
+from canhazgpu_soak.workload import User
+
+JOBS_END_S = 180.0
+"""By then all jobs have ended: the longest ones run over their limit of a minute."""
+SETTLE_S = 120.0
+POLL_S = 1.0
+TRACEBACK = "Traceback (most recent call last)"
+
+
+class Session:
+    """Threads for users, faults and observers; errors in any of them end the soak."""
+
+    def __init__(self, cluster: SoakCluster, seed: str, length_s: float, hogs: int) -> None:
+        self._cluster = cluster
+        self._seed = seed
+        self._length_s = length_s
+        self._commands = Commands(cluster)
+        self._faults = Faults(cluster, self._commands.live, hogs)
+        self._observer = Observer(cluster)
+        self._rogues = Rogues(seed, cluster)
+        self._users: list[User] = []
+        self._errors: list[Exception] = []
+        self._starting: list[threading.Thread] = []
+        self._load_ends = threading.Event()
+        self._all_ends = threading.Event()
+
+    def run(self) -> Outcome:
+        """Soak, let everything come to rest, and judge."""
+        cluster = self._cluster
+        self._users = [User(name, self._seed, cluster, self._commands) for name in cluster.users]
+        plan = plan_faults(self._seed, self._length_s, cluster.nodes)
+        load = [one.live for one in self._users] + [self._rogues.live]
+        load.append(lambda stop: self._faults.run(plan, stop))
+        observers = [self._observer.ask, self._observer.administer, self._observer.supervise]
+        try:
+            watching = [self._start(one, self._all_ends) for one in observers]
+            loading = [self._start(one, self._load_ends) for one in load]
+            self._starting = [watching[-1], loading[-1]]
+            self._wait(loading, self._length_s)
+            self._load_ends.set()
+            self._wait(loading, float("inf"))
+            findings = self._come_to_rest()
+            self._all_ends.set()
+            self._wait(watching, float("inf"))
+        finally:
+            self._load_ends.set()
+            self._all_ends.set()
+            # They start daemons of the cluster, which is about to be ended.
+            for one in self._starting:
+                one.join()
+        return self._outcome(findings)
+
+    def _start(
+        self, act: Callable[[threading.Event], object], stop: threading.Event
+    ) -> threading.Thread:
+        def guarded() -> None:
+            try:
+                act(stop)
+            except Exception as exc:
+                self._errors.append(exc)  # the main thread raises it
+
+        thread = threading.Thread(target=guarded)
+        thread.start()
+        return thread
+
+    def _wait(self, threads: list[threading.Thread], limit_s: float) -> None:
+        """Wait until all have ended, or the time is over; raise what one of them raised."""
+        ends_at = time.monotonic() + limit_s
+        while any(one.is_alive() for one in threads) and time.monotonic() < ends_at:
+            time.sleep(0.2)
+            if self._errors:
+                raise RuntimeError(f"a part of it ended: {self._errors[0]!r}") from self._errors[0]
+
+    def _come_to_rest(self) -> list[Finding]:
+        """Let all jobs end; return which did not, and what is still held, or not free, then."""
+        self._cancel("PENDING")
+        self._until(lambda: not self._observer.jobs(), JOBS_END_S, lambda: self._cancel("PENDING"))
+        hung = self._observer.jobs()
+        self._cancel("RUNNING")
+        self._until(lambda: not self._left(), SETTLE_S)
+        at = now()
+        return [Finding(HUNG_JOB, at, job) for job in hung] + [
+            Finding(NOT_FREE, at, text) for text in self._left()
+        ]
+
+    def _cancel(self, state: str) -> None:
+        self._cluster.slurm.run(["scancel", "--state", state, "--partition=main"])
+
+    def _until(
+        self, reached: Callable[[], bool], limit_s: float, act: Callable[[], None] | None = None
+    ) -> None:
+        ends_at = time.monotonic() + limit_s
+        while not reached() and time.monotonic() < ends_at:
+            if act is not None:
+                act()
+            time.sleep(POLL_S)
+
+    def _left(self) -> list[str]:
+        """What keeps GPUs from being free."""
+        left = []
+        for node in self._cluster.nodes:
+            answer = self._observer.status(node)
+            if answer is None:
+                left.append(f"{node} does not answer")
+                continue
+            left += [
+                f"{node} {gpu.gpu} is {gpu.state} {' '.join(gpu.keys)}"
+                for gpu in answer.gpus
+                if gpu.state != AVAILABLE
+            ]
+            left += [f"{node}: {one} waits" for one in self._observer.queue(node)]
+        return left
+
+    def _outcome(self, findings: list[Finding]) -> Outcome:
+        evidence = self._evidence()
+        findings += judge(evidence, Promises())
+        findings += [Finding(DRAINED, now(), one) for one in self._observer.drained]
+        findings += self._log_tracebacks()
+        for node, started in self._observer.agents_started.items():
+            by_itself = started - self._faults.agents_killed[node]
+            findings += [Finding(AGENT_ENDED, now(), node)] * max(0, by_itself)
+        jobs: Counter[str] = Counter()
+        for user in self._users:
+            jobs += user.jobs
+        return Outcome(
+            self._seed,
+            self._length_s,
+            evidence,
+            sorted(findings, key=lambda one: one.at),
+            dict(sorted(self._faults.injected.items())),
+            jobs,
+            self._commands.statuses,
+            self._observer.unanswered,
+            len(self._observer.drained_by_slurm),
+        )
+
+    def _evidence(self) -> Evidence:
+        cluster = self._cluster
+        tasks = read_holders(cluster.notes, cluster.gpus)
+        return Evidence(
+            [*tasks, *self._commands.reservations],
+            self._rogues.seen,
+            parse_hook_runs(cluster.hook_lines()),
+            self._commands.requests,
+            self._observer.answers,
+        )
+
+    def _log_tracebacks(self) -> list[Finding]:
+        logs = sorted(self._cluster.slurm.layout.logs.iterdir())
+        found = [(path.name, path.read_text(errors="replace").count(TRACEBACK)) for path in logs]
+        return [Finding(LOG_TRACEBACK, now(), name) for name, count in found for _ in range(count)]
+
+    def keep(self, directory: Path) -> None:
+        """Copy logs, records and the list of faults for whoever looks for a cause."""
+        root = self._cluster.root
+        directory.mkdir(parents=True, exist_ok=True)
+        for name in ("notes", "commands", "slurm/log"):
+            if (root / name).exists():
+                shutil.copytree(root / name, directory / Path(name).name, dirs_exist_ok=True)
+        (directory / "hooks").write_text("\n".join(self._cluster.hook_lines()))
+        (directory / "faults").write_text("\n".join(self._faults.log))
+        answers = (str(one) for one in self._observer.answers)
+        (directory / "answers").write_text("\n".join(answers))
+        (directory / "unanswered").write_text("\n".join(self._observer.silent))
+        (directory / "requests").write_text("\n".join(map(str, self._commands.requests)))
+        (directory / "rogues").write_text("\n".join(map(str, self._rogues.seen)))

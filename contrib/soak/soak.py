@@ -1,0 +1,109 @@
+#!/usr/bin/python3
+"""Load a private Slurm with jobs, people and faults, and judge it by what the tasks recorded.
+
+A Slurm of two nodes with 8 simulated GPUs each, an agent on each node and a Redis run on this host.
+Four users start jobs, runs and reservations, a fifth uses GPUs without asking, and faults come at
+random moments. README.md beside this file says what is tried, and what is not.
+
+It needs root, Slurm, munge and redis-server. Everything lies in one directory below /tmp, and is
+ended and removed at the end, on Ctrl-C too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+HERE = Path(__file__).resolve().parent
+for beside in (".", "../demo-cluster", "../fake-nvml", "../demo"):
+    sys.path.insert(0, str(HERE / beside))
+sys.dont_write_bytecode = True
+
+from canhazgpu_soak.cluster import SoakCluster  # noqa: E402 - where it lies is known only now
+from canhazgpu_soak.report import table  # noqa: E402
+from canhazgpu_soak.session import Session  # noqa: E402
+from demo_cluster import DemoClusterError, missing_requirements  # noqa: E402
+
+EXAMPLES = """\
+examples:
+  soak.py build/venv                             20 minutes, with a seed of its own
+  soak.py build/venv --minutes 5 --seed 4711     the faults and the load of that seed
+  soak.py build/venv --minutes 2 --keep-logs d   copy all logs and records to ./d
+
+exit status:
+  0    all promises were kept
+  1    some were not; the table names each violation
+  2    an option is wrong, or something that it needs is missing
+  3    the soak itself failed
+  130  interrupted
+"""
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+HOGS_PER_CORE = 20
+
+
+def main() -> int:
+    options = parse_arguments()
+    missing = missing_requirements()
+    if missing:
+        print(f"the soak needs {', '.join(missing)}", file=sys.stderr)
+        return 2
+    os.umask(0o022)  # ordinary users have to read what is installed
+    for number in ENDING_SIGNALS:
+        signal.signal(number, interrupt)
+    cluster = SoakCluster(options.venv.absolute())
+    try:
+        return soak(cluster, options)
+    except KeyboardInterrupt:
+        print("\ninterrupted; everything is removed again", file=sys.stderr)
+        return 130
+    except (DemoClusterError, OSError, RuntimeError) as exc:
+        print(f"\nthe soak itself failed: {exc}", file=sys.stderr)
+        return 3
+    finally:
+        # Once begun, it is finished: a second Ctrl-C would leave things behind.
+        for number in ENDING_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        cluster.close()
+
+
+def soak(cluster: SoakCluster, options: argparse.Namespace) -> int:
+    print(f"seed {options.seed}; everything is in {cluster.root}", flush=True)
+    hogs = round(options.hogs_per_core * (os.cpu_count() or 1))
+    session = Session(cluster, options.seed, options.minutes * 60, hogs)
+    try:
+        cluster.boot()
+        outcome = session.run()
+    finally:
+        if options.keep_logs is not None:
+            session.keep(options.keep_logs)
+    print(table(outcome))
+    return 0 if outcome.holds else 1
+
+
+def interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("venv", type=Path, help="has canhazgpu installed")
+    parser.add_argument("--minutes", type=float, default=20, help="of load and faults")
+    parser.add_argument(
+        "--seed", default=secrets.token_hex(4), help="decides what comes when (default: a new one)"
+    )
+    parser.add_argument(
+        "--hogs-per-core", type=float, default=HOGS_PER_CORE, help="of the fault that takes the CPU"
+    )
+    parser.add_argument("--keep-logs", type=Path, help="a directory for all logs and records")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
