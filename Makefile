@@ -15,7 +15,7 @@ FAST_WORKERS ?= $(shell echo $$((3 * $$(nproc))))
 SUITES ?= trixie sid
 SUITE ?= $(firstword $(SUITES))
 
-.PHONY: help demo test test-here test-releases test-slurm test-fast check dev docs clean packages venv
+.PHONY: help demo test test-here test-releases test-slurm test-fast soak check dev docs clean packages venv
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -45,6 +45,9 @@ test-slurm: venv  ## the tests on a real Slurm, in a Debian SUITE=trixie or sid 
 
 test-fast: venv  ## the tests that boot no Slurm and take no time, in a minute
 	@contrib/dev/run-tests $(VENV) -n $(FAST_WORKERS) -m "not slurm and not slow" $(PYTEST_ARGS)
+
+soak: packages venv  ## load and faults on a private Slurm, judged by what tasks recorded (root; MINUTES=20 SEED=…)
+	@$(PYTHON) contrib/soak/soak.py $(VENV) --minutes $(or $(MINUTES),20) $(if $(SEED),--seed $(SEED)) $(SOAK_ARGS)
 
 check: venv  ## lint, formatting, types and import contracts
 	@contrib/dev/check $(VENV)
