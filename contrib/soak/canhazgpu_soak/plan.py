@@ -20,7 +20,7 @@ KINDS = {
 """Each kind of fault, and its weight."""
 LONGEST_S = {"agent": 8.0, "store": 30.0, "hogs": 20.0}
 DEFAULT_LONGEST_S = 10.0
-MEAN_GAP_S = 4.0
+MEAN_GAP_S = 3.0
 QUIET_S = 5.0
 """No fault comes so soon after the beginning."""
 
