@@ -16,6 +16,7 @@ from canhazgpu_soak.judge import (
     Evidence,
     Promises,
     judge,
+    lost_launches,
 )
 from canhazgpu_soak.records import Answer, GpuAnswer, Holder, HookRun, Request, Rogue
 
@@ -132,3 +133,16 @@ def test_commands_that_fail_are_found() -> None:
     traceback = replace(RUN_REQUEST, status=1, has_traceback=True)
     hung = replace(RUN_REQUEST, ended=None)
     assert kinds(requests=[RUN_REQUEST, traceback, hung]) == [TRACEBACK, HUNG_COMMAND]
+
+
+def test_a_launch_that_slurmd_lost_is_told_from_a_job_that_hangs() -> None:
+    hooks = [HookRun("prolog", "n1", job, 100.0) for job in ("1", "2", "3")]
+    hooks.append(HookRun("prolog", "n2", "4", 100.0))
+    hung = ["1 RUNNING Prolog", "2 RUNNING None", "4 RUNNING Prolog"]
+    assert lost_launches(hung, hooks, [("n1", 101.0)]) == ["1 RUNNING Prolog"]
+    assert lost_launches(hung, hooks, [("n1", 99.0), ("n1", 161.0)]) == []
+
+
+def test_a_job_that_slurm_runs_may_have_its_gpus() -> None:
+    running = HookRun("running", "", "1", 170.0)
+    assert kinds(holders=[JOB], hooks=[running], answers=[answer(171.0, "job:1")]) == []

@@ -61,6 +61,12 @@ def test_each_violation_is_counted_and_named() -> None:
     assert "FAILED: 3 violations" in text and "13.00" in text and "job:2 was late" in text
 
 
+def test_of_many_violations_some_are_named() -> None:
+    findings = [Finding(LATE, float(at), f"job:{at}.") for at in range(20)]
+    text = table(Outcome("1", 60, EVIDENCE, findings))
+    assert "job:9." in text and "job:10." not in text and "and 10 more of this kind" in text
+
+
 def test_a_soak_in_which_nobody_had_a_gpu_has_failed() -> None:
     outcome = Outcome("1", 60, Evidence(), [])
     assert not outcome.holds and "no task had a GPU" in table(outcome)

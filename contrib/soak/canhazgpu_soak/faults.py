@@ -15,6 +15,7 @@ from collections.abc import Callable
 from canhazgpu_soak.cluster import SoakCluster, now
 from canhazgpu_soak.plan import Fault
 from canhazgpu_soak.processes import targets
+from demo_cluster import DemoClusterError
 
 COPY_EVERY_S = 20.0
 TICK_S = 0.05
@@ -34,6 +35,11 @@ class Faults:
         self._commands = commands
         self._hogs = hogs
         self._undo: list[tuple[float, int, Undo]] = []
+        self.slurmd_restarts: list[tuple[str, float]] = []
+        """On which node, and when each began."""
+        self._restarting = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._errors: list[DemoClusterError] = []
         self._armed: list[tuple[float, Fault]] = []
         self._order = itertools.count()
         self._kinds: dict[str, Callable[[Fault], bool]] = {
@@ -61,6 +67,10 @@ class Faults:
                 self._inject_armed()
         finally:
             self._undo_due(float("inf"))
+            for one in self._threads:
+                one.join()
+        if self._errors:
+            raise self._errors[0]
 
     def _inject_armed(self) -> None:
         """Carry out what is due; processes that come and go are waited for a while."""
@@ -113,15 +123,31 @@ class Faults:
 
     def _restart_slurmctld(self, fault: Fault) -> bool:
         self._say(fault)
-        self._cluster.slurm.restart_slurmctld()
+        self._aside(self._cluster.slurm.restart_slurmctld)
         return True
 
     def _restart_slurmd(self, fault: Fault) -> bool:
         self._say(fault)
-        self._cluster.slurm.kill_slurmd(fault.node)
+        self.slurmd_restarts.append((fault.node, now()))
         node = fault.node
-        self._later(fault.lasts_s / 3, lambda: self._cluster.slurm.restart_slurmd(node))
+        self._aside(lambda: self._cluster.slurm.restart_slurmd(node))
         return True
+
+    def _aside(self, act: Callable[[], object]) -> None:
+        """Do what takes seconds, and may wait for what another fault has stopped.
+
+        One after another: a daemon is not to be stopped while it is started.
+        """
+
+        def guarded() -> None:
+            with self._restarting:
+                try:
+                    act()
+                except DemoClusterError as exc:
+                    self._errors.append(exc)
+
+        self._threads.append(threading.Thread(target=guarded))
+        self._threads[-1].start()
 
     def _start_hogs(self, fault: Fault) -> bool:
         self._say(fault, f"{self._hogs} processes")

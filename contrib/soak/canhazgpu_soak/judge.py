@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from canhazgpu_soak.records import (
     AVAILABLE,
     JOB,
+    PROLOG,
     RESERVE,
     RUN,
     Answer,
@@ -29,6 +30,7 @@ LATE = "reservations that outlived their owner"
 CONTRADICTION = "answers of status that a task contradicts"
 TRACEBACK = "commands with a traceback"
 HUNG_COMMAND = "commands that hung"
+LONGEST_PROLOG_S = 60.0
 NEVER = float("-inf")
 
 
@@ -119,7 +121,7 @@ class _AskedTimes:
         self._requests = {request.key: request.began for request in evidence.requests}
         self._prologs: dict[tuple[str, str], list[float]] = defaultdict(list)
         for run in sorted(evidence.hooks, key=lambda one: one.at):
-            if run.hook == "prolog":
+            if run.hook == PROLOG:
                 self._prologs[run.node, f"job:{run.job}"].append(run.at)
 
     def of(self, holder: Holder) -> float:
@@ -189,6 +191,28 @@ def failed_commands(requests: Iterable[Request]) -> Iterator[Finding]:
             yield Finding(TRACEBACK, one.began, f"{one.key}, status {one.status}")
         if one.ended is None:
             yield Finding(HUNG_COMMAND, one.began, one.key)
+
+
+def lost_launches(
+    hung: Iterable[str], hooks: Sequence[HookRun], restarts: Sequence[tuple[str, float]]
+) -> list[str]:
+    """Return those of the hung jobs whose launch was lost with a slurmd, by Slurm's own fault.
+
+    `hung` are lines of job, state and reason. Such a job stays in its prolog for Slurm, although
+    the slurmd that ran the prolog was stopped meanwhile and the next one knows nothing of it.
+    """
+    lost = []
+    for line in hung:
+        job, _, state = line.partition(" ")
+        begun = [run for run in hooks if run.hook == PROLOG and run.job == job]
+        was_stopped = any(
+            node == run.node and 0 <= at - run.at <= LONGEST_PROLOG_S
+            for run in begun
+            for node, at in restarts
+        )
+        if state == "RUNNING Prolog" and was_stopped:
+            lost.append(line)
+    return lost
 
 
 def _span(holder: Holder) -> str:

@@ -8,7 +8,7 @@ import threading
 from collections import Counter
 
 from canhazgpu_soak.cluster import SoakCluster, now
-from canhazgpu_soak.records import Answer, parse_answer
+from canhazgpu_soak.records import RUNNING, Answer, HookRun, parse_answer
 
 LOOK_EVERY_S = 2.0
 SUPERVISE_EVERY_S = 0.5
@@ -22,6 +22,8 @@ class Observer:
 
     def __init__(self, cluster: SoakCluster) -> None:
         self.answers: list[Answer] = []
+        self.running: list[HookRun] = []
+        """That Slurm said that a job ran: such a job may have its GPUs, whatever its tasks do."""
         self.silent: list[str] = []
         self.unanswered: Counter[str] = Counter()
         self.drained: list[str] = []
@@ -74,7 +76,12 @@ class Observer:
                 job, _, reason = line.partition(" ")
                 if reason == "BeginTime":
                     self._slurm("scontrol", "update", f"job={job}", "StartTime=now+2")
+            self._look_at_jobs()
             self._look_at_nodes()
+
+    def _look_at_jobs(self) -> None:
+        for job in self._slurm("squeue", "-h", "-t", "R", "-o", "%A").split():
+            self.running.append(HookRun(RUNNING, "", job, now()))
 
     def _look_at_nodes(self) -> None:
         for line in self._slurm("sinfo", "-h", "-N", "-o", "%N|%T|%E").splitlines():

@@ -14,6 +14,7 @@ JOB, RUN, RESERVE = "job", "run", "reserve"
 NOTE = "soak "
 """Begins the note of each run and reservation of the soak; its number follows."""
 AVAILABLE = "available"
+PROLOG, RUNNING = "prolog", "running"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Rogue:
 
 @dataclass(frozen=True, slots=True)
 class HookRun:
-    """A hook of a job that began."""
+    """A hook of a job that began, or ``running``: that Slurm said that the job ran."""
 
     hook: str
     node: str

@@ -29,6 +29,8 @@ VIOLATIONS = (
     LOG_TRACEBACK, CONTRADICTION, AGENT_ENDED,
 )  # fmt: skip
 WIDTH = 60
+MAX_SHOWN = 10
+"""Violations of a kind that are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Outcome:
     commands: Mapping[str, int] = field(default_factory=dict)
     unanswered: Mapping[str, int] = field(default_factory=dict)
     drained_by_slurm: int = 0
+    lost_by_slurmd: int = 0
 
     @property
     def holds(self) -> bool:
@@ -81,6 +84,7 @@ def _load(outcome: Outcome) -> dict[str, object]:
         "answers of status": len(outcome.evidence.answers),
         **{f"not answered: {name}": count for name, count in outcome.unanswered.items()},
         "nodes drained by Slurm itself (Kill task failed)": outcome.drained_by_slurm,
+        "jobs whose launch a restarted slurmd lost": outcome.lost_by_slurmd,
     }
 
 
@@ -99,8 +103,13 @@ def _verdict(outcome: Outcome) -> str:
         return "All promises were kept."
     if not outcome.findings:
         return "FAILED: no task had a GPU, so nothing was tried."
-    lines = [f"  {one.at:.2f} {one.kind}: {one.text}" for one in outcome.findings]
-    return "\n".join([f"FAILED: {len(outcome.findings)} violations", *lines])
+    lines = [f"FAILED: {len(outcome.findings)} violations"]
+    for kind in VIOLATIONS:
+        found = [one for one in outcome.findings if one.kind == kind]
+        lines += [f"  {one.at:.2f} {kind}: {one.text}" for one in found[:MAX_SHOWN]]
+        if len(found) > MAX_SHOWN:
+            lines.append(f"  and {len(found) - MAX_SHOWN} more of this kind")
+    return "\n".join(lines)
 
 
 def _heading(text: str) -> str:

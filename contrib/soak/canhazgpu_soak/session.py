@@ -12,7 +12,7 @@ from pathlib import Path
 from canhazgpu_soak.cluster import SoakCluster, now
 from canhazgpu_soak.commands import Commands
 from canhazgpu_soak.faults import Faults
-from canhazgpu_soak.judge import Evidence, Finding, Promises, judge
+from canhazgpu_soak.judge import Evidence, Finding, Promises, judge, lost_launches
 from canhazgpu_soak.observer import Observer
 from canhazgpu_soak.plan import plan_faults
 from canhazgpu_soak.records import AVAILABLE, parse_hook_runs, read_holders
@@ -47,6 +47,7 @@ class Session:
         self._rogues = Rogues(seed, cluster)
         self._users: list[User] = []
         self._errors: list[Exception] = []
+        self._lost: list[str] = []
         self._starting: list[threading.Thread] = []
         self._load_ends = threading.Event()
         self._all_ends = threading.Event()
@@ -106,6 +107,9 @@ class Session:
         self._cancel("RUNNING")
         self._until(lambda: not self._left(), SETTLE_S)
         at = now()
+        hooks = parse_hook_runs(self._cluster.hook_lines())
+        self._lost = lost_launches(hung, hooks, self._faults.slurmd_restarts)
+        hung = [job for job in hung if job not in self._lost]
         return [Finding(HUNG_JOB, at, job) for job in hung] + [
             Finding(NOT_FREE, at, text) for text in self._left()
         ]
@@ -159,6 +163,7 @@ class Session:
             self._commands.statuses,
             self._observer.unanswered,
             len(self._observer.drained_by_slurm),
+            len(self._lost),
         )
 
     def _evidence(self) -> Evidence:
@@ -167,7 +172,7 @@ class Session:
         return Evidence(
             [*tasks, *self._commands.reservations],
             self._rogues.seen,
-            parse_hook_runs(cluster.hook_lines()),
+            [*parse_hook_runs(cluster.hook_lines()), *self._observer.running],
             self._commands.requests,
             self._observer.answers,
         )
