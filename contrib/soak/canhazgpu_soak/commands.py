@@ -6,7 +6,6 @@ import itertools
 import os
 import subprocess
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -30,6 +29,7 @@ class Commands:
         self._numbers = itertools.count(1)
         self._live: dict[int, subprocess.Popen[str]] = {}
         self._lock = threading.Lock()
+        self._ended = threading.Event()
         self._logs = cluster.root / "commands"
         self._logs.mkdir()
 
@@ -37,6 +37,13 @@ class Commands:
         """The pids of the commands that run, those included that have become a run's task."""
         with self._lock:
             return [pid for pid, process in self._live.items() if process.poll() is None]
+
+    def end(self) -> None:
+        """End all commands; from now on none is started."""
+        self._ended.set()
+        with self._lock:
+            for process in self._live.values():
+                process.kill()
 
     def run(self, user: str, node: str, options: tuple[str, ...], wait_s: float, hold_s: float,
             takes_memory: bool) -> None:  # fmt: skip
@@ -58,7 +65,7 @@ class Commands:
         if not output:
             return
         began = now()
-        time.sleep(hold_s)
+        self._ended.wait(hold_s)
         ends = min(now(), asked + duration_s)
         ids = tuple(output.split(","))
         self.reservations.append(Holder(RESERVE, key, key, node, ids, began, ends))
@@ -72,13 +79,15 @@ class Commands:
                  holds_s: float | None = None) -> str:  # fmt: skip
         """Run a command of canhazgpu to its end and record it; return what it printed."""
         began = now()
-        process = popen_as(
-            user,
-            [str(self._cluster.program), *words],
-            env=self._cluster.person_environ(node),
-            cwd=Path("/"),
-        )
         with self._lock:
+            if self._ended.is_set():
+                return ""
+            process = popen_as(
+                user,
+                [str(self._cluster.program), *words],
+                env=self._cluster.person_environ(node),
+                cwd=Path("/"),
+            )
             self._live[process.pid] = process
         ended: float | None = None
         try:

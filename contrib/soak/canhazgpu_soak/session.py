@@ -48,7 +48,7 @@ class Session:
         self._users: list[User] = []
         self._errors: list[Exception] = []
         self._lost: list[str] = []
-        self._starting: list[threading.Thread] = []
+        self._threads: list[threading.Thread] = []
         self._load_ends = threading.Event()
         self._all_ends = threading.Event()
 
@@ -63,7 +63,6 @@ class Session:
         try:
             watching = [self._start(one, self._all_ends) for one in observers]
             loading = [self._start(one, self._load_ends) for one in load]
-            self._starting = [watching[-1], loading[-1]]
             self._wait(loading, self._length_s)
             self._load_ends.set()
             self._wait(loading, float("inf"))
@@ -73,8 +72,9 @@ class Session:
         finally:
             self._load_ends.set()
             self._all_ends.set()
-            # They start daemons of the cluster, which is about to be ended.
-            for one in self._starting:
+            self._commands.end()
+            # Nothing is to be started any more where everything is about to be ended.
+            for one in self._threads:
                 one.join()
         return self._outcome(findings)
 
@@ -88,6 +88,7 @@ class Session:
                 self._errors.append(exc)  # the main thread raises it
 
         thread = threading.Thread(target=guarded)
+        self._threads.append(thread)
         thread.start()
         return thread
 

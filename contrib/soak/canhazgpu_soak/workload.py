@@ -29,6 +29,7 @@ class User:
         self._commands = commands
         self._rng = random.Random(f"{seed}/{cluster.users.index(name)}")  # noqa: S311 - repeatable
         self._threads: list[threading.Thread] = []
+        self._errors: list[Exception] = []
         self._acts: dict[Callable[[], None], int] = {
             self._job: 40,
             self._array: 6,
@@ -49,6 +50,8 @@ class User:
             act()
         for one in self._threads:
             one.join()
+        if self._errors:
+            raise self._errors[0]
 
     def _job(self) -> None:
         self._submit(f"exec {self._task(self._seconds())}", f"--gres=gpu:{self._gpus()}")
@@ -117,8 +120,14 @@ class User:
         return " ".join(map(str, words))
 
     def _begin(self, command: Callable[[], None]) -> None:
+        def guarded() -> None:
+            try:
+                command()
+            except Exception as exc:
+                self._errors.append(exc)  # it ends the soak
+
         if len(self._threads) < MAX_COMMANDS:
-            self._threads.append(threading.Thread(target=command))
+            self._threads.append(threading.Thread(target=guarded))
             self._threads[-1].start()
 
     def _node(self) -> str:
