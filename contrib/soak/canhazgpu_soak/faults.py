@@ -19,6 +19,8 @@ from demo_cluster import DemoClusterError
 
 COPY_EVERY_S = 20.0
 TICK_S = 0.05
+LOOKING_TICK_S = 0.01
+"""A handler lives for some hundredths of a second."""
 ARMED_S = 10.0
 """For so long a fault waits for a process that it can strike."""
 Undo = Callable[[], object]
@@ -57,7 +59,7 @@ class Faults:
         began = copied = now()
         waiting = list(plan)
         try:
-            while (waiting or self._armed) and not stop.wait(TICK_S):
+            while (waiting or self._armed) and not stop.wait(self._pause_s()):
                 self._undo_due(now())
                 if now() - copied > COPY_EVERY_S:
                     copied = now()
@@ -71,6 +73,9 @@ class Faults:
                 one.join()
         if self._errors:
             raise self._errors[0]
+
+    def _pause_s(self) -> float:
+        return LOOKING_TICK_S if self._armed else TICK_S
 
     def _inject_armed(self) -> None:
         """Carry out what is due; processes that come and go are waited for a while."""
