@@ -118,6 +118,12 @@ def test_a_reservation_lasts_for_its_time_and_no_longer() -> None:
     assert kinds(requests=[request], answers=[answer(152.0, "reserve:3")]) == [LATE]
 
 
+def test_a_reservation_may_begin_while_an_answer_is_made() -> None:
+    slow = replace(answer(104.5, "run:7"), answered=109.0)
+    assert kinds(requests=[RUN_REQUEST], answers=[slow]) == []
+    assert kinds(requests=[RUN_REQUEST], answers=[replace(slow, answered=104.9)]) == [LATE]
+
+
 def test_a_reservation_of_nobody_is_found() -> None:
     assert kinds(answers=[answer(100.0, "run:99")]) == [LATE]
 

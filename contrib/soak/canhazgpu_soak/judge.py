@@ -148,7 +148,7 @@ def outlived(evidence: Evidence) -> Iterator[tuple[str, float, float]]:
     for answer in evidence.answers:
         for key in {key for gpu in answer.gpus for key in gpu.keys}:
             late_s = min(
-                (_seconds_after(span, answer.asked) for span in signs[key]),
+                (_seconds_after(span, answer) for span in signs[key]),
                 default=float("inf"),
             )
             yield key, answer.asked, late_s
@@ -167,9 +167,13 @@ def _signs_of_life(evidence: Evidence) -> dict[str, list[tuple[float, float]]]:
     return signs
 
 
-def _seconds_after(span: tuple[float, float], at: float) -> float:
+def _seconds_after(span: tuple[float, float], answer: Answer) -> float:
+    """Return how long the span was over when the answer was asked for.
+
+    What began until the answer came may be in it.
+    """
     began, ended = span
-    return float("inf") if began > at else max(0.0, at - ended)
+    return float("inf") if began > answer.answered else max(0.0, answer.asked - ended)
 
 
 def contradictions(evidence: Evidence) -> Iterator[Finding]:
