@@ -8,8 +8,14 @@ from pathlib import Path
 from canhazgpu_soak.cluster import SoakCluster
 
 PROC = Path("/proc")
-CONNECTED = "03"
-AGENT_SOCKETS = ("/agent/agent.sock", "/agent/hooks.sock")
+LISTENING, CONNECTED = "01", "03"
+ROLES = {
+    (LISTENING, "scanner.sock"): "scanner",
+    (LISTENING, "watcher.sock"): "watcher",
+    (CONNECTED, "agent.sock"): "handler",
+    (CONNECTED, "hooks.sock"): "handler",
+}
+"""By the state and the name of a socket, as in /proc/net/unix."""
 HOOK_WORDS = (b"hook_client.py", b"canhazgpu.prolog", b"canhazgpu.epilog")
 
 
@@ -36,30 +42,24 @@ def children(pid: int) -> list[int]:
 
 
 def role_of(pid: int) -> str:
-    """Tell what a child of an agent does: only the scanner has the driver's library open.
+    """Tell what a child of an agent does, by its sockets.
 
     A ``helper`` waits: a handler that was forked in advance, or who awaits orders at the store.
     """
-    base = PROC / str(pid)
     try:
-        if "libnvidia-ml" in (base / "maps").read_text():
-            return "scanner"
-        files = {str(fd.readlink()) for fd in (base / "fd").iterdir()}
+        files = {str(fd.readlink()) for fd in (PROC / f"{pid}/fd").iterdir()}
+        rows = [line.split() for line in (PROC / "net" / "unix").read_text().splitlines()[1:]]
     except OSError:
         return "ended"
-    if "anon_inode:inotify" in files:
-        return "watcher"
-    return "helper" if files.isdisjoint(_clients()) else "handler"
+    own = [(row[5], row[-1]) for row in rows if f"socket:[{row[6]}]" in files]
+    return next(
+        (ROLES[pair] for state, path in own if (pair := (state, _name(path))) in ROLES), "helper"
+    )
 
 
-def _clients() -> set[str]:
-    """Return the sockets that are connected to a client of an agent."""
-    rows = [line.split() for line in (PROC / "net" / "unix").read_text().splitlines()[1:]]
-    return {
-        f"socket:[{row[6]}]"
-        for row in rows
-        if row[5] == CONNECTED and row[-1].endswith(AGENT_SOCKETS)
-    }
+def _name(path: str) -> str:
+    """Return the socket's name; the agent binds it as a draft, `.agent.sock.new`."""
+    return path.rpartition("/")[2].removeprefix(".").removesuffix(".new")
 
 
 def hook_processes(cluster: SoakCluster, node: str) -> list[int]:
