@@ -154,7 +154,7 @@ class _Asking:
         return why
 
     def _without_agent(self) -> str:
-        """Return why to wait for an agent that has not been there, "" where this process goes on."""
+        """Return why to wait for an agent that was never there, "" where this process goes on."""
         if time.monotonic() < self._starts_until:
             return STARTING
         if self._is_named:
