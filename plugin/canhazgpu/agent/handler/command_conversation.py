@@ -20,6 +20,9 @@ from canhazgpu.agent.wire import interface
 from canhazgpu.agent.wire.framing import Message, encode
 from canhazgpu.agent.wire.interface import Call
 
+CLOSE_WAIT_S = 1.0
+"""Longest time for a caller to close the connection after the last reply."""
+
 
 class CommandConversation(ProvenConversation):
     """`ProvenConversation` of a command: the outcome is a stream of what the command writes."""
@@ -71,6 +74,12 @@ class CommandConversation(ProvenConversation):
             self._move(HandlerEvent.ANSWER_SENT)
         self.report_served()
         return sent
+
+    def wait_for_close(self) -> None:
+        """Let the caller close the connection: a Varlink client does not expect its end."""
+        poll = select.poll()
+        poll.register(self._request.connection, select.POLLRDHUP)
+        poll.poll(CLOSE_WAIT_S * 1000)
 
     def wait_for_others(self, longest_s: float) -> None:
         """Be given so much longer (seconds), as nothing is left to do here but to wait."""

@@ -82,7 +82,8 @@ def run_command_request(
             )
         conversation.end(INTERNAL_ERROR)
         raise
-    conversation.end(outcome)
+    if conversation.end(outcome):
+        conversation.wait_for_close()
 
 
 def _tell_what_was_taken(conversation: CommandConversation, directory: Path) -> None:
