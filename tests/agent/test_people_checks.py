@@ -295,7 +295,7 @@ CHECKS: dict[str, tuple[Story, Any, str, Any]] = {
         a_book_and_a_store_that_are_lost,
         rebuild,
         "rebuilt_book",
-        lambda view, records, jobs, runs: rebuilt_book(view, records, jobs),
+        lambda view, records, jobs, _runs, boot_id: rebuilt_book(view, records, jobs, (), boot_id),
     ),
 }
 

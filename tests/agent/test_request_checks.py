@@ -326,7 +326,7 @@ CHECKS: dict[str, tuple[Story, Any, str, Callable[[], Any]]] = {
         a_book_and_a_store_that_are_lost,
         rebuild,
         "rebuilt_book",
-        lambda: lambda view, records, jobs, runs: rebuilt_book(view, records, (), runs),
+        lambda: lambda view, records, _jobs, *others: rebuilt_book(view, records, (), *others),
     ),
     "a lost book is rebuilt from the store": (
         a_book_that_is_lost_where_the_scheduler_does_not_know_the_gpus,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from canhazgpu.gpu.assigned import AssignedGpu
 from canhazgpu.ledger.local.book.rebuilt_book import SchedulersJob, rebuilt_book
 from canhazgpu.ledger.local.jobs.job_record import JobRecord
@@ -116,3 +118,11 @@ def test_a_job_of_which_nobody_knows_the_gpus_is_named() -> None:
     assert rebuilt_book(stored(), [], [unknown]).undetermined == (unknown,)
     assert rebuilt_book(stored(a=job(1)), [], [unknown]).undetermined == ()
     assert rebuilt_book(stored(), [record(1, "a")], [unknown]).undetermined == ()
+
+
+def test_what_the_store_has_of_an_earlier_boot_is_in_nobodys_way() -> None:
+    stale = replace(RUN, boot_id="before")
+    view = stored(a=stale, b=replace(RUN, owner="run:b", boot_id="now"))
+    rebuilt = rebuilt_book(view, [], [here(3, "a")], boot_id="now")
+    held = {gpu: one.claim.owner for gpu, one in rebuilt.book.reservations.items()}
+    assert held == {"a": "job:c1:3:0", "b": "run:b"}

@@ -40,7 +40,7 @@ class BookRebuilding:
         except CanhazgpuError as exc:
             self._give_up(f"the scheduler does not tell which jobs are here: {error_text(exc)}")
         runs = self._book_file.living_runs()
-        rebuilt = rebuilt_book(view, records, jobs, runs)
+        rebuilt = rebuilt_book(view, records, jobs, runs, self._book_file.boot_id)
         if rebuilt.undetermined:
             names = ", ".join(
                 f"{one.claim.job_id} of {one.claim.user}" for one in rebuilt.undetermined

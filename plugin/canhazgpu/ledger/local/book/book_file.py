@@ -73,6 +73,11 @@ class BookFile:
         self.rebuild_obstacle = ""
         """Why a lost book could not be rebuilt; it is part of the errors that follow."""
 
+    @property
+    def boot_id(self) -> str | None:
+        """The node's boot, None where it is not known."""
+        return self._boot_id
+
     @contextmanager
     def open(self) -> Iterator[BookTransaction]:
         """Lock and read the book; write it at the end if the block changed it."""

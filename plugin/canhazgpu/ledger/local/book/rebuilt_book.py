@@ -46,10 +46,12 @@ def rebuilt_book(
     records: Collection[JobRecord],
     jobs: Iterable[SchedulersJob],
     runs: Iterable[RunRecord] = (),
+    boot_id: str | None = None,
 ) -> RebuiltBook:
     """Return the book of a node; of two sources that differ the one nearer to the job counts.
 
-    `records` are those of running attempts, and `runs` those of runs whose command lives.
+    `records` are those of running attempts, and `runs` those of runs whose command lives. What the
+    store has of an earlier boot than `boot_id` is nobody's, and in nobody's way.
     """
     every = [one.claim.owner for one in view.all_reservations()]
     book = Book(
@@ -58,7 +60,7 @@ def rebuilt_book(
         view.quarantines,
         frozenset(filter(is_job_owner, every)),
         view.read_at,
-    )
+    ).without_earlier_boots(boot_id)
     book = _with_runs(_with_records(book, records), runs)
     here = {job.claim.owner: job for job in jobs}
     undetermined = []
