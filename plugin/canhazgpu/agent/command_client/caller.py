@@ -3,30 +3,12 @@
 import _json
 import posix
 
-from canhazgpu.schedulers.slurm.environment import JOB_ID, NODE_NAME
+from canhazgpu.agent.wire.caller_variables import VARIABLES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-VARIABLES = (
-    "CANHAZGPU_GPUS",
-    "COLUMNS",
-    "COMP_CWORD",
-    "COMP_WORDS",
-    "CUDA_VISIBLE_DEVICES",
-    "LANG",
-    "LC_ALL",
-    "LC_CTYPE",
-    "LINES",
-    "NO_COLOR",
-    NODE_NAME,
-    JOB_ID,
-    "TERM",
-    "TZ",
-    "_CANHAZGPU_COMPLETE",
-)
-"""The agent takes no others: see `canhazgpu.agent.wire.command_line`."""
 REQUEST = posix.urandom(8).hex()
 """Tells this request from those of other programs that the same process executes: a run's command
 may be another run."""

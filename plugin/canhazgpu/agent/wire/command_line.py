@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
+from canhazgpu.agent.wire.caller_variables import VARIABLES
 from canhazgpu.agent.wire.framing import WireError
 from canhazgpu.agent.wire.interface import Call
 from canhazgpu.frozen_dataclass import dataclass
-from canhazgpu.schedulers.slurm.environment import JOB_ID, NODE_NAME
 
 MAX_ARGUMENTS = 32 * 1024
 """More than a message has room for, if they are files' names: a run may have many."""
@@ -23,24 +23,6 @@ MAX_SIZE = 10_000
 """The widest and highest terminal, in columns and lines."""
 MAX_REQUEST = 64
 
-VARIABLES = (
-    "CANHAZGPU_GPUS",
-    "COLUMNS",
-    "COMP_CWORD",
-    "COMP_WORDS",
-    "CUDA_VISIBLE_DEVICES",
-    "LANG",
-    "LC_ALL",
-    "LC_CTYPE",
-    "LINES",
-    "NO_COLOR",
-    NODE_NAME,
-    JOB_ID,
-    "TERM",
-    "TZ",
-    "_CANHAZGPU_COMPLETE",
-)
-"""The client has the same list."""
 COMPLETION = re.compile(r"[a-z]+_complete")
 """Shells' requests for values; what a shell's own script says is not for the agent."""
 TIME_ZONE = re.compile(r"[A-Za-z0-9_+<-][A-Za-z0-9_+,.<>/:-]{0,63}")
