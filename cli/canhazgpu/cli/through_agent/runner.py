@@ -9,6 +9,7 @@ from typing import NoReturn, TextIO
 
 import click
 
+from canhazgpu.agent.command_client.words import AGENT_COMMANDS
 from canhazgpu.agent.command_runner import Execution
 from canhazgpu.agent.wire.command_line import CommandLine
 from canhazgpu.allocation.progress import Progress
@@ -20,8 +21,7 @@ from canhazgpu.errors import InputError
 from canhazgpu.service.port import NodeService
 
 LOOKS = frozenset({"status", "queue", "events", "explain", "report"})
-CHANGES = frozenset({"admin", "extend", "release", "reserve", "run", "validate"})
-FOR_OTHERS = cli.restricted_to(LOOKS | CHANGES)
+FOR_OTHERS = cli.restricted_to(AGENT_COMMANDS)
 LOCAL_PACKAGES = frozenset({"agent", "hook_site", "hooks", "store", "through_agent"})
 """Folders of what is never carried out for somebody else."""
 LIBRARIES = (
@@ -44,7 +44,7 @@ class ClickRunner:
 
     def changes_something(self, arguments: tuple[str, ...]) -> bool:
         """See `CommandRunner.changes_something`."""
-        return next((one for one in arguments if one in LOOKS | CHANGES), "") not in LOOKS
+        return next((one for one in arguments if one in AGENT_COMMANDS), "") not in LOOKS
 
     def open_progress(self, errors: TextIO) -> Progress:
         """See `CommandRunner.open_progress`."""
