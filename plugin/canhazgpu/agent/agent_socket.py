@@ -20,7 +20,9 @@ STATE_DIR_VARIABLE = "CANHAZGPU_NODE_STATE_DIR"
 NODE_NAME_VARIABLES = ("CANHAZGPU_NODE_NAME", NODE_NAME)
 DEFAULT_CONFIG = "/etc/canhazgpu/config.toml"
 DEFAULT_STATE_DIR = "/run/canhazgpu"
-IN_STATE_DIR = "agent/agent.sock"
+DIRECTORY = "agent"
+PEOPLE_SOCKET = "agent.sock"
+IN_STATE_DIR = f"{DIRECTORY}/{PEOPLE_SOCKET}"
 
 
 def agent_socket(environ: Mapping[str, str], config_file: str = "", node: str = "") -> str:

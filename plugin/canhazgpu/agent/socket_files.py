@@ -8,12 +8,11 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from canhazgpu.agent.agent_socket import DIRECTORY, PEOPLE_SOCKET
 from canhazgpu.errors import NodeStateError
 from canhazgpu.node.state_files import open_directory_to_users, try_file_lock
 
-DIRECTORY = "agent"
 HOOKS_SOCKET = "hooks.sock"
-PEOPLE_SOCKET = "agent.sock"
 SCANNER_SOCKET = "scanner.sock"
 LOCK = ".lock"
 BACKLOG = 512

@@ -1,4 +1,4 @@
-"""The variables of a caller that the agent may know: its client sends these, and it takes no others.
+"""The variables of a caller that the agent may know: its client sends these, it takes no others.
 
 They change how something is printed, or tell a job's own devices. The installed program imports
 this module before anything else, so it imports next to nothing.
