@@ -11,7 +11,7 @@ from typing import Any
 
 from canhazgpu.agent.hook_client import timeval
 from canhazgpu.agent.peer import UnknownPeerError, peer_uid
-from canhazgpu.agent.socket_files import PEOPLE_SOCKET, agent_directory, short_address
+from canhazgpu.agent.socket_files import people_socket, short_address
 from canhazgpu.agent.wire import interface
 from canhazgpu.agent.wire.framing import Inbox, WireError, decode, encode
 from canhazgpu.errors import AgentError
@@ -26,7 +26,7 @@ def call(
     wait_s: float = DEFAULT_WAIT_S,
 ) -> dict[str, Any]:
     """Return the parameters of the answer of a node's agent, as `call_at` does."""
-    return call_at(agent_directory(state_dir) / PEOPLE_SOCKET, method, parameters, wait_s)
+    return call_at(people_socket(state_dir), method, parameters, wait_s)
 
 
 def call_at(

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from canhazgpu.agent.agent_socket import DIRECTORY, PEOPLE_SOCKET
+from canhazgpu.agent.agent_socket import DIRECTORY, IN_STATE_DIR
 from canhazgpu.errors import NodeStateError
 from canhazgpu.node.state_files import open_directory_to_users, try_file_lock
 
@@ -22,6 +22,11 @@ MAX_ADDRESS_BYTES = 100
 def agent_directory(state_dir: Path) -> Path:
     """Return the directory of the agent's sockets."""
     return state_dir / DIRECTORY
+
+
+def people_socket(state_dir: Path) -> Path:
+    """Return the socket at which the agent answers everybody."""
+    return state_dir / IN_STATE_DIR
 
 
 def lock_agent(state_dir: Path) -> int:

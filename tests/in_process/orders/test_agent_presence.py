@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from canhazgpu.agent.socket_files import PEOPLE_SOCKET, agent_directory, listen
+from canhazgpu.agent.agent_socket import PEOPLE_SOCKET
+from canhazgpu.agent.socket_files import agent_directory, listen
 from canhazgpu.in_process.orders.agent_presence import AGENT_SOCKET, agent_listens
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from polling import poll_until
 
 from canhazgpu.agent.client import call
-from canhazgpu.agent.socket_files import HOOKS_SOCKET, PEOPLE_SOCKET, agent_directory
+from canhazgpu.agent.socket_files import HOOKS_SOCKET, agent_directory, people_socket
 from canhazgpu.agent.wire import interface
 from canhazgpu.agent.wire.framing import decode
 from canhazgpu.probe.bounded_child import die_with_parent
@@ -100,7 +100,7 @@ class RunningAgent:
 
     @property
     def people_socket(self) -> Path:
-        return agent_directory(self.state_dir) / PEOPLE_SOCKET
+        return people_socket(self.state_dir)
 
     def __enter__(self) -> RunningAgent:
         return self

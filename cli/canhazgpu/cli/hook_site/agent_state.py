@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from canhazgpu.agent.client import call
-from canhazgpu.agent.socket_files import PEOPLE_SOCKET, agent_directory
+from canhazgpu.agent.socket_files import people_socket
 from canhazgpu.agent.unit_files import installed_unit_files
 from canhazgpu.agent.wire.interface import STATUS
 from canhazgpu.cli.version import VERSION
@@ -32,7 +32,7 @@ def agent_state(state_dir: Path, node: str) -> AgentState:
         return AgentState(VERSION, str(call(state_dir, STATUS)["release"]), unit=unit)
     except AgentError as exc:
         # A socket that nobody answers is left by an agent that was killed, or is stopped.
-        left = may_exist(agent_directory(state_dir) / PEOPLE_SOCKET)
+        left = may_exist(people_socket(state_dir))
         return AgentState(VERSION, fault=str(exc) if left else None, unit=unit)
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from canhazgpu.agent.agent_socket import PEOPLE_SOCKET
 from canhazgpu.agent.command_runner import CommandRunner
 from canhazgpu.agent.handler.hand_over import WATCHER_SOCKET
 from canhazgpu.agent.handler.serve import run_handler
@@ -25,7 +26,6 @@ from canhazgpu.agent.reports import Reports
 from canhazgpu.agent.request import Door
 from canhazgpu.agent.socket_files import (
     HOOKS_SOCKET,
-    PEOPLE_SOCKET,
     SCANNER_SOCKET,
     agent_directory,
     listen,

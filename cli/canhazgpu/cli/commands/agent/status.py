@@ -53,7 +53,7 @@ def status(app: App, node: str | None, as_json: bool) -> None:
 def _socket(app: App, node: str | None) -> Path:
     """Return the agent's socket: as commands find it, else by the configuration."""
     from canhazgpu.agent.agent_socket import agent_socket  # noqa: PLC0415 - not for the help
-    from canhazgpu.agent.socket_files import PEOPLE_SOCKET, agent_directory  # noqa: PLC0415
+    from canhazgpu.agent.socket_files import people_socket  # noqa: PLC0415
     from canhazgpu.node.identity import node_name, state_dir  # noqa: PLC0415
 
     is_configured = node is not None or app.overrides
@@ -61,7 +61,7 @@ def _socket(app: App, node: str | None) -> Path:
         return Path(found)
     config = app.effective_config().config
     name = node or node_name(config.node, app.environ)
-    return agent_directory(state_dir(config.node, name)) / PEOPLE_SOCKET
+    return people_socket(state_dir(config.node, name))
 
 
 def _with_iso_times(found: Mapping[str, Any]) -> dict[str, Any]:
