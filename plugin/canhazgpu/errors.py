@@ -129,6 +129,11 @@ def advice_for(error: CanhazgpuError) -> Advice:
     return Advice(found.exit_code, error.next_step)
 
 
+def internal_error_text(error: Exception) -> str:
+    """Return an error that nobody has foreseen as one line for the administrator."""
+    return f"internal error: {type(error).__name__}: {error} (please report this)"
+
+
 def error_text(error: CanhazgpuError) -> str:
     """Return the error as one line, with the next step if there is one."""
     text = " ".join(str(error).split())

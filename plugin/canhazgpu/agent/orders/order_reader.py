@@ -15,7 +15,7 @@ from pathlib import Path
 from canhazgpu.agent.handler.fresh_process import become_fresh, use_environment
 from canhazgpu.agent.scanner.scanned_node import open_scanned_node
 from canhazgpu.config.schema import Config, StoreConfig
-from canhazgpu.errors import CanhazgpuError, error_text
+from canhazgpu.errors import CanhazgpuError, error_text, internal_error_text
 from canhazgpu.in_process.adapters import Adapters
 from canhazgpu.in_process.orders.carrying_out import take_and_carry_out
 from canhazgpu.ledger.orders import OrderReaderKind
@@ -84,7 +84,7 @@ def read_orders(
             why = error_text(exc)
         except Exception as exc:
             # Whatever a server that is none of ours has answered.
-            why = f"internal error: {type(exc).__name__}: {exc} (please report this)"
+            why = internal_error_text(exc)
         if why != told:
             write_syslog(log_line("orders-not-read", node=node, reason=why))
             told = why

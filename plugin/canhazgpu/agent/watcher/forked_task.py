@@ -9,7 +9,7 @@ import pickle
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from canhazgpu.errors import CanhazgpuError, error_text
+from canhazgpu.errors import CanhazgpuError, error_text, internal_error_text
 from canhazgpu.probe.bounded_child import BoundedChild, BoundedChildError
 
 T = TypeVar("T")
@@ -63,5 +63,4 @@ def _outcome(work: Callable[[], T]) -> bytes:
         return pickle.dumps((error_text(exc), None))
     except Exception as exc:
         # Whatever a server that is none of ours has answered.
-        text = f"internal error: {type(exc).__name__}: {exc} (please report this)"
-        return pickle.dumps((text, None))
+        return pickle.dumps((internal_error_text(exc), None))

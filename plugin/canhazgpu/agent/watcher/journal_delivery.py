@@ -9,7 +9,7 @@ from pathlib import Path
 from canhazgpu.agent.watcher.forked_task import ForkedTask, TaskError
 from canhazgpu.agent.watcher.journal_watch import JournalWatch
 from canhazgpu.config.schema import Config, StoreConfig
-from canhazgpu.errors import CanhazgpuError, error_text
+from canhazgpu.errors import CanhazgpuError, error_text, internal_error_text
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.in_process.node_book import deliver_journal, identified_writer
 from canhazgpu.ledger.local.book.journal import pending_entries
@@ -56,8 +56,7 @@ def deliver(node: str, environ: Mapping[str, str], read_config: Callable[[], Con
         return Delivery(0, error_text(exc), retry_after_s)
     except Exception as exc:
         # Whatever a server that is none of ours has answered.
-        text = f"internal error: {type(exc).__name__}: {exc} (please report this)"
-        return Delivery(0, text, retry_after_s)
+        return Delivery(0, internal_error_text(exc), retry_after_s)
     return Delivery(pending, "", retry_after_s)
 
 
