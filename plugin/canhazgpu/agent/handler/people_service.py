@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import NoReturn
@@ -89,8 +89,13 @@ class _AskingProcess:
         self._process = conversation.process()
         self._known_caller: Caller | None = None
 
+    @cached_property
+    def _config(self) -> Config:
+        """The node's configuration, as it is when the request is carried out."""
+        return load(self._environ).config
+
     def adapters(self) -> Adapters:
-        is_node = has_own_gpus(load(self._environ).config)
+        is_node = has_own_gpus(self._config)
         return Adapters(
             self._environ,
             caller=self._caller,
@@ -106,8 +111,7 @@ class _AskingProcess:
 
     def _caller(self) -> Caller:
         if self._known_caller is None:
-            agent = load(self._environ).config.agent
-            self._known_caller = caller_of(self._conversation.request, agent)
+            self._known_caller = caller_of(self._conversation.request, self._config.agent)
         return self._known_caller
 
     def _open_ledger(self, node: str, config: Config) -> Ledger:
@@ -116,7 +120,7 @@ class _AskingProcess:
         return people_ledger(node, config, self._environ, write_syslog, committer)
 
     def _watched(self) -> WatchedGrants:
-        config, request = load(self._environ).config, self._conversation.request
+        config, request = self._config, self._conversation.request
         directory = state_dir(config.node, node_name(config.node, self._environ))
         try:
             groups = peer_groups(request.connection)
@@ -166,7 +170,7 @@ class _AskingProcess:
         sees what is stated, and holds nothing.
         """
         said = find_enclosing_job(variables, node)
-        config = load(self._environ).config
+        config = self._config
         attribution = hook_attribution(conf_path(self._environ), node, state_dir(config.node, node))
         try:
             job = attribution(self._process.control_groups())
