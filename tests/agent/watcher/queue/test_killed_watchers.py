@@ -6,34 +6,18 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
 from hosts.waiting_node import Client, WaitingNode
 from hosts.watched_runs import NOBODY
 from polling import poll_until
-from servers.private_redis import PrivateRedis, any_binary
 
 from canhazgpu.agent.handler.hand_over import WatcherUnavailableError
 from canhazgpu.ledger.values import RUN
 
 pytestmark = pytest.mark.slow
 CLIENTS = 24
-
-
-@pytest.fixture
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WaitingNode]:
-    if os.geteuid() != 0:
-        pytest.skip("only root may run an agent")
-    directory = tmp_path_factory.mktemp("node")
-    directory.chmod(0o755)
-    with (
-        PrivateRedis(binary=any_binary()) as server,
-        WaitingNode(directory, server).ending() as it,
-        it.hosting(),
-    ):
-        yield it
 
 
 @dataclass

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,27 +11,12 @@ from hosts.running_agent import is_alive
 from hosts.waiting_node import Client, WaitingNode
 from hosts.watched_runs import ALL_GPUS, NOBODY, NODE
 from polling import poll_until
-from servers.private_redis import PrivateRedis, any_binary
 
 from canhazgpu.ledger.user_limits import UserLimits
 from canhazgpu.ledger.values import MANUAL, RUN
 
 pytestmark = pytest.mark.slow
 FOREVER = "exec sleep 3600"
-
-
-@pytest.fixture
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WaitingNode]:
-    if os.geteuid() != 0:
-        pytest.skip("only root may run an agent")
-    directory = tmp_path_factory.mktemp("node")
-    directory.chmod(0o755)
-    with (
-        PrivateRedis(binary=any_binary()) as server,
-        WaitingNode(directory, server).ending() as it,
-        it.hosting(),
-    ):
-        yield it
 
 
 def waits(node: WaitingNode, *clients: Client) -> None:
