@@ -11,6 +11,8 @@ PYTEST_ARGS ?=
 WORKERS ?= $(shell echo $$((2 * $$(nproc))))
 FAST_WORKERS ?= $(shell echo $$((3 * $$(nproc))))
 
+FAST := -m "not slurm and not slow and not variant" --hypothesis-profile=fast
+
 # The releases of Debian whose Slurms `make test` goes through beside this machine's own.
 SUITES ?= trixie sid
 SUITE ?= $(firstword $(SUITES))
@@ -44,7 +46,7 @@ test-slurm: venv  ## the tests on a real Slurm, in a Debian SUITE=trixie or sid 
 	@contrib/suites/test $(BUILD) $(SUITE) -n $(WORKERS) $(or $(PYTEST_ARGS),-m slurm)
 
 test-fast: venv  ## the tests that boot no Slurm and take no time, in a minute
-	@contrib/dev/run-tests $(VENV) -n $(FAST_WORKERS) -m "not slurm and not slow" $(PYTEST_ARGS)
+	@contrib/dev/run-tests $(VENV) -n $(FAST_WORKERS) $(FAST) $(PYTEST_ARGS)
 
 soak: packages venv  ## load and faults on a private Slurm, judged by what tasks recorded (root; MINUTES=20 SEED=…)
 	@$(PYTHON) contrib/soak/soak.py $(VENV) --minutes $(or $(MINUTES),20) $(if $(SEED),--seed $(SEED)) $(SOAK_ARGS)

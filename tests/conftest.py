@@ -1,8 +1,8 @@
-"""What holds for every test; the plugins are in tests/support."""
+"""What holds for every test; the plugins are in tests/support/plugins."""
 
 import signal
 
-pytest_plugins = ["ci_skips", "parallel"]
+pytest_plugins = ["plugins.ci_skips", "plugins.fast_set", "plugins.parallel"]
 
 # What a shell without job control starts in the background ignores SIGINT, and so would all that
 # the tests start.

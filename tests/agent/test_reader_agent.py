@@ -16,6 +16,8 @@ from canhazgpu.agent.socket_files import agent_directory
 from canhazgpu.agent.wire import interface
 from canhazgpu.errors import AgentError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def agent(tmp_path: Path) -> Iterator[RunningAgent]:

@@ -15,8 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from ci_skips import Require
 from hosts.agent_node import AgentNode, make_agent_node
+from plugins.ci_skips import Require
+
+pytestmark = pytest.mark.slow
 
 GAMES, NEWS = (pwd.getpwnam(name).pw_uid for name in ("games", "news"))
 STOP_STORE = "import sys; from canhazgpu.ledger.embedded import server; server.stop(sys.argv[1])"

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from ci_skips import Require
 from clusters.gpu_cluster import installed_venv
+from plugins.ci_skips import Require
 
 pytestmark = pytest.mark.slow
 BENCH = Path(__file__).parents[2] / "contrib" / "bench" / "run_time.py"

@@ -13,10 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ci_skips import Require
+from plugins.ci_skips import Require
 from simulated_driver import install_driver
 
 import fake_nvml
+
+pytestmark = pytest.mark.slow
 
 USER = "games"
 BARE_HOST = """

@@ -66,6 +66,7 @@ def test_an_injection_that_is_misspelt_is_loud(nvml, node):
         assert nvml("p.nvmlDeviceGetCount()") == {"error": 999}
 
 
+@pytest.mark.slow
 def test_an_old_driver(state, node, old_library, interpreter):
     nvml = interpreter(old_library, state.env("n1"))
     nvml("p.nvmlInit()")

@@ -13,6 +13,8 @@ import pytest
 
 import fake_nvml
 
+pytestmark = pytest.mark.slow
+
 NEEDS_ROOT = pytest.mark.skipif(
     os.geteuid() != 0, reason="only root can start another user's process"
 )

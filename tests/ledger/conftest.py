@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import redis
 from ledger_samples import Store, new_node_name, observation
+from plugins.fast_set import first_and_variants
 from servers.private_redis import BINARIES, PrivateRedis, need_binary
 
 from canhazgpu.config.schema import StoreConfig
@@ -24,7 +25,7 @@ from canhazgpu.ledger.store.ledger import RedisLedger
 TIMEOUT_S = 5.0
 
 
-@pytest.fixture(scope="session", params=[*BINARIES, "embedded"])
+@pytest.fixture(scope="session", params=first_and_variants([*BINARIES, "embedded"]))
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     """Each kind of store in turn."""
     if request.param == "embedded":

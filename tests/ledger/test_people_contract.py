@@ -20,6 +20,7 @@ from ledger_samples import (
     waiter,
 )
 from ledgers.hook_ledger import hook_ledger
+from plugins.fast_set import first_and_variants
 from polling import poll_until
 from servers.private_redis import shared_server
 
@@ -79,7 +80,7 @@ class Node:
         self.ledger.release(self.name, claim.owner, "end")
 
 
-@pytest.fixture(params=["store", "node", "node without the store"])
+@pytest.fixture(params=first_and_variants(["node", "store", "node without the store"]))
 def node(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Node]:
     name = new_node_name()
     config = StoreConfig(url=shared_server().url)

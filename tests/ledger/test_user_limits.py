@@ -71,6 +71,7 @@ def test_the_text_says_what_is_held_and_what_is_allowed() -> None:
     )
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 3), max_size=12), st.integers(1, 8))
 def test_whoever_asks_one_after_another_never_has_more(asked: list[int], most: int) -> None:
     reservations: list[Reservation] = []

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from plugins.fast_set import first_and_variants
 from scanner_host import ScannerHost, wait_for_scanner
 from simulated_driver import install_driver
 
@@ -91,7 +92,7 @@ def scanner(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScannerHos
     host.stop()
 
 
-@pytest.fixture(params=["child", "scanner"])
+@pytest.fixture(params=first_and_variants(["child", "scanner"]))
 def reads_in(request: pytest.FixtureRequest) -> str:
     """What reads the GPUs: a child for each scan, or the agent's scanner."""
     return str(request.param)

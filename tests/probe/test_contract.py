@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from plugins.fast_set import first_and_variants
 
 import fake_nvml
 from canhazgpu.gpu.scan import GpuHealth, GpuReading
@@ -18,7 +19,7 @@ Look = Callable[..., Observation]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user takes root")
 
 
-@pytest.fixture(params=["nvml", "nvidia-smi"])
+@pytest.fixture(params=first_and_variants(["nvml", "nvidia-smi"]))
 def source(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from plugins.fast_set import first_and_variants
 
 import fake_nvml
 from canhazgpu.gpu.scan import GpuReading, scan_from_json, scan_to_json, scan_to_published_json
@@ -24,7 +25,7 @@ BY_BUS = (2, 0, 3, 1)
 """CUDA's index of the GPU at each of NVML's indices, on the buses above."""
 
 
-@pytest.fixture(params=["nvml", "nvidia-smi"])
+@pytest.fixture(params=first_and_variants(["nvml", "nvidia-smi"]))
 def look(request: pytest.FixtureRequest, observe: Look, observe_smi: Look) -> Look:
     return observe if request.param == "nvml" else observe_smi
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 pytest_plugins = ["pytester"]
-HOOKS = Path(__file__).parents[1] / "support" / "ci_skips.py"
+HOOKS = Path(__file__).parents[1] / "support" / "plugins" / "ci_skips.py"
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import click
 import pytest
-from ci_skips import Require
 from command_tree import all_commands
 from hypothesis import given
 from hypothesis import strategies as st
+from plugins.ci_skips import Require
 
 import help_text
 import manual_pages

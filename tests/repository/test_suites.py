@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ci_skips import Require
+from plugins.ci_skips import Require
 from polling import poll_until
 
 SUITES = Path(__file__).parents[2] / "contrib" / "suites"

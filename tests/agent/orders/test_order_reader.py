@@ -31,6 +31,8 @@ from canhazgpu.ledger.values import Claim, GrantedGpus
 from canhazgpu.node.users import Caller
 from canhazgpu.service.holdings import ReleaseAnswer, ReleaseRequest
 
+pytestmark = pytest.mark.slow
+
 NODE = "n1"
 ALICE = pwd.getpwnam("nobody")
 AWAIT = {"orders": "await"}

@@ -21,7 +21,10 @@ from canhazgpu.probe.node_probe import PendingNodeScan
 Ask = Callable[..., PendingNodeScan]
 Release = Callable[..., subprocess.CompletedProcess[str]]
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may release the driver")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root may release the driver"),
+]
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import fake_nvml
 from canhazgpu.agent.socket_files import SCANNER_SOCKET
 
@@ -56,6 +58,7 @@ os.wait()
 """
 
 
+@pytest.mark.slow
 def test_a_scanner_and_its_readers_import_nothing(
     node: fake_nvml.FakeNode, library: Path, place: Path
 ) -> None:

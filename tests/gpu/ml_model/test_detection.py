@@ -337,6 +337,7 @@ PLACES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SECRETS)
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**64), place=st.sampled_from(PLACES))
@@ -349,6 +350,7 @@ def test_no_secret_ever_comes_out(kind: str, seed: int, place: str) -> None:
     assert found is None or not any(part in found for part in parts), found
 
 
+@pytest.mark.slow
 def test_the_generated_secrets_are_found_by_their_looks() -> None:
     chance = random.Random(1)
     for kind, make in SECRETS.items():
@@ -375,6 +377,7 @@ WORDS = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(st.lists(st.lists(st.one_of(WORDS, st.text(max_size=30)), max_size=8), max_size=4))
 def test_whatever_comes_out_has_the_form_of_a_name(lines: list[list[str]]) -> None:
@@ -384,6 +387,7 @@ def test_whatever_comes_out_has_the_form_of_a_name(lines: list[list[str]]) -> No
         assert 1 < len(found) <= MAX_MODEL_NAME
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "hostile",
     [

@@ -343,6 +343,7 @@ print(won)
 """
 
 
+@pytest.mark.slow
 def test_many_processes_at_once_keep_one_book(tmp_path: Path, told: list[str]) -> None:
     running = [
         subprocess.Popen(

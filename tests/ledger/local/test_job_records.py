@@ -347,6 +347,7 @@ for _ in range(int(sys.argv[2])):
 """
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_count_every_epilog(records: JobRecords, tmp_path: Path) -> None:
     each = 100
     for attempt in range(2 * each + 1):
@@ -374,6 +375,7 @@ def test_two_processes_at_once_count_every_epilog(records: JobRecords, tmp_path:
     assert records.end("12") is not None
 
 
+@pytest.mark.slow
 def test_no_reader_ever_sees_half_a_file(records: JobRecords, tmp_path: Path) -> None:
     many = [AssignedGpu(place, f"GPU-{place:036}", place) for place in range(500)]
     begin(records)

@@ -428,6 +428,7 @@ def test_all_nodes_are_read_with_this_ones_book(node: Node) -> None:
         assert {gpu for gpu in views[other].reservations} == {uuid(0)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_away", [False, True], ids=["store", "no store"])
 def test_of_many_at_once_as_many_are_served_as_there_are_gpus(node: Node, is_away: bool) -> None:
     """Jobs, runs and reservations; each in a process of its own, with its own connection."""

@@ -465,6 +465,7 @@ def test_a_cluster_is_found_through_any_of_its_nodes() -> None:
             assert client.eval("return redis.call('hset', KEYS[1], 'a', 1)", 1, "k:{n}") == 1
 
 
+@pytest.mark.slow
 def test_tls_is_verified_against_the_named_authority() -> None:
     openssl = shutil.which("openssl")
     if openssl is None:

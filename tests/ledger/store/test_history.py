@@ -197,6 +197,7 @@ def test_an_empty_history_has_a_beginning_to_wait_from(
     assert ledger.wait_for_event(node, "0-0", 250) == ledger.history(node, 0)[-1].id
 
 
+@pytest.mark.slow
 def test_nothing_that_happens_between_two_calls_is_missed(
     ledger: RedisLedger, observe: Observe, node: str
 ) -> None:
@@ -248,6 +249,7 @@ ENTRIES = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(ENTRIES, min_size=1, max_size=5))
 @example([{b"event": b"\xff\xfe", b"claim": b"\xff", b"facts": b"\xff", b"at": b"\xff"}])
 @example([{b"event": b"prolog", b"reason": b"x" * 2**22, b"facts": b"[" * 2**16}])

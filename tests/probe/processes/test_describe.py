@@ -466,6 +466,7 @@ enum nss_status _nss_slow_getpwuid_r(
 """
 
 
+@pytest.mark.slow
 @needs_root
 @pytest.mark.skipif(shutil.which("cc") is None, reason="the directory that hangs is in C")
 def test_a_user_directory_that_hangs(

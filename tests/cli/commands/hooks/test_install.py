@@ -340,6 +340,7 @@ def files_in_order(result: Result) -> list[str]:
             for line in result.stdout.splitlines()]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_templates(tmp_path: Path) -> None:
     """Data files are what a wheel forgets; where the wheel is tested, every other test sees it."""
     pytest.importorskip("hatchling", reason="the wheel itself is under test")

@@ -267,6 +267,7 @@ def test_an_installation_that_was_killed_is_repaired_by_the_next(root: Path, mom
     assert tree(root) == whole
 
 
+@pytest.mark.slow
 def test_two_installations_at_once_leave_what_one_leaves(root: Path) -> None:
     program = [sys.executable, "-c", "from canhazgpu.cli.main import main; main()"]
     running = [

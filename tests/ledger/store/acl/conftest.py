@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import redis
+from plugins.fast_set import first_and_variants
 from servers.private_redis import BINARIES, PrivateRedis, need_binary
 
 from canhazgpu.config.schema import StoreConfig
@@ -57,7 +58,7 @@ class UserSite:
                 self.direct.execute_command("ACL", "SETUSER", *user.line(digest).split()[1:])
 
 
-@pytest.fixture(scope="module", params=list(BINARIES))
+@pytest.fixture(scope="module", params=first_and_variants(BINARIES))
 def _server(request: pytest.FixtureRequest) -> Iterator[UserSite]:
     with (
         PrivateRedis(binary=need_binary(request.param), tcp=True) as server,

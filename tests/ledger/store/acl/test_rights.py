@@ -185,6 +185,7 @@ def test_the_administrator_does_what_the_documents_say(site: UserSite) -> None:
     assert ledger.read_nodes() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", PREFIXES)
 def test_users_of_one_prefix_have_nothing_of_another(site: UserSite, prefix: str) -> None:
     others = [one for one in PREFIXES if one != prefix]
@@ -211,6 +212,7 @@ def test_two_clusters_on_one_server_do_not_see_each_other(site: UserSite) -> Non
     assert len(first.history("n1", 0.0)) == len(second.history("n1", 0.0)) == 1
 
 
+@pytest.mark.slow
 def test_users_of_a_redis_cluster(site: UserSite) -> None:
     settings = {"cluster-enabled": "yes", "cluster-port": str(free_port())}
     with (
