@@ -720,6 +720,13 @@ READER_MAY_NOT = [
     "MODULE LIST",
     "SLOWLOG GET",
     "INFO",
+    f"WATCH {KEY}",
+    f"HRANDFIELD {KEY} -9",
+    f"SRANDMEMBER {KEY} -9",
+    f"ZRANDMEMBER {KEY} -9",
+    "CLIENT NO-EVICT on",
+    "CLIENT PAUSE 9",
+    "CLIENT KILL TYPE normal",
 ]
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 START_LIMIT_S = 20.0
 STOP_LIMIT_S = 10.0
+SETTINGS = {"maxmemory-clients": "256mb"}
+"""What `hooks check` wants of a server."""
 
 
 def valkey_binary() -> Path | None:
@@ -86,7 +88,7 @@ class PrivateRedis:
         self.password = password
         self._tcp = tcp
         self._persist = persist
-        self._settings = settings or {}
+        self._settings = {**({} if arguments else SETTINGS), **(settings or {})}
         self._arguments = arguments
         self.port = 0
         self._process: subprocess.Popen[bytes] | None = None

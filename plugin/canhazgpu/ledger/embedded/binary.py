@@ -29,7 +29,7 @@ def find_server() -> Path:
             " or apt install redis-server",
             next_step="",
         )
-    version = _version(server)
+    version = server_version(server)
     if version < OLDEST_VERSION:
         raise StoreError(
             f"{server} is release {version[0]}.{version[1]}, and the embedded store needs"
@@ -62,7 +62,7 @@ def installed_server() -> Path | None:
     return next((Path(path) for path in found if path), None)
 
 
-def _version(server: Path) -> tuple[int, int]:
+def server_version(server: Path) -> tuple[int, int]:
     """Return the release: ``Redis server v=7.0.15 sha=…``, ``Valkey server v=9.1.2 sha=…``."""
     try:
         text = subprocess.run(

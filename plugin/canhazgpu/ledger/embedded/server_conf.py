@@ -7,15 +7,30 @@ import os
 from pathlib import Path
 
 from canhazgpu.ledger.embedded.directory import WRITER, ServerDirectory
+from canhazgpu.ledger.unbounded_reads import UNBOUNDED_READS
 
-MEMORY_LIMIT_MB = 256
-"""Enough for the ledger of one node. A full server refuses writes; it evicts nothing."""
+MEMORY_LIMIT_MB = 320
+"""Enough for the ledger of one node, and its clients. A full server refuses writes; it evicts
+nothing."""
+
+# Everybody may connect, and what a client has sent or not yet read counts as the server's memory:
+# half a request of 300 MB had it refuse writes, and fifty clients together had it take 4 GB.
+REQUEST_LIMIT_MB = 4
+"""Longest request. A batch of the journal, the longest of ours, has 200 entries of about 1 KB."""
+ANSWERS_LIMIT_MB = 32
+"""Answers that wait to be read; a page of a history has 1000 events. Then the client is cut off."""
+CLIENTS_LIMIT_MB = 64
+"""All clients together. Beyond it the server cuts off those that take most."""
+_LIMIT_OF_ALL_CLIENTS_SINCE = (7, 0)
 
 # Permissions are given by command category: a server does not start with a subcommand in its ACLs
 # that its release does not know. @connection has what a client needs to connect (AUTH, HELLO, …).
 _LEDGER_KEYS = "~*:{*}:* ~*:nodes"
 """The keys of the ledger with any ``store.prefix``, which may change while the server runs."""
-_READER_RIGHTS = f"{_LEDGER_KEYS} -@all +@read +@connection +@transaction +time -@admin -@dangerous"
+_READER_RIGHTS = (
+    f"{_LEDGER_KEYS} -@all +@read +@connection +@transaction +time -@admin -@dangerous"
+    f" {UNBOUNDED_READS}"
+)
 _WRITER_RIGHTS = f"{_LEDGER_KEYS} &canhazgpu:* +@all -@admin -@dangerous"
 
 _TEMPLATE = """\
@@ -41,20 +56,31 @@ save ""
 
 maxmemory {memory_mb}mb
 maxmemory-policy noeviction
-
+client-query-buffer-limit {request_mb}mb
+proto-max-bulk-len {request_mb}mb
+client-output-buffer-limit normal {answers_mb}mb {answers_mb}mb 0
+{all_clients}
 user default reset on nopass {reader_rights}
 user {writer} reset on #{digest} {writer_rights}
 """
 
 
-def config_text(directory: ServerDirectory, secret: str) -> str:
-    """Return the configuration file; it contains a digest of the secret, not the secret."""
+def config_text(directory: ServerDirectory, secret: str, version: tuple[int, int]) -> str:
+    """Return the configuration file for a release of the server.
+
+    It contains a digest of the secret, not the secret. A server does not start with a setting that
+    its release does not know.
+    """
+    all_clients = f"maxmemory-clients {CLIENTS_LIMIT_MB}mb\n"
     return _TEMPLATE.format(
         socket=_quoted(directory.starting_socket),
         directory=_quoted(directory.path),
         pid_file=_quoted(directory.pid_file),
         log=_quoted(directory.log),
         memory_mb=MEMORY_LIMIT_MB,
+        request_mb=REQUEST_LIMIT_MB,
+        answers_mb=ANSWERS_LIMIT_MB,
+        all_clients=all_clients if version >= _LIMIT_OF_ALL_CLIENTS_SINCE else "",
         reader_rights=_READER_RIGHTS,
         writer=WRITER,
         writer_rights=_WRITER_RIGHTS,
@@ -62,9 +88,9 @@ def config_text(directory: ServerDirectory, secret: str) -> str:
     )
 
 
-def write_config(directory: ServerDirectory, secret: str) -> None:
+def write_config(directory: ServerDirectory, secret: str, version: tuple[int, int]) -> None:
     """Write the configuration file; only the owner can read it."""
-    _write_private(directory.config, config_text(directory, secret))
+    _write_private(directory.config, config_text(directory, secret, version))
 
 
 def prepare_secret(directory: ServerDirectory) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from canhazgpu.errors import StoreError
 from canhazgpu.ledger.embedded.aof_repair import truncate_damaged_tail
-from canhazgpu.ledger.embedded.binary import find_server
+from canhazgpu.ledger.embedded.binary import find_server, server_version
 from canhazgpu.ledger.embedded.directory import DIRECTORY_MODE, ServerDirectory, is_listening
 from canhazgpu.ledger.embedded.ping import answers_ping
 from canhazgpu.ledger.embedded.server_conf import prepare_secret, write_config
@@ -143,7 +143,7 @@ def _start_error(directory: ServerDirectory, log_start: int) -> StoreError:
 def _spawn(directory: ServerDirectory) -> None:
     """Start the server as a daemon; it inherits only the descriptor of its lock."""
     server = find_server()
-    write_config(directory, prepare_secret(directory))
+    write_config(directory, prepare_secret(directory), server_version(server))
     directory.socket.unlink(missing_ok=True)
     directory.starting_socket.unlink(missing_ok=True)
     lock = _open_lock(directory.server_lock)

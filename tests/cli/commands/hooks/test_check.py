@@ -86,7 +86,7 @@ def test_every_check_is_shown_with_its_fields(site: Path) -> None:
     shown = json.loads(result.stdout)
     assert shown["result"] == "error"
     # The store is away, and the controller does not answer.
-    unseen = {"clock", "published", "running-config", "store-time", "store-keeps"}
+    unseen = {"clock", "published", "running-config", "store-time", "store-keeps", "store-clients"}
     assert {one["id"] for one in shown["findings"]} == {check.id for check in CHECKS} - unseen
     assert set(shown["not_checked"]) == unseen
     assert all(
@@ -115,7 +115,9 @@ def test_a_finding_is_a_line_and_below_it_what_mends_it(site: Path) -> None:
     assert lines[number + 1].strip() == "PrologFlags=Serial,Alloc"
     assert re.fullmatch(r"\d+ errors, \d+ warnings, \d+ checks passed", lines[-1])
     [left_out] = [line for line in lines if line.startswith("not checked, ")]
-    assert left_out.endswith(": running-config, store-time, store-keeps, clock, published")
+    assert left_out.endswith(
+        ": running-config, store-time, store-keeps, store-clients, clock, published"
+    )
     assert "\x1b" not in "".join(lines)
 
 
@@ -181,7 +183,7 @@ def test_a_store_that_hooks_may_write_is_left_as_it_is(site: Path) -> None:
     assert found["published"]["severity"] == "warning"  # half a century ago
 
 
-@pytest.mark.parametrize("how", ["full", "replica", "evicts", "no rights for a script"])
+@pytest.mark.parametrize("how", ["full", "replica", "evicts", "greedy", "no rights for a script"])
 def test_a_store_that_takes_no_changes_or_loses_some_is_not_ok(site: Path, how: str) -> None:
     settings = {"user": READER + " +eval"} if how.startswith("no rights") else {}
     with PrivateRedis(settings=settings) as server, server.client() as client:
@@ -192,7 +194,13 @@ def test_a_store_that_takes_no_changes_or_loses_some_is_not_ok(site: Path, how: 
         elif how == "evicts":
             client.config_set("maxmemory", "100mb")
             client.config_set("maxmemory-policy", "allkeys-lru")
+        elif how == "greedy":
+            client.config_set("maxmemory-clients", "5%")  # of no limit
         found = stored(site, server.url)
+    if how == "greedy":
+        assert (found["store"]["severity"], found["store-clients"]["severity"]) == ("ok", "warning")
+        assert "config set maxmemory-clients 256mb" in found["store-clients"]["fix"]
+        return
     if how == "evicts":
         assert (found["store"]["severity"], found["store-keeps"]["severity"]) == ("ok", "warning")
         assert "config set maxmemory-policy noeviction" in found["store-keeps"]["fix"]
@@ -217,8 +225,9 @@ def test_a_store_that_may_not_be_asked_for_its_settings_is_left_out(site: Path) 
         command = [*options, "hooks", "check", "--json", "--slurm-dir", f"{site}/slurm"]
         asked = json.loads(CliRunner().invoke(cli, command, obj=app).stdout)["findings"]
     assert found["store"]["severity"] == "ok"
-    assert "store-keeps" not in found
-    assert "ok" in {one["severity"] for one in asked if one["id"] == "store-keeps"}
+    assert not {"store-keeps", "store-clients"} & set(found)
+    for check in ("store-keeps", "store-clients"):
+        assert "ok" in {one["severity"] for one in asked if one["id"] == check}
 
 
 def test_before_the_installation_nothing_of_canhazgpu_runs(site: Path) -> None:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
-import redis
 from ledger_samples import contents, gpus, job, manual, observation, uuid, view, waiter
 from servers.private_redis import PrivateRedis, free_port
 
@@ -20,6 +17,7 @@ from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.values import GrantedGpus
 
 from .conftest import NODES, PREFIXES, UserSite
+from .hostile_commands import SERVER_COMMANDS, assert_denied, hostile_commands
 
 PAIRS = [("n1", "n10"), ("n10", "n1"), ("n1", "N1"), ("a.b-c_d", "node"), ("node", "a.b-c_d")]
 
@@ -62,59 +60,6 @@ def test_every_user_reads_all_nodes(site: UserSite) -> None:
         assert all(uuid(0) in one.reservations for one in views)
         assert ledger.history("n10", 0.0)[-1].kind == "grant"
         assert ledger.wait_for_event("n10", "0-0", 1.0) != "0-0"
-
-
-def hostile_commands(other: str, own: str, prefix: str) -> Iterator[tuple[str, ...]]:
-    """Commands by which a login would change what is recorded about a node."""
-    keys = node_keys(other, prefix)
-    for key in keys.in_order():
-        yield from (
-            ("DEL", key),
-            ("UNLINK", key),
-            ("EXPIRE", key, "1"),
-            ("SET", key, "x"),
-            ("RENAME", key, f"{key}:x"),
-            ("COPY", key, f"{key}:x"),
-        )
-        yield "EVAL", f"return redis.call('DEL', '{key}')", "0"
-        yield "EVAL", "return redis.call('DEL', KEYS[1])", "1", key
-        if own:
-            yield "EVAL", f"return redis.call('DEL', '{key}')", "1", node_keys(own, prefix).scan
-            yield "RENAME", node_keys(own, prefix).scan, key
-            yield "COPY", node_keys(own, prefix).scan, key, "REPLACE"
-    yield from (
-        ("HSET", keys.reservations, uuid(0), "{}"),
-        ("HDEL", keys.reservations, uuid(0)),
-        ("HSET", keys.scan, "data", "{}", "at", "1"),
-        ("HSET", keys.quarantine, uuid(0), "{}"),
-        ("XADD", keys.history, "*", "event", "release"),
-        ("XDEL", keys.history, "0-1"),
-        ("XTRIM", keys.history, "MAXLEN", "0"),
-        ("XGROUP", "CREATE", keys.history, "g", "0"),
-        ("SREM", f"{prefix}:nodes", other),
-        ("DEL", f"{prefix}:nodes"),
-        ("SPOP", f"{prefix}:nodes"),
-        ("SMOVE", f"{prefix}:nodes", f"{prefix}:x", other),
-        ("SUNIONSTORE", f"{prefix}:nodes", f"{prefix}:x"),
-    )
-
-
-SERVER_COMMANDS = [
-    "FLUSHALL", "FLUSHDB", "SWAPDB 0 1", "CONFIG GET *", "CONFIG SET maxmemory 1",
-    "SHUTDOWN NOSAVE",
-    "ACL LIST", "ACL SETUSER default on", "SCRIPT FLUSH", "SCRIPT KILL", "FUNCTION FLUSH", "KEYS *",
-    "SCAN 0", "RANDOMKEY", "DBSIZE", "CLIENT LIST", "CLIENT KILL TYPE normal", "MONITOR",
-    "REPLICAOF 127.0.0.1 1", "SAVE", "PUBLISH x y", "SUBSCRIBE x", "PSUBSCRIBE *", "GET elsewhere",
-    "SET elsewhere 1", "MIGRATE 127.0.0.1 1 x 0 1", "CLUSTER RESET", "MODULE LIST", "INFO",
-]  # fmt: skip
-
-
-def assert_denied(client: Any, command: tuple[str, ...]) -> None:
-    with pytest.raises(redis.ResponseError) as caught:
-        client.execute_command(*command)
-    text = str(caught.value)
-    words = ("permission", "NOPERM", "ACL failure", "The user executing the script can't")
-    assert any(word in text for word in words), (command, text)
 
 
 @pytest.mark.parametrize(("own", "other"), PAIRS)

@@ -129,6 +129,7 @@ HEALTHY = SiteState(
         answer_s=0.01,
         evicts="",
         unsaved="",
+        clients_mb=256.0,
     ),
     nvml_libraries=("/usr/lib64/libnvidia-ml.so.1",),
 )
@@ -253,6 +254,12 @@ BROKEN: list[tuple[str, str, Change, str]] = [
         "warning",
         hook(evicts="allkeys-lru"),
         "redis-cli -h 127.0.0.1 -p 6379 config set maxmemory-policy noeviction",
+    ),
+    (
+        "store-clients",
+        "warning",
+        hook(clients_mb=0.0),
+        "redis-cli -h 127.0.0.1 -p 6379 config set maxmemory-clients 256mb",
     ),
     ("store-keeps", "warning", hook(unsaved="aof_last_write_status:err"), "free space"),
     (
@@ -720,14 +727,15 @@ def test_what_is_no_fault_is_none(change: Change) -> None:
         (
             hook(fault="no answer", skew_s=None, gpus=()),
             {"gpus", "gpu-count", "cuda-index", "store", "clock", "published"}
-            | {"store-time", "store-keeps"},
+            | {"store-time", "store-keeps", "store-clients"},
         ),
         (hook(gpu_fault="no driver", gpus=()), {"gpu-count", "cuda-index", "published"}),
         (
             hook(store_fault="refused", skew_s=None, published_s=None),
-            {"clock", "published", "store-time", "store-keeps"},
+            {"clock", "published", "store-time", "store-keeps", "store-clients"},
         ),
         (hook(evicts=None, unsaved=None), {"store-keeps"}),
+        (hook(clients_mb=None), {"store-clients"}),
         (slurm(controller_settings=None), {"running-config", "controller"}),
         (slurm(knows_node=False), {"gpu-count", "cuda-index", "gres-files", "published"}),
     ],

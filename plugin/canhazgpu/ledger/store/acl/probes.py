@@ -48,7 +48,7 @@ def _commands(user: StoreUser, prefix: str) -> tuple[list[Command], list[Command
     reads, writes = _read_commands(node, prefix), _write_commands(node, prefix)
     other_node = f"{node}0"
     other = node_keys(other_node, prefix)
-    index = nodes_key(prefix)
+    index, reads_of = nodes_key(prefix), node_keys(node, prefix).scan
     server: list[Command] = [
         ("CONFIG", "SET", "maxmemory", "0"),
         ("ACL", "SETUSER", "x"),
@@ -56,6 +56,10 @@ def _commands(user: StoreUser, prefix: str) -> tuple[list[Command], list[Command
         ("KEYS", "*"),
         ("SCAN", "0"),
         ("PUBLISH", "x", "y"),
+        ("WATCH", index),
+        ("SRANDMEMBER", index, "-1"),
+        ("HRANDFIELD", reads_of, "-1"),
+        ("ZRANDMEMBER", reads_of, "-1"),
     ]
     wipe: list[Command] = [("FLUSHALL",), ("FLUSHDB",)]
     foreign: list[Command] = [("GET", "elsewhere"), ("SET", "elsewhere", "1")]

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.store.keys import node_keys, nodes_key, orders_pattern
+from canhazgpu.ledger.unbounded_reads import UNBOUNDED_READS
 
 NODE = "node"
 READER = "reader"
@@ -24,7 +25,7 @@ ADMIN = "admin"
 
 _CONNECT = "+@connection +@transaction +time +cluster|slots +cluster|shards +cluster|nodes"
 """What a client needs to connect, also to Redis Cluster; and the store's clock."""
-_NOT_OTHERS = "-@admin -@dangerous -scan -randomkey -dbsize -function"
+_NOT_OTHERS = f"-@admin -@dangerous -scan -randomkey -dbsize -function {UNBOUNDED_READS}"
 """What concerns the server, or the keys of other applications."""
 _SCRIPTS = "+eval +evalsha +script|load"
 

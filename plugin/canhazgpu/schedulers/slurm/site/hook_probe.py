@@ -107,6 +107,7 @@ def _parse_result(text: str) -> HookProbeResult:
         known_gpus=data["known_gpus"],
         evicts=data["evicts"],
         unsaved=data["unsaved"],
+        clients_mb=data["clients_mb"],
     )
 
 
@@ -127,6 +128,7 @@ def collect_probe_data(environ: Mapping[str, str]) -> dict[str, Any]:
         "known_gpus": 0,
         "evicts": None,
         "unsaved": None,
+        "clients_mb": None,
     }
     try:
         found |= _probe_store(config.store, _identity(config, node, environ), node)
@@ -155,7 +157,7 @@ def _probe_store(store: StoreConfig, own: NodeIdentity | None, node: str) -> dic
         script = client.register_script(WRITE_SCRIPT)
         at = cast(str | None, script(keys=[scratch, known.scan]))
         text = cast(str | None, client.hget(known.scan, "identity"))
-        facts = {"evicts": _eviction(client), "unsaved": _unsaved(client)}
+        facts = _settings(client)
     recorded = parse_identity(text or "")
     if own is not None and recorded is not None and is_foreign(own, recorded):
         raise foreign_node_error(own, recorded)
@@ -181,7 +183,7 @@ def with_store_settings(result: HookProbeResult, store: StoreConfig) -> HookProb
     try:
         client = connect(store, Role.WRITE)
         with translate_errors(store):
-            return replace(result, evicts=_eviction(client), unsaved=_unsaved(client))
+            return replace(result, **_settings(client))
     except CanhazgpuError:
         return result
 
@@ -192,6 +194,32 @@ def _clock_difference(client: Any) -> tuple[float, float]:
     seconds, microseconds = client.time()
     after = time.time()
     return seconds + microseconds / 1e6 - (before + after) / 2, (after - before) / 2
+
+
+def _settings(client: Any) -> dict[str, Any]:
+    """Return those fields of `HookProbeResult` that tell of the server's settings."""
+    return {
+        "evicts": _eviction(client),
+        "unsaved": _unsaved(client),
+        "clients_mb": _memory_of_clients(client),
+    }
+
+
+def _memory_of_clients(client: Any) -> float | None:
+    """Return the limit in MB, 0 for none; None if not known, or if the release has none."""
+    from redis.exceptions import ResponseError  # noqa: PLC0415 - where a store is asked
+
+    try:
+        found = client.config_get("maxmemory-clients")
+    except ResponseError:
+        return None
+    limit = found.get("maxmemory-clients")
+    if not isinstance(limit, str):
+        return None
+    if limit.endswith("%"):
+        maxmemory = int(_info(client, "memory").get("maxmemory", 0))
+        return float(limit.rstrip("%")) / 100 * maxmemory / 2**20
+    return int(limit) / 2**20
 
 
 def _eviction(client: Any) -> str | None:

@@ -143,6 +143,7 @@ class HookProbeResult:
     the store's clock, the node's GPUs were published; None if they never were, or the store did not
     answer. `known_gpus` is how many GPUs the node had. `evicts` is the store's policy, "" where it
     evicts nothing, and `unsaved` says why its data are not on its disk; None where not known.
+    `clients_mb` is what all its clients may have of its memory, 0 for any amount.
     """
 
     fault: str | None = None
@@ -157,6 +158,7 @@ class HookProbeResult:
     known_gpus: int = 0
     evicts: str | None = None
     unsaved: str | None = None
+    clients_mb: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

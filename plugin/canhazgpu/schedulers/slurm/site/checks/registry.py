@@ -76,6 +76,10 @@ def _store_settings_known(site: SiteState) -> bool:
     return _store_reachable(site) and site.hook_probe.evicts is not None
 
 
+def _clients_limit_known(site: SiteState) -> bool:
+    return _store_reachable(site) and site.hook_probe.clients_mb is not None
+
+
 def _node_known(site: SiteState) -> bool:
     return site.slurm.knows_node
 
@@ -175,6 +179,12 @@ CHECKS = (
     Check("store-login", "only this node can change its records", store.store_login),
     Check("store-time", "the store answers in time", store.store_time, _clock_measured),
     Check("store-keeps", "the store keeps what it has", store.store_keeps, _store_settings_known),
+    Check(
+        "store-clients",
+        "no client of the store can take all its memory",
+        store.store_clients,
+        _clients_limit_known,
+    ),
     Check("clock", "the node's clock agrees with the store's", store.clock, _clock_measured),
     Check(
         "published",
@@ -212,6 +222,7 @@ CHECKS_NEEDING_CONFIG = frozenset(
         "cuda-index",
         "store-time",
         "store-keeps",
+        "store-clients",
     }
 )
 """Checks without a finding if canhazgpu's configuration could not be read."""

@@ -8,6 +8,8 @@ from canhazgpu.ledger.store.ping_command import ping_command
 from canhazgpu.schedulers.slurm.site.state import Problem, SiteState
 
 MAX_SKEW_S = 1.0
+CLIENTS_LIMIT = "256mb"
+"""Hundreds of readers need it at once. A share (``5%``) is none where ``maxmemory`` is 0."""
 MAX_ANSWER_S = 0.25
 """A hook waits so long for a store that was away, and 2.5 s in all for about four answers."""
 
@@ -53,6 +55,21 @@ def store_time(site: SiteState) -> Iterator[Problem]:
             f"at most {MAX_ANSWER_S:g} s",
             ping_command(site.config.config.store, "--latency")
             or f"a faster disk for {site.config.config.store.embedded_dir}",
+        )
+
+
+def store_clients(site: SiteState) -> Iterator[Problem]:
+    """Find a store whose readers can fill its memory, so that it takes no changes or is ended."""
+    if site.hook_probe.clients_mb == 0:
+        command = ping_command(
+            site.config.config.store, "config", "set", "maxmemory-clients", CLIENTS_LIMIT
+        )
+        yield Problem(
+            "warning",
+            "whoever may read the store can fill its memory, with a request that has no end or with"
+            " answers that nobody reads: maxmemory-clients is 0",
+            f"maxmemory-clients {CLIENTS_LIMIT}",
+            f"{command}, and the same in the server's configuration",
         )
 
 
