@@ -48,8 +48,9 @@ test-slurm: venv  ## the tests on a real Slurm, in a Debian SUITE=trixie or sid 
 test-fast: venv  ## the tests that boot no Slurm and take no time, in a minute
 	@contrib/dev/run-tests $(VENV) -n $(FAST_WORKERS) $(FAST) $(PYTEST_ARGS)
 
-soak: packages venv  ## load and faults on a private Slurm, judged by what tasks recorded (root; MINUTES=20 SEED=…)
-	@$(PYTHON) contrib/soak/soak.py $(VENV) --minutes $(or $(MINUTES),20) $(if $(SEED),--seed $(SEED)) $(SOAK_ARGS)
+soak: packages venv  ## load and faults on a private Slurm, judged by what tasks recorded (root; MINUTES=20 SEED=… STORE=single)
+	@$(PYTHON) contrib/soak/soak.py $(VENV) --minutes $(or $(MINUTES),20) $(if $(SEED),--seed $(SEED)) \
+	  --store $(or $(STORE),single) $(SOAK_ARGS)
 
 check: venv  ## lint, formatting, types and import contracts
 	@contrib/dev/check $(VENV)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ for beside in (".", "../demo-cluster", "../fake-nvml", "../demo"):
     sys.path.insert(0, str(HERE / beside))
 sys.dont_write_bytecode = True
 
-from canhazgpu_soak.cluster import SoakCluster  # noqa: E402 - where it lies is known only now
+from canhazgpu_soak.cluster import STORES, SoakCluster  # noqa: E402 - where it lies is known only now
 from canhazgpu_soak.report import table  # noqa: E402
 from canhazgpu_soak.session import Session  # noqa: E402
 from demo_cluster import DemoClusterError, missing_requirements  # noqa: E402
@@ -44,18 +45,21 @@ exit status:
 """
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 HOGS_PER_CORE = 20
+PROGRAMS = ("redis-server", "redis-cli", "cc", "unshare", "mount")
+OWN_MOUNTS = "SOAK_HAS_ITS_OWN_MOUNTS"
 
 
 def main() -> int:
     options = parse_arguments()
-    missing = missing_requirements()
+    missing = [*missing_requirements(), *(one for one in PROGRAMS if not shutil.which(one))]
     if missing:
         print(f"the soak needs {', '.join(missing)}", file=sys.stderr)
         return 2
+    enter_own_mounts()
     os.umask(0o022)  # ordinary users have to read what is installed
     for number in ENDING_SIGNALS:
         signal.signal(number, interrupt)
-    cluster = SoakCluster(options.venv.absolute())
+    cluster = SoakCluster(options.venv.absolute(), options.store)
     try:
         return soak(cluster, options)
     except KeyboardInterrupt:
@@ -74,7 +78,8 @@ def main() -> int:
 def soak(cluster: SoakCluster, options: argparse.Namespace) -> int:
     print(f"seed {options.seed}; everything is in {cluster.root}", flush=True)
     hogs = round(options.hogs_per_core * (os.cpu_count() or 1))
-    session = Session(cluster, options.seed, options.minutes * 60, hogs)
+    length_s = options.minutes * 60
+    session = Session(cluster, options.seed, length_s, hogs, starved=options.starved)
     try:
         cluster.boot()
         outcome = session.run()
@@ -83,6 +88,13 @@ def soak(cluster: SoakCluster, options: argparse.Namespace) -> int:
             session.keep(options.keep_logs)
     print(table(outcome))
     return 0 if outcome.holds else 1
+
+
+def enter_own_mounts() -> None:
+    """Begin again in a mount namespace of its own: what is mounted ends with it, come what may."""
+    if OWN_MOUNTS not in os.environ:
+        words = ["unshare", "--mount", "--propagation", "private", sys.executable, *sys.argv]
+        os.execvpe("unshare", words, {**os.environ, OWN_MOUNTS: "1"})  # noqa: S606, S607 - by PATH
 
 
 def interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -101,6 +113,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--hogs-per-core", type=float, default=HOGS_PER_CORE, help="of the fault that takes the CPU"
     )
+    parser.add_argument("--store", choices=sorted(STORES), default="single", help="(%(default)s)")
+    parser.add_argument("--starved", action="store_true", help="take the CPU for half of the time")
     parser.add_argument("--keep-logs", type=Path, help="a directory for all logs and records")
     return parser.parse_args()
 

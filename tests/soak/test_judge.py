@@ -66,6 +66,15 @@ def test_a_job_and_its_next_attempt_are_two_holders() -> None:
     assert kinds(holders=[JOB, again]) == [TWO_HOLDERS] * len(JOB.gpus)
 
 
+def test_shares_of_a_gpu_are_no_pair_until_they_are_more_than_it() -> None:
+    half, quarter = replace(RUN, owner="job:2.0", share=0.5), replace(RUN, share=0.25)
+    another = replace(half, owner="job:3.0")
+    assert kinds(holders=[half, quarter]) == []
+    assert kinds(holders=[half, half, another]) == []
+    assert kinds(holders=[half, another, quarter]) == [TWO_HOLDERS] * 2
+    assert kinds(holders=[half, RUN]) == [TWO_HOLDERS]
+
+
 @pytest.mark.parametrize(
     ("rogue", "expected"),
     [
@@ -145,8 +154,10 @@ def test_a_launch_that_slurmd_lost_is_told_from_a_job_that_hangs() -> None:
     hooks = [HookRun("prolog", "n1", job, 100.0) for job in ("1", "2", "3")]
     hooks.append(HookRun("prolog", "n2", "4", 100.0))
     hung = ["1 RUNNING Prolog", "2 RUNNING None", "4 RUNNING Prolog"]
-    assert lost_launches(hung, hooks, [("n1", 101.0)]) == ["1 RUNNING Prolog"]
-    assert lost_launches(hung, hooks, [("n1", 99.0), ("n1", 161.0)]) == []
+    ran = Evidence(hooks=hooks, holders=[replace(JOB, key="job:2")])
+    assert lost_launches(hung, ran, [("n1", 101.0)]) == ["1 RUNNING Prolog"]
+    assert lost_launches(hung, ran, [("slurmctld", 101.0)]) == [hung[0], hung[2]]
+    assert lost_launches(hung, ran, [("n1", 99.0), ("n1", 161.0)]) == []
 
 
 def test_a_job_that_slurm_runs_may_have_its_gpus() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from canhazgpu_soak.faults.plan import HOGS, WEIGHTS, plan_faults
 from canhazgpu_soak.judge import LATE, TWO_HOLDERS, Evidence, Finding
-from canhazgpu_soak.plan import KINDS, plan_faults
 from canhazgpu_soak.records import Holder, Request
 from canhazgpu_soak.report import VIOLATIONS, Outcome, table
 
@@ -15,21 +15,32 @@ EVIDENCE = Evidence(holders=[HOLDER], requests=[Request("run", "run:7", 10.0, 20
 
 
 def test_a_seed_decides_all_faults() -> None:
-    one, again, other = (plan_faults(seed, 600, NODES) for seed in ("1", "1", "2"))
+    one, again, other = (plan_faults(seed, 600, NODES, WEIGHTS) for seed in ("1", "1", "2"))
     assert one == again != other
 
 
 def test_a_long_plan_has_every_kind_in_order_and_within_its_time() -> None:
-    plan = plan_faults("1", 7200, NODES)
-    assert {fault.kind for fault in plan} == set(KINDS)
+    plan = plan_faults("1", 7200, NODES, WEIGHTS)
+    assert {fault.kind for fault in plan} == set(WEIGHTS)
     assert all(one.at_s <= other.at_s for one, other in pairwise(plan))
     assert plan[0].at_s > 5 and plan[-1].at_s < 7200
     assert {fault.node for fault in plan} == set(NODES)
-    assert all(0 <= fault.draw < 1 and 0 < fault.lasts_s <= 30 for fault in plan)
+    assert all(0 <= fault.draw < 1 and 0 < fault.lasts_s <= 120 for fault in plan)
+
+
+def test_only_faults_that_can_be_made_are_planned() -> None:
+    assert {fault.kind for fault in plan_faults("1", 600, NODES, ["store killed"])} == {
+        "store killed"
+    }
+
+
+def test_a_starved_soak_has_no_cpu_for_half_of_its_time() -> None:
+    plan = plan_faults("1", 1200, NODES, [HOGS], starved=True)
+    assert sum(one.lasts_s for one in plan if one.lasts_s > 120) == 600
 
 
 def test_the_store_has_one_fault_at_a_time() -> None:
-    plan = [one for one in plan_faults("1", 7200, NODES) if one.kind.startswith("store")]
+    plan = [one for one in plan_faults("1", 7200, NODES, WEIGHTS) if one.is_of_store]
     assert len(plan) > 20
     assert all(one.at_s + one.lasts_s < other.at_s for one, other in pairwise(plan))
 
@@ -40,11 +51,13 @@ def row(text: str, name: str) -> str:
 
 
 def test_nothing_found_is_a_row_of_zeros_each() -> None:
-    outcome = Outcome("1", 60, EVIDENCE, [], faults={"agent killed": 3})
+    outcome = Outcome("1", 60, EVIDENCE, [], faults={"agent killed": 3}, missed={"hook killed": 2})
     text = table(outcome)
     assert outcome.holds and "All promises were kept." in text
     assert [row(text, name) for name in VIOLATIONS] == ["0"] * len(VIOLATIONS)
     assert row(text, "agent killed") == "3"
+    assert row(text, "all of them") == "3"
+    assert row(text, "planned, but nothing was there to strike") == "2"
     assert "longest wait for a run's GPUs" in text and "2.5 s" in text
 
 

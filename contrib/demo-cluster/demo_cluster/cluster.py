@@ -90,10 +90,13 @@ class PrivateSlurm(SlurmClient):
         """End a node's slurmd as a crash would; its jobs' shepherds live on."""
         self._daemons.kill(node)
 
-    def restart_slurmd(self, node: str) -> None:
-        """Stop a node's slurmd, running or not, and start it again; its jobs live on."""
+    def restart_slurmd(self, node: str, *, rebooted: bool = False) -> None:
+        """Stop a node's slurmd, running or not, and start it again; its jobs live on.
+
+        With `rebooted` it tells the controller that the node has booted since.
+        """
         self._daemons.stop(node)
-        self._start_slurmd(node)
+        self._start_slurmd(node, rebooted=rebooted)
 
     def kill_agent(self, node: str) -> None:
         """End a node's agent as a crash would."""
@@ -158,14 +161,17 @@ class PrivateSlurm(SlurmClient):
         if self.spec.constrain_devices:
             cgroups.prepare(self.layout, host_cgroups=self.spec.host_cgroups)
 
-    def _start_slurmd(self, node: str) -> None:
+    def _start_slurmd(self, node: str, *, rebooted: bool = False) -> None:
         self.layout.spool(node).mkdir(mode=0o755, exist_ok=True)
         command = slurmd_command(self.layout, node, self.spec.slurmd_library_path)
+        command += ["-b"] if rebooted else []
         self._daemons.start(node, with_mounts(command, self._mounts(node)))
 
     def _mounts(self, node: str) -> dict[str, Path]:
         """What slurmd, its hooks and the node's agent see instead of this machine's own."""
-        mounts = {}
+        mounts = {
+            seen_at: Path(source.replace("%n", node)) for seen_at, source in self.spec.node_mounts
+        }
         if self.spec.shows_driver_proc:
             mounts["/proc/driver"] = self.layout.driver_proc
         if self.spec.shows_devices:

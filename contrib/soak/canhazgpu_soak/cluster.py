@@ -6,12 +6,19 @@ import contextlib
 import os
 import shutil
 import subprocess
+import threading
 import time
+import uuid
 from dataclasses import replace
 from pathlib import Path
 
 from canhazgpu_demo.users import create_user, delete_users
-from canhazgpu_soak.store import Store
+from canhazgpu_soak.clock import SteppedClock, build_library
+from canhazgpu_soak.faults.processes import processes_on
+from canhazgpu_soak.stores.embedded import EmbeddedStore
+from canhazgpu_soak.stores.port import SoakStore
+from canhazgpu_soak.stores.sentinel import SentinelStore
+from canhazgpu_soak.stores.single import SingleStore
 from demo_cluster import ClusterSpec, PrivateSlurm, new_directory
 from fake_nvml import FakeState, install
 
@@ -19,13 +26,30 @@ USERS = 4
 GPUS_PER_NODE = 8
 HEALTH_CHECK_S = 10
 HEARTBEAT_S = 5
+SHARDS_PER_GPU = 4
+STATE_OPTIONS = "size=16m,nr_inodes=2000,mode=755"
+"""Of the file system of a node's state directory: a full one is full soon."""
+NODE_MARK = "SOAK_NODE"
+"""Tells to which node the programs of people belong, which see the host's boot id."""
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
 SPEC = ClusterSpec(
-    nodes=2, gpus_per_node=GPUS_PER_NODE, cpus_per_node=64, memory_mb_per_node=64_000
+    nodes=2,
+    gpus_per_node=GPUS_PER_NODE,
+    cpus_per_node=64,
+    memory_mb_per_node=64_000,
+    shared_gres=(("shard", SHARDS_PER_GPU * GPUS_PER_NODE),),
+    prolog_flags=("Alloc", "DeferBatch"),
 )
+STORES: dict[str, type[SingleStore | SentinelStore | EmbeddedStore]] = {
+    "single": SingleStore,
+    "sentinel": SentinelStore,
+    "embedded": EmbeddedStore,
+}
 CONFIG = """\
 [store]
-url = "{store}"
+url = "{store.url}"
 retry_after_s = 5.0
+{store.settings}
 
 [validation]
 nvml_library = "{root}/fake/libnvidia-ml.so.1"
@@ -55,17 +79,38 @@ def now() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-class SoakCluster:
-    """Everything lies in one directory and is undone by `close`."""
+# The node's own clock is set before the agent begins.
+AGENT = """\
+#!/bin/sh
+export LD_PRELOAD={library} SOAK_CLOCK={root}/clocks/$SLURMD_NODENAME
+exec {command}
+"""
 
-    def __init__(self, venv: Path) -> None:
+
+class SoakCluster:
+    """Everything lies in one directory and is undone by `close`.
+
+    The state directories are small file systems of their own. They are mounted, so the process has
+    to have a mount namespace of its own, in which they end with it.
+    """
+
+    def __init__(self, venv: Path, store: str) -> None:
         self.root = new_directory()
+        self.supervision = threading.Lock()
+        """Held by whoever starts agents, and by a node that does not run."""
+        clocks = self.root / "clocks"
+        clocks.mkdir()
+        self.clock_library = build_library(self.root)
+        self.agent_clocks = {
+            node: SteppedClock(self.clock_library, clocks / node) for node in SPEC.node_names()
+        }
         self.program = venv / "bin" / "canhazgpu"
         self.notes = self.root / "notes"
         self.task = self.root / "gpu-task"
         self.gpu_process = self.root / "fake" / "gpu-process"
         self.config = self.root / "config.toml"
-        self.store = Store(self.root / "store")
+        store_clock = SteppedClock(self.clock_library, clocks / "store")
+        self.store: SoakStore = STORES[store](self.root / "store", store_clock)
         self.slurm = PrivateSlurm(self.root / "slurm", SPEC)
         self.users: list[str] = []
         self.rogue_user = ""
@@ -87,8 +132,11 @@ class SoakCluster:
             self.users.append(create_user(f"soak{number}"))
         self.rogue_user = create_user("soak-rogue")
         self.config.write_text(
-            CONFIG.format(root=self.root, store=self.store.url, heartbeat_s=HEARTBEAT_S)
+            CONFIG.format(root=self.root, store=self.store, heartbeat_s=HEARTBEAT_S)
         )
+        for node in self.nodes:
+            self._mount_state(node)
+            self.begin_boot(node)
         self.store.start()
         self.slurm = PrivateSlurm(self.root / "slurm", self._installed())
         self.slurm.start()
@@ -98,7 +146,8 @@ class SoakCluster:
         with contextlib.ExitStack() as undo:
             undo.callback(shutil.rmtree, self.root, ignore_errors=True)
             undo.callback(delete_users, [*self.users, *filter(None, [self.rogue_user])])
-            undo.callback(self.store.kill)
+            undo.callback(self._unmount_state)
+            undo.callback(self.store.close)
             undo.callback(self.slurm.stop)
 
     def person_environ(self, node: str) -> dict[str, str]:
@@ -107,6 +156,7 @@ class SoakCluster:
         return {
             "CANHAZGPU_AGENT_SOCKET": str(socket),
             "FAKE_NVML_NODE": node,
+            NODE_MARK: f"{self.root}/{node}",
             "PATH": "/usr/bin:/bin",
         }
 
@@ -119,6 +169,38 @@ class SoakCluster:
         """The agent's main process, 0 where none runs."""
         process = self.slurm.agent_process(node)
         return 0 if process is None else process.pid
+
+    def state_dir(self, node: str) -> Path:
+        """The directory of the node's own records."""
+        return self.root / "run" / node
+
+    def begin_boot(self, node: str) -> None:
+        """Empty what a boot empties, and give the node a boot id that it has not had."""
+        for entry in self.state_dir(node).iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
+        self._boot_id(node).write_text(f"{uuid.uuid4()}\n")
+
+    def processes_of(self, node: str) -> list[int]:
+        """The processes that end with the node: those that see its boot id, and its people's."""
+        mark = f"{NODE_MARK}={self.person_environ(node)[NODE_MARK]}"
+        return processes_on(self._boot_id(node).read_text(), mark)
+
+    def _boot_id(self, node: str) -> Path:
+        return self.root / "boots" / node
+
+    def _mount_state(self, node: str) -> None:
+        self._boot_id(node).parent.mkdir(exist_ok=True)
+        self.state_dir(node).mkdir(parents=True)
+        mount = ["mount", "-t", "tmpfs", "-o", STATE_OPTIONS, "soak", str(self.state_dir(node))]
+        subprocess.run(mount, check=True, timeout=60)
+
+    def _unmount_state(self) -> None:
+        for node in self.nodes:
+            command = ["umount", "--lazy", str(self.state_dir(node))]
+            subprocess.run(command, check=False, stderr=subprocess.DEVNULL, timeout=60)
 
     def _make_gpus(self) -> None:
         install(self.root / "fake")
@@ -147,5 +229,13 @@ class SoakCluster:
             task_prolog=etc / "canhazgpu" / "task_prolog.sh",
             health_check_program=etc / "canhazgpu" / "health_check.sh",
             health_check_interval_s=HEALTH_CHECK_S,
-            node_agent=(*command, "agent", "run"),
+            node_agent=(str(self._agent_script(command)),),
+            node_mounts=((BOOT_ID, f"{self.root}/boots/%n"),),
         )
+
+    def _agent_script(self, command: tuple[str, ...]) -> Path:
+        script = self.root / "agent.sh"
+        words = " ".join([*command, "agent", "run"])
+        script.write_text(AGENT.format(library=self.clock_library, root=self.root, command=words))
+        script.chmod(0o755)
+        return script

@@ -55,20 +55,22 @@ class Commands:
         words = ("run", *options, "--note", self._note(key), "--", *task)
         self._command(key, user, node, words, wait_s + hold_s)
 
-    def reserve(self, user: str, node: str, gpus: int, duration_s: int, hold_s: float) -> None:
+    def reserve(self, user: str, node: str, options: tuple[str, ...], wait_s: float,
+                duration_s: int, hold_s: float) -> None:  # fmt: skip
         """`canhazgpu reserve`, some time, and `canhazgpu release`, as in a user's shell."""
         key = f"{RESERVE}:{next(self._numbers)}"
         asked = now()
-        words = ("reserve", "--gpus", str(gpus), "--duration", f"{duration_s}s", "--nonblock")
-        shown = ("--short", "--note", self._note(key))
-        output = self._command(key, user, node, words + shown, 0.0, holds_s=duration_s).strip()
+        words = ("reserve", *options, "--short", "--note", self._note(key))
+        output = self._command(key, user, node, words, wait_s, holds_s=duration_s).strip()
         if not output:
             return
         began = now()
         self._ended.wait(hold_s)
         ends = min(now(), asked + duration_s)
         ids = tuple(output.split(","))
-        self.reservations.append(Holder(RESERVE, key, key, node, ids, began, ends))
+        # It may have ended before its command, which a fault had stopped.
+        if ends > began:
+            self.reservations.append(Holder(RESERVE, key, key, node, ids, began, ends))
         # It ends by itself where this command fails, or another one of the user's has released it.
         self._command(f"release of {key}", user, node, ("release", "--gpu-ids", output), 0.0)
 

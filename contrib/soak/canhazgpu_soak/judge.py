@@ -32,6 +32,7 @@ TRACEBACK = "commands with a traceback"
 HUNG_COMMAND = "commands that hung"
 LONGEST_PROLOG_S = 60.0
 NEVER = float("-inf")
+CONTROLLER = "slurmctld"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +91,22 @@ def two_holders(holders: Iterable[Holder]) -> Iterator[Finding]:
         live: list[Holder] = []
         for holder in sorted(having, key=lambda one: one.began):
             live = [one for one in live if one.last_seen > holder.began]
-            for other in live:
+            others = [one for one in live if one.owner != holder.owner]
+            if _have_room(holder, others):
+                others = []
+            for other in others:
                 pair = (other.owner, holder.owner)
-                if other.owner != holder.owner and pair not in pairs:
+                if pair not in pairs:
                     pairs.add(pair)
                     text = f"{node} {gpu}: {_span(other)} and {_span(holder)}"
                     yield Finding(TWO_HOLDERS, holder.began, text)
             live.append(holder)
+
+
+def _have_room(holder: Holder, others: Sequence[Holder]) -> bool:
+    """Whether a GPU is enough for the shares of all of them; an owner's tasks have one share."""
+    shares = {one.owner: one.share for one in [*others, holder]}
+    return sum(shares.values()) <= 1.0
 
 
 def started_on_rogues(evidence: Evidence) -> Iterator[Finding]:
@@ -198,23 +208,28 @@ def failed_commands(requests: Iterable[Request]) -> Iterator[Finding]:
 
 
 def lost_launches(
-    hung: Iterable[str], hooks: Sequence[HookRun], restarts: Sequence[tuple[str, float]]
+    hung: Iterable[str], evidence: Evidence, restarts: Sequence[tuple[str, float]]
 ) -> list[str]:
-    """Return those of the hung jobs whose launch was lost with a slurmd, by Slurm's own fault.
+    """Return those of the hung jobs whose launch was lost with a daemon, by Slurm's own fault.
 
-    `hung` are lines of job, state and reason. Such a job stays in its prolog for Slurm, although
-    the slurmd that ran the prolog was stopped meanwhile and the next one knows nothing of it.
+    `hung` are lines of job, state and reason; `restarts` name a node's slurmd, or slurmctld. Such a
+    job began its prolog shortly before the daemon was stopped, and has had no task since: the next
+    slurmd knows nothing of it, and the next slurmctld takes its batch script for started.
     """
     lost = []
     for line in hung:
         job, _, state = line.partition(" ")
-        begun = [run for run in hooks if run.hook == PROLOG and run.job == job]
-        was_stopped = any(
-            node == run.node and 0 <= at - run.at <= LONGEST_PROLOG_S
-            for run in begun
-            for node, at in restarts
+        begun = [run for run in evidence.hooks if run.hook == PROLOG and run.job == job]
+        latest = max((run.at for run in begun), default=NEVER)
+        has_run = any(
+            one.key == f"job:{job}" and one.last_seen > latest for one in evidence.holders
         )
-        if state == "RUNNING Prolog" and was_stopped:
+        was_stopped = any(
+            daemon in (run.node, CONTROLLER) and 0 <= at - run.at <= LONGEST_PROLOG_S
+            for run in begun
+            for daemon, at in restarts
+        )
+        if state.startswith("RUNNING") and was_stopped and not has_run:
             lost.append(line)
     return lost
 

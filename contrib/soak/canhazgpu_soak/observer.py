@@ -65,9 +65,10 @@ class Observer:
         """Start each agent that has ended, as systemd would."""
         while not stop.wait(SUPERVISE_EVERY_S):
             for node in self._cluster.nodes:
-                if not self._cluster.agent_pid(node):
-                    self.agents_started[node] += 1
-                    self._cluster.slurm.start_agents(node)
+                with self._cluster.supervision:
+                    if not self._cluster.agent_pid(node):
+                        self.agents_started[node] += 1
+                        self._cluster.slurm.start_agents(node)
 
     def administer(self, stop: threading.Event) -> None:
         """Let requeued jobs start soon; note drained nodes and resume them."""

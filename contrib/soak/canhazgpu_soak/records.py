@@ -23,7 +23,7 @@ class Holder:
 
     `owner` tells holders apart: a job's attempt, a run, a reservation. `key` is how `status` names
     its reservation: ``job:12``, ``run:7``. `is_checked` is false for a task that has Slurm's own
-    numbers, as one that nobody checked.
+    numbers, as one that nobody checked. `share` is the part of each GPU that it asked for.
     """
 
     kind: str
@@ -34,6 +34,7 @@ class Holder:
     began: float
     last_seen: float
     is_checked: bool = True
+    share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,7 @@ def parse_holder(text: str, gpus: Mapping[str, Sequence[str]]) -> Holder | None:
         began=at,
         last_seen=max([at, *signs]),
         is_checked=not any(word.isdecimal() for word in words),
+        share=begin.get("share", 1.0),
     )
 
 

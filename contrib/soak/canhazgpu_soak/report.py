@@ -46,7 +46,10 @@ class Outcome:
     commands: Mapping[str, int] = field(default_factory=dict)
     unanswered: Mapping[str, int] = field(default_factory=dict)
     drained_by_slurm: int = 0
-    lost_by_slurmd: int = 0
+    lost_by_slurm: int = 0
+    missed: Mapping[str, int] = field(default_factory=dict)
+    """Faults that found nothing to strike."""
+    rogues: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def holds(self) -> bool:
@@ -58,8 +61,10 @@ def table(outcome: Outcome) -> str:
     """Return the table: faults, load, and each count of violations."""
     counts = Counter(one.kind for one in outcome.findings)
     rows = [
-        _heading(f"seed {outcome.seed}, {outcome.length_s:g} s: faults"),
+        _heading(f"seed {outcome.seed}, {outcome.length_s:g} s: faults that struck"),
         *map(_row, outcome.faults.items()),
+        _row(("all of them", sum(outcome.faults.values()))),
+        _row(("planned, but nothing was there to strike", sum(outcome.missed.values()))),
         _heading("load"),
         *map(_row, _load(outcome).items()),
         _heading("must be 0"),
@@ -77,14 +82,14 @@ def _load(outcome: Outcome) -> dict[str, object]:
         "tasks of jobs that had GPUs": held[JOB],
         "runs that had GPUs": held[RUN],
         "reservations that had GPUs": held[RESERVE],
-        "processes without reservation": len(outcome.evidence.rogues),
+        **{f"without reservation: {name}": n for name, n in sorted(outcome.rogues.items())},
         "tasks that nobody had checked": unchecked,
         "longest wait for a run's GPUs": f"{_longest_wait_s(outcome.evidence):.1f} s",
         "longest reservation after its owner's end": f"{_longest_after_s(outcome.evidence):.1f} s",
         "answers of status": len(outcome.evidence.answers),
         **{f"not answered: {name}": count for name, count in outcome.unanswered.items()},
         "nodes drained by Slurm itself (Kill task failed)": outcome.drained_by_slurm,
-        "jobs whose launch a restarted slurmd lost": outcome.lost_by_slurmd,
+        "jobs whose launch a restarted daemon of Slurm's lost": outcome.lost_by_slurm,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import threading
 import time
@@ -11,10 +12,12 @@ from pathlib import Path
 
 from canhazgpu_soak.cluster import SoakCluster, now
 from canhazgpu_soak.commands import Commands
-from canhazgpu_soak.faults import Faults
+from canhazgpu_soak.faults.injection import Faults, Maker
+from canhazgpu_soak.faults.of_node import NodeFaults
+from canhazgpu_soak.faults.of_processes import ProcessFaults
+from canhazgpu_soak.faults.plan import plan_faults
 from canhazgpu_soak.judge import Evidence, Finding, Promises, judge, lost_launches
 from canhazgpu_soak.observer import Observer
-from canhazgpu_soak.plan import plan_faults
 from canhazgpu_soak.records import AVAILABLE, parse_hook_runs, read_holders
 from canhazgpu_soak.report import (
     AGENT_ENDED,
@@ -25,6 +28,7 @@ from canhazgpu_soak.report import (
     Outcome,
 )
 from canhazgpu_soak.rogues import Rogues
+from canhazgpu_soak.stores.port import FAILED_OVER
 from canhazgpu_soak.workload import User
 
 JOBS_END_S = 180.0
@@ -37,12 +41,17 @@ TRACEBACK = "Traceback (most recent call last)"
 class Session:
     """Threads for users, faults and observers; errors in any of them end the soak."""
 
-    def __init__(self, cluster: SoakCluster, seed: str, length_s: float, hogs: int) -> None:
+    def __init__(
+        self, cluster: SoakCluster, seed: str, length_s: float, hogs: int, *, starved: bool = False
+    ) -> None:
         self._cluster = cluster
         self._seed = seed
         self._length_s = length_s
         self._commands = Commands(cluster)
-        self._faults = Faults(cluster, self._commands.live, hogs)
+        self._starved = starved
+        self._of_processes = ProcessFaults(cluster, self._commands.live)
+        self._of_nodes = NodeFaults(cluster, hogs)
+        self._faults = self._all_faults()
         self._observer = Observer(cluster)
         self._rogues = Rogues(seed, cluster)
         self._users: list[User] = []
@@ -56,7 +65,8 @@ class Session:
         """Soak, let everything come to rest, and judge."""
         cluster = self._cluster
         self._users = [User(name, self._seed, cluster, self._commands) for name in cluster.users]
-        plan = plan_faults(self._seed, self._length_s, cluster.nodes)
+        kinds = self._faults.kinds
+        plan = plan_faults(self._seed, self._length_s, cluster.nodes, kinds, starved=self._starved)
         load = [one.live for one in self._users] + [self._rogues.live]
         load.append(lambda stop: self._faults.run(plan, stop))
         observers = [self._observer.ask, self._observer.administer, self._observer.supervise]
@@ -77,6 +87,17 @@ class Session:
             for one in self._threads:
                 one.join()
         return self._outcome(findings)
+
+    def _all_faults(self) -> Faults:
+        of_store: dict[str, Maker] = {
+            kind: lambda _fault, make=make: make()  # type: ignore[misc]
+            for kind, make in self._cluster.store.faults.items()
+        }
+        makers = {**self._of_processes.makers(), **self._of_nodes.makers(), **of_store}
+        slow = self._of_nodes.slow_makers()
+        if FAILED_OVER in makers:
+            slow[FAILED_OVER] = makers.pop(FAILED_OVER)
+        return Faults(self._cluster, makers, slow)
 
     def _start(
         self, act: Callable[[threading.Event], object], stop: threading.Event
@@ -108,8 +129,7 @@ class Session:
         self._cancel("RUNNING")
         self._until(lambda: not self._left(), SETTLE_S)
         at = now()
-        hooks = parse_hook_runs(self._cluster.hook_lines())
-        self._lost = lost_launches(hung, hooks, self._faults.slurmd_restarts)
+        self._lost = lost_launches(hung, self._evidence(), self._of_nodes.restarts)
         hung = [job for job in hung if job not in self._lost]
         return [Finding(HUNG_JOB, at, job) for job in hung] + [
             Finding(NOT_FREE, at, text) for text in self._left()
@@ -149,7 +169,7 @@ class Session:
         findings += [Finding(DRAINED, now(), one) for one in self._observer.drained]
         findings += self._log_tracebacks()
         for node, started in self._observer.agents_started.items():
-            by_itself = started - self._faults.agents_killed[node]
+            by_itself = started - self._of_processes.agents_killed[node]
             findings += [Finding(AGENT_ENDED, now(), node)] * max(0, by_itself)
         jobs: Counter[str] = Counter()
         for user in self._users:
@@ -165,6 +185,8 @@ class Session:
             self._observer.unanswered,
             len(self._observer.drained_by_slurm),
             len(self._lost),
+            missed=dict(sorted(self._faults.missed.items())),
+            rogues=self._rogues.kinds,
         )
 
     def _evidence(self) -> Evidence:
@@ -187,9 +209,10 @@ class Session:
         """Copy logs, records and the list of faults for whoever looks for a cause."""
         root = self._cluster.root
         directory.mkdir(parents=True, exist_ok=True)
-        for name in ("notes", "commands", "slurm/log"):
+        for name in ("notes", "commands", "slurm/log", "run"):
             if (root / name).exists():
-                shutil.copytree(root / name, directory / Path(name).name, dirs_exist_ok=True)
+                with contextlib.suppress(shutil.Error):  # sockets cannot be copied
+                    shutil.copytree(root / name, directory / Path(name).name, dirs_exist_ok=True)
         (directory / "hooks").write_text("\n".join(self._cluster.hook_lines()))
         (directory / "faults").write_text("\n".join(self._faults.log))
         answers = (str(one) for one in self._observer.answers)

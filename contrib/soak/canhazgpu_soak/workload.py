@@ -8,13 +8,14 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
-from canhazgpu_soak.cluster import SoakCluster
+from canhazgpu_soak.cluster import SHARDS_PER_GPU, SoakCluster
 from canhazgpu_soak.commands import Commands
 
 MEAN_PAUSE_S = 2.0
 MAX_COMMANDS = 6
 """How many commands one user has at once."""
 MAX_PENDING = 12
+RESERVED_S = 20
 OVER_TIME_S = 75
 """Longer than the shortest limit that Slurm knows, a minute."""
 
@@ -34,10 +35,13 @@ class User:
             self._job: 40,
             self._array: 6,
             self._srun: 6,
+            self._two_nodes: 6,
+            self._shards: 8,
             self._over_time: 1,
             self._run: 25,
             self._wait: 10,
-            self._reserve: 10,
+            self._reserve: 8,
+            self._wait_to_reserve: 4,
             self._cancel: 6,
             self._requeue: 6,
         }
@@ -66,6 +70,16 @@ class User:
         script = f"srun --ntasks=2 {self._task(self._seconds())}"
         self._submit(script, "--ntasks=2", f"--gres=gpu:{self._gpus()}")
 
+    def _two_nodes(self) -> None:
+        script = f"srun --ntasks-per-node=1 {self._task(self._seconds())}"
+        nodes = ("--nodes=2", "--ntasks-per-node=1")
+        self._submit(script, *nodes, f"--gres=gpu:{self._rng.randint(1, 2)}")
+
+    def _shards(self) -> None:
+        shards = self._rng.randint(1, SHARDS_PER_GPU // 2)
+        script = f"SOAK_SHARE={shards / SHARDS_PER_GPU} exec {self._task(self._seconds())}"
+        self._submit(script, f"--gres=shard:{shards}")
+
     def _run(self) -> None:
         self._start_run(("--nonblock",), 0.0)
 
@@ -81,8 +95,17 @@ class User:
         )
 
     def _reserve(self) -> None:
+        self._start_reserve(("--nonblock",), 0.0)
+
+    def _wait_to_reserve(self) -> None:
+        self._start_reserve(("--wait", "15s"), 15.0)
+
+    def _start_reserve(self, how: tuple[str, ...], wait_s: float) -> None:
         node, gpus, hold_s = self._node(), self._rng.randint(1, 2), self._rng.uniform(1, 25)
-        self._begin(lambda: self._commands.reserve(self._name, node, gpus, 20, hold_s))
+        options = ("--gpus", str(gpus), "--duration", f"{RESERVED_S}s", *how)
+        self._begin(
+            lambda: self._commands.reserve(self._name, node, options, wait_s, RESERVED_S, hold_s)
+        )
 
     def _cancel(self) -> None:
         self._on_own_job("scancel")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from canhazgpu_soak.cluster import SoakCluster
+if TYPE_CHECKING:
+    from canhazgpu_soak.cluster import SoakCluster
 
 PROC = Path("/proc")
+BOOT_ID = "proc/sys/kernel/random/boot_id"
 LISTENING, CONNECTED = "01", "03"
 ROLES = {
     (LISTENING, "scanner.sock"): "scanner",
@@ -72,6 +75,30 @@ def hook_processes(cluster: SoakCluster, node: str) -> list[int]:
             if any(word in command for word in HOOK_WORDS):
                 environ = {*(entry / "environ").read_bytes().split(b"\0")}
                 found += [int(entry.name)] if marks <= environ else []
+        except OSError:
+            continue
+    return found
+
+
+def is_waiter(pid: int) -> bool:
+    """Whether a command of a person waits in the queue; it has not become its task yet."""
+    try:
+        return b"--wait" in (PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+
+
+def processes_on(boot_id: str, mark: str) -> list[int]:
+    """Return the pids of who sees the node's boot id, or has its mark in the environment."""
+    found = []
+    for entry in PROC.iterdir():
+        if not entry.name.isdecimal():
+            continue
+        try:
+            sees = (entry / "root" / BOOT_ID).read_text()
+            environ = {*(entry / "environ").read_bytes().split(b"\0")}
+            if sees == boot_id or mark.encode() in environ:
+                found.append(int(entry.name))
         except OSError:
             continue
     return found
