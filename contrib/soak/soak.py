@@ -59,7 +59,7 @@ def main() -> int:
     os.umask(0o022)  # ordinary users have to read what is installed
     for number in ENDING_SIGNALS:
         signal.signal(number, interrupt)
-    cluster = SoakCluster(options.venv.absolute(), options.store)
+    cluster = SoakCluster(options.venv.absolute(), options.store, options.weaken)
     try:
         return soak(cluster, options)
     except KeyboardInterrupt:
@@ -79,7 +79,9 @@ def soak(cluster: SoakCluster, options: argparse.Namespace) -> int:
     print(f"seed {options.seed}; everything is in {cluster.root}", flush=True)
     hogs = round(options.hogs_per_core * (os.cpu_count() or 1))
     length_s = options.minutes * 60
-    session = Session(cluster, options.seed, length_s, hogs, starved=options.starved)
+    session = Session(
+        cluster, options.seed, length_s, hogs, only=options.only, starved=options.starved
+    )
     try:
         cluster.boot()
         outcome = session.run()
@@ -115,6 +117,10 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--store", choices=sorted(STORES), default="single", help="(%(default)s)")
     parser.add_argument("--starved", action="store_true", help="take the CPU for half of the time")
+    parser.add_argument(
+        "--weaken", default="strong", help="what noting_agent.py takes out, to see that it is found"
+    )
+    parser.add_argument("--only", action="append", help="a kind of faults, and no others")
     parser.add_argument("--keep-logs", type=Path, help="a directory for all logs and records")
     return parser.parse_args()
 

@@ -40,6 +40,7 @@ SPEC = ClusterSpec(
     shared_gres=(("shard", SHARDS_PER_GPU * GPUS_PER_NODE),),
     prolog_flags=("Alloc", "DeferBatch"),
 )
+NOTING_AGENT = Path(__file__).resolve().parents[1] / "noting_agent.py"
 STORES: dict[str, type[SingleStore | SentinelStore | EmbeddedStore]] = {
     "single": SingleStore,
     "sentinel": SentinelStore,
@@ -87,6 +88,13 @@ exec {command}
 """
 
 
+def _mount_memory(directory: Path, options: str) -> None:
+    """Make the directory a file system in memory."""
+    directory.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", options, "soak", str(directory)]
+    subprocess.run(mount, check=True, timeout=60)
+
+
 class SoakCluster:
     """Everything lies in one directory and is undone by `close`.
 
@@ -94,7 +102,8 @@ class SoakCluster:
     to have a mount namespace of its own, in which they end with it.
     """
 
-    def __init__(self, venv: Path, store: str) -> None:
+    def __init__(self, venv: Path, store: str, weakness: str = "strong") -> None:
+        self._weakness = weakness
         self.root = new_directory()
         self.supervision = threading.Lock()
         """Held by whoever starts agents, and by a node that does not run."""
@@ -109,6 +118,7 @@ class SoakCluster:
         self.task = self.root / "gpu-task"
         self.gpu_process = self.root / "fake" / "gpu-process"
         self.config = self.root / "config.toml"
+        _mount_memory(self.root / "store", "size=2g,mode=755")
         store_clock = SteppedClock(self.clock_library, clocks / "store")
         self.store: SoakStore = STORES[store](self.root / "store", store_clock)
         self.slurm = PrivateSlurm(self.root / "slurm", SPEC)
@@ -160,9 +170,9 @@ class SoakCluster:
             "PATH": "/usr/bin:/bin",
         }
 
-    def hook_lines(self) -> list[str]:
-        """What the hooks' scripts have written."""
-        path = self.root / "hooks"
+    def lines(self, name: str) -> list[str]:
+        """What the hooks' scripts have written to ``hooks``, and the agents to ``looks``."""
+        path = self.root / name
         return path.read_text().splitlines() if path.exists() else []
 
     def agent_pid(self, node: str) -> int:
@@ -193,13 +203,11 @@ class SoakCluster:
 
     def _mount_state(self, node: str) -> None:
         self._boot_id(node).parent.mkdir(exist_ok=True)
-        self.state_dir(node).mkdir(parents=True)
-        mount = ["mount", "-t", "tmpfs", "-o", STATE_OPTIONS, "soak", str(self.state_dir(node))]
-        subprocess.run(mount, check=True, timeout=60)
+        _mount_memory(self.state_dir(node), STATE_OPTIONS)
 
     def _unmount_state(self) -> None:
-        for node in self.nodes:
-            command = ["umount", "--lazy", str(self.state_dir(node))]
+        for directory in (self.root / "store", *map(self.state_dir, self.nodes)):
+            command = ["umount", "--lazy", str(directory)]
             subprocess.run(command, check=False, stderr=subprocess.DEVNULL, timeout=60)
 
     def _make_gpus(self) -> None:
@@ -235,7 +243,9 @@ class SoakCluster:
 
     def _agent_script(self, command: tuple[str, ...]) -> Path:
         script = self.root / "agent.sh"
-        words = " ".join([*command, "agent", "run"])
+        options = command[1:]
+        noting = [str(self.program.parent / "python"), str(NOTING_AGENT), str(self.root / "looks")]
+        words = " ".join([*noting, self._weakness, *options, "agent", "run"])
         script.write_text(AGENT.format(library=self.clock_library, root=self.root, command=words))
         script.chmod(0o755)
         return script

@@ -20,6 +20,7 @@ from canhazgpu_soak.records import (
     Answer,
     Holder,
     HookRun,
+    Look,
     Request,
     Rogue,
 )
@@ -44,6 +45,7 @@ class Evidence:
     hooks: Sequence[HookRun] = ()
     requests: Sequence[Request] = ()
     answers: Sequence[Answer] = ()
+    looks: Sequence[Look] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,10 @@ def _have_room(holder: Holder, others: Sequence[Holder]) -> bool:
 
 
 def started_on_rogues(evidence: Evidence) -> Iterator[Finding]:
-    """Yield the holders that started on a GPU whose rogue had begun before they even asked."""
+    """Yield the holders that started on a GPU whose rogue had begun before the second look.
+
+    Where no agent noted that look, the rogue had begun before they even asked.
+    """
     asked = _AskedTimes(evidence)
     for holder in evidence.holders:
         since = asked.of(holder)
@@ -118,14 +123,14 @@ def started_on_rogues(evidence: Evidence) -> Iterator[Finding]:
             is_there = rogue.node == holder.node and rogue.gpu in holder.gpus
             if is_there and rogue.began < since and rogue.ended > holder.began:
                 text = (
-                    f"{rogue.node} {rogue.gpu}: {_span(holder)}, asked for at {since:.2f}; "
+                    f"{rogue.node} {rogue.gpu}: {_span(holder)}, looked at from {since:.2f}; "
                     f"the rogue was there from {rogue.began:.2f} to {rogue.ended:.2f}"
                 )
                 yield Finding(ON_A_ROGUE, holder.began, text)
 
 
 class _AskedTimes:
-    """When a holder, or its prolog on the node, asked for GPUs."""
+    """When the second look for a holder began; else when it, or its prolog there, asked."""
 
     def __init__(self, evidence: Evidence) -> None:
         self._requests = {request.key: request.began for request in evidence.requests}
@@ -133,8 +138,16 @@ class _AskedTimes:
         for run in sorted(evidence.hooks, key=lambda one: one.at):
             if run.hook == PROLOG:
                 self._prologs[run.node, f"job:{run.job}"].append(run.at)
+        self._looks: dict[tuple[str, str], list[float]] = defaultdict(list)
+        for look in evidence.looks:
+            self._looks[look.node, look.key].append(look.at)
 
     def of(self, holder: Holder) -> float:
+        asked = self._asked(holder)
+        looks = self._looks[holder.node, holder.key]
+        return max((at for at in looks if asked < at <= holder.began), default=asked)
+
+    def _asked(self, holder: Holder) -> float:
         if holder.kind != JOB:
             return self._requests.get(holder.key, NEVER)
         before = self._prologs[holder.node, holder.key]

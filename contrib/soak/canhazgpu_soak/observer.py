@@ -15,6 +15,11 @@ SUPERVISE_EVERY_S = 0.5
 COMMAND_S = 60.0
 TASK_NOT_KILLED = "Kill task failed"
 """Slurm's own reason for a drain, on a machine that is too busy."""
+NO_NOTICE = "REQUEST_LAUNCH_PROLOG notification failed"
+"""In slurmd's log: the batch script of a job that was requeued and came back soon, with its old
+credential, has waited for a prolog that slurmd does not run then. Slurm calls it a prolog error."""
+PROLOG_FAILED = "prolog failed"
+"""In slurmd's log: the hook's script itself has ended with an error."""
 
 
 class Observer:
@@ -30,6 +35,7 @@ class Observer:
         self.drained_by_slurm: list[str] = []
         self.agents_started: Counter[str] = Counter()
         self._cluster = cluster
+        self._read_of_log: dict[str, int] = {}
 
     def ask(self, stop: threading.Event) -> None:
         """Ask for the status of each node, again and again."""
@@ -88,10 +94,17 @@ class Observer:
         for line in self._slurm("sinfo", "-h", "-N", "-o", "%N|%T|%E").splitlines():
             node, state, reason = line.split("|", 2)
             if state.startswith("drain"):
-                is_slurms = reason.startswith(TASK_NOT_KILLED)
+                is_slurms = reason.startswith(TASK_NOT_KILLED) or self._lacked_notice(node)
                 seen = self.drained_by_slurm if is_slurms else self.drained
                 seen.append(f"{now():.2f} {node}: {reason}")
                 self._slurm("scontrol", "update", f"NodeName={node}", "State=RESUME")
+
+    def _lacked_notice(self, node: str) -> bool:
+        """Whether slurmd has lacked a notice since the last drain, and no prolog has failed."""
+        log = self._cluster.slurm.log(node)
+        new = log[self._read_of_log.get(node, 0) :]
+        self._read_of_log[node] = len(log)
+        return NO_NOTICE in new and PROLOG_FAILED not in new
 
     def _slurm(self, *command: str) -> str:
         try:

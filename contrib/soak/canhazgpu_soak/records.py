@@ -58,6 +58,15 @@ class HookRun:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """The second look at the GPUs that `key` was to get on the node: when it began."""
+
+    node: str
+    key: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """A command of a person: `ended` and `status` are None where it did not end by itself in time.
 
@@ -128,6 +137,12 @@ def parse_hook_runs(lines: Iterable[str]) -> list[HookRun]:
     """Return what the hooks' scripts wrote: hook, node, job, time."""
     rows = (line.split() for line in lines)
     return [HookRun(row[0], row[1], row[2], float(row[3])) for row in rows if len(row) == 4]
+
+
+def parse_looks(lines: Iterable[str]) -> list[Look]:
+    """Return what the agents noted: node, key, time."""
+    rows = (line.split() for line in lines)
+    return [Look(row[0], row[1], float(row[2])) for row in rows if len(row) == 3]
 
 
 def parse_answer(text: str, asked: float, answered: float) -> Answer:

@@ -88,7 +88,7 @@ def _load(outcome: Outcome) -> dict[str, object]:
         "longest reservation after its owner's end": f"{_longest_after_s(outcome.evidence):.1f} s",
         "answers of status": len(outcome.evidence.answers),
         **{f"not answered: {name}": count for name, count in outcome.unanswered.items()},
-        "nodes drained by Slurm itself (Kill task failed)": outcome.drained_by_slurm,
+        "nodes drained by Slurm itself": outcome.drained_by_slurm,
         "jobs whose launch a restarted daemon of Slurm's lost": outcome.lost_by_slurm,
     }
 

@@ -7,7 +7,7 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from canhazgpu_soak.cluster import SoakCluster, now
@@ -15,10 +15,17 @@ from canhazgpu_soak.commands import Commands
 from canhazgpu_soak.faults.injection import Faults, Maker
 from canhazgpu_soak.faults.of_node import NodeFaults
 from canhazgpu_soak.faults.of_processes import ProcessFaults
-from canhazgpu_soak.faults.plan import plan_faults
-from canhazgpu_soak.judge import Evidence, Finding, Promises, judge, lost_launches
+from canhazgpu_soak.faults.plan import TAMPERED, plan_faults
+from canhazgpu_soak.judge import (
+    LONGEST_PROLOG_S,
+    Evidence,
+    Finding,
+    Promises,
+    judge,
+    lost_launches,
+)
 from canhazgpu_soak.observer import Observer
-from canhazgpu_soak.records import AVAILABLE, parse_hook_runs, read_holders
+from canhazgpu_soak.records import AVAILABLE, parse_hook_runs, parse_looks, read_holders
 from canhazgpu_soak.report import (
     AGENT_ENDED,
     DRAINED,
@@ -28,7 +35,7 @@ from canhazgpu_soak.report import (
     Outcome,
 )
 from canhazgpu_soak.rogues import Rogues
-from canhazgpu_soak.stores.port import FAILED_OVER
+from canhazgpu_soak.stores.port import FAILED_OVER, FULL, PUT_BACK
 from canhazgpu_soak.workload import User
 
 JOBS_END_S = 180.0
@@ -42,12 +49,20 @@ class Session:
     """Threads for users, faults and observers; errors in any of them end the soak."""
 
     def __init__(
-        self, cluster: SoakCluster, seed: str, length_s: float, hogs: int, *, starved: bool = False
+        self,
+        cluster: SoakCluster,
+        seed: str,
+        length_s: float,
+        hogs: int,
+        *,
+        only: Collection[str] | None = None,
+        starved: bool = False,
     ) -> None:
         self._cluster = cluster
         self._seed = seed
         self._length_s = length_s
         self._commands = Commands(cluster)
+        self._only = only
         self._starved = starved
         self._of_processes = ProcessFaults(cluster, self._commands.live)
         self._of_nodes = NodeFaults(cluster, hogs)
@@ -65,7 +80,7 @@ class Session:
         """Soak, let everything come to rest, and judge."""
         cluster = self._cluster
         self._users = [User(name, self._seed, cluster, self._commands) for name in cluster.users]
-        kinds = self._faults.kinds
+        kinds = self._faults.kinds - {TAMPERED} if self._only is None else self._only
         plan = plan_faults(self._seed, self._length_s, cluster.nodes, kinds, starved=self._starved)
         load = [one.live for one in self._users] + [self._rogues.live]
         load.append(lambda stop: self._faults.run(plan, stop))
@@ -95,8 +110,7 @@ class Session:
         }
         makers = {**self._of_processes.makers(), **self._of_nodes.makers(), **of_store}
         slow = self._of_nodes.slow_makers()
-        if FAILED_OVER in makers:
-            slow[FAILED_OVER] = makers.pop(FAILED_OVER)
+        slow |= {kind: makers.pop(kind) for kind in (FAILED_OVER, FULL, PUT_BACK) if kind in makers}
         return Faults(self._cluster, makers, slow)
 
     def _start(
@@ -124,16 +138,25 @@ class Session:
     def _come_to_rest(self) -> list[Finding]:
         """Let all jobs end; return which did not, and what is still held, or not free, then."""
         self._cancel("PENDING")
-        self._until(lambda: not self._observer.jobs(), JOBS_END_S, lambda: self._cancel("PENDING"))
-        hung = self._observer.jobs()
+        lost_since = now() + LONGEST_PROLOG_S
+        self._until(
+            lambda: not self._hanging() if now() > lost_since else not self._observer.jobs(),
+            JOBS_END_S,
+            lambda: self._cancel("PENDING"),
+        )
+        hung = self._hanging()
         self._cancel("RUNNING")
         self._until(lambda: not self._left(), SETTLE_S)
         at = now()
-        self._lost = lost_launches(hung, self._evidence(), self._of_nodes.restarts)
-        hung = [job for job in hung if job not in self._lost]
         return [Finding(HUNG_JOB, at, job) for job in hung] + [
             Finding(NOT_FREE, at, text) for text in self._left()
         ]
+
+    def _hanging(self) -> list[str]:
+        """The jobs that Slurm still has, without those that it has lost itself."""
+        jobs = self._observer.jobs()
+        self._lost = lost_launches(jobs, self._evidence(), self._of_nodes.restarts)
+        return [job for job in jobs if job not in self._lost]
 
     def _cancel(self, state: str) -> None:
         self._cluster.slurm.run(["scancel", "--state", state, "--partition=main"])
@@ -195,9 +218,10 @@ class Session:
         return Evidence(
             [*tasks, *self._commands.reservations],
             self._rogues.seen,
-            [*parse_hook_runs(cluster.hook_lines()), *self._observer.running],
+            [*parse_hook_runs(cluster.lines("hooks")), *self._observer.running],
             self._commands.requests,
             self._observer.answers,
+            parse_looks(cluster.lines("looks")),
         )
 
     def _log_tracebacks(self) -> list[Finding]:
@@ -213,7 +237,8 @@ class Session:
             if (root / name).exists():
                 with contextlib.suppress(shutil.Error):  # sockets cannot be copied
                     shutil.copytree(root / name, directory / Path(name).name, dirs_exist_ok=True)
-        (directory / "hooks").write_text("\n".join(self._cluster.hook_lines()))
+        for name in ("hooks", "looks"):
+            (directory / name).write_text("\n".join(self._cluster.lines(name)))
         (directory / "faults").write_text("\n".join(self._faults.log))
         answers = (str(one) for one in self._observer.answers)
         (directory / "answers").write_text("\n".join(answers))

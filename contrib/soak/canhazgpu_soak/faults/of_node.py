@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import subprocess
 import time
@@ -40,6 +41,7 @@ class NodeFaults:
             plan.AGENT_CLOCK: self._step_agents_clock,
             plan.STORE_CLOCK: self._step_stores_clock,
             plan.HOGS: self._starve,
+            plan.TAMPERED: self._tamper,
         }
 
     def slow_makers(self) -> dict[str, Maker]:
@@ -85,6 +87,18 @@ class NodeFaults:
         busy = ["/usr/bin/timeout", f"{fault.lasts_s:.1f}", "/bin/sh", "-c", "while :; do :; done"]
         hogs = [subprocess.Popen(busy, start_new_session=True) for _ in range(self._hogs)]
         return partial(_end, hogs) if hogs else None
+
+    def _tamper(self, fault: Fault) -> Struck:
+        """Remove all reservations of the node from its book and from the store."""
+        path = self._cluster.state_dir(fault.node) / "book.json"
+        if not path.exists() or not self._cluster.store.forget_reservations(fault.node):
+            return None
+        book = json.loads(path.read_text())
+        new = path.with_name("book.tampered")
+        new.write_text(json.dumps({**book, "held": {}, "own": [], "own_people": []}))
+        new.chmod(0o600)
+        new.rename(path)
+        return nothing_to_undo
 
     def _restart_controller(self, _fault: Fault) -> Struck:
         self.restarts.append((CONTROLLER, now()))

@@ -12,6 +12,8 @@ DISK_FULL, INODES_GONE = "disk full", "inodes gone"
 AGENT_CLOCK, STORE_CLOCK = "agent's clock stepped", "store's clock stepped"
 CONTROLLER, SLURMD = "slurmctld restarted", "slurmd restarted"
 REBOOTED, HOGS = "node rebooted", "CPU starved"
+TAMPERED = "ledger tampered"
+"""Nobody is promised anything then: it comes only where it is asked for."""
 WEIGHTS = {
     **{f"{target} {act}": 4 for target in PROCESSES for act in ("killed", "stopped")},
     "store killed": 3,
@@ -29,6 +31,7 @@ WEIGHTS = {
     SLURMD: 2,
     REBOOTED: 2,
     HOGS: 1,
+    TAMPERED: 1,
 }
 """Each kind of fault, and how often it comes beside the others."""
 LONGEST_S = {"agent": 8.0, STORE: 30.0, HOGS: 120.0, AGENT_CLOCK: 30.0, STORE_CLOCK: 30.0}

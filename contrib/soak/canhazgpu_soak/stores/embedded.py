@@ -34,7 +34,6 @@ class EmbeddedStore:
     url = "embedded"
 
     def __init__(self, root: Path, _clock: SteppedClock) -> None:
-        root.mkdir(mode=0o755)
         self._root = root / "server"
         self._copy = root / "copy"
         self.settings = f'embedded_dir = "{self._root}"'
@@ -67,6 +66,10 @@ class EmbeddedStore:
         with contextlib.suppress(shutil.Error, OSError):
             shutil.rmtree(self._copy, ignore_errors=True)
             shutil.copytree(self._root / DATA, self._copy)
+
+    def forget_reservations(self, _node: str) -> bool:
+        """Say that it is not done here."""
+        return False
 
     def set_clock(self, _step_s: float) -> bool:
         """Say that it cannot be done."""

@@ -49,6 +49,10 @@ class SoakStore(Protocol):
         """Keep a copy of its data, to be put back later."""
         ...
 
+    def forget_reservations(self, node: str) -> bool:
+        """Remove what it knows of who holds the node's GPUs; false where it knew nothing."""
+        ...
+
     def set_clock(self, step_s: float) -> bool:
         """Let its server's clock differ by so much from now on; false where that is not seen."""
         ...

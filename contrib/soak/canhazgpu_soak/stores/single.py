@@ -10,6 +10,8 @@ from canhazgpu_soak.stores import port
 from canhazgpu_soak.stores.port import Struck
 from canhazgpu_soak.stores.server import Server
 
+RESERVATIONS = "canhazgpu:{{{node}}}:reservations"
+
 
 class SingleStore:
     """Only root reaches it."""
@@ -17,7 +19,6 @@ class SingleStore:
     settings = ""
 
     def __init__(self, root: Path, clock: SteppedClock) -> None:
-        root.mkdir(mode=0o755)
         self._copy = root / "copy"
         self._clock = clock
         self._server = Server(root / "redis", environ=clock.environ)
@@ -46,6 +47,10 @@ class SingleStore:
     def keep_copy(self) -> None:
         """Keep a copy of its data."""
         self._server.copy_to(self._copy)
+
+    def forget_reservations(self, node: str) -> bool:
+        """Remove the node's reservations."""
+        return self._server.command("DEL", RESERVATIONS.format(node=node)) == "1"
 
     def set_clock(self, step_s: float) -> bool:
         """Let its clock differ by so much."""
