@@ -154,10 +154,12 @@ def test_a_launch_that_slurmd_lost_is_told_from_a_job_that_hangs() -> None:
     hooks = [HookRun("prolog", "n1", job, 100.0) for job in ("1", "2", "3")]
     hooks.append(HookRun("prolog", "n2", "4", 100.0))
     hung = ["1 RUNNING Prolog", "2 RUNNING None", "4 RUNNING Prolog"]
-    ran = Evidence(hooks=hooks, holders=[replace(JOB, key="job:2")])
+    ran = Evidence(hooks=hooks, holders=[replace(JOB, key="job:2", last_seen=170.0)])
     assert lost_launches(hung, ran, [("n1", 101.0)]) == ["1 RUNNING Prolog"]
     assert lost_launches(hung, ran, [("slurmctld", 101.0)]) == [hung[0], hung[2]]
     assert lost_launches(hung, ran, [("n1", 99.0), ("n1", 161.0)]) == []
+    assert lost_launches(hung, ran, [], [("n1", 161.0)]) == ["1 RUNNING Prolog"]
+    assert lost_launches(hung, ran, [], [("n1", 171.0)]) == hung[:2]
 
 
 def test_a_job_that_slurm_runs_may_have_its_gpus() -> None:

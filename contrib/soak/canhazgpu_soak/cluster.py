@@ -105,8 +105,8 @@ class SoakCluster:
     def __init__(self, venv: Path, store: str, weakness: str = "strong") -> None:
         self._weakness = weakness
         self.root = new_directory()
-        self.supervision = threading.Lock()
-        """Held by whoever starts agents, and by a node that does not run."""
+        self.supervision = {node: threading.Lock() for node in SPEC.node_names()}
+        """Held by whoever starts a node's agent, and by a node that does not run."""
         clocks = self.root / "clocks"
         clocks.mkdir()
         self.clock_library = build_library(self.root)

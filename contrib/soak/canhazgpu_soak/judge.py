@@ -221,28 +221,32 @@ def failed_commands(requests: Iterable[Request]) -> Iterator[Finding]:
 
 
 def lost_launches(
-    hung: Iterable[str], evidence: Evidence, restarts: Sequence[tuple[str, float]]
+    hung: Iterable[str],
+    evidence: Evidence,
+    restarts: Sequence[tuple[str, float]],
+    reboots: Sequence[tuple[str, float]] = (),
 ) -> list[str]:
-    """Return those of the hung jobs whose launch was lost with a daemon, by Slurm's own fault.
+    """Return those of the hung jobs that were lost with a daemon, by Slurm's own fault.
 
     `hung` are lines of job, state and reason; `restarts` name a node's slurmd, or slurmctld. Such a
-    job began its prolog shortly before the daemon was stopped, and has had no task since: the next
-    slurmd knows nothing of it, and the next slurmctld takes its batch script for started.
+    job began its prolog shortly before the daemon was stopped, or at any time before a reboot, and
+    has had no task since: the next slurmd knows nothing of it, and the next slurmctld takes its
+    batch script for started.
     """
+    ends = [(daemon, at, LONGEST_PROLOG_S) for daemon, at in restarts]
+    ends += [(node, at, float("inf")) for node, at in reboots]
     lost = []
     for line in hung:
         job, _, state = line.partition(" ")
         begun = [run for run in evidence.hooks if run.hook == PROLOG and run.job == job]
-        latest = max((run.at for run in begun), default=NEVER)
-        has_run = any(
-            one.key == f"job:{job}" and one.last_seen > latest for one in evidence.holders
-        )
-        was_stopped = any(
-            daemon in (run.node, CONTROLLER) and 0 <= at - run.at <= LONGEST_PROLOG_S
+        seen = [one.last_seen for one in evidence.holders if one.key == f"job:{job}"]
+        is_lost = any(
+            daemon in (run.node, CONTROLLER) and 0 <= at - run.at <= within_s
             for run in begun
-            for daemon, at in restarts
+            for daemon, at, within_s in ends
+            if max(seen, default=NEVER) <= at
         )
-        if state.startswith("RUNNING") and was_stopped and not has_run:
+        if state.startswith("RUNNING") and is_lost:
             lost.append(line)
     return lost
 

@@ -71,7 +71,7 @@ class Observer:
         """Start each agent that has ended, as systemd would."""
         while not stop.wait(SUPERVISE_EVERY_S):
             for node in self._cluster.nodes:
-                with self._cluster.supervision:
+                with self._cluster.supervision[node]:
                     if not self._cluster.agent_pid(node):
                         self.agents_started[node] += 1
                         self._cluster.slurm.start_agents(node)

@@ -155,7 +155,9 @@ class Session:
     def _hanging(self) -> list[str]:
         """The jobs that Slurm still has, without those that it has lost itself."""
         jobs = self._observer.jobs()
-        self._lost = lost_launches(jobs, self._evidence(), self._of_nodes.restarts)
+        self._lost = lost_launches(
+            jobs, self._evidence(), self._of_nodes.restarts, self._of_nodes.reboots
+        )
         return [job for job in jobs if job not in self._lost]
 
     def _cancel(self, state: str) -> None:

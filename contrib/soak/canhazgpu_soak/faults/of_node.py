@@ -20,6 +20,9 @@ from canhazgpu_soak.judge import CONTROLLER
 from canhazgpu_soak.stores.port import Struck, nothing_to_undo
 
 FILLER = ".filler"
+BOOT_S = 15.0
+"""A boot takes longer than slurmctld waits for a batch script (BatchStartTimeout): a job that began
+right before the reboot is missed then."""
 PIECE = b"\0" * 65536
 STEPS_S = (-86400, -3600, -60, -5, 5, 60, 3600, 86400)
 
@@ -29,7 +32,8 @@ class NodeFaults:
 
     def __init__(self, cluster: SoakCluster, hogs: int) -> None:
         self.restarts: list[tuple[str, float]] = []
-        """Of slurmctld, or of which node's slurmd, and when each began; reboots are among them."""
+        """Of slurmctld, or of which node's slurmd, and when each began."""
+        self.reboots: list[tuple[str, float]] = []
         self._cluster = cluster
         self._hogs = hogs
 
@@ -113,8 +117,8 @@ class NodeFaults:
     def _reboot(self, fault: Fault) -> Struck:
         """End all that runs on the node, empty its /run, and boot it with another boot id."""
         cluster, node = self._cluster, fault.node
-        self.restarts.append((node, now()))
-        with cluster.supervision:
+        self.reboots.append((node, now()))
+        with cluster.supervision[node]:
             cluster.slurm.kill_slurmd(node)
             cluster.slurm.kill_agent(node)
             while pids := cluster.processes_of(node):
@@ -123,6 +127,7 @@ class NodeFaults:
                         os.kill(pid, 9)
                 time.sleep(0.05)
             cluster.begin_boot(node)
+            time.sleep(BOOT_S)
             cluster.slurm.start_agents(node)
             cluster.slurm.restart_slurmd(node, rebooted=True)
         return nothing_to_undo
