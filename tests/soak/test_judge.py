@@ -15,6 +15,7 @@ from canhazgpu_soak.judge import (
     TWO_HOLDERS,
     Evidence,
     Promises,
+    by_the_stores_clock,
     judge,
     lost_launches,
 )
@@ -100,6 +101,13 @@ def test_a_run_asked_when_its_command_began() -> None:
     before, after = (Rogue("n1", "GPU-b", at, 130.0) for at in (104.0, 106.0))
     assert kinds(holders=[RUN], requests=[RUN_REQUEST], rogues=[before]) == [ON_A_ROGUE]
     assert kinds(holders=[RUN], requests=[RUN_REQUEST], rogues=[after]) == []
+
+
+def test_a_reservation_by_hand_ends_by_the_stores_clock() -> None:
+    by_hand = replace(RUN, kind="reserve", owner="reserve:3", key="reserve:3")
+    steps = [(105.0, 3600.0), (112.0, 5.0), (113.0, -3600.0), (114.0, 3600.0), (130.0, 60.0)]
+    assert by_the_stores_clock([by_hand, RUN], steps) == [replace(by_hand, last_seen=114.0), RUN]
+    assert by_the_stores_clock([by_hand], steps[1:2]) == [replace(by_hand, last_seen=115.0)]
 
 
 def answer(at: float, key: str, state: str = "reserved") -> Answer:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from canhazgpu_soak.records import (
     AVAILABLE,
@@ -80,6 +80,24 @@ def judge(evidence: Evidence, promises: Promises) -> list[Finding]:
         *failed_commands(evidence.requests),
     ]
     return sorted(found, key=lambda one: one.at)
+
+
+def by_the_stores_clock(
+    holders: Iterable[Holder], steps: Sequence[tuple[float, float]]
+) -> list[Holder]:
+    """Return the holders, whose reservations by hand end sooner where that clock was set forward.
+
+    The end of such a reservation is a time of day by the store's clock, which everybody sees.
+    `steps` are when it was set, in order, and by how many seconds.
+    """
+    return [_ended_by_steps(one, steps) if one.kind == RESERVE else one for one in holders]
+
+
+def _ended_by_steps(holder: Holder, steps: Sequence[tuple[float, float]]) -> Holder:
+    for at, step_s in steps:
+        if holder.began <= at < holder.last_seen and step_s > 0:
+            holder = replace(holder, last_seen=max(at, holder.last_seen - step_s))
+    return holder
 
 
 def two_holders(holders: Iterable[Holder]) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ from canhazgpu_soak.judge import (
     Evidence,
     Finding,
     Promises,
+    by_the_stores_clock,
     judge,
     lost_launches,
 )
@@ -218,7 +219,7 @@ class Session:
         cluster = self._cluster
         tasks = read_holders(cluster.notes, cluster.gpus)
         return Evidence(
-            [*tasks, *self._commands.reservations],
+            by_the_stores_clock([*tasks, *self._commands.reservations], self._of_nodes.store_steps),
             self._rogues.seen,
             [*parse_hook_runs(cluster.lines("hooks")), *self._observer.running],
             self._commands.requests,

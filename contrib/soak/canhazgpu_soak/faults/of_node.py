@@ -34,6 +34,8 @@ class NodeFaults:
         self.restarts: list[tuple[str, float]] = []
         """Of slurmctld, or of which node's slurmd, and when each began."""
         self.reboots: list[tuple[str, float]] = []
+        self.store_steps: list[tuple[float, float]] = []
+        """When the store's clock was set forward, and by how much."""
         self._cluster = cluster
         self._hogs = hogs
 
@@ -81,11 +83,16 @@ class NodeFaults:
         return lambda: clock.set(0)
 
     def _step_stores_clock(self, fault: Fault) -> Struck:
-        store = self._cluster.store
-        if store.set_clock(_step_s(fault)):
-            return lambda: store.set_clock(0)
+        store, step_s = self._cluster.store, _step_s(fault)
+        self.store_steps.append((now(), step_s))
+        if store.set_clock(step_s):
+            return lambda: self._set_clock_back(-step_s)
         store.set_clock(0)
         return None
+
+    def _set_clock_back(self, step_s: float) -> None:
+        self.store_steps.append((now(), step_s))
+        self._cluster.store.set_clock(0)
 
     def _starve(self, fault: Fault) -> Struck:
         busy = ["/usr/bin/timeout", f"{fault.lasts_s:.1f}", "/bin/sh", "-c", "while :; do :; done"]
