@@ -59,7 +59,9 @@ def main() -> int:
     os.umask(0o022)  # ordinary users have to read what is installed
     for number in ENDING_SIGNALS:
         signal.signal(number, interrupt)
-    cluster = SoakCluster(options.venv.absolute(), options.store, options.weaken)
+    cluster = SoakCluster(
+        options.venv.absolute(), options.store, options.weaken, has_hooks=not options.empty_hooks
+    )
     try:
         return soak(cluster, options)
     except KeyboardInterrupt:
@@ -100,6 +102,9 @@ def enter_own_mounts() -> None:
 
 
 def interrupt(_number: int, _frame: FrameType | None) -> None:
+    """End everything, once: a second signal would leave things behind."""
+    for number in ENDING_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
@@ -119,6 +124,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--starved", action="store_true", help="take the CPU for half of the time")
     parser.add_argument(
         "--weaken", default="strong", help="what noting_agent.py takes out, to see that it is found"
+    )
+    parser.add_argument(
+        "--empty-hooks", action="store_true", help="the same jobs and faults without canhazgpu"
     )
     parser.add_argument("--only", action="append", help="a kind of faults, and no others")
     parser.add_argument("--keep-logs", type=Path, help="a directory for all logs and records")

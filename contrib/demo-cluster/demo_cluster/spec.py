@@ -43,8 +43,8 @@ class ClusterSpec:
     `slurm_conf_extra`, `gres_conf_extra` and `cgroup_conf_extra` are appended as they are.
     `node_agent` is the command of a program that each node has, with its SLURMD_NODENAME: it runs
     from before slurmd, which waits for its READY=1 (sd_notify(3)), until after slurmd has ended.
-    `node_mounts` are files or directories, each with the path at which slurmd, its hooks, its jobs and
-    the agent of a node see it instead of the host's own; ``%n`` in it stands for the node's name.
+    `node_mounts` are pairs: a path, and the file or directory that slurmd, its hooks, its jobs and
+    the agent of a node see there instead of the host's own; ``%n`` in it is the node's name.
     With `host_cgroups` Slurm's control groups lie where they do on a host with one Slurm; the names
     of the nodes must then be used by no other cluster on the host.
     """

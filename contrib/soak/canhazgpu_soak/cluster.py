@@ -102,8 +102,12 @@ class SoakCluster:
     to have a mount namespace of its own, in which they end with it.
     """
 
-    def __init__(self, venv: Path, store: str, weakness: str = "strong") -> None:
+    def __init__(
+        self, venv: Path, store: str, weakness: str = "strong", *, has_hooks: bool = True
+    ) -> None:
         self._weakness = weakness
+        self.has_hooks = has_hooks
+        """Without them Slurm has none of canhazgpu's, and its nodes have no agents."""
         self.root = new_directory()
         self.supervision = {node: threading.Lock() for node in SPEC.node_names()}
         """Held by whoever starts a node's agent, and by a node that does not run."""
@@ -148,7 +152,9 @@ class SoakCluster:
             self._mount_state(node)
             self.begin_boot(node)
         self.store.start()
-        self.slurm = PrivateSlurm(self.root / "slurm", self._installed())
+        self.slurm = PrivateSlurm(
+            self.root / "slurm", self._installed() if self.has_hooks else self._with_empty_hooks()
+        )
         self.slurm.start()
 
     def close(self) -> None:
@@ -216,6 +222,21 @@ class SoakCluster:
         for node in SPEC.node_specs():
             made = state.add_node(node.name, gpus=GPUS_PER_NODE, minors=node.minors)
             self.gpus[node.name] = [gpu.uuid for gpu in made.gpus]
+
+    def _with_empty_hooks(self) -> ClusterSpec:
+        scripts = {}
+        for hook in ("prolog", "epilog"):
+            scripts[hook] = self.root / f"{hook}.sh"
+            scripts[hook].write_text(HOOK.format(hook=hook, root=self.root, program="/bin/true"))
+            scripts[hook].chmod(0o755)
+        return replace(
+            SPEC,
+            prolog=scripts["prolog"],
+            epilog=scripts["epilog"],
+            health_check_program=Path("/bin/true"),
+            health_check_interval_s=HEALTH_CHECK_S,
+            node_mounts=((BOOT_ID, f"{self.root}/boots/%n"),),
+        )
 
     def _installed(self) -> ClusterSpec:
         """Install canhazgpu's hooks; return the cluster that has them."""

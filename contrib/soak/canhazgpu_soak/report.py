@@ -50,6 +50,7 @@ class Outcome:
     missed: Mapping[str, int] = field(default_factory=dict)
     """Faults that found nothing to strike."""
     rogues: Mapping[str, int] = field(default_factory=dict)
+    has_hooks: bool = True
 
     @property
     def holds(self) -> bool:
@@ -67,7 +68,7 @@ def table(outcome: Outcome) -> str:
         _row(("planned, but nothing was there to strike", sum(outcome.missed.values()))),
         _heading("load"),
         *map(_row, _load(outcome).items()),
-        _heading("must be 0"),
+        _heading("must be 0" if outcome.has_hooks else "with empty hooks, by Slurm alone"),
         *(_row((kind, counts[kind])) for kind in VIOLATIONS),
     ]
     return "\n".join([*rows, "", _verdict(outcome)])
@@ -104,6 +105,8 @@ def _longest_after_s(evidence: Evidence) -> float:
 
 
 def _verdict(outcome: Outcome) -> str:
+    if not outcome.has_hooks and not outcome.findings:
+        return "Slurm drained no node, and no job hung."
     if outcome.holds:
         return "All promises were kept."
     if not outcome.findings:

@@ -15,7 +15,7 @@ from canhazgpu_soak.commands import Commands
 from canhazgpu_soak.faults.injection import Faults, Maker
 from canhazgpu_soak.faults.of_node import NodeFaults
 from canhazgpu_soak.faults.of_processes import ProcessFaults
-from canhazgpu_soak.faults.plan import TAMPERED, plan_faults
+from canhazgpu_soak.faults.plan import HOGS, TAMPERED, plan_faults
 from canhazgpu_soak.judge import (
     LONGEST_PROLOG_S,
     Evidence,
@@ -85,7 +85,9 @@ class Session:
         plan = plan_faults(self._seed, self._length_s, cluster.nodes, kinds, starved=self._starved)
         load = [one.live for one in self._users] + [self._rogues.live]
         load.append(lambda stop: self._faults.run(plan, stop))
-        observers = [self._observer.ask, self._observer.administer, self._observer.supervise]
+        observers = [self._observer.administer]
+        if cluster.has_hooks:
+            observers += [self._observer.ask, self._observer.supervise]
         try:
             watching = [self._start(one, self._all_ends) for one in observers]
             loading = [self._start(one, self._load_ends) for one in load]
@@ -111,6 +113,8 @@ class Session:
         }
         makers = {**self._of_processes.makers(), **self._of_nodes.makers(), **of_store}
         slow = self._of_nodes.slow_makers()
+        if not self._cluster.has_hooks:
+            return Faults(self._cluster, {HOGS: makers[HOGS]}, slow)
         slow |= {kind: makers.pop(kind) for kind in (FAILED_OVER, FULL, PUT_BACK) if kind in makers}
         return Faults(self._cluster, makers, slow)
 
@@ -176,7 +180,7 @@ class Session:
     def _left(self) -> list[str]:
         """What keeps GPUs from being free."""
         left = []
-        for node in self._cluster.nodes:
+        for node in self._cluster.nodes if self._cluster.has_hooks else ():
             answer = self._observer.status(node)
             if answer is None:
                 left.append(f"{node} does not answer")
@@ -191,7 +195,8 @@ class Session:
 
     def _outcome(self, findings: list[Finding]) -> Outcome:
         evidence = self._evidence()
-        findings += judge(evidence, Promises())
+        if self._cluster.has_hooks:
+            findings += judge(evidence, Promises())
         findings += [Finding(DRAINED, now(), one) for one in self._observer.drained]
         findings += self._log_tracebacks()
         for node, started in self._observer.agents_started.items():
@@ -213,6 +218,7 @@ class Session:
             len(self._lost),
             missed=dict(sorted(self._faults.missed.items())),
             rogues=self._rogues.kinds,
+            has_hooks=self._cluster.has_hooks,
         )
 
     def _evidence(self) -> Evidence:

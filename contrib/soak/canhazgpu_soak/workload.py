@@ -149,7 +149,7 @@ class User:
             except Exception as exc:
                 self._errors.append(exc)  # it ends the soak
 
-        if len(self._threads) < MAX_COMMANDS:
+        if self._cluster.has_hooks and len(self._threads) < MAX_COMMANDS:
             self._threads.append(threading.Thread(target=guarded))
             self._threads[-1].start()
 

@@ -135,7 +135,8 @@ class NodeFaults:
                 time.sleep(0.05)
             cluster.begin_boot(node)
             time.sleep(BOOT_S)
-            cluster.slurm.start_agents(node)
+            if cluster.has_hooks:
+                cluster.slurm.start_agents(node)
             cluster.slurm.restart_slurmd(node, rebooted=True)
         return nothing_to_undo
 
