@@ -170,6 +170,17 @@ def test_a_launch_that_slurmd_lost_is_told_from_a_job_that_hangs() -> None:
     assert lost_launches(hung, ran, [], [("n1", 171.0)]) == hung[:2]
 
 
+def test_a_launch_may_be_lost_before_any_prolog() -> None:
+    hooks = [
+        HookRun("prolog", "n1", "1", 50.0),
+        HookRun("epilog", "n1", "1", 60.0),
+        *(HookRun("running", "", "1", at) for at in (55.0, 100.0, 102.0)),
+    ]
+    hung = ["1 RUNNING Prolog"]
+    assert lost_launches(hung, Evidence(hooks=hooks), [("n2", 101.0)]) == hung
+    assert lost_launches(hung, Evidence(hooks=hooks), [("n2", 99.0), ("n1", 61.0)]) == []
+
+
 def test_a_job_that_slurm_runs_may_have_its_gpus() -> None:
     running = HookRun("running", "", "1", 170.0)
     assert kinds(holders=[JOB], hooks=[running], answers=[answer(171.0, "job:1")]) == []

@@ -14,7 +14,7 @@ JOB, RUN, RESERVE = "job", "run", "reserve"
 NOTE = "soak "
 """Begins the note of each run and reservation of the soak; its number follows."""
 AVAILABLE = "available"
-PROLOG, RUNNING = "prolog", "running"
+PROLOG, EPILOG, RUNNING = "prolog", "epilog", "running"
 
 
 @dataclass(frozen=True, slots=True)
