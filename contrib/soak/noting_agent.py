@@ -8,7 +8,7 @@ No task can tell when this was, and a judge has to know. To try the judge, it ca
 
 ``slow-book``       some readers of the node's book take half a second before they write it
 ``no-lock``         and nobody else is kept from it meanwhile
-``slow-grant``      between the first look and the grant a second passes
+``slow-grant``      between the first look and the grant two seconds pass
 ``no-second-look``  and whatever the second look sees is taken for nothing
 """
 
@@ -30,7 +30,7 @@ from canhazgpu.ledger.local.book.book_file import BookFile
 from canhazgpu.ledger.values import Claim
 
 NOTE = "soak "
-SLOW_PART, SLOW_BOOK_S, SLOW_GRANT_S = 0.3, 0.5, 1.0
+SLOW_PART, SLOW_BOOK_S, SLOW_GRANT_S = 0.3, 0.5, 2.0
 
 
 def note_looks(path: str) -> None:

@@ -27,6 +27,7 @@ sys.dont_write_bytecode = True
 
 from canhazgpu_soak.cluster import STORES, SoakCluster  # noqa: E402 - where it lies is known only now
 from canhazgpu_soak.report import table  # noqa: E402
+from canhazgpu_soak.rogues import MEAN_PAUSE_S  # noqa: E402
 from canhazgpu_soak.session import Session  # noqa: E402
 from demo_cluster import DemoClusterError, missing_requirements  # noqa: E402
 
@@ -82,7 +83,13 @@ def soak(cluster: SoakCluster, options: argparse.Namespace) -> int:
     hogs = round(options.hogs_per_core * (os.cpu_count() or 1))
     length_s = options.minutes * 60
     session = Session(
-        cluster, options.seed, length_s, hogs, only=options.only, starved=options.starved
+        cluster,
+        options.seed,
+        length_s,
+        hogs,
+        only=options.only,
+        starved=options.starved,
+        rogue_pause_s=options.rogue_every,
     )
     try:
         cluster.boot()
@@ -127,6 +134,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--empty-hooks", action="store_true", help="the same jobs and faults without canhazgpu"
+    )
+    parser.add_argument(
+        "--rogue-every", type=float, default=MEAN_PAUSE_S, help="seconds, on average (%(default)g)"
     )
     parser.add_argument("--only", action="append", help="a kind of faults, and no others")
     parser.add_argument("--keep-logs", type=Path, help="a directory for all logs and records")

@@ -16,7 +16,8 @@ from canhazgpu_soak.records import Rogue
 from demo_cluster.host.user_commands import popen_as
 
 MEAN_PAUSE_S = 4.0
-LONGEST_S = 25.0
+LONGEST_PAUSES = 6.25
+"""So many pauses is the longest that one stays: where they come more often, they stay less long."""
 MEMORY_MB, LITTLE_MEMORY_MB = 3000, 700
 """Above `validation.memory_threshold_mb`, and below it."""
 LITTLE, MOVING = 0.25, 0.25
@@ -26,19 +27,20 @@ LITTLE, MOVING = 0.25, 0.25
 class Rogues:
     """A user whose programs take GPUs without asking."""
 
-    def __init__(self, seed: str, cluster: SoakCluster) -> None:
+    def __init__(self, seed: str, cluster: SoakCluster, pause_s: float = MEAN_PAUSE_S) -> None:
         self.seen: list[Rogue] = []
         self.kinds: Counter[str] = Counter()
         self._cluster = cluster
+        self._pause_s = pause_s
         self._rng = random.Random(f"{seed}/rogues")  # noqa: S311 - it has to be repeatable
 
     def live(self, stop: threading.Event) -> None:
         """Start one after another until `stop`, then end all."""
         threads = []
-        while not stop.wait(self._rng.expovariate(1 / MEAN_PAUSE_S)):
+        while not stop.wait(self._rng.expovariate(1 / self._pause_s)):
             node = self._rng.choice(self._cluster.nodes)
             gpus = self._rng.sample(self._cluster.gpus[node], 2)
-            stays_s = self._rng.uniform(1, LONGEST_S)
+            stays_s = self._rng.uniform(1, LONGEST_PAUSES * self._pause_s)
             memory_mb = LITTLE_MEMORY_MB if self._rng.random() < LITTLE else MEMORY_MB
             gpus = gpus if self._rng.random() < MOVING else gpus[:1]
             one = threading.Thread(target=self._stay, args=(node, gpus, memory_mb, stays_s, stop))

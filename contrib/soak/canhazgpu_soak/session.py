@@ -35,7 +35,7 @@ from canhazgpu_soak.report import (
     NOT_FREE,
     Outcome,
 )
-from canhazgpu_soak.rogues import Rogues
+from canhazgpu_soak.rogues import MEAN_PAUSE_S, Rogues
 from canhazgpu_soak.stores.port import FAILED_OVER, FULL, PUT_BACK
 from canhazgpu_soak.workload import User
 
@@ -58,6 +58,7 @@ class Session:
         *,
         only: Collection[str] | None = None,
         starved: bool = False,
+        rogue_pause_s: float = MEAN_PAUSE_S,
     ) -> None:
         self._cluster = cluster
         self._seed = seed
@@ -69,7 +70,7 @@ class Session:
         self._of_nodes = NodeFaults(cluster, hogs)
         self._faults = self._all_faults()
         self._observer = Observer(cluster)
-        self._rogues = Rogues(seed, cluster)
+        self._rogues = Rogues(seed, cluster, rogue_pause_s)
         self._users: list[User] = []
         self._errors: list[Exception] = []
         self._lost: list[str] = []
