@@ -11,7 +11,9 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from operator import attrgetter, ge, gt, le, lt
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
+
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     from dataclasses import dataclass as dataclass  # noqa: PLC0414 - for those who import it
@@ -68,6 +70,33 @@ def _init(owner: type, fields: Sequence[dataclasses.Field[Any]]) -> Callable[...
     made: Callable[..., None] = scope["__init__"]
     made.__qualname__ = f"{owner.__qualname__}.__init__"
     return made
+
+
+def quick_constructor(owner: type[T]) -> Callable[..., T]:
+    """Return what makes objects of such a class in a third of the time, for those who make many.
+
+    It takes what the class takes. The class has no `__post_init__` and no default factories. The
+    object is filled while it is of a class that allows it, and made one of the frozen class then.
+    """
+    names = [one.name for one in dataclasses.fields(cast(Any, owner))]
+    scope: dict[str, Any] = {
+        "_new": object.__new__,
+        "_open": type(f"_Open{owner.__name__}", (), {"__slots__": tuple(names)}),
+        "_frozen": owner,
+    }
+    parameters = []
+    for field in dataclasses.fields(cast(Any, owner)):
+        parameter = field.name
+        if field.default is not dataclasses.MISSING:
+            scope[f"_default_{parameter}"] = field.default
+            parameter = f"{parameter}=_default_{parameter}"
+        elif field.default_factory is not dataclasses.MISSING:
+            raise TypeError(f"{owner.__name__}.{field.name} has a default factory")
+        parameters.append(parameter)
+    lines = [f"made.{name} = {name}" for name in names]
+    body = "\n ".join(["made = _new(_open)", *lines, "made.__class__ = _frozen", "return made"])
+    exec(f"def make({', '.join(parameters)}):\n {body}", scope)  # noqa: S102 - names of fields
+    return cast(Callable[..., T], scope["make"])
 
 
 def _getter(names: Iterable[str]) -> Callable[[Any], Any]:

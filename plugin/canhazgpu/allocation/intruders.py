@@ -30,6 +30,9 @@ class OtherProcesses:
     below_threshold: tuple[GpuProcess, ...] = ()
 
 
+NO_OTHERS = OtherProcesses()
+
+
 def is_mps_server_of(claims: Sequence[Claim], process: GpuProcess) -> bool:
     """Tell whether the process is the MPS server of a GPU that these claims share.
 
@@ -51,6 +54,8 @@ def other_processes(
     pid_namespace: PidNamespace,
 ) -> OtherProcesses:
     """Sort the processes of a GPU that these claims hold; ignored processes are left out."""
+    if all([any([covers(claim, one, pid_namespace) for claim in claims]) for one in processes]):
+        return NO_OTHERS
     uncovered = [
         one
         for one in policy.counted_processes(tuple(processes))

@@ -10,9 +10,12 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from canhazgpu.gpu.scan import Scan
+from canhazgpu.gpu.scan import GpuReading, Scan
 
 MAX_PERCENT = 100
+BRIEF_FORM = 1
+MAX_BRIEF_BYTES = 8192
+"""A scan whose brief form is longer has none: whoever asks for it reads the scan."""
 
 
 def supplement_to_json(scan: Scan) -> str:
@@ -24,6 +27,34 @@ def supplement_to_json(scan: Scan) -> str:
     }
     data = {"started_at": scan.started_at, "utilization_percent": utilization}
     return json.dumps(data, separators=(",", ":"))
+
+
+def brief_to_json(scan: Scan) -> str:
+    """Return the brief form, which `canhazgpu.gpu.scan_brief` reads; "" where it would be long."""
+    names = list(dict.fromkeys(gpu.name for gpu in scan.gpus))
+    data = {
+        "form": BRIEF_FORM,
+        "fault": scan.fault,
+        "source": scan.source,
+        "names": names,
+        "gpus": [_brief_row(gpu, names) for gpu in scan.gpus],
+    }
+    text = json.dumps(data, separators=(",", ":"))
+    return text if len(text) <= MAX_BRIEF_BYTES else ""
+
+
+def _brief_row(gpu: GpuReading, names: list[str]) -> list[object]:
+    processes = [
+        (
+            *(one.pid, one.uid, one.user, one.name, one.memory_mb),
+            *(one.model, one.job, one.ancestors, int(one.is_mps_server)),
+        )
+        for one in gpu.processes
+    ]
+    row: list[object] = [gpu.uuid, gpu.index, names.index(gpu.name)]
+    row += [gpu.memory_used_mb, gpu.memory_total_mb, processes]
+    rare = (gpu.fault, gpu.mig_index, gpu.parent_uuid)
+    return row if rare == (None, None, None) else [*row, *rare]
 
 
 def with_supplement(scan: Scan, text: str | bytes | None) -> Scan:

@@ -79,6 +79,9 @@ def judge_usage(reading: GpuReading, policy: UsagePolicy) -> Usage:
     """
     if reading.fault is not None or not reading.uuid or _has_impossible_values(reading):
         return Usage.UNKNOWN
+    if not reading.processes:
+        used = reading.memory_used_mb or 0
+        return Usage.IN_USE if used > policy.memory_threshold_mb else Usage.FREE
     counting = policy.counted_processes(reading.processes)
     if policy.is_use(counting):
         return Usage.IN_USE

@@ -30,7 +30,8 @@ def node_summaries(adapters: Adapters) -> tuple[NodeSummary, ...]:
     policy = usage_policy(config.validation)
     return tuple(
         NodeSummary(node_status(view, policy), len(current_waiters(view)))
-        for view in adapters.reader(config).read_nodes()
+        for page in adapters.reader(config).read_node_pages(brief_above=0)
+        for view in page
     )
 
 

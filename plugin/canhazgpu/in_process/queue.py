@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 def read_queues(adapters: Adapters, request: QueueRequest) -> tuple[NodeQueue, ...]:
     """See `NodeService.queue`."""
     config = adapters.effective_config().config
-    views = adapters.reader(config).read_nodes(tuple(dict.fromkeys(request.nodes)) or None)
+    pages = adapters.reader(config).read_node_pages(
+        tuple(dict.fromkeys(request.nodes)) or None, brief_above=0
+    )
+    views = [view for page in pages for view in page]
     for view in views if request.nodes else ():
         refuse_unknown_node(view)
     return tuple(

@@ -180,15 +180,39 @@ class StatusReader:
             return self._views_from(self._open_store())
 
     def _views_from(self, ledger: Ledger) -> dict[str, NodeView]:
+        nodes = self._requested_nodes or None
         try:
-            views = {view.node: view for view in ledger.read_nodes(self._requested_nodes or None)}
-            if self._local and not self._requested_nodes and self._local not in views:
+            if self._request.brief_above is None and self._request.shown is None:
+                views = {view.node: view for view in ledger.read_nodes(nodes)}
+            else:
+                views = self._views_in_parts(ledger)
+            if self._local and not nodes and self._local not in views:
                 views |= {view.node: view for view in ledger.read_nodes([self._local])}
         except StoreError:
             # The next read connects anew: another Redis server may have taken over.
             self._store = self._ledger = None
             raise
         return views
+
+    def _views_in_parts(self, ledger: Ledger) -> dict[str, NodeView]:
+        """Return the views, in full of this node and of those that the request shows."""
+        brief_above, shown = self._request.brief_above, self._request.shown
+        pages = self._open_store().read_node_pages(
+            self._requested_nodes or None, brief_above=brief_above or 0
+        )
+        views = {view.node: view for page in pages for view in page}
+        needed = {self._local} & views.keys()
+        if shown is not None and brief_above is None:
+            brief = [view for view in views.values() if view.is_brief]
+            needed.update(one.node for one in shown.apply(map(self._judged, brief)))
+        if needed:
+            views |= {view.node: view for view in ledger.read_nodes(sorted(needed))}
+        return views
+
+    def _judged(self, view: NodeView) -> NodeStatus:
+        from canhazgpu.status.node_status import node_status  # noqa: PLC0415 - rarely needed so early
+
+        return node_status(view, usage_policy(self._config.validation))
 
     def _open_ledger(self) -> Ledger:
         if not self._local:
@@ -210,7 +234,8 @@ class StatusReader:
             if name != self._local and not views[name].is_known:
                 from canhazgpu.status.suggestion import closest  # noqa: PLC0415 - only for the error
 
-                known = [view.node for view in self._open_store().read_nodes()]
+                pages = self._open_store().read_node_pages(brief_above=0)
+                known = [view.node for page in pages for view in page]
                 meant = f" {closest(name, known)}".rstrip()
                 raise InputError(
                     f"the ledger knows no node {name!r};{meant}"
@@ -220,11 +245,13 @@ class StatusReader:
     def _with_job_info(self, views: dict[str, NodeView]) -> dict[str, NodeView]:
         from canhazgpu.status.scheduler_jobs import incomplete_jobs, with_job_info  # noqa: PLC0415 - as above
 
-        job_ids = incomplete_jobs(views.values(), SCHEDULER)
+        # No name is shown of a job whose node is shown in brief.
+        full = {name: view for name, view in views.items() if not view.is_brief}
+        job_ids = incomplete_jobs(full.values(), SCHEDULER)
         if not job_ids:
             return views
         facts = self._adapters.job_lookup(self._config.slurm, self._adapters.environ).jobs(job_ids)
-        return {name: with_job_info(view, facts, SCHEDULER) for name, view in views.items()}
+        return views | {name: with_job_info(view, facts, SCHEDULER) for name, view in full.items()}
 
     def _with_scan(
         self,

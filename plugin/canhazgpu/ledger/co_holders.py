@@ -58,6 +58,11 @@ def change_holders(
 
 def without_expired(reservations: Reservations, now: float) -> dict[str, Reservation]:
     """Return the reservations that have not expired at `now`, seconds since the epoch."""
+    if all(
+        not one.co_holders and (one.expires_at is None or one.expires_at > now)
+        for one in reservations.values()
+    ):
+        return dict(reservations)
     return select_holders(reservations, lambda one: one.expires_at is None or one.expires_at > now)
 
 

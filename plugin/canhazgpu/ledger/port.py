@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import Protocol
 
@@ -270,4 +270,15 @@ class Ledger(Protocol):
 
     def read_nodes(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
         """Return the given nodes, or all listed nodes, sorted by name."""
+        ...
+
+    def read_node_pages(
+        self, nodes: Sequence[str] | None = None, *, brief_above: int | None = None
+    ) -> Iterator[list[NodeView]]:
+        """Yield the same nodes as `read_nodes`, in the same order, some at a time.
+
+        Where there are more than `brief_above`, a view may be brief (`NodeView.is_brief`). It has
+        every change of reservations, quarantines and the queue. Of a node that a former release
+        serves now, its scan may be up to ten minutes older than the last one.
+        """
         ...

@@ -92,6 +92,14 @@ def reservation_from_json(gpu: str, text: str) -> Reservation:
     """
     try:
         data = json.loads(text)
+    except RECORD_ERRORS:
+        data = None
+    return reservation_from_value(gpu, data)
+
+
+def reservation_from_value(gpu: str, data: Any) -> Reservation:
+    """Return the reservation of a record that was parsed; see `reservation_from_json`."""
+    try:
         if data["owner"] != SHARED_OWNER:
             return _reservation_from_dict(gpu, data)
         holders = [_reservation_from_dict(gpu, one) for one in data["holders"]]
@@ -139,6 +147,14 @@ def quarantine_from_json(gpu: str, text: str) -> Quarantine:
     """Return the quarantine recorded for a GPU; an unreadable record still quarantines it."""
     try:
         data = json.loads(text)
+    except RECORD_ERRORS:
+        data = None
+    return quarantine_from_value(gpu, data)
+
+
+def quarantine_from_value(gpu: str, data: Any) -> Quarantine:
+    """Return the quarantine of a record that was parsed; see `quarantine_from_json`."""
+    try:
         reason, since = _text(data["reason"]), seconds_of(data, "since_ms")
         if since is None:
             raise ValueError("a quarantine has a time")

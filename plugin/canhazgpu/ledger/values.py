@@ -259,7 +259,9 @@ class NodeView:
     `scanned_at` its time; both are None if the node never published one. `most_gpus` are the GPUs
     of the last published scan with most of them, UUID to index; MIG instances are no GPUs there.
     `partitions` are the scheduler's partitions of the node as it published them at `partitions_at`;
-    None where it never did.
+    None where it never did. A view that `is_brief` has what tells each GPU's state: the scan lacks
+    health and utilization, heartbeats and idle times may be older, and `released_at` is that of
+    GPUs which nobody holds.
     """
 
     node: str
@@ -273,6 +275,7 @@ class NodeView:
     most_gpus: Mapping[str, int] = field(default_factory=dict)
     partitions: tuple[str, ...] | None = None
     partitions_at: float | None = None
+    is_brief: bool = False
 
     @property
     def known_gpus(self) -> Mapping[str, int]:

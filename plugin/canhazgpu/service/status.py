@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from canhazgpu.errors import NodeStateError, StoreError
     from canhazgpu.people.revocations import Revocation
     from canhazgpu.status.node_status import NodeStatus
+    from canhazgpu.status.status_filter import StatusFilter
     from canhazgpu.status.user_filter import User
 
 
@@ -19,12 +20,18 @@ class StatusRequest:
     `memory_threshold_mb` replaces the configured threshold, None keeps it. With `names_caller` the
     answer names the caller. With `revocations` it has the caller's reservations that others have
     released recently.
+
+    What few need is read for few: where more than `brief_above` nodes are read, a node may lack
+    what does not tell the states of its GPUs (see `NodeView.is_brief`), None for never. Of nodes
+    that the filter `shown` does not show, it may be lacking in any case.
     """
 
     nodes: tuple[str, ...] = ()
     memory_threshold_mb: int | None = None
     names_caller: bool = False
     revocations: bool = False
+    brief_above: int | None = None
+    shown: StatusFilter | None = None
 
 
 @dataclass(frozen=True, slots=True)

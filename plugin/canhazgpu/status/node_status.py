@@ -7,10 +7,11 @@ or if it was in use in a scan older than its release. A GPU that only the ledger
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from canhazgpu.allocation.coverage import ANY_PID_NAMESPACE, PidNamespace
-from canhazgpu.allocation.intruders import OtherProcesses, other_processes
+from canhazgpu.allocation.intruders import NO_OTHERS, OtherProcesses, other_processes
+from canhazgpu.frozen_dataclass import dataclass, quick_constructor
 from canhazgpu.gpu.health import with_known_uuids
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
 from canhazgpu.gpu.usage import GpuState, Usage, UsagePolicy, gpu_state, judge_usage
@@ -23,7 +24,6 @@ NOT_FOUND = "not found by the scan"
 NO_UUID = "its UUID cannot be read"
 IMPOSSIBLE_VALUES = "the driver reports amounts or processes that cannot be"
 SCANNED_BEFORE_RELEASE = "scanned before its release"
-NO_OTHERS = OtherProcesses()
 SCANNED_BEFORE_GRANT = "not scanned since it was reserved"
 
 
@@ -88,6 +88,9 @@ class GpuStatus:
     def models(self) -> tuple[str, ...]:
         """The models that those processes name, in order, each once."""
         return tuple(dict.fromkeys(one.model for one in self.processes if one.model))
+
+
+_new_gpu_status = quick_constructor(GpuStatus)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +223,9 @@ def _without_known_reservation(gpu: GpuStatus) -> GpuStatus:
 
 def _without_expired(view: NodeView) -> NodeView:
     """Leave out expired reservations and waiters, as the next change of the ledger will."""
-    current = current_reservations(view)
+    current, waiters = current_reservations(view), current_waiters(view)
+    if len(waiters) == len(view.queue) and current == view.reservations:
+        return view
     expired = {
         uuid: one.expires_at
         for uuid, one in view.reservations.items()
@@ -230,7 +235,7 @@ def _without_expired(view: NodeView) -> NodeView:
         view,
         reservations=current,
         released_at={**view.released_at, **expired},
-        queue=current_waiters(view),
+        queue=waiters,
     )
 
 
@@ -250,14 +255,19 @@ def _scanned_gpu_status(
         return _gpu_status(
             view, reading.uuid, Usage.UNKNOWN, reading=reading, unknown_reason=unknown_reason
         )
-    status = _gpu_status(view, reading.uuid, usage, reading=reading, unknown_reason="")
-    claims = [one.claim for one in status.reservation.holders] if status.reservation else []
-    return replace(
-        status,
-        ignored=tuple(one for one in reading.processes if policy.ignores(one)),
-        others=other_processes(claims, reading.processes, policy, pid_namespace)
-        if claims
-        else NO_OTHERS,
+    processes = reading.processes
+    if not processes:
+        return _gpu_status(view, reading.uuid, usage, reading=reading, unknown_reason="")
+    held = view.reservations.get(reading.uuid)
+    claims = [one.claim for one in held.holders] if held else []
+    return _gpu_status(
+        view,
+        reading.uuid,
+        usage,
+        reading=reading,
+        unknown_reason="",
+        ignored=tuple([one for one in processes if policy.ignores(one)]),
+        others=other_processes(claims, processes, policy, pid_namespace) if claims else NO_OTHERS,
     )
 
 
@@ -270,22 +280,29 @@ def _unscanned_gpu_status(
 
 
 def _gpu_status(
-    view: NodeView, uuid: str, usage: Usage, *, reading: GpuReading | None, unknown_reason: str
+    view: NodeView,
+    uuid: str,
+    usage: Usage,
+    *,
+    reading: GpuReading | None,
+    unknown_reason: str,
+    ignored: tuple[GpuProcess, ...] = (),
+    others: OtherProcesses = NO_OTHERS,
 ) -> GpuStatus:
     reservation = view.reservations.get(uuid)
     quarantine = view.quarantines.get(uuid)
-    return GpuStatus(
-        index=reading.index if reading else None,
-        uuid=uuid,
-        state=gpu_state(
-            usage, reserved=reservation is not None, quarantined=quarantine is not None
-        ),
-        usage=usage,
-        reading=reading,
-        reservation=reservation,
-        quarantine=quarantine,
-        released_at=view.released_at.get(uuid),
-        unknown_reason=unknown_reason,
+    return _new_gpu_status(
+        reading.index if reading else None,
+        uuid,
+        gpu_state(usage, reserved=reservation is not None, quarantined=quarantine is not None),
+        usage,
+        reading,
+        reservation,
+        quarantine,
+        view.released_at.get(uuid),
+        unknown_reason,
+        ignored,
+        others,
     )
 
 

@@ -226,8 +226,8 @@ def test_a_lost_answer_is_made_good_by_repeating(
         ledger.read_nodes()
         with restartable_server.client() as direct:
             # Otherwise the answer that is lost is that the script is not known.
-            for script in session.SCRIPT_DIRECTORY.glob("*.lua"):
-                direct.script_load(session.script_text(script.stem))
+            for script in session.script_names():
+                direct.script_load(session.script_text(script))
         proxy.lose_answers = True
         with pytest.raises(StoreError):
             reserve()
@@ -275,8 +275,8 @@ def test_what_is_repeated_after_a_lost_answer_is_done_once(
     with StoreProxy(restartable_server) as proxy:
         ledger = RedisLedger(StoreConfig(url=f"unix://{proxy.path}"), Role.WRITE)
         with restartable_server.client() as client:
-            for script in session.SCRIPT_DIRECTORY.glob("*.lua"):
-                client.script_load(session.script_text(script.stem))
+            for script in session.script_names():
+                client.script_load(session.script_text(script))
         proxy.lose_answers = True
         with pytest.raises(StoreError):
             operation(ledger)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -110,6 +110,11 @@ class MemoryLedger:
             raise self.error
         names = sorted(self.views if nodes is None else nodes)
         return [self.views.get(name, NodeView(name, NOW, None, None)) for name in names]
+
+    def read_node_pages(
+        self, nodes: Sequence[str] | None = None, *, brief_above: int | None = None
+    ) -> Iterator[list[NodeView]]:
+        yield self.read_nodes(nodes)
 
     def release(
         self, node: str, owner: str, reason: str, gpus: Sequence[str] = (), by: str = ""

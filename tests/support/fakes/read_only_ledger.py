@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,11 @@ class FakeLedger:
             raise self.error
         names = sorted(self._views if nodes is None else nodes)
         return [self._views.get(name, NodeView(name, NOW, None, None)) for name in names]
+
+    def read_node_pages(
+        self, nodes: Sequence[str] | None = None, *, brief_above: int | None = None
+    ) -> Iterator[list[NodeView]]:
+        yield self.read_nodes(nodes)
 
     def history(self, node: str, since: float) -> list[Event]:
         self.events.append("history")

@@ -159,6 +159,8 @@ def status(
         options["memory_threshold"],
         names_caller=renderer.mine,
         revocations=renderer.mine and not renderer.watching,
+        brief_above=renderer.brief_above(None if nodes else app.height()),
+        shown=None if renderer.mine else renderer.filter,
     )
     if options["frame"] is not None:
         _print_frame(app, request, renderer, options["frame"])

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
+from canhazgpu.gpu.usage import GpuState
+
 if TYPE_CHECKING:
     from canhazgpu.people.revocations import Revocation
     from canhazgpu.service.status import StatusAnswer
@@ -55,6 +57,22 @@ class StatusRenderer:
         if self.summary is not None:
             return self.summary
         return height is not None and not self.wide and self.tables_height(answer) > height
+
+    def brief_above(self, height: int | None) -> int | None:
+        """Return above how many nodes `StatusRequest.brief_above` suffices; None: for no number.
+
+        The summary, and the tables of GPUs that nobody holds, show the same by brief views. A
+        terminal of `height` lines has no room for the tables of more nodes than a quarter of that.
+        """
+        if self.mine or self.watching:
+            return None
+        if self.summary:
+            return 0
+        if self.as_json or self.wide:
+            return None
+        if self.filter is None:
+            return None if height is None or self.summary is False else height // 4 + 1
+        return 0 if self.filter.states and GpuState.RESERVED not in self.filter.states else None
 
     def tables_height(self, answer: StatusAnswer) -> int:
         """Return how many lines the tables of several nodes take; 0 for a single node."""

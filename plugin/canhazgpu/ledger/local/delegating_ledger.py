@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TypeVar
 
 from canhazgpu.ledger.journal_entries import NumberedEntry, OverruledReservation
@@ -135,3 +135,9 @@ class DelegatingLedger(ABC):
     def read_nodes(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
         """See `Ledger.read_nodes`."""
         return self.ask_store(lambda store: store.read_nodes(nodes))
+
+    def read_node_pages(
+        self, nodes: Sequence[str] | None = None, *, brief_above: int | None = None
+    ) -> Iterator[list[NodeView]]:
+        """See `Ledger.read_node_pages`; all of them are read before the first is given."""
+        yield self.read_nodes(nodes)

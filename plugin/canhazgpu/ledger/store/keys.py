@@ -2,7 +2,7 @@
 
 Each begins with ``store.prefix``, which keeps clusters on one Redis apart. The keys of a node share
 the hash tag ``{NODE}``: they are in one slot of Redis Cluster, so one script may use them together.
-The index of nodes is the only key that belongs to no node. Decision 29 lists who may write which.
+The names of the nodes and the indexes belong to no node. Decision 29 lists who may write which.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ PREFIX = DEFAULT_STORE_PREFIX
 NODES = f"{PREFIX}:nodes"
 """`nodes_key` with the default prefix."""
 
+JOBS_PER_KEY = 64
+"""Jobs whose nodes are in one key of the index: few keys, and few members in each."""
+
 _NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}")
 
 
@@ -28,7 +31,8 @@ class NodeKeys:
     ``scripts/common.lua`` describes their values. ``released`` and ``released_by`` are removed
     only when the node is forgotten. Entries of ``history`` are removed only by age. ``recorded``
     is never removed, so that no journal entry is recorded twice; ``answers`` neither, so that no
-    script that comes late makes a grant.
+    script that comes late makes a grant. ``usage``, ``head`` and
+    ``indexed`` follow from the other keys.
     """
 
     reservations: str
@@ -40,6 +44,9 @@ class NodeKeys:
     history: str
     recorded: str
     answers: str
+    usage: str
+    head: str
+    indexed: str
 
     def in_order(self) -> list[str]:
         """Return the keys in the order of the scripts."""
@@ -70,6 +77,27 @@ def is_node_name(text: str) -> bool:
 def nodes_key(prefix: str = PREFIX) -> str:
     """Return the key of the index, a Redis set: the names of all nodes that published a scan."""
     return f"{prefix}:nodes"
+
+
+def indexes_pattern(prefix: str = PREFIX) -> str:
+    """Return a glob that matches the keys of all indexes, and no other key of the ledger."""
+    return f"{prefix}:index:*"
+
+
+def jobs_index_key(job_id: int, prefix: str = PREFIX) -> str:
+    """Return the key of the set that says where the job was: members ``JOBID NODE DAY``.
+
+    All clusters' jobs of this number are in it. `JOBS_PER_KEY` numbers share a key.
+    """
+    return f"{prefix}:index:jobs:{job_id // JOBS_PER_KEY}"
+
+
+def user_index_key(uid: int, day: int, prefix: str = PREFIX) -> str:
+    """Return the key of the set of nodes where this user held or waited on a day (UTC).
+
+    `day` counts from 1970-01-01, by the store's clock.
+    """
+    return f"{prefix}:index:user:{uid}:{day}"
 
 
 def node_keys(node: str, prefix: str = PREFIX) -> NodeKeys:

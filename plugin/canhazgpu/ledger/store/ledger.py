@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from canhazgpu.errors import InputError, LimitError
 from canhazgpu.gpu.scan import scan_to_published_json, whole_gpus
-from canhazgpu.gpu.scan_supplement import supplement_to_json
+from canhazgpu.gpu.scan_supplement import brief_to_json, supplement_to_json
 from canhazgpu.ledger.duration_limit import check_duration
 from canhazgpu.ledger.journal_entries import NumberedEntry, OverruledReservation
 from canhazgpu.ledger.port import (
@@ -59,6 +59,10 @@ if TYPE_CHECKING:
     from canhazgpu.ledger.store.connect import Role
     from canhazgpu.ledger.wait_budget import WaitBudget
     from canhazgpu.node.identity import NodeIdentity
+
+
+NODES_PER_PAGE = 1000
+"""Nodes that are in memory at once while pages are read."""
 
 
 class RedisLedger:
@@ -242,6 +246,25 @@ class RedisLedger:
         self._listed = (self._listed - set(names)) | listed
         return views
 
+    def read_node_pages(
+        self, nodes: Sequence[str] | None = None, *, brief_above: int | None = None
+    ) -> Iterator[list[NodeView]]:
+        """See `Ledger.read_node_pages`."""
+        with self._session.client() as client:
+            names = sorted(read_node_names(client, self._prefix) if nodes is None else nodes)
+        brief = brief_above is not None and len(names) > brief_above
+        for first in range(0, len(names), NODES_PER_PAGE):
+            some = names[first : first + NODES_PER_PAGE]
+            yield self._read_brief(some) if brief else self.read_nodes(some)
+
+    def _read_brief(self, nodes: Sequence[str]) -> list[NodeView]:
+        from canhazgpu.ledger.store.node_heads import read_brief_views  # noqa: PLC0415 - no hook reads heads
+
+        with self._session.client() as client:
+            return read_brief_views(
+                client, nodes, self._prefix, in_cluster=self._session.in_cluster
+            )
+
     def _keys(self, node: str) -> keys.NodeKeys:
         return keys.node_keys(node, self._prefix)
 
@@ -287,6 +310,7 @@ class RedisLedger:
             "complete": observation.is_complete,
             "covered": {gpu: sorted(owners) for gpu, owners in observation.covered.items()},
             "supplement": supplement_to_json(observation.scan),
+            "brief": brief_to_json(observation.scan),
         }
         if observation.partitions is not None:
             judgement["partitions"] = to_json(observation.partitions)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from canhazgpu.errors import ScanError
 from canhazgpu.gpu.scan import Scan, scan_from_json
@@ -18,7 +18,7 @@ from canhazgpu.ledger.record_json import (
     seconds_from_ms_text,
 )
 from canhazgpu.ledger.store import keys
-from canhazgpu.ledger.values import NodeView
+from canhazgpu.ledger.values import NodeView, Reservation
 
 if TYPE_CHECKING:
     import redis
@@ -77,27 +77,43 @@ def _read_batch(
 
 def _node_view(name: str, read_at: float, hashes: Sequence[Hash]) -> NodeView:
     scan, records, released, quarantines, queue = hashes
-    reservations = {gpu: reservation_from_json(gpu, text) for gpu, text in records.items()}
-    current = without_expired(reservations, read_at)
-    # Expired, but no script has removed it yet: it counts as released when it expired.
-    expired = {gpu: one.expires_at for gpu, one in reservations.items() if gpu not in current}
-    times = {gpu: seconds_from_ms_text(text) for gpu, text in released.items()}
-    return NodeView(
-        node=name,
-        read_at=read_at,
+    return recorded_view(
+        name,
+        read_at,
         scan=_published_scan(scan),
         scanned_at=seconds_from_ms_text(scan.get("at")),
-        reservations=current,
-        released_at={gpu: at for gpu, at in (times | expired).items() if at is not None},
+        reservations={gpu: reservation_from_json(gpu, text) for gpu, text in records.items()},
+        released_at={gpu: seconds_from_ms_text(text) for gpu, text in released.items()},
         quarantines={gpu: quarantine_from_json(gpu, text) for gpu, text in quarantines.items()},
         queue=queue_from_hash(queue, read_at),
         most_gpus=indices_from_json(scan.get("most", "")),
-        partitions=_published_partitions(scan.get("partitions")),
+        partitions=published_partitions(scan.get("partitions")),
         partitions_at=seconds_from_ms_text(scan.get("partitions_at")),
     )
 
 
-def _published_partitions(text: str | None) -> tuple[str, ...] | None:
+def recorded_view(
+    node: str,
+    read_at: float,
+    *,
+    reservations: Mapping[str, Reservation],
+    released_at: Mapping[str, float | None],
+    **recorded: Any,
+) -> NodeView:
+    """Return the view of what is recorded, as it is at `read_at`.
+
+    A reservation that has expired, but that no script has removed yet, counts as released when it
+    expired.
+    """
+    current = without_expired(reservations, read_at)
+    released = {gpu: at for gpu, at in released_at.items() if at is not None}
+    for gpu, one in reservations.items():
+        if gpu not in current and one.expires_at is not None:
+            released[gpu] = one.expires_at
+    return NodeView(node, read_at, reservations=current, released_at=released, **recorded)
+
+
+def published_partitions(text: str | None) -> tuple[str, ...] | None:
     """Return the partitions, None where there are none or another program wrote them."""
     try:
         names = json.loads(text) if text else None

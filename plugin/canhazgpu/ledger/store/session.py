@@ -27,7 +27,7 @@ DAY_MS = 24 * 3600 * 1000
 MAX_BLOCK_S = 1.0
 """Longest time for which one command may block at the store."""
 SCRIPT_DIRECTORY = Path(__file__).with_name("scripts")
-SHARED_TEXTS = ("common", "reservations", "grants", "entries")
+SHARED_TEXTS = ("common", "reservations", "grants", "entries", "head", "at_end")
 """The functions that stand before each script, in this order."""
 
 
@@ -139,13 +139,26 @@ def load_script(name: str) -> LoadedScript:
 
 def load_all_scripts() -> None:
     """Read them all now: what is forked from this process has them."""
-    for path in SCRIPT_DIRECTORY.glob("*.lua"):
-        if path.stem not in SHARED_TEXTS:
-            load_script(path.stem)
+    for name in script_names():
+        load_script(name)
+
+
+def script_names() -> list[str]:
+    """Return the names of all scripts; texts that they share are none."""
+    found = (path.stem for path in SCRIPT_DIRECTORY.glob("*.lua"))
+    return [name for name in found if name not in SHARED_TEXTS]
 
 
 def script_text(name: str) -> str:
-    """Return the script's text as it is loaded: the texts that all share come first."""
-    return "".join(
+    """Return the script's text as it is loaded.
+
+    The texts that all share come first. The script's own is a function: whatever it returns, and
+    wherever, `at_end` runs after it.
+    """
+    *shared, own = (
         SCRIPT_DIRECTORY.joinpath(f"{one}.lua").read_text("utf-8") for one in (*SHARED_TEXTS, name)
+    )
+    return (
+        f"{''.join(shared)}local function operation()\n{own}end\n"
+        "local answer = operation()\nat_end()\nreturn answer\n"
     )

@@ -1,5 +1,6 @@
--- Functions that all scripts share. This text, reservations.lua, grants.lua and entries.lua are put before each
--- script when it is loaded, in this order.
+-- Functions that all scripts share. This text, reservations.lua, grants.lua, entries.lua, head.lua and at_end.lua
+-- are put before each script when it is loaded, in this order. The script's own text is a function, and what it
+-- returns is the answer.
 --
 -- KEYS[1] reservations  hash    GPU UUID -> claim (JSON with "owner", "type", "user") with "granted_ms",
 --                               and optionally "share", "expires_ms", "renewed_ms", "idle_ms". A GPU that
@@ -11,12 +12,16 @@
 -- KEYS[5] scan          hash    data (JSON), at (ms, when the scan began on the store's clock),
 --                               unused (JSON object: GPU UUID -> true, the unused GPUs), most (JSON
 --                               object: UUID -> index, the GPUs of the last scan with most of them)
+--                               brief (JSON, the scan in brief), brief_at (the "at" of the scan it is of),
 --                               identity (JSON: "cluster", "machine", "host" of the node that wrote it)
 -- KEYS[6] queue         hash    owner -> waiter (JSON) with "order", "since_ms", "renewed_ms", "lease_s"
 -- KEYS[7] history       stream  event, gpu, reason, by, claim, at (ms, if not the entry's own time),
 --                               facts (JSON)
 -- KEYS[8] recorded      string  see entries.lua
 -- KEYS[9] answers       hash    see entries.lua
+-- KEYS[10] usage        hash    what ended holdings have used, see usage.lua
+-- KEYS[11] head         string  see head.lua
+-- KEYS[12] indexed      string  is there while the node's entries in the indexes are complete; it expires
 -- ARGV[1] how long the history is kept, ms; each script documents its arguments from ARGV[2] on
 -- The last of ARGV: the identity of the node that runs the script about itself, else ""
 --
@@ -29,6 +34,7 @@ local reservations_key, released_key, released_by_key, quarantine_key, scan_key,
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local oldest = math.max(now - tonumber(ARGV[1]), 0)
+local head_is_old = false
 
 local function number(value)
   value = tonumber(value)
@@ -57,6 +63,7 @@ local function read_hash(key)
 end
 
 local function tell(event, ...)
+  head_is_old = true
   redis.call('XADD', history_key, 'MINID', '~', oldest, '*', 'event', event, ...)
 end
 

@@ -9,5 +9,5 @@ for owner, waiter in pairs(read_hash(queue_key)) do
   leave(owner, waiter, 'node forgotten')
   waiting = waiting + 1
 end
-local keys = { reservations_key, released_key, released_by_key, quarantine_key, scan_key }
+local keys = { reservations_key, released_key, released_by_key, quarantine_key, scan_key, unpack(KEYS, 10, 12) }
 return { 'forgotten', waiting + redis.call('DEL', unpack(keys)) }

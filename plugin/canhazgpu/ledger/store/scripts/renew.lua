@@ -6,6 +6,7 @@
 local processes = cjson.decode(ARGV[3])
 load_reservations()
 local held = held_by(ARGV[2])
+head_is_old = #processes > 0 and #held > 0
 for _, gpu in ipairs(held) do
   local record = holder_of(gpu, ARGV[2])
   record.renewed_ms = now

@@ -1,0 +1,52 @@
+-- The head of a node: what summaries of many nodes are made from, in one short text. See common.lua.
+--
+-- KEYS[11] head  string  JSON: "form" 1; "last", the id of the history's last entry, or ""; "at", "brief", "most",
+--                        "partitions" and "partitions_at" of the scan; "records", the different records of
+--                        reservations; "held", UUID -> place in "records"; "released", UUID -> ms, of GPUs that
+--                        nobody holds; "quarantined", UUID -> record; "waiting", how many are in the queue
+--
+-- Invariants: a head is made of the node's other keys alone, at the end of each script that changes what it says.
+-- Records are in it as they are stored. A node with a record that is no JSON, or with a scan that has no brief
+-- form, has no head: it is read in full. Heartbeats and idle times may be older than those stored.
+local function head_of_reservations()
+  local places, records, held, n = {}, {}, {}, 0
+  for gpu, text in pairs(read_hash(reservations_key)) do
+    if not places[text] then
+      if not decode(text) then return nil end
+      n = n + 1
+      places[text], records[n] = n - 1, text
+    end
+    held[gpu] = places[text]
+  end
+  return held, '[' .. table.concat(records, ',') .. ']'
+end
+
+local function object(values, encode)
+  local parts = {}
+  for name, value in pairs(values) do parts[#parts + 1] = cjson.encode(name) .. ':' .. encode(value) end
+  return '{' .. table.concat(parts, ',') .. '}'
+end
+
+local function head_text()
+  local scan = redis.call('HMGET', scan_key, 'brief', 'brief_at', 'at', 'most', 'partitions', 'partitions_at')
+  local held, records = head_of_reservations()
+  if not held or not scan[1] or scan[1] == '' or scan[2] ~= scan[3] then return nil end
+  local released, quarantined = read_hash(released_key), read_hash(quarantine_key)
+  for gpu in pairs(held) do released[gpu] = nil end
+  for _, text in pairs(quarantined) do
+    if not decode(text) then return nil end
+  end
+  local last = redis.call('XREVRANGE', history_key, '+', '-', 'COUNT', 1)[1]
+  local texts = { last = last and last[1] or '', at = scan[3], most = scan[4] or '' }
+  if scan[5] then texts.partitions, texts.partitions_at = scan[5], scan[6] or '' end
+  return '{"form":1,"texts":' .. object(texts, cjson.encode) .. ',"brief":' .. scan[1]
+    .. ',"records":' .. records .. ',"held":' .. object(held, tostring)
+    .. ',"released":' .. object(released, cjson.encode)
+    .. ',"quarantined":' .. object(quarantined, tostring)
+    .. ',"waiting":' .. redis.call('HLEN', queue_key) .. '}'
+end
+
+local function write_head()
+  local text = head_text()
+  if text then redis.call('SET', KEYS[11], text) else redis.call('DEL', KEYS[11]) end
+end

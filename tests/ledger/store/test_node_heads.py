@@ -1,0 +1,285 @@
+"""A node's head tells the same as its other keys, or is not used."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from ledger_samples import (
+    Observe,
+    Store,
+    job,
+    manual,
+    new_node_name,
+    observation,
+    patch_record,
+    run,
+    share,
+    uuid,
+    waiter,
+)
+from servers.private_redis import shared_server
+
+from canhazgpu.config.schema import StoreConfig
+from canhazgpu.gpu.scan import GpuProcess, GpuReading
+from canhazgpu.gpu.usage import UsagePolicy
+from canhazgpu.ledger.port import Observation
+from canhazgpu.ledger.store.connect import Role
+from canhazgpu.ledger.store.keys import NodeKeys, node_keys
+from canhazgpu.ledger.store.ledger import RedisLedger
+from canhazgpu.ledger.values import NodeView
+from canhazgpu.node.process_id import ProcessId
+from canhazgpu.status.node_status import node_status
+from canhazgpu.status.summary import summary_to_dict
+from canhazgpu.status.table_cells import cells
+
+
+def brief_view(ledger: RedisLedger, node: str) -> NodeView:
+    ((found,),) = ledger.read_node_pages([node], brief_above=0)
+    return found
+
+
+def told(view: NodeView, policy: UsagePolicy) -> list[Any]:
+    """What the summary, and the tables of GPUs that nobody holds, say of a view."""
+    status = node_status(view, policy)
+    free = [cells(gpu, view.read_at) for gpu in status.gpus if gpu.reservation is None]
+    queue = [(one.owner, one.user, one.count, one.since) for one in status.queue]
+    states = [(gpu.index, gpu.uuid, gpu.state, gpu.usage, gpu.intruders) for gpu in status.gpus]
+    return [summary_to_dict(view.read_at, [status]), free, queue, states]
+
+
+def both(ledger: RedisLedger, node: str, policy: UsagePolicy) -> tuple[list[Any], list[Any], bool]:
+    """What the brief and the full view say at one time, and whether a head was used."""
+    brief, (full,) = brief_view(ledger, node), ledger.read_nodes([node])
+    full = replace(full, read_at=brief.read_at)
+    return told(brief, policy), told(full, policy), brief.is_brief
+
+
+PIDS = st.integers(0, 4)
+USERS = st.sampled_from(["ann", "bob", None])
+PROCESSES = st.builds(
+    GpuProcess,
+    pid=PIDS,
+    uid=st.sampled_from([None, 0, 1000, 1001]),
+    user=USERS,
+    name=st.sampled_from([None, "Xorg", 'py"\\ü', "\udcff"]),
+    memory_mb=st.sampled_from([None, 0, 600, 5000]),
+    model=st.sampled_from([None, "llama"]),
+    job=st.sampled_from([None, "job:1", "job:2", "slurm:?"]),
+    ancestors=st.lists(PIDS, max_size=2).map(tuple),
+    is_mps_server=st.booleans(),
+)
+READINGS = st.builds(
+    GpuReading,
+    index=st.integers(0, 3),
+    uuid=st.integers(0, 3).map(uuid),
+    device_number=st.none(),
+    name=st.sampled_from(["H100", "H100 MIG 1g.10gb"]),
+    memory_used_mb=st.sampled_from([None, 0, 500, 9000, -1]),
+    memory_total_mb=st.sampled_from([None, 8000]),
+    processes=st.lists(PROCESSES, max_size=2).map(tuple),
+    fault=st.sampled_from([None, None, "lost"]),
+    mig_index=st.sampled_from([None, None, 1]),
+)
+CHANGES = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ["job", "share", "manual", "run", "release", "quarantine", "wait", "leave", "extend"]
+        ),
+        st.integers(0, 3),
+        st.integers(1, 2),
+    ),
+    max_size=5,
+)
+
+
+def change(ledger: RedisLedger, node: str, what: str, gpu: int, number: int) -> None:
+    claims = {"job": job, "share": share, "manual": manual, "run": run}
+    if what in claims:
+        ledger.reserve_given(claims[what](number), [uuid(gpu)], observation(node))
+    elif what == "release":
+        ledger.release(node, job(number).owner, "done", [uuid(gpu)])
+    elif what == "quarantine":
+        ledger.quarantine(node, uuid(gpu), 'hot "', "root")
+    elif what == "wait":
+        ledger.join_queue(node, waiter(run(number), gpu))
+    elif what == "leave":
+        ledger.leave_queue(node, [run(number).owner], "left")
+    else:
+        ledger.extend(node, manual(number).owner, 60.0)
+
+
+@pytest.mark.slow
+@given(
+    before=CHANGES,
+    readings=st.lists(READINGS, max_size=4),
+    after=CHANGES,
+    threshold=st.sampled_from([0, 1024]),
+)
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_the_summary_by_heads_is_that_of_the_full_views(
+    before: Any, readings: list[GpuReading], after: Any, threshold: int
+) -> None:
+    ledger = RedisLedger(StoreConfig(url=shared_server().url), Role.WRITE)
+    node = new_node_name()
+    for one in before:
+        change(ledger, node, *one)
+    seen = observation(node)
+    ledger.publish_scan(replace(seen, scan=replace(seen.scan, gpus=tuple(readings))))
+    for one in after:
+        change(ledger, node, *one)
+    policy = UsagePolicy(threshold, frozenset({"Xorg"}))
+    by_head, in_full, is_brief = both(ledger, node, policy)
+    assert by_head == in_full
+    assert is_brief
+
+
+GARBAGE = [
+    "",
+    "no json",
+    "{",
+    "[]",
+    "null",
+    '{"form":2}',
+    '{"form":1}',
+    '{"form":1,"texts":{"last":"","at":"","most":""},"brief":{},"records":[],"held":{},'
+    '"released":{},"quarantined":{},"waiting":0}',
+    "[" * 100_000,
+]
+
+
+def test_a_head_that_is_none_is_not_used(
+    store: Store, ledger: RedisLedger, node: str, node_hashes: NodeKeys
+) -> None:
+    ledger.reserve_given(job(1), [uuid(0)], observation(node))
+    for text in GARBAGE:
+        store.raw_client.set(node_hashes.head, text)
+        by_head, in_full, is_brief = both(ledger, node, UsagePolicy(1024))
+        assert by_head == in_full
+        assert not is_brief
+
+
+PARTS = ["texts", "brief", "records", "held", "released", "quarantined", "waiting"]
+
+
+def test_a_damaged_head_ends_nobodys_reading(
+    store: Store, ledger: RedisLedger, node: str, node_hashes: NodeKeys
+) -> None:
+    ledger.reserve_given(job(1), [uuid(0)], observation(node))
+    head = json.loads(store.raw_client.get(node_hashes.head) or "")
+    for part in PARTS:
+        for value in (None, 7, "x", [7], {"a": 7}, [[]], {"GPU-0": 99}):
+            store.raw_client.set(node_hashes.head, json.dumps({**head, part: value}))
+            told(brief_view(ledger, node), UsagePolicy(1024))
+
+
+def test_a_record_that_is_no_json_leaves_no_head(
+    store: Store, ledger: RedisLedger, node: str, node_hashes: NodeKeys
+) -> None:
+    for key in (node_hashes.reservations, node_hashes.quarantine):
+        ledger.publish_scan(observation(node))
+        store.raw_client.hset(key, uuid(0), "no json")
+        ledger.publish_scan(observation(node))
+        by_head, in_full, is_brief = both(ledger, node, UsagePolicy(1024))
+        assert by_head == in_full
+        assert not is_brief
+        store.raw_client.delete(key)
+
+
+def test_what_a_former_release_changes_is_seen(
+    store: Store, ledger: RedisLedger, node: str, node_hashes: NodeKeys
+) -> None:
+    """Its scripts write no head; each change is an entry of the history."""
+    ledger.publish_scan(observation(node))
+    assert brief_view(ledger, node).is_brief
+    record = {"owner": "run:1", "type": "run", "user": "bob", "granted_ms": 1}
+    store.raw_client.hset(node_hashes.reservations, uuid(1), json.dumps(record))
+    store.raw_client.xadd(node_hashes.history, {"event": "grant", "gpu": uuid(1)})
+    found = brief_view(ledger, node)
+    assert not found.is_brief
+    assert found.reservations[uuid(1)].claim.user == "bob"
+
+
+def test_an_old_scan_that_a_former_release_has_replaced_is_not_shown(
+    store: Store, ledger: RedisLedger, node: str, node_hashes: NodeKeys
+) -> None:
+    ledger.publish_scan(observation(node, age_s=3600.0))
+    assert brief_view(ledger, node).is_brief
+    (full,) = ledger.read_nodes([node])
+    newer = str(int(full.read_at * 1000) - 1000)
+    store.raw_client.hset(node_hashes.scan, "at", newer)
+    found = brief_view(ledger, node)
+    assert not found.is_brief
+    assert found.scanned_at == int(newer) / 1000
+
+
+def test_a_scan_of_a_former_release_makes_no_head_of_the_one_before(
+    store: Store, ledger: RedisLedger, node: str, node_hashes: NodeKeys
+) -> None:
+    ledger.publish_scan(observation(node, age_s=3600.0))
+    store.raw_client.hset(node_hashes.scan, "at", "1")
+    ledger.quarantine(node, uuid(0), "hot", "root")
+    assert not brief_view(ledger, node).is_brief
+
+
+def test_a_reservation_that_has_expired_since_is_none(
+    store: Store, ledger: RedisLedger, node: str, node_hashes: NodeKeys
+) -> None:
+    ledger.reserve_given(manual(1), [uuid(0)], observation(node))
+    head = json.loads(store.raw_client.get(node_hashes.head) or "")
+    head["records"][0]["expires_ms"] = 1000
+    store.raw_client.set(node_hashes.head, json.dumps(head))
+    patch_record(store.raw_client, node_hashes.reservations, uuid(0), expires_ms=1000)
+    by_head, in_full, is_brief = both(ledger, node, UsagePolicy(1024))
+    assert by_head == in_full
+    assert is_brief
+
+
+def test_the_processes_of_a_run_are_told_once_they_are_known(
+    ledger: RedisLedger, node: str, observe: Observe
+) -> None:
+    claim = replace(run(1), uid=None, processes=())
+    ledger.reserve_given(claim, [uuid(0)], observe())
+    ledger.renew(node, claim.owner, [ProcessId(77, 1)])
+    (held,) = brief_view(ledger, node).reservations.values()
+    assert held.claim.processes == (ProcessId(77, 1),)
+
+
+def test_a_forgotten_node_has_no_head(
+    store: Store, ledger: RedisLedger, node: str, node_hashes: NodeKeys
+) -> None:
+    ledger.publish_scan(observation(node))
+    ledger.join_queue(node, waiter(run(1)))
+    ledger.forget_node(node)
+    assert not store.raw_client.exists(node_hashes.head)
+    assert not brief_view(ledger, node).is_known
+
+
+def test_a_long_scan_has_no_head(ledger: RedisLedger, node: str) -> None:
+    seen = observation(node)
+    many = tuple(GpuProcess(one, 1, "ann", "python3" * 9, 1) for one in range(1, 200))
+    gpus = tuple(replace(gpu, processes=many) for gpu in seen.scan.gpus)
+    crowded: Observation = replace(seen, scan=replace(seen.scan, gpus=gpus))
+    ledger.publish_scan(crowded)
+    found = brief_view(ledger, node)
+    assert not found.is_brief
+    assert found.scan is not None
+    assert len(found.scan.gpus[0].processes) == len(many)
+
+
+def test_pages_have_all_nodes_in_order(store: Store, ledger: RedisLedger) -> None:
+    names = sorted(new_node_name() for _ in range(3))
+    for name in names:
+        ledger.publish_scan(observation(name))
+    store.raw_client.delete(node_keys(names[1]).head)
+    pages = list(ledger.read_node_pages(names, brief_above=2))
+    assert [view.node for page in pages for view in page] == names
+    assert [view.is_brief for page in pages for view in page] == [True, False, True]
+    (full,) = ledger.read_node_pages(names, brief_above=3)
+    assert not any(view.is_brief for view in full)
