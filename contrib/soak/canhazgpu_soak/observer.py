@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import threading
@@ -9,6 +10,7 @@ from collections import Counter
 
 from canhazgpu_soak.cluster import SoakCluster, now
 from canhazgpu_soak.records import RUNNING, Answer, HookRun, parse_answer
+from demo_cluster import StartError
 
 LOOK_EVERY_S = 2.0
 SUPERVISE_EVERY_S = 0.5
@@ -74,7 +76,9 @@ class Observer:
                 with self._cluster.supervision[node]:
                     if not self._cluster.agent_pid(node):
                         self.agents_started[node] += 1
-                        self._cluster.slurm.start_agents(node)
+                        # A fault may end it while it starts; it is started again then.
+                        with contextlib.suppress(StartError):
+                            self._cluster.slurm.start_agents(node)
 
     def administer(self, stop: threading.Event) -> None:
         """Let requeued jobs start soon; note drained nodes and resume them."""

@@ -15,7 +15,7 @@ from canhazgpu_soak.commands import Commands
 from canhazgpu_soak.faults.injection import Faults, Maker
 from canhazgpu_soak.faults.of_node import NodeFaults
 from canhazgpu_soak.faults.of_processes import ProcessFaults
-from canhazgpu_soak.faults.plan import HOGS, TAMPERED, plan_faults
+from canhazgpu_soak.faults.plan import HOGS, STORE, TAMPERED, plan_faults
 from canhazgpu_soak.judge import (
     LONGEST_PROLOG_S,
     Evidence,
@@ -36,7 +36,6 @@ from canhazgpu_soak.report import (
     Outcome,
 )
 from canhazgpu_soak.rogues import MEAN_PAUSE_S, Rogues
-from canhazgpu_soak.stores.port import FAILED_OVER, FULL, PUT_BACK
 from canhazgpu_soak.workload import User
 
 JOBS_END_S = 180.0
@@ -112,11 +111,11 @@ class Session:
             kind: lambda _fault, make=make: make()  # type: ignore[misc]
             for kind, make in self._cluster.store.faults.items()
         }
-        makers = {**self._of_processes.makers(), **self._of_nodes.makers(), **of_store}
-        slow = self._of_nodes.slow_makers()
+        makers = {**self._of_processes.makers(), **self._of_nodes.makers()}
+        slow = {**self._of_nodes.slow_makers(), **of_store}
         if not self._cluster.has_hooks:
+            slow = {kind: make for kind, make in slow.items() if not kind.startswith(STORE)}
             return Faults(self._cluster, {HOGS: makers[HOGS]}, slow)
-        slow |= {kind: makers.pop(kind) for kind in (FAILED_OVER, FULL, PUT_BACK) if kind in makers}
         return Faults(self._cluster, makers, slow)
 
     def _start(

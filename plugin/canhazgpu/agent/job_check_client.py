@@ -2,7 +2,8 @@
 
 It asks the node's agent to check the job that it is in, prints a line for the job's user, if there
 is one, and exits with the state of `canhazgpu.conflict.checked_job.CheckedState`, or with 120 where
-there is no agent to ask: none listens, not root, or it is of a release that cannot be asked.
+there is no agent to ask: none listens, not root, or it is of a release that cannot be asked. One
+that was killed is waited for.
 
 It runs as the job's user, who gains nothing by changing what it says: the user could as well
 change CUDA_VISIBLE_DEVICES.
@@ -34,6 +35,9 @@ READY_WAIT_S = 20.0
 BUSY_WAIT_S = 60.0
 """Longest wait while the agent serves as many requests of this user as it takes."""
 BUSY_INTERVAL_S = 0.2
+RESTART_WAIT_S = 30.0
+"""Longest wait for an agent that has ended and left its socket, as one that was killed: it is
+started again. Without it the user's code would run on GPUs that nobody has checked."""
 ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED, errno.EACCES, errno.ELOOP)
 NOT_UNDERSTOOD = ("org.varlink.service.MethodNotFound", "org.varlink.service.InterfaceNotFound")
 
@@ -44,7 +48,8 @@ class AgentBusy(Exception):
 
 def main(path: str) -> int:
     """Return the status to exit with."""
-    ends_at = time.monotonic() + BUSY_WAIT_S
+    began = time.monotonic()
+    ends_at = began + BUSY_WAIT_S
     while True:
         try:
             return ask(path)
@@ -54,6 +59,9 @@ def main(path: str) -> int:
         except NotServed:
             return NO_AGENT
         except OSError as exc:
+            if exc.errno == errno.ECONNREFUSED and time.monotonic() < began + RESTART_WAIT_S:
+                time.sleep(BUSY_INTERVAL_S)
+                continue
             if exc.errno in ABSENT:
                 return NO_AGENT
             return told(REFUSED, f"the node's agent gives no answer: {exc}")

@@ -45,7 +45,6 @@ class NodeFaults:
             plan.DISK_FULL: partial(self._fill, _fill_blocks),
             plan.INODES_GONE: partial(self._fill, _fill_inodes),
             plan.AGENT_CLOCK: self._step_agents_clock,
-            plan.STORE_CLOCK: self._step_stores_clock,
             plan.HOGS: self._starve,
             plan.TAMPERED: self._tamper,
         }
@@ -53,6 +52,7 @@ class NodeFaults:
     def slow_makers(self) -> dict[str, Maker]:
         """Return what makes each kind that takes seconds."""
         return {
+            plan.STORE_CLOCK: self._step_stores_clock,
             plan.CONTROLLER: self._restart_controller,
             plan.SLURMD: self._restart_slurmd,
             plan.REBOOTED: self._reboot,

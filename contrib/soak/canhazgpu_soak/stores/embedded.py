@@ -13,7 +13,7 @@ from canhazgpu_soak.faults import signals
 from canhazgpu_soak.stores import port
 from canhazgpu_soak.stores.port import Struck, nothing_to_undo
 
-COMMAND_S = 60.0
+COMMAND_S = 10.0
 DATA = "appendonlydir"
 WRITER = "canhazgpu"
 PIECES = 80

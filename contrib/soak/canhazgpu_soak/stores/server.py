@@ -12,7 +12,7 @@ from canhazgpu_soak.faults import signals
 from canhazgpu_soak.stores.port import Struck, nothing_to_undo
 
 START_LIMIT_S = 60.0
-COMMAND_S = 60.0
+COMMAND_S = 10.0
 DATA = "appendonlydir"
 NOWHERE = ("REPLICAOF", "127.0.0.1", "1")
 CONFIG = """\
