@@ -16,6 +16,8 @@ import pytest
 from canhazgpu.agent import job_check_client
 from canhazgpu.agent.job_check_client import NO_AGENT, RESTART_WAIT_S, main
 
+# The client's process closes its sockets by ending.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 ANSWERS = ({"limit_s": 10, "nonce": "abc"}, {"status": 2, "output": "sent back"})
 
 
