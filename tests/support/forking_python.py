@@ -41,7 +41,10 @@ class ForkingPython:
     Without that it ends with whoever started it.
     """
 
-    def __init__(self, python: Path = Path(sys.executable)) -> None:
+    def __init__(
+        self, python: Path = Path(sys.executable), variables: Mapping[str, str] | None = None
+    ) -> None:
+        """Start the server; it alone has these variables, and runs have their own."""
         self._modules = IN_CHILDREN
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
             # An address that the kernel chooses.
@@ -52,7 +55,7 @@ class ForkingPython:
                 [python, "-I", str(SERVER), str(listener.fileno())],
                 pass_fds=(listener.fileno(),),
                 stdin=subprocess.DEVNULL,
-                env={},
+                env=dict(variables or {}),
             )
 
     def __enter__(self) -> ForkingPython:

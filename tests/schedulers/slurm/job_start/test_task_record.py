@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from ..conftest import JOB_ID, HookNode
+from hosts.hook_node import JOB_ID, HookNode
 
 pytestmark = pytest.mark.slow
 
