@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -10,13 +9,14 @@ import pytest
 from crashes.crash_node import CrashNode, Work, make_crash_node
 from crashes.crash_page import NO_CRASH, Action, Crash
 from crashes.exploration import Ended, Scenario, explore
+from crashes.node_image import remove_files
 from simulated_driver import install_driver
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 JOB, OTHER, NEXT = "12", "13", "14"
 Deed = Callable[[CrashNode], object]
-SAMPLE = {"kills": 6, "stops": 1, "disk full": 1, "write errors": 1, "connections lost": 1}
+SAMPLE = {"kills": 4, "stops": 1, "disk full": 1, "write errors": 1, "connections lost": 1}
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def test_a_book_that_is_not_written_as_a_whole_is_found(node: CrashNode) -> None
 def prepared(node: CrashNode, operation: Operation) -> Scenario:
     node.store.flushall()
     for directory in (node.state_dir, node.node.files / "lib"):
-        shutil.rmtree(directory, ignore_errors=True)
+        remove_files(directory)
     for action in operation.prepare:
         action(node)
     image = node.image()

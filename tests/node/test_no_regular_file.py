@@ -126,7 +126,7 @@ FILES: dict[str, Callable[[Path], object]] = {
     f".{OUTAGE_FILE}.new": use_outage,
     ".store-trial.lock": use_outage,
     "jobs/7.json": use_records,
-    "jobs/.7.json.new": use_records,
+    "jobs/.new": use_records,
     "jobs/.lock": use_records,
     groups_record.FILE_NAME: use_groups,
     slurmd_gpus.FILE_NAME: slurmd_gpus.read_answer,

@@ -108,11 +108,17 @@ def read_if_trusted(path: Path) -> bytes | None:
         os.close(descriptor)
 
 
-def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Replace the file's content as a whole, or not at all. Raises `OSError`."""
+def write_atomically(
+    path: Path, content: bytes, mode: int = 0o600, draft: Path | None = None
+) -> None:
+    """Replace the file's content as a whole, or not at all. Raises `OSError`.
+
+    Who is killed leaves a draft, which the next writer of the file overwrites. Where each owner
+    has a file, and all are written under one lock, `draft` is one for all of them.
+    """
     # No fsync: the content survives the end of the process. After a power loss there are no jobs,
     # and usually no such directory either: by default it is below /run.
-    draft = path.with_name(f".{path.name}.new")
+    draft = draft or path.with_name(f".{path.name}.new")
     descriptor = open_regular_file(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, mode)
     try:
         with os.fdopen(descriptor, "wb") as stream:

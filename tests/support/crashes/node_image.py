@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,9 +19,23 @@ FOLDERS = ("jobs", "runs", "notices", "hook-locks")
 """Below the state directory: where each owner has a file of its own."""
 
 
+_RUN = re.compile(r"run:[^.]+")
+
+
 def store_client(url: str) -> redis.Redis:
     """A client that takes and gives bytes."""
     return redis.Redis.from_url(url)
+
+
+def remove_files(directory: Path) -> None:
+    """Remove the files below it but sockets; directories stay, for they may be watched."""
+    for path in directory.rglob("*"):
+        if path.is_file():
+            path.unlink()
+
+
+def _sockets(directory: str, names: list[str]) -> list[str]:
+    return [name for name in names if (Path(directory) / name).is_socket()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +52,16 @@ class NodeImage:
         shutil.rmtree(copies, ignore_errors=True)
         for number, one in enumerate(directories):
             if one.exists():
-                shutil.copytree(one, copies / str(number), symlinks=True)
+                shutil.copytree(one, copies / str(number), ignore=_sockets)
         keys = {key: (max(store.pttl(key), 0), store.dump(key)) for key in store.scan_iter()}
         return cls(copies, directories, keys)
 
     def put_back(self, store: redis.Redis) -> None:
         """Make all as it was."""
         for number, one in enumerate(self.directories):
-            shutil.rmtree(one, ignore_errors=True)
+            remove_files(one)
             if (self.copies / str(number)).exists():
-                shutil.copytree(self.copies / str(number), one, symlinks=True)
+                shutil.copytree(self.copies / str(number), one, dirs_exist_ok=True)
         store.flushall()
         for key, (left_ms, content) in self.keys.items():
             store.restore(key, left_ms, content)
@@ -90,8 +105,6 @@ class NodeState:
             found.append(f"the store was not told of {self.pending}")
         if self.queue != self.queue_in_store:
             found.append(f"the queue is {self.queue}, in the store {self.queue_in_store}")
-        # A draft of a file that there is once is overwritten by the next.
-        found += [f"left over: {one}" for one in self.files if Path(one).name.startswith(".")]
         return found
 
 
@@ -102,9 +115,12 @@ def node_state(directory: Path, ledger: Any, node: str) -> NodeState:
     views = ledger.read_nodes([node])
     view = views[0]
     return NodeState(
-        {gpu: json.loads(one)["owner"] for gpu, one in book.get("held", {}).items()},
-        {gpu: one.claim.owner for gpu, one in view.reservations.items()},
-        {gpu: json.loads(one["record"])["owner"] for gpu, one in published.get("gpus", {}).items()},
+        {gpu: _name(json.loads(one)["owner"]) for gpu, one in book.get("held", {}).items()},
+        {gpu: _name(one.claim.owner) for gpu, one in view.reservations.items()},
+        {
+            gpu: _name(json.loads(one["record"])["owner"])
+            for gpu, one in published.get("gpus", {}).items()
+        },
         tuple(json.loads(one["claim"])["owner"] for one in book.get("intents", ())),
         tuple(sorted(view.quarantines)),
         tuple(_entries(directory / "journal")),
@@ -112,6 +128,15 @@ def node_state(directory: Path, ledger: Any, node: str) -> NodeState:
         tuple(one.owner for one in view.queue),
         tuple(sorted(_records(directory))),
     )
+
+
+def _is_draft(name: str) -> bool:
+    return name == ".new" or (name.startswith(".run:") and name.endswith(".new"))
+
+
+def _name(owner: str) -> str:
+    """The owner without what is drawn by lot."""
+    return owner if owner.startswith("job:") else owner.partition(":")[0]
 
 
 def _json(path: Path) -> Any:
@@ -129,4 +154,7 @@ def _entries(journal: Path) -> list[str]:
 
 def _records(directory: Path) -> list[str]:
     found = (path for name in FOLDERS for path in (directory / name).rglob("*"))
-    return [str(path.relative_to(directory)) for path in found if not path.name.endswith(LOCK)]
+    # A draft that there is once is overwritten by the next; one of a run is removed when it is old.
+    kept = (one for one in found if not one.name.endswith(LOCK) and not _is_draft(one.name))
+    names = [str(path.relative_to(directory)) for path in kept]
+    return [_RUN.sub("run", name) for name in names]

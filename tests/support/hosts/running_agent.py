@@ -37,7 +37,7 @@ class RunningAgent:
     """An agent, from its READY=1 on; a context manager, whose end ends it.
 
     Hooks of any node may ask it: each request brings its own configuration. `changes` is Python
-    that it runs first, to change what its handlers do.
+    that it runs first, to change what its handlers do; `preload` is a library for its processes.
     """
 
     def __init__(
@@ -45,8 +45,10 @@ class RunningAgent:
         directory: Path,
         node: str = "n1",
         changes: str = "",
+        preload: str = "",
         **config: Mapping[str, object],
     ) -> None:
+        self._preload = {"LD_PRELOAD": preload} if preload else {}
         self.state_dir = directory / "agent-state"
         directory.mkdir(parents=True, exist_ok=True)
         self._node = node
@@ -62,7 +64,7 @@ class RunningAgent:
         self._address = "@" + self.notified.getsockname()[1:].decode()
         self.process = subprocess.Popen(
             [sys.executable, "-I", *_program(changes), "agent", "run"],
-            env=self.environ,
+            env={**self.environ, **self._preload},
             stdin=subprocess.DEVNULL,
             preexec_fn=die_with_parent(),  # noqa: PLW1509 - it only calls prctl
             stderr=None,

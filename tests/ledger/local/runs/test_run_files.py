@@ -119,6 +119,9 @@ def test_what_is_no_run_of_this_boot_is_left_out_and_then_removed(tmp_path: Path
     (files.directory / "run:link.json").symlink_to("run:ab.json")
     (files.directory / "run:dir.json").mkdir()
     (files.directory / ".run:ab.json.new").write_text("a draft")
+    killed = files.directory / ".run:ef.json.new"
+    killed.write_text("a draft of long ago")
+    os.utime(killed, (0, 0))
     assert files.read(BOOT) == (RECORD,)
     files.remove_others(BOOT)
     assert files.read(BOOT) == (RECORD,)

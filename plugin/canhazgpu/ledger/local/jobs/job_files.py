@@ -25,6 +25,8 @@ from canhazgpu.node.state_files import (
 
 CLUSTER_MARK = "@"
 """Stands in a file's name between a job's number and its cluster, whose name never has it."""
+DRAFT = ".new"
+"""What is being written: one for all files, for only who holds the lock writes."""
 
 
 class JobFiles:
@@ -108,8 +110,8 @@ class JobFiles:
         self.write_text(self.record_path(stem), json.dumps(asdict(record)))
 
     def write_text(self, path: Path, text: str) -> None:
-        """Replace a file that everybody may read."""
-        write_atomically(path, text.encode(), 0o644)
+        """Replace a file that everybody may read; the caller holds the lock."""
+        write_atomically(path, text.encode(), 0o644, self._jobs / DRAFT)
 
     def stems(self, pattern: str = "*") -> list[str]:
         """Return the names of the records that match, sorted, without their ending."""

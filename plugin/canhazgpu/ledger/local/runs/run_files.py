@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from pathlib import Path
 
 from canhazgpu.ledger.local.runs.run_record import (
@@ -17,6 +18,8 @@ from canhazgpu.node.state_files import read_if_owned, write_atomically
 RUNS_DIRECTORY = "runs"
 DIRECTORY_MODE = 0o700
 SUFFIX = ".json"
+DRAFT_LIFE_S = 60.0
+"""Nobody writes a record for so long: an older draft is of a process that was killed."""
 
 
 class RunFiles:
@@ -64,11 +67,18 @@ class RunFiles:
         return tuple(one for one in found if one is not None)
 
     def remove_others(self, boot_id: str | None) -> None:
-        """Remove what `read` leaves out: the runs of an earlier boot, and what is no record."""
+        """Remove what `read` leaves out: the runs of an earlier boot, and what is no record.
+
+        And what killed processes have left half written.
+        """
         for owner in self.owners():
             if self.load(owner, boot_id) is None:
                 with contextlib.suppress(OSError):
                     self.remove(owner)
+        for draft in self.directory.glob(f".*{SUFFIX}.new"):
+            with contextlib.suppress(OSError):
+                if draft.lstat().st_mtime < time.time() - DRAFT_LIFE_S:
+                    draft.unlink()
 
     def _path(self, owner: str) -> Path:
         if "/" in owner or owner.startswith("."):

@@ -1,0 +1,130 @@
+"""A node whose agent's processes crash at their steps: handlers, scanner, watcher, listener."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+from crashes.crash_page import CrashPage, library
+from crashes.node_image import NodeImage, NodeState, node_state, store_client
+from forking_python import ForkingPython
+from hosts.hook_node import HOOK_MODULES, NODE, HookNode, make_hook_node
+from hosts.running_agent import RunningAgent
+from polling import poll_until
+from simulated_driver import install_driver
+
+import fake_nvml
+
+TIMEOUT_S = 120.0
+NOT_SERVED, HANDLER_DEAD = 120, 121
+TAKES = """
+import ctypes, importlib
+take = ctypes.CDLL(None).crash_take
+def taking(module, holder, name, role):
+    owner = importlib.import_module("canhazgpu.agent." + module)
+    owner = getattr(owner, holder) if holder else owner
+    first = getattr(owner, name)
+    def taken(*given, **named):
+        take({page!r}, role)
+        return first(*given, **named)
+    setattr(owner, name, taken)
+taking("handler.serve", "", "serve", b"handler")
+taking("watcher.process", "Watcher", "run", b"watcher")
+taking("watcher.forked_task", "", "_outcome", b"task")
+taking("listener.scanner_starter", "", "serve", b"scanner")
+taking("scanner.reader_process", "", "run_reader", b"reader")
+taking("listener.loop", "Listener", "step", b"listener")
+"""
+CLIENT = """
+import sys
+from canhazgpu.agent.hook_client import main
+sys.exit(main({socket!r}, {method!r}))
+"""
+METHODS = {"prolog": "JobStart", "epilog": "JobEnd", "health_check": "Check"}
+COMMAND = "import sys\nsys.argv = {argv!r}\nfrom canhazgpu.cli.entry import main\nmain()"
+
+
+@dataclass
+class CrashAgent:
+    """The node, its agent, and an interpreter for hooks and commands."""
+
+    node: HookNode
+    agent: RunningAgent
+    python: ForkingPython
+    page: CrashPage
+    store: redis.Redis
+    images: Path
+
+    @property
+    def state_dir(self) -> Path:
+        return self.agent.state_dir
+
+    def image(self) -> NodeImage:
+        return NodeImage.take(self.images, (self.state_dir,), self.store)
+
+    def state(self) -> NodeState:
+        return node_state(self.state_dir, self.node.ledger, NODE)
+
+    def hook(self, name: str, **variables: str) -> None:
+        """Run a hook as its script does: by the agent, else by itself, and once more if killed."""
+        environ = self.node.environ(**variables)
+        client = CLIENT.format(socket=str(self.agent.hooks_socket), method=METHODS[name])
+        done = self.python.run(["-c", client], environ, TIMEOUT_S)
+        if done.returncode == HANDLER_DEAD:
+            environ["HOOK_LOST_S"] = "0"
+        if done.returncode in (NOT_SERVED, HANDLER_DEAD):
+            module = next(one for one, what in HOOK_MODULES.items() if what == name)
+            done = self.python.run(["-m", module], environ, TIMEOUT_S)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), (name, done)
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command by the agent."""
+        environ = {
+            "CANHAZGPU_AGENT_SOCKET": str(self.agent.people_socket),
+            "PATH": "/usr/bin:/bin",
+            "HOME": "/",
+        }
+        argv = ["canhazgpu", *arguments]
+        return self.python.run(["-c", COMMAND.format(argv=argv)], environ, TIMEOUT_S)
+
+    def settled(self) -> NodeState:
+        """The state once the agent has nothing left to do."""
+
+        def at_rest() -> NodeState | None:
+            state = self.state()
+            return None if state.faults() or "runs/" in str(state.files) else state
+
+        self.agent.wait_until_idle()
+        return poll_until(at_rest, "the agent's rest")
+
+
+@contextmanager
+def make_crash_agent(directory: Path) -> Iterator[CrashAgent]:
+    driver = install_driver(directory / "driver")
+    state = fake_nvml.FakeState(driver.parent / "state")
+    state.set_default_node(NODE)
+    page = CrashPage(directory / "page")
+    with (
+        make_hook_node(directory, driver, "slurm", state) as node,
+        RunningAgent(
+            directory,
+            NODE,
+            TAKES.format(page=str(page.path).encode()),
+            preload=str(library()),
+            store={"url": node.server.url, "timeout_s": 5.0, "retry_after_s": 1.0},
+            validation={"nvml_library": str(driver)},
+        ) as agent,
+        ForkingPython(Path(sys.executable)) as python,
+    ):
+        node.configure(
+            node={"state_dir": str(agent.state_dir), "marker_dir": str(directory / "agent-lib")}
+        )
+        node.slurm()
+        store = store_client(node.server.url)
+        yield CrashAgent(node, agent, python, page, store, directory / "images")
+        store.close()
