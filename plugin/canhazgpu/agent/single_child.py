@@ -46,6 +46,10 @@ class SingleChild:
                 os._exit(status)
         self._pid = pid
 
+    def adopt(self, pid: int) -> None:
+        """Take a process that was released: it is reaped here from now on."""
+        self._pid = pid
+
     def release(self) -> int:
         """Return its pid, and forget it: the caller reaps it."""
         pid, self._pid = self._pid, 0

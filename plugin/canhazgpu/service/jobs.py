@@ -53,10 +53,12 @@ class HookAnswer:
     """The exit status of the hook.
 
     It is 0 whatever happens to the job, because Slurm drains a node whose hook fails. It differs
-    only if somebody runs the hook by hand, with variables that make no sense.
+    only if somebody runs the hook by hand, with variables that make no sense. `is_routine` is True
+    where nothing went wrong, nobody was refused anything, and nothing was logged beyond that.
     """
 
     exit_status: int
+    is_routine: bool = False
 
 
 @dataclass(frozen=True, slots=True)

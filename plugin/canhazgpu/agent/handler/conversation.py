@@ -55,6 +55,17 @@ class Conversation:
         """Whether the request may change anything."""
         return may_act(self.state)
 
+    @property
+    def is_done(self) -> bool:
+        """Whether the peer has the outcome."""
+        return self.state is HandlerState.DONE
+
+    def close(self) -> None:
+        """Let go of the peer's process; the connection is the caller's."""
+        if self._peer is not None:
+            os.close(self._peer)
+            self._peer = None
+
     def confirms(self, limit_s: float) -> bool:
         """Say that the request is ready; return whether the hook has it carried out.
 

@@ -38,8 +38,13 @@ def become_fresh(keep: Collection[int]) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.setsid()
     close_descriptors_except(keep)
-    os.environ.clear()
     os.chdir("/")
+    renew()
+
+
+def renew() -> None:
+    """Leave the environment, the arguments and the output of the request before behind."""
+    os.environ.clear()
     sys.argv = ["canhazgpu-agent"]
     sys.stdin, sys.stdout, sys.stderr = io.StringIO(), io.StringIO(), io.StringIO()
 

@@ -25,8 +25,11 @@ EXIT_CODE_WANTED = "HOOK_EXIT_CODE"
 MAX_OUTPUT = 32 * 1024
 
 
-def run_hook_request(scanner_socket: Path, conversation: Conversation, call: Call) -> None:
-    """Run the hook, which asks the conversation before it acts; answer with its outcome."""
+def run_hook_request(scanner_socket: Path, conversation: Conversation, call: Call) -> bool:
+    """Run the hook, which asks the conversation before it acts; answer with its outcome.
+
+    Returns whether all went as usual.
+    """
     environ = environment_of(call)
     use_environment(environ)
 
@@ -34,29 +37,40 @@ def run_hook_request(scanner_socket: Path, conversation: Conversation, call: Cal
         return ScannerSource(scanner_socket, conf, state_dir)
 
     service = open_hook_service(scan_sources)
-    status = _RUNS[call.method](service, environ, conversation)
+    status, is_routine = _RUNS[call.method](service, environ, conversation)
     if conversation.confirms(WITHOUT_CONTEXT_S):
         conversation.answer(
             {"status": status, "errors": _written(sys.stderr), "output": _written(sys.stdout)}
         )
+    return is_routine
 
 
-def _job_start(service: NodeService, environ: Mapping[str, str], caller: HookCaller) -> int:
-    return service.job_start(JobStart(environ, caller)).exit_status
+def _job_start(
+    service: NodeService, environ: Mapping[str, str], caller: HookCaller
+) -> tuple[int, bool]:
+    answer = service.job_start(JobStart(environ, caller))
+    return answer.exit_status, answer.is_routine
 
 
-def _job_end(service: NodeService, environ: Mapping[str, str], caller: HookCaller) -> int:
-    return service.job_end(JobEnd(environ, caller)).exit_status
+def _job_end(
+    service: NodeService, environ: Mapping[str, str], caller: HookCaller
+) -> tuple[int, bool]:
+    answer = service.job_end(JobEnd(environ, caller))
+    return answer.exit_status, answer.is_routine
 
 
-def _check(service: NodeService, environ: Mapping[str, str], caller: HookCaller) -> int:
+def _check(
+    service: NodeService, environ: Mapping[str, str], caller: HookCaller
+) -> tuple[int, bool]:
     answer = service.check(CheckRequest(environ, caller))
     if environ.get(EXIT_CODE_WANTED) and answer.exit_code:
         print(f"canhazgpu: {answer.fault}", file=sys.stderr)  # noqa: T201 - the hook's own
-    return answer.exit_code
+    return answer.exit_code, not answer.fault
 
 
-_RUNS: dict[str, Callable[[NodeService, Mapping[str, str], HookCaller], int]] = {
+Run = Callable[[NodeService, Mapping[str, str], HookCaller], tuple[int, bool]]
+"""Returns the exit status, and whether all went as usual."""
+_RUNS: dict[str, Run] = {
     interface.JOB_START: _job_start,
     interface.JOB_END: _job_end,
     interface.CHECK: _check,

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from canhazgpu.agent.handler.conversation import Conversation, send_message
 from canhazgpu.agent.handler.fresh_process import become_fresh
-from canhazgpu.agent.handler.handed_request import receive_handed
+from canhazgpu.agent.handler.handed_request import serve_handed
 from canhazgpu.agent.reports import Report, write_report
 from canhazgpu.agent.request import Door, Request
 from canhazgpu.agent.wire import interface
@@ -33,9 +33,12 @@ CRASHED = 70
 
 @dataclass(frozen=True, slots=True)
 class Runners:
-    """What carries out the requests and answers them: of hooks, of tasks, of people."""
+    """What carries out the requests and answers them: of hooks, of tasks, of people.
 
-    hook: Callable[[Conversation, Call], None]
+    That of hooks returns whether all went as usual.
+    """
+
+    hook: Callable[[Conversation, Call], bool]
     job_check: Callable[[Request], None]
     command: Callable[[Request, Call], None]
 
@@ -43,43 +46,27 @@ class Runners:
 def run_handler(request: Request, runners: Runners) -> NoReturn:
     """Be the handler of this request; the process ends with it."""
     become = partial(become_fresh, {request.connection.fileno(), request.reports})
-    _run(
-        become,
-        lambda: request,
-        request.reports,
-        lambda taken: serve(taken, runners),
-    )
+    _run(become, request.reports, lambda: serve(request, runners))
 
 
 def run_spare_handler(
     end: socket.socket, reports: int, prepare: Callable[[], None], runners: Runners
 ) -> NoReturn:
-    """Be a handler whose request comes later, at this end of a pair; it may never come."""
+    """Be a handler whose requests come later, at this end of a pair; none may ever come."""
 
     def become() -> None:
         become_fresh({end.fileno(), reports})
         prepare()
 
-    def wait() -> Request | None:
-        with end:
-            return receive_handed(end, reports)
-
-    _run(become, wait, reports, lambda taken: serve(taken, runners))
+    _run(become, reports, lambda: serve_handed(end, reports, lambda one: serve(one, runners)))
 
 
-def _run(
-    become: Callable[[], None],
-    take: Callable[[], Request | None],
-    reports: int,
-    serve_request: Callable[[Request], None],
-) -> NoReturn:
+def _run(become: Callable[[], None], reports: int, work: Callable[[], object]) -> NoReturn:
     status = CRASHED
     try:
         become()
         known = len(sys.modules)
-        request = take()
-        if request is not None:
-            serve_request(request)
+        work()
         if len(sys.modules) != known:
             late = ", ".join(list(sys.modules)[known:])
             _report_fault(reports, f"a handler imported {late}")
@@ -95,29 +82,32 @@ def _run(
         os._exit(status)
 
 
-def serve(request: Request, runners: Runners) -> None:
-    """Answer the request, and the calls that follow on its connection."""
+def serve(request: Request, runners: Runners) -> bool:
+    """Answer the request, and the calls that follow on its connection.
+
+    Returns whether it was a hook's, and all went as usual.
+    """
     inbox, frame = Inbox(request.rest), request.frame
     for _ in range(MAX_CALLS):
         try:
             call = interface.parse_call(decode(frame))
         except WireError:
-            return
+            return False
         if call.method in interface.HOOK_METHODS:
-            _serve_hook(request, call, runners.hook)
-            return
+            return _serve_hook(request, call, runners.hook)
         if call.method == interface.CHECK_JOB:
             runners.job_check(request)
-            return
+            return False
         if call.method == interface.COMMAND:
             runners.command(replace(request, rest=inbox.rest), call)
-            return
+            return False
         send_message(request.connection, answer_to(request, call))
         write_report(request.reports, Report(os.getpid(), call.method, is_served=True))
         following = _next_frame(request, inbox)
         if following is None:
-            return
+            return False
         frame = following
+    return False
 
 
 def answer_to(request: Request, call: Call) -> Message:
@@ -158,11 +148,11 @@ def interface_description(name: str) -> str:
 
 
 def _serve_hook(
-    request: Request, call: Call, run_hook_request: Callable[[Conversation, Call], None]
-) -> None:
+    request: Request, call: Call, run_hook_request: Callable[[Conversation, Call], bool]
+) -> bool:
     if request.door is not Door.HOOKS or not request.peer.is_root:
         send_message(request.connection, interface.error(interface.NOT_PERMITTED))
-        return
+        return False
     try:
         interface.environment_of(call)
     except WireError as exc:
@@ -170,8 +160,12 @@ def _serve_hook(
             request.connection,
             interface.error(interface.INVALID_PARAMETER, {"parameter": str(exc)}),
         )
-        return
-    run_hook_request(Conversation(request, call.method), call)
+        return False
+    conversation = Conversation(request, call.method)
+    try:
+        return run_hook_request(conversation, call) and conversation.is_done
+    finally:
+        conversation.close()
 
 
 def _next_frame(request: Request, inbox: Inbox) -> bytes | None:

@@ -16,7 +16,7 @@ from canhazgpu.agent.handler.preparation import prepare_handler
 from canhazgpu.agent.handler.serve import Runners, run_spare_handler
 from canhazgpu.agent.listener.helpers import Helpers
 from canhazgpu.agent.listener.scanner_starter import ScannerStarter
-from canhazgpu.agent.listener.spare_handler import SpareHandler
+from canhazgpu.agent.listener.spare_handler import SpareHandlers
 from canhazgpu.agent.listener.watcher_starter import WatcherStarter
 from canhazgpu.agent.orders.order_reader import OrderReaderProcess
 from canhazgpu.agent.orders.order_reader_starter import OrderReaderStarter
@@ -82,7 +82,11 @@ class AgentParts:
         if private is None:
             return Helpers(fault)
         prepare = partial(prepare_handler, self.environ)
-        spare = SpareHandler(lambda end: run_spare_handler(end, reports, prepare, runners))
+        spare = SpareHandlers(
+            lambda end, prepares: run_spare_handler(
+                end, reports, prepare if prepares else _nothing, runners
+            )
+        )
         scanning = ScannerStarter(private.scanner, self.config.agent.driver_idle_s)
         return Helpers(fault, scanning, self._watcher(private.queue), spare, self._order_reader())
 
@@ -105,3 +109,7 @@ class AgentParts:
             return None
         reader = OrderReaderProcess(self.node, self.environ, self.read_config, self.scanner_socket)
         return OrderReaderStarter(reader.run)
+
+
+def _nothing() -> None:
+    """Prepare nothing: the request is there already."""

@@ -66,6 +66,14 @@ class Children:
         if report.limit_s is not None:
             child.ends_at = self._clock() + report.limit_s
 
+    def finish(self, pid: int) -> Ended | None:
+        """Take note that its request is over, but not the process; None if it is being killed."""
+        child = self._by_pid.get(pid)
+        if child is None or child.is_killed:
+            return None
+        del self._by_pid[pid]
+        return Ended(child, "")
+
     def next_end_s(self) -> float | None:
         """Return how long it is until a child's time is over, None without one."""
         times = [one.ends_at for one in self._by_pid.values() if not one.is_killed]

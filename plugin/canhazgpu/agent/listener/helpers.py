@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from canhazgpu.agent.listener.forking import blocked_signals
 from canhazgpu.agent.listener.scanner_starter import ScannerStarter
-from canhazgpu.agent.listener.spare_handler import SpareHandler
+from canhazgpu.agent.listener.spare_handler import SpareHandlers
 from canhazgpu.agent.listener.watcher_starter import WatcherStarter
 from canhazgpu.agent.orders.order_reader_starter import OrderReaderStarter
 from canhazgpu.agent.request import Request
@@ -22,7 +22,7 @@ class Helpers:
         fault: Callable[[str], None],
         scanner: ScannerStarter | None = None,
         watcher: WatcherStarter | None = None,
-        spare: SpareHandler | None = None,
+        spare: SpareHandlers | None = None,
         order_reader: OrderReaderStarter | None = None,
     ) -> None:
         self._fault = fault
@@ -43,6 +43,10 @@ class Helpers:
                 poll.register(descriptor, select.POLLIN)
         if self._order_reader:
             yield self._order_reader.wait_s
+        if self._spare:
+            yield self._spare.wait_s
+            for descriptor in self._spare.descriptors:
+                poll.register(descriptor, select.POLLIN)
 
     def start_needed(self, ready: set[int]) -> None:
         """Start those that are needed, by the descriptors that are ready."""
@@ -63,11 +67,31 @@ class Helpers:
                 self._spare.start()
 
     def hand_over(self, request: Request) -> int:
-        """Give the request to the spare handler; return its pid, 0 where none takes it."""
-        return self._spare.hand_over(request) if self._spare else 0
+        """Give the request to a handler that waits, or to a new one; return its pid.
+
+        It is 0 where the request is too long. Raises `OSError` where no process can be started.
+        """
+        if self._spare is None:
+            return 0
+        with blocked_signals():
+            return self._spare.hand_over(request)
+
+    def handlers_that_may_wait(self, ready: set[int]) -> list[int]:
+        """Return the pids of those whose request is over, and who take another."""
+        return self._spare.said_more(ready) if self._spare else []
+
+    def keep_handler(self, pid: int) -> None:
+        """Have one of these wait for its next request."""
+        if self._spare:
+            self._spare.keep(pid)
+
+    def forget_handler(self, pid: int) -> None:
+        """Note that a handler has ended, or is to end."""
+        if self._spare:
+            self._spare.forget(pid)
 
     def end_spare(self) -> None:
-        """Let the spare handler end; none is forked any more."""
+        """Let the handlers end that wait; none is forked in advance any more."""
         if self._spare:
             self._spare.end()
 
@@ -78,9 +102,11 @@ class Helpers:
 
     def reap(self) -> None:
         """Note those that have ended."""
-        for child in (self._scanner, self._watcher, self._spare, self._order_reader):
+        for child in (self._scanner, self._watcher, self._order_reader):
             if child and (fault := child.reap()):
                 self._fault(fault)
+        for fault in self._spare.reap() if self._spare else ():
+            self._fault(fault)
 
     def _start(self, name: str, start: Callable[[], None]) -> None:
         with blocked_signals():

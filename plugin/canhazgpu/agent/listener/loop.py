@@ -10,13 +10,13 @@ import os
 import select
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
 from canhazgpu.agent.callers.admitted_user import AdmittedUsers
 from canhazgpu.agent.listener.admission import Admission
-from canhazgpu.agent.listener.children import Children
+from canhazgpu.agent.listener.children import Children, Ended
 from canhazgpu.agent.listener.connections import Connection, Connections, close_socket
 from canhazgpu.agent.listener.forking import blocked_signals, end_after
 from canhazgpu.agent.listener.helpers import Helpers
@@ -77,7 +77,7 @@ class Listener:
         if wake_up in ready:
             with contextlib.suppress(BlockingIOError):
                 os.read(wake_up, 4096)
-        self._note_children()
+        self._note_children(self.helpers.handlers_that_may_wait(ready))
         self.helpers.start_needed(ready)
         for door, listening in self.doors.items():
             if listening.fileno() in ready:
@@ -122,20 +122,31 @@ class Listener:
         timeout_ms = min(known) * 1000 + 1 if known else None
         return {descriptor for descriptor, _ in poll.poll(timeout_ms)}
 
-    def _note_children(self) -> None:
+    def _note_children(self, may_wait: Sequence[int]) -> None:
+        """Take what handlers report, and the end of their requests; `may_wait` take another one."""
         for report in self.reports.received():
             self._children.note(report)
             if report.is_served:
                 self.history.served(report.method)
             if report.fault:
                 self.history.fault(report.fault)
+        for pid in may_wait:
+            if finished := self._children.finish(pid):
+                self.helpers.keep_handler(pid)
+                self._note_end(finished)
+            else:
+                self.helpers.forget_handler(pid)
         for ended in self._children.reap():
-            self.admission.leave(ended.child.door, ended.child.user)
-            if ended.fault:
-                self.history.fault(ended.fault)
-            self.helpers.note_served()
+            self.helpers.forget_handler(ended.child.pid)
+            self._note_end(ended)
         self.history.children = len(self._children)
         self.helpers.reap()
+
+    def _note_end(self, ended: Ended) -> None:
+        self.admission.leave(ended.child.door, ended.child.user)
+        if ended.fault:
+            self.history.fault(ended.fault)
+        self.helpers.note_served()
 
     def _accept(self, door: Door, listening: socket.socket) -> None:
         for _ in range(ACCEPTED_AT_ONCE):
@@ -208,8 +219,8 @@ class Listener:
             os.getpid(),
             self.reports.write_end,
         )
-        pid = self.helpers.hand_over(request) if connection.door is Door.HOOKS else 0
         try:
+            pid = self.helpers.hand_over(request) if connection.door is Door.HOOKS else 0
             pid = pid or self._forked(request)
         except OSError as exc:
             self.history.fault(f"cannot start a process: {exc.strerror}")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakSet
 
 import redis
 from redis.backoff import NoBackoff
@@ -47,6 +48,8 @@ class _NoRetry(Retry):
 
 _prepared: dict[str, redis.Redis] = {}
 """Clients that were made in advance, by what they are made for. Each is used once."""
+_opened: WeakSet[redis.Redis] = WeakSet()
+"""Clients of one server, as long as somebody has them."""
 
 
 def prepare_client(url: StoreUrl, timeout_s: float) -> None:
@@ -97,7 +100,14 @@ def _budgeted(client: redis.Redis, budget: WaitBudget) -> redis.Redis:
     timeout_s = pool.connection_kwargs["socket_timeout"]
     pool.connection_class = budgeted(pool.connection_class)
     pool.connection_kwargs.update(wait_budget=budget, timeout_s=timeout_s)
+    _opened.add(client)
     return client
+
+
+def disconnect_clients() -> None:
+    """End the connections of this process' clients: the one made in advance is never freed."""
+    for client in list(_opened):
+        cast(Any, client.connection_pool).disconnect()
 
 
 def _open_sentinel(

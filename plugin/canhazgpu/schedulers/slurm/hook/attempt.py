@@ -54,7 +54,7 @@ def begin_attempt(
     Raises `VoidGrantError` where it has ended since this hook began, and `NodeStateError`.
     """
     ended = EndedAttempts(state_dir)
-    if ended.has_ended_since(job.owner, job.run_id, hook_began_s(environ)):
+    if ended.has_ended_since(job.owner, job.run_id, hook_began_s(environ, caller.pid)):
         raise VoidGrantError("its epilog has run meanwhile")
     reused = records.begin(job.owner, job.user, boot_id, job.positions, job.run_id)
     record = records.find(job.owner.job_id, job.owner.cluster)

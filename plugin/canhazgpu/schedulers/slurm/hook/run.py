@@ -23,6 +23,7 @@ from canhazgpu.schedulers.slurm.hook.startup import (
     StartedHook,
     scan_in_child,
 )
+from canhazgpu.service.jobs import HookAnswer
 
 LOG_DEADLINE_S = 3.0
 """Longest time for logging what was done, longer than Redis' timeout.
@@ -36,8 +37,8 @@ def run_hook(
     kind: str,
     started: StartedHook | Exception | None = None,
     scan_sources: ScanSources = scan_in_child,
-) -> int:
-    """Open the hook, act, and log it as `kind`; returns the exit status.
+) -> HookAnswer:
+    """Open the hook, act, and log it as `kind`; returns the exit status, and whether all was well.
 
     `started` is what `start_hook` returned, None if it was not called. The status is non-zero only
     for invalid variables, and only for a person who runs the hook by hand. For slurmd it is always
@@ -51,25 +52,26 @@ def run_hook(
     except Exception as exc:
         # Without a context the job cannot be requeued. It starts unchecked; the log says so.
         log_emergency(hook_error_text(exc))
-        return 0
+        return HookAnswer(0)
     try:
         hook = open_job_hook(context, environ)
     except InputError as exc:
         print(f"canhazgpu: {exc}", file=sys.stderr)  # noqa: T201 - for whoever runs it by hand
         if names.SCRIPT_CONTEXT not in environ:
-            return advice_for(exc).exit_code
+            return HookAnswer(advice_for(exc).exit_code)
         context.actions.log(f"{exc}; no GPU is checked, reserved or released (please report this)")
-        return 0
+        return HookAnswer(0)
     except Exception as exc:
         log_emergency(hook_error_text(exc))
-        return 0
+        return HookAnswer(0)
     try:
         act(hook)
         with hard_deadline(LOG_DEADLINE_S, of_running=True):
             log_outcome(hook, kind)
     except Exception as exc:
         log_emergency(hook_error_text(exc))
-    return 0
+        return HookAnswer(0)
+    return HookAnswer(0, is_routine=not hook.hook_log.messages)
 
 
 def log_outcome(hook: JobHook, kind: str) -> None:

@@ -17,18 +17,18 @@ _SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?", re.ASCII)
 _WHOLE_SECONDS = re.compile(r"[0-9]{1,3}", re.ASCII)
 
 
-def hook_began_s(environ: Mapping[str, str]) -> float:
+def hook_began_s(environ: Mapping[str, str], asking: int) -> float:
     """Return when the hook began, its killed run included, in seconds since the node's boot.
 
-    The hook's script says it. Without it, it is the start of this process, less what a killed run
-    took.
+    The hook's script says it. Without it, it is the start of the process that asks for the hook's
+    work, less what a killed run took: the process that does the work may be older.
     """
     now = uptime_s()
     text = environ.get(names.HOOK_BEGAN_S, "")
     if _SECONDS.fullmatch(text):
         began = max(float(text), now - MAX_HOOK_AGE_S)
     else:
-        ticks = process_start_ticks(os.getpid())
+        ticks = process_start_ticks(asking)
         began = now if ticks is None else ticks / os.sysconf("SC_CLK_TCK")
         began -= killed_run_s(environ)
     return min(began + CLOCK_STEP_S, now)

@@ -26,6 +26,7 @@ from canhazgpu.schedulers.slurm.hook.startup import (
     ScanSources,
     scan_in_child,
 )
+from canhazgpu.service.jobs import HookAnswer
 
 LOCK_TIME_SHARE = 0.2
 """Share of an epilog's time for a prolog of the job that is under way; part of the clean-up's."""
@@ -35,8 +36,8 @@ def handle_job_end(
     environ: Mapping[str, str],
     caller: HookCaller = OWN_PROCESS,
     scan_sources: ScanSources = scan_in_child,
-) -> int:
-    """Handle one job end; returns the exit status for slurmd, see `run_hook`."""
+) -> HookAnswer:
+    """Handle one job end; see `run_hook`."""
 
     def act(hook: JobHook) -> None:
         end_job(hook, environ.get(names.HOOK_RUN, ""), caller)

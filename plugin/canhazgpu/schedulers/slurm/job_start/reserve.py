@@ -19,6 +19,7 @@ from canhazgpu.schedulers.slurm.hook.run import run_hook
 from canhazgpu.schedulers.slurm.hook.slurmd_groups import record_slurmd_groups
 from canhazgpu.schedulers.slurm.hook.startup import StartedHook
 from canhazgpu.schedulers.slurm.job_start.allocation import JobAllocation, scheduler_picks_devices
+from canhazgpu.service.jobs import HookAnswer
 
 LATEST_ATTEMPT = 2**31
 """A number above every attempt of a job."""
@@ -29,8 +30,8 @@ def handle_job_start(
     environ: Mapping[str, str],
     started: StartedHook | Exception,
     caller: HookCaller = OWN_PROCESS,
-) -> int:
-    """Handle one job start; returns the exit status for slurmd, see `run_hook`."""
+) -> HookAnswer:
+    """Handle one job start; see `run_hook`."""
 
     def act(hook: JobHook) -> None:
         start_or_requeue(hook, environ, caller)
