@@ -24,6 +24,8 @@ from canhazgpu.probe.bounded_child import die_with_parent
 
 METHODS = {"prolog": "JobStart", "epilog": "JobEnd", "health_check": "Check"}
 READY_S = 60.0
+PACKETS = "0005"
+"""SOCK_SEQPACKET in /proc/net/unix."""
 
 
 def hook_client() -> str:
@@ -190,7 +192,7 @@ def answered(connection: socket.socket) -> dict[str, Any]:
 
 
 def waits_for_request(pid: int) -> bool:
-    """Whether it has a socket of packets, as the handler that is forked in advance."""
+    """Whether it has a socket of packets, as handlers of hooks, and no connection of a request."""
     opened = set()
     with contextlib.suppress(OSError):
         for one in Path(f"/proc/{pid}/fd").iterdir():
@@ -199,7 +201,8 @@ def waits_for_request(pid: int) -> bool:
                 opened.add(os.readlink(one))  # noqa: PTH115
     # Read afterwards: it has the sockets of a process that was forked just now.
     rows = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
-    return not opened.isdisjoint(f"socket:[{row[6]}]" for row in rows if row[4] == "0005")
+    kinds = {row[4] for row in rows if f"socket:[{row[6]}]" in opened}
+    return kinds == {PACKETS}
 
 
 def is_alive(pid: int) -> bool:
