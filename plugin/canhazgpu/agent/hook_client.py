@@ -97,7 +97,10 @@ def connect(path: str, turn_wait_s: int = 0) -> tuple[_socket.socket, int]:
     else:
         directory, _, name = path.rpartition("/")
         opened = posix.open(directory, posix.O_PATH | posix.O_DIRECTORY)
-        connection.connect(f"/proc/self/fd/{opened}/{name}")
+        try:
+            connection.connect(f"/proc/self/fd/{opened}/{name}")
+        finally:
+            posix.close(opened)
     connection.settimeout(READY_WAIT_S)
     credentials = connection.getsockopt(
         _socket.SOL_SOCKET, _socket.SO_PEERCRED, PEER_CREDENTIALS_BYTES
@@ -167,14 +170,19 @@ def confirmed_answer(
 def received(
     connection: _socket.socket, pidfd: int | None, ends_at: float, pid: int
 ) -> "dict[str, Any] | None":
-    """Return the next message; None where the handler ended, is stopped, or the time is over."""
+    """Return the next message; None where the handler ended, is stopped, or the time is over.
+
+    What has come by then is read: a handler that sent it may be at another hook's request.
+    """
     poll = select.poll()
     poll.register(connection, select.POLLIN)
     if pidfd is not None:
         poll.register(pidfd, select.POLLIN)
     text_so_far = b""
-    while (left_s := ends_at - time.monotonic()) > 0:
-        ready = {descriptor for descriptor, _ in poll.poll(min(left_s, LOOK_INTERVAL_S) * 1000 + 1)}
+    while True:
+        left_s = ends_at - time.monotonic()
+        wait_ms = min(left_s, LOOK_INTERVAL_S) * 1000 + 1 if left_s > 0 else 0
+        ready = {descriptor for descriptor, _ in poll.poll(wait_ms)}
         if connection.fileno() in ready:
             chunk = connection.recv(65536)
             text_so_far += chunk
@@ -183,10 +191,9 @@ def received(
                 return decoded(frame.decode())
             if not chunk or len(text_so_far) > MAX_ANSWER_BYTES:
                 return None
-        elif ready or is_stopped(pid):
-            # Dead, and all that it sent is read; or stopped.
+        elif ready or left_s <= 0 or is_stopped(pid):
+            # Dead, and all that it sent is read; or over its time, or stopped.
             return None
-    return None
 
 
 def decoded(frame: str) -> "dict[str, Any]":

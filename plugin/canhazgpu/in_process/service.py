@@ -234,12 +234,14 @@ class InProcessService:
 
     def job_start(self, request: JobStart) -> HookAnswer:
         from canhazgpu.schedulers.slurm.hook.startup import start_hook
+        from canhazgpu.service.jobs import HookAnswer
 
         # The scan runs in a child process while this process imports the rest.
         started = start_hook(request.environment, self._scan_sources)
         from canhazgpu.schedulers.slurm.job_start.reserve import handle_job_start
 
-        return handle_job_start(request.environment, started, request.caller)
+        outcome = handle_job_start(request.environment, started, request.caller)
+        return HookAnswer(outcome.exit_status, outcome.is_routine)
 
     def job_end(self, request: JobEnd) -> HookAnswer:
         from canhazgpu.schedulers.slurm.environment import JOB_GPUS
@@ -252,7 +254,8 @@ class InProcessService:
                 return HookAnswer(0)
         from canhazgpu.schedulers.slurm.job_end.release import handle_job_end
 
-        return handle_job_end(request.environment, request.caller, self._scan_sources)
+        outcome = handle_job_end(request.environment, request.caller, self._scan_sources)
+        return HookAnswer(outcome.exit_status, outcome.is_routine)
 
     def check_job(self, request: JobCheck) -> CheckedJob:
         from canhazgpu.schedulers.slurm.job_check.check import handle_job_check

@@ -54,7 +54,7 @@ class HookAnswer:
 
     It is 0 whatever happens to the job, because Slurm drains a node whose hook fails. It differs
     only if somebody runs the hook by hand, with variables that make no sense. `is_routine` is True
-    where nothing went wrong, nobody was refused anything, and nothing was logged beyond that.
+    where nothing failed, and nothing special was logged.
     """
 
     exit_status: int
@@ -66,7 +66,9 @@ class CheckAnswer:
     """`fault` says what the check could not do, "" if it did all.
 
     `exit_code` is that of the fault: 4 where the store did not serve, 1 for anything else.
+    `is_routine` is True where there was nothing to do, either.
     """
 
     exit_code: int = 0
     fault: str = ""
+    is_routine: bool = False

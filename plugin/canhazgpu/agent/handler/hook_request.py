@@ -65,7 +65,7 @@ def _check(
     answer = service.check(CheckRequest(environ, caller))
     if environ.get(EXIT_CODE_WANTED) and answer.exit_code:
         print(f"canhazgpu: {answer.fault}", file=sys.stderr)  # noqa: T201 - the hook's own
-    return answer.exit_code, not answer.fault
+    return answer.exit_code, answer.is_routine
 
 
 Run = Callable[[NodeService, Mapping[str, str], HookCaller], tuple[int, bool]]

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from canhazgpu.deadline import hard_deadline
 from canhazgpu.errors import InputError, advice_for
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.schedulers.port import claim_of
 from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.hook.failure import hook_error_text, log_emergency
@@ -23,12 +24,19 @@ from canhazgpu.schedulers.slurm.hook.startup import (
     StartedHook,
     scan_in_child,
 )
-from canhazgpu.service.jobs import HookAnswer
 
 LOG_DEADLINE_S = 3.0
 """Longest time for logging what was done, longer than Redis' timeout.
 
 Entries that are in the node's journal by then are sent later."""
+
+
+@dataclass(frozen=True, slots=True)
+class HookOutcome:
+    """The exit status. `is_routine` is True where nothing failed and nothing special was logged."""
+
+    exit_status: int
+    is_routine: bool = False
 
 
 def run_hook(
@@ -37,8 +45,8 @@ def run_hook(
     kind: str,
     started: StartedHook | Exception | None = None,
     scan_sources: ScanSources = scan_in_child,
-) -> HookAnswer:
-    """Open the hook, act, and log it as `kind`; returns the exit status, and whether all was well.
+) -> HookOutcome:
+    """Open the hook, act, and log it as `kind`.
 
     `started` is what `start_hook` returned, None if it was not called. The status is non-zero only
     for invalid variables, and only for a person who runs the hook by hand. For slurmd it is always
@@ -52,26 +60,26 @@ def run_hook(
     except Exception as exc:
         # Without a context the job cannot be requeued. It starts unchecked; the log says so.
         log_emergency(hook_error_text(exc))
-        return HookAnswer(0)
+        return HookOutcome(0)
     try:
         hook = open_job_hook(context, environ)
     except InputError as exc:
         print(f"canhazgpu: {exc}", file=sys.stderr)  # noqa: T201 - for whoever runs it by hand
         if names.SCRIPT_CONTEXT not in environ:
-            return HookAnswer(advice_for(exc).exit_code)
+            return HookOutcome(advice_for(exc).exit_code)
         context.actions.log(f"{exc}; no GPU is checked, reserved or released (please report this)")
-        return HookAnswer(0)
+        return HookOutcome(0)
     except Exception as exc:
         log_emergency(hook_error_text(exc))
-        return HookAnswer(0)
+        return HookOutcome(0)
     try:
         act(hook)
         with hard_deadline(LOG_DEADLINE_S, of_running=True):
             log_outcome(hook, kind)
     except Exception as exc:
         log_emergency(hook_error_text(exc))
-        return HookAnswer(0)
-    return HookAnswer(0, is_routine=not hook.hook_log.messages)
+        return HookOutcome(0)
+    return HookOutcome(0, is_routine=not hook.hook_log.messages)
 
 
 def log_outcome(hook: JobHook, kind: str) -> None:

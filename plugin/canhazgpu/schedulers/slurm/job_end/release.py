@@ -20,13 +20,12 @@ from canhazgpu.schedulers.slurm.hook.ended_jobs import release_ended_jobs
 from canhazgpu.schedulers.slurm.hook.failure import hook_error_text
 from canhazgpu.schedulers.slurm.hook.log import EARLIER_ATTEMPT, UNKNOWN_ATTEMPT
 from canhazgpu.schedulers.slurm.hook.node_context import JobHook
-from canhazgpu.schedulers.slurm.hook.run import run_hook
+from canhazgpu.schedulers.slurm.hook.run import HookOutcome, run_hook
 from canhazgpu.schedulers.slurm.hook.startup import (
     OPEN_DEADLINE_S,
     ScanSources,
     scan_in_child,
 )
-from canhazgpu.service.jobs import HookAnswer
 
 LOCK_TIME_SHARE = 0.2
 """Share of an epilog's time for a prolog of the job that is under way; part of the clean-up's."""
@@ -36,7 +35,7 @@ def handle_job_end(
     environ: Mapping[str, str],
     caller: HookCaller = OWN_PROCESS,
     scan_sources: ScanSources = scan_in_child,
-) -> HookAnswer:
+) -> HookOutcome:
     """Handle one job end; see `run_hook`."""
 
     def act(hook: JobHook) -> None:

@@ -15,11 +15,10 @@ from canhazgpu.schedulers.slurm.hook.attempt import StartedAttempt, begin_attemp
 from canhazgpu.schedulers.slurm.hook.ended_jobs import release_ended_jobs
 from canhazgpu.schedulers.slurm.hook.failure import hook_error_text
 from canhazgpu.schedulers.slurm.hook.node_context import JobHook
-from canhazgpu.schedulers.slurm.hook.run import run_hook
+from canhazgpu.schedulers.slurm.hook.run import HookOutcome, run_hook
 from canhazgpu.schedulers.slurm.hook.slurmd_groups import record_slurmd_groups
 from canhazgpu.schedulers.slurm.hook.startup import StartedHook
 from canhazgpu.schedulers.slurm.job_start.allocation import JobAllocation, scheduler_picks_devices
-from canhazgpu.service.jobs import HookAnswer
 
 LATEST_ATTEMPT = 2**31
 """A number above every attempt of a job."""
@@ -30,7 +29,7 @@ def handle_job_start(
     environ: Mapping[str, str],
     started: StartedHook | Exception,
     caller: HookCaller = OWN_PROCESS,
-) -> HookAnswer:
+) -> HookOutcome:
     """Handle one job start; see `run_hook`."""
 
     def act(hook: JobHook) -> None:

@@ -32,10 +32,14 @@ JOBS_DEADLINE_S = 15.0
 
 
 class CheckOutcome(NamedTuple):
-    """What the check could not do, "" if it did all, and the exit status that says so."""
+    """What the check could not do, "" if it did all, and the exit status that says so.
+
+    `is_routine` is True where it found nothing to do, either.
+    """
 
     exit_code: int = 0
     fault: str = ""
+    is_routine: bool = False
 
 
 def run_node_check(
@@ -94,7 +98,7 @@ def _check(
             check.run()
     except Exception as exc:
         answer = _failed(exc)
-    _check_unchecked_jobs(context, check, environ, scan_sources)
+    all_done = _check_unchecked_jobs(context, check, environ, scan_sources)
     for line in check.decisions:
         write_syslog(line, DAEMON_INFO)
     try:
@@ -102,7 +106,10 @@ def _check(
             _record_decisions(context, check, answer.fault)
     except Exception as exc:
         log_emergency(f"health check: {hook_error_text(exc)}")
-    return answer if answer.fault else _without_store(context)
+        all_done = False
+    answer = answer if answer.fault else _without_store(context)
+    told = answer.fault or check.decisions or context.hook_log.messages
+    return answer._replace(is_routine=all_done and not told)
 
 
 def _check_unchecked_jobs(
@@ -110,14 +117,19 @@ def _check_unchecked_jobs(
     check: NodeCheck,
     environ: Mapping[str, str],
     scan_sources: ScanSources,
-) -> None:
-    """Check jobs whose prolog did not run; a failure is told, and the next check tries again."""
+) -> bool:
+    """Check jobs whose prolog did not run; a failure is told, and the next check tries again.
+
+    Returns False after a failure.
+    """
     try:
         with hard_deadline(JOBS_DEADLINE_S):
             for what in check_unchecked_jobs(context, environ, scan_sources):
                 check.decisions.append(log_line("unchecked", node=context.node, reason=what))
     except Exception as exc:
         log_emergency(f"health check: jobs without a prolog: {hook_error_text(exc)}")
+        return False
+    return True
 
 
 def _without_store(context: NodeContext) -> CheckOutcome:
