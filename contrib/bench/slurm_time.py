@@ -3,8 +3,11 @@
 
 Three Slurms with one node of 8 simulated GPUs each run beside each other: one has no hooks, one has
 a prolog, an epilog and a task prolog that do nothing, and one has canhazgpu's with its agent. Each
-row is taken on each of them in turn, round by round, so that a slow moment of the machine hits all
-of them alike. Slurm's own daemons are part of every row.
+row is taken on each of them, round by round, and each round begins with another of them, so that a
+slow moment of the machine hits all of them alike. What a Slurm takes is divided by what the one
+with empty hooks takes in the same round. Of these ratios the median is shown, and the interval in
+which it is with 95 % probability: only an interval below a goal shows that the goal is reached.
+Slurm's own daemons are part of every row.
 
     srun            srun --gres=gpu:1 true, from its start to its end
     burst           so many jobs of one second with one GPU each, until the last one has ended
@@ -21,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -33,6 +37,8 @@ from slurm_sites import EMPTY, GPUS, NODE, OURS, PrivateSlurm, Site, running_sit
 
 GOALS = {"srun": 1.3, "burst": 1.25}
 """Ratios to empty hooks."""
+OUTSIDE_SHARE = 0.025
+"""Of each side of an interval."""
 GOAL_PROLOGS_S = 0.5
 WAIT_S = 600.0
 FIRST_JOB = 1_000_000
@@ -41,13 +47,13 @@ Values = dict[str, list[float]]
 """Seconds, by the name of the Slurm."""
 
 
-def main(venv: Path, rounds: int, jobs: int, waiters: int) -> dict[str, object]:
+def main(venv: Path, rounds: int, bursts: int, jobs: int, waiters: int) -> dict[str, object]:
     """Return all that was measured, in seconds."""
     with running_sites(venv) as (site, slurms):
         sruns = measure(slurms, rounds, srun_s)
-        bursts = measure(slurms, max(rounds // 5, 1), lambda slurm: burst_s(slurm, jobs))
+        in_bursts = measure(slurms, bursts, lambda slurm: burst_s(slurm, jobs))
         prologs = prologs_beside_waiters(site, slurms[OURS], max(rounds // 2, 1), waiters)
-    return {"srun": sruns, "burst": bursts, **prologs}
+    return {"srun": sruns, "burst": in_bursts, **prologs}
 
 
 def measure(
@@ -55,13 +61,30 @@ def measure(
 ) -> Values:
     """Return what `act` takes on each Slurm; the first round, which starts things, is left out."""
     found: Values = {name: [] for name in slurms}
+    names = list(slurms)
     for turn in range(rounds + 1):
-        for name, slurm in slurms.items():
-            took_s = act(slurm)
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            took_s = act(slurms[name])
             if turn > 0:
                 found[name].append(took_s)
-            slurm.wait_nodes_idle()
+            slurms[name].wait_nodes_idle()
     return found
+
+
+def ratios(seconds: Sequence[float], others: Sequence[float]) -> tuple[float, float, float]:
+    """Return the median of the ratios of each round, and its interval of 95 %.
+
+    The interval is that of the sign test: it assumes nothing of how the times are distributed. With
+    fewer than six rounds it is narrower than 95 %, from the least ratio to the greatest.
+    """
+    found = sorted(one / other for one, other in zip(seconds, others, strict=True))
+    count, outside, below = len(found), 0, 0.0
+    # So many ratios at each end are left out, as long as that leaves out 2.5 % at most.
+    while (below := below + math.comb(count, outside) / 2**count) <= OUTSIDE_SHARE:
+        outside += 1
+    outside = max(outside - 1, 0)
+    return statistics.median(found), found[outside], found[count - 1 - outside]
 
 
 def srun_s(slurm: PrivateSlurm) -> float:
@@ -147,15 +170,17 @@ def eight_hooks_s(site: Site, name: str, slurm: PrivateSlurm, first: int) -> lis
 
 
 def show(found: dict[str, object]) -> None:
-    """Print a table: medians, what 99 % are below, and the ratio to empty hooks."""
+    """Print a table: medians, what 99 % are below, and the ratios to empty hooks."""
     for row, goal in GOALS.items():
         values = found[row]
         assert isinstance(values, dict)
-        empty = statistics.median(values[EMPTY])
         for name, seconds in values.items():
-            ratio = statistics.median(seconds) / empty
+            ratio, low, high = ratios(seconds, values[EMPTY])
             aim = f"  (goal {goal})" if name == OURS else ""
-            print(f"{row:8} {name:12} {text(seconds)}  {ratio:5.2f} x empty hooks{aim}")
+            print(
+                f"{row:8} {name:12} {text(seconds)}"
+                f"  {ratio:5.2f} x empty hooks ({low:.2f} to {high:.2f}){aim}"
+            )
     prologs = found["prologs"]
     assert isinstance(prologs, list)
     print(f"prologs  {OURS:12} {text(prologs)}  (goal: 99 % below {GOAL_PROLOGS_S} s)")
@@ -176,14 +201,15 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("venv", type=Path, help="has canhazgpu installed with its embedded store")
-    parser.add_argument("--rounds", type=int, default=20, help="of srun; a fifth of them of burst")
+    parser.add_argument("--rounds", type=int, default=20, help="of srun")
+    parser.add_argument("--bursts", type=int, default=8, help="rounds of bursts")
     parser.add_argument("--jobs", type=int, default=50, help="jobs of one burst")
     parser.add_argument("--waiters", type=int, default=48, help="people who wait meanwhile")
     parser.add_argument("--json", action="store_true", help="print every value, in seconds")
     given = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("it has to be root")
-    measured = main(given.venv.absolute(), given.rounds, given.jobs, given.waiters)
+    measured = main(given.venv.absolute(), given.rounds, given.bursts, given.jobs, given.waiters)
     if given.json:
         print(json.dumps(measured))
     else:
