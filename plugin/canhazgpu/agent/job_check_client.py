@@ -26,9 +26,9 @@ if __name__ == "__main__":
 from canhazgpu.agent.hook_client import (  # noqa: E402 - found only now
     INTERFACE,
     NotServed,
-    connect,
     decoded,
 )
+from canhazgpu.agent.people_door import AgentBusy, connect_in_turn, send  # noqa: E402 - as above
 
 REFUSED, NO_AGENT = 3, 120
 READY_WAIT_S = 20.0
@@ -40,10 +40,6 @@ RESTART_WAIT_S = 30.0
 started again. Without it the user's code would run on GPUs that nobody has checked."""
 ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED, errno.EACCES, errno.ELOOP)
 NOT_UNDERSTOOD = ("org.varlink.service.MethodNotFound", "org.varlink.service.InterfaceNotFound")
-
-
-class AgentBusy(Exception):
-    """It serves as many requests of this user, or of all, as it takes."""
 
 
 def main(path: str) -> int:
@@ -72,10 +68,7 @@ def main(path: str) -> int:
 
 def ask(path: str) -> int:
     """Have the job checked; return its state."""
-    try:
-        connection, _ = connect(path, int(BUSY_WAIT_S))
-    except BlockingIOError as exc:
-        raise AgentBusy from exc
+    connection = connect_in_turn(path, int(BUSY_WAIT_S))
     send(connection, f'{{"method":"{INTERFACE}.CheckJob"}}')
     ready = received(connection, READY_WAIT_S)
     wait_s, nonce = float(ready["limit_s"]), ready["nonce"]
@@ -84,14 +77,6 @@ def ask(path: str) -> int:
     send(connection, f'{{"method":"{INTERFACE}.Confirm","parameters":{{"nonce":"{nonce}"}}}}')
     outcome = received(connection, wait_s)
     return told(int(outcome["status"]), str(outcome["output"]))
-
-
-def send(connection: "_socket.socket", message: str) -> None:
-    """Send a message; an agent that refuses at once has said why before it closed."""
-    try:
-        connection.sendall(f"{message}\0".encode())
-    except (BrokenPipeError, ConnectionResetError):
-        return
 
 
 def received(connection: "_socket.socket", wait_s: float) -> "dict[str, Any]":

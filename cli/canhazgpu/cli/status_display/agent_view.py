@@ -86,11 +86,12 @@ def asked_at(path: str) -> Ask:
     """Return how the agent at this socket is asked; every failure is an `OSError`."""
     from canhazgpu.agent.command_client import exchange  # noqa: PLC0415 - only where there is an agent
     from canhazgpu.agent.hook_client import NotServed  # noqa: PLC0415
+    from canhazgpu.agent.people_door import AgentBusy  # noqa: PLC0415
 
     def ask(arguments: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         try:
             yield from exchange.ask(path, list(arguments))
-        except exchange.AgentBusy as exc:
+        except AgentBusy as exc:
             raise OSError("it is busy") from exc
         except (exchange.AgentEnded, NotServed) as exc:
             raise OSError("it has ended") from exc

@@ -3,7 +3,8 @@
 import errno
 
 from canhazgpu.agent.command_client.caller import call_parameters
-from canhazgpu.agent.hook_client import INTERFACE, NotServed, connect, decoded
+from canhazgpu.agent.hook_client import INTERFACE, NotServed, decoded
+from canhazgpu.agent.people_door import AgentBusy, connect_in_turn, send
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,10 +16,6 @@ NEEDED_VERSION = 3
 READY_WAIT_S = 20.0
 MAX_CALL_BYTES = 128 * 1024
 """Half of what a message may have: a waiting request is handed on with more beside it."""
-
-
-class AgentBusy(Exception):
-    """It serves as many requests of this user, or of all, as it takes."""
 
 
 class AgentRefuses(PermissionError):
@@ -41,10 +38,7 @@ def ask(path: str, arguments: "list[str]") -> "Iterator[dict[str, Any]]":
             f"the command line is longer than {MAX_CALL_BYTES // 1024} KiB, and the node's agent"
             " takes no longer one: put the command into a script",
         )
-    try:
-        connection, _ = connect(path, int(READY_WAIT_S))
-    except BlockingIOError as exc:
-        raise AgentBusy from exc
+    connection = connect_in_turn(path, int(READY_WAIT_S))
     messages = received(connection)
     send(connection, f'{{"method":"{INTERFACE}.Command","parameters":{call}}}')
     ready = parameters_of(next(messages))
@@ -60,14 +54,6 @@ def ask(path: str, arguments: "list[str]") -> "Iterator[dict[str, Any]]":
         yield parameters_of(message)
         if not message.get("continues"):
             return
-
-
-def send(connection: "_socket.socket", message: str) -> None:
-    """Send a message; an agent that refuses at once has said why before it closed."""
-    try:
-        connection.sendall(f"{message}\0".encode())
-    except (BrokenPipeError, ConnectionResetError):
-        return
 
 
 def received(connection: "_socket.socket") -> "Iterator[dict[str, Any]]":

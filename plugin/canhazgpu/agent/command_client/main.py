@@ -18,7 +18,7 @@ from canhazgpu.agent.agent_socket import (
     agent_socket,
 )
 from canhazgpu.agent.command_client.caller import is_terminal
-from canhazgpu.agent.command_client.exchange import AgentBusy, AgentEnded, AgentRefuses, ask
+from canhazgpu.agent.command_client.exchange import AgentEnded, AgentRefuses, ask
 from canhazgpu.agent.command_client.outcome import (
     SIGINT,
     SIGPIPE,
@@ -38,6 +38,7 @@ from canhazgpu.agent.command_client.words import (
     words_of,
 )
 from canhazgpu.agent.hook_client import NotServed
+from canhazgpu.agent.people_door import AgentBusy
 
 COMPLETION = b"_CANHAZGPU_COMPLETE"
 PATIENCE_S = 60.0
