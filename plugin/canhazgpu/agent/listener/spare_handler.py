@@ -18,7 +18,7 @@ from canhazgpu.agent.request import Request
 from canhazgpu.agent.single_child import REST_S, SingleChild
 
 MAX_WAITING = 4
-"""Handlers that may wait; each keeps some MiB of memory."""
+"""Handlers that may wait; each keeps about 13 MiB of its own."""
 IDLE_S = 10.0
 """How long more than one wait after the last request."""
 
