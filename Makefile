@@ -7,9 +7,10 @@ export PYTHON
 BUILD := build
 VENV := $(BUILD)/venv
 PYTEST_ARGS ?=
-# Most tests wait more than they compute. Whole hooks and Slurms of `make test` compute more.
+# Most tests wait more than they compute. Those of `make test-fast` compute, and each worker collects
+# all of them first.
 WORKERS ?= $(shell echo $$((2 * $$(nproc))))
-FAST_WORKERS ?= $(shell echo $$((3 * $$(nproc))))
+FAST_WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
 
 FAST := -m "not slurm and not slow and not variant" --hypothesis-profile=fast
 

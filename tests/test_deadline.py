@@ -133,6 +133,7 @@ def test_time_of_running_comes_to_its_end() -> None:
         time.sleep(20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of_running", [True, False])
 def test_a_signal_that_python_handles_after_the_block_sets_no_timer(*, of_running: bool) -> None:
     child = os.fork()  # the time limit of the test has a timer of its own

@@ -101,6 +101,7 @@ def test_nothing_is_added_to_an_object() -> None:
         Three(1).other = 2
 
 
+@pytest.mark.slow
 def test_other_kinds_are_the_standard_librarys() -> None:
     with pytest.raises(TypeError, match="frozen=True, slots=True"):
         quick(frozen=False, slots=True)

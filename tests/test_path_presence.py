@@ -37,6 +37,7 @@ def test_only_what_the_system_calls_missing_is_missing(tmp_path: Path) -> None:
     assert not may_exist(Path("a\0b"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
 def test_a_file_behind_a_closed_directory_may_exist(tmp_path: Path) -> None:
     closed = tmp_path / "closed"

@@ -81,6 +81,7 @@ def test_an_old_driver(state, node, old_library, interpreter):
     assert nvml("p.nvmlSystemGetDriverVersion()") == "470.256.02"
 
 
+@pytest.mark.slow
 def test_the_file_is_what_pynvml_looks_for_and_needs_only_libc(library, old_library):
     for path in (library, old_library):
         dynamic = subprocess.check_output(["readelf", "-d", path], text=True)

@@ -18,6 +18,8 @@ from canhazgpu.gpu.scan import GpuReading, scan_from_json, scan_to_json, scan_to
 from canhazgpu.ledger.port import Observation
 from canhazgpu.probe.cuda_index import parse_pci_address, with_cuda_indices
 
+pytestmark = pytest.mark.slow
+
 Look = Callable[..., Observation]
 LOST = "GPU is lost (NVML error 15): reboot the node"
 BUSES = ("00000000:C1:00.0", "00000000:0F:00.0", "00000001:01:00.0", "00000000:3B:00.0")

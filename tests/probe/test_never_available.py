@@ -59,6 +59,7 @@ NO_MEMORY = ("nvmlDeviceGetMemoryInfo", 3)
 """How a GPU of unified memory answers, on which a process is the only sign of use."""
 
 
+@pytest.mark.slow
 def test_nvml(node: fake_nvml.FakeNode, busy: list[str], library: Path) -> None:
     """All scans in one child: the library is loaded once in a process, and for good."""
     by_memory = node.gpu(4).uuid
@@ -90,6 +91,7 @@ def test_nvml(node: fake_nvml.FakeNode, busy: list[str], library: Path) -> None:
     assert len(scans) == (len(CODES) + 1) * (len(GPU_FUNCTIONS) + len(NODE_FUNCTIONS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [3, 4, 7, 15, 999])
 @pytest.mark.parametrize(
     "function",

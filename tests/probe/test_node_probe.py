@@ -287,6 +287,7 @@ def test_an_impossible_process_makes_its_gpu_unknown(
     assert observe().unknown == uuids(node, 0)
 
 
+@pytest.mark.slow
 def test_many_scans_leave_nothing(node: fake_nvml.FakeNode, observe: Observe) -> None:
     def left() -> tuple[set[str], str]:
         children = Path(f"/proc/self/task/{os.getpid()}/children").read_text()

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["pytester"]
 HOOKS = Path(__file__).parents[1] / "support" / "plugins" / "ci_skips.py"
 

@@ -64,6 +64,7 @@ def _man(require: Require) -> None:
     require(bool(shutil.which("man") and shutil.which("lexgrog")), "man-db is not installed")
 
 
+@pytest.mark.slow
 def test_they_are_up_to_date() -> None:
     done = subprocess.run(
         [sys.executable, SCRIPT, "--check"], check=False, capture_output=True, text=True
@@ -79,6 +80,7 @@ def test_man_finds_all() -> None:
     assert [Path(one).read_bytes() for one in found] == [one.read_bytes() for one in FILES]
 
 
+@pytest.mark.slow
 def test_nothing_is_wrong_with_them() -> None:
     named = ran("lexgrog", *FILES).stdout.splitlines()
 
@@ -87,6 +89,7 @@ def test_nothing_is_wrong_with_them() -> None:
     assert [line[: len(start)] for line, start in zip(named, expected, strict=True)] == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", list(all_commands()), ids=lambda one: " ".join(one) or "canhazgpu")
 def test_it_says_what_the_help_says(path: tuple[str, ...]) -> None:
     command, page = all_commands()[path], shown("-".join(("canhazgpu", *path)))
@@ -153,6 +156,7 @@ def hostile_program(texts: list[str]) -> click.Command:
     return group
 
 
+@pytest.mark.slow
 def test_no_text_is_taken_for_a_request(tmp_path: Path) -> None:
     pages = manual_pages.all_pages(hostile_program(HOSTILE))  # type: ignore[arg-type]
     for name, text in pages.items():

@@ -141,6 +141,7 @@ def test_a_path_names_the_node_where_it_says_so(path: str) -> None:
     assert done.stdout == path.replace("%n", "n1")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("shellcheck"), reason="there is no shellcheck here")
 @pytest.mark.parametrize("name", [name for name in TEXTS if name.endswith(".sh")])
 def test_shellcheck_has_nothing_to_say(name: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from hosts.no_agent import NO_AGENT
+from plugins.fast_set import first_and_variants
 
 from canhazgpu.agent.job_check_client import NO_AGENT as NOBODY_ASKED
 from canhazgpu.conflict.checked_job import CheckedState
@@ -52,7 +53,7 @@ class AskingTask:
         return path.read_text().splitlines() if path.exists() else []
 
 
-@pytest.fixture(params=list(SHELLS))
+@pytest.fixture(params=first_and_variants(SHELLS))
 def task(request: pytest.FixtureRequest) -> Iterator[AskingTask]:
     directory = Path(tempfile.mkdtemp(prefix="asking-task-"))
     made = AskingTask(TaskProlog.at(directory, shell_command(request.param)))

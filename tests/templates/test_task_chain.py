@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from plugins.fast_set import first_and_variants
 
 from canhazgpu.schedulers.slurm.site.layout import ScriptLocation
 from canhazgpu.templates.slurm_files import chain_text
@@ -56,7 +57,7 @@ class Chain:
         return Told(done.stdout.splitlines(), done.returncode, done.stderr)
 
 
-@pytest.fixture(params=list(SHELLS))
+@pytest.fixture(params=first_and_variants(SHELLS))
 def chain(request: pytest.FixtureRequest) -> Iterator[Chain]:
     directory = Path(tempfile.mkdtemp(prefix="task-chain-"))
     yield Chain(directory, shell_command(request.param))

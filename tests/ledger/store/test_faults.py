@@ -322,6 +322,7 @@ def test_what_connecting_takes_makes_the_scan_older(
     assert late.reserve_count(job(2), 1, seen) == TooFewGpus(1, 0, 0, 0, 0, stale=1)
 
 
+@pytest.mark.slow
 def test_a_cluster_keeps_the_ledger_too() -> None:
     settings = {"cluster-enabled": "yes", "cluster-port": str(free_port())}
     with PrivateRedis(tcp=True, settings=settings) as server:

@@ -411,6 +411,7 @@ def tell_in(importable: Path) -> Callable[..., list[dict[str, object]]]:
     return tell
 
 
+@pytest.mark.slow
 @needs_root
 @pytest.mark.parametrize("hidepid", [1, 2])
 def test_hidden_processes_are_unknown_to_users_and_their_own_are_not(

@@ -15,7 +15,7 @@ import gc
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 from run_files import run_directory
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 GROUP_SIZE = 8
 """How many quick tests of a module a worker is given at a time."""
@@ -43,6 +44,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupSchedul
 class GroupScheduling(LoadScopeScheduling):
     """Gives a worker the tests of a group together, in the order of the collection."""
 
+    def add_node_collection(self, node: WorkerController, collection: Sequence[str]) -> None:
+        super().add_node_collection(node, collection)
+        if node in self.registered_collections:
+            self.registered_collections[node] = CollectedIds(collection)
+
     def _split_scope(self, nodeid: str) -> str:
         return self._groups.get(nodeid, nodeid)
 
@@ -56,6 +62,17 @@ class GroupScheduling(LoadScopeScheduling):
         for group in [name for name, tests in workload.items() if all(tests.values())]:
             del workload[group]
         return super()._pending_of(workload)
+
+
+class CollectedIds(list[str]):
+    """The ids of tests; xdist asks for the place of each, and would search the list each time."""
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {nodeid: place for place, nodeid in enumerate(self)}
+
+    def index(self, nodeid: str, *_: Any) -> int:
+        return self._places[nodeid]
 
 
 def groups_file() -> Path:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("node", ["slurm"], indirect=True)
 @pytest.mark.parametrize("hook", ["prolog.main", "epilog.main", "epilog.health_check"])

@@ -670,6 +670,7 @@ LINE = re.compile(r"(\w+[a-z]) ?= ?(\S+)")
 """A line of slurm.conf or of the configuration; variables of the environment are in capitals."""
 
 
+@pytest.mark.slow
 def test_two_faults_at_once_never_ask_for_two_values_of_one_key() -> None:
     faults = [change for _, _, change, _ in BROKEN if lines_advised(change(HEALTHY))]
     contradictions = {

@@ -265,6 +265,7 @@ def config(tmp_path: Path, url: str, library: str = "/nonexistent/lib.so.1") -> 
     return str(file), Config(store=store, validation=validation)
 
 
+@pytest.mark.slow
 def test_a_hook_sees_the_store_and_its_clock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,6 +279,7 @@ def test_a_hook_sees_the_store_and_its_clock(
     assert seen.gpu_fault is not None and "/nonexistent/lib.so.1" in seen.gpu_fault
 
 
+@pytest.mark.slow
 def test_a_hook_sees_that_the_store_is_away(tmp_path: Path) -> None:
     file, configured = config(tmp_path, "redis://127.0.0.1:1/0")
     seen = probe_as_hook(sys.executable, file, configured, "/none", "n1")
