@@ -146,6 +146,16 @@ def test_an_unknown_shell_is_refused() -> None:
     assert (result.exit_code, result.stdout) == (2, "")
 
 
+# On a busy machine a look at the store may take longer than a person would wait for it.
+PROGRAM = """
+from canhazgpu.cli.main import main
+from canhazgpu.cli.options import value_completion
+
+value_completion.TIMEOUT_S = 60.0
+main()
+"""
+
+
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[CliNode]:
     """Nodes n1 and n2, and a program called canhazgpu in the path."""
@@ -153,7 +163,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[CliNode]:
     with make_cli_node() as made:
         program = made.directory / "bin" / "canhazgpu"
         program.parent.mkdir()
-        program.write_text(f"#!{sys.executable}\nfrom canhazgpu.cli.main import main\nmain()\n")
+        program.write_text(f"#!{sys.executable}\n{PROGRAM}")
         program.chmod(0o755)
         made.publish("n1")
         made.publish("n2")

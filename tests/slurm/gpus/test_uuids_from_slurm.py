@@ -64,6 +64,7 @@ def test_a_job_gets_the_gpus_that_canhazgpu_picked(cluster: GpuCluster, people: 
         with submitted(cluster, f"{show} batch\nsleep 600", "--gres=gpu:2", user=alice) as job:
             first = first_task(cluster, job, alice)
             own = slurms_value(cluster.slurm.output(job, user=alice))
+            cluster.settle()
             held = {uuid for uuid, holder in cluster.held().items() if holder == str(job)}
         seen = run_job(cluster, script, "--gres=gpu:2", user=alice)
 
