@@ -11,6 +11,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 def test_an_error_for_one_function_or_for_one_gpu(nvml, node):
     node.inject("nvmlDeviceGetMemoryInfo_v2", return_=3)
@@ -66,7 +68,6 @@ def test_an_injection_that_is_misspelt_is_loud(nvml, node):
         assert nvml("p.nvmlDeviceGetCount()") == {"error": 999}
 
 
-@pytest.mark.slow
 def test_an_old_driver(state, node, old_library, interpreter):
     nvml = interpreter(old_library, state.env("n1"))
     nvml("p.nvmlInit()")
@@ -81,7 +82,6 @@ def test_an_old_driver(state, node, old_library, interpreter):
     assert nvml("p.nvmlSystemGetDriverVersion()") == "470.256.02"
 
 
-@pytest.mark.slow
 def test_the_file_is_what_pynvml_looks_for_and_needs_only_libc(library, old_library):
     for path in (library, old_library):
         dynamic = subprocess.check_output(["readelf", "-d", path], text=True)

@@ -16,6 +16,8 @@ from canhazgpu.ledger.port import Observation
 from canhazgpu.probe import sources
 from canhazgpu.probe.node_probe import NodeProbe
 
+pytestmark = pytest.mark.slow
+
 Observe = Callable[..., Observation]
 
 

@@ -13,6 +13,8 @@ import pytest
 import fake_nvml
 from canhazgpu.ledger.port import Observation
 
+pytestmark = pytest.mark.slow
+
 Observe = Callable[..., Observation]
 
 
@@ -54,7 +56,6 @@ OLD = [*RECENT, "mig.mode.current"]
 OLDEST = [*OLD, "retired_pages.pending", "ecc.errors.uncorrected.volatile.total", "compute_mode"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lacks", "calls"),
     [([], 2), (["gpu_recovery_action"], 3), (RECENT, 3), (OLD, 3), (OLDEST, 4)],
@@ -79,7 +80,6 @@ def test_a_field_that_is_refused_costs_a_call_and_not_the_scan(
     assert len(counted[1].read_text().splitlines()) == calls
 
 
-@pytest.mark.slow
 def test_utilization_that_is_refused_costs_no_other_field(
     node: fake_nvml.FakeNode, observe_smi: Observe, counted: tuple[str, Path]
 ) -> None:
@@ -366,7 +366,6 @@ def test_unified_memory_without_known_use_is_not_for_nvidia_smi_to_tell(
     assert "only NVML tells of every process" in (seen.scan.gpus[1].fault or "")
 
 
-@pytest.mark.slow
 def test_device_numbers_are_the_kernel_modules(
     node: fake_nvml.FakeNode, observe_smi: Observe, place: Path
 ) -> None:

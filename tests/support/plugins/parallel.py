@@ -15,8 +15,8 @@ import gc
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from functools import cached_property
+from collections.abc import Generator, Iterable, Sequence
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +79,24 @@ def groups_file() -> Path:
     return run_directory() / "groups.json"
 
 
+@cache
 def boots_slurm(item: pytest.Item) -> bool:
     return item.get_closest_marker("slurm") is not None
 
 
+@cache
 def is_slow(item: pytest.Item) -> bool:
     return item.get_closest_marker("slow") is not None
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection() -> Generator[None, object, object]:
+    # Almost all that is made here stays; the collector would walk over it again and again.
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 @pytest.hookimpl(trylast=True)
