@@ -36,10 +36,12 @@ test-here:
 	@RERUN_ALONE=10 contrib/dev/beside contrib/dev/check $(VENV) -- \
 	  contrib/dev/run-tests $(VENV) -n $(WORKERS) $(PYTEST_ARGS)
 
+# Only the modules that have such tests: each worker collects them, and its Python has compiled none.
 test-releases: venv
 	@contrib/dev/install-packages suites
-	@status=0; for suite in $(SUITES); do \
-	  RERUN_ALONE=10 contrib/suites/test $(BUILD) $$suite -n $(WORKERS) -m release || status=1; \
+	@files=$$(grep -rl --include='test_*.py' 'mark\.release' tests); \
+	status=0; for suite in $(SUITES); do \
+	  RERUN_ALONE=10 contrib/suites/test $(BUILD) $$suite -n $(WORKERS) -m release $$files || status=1; \
 	done; exit $$status
 
 test-slurm: venv  ## the tests on a real Slurm, in a Debian SUITE=trixie or sid with its Slurm (root)
