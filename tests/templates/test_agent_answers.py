@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import sys
@@ -102,8 +103,9 @@ def test_what_the_agent_has_done_is_not_done_again(node: Node, hook: str) -> Non
 def test_what_the_agent_has_not_begun_the_hook_does_as_its_first_run(node: Node, hook: str) -> None:
     node.client_ends_with(NOT_SERVED)
     assert node.run(hook) == (0, "")
-    # Where the clock went on to its next second meanwhile, that counts.
-    assert node.runs() in (["own lost=unset"], ["own lost=1"])
+    # Seconds that the clock went on meanwhile count; on a busy machine they are several.
+    (run,) = node.runs()
+    assert re.fullmatch(r"own lost=(unset|[1-9]\d*)", run)
     assert len(node.asked()) == 1
 
 
