@@ -17,8 +17,9 @@ from canhazgpu.agent.handler.handed_request import TAKES_ANOTHER, encode_handed
 from canhazgpu.agent.request import Request
 from canhazgpu.agent.single_child import REST_S, SingleChild
 
-MAX_WAITING = 4
-"""Handlers that may wait; each keeps about 13 MiB of its own."""
+MAX_WAITING = 8
+"""Handlers that may wait: for jobs that start at once on all GPUs of a node. Each keeps about 13 MiB
+of its own, and all but one end after `IDLE_S`."""
 IDLE_S = 10.0
 """How long more than one wait after the last request."""
 
