@@ -18,8 +18,8 @@ from canhazgpu.agent.request import Request
 from canhazgpu.agent.single_child import REST_S, SingleChild
 
 MAX_WAITING = 8
-"""Handlers that may wait: for jobs that start at once on all GPUs of a node. Each keeps about 13 MiB
-of its own, and all but one end after `IDLE_S`."""
+"""Handlers that may wait: for jobs that start at once on all GPUs of a node. Each keeps about
+13 MiB of its own, and all but one end after `IDLE_S`."""
 IDLE_S = 10.0
 """How long more than one wait after the last request."""
 
