@@ -6,19 +6,17 @@ from dataclasses import replace
 
 import pytest
 
+from canhazgpu_soak.evidence import Evidence, Promises
 from canhazgpu_soak.judge import (
     CONTRADICTION,
     HUNG_COMMAND,
-    LATE,
     ON_A_ROGUE,
     TRACEBACK,
     TWO_HOLDERS,
-    Evidence,
-    Promises,
-    by_the_stores_clock,
     judge,
-    lost_launches,
 )
+from canhazgpu_soak.late import LATE, by_the_stores_clock
+from canhazgpu_soak.lost_launches import lost_launches
 from canhazgpu_soak.records import Answer, GpuAnswer, Holder, HookRun, Request, Rogue
 
 PROMISES = Promises(release_s={"job": 10.0, "run": 5.0, "reserve": 0.0}, slack_s=20.0)

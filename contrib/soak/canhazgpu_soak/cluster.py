@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import subprocess
 import threading
 import time
 import uuid
-from dataclasses import replace
 from pathlib import Path
 
 from canhazgpu_demo.users import create_user, delete_users
 from canhazgpu_soak.clock import SteppedClock, build_library
 from canhazgpu_soak.faults.processes import processes_on
+from canhazgpu_soak.installation import GPUS_PER_NODE, SPEC, Installation
 from canhazgpu_soak.stores.embedded import EmbeddedStore
 from canhazgpu_soak.stores.port import SoakStore
 from canhazgpu_soak.stores.sentinel import SentinelStore
@@ -23,69 +22,20 @@ from demo_cluster import ClusterSpec, PrivateSlurm, new_directory
 from fake_nvml import FakeState, install
 
 USERS = 4
-GPUS_PER_NODE = 8
-HEALTH_CHECK_S = 10
-HEARTBEAT_S = 5
-SHARDS_PER_GPU = 4
 STATE_OPTIONS = "size=16m,nr_inodes=2000,mode=755"
 """Of the file system of a node's state directory: a full one is full soon."""
 NODE_MARK = "SOAK_NODE"
 """Tells to which node the programs of people belong, which see the host's boot id."""
-BOOT_ID = "/proc/sys/kernel/random/boot_id"
-SPEC = ClusterSpec(
-    nodes=2,
-    gpus_per_node=GPUS_PER_NODE,
-    cpus_per_node=64,
-    memory_mb_per_node=64_000,
-    shared_gres=(("shard", SHARDS_PER_GPU * GPUS_PER_NODE),),
-    prolog_flags=("Alloc", "DeferBatch"),
-)
-NOTING_AGENT = Path(__file__).resolve().parents[1] / "noting_agent.py"
 STORES: dict[str, type[SingleStore | SentinelStore | EmbeddedStore]] = {
     "single": SingleStore,
     "sentinel": SentinelStore,
     "embedded": EmbeddedStore,
 }
-CONFIG = """\
-[store]
-url = "{store.url}"
-retry_after_s = 5.0
-{store.settings}
-
-[validation]
-nvml_library = "{root}/fake/libnvidia-ml.so.1"
-
-[node]
-state_dir = "{root}/run/%n"
-marker_dir = "{root}/lib"
-
-[slurm]
-on_conflict = "wait:5,swap,requeue"
-
-[run]
-heartbeat_s = {heartbeat_s}
-lease_s = 20
-"""
-# It notes its begin before canhazgpu's own script begins.
-HOOK = """\
-#!/bin/sh
-read -r uptime rest </proc/uptime
-echo {hook} "$SLURMD_NODENAME" "$SLURM_JOB_ID" "$uptime" >>{root}/hooks
-exec {program}
-"""
 
 
 def now() -> float:
     """The time of all records; see `records`."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-# The node's own clock is set before the agent begins.
-AGENT = """\
-#!/bin/sh
-export LD_PRELOAD={library} SOAK_CLOCK={root}/clocks/$SLURMD_NODENAME
-exec {command}
-"""
 
 
 def _mount_memory(directory: Path, options: str) -> None:
@@ -105,7 +55,6 @@ class SoakCluster:
     def __init__(
         self, venv: Path, store: str, weakness: str = "strong", *, has_hooks: bool = True
     ) -> None:
-        self._weakness = weakness
         self.has_hooks = has_hooks
         """Without them Slurm has none of canhazgpu's, and its nodes have no agents."""
         self.root = new_directory()
@@ -118,6 +67,7 @@ class SoakCluster:
             node: SteppedClock(self.clock_library, clocks / node) for node in SPEC.node_names()
         }
         self.program = venv / "bin" / "canhazgpu"
+        self._installation = Installation(self.root, self.program, self.clock_library, weakness)
         self.notes = self.root / "notes"
         self.task = self.root / "gpu-task"
         self.gpu_process = self.root / "fake" / "gpu-process"
@@ -145,16 +95,12 @@ class SoakCluster:
         for number in range(USERS):
             self.users.append(create_user(f"soak{number}"))
         self.rogue_user = create_user("soak-rogue")
-        self.config.write_text(
-            CONFIG.format(root=self.root, store=self.store, heartbeat_s=HEARTBEAT_S)
-        )
+        self._installation.write_config(self.store)
         for node in self.nodes:
             self._mount_state(node)
             self.begin_boot(node)
         self.store.start()
-        self.slurm = PrivateSlurm(
-            self.root / "slurm", self._installed() if self.has_hooks else self._with_empty_hooks()
-        )
+        self.slurm = PrivateSlurm(self.root / "slurm", self._spec())
         self.slurm.start()
 
     def close(self) -> None:
@@ -223,50 +169,7 @@ class SoakCluster:
             made = state.add_node(node.name, gpus=GPUS_PER_NODE, minors=node.minors)
             self.gpus[node.name] = [gpu.uuid for gpu in made.gpus]
 
-    def _with_empty_hooks(self) -> ClusterSpec:
-        scripts = {}
-        for hook in ("prolog", "epilog"):
-            scripts[hook] = self.root / f"{hook}.sh"
-            scripts[hook].write_text(HOOK.format(hook=hook, root=self.root, program="/bin/true"))
-            scripts[hook].chmod(0o755)
-        return replace(
-            SPEC,
-            prolog=scripts["prolog"],
-            epilog=scripts["epilog"],
-            health_check_program=Path("/bin/true"),
-            health_check_interval_s=HEALTH_CHECK_S,
-            node_mounts=((BOOT_ID, f"{self.root}/boots/%n"),),
-        )
-
-    def _installed(self) -> ClusterSpec:
-        """Install canhazgpu's hooks; return the cluster that has them."""
-        etc = self.root / "etc"
-        command = (str(self.program), "--config", str(self.config))
-        hooks = [*command, "hooks", "install", "--slurm-dir", str(etc)]
-        environ = {"PATH": os.defpath}
-        subprocess.run(hooks, env=environ, check=True, stdout=subprocess.DEVNULL, timeout=120)
-        scripts = {}
-        for hook in ("prolog", "epilog"):
-            (program,) = (etc / f"{hook}.d").iterdir()
-            scripts[hook] = self.root / f"{hook}.sh"
-            scripts[hook].write_text(HOOK.format(hook=hook, root=self.root, program=program))
-            scripts[hook].chmod(0o755)
-        return replace(
-            SPEC,
-            prolog=scripts["prolog"],
-            epilog=scripts["epilog"],
-            task_prolog=etc / "canhazgpu" / "task_prolog.sh",
-            health_check_program=etc / "canhazgpu" / "health_check.sh",
-            health_check_interval_s=HEALTH_CHECK_S,
-            node_agent=(str(self._agent_script(command)),),
-            node_mounts=((BOOT_ID, f"{self.root}/boots/%n"),),
-        )
-
-    def _agent_script(self, command: tuple[str, ...]) -> Path:
-        script = self.root / "agent.sh"
-        options = command[1:]
-        noting = [str(self.program.parent / "python"), str(NOTING_AGENT), str(self.root / "looks")]
-        words = " ".join([*noting, self._weakness, *options, "agent", "run"])
-        script.write_text(AGENT.format(library=self.clock_library, root=self.root, command=words))
-        script.chmod(0o755)
-        return script
+    def _spec(self) -> ClusterSpec:
+        if self.has_hooks:
+            return self._installation.installed_spec()
+        return self._installation.spec_with_empty_hooks()

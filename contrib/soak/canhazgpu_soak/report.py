@@ -6,17 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from canhazgpu_soak.judge import (
-    CONTRADICTION,
-    HUNG_COMMAND,
-    LATE,
-    ON_A_ROGUE,
-    TRACEBACK,
-    TWO_HOLDERS,
-    Evidence,
-    Finding,
-    outlived,
-)
+from canhazgpu_soak.evidence import Evidence, Finding
+from canhazgpu_soak.judge import CONTRADICTION, HUNG_COMMAND, ON_A_ROGUE, TRACEBACK, TWO_HOLDERS
+from canhazgpu_soak.late import LATE, outlived
 from canhazgpu_soak.records import JOB, RESERVE, RUN
 
 NOT_FREE = "GPUs neither free nor held at the end"

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from canhazgpu_soak.cluster import SoakCluster, now
 from canhazgpu_soak.commands import Commands
+from canhazgpu_soak.evidence import Evidence, Finding, Promises
 from canhazgpu_soak.faults.injection import Faults, Maker
 from canhazgpu_soak.faults.of_node import NodeFaults
 from canhazgpu_soak.faults.of_processes import ProcessFaults
 from canhazgpu_soak.faults.plan import HOGS, STORE, TAMPERED, plan_faults
-from canhazgpu_soak.judge import (
-    LONGEST_PROLOG_S,
-    Evidence,
-    Finding,
-    Promises,
-    by_the_stores_clock,
-    judge,
-    lost_launches,
-)
+from canhazgpu_soak.judge import judge
+from canhazgpu_soak.late import by_the_stores_clock
+from canhazgpu_soak.logs import keep_files, log_tracebacks
+from canhazgpu_soak.lost_launches import LONGEST_PROLOG_S, lost_launches
 from canhazgpu_soak.observer import Observer
 from canhazgpu_soak.records import AVAILABLE, parse_hook_runs, parse_looks, read_holders
 from canhazgpu_soak.report import (
     AGENT_ENDED,
     DRAINED,
     HUNG_JOB,
-    LOG_TRACEBACK,
     NOT_FREE,
     Outcome,
 )
@@ -42,7 +35,6 @@ JOBS_END_S = 180.0
 """By then all jobs have ended: the longest ones run over their limit of a minute."""
 SETTLE_S = 120.0
 POLL_S = 1.0
-TRACEBACK = "Traceback (most recent call last)"
 
 
 class Session:
@@ -198,7 +190,7 @@ class Session:
         if self._cluster.has_hooks:
             findings += judge(evidence, Promises())
         findings += [Finding(DRAINED, now(), one) for one in self._observer.drained]
-        findings += self._log_tracebacks()
+        findings += log_tracebacks(self._cluster)
         for node, started in self._observer.agents_started.items():
             by_itself = started - self._of_processes.agents_killed[node]
             findings += [Finding(AGENT_ENDED, now(), node)] * max(0, by_itself)
@@ -233,24 +225,15 @@ class Session:
             parse_looks(cluster.lines("looks")),
         )
 
-    def _log_tracebacks(self) -> list[Finding]:
-        logs = sorted(self._cluster.slurm.layout.logs.iterdir())
-        found = [(path.name, path.read_text(errors="replace").count(TRACEBACK)) for path in logs]
-        return [Finding(LOG_TRACEBACK, now(), name) for name, count in found for _ in range(count)]
-
     def keep(self, directory: Path) -> None:
-        """Copy logs, records and the list of faults for whoever looks for a cause."""
-        root = self._cluster.root
-        directory.mkdir(parents=True, exist_ok=True)
-        for name in ("notes", "commands", "slurm/log", "run"):
-            if (root / name).exists():
-                with contextlib.suppress(shutil.Error):  # sockets cannot be copied
-                    shutil.copytree(root / name, directory / Path(name).name, dirs_exist_ok=True)
-        for name in ("hooks", "looks"):
-            (directory / name).write_text("\n".join(self._cluster.lines(name)))
-        (directory / "faults").write_text("\n".join(self._faults.log))
-        answers = (str(one) for one in self._observer.answers)
-        (directory / "answers").write_text("\n".join(answers))
-        (directory / "unanswered").write_text("\n".join(self._observer.silent))
-        (directory / "requests").write_text("\n".join(map(str, self._commands.requests)))
-        (directory / "rogues").write_text("\n".join(map(str, self._rogues.seen)))
+        """Copy all logs and records."""
+        keep_files(self._cluster, directory)
+        texts: dict[str, Sequence[object]] = {
+            "faults": self._faults.log,
+            "answers": self._observer.answers,
+            "unanswered": self._observer.silent,
+            "requests": self._commands.requests,
+            "rogues": self._rogues.seen,
+        }
+        for name, lines in texts.items():
+            (directory / name).write_text("\n".join(map(str, lines)))

@@ -8,8 +8,9 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
-from canhazgpu_soak.cluster import SHARDS_PER_GPU, SoakCluster
+from canhazgpu_soak.cluster import SoakCluster
 from canhazgpu_soak.commands import Commands
+from canhazgpu_soak.installation import SHARDS_PER_GPU
 
 MEAN_PAUSE_S = 2.0
 MAX_COMMANDS = 6

@@ -16,7 +16,7 @@ from canhazgpu_soak.cluster import SoakCluster, now
 from canhazgpu_soak.faults import plan
 from canhazgpu_soak.faults.injection import Maker
 from canhazgpu_soak.faults.plan import Fault
-from canhazgpu_soak.judge import CONTROLLER
+from canhazgpu_soak.lost_launches import CONTROLLER
 from canhazgpu_soak.stores.port import Struck, nothing_to_undo
 
 FILLER = ".filler"

@@ -1,0 +1,42 @@
+"""All that is judged, what was promised, and what a judge finds: values. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from canhazgpu_soak.records import JOB, RESERVE, RUN, Answer, Holder, HookRun, Look, Request, Rogue
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that was recorded."""
+
+    holders: Sequence[Holder] = ()
+    rogues: Sequence[Rogue] = ()
+    hooks: Sequence[HookRun] = ()
+    requests: Sequence[Request] = ()
+    answers: Sequence[Answer] = ()
+    looks: Sequence[Look] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Promises:
+    """How long a reservation may outlive its owner, in seconds, by the kind of the owner.
+
+    `slack_s` is added for the faults, which hold up whoever is to release it.
+    """
+
+    release_s: Mapping[str, float] = field(
+        default_factory=lambda: {JOB: 10.0, RUN: 5.0, RESERVE: 0.0}
+    )
+    slack_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One violation: what kind, when, and who is concerned."""
+
+    kind: str
+    at: float
+    text: str
