@@ -18,6 +18,7 @@ from canhazgpu_soak.faults.injection import Maker
 from canhazgpu_soak.faults.plan import Fault
 from canhazgpu_soak.lost_launches import CONTROLLER
 from canhazgpu_soak.stores.port import Struck, nothing_to_undo
+from demo_cluster import StartError
 
 FILLER = ".filler"
 BOOT_S = 15.0
@@ -136,7 +137,9 @@ class NodeFaults:
             cluster.begin_boot(node)
             time.sleep(BOOT_S)
             if cluster.has_hooks:
-                cluster.slurm.start_agents(node)
+                # Another fault may keep it from starting; the supervisor starts it later then.
+                with contextlib.suppress(StartError):
+                    cluster.slurm.start_agents(node)
             cluster.slurm.restart_slurmd(node, rebooted=True)
         return nothing_to_undo
 
