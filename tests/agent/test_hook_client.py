@@ -17,7 +17,14 @@ import pytest
 from hosts.running_agent import RunningAgent, hook_client, is_alive
 from polling import poll_until
 
-from canhazgpu.agent.hook_client import HANDLER_DEAD, NEEDED_VERSION, NOT_SERVED
+from canhazgpu.agent.hook_client import (
+    HANDLER_DEAD,
+    NEEDED_VERSION,
+    NOT_SERVED,
+    connect,
+    received,
+)
+from canhazgpu.agent.socket_files import short_address
 from canhazgpu.agent.wire import interface
 from canhazgpu.agent.wire.framing import Inbox, decode, encode
 
@@ -298,3 +305,30 @@ def sockets_of(pid: int) -> str:
         with suppress(OSError):
             links.append(str(path.readlink()))
     return " ".join(links)
+
+
+def descriptors() -> set[str]:
+    """The numbers of those that are open, and of the one by which this is seen."""
+    return {one.name for one in Path("/proc/self/fd").iterdir()}
+
+
+def test_a_long_path_leaves_no_descriptor(tmp_path: Path) -> None:
+    path = tmp_path / ("d" * 100) / "s"
+    path.parent.mkdir()
+    with socket.socket(socket.AF_UNIX) as listener:
+        with short_address(path) as address:
+            listener.bind(address)
+        listener.listen()
+        before = descriptors()
+        connection, _ = connect(str(path))
+        connection.close()
+        assert descriptors() == before
+
+
+def test_an_answer_that_has_come_is_read_after_the_time() -> None:
+    """Its handler may be at another hook's request, and is not to be killed for this one."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert received(ours, None, 0.0, os.getpid()) is None
+        theirs.sendall(b'{"parameters":{"status":0}}\0')
+        assert received(ours, None, 0.0, os.getpid()) == {"parameters": {"status": 0}}
