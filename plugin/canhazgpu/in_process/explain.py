@@ -15,6 +15,7 @@ from canhazgpu.errors import InputError, NodeStateError, SchedulerError, StoreEr
 from canhazgpu.in_process.events import read_histories
 from canhazgpu.ledger.local.book.journal import pending_entries
 from canhazgpu.ledger.local.jobs.job_records import JobRecords
+from canhazgpu.ledger.store.indexes.hints import is_job_id
 from canhazgpu.ledger.values import job_cluster
 from canhazgpu.node.identity import node_name, state_dir
 from canhazgpu.schedulers.slurm.conf.cluster_name import owner_cluster_name
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from canhazgpu.config import Config
     from canhazgpu.in_process.adapters import Adapters
     from canhazgpu.ledger.journal_entries import JournalEntry
-    from canhazgpu.ledger.values import Claim, NodeView
+    from canhazgpu.ledger.values import Claim, Event, NodeView
     from canhazgpu.service.history import ExplainRequest
 
 _JOB_ID = re.compile(r"[0-9]{1,19}([_+][0-9]{1,10})?")
@@ -103,7 +104,10 @@ def _with_history(
 ) -> ExplainAnswer:
     job_id, owner = answer.job_id or None, answer.owner
     try:
-        now, histories = read_histories(adapters, request.since_s, request.nodes)
+        if job_id and not request.nodes and is_job_id(job_id):
+            now, histories = _histories_of_job(adapters, request.since_s, job_id, answer)
+        else:
+            now, histories = read_histories(adapters, request.since_s, request.nodes)
     except StoreError as exc:
         # Without the history the node's own records are all there is to show.
         return replace(answer, fault=exc, read_at=time.time())
@@ -114,6 +118,28 @@ def _with_history(
     ]
     holdings = tuple(_holdings((view for view, _ in histories), job_id, owner))
     return replace(answer, events=tuple(by_time(events)), holdings=holdings, read_at=now)
+
+
+def _histories_of_job(
+    adapters: Adapters, since_s: float, job_id: str, answer: ExplainAnswer
+) -> tuple[float, list[tuple[NodeView, list[Event]]]]:
+    """Return the time, and the nodes where the job may be, with what they told on its days.
+
+    Of nodes whose entries in the index may be incomplete, the whole history is read.
+    """
+    ledger = adapters.reader(adapters.effective_config().config)
+    found = ledger.find_job(job_id)
+    views = ledger.read_nodes([*found.nodes] or [answer.on_this_node.node])
+    now = max(view.read_at for view in views)
+    histories = []
+    for view in views:
+        days = found.days.get(view.node)
+        if days is None:
+            events = ledger.history(view.node, now - since_s)
+        else:
+            events = ledger.history_on(view.node, days)
+        histories.append((view, [one for one in events if one.at >= now - since_s]))
+    return now, histories
 
 
 def _holdings(views: Iterable[NodeView], job_id: str | None, owner: str) -> Iterable[Holding]:

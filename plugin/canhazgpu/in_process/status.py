@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, NamedTuple
 from canhazgpu.config.host_role import has_own_gpus
 from canhazgpu.errors import BookUnknownError, InputError, ScanError, StoreError
 from canhazgpu.in_process.adapters import threshold_override
+from canhazgpu.ledger.usage import DAY_S
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace
 from canhazgpu.probe.node_probe import usage_policy
 from canhazgpu.service.status import StatusAnswer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from canhazgpu.errors import NodeStateError
     from canhazgpu.gpu.scan import Scan
     from canhazgpu.in_process.adapters import Adapters
     from canhazgpu.ledger.port import Ledger, Observation
-    from canhazgpu.ledger.values import NodeView
+    from canhazgpu.ledger.values import Event, FoundNodes, NodeView
     from canhazgpu.people.revocations import Revocation
     from canhazgpu.probe.port import PendingScan
     from canhazgpu.service.status import StatusRequest
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     from canhazgpu.status.user_filter import User
 
 MAKE_NODE_KNOWN = "'canhazgpu validate --publish', on a node with GPUs, makes it known"
+SHOWN_DAYS = 1
+"""Nodes where the user was today or on so many days before may have the user now: a health check
+says so each day."""
 SCHEDULER = "slurm"
 """The type of the reservations whose jobs are looked up in the scheduler."""
 
@@ -112,13 +118,13 @@ class StatusReader:
         from canhazgpu.people.revocations import REVOCATION_SHOWN_FOR_S, revocations_from  # noqa: PLC0415 - with --me
 
         ledger, uid = self._open_ledger(), self._adapters.caller().uid
-        return [
-            revocation
-            for view in node_views.views
-            for revocation in revocations_from(
-                uid, view.node, ledger.history(view.node, view.read_at - REVOCATION_SHOWN_FOR_S)
-            )
-        ]
+        now = max(view.read_at for view in node_views.views)
+        found = ledger.find_user(uid, int(REVOCATION_SHOWN_FOR_S // DAY_S))
+        revocations = []
+        for node in self._requested_nodes or found.nodes:
+            events = _last_days(ledger, node, found, now - REVOCATION_SHOWN_FOR_S)
+            revocations += revocations_from(uid, node, events)
+        return revocations
 
     def _node_statuses(self, node_views: _NodeViews) -> list[NodeStatus]:
         """Return the state of each GPU, node by node."""
@@ -180,13 +186,15 @@ class StatusReader:
             return self._views_from(self._open_store())
 
     def _views_from(self, ledger: Ledger) -> dict[str, NodeView]:
-        nodes = self._requested_nodes or None
+        nodes: Sequence[str] | None = self._requested_nodes or None
         try:
+            if nodes is None and self._request.names_caller:
+                nodes = ledger.find_user(self._adapters.caller().uid, SHOWN_DAYS).nodes
             if self._request.brief_above is None and self._request.shown is None:
                 views = {view.node: view for view in ledger.read_nodes(nodes)}
             else:
-                views = self._views_in_parts(ledger)
-            if self._local and not nodes and self._local not in views:
+                views = self._views_in_parts(ledger, nodes)
+            if self._local and not self._requested_nodes and self._local not in views:
                 views |= {view.node: view for view in ledger.read_nodes([self._local])}
         except StoreError:
             # The next read connects anew: another Redis server may have taken over.
@@ -194,12 +202,10 @@ class StatusReader:
             raise
         return views
 
-    def _views_in_parts(self, ledger: Ledger) -> dict[str, NodeView]:
+    def _views_in_parts(self, ledger: Ledger, nodes: Sequence[str] | None) -> dict[str, NodeView]:
         """Return the views, in full of this node and of those that the request shows."""
         brief_above, shown = self._request.brief_above, self._request.shown
-        pages = self._open_store().read_node_pages(
-            self._requested_nodes or None, brief_above=brief_above or 0
-        )
+        pages = self._open_store().read_node_pages(nodes, brief_above=brief_above or 0)
         views = {view.node: view for page in pages for view in page}
         needed = {self._local} & views.keys()
         if shown is not None and brief_above is None:
@@ -292,6 +298,15 @@ class StatusReader:
         return (
             self._local in self._requested_nodes or bool(scan.gpus) or own.is_known or should_have
         )
+
+
+def _last_days(ledger: Ledger, node: str, found: FoundNodes, since: float) -> list[Event]:
+    """Return the events of the days on which the user was there, and of those after them."""
+    days = found.days.get(node)
+    if days is None:
+        return ledger.history(node, since)
+    events = ledger.history_on(node, {*days, *(day + 1 for day in days)})
+    return [one for one in events if one.at >= since]
 
 
 def _sorted_by_name(views: dict[str, NodeView]) -> list[NodeView]:

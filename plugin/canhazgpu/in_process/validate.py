@@ -63,6 +63,7 @@ def validate_node(adapters: Adapters, request: ValidateRequest) -> ValidateAnswe
         complete = _has_as_many_as_named(config, request, observation.scan)
         try:
             ledger.publish_scan(replace(observation, is_complete=complete))
+            ledger.keep_indexes(node)
             published = True
             after = _read_view(ledger, node)
         except StoreError as exc:

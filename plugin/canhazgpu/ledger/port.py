@@ -10,12 +10,14 @@ from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.scan import Scan
 from canhazgpu.gpu.usage import ANY_MEMORY_IS_USE, UsagePolicy
 from canhazgpu.ledger.journal_entries import NumberedEntry, OverruledReservation
+from canhazgpu.ledger.usage import UsageRead
 from canhazgpu.ledger.user_limits import NO_LIMITS, UserLimits
 from canhazgpu.ledger.values import (
     BlockedGpu,
     Claim,
     CommitRefusal,
     Event,
+    FoundNodes,
     GrantedGpus,
     NodeView,
     QueuePosition,
@@ -265,6 +267,35 @@ class Ledger(Protocol):
         """Store the node's scan for everybody to read, and list the node.
 
         Also records a heartbeat for all reservations of the owners `alive` on the node.
+        """
+        ...
+
+    def find_job(self, job_id: str) -> FoundNodes:
+        """Return the nodes that may tell of the job with this number, of any cluster."""
+        ...
+
+    def find_user(self, uid: int, days: int) -> FoundNodes:
+        """Return the nodes where the user may have held, used or waited for GPUs.
+
+        That is today (UTC) and the `days` before it.
+        """
+        ...
+
+    def keep_indexes(self, node: str) -> None:
+        """Bring the node's entries in the indexes up to date.
+
+        That of an earlier release is taken over in portions, one each time.
+        """
+        ...
+
+    def history_on(self, node: str, days: Collection[int]) -> list[Event]:
+        """Return what the node told on these days (UTC, since 1970), the oldest event first."""
+        ...
+
+    def read_usage(self, days: int, nodes: Sequence[str] | None = None) -> UsageRead:
+        """Return what these nodes, or all, have counted: before the last days, and in all.
+
+        The last days are the present one (UTC, by the store's clock) and `days` before it.
         """
         ...
 

@@ -313,6 +313,7 @@ _CLAIM_DETAILS: dict[str, Callable[[Any], bool]] = {
     "note": _is_text,
     "duration_s": _is_number,
     "pid_namespace": _is_integer,
+    "follows": lambda value: value is True,
 }
 _SHARE_DETAILS: dict[str, Callable[[Any], bool]] = {
     "kind": _is_text,

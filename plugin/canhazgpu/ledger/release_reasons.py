@@ -17,6 +17,8 @@ EXPIRED = "expired"
 """A timed reservation came to its end; ``scripts/reservations.lua`` has the same word."""
 COMMAND_NOT_STARTED = "its command did not start"
 
+OTHER_GPUS_GIVEN = "the node gave it other GPUs"
+"""The store had granted a GPU that the node did not; ``scripts/entries.lua`` says so."""
 OVERRULED = "a job that runs on the node has it"
 """The store had granted the GPU to somebody else; ``scripts/entries.lua`` says so."""
 
@@ -28,6 +30,7 @@ _UNUSED = frozenset(
         GAVE_UP,
         NOT_COMMITTED,
         COMMAND_NOT_STARTED,
+        OTHER_GPUS_GIVEN,
     }
 )
 

@@ -88,6 +88,8 @@ class Claim:
     limits a person's reservation: the ledger adds it to the store's time. A run's reservation
     lasts as long as one of its `processes` is alive; their pids belong to the pid namespace with
     the inode `pid_namespace`. A claim with a `share` leaves the rest of its GPUs to other jobs.
+    Of a job on several nodes the claims `follows` but that of its first node: a report counts the
+    job there.
     """
 
     owner: str
@@ -103,6 +105,7 @@ class Claim:
     processes: tuple[ProcessId, ...] = ()
     pid_namespace: int | None = None
     share: Share | None = None
+    follows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,13 +296,34 @@ class NodeView:
         return bool(self.scan or self.reservations or self.quarantines)
 
 
+@dataclass(frozen=True, slots=True)
+class FoundNodes:
+    """Where a job or a user was: days of UTC, counted from 1970-01-01, by node.
+
+    That a node is named does not mean that it was there: its own records say so. Nodes that are
+    `unindexed` may have been left out, and have to be read in full.
+    """
+
+    days: Mapping[str, frozenset[int]]
+    unindexed: tuple[str, ...] = ()
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """All nodes to look at."""
+        return tuple(sorted({*self.days, *self.unindexed}))
+
+
 def claim_to_dict(claim: Claim) -> dict[str, Any]:
     """Return the fields of the claim that have a value."""
     found = {name: getattr(claim, name) for name in _CLAIM_FIELDS}
     # Field by field: asdict() copies each value, and takes five times as long.
     found["processes"] = tuple(asdict(one) for one in claim.processes)
     found["share"] = None if claim.share is None else asdict(claim.share)
-    return {name: value for name, value in found.items() if value not in (None, ())}
+    return {
+        name: value
+        for name, value in found.items()
+        if value not in (None, ()) and value is not False
+    }
 
 
 _CLAIM_FIELDS = tuple(one.name for one in fields(Claim))

@@ -27,7 +27,7 @@ def report_to_dict(report: Report) -> dict[str, Any]:
         "nodes": [{"node": name, **_usage_to_dict(one)} for name, one in report.by_node.items()],
         "users_on_nodes": [
             {"user": user, "node": node, **_usage_to_dict(one)}
-            for (user, node), one in report.by_user_and_node.items()
+            for (user, node), one in report.by_user_and_node().items()
         ],
     }
 
@@ -48,7 +48,7 @@ def report_rows(report: Report, clean: Callable[[str], str] = str) -> Iterator[t
     A name that a spreadsheet would read as a formula gets an apostrophe before it.
     """
     yield CSV_COLUMNS
-    for (user, node), usage in report.by_user_and_node.items():
+    for (user, node), usage in report.by_user_and_node().items():
         counts = [usage.reservations.get(one, 0) for one in RESERVATION_TYPES]
         total = usage.reservation_count
         yield (

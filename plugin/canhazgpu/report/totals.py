@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from canhazgpu.report.held_time import HeldTime, TimeSpan
+from canhazgpu.report.node_rows import UsedOnNode, UsedRow
 
 K = TypeVar("K", bound=Hashable)
 HOUR_S = 3600.0
+HOUR_MS = 3600_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,40 +42,114 @@ class Report:
     total: UsageTotals
     by_user: Mapping[str, UsageTotals]
     by_node: Mapping[str, UsageTotals]
-    by_user_and_node: Mapping[tuple[str, str], UsageTotals]
+    _holds: Sequence[HeldTime]
+    _nodes: Sequence[UsedOnNode]
+    _all_hours: float
+
+    def by_user_and_node(self) -> dict[tuple[str, str], UsageTotals]:
+        """Return the totals of each user on each node; there may be very many."""
+        groups: dict[tuple[str, str], _Group] = {}
+        for one in self._holds:
+            groups.setdefault((one.user, one.node), _Group()).add_hold(one)
+        for node in self._nodes:
+            for row in node.rows:
+                user, _, type_ = row[0].rpartition("\t")
+                groups.setdefault((user, node.node), _Group()).add_row(row, type_, row[3])
+        return _sorted_totals(groups, self._all_hours)
 
 
-def build_report(holds: Iterable[HeldTime], span: TimeSpan, users: Collection[str] = ()) -> Report:
-    """Return the report of these users, or of all; shares are always of all users' hours."""
-    everything = list(holds)
-    all_s = sum(one.held_s for one in everything)
-    wanted = [one for one in everything if not users or one.user in users]
+class _Group:
+    """What is added up: of holds each owner is one reservation, rows have a number of them."""
+
+    __slots__ = ("hours", "idle_hours", "owners", "reservations")
+
+    def __init__(self) -> None:
+        self.hours = self.idle_hours = 0.0
+        self.owners: dict[str, str] = {}
+        self.reservations: Counter[str] = Counter()
+
+    def add_hold(self, one: HeldTime) -> None:
+        self.hours += one.held_s / HOUR_S
+        self.idle_hours += one.idle_s / HOUR_S
+        # Records that cannot be read have no owner of their own: all of them count as one.
+        self.owners[one.owner] = one.type
+
+    def add_row(self, row: UsedRow, type_: str, count: int) -> None:
+        self.hours += row[1] / HOUR_MS
+        self.idle_hours += row[2] / HOUR_MS
+        self.reservations[type_] += count
+
+    def totals(self, all_hours: float) -> UsageTotals:
+        counts = self.reservations + Counter(self.owners.values())
+        share = self.hours / all_hours if all_hours else 0.0
+        return UsageTotals(self.hours, share, self.idle_hours, dict(sorted(counts.items())))
+
+
+def build_report(
+    holds: Iterable[HeldTime],
+    span: TimeSpan,
+    users: Collection[str] = (),
+    nodes: Iterable[UsedOnNode] = (),
+) -> Report:
+    """Return the report of these users, or of all; shares are always of all users' hours.
+
+    `holds` are of nodes whose history was read, `nodes` are those that count themselves.
+    """
+    everything, used = list(holds), list(nodes)
+    all_hours = sum(one.held_s for one in everything) / HOUR_S
+    all_hours += sum(one.held_ms for one in used) / HOUR_MS
+    if users:
+        everything = [one for one in everything if one.user in users]
+        used = [one for one in (node.only(users) for node in used) if one.rows]
+    total, by_user = _by_user(everything, used)
     return Report(
-        span=span,
-        total=_totals(wanted, all_s),
-        by_user=_totals_by(wanted, all_s, lambda one: one.user),
-        by_node=_totals_by(wanted, all_s, lambda one: one.node),
-        by_user_and_node=_totals_by(wanted, all_s, lambda one: (one.user, one.node)),
+        span,
+        total.totals(all_hours),
+        _sorted_totals(by_user, all_hours),
+        _sorted_totals(_by_node(everything, used), all_hours),
+        everything,
+        used,
+        all_hours,
     )
 
 
-def _totals_by(
-    holds: Iterable[HeldTime], all_s: float, key: Callable[[HeldTime], K]
-) -> dict[K, UsageTotals]:
-    groups: dict[K, list[HeldTime]] = {}
+def _by_user(
+    holds: Sequence[HeldTime], nodes: Sequence[UsedOnNode]
+) -> tuple[_Group, dict[str, _Group]]:
+    total, groups = _Group(), dict[str, _Group]()
     for one in holds:
-        groups.setdefault(key(one), []).append(one)
-    usages = ((name, _totals(group, all_s)) for name, group in groups.items())
-    return dict(sorted(usages, key=lambda one: (-one[1].gpu_hours, one[0])))
+        total.add_hold(one)
+        groups.setdefault(one.user, _Group()).add_hold(one)
+    # Of very many rows, few differ in user and type.
+    sums: dict[str, list[float]] = {}
+    for node in nodes:
+        for key, held_ms, idle_ms, _, led in node.rows:
+            known = sums.get(key)
+            if known is None:
+                sums[key] = [held_ms, idle_ms, led]
+            else:
+                known[0] += held_ms
+                known[1] += idle_ms
+                known[2] += led
+    for key, (all_held_ms, all_idle_ms, all_led) in sums.items():
+        user, _, type_ = key.rpartition("\t")
+        for group in (total, groups.setdefault(user, _Group())):
+            group.add_row((key, all_held_ms, all_idle_ms, 0, 0), type_, int(all_led))
+    return total, groups
 
 
-def _totals(holds: Collection[HeldTime], all_s: float) -> UsageTotals:
-    held_s = sum(one.held_s for one in holds)
-    # Records that cannot be read have no owner of their own: all of them count as one.
-    types = {one.owner: one.type for one in holds}
-    return UsageTotals(
-        gpu_hours=held_s / HOUR_S,
-        share=held_s / all_s if all_s else 0.0,
-        idle_hours=sum(one.idle_s for one in holds) / HOUR_S,
-        reservations=dict(sorted(Counter(types.values()).items())),
-    )
+def _by_node(holds: Sequence[HeldTime], nodes: Sequence[UsedOnNode]) -> dict[str, _Group]:
+    groups: dict[str, _Group] = {}
+    for one in holds:
+        groups.setdefault(one.node, _Group()).add_hold(one)
+    for node in nodes:
+        group = groups.setdefault(node.node, _Group())
+        group.hours += node.held_ms / HOUR_MS
+        group.idle_hours += node.idle_ms / HOUR_MS
+        group.reservations.update(node.reservations)
+    return groups
+
+
+def _sorted_totals(groups: Mapping[K, _Group], all_hours: float) -> dict[K, UsageTotals]:
+    totals = ((name, group.totals(all_hours)) for name, group in groups.items())
+    return dict(sorted(totals, key=lambda one: (-one[1].gpu_hours, one[0])))

@@ -23,7 +23,8 @@ class JobContext:
     unknown. `partition` is the scheduler's queue, empty if it has none. `requeues` is how often
     canhazgpu has requeued the job. `run_id` is the scheduler's own name of this run of the
     job, which no other run has; empty if the scheduler gives none. `share` is the part of its GPUs
-    that the job has, None where it has them alone or the environment does not tell.
+    that the job has, None where it has them alone or the environment does not tell. The job
+    `follows` on all its nodes but its first, as far as the environment tells.
     """
 
     owner: JobOwner
@@ -37,6 +38,7 @@ class JobContext:
     requeues: int = 0
     run_id: str = ""
     share: Share | None = None
+    follows: bool = False
 
 
 class ActionOutcome(Enum):
@@ -106,4 +108,5 @@ def claim_of(job: JobContext, type_: str, boot_id: str | None) -> Claim:
         ends_at=job.ends_at,
         boot_id=boot_id,
         share=job.share,
+        follows=job.follows,
     )

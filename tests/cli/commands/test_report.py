@@ -12,6 +12,7 @@ from fakes.read_only_ledger import NOW, FakeLedger, FakeProbe, app
 
 from canhazgpu.cli.main import cli
 from canhazgpu.errors import StoreError
+from canhazgpu.ledger.usage import DAY_S
 from canhazgpu.ledger.values import Claim, Event, NodeView, Reservation
 
 HOUR = 3600.0
@@ -63,7 +64,8 @@ def test_the_last_days_of_all_nodes() -> None:
     assert lines[1][:4] == ["alice", "30.0", "75%", "10.0"]
     assert lines[2][:4] == ["bob", "10.0", "25%", "5.0"]
     assert "1 run, 1 slurm" in result.stdout
-    assert ledger.asked == [("n1", NOW - 7 * 24 * HOUR), ("n2", NOW - 7 * 24 * HOUR)]
+    since = (NOW // DAY_S - 7) * DAY_S
+    assert ledger.asked == [("n1", since), ("n2", since)]
 
 
 def test_the_history_is_read_after_what_is_held() -> None:
@@ -82,7 +84,7 @@ def test_days_nodes_and_users() -> None:
     assert [one["node"] for one in form["nodes"]] == ["n1"]
     assert form["total"]["gpu_hours"] == 4
     assert form["total"]["share"] == round(4 / 34, 4)
-    assert (form["since"], form["until"]) == ("2023-10-15T22:13:20Z", "2023-11-14T22:13:20Z")
+    assert (form["since"], form["until"]) == ("2023-10-15T00:00:00Z", "2023-11-14T22:13:20Z")
 
 
 def test_csv_is_read_back_and_no_name_is_obeyed() -> None:

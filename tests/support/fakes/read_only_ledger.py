@@ -12,7 +12,8 @@ from canhazgpu.cli.app import App
 from canhazgpu.gpu.scan import GpuReading, Scan
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.store.connect import Role
-from canhazgpu.ledger.values import Event, NodeView
+from canhazgpu.ledger.usage import DAY_S, UsageRead
+from canhazgpu.ledger.values import Event, FoundNodes, NodeView
 from canhazgpu.status.scheduler_jobs import JobInfo, JobNow
 
 NOW = 1700000000.0
@@ -42,6 +43,23 @@ class FakeLedger:
         self, nodes: Sequence[str] | None = None, *, brief_above: int | None = None
     ) -> Iterator[list[NodeView]]:
         yield self.read_nodes(nodes)
+
+    def find_job(self, job_id: str) -> FoundNodes:
+        """No node is in an index."""
+        if self.error:
+            raise self.error
+        return FoundNodes({}, tuple(self._views))
+
+    def find_user(self, uid: int, days: int) -> FoundNodes:
+        """No node is in an index."""
+        return self.find_job("")
+
+    def read_usage(self, days: int, nodes: Sequence[str] | None = None) -> UsageRead:
+        """No node counts what is used there."""
+        if self.error:
+            raise self.error
+        names = sorted(self._views if nodes is None else nodes)
+        return UsageRead(NOW, int(NOW // DAY_S) - days, (), tuple(names))
 
     def history(self, node: str, since: float) -> list[Event]:
         self.events.append("history")

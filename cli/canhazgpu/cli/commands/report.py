@@ -29,7 +29,7 @@ DEFAULT_DAYS = 7
     default=DEFAULT_DAYS,
     show_default=True,
     metavar="N",
-    help="Report on so many days until now.",
+    help="Report on today and so many days before it (days of UTC).",
 )
 @click.option(
     "--user",

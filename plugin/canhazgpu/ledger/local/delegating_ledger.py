@@ -15,11 +15,13 @@ from canhazgpu.ledger.port import (
     Observation,
     UnconfirmedGrant,
 )
+from canhazgpu.ledger.usage import UsageRead
 from canhazgpu.ledger.values import (
     BlockedGpu,
     Claim,
     CommitRefusal,
     Event,
+    FoundNodes,
     GrantedGpus,
     NodeView,
     QueuePosition,
@@ -131,6 +133,26 @@ class DelegatingLedger(ABC):
     def publish_scan(self, observation: Observation, alive: Collection[str] = ()) -> None:
         """See `Ledger.publish_scan`."""
         self.ask_store(lambda store: store.publish_scan(observation, alive))
+
+    def find_job(self, job_id: str) -> FoundNodes:
+        """See `Ledger.find_job`."""
+        return self.ask_store(lambda store: store.find_job(job_id))
+
+    def find_user(self, uid: int, days: int) -> FoundNodes:
+        """See `Ledger.find_user`."""
+        return self.ask_store(lambda store: store.find_user(uid, days))
+
+    def keep_indexes(self, node: str) -> None:
+        """See `Ledger.keep_indexes`."""
+        self.ask_store(lambda store: store.keep_indexes(node))
+
+    def history_on(self, node: str, days: Collection[int]) -> list[Event]:
+        """See `Ledger.history_on`."""
+        return self.ask_store(lambda store: store.history_on(node, days))
+
+    def read_usage(self, days: int, nodes: Sequence[str] | None = None) -> UsageRead:
+        """See `Ledger.read_usage`."""
+        return self.ask_store(lambda store: store.read_usage(days, nodes))
 
     def read_nodes(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
         """See `Ledger.read_nodes`."""

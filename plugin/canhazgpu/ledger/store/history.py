@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 from canhazgpu.ledger.journal_entries import NOTE_KINDS
@@ -18,7 +18,7 @@ from canhazgpu.ledger.record_json import (
     seconds_from_ms_text,
     seconds_of,
 )
-from canhazgpu.ledger.store.session import MAX_BLOCK_S, StoreSession
+from canhazgpu.ledger.store.session import DAY_MS, MAX_BLOCK_S, StoreSession
 from canhazgpu.ledger.values import RECORD_ERRORS, Event
 
 EVENTS_PER_READ = 1000
@@ -43,6 +43,23 @@ def read_history(session: StoreSession, stream: str, since: float) -> list[Event
         start = f"({page[-1][0]}"
     known = [one for one in events if one is not None and one.at >= since]
     return sorted(known, key=lambda one: one.at)
+
+
+def read_days(session: StoreSession, stream: str, days: Collection[int]) -> list[Event]:
+    """Return the events that were told on these days (UTC, since 1970), the oldest first."""
+    events = []
+    for day in sorted(days):
+        start, end = f"{day * DAY_MS}-0", f"({(day + 1) * DAY_MS}-0"
+        while True:
+            with session.client() as client:
+                page = cast(
+                    list[StreamEntry], client.xrange(stream, start, end, count=EVENTS_PER_READ)
+                )
+            events += [event_from_fields(*entry) for entry in page]
+            if len(page) < EVENTS_PER_READ:
+                break
+            start = f"({page[-1][0]}"
+    return sorted((one for one in events if one is not None), key=lambda one: one.at)
 
 
 def await_event(session: StoreSession, stream: str, after: str, timeout_s: float) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from canhazgpu.errors import InputError, LimitError
-from canhazgpu.gpu.scan import scan_to_published_json, whole_gpus
+from canhazgpu.gpu.scan import Scan, scan_to_published_json, whole_gpus
 from canhazgpu.gpu.scan_supplement import brief_to_json, supplement_to_json
 from canhazgpu.ledger.duration_limit import check_duration
 from canhazgpu.ledger.journal_entries import NumberedEntry, OverruledReservation
@@ -34,16 +34,19 @@ from canhazgpu.ledger.record_json import (
 )
 from canhazgpu.ledger.release_reasons import was_unused
 from canhazgpu.ledger.store import keys
-from canhazgpu.ledger.store.history import await_event, read_history
+from canhazgpu.ledger.store.history import await_event, read_days, read_history
+from canhazgpu.ledger.store.indexes.hints import Hints
 from canhazgpu.ledger.store.journal_encoding import encode_entries
 from canhazgpu.ledger.store.node_views import read_node_names, read_node_views
 from canhazgpu.ledger.store.session import StoreSession
+from canhazgpu.ledger.usage import UsageRead
 from canhazgpu.ledger.user_limits import reserve_limit_text
 from canhazgpu.ledger.values import (
     BlockedGpu,
     Claim,
     CommitRefusal,
     Event,
+    FoundNodes,
     GrantedGpus,
     NodeView,
     QueuePosition,
@@ -82,6 +85,7 @@ class RedisLedger:
         """
         self._session = StoreSession(store, role, budget, identity)
         self._prefix = store.prefix
+        self._history_days = store.history_days
         self._nodes_key = keys.nodes_key(store.prefix)
         self._listed: set[str] = set()
 
@@ -134,6 +138,7 @@ class RedisLedger:
             *self._scan_arguments(observation),
             to_json(claim),
             to_json(list(grant.gpus)),
+            hints=self._hints(node, [grant.claim], grant.entries),
         )
         if not known:
             self._list_node(node)
@@ -146,7 +151,14 @@ class RedisLedger:
         found = self._keys(node)
         unused = "1" if was_unused(reason, by) else ""
         released = self._session.run_script(
-            "release", found, owner, _gpu_filter(gpus), reason, by, unused
+            "release",
+            found,
+            owner,
+            _gpu_filter(gpus),
+            reason,
+            by,
+            unused,
+            hints=self._hints(node, owners=[owner]),
         )
         return cast(list[str], released)
 
@@ -169,7 +181,13 @@ class RedisLedger:
         check_duration(duration_s)
         longer_ms, longest_ms = math.ceil(duration_s * 1000), math.ceil(longest_s * 1000)
         flat = self._session.run_script(
-            "extend", self._keys(node), owner, _gpu_filter(gpus), longer_ms, longest_ms
+            "extend",
+            self._keys(node),
+            owner,
+            _gpu_filter(gpus),
+            longer_ms,
+            longest_ms,
+            hints=self._hints(node, owners=[owner]),
         )
         if flat == ["too long"]:
             raise LimitError(reserve_limit_text(longest_s))
@@ -178,7 +196,12 @@ class RedisLedger:
     def join_queue(self, node: str, waiter: Waiter) -> int:
         """See `Ledger.join_queue`."""
         check_duration(waiter.lease_s)
-        return int(self._session.run_script("wait_turn", self._keys(node), waiter_to_json(waiter)))
+        hints = self._hints(node, [waiter])
+        return int(
+            self._session.run_script(
+                "wait_turn", self._keys(node), waiter_to_json(waiter), hints=hints
+            )
+        )
 
     def leave_queue(self, node: str, owners: Sequence[str], reason: str) -> None:
         """See `Ledger.leave_queue`."""
@@ -187,7 +210,10 @@ class RedisLedger:
     def mirror_queue(self, node: str, waiters: Sequence[Waiter], reason: str) -> None:
         """See `Ledger.mirror_queue`."""
         listed = [{**waiter_to_dict(one), "since_ms": int(one.since * 1000)} for one in waiters]
-        self._session.run_script("mirror_queue", self._keys(node), to_json(listed), reason)
+        hints = self._hints(node, waiters)
+        self._session.run_script(
+            "mirror_queue", self._keys(node), to_json(listed), reason, hints=hints
+        )
 
     def wait_for_event(self, node: str, after: str, timeout_s: float) -> str:
         """See `Ledger.wait_for_event`."""
@@ -220,7 +246,11 @@ class RedisLedger:
     ) -> list[OverruledReservation]:
         """See `Ledger.record_entries`."""
         answer = self._session.run_script(
-            "record", self._keys(node), journal, to_json(encode_entries(entries))
+            "record",
+            self._keys(node),
+            journal,
+            to_json(encode_entries(entries)),
+            hints=self._hints(node, (), entries),
         )
         return list(_overruled(answer))
 
@@ -229,7 +259,11 @@ class RedisLedger:
         node = observation.scan.node
         heartbeats = to_json(dict.fromkeys(alive, True))
         known = self._session.run_script(
-            "publish_scan", self._keys(node), *self._scan_arguments(observation), heartbeats
+            "publish_scan",
+            self._keys(node),
+            *self._scan_arguments(observation),
+            heartbeats,
+            hints=self._hints(node, scan=observation.scan),
         )
         # Needless if this process saw the node listed, and the script found an earlier scan: a node
         # that was forgotten since has none.
@@ -265,6 +299,73 @@ class RedisLedger:
                 client, nodes, self._prefix, in_cluster=self._session.in_cluster
             )
 
+    def read_usage(self, days: int, nodes: Sequence[str] | None = None) -> UsageRead:
+        """See `Ledger.read_usage`."""
+        from canhazgpu.ledger.store.indexes.usage import read_usage  # noqa: PLC0415 - reports alone
+
+        with self._session.client() as client:
+            names = sorted(read_node_names(client, self._prefix) if nodes is None else nodes)
+            return read_usage(client, names, self._prefix, days)
+
+    def find_job(self, job_id: str) -> FoundNodes:
+        """See `Ledger.find_job`."""
+        from canhazgpu.ledger.store.indexes import lookup  # noqa: PLC0415 - hooks find nothing
+
+        with self._session.client() as client:
+            found = lookup.find_job(client, self._prefix, int(job_id))
+            names = read_node_names(client, self._prefix)
+            lacking = lookup.unindexed_nodes(client, self._prefix, names)
+            unindexed = lookup.unindexed_for_jobs(client, self._prefix, lacking)
+        return lookup.found_nodes(found, unindexed)
+
+    def find_user(self, uid: int, days: int) -> FoundNodes:
+        """See `Ledger.find_user`."""
+        from canhazgpu.ledger.store.indexes import lookup  # noqa: PLC0415 - hooks find nothing
+
+        with self._session.client() as client:
+            found = lookup.find_user(client, self._prefix, uid, days)
+            names = read_node_names(client, self._prefix)
+            unindexed = lookup.unindexed_nodes(client, self._prefix, names)
+        if not found and names:
+            found[min(names)] = set()  # a hint like others: there is a node to show
+        return lookup.found_nodes(found, unindexed)
+
+    def keep_indexes(self, node: str) -> None:
+        """See `Ledger.keep_indexes`."""
+        from canhazgpu.ledger.store.indexes.upkeep import keep_indexes  # noqa: PLC0415 - health checks alone
+
+        keep_indexes(self._session, node, self._keys(node), self._prefix, self._history_days)
+
+    def history_on(self, node: str, days: Collection[int]) -> list[Event]:
+        """See `Ledger.history_on`."""
+        return read_days(self._session, self._keys(node).history, days)
+
+    def _hints(
+        self,
+        node: str,
+        who: Iterable[Claim | Waiter] = (),
+        entries: Iterable[NumberedEntry] = (),
+        owners: Iterable[str] = (),
+        scan: Scan | None = None,
+    ) -> Hints:
+        """Return where to look for these owners, the journal's, and who uses the scan's GPUs."""
+        hints = Hints(self._prefix, node, time.time())
+        for one in who:
+            hints.add_owner(one.owner)
+            hints.add_user(one.uid)
+        for owner in owners:
+            hints.add_owner(owner)
+        for numbered in entries:
+            hints.add_owner(numbered.entry.owner)
+            if numbered.entry.claim is not None:
+                hints.add_owner(numbered.entry.claim.owner)
+                hints.add_user(numbered.entry.claim.uid)
+            hints.add_checked_jobs(numbered.entry.facts)
+        for gpu in scan.gpus if scan else ():
+            for process in gpu.processes:
+                hints.add_user(process.uid)
+        return hints
+
     def _keys(self, node: str) -> keys.NodeKeys:
         return keys.node_keys(node, self._prefix)
 
@@ -286,6 +387,7 @@ class RedisLedger:
             claim_to_json(claim),
             _terms_json(options),
             wanted,
+            hints=self._hints(observation.scan.node, [claim], scan=observation.scan),
         )
         if not known:
             self._list_node(observation.scan.node)

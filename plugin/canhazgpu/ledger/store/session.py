@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import redis
 
     from canhazgpu.config.schema import StoreConfig
+    from canhazgpu.ledger.store.indexes.hints import Hint
     from canhazgpu.ledger.wait_budget import WaitBudget
     from canhazgpu.node.identity import NodeIdentity
 
@@ -27,7 +28,7 @@ DAY_MS = 24 * 3600 * 1000
 MAX_BLOCK_S = 1.0
 """Longest time for which one command may block at the store."""
 SCRIPT_DIRECTORY = Path(__file__).with_name("scripts")
-SHARED_TEXTS = ("common", "reservations", "grants", "entries", "head", "at_end")
+SHARED_TEXTS = ("common", "usage", "reservations", "grants", "entries", "head", "at_end")
 """The functions that stand before each script, in this order."""
 
 
@@ -70,11 +71,17 @@ class StoreSession:
             yield self._blocking_client
 
     def run_script(
-        self, name: str, node: NodeKeys, *arguments: str | int, more_keys: Sequence[str] = ()
+        self,
+        name: str,
+        node: NodeKeys,
+        *arguments: str | int,
+        more_keys: Sequence[str] = (),
+        hints: Iterable[Hint] = (),
     ) -> Any:
         """Run a script on a node's keys: one round trip, two more if it is not loaded.
 
-        `more_keys` are further keys of the node, after those of `NodeKeys`. Raises
+        `more_keys` are further keys of the node, after those of `NodeKeys`. The `hints` are added
+        before; a login that may not add them runs the script all the same. Raises
         `ForeignNodeError` if the node is this one, and another cluster's in the store.
         """
         identity = ""
@@ -87,10 +94,42 @@ class StoreSession:
 
             call = (script.sha, len(keys), *keys, self._history_ms, *arguments, identity)
             try:
-                return client.evalsha(*call)
+                return self._evalsha(client, call, hints)
             except NoScriptError:
                 client.script_load(script.text)
                 return client.evalsha(*call)
+
+    def _evalsha(self, client: Any, call: Sequence[str | int], hints: Iterable[Hint]) -> Any:
+        """Run the script after the hints, on one server in one round trip."""
+        if self.in_cluster:
+            self.add_hints(hints)
+            return client.evalsha(*call)
+        pipeline = client.pipeline(transaction=False)
+        for key, member in hints:
+            pipeline.sadd(key, member)
+        if not len(pipeline):
+            return client.evalsha(*call)
+        pipeline.evalsha(*call)
+        answer = pipeline.execute(raise_on_error=False)[-1]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def add_hints(self, hints: Iterable[Hint], expire_s: int = 0) -> bool:
+        """Add the hints; returns whether the login may do so.
+
+        With `expire_s` their keys are removed after so many seconds, where the login may say so.
+        """
+        with self.client() as client:
+            pipeline = client.pipeline(transaction=False)
+            wanted = list(hints)
+            for key, member in wanted:
+                pipeline.sadd(key, member)
+            if expire_s:
+                for key in dict.fromkeys(key for key, _ in wanted):
+                    pipeline.expire(key, expire_s)
+            answers = pipeline.execute(raise_on_error=False) if wanted else []
+        return not any(isinstance(one, Exception) for one in answers[: len(wanted)])
 
     def open(self) -> None:
         """Connect now: it may take long, as it may start the embedded store."""

@@ -9,7 +9,13 @@ from collections.abc import Iterator
 
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.store.acl.users import ADMIN, NODE, ORDER, StoreUser
-from canhazgpu.ledger.store.keys import node_keys, nodes_key, order_keys
+from canhazgpu.ledger.store.keys import (
+    jobs_index_key,
+    node_keys,
+    nodes_key,
+    order_keys,
+    user_index_key,
+)
 
 _ANY = "any-node"
 """A node's name that stands for all: only patterns of keys decide."""
@@ -49,6 +55,7 @@ def _commands(user: StoreUser, prefix: str) -> tuple[list[Command], list[Command
     other_node = f"{node}0"
     other = node_keys(other_node, prefix)
     index, reads_of = nodes_key(prefix), node_keys(node, prefix).scan
+    jobs = jobs_index_key(1, prefix)
     server: list[Command] = [
         ("CONFIG", "SET", "maxmemory", "0"),
         ("ACL", "SETUSER", "x"),
@@ -74,6 +81,9 @@ def _commands(user: StoreUser, prefix: str) -> tuple[list[Command], list[Command
             ("UNLINK", f"{prefix}:x"),
             ("DEL", other.history),
             ("SREM", index, "x"),
+            ("SADD", jobs, "x"),
+            ("SREM", jobs, "x"),
+            ("EXPIRE", jobs, "1"),
         ]
         return [*reads, *writes, *administration], wipe
     give = ("RPUSH", order_keys(other_node, prefix).orders, "x")
@@ -85,6 +95,7 @@ def _commands(user: StoreUser, prefix: str) -> tuple[list[Command], list[Command
         ("RENAME", other.scan, node_keys(node, prefix).scan),
         ("SREM", index, "x"),
         ("DEL", index),
+        *_index_changes(jobs),
     ]
     refused = [*others_write, *server, *wipe, *foreign]
     if user.role == NODE:
@@ -93,12 +104,28 @@ def _commands(user: StoreUser, prefix: str) -> tuple[list[Command], list[Command
             *_read_commands(f"{node}0", prefix),
             *writes,
             ("SADD", index, node),
+            ("SADD", jobs, f"1 {node}"),
+            ("SADD", user_index_key(1, 1, prefix), node),
         ], [give, *refused]
+    refused += [("SADD", jobs, "x"), ("SADD", user_index_key(1, 1, prefix), "x")]
     refused += [*writes, ("SADD", index, node), ("SCRIPT", "LOAD", "x")]
     refused += _order_changes(other_node, prefix)
     if user.role == ORDER:
         return [*reads, give], refused
     return reads, [give, *refused]
+
+
+def _index_changes(key: str) -> list[Command]:
+    """Return changes of an index other than to add a member."""
+    return [
+        ("SREM", key, "x"),
+        ("SPOP", key),
+        ("SMOVE", key, key, "x"),
+        ("SINTERSTORE", key, key),
+        ("DEL", key),
+        ("EXPIRE", key, "1"),
+        ("SET", key, "x"),
+    ]
 
 
 def _order_changes(node: str, prefix: str) -> list[Command]:
@@ -124,6 +151,7 @@ def _read_commands(node: str, prefix: str) -> list[Command]:
         ("EXEC",),
         ("SMEMBERS", nodes_key(prefix)),
         ("SISMEMBER", nodes_key(prefix), node),
+        ("SMEMBERS", jobs_index_key(1, prefix)),
         ("HGETALL", keys.scan),
         ("HGETALL", keys.reservations),
         ("GET", keys.recorded),

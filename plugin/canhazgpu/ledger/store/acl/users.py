@@ -1,9 +1,10 @@
 """Pure: the Redis users of one cluster, and what each may do; decision 29 says why.
 
-A user for each node may write that node's keys, read all of the ledger, and add names to the index
-of nodes. One reader reads the ledger. One user for orders, of login hosts, reads it too, and may
-append to each node's orders. One administrator does all that the documents for administrators ask
-for. The rules need Redis 7 or Valkey: selectors (in parentheses) and ``%R~``.
+A user for each node may write that node's keys, read all of the ledger, and add members to the set
+of nodes and to the indexes; it can remove none. One reader reads the ledger. One user for orders,
+of login hosts, reads it too, and may append to each node's orders. One administrator does all that
+the documents for administrators ask for. The rules need Redis 7 or Valkey: selectors (in
+parentheses) and ``%R~``.
 
 Patterns of keys are globs. A prefix and a node's name contain no character that a glob reads, and
 ``{NODE}:`` is closed, so that the user of ``n1`` may not write the keys of ``n10``.
@@ -15,7 +16,7 @@ import re
 from collections.abc import Iterable
 
 from canhazgpu.frozen_dataclass import dataclass
-from canhazgpu.ledger.store.keys import node_keys, nodes_key, orders_pattern
+from canhazgpu.ledger.store.keys import indexes_pattern, node_keys, nodes_key, orders_pattern
 from canhazgpu.ledger.unbounded_reads import UNBOUNDED_READS
 
 NODE = "node"
@@ -82,15 +83,17 @@ def store_users(prefix: str, nodes: Iterable[str]) -> tuple[StoreUser, ...]:
 
 def _node_user(prefix: str, node: str) -> StoreUser:
     own = node_keys(node, prefix).scan.removesuffix("scan") + "*"
-    index, all_keys = nodes_key(prefix), f"{prefix}:*"
+    names, indexes, all_keys = nodes_key(prefix), indexes_pattern(prefix), f"{prefix}:*"
     rules = (
         f"~{own} resetchannels -@all +@read +@write {_CONNECT} {_SCRIPTS} {_NOT_OTHERS}"
-        f" (%R~{all_keys} -@all +@read {_NOT_OTHERS}) (%W~{index} -@all +sadd)"
+        f" (%R~{all_keys} -@all +@read {_NOT_OTHERS}) (%W~{names} -@all +sadd)"
+        f" (%W~{indexes} -@all +sadd)"
     )
     rights = (
         KeyRight(own, reads=True, writes=True),
         KeyRight(all_keys, reads=True, writes=False),
-        KeyRight(index, reads=False, writes=True),
+        KeyRight(names, reads=False, writes=True),
+        KeyRight(indexes, reads=False, writes=True),
     )
     return StoreUser(user_name(prefix, NODE, node), NODE, rules, rights, node)
 

@@ -1,4 +1,30 @@
 -- What each script does last, whatever it has changed. See common.lua.
+
+-- Publishes the present holdings in the field `held` of usage: a JSON list, for each owner and time of grant: "USER\tTYPE",
+-- ms of the grant, GPUs (parts of shared ones), idle ms of all of them, reservations, those without what another
+-- node counts, ms of the end or 0. An owner is counted once.
+local function publish_holdings()
+  local listed, found, counted = {}, {}, {}
+  for _, holders in pairs(reservations) do
+    for _, one in ipairs(holders) do
+      local name = one.owner .. ' ' .. (number(one.granted_ms) or 0)
+      local sums = found[name]
+      if not sums then
+        local first = counted[one.owner] and 0 or 1
+        sums = {
+          user_and_type(one), number(one.granted_ms) or 0, 0, 0, first, one.follows ~= true and first or 0,
+          number(one.expires_ms) or 0,
+        }
+        found[name], counted[one.owner], listed[#listed + 1] = sums, true, sums
+      end
+      local part = part_of(one)
+      sums[3], sums[4] = sums[3] + part, sums[4] + math.floor((number(one.idle_ms) or 0) * part)
+    end
+  end
+  redis.call('HSET', usage_key, 'held', #listed > 0 and cjson.encode(listed) or '[]')
+end
+
 local function at_end()
+  if changed then publish_holdings() end
   if head_is_old then write_head() end
 end

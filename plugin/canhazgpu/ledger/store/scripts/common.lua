@@ -1,6 +1,6 @@
--- Functions that all scripts share. This text, reservations.lua, grants.lua, entries.lua, head.lua and at_end.lua
--- are put before each script when it is loaded, in this order. The script's own text is a function, and what it
--- returns is the answer.
+-- Functions that all scripts share. This text, usage.lua, reservations.lua, grants.lua, entries.lua, head.lua and
+-- at_end.lua are put before each script when it is loaded, in this order. The script's own text is a function, and what
+-- it returns is the answer.
 --
 -- KEYS[1] reservations  hash    GPU UUID -> claim (JSON with "owner", "type", "user") with "granted_ms",
 --                               and optionally "share", "expires_ms", "renewed_ms", "idle_ms". A GPU that

@@ -104,8 +104,11 @@ end
 
 function apply.release(entry)
   local named, all = names(entry.gpus), #entry.gpus == 0
+  local counted = #held_by(entry.owner) > 0
   for gpu, claim in pairs(entry.passed) do
     if not holder_of(gpu, entry.owner) then
+      if not entry.unused then count_usage(claim, entry.at_ms, not counted) end
+      counted = true
       tell('release', 'gpu', gpu, 'reason', entry.reason, 'by', entry.by, 'claim', cjson.encode(claim),
         'at', entry.at_ms)
     end

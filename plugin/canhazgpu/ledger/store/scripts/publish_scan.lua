@@ -15,4 +15,5 @@ for gpu, holders in pairs(reservations) do
   end
   if renewed then write(gpu, holders) end
 end
+changed = true
 return seen.known

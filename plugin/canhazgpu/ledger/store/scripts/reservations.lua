@@ -3,8 +3,10 @@
 -- Invariant: several owners have a GPU together only by shares of one kind.
 
 -- The node's reservations: GPU UUID -> the claims of its owners, the earliest first; and GPU UUID -> the text
--- of its record. `load_reservations` fills both.
+-- of its record. `load_reservations` fills both, and comes before every change.
 local reservations, texts = {}, {}
+-- Whether this script has written or removed one.
+local changed = false
 
 local function readable(record)
   return type(record) == 'table' and type(record.owner) == 'string' and type(record.type) == 'string'
@@ -47,9 +49,16 @@ local function write(gpu, holders)
   local encoded, text = pcall(cjson.encode, #holders > 1 and shared_record(holders) or holders[1])
   if encoded then
     redis.call('HSET', reservations_key, gpu, text)
-    reservations[gpu], texts[gpu] = holders, text
+    reservations[gpu], texts[gpu], changed = holders, text, true
   end
   return encoded
+end
+
+local function holds_another(owner, gpu)
+  for other in pairs(reservations) do
+    if other ~= gpu and holder_of(other, owner) then return true end
+  end
+  return false
 end
 
 -- The GPU is free when the last owner is gone. Its release time is set then, unless that owner never used it.
@@ -58,9 +67,11 @@ local function release(gpu, owner, at, reason, by, unused)
   for _, one in ipairs(reservations[gpu]) do
     if one ~= record then left[#left + 1] = one end
   end
+  if not unused then count_usage(record, at, not holds_another(owner, gpu)) end
   tell('release', 'gpu', gpu, 'reason', reason, 'by', by, 'claim', text_of(gpu, record), 'at', at)
   if #left > 0 then return write(gpu, left) end
   redis.call('HDEL', reservations_key, gpu)
+  changed = true
   if not unused then
     redis.call('HSET', released_key, gpu, at)
     redis.call('HSET', released_by_key, gpu, record.user or '')
@@ -69,6 +80,7 @@ local function release(gpu, owner, at, reason, by, unused)
 end
 
 local function load_reservations()
+  open_today()
   for gpu, text in pairs(read_hash(reservations_key)) do
     local holders = holders_in(text)
     reservations[gpu], texts[gpu] = holders, text

@@ -36,6 +36,12 @@ def hostlist_has(text: str, name: str) -> bool:
     return any(_item_has(item, name, text) for item in _items(text))
 
 
+def first_host(text: str) -> str:
+    """Return the first name of a hostlist; "" for what is none."""
+    item = _ITEM.match(text)
+    return _BRACKETS.sub(lambda one: re.split("[,-]", one[1])[0], item[0]) if item else ""
+
+
 def _item_has(item: str, name: str, whole: str) -> bool:
     parts = _BRACKETS.split(item)
     if len(parts) == 1:

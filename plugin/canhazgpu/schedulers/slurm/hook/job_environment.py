@@ -47,7 +47,18 @@ def parse_job_context(environ: Mapping[str, str], node: str) -> JobContext:
         requeues=requeues_in_comment(environ.get(names.JOB_COMMENT, ""), attempt),
         run_id=environ.get(names.JOB_SLUID, ""),
         share=_mps_share(environ),
+        follows=_follows(environ, node),
     )
+
+
+def _follows(environ: Mapping[str, str], node: str) -> bool:
+    """Return whether another node is the first of the job's nodes."""
+    nodes = environ.get(names.JOB_NODES) or environ.get(names.JOB_NODES_OLD, "")
+    if "[" not in nodes and "," not in nodes:
+        return False  # one node, by whatever name
+    from canhazgpu.schedulers.slurm.conf.hostlist import first_host  # noqa: PLC0415 - few jobs have several nodes
+
+    return first_host(nodes) != node
 
 
 def _time(environ: Mapping[str, str], name: str) -> float | None:

@@ -89,8 +89,17 @@ class NodeCheck:
             return
         # Publishing also renews the heartbeats of these jobs: one round trip for all.
         ledger.publish_scan(observation, {owner for owner, _ in self._job_owners(view)})
+        self._keep_indexes(ledger)
         self._lift_quarantines(ledger, observation, view)
         self._undrain(observation, view)
+
+    def _keep_indexes(self, ledger: FallbackLedger) -> None:
+        """Bring the node's entries in the indexes up to date; the next check tries again."""
+        try:
+            ledger.keep_indexes(self._context.node)
+        except StoreError as exc:
+            reason = error_text(exc)
+            write_syslog(log_line("indexes-not-kept", node=self._context.node, reason=reason))
 
     def _release_absent_jobs(self, ledger: FallbackLedger, view: NodeView) -> NodeView:
         """Release the GPUs of jobs that are not on the node any more, and end their records."""

@@ -1,0 +1,62 @@
+"""Pure: the members of the indexes that say where to look for a job or a user.
+
+A hint says no more: whoever follows it reads the node's own keys. So a superfluous one costs one
+read, and nobody can change by hints what is told of a node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeGuard
+
+from canhazgpu.ledger.store.keys import jobs_index_key, user_index_key
+from canhazgpu.ledger.usage import DAY_S
+
+Hint = tuple[str, str]
+"""A key of an index, and the member to add."""
+
+UNKNOWN_UID = -1
+"""Stands for holders of whom only the name is known."""
+MAX_JOB_DIGITS = 19
+
+
+class Hints:
+    """The hints of one node for one day (UTC), each once; `time` is in seconds since the epoch."""
+
+    def __init__(self, prefix: str, node: str, time: float) -> None:
+        self._prefix = prefix
+        self._node = node
+        self._day = int(time // DAY_S)
+        self._found: dict[Hint, None] = {}
+
+    def __iter__(self) -> Iterator[Hint]:
+        return iter(self._found)
+
+    def add_job(self, job_id: str | None) -> None:
+        """Say that the node tells of this job on the day; what is no job's number adds nothing."""
+        if is_job_id(job_id):
+            key = jobs_index_key(int(job_id), self._prefix)
+            self._found[key, f"{int(job_id)} {self._node} {self._day}"] = None
+
+    def add_owner(self, owner: str) -> None:
+        """Say the same of the job in an owner's token, if it is a job's."""
+        kind, _, rest = owner.partition(":")
+        if kind == "job" and rest.count(":") > 1:
+            self.add_job(rest.split(":")[1])
+
+    def add_checked_jobs(self, facts: Mapping[str, Any]) -> None:
+        """Say the same of the jobs of which a health check tells."""
+        jobs = facts.get("jobs")
+        for one in jobs if isinstance(jobs, list) else ():
+            self.add_job(one.get("job_id") if isinstance(one, dict) else None)
+
+    def add_user(self, uid: int | None) -> None:
+        """Say that the user holds, uses or waits for GPUs of the node on the day."""
+        key = user_index_key(UNKNOWN_UID if uid is None else uid, self._day, self._prefix)
+        self._found[key, self._node] = None
+
+
+def is_job_id(text: str | None) -> TypeGuard[str]:
+    """Tell whether the text is the number of a job."""
+    is_number = isinstance(text, str) and text.isascii() and text.isdecimal()
+    return is_number and len(text or "") <= MAX_JOB_DIGITS

@@ -1,0 +1,99 @@
+"""Find the nodes of a job or a user by the indexes, and those whose entries may be incomplete.
+
+What the indexes hold was written by many: a member that is no hint is skipped. They may be large
+where somebody has filled them, so they are read in portions, and the server chooses the job's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from canhazgpu.ledger.store import keys
+from canhazgpu.ledger.store.indexes.hints import UNKNOWN_UID
+from canhazgpu.ledger.usage import DAY_S
+from canhazgpu.ledger.values import FoundNodes
+
+if TYPE_CHECKING:
+    import redis
+
+MEMBERS_PER_READ = 5000
+NODES_PER_READ = 2000
+
+
+def find_job(client: redis.Redis, prefix: str, job_id: int) -> dict[str, set[int]]:
+    """Return the days of each node that is said to tell of the job."""
+    found: dict[str, set[int]] = {}
+    key = keys.jobs_index_key(job_id, prefix)
+    for member in _members(client, key, f"{job_id} *"):
+        _, node, day = [*member.split(" "), "", ""][:3]
+        if keys.is_node_name(node) and day.isascii() and day.isdecimal() and len(day) < 7:
+            found.setdefault(node, set()).add(int(day))
+    return found
+
+
+def find_user(client: redis.Redis, prefix: str, uid: int, days: int) -> dict[str, set[int]]:
+    """Return the days of each node that is said to have the user, today and `days` before it."""
+    seconds, _ = client.time()
+    found: dict[str, set[int]] = {}
+    for day in range(seconds // DAY_S - days, seconds // DAY_S + 1):
+        for one in (uid, UNKNOWN_UID):
+            for node in _members(client, keys.user_index_key(one, day, prefix), None):
+                if keys.is_node_name(node):
+                    found.setdefault(node, set()).add(day)
+    return found
+
+
+def found_nodes(found: dict[str, set[int]], unindexed: Iterable[str]) -> FoundNodes:
+    """Return what was found; a node that is to be read in full is not hinted at."""
+    others = tuple(sorted(unindexed))
+    days = {node: frozenset(one) for node, one in found.items() if node not in others}
+    return FoundNodes(days, others)
+
+
+def unindexed_nodes(client: redis.Redis, prefix: str, names: Sequence[str]) -> list[str]:
+    """Return the nodes whose entries in the indexes may be incomplete."""
+    lacking: list[str] = []
+    for first in range(0, len(names), NODES_PER_READ):
+        some = names[first : first + NODES_PER_READ]
+        marks = [keys.node_keys(name, prefix).indexed for name in some]
+        if client.exists(*marks) < len(marks):
+            lacking += _without_mark(client, some, marks)
+    return lacking
+
+
+def _without_mark(client: redis.Redis, names: Sequence[str], marks: Sequence[str]) -> list[str]:
+    pipeline = client.pipeline(transaction=False)
+    for mark in marks:
+        pipeline.exists(mark)
+    return [name for name, is_there in zip(names, pipeline.execute(), strict=True) if not is_there]
+
+
+def unindexed_for_jobs(client: redis.Redis, prefix: str, names: Sequence[str]) -> list[str]:
+    """Return those of the unindexed nodes that have told something since they were indexed."""
+    pipeline = client.pipeline(transaction=False)
+    for name in names:
+        node = keys.node_keys(name, prefix)
+        pipeline.hget(node.usage, "through")
+        pipeline.xrevrange(node.history, count=1)
+    answers = pipeline.execute() if names else []
+    rows = zip(names, answers[::2], answers[1::2], strict=True)
+    return [name for name, through, last in rows if last and last[0][0] != through]
+
+
+def _members(client: redis.Redis, key: str, pattern: str | None) -> Iterator[str]:
+    """Yield the members of a set; none of a key that is no set."""
+    from redis.exceptions import ResponseError  # noqa: PLC0415 - imported by the client
+
+    cursor: Any = 0
+    while True:
+        try:
+            answer = client.sscan(key, cursor, match=pattern, count=MEMBERS_PER_READ)
+        except ResponseError as exc:
+            if "WRONGTYPE" in str(exc):
+                return
+            raise
+        cursor, members = cast(tuple[int, list[str]], answer)
+        yield from members
+        if not cursor:
+            return

@@ -1,0 +1,102 @@
+"""Keep a node's entries in the indexes complete, and take over what an earlier release has told.
+
+The node's health check calls this. It adds again what is held and waits, and all that the history
+tells since the last time: so nothing stays lost of what was killed, or done by another release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, cast
+
+from canhazgpu.ledger.record_json import queue_from_hash, reservation_from_json, to_json
+from canhazgpu.ledger.store.history import StreamEntry, event_from_fields
+from canhazgpu.ledger.store.indexes.hints import Hints
+from canhazgpu.ledger.store.indexes.usage import NO_ENTRY, stream_position
+from canhazgpu.ledger.usage import DAY_S, usage_by_day
+from canhazgpu.ledger.values import Event
+
+if TYPE_CHECKING:
+    from canhazgpu.ledger.store.keys import NodeKeys
+    from canhazgpu.ledger.store.session import StoreSession
+
+ENTRIES_PER_CHECK = 4000
+"""Entries of the history that one health check reads at most; some ten a day are usual."""
+COMPLETE_S = 2 * DAY_S
+"""For so long after a check the node's entries count as complete."""
+USER_DAYS = 9
+"""For so many days it is kept which users a node had."""
+
+
+def keep_indexes(
+    session: StoreSession, node: str, keys: NodeKeys, prefix: str, history_days: int
+) -> None:
+    """Bring the node's entries up to date, at most `ENTRIES_PER_CHECK` of its history."""
+    with session.client() as client:
+        known = cast(list[str | None], client.hmget(keys.usage, "through", "from"))
+        through, counted_from = known
+        pipeline = client.pipeline(transaction=False)
+        start = f"({through or NO_ENTRY}"
+        pipeline.xrange(keys.history, start, "+", count=ENTRIES_PER_CHECK)
+        pipeline.hgetall(keys.reservations)
+        pipeline.hgetall(keys.queue)
+        page, reservations, queue = pipeline.execute()
+        seconds, _ = client.time()
+    events = _events(cast(list[StreamEntry], page))
+    jobs, users = Hints(prefix, node, seconds), Hints(prefix, node, seconds)
+    for gpu, text in reservations.items():
+        for one in reservation_from_json(gpu, text).holders:
+            jobs.add_owner(one.claim.owner)
+            users.add_user(one.claim.uid)
+    for waiter in queue_from_hash(queue, float(seconds)):
+        users.add_user(waiter.uid)
+    told_jobs, told_users = _told(events, prefix, node, seconds)
+    kept_s = (history_days + 2) * DAY_S
+    may_add = session.add_hints([*jobs, *told_jobs], kept_s)
+    if not (session.add_hints([*users, *told_users], USER_DAYS * DAY_S) and may_add):
+        return
+    last = cast(str, page[-1][0]) if page else through or NO_ENTRY
+    is_complete = len(page) < ENTRIES_PER_CHECK
+    first, days = _used(events, counted_from or NO_ENTRY)
+    session.run_script(
+        "index_history",
+        keys,
+        through or "",
+        last,
+        first,
+        to_json(days),
+        COMPLETE_S if is_complete else 0,
+    )
+
+
+def _events(page: Sequence[StreamEntry]) -> list[Event]:
+    return [one for one in (event_from_fields(*entry) for entry in page) if one is not None]
+
+
+def _told(
+    events: Iterable[Event], prefix: str, node: str, now_s: int
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Return the hints on jobs and on users that the events give, each for the entry's day."""
+    jobs: dict[tuple[str, str], None] = {}
+    users: dict[tuple[str, str], None] = {}
+    for event in events:
+        told_s = stream_position(event.id)[0] / 1000
+        on_jobs, on_users = Hints(prefix, node, told_s), Hints(prefix, node, told_s)
+        on_jobs.add_checked_jobs(event.facts)
+        if event.claim is not None:
+            on_jobs.add_owner(event.claim.owner)
+            if told_s > now_s - USER_DAYS * DAY_S:
+                on_users.add_user(event.claim.uid)
+        jobs.update(dict.fromkeys(on_jobs))
+        users.update(dict.fromkeys(on_users))
+    return list(jobs), list(users)
+
+
+def _used(events: Iterable[Event], counted_from: str) -> tuple[int, list[dict[str, list[int]]]]:
+    """Return the first day, and what was used on each from it on, of entries not counted before."""
+    limit = stream_position(counted_from)
+    by_day = usage_by_day(one for one in events if stream_position(one.id) <= limit)
+    if not by_day:
+        return 0, []
+    first = min(by_day)
+    return first, [by_day.get(day, {}) for day in range(first, max(by_day) + 1)]

@@ -1,0 +1,104 @@
+"""What users had on a node within a time span, from what the node has counted; pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from canhazgpu.ledger.usage import ENDED, HELD, NodeUsage
+from canhazgpu.ledger.values import RECORD_ERRORS
+from canhazgpu.report.held_time import TimeSpan
+
+UsedRow = tuple[str, float, float, int, int]
+"""User and type (``USER\\tTYPE``), milliseconds held, of these idle, the reservations that the user
+had, and how many of them no other node counts."""
+
+MAX_MS = 1e15
+"""What no node can have: 3000 GPUs for ten years."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsedOnNode:
+    """The rows of a node, and their sums; `reservations` by type."""
+
+    node: str
+    rows: list[UsedRow]
+    held_ms: float
+    idle_ms: float
+    reservations: Mapping[str, int]
+
+    def counted_here(self) -> UsedOnNode:
+        """Return the same for a report on this node alone: it counts every reservation."""
+        return _summed(self.node, [(*row[:4], row[3]) for row in self.rows])
+
+    def only(self, users: Collection[str]) -> UsedOnNode:
+        """Return the same of these users alone."""
+        return _summed(self.node, [one for one in self.rows if _user(one[0]) in users])
+
+
+def used_on_node(usage: NodeUsage, span: TimeSpan) -> UsedOnNode | None:
+    """Return what was used within the span; None if the node has published what is no usage.
+
+    The span begins with the day for which `usage.before` was read, and ends now.
+    """
+    try:
+        rows = _ended_rows(usage) + _held_rows(usage.held, span)
+        found = _summed(usage.node, rows)
+    except (*RECORD_ERRORS, AttributeError):
+        return None
+    good = 0 <= found.held_ms <= MAX_MS and 0 <= found.idle_ms <= MAX_MS
+    return found if good else None
+
+
+def _ended_rows(usage: NodeUsage) -> list[UsedRow]:
+    # A loop that is run for each user of each node of the cluster: it does nothing twice.
+    rows: list[UsedRow] = []
+    before = usage.before.get
+    for key, (held, idle, begun, _, led, _) in usage.total.items():
+        old = before(key)
+        if old is None:
+            rows.append((key, held, idle, begun, led))
+        elif held != old[HELD] or begun != old[ENDED]:
+            # Who ended before has begun before, too; what was held over the time's begin counts.
+            old_held, old_idle, _, ended, _, ended_led = old
+            rows.append((key, held - old_held, idle - old_idle, begun - ended, led - ended_led))
+    return rows
+
+
+def _held_rows(held: Any, span: TimeSpan) -> list[UsedRow]:
+    since_ms, until_ms = span.since * 1000, span.until * 1000
+    rows: list[UsedRow] = []
+    for key, granted_ms, gpus, idle_ms, count, led, ends_ms in held:
+        if not isinstance(key, str):
+            raise TypeError("a holding has a user")
+        end_ms = min(until_ms, ends_ms or until_ms)
+        whole_ms = end_ms - granted_ms if granted_ms else 0.0
+        inside_ms = max(end_ms - max(granted_ms, since_ms), 0.0) if whole_ms > 0 else 0.0
+        idle_inside_ms = idle_ms * inside_ms / whole_ms if whole_ms > 0 else 0.0
+        rows.append((key, inside_ms * gpus, min(idle_inside_ms, inside_ms * gpus), count, led))
+    return rows
+
+
+_types: dict[str, str] = {}
+"""The type in each key: there are few keys, and many rows."""
+
+
+def _summed(node: str, rows: list[UsedRow]) -> UsedOnNode:
+    held_ms = idle_ms = 0.0
+    reservations: dict[str, int] = {}
+    for key, held, idle, count, led in rows:
+        held_ms += held
+        idle_ms += idle
+        type_ = _types.get(key) or _types.setdefault(key, key.rpartition("\t")[2])
+        reservations[type_] = reservations.get(type_, 0) + count
+        if led > count:
+            raise ValueError("more reservations than there are")
+    if not math.isfinite(sum(reservations.values())):
+        raise ValueError("no number of reservations")
+    return UsedOnNode(node, rows, held_ms, idle_ms, reservations)
+
+
+def _user(key: str) -> str:
+    return key.rpartition("\t")[0]
