@@ -37,7 +37,7 @@ from canhazgpu.ledger.store import keys
 from canhazgpu.ledger.store.history import await_event, read_days, read_history
 from canhazgpu.ledger.store.indexes.hints import Hints
 from canhazgpu.ledger.store.journal_encoding import encode_entries
-from canhazgpu.ledger.store.node_views import read_node_names, read_node_views
+from canhazgpu.ledger.store.nodes.node_views import read_node_names, read_node_views
 from canhazgpu.ledger.store.session import StoreSession
 from canhazgpu.ledger.usage import UsageRead
 from canhazgpu.ledger.user_limits import reserve_limit_text
@@ -292,7 +292,7 @@ class RedisLedger:
             yield self._read_brief(some) if brief else self.read_nodes(some)
 
     def _read_brief(self, nodes: Sequence[str]) -> list[NodeView]:
-        from canhazgpu.ledger.store.node_heads import read_brief_views  # noqa: PLC0415 - no hook reads heads
+        from canhazgpu.ledger.store.nodes.node_heads import read_brief_views  # noqa: PLC0415 - no hook reads heads
 
         with self._session.client() as client:
             return read_brief_views(

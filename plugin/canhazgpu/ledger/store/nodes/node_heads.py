@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.store import keys
-from canhazgpu.ledger.store.head_view import is_head, scan_time_text, view_from_head
-from canhazgpu.ledger.store.node_views import read_node_views
+from canhazgpu.ledger.store.nodes.head_view import is_head, scan_time_text, view_from_head
+from canhazgpu.ledger.store.nodes.node_views import read_node_views
 from canhazgpu.ledger.values import NodeView
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from canhazgpu.ledger.record_json import (
     reservation_from_value,
     seconds_from_ms_text,
 )
-from canhazgpu.ledger.store.node_views import published_partitions, recorded_view
+from canhazgpu.ledger.store.nodes.node_views import published_partitions, recorded_view
 from canhazgpu.ledger.values import NodeView, Reservation
 
 HEAD_FORM = 1
