@@ -1,15 +1,13 @@
-"""Names and ends of jobs that the scheduler adds, and how squeue is read."""
+"""How squeue is read."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
 
 from canhazgpu.config.schema import SlurmConfig
 from canhazgpu.errors import SchedulerError
-from canhazgpu.ledger.values import Claim, NodeView, Reservation
 from canhazgpu.schedulers.slurm.control import job_lookup
 from canhazgpu.schedulers.slurm.control.job_lookup import (
     SqueueLookup,
@@ -18,42 +16,7 @@ from canhazgpu.schedulers.slurm.control.job_lookup import (
     parse_state,
     squeue_environment,
 )
-from canhazgpu.status.scheduler_jobs import JobInfo, JobNow, incomplete_jobs, with_job_info
-
-
-def view(*claims: Claim) -> NodeView:
-    held = {f"GPU-{place}": Reservation("", claim, 0.0) for place, claim in enumerate(claims)}
-    return NodeView("n1", 10.0, None, None, held)
-
-
-def job(job_id: str, **more: object) -> Claim:
-    return Claim(f"job:c:{job_id}:0", "slurm", "alice", job_id=job_id, **more)  # type: ignore[arg-type]
-
-
-def test_only_jobs_that_lack_something_are_looked_up_each_once() -> None:
-    complete = job("1", job_name="x", ends_at=5.0)
-    other = Claim("o", "manual", "bob", job_id="9")
-
-    found = incomplete_jobs(
-        [view(complete, job("2"), job("2"), other, job("3", ends_at=1.0))], "slurm"
-    )
-
-    assert found == ("2", "3")
-
-
-def test_what_the_ledger_knows_stays() -> None:
-    facts = {"2": JobInfo("alice", "found", 99.0)}
-
-    after = with_job_info(view(job("2", ends_at=7.0)), facts, "slurm").reservations["GPU-0"].claim
-
-    assert (after.job_name, after.ends_at) == ("found", 7.0)
-
-
-@pytest.mark.parametrize("facts", [{}, {"2": JobInfo("mallory", "found", 99.0)}])
-def test_another_users_job_of_that_number_is_another_job(facts: dict[str, JobInfo]) -> None:
-    given = view(job("2"))
-
-    assert with_job_info(given, facts, "slurm") == given
+from canhazgpu.status.scheduler_jobs import JobInfo, JobNow
 
 
 def test_squeue_records() -> None:
@@ -81,33 +44,6 @@ def squeue(directory: Path, script: str) -> SqueueLookup:
     command.write_text(f"#!/bin/sh\n{script}\n")
     command.chmod(0o755)
     return SqueueLookup(SlurmConfig(bin_dir=str(directory)), {"PATH": "/bin:/usr/bin"})
-
-
-ECHO_ONE = """for a; do case $a in --format=*) f=${a#--format=};;
---jobs=*) j=${a#--jobs=};; esac; done
-echo "${f%%|*}|$j|1700000000|alice|$SLURM_TIME_FORMAT" """
-
-
-def test_one_call_with_ids_that_are_numbers_only(tmp_path: Path) -> None:
-    found = squeue(tmp_path, ECHO_ONE).jobs(["5", "--help", "6;x", "7", "٣"])
-
-    assert found == {"5,7": JobInfo("alice", "%s", 1700000000.0)}
-
-
-@pytest.mark.parametrize("script", ["exit 1", "kill -9 $$", "printf '\\377\\376|x'", "true"])
-def test_a_failing_squeue_knows_nothing(tmp_path: Path, script: str) -> None:
-    assert squeue(tmp_path, script).jobs(["5"]) == {}
-
-
-def test_a_hanging_squeue_is_given_up(tmp_path: Path) -> None:
-    began = time.monotonic()
-
-    assert squeue(tmp_path, "exec sleep 30").jobs(["5"]) == {}
-    assert time.monotonic() - began < 10
-
-
-def test_without_squeue_nothing_is_known(tmp_path: Path) -> None:
-    assert SqueueLookup(SlurmConfig(bin_dir=str(tmp_path)), {}).jobs(["5"]) == {}
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,6 @@ from canhazgpu.status.findings import ledger_findings
 from canhazgpu.status.history.owner_history import history_lines
 from canhazgpu.status.json_format import status_to_dict
 from canhazgpu.status.node_status import NodeStatus, node_status
-from canhazgpu.status.scheduler_jobs import JobInfo, incomplete_jobs, with_job_info
 from canhazgpu.status.status_filter import StatusFilter
 from canhazgpu.status.table_cells import cells
 from canhazgpu.status.user_filter import User
@@ -117,13 +116,6 @@ def test_a_job_that_comes_beside_another_is_worth_showing() -> None:
         replace(view(), reservations={GPU: Reservation(GPU, ANN, 1000.0)}), POLICY, live=True
     )
     assert comparison_key([alone]) != comparison_key([status()])
-
-
-def test_names_are_looked_up_for_each_job() -> None:
-    assert incomplete_jobs([view()], "slurm") == ("1", "2")
-    facts = {"1": JobInfo("ann", "train", 5.0), "2": JobInfo("bob", "eval", 6.0)}
-    named = with_job_info(view(), facts, "slurm")
-    assert [one.claim.job_name for one in named.all_reservations()] == ["train", "eval"]
 
 
 def test_a_refusal_names_all_owners() -> None:

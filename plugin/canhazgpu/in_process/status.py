@@ -1,4 +1,4 @@
-"""Read the status: the ledger's views, this node's scan, and the scheduler's job names."""
+"""Read the status: the ledger's views, and this node's scan."""
 
 from __future__ import annotations
 
@@ -31,8 +31,6 @@ MAKE_NODE_KNOWN = "'canhazgpu validate --publish', on a node with GPUs, makes it
 SHOWN_DAYS = 1
 """Nodes where the user was today or on so many days before may have the user now: a health check
 says so each day."""
-SCHEDULER = "slurm"
-"""The type of the reservations whose jobs are looked up in the scheduler."""
 
 
 class _NodeViews(NamedTuple):
@@ -103,7 +101,6 @@ class StatusReader:
             self._pending_scan = self._adapters.open_probe(self._local, self._config).start()
         views, store_fault = self._read_from_ledger_or_node()
         read_after_s = self._adapters.clock() - started_at
-        views = self._with_job_info(views)
         if store_fault is None:
             self._refuse_unknown(views)
         observation = self._finish_scan()
@@ -247,17 +244,6 @@ class StatusReader:
                     f"the ledger knows no node {name!r};{meant}"
                     " 'canhazgpu status' shows all it knows"
                 )
-
-    def _with_job_info(self, views: dict[str, NodeView]) -> dict[str, NodeView]:
-        from canhazgpu.status.scheduler_jobs import incomplete_jobs, with_job_info  # noqa: PLC0415 - as above
-
-        # No name is shown of a job whose node is shown in brief.
-        full = {name: view for name, view in views.items() if not view.is_brief}
-        job_ids = incomplete_jobs(full.values(), SCHEDULER)
-        if not job_ids:
-            return views
-        facts = self._adapters.job_lookup(self._config.slurm, self._adapters.environ).jobs(job_ids)
-        return views | {name: with_job_info(view, facts, SCHEDULER) for name, view in full.items()}
 
     def _with_scan(
         self,

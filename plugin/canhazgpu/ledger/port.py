@@ -281,6 +281,13 @@ class Ledger(Protocol):
         """
         ...
 
+    def name_jobs(self, node: str, named: Mapping[str, Mapping[str, object]]) -> int:
+        """Add ``job_name`` and ``ends_at`` to the reservations of these owners that lack a name.
+
+        Returns how many reservations were changed.
+        """
+        ...
+
     def keep_indexes(self, node: str) -> None:
         """Bring the node's entries in the indexes up to date.
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner, Result
-from fakes.read_only_ledger import NOW, FakeJobLookup, FakeLedger, FakeProbe, app
+from fakes.read_only_ledger import NOW, FakeLedger, FakeProbe, app
 
 from canhazgpu.cli.app import App
 from canhazgpu.cli.main import cli
@@ -18,7 +18,6 @@ from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
 from canhazgpu.ledger.values import Claim, Event, NodeView, Quarantine, Reservation, Waiter
 from canhazgpu.node.identity import boot_id, pid_namespace
 from canhazgpu.node.process_id import ProcessId
-from canhazgpu.status.scheduler_jobs import JobInfo
 
 
 def gpu(index: int, used_mb: int = 45, *processes: GpuProcess, node: str = "n1") -> GpuReading:
@@ -193,24 +192,6 @@ def test_interrupt() -> None:
     result = run(app(FakeLedger(error=KeyboardInterrupt()), FakeProbe(GPUS)), "status")
 
     assert (result.exit_code, result.stdout) == (130, "")
-
-
-def test_jobs_are_looked_up_only_when_something_lacks() -> None:
-    lookup = FakeJobLookup()
-
-    run(app(FakeLedger(N1, N2), FakeProbe(GPUS), lookup), "status")
-
-    assert lookup.asked == []
-
-
-def test_what_the_scheduler_knows_is_shown() -> None:
-    lookup = FakeJobLookup({"7": JobInfo("bob", "sim.sh", NOW + 60)})
-    lacking = replace(N1, reservations={"GPU-n1-1": held("GPU-n1-1", "bob", "7", 5)})
-
-    result = run(app(FakeLedger(lacking), FakeProbe(GPUS), lookup), "status")
-
-    assert lookup.asked == [("7",)]
-    assert "job 7 sim.sh, ends in 1m 0s" in result.stdout
 
 
 def test_json_holds_the_same() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.usage import DAY_S, UsageRead
 from canhazgpu.ledger.values import Event, FoundNodes, NodeView
-from canhazgpu.status.scheduler_jobs import JobInfo, JobNow
+from canhazgpu.status.scheduler_jobs import JobNow
 
 NOW = 1700000000.0
 
@@ -89,14 +89,7 @@ class FakeProbe:
 
 @dataclass
 class FakeJobLookup:
-    """Knows some jobs; `asked` is what it was asked for."""
-
-    known: Mapping[str, JobInfo] = field(default_factory=dict)
-    asked: list[tuple[str, ...]] = field(default_factory=list)
-
-    def jobs(self, job_ids: Iterable[str]) -> Mapping[str, JobInfo]:
-        self.asked.append(tuple(job_ids))
-        return self.known
+    """Is not to be asked."""
 
     def job_now(self, job_id: str) -> JobNow | None:
         raise AssertionError(f"asked for the state of {job_id}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from canhazgpu.ledger.journal_entries import NumberedEntry, OverruledReservation
@@ -141,6 +141,10 @@ class DelegatingLedger(ABC):
     def find_user(self, uid: int, days: int) -> FoundNodes:
         """See `Ledger.find_user`."""
         return self.ask_store(lambda store: store.find_user(uid, days))
+
+    def name_jobs(self, node: str, named: Mapping[str, Mapping[str, object]]) -> int:
+        """See `Ledger.name_jobs`."""
+        return self.ask_store(lambda store: store.name_jobs(node, named))
 
     def keep_indexes(self, node: str) -> None:
         """See `Ledger.keep_indexes`."""

@@ -18,6 +18,9 @@ PREFIX = DEFAULT_STORE_PREFIX
 NODES = f"{PREFIX}:nodes"
 """`nodes_key` with the default prefix."""
 
+Hint = tuple[str, str]
+"""A key of an index, and a member to add."""
+
 JOBS_PER_KEY = 64
 """Jobs whose nodes are in one key of the index: few keys, and few members in each."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from canhazgpu.errors import InputError, LimitError
@@ -329,6 +329,10 @@ class RedisLedger:
         if not found and names:
             found[min(names)] = set()  # a hint like others: there is a node to show
         return lookup.found_nodes(found, unindexed)
+
+    def name_jobs(self, node: str, named: Mapping[str, Mapping[str, object]]) -> int:
+        """See `Ledger.name_jobs`."""
+        return int(self._session.run_script("name_jobs", self._keys(node), to_json(named)))
 
     def keep_indexes(self, node: str) -> None:
         """See `Ledger.keep_indexes`."""

@@ -14,13 +14,12 @@ from canhazgpu.errors import StoreError
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.store.connect import Role, connect, translate_errors
 from canhazgpu.ledger.store.foreign_node import foreign_node_error, recorded_identity
-from canhazgpu.ledger.store.keys import NodeKeys, node_keys
+from canhazgpu.ledger.store.keys import Hint, NodeKeys, node_keys
 
 if TYPE_CHECKING:
     import redis
 
     from canhazgpu.config.schema import StoreConfig
-    from canhazgpu.ledger.store.indexes.hints import Hint
     from canhazgpu.ledger.wait_budget import WaitBudget
     from canhazgpu.node.identity import NodeIdentity
 

@@ -128,8 +128,8 @@ def test_a_slurm_or_store_without_an_answer_is_asked_again_after_a_boot(node: An
 
 
 @pytest.mark.parametrize("node", ["slurm"], indirect=True)
-def test_a_check_with_nothing_to_repair_costs_two_round_trips(node: Any) -> None:
-    """Without an agent a third one, on a connection of its own, looks for orders."""
+def test_a_check_with_nothing_to_repair_costs_three_round_trips(node: Any) -> None:
+    """Without an agent a fourth one, on a connection of its own, looks for orders."""
     orders = 0 if node.agent else 1
     node.run("prolog", **job_variables(1, "0"))
     node.run("prolog", **job_variables(2, "1,2"))
@@ -140,7 +140,7 @@ def test_a_check_with_nothing_to_repair_costs_two_round_trips(node: Any) -> None
         node.configure(store={"url": proxy.url})
         check(node)
         # On a busy machine the time for orders may be over.
-        assert 2 <= proxy.round_trips <= 2 + orders
+        assert 3 <= proxy.round_trips <= 3 + orders
         assert 1 <= proxy.connections <= 1 + orders
         after = {one.gpu: one.renewed_at or 0.0 for one in node.reservations()}
         assert len(after) == 3
@@ -150,10 +150,26 @@ def test_a_check_with_nothing_to_repair_costs_two_round_trips(node: Any) -> None
         with node.server.client() as direct:
             direct.delete("canhazgpu:nodes")
         check(node)
-        assert proxy.round_trips == 2 + 3 + 2 * orders
+        assert proxy.round_trips == 3 + 4 + 2 * orders
         check(node)
-        assert proxy.round_trips == 2 + 3 + 2 + 3 * orders
+        assert proxy.round_trips == 3 + 4 + 3 + 3 * orders
     assert [one.node for one in node.ledger.read_nodes()] == [NODE]
+
+
+def test_it_publishes_the_names_of_jobs(node: Any) -> None:
+    node.run("prolog", **job_variables(1, "0"))
+    node.run("prolog", **job_variables(2, "1"))
+    user = {one.claim.job_id: one.claim.user for one in node.reservations()}["1"]
+    lines = f"$m|1|1999999999 1|{user}|train|x\\n$m|2|N/A N/A|mallory|no job of this user"
+    answer = f'm=${{a#--format=}}; m=${{m%%|*}}; printf "{lines}\\n"'
+    listed = "printf '1 RUNNING\\n2 RUNNING\\n'"
+    command(
+        node, "squeue", f"for a; do case $a in --format=*%j) {answer}; exit;; esac; done; {listed}"
+    )
+    check(node)
+    claims = {one.claim.job_id: one.claim for one in node.reservations()}
+    assert (claims["1"].job_name, claims["1"].ends_at) == ("train|x", 1999999999)
+    assert claims["2"].job_name is None
 
 
 def test_where_slurm_gives_no_answer_nobody_is_gone(node: Any) -> None:

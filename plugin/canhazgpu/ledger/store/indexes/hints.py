@@ -9,11 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
-from canhazgpu.ledger.store.keys import jobs_index_key, user_index_key
+from canhazgpu.ledger.store.keys import Hint, jobs_index_key, user_index_key
 from canhazgpu.ledger.usage import DAY_S
-
-Hint = tuple[str, str]
-"""A key of an index, and the member to add."""
 
 UNKNOWN_UID = -1
 """Stands for holders of whom only the name is known."""

@@ -24,6 +24,8 @@ ENTRIES_PER_CHECK = 4000
 """Entries of the history that one health check reads at most; some ten a day are usual."""
 COMPLETE_S = 2 * DAY_S
 """For so long after a check the node's entries count as complete."""
+CHECK_EVERY_S = 3600
+"""The entries are brought up to date so often; health checks are made more often."""
 USER_DAYS = 9
 """For so many days it is kept which users a node had."""
 
@@ -31,17 +33,23 @@ USER_DAYS = 9
 def keep_indexes(
     session: StoreSession, node: str, keys: NodeKeys, prefix: str, history_days: int
 ) -> None:
-    """Bring the node's entries up to date, at most `ENTRIES_PER_CHECK` of its history."""
+    """Bring the node's entries up to date, at most `ENTRIES_PER_CHECK` of its history.
+
+    Does nothing, in one round trip, where that was done within `CHECK_EVERY_S`.
+    """
     with session.client() as client:
-        known = cast(list[str | None], client.hmget(keys.usage, "through", "from"))
-        through, counted_from = known
         pipeline = client.pipeline(transaction=False)
+        pipeline.hmget(keys.usage, "through", "from")
+        pipeline.ttl(keys.indexed)
+        pipeline.time()
+        (through, counted_from), complete_for_s, (seconds, _) = pipeline.execute()
+        if complete_for_s > COMPLETE_S - CHECK_EVERY_S:
+            return
         start = f"({through or NO_ENTRY}"
         pipeline.xrange(keys.history, start, "+", count=ENTRIES_PER_CHECK)
         pipeline.hgetall(keys.reservations)
         pipeline.hgetall(keys.queue)
         page, reservations, queue = pipeline.execute()
-        seconds, _ = client.time()
     events = _events(cast(list[StreamEntry], page))
     jobs, users = Hints(prefix, node, seconds), Hints(prefix, node, seconds)
     for gpu, text in reservations.items():

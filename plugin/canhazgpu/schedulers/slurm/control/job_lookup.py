@@ -1,4 +1,4 @@
-"""Ask ``squeue`` for names and end times of jobs that a reservation lacks.
+"""Ask ``squeue`` about jobs: their names and ends, their present state, their numbers.
 
 Slurm does not give a prolog the job's name, nor, before 23.02, its end time.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from canhazgpu.config.schema import SlurmConfig
@@ -36,12 +36,6 @@ class SqueueLookup:
     def __init__(self, slurm: SlurmConfig, environ: Mapping[str, str]) -> None:
         self._bin_dir = slurm.bin_dir
         self._environ = environ
-
-    def jobs(self, job_ids: Iterable[str]) -> Mapping[str, JobInfo]:
-        """See `JobLookup.jobs`."""
-        wanted = [job_id for job_id in job_ids if job_id.isascii() and job_id.isdecimal()]
-        marker = secrets.token_hex(8)
-        return parse_squeue(self._ask(squeue_arguments(wanted, marker)), marker) if wanted else {}
 
     def job_now(self, job_id: str) -> JobNow | None:
         """See `JobLookup.job_now`."""
@@ -103,10 +97,10 @@ def find_command(name: str, bin_dir: str, environ: Mapping[str, str]) -> str | N
     return None
 
 
-def squeue_arguments(job_ids: Iterable[str], marker: str) -> list[str]:
-    """Return squeue's arguments for output that `parse_squeue` reads."""
+def node_arguments(node: str, marker: str) -> list[str]:
+    """Return squeue's arguments for the node's jobs, for output that `parse_squeue` reads."""
     form = f"{marker}|%A|%e %S|%u|%j"
-    return ["--noheader", "--states=all", f"--jobs={','.join(job_ids)}", f"--format={form}"]
+    return ["--noheader", "--array", f"--nodelist={node}", f"--format={form}"]
 
 
 def state_arguments(job_id: str, marker: str) -> list[str]:

@@ -21,6 +21,7 @@ from canhazgpu.schedulers.slurm.control.undrain import undrain_if_ours
 from canhazgpu.schedulers.slurm.hook.ended_jobs import QUARANTINED_BY_EPILOG, release_ended_jobs
 from canhazgpu.schedulers.slurm.hook.node_context import NodeContext
 from canhazgpu.schedulers.slurm.hook.slurmd_groups import record_slurmd_groups
+from canhazgpu.schedulers.slurm.node_check.job_names import ask_job_names
 from canhazgpu.schedulers.slurm.node_check.lost_jobs import jobs_to_note
 from canhazgpu.schedulers.slurm.node_check.slurmd_question import ask_slurmd_if_needed
 
@@ -89,15 +90,22 @@ class NodeCheck:
             return
         # Publishing also renews the heartbeats of these jobs: one round trip for all.
         ledger.publish_scan(observation, {owner for owner, _ in self._job_owners(view)})
-        self._keep_indexes(ledger)
+        self._keep_indexes(ledger, view)
         self._lift_quarantines(ledger, observation, view)
         self._undrain(observation, view)
 
-    def _keep_indexes(self, ledger: FallbackLedger) -> None:
-        """Bring the node's entries in the indexes up to date; the next check tries again."""
+    def _keep_indexes(self, ledger: FallbackLedger, view: NodeView) -> None:
+        """Publish the jobs' names, and bring the node's entries in the indexes up to date.
+
+        What fails is tried again by the next check.
+        """
+        context = self._context
         try:
-            ledger.keep_indexes(self._context.node)
-        except StoreError as exc:
+            prefix = context.node_conf.job_owner_prefix
+            if named := ask_job_names(context.commands, view, prefix):
+                ledger.name_jobs(context.node, named)
+            ledger.keep_indexes(context.node)
+        except (StoreError, SchedulerError) as exc:
             reason = error_text(exc)
             write_syslog(log_line("indexes-not-kept", node=self._context.node, reason=reason))
 
