@@ -21,7 +21,7 @@ def completions(adapters: Adapters, request: CompletionRequest) -> tuple[Complet
     config = adapters.effective_config({"store.timeout_s": str(request.timeout_s)}).config
     ledger = adapters.reader(config)
     if request.what is Completable.NODE:
-        return tuple(Completion(view.node) for view in ledger.read_nodes())
+        return tuple(map(Completion, ledger.node_names()))
     if request.what in _OF_ALL_NODES:
         return tuple(map(Completion, sorted(_names(request.what, ledger.read_nodes()))))
     (view,) = ledger.read_nodes([node_name(config.node, adapters.environ)])

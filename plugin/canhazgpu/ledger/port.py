@@ -299,6 +299,10 @@ class Ledger(Protocol):
         """Return what the node told on these days (UTC, since 1970), the oldest event first."""
         ...
 
+    def node_names(self) -> list[str]:
+        """Return the names of all listed nodes, sorted."""
+        ...
+
     def read_usage(self, days: int, nodes: Sequence[str] | None = None) -> UsageRead:
         """Return what these nodes, or all, have counted: before the last days, and in all.
 

@@ -54,6 +54,10 @@ class FakeLedger:
         """No node is in an index."""
         return self.find_job("")
 
+    def node_names(self) -> list[str]:
+        self.events.append("names")
+        return sorted(self._views)
+
     def read_usage(self, days: int, nodes: Sequence[str] | None = None) -> UsageRead:
         """No node counts what is used there."""
         if self.error:

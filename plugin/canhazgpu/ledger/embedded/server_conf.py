@@ -25,7 +25,7 @@ _LIMIT_OF_ALL_CLIENTS_SINCE = (7, 0)
 
 # Permissions are given by command category: a server does not start with a subcommand in its ACLs
 # that its release does not know. @connection has what a client needs to connect (AUTH, HELLO, …).
-_LEDGER_KEYS = "~*:{*}:* ~*:nodes"
+_LEDGER_KEYS = "~*:{*}:* ~*:nodes ~*:index:*"
 """The keys of the ledger with any ``store.prefix``, which may change while the server runs."""
 _READER_RIGHTS = (
     f"{_LEDGER_KEYS} -@all +@read +@connection +@transaction +time -@admin -@dangerous"

@@ -154,6 +154,10 @@ class DelegatingLedger(ABC):
         """See `Ledger.history_on`."""
         return self.ask_store(lambda store: store.history_on(node, days))
 
+    def node_names(self) -> list[str]:
+        """See `Ledger.node_names`."""
+        return self.ask_store(lambda store: store.node_names())
+
     def read_usage(self, days: int, nodes: Sequence[str] | None = None) -> UsageRead:
         """See `Ledger.read_usage`."""
         return self.ask_store(lambda store: store.read_usage(days, nodes))

@@ -299,6 +299,11 @@ class RedisLedger:
                 client, nodes, self._prefix, in_cluster=self._session.in_cluster
             )
 
+    def node_names(self) -> list[str]:
+        """See `Ledger.node_names`."""
+        with self._session.client() as client:
+            return sorted(read_node_names(client, self._prefix))
+
     def read_usage(self, days: int, nodes: Sequence[str] | None = None) -> UsageRead:
         """See `Ledger.read_usage`."""
         from canhazgpu.ledger.store.indexes.usage import read_usage  # noqa: PLC0415 - reports alone

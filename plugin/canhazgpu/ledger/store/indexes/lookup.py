@@ -82,15 +82,18 @@ def unindexed_for_jobs(client: redis.Redis, prefix: str, names: Sequence[str]) -
 
 
 def _members(client: redis.Redis, key: str, pattern: str | None) -> Iterator[str]:
-    """Yield the members of a set; none of a key that is no set."""
-    from redis.exceptions import ResponseError  # noqa: PLC0415 - imported by the client
+    """Yield the members of a set; none of a key that is no set, or that the login may not read."""
+    from redis.exceptions import (  # noqa: PLC0415 - imported by the client
+        NoPermissionError,
+        ResponseError,
+    )
 
     cursor: Any = 0
     while True:
         try:
             answer = client.sscan(key, cursor, match=pattern, count=MEMBERS_PER_READ)
         except ResponseError as exc:
-            if "WRONGTYPE" in str(exc):
+            if isinstance(exc, NoPermissionError) or "WRONGTYPE" in str(exc):
                 return
             raise
         cursor, members = cast(tuple[int, list[str]], answer)
