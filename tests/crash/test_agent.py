@@ -15,16 +15,21 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 Deed = Callable[[CrashAgent], object]
 SAMPLE = {"kills": 3}
 GPUS = 4
+JOBS = ("12",)
 
 
 @dataclass(frozen=True)
 class Operation:
-    """What a process of the `role` does for it; `prepare` comes before."""
+    """What a process of the `role` does for it; `prepare` comes before.
+
+    `jobs` are what Slurm has on the node afterwards.
+    """
 
     name: str
     role: str
     prepare: list[Deed]
     work: Deed
+    jobs: tuple[str, ...] = ()
 
 
 def hook(name: str) -> Deed:
@@ -38,8 +43,15 @@ def command(*arguments: str) -> Deed:
 RESERVE = command("reserve", "--gpus", "1", "--duration", "1h")
 RUN = command("run", "--gpus", "1", "--", "true")
 OPERATIONS = [
+    Operation("handler, job start", "handler", [], hook("prolog"), JOBS),
+    Operation("handler, job end", "handler", [hook("prolog")], hook("epilog")),
+    Operation("handler, health check", "handler", [hook("prolog")], hook("health_check"), JOBS),
     Operation("handler, reserve", "handler", [], RESERVE),
     Operation("handler, extend", "handler", [RESERVE], command("extend", "--duration", "1h")),
+    Operation("handler, release", "handler", [RESERVE], command("release")),
+    Operation("handler, run", "handler", [], RUN),
+    Operation("scanner, job start", "scanner", [], hook("prolog"), JOBS),
+    Operation("reader, job start", "reader", [], hook("prolog"), JOBS),
     Operation("watcher, run end", "watcher", [], RUN),
     Operation("task of the watcher, run end", "task", [], RUN),
 ]
@@ -61,6 +73,7 @@ def test_any_point(node: CrashAgent, operation: Operation, figures: Callable[[st
 
 def prepared(node: CrashAgent, operation: Operation) -> Scenario:
     release_all(node)
+    node.slurm_has("12")
     for deed in operation.prepare:
         deed(node)
     node.settled()
@@ -71,9 +84,11 @@ def prepared(node: CrashAgent, operation: Operation) -> Scenario:
         if crash is not None:
             node.page.set(operation.role, crash)
             operation.work(node)
+        node.slurm_has(*operation.jobs)
+        node.hook("health_check")
         state = node.settled()
         steps, is_hit = node.page.taken_steps(), node.page.is_hit
-        faults = next_is_served(node, len(state.held))
+        faults = state.faults() + next_is_served(node, len(state.held))
         release_all(node)
         return Ended(crash or NO_CRASH, steps, is_hit, state, faults)
 
@@ -92,6 +107,7 @@ def next_is_served(node: CrashAgent, held: int) -> list[str]:
 
 def release_all(node: CrashAgent) -> None:
     """End the job and what people hold."""
+    node.slurm_has()
     node.page.set("")
     node.hook("epilog")
     node.command("release")

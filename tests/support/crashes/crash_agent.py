@@ -5,11 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import redis
+from crashes.crash_node import SQUEUE
 from crashes.crash_page import CrashPage, library
 from crashes.node_image import NodeImage, NodeState, node_state, store_client
 from forking_python import ForkingPython
@@ -64,6 +65,10 @@ class CrashAgent:
     def state_dir(self) -> Path:
         return self.agent.state_dir
 
+    def slurm_has(self, *jobs: str) -> None:
+        """Say which jobs Slurm has on the node."""
+        (self.node.files / "jobs").write_text("".join(f"{one}\n" for one in jobs))
+
     def image(self) -> NodeImage:
         return NodeImage.take(self.images, (self.state_dir,), self.store)
 
@@ -95,12 +100,16 @@ class CrashAgent:
     def settled(self) -> NodeState:
         """The state once the agent has nothing left to do."""
 
-        def at_rest() -> NodeState | None:
-            state = self.state()
-            return None if state.faults() or "runs/" in str(state.files) else state
+        last: list[NodeState] = []
+
+        def is_at_rest() -> bool:
+            last[:] = [self.state()]
+            return not last[0].faults() and "runs/" not in str(last[0].files)
 
         self.agent.wait_until_idle()
-        return poll_until(at_rest, "the agent's rest")
+        with suppress(AssertionError):
+            poll_until(is_at_rest)
+        return last[0]
 
 
 @contextmanager
@@ -118,13 +127,16 @@ def make_crash_agent(directory: Path) -> Iterator[CrashAgent]:
             preload=str(library()),
             store={"url": node.server.url, "timeout_s": 5.0, "retry_after_s": 1.0},
             validation={"nvml_library": str(driver)},
+            agent={"driver_idle_s": 0.01},
         ) as agent,
         ForkingPython(Path(sys.executable)) as python,
     ):
         node.configure(
             node={"state_dir": str(agent.state_dir), "marker_dir": str(directory / "agent-lib")}
         )
-        node.slurm()
+        node.slurm(squeue=SQUEUE.format(jobs=directory / "jobs"))
         store = store_client(node.server.url)
-        yield CrashAgent(node, agent, python, page, store, directory / "images")
+        made = CrashAgent(node, agent, python, page, store, directory / "images")
+        made.slurm_has()
+        yield made
         store.close()
