@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from canhazgpu.cli.terminal.explanation import answer_lines, answer_to_dict
 from canhazgpu.cli.terminal.text import printable
-from canhazgpu.ledger.store.history import event_from_fields
+from canhazgpu.ledger.store.history_entry import KINDS as LETTERS
+from canhazgpu.ledger.store.history_entry import ShortNames, event_from_fields, events_from_entry
+from canhazgpu.ledger.values import Event
 from canhazgpu.people.revocations import revocation_text, revocations_from
 from canhazgpu.report.held_time import TimeSpan, held_times
 from canhazgpu.report.totals import build_report
@@ -116,10 +118,12 @@ CLAIM = '{"owner":"job:c:1:0","type":"slurm","user":"u","job_id":"1","granted_ms
         "claim": CLAIM + ',"share":{"kind":"shard","amount":1%s,"total":1}}' % ("0" * 400),
     },
 )
-def test_any_entry_is_shown(entry_id: str, fields: dict[str, str]) -> None:
-    event = event_from_fields(entry_id, fields)
+def test_any_entry_of_the_last_release_is_shown(entry_id: str, fields: dict[str, str]) -> None:
+    (event,) = events_from_entry(entry_id, fields)
+    assert_is_shown(event, fields["event"])
 
-    assert event is not None
+
+def assert_is_shown(event: Event, kind: str) -> None:
     later = replace(event, id="2-0", at=event.at + 1)
     shown_events = tuple(NodeEvent("n1", one) for one in (event, later))
     assert list(history_lines("n1", [event, later]))
@@ -134,11 +138,46 @@ def test_any_entry_is_shown(entry_id: str, fields: dict[str, str]) -> None:
     assert all(printable(line).encode() for line in lines)
     assert all(len(line) <= MAX_LINE + len(" ...") for line in lines)
     shown = json.dumps(event_to_dict(NodeEvent("n1", event)), indent=2, allow_nan=False)
-    assert json.loads(shown)["kind"] == fields["event"]
+    assert json.loads(shown)["kind"] == kind
     span = TimeSpan(0.0, 2e9)
     build_report(held_times(view(), [event], span), span)
     for one in revocations_from(1000, "n1", [event]):
         revocation_text(one, {}, 2e9)
+
+
+WORDS = st.sampled_from(["0", "1", "7@x", "GPU-a", "", "1@", "@"]) | FIELD_TEXTS
+COMPACT_ENTRIES = st.fixed_dictionaries(
+    {"2": st.sampled_from(sorted(LETTERS)) | FIELD_TEXTS.filter(bool)},
+    optional={
+        "g": st.lists(WORDS, max_size=3).map(",".join),
+        "o": st.sampled_from(["7", "7:1", "=7", "job:c:1:0", "run:a", "unreadable", "job::::", ":"])
+        | FIELD_TEXTS,
+        "u": st.sampled_from(["0", "1", "2", "1000 bob"]) | FIELD_TEXTS,
+        "a": NUMBERS.map(str) | FIELD_TEXTS,
+        "d": NUMBERS.map(str) | FIELD_TEXTS,
+        "r": FIELD_TEXTS,
+        "m": FIELD_TEXTS
+        | records(
+            by=TEXTS,
+            idle=NUMBERS,
+            share=st.tuples(TEXTS, NUMBERS, NUMBERS),
+            type=TEXTS,
+            job=TEXTS,
+            facts=FACTS.map(json.loads),
+        ),
+    },
+)
+SHORT_NAMES = ShortNames({"0": ("GPU-a", "3"), "1": ("GPU-b", "")}, {"0": "7 ann", "1": " "}, "c")
+
+
+@settings(deadline=None)
+@given(IDS, COMPACT_ENTRIES)
+@example("1-0", {"2": "r", "o": "job:c:" + "9" * 5000 + ":0", "d": "1e999", "g": "0," * 5000})
+def test_any_entry_is_shown(entry_id: str, fields: dict[str, str]) -> None:
+    events = events_from_entry(entry_id, fields, SHORT_NAMES)
+    assert events
+    for event in events[:3]:
+        assert_is_shown(event, LETTERS.get(fields["2"], fields["2"]))
 
 
 @pytest.mark.parametrize("at", [1e300, -1e300, 1e20])

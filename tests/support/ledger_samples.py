@@ -90,6 +90,18 @@ def job(job_id: int | str, attempt: int = 0) -> Claim:
     )
 
 
+def as_told(claim: Claim) -> Claim:
+    """What the history keeps of the claim."""
+    return Claim(
+        claim.owner,
+        claim.type,
+        claim.user,
+        uid=claim.uid,
+        job_id=claim.job_id,
+        share=claim.share,
+    )
+
+
 def share(number: int | str, kind: str = "shard", user: str = "ann") -> Claim:
     """The claim of a job that has a quarter of each of its GPUs."""
     return replace(job(number), user=user, share=Share(kind, 1, 4))

@@ -22,6 +22,7 @@ DEFAULT_STORE_PREFIX = "canhazgpu"
 DEFAULT_STORE_TIMEOUT_S = 2.0
 DEFAULT_EMBEDDED_DIR = "/var/lib/canhazgpu/store"
 DEFAULT_HISTORY_DAYS = 90
+DEFAULT_HISTORY_MAX_MB = 4
 DEFAULT_RETRY_AFTER_S = 15.0
 DEFAULT_MEMORY_THRESHOLD_MB = 1024
 DEFAULT_SCAN_TIMEOUT_S = 10.0
@@ -68,6 +69,12 @@ class StoreConfig:
     )
     history_days: int = key(
         DEFAULT_HISTORY_DAYS, "days for which the history is kept", check=at_least(1)
+    )
+    history_max_mb: int = key(
+        DEFAULT_HISTORY_MAX_MB,
+        "room of one node's history in the store (MB); beyond it the oldest part goes, or the part"
+        " that was written fastest",
+        check=at_least(1),
     )
     on_failure: str = key(
         "local",

@@ -240,7 +240,7 @@ class Ledger(Protocol):
         ...
 
     def forget_node(self, node: str) -> bool:
-        """Remove the node and everything recorded about it except its history.
+        """Remove the node and everything recorded about it, its history too.
 
         Returns False if the ledger does not know the node. Raises `InputError` while one of its
         GPUs is reserved.

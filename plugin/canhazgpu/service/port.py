@@ -147,7 +147,7 @@ class NodeService(Protocol):
         ...
 
     def forget_node(self, node: str, *, releases: bool = False) -> None:
-        """Remove a node from the ledger and keep its history; for administrators.
+        """Remove a node and its history from the ledger; for administrators.
 
         Raises `InputError` while a GPU of it is reserved, unless it `releases` them: that is for a
         node that is gone, and raises `InputError` for one that was seen lately.

@@ -68,7 +68,7 @@ LOOK = ["MULTI", "TIME", *["HGETALL"] * 5, "SISMEMBER", "EXEC"]
         (lambda one, node: one.quarantine(node, uuid(1), "fan", "root"), ["EVALSHA"]),
         (lambda one, node: one.unquarantine(node, uuid(1), "root"), ["EVALSHA"]),
         (lambda one, node: one.forget_node(f"{node}-b"), ["EVALSHA", "SREM"]),
-        (lambda one, node: one.history(node, 0), ["XRANGE"]),
+        (lambda one, node: one.history(node, 0), ["XRANGE", "HGETALL"]),
         (lambda one, node: one.wait_for_event(node, "", 5), ["XREVRANGE"]),
         (lambda one, node: one.wait_for_event(node, "0-0", 5), ["XREAD", "XREVRANGE"]),
         (lambda one, node: one.read_nodes(), ["SMEMBERS", *LOOK]),

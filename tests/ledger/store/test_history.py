@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ledger_samples import (
     Observe,
     Store,
+    as_told,
     job,
     manual,
     patch_record,
@@ -37,10 +38,10 @@ def test_an_event_tells_who_what_and_when(ledger: RedisLedger, observe: Observe,
     grant, release = ledger.history(node, 0)
     granted_at = seen.reservations[uuid(0)].granted_at
     assert replace(grant, id="", at=0) == Event(
-        "", 0, "grant", uuid(0), claim=job(1), granted_at=granted_at
+        "", 0, "grant", uuid(0), claim=as_told(job(1)), granted_at=granted_at
     )
     assert replace(release, id="", at=0) == Event(
-        "", 0, "release", uuid(0), job(1), granted_at, "job ended", "root"
+        "", 0, "release", uuid(0), as_told(job(1)), granted_at, "job ended", "root"
     )
     assert grant.at == pytest.approx(granted_at, abs=0.1)
     assert granted_at <= release.at <= ledger.read_nodes([node])[0].read_at
@@ -110,7 +111,7 @@ def test_a_long_history_is_read_in_pages(
     node_hashes: NodeKeys,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(history, "EVENTS_PER_READ", 7)
+    monkeypatch.setattr(history, "ENTRIES_PER_READ", 7)
     for number in range(21):
         # Several in each millisecond.
         store.raw_client.xadd(

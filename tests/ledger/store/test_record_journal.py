@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from ledger_samples import Store, job, observation, uuid, view
+from ledger_samples import Store, as_told, job, observation, uuid, view
 
 from canhazgpu.ledger.journal_entries import (
     GRANT,
@@ -178,7 +178,12 @@ def test_a_note_tells_all_it_was_given(ledger: RedisLedger, node: str) -> None:
     )
     ledger.record_entries(node, TOKEN, numbered(note))
     (event,) = ledger.history(node, 0.0)
-    assert (event.kind, event.claim, event.reason, event.facts) == (PROLOG, job(1), "r", facts)
+    assert (event.kind, event.claim, event.reason, event.facts) == (
+        PROLOG,
+        as_told(job(1)),
+        "r",
+        facts,
+    )
     assert abs(event.at - note.at) < 0.01
 
 

@@ -10,6 +10,7 @@ import pytest
 from ledger_samples import (
     Observe,
     Store,
+    as_told,
     job,
     manual,
     run,
@@ -106,10 +107,10 @@ def test_the_history_tells_of_each_job_and_its_share(shared: RedisLedger, node: 
     shared.release(node, SECOND.owner, "end")
     events = shared.history(node, 0.0)
     assert [(one.kind, one.claim) for one in events] == [
-        ("grant", FIRST),
-        ("grant", SECOND),
-        ("release", FIRST),
-        ("release", SECOND),
+        ("grant", as_told(FIRST)),
+        ("grant", as_told(SECOND)),
+        ("release", as_told(FIRST)),
+        ("release", as_told(SECOND)),
     ]
     assert all(one.granted_at for one in events)
 

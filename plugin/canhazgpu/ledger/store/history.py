@@ -5,61 +5,54 @@ Every change that a waiter may wait for is an event, so a blocking read of the s
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Collection, Mapping
-from typing import Any, cast
+from collections.abc import Collection
+from typing import cast
 
-from canhazgpu.ledger.journal_entries import NOTE_KINDS
-from canhazgpu.ledger.record_json import (
-    UNKNOWN_CLAIM,
-    claim_from_dict,
-    facts_from_json,
-    seconds_from_ms_text,
-    seconds_of,
-)
+from canhazgpu.ledger.store.history_entry import events_from_entry, short_names
+from canhazgpu.ledger.store.keys import NodeKeys
 from canhazgpu.ledger.store.session import DAY_MS, MAX_BLOCK_S, StoreSession
-from canhazgpu.ledger.values import RECORD_ERRORS, Event
+from canhazgpu.ledger.values import Event
 
-EVENTS_PER_READ = 1000
-"""Events per read; limits the size of one reply, not of the result."""
+ENTRIES_PER_READ = 1000
+"""Entries per read; limits the size of one reply, not of the result."""
 NO_EVENT = "0-0"
 """The id before the first event."""
 
 StreamEntry = tuple[str, dict[str, str]]
 
 
-def read_history(session: StoreSession, stream: str, since: float) -> list[Event]:
+def read_history(session: StoreSession, node: NodeKeys, since: float) -> list[Event]:
     """Return the events whose own time is `since` or later, the oldest first."""
-    events = []
     # An event's own time is never later than its entry's: an expiry is written when it is noticed.
-    start = f"{max(int(since * 1000), 0)}-0"
+    events = _events_between(session, node, f"{max(int(since * 1000), 0)}-0", "+")
+    return [one for one in events if one.at >= since]
+
+
+def read_days(session: StoreSession, node: NodeKeys, days: Collection[int]) -> list[Event]:
+    """Return the events that were told on these days (UTC, since 1970), the oldest first."""
+    events: list[Event] = []
+    for day in sorted(days):
+        events += _events_between(session, node, f"{day * DAY_MS}-0", f"({(day + 1) * DAY_MS}-0")
+    return sorted(events, key=lambda one: one.at)
+
+
+def _events_between(session: StoreSession, node: NodeKeys, start: str, end: str) -> list[Event]:
+    entries: list[StreamEntry] = []
     while True:
         with session.client() as client:
-            page = cast(list[StreamEntry], client.xrange(stream, start, count=EVENTS_PER_READ))
-        events += [event_from_fields(*entry) for entry in page]
-        if len(page) < EVENTS_PER_READ:
+            pipeline = client.pipeline(transaction=False)
+            pipeline.xrange(node.history, start, end, count=ENTRIES_PER_READ)
+            # After the entries: no number is given again, so these names include theirs.
+            pipeline.hgetall(node.history_meta)
+            page, meta = cast(tuple[list[StreamEntry], dict[str, str]], pipeline.execute())
+        entries += page
+        if len(page) < ENTRIES_PER_READ:
             break
         start = f"({page[-1][0]}"
-    known = [one for one in events if one is not None and one.at >= since]
-    return sorted(known, key=lambda one: one.at)
-
-
-def read_days(session: StoreSession, stream: str, days: Collection[int]) -> list[Event]:
-    """Return the events that were told on these days (UTC, since 1970), the oldest first."""
-    events = []
-    for day in sorted(days):
-        start, end = f"{day * DAY_MS}-0", f"({(day + 1) * DAY_MS}-0"
-        while True:
-            with session.client() as client:
-                page = cast(
-                    list[StreamEntry], client.xrange(stream, start, end, count=EVENTS_PER_READ)
-                )
-            events += [event_from_fields(*entry) for entry in page]
-            if len(page) < EVENTS_PER_READ:
-                break
-            start = f"({page[-1][0]}"
-    return sorted((one for one in events if one is not None), key=lambda one: one.at)
+    names = short_names(meta)
+    found = (event for entry in entries for event in events_from_entry(*entry, names))
+    return sorted(found, key=lambda one: one.at)
 
 
 def await_event(session: StoreSession, stream: str, after: str, timeout_s: float) -> str:
@@ -82,40 +75,3 @@ def _wait_for_event(session: StoreSession, stream: str, after: str, timeout_s: f
                 return True
             if time.monotonic() >= deadline:
                 return False
-
-
-def event_from_fields(entry_id: str, fields: Mapping[str, str]) -> Event | None:
-    """Return the event of a stream entry, of any kind; None if the entry has no kind."""
-    kind, claim, record = fields.get("event"), None, {}
-    if not kind:
-        return None
-    if "claim" in fields:
-        claim = UNKNOWN_CLAIM
-        try:
-            record = json.loads(fields["claim"])
-            claim = claim_from_dict(record)
-        except RECORD_ERRORS:
-            record = {}
-    return Event(
-        id=entry_id,
-        at=seconds_from_ms_text(fields.get("at"))
-        or seconds_from_ms_text(entry_id.partition("-")[0])
-        or 0.0,
-        kind=kind,
-        gpu=fields.get("gpu", ""),
-        claim=claim,
-        # The journal sets one in every claim; a hook's note is no grant.
-        granted_at=None if kind in NOTE_KINDS else seconds_of(record, "granted_ms"),
-        reason=fields.get("reason", ""),
-        by=fields.get("by", ""),
-        idle_s=seconds_of(record, "idle_ms") or 0.0,
-        facts=_parse_facts(fields.get("facts", "")),
-    )
-
-
-def _parse_facts(text: str) -> dict[str, Any]:
-    try:
-        facts = json.loads(text) if text else {}
-    except RECORD_ERRORS:
-        return {}
-    return facts_from_json(facts) if isinstance(facts, dict) else {}

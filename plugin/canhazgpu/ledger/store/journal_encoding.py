@@ -6,9 +6,17 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from canhazgpu.ledger.journal_entries import EXTEND, GRANT, RELEASE, JournalEntry, NumberedEntry
+from canhazgpu.ledger.journal_entries import (
+    EXTEND,
+    GRANT,
+    NOTE_KINDS,
+    RELEASE,
+    JournalEntry,
+    NumberedEntry,
+)
 from canhazgpu.ledger.record_json import reservation_to_dict
 from canhazgpu.ledger.release_reasons import was_unused
+from canhazgpu.ledger.store.note_facts import compact_note
 from canhazgpu.ledger.values import Claim, Reservation
 
 STANDS, PASSES, YIELDS = "stands", "passes", "yields"
@@ -61,14 +69,25 @@ def _encode_entry(one: NumberedEntry) -> dict[str, Any]:
         "gpus": list(entry.gpus),
         "reason": entry.reason,
         "by": entry.by,
-        "facts": json.dumps(dict(entry.facts)) if entry.facts else "",
         "mode": YIELDS if entry.yields else STANDS,
         "passed": {},
         "unused": entry.kind == RELEASE and was_unused(entry.reason, entry.by),
     }
     if entry.grant is not None:
         fields["grant"] = entry.grant
+    if entry.kind in NOTE_KINDS:
+        fields |= _encode_note(entry)
     return fields if entry.claim is None else {**fields, "claim": _encode_claim(entry, entry.claim)}
+
+
+def _encode_note(entry: JournalEntry) -> dict[str, Any]:
+    note = compact_note(entry.kind, entry.facts)
+    return {
+        "gpus": note.gpus,
+        "places": note.indices,
+        "took_ms": "" if note.took_ms is None else note.took_ms,
+        "facts": json.dumps(note.rest, separators=(",", ":")) if note.rest else "",
+    }
 
 
 def _encode_claim(entry: JournalEntry, claim: Claim) -> dict[str, Any]:

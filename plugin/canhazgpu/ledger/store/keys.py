@@ -31,11 +31,9 @@ _NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}")
 class NodeKeys:
     """The keys of one node, in the order in which every script takes them.
 
-    ``scripts/common.lua`` describes their values. ``released`` and ``released_by`` are removed
-    only when the node is forgotten. Entries of ``history`` are removed only by age. ``recorded``
-    is never removed, so that no journal entry is recorded twice; ``answers`` neither, so that no
-    script that comes late makes a grant. ``usage``, ``head`` and
-    ``indexed`` follow from the other keys.
+    The scripts describe their values. ``recorded`` is kept for some time when the node is
+    forgotten, so that no journal entry is recorded twice; ``answers`` too, so that no script that
+    comes late makes a grant. ``usage``, ``head`` and ``indexed`` follow from the other keys.
     """
 
     reservations: str
@@ -50,6 +48,7 @@ class NodeKeys:
     usage: str
     head: str
     indexed: str
+    history_meta: str
 
     def in_order(self) -> list[str]:
         """Return the keys in the order of the scripts."""

@@ -239,7 +239,7 @@ class RedisLedger:
 
     def history(self, node: str, since: float) -> list[Event]:
         """See `Ledger.history`."""
-        return read_history(self._session, self._keys(node).history, since)
+        return read_history(self._session, self._keys(node), since)
 
     def record_entries(
         self, node: str, journal: str, entries: Sequence[NumberedEntry]
@@ -347,7 +347,7 @@ class RedisLedger:
 
     def history_on(self, node: str, days: Collection[int]) -> list[Event]:
         """See `Ledger.history_on`."""
-        return read_days(self._session, self._keys(node).history, days)
+        return read_days(self._session, self._keys(node), days)
 
     def _hints(
         self,

@@ -27,8 +27,20 @@ DAY_MS = 24 * 3600 * 1000
 MAX_BLOCK_S = 1.0
 """Longest time for which one command may block at the store."""
 SCRIPT_DIRECTORY = Path(__file__).with_name("scripts")
-SHARED_TEXTS = ("common", "usage", "reservations", "grants", "entries", "head", "at_end")
+SHARED_TEXTS = (
+    "common",
+    "usage",
+    "reservations",
+    "grants",
+    "entries",
+    "short_names",
+    "history_size",
+    "history",
+    "head",
+    "at_end",
+)
 """The functions that stand before each script, in this order."""
+MB = 1024 * 1024
 
 
 class StoreSession:
@@ -47,7 +59,9 @@ class StoreSession:
         self._wait_budget = budget
         self._identity = identity
         self._own_keys = node_keys(identity.node, store.prefix) if identity else None
-        self._history_ms = store.history_days * DAY_MS
+        self._history_limits = (
+            f"{store.history_days * DAY_MS} {store.history_max_mb * MB}"  # as common.lua takes them
+        )
         self._command_client: redis.Redis | None = None
         self._blocking_client: redis.Redis | None = None
 
@@ -91,7 +105,7 @@ class StoreSession:
             client: Any = self._client()
             from redis.exceptions import NoScriptError  # noqa: PLC0415 - imported by the client
 
-            call = (script.sha, len(keys), *keys, self._history_ms, *arguments, identity)
+            call = (script.sha, len(keys), *keys, self._history_limits, *arguments, identity)
             try:
                 return self._evalsha(client, call, hints)
             except NoScriptError:
@@ -191,12 +205,9 @@ def script_text(name: str) -> str:
     """Return the script's text as it is loaded.
 
     The texts that all share come first. The script's own is a function: whatever it returns, and
-    wherever, `at_end` runs after it.
+    wherever, `at_end` runs after it; if it fails, too.
     """
     *shared, own = (
         SCRIPT_DIRECTORY.joinpath(f"{one}.lua").read_text("utf-8") for one in (*SHARED_TEXTS, name)
     )
-    return (
-        f"{''.join(shared)}local function operation()\n{own}end\n"
-        "local answer = operation()\nat_end()\nreturn answer\n"
-    )
+    return f"{''.join(shared)}local function operation()\n{own}end\nreturn answer_of_script(operation)\n"

@@ -20,10 +20,11 @@ from canhazgpu.errors import StoreError
 )
 @click.pass_obj
 def forget(app: App, node: str, releases: bool) -> None:
-    """Remove a node that is gone, with its scan, quarantines and queue; needs root.
+    """Remove a node that is gone, with its scan, quarantines, queue and history; needs root.
 
-    Its history stays, for reports. Refused while a GPU of it is reserved. A node that
-    still runs comes back with its next scan.
+    Reports then lack it: 'canhazgpu report --node NODE --days 90 --csv' keeps what it
+    was used for. Refused while a GPU of it is reserved. A node that still runs comes
+    back with its next scan.
 
     \b
     Examples:
@@ -32,4 +33,4 @@ def forget(app: App, node: str, releases: bool) -> None:
     """  # noqa: D301 - click reads the character: keep these lines
     with sanitized_errors():
         app.service().forget_node(node, releases=releases)
-    print_sanitized(f"forgot {node}; its history is kept")
+    print_sanitized(f"forgot {node}")

@@ -25,6 +25,16 @@ local function publish_holdings()
 end
 
 local function at_end()
+  write_history()
   if changed then publish_holdings() end
+  -- A head names the history's last entry.
   if head_is_old then write_head() end
+end
+
+-- Runs a script's own text and returns its answer. What it did before it failed is told, too.
+local function answer_of_script(operation)
+  local done, answer = pcall(operation)
+  at_end()
+  if not done then error(answer, 0) end
+  return answer
 end

@@ -1,6 +1,6 @@
--- Functions that all scripts share. This text, usage.lua, reservations.lua, grants.lua, entries.lua, head.lua and
--- at_end.lua are put before each script when it is loaded, in this order. The script's own text is a function, and what
--- it returns is the answer.
+-- Functions that all scripts share. This text, usage.lua, reservations.lua, grants.lua, entries.lua, short_names.lua,
+-- history_size.lua, history.lua, head.lua and at_end.lua are put before each script when it is loaded, in this
+-- order. The script's own text is a function, and what it returns is the answer.
 --
 -- KEYS[1] reservations  hash    GPU UUID -> claim (JSON with "owner", "type", "user") with "granted_ms",
 --                               and optionally "share", "expires_ms", "renewed_ms", "idle_ms". A GPU that
@@ -12,17 +12,19 @@
 -- KEYS[5] scan          hash    data (JSON), at (ms, when the scan began on the store's clock),
 --                               unused (JSON object: GPU UUID -> true, the unused GPUs), most (JSON
 --                               object: UUID -> index, the GPUs of the last scan with most of them)
---                               brief (JSON, the scan in brief), brief_at (the "at" of the scan it is of),
+--                               brief (JSON, the scan in brief), brief_at (the "at" of the scan it is of; another
+--                               one where the release before published the scan),
 --                               identity (JSON: "cluster", "machine", "host" of the node that wrote it)
 -- KEYS[6] queue         hash    owner -> waiter (JSON) with "order", "since_ms", "renewed_ms", "lease_s"
--- KEYS[7] history       stream  event, gpu, reason, by, claim, at (ms, if not the entry's own time),
---                               facts (JSON)
+-- KEYS[7] history       stream  see history.lua
 -- KEYS[8] recorded      string  see entries.lua
 -- KEYS[9] answers       hash    see entries.lua
 -- KEYS[10] usage        hash    what ended holdings have used, see usage.lua
 -- KEYS[11] head         string  see head.lua
 -- KEYS[12] indexed      string  is there while the node's entries in the indexes are complete; it expires
--- ARGV[1] how long the history is kept, ms; each script documents its arguments from ARGV[2] on
+-- KEYS[13] history_meta hash    see short_names.lua and history_size.lua
+-- ARGV[1] how long the history is kept, ms, and its size, bytes: "MS BYTES"; each script documents its arguments
+--         from ARGV[2] on
 -- The last of ARGV: the identity of the node that runs the script about itself, else ""
 --
 -- Invariants: every change that a waiter may wait for is an event of the history. An expired reservation
@@ -33,7 +35,7 @@ local reservations_key, released_key, released_by_key, quarantine_key, scan_key,
   unpack(KEYS)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local oldest = math.max(now - tonumber(ARGV[1]), 0)
+local oldest = math.max(now - tonumber(ARGV[1]:match('^%d+')), 0)
 local head_is_old = false
 
 local function number(value)
@@ -62,20 +64,28 @@ local function read_hash(key)
   return found
 end
 
-local function tell(event, ...)
+-- What this script has to add to the history.
+local told = {}
+
+-- Adds an event; history.lua writes it when the script is done. `details`, all optional: "gpu", UUID; "claim"; "reason";
+-- "by"; "at", ms, if not now; and of a note "gpus", "places", "took_ms" and "facts", see entries.lua.
+local function tell(event, details)
   head_is_old = true
-  redis.call('XADD', history_key, 'MINID', '~', oldest, '*', 'event', event, ...)
+  local claim = details.claim or {}
+  details.event, details.gpus = event, details.gpus or { details.gpu }
+  -- A claim may change later in the script.
+  details.granted, details.idle = number(claim.granted_ms), { math.floor(number(claim.idle_ms) or 0) }
+  told[#told + 1] = details
 end
 
--- Returns the waiter as the history records it.
+-- Returns the waiter's claim.
 local function who_waits(owner, user)
-  local known = type(user) == 'string' and user or 'unknown'
-  return cjson.encode({ owner = owner, type = owner:match('^[^:]*'), user = known })
+  return { owner = owner, type = owner:match('^[^:]*'), user = type(user) == 'string' and user or 'unknown' }
 end
 
 local function leave(owner, text, reason)
   redis.call('HDEL', queue_key, owner)
-  tell('leave', 'reason', reason, 'claim', who_waits(owner, (decode(text) or {}).user))
+  tell('leave', { reason = reason, claim = who_waits(owner, (decode(text) or {}).user) })
 end
 
 -- Returns the waiters with a valid lease, in order; removes the others from the queue.
@@ -109,13 +119,13 @@ end
 local function quarantine(gpu, reason, by)
   local record = cjson.encode({ reason = reason, since_ms = now, by = by })
   redis.call('HSET', quarantine_key, gpu, record)
-  tell('quarantine', 'gpu', gpu, 'reason', reason, 'by', by)
+  tell('quarantine', { gpu = gpu, reason = reason, by = by })
   return record
 end
 
 local function unquarantine(gpu, by)
   redis.call('HDEL', quarantine_key, gpu)
-  tell('unquarantine', 'gpu', gpu, 'by', by)
+  tell('unquarantine', { gpu = gpu, by = by })
 end
 
 -- Removes the owner from the queue: it has its GPUs.

@@ -5,8 +5,8 @@
 -- KEYS[9] answers   hash    number of a grant -> "granted" or "over"; "journal" -> the token; "floor" -> the
 --                           number up to which the node has settled every grant
 --
--- An entry has number, kind, at_ms, owner, gpus (list), claim (object), reason, by, facts (JSON text or ""). A grant
--- has `mode`: "stands" takes a GPU from any other owner; "yields" does not; "passes" does not either, as a later
+-- An entry has number, kind, at_ms, owner, gpus (list), claim (object), reason, by. A note has facts (JSON text or ""),
+-- places (list: the index of each of its GPUs, "" where it is not known) and took_ms (number or ""). A grant has `mode`: "stands" takes a GPU from any other owner; "yields" does not; "passes" does not either, as a later
 -- entry releases it. So has an extension, whose claim has the end. A release has `passed`: GPU UUID -> claim, from the grant that it releases, and `unused`. A
 -- release may name the number of the `grant` that it ends: then a later grant of the same owner stays.
 --
@@ -18,6 +18,8 @@ local overruled, apply = {}, {}
 
 -- Forgets the answers of another journal: its numbers mean nothing here.
 local function open_answers(token)
+  -- The node was forgotten, and is here again.
+  redis.call('PERSIST', answers_key)
   if redis.call('HGET', answers_key, 'journal') ~= token then
     redis.call('DEL', answers_key)
     redis.call('HSET', answers_key, 'journal', token)
@@ -66,7 +68,7 @@ local function give(gpu, entry)
   local holders = { unpack(reservations[gpu] or {}) }
   holders[#holders + 1] = entry.claim
   write(gpu, holders)
-  tell('grant', 'gpu', gpu, 'reason', entry.reason, 'claim', cjson.encode(entry.claim), 'at', entry.at_ms)
+  tell('grant', { gpu = gpu, reason = entry.reason, claim = entry.claim, at = entry.at_ms })
 end
 
 function apply.grant(entry)
@@ -81,7 +83,7 @@ function apply.grant(entry)
     if not reservations[gpu] or not held and not other then
       give(gpu, entry)
     elseif other and entry.mode == 'passes' then
-      tell('grant', 'gpu', gpu, 'reason', entry.reason, 'claim', cjson.encode(entry.claim), 'at', entry.at_ms)
+      tell('grant', { gpu = gpu, reason = entry.reason, claim = entry.claim, at = entry.at_ms })
     end
   end
 end
@@ -94,7 +96,7 @@ function apply.extend(entry)
     if over and over < entry.claim.expires_ms then
       held.expires_ms = entry.claim.expires_ms
       write(gpu, reservations[gpu])
-      tell('extend', 'gpu', gpu, 'claim', text_of(gpu, held), 'at', entry.at_ms)
+      tell('extend', { gpu = gpu, claim = held, at = entry.at_ms })
     elseif not held then
       if reservations[gpu] and entry.mode == 'stands' then overrule(gpu, entry) end
       if not reservations[gpu] and entry.mode ~= 'passes' then give(gpu, entry) end
@@ -109,8 +111,7 @@ function apply.release(entry)
     if not holder_of(gpu, entry.owner) then
       if not entry.unused then count_usage(claim, entry.at_ms, not counted) end
       counted = true
-      tell('release', 'gpu', gpu, 'reason', entry.reason, 'by', entry.by, 'claim', cjson.encode(claim),
-        'at', entry.at_ms)
+      tell('release', { gpu = gpu, reason = entry.reason, by = entry.by, claim = claim, at = entry.at_ms })
     end
   end
   for _, gpu in ipairs(held_by(entry.owner)) do
@@ -134,8 +135,10 @@ function apply.unquarantine(entry)
 end
 
 local function note(entry)
-  local who = entry.claim and { 'claim', cjson.encode(entry.claim) } or {}
-  tell(entry.kind, 'reason', entry.reason, 'facts', entry.facts, 'at', entry.at_ms, unpack(who))
+  tell(entry.kind, {
+    reason = entry.reason, claim = entry.claim, at = entry.at_ms,
+    gpus = entry.gpus, places = entry.places, took_ms = entry.took_ms, facts = entry.facts,
+  })
 end
 
 -- Needs the reservations. Returns for each GPU that was taken from another owner: UUID, that reservation, the new

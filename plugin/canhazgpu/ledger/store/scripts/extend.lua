@@ -21,7 +21,7 @@ for _, gpu in ipairs(held_by(ARGV[2])) do
     local record = holder_of(gpu, ARGV[2])
     record.expires_ms = timed[gpu]
     if write(gpu, reservations[gpu]) then
-      tell('extend', 'gpu', gpu, 'claim', text_of(gpu, record))
+      tell('extend', { gpu = gpu, claim = record })
       extended[#extended + 1] = gpu
       extended[#extended + 1] = text_of(gpu, record)
     end

@@ -106,11 +106,10 @@ end
 local function grant(claim, gpus)
   claim.granted_ms = now
   if claim.duration_s then claim.expires_ms = now + math.ceil(claim.duration_s * 1000) end
-  local text = cjson.encode(claim)
   for _, gpu in ipairs(gpus) do
     local holders = { unpack(reservations[gpu] or {}) }
     holders[#holders + 1] = claim
     write(gpu, holders)
-    tell('grant', 'gpu', gpu, 'claim', text)
+    tell('grant', { gpu = gpu, claim = claim })
   end
 end

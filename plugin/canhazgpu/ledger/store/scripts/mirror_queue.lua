@@ -17,7 +17,7 @@ for _, waiter in ipairs(waiters) do
   before, last = waiter.order, math.max(last, waiter.order)
   waiter.since_ms, waiter.renewed_ms, waiter.mirrored = math.min(waiter.since_ms, now), now, true
   redis.call('HSET', queue_key, waiter.owner, cjson.encode(waiter))
-  if not order then tell('wait', 'claim', who_waits(waiter.owner, waiter.user), 'at', waiter.since_ms) end
+  if not order then tell('wait', { claim = who_waits(waiter.owner, waiter.user), at = waiter.since_ms }) end
   listed[waiter.owner] = true
 end
 for _, one in ipairs(shown) do

@@ -68,7 +68,7 @@ local function release(gpu, owner, at, reason, by, unused)
     if one ~= record then left[#left + 1] = one end
   end
   if not unused then count_usage(record, at, not holds_another(owner, gpu)) end
-  tell('release', 'gpu', gpu, 'reason', reason, 'by', by, 'claim', text_of(gpu, record), 'at', at)
+  tell('release', { gpu = gpu, reason = reason, by = by, claim = record, at = at })
   if #left > 0 then return write(gpu, left) end
   redis.call('HDEL', reservations_key, gpu)
   changed = true

@@ -13,5 +13,5 @@ waiter.since_ms = known and known.since_ms or now
 waiter.order = known and known.order or (last and last.order or 0) + 1
 waiter.renewed_ms = now
 redis.call('HSET', queue_key, waiter.owner, cjson.encode(waiter))
-if not known then tell('wait', 'claim', who_waits(waiter.owner, waiter.user)) end
+if not known then tell('wait', { claim = who_waits(waiter.owner, waiter.user) }) end
 return position

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from canhazgpu.frozen_dataclass import dataclass as frozen_dataclass
-from canhazgpu.ledger.journal_entries import EPILOG, JournalEntry
+from canhazgpu.ledger.journal_entries import EPILOG, PROLOG, JournalEntry
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.values import Claim, GrantedGpus, JobOwner
@@ -136,14 +136,16 @@ class HookLog:
 
     def history_entry(self, kind: str, claim: Claim) -> JournalEntry:
         """Return the hook's entry for the history."""
-        gpus = self.gpus(kind, claim.owner)
+        gpus, outcome = self.gpus(kind, claim.owner), self.outcome(kind, claim.owner)
+        # What others had in use explains why a job did not start, and nothing else.
+        others = kind == PROLOG and outcome == "refused"
         facts: dict[str, Any] = {
-            "outcome": self.outcome(kind, claim.owner),
+            "outcome": outcome,
             "took_s": self.took_s(),
             "gpus": list(gpus),
             "seen": []
             if self.last_observation is None
-            else notable_gpus(self.last_observation, gpus)[:MAX_SEEN_GPUS],
+            else notable_gpus(self.last_observation, gpus, others=others)[:MAX_SEEN_GPUS],
         }
         decisions = [one.shortened() for one in self.decisions]
         if decisions:

@@ -9,12 +9,14 @@ from canhazgpu.gpu.usage import processes_text, users_text
 from canhazgpu.ledger.port import Observation
 
 
-def notable_gpus(observation: Observation, own: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Return entries for the job's own GPUs, and for those that are not free."""
+def notable_gpus(
+    observation: Observation, own: tuple[str, ...], *, others: bool
+) -> list[dict[str, Any]]:
+    """Return entries for the job's own GPUs, and with `others` for all that are not free."""
     return [
         _gpu_entry(gpu, _gpu_state(gpu, observation))
         for gpu in observation.scan.gpus
-        if gpu.uuid in own or _gpu_state(gpu, observation) != "free"
+        if gpu.uuid in own or (others and _gpu_state(gpu, observation) != "free")
     ]
 
 

@@ -1,0 +1,131 @@
+-- Write what a script has told into the node's history, when the script is done. See common.lua.
+--
+-- KEYS[7] history  stream  an entry for each change, with the number of its form as the name of its first field. Form 2
+--   has these fields, in this order, so that the stream keeps their names once:
+--     2 a letter for the event, see LETTERS    g its GPUs with commas between them    o owner    u user: for their names
+--     see short_names.lua    a how long before the entry's id it was, ms    r reason
+--     d ms since the grant, "" where there is none; of a note, how long the hook took
+--     m JSON object with what is not as usual: by, idle (ms; a list if it differs by GPU), share (list of kind, amount, total), type, job, facts
+--   The last release had an entry for each GPU: event, gpu, reason, by, claim (JSON), at (ms), facts (JSON). It reads
+--   no others. So a node whose scan that release has published gets such entries.
+--
+-- Invariant: an entry tells all without those before it, but for the short names.
+local LETTERS = {
+  grant = 'g', release = 'r', extend = 'x', quarantine = 'q', unquarantine = 'u', wait = 'w', leave = 'l',
+  prolog = 'p', epilog = 'e', health = 'h',
+}
+local USUAL_TYPES = { job = 'slurm', run = 'run', manual = 'manual' }
+local stream_ms = now
+
+local function share_of(claim)
+  local share = claim.share
+  return is_share(share) and number(share.amount) and number(share.total) and share
+end
+
+local function is_same_share(a, b)
+  return a and b and a.kind == b.kind and a.amount == b.amount and a.total == b.total or not a and not b
+end
+
+-- Returns whether two events are one change of several GPUs.
+local function is_same_change(a, b)
+  local one, other = a.claim or {}, b.claim or {}
+  return a.gpu and b.gpu and a.event == b.event and a.at == b.at and a.reason == b.reason and a.by == b.by
+    and a.granted == b.granted
+    and (one == other or one.owner == other.owner and one.user == other.user and one.uid == other.uid
+      and is_same_share(share_of(one), share_of(other)))
+end
+
+local function changes()
+  local found = {}
+  for _, one in ipairs(told) do
+    local last = found[#found]
+    if last and is_same_change(last, one) then
+      last.gpus[#last.gpus + 1], last.idle[#last.idle + 1] = one.gpu, one.idle[1]
+    else
+      found[#found + 1] = one
+    end
+  end
+  return found
+end
+
+-- Returns for how long the GPUs were idle: one number if it is the same for all, else a list; nil for no time.
+local function idle_of(one)
+  local first, is_same = one.idle[1], true
+  for _, idle in ipairs(one.idle) do is_same = is_same and idle == first end
+  if not is_same then return one.idle end
+  return first and first > 0 and first or nil
+end
+
+local function unusual(one, claim)
+  local more, share, text = {}, share_of(claim), ''
+  if one.by and one.by ~= '' then more.by = one.by end
+  more.idle = idle_of(one)
+  if share then more.share = { share.kind, share.amount, share.total } end
+  if claim.type then
+    local kind, job = claim.owner:match('^[^:]*'), claim.owner:match('^job:.*:([^:]*):[^:]*$')
+    if claim.type ~= USUAL_TYPES[kind] then more.type = claim.type end
+    if claim.job_id ~= job then more.job = type(claim.job_id) == 'string' and claim.job_id or false end
+  end
+  if next(more) then text = cjson.encode(more) end
+  if (one.facts or '') == '' then return text end
+  return (text == '' and '{' or text:sub(1, -2) .. ',') .. '"facts":' .. one.facts .. '}'
+end
+
+local function fields_of(one)
+  local claim, gpus = one.claim or {}, {}
+  for i, gpu in ipairs(one.gpus) do gpus[i] = short_gpu(gpu, one.places and one.places[i] or '') end
+  local at = math.floor(one.at or stream_ms)
+  local lasted = one.took_ms or one.granted and at - one.granted or ''
+  return {
+    '2', LETTERS[one.event] or one.event, 'g', table.concat(gpus, ','),
+    'o', claim.owner and short_owner(claim.owner) or '', 'u', short_user(claim), 'a', stream_ms - at,
+    'd', lasted, 'r', one.reason or '', 'm', unusual(one, claim),
+  }
+end
+
+local function add(fields)
+  return redis.call('XADD', history_key, 'MINID', '~', oldest, '*', unpack(fields))
+end
+
+-- The store chooses the id, to which times are relative: if it is not of the time that was expected, once more.
+local function write_entry(one)
+  local id, fields
+  for _ = 1, 3 do
+    fields = fields_of(one)
+    id = add(fields)
+    if ms_of(id) == stream_ms then break end
+    redis.call('XDEL', history_key, id)
+    stream_ms = ms_of(id)
+  end
+  local bytes = 40
+  for _, value in ipairs(fields) do bytes = bytes + #tostring(value) end
+  keep_within_size(id, bytes)
+end
+
+local function write_former_entries(one)
+  local claim, fields = one.claim, { 'event', one.event, 'reason', one.reason or '', 'by', one.by or '' }
+  if claim then
+    local text = cjson.encode({
+      owner = claim.owner, type = claim.type, user = claim.user, uid = number(claim.uid),
+      job_id = type(claim.job_id) == 'string' and claim.job_id or nil,
+      share = share_of(claim) or nil, granted_ms = one.granted, idle_ms = one.idle[1],
+    })
+    fields = { 'claim', text, unpack(fields) }
+  end
+  if one.at then fields = { 'at', one.at, unpack(fields) } end
+  if (one.facts or '') ~= '' then fields = { 'facts', one.facts, unpack(fields) } end
+  if #one.gpus == 0 or one.places then add(fields) end
+  for _, gpu in ipairs(one.places and {} or one.gpus) do add({ 'gpu', gpu, unpack(fields) }) end
+end
+
+-- A script that the node itself runs is of this release; any other asks whose scan is published.
+local function is_of_former_release()
+  if identity ~= '' then return false end
+  local published = redis.call('HMGET', scan_key, 'at', 'brief_at')
+  return published[1] and published[1] ~= published[2]
+end
+
+local function write_history()
+  local write = #told > 0 and is_of_former_release() and write_former_entries or write_entry
+  for _, one in ipairs(changes()) do write(one) end
+end
