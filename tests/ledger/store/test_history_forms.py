@@ -189,3 +189,19 @@ def test_gpus_of_one_change_share_an_entry(
     released = [one for one in ledger.history(node, 0) if one.kind == "release"]
     idle: Callable[[Event], bool] = lambda one: one.idle_s > 0  # noqa: E731
     assert [idle(one) for one in released] == [True, True, False, True]
+
+
+@pytest.mark.parametrize("ahead_ms", ["3600000", str(10**15), str(2**64 - 2000000000000)])
+def test_an_entry_of_the_future_hides_no_time(
+    ledger: RedisLedger, node: str, store: Store, node_hashes: NodeKeys, ahead_ms: str
+) -> None:
+    """The store's clock was set back, or another program wrote an entry."""
+    future = int(store.raw_client.time()[0]) * 1000 + int(ahead_ms)
+    store.raw_client.xadd(node_hashes.history, {"x": "y"}, id=f"{future}-7")
+    before = store.raw_client.time()[0]
+    ledger.quarantine(node, uuid(1), "fan", "root")
+    ledger.quarantine(node, uuid(2), "fan", "root")
+    told = ledger.history(node, 0)
+    assert [one.gpu for one in told] == [uuid(1), uuid(2)]
+    if len(ahead_ms) < 10:
+        assert all(before <= one.at < before + 60 for one in told)

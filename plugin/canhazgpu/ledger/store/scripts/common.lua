@@ -6,7 +6,7 @@
 --                               and optionally "share", "expires_ms", "renewed_ms", "idle_ms". A GPU that
 --                               several jobs share has the owner "shared", all users, and the claims in
 --                               the list "holders", the earliest first
--- KEYS[2] released      hash    GPU UUID -> time of the last release, ms
+-- KEYS[2] released      hash    GPU UUID -> time of the last release, ms; some days of a GPU that is gone
 -- KEYS[3] released_by   hash    GPU UUID -> user of the last reservation
 -- KEYS[4] quarantine    hash    GPU UUID -> JSON with "reason", "since_ms", "by"
 -- KEYS[5] scan          hash    data (JSON), at (ms, when the scan began on the store's clock),

@@ -1,5 +1,7 @@
 -- Take over a scan, and decide by it which GPUs can be granted. See common.lua.
 
+local RELEASE_KEPT_MS = 7 * 24 * 3600 * 1000
+
 -- Sets and lifts quarantines by the health in a scan; never changes an administrator's quarantine.
 local function apply_health(seen, quarantined)
   for gpu, text in pairs(quarantined) do
@@ -44,6 +46,17 @@ local function most_gpus(seen, before)
   return (seen.complete or count(whole) >= count(had)) and cjson.encode(whole) or before
 end
 
+-- Forgets when GPUs were released that the node has not had for long: MIG instances get a new UUID each time.
+local function forget_gone_gpus(seen, most)
+  for gpu, at in pairs(seen.released) do
+    if not seen.place[gpu] and not most[gpu] and (number(at) or 0) < now - RELEASE_KEPT_MS then
+      redis.call('HDEL', released_key, gpu)
+      redis.call('HDEL', released_by_key, gpu)
+      seen.released[gpu] = nil
+    end
+  end
+end
+
 -- Stores a scan and applies its consequences, unless a newer scan is stored. Takes the age (ms), the scan
 -- (JSON), and the judgement, a JSON object: "gpus", the UUIDs in order of preference among equals;
 -- "unfit", UUID -> "unreserved" or "unknown"; "unhealthy", UUID -> reason; "covered", UUID -> list of owners,
@@ -62,19 +75,20 @@ local function observe(age_ms, scan, judged)
     seen.place[gpu] = i
     if not seen.unfit[gpu] then seen.unused[gpu] = true end
   end
+  seen.released = read_hash(released_key)
   if seen.began >= before_ms then
     head_is_old = true
+    local most = most_gpus(seen, before[3])
     redis.call('HSET', scan_key, 'data', scan, 'at', seen.began, 'unused', cjson.encode(seen.unused),
-      'most', most_gpus(seen, before[3]), 'supplement', seen.supplement or '',
-      'brief', seen.brief or '', 'brief_at', seen.began)
+      'most', most, 'supplement', seen.supplement or '', 'brief', seen.brief or '', 'brief_at', seen.began)
     if (decode(identity) or {}).records == 'yes' then redis.call('HSET', scan_key, 'identity', identity) end
     if seen.partitions then
       redis.call('HSET', scan_key, 'partitions', seen.partitions, 'partitions_at', seen.began)
     end
     apply_health(seen, seen.quarantined)
     count_idle(seen, before_ms, decode(before[2] or '') or {})
+    forget_gone_gpus(seen, decode(most) or {})
   end
-  seen.released = read_hash(released_key)
   for gpu, at in pairs(seen.released) do
     if (number(at) or 0) > now then
       seen.released[gpu] = now

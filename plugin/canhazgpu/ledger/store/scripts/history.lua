@@ -15,7 +15,8 @@ local LETTERS = {
   prolog = 'p', epilog = 'e', health = 'h',
 }
 local USUAL_TYPES = { job = 'slurm', run = 'run', manual = 'manual' }
-local stream_ms = now
+local MAX_REASON = 4000
+local stream_ms, stream_place = now, 0
 
 local function share_of(claim)
   local share = claim.share
@@ -48,6 +49,12 @@ local function changes()
   return found
 end
 
+-- Cuts a text that is far too long where a character ends.
+local function shortened(text)
+  if #text <= MAX_REASON then return text end
+  return text:sub(1, MAX_REASON):gsub('[\192-\255][\128-\191]*$', '') .. ' ...'
+end
+
 -- Returns for how long the GPUs were idle: one number if it is the same for all, else a list; nil for no time.
 local function idle_of(one)
   local first, is_same = one.idle[1], true
@@ -74,32 +81,50 @@ end
 local function fields_of(one)
   local claim, gpus = one.claim or {}, {}
   for i, gpu in ipairs(one.gpus) do gpus[i] = short_gpu(gpu, one.places and one.places[i] or '') end
-  local at = math.floor(one.at or stream_ms)
+  local at = math.floor(one.at or now)
   local lasted = one.took_ms or one.granted and at - one.granted or ''
   return {
     '2', LETTERS[one.event] or one.event, 'g', table.concat(gpus, ','),
     'o', claim.owner and short_owner(claim.owner) or '', 'u', short_user(claim), 'a', stream_ms - at,
-    'd', lasted, 'r', one.reason or '', 'm', unusual(one, claim),
+    'd', lasted, 'r', shortened(one.reason or ''), 'm', unusual(one, claim),
   }
 end
 
-local function add(fields)
-  return redis.call('XADD', history_key, 'MINID', '~', oldest, '*', unpack(fields))
+local function add(id, fields)
+  return redis.pcall('XADD', history_key, 'MINID', '~', oldest, id, unpack(fields))
 end
 
--- The store chooses the id, to which times are relative: if it is not of the time that was expected, once more.
-local function write_entry(one)
-  local id, fields
-  for _ = 1, 3 do
-    fields = fields_of(one)
-    id = add(fields)
-    if ms_of(id) == stream_ms then break end
-    redis.call('XDEL', history_key, id)
-    stream_ms = ms_of(id)
+local function own_id()
+  return string.format('%.0f-%.0f', stream_ms, stream_place)
+end
+
+-- Sets the next id to one after the last, if the store's clock was set back, or this millisecond has entries.
+local function follow_last_entry()
+  local info = redis.call('XINFO', 'STREAM', history_key)
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then
+      local ms, place = info[i + 1]:match('(%d+)%-(%d+)')
+      stream_ms, stream_place = tonumber(ms), place + 1
+    end
   end
-  local bytes = 40
-  for _, value in ipairs(fields) do bytes = bytes + #tostring(value) end
-  keep_within_size(id, bytes)
+end
+
+local function write_entry(one)
+  -- Times are relative to the entry's id: so it is chosen here.
+  local fields = fields_of(one)
+  local id = add(own_id(), fields)
+  if type(id) ~= 'string' then
+    follow_last_entry()
+    fields = fields_of(one)
+    id = add(own_id(), fields)
+  end
+  -- Another program wrote an id that no time has.
+  if type(id) ~= 'string' then id = redis.call('XADD', history_key, '*', unpack(fields)) end
+  stream_place = stream_place + 1
+  local length = 0
+  for i = 2, #fields, 2 do length = length + #tostring(fields[i]) end
+  -- As measured: what a stream adds to an entry, and to a node of its tree.
+  keep_within_size(id, math.floor(25 + 1.25 * length))
 end
 
 local function write_former_entries(one)
@@ -114,8 +139,8 @@ local function write_former_entries(one)
   end
   if one.at then fields = { 'at', one.at, unpack(fields) } end
   if (one.facts or '') ~= '' then fields = { 'facts', one.facts, unpack(fields) } end
-  if #one.gpus == 0 or one.places then add(fields) end
-  for _, gpu in ipairs(one.places and {} or one.gpus) do add({ 'gpu', gpu, unpack(fields) }) end
+  if #one.gpus == 0 or one.places then add('*', fields) end
+  for _, gpu in ipairs(one.places and {} or one.gpus) do add('*', { 'gpu', gpu, unpack(fields) }) end
 end
 
 -- A script that the node itself runs is of this release; any other asks whose scan is published.

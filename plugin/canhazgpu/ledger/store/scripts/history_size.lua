@@ -7,7 +7,7 @@
 -- was written many times as fast, then that one: who fills the history in an hour removes this hour, and not the
 -- weeks of everybody else. The latest portions stay. What the last release wrote is in the first portion, and
 -- does not count.
-local PORTIONS, LATEST, FAST = 64, 8, 8
+local PORTIONS, LATEST, FAST = 64, 3, 8
 local portion_bytes = math.max(tonumber(ARGV[1]:match('%d+$')) / PORTIONS, 1)
 
 local function ms_of(id) return tonumber(id:match('^%d+')) end
@@ -33,7 +33,8 @@ local function remove_portion(marks)
     if lasted < shortest then chosen, shortest = i, lasted end
   end
   if chosen == 1 then
-    redis.call('XTRIM', history_key, 'MINID', '~', marks[1])
+    local ms, place = marks[1]:match('(%d+)%-(%d+)')
+    redis.call('XTRIM', history_key, 'MINID', ms .. '-' .. place + 1)
   else
     remove_between(marks[chosen - 1], marks[chosen])
   end
@@ -48,5 +49,6 @@ local function keep_within_size(id, bytes)
   for mark in (redis.call('HGET', meta_key, 'marks') or ''):gmatch('%d+%-%d+') do marks[#marks + 1] = mark end
   marks[#marks + 1] = id
   while #marks >= PORTIONS do remove_portion(marks) end
-  redis.call('HSET', meta_key, 'written', 0, 'marks', table.concat(marks, ' '))
+  local rest = type(written) == 'number' and written - portion_bytes or 0
+  redis.call('HSET', meta_key, 'written', math.floor(rest), 'marks', table.concat(marks, ' '))
 end
