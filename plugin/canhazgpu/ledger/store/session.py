@@ -210,4 +210,5 @@ def script_text(name: str) -> str:
     *shared, own = (
         SCRIPT_DIRECTORY.joinpath(f"{one}.lua").read_text("utf-8") for one in (*SHARED_TEXTS, name)
     )
-    return f"{''.join(shared)}local function operation()\n{own}end\nreturn answer_of_script(operation)\n"
+    text = "".join(shared)
+    return f"{text}local function operation()\n{own}end\nreturn answer_of_script(operation)\n"

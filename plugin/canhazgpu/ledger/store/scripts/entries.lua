@@ -6,9 +6,11 @@
 --                           number up to which the node has settled every grant
 --
 -- An entry has number, kind, at_ms, owner, gpus (list), claim (object), reason, by. A note has facts (JSON text or ""),
--- places (list: the index of each of its GPUs, "" where it is not known) and took_ms (number or ""). A grant has `mode`: "stands" takes a GPU from any other owner; "yields" does not; "passes" does not either, as a later
--- entry releases it. So has an extension, whose claim has the end. A release has `passed`: GPU UUID -> claim, from the grant that it releases, and `unused`. A
--- release may name the number of the `grant` that it ends: then a later grant of the same owner stays.
+-- places (list: the index of each of its GPUs, "" where it is not known) and took_ms (number or ""). A grant has
+-- `mode`: "stands" takes a GPU from any other owner; "yields" does not; "passes" does not either, as a later entry
+-- releases it. So has an extension, whose claim has the end. A release has `passed`: GPU UUID -> claim, from the grant
+-- that it releases, and `unused`. A release may name the number of the `grant` that it ends: then a later grant of the
+-- same owner stays.
 --
 -- Invariants: after a grant that "stands" its owner holds exactly its GPUs. Other grants take no GPU from
 -- another owner. Shares of one kind take no GPU from each other. No recorded time is later than now. A grant that
