@@ -98,8 +98,8 @@ def test_who_fills_the_history_in_an_hour_removes_no_ones_days(
 def test_the_oldest_goes_where_all_was_written_at_one_pace(
     small: RedisLedger, node: str, store: Store, node_hashes: NodeKeys
 ) -> None:
-    client, marks = store.raw_client, []
-    first = store_time_ms(client) - 63 * DAY_MS
+    client, marks = store.raw_client.pipeline(transaction=False), []
+    first = store_time_ms(store.raw_client) - 63 * DAY_MS
     for day in range(63):
         # A node of the stream's tree holds a hundred: trimming is by whole ones.
         for number in range(100):
@@ -107,6 +107,7 @@ def test_the_oldest_goes_where_all_was_written_at_one_pace(
             client.xadd(node_hashes.history, {"2": "h", "r": f"{day}"}, id=marks[-1])
     marks = marks[99::100]
     client.hset(node_hashes.history_meta, "marks", " ".join(marks))
+    client.execute()
     write_notes(small, node, 20)
     days = {one.reason for one in small.history(node, 0)}
     assert "0" not in days and {"2", "30", "62"} <= days
