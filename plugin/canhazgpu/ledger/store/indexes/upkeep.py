@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, cast
 
 from canhazgpu.ledger.record_json import queue_from_hash, reservation_from_json, to_json
-from canhazgpu.ledger.store.history import StreamEntry, event_from_fields
+from canhazgpu.ledger.store.history import StreamEntry
+from canhazgpu.ledger.store.history_entry import ShortNames, events_from_entry, short_names
 from canhazgpu.ledger.store.indexes.hints import Hints
 from canhazgpu.ledger.store.indexes.usage import NO_ENTRY, stream_position
 from canhazgpu.ledger.usage import DAY_S, usage_by_day
@@ -47,10 +48,11 @@ def keep_indexes(
             return
         start = f"({through or NO_ENTRY}"
         pipeline.xrange(keys.history, start, "+", count=ENTRIES_PER_CHECK)
+        pipeline.hgetall(keys.history_meta)
         pipeline.hgetall(keys.reservations)
         pipeline.hgetall(keys.queue)
-        page, reservations, queue = pipeline.execute()
-    events = _events(cast(list[StreamEntry], page))
+        page, meta, reservations, queue = pipeline.execute()
+    events = _events(cast(list[StreamEntry], page), short_names(meta))
     jobs, users = Hints(prefix, node, seconds), Hints(prefix, node, seconds)
     for gpu, text in reservations.items():
         for one in reservation_from_json(gpu, text).holders:
@@ -77,8 +79,8 @@ def keep_indexes(
     )
 
 
-def _events(page: Sequence[StreamEntry]) -> list[Event]:
-    return [one for one in (event_from_fields(*entry) for entry in page) if one is not None]
+def _events(page: Sequence[StreamEntry], names: ShortNames) -> list[Event]:
+    return [one for entry in page for one in events_from_entry(*entry, names)]
 
 
 def _told(

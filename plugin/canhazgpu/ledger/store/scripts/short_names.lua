@@ -9,8 +9,6 @@
 -- UUID, or "UID NAME".
 local meta_key = KEYS[13]
 local MAX_NAMES, MANY_NAMES = 512, 64
-local DAY_MS = 24 * 3600 * 1000
-local today = math.floor(now / DAY_MS)
 local usual_cluster
 
 local function last_entry()
