@@ -9,6 +9,7 @@ import pytest
 from crashes.crash_agent import CrashAgent, make_crash_agent
 from crashes.crash_page import NO_CRASH, Crash
 from crashes.exploration import Ended, Scenario, explore
+from crashes.node_image import NodeState
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -16,6 +17,8 @@ Deed = Callable[[CrashAgent], object]
 SAMPLE = {"kills": 3}
 GPUS = 4
 JOBS = ("12",)
+REFUSED = NodeState(files=("jobs/12.json",))
+"""Without a scan nothing is granted: the job goes back, and its epilog ends the record."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,8 @@ def prepared(node: CrashAgent, operation: Operation) -> Scenario:
         release_all(node)
         return Ended(crash or NO_CRASH, steps, is_hit, state, faults)
 
-    return Scenario(operation.name, run)
+    allowed = (REFUSED,) if operation.role in ("scanner", "reader") else ()
+    return Scenario(operation.name, run, allowed)
 
 
 def next_is_served(node: CrashAgent, held: int) -> list[str]:
