@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from canhazgpu.cli.terminal.explanation import answer_lines, answer_to_dict
 from canhazgpu.cli.terminal.text import printable
-from canhazgpu.ledger.store.history_entry import KINDS as LETTERS
-from canhazgpu.ledger.store.history_entry import ShortNames, event_from_fields, events_from_entry
+from canhazgpu.ledger.store.history.entries import KINDS as LETTERS
+from canhazgpu.ledger.store.history.entries import ShortNames, event_from_fields, events_from_entry
 from canhazgpu.ledger.values import Event
 from canhazgpu.people.revocations import revocation_text, revocations_from
 from canhazgpu.report.held_time import TimeSpan, held_times

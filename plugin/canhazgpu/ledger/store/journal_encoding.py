@@ -16,7 +16,7 @@ from canhazgpu.ledger.journal_entries import (
 )
 from canhazgpu.ledger.record_json import reservation_to_dict
 from canhazgpu.ledger.release_reasons import was_unused
-from canhazgpu.ledger.store.note_facts import compact_note
+from canhazgpu.ledger.store.history.note_facts import compact_note
 from canhazgpu.ledger.values import Claim, Reservation
 
 STANDS, PASSES, YIELDS = "stands", "passes", "yields"

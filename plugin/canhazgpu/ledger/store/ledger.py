@@ -34,7 +34,7 @@ from canhazgpu.ledger.record_json import (
 )
 from canhazgpu.ledger.release_reasons import was_unused
 from canhazgpu.ledger.store import keys
-from canhazgpu.ledger.store.history import await_event, read_days, read_history
+from canhazgpu.ledger.store.history.reading import await_event, read_days, read_history
 from canhazgpu.ledger.store.indexes.hints import Hints
 from canhazgpu.ledger.store.journal_encoding import encode_entries
 from canhazgpu.ledger.store.nodes.node_views import read_node_names, read_node_views

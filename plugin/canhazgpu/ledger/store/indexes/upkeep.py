@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, cast
 
 from canhazgpu.ledger.record_json import queue_from_hash, reservation_from_json, to_json
-from canhazgpu.ledger.store.history import StreamEntry
-from canhazgpu.ledger.store.history_entry import ShortNames, events_from_entry, short_names
+from canhazgpu.ledger.store.history.entries import ShortNames, events_from_entry, short_names
+from canhazgpu.ledger.store.history.reading import StreamEntry
 from canhazgpu.ledger.store.indexes.hints import Hints
 from canhazgpu.ledger.store.indexes.usage import NO_ENTRY, stream_position
 from canhazgpu.ledger.usage import DAY_S, usage_by_day

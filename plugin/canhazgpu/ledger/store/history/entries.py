@@ -22,7 +22,7 @@ from canhazgpu.ledger.record_json import (
     seconds_from_ms_text,
     seconds_of,
 )
-from canhazgpu.ledger.store.note_facts import note_facts
+from canhazgpu.ledger.store.history.note_facts import note_facts
 from canhazgpu.ledger.values import RECORD_ERRORS, Claim, Event
 
 KIND = "2"

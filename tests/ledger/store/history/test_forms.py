@@ -24,14 +24,14 @@ from ledger_samples import (
 )
 
 from canhazgpu.ledger.store.connect import Role
-from canhazgpu.ledger.store.history_entry import event_from_fields, events_from_entry, short_names
+from canhazgpu.ledger.store.history.entries import event_from_fields, events_from_entry, short_names
 from canhazgpu.ledger.store.keys import NodeKeys
 from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.values import Event
 from canhazgpu.node.identity import NodeIdentity
 
 RECORDED: dict[str, list[Any]] = json.loads(
-    Path(__file__).with_name("history_of_last_release.json").read_text("utf-8")
+    Path(__file__).with_name("last_release.json").read_text("utf-8")
 )
 """What the last release wrote into a node's history, and the events that it read from this."""
 

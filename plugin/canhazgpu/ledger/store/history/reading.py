@@ -9,7 +9,7 @@ import time
 from collections.abc import Collection
 from typing import cast
 
-from canhazgpu.ledger.store.history_entry import events_from_entry, short_names
+from canhazgpu.ledger.store.history.entries import events_from_entry, short_names
 from canhazgpu.ledger.store.keys import NodeKeys
 from canhazgpu.ledger.store.session import DAY_MS, MAX_BLOCK_S, StoreSession
 from canhazgpu.ledger.values import Event

@@ -24,8 +24,8 @@ from ledger_samples import (
     waiter,
 )
 
-from canhazgpu.ledger.store import history
 from canhazgpu.ledger.store.connect import Role
+from canhazgpu.ledger.store.history import reading
 from canhazgpu.ledger.store.keys import NodeKeys
 from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.values import Event
@@ -111,7 +111,7 @@ def test_a_long_history_is_read_in_pages(
     node_hashes: NodeKeys,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(history, "ENTRIES_PER_READ", 7)
+    monkeypatch.setattr(reading, "ENTRIES_PER_READ", 7)
     for number in range(21):
         # Several in each millisecond.
         store.raw_client.xadd(
