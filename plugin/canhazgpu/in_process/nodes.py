@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from canhazgpu.allocation.holder_text import holder_name
 from canhazgpu.durations import short_duration_text
 from canhazgpu.errors import InputError
+from canhazgpu.garbage_collection import paused_collector
 from canhazgpu.in_process.node_gpus import NodeGpus
 from canhazgpu.node.users import require_administrator
 from canhazgpu.people.holdings import current_waiters, holdings, scanned_and_ledger_gpus
@@ -28,11 +29,12 @@ def node_summaries(adapters: Adapters) -> tuple[NodeSummary, ...]:
 
     config = adapters.effective_config().config
     policy = usage_policy(config.validation)
-    return tuple(
-        NodeSummary(node_status(view, policy), len(current_waiters(view)))
-        for page in adapters.reader(config).read_node_pages(brief_above=0)
-        for view in page
-    )
+    with paused_collector():
+        return tuple(
+            NodeSummary(node_status(view, policy), len(current_waiters(view)))
+            for page in adapters.reader(config).read_node_pages(brief_above=0)
+            for view in page
+        )
 
 
 def forget_node(adapters: Adapters, node: str, *, releases: bool = False) -> None:

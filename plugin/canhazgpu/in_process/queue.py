@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from canhazgpu.garbage_collection import paused_collector
 from canhazgpu.in_process.node_gpus import refuse_unknown_node
 from canhazgpu.people.holdings import current_waiters, gpu_display_indices
 from canhazgpu.service.queue import NodeQueue
@@ -19,7 +20,8 @@ def read_queues(adapters: Adapters, request: QueueRequest) -> tuple[NodeQueue, .
     pages = adapters.reader(config).read_node_pages(
         tuple(dict.fromkeys(request.nodes)) or None, brief_above=0
     )
-    views = [view for page in pages for view in page]
+    with paused_collector():
+        views = [view for page in pages for view in page]
     for view in views if request.nodes else ():
         refuse_unknown_node(view)
     return tuple(

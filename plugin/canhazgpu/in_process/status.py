@@ -69,6 +69,12 @@ class StatusReader:
 
     def read(self) -> StatusAnswer:
         """Return the status now; raises as `NodeService.status` does."""
+        from canhazgpu.garbage_collection import paused_collector  # noqa: PLC0415 - not for --help
+
+        with paused_collector():
+            return self._read()
+
+    def _read(self) -> StatusAnswer:
         node_views = self._read_views()
         asks_history = self._request.revocations and node_views.store_fault is None
         revocations = self._revocations(node_views) if asks_history else ()

@@ -180,10 +180,16 @@ def queue_from_hash(records: Mapping[str, str], now: float) -> tuple[Waiter, ...
 def indices_from_json(text: str) -> dict[str, int]:
     """Return indices of GPUs by UUID; none for a text that is no such record."""
     try:
-        data = json.loads(text)
-        return {uuid: index for uuid, index in data.items() if type(index) is int}
-    except (*RECORD_ERRORS, AttributeError):
+        return indices_from_value(json.loads(text))
+    except RECORD_ERRORS:
         return {}
+
+
+def indices_from_value(data: Any) -> dict[str, int]:
+    """Return the indices of a record that was parsed; see `indices_from_json`."""
+    if not isinstance(data, dict):
+        return {}
+    return {uuid: index for uuid, index in data.items() if type(index) is int}
 
 
 def seconds_from_ms_text(text: str | None) -> float | None:

@@ -44,7 +44,7 @@ class StatusRenderer:
         """
         shown = self.visible_nodes(answer)
         if self.as_json:
-            return [self._json_text(answer, shown)]
+            return [self._json_text(answer, shown, indented=width is not None)]
         notes = list(_revocation_lines(answer.nodes, answer.revocations))
         if not shown:
             return [self._nothing_text(answer), *notes]
@@ -157,7 +157,9 @@ class StatusRenderer:
         # Without --watch the command ends with this error, so a heading is not needed.
         return self.watching and statuses[0].fault is not None
 
-    def _json_text(self, answer: StatusAnswer, statuses: Sequence[NodeStatus]) -> str:
+    def _json_text(
+        self, answer: StatusAnswer, statuses: Sequence[NodeStatus], *, indented: bool
+    ) -> str:
         from canhazgpu.cli.status_display.missing import missing_text  # noqa: PLC0415 - --json
         from canhazgpu.status.json_format import iso_time, status_to_dict  # noqa: PLC0415 - --json
 
@@ -172,9 +174,10 @@ class StatusRenderer:
             document["taken"] = [
                 {**asdict(one), "at": iso_time(one.at)} for one in answer.revocations
             ]
-        if self.watching:
-            return json.dumps(document, separators=(",", ":"))
-        return json.dumps(document, indent=2)
+        if indented and not self.watching:
+            return json.dumps(document, indent=2)
+        # For a program; with blanks it takes several times as long.
+        return json.dumps(document, separators=(",", ":"))
 
     def _node_blocks(
         self, statuses: Sequence[NodeStatus], width: int | None, *, headed: bool

@@ -146,10 +146,10 @@ GARBAGE = [
     "{",
     "[]",
     "null",
-    '{"form":2}',
     '{"form":1}',
-    '{"form":1,"texts":{"last":"","at":"","most":""},"brief":{},"records":[],"held":{},'
-    '"released":{},"quarantined":{},"waiting":0}',
+    '{"form":2}',
+    '{"form":2,"texts":{"last":"","at":""},"brief":{},"records":[],"held":{},"most":null,'
+    '"partitions":null,"released":{},"quarantined":{},"waiting":0}',
     "[" * 100_000,
 ]
 
@@ -165,7 +165,17 @@ def test_a_head_that_is_none_is_not_used(
         assert not is_brief
 
 
-PARTS = ["texts", "brief", "records", "held", "released", "quarantined", "waiting"]
+PARTS = [
+    "texts",
+    "brief",
+    "most",
+    "partitions",
+    "records",
+    "held",
+    "released",
+    "quarantined",
+    "waiting",
+]
 
 
 def test_a_damaged_head_ends_nobodys_reading(
@@ -182,9 +192,10 @@ def test_a_damaged_head_ends_nobodys_reading(
 def test_a_record_that_is_no_json_leaves_no_head(
     store: Store, ledger: RedisLedger, node: str, node_hashes: NodeKeys
 ) -> None:
-    for key in (node_hashes.reservations, node_hashes.quarantine):
+    places = [(node_hashes.reservations, uuid(0)), (node_hashes.quarantine, uuid(0))]
+    for key, field in [*places, (node_hashes.scan, "partitions")]:
         ledger.publish_scan(observation(node))
-        store.raw_client.hset(key, uuid(0), "no json")
+        store.raw_client.hset(key, field, "no json")
         ledger.publish_scan(observation(node))
         by_head, in_full, is_brief = both(ledger, node, UsagePolicy(1024))
         assert by_head == in_full

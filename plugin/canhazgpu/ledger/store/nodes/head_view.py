@@ -8,16 +8,16 @@ from typing import Any
 from canhazgpu.frozen_dataclass import quick_constructor
 from canhazgpu.gpu.scan_brief import scan_from_brief
 from canhazgpu.ledger.record_json import (
-    indices_from_json,
+    indices_from_value,
     quarantine_from_value,
     queue_from_hash,
     reservation_from_value,
     seconds_from_ms_text,
 )
-from canhazgpu.ledger.store.nodes.node_views import published_partitions, recorded_view
+from canhazgpu.ledger.store.nodes.node_views import partitions_from_value, recorded_view
 from canhazgpu.ledger.values import NodeView, Reservation
 
-HEAD_FORM = 1
+HEAD_FORM = 2
 
 _new_reservation = quick_constructor(Reservation)
 
@@ -39,9 +39,7 @@ def is_head(content: Any) -> bool:
     if any(type(content.get(name)) is not kind for name, kind in _TYPES.items()):
         return False
     texts = content["texts"]
-    return {"last", "at", "most"} <= texts.keys() and all(
-        type(one) is str for one in texts.values()
-    )
+    return {"last", "at"} <= texts.keys() and all(type(one) is str for one in texts.values())
 
 
 def scan_time_text(content: Mapping[str, Any]) -> str:
@@ -70,8 +68,8 @@ def view_from_head(
                 for gpu, record in content["quarantined"].items()
             },
             queue=queue_from_hash(queue, read_at) if queue else (),
-            most_gpus=indices_from_json(texts["most"]),
-            partitions=published_partitions(texts.get("partitions")),
+            most_gpus=indices_from_value(content["most"]),
+            partitions=partitions_from_value(content["partitions"]),
             partitions_at=seconds_from_ms_text(texts.get("partitions_at")),
             is_brief=True,
         )

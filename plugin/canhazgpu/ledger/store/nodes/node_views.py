@@ -87,7 +87,7 @@ def _node_view(name: str, read_at: float, hashes: Sequence[Hash]) -> NodeView:
         quarantines={gpu: quarantine_from_json(gpu, text) for gpu, text in quarantines.items()},
         queue=queue_from_hash(queue, read_at),
         most_gpus=indices_from_json(scan.get("most", "")),
-        partitions=published_partitions(scan.get("partitions")),
+        partitions=_published_partitions(scan.get("partitions")),
         partitions_at=seconds_from_ms_text(scan.get("partitions_at")),
     )
 
@@ -113,12 +113,16 @@ def recorded_view(
     return NodeView(node, read_at, reservations=current, released_at=released, **recorded)
 
 
-def published_partitions(text: str | None) -> tuple[str, ...] | None:
+def _published_partitions(text: str | None) -> tuple[str, ...] | None:
     """Return the partitions, None where there are none or another program wrote them."""
     try:
-        names = json.loads(text) if text else None
+        return partitions_from_value(json.loads(text) if text else None)
     except (ValueError, RecursionError):
         return None
+
+
+def partitions_from_value(names: Any) -> tuple[str, ...] | None:
+    """Return the partitions of a record that was parsed, None where it is no such record."""
     if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
         return None
     return tuple(names)

@@ -1,7 +1,7 @@
 -- The head of a node: what summaries of many nodes are made from, in one short text. See common.lua.
 --
--- KEYS[11] head  string  JSON: "form" 1; "last", the id of the history's last entry, or ""; "at", "brief", "most",
---                        "partitions" and "partitions_at" of the scan; "records", the different records of
+-- KEYS[11] head  string  JSON: "form" 2; "texts": "last", the id of the history's last entry, or "", and "at" and
+--                        "partitions_at" of the scan; "brief", "most" and "partitions" of the scan; "records", the different records of
 --                        reservations; "held", UUID -> place in "records"; "released", UUID -> ms, of GPUs that
 --                        nobody holds; "quarantined", UUID -> record; "waiting", how many are in the queue
 --
@@ -27,6 +27,12 @@ local function object(values, encode)
   return '{' .. table.concat(parts, ',') .. '}'
 end
 
+-- Returns the text if it is a JSON list or object, nil for another one; there may be none.
+local function json_or_null(text)
+  if not text or text == '' then return 'null' end
+  return decode(text) and text
+end
+
 local function head_text()
   local scan = redis.call('HMGET', scan_key, 'brief', 'brief_at', 'at', 'most', 'partitions', 'partitions_at')
   local held, records = head_of_reservations()
@@ -37,9 +43,11 @@ local function head_text()
     if not decode(text) then return nil end
   end
   local last = redis.call('XREVRANGE', history_key, '+', '-', 'COUNT', 1)[1]
-  local texts = { last = last and last[1] or '', at = scan[3], most = scan[4] or '' }
-  if scan[5] then texts.partitions, texts.partitions_at = scan[5], scan[6] or '' end
-  return '{"form":1,"texts":' .. object(texts, cjson.encode) .. ',"brief":' .. scan[1]
+  local most, partitions = json_or_null(scan[4]), json_or_null(scan[5])
+  if not most or not partitions then return nil end
+  local texts = { last = last and last[1] or '', at = scan[3], partitions_at = scan[6] or nil }
+  return '{"form":2,"texts":' .. object(texts, cjson.encode) .. ',"brief":' .. scan[1]
+    .. ',"most":' .. most .. ',"partitions":' .. partitions
     .. ',"records":' .. records .. ',"held":' .. object(held, tostring)
     .. ',"released":' .. object(released, cjson.encode)
     .. ',"quarantined":' .. object(quarantined, tostring)
