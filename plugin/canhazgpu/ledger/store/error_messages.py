@@ -70,7 +70,11 @@ def _connection_message(exc: Exception, store: StoreConfig) -> _Message:
     # redis-py says the second where the server's refusal comes before the first command.
     if "max number of clients" in str(exc) or "Connection not ready" in str(exc):
         text = text.replace("Connection not ready", "it takes no more clients, or hangs up at once")
-        return _Message(text, "raise the server's maxclients, or find who holds its connections")
+        return _Message(
+            text,
+            "raise the server's maxclients, to three for each node and 100 more, or find who holds"
+            " its connections",
+        )
     causes = set(map(type, _causes(exc)))
     if socket.gaierror in causes:
         return _Message(text, "correct the host in store.url, or this host's resolver")

@@ -86,7 +86,15 @@ def test_every_check_is_shown_with_its_fields(site: Path) -> None:
     shown = json.loads(result.stdout)
     assert shown["result"] == "error"
     # The store is away, and the controller does not answer.
-    unseen = {"clock", "published", "running-config", "store-time", "store-keeps", "store-clients"}
+    unseen = {
+        "clock",
+        "published",
+        "running-config",
+        "store-time",
+        "store-keeps",
+        "store-clients",
+        "store-connections",
+    }
     assert {one["id"] for one in shown["findings"]} == {check.id for check in CHECKS} - unseen
     assert set(shown["not_checked"]) == unseen
     assert all(
@@ -116,7 +124,8 @@ def test_a_finding_is_a_line_and_below_it_what_mends_it(site: Path) -> None:
     assert re.fullmatch(r"\d+ errors, \d+ warnings, \d+ checks passed", lines[-1])
     [left_out] = [line for line in lines if line.startswith("not checked, ")]
     assert left_out.endswith(
-        ": running-config, store-time, store-keeps, store-clients, clock, published"
+        ": running-config, store-time, store-keeps, store-clients, store-connections, clock,"
+        " published"
     )
     assert "\x1b" not in "".join(lines)
 
@@ -225,8 +234,8 @@ def test_a_store_that_may_not_be_asked_for_its_settings_is_left_out(site: Path) 
         command = [*options, "hooks", "check", "--json", "--slurm-dir", f"{site}/slurm"]
         asked = json.loads(CliRunner().invoke(cli, command, obj=app).stdout)["findings"]
     assert found["store"]["severity"] == "ok"
-    assert not {"store-keeps", "store-clients"} & set(found)
-    for check in ("store-keeps", "store-clients"):
+    assert not {"store-keeps", "store-clients", "store-connections"} & set(found)
+    for check in ("store-keeps", "store-clients", "store-connections"):
         assert "ok" in {one["severity"] for one in asked if one["id"] == check}
 
 

@@ -130,6 +130,8 @@ HEALTHY = SiteState(
         evicts="",
         unsaved="",
         clients_mb=256.0,
+        max_clients=10000,
+        known_nodes=7,
     ),
     nvml_libraries=("/usr/lib64/libnvidia-ml.so.1",),
 )
@@ -260,6 +262,12 @@ BROKEN: list[tuple[str, str, Change, str]] = [
         "warning",
         hook(clients_mb=0.0),
         "redis-cli -h 127.0.0.1 -p 6379 config set maxmemory-clients 256mb",
+    ),
+    (
+        "store-connections",
+        "warning",
+        hook(max_clients=10000, known_nodes=4000),
+        "redis-cli -h 127.0.0.1 -p 6379 config set maxclients 12100",
     ),
     ("store-keeps", "warning", hook(unsaved="aof_last_write_status:err"), "free space"),
     (
@@ -728,15 +736,23 @@ def test_what_is_no_fault_is_none(change: Change) -> None:
         (
             hook(fault="no answer", skew_s=None, gpus=()),
             {"gpus", "gpu-count", "cuda-index", "store", "clock", "published"}
-            | {"store-time", "store-keeps", "store-clients"},
+            | {"store-time", "store-keeps", "store-clients", "store-connections"},
         ),
         (hook(gpu_fault="no driver", gpus=()), {"gpu-count", "cuda-index", "published"}),
         (
             hook(store_fault="refused", skew_s=None, published_s=None),
-            {"clock", "published", "store-time", "store-keeps", "store-clients"},
+            {
+                "clock",
+                "published",
+                "store-time",
+                "store-keeps",
+                "store-clients",
+                "store-connections",
+            },
         ),
         (hook(evicts=None, unsaved=None), {"store-keeps"}),
         (hook(clients_mb=None), {"store-clients"}),
+        (hook(max_clients=None), {"store-connections"}),
         (slurm(controller_settings=None), {"running-config", "controller"}),
         (slurm(knows_node=False), {"gpu-count", "cuda-index", "gres-files", "published"}),
     ],

@@ -108,6 +108,8 @@ def _parse_result(text: str) -> HookProbeResult:
         evicts=data["evicts"],
         unsaved=data["unsaved"],
         clients_mb=data["clients_mb"],
+        max_clients=data["max_clients"],
+        known_nodes=data["known_nodes"],
     )
 
 
@@ -129,6 +131,8 @@ def collect_probe_data(environ: Mapping[str, str]) -> dict[str, Any]:
         "evicts": None,
         "unsaved": None,
         "clients_mb": None,
+        "max_clients": None,
+        "known_nodes": 0,
     }
     try:
         found |= _probe_store(config.store, _identity(config, node, environ), node)
@@ -157,7 +161,7 @@ def _probe_store(store: StoreConfig, own: NodeIdentity | None, node: str) -> dic
         script = client.register_script(WRITE_SCRIPT)
         at = cast(str | None, script(keys=[scratch, known.scan]))
         text = cast(str | None, client.hget(known.scan, "identity"))
-        facts = _settings(client)
+        facts = _settings(client, store.prefix)
     recorded = parse_identity(text or "")
     if own is not None and recorded is not None and is_foreign(own, recorded):
         raise foreign_node_error(own, recorded)
@@ -183,7 +187,7 @@ def with_store_settings(result: HookProbeResult, store: StoreConfig) -> HookProb
     try:
         client = connect(store, Role.WRITE)
         with translate_errors(store):
-            return replace(result, **_settings(client))
+            return replace(result, **_settings(client, store.prefix))
     except CanhazgpuError:
         return result
 
@@ -196,9 +200,12 @@ def _clock_difference(client: Any) -> tuple[float, float]:
     return seconds + microseconds / 1e6 - (before + after) / 2, (after - before) / 2
 
 
-def _settings(client: Any) -> dict[str, Any]:
+def _settings(client: Any, prefix: str) -> dict[str, Any]:
     """Return those fields of `HookProbeResult` that tell of the server's settings."""
+    limit = _info(client, "clients").get("maxclients")
     return {
+        "max_clients": limit if isinstance(limit, int) else None,
+        "known_nodes": client.scard(keys.nodes_key(prefix)),
         "evicts": _eviction(client),
         "unsaved": _unsaved(client),
         "clients_mb": _memory_of_clients(client),

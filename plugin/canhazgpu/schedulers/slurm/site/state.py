@@ -143,7 +143,8 @@ class HookProbeResult:
     the store's clock, the node's GPUs were published; None if they never were, or the store did not
     answer. `known_gpus` is how many GPUs the node had. `evicts` is the store's policy, "" where it
     evicts nothing, and `unsaved` says why its data are not on its disk; None where not known.
-    `clients_mb` is what all its clients may have of its memory, 0 for any amount.
+    `clients_mb` is what all its clients may have of its memory, 0 for any amount. `max_clients` is
+    how many connections it takes, and `known_nodes` how many nodes the ledger has.
     """
 
     fault: str | None = None
@@ -159,6 +160,8 @@ class HookProbeResult:
     evicts: str | None = None
     unsaved: str | None = None
     clients_mb: float | None = None
+    max_clients: int | None = None
+    known_nodes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,10 @@ def _clients_limit_known(site: SiteState) -> bool:
     return _store_reachable(site) and site.hook_probe.clients_mb is not None
 
 
+def _connections_limit_known(site: SiteState) -> bool:
+    return _store_reachable(site) and site.hook_probe.max_clients is not None
+
+
 def _node_known(site: SiteState) -> bool:
     return site.slurm.knows_node
 
@@ -185,6 +189,12 @@ CHECKS = (
         store.store_clients,
         _clients_limit_known,
     ),
+    Check(
+        "store-connections",
+        "the store takes enough connections for its nodes",
+        store.store_connections,
+        _connections_limit_known,
+    ),
     Check("clock", "the node's clock agrees with the store's", store.clock, _clock_measured),
     Check(
         "published",
@@ -223,6 +233,7 @@ CHECKS_NEEDING_CONFIG = frozenset(
         "store-time",
         "store-keeps",
         "store-clients",
+        "store-connections",
     }
 )
 """Checks without a finding if canhazgpu's configuration could not be read."""

@@ -14,6 +14,11 @@ MAX_ANSWER_S = 0.25
 """A hook waits so long for a store that was away, and 2.5 s in all for about four answers."""
 
 
+CONNECTIONS_OF_A_NODE = 3
+"""The agent's order reader waits in one, who waits for GPUs in another, and hooks come and go."""
+OTHER_CONNECTIONS = 100
+
+
 def store(site: SiteState) -> Iterator[Problem]:
     """Find a store that hooks cannot reach, or that takes no changes."""
     if fault := site.hook_probe.store_fault:
@@ -70,6 +75,22 @@ def store_clients(site: SiteState) -> Iterator[Problem]:
             " answers that nobody reads: maxmemory-clients is 0",
             f"maxmemory-clients {CLIENTS_LIMIT}",
             f"{command}, and the same in the server's configuration",
+        )
+
+
+def store_connections(site: SiteState) -> Iterator[Problem]:
+    """Find a store that takes too few connections for its nodes."""
+    nodes = site.hook_probe.known_nodes
+    needed = CONNECTIONS_OF_A_NODE * nodes + OTHER_CONNECTIONS
+    limit = site.hook_probe.max_clients
+    if limit is not None and limit < needed:
+        command = ping_command(site.config.config.store, "config", "set", "maxclients", str(needed))
+        yield Problem(
+            "warning",
+            f"the store takes {limit} connections, and has {nodes} nodes: maxclients is {limit}",
+            f"maxclients {needed}: {CONNECTIONS_OF_A_NODE} a node, and {OTHER_CONNECTIONS} for"
+            " commands elsewhere",
+            f"{command}, and the same in the server's configuration; it needs as many open files",
         )
 
 
