@@ -22,7 +22,7 @@ import redis
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.ledger.store import keys
-from cluster_node import CLUSTER, NodeLife, live
+from cluster_node import NodeLife, live
 
 SEED_NODE, SCRATCH = "n00001", "scratch"
 COPIES_PER_TURN = 200
@@ -215,7 +215,8 @@ def _hints_of(key: str, members: tuple[str, ...], number: int) -> Iterator[tuple
         first, _, rest = member.partition(" ")
         if rest and first.isdecimal():
             job = int(first) + (number - 1) * JOB_NUMBERS_APART
-            yield keys.jobs_index_key(CLUSTER, job), f"{job} {node_name(number)}"
+            day = rest.rpartition(" ")[2]
+            yield keys.jobs_index_key(job), f"{job} {node_name(number)} {day}"
         elif member == SEED_NODE:
             yield key, node_name(number)
 
