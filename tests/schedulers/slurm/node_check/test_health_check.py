@@ -160,7 +160,7 @@ def test_it_publishes_the_names_of_jobs(node: Any) -> None:
     node.run("prolog", **job_variables(1, "0"))
     node.run("prolog", **job_variables(2, "1"))
     user = {one.claim.job_id: one.claim.user for one in node.reservations()}["1"]
-    lines = f"$m|1|1999999999 1|{user}|train|x\\n$m|2|N/A N/A|mallory|no job of this user"
+    lines = f"$m|1|1999999999 1999990000|{user}|train|x\\n$m|2|N/A N/A|mallory|no job of this user"
     answer = f'm=${{a#--format=}}; m=${{m%%|*}}; printf "{lines}\\n"'
     listed = "printf '1 RUNNING\\n2 RUNNING\\n'"
     command(
