@@ -188,7 +188,7 @@ def test_a_job_with_a_shepherd_is_here_whatever_slurm_says(node: Any) -> None:
     with (node.files / "slurm.conf").open("a") as conf:
         conf.write(f"SlurmdSpoolDir={spool}\n")
     # The names of jobs, for which the whole node is asked, are another question.
-    asked = f'case "$*" in *--nodelist*) ;; *) echo asked >>{node.files}/asked ;; esac'
+    asked = f'case "$*" in *--nodelist=*) ;; *) echo asked >>{node.files}/asked ;; esac'
     command(node, "squeue", asked)
     shepherd = socket.socket(socket.AF_UNIX)
     directory = os.open(spool, os.O_RDONLY)
