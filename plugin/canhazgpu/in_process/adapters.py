@@ -16,15 +16,18 @@ from canhazgpu.node.processes import this_process
 from canhazgpu.node.users import Caller, this_caller
 
 if TYPE_CHECKING:
-    from canhazgpu.config.schema import Config, SlurmConfig, StoreConfig
+    from canhazgpu.config.schema import AgentConfig, Config, SlurmConfig, StoreConfig
     from canhazgpu.in_process.watching.watched_grants import WatchedGrants
     from canhazgpu.ledger.port import Ledger
     from canhazgpu.ledger.store.connect import Role
     from canhazgpu.ledger.store.orders import OrderStore
     from canhazgpu.node.process_id import ProcessId
+    from canhazgpu.node.users import Rights
     from canhazgpu.probe.port import GpuProbe
     from canhazgpu.schedulers.slurm.control.enclosing_job import EnclosingJob
     from canhazgpu.status.scheduler_jobs import JobLookup
+
+    RightsOfGiver = Callable[[AgentConfig, int], Rights]
 
 
 def open_probe(node: str, config: Config, environ: Mapping[str, str]) -> GpuProbe:
@@ -85,7 +88,9 @@ class Adapters:
     that asks, `new_owner` makes the token of its reservation. `node_ledger` opens the ledger of the
     node's book for a process that may decide with it. `before_wait` is called when nothing is left
     to do but to wait for another node, with the longest time in seconds. `watched` gives who
-    watches runs and lets requests wait, where that is not this process.
+    watches runs and lets requests wait, where that is not this process. `rights_of_giver` tells
+    what the user with this uid may do here who gives an order from another host; None: what
+    everybody may.
     """
 
     environ: Mapping[str, str]
@@ -104,6 +109,7 @@ class Adapters:
     node_ledger: Callable[[str, Config], Ledger] | None = None
     before_wait: Callable[[float], None] = lambda _longest_s: None
     watched: Callable[[], WatchedGrants] | None = None
+    rights_of_giver: RightsOfGiver | None = None
 
     @property
     def environ_of_command(self) -> Mapping[str, str]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from canhazgpu.allocation.refusal import Refusal
     from canhazgpu.conflict.checked_job import CheckedJob
-    from canhazgpu.in_process.adapters import Adapters
+    from canhazgpu.in_process.adapters import Adapters, RightsOfGiver
     from canhazgpu.in_process.status import StatusReader
     from canhazgpu.schedulers.slurm.hook.startup import ScanSources
     from canhazgpu.service.completion import Completion, CompletionRequest
@@ -80,12 +80,15 @@ def open_service(
     return InProcessService(Adapters(environ, config_file, overrides or {}))
 
 
-def open_hook_service(scan_sources: ScanSources | None = None) -> NodeService:
+def open_hook_service(
+    scan_sources: ScanSources | None = None, rights_of_giver: RightsOfGiver | None = None
+) -> NodeService:
     """Return the service of this node for a hook; each request carries the hook's environment.
 
-    `scan_sources` tells what scans, None for children of this process.
+    `scan_sources` tells what scans, None for children of this process. `rights_of_giver` is as in
+    `Adapters`.
     """
-    return InProcessService(None, scan_sources)
+    return InProcessService(None, scan_sources, rights_of_giver)
 
 
 class InProcessService:
@@ -93,8 +96,14 @@ class InProcessService:
 
     # ruff: noqa: D102, PLC0415 - documented in the port; imported when needed
 
-    def __init__(self, adapters: Adapters | None, scan_sources: ScanSources | None = None) -> None:
+    def __init__(
+        self,
+        adapters: Adapters | None,
+        scan_sources: ScanSources | None = None,
+        rights_of_giver: RightsOfGiver | None = None,
+    ) -> None:
         """Take the adapters; None for a hook's service, for jobs and the node check alone."""
+        self._rights_of_giver = rights_of_giver
         self._optional_adapters = adapters
         self._optional_scan_sources = scan_sources
         self._status: tuple[StatusRequest, StatusReader] | None = None
@@ -271,5 +280,6 @@ class InProcessService:
         outcome = run_node_check(request.environment, request.caller, self._scan_sources)
         from canhazgpu.in_process.orders.at_check import carry_out_at_check
 
-        carry_out_at_check(request, in_agent=self._optional_scan_sources is not None)
+        in_agent = self._optional_scan_sources is not None
+        carry_out_at_check(request, in_agent=in_agent, rights_of_giver=self._rights_of_giver)
         return CheckAnswer(*outcome)

@@ -22,6 +22,7 @@ from canhazgpu.ledger.values import (
     Reservation,
     Share,
     Waiter,
+    bounded_name,
     claim_to_dict,
 )
 from canhazgpu.node.process_id import ProcessId
@@ -155,10 +156,10 @@ def quarantine_from_json(gpu: str, text: str) -> Quarantine:
 def quarantine_from_value(gpu: str, data: Any) -> Quarantine:
     """Return the quarantine of a record that was parsed; see `quarantine_from_json`."""
     try:
-        reason, since = _text(data["reason"]), seconds_of(data, "since_ms")
+        reason, since = bounded_name(_text(data["reason"])), seconds_of(data, "since_ms")
         if since is None:
             raise ValueError("a quarantine has a time")
-        return Quarantine(gpu, reason, since, str(data.get("by", "unknown")))
+        return Quarantine(gpu, reason, since, bounded_name(str(data.get("by", "unknown"))))
     except RECORD_ERRORS:
         return Quarantine(gpu, "unreadable quarantine record", 0.0, "unknown")
 
@@ -203,11 +204,13 @@ def seconds_from_ms_text(text: str | None) -> float | None:
 
 def claim_from_dict(data: Any) -> Claim:
     """Return the claim; raises one of `RECORD_ERRORS` if owner, type or user is missing."""
+    details = _valid_details(data, _CLAIM_DETAILS)
+    details.update({name: bounded_name(details[name]) for name in _NAMES if name in details})
     return Claim(
         owner=_text(data["owner"]),
         type=_text(data["type"]),
-        user=_text(data["user"]),
-        **_valid_details(data, _CLAIM_DETAILS),
+        user=bounded_name(_text(data["user"])),
+        **details,
         processes=_processes(data),
         share=share_from_dict(data.get("share")),
     )
@@ -255,7 +258,7 @@ def waiter_from_dict(owner: str, data: Any) -> Waiter:
     gpus = data.get("gpus", [])
     return Waiter(
         owner=owner,
-        user=details.get("user", "unknown"),
+        user=bounded_name(details.get("user", "unknown")),
         uid=details.get("uid"),
         count=details.get("count", 0),
         gpus=tuple(map(_text, gpus)) if isinstance(gpus, list) else (),
@@ -310,6 +313,7 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
+_NAMES = ("job_name", "note")
 _CLAIM_DETAILS: dict[str, Callable[[Any], bool]] = {
     "uid": _is_integer,
     "job_id": _is_text,

@@ -61,6 +61,16 @@ def new_owner_token(type_: str) -> str:
     return f"{type_}:{token_hex(8)}"
 
 
+MAX_NAME = 200
+"""Characters of a name, note or reason that are kept: a table has one in each row. A job's name
+has up to 128 KiB, as its user likes."""
+
+
+def bounded_name(text: str) -> str:
+    """Return the text, of one that is too long the beginning."""
+    return text if len(text) <= MAX_NAME else f"{text[: MAX_NAME - 1]}…"
+
+
 @dataclass(frozen=True, slots=True)
 class Share:
     """The part of each of its GPUs that a job has, by the scheduler's own count.

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Protocol
 
 from canhazgpu.frozen_dataclass import dataclass
-from canhazgpu.ledger.values import Claim, JobOwner, Share
+from canhazgpu.ledger.values import Claim, JobOwner, Share, bounded_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def claim_of(job: JobContext, type_: str, boot_id: str | None) -> Claim:
         user=job.user,
         uid=job.uid,
         job_id=job.owner.job_id,
-        job_name=job.name,
+        job_name=None if job.name is None else bounded_name(job.name),
         ends_at=job.ends_at,
         boot_id=boot_id,
         share=job.share,

@@ -23,7 +23,8 @@ class GpuRequest:
     limit, None for as long as only reservations are in the way.
     `affinity` prefers the GPUs that the caller had last; None takes the site's `run.choice`. With
     `force` GPUs in unreserved use are granted too. `memory_threshold_mb` replaces the configured
-    threshold, None keeps it.
+    threshold, None keeps it. With `outside_job` a caller inside a scheduler's job is granted GPUs
+    beside those of the job.
     """
 
     count: int
@@ -34,6 +35,7 @@ class GpuRequest:
     note: str | None = None
     memory_threshold_mb: int | None = None
     profile: str = ""
+    outside_job: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from canhazgpu.agent.callers import name_service
 from canhazgpu.agent.callers.account_files import AccountFiles
 from canhazgpu.agent.callers.caller import caller_of, known_caller
 from canhazgpu.agent.callers.name_service import NO_ANSWER, Questions, ask_name_service
+from canhazgpu.agent.callers.ordering_user import rights_of_ordering_user
 from canhazgpu.agent.peer import peer_groups, peer_of
 from canhazgpu.agent.request import Door, Request
 from canhazgpu.config.schema import AgentConfig
@@ -131,6 +132,36 @@ def test_all_groups_of_a_process_are_known(path: Path, count: int) -> None:
     groups = tuple(range(100, 100 + count))
     with accepted_from(path, lambda: become(ANN, groups)) as accepted:
         assert peer_groups(accepted) == groups
+
+
+@pytest.mark.parametrize(
+    ("uid", "listed", "expected"),
+    [
+        (ANN, (), True),
+        (STRANGER, (), True),
+        (ANN, ("ann",), True),
+        (BOB, ("ann",), False),
+        (ANN, ("@staff",), True),
+        (BOB, ("@staff",), False),
+        (STRANGER, ("ann", "@staff"), False),
+        (SUB_ANN, ("ann",), True),
+        (0, ("ann",), True),
+    ],
+)
+def test_who_orders_from_another_host_is_looked_up_here(
+    etc: Path, monkeypatch: pytest.MonkeyPatch, uid: int, listed: tuple[str, ...], expected: bool
+) -> None:
+    monkeypatch.setattr(os, "getgrouplist", lambda user, gid: [STAFF] if user == "ann" else [])
+    monkeypatch.setattr(pwd, "getpwnam", lambda name: pwd.getpwuid(0))
+    agent = AgentConfig(users=listed, operators=("bob",))
+
+    rights = rights_of_ordering_user(agent, uid, AccountFiles(etc))
+
+    # Who administrates, the other host says.
+    assert (rights.may_reserve, rights.may_administrate) == (
+        expected or (uid == BOB and bool(listed)),
+        False,
+    )
 
 
 def hang(*_: object) -> NoReturn:

@@ -186,6 +186,20 @@ def test_the_login_host_shows_the_node_and_says_where_to_go(cluster: Cluster) ->
     assert done.returncode == 2 and "--node" in done.stderr
 
 
+def test_whom_the_node_grants_nothing_extends_nothing_from_there(cluster: Cluster) -> None:
+    reserved(cluster, ALICE)
+    reserved(cluster, BOB)
+    cluster.node.change_config(agent={"users": ["daemon"]})
+
+    done = cluster.on_login(ALICE, "extend", "--node", "n1", "--duration", "1h")
+
+    assert done.returncode == 2, done.stdout
+    assert "you get no GPUs here: this site lets others reserve (agent.users)" in done.stderr
+    done = cluster.on_login(BOB, "extend", "--node", "n1", "--duration", "1h")
+    assert done.returncode == 0, done.stderr
+    assert cluster.node.status()["faults"] == []
+
+
 def test_nobody_on_the_node_orders_another(cluster: Cluster) -> None:
     with redis.Redis.from_url(url_of_user(cluster.server, "admin")) as direct:
         direct.set("canhazgpu:{n2}:order_reader", '{"kind":"agent","at_ms":1}')

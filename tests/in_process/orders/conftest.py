@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from ledger_samples import gpus, observation
@@ -25,6 +25,9 @@ from canhazgpu.ledger.values import Claim, GrantedGpus, NodeView
 from canhazgpu.node.users import ADMINISTRATORS_RIGHTS, Caller
 from canhazgpu.service.holdings import ReleaseAnswer
 from canhazgpu.service.orders import OrderedRequest
+
+if TYPE_CHECKING:
+    from canhazgpu.in_process.adapters import RightsOfGiver
 
 NODE = "n1"
 ALICE, BOB = Caller(1000, "alice"), Caller(1001, "bob")
@@ -55,6 +58,7 @@ class Site:
     now: float = 0.0
     shown: Shown = field(default_factory=Shown)
     reader: OrderReaderKind = AGENT
+    rights_of_giver: RightsOfGiver | None = None
 
     def store(self, role: str, node: str = "") -> StoreConfig:
         return StoreConfig(url=url_of_user(self.server, role, node), timeout_s=10.0)
@@ -66,7 +70,7 @@ class Site:
             "CANHAZGPU_NODE_STATE_DIR": str(self.directory / node),
             "CANHAZGPU_NODE_MARKER_DIR": str(self.directory / f"{node}-marker"),
         }
-        return Adapters(environ, caller=lambda: caller)
+        return Adapters(environ, caller=lambda: caller, rights_of_giver=self.rights_of_giver)
 
     @property
     def on_node(self) -> Adapters:

@@ -114,6 +114,20 @@ def test_who_may_not_reserve_there_orders_no_extension(site: Site) -> None:
     assert site.held == set()
 
 
+def test_whom_the_node_grants_nothing_the_node_extends_nothing(site: Site) -> None:
+    """Whatever the login host's own `agent.users` say."""
+    site.reserve(ALICE, 0)
+    before = site.view.reservations
+    site.rights_of_giver = lambda agent, uid: Rights(uid != ALICE.uid, why_not="the node says so")
+
+    with pytest.raises(InputError, match="the node says so"):
+        site.order(ExtendRequest(60.0), ALICE)
+
+    assert site.view.reservations == before
+    site.order(ReleaseRequest(), ALICE)
+    assert site.held == set()
+
+
 def test_gpus_are_quarantined_and_unquarantined(site: Site) -> None:
     from canhazgpu.service.health import QuarantineAnswer
 

@@ -155,6 +155,25 @@ def test_old_answers_are_removed_and_unreadable_ones(
     assert raw.hkeys(order_keys(node).order_answers) == [SECOND]
 
 
+def test_a_look_costs_the_same_however_many_were_answered(
+    orders: OrderStore, store: Store, node: str
+) -> None:
+    """Each removes some old answers; none reads all of them."""
+    raw: Any = store.raw_client
+    answers = order_keys(node).order_answers
+    many, old_ms = 1000, int((orders.now() - ANSWERS_KEPT_S) * 1000) - 1000
+    raw.hset(answers, mapping={f"{one:032x}": f"{old_ms} {{}}" for one in range(many)})
+
+    orders.take(node, AGENT)
+
+    assert many - 200 < raw.hlen(answers) < many
+    looks = 0
+    while raw.hlen(answers):
+        orders.take(node, AGENT)
+        looks += 1
+    assert looks <= many // 4
+
+
 def test_who_takes_orders_is_known(orders: OrderStore, store: Store, node: str) -> None:
     assert orders.reader(node) is None
     orders.take(node, CHECK)

@@ -54,12 +54,12 @@ class RunningAgent:
         self.state_dir = directory / "agent-state"
         directory.mkdir(parents=True, exist_ok=True)
         self._node = node
+        self._content: dict[str, Mapping[str, object]]
         self._config = directory / "agent.toml"
         # Most tests have no store that lets an order reader wait.
         agent_section = {"orders": "check", **config.pop("agent", {})}
-        self._write_config(
-            {"node": self._node_section(directory), "agent": agent_section, **config}
-        )
+        self._content = {"node": self._node_section(directory), "agent": agent_section, **config}
+        self._write_config()
         self.notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notified.bind("")
         self.notified.settimeout(READY_S)
@@ -148,9 +148,15 @@ class RunningAgent:
         task = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in task.read_text().split()]
 
-    def _write_config(self, content: Mapping[str, Mapping[str, object]]) -> None:
+    def change_config(self, **sections: Mapping[str, object]) -> None:
+        """Add keys to the configuration, or change them; the agent reads it for each request."""
+        for section, values in sections.items():
+            self._content[section] = {**self._content.get(section, {}), **values}
+        self._write_config()
+
+    def _write_config(self) -> None:
         lines = []
-        for section, values in content.items():
+        for section, values in self._content.items():
             lines.append(f"[{section}]")
             lines += [f"{name} = {json.dumps(value)}" for name, value in values.items()]
         self._config.write_text("\n".join(lines) + "\n")

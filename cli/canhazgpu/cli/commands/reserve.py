@@ -49,6 +49,7 @@ def reserve(
 
     Waits in the queue until they are free and unused, as `run` does. They stay
     yours until the time is over or you give them back with `canhazgpu release`.
+    Inside a Slurm job it refuses, unless --outside-job: Slurm gives the job its GPUs.
 
     \b
     Examples:

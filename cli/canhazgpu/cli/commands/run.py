@@ -17,6 +17,7 @@ from canhazgpu.cli.terminal.grant_messages import (
     raise_unavailable,
     warn_of_unreserved_use,
 )
+from canhazgpu.cli.terminal.output import print_sanitized
 from canhazgpu.errors import NodeStateError, StoreError, UnavailableError
 from canhazgpu.people.command_exec import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND
 from canhazgpu.service.grants import RunInsideJob, RunRequest, RunStarted, ThroughScheduler
@@ -62,7 +63,7 @@ def run(
     what it left in the background are gone, however they end.
 
     --gpus means whole GPUs; with --profile the command gets one MIG instance.
-    Inside a Slurm job the command gets the job's own GPUs.
+    Inside a Slurm job the command gets the job's own GPUs, unless --outside-job.
 
     \b
     Examples:
@@ -90,7 +91,7 @@ def run(
     if isinstance(answer, RunInsideJob):
         devices = ",".join(answer.devices)
         text = f"canhazgpu: inside Slurm job {answer.job_id}: using its GPUs {devices}"
-        click.echo(text, err=True)
+        print_sanitized(text, err=True)
         app.execute(command, answer.environment)
     raise_unavailable(answer)
 

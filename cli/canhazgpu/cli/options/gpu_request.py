@@ -65,6 +65,11 @@ _OPTIONS = (
         is_flag=True,
         help="Take GPUs that somebody uses without reservation, too.",
     ),
+    click.option(
+        "--outside-job",
+        is_flag=True,
+        help="Inside a Slurm job: other GPUs than the job's, which Slurm does not count.",
+    ),
 )
 
 
@@ -94,6 +99,7 @@ def parse_gpu_request(options: dict[str, Any]) -> GpuRequest:
         note=_parse_note(options),
         memory_threshold_mb=options["memory_threshold"],
         profile=options["profile"],
+        outside_job=options["outside_job"],
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from io import StringIO
 from pathlib import Path
 
+from canhazgpu.agent.callers.ordering_user import rights_of_ordering_user
 from canhazgpu.agent.handler.conversation import Conversation
 from canhazgpu.agent.handler.fresh_process import use_environment
 from canhazgpu.agent.scanner.client import ScannerSource
@@ -36,7 +37,7 @@ def run_hook_request(scanner_socket: Path, conversation: Conversation, call: Cal
     def scan_sources(conf: Path, state_dir: Path) -> StartSourceScan:
         return ScannerSource(scanner_socket, conf, state_dir)
 
-    service = open_hook_service(scan_sources)
+    service = open_hook_service(scan_sources, rights_of_ordering_user)
     status, is_routine = _RUNS[call.method](service, environ, conversation)
     if conversation.confirms(WITHOUT_CONTEXT_S):
         conversation.answer(

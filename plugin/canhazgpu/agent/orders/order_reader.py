@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from canhazgpu.agent.callers.ordering_user import rights_of_ordering_user
 from canhazgpu.agent.handler.fresh_process import become_fresh, use_environment
 from canhazgpu.agent.scanner.scanned_node import open_scanned_node
 from canhazgpu.config.schema import Config, StoreConfig
@@ -54,7 +55,8 @@ class OrderReaderProcess:
     def _try_once(self) -> bool:
         """Show that the node has an agent, and wait once; return whether an order came."""
         probe = partial(open_scanned_node, self.scanner_socket)
-        adapters = Adapters(with_recorded_conf(self.environ), probe=probe)
+        environ = with_recorded_conf(self.environ)
+        adapters = Adapters(environ, probe=probe, rights_of_giver=rights_of_ordering_user)
         if take_and_carry_out(self.node, adapters, OrderReaderKind.AGENT):
             return True
         orders = OrderStore(self.read_config().store, Role.WRITE)

@@ -36,6 +36,8 @@ def reserve(
     caller = adapters.caller()
     duration_s = _duration_s(request, config, caller)
     node = node_name(config.node, adapters.environ)
+    if not gpus.outside_job:
+        _refuse_inside_job(adapters, node)
     if config.run.via_slurm == "yes":
         refuse_unsupported_via_slurm(gpus)
         command = salloc_command(
@@ -66,6 +68,16 @@ def reserve(
         acquisition.ledger.release(node, claim.owner, GAVE_UP)
         raise
     return Reserved(node, claim.owner, outcome.gpus, outcome.in_use, duration_s, environment)
+
+
+def _refuse_inside_job(adapters: Adapters, node: str) -> None:
+    job = adapters.job_around(adapters.environ_of_command, node)
+    if job is not None:
+        raise InputError(
+            f"inside Slurm job {job.job_id} this would take a GPU beside the job's, which Slurm"
+            " counts as free: 'canhazgpu run' uses the job's own, 'sbatch --gres=gpu:N' asks Slurm"
+            " for more, and --outside-job reserves one nevertheless"
+        )
 
 
 def _duration_s(request: ReserveRequest, config: Config, caller: Caller) -> float:

@@ -35,7 +35,8 @@ def start_run(
     config = adapters.effective_config(threshold_override(gpus.memory_threshold_mb)).config
     require_gpus_to_hold(config)
     node = node_name(config.node, adapters.environ)
-    if (job := adapters.job_around(adapters.environ_of_command, node)) is not None:
+    job = None if gpus.outside_job else adapters.job_around(adapters.environ_of_command, node)
+    if job is not None:
         from canhazgpu.in_process.grants.run_inside_job import run_inside_job  # noqa: PLC0415 - only there
 
         return run_inside_job(adapters, config, job, node, request)

@@ -8,6 +8,7 @@ from canhazgpu.allocation.gpu_choice import ONE_INSTANCE_TEXT
 from canhazgpu.errors import InputError, StoreError
 from canhazgpu.schedulers.slurm.control.enclosing_job import (
     EnclosingJob,
+    find_false_statement,
     find_foreign_device,
     not_the_jobs_text,
 )
@@ -24,7 +25,7 @@ def run_inside_job(
 ) -> RunInsideJob:
     """Return devices of the job that the caller runs in; Slurm has given them to the job."""
     _refuse_run_limits(job, request)
-    _refuse_foreign_gpus(adapters, config, job, node)
+    _refuse_others_gpus(adapters, config, job, node)
     if request.gpus.selectors or request.gpus.profile:
         raise InputError(f"inside Slurm job {job.job_id} the GPUs are the job's: use --gpus")
     count = request.gpus.count
@@ -50,8 +51,8 @@ def _refuse_run_limits(job: EnclosingJob, request: RunRequest) -> None:
         )
 
 
-def _refuse_foreign_gpus(adapters: Adapters, config: Config, job: EnclosingJob, node: str) -> None:
-    """Refuse to run if another owner holds one of the devices in the job's environment."""
+def _refuse_others_gpus(adapters: Adapters, config: Config, job: EnclosingJob, node: str) -> None:
+    """Refuse to run if the environment names a job or GPUs that are not the caller's."""
     from canhazgpu.allocation.holder_text import holder_text  # noqa: PLC0415 - only inside a job
 
     try:
@@ -62,3 +63,5 @@ def _refuse_foreign_gpus(adapters: Adapters, config: Config, job: EnclosingJob, 
     if (foreign := find_foreign_device(job, view.reservations)) is not None:
         device, holder = foreign
         raise InputError(not_the_jobs_text(job, device, holder_text(holder, view.read_at)))
+    if (wrong := find_false_statement(job, view.reservations, adapters.caller().uid)) is not None:
+        raise InputError(wrong)

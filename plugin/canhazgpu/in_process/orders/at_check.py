@@ -15,6 +15,7 @@ from canhazgpu.node.system_log import write_syslog
 from canhazgpu.schedulers.slurm.hook.failure import hook_error_text
 
 if TYPE_CHECKING:
+    from canhazgpu.in_process.adapters import RightsOfGiver
     from canhazgpu.service.jobs import CheckRequest
 
 AWAIT = "await"
@@ -22,14 +23,16 @@ CONFIRM_LIMIT_S = 0.0
 """A request that was confirmed is confirmed: nothing is asked a second time."""
 
 
-def carry_out_at_check(request: CheckRequest, *, in_agent: bool) -> None:
+def carry_out_at_check(
+    request: CheckRequest, *, in_agent: bool, rights_of_giver: RightsOfGiver | None = None
+) -> None:
     """Carry them out after the check. What fails is logged: the next check tries again.
 
-    `in_agent`: this process is a child of the node's agent.
+    `in_agent`: this process is a child of the node's agent, which knows the givers' rights.
     """
     if not request.caller.confirms(CONFIRM_LIMIT_S):
         return
-    adapters = Adapters(request.environment)
+    adapters = Adapters(request.environment, rights_of_giver=rights_of_giver)
     node = ""
     try:
         config = adapters.effective_config().config

@@ -31,11 +31,11 @@ from canhazgpu.node.identity import state_dir
 from canhazgpu.node.processes import this_process
 from canhazgpu.node.state_files import make_directory, try_file_lock
 from canhazgpu.node.system_log import DAEMON_INFO, write_syslog
-from canhazgpu.node.users import ADMINISTRATORS_RIGHTS, EVERYBODYS_RIGHTS, Caller
+from canhazgpu.node.users import ADMINISTRATORS_RIGHTS, EVERYBODYS_RIGHTS, Caller, Rights
 from canhazgpu.service.health import QuarantineRequest, UnquarantineRequest
 from canhazgpu.service.holdings import ExtendRequest, ReleaseRequest, RevokeRequest
 from canhazgpu.service.order_answers import OrderAnswer, answer_to_text
-from canhazgpu.service.orders import Order, OrderGiver, order_from_text, refuse_if_void
+from canhazgpu.service.orders import Order, order_from_text, refuse_if_void
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -152,12 +152,21 @@ def _outcome(
 
 
 def _carry_out(adapters: Adapters, order: Order) -> OrderAnswer:
-    caller = _ordering_caller(order.giver)
+    caller = _ordering_caller(adapters, order)
     as_giver = replace(adapters, caller=lambda: caller)
     return _REQUESTS[type(order.request)](as_giver, order.request)
 
 
-def _ordering_caller(giver: OrderGiver) -> Caller:
+def _ordering_caller(adapters: Adapters, order: Order) -> Caller:
     """Return who counts as the caller; the history names the host, too."""
-    rights = ADMINISTRATORS_RIGHTS if giver.is_administrator else EVERYBODYS_RIGHTS
-    return Caller(giver.uid, f"{giver.user}@{giver.host}", rights)
+    giver = order.giver
+    return Caller(giver.uid, f"{giver.user}@{giver.host}", _rights(adapters, order))
+
+
+def _rights(adapters: Adapters, order: Order) -> Rights:
+    """Return the giver's rights: who administrates, the host says, and who gets GPUs, the node."""
+    if order.giver.is_administrator:
+        return ADMINISTRATORS_RIGHTS
+    if adapters.rights_of_giver is None or not isinstance(order.request, ExtendRequest):
+        return EVERYBODYS_RIGHTS
+    return adapters.rights_of_giver(adapters.effective_config().config.agent, order.giver.uid)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hosts.shared_host import NODE, SharedHost
+from ledger_samples import job, observation
 from polling import poll_until
 from terminal import Terminal
 
 import fake_nvml
+from canhazgpu.gpu.scan import GpuReading
+from canhazgpu.ledger.port import Observation
 from canhazgpu.node.run_marker import processes_of_run
 
 pytestmark = pytest.mark.slow
@@ -25,6 +30,14 @@ SHOW = 'echo "$CUDA_VISIBLE_DEVICES"'
 def owner_of(host: SharedHost) -> str:
     (owner,) = {one.claim.owner for one in host.view().reservations.values()}
     return owner
+
+
+def observation_of(host: SharedHost) -> Observation:
+    """A scan of the host, with nothing in use."""
+    readings = tuple(
+        GpuReading(at, one, at, "H100", 0, 80000) for at, one in enumerate(host.uuids())
+    )
+    return replace(observation(NODE), scan=replace(observation(NODE).scan, gpus=readings))
 
 
 def keeper_of(host: SharedHost, owner: str, command: int) -> int:
@@ -455,6 +468,46 @@ def test_inside_a_job_its_own_gpus_are_used(host: SharedHost) -> None:
     assert refused.returncode == 2
     assert "has 2 GPUs here, and 3 are asked for" in refused.stderr
     assert all_free(host)
+
+
+def test_what_the_environment_says_of_a_job_is_compared_with_the_ledger(
+    host: SharedHost, people: tuple[str, ...]
+) -> None:
+    ann, bob = people[:2]
+    uids = {one: pwd.getpwnam(one).pw_uid for one in people[:2]}
+    held = host.uuids()[0]
+    claim = replace(job(12), user=ann, uid=uids[ann])
+    host.ledger().reserve_given(claim, [held], observation_of(host))
+    variables = {"SLURM_JOB_ID": "12", "SLURMD_NODENAME": NODE}
+
+    def said(user: str, devices: str, **more: str) -> str:
+        environ = {**variables, "CUDA_VISIBLE_DEVICES": devices, **more}
+        done = host.call("run", "--", "sh", "-c", SHOW, environ=environ, user=user)
+        return done.stdout.strip() if done.returncode == 0 else f"refused: {done.stderr}"
+
+    assert said(ann, "0") == "0"
+    assert said(ann, held) == held
+    assert "names 2 GPUs, and Slurm job 12 has 1 here" in said(ann, "0,1")
+    assert "GPU-x is none of the GPUs of Slurm job 12" in said(ann, "GPU-x")
+    assert "GPU-x is none" in said(ann, "0", CANHAZGPU_GPUS="GPU-x")
+    assert "Slurm job 12 is another user's" in said(bob, "0")
+    assert "\x1b" not in said(ann, "\x1b[2J,0")
+
+
+def test_inside_a_job_other_gpus_are_taken_on_demand_alone(host: SharedHost) -> None:
+    job = {"SLURM_JOB_ID": "12", "SLURMD_NODENAME": NODE, "CUDA_VISIBLE_DEVICES": ""}
+    refused = host.call("reserve", "--gpus", "1", environ=job)
+    assert refused.returncode == 2
+    assert "inside Slurm job 12 this would take a GPU beside the job's" in refused.stderr
+    assert all_free(host)
+    for words in (
+        ("run", "--outside-job", "--", "true"),
+        ("reserve", "--outside-job", "--gpus", "1"),
+    ):
+        done = host.call(*words, environ=job)
+        assert done.returncode == 0, done.stderr
+    assert len(host.holders()) == 1
+    host.call("release")
 
 
 @pytest.mark.parametrize("bound", [["--timeout", "1s"], ["--end-if-lost"]])

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from canhazgpu.ledger.local.book.book import Book, is_job_owner
+from canhazgpu.ledger.local.book.ended_owners import EndedOwner
 from canhazgpu.ledger.local.book.intent import intent_from_dict, intent_to_dict
 from canhazgpu.ledger.record_json import reservation_from_json, reservation_to_json
 from canhazgpu.ledger.values import Quarantine
@@ -55,7 +56,9 @@ def saved_to_bytes(saved: SavedBook, node: str, boot_id: str | None) -> bytes:
         },
         "released_at": dict(book.released_at),
         "released_by": dict(book.released_by),
-        "ended": dict(book.ended),
+        "ended": {owner: one.until for owner, one in book.ended.items()},
+        # Apart, so that an earlier release reads the book.
+        "ended_uids": {owner: one.uid for owner, one in book.ended.items()},
         "quarantines": [
             {"gpu": one.gpu, "reason": one.reason, "since": one.since, "by": one.by}
             for one in book.quarantines.values()
@@ -106,5 +109,13 @@ def _book_from_dict(data: dict[str, Any]) -> Book:
         tuple(map(intent_from_dict, data.get("intents", []))),
         {str(owner): int(number) for owner, number in data.get("grant_numbers", {}).items()},
         {str(gpu): str(user) for gpu, user in data.get("released_by", {}).items()},
-        {str(owner): float(until) for owner, until in data.get("ended", {}).items()},
+        _ended_from_dict(data),
     )
+
+
+def _ended_from_dict(data: dict[str, Any]) -> dict[str, EndedOwner]:
+    uids = data.get("ended_uids", {})
+    return {
+        str(owner): EndedOwner(float(until), None if uids.get(owner) is None else int(uids[owner]))
+        for owner, until in data.get("ended", {}).items()
+    }

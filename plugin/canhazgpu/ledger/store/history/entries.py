@@ -23,7 +23,7 @@ from canhazgpu.ledger.record_json import (
     seconds_of,
 )
 from canhazgpu.ledger.store.history.note_facts import note_facts
-from canhazgpu.ledger.values import RECORD_ERRORS, Claim, Event
+from canhazgpu.ledger.values import RECORD_ERRORS, Claim, Event, bounded_name
 
 KIND = "2"
 """The first field of this release's form: the number of the form."""
@@ -113,7 +113,7 @@ def events_from_entry(
             claim=claim,
             granted_at=granted_at,
             reason=fields.get("r", ""),
-            by=by if isinstance(by, str) else "",
+            by=bounded_name(by) if isinstance(by, str) else "",
             idle_s=_idle_s(more, place),
             facts=facts,
         )
@@ -144,7 +144,7 @@ def event_from_fields(entry_id: str, fields: Mapping[str, str]) -> Event | None:
         # The journal sets one in every claim; a hook's note is no grant.
         granted_at=None if kind in NOTE_KINDS else seconds_of(record, "granted_ms"),
         reason=fields.get("reason", ""),
-        by=fields.get("by", ""),
+        by=bounded_name(fields.get("by", "")),
         idle_s=seconds_of(record, "idle_ms") or 0.0,
         facts=_facts(_object(fields.get("facts", ""))),
     )

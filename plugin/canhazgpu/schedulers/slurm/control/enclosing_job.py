@@ -74,6 +74,34 @@ def find_foreign_device(
     return None
 
 
+def find_false_statement(
+    job: EnclosingJob, reservations: Mapping[str, Reservation], uid: int
+) -> str | None:
+    """Return what is wrong in a job's environment by the ledger, None for nothing.
+
+    `uid` is the caller's. A job of which the ledger has nothing is what its environment says.
+    """
+    held = {
+        gpu: one.claim.uid
+        for gpu, reservation in reservations.items()
+        for one in reservation.holders
+        if one.claim.job_id == job.job_id
+    }
+    if not held:
+        return None
+    if uid != 0 and uid not in held.values():
+        return f"Slurm job {job.job_id} is another user's: unset {names.JOB_ID}"
+    named = [one for one in (*job.devices, *job.uuids) if one.startswith(_UUID_PREFIXES)]
+    if others := [one for one in named if one not in held]:
+        return f"{others[0]} is none of the GPUs of Slurm job {job.job_id}: {', '.join(held)}"
+    if len(job.devices) > len(held):
+        return (
+            f"CUDA_VISIBLE_DEVICES names {len(job.devices)} GPUs, and Slurm job {job.job_id} has"
+            f" {len(held)} here: start this with the environment that the job had"
+        )
+    return None
+
+
 def not_the_jobs_text(job: EnclosingJob, device: str, holder: str) -> str:
     """Say who reserved the device, and what to do if the job has ended."""
     return (

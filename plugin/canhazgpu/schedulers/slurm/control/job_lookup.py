@@ -13,6 +13,7 @@ from pathlib import Path
 
 from canhazgpu.config.schema import SlurmConfig
 from canhazgpu.errors import SchedulerError
+from canhazgpu.ledger.values import bounded_name
 from canhazgpu.schedulers.slurm.control.commands import MAX_OUTPUT
 from canhazgpu.schedulers.slurm.control.comment_text import shortened_comment
 from canhazgpu.schedulers.slurm.control.queries import SQUEUE_JOB
@@ -154,7 +155,7 @@ def parse_squeue(text: str, marker: str) -> dict[str, JobInfo]:
         _, job_id, times, user, name = fields
         ends_at, _, started_at = times.partition(" ")
         end = limited_end(_parsed_time(started_at), _parsed_time(ends_at))
-        found[job_id] = JobInfo(user, name, end)
+        found[job_id] = JobInfo(user, bounded_name(name), end)
     return found
 
 
