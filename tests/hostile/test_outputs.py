@@ -89,6 +89,7 @@ def test_every_command_is_in_one_of_the_lists() -> None:
     assert not OUTPUTS.keys() & NOTHING_OF_OTHERS.keys()
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("text", [EVIL, LONG], ids=["evil", "long"])
 def test_what_people_choose_stays_what_it_is_in_every_output(
     text: str, monkeypatch: pytest.MonkeyPatch
