@@ -50,23 +50,23 @@ def hostile_node(text: str) -> Iterator[CliNode]:
         here.node.gpu(0).set(
             "name", text[:500].replace("\n", " ").replace("\0", "").replace("\ud800", "")
         )
+        # Of what an operator writes, and of an account's name, there is a longest length.
+        user = reason = text[:300]
         claims = {
-            0: replace(job(12), user=text, job_name=text),
-            1: replace(manual(1), user=text, note=text),
-            2: replace(run(1), user=text, note=text, owner=f"run:{text[:50]}"),
+            0: replace(job(12), user=user, job_name=text),
+            1: replace(manual(1), user=user, note=text),
+            2: replace(run(1), user=user, note=text, owner=f"run:{text[:50]}"),
         }
         ledger = here.ledger()
         for index, claim in claims.items():
             here.reserve(claim, index)
         found = here.observe()
         uuids = [gpu.uuid for gpu in found.scan.gpus]
-        # Of what an operator writes there is a longest length.
-        reason = text[:300]
-        ledger.quarantine("n1", uuids[3], reason, text)
-        ledger.join_queue("n1", waiter(replace(job(13), user=text)))
-        ledger.join_queue("n1", waiter(replace(manual(2), user=text, owner=f"manual:{text[:50]}")))
-        ledger.reserve_given(replace(job(14), user=text), [uuids[3]], found)
-        ledger.release("n1", job(14).owner, reason, by=reason)
+        ledger.quarantine("n1", uuids[3], reason, user)
+        ledger.join_queue("n1", waiter(replace(job(13), user=user)))
+        ledger.join_queue("n1", waiter(replace(manual(2), user=user, owner=f"manual:{text[:50]}")))
+        ledger.reserve_given(replace(job(14), user=user), [uuids[3]], found)
+        ledger.release("n1", job(14).owner, reason, by=user)
         with here.redis.client() as raw:
             raw.sadd("canhazgpu:nodes", text.encode("utf-8", "surrogatepass")[:200])
         with fake_nvml.start_gpu_process(here.node.gpu(4), 8000, name=PROCESS_NAME):
