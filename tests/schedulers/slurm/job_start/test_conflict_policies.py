@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pwd
 import re
 import signal
@@ -554,3 +555,20 @@ def test_two_jobs_may_want_the_same_intruder_ended(node: Any, intruder: fake_nvm
 
 def intruder_user(process: fake_nvml.Process) -> str:
     return pwd.getpwuid(Path(f"/proc/{process.pid}").stat().st_uid).pw_name
+
+
+@slurms_choice
+@pytest.mark.parametrize("broken", [False, True], ids=["conflict", "fault"])
+def test_a_job_that_cannot_be_sent_back_is_checked_again_by_its_task(
+    node: Any, broken: bool
+) -> None:
+    """Nobody decided that it may run on GPUs that others have."""
+    silent = "echo slurmctld is away >&2; exit 1"
+    node.slurm(squeue=silent, requeue=silent, scancel=silent)
+    for gpu in range(4):
+        node.reserve(gpu)
+    if broken:
+        node.configure(node={"name": "an/impossible/name"})
+    node.run("prolog")
+    record = json.loads((node.files / "run" / "jobs" / "12.json").read_text())
+    assert (record["gpus"], record["is_decided"]) == ([], False)

@@ -54,8 +54,12 @@ class ConflictResolution:
     def _reason(self) -> str:
         return self._refusal.text + self._since
 
-    def resolve(self) -> None:
-        """Apply the steps of the chain until the job's fate is decided."""
+    def resolve(self) -> bool:
+        """Apply the steps of the chain until the job's fate is decided.
+
+        Returns false where the scheduler could not be asked, and the job runs for want of that:
+        then a task of the job has it checked again, and has no GPU until it is.
+        """
         step_index, unexplained = 0, 0
         blind = self._refusal.kind is RefusalKind.FAULT
         conflict = GPUS_UNREADABLE if blind else self._assess()
@@ -63,7 +67,7 @@ class ConflictResolution:
             self._hook.raise_if_fenced()
             if not conflict.causes:
                 if self._accept_grant(self._allocation.attempt(), "job starts"):
-                    return
+                    return True
                 unexplained += 1
                 conflict = (
                     self._assess() if unexplained < MAX_UNEXPLAINED_REFUSALS else OWNERS_CHANGING
@@ -73,7 +77,7 @@ class ConflictResolution:
             if self._execute_step(step, conflict):
                 if self._actions.scheduler_unreachable and not self._allocation.scheduler_picks:
                     self._grant_without_scheduler()
-                return
+                return not self._actions.scheduler_unreachable
             step_index += 1
             if step.kind in (StepKind.WAIT, StepKind.SWAP, StepKind.KILL):
                 conflict = self._assess()

@@ -68,8 +68,8 @@ def start_or_requeue(
             return
         from canhazgpu.schedulers.slurm.job_start.scheduler_actions import apply_fault_policy  # noqa: PLC0415 - as below
 
-        apply_fault_policy(hook, hook_error_text(exc))
-        _note_decision(hook)
+        if apply_fault_policy(hook, hook_error_text(exc)):
+            _note_decision(hook)
 
 
 def _begin(
@@ -139,7 +139,7 @@ def start_job(hook: JobHook, attempt: StartedAttempt) -> None:
     if isinstance(outcome, Refusal):
         from canhazgpu.schedulers.slurm.job_start.conflict_resolution import ConflictResolution  # noqa: PLC0415 - most jobs need none of it
 
-        ConflictResolution(allocation, outcome).resolve()
-        _note_decision(hook)
+        if ConflictResolution(allocation, outcome).resolve():
+            _note_decision(hook)
     else:
         allocation.accept(outcome)

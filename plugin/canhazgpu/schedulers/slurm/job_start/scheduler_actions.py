@@ -88,8 +88,11 @@ class SchedulerActions:
         return True
 
 
-def apply_fault_policy(hook: JobHook, reason: str) -> None:
-    """Apply the steps of the job's chain that handle a failure of canhazgpu itself."""
+def apply_fault_policy(hook: JobHook, reason: str) -> bool:
+    """Apply the steps of the job's chain that handle a failure of canhazgpu itself.
+
+    Returns whether they decided; they did not where the scheduler could not be asked.
+    """
     actions = SchedulerActions(hook)
     chain = hook.config.slurm.chain_of(hook.job.partition)
     # GPUs that canhazgpu would pick may be reserved by another job; that is unknown now.
@@ -104,6 +107,7 @@ def apply_fault_policy(hook: JobHook, reason: str) -> None:
         step_index, step = next_step(chain, step_index, facts)
         done = _execute_step(actions, step, reason)
         step_index += 1
+    return not actions.scheduler_unreachable
 
 
 def _execute_step(actions: SchedulerActions, step: Step, reason: str) -> bool:
