@@ -35,6 +35,7 @@ class NodeFaults:
         self.restarts: list[tuple[str, float]] = []
         """Of slurmctld, or of which node's slurmd, and when each began."""
         self.reboots: list[tuple[str, float]] = []
+        """Of which node, and when none of its processes lived any more."""
         self.store_steps: list[tuple[float, float]] = []
         """When the store's clock was set forward, and by how much."""
         self._cluster = cluster
@@ -125,7 +126,6 @@ class NodeFaults:
     def _reboot(self, fault: Fault) -> Struck:
         """End all that runs on the node, empty its /run, and boot it with another boot id."""
         cluster, node = self._cluster, fault.node
-        self.reboots.append((node, now()))
         with cluster.supervision[node]:
             cluster.slurm.kill_slurmd(node)
             cluster.slurm.kill_agent(node)
@@ -134,6 +134,7 @@ class NodeFaults:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, 9)
                 time.sleep(0.05)
+            self.reboots.append((node, now()))
             cluster.begin_boot(node)
             time.sleep(BOOT_S)
             if cluster.has_hooks:
