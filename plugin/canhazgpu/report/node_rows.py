@@ -81,17 +81,13 @@ def _held_rows(held: Any, span: TimeSpan) -> list[UsedRow]:
     return rows
 
 
-_types: dict[str, str] = {}
-"""The type in each key: there are few keys, and many rows."""
-
-
 def _summed(node: str, rows: list[UsedRow]) -> UsedOnNode:
     held_ms = idle_ms = 0.0
     reservations: dict[str, int] = {}
     for key, held, idle, count, led in rows:
         held_ms += held
         idle_ms += idle
-        type_ = _types.get(key) or _types.setdefault(key, key.rpartition("\t")[2])
+        type_ = key.rpartition("\t")[2]
         reservations[type_] = reservations.get(type_, 0) + count
         if led > count:
             raise ValueError("more reservations than there are")
