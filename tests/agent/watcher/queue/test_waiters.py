@@ -213,6 +213,8 @@ def test_a_grant_to_a_client_that_has_gone_is_released(node: WaitingNode, type_:
         maker()
         assert len(node.holders()) == 2
         client.process.kill()
+        # Until it has ended it is there to be told.
+        client.process.wait(10)
     poll_until(lambda: node.holders() == {})
     poll_until(lambda: node.watchers() == [])
     assert node.files.owners() == set()
