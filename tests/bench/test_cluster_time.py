@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ci_skips import Require
 from clusters.gpu_cluster import installed_venv
+from plugins.ci_skips import Require
 
 pytestmark = pytest.mark.slow
 BENCH = Path(__file__).parents[2] / "contrib" / "bench" / "cluster_time.py"

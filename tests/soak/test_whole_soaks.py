@@ -19,7 +19,12 @@ SOAK = ROOT / "contrib" / "soak" / "soak.py"
 # Others use the machine while the suite runs.
 HOGS = ("--hogs-per-core", "2")
 LIMIT_S = 600
-pytestmark = [pytest.mark.slow, pytest.mark.slurm, pytest.mark.timeout(LIMIT_S + 60)]
+SEEDS = ("w1", "w2", "w3", "w4")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.slurm,
+    pytest.mark.timeout(len(SEEDS) * LIMIT_S),
+]
 
 
 def soak(tmp_path: Path, *options: str) -> tuple[int, dict[str, int], str]:
@@ -59,5 +64,12 @@ def test_delays_alone_break_nothing(tmp_path: Path) -> None:
 )
 def test_what_is_taken_out_is_found(tmp_path: Path, found: str, options: tuple[str, ...]) -> None:
     only = () if "--only" in options else ("--only", "store killed")
-    status, counts, text = soak(tmp_path, "--minutes", "0.5", "--seed", "w1", *only, *options)
-    assert status == 1 and counts[found] > 0, text
+    texts = []
+    # Half a minute on a busy machine may pass without the moment that shows it.
+    for seed in SEEDS:
+        logs = tmp_path / seed
+        status, counts, text = soak(logs, "--minutes", "0.5", "--seed", seed, *only, *options)
+        if status == 1 and counts[found] > 0:
+            return
+        texts.append(text)
+    pytest.fail("\n".join(texts))
