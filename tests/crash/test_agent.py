@@ -14,7 +14,7 @@ from crashes.node_image import NodeState
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 Deed = Callable[[CrashAgent], object]
-SAMPLE = {"kills": 3}
+SAMPLE = {"kills": 2}
 GPUS = 4
 JOBS = ("12",)
 REFUSED = NodeState(files=("jobs/12.json",))
