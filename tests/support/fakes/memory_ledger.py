@@ -165,6 +165,9 @@ class MemoryLedger:
             raise InputError(f"a GPU of {node} is reserved")
         return self.views.pop(node, None) is not None
 
+    def keep_indexes(self, node: str) -> None:
+        """It has none: all is read."""
+
     def publish_scan(self, observation: Observation, alive: Collection[str] = ()) -> None:
         self._change("publish", observation.scan.node)
         node = observation.scan.node
