@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 
 import pytest
+from polling import poll_until
 
 from canhazgpu.config.schema import SlurmConfig
-from canhazgpu.schedulers.slurm.control.job_lookup import SqueueLookup
+from canhazgpu.schedulers.slurm.control.job_lookup import (
+    SqueueLookup,
+    node_arguments,
+    parse_squeue,
+    squeue_environment,
+)
+from canhazgpu.status.scheduler_jobs import JobInfo
 from demo_cluster import (
     ClusterSpec,
     PrivateSlurm,
@@ -44,10 +52,19 @@ def test_names_and_ends_of_running_jobs(slurm: PrivateSlurm) -> None:
     piped = slurm.submit("sleep 60", "-J", "a|b c", "-t", "10", user=USER)
     forged = slurm.submit("sleep 60", "-J", f"x\n{piped}|1|root|y", "-t", "5", user=USER)
     slurm.wait_job(piped, states={"RUNNING"})
-    lookup = SqueueLookup(SlurmConfig(), {**slurm.env(USER), "SQUEUE_USERS": "root"})
+    environ = {**slurm.env(USER), "SQUEUE_USERS": "root"}
+    lookup = SqueueLookup(SlurmConfig(), environ)
 
-    # If both and one that Slurm does not know are asked for
-    found = lookup.jobs([str(piped), str(forged), "424242"])
+    # If the node's jobs are asked for
+    marker = "5f2c8e0d91b7a364"
+    arguments = ["squeue", *node_arguments("n1", marker)]
+    asked_as = squeue_environment(environ)
+
+    def jobs() -> dict[str, JobInfo]:
+        done = subprocess.run(arguments, env=asked_as, capture_output=True, text=True, check=True)
+        return parse_squeue(done.stdout, marker)
+
+    found = poll_until(lambda: len(asked := jobs()) == 2 and asked)
 
     # I expect each with its own name, user and end
     assert set(found) == {str(piped), str(forged)}
@@ -56,7 +73,6 @@ def test_names_and_ends_of_running_jobs(slurm: PrivateSlurm) -> None:
     ends_at = found[str(piped)].ends_at
     assert ends_at is not None
     assert 500 < ends_at - time.time() < 601
-    assert lookup.jobs(["424242"]) == {}
 
     # And of one that runs, one that is held and one that is unknown the present state
     runs = lookup.job_now(str(piped))
