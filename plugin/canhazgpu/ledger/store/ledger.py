@@ -58,6 +58,8 @@ from canhazgpu.ledger.values import (
 from canhazgpu.node.process_id import ProcessId
 
 if TYPE_CHECKING:
+    import redis
+
     from canhazgpu.config.schema import StoreConfig
     from canhazgpu.ledger.store.connect import Role
     from canhazgpu.ledger.wait_budget import WaitBudget
@@ -273,7 +275,7 @@ class RedisLedger:
     def read_nodes(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
         """See `Ledger.read_nodes`."""
         with self._session.client() as client:
-            names = sorted(read_node_names(client, self._prefix) if nodes is None else nodes)
+            names = self._names(client, nodes)
             views, listed = read_node_views(
                 client, names, self._prefix, in_cluster=self._session.in_cluster
             )
@@ -285,11 +287,15 @@ class RedisLedger:
     ) -> Iterator[list[NodeView]]:
         """See `Ledger.read_node_pages`."""
         with self._session.client() as client:
-            names = sorted(read_node_names(client, self._prefix) if nodes is None else nodes)
+            names = self._names(client, nodes)
         brief = brief_above is not None and len(names) > brief_above
         for first in range(0, len(names), NODES_PER_PAGE):
             some = names[first : first + NODES_PER_PAGE]
             yield self._read_brief(some) if brief else self.read_nodes(some)
+
+    def _names(self, client: redis.Redis, nodes: Sequence[str] | None = None) -> list[str]:
+        """Return these nodes' names, of all listed nodes if it is None, sorted."""
+        return sorted(read_node_names(client, self._prefix) if nodes is None else nodes)
 
     def _read_brief(self, nodes: Sequence[str]) -> list[NodeView]:
         from canhazgpu.ledger.store.nodes.node_heads import read_brief_views  # noqa: PLC0415 - no hook reads heads
@@ -302,14 +308,14 @@ class RedisLedger:
     def node_names(self) -> list[str]:
         """See `Ledger.node_names`."""
         with self._session.client() as client:
-            return sorted(read_node_names(client, self._prefix))
+            return self._names(client)
 
     def read_usage(self, days: int, nodes: Sequence[str] | None = None) -> UsageRead:
         """See `Ledger.read_usage`."""
         from canhazgpu.ledger.store.indexes.usage import read_usage  # noqa: PLC0415 - reports alone
 
         with self._session.client() as client:
-            names = sorted(read_node_names(client, self._prefix) if nodes is None else nodes)
+            names = self._names(client, nodes)
             return read_usage(client, names, self._prefix, days)
 
     def find_job(self, job_id: str) -> FoundNodes:
@@ -360,16 +366,11 @@ class RedisLedger:
         """Return where to look for these owners, the journal's, and who uses the scan's GPUs."""
         hints = Hints(self._prefix, node, time.time())
         for one in who:
-            hints.add_owner(one.owner)
-            hints.add_user(one.uid)
+            hints.add_holder(one)
         for owner in owners:
             hints.add_owner(owner)
         for numbered in entries:
-            hints.add_owner(numbered.entry.owner)
-            if numbered.entry.claim is not None:
-                hints.add_owner(numbered.entry.claim.owner)
-                hints.add_user(numbered.entry.claim.uid)
-            hints.add_checked_jobs(numbered.entry.facts)
+            hints.add_entry(numbered.entry)
         for gpu in scan.gpus if scan else ():
             for process in gpu.processes:
                 hints.add_user(process.uid)

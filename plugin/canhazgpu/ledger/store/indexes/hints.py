@@ -7,10 +7,14 @@ read, and nobody can change by hints what is told of a node.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from canhazgpu.ledger.store.keys import Hint, jobs_index_key, user_index_key
 from canhazgpu.ledger.usage import DAY_S
+
+if TYPE_CHECKING:
+    from canhazgpu.ledger.journal_entries import JournalEntry
+    from canhazgpu.ledger.values import Claim, Waiter
 
 UNKNOWN_UID = -1
 """Stands for holders of whom only the name is known."""
@@ -46,6 +50,18 @@ class Hints:
         jobs = facts.get("jobs")
         for one in jobs if isinstance(jobs, list) else ():
             self.add_job(one.get("job_id") if isinstance(one, dict) else None)
+
+    def add_holder(self, holder: Claim | Waiter) -> None:
+        """Say where the job and the user of the claim or of the waiter are."""
+        self.add_owner(holder.owner)
+        self.add_user(holder.uid)
+
+    def add_entry(self, entry: JournalEntry) -> None:
+        """Say the same of all of whom an entry of the journal tells."""
+        self.add_owner(entry.owner)
+        if entry.claim is not None:
+            self.add_holder(entry.claim)
+        self.add_checked_jobs(entry.facts)
 
     def add_user(self, uid: int | None) -> None:
         """Say that the user holds, uses or waits for GPUs of the node on the day."""

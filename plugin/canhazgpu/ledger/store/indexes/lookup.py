@@ -46,9 +46,9 @@ def find_user(client: redis.Redis, prefix: str, uid: int, days: int) -> dict[str
 
 def found_nodes(found: dict[str, set[int]], unindexed: Iterable[str]) -> FoundNodes:
     """Return what was found; a node that is to be read in full is not hinted at."""
-    others = tuple(sorted(unindexed))
+    others = set(unindexed)
     days = {node: frozenset(one) for node, one in found.items() if node not in others}
-    return FoundNodes(days, others)
+    return FoundNodes(days, tuple(sorted(others)))
 
 
 def unindexed_nodes(client: redis.Redis, prefix: str, names: Sequence[str]) -> list[str]:
