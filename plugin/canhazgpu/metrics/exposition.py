@@ -1,0 +1,45 @@
+"""Metrics as text that Prometheus reads (https://prometheus.io/docs/instrumenting/exposition_formats/).
+
+Each answer has a registry of its own: what one request saw is not told to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from canhazgpu.metrics.gpu_series import GpuSeries
+from canhazgpu.status.node_status import NodeStatus
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""The media type of the text."""
+
+
+def cluster_metrics(statuses: Iterable[NodeStatus], *, store_up: bool = True) -> bytes:
+    """Return the metrics of these nodes.
+
+    Without `store_up` the store did not serve, and the statuses are what was last known.
+    """
+    series = GpuSeries()
+    for status in statuses:
+        series.add(status)
+    store = GaugeMetricFamily("canhazgpu_store_up", "1 if the store (Redis) answered.", store_up)
+    return exposition([store, *series.collect()])
+
+
+def exposition(families: Iterable[Metric]) -> bytes:
+    """Return these families as text."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Families(families))
+    return generate_latest(registry)
+
+
+class _Families(Collector):
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
