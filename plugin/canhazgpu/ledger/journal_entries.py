@@ -122,13 +122,13 @@ def entry_from_dict(data: Mapping[str, Any]) -> JournalEntry:
         raise ValueError("no kind of entry")
     entry = JournalEntry(
         kind=data["kind"],
-        at=_seconds(data["at"]),
+        at=seconds_of(data["at"]),
         owner=_text(data.get("owner", "")),
         gpus=_texts(data.get("gpus", [])),
         claim=None if claim is None else _claim(claim),
         reason=_text(data.get("reason", "")),
         by=_text(data.get("by", "")),
-        expires_at=_seconds(data["expires_at"]) if "expires_at" in data else None,
+        expires_at=seconds_of(data["expires_at"]) if "expires_at" in data else None,
         yields=data.get("yields", False) is True,
         grant=_number(data["grant"]) if "grant" in data else None,
         facts=facts,
@@ -176,7 +176,8 @@ def _number(value: Any) -> int:
     return value
 
 
-def _seconds(value: Any) -> float:
+def seconds_of(value: Any) -> float:
+    """Return the number of seconds; raises one of `RECORD_ERRORS` for what is no finite number."""
     if type(value) not in (int, float) or not math.isfinite(value):
         raise TypeError("no time")
     return float(value)

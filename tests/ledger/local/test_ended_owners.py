@@ -8,6 +8,7 @@ from dataclasses import replace
 from ledger_samples import manual
 
 from canhazgpu.ledger.local.book.book import Book
+from canhazgpu.ledger.local.book.book_clock import BookClock
 from canhazgpu.ledger.local.book.ended_owners import (
     MAX_ENDED,
     MAX_PER_USER,
@@ -55,7 +56,9 @@ def test_what_was_released_just_now_is_always_remembered() -> None:
 
 def test_a_book_of_an_earlier_release_has_no_users() -> None:
     book = Book(ended={"manual:1": EndedOwner(FAR, 7)})
-    data = json.loads(saved_to_bytes(SavedBook(book, "j", 0, 0.0, is_of_boot=True), "n1", "b"))
+    data = json.loads(
+        saved_to_bytes(SavedBook(book, "j", 0, BookClock(0.0), is_of_boot=True), "n1", "b")
+    )
     assert saved_from_bytes(json.dumps(data).encode(), "n1", "b", 0.0).book.ended == book.ended
 
     del data["ended_uids"]

@@ -35,7 +35,7 @@ class BookExtensions:
             if longest_s and any((one.expires_at or now) > now + longest_s for one in entries):
                 raise LimitError(reserve_limit_text(longest_s))
             transaction.apply_and_journal(*entries)
-            pending, held = transaction.pending, transaction.book.reservations
+            pending, held = transaction.undelivered(), transaction.book.reservations
         if entries:
             self._access.deliver_journal(pending)
         extended = (holder_of(held[one.gpus[0]], owner) for one in entries)

@@ -18,6 +18,7 @@ from canhazgpu.ledger.local.book.grant_steps import (
     cancel_entry,
     commit_entry,
     commit_refusal,
+    opened_intent,
     settled_through,
     with_open_intents,
 )
@@ -81,7 +82,7 @@ class BookGrants:
         self._book_file = book_file
         self._reconciler = reconciler
         self._committer = committer or Committer(this_process())
-        self._at_open: tuple[Intent, PendingEntries, Book] | None = None
+        self._at_open: tuple[Intent, PendingEntries | None, Book] | None = None
 
     def open(self, claim: Claim, choose: Choose) -> Intent | GrantedGpus | Refused:
         """Choose GPUs and enter an intent; or return why none can be chosen.
@@ -105,7 +106,7 @@ class BookGrants:
             intent = transaction.open_intent(
                 with_valid_text(claim), chosen.gpus, committer.process, committer.life_s
             )
-            self._at_open = (intent, transaction.pending, transaction.book)
+            self._at_open = (intent, transaction.undelivered(), transaction.book)
             return intent
 
     def confirm(self, store: Ledger, intent: Intent, observation: Observation) -> Confirmed:
@@ -114,9 +115,10 @@ class BookGrants:
         An intent that the store refuses is removed.
         """
         pending, book = self._journal_and_book(intent)
-        if len(pending.entries) > MAX_BATCH:
+        if pending is None or len(pending.entries) > MAX_BATCH:
             self._reconciler.deliver_journal(store)
             pending, book = self._journal_and_book()
+        assert pending is not None  # noqa: S101 - delivering sets the clock
         answer = store.confirm(
             self._node,
             UnconfirmedGrant(
@@ -134,7 +136,7 @@ class BookGrants:
         self._reconciler.log_overruled(answer.overruled)
         return answer
 
-    def _journal_and_book(self, opened: Intent | None = None) -> tuple[PendingEntries, Book]:
+    def _journal_and_book(self, opened: Intent | None = None) -> tuple[PendingEntries | None, Book]:
         """Return both, as they were when the intent was opened if that was this object's last one.
 
         What was entered since then has higher numbers: the confirmation need not bring it.
@@ -143,7 +145,7 @@ class BookGrants:
         if at_open is not None and at_open[0] == opened:
             return at_open[1:]
         with self._book_file.open() as transaction:
-            return transaction.pending, transaction.book
+            return transaction.undelivered(), transaction.book
 
     def _note_answer(
         self, intent: Intent, pending: PendingEntries, outcome: BlockedGpu | GrantSettled | None
@@ -165,14 +167,16 @@ class BookGrants:
         with self._book_file.open() as transaction:
             committer = self._committer
             facts = CommitFacts(transaction.uptime_s, committer.has_ended(), committer.peer_lives())
-            refusal = commit_refusal(transaction.book, intent, facts)
+            # Its times are corrected if the clock has been.
+            opened = opened_intent(transaction.book, intent)
+            refusal = commit_refusal(opened, intent, facts)
             if refusal is not None:
                 transaction.apply_and_journal(cancel_entry(intent, transaction.now))
             elif confirmed:
-                transaction.apply(commit_entry(transaction.book, intent))
+                transaction.apply(commit_entry(transaction.book, opened or intent))
             else:
                 transaction.apply_and_journal(
-                    commit_entry(transaction.book, intent, OFFLINE_REASON)
+                    commit_entry(transaction.book, opened or intent, OFFLINE_REASON)
                 )
             return refusal
 

@@ -57,7 +57,7 @@ class BookReleases:
                     self._seen_numbers.get(owner),
                 )
                 transaction.apply_and_journal(*entries)
-                pending = transaction.pending
+                pending = transaction.undelivered()
         except NodeStateError as exc:
             return self._release_in_store(entry, exc)
         self._access.deliver_journal(pending)

@@ -289,7 +289,7 @@ class FallbackLedger(DelegatingLedger):
             with self._book_file.open() as transaction:
                 lag_s = 0.0 if self.without_store else CLOCK_LAG_S
                 transaction.apply_and_journal(replace(entry, at=transaction.now + lag_s))
-                pending = transaction.pending
+                pending = transaction.undelivered()
             self._access.deliver_journal(pending)
         except CanhazgpuError as exc:
             self._log(log_line("not-in-history", node=self._node, reason=error_text(exc)))

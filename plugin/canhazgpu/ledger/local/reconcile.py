@@ -118,14 +118,26 @@ class Reconciler:
             self._notices.add(one.before.claim.uid, notice)
 
     def deliver_journal(self, store: Ledger, pending: PendingEntries | None = None) -> None:
-        """Send all entries of the journal to the store; `pending` are those that were just read."""
+        """Send all entries of the journal to the store; `pending` is what was `undelivered`."""
         if pending is None:
-            with self._book_file.open() as transaction:
-                pending = transaction.pending
+            pending = self._undelivered(store)
         for through, overruled in self._recorded(store, pending):
             with self._book_file.open() as transaction:
                 transaction.drop_recorded(through)
             self.log_overruled(overruled)
+
+    def _undelivered(self, store: Ledger) -> PendingEntries:
+        """Return the pending entries; a clock that is an estimate is set before."""
+        with self._book_file.open() as transaction:
+            if (pending := transaction.undelivered()) is not None:
+                return pending
+        (view,) = store.read_nodes([self._node])
+        read = uptime_s()
+        with self._book_file.open() as transaction:
+            transaction.set_clock(view, read)
+            pending = transaction.undelivered()
+        assert pending is not None  # noqa: S101 - the clock is set
+        return pending
 
     def _recorded(
         self, store: Ledger, pending: PendingEntries

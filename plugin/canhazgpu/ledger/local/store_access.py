@@ -94,7 +94,7 @@ class StoreAccess:
         return otherwise()
 
     def deliver_journal(self, pending: PendingEntries | None = None) -> None:
-        """Send the journal to the store, if it answers; `pending` as this process just wrote it."""
+        """Send the journal to the store, if it answers; `pending` as it was just read."""
         self.just_read = None
         if self._store is None:
             # The first contact delivers it.

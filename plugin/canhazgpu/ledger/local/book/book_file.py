@@ -15,6 +15,7 @@ from pathlib import Path
 
 from canhazgpu.errors import BookUnknownError, NodeStateError
 from canhazgpu.ledger.local.book.book import Book
+from canhazgpu.ledger.local.book.book_clock import BookClock
 from canhazgpu.ledger.local.book.book_transaction import BookTransaction
 from canhazgpu.ledger.local.book.grant_steps import with_open_intents
 from canhazgpu.ledger.local.book.journal import JOURNAL_FILE, Journal, PendingEntries
@@ -83,6 +84,9 @@ class BookFile:
         """Lock and read the book; write it at the end if the block changed it."""
         with self._locked():
             transaction, is_of_boot = self._read()
+            if not is_of_boot:
+                # Which entries come after, their times tell: see `BookClock`.
+                self._write(transaction)
             read = _content(transaction)
             transaction.settle(self._is_alive)
             yield transaction
@@ -114,7 +118,7 @@ class BookFile:
             except BookUnknownError:
                 self._journal.remove()
             pending = self._read_journal()
-            self._write(BookTransaction(self._journal, book, pending, clock_offset_s))
+            self._write(BookTransaction(self._journal, book, pending, BookClock(clock_offset_s)))
             self._publish(book)
             return True
 
@@ -141,7 +145,7 @@ class BookFile:
 
     def _write(self, transaction: BookTransaction) -> None:
         pending = transaction.pending
-        saved = SavedBook(transaction.book, pending.token, pending.last, transaction.clock_offset_s)
+        saved = SavedBook(transaction.book, pending.token, pending.last, transaction.clock)
         write_atomically(self._path, saved_to_bytes(saved, self._node, self._boot_id))
 
     def _publish(self, book: Book) -> None:
@@ -165,7 +169,10 @@ class BookFile:
             if one.number > applied:
                 book = book.with_entry(one.entry)
         pending = replace(pending, last=max(pending.last, saved.last))
-        transaction = BookTransaction(self._journal, book, pending, saved.clock_offset_s)
+        clock = saved.clock
+        if not saved.is_of_boot:
+            clock = replace(clock, estimated_after=pending.last)
+        transaction = BookTransaction(self._journal, book, pending, clock)
         transaction.book = transaction.book.without_earlier_boots(self._boot_id).without_expired(
             transaction.now
         )
@@ -185,7 +192,7 @@ class BookFile:
             if self._served is not None and self._served.is_noted():
                 raise self._unknown("is missing, and was there in this boot")
             book = book_from_records(self._records.running(), self.living_runs())
-            return SavedBook(book, "", 0, wall_s, is_of_boot=False)
+            return SavedBook(book, "", 0, BookClock(wall_s, 0), is_of_boot=False)
         try:
             return saved_from_bytes(content, self._node, self._boot_id, wall_s)
         except NewerFormError as exc:
@@ -204,5 +211,5 @@ class BookFile:
         )
 
 
-def _content(transaction: BookTransaction) -> tuple[Book, PendingEntries, float]:
-    return transaction.book, transaction.pending, transaction.clock_offset_s
+def _content(transaction: BookTransaction) -> tuple[Book, PendingEntries, BookClock]:
+    return transaction.book, transaction.pending, transaction.clock

@@ -8,6 +8,7 @@ from dataclasses import replace
 from canhazgpu.ledger.journal_entries import NOTE_KINDS, JournalEntry
 from canhazgpu.ledger.local.book.book import Book
 from canhazgpu.ledger.local.book.book_and_store import updated_from_view
+from canhazgpu.ledger.local.book.book_clock import BookClock, corrected_book, corrected_entries
 from canhazgpu.ledger.local.book.grant_steps import (
     cancel_entry,
     expiry_entries,
@@ -29,18 +30,18 @@ class BookTransaction:
     """The book while its lock is held; `BookFile.open` writes the changes at the end."""
 
     def __init__(
-        self, journal: Journal, book: Book, pending: PendingEntries, clock_offset_s: float
+        self, journal: Journal, book: Book, pending: PendingEntries, clock: BookClock
     ) -> None:
         self._journal = journal
         self.uptime_s = uptime_s()
         self.pending = pending
         self.book = book
-        self.clock_offset_s = clock_offset_s
+        self.clock = clock
 
     @property
     def now(self) -> float:
         """The node's estimate of the time by the store's clock."""
-        return self.uptime_s + self.clock_offset_s
+        return self.uptime_s + self.clock.offset_s
 
     def open_intent(
         self, claim: Claim, gpus: Sequence[str], writer: ProcessId, life_s: float
@@ -79,13 +80,29 @@ class BookTransaction:
         self.book = self.book.with_entry(entry)
 
     def set_clock(self, view: NodeView, uptime: float) -> None:
-        """Update the clock offset from a view that was read at `uptime`."""
-        self.clock_offset_s = view.read_at - uptime
+        """Update the clock from a view that was read at `uptime`.
+
+        What was granted by an estimate of it gets its times corrected.
+        """
+        was_estimated = self.clock.is_estimated
+        self.clock = self.clock.with_offset(view.read_at - uptime, self.pending.last)
+        if was_estimated and self.clock.correction is not None:
+            self.book = corrected_book(self.book, self.clock.correction, self.now)
 
     def refresh(self, view: NodeView, uptime: float) -> None:
-        """Update the book and the clock offset from a view that was read at `uptime`."""
+        """Update the book and the clock from a view that was read at `uptime`."""
         self.set_clock(view, uptime)
         self.book = updated_from_view(self.book, view)
+
+    def undelivered(self) -> PendingEntries | None:
+        """Return the pending entries with the times that the store is to record.
+
+        None where these are by an estimate: `set_clock` comes before the entries are delivered.
+        """
+        if self.clock.is_estimated and self.pending.entries:
+            return None
+        entries = corrected_entries(self.pending.entries, self.clock.correction)
+        return replace(self.pending, entries=entries)
 
     def drop_recorded(self, through: int) -> None:
         """Drop the pending entries up to this number: the store has them."""

@@ -52,15 +52,25 @@ def with_intent(book: Book, intent: Intent) -> Book:
     return replace(book, intents=(*book.intents, intent))
 
 
-def commit_refusal(book: Book, intent: Intent, facts: CommitFacts) -> CommitRefusal | None:
-    """Return why the intent may not be committed, None if it may."""
+def opened_intent(book: Book, intent: Intent) -> Intent | None:
+    """Return the intent as the book has it, None if it was cancelled; its time may differ."""
+    return next((one for one in book.intents if replace(one, at=intent.at) == intent), None)
+
+
+def commit_refusal(
+    opened: Intent | None, intent: Intent, facts: CommitFacts
+) -> CommitRefusal | None:
+    """Return why the intent may not be committed, None if it may.
+
+    `opened` is the intent as the book has it now.
+    """
     if facts.is_fenced:
         return CommitRefusal.FENCED
     if not facts.peer_lives:
         return CommitRefusal.PEER_GONE
     if facts.uptime_s >= intent.deadline_s:
         return CommitRefusal.LATE
-    if intent not in book.intents:
+    if opened is None:
         return CommitRefusal.CANCELLED
     return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from canhazgpu.frozen_dataclass import dataclass
+from canhazgpu.ledger.journal_entries import seconds_of
 from canhazgpu.ledger.record_json import (
     UNREADABLE_OWNER,
     reservation_from_json,
@@ -64,6 +65,6 @@ def intent_from_dict(data: dict[str, Any]) -> Intent:
         claim,
         tuple(map(str, data["gpus"])),
         ProcessId(pid, started),
-        float(data["deadline_s"]),
-        float(data["at"]),
+        seconds_of(data["deadline_s"]),
+        seconds_of(data["at"]),
     )

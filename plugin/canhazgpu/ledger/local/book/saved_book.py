@@ -6,7 +6,9 @@ import json
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from canhazgpu.ledger.journal_entries import seconds_of
 from canhazgpu.ledger.local.book.book import Book, is_job_owner
+from canhazgpu.ledger.local.book.book_clock import BookClock, clock_from_dict, clock_to_dict
 from canhazgpu.ledger.local.book.ended_owners import EndedOwner
 from canhazgpu.ledger.local.book.intent import intent_from_dict, intent_to_dict
 from canhazgpu.ledger.record_json import reservation_from_json, reservation_to_json
@@ -22,14 +24,14 @@ class NewerFormError(Exception):
 class SavedBook(NamedTuple):
     """The book of a file; `last` is the last number given out in the journal with the token.
 
-    `clock_offset_s` is added to the node's uptime for the time by the store's clock, in seconds.
-    `is_of_boot` is whether it was written in this boot.
+    `clock` is this boot's; of an earlier boot's book it is the machine's own. `is_of_boot` is
+    whether it was written in this boot.
     """
 
     book: Book
     token: str
     last: int
-    clock_offset_s: float
+    clock: BookClock
     is_of_boot: bool = True
 
 
@@ -42,7 +44,7 @@ def saved_to_bytes(saved: SavedBook, node: str, boot_id: str | None) -> bytes:
         "boot_id": boot_id,
         "journal": saved.token,
         "applied": saved.last,
-        "clock_offset_s": saved.clock_offset_s,
+        **clock_to_dict(saved.clock),
         # Two lists: the release that knows jobs alone takes people's reservations from the store.
         "own": sorted(filter(is_job_owner, book.own_owners)),
         "own_people": sorted(one for one in book.own_owners if not is_job_owner(one)),
@@ -90,22 +92,23 @@ def saved_from_bytes(
         # Their writers are gone, and their deadlines are of another boot.
         over = tuple(replace(one, deadline_s=0.0) for one in book.intents)
         book = replace(book, intents=over)
-    offset_s = float(data["clock_offset_s"]) if same_boot else wall_offset_s
-    return SavedBook(book, str(data["journal"]), int(data["applied"]), offset_s, same_boot)
+    last = int(data["applied"])
+    clock = clock_from_dict(data) if same_boot else BookClock(wall_offset_s, last)
+    return SavedBook(book, str(data["journal"]), last, clock, same_boot)
 
 
 def _book_from_dict(data: dict[str, Any]) -> Book:
     held = {str(gpu): reservation_from_json(gpu, text) for gpu, text in data["held"].items()}
     quarantines = [
-        Quarantine(str(one["gpu"]), str(one["reason"]), float(one["since"]), str(one["by"]))
+        Quarantine(str(one["gpu"]), str(one["reason"]), seconds_of(one["since"]), str(one["by"]))
         for one in data["quarantines"]
     ]
     return Book(
         held,
-        {str(gpu): float(at) for gpu, at in data["released_at"].items()},
+        {str(gpu): seconds_of(at) for gpu, at in data["released_at"].items()},
         {one.gpu: one for one in quarantines},
         frozenset(map(str, (*data["own"], *data.get("own_people", ())))),
-        float(data["read_at"]),
+        seconds_of(data["read_at"]),
         tuple(map(intent_from_dict, data.get("intents", []))),
         {str(owner): int(number) for owner, number in data.get("grant_numbers", {}).items()},
         {str(gpu): str(user) for gpu, user in data.get("released_by", {}).items()},
@@ -116,6 +119,8 @@ def _book_from_dict(data: dict[str, Any]) -> Book:
 def _ended_from_dict(data: dict[str, Any]) -> dict[str, EndedOwner]:
     uids = data.get("ended_uids", {})
     return {
-        str(owner): EndedOwner(float(until), None if uids.get(owner) is None else int(uids[owner]))
+        str(owner): EndedOwner(
+            seconds_of(until), None if uids.get(owner) is None else int(uids[owner])
+        )
         for owner, until in data.get("ended", {}).items()
     }
