@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from canhazgpu.allocation.refusal import Refusal
     from canhazgpu.conflict.checked_job import CheckedJob
     from canhazgpu.in_process.adapters import Adapters, RightsOfGiver
-    from canhazgpu.in_process.status import StatusReader
+    from canhazgpu.in_process.status.reader import StatusReader
     from canhazgpu.schedulers.slurm.hook.startup import ScanSources
     from canhazgpu.service.completion import Completion, CompletionRequest
     from canhazgpu.service.grants import (
@@ -121,12 +121,17 @@ class InProcessService:
         return self._optional_scan_sources or scan_in_child
 
     def status(self, request: StatusRequest) -> StatusAnswer:
-        from canhazgpu.in_process.status import StatusReader
+        from canhazgpu.in_process.status.reader import StatusReader
 
         # Equal requests, as of status --watch, share one connection and one configuration.
         if self._status is None or self._status[0] != request:
             self._status = (request, StatusReader(self._adapters, request))
         return self._status[1].read()
+
+    def status_pages(self, request: StatusRequest) -> Iterator[StatusAnswer]:
+        from canhazgpu.in_process.status.reader import StatusReader
+
+        return StatusReader(self._adapters, request).pages()
 
     def reserve(
         self, request: ReserveRequest, progress: Progress

@@ -78,6 +78,14 @@ class NodeService(Protocol):
         """Return the state of each GPU; scans this node now, reads the last scan of other nodes."""
         ...
 
+    def status_pages(self, request: StatusRequest) -> Iterator[StatusAnswer]:
+        """Yield the status of some nodes at a time, sorted by name: few are in memory at once.
+
+        Errors are those of `status`, and may come after the first answers. No answer names the
+        caller. Without the store the only answer is that of `status`.
+        """
+        ...
+
     def reserve(
         self, request: ReserveRequest, progress: Progress
     ) -> Reserved | Refusal | ThroughScheduler:

@@ -41,6 +41,11 @@ def status_to_dict(
     }
 
 
+def node_line_to_dict(status: NodeStatus) -> dict[str, Any]:
+    """Return one node of `status_to_dict`, with the time at which it was read."""
+    return {"generated_at": iso_time(status.read_at), **_node_to_dict(status)}
+
+
 def _node_to_dict(status: NodeStatus) -> dict[str, Any]:
     return {
         "node": status.node,

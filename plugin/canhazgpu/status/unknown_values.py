@@ -16,24 +16,47 @@ NO_PARTITIONS = (
 )
 
 
-def refuse_unknown_values(chosen: StatusFilter, nodes: Sequence[NodeStatus]) -> None:
+def refuse_unknown_values(chosen: StatusFilter, nodes: Iterable[NodeStatus]) -> None:
     """Raise `InputError` for a partition that no node has, or a user whom nobody knows.
 
     A user whom this machine knows is none of these, and a model may run at other times.
     """
-    if chosen.partitions:
-        partitions = known_partitions(nodes)
-        if not partitions:
-            raise InputError(NO_PARTITIONS)
-        for name in sorted(chosen.partitions - partitions):
-            raise InputError(
-                f"no node has published a partition {name!r}; {suggestion(name, partitions)}"
-            )
-    users = known_users(nodes) if any(user.uid is None for user in chosen.users) else set()
-    for user in chosen.users:
-        if user.uid is None and user.user not in users:
-            hint = suggestion(user.user, users) or "nobody holds, uses or awaits a GPU"
-            raise InputError(f"there is no user {user.user!r} here or on the nodes shown; {hint}")
+    known = KnownValues(chosen)
+    known.add(nodes)
+    known.refuse_unknown()
+
+
+class KnownValues:
+    """What nodes have of what a filter names, for nodes that are not all in memory at once."""
+
+    def __init__(self, chosen: StatusFilter) -> None:
+        self._chosen = chosen
+        self._asks_users = any(user.uid is None for user in chosen.users)
+        self._partitions: set[str] = set()
+        self._users: set[str] = set()
+
+    def add(self, nodes: Iterable[NodeStatus]) -> None:
+        """Note what these nodes have."""
+        some = tuple(nodes)
+        if self._chosen.partitions:
+            self._partitions |= known_partitions(some)
+        if self._asks_users:
+            self._users |= known_users(some)
+
+    def refuse_unknown(self) -> None:
+        """Raise `InputError` for what no node had, as `refuse_unknown_values`."""
+        if self._chosen.partitions:
+            if not self._partitions:
+                raise InputError(NO_PARTITIONS)
+            for name in sorted(self._chosen.partitions - self._partitions):
+                hint = suggestion(name, self._partitions)
+                raise InputError(f"no node has published a partition {name!r}; {hint}")
+        for user in self._chosen.users:
+            if user.uid is None and user.user not in self._users:
+                hint = suggestion(user.user, self._users) or "nobody holds, uses or awaits a GPU"
+                raise InputError(
+                    f"there is no user {user.user!r} here or on the nodes shown; {hint}"
+                )
 
 
 def models_hint(wanted: Iterable[str], nodes: Sequence[NodeStatus]) -> str:

@@ -108,6 +108,8 @@ def connect(node: AgentNode) -> Iterator[Callable[[], Connection]]:
         "status --bad",
         "status --help",
         "status --watch never",
+        "status --json --stream",
+        "status --stream",
         "queue",
         "queue --json",
         "events --since 1h",
@@ -375,6 +377,30 @@ def test_a_reader_that_goes_away_is_no_error(node: AgentNode) -> None:
     )
     assert shell.returncode == 128 + signal.SIGPIPE
     assert shell.stderr == ""
+
+
+def test_a_reader_of_a_stream_may_go_away_after_a_line(node: AgentNode) -> None:
+    copies = [f"copy{number:03}" for number in range(600)]
+    for name in copies[:2]:
+        node.here.publish(name)
+    with node.here.redis.client() as client:
+        client.sadd("canhazgpu:nodes", *copies)
+    for words in ("head -n 1", "cat"):
+        shell = subprocess.run(
+            ["bash", "-c", f"set -o pipefail; {PROGRAM} status --json --stream | {words}"],
+            env=node.env(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert shell.stderr == ""
+        assert json.loads(shell.stdout.splitlines()[0])["node"] == copies[0]
+        went_away = words.startswith("head")
+        assert shell.returncode in ((0, 128 + signal.SIGPIPE) if went_away else (0,))
+        assert len(shell.stdout.splitlines()) == (1 if went_away else len(copies) + 1)
+    with node.here.redis.client() as client:
+        client.srem("canhazgpu:nodes", *copies)
 
 
 def test_a_full_disk_is_no_success(node: AgentNode) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -29,7 +29,8 @@ from canhazgpu.cli.terminal.colour import use_colour
 from canhazgpu.errors import NodeStateError, ScanError, StoreError
 
 if TYPE_CHECKING:
-    from canhazgpu.service.status import StatusRequest
+    from canhazgpu.errors import CanhazgpuError
+    from canhazgpu.service.status import StatusAnswer, StatusRequest
 
 DEFAULT_WATCH_S = 2.0
 MIN_WATCH_S = 0.1
@@ -103,6 +104,9 @@ def _parse_size(
 @click.option("--as-frame", "frame", hidden=True, callback=_parse_size)
 @color_option
 @json_option
+@click.option(
+    "--stream", is_flag=True, help="With --json: one node a line, written while others are read."
+)
 @click.pass_context
 def status(
     context: click.Context, /, nodes: Sequence[str], watch_s: float | None, **options: Any
@@ -138,6 +142,10 @@ def status(
     End scroll, s changes between summary and tables, q ends. Elsewhere the tables are
     printed when something has changed, and with --json one document a line each time.
 
+    --json --stream writes one node a line (JSON Lines), sorted by name, each with the time
+    at which it was read. It needs little memory, however many nodes there are. Only an exit
+    status of 0 says that no node is missing.
+
     \b
     Examples:
       canhazgpu status
@@ -148,10 +156,13 @@ def status(
       canhazgpu status --user alice --model llama
       canhazgpu status --memory-threshold 512
       canhazgpu status --json | jq '.nodes[].gpus[] | select(.state == "available")'
+      canhazgpu status --json --stream | jq -c '[.node, (.gpus | length)]'
     """  # noqa: D301 - click reads the character: keep these lines
     from canhazgpu.service.status import StatusRequest  # noqa: PLC0415 - not for the help
 
     app: App = context.obj
+    if options["stream"]:
+        _require_stream_options(watch_s, options)
     watching = watch_s is not None or options["frame"] is not None
     renderer = _renderer(context, watching=watching, options=options)
     request = StatusRequest(
@@ -164,6 +175,8 @@ def status(
     )
     if options["frame"] is not None:
         _print_frame(app, request, renderer, options["frame"])
+    elif options["stream"]:
+        _print_stream(app, request, renderer)
     elif watch_s is None:
         _print_once(app, request, renderer)
     elif agent := app.agent():
@@ -172,6 +185,35 @@ def status(
         from canhazgpu.cli.status_display.live_view import watch_status  # noqa: PLC0415 - only with --watch
 
         watch_status(app, request, renderer, watch_s)
+
+
+def _require_stream_options(watch_s: float | None, options: dict[str, Any]) -> None:
+    """Raise `click.UsageError` for options that do not go together."""
+    if not options["as_json"]:
+        raise click.UsageError("--stream needs --json")
+    others = {"--watch": watch_s is not None, "--me": options["mine"]}
+    others["--summary"] = bool(options["summary"])
+    for name in [name for name, is_given in others.items() if is_given]:
+        raise click.UsageError(f"--stream and {name} exclude each other: give one of them")
+
+
+def _print_stream(app: App, request: StatusRequest, renderer: StatusRenderer) -> None:
+    """Print each node as soon as it is read; raises as `_print_once`, after what could be read."""
+    from canhazgpu.status.status_filter import StatusFilter  # noqa: PLC0415 - as below
+    from canhazgpu.status.unknown_values import KnownValues  # noqa: PLC0415 - only for a stream
+
+    known, count = KnownValues(renderer.filter or StatusFilter()), 0
+    faults: list[CanhazgpuError] = []
+    for answer in app.service().status_pages(request):
+        if lines := [*renderer.node_lines(answer)]:
+            click.echo("\n".join(lines))
+        known.add(answer.nodes)
+        count += len(answer.nodes)
+        faults += _faults(answer, count)
+    if not any(isinstance(one, StoreError) for one in faults):
+        known.refuse_unknown()
+    for fault in faults:
+        raise fault
 
 
 def _print_frame(
@@ -225,10 +267,16 @@ def _print_once(app: App, request: StatusRequest, renderer: StatusRenderer) -> N
             f"(the tables take {renderer.tables_height(answer)} lines: --no-summary, --node or a"
             " pipe shows them)"
         )
+    for fault in _faults(answer, len(answer.nodes)):
+        raise fault
+
+
+def _faults(answer: StatusAnswer, shown: int) -> Iterator[CanhazgpuError]:
+    """Yield the errors by which a command ends that could not show everything."""
     if answer.store_fault or answer.book_fault:
         from canhazgpu.cli.status_display.missing import missing_error  # noqa: PLC0415 - rarely needed
 
         if (missing := missing_error(answer)) is not None:
-            raise missing
-    if len(answer.nodes) == 1 and answer.scan_fault:
-        raise ScanError(answer.scan_fault)
+            yield missing
+    if shown == 1 and answer.scan_fault:
+        yield ScanError(answer.scan_fault)

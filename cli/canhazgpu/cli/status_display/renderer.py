@@ -52,6 +52,13 @@ class StatusRenderer:
             return [*self._summary_lines(shown, width), *notes]
         return [*self._node_blocks(shown, width, headed=self._shows_headings(answer.nodes)), *notes]
 
+    def node_lines(self, answer: StatusAnswer) -> Iterator[str]:
+        """Yield a line of JSON for each node to show."""
+        from canhazgpu.status.json_format import node_line_to_dict  # noqa: PLC0415 - as below
+
+        for one in self.visible_nodes(answer):
+            yield json.dumps(node_line_to_dict(one), separators=(",", ":"))
+
     def is_summary(self, answer: StatusAnswer, height: int | None) -> bool:
         """Tell whether `lines` returns the summary."""
         if self.summary is not None:

@@ -14,7 +14,7 @@ from canhazgpu.probe.node_probe import usage_policy
 from canhazgpu.service.status import StatusAnswer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from canhazgpu.errors import NodeStateError
     from canhazgpu.gpu.scan import Scan
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from canhazgpu.status.user_filter import User
 
 MAKE_NODE_KNOWN = "'canhazgpu validate --publish', on a node with GPUs, makes it known"
+NODES_PER_ANSWER = 256
+"""Nodes of which everything is in memory at once where the status is read in pages."""
 SHOWN_DAYS = 1
 """Nodes where the user was today or on so many days before may have the user now: a health check
 says so each day."""
@@ -65,6 +67,7 @@ class StatusReader:
         self._store: Ledger | None = None
         self._ledger: Ledger | None = None
         self._pending_scan: PendingScan | None = None
+        self._scan_started_at = 0.0
         self._book_fault: NodeStateError | None = None
 
     def read(self) -> StatusAnswer:
@@ -88,6 +91,56 @@ class StatusReader:
             node_views.book_fault,
         )
 
+    def pages(self) -> Iterator[StatusAnswer]:
+        """Yield the same nodes as `read`, some at a time; raises as `NodeService.status_pages`."""
+        self._start_scan()
+        names = None if self._requested_nodes else self._names()
+        if names is None:
+            # Nodes that were asked for by name are few; of a store that is away, so is this one.
+            yield self.read()
+            return
+        is_empty = True
+        for first in range(0, len(names), NODES_PER_ANSWER):
+            answer = self._page(names[first : first + NODES_PER_ANSWER])
+            if answer.nodes:
+                is_empty = False
+                yield answer
+        if is_empty:
+            raise _no_node_known()
+
+    def _names(self) -> list[str] | None:
+        """Return the names of all nodes and of this one, sorted; None where the store is away."""
+        try:
+            names = set(self._open_store().node_names())
+        except StoreError:
+            if self._pending_scan is None:
+                raise
+            self._store = self._ledger = None
+            return None
+        return sorted({*names, self._local} - {""})
+
+    def _page(self, names: Sequence[str]) -> StatusAnswer:
+        """Return the status of these nodes, with the scan of this node if it is among them."""
+        from canhazgpu.garbage_collection import paused_collector  # noqa: PLC0415 - not for --help
+
+        with paused_collector():
+            views = self._read_from_ledger(names)
+            if self._local in views:
+                found = self._with_own_scan(views)
+            else:
+                found = _NodeViews(_sorted_by_name(views))
+            statuses = tuple(self._node_statuses(found))
+        return StatusAnswer(statuses, found.fault, book_fault=found.book_fault)
+
+    def _with_own_scan(self, views: dict[str, NodeView]) -> _NodeViews:
+        """Return the views with this node's scan; without this node, if it has no GPU to show."""
+        read_after_s = self._adapters.clock() - self._scan_started_at
+        observation = self._finish_scan()
+        if observation and self._shows_local_node(views[self._local], observation.scan):
+            return self._with_scan(views, observation, read_after_s, None)
+        others = {name: one for name, one in views.items() if name != self._local}
+        return _NodeViews(_sorted_by_name(others))
+
     def _calling_user(self) -> User:
         from canhazgpu.status.user_filter import User  # noqa: PLC0415 - only some ask
 
@@ -100,21 +153,24 @@ class StatusReader:
         Raises `StoreError` if this node is not to be shown either, `ConfigError`, `InputError` for
         a node that the ledger does not know, and `ScanError` if there is no node to show.
         """
-        self._finish_scan()
-        started_at = self._adapters.clock()
-        # The scan runs in a child process while this process imports redis and reads.
-        if self._local and (not self._requested_nodes or self._local in self._requested_nodes):
-            self._pending_scan = self._adapters.open_probe(self._local, self._config).start()
+        self._start_scan()
         views, store_fault = self._read_from_ledger_or_node()
-        read_after_s = self._adapters.clock() - started_at
+        read_after_s = self._adapters.clock() - self._scan_started_at
         if store_fault is None:
             self._refuse_unknown(views)
         observation = self._finish_scan()
         if observation is None:
             if not views:
-                raise ScanError("the ledger knows no node", next_step=MAKE_NODE_KNOWN)
+                raise _no_node_known()
             return _NodeViews(_sorted_by_name(views))
         return self._with_scan(views, observation, read_after_s, store_fault)
+
+    def _start_scan(self) -> None:
+        """Scan this node, if it is asked for, while this process imports redis and reads."""
+        self._finish_scan()
+        self._scan_started_at = self._adapters.clock()
+        if self._local and (not self._requested_nodes or self._local in self._requested_nodes):
+            self._pending_scan = self._adapters.open_probe(self._local, self._config).start()
 
     def _revocations(self, node_views: _NodeViews) -> list[Revocation]:
         """Return the caller's reservations that others have released recently."""
@@ -176,20 +232,21 @@ class StatusReader:
 
             return {self._local: view_without_store(self._local, self._config)}, exc
 
-    def _read_from_ledger(self) -> dict[str, NodeView]:
-        """Return the views of the requested nodes; if none is requested, of all and of this one.
+    def _read_from_ledger(self, names: Sequence[str] | None = None) -> dict[str, NodeView]:
+        """Return the views of these nodes; if none is named, of all and of this one.
 
         Where this node's book was lost, its view has what the store knows.
         """
         self._book_fault = None
+        nodes = names or self._requested_nodes or None
         try:
-            return self._views_from(self._open_ledger())
+            return self._views_from(self._open_ledger(), nodes)
         except BookUnknownError as exc:
             self._book_fault = exc
-            return self._views_from(self._open_store())
+            return self._views_from(self._open_store(), nodes)
 
-    def _views_from(self, ledger: Ledger) -> dict[str, NodeView]:
-        nodes: Sequence[str] | None = self._requested_nodes or None
+    def _views_from(self, ledger: Ledger, named: Sequence[str] | None) -> dict[str, NodeView]:
+        nodes = named
         try:
             if nodes is None and self._request.names_caller:
                 nodes = ledger.find_user(self._adapters.caller().uid, SHOWN_DAYS).nodes
@@ -197,7 +254,7 @@ class StatusReader:
                 views = {view.node: view for view in ledger.read_nodes(nodes)}
             else:
                 views = self._views_in_parts(ledger, nodes)
-            if self._local and not self._requested_nodes and self._local not in views:
+            if self._local and named is None and self._local not in views:
                 views |= {view.node: view for view in ledger.read_nodes([self._local])}
         except StoreError:
             # The next read connects anew: another Redis server may have taken over.
@@ -290,6 +347,10 @@ class StatusReader:
         return (
             self._local in self._requested_nodes or bool(scan.gpus) or own.is_known or should_have
         )
+
+
+def _no_node_known() -> ScanError:
+    return ScanError("the ledger knows no node", next_step=MAKE_NODE_KNOWN)
 
 
 def _last_days(ledger: Ledger, node: str, found: FoundNodes, since: float) -> list[Event]:
