@@ -76,6 +76,7 @@ def run_load(server: Server, nodes: int, seconds: float, status: bytes) -> LoadR
             # One ledger for all of them: each node has its connection, but a generator is no node.
             checkers[name] = NodeLife(name, server.store, shared_ledger=lives[0].ledger)
         checkers[name].check()
+        checkers[name].keep_indexes()
 
     def start() -> None:
         node = next(turns)

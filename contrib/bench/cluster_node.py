@@ -15,6 +15,7 @@ from canhazgpu.gpu.scan import GpuHealth, GpuProcess, GpuReading, Scan
 from canhazgpu.ledger.journal_entries import EPILOG, PROLOG, RELEASE, JournalEntry, NumberedEntry
 from canhazgpu.ledger.port import Observation, UnconfirmedGrant
 from canhazgpu.ledger.store.connect import Role
+from canhazgpu.ledger.store.indexes.upkeep import CHECK_EVERY_S
 from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.values import Claim, Waiter
 
@@ -126,6 +127,10 @@ class NodeLife:
             self.observation(), frozenset(job.claim.owner for job in self.held)
         )
 
+    def keep_indexes(self) -> None:
+        """Do what a health check does for the indexes."""
+        self.ledger.keep_indexes(self.name)
+
     def wait(self, user: int) -> None:
         """Let a person wait for more GPUs than there are."""
         waiter = Waiter(f"run:bench{user:04}", *_person(user), GPUS, lease_s=DAY_S)
@@ -198,5 +203,10 @@ def live(node: NodeLife, days: float, jobs_a_day: int, pass_s: Callable[[float],
             ends.append((elapsed_s + HELD_S, job))
         pass_s(step_s - SETTLE_S)
         elapsed_s += step_s
+        if turn % jobs_a_day == 0:
+            node.keep_indexes()
     node.wait(3)
     node.check()
+    # So that the entries count as complete from now on.
+    pass_s(CHECK_EVERY_S)
+    node.keep_indexes()

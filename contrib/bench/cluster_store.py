@@ -2,17 +2,18 @@
 
 The one node's days go by on a Valkey of its own, whose clock is libfaketime's (Debian's Redis does
 not start under it: its allocator asks for the time too early). What it holds is written to the
-server that is measured, and copied there under other names (DUMP, RESTORE). Of hints that span
-nodes, those of a copy name the copy, and each copy has jobs of its own.
+server that is measured, and a script copies it there under other names (COPY), many nodes at a
+time. Of hints that span nodes, those of a copy name the copy, and each copy has jobs of its own.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,17 +23,19 @@ import redis
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.ledger.store import keys
-from cluster_node import NodeLife, live
+from canhazgpu.ledger.store.indexes.upkeep import CHECK_EVERY_S, COMPLETE_S
+from cluster_node import DAY_S, NodeLife, live
 
 SEED_NODE, SCRATCH = "n00001", "scratch"
-COPIES_PER_TURN = 200
+COPIES_PER_TURN = 50
+FILL = Path(__file__).with_name("cluster_fill.lua")
 LIBFAKETIME = (
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
     "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
     "/usr/lib64/faketime/libfaketime.so.1",
 )
-JOB_NUMBERS_APART = 100_000
-"""Job numbers that one node's jobs have alone."""
+JOB_NUMBERS_APART = 1600 * keys.JOBS_PER_KEY
+"""Job numbers that one node's jobs have alone: whole keys of the index."""
 MAX_CLIENTS = 30_000
 
 
@@ -109,15 +112,27 @@ class FileClock:
 
 @dataclass(frozen=True)
 class Seed:
-    """One node's keys by their name's end, and the members of each set that spans nodes."""
+    """One node's keys by their name's end, and what the indexes have of it.
+
+    `jobs` has its jobs and the day (UTC, from 1970) of each; `named` are the keys of sets that have
+    the node's name.
+    """
 
     own: dict[str, Any]
-    hints: dict[str, tuple[str, ...]]
+    jobs: tuple[tuple[int, str], ...]
+    named: tuple[str, ...]
+
+    def since(self, at: float) -> Seed:
+        """Return the node without the jobs and the history before that time."""
+        day = int(at // DAY_S)
+        history = [entry for entry in self.own["history"] if _entry_ms(entry[0]) >= at * 1000]
+        jobs = tuple(job for job in self.jobs if int(job[1]) >= day)
+        return Seed({**self.own, "history": history}, jobs, self.named)
 
 
 def lived_node(directory: Path, days: float, jobs_a_day: int) -> Seed:
     """Return a node on which the days until now have gone by."""
-    clock = FileClock(directory / "clock", time.time() - days * 86400.0)
+    clock = FileClock(directory / "clock", time.time() - days * DAY_S - CHECK_EVERY_S)
     with Server(directory / "seed", directory / "clock") as server:
         node = NodeLife(SEED_NODE, server.store, clock)
         live(node, days, jobs_a_day, clock.pass_s)
@@ -126,14 +141,22 @@ def lived_node(directory: Path, days: float, jobs_a_day: int) -> Seed:
 
 def _read_seed(client: Any) -> Seed:
     own: dict[str, Any] = {}
-    hints = {}
+    jobs: list[tuple[int, str]] = []
+    named = []
     for name in sorted(one.decode() for one in client.scan_iter(f"{keys.PREFIX}:*", count=1000)):
         value = _read(client, name)
         if name.startswith(prefix := key_of(SEED_NODE, "")):
             own[name.removeprefix(prefix)] = value
+        elif name.startswith(f"{keys.PREFIX}:index:jobs:"):
+            members = (one.decode().split(" ") for one in value)
+            jobs += [(int(job), day) for job, _, day in members]
         elif name != keys.NODES:
-            hints[name] = tuple(sorted(one.decode() for one in value))
-    return Seed(own, hints)
+            named.append(name)
+    return Seed(own, tuple(sorted(jobs)), tuple(named))
+
+
+def _entry_ms(entry_id: bytes) -> int:
+    return int(entry_id.partition(b"-")[0])
 
 
 def _read(client: Any, key: str) -> Any:
@@ -164,34 +187,29 @@ def plant(server: Server, seed: Seed) -> dict[str, int]:
     """Write the seed's keys under the scratch name; return the bytes of each by its name's end."""
     for suffix, value in seed.own.items():
         _write(server.client, key_of(SCRATCH, suffix), value)
+    server.client.expire(key_of(SCRATCH, "indexed"), COMPLETE_S)
     return {
         suffix: int(server.client.memory_usage(key_of(SCRATCH, suffix), samples=0))
         for suffix in seed.own
     }
 
 
-def trim_history(server: Server, from_ms: int) -> int:
-    """Leave out of the planted history what is older; return its bytes now."""
-    key = key_of(SCRATCH, "history")
-    server.client.xtrim(key, minid=from_ms, approximate=False)
-    # Copied once, so that no room is kept for what was removed.
-    server.client.restore(key, 0, server.client.dump(key), replace=True)
-    return int(server.client.memory_usage(key, samples=0))
-
-
 def fill(server: Server, seed: Seed, nodes: range) -> None:
     """Copy what was planted under the names of these nodes."""
-    dumps = {suffix: server.client.dump(key_of(SCRATCH, suffix)) for suffix in seed.own}
-    for some in _in_turns(nodes):
-        pipeline = server.client.pipeline(transaction=False)
-        for number in some:
-            for suffix, value in dumps.items():
-                pipeline.restore(key_of(node_name(number), suffix), 0, value, replace=True)
-            for key, members in seed.hints.items():
-                for name, member in _hints_of(key, members, number):
-                    pipeline.sadd(name, member)
-        pipeline.sadd(keys.NODES, *map(node_name, some))
-        pipeline.execute()
+    script = server.client.register_script(FILL.read_text())
+    own = [key_of(SCRATCH, suffix) for suffix in seed.own]
+    jobs: dict[int, list[tuple[int, str]]] = {}
+    for job, day in seed.jobs:
+        jobs.setdefault(job // keys.JOBS_PER_KEY, []).append((job, day))
+    apart = JOB_NUMBERS_APART // keys.JOBS_PER_KEY
+    for first in range(nodes.start, nodes.stop, COPIES_PER_TURN):
+        last = min(first + COPIES_PER_TURN, nodes.stop) - 1
+        named = json.dumps([*seed.named, keys.NODES])
+        arguments = [
+            keys.PREFIX, first, last, json.dumps(list(seed.own)), json.dumps(list(jobs.items())),
+            apart, JOB_NUMBERS_APART, named,
+        ]  # fmt: skip
+        script(own, arguments)
 
 
 def key_of(node: str, suffix: str) -> str:
@@ -202,23 +220,6 @@ def key_of(node: str, suffix: str) -> str:
 def node_name(number: int) -> str:
     """Return the name of the node with this number, which begins at 1."""
     return f"n{number:05}"
-
-
-def _in_turns(nodes: range) -> Iterator[range]:
-    for first in range(nodes.start, nodes.stop, COPIES_PER_TURN):
-        yield range(first, min(first + COPIES_PER_TURN, nodes.stop))
-
-
-def _hints_of(key: str, members: tuple[str, ...], number: int) -> Iterator[tuple[str, str]]:
-    """Yield keys and members of the copy's hints: the same, of the copy and of its own jobs."""
-    for member in members:
-        first, _, rest = member.partition(" ")
-        if rest and first.isdecimal():
-            job = int(first) + (number - 1) * JOB_NUMBERS_APART
-            day = rest.rpartition(" ")[2]
-            yield keys.jobs_index_key(job), f"{job} {node_name(number)} {day}"
-        elif member == SEED_NODE:
-            yield key, node_name(number)
 
 
 def _libfaketime() -> str:

@@ -1,12 +1,16 @@
 #!/usr/bin/python3
 """Time what commands take on clusters of many nodes, and what their store holds and does.
 
-    cluster_time.py [--days N] [--jobs N] [--rounds N] [--load SECONDS] [--json] NODES...
+    cluster_time.py [--days N] [--jobs N] [--rounds N] [--load SECONDS] [--only TEXT]...
+                    [--seed FILE] [--json] NODES...
 
 Run it with the Python of an environment that has canhazgpu installed, with its embedded store. A
 Redis server and libfaketime are needed. For each number of nodes a private Redis is filled: one
 node's days by the real scripts, then copied under other names. Above 1,000 nodes the history is
-shorter: its bytes are measured on one node and added (marked "computed").
+shorter: the memory is that of 100 nodes with all of it (marked "computed"). Each row is printed as
+soon as it is measured; what is done now stands on stderr. A command that takes long is measured
+once. `--only` leaves out the commands whose rows have none of the texts ("nothing" for none).
+`--seed` keeps the node whose days went by in a file, for runs of the same day and revision.
 
     memory          bytes of the store for each node, and for one node by key
     commands        CPU time and wall time (medians of the rounds), highest memory, and through a
@@ -21,25 +25,32 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import pickle
 import pwd
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from cluster_load import LoadResult, run_load
 from cluster_node import NodeLife
-from cluster_store import Seed, Server, fill, lived_node, plant, trim_history
+from cluster_store import Seed, Server, fill, lived_node, plant
+from cluster_tables import CommandCost, Found, NoTables, Tables
 from counting_proxy import CountingProxy
 
 DEFAULT_DAYS, DEFAULT_JOBS, DEFAULT_ROUNDS = 90.0, 50, 3
 WHOLE_HISTORY_NODES = 1000
 """Above so many nodes the history is shorter."""
 SHORT_DAYS = 3.0
+SAMPLED_NODES = 100
+"""With so many nodes the memory of one is measured where the history is shorter."""
+LONG_S = 4.0
+"""A command whose rounds took so long is measured no more."""
+BEGAN = time.monotonic()
 PERSON = "games"
 """Who asks what is theirs."""
 ASKED_NODES = ("a0001", "a0002")
@@ -85,69 +96,63 @@ sys.exit(main())
 """
 
 
-@dataclass(frozen=True)
-class CommandCost:
-    """What one command cost: seconds, MiB, bytes; `status` is its exit status."""
-
-    cpu_s: float
-    wall_s: float
-    peak_mib: float
-    round_trips: int
-    sent: int
-    received: int
-    status: int
-
-
-@dataclass(frozen=True)
-class Found:
-    """What was measured with one number of nodes."""
-
-    nodes: int
-    bytes_per_node: float
-    is_computed: bool
-    bytes_by_key: dict[str, int]
-    commands: dict[str, CommandCost]
-    load: LoadResult | None
-
-
 class Bench:
-    """Measures clusters of different sizes with one node's days."""
+    """Measures clusters of different sizes with one node's days, and prints rows."""
 
-    def __init__(self, directory: Path, seed: Seed, rounds: int, load_s: float) -> None:
+    def __init__(self, directory: Path, seed: Seed, given: argparse.Namespace) -> None:
         self._directory = directory
         self._seed = seed
-        self._rounds = rounds
-        self._load_s = load_s
+        self._rounds: int = given.rounds
+        self._load_s: float = given.load
+        self._rows = _rows(given.only)
+        self._tables = NoTables() if given.json else Tables()
 
     def measure(self, nodes: int) -> Found:
         """Fill a store with so many nodes and measure."""
         place = self._directory / f"nodes-{nodes}"
         with Server(place) as server:
-            by_key = plant(server, self._seed)
-            short_by = 0
-            if nodes > WHOLE_HISTORY_NODES:
-                from_ms = int((time.time() - SHORT_DAYS * 86400) * 1000)
-                short_by = by_key["history"] - trim_history(server, from_ms)
-            before = server.used_memory()
-            fill(server, self._seed, range(1, nodes + 1))
-            per_node = (server.used_memory() - before) / nodes + short_by
+            is_computed = nodes > WHOLE_HISTORY_NODES
+            by_key, per_node = self._filled(server, SAMPLED_NODES if is_computed else nodes)
+            if is_computed:
+                server.client.flushall()
+                short = self._seed.since(time.time() - SHORT_DAYS * 86400)
+                plant(server, short)
+                _say(f"{nodes} nodes with the history of {SHORT_DAYS:.0f} days")
+                fill(server, short, range(1, nodes + 1))
+            self._tables.memory(nodes, per_node, is_computed, by_key)
             _ask_for_nodes(server)
             config = place / "config.toml"
             config.write_text(CONFIG.format(socket=server.socket, bin=place))
             with CountingProxy(place / "proxy.sock", server.socket) as proxy:
                 counted = place / "counted.toml"
                 counted.write_text(CONFIG.format(socket=proxy.path, bin=place))
-                commands = {
-                    name: self._cost(words, config, counted, proxy)
-                    for name, words in _rows().items()
-                }
+                commands = self._costs(config, counted, proxy)
                 load = self._load(server, nodes, counted, proxy) if self._load_s else None
-            return Found(nodes, per_node, short_by > 0, by_key, commands, load)
+            return Found(nodes, per_node, is_computed, by_key, commands, load)
+
+    def _filled(self, server: Server, nodes: int) -> tuple[dict[str, int], float]:
+        """Return the bytes of one node by key, and those of each of so many."""
+        _say(f"{nodes} nodes with their whole history")
+        by_key = plant(server, self._seed)
+        before = server.used_memory()
+        fill(server, self._seed, range(1, nodes + 1))
+        return by_key, (server.used_memory() - before) / nodes
+
+    def _costs(self, config: Path, counted: Path, proxy: CountingProxy) -> dict[str, CommandCost]:
+        found = {}
+        self._tables.heading()
+        for name, words in self._rows.items():
+            _say(name)
+            found[name] = self._cost(words, config, counted, proxy)
+            self._tables.command(name, found[name])
+        return found
 
     def _cost(
         self, words: tuple[str, ...], config: Path, counted: Path, proxy: CountingProxy
     ) -> CommandCost:
-        taken = [_timed(words, config) for _ in range(self._rounds)]
+        taken = [_timed(words, config)]
+        while len(taken) < self._rounds and sum(one[1] for one in taken) < LONG_S:
+            taken.append(_timed(words, config))
         proxy.reset()
         _timed(words, counted)
         traffic = proxy.traffic
@@ -162,13 +167,16 @@ class Bench:
         )
 
     def _load(self, server: Server, nodes: int, counted: Path, proxy: CountingProxy) -> LoadResult:
+        _say("load")
         proxy.record()
         _timed(COMMANDS["status --summary"], counted)
-        return run_load(server, nodes, self._load_s, proxy.recorded())
+        load = run_load(server, nodes, self._load_s, proxy.recorded())
+        self._tables.load(load)
+        return load
 
 
-def _rows() -> dict[str, tuple[str, ...]]:
-    """Return the commands of this revision; what it lacks is left out."""
+def _rows(only: list[str]) -> dict[str, tuple[str, ...]]:
+    """Return the commands of this revision; what it lacks is left out, and what is not asked for."""
     helped = subprocess.run(
         [_program(), "status", "--help"], capture_output=True, text=True, check=True
     )
@@ -179,7 +187,9 @@ def _rows() -> dict[str, tuple[str, ...]]:
     }
     if _has_hiredis():
         rows["status --json, no hiredis"] = ("-c", WITHOUT_HIREDIS, "status", "--json")
-    return rows
+    return {
+        name: words for name, words in rows.items() if not only or any(one in name for one in only)
+    }
 
 
 def _timed(words: tuple[str, ...], config: Path) -> tuple[float, float, float, int]:
@@ -224,50 +234,29 @@ def _ask_for_nodes(server: Server) -> None:
         node.check()
 
 
-def show(found: list[Found]) -> None:
-    """Print the tables."""
-    for one in found:
-        marked = " (computed)" if one.is_computed else ""
-        print(
-            f"\n{one.nodes} nodes: {one.bytes_per_node / 1e6:.2f} MB a node{marked}; of one node:"
-        )
-        print("  " + ", ".join(f"{name} {size:,}" for name, size in one.bytes_by_key.items()))
-        print(
-            f"  {'command':26} {'CPU s':>7} {'above':>7} {'wall s':>7} {'MiB':>6}"
-            f" {'trips':>6} {'sent':>11} {'received':>13}"
-        )
-        for name, cost in one.commands.items():
-            above = cost.cpu_s - found[0].commands[name].cpu_s
-            failed = f"  exit status {cost.status}" if cost.status else ""
-            print(
-                f"  {name:26} {cost.cpu_s:7.2f} {above:7.2f} {cost.wall_s:7.2f}"
-                f" {cost.peak_mib:6.0f} {cost.round_trips:6} {cost.sent:11,}"
-                f" {cost.received:13,}{failed}"
-            )
-        if one.load:
-            _show_load(one.load)
+def _say(doing: str) -> None:
+    print(f"[{time.monotonic() - BEGAN:4.0f} s] {doing}", file=sys.stderr, flush=True)
 
 
-def _show_load(load: LoadResult) -> None:
-    sent = ", ".join(f"{count / load.took_s:.1f} {name}/s" for name, count in load.sent.items())
-    print(f"  load for {load.took_s:.0f} s: {sent}")
-    print(
-        f"    server {load.server_share:.0%} of a core,"
-        f" generator {load.generator_cpu_s / load.took_s:.0%}"
-    )
-    for name, values in sorted(load.latencies.items()):
-        text = ", ".join(f"{key} {value / 1000:.2f} ms" for key, value in values.items())
-        print(f"    {name:18} {text}")
+def _seed(directory: Path, given: argparse.Namespace) -> Seed:
+    """Return one node's days, from the file if it is there."""
+    if given.seed is not None and given.seed.exists():
+        seed: Seed = pickle.loads(given.seed.read_bytes())
+        return seed
+    _say(f"{given.days:g} days of one node")
+    seed = lived_node(directory, given.days, given.jobs)
+    if given.seed is not None:
+        given.seed.write_bytes(pickle.dumps(seed))
+    return seed
 
 
-def main(sizes: list[int], days: float, jobs: int, rounds: int, load_s: float) -> list[Found]:
+def main(given: argparse.Namespace) -> list[Found]:
     """Return what was measured with each number of nodes."""
     with tempfile.TemporaryDirectory(prefix="cluster-time-", dir=MEMORY) as name:
         directory = Path(name)
         directory.chmod(0o755)
-        seed = lived_node(directory, days, jobs)
-        bench = Bench(directory, seed, rounds, load_s)
-        return [bench.measure(nodes) for nodes in sizes]
+        bench = Bench(directory, _seed(directory, given), given)
+        return [bench.measure(nodes) for nodes in given.nodes]
 
 
 def as_data(found: list[Found]) -> list[dict[str, Any]]:
@@ -283,11 +272,11 @@ if __name__ == "__main__":
     parser.add_argument("--jobs", type=int, default=DEFAULT_JOBS, help="a day, on each node")
     parser.add_argument("--rounds", type=int, default=DEFAULT_ROUNDS)
     parser.add_argument("--load", type=float, default=0.0, metavar="SECONDS")
+    parser.add_argument("--only", action="append", default=[], metavar="TEXT")
+    parser.add_argument("--seed", type=Path, metavar="FILE")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("nodes", nargs="+", type=int)
-    given = parser.parse_args()
-    results = main(given.nodes, given.days, given.jobs, given.rounds, given.load)
-    if given.json:
+    arguments = parser.parse_args()
+    results = main(arguments)
+    if arguments.json:
         print(json.dumps(as_data(results)))
-    else:
-        show(results)
