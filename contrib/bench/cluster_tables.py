@@ -41,7 +41,9 @@ class Tables:
     def __init__(self) -> None:
         self._first: dict[str, float] = {}
 
-    def memory(self, nodes: int, per_node: float, is_computed: bool, by_key: dict[str, int]) -> None:
+    def memory(
+        self, nodes: int, per_node: float, is_computed: bool, by_key: dict[str, int]
+    ) -> None:
         """Print what one node's data take."""
         marked = " (computed)" if is_computed else ""
         print(f"\n{nodes} nodes: {per_node / 1e6:.2f} MB a node{marked}; of one node:")
@@ -83,7 +85,9 @@ class Tables:
 class NoTables(Tables):
     """Prints nothing: the results are printed as JSON at the end."""
 
-    def memory(self, nodes: int, per_node: float, is_computed: bool, by_key: dict[str, int]) -> None:
+    def memory(
+        self, nodes: int, per_node: float, is_computed: bool, by_key: dict[str, int]
+    ) -> None:
         """Print nothing."""
 
     def heading(self) -> None:

@@ -176,7 +176,7 @@ class Bench:
 
 
 def _rows(only: list[str]) -> dict[str, tuple[str, ...]]:
-    """Return the commands of this revision; what it lacks is left out, and what is not asked for."""
+    """Return the commands that are asked for and that this revision has."""
     helped = subprocess.run(
         [_program(), "status", "--help"], capture_output=True, text=True, check=True
     )
@@ -241,7 +241,7 @@ def _say(doing: str) -> None:
 def _seed(directory: Path, given: argparse.Namespace) -> Seed:
     """Return one node's days, from the file if it is there."""
     if given.seed is not None and given.seed.exists():
-        seed: Seed = pickle.loads(given.seed.read_bytes())
+        seed: Seed = pickle.loads(given.seed.read_bytes())  # noqa: S301 - its own
         return seed
     _say(f"{given.days:g} days of one node")
     seed = lived_node(directory, given.days, given.jobs)

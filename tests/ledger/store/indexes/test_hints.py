@@ -41,6 +41,15 @@ def test_a_jobs_nodes_are_found(
     assert node not in ledger.find_job("4712").days
 
 
+def test_who_waited_is_no_unknown_user(ledger: RedisLedger, node: str, store: Store) -> None:
+    ledger.join_queue(node, waiter(run(5)))
+    ledger.leave_queue(node, [run(5).owner], "gave up")
+    ledger.keep_indexes(node)
+    # Otherwise every person's question would read each node on which somebody has waited.
+    assert not store.raw_client.sismember(user_index_key(-1, today(store)), node)
+    assert node in ledger.find_user(waiter(run(5)).uid, 1).days
+
+
 @pytest.mark.parametrize("how", ["grant", "note", "health", "journal"])
 def test_whatever_tells_of_a_job_is_found(
     ledger: RedisLedger, observe: Observe, node: str, how: str

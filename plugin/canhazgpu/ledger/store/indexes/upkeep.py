@@ -95,7 +95,8 @@ def _told(
         on_jobs.add_checked_jobs(event.facts)
         if event.claim is not None:
             on_jobs.add_owner(event.claim.owner)
-            if told_s > now_s - USER_DAYS * DAY_S:
+            # Of who joins the queue or leaves it, the history has no uid: the queue itself has.
+            if told_s > now_s - USER_DAYS * DAY_S and event.kind not in ("wait", "leave"):
                 on_users.add_user(event.claim.uid)
         jobs.update(dict.fromkeys(on_jobs))
         users.update(dict.fromkeys(on_users))
