@@ -2,7 +2,13 @@
 
 import signal
 
-pytest_plugins = ["plugins.ci_skips", "plugins.fast_set", "plugins.figures", "plugins.parallel"]
+pytest_plugins = [
+    "plugins.ci_skips",
+    "plugins.fast_set",
+    "plugins.figures",
+    "plugins.own_directories",
+    "plugins.parallel",
+]
 
 # What a shell without job control starts in the background ignores SIGINT, and so would all that
 # the tests start.

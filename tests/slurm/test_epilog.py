@@ -42,6 +42,16 @@ def _free_and_up_at_the_end(cluster: GpuCluster, people: tuple[str, str]) -> Ite
     assert cluster.held() == {}
 
 
+def begun_job(cluster: GpuCluster, user: str) -> int:
+    """Submit a job with a GPU and wait until its task runs: its prolog looks no more.
+
+    A GPU is shown as held before the prolog's second look at it.
+    """
+    job = cluster.slurm.submit("echo STARTED; sleep 600", "--gres=gpu:1", user=user)
+    poll_until(lambda: "STARTED" in cluster.slurm.output(job, user=user))
+    return job
+
+
 def lift(cluster: GpuCluster, gpu: str) -> None:
     change = (
         "import sys\n"
@@ -129,11 +139,11 @@ def test_an_intruder_is_none_of_the_jobs_leftovers(
     cluster: GpuCluster, people: tuple[str, str]
 ) -> None:
     alice, bob = people
-    job = cluster.slurm.submit("sleep 4", "--gres=gpu:1", user=alice)
-    poll_until(cluster.held)
+    job = begun_job(cluster, alice)
     first = cluster.uuids_of_positions("n1")[0]
     gpu = next(gpu for gpu in cluster.state.node("n1").gpus if gpu.uuid == first)
     with start_gpu_process(gpu, 8000, user=bob) as process:
+        cluster.slurm.run(["scancel", str(job)], check=True)
         cluster.slurm.wait_job(job)
         cluster.slurm.wait_nodes_idle()
         assert process.alive
@@ -147,8 +157,7 @@ def test_memory_that_stays_quarantines_the_gpu_and_not_the_node(
     alice, _ = people
     first = cluster.uuids_of_positions("n1")[0]
     gpu = next(gpu for gpu in cluster.state.node("n1").gpus if gpu.uuid == first)
-    job = cluster.slurm.submit("sleep 600", "--gres=gpu:1", user=alice)
-    poll_until(cluster.held)
+    job = begun_job(cluster, alice)
     gpu.override_used(8045)
     cluster.slurm.run(["scancel", str(job)], check=True)
     cluster.slurm.wait_job(job)
@@ -171,8 +180,7 @@ def test_memory_that_is_freed_late_is_waited_for(
     cluster.configure(epilog=PATIENT, slurm={"hook_deadline_s": 300.0})
     first = cluster.uuids_of_positions("n1")[0]
     gpu = next(gpu for gpu in cluster.state.node("n1").gpus if gpu.uuid == first)
-    job = cluster.slurm.submit("sleep 600", "--gres=gpu:1", user=people[0])
-    poll_until(cluster.held)
+    job = begun_job(cluster, people[0])
     gpu.override_used(8045)
     cluster.slurm.run(["scancel", str(job)], check=True)
     poll_until(lambda: hook_pid(cluster, "epilog", job))
@@ -190,8 +198,7 @@ def test_an_epilog_killed_while_it_waits_is_made_good_by_the_next_hook(
     cluster.configure(epilog=PATIENT, slurm={"hook_deadline_s": 300.0})
     first, *_ = cluster.uuids_of_positions("n1")
     gpu = next(gpu for gpu in cluster.state.node("n1").gpus if gpu.uuid == first)
-    job = cluster.slurm.submit("sleep 600", "--gres=gpu:1", user=people[0])
-    poll_until(cluster.held)
+    job = begun_job(cluster, people[0])
     gpu.override_used(8045)
     cluster.slurm.run(["scancel", str(job)], check=True)
     # An agent's process that dies is followed by the hook itself.

@@ -241,11 +241,11 @@ def test_a_job_is_held_after_its_last_requeue_and_runs_once_released(
     job = submit(cluster, people[0])
     requeued(cluster, job)
     start_now(cluster, job)
-    # Slurm sets the hold at once, and requeues when the prolog has ended: with a begin of its own.
     poll_until(lambda: cluster.slurm.job(job)["Restarts"] == "2")
+    # Slurm sets the hold at once. It requeues, with a begin of its own, once the node is idle.
+    cluster.slurm.wait_nodes_idle()
     assert "held" in cluster.slurm.job(job)["Reason"].lower()
     assert f"'scontrol release {job}' lets it try again: GPU" in shown(cluster, job)
-    assert cluster.slurm.node_states()["n1"].lower().startswith("idle")
     intruder.kill()
     cluster.slurm.run(["scontrol", "release", str(job)], check=True)
     start_now(cluster, job)

@@ -270,8 +270,12 @@ def test_an_installation_that_was_killed_is_repaired_by_the_next(root: Path, mom
 @pytest.mark.slow
 def test_two_installations_at_once_leave_what_one_leaves(root: Path) -> None:
     program = [sys.executable, "-c", "from canhazgpu.cli.main import main; main()"]
+    # Root's own settings would be no hook's, and are refused.
+    environ = {"PATH": os.environ["PATH"]}
     running = [
-        subprocess.Popen([*program, *map(str, command(root))], stdout=subprocess.DEVNULL)
+        subprocess.Popen(
+            [*program, *map(str, command(root))], stdout=subprocess.DEVNULL, env=environ
+        )
         for _ in range(4)
     ]
     assert [one.wait(60) for one in running] == [0] * 4

@@ -120,7 +120,7 @@ def test_the_history_shows_the_order_of_the_queue(
 ) -> None:
     # Given a full node, and many who wait for different numbers of GPUs
     host = make_host(4)
-    busy = host.start("run", "--gpus", "4", "--", "sleep", "60")
+    busy = host.start("run", "--gpus", "4", "--", "sleep", "600")
     poll_until(lambda: len(host.holders()) == 4)
     chance = random.Random(3)
     runs = []
@@ -142,9 +142,9 @@ def test_the_history_shows_the_order_of_the_queue(
 
 def test_the_head_leaves_no_gpu_idle_that_it_could_have(host: SharedHost) -> None:
     # Given two waiters for one GPU each, of which both could run once one node is empty
-    busy = host.start("run", "--gpus", "2", "--", "sleep", "60")
+    busy = host.start("run", "--gpus", "2", "--", "sleep", "600")
     poll_until(lambda: len(host.holders()) == 2)
-    late = [host.start("run", "--", "sleep", "60") for _ in range(2)]
+    late = [host.start("run", "--", "sleep", "600") for _ in range(2)]
     poll_until(lambda: len(host.view().queue) == 2)
     busy.kill()
     poll_until(lambda: len(host.holders()) == 2 and not host.view().queue, "both to have a GPU")

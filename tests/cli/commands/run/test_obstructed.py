@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -127,10 +126,14 @@ def test_who_waits_is_told_when_it_becomes_so(three: SharedHost, first: bool) ->
 def test_the_waiting_line_has_the_sentence(three: SharedHost) -> None:
     hold(three, 2)
     late = start_waiting(three, "run", "--gpus", "2", "--", "true")
-    late.send_signal(signal.SIGTERM)
-    _, err = late.communicate(timeout=60)
-    assert err.startswith("canhazgpu: waiting for 2 GPUs on host1: next in the queue; held by root")
-    assert err.rstrip().endswith("; Not enough GPUs available. Requested: 2, Available: 1")
+    assert late.stderr is not None
+    line = late.stderr.readline()
+    late.kill()
+    late.communicate(timeout=60)
+    assert line.startswith(
+        "canhazgpu: waiting for 2 GPUs on host1: next in the queue; held by root"
+    )
+    assert line.rstrip().endswith("; Not enough GPUs available. Requested: 2, Available: 1")
 
 
 def test_with_wait_one_waits_for_others_to_end_their_use(three: SharedHost) -> None:
