@@ -142,7 +142,7 @@ def test_names_do_not_command_the_terminal() -> None:
 
 def test_every_key_of_the_json() -> None:
     view = replace(VIEW, partitions=("gpu",))
-    assert summary_to_dict(NOW, [status(view)]) == {
+    assert summary_to_dict(NOW, [(status(view), summarize(status(view)))]) == {
         "generated_at": "2023-11-14T22:13:20Z",
         "error": None,
         "nodes": [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from canhazgpu.gpu.ml_model.short_name import short_model_name
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from canhazgpu.service.completion import CompletionRequest
 
 
+NODES_FOR_NAMES = 200
+"""Users, partitions and models are those of so many nodes: somebody waits for the key to answer."""
+
+
 def completions(adapters: Adapters, request: CompletionRequest) -> tuple[Completion, ...]:
     """See `NodeService.complete`."""
     config = adapters.effective_config({"store.timeout_s": str(request.timeout_s)}).config
@@ -23,7 +27,10 @@ def completions(adapters: Adapters, request: CompletionRequest) -> tuple[Complet
     if request.what is Completable.NODE:
         return tuple(map(Completion, ledger.node_names()))
     if request.what in _OF_ALL_NODES:
-        return tuple(map(Completion, sorted(_names(request.what, ledger.read_nodes()))))
+        nodes = _spread(ledger.node_names(), NODES_FOR_NAMES)
+        pages = ledger.read_node_pages(nodes, brief_above=0)
+        views = (view for page in pages for view in page)
+        return tuple(map(Completion, sorted(_names(request.what, views))))
     (view,) = ledger.read_nodes([node_name(config.node, adapters.environ)])
     if request.what is Completable.GPU:
         return _gpus(view, lambda _: True)
@@ -32,6 +39,15 @@ def completions(adapters: Adapters, request: CompletionRequest) -> tuple[Complet
 
 
 _OF_ALL_NODES = (Completable.USER, Completable.PARTITION, Completable.MODEL)
+
+
+def _spread(nodes: Sequence[str], count: int) -> list[str]:
+    """Return at most so many of the nodes, evenly spread."""
+    return (
+        [nodes[place * len(nodes) // count] for place in range(count)]
+        if len(nodes) > count
+        else [*nodes]
+    )
 
 
 def _names(what: Completable, views: Iterable[NodeView]) -> set[str]:

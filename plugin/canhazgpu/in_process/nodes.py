@@ -10,7 +10,7 @@ from canhazgpu.errors import InputError
 from canhazgpu.garbage_collection import paused_collector
 from canhazgpu.in_process.node_gpus import NodeGpus
 from canhazgpu.node.users import require_administrator
-from canhazgpu.people.holdings import current_waiters, holdings, scanned_and_ledger_gpus
+from canhazgpu.people.holdings import holdings, scanned_and_ledger_gpus
 from canhazgpu.service.nodes import NodeSummary
 
 if TYPE_CHECKING:
@@ -24,17 +24,30 @@ GONE_AFTER_S = 1800.0
 
 def node_summaries(adapters: Adapters) -> tuple[NodeSummary, ...]:
     """See `NodeService.nodes`."""
-    from canhazgpu.probe.node_probe import usage_policy  # noqa: PLC0415 - forgetting a node needs neither
+    from canhazgpu.in_process.status.heads import CountedNode, counted_or_view  # noqa: PLC0415 - forgetting a node needs none of them
+    from canhazgpu.probe.node_probe import usage_policy  # noqa: PLC0415
     from canhazgpu.status.node_status import node_status  # noqa: PLC0415
+    from canhazgpu.status.summary import summarize  # noqa: PLC0415
 
     config = adapters.effective_config().config
-    policy = usage_policy(config.validation)
+    policy, ledger = usage_policy(config.validation), adapters.reader(config)
+    found: list[NodeSummary] = []
+    views: list[NodeView] = []
+    rest: list[str] = []
     with paused_collector():
-        return tuple(
-            NodeSummary(node_status(view, policy), len(current_waiters(view)))
-            for page in adapters.reader(config).read_node_pages(brief_above=0)
-            for view in page
-        )
+        for head in ledger.read_node_heads():
+            one = counted_or_view(head, policy)
+            if one is None:
+                rest.append(head.node)
+            elif isinstance(one, CountedNode):
+                found.append(NodeSummary(one.counts, one.read_at, one.scanned_at, None))
+            else:
+                views.append(one)
+        views += ledger.read_nodes(rest) if rest else ()
+        for status in (node_status(view, policy) for view in views):
+            counts = summarize(status)
+            found.append(NodeSummary(counts, status.read_at, status.scanned_at, status.fault))
+    return tuple(sorted(found, key=lambda one: one.counts.node))
 
 
 def forget_node(adapters: Adapters, node: str, *, releases: bool = False) -> None:

@@ -19,6 +19,7 @@ from canhazgpu.ledger.values import (
     Event,
     FoundNodes,
     GrantedGpus,
+    NodeHead,
     NodeView,
     QueuePosition,
     Reservation,
@@ -312,6 +313,18 @@ class Ledger(Protocol):
 
     def read_nodes(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
         """Return the given nodes, or all listed nodes, sorted by name."""
+        ...
+
+    def read_node_heads(self, nodes: Sequence[str] | None = None) -> Iterator[NodeHead]:
+        """Yield what summaries of the nodes are made from, sorted by name.
+
+        A head that is given has every change of reservations, quarantines and the queue; its scan
+        is as in `read_node_pages`.
+        """
+        ...
+
+    def read_queues(self) -> tuple[float, dict[str, tuple[Waiter, ...]]]:
+        """Return the time, and the queue of each listed node by its name, the next one first."""
         ...
 
     def read_node_pages(

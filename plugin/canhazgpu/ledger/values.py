@@ -307,6 +307,20 @@ class NodeView:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeHead:
+    """What a node's head says, as ``scripts/head.lua`` has it; no value in it is checked.
+
+    `content` is None for a node whose head is missing, or older than the node's other records: it
+    is to be read in full. `queue` is the node's queue as it is stored.
+    """
+
+    node: str
+    read_at: float
+    content: Mapping[str, Any] | None = None
+    queue: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FoundNodes:
     """Where a job or a user was: days of UTC, counted from 1970-01-01, by node.
 

@@ -89,6 +89,8 @@ def _padded(text: str, width: int, *, right: bool) -> str:
 
 def _display_width(text: str) -> int:
     """Return the columns a terminal needs: wide characters take two, combining ones none."""
+    if text.isascii():
+        return len(text)
     return sum(
         0 if unicodedata.combining(one) else 2 if unicodedata.east_asian_width(one) in "WF" else 1
         for one in text

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from canhazgpu.status.node_status import NodeStatus
+    from canhazgpu.status.summary import NodeSummary as NodeCounts
 
 
 @dataclass(frozen=True, slots=True)
 class NodeSummary:
-    """A node by its last published scan; `waiting` counts the waiters in its queue."""
+    """A node by its last published scan; times in seconds since the epoch, by the store's clock."""
 
-    status: NodeStatus
-    waiting: int
+    counts: NodeCounts
+    read_at: float
+    scanned_at: float | None
+    fault: str | None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from canhazgpu.errors import NodeStateError, StoreError
     from canhazgpu.people.revocations import Revocation
+    from canhazgpu.status.head_counts import CountedNode
     from canhazgpu.status.node_status import NodeStatus
     from canhazgpu.status.status_filter import StatusFilter
     from canhazgpu.status.user_filter import User
@@ -23,7 +24,8 @@ class StatusRequest:
 
     What few need is read for few: where more than `brief_above` nodes are read, a node may lack
     what does not tell the states of its GPUs (see `NodeView.is_brief`), None for never. Of nodes
-    that the filter `shown` does not show, it may be lacking in any case.
+    that the filter `shown` does not show, it may be lacking in any case. Where `counts_suffice`,
+    of more nodes than `brief_above` the GPUs may only be counted.
     """
 
     nodes: tuple[str, ...] = ()
@@ -32,11 +34,12 @@ class StatusRequest:
     revocations: bool = False
     brief_above: int | None = None
     shown: StatusFilter | None = None
+    counts_suffice: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class StatusAnswer:
-    """The nodes, sorted by name, at least one.
+    """The nodes, sorted by name. Those that were only `counted` are others; there is one at least.
 
     `store_fault` is the error of a store that did not serve, None if it did. Then the answer has
     this node alone: its scan, and the reservations that its hooks last published. `book_fault` is
@@ -52,3 +55,9 @@ class StatusAnswer:
     revocations: tuple[Revocation, ...] = ()
     store_fault: StoreError | None = None
     book_fault: NodeStateError | None = None
+    counted: tuple[CountedNode, ...] = ()
+
+    @property
+    def read_at(self) -> float:
+        """The time at which the first nodes were read."""
+        return (self.nodes or self.counted)[0].read_at

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from canhazgpu.gpu.scan import GpuProcess
 from canhazgpu.gpu.usage import GpuState
 from canhazgpu.status.details_cell import WITHOUT_RESERVATION
 from canhazgpu.status.json_format import iso_time, outage_to_dict
-from canhazgpu.status.node_status import GpuStatus, NodeStatus
+from canhazgpu.status.node_status import GpuStatus, HooksOutage, NodeStatus
 from canhazgpu.status.table_cells import Tone, node_notes
 
 UNKNOWN_USER = "unknown"
@@ -94,18 +94,48 @@ def summary_parts(
         yield f"({'; '.join(one.notes)})", Tone.PLAIN
 
 
+class SummarizedNode(Protocol):
+    """What the JSON of a summary tells of a node beside its counts; see `NodeStatus`."""
+
+    # ruff: noqa: D102 - documented there
+    @property
+    def node(self) -> str: ...
+    @property
+    def scanned_at(self) -> float | None: ...
+    @property
+    def live(self) -> bool: ...
+    @property
+    def source(self) -> str | None: ...
+    @property
+    def fault(self) -> str | None: ...
+    @property
+    def found_gpus(self) -> int: ...
+    @property
+    def expected_gpus(self) -> int: ...
+    @property
+    def reservations_known(self) -> bool: ...
+    @property
+    def hooks_outage(self) -> HooksOutage | None: ...
+    @property
+    def partitions(self) -> tuple[str, ...] | None: ...
+    @property
+    def partitions_at(self) -> float | None: ...
+
+
 def summary_to_dict(
-    generated_at: float, nodes: Iterable[NodeStatus], error: str | None = None
+    generated_at: float,
+    nodes: Iterable[tuple[SummarizedNode, NodeSummary]],
+    error: str | None = None,
 ) -> dict[str, Any]:
     """Return the summary for JSON; programs rely on the keys. See `status_to_dict`."""
     return {
         "generated_at": iso_time(generated_at),
         "error": error,
-        "nodes": [_node_to_dict(node, summarize(node)) for node in nodes],
+        "nodes": [_node_to_dict(node, one) for node, one in nodes],
     }
 
 
-def _node_to_dict(status: NodeStatus, one: NodeSummary) -> dict[str, Any]:
+def _node_to_dict(status: SummarizedNode, one: NodeSummary) -> dict[str, Any]:
     return {
         "node": status.node,
         "scanned_at": iso_time(status.scanned_at),

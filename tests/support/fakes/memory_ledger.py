@@ -18,9 +18,18 @@ from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
 from canhazgpu.ledger.co_holders import add_holder, holder_of, select_holders
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.store.connect import Role
-from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation, Share
+from canhazgpu.ledger.values import (
+    Claim,
+    NodeHead,
+    NodeView,
+    Quarantine,
+    Reservation,
+    Share,
+    Waiter,
+)
 from canhazgpu.node.process_id import ProcessId
 from canhazgpu.node.users import ADMINISTRATORS_RIGHTS, Caller
+from canhazgpu.people.holdings import current_waiters
 from canhazgpu.probe.node_probe import judge_scan, usage_policy
 
 ALICE = Caller(1001, "alice")
@@ -110,6 +119,15 @@ class MemoryLedger:
             raise self.error
         names = sorted(self.views if nodes is None else nodes)
         return [self.views.get(name, NodeView(name, NOW, None, None)) for name in names]
+
+    def read_node_heads(self, nodes: Sequence[str] | None = None) -> Iterator[NodeHead]:
+        """No node has a head."""
+        return (NodeHead(view.node, view.read_at) for view in self.read_nodes(nodes))
+
+    def read_queues(self) -> tuple[float, dict[str, tuple[Waiter, ...]]]:
+        views = self.read_nodes()
+        read_at = max((view.read_at for view in views), default=0.0)
+        return read_at, {view.node: current_waiters(view) for view in views}
 
     def read_node_pages(
         self, nodes: Sequence[str] | None = None, *, brief_above: int | None = None

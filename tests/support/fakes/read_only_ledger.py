@@ -13,7 +13,8 @@ from canhazgpu.gpu.scan import GpuReading, Scan
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.usage import DAY_S, UsageRead
-from canhazgpu.ledger.values import Event, FoundNodes, NodeView
+from canhazgpu.ledger.values import Event, FoundNodes, NodeHead, NodeView, Waiter
+from canhazgpu.people.holdings import current_waiters
 from canhazgpu.status.scheduler_jobs import JobNow
 
 NOW = 1700000000.0
@@ -43,6 +44,13 @@ class FakeLedger:
         self, nodes: Sequence[str] | None = None, *, brief_above: int | None = None
     ) -> Iterator[list[NodeView]]:
         yield self.read_nodes(nodes)
+
+    def read_node_heads(self, nodes: Sequence[str] | None = None) -> Iterator[NodeHead]:
+        """No node has a head."""
+        return (NodeHead(view.node, view.read_at) for view in self.read_nodes(nodes))
+
+    def read_queues(self) -> tuple[float, dict[str, tuple[Waiter, ...]]]:
+        return NOW, {view.node: current_waiters(view) for view in self.read_nodes()}
 
     def find_job(self, job_id: str) -> FoundNodes:
         """No node is in an index."""

@@ -102,5 +102,4 @@ def _print_table(app: App, found: Report, days: int) -> None:
     if not found.by_user:
         click.echo(f"No reservations in the last {days} days.")
         return
-    for line in report_lines(found, app.width(), printable):
-        click.echo(line)
+    click.echo("\n".join(report_lines(found, app.width(), printable)))

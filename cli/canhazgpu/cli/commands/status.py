@@ -172,6 +172,7 @@ def status(
         revocations=renderer.mine and not renderer.watching,
         brief_above=renderer.brief_above(None if nodes else app.height()),
         shown=None if renderer.mine else renderer.filter,
+        counts_suffice=renderer.counts_suffice,
     )
     if options["frame"] is not None:
         _print_frame(app, request, renderer, options["frame"])
@@ -267,7 +268,7 @@ def _print_once(app: App, request: StatusRequest, renderer: StatusRenderer) -> N
             f"(the tables take {renderer.tables_height(answer)} lines: --no-summary, --node or a"
             " pipe shows them)"
         )
-    for fault in _faults(answer, len(answer.nodes)):
+    for fault in _faults(answer, len(answer.nodes) + len(answer.counted)):
         raise fault
 
 

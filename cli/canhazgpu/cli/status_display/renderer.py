@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from canhazgpu.service.status import StatusAnswer
     from canhazgpu.status.node_status import NodeStatus
     from canhazgpu.status.status_filter import StatusFilter
+    from canhazgpu.status.summary import NodeSummary, SummarizedNode
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +47,10 @@ class StatusRenderer:
         if self.as_json:
             return [self._json_text(answer, shown, indented=width is not None)]
         notes = list(_revocation_lines(answer.nodes, answer.revocations))
-        if not shown:
+        if not shown and not answer.counted:
             return [self._nothing_text(answer), *notes]
         if self.is_summary(answer, height):
-            return [*self._summary_lines(shown, width), *notes]
+            return [*self._summary_lines(answer, width), *notes]
         return [*self._node_blocks(shown, width, headed=self._shows_headings(answer.nodes)), *notes]
 
     def node_lines(self, answer: StatusAnswer) -> Iterator[str]:
@@ -63,6 +64,8 @@ class StatusRenderer:
         """Tell whether `lines` returns the summary."""
         if self.summary is not None:
             return self.summary
+        if answer.counted:
+            return True
         return height is not None and not self.wide and self.tables_height(answer) > height
 
     def brief_above(self, height: int | None) -> int | None:
@@ -81,13 +84,19 @@ class StatusRenderer:
             return None if height is None or self.summary is False else height // 4 + 1
         return 0 if self.filter.states and GpuState.RESERVED not in self.filter.states else None
 
+    @property
+    def counts_suffice(self) -> bool:
+        """Whether of many nodes the numbers of GPUs are enough: see `StatusRequest`."""
+        return self.filter is None and not self.mine and not self.watching
+
     def tables_height(self, answer: StatusAnswer) -> int:
         """Return how many lines the tables of several nodes take; 0 for a single node."""
         shown = self.visible_nodes(answer)
-        if len(shown) < 2:
+        if len(shown) + len(answer.counted) < 2:
             return 0
         # The heading, the table's two lines, a blank one between two nodes, the queue.
-        return sum(4 + len(one.gpus) + bool(one.queue) for one in shown) - 1
+        counted = sum(4 + one.counts.total for one in answer.counted)
+        return counted + sum(4 + len(one.gpus) + bool(one.queue) for one in shown) - 1
 
     def visible_nodes(self, answer: StatusAnswer) -> Sequence[NodeStatus]:
         """Return the nodes to show, each with the GPUs to show."""
@@ -143,12 +152,20 @@ class StatusRenderer:
             known += models_hint(chosen.models, answer.nodes)
         return printable(f"no GPU matches {self.filter_text}{known}")
 
-    def _summary_lines(self, shown: Sequence[NodeStatus], width: int | None) -> Iterator[str]:
+    def _summaries(self, answer: StatusAnswer) -> list[tuple[SummarizedNode, NodeSummary]]:
+        """Return the nodes to show, sorted by name, and their summaries."""
+        from canhazgpu.status.summary import summarize  # noqa: PLC0415 - only for the summary
+
+        found: list[tuple[SummarizedNode, NodeSummary]]
+        found = [(one, summarize(one)) for one in self.visible_nodes(answer)]
+        found += [(one, one.counts) for one in answer.counted]
+        return sorted(found, key=lambda one: one[0].node)
+
+    def _summary_lines(self, answer: StatusAnswer, width: int | None) -> Iterator[str]:
         from canhazgpu.cli.status_display.summary_lines import summary_lines  # noqa: PLC0415 - as it says
-        from canhazgpu.status.summary import summarize  # noqa: PLC0415
 
         return summary_lines(
-            list(map(summarize, shown)),
+            [one for _, one in self._summaries(answer)],
             None if self.wide else width,
             coloured=self.coloured,
             shows_none_free=not self.mine and not (self.filter and self.filter.selects_gpus),
@@ -174,9 +191,9 @@ class StatusRenderer:
         if self.summary:
             from canhazgpu.status.summary import summary_to_dict  # noqa: PLC0415 - as it says
 
-            document = summary_to_dict(answer.nodes[0].read_at, statuses, missing)
+            document = summary_to_dict(answer.read_at, self._summaries(answer), missing)
         else:
-            document = status_to_dict(answer.nodes[0].read_at, statuses, missing)
+            document = status_to_dict(answer.read_at, statuses, missing)
         if self.mine:
             document["taken"] = [
                 {**asdict(one), "at": iso_time(one.at)} for one in answer.revocations

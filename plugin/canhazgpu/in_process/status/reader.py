@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from canhazgpu.people.revocations import Revocation
     from canhazgpu.probe.port import PendingScan
     from canhazgpu.service.status import StatusRequest
+    from canhazgpu.status.head_counts import CountedNode
     from canhazgpu.status.node_status import NodeStatus
     from canhazgpu.status.user_filter import User
 
@@ -68,6 +69,7 @@ class StatusReader:
         self._ledger: Ledger | None = None
         self._pending_scan: PendingScan | None = None
         self._scan_started_at = 0.0
+        self._counted: list[CountedNode] = []
         self._book_fault: NodeStateError | None = None
 
     def read(self) -> StatusAnswer:
@@ -89,6 +91,7 @@ class StatusReader:
             tuple(revocations),
             node_views.store_fault,
             node_views.book_fault,
+            tuple(self._counted),
         )
 
     def pages(self) -> Iterator[StatusAnswer]:
@@ -153,6 +156,7 @@ class StatusReader:
         Raises `StoreError` if this node is not to be shown either, `ConfigError`, `InputError` for
         a node that the ledger does not know, and `ScanError` if there is no node to show.
         """
+        self._counted = []
         self._start_scan()
         views, store_fault = self._read_from_ledger_or_node()
         read_after_s = self._adapters.clock() - self._scan_started_at
@@ -160,7 +164,7 @@ class StatusReader:
             self._refuse_unknown(views)
         observation = self._finish_scan()
         if observation is None:
-            if not views:
+            if not views and not self._counted:
                 raise _no_node_known()
             return _NodeViews(_sorted_by_name(views))
         return self._with_scan(views, observation, read_after_s, store_fault)
@@ -250,7 +254,10 @@ class StatusReader:
         try:
             if nodes is None and self._request.names_caller:
                 nodes = ledger.find_user(self._adapters.caller().uid, SHOWN_DAYS).nodes
-            if self._request.brief_above is None and self._request.shown is None:
+            counted = self._views_beside_counted(ledger) if nodes is None else None
+            if counted is not None:
+                views = counted
+            elif self._request.brief_above is None and self._request.shown is None:
                 views = {view.node: view for view in ledger.read_nodes(nodes)}
             else:
                 views = self._views_in_parts(ledger, nodes)
@@ -274,6 +281,34 @@ class StatusReader:
         if needed:
             views |= {view.node: view for view in ledger.read_nodes(sorted(needed))}
         return views
+
+    def _views_beside_counted(self, ledger: Ledger) -> dict[str, NodeView] | None:
+        """Count the GPUs of plain nodes, and return the views of the others.
+
+        None where the request asks for more than counts, also of so few nodes.
+        """
+        self._counted = []
+        brief_above, store = self._request.brief_above, self._open_store()
+        if not self._request.counts_suffice or brief_above is None:
+            return None
+        names = store.node_names()
+        if len(names) <= brief_above:
+            return None
+        from canhazgpu.in_process.status import heads  # noqa: PLC0415 - only for summaries
+
+        policy = usage_policy(self._config.validation)
+        views: list[NodeView] = []
+        rest: list[str] = []
+        for head in store.read_node_heads(names):
+            one = None if head.node == self._local else heads.counted_or_view(head, policy)
+            if isinstance(one, heads.CountedNode):
+                self._counted.append(one)
+            elif one is not None:
+                views.append(one)
+            else:
+                rest.append(head.node)
+        views += ledger.read_nodes(rest) if rest else ()
+        return {view.node: view for view in views}
 
     def _judged(self, view: NodeView) -> NodeStatus:
         from canhazgpu.status.node_status import node_status  # noqa: PLC0415 - rarely needed so early
@@ -333,7 +368,7 @@ class StatusReader:
         if store_fault is not None:
             raise store_fault
         others = {name: view for name, view in views.items() if name != self._local}
-        if not others:
+        if not others and not self._counted:
             if scan.fault is not None:
                 raise ScanError(scan.fault)
             raise ScanError(

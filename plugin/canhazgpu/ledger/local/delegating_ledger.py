@@ -23,6 +23,7 @@ from canhazgpu.ledger.values import (
     Event,
     FoundNodes,
     GrantedGpus,
+    NodeHead,
     NodeView,
     QueuePosition,
     Reservation,
@@ -165,6 +166,14 @@ class DelegatingLedger(ABC):
     def read_nodes(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
         """See `Ledger.read_nodes`."""
         return self.ask_store(lambda store: store.read_nodes(nodes))
+
+    def read_node_heads(self, nodes: Sequence[str] | None = None) -> Iterator[NodeHead]:
+        """See `Ledger.read_node_heads`; every node is read in full."""
+        return (NodeHead(view.node, view.read_at) for view in self.read_nodes(nodes))
+
+    def read_queues(self) -> tuple[float, dict[str, tuple[Waiter, ...]]]:
+        """See `Ledger.read_queues`; as the store has them."""
+        return self.ask_store(lambda store: store.read_queues())
 
     def read_node_pages(
         self, nodes: Sequence[str] | None = None, *, brief_above: int | None = None

@@ -48,6 +48,7 @@ from canhazgpu.ledger.values import (
     Event,
     FoundNodes,
     GrantedGpus,
+    NodeHead,
     NodeView,
     QueuePosition,
     Reservation,
@@ -281,6 +282,25 @@ class RedisLedger:
             )
         self._listed = (self._listed - set(names)) | listed
         return views
+
+    def read_node_heads(self, nodes: Sequence[str] | None = None) -> Iterator[NodeHead]:
+        """See `Ledger.read_node_heads`."""
+        from canhazgpu.ledger.store.nodes.node_heads import read_heads  # noqa: PLC0415 - no hook reads heads
+
+        with self._session.client() as client:
+            names = self._names(client, nodes)
+        for first in range(0, len(names), NODES_PER_PAGE):
+            some = names[first : first + NODES_PER_PAGE]
+            with self._session.client() as client:
+                found = read_heads(client, some, self._prefix, in_cluster=self._session.in_cluster)
+            yield from found
+
+    def read_queues(self) -> tuple[float, dict[str, tuple[Waiter, ...]]]:
+        """See `Ledger.read_queues`."""
+        from canhazgpu.ledger.store.nodes.node_queues import read_queues  # noqa: PLC0415 - few ask
+
+        with self._session.client() as client:
+            return read_queues(client, self._names(client), self._prefix)
 
     def read_node_pages(
         self, nodes: Sequence[str] | None = None, *, brief_above: int | None = None

@@ -33,8 +33,9 @@ from canhazgpu.ledger.store.keys import NodeKeys, node_keys
 from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.values import NodeView
 from canhazgpu.node.process_id import ProcessId
+from canhazgpu.status.head_counts import counted_node
 from canhazgpu.status.node_status import node_status
-from canhazgpu.status.summary import summary_to_dict
+from canhazgpu.status.summary import summarize, summary_to_dict
 from canhazgpu.status.table_cells import cells
 
 
@@ -49,7 +50,7 @@ def told(view: NodeView, policy: UsagePolicy) -> list[Any]:
     free = [cells(gpu, view.read_at) for gpu in status.gpus if gpu.reservation is None]
     queue = [(one.owner, one.user, one.count, one.since) for one in status.queue]
     states = [(gpu.index, gpu.uuid, gpu.state, gpu.usage, gpu.intruders) for gpu in status.gpus]
-    return [summary_to_dict(view.read_at, [status]), free, queue, states]
+    return [summary_to_dict(view.read_at, [(status, summarize(status))]), free, queue, states]
 
 
 def both(ledger: RedisLedger, node: str, policy: UsagePolicy) -> tuple[list[Any], list[Any], bool]:
@@ -57,6 +58,19 @@ def both(ledger: RedisLedger, node: str, policy: UsagePolicy) -> tuple[list[Any]
     brief, (full,) = brief_view(ledger, node), ledger.read_nodes([node])
     full = replace(full, read_at=brief.read_at)
     return told(brief, policy), told(full, policy), brief.is_brief
+
+
+def counted(ledger: RedisLedger, node: str, policy: UsagePolicy) -> tuple[list[Any], list[Any]]:
+    """What the counts by the head say, if they say anything, and the summary of the full view."""
+    (head,) = ledger.read_node_heads([node])
+    (full,) = ledger.read_nodes([node])
+    status = node_status(replace(full, read_at=head.read_at), policy)
+    one = counted_node(head, policy)
+    told = [(one, one.counts)] if one else []
+    return (
+        [one and one.counts, summary_to_dict(head.read_at, told)["nodes"]],
+        [summarize(status), summary_to_dict(head.read_at, [(status, summarize(status))])["nodes"]],
+    )
 
 
 PIDS = st.integers(0, 4)
@@ -138,6 +152,86 @@ def test_the_summary_by_heads_is_that_of_the_full_views(
     by_head, in_full, is_brief = both(ledger, node, policy)
     assert by_head == in_full
     assert is_brief
+    by_counts, by_judgement = counted(ledger, node, policy)
+    assert by_counts in ([None, []], by_judgement)
+
+
+PLAIN_PROCESSES = st.builds(
+    GpuProcess,
+    pid=st.integers(1, 4),
+    uid=st.sampled_from([1000, 1001, None]),
+    user=USERS,
+    name=st.sampled_from(["python3", "Xorg"]),
+    memory_mb=st.sampled_from([600, 5000]),
+    job=st.sampled_from([None, "job:1", "job:2", "job:?n"]),
+)
+PLAIN_READINGS = st.lists(
+    st.tuples(st.sampled_from([0, 500, 9000]), st.lists(PLAIN_PROCESSES, max_size=1)), max_size=4
+).map(
+    lambda rows: [
+        GpuReading(place, uuid(place), None, "H100", used, 80000, tuple(processes))
+        for place, (used, processes) in enumerate(rows)
+    ]
+)
+
+
+@pytest.mark.slow
+@given(before=CHANGES, readings=PLAIN_READINGS, after=CHANGES, threshold=st.sampled_from([0, 1024]))
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_counts_by_heads_are_those_of_the_full_views(
+    before: Any, readings: list[GpuReading], after: Any, threshold: int
+) -> None:
+    test_the_summary_by_heads_is_that_of_the_full_views.hypothesis.inner_test(  # type: ignore[attr-defined]
+        before, readings, after, threshold
+    )
+
+
+def test_plain_nodes_are_counted(ledger: RedisLedger, node: str) -> None:
+    """Otherwise the comparison would prove nothing, and large clusters would be slow."""
+    seen = observation(node)
+    process = GpuProcess(7, 1000, "ann", "python3", 5000, job="job:1")
+    by_user = replace(process, job=None)
+    readings = [
+        GpuReading(place, uuid(place), None, "H100", 9000 if used else 45, 80000, used)
+        for place, used in enumerate([(process,), (by_user,), (), ()])
+    ]
+    ledger.publish_scan(replace(seen, scan=replace(seen.scan, gpus=tuple(readings))))
+    ledger.reserve_given(job(1), [uuid(0), uuid(2)], seen)
+    ledger.reserve_given(manual(2), [uuid(1)], seen)
+    ledger.publish_scan(replace(seen, scan=replace(seen.scan, gpus=tuple(readings))))
+    by_counts, by_judgement = counted(ledger, node, UsagePolicy(1024))
+    assert by_counts == by_judgement
+    assert by_counts[0].available == 1
+    ledger.join_queue(node, waiter(run(1)))
+    assert counted(ledger, node, UsagePolicy(1024))[0][0].waiting == 1
+    assert by_counts[0].reserved.count == 3
+
+
+@pytest.mark.parametrize(
+    "what", ["quarantine", "expired", "stranger", "unreserved", "fault", "missing"]
+)
+def test_what_is_not_plain_is_not_counted(
+    ledger: RedisLedger, store: Store, node: str, node_hashes: NodeKeys, what: str
+) -> None:
+    seen = observation(node)
+    stranger = (GpuProcess(7, 4000, "eve", "python3", 5000),) if what == "stranger" else ()
+    readings = [
+        GpuReading(0, uuid(0), None, "H100", 9000, 80000, stranger),
+        GpuReading(1, uuid(1), None, "H100", 9000 if what == "unreserved" else 45, 80000),
+        GpuReading(2, uuid(2), None, "H100", 45, 80000, (), "lost" if what == "fault" else None),
+    ]
+    claim = manual(1)
+    ledger.reserve_given(claim, [uuid(3 if what == "missing" else 0)], seen)
+    ledger.publish_scan(replace(seen, scan=replace(seen.scan, gpus=tuple(readings))))
+    if what == "quarantine":
+        ledger.quarantine(node, uuid(1), "hot", "root")
+    elif what == "expired":
+        head = json.loads(store.raw_client.get(node_hashes.head) or "")
+        head["records"][0]["expires_ms"] = 1000
+        store.raw_client.set(node_hashes.head, json.dumps(head))
+    assert counted(ledger, node, UsagePolicy(1024))[0] == [None, []]
 
 
 GARBAGE = [
@@ -187,6 +281,7 @@ def test_a_damaged_head_ends_nobodys_reading(
         for value in (None, 7, "x", [7], {"a": 7}, [[]], {"GPU-0": 99}):
             store.raw_client.set(node_hashes.head, json.dumps({**head, part: value}))
             told(brief_view(ledger, node), UsagePolicy(1024))
+            counted(ledger, node, UsagePolicy(1024))
 
 
 def test_a_record_that_is_no_json_leaves_no_head(

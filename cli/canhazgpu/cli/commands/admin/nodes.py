@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,20 +14,11 @@ from canhazgpu.cli.options.common import json_option
 from canhazgpu.cli.terminal.output import column_lines
 from canhazgpu.durations import short_duration_text
 from canhazgpu.errors import StoreError
-from canhazgpu.gpu.usage import GpuState
 from canhazgpu.status.json_format import iso_time
 
 if TYPE_CHECKING:
     from canhazgpu.service.nodes import NodeSummary
-    from canhazgpu.status.node_status import NodeStatus
 
-COUNTED_STATES = {
-    "available": GpuState.AVAILABLE,
-    "in_use": GpuState.RESERVED,
-    "unreserved": GpuState.UNRESERVED,
-    "quarantined": GpuState.QUARANTINED,
-    "unknown": GpuState.UNKNOWN,
-}
 HEADER = (
     *("NODE", "GPUS", "AVAILABLE", "IN USE", "UNRESERVED", "QUARANTINED", "UNKNOWN"),
     *("WAITING", "SCANNED", "FAULT"),
@@ -59,37 +49,40 @@ def nodes(app: App, as_json: bool) -> None:
             click.echo(line)
 
 
-def _counts(status: NodeStatus) -> dict[str, int]:
-    states = Counter(gpu.state for gpu in status.gpus)
-    return {name: states[state] for name, state in COUNTED_STATES.items()}
+def _counts(summary: NodeSummary) -> dict[str, int]:
+    counts = summary.counts
+    return {
+        "available": counts.available,
+        "in_use": counts.reserved.count,
+        "unreserved": counts.unreserved.count,
+        "quarantined": counts.quarantined,
+        "unknown": counts.unknown,
+        "waiting": counts.waiting,
+    }
 
 
 def _row(summary: NodeSummary) -> Sequence[str]:
-    status = summary.status
     age = "never"
-    if status.scanned_at is not None:
-        age = f"{short_duration_text(status.read_at - status.scanned_at)} ago"
+    if summary.scanned_at is not None:
+        age = f"{short_duration_text(summary.read_at - summary.scanned_at)} ago"
     return (
-        status.node,
-        str(len(status.gpus)),
-        *map(str, _counts(status).values()),
-        str(summary.waiting),
+        summary.counts.node,
+        str(summary.counts.total),
+        *map(str, _counts(summary).values()),
         age,
-        status.fault or "" if status.scanned_at is not None else "",
+        summary.fault or "" if summary.scanned_at is not None else "",
     )
 
 
 def _node_to_dict(summary: NodeSummary) -> dict[str, Any]:
-    status = summary.status
     age_s = None
-    if status.scanned_at is not None:
-        age_s = round(max(status.read_at - status.scanned_at, 0.0), 3)
+    if summary.scanned_at is not None:
+        age_s = round(max(summary.read_at - summary.scanned_at, 0.0), 3)
     return {
-        "node": status.node,
-        "gpus": len(status.gpus),
-        **_counts(status),
-        "waiting": summary.waiting,
-        "scanned_at": iso_time(status.scanned_at),
+        "node": summary.counts.node,
+        "gpus": summary.counts.total,
+        **_counts(summary),
+        "scanned_at": iso_time(summary.scanned_at),
         "scan_age_s": age_s,
-        "fault": status.fault,
+        "fault": summary.fault,
     }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from canhazgpu.ledger.store import keys
 from canhazgpu.ledger.store.indexes.hints import UNKNOWN_UID
+from canhazgpu.ledger.store.nodes.node_views import existing_keys
 from canhazgpu.ledger.usage import DAY_S
 from canhazgpu.ledger.values import FoundNodes
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     import redis
 
 MEMBERS_PER_READ = 5000
-NODES_PER_READ = 2000
 
 
 def find_job(client: redis.Redis, prefix: str, job_id: int) -> dict[str, set[int]]:
@@ -53,20 +53,9 @@ def found_nodes(found: dict[str, set[int]], unindexed: Iterable[str]) -> FoundNo
 
 def unindexed_nodes(client: redis.Redis, prefix: str, names: Sequence[str]) -> list[str]:
     """Return the nodes whose entries in the indexes may be incomplete."""
-    lacking: list[str] = []
-    for first in range(0, len(names), NODES_PER_READ):
-        some = names[first : first + NODES_PER_READ]
-        marks = [keys.node_keys(name, prefix).indexed for name in some]
-        if client.exists(*marks) < len(marks):
-            lacking += _without_mark(client, some, marks)
-    return lacking
-
-
-def _without_mark(client: redis.Redis, names: Sequence[str], marks: Sequence[str]) -> list[str]:
-    pipeline = client.pipeline(transaction=False)
-    for mark in marks:
-        pipeline.exists(mark)
-    return [name for name, is_there in zip(names, pipeline.execute(), strict=True) if not is_there]
+    marks = [keys.node_keys(name, prefix).indexed for name in names]
+    found = existing_keys(client, marks)
+    return [name for name, mark in zip(names, marks, strict=True) if mark not in found]
 
 
 def unindexed_for_jobs(client: redis.Redis, prefix: str, names: Sequence[str]) -> list[str]:

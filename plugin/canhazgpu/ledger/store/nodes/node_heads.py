@@ -16,7 +16,7 @@ from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.store import keys
 from canhazgpu.ledger.store.nodes.head_view import is_head, scan_time_text, view_from_head
 from canhazgpu.ledger.store.nodes.node_views import read_node_views
-from canhazgpu.ledger.values import NodeView
+from canhazgpu.ledger.values import NodeHead, NodeView
 
 if TYPE_CHECKING:
     import redis
@@ -43,16 +43,9 @@ def read_brief_views(
     client: redis.Redis, names: Sequence[str], prefix: str, *, in_cluster: bool
 ) -> list[NodeView]:
     """Return the views of these nodes, in this order, as far as possible from their heads."""
-    node_keys = {name: keys.node_keys(name, prefix) for name in names}
-    read_at, texts = _read_heads(client, [one.head for one in node_keys.values()], in_cluster)
-    heads = [
-        _Head(name, content)
-        for name, text in zip(names, texts, strict=True)
-        if (content := _parsed(text)) is not None
-    ]
     views = {}
-    for head, queue in _current(client, heads, node_keys, read_at, in_cluster):
-        view = view_from_head(head.node, read_at, head.content, queue)
+    for head in read_heads(client, names, prefix, in_cluster=in_cluster):
+        view = view_of_head(head)
         if view is not None:
             views[head.node] = view
     missing = [name for name in names if name not in views]
@@ -60,6 +53,29 @@ def read_brief_views(
         full, _ = read_node_views(client, missing, prefix, in_cluster=in_cluster)
         views |= {view.node: view for view in full}
     return [views[name] for name in names]
+
+
+def view_of_head(head: NodeHead) -> NodeView | None:
+    """Return the view; None where the node is to be read in full."""
+    if head.content is None:
+        return None
+    return view_from_head(head.node, head.read_at, head.content, head.queue or {})
+
+
+def read_heads(
+    client: redis.Redis, names: Sequence[str], prefix: str, *, in_cluster: bool
+) -> list[NodeHead]:
+    """Return the heads of these nodes, in this order; those that are not to be used are empty."""
+    node_keys = {name: keys.node_keys(name, prefix) for name in names}
+    read_at, texts = _read_heads(client, [one.head for one in node_keys.values()], in_cluster)
+    heads = [
+        _Head(name, content)
+        for name, text in zip(names, texts, strict=True)
+        if (content := _parsed(text)) is not None
+    ]
+    current = _current(client, heads, node_keys, read_at, in_cluster)
+    found = {head.node: (head.content, queue) for head, queue in current}
+    return [NodeHead(name, read_at, *found.get(name, ())) for name in names]
 
 
 def _read_heads(

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 NODES_PER_READ = 64
 """Nodes per transaction; limits the size of one reply, not of the result."""
 
+KEYS_PER_READ = 2000
+
 ANSWERS_PER_NODE = 6
 """Replies per node: its hashes, and whether it is listed."""
 
@@ -36,6 +38,24 @@ def read_node_names(client: redis.Redis, prefix: str) -> list[str]:
     """Return the node names in the index; other texts are left out."""
     listed = cast(Iterable[str], client.smembers(keys.nodes_key(prefix)))
     return [name for name in listed if keys.is_node_name(name)]
+
+
+def existing_keys(client: redis.Redis, names: Sequence[str]) -> set[str]:
+    """Return those keys that exist. That none of many does costs one command."""
+    found: set[str] = set()
+    for first in range(0, len(names), KEYS_PER_READ):
+        some = names[first : first + KEYS_PER_READ]
+        count = client.exists(*some)
+        if count == len(some):
+            found.update(some)
+        elif count:
+            pipeline = client.pipeline(transaction=False)
+            for name in some:
+                pipeline.exists(name)
+            found.update(
+                name for name, exists in zip(some, pipeline.execute(), strict=True) if exists
+            )
+    return found
 
 
 def read_node_views(

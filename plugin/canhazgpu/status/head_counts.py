@@ -1,0 +1,200 @@
+"""Count a node's GPUs as its head says, without a value for each of them; pure.
+
+`node_status` judges. What it would say is counted here where that is plain: every GPU can be read,
+and is either free, or held and used by its holder alone. A large cluster's nodes mostly are so.
+Of any other node nothing is said: it is to be judged. A test compares the two for any content.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from canhazgpu.durations import short_duration_text
+from canhazgpu.gpu.process_job import is_unidentified
+from canhazgpu.gpu.scan_supplement import BRIEF_FORM
+from canhazgpu.gpu.usage import UsagePolicy
+from canhazgpu.ledger.record_json import queue_from_hash
+from canhazgpu.ledger.values import MAX_NAME, NodeHead
+from canhazgpu.status.summary import NodeSummary, UserGroup
+
+NO_GPUS = UserGroup(0)
+
+
+@dataclass(frozen=True, slots=True)
+class CountedNode:
+    """A node of which only its GPUs were counted: each is available or reserved.
+
+    The other fields are those of `NodeStatus`.
+    """
+
+    counts: NodeSummary
+    read_at: float
+    scanned_at: float
+    source: str
+    expected_gpus: int
+    partitions: tuple[str, ...] | None
+    partitions_at: float | None
+
+    live = False
+    fault = None
+    hooks_outage = None
+    reservations_known = True
+
+    @property
+    def node(self) -> str:
+        """The node's name."""
+        return self.counts.node
+
+    @property
+    def found_gpus(self) -> int:
+        """The number of GPUs in the scan."""
+        return self.counts.total
+
+
+class _NotPlainError(Exception):
+    """The node is to be judged."""
+
+
+_Holder = tuple[str, int | None, str | None]
+"""User, uid, and the job as a process names it; None for what is not known."""
+
+
+def counted_node(head: NodeHead, policy: UsagePolicy) -> CountedNode | None:
+    """Return the counts; None for a node that is to be judged."""
+    try:
+        return _counted(head, head.content or {}, policy)
+    except (_NotPlainError, ValueError, TypeError, KeyError, IndexError, AttributeError):
+        return None
+
+
+def _counted(node: NodeHead, head: Mapping[str, Any], policy: UsagePolicy) -> CountedNode:
+    brief, texts, partitions = head["brief"], head["texts"], head["partitions"]
+    read_at, waiting = node.read_at, 0
+    _require(not head["quarantined"] and brief["form"] == BRIEF_FORM)
+    if head["waiting"]:
+        queue = queue_from_hash(node.queue or {}, read_at)
+        waiting = len(queue)
+        # One whose lease ends at this very moment counts for one question, not for another.
+        _require(all(one.renewed_at + one.lease_s > read_at for one in queue))
+    _require(brief["fault"] is None and type(brief["source"]) is str)
+    _require(partitions is None or all(type(one) is str for one in partitions))
+    scanned_at = _seconds(texts["at"])
+    available, users = _counts(head, read_at, policy)
+    reserved = len(head["held"])
+    total, most = available + reserved, head["most"]
+    if most:
+        _require(len(most) <= total and all(type(one) is int for one in most.values()))
+    age = short_duration_text(read_at - scanned_at)
+    return CountedNode(
+        NodeSummary(
+            node.node,
+            total,
+            available,
+            UserGroup(reserved, users),
+            NO_GPUS,
+            NO_GPUS,
+            0,
+            0,
+            waiting,
+            (f"scanned {age} ago",),
+        ),
+        read_at,
+        scanned_at,
+        brief["source"],
+        len(most) if most else total,
+        None if partitions is None else tuple(partitions),
+        _seconds(texts["partitions_at"]) if "partitions_at" in texts else None,
+    )
+
+
+def _counts(
+    head: Mapping[str, Any], read_at: float, policy: UsagePolicy
+) -> tuple[int, tuple[str, ...]]:
+    """Return how many GPUs are available, and who holds the others, in the order of the GPUs."""
+    brief, held, records = head["brief"], head["held"], head["records"]
+    names, threshold_mb = brief["names"], policy.memory_threshold_mb
+    holders: dict[int, _Holder] = {}
+    users: dict[str, None] = {}
+    seen: set[str] = set()
+    last, available, reserved = -1, 0, 0
+    # A loop over every GPU of the cluster: conditions stand in it, and call nothing.
+    for uuid, index, name, used_mb, total_mb, processes in brief["gpus"]:
+        is_plain = (
+            type(uuid) is str
+            and type(index) is int
+            and index > last
+            and type(names[name]) is str
+            and type(used_mb) is type(total_mb) is int
+            and 0 <= used_mb <= total_mb
+        )
+        if not is_plain:
+            raise _NotPlainError
+        last = index
+        seen.add(uuid)
+        place = held.get(uuid)
+        if place is None:
+            if processes or used_mb > threshold_mb:
+                raise _NotPlainError
+            available += 1
+            continue
+        holder = holders.get(place)
+        if holder is None:
+            holder = holders[place] = _holder(records[place], read_at)
+        if processes:
+            for one in processes:
+                if not _is_own(holder, one):
+                    raise _NotPlainError
+        users[holder[0]] = None
+        reserved += 1
+    _require(last >= 0 and len(seen) == available + reserved and reserved == len(held))
+    _require("" not in seen)
+    return available, tuple(users)
+
+
+def _holder(record: Mapping[str, Any], read_at: float) -> _Holder:
+    """Return who holds a GPU alone, and not for a time that is over."""
+    user, uid, job_id = record["user"], record.get("uid"), record.get("job_id")
+    type_, granted_ms, ends_ms = record["type"], record["granted_ms"], record.get("expires_ms")
+    is_plain = (
+        type(record["owner"]) is type(type_) is type(user) is str
+        and len(user) <= MAX_NAME
+        and "holders" not in record
+        and type(granted_ms) is int
+        and (ends_ms is None or (type(ends_ms) is int and ends_ms / 1000 > read_at))
+    )
+    if not is_plain:
+        raise _NotPlainError
+    job = f"{type_}:{job_id}" if type(job_id) is str else None
+    return user, uid if type(uid) is int else None, job
+
+
+def _is_own(holder: _Holder, process: Any) -> bool:
+    """Tell whether a process certainly is the holder's: of its job, else of its user."""
+    _, uid, holders_job = holder
+    pid, process_uid, user, name, memory_mb, _, job, ancestors, _ = process
+    is_process = (
+        type(pid) is int
+        and type(ancestors) is list
+        and (user is None or type(user) is str)
+        and (name is None or type(name) is str)
+        and (memory_mb is None or type(memory_mb) is int)
+    )
+    if not is_process:
+        return False
+    if job is None or holders_job is None:
+        return uid is not None and type(process_uid) is int and process_uid == uid
+    return bool(job == holders_job) and not is_unidentified(job)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text) / 1000
+    _require(math.isfinite(seconds))
+    return seconds
+
+
+def _require(is_plain: bool) -> None:
+    if not is_plain:
+        raise _NotPlainError
