@@ -13,8 +13,7 @@ import os
 import click
 import pytest
 from command_tree import all_commands
-
-from .hostile_node import EVIL, LONG, hostile_node, unsafe_parts
+from hosts.hostile_node import EVIL, LONG, hostile_node, unsafe_parts
 
 pytestmark = [
     pytest.mark.slow,

@@ -128,6 +128,11 @@ def impossible_pid_fault(pid: int) -> str:
     return f"process id {pid} cannot be: update the driver (535.43 to 535.85 report such ids)"
 
 
+def impossible_count_fault(what: str, count: int) -> str:
+    """Return the text for a number of GPUs, or of their instances, that no machine has."""
+    return f"the driver reports {count} {what}: see 'nvidia-smi -L', and update or reload it"
+
+
 def shared_uuid_fault(uuid: str) -> str:
     """Return the text for a UUID that several GPUs have."""
     return f"several GPUs have the UUID {uuid}: see 'nvidia-smi -L', and reset them"

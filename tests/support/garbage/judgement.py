@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from canhazgpu.cli.app import App
 from canhazgpu.cli.main import cli
 
 NEVER_SAID = ("Traceback (most recent call last)", "internal error", "please report this")
+REFUSES = re.compile(r"canhazgpu: SLURM\w*=.* is not a ")
+"""A variable of a hook that makes no sense."""
 LOOKS: tuple[tuple[str, ...], ...] = (
     ("status",),
     ("status", "--json"),
@@ -73,11 +76,23 @@ class Judged:
         return done.output
 
     def hook(self, what: str, done: subprocess.CompletedProcess[str], log: str) -> None:
-        """Judge a hook that has run as a process."""
+        """Judge a hook that has run as a process.
+
+        2 says that a variable makes no sense; the hook's script ends with 0 for it.
+        """
         self.runs += 1
-        if done.returncode != 0:
+        refused = done.returncode == 2 and REFUSES.search(done.stderr) is not None
+        if done.returncode != 0 and not refused:
             self.broke.append(f"{what}: status {done.returncode}: {done.stderr[-500:]}")
-        self._judge_text(what, done.stdout + done.stderr + log)
+        said = f"{done.stdout}{done.stderr}{log}".splitlines()
+        self._judge_text(what, "\n".join(one for one in said if not REFUSES.search(one)))
+
+    def program(self, what: str, done: subprocess.CompletedProcess[str]) -> None:
+        """Judge a command that has run as a process: it may fail, but not by a signal."""
+        self.runs += 1
+        if done.returncode < 0:
+            self.broke.append(f"{what}: status {done.returncode}: {done.stderr[-500:]}")
+        self._judge_text(what, done.stdout + done.stderr)
 
     def _judge_text(self, what: str, said: str) -> None:
         for one in NEVER_SAID:

@@ -33,6 +33,10 @@ from canhazgpu.probe.plausibility import (
     with_plausibility_faults,
 )
 
+MAX_GPUS = 1024
+"""Of one node; a scan for each of 4 billion would not end."""
+MAX_MIG_INSTANCES = 128
+"""Of one GPU; the largest has 7."""
 _NO_SUCH_INSTANCE = (pynvml.NVML_ERROR_NOT_FOUND, pynvml.NVML_ERROR_INVALID_ARGUMENT)
 
 
@@ -48,6 +52,8 @@ def read_gpus(library: str = "") -> tuple[GpuReading, ...]:
             count = pynvml.nvmlDeviceGetCount()
         except NVML_ERRORS as exc:
             raise ScanError(nvml_error_text(exc)) from exc
+        if count > MAX_GPUS:
+            raise ScanError(fault_messages.impossible_count_fault("GPUs", count))
         capabilities = MigCapabilities()
         found = [reading for index in range(count) for reading in _read_gpu(index, capabilities)]
         addresses = {index: read_pci_address(index) for index in range(count)}
@@ -149,7 +155,11 @@ def _read_instances(
     gpu = replace(gpu, health=read_health(handle))
     number = _device_number_or_none(handle)
     found = []
-    for mig_index in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+    count = pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)
+    if count > MAX_MIG_INSTANCES:
+        fault = fault_messages.impossible_count_fault("MIG instances", count)
+        return (replace(gpu, fault=fault),)
+    for mig_index in range(count):
         reading = replace(gpu, uuid="", parent_uuid=gpu.uuid, mig_index=mig_index)
         try:
             instance = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, mig_index)
