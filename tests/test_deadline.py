@@ -99,6 +99,7 @@ class _Finalized:
         time.sleep(0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_it_rings_again_where_python_dropped_it() -> None:
     began = time.monotonic()
@@ -108,6 +109,7 @@ def test_it_rings_again_where_python_dropped_it() -> None:
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.slow
 def test_time_in_which_the_process_is_stopped_does_not_count_as_running() -> None:
     reading, writing = os.pipe()
     child = os.fork()

@@ -67,6 +67,7 @@ def python(code: str, **environ: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_status_imports_no_templates_and_the_command_line_no_store() -> None:
     loaded = python(
         "import sys; from canhazgpu.cli.main import cli; from canhazgpu.cli.commands import status;"
@@ -76,6 +77,7 @@ def test_status_imports_no_templates_and_the_command_line_no_store() -> None:
     assert loaded.stdout.strip() == "[]", loaded.stderr
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_silent() -> None:
     code = (
         "import os, sys; r, w = os.pipe(); os.close(r); os.dup2(w, 1); sys.argv[1:] = "

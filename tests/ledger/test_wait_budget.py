@@ -61,6 +61,7 @@ def test_one_answer_may_take_less_than_the_budget(peer: Peer) -> None:
     assert budget.left_s > 59
 
 
+@pytest.mark.slow
 def test_time_in_which_the_process_does_not_run_is_not_the_stores(peer: Peer) -> None:
     """Each look at the socket takes as long as it would on a machine without a free CPU."""
     budget = WaitBudget(0.3)
@@ -104,6 +105,7 @@ def test_who_watches_may_end_it(peer: Peer) -> None:
         budget.await_answer(peer.arrives, 60.0)
 
 
+@pytest.mark.slow
 def test_a_connection_that_fails_late_is_tried_again() -> None:
     tried: list[float] = []
 
@@ -150,6 +152,7 @@ def in_a_child(work: Callable[[], None]) -> int:
     return child
 
 
+@pytest.mark.slow
 def test_a_process_that_is_stopped_while_the_answer_comes_sees_it(peer: Peer) -> None:
     begun, begins = os.pipe()
 

@@ -162,6 +162,7 @@ def test_a_watch_of_a_pid_used_again_signals_nobody() -> None:
             process.wait(timeout=0.3)
 
 
+@pytest.mark.slow
 def test_what_carries_the_mark_belongs_to_the_run_wherever_it_went() -> None:
     environ = {**os.environ, MARKER_VARIABLE: "run:abc"}
     script = "sleep 60 & setsid sleep 60 & wait"

@@ -42,6 +42,7 @@ def pids(found: dict[str, tuple[object, ...]]) -> list[set[int]]:
     return [{one.pid for one in some} for some in found.values()]  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_all_runs_are_found_at_once(
     markers: list[str], sleepers: list[subprocess.Popen[bytes]]
 ) -> None:
@@ -54,6 +55,7 @@ def test_all_runs_are_found_at_once(
     assert pids(processes_of_runs(markers, uid=0)) == [{b}, {c}]
 
 
+@pytest.mark.slow
 def test_a_part_of_a_marker_is_none(
     markers: list[str], sleepers: list[subprocess.Popen[bytes]]
 ) -> None:

@@ -259,6 +259,7 @@ def test_what_the_child_started_ends_with_it_at_the_deadline() -> None:
     assert gone(marker)
 
 
+@pytest.mark.slow
 def test_a_process_that_was_told_to_dies_with_the_child() -> None:
     marker = f"{os.getpid()}{time.monotonic_ns()}"
 

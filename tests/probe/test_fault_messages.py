@@ -105,6 +105,7 @@ def test_a_device_number_that_is_not_told_is_none(
     assert (gpu.fault is None) == (code != 4)
 
 
+@pytest.mark.slow
 def test_a_driver_without_fields_of_health(
     node: fake_nvml.FakeNode, observe: Observe, old_library: Path
 ) -> None:

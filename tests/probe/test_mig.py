@@ -228,6 +228,7 @@ def test_numbers_that_contradict_each_other_are_not_known(
     assert numbers_by_place(observe())["1:0"] == MigDeviceNumbers(2, FIRST_OF_GPU_2 + 9, known)
 
 
+@pytest.mark.slow
 def test_without_the_drivers_files_the_numbers_are_not_known(
     gpu: fake_nvml.FakeGpu, driver_proc: Callable[[], Path], observe: Observe
 ) -> None:

@@ -106,6 +106,7 @@ def test_a_process_in_several_lists_is_there_once_with_the_most(
     assert (process.pid, process.memory_mb) == (os.getpid(), 700)
 
 
+@pytest.mark.slow
 def test_a_process_that_comes_during_the_scan_is_seen_by_its_memory(
     node: fake_nvml.FakeNode, library: Path
 ) -> None:

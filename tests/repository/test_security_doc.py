@@ -6,11 +6,14 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).parents[2]
 DOCUMENT = REPOSITORY / "docs" / "admin" / "security.md"
 TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
 
+@pytest.mark.slow
 def test_each_test_that_the_threat_model_names_exists() -> None:
     named = TEST.findall(DOCUMENT.read_text("utf-8"))
     assert len(named) > 15

@@ -109,6 +109,7 @@ def test_what_the_agent_has_not_begun_the_hook_does_as_its_first_run(node: Node,
     assert len(node.asked()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hook", JOB_HOOKS)
 def test_the_time_that_an_agent_took_for_nothing_is_the_hooks(node: Node, hook: str) -> None:
     node.client_ends_with(NOT_SERVED, after_s=1.1)

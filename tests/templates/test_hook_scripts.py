@@ -100,6 +100,7 @@ def test_a_prolog_that_is_killed_is_run_once_more(tmp_path: Path) -> None:
     assert "canhazgpu: " not in errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "ends"),
     [

@@ -171,6 +171,7 @@ def hang(*_: object) -> NoReturn:
     raise AssertionError
 
 
+@pytest.mark.slow
 def test_a_name_service_that_hangs_costs_its_deadline_and_no_rights(
     etc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

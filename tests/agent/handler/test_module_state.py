@@ -73,6 +73,7 @@ def _module_names(tree: ast.Module) -> Iterator[str]:
                 yield name
 
 
+@pytest.mark.slow
 def test_a_module_keeps_nothing_of_a_request() -> None:
     found = set()
     for package in (*PACKAGES, *HANDLER):

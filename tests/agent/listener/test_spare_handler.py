@@ -178,6 +178,7 @@ def pool() -> Iterator[Pool]:
     poll_until(lambda: not list(made.handlers.reap()) and not made.handlers._ending)
 
 
+@pytest.mark.slow
 def test_so_many_wait_and_only_one_for_long(pool: Pool) -> None:
     pids = [pool.given() for _ in range(MAX_WAITING + 1)]
     assert len(set(pids)) == MAX_WAITING + 1
@@ -193,6 +194,7 @@ def test_so_many_wait_and_only_one_for_long(pool: Pool) -> None:
     assert pool.given() == kept[MAX_WAITING - 1]
 
 
+@pytest.mark.slow
 def test_no_more_wait_than_may(pool: Pool) -> None:
     pids = {pool.given() for _ in range(MAX_WAITING)}
     for pid in pool.said_more():

@@ -47,6 +47,7 @@ def test_it_is_empty_without_a_driver(place: Path, monkeypatch: pytest.MonkeyPat
     assert state == driver_state.DriverState((), (), "", (None,))
 
 
+@pytest.mark.slow
 def test_it_names_gpus_and_instances(
     node: fake_nvml.FakeNode, module: Callable[[], None], library: Path
 ) -> None:

@@ -57,6 +57,7 @@ GARBAGE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", GARBAGE, ids=lambda one: repr(one[:12]))
 def test_garbage_is_cut_off(ask: Ask, connect: Callable[[], socket.socket], sent: bytes) -> None:
     peer = connect()
@@ -86,6 +87,7 @@ def test_a_request_may_come_in_pieces(connect: Callable[[], socket.socket]) -> N
     assert isinstance(messages.decode_answer(answer), messages.Scan)
 
 
+@pytest.mark.slow
 def test_the_slow_are_cut_off(
     ask: Ask,
     scanner: ScannerHost,

@@ -74,6 +74,7 @@ def answered_taken(pending: list[PendingNodeScan]) -> None:
         assert readable
 
 
+@pytest.mark.slow
 def test_a_later_request_gets_no_older_scan(
     ask: Ask, scanner: ScannerHost, node: fake_nvml.FakeNode
 ) -> None:
@@ -168,6 +169,7 @@ def test_mig_mode_without_instances_is_no_device_error(
     assert reader_of(scanner) == first
 
 
+@pytest.mark.slow
 def test_a_driver_that_hangs_costs_its_reader_and_no_other_request(
     ask: Ask, scanner: ScannerHost, node: fake_nvml.FakeNode
 ) -> None:
@@ -299,6 +301,7 @@ def test_releasing_the_driver(ask: Ask, scanner: ScannerHost) -> None:
     assert ask().observe().scan.fault is None, "and a scan opens it again"
 
 
+@pytest.mark.slow
 def test_releasing_waits_for_the_scan_under_way(
     ask: Ask, scanner: ScannerHost, node: fake_nvml.FakeNode
 ) -> None:

@@ -43,6 +43,7 @@ def freeze(scanner: ScannerHost) -> Iterator[Callable[[int], None]]:
     group.rmdir()
 
 
+@pytest.mark.slow
 def test_the_next_request_is_served(
     ask: Ask, scanner: ScannerHost, node: fake_nvml.FakeNode, freeze: Callable[[int], None]
 ) -> None:

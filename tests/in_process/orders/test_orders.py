@@ -333,6 +333,7 @@ def as_service(site: Site, caller: Caller, role: str, here: str, node: str = "")
     return InProcessService(site.adapters(caller, site.store(role, node), here))
 
 
+@pytest.mark.slow
 def test_a_node_with_an_agent_is_never_written_by_others(site: Site) -> None:
     """Not by the administrator's login either, which could."""
     site.reserve(BOB, 2)
@@ -367,6 +368,7 @@ def test_where_no_agent_is_known_a_login_that_may_writes_itself(site: Site) -> N
     assert (len(answer.released), site.held) == (1, set())
 
 
+@pytest.mark.slow
 def test_without_an_agent_the_login_for_orders_orders(site: Site) -> None:
     site.reader = CHECK
     site.carry_out()

@@ -132,6 +132,7 @@ def test_what_only_the_store_can_do_fails_without_it(
     ledger.leave_queue(node.name, ["run:a"], "gave up")
 
 
+@pytest.mark.slow
 def test_a_store_that_stops_in_between_costs_its_patience_once(
     node: Node, restartable_server: PrivateRedis
 ) -> None:
@@ -143,6 +144,7 @@ def test_a_store_that_stops_in_between_costs_its_patience_once(
     assert node.opened == 1
 
 
+@pytest.mark.slow
 def test_the_patience_is_one_for_all_questions(
     node: Node, restartable_server: PrivateRedis
 ) -> None:

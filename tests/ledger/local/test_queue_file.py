@@ -159,6 +159,7 @@ def join_some(place: Path, first: int, count: int) -> None:
         Node(place).queue().join(entry(number))
 
 
+@pytest.mark.slow
 def test_those_who_join_at_once_all_have_a_place(node: Node) -> None:
     context = multiprocessing.get_context("fork")
     joining = [context.Process(target=join_some, args=(node.place, 10 * n, 10)) for n in range(4)]

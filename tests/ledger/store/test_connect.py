@@ -451,6 +451,7 @@ def test_sentinels_name_the_primary() -> None:
         assert "answers with a primary" in failure(config(url.replace("/main", "/other")))
 
 
+@pytest.mark.slow
 def test_a_cluster_is_found_through_any_of_its_nodes() -> None:
     settings = {"cluster-enabled": "yes", "cluster-port": str(free_port())}
     with PrivateRedis(tcp=True, settings=settings) as server:

@@ -438,6 +438,7 @@ def as_json(process: GpuProcess) -> object:
     return json.loads(json.dumps(asdict(process)))
 
 
+@pytest.mark.slow
 @needs_root
 def test_a_pid_of_another_namespace_is_unknown(
     tell_in: Callable[..., list[dict[str, object]]],

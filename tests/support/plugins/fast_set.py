@@ -1,24 +1,42 @@
 """A plugin for pytest: what `make test-fast` does less of, so that it takes a minute.
 
 It leaves out tests marked `slow`, `slurm` and `variant`, and gives a property fewer examples:
-it runs with ``--hypothesis-profile=fast``.
+it runs with ``--hypothesis-profile=fast``. A module all of whose tests are left out is not even
+imported: each worker collects for itself.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 FAST_PROFILE = "fast"
 FAST_EXAMPLES = 10
+MARK_OF_ALL = re.compile(
+    r"^pytestmark = (?:\[[^\]]*|.*)\bmark\.(?:slow|slurm|variant)\b", re.MULTILINE
+)
+"""A module's own mark, alone or in a list."""
+
+
+def is_fast(config: pytest.Config) -> bool:
+    """Return whether this is the run of `make test-fast`."""
+    return bool(config.getoption("--hypothesis-profile", None) == FAST_PROFILE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    if is_fast(config) and collection_path.suffix == ".py":
+        return bool(MARK_OF_ALL.search(collection_path.read_text())) or None
+    return None
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     # Before hypothesis' own, which loads the profile.
-    if config.getoption("--hypothesis-profile", None) == FAST_PROFILE:
+    if is_fast(config):
         from hypothesis import settings
 
         settings.register_profile(FAST_PROFILE, max_examples=FAST_EXAMPLES)

@@ -249,6 +249,7 @@ def command(root: Path, *args: str) -> list[str | Path]:
 FILES = 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", range(2 * FILES))
 def test_an_installation_that_was_killed_is_repaired_by_the_next(root: Path, moment: int) -> None:
     reference = root.with_name("reference")

@@ -212,6 +212,7 @@ def test_nothing_that_happens_between_two_calls_is_missed(
         assert seen == ledger.history(node, 0)[-1].id
 
 
+@pytest.mark.slow
 def test_waiting_longer_than_an_answer_may_take_is_no_error(store: Store, node: str) -> None:
     config = replace(store.config, timeout_s=0.1)
     ledger = RedisLedger(config, Role.READ)

@@ -45,6 +45,7 @@ def calls(store: Store) -> dict[str, int]:
     return {name: stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in GROWING}
 
 
+@pytest.mark.slow
 def test_a_history_stays_within_its_size(
     small: RedisLedger, observe: Observe, node: str, store: Store, node_hashes: NodeKeys
 ) -> None:
@@ -95,6 +96,7 @@ def test_who_fills_the_history_in_an_hour_removes_no_ones_days(
     assert len(known) < 64 and known[:59] == marks[3:]
 
 
+@pytest.mark.slow
 def test_the_oldest_goes_where_all_was_written_at_one_pace(
     small: RedisLedger, node: str, store: Store, node_hashes: NodeKeys
 ) -> None:

@@ -69,6 +69,7 @@ def test_a_failure_without_arguments_is_told_too(tmp_path: Path) -> None:
         script(tmp_path, "echo no; exit 1", "sinfo").run("sinfo")
 
 
+@pytest.mark.slow
 def test_only_the_time_in_commands_counts(tmp_path: Path) -> None:
     script(tmp_path, "sleep 0.2; echo done")
     commands = SlurmCommands(str(tmp_path), 1.0, {"PATH": "/usr/bin:/bin"})
@@ -77,6 +78,7 @@ def test_only_the_time_in_commands_counts(tmp_path: Path) -> None:
     assert commands.run("scontrol") == "done\n"
 
 
+@pytest.mark.slow
 def test_the_commands_of_one_hook_share_their_time(tmp_path: Path) -> None:
     script(tmp_path, "sleep 2")
     commands = SlurmCommands(str(tmp_path), 3.0, {"PATH": "/usr/bin:/bin"})

@@ -233,6 +233,7 @@ def test_nothing_of_slurm_is_a_fault_and_not_an_error(tmp_path: Path) -> None:
     assert side.conf.fault is not None and "Is a directory" in side.conf.fault
 
 
+@pytest.mark.slow
 def test_programs_that_hang_are_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
