@@ -51,7 +51,7 @@ def revoke(adapters: Adapters, request: RevokeRequest) -> ReleaseAnswer:
     ledger = adapters.writer(config)
     gpus = node_gpus(adapters, config, ledger, request.node, request.gpus)
     named = None if request.gpus is None else gpus.resolve(request.gpus)
-    selected = holdings(gpus.view, _matches(request), named)
+    selected = holdings(gpus.view, matches(request), named)
     released, fault = _release_each(ledger, gpus, selected, request.reason, caller.user)
     _tell_holders(adapters, config, gpus, released, caller, request.reason)
     return ReleaseAnswer(gpus.view.node, gpus.display_indices, released, named, fault=fault)
@@ -91,8 +91,10 @@ def _release_each(
     return tuple(released), None
 
 
-def _matches(request: RevokeRequest) -> Callable[[Reservation], bool]:
-    def matches(reservation: Reservation) -> bool:
+def matches(request: RevokeRequest) -> Callable[[Reservation], bool]:
+    """Return what tells whether a reservation meets the request's conditions."""
+
+    def is_meant(reservation: Reservation) -> bool:
         claim = reservation.claim
         return (
             request.user in (None, claim.user)
@@ -100,4 +102,4 @@ def _matches(request: RevokeRequest) -> Callable[[Reservation], bool]:
             and request.job_id in (None, claim.job_id)
         )
 
-    return matches
+    return is_meant

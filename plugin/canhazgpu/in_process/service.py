@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         ReleaseRequest,
         RevokeRequest,
     )
+    from canhazgpu.service.index import IndexAnswer, IndexRequest
     from canhazgpu.service.jobs import (
         CheckAnswer,
         CheckRequest,
@@ -173,6 +174,13 @@ class InProcessService:
 
         return here_or_ordered(self._adapters, request, progress, ReleaseAnswer, revoke)
 
+    def revoke_job(
+        self, request: RevokeRequest, progress: Progress = NO_PROGRESS
+    ) -> tuple[ReleaseAnswer, ...]:
+        from canhazgpu.in_process.job_release import revoke_job
+
+        return revoke_job(self._adapters, request, progress)
+
     def queue(self, request: QueueRequest) -> tuple[NodeQueue, ...]:
         from canhazgpu.in_process.queue import read_queues
 
@@ -245,6 +253,11 @@ class InProcessService:
         from canhazgpu.in_process.store.users import check_users
 
         return check_users(self._adapters, nodes)
+
+    def indexes(self, request: IndexRequest) -> IndexAnswer:
+        from canhazgpu.in_process.store.indexes import look_after_indexes
+
+        return look_after_indexes(self._adapters, request)
 
     def job_start(self, request: JobStart) -> HookAnswer:
         from canhazgpu.schedulers.slurm.hook.startup import start_hook

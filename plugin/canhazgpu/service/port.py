@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         ReleaseRequest,
         RevokeRequest,
     )
+    from canhazgpu.service.index import IndexAnswer, IndexRequest
     from canhazgpu.service.jobs import (
         CheckAnswer,
         CheckRequest,
@@ -114,6 +115,15 @@ class NodeService(Protocol):
         """Release anybody's reservations; for administrators."""
         ...
 
+    def revoke_job(
+        self, request: RevokeRequest, progress: Progress = NO_PROGRESS
+    ) -> tuple[ReleaseAnswer, ...]:
+        """Release what a job holds on all its nodes, whatever node is named; for administrators.
+
+        There is an answer for each node where it holds GPUs. What failed there is its `fault`.
+        """
+        ...
+
     def queue(self, request: QueueRequest) -> tuple[NodeQueue, ...]:
         """Return the waiters of each node's queue."""
         ...
@@ -172,6 +182,10 @@ class NodeService(Protocol):
 
     def check_store_users(self, nodes: Sequence[str]) -> StoreCheckAnswer:
         """Return which of these users the store lacks, and which have other rights."""
+        ...
+
+    def indexes(self, request: IndexRequest) -> IndexAnswer:
+        """Compare the store's indexes with the nodes' records, or mend them; for administrators."""
         ...
 
     def job_start(self, request: JobStart) -> HookAnswer:

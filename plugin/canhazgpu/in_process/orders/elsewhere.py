@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from canhazgpu.allocation.progress import Progress
     from canhazgpu.config.schema import Config
     from canhazgpu.in_process.adapters import Adapters
+    from canhazgpu.in_process.orders.giving import OrderCommand
     from canhazgpu.ledger.orders import OrderReader
     from canhazgpu.service.orders import OrderedRequest
 
@@ -40,23 +41,32 @@ def here_or_ordered(
 
     Raises what either raises.
     """
+    command = order_for(adapters, request, progress)
+    if command is None:
+        return carry_out(adapters, request)
+    return command.carry_out(replace(request, node=None), adapters.caller(), kind)
+
+
+def order_for(
+    adapters: Adapters, request: OrderedRequest, progress: Progress
+) -> OrderCommand | None:
+    """Return what orders it of the other node; None where this process is to do it itself."""
     config = adapters.effective_config().config
     node = request.node
     if node is None or node == node_name(config.node, adapters.environ):
         require_own_gpus(config, "held", "name the node with --node")
-        return carry_out(adapters, request)
+        return None
     if config.store.url == EMBEDDED:
-        # The private server has this node alone; `carry_out` says that it knows no other.
-        return carry_out(adapters, request)
+        # The private server has this node alone; it is then said that it knows no other.
+        return None
     orders = adapters.orders(config.store)
     if not _is_order(config, orders.reader(node)):
-        return carry_out(adapters, request)
+        return None
     from canhazgpu.in_process.orders.giving import OrderCommand  # noqa: PLC0415 - only for orders
 
     # The same request asked again is the same order.
     order_id = sha256(adapters.new_owner("order").encode()).hexdigest()[:ID_DIGITS]
-    command = OrderCommand(orders, node, order_id, progress, adapters.before_wait)
-    return command.carry_out(replace(request, node=None), adapters.caller(), kind)
+    return OrderCommand(orders, node, order_id, progress, adapters.before_wait)
 
 
 def _is_order(config: Config, reader: OrderReader | None) -> bool:

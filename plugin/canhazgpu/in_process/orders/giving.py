@@ -55,13 +55,15 @@ class OrderCommand:
         self._progress = progress
         self._wait = wait
         self._clock = clock
+        self._given: tuple[Order, OrderReader, float] | None = None
 
     def carry_out(self, request: OrderedRequest, caller: Caller, kind: type[Answer]) -> Answer:
-        """Return the node's answer; raises the error with which the node answered.
+        """Return the node's answer; raises what `give` and `outcome` raise."""
+        self.give(request, caller)
+        return self.outcome(kind)
 
-        Raises `InputError` where nobody takes the node's orders, `UnavailableError` where nobody
-        answered in time, `OrderInterruptedError` for Ctrl-C, and `StoreError`.
-        """
+    def give(self, request: OrderedRequest, caller: Caller) -> None:
+        """Give the order; raises `InputError` where nobody takes the node's, and `StoreError`."""
         if isinstance(request, ExtendRequest):
             require_may_reserve(caller)
         reader = self._orders.reader(self._node)
@@ -71,10 +73,24 @@ class OrderCommand:
                 " has looked for any there"
             )
         order = self._order(request, caller, order_wait_s(reader))
+        self._given = (order, reader, self._clock())
         try:
             self._orders.give(self._node, self._id, order_to_text(order))
-            self._before_wait(order.wait_s + LATE_S)
-            text = self._answer(order, reader)
+        except KeyboardInterrupt:
+            raise OrderInterruptedError(self._interrupted_text(order)) from None
+        self._before_wait(order.wait_s + LATE_S)
+
+    def outcome(self, kind: type[Answer]) -> Answer:
+        """Wait, and return the node's answer; raises the error with which the node answered.
+
+        Raises `UnavailableError` where nobody answered in time, `OrderInterruptedError` for Ctrl-C,
+        and `StoreError`.
+        """
+        if self._given is None:
+            raise AssertionError("an order is given before its outcome")
+        order, reader, began = self._given
+        try:
+            text = self._answer(order, reader, began)
         except KeyboardInterrupt:
             raise OrderInterruptedError(self._interrupted_text(order)) from None
         finally:
@@ -85,8 +101,8 @@ class OrderCommand:
         giver = OrderGiver(caller.uid, caller.user, _host(), caller.rights.may_administrate)
         return Order(self._node, request, giver, self._orders.now(), wait_s)
 
-    def _answer(self, order: Order, reader: OrderReader) -> str:
-        began, look_s = self._clock(), FIRST_LOOK_S
+    def _answer(self, order: Order, reader: OrderReader, began: float) -> str:
+        look_s = FIRST_LOOK_S
         while True:
             waited_s = self._clock() - began
             found = self._orders.progress(self._node, self._id)

@@ -6,6 +6,7 @@ import click
 
 from canhazgpu.cli.command_group import CommandGroup
 from canhazgpu.cli.commands.admin.forget import forget
+from canhazgpu.cli.commands.admin.index import index
 from canhazgpu.cli.commands.admin.nodes import nodes
 from canhazgpu.cli.commands.admin.quarantine import quarantine
 from canhazgpu.cli.commands.admin.release import release
@@ -30,5 +31,5 @@ def admin() -> None:
     """  # noqa: D301 - click reads the character: keep these lines
 
 
-for command in (forget, nodes, quarantine, release, unquarantine):
+for command in (forget, index, nodes, quarantine, release, unquarantine):
     admin.add_command(command)

@@ -70,19 +70,28 @@ def unindexed_for_jobs(client: redis.Redis, prefix: str, names: Sequence[str]) -
     return [name for name, through, last in rows if last and last[0][0] != through]
 
 
+def is_wrong_type(error: Exception) -> bool:
+    """Tell whether the store says that a key is of another type."""
+    return "WRONGTYPE" in str(error)
+
+
+def is_denied(error: Exception) -> bool:
+    """Tell whether the login may not do that."""
+    from redis.exceptions import NoPermissionError  # noqa: PLC0415 - imported by the client
+
+    return isinstance(error, NoPermissionError)
+
+
 def _members(client: redis.Redis, key: str, pattern: str | None) -> Iterator[str]:
     """Yield the members of a set; none of a key that is no set, or that the login may not read."""
-    from redis.exceptions import (  # noqa: PLC0415 - imported by the client
-        NoPermissionError,
-        ResponseError,
-    )
+    from redis.exceptions import ResponseError  # noqa: PLC0415 - imported by the client
 
     cursor: Any = 0
     while True:
         try:
             answer = client.sscan(key, cursor, match=pattern, count=MEMBERS_PER_READ)
         except ResponseError as exc:
-            if isinstance(exc, NoPermissionError) or "WRONGTYPE" in str(exc):
+            if is_denied(exc) or is_wrong_type(exc):
                 return
             raise
         cursor, members = cast(tuple[int, list[str]], answer)

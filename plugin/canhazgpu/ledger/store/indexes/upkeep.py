@@ -6,7 +6,7 @@ tells since the last time: so nothing stays lost of what was killed, or done by 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from canhazgpu.ledger.record_json import queue_from_hash, reservation_from_json, to_json
@@ -53,14 +53,8 @@ def keep_indexes(
         pipeline.hgetall(keys.queue)
         page, meta, reservations, queue = pipeline.execute()
     events = _events(cast(list[StreamEntry], page), short_names(meta))
-    jobs, users = Hints(prefix, node, seconds), Hints(prefix, node, seconds)
-    for gpu, text in reservations.items():
-        for one in reservation_from_json(gpu, text).holders:
-            jobs.add_owner(one.claim.owner)
-            users.add_user(one.claim.uid)
-    for waiter in queue_from_hash(queue, float(seconds)):
-        users.add_user(waiter.uid)
-    told_jobs, told_users = _told(events, prefix, node, seconds)
+    jobs, users = present_hints(prefix, node, seconds, reservations, queue)
+    told_jobs, told_users = told_hints(events, prefix, node, seconds)
     kept_s = (history_days + 2) * DAY_S
     may_add = session.add_hints([*jobs, *told_jobs], kept_s)
     if not (session.add_hints([*users, *told_users], USER_DAYS * DAY_S) and may_add):
@@ -79,11 +73,29 @@ def keep_indexes(
     )
 
 
+def present_hints(
+    prefix: str,
+    node: str,
+    now_s: int,
+    reservations: Mapping[str, str],
+    queue: Mapping[str, str],
+) -> tuple[Hints, Hints]:
+    """Return the hints on jobs and on users that the node's present records give."""
+    jobs, users = Hints(prefix, node, now_s), Hints(prefix, node, now_s)
+    for gpu, text in reservations.items():
+        for one in reservation_from_json(gpu, text).holders:
+            jobs.add_owner(one.claim.owner)
+            users.add_user(one.claim.uid)
+    for waiter in queue_from_hash(queue, float(now_s)):
+        users.add_user(waiter.uid)
+    return jobs, users
+
+
 def _events(page: Sequence[StreamEntry], names: ShortNames) -> list[Event]:
     return [one for entry in page for one in events_from_entry(*entry, names)]
 
 
-def _told(
+def told_hints(
     events: Iterable[Event], prefix: str, node: str, now_s: int
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """Return the hints on jobs and on users that the events give, each for the entry's day."""
