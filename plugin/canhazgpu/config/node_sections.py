@@ -1,4 +1,7 @@
-"""The configuration of a node: sections ``store``, ``validation``, ``node`` and ``agent``."""
+"""The configuration of a node.
+
+Sections ``store``, ``validation``, ``node``, ``agent`` and ``metrics``.
+"""
 
 from __future__ import annotations
 
@@ -211,4 +214,22 @@ class AgentConfig:
         DEFAULT_DRIVER_IDLE_S,
         "time for which the agent keeps the driver open after a scan; that blocks a GPU's reset",
         check=positive_seconds,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsConfig:
+    """Section ``metrics``: what is written for programs that watch the node."""
+
+    textfile: str = key(
+        "",
+        "absolute path of the file with the node's metrics, in the directory of node_exporter's"
+        " textfile collector; empty: none is written",
+        check=absolute_path_or_empty,
+    )
+    dcgm_mapping_dir: str = key(
+        "",
+        "directory of dcgm-exporter's job mapping (its --hpc-job-mapping-dir), where each GPU's"
+        " file names its jobs; empty: none is written",
+        check=absolute_path_or_empty,
     )

@@ -18,6 +18,7 @@ from canhazgpu.config.key import KeyInfo
 from canhazgpu.config.node_sections import (
     HEALTH_CHECKS,
     AgentConfig,
+    MetricsConfig,
     NodeConfig,
     StoreConfig,
     ValidationConfig,
@@ -31,6 +32,7 @@ __all__ = [
     "Config",
     "EpilogConfig",
     "Key",
+    "MetricsConfig",
     "NodeConfig",
     "RunConfig",
     "SlurmConfig",
@@ -51,6 +53,7 @@ class Config:
     node: NodeConfig = field(default_factory=NodeConfig)
     run: RunConfig = field(default_factory=RunConfig)
     agent: AgentConfig = field(default_factory=AgentConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
 
 
 SECTIONS: dict[str, type] = {
@@ -61,6 +64,7 @@ SECTIONS: dict[str, type] = {
     "node": NodeConfig,
     "run": RunConfig,
     "agent": AgentConfig,
+    "metrics": MetricsConfig,
 }
 
 

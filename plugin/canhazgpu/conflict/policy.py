@@ -6,7 +6,7 @@ is not ended where that would not free the job's GPUs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -30,6 +30,15 @@ class ConflictCause(Enum):
     """None of the node's GPUs can be read."""
     INTERNAL_FAULT = "ours"
     """A fault of canhazgpu itself: Redis away, a faulty configuration, a deadline."""
+
+
+CAUSE_GONE = "gone"
+"""Stands for a cause that was over when it was looked for."""
+
+
+def main_cause(causes: Collection[ConflictCause]) -> str:
+    """Return one of the causes in a word, the first of those above; `CAUSE_GONE` without any."""
+    return next((one.name.lower() for one in ConflictCause if one in causes), CAUSE_GONE)
 
 
 TRANSIENT_CAUSES = frozenset({ConflictCause.UNRESERVED, ConflictCause.RESERVED})

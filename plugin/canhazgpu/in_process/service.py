@@ -300,4 +300,8 @@ class InProcessService:
 
         in_agent = self._optional_scan_sources is not None
         carry_out_at_check(request, in_agent=in_agent, rights_of_giver=self._rights_of_giver)
+        if not in_agent:
+            from canhazgpu.in_process.node_metrics import write_at_check
+
+            write_at_check(request)
         return CheckAnswer(*outcome)

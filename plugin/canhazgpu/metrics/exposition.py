@@ -11,7 +11,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from canhazgpu.metrics.counts import HistoryCounts
 from canhazgpu.metrics.gpu_series import GpuSeries
+from canhazgpu.metrics.node_series import NodeFacts, node_series
 from canhazgpu.status.node_status import NodeStatus
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -28,6 +30,13 @@ def cluster_metrics(statuses: Iterable[NodeStatus], *, store_up: bool = True) ->
         series.add(status)
     store = GaugeMetricFamily("canhazgpu_store_up", "1 if the store (Redis) answered.", store_up)
     return exposition([store, *series.collect()])
+
+
+def node_metrics(status: NodeStatus, facts: NodeFacts, counts: HistoryCounts) -> bytes:
+    """Return the metrics of one node, which it writes itself."""
+    series = GpuSeries()
+    series.add(status)
+    return exposition([*series.collect(), *node_series(facts, counts)])
 
 
 def exposition(families: Iterable[Metric]) -> bytes:

@@ -17,8 +17,8 @@ from ledger_samples import gpus, observation
 from polling import poll_until
 from servers.private_redis import PrivateRedis, any_binary
 
+from canhazgpu.agent.kept_process import KeptProcess
 from canhazgpu.agent.orders.order_reader import FIRST_RETRY_S, read_orders
-from canhazgpu.agent.orders.order_reader_starter import OrderReaderStarter
 from canhazgpu.allocation.progress import NO_PROGRESS
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import InputError, StoreError, UnavailableError
@@ -227,7 +227,7 @@ def test_one_that_cannot_be_started_rests() -> None:
     def run(_agent: int) -> None:
         raise ValueError
 
-    starter = OrderReaderStarter(run, lambda: now[0])
+    starter = KeptProcess("order reader", run, lambda: now[0])
     assert starter.is_needed()
     starter.start()
     assert (starter.is_needed(), starter.wait_s) == (False, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,12 +14,13 @@ from canhazgpu.agent.handler.hook_request import run_hook_request
 from canhazgpu.agent.handler.job_check_request import refuse_job_check, run_job_check
 from canhazgpu.agent.handler.preparation import prepare_handler
 from canhazgpu.agent.handler.serve import Runners, run_spare_handler
+from canhazgpu.agent.kept_process import KeptProcess
 from canhazgpu.agent.listener.helpers import Helpers
 from canhazgpu.agent.listener.scanner_starter import ScannerStarter
 from canhazgpu.agent.listener.spare_handler import SpareHandlers
 from canhazgpu.agent.listener.watcher_starter import WatcherStarter
+from canhazgpu.agent.metrics_writer import MetricsWriterProcess
 from canhazgpu.agent.orders.order_reader import OrderReaderProcess
-from canhazgpu.agent.orders.order_reader_starter import OrderReaderStarter
 from canhazgpu.agent.socket_files import SCANNER_SOCKET, agent_directory
 from canhazgpu.agent.watcher.journal_watch import JournalWatch
 from canhazgpu.agent.watcher.process import WaitingDoor, Watcher
@@ -88,7 +89,11 @@ class AgentParts:
             )
         )
         scanning = ScannerStarter(private.scanner, self.config.agent.driver_idle_s)
-        return Helpers(fault, scanning, self._watcher(private.queue), spare, self._order_reader())
+        watcher, kept = (
+            self._watcher(private.queue),
+            [*self._order_reader(), *self._metrics_writer()],
+        )
+        return Helpers(fault, scanning, watcher, spare, kept)
 
     def _watcher(self, queue: socket.socket) -> WatcherStarter:
         watching = Watcher(
@@ -102,13 +107,19 @@ class AgentParts:
         journal, runs = JournalWatch(self.directory), RunsWatch(self.directory)
         return WatcherStarter(journal, runs, watching.run, queue)
 
-    def _order_reader(self) -> OrderReaderStarter | None:
-        """Return what starts the order reader; None where the health check takes the orders."""
+    def _order_reader(self) -> Iterator[KeptProcess]:
+        """Yield the order reader; none where the health check takes the orders."""
         # Nobody but this node reaches its private server, so nobody orders there.
         if self.config.agent.orders != AWAIT or self.config.store.url == EMBEDDED:
-            return None
+            return
         reader = OrderReaderProcess(self.node, self.environ, self.read_config, self.scanner_socket)
-        return OrderReaderStarter(reader.run)
+        yield KeptProcess("order reader", reader.run)
+
+    def _metrics_writer(self) -> Iterator[KeptProcess]:
+        """Yield the metrics writer; none where the node writes no metrics."""
+        if self.config.metrics.textfile:
+            writer = MetricsWriterProcess(self.node, self.directory, self.environ, self.read_config)
+            yield KeptProcess("metrics writer", writer.run)
 
 
 def _nothing() -> None:

@@ -1,16 +1,16 @@
-"""The listener's processes beside its handlers: scanner, watcher, order reader, spare handler."""
+"""The listener's processes beside its handlers: scanner, watcher, spare handler, and those kept."""
 
 from __future__ import annotations
 
 import contextlib
 import select
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
+from canhazgpu.agent.kept_process import KeptProcess
 from canhazgpu.agent.listener.forking import blocked_signals
 from canhazgpu.agent.listener.scanner_starter import ScannerStarter
 from canhazgpu.agent.listener.spare_handler import SpareHandlers
 from canhazgpu.agent.listener.watcher_starter import WatcherStarter
-from canhazgpu.agent.orders.order_reader_starter import OrderReaderStarter
 from canhazgpu.agent.request import Request
 
 
@@ -23,13 +23,13 @@ class Helpers:
         scanner: ScannerStarter | None = None,
         watcher: WatcherStarter | None = None,
         spare: SpareHandlers | None = None,
-        order_reader: OrderReaderStarter | None = None,
+        kept: Sequence[KeptProcess] = (),
     ) -> None:
         self._fault = fault
         self._scanner = scanner
         self._watcher = watcher
         self._spare = spare
-        self._order_reader = order_reader
+        self._kept = kept
 
     def wait_with(self, poll: select.poll) -> Iterator[float | None]:
         """Register what tells that one is needed; yield how long to wait for more, in seconds."""
@@ -41,8 +41,8 @@ class Helpers:
             yield self._watcher.wait_s
             for descriptor in self._watcher.descriptors:
                 poll.register(descriptor, select.POLLIN)
-        if self._order_reader:
-            yield self._order_reader.wait_s
+        for process in self._kept:
+            yield process.wait_s
         if self._spare:
             yield self._spare.wait_s
             for descriptor in self._spare.descriptors:
@@ -56,8 +56,9 @@ class Helpers:
             self._watcher.note_ready(ready)
             if self._watcher.is_needed():
                 self._start("watcher", self._watcher.start)
-        if self._order_reader and self._order_reader.is_needed():
-            self._start("order reader", self._order_reader.start)
+        for process in self._kept:
+            if process.is_needed():
+                self._start(process.name, process.start)
 
     def start_spare(self) -> None:
         """Fork a handler in advance, if there is none."""
@@ -102,7 +103,7 @@ class Helpers:
 
     def reap(self) -> None:
         """Note those that have ended."""
-        for child in (self._scanner, self._watcher, self._order_reader):
+        for child in (self._scanner, self._watcher, *self._kept):
             if child and (fault := child.reap()):
                 self._fault(fault)
         for fault in self._spare.reap() if self._spare else ():

@@ -25,7 +25,7 @@ StreamEntry = tuple[str, dict[str, str]]
 def read_history(session: StoreSession, node: NodeKeys, since: float) -> list[Event]:
     """Return the events whose own time is `since` or later, the oldest first."""
     # An event's own time is never later than its entry's: an expiry is written when it is noticed.
-    events = _events_between(session, node, f"{max(int(since * 1000), 0)}-0", "+")
+    events = events_between(session, node, f"{max(int(since * 1000), 0)}-0", "+")
     return [one for one in events if one.at >= since]
 
 
@@ -33,11 +33,12 @@ def read_days(session: StoreSession, node: NodeKeys, days: Collection[int]) -> l
     """Return the events that were told on these days (UTC, since 1970), the oldest first."""
     events: list[Event] = []
     for day in sorted(days):
-        events += _events_between(session, node, f"{day * DAY_MS}-0", f"({(day + 1) * DAY_MS}-0")
+        events += events_between(session, node, f"{day * DAY_MS}-0", f"({(day + 1) * DAY_MS}-0")
     return sorted(events, key=lambda one: one.at)
 
 
-def _events_between(session: StoreSession, node: NodeKeys, start: str, end: str) -> list[Event]:
+def events_between(session: StoreSession, node: NodeKeys, start: str, end: str) -> list[Event]:
+    """Return the events of the entries from `start` to `end`, the oldest event first."""
     entries: list[StreamEntry] = []
     while True:
         with session.client() as client:

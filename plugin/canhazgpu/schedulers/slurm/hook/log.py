@@ -26,6 +26,24 @@ MAX_DECISION_FACTS = 40
 MAX_SEEN_GPUS = 64
 """GPUs in the facts of one hook."""
 
+
+@frozen_dataclass(frozen=True, slots=True)
+class SeenConflict:
+    """Why a job's GPUs were refused, and which policy decided about the job, in a word each.
+
+    The policy is "" where none had to. `failed` says that the scheduler could not be asked.
+    """
+
+    cause: str
+    policy: str = ""
+    failed: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it for the history."""
+        told: dict[str, Any] = {"cause": self.cause, "policy": self.policy}
+        return {**told, "failed": True} if self.failed else told
+
+
 EARLIER_ATTEMPT = "earlier"
 UNKNOWN_ATTEMPT = "unknown"
 """What the fact ``attempt`` says where an epilog is not known to be its owner's."""
@@ -70,7 +88,8 @@ class HookLog:
     epilog ended: for a requeued job, slurmd gives the epilog the next attempt's number. `attempt`
     says of an epilog that ended no attempt on record whose it is, see `UNKNOWN_ATTEMPT`.
     `recorded_gpus` are the GPUs of the attempt that an epilog ended, by the node's record.
-    `messages` are all logged lines, `decisions` those about the job.
+    `messages` are all logged lines, `decisions` those about the job. `conflict` is that of the
+    job's start, None without one.
     """
 
     started_at: float = field(default_factory=time.monotonic)
@@ -81,6 +100,7 @@ class HookLog:
     ended_owner: JobOwner | None = None
     attempt: str = ""
     recorded_gpus: tuple[str, ...] = ()
+    conflict: SeenConflict | None = None
 
     def took_s(self) -> float:
         """Return how long the hook has run, to the millisecond."""
@@ -152,6 +172,8 @@ class HookLog:
             facts["actions"] = [
                 one.to_dict() for one in _first_and_last(decisions, MAX_DECISION_FACTS)
             ]
+        if self.conflict is not None:
+            facts["conflict"] = self.conflict.to_dict()
         if self.attempt:
             facts["attempt"] = self.attempt
         if self.ledger is not None and self.ledger.without_store:

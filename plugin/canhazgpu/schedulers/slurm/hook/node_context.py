@@ -129,6 +129,14 @@ class NodeContext:
         if self.config_fault is None:
             import_client(self.config.store)
 
+    def keep_job_files(self) -> None:
+        """Tell dcgm-exporter which jobs hold the GPUs, where the site has it; never raises."""
+        directory, seen = self.config.metrics.dcgm_mapping_dir, self.hook_log.last_observation
+        if directory and seen is not None:
+            from canhazgpu.ledger.local.dcgm_mapping import keep_job_files  # noqa: PLC0415 - few sites have it
+
+            keep_job_files(Path(directory), self.state_dir, self.node, self.boot_id, seen.scan)
+
     def liveness_context(self) -> LivenessContext:
         """Return what decides whether an owner on this node is alive."""
         return LivenessContext(self.boot_id, pid_namespace(), is_alive)

@@ -74,6 +74,7 @@ def run_hook(
         return HookOutcome(0)
     try:
         act(hook)
+        hook.keep_job_files()
         with hard_deadline(LOG_DEADLINE_S, of_running=True):
             log_outcome(hook, kind)
     except Exception as exc:

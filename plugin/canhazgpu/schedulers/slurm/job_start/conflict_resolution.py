@@ -16,10 +16,11 @@ from canhazgpu.conflict.obstacles import (
     reservable_gpus,
     swap_gpus,
 )
-from canhazgpu.conflict.policy import ConflictCause, ConflictFacts, next_step
+from canhazgpu.conflict.policy import ConflictCause, ConflictFacts, main_cause, next_step
 from canhazgpu.errors import InputError
 from canhazgpu.gpu.scan import GpuReading, missing_gpu_reading
 from canhazgpu.node.boot_clock import process_start_time
+from canhazgpu.schedulers.slurm.hook.log import SeenConflict
 from canhazgpu.schedulers.slurm.job_start.allocation import AllocationResult, JobAllocation
 from canhazgpu.schedulers.slurm.job_start.kill_policy import KillPolicy
 from canhazgpu.schedulers.slurm.job_start.scheduler_actions import SchedulerActions
@@ -63,6 +64,8 @@ class ConflictResolution:
         step_index, unexplained = 0, 0
         blind = self._refusal.kind is RefusalKind.FAULT
         conflict = GPUS_UNREADABLE if blind else self._assess()
+        cause = main_cause(conflict.causes)
+        self._hook.hook_log.conflict = SeenConflict(cause)
         while True:
             self._hook.raise_if_fenced()
             if not conflict.causes:
@@ -75,6 +78,8 @@ class ConflictResolution:
                 continue
             step_index, step = next_step(self._chain, step_index, self._facts(conflict))
             if self._execute_step(step, conflict):
+                failed = self._actions.scheduler_unreachable
+                self._hook.hook_log.conflict = SeenConflict(cause, step.kind.value, failed)
                 if self._actions.scheduler_unreachable and not self._allocation.scheduler_picks:
                     self._grant_without_scheduler()
                 return not self._actions.scheduler_unreachable

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from canhazgpu.config.conflict_chain import Step, StepKind
 from canhazgpu.conflict.job_comment import COMMENT_PREFIX, requeue_comment
-from canhazgpu.conflict.policy import ConflictCause, ConflictFacts, next_step
+from canhazgpu.conflict.policy import ConflictCause, ConflictFacts, main_cause, next_step
 from canhazgpu.errors import NodeStateError
 from canhazgpu.node.system_log import single_line
 from canhazgpu.schedulers.port import ActionOutcome, ActionResult
-from canhazgpu.schedulers.slurm.hook.log import HookDecision
+from canhazgpu.schedulers.slurm.hook.log import HookDecision, SeenConflict
 from canhazgpu.schedulers.slurm.hook.node_context import JobHook
 
 
@@ -107,6 +107,9 @@ def apply_fault_policy(hook: JobHook, reason: str) -> bool:
         step_index, step = next_step(chain, step_index, facts)
         done = _execute_step(actions, step, reason)
         step_index += 1
+        hook.hook_log.conflict = SeenConflict(
+            main_cause(facts.causes), step.kind.value, actions.scheduler_unreachable
+        )
     return not actions.scheduler_unreachable
 
 

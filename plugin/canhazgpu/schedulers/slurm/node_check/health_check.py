@@ -98,6 +98,7 @@ def _check(
             check.run()
     except Exception as exc:
         answer = _failed(exc)
+    context.keep_job_files()
     all_done = _check_unchecked_jobs(context, check, environ, scan_sources)
     for line in check.decisions:
         write_syslog(line, DAEMON_INFO)

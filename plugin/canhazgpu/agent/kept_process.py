@@ -1,4 +1,4 @@
-"""Keep an order reader alive: it ends with each order, and another is started."""
+"""A process of the agent's that always lives: where it ends, another is started."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from collections.abc import Callable
 from canhazgpu.agent.single_child import SingleChild
 
 
-class OrderReaderStarter:
-    """The order reader of this agent; `run` is what it becomes, with the agent's pid."""
+class KeptProcess:
+    """The process; `run` is what it becomes, with the agent's pid, and `name` is for faults."""
 
     def __init__(
-        self, run: Callable[[int], None], clock: Callable[[], float] = time.monotonic
+        self, name: str, run: Callable[[int], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
+        self.name = name
         self._run = run
-        self._child = SingleChild("order reader", clock)
+        self._child = SingleChild(name, clock)
 
     @property
     def wait_s(self) -> float | None:
