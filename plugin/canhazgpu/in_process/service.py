@@ -177,7 +177,7 @@ class InProcessService:
     def revoke_job(
         self, request: RevokeRequest, progress: Progress = NO_PROGRESS
     ) -> tuple[ReleaseAnswer, ...]:
-        from canhazgpu.in_process.job_release import revoke_job
+        from canhazgpu.in_process.orders.job_release import revoke_job
 
         return revoke_job(self._adapters, request, progress)
 
