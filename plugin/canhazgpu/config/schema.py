@@ -23,6 +23,7 @@ from canhazgpu.config.node_sections import (
     StoreConfig,
     ValidationConfig,
 )
+from canhazgpu.config.web_section import WebConfig
 from canhazgpu.frozen_dataclass import dataclass
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "SlurmConfig",
     "StoreConfig",
     "ValidationConfig",
+    "WebConfig",
     "all_keys",
 ]
 
@@ -54,6 +56,7 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
     agent: AgentConfig = field(default_factory=AgentConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    web: WebConfig = field(default_factory=WebConfig)
 
 
 SECTIONS: dict[str, type] = {
@@ -65,6 +68,7 @@ SECTIONS: dict[str, type] = {
     "run": RunConfig,
     "agent": AgentConfig,
     "metrics": MetricsConfig,
+    "web": WebConfig,
 }
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from canhazgpu.config import EffectiveConfig, load
 from canhazgpu.config.environment import refuse_misspelt_variables
+from canhazgpu.config.host_role import has_own_gpus
 from canhazgpu.node.processes import this_process
 from canhazgpu.node.users import Caller, this_caller
 
@@ -196,7 +197,7 @@ class Adapters:
     def _deliver_journal_as_root(self, config: Config) -> None:
         """Send the store what this node's hooks did without it: only root may read that."""
         administrates = self.caller().rights.may_administrate
-        if self.node_ledger is not None or not administrates:
+        if self.node_ledger is not None or not administrates or not has_own_gpus(config):
             return
         from canhazgpu.in_process.node_book import deliver_pending_journal  # noqa: PLC0415 - only for root
         from canhazgpu.node.identity import node_name  # noqa: PLC0415

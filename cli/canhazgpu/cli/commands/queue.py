@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,11 +12,11 @@ from canhazgpu.cli.app import App
 from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.cli.options.common import json_option, nodes_option
 from canhazgpu.cli.terminal.output import column_lines
+from canhazgpu.cli.terminal.queue_json import queues_to_dict
 from canhazgpu.durations import duration_text
 from canhazgpu.errors import StoreError
 from canhazgpu.people.holdings import gpu_list_text
 from canhazgpu.service.queue import NodeQueue, QueueRequest
-from canhazgpu.status.json_format import iso_time
 
 if TYPE_CHECKING:
     from canhazgpu.ledger.values import Waiter
@@ -41,7 +41,7 @@ def queue(app: App, nodes: Sequence[str], as_json: bool) -> None:
     """  # noqa: D301 - click reads the character: keep these lines
     queues = app.service().queue(QueueRequest(tuple(nodes)))
     if as_json:
-        click.echo(_json(queues))
+        click.echo(json.dumps(queues_to_dict(queues), indent=2))
         return
     rows = [row for one in queues for row in _rows(one)]
     for line in column_lines(HEADER, rows) if rows else ("nobody waits",):
@@ -66,31 +66,3 @@ def _requested_gpus(waiter: Waiter, places: Mapping[str, str]) -> str:
     if waiter.gpus:
         return gpu_list_text(waiter.gpus, places)
     return waiter.count_text
-
-
-def _json(queues: Sequence[NodeQueue]) -> str:
-    now = max((one.read_at for one in queues), default=None)
-    nodes = [
-        {
-            "node": queue.node,
-            "queue": [
-                _waiter_to_dict(position, one) for position, one in enumerate(queue.waiters, 1)
-            ],
-        }
-        for queue in queues
-    ]
-    return json.dumps({"generated_at": iso_time(now), "nodes": nodes}, indent=2)
-
-
-def _waiter_to_dict(position: int, waiter: Waiter) -> dict[str, Any]:
-    return {
-        "position": position,
-        "user": waiter.user,
-        "uid": waiter.uid,
-        "owner": waiter.owner,
-        "count": len(waiter.gpus) or waiter.count,
-        "mig_profile": waiter.profile or None,
-        "gpus": list(waiter.gpus),
-        "since": iso_time(waiter.since),
-        "pids": [one.pid for one in waiter.processes],
-    }

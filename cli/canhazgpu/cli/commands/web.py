@@ -1,0 +1,66 @@
+"""`canhazgpu web`: serve pages that show the cluster."""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+import sys
+
+import click
+
+from canhazgpu.cli.app import App
+from canhazgpu.cli.exit_codes import exit_codes
+from canhazgpu.cli.version import VERSION
+from canhazgpu.errors import ConfigError, StoreError
+
+NEEDED = ("jinja2", "prometheus_client", "starlette", "uvicorn")
+"""What the extra ``web`` brings."""
+
+
+@click.command("web", epilog=exit_codes(StoreError, others={0: "ended by SIGTERM or Ctrl-C"}))
+@click.option(
+    "--listen",
+    metavar="ADDRESS:PORT",
+    help="Serve the page there.  [default: web.listen, 127.0.0.1:8090]",
+)
+@click.pass_obj
+def web(app: App, listen: str | None) -> None:
+    """Serve pages that show the cluster, its nodes, jobs, people, queue and report.
+
+    They show what 'canhazgpu status', 'explain', 'queue' and 'report' show, to whoever can reach
+    them, and change nothing. All of it is also there as JSON, and metrics for Prometheus. It reads
+    the store with this user's login, once for all viewers and only while somebody looks; no GPU is
+    scanned. It runs in the foreground, until SIGTERM, on any host that reaches the store, and needs
+    no root.
+
+    Only this host reaches the page by default. A proxy before it lets others in, and says who they
+    are: see web.hosts, web.user_header and docs/web.md.
+
+    \b
+    Examples:
+      canhazgpu web
+      canhazgpu web --listen 127.0.0.1:9000
+      canhazgpu --set web.poll_s=15 web
+    """  # noqa: D301 - click reads the character: keep these lines
+    _require_packages()
+    from canhazgpu.cli.web.server import serve  # noqa: PLC0415 - the extra brings what it imports
+
+    overrides = {**app.overrides, **({"web.listen": listen} if listen else {})}
+    # As on a host without GPUs: nothing is scanned for a page that is read again and again.
+    reader = app.with_options(app.config_file, {**overrides, "agent.role": "reader"})
+    serve(
+        reader.effective_config().config.web,
+        reader.service,
+        VERSION,
+        lambda line: click.echo(line, err=True),
+    )
+
+
+def _require_packages() -> None:
+    """Raise `ConfigError` where the extra is not installed."""
+    missing = [one for one in NEEDED if importlib.util.find_spec(one) is None]
+    if missing:
+        command = shlex.join([sys.executable, "-m", "pip", "install", "canhazgpu[web]"])
+        raise ConfigError(
+            f"the page needs {', '.join(missing)}, which are not installed: {command}"
+        )
