@@ -80,8 +80,8 @@ class WebConfig:
     )
     poll_s: float = key(
         DEFAULT_POLL_S,
-        "time between two reads of the store, in seconds, while somebody looks; a cluster that takes"
-        " long to read is read less often",
+        "time between two reads of the store, in seconds, while somebody looks; a cluster that"
+        " takes long to read is read less often",
         check=at_least(1),
     )
     max_viewers: int = key(

@@ -65,9 +65,7 @@ class ClusterPages:
         view = replace(parse_view(request.query_params.multi_items()), page=1)
         state, snapshot = self._site.state(), self._site.snapshot()
         shown = snapshot.nodes if view.filter is None else view.filter.apply(snapshot.nodes)
-        return self._site.json(
-            summary_to_dict(snapshot.generated_at, shown, state.fault or None)
-        )
+        return self._site.json(summary_to_dict(snapshot.generated_at, shown, state.fault or None))
 
     def node(self, request: Request) -> Response:
         """Return the page of one node."""

@@ -84,7 +84,11 @@ class Guard:
             await self._app(scope, receive, send_guarded)
 
     def _is_known(self, host: str) -> bool:
-        name = host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.split(":")[0]
+        name = (
+            host.rpartition("]")[0].lstrip("[")
+            if host.startswith("[")
+            else host.split(":", maxsplit=1)[0]
+        )
         name = name.lower()
         if name in ("localhost", *self._hosts):
             return True

@@ -82,7 +82,7 @@ def _entries(lines: Iterator[str]) -> Iterator[Entry]:
 
 
 def spans_of(answer: ExplainAnswer) -> list[HeldSpan]:
-    """Return when each GPU was held, within the time from the first grant to now or the last end."""
+    """Return when each GPU was held, from the first grant to the last end or now."""
     found: list[tuple[str, str, float, float | None]] = []
     held = {(one.node, one.reservation.gpu): one.reservation for one in answer.holdings}
     for one in answer.events:

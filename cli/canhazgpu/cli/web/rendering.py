@@ -42,7 +42,7 @@ def make_environment(root_path: str) -> jinja2.Environment:
 
 
 def _harmless(value: Any) -> Any:
-    """Take from a text what commands a terminal or turns the direction of text; bound its length."""
+    """Take from a text what commands a terminal or turns its direction; bound its length."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return printable(value[: 2 * MAX_LINE])[:MAX_LINE]
     return value

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 MAX_KEPT = 64
 """Pages that are kept as they were made of one state of the cluster."""
 REPORT_KEPT_S = 60.0
-AS_OF = "<!--as-of-->"
+AS_OF = Markup("<!--as-of-->")
 """Where a page has the time of its state, which is no change of the page."""
 LEGEND = (*STATE_WORDS, INTRUDED)
 
@@ -119,12 +119,12 @@ class Site:
                 here=request.url.path,
                 json_address=_json_address(self.config.root_path, request),
                 banner=_banner(state, fault),
-                as_of_mark=Markup(AS_OF),
+                as_of_mark=AS_OF,
                 **values(),
             )
             self._keep(key, text)
         tag = f'W/"{hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=12).hexdigest()}"'
-        headers = {"etag": tag, "vary": "Cookie, " + (self.config.user_header or "Accept")}
+        headers = {"etag": tag, "vary": self.config.user_header or "accept"}
         if status == 200 and tag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
         text = text.replace(AS_OF, _as_of(state), 1)
