@@ -74,6 +74,7 @@ NOTHING_OF_OTHERS: dict[tuple[str, ...], str] = {
     ("hooks", "install"): "root's files",
     ("hooks", "render"): "root's files",
     ("hooks", "uninstall"): "root's files",
+    ("web",): "its address; its pages are tried in tests/hostile/test_pages.py",
     ("store", "acl"): "names of nodes, which Slurm's files and the ledger's rules bound",
 }
 LONGEST_LINE = 4000

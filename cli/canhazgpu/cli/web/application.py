@@ -72,6 +72,7 @@ def make_application(site: Site, tell: Callable[[str], None] = lambda _line: Non
             Route("/report", history.report),
             Route("/find", lambda request: _find(site, request)),
             Route("/live", live_events),
+            Route("/metrics", now.metrics),
             Route("/openapi.json", lambda _request: FileResponse(OPENAPI)),
             Mount("/static", StaticFiles(directory=STATIC)),
         ],

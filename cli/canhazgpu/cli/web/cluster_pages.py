@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from starlette.responses import Response
+
 from canhazgpu.cli.terminal.queue_json import queues_to_dict
 from canhazgpu.cli.web.cluster_view import ORDERS, ClusterView, parse_view, portion_of
 from canhazgpu.cli.web.rendering import segment
 from canhazgpu.cli.web.site import UnknownError
 from canhazgpu.cli.web.tiles import picture_of, tile_of, trouble_of
 from canhazgpu.errors import InputError, StoreError, error_text
+from canhazgpu.metrics.exposition import CONTENT_TYPE, cluster_metrics
 from canhazgpu.people.holdings import gpu_display_indices, gpu_list_text
 from canhazgpu.service.queue import NodeQueue
 from canhazgpu.status.json_format import status_to_dict
@@ -20,7 +23,6 @@ from canhazgpu.status.table_cells import cells, node_notes, utilization_text
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-    from starlette.responses import Response
 
     from canhazgpu.cli.web.cluster_state import Snapshot
     from canhazgpu.cli.web.cluster_view import Portion
@@ -108,6 +110,12 @@ class ClusterPages:
         ]
         document = queues_to_dict(queues)
         return self._site.json({**document, "error": self._site.reader.last.fault or None})
+
+    def metrics(self, _request: Request) -> Response:
+        """Return the state of the whole cluster as metrics; 200 also where the store is away."""
+        state, snapshot = self._site.state(), self._site.snapshot()
+        text = cluster_metrics(snapshot.nodes, store_up=not state.fault)
+        return Response(text, headers={"content-type": CONTENT_TYPE})
 
     def _cluster_values(self, view: ClusterView, snapshot: Snapshot) -> dict[str, Any]:
         portion = portion_of(snapshot.nodes, view)

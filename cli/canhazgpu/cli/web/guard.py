@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -50,7 +51,7 @@ class Guard:
     whose name leads to this address must not read it (DNS rebinding).
     """
 
-    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], config: WebConfig):
+    def __init__(self, app: Application, config: WebConfig) -> None:
         self._app = app
         self._hosts = {one.lower() for one in config.hosts}
 
@@ -84,11 +85,7 @@ class Guard:
             await self._app(scope, receive, send_guarded)
 
     def _is_known(self, host: str) -> bool:
-        name = (
-            host.rpartition("]")[0].lstrip("[")
-            if host.startswith("[")
-            else host.split(":", maxsplit=1)[0]
-        )
+        name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
         name = name.lower()
         if name in ("localhost", *self._hosts):
             return True

@@ -153,7 +153,7 @@ class HistoryPages:
         if found is not None:
             return found, fault
         names = [one.user for one in people]
-        text = f"nobody of the name {name!r} holds, uses or awaits a GPU, or did in {PEOPLE_DAYS} days."
+        text = f"{name!r} holds, uses or awaits no GPU, and did not in {PEOPLE_DAYS} days."
         known = [(one, f"/people/{segment(one)}") for one in names[:MAX_KNOWN]]
         raise UnknownError(f"{text} {closest(name, names)}".strip(), known)
 
