@@ -28,7 +28,7 @@ PAGES = (
     "/nodes/n1",
     "/queue",
     "/people",
-    "/people/alice",
+    "/people/anna",
     "/jobs/41",
     "/jobs/run:00000000000000b0",
     "/report",
@@ -63,11 +63,11 @@ def test_the_cluster_is_shown_by_state_with_what_needs_a_look(shown: Shown) -> N
         ("state=available", ["n1", "n2"], 10),
         ("free=1", ["n1", "n2"], 10),
         ("state=in-use", ["n1", "n2"], 4),
-        ("user=alice", ["n1"], 2),
+        ("user=anna", ["n1"], 2),
         ("partition=short", ["n2"], 8),
         ("model=llama", ["n1", "n2"], 4),
         ("model=h100&state=quarantined", ["n1"], 1),
-        ("state=quarantined&user=bob", [], 0),
+        ("state=quarantined&user=bert", [], 0),
     ],
 )
 def test_a_filter_chooses_for_the_page_and_for_its_json(
@@ -83,7 +83,7 @@ def test_a_filter_chooses_for_the_page_and_for_its_json(
 
 def test_json_beside_each_page_has_the_form_of_the_command(shown: Shown) -> None:
     """The page's address leads to it."""
-    for path in ("/", "/nodes/n1", "/queue", "/people", "/people/alice", "/jobs/41", "/report"):
+    for path in ("/", "/nodes/n1", "/queue", "/people", "/people/anna", "/jobs/41", "/report"):
         page = shown.web.ask(path)
         match = re.search(r'<a href="([^"]*)">this page as JSON', page.text)
         assert match is not None, path
@@ -95,18 +95,18 @@ def test_json_beside_each_page_has_the_form_of_the_command(shown: Shown) -> None
 
 def test_a_node_a_user_and_a_job_lead_to_each_other(shown: Shown) -> None:
     node = shown.web.ask("/nodes/n1")
-    assert 'href="/people/alice"' in node.text
+    assert 'href="/people/anna"' in node.text
     assert 'href="/jobs/41"' in node.text
     assert "quarantined" in words(node)
     assert "row remap pending" in words(node)
     job = shown.web.ask("/jobs/41")
-    assert "job 41 of alice" in words(job)
+    assert "job 41 of anna" in words(job)
     assert 'href="/nodes/n1"' in job.text
     assert "held now" in words(job)
     assert "grant of attempt 0" in words(job)
-    person = shown.web.ask("/people/alice")
+    person = shown.web.ask("/people/anna")
     assert "Holds 2 GPUs" in words(person)
-    for name, where in (("n2", "/nodes/n2"), ("bob", "/people/bob"), ("41", "/jobs/41")):
+    for name, where in (("n2", "/nodes/n2"), ("bert", "/people/bert"), ("41", "/jobs/41")):
         found = shown.web.ask(f"/find?q={name}")
         assert (found.status, found.headers["location"]) == (303, where)
 
@@ -120,9 +120,9 @@ def test_a_node_a_user_and_a_job_lead_to_each_other(shown: Shown) -> None:
         ("/jobs/999", 404, "41"),
         ("/jobs/no-job", 404, "41"),
         (f"/jobs/{'9' * 5000}", 404, "41"),
-        ("/people/nobody-of-us", 404, "alice"),
+        ("/people/nobody-of-us", 404, "anna"),
         ("/nowhere", 404, "the cluster"),
-        ("/?user=alise", 404, "alice"),
+        ("/?user=anne", 404, "anna"),
         ("/?partition=gpuu", 404, "gpu"),
         ("/?state=broken", 400, "available"),
         ("/?page=9", 400, "the last one is 1"),
@@ -183,8 +183,8 @@ def test_a_browser_that_has_the_page_gets_none(shown: Shown) -> None:
 
 
 def test_a_name_is_taken_from_the_header_that_is_configured(shown: Shown) -> None:
-    assert 'href="/people/alice">alice</a>' in shown.web.ask("/queue", X_Remote_User="alice").text
-    assert "alice" not in shown.web.ask("/queue", Remote_User="alice").text
+    assert 'href="/people/anna">anna</a>' in shown.web.ask("/queue", X_Remote_User="anna").text
+    assert "anna" not in shown.web.ask("/queue", Remote_User="anna").text
     evil = shown.web.ask("/queue", X_Remote_User='"><script>alert(1)</script>')
     assert "<script>alert" not in evil.text
 
@@ -195,9 +195,9 @@ def test_no_name_is_taken_from_elsewhere_or_without_being_told_to() -> None:
         untrusted = {"web.user_header": "X-Remote-User", "web.trusted_proxies": '["10.9.8.7"]'}
         for settings in ({}, untrusted):
             with WebServer(server.url, settings) as web:
-                answer = web.ask("/queue", X_Remote_User="alice", Remote_User="alice")
+                answer = web.ask("/queue", X_Remote_User="anna", Remote_User="anna")
                 assert answer.status == 200
-                assert "alice" not in answer.text
+                assert "anna" not in answer.text
 
 
 def test_below_a_path_of_a_proxy_every_address_has_it() -> None:
@@ -219,7 +219,7 @@ def test_a_store_that_is_away_leaves_the_last_known_state_and_a_banner() -> None
             server.pause()
             away = poll_until(lambda: banner(web, "/"), "the banner")
             assert "10 of 16 GPUs available on 2 nodes" in away
-            for path in ("/nodes/n1", "/queue", "/people", "/people/alice"):
+            for path in ("/nodes/n1", "/queue", "/people", "/people/anna"):
                 answer = web.ask(path)
                 assert answer.status == 200, path
                 assert 'role="alert"' in answer.text

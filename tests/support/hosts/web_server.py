@@ -34,7 +34,7 @@ class WebServer:
 
     store_url: str
     settings: dict[str, str] = field(default_factory=dict)
-    user: int | None = None
+    port: int = 0
     address: str = ""
     log: str = ""
 
@@ -47,18 +47,18 @@ class WebServer:
         settings = {"store.url": self.store_url, "web.poll_s": "1", **self.settings}
         words = [word for one in settings.items() for word in ("--set", "=".join(one))]
         self._process = subprocess.Popen(
-            [*PROGRAM, *words, "web", "--listen", "127.0.0.1:0"],
+            [*PROGRAM, *words, "web", "--listen", f"127.0.0.1:{self.port}"],
             env={**kept, "CANHAZGPU_CONFIG": "/dev/null"},
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             cwd="/",
             text=True,
-            user=self.user,
         )
         assert self._process.stderr is not None
         for line in self._process.stderr:
             if "http://" in line:
                 self.address = line.split()[-1].rstrip("/")
+                self.port = urllib.parse.urlsplit(self.address).port or 0
                 return self
             self.log += line
         raise AssertionError(f"it ended: {self.log}")
@@ -74,10 +74,6 @@ class WebServer:
     @property
     def pid(self) -> int:
         return self._process.pid
-
-    @property
-    def port(self) -> int:
-        return urllib.parse.urlsplit(self.address).port or 0
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """Ask it to end, and return its exit status; what it wrote is in `log`."""

@@ -56,21 +56,21 @@ def seen(node: str, used: dict[int, str], broken: tuple[int, ...] = ()) -> Obser
 def fill(server: PrivateRedis) -> RedisLedger:
     """Fill it, and return the ledger: nodes n1 and n2.
 
-    On n1 alice's job 41 holds GPUs 0 and 1, mallory uses GPU 1 and without a reservation GPU 2, GPU
-    3 is quarantined, GPU 4 cannot be read; carol waits. On n2 bob's run holds GPU 0.
+    On n1 anna's job 41 holds GPUs 0 and 1, mallory uses GPU 1 and without a reservation GPU 2, GPU
+    3 is quarantined, GPU 4 cannot be read; cleo waits. On n2 bert's run holds GPU 0.
     """
     ledger = RedisLedger(StoreConfig(url=server.url), Role.WRITE)
     ledger.reserve_given(
-        job_claim(41, "alice"), [gpu_uuid("n1", 0), gpu_uuid("n1", 1)], seen("n1", {})
+        job_claim(41, "anna"), [gpu_uuid("n1", 0), gpu_uuid("n1", 1)], seen("n1", {})
     )
-    run = Claim(owner="run:00000000000000b0", type="run", user="bob", uid=uid_of("bob"))
+    run = Claim(owner="run:00000000000000b0", type="run", user="bert", uid=uid_of("bert"))
     ledger.reserve_given(run, [gpu_uuid("n2", 0)], seen("n2", {}))
     time.sleep(0.003)
-    ledger.publish_scan(seen("n1", {0: "alice", 1: "mallory", 2: "mallory"}, broken=(4,)))
-    ledger.publish_scan(seen("n2", {0: "bob"}))
+    ledger.publish_scan(seen("n1", {0: "anna", 1: "mallory", 2: "mallory"}, broken=(4,)))
+    ledger.publish_scan(seen("n2", {0: "bert"}))
     ledger.quarantine("n1", gpu_uuid("n1", 3), "row remap pending", "root")
-    carol = Claim(owner="run:00000000000000c0", type="run", user="carol", uid=uid_of("carol"))
-    ledger.join_queue("n1", waiter(carol, 2, lease_s=86400.0))
+    cleo = Claim(owner="run:00000000000000c0", type="run", user="cleo", uid=uid_of("cleo"))
+    ledger.join_queue("n1", waiter(cleo, 2, lease_s=86400.0))
     return ledger
 
 

@@ -1,0 +1,143 @@
+"""One read for all viewers: when it is made, what stays of it, who waits for it."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from canhazgpu.cli.web.answer_cache import MAX_ANSWERS, AnswerCache
+from canhazgpu.cli.web.cluster_state import USABLE_S, ClusterReader
+from canhazgpu.errors import StoreError
+from canhazgpu.service.status import StatusAnswer
+from canhazgpu.status.node_status import NodeStatus
+
+
+@dataclass
+class Source:
+    """A cluster whose reads take `takes_s` by the clock, and fail with `error`."""
+
+    now: float = 100.0
+    takes_s: float = 0.0
+    error: Exception | None = None
+    reads: int = 0
+    entered: threading.Event = field(default_factory=threading.Event)
+    goes_on: threading.Event | None = None
+
+    def read(self) -> StatusAnswer:
+        self.reads += 1
+        self.entered.set()
+        if self.goes_on is not None:
+            assert self.goes_on.wait(60)
+        self.now += self.takes_s
+        if self.error is not None:
+            raise self.error
+        return StatusAnswer((NodeStatus("n1", self.now, self.now, False, None, ()),))
+
+    def reader(self, interval_s: float = 5.0) -> ClusterReader:
+        return ClusterReader(self.read, interval_s, clock=lambda: self.now)
+
+
+def test_it_is_read_once_within_the_interval_whoever_asks() -> None:
+    source = Source()
+    reader = source.reader()
+    for _ in range(50):
+        reader.current()
+    assert source.reads == 1
+    source.now += 4.9
+    reader.current()
+    assert source.reads == 1
+    source.now += 0.2
+    assert reader.current().number == source.reads == 2
+
+
+def test_a_read_that_takes_long_is_followed_by_a_longer_time_without_one() -> None:
+    source = Source(takes_s=2.0)
+    reader = source.reader()
+    reader.current()
+    assert reader.seconds_until_due() == 20.0
+
+
+def test_who_comes_during_a_read_gets_the_state_before_it_and_the_first_one_waits() -> None:
+    source = Source()
+    reader = source.reader()
+    first = reader.current()
+    source.now += 6
+    source.entered.clear()
+    source.goes_on = threading.Event()
+    thread = threading.Thread(target=reader.current)
+    thread.start()
+    assert source.entered.wait(60)
+    assert reader.current() is first
+    source.goes_on.set()
+    thread.join(60)
+    assert reader.last.number == 2
+
+
+def test_at_the_beginning_all_wait_for_one_read() -> None:
+    source = Source(goes_on=threading.Event())
+    reader = source.reader()
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(reader.current())) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    assert source.entered.wait(60)
+    assert source.goes_on is not None
+    source.goes_on.set()
+    for thread in threads:
+        thread.join(60)
+    assert source.reads == 1
+    assert [one.snapshot is not None for one in found] == [True] * 16
+
+
+def test_a_failure_leaves_the_last_snapshot_and_is_no_reason_to_ask_at_once() -> None:
+    source = Source()
+    reader = source.reader()
+    before = reader.current().snapshot
+    source.error = StoreError("the store does not answer")
+    for seconds in (6.0, 0.0, 6.0):
+        source.now += seconds
+        state = reader.current()
+        assert state.snapshot is before
+        assert state.fault.startswith("the store does not answer")
+    assert source.reads == 3
+    source.error = None
+    source.now += 2 * USABLE_S
+    assert reader.current().fault == ""
+
+
+def test_an_answer_without_the_store_does_not_replace_what_the_store_told() -> None:
+    source = Source()
+    reader = source.reader()
+    before = reader.current().snapshot
+    answer = source.read()
+    reader.read = lambda: replace(answer, store_fault=StoreError("away"))
+    source.now += 6
+    assert reader.current().snapshot is before
+    assert reader.last.fault
+
+
+def test_answers_about_the_history_are_read_once_and_errors_are_kept_too() -> None:
+    now = [0.0]
+    cache: AnswerCache[int] = AnswerCache(5.0, clock=lambda: now[0])
+    reads = []
+
+    def fails() -> int:
+        reads.append("fails")
+        raise StoreError("away")
+
+    for _ in range(3):
+        assert cache.get("one", lambda: len(reads)) == 0
+        with pytest.raises(StoreError):
+            cache.get("other", fails)
+    assert reads == ["fails"]
+    now[0] = 5.1
+    assert cache.get("one", lambda: len(reads)) == 1
+
+
+def test_the_number_of_kept_answers_is_bounded() -> None:
+    cache: AnswerCache[int] = AnswerCache(5.0)
+    for number in range(3 * MAX_ANSWERS):
+        cache.get(number, lambda: 1)
+    assert len(cache._kept) == MAX_ANSWERS
