@@ -47,9 +47,9 @@ def unsafe_parts(text: str) -> list[str]:
 def hostile_node(text: str) -> Iterator[CliNode]:
     """Node n1 with a job, a run, a reservation, an intruder, a quarantine and a waiter; and n2."""
     with make_cli_node(5) as here:
-        here.node.gpu(0).set(
-            "name", text[:500].replace("\n", " ").replace("\0", "").replace("\ud800", "")
-        )
+        # The driver has room for 95 bytes; a GPU with a longer name could not be read at all.
+        name = text.replace("\n", " ").replace("\0", "").encode("utf-8", "ignore")[:90]
+        here.node.gpu(0).set("name", name.decode("utf-8", "ignore"))
         # Of what an operator writes, and of an account's name, there is a longest length.
         user = reason = text[:300]
         claims = {

@@ -164,7 +164,7 @@ class HistoryPages:
         try:
             answer = self._site.jobs.get(asked, lambda: self._site.open_service().explain(asked))
         except InputError as exc:
-            raise UnknownError(str(exc), self._jobs()) from exc
+            raise UnknownError(str(exc).replace("--cluster ", "?cluster="), self._jobs()) from exc
         if answer.is_known or answer.scheduler is not None:
             return answer
         if answer.fault is not None:
