@@ -66,6 +66,7 @@ dev:  ## an editable installation with all tools in .venv
 
 packages:
 	@contrib/dev/install-packages test
+	@contrib/dev/install-packages browser
 
 venv:
 	@contrib/dev/build-venv $(BUILD)

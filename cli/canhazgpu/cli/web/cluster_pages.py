@@ -40,6 +40,7 @@ class ClusterPages:
 
     def __init__(self, site: Site) -> None:
         self._site = site
+        self._metrics: tuple[int, bytes] = (0, b"")
 
     def cluster(self, request: Request) -> Response:
         """Return the page of all nodes."""
@@ -67,7 +68,9 @@ class ClusterPages:
         view = replace(parse_view(request.query_params.multi_items()), page=1)
         state, snapshot = self._site.state(), self._site.snapshot()
         shown = snapshot.nodes if view.filter is None else view.filter.apply(snapshot.nodes)
-        return self._site.json(summary_to_dict(snapshot.generated_at, shown, state.fault or None))
+        summaries = ((one, summarize(one)) for one in shown)
+        document = summary_to_dict(snapshot.generated_at, summaries, state.fault or None)
+        return self._site.json(document)
 
     def node(self, request: Request) -> Response:
         """Return the page of one node."""
@@ -114,8 +117,11 @@ class ClusterPages:
     def metrics(self, _request: Request) -> Response:
         """Return the state of the whole cluster as metrics; 200 also where the store is away."""
         state, snapshot = self._site.state(), self._site.snapshot()
-        text = cluster_metrics(snapshot.nodes, store_up=not state.fault)
-        return Response(text, headers={"content-type": CONTENT_TYPE})
+        # Of thousands of nodes they are megabytes: several servers that ask get the same ones.
+        if self._metrics[0] != state.number:
+            text = cluster_metrics(snapshot.nodes, store_up=not state.fault)
+            self._metrics = (state.number, text)
+        return Response(self._metrics[1], headers={"content-type": CONTENT_TYPE})
 
     def _cluster_values(self, view: ClusterView, snapshot: Snapshot) -> dict[str, Any]:
         portion = portion_of(snapshot.nodes, view)
