@@ -14,7 +14,7 @@ import pytest
 import redis
 from ledger_samples import Store, new_node_name, observation
 from plugins.fast_set import first_and_variants
-from servers.private_redis import BINARIES, PrivateRedis, need_binary
+from servers.private_redis import BINARIES, PrivateRedis, cluster_of_one, need_binary
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.ledger.embedded import server as embedded
@@ -25,11 +25,16 @@ from canhazgpu.ledger.store.ledger import RedisLedger
 TIMEOUT_S = 5.0
 
 
-@pytest.fixture(scope="session", params=first_and_variants([*BINARIES, "embedded"]))
+@pytest.fixture(scope="session", params=first_and_variants([*BINARIES, "embedded", "cluster"]))
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     """Each kind of store in turn."""
     if request.param == "embedded":
         yield from _embedded_store()
+        return
+    if request.param == "cluster":
+        with cluster_of_one() as server, server.client() as direct:
+            url = f"redis+cluster://127.0.0.1:{server.port}"
+            yield Store(StoreConfig(url=url, timeout_s=TIMEOUT_S), direct)
         return
     with PrivateRedis(binary=need_binary(request.param)) as server, server.client() as direct:
         yield Store(StoreConfig(url=server.url, timeout_s=TIMEOUT_S), direct)

@@ -174,10 +174,11 @@ class AgentConfig:
         check=one_of("node", "reader"),
     )
     orders: str = key(
-        "await",
-        "how the agent takes what others order of this node: await (at once; it keeps one"
-        " connection to the store) or check (with the next health check)",
-        check=one_of("await", "check"),
+        "look",
+        "how the agent takes what others order of this node: look (every 2 s, less often in a"
+        " cluster of more than 1,000 nodes; it keeps no connection to the store), await (at once;"
+        " it keeps one) or check (with the next health check)",
+        check=one_of("look", "await", "check"),
     )
     max_hooks: int = key(
         DEFAULT_MAX_HOOKS,

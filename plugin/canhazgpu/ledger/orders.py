@@ -51,6 +51,28 @@ class TakenOrder:
     taken_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class OrderLook:
+    """Whether a node has an order, and how many nodes there are."""
+
+    has_order: bool
+    nodes: int
+
+
+SHORTEST_LOOK_S = 2.0
+LONGEST_LOOK_S = 30.0
+LOOKS_PER_S = 500
+"""So often all nodes together look for orders: 2 % of what one server can do."""
+TLS_LOOKS_PER_S = 50
+"""The same where each look needs a handshake, which costs the server a millisecond."""
+
+
+def look_interval_s(nodes: int, *, with_tls: bool) -> float:
+    """Return how long one of so many nodes waits between two looks for orders, in seconds."""
+    rate = TLS_LOOKS_PER_S if with_tls else LOOKS_PER_S
+    return min(max(nodes / rate, SHORTEST_LOOK_S), LONGEST_LOOK_S)
+
+
 class OrderState(Enum):
     """How far an order is, as its giver sees it."""
 

@@ -23,7 +23,7 @@ from canhazgpu.allocation.progress import NO_PROGRESS
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import InputError, StoreError, UnavailableError
 from canhazgpu.in_process.orders.giving import OrderCommand
-from canhazgpu.ledger.orders import OrderReaderKind
+from canhazgpu.ledger.orders import OrderReaderKind, look_interval_s
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.store.orders import OrderStore
@@ -89,8 +89,9 @@ def reader_pid(agent: RunningAgent) -> int:
     return poll_until(lambda: next(iter(agent.children()), 0))
 
 
-def test_orders_are_carried_out_one_after_another(node: Node) -> None:
-    with node.agent() as agent:
+@pytest.mark.parametrize("how", ["look", "await"])
+def test_orders_are_carried_out_one_after_another(node: Node, how: str) -> None:
+    with node.agent(orders=how) as agent:
         for index in (0, 1, 2):
             node.reserve(index)
             assert [one.gpus for one in node.order_release().released] == [gpus(index)]
@@ -149,6 +150,42 @@ def test_a_store_that_comes_back_is_waited_at_again(node: Node) -> None:
 
         assert len(node.order_release().released) == 1
         assert agent.status()["faults"] == []
+
+
+def test_a_node_that_does_nothing_holds_no_connection(node: Node) -> None:
+    with node.agent(orders="look") as agent, node.server.client() as direct:
+        node.reserve(0)
+        assert len(node.order_release().released) == 1
+        reader_pid(agent)
+        looks = direct.info("commandstats")["cmdstat_llen"]["calls"]
+
+        def looked_since_and_hung_up() -> bool:
+            stats = direct.info("commandstats")
+            return stats["cmdstat_llen"]["calls"] > looks + 2 and len(direct.client_list()) == 1
+
+        poll_until(looked_since_and_hung_up)
+
+
+def test_one_that_waits_holds_one(node: Node) -> None:
+    with node.agent(orders="await") as agent, node.server.client() as direct:
+        reader_pid(agent)
+        poll_until(lambda: any(one["cmd"] == "blmove" for one in direct.client_list()))
+        assert len(direct.client_list()) == 2
+
+
+@pytest.mark.parametrize(
+    ("nodes", "with_tls", "expected"),
+    [
+        (1, False, 2.0),
+        (1000, False, 2.0),
+        (10_000, False, 20.0),
+        (10**6, False, 30.0),
+        (100, True, 2.0),
+        (1000, True, 20.0),
+    ],
+)
+def test_all_nodes_together_look_so_often(nodes: int, with_tls: bool, expected: float) -> None:
+    assert look_interval_s(nodes, with_tls=with_tls) == expected
 
 
 def test_where_the_check_takes_orders_the_agent_waits_for_none(node: Node) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import redis
-from servers.private_redis import BINARIES, PrivateRedis, free_port, need_binary
+from servers.private_redis import BINARIES, PrivateRedis, cluster_of_one, free_port, need_binary
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import ConfigError, StoreError, error_text
@@ -453,14 +453,7 @@ def test_sentinels_name_the_primary() -> None:
 
 @pytest.mark.slow
 def test_a_cluster_is_found_through_any_of_its_nodes() -> None:
-    settings = {"cluster-enabled": "yes", "cluster-port": str(free_port())}
-    with PrivateRedis(tcp=True, settings=settings) as server:
-        with server.client() as direct:
-            direct.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-            give_up = time.monotonic() + 20
-            while direct.cluster("INFO")["cluster_state"] != "ok":
-                assert time.monotonic() < give_up
-                time.sleep(0.01)
+    with cluster_of_one() as server:
         url = f"redis+cluster://127.0.0.1:{free_port()},127.0.0.1:{server.port}"
         with connect(config(url), Role.WRITE) as client:
             assert client.eval("return redis.call('hset', KEYS[1], 'a', 1)", 1, "k:{n}") == 1

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 from ledger_samples import job, new_node_name, observation, run, uuid, wait_for_next_ms, waiter
-from servers.private_redis import PrivateRedis, free_port
+from servers.private_redis import PrivateRedis, cluster_of_one
 from servers.redis_proxy import StoreProxy
 
 from canhazgpu.config.schema import StoreConfig
@@ -23,6 +23,7 @@ from canhazgpu.ledger.store import session
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.keys import node_keys
 from canhazgpu.ledger.store.ledger import RedisLedger
+from canhazgpu.ledger.store.script_texts import script_names, script_text
 from canhazgpu.ledger.values import GrantedGpus, TooFewGpus
 from canhazgpu.node.process_id import ProcessId
 
@@ -231,8 +232,8 @@ def test_a_lost_answer_is_made_good_by_repeating(
         ledger.read_nodes()
         with restartable_server.client() as direct:
             # Otherwise the answer that is lost is that the script is not known.
-            for script in session.script_names():
-                direct.script_load(session.script_text(script))
+            for script in script_names():
+                direct.script_load(script_text(script))
         proxy.lose_answers = True
         with pytest.raises(StoreError):
             reserve()
@@ -280,8 +281,8 @@ def test_what_is_repeated_after_a_lost_answer_is_done_once(
     with StoreProxy(restartable_server) as proxy:
         ledger = RedisLedger(StoreConfig(url=f"unix://{proxy.path}"), Role.WRITE)
         with restartable_server.client() as client:
-            for script in session.script_names():
-                client.script_load(session.script_text(script))
+            for script in script_names():
+                client.script_load(script_text(script))
         proxy.lose_answers = True
         with pytest.raises(StoreError):
             operation(ledger)
@@ -329,14 +330,7 @@ def test_what_connecting_takes_makes_the_scan_older(
 
 @pytest.mark.slow
 def test_a_cluster_keeps_the_ledger_too() -> None:
-    settings = {"cluster-enabled": "yes", "cluster-port": str(free_port())}
-    with PrivateRedis(tcp=True, settings=settings) as server:
-        with server.client() as direct:
-            direct.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-            give_up = time.monotonic() + 20
-            while direct.cluster("INFO")["cluster_state"] != "ok":  # type: ignore[index]
-                assert time.monotonic() < give_up
-                time.sleep(0.01)
+    with cluster_of_one() as server:
         url = f"redis+cluster://127.0.0.1:{server.port}"
         ledger = RedisLedger(StoreConfig(url=url), Role.WRITE)
         for node in ("n1", "n2"):

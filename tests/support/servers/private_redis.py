@@ -12,6 +12,8 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -235,3 +237,20 @@ def shared_server() -> PrivateRedis:
     server = PrivateRedis()
     atexit.register(server.stop)
     return server
+
+
+@contextmanager
+def cluster_of_one() -> Iterator[PrivateRedis]:
+    """Yield a Redis Cluster of one server, which has all slots.
+
+    It refuses what uses keys of different slots together, as any cluster does.
+    """
+    settings = {"cluster-enabled": "yes", "cluster-port": str(free_port())}
+    with PrivateRedis(tcp=True, settings=settings) as server:
+        with server.client() as direct:
+            direct.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+            give_up = time.monotonic() + 60
+            while direct.cluster("INFO")["cluster_state"] != "ok":  # type: ignore[index]
+                assert time.monotonic() < give_up
+                time.sleep(0.01)
+        yield server

@@ -28,7 +28,7 @@ from canhazgpu.agent.watcher.queue.command_answers import CommandAnswers
 from canhazgpu.agent.watcher.runs.runs_watch import RunsWatch
 from canhazgpu.config.host_role import has_own_gpus
 from canhazgpu.config.schema import Config
-from canhazgpu.in_process.orders.at_check import AWAIT
+from canhazgpu.in_process.orders.at_check import CHECK
 from canhazgpu.ledger.store.url import EMBEDDED
 from canhazgpu.schedulers.slurm.job_check.node_environment import node_environment
 
@@ -110,7 +110,7 @@ class AgentParts:
     def _order_reader(self) -> Iterator[KeptProcess]:
         """Yield the order reader; none where the health check takes the orders."""
         # Nobody but this node reaches its private server, so nobody orders there.
-        if self.config.agent.orders != AWAIT or self.config.store.url == EMBEDDED:
+        if self.config.agent.orders == CHECK or self.config.store.url == EMBEDDED:
             return
         reader = OrderReaderProcess(self.node, self.environ, self.read_config, self.scanner_socket)
         yield KeptProcess("order reader", reader.run)

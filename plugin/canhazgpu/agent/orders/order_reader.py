@@ -1,13 +1,15 @@
-"""The agent's order reader: a process that waits at the store for the node's orders.
+"""The agent's order reader: a process that looks in the store for the node's orders.
 
-It waits in one command, so that it does nothing until an order comes. After one it ends, and the
-next is forked: whatever an order left in the process goes with it.
+A look is one round trip on a connection of its own, so that an idle node holds none. With
+`agent.orders` "await" it waits at the store in one command instead, and an order is carried out at
+once. After one it ends, and the next is forked: whatever an order left in the process goes with it.
 """
 
 from __future__ import annotations
 
+import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +21,7 @@ from canhazgpu.config.schema import Config, StoreConfig
 from canhazgpu.errors import CanhazgpuError, error_text, internal_error_text
 from canhazgpu.in_process.adapters import Adapters
 from canhazgpu.in_process.orders.carrying_out import take_and_carry_out
-from canhazgpu.ledger.orders import OrderReaderKind
+from canhazgpu.ledger.orders import SHORTEST_LOOK_S, OrderReaderKind, look_interval_s
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.orders import OrderStore
 from canhazgpu.logfmt import log_line
@@ -27,9 +29,15 @@ from canhazgpu.node.system_log import write_syslog
 from canhazgpu.probe.bounded_child import die_with_parent
 from canhazgpu.schedulers.slurm.job_check.node_environment import with_recorded_conf
 
+AWAIT = "await"
+"""Of `agent.orders`: wait at the store."""
 WAIT_S = 60.0
-"""The longest single wait at the store. A store that dies without a word is noticed after it, and
-so often the node shows that it has an agent."""
+"""The longest single wait at the store, or the longest time of looks. A store that dies without a
+word is noticed after it, and so often the node shows that it has an agent."""
+FIRST_LOOKS_S = (0.2, 0.3, 0.5, 0.5, 0.5, 1.0, 1.0, 1.0)
+"""Waits before the first looks: whoever orders one thing often orders another."""
+UNEVEN = 0.2
+"""Waits differ by such a part, so that nodes which start together look at different times."""
 FIRST_RETRY_S = 0.5
 """After a failed try; it doubles up to `store.retry_after_s`."""
 BUSY_WAIT_S = 0.5
@@ -50,21 +58,39 @@ class OrderReaderProcess:
         die_with_parent(parent)()
         become_fresh(())
         use_environment(self.environ)
-        read_orders(self.node, self._try_once)
+        read_orders(self.node, partial(self._try_once, iter(FIRST_LOOKS_S)))
 
-    def _try_once(self) -> bool:
-        """Show that the node has an agent, and wait once; return whether an order came."""
+    def _try_once(self, first_waits_s: Iterator[float]) -> bool:
+        """Show that the node has an agent, and wait for a time; return whether an order came."""
         probe = partial(open_scanned_node, self.scanner_socket)
         environ = with_recorded_conf(self.environ)
         adapters = Adapters(environ, probe=probe, rights_of_giver=rights_of_ordering_user)
         if take_and_carry_out(self.node, adapters, OrderReaderKind.AGENT):
             return True
-        orders = OrderStore(self.read_config().store, Role.WRITE)
-        if not orders.wait(self.node, WAIT_S):
+        config = self.read_config()
+        orders = OrderStore(config.store, Role.WRITE)
+        if config.agent.orders == AWAIT:
+            has_order = orders.wait(self.node, WAIT_S)
+        else:
+            with_tls = config.store.url.startswith("rediss:")
+            has_order = self._look(orders, first_waits_s, with_tls=with_tls)
+        if not has_order:
             return False
         if take_and_carry_out(self.node, adapters, OrderReaderKind.AGENT):
             return True
         time.sleep(BUSY_WAIT_S)
+        return False
+
+    def _look(self, orders: OrderStore, first_waits_s: Iterator[float], *, with_tls: bool) -> bool:
+        """Look until there is an order, for `WAIT_S` at the longest; return whether there is."""
+        ends_at, interval_s = time.monotonic() + WAIT_S, SHORTEST_LOOK_S
+        while time.monotonic() < ends_at:
+            uneven = random.uniform(1 - UNEVEN, 1 + UNEVEN)  # noqa: S311 - no secret
+            time.sleep(next(first_waits_s, interval_s) * uneven)
+            found = orders.look(self.node)
+            if found.has_order:
+                return True
+            interval_s = look_interval_s(found.nodes, with_tls=with_tls)
         return False
 
 

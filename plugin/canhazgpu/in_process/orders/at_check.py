@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from canhazgpu.in_process.adapters import RightsOfGiver
     from canhazgpu.service.jobs import CheckRequest
 
-AWAIT = "await"
+CHECK = "check"
+"""Of `agent.orders`: the health check takes the orders, though there is an agent."""
 CONFIRM_LIMIT_S = 0.0
 """A request that was confirmed is confirmed: nothing is asked a second time."""
 
@@ -40,7 +41,7 @@ def carry_out_at_check(
             return
         node = node_name(config.node, request.environment)
         has_agent = in_agent or agent_listens(state_dir(config.node, node))
-        if has_agent and config.agent.orders == AWAIT:
+        if has_agent and config.agent.orders != CHECK:
             return
         kind = OrderReaderKind.AGENT if has_agent else OrderReaderKind.CHECK
         take_and_carry_out(node, adapters, kind)

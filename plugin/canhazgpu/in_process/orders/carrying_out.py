@@ -65,7 +65,11 @@ def take_and_carry_out(node: str, adapters: Adapters, kind: OrderReaderKind) -> 
     config = adapters.effective_config().config
     adapters = replace(adapters, node_ledger=partial(_open_ledger, adapters.environ))
     orders = OrderStore(config.store, Role.WRITE, own_identity(node, config, adapters.environ))
-    return carry_out_orders(node, adapters, orders, kind)
+    try:
+        return carry_out_orders(node, adapters, orders, kind)
+    finally:
+        # An agent that waits for the next order holds no connection meanwhile.
+        orders.disconnect()
 
 
 def _open_ledger(environ: Mapping[str, str], node: str, config: Config) -> Ledger:

@@ -104,6 +104,15 @@ def _budgeted(client: redis.Redis, budget: WaitBudget) -> redis.Redis:
     return client
 
 
+def disconnect(client: redis.Redis) -> None:
+    """End the client's connections; it connects again when it is used."""
+    of_any_kind = cast(Any, client)
+    if isinstance(of_any_kind, RedisCluster):
+        cast(Any, of_any_kind).disconnect_connection_pools()
+    else:
+        of_any_kind.connection_pool.disconnect()
+
+
 def disconnect_clients() -> None:
     """End the connections of this process' clients: the one made in advance is never freed."""
     for client in list(_opened):
@@ -135,7 +144,9 @@ def _open_cluster(url: StoreUrl, options: dict[str, Any], budget: WaitBudget) ->
         wait_budget=budget,
         timeout_s=options["socket_timeout"],
     )
-    cluster = cast(Any, RedisCluster)(
+    from canhazgpu.ledger.store.cluster_client import ClusterClient  # noqa: PLC0415 - one server needs none
+
+    cluster = cast(Any, ClusterClient)(
         url=f"redis://{host}:{port}",
         startup_nodes=[cast(Any, ClusterNode)(host, port) for host, port in others],
         connection_pool_class=pool,

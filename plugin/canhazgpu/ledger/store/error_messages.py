@@ -72,8 +72,8 @@ def _connection_message(exc: Exception, store: StoreConfig) -> _Message:
         text = text.replace("Connection not ready", "it takes no more clients, or hangs up at once")
         return _Message(
             text,
-            "raise the server's maxclients, to three for each node and 100 more, or find who holds"
-            " its connections",
+            "raise the server's maxclients, to two for each node (three where agent.orders is"
+            " await) and 100 more, or find who holds its connections",
         )
     causes = set(map(type, _causes(exc)))
     if socket.gaierror in causes:

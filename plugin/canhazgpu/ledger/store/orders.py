@@ -16,6 +16,7 @@ from canhazgpu.ledger.orders import (
     MAX_ANSWER_BYTES,
     MAX_ORDER_BYTES,
     MAX_WAITING_ORDERS,
+    OrderLook,
     OrderProgress,
     OrderReader,
     OrderReaderKind,
@@ -23,7 +24,7 @@ from canhazgpu.ledger.orders import (
     order_progress,
 )
 from canhazgpu.ledger.store.connect import Role, connect, translate_errors
-from canhazgpu.ledger.store.keys import OrderKeys, node_keys, order_keys
+from canhazgpu.ledger.store.keys import OrderKeys, node_keys, nodes_key, order_keys
 from canhazgpu.ledger.store.session import StoreSession
 from canhazgpu.ledger.values import RECORD_ERRORS
 from canhazgpu.ledger.wait_budget import LongWaitBudget
@@ -92,6 +93,10 @@ class OrderStore:
             return None
         return OrderReader(kind, max(self.now() - at_s, 0.0), interval_s)
 
+    def disconnect(self) -> None:
+        """Hang up; the next use connects again."""
+        self._session.disconnect()
+
     def take(self, node: str, kind: OrderReaderKind) -> TakenOrder | None:
         """Take the node's earliest order, None for none; for one process of the node at a time."""
         while True:
@@ -116,6 +121,16 @@ class OrderStore:
         recorded = f"{int(order.taken_at * 1000)} {text}"
         with self._session.client() as client:
             client.hset(self._keys(node).order_answers, order.id, recorded)
+
+    def look(self, node: str) -> OrderLook:
+        """Return whether the node has an order; no connection is kept."""
+        with self._session.client() as client:
+            pipeline = client.pipeline(transaction=False)
+            pipeline.llen(self._keys(node).orders)
+            pipeline.scard(nodes_key(self._prefix))
+            waiting, nodes = pipeline.execute()
+        self._session.disconnect()
+        return OrderLook(waiting > 0, nodes)
 
     def wait(self, node: str, timeout_s: float) -> bool:
         """Wait until the node has an order; return whether it has. Nothing is taken."""

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from hashlib import sha1
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from canhazgpu.errors import StoreError
@@ -15,6 +14,7 @@ from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.store.connect import Role, connect, translate_errors
 from canhazgpu.ledger.store.foreign_node import foreign_node_error, recorded_identity
 from canhazgpu.ledger.store.keys import Hint, NodeKeys, node_keys
+from canhazgpu.ledger.store.script_texts import script_names, script_text
 
 if TYPE_CHECKING:
     import redis
@@ -26,20 +26,6 @@ if TYPE_CHECKING:
 DAY_MS = 24 * 3600 * 1000
 MAX_BLOCK_S = 1.0
 """Longest time for which one command may block at the store."""
-SCRIPT_DIRECTORY = Path(__file__).with_name("scripts")
-SHARED_TEXTS = (
-    "common",
-    "usage",
-    "reservations",
-    "grants",
-    "entries",
-    "short_names",
-    "history_size",
-    "history",
-    "head",
-    "at_end",
-)
-"""The functions that stand before each script, in this order."""
 MB = 1024 * 1024
 
 
@@ -149,6 +135,14 @@ class StoreSession:
         with self._errors():
             self._client()
 
+    def disconnect(self) -> None:
+        """Hang up: the clients stay, with what they know of the store, and connect when used."""
+        from canhazgpu.ledger.store.client import disconnect  # noqa: PLC0415 - imports redis
+
+        for client in (self._command_client, self._blocking_client):
+            if client is not None:
+                disconnect(client)
+
     def _client(self) -> redis.Redis:
         if self._command_client is None:
             self._command_client = connect(self._store, self._role, self._wait_budget)
@@ -193,22 +187,3 @@ def load_all_scripts() -> None:
     """Read them all now: what is forked from this process has them."""
     for name in script_names():
         load_script(name)
-
-
-def script_names() -> list[str]:
-    """Return the names of all scripts; texts that they share are none."""
-    found = (path.stem for path in SCRIPT_DIRECTORY.glob("*.lua"))
-    return [name for name in found if name not in SHARED_TEXTS]
-
-
-def script_text(name: str) -> str:
-    """Return the script's text as it is loaded.
-
-    The texts that all share come first. The script's own is a function: whatever it returns, and
-    wherever, `at_end` runs after it; if it fails, too.
-    """
-    *shared, own = (
-        SCRIPT_DIRECTORY.joinpath(f"{one}.lua").read_text("utf-8") for one in (*SHARED_TEXTS, name)
-    )
-    text = "".join(shared)
-    return f"{text}local function operation()\n{own}end\nreturn answer_of_script(operation)\n"

@@ -266,8 +266,8 @@ BROKEN: list[tuple[str, str, Change, str]] = [
     (
         "store-connections",
         "warning",
-        hook(max_clients=10000, known_nodes=4000),
-        "redis-cli -h 127.0.0.1 -p 6379 config set maxclients 12100",
+        hook(max_clients=8000, known_nodes=4000),
+        "redis-cli -h 127.0.0.1 -p 6379 config set maxclients 8100",
     ),
     ("store-keeps", "warning", hook(unsaved="aof_last_write_status:err"), "free space"),
     (

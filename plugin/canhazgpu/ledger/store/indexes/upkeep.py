@@ -42,8 +42,11 @@ def keep_indexes(
         pipeline = client.pipeline(transaction=False)
         pipeline.hmget(keys.usage, "through", "from")
         pipeline.ttl(keys.indexed)
-        pipeline.time()
-        (through, counted_from), complete_for_s, (seconds, _) = pipeline.execute()
+        if not session.in_cluster:
+            pipeline.time()
+        # In a cluster it is no command of a pipeline.
+        (through, counted_from), complete_for_s, *times = pipeline.execute()
+        seconds, _ = times[0] if times else client.time()
         if complete_for_s > COMPLETE_S - CHECK_EVERY_S:
             return
         start = f"({through or NO_ENTRY}"

@@ -25,10 +25,10 @@ local function publish_holdings()
 end
 
 local function at_end()
-  write_history()
+  if #told > 0 then write_history() end
   if changed then publish_holdings() end
   -- A head names the history's last entry.
-  if head_is_old then write_head() end
+  if head_is_old or head_lacks_entries then write_head() end
 end
 
 -- Runs a script's own text and returns its answer. What it did before it failed is told, too.

@@ -1,6 +1,6 @@
--- Functions that all scripts share. This text, usage.lua, reservations.lua, grants.lua, entries.lua, short_names.lua,
--- history_size.lua, history.lua, head.lua and at_end.lua are put before each script when it is loaded, in this
--- order. The script's own text is a function, and what it returns is the answer.
+-- Functions that all scripts share. This text, usage.lua, reservations.lua, history.lua with its parts, head.lua and
+-- at_end.lua are put before each script when it is loaded; grants.lua and entries.lua where the script's head says that
+-- it needs them (../script_texts.py). The script's own text is a function, and what it returns is the answer.
 --
 -- KEYS[1] reservations  hash    GPU UUID -> claim (JSON with "owner", "type", "user") with "granted_ms",
 --                               and optionally "share", "expires_ms", "renewed_ms", "idle_ms". A GPU that
@@ -36,7 +36,8 @@ local reservations_key, released_key, released_by_key, quarantine_key, scan_key,
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local oldest = math.max(now - tonumber(ARGV[1]:match('^%d+')), 0)
-local head_is_old = false
+-- Whether the head says what is not so any more; and whether it lacks only that there are more entries.
+local head_is_old, head_lacks_entries = false, false
 
 local function number(value)
   value = tonumber(value)
@@ -68,9 +69,10 @@ end
 local told = {}
 
 -- Adds an event; history.lua writes it when the script is done. `details`, all optional: "gpu", UUID; "claim"; "reason";
--- "by"; "at", ms, if not now; and of a note "gpus", "places", "took_ms" and "facts", see entries.lua.
-local function tell(event, details)
-  head_is_old = true
+-- "by"; "at", ms, if not now; and of a note "gpus", "places", "took_ms" and "facts", see entries.lua. A note changes
+-- nothing of the node.
+local function tell(event, details, is_note)
+  if is_note then head_lacks_entries = true else head_is_old = true end
   local claim = details.claim or {}
   details.event, details.gpus = event, details.gpus or { details.gpu }
   -- A claim may change later in the script.

@@ -1,4 +1,5 @@
 -- Confirm a grant that the node's book has opened, after all entries of the journal that the store lacks.
+-- Needs entries and grants.
 --
 -- ARGV[2] token of the journal    ARGV[3] JSON list of entries, see entries.lua
 -- ARGV[4] number up to which the node has settled every grant

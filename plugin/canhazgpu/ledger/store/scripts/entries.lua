@@ -140,7 +140,7 @@ local function note(entry)
   tell(entry.kind, {
     reason = entry.reason, claim = entry.claim, at = entry.at_ms,
     gpus = entry.gpus, places = entry.places, took_ms = entry.took_ms, facts = entry.facts,
-  })
+  }, true)
 end
 
 -- Needs the reservations. Returns for each GPU that was taken from another owner: UUID, that reservation, the new

@@ -1,4 +1,5 @@
 -- Remove everything recorded about a node, its history and its release times too.
+-- Needs entries.
 --
 -- Returns {"reserved", UUID} while a GPU of it is reserved, else {"forgotten", number of things removed}.
 -- Invariant: a script of the node that comes late makes no grant, and a journal that comes late is recorded once, as

@@ -1,4 +1,5 @@
--- The head of a node: what summaries of many nodes are made from, in one short text. See common.lua.
+-- The head of a node: what summaries of many nodes are made from, in one short text. See common.lua. This text is the
+-- body of `write_head`, which a script calls at its end where the head is old: only then its functions are made.
 --
 -- KEYS[11] head  string  JSON: "form" 2; "texts": "last", the id of the history's last entry, or "", and "at" and
 --                        "partitions_at" of the scan; "brief", "most" and "partitions" of the scan; "records", the different records of
@@ -10,9 +11,10 @@
 -- form, has no head: it is read in full. Heartbeats and idle times may be older than those stored.
 local function head_of_reservations()
   local places, records, held, n = {}, {}, {}, 0
-  for gpu, text in pairs(read_hash(reservations_key)) do
+  if not all_are_json then return nil end
+  for gpu, text in pairs(is_loaded and texts or read_hash(reservations_key)) do
     if not places[text] then
-      if not decode(text) then return nil end
+      if not is_loaded and not decode(text) then return nil end
       n = n + 1
       places[text], records[n] = n - 1, text
     end
@@ -54,7 +56,16 @@ local function head_text()
     .. ',"waiting":' .. redis.call('HLEN', queue_key) .. '}'
 end
 
-local function write_head()
-  local text = head_text()
-  if text then redis.call('SET', KEYS[11], text) else redis.call('DEL', KEYS[11]) end
+-- Returns the head with the id of the history's last entry, where it named the last one before those of this script.
+local function head_with_last_entry()
+  local entries = redis.call('XREVRANGE', history_key, '+', '-', 'COUNT', #told + 1)
+  local before, text = entries[#told + 1], redis.pcall('GET', KEYS[11])
+  local texts_in_it = before and type(text) == 'string' and text:match('^{"form":2,"texts":({[^{}]*})')
+  if not texts_in_it then return nil end
+  local start, stop = text:find('"last":"' .. before[1] .. '"', 1, true)
+  if not start or stop > #'{"form":2,"texts":' + #texts_in_it then return nil end
+  return text:sub(1, start - 1) .. '"last":"' .. entries[1][1] .. '"' .. text:sub(stop + 1)
 end
+
+local text = not head_is_old and head_with_last_entry() or head_text()
+if text then redis.call('SET', KEYS[11], text) else redis.call('DEL', KEYS[11]) end

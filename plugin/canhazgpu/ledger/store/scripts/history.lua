@@ -1,4 +1,6 @@
--- Write what a script has told into the node's history, when the script is done. See common.lua.
+-- Write what a script has told into the node's history, when the script is done. See common.lua. This text, after
+-- short_names.lua and history_size.lua, is the body of `write_history`: their functions are made where there is
+-- something to write.
 --
 -- KEYS[7] history  stream  an entry for each change, with the number of its form as the name of its first field. Form 2
 --   has these fields, in this order, so that the stream keeps their names once:
@@ -150,7 +152,5 @@ local function is_of_former_release()
   return published[1] and published[1] ~= published[2]
 end
 
-local function write_history()
-  local write = #told > 0 and is_of_former_release() and write_former_entries or write_entry
-  for _, one in ipairs(changes()) do write(one) end
-end
+local write = is_of_former_release() and write_former_entries or write_entry
+for _, one in ipairs(changes()) do write(one) end

@@ -1,4 +1,5 @@
 -- Store a node's scan, update quarantines and idle times from it, and record heartbeats.
+-- Needs grants.
 --
 -- ARGV[2] age of the scan, ms    ARGV[3] scan (JSON)    ARGV[4] its judgement (JSON)
 -- ARGV[5] JSON object: owner -> true, the owners that are alive

@@ -1,4 +1,5 @@
 -- Apply the entries of a node's journal, each entry once, in their order.
+-- Needs entries.
 --
 -- ARGV[2] token of the journal; "" for entries of no journal, which are always applied
 -- ARGV[3] JSON list of entries, see entries.lua

@@ -5,6 +5,8 @@
 -- The node's reservations: GPU UUID -> the claims of its owners, the earliest first; and GPU UUID -> the text
 -- of its record. `load_reservations` fills both, and comes before every change.
 local reservations, texts = {}, {}
+-- Whether they were loaded, and whether each text is JSON.
+local is_loaded, all_are_json = false, true
 -- Whether this script has written or removed one.
 local changed = false
 
@@ -15,6 +17,7 @@ end
 
 local function holders_in(text)
   local record = decode(text)
+  all_are_json = all_are_json and record ~= nil
   local holders = record and record.owner == 'shared' and record.holders or { record }
   local usable = type(holders) == 'table' and #holders > 0
   for _, one in ipairs(usable and holders or {}) do usable = usable and readable(one) end
@@ -76,11 +79,12 @@ local function release(gpu, owner, at, reason, by, unused)
     redis.call('HSET', released_key, gpu, at)
     redis.call('HSET', released_by_key, gpu, record.user or '')
   end
-  reservations[gpu] = nil
+  reservations[gpu], texts[gpu] = nil, nil
 end
 
 local function load_reservations()
   open_today()
+  is_loaded = true
   for gpu, text in pairs(read_hash(reservations_key)) do
     local holders = holders_in(text)
     reservations[gpu], texts[gpu] = holders, text

@@ -1,4 +1,5 @@
 -- Grant exactly the named GPUs of one node to an owner, all or none.
+-- Needs grants.
 --
 -- ARGV[2] age of the scan, ms    ARGV[3] scan (JSON)    ARGV[4] its judgement (JSON)
 -- ARGV[5] claim (JSON object with "owner")    ARGV[6] options, JSON object: "queues", "affinity"

@@ -3,7 +3,8 @@
 -- KEYS[13] history_meta  hash  "gpu:UUID" -> "NUMBER DAY INDEX": its number, the day (UTC) of its last event, and its
 --                              index as a scan showed it first; "user:UID NAME" -> "NUMBER DAY "; cluster -> that of the
 --                              first job; next -> the last number; after -> the id of the history's last entry before
---                              all this: the names in it are those of a table that was lost; and see history_size.lua
+--                              all this: the names in it are those of a table that was lost; looked -> the day of the last
+--                              look for names to forget; and see history_size.lua
 --
 -- Invariants: a number means one GPU or user as long as the history has it. For one without a number, the history has the
 -- UUID, or "UID NAME".
@@ -27,10 +28,12 @@ local function next_number()
   return n
 end
 
--- Forgets names that are only in entries which the history has lost by their age.
+-- Forgets names that are only in entries which the history has lost by their age: once a day, as it reads them all.
 local function has_room()
   local count = redis.call('HLEN', meta_key)
   if count < MANY_NAMES then return true end
+  if redis.call('HGET', meta_key, 'looked') == tostring(today) then return count < MAX_NAMES end
+  redis.call('HSET', meta_key, 'looked', today)
   local first_day = math.floor(oldest / DAY_MS) - 1
   for field, text in pairs(read_hash(meta_key)) do
     local day = field:match('^%l+:') and number(text:match('^%d+ (%d+) ') or 0)

@@ -14,8 +14,8 @@ MAX_ANSWER_S = 0.25
 """A hook waits so long for a store that was away, and 2.5 s in all for about four answers."""
 
 
-CONNECTIONS_OF_A_NODE = 3
-"""The agent's order reader waits in one, who waits for GPUs in another, and hooks come and go."""
+CONNECTIONS_OF_A_NODE = 2
+"""All who wait for GPUs wait in one, and hooks and looks for orders come and go in another."""
 OTHER_CONNECTIONS = 100
 
 
@@ -81,15 +81,16 @@ def store_clients(site: SiteState) -> Iterator[Problem]:
 def store_connections(site: SiteState) -> Iterator[Problem]:
     """Find a store that takes too few connections for its nodes."""
     nodes = site.hook_probe.known_nodes
-    needed = CONNECTIONS_OF_A_NODE * nodes + OTHER_CONNECTIONS
+    # An agent that waits for orders does so in one more.
+    each = CONNECTIONS_OF_A_NODE + (site.config.config.agent.orders == "await")
+    needed = each * nodes + OTHER_CONNECTIONS
     limit = site.hook_probe.max_clients
     if limit is not None and limit < needed:
         command = ping_command(site.config.config.store, "config", "set", "maxclients", str(needed))
         yield Problem(
             "warning",
             f"the store takes {limit} connections, and has {nodes} nodes: maxclients is {limit}",
-            f"maxclients {needed}: {CONNECTIONS_OF_A_NODE} a node, and {OTHER_CONNECTIONS} for"
-            " commands elsewhere",
+            f"maxclients {needed}: {each} a node, and {OTHER_CONNECTIONS} for commands elsewhere",
             f"{command}, and the same in the server's configuration; it needs as many open files",
         )
 

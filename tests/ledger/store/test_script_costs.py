@@ -1,0 +1,107 @@
+"""What scripts ask of the server, counted: nothing that grows with what they do not need."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from ledger_samples import Observe, Store, gpus, job, run, waiter
+
+from canhazgpu.ledger.journal_entries import EPILOG, JournalEntry, NumberedEntry
+from canhazgpu.ledger.store.keys import NodeKeys
+from canhazgpu.ledger.store.ledger import RedisLedger
+
+OWN = {"info", "config|resetstat"}
+
+
+@pytest.fixture(autouse=True)
+def _counting(store: Store) -> None:
+    if store.config.url == "embedded":
+        pytest.skip("the embedded store lets nobody count its commands")
+
+
+def asked_by(store: Store, act: Callable[[], object]) -> dict[str, int]:
+    """The commands that the server carried out meanwhile, those of scripts too."""
+
+    def counted() -> dict[str, int]:
+        stats = store.raw_client.info("commandstats")
+        return {name.removeprefix("cmdstat_"): one["calls"] for name, one in stats.items()}
+
+    before = counted()
+    act()
+    after = counted()
+    more = {name: after[name] - before.get(name, 0) for name in after if name not in OWN}
+    return {name: calls for name, calls in more.items() if calls}
+
+
+def write_note(ledger: RedisLedger, node: str, number: int, uid: int = 1000) -> None:
+    claim = replace(job(1), uid=uid, user=f"user{uid}")
+    note = JournalEntry(EPILOG, 1.0, claim.owner, gpus(0), claim, facts={"outcome": "released"})
+    ledger.record_entries(node, "token", [NumberedEntry(number, note)])
+
+
+def test_a_note_changes_one_id_in_the_head(
+    ledger: RedisLedger, observe: Observe, node: str, store: Store, node_hashes: NodeKeys
+) -> None:
+    ledger.reserve_count(job(1), 2, observe())
+    ledger.publish_scan(observe())
+    write_note(ledger, node, 1)
+    before = json.loads(store.raw_client.get(node_hashes.head) or "")
+
+    asked = asked_by(store, lambda: write_note(ledger, node, 2))
+
+    # The reservations alone, and not what a head is made of.
+    assert asked["hgetall"] == 1
+    head = json.loads(store.raw_client.get(node_hashes.head) or "")
+    ((last, _),) = store.raw_client.xrevrange(node_hashes.history, count=1)
+    assert head["texts"]["last"] == last != before["texts"]["last"]
+    before["texts"]["last"] = last
+    assert head == before
+
+
+def test_a_head_that_missed_an_entry_is_made_anew(
+    ledger: RedisLedger, observe: Observe, node: str, store: Store, node_hashes: NodeKeys
+) -> None:
+    """Given what another release has changed, the node's next note has it in the head."""
+    ledger.publish_scan(observe())
+    write_note(ledger, node, 1)
+    store.raw_client.hset(node_hashes.quarantine, "GPU-0", json.dumps({"reason": "fan"}))
+    store.raw_client.xadd(node_hashes.history, {"event": "quarantine", "gpu": "GPU-0"})
+
+    write_note(ledger, node, 2)
+
+    head = json.loads(store.raw_client.get(node_hashes.head) or "")
+    assert head["quarantined"]["GPU-0"]["reason"] == "fan"
+
+
+def test_a_new_name_costs_the_same_however_many_there_are(
+    ledger: RedisLedger, node: str, store: Store, node_hashes: NodeKeys
+) -> None:
+    numbers = iter(range(1, 1000))
+    for uid in range(100):
+        write_note(ledger, node, next(numbers), uid)
+
+    def forty_more() -> None:
+        for uid in range(100, 140):
+            write_note(ledger, node, next(numbers), uid)
+
+    # One look at the reservations each; the names were looked through before, today.
+    assert asked_by(store, forty_more)["hgetall"] == 40
+    assert store.raw_client.hlen(node_hashes.history_meta) > 140
+
+
+def test_a_waiters_sign_of_life_asks_the_same_however_many_wait(
+    ledger: RedisLedger, observe: Observe, node: str, store: Store
+) -> None:
+    ledger.publish_scan(observe())
+
+    def sign_of_life() -> dict[str, int]:
+        return asked_by(store, lambda: ledger.join_queue(node, waiter(run(1))))
+
+    ledger.join_queue(node, waiter(run(1)))
+    alone = sign_of_life()
+    for number in range(2, 40):
+        ledger.join_queue(node, waiter(run(number)))
+    assert sign_of_life() == alone
