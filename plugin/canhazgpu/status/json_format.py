@@ -37,16 +37,17 @@ def status_to_dict(
     return {
         "generated_at": iso_time(generated_at),
         "error": error,
-        "nodes": [_node_to_dict(node) for node in nodes],
+        "nodes": [node_to_dict(node) for node in nodes],
     }
 
 
 def node_line_to_dict(status: NodeStatus) -> dict[str, Any]:
     """Return one node of `status_to_dict`, with the time at which it was read."""
-    return {"generated_at": iso_time(status.read_at), **_node_to_dict(status)}
+    return {"generated_at": iso_time(status.read_at), **node_to_dict(status)}
 
 
-def _node_to_dict(status: NodeStatus) -> dict[str, Any]:
+def node_to_dict(status: NodeStatus) -> dict[str, Any]:
+    """Return one node of `status_to_dict`."""
     return {
         "node": status.node,
         "scanned_at": iso_time(status.scanned_at),

@@ -178,6 +178,8 @@ def status(
         _print_frame(app, request, renderer, options["frame"])
     elif options["stream"]:
         _print_stream(app, request, renderer)
+    elif watch_s is None and _is_document(app, renderer):
+        _print_document(app, request, renderer)
     elif watch_s is None:
         _print_once(app, request, renderer)
     elif agent := app.agent():
@@ -198,23 +200,79 @@ def _require_stream_options(watch_s: float | None, options: dict[str, Any]) -> N
         raise click.UsageError(f"--stream and {name} exclude each other: give one of them")
 
 
+def _is_document(app: App, renderer: StatusRenderer) -> bool:
+    """Tell whether a program gets the JSON of all nodes."""
+    in_full = renderer.as_json and not renderer.summary and not renderer.mine
+    return in_full and app.width() is None
+
+
 def _print_stream(app: App, request: StatusRequest, renderer: StatusRenderer) -> None:
     """Print each node as soon as it is read; raises as `_print_once`, after what could be read."""
-    from canhazgpu.status.status_filter import StatusFilter  # noqa: PLC0415 - as below
-    from canhazgpu.status.unknown_values import KnownValues  # noqa: PLC0415 - only for a stream
-
-    known, count = KnownValues(renderer.filter or StatusFilter()), 0
-    faults: list[CanhazgpuError] = []
-    for answer in app.service().status_pages(request):
+    pages = _Pages(app, request, renderer)
+    for answer in pages:
         if lines := [*renderer.node_lines(answer)]:
             click.echo("\n".join(lines))
-        known.add(answer.nodes)
-        count += len(answer.nodes)
-        faults += _faults(answer, count)
-    if not any(isinstance(one, StoreError) for one in faults):
-        known.refuse_unknown()
-    for fault in faults:
-        raise fault
+    pages.raise_faults()
+
+
+def _print_document(app: App, request: StatusRequest, renderer: StatusRenderer) -> None:
+    """Print the JSON of all nodes, of which few are in memory as more than text."""
+    pages = _Pages(app, request, renderer)
+    texts: list[str] = []
+    first = None
+    try:
+        for answer in pages:
+            texts += filter(None, [",".join(renderer.node_texts(answer))])
+            first = first or answer
+    except StoreError:
+        # Nothing is printed yet: this node alone, if it is one.
+        _print_once(app, request, renderer)
+        return
+    if not pages.lack_store:
+        pages.refuse_unknown()
+    if first is not None:
+        begin, end = renderer.document_around(first)
+        click.echo(begin, nl=False)
+        for place, text in enumerate(texts):
+            click.echo(f",{text}" if place else text, nl=False)
+        click.echo(end)
+    pages.raise_faults()
+
+
+class _Pages:
+    """The answers page by page; what they lack is raised when all have been shown."""
+
+    def __init__(self, app: App, request: StatusRequest, renderer: StatusRenderer) -> None:
+        from canhazgpu.status.status_filter import StatusFilter  # noqa: PLC0415 - as below
+        from canhazgpu.status.unknown_values import KnownValues  # noqa: PLC0415 - only for pages
+
+        self._answers = app.service().status_pages(request)
+        self._known = KnownValues(renderer.filter or StatusFilter())
+        self._faults: list[CanhazgpuError] = []
+
+    def __iter__(self) -> Iterator[StatusAnswer]:
+        count = 0
+        for answer in self._answers:
+            self._known.add(answer.nodes)
+            count += len(answer.nodes)
+            self._faults += _faults(answer, count)
+            yield answer
+
+    @property
+    def lack_store(self) -> bool:
+        """Whether the store did not serve: nobody knows then what other nodes have."""
+        return any(isinstance(one, StoreError) for one in self._faults)
+
+    def refuse_unknown(self) -> None:
+        """Raise `InputError` where the filter names what no node knows."""
+        self._known.refuse_unknown()
+
+    def raise_faults(self) -> None:
+        """Raise the first error, and before it that of a filter that nothing can meet."""
+        if not self.lack_store:
+            self.refuse_unknown()
+        for fault in self._faults:
+            raise fault
 
 
 def _print_frame(

@@ -60,6 +60,18 @@ class StatusRenderer:
         for one in self.visible_nodes(answer):
             yield json.dumps(node_line_to_dict(one), separators=(",", ":"))
 
+    def node_texts(self, answer: StatusAnswer) -> Iterator[str]:
+        """Yield the JSON of each node to show, as it stands in the document."""
+        from canhazgpu.status.json_format import node_to_dict  # noqa: PLC0415 - --json
+
+        for one in self.visible_nodes(answer):
+            yield json.dumps(node_to_dict(one), separators=(",", ":"))
+
+    def document_around(self, answer: StatusAnswer) -> tuple[str, str]:
+        """Return what stands before and after the nodes in the document."""
+        head, _, end = self._json_text(answer, (), indented=False).rpartition("]")
+        return head, f"]{end}"
+
     def is_summary(self, answer: StatusAnswer, height: int | None) -> bool:
         """Tell whether `lines` returns the summary."""
         if self.summary is not None:
