@@ -2,6 +2,7 @@
 """Show canhazgpu at work: a private Slurm of two nodes with four simulated GPUs each.
 
     demo.py run [--keep]     show it, checking every step; `make demo` and `make demo KEEP=1`
+    demo.py run --picture docs/page.png   the same, and the picture in README anew (Chromium)
     demo.py stop DIRECTORY   end and remove what `--keep` left running
 
 Needs root. Everything lies in one directory, and nothing of it is left behind.
@@ -41,7 +42,11 @@ def main() -> int:
     for number in ENDING_SIGNALS:
         signal.signal(number, interrupt)
     try:
-        return stop(options.directory) if options.action == "stop" else run(keep=options.keep)
+        return (
+            stop(options.directory)
+            if options.action == "stop"
+            else run(keep=options.keep, picture=options.picture)
+        )
     except KeyboardInterrupt:
         print("\ninterrupted; everything is removed again", file=sys.stderr)
         return INTERRUPTED
@@ -50,15 +55,15 @@ def main() -> int:
         return 1
 
 
-def run(*, keep: bool) -> int:
+def run(*, keep: bool, picture: Path | None) -> int:
     world = DemoEnvironment()
     kept = False
     try:
         heading("0. A cluster of its own")
         world.install_and_boot()
-        Scenario(world).run()
+        Scenario(world, picture).run()
         if keep:
-            say(usage_text(world))
+            say(usage_text(world, world.start_page()))
             kept = True
     except DemoClusterError:
         raise
@@ -92,13 +97,17 @@ def interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def usage_text(world: DemoEnvironment) -> str:
+def usage_text(world: DemoEnvironment, page: str) -> str:
     people, places = world.users, world.paths
     return f"""
 The cluster stays up. A shell as {people.alice} on n1, where canhazgpu, sbatch, squeue and
 gpu-process are at hand:
 
     {places.shell} {people.alice} n1
+
+The cluster in a browser (canhazgpu web):
+
+    {page}
 
 End it, and remove all that it made:
 
@@ -111,6 +120,9 @@ def parse_arguments() -> argparse.Namespace:
     actions = parser.add_subparsers(dest="action", required=True)
     run_parser = actions.add_parser("run", help="show canhazgpu at work")
     run_parser.add_argument("--keep", action="store_true", help="leave the cluster running")
+    run_parser.add_argument(
+        "--picture", type=Path, metavar="FILE", help="keep what the page shows on the way as a PNG"
+    )
     stop_parser = actions.add_parser("stop", help="end what --keep left running")
     stop_parser.add_argument("directory", type=Path)
     return parser.parse_args()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from canhazgpu_demo.console import DemoFailed, indented, say
+from canhazgpu_demo.console import DemoFailed, indented, say, wait_for
 from canhazgpu_demo.paths import DemoPaths
 from canhazgpu_demo.users import DemoUsers, create_user, delete_users
 from demo_cluster import ClusterSpec, PrivateSlurm, find_leftovers, new_directory
@@ -22,6 +24,8 @@ INSTALL_TIMEOUT_S = 600
 COMMAND_TIMEOUT_S = 60
 SEARCH_PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
 GPUS_PER_NODE = 4
+PICTURE_SIZE = "1100,700"
+"""Width and height in pixels."""
 STOP_STORE = "import sys; from canhazgpu.ledger.embedded.server import stop; stop(sys.argv[1])"
 
 
@@ -97,6 +101,42 @@ class DemoEnvironment:
         process.communicate(timeout=COMMAND_TIMEOUT_S)
         self._background.remove(process)
 
+    def start_page(self) -> str:
+        """Start `canhazgpu web` as the first user, to stay, and return its address."""
+        command = [str(self.paths.shell), self.users.alice, "n1", "canhazgpu", "web"]
+        with self.paths.page_log.open("w", encoding="utf-8") as log:
+            page = subprocess.Popen(
+                [*command, "--listen", "127.0.0.1:0"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.paths.page_pid.write_text(str(page.pid), "utf-8")
+
+        def address() -> str | None:
+            text = self.paths.page_log.read_text("utf-8")
+            if page.poll() is not None:
+                raise DemoFailed(f"'canhazgpu web' ended with {page.returncode}: {text}")
+            return text.split()[-1] if text.endswith("/\n") else None
+
+        return wait_for("the page", address)
+
+    def take_picture(self, path: Path) -> None:
+        """Keep what the page shows now as a PNG; Chromium takes it, as a browser shows it."""
+        for node in self.spec.node_specs():
+            # The jobs' programs began after their prologs' scans.
+            self._run("root", node.name, "canhazgpu", "validate", "--publish")
+        address = self.start_page()
+        with tempfile.TemporaryDirectory() as profile:
+            self._run_as_root(
+                "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+                f"--user-data-dir={profile}", f"--window-size={PICTURE_SIZE}",
+                f"--screenshot={path}", address,
+            )  # fmt: skip
+        self._stop_page()
+        say(f"{path} shows it")
+
     def close(self) -> None:
         """End every process, remove the users and the directory; report what is left.
 
@@ -107,11 +147,24 @@ class DemoEnvironment:
             undo.callback(delete_users, self.created_users)
             undo.callback(self._stop_store)
             undo.callback(self.slurm.stop)
+            undo.callback(self._stop_page)
             for process in tuple(self._background):
                 undo.callback(self.end, process)
         left = " ".join(str(process.pid) for process in find_leftovers(self.slurm.layout))
         if left or self.paths.root.exists():
             raise DemoFailed(f"left behind: processes {left or 'none'}, {self.paths.root}")
+
+    def _stop_page(self) -> None:
+        """End the page, in this demonstration or in one that `--keep` left running."""
+        if not self.paths.page_pid.exists():
+            return
+        pid = int(self.paths.page_pid.read_text("utf-8"))
+        # Another program may have the number by now.
+        command = Path(f"/proc/{pid}/cmdline")
+        with contextlib.suppress(OSError):
+            if str(self.paths.venv) in command.read_text("utf-8"):
+                os.kill(pid, signal.SIGTERM)
+                wait_for("the page's end", lambda: None if _is_running(pid) else True)
 
     def _new_user(self, name: str) -> str:
         user = create_user(name)
@@ -124,7 +177,7 @@ class DemoEnvironment:
         self._run_as_root(sys.executable, "-m", "venv", str(self.paths.venv))
         self._run_as_root(
             str(self.paths.venv / "bin" / "python"), "-m", "pip", "install", "-qq",
-            "--disable-pip-version-check", f"{REPOSITORY}[embedded]",
+            "--disable-pip-version-check", f"{REPOSITORY}[embedded,web]",
         )  # fmt: skip
 
     def _make_gpus(self) -> None:
@@ -170,3 +223,12 @@ class DemoEnvironment:
             "CANHAZGPU_CONFIG": str(self.paths.config),
             "SLURM_CONF": str(self.slurm.layout.slurm_conf),
         }
+
+
+def _is_running(pid: int) -> bool:
+    """Tell whether the process has not ended; one that nobody has waited for yet has."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text("utf-8")
+    except OSError:
+        return False
+    return text.rpartition(")")[2].split()[0] != "Z"

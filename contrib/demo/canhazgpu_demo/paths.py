@@ -68,6 +68,16 @@ class DemoPaths:
         return self.root / "shell"
 
     @property
+    def page_log(self) -> Path:
+        """What `canhazgpu web` says, its address first."""
+        return self.root / "page.log"
+
+    @property
+    def page_pid(self) -> Path:
+        """The process of `canhazgpu web`, for whoever stops the demonstration."""
+        return self.root / "page.pid"
+
+    @property
     def users(self) -> Path:
         """The users that were created, for whoever stops the demonstration."""
         return self.root / "users.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 from canhazgpu_demo.checks import (
     has_process,
@@ -25,8 +26,10 @@ INTRUDER_MEMORY_MB = 20000
 class Scenario:
     """The steps, in their order; each builds on what the last one left."""
 
-    def __init__(self, world: DemoEnvironment) -> None:
+    def __init__(self, world: DemoEnvironment, picture: Path | None = None) -> None:
+        """Take the world; `picture` is the file for a picture of the page, None for none."""
         self.environment = world
+        self.picture = picture
         self.users = world.users
         self.jobs: list[int] = []
 
@@ -38,6 +41,8 @@ class Scenario:
         intruder = self.show_unreserved_use()
         self.show_requeue_on_conflict(intruder)
         self.show_canhazgpu_assignment()
+        if self.picture is not None:
+            self.environment.take_picture(self.picture.absolute())
         self.show_release(intruder)
 
     def show_free_gpus(self) -> None:

@@ -23,8 +23,13 @@ NEEDED = ("jinja2", "prometheus_client", "starlette", "uvicorn")
     metavar="ADDRESS:PORT",
     help="Serve the page there.  [default: web.listen, 127.0.0.1:8090]",
 )
+@click.option(
+    "--unit",
+    is_flag=True,
+    help="Print a unit for systemd that serves the pages, with this Python and configuration.",
+)
 @click.pass_obj
-def web(app: App, listen: str | None) -> None:
+def web(app: App, listen: str | None, unit: bool) -> None:
     """Serve pages that show the cluster, its nodes, jobs, people, queue and report.
 
     They show what 'canhazgpu status', 'explain', 'queue' and 'report' show, to whoever can reach
@@ -41,8 +46,12 @@ def web(app: App, listen: str | None) -> None:
       canhazgpu web
       canhazgpu web --listen 127.0.0.1:9000
       canhazgpu --set web.poll_s=15 web
+      canhazgpu web --unit > /etc/systemd/system/canhazgpu-web.service
     """  # noqa: D301 - click reads the character: keep these lines
     _require_packages()
+    if unit:
+        _print_unit(app)
+        return
     from canhazgpu.cli.web.server import serve  # noqa: PLC0415 - the extra brings what it imports
 
     overrides = {**app.overrides, **({"web.listen": listen} if listen else {})}
@@ -54,6 +63,14 @@ def web(app: App, listen: str | None) -> None:
         VERSION,
         lambda line: click.echo(line, err=True),
     )
+
+
+def _print_unit(app: App) -> None:
+    from canhazgpu.templates.web_unit import web_unit_text  # noqa: PLC0415 - jinja2 takes 40 ms
+
+    effective = app.effective_config()
+    file = None if effective.file is None else str(effective.file.absolute())
+    click.echo(web_unit_text(sys.executable, file, effective.config.store.login_file), nl=False)
 
 
 def _require_packages() -> None:

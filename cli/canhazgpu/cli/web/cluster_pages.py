@@ -181,7 +181,7 @@ def row_of(gpu: GpuStatus, node: NodeStatus) -> dict[str, Any]:
         "gpu": gpu,
         "cells": cells(gpu, node.read_at, wide=True),
         "picture": picture_of([gpu]),
-        "product": reading.name if reading else "",
+        "product": reading.name.removeprefix("NVIDIA ") if reading else "",
         "used_mb": used,
         "total_mb": total,
         "memory_percent": None if share is None else min(max(share, 0.0), 100.0),
