@@ -30,11 +30,15 @@ class Answer:
 
 @dataclass
 class WebServer:
-    """The page of a store; a context manager. `settings` are keys of the configuration."""
+    """The page of a store; a context manager.
+
+    `settings` are keys of the configuration, `variables` further ones of the environment.
+    """
 
     store_url: str
     settings: dict[str, str] = field(default_factory=dict)
     port: int = 0
+    variables: dict[str, str] = field(default_factory=dict)
     address: str = ""
     log: str = ""
 
@@ -48,7 +52,7 @@ class WebServer:
         words = [word for one in settings.items() for word in ("--set", "=".join(one))]
         self._process = subprocess.Popen(
             [*PROGRAM, *words, "web", "--listen", f"127.0.0.1:{self.port}"],
-            env={**kept, "CANHAZGPU_CONFIG": "/dev/null"},
+            env={**kept, "CANHAZGPU_CONFIG": "/dev/null", **self.variables},
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             cwd="/",
