@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from threading import Thread
 
 import pytest
 from crashes.crash_agent import CrashAgent, make_crash_agent
 from crashes.crash_page import NO_CRASH, Crash
 from crashes.exploration import Ended, Scenario, explore
 from crashes.node_image import NodeState
+from polling import poll_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -17,6 +19,8 @@ Deed = Callable[[CrashAgent], object]
 SAMPLE = {"kills": 2}
 GPUS = 4
 JOBS = ("12",)
+OF_AGENT = ("listener", "start")
+"""Roles of the agent's own process."""
 REFUSED = NodeState(files=("jobs/12.json",))
 """Without a scan nothing is granted: the job goes back, and its epilog ends the record."""
 
@@ -25,7 +29,8 @@ REFUSED = NodeState(files=("jobs/12.json",))
 class Operation:
     """What a process of the `role` does for it; `prepare` comes before.
 
-    `jobs` are what Slurm has on the node afterwards.
+    `before` comes each time before it, and `recover` after it, or without it. `jobs` are what Slurm
+    has on the node afterwards.
     """
 
     name: str
@@ -33,6 +38,8 @@ class Operation:
     prepare: list[Deed]
     work: Deed
     jobs: tuple[str, ...] = ()
+    before: tuple[Deed, ...] = ()
+    recover: tuple[Deed, ...] = ()
 
 
 def hook(name: str) -> Deed:
@@ -41,6 +48,21 @@ def hook(name: str) -> Deed:
 
 def command(*arguments: str) -> Deed:
     return lambda node: node.command(*arguments)
+
+
+def agent_starts(node: CrashAgent) -> None:
+    node.agent.process.kill()
+    node.agent.start_again()
+
+
+def waits_for_gpus_of_a_job(node: CrashAgent) -> None:
+    """Somebody waits for more than is free, and the job ends."""
+    words = ("reserve", "--gpus", "3", "--duration", "1h", "--wait", "60s")
+    waiter = Thread(target=node.command, args=words)
+    waiter.start()
+    poll_until(lambda: node.state().queue or not waiter.is_alive())
+    node.hook("epilog")
+    waiter.join()
 
 
 RESERVE = command("reserve", "--gpus", "1", "--duration", "1h")
@@ -57,6 +79,30 @@ OPERATIONS = [
     Operation("reader, job start", "reader", [], hook("prolog"), JOBS),
     Operation("watcher, run end", "watcher", [], RUN),
     Operation("task of the watcher, run end", "task", [], RUN),
+    Operation("watcher, a wait", "watcher", [hook("prolog")], waits_for_gpus_of_a_job),
+    Operation("task of the watcher, a wait", "task", [hook("prolog")], waits_for_gpus_of_a_job),
+    Operation(
+        "task of the watcher, journal delivery",
+        "task",
+        [],
+        CrashAgent.store_is_back,
+        JOBS,
+        (CrashAgent.store_is_away, hook("prolog")),
+        (CrashAgent.store_is_back,),
+    ),
+    Operation(
+        "listener, job start", "listener", [], hook("prolog"), JOBS, recover=(CrashAgent.runs,)
+    ),
+    Operation(
+        "listener, job end",
+        "listener",
+        [hook("prolog")],
+        hook("epilog"),
+        recover=(CrashAgent.runs,),
+    ),
+    Operation(
+        "agent start", "start", [hook("prolog")], agent_starts, JOBS, recover=(CrashAgent.runs,)
+    ),
 ]
 
 
@@ -71,6 +117,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CrashAgent]:
 def test_any_point(node: CrashAgent, operation: Operation, figures: Callable[[str], None]) -> None:
     found = explore(prepared(node, operation), SAMPLE)
     figures(str(found))
+    assert found.steps > 0
     assert found.faults == [], "\n".join(found.faults)
 
 
@@ -84,13 +131,25 @@ def prepared(node: CrashAgent, operation: Operation) -> Scenario:
 
     def run(crash: Crash | None) -> Ended:
         image.put_back(node.store)
+        for deed in operation.before:
+            deed(node)
         if crash is not None:
             node.page.set(operation.role, crash)
             operation.work(node)
+        in_work = node.page.taken_steps(), node.page.is_hit
+        if operation.role in OF_AGENT:
+            # It goes on after the work.
+            node.page.set("")
+            if in_work[1]:
+                node.agent.process.wait()
+        for deed in operation.recover:
+            deed(node)
         node.slurm_has(*operation.jobs)
         node.hook("health_check")
         state = node.settled()
         steps, is_hit = node.page.taken_steps(), node.page.is_hit
+        if operation.role in OF_AGENT:
+            steps, is_hit = in_work
         faults = state.faults() + next_is_served(node, len(state.held))
         release_all(node)
         return Ended(crash or NO_CRASH, steps, is_hit, state, faults)
@@ -102,6 +161,8 @@ def prepared(node: CrashAgent, operation: Operation) -> Scenario:
 def next_is_served(node: CrashAgent, held: int) -> list[str]:
     """Who asks next gets all GPUs that nobody holds."""
     free = GPUS - held
+    if not free:
+        return []
     done = node.command("reserve", "--nonblock", "--gpus", str(free), "--duration", "2h")
     now = len(node.state().held)
     if done.returncode == 0 and now == GPUS:

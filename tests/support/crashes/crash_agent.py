@@ -40,6 +40,7 @@ taking("watcher.forked_task", "", "_outcome", b"task")
 taking("listener.scanner_starter", "", "serve", b"scanner")
 taking("scanner.reader_process", "", "run_reader", b"reader")
 taking("listener.loop", "Listener", "step", b"listener")
+take({page!r}, b"start")
 """
 CLIENT = """
 import sys
@@ -64,6 +65,21 @@ class CrashAgent:
     @property
     def state_dir(self) -> Path:
         return self.agent.state_dir
+
+    def runs(self) -> None:
+        """Have the agent run, as its service does."""
+        while self.agent.process.poll() is not None:
+            self.agent.start_again()
+
+    def store_is_away(self) -> None:
+        for one in (self.node.configure, self.agent.change_config):
+            one(store={"url": "unix:///nowhere/redis.sock"})
+
+    def store_is_back(self) -> None:
+        """Have the store answer, and wait until it has been told what it lacks."""
+        for one in (self.node.configure, self.agent.change_config):
+            one(store={"url": self.node.server.url})
+        poll_until(lambda: not self.state().pending, "the store to be told")
 
     def slurm_has(self, *jobs: str) -> None:
         """Say which jobs Slurm has on the node."""

@@ -64,18 +64,36 @@ class RunningAgent:
         self.notified.bind("")
         self.notified.settimeout(READY_S)
         self._address = "@" + self.notified.getsockname()[1:].decode()
-        self.process = subprocess.Popen(
-            [sys.executable, "-I", *_program(changes), "agent", "run"],
-            env={**self.environ, **self._preload},
-            stdin=subprocess.DEVNULL,
-            preexec_fn=die_with_parent(),  # noqa: PLW1509 - it only calls prctl
-            stderr=None,
-        )
+        self._changes = changes
+        self.process = self._started()
         try:
             assert b"READY=1" in self.notified.recv(4096)
         except BaseException:
             self.end()
             raise
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-I", *_program(self._changes), "agent", "run"],
+            env={**self.environ, **self._preload},
+            stdin=subprocess.DEVNULL,
+            preexec_fn=die_with_parent(),  # noqa: PLW1509 - it only calls prctl
+            stderr=None,
+        )
+
+    def start_again(self) -> bool:
+        """Start it anew after its end; returns whether it served before it ended again."""
+        self.process.wait()
+        self.process = self._started()
+        self.notified.settimeout(0.1)
+        try:
+            while self.process.poll() is None:
+                with contextlib.suppress(TimeoutError):
+                    if b"READY=1" in self.notified.recv(4096):
+                        return True
+            return False
+        finally:
+            self.notified.settimeout(READY_S)
 
     def _node_section(self, directory: Path) -> dict[str, str]:
         return {"state_dir": str(self.state_dir), "marker_dir": str(directory / "agent-lib")}
