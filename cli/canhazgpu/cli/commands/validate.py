@@ -7,6 +7,7 @@ import click
 from canhazgpu.cli.app import App
 from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.cli.options.common import json_option, memory_threshold_option
+from canhazgpu.cli.options.gpu_request import MAX_COUNT
 from canhazgpu.cli.validation.report import internal_error_finding, overall_verdict, print_report
 from canhazgpu.cli.validation.verdict_command import VerdictCommand
 from canhazgpu.errors import CanhazgpuError, advice_for
@@ -27,7 +28,7 @@ VERDICT_CODES = exit_codes(
 @memory_threshold_option
 @click.option(
     "--expected-gpus",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, MAX_COUNT),
     metavar="N",
     help="GPUs this node should have; 0 says that it may have none.  "
     "[default: validation.expected_gpus]",

@@ -32,9 +32,13 @@ def nodes_option(
     )
 
 
+MAX_THRESHOLD_MB = 10**9
+"""More than any GPU has; a number without end would be in every message about it."""
+
+
 memory_threshold_option = click.option(
     "--memory-threshold",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, MAX_THRESHOLD_MB),
     metavar="MB",
     help="A GPU with more used memory than this is in use.  "
     "[default: validation.memory_threshold_mb]",

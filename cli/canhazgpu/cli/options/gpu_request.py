@@ -17,13 +17,15 @@ CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 MAX_NOTE_LENGTH = 200
 """Longest note, in characters."""
 DEFAULT_COUNT = 1
+MAX_COUNT = 4096
+"""More than any node has."""
 
 
 _OPTIONS = (
     click.option(
         "-g",
         "--gpus",
-        type=click.IntRange(min=1),
+        type=click.IntRange(1, MAX_COUNT),
         metavar="N",
         help="How many GPUs.  [default: 1]",
     ),
