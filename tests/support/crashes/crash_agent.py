@@ -39,6 +39,7 @@ taking("watcher.process", "Watcher", "run", b"watcher")
 taking("watcher.forked_task", "", "_outcome", b"task")
 taking("listener.scanner_starter", "", "serve", b"scanner")
 taking("scanner.reader_process", "", "run_reader", b"reader")
+taking("orders.order_reader", "OrderReaderProcess", "run", b"orders")
 taking("listener.loop", "Listener", "step", b"listener")
 take({page!r}, b"start")
 """
@@ -129,7 +130,8 @@ class CrashAgent:
 
 
 @contextmanager
-def make_crash_agent(directory: Path) -> Iterator[CrashAgent]:
+def make_crash_agent(directory: Path, orders: str = "check") -> Iterator[CrashAgent]:
+    """Make one; `orders` is ``agent.orders``."""
     driver = install_driver(directory / "driver")
     state = fake_nvml.FakeState(driver.parent / "state")
     state.set_default_node(NODE)
@@ -143,7 +145,7 @@ def make_crash_agent(directory: Path) -> Iterator[CrashAgent]:
             preload=str(library()),
             store={"url": node.server.url, "timeout_s": 5.0, "retry_after_s": 1.0},
             validation={"nvml_library": str(driver)},
-            agent={"driver_idle_s": 0.01},
+            agent={"driver_idle_s": 0.01, "orders": orders},
         ) as agent,
         ForkingPython(Path(sys.executable)) as python,
     ):
