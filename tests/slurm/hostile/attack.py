@@ -46,7 +46,7 @@ def against_file(path: Path, home: Path) -> None:
     tries(f"owns {path}", lambda: os.chown(path, os.getuid(), -1))
     tries(f"sets the times of {path}", lambda: os.utime(path, (0, 0)))
     tries(f"links {path}", lambda: (home / "hard").hardlink_to(path))
-    tries(f"renames {path}", lambda: path.rename(path.with_name("x")))
+    tries(f"renames {path}", lambda: path.rename(path.with_name("x")).rename(path))
     tries(f"replaces {path}", lambda: (home / "mine").replace(path))
     tries(f"removes {path}", path.unlink)
 
@@ -57,7 +57,7 @@ def against_directory(path: Path, home: Path) -> None:
     tries(f"makes a pipe in {path}", lambda: os.mkfifo(path / "pipe"))
     tries(f"makes a directory in {path}", (path / "directory").mkdir)
     tries(f"changes the mode of {path}", lambda: path.chmod(0o777))
-    tries(f"renames {path}", lambda: path.rename(path.with_name("moved")))
+    tries(f"renames {path}", lambda: path.rename(path.with_name("moved")).rename(path))
     tries(f"removes {path}", lambda: shutil.rmtree(path))
 
 
@@ -84,7 +84,7 @@ def main() -> None:
     state, home, job = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     (home / "mine").write_text(RECORD)
     tries("", (state / "jobs" / f"{job}.json").read_bytes)
-    for path in (state, *sorted(state.rglob("*"))):
+    for path in (*sorted(state.rglob("*"), reverse=True), state):
         if path.is_socket():
             tries(f"removes {path}", path.unlink)
         elif path.is_dir():

@@ -117,7 +117,7 @@ def test_the_same_succeeds_against_what_is_ones_own(
         f"mkdir -p own/jobs && echo x >own/jobs/1.json && python3 -I {script} own . 1 {own.pid}"
     )
     done = cluster.slurm.run(["/bin/sh", "-c", program], user=alice, check=True)
-    own.wait()
+    own.communicate()
     said = done.stdout
     for what in ("writes in own\n", "appends to own/jobs/1.json\n", "removes own/jobs\n"):
         assert what in said
