@@ -22,8 +22,10 @@ from canhazgpu.service.port import NodeService
 
 LOOKS = frozenset({"status", "queue", "events", "explain", "report"})
 FOR_OTHERS = cli.restricted_to(AGENT_COMMANDS)
-LOCAL_PACKAGES = frozenset({"agent", "hook_site", "hooks", "store", "through_agent"})
-"""Folders of what is never carried out for somebody else."""
+LOCAL_PACKAGES = frozenset({"agent", "hook_site", "hooks", "store", "through_agent", "web"})
+"""Folders, and commands, of what is never carried out for somebody else.
+
+The pages import libraries that only an extra brings."""
 LIBRARIES = (
     "click.shell_completion",
     "click._textwrap",
