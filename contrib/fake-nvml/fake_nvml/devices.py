@@ -124,6 +124,26 @@ class FakeGpu(FakeDevice):
         for field, value in fields.items():
             self.set(field, value)
 
+    def account(
+        self,
+        pid: int,
+        *,
+        busy_percent: int,
+        peak_mb: int,
+        started_at: float,
+        ran_s: float | None,
+    ) -> None:
+        """Give what the driver's accounting keeps of a process; it runs where `ran_s` is None."""
+        lines = (
+            f"gpu_utilization={busy_percent}",
+            f"max_memory_mb={peak_mb}",
+            f"start_us={int(started_at * 1e6)}",
+            f"time_ms={int((ran_s or 0.0) * 1000)}",
+            f"running={int(ran_s is None)}",
+        )
+        (self.path / "accounting").mkdir(exist_ok=True)
+        write_file(self.path / "accounting" / str(pid), "\n".join(lines) + "\n")
+
     def add_mig(
         self,
         index: int,

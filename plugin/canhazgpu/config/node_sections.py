@@ -134,6 +134,12 @@ class ValidationConfig:
         "absolute path of libnvidia-ml.so.1; empty: the dynamic loader finds it",
         check=absolute_path_or_empty,
     )
+    accounting: str = key(
+        "off",
+        "what a job made of its GPUs: auto (the health check switches the driver's accounting on,"
+        " and the epilog reads it) or off",
+        check=one_of("auto", "off"),
+    )
     scan_timeout_s: float = key(
         DEFAULT_SCAN_TIMEOUT_S, "longest time that one scan may take", check=positive_seconds
     )

@@ -2,7 +2,7 @@
 
 Nodes count that by day. Of a node that does not, or whose count is not complete yet, the history is
 read. So is that of nodes that are named, if there are several: what they count does not say which
-reservation is on several of them.
+reservation is on several of them. What jobs made of their GPUs, only histories tell.
 """
 
 from __future__ import annotations
@@ -40,13 +40,15 @@ def read_report(adapters: Adapters, request: ReportRequest) -> ReportAnswer:
     used: list[UsedOnNode] = []
     uncounted = list(usage.uncounted)
     for one in usage.counted:
-        found = used_on_node(one, span) if len(named) < SEVERAL else None
+        counts = len(named) < SEVERAL and not request.wasted
+        found = used_on_node(one, span) if counts else None
         if found is None:
             uncounted.append(one.node)
         else:
             used.append(found.counted_here() if named else found)
     holds = _read_histories(ledger, span, uncounted, named) if uncounted else []
-    return ReportAnswer(build_report(holds, span, request.users, used), config.store.history_days)
+    report = build_report(holds, span, request.users, used, wasted=request.wasted)
+    return ReportAnswer(report, config.store.history_days)
 
 
 def _read_histories(

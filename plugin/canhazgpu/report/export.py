@@ -14,19 +14,22 @@ RESERVATION_TYPES = ("slurm", "run", "manual")
 CSV_COLUMNS = (
     "user", "node", "gpu_hours", "share", "idle_hours", "reservations", *RESERVATION_TYPES, "other",
 )  # fmt: skip
+WASTED_COLUMNS = ("wasted_hours", "mean_utilization", "peak_memory_share")
+"""Further columns of a report on what was wasted."""
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def report_to_dict(report: Report) -> dict[str, Any]:
     """Return the whole report; programs rely on the keys. Times are of the clock of Redis."""
+    to_dict = _wasted_to_dict if report.wasted else _usage_to_dict
     return {
         "since": iso_time(report.span.since),
         "until": iso_time(report.span.until),
-        "total": _usage_to_dict(report.total),
-        "users": [{"user": name, **_usage_to_dict(one)} for name, one in report.by_user.items()],
-        "nodes": [{"node": name, **_usage_to_dict(one)} for name, one in report.by_node.items()],
+        "total": to_dict(report.total),
+        "users": [{"user": name, **to_dict(one)} for name, one in report.by_user.items()],
+        "nodes": [{"node": name, **to_dict(one)} for name, one in report.by_node.items()],
         "users_on_nodes": [
-            {"user": user, "node": node, **_usage_to_dict(one)}
+            {"user": user, "node": node, **to_dict(one)}
             for (user, node), one in report.by_user_and_node().items()
         ],
     }
@@ -42,12 +45,25 @@ def _usage_to_dict(usage: UsageTotals) -> dict[str, Any]:
     }
 
 
+def _wasted_to_dict(usage: UsageTotals) -> dict[str, Any]:
+    return {
+        **_usage_to_dict(usage),
+        "wasted_hours": round(usage.wasted_hours, 4),
+        "mean_utilization": _rounded(usage.mean_utilization),
+        "peak_memory_share": _rounded(usage.peak_memory_share),
+    }
+
+
+def _rounded(share: float | None) -> float | None:
+    return None if share is None else round(share, 4)
+
+
 def report_rows(report: Report, clean: Callable[[str], str] = str) -> Iterator[tuple[str, ...]]:
     """Yield the header and one row for each user on each node; `clean` makes names safe to print.
 
     A name that a spreadsheet would read as a formula gets an apostrophe before it.
     """
-    yield CSV_COLUMNS
+    yield (*CSV_COLUMNS, *(WASTED_COLUMNS if report.wasted else ()))
     for (user, node), usage in report.by_user_and_node().items():
         counts = [usage.reservations.get(one, 0) for one in RESERVATION_TYPES]
         total = usage.reservation_count
@@ -58,7 +74,14 @@ def report_rows(report: Report, clean: Callable[[str], str] = str) -> Iterator[t
             f"{usage.share:.4f}",
             f"{usage.idle_hours:.4f}",
             *map(str, (total, *counts, total - sum(counts))),
+            *(_wasted_cells(usage) if report.wasted else ()),
         )
+
+
+def _wasted_cells(usage: UsageTotals) -> tuple[str, ...]:
+    shares = (usage.mean_utilization, usage.peak_memory_share)
+    known = ("" if share is None else f"{share:.4f}" for share in shares)
+    return (f"{usage.wasted_hours:.4f}", *known)
 
 
 def escape_formula(text: str) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
+from canhazgpu.ledger.journal_entries import EPILOG
 from canhazgpu.ledger.release_reasons import was_unused
 from canhazgpu.ledger.values import Claim, Event, NodeView
 
@@ -24,12 +27,27 @@ class TimeSpan:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnerUse:
+    """An owner's use of all its GPUs on a node; shares from 0 to 1.
+
+    `busy` is the share of the time in which kernels ran, `peak_memory` the highest share of a GPU's
+    memory that was in use, None where it is not known.
+    """
+
+    busy: float
+    peak_memory: float | None
+
+
+NO_USES: Mapping[str, OwnerUse] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
 class HeldTime:
     """One GPU held by one owner: the time within the span.
 
     Of a GPU that the owner shares, its part of the time counts: an hour of a quarter of a GPU is
     a quarter of a GPU hour. `idle_s` is the part of it in which scans found the GPU reserved and
-    unused.
+    unused. `use` is what the owner made of its GPUs on the node, None where nothing tells it.
     """
 
     node: str
@@ -38,6 +56,12 @@ class HeldTime:
     user: str
     held_s: float
     idle_s: float = 0.0
+    use: OwnerUse | None = None
+
+    @property
+    def wasted_s(self) -> float:
+        """How long the GPU was held and did not compute; by the scans alone without a use."""
+        return self.idle_s if self.use is None else self.held_s * (1 - self.use.busy)
 
 
 def held_times(view: NodeView, events: Iterable[Event], span: TimeSpan) -> list[HeldTime]:
@@ -48,10 +72,12 @@ def held_times(view: NodeView, events: Iterable[Event], span: TimeSpan) -> list[
     grant, so the grants before the span are not needed. A grant that was given back unused counts
     nothing.
     """
+    events = list(events)
+    uses = _uses(events)
     releases = [one for one in events if one.kind == RELEASE and one.claim is not None]
     ended = {(one.gpu, one.claim.owner, one.granted_at) for one in releases if one.claim}
     found = [
-        _held_time_within(view.node, one.claim, one.granted_at, one.at, span, one.idle_s)
+        _held_time_within(view.node, one.claim, one.granted_at, one.at, span, one.idle_s, uses)
         for one in releases
         if one.claim
         and not was_unused(one.reason, one.by)
@@ -65,8 +91,44 @@ def held_times(view: NodeView, events: Iterable[Event], span: TimeSpan) -> list[
     return found
 
 
+def _uses(events: Iterable[Event]) -> dict[str, OwnerUse]:
+    """Return what the epilogs noted of each owner's use, by the driver."""
+    found = {}
+    for event in events:
+        noted = event.facts.get("use") if event.kind == EPILOG else None
+        use = owner_use(noted.get("driver")) if isinstance(noted, Mapping) else None
+        if use is not None and event.claim is not None:
+            found[event.claim.owner] = use
+    return found
+
+
+def owner_use(rows: Any) -> OwnerUse | None:
+    """Return the use that these rows of `canhazgpu.status.history.use_text` tell, if any."""
+    busy, peaks = [], []
+    for row in rows if isinstance(rows, list) else ():
+        if isinstance(row, list) and len(row) == 4:
+            peak_mb, total_mb, percent = (_amount(one) for one in row[1:])
+            busy.append(min(percent or 0.0, 100.0) / 100)
+            if total_mb and (peak_mb is not None or percent is None):
+                peaks.append(min((peak_mb or 0.0) / total_mb, 1.0))
+    if not busy:
+        return None
+    return OwnerUse(sum(busy) / len(busy), max(peaks, default=None))
+
+
+def _amount(value: Any) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and 0 <= value < 1e12 else None
+
+
 def _held_time_within(
-    node: str, claim: Claim, start: float | None, end: float, span: TimeSpan, idle_s: float = 0.0
+    node: str,
+    claim: Claim,
+    start: float | None,
+    end: float,
+    span: TimeSpan,
+    idle_s: float = 0.0,
+    uses: Mapping[str, OwnerUse] = NO_USES,
 ) -> HeldTime:
     # A record that cannot be read has no time of the grant, and so no hours.
     held_s = span.overlap_s(start, end) if start else 0.0
@@ -74,4 +136,7 @@ def _held_time_within(
     inside = held_s / whole_s if whole_s > 0 else 0.0
     idle_inside_s = min(max(idle_s, 0.0) * inside, held_s)
     part = claim.share.fraction if claim.share else 1.0
-    return HeldTime(node, claim.owner, claim.type, claim.user, held_s * part, idle_inside_s * part)
+    use = uses.get(claim.owner)
+    return HeldTime(
+        node, claim.owner, claim.type, claim.user, held_s * part, idle_inside_s * part, use
+    )

@@ -11,17 +11,22 @@ from canhazgpu.report.totals import Report, UsageTotals
 DEFAULT_WIDTH = 80
 """Columns without a terminal."""
 GAP = "  "
+COLUMNS = ("GPU HOURS", "SHARE", "IDLE HOURS")
+WASTED_COLUMNS = ("WASTED", "MEAN USE", "PEAK MEMORY")
+"""Further columns of a report on what was wasted."""
 MIN_BAR, MAX_BAR = 5, 40
 """Columns of the longest bar; with fewer columns than `MIN_BAR` there are no bars."""
 
 
 class _TableRow(NamedTuple):
     name: str
-    hours: str
-    share: str
-    idle: str
+    numbers: tuple[str, ...]
     reservations: str
     used: float
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        return (self.name, *self.numbers, self.reservations)
 
 
 def report_lines(
@@ -29,8 +34,9 @@ def report_lines(
 ) -> Iterator[str]:
     """Yield the lines; `width` is the terminal's, `clean` makes names safe to print."""
     for title, usages in (("USER", report.by_user), ("NODE", report.by_node)):
-        rows = [_row(clean(name), one, clean) for name, one in usages.items()]
-        yield from _table(title, rows, width or DEFAULT_WIDTH)
+        rows = [_row(clean(name), one, clean, report.wasted) for name, one in usages.items()]
+        columns = (*COLUMNS, *(WASTED_COLUMNS if report.wasted else ()))
+        yield from _table(title, columns, rows, width or DEFAULT_WIDTH)
         yield ""
     total = report.total
     yield (
@@ -39,20 +45,25 @@ def report_lines(
     )
 
 
-def _row(name: str, usage: UsageTotals, clean: Callable[[str], str]) -> _TableRow:
-    return _TableRow(
-        name,
+def _row(name: str, usage: UsageTotals, clean: Callable[[str], str], wasted: bool) -> _TableRow:
+    numbers: tuple[str, ...] = (
         f"{usage.gpu_hours:.1f}",
         f"{usage.share:.0%}",
         f"{usage.idle_hours:.1f}",
-        _reservation_counts(usage, clean),
-        usage.gpu_hours,
     )
+    if wasted:
+        shares = (usage.mean_utilization, usage.peak_memory_share)
+        known = ("-" if share is None else f"{share:.0%}" for share in shares)
+        numbers = (*numbers, f"{usage.wasted_hours:.1f}", *known)
+    bar_of = usage.wasted_hours if wasted else usage.gpu_hours
+    return _TableRow(name, numbers, _reservation_counts(usage, clean), bar_of)
 
 
-def _table(title: str, rows: Sequence[_TableRow], width: int) -> Iterator[str]:
-    header = _TableRow(title, "GPU HOURS", "SHARE", "IDLE HOURS", "RESERVATIONS", 0.0)
-    columns = zip(*(row[:5] for row in (header, *rows)), strict=True)
+def _table(
+    title: str, names: tuple[str, ...], rows: Sequence[_TableRow], width: int
+) -> Iterator[str]:
+    header = _TableRow(title, names, "RESERVATIONS", 0.0)
+    columns = zip(*(row.cells for row in (header, *rows)), strict=True)
     widths = [max(map(_display_width, column)) for column in columns]
     room = min(width - sum(widths) - len(GAP) * len(widths), MAX_BAR)
     most = max((row.used for row in rows), default=0.0)
@@ -61,7 +72,7 @@ def _table(title: str, rows: Sequence[_TableRow], width: int) -> Iterator[str]:
 
 
 def _line(row: _TableRow, widths: Sequence[int], bar: str) -> str:
-    name, *numbers, reservations = zip(row[:5], widths, strict=True)
+    name, *numbers, reservations = zip(row.cells, widths, strict=True)
     cells = (
         _padded(*name, right=False),
         *(_padded(*number, right=True) for number in numbers),

@@ -20,13 +20,19 @@ class UsageTotals:
     """The totals of a group of owners.
 
     `share` is the part of all users' GPU hours, from 0 to 1. `reservations` counts by type; all
-    GPUs and nodes of one owner count as one reservation.
+    GPUs and nodes of one owner count as one reservation. `wasted_hours` are those in which held
+    GPUs did not compute: by the driver for those jobs whose use it has kept, by the scans for the
+    rest. `mean_utilization` and `peak_memory_share` (0 to 1) are of these jobs alone, None without
+    any; they are known where histories were read.
     """
 
     gpu_hours: float
     share: float
     idle_hours: float
     reservations: Mapping[str, int]
+    wasted_hours: float = 0.0
+    mean_utilization: float | None = None
+    peak_memory_share: float | None = None
 
     @property
     def reservation_count(self) -> int:
@@ -36,7 +42,7 @@ class UsageTotals:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The totals within a time span; the most GPU hours come first."""
+    """The totals within a time span; the most GPU hours come first, or the most `wasted`."""
 
     span: TimeSpan
     total: UsageTotals
@@ -45,6 +51,7 @@ class Report:
     _holds: Sequence[HeldTime]
     _nodes: Sequence[UsedOnNode]
     _all_hours: float
+    wasted: bool = False
 
     def by_user_and_node(self) -> dict[tuple[str, str], UsageTotals]:
         """Return the totals of each user on each node; there may be very many."""
@@ -55,34 +62,54 @@ class Report:
             for row in node.rows:
                 user, _, type_ = row[0].rpartition("\t")
                 groups.setdefault((user, node.node), _Group()).add_row(row, type_, row[3])
-        return _sorted_totals(groups, self._all_hours)
+        return _sorted_totals(groups, self._all_hours, wasted=self.wasted)
 
 
 class _Group:
     """What is added up: of holds each owner is one reservation, rows have a number of them."""
 
-    __slots__ = ("hours", "idle_hours", "owners", "reservations")
+    __slots__ = (
+        "busy_hours", "hours", "idle_hours", "known_hours", "owners", "peak", "reservations",
+        "wasted_hours",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.hours = self.idle_hours = 0.0
+        self.wasted_hours = self.known_hours = self.busy_hours = 0.0
+        self.peak: float | None = None
         self.owners: dict[str, str] = {}
         self.reservations: Counter[str] = Counter()
 
     def add_hold(self, one: HeldTime) -> None:
         self.hours += one.held_s / HOUR_S
         self.idle_hours += one.idle_s / HOUR_S
+        self.wasted_hours += one.wasted_s / HOUR_S
+        if one.use is not None:
+            self.known_hours += one.held_s / HOUR_S
+            self.busy_hours += one.held_s * one.use.busy / HOUR_S
+            if one.use.peak_memory is not None:
+                self.peak = max(self.peak or 0.0, one.use.peak_memory)
         # Records that cannot be read have no owner of their own: all of them count as one.
         self.owners[one.owner] = one.type
 
     def add_row(self, row: UsedRow, type_: str, count: int) -> None:
         self.hours += row[1] / HOUR_MS
         self.idle_hours += row[2] / HOUR_MS
+        self.wasted_hours += row[2] / HOUR_MS
         self.reservations[type_] += count
 
     def totals(self, all_hours: float) -> UsageTotals:
         counts = self.reservations + Counter(self.owners.values())
         share = self.hours / all_hours if all_hours else 0.0
-        return UsageTotals(self.hours, share, self.idle_hours, dict(sorted(counts.items())))
+        return UsageTotals(
+            self.hours,
+            share,
+            self.idle_hours,
+            dict(sorted(counts.items())),
+            self.wasted_hours,
+            self.busy_hours / self.known_hours if self.known_hours else None,
+            self.peak,
+        )
 
 
 def build_report(
@@ -90,10 +117,13 @@ def build_report(
     span: TimeSpan,
     users: Collection[str] = (),
     nodes: Iterable[UsedOnNode] = (),
+    *,
+    wasted: bool = False,
 ) -> Report:
     """Return the report of these users, or of all; shares are always of all users' hours.
 
-    `holds` are of nodes whose history was read, `nodes` are those that count themselves.
+    `holds` are of nodes whose history was read, `nodes` are those that count themselves. A report
+    on what was `wasted` has those first who wasted most.
     """
     everything, used = list(holds), list(nodes)
     all_hours = sum(one.held_s for one in everything) / HOUR_S
@@ -105,11 +135,12 @@ def build_report(
     return Report(
         span,
         total.totals(all_hours),
-        _sorted_totals(by_user, all_hours),
-        _sorted_totals(_by_node(everything, used), all_hours),
+        _sorted_totals(by_user, all_hours, wasted=wasted),
+        _sorted_totals(_by_node(everything, used), all_hours, wasted=wasted),
         everything,
         used,
         all_hours,
+        wasted,
     )
 
 
@@ -146,10 +177,17 @@ def _by_node(holds: Sequence[HeldTime], nodes: Sequence[UsedOnNode]) -> dict[str
         group = groups.setdefault(node.node, _Group())
         group.hours += node.held_ms / HOUR_MS
         group.idle_hours += node.idle_ms / HOUR_MS
+        group.wasted_hours += node.idle_ms / HOUR_MS
         group.reservations.update(node.reservations)
     return groups
 
 
-def _sorted_totals(groups: Mapping[K, _Group], all_hours: float) -> dict[K, UsageTotals]:
-    totals = ((name, group.totals(all_hours)) for name, group in groups.items())
-    return dict(sorted(totals, key=lambda one: (-one[1].gpu_hours, one[0])))
+def _sorted_totals(
+    groups: Mapping[K, _Group], all_hours: float, *, wasted: bool = False
+) -> dict[K, UsageTotals]:
+    totals = [(name, group.totals(all_hours)) for name, group in groups.items()]
+
+    def most(one: UsageTotals) -> float:
+        return one.wasted_hours if wasted else one.gpu_hours
+
+    return dict(sorted(totals, key=lambda one: (-most(one[1]), -one[1].gpu_hours, one[0])))

@@ -113,11 +113,15 @@ class ExplainAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ReportRequest:
-    """The last `days` days of these users on these nodes; of all if none is named."""
+    """The last `days` days of these users on these nodes; of all if none is named.
+
+    With `wasted` the answer has what jobs made of their GPUs, for which all histories are read.
+    """
 
     days: int
     users: tuple[str, ...] = ()
     nodes: tuple[str, ...] = ()
+    wasted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

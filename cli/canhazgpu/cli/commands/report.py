@@ -39,6 +39,11 @@ DEFAULT_DAYS = 7
     help="Report on this user only; may be given several times.  [default: all]",
 )
 @nodes_option("Report on")
+@click.option(
+    "--wasted",
+    is_flag=True,
+    help="Show what jobs made of their GPUs, those first who wasted most; reads all histories.",
+)
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, a row for each user on each node.")
 @click.pass_obj
@@ -47,6 +52,7 @@ def report(
     days: int,
     users: Sequence[str],
     nodes: Sequence[str],
+    wasted: bool,
     as_json: bool,
     as_csv: bool,
 ) -> None:
@@ -59,16 +65,22 @@ def report(
     IDLE HOURS are those for which scans found a GPU reserved and unused, of what still
     runs too; nobody scans between grants, published scans and health checks.
 
+    With --wasted, MEAN USE is for how much of the time the GPUs of ended jobs computed, and
+    PEAK MEMORY the most that was in use of a GPU's memory, where the driver's accounting
+    is on (validation.accounting). WASTED are the hours in which they did not compute, and
+    the idle hours of what the driver does not tell of.
+
     \b
     Examples:
       canhazgpu report
       canhazgpu report --days 30 --user alice
+      canhazgpu report --wasted
       canhazgpu report --node gpu01 --csv > gpu01.csv
       canhazgpu report --json | jq '.users[] | {user, gpu_hours}'
     """  # noqa: D301 - click reads the character: keep these lines
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other: give one of them")
-    answer = app.service().report(ReportRequest(days, tuple(users), tuple(nodes)))
+    answer = app.service().report(ReportRequest(days, tuple(users), tuple(nodes), wasted))
     kept, found = answer.history_days, answer.report
     if days > kept:
         click.echo(f"The history is kept for {kept} days (store.history_days).", err=True)

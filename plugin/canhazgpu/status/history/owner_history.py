@@ -19,6 +19,7 @@ from canhazgpu.status.history.owner_events import (
     prolog_gaps,
     texts_in,
 )
+from canhazgpu.status.history.use_text import use_texts
 
 OUTCOMES = {
     (EPILOG, "nothing"): "nothing to release",
@@ -73,6 +74,7 @@ def _event_lines(
         return
     yield from (f"      {line}" for line in _action_lines(event))
     yield from (f"      saw {_scanned_gpu_text(gpu)}" for gpu in _shown_gpus(event))
+    yield from (f"      {text}" for text in use_texts(event.facts.get("use")))
     if without := event.facts.get("without_store"):
         yield f"      without the store: {without}"
 

@@ -89,7 +89,7 @@ class HookLog:
     says of an epilog that ended no attempt on record whose it is, see `UNKNOWN_ATTEMPT`.
     `recorded_gpus` are the GPUs of the attempt that an epilog ended, by the node's record.
     `messages` are all logged lines, `decisions` those about the job. `conflict` is that of the
-    job's start, None without one.
+    job's start, None without one. `use` is what the job made of its GPUs, see `use_text`.
     """
 
     started_at: float = field(default_factory=time.monotonic)
@@ -101,6 +101,7 @@ class HookLog:
     attempt: str = ""
     recorded_gpus: tuple[str, ...] = ()
     conflict: SeenConflict | None = None
+    use: Mapping[str, Any] = field(default_factory=dict)
 
     def took_s(self) -> float:
         """Return how long the hook has run, to the millisecond."""
@@ -174,6 +175,8 @@ class HookLog:
             ]
         if self.conflict is not None:
             facts["conflict"] = self.conflict.to_dict()
+        if self.use:
+            facts["use"] = dict(self.use)
         if self.attempt:
             facts["attempt"] = self.attempt
         if self.ledger is not None and self.ledger.without_store:

@@ -67,6 +67,16 @@ class GpuCleanUp:
         self._known_rights: ProcessRights | None = None
         self._scan: PendingScan | None = None
 
+    def idle_s(self) -> dict[str, float]:
+        """Return for how long scans found each of the job's GPUs unused."""
+        owner = self._record.owner.token
+        return {
+            gpu: one.idle_s
+            for gpu, held in self._view.reservations.items()
+            for one in held.holders
+            if one.claim.owner == owner
+        }
+
     def run(self) -> PendingScan | None:
         """Clean up; returns the last scan, None if the job held no GPU."""
         if not self._held:

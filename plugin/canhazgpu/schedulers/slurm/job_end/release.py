@@ -26,6 +26,7 @@ from canhazgpu.schedulers.slurm.hook.startup import (
     ScanSources,
     scan_in_child,
 )
+from canhazgpu.schedulers.slurm.job_end.job_use import read_job_use
 
 LOCK_TIME_SHARE = 0.2
 """Share of an epilog's time for a prolog of the job that is under way; part of the clean-up's."""
@@ -57,7 +58,7 @@ def end_job(hook: JobHook, epilog: str, caller: HookCaller) -> None:
     hook.import_store_client()
     time_s = hook.time_left_s
     ledger = None if hook.config_fault else hook.ledger()
-    last_scan = None
+    last_scan, use = None, None
     with contextlib.ExitStack() as job:
         try:
             with hard_deadline(time_s * CLEAN_UP_TIME_SHARE):
@@ -67,7 +68,10 @@ def end_job(hook: JobHook, epilog: str, caller: HookCaller) -> None:
                     _wait_for_job_start(hook, time_s * LOCK_TIME_SHARE, job)
                 if record is not None and ledger is not None:
                     clean_up_s = time_s * (CLEAN_UP_TIME_SHARE - LOCK_TIME_SHARE)
-                    last_scan = GpuCleanUp(hook, ledger, record, clean_up_s).run()
+                    use = read_job_use(hook, record)
+                    clean_up = GpuCleanUp(hook, ledger, record, clean_up_s)
+                    use.idle_s = clean_up.idle_s()
+                    last_scan = clean_up.run()
         except Exception as exc:  # the GPUs are released in any case
             hook.actions.log(f"job {job_id}: no clean-up of its GPUs: {hook_error_text(exc)}")
         try:
@@ -75,6 +79,8 @@ def end_job(hook: JobHook, epilog: str, caller: HookCaller) -> None:
                 release_gpus(hook, ledger or hook.ledger(), last_scan, recorded=recorded)
         except Exception as exc:  # no failure may drain the node
             hook.actions.log(f"job {job_id}: GPUs not released: {hook_error_text(exc)}")
+    if use is not None:
+        use.tell()
 
 
 def _wait_for_job_start(hook: JobHook, wait_s: float, job: contextlib.ExitStack) -> None:

@@ -16,6 +16,7 @@ from canhazgpu.logfmt import log_line
 from canhazgpu.node.drain_record import DrainRecord
 from canhazgpu.node.hook_caller import HookCaller
 from canhazgpu.node.system_log import write_syslog
+from canhazgpu.probe.accounting.wanted import is_wanted
 from canhazgpu.probe.port import PendingScan
 from canhazgpu.schedulers.slurm.control.undrain import undrain_if_ours
 from canhazgpu.schedulers.slurm.hook.ended_jobs import QUARANTINED_BY_EPILOG, release_ended_jobs
@@ -58,6 +59,14 @@ class NodeCheck:
         release_ended_jobs(allocator, context.records, context.records.ended())
         self._note_lost_jobs(ledger, view)
         self._ask_slurmd(scan)
+        self._switch_accounting_on()
+
+    def _switch_accounting_on(self) -> None:
+        context = self._context
+        if is_wanted(context.config.validation):
+            from canhazgpu.probe.accounting.job_use import switch_on  # noqa: PLC0415 - few sites want it
+
+            switch_on(context.node, context.config.validation, context.state_dir)
 
     def _note_lost_jobs(self, ledger: FallbackLedger, view: NodeView) -> None:
         """Note jobs that were here and of which only Slurm still knows."""

@@ -1,0 +1,90 @@
+"""What a job made of its GPUs: read beside the epilog's work, told after the GPUs are released."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from canhazgpu.gpu.scan import GpuReading
+from canhazgpu.ledger.local.jobs.job_record import JobRecord
+from canhazgpu.node.boot_clock import age_of_ticks_s
+from canhazgpu.probe.accounting.wanted import is_wanted
+from canhazgpu.schedulers.slurm import environment as names
+from canhazgpu.schedulers.slurm.hook.node_context import JobHook
+
+if TYPE_CHECKING:
+    from canhazgpu.gpu.accounting import GpuUse
+    from canhazgpu.probe.accounting.job_use import PendingUse
+
+
+class JobUse:
+    """The use of one job's GPUs; `idle_s` is for how long scans found each unused."""
+
+    def __init__(self, hook: JobHook, record: JobRecord) -> None:
+        self._hook = hook
+        self._record = record
+        self._held_s = age_of_ticks_s(record.began_ticks or 0) or 0.0
+        self.idle_s: Mapping[str, float] = {}
+        self._pending: PendingUse | None = None
+        # Of a shared GPU the driver does not tell which job a process was in.
+        if record.gpus and not record.share and record.began_ticks:
+            from canhazgpu.probe.accounting.job_use import PendingUse  # noqa: PLC0415 - few sites want it
+
+            gpus = [gpu.uuid for gpu in record.gpus]
+            self._pending = PendingUse(hook.config.validation, hook.state_dir, gpus)
+
+    def tell(self) -> None:
+        """Note the use in the hook's log."""
+        uses: dict[str, GpuUse] = {}
+        if self._pending is not None:
+            uses = self._pending.result(time.time() - self._held_s, self._others())
+        seen = self._seen()
+        by_driver, by_scans = [], []
+        for gpu in self._record.gpus:
+            reading = seen.get(gpu.uuid)
+            place = reading.display_index if reading else str(gpu.index)
+            use = uses.get(gpu.uuid)
+            if use is not None:
+                total_mb = reading.memory_total_mb if reading else None
+                peak_mb = None if use.never_used else use.peak_mb
+                busy = None if use.never_used else use.busy_percent
+                by_driver.append([place, peak_mb, total_mb, busy])
+            elif gpu.uuid in self.idle_s:
+                by_scans.append([place, round(self.idle_s[gpu.uuid]), round(self._held_s)])
+        told: dict[str, Any] = {}
+        if by_driver:
+            told["driver"] = by_driver
+        if by_scans:
+            told["scans"] = by_scans
+        self._hook.hook_log.use = told
+
+    def _seen(self) -> dict[str, GpuReading]:
+        last = self._hook.hook_log.last_observation
+        return last.scan.by_uuid() if last is not None else {}
+
+    def _others(self) -> dict[str, list[int]]:
+        """Return the processes on each GPU that are known not to be the job's."""
+        own, uid = f"{names.SCHEDULER_TYPE}:{self._record.owner.job_id}", self._hook.job.uid
+        return {
+            uuid: [
+                one.pid
+                for one in reading.processes
+                if (one.job != own if one.job else one.uid not in (None, uid))
+            ]
+            for uuid, reading in self._seen().items()
+        }
+
+
+class _NoUse:
+    """In place of `JobUse` where the site does not want it."""
+
+    idle_s: Mapping[str, float] = {}
+
+    def tell(self) -> None:
+        """Tell nothing."""
+
+
+def read_job_use(hook: JobHook, record: JobRecord) -> JobUse | _NoUse:
+    """Begin to read what the job made of its GPUs."""
+    return JobUse(hook, record) if is_wanted(hook.config.validation) else _NoUse()
