@@ -32,7 +32,7 @@ OUTPUTS: dict[tuple[str, ...], tuple[str, ...]] = {
     ),
     ("queue",): ("", "--json", "--node n1"),
     ("events",): ("", "--json", "--since 1h"),
-    ("report",): ("", "--json", "--csv", "--days 1"),
+    ("report",): ("", "--json", "--csv", "--days 1", "--wasted", "--wasted --csv"),
     ("explain",): (
         "12",
         "14",

@@ -25,7 +25,8 @@ def test_each_gpu_has_a_text() -> None:
 @pytest.mark.parametrize(
     "use",
     [None, 1, "x", [], {"driver": 1}, {"driver": [1, [], [1, 2, 3, 4]]}, {"scans": [["0"]]},
-     {"scans": [["0", "x", {}]]}],
+     {"scans": [["0", "x", {}]]}, {"driver": [["\x1b[31m", 1, 2, 3]]},
+     {"driver": [["0" * 1000, 1, 2, 3]]}],
 )  # fmt: skip
 def test_anything_else_is_left_out(use: Any) -> None:
     assert list(use_texts(use)) == []

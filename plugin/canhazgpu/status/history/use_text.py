@@ -8,12 +8,14 @@ for which it was held, where the driver has not kept all.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from canhazgpu.durations import short_duration_text
 
 MB_PER_GB = 1024
+_INDEX = re.compile(r"[0-9]{1,6}(:[0-9]{1,6})?", re.ASCII)
 
 
 def use_texts(use: Any) -> Iterator[str]:
@@ -40,7 +42,9 @@ def _driver_text(peak_mb: Any, total_mb: Any, busy_percent: Any) -> str:
 
 def _rows(rows: Any, length: int) -> Iterator[list[Any]]:
     for row in rows if isinstance(rows, list) else ():
-        if isinstance(row, list) and len(row) == length and isinstance(row[0], str):
+        if not isinstance(row, list) or len(row) != length or not isinstance(row[0], str):
+            continue
+        if _INDEX.fullmatch(row[0]):
             yield row
 
 

@@ -65,6 +65,10 @@ main()
 @pytest.mark.parametrize("node", ["slurm"], indirect=True)
 @pytest.mark.parametrize("hook", ["prolog.main", "epilog.main", "epilog.health_check"])
 def test_nothing_is_imported_while_a_deadline_runs(node: Any, hook: str) -> None:
+    node.configure(
+        validation={"accounting": "auto"},
+        metrics={"dcgm_mapping_dir": str(node.files / "mapping")},
+    )
     program = f"""
 import os, signal, sys
 own = os.getpid()

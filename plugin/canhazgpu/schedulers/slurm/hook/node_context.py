@@ -22,6 +22,7 @@ from canhazgpu.ledger.values import Reservation
 from canhazgpu.node.drain_record import DrainRecord
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace, state_dir
 from canhazgpu.node.processes import is_alive
+from canhazgpu.probe.accounting.wanted import is_wanted
 from canhazgpu.probe.port import GpuProbe
 from canhazgpu.schedulers.port import JobContext
 from canhazgpu.schedulers.slurm.conf.cluster_name import owner_cluster_name
@@ -125,9 +126,16 @@ class NodeContext:
         return tuple(one.uuid for one in gpus_at_positions(positions, devices, scan.gpus))
 
     def import_store_client(self) -> None:
-        """Import the store's client before a clock runs; not where no store may be asked."""
+        """Import the store's client before a clock runs; not where no store may be asked.
+
+        And what few sites want, which nothing else imports.
+        """
         if self.config_fault is None:
             import_client(self.config.store)
+        if self.config.metrics.dcgm_mapping_dir:
+            import canhazgpu.ledger.local.dcgm_mapping  # noqa: PLC0415
+        if is_wanted(self.config.validation):
+            import canhazgpu.probe.accounting.job_use  # noqa: F401, PLC0415
 
     def keep_job_files(self) -> None:
         """Tell dcgm-exporter which jobs hold the GPUs, where the site has it; never raises."""

@@ -62,6 +62,8 @@ def run_node_check(
         if not caller.confirms(DEADLINE_S + JOBS_DEADLINE_S + LOG_DEADLINE_S + OPEN_DEADLINE_S):
             return CheckOutcome()
         context.import_store_client()
+        import canhazgpu.ledger.store.indexes.upkeep  # noqa: F401, PLC0415 - health checks alone, and before a clock runs
+
         return _check(context, environ, scan_sources, caller)
     finally:
         os.close(lock)
