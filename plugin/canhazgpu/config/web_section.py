@@ -16,9 +16,14 @@ LOOPBACK = ("127.0.0.1", "::1")
 def listen_address(value: str) -> str | None:
     """Accept ``ADDRESS:PORT``; an IPv6 address is in brackets."""
     host, _, port = value.rpartition(":")
-    address = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    is_bracketed = host.startswith("[") and host.endswith("]")
+    address = host[1:-1] if is_bracketed else host
     is_good = port.isascii() and port.isdecimal() and 0 <= int(port) < 65536
-    return None if is_good and _is_address(address) else 'ADDRESS:PORT, as in "127.0.0.1:8090"'
+    return (
+        None
+        if is_good and is_bracketed == (":" in address) and _is_address(address)
+        else 'ADDRESS:PORT, as in "127.0.0.1:8090"'
+    )
 
 
 def addresses(value: tuple[str, ...]) -> str | None:
