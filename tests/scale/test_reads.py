@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import ledger_samples
 import pytest
 import redis.connection
 from click.testing import CliRunner, Result
@@ -15,10 +16,13 @@ from many_nodes import fill
 from servers.private_redis import PrivateRedis
 
 from canhazgpu.cli.main import cli
+from canhazgpu.config.schema import StoreConfig
 from canhazgpu.in_process import completion
 from canhazgpu.in_process.adapters import Adapters
 from canhazgpu.in_process.service import InProcessService
 from canhazgpu.ledger.store import keys
+from canhazgpu.ledger.store.connect import Role
+from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.store.nodes import node_heads
 from canhazgpu.service.completion import Completable, CompletionRequest
 
@@ -169,6 +173,27 @@ def test_questions_about_one_job_or_user_read_their_nodes_alone(
     assert json.loads(result.output)["nodes"] == []
     assert cost.round_trips <= 50
     assert cost.bytes_read <= RECORD_BYTES + len(NODES) * 40 + 30000
+
+
+def test_a_run_of_ones_own_is_explained_from_its_node_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = [f"gpu{number:03d}" for number in range(60)]
+    claim = replace(ledger_samples.run("own"), uid=os.getuid())
+    with PrivateRedis() as server:
+        fill(server, names)
+        ledger = RedisLedger(StoreConfig(url=server.url), Role.WRITE)
+        ledger.reserve_given(claim, [ledger_samples.uuid(0)], ledger_samples.observation("run1"))
+        with server.client() as client:
+            client.mset({keys.node_keys(name).indexed: "1" for name in [*names, "run1"]})
+        result, cost = run(server, monkeypatch, "explain", claim.owner, "--json")
+        assert [one["node"] for one in json.loads(result.output)["events"]] == ["run1"]
+        assert cost.bytes_read <= 2 * RECORD_BYTES
+        # Another's is looked for everywhere, and found.
+        with server.client() as client:
+            client.delete(keys.user_index_key(os.getuid(), client.time()[0] // 86400))
+        again, _ = run(server, monkeypatch, "explain", claim.owner, "--json")
+        assert json.loads(again.output)["events"] == json.loads(result.output)["events"]
 
 
 def test_a_report_reads_two_totals_of_each_node(

@@ -310,6 +310,9 @@ def _with_valid_types(value: T, types: Mapping[str, tuple[type, ...]]) -> T:
     """Return the value if its fields have these types; bool and NaN are no numbers."""
     for name, accepted in types.items():
         given = getattr(value, name)
+        kind = type(given)
+        if kind in accepted and kind is not float:
+            continue
         if not isinstance(given, accepted) or (type(given) is bool and bool not in accepted):
             raise TypeError(f"{name} is {type(given).__name__}")
         if isinstance(given, float) and not math.isfinite(given):

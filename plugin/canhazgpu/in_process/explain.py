@@ -39,6 +39,10 @@ _JOB_ID = re.compile(r"[0-9]{1,19}([_+][0-9]{1,10})?")
 _OWNER = re.compile(r"(run|manual):[A-Za-z0-9._-]{1,64}")
 
 
+OWN_DAYS = 8
+"""So far back the index of users tells where they were."""
+
+
 def explain_owner(adapters: Adapters, request: ExplainRequest) -> ExplainAnswer:
     """See `NodeService.explain`."""
     config = adapters.effective_config().config
@@ -106,6 +110,8 @@ def _with_history(
     try:
         if job_id and not request.nodes and is_job_id(job_id):
             now, histories = _histories_of_job(adapters, request.since_s, job_id, answer)
+        elif owner and not request.nodes and (own := _histories_of_own(adapters, request, owner)):
+            now, histories = own
         else:
             now, histories = read_histories(adapters, request.since_s, request.nodes)
     except StoreError as exc:
@@ -140,6 +146,27 @@ def _histories_of_job(
             events = ledger.history_on(view.node, days)
         histories.append((view, [one for one in events if one.at >= now - since_s]))
     return now, histories
+
+
+def _histories_of_own(
+    adapters: Adapters, request: ExplainRequest, owner: str
+) -> tuple[float, list[tuple[NodeView, list[Event]]]] | None:
+    """Return the time, and the nodes of the caller's with what they told, if this owner's is there.
+
+    A run and a manual reservation are on one node, and people ask for their own. None where it is
+    none of them, or where the index may lack nodes: then all are to be read.
+    """
+    ledger = adapters.reader(adapters.effective_config().config)
+    found = ledger.find_user(adapters.caller().uid, OWN_DAYS)
+    if found.unindexed or not found.nodes:
+        return None
+    views = ledger.read_nodes(found.nodes)
+    since = max(view.read_at for view in views) - request.since_s
+    histories = [(view, ledger.history(view.node, since)) for view in views]
+    for view, events in histories:
+        if events_of_owner(events, None, owner) or any(_holdings([view], None, owner)):
+            return since + request.since_s, histories
+    return None
 
 
 def _holdings(views: Iterable[NodeView], job_id: str | None, owner: str) -> Iterable[Holding]:

@@ -74,6 +74,10 @@ def outage_to_dict(outage: HooksOutage | None) -> dict[str, Any] | None:
 
 def _gpu_to_dict(gpu: GpuStatus, now: float) -> dict[str, Any]:
     reading = gpu.reading
+    held = [_reservation_to_dict(one) for one in gpu.holders]
+    first = held[0] if held and gpu.holders[0] is gpu.reservation else None
+    if first is None and gpu.reservation:
+        first = _reservation_to_dict(gpu.reservation)
     return {
         "index": gpu.index,
         "mig_index": reading.mig_index if reading else None,
@@ -82,8 +86,8 @@ def _gpu_to_dict(gpu: GpuStatus, now: float) -> dict[str, Any]:
         "name": reading.name if reading else "",
         "mig_profile": (reading.mig_profile or None) if reading else None,
         "state": gpu.state.value,
-        "reservation": _reservation_to_dict(gpu.reservation) if gpu.reservation else None,
-        "reservations": [_reservation_to_dict(one) for one in gpu.holders],
+        "reservation": first,
+        "reservations": held,
         "quarantine": _quarantine_to_dict(gpu.quarantine) if gpu.quarantine else None,
         "health": _health_to_dict(reading.health) if reading and reading.health else None,
         "memory_used_mb": reading.memory_used_mb if reading else None,
