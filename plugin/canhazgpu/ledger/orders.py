@@ -62,9 +62,9 @@ class OrderLook:
 SHORTEST_LOOK_S = 2.0
 LONGEST_LOOK_S = 30.0
 LOOKS_PER_S = 500
-"""So often all nodes together look for orders: 2 % of what one server can do."""
+"""So often all nodes together look for orders."""
 TLS_LOOKS_PER_S = 50
-"""The same where each look needs a handshake, which costs the server a millisecond."""
+"""The same where each look needs a handshake, taken for a millisecond of the server's CPU."""
 
 
 def look_interval_s(nodes: int, *, with_tls: bool) -> float:
