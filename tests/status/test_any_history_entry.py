@@ -173,6 +173,7 @@ SHORT_NAMES = ShortNames({"0": ("GPU-a", "3"), "1": ("GPU-b", "")}, {"0": "7 ann
 @settings(deadline=None)
 @given(IDS, COMPACT_ENTRIES)
 @example("1-0", {"2": "r", "o": "job:c:" + "9" * 5000 + ":0", "d": "1e999", "g": "0," * 5000})
+@example("0-0", {"2": "g", "a": "8.98846567431158e+307", "d": "8.988465674311579e+307"})
 def test_any_entry_is_shown(entry_id: str, fields: dict[str, str]) -> None:
     events = events_from_entry(entry_id, fields, SHORT_NAMES)
     assert events

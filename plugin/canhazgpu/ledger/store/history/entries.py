@@ -7,7 +7,6 @@ Whatever another program wrote there is read as far as it can be.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -221,6 +220,10 @@ def _object(text: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+MAX_MS = 1e18
+"""What is more is no time: thirty million years. Sums of times stay finite."""
+
+
 def _entry_ms(entry_id: str) -> float:
     return _number(entry_id.partition("-")[0]) or 0.0
 
@@ -230,7 +233,7 @@ def _number(text: str) -> float | None:
         number = float(text)
     except ValueError:
         return None
-    return number if math.isfinite(number) else None
+    return number if abs(number) <= MAX_MS else None
 
 
 def _uid(text: str) -> int | None:
