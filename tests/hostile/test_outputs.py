@@ -43,6 +43,7 @@ OUTPUTS: dict[tuple[str, ...], tuple[str, ...]] = {
     ),
     ("validate",): ("", "--json", "--publish", "--expected-gpus 9"),
     ("admin", "nodes"): ("", "--json"),
+    ("admin", "index"): ("--check", "--check --json", "--repair", "--trim"),
     ("run",): (
         "--nonblock --gpus 5 -- true",
         "--nonblock --gpu-ids 0 -- true",
