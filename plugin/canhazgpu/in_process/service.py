@@ -254,10 +254,10 @@ class InProcessService:
 
         return check_users(self._adapters, nodes)
 
-    def indexes(self, request: IndexRequest) -> IndexAnswer:
+    def indexes(self, request: IndexRequest, progress: Progress = NO_PROGRESS) -> IndexAnswer:
         from canhazgpu.in_process.store.indexes import look_after_indexes
 
-        return look_after_indexes(self._adapters, request)
+        return look_after_indexes(self._adapters, request, progress)
 
     def job_start(self, request: JobStart) -> HookAnswer:
         from canhazgpu.schedulers.slurm.hook.startup import start_hook

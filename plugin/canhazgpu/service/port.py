@@ -184,7 +184,7 @@ class NodeService(Protocol):
         """Return which of these users the store lacks, and which have other rights."""
         ...
 
-    def indexes(self, request: IndexRequest) -> IndexAnswer:
+    def indexes(self, request: IndexRequest, progress: Progress = NO_PROGRESS) -> IndexAnswer:
         """Compare the store's indexes with the nodes' records, or mend them; for administrators."""
         ...
 

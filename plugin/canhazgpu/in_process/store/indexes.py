@@ -16,25 +16,30 @@ from canhazgpu.service.index import IndexAnswer, IndexFinding, IndexRequest, Ind
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from canhazgpu.allocation.progress import Progress
     from canhazgpu.config.schema import StoreConfig
     from canhazgpu.in_process.adapters import Adapters
 
 
-def look_after_indexes(adapters: Adapters, request: IndexRequest) -> IndexAnswer:
+def look_after_indexes(
+    adapters: Adapters, request: IndexRequest, progress: Progress
+) -> IndexAnswer:
     """See `NodeService.indexes`."""
     require_administrator(adapters.caller(), "look after the indexes")
     store = adapters.effective_config().config.store
     try:
-        return _done(store, request)
+        return _done(store, request, progress)
     except StoreError as exc:
         if "denies this" not in str(exc):
             raise
         raise StoreError(
             f"{exc}; the indexes take the administrator's login: --set store.login_file=FILE"
         ) from exc
+    finally:
+        progress.done()
 
 
-def _done(store: StoreConfig, request: IndexRequest) -> IndexAnswer:
+def _done(store: StoreConfig, request: IndexRequest, progress: Progress) -> IndexAnswer:
     session = StoreSession(store, Role.WRITE)
     check = IndexCheck(session, store.prefix, store.history_days)
     if request.task is IndexTask.TRIM:
@@ -49,7 +54,10 @@ def _done(store: StoreConfig, request: IndexRequest) -> IndexAnswer:
         check.remove(damaged)
     findings = [IndexFinding(key, "the key is no set", repaired=repairs) for key in damaged]
     unmarked = []
-    for node in nodes:
+    for number, node in enumerate(nodes, 1):
+        progress.show(
+            f"comparing {node}, {number} of {len(nodes)}", f"comparing {len(nodes)} nodes"
+        )
         found = check.node_problems(node)
         is_marked = check.is_marked(node)
         if repairs and (found or not is_marked):

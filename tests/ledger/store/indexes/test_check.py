@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from io import StringIO
 
 import pytest
 from ledger_samples import gpus, job, observation, run, waiter
 from servers.private_redis import PrivateRedis
 from servers.store_users import add_store_users, url_of_user
 
+from canhazgpu.cli.terminal.wait_progress import WaitProgress
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import InputError, StoreError
 from canhazgpu.in_process.adapters import Adapters
@@ -65,6 +67,15 @@ def test_nothing_differs_of_what_the_nodes_have_told(site: Site) -> None:
     found = site.ask(IndexTask.CHECK)
 
     assert (found.nodes, found.findings, found.unmarked) == (2, (), ())
+
+
+def test_who_waits_is_told_how_far_it_is(site: Site) -> None:
+    shown = StringIO()
+    adapters = Adapters(
+        {"CANHAZGPU_STORE_URL": url_of_user(site.server, "admin", "")}, caller=lambda: ROOT
+    )
+    InProcessService(adapters).indexes(IndexRequest(IndexTask.CHECK), WaitProgress(shown))
+    assert shown.getvalue() == "canhazgpu: comparing 2 nodes\n"
 
 
 def test_what_was_lost_is_named_and_repaired(site: Site) -> None:

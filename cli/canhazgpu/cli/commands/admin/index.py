@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from canhazgpu.cli.app import App
 from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.cli.options.common import json_option
 from canhazgpu.cli.terminal.output import print_sanitized, sanitized_errors
@@ -66,8 +67,9 @@ def index(
     given = [task for task, is_given in tasks.items() if is_given]
     if len(given) != 1:
         raise click.UsageError("say what to do: one of --check, --repair and --trim")
+    app: App = context.obj
     with sanitized_errors():
-        answer = context.obj.service().indexes(IndexRequest(given[0], nodes))
+        answer = app.service().indexes(IndexRequest(given[0], nodes), app.progress())
     if as_json:
         click.echo(json.dumps(_answer_to_dict(answer), indent=2))
     else:
