@@ -118,6 +118,15 @@ def test_a_late_release_is_found_once() -> None:
     assert finding.kind == LATE and "job:1 was reserved 35.0 s" in finding.text
 
 
+def test_what_an_old_copy_of_the_store_brings_back_counts_from_then() -> None:
+    gone, back = answer(120.0, ""), [answer(at, "job:1") for at in (151.0, 165.0)]
+    assert kinds(holders=[JOB], answers=[gone, *back], put_backs=[150.0]) == []
+    # It was never gone, it is there for too long, or it is nobody's.
+    assert kinds(holders=[JOB], answers=back, put_backs=[150.0]) == [LATE]
+    assert kinds(holders=[JOB], answers=[gone, *back], put_backs=[130.0]) == [LATE]
+    assert kinds(answers=[gone, *back], put_backs=[150.0]) == [LATE]
+
+
 def test_a_release_in_time_is_well() -> None:
     assert kinds(holders=[JOB], answers=[answer(139.0, "job:1")]) == []
 

@@ -10,7 +10,10 @@ from canhazgpu_soak.records import JOB, RESERVE, RUN, Answer, Holder, HookRun, L
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that was recorded."""
+    """All that was recorded.
+
+    `put_backs` are the times at which the store got an old copy of its data.
+    """
 
     holders: Sequence[Holder] = ()
     rogues: Sequence[Rogue] = ()
@@ -18,6 +21,7 @@ class Evidence:
     requests: Sequence[Request] = ()
     answers: Sequence[Answer] = ()
     looks: Sequence[Look] = ()
+    put_backs: Sequence[float] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from math import isfinite
 
 from canhazgpu_soak.evidence import Evidence, Finding, Promises
 from canhazgpu_soak.records import RESERVE, Answer, Holder
@@ -23,15 +24,38 @@ def late_releases(evidence: Evidence, promises: Promises) -> Iterator[Finding]:
 
 
 def outlived(evidence: Evidence) -> Iterator[tuple[str, float, float]]:
-    """Yield for each reservation in each answer: its key, the time, seconds since the last sign."""
+    """Yield for each reservation in each answer: its key, the time, seconds since the last sign.
+
+    What an old copy of the store brought back counts from then: it had been released in time.
+    """
     signs = _signs_of_life(evidence)
+    absent = _answers_without(evidence.answers)
     for answer in evidence.answers:
-        for key in {key for gpu in answer.gpus for key in gpu.keys}:
+        for key in _keys_of(answer):
             late_s = min(
                 (_seconds_after(span, answer) for span in signs[key]),
                 default=float("inf"),
             )
+            put_back = max((at for at in evidence.put_backs if at <= answer.answered), default=None)
+            if (
+                put_back is not None
+                and isfinite(late_s)
+                and any(answer.asked - late_s < at < put_back for at in absent(answer.node, key))
+            ):
+                late_s = max(0.0, answer.asked - put_back)
             yield key, answer.asked, late_s
+
+
+def _answers_without(answers: Sequence[Answer]) -> Callable[[str, str], Iterator[float]]:
+    """Return what yields when a node was asked and a key was not in its answer."""
+    of_node: dict[str, list[tuple[float, set[str]]]] = defaultdict(list)
+    for answer in answers:
+        of_node[answer.node].append((answer.asked, _keys_of(answer)))
+    return lambda node, key: (at for at, keys in of_node[node] if key not in keys)
+
+
+def _keys_of(answer: Answer) -> set[str]:
+    return {key for gpu in answer.gpus for key in gpu.keys}
 
 
 def _signs_of_life(evidence: Evidence) -> dict[str, list[tuple[float, float]]]:

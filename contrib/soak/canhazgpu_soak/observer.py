@@ -91,7 +91,8 @@ class Observer:
             self._look_at_nodes()
 
     def _look_at_jobs(self) -> None:
-        for job in self._slurm("squeue", "-h", "-t", "R", "-o", "%A").split():
+        # One that completes has its epilog before it.
+        for job in self._slurm("squeue", "-h", "-t", "R,CG", "-o", "%A").split():
             self.running.append(HookRun(RUNNING, "", job, now()))
 
     def _look_at_nodes(self) -> None:

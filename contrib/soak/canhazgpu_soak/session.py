@@ -14,7 +14,7 @@ from canhazgpu_soak.evidence import Evidence, Finding, Promises
 from canhazgpu_soak.faults.injection import Faults, Maker
 from canhazgpu_soak.faults.of_node import NodeFaults
 from canhazgpu_soak.faults.of_processes import ProcessFaults
-from canhazgpu_soak.faults.plan import HOGS, STORE, TAMPERED, plan_faults
+from canhazgpu_soak.faults.plan import HOGS, STORE, TAMPERED, Fault, plan_faults
 from canhazgpu_soak.judge import judge
 from canhazgpu_soak.late import by_the_stores_clock
 from canhazgpu_soak.logs import keep_files, log_tracebacks
@@ -29,6 +29,7 @@ from canhazgpu_soak.report import (
     Outcome,
 )
 from canhazgpu_soak.rogues import MEAN_PAUSE_S, Rogues
+from canhazgpu_soak.stores.port import PUT_BACK, Struck
 from canhazgpu_soak.workload import User
 
 JOBS_END_S = 180.0
@@ -65,6 +66,7 @@ class Session:
         self._users: list[User] = []
         self._errors: list[Exception] = []
         self._lost: list[str] = []
+        self._put_backs: list[float] = []
         self._threads: list[threading.Thread] = []
         self._load_ends = threading.Event()
         self._all_ends = threading.Event()
@@ -103,12 +105,20 @@ class Session:
             kind: lambda _fault, make=make: make()  # type: ignore[misc]
             for kind, make in self._cluster.store.faults.items()
         }
+        of_store[PUT_BACK] = self._put_back
         makers = {**self._of_processes.makers(), **self._of_nodes.makers()}
         slow = {**self._of_nodes.slow_makers(), **of_store}
         if not self._cluster.has_hooks:
             slow = {kind: make for kind, make in slow.items() if not kind.startswith(STORE)}
             return Faults(self._cluster, {HOGS: makers[HOGS]}, slow)
         return Faults(self._cluster, makers, slow)
+
+    def _put_back(self, _fault: Fault) -> Struck:
+        began = now()
+        struck = self._cluster.store.faults[PUT_BACK]()
+        if struck is not None:
+            self._put_backs.append(began)
+        return struck
 
     def _start(
         self, act: Callable[[threading.Event], object], stop: threading.Event
@@ -223,6 +233,7 @@ class Session:
             self._commands.requests,
             self._observer.answers,
             parse_looks(cluster.lines("looks")),
+            self._put_backs,
         )
 
     def keep(self, directory: Path) -> None:
