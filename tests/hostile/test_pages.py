@@ -8,9 +8,8 @@ from html.parser import HTMLParser
 
 import pytest
 from hosts.browser import Window, open_browser
+from hosts.hostile_node import EVIL, LONG, hostile_node, unsafe_parts
 from hosts.web_server import WebServer
-
-from .hostile_node import EVIL, LONG, hostile_node, unsafe_parts
 
 pytestmark = [
     pytest.mark.slow,
