@@ -27,6 +27,7 @@ ARGUMENTS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("admin", "unquarantine"): ("0",),
     ("agent", "install"): ("--root", "{tmp}", "--dry-run"),
     ("agent", "uninstall"): ("--root", "{tmp}", "--dry-run"),
+    ("admin", "index"): ("--check",),
     ("completion",): ("bash",),
     ("explain",): ("12",),
     ("extend",): ("--duration", "1h"),

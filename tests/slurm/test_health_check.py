@@ -66,8 +66,10 @@ def lose_records(cluster: GpuCluster, node: str) -> None:
     """Remove all that a node has of its boot, as a reboot does: what marks the boot, too."""
     if cluster.agents is not None:
         cluster.slurm.kill_agent(node)
-    shutil.rmtree(cluster.root / "run" / node)
-    shutil.rmtree(cluster.root / "lib")
+    for directory in (cluster.root / "run" / node, cluster.root / "lib"):
+        # What the agent's children were about to write may still come.
+        while directory.exists():
+            shutil.rmtree(directory, ignore_errors=True)
     if cluster.agents is not None:
         cluster.slurm.start_agents(node)
 
