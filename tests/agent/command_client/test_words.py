@@ -11,7 +11,7 @@ from canhazgpu.agent.command_client.words import (
 )
 from canhazgpu.cli.main import COMMANDS
 
-LOCAL = {"agent", "completion", "config", "hooks", "store"}
+LOCAL = {"agent", "completion", "config", "hooks", "store", "web"}
 
 
 def test_each_command_is_the_agents_or_this_processs() -> None:
