@@ -25,6 +25,7 @@ from canhazgpu.templates.slurm_files import (
     hook_texts,
     site_script_texts,
 )
+from canhazgpu.templates.web_unit import WEB_UNIT, web_unit_text
 
 GOLDEN = Path(__file__).parent / "golden"
 REFRESH = "CANHAZ_REFRESH_GOLDEN"
@@ -72,15 +73,26 @@ def texts_of(settings: HookSettings, chained: dict[str, str]) -> dict[str, str]:
     return {**hook_texts(settings), **fragment_texts(settings), **texts}
 
 
-TEXTS = {
-    f"{case}/{name}": text
-    for case, settings, chained in (("plain", PLAIN, {}), ("everything", EVERYTHING, CHAINED))
-    for name, text in texts_of(settings, chained).items()
-} | {
-    f"{case}{path}": text
-    for case, settings in UNIT_SETTINGS.items()
-    for path, text in unit_texts(settings).items()
-}
+TEXTS = (
+    {
+        f"{case}/{name}": text
+        for case, settings, chained in (("plain", PLAIN, {}), ("everything", EVERYTHING, CHAINED))
+        for name, text in texts_of(settings, chained).items()
+    }
+    | {
+        f"{case}{path}": text
+        for case, settings in UNIT_SETTINGS.items()
+        for path, text in unit_texts(settings).items()
+    }
+    | {
+        f"plain/{WEB_UNIT}": web_unit_text(PLAIN.python),
+        f"everything/{WEB_UNIT}": web_unit_text(
+            UNIT_SETTINGS["everything"].python,
+            UNIT_SETTINGS["everything"].config_file,
+            "/etc/canhazgpu/reader's 100%.login",
+        ),
+    }
+)
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -104,7 +116,9 @@ def test_a_template_gives_its_golden_text(name: str) -> None:
 def test_every_template_is_rendered_and_every_golden_file_compared() -> None:
     templates = {path.name for path in TEMPLATES.glob("*.j2") if not path.name.startswith("_")}
 
-    assert templates == {f"{name}.j2" for name in (*HOOKS, *CHAINS, *FRAGMENTS, *UNITS)}
+    assert templates == {
+        f"{name}.j2" for name in (*HOOKS, *CHAINS, *FRAGMENTS, *UNITS, "web.service")
+    }
     assert {str(path.relative_to(GOLDEN)) for path in GOLDEN.rglob("*.golden")} == {
         f"{name}.golden" for name in TEXTS
     }
