@@ -17,12 +17,12 @@ import pytest
 from crashes.crash_node import SHOW, SQUEUE
 from crashes.node_image import NodeImage, store_client
 from forking_python import ForkingPython
-from garbage.judgement import Judged, examples
+from garbage.judgement import Judged, fuzzed
 from garbage.private_machine import private_python
 from garbage.values import CONTENTS, TEXTS, VALUES, damaged
 from hook_jobs import owners_in_book
 from hosts.hook_node import HOOK_MODULES, NODE, HookNode, make_hook_node, write_config
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from ledger_samples import run, waiter
 from simulated_driver import install_driver
@@ -46,11 +46,6 @@ TIMEOUT_S = 120.0
 JOB = "job:c1:12:0"
 COMMANDS = (("status",), ("status", "--json"), ("explain", "12"), ("queue",), ("validate",))
 RUN_COMMAND = "import sys\nfrom canhazgpu.cli.main import main\nsys.argv = {argv!r}\nmain()\n"
-fuzzed = settings(
-    max_examples=examples(6),
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
 
 
 @dataclass

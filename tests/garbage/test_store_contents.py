@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import redis
-from garbage.judgement import CHANGES, LOOKS, Judged, examples
+from garbage.judgement import CHANGES, LOOKS, Judged, fuzzed
 from garbage.values import CONTENTS, damaged
 from hosts.cli_node import CliNode, make_cli_node
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from ledger_samples import waiter
 
@@ -30,11 +30,6 @@ KEYS = [
     *order_keys(NODE).in_order(),
     *node_keys(OTHER).in_order(),
 ]
-fuzzed = settings(
-    max_examples=examples(6),
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
 
 
 @dataclass

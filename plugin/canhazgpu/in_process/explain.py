@@ -161,11 +161,11 @@ def _histories_of_own(
     if found.unindexed or not found.nodes:
         return None
     views = ledger.read_nodes(found.nodes)
-    since = max(view.read_at for view in views) - request.since_s
-    histories = [(view, ledger.history(view.node, since)) for view in views]
+    now = max(view.read_at for view in views)
+    histories = [(view, ledger.history(view.node, now - request.since_s)) for view in views]
     for view, events in histories:
         if events_of_owner(events, None, owner) or any(_holdings([view], None, owner)):
-            return since + request.since_s, histories
+            return now, histories
     return None
 
 

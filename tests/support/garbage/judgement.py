@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from click.testing import CliRunner
+from hypothesis import HealthCheck, settings
 
 from canhazgpu.cli.app import App
 from canhazgpu.cli.main import cli
@@ -47,6 +48,14 @@ CHANGES: tuple[tuple[str, ...], ...] = (
 def examples(default: int) -> int:
     """How many to try: GARBAGE_EXAMPLES, where that is set."""
     return int(os.environ.get("GARBAGE_EXAMPLES", default))
+
+
+fuzzed = settings(
+    max_examples=examples(6),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+"""For an example that runs several commands, on a node that a fixture makes once."""
 
 
 @dataclass

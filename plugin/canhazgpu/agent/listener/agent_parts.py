@@ -89,11 +89,8 @@ class AgentParts:
             )
         )
         scanning = ScannerStarter(private.scanner, self.config.agent.driver_idle_s)
-        watcher, kept = (
-            self._watcher(private.queue),
-            [*self._order_reader(), *self._metrics_writer()],
-        )
-        return Helpers(fault, scanning, watcher, spare, kept)
+        kept = [*self._order_reader(), *self._metrics_writer()]
+        return Helpers(fault, scanning, self._watcher(private.queue), spare, kept)
 
     def _watcher(self, queue: socket.socket) -> WatcherStarter:
         watching = Watcher(
