@@ -108,7 +108,7 @@ def remove_garbage(directory: Path) -> None:
     """Remove what is no directory, sockets and pipes too, and directories for files."""
     for path in sorted(directory.rglob("*"), reverse=True):
         if path.is_dir() and not path.is_symlink():
-            if path.suffix:
+            if path.suffix or is_lock(path):
                 path.rmdir()
         else:
             path.unlink()
@@ -169,8 +169,12 @@ def into(path: Path, kind: str, content: bytes) -> None:
     elif kind == "pipe":
         os.mkfifo(path)
     elif kind == "socket":
+        # A socket's path has to be short, and these are not: it is named by its open directory.
+        directory = os.open(path.parent, os.O_DIRECTORY)
         with socket.socket(socket.AF_UNIX) as made:
-            made.bind(str(path))
+            made.bind(f"/proc/self/fd/{directory}/s")
+        os.close(directory)
+        path.with_name("s").rename(path)
     elif kind == "link":
         path.symlink_to("/dev/zero")
     elif kind == "dangling":
