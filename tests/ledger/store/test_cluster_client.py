@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 from ledger_samples import Store, gpus, job, observation, run, waiter
-from servers.private_redis import PrivateRedis, cluster_of_one
+from plugins.fast_set import first_and_variants
+from servers.private_redis import BINARIES, PrivateRedis, cluster_of_one
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.ledger.journal_entries import JournalEntry, NumberedEntry
@@ -14,6 +15,9 @@ from canhazgpu.ledger.orders import OrderReaderKind
 from canhazgpu.ledger.store.connect import Role, connect
 from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.store.orders import OrderStore
+
+# The embedded store lets nobody count its commands.
+STORES_THAT_COUNT = first_and_variants([*BINARIES, "cluster"])
 
 pytestmark = pytest.mark.slow
 NODES = ("n1", "n2", "n3")
@@ -77,12 +81,11 @@ def test_a_command_that_is_not_known_here_is_used_all_the_same(server: PrivateRe
         assert client.get("k") == "1"
 
 
+@pytest.mark.parametrize("store", STORES_THAT_COUNT, indirect=True, scope="session")
 def test_a_look_at_a_node_costs_one_question_more_than_on_a_single_server(
     server: PrivateRedis, store: Store
 ) -> None:
     """The slots: the rest is the same."""
-    if store.config.url == "embedded":
-        pytest.skip("the embedded store lets nobody count its commands")
 
     def asked(direct: object, config: StoreConfig) -> int:
         ledger = RedisLedger(config, Role.READ)

@@ -8,18 +8,17 @@ from dataclasses import replace
 
 import pytest
 from ledger_samples import Observe, Store, gpus, job, run, waiter
+from plugins.fast_set import first_and_variants
+from servers.private_redis import BINARIES
 
 from canhazgpu.ledger.journal_entries import EPILOG, JournalEntry, NumberedEntry
 from canhazgpu.ledger.store.keys import NodeKeys
 from canhazgpu.ledger.store.ledger import RedisLedger
 
+# The embedded store lets nobody count its commands.
+STORES_THAT_COUNT = first_and_variants([*BINARIES, "cluster"])
 OWN = {"info", "config|resetstat"}
-
-
-@pytest.fixture(autouse=True)
-def _counting(store: Store) -> None:
-    if store.config.url == "embedded":
-        pytest.skip("the embedded store lets nobody count its commands")
+pytestmark = pytest.mark.parametrize("store", STORES_THAT_COUNT, indirect=True, scope="session")
 
 
 def asked_by(store: Store, act: Callable[[], object]) -> dict[str, int]:
