@@ -124,6 +124,10 @@ class SlurmClient:
         """Return the whole log of `slurmctld`, `munged` or a node."""
         return read_log(self.layout.log(daemon))
 
+    def log_end(self, daemon: str) -> str:
+        """Return the ends of a daemon's log and of what it printed."""
+        return log_tail(self.layout, daemon)
+
     def diagnosis(self) -> str:
         """Return the ends of all logs, for the message of a failure."""
         nodes = self.spec.node_names()

@@ -1,8 +1,7 @@
-"""What goes on beside: `status` is asked, dead agents are started, drained nodes are noted."""
+"""What goes on beside: `status` is asked, drained nodes are noted."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import subprocess
 import threading
@@ -10,10 +9,8 @@ from collections import Counter
 
 from canhazgpu_soak.cluster import SoakCluster, now
 from canhazgpu_soak.records import RUNNING, Answer, HookRun, parse_answer
-from demo_cluster import StartError
 
 LOOK_EVERY_S = 2.0
-SUPERVISE_EVERY_S = 0.5
 COMMAND_S = 60.0
 TASK_NOT_KILLED = "Kill task failed"
 """Slurm's own reason for a drain, on a machine that is too busy."""
@@ -25,7 +22,7 @@ PROLOG_FAILED = "prolog failed"
 
 
 class Observer:
-    """Notes what it sees; what it changes is what a supervisor and an administrator would."""
+    """Notes what it sees; what it changes is what an administrator would."""
 
     def __init__(self, cluster: SoakCluster) -> None:
         self.answers: list[Answer] = []
@@ -35,7 +32,6 @@ class Observer:
         self.unanswered: Counter[str] = Counter()
         self.drained: list[str] = []
         self.drained_by_slurm: list[str] = []
-        self.agents_started: Counter[str] = Counter()
         self._cluster = cluster
         self._read_of_log: dict[str, int] = {}
 
@@ -68,17 +64,6 @@ class Observer:
             self.silent.append(f"{asked:.2f} {node}: {done.returncode} {done.stderr.strip()}")
             return None
         return parse_answer(done.stdout, asked, now())
-
-    def supervise(self, stop: threading.Event) -> None:
-        """Start each agent that has ended, as systemd would."""
-        while not stop.wait(SUPERVISE_EVERY_S):
-            for node in self._cluster.nodes:
-                with self._cluster.supervision[node]:
-                    if not self._cluster.agent_pid(node):
-                        self.agents_started[node] += 1
-                        # A fault may end it while it starts; it is started again then.
-                        with contextlib.suppress(StartError):
-                            self._cluster.slurm.start_agents(node)
 
     def administer(self, stop: threading.Event) -> None:
         """Let requeued jobs start soon; note drained nodes and resume them."""

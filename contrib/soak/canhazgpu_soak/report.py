@@ -39,6 +39,7 @@ class Outcome:
     unanswered: Mapping[str, int] = field(default_factory=dict)
     drained_by_slurm: int = 0
     lost_by_slurm: int = 0
+    agents_kept_from_starting: int = 0
     missed: Mapping[str, int] = field(default_factory=dict)
     """Faults that found nothing to strike."""
     rogues: Mapping[str, int] = field(default_factory=dict)
@@ -83,6 +84,7 @@ def _load(outcome: Outcome) -> dict[str, object]:
         **{f"not answered: {name}": count for name, count in outcome.unanswered.items()},
         "nodes drained by Slurm itself": outcome.drained_by_slurm,
         "jobs whose launch a restarted daemon of Slurm's lost": outcome.lost_by_slurm,
+        "starts of agents that a full disk or a kill ended": outcome.agents_kept_from_starting,
     }
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+from canhazgpu_soak.agents import AgentSupervisor
 from canhazgpu_soak.cluster import SoakCluster, now
 from canhazgpu_soak.commands import Commands
 from canhazgpu_soak.evidence import Evidence, Finding, Promises
@@ -22,7 +23,6 @@ from canhazgpu_soak.lost_launches import LONGEST_PROLOG_S, lost_launches
 from canhazgpu_soak.observer import Observer
 from canhazgpu_soak.records import AVAILABLE, parse_hook_runs, parse_looks, read_holders
 from canhazgpu_soak.report import (
-    AGENT_ENDED,
     DRAINED,
     HUNG_JOB,
     NOT_FREE,
@@ -58,8 +58,10 @@ class Session:
         self._commands = Commands(cluster)
         self._only = only
         self._starved = starved
-        self._of_processes = ProcessFaults(cluster, self._commands.live)
-        self._of_nodes = NodeFaults(cluster, hogs)
+        agents_killed: set[int] = set()
+        self._of_processes = ProcessFaults(cluster, self._commands.live, agents_killed)
+        self._of_nodes = NodeFaults(cluster, hogs, agents_killed)
+        self._agents = AgentSupervisor(cluster, agents_killed)
         self._faults = self._all_faults()
         self._observer = Observer(cluster)
         self._rogues = Rogues(seed, cluster, rogue_pause_s)
@@ -81,7 +83,7 @@ class Session:
         load.append(lambda stop: self._faults.run(plan, stop))
         observers = [self._observer.administer]
         if cluster.has_hooks:
-            observers += [self._observer.ask, self._observer.supervise]
+            observers += [self._observer.ask, self._agents.supervise]
         try:
             watching = [self._start(one, self._all_ends) for one in observers]
             loading = [self._start(one, self._load_ends) for one in load]
@@ -201,9 +203,7 @@ class Session:
             findings += judge(evidence, Promises())
         findings += [Finding(DRAINED, now(), one) for one in self._observer.drained]
         findings += log_tracebacks(self._cluster)
-        for node, started in self._observer.agents_started.items():
-            by_itself = started - self._of_processes.agents_killed[node]
-            findings += [Finding(AGENT_ENDED, now(), node)] * max(0, by_itself)
+        findings += self._agents.ended_by_themselves
         jobs: Counter[str] = Counter()
         for user in self._users:
             jobs += user.jobs
@@ -218,6 +218,7 @@ class Session:
             self._observer.unanswered,
             len(self._observer.drained_by_slurm),
             len(self._lost),
+            self._agents.kept_from_starting,
             missed=dict(sorted(self._faults.missed.items())),
             rogues=self._rogues.kinds,
             has_hooks=self._cluster.has_hooks,

@@ -30,9 +30,9 @@ STEPS_S = (-86400, -3600, -60, -5, 5, 60, 3600, 86400)
 
 
 class NodeFaults:
-    """`hogs` is how many processes take the CPU."""
+    """`hogs` processes take the CPU. Agents that a reboot ends join `agents_killed`."""
 
-    def __init__(self, cluster: SoakCluster, hogs: int) -> None:
+    def __init__(self, cluster: SoakCluster, hogs: int, agents_killed: set[int]) -> None:
         self.restarts: list[tuple[str, float]] = []
         """Of slurmctld, or of which node's slurmd, and when each began."""
         self.reboots: list[tuple[str, float]] = []
@@ -41,6 +41,7 @@ class NodeFaults:
         """When the store's clock was set forward, and by how much."""
         self._cluster = cluster
         self._hogs = hogs
+        self._agents_killed = agents_killed
 
     def makers(self) -> dict[str, Maker]:
         """Return what makes each kind of fault at once."""
@@ -129,6 +130,7 @@ class NodeFaults:
         cluster, node = self._cluster, fault.node
         with cluster.supervision[node]:
             cluster.slurm.kill_slurmd(node)
+            self._agents_killed.add(cluster.agent_pid(node))
             cluster.slurm.kill_agent(node)
             while pids := cluster.processes_of(node):
                 for pid in pids:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
@@ -15,10 +14,12 @@ from canhazgpu_soak.stores.port import Struck, nothing_to_undo
 
 
 class ProcessFaults:
-    """`commands` returns the pids of people's commands."""
+    """`commands` returns the pids of commands. Agents that it kills join `agents_killed`."""
 
-    def __init__(self, cluster: SoakCluster, commands: Callable[[], list[int]]) -> None:
-        self.agents_killed: Counter[str] = Counter()
+    def __init__(
+        self, cluster: SoakCluster, commands: Callable[[], list[int]], agents_killed: set[int]
+    ) -> None:
+        self._agents_killed = agents_killed
         self._cluster = cluster
         self._commands = commands
 
@@ -35,11 +36,11 @@ class ProcessFaults:
         if not pid:
             return None
         if target == "agent":
-            self.agents_killed[fault.node] += 1
+            self._agents_killed.add(pid)
         if signals.kill(pid, lambda: pid in self._found(target, fault.node)):
             return nothing_to_undo
         if target == "agent":
-            self.agents_killed[fault.node] -= 1
+            self._agents_killed.discard(pid)
         return None
 
     def _stop(self, target: str, fault: Fault) -> Struck:
