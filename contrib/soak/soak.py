@@ -26,6 +26,7 @@ for beside in (".", "../demo-cluster", "../fake-nvml", "../demo"):
 sys.dont_write_bytecode = True
 
 from canhazgpu_soak.cluster import STORES, SoakCluster  # noqa: E402 - where it lies is known only now
+from canhazgpu_soak.faults.plan import WEIGHTS  # noqa: E402
 from canhazgpu_soak.report import table  # noqa: E402
 from canhazgpu_soak.rogues import MEAN_PAUSE_S  # noqa: E402
 from canhazgpu_soak.session import Session  # noqa: E402
@@ -138,7 +139,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--rogue-every", type=float, default=MEAN_PAUSE_S, help="seconds, on average (%(default)g)"
     )
-    parser.add_argument("--only", action="append", help="a kind of faults, and no others")
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=WEIGHTS,
+        metavar="KIND",
+        help=f"this kind of faults, and no others but those that are also named: {', '.join(WEIGHTS)}",
+    )
     parser.add_argument("--keep-logs", type=Path, help="a directory for all logs and records")
     return parser.parse_args()
 
