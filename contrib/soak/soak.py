@@ -144,7 +144,7 @@ def parse_arguments() -> argparse.Namespace:
         action="append",
         choices=WEIGHTS,
         metavar="KIND",
-        help=f"this kind of faults, and no others but those that are also named: {', '.join(WEIGHTS)}",
+        help=f"this kind of faults; may be repeated. All of them: {', '.join(WEIGHTS)}",
     )
     parser.add_argument("--keep-logs", type=Path, help="a directory for all logs and records")
     return parser.parse_args()
