@@ -27,8 +27,8 @@ sys.dont_write_bytecode = True
 
 from canhazgpu_soak.cluster import STORES, SoakCluster  # noqa: E402 - where it lies is known only now
 from canhazgpu_soak.faults.plan import WEIGHTS  # noqa: E402
+from canhazgpu_soak.load.rogues import MEAN_PAUSE_S  # noqa: E402
 from canhazgpu_soak.report import table  # noqa: E402
-from canhazgpu_soak.rogues import MEAN_PAUSE_S  # noqa: E402
 from canhazgpu_soak.session import Session  # noqa: E402
 from demo_cluster import DemoClusterError, missing_requirements  # noqa: E402
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from canhazgpu_soak.agents import AgentSupervisor
 from canhazgpu_soak.cluster import SoakCluster, now
-from canhazgpu_soak.commands import Commands
 from canhazgpu_soak.evidence import Evidence, Finding, Promises
 from canhazgpu_soak.faults.injection import Faults, Maker
 from canhazgpu_soak.faults.of_node import NodeFaults
@@ -18,6 +17,9 @@ from canhazgpu_soak.faults.of_processes import ProcessFaults
 from canhazgpu_soak.faults.plan import HOGS, STORE, TAMPERED, Fault, plan_faults
 from canhazgpu_soak.judge import judge
 from canhazgpu_soak.late import by_the_stores_clock
+from canhazgpu_soak.load.commands import Commands
+from canhazgpu_soak.load.rogues import MEAN_PAUSE_S, Rogues
+from canhazgpu_soak.load.workload import User
 from canhazgpu_soak.logs import keep_files, log_tracebacks
 from canhazgpu_soak.lost_launches import LONGEST_PROLOG_S, lost_launches
 from canhazgpu_soak.observer import Observer
@@ -28,9 +30,7 @@ from canhazgpu_soak.report import (
     NOT_FREE,
     Outcome,
 )
-from canhazgpu_soak.rogues import MEAN_PAUSE_S, Rogues
 from canhazgpu_soak.stores.port import PUT_BACK, Struck
-from canhazgpu_soak.workload import User
 
 JOBS_END_S = 180.0
 """By then all jobs have ended: the longest ones run over their limit of a minute."""

@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Callable
 
 from canhazgpu_soak.cluster import SoakCluster
-from canhazgpu_soak.commands import Commands
 from canhazgpu_soak.installation import SHARDS_PER_GPU
+from canhazgpu_soak.load.commands import Commands
 
 MEAN_PAUSE_S = 2.0
 MAX_COMMANDS = 6

@@ -1,0 +1,1 @@
+"""Who starts jobs, runs, reservations and processes without any."""
