@@ -28,7 +28,7 @@ sys.dont_write_bytecode = True
 from canhazgpu_soak.cluster import STORES, SoakCluster  # noqa: E402 - where it lies is known only now
 from canhazgpu_soak.faults.plan import WEIGHTS  # noqa: E402
 from canhazgpu_soak.load.rogues import MEAN_PAUSE_S  # noqa: E402
-from canhazgpu_soak.report import table  # noqa: E402
+from canhazgpu_soak.report import VIOLATIONS, table  # noqa: E402
 from canhazgpu_soak.session import Session  # noqa: E402
 from demo_cluster import DemoClusterError, missing_requirements  # noqa: E402
 
@@ -94,7 +94,7 @@ def soak(cluster: SoakCluster, options: argparse.Namespace) -> int:
     )
     try:
         cluster.boot()
-        outcome = session.run()
+        outcome = session.run(options.until_found)
     finally:
         if options.keep_logs is not None:
             session.keep(options.keep_logs)
@@ -138,6 +138,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--rogue-every", type=float, default=MEAN_PAUSE_S, help="seconds, on average (%(default)g)"
+    )
+    parser.add_argument(
+        "--until-found", choices=VIOLATIONS, help="end as soon as one of this kind is found"
     )
     parser.add_argument(
         "--only",

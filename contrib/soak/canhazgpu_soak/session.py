@@ -36,6 +36,7 @@ JOBS_END_S = 180.0
 """By then all jobs have ended: the longest ones run over their limit of a minute."""
 SETTLE_S = 120.0
 POLL_S = 1.0
+FIND_EVERY_S = 2.0
 
 
 class Session:
@@ -73,8 +74,11 @@ class Session:
         self._load_ends = threading.Event()
         self._all_ends = threading.Event()
 
-    def run(self) -> Outcome:
-        """Soak, let everything come to rest, and judge."""
+    def run(self, until_found: str | None = None) -> Outcome:
+        """Soak, let everything come to rest, and judge.
+
+        As soon as a violation of the kind `until_found` is seen, it judges and ends.
+        """
         cluster = self._cluster
         self._users = [User(name, self._seed, cluster, self._commands) for name in cluster.users]
         kinds = self._faults.kinds - {TAMPERED} if self._only is None else self._only
@@ -87,10 +91,12 @@ class Session:
         try:
             watching = [self._start(one, self._all_ends) for one in observers]
             loading = [self._start(one, self._load_ends) for one in load]
-            self._wait(loading, self._length_s)
+            is_found = self._load(loading, until_found)
             self._load_ends.set()
-            self._wait(loading, float("inf"))
-            findings = self._come_to_rest()
+            findings = []
+            if not is_found:
+                self._wait(loading, float("inf"))
+                findings = self._come_to_rest()
             self._all_ends.set()
             self._wait(watching, float("inf"))
         finally:
@@ -101,6 +107,18 @@ class Session:
             for one in self._threads:
                 one.join()
         return self._outcome(findings)
+
+    def _load(self, loading: list[threading.Thread], until_found: str | None) -> bool:
+        """Let the load go on for its time; return whether it ended because of what was found."""
+        if until_found is None:
+            self._wait(loading, self._length_s)
+            return False
+        ends_at = time.monotonic() + self._length_s
+        while (left_s := ends_at - time.monotonic()) > 0:
+            self._wait(loading, min(left_s, FIND_EVERY_S))
+            if until_found in {one.kind for one in judge(self._evidence(), Promises())}:
+                return True
+        return False
 
     def _all_faults(self) -> Faults:
         of_store: dict[str, Maker] = {
