@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from demo_cluster import cgroups
+from demo_cluster.accounting import STORAGE_DAEMON, start_accounting, start_slurmdbd
 from demo_cluster.client import POLL_S, SlurmClient
 from demo_cluster.config_files import Endpoints, cgroup_conf, gres_conf, slurm_conf
 from demo_cluster.daemons import (
@@ -45,6 +46,7 @@ class PrivateSlurm(SlurmClient):
         super().__init__(Layout(directory.absolute()), spec or ClusterSpec())
         self._daemons = Daemons(self.layout, self.env())
         self._ports = ClaimedPorts(0)
+        self._accounting_port = 0
 
     def __enter__(self) -> Self:
         self.start()
@@ -129,6 +131,14 @@ class PrivateSlurm(SlurmClient):
         self._daemons.start("slurmctld", slurmctld_command(self.layout, forget=False))
         self._wait_for_controller(START_TIMEOUT_S)
 
+    def stop_accounting(self) -> None:
+        """Stop slurmdbd; the controller keeps what it is to be told."""
+        self._daemons.stop(STORAGE_DAEMON)
+
+    def restart_accounting(self) -> None:
+        """Start slurmdbd again."""
+        start_slurmdbd(self._daemons, self.layout, self._accounting_port, START_TIMEOUT_S)
+
     def reconfigure(self) -> None:
         """Have the daemons read their files again."""
         self.run(["scontrol", "reconfigure"], check=True)
@@ -139,6 +149,8 @@ class PrivateSlurm(SlurmClient):
         make_devices(self.spec, self.layout)
         self._daemons.start("munged", munged_command(self.layout))
         wait_for_munge(self._daemons, self.layout, timeout_s)
+        if self.spec.accounting:
+            start_accounting(self._daemons, self.layout, self._accounting_port, timeout_s)
         self._daemons.start("slurmctld", slurmctld_command(self.layout, forget=True))
         if self.spec.node_agent:
             self.start_agents(*self.spec.node_names())
@@ -149,9 +161,12 @@ class PrivateSlurm(SlurmClient):
 
     def _write_files(self) -> None:
         names = self.spec.node_names()
-        self._ports = ClaimedPorts(1 + len(names))
-        controller_port, *node_ports = self._ports.numbers
-        endpoints = Endpoints(socket.gethostname(), controller_port, tuple(node_ports))
+        self._ports = ClaimedPorts(2 + len(names))
+        controller_port, accounting_port, *node_ports = self._ports.numbers
+        self._accounting_port = accounting_port if self.spec.accounting else 0
+        endpoints = Endpoints(
+            socket.gethostname(), controller_port, tuple(node_ports), self._accounting_port
+        )
         self.layout.slurm_conf.write_text(slurm_conf(self.spec, self.layout, endpoints))
         etc = self.layout.etc
         (etc / "gres.conf").write_text(gres_conf(self.spec, self.layout))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from demo_cluster.accounting import accounting_lines
 from demo_cluster.layout import Layout
 from demo_cluster.spec import ClusterSpec, NodeSpec
 
@@ -17,11 +18,12 @@ FAST_SCHEDULING = (
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Where the daemons listen: this host's name, and one TCP port for each."""
+    """Where the daemons listen: this host's name, and one TCP port for each; 0 for none."""
 
     host: str
     controller_port: int
     node_ports: tuple[int, ...]
+    accounting_port: int = 0
 
 
 def slurm_conf(spec: ClusterSpec, layout: Layout, endpoints: Endpoints) -> str:
@@ -30,6 +32,7 @@ def slurm_conf(spec: ClusterSpec, layout: Layout, endpoints: Endpoints) -> str:
         _paths(layout),
         _timeouts_and_scheduling(spec),
         _plugins(spec),
+        _accounting(layout, endpoints),
         _hooks(spec),
         _nodes_and_partition(spec, endpoints),
         spec.slurm_conf_extra,
@@ -138,10 +141,15 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 GresTypes={",".join(["gpu", *(name for name, _ in spec.shared_gres)])}
 JobAcctGatherType=jobacct_gather/none
-AccountingStorageType=accounting_storage/none
 MpiDefault=none
 SwitchType=switch/none
 """
+
+
+def _accounting(layout: Layout, endpoints: Endpoints) -> str:
+    if not endpoints.accounting_port:
+        return "AccountingStorageType=accounting_storage/none"
+    return accounting_lines(layout, endpoints.accounting_port)
 
 
 def _hooks(spec: ClusterSpec) -> str:

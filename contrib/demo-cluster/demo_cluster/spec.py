@@ -47,6 +47,7 @@ class ClusterSpec:
     the agent of a node see there instead of the host's own; ``%n`` in it is the node's name.
     With `host_cgroups` Slurm's control groups lie where they do on a host with one Slurm; the names
     of the nodes must then be used by no other cluster on the host.
+    With `accounting` there is a slurmdbd, with a MariaDB that is the cluster's own.
     """
 
     nodes: int = 2
@@ -80,6 +81,7 @@ class ClusterSpec:
     node_agent: tuple[str, ...] = ()
     node_mounts: tuple[tuple[str, str], ...] = ()
     host_cgroups: bool = False
+    accounting: bool = False
 
     def __post_init__(self) -> None:
         if self.nodes < 1:

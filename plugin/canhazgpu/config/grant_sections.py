@@ -92,6 +92,12 @@ class SlurmConfig:
         " any of " + ", ".join(CONTAINER_VARIABLES),
         check=subset_of(*CONTAINER_VARIABLES),
     )
+    job_report: str = key(
+        "off",
+        "where Slurm is told what a job made of its GPUs: off, or admin_comment (one line in the"
+        " job's AdminComment, by slurmdbd, where no other text is there)",
+        check=one_of("off", "admin_comment"),
+    )
     bin_dir: str = key(
         "",
         "directory of scontrol and scancel; empty: the usual places",

@@ -67,6 +67,7 @@ main()
 def test_nothing_is_imported_while_a_deadline_runs(node: Any, hook: str) -> None:
     node.configure(
         validation={"accounting": "auto"},
+        slurm={"job_report": "admin_comment"},
         metrics={"dcgm_mapping_dir": str(node.files / "mapping")},
     )
     program = f"""

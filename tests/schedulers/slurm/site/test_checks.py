@@ -584,6 +584,22 @@ BROKEN: list[tuple[str, str, Change, str]] = [
         conf(ProctrackType="proctrack/linuxproc"),
         "ProctrackType=proctrack/cgroup",
     ),
+    (
+        "job-report",
+        "warning",
+        config(config=Config(slurm=SlurmConfig(job_report="admin_comment"))),
+        'job_report = "off"',
+    ),
+    (
+        "job-report",
+        "warning",
+        lambda site: config(config=Config(slurm=SlurmConfig(job_report="admin_comment")))(
+            slurm(accounting_fault="Connection refused")(
+                conf(AccountingStorageType="accounting_storage/slurmdbd")(site)
+            )
+        ),
+        "sacct -X -j 1",
+    ),
     ("slurm-commands", "error", slurm(missing_commands=("scancel",)), "bin_dir ="),
     ("state-dir", "error", of(state_dir=StateDir("/run/x", 1000, 0o755)), "chown root: /run/x"),
     ("state-dir", "error", of(state_dir=StateDir("/run/x", 0, 0o775)), "chmod 755 /run/x"),

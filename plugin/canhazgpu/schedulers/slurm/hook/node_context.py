@@ -135,7 +135,9 @@ class NodeContext:
         if self.config.metrics.dcgm_mapping_dir:
             import canhazgpu.ledger.local.dcgm_mapping  # noqa: PLC0415
         if is_wanted(self.config.validation):
-            import canhazgpu.probe.accounting.job_use  # noqa: F401, PLC0415
+            import canhazgpu.probe.accounting.job_use  # noqa: PLC0415
+        if self.config.slurm.job_report != "off":
+            import canhazgpu.schedulers.slurm.job_report.delivery  # noqa: F401, PLC0415
 
     def keep_job_files(self) -> None:
         """Tell dcgm-exporter which jobs hold the GPUs, where the site has it; never raises."""

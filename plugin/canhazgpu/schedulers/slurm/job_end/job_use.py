@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from canhazgpu.gpu.accounting import GpuUse
     from canhazgpu.probe.accounting.job_use import PendingUse
 
+NO_REPORT = "off"
+"""The value of slurm.job_report with which Slurm is told nothing."""
+
 
 class JobUse:
     """The use of one job's GPUs; `idle_s` is for how long scans found each unused."""
@@ -28,7 +31,8 @@ class JobUse:
         self.idle_s: Mapping[str, float] = {}
         self._pending: PendingUse | None = None
         # Of a shared GPU the driver does not tell which job a process was in.
-        if record.gpus and not record.share and record.began_ticks:
+        can_tell = is_wanted(hook.config.validation) and not record.share
+        if record.gpus and can_tell and record.began_ticks:
             from canhazgpu.probe.accounting.job_use import PendingUse  # noqa: PLC0415 - few sites want it
 
             gpus = [gpu.uuid for gpu in record.gpus]
@@ -58,6 +62,21 @@ class JobUse:
         if by_scans:
             told["scans"] = by_scans
         self._hook.hook_log.use = told
+        if self._hook.config.slurm.job_report != NO_REPORT:
+            self._leave_report(told, seen)
+
+    def _leave_report(self, told: Mapping[str, Any], seen: Mapping[str, GpuReading]) -> None:
+        """Leave for the health check what Slurm is to be told: it takes nothing of it yet."""
+        from canhazgpu.schedulers.slurm.job_report.comment import use_line  # noqa: PLC0415 - few sites want it
+        from canhazgpu.schedulers.slurm.job_report.pending_reports import PendingReports  # noqa: PLC0415
+
+        line = use_line(told, {one.display_index: one.name for one in seen.values()})
+        if line:
+            try:
+                PendingReports(self._hook.state_dir).add(self._record.owner, time.time(), line)
+            except OSError as exc:
+                job_id = self._record.owner.job_id
+                self._hook.actions.log(f"job {job_id}: no report of its use: {exc.strerror}")
 
     def _seen(self) -> dict[str, GpuReading]:
         last = self._hook.hook_log.last_observation
@@ -87,4 +106,6 @@ class _NoUse:
 
 def read_job_use(hook: JobHook, record: JobRecord) -> JobUse | _NoUse:
     """Begin to read what the job made of its GPUs."""
-    return JobUse(hook, record) if is_wanted(hook.config.validation) else _NoUse()
+    reports = hook.config.slurm.job_report != NO_REPORT
+    wanted = reports or is_wanted(hook.config.validation)
+    return JobUse(hook, record) if wanted else _NoUse()

@@ -14,6 +14,7 @@ from canhazgpu.logfmt import log_line
 from canhazgpu.node.hook_caller import OWN_PROCESS, HookCaller
 from canhazgpu.node.state_files import make_directory, try_file_lock
 from canhazgpu.node.system_log import DAEMON_INFO, write_syslog
+from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
 from canhazgpu.schedulers.slurm.hook.failure import hook_error_text, log_emergency
 from canhazgpu.schedulers.slurm.hook.node_context import NodeContext, open_node_context
 from canhazgpu.schedulers.slurm.hook.run import LOG_DEADLINE_S
@@ -29,6 +30,9 @@ DEADLINE_S = 30.0
 """Slurm kills a health check after 60 s."""
 JOBS_DEADLINE_S = 15.0
 """For jobs that nobody checked; usually there is none."""
+REPORTS_DEADLINE_S = 5.0
+"""For what Slurm is to be told of jobs' use, where the site wants it."""
+LONGEST_S = DEADLINE_S + JOBS_DEADLINE_S + REPORTS_DEADLINE_S + LOG_DEADLINE_S + OPEN_DEADLINE_S
 
 
 class CheckOutcome(NamedTuple):
@@ -59,7 +63,7 @@ def run_node_check(
     except Exception as exc:
         return _failed(exc)
     try:
-        if not caller.confirms(DEADLINE_S + JOBS_DEADLINE_S + LOG_DEADLINE_S + OPEN_DEADLINE_S):
+        if not caller.confirms(LONGEST_S):
             return CheckOutcome()
         context.import_store_client()
         import canhazgpu.ledger.store.indexes.upkeep  # noqa: F401, PLC0415 - health checks alone, and before a clock runs
@@ -102,6 +106,7 @@ def _check(
         answer = _failed(exc)
     context.keep_job_files()
     all_done = _check_unchecked_jobs(context, check, environ, scan_sources)
+    _deliver_reports(context, environ)
     for line in check.decisions:
         write_syslog(line, DAEMON_INFO)
     try:
@@ -133,6 +138,22 @@ def _check_unchecked_jobs(
         log_emergency(f"health check: jobs without a prolog: {hook_error_text(exc)}")
         return False
     return True
+
+
+def _deliver_reports(context: NodeContext, environ: Mapping[str, str]) -> None:
+    """Tell Slurm what jobs made of their GPUs; what fails is no failure of the node."""
+    slurm = context.config.slurm
+    if slurm.job_report == "off":
+        return
+    from canhazgpu.schedulers.slurm.job_report.delivery import deliver_reports  # noqa: PLC0415 - few sites want it
+
+    # Of its own time: the check's own commands are not to lack it.
+    commands = SlurmCommands(slurm.bin_dir, REPORTS_DEADLINE_S - 1.0, environ)
+    try:
+        with hard_deadline(REPORTS_DEADLINE_S, of_running=True):
+            deliver_reports(context.node, context.state_dir, commands)
+    except Exception as exc:
+        log_emergency(f"health check: reports of jobs' use: {hook_error_text(exc)}")
 
 
 def _without_store(context: NodeContext) -> CheckOutcome:

@@ -31,6 +31,7 @@ from canhazgpu.schedulers.slurm.control.slurmd_gres import (
     slurmd_directories,
 )
 from canhazgpu.schedulers.slurm.job_check.task_view import TaskView, read_task_view
+from canhazgpu.schedulers.slurm.site.checks.accounting import SLURMDBD
 from canhazgpu.schedulers.slurm.site.hook_paths import relative_hooks, with_absolute_hooks
 from canhazgpu.schedulers.slurm.site.installed_files import under_root
 from canhazgpu.schedulers.slurm.site.multi_node import allows_multi_node_jobs
@@ -123,6 +124,7 @@ def collect_slurm_state(conf: str, node: str, host: str, slurm: SlurmConfig) -> 
         relative_hooks=relative_hooks(settings),
         multi_node_jobs=multi_node_jobs,
         broken_commands=broken,
+        accounting_fault=_accounting_fault(slurm, settings, conf),
         controller_fault=controller_fault,
         controller_knows_node=controller_knows,
         task_view=task_view,
@@ -200,6 +202,20 @@ def find_broken_commands(bin_dir: str, conf: str, commands: Collection[str]) -> 
         except SchedulerError as exc:
             found[name] = str(exc)
     return found
+
+
+def _accounting_fault(slurm: SlurmConfig, settings: Settings, conf: str) -> str | None:
+    """Return why Slurm's accounting gives no answer; it is asked where the site uses it."""
+    kinds = settings.plugins("AccountingStorageType", "accounting_storage")
+    if slurm.job_report == "off" or SLURMDBD not in kinds:
+        return None
+    commands = SlurmCommands(slurm.bin_dir, QUERY_TIMEOUT_S, {names.SLURM_CONF: conf})
+    try:
+        commands.run("sacct", "--allocations", "--noheader", "--jobs=1", "--format=JobID")
+        commands.run("sacctmgr", "--version")
+    except SchedulerError as exc:
+        return str(exc)
+    return None
 
 
 def find_missing_commands(bin_dir: str) -> tuple[str, ...]:

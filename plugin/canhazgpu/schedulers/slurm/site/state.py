@@ -45,7 +45,8 @@ class SlurmState:
     `multi_node_jobs` is True if jobs of this site can have several nodes. `broken_commands` are
     those that do not run, with the reason. `controller_fault` says why the controller gave no
     answer, None if it did; `controller_knows_node` is None where that is not known. `task_view`
-    says which of the node's files tasks do not see.
+    says which of the node's files tasks do not see. `accounting_fault` says why Slurm's accounting
+    gave no answer, None if it did or was not asked.
     """
 
     conf: ConfFile
@@ -65,6 +66,7 @@ class SlurmState:
     controller_fault: str | None = None
     controller_knows_node: bool | None = None
     task_view: TaskView = field(default_factory=TaskView)
+    accounting_fault: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

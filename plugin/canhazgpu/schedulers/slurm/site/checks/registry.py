@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from canhazgpu.schedulers.slurm.site.checks import (
+    accounting,
     agent,
     conf,
     export,
@@ -159,6 +160,11 @@ CHECKS = (
         "hooks find Slurm's commands, which they need on a conflict, and they run",
         node.slurm_commands,
     ),
+    Check(
+        "job-report",
+        "Slurm takes what jobs made of their GPUs, where it is to be told",
+        accounting.job_report,
+    ),
     Check("controller", "Slurm's controller answers", node.controller, _controller_asked),
     Check(
         "state-dir",
@@ -209,7 +215,7 @@ CHECKS_NEEDING_SLURM_CONF = frozenset(
     one.id
     for one in CHECKS
     if one.find_problems.__module__
-    in (conf.__name__, hooks.__name__, health.__name__, shared_gpus.__name__)
+    in (conf.__name__, hooks.__name__, health.__name__, shared_gpus.__name__, accounting.__name__)
     and one.find_problems not in (conf.slurm_conf, conf.clean_up_time, hooks.hooks_installed)
 ) | {"gpu-count", "cuda-index"}
 """Checks without a finding if slurm.conf could not be read."""
@@ -226,6 +232,7 @@ CHECKS_NEEDING_CONFIG = frozenset(
     | {"assignment", "state-dir", "hook-environment", "gpus", "gpu-count", "store", "clock"}
     | {
         "agent",
+        "job-report",
         "unchecked-jobs",
         "published",
         "unkillable-step",
