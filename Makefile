@@ -67,6 +67,7 @@ dev:  ## an editable installation with all tools in .venv
 packages:
 	@contrib/dev/install-packages test
 	@contrib/dev/install-packages browser
+	@contrib/dev/install-packages accounting
 
 venv:
 	@contrib/dev/build-venv $(BUILD)

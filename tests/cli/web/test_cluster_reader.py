@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, field, replace
 
 import pytest
+from polling import poll_until
 
 from canhazgpu.cli.web.answer_cache import MAX_ANSWERS, AnswerCache
-from canhazgpu.cli.web.cluster_state import USABLE_S, ClusterReader
+from canhazgpu.cli.web.cluster_state import QUICK_S, USABLE_S, ClusterReader
 from canhazgpu.errors import StoreError
 from canhazgpu.service.status import StatusAnswer
 from canhazgpu.status.node_status import NodeStatus
@@ -89,6 +91,50 @@ def test_at_the_beginning_all_wait_for_one_read() -> None:
         thread.join(60)
     assert source.reads == 1
     assert [one.snapshot is not None for one in found] == [True] * 16
+
+
+def test_nobody_waits_for_a_read_that_takes_long() -> None:
+    source = Source()
+    reader = source.reader()
+
+    def reads_long() -> StatusAnswer:
+        began = time.thread_time()
+        while time.thread_time() - began < QUICK_S:
+            pass
+        return source.read()
+
+    reader.read = reads_long
+    first = reader.current()
+    source.now += 10 * USABLE_S
+    source.goes_on = threading.Event()
+    # However old the state is; what is read meanwhile is read once.
+    assert reader.at_once() is first
+    assert source.entered.wait(60)
+    assert reader.at_once() is first
+    source.goes_on.set()
+    poll_until(lambda: reader.last.number == 2)
+    assert source.reads == 2
+    assert reader.at_once() is reader.last
+
+
+def test_a_read_that_takes_little_is_waited_for() -> None:
+    source = Source()
+    reader = source.reader()
+    reader.current()
+    source.now += 10 * USABLE_S
+    assert reader.at_once().number == source.reads == 2
+
+
+def test_who_looks_first_is_told_that_it_is_being_read() -> None:
+    source = Source(goes_on=threading.Event())
+    reader = source.reader()
+    assert reader.at_once().number == 0
+    assert reader.at_once().number == 0
+    assert source.reads == 1
+    assert source.goes_on is not None
+    source.goes_on.set()
+    poll_until(lambda: reader.last.number == 1)
+    assert reader.at_once().snapshot is not None
 
 
 def test_a_failure_leaves_the_last_snapshot_and_is_no_reason_to_ask_at_once() -> None:

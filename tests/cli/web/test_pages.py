@@ -295,3 +295,17 @@ def test_names_are_parts_of_addresses_whatever_they_have(shown: Shown) -> None:
     assert answer.status == 404
     assert "<script>" not in answer.text.replace('<script type="module"', "")
     assert json.dumps("a/b?c=d")[1:-1] in html.unescape(answer.text)
+
+
+def test_while_the_cluster_is_read_for_the_first_time_everything_else_is_served() -> None:
+    with PrivateRedis() as server:
+        fill(server)
+        with WebServer(server.url, {"store.timeout_s": "600"}) as web:
+            server.pause()
+            first = web.ask_once("/")
+            assert first.status == 503
+            assert "read for the first time" in words(first)
+            assert first.headers["refresh"] == first.headers["retry-after"]
+            assert web.ask_once("/openapi.json").status == 200
+            server.resume()
+            assert web.ask("/").status == 200

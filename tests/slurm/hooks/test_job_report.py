@@ -12,8 +12,6 @@ from polling import poll_until
 
 from demo_cluster import ClusterSpec
 
-pytestmark = pytest.mark.release
-
 
 @pytest.fixture(scope="module", params=["direct", "agent"])
 def cluster(make_cluster: Any, request: pytest.FixtureRequest) -> GpuCluster:

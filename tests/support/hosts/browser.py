@@ -67,7 +67,10 @@ class Window:
         self._context.close()
 
     def open(self, path: str) -> Page:
-        self.page.goto(self.address + path, wait_until="load")
+        answer = self.page.goto(self.address + path, wait_until="load")
+        while answer and "refresh" in answer.headers:
+            # The cluster is read for the first time.
+            answer = self.page.goto(self.address + path, wait_until="load")
         return self.page
 
     def picture(self, name: str) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.parse
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -95,6 +96,12 @@ class WebServer:
         return self._process.returncode
 
     def ask(self, path: str, method: str = "GET", **headers: str) -> Answer:
+        """Ask as a browser: again where the page says that it could not be made yet."""
+        while "refresh" in (answer := self.ask_once(path, method, **headers)).headers:
+            time.sleep(0.1)
+        return answer
+
+    def ask_once(self, path: str, method: str = "GET", **headers: str) -> Answer:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ASK_LIMIT_S)
         try:
             named = {name.replace("_", "-"): value for name, value in headers.items()}

@@ -18,7 +18,7 @@ from canhazgpu.cli.web.guard import Guard
 from canhazgpu.cli.web.history_pages import HistoryPages
 from canhazgpu.cli.web.live import LiveEvents
 from canhazgpu.cli.web.rendering import HERE, STATIC, segment
-from canhazgpu.cli.web.site import NothingKnownError, Site, UnknownError, error_document
+from canhazgpu.cli.web.site import BeingReadError, NothingKnownError, Site, UnknownError, error_document
 from canhazgpu.errors import (
     CanhazgpuError,
     InputError,
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 OPENAPI = HERE / "openapi.json"
+LOOK_AGAIN_S = 2
+"""Seconds after which a browser asks again for a page that could not be made yet."""
 PAGES = (
     ("the cluster", "/"),
     ("people", "/people"),
@@ -128,7 +130,7 @@ def _error(site: Site, request: Request, error: Exception) -> Response:
         raise error
     if request.url.path.endswith(".json"):
         return site.json(error_document(found), status)
-    return site.page(
+    answer = site.page(
         request,
         "error.html.j2",
         lambda: {
@@ -138,6 +140,10 @@ def _error(site: Site, request: Request, error: Exception) -> Response:
         },
         status,
     )
+    if isinstance(found, BeingReadError):
+        # With and without JavaScript: events may come late, too.
+        answer.headers["retry-after"] = answer.headers["refresh"] = str(LOOK_AGAIN_S)
+    return answer
 
 
 def _internal_error(

@@ -53,7 +53,7 @@ class ClusterPages:
     def cluster_json(self, request: Request) -> Response:
         """Return the nodes of that page in the form of ``status --json``."""
         view = parse_view(request.query_params.multi_items())
-        state, snapshot = self._site.state(), self._site.snapshot()
+        state, snapshot = self._site.state(waits=True), self._site.snapshot()
         portion = portion_of(snapshot.nodes, view)
         document = status_to_dict(snapshot.generated_at, portion.nodes, state.fault or None)
         answer = self._site.json(document)
@@ -66,7 +66,7 @@ class ClusterPages:
     def summary_json(self, request: Request) -> Response:
         """Return all nodes that the filter shows, in the form of ``status --summary --json``."""
         view = replace(parse_view(request.query_params.multi_items()), page=1)
-        state, snapshot = self._site.state(), self._site.snapshot()
+        state, snapshot = self._site.state(waits=True), self._site.snapshot()
         shown = snapshot.nodes if view.filter is None else view.filter.apply(snapshot.nodes)
         summaries = ((one, summarize(one)) for one in shown)
         document = summary_to_dict(snapshot.generated_at, summaries, state.fault or None)
@@ -108,7 +108,7 @@ class ClusterPages:
         """Return the nodes where somebody waits, in the form of ``queue --json``."""
         queues = [
             NodeQueue(node.node, node.read_at, node.queue, _indices(node))
-            for node in self._site.snapshot().nodes
+            for node in self._site.snapshot(waits=True).nodes
             if node.queue
         ]
         document = queues_to_dict(queues)
@@ -116,7 +116,7 @@ class ClusterPages:
 
     def metrics(self, _request: Request) -> Response:
         """Return the state of the whole cluster as metrics; 200 also where the store is away."""
-        state, snapshot = self._site.state(), self._site.snapshot()
+        state, snapshot = self._site.state(waits=True), self._site.snapshot()
         # Of thousands of nodes they are megabytes: several servers that ask get the same ones.
         if self._metrics[0] != state.number:
             text = cluster_metrics(snapshot.nodes, store_up=not state.fault)

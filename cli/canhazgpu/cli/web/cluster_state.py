@@ -20,6 +20,10 @@ SHARE_OF_TIME = 10.0
 """A read that took one second is followed by so many seconds without one."""
 USABLE_S = 30.0
 """Whoever comes during a read gets the state of before, if it is not older than this."""
+QUICK_S = 1.0
+"""Seconds of CPU; nobody who looks at a page waits for a read that takes longer."""
+FIRST_WAIT_S = 2.0
+"""How long a page waits for the first read of all."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,8 @@ class ClusterReader:
     _state: ClusterState = field(default_factory=ClusterState)
     _next_at: float = 0.0
     _reading: threading.Lock = field(default_factory=threading.Lock)
+    _cost_s: float = 0.0
+    _ahead: threading.Thread | None = None
 
     @property
     def last(self) -> ClusterState:
@@ -107,12 +113,36 @@ class ClusterReader:
             self._reading.release()
         return self._state
 
+    def at_once(self) -> ClusterState:
+        """Return the state that is there, and have it read meanwhile if it is old.
+
+        A read that takes little is waited for, the first one of all for `FIRST_WAIT_S`. The state
+        has the number 0 where nothing was read yet.
+        """
+        if self._state.number and self.seconds_until_due() > 0:
+            return self._state
+        if self._state.number and self._cost_s < QUICK_S:
+            return self.current()
+        ahead = self._read_ahead()
+        if not self._state.number:
+            ahead.join(FIRST_WAIT_S)
+        return self._state
+
+    def _read_ahead(self) -> threading.Thread:
+        ahead = self._ahead
+        if ahead is None or not ahead.is_alive():
+            # Two askers may start one each: the later one finds that nothing is due.
+            ahead = threading.Thread(target=self.current, daemon=True)
+            ahead.start()
+            self._ahead = ahead
+        return ahead
+
     def _is_usable(self) -> bool:
         snapshot = self._state.snapshot
         return snapshot is not None and self.clock() - snapshot.read_at < USABLE_S
 
     def _read(self) -> None:
-        began = self.clock()
+        began, cpu_s = self.clock(), time.thread_time()
         number = self._state.number + 1
         try:
             answer = self.read()
@@ -125,4 +155,5 @@ class ClusterReader:
                 snapshot = self._state.snapshot or snapshot
             self._state = ClusterState(snapshot, number, fault)
         took = self.clock() - began
+        self._cost_s = time.thread_time() - cpu_s
         self._next_at = self.clock() + max(self.interval_s, SHARE_OF_TIME * took)

@@ -55,8 +55,8 @@ class HistoryPages:
 
     def people_json(self, _request: Request) -> Response:
         """Return the same as JSON."""
+        state = self._site.state(waits=True)
         people, fault = self._people()
-        state = self._site.state()
         error = state.fault or fault or None
         at = state.snapshot.generated_at if state.snapshot else None
         return self._site.json(people_to_dict(at, people, PEOPLE_DAYS, error))
@@ -80,8 +80,8 @@ class HistoryPages:
 
     def person_json(self, request: Request) -> Response:
         """Return the same as JSON."""
+        state = self._site.state(waits=True)
         person, fault = self._person(request.path_params["user"])
-        state = self._site.state()
         at = state.snapshot.generated_at if state.snapshot else None
         error = state.fault or fault or None
         return self._site.json(people_to_dict(at, [person], PEOPLE_DAYS, error))

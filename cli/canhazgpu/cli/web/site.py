@@ -50,6 +50,16 @@ class NothingKnownError(CanhazgpuError):
     """Nothing was ever read: there is no state to show, not even an old one."""
 
 
+class BeingReadError(NothingKnownError):
+    """The cluster is read for the first time, which takes a moment; look again."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the cluster is read for the first time, which takes a moment where it is large:"
+            " this page loads itself again"
+        )
+
+
 @dataclass
 class Site:
     """The parts that pages are made of; `open_service` opens the service of a reader."""
@@ -76,16 +86,22 @@ class Site:
         self.reports = AnswerCache(REPORT_KEPT_S)
         self.nodes = AnswerCache(self.config.poll_s)
 
-    def state(self) -> ClusterState:
-        """Return the cluster's state; raises `NothingKnownError` where there is none."""
-        state = self.reader.current()
+    def state(self, *, waits: bool = False) -> ClusterState:
+        """Return the cluster's state; raises `NothingKnownError` where there is none.
+
+        A person gets what is known and the next state by an event; a program, which sees no
+        event, `waits` for a state that is not old.
+        """
+        state = self.reader.current() if waits else self.reader.at_once()
         if state.snapshot is None:
+            if not state.number:
+                raise BeingReadError
             raise NothingKnownError(state.fault)
         return state
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, *, waits: bool = False) -> Snapshot:
         """Return what is known of the cluster, as `state`."""
-        state = self.state()
+        state = self.state(waits=waits)
         assert state.snapshot is not None  # noqa: S101 - for the types
         return state.snapshot
 
