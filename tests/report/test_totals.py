@@ -185,6 +185,8 @@ def test_the_form_for_programs() -> None:
         "idle_hours": 4,
         "reservations": 1,
         "reservations_by_type": {"slurm": 1},
+        "mean_utilization": None,
+        "peak_memory_share": None,
     }
     assert [one["node"] for one in form["nodes"]] == ["n1", "n2"]
     assert form["users_on_nodes"][0]["node"] == "n1"

@@ -76,6 +76,17 @@ def test_a_report_of_hours_has_no_further_columns() -> None:
     assert "wasted_hours" not in report_to_dict(plain)["total"]
 
 
+def test_a_report_of_hours_tells_of_the_use_where_it_is_known() -> None:
+    events = job(1, "ann", 10, 1, {"driver": [["0", 40_000, 80_000, 90]]})
+    plain = build_report(held_times(VIEW, [*events, *job(3, "bob", 2, 1)], SPAN), SPAN)
+    header, first, second, *_ = report_lines(plain, 120)
+    assert "MEAN USE" in header
+    assert "WASTED" not in header
+    assert first.split()[:6] == ["ann", "10.0", "83%", "1.0", "90%", "50%"]
+    assert second.split()[:6] == ["bob", "2.0", "17%", "1.0", "-", "-"]
+    assert report_to_dict(plain)["total"]["mean_utilization"] == 0.9
+
+
 @pytest.mark.parametrize(
     "rows", [None, 1, [], [1], [["0"]], [["0", "x", {}, []]], [["0", -1, float("nan"), -5]]]
 )

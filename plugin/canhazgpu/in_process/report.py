@@ -40,7 +40,7 @@ def read_report(adapters: Adapters, request: ReportRequest) -> ReportAnswer:
     used: list[UsedOnNode] = []
     uncounted = list(usage.uncounted)
     for one in usage.counted:
-        counts = len(named) < SEVERAL and not request.wasted
+        counts = len(named) < SEVERAL and not (request.wasted or request.use)
         found = used_on_node(one, span) if counts else None
         if found is None:
             uncounted.append(one.node)

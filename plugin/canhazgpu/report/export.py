@@ -42,6 +42,8 @@ def _usage_to_dict(usage: UsageTotals) -> dict[str, Any]:
         "idle_hours": round(usage.idle_hours, 4),
         "reservations": usage.reservation_count,
         "reservations_by_type": dict(usage.reservations),
+        "mean_utilization": _rounded(usage.mean_utilization),
+        "peak_memory_share": _rounded(usage.peak_memory_share),
     }
 
 
@@ -49,8 +51,6 @@ def _wasted_to_dict(usage: UsageTotals) -> dict[str, Any]:
     return {
         **_usage_to_dict(usage),
         "wasted_hours": round(usage.wasted_hours, 4),
-        "mean_utilization": _rounded(usage.mean_utilization),
-        "peak_memory_share": _rounded(usage.peak_memory_share),
     }
 
 

@@ -12,8 +12,10 @@ DEFAULT_WIDTH = 80
 """Columns without a terminal."""
 GAP = "  "
 COLUMNS = ("GPU HOURS", "SHARE", "IDLE HOURS")
-WASTED_COLUMNS = ("WASTED", "MEAN USE", "PEAK MEMORY")
-"""Further columns of a report on what was wasted."""
+USE_COLUMNS = ("MEAN USE", "PEAK MEMORY")
+"""Further columns where the driver's accounting tells of any job."""
+WASTED_COLUMNS = ("WASTED", *USE_COLUMNS)
+"""Those of a report on what was wasted."""
 MIN_BAR, MAX_BAR = 5, 40
 """Columns of the longest bar; with fewer columns than `MIN_BAR` there are no bars."""
 
@@ -34,9 +36,10 @@ def report_lines(
 ) -> Iterator[str]:
     """Yield the lines; `width` is the terminal's, `clean` makes names safe to print."""
     for title, usages in (("USER", report.by_user), ("NODE", report.by_node)):
-        rows = [_row(clean(name), one, clean, report.wasted) for name, one in usages.items()]
-        columns = (*COLUMNS, *(WASTED_COLUMNS if report.wasted else ()))
-        yield from _table(title, columns, rows, width or DEFAULT_WIDTH)
+        rows = [_row(clean(name), one, clean, report) for name, one in usages.items()]
+        yield from _table(
+            title, (*COLUMNS, *_further_columns(report)), rows, width or DEFAULT_WIDTH
+        )
         yield ""
     total = report.total
     yield (
@@ -45,17 +48,24 @@ def report_lines(
     )
 
 
-def _row(name: str, usage: UsageTotals, clean: Callable[[str], str], wasted: bool) -> _TableRow:
+def _further_columns(report: Report) -> tuple[str, ...]:
+    if report.wasted:
+        return WASTED_COLUMNS
+    return USE_COLUMNS if report.knows_use else ()
+
+
+def _row(name: str, usage: UsageTotals, clean: Callable[[str], str], report: Report) -> _TableRow:
     numbers: tuple[str, ...] = (
         f"{usage.gpu_hours:.1f}",
         f"{usage.share:.0%}",
         f"{usage.idle_hours:.1f}",
     )
-    if wasted:
+    if report.wasted:
+        numbers = (*numbers, f"{usage.wasted_hours:.1f}")
+    if report.wasted or report.knows_use:
         shares = (usage.mean_utilization, usage.peak_memory_share)
-        known = ("-" if share is None else f"{share:.0%}" for share in shares)
-        numbers = (*numbers, f"{usage.wasted_hours:.1f}", *known)
-    bar_of = usage.wasted_hours if wasted else usage.gpu_hours
+        numbers = (*numbers, *("-" if share is None else f"{share:.0%}" for share in shares))
+    bar_of = usage.wasted_hours if report.wasted else usage.gpu_hours
     return _TableRow(name, numbers, _reservation_counts(usage, clean), bar_of)
 
 

@@ -53,6 +53,11 @@ class Report:
     _all_hours: float
     wasted: bool = False
 
+    @property
+    def knows_use(self) -> bool:
+        """Whether the driver's accounting tells of any job in it."""
+        return self.total.mean_utilization is not None
+
     def by_user_and_node(self) -> dict[tuple[str, str], UsageTotals]:
         """Return the totals of each user on each node; there may be very many."""
         groups: dict[tuple[str, str], _Group] = {}

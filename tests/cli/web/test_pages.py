@@ -6,6 +6,7 @@ import html
 import json
 import re
 import signal
+import time
 import urllib.parse
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,9 @@ import pytest
 from hosts.web_server import Answer, WebServer
 from polling import poll_until
 from servers.private_redis import PrivateRedis
-from servers.shown_cluster import fill
+from servers.shown_cluster import fill, job_claim
+
+from canhazgpu.ledger.journal_entries import EPILOG, JournalEntry, NumberedEntry
 
 if TYPE_CHECKING:
     from conftest import Shown
@@ -309,3 +312,23 @@ def test_while_the_cluster_is_read_for_the_first_time_everything_else_is_served(
             assert web.ask_once("/openapi.json").status == 200
             server.resume()
             assert web.ask("/").status == 200
+
+
+def test_what_jobs_made_of_their_gpus_is_told_to_people() -> None:
+    with PrivateRedis() as server:
+        ledger = fill(server)
+        ledger.release("n1", "job:c1:41:0", "job ended")
+        facts = {"use": {"driver": [["0", 40_000, 80_000, 80], ["1", None, 80_000, None]]}}
+        claim = job_claim(41, "anna")
+        note = JournalEntry(EPILOG, time.time(), claim.owner, claim=claim, facts=facts)
+        ledger.record_entries("n1", "token", [NumberedEntry(1, note)])
+        with WebServer(server.url) as web:
+            web.ask("/")
+            for path in ("/people", "/report"):
+                text = words(web.ask(path))
+                assert "Mean use Peak memory" in text
+                assert re.search(r"anna [^%]*% (?:[0-9]+ % )?40 % 50 %", text), text
+            (anna,) = [
+                one for one in web.ask("/people.json").json()["users"] if one["user"] == "anna"
+            ]
+            assert (anna["mean_utilization"], anna["peak_memory_share"]) == (0.4, 0.5)

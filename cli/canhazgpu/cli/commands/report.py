@@ -65,10 +65,11 @@ def report(
     IDLE HOURS are those for which scans found a GPU reserved and unused, of what still
     runs too; nobody scans between grants, published scans and health checks.
 
-    With --wasted, MEAN USE is for how much of the time the GPUs of ended jobs computed, and
-    PEAK MEMORY the most that was in use of a GPU's memory, where the driver's accounting
-    is on (validation.accounting). WASTED are the hours in which they did not compute, and
-    the idle hours of what the driver does not tell of.
+    MEAN USE is for how much of the time the GPUs of ended jobs computed, and PEAK MEMORY the
+    most that was in use of a GPU's memory, where the driver's accounting is on
+    (validation.accounting). They are shown with --wasted, and where several nodes are named:
+    nodes' histories are read then. With --wasted, WASTED are the hours in which they did not
+    compute, and the idle hours of what the driver does not tell of.
 
     \b
     Examples:

@@ -18,7 +18,13 @@ from canhazgpu.cli.web.guard import Guard
 from canhazgpu.cli.web.history_pages import HistoryPages
 from canhazgpu.cli.web.live import LiveEvents
 from canhazgpu.cli.web.rendering import HERE, STATIC, segment
-from canhazgpu.cli.web.site import BeingReadError, NothingKnownError, Site, UnknownError, error_document
+from canhazgpu.cli.web.site import (
+    BeingReadError,
+    NothingKnownError,
+    Site,
+    UnknownError,
+    error_document,
+)
 from canhazgpu.errors import (
     CanhazgpuError,
     InputError,

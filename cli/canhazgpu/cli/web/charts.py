@@ -24,6 +24,8 @@ class Bar:
     reservations: str
     busy: float
     idle: float
+    mean_utilization: float | None = None
+    peak_memory_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ def chart_of(usages: Mapping[str, UsageTotals], most: int = MAX_BARS) -> Chart:
             ", ".join(f"{count} {kind}" for kind, count in one.reservations.items()),
             round(100 * max(one.gpu_hours - one.idle_hours, 0.0) / longest, 2),
             round(100 * min(one.idle_hours, one.gpu_hours) / longest, 2),
+            one.mean_utilization,
+            one.peak_memory_share,
         )
         for name, one in list(usages.items())[:most]
     ]

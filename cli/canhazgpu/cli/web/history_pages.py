@@ -33,6 +33,8 @@ DAYS = (1, 7, 30, 90)
 """What the report's page offers; any number of days can be asked for."""
 MAX_DAYS = 3650
 EXPLAINED_S = 30 * 86400.0
+USE_UP_TO = 16
+"""Nodes of which the report has what jobs made of their GPUs; of more, `report --wasted` has it."""
 MAX_ROWS = 500
 """Rows of a table of a report."""
 
@@ -49,7 +51,12 @@ class HistoryPages:
         return self._site.page(
             request,
             "people.html.j2",
-            lambda: {"people": people[:MAX_ROWS], "count": len(people), "days": PEOPLE_DAYS},
+            lambda: {
+                "people": people[:MAX_ROWS],
+                "count": len(people),
+                "days": PEOPLE_DAYS,
+                "knows_use": any(one.mean_utilization is not None for one in people),
+            },
             fault=fault,
         )
 
@@ -133,9 +140,15 @@ class HistoryPages:
         return self._site.json(report_to_dict(self._report(_days(request)).report))
 
     def _report(self, days: int) -> ReportAnswer:
+        use = self._has_few_nodes()
         return self._site.reports.get(
-            days, lambda: self._site.open_service().report(ReportRequest(days))
+            (days, use), lambda: self._site.open_service().report(ReportRequest(days, use=use))
         )
+
+    def _has_few_nodes(self) -> bool:
+        """Tell whether what jobs made of their GPUs may be asked: it is in all histories."""
+        snapshot = self._site.reader.last.snapshot
+        return snapshot is not None and len(snapshot.nodes) <= USE_UP_TO
 
     def _people(self) -> tuple[list[Person], str]:
         """Return everybody; without the history only what the last state says, and why."""

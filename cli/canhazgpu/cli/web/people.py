@@ -50,6 +50,16 @@ class Person:
         """The idle part of the GPU hours, from 0 to 1."""
         return self.idle_hours / self.gpu_hours if self.gpu_hours else 0.0
 
+    @property
+    def mean_utilization(self) -> float | None:
+        """For how much of the time the user's GPUs computed, None where nothing tells it."""
+        return self.used.mean_utilization if self.used else None
+
+    @property
+    def peak_memory_share(self) -> float | None:
+        """The most of a GPU's memory that was in use, as `mean_utilization`."""
+        return self.used.peak_memory_share if self.used else None
+
 
 def people_of(nodes: Iterable[NodeStatus], report: Report | None) -> list[Person]:
     """Return everybody, those first who hold most."""
@@ -97,7 +107,13 @@ def people_to_dict(
                 "nodes": sorted(one.nodes),
                 "gpu_hours": round(one.gpu_hours, 4),
                 "idle_hours": round(one.idle_hours, 4),
+                "mean_utilization": _rounded(one.mean_utilization),
+                "peak_memory_share": _rounded(one.peak_memory_share),
             }
             for one in people
         ],
     }
+
+
+def _rounded(share: float | None) -> float | None:
+    return None if share is None else round(share, 4)
