@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+from canhazgpu.gpu.process_job import is_unidentified
 from canhazgpu.gpu.scan import GpuReading, Scan
 
 MAX_PERCENT = 100
 BRIEF_FORM = 1
 MAX_BRIEF_BYTES = 8192
 """A scan whose brief form is longer has none: whoever asks for it reads the scan."""
+MAX_PLAIN_GPUS = 64
 
 
 def supplement_to_json(scan: Scan) -> str:
@@ -41,6 +43,43 @@ def brief_to_json(scan: Scan) -> str:
     }
     text = json.dumps(data, separators=(",", ":"))
     return text if len(text) <= MAX_BRIEF_BYTES else ""
+
+
+def plain_to_json(scan: Scan) -> str:
+    """Return of a plain scan what ``counts.lua`` needs; "" for a scan that is not plain.
+
+    In a plain scan each GPU can be read, has an index of its own, and is no instance.
+    """
+    gpus = scan.gpus
+    indices = [gpu.index for gpu in gpus]
+    is_plain = (
+        scan.fault is None
+        and 0 < len(gpus) <= MAX_PLAIN_GPUS
+        and indices == sorted(set(indices))
+        and len({gpu.uuid for gpu in gpus}) == len(gpus)
+        and all(map(_is_plain, gpus))
+    )
+    if not is_plain:
+        return ""
+    rows = [(gpu.uuid, gpu.memory_used_mb, _jobs_and_uids(gpu)) for gpu in gpus]
+    return json.dumps({"source": scan.source, "gpus": rows}, separators=(",", ":"))
+
+
+def _is_plain(gpu: GpuReading) -> bool:
+    used, total = gpu.memory_used_mb, gpu.memory_total_mb
+    is_whole = gpu.fault is None and gpu.mig_index is None and gpu.parent_uuid is None
+    return (
+        is_whole
+        and bool(gpu.uuid)
+        and used is not None
+        and total is not None
+        and 0 <= used <= total
+    )
+
+
+def _jobs_and_uids(gpu: GpuReading) -> list[tuple[str | bool | None, int | None]]:
+    pairs = ((False if is_unidentified(one.job) else one.job, one.uid) for one in gpu.processes)
+    return list(dict.fromkeys(pairs))
 
 
 def _brief_row(gpu: GpuReading, names: list[str]) -> list[object]:

@@ -24,27 +24,19 @@ GONE_AFTER_S = 1800.0
 
 def node_summaries(adapters: Adapters) -> tuple[NodeSummary, ...]:
     """See `NodeService.nodes`."""
-    from canhazgpu.in_process.status.heads import CountedNode, counted_or_view  # noqa: PLC0415 - forgetting a node needs none of them
+    from canhazgpu.in_process.status.heads import read_for_summary  # noqa: PLC0415 - forgetting a node needs none of them
     from canhazgpu.probe.node_probe import usage_policy  # noqa: PLC0415
     from canhazgpu.status.node_status import node_status  # noqa: PLC0415
     from canhazgpu.status.summary import summarize  # noqa: PLC0415
 
     config = adapters.effective_config().config
     policy, ledger = usage_policy(config.validation), adapters.reader(config)
-    found: list[NodeSummary] = []
-    views: list[NodeView] = []
-    rest: list[str] = []
     with paused_collector():
-        for head in ledger.read_node_heads():
-            one = counted_or_view(head, policy)
-            if one is None:
-                rest.append(head.node)
-            elif isinstance(one, CountedNode):
-                found.append(NodeSummary(one.counts, one.read_at, one.scanned_at, None))
-            else:
-                views.append(one)
-        views += ledger.read_nodes(rest) if rest else ()
-        for status in (node_status(view, policy) for view in views):
+        nodes = read_for_summary(ledger, policy, in_full=ledger.read_nodes)
+        found = [
+            NodeSummary(one.counts, one.read_at, one.scanned_at, None) for one in nodes.counted
+        ]
+        for status in (node_status(view, policy) for view in nodes.views):
             counts = summarize(status)
             found.append(NodeSummary(counts, status.read_at, status.scanned_at, status.fault))
     return tuple(sorted(found, key=lambda one: one.counts.node))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.scan import Scan
@@ -19,6 +19,7 @@ from canhazgpu.ledger.values import (
     Event,
     FoundNodes,
     GrantedGpus,
+    NodeCounts,
     NodeHead,
     NodeView,
     QueuePosition,
@@ -27,6 +28,8 @@ from canhazgpu.ledger.values import (
     Waiter,
 )
 from canhazgpu.node.process_id import ProcessId
+
+Counted = TypeVar("Counted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +323,18 @@ class Ledger(Protocol):
 
         A head that is given has every change of reservations, quarantines and the queue; its scan
         is as in `read_node_pages`.
+        """
+        ...
+
+    def read_counts_or_heads(
+        self,
+        count: Callable[[NodeCounts], Counted | None],
+        nodes: Sequence[str] | None = None,
+    ) -> Iterator[Counted | NodeHead]:
+        """Yield what `count` makes of the counts of these nodes, or of all, in any order.
+
+        Of a node that has none, or where it makes None of them, yield the head: see
+        `read_node_heads`. What is so of heads is so of counts.
         """
         ...
 

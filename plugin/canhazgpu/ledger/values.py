@@ -307,6 +307,15 @@ class NodeView:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeCounts:
+    """What a plain node's counts say, as ``scripts/head.lua`` has it; few values are checked."""
+
+    node: str
+    read_at: float
+    content: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class NodeHead:
     """What a node's head says, as ``scripts/head.lua`` has it; no value in it is checked.
 

@@ -8,19 +8,21 @@ Of any other node nothing is said: it is to be judged. A test compares the two f
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from canhazgpu.durations import short_duration_text
+from canhazgpu.frozen_dataclass import quick_constructor
 from canhazgpu.gpu.process_job import is_unidentified
 from canhazgpu.gpu.scan_supplement import BRIEF_FORM
-from canhazgpu.gpu.usage import UsagePolicy
+from canhazgpu.gpu.usage import GpuState, UsagePolicy
 from canhazgpu.ledger.record_json import queue_from_hash
-from canhazgpu.ledger.values import MAX_NAME, NodeHead
+from canhazgpu.ledger.values import MAX_NAME, NodeCounts, NodeHead
 from canhazgpu.status.summary import NodeSummary, UserGroup
 
 NO_GPUS = UserGroup(0)
+_new_summary = quick_constructor(NodeSummary)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,20 @@ class CountedNode:
         return self.counts.total
 
 
+def select_states(nodes: Iterable[CountedNode], states: Collection[GpuState]) -> list[CountedNode]:
+    """Return the nodes with GPUs in these states, and only these GPUs, as `StatusFilter` does."""
+    found = []
+    for one in nodes:
+        counts = one.counts
+        available = counts.available if GpuState.AVAILABLE in states else 0
+        reserved = counts.reserved if GpuState.RESERVED in states else NO_GPUS
+        if available or reserved.count:
+            found.append(
+                replace(one, counts=replace(counts, available=available, reserved=reserved))
+            )
+    return found
+
+
 class _NotPlainError(Exception):
     """The node is to be judged."""
 
@@ -67,6 +83,47 @@ def counted_node(head: NodeHead, policy: UsagePolicy) -> CountedNode | None:
     try:
         return _counted(head, head.content or {}, policy)
     except (_NotPlainError, ValueError, TypeError, KeyError, IndexError, AttributeError):
+        return None
+
+
+def counted_by_counts(node: NodeCounts, policy: UsagePolicy) -> CountedNode | None:
+    """Return the same by the counts; None where the reader's threshold or clock decides."""
+    read_at, counts = node.read_at, node.content
+    try:
+        scanned_at, users = int(counts["at"]) / 1000, counts["users"]
+        ends_ms, until_ms = counts["ends"], counts["until"]
+        available, total = counts["free"], counts["gpus"]
+        partitions, partitions_at = counts["partitions"], counts["partitions_at"]
+        is_so = (
+            counts["free_mb"] <= policy.memory_threshold_mb
+            and (ends_ms is None or ends_ms / 1000 > read_at)
+            and (until_ms is None or until_ms / 1000 > read_at)
+            and 0 <= available <= total
+            and type(counts["source"]) is str
+            and (partitions is None or all(type(one) is str for one in partitions))
+            and all(type(one) is str for one in users)
+        )
+        return (
+            CountedNode(
+                _summary(
+                    node.node,
+                    total,
+                    available,
+                    UserGroup(total - available, tuple(users)),
+                    counts["waiting"],
+                    read_at - scanned_at,
+                ),
+                read_at,
+                scanned_at,
+                counts["source"],
+                counts["expected"],
+                None if partitions is None else tuple(partitions),
+                None if partitions_at is None else _seconds(partitions_at),
+            )
+            if is_so
+            else None
+        )
+    except (_NotPlainError, ValueError, TypeError, KeyError):
         return None
 
 
@@ -87,20 +144,9 @@ def _counted(node: NodeHead, head: Mapping[str, Any], policy: UsagePolicy) -> Co
     total, most = available + reserved, head["most"]
     if most:
         _require(len(most) <= total and all(type(one) is int for one in most.values()))
-    age = short_duration_text(read_at - scanned_at)
+    reserved_by = UserGroup(reserved, users)
     return CountedNode(
-        NodeSummary(
-            node.node,
-            total,
-            available,
-            UserGroup(reserved, users),
-            NO_GPUS,
-            NO_GPUS,
-            0,
-            0,
-            waiting,
-            (f"scanned {age} ago",),
-        ),
+        _summary(node.node, total, available, reserved_by, waiting, read_at - scanned_at),
         read_at,
         scanned_at,
         brief["source"],
@@ -108,6 +154,13 @@ def _counted(node: NodeHead, head: Mapping[str, Any], policy: UsagePolicy) -> Co
         None if partitions is None else tuple(partitions),
         _seconds(texts["partitions_at"]) if "partitions_at" in texts else None,
     )
+
+
+def _summary(
+    node: str, total: int, available: int, reserved: UserGroup, waiting: int, age_s: float
+) -> NodeSummary:
+    notes = (f"scanned {short_duration_text(age_s)} ago",)
+    return _new_summary(node, total, available, reserved, NO_GPUS, NO_GPUS, 0, 0, waiting, notes)
 
 
 def _counts(

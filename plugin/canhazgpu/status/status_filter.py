@@ -34,6 +34,11 @@ class StatusFilter:
         """Whether it chooses some GPUs of a node, and not only nodes."""
         return bool(self.states or self.users or self.models)
 
+    @property
+    def selects_states_alone(self) -> bool:
+        """Whether nothing but a GPU's state decides."""
+        return bool(self.states) and not (self.users or self.models or self.partitions)
+
     def apply(self, nodes: Iterable[NodeStatus]) -> list[NodeStatus]:
         """Return the nodes, each with the GPUs to show; those with nothing to show are left out.
 

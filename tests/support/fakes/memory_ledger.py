@@ -16,11 +16,12 @@ from canhazgpu.config.schema import ValidationConfig
 from canhazgpu.errors import InputError
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
 from canhazgpu.ledger.co_holders import add_holder, holder_of, select_holders
-from canhazgpu.ledger.port import Observation
+from canhazgpu.ledger.port import Counted, Observation
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.values import (
     Claim,
     FoundNodes,
+    NodeCounts,
     NodeHead,
     NodeView,
     Quarantine,
@@ -130,6 +131,14 @@ class MemoryLedger:
     def read_node_heads(self, nodes: Sequence[str] | None = None) -> Iterator[NodeHead]:
         """No node has a head."""
         return (NodeHead(view.node, view.read_at) for view in self.read_nodes(nodes))
+
+    def read_counts_or_heads(
+        self,
+        count: Callable[[NodeCounts], Counted | None],
+        nodes: Sequence[str] | None = None,
+    ) -> Iterator[Counted | NodeHead]:
+        """No node has counts, or a head."""
+        return self.read_node_heads(nodes)
 
     def read_queues(self) -> tuple[float, dict[str, tuple[Waiter, ...]]]:
         views = self.read_nodes()

@@ -10,10 +10,10 @@ from fakes.in_memory_service import service_opener
 
 from canhazgpu.cli.app import App
 from canhazgpu.gpu.scan import GpuReading, Scan
-from canhazgpu.ledger.port import Observation
+from canhazgpu.ledger.port import Counted, Observation
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.usage import DAY_S, UsageRead
-from canhazgpu.ledger.values import Event, FoundNodes, NodeHead, NodeView, Waiter
+from canhazgpu.ledger.values import Event, FoundNodes, NodeCounts, NodeHead, NodeView, Waiter
 from canhazgpu.people.holdings import current_waiters
 from canhazgpu.status.scheduler_jobs import JobNow
 
@@ -48,6 +48,14 @@ class FakeLedger:
     def read_node_heads(self, nodes: Sequence[str] | None = None) -> Iterator[NodeHead]:
         """No node has a head."""
         return (NodeHead(view.node, view.read_at) for view in self.read_nodes(nodes))
+
+    def read_counts_or_heads(
+        self,
+        count: Callable[[NodeCounts], Counted | None],
+        nodes: Sequence[str] | None = None,
+    ) -> Iterator[Counted | NodeHead]:
+        """No node has counts, or a head."""
+        return self.read_node_heads(nodes)
 
     def read_queues(self) -> tuple[float, dict[str, tuple[Waiter, ...]]]:
         return NOW, {view.node: current_waiters(view) for view in self.read_nodes()}

@@ -12,6 +12,7 @@ from canhazgpu.gpu.usage import GpuState
 if TYPE_CHECKING:
     from canhazgpu.people.revocations import Revocation
     from canhazgpu.service.status import StatusAnswer
+    from canhazgpu.status.head_counts import CountedNode
     from canhazgpu.status.node_status import NodeStatus
     from canhazgpu.status.status_filter import StatusFilter
     from canhazgpu.status.summary import NodeSummary, SummarizedNode
@@ -47,7 +48,7 @@ class StatusRenderer:
         if self.as_json:
             return [self._json_text(answer, shown, indented=width is not None)]
         notes = list(_revocation_lines(answer.nodes, answer.revocations))
-        if not shown and not answer.counted:
+        if not shown and not self._counted(answer):
             return [self._nothing_text(answer), *notes]
         if self.is_summary(answer, height):
             return [*self._summary_lines(answer, width), *notes]
@@ -99,7 +100,9 @@ class StatusRenderer:
     @property
     def counts_suffice(self) -> bool:
         """Whether of many nodes the numbers of GPUs are enough: see `StatusRequest`."""
-        return self.filter is None and not self.mine and not self.watching
+        if self.mine or self.watching:
+            return False
+        return self.filter is None or bool(self.summary and self.filter.selects_states_alone)
 
     def tables_height(self, answer: StatusAnswer) -> int:
         """Return how many lines the tables of several nodes take; 0 for a single node."""
@@ -140,6 +143,14 @@ class StatusRenderer:
             for one in shown
         )
 
+    def _counted(self, answer: StatusAnswer) -> Sequence[CountedNode]:
+        """Return the counted nodes to show, each with the counts to show."""
+        if self.filter is None or not answer.counted:
+            return answer.counted
+        from canhazgpu.status.head_counts import select_states  # noqa: PLC0415 - only with --free
+
+        return select_states(answer.counted, self.filter.states)
+
     def _chosen(self, answer: StatusAnswer) -> StatusFilter | None:
         if answer.caller is None:
             return self.filter
@@ -170,7 +181,7 @@ class StatusRenderer:
 
         found: list[tuple[SummarizedNode, NodeSummary]]
         found = [(one, summarize(one)) for one in self.visible_nodes(answer)]
-        found += [(one, one.counts) for one in answer.counted]
+        found += [(one, one.counts) for one in self._counted(answer)]
         return sorted(found, key=lambda one: one[0].node)
 
     def _summary_lines(self, answer: StatusAnswer, width: int | None) -> Iterator[str]:

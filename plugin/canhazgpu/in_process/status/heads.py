@@ -1,20 +1,63 @@
-"""Nodes by their heads, for summaries: counted where that is plain, else as views to be judged."""
+"""Nodes for summaries: counted where that is plain, else as views to be judged."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from canhazgpu.ledger.store.nodes.node_heads import view_of_head
-from canhazgpu.status.head_counts import CountedNode, counted_node
+from canhazgpu.status.head_counts import CountedNode, counted_by_counts, counted_node
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from canhazgpu.gpu.usage import UsagePolicy
-    from canhazgpu.ledger.values import NodeHead, NodeView
+    from canhazgpu.ledger.port import Ledger
+    from canhazgpu.ledger.values import NodeCounts, NodeHead, NodeView
 
-__all__ = ["CountedNode", "counted_or_view"]
+
+class NodesForSummary(NamedTuple):
+    """Each node is in one of the lists."""
+
+    counted: list[CountedNode]
+    views: list[NodeView]
 
 
-def counted_or_view(head: NodeHead, policy: UsagePolicy) -> CountedNode | NodeView | None:
+def read_for_summary(
+    store: Ledger,
+    policy: UsagePolicy,
+    nodes: Sequence[str] | None = None,
+    *,
+    in_full: Callable[[list[str]], list[NodeView]],
+    but_for: str = "",
+) -> NodesForSummary:
+    """Return these nodes, or all that are listed.
+
+    What is neither counted nor told by a head is read `in_full`, and so is the one that is named
+    by `but_for`.
+    """
+    found = NodesForSummary([], [])
+    rest: list[str] = []
+
+    def count(one: NodeCounts) -> CountedNode | None:
+        return None if one.node == but_for else counted_by_counts(one, policy)
+
+    for one in store.read_counts_or_heads(count, nodes):
+        if isinstance(one, CountedNode):
+            found.counted.append(one)
+            continue
+        known = None if one.node == but_for else _counted_or_view(one, policy)
+        if isinstance(known, CountedNode):
+            found.counted.append(known)
+        elif known is not None:
+            found.views.append(known)
+        else:
+            rest.append(one.node)
+    if rest:
+        found.views.extend(in_full(rest))
+    return found
+
+
+def _counted_or_view(head: NodeHead, policy: UsagePolicy) -> CountedNode | NodeView | None:
     """Return the node; None where it is to be read in full."""
     if head.content is None:
         return None

@@ -296,19 +296,15 @@ class StatusReader:
             return None
         from canhazgpu.in_process.status import heads  # noqa: PLC0415 - only for summaries
 
-        policy = usage_policy(self._config.validation)
-        views: list[NodeView] = []
-        rest: list[str] = []
-        for head in store.read_node_heads(names):
-            one = None if head.node == self._local else heads.counted_or_view(head, policy)
-            if isinstance(one, heads.CountedNode):
-                self._counted.append(one)
-            elif one is not None:
-                views.append(one)
-            else:
-                rest.append(head.node)
-        views += ledger.read_nodes(rest) if rest else ()
-        return {view.node: view for view in views}
+        found = heads.read_for_summary(
+            store,
+            usage_policy(self._config.validation),
+            names,
+            in_full=ledger.read_nodes,
+            but_for=self._local,
+        )
+        self._counted = found.counted
+        return {view.node: view for view in found.views}
 
     def _judged(self, view: NodeView) -> NodeStatus:
         from canhazgpu.status.node_status import node_status  # noqa: PLC0415 - rarely needed so early

@@ -10,6 +10,7 @@ from canhazgpu.ledger.journal_entries import NumberedEntry, OverruledReservation
 from canhazgpu.ledger.port import (
     JOB_GRANT_OPTIONS,
     Confirmed,
+    Counted,
     GrantOptions,
     Ledger,
     Observation,
@@ -23,6 +24,7 @@ from canhazgpu.ledger.values import (
     Event,
     FoundNodes,
     GrantedGpus,
+    NodeCounts,
     NodeHead,
     NodeView,
     QueuePosition,
@@ -170,6 +172,14 @@ class DelegatingLedger(ABC):
     def read_node_heads(self, nodes: Sequence[str] | None = None) -> Iterator[NodeHead]:
         """See `Ledger.read_node_heads`; every node is read in full."""
         return (NodeHead(view.node, view.read_at) for view in self.read_nodes(nodes))
+
+    def read_counts_or_heads(
+        self,
+        count: Callable[[NodeCounts], Counted | None],
+        nodes: Sequence[str] | None = None,
+    ) -> Iterator[Counted | NodeHead]:
+        """See `Ledger.read_counts_or_heads`; every node is read in full."""
+        return self.read_node_heads(nodes)
 
     def read_queues(self) -> tuple[float, dict[str, tuple[Waiter, ...]]]:
         """See `Ledger.read_queues`; as the store has them."""

@@ -33,7 +33,8 @@ class NodeKeys:
 
     The scripts describe their values. ``recorded`` is kept for some time when the node is
     forgotten, so that no journal entry is recorded twice; ``answers`` too, so that no script that
-    comes late makes a grant. ``usage``, ``head`` and ``indexed`` follow from the other keys.
+    comes late makes a grant. ``usage``, ``head``, ``counts`` and ``indexed`` follow from the other
+    keys.
     """
 
     reservations: str
@@ -49,6 +50,7 @@ class NodeKeys:
     head: str
     indexed: str
     history_meta: str
+    counts: str
 
     def in_order(self) -> list[str]:
         """Return the keys in the order of the scripts."""

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from canhazgpu.errors import InputError, LimitError
 from canhazgpu.gpu.scan import Scan, scan_to_published_json, whole_gpus
-from canhazgpu.gpu.scan_supplement import brief_to_json, supplement_to_json
+from canhazgpu.gpu.scan_supplement import brief_to_json, plain_to_json, supplement_to_json
 from canhazgpu.ledger.duration_limit import check_duration
 from canhazgpu.ledger.journal_entries import NumberedEntry, OverruledReservation
 from canhazgpu.ledger.port import (
     JOB_GRANT_OPTIONS,
     Confirmed,
+    Counted,
     GrantOptions,
     GrantSettled,
     Observation,
@@ -48,6 +49,7 @@ from canhazgpu.ledger.values import (
     Event,
     FoundNodes,
     GrantedGpus,
+    NodeCounts,
     NodeHead,
     NodeView,
     QueuePosition,
@@ -70,6 +72,9 @@ if TYPE_CHECKING:
 NODES_PER_PAGE = 300
 """Nodes that are in memory at once while pages are read; and whose heads, some 3 KB each, the store
 sends in one answer: meanwhile it does nothing for a hook."""
+
+COUNTS_PER_PAGE = 600
+"""Counts take a tenth of that each."""
 
 
 class RedisLedger:
@@ -296,6 +301,29 @@ class RedisLedger:
                 found = read_heads(client, some, self._prefix, in_cluster=self._session.in_cluster)
             yield from found
 
+    def read_counts_or_heads(
+        self,
+        count: Callable[[NodeCounts], Counted | None],
+        nodes: Sequence[str] | None = None,
+    ) -> Iterator[Counted | NodeHead]:
+        """See `Ledger.read_counts_or_heads`."""
+        from canhazgpu.ledger.store.nodes.node_counts import read_counts  # noqa: PLC0415 - no hook reads counts
+
+        rest: list[str] = []
+        names = self.node_names() if nodes is None else nodes
+        for first in range(0, len(names), COUNTS_PER_PAGE):
+            some = names[first : first + COUNTS_PER_PAGE]
+            with self._session.client() as client:
+                in_cluster = self._session.in_cluster
+                found = [*read_counts(client, some, self._prefix, in_cluster=in_cluster)]
+            lacking = dict.fromkeys(some)
+            for one in found:
+                if (counted := count(one)) is not None:
+                    del lacking[one.node]
+                    yield counted
+            rest += lacking
+        yield from self.read_node_heads(rest)
+
     def read_queues(self) -> tuple[float, dict[str, tuple[Waiter, ...]]]:
         """See `Ledger.read_queues`."""
         from canhazgpu.ledger.store.nodes.node_queues import read_queues  # noqa: PLC0415 - few ask
@@ -444,6 +472,7 @@ class RedisLedger:
             "covered": {gpu: sorted(owners) for gpu, owners in observation.covered.items()},
             "supplement": supplement_to_json(observation.scan),
             "brief": brief_to_json(observation.scan),
+            "plain": plain_to_json(observation.scan),
         }
         if observation.partitions is not None:
             judgement["partitions"] = to_json(observation.partitions)

@@ -17,7 +17,7 @@ WHERE_NEEDED = ("entries", "grants")
 """Come next in scripts whose head says ``-- Needs entries and grants.``, or one of them."""
 AT_END = {
     "write_history": ("short_names", "history_size", "history"),
-    "write_head": ("head",),
+    "write_head": ("counts", "head"),
 }
 """Functions that ``at_end`` calls where there is something to write: their bodies."""
 

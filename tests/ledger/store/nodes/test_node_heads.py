@@ -27,13 +27,14 @@ from servers.private_redis import shared_server
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.gpu.scan import GpuProcess, GpuReading
 from canhazgpu.gpu.usage import UsagePolicy
+from canhazgpu.ledger.journal_entries import JournalEntry, NumberedEntry
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.keys import NodeKeys, node_keys
 from canhazgpu.ledger.store.ledger import RedisLedger
-from canhazgpu.ledger.values import NodeView
+from canhazgpu.ledger.values import NodeCounts, NodeHead, NodeView
 from canhazgpu.node.process_id import ProcessId
-from canhazgpu.status.head_counts import counted_node
+from canhazgpu.status.head_counts import counted_by_counts, counted_node
 from canhazgpu.status.node_status import node_status
 from canhazgpu.status.summary import summarize, summary_to_dict
 from canhazgpu.status.table_cells import cells
@@ -71,6 +72,15 @@ def counted(ledger: RedisLedger, node: str, policy: UsagePolicy) -> tuple[list[A
         [one and one.counts, summary_to_dict(head.read_at, told)["nodes"]],
         [summarize(status), summary_to_dict(head.read_at, [(status, summarize(status))])["nodes"]],
     )
+
+
+def by_counts_alone(ledger: RedisLedger, node: str, policy: UsagePolicy) -> list[Any] | None:
+    """What the node's counts say, None where they say nothing."""
+    (found,) = ledger.read_counts_or_heads(lambda one: one, [node])
+    if isinstance(found, NodeHead):
+        return None
+    one = counted_by_counts(found, policy)
+    return one and [one.counts, summary_to_dict(found.read_at, [(one, one.counts)])["nodes"]]
 
 
 PIDS = st.integers(0, 4)
@@ -154,6 +164,8 @@ def test_the_summary_by_heads_is_that_of_the_full_views(
     assert is_brief
     by_counts, by_judgement = counted(ledger, node, policy)
     assert by_counts in ([None, []], by_judgement)
+    # Whoever reads the counts reads no head: they say as much.
+    assert by_counts_alone(ledger, node, policy) == (by_counts if by_counts[0] else None)
 
 
 PLAIN_PROCESSES = st.builds(
@@ -207,6 +219,86 @@ def test_plain_nodes_are_counted(ledger: RedisLedger, node: str) -> None:
     ledger.join_queue(node, waiter(run(1)))
     assert counted(ledger, node, UsagePolicy(1024))[0][0].waiting == 1
     assert by_counts[0].reserved.count == 3
+
+
+def test_a_readers_threshold_and_clock_decide_about_counts(ledger: RedisLedger, node: str) -> None:
+    seen = observation(node)
+    readings = [GpuReading(place, uuid(place), None, "H100", 45, 80000) for place in range(4)]
+    ledger.publish_scan(replace(seen, scan=replace(seen.scan, gpus=tuple(readings))))
+    ledger.reserve_given(manual(1), [uuid(0)], seen)
+    ledger.join_queue(node, waiter(run(2)))
+    ledger.publish_scan(replace(seen, scan=replace(seen.scan, gpus=tuple(readings))))
+    (found,) = ledger.read_counts_or_heads(lambda one: one, [node])
+    assert isinstance(found, NodeCounts)
+    content = found.content
+    policy = UsagePolicy(45)
+    assert counted_by_counts(found, policy)
+    assert not counted_by_counts(found, UsagePolicy(44))
+    for name in ("ends", "until"):
+        later = content[name] / 1000
+        assert counted_by_counts(replace(found, read_at=later - 0.01), policy) or name == "ends"
+        assert not counted_by_counts(replace(found, read_at=later), policy)
+    assert not counted_by_counts(replace(found, content={**content, "users": None}), policy)
+
+
+@pytest.mark.parametrize("notes", [1, 2])
+def test_a_note_leaves_a_nodes_counts(
+    store: Store, ledger: RedisLedger, node: str, node_hashes: NodeKeys, notes: int
+) -> None:
+    ledger.publish_scan(observation(node))
+    kept = json.loads(store.raw_client.get(node_hashes.counts) or "")
+    entries = [
+        NumberedEntry(number, JournalEntry("health", 1.0, "", facts={"n": number}))
+        for number in range(notes)
+    ]
+    ledger.record_entries(node, "", entries)
+    (last, _), *_ = store.raw_client.xrevrange(node_hashes.history, count=1)
+    counts = json.loads(store.raw_client.get(node_hashes.counts) or "")
+    assert counts == {**kept, "last": last}
+    assert by_counts_alone(ledger, node, UsagePolicy(1024))
+
+
+def test_counts_are_not_used_after_a_former_release(
+    store: Store, ledger: RedisLedger, node: str, node_hashes: NodeKeys
+) -> None:
+    """It writes the history, the scan and the head, and leaves the counts."""
+    policy = UsagePolicy(1024)
+    ledger.publish_scan(observation(node, age_s=3600.0))
+    assert by_counts_alone(ledger, node, policy)
+    store.raw_client.xadd(node_hashes.history, {"event": "grant", "gpu": uuid(1)})
+    assert not by_counts_alone(ledger, node, policy)
+    # A note after that does not make them look new.
+    ledger.record_entries(node, "", [NumberedEntry(1, JournalEntry("health", 1.0, ""))])
+    assert by_counts_alone(ledger, node, policy)
+    store.raw_client.hset(node_hashes.scan, "at", "1")
+    assert not by_counts_alone(ledger, node, policy)
+    ledger.quarantine(node, uuid(0), "hot", "root")
+    assert not store.raw_client.get(node_hashes.counts)
+
+
+def test_a_scan_that_a_former_release_published_is_not_counted(
+    store: Store, ledger: RedisLedger, node: str, node_hashes: NodeKeys
+) -> None:
+    """It leaves the field that the counts are made of."""
+    ledger.publish_scan(observation(node))
+    at = store.raw_client.hget(node_hashes.scan, "at")
+    later = str(int(at or "") + 1)
+    store.raw_client.hset(node_hashes.scan, mapping={"at": later, "brief_at": later})
+    ledger.reserve_given(job(1), [uuid(0)], observation(node, age_s=60.0))
+    assert brief_view(ledger, node).is_brief
+    assert not by_counts_alone(ledger, node, UsagePolicy(1024))
+
+
+def test_damaged_counts_end_nobodys_reading(
+    store: Store, ledger: RedisLedger, node: str, node_hashes: NodeKeys
+) -> None:
+    ledger.publish_scan(observation(node))
+    counts = json.loads(store.raw_client.get(node_hashes.counts) or "")
+    values = (7, "x", "9" * 40 + "-0", [[]], {})
+    damaged = [json.dumps({**counts, part: value}) for part in counts for value in values]
+    for text in [*GARBAGE, *damaged]:
+        store.raw_client.set(node_hashes.counts, text)
+        by_counts_alone(ledger, node, UsagePolicy(1024))
 
 
 @pytest.mark.parametrize(
@@ -277,6 +369,10 @@ def test_a_damaged_head_ends_nobodys_reading(
 ) -> None:
     ledger.reserve_given(job(1), [uuid(0)], observation(node))
     head = json.loads(store.raw_client.get(node_hashes.head) or "")
+    texts = [{**head["texts"], "last": last} for last in ("x", "1-x", "9" * 40 + "-0")]
+    for value in texts:
+        store.raw_client.set(node_hashes.head, json.dumps({**head, "texts": value}))
+        assert not brief_view(ledger, node).is_brief
     for part in PARTS:
         for value in (None, 7, "x", [7], {"a": 7}, [[]], {"GPU-0": 99}):
             store.raw_client.set(node_hashes.head, json.dumps({**head, part: value}))
@@ -363,7 +459,7 @@ def test_a_forgotten_node_has_no_head(
     ledger.publish_scan(observation(node))
     ledger.join_queue(node, waiter(run(1)))
     ledger.forget_node(node)
-    assert not store.raw_client.exists(node_hashes.head)
+    assert not store.raw_client.exists(node_hashes.head, node_hashes.counts)
     assert not brief_view(ledger, node).is_known
 
 

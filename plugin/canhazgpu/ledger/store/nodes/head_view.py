@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from canhazgpu.ledger.store.nodes.node_views import partitions_from_value, recor
 from canhazgpu.ledger.values import NodeView, Reservation
 
 HEAD_FORM = 2
+_ENTRY_ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 
 _new_reservation = quick_constructor(Reservation)
 
@@ -39,7 +41,14 @@ def is_head(content: Any) -> bool:
     if any(type(content.get(name)) is not kind for name, kind in _TYPES.items()):
         return False
     texts = content["texts"]
-    return {"last", "at"} <= texts.keys() and all(type(one) is str for one in texts.values())
+    if not {"last", "at"} <= texts.keys() or any(type(one) is not str for one in texts.values()):
+        return False
+    return is_entry_id(texts["last"])
+
+
+def is_entry_id(text: str) -> bool:
+    """Tell whether this is the id of a history's entry, or "" for none."""
+    return not text or _ENTRY_ID.fullmatch(text) is not None
 
 
 def scan_time_text(content: Mapping[str, Any]) -> str:

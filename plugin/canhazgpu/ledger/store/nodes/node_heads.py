@@ -67,7 +67,7 @@ def read_heads(
 ) -> list[NodeHead]:
     """Return the heads of these nodes, in this order; those that are not to be used are empty."""
     node_keys = {name: keys.node_keys(name, prefix) for name in names}
-    read_at, texts = _read_heads(client, [one.head for one in node_keys.values()], in_cluster)
+    read_at, texts = read_texts(client, [one.head for one in node_keys.values()], in_cluster)
     heads = [
         _Head(name, content)
         for name, text in zip(names, texts, strict=True)
@@ -78,21 +78,38 @@ def read_heads(
     return [NodeHead(name, read_at, *found.get(name, ())) for name in names]
 
 
-def _read_heads(
-    client: redis.Redis, head_keys: Sequence[str], in_cluster: bool
+def read_texts(
+    client: redis.Redis, names: Sequence[str], in_cluster: bool
 ) -> tuple[float, list[str | None]]:
-    """Return the store's time before the heads were read, and the heads."""
+    """Return the store's time before the texts of these keys were read, and the texts."""
     pipeline = client.pipeline(transaction=False)
     if in_cluster:
         seconds, microseconds = client.time()
-        for key in head_keys:
+        for key in names:
             pipeline.get(key)
         texts = pipeline.execute()
     else:
         pipeline.time()
-        pipeline.mget(head_keys)
+        pipeline.mget(names)
         (seconds, microseconds), texts = pipeline.execute()
     return seconds + microseconds / 1e6, texts
+
+
+def changed_histories(
+    client: redis.Redis, last_entries: Mapping[str, str], *, in_cluster: bool
+) -> set[str]:
+    """Return those of the streams that have entries after the ones given by their ids."""
+    pipeline = client.pipeline(transaction=False)
+    for streams in _streams_asked(last_entries, in_cluster):
+        pipeline.xread(cast(Any, streams), count=1)
+    return {key for answer in pipeline.execute() for key, _ in answer or ()}
+
+
+def _streams_asked(last_entries: Mapping[str, str], in_cluster: bool) -> list[Mapping[str, str]]:
+    # The streams of a cluster are on several servers.
+    if in_cluster:
+        return [{key: last} for key, last in last_entries.items()]
+    return [last_entries] if last_entries else []
 
 
 def _parsed(text: str | None) -> dict[str, Any] | None:
@@ -115,8 +132,7 @@ def _current(
     waiting = [head for head in heads if head.content["waiting"]]
     entries = {node_keys[head.node].history: head.last_entry for head in heads}
     pipeline = client.pipeline(transaction=False)
-    # The streams of a cluster are on several servers.
-    asked = [{key: entries[key]} for key in entries] if in_cluster else [entries] if entries else []
+    asked = _streams_asked(entries, in_cluster)
     for streams in asked:
         pipeline.xread(cast(Any, streams), count=1)
     for head in old:

@@ -13,7 +13,7 @@
 --                               unused (JSON object: GPU UUID -> true, the unused GPUs), most (JSON
 --                               object: UUID -> index, the GPUs of the last scan with most of them)
 --                               brief (JSON, the scan in brief), brief_at (the "at" of the scan it is of; another
---                               one where the release before published the scan),
+--                               one where the release before published the scan), plain (see counts.lua),
 --                               identity (JSON: "cluster", "machine", "host" of the node that wrote it)
 -- KEYS[6] queue         hash    owner -> waiter (JSON) with "order", "since_ms", "renewed_ms", "lease_s"
 -- KEYS[7] history       stream  see history.lua
@@ -23,6 +23,7 @@
 -- KEYS[11] head         string  see head.lua
 -- KEYS[12] indexed      string  is there while the node's entries in the indexes are complete; it expires
 -- KEYS[13] history_meta hash    see short_names.lua and history_size.lua
+-- KEYS[14] counts       string  see head.lua
 -- ARGV[1] how long the history is kept, ms, and its size, bytes: "MS BYTES"; each script documents its arguments
 --         from ARGV[2] on
 -- The last of ARGV: the identity of the node that runs the script about itself, else ""

@@ -9,7 +9,7 @@ local gpu = next(reservations)
 if gpu then return { 'reserved', gpu } end
 changed = false
 local waiting = redis.call('HLEN', queue_key)
-redis.call('DEL', unpack(KEYS, 10, 13))
+redis.call('DEL', unpack(KEYS, 10, 14))
 local keys = {
   reservations_key, released_key, released_by_key, quarantine_key, scan_key, queue_key, history_key,
 }

@@ -61,7 +61,7 @@ end
 -- (JSON), and the judgement, a JSON object: "gpus", the UUIDs in order of preference among equals;
 -- "unfit", UUID -> "unreserved" or "unknown"; "unhealthy", UUID -> reason; "covered", UUID -> list of owners,
 -- of GPUs in use by these owners alone; "whole", UUID -> index, the GPUs, not their MIG instances; "complete";
--- "supplement" and "brief", texts that are stored beside the scan; "partitions", text that replaces the one stored, if given.
+-- "supplement", "brief" and "plain", texts that are stored beside the scan; "partitions", text that replaces the one stored, if given.
 -- A stored time in the future is from a clock that was set back: the scan counts as none, a release as now.
 -- Needs the reservations. Returns the judgement with more fields; "known" is 1 if a scan was stored, else 0.
 local function observe(age_ms, scan, judged)
@@ -80,7 +80,8 @@ local function observe(age_ms, scan, judged)
     head_is_old = true
     local most = most_gpus(seen, before[3])
     redis.call('HSET', scan_key, 'data', scan, 'at', seen.began, 'unused', cjson.encode(seen.unused),
-      'most', most, 'supplement', seen.supplement or '', 'brief', seen.brief or '', 'brief_at', seen.began)
+      'most', most, 'supplement', seen.supplement or '', 'brief', seen.brief or '', 'brief_at', seen.began,
+      'plain', seen.began .. ' ' .. (seen.plain or ''))
     if (decode(identity) or {}).records == 'yes' then redis.call('HSET', scan_key, 'identity', identity) end
     if seen.partitions then
       redis.call('HSET', scan_key, 'partitions', seen.partitions, 'partitions_at', seen.began)

@@ -1,8 +1,8 @@
 -- Take the earliest order of a node, for the one process of the node that carries orders out.
 --
--- KEYS[14] orders         list    "ID JSON", the earliest first; whoever may order may append any text
--- KEYS[15] order_answers  hash    ID -> "MS taken", "MS interrupted", or "MS JSON", the answer; MS is when it was taken
--- KEYS[16] order_reader   string  JSON: who took orders last, and "at_ms", "interval_ms" since the time before,
+-- KEYS[15] orders         list    "ID JSON", the earliest first; whoever may order may append any text
+-- KEYS[16] order_answers  hash    ID -> "MS taken", "MS interrupted", or "MS JSON", the answer; MS is when it was taken
+-- KEYS[17] order_reader   string  JSON: who took orders last, and "at_ms", "interval_ms" since the time before,
 --                                the ID that was "taken", and how far old answers were looked for, "cursor"
 -- ARGV[2] who asks: "agent" or "check"    ARGV[3] how long answers are kept, ms
 -- ARGV[4] longest order, bytes    ARGV[5] how many unusable orders are skipped at most
@@ -10,7 +10,7 @@
 -- Returns {now, ID, JSON} for an order that was not taken before, {now, "", how many were unusable} for none.
 -- Invariants: an ID is taken once, as long as its answer is kept. One that was taken and has no answer is
 -- "interrupted": its process has ended, for there is one at a time.
-local orders_key, answers_key, reader_key = KEYS[14], KEYS[15], KEYS[16]
+local orders_key, answers_key, reader_key = KEYS[15], KEYS[16], KEYS[17]
 
 local before = redis.pcall('GET', reader_key)
 local last = type(before) == 'string' and decode(before) or {}

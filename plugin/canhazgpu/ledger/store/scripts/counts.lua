@@ -1,0 +1,96 @@
+-- The counts of a node whose GPUs are plain: see head.lua. This text stands before it.
+--
+-- A node is plain where each GPU can be read, is no instance, and is either free and without processes, or held by one
+-- owner and used by it alone. Then what a reader says of it depends on the reader's threshold and clock in no other way
+-- than by "free_mb", "ends" and "until": a test compares.
+--
+-- The field "plain" of the scan is "AT JSON", or "AT " where the scan is not plain. AT is the scan's "at": another one
+-- is of a release that published no such field. "gpus" is a list, in the order of their indices, of UUID, used MB, and a list of
+-- processes, {job or null, uid or null} each, once for each two; a job that is not identified is false.
+local MAX_NAME = 200
+
+local function is_whole(value)
+  return type(value) == 'number' and value % 1 == 0
+end
+
+local function is_absent(value)
+  return value == nil or value == cjson.null
+end
+
+local function is_plain_owner(one)
+  return type(one.owner) == 'string' and type(one.type) == 'string' and type(one.user) == 'string'
+    and #one.user <= MAX_NAME and one.holders == nil and is_whole(one.granted_ms)
+    and (is_absent(one.expires_ms) or is_whole(one.expires_ms))
+end
+
+local function is_own(owner, process)
+  local job, uid = process[1], process[2]
+  if job == cjson.null or type(owner.job_id) ~= 'string' then return is_whole(owner.uid) and uid == owner.uid end
+  return job == owner.type .. ':' .. owner.job_id
+end
+
+local function is_used_by(owner, processes)
+  for _, one in ipairs(processes) do
+    if not is_own(owner, one) then return false end
+  end
+  return true
+end
+
+-- Returns how many wait, and when the first lease is over; nil where a reader might leave one out.
+local function waiting_until()
+  local n, first = 0, nil
+  for _, text in pairs(read_hash(queue_key)) do
+    local one = decode(text) or {}
+    local is_plain = is_whole(one.renewed_ms) and is_whole(one.order) and type(one.lease_s) == 'number'
+      and (is_absent(one.gpus) or type(one.gpus) == 'table')
+    if not is_plain or math.abs(one.lease_s) == math.huge then return nil end
+    for _, gpu in pairs(is_absent(one.gpus) and {} or one.gpus) do
+      if type(gpu) ~= 'string' then return nil end
+    end
+    local over = one.renewed_ms + one.lease_s * 1000
+    n, first = n + 1, math.min(first or over, over)
+  end
+  return n, first
+end
+
+local function integer_or_null(value)
+  return value and string.format('%.0f', math.floor(value)) or 'null'
+end
+
+local function number_of_gpus(gpus)
+  local n = 0
+  for _, index in pairs(gpus) do
+    if not is_whole(index) then return math.huge end
+    n = n + 1
+  end
+  return n
+end
+
+-- Returns the fields of the counts, as head.lua has them; nil for a node that is not plain.
+local function counts_text(scan, held, owners, most)
+  local at, text = (scan[7] or ''):match('^(%d+) (.+)$')
+  local plain = at and at == scan[3] and decode(text)
+  if not plain then return nil end
+  local users, listed, free, free_mb, reserved, ends = {}, {}, 0, 0, 0, nil
+  for _, row in ipairs(plain.gpus) do
+    local place, processes = held[row[1]], row[3]
+    local owner = owners[place]
+    if not place then
+      if #processes > 0 then return nil end
+      free, free_mb = free + 1, math.max(free_mb, row[2])
+    else
+      if not owner or not is_plain_owner(owner) or not is_used_by(owner, processes) then return nil end
+      if not listed[owner.user] then users[#users + 1], listed[owner.user] = owner.user, true end
+      if not is_absent(owner.expires_ms) then ends = math.min(ends or owner.expires_ms, owner.expires_ms) end
+      reserved = reserved + 1
+    end
+  end
+  for _ in pairs(held) do reserved = reserved - 1 end
+  local had, waiting, over = number_of_gpus(most), waiting_until()
+  if reserved ~= 0 or had > #plain.gpus or not waiting then return nil end
+  return string.format(
+    '"at":"%s","source":%s,"gpus":%d,"free":%d,"free_mb":%d,"users":%s,"ends":%s,"expected":%d,"waiting":%d,"until":%s',
+    at, cjson.encode(plain.source), #plain.gpus, free, free_mb, #users > 0 and cjson.encode(users) or '[]',
+    integer_or_null(ends), had > 0 and had or #plain.gpus, waiting, integer_or_null(over)
+  )
+end
