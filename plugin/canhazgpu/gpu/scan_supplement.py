@@ -8,10 +8,10 @@ which scan it is.
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from canhazgpu.gpu.process_job import is_unidentified
-from canhazgpu.gpu.scan import GpuReading, Scan
+from canhazgpu.gpu.scan import GpuHealth, GpuReading, Scan
 
 MAX_PERCENT = 100
 BRIEF_FORM = 1
@@ -40,9 +40,27 @@ def brief_to_json(scan: Scan) -> str:
         "source": scan.source,
         "names": names,
         "gpus": [_brief_row(gpu, names) for gpu in scan.gpus],
+        **_details(scan),
     }
     text = json.dumps(data, separators=(",", ":"))
     return text if len(text) <= MAX_BRIEF_BYTES else ""
+
+
+def _details(scan: Scan) -> dict[str, object]:
+    """Return what only the JSON of a node shows: its values of health, and each GPU's place there.
+
+    The release before does not read it.
+    """
+    healths = list(dict.fromkeys(gpu.health for gpu in scan.gpus))
+    return {
+        "healths": [one and _health_values(one) for one in healths],
+        "health_of": [healths.index(gpu.health) for gpu in scan.gpus],
+        "utilization": [gpu.utilization_percent for gpu in scan.gpus],
+    }
+
+
+def _health_values(health: GpuHealth) -> list[object]:
+    return [getattr(health, one.name) for one in fields(GpuHealth)]
 
 
 def plain_to_json(scan: Scan) -> str:

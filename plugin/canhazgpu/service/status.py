@@ -25,7 +25,8 @@ class StatusRequest:
     What few need is read for few: where more than `brief_above` nodes are read, a node may lack
     what does not tell the states of its GPUs (see `NodeView.is_brief`), None for never. Of nodes
     that the filter `shown` does not show, it may be lacking in any case. Where `counts_suffice`,
-    of more nodes than `brief_above` the GPUs may only be counted.
+    of more nodes than `brief_above` the GPUs may only be counted. Where `texts_suffice`, pages may
+    have the JSON of a node instead of the node.
     """
 
     nodes: tuple[str, ...] = ()
@@ -35,11 +36,23 @@ class StatusRequest:
     brief_above: int | None = None
     shown: StatusFilter | None = None
     counts_suffice: bool = False
+    texts_suffice: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NodeText:
+    """A node as its JSON: the one of `canhazgpu.status.json_format`, without blanks."""
+
+    node: str
+    read_at: float
+    json: str
 
 
 @dataclass(frozen=True, slots=True)
 class StatusAnswer:
-    """The nodes, sorted by name. Those that were only `counted` are others; there is one at least.
+    """The nodes, sorted by name. There is one at least.
+
+    Those that were only `counted`, and the `texts`, are others.
 
     `store_fault` is the error of a store that did not serve, None if it did. Then the answer has
     this node alone: its scan, and the reservations that its hooks last published. `book_fault` is
@@ -56,8 +69,9 @@ class StatusAnswer:
     store_fault: StoreError | None = None
     book_fault: NodeStateError | None = None
     counted: tuple[CountedNode, ...] = ()
+    texts: tuple[NodeText, ...] = ()
 
     @property
     def read_at(self) -> float:
         """The time at which the first nodes were read."""
-        return (self.nodes or self.counted)[0].read_at
+        return (self.nodes or self.counted or self.texts)[0].read_at

@@ -54,7 +54,7 @@ def _reservation_parts(
         _intruders_text(gpu.intruders, wide=wide),
         "; ".join(filter(None, claims)),
         f"quarantined: {_quarantine_text(gpu.quarantine, now)}" if gpu.quarantine else "",
-        _note_text(held.claim.note, wide=wide),
+        note_text(held.claim.note, wide=wide),
     )
 
 
@@ -65,10 +65,10 @@ def _claim_text(held: Reservation, now: float, *, wide: bool) -> str:
         name = _shortened(claim.job_name or "", wide=wide)
         share = f" ({share_text(claim.share)})" if claim.share else ""
         job = f"job {claim.job_id} {name}".rstrip() + share
-        return job if ends_at is None else f"{job}, {_end_text(ends_at, now, 'end')}"
+        return job if ends_at is None else f"{job}, {end_text(ends_at, now, 'end')}"
     parts = [_heartbeat_text(held, now)] if claim.type == RUN else []
     if ends_at is not None:
-        parts.append(_end_text(ends_at, now, "expire"))
+        parts.append(end_text(ends_at, now, "expire"))
     return ", ".join(filter(None, parts))
 
 
@@ -78,7 +78,8 @@ def _heartbeat_text(held: Reservation, now: float) -> str:
     return f"heartbeat {short_duration_text(now - last)} ago" if last else ""
 
 
-def _end_text(ends_at: float, now: float, verb: str) -> str:
+def end_text(ends_at: float, now: float, verb: str) -> str:
+    """Return when something ends or ended; `verb` is ``end`` or ``expire``."""
     if ends_at > now:
         return f"{verb}s in {duration_text(ends_at - now)}"
     if now - ends_at < ENDING_S:
@@ -112,7 +113,8 @@ def _quarantine_text(quarantine: Quarantine, now: float) -> str:
     return f"{quarantine.reason} ({quarantine.by}, {ago} ago)"
 
 
-def _note_text(note: str | None, *, wide: bool) -> str:
+def note_text(note: str | None, *, wide: bool) -> str:
+    """Return a user's note, empty without one."""
     # In quotes, so that a user's note cannot look like a text of canhazgpu.
     return f'"{_shortened(note, wide=wide).replace(chr(34), chr(39))}"' if note else ""
 

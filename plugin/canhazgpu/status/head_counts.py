@@ -8,7 +8,7 @@ Of any other node nothing is said: it is to be judged. A test compares the two f
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from canhazgpu.gpu.process_job import is_unidentified
 from canhazgpu.gpu.scan_supplement import BRIEF_FORM
 from canhazgpu.gpu.usage import GpuState, UsagePolicy
 from canhazgpu.ledger.record_json import queue_from_hash
-from canhazgpu.ledger.values import MAX_NAME, NodeCounts, NodeHead
+from canhazgpu.ledger.values import MAX_NAME, NodeCounts, NodeHead, Waiter
 from canhazgpu.status.summary import NodeSummary, UserGroup
 
 NO_GPUS = UserGroup(0)
@@ -70,8 +70,8 @@ def select_states(nodes: Iterable[CountedNode], states: Collection[GpuState]) ->
     return found
 
 
-class _NotPlainError(Exception):
-    """The node is to be judged."""
+class NotPlainError(Exception):
+    """The node is to be judged: something on it is not plain."""
 
 
 _Holder = tuple[str, int | None, str | None]
@@ -81,8 +81,11 @@ _Holder = tuple[str, int | None, str | None]
 def counted_node(head: NodeHead, policy: UsagePolicy) -> CountedNode | None:
     """Return the counts; None for a node that is to be judged."""
     try:
-        return _counted(head, head.content or {}, policy)
-    except (_NotPlainError, ValueError, TypeError, KeyError, IndexError, AttributeError):
+        content = head.content or {}
+        waits = content.get("waiting")
+        queue = queue_from_hash(head.queue or {}, head.read_at) if waits else ()
+        return counts_of(head, content, policy, queue)
+    except (NotPlainError, ValueError, TypeError, KeyError, IndexError, AttributeError):
         return None
 
 
@@ -123,19 +126,19 @@ def counted_by_counts(node: NodeCounts, policy: UsagePolicy) -> CountedNode | No
             if is_so
             else None
         )
-    except (_NotPlainError, ValueError, TypeError, KeyError):
+    except (NotPlainError, ValueError, TypeError, KeyError):
         return None
 
 
-def _counted(node: NodeHead, head: Mapping[str, Any], policy: UsagePolicy) -> CountedNode:
+def counts_of(
+    node: NodeHead, head: Mapping[str, Any], policy: UsagePolicy, queue: Sequence[Waiter]
+) -> CountedNode:
+    """Return the counts by what the head says; raises some error for a node to be judged."""
     brief, texts, partitions = head["brief"], head["texts"], head["partitions"]
-    read_at, waiting = node.read_at, 0
+    read_at = node.read_at
     _require(not head["quarantined"] and brief["form"] == BRIEF_FORM)
-    if head["waiting"]:
-        queue = queue_from_hash(node.queue or {}, read_at)
-        waiting = len(queue)
-        # One whose lease ends at this very moment counts for one question, not for another.
-        _require(all(one.renewed_at + one.lease_s > read_at for one in queue))
+    # One whose lease ends at this very moment counts for one question, not for another.
+    _require(all(one.renewed_at + one.lease_s > read_at for one in queue))
     _require(brief["fault"] is None and type(brief["source"]) is str)
     _require(partitions is None or all(type(one) is str for one in partitions))
     scanned_at = _seconds(texts["at"])
@@ -146,7 +149,7 @@ def _counted(node: NodeHead, head: Mapping[str, Any], policy: UsagePolicy) -> Co
         _require(len(most) <= total and all(type(one) is int for one in most.values()))
     reserved_by = UserGroup(reserved, users)
     return CountedNode(
-        _summary(node.node, total, available, reserved_by, waiting, read_at - scanned_at),
+        _summary(node.node, total, available, reserved_by, len(queue), read_at - scanned_at),
         read_at,
         scanned_at,
         brief["source"],
@@ -184,13 +187,13 @@ def _counts(
             and 0 <= used_mb <= total_mb
         )
         if not is_plain:
-            raise _NotPlainError
+            raise NotPlainError
         last = index
         seen.add(uuid)
         place = held.get(uuid)
         if place is None:
             if processes or used_mb > threshold_mb:
-                raise _NotPlainError
+                raise NotPlainError
             available += 1
             continue
         holder = holders.get(place)
@@ -199,7 +202,7 @@ def _counts(
         if processes:
             for one in processes:
                 if not _is_own(holder, one):
-                    raise _NotPlainError
+                    raise NotPlainError
         users[holder[0]] = None
         reserved += 1
     _require(last >= 0 and len(seen) == available + reserved and reserved == len(held))
@@ -219,7 +222,7 @@ def _holder(record: Mapping[str, Any], read_at: float) -> _Holder:
         and (ends_ms is None or (type(ends_ms) is int and ends_ms / 1000 > read_at))
     )
     if not is_plain:
-        raise _NotPlainError
+        raise NotPlainError
     job = f"{type_}:{job_id}" if type(job_id) is str else None
     return user, uid if type(uid) is int else None, job
 
@@ -250,4 +253,4 @@ def _seconds(text: str) -> float:
 
 def _require(is_plain: bool) -> None:
     if not is_plain:
-        raise _NotPlainError
+        raise NotPlainError

@@ -61,7 +61,7 @@ def node_to_dict(status: NodeStatus) -> dict[str, Any]:
         "reservations_known": status.reservations_known,
         "hooks_outage": outage_to_dict(status.hooks_outage),
         "gpus": [_gpu_to_dict(gpu, status.read_at) for gpu in status.gpus],
-        "queue": [_waiter_to_dict(position, one) for position, one in enumerate(status.queue, 1)],
+        "queue": [waiter_to_dict(position, one) for position, one in enumerate(status.queue, 1)],
     }
 
 
@@ -149,7 +149,8 @@ def _process_to_dict(process: GpuProcess, gpu: GpuStatus) -> dict[str, Any]:
     }
 
 
-def _waiter_to_dict(position: int, waiter: Waiter) -> dict[str, Any]:
+def waiter_to_dict(position: int, waiter: Waiter) -> dict[str, Any]:
+    """Return one entry of a node's queue."""
     return {
         "position": position,
         "user": waiter.user,

@@ -173,6 +173,7 @@ def status(
         brief_above=renderer.brief_above(None if nodes else app.height()),
         shown=None if renderer.mine else renderer.filter,
         counts_suffice=renderer.counts_suffice,
+        texts_suffice=renderer.texts_suffice,
     )
     if options["frame"] is not None:
         _print_frame(app, request, renderer, options["frame"])
@@ -254,7 +255,7 @@ class _Pages:
         count = 0
         for answer in self._answers:
             self._known.add(answer.nodes)
-            count += len(answer.nodes)
+            count += len(answer.nodes) + len(answer.texts)
             self._faults += _faults(answer, count)
             yield answer
 

@@ -56,17 +56,26 @@ class StatusRenderer:
 
     def node_lines(self, answer: StatusAnswer) -> Iterator[str]:
         """Yield a line of JSON for each node to show."""
-        from canhazgpu.status.json_format import node_line_to_dict  # noqa: PLC0415 - as below
+        from canhazgpu.status.json_format import iso_time, node_line_to_dict  # noqa: PLC0415 - JSON
 
-        for one in self.visible_nodes(answer):
-            yield json.dumps(node_line_to_dict(one), separators=(",", ":"))
+        lines = [
+            (one.node, json.dumps(node_line_to_dict(one), separators=(",", ":")))
+            for one in self.visible_nodes(answer)
+        ]
+        for one in answer.texts:
+            lines.append((one.node, f'{{"generated_at":"{iso_time(one.read_at)}",{one.json[1:]}'))
+        yield from (line for _, line in sorted(lines))
 
     def node_texts(self, answer: StatusAnswer) -> Iterator[str]:
         """Yield the JSON of each node to show, as it stands in the document."""
         from canhazgpu.status.json_format import node_to_dict  # noqa: PLC0415 - --json
 
-        for one in self.visible_nodes(answer):
-            yield json.dumps(node_to_dict(one), separators=(",", ":"))
+        texts = [
+            (one.node, json.dumps(node_to_dict(one), separators=(",", ":")))
+            for one in self.visible_nodes(answer)
+        ]
+        texts += [(one.node, one.json) for one in answer.texts]
+        yield from (text for _, text in sorted(texts))
 
     def document_around(self, answer: StatusAnswer) -> tuple[str, str]:
         """Return what stands before and after the nodes in the document."""
@@ -103,6 +112,11 @@ class StatusRenderer:
         if self.mine or self.watching:
             return False
         return self.filter is None or bool(self.summary and self.filter.selects_states_alone)
+
+    @property
+    def texts_suffice(self) -> bool:
+        """Whether a node's JSON is enough: see `StatusRequest`."""
+        return self.as_json and self.filter is None and not (self.mine or self.summary)
 
     def tables_height(self, answer: StatusAnswer) -> int:
         """Return how many lines the tables of several nodes take; 0 for a single node."""

@@ -11,7 +11,7 @@ from canhazgpu.in_process.adapters import threshold_override
 from canhazgpu.ledger.usage import DAY_S
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace
 from canhazgpu.probe.node_probe import usage_policy
-from canhazgpu.service.status import StatusAnswer
+from canhazgpu.service.status import NodeText, StatusAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from canhazgpu.probe.port import PendingScan
     from canhazgpu.service.status import StatusRequest
     from canhazgpu.status.head_counts import CountedNode
+    from canhazgpu.status.head_json import PlainNodesJson
     from canhazgpu.status.node_status import NodeStatus
     from canhazgpu.status.user_filter import User
 
@@ -70,6 +71,7 @@ class StatusReader:
         self._pending_scan: PendingScan | None = None
         self._scan_started_at = 0.0
         self._counted: list[CountedNode] = []
+        self._json: PlainNodesJson | None = None
         self._book_fault: NodeStateError | None = None
 
     def read(self) -> StatusAnswer:
@@ -105,7 +107,7 @@ class StatusReader:
         is_empty = True
         for first in range(0, len(names), NODES_PER_ANSWER):
             answer = self._page(names[first : first + NODES_PER_ANSWER])
-            if answer.nodes:
+            if answer.nodes or answer.texts:
                 is_empty = False
                 yield answer
         if is_empty:
@@ -127,13 +129,27 @@ class StatusReader:
         from canhazgpu.garbage_collection import paused_collector  # noqa: PLC0415 - not for --help
 
         with paused_collector():
-            views = self._read_from_ledger(names)
+            texts = self._texts(names) if self._request.texts_suffice else ()
+            told = {one.node for one in texts}
+            rest = [name for name in names if name not in told]
+            views = self._read_from_ledger(rest) if rest else {}
             if self._local in views:
                 found = self._with_own_scan(views)
             else:
                 found = _NodeViews(_sorted_by_name(views))
             statuses = tuple(self._node_statuses(found))
-        return StatusAnswer(statuses, found.fault, book_fault=found.book_fault)
+        return StatusAnswer(statuses, found.fault, book_fault=found.book_fault, texts=texts)
+
+    def _texts(self, names: Sequence[str]) -> tuple[NodeText, ...]:
+        """Return the JSON of those nodes whose heads suffice for it."""
+        if self._json is None:
+            from canhazgpu.status.head_json import PlainNodesJson  # noqa: PLC0415 - only for JSON
+
+            self._json = PlainNodesJson(usage_policy(self._config.validation))
+        others = [name for name in names if name != self._local]
+        heads = self._open_store().read_node_heads(others)
+        texts = ((head, self._json.text(head)) for head in heads)
+        return tuple(NodeText(head.node, head.read_at, text) for head, text in texts if text)
 
     def _with_own_scan(self, views: dict[str, NodeView]) -> _NodeViews:
         """Return the views with this node's scan; without this node, if it has no GPU to show."""

@@ -7,13 +7,39 @@ an answer that came in part.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import redis
+from redis.utils import HIREDIS_AVAILABLE
 
 from canhazgpu.errors import StoreError
 from canhazgpu.ledger.wait_budget import WaitBudget
+
+
+class CommandPacker:
+    """Packs commands as redis-py does where `hiredis` is not installed, several times as fast.
+
+    Whoever asks for all nodes sends ten thousand of them. `encode` is redis-py's, for what is
+    neither text nor bytes.
+    """
+
+    def __init__(self, encode: Callable[[Any], bytes]) -> None:
+        self._encode = encode
+
+    def pack(self, *command: Any) -> list[bytes]:
+        """Return the command in pieces: one."""
+        # A name may be several words: "SCRIPT LOAD".
+        words = [*command[0].split(), *command[1:]]
+        pieces = [b"*%d\r\n" % len(words)]
+        for word in words:
+            kind = type(word)
+            data = word.encode("utf-8", "replace") if kind is str else word
+            if kind is not str and kind is not bytes:
+                data = self._encode(word)
+            pieces.append(b"$%d\r\n%b\r\n" % (len(data), data))
+        return [b"".join(pieces)]
 
 
 class _BudgetedWaits:
@@ -25,6 +51,8 @@ class _BudgetedWaits:
         self.wait_budget = wait_budget
         self.timeout_s = timeout_s
         super().__init__(*given, **named)
+        if not HIREDIS_AVAILABLE:
+            self._command_packer = CommandPacker(self.encoder.encode)
 
     def _connect(self: Any) -> Any:
         # redis-py 5.0 forgets the limits of a Unix socket.

@@ -25,7 +25,7 @@ from ledger_samples import (
 from servers.private_redis import shared_server
 
 from canhazgpu.config.schema import StoreConfig
-from canhazgpu.gpu.scan import GpuProcess, GpuReading
+from canhazgpu.gpu.scan import GpuHealth, GpuProcess, GpuReading
 from canhazgpu.gpu.usage import UsagePolicy
 from canhazgpu.ledger.journal_entries import JournalEntry, NumberedEntry
 from canhazgpu.ledger.port import Observation
@@ -35,6 +35,8 @@ from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.values import NodeCounts, NodeHead, NodeView
 from canhazgpu.node.process_id import ProcessId
 from canhazgpu.status.head_counts import counted_by_counts, counted_node
+from canhazgpu.status.head_json import PlainNodesJson
+from canhazgpu.status.json_format import node_to_dict
 from canhazgpu.status.node_status import node_status
 from canhazgpu.status.summary import summarize, summary_to_dict
 from canhazgpu.status.table_cells import cells
@@ -72,6 +74,15 @@ def counted(ledger: RedisLedger, node: str, policy: UsagePolicy) -> tuple[list[A
         [one and one.counts, summary_to_dict(head.read_at, told)["nodes"]],
         [summarize(status), summary_to_dict(head.read_at, [(status, summarize(status))])["nodes"]],
     )
+
+
+def json_texts(ledger: RedisLedger, node: str, policy: UsagePolicy) -> tuple[str | None, str]:
+    """The JSON by the head, None where it says nothing, and that of the full view."""
+    (head,) = ledger.read_node_heads([node])
+    (full,) = ledger.read_nodes([node])
+    status = node_status(replace(full, read_at=head.read_at), policy)
+    judged = json.dumps(node_to_dict(status), separators=(",", ":"))
+    return PlainNodesJson(policy).text(head), judged
 
 
 def by_counts_alone(ledger: RedisLedger, node: str, policy: UsagePolicy) -> list[Any] | None:
@@ -164,6 +175,8 @@ def test_the_summary_by_heads_is_that_of_the_full_views(
     assert is_brief
     by_counts, by_judgement = counted(ledger, node, policy)
     assert by_counts in ([None, []], by_judgement)
+    by_text, as_dict = json_texts(ledger, node, policy)
+    assert by_text in (None, as_dict)
     # Whoever reads the counts reads no head: they say as much.
     assert by_counts_alone(ledger, node, policy) == (by_counts if by_counts[0] else None)
 
@@ -173,15 +186,20 @@ PLAIN_PROCESSES = st.builds(
     pid=st.integers(1, 4),
     uid=st.sampled_from([1000, 1001, None]),
     user=USERS,
-    name=st.sampled_from(["python3", "Xorg"]),
+    name=st.sampled_from(["python3", "Xorg", 'py"\\ü']),
     memory_mb=st.sampled_from([600, 5000]),
+    model=st.sampled_from([None, "llama"]),
     job=st.sampled_from([None, "job:1", "job:2", "job:?n"]),
 )
 PLAIN_READINGS = st.lists(
     st.tuples(st.sampled_from([0, 500, 9000]), st.lists(PLAIN_PROCESSES, max_size=1)), max_size=4
 ).map(
     lambda rows: [
-        GpuReading(place, uuid(place), None, "H100", used, 80000, tuple(processes))
+        GpuReading(
+            *(place, uuid(place), None, "H100", used, 80000, tuple(processes)),
+            health=GpuHealth("none", ecc_uncorrected=place % 2) if place else None,
+            utilization_percent=[None, 7][place % 2],
+        )
         for place, (used, processes) in enumerate(rows)
     ]
 )
@@ -216,6 +234,8 @@ def test_plain_nodes_are_counted(ledger: RedisLedger, node: str) -> None:
     by_counts, by_judgement = counted(ledger, node, UsagePolicy(1024))
     assert by_counts == by_judgement
     assert by_counts[0].available == 1
+    by_text, as_dict = json_texts(ledger, node, UsagePolicy(1024))
+    assert by_text == as_dict
     ledger.join_queue(node, waiter(run(1)))
     assert counted(ledger, node, UsagePolicy(1024))[0][0].waiting == 1
     assert by_counts[0].reserved.count == 3

@@ -14,7 +14,7 @@ for gpu, holders in pairs(reservations) do
   for _, one in ipairs(holders) do
     if alive[one.owner] and one.granted_ms then one.renewed_ms, renewed = now, true end
   end
-  if renewed then write(gpu, holders) end
+  if renewed and write(gpu, holders) then head_is_old = true end
 end
 changed = true
 return seen.known

@@ -1,0 +1,226 @@
+"""The JSON of a node by its head, without a value for each of its GPUs; pure.
+
+`json_format` has the JSON of any node. What it would write is written here of a node that is plain,
+as `head_counts` says, and on which nobody holds a GPU by `run` (a head lacks heartbeats) or by a
+share. Of any other node nothing is said. A test compares the two for any content.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from json.encoder import encode_basestring_ascii
+from typing import Any
+
+from canhazgpu.durations import short_duration_text
+from canhazgpu.gpu.scan import GpuHealth
+from canhazgpu.gpu.usage import MAX_PID, UsagePolicy, memory_text
+from canhazgpu.ledger.record_json import queue_from_hash
+from canhazgpu.ledger.values import MAX_NAME, RUN, NodeHead
+from canhazgpu.status.details_cell import end_text, note_text
+from canhazgpu.status.head_counts import CountedNode, NotPlainError, counts_of
+from canhazgpu.status.json_format import iso_time, waiter_to_dict
+from canhazgpu.status.node_status import SCANNED_BEFORE_GRANT
+from canhazgpu.status.validation_cell import NO_USAGE
+
+_HEALTH_FIELDS = tuple(one.name for one in fields(GpuHealth))
+_HEALTH_TYPES = (str, bool, type(None), int)
+
+
+class PlainNodesJson:
+    """Writes the JSON of plain nodes; what many of them have in common is written once."""
+
+    def __init__(self, policy: UsagePolicy) -> None:
+        self._policy = policy
+        self._times: dict[int, str] = {}
+        self._healths: dict[tuple[Any, ...], str] = {}
+
+    def text(self, head: NodeHead) -> str | None:
+        """Return the JSON; None for a node that is not plain."""
+        try:
+            return self._text(head, head.content or {})
+        except (NotPlainError, ValueError, TypeError, KeyError, IndexError, AttributeError):
+            return None
+
+    def _text(self, node: NodeHead, head: Mapping[str, Any]) -> str:
+        queue = queue_from_hash(node.queue or {}, node.read_at) if head["waiting"] else ()
+        counted = counts_of(node, head, self._policy, queue)
+        holders = [
+            self._holder(record, node.read_at, counted.scanned_at) for record in head["records"]
+        ]
+        waiters = [waiter_to_dict(place, one) for place, one in enumerate(queue, 1)]
+        return (
+            f'{{"node":{_quoted(node.node)},"scanned_at":{self._time(counted.scanned_at)},'
+            f'"live":false,"source":{_quoted(counted.source)},"fault":null,'
+            f'"found_gpus":{counted.found_gpus},"expected_gpus":{counted.expected_gpus or "null"},'
+            f'"partitions":{_compact(counted.partitions)},'
+            f'"partitions_at":{self._time(counted.partitions_at)},'
+            '"reservations_known":true,"hooks_outage":null,'
+            f'"gpus":[{",".join(self._gpus(node, head, counted, holders))}],'
+            f'"queue":{_compact(waiters) if waiters else "[]"}}}'
+        )
+
+    def _gpus(
+        self,
+        node: NodeHead,
+        head: Mapping[str, Any],
+        counted: CountedNode,
+        holders: Sequence[tuple[str, str, bool]],
+    ) -> list[str]:
+        brief, held, released = head["brief"], head["held"], head["released"]
+        names = [_quoted(one) for one in brief["names"]]
+        healths = [self._health(one) for one in brief["healths"]]
+        places, utilization = brief["health_of"], brief["utilization"]
+        found = []
+        rows = zip(brief["gpus"], places, utilization, strict=True)
+        for (uuid, index, name, used, total, processes), health, percent in rows:
+            place = held.get(uuid)
+            shown_percent = _percent_text(percent)
+            if place is None:
+                state, reservation, reservations = "available", "null", "[]"
+                details = _free_text(released.get(uuid), node.read_at)
+                listed, model, validation = "", "null", f'"{memory_text(used)} used"'
+            else:
+                reservation, details, is_newer = holders[place]
+                state, reservations = "reserved", f"[{reservation}]"
+                listed, model, validation = self._use(processes, used)
+                if is_newer:
+                    shown_percent = model = "null"
+                    validation = f'"cannot tell: {SCANNED_BEFORE_GRANT}"'
+            found.append(
+                f'{{"index":{index},"mig_index":null,"uuid":{_quoted(uuid)},"parent_uuid":null,'
+                f'"name":{names[name]},"mig_profile":null,"state":"{state}",'
+                f'"reservation":{reservation},"reservations":{reservations},"quarantine":null,'
+                f'"health":{healths[health]},"memory_used_mb":{used},"memory_total_mb":{total},'
+                f'"utilization_percent":{shown_percent},"processes":[{listed}],"intruders":[],'
+                f'"others_below_threshold":[],"model":{model},"details":{details},'
+                f'"validation":{validation}}}'
+            )
+        return found
+
+    def _holder(
+        self, record: Mapping[str, Any], read_at: float, scanned_at: float
+    ) -> tuple[str, str, bool]:
+        """Return the reservation, its details, and whether it is newer than the scan."""
+        type_, granted_ms = record["type"], record["granted_ms"]
+        expires_ms, renewed_ms = record.get("expires_ms"), record.get("renewed_ms")
+        ends_at = record.get("ends_at") if expires_ms is None else expires_ms / 1000
+        job_id, job_name, note = (
+            _text_or_none(record.get(name)) for name in ("job_id", "job_name", "note")
+        )
+        is_plain = (
+            type_ != RUN
+            and record.get("share") is None
+            and (ends_at is None or type(ends_at) in (int, float))
+            and (renewed_ms is None or type(renewed_ms) is int)
+            and type(granted_ms) is int
+        )
+        if not is_plain:
+            raise NotPlainError
+        ends = (
+            ""
+            if ends_at is None
+            else end_text(ends_at, read_at, "expire" if job_id is None else "end")
+        )
+        claim = ends
+        if job_id is not None:
+            job = f"job {job_id} {job_name or ''}".rstrip()
+            claim = f"{job}, {ends}" if ends else job
+        details = "; ".join(filter(None, (claim, note_text(note, wide=True))))
+        granted_at = granted_ms / 1000
+        return (
+            f'{{"type":{_quoted(type_)},"user":{_quoted(record["user"])},'
+            f'"job_id":{_quoted_or_null(job_id)},"job_name":{_quoted_or_null(job_name)},'
+            f'"owner":{_quoted(record["owner"])},"note":{_quoted_or_null(note)},"share":null,'
+            f'"granted_at":{self._time(granted_at or None)},'
+            f'"renewed_at":{self._time(None if renewed_ms is None else renewed_ms / 1000)},'
+            f'"ends_at":{self._time(ends_at)}}}',
+            _quoted(details),
+            granted_at > scanned_at,
+        )
+
+    def _use(self, processes: Sequence[Any], used_mb: int) -> tuple[str, str, str]:
+        """Return a held GPU's processes, its model, and the use that they are."""
+        of_processes_mb, model, listed = 0, "null", []
+        for pid, _, user, name, memory_mb, of_model, job, _, is_mps_server in processes:
+            if not 0 < pid <= MAX_PID or memory_mb < 0 or is_mps_server:
+                raise NotPlainError
+            if self._may_ignore(user, name):
+                raise NotPlainError
+            of_processes_mb += memory_mb
+            shown_model = _quoted_or_null(of_model)
+            if model == "null" and of_model:
+                model = shown_model
+            listed.append(
+                f'{{"pid":{pid},"user":{_quoted_or_null(user)},"name":{_quoted_or_null(name)},'
+                f'"memory_mb":{memory_mb},"model":{shown_model},"job":{_quoted_or_null(job)},'
+                '"ignored":false}'
+            )
+        held_mb = max(used_mb, of_processes_mb)
+        if held_mb <= self._policy.memory_threshold_mb:
+            return ",".join(listed), model, f'"{NO_USAGE}"'
+        return ",".join(listed), model, f'"{memory_text(held_mb)}, {len(processes)} processes"'
+
+    def _may_ignore(self, user: str | None, name: str | None) -> bool:
+        policy = self._policy
+        return (
+            user in policy.ignore_users
+            or name in policy.ignore_processes
+            or f"{user}:{name}" in policy.ignore_processes
+        )
+
+    def _time(self, seconds: float | None) -> str:
+        if seconds is None:
+            return "null"
+        second = int(seconds)
+        known = self._times.get(second)
+        if known is None:
+            known = self._times[second] = json.dumps(iso_time(seconds))
+        return known
+
+    def _health(self, values: list[Any] | None) -> str:
+        if values is None:
+            return "null"
+        key = tuple(values)
+        known = self._healths.get(key)
+        if known is None:
+            if any(type(one) not in _HEALTH_TYPES for one in key):
+                raise NotPlainError
+            known = self._healths[key] = _compact(dict(zip(_HEALTH_FIELDS, key, strict=True)))
+        return known
+
+
+def _free_text(released_ms: str | None, read_at: float) -> str:
+    if released_ms is None:
+        return '""'
+    return f'"free for {short_duration_text(read_at - float(released_ms) / 1000)}"'
+
+
+def _percent_text(percent: int | None) -> str:
+    if percent is None:
+        return "null"
+    if type(percent) is not int:
+        raise NotPlainError
+    return str(percent)
+
+
+def _text_or_none(value: Any) -> str | None:
+    """Return what a record tells; another program's may tell what is no text."""
+    if value is None:
+        return None
+    if type(value) is not str or len(value) > MAX_NAME:
+        raise NotPlainError
+    return value
+
+
+def _quoted(text: str) -> str:
+    return encode_basestring_ascii(text)
+
+
+def _quoted_or_null(text: str | None) -> str:
+    return "null" if text is None else encode_basestring_ascii(text)
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
