@@ -47,7 +47,9 @@ class FakeLedger:
 
     def read_node_heads(self, nodes: Sequence[str] | None = None) -> Iterator[NodeHead]:
         """No node has a head."""
-        return (NodeHead(view.node, view.read_at) for view in self.read_nodes(nodes))
+        if self.error:
+            raise self.error
+        return (NodeHead(name, NOW) for name in sorted(self._views if nodes is None else nodes))
 
     def read_counts_or_heads(
         self,

@@ -28,6 +28,9 @@ NODES_PER_READ = 64
 
 KEYS_PER_READ = 2000
 
+SCAN_FIELDS = ("data", "at", "supplement", "most", "partitions", "partitions_at")
+"""The others of a published scan are for scripts, and for its head."""
+
 ANSWERS_PER_NODE = 6
 """Replies per node: its hashes, and whether it is listed."""
 
@@ -81,7 +84,8 @@ def _read_batch(
         pipeline.time()
     for name in names:
         node = keys.node_keys(name, prefix)
-        for key in (node.scan, node.reservations, node.released, node.quarantine, node.queue):
+        pipeline.hmget(node.scan, SCAN_FIELDS)
+        for key in (node.reservations, node.released, node.quarantine, node.queue):
             pipeline.hgetall(key)
         pipeline.sismember(keys.nodes_key(prefix), name)
     answers = pipeline.execute()
@@ -95,8 +99,10 @@ def _read_batch(
     return views, [bool(row[-1]) for row in rows]
 
 
-def _node_view(name: str, read_at: float, hashes: Sequence[Hash]) -> NodeView:
-    scan, records, released, quarantines, queue = hashes
+def _node_view(name: str, read_at: float, answers: Sequence[Any]) -> NodeView:
+    records, released, quarantines, queue = cast(Sequence[Hash], answers[1:])
+    fields = zip(SCAN_FIELDS, cast(Sequence[str | None], answers[0]), strict=True)
+    scan = {name: value for name, value in fields if value is not None}
     return recorded_view(
         name,
         read_at,
