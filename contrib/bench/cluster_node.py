@@ -154,7 +154,7 @@ class NodeLife:
         }
         scan = Scan(self.name, self.now(), 0.02, readings)
         return Observation(
-            scan, 0.0, in_use - set(covered), covered=covered, partitions=("gpu", "all")
+            scan, 0.0, in_use, covered=covered, partitions=("gpu", "all")
         )
 
     def _named(self, job: Job) -> tuple[str, ...]:

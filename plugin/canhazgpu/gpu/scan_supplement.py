@@ -79,7 +79,7 @@ def plain_to_json(scan: Scan) -> str:
     )
     if not is_plain:
         return ""
-    rows = [(gpu.uuid, gpu.memory_used_mb, _jobs_and_uids(gpu)) for gpu in gpus]
+    rows = [(gpu.uuid, str(gpu.memory_used_mb), _jobs_and_uids(gpu)) for gpu in gpus]
     return json.dumps({"source": scan.source, "gpus": rows}, separators=(",", ":"))
 
 
@@ -95,8 +95,14 @@ def _is_plain(gpu: GpuReading) -> bool:
     )
 
 
-def _jobs_and_uids(gpu: GpuReading) -> list[tuple[str | bool | None, int | None]]:
-    pairs = ((False if is_unidentified(one.job) else one.job, one.uid) for one in gpu.processes)
+def _jobs_and_uids(gpu: GpuReading) -> list[tuple[str | bool | None, str | None]]:
+    pairs = (
+        (
+            False if is_unidentified(one.job) else one.job,
+            None if one.uid is None else str(one.uid),
+        )
+        for one in gpu.processes
+    )
     return list(dict.fromkeys(pairs))
 
 

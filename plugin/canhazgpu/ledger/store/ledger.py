@@ -470,17 +470,22 @@ class RedisLedger:
             "whole": whole_gpus(observation.scan),
             "complete": observation.is_complete,
             "covered": {gpu: sorted(owners) for gpu, owners in observation.covered.items()},
-            "supplement": supplement_to_json(observation.scan),
-            "brief": brief_to_json(observation.scan),
-            "plain": plain_to_json(observation.scan),
         }
         if observation.partitions is not None:
             judgement["partitions"] = to_json(observation.partitions)
         scan = scan_to_published_json(observation.scan)
-        judgement_json = to_json(judgement)
+        # One line each: JSON has no line feeds.
+        judgement_lines = "\n".join(
+            (
+                supplement_to_json(observation.scan),
+                brief_to_json(observation.scan),
+                plain_to_json(observation.scan),
+                to_json(judgement),
+            )
+        )
         self._session.open()
         # Measured last, and rounded up: a scan that seems older only costs another scan.
-        return int((time.monotonic() - scan_began) * 1000) + 1, scan, judgement_json
+        return int((time.monotonic() - scan_began) * 1000) + 1, scan, judgement_lines
 
     def _list_node(self, node: str) -> None:
         # A separate command: the index lacks the node's hash tag, so no script may use both.

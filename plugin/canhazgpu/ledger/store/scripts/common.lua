@@ -66,8 +66,13 @@ local function read_hash(key)
   return found
 end
 
--- What this script has to add to the history.
-local told = {}
+-- The GPUs of the scan that this script has stored, by their JSON: see `most` above.
+local known_most = {}
+
+-- What this script has to add to the history; and the id of the last entry that it has added.
+local told, last_added = {}, nil
+-- The id of the last entry before those, where it is known: see at_end.lua.
+local last_before
 
 -- Adds an event; history.lua writes it when the script is done. `details`, all optional: "gpu", UUID; "claim"; "reason";
 -- "by"; "at", ms, if not now; and of a note "gpus", "places", "took_ms" and "facts", see entries.lua. A note changes

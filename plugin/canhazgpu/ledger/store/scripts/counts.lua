@@ -6,8 +6,14 @@
 --
 -- The field "plain" of the scan is "AT JSON", or "AT " where the scan is not plain. AT is the scan's "at": another one
 -- is of a release that published no such field. "gpus" is a list, in the order of their indices, of UUID, used MB, and a list of
--- processes, {job or null, uid or null} each, once for each two; a job that is not identified is false.
+-- processes, {job or null, uid or null} each, once for each two; a job that is not identified is false. Numbers are texts: most
+-- are not used, and to read one takes long.
 local MAX_NAME = 200
+
+-- Returns the text as JSON. To encode one takes ten times as long as to see that nothing in it is special.
+local function quoted(text)
+  return text:find('^[%w%-_.:]*$') and '"' .. text .. '"' or cjson.encode(text)
+end
 
 local function is_whole(value)
   return type(value) == 'number' and value % 1 == 0
@@ -25,7 +31,7 @@ end
 
 local function is_own(owner, process)
   local job, uid = process[1], process[2]
-  if job == cjson.null or type(owner.job_id) ~= 'string' then return is_whole(owner.uid) and uid == owner.uid end
+  if job == cjson.null or type(owner.job_id) ~= 'string' then return is_whole(owner.uid) and uid == string.format('%.0f', owner.uid) end
   return job == owner.type .. ':' .. owner.job_id
 end
 
@@ -36,21 +42,21 @@ local function is_used_by(owner, processes)
   return true
 end
 
--- Returns how many wait, and when the first lease is over; nil where a reader might leave one out.
+-- Returns whether no reader leaves one of those out who wait, and when the first lease is over.
 local function waiting_until()
-  local n, first = 0, nil
+  local first
   for _, text in pairs(read_hash(queue_key)) do
     local one = decode(text) or {}
     local is_plain = is_whole(one.renewed_ms) and is_whole(one.order) and type(one.lease_s) == 'number'
       and (is_absent(one.gpus) or type(one.gpus) == 'table')
-    if not is_plain or math.abs(one.lease_s) == math.huge then return nil end
+    if not is_plain or math.abs(one.lease_s) == math.huge then return false end
     for _, gpu in pairs(is_absent(one.gpus) and {} or one.gpus) do
-      if type(gpu) ~= 'string' then return nil end
+      if type(gpu) ~= 'string' then return false end
     end
     local over = one.renewed_ms + one.lease_s * 1000
-    n, first = n + 1, math.min(first or over, over)
+    first = math.min(first or over, over)
   end
-  return n, first
+  return true, first
 end
 
 local function integer_or_null(value)
@@ -67,7 +73,7 @@ local function number_of_gpus(gpus)
 end
 
 -- Returns the fields of the counts, as head.lua has them; nil for a node that is not plain.
-local function counts_text(scan, held, owners, most)
+local function counts_text(scan, held, owners, most, waiting)
   local at, text = (scan[7] or ''):match('^(%d+) (.+)$')
   local plain = at and at == scan[3] and decode(text)
   if not plain then return nil end
@@ -77,20 +83,21 @@ local function counts_text(scan, held, owners, most)
     local owner = owners[place]
     if not place then
       if #processes > 0 then return nil end
-      free, free_mb = free + 1, math.max(free_mb, row[2])
+      free, free_mb = free + 1, math.max(free_mb, tonumber(row[2]))
     else
       if not owner or not is_plain_owner(owner) or not is_used_by(owner, processes) then return nil end
-      if not listed[owner.user] then users[#users + 1], listed[owner.user] = owner.user, true end
+      if not listed[owner.user] then users[#users + 1], listed[owner.user] = quoted(owner.user), true end
       if not is_absent(owner.expires_ms) then ends = math.min(ends or owner.expires_ms, owner.expires_ms) end
       reserved = reserved + 1
     end
   end
   for _ in pairs(held) do reserved = reserved - 1 end
-  local had, waiting, over = number_of_gpus(most), waiting_until()
-  if reserved ~= 0 or had > #plain.gpus or not waiting then return nil end
+  local had, are_plain, over = number_of_gpus(most), true, nil
+  if waiting > 0 then are_plain, over = waiting_until() end
+  if reserved ~= 0 or had > #plain.gpus or not are_plain then return nil end
   return string.format(
     '"at":"%s","source":%s,"gpus":%d,"free":%d,"free_mb":%d,"users":%s,"ends":%s,"expected":%d,"waiting":%d,"until":%s',
-    at, cjson.encode(plain.source), #plain.gpus, free, free_mb, #users > 0 and cjson.encode(users) or '[]',
+    at, quoted(plain.source), #plain.gpus, free, free_mb, '[' .. table.concat(users, ',') .. ']',
     integer_or_null(ends), had > 0 and had or #plain.gpus, waiting, integer_or_null(over)
   )
 end

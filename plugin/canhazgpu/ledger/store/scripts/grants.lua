@@ -34,16 +34,22 @@ local function count_idle(seen, before_ms, unused_before)
   end
 end
 
--- Returns the node's GPUs as JSON, UUID -> index: those of the last scan with most of them. A scan with fewer
--- replaces them only if it is "complete": an administrator said that the node has no others.
+local function count_of(gpus)
+  local n = 0
+  for _ in pairs(gpus) do n = n + 1 end
+  return n
+end
+
+-- Returns the node's GPUs, UUID -> index, as JSON and as a table: those of the last scan with most of them. A scan with
+-- fewer replaces them only if it is "complete": an administrator said that the node has no others.
 local function most_gpus(seen, before)
-  local function count(gpus)
-    local n = 0
-    for _ in pairs(gpus) do n = n + 1 end
-    return n
-  end
-  local whole, had = seen.whole or {}, decode(before or '') or {}
-  return (seen.complete or count(whole) >= count(had)) and cjson.encode(whole) or before
+  local whole = seen.whole or {}
+  local text = cjson.encode(whole)
+  -- Mostly the same as ever.
+  if text == before or seen.complete then return text, whole end
+  local had = decode(before or '') or {}
+  if count_of(whole) >= count_of(had) then return text, whole end
+  return before, had
 end
 
 -- Forgets when GPUs were released that the node has not had for long: MIG instances get a new UUID each time.
@@ -57,15 +63,27 @@ local function forget_gone_gpus(seen, most)
   end
 end
 
+-- Returns the lines of the text: as many as are asked for, "" for one that is missing.
+local function lines_of(text, count)
+  local lines, from = {}, 1
+  for i = 1, count do
+    local stop = text:find('\n', from, true) or #text + 1
+    lines[i], from = text:sub(from, stop - 1), stop + 1
+  end
+  return unpack(lines)
+end
+
 -- Stores a scan and applies its consequences, unless a newer scan is stored. Takes the age (ms), the scan
--- (JSON), and the judgement, a JSON object: "gpus", the UUIDs in order of preference among equals;
+-- (JSON), and four lines: three texts that are stored beside the scan, "supplement", "brief" and "plain", for JSON in JSON
+-- takes long to read; and the judgement, a JSON object: "gpus", the UUIDs in order of preference among equals;
 -- "unfit", UUID -> "unreserved" or "unknown"; "unhealthy", UUID -> reason; "covered", UUID -> list of owners,
 -- of GPUs in use by these owners alone; "whole", UUID -> index, the GPUs, not their MIG instances; "complete";
--- "supplement", "brief" and "plain", texts that are stored beside the scan; "partitions", text that replaces the one stored, if given.
+-- "partitions", text that replaces the one stored, if given.
 -- A stored time in the future is from a clock that was set back: the scan counts as none, a release as now.
 -- Needs the reservations. Returns the judgement with more fields; "known" is 1 if a scan was stored, else 0.
 local function observe(age_ms, scan, judged)
-  local seen = cjson.decode(judged)
+  local supplement, brief, plain, judgement = lines_of(judged, 4)
+  local seen = cjson.decode(judgement)
   local before = redis.call('HMGET', scan_key, 'at', 'unused', 'most')
   local before_ms = number(before[1] or 0) or 0
   if before_ms > now then before_ms = 0 end
@@ -78,17 +96,18 @@ local function observe(age_ms, scan, judged)
   seen.released = read_hash(released_key)
   if seen.began >= before_ms then
     head_is_old = true
-    local most = most_gpus(seen, before[3])
+    local most, had = most_gpus(seen, before[3])
+    known_most[most] = had
     redis.call('HSET', scan_key, 'data', scan, 'at', seen.began, 'unused', cjson.encode(seen.unused),
-      'most', most, 'supplement', seen.supplement or '', 'brief', seen.brief or '', 'brief_at', seen.began,
-      'plain', seen.began .. ' ' .. (seen.plain or ''))
+      'most', most, 'supplement', supplement, 'brief', brief, 'brief_at', seen.began,
+      'plain', seen.began .. ' ' .. plain)
     if (decode(identity) or {}).records == 'yes' then redis.call('HSET', scan_key, 'identity', identity) end
     if seen.partitions then
       redis.call('HSET', scan_key, 'partitions', seen.partitions, 'partitions_at', seen.began)
     end
     apply_health(seen, seen.quarantined)
-    count_idle(seen, before_ms, decode(before[2] or '') or {})
-    forget_gone_gpus(seen, decode(most) or {})
+    if next(reservations) then count_idle(seen, before_ms, decode(before[2] or '') or {}) end
+    forget_gone_gpus(seen, had)
   end
   for gpu, at in pairs(seen.released) do
     if (number(at) or 0) > now then

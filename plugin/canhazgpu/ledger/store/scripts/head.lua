@@ -35,14 +35,14 @@ end
 
 local function object(values, encode)
   local parts = {}
-  for name, value in pairs(values) do parts[#parts + 1] = cjson.encode(name) .. ':' .. encode(value) end
+  for name, value in pairs(values) do parts[#parts + 1] = quoted(name) .. ':' .. encode(value) end
   return '{' .. table.concat(parts, ',') .. '}'
 end
 
 -- Returns the text if it is a JSON list or object, nil for another one; there may be none. And its value.
 local function json_or_null(text)
   if not text or text == '' then return 'null' end
-  local value = decode(text)
+  local value = known_most[text] or decode(text)
   return value and text, value
 end
 
@@ -56,22 +56,26 @@ local function head_and_counts()
   for _, text in pairs(quarantined) do
     if not decode(text) then return nil end
   end
-  local entry = redis.call('XREVRANGE', history_key, '+', '-', 'COUNT', 1)[1]
   local most, most_gpus = json_or_null(scan[4])
   local partitions = json_or_null(scan[5])
   if not most or not partitions then return nil end
-  local last = entry and entry[1] or ''
+  local last = last_added or last_before
+  if not last then
+    local entry = redis.call('XREVRANGE', history_key, '+', '-', 'COUNT', 1)[1]
+    last = entry and entry[1] or ''
+  end
+  local waiting = redis.call('HLEN', queue_key)
   local texts = { last = last, at = scan[3], partitions_at = scan[6] or nil }
-  local head = '{"form":2,"texts":' .. object(texts, cjson.encode) .. ',"brief":' .. scan[1]
+  local head = '{"form":2,"texts":' .. object(texts, quoted) .. ',"brief":' .. scan[1]
     .. ',"most":' .. most .. ',"partitions":' .. partitions
     .. ',"records":' .. records .. ',"held":' .. object(held, tostring)
-    .. ',"released":' .. object(released, cjson.encode)
+    .. ',"released":' .. object(released, quoted)
     .. ',"quarantined":' .. object(quarantined, tostring)
-    .. ',"waiting":' .. redis.call('HLEN', queue_key) .. '}'
-  local counts = not next(quarantined) and counts_text(scan, held, owners, most_gpus or {}) or ''
+    .. ',"waiting":' .. waiting .. '}'
+  local counts = not next(quarantined) and counts_text(scan, held, owners, most_gpus or {}, waiting) or ''
   if counts == '' then return head, '' end
   return head, '{"form":1,"last":"' .. last .. '",' .. counts .. ',"partitions":' .. partitions
-    .. ',"partitions_at":' .. (scan[6] and cjson.encode(scan[6]) or 'null') .. '}'
+    .. ',"partitions_at":' .. (scan[6] and quoted(scan[6]) or 'null') .. '}'
 end
 
 -- Returns the text with the last entry's id in the place of another one, which stands in its first bytes; else nil.
@@ -83,13 +87,14 @@ end
 
 -- Returns both with the id of the history's last entry, where they named the last one before those of this script.
 local function head_and_counts_with_last_entry()
-  local entries = redis.call('XREVRANGE', history_key, '+', '-', 'COUNT', #told + 1)
-  local before, known = entries[#told + 1], redis.call('MGET', KEYS[11], KEYS[14])
+  if not last_before or not last_added then return nil end
+  local known = redis.call('MGET', KEYS[11], KEYS[14])
   local head, counts = known[1], known[2]
-  local texts_in_it = before and head and counts and head:match('^{"form":2,"texts":({[^{}]*})')
+  local texts_in_it = head and counts and head:match('^{"form":2,"texts":({[^{}]*})')
   if not texts_in_it then return nil end
-  head = with_last_entry(head, before[1], entries[1][1], #'{"form":2,"texts":' + #texts_in_it)
-  counts = counts == '' and '' or with_last_entry(counts, before[1], entries[1][1], #'{"form":1,"last":""' + #before[1])
+  head = with_last_entry(head, last_before, last_added, #'{"form":2,"texts":' + #texts_in_it)
+  counts = counts == '' and ''
+    or with_last_entry(counts, last_before, last_added, #'{"form":1,"last":""' + #last_before)
   if counts then return head, counts end
 end
 

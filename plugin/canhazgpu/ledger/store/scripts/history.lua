@@ -93,7 +93,9 @@ local function fields_of(one)
 end
 
 local function add(id, fields)
-  return redis.pcall('XADD', history_key, 'MINID', '~', oldest, id, unpack(fields))
+  local added = redis.pcall('XADD', history_key, 'MINID', '~', oldest, id, unpack(fields))
+  if type(added) == 'string' then last_added = added end
+  return added
 end
 
 local function own_id()
@@ -122,6 +124,7 @@ local function write_entry(one)
   end
   -- Another program wrote an id that no time has.
   if type(id) ~= 'string' then id = redis.call('XADD', history_key, '*', unpack(fields)) end
+  last_added = id
   stream_place = stream_place + 1
   local length = 0
   for i = 2, #fields, 2 do length = length + #tostring(fields[i]) end

@@ -10,11 +10,11 @@ local alive = cjson.decode(ARGV[5])
 load_reservations()
 local seen = observe(ARGV[2], ARGV[3], ARGV[4])
 for gpu, holders in pairs(reservations) do
-  local renewed = false
   for _, one in ipairs(holders) do
-    if alive[one.owner] and one.granted_ms then one.renewed_ms, renewed = now, true end
+    if alive[one.owner] and one.granted_ms then
+      write_heartbeat(gpu, one)
+      head_is_old = true
+    end
   end
-  if renewed and write(gpu, holders) then head_is_old = true end
 end
-changed = true
 return seen.known
