@@ -153,9 +153,7 @@ class NodeLife:
             if place in by_place
         }
         scan = Scan(self.name, self.now(), 0.02, readings)
-        return Observation(
-            scan, 0.0, in_use, covered=covered, partitions=("gpu", "all")
-        )
+        return Observation(scan, 0.0, in_use, covered=covered, partitions=("gpu", "all"))
 
     def _named(self, job: Job) -> tuple[str, ...]:
         return tuple(self.uuids[place] for place in job.gpus)
