@@ -53,7 +53,7 @@ def found_nodes(found: dict[str, set[int]], unindexed: Iterable[str]) -> FoundNo
 
 def unindexed_nodes(client: redis.Redis, prefix: str, names: Sequence[str]) -> list[str]:
     """Return the nodes whose entries in the indexes may be incomplete."""
-    marks = [keys.node_keys(name, prefix).indexed for name in names]
+    marks = [keys.node_key(name, "indexed", prefix) for name in names]
     found = existing_keys(client, marks)
     return [name for name, mark in zip(names, marks, strict=True) if mark not in found]
 

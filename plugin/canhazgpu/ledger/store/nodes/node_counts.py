@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from canhazgpu.ledger.store.keys import node_key
 from canhazgpu.ledger.store.nodes.head_view import is_entry_id
 from canhazgpu.ledger.store.nodes.node_heads import (
     NO_ENTRY,
@@ -32,7 +33,7 @@ def read_counts(
 ) -> Iterator[NodeCounts]:
     """Yield the counts of those nodes, in this order, that have some."""
     read_at, texts = read_texts(
-        client, [_key(name, prefix, "counts") for name in names], in_cluster
+        client, [node_key(name, "counts", prefix) for name in names], in_cluster
     )
     found = {
         name: content
@@ -40,19 +41,14 @@ def read_counts(
         if text and (content := _parsed(text)) is not None
     }
     histories = {
-        _key(name, prefix, "history"): content["last"] or NO_ENTRY
+        node_key(name, "history", prefix): content["last"] or NO_ENTRY
         for name, content in found.items()
     }
     changed = changed_histories(client, histories, in_cluster=in_cluster)
     stale = _replaced_scans(client, found, read_at, prefix)
     for name, content in found.items():
-        if name not in stale and _key(name, prefix, "history") not in changed:
+        if name not in stale and node_key(name, "history", prefix) not in changed:
             yield NodeCounts(name, read_at, content)
-
-
-def _key(node: str, prefix: str, name: str) -> str:
-    # Of all nodes: `keys.node_keys` makes fourteen keys, and checks a name that is known.
-    return f"{prefix}:{{{node}}}:{name}"
 
 
 def _parsed(text: str) -> dict[str, Any] | None:
@@ -78,6 +74,6 @@ def _replaced_scans(
         return set()
     pipeline = client.pipeline(transaction=False)
     for name in old:
-        pipeline.hget(_key(name, prefix, "scan"), "at")
+        pipeline.hget(node_key(name, "scan", prefix), "at")
     answers = pipeline.execute()
     return {name for name, at in zip(old, answers, strict=True) if at != found[name]["at"]}

@@ -23,7 +23,7 @@ def read_queues(
     """See `Ledger.read_queues`."""
     seconds, microseconds = client.time()
     read_at = seconds + microseconds / 1e6
-    queues = {name: keys.node_keys(name, prefix).queue for name in names}
+    queues = {name: keys.node_key(name, "queue", prefix) for name in names}
     existing = existing_keys(client, list(queues.values()))
     waiting = [name for name, key in queues.items() if key in existing]
     found: dict[str, tuple[Waiter, ...]] = dict.fromkeys(names, ())

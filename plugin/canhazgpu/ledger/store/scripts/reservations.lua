@@ -63,8 +63,9 @@ local function write_heartbeat(gpu, one)
   one.renewed_ms = now
   local start, stop = text:find(name, 1, true)
   local _, last = text:find('^%d+', (stop or 0) + 1)
-  -- Only once, and a field's name: within a text its quotes have backslashes.
-  if not start or not last or text:find(name, last, true) then return write(gpu, reservations[gpu]) end
+  -- Only once, of an only owner, and a field's name: within a text its quotes have backslashes.
+  local is_only = #reservations[gpu] == 1 and start and last and not text:find(name, last, true)
+  if not is_only then return write(gpu, reservations[gpu]) end
   texts[gpu] = text:sub(1, stop) .. string.format('%.0f', now) .. text:sub(last + 1)
   redis.call('HSET', reservations_key, gpu, texts[gpu])
 end
