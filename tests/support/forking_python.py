@@ -8,6 +8,7 @@ interpreters that are new.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -27,12 +28,31 @@ IN_CHILDREN = [
     "canhazgpu.probe.processes.describe",
 ]
 """What children of runs import, of which no run tells."""
+AGENTS_IMPORTS = """
+import sys
+import canhazgpu.cli.commands.agent.run
+import canhazgpu.cli.main
+import canhazgpu.cli.through_agent.runner
+from canhazgpu.agent.listener import process
+from canhazgpu.agent.listener.preload import import_everything
+import_everything()
+del sys.modules["canhazgpu.cli.main"]  # it is what runs
+"""
 
 
 @functools.cache
 def own_interpreter() -> ForkingPython:
     """Return the one with the Python of the tests, which has what they test."""
     return ForkingPython()
+
+
+@functools.cache
+def agents_interpreter() -> ForkingPython:
+    """Return one that has imported what an agent imports at its start, and nothing else."""
+    made = ForkingPython()
+    done = made.run(["-c", AGENTS_IMPORTS], {}, timeout_s=60)
+    assert done.returncode == 0, done.stderr
+    return made
 
 
 class ForkingPython:
@@ -74,20 +94,44 @@ class ForkingPython:
         directory: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run `python -I ARGUMENTS`, ``-m module …`` or ``-c program …``, to its end."""
+        request = self._request(arguments, environ, user, directory or Path.cwd())
+        with _Outputs() as outputs, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+            server.settimeout(timeout_s)
+            server.connect(self._address)
+            outputs.send(server, request)
+            status = self._ended(server, timeout_s)
+            out, err = outputs.read()
+        return subprocess.CompletedProcess(["python", "-I", *arguments], status, out, err)
+
+    def start(self, arguments: Sequence[str], environ: Mapping[str, str]) -> ForkedProcess:
+        """Start `python -I ARGUMENTS` with the outputs of this process, and end it with this one.
+
+        What it imports, later runs do not have.
+        """
+        request = self._request(arguments, environ, "root", Path.cwd(), ends_with_tests=True)
+        server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        server.connect(self._address)
+        _send(server, request, [1, 2])
+        return ForkedProcess(server)
+
+    def _request(
+        self,
+        arguments: Sequence[str],
+        environ: Mapping[str, str],
+        user: str,
+        directory: Path,
+        *,
+        ends_with_tests: bool = False,
+    ) -> bytes:
         request = {
             "arguments": arguments,
             "environ": environ,
             "modules": self._modules,
             "user": user,
-            "directory": str(directory or Path.cwd()),
+            "directory": str(directory),
+            "ends_with_tests": ends_with_tests,
         }
-        with _Outputs() as outputs, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
-            server.settimeout(timeout_s)
-            server.connect(self._address)
-            outputs.send(server, json.dumps(request).encode())
-            status = self._ended(server, timeout_s)
-            out, err = outputs.read()
-        return subprocess.CompletedProcess(["python", "-I", *arguments], status, out, err)
+        return json.dumps(request).encode()
 
     def _ended(self, server: socket.socket, timeout_s: float) -> int:
         pid = int(server.recv(100))
@@ -98,6 +142,51 @@ class ForkingPython:
             raise subprocess.TimeoutExpired(str(pid), timeout_s) from None
         self._modules = json.loads(report) if report else self._modules
         return int(status)
+
+
+class ForkedProcess:
+    """A run that stays; as much of `subprocess.Popen` as tests of processes need."""
+
+    def __init__(self, server: socket.socket) -> None:
+        self._server = server
+        self.pid = int(server.recv(100))
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        return self._received(0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        status = self._received(timeout)
+        if status is None:
+            raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
+        return status
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def _received(self, timeout_s: float | None) -> int | None:
+        if self.returncode is None:
+            self._server.settimeout(timeout_s)
+            with contextlib.suppress(TimeoutError, BlockingIOError):
+                self.returncode = int(self._server.recv(16))
+                self._server.close()
+        return self.returncode
+
+
+def _send(server: socket.socket, request: bytes, outputs: Sequence[int]) -> None:
+    """Hand over the request, in a file for its size, and the ends to write to."""
+    with os.fdopen(os.memfd_create("request"), "wb") as file:
+        file.write(request)
+        file.flush()
+        socket.send_fds(server, [b"run"], [file.fileno(), *outputs])
 
 
 class _Outputs:
@@ -116,11 +205,7 @@ class _Outputs:
         return self
 
     def send(self, server: socket.socket, request: bytes) -> None:
-        """Hand over the request, in a file for its size, and the ends to write to."""
-        with os.fdopen(os.memfd_create("request"), "wb") as file:
-            file.write(request)
-            file.flush()
-            socket.send_fds(server, [b"run"], [file.fileno(), *self._write_ends])
+        _send(server, request, self._write_ends)
         self._close()
 
     def read(self) -> tuple[str, str]:

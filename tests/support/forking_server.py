@@ -11,6 +11,7 @@ import json
 import os
 import pwd
 import runpy
+import signal
 import socket
 import sys
 import threading
@@ -18,7 +19,7 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 PATIENCE_S = 2.0
-PR_SET_DUMPABLE = 4
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
 Request = dict[str, Any]
 
 
@@ -70,13 +71,19 @@ def reap() -> None:
 
 def attended(connection: socket.socket, request: Request, outputs: list[int]) -> Callable[[], None]:
     """Fork the run, which returns; wait for it here and report its end and its modules."""
+    if request["ends_with_tests"]:
+        end_with_parent()
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
         connection.close()
         os.close(read)
         exit_now = os._exit
-        report_at_the_end(write)
+        if request["ends_with_tests"]:
+            end_with_parent()
+            os.close(write)
+        else:
+            report_at_the_end(write)
         return lambda: end_as_python(lambda: run(request, outputs), exit_now)
     for fd in (write, *outputs):
         os.close(fd)
@@ -91,6 +98,14 @@ def attended(connection: socket.socket, request: Request, outputs: list[int]) ->
         connection.send(str(os.waitstatus_to_exitcode(status)).encode())
         connection.send(report)
     os._exit(0)
+
+
+def end_with_parent() -> None:
+    """End when whoever forked this ends: the server does with the tests."""
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def report_at_the_end(write: int) -> None:
@@ -159,6 +174,7 @@ def run(request: Request, outputs: list[int]) -> None:
     os.environ.clear()
     os.environ.update(request["environ"])
     option, what, *arguments = request["arguments"]
+    sys.orig_argv = [sys.executable, "-I", *request["arguments"]]
     sys.argv = [what if option == "-m" else "-c", *arguments]
     if option == "-m":
         sys.modules.pop(what, None)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 120.0
 
 
 class Terminal:

@@ -98,16 +98,10 @@ def node(tmp_path: Path, server: PrivateRedis) -> Node:
     return Node(tmp_path / "node", server)
 
 
-def watcher_of(agent: RunningAgent) -> int:
-    """The pid of the agent's only child."""
-    (pid,) = poll_until(agent.children)
-    return pid
-
-
 def test_it_is_delivered_when_the_store_is_back(node: Node) -> None:
     with node.agent() as agent:
         node.journal(1, "GPU-a")
-        watcher_of(agent)
+        agent.helper()
         node.journal(2, "GPU-b")
         assert node.pending() == 2
         node.server.start()
@@ -128,10 +122,10 @@ def test_a_watcher_that_is_killed_or_stopped_is_followed_by_another(
 ) -> None:
     with node.agent() as agent:
         node.journal(1, "GPU-a")
-        first = watcher_of(agent)
+        first = agent.helper()
         os.kill(first, number)
         poll_until(lambda: not is_alive(first))
-        assert watcher_of(agent) != first
+        assert agent.helper() != first
         node.server.start()
         poll_until(lambda: node.pending() == 0)
         assert node.in_store() == {"GPU-a": "job:c1:1:0"}
@@ -141,7 +135,7 @@ def test_a_watcher_that_is_killed_or_stopped_is_followed_by_another(
 def test_what_an_agent_leaves_the_next_one_delivers(node: Node) -> None:
     with node.agent() as agent:
         node.journal(1, "GPU-a")
-        first = watcher_of(agent)
+        first = agent.helper()
         agent.process.kill()
         agent.process.wait()
         # It does not outlive its agent.
@@ -214,7 +208,7 @@ def test_a_server_that_talks_nonsense_gets_nothing_and_keeps_nothing(
 ) -> None:
     with babbling(answer) as (url, asked), node.agent(url) as agent:
         node.journal(1, "GPU-a")
-        first = watcher_of(agent)
+        first = agent.helper()
         poll_until(lambda: asked() >= 3)
         assert node.pending() == 1
         assert is_alive(first)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from forking_python import own_interpreter
 from hosts.cli_node import CliNode, make_cli_node
 from hosts.running_agent import RunningAgent
 
@@ -53,15 +53,11 @@ class AgentNode:
         """Run a command in its own process, as root, with the agent's configuration."""
         env = {**self.env(), "FAKE_NVML_NODE": "n1"}
         env.pop("CANHAZGPU_AGENT_SOCKET")
-        return subprocess.run(
-            [sys.executable, "-I", "-m", "canhazgpu.cli.main", *arguments],
-            env={**env, **self.agent.config_environ},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            stdin=subprocess.DEVNULL,
-            cwd="/",
-            check=False,
+        return own_interpreter().run(
+            ["-m", "canhazgpu.cli.main", *arguments],
+            {**env, **self.agent.config_environ},
+            timeout_s=60,
+            directory=Path("/"),
         )
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from forking_python import ForkedProcess, agents_interpreter
 from polling import poll_until
 
 from canhazgpu.agent.client import call
@@ -65,7 +66,7 @@ class RunningAgent:
         self.notified.settimeout(READY_S)
         self._address = "@" + self.notified.getsockname()[1:].decode()
         self._changes = changes
-        self.process = self._started()
+        self.process = self._forked() or self._started()
         try:
             assert b"READY=1" in self.notified.recv(4096)
         except BaseException:
@@ -84,7 +85,7 @@ class RunningAgent:
     def start_again(self) -> bool:
         """Start it anew after its end; returns whether it served before it ended again."""
         self.process.wait()
-        self.process = self._started()
+        self.process = self._forked() or self._started()
         self.notified.settimeout(0.1)
         try:
             while self.process.poll() is None:
@@ -94,6 +95,13 @@ class RunningAgent:
             return False
         finally:
             self.notified.settimeout(READY_S)
+
+    def _forked(self) -> ForkedProcess | None:
+        """Start it by forking, where it differs from others by its own words alone."""
+        if self._preload or type(self) is not RunningAgent:
+            return None
+        words = [*_program(self._changes), "agent", "run"]
+        return agents_interpreter().start(words, self.environ)
 
     def _node_section(self, directory: Path) -> dict[str, str]:
         return {"state_dir": str(self.state_dir), "marker_dir": str(directory / "agent-lib")}
@@ -155,6 +163,17 @@ class RunningAgent:
         """The pids of its children that do something: handlers, the scanner, the watcher."""
         return [pid for pid in self.all_children() if not waits_for_request(pid)]
 
+    def helper(self) -> int:
+        """The pid of its scanner, watcher or order reader, once one of them waits.
+
+        A handler that was forked just now looks the same, but does not wait yet.
+        """
+        return poll_until(
+            lambda: next(
+                (pid for pid in self.all_children() if waits(pid) and not waits_for_request(pid)), 0
+            )
+        )
+
     def spare_handler(self) -> int:
         """The pid of the handler that waits for its request, once there is one."""
         return poll_until(
@@ -185,7 +204,8 @@ def _program(changes: str) -> list[str]:
     module = "canhazgpu.cli.main"
     if not changes:
         return ["-m", module]
-    return ["-c", f"{changes}\nimport runpy; runpy.run_module({module!r}, run_name='__main__')"]
+    run = f"sys.modules.pop({module!r}, None)\nrunpy.run_module({module!r}, run_name='__main__')"
+    return ["-c", f"{changes}\nimport runpy, sys\n{run}"]
 
 
 def run_hook(
@@ -227,6 +247,13 @@ def waits_for_request(pid: int) -> bool:
     rows = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
     kinds = {row[4] for row in rows if f"socket:[{row[6]}]" in opened}
     return kinds == {PACKETS}
+
+
+def waits(pid: int) -> bool:
+    """Whether it sleeps."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+    return False
 
 
 def is_alive(pid: int) -> bool:

@@ -20,6 +20,7 @@ MARK_OF_ALL = re.compile(
     r"^pytestmark = (?:\[[^\]]*|.*)\bmark\.(?:slow|slurm|variant)\b", re.MULTILINE
 )
 """A module's own mark, alone or in a list."""
+leaves_variants_out = False
 
 
 def is_fast(config: pytest.Config) -> bool:
@@ -35,17 +36,28 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    global leaves_variants_out  # noqa: PLW0603 - modules ask while they are imported
     # Before hypothesis' own, which loads the profile.
     if is_fast(config):
-        from hypothesis import settings
+        from hypothesis import HealthCheck, settings
 
-        settings.register_profile(FAST_PROFILE, max_examples=FAST_EXAMPLES)
+        leaves_variants_out = True
+        # On a busy machine any example may take long.
+        settings.register_profile(
+            FAST_PROFILE,
+            max_examples=FAST_EXAMPLES,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow],
+        )
 
 
 def first_and_variants(values: Iterable[Any]) -> list[Any]:
     """Return a fixture's parameters: the first, and the others marked `variant`.
 
-    For a suite that goes over several implementations of one thing.
+    For a suite that goes over several implementations of one thing. Where variants are left out,
+    none are made.
     """
     first, *others = values
+    if leaves_variants_out:
+        return [first]
     return [first, *(pytest.param(other, marks=pytest.mark.variant) for other in others)]

@@ -21,12 +21,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.runner import runtestprotocol
 from run_files import run_directory
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
 GROUP_SIZE = 8
 """How many quick tests of a module a worker is given at a time."""
+SHOWN_S = 0.005
+"""``--durations`` shows what took as long as this."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -121,6 +124,21 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     # What is collected stays to the end: neither the collector nor forked children walk over it.
     gc.collect()
     gc.freeze()
+
+
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """In a worker, report no setup and no teardown of which nothing is shown.
+
+    To send a report, and to take it, costs as much as most tests.
+    """
+    if not hasattr(item.config, "workerinput"):
+        return None
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for report in runtestprotocol(item, log=False, nextitem=nextitem):
+        if report.when == "call" or not report.passed or report.duration >= SHOWN_S:
+            item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
 
 
 def groups_of(items: Iterable[pytest.Item]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hosts.running_agent import RunningAgent, is_alive
+from hosts.running_agent import is_alive
 from hosts.watched_runs import ALL_GPUS, NOBODY, NODE, WatchedNode
 from polling import poll_until
 from servers.private_redis import PrivateRedis, any_binary
@@ -33,16 +33,11 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedNode]:
         yield it
 
 
-def watcher_of(agent: RunningAgent) -> int:
-    """The pid of the watcher: the agent's child that leads a session and stays."""
-    return poll_until(lambda: min(agent.children(), default=0))
-
-
 @pytest.mark.parametrize("uid", [0, NOBODY])
 def test_the_gpus_are_released_when_the_command_ends(node: WatchedNode, uid: int) -> None:
     with node.agent() as agent:
         run = node.start(FOREVER, 0, 1, uid=uid)
-        watcher_of(agent)
+        agent.helper()
         assert set(node.holders()) == {0, 1}
         run.process.kill()
         poll_until(lambda: node.holders() == {})
@@ -97,7 +92,7 @@ def test_a_command_with_another_users_rights_is_still_the_run(node: WatchedNode)
     with node.agent() as agent:
         become = f"import os, time; os.setuid({NOBODY}); print(flush=True); time.sleep(3600)"
         run = node.start(f"exec {sys.executable} -c '{become}'", 0)
-        watcher_of(agent)
+        agent.helper()
         poll_until(lambda: Path(f"/proc/{run.process.pid}").stat().st_uid == NOBODY)
         keeper = identify_process(agent.process.pid)
         poll_until(lambda: keeper in node.processes(0))
@@ -112,7 +107,7 @@ def test_a_watcher_that_is_killed_or_stopped_is_followed_by_another(
 ) -> None:
     with node.agent() as agent:
         run = node.start(FOREVER, 0)
-        first = watcher_of(agent)
+        first = agent.helper()
         os.kill(first, number)
         poll_until(lambda: not is_alive(first))
         poll_until(lambda: any(one != first for one in agent.children()))
@@ -124,7 +119,7 @@ def test_a_watcher_that_is_killed_or_stopped_is_followed_by_another(
 def test_the_next_agent_goes_on_with_the_same_time(node: WatchedNode, tmp_path: Path) -> None:
     with node.agent() as agent:
         run = node.start(FOREVER, 0, timeout_s=8.0)
-        first = watcher_of(agent)
+        first = agent.helper()
         agent.process.kill()
         agent.process.wait()
         poll_until(lambda: not is_alive(first))
@@ -222,7 +217,7 @@ def test_a_store_that_is_away_keeps_no_run_and_no_release(node: WatchedNode) -> 
     with node.agent() as agent:
         first = node.start(FOREVER, 0)
         second = node.start(FOREVER, 1, uid=NOBODY, timeout_s=3.0)
-        watcher_of(agent)
+        agent.helper()
         node.server.pause()
         # Times are kept, and ends are seen.
         assert second.process.wait(60) == -signal.SIGTERM
@@ -246,7 +241,7 @@ def test_many_runs_end_together(node: WatchedNode) -> None:
 def test_a_gpu_given_to_somebody_else_is_not_released_for_him(node: WatchedNode) -> None:
     with node.agent() as agent:
         run = node.start(FOREVER, 0)
-        watcher_of(agent)
+        agent.helper()
         node.ledger().release(NODE, run.owner, "maintenance", by="root")
         later = Claim("job:c1:7:0", "slurm", "ann", 1000, "7")
         granting = node.own_ledger()
