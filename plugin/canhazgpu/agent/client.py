@@ -88,5 +88,8 @@ def _error_text(error: str, path: Path) -> str:
     if error == interface.BUSY:
         return f"the agent at {path} serves as many requests of yours as it takes; try again"
     if error == interface.METHOD_NOT_FOUND:
-        return f"the agent at {path} is of another release: restart it after an upgrade"
+        return (
+            f"the agent at {path} is of another release: 'canhazgpu agent reload' has it become"
+            " this one"
+        )
     return f"the agent at {path} refused: {error.rpartition('.')[2]}"

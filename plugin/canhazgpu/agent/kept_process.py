@@ -33,6 +33,10 @@ class KeptProcess:
         agent = os.getpid()
         self._child.start(lambda: self._run(agent))
 
+    def tell_to_end_and_forget(self) -> int:
+        """Tell it to end when it can; return its pid: the caller reaps it."""
+        return self._child.tell_to_end_and_release()
+
     def reap(self) -> str:
         """Note that it has ended, if it has; return its fault, empty for none."""
         return self._child.reap()

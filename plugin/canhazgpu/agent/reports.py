@@ -31,10 +31,13 @@ class Report:
 
 
 class Reports:
-    """The pipe; the listener has both ends, a handler only the one for writing."""
+    """The pipe; the listener has both ends, a handler only the one for writing.
 
-    def __init__(self) -> None:
-        self.read_end, self.write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    `ends` are those of a pipe that handlers have already.
+    """
+
+    def __init__(self, ends: tuple[int, ...] = ()) -> None:
+        self.read_end, self.write_end = ends or os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._text = b""
 
     def received(self) -> Iterator[Report]:

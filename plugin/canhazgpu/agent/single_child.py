@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -54,6 +55,25 @@ class SingleChild:
         """Return its pid, and forget it: the caller reaps it."""
         pid, self._pid = self._pid, 0
         return pid
+
+    def kill(self) -> None:
+        """Kill the process; it is still to be reaped."""
+        self._signal(signal.SIGKILL)
+
+    def kill_and_release(self) -> int:
+        """Kill the process and forget it; return its pid, 0 for none: the caller reaps it."""
+        self._signal(signal.SIGKILL)
+        return self.release()
+
+    def tell_to_end_and_release(self) -> int:
+        """As `kill_and_release`, but let it end what it is doing."""
+        self._signal(signal.SIGTERM)
+        return self.release()
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, number)
 
     def reap(self) -> str:
         """Note that the process has ended, if it has; return its fault, empty for none.

@@ -29,15 +29,20 @@ def people_socket(state_dir: Path) -> Path:
     return state_dir / IN_STATE_DIR
 
 
-def lock_agent(state_dir: Path) -> int:
+def lock_agent(state_dir: Path, held: int | None = None) -> int:
     """Make the directory; return a descriptor of the lock that only one agent has.
 
+    `held` is a descriptor of a lock that this process has; it is closed where it is another one.
     Raises `NodeStateError` where another agent runs, or the directory cannot be used.
     """
     directory = agent_directory(state_dir)
     try:
         open_directory_to_users(state_dir)
         open_directory_to_users(directory)
+        if held is not None:
+            if _is_open_at(held, directory / LOCK):
+                return held
+            os.close(held)
         lock = try_file_lock(directory / LOCK)
     except OSError as exc:
         raise NodeStateError(
@@ -49,6 +54,12 @@ def lock_agent(state_dir: Path) -> int:
             " 'canhazgpu agent status' shows it"
         )
     return lock
+
+
+def _is_open_at(descriptor: int, path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    return False
 
 
 def listen(path: Path, mode: int) -> socket.socket:

@@ -54,6 +54,10 @@ class Systemd:
         """Start the unit and wait until it serves; `anew` ends a running one first."""
         self._run("systemctl", "restart" if anew else "start", unit)
 
+    def reload_unit(self, unit: str) -> None:
+        """Have the running unit reload, as its own text says, and wait until it has."""
+        self._run("systemctl", "reload", unit)
+
     def remove(self, units: Sequence[str]) -> None:
         """Stop the units, and have them started no more."""
         if self.enables_units and units:

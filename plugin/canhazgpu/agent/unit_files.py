@@ -77,6 +77,17 @@ def superseded_files(settings: UnitSettings, root: Path) -> list[UnitFile]:
     ]
 
 
+def changes_only_program(step: InstallStep) -> bool:
+    """Return whether the unit that is installed differs in the program that it starts alone."""
+    before = read_marked(step.target)
+    return before is not None and _other_lines(before) == _other_lines(step.file.text)
+
+
+def _other_lines(text: str) -> list[str]:
+    left_out = ("#", "ExecStart=", "ExecReload=")
+    return [line for line in text.splitlines() if not line.startswith(left_out)]
+
+
 def _matches(directory: Path, pattern: str) -> Iterator[Path]:
     with contextlib.suppress(OSError):
         yield from sorted(directory.glob(pattern))

@@ -43,6 +43,9 @@ class StatusReply(TypedDict):
     served: dict[str, int]
     refused: int
     children: int
+    executions: int | None
+    release_since: float | None
+    upgrade_fault: Fault | None
     faults: list[Fault]
 
 

@@ -73,13 +73,29 @@ class RunningAgent:
             self.end()
             raise
 
+    @property
+    def python(self) -> str:
+        """The interpreter of its environment."""
+        return sys.executable
+
+    @property
+    def starter(self) -> list[str]:
+        """A program that becomes the agent, with its first words."""
+        return []
+
+    @property
+    def passed(self) -> tuple[int, ...]:
+        """The descriptors that it gets."""
+        return ()
+
     def _started(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-I", *_program(self._changes), "agent", "run"],
+            [*self.starter, self.python, "-I", *_program(self._changes), "agent", "run"],
             env={**self.environ, **self._preload},
             stdin=subprocess.DEVNULL,
             preexec_fn=die_with_parent(),  # noqa: PLW1509 - it only calls prctl
             stderr=None,
+            pass_fds=self.passed,
         )
 
     def start_again(self) -> bool:
@@ -150,7 +166,7 @@ class RunningAgent:
         return ["-I", "-S", hook_client(), str(self.hooks_socket), METHODS[hook]]
 
     def status(self) -> dict[str, Any]:
-        return call(self.state_dir, interface.STATUS)
+        return call(self.state_dir, interface.STATUS, wait_s=READY_S)
 
     def served(self, method: str) -> int:
         """How many requests of this method it has served."""

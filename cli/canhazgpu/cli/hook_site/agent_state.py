@@ -29,7 +29,9 @@ def agent_state(state_dir: Path, node: str) -> AgentState:
     mine = (f"canhazgpu-agent@{node}.service", "canhazgpu-agent.service")
     unit = next((one for one in mine if one in installed_units(Path("/"))), "")
     try:
-        return AgentState(VERSION, str(call(state_dir, STATUS)["release"]), unit=unit)
+        found = call(state_dir, STATUS)
+        not_taken = (found.get("upgrade_fault") or {}).get("text", "")
+        return AgentState(VERSION, str(found["release"]), unit=unit, not_taken=not_taken)
     except AgentError as exc:
         # A socket that nobody answers is left by an agent that was killed, or is stopped.
         left = may_exist(people_socket(state_dir))

@@ -56,6 +56,19 @@ class Children:
         ends_at = self._clock() + STARTING_LIMIT_S
         self._by_pid[pid] = Child(pid, door, user, f"a request of user {user}", ends_at)
 
+    def adopt(self, child: Child) -> None:
+        """Take a child of the program that this process was before."""
+        self._by_pid[child.pid] = child
+
+    def all(self) -> list[Child]:
+        """Return all children."""
+        return list(self._by_pid.values())
+
+    @property
+    def has_brief(self) -> bool:
+        """Whether there is one that may not go on for as long as its caller wants."""
+        return any(one.ends_at <= self._clock() + ENDLESS_S for one in self._by_pid.values())
+
     def note(self, report: Report) -> None:
         """Take what a child says of itself."""
         child = self._by_pid.get(report.pid)

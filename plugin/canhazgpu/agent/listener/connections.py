@@ -73,6 +73,11 @@ class Connections:
         self._by_descriptor[accepted.fileno()] = made
         return made
 
+    def adopt(self, connection: Connection, received: bytes) -> None:
+        """Take one that the program has let in that this process was before."""
+        connection.inbox.add(received)
+        self._by_descriptor[connection.socket.fileno()] = connection
+
     def find(self, descriptor: int) -> Connection | None:
         """Return the connection with this descriptor."""
         return self._by_descriptor.get(descriptor)

@@ -96,6 +96,21 @@ class Helpers:
         if self._spare:
             self._spare.end()
 
+    def end_and_forget(self) -> list[int]:
+        """Have all end, and start none by itself; return their pids: the caller reaps them.
+
+        Scanner and watcher are killed, as with an agent that ends. An order is carried out first.
+        """
+        pids = [one.kill_and_forget() for one in (self._scanner, self._watcher) if one]
+        pids += [one.tell_to_end_and_forget() for one in self._kept]
+        pids += self._spare.end_and_forget() if self._spare else []
+        return [pid for pid in pids if pid]
+
+    def resume(self) -> None:
+        """Have them again after `end_and_forget`."""
+        if self._spare:
+            self._spare.resume()
+
     def note_served(self) -> None:
         """Note that a handler has ended: there may be something for the watcher."""
         if self._watcher:

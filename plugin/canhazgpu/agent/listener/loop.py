@@ -19,9 +19,17 @@ from canhazgpu.agent.listener.admission import Admission
 from canhazgpu.agent.listener.children import Children, Ended
 from canhazgpu.agent.listener.connections import Connection, Connections, close_socket
 from canhazgpu.agent.listener.forking import blocked_signals, end_after
+from canhazgpu.agent.listener.handed_requests import (
+    adopted_children,
+    adopted_connections,
+    handed_children,
+    handed_connections,
+)
 from canhazgpu.agent.listener.helpers import Helpers
 from canhazgpu.agent.listener.history import History
 from canhazgpu.agent.peer import UnknownPeerError, overflow_uid, peer_of
+from canhazgpu.agent.reexecution.handed_on import HandedChild, HandedConnection, HandedOn
+from canhazgpu.agent.reexecution.leftovers import Leftovers
 from canhazgpu.agent.reports import Reports
 from canhazgpu.agent.request import Door, Request
 from canhazgpu.agent.wire import interface
@@ -49,8 +57,10 @@ class Listener:
     clock: Callable[[], float] = time.monotonic
     reports: Reports = field(default_factory=Reports)
     users: AdmittedUsers = field(default_factory=AdmittedUsers)
+    leftovers: Leftovers = field(default_factory=Leftovers)
     _children: Children = field(default_factory=Children)
     _connections: Connections = field(default_factory=Connections)
+    _closed_doors: Mapping[Door, socket.socket] = field(default_factory=dict)
     _resting_until: dict[Door, float] = field(default_factory=dict)
     _overflow_uid: int = field(default_factory=overflow_uid)
 
@@ -58,6 +68,11 @@ class Listener:
     def busy(self) -> int:
         """How many requests are being carried out."""
         return len(self._children)
+
+    @property
+    def has_brief_requests(self) -> bool:
+        """Whether a request is under way that will not go on for as long as its caller wants."""
+        return self._children.has_brief
 
     def step(self, wake_up: int, longest_s: float | None = None) -> None:
         """Wait for something to happen, at most `longest_s`, and handle all that has.
@@ -95,6 +110,29 @@ class Listener:
         self.helpers.end_spare()
         for connection in self._connections.all():
             self._drop(connection, _ending())
+
+    def leave_waiting(self) -> None:
+        """Accept nobody for now: who connects waits, and is not refused."""
+        if not self._closed_doors:
+            self._closed_doors, self.doors = self.doors, {}
+
+    def let_in_again(self) -> None:
+        """Accept again, after `leave_waiting`."""
+        if self._closed_doors:
+            self.doors, self._closed_doors = self._closed_doors, {}
+
+    def handed_requests(self) -> tuple[tuple[HandedConnection, ...], tuple[HandedChild, ...]]:
+        """Return what is under way, for the program that this process becomes."""
+        return handed_connections(self._connections), handed_children(self._children)
+
+    def adopt(self, handed: HandedOn) -> None:
+        """Go on with what the program left under way that this process was before."""
+        for child in adopted_children(handed):
+            self._children.adopt(child)
+            self.admission.count(child.door, child.user)
+        for connection, received in adopted_connections(handed, self.users):
+            self._connections.adopt(connection, received)
+            self.admission.count(connection.door, connection.user)
 
     def kill_endless_children(self) -> None:
         """Kill the handlers that only look, for as long as their callers want."""
@@ -141,6 +179,7 @@ class Listener:
             self._note_end(ended)
         self.history.children = len(self._children)
         self.helpers.reap()
+        self.leftovers.reap()
 
     def _note_end(self, ended: Ended) -> None:
         self.admission.leave(ended.child.door, ended.child.user)

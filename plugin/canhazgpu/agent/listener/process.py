@@ -8,6 +8,8 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from canhazgpu.agent.agent_socket import PEOPLE_SOCKET
@@ -16,25 +18,37 @@ from canhazgpu.agent.handler.hand_over import WATCHER_SOCKET
 from canhazgpu.agent.handler.serve import run_handler
 from canhazgpu.agent.listener.admission import Admission, Limits
 from canhazgpu.agent.listener.agent_parts import AgentParts, PrivateSockets
-from canhazgpu.agent.listener.forking import HANDLED_SIGNALS
+from canhazgpu.agent.listener.forking import HANDLED_SIGNALS, blocked_signals
 from canhazgpu.agent.listener.history import History
 from canhazgpu.agent.listener.kept_for_handlers import keep_for_handlers
 from canhazgpu.agent.listener.loop import Listener
 from canhazgpu.agent.listener.preload import freeze, import_everything
 from canhazgpu.agent.listener.service_manager import ServiceManager
+from canhazgpu.agent.reexecution.execution import execute
+from canhazgpu.agent.reexecution.handed_on import VARIABLES, HandedOn, take_handed_on
+from canhazgpu.agent.reexecution.installed_files import identity_of, installation_fault
+from canhazgpu.agent.reexecution.kept_sockets import KeptSockets
+from canhazgpu.agent.reexecution.leftovers import own_children
+from canhazgpu.agent.reexecution.program import Program, own_program, take_asked
+from canhazgpu.agent.reexecution.proof import Proof
+from canhazgpu.agent.reexecution.upgrade import Upgrade
 from canhazgpu.agent.reports import Reports
 from canhazgpu.agent.request import Door
 from canhazgpu.agent.socket_files import (
     HOOKS_SOCKET,
     SCANNER_SOCKET,
     agent_directory,
-    listen,
     lock_agent,
 )
 from canhazgpu.config.schema import AgentConfig, Config
 from canhazgpu.errors import NodeStateError
 from canhazgpu.node.identity import node_name, state_dir
 
+CLOSED_S = 1.0
+"""How long nobody is let in, so that the requests end that are under way, before this process
+becomes another program. Those that take longer go on; hooks wait for 6 s at a door."""
+HELPERS_END_S = 2.0
+"""How long to wait for the end of scanner and watcher then; one may hang in the kernel."""
 LOOK_GRACE_S = 5.0
 """How long who only looks may go on after SIGTERM: most have their answer within that time."""
 STOP_GRACE_S = 75.0
@@ -46,44 +60,88 @@ def run_agent(
     environ: Mapping[str, str],
     release: str,
     commands: CommandRunner,
+    installed: Path,
 ) -> None:
     """Serve until SIGTERM. Raises `NodeStateError` where another agent runs, and `ConfigError`.
 
     `read_config` reads the configuration anew; the watcher calls it, too. `commands` carries out
-    what people type.
+    what people type. When the file `installed` of this release is written anew, or at SIGHUP, this
+    process becomes what is installed then.
     """
+    left, handed = set(own_children()), take_handed_on(os.environ)
+    environ = {name: text for name, text in environ.items() if name not in VARIABLES}
     config = read_config()
     node = node_name(config.node, environ)
     directory = state_dir(config.node, node)
     os.umask(0o022)
-    lock = lock_agent(directory)
-    manager = ServiceManager(environ)
+    lock = lock_agent(directory, handed.lock)
     import_everything()
     commands.preload()
     keep_for_handlers(config, node, environ)
     freeze()
     parts = AgentParts(node, directory, config, environ, read_config, commands)
-    history = History(release, node, os.getpid(), config.agent.role)
-    reports, runners = Reports(), parts.runners()
-    sockets = agent_directory(directory)
+    history = History(release, node, os.getpid(), config.agent.role, handed.history)
+    kept, sockets = KeptSockets(handed), agent_directory(directory)
+    manager = ServiceManager(environ)
+    own, look = own_program(), partial(identity_of, installed)
     try:
-        with _signals() as stopped, _private_sockets(sockets, of_node=parts.is_node) as private:
-            with _doors(sockets, of_node=parts.is_node) as doors:
-                listener = Listener(
-                    doors,
-                    Admission(_limits(config.agent)),
-                    history,
-                    lambda request: run_handler(request, runners),
-                    parts.helpers(history.fault, private, runners, reports.write_end),
-                    reports=reports,
-                )
+        with _signals() as stopped, _private_sockets(kept, sockets, parts.is_node) as private:
+            with _doors(kept, sockets, parts.is_node) as doors:
+                listener = _listener(parts, doors, private, history, Reports(handed.reports))
+                listener.adopt(handed)
+                listener.leftovers.add(left - {one.pid for one in handed.children})
+                kept.close_rest()
+                upgrade = Upgrade(own, look, Proof(), history.tell_upgrade_fault)
                 manager.ready()
-                while not stopped.count:
-                    listener.step(stopped.descriptor)
+                replacement = _Replacement(listener, sockets, kept, lock, manager)
+                _serve(listener, stopped, upgrade, replacement)
             manager.stopping()
             _finish(listener, stopped)
     finally:
         os.close(lock)
+
+
+def check_start(read_config: Callable[[], Config], commands: CommandRunner) -> None:
+    """Do what precedes serving; raises `ConfigError`, `NodeStateError` for what is not whole."""
+    read_config()
+    import_everything()
+    commands.preload()
+    if fault := installation_fault():
+        raise NodeStateError(f"the installation is not whole: {fault}")
+
+
+def _listener(
+    parts: AgentParts,
+    doors: Mapping[Door, socket.socket],
+    private: PrivateSockets | None,
+    history: History,
+    reports: Reports,
+) -> Listener:
+    runners = parts.runners()
+    return Listener(
+        doors,
+        Admission(_limits(parts.config.agent)),
+        history,
+        lambda request: run_handler(request, runners),
+        parts.helpers(history.fault, private, runners, reports.write_end),
+        reports=reports,
+    )
+
+
+def _serve(
+    listener: Listener, stopped: _Stopped, upgrade: Upgrade, replacement: _Replacement
+) -> None:
+    """Serve until the agent is to end, or becomes another program."""
+    while not stopped.count:
+        if stopped.take_reload():
+            upgrade.ask(take_asked(replacement.directory))
+        with blocked_signals():
+            upgrade.step()
+        program = upgrade.to_execute(is_quiet=not listener.has_brief_requests)
+        if program and (why := replacement.execute(program, stopped)):
+            upgrade.note_failure(why)
+        listener.step(stopped.descriptor, upgrade.wait_s)
+    upgrade.end()
 
 
 def _limits(config: AgentConfig) -> Limits:
@@ -95,6 +153,7 @@ class _Stopped:
 
     def __init__(self) -> None:
         self.count = 0
+        self.is_reload_due = False
         self._receiver, self._sender = socket.socketpair()
         for one in (self._receiver, self._sender):
             one.setblocking(False)
@@ -102,8 +161,23 @@ class _Stopped:
         self.wake_up_end = self._sender.fileno()
 
     def note(self, number: int, _frame: object) -> None:
-        """Take a signal: SIGHUP and SIGCHLD only wake up."""
+        """Take a signal: SIGCHLD only wakes up."""
         self.count += number in (signal.SIGTERM, signal.SIGINT)
+        self.is_reload_due |= number == signal.SIGHUP
+
+    def passes_on(self) -> bool:
+        """Leave a SIGHUP that came to the next program; return whether there is to be one.
+
+        Call it with the signals blocked.
+        """
+        if not self.count and self.take_reload():
+            os.kill(os.getpid(), signal.SIGHUP)
+        return not self.count
+
+    def take_reload(self) -> bool:
+        """Return whether SIGHUP came since the last call."""
+        is_due, self.is_reload_due = self.is_reload_due, False
+        return is_due
 
 
 @contextlib.contextmanager
@@ -112,46 +186,81 @@ def _signals() -> Iterator[_Stopped]:
     signal.set_wakeup_fd(stopped.wake_up_end, warn_on_full_buffer=False)
     for number in HANDLED_SIGNALS:
         signal.signal(number, stopped.note)
+    # An agent that becomes another program has them blocked until here.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
     yield stopped
 
 
 @contextlib.contextmanager
-def _private_sockets(sockets: Path, *, of_node: bool) -> Iterator[PrivateSockets | None]:
+def _private_sockets(
+    kept: KeptSockets, sockets: Path, of_node: bool
+) -> Iterator[PrivateSockets | None]:
     """Give the sockets of scanner and watcher; a host without GPUs has neither."""
     if not of_node:
         yield None
         return
     with (
-        _listening(sockets / SCANNER_SOCKET, 0o600) as scanner,
-        _listening(sockets / WATCHER_SOCKET, 0o600) as queue,
+        kept.listening(sockets / SCANNER_SOCKET, 0o600) as scanner,
+        kept.listening(sockets / WATCHER_SOCKET, 0o600) as queue,
     ):
         yield PrivateSockets(scanner, queue)
 
 
 @contextlib.contextmanager
-def _doors(sockets: Path, *, of_node: bool) -> Iterator[dict[Door, socket.socket]]:
+def _doors(kept: KeptSockets, sockets: Path, of_node: bool) -> Iterator[dict[Door, socket.socket]]:
     """Give the sockets at which requests arrive; no hooks ask the agent of a host without GPUs."""
     with contextlib.ExitStack() as files:
         doors = {}
         if of_node:
-            doors[Door.HOOKS] = files.enter_context(_listening(sockets / HOOKS_SOCKET, 0o600))
-        doors[Door.PEOPLE] = files.enter_context(_listening(sockets / PEOPLE_SOCKET, 0o666))
+            doors[Door.HOOKS] = files.enter_context(kept.listening(sockets / HOOKS_SOCKET, 0o600))
+        doors[Door.PEOPLE] = files.enter_context(kept.listening(sockets / PEOPLE_SOCKET, 0o666))
         yield doors
 
 
-@contextlib.contextmanager
-def _listening(path: Path, mode: int) -> Iterator[socket.socket]:
-    """Give a listening socket; its file is removed in the end."""
-    try:
-        made = listen(path, mode)
-    except OSError as exc:
-        raise NodeStateError(f"cannot make the socket {path}: {exc.strerror or exc}") from exc
-    try:
-        yield made
-    finally:
-        with contextlib.suppress(OSError):
-            path.unlink()
-        made.close()
+@dataclass(frozen=True, slots=True)
+class _Replacement:
+    """Makes this process another program, with all that an agent has to keep."""
+
+    listener: Listener
+    directory: Path
+    sockets: KeptSockets
+    lock: int
+    manager: ServiceManager
+
+    def execute(self, program: Program, stopped: _Stopped) -> str:
+        """Become the program; returns why not, "" where the agent is to end instead."""
+        listener = self.listener
+        self.manager.reloading()
+        listener.leave_waiting()
+        ends_at = time.monotonic() + CLOSED_S
+        while listener.has_brief_requests and not stopped.count:
+            if (left_s := ends_at - time.monotonic()) <= 0:
+                break
+            listener.step(stopped.descriptor, left_s)
+        why = "" if stopped.count else self._without_helpers(program, stopped)
+        listener.let_in_again()
+        if why:
+            self.manager.ready()
+        return why
+
+    def _without_helpers(self, program: Program, stopped: _Stopped) -> str:
+        listener = self.listener
+        listener.leftovers.add(listener.helpers.end_and_forget())
+        listener.leftovers.wait(HELPERS_END_S)
+        connections, children = listener.handed_requests()
+        reports = listener.reports
+        what = HandedOn(
+            self.lock,
+            self.sockets.open,
+            self.sockets.managed,
+            (reports.read_end, reports.write_end),
+            connections,
+            children,
+            listener.history.status(),
+        )
+        failed = execute(program, what, HANDLED_SIGNALS, stopped.passes_on)
+        listener.helpers.resume()
+        return f"cannot execute {program.python}: {failed.strerror}" if failed else ""
 
 
 def _finish(listener: Listener, stopped: _Stopped) -> None:

@@ -47,6 +47,10 @@ class ScannerStarter:
         agent = os.getpid()
         self._child.start(lambda: serve(self._listening, idle_s=self._idle_s, parent=agent))
 
+    def kill_and_forget(self) -> int:
+        """Kill the scanner, whose requests are then scanned for by who asked; return its pid."""
+        return self._child.kill_and_release()
+
     def reap(self) -> str:
         """Note that the scanner has ended, if it has; return its fault, empty for none."""
         return self._child.reap()

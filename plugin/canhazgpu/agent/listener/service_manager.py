@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Mapping
 
 VARIABLE = "NOTIFY_SOCKET"
@@ -31,6 +32,12 @@ class ServiceManager:
     def ready(self) -> None:
         """Tell that requests are served from now on."""
         self.tell("READY=1", f"MAINPID={os.getpid()}", "STATUS=serving requests")
+
+    def reloading(self) -> None:
+        """Tell that `ready` will follow, from what this process is then."""
+        now_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        status = "STATUS=starting the installed release"
+        self.tell("RELOADING=1", f"MONOTONIC_USEC={now_us}", status)
 
     def stopping(self) -> None:
         """Tell that this process ends."""

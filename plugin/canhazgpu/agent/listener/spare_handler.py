@@ -160,6 +160,16 @@ class SpareHandlers:
             self._let_end(handler)
         self._waiting = []
 
+    def resume(self) -> None:
+        """Have handlers again after `end_and_forget`."""
+        self._is_wanted = True
+
+    def end_and_forget(self) -> list[int]:
+        """Let those end that wait; return their pids: the caller reaps them."""
+        self.end()
+        ending, self._ending = self._ending, []
+        return [one.child.release() for one in ending if one.child.lives]
+
     def _started(self, *, prepares: bool) -> _Handler:
         try:
             return _Handler(self._wait, self._clock, prepares=prepares)

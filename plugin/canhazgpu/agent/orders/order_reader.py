@@ -7,7 +7,10 @@ once. After one it ends, and the next is forked: whatever an order left in the p
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -44,6 +47,30 @@ BUSY_WAIT_S = 0.5
 """While another process of the node carries its orders out."""
 
 
+class EndAfterOrders:
+    """Ends this process at SIGTERM, but after what is being carried out: it is not repeated."""
+
+    def __init__(self) -> None:
+        self._is_put_off = self._is_due = False
+        signal.signal(signal.SIGTERM, self._note)
+
+    @contextlib.contextmanager
+    def put_off(self) -> Iterator[None]:
+        """Do not end inside."""
+        self._is_put_off = True
+        try:
+            yield
+        finally:
+            self._is_put_off = False
+            if self._is_due:
+                os._exit(0)
+
+    def _note(self, _number: int, _frame: object) -> None:
+        if not self._is_put_off:
+            os._exit(0)
+        self._is_due = True
+
+
 @dataclass(frozen=True, slots=True)
 class OrderReaderProcess:
     """The order reader of this node; `environ` is the agent's."""
@@ -58,14 +85,16 @@ class OrderReaderProcess:
         die_with_parent(parent)()
         become_fresh(())
         use_environment(self.environ)
-        read_orders(self.node, partial(self._try_once, iter(FIRST_LOOKS_S)))
+        read_orders(self.node, partial(self._try_once, iter(FIRST_LOOKS_S), EndAfterOrders()))
 
-    def _try_once(self, first_waits_s: Iterator[float]) -> bool:
+    def _try_once(self, first_waits_s: Iterator[float], end: EndAfterOrders) -> bool:
         """Show that the node has an agent, and wait for a time; return whether an order came."""
         probe = partial(open_scanned_node, self.scanner_socket)
         environ = with_recorded_conf(self.environ)
         adapters = Adapters(environ, probe=probe, rights_of_giver=rights_of_ordering_user)
-        if take_and_carry_out(self.node, adapters, OrderReaderKind.AGENT):
+        with end.put_off():
+            taken = take_and_carry_out(self.node, adapters, OrderReaderKind.AGENT)
+        if taken:
             return True
         config = self.read_config()
         orders = OrderStore(config.store, Role.WRITE)
@@ -76,7 +105,9 @@ class OrderReaderProcess:
             has_order = self._look(orders, first_waits_s, with_tls=with_tls)
         if not has_order:
             return False
-        if take_and_carry_out(self.node, adapters, OrderReaderKind.AGENT):
+        with end.put_off():
+            taken = take_and_carry_out(self.node, adapters, OrderReaderKind.AGENT)
+        if taken:
             return True
         time.sleep(BUSY_WAIT_S)
         return False

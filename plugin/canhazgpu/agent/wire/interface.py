@@ -16,7 +16,7 @@ INTERFACE = "io.canhazgpu.Agent"
 SERVICE = "org.varlink.service"
 INTERFACES = (SERVICE, INTERFACE)
 """The interfaces that the agent has; a file of each name is beside this module."""
-VERSION = 3
+VERSION = 4
 
 JOB_START = f"{INTERFACE}.JobStart"
 JOB_END = f"{INTERFACE}.JobEnd"

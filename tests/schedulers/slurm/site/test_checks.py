@@ -293,6 +293,7 @@ BROKEN: list[tuple[str, str, Change, str]] = [
         "another node.marker_dir",
     ),
     ("agent", "warning", of(agent=AgentState("2.0", "1.0")), "canhazgpu agent install"),
+    ("agent", "warning", of(agent=AgentState("2.0", "2.0", not_taken="no x")), "agent reload"),
     ("agent", "warning", of(agent=AgentState("2.0", fault="no answer", unit="x")), "restart x"),
     ("agent", "warning", of(agent=AgentState("2.0", fault="no answer")), "agent install"),
     ("agent", "warning", of(agent=AgentState("2.0", unit="x.service")), "restart x.service"),

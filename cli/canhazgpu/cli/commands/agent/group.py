@@ -7,6 +7,7 @@ import click
 from canhazgpu.cli.command_group import CommandGroup
 from canhazgpu.cli.commands.agent.install import install
 from canhazgpu.cli.commands.agent.release_driver import release_driver
+from canhazgpu.cli.commands.agent.reload import reload
 from canhazgpu.cli.commands.agent.run import run
 from canhazgpu.cli.commands.agent.status import status
 from canhazgpu.cli.commands.agent.uninstall import uninstall
@@ -29,5 +30,5 @@ def agent() -> None:
     """  # noqa: D301 - click reads the character: keep these lines
 
 
-for command in (install, release_driver, run, status, uninstall):
+for command in (install, release_driver, reload, run, status, uninstall):
     agent.add_command(command)

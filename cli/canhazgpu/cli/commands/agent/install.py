@@ -58,7 +58,8 @@ def install(app: App, node: str | None, root: str, dry_run: bool, as_json: bool)
 
     Runs as root, on each node or into an image. It writes the agent's unit, an entry of tmpfiles.d
     for the node's records, and, with an embedded store, a unit for that. An agent of another
-    release is started anew; requests that are under way are finished first. Where systemd does not
+    release becomes this one, as the same process; it is started anew where the unit's other lines
+    have changed, after the requests that are under way. Where systemd does not
     run, it says what to do instead. Only files that canhazgpu has installed are ever replaced.
 
     \b
@@ -127,9 +128,14 @@ def _running_agent(settings: UnitSettings) -> dict[str, Any] | None:
 
 
 def _carry_out(plan: Installation, systemd: Systemd, root: Path) -> Installation:
-    from canhazgpu.agent.unit_files import remove_unit_files, superseded_files  # noqa: PLC0415
+    from canhazgpu.agent.unit_files import (  # noqa: PLC0415
+        changes_only_program,
+        remove_unit_files,
+        superseded_files,
+    )
     from canhazgpu.schedulers.slurm.site.install import apply_steps  # noqa: PLC0415
 
+    only_program = changes_only_program(plan.steps[0])
     apply_steps(plan.steps)
     settings = plan.settings
     superseded = superseded_files(settings, root)
@@ -138,7 +144,8 @@ def _carry_out(plan: Installation, systemd: Systemd, root: Path) -> Installation
     units = [one for one in (settings.store_unit, settings.unit) if one]
     systemd.reload()
     systemd.enable(units)
-    found = _started(plan, systemd, root) if systemd.starts_units else None
+    starts = systemd.starts_units
+    found = _started(plan, systemd, root, only_program=only_program) if starts else None
     return Installation(
         settings,
         plan.steps,
@@ -149,8 +156,13 @@ def _carry_out(plan: Installation, systemd: Systemd, root: Path) -> Installation
     )
 
 
-def _started(plan: Installation, systemd: Systemd, root: Path) -> dict[str, Any]:
-    """Start what was installed; return the agent's own word. Raises `AgentError`."""
+def _started(
+    plan: Installation, systemd: Systemd, root: Path, *, only_program: bool
+) -> dict[str, Any]:
+    """Start what was installed; return the agent's own word. Raises `AgentError`.
+
+    `only_program` is whether no other line of the agent's unit has changed.
+    """
     from canhazgpu.agent.client import call  # noqa: PLC0415 - not for the help
     from canhazgpu.agent.wire.interface import STATUS  # noqa: PLC0415
     from canhazgpu.schedulers.slurm.site.installed_files import under_root  # noqa: PLC0415
@@ -161,9 +173,12 @@ def _started(plan: Installation, systemd: Systemd, root: Path) -> dict[str, Any]
         systemd.start(settings.store_unit)
     before = _running_agent(settings)
     is_other = before is not None and before["release"] != VERSION
-    changed = plan.steps[0].action != "unchanged"
-    # systemd says that the unit is started when the agent has told that it serves.
-    systemd.start(settings.unit, anew=changed or is_other or before is None)
+    is_due = plan.steps[0].action != "unchanged" or is_other or before is None
+    # systemd says that the unit is started, or reloaded, when the agent has told that it serves.
+    if is_due and only_program and before is not None and "executions" in before:
+        systemd.reload_unit(settings.unit)
+    else:
+        systemd.start(settings.unit, anew=is_due)
     return call(Path(settings.state_dir), STATUS)
 
 

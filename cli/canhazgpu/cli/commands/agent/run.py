@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import click
 
+from canhazgpu.cli import version
 from canhazgpu.cli.app import App
 from canhazgpu.cli.exit_codes import exit_codes
-from canhazgpu.cli.version import VERSION
 from canhazgpu.errors import NodeStateError
 
 
@@ -22,8 +23,13 @@ from canhazgpu.errors import NodeStateError
     help="The node's name, where several slurmd run on this host."
     "  [default: node.name, $SLURMD_NODENAME or the host's name]",
 )
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Only find out whether the agent would start from this installation, and end.",
+)
 @click.pass_obj
-def run(app: App, node: str | None) -> None:
+def run(app: App, node: str | None, check: bool) -> None:
     """Answer Slurm's hooks on this node, in the foreground, until SIGTERM.
 
     For any supervisor, as root. It tells systemd when it serves (Type=notify). After SIGTERM it
@@ -31,12 +37,16 @@ def run(app: App, node: str | None) -> None:
     the same node is refused. It reads its own limits, the keys agent.*, when it starts; each
     request reads the rest of the configuration anew.
 
+    After an upgrade of its environment, and at SIGHUP, it becomes the installed release: as the
+    same process, without a connection refused. First that release has to pass --check.
+
     \b
     Examples:
       canhazgpu agent run
       canhazgpu agent run --node gpu01
+      canhazgpu agent run --check
     """  # noqa: D301 - click reads the character: keep these lines
-    from canhazgpu.agent.listener.process import run_agent  # noqa: PLC0415 - imports all that hooks need
+    from canhazgpu.agent.listener.process import check_start, run_agent  # noqa: PLC0415 - imports all that hooks need
     from canhazgpu.cli.through_agent.runner import ClickRunner  # noqa: PLC0415
     from canhazgpu.node.users import require_root  # noqa: PLC0415
 
@@ -46,4 +56,14 @@ def run(app: App, node: str | None) -> None:
     reader = replace(app, environ=environ)
     if (file := reader.effective_config().file) is not None:
         environ["CANHAZGPU_CONFIG"] = str(file)
-    run_agent(lambda: reader.effective_config().config, environ, VERSION, ClickRunner())
+    if check:
+        check_start(lambda: reader.effective_config().config, ClickRunner())
+        click.echo(f"release {version.VERSION} starts")
+        return
+    run_agent(
+        lambda: reader.effective_config().config,
+        environ,
+        version.VERSION,
+        ClickRunner(),
+        Path(version.__file__),
+    )

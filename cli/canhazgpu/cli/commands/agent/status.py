@@ -65,8 +65,16 @@ def _socket(app: App, node: str | None) -> Path:
 
 
 def _with_iso_times(found: Mapping[str, Any]) -> dict[str, Any]:
-    faults = [{**one, "at": iso_time(one["at"])} for one in found["faults"]]
-    return {**found, "started_at": iso_time(found["started_at"]), "faults": faults}
+    changed: dict[str, Any] = {"started_at": iso_time(found["started_at"])}
+    if "release_since" in found:
+        changed["release_since"] = iso_time(found["release_since"])
+    if fault := found.get("upgrade_fault"):
+        changed["upgrade_fault"] = _with_iso_time(fault)
+    return {**found, **changed, "faults": [_with_iso_time(one) for one in found["faults"]]}
+
+
+def _with_iso_time(fault: Mapping[str, Any]) -> dict[str, Any]:
+    return {**fault, "at": iso_time(fault["at"])}
 
 
 def _lines(found: Mapping[str, Any], now: float) -> Iterator[str]:
@@ -78,6 +86,11 @@ def _lines(found: Mapping[str, Any], now: float) -> Iterator[str]:
     served = ", ".join(f"{name} {count}" for name, count in sorted(found["served"].items()))
     yield f"served: {served or 'nothing yet'}; refused: {found['refused']}"
     yield f"requests under way: {found['children']}"
+    if executions := found.get("executions"):
+        since_s = now - found["release_since"]
+        yield f"executed anew: {executions}, the last time {duration_text(since_s)} ago"
+    if fault := found.get("upgrade_fault"):
+        yield f"the installed release is not taken: {fault['text']}"
     for one in found["faults"]:
         yield f"fault {duration_text(now - one['at'])} ago: {one['text']}"
     if not found["faults"]:

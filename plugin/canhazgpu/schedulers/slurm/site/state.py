@@ -171,13 +171,15 @@ class AgentState:
     """The node's agent; `release` is its release, None where none answers, and `wanted` this one.
 
     `fault` says why a socket in its place gives no answer. `unit` is the name of its installed
-    unit, "" where there is none.
+    unit, "" where there is none. `not_taken` says why it has not become what is installed, "" where
+    nothing keeps it from that.
     """
 
     wanted: str = ""
     release: str | None = None
     fault: str | None = None
     unit: str = ""
+    not_taken: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,12 +22,20 @@ def agent(site: SiteState) -> Iterator[Problem]:
     found = site.agent
     start = f"systemctl restart {found.unit}" if found.unit else "canhazgpu agent install"
     if found.release is not None:
-        if found.release != found.wanted:
+        if found.not_taken:
+            yield Problem(
+                "warning",
+                f"the agent stays with release {found.release}, because the installed one does not"
+                f" start: {found.not_taken}",
+                "a release that starts: 'canhazgpu agent run --check' says it",
+                "mend the installation, then canhazgpu agent reload",
+            )
+        elif found.release != found.wanted:
             yield Problem(
                 "warning",
                 f"the agent is of release {found.release}: hooks are answered with that one",
                 f"release {found.wanted}",
-                "canhazgpu agent install; or restart it where another supervisor runs it",
+                "canhazgpu agent install; or agent reload where another supervisor runs it",
             )
     elif found.fault:
         yield Problem(

@@ -1,0 +1,56 @@
+"""Requests that are under way while the agent becomes another program."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+
+from canhazgpu.agent.callers.admitted_user import AdmittedUsers
+from canhazgpu.agent.listener.children import Child, Children
+from canhazgpu.agent.listener.connections import REQUEST_WAIT_S, Connection, Connections
+from canhazgpu.agent.peer import UnknownPeerError, overflow_uid, peer_of
+from canhazgpu.agent.reexecution.handed_on import HandedChild, HandedConnection, HandedOn
+from canhazgpu.agent.request import Door
+
+
+def handed_children(children: Children) -> tuple[HandedChild, ...]:
+    """Return the handlers."""
+    return tuple(
+        HandedChild(one.pid, one.door.value, one.user, one.what, one.ends_at, one.is_killed)
+        for one in children.all()
+    )
+
+
+def handed_connections(connections: Connections) -> tuple[HandedConnection, ...]:
+    """Return the connections whose request has not arrived as a whole."""
+    return tuple(
+        HandedConnection(one.socket.fileno(), one.door.value, one.inbox.rest.hex())
+        for one in connections.all()
+    )
+
+
+def adopted_children(handed: HandedOn) -> Iterator[Child]:
+    """Yield the handlers that were handed on."""
+    for one in handed.children:
+        # A door that this release does not have.
+        with contextlib.suppress(ValueError):
+            door = Door(one.door)
+            yield Child(one.pid, door, one.user, one.what, one.ends_at, one.is_killed)
+
+
+def adopted_connections(
+    handed: HandedOn, users: AdmittedUsers
+) -> Iterator[tuple[Connection, bytes]]:
+    """Yield the connections, each with what was read of it; the kernel says anew who it is."""
+    overflow, ends_at = overflow_uid(), time.monotonic() + REQUEST_WAIT_S
+    for one in handed.connections:
+        connected = socket.socket(fileno=one.descriptor)
+        try:
+            door, peer = Door(one.door), peer_of(connected, overflow)
+            received = bytes.fromhex(one.received)
+        except (ValueError, UnknownPeerError):
+            connected.close()
+            continue
+        yield Connection(connected, door, peer, users.of(peer.uid), ends_at), received
