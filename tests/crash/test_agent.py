@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from threading import Thread
@@ -12,6 +13,8 @@ from crashes.crash_page import NO_CRASH, Crash
 from crashes.exploration import Ended, Scenario, explore
 from crashes.node_image import NodeState
 from polling import poll_until
+
+from canhazgpu.errors import AgentError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -53,6 +56,22 @@ def command(*arguments: str) -> Deed:
 def agent_starts(node: CrashAgent) -> None:
     node.agent.process.kill()
     node.agent.start_again()
+
+
+def agent_is_executed_anew(node: CrashAgent) -> None:
+    """It becomes its program once more, or dies on the way."""
+    process, before = node.agent.process, outcome(node)
+    process.send_signal(signal.SIGHUP)
+    poll_until(lambda: process.poll() is not None or outcome(node) not in (before, None))
+
+
+def outcome(node: CrashAgent) -> tuple[object, object] | None:
+    """How often it has become another program, and when it could not; None without an answer."""
+    try:
+        found = node.agent.status()
+    except AgentError:
+        return None
+    return found["executions"], found["upgrade_fault"] and found["upgrade_fault"]["at"]
 
 
 def waits_for_gpus_of_a_job(node: CrashAgent) -> None:
@@ -98,6 +117,23 @@ OPERATIONS = [
         "listener",
         [hook("prolog")],
         hook("epilog"),
+        recover=(CrashAgent.runs,),
+    ),
+    Operation(
+        "listener, executed anew",
+        "listener",
+        [hook("prolog")],
+        agent_is_executed_anew,
+        JOBS,
+        recover=(CrashAgent.runs,),
+    ),
+    Operation("check of a program", "check", [hook("prolog")], agent_is_executed_anew, JOBS),
+    Operation(
+        "agent start after it was executed anew",
+        "start",
+        [hook("prolog")],
+        agent_is_executed_anew,
+        JOBS,
         recover=(CrashAgent.runs,),
     ),
     Operation(

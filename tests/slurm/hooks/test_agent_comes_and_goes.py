@@ -56,6 +56,16 @@ def hooks_without_agent(cluster: GpuCluster) -> None:
         draft.replace(path)
 
 
+def execute_agent_anew(cluster: GpuCluster) -> None:
+    """Have it become its program once more, as after an upgrade."""
+    agent, agents = cluster.slurm.agent_process(NODE), cluster.agents
+    assert agent is not None and agents is not None
+    before = agents.status(NODE)
+    agent.signal(signal.SIGHUP)
+    poll_until(lambda: agents.status(NODE)["executions"] > before["executions"])
+    assert agents.status(NODE)["pid"] == before["pid"]
+
+
 WITHOUT: tuple[Step, Step] = (hooks_without_agent, stop_agent)
 WITH: tuple[Step, Step] = (start_agent, hooks_with_agent)
 
@@ -91,6 +101,7 @@ def served(cluster: GpuCluster) -> tuple[int, int]:
         pytest.param(WITHOUT, (start_agent, hooks_with_agent), [(0, 0), (1, 3)], id="up-agent"),
         pytest.param(WITHOUT, (hooks_with_agent, start_agent), [(0, 0), (1, 3)], id="up-hooks"),
         pytest.param(WITH, (hooks_without_agent, stop_agent), [(1, 0), (0, 0)], id="down-hooks"),
+        pytest.param(WITH, (execute_agent_anew,) * 2, [(2, 0), (3, 3)], id="executed-anew"),
         pytest.param(WITH, (stop_agent, hooks_without_agent), [(0, 0), (0, 0)], id="down-agent"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from polling import poll_until
 from simulated_driver import install_driver
 
 import fake_nvml
+from canhazgpu.errors import AgentError
 
 TIMEOUT_S = 120.0
 NOT_SERVED, HANDLER_DEAD = 120, 121
@@ -41,7 +43,8 @@ taking("listener.scanner_starter", "", "serve", b"scanner")
 taking("scanner.reader_process", "", "run_reader", b"reader")
 taking("orders.order_reader", "OrderReaderProcess", "run", b"orders")
 taking("listener.loop", "Listener", "step", b"listener")
-take({page!r}, b"start")
+import sys
+take({page!r}, b"check" if "--check" in sys.argv else b"start")
 """
 CLIENT = """
 import sys
@@ -69,8 +72,17 @@ class CrashAgent:
 
     def runs(self) -> None:
         """Have the agent run, as its service does."""
-        while self.agent.process.poll() is not None:
-            self.agent.start_again()
+        while not self.is_served():
+            if self.agent.process.poll() is not None:
+                self.agent.start_again()
+            time.sleep(0.05)
+
+    def is_served(self) -> bool:
+        """Whether the agent answers: one that was just killed may not be seen to have ended."""
+        try:
+            return bool(self.agent.status())
+        except AgentError:
+            return False
 
     def store_is_away(self) -> None:
         for one in (self.node.configure, self.agent.change_config):
