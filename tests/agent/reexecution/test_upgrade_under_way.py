@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -282,6 +283,38 @@ def test_sigterm_while_it_starts_ends_it_in_order(agent: RunningAgent) -> None:
     agent.process.send_signal(signal.SIGTERM)
     assert agent.process.wait(120) == 0
     assert not agent.people_socket.exists()
+
+
+def test_one_that_gets_no_cpu_in_the_middle_goes_on(agent: RunningAgent) -> None:
+    agent.process.send_signal(signal.SIGHUP)
+    wait_for_word(agent, "RELOADING=1")
+    agent.process.send_signal(signal.SIGSTOP)
+    with (
+        connected(agent.hooks_socket, JOB_CALL) as hook,
+        connected(agent.people_socket, STATUS) as look,
+    ):
+        time.sleep(2)
+        agent.process.send_signal(signal.SIGCONT)
+        assert "parameters" in answered(hook)
+        assert answered(look)["parameters"]["executions"] == 1
+
+
+def check_of(agent: RunningAgent) -> int:
+    """The pid of the child that tries the program, 0 for none."""
+    for pid in agent.all_children():
+        command = Path(f"/proc/{pid}/cmdline")
+        if command.exists() and command.read_bytes().endswith(b"--check\0"):
+            return pid
+    return 0
+
+
+def test_a_check_that_is_stopped_keeps_nobody_waiting(agent: RunningAgent) -> None:
+    agent.process.send_signal(signal.SIGHUP)
+    os.kill(poll_until(lambda: check_of(agent)), signal.SIGSTOP)
+    assert poll_until(lambda: agent.status()["upgrade_fault"])
+    agent.process.send_signal(signal.SIGHUP)
+    wait_for_execution(agent)
+    assert agent.status()["upgrade_fault"] is None
 
 
 def test_no_second_agent_starts_after_it(agent: RunningAgent) -> None:
