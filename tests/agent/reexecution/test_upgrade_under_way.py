@@ -20,6 +20,7 @@ from polling import poll_until
 from canhazgpu.agent.socket_files import SCANNER_SOCKET, short_address
 from canhazgpu.agent.wire import interface
 from canhazgpu.agent.wire.framing import encode
+from canhazgpu.cli.hook_site.agent_state import agent_state
 
 pytestmark = [
     pytest.mark.slow,
@@ -59,6 +60,18 @@ def wait_for_word(agent: RunningAgent, word: str) -> list[str]:
     while word not in (told := agent.notified.recv(4096).decode().splitlines()):
         pass
     return told
+
+
+def shown(agent: RunningAgent) -> str:
+    """What `agent status` prints."""
+    return subprocess.run(
+        [sys.executable, "-I", "-m", "canhazgpu.cli.main", "agent", "status"],
+        env=agent.config_environ,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    ).stdout
 
 
 def zombies(agent: RunningAgent) -> list[int]:
@@ -238,10 +251,14 @@ def test_a_release_that_does_not_start_is_told_of_once(
         f"the installed release is not taken: {fault['text']}"
     ]
     assert run_hook(agent, "prolog", NOT_SENSIBLE).returncode == 2
+    assert agent_state(agent.state_dir, "n1").not_taken == fault["text"]
+    assert f"the installed release is not taken: {fault['text']}" in shown(agent)
 
     release.install("2.1")
     wait_for_release(agent, "2.1")
     assert agent.status()["upgrade_fault"] is None
+    assert agent_state(agent.state_dir, "n1").not_taken == ""
+    assert "executed anew: 1, the last time" in shown(agent)
 
 
 def test_what_did_not_start_is_tried_again(tmp_path: Path) -> None:

@@ -98,6 +98,37 @@ def test_a_changed_unit_and_a_dead_agent_are_started_anew(host: SystemdHost) -> 
     assert f"release {VERSION}, PID {host.pid}" in done.stdout
 
 
+@slow
+def test_an_agent_whose_program_alone_differs_becomes_that_one(host: SystemdHost) -> None:
+    host.run("agent", "install")
+    before = host.pid
+    host.calls()
+    # As an installation from another environment has left it.
+    host.unit.write_text(host.unit.read_text().replace(sys.executable, "/opt/old/bin/python"))
+
+    done = host.run("agent", "install")
+
+    assert done.returncode == 0, done.stderr
+    assert host.calls()[-1] == f"reload {AGENT}"
+    found = call(host.directory / "state", STATUS, wait_s=60)
+    assert (found["pid"], found["executions"]) == (before, 1)
+    assert f"release {VERSION}, PID {before}" in done.stdout
+
+
+@slow
+def test_one_that_cannot_become_it_stays_and_the_installation_fails(host: SystemdHost) -> None:
+    host.run("agent", "install")
+    host.unit.write_text(host.unit.read_text().replace(sys.executable, "/opt/old/bin/python"))
+    (host.bin / "fails").write_text("reload")
+
+    done = host.run("agent", "install")
+
+    assert done.returncode == 8
+    assert f"systemctl reload {AGENT}" in done.stderr
+    found = call(host.directory / "state", STATUS, wait_s=60)
+    assert (found["pid"], found["executions"]) == (host.pid, 0)
+
+
 OTHER_RELEASE = """
 import json, os, socket, sys
 path, release = sys.argv[1:]
