@@ -309,6 +309,8 @@ def test_killed_it_leaves_nothing_that_keeps_the_next_from_starting(agent: Runni
 
 def test_a_scanner_that_was_stopped_is_replaced(agent: RunningAgent) -> None:
     scanner_socket = agent.people_socket.with_name(SCANNER_SOCKET)
+    # One that is being forked would be taken for the scanner.
+    agent.spare_handler()
     connected(scanner_socket)
     poll_until(agent.children)
     (stopped,) = agent.children()

@@ -350,6 +350,8 @@ def test_no_second_agent_starts_after_it(agent: RunningAgent) -> None:
 
 def test_the_scanner_is_the_new_programs(agent: RunningAgent, release: ChangingRelease) -> None:
     scanner_socket = agent.people_socket.with_name(SCANNER_SOCKET)
+    # One that is being forked would be taken for the scanner.
+    agent.spare_handler()
     with connected(scanner_socket):
         (scanner,) = poll_until(agent.children)
         release.install("2.0")
