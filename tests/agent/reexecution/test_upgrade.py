@@ -55,6 +55,7 @@ class Agent:
         self.upgrade = Upgrade(
             OWN,
             self.look,
+            FIRST,
             self.proof,  # type: ignore[arg-type]
             self.told.append,
             lambda: self.now,
@@ -96,6 +97,13 @@ def test_an_agent_whose_file_is_the_same_looks_rarely_and_does_nothing() -> None
     assert agent.proof.started == []
     assert agent.executed() is None
     assert agent.told == []
+
+
+def test_what_was_installed_while_the_agent_started_is_another_release() -> None:
+    agent = Agent()
+    agent.file = SECOND
+    assert agent.upgrade.wait_s == LOOK_S
+    assert agent.proven()
 
 
 def test_another_file_is_proven_once_it_was_left_alone() -> None:

@@ -68,6 +68,8 @@ def run_agent(
     what people type. When the file `installed` of this release is written anew, or at SIGHUP, this
     process becomes what is installed then.
     """
+    # Before the rest is imported: what is written meanwhile is another release.
+    running = identity_of(installed)
     left, handed = set(own_children()), take_handed_on(os.environ)
     environ = {name: text for name, text in environ.items() if name not in VARIABLES}
     config = read_config()
@@ -91,7 +93,7 @@ def run_agent(
                 listener.adopt(handed)
                 listener.leftovers.add(left - {one.pid for one in handed.children})
                 kept.close_rest()
-                upgrade = Upgrade(own, look, Proof(), history.tell_upgrade_fault)
+                upgrade = Upgrade(own, look, running, Proof(), history.tell_upgrade_fault)
                 manager.ready()
                 replacement = _Replacement(listener, sockets, kept, lock, manager)
                 _serve(listener, stopped, upgrade, replacement)

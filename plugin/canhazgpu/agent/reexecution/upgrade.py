@@ -28,12 +28,17 @@ PATIENCE_S = 10.0
 
 
 class Upgrade:
-    """Decides it, step by step; `tell` gets why a program is not taken, "" where that is over."""
+    """Decides it, step by step.
+
+    `look` tells which file is installed, and `running` which it was before this program was loaded.
+    `tell` gets why a program is not taken, "" where that is over.
+    """
 
     def __init__(
         self,
         own: Program,
         look: Callable[[], Identity],
+        running: Identity,
         proof: Proof,
         tell: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
@@ -43,7 +48,7 @@ class Upgrade:
         self._proof = proof
         self._tell = tell
         self._clock = clock
-        self._running = self._seen = look()
+        self._running = self._seen = running
         self._next_look = clock() + LOOK_S
         self._still_since = clock()
         self._failed: tuple[Identity, float] | None = None
