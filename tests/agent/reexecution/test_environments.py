@@ -30,6 +30,7 @@ FASTER = """
 import canhazgpu.agent.reexecution.upgrade as _upgrade
 _upgrade.LOOK_S = _upgrade.SETTLING_LOOK_S = 0.2
 _upgrade.STILL_S = _upgrade.GONE_S = 1.0
+_upgrade.TELL_AFTER_S = 0.0
 _upgrade.RETRY_S = 1.0
 """
 

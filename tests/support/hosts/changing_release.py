@@ -19,6 +19,7 @@ if _version.VERSION.startswith("broken"):
     raise SystemExit("Error: a fault of " + _version.VERSION)
 _upgrade.LOOK_S = _upgrade.SETTLING_LOOK_S = 0.1
 _upgrade.STILL_S = _upgrade.GONE_S = 0.3
+_upgrade.TELL_AFTER_S = 0.0
 _upgrade.RETRY_S = {retry_s}
 _upgrade.PATIENCE_S = 2.0
 exec((_directory / "more").read_text())

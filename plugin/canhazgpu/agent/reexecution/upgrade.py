@@ -21,6 +21,11 @@ STILL_S = 5.0
 """How long a changed installation has to be left alone before it is tried."""
 GONE_S = 30.0
 """The same where the file is missing: it was removed, or will be there soon."""
+TELL_AFTER_S = 60.0
+"""Until so long after the change a failure is not told: pip may write its last file much later than
+the one that is looked at."""
+EARLY_RETRY_S = 10.0
+"""After what did not start until then is tried again."""
 RETRY_S = 300.0
 """After what did not start is tried again, though the file is the same: another one was mended."""
 PATIENCE_S = 10.0
@@ -54,6 +59,7 @@ class Upgrade:
         self._failed: tuple[Identity, float] | None = None
         """What did not start, and until when it is not tried again."""
         self._asked: Program | None = None
+        self._is_proof_asked = False
         self._proving: tuple[Program, Identity] | None = None
         self._proven: tuple[Program, Identity] | None = None
         self._proven_at = 0.0
@@ -82,8 +88,10 @@ class Upgrade:
             return
         if self._asked:
             program, self._asked = self._asked, None
+            self._is_proof_asked = True
             self._prove(program)
         elif not self._proven and self._clock() >= self._next_look and self._has_settled():
+            self._is_proof_asked = False
             self._prove(self._own)
 
     def to_execute(self, *, is_quiet: bool) -> Program | None:
@@ -123,6 +131,7 @@ class Upgrade:
         if seen != self._seen:
             self._seen, self._still_since = seen, now
         if self._failed and self._failed[0] == seen and now < self._failed[1]:
+            self._next_look = min(self._next_look, self._failed[1])
             return False
         if now >= self._still_since + (GONE_S if seen is None else STILL_S):
             return True
@@ -153,6 +162,9 @@ class Upgrade:
             self._proven, self._proven_at = (program, identity), self._clock()
 
     def _fail(self, identity: Identity, text: str) -> None:
-        self._failed = identity, self._clock() + RETRY_S
-        self._next_look = self._clock() + LOOK_S
-        self._tell(text)
+        now = self._clock()
+        is_early = not self._is_proof_asked and now < self._still_since + TELL_AFTER_S
+        self._failed = identity, now + (EARLY_RETRY_S if is_early else RETRY_S)
+        self._next_look = now + min(LOOK_S, EARLY_RETRY_S)
+        if not is_early:
+            self._tell(text)
