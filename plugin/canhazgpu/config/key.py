@@ -13,6 +13,8 @@ from canhazgpu.frozen_dataclass import dataclass
 
 MAX_WAIT_S = 86400
 """The longest wait that is accepted; every timer of the operating system supports it."""
+MAX_AMOUNT = 1_000_000_000
+"""More of anything is a typing error; sums and products of such numbers stay numbers."""
 MAX_HEARTBEAT_S = 20
 """A third of the time after which an owner without heartbeats counts as gone.
 
@@ -67,10 +69,11 @@ def account_list(value: tuple[str, ...]) -> str | None:
 
 
 def at_least(minimum: float) -> Check:
-    """Accept a number from `minimum` up."""
+    """Accept a number from `minimum` up, to `MAX_AMOUNT`."""
 
     def check(value: float) -> str | None:
-        return None if value >= minimum else f"a number from {minimum} up"
+        accepted = minimum <= value <= MAX_AMOUNT
+        return None if accepted else f"a number from {minimum} up, at most {MAX_AMOUNT}"
 
     return check
 

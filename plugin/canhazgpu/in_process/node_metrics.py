@@ -30,6 +30,7 @@ from canhazgpu.node.state_files import (
 )
 from canhazgpu.node.system_log import write_syslog
 from canhazgpu.probe.node_probe import usage_policy
+from canhazgpu.untrusted_directory import untrusted_directory
 
 if TYPE_CHECKING:
     from canhazgpu.config.schema import Config
@@ -63,7 +64,9 @@ class NodeMetricsWriter:
                 return
             try:
                 content = self._metrics(config, directory / COUNTS_FILE, agent_children)
-                write_atomically(Path(config.metrics.textfile), content, FILE_MODE)
+                file = Path(config.metrics.textfile)
+                with untrusted_directory(file.parent) as place:
+                    place.replace(file.name, content, FILE_MODE)
             finally:
                 os.close(lock)
         except OSError as exc:

@@ -119,7 +119,7 @@ def write_atomically(
     # No fsync: the content survives the end of the process. After a power loss there are no jobs,
     # and usually no such directory either: by default it is below /run.
     draft = draft or path.with_name(f".{path.name}.new")
-    descriptor = open_regular_file(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, mode)
+    descriptor = _open_draft(draft, mode)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             os.fchmod(stream.fileno(), mode)
@@ -131,6 +131,22 @@ def write_atomically(
         raise
 
 
+def _open_draft(path: Path, mode: int) -> int:
+    """Open an empty file of this user's own.
+
+    One that has another name too, or another owner, is not emptied: somebody else put it there.
+    """
+    descriptor = open_regular_file(path, os.O_CREAT | os.O_WRONLY, mode)
+    known = os.fstat(descriptor)
+    if known.st_nlink > 1 or known.st_uid != os.geteuid():
+        os.close(descriptor)
+        path.unlink()
+        return open_regular_file(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
+    if known.st_size:
+        os.ftruncate(descriptor, 0)
+    return descriptor
+
+
 def make_directory(path: Path) -> None:
     """Create the directory and its parents with mode 0755, independent of the umask."""
     if path.is_dir():
@@ -138,7 +154,20 @@ def make_directory(path: Path) -> None:
     make_directory(path.parent)
     with contextlib.suppress(FileExistsError):
         path.mkdir()
-        path.chmod(OPEN_DIRECTORY_MODE)
+        open_new_directory(path)
+
+
+def open_new_directory(path: Path) -> None:
+    """Give the directory that this user has made mode 0755; raises `OSError`.
+
+    Where others may write above it, something else may have its name by now: that is left alone.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.fstat(descriptor).st_uid == os.geteuid():
+            os.fchmod(descriptor, OPEN_DIRECTORY_MODE)
+    finally:
+        os.close(descriptor)
 
 
 def open_directory_to_users(path: Path) -> None:

@@ -258,6 +258,66 @@ def test_variables_of_a_user_reach_nothing_that_sudo_runs(
     assert refused.returncode == 1
 
 
+PYTHONS_OWN = frozenset({"PYTHONPYCACHEPREFIX", "PYTHONSTARTUP"})
+"""Python heeds these, and sudo itself removes none of them."""
+KEEPS = "PYTHON* LD_* BASH_ENV ENV SLURM* SLURMD_NODENAME XDG_* TMPDIR HOOK_*"
+
+
+@pytest.mark.skipif(not Path("/usr/bin/sudo").exists(), reason="needs sudo")
+@pytest.mark.parametrize("words", [["status", "--json"], ["admin", "nodes"], ["hooks", "check"]])
+@pytest.mark.parametrize("defaults", ["!env_reset", f'env_keep += "{KEEPS}"'])
+def test_where_sudo_passes_a_users_environment_canhazgpu_takes_nothing_of_it(
+    cluster: GpuCluster,
+    people: tuple[str, str],
+    trap: Path,
+    defaults: str,
+    words: list[str],
+) -> None:
+    """Python in the isolated mode heeds none of its own; of Slurm's and XDG's none is looked at."""
+    program = str(cluster.venv / "bin" / "canhazgpu")
+    isolated = [str(cluster.venv / "bin" / "python3"), "-I", program]
+    config = ("--config", str(cluster.config_file))
+    rule = f"Defaults {defaults}\n{people[0]} ALL=(root) NOPASSWD: {' '.join(isolated)} *"
+    environ = {
+        name: value
+        for name, value in evil_variables(trap).items()
+        if not name.startswith("CANHAZGPU_")
+    } | {"TMPDIR": str(trap), "SLURM_CONF": str(trap / "slurm.conf"), "SLURM_JOB_ID": "1"}
+    before = {one: one.lstat() for one in trap.rglob("*")}
+
+    done = sudo(cluster, people[0], rule, environ, trap, *isolated, *config, *words)
+
+    assert "Traceback" not in done.stderr, done.stderr
+    assert root_took_nothing(trap)
+    after = {one: one.lstat() for one in trap.rglob("*")}
+    assert {one: known.st_uid for one, known in after.items()} == {
+        one: known.st_uid for one, known in before.items()
+    }
+
+
+@pytest.mark.skipif(not Path("/usr/bin/sudo").exists(), reason="needs sudo")
+def test_what_a_rule_that_passes_everything_passes_can_be_taken_back_for_canhazgpu(
+    cluster: GpuCluster, people: tuple[str, str], trap: Path
+) -> None:
+    """The keys of the configuration are read from root's environment, whoever has filled it."""
+    program = str(cluster.venv / "bin" / "canhazgpu")
+    environ = {
+        name: value
+        for name, value in evil_variables(trap).items()
+        if name not in PYTHONS_OWN and name != "CANHAZGPU_CONFIG"
+    }
+    allowed = f"{people[0]} ALL=(root) NOPASSWD: {program}"
+    words = (program, "--config", str(cluster.config_file), "config", "show")
+    passed = sudo(cluster, people[0], f"Defaults !env_reset\n{allowed}", environ, trap, *words)
+    assert "environment CANHAZGPU_NODE_STATE_DIR" in passed.stdout
+    assert root_took_nothing(trap)
+    back = f"Defaults !env_reset\nDefaults!{program} env_reset\n{allowed}"
+    done = sudo(cluster, people[0], back, evil_variables(trap), trap, *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert str(trap) not in done.stdout and "192.0.2.1" not in done.stdout
+    assert root_took_nothing(trap)
+
+
 @pytest.mark.parametrize("policy", ["requeue", "drain", "warn"])
 def test_names_command_no_log_no_comment_and_no_task(
     cluster: GpuCluster, people: tuple[str, str], policy: str

@@ -64,7 +64,8 @@ class NodeImage:
                 shutil.copytree(self.copies / str(number), one, dirs_exist_ok=True)
         store.flushall()
         for key, (left_ms, content) in self.keys.items():
-            store.restore(key, left_ms, content)
+            # Who is still connected may write between the two.
+            store.restore(key, left_ms, content, replace=True)
 
 
 @dataclass(frozen=True, slots=True)

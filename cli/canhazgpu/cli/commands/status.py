@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from canhazgpu.cli.options.common import (
     memory_threshold_option,
     nodes_option,
 )
+from canhazgpu.cli.options.param_types import Seconds
 from canhazgpu.cli.options.status_filter import (
     parse_status_filter,
     status_filter_options,
@@ -35,15 +35,6 @@ if TYPE_CHECKING:
 DEFAULT_WATCH_S = 2.0
 MIN_WATCH_S = 0.1
 MAX_WATCH_S = 86400.0
-
-
-def _reject_nan(
-    _context: click.Context, _parameter: click.Parameter, value: float | None
-) -> float | None:
-    # "nan" is a float, and every range accepts it.
-    if value is not None and math.isnan(value):
-        raise click.BadParameter("'nan' is no number of seconds")
-    return value
 
 
 def _parse_size(
@@ -93,11 +84,10 @@ def _parse_size(
 @click.option(
     "--watch",
     "watch_s",
-    type=click.FloatRange(MIN_WATCH_S, MAX_WATCH_S),
+    type=Seconds(MIN_WATCH_S, MAX_WATCH_S),
     metavar="[SECONDS]",
     is_flag=False,
     flag_value=DEFAULT_WATCH_S,
-    callback=_reject_nan,
     help=f"Show it again every {DEFAULT_WATCH_S:g} seconds, or as many as are given, until q"
     " or Ctrl-C.",
 )

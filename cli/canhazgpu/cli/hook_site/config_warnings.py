@@ -26,13 +26,19 @@ def paths_changeable_by_others(effective: EffectiveConfig) -> dict[str, tuple[st
     A path of which they can change nothing is left out.
     """
     config = effective.config
-    library, login_file = config.validation.nvml_library, config.store.login_file
+    named = (
+        config.validation.nvml_library,
+        config.store.login_file,
+        # A node's own directory is made by its agent or its first hook.
+        config.node.state_dir.partition("%n")[0],
+        config.node.marker_dir,
+        config.store.embedded_dir if config.store.url == "embedded" else "",
+    )
     trusted = (
         Path(sys.executable),
         Path(templates.__file__),
         effective.file,
-        Path(library) if library else None,
-        Path(login_file) if login_file else None,
+        *(Path(one) for one in named if one),
     )
     changeable = {str(path): changeable_by_others(path.absolute()) for path in trusted if path}
     return {path: tuple(map(str, paths)) for path, paths in changeable.items() if paths}

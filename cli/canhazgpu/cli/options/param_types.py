@@ -46,6 +46,19 @@ class WaitTime(Duration):
         return super().convert(value, param, ctx)
 
 
+class Seconds(click.FloatRange):
+    """A number of seconds in a range; click finds that "nan" lies in each."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """See `click.ParamType.convert`."""
+        seconds = float(super().convert(value, param, ctx))
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is no number of seconds", param, ctx)
+        return seconds
+
+
 class GpuIds(click.ParamType):  # type: ignore[type-arg]
     """A list of GPUs such as ``1,3`` or ``GPU-68ab…``, converted to selectors."""
 

@@ -24,7 +24,9 @@ from canhazgpu.ledger.embedded.binary import find_server, server_version
 from canhazgpu.ledger.embedded.directory import DIRECTORY_MODE, ServerDirectory, is_listening
 from canhazgpu.ledger.embedded.ping import answers_ping
 from canhazgpu.ledger.embedded.server_conf import prepare_secret, write_config
+from canhazgpu.node.state_files import open_new_directory
 from canhazgpu.path_presence import may_exist
+from canhazgpu.untrusted_directory import refuse_others_above
 
 START_LIMIT_S = 10.0
 """Longest time from the server's start to its first answer; it includes loading the data."""
@@ -175,16 +177,22 @@ def _spawn(directory: ServerDirectory) -> None:
 
 def _make_directory(directory: ServerDirectory) -> None:
     """Create the missing directories; raise `StoreError` if others could replace one of them."""
+    # Before anything is made there, and again: others may have made what was missing.
+    _refuse_others_above(directory)
     missing = [path for path in (directory.path, *directory.path.parents) if not may_exist(path)]
     for path in reversed(missing):
         path.mkdir(DIRECTORY_MODE, exist_ok=True)
         # The umask must not keep users from the socket.
-        path.chmod(DIRECTORY_MODE)
+        open_new_directory(path)
     directory.exists()
-    for parent in directory.path.resolve().parents:
-        found = parent.stat()
-        if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o1002 == 0o0002:
-            raise directory.unusable_error(f"others may write to {parent}")
+    _refuse_others_above(directory)
+
+
+def _refuse_others_above(directory: ServerDirectory) -> None:
+    try:
+        refuse_others_above(directory.path)
+    except PermissionError as exc:
+        raise directory.unusable_error(f"others may write to {exc.filename}") from exc
 
 
 def _open_lock(path: Path) -> int:

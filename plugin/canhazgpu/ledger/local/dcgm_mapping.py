@@ -15,13 +15,9 @@ from canhazgpu.gpu.scan import GpuReading, Scan
 from canhazgpu.ledger.local.book.published_book import read_published
 from canhazgpu.ledger.values import Reservation
 from canhazgpu.logfmt import log_line
-from canhazgpu.node.state_files import (
-    file_lock,
-    make_directory,
-    read_if_owned,
-    write_atomically,
-)
+from canhazgpu.node.state_files import file_lock
 from canhazgpu.node.system_log import write_syslog
+from canhazgpu.untrusted_directory import untrusted_directory
 
 LOCK_FILE = ".dcgm-mapping.lock"
 DEADLINE_S = 1.0
@@ -66,11 +62,10 @@ def job_files(
     return files
 
 
-def _write(directory: Path, files: Mapping[str, str]) -> None:
-    make_directory(directory)
-    for name, text in files.items():
-        path = directory / name
-        if not text:
-            path.unlink(missing_ok=True)
-        elif read_if_owned(path) != text.encode():
-            write_atomically(path, text.encode(), 0o644)
+def _write(path: Path, files: Mapping[str, str]) -> None:
+    with untrusted_directory(path, makes=True) as directory:
+        for name, text in files.items():
+            if not text:
+                directory.remove(name)
+            elif directory.read(name) != text.encode():
+                directory.replace(name, text.encode(), 0o644)

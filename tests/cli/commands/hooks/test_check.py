@@ -382,3 +382,18 @@ def test_the_agent_is_asked_what_it_is(
     assert left["severity"] == "warning"
     assert "nobody listens" in left["found"]
     assert left["fix"] == "canhazgpu agent install"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone gives files away")
+@pytest.mark.parametrize("key", ["node.state_dir", "node.marker_dir"])
+def test_directories_that_a_user_can_exchange_are_found(site: Path, key: str) -> None:
+    theirs = site / "theirs"
+    (theirs / "kept" / "n1").mkdir(parents=True)
+    os.chown(theirs, 65534, 65534)
+    name = key.partition(".")[2]
+    text = (site / "config.toml").read_text()
+    old = next(line for line in text.splitlines() if line.startswith(f"{name} ="))
+    (site / "config.toml").write_text(text.replace(old, f'{name} = "{theirs}/kept/%n"'))
+    found = json.loads(hooks(site, "check", "--json").stdout)["findings"]
+    said = [one["found"] for one in found if one["id"] == "trusted-paths"]
+    assert [one for one in said if f"can change {theirs}/kept" in one and str(theirs) in one]

@@ -11,6 +11,7 @@ import click
 from canhazgpu.cli.app import App
 from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.cli.options.common import json_option
+from canhazgpu.cli.options.param_types import Seconds
 from canhazgpu.cli.terminal.output import column_lines, print_sanitized
 from canhazgpu.errors import AgentError
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from canhazgpu.agent.scanner.device_holders import DeviceHolder
 
 DEFAULT_TIMEOUT_S = 10.0
+MAX_TIMEOUT_S = 86400.0
 HEADER = ("PID", "USER", "COMMAND", "DEVICES")
 
 
@@ -33,7 +35,7 @@ HEADER = ("PID", "USER", "COMMAND", "DEVICES")
     "-t",
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(0, MAX_TIMEOUT_S, min_open=True),
     default=DEFAULT_TIMEOUT_S,
     show_default=True,
     metavar="SECONDS",

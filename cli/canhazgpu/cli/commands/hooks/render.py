@@ -12,8 +12,8 @@ from canhazgpu.cli.hook_site.script_settings import hook_settings, installed_ver
 from canhazgpu.cli.options.hooks import slurm_dir_option
 from canhazgpu.errors import ConfigError
 from canhazgpu.schedulers.slurm.site.checksum import with_checksum
-from canhazgpu.schedulers.slurm.site.installed_files import replace_file
 from canhazgpu.templates.slurm_files import DEFAULT_GPUS, fragment_texts, hook_texts
+from canhazgpu.untrusted_directory import untrusted_directory
 
 
 @click.command(epilog=exit_codes())
@@ -43,13 +43,14 @@ def render(app: App, output: str, gpus: int, slurm_dir: str) -> None:
     scripts = {name: with_checksum(text, version) for name, text in hook_texts(settings).items()}
     files = {**scripts, **fragment_texts(settings)}
     for name, text in files.items():
-        _write_file(Path(output) / name, text, 0o755 if text.startswith("#!") else 0o644)
-        click.echo(Path(output) / name)
+        path = Path(output) / name
+        _write_file(path, text, 0o755 if text.startswith("#!") else 0o644)
+        click.echo(path)
 
 
 def _write_file(path: Path, text: str, mode: int) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, text, mode)
+        with untrusted_directory(path.parent, makes=True) as directory:
+            directory.replace(path.name, text.encode(), mode)
     except OSError as exc:
-        raise ConfigError(f"cannot write {exc.filename}: {exc.strerror}") from exc
+        raise ConfigError(f"cannot write {path}: {exc.strerror}") from exc

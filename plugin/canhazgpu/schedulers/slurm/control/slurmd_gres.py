@@ -27,6 +27,8 @@ FIRST_RELEASE_WITHOUT_CGROUPS = (23, 11)
 
 SBIN_DIRS = ("/usr/sbin", "/usr/local/sbin", "/opt/slurm/sbin", "/usr/local/slurm/sbin")
 
+ROOTS_DIRECTORY = "/run"
+
 _OVERRIDES = (
     "AuthType=auth/none\nCredType=cred/none\n"
     "SlurmdSpoolDir={directory}\nSlurmdPidFile={directory}/pid\nSlurmdLogFile={directory}/log\n"
@@ -72,7 +74,7 @@ def ask_slurmd(
     def run(arguments: list[str]) -> str:
         return _run(slurmd, arguments, environ, timeout_s)
 
-    with tempfile.TemporaryDirectory(prefix="canhazgpu-slurmd-") as name:
+    with tempfile.TemporaryDirectory(prefix="canhazgpu-slurmd-", dir=_directory()) as name:
         directory = Path(name)
         try:
             _write_files(directory, conf, _cgroup_plugin(run(["-V"])))
@@ -85,6 +87,11 @@ def ask_slurmd(
         return parse_slurmd_gpus(printed) or parse_slurmd_gpus(logged)
     except InputError as exc:
         raise SchedulerError(f"slurmd -G: {exc}") from exc
+
+
+def _directory() -> str | None:
+    """Return where the directory is made: for root not where TMPDIR says, which may be a user's."""
+    return ROOTS_DIRECTORY if os.access(ROOTS_DIRECTORY, os.W_OK) else None
 
 
 def _write_files(directory: Path, conf: Path, cgroup_plugin: str) -> None:

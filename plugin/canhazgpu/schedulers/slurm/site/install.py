@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from canhazgpu.errors import ConfigError
+from canhazgpu.node.state_files import open_new_directory
 from canhazgpu.path_presence import may_exist
 from canhazgpu.schedulers.slurm.site.checksum import difference_text
 from canhazgpu.schedulers.slurm.site.installed_files import (
@@ -25,7 +26,6 @@ from canhazgpu.schedulers.slurm.site.installed_files import (
 from canhazgpu.schedulers.slurm.site.layout import ScriptState, chained_script
 
 SCRIPT_MODE = 0o755
-DIRECTORY_MODE = 0o755
 
 Action = Literal["created", "updated", "unchanged"]
 
@@ -155,4 +155,4 @@ def _make_directories(directory: Path) -> None:
     missing = [one for one in (directory, *directory.parents) if not may_exist(one)]
     for one in reversed(missing):
         one.mkdir(exist_ok=True)
-        one.chmod(DIRECTORY_MODE)  # regardless of the umask: users run the task prolog
+        open_new_directory(one)  # regardless of the umask: users run the task prolog

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from canhazgpu.errors import ConfigError
+from canhazgpu.node.state_files import read_regular_file
 
 MARKER = "# Installed by canhazgpu"
 """Begins one of the first lines of every file that canhazgpu may replace."""
@@ -29,9 +29,7 @@ def is_marked(content: bytes) -> bool:
 def read_marked(target: Path) -> str | None:
     """Return the text of a file that canhazgpu installed, None for all others and for links."""
     try:
-        if not stat.S_ISREG(target.lstat().st_mode):
-            return None
-        content = target.read_bytes()
+        content = read_regular_file(target)
     except OSError:
         return None
     return content.decode("utf-8", "replace") if is_marked(content) else None

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from canhazgpu.node.state_files import open_regular_file
 from canhazgpu.path_presence import may_exist
 from canhazgpu.schedulers.slurm.conf.settings import Settings
 from canhazgpu.schedulers.slurm.site.file_permissions import find_closed_to_users
@@ -54,15 +55,18 @@ def calls_our_health_check(path: str, root: Path = Path("/")) -> bool:
     """Tell whether a site's own script names canhazgpu's health check outside comments."""
     try:
         target = under_root(root, Path(path))
-        if not target.is_file():
-            return False
-        with target.open("rb") as stream:
-            text = stream.read(MAX_SCRIPT_BYTES)
+        text = _beginning(target, MAX_SCRIPT_BYTES)
     except (OSError, ValueError):
         return False
     our_names = (HEALTH_CHECK_COMMAND, f"/{OWN_DIR}/{HEALTH_CHECK}")
     lines = [line for line in text.splitlines() if not line.lstrip().startswith(b"#")]
     return any(name.encode() in line for line in lines for name in our_names)
+
+
+def _beginning(target: Path, size: int) -> bytes:
+    """Return the file's first bytes; raises `OSError`, also for what is no file."""
+    with os.fdopen(open_regular_file(Path(os.path.realpath(target)), os.O_RDONLY), "rb") as stream:
+        return stream.read(size)
 
 
 def _execution_problem(target: Path, root: Path) -> str | None:
@@ -73,8 +77,7 @@ def _execution_problem(target: Path, root: Path) -> str | None:
     if os.geteuid() == 0 and not os.access(target, os.X_OK):
         return "cannot be executed where it is (a file system that is mounted noexec?)"
     try:
-        with target.open("rb") as stream:
-            head = stream.read(MAX_FIRST_LINE)
+        head = _beginning(target, MAX_FIRST_LINE)
     except OSError:
         return None  # another user than root may run what it cannot read
     if head.startswith(b"#!"):
