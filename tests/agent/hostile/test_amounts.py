@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hosts.account_files import ANN, write_accounts
 from hosts.agent_node import AgentNode, make_agent_node
+
+from canhazgpu.agent.socket_files import short_address
+from canhazgpu.agent.wire import interface
+from canhazgpu.agent.wire.framing import Inbox, decode
 
 pytestmark = [
     pytest.mark.slow,
@@ -61,3 +68,45 @@ def test_amounts_that_cannot_be_are_refused(node: AgentNode, words: tuple[str, .
     assert held(node) == before
     assert node.agent.status()["faults"] == []
     node.run("release", user=ANN)
+
+
+SIZES = (-1, 0, 1, 10**400, 2**63, 1e308, float("nan"), float("inf"), 80.5, True, "80", [80])
+
+
+@pytest.mark.parametrize("name", ["width", "height"])
+def test_sizes_of_a_terminal_that_cannot_be_harm_nobody(node: AgentNode, name: str) -> None:
+    """The interface's other numbers: a terminal's size is the client's to say."""
+    answered, refused = 0, 0
+    for size in SIZES:
+        done = asked(node, {name: size})
+        if done.get("error") == interface.INVALID_PARAMETER:
+            refused += 1
+        else:
+            assert done["parameters"]["status"] == 0, (size, done)
+            answered += 1
+    assert answered and refused
+    assert node.agent.status()["faults"] == []
+
+
+def asked(node: AgentNode, terminal: dict[str, object]) -> dict[str, Any]:
+    """The last message of a `status` for such a terminal."""
+    with socket.socket(socket.AF_UNIX) as agent, short_address(node.agent.people_socket) as address:
+        agent.connect(address)
+        agent.settimeout(60)
+        ready = called(agent, interface.COMMAND, arguments=["status"], terminal=terminal)
+        if "error" in ready:
+            return ready
+        return called(agent, interface.PROCEED, nonce=ready["parameters"]["nonce"])
+
+
+def called(agent: socket.socket, method: str, **parameters: object) -> dict[str, Any]:
+    # NaN and Infinity are Python's own additions to JSON.
+    call = {"method": method, "parameters": parameters, "more": True}
+    agent.sendall(json.dumps(call).encode() + b"\0")
+    inbox = Inbox()
+    while True:
+        while (frame := inbox.take()) is None:
+            inbox.add(agent.recv(65536))
+        message = decode(frame)
+        if not message.get("continues"):
+            return message

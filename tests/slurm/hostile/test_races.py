@@ -163,4 +163,4 @@ def test_a_store_in_a_users_directory_is_neither_made_nor_used(
     assert 0 not in {done.returncode for done in ended}
     assert not list(place.rglob("secret"))
     for done in ended:
-        assert "embedded store" in done.stderr and "Traceback" not in done.stderr
+        assert "/spot/out/store" in done.stderr and "Traceback" not in done.stderr
