@@ -85,9 +85,9 @@ def test_what_has_no_form_is_nothing(content: bytes) -> None:
     assert handed(content) == HandedOn()
 
 
-@pytest.mark.parametrize("text", ["", "1:3", "x", f"{os.getpid()}:", f"{os.getpid()}:-1"])
+@pytest.mark.parametrize("text", ["", "1:3", "x", "{pid}:", "{pid}:-1"])
 def test_what_is_for_another_process_is_left_alone(text: str) -> None:
-    assert take_handed_on({VARIABLE: text}) == HandedOn()
+    assert take_handed_on({VARIABLE: text.format(pid=os.getpid())}) == HandedOn()
 
 
 def test_a_socket_whose_file_was_removed_is_made_anew(tmp_path: Path) -> None:
