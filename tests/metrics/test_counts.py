@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from canhazgpu.allocation.refusal import RefusalKind
+from canhazgpu.in_process.refused_requests import (
+    FILE,
+    METRICS_DIRECTORY,
+    OVER_LIMIT,
+    TAKEN,
+    note_refused,
+    take_refused,
+)
 from canhazgpu.ledger.values import RECORD_ERRORS, Claim, Event
-from canhazgpu.metrics.counts import HistoryCounts, counts_from_dict
+from canhazgpu.metrics.counts import REFUSED_CAUSES, HistoryCounts, counts_from_dict
 from canhazgpu.metrics.exposition import exposition
 from canhazgpu.metrics.node_series import NodeFacts, node_series
 
@@ -128,3 +139,30 @@ def test_counts_survive_their_file_and_go_on() -> None:
 def test_garbage_in_the_file_is_an_error_of_a_record(content: Any) -> None:
     with pytest.raises((*RECORD_ERRORS, AttributeError)):
         counts_from_dict(content)
+
+
+def test_why_people_are_refused_has_words_of_ours() -> None:
+    known = {one.value for one in RefusalKind} | {OVER_LIMIT}
+    assert known == set(REFUSED_CAUSES)
+    counts = HistoryCounts()
+    counts.add_refused({**dict.fromkeys(known, 1), "<b>": 2, "\x1b": 3})
+    assert counts.numbers["refused_requests", "other"] == 5
+    assert counts.numbers["refused_requests", "busy"] == 1
+
+
+def test_what_was_noted_is_counted_once_whatever_is_in_the_way(tmp_path: Path) -> None:
+    directory = tmp_path / METRICS_DIRECTORY
+    note_refused(tmp_path, "busy")
+    assert not directory.exists()
+    directory.mkdir()
+    note_refused(tmp_path, "busy")
+    assert take_refused(directory) == {}
+    note_refused(tmp_path, "never")
+    assert take_refused(directory) == {"busy": 1}
+    assert take_refused(directory) == {"never": 1}
+    assert take_refused(directory) == {}
+    os.mkfifo(directory / FILE)
+    note_refused(tmp_path, "busy")
+    (directory / TAKEN).write_bytes(b"\xff\xfe " * 10)
+    assert set(take_refused(directory)) <= {"\ufffd\ufffd"}
+    assert take_refused(directory) == {}

@@ -139,6 +139,21 @@ def test_damaged_counts_begin_anew(node: HookNode, textfile: Path, tmp_path: Pat
     assert value(textfile, "grants_total", type="job") == 1
 
 
+def test_requests_of_people_that_were_refused_are_counted(node: HookNode, textfile: Path) -> None:
+    check(node)
+    assert value(textfile, "refused_requests_total", cause="never") == 0
+    own = {name: one for name, one in node.environ().items() if not name.startswith("SLURM_JOB")}
+    for _ in range(2):
+        run = ("-m", "canhazgpu.cli.main", "run", "--gpus", "5", "--", "true")
+        done = node.python(*run, environ=own)
+        assert done.returncode != 0
+        assert "has 4 GPUs; 5 were asked for" in done.stderr
+    # What was noted is counted one writing later, and once.
+    for expected in (0, 2, 2):
+        check(node)
+        assert value(textfile, "refused_requests_total", cause="never") == expected
+
+
 def test_a_node_without_the_library_says_what_is_missing(
     node: HookNode, textfile: Path, logged: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ from canhazgpu.errors import CanhazgpuError, NodeStateError, StoreError, error_t
 from canhazgpu.in_process.adapters import Adapters
 from canhazgpu.in_process.node_book import heeding_node
 from canhazgpu.in_process.node_knowledge import hooks_outage, view_without_store
+from canhazgpu.in_process.refused_requests import METRICS_DIRECTORY, take_refused
 from canhazgpu.ledger.values import RECORD_ERRORS
 from canhazgpu.logfmt import log_line
 from canhazgpu.node.identity import node_name, state_dir
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     from canhazgpu.metrics.counts import HistoryCounts
     from canhazgpu.service.jobs import CheckRequest
 
-DIRECTORY = "metrics"
-"""Below the node's own directory: the agent's processes watch that one for changes."""
 COUNTS_FILE = "counts.json"
 FILE_MODE = 0o644
 """node_exporter is no root."""
@@ -56,7 +55,7 @@ class NodeMetricsWriter:
 
     def write(self, config: Config, agent_children: int | None = None) -> None:
         """Write the file as a whole, unless another process does. Raises `CanhazgpuError`."""
-        directory = state_dir(config.node, self._node) / DIRECTORY
+        directory = state_dir(config.node, self._node) / METRICS_DIRECTORY
         try:
             make_directory(directory)
             lock = try_file_lock(directory / ".lock")
@@ -111,6 +110,9 @@ class NodeMetricsWriter:
         from canhazgpu.ledger.store.history.counting import HistoryTail  # noqa: PLC0415
 
         counts = _read_counts(path)
+        if refused := take_refused(path.parent):
+            counts.add_refused(refused)
+            write_atomically(path, json.dumps(counts.to_dict()).encode())
         if not store_up:
             return counts
         tail = HistoryTail(config.store, Role.READ, self._node)

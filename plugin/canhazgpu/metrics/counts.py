@@ -27,6 +27,9 @@ CAUSES = frozenset((CAUSE_GONE, *(one.name.lower() for one in ConflictCause)))
 POLICIES = frozenset(one.value for one in StepKind)
 BACK_TO_QUEUE = frozenset({StepKind.REQUEUE.value, StepKind.HOLD.value, StepKind.DRAIN.value})
 
+REFUSED_CAUSES = ("busy", "queued", "obstructed", "never", "fault", "limit")
+"""Why requests of people are refused."""
+
 Key = tuple[str, ...]
 """The name of a number, then the values of its labels."""
 
@@ -53,6 +56,11 @@ class HistoryCounts:
             counted.add((event.id, event.kind, owner))
             self._count(event, owner, is_new=is_new)
             self.through = event.id
+
+    def add_refused(self, refused: Mapping[str, int]) -> None:
+        """Count requests of people that were refused, by cause."""
+        for cause, number in refused.items():
+            self.numbers["refused_requests", cause if cause in REFUSED_CAUSES else OTHER] += number
 
     def _count(self, event: Event, owner: str, *, is_new: bool) -> None:
         kind = owner_kind(owner)

@@ -13,7 +13,7 @@ from prometheus_client.core import (
 
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.values import MANUAL, RUN
-from canhazgpu.metrics.counts import HOOKS, JOB, HistoryCounts, duration_buckets
+from canhazgpu.metrics.counts import HOOKS, JOB, REFUSED_CAUSES, HistoryCounts, duration_buckets
 from canhazgpu.metrics.label_value import label_value
 
 
@@ -36,6 +36,8 @@ _COUNTERS: tuple[tuple[str, str, tuple[str, ...], list[tuple[str, ...]]], ...] =
     ("granted_gpus", "GPUs that were granted.", ("type",), [(one,) for one in _KINDS]),
     ("released_gpus", "GPUs that were released.", ("type",), [(one,) for one in _KINDS]),
     ("refusals", "Jobs that were refused their GPUs.", ("cause",), []),
+    ("refused_requests", "Requests of people for GPUs that were refused.", ("cause",),
+     [(one,) for one in REFUSED_CAUSES]),
     ("conflicts", "Jobs about which a policy decided.", ("policy", "cause"), []),
     ("requeues", "Jobs that were put back into the queue.", (), [()]),
     ("quarantines", "Quarantines that were set.", (), [()]),

@@ -15,10 +15,11 @@ from canhazgpu.allocation.liveness import LivenessContext
 from canhazgpu.allocation.numbered_choice import NumberedByCuda, refuse_unnumbered
 from canhazgpu.allocation.progress import Progress
 from canhazgpu.allocation.queue_wait import QueueWait, WaitOptions
-from canhazgpu.errors import StoreError
+from canhazgpu.errors import LimitError, StoreError
 from canhazgpu.gpu.ids import resolve_gpus
 from canhazgpu.in_process.grants.limits import refuse_over_limit, requested_count, user_limits
 from canhazgpu.in_process.grants.scan_prospects import scan_prospects
+from canhazgpu.in_process.refused_requests import OVER_LIMIT, note_refused
 from canhazgpu.in_process.watching.waiting_request import RunSettings, WaitingRequest
 from canhazgpu.in_process.watching.watched_grants import HandedOverError, RunRecording
 from canhazgpu.ledger.port import GrantOptions
@@ -27,7 +28,7 @@ from canhazgpu.ledger.store.connect import import_client
 from canhazgpu.ledger.user_limits import NO_LIMITS, UserLimits
 from canhazgpu.ledger.values import Waiter
 from canhazgpu.node.boot_clock import uptime_s
-from canhazgpu.node.identity import boot_id, node_name, pid_namespace
+from canhazgpu.node.identity import boot_id, node_name, pid_namespace, state_dir
 from canhazgpu.node.processes import is_alive, is_stopped, this_process
 from canhazgpu.node.termination_signals import (
     raise_on_termination_signals,
@@ -85,13 +86,22 @@ class Acquisition:
         with raise_on_termination_signals() as received, self._release_on_error():
             # First release the GPUs of owners that are dead.
             view = self.allocator.reaped_view()
-            refuse_over_limit(self.limits, view, self.claim, requested_count(request))
-            outcome = queue_wait.acquire(options)
+            try:
+                refuse_over_limit(self.limits, view, self.claim, requested_count(request))
+                outcome = queue_wait.acquire(options)
+            except LimitError:
+                self._note_refused(OVER_LIMIT)
+                raise
             if received:
                 raise termination_exception(received[0])
+        if not isinstance(outcome, Grant):
+            self._note_refused(outcome.kind.value)
         if self.recording is not None and not isinstance(outcome, Grant):
             self.recording.forget()
         return outcome
+
+    def _note_refused(self, cause: str) -> None:
+        note_refused(state_dir(self.config.node, self.node), cause)
 
     def _hand_over(
         self,

@@ -75,15 +75,21 @@ def test_a_reservation_by_hand_has_no_record_of_a_run(node: WaitingNode) -> None
 
 def test_the_time_of_a_wait_ends(node: WaitingNode) -> None:
     node.start(FOREVER, *range(ALL_GPUS))
+    noted = node.state_dir / "metrics" / "refused-requests"
+    noted.parent.mkdir()
     client = node.wait_for(1, wait_s=1.5)
     assert client.until("refused")
     assert client.next() == {}
     poll_until(lambda: node.queue() == [])
+    assert noted.read_text() == "busy\n"
 
 
 def test_what_the_node_can_never_give_is_refused(node: WaitingNode) -> None:
+    noted = node.state_dir / "metrics" / "refused-requests"
+    noted.parent.mkdir()
     client = node.wait_for(ALL_GPUS + 1)
     assert f"{NODE} has" in client.until("refused")
+    assert noted.read_text() == "never\n"
     poll_until(lambda: node.queue() == [])
 
 

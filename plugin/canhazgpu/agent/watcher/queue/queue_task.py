@@ -23,13 +23,14 @@ from canhazgpu.in_process.grants.acquisition import (
     open_allocator,
 )
 from canhazgpu.in_process.grants.scan_prospects import scan_prospects
+from canhazgpu.in_process.refused_requests import note_refused
 from canhazgpu.in_process.watching.waiting_request import WaitingRequest
 from canhazgpu.in_process.watching.watched_grants import RunRecording
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.local.runs.run_files import RunFiles
 from canhazgpu.ledger.release_reasons import GAVE_UP
 from canhazgpu.ledger.values import NodeView, Waiter
-from canhazgpu.node.identity import boot_id, pid_namespace
+from canhazgpu.node.identity import boot_id, pid_namespace, state_dir
 from canhazgpu.node.process_id import ProcessId
 from canhazgpu.node.processes import is_alive, is_stopped
 from canhazgpu.probe.port import GpuProbe
@@ -146,6 +147,7 @@ class _Check:
         if failure is not None:
             return Answered(one.answers.failed(failure))
         if isinstance(outcome, Refusal):
+            note_refused(state_dir(self.config.node, self.node), outcome.kind.value)
             return Answered(one.answers.refused(outcome))
         if isinstance(outcome, Grant):
             return self._granted(one, outcome)

@@ -34,6 +34,7 @@ from canhazgpu.agent.watcher.task_slots import TaskSlots
 from canhazgpu.allocation.queue_decision import WaitState
 from canhazgpu.allocation.queue_wait import without_ledger_text
 from canhazgpu.errors import LimitError
+from canhazgpu.in_process.refused_requests import note_refused
 from canhazgpu.in_process.watching.waiting_request import WaitingRequest
 from canhazgpu.ledger.local.runs.run_files import RunFiles
 from canhazgpu.ledger.user_limits import too_many_waiters
@@ -211,6 +212,7 @@ class WaiterDuty:
         """End the waits whose time is over; none is being given its GPUs now."""
         now = uptime_s()
         for waiter in [one for one in self._waiters.values() if one.ends_at <= now]:
+            note_refused(self._files.directory.parent, waiter.wait.refusal.kind.value)
             waiter.client.write(waiter.wait.answers.refused(waiter.wait.refusal))
             self._let_go(waiter)
 
