@@ -28,8 +28,11 @@ def test_a_line_tells_of_each_gpu() -> None:
     ("name", "short"),
     [
         ("NVIDIA H100 80GB HBM3", "H100"),
-        ("NVIDIA GeForce RTX 4090", ""),
-        ("Tesla V100-SXM2-16GB", ""),
+        ("NVIDIA GeForce RTX 4090", "4090"),
+        ("NVIDIA RTX A6000", "A6000"),
+        ("NVIDIA L40S", "L40S"),
+        ("Tesla V100-SXM2-16GB", "V100"),
+        ("Graphics Device", ""),
         ("NVIDIA A100", "A100"),
         ("<b>A100</b>\u202e\x1b[31m", ""),
         ("A" * 1_000_000 + " H100", ""),

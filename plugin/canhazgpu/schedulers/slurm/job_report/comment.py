@@ -21,7 +21,11 @@ MAX_LENGTH = 1000
 _SEPARATOR = " | "
 _PART = re.compile(r"([a-z0-9._-]{1,64}): (gpu [^|]*)", re.ASCII | re.IGNORECASE)
 _STRANGE = re.compile(r"[^A-Za-z0-9 .,:;%_()+-]", re.ASCII)
-_MODEL = re.compile(r"[A-Za-z]{1,8}-?[0-9]{1,5}[A-Za-z]{0,4}", re.ASCII)
+_MODELS = (
+    re.compile(r"[A-Z]{1,3}[0-9]{1,4}[A-Za-z]{0,2}", re.ASCII),
+    re.compile(r"[0-9]{4}[A-Za-z]{0,2}", re.ASCII),
+)
+"""H100, L40S, GB200; else 4090."""
 
 
 def use_line(use: Mapping[str, Any], products: Mapping[str, str]) -> str:
@@ -38,8 +42,9 @@ def use_line(use: Mapping[str, Any], products: Mapping[str, str]) -> str:
 
 def short_product(name: str) -> str:
     """Return ``H100`` of ``NVIDIA H100 80GB HBM3``, "" where the name has no such word."""
-    words = (_MODEL.fullmatch(word) for word in name[:200].split())
-    return next((word[0] for word in words if word), "")
+    words = re.split("[ -]", name[:200])
+    found = (word for model in _MODELS for word in words if model.fullmatch(word))
+    return next(found, "")
 
 
 def is_ours(comment: str) -> bool:
