@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from canhazgpu.allocation.refusal import RefusalKind
-from canhazgpu.in_process.refused_requests import (
+from canhazgpu.in_process.grants.refused_requests import (
     FILE,
     METRICS_DIRECTORY,
     OVER_LIMIT,

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 from canhazgpu.errors import CanhazgpuError, NodeStateError, StoreError, error_text
 from canhazgpu.in_process.adapters import Adapters
+from canhazgpu.in_process.grants.refused_requests import METRICS_DIRECTORY, take_refused
 from canhazgpu.in_process.node_book import heeding_node
 from canhazgpu.in_process.node_knowledge import hooks_outage, view_without_store
-from canhazgpu.in_process.refused_requests import METRICS_DIRECTORY, take_refused
 from canhazgpu.ledger.values import RECORD_ERRORS
 from canhazgpu.logfmt import log_line
 from canhazgpu.node.identity import node_name, state_dir

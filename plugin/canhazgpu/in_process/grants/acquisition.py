@@ -18,8 +18,8 @@ from canhazgpu.allocation.queue_wait import QueueWait, WaitOptions
 from canhazgpu.errors import LimitError, StoreError
 from canhazgpu.gpu.ids import resolve_gpus
 from canhazgpu.in_process.grants.limits import refuse_over_limit, requested_count, user_limits
+from canhazgpu.in_process.grants.refused_requests import OVER_LIMIT, note_refused
 from canhazgpu.in_process.grants.scan_prospects import scan_prospects
-from canhazgpu.in_process.refused_requests import OVER_LIMIT, note_refused
 from canhazgpu.in_process.watching.waiting_request import RunSettings, WaitingRequest
 from canhazgpu.in_process.watching.watched_grants import HandedOverError, RunRecording
 from canhazgpu.ledger.port import GrantOptions

@@ -22,8 +22,8 @@ from canhazgpu.in_process.grants.acquisition import (
     heartbeat_interval_s,
     open_allocator,
 )
+from canhazgpu.in_process.grants.refused_requests import note_refused
 from canhazgpu.in_process.grants.scan_prospects import scan_prospects
-from canhazgpu.in_process.refused_requests import note_refused
 from canhazgpu.in_process.watching.waiting_request import WaitingRequest
 from canhazgpu.in_process.watching.watched_grants import RunRecording
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger

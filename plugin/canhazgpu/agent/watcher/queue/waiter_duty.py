@@ -34,7 +34,7 @@ from canhazgpu.agent.watcher.task_slots import TaskSlots
 from canhazgpu.allocation.queue_decision import WaitState
 from canhazgpu.allocation.queue_wait import without_ledger_text
 from canhazgpu.errors import LimitError
-from canhazgpu.in_process.refused_requests import note_refused
+from canhazgpu.in_process.grants.refused_requests import note_refused
 from canhazgpu.in_process.watching.waiting_request import WaitingRequest
 from canhazgpu.ledger.local.runs.run_files import RunFiles
 from canhazgpu.ledger.user_limits import too_many_waiters
