@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from canhazgpu_soak.evidence import Evidence, Promises
+from canhazgpu_soak.evidence import Downtime, Evidence, Promises
 from canhazgpu_soak.judge import (
     CONTRADICTION,
     HUNG_COMMAND,
@@ -127,6 +127,14 @@ def test_what_an_old_copy_of_the_store_brings_back_counts_from_then() -> None:
     assert kinds(answers=[gone, *back], put_backs=[150.0]) == [LATE]
 
 
+def test_while_its_node_is_down_nobody_releases_a_reservation() -> None:
+    late = answer(145.0, "job:1")  # 35 s after its end, where 30 are allowed
+    assert kinds(holders=[JOB], answers=[late], downtimes=[Downtime("n1", 105.0, 116.0)]) == []
+    for other in (Downtime("n2", 105.0, 116.0), Downtime("n1", 105.0, 114.0)):
+        assert kinds(holders=[JOB], answers=[late], downtimes=[other]) == [LATE]
+    assert kinds(answers=[late], downtimes=[Downtime("n1", 105.0, 116.0)]) == [LATE]
+
+
 def test_a_release_in_time_is_well() -> None:
     assert kinds(holders=[JOB], answers=[answer(139.0, "job:1")]) == []
 
@@ -172,7 +180,7 @@ def test_a_launch_that_slurmd_lost_is_told_from_a_job_that_hangs() -> None:
     ran = Evidence(hooks=hooks, holders=[replace(JOB, key="job:2", last_seen=170.0)])
     assert lost_launches(hung, ran, [("n1", 101.0)]) == ["1 RUNNING Prolog"]
     assert lost_launches(hung, ran, [("slurmctld", 101.0)]) == [hung[0], hung[2]]
-    assert lost_launches(hung, ran, [("n1", 99.0), ("n1", 161.0)]) == []
+    assert lost_launches(hung, ran, [("n1", 99.0), ("n1", 221.0)]) == []
     assert lost_launches(hung, ran, [], [("n1", 161.0)]) == ["1 RUNNING Prolog"]
     assert lost_launches(hung, ran, [], [("n1", 171.0)]) == hung[:2]
 

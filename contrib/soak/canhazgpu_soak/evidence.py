@@ -9,6 +9,15 @@ from canhazgpu_soak.records import JOB, RESERVE, RUN, Answer, Holder, HookRun, L
 
 
 @dataclass(frozen=True, slots=True)
+class Downtime:
+    """A node was switched off, from when to when its agent served again."""
+
+    node: str
+    began: float
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """All that was recorded.
 
@@ -22,6 +31,7 @@ class Evidence:
     answers: Sequence[Answer] = ()
     looks: Sequence[Look] = ()
     put_backs: Sequence[float] = ()
+    downtimes: Sequence[Downtime] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from math import isfinite
 
-from canhazgpu_soak.evidence import Evidence, Finding, Promises
+from canhazgpu_soak.evidence import Downtime, Evidence, Finding, Promises
 from canhazgpu_soak.records import RESERVE, Answer, Holder
 
 LATE = "reservations that outlived their owner"
@@ -26,7 +26,8 @@ def late_releases(evidence: Evidence, promises: Promises) -> Iterator[Finding]:
 def outlived(evidence: Evidence) -> Iterator[tuple[str, float, float]]:
     """Yield for each reservation in each answer: its key, the time, seconds since the last sign.
 
-    What an old copy of the store brought back counts from then: it had been released in time.
+    What an old copy of the store brought back counts from then: it had been released in time. While
+    its node was down nobody could release it.
     """
     signs = _signs_of_life(evidence)
     absent = _answers_without(evidence.answers)
@@ -43,7 +44,19 @@ def outlived(evidence: Evidence) -> Iterator[tuple[str, float, float]]:
                 and any(answer.asked - late_s < at < put_back for at in absent(answer.node, key))
             ):
                 late_s = max(0.0, answer.asked - put_back)
-            yield key, answer.asked, late_s
+            yield key, answer.asked, late_s - _down_s(evidence.downtimes, answer, late_s)
+
+
+def _down_s(downtimes: Iterable[Downtime], answer: Answer, late_s: float) -> float:
+    """Return for how many of the last `late_s` seconds before the question the node was down."""
+    if not isfinite(late_s):
+        return 0.0
+    since = answer.asked - late_s
+    return sum(
+        max(0.0, min(one.until, answer.asked) - max(one.began, since))
+        for one in downtimes
+        if one.node == answer.node
+    )
 
 
 def _answers_without(answers: Sequence[Answer]) -> Callable[[str, str], Iterator[float]]:

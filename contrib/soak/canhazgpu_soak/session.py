@@ -253,6 +253,7 @@ class Session:
             self._observer.answers,
             parse_looks(cluster.lines("looks")),
             self._put_backs,
+            self._of_nodes.downtimes,
         )
 
     def keep(self, directory: Path) -> None:

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from canhazgpu_soak.cluster import SoakCluster, now
+from canhazgpu_soak.evidence import Downtime
 from canhazgpu_soak.faults import plan
 from canhazgpu_soak.faults.injection import Maker
 from canhazgpu_soak.faults.plan import Fault
@@ -37,6 +38,7 @@ class NodeFaults:
         """Of slurmctld, or of which node's slurmd, and when each began."""
         self.reboots: list[tuple[str, float]] = []
         """Of which node, and when none of its processes lived any more."""
+        self.downtimes: list[Downtime] = []
         self.store_steps: list[tuple[float, float]] = []
         """When the store's clock was set forward, and by how much."""
         self._cluster = cluster
@@ -129,6 +131,7 @@ class NodeFaults:
         """End all that runs on the node, empty its /run, and boot it with another boot id."""
         cluster, node = self._cluster, fault.node
         with cluster.supervision[node]:
+            began = now()
             cluster.slurm.kill_slurmd(node)
             self._agents_killed.add(cluster.agent_pid(node))
             cluster.slurm.kill_agent(node)
@@ -144,6 +147,7 @@ class NodeFaults:
                 # Another fault may keep it from starting; the supervisor starts it later then.
                 with contextlib.suppress(StartError):
                     cluster.slurm.start_agents(node)
+            self.downtimes.append(Downtime(node, began, now()))
             cluster.slurm.restart_slurmd(node, rebooted=True)
         return nothing_to_undo
 
