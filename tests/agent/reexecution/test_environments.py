@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Iterator
 from importlib.metadata import distribution
 from pathlib import Path
@@ -182,8 +183,15 @@ class AgentOf(RunningAgent):
         return str(self._environment.python)
 
 
-def test_sockets_that_a_manager_opened_are_used_and_kept(tmp_path: Path) -> None:
-    directory = tmp_path / "agent"
+@pytest.fixture
+def short_directory() -> Iterator[Path]:
+    """One whose sockets have addresses, however long the test's own is."""
+    with tempfile.TemporaryDirectory(prefix="chg-") as made:
+        yield Path(made)
+
+
+def test_sockets_that_a_manager_opened_are_used_and_kept(short_directory: Path) -> None:
+    directory = short_directory / "agent"
     sockets = agent_directory(directory / "agent-state")
     sockets.mkdir(parents=True)
     with socket.socket(socket.AF_UNIX) as theirs:

@@ -143,6 +143,6 @@ def test_a_command_that_comes_meanwhile_waits(node: AgentNode, release: Changing
     release.install("2.0")
     asked = 0
     while node.agent.status()["release"] != "2.0" or not asked:
-        done = node.run("status", user=ALICE)
+        done = node.run("events", user=ALICE)
         assert (done.returncode, done.stderr) == (0, "")
         asked += 1
