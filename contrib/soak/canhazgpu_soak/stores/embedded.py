@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from canhazgpu_soak.stores import port
 from canhazgpu_soak.stores.port import Struck, nothing_to_undo
 
 COMMAND_S = 10.0
+EMPTY_LIMIT_S = 180.0
+"""Nobody may have started the server again for a while, and another fault may have stopped it."""
 DATA = "appendonlydir"
 WRITER = "canhazgpu"
 PIECES = 80
@@ -116,8 +119,16 @@ class EmbeddedStore:
     def _empty(self) -> None:
         for number in range(3):
             names = [f"soak:{{fill}}:{number}:{piece}" for piece in range(1, PIECES + 1)]
-            self._write("DEL", *names)
+            self._write_surely("DEL", *names)
         self._is_full = False
+
+    def _write_surely(self, *words: str) -> None:
+        """Repeat it until the server says how many keys it changed; it may be dead or busy."""
+        ends_at = time.monotonic() + EMPTY_LIMIT_S
+        while not self._write(*words).isdecimal():
+            if time.monotonic() > ends_at:
+                raise RuntimeError(f"the store in {self._root} stays full")
+            time.sleep(0.2)
 
     def _write(self, *words: str) -> str:
         """Return what the server answers its writer; empty where it does not."""
