@@ -236,6 +236,24 @@ def test_slurmd_restarted_under_a_job_changes_nothing(
     assert set(held.values()) == {str(job)}
 
 
+def test_an_administrator_releases_a_job_on_all_its_nodes(
+    cluster: GpuCluster, people: tuple[str, str]
+) -> None:
+    alice, bob = people
+    job = cluster.slurm.submit("sleep 600", "--gres=gpu:1", "-N2", "--no-requeue", user=alice)
+    other = cluster.slurm.submit("sleep 600", "--gres=gpu:1", "-wn2", user=bob)
+    for node, jobs in (("n1", [str(job)]), ("n2", sorted([str(job), str(other)]))):
+        poll_until(lambda: sorted(cluster.held(node).values()) == jobs)  # noqa: B023
+    words = ("admin", "release", "--job", str(job), "--reason", "it hangs", "--json")
+    done = json.loads(cluster.canhazgpu(*words, node="n1").stdout)
+    released = {one["node"]: [row["user"] for row in one["released"]] for one in done["nodes"]}
+    assert released == {"n1": [alice], "n2": [alice]}
+    assert "it hangs" in cluster.canhazgpu("explain", str(job), node="n2", user=alice).stdout
+    # Slurm runs it still.
+    poll_until(lambda: cluster.held("n1") == {gpu: str(job) for gpu in cluster.held("n1")} != {})
+    assert str(other) in cluster.held("n2").values()
+
+
 @pytest.mark.release
 def test_our_own_drain_is_undone_and_an_administrators_is_not(cluster: GpuCluster) -> None:
     def drain(reason: str) -> None:

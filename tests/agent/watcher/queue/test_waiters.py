@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -62,6 +63,30 @@ def test_the_turn_is_first_come_first_served(node: WaitingNode) -> None:
     assert len(first.until("granted")) == ALL_GPUS
     first.process.kill()
     assert len(second.until("granted")) == 1
+
+
+def test_however_many_wait_the_node_has_one_connection(node: WaitingNode) -> None:
+    run = node.start(FOREVER, *range(ALL_GPUS))
+    with node.server.client() as direct:
+        # Those of this process.
+        own = {one["id"] for one in direct.client_list()}
+
+        def connections() -> int:
+            gc.collect()  # this process looks at the queue, too
+            return len({one["id"] for one in direct.client_list()} - own)
+
+        first = node.wait_for(1)
+        waits(node, first)
+        poll_until(lambda: connections() == 1)
+        others = [node.wait_for(ALL_GPUS, uid=NOBODY) for _ in range(12)]
+        poll_until(lambda: len(node.queue()) == 13)
+        # Between two looks there may be none.
+        assert max(connections() for _ in range(30)) <= 1
+        for one in (first, *others):
+            one.process.kill()
+        run.process.kill()
+        poll_until(lambda: node.watchers() == [])
+        poll_until(lambda: connections() == 0)
 
 
 def test_a_reservation_by_hand_has_no_record_of_a_run(node: WaitingNode) -> None:

@@ -60,7 +60,8 @@ def release(  # noqa: PLR0913 - an option each
     is kept in the history, where the owner finds it.
 
     With --job, and neither --node nor --gpu-ids, it is done on all of the job's nodes.
-    Where one does not answer, what the others released stays released.
+    Where one does not answer, what the others released stays released. A job that Slurm
+    still runs has its GPUs again with the next health check: cancel it first.
 
     \b
     Examples:
