@@ -246,6 +246,7 @@ def test_variables_of_a_user_reach_nothing_that_sudo_runs(
     cluster: GpuCluster, people: tuple[str, str], trap: Path
 ) -> None:
     """A user who may run one command of canhazgpu as root runs nothing else as root."""
+    assert cluster.health_check("n1").returncode == 0  # from now on the node is known
     program = str(cluster.venv / "bin" / "canhazgpu")
     config = ("--config", str(cluster.config_file))
     rule = f"{people[0]} ALL=(root) NOPASSWD: {program}"
