@@ -66,6 +66,7 @@ OUTPUTS: dict[tuple[str, ...], tuple[str, ...]] = {
 NOTHING_OF_OTHERS: dict[tuple[str, ...], str] = {
     ("agent", "install"): "root's files",
     ("agent", "release-driver"): "the agent's answer: numbers",
+    ("agent", "reload"): "the agent's own state",
     ("agent", "run"): "what it logs are lines of `log_line`",
     ("agent", "status"): "the agent's own state",
     ("agent", "uninstall"): "root's files",

@@ -6,10 +6,12 @@ import click
 
 from canhazgpu.cli.app import App
 from canhazgpu.cli.exit_codes import exit_codes
+from canhazgpu.cli.options.param_types import Seconds
 from canhazgpu.errors import AgentError, NodeStateError
 
 DEFAULT_TIMEOUT_S = 80.0
 """Less than systemd gives a unit to reload (`DefaultTimeoutStartSec=`)."""
+MAX_TIMEOUT_S = 86400.0
 
 
 @click.command(epilog=exit_codes(AgentError, NodeStateError))
@@ -24,7 +26,7 @@ DEFAULT_TIMEOUT_S = 80.0
     "-t",
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(0, MAX_TIMEOUT_S, min_open=True),
     default=DEFAULT_TIMEOUT_S,
     show_default=True,
     metavar="SECONDS",
