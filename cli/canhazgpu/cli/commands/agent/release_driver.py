@@ -10,8 +10,8 @@ import click
 
 from canhazgpu.cli.app import App
 from canhazgpu.cli.exit_codes import exit_codes
+from canhazgpu.cli.options.agent import own_node_option, timeout_option
 from canhazgpu.cli.options.common import json_option
-from canhazgpu.cli.options.param_types import Seconds
 from canhazgpu.cli.terminal.output import column_lines, print_sanitized
 from canhazgpu.errors import AgentError
 
@@ -19,28 +19,12 @@ if TYPE_CHECKING:
     from canhazgpu.agent.scanner.device_holders import DeviceHolder
 
 DEFAULT_TIMEOUT_S = 10.0
-MAX_TIMEOUT_S = 86400.0
 HEADER = ("PID", "USER", "COMMAND", "DEVICES")
 
 
 @click.command("release-driver", epilog=exit_codes(AgentError))
-@click.option(
-    "--node",
-    "-n",
-    metavar="NAME",
-    help="The node's name, where several slurmd run on this host."
-    "  [default: node.name, $SLURMD_NODENAME or the host's name]",
-)
-@click.option(
-    "-t",
-    "--timeout",
-    "timeout_s",
-    type=Seconds(0, MAX_TIMEOUT_S, min_open=True),
-    default=DEFAULT_TIMEOUT_S,
-    show_default=True,
-    metavar="SECONDS",
-    help="Longest wait for a scan that is under way.",
-)
+@own_node_option
+@timeout_option(DEFAULT_TIMEOUT_S, "Longest wait for a scan that is under way.")
 @json_option
 @click.pass_obj
 def release_driver(app: App, node: str | None, timeout_s: float, as_json: bool) -> None:

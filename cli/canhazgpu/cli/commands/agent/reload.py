@@ -6,32 +6,16 @@ import click
 
 from canhazgpu.cli.app import App
 from canhazgpu.cli.exit_codes import exit_codes
-from canhazgpu.cli.options.param_types import Seconds
+from canhazgpu.cli.options.agent import own_node_option, timeout_option
 from canhazgpu.errors import AgentError, NodeStateError
 
 DEFAULT_TIMEOUT_S = 80.0
 """Less than systemd gives a unit to reload (`DefaultTimeoutStartSec=`)."""
-MAX_TIMEOUT_S = 86400.0
 
 
 @click.command(epilog=exit_codes(AgentError, NodeStateError))
-@click.option(
-    "--node",
-    "-n",
-    metavar="NAME",
-    help="The node's name, where several slurmd run on this host."
-    "  [default: node.name, $SLURMD_NODENAME or the host's name]",
-)
-@click.option(
-    "-t",
-    "--timeout",
-    "timeout_s",
-    type=Seconds(0, MAX_TIMEOUT_S, min_open=True),
-    default=DEFAULT_TIMEOUT_S,
-    show_default=True,
-    metavar="SECONDS",
-    help="Longest wait for the agent.",
-)
+@own_node_option
+@timeout_option(DEFAULT_TIMEOUT_S, "Longest wait for the agent.")
 @click.pass_obj
 def reload(app: App, node: str | None, timeout_s: float) -> None:
     """Have this node's agent become the release of this installation, and wait until it has.

@@ -10,19 +10,14 @@ import click
 from canhazgpu.cli import version
 from canhazgpu.cli.app import App
 from canhazgpu.cli.exit_codes import exit_codes
+from canhazgpu.cli.options.agent import own_node_option
 from canhazgpu.errors import NodeStateError
 
 
 @click.command(
     epilog=exit_codes(NodeStateError, others={0: "ended by SIGTERM, no request is under way"})
 )
-@click.option(
-    "--node",
-    "-n",
-    metavar="NAME",
-    help="The node's name, where several slurmd run on this host."
-    "  [default: node.name, $SLURMD_NODENAME or the host's name]",
-)
+@own_node_option
 @click.option(
     "--check",
     is_flag=True,

@@ -12,6 +12,7 @@ import click
 
 from canhazgpu.cli.app import App
 from canhazgpu.cli.exit_codes import exit_codes
+from canhazgpu.cli.options.agent import own_node_option
 from canhazgpu.cli.options.common import json_option
 from canhazgpu.cli.terminal.output import print_sanitized
 from canhazgpu.durations import duration_text
@@ -20,13 +21,7 @@ from canhazgpu.status.json_format import iso_time
 
 
 @click.command(epilog=exit_codes(AgentError))
-@click.option(
-    "--node",
-    "-n",
-    metavar="NAME",
-    help="The node's name, where several slurmd run on this host."
-    "  [default: node.name, $SLURMD_NODENAME or the host's name]",
-)
+@own_node_option
 @json_option
 @click.pass_obj
 def status(app: App, node: str | None, as_json: bool) -> None:
