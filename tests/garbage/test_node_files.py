@@ -97,6 +97,19 @@ class GarbageNode:
             }
             judged.grants(f"{what}, by the {source} {taken}", taken, self.held)
 
+    def hooks_of_two_jobs(
+        self, judged: Judged, judge_grants: Callable[[str], None], meanwhile: Callable[[], None]
+    ) -> None:
+        """Run the hooks of jobs 13 and 14 and a health check, and `meanwhile` before their ends."""
+        for job, gpus in (("13", "1,3"), ("14", "2")):
+            self.hook(judged, "prolog", SLURM_JOB_ID=job, SLURM_JOB_GPUS=gpus)
+            judge_grants(f"prolog of {job}")
+        self.hook(judged, "health_check")
+        judge_grants("health check")
+        meanwhile()
+        self.hook(judged, "epilog", SLURM_JOB_ID="13", SLURM_JOB_GPUS="1,3")
+        self.hook(judged, "epilog")
+
     def in_book(self) -> dict[str, str]:
         try:
             return owners_in_book(self.node)
@@ -191,6 +204,13 @@ def is_lock(path: Path) -> bool:
 def test_any_state_file(here: GarbageNode, figures: Callable[[str], None]) -> None:
     judged = Judged("a node's own files")
 
+    def judge_grants(what: str) -> None:
+        here.judge_grants(judged, what)
+
+    def run_commands() -> None:
+        for arguments in COMMANDS:
+            here.command(judged, arguments)
+
     @fuzzed
     @given(st.data())
     def holds(data: Any) -> None:
@@ -202,15 +222,7 @@ def test_any_state_file(here: GarbageNode, figures: Callable[[str], None]) -> No
             known = path.read_bytes()
             into(path, kind, data.draw(damaged(known)) if kind == "content" else b"")
         judged.tried += 1
-        here.hook(judged, "prolog", SLURM_JOB_ID="13", SLURM_JOB_GPUS="1,3")
-        here.judge_grants(judged, "prolog")
-        here.hook(judged, "prolog", SLURM_JOB_ID="14", SLURM_JOB_GPUS="2")
-        here.judge_grants(judged, "prolog")
-        here.hook(judged, "health_check")
-        for arguments in COMMANDS:
-            here.command(judged, arguments)
-        here.hook(judged, "epilog", SLURM_JOB_ID="13", SLURM_JOB_GPUS="1,3")
-        here.hook(judged, "epilog")
+        here.hooks_of_two_jobs(judged, judge_grants, run_commands)
         judged.assert_none_broke()
 
     try:

@@ -39,13 +39,7 @@ def test_any_content(here: GarbageNode, figures: Callable[[str], None]) -> None:
         for key, change in data.draw(changes(store)):
             store.put(key, change)
         judged.tried += 1
-        for job, gpus in (("13", "1,3"), ("14", "2")):
-            here.hook(judged, "prolog", SLURM_JOB_ID=job, SLURM_JOB_GPUS=gpus)
-            judge_grants(f"prolog of {job}")
-        here.hook(judged, "health_check")
-        judge_grants("health check")
-        here.hook(judged, "epilog", SLURM_JOB_ID="13", SLURM_JOB_GPUS="1,3")
-        here.hook(judged, "epilog")
+        here.hooks_of_two_jobs(judged, judge_grants, meanwhile=lambda: None)
         judged.assert_none_broke()
 
     try:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import pwd
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 import pytest
 from hosts.agent_node import PROGRAM, AgentNode, make_agent_node
 from hosts.changing_release import ChangingRelease, wait_for_release
+from hosts.people_runs import ALICE, BOB, devices, end, holders, queue, start_run
 from hosts.running_agent import is_alive
 from polling import poll_until
 
@@ -20,9 +19,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(os.geteuid() != 0, reason="only root may run an agent"),
 ]
-ALICE, BOB = (pwd.getpwnam(name).pw_uid for name in ("games", "news"))
 GPUS = 2
-SHOW = "import os, time; print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True); time.sleep(3600)"
 
 
 @pytest.fixture
@@ -40,39 +37,12 @@ def node(release: ChangingRelease) -> Iterator[AgentNode]:
 
 @contextmanager
 def started(node: AgentNode, *words: str, user: int = ALICE) -> Iterator[subprocess.Popen[str]]:
-    """A `run` that says its devices and then sleeps; it is killed in the end."""
-    run = subprocess.Popen(
-        [PROGRAM, "run", *words, "--", sys.executable, "-I", "-c", SHOW],
-        env=node.env(),
-        user=user,
-        group=user,
-        extra_groups=(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd="/",
-    )
+    """A `run` that is killed in the end."""
+    run = start_run(node, *words, user=user)
     try:
         yield run
     finally:
-        run.kill()
-        run.communicate()
-
-
-def devices(run: subprocess.Popen[str]) -> list[str]:
-    assert run.stdout is not None
-    return run.stdout.readline().strip().split(",")
-
-
-def holders(node: AgentNode) -> list[str]:
-    (view,) = node.here.ledger().read_nodes(["n1"])
-    return [one.claim.owner for one in view.reservations.values()]
-
-
-def waiters(node: AgentNode) -> int:
-    (view,) = node.here.ledger().read_nodes(["n1"])
-    return len(view.queue)
+        end(run)
 
 
 def test_a_run_goes_on_and_its_gpus_are_released_when_it_ends(
@@ -80,24 +50,24 @@ def test_a_run_goes_on_and_its_gpus_are_released_when_it_ends(
 ) -> None:
     with started(node, "--gpus", "2") as run:
         assert len(devices(run)) == GPUS
-        (owner,) = set(holders(node))
+        (owner,) = set(holders(node).values())
         watcher = poll_until(lambda: min(node.agent.children(), default=0))
 
         release.install("2.0")
         wait_for_release(node.agent, "2.0")
 
         assert run.poll() is None
-        assert holders(node) == [owner] * GPUS
+        assert [*holders(node).values()] == [owner] * GPUS
         # Another watcher, of this program, has taken it over.
         poll_until(lambda: not is_alive(watcher) and node.agent.children())
-    poll_until(lambda: holders(node) == [])
+    poll_until(lambda: holders(node) == {})
 
 
 def test_who_waits_gets_the_gpus_after_it(node: AgentNode, release: ChangingRelease) -> None:
     with started(node, "--gpus", "2") as first:
         devices(first)
         with started(node, "--gpus", "1", user=BOB) as second:
-            poll_until(lambda: waiters(node) == 1)
+            poll_until(lambda: len(queue(node)) == 1)
 
             release.install("2.0")
             wait_for_release(node.agent, "2.0")
@@ -106,7 +76,7 @@ def test_who_waits_gets_the_gpus_after_it(node: AgentNode, release: ChangingRele
             first.kill()
             assert len(devices(second)) == 1
             assert len(holders(node)) == 1
-    poll_until(lambda: holders(node) == [])
+    poll_until(lambda: holders(node) == {})
 
 
 def test_a_reservation_and_a_command_under_way_are_not_disturbed(
@@ -136,7 +106,7 @@ def test_a_reservation_and_a_command_under_way_are_not_disturbed(
     finally:
         follower.kill()
         follower.communicate()
-    assert holders(node) == []
+    assert holders(node) == {}
 
 
 def test_a_command_that_comes_meanwhile_waits(node: AgentNode, release: ChangingRelease) -> None:

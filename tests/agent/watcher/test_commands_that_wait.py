@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
 
 import pytest
 from hosts.agent_node import PROGRAM, AgentNode, make_agent_node
+from hosts.people_runs import ALICE, BOB, devices, end, holders, queue, start_run
 from hosts.running_agent import RunningAgent, is_alive
 from polling import poll_until
 
@@ -23,9 +21,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(os.geteuid() != 0, reason="only root may run an agent"),
 ]
-ALICE, BOB = (pwd.getpwnam(name).pw_uid for name in ("games", "news"))
 GPUS = 4
-SHOW = "import os, time; print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True); time.sleep({})"
 
 
 @pytest.fixture
@@ -34,51 +30,6 @@ def node() -> Iterator[AgentNode]:
         yield made
         poll_until(lambda: made.agent.children() == [])
         assert made.agent.status()["faults"] == []
-
-
-def start(
-    node: AgentNode,
-    *words: str,
-    user: int = ALICE,
-    seconds: float = 3600,
-    stderr: int | TextIO = subprocess.PIPE,
-) -> subprocess.Popen[str]:
-    """Start a `run` that says its devices and then sleeps."""
-    return subprocess.Popen(
-        [PROGRAM, "run", *words, "--", sys.executable, "-I", "-c", SHOW.format(seconds)],
-        env=node.env(),
-        user=user,
-        group=user,
-        extra_groups=(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-        text=True,
-        cwd="/",
-        start_new_session=True,
-    )
-
-
-def devices(run: subprocess.Popen[str]) -> set[str]:
-    """The devices of a run, once it has them."""
-    assert run.stdout is not None
-    return set(run.stdout.readline().strip().split(","))
-
-
-def end(*runs: subprocess.Popen[str]) -> None:
-    for one in runs:
-        one.kill()
-        one.communicate()
-
-
-def holders(node: AgentNode) -> dict[str, str]:
-    (view,) = node.here.ledger().read_nodes(["n1"])
-    return {gpu: one.claim.owner for gpu, one in view.reservations.items()}
-
-
-def queue(node: AgentNode) -> list[str]:
-    (view,) = node.here.ledger().read_nodes(["n1"])
-    return [one.user for one in view.queue]
 
 
 def runs(node: AgentNode) -> set[str]:
@@ -99,7 +50,7 @@ def watches_files(pid: int) -> bool:
 
 
 def test_a_run_has_its_gpus_and_no_process_beside_it(node: AgentNode) -> None:
-    run = start(node, "--gpus", "2")
+    run = start_run(node, "--gpus", "2")
     mine = devices(run)
     assert len(mine) == 2
     assert holders(node).keys() == mine
@@ -116,9 +67,9 @@ def test_it_ends_with_the_status_of_its_command(node: AgentNode) -> None:
 
 
 def test_who_waits_is_told_and_gets_what_becomes_free(node: AgentNode) -> None:
-    first = start(node, "--gpus", str(GPUS))
+    first = start_run(node, "--gpus", str(GPUS))
     devices(first)
-    second = start(node, "--gpus", "1", user=BOB)
+    second = start_run(node, "--gpus", "1", user=BOB)
     assert second.stderr is not None
     assert second.stderr.readline().startswith(
         "canhazgpu: waiting for 1 GPU on n1: next in the queue"
@@ -133,7 +84,7 @@ def test_who_waits_is_told_and_gets_what_becomes_free(node: AgentNode) -> None:
 
 def test_a_run_in_a_run_has_gpus_of_its_own(node: AgentNode) -> None:
     """It is the same process, which the second program takes over from the first."""
-    run = start(node, "--gpus", "1", "--", PROGRAM, "run", "--gpus", "2")
+    run = start_run(node, "--gpus", "1", "--", PROGRAM, "run", "--gpus", "2")
     assert len(devices(run)) == 2
     assert len(set(holders(node).values())) == 2
     assert len(holders(node)) == 3
@@ -142,11 +93,11 @@ def test_a_run_in_a_run_has_gpus_of_its_own(node: AgentNode) -> None:
 
 
 def test_a_note_that_is_no_text_keeps_nobody_waiting(node: AgentNode) -> None:
-    first = start(node, "--gpus", str(GPUS))
+    first = start_run(node, "--gpus", str(GPUS))
     devices(first)
-    second = start(node, "--gpus", "1", "--note", os.fsdecode(b"\xff"), user=BOB)
+    second = start_run(node, "--gpus", "1", "--note", os.fsdecode(b"\xff"), user=BOB)
     poll_until(lambda: queue(node) == ["news"])
-    third = start(node, "--gpus", "1")
+    third = start_run(node, "--gpus", "1")
     poll_until(lambda: queue(node) == ["news", "games"])
     end(first)
     assert len(devices(second)) == len(devices(third)) == 1
@@ -155,7 +106,7 @@ def test_a_note_that_is_no_text_keeps_nobody_waiting(node: AgentNode) -> None:
 
 
 def test_reserve_waits_too_and_says_what_it_always_says(node: AgentNode) -> None:
-    first = start(node, "--gpus", str(GPUS))
+    first = start_run(node, "--gpus", str(GPUS))
     devices(first)
     waiting = subprocess.Popen(
         [PROGRAM, "reserve", "--gpus", "1", "--duration", "1h", "--json"],
@@ -175,7 +126,7 @@ def test_reserve_waits_too_and_says_what_it_always_says(node: AgentNode) -> None
 
 
 def test_the_time_of_a_wait_ends_as_without_an_agent(node: AgentNode) -> None:
-    first = start(node, "--gpus", str(GPUS))
+    first = start_run(node, "--gpus", str(GPUS))
     devices(first)
     done = node.run("run", "--gpus", "1", "--wait", "1s", "--", "true", user=BOB)
     assert done.returncode == 75
@@ -185,9 +136,9 @@ def test_the_time_of_a_wait_ends_as_without_an_agent(node: AgentNode) -> None:
 
 
 def test_who_interrupts_a_wait_leaves_the_queue(node: AgentNode) -> None:
-    first = start(node, "--gpus", str(GPUS))
+    first = start_run(node, "--gpus", str(GPUS))
     devices(first)
-    second = start(node, "--gpus", "1", user=BOB)
+    second = start_run(node, "--gpus", "1", user=BOB)
     poll_until(lambda: queue(node) == ["news"])
     second.send_signal(signal.SIGINT)
     assert second.wait(60) == -signal.SIGINT
@@ -197,9 +148,9 @@ def test_who_interrupts_a_wait_leaves_the_queue(node: AgentNode) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_watcher_that_dies_costs_nobody_anything(node: AgentNode, number: signal.Signals) -> None:
-    first = start(node, "--gpus", str(GPUS))
+    first = start_run(node, "--gpus", str(GPUS))
     devices(first)
-    second = start(node, "--gpus", "1", user=BOB)
+    second = start_run(node, "--gpus", "1", user=BOB)
     poll_until(lambda: queue(node) == ["news"])
     before = watcher(node)
     os.kill(before, number)
@@ -222,7 +173,7 @@ def forget_faults(node: AgentNode) -> None:
 
 def test_many_short_runs_of_two_users_all_get_their_turn(node: AgentNode) -> None:
     started = [
-        start(node, "--gpus", "1", user=(ALICE, BOB)[number % 2], seconds=0.05)
+        start_run(node, "--gpus", "1", user=(ALICE, BOB)[number % 2], seconds=0.05)
         for number in range(16)
     ]
     for one in started:
@@ -236,7 +187,7 @@ def test_a_run_is_ended_at_its_time_and_told_so_first(node: AgentNode) -> None:
     errors.touch()
     os.chown(errors, ALICE, ALICE)
     with errors.open("a") as stream:
-        run = start(node, "--gpus", "1", "--timeout", "2s", stderr=stream)
+        run = start_run(node, "--gpus", "1", "--timeout", "2s", stderr=stream)
     devices(run)
     assert run.wait(60) == -signal.SIGTERM
     assert errors.read_text() == "canhazgpu: the run's time of 2 s is over; ending it\n"
@@ -247,9 +198,9 @@ def test_a_run_is_ended_at_its_time_and_told_so_first(node: AgentNode) -> None:
 def test_an_agent_that_dies_costs_nobody_anything() -> None:
     """The run goes on, and who waits asks the next agent and has its turn."""
     with make_agent_node(GPUS) as node:
-        first = start(node, "--gpus", str(GPUS))
+        first = start_run(node, "--gpus", str(GPUS))
         devices(first)
-        second = start(node, "--gpus", "1", user=BOB)
+        second = start_run(node, "--gpus", "1", user=BOB)
         poll_until(lambda: queue(node) == ["news"])
         node.agent.process.kill()
         node.agent.process.wait()
