@@ -29,6 +29,11 @@ class SlurmCommands:
         self._left_s = timeout_s
         self._environ = dict(environ)
 
+    @property
+    def left_s(self) -> float:
+        """How much of the total time is left, in seconds."""
+        return self._left_s
+
     def run(
         self,
         program: str,

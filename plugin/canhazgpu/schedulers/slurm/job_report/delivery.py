@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from canhazgpu.errors import SchedulerError, error_text
@@ -40,22 +42,42 @@ def deliver_reports(node: str, state_dir: Path, commands: SlurmCommands) -> None
     reports = list(PendingReports(state_dir).read())
     if not reports:
         return
-    written = 0
     try:
         jobs = _accounted_jobs([one for _, one in reports], commands)
-        for path, report in reports:
-            step, comment = decide(report, jobs, node, time.time())
-            if step in (Step.WRITE, Step.WRITE_AND_LOOK):
-                _write(jobs[report.job_id].address, comment, commands)
-                written += 1
-            if step in (Step.DROP, Step.WRITE):
-                remove(path)
     except SchedulerError as exc:
-        left = len(reports) - written
-        reason = error_text(exc)
-        write_syslog(log_line("job-reports-wait", node=node, reports=left, reason=reason))
-    if written:
+        _log_wait(node, len(reports), exc)
+        return
+    fault, steps = None, Counter[Step]()
+    for path, report in reports:
+        if fault is not None and commands.left_s <= 0.0:
+            break
+        try:
+            step = _deliver(report, jobs, node, commands)
+        except SchedulerError as exc:
+            # One that is refused holds up no other.
+            fault = fault or exc
+            continue
+        if step in (Step.DROP, Step.WRITE):
+            remove(path)
+        steps[step] += 1
+    if fault is not None:
+        _log_wait(node, len(reports) - steps[Step.DROP] - steps[Step.WRITE], fault)
+    if written := steps[Step.WRITE] + steps[Step.WRITE_AND_LOOK]:
         write_syslog(log_line("job-reports", node=node, written=written), DAEMON_INFO)
+
+
+def _deliver(
+    report: JobReport, jobs: Mapping[str, AccountedJob], node: str, commands: SlurmCommands
+) -> Step:
+    step, comment = decide(report, jobs, node, time.time())
+    if step in (Step.WRITE, Step.WRITE_AND_LOOK):
+        change = ("jobid=" + jobs[report.job_id].address, "set", f"admincomment={comment}")
+        commands.run("sacctmgr", "--immediate", "modify", "job", "where", *change)
+    return step
+
+
+def _log_wait(node: str, count: int, fault: SchedulerError) -> None:
+    write_syslog(log_line("job-reports-wait", node=node, reports=count, reason=error_text(fault)))
 
 
 def _accounted_jobs(reports: list[JobReport], commands: SlurmCommands) -> dict[str, AccountedJob]:
@@ -69,8 +91,3 @@ def _accounted_jobs(reports: list[JobReport], commands: SlurmCommands) -> dict[s
         variables=TIMES,
     )  # fmt: skip
     return parse_jobs(text, delimiter)
-
-
-def _write(address: str, comment: str, commands: SlurmCommands) -> None:
-    change = ("modify", "job", "where", f"jobid={address}", "set", f"admincomment={comment}")
-    commands.run("sacctmgr", "--immediate", *change)
