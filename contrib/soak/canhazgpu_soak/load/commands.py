@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 from canhazgpu_soak.cluster import SoakCluster, now
+from canhazgpu_soak.load.releases import Release, held_until
 from canhazgpu_soak.records import NOTE, RESERVE, RUN, Holder, Request
 from demo_cluster.host.user_commands import popen_as
 
@@ -25,6 +26,7 @@ class Commands:
         self.requests: list[Request] = []
         self.reservations: list[Holder] = []
         self.statuses: Counter[str] = Counter()
+        self._releases: list[Release] = []
         self._cluster = cluster
         self._numbers = itertools.count(1)
         self._live: dict[int, subprocess.Popen[str]] = {}
@@ -66,13 +68,17 @@ class Commands:
             return
         began = now()
         self._ended.wait(hold_s)
-        ends = min(now(), asked + duration_s)
         ids = tuple(output.split(","))
+        ends = held_until(user, node, ids, asked, min(now(), asked + duration_s), self._releases)
         # It may have ended before its command, which a fault had stopped.
         if ends > began:
             self.reservations.append(Holder(RESERVE, key, key, node, ids, began, ends))
+        release = Release(user, node, frozenset(ids), now())
+        self._releases.append(release)
         # It ends by itself where this command fails, or another one of the user's has released it.
         self._command(f"release of {key}", user, node, ("release", "--gpu-ids", output), 0.0)
+        # What was killed may still be under way in the agent.
+        release.until = now() + PATIENCE_S
 
     def _note(self, key: str) -> str:
         return NOTE + key.partition(":")[2]
