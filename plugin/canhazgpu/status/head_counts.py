@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from canhazgpu.durations import short_duration_text
 from canhazgpu.frozen_dataclass import quick_constructor
@@ -70,6 +70,19 @@ def select_states(nodes: Iterable[CountedNode], states: Collection[GpuState]) ->
     return found
 
 
+class PlainNode(NamedTuple):
+    """What a plain node's head says of the node; the other fields are those of `NodeStatus`."""
+
+    total: int
+    available: int
+    users: tuple[str, ...]
+    scanned_at: float
+    source: str
+    expected_gpus: int
+    partitions: tuple[str, ...] | None
+    partitions_at: float | None
+
+
 class NotPlainError(Exception):
     """The node is to be judged: something on it is not plain."""
 
@@ -84,7 +97,19 @@ def counted_node(head: NodeHead, policy: UsagePolicy) -> CountedNode | None:
         content = head.content or {}
         waits = content.get("waiting")
         queue = queue_from_hash(head.queue or {}, head.read_at) if waits else ()
-        return counts_of(head, content, policy, queue)
+        plain = plain_node(head, content, policy, queue)
+        return CountedNode(
+            _summary(
+                head.node,
+                plain.total,
+                plain.available,
+                UserGroup(plain.total - plain.available, plain.users),
+                len(queue),
+                head.read_at - plain.scanned_at,
+            ),
+            head.read_at,
+            *plain[3:],
+        )
     except (NotPlainError, ValueError, TypeError, KeyError, IndexError, AttributeError):
         return None
 
@@ -130,33 +155,37 @@ def counted_by_counts(node: NodeCounts, policy: UsagePolicy) -> CountedNode | No
         return None
 
 
-def counts_of(
+def plain_node(
     node: NodeHead, head: Mapping[str, Any], policy: UsagePolicy, queue: Sequence[Waiter]
-) -> CountedNode:
-    """Return the counts by what the head says; raises some error for a node to be judged."""
+) -> PlainNode:
+    """Return what a plain node's head says; raises some error for a node to be judged."""
     brief, texts, partitions = head["brief"], head["texts"], head["partitions"]
     read_at = node.read_at
     _require(not head["quarantined"] and brief["form"] == BRIEF_FORM)
     # One whose lease ends at this very moment counts for one question, not for another.
-    _require(all(one.renewed_at + one.lease_s > read_at for one in queue))
+    for one in queue:
+        _require(one.renewed_at + one.lease_s > read_at)
     _require(brief["fault"] is None and type(brief["source"]) is str)
-    _require(partitions is None or all(type(one) is str for one in partitions))
+    _require(partitions is None or _are(str, partitions))
     scanned_at = _seconds(texts["at"])
     available, users = _counts(head, read_at, policy)
-    reserved = len(head["held"])
-    total, most = available + reserved, head["most"]
+    total, most = available + len(head["held"]), head["most"]
     if most:
-        _require(len(most) <= total and all(type(one) is int for one in most.values()))
-    reserved_by = UserGroup(reserved, users)
-    return CountedNode(
-        _summary(node.node, total, available, reserved_by, len(queue), read_at - scanned_at),
-        read_at,
+        _require(len(most) <= total and _are(int, most.values()))
+    return PlainNode(
+        total,
+        available,
+        users,
         scanned_at,
         brief["source"],
         len(most) if most else total,
         None if partitions is None else tuple(partitions),
         _seconds(texts["partitions_at"]) if "partitions_at" in texts else None,
     )
+
+
+def _are(kind: type, values: Iterable[Any]) -> bool:
+    return {*map(type, values)} <= {kind}
 
 
 def _summary(

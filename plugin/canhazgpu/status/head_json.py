@@ -17,15 +17,19 @@ from canhazgpu.durations import short_duration_text
 from canhazgpu.gpu.scan import GpuHealth
 from canhazgpu.gpu.usage import MAX_PID, UsagePolicy, memory_text
 from canhazgpu.ledger.record_json import queue_from_hash
-from canhazgpu.ledger.values import MAX_NAME, RUN, NodeHead
+from canhazgpu.ledger.values import MAX_NAME, RUN, NodeHead, Waiter
 from canhazgpu.status.details_cell import end_text, note_text
-from canhazgpu.status.head_counts import CountedNode, NotPlainError, counts_of
-from canhazgpu.status.json_format import iso_time, waiter_to_dict
+from canhazgpu.status.head_counts import NotPlainError, PlainNode, plain_node
+from canhazgpu.status.json_format import iso_time
 from canhazgpu.status.node_status import SCANNED_BEFORE_GRANT
 from canhazgpu.status.validation_cell import NO_USAGE
 
 _HEALTH_FIELDS = tuple(one.name for one in fields(GpuHealth))
 _HEALTH_TYPES = (str, bool, type(None), int)
+
+_quoted = encode_basestring_ascii
+# `json.dumps` makes an encoder for each text that is not of the usual form.
+_compact = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class PlainNodesJson:
@@ -34,6 +38,8 @@ class PlainNodesJson:
     def __init__(self, policy: UsagePolicy) -> None:
         self._policy = policy
         self._times: dict[int, str] = {}
+        self._free_for: dict[int, str] = {}
+        self._partitions: dict[tuple[str, ...] | None, str] = {}
         self._healths: dict[tuple[Any, ...], str] = {}
 
     def text(self, head: NodeHead) -> str | None:
@@ -45,53 +51,60 @@ class PlainNodesJson:
 
     def _text(self, node: NodeHead, head: Mapping[str, Any]) -> str:
         queue = queue_from_hash(node.queue or {}, node.read_at) if head["waiting"] else ()
-        counted = counts_of(node, head, self._policy, queue)
+        plain = plain_node(node, head, self._policy, queue)
         holders = [
-            self._holder(record, node.read_at, counted.scanned_at) for record in head["records"]
+            self._holder(record, node.read_at, plain.scanned_at) for record in head["records"]
         ]
-        waiters = [waiter_to_dict(place, one) for place, one in enumerate(queue, 1)]
+        waiters = ",".join([self._waiter(place, one) for place, one in enumerate(queue, 1)])
         return (
-            f'{{"node":{_quoted(node.node)},"scanned_at":{self._time(counted.scanned_at)},'
-            f'"live":false,"source":{_quoted(counted.source)},"fault":null,'
-            f'"found_gpus":{counted.found_gpus},"expected_gpus":{counted.expected_gpus or "null"},'
-            f'"partitions":{_compact(counted.partitions)},'
-            f'"partitions_at":{self._time(counted.partitions_at)},'
+            f'{{"node":{_quoted(node.node)},"scanned_at":{self._time(plain.scanned_at)},'
+            f'"live":false,"source":{_quoted(plain.source)},"fault":null,'
+            f'"found_gpus":{plain.total},"expected_gpus":{plain.expected_gpus or "null"},'
+            f'"partitions":{self._partitions_text(plain.partitions)},'
+            f'"partitions_at":{self._time(plain.partitions_at)},'
             '"reservations_known":true,"hooks_outage":null,'
-            f'"gpus":[{",".join(self._gpus(node, head, counted, holders))}],'
-            f'"queue":{_compact(waiters) if waiters else "[]"}}}'
+            f'"gpus":[{",".join(self._gpus(node, head, holders))}],"queue":[{waiters}]}}'
         )
 
     def _gpus(
         self,
         node: NodeHead,
         head: Mapping[str, Any],
-        counted: CountedNode,
         holders: Sequence[tuple[str, str, bool]],
     ) -> list[str]:
-        brief, held, released = head["brief"], head["held"], head["released"]
-        names = [_quoted(one) for one in brief["names"]]
+        brief, held, released, read_at = head["brief"], head["held"], head["released"], node.read_at
+        names = [
+            f'"parent_uuid":null,"name":{_quoted(one)},"mig_profile":null,"state":'
+            for one in brief["names"]
+        ]
         healths = [self._health(one) for one in brief["healths"]]
-        places, utilization = brief["health_of"], brief["utilization"]
         found = []
-        rows = zip(brief["gpus"], places, utilization, strict=True)
+        rows = zip(brief["gpus"], brief["health_of"], brief["utilization"], strict=True)
+        # A loop over every GPU of the cluster: the two texts stand in it as wholes.
         for (uuid, index, name, used, total, processes), health, percent in rows:
+            if percent is not None and type(percent) is not int:
+                raise NotPlainError
+            shown_percent = "null" if percent is None else percent
             place = held.get(uuid)
-            shown_percent = _percent_text(percent)
             if place is None:
-                state, reservation, reservations = "available", "null", "[]"
-                details = _free_text(released.get(uuid), node.read_at)
-                listed, model, validation = "", "null", f'"{memory_text(used)} used"'
-            else:
-                reservation, details, is_newer = holders[place]
-                state, reservations = "reserved", f"[{reservation}]"
-                listed, model, validation = self._use(processes, used)
-                if is_newer:
-                    shown_percent = model = "null"
-                    validation = f'"cannot tell: {SCANNED_BEFORE_GRANT}"'
+                found.append(
+                    f'{{"index":{index},"mig_index":null,"uuid":{_quoted(uuid)},{names[name]}'
+                    '"available","reservation":null,"reservations":[],"quarantine":null,'
+                    f'"health":{healths[health]},"memory_used_mb":{used},"memory_total_mb":{total},'
+                    f'"utilization_percent":{shown_percent},"processes":[],"intruders":[],'
+                    '"others_below_threshold":[],"model":null,'
+                    f'"details":{self._free_text(released.get(uuid), read_at)},'
+                    f'"validation":"{memory_text(used)} used"}}'
+                )
+                continue
+            reservation, details, is_newer = holders[place]
+            listed, model, validation = self._use(processes, used)
+            if is_newer:
+                shown_percent = model = "null"
+                validation = f'"cannot tell: {SCANNED_BEFORE_GRANT}"'
             found.append(
-                f'{{"index":{index},"mig_index":null,"uuid":{_quoted(uuid)},"parent_uuid":null,'
-                f'"name":{names[name]},"mig_profile":null,"state":"{state}",'
-                f'"reservation":{reservation},"reservations":{reservations},"quarantine":null,'
+                f'{{"index":{index},"mig_index":null,"uuid":{_quoted(uuid)},{names[name]}'
+                f'"reserved",{reservation},"quarantine":null,'
                 f'"health":{healths[health]},"memory_used_mb":{used},"memory_total_mb":{total},'
                 f'"utilization_percent":{shown_percent},"processes":[{listed}],"intruders":[],'
                 f'"others_below_threshold":[],"model":{model},"details":{details},'
@@ -102,13 +115,13 @@ class PlainNodesJson:
     def _holder(
         self, record: Mapping[str, Any], read_at: float, scanned_at: float
     ) -> tuple[str, str, bool]:
-        """Return the reservation, its details, and whether it is newer than the scan."""
+        """Return the reservation's fields, its details, and whether it is newer than the scan."""
         type_, granted_ms = record["type"], record["granted_ms"]
         expires_ms, renewed_ms = record.get("expires_ms"), record.get("renewed_ms")
         ends_at = record.get("ends_at") if expires_ms is None else expires_ms / 1000
-        job_id, job_name, note = (
-            _text_or_none(record.get(name)) for name in ("job_id", "job_name", "note")
-        )
+        job_id = _text_or_none(record.get("job_id"))
+        job_name = _text_or_none(record.get("job_name"))
+        note = _text_or_none(record.get("note"))
         is_plain = (
             type_ != RUN
             and record.get("share") is None
@@ -118,26 +131,34 @@ class PlainNodesJson:
         )
         if not is_plain:
             raise NotPlainError
-        ends = (
-            ""
-            if ends_at is None
-            else end_text(ends_at, read_at, "expire" if job_id is None else "end")
-        )
-        claim = ends
-        if job_id is not None:
-            job = f"job {job_id} {job_name or ''}".rstrip()
-            claim = f"{job}, {ends}" if ends else job
-        details = "; ".join(filter(None, (claim, note_text(note, wide=True))))
+        details = "" if job_id is None else f"job {job_id} {job_name or ''}".rstrip()
+        if ends_at is not None:
+            ends = end_text(ends_at, read_at, "expire" if job_id is None else "end")
+            details = f"{details}, {ends}" if details else ends
+        if note:
+            details = "; ".join(filter(None, (details, note_text(note, wide=True))))
         granted_at = granted_ms / 1000
-        return (
+        reservation = (
             f'{{"type":{_quoted(type_)},"user":{_quoted(record["user"])},'
             f'"job_id":{_quoted_or_null(job_id)},"job_name":{_quoted_or_null(job_name)},'
             f'"owner":{_quoted(record["owner"])},"note":{_quoted_or_null(note)},"share":null,'
             f'"granted_at":{self._time(granted_at or None)},'
             f'"renewed_at":{self._time(None if renewed_ms is None else renewed_ms / 1000)},'
-            f'"ends_at":{self._time(ends_at)}}}',
+            f'"ends_at":{self._time(ends_at)}}}'
+        )
+        return (
+            f'"reservation":{reservation},"reservations":[{reservation}]',
             _quoted(details),
             granted_at > scanned_at,
+        )
+
+    def _waiter(self, position: int, one: Waiter) -> str:
+        """Return what `json_format.waiter_to_dict` has."""
+        return (
+            f'{{"position":{position},"user":{_quoted(one.user)},"count":{one.count},'
+            f'"mig_profile":{_quoted_or_null(one.profile or None)},'
+            f'"gpus":{_compact(one.gpus) if one.gpus else "[]"},"owner":{_quoted(one.owner)},'
+            f'"since":{self._time(one.since)}}}'
         )
 
     def _use(self, processes: Sequence[Any], used_mb: int) -> tuple[str, str, str]:
@@ -179,6 +200,21 @@ class PlainNodesJson:
             known = self._times[second] = json.dumps(iso_time(seconds))
         return known
 
+    def _free_text(self, released_ms: str | None, read_at: float) -> str:
+        if released_ms is None:
+            return '""'
+        seconds = int(read_at - float(released_ms) / 1000)
+        known = self._free_for.get(seconds)
+        if known is None:
+            known = self._free_for[seconds] = f'"free for {short_duration_text(seconds)}"'
+        return known
+
+    def _partitions_text(self, partitions: tuple[str, ...] | None) -> str:
+        known = self._partitions.get(partitions)
+        if known is None:
+            known = self._partitions[partitions] = _compact(partitions)
+        return known
+
     def _health(self, values: list[Any] | None) -> str:
         if values is None:
             return "null"
@@ -191,20 +227,6 @@ class PlainNodesJson:
         return known
 
 
-def _free_text(released_ms: str | None, read_at: float) -> str:
-    if released_ms is None:
-        return '""'
-    return f'"free for {short_duration_text(read_at - float(released_ms) / 1000)}"'
-
-
-def _percent_text(percent: int | None) -> str:
-    if percent is None:
-        return "null"
-    if type(percent) is not int:
-        raise NotPlainError
-    return str(percent)
-
-
 def _text_or_none(value: Any) -> str | None:
     """Return what a record tells; another program's may tell what is no text."""
     if value is None:
@@ -214,13 +236,5 @@ def _text_or_none(value: Any) -> str | None:
     return value
 
 
-def _quoted(text: str) -> str:
-    return encode_basestring_ascii(text)
-
-
 def _quoted_or_null(text: str | None) -> str:
     return "null" if text is None else encode_basestring_ascii(text)
-
-
-def _compact(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))

@@ -111,7 +111,10 @@ def node_keys(node: str, prefix: str = PREFIX) -> NodeKeys:
 
 
 def node_key(node: str, name: str, prefix: str) -> str:
-    """Return one key of a node, of which the name is known to be one; quicker than `node_keys`."""
+    """Return one key of a node, of which the name is known to be one; quicker than `node_keys`.
+
+    See `require_node_name`.
+    """
     return f"{prefix}:{{{node}}}:{name}"
 
 
@@ -126,9 +129,14 @@ def orders_pattern(prefix: str = PREFIX) -> str:
     return f"{prefix}:{{*}}:orders"
 
 
-def _stem(node: str, prefix: str) -> str:
+def require_node_name(node: str) -> None:
+    """Raise `InputError` for what is no possible host name."""
     if not is_node_name(node):
         raise InputError(
             f"{node!r} is not a node name; accepted: letters, digits, '.', '_' and '-', at most 253"
         )
+
+
+def _stem(node: str, prefix: str) -> str:
+    require_node_name(node)
     return f"{prefix}:{{{node}}}"

@@ -344,7 +344,11 @@ class RedisLedger:
 
     def _names(self, client: redis.Redis, nodes: Sequence[str] | None = None) -> list[str]:
         """Return these nodes' names, of all listed nodes if it is None, sorted."""
-        return sorted(read_node_names(client, self._prefix) if nodes is None else nodes)
+        if nodes is None:
+            return sorted(read_node_names(client, self._prefix))
+        for name in nodes:
+            keys.require_node_name(name)
+        return sorted(nodes)
 
     def _read_brief(self, nodes: Sequence[str]) -> list[NodeView]:
         from canhazgpu.ledger.store.nodes.node_heads import read_brief_views  # noqa: PLC0415 - no hook reads heads

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from canhazgpu.ledger.store import keys
+from canhazgpu.ledger.store.keys import node_key
 from canhazgpu.ledger.usage import DAY_S, NodeUsage, UsageRead
 from canhazgpu.ledger.values import RECORD_ERRORS
 
@@ -30,7 +30,7 @@ def read_usage(client: redis.Redis, names: Sequence[str], prefix: str, days: int
         some = names[start : start + NODES_PER_READ]
         pipeline = client.pipeline(transaction=False)
         for name in some:
-            pipeline.hmget(keys.node_keys(name, prefix).usage, str(first_day - 1), *_FIELDS)
+            pipeline.hmget(node_key(name, "usage", prefix), str(first_day - 1), *_FIELDS)
         for name, row in zip(some, pipeline.execute(raise_on_error=False), strict=True):
             usage = _usage_from(name, row, first_day)
             if usage is None:

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 from canhazgpu.frozen_dataclass import dataclass
-from canhazgpu.ledger.store import keys
+from canhazgpu.ledger.store.keys import node_key
 from canhazgpu.ledger.store.nodes.head_view import is_head, scan_time_text, view_from_head
 from canhazgpu.ledger.store.nodes.node_views import read_node_views
 from canhazgpu.ledger.values import NodeHead, NodeView
@@ -66,14 +66,15 @@ def read_heads(
     client: redis.Redis, names: Sequence[str], prefix: str, *, in_cluster: bool
 ) -> list[NodeHead]:
     """Return the heads of these nodes, in this order; those that are not to be used are empty."""
-    node_keys = {name: keys.node_keys(name, prefix) for name in names}
-    read_at, texts = read_texts(client, [one.head for one in node_keys.values()], in_cluster)
+    read_at, texts = read_texts(
+        client, [node_key(name, "head", prefix) for name in names], in_cluster
+    )
     heads = [
         _Head(name, content)
         for name, text in zip(names, texts, strict=True)
         if (content := _parsed(text)) is not None
     ]
-    current = _current(client, heads, node_keys, read_at, in_cluster)
+    current = _current(client, heads, prefix, read_at, in_cluster)
     found = {head.node: (head.content, queue) for head, queue in current}
     return [NodeHead(name, read_at, *found.get(name, ())) for name in names]
 
@@ -123,22 +124,22 @@ def _parsed(text: str | None) -> dict[str, Any] | None:
 def _current(
     client: redis.Redis,
     heads: Sequence[_Head],
-    node_keys: Mapping[str, keys.NodeKeys],
+    prefix: str,
     read_at: float,
     in_cluster: bool,
 ) -> Iterable[tuple[_Head, Hash]]:
     """Yield the heads that are as new as their nodes' other keys, with the queues."""
     old = [head for head in heads if _has_old_scan(head, read_at)]
     waiting = [head for head in heads if head.content["waiting"]]
-    entries = {node_keys[head.node].history: head.last_entry for head in heads}
+    entries = {node_key(head.node, "history", prefix): head.last_entry for head in heads}
     pipeline = client.pipeline(transaction=False)
     asked = _streams_asked(entries, in_cluster)
     for streams in asked:
         pipeline.xread(cast(Any, streams), count=1)
     for head in old:
-        pipeline.hget(node_keys[head.node].scan, "at")
+        pipeline.hget(node_key(head.node, "scan", prefix), "at")
     for head in waiting:
-        pipeline.hgetall(node_keys[head.node].queue)
+        pipeline.hgetall(node_key(head.node, "queue", prefix))
     answers = iter(pipeline.execute() if asked else ())
     changed = {key for answer in islice(answers, len(asked)) for key, _ in answer or ()}
     stale = {
@@ -148,7 +149,8 @@ def _current(
     }
     queues = dict(zip((head.node for head in waiting), answers, strict=True))
     for head in heads:
-        if node_keys[head.node].history not in changed and head.node not in stale:
+        history = node_key(head.node, "history", prefix)
+        if history not in changed and head.node not in stale:
             yield head, queues.get(head.node, {})
 
 
