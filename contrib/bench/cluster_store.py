@@ -26,7 +26,7 @@ from canhazgpu.ledger.store import keys
 from canhazgpu.ledger.store.indexes.upkeep import CHECK_EVERY_S, COMPLETE_S
 from cluster_node import DAY_S, NodeLife, live
 
-SEED_NODE, SCRATCH = "n00001", "scratch"
+SEED_NODE, SCRATCH, FULL_NODE = "n00001", "scratch", "full"
 COPIES_PER_TURN = 50
 FILL = Path(__file__).with_name("cluster_fill.lua")
 LIBFAKETIME = (
@@ -196,18 +196,42 @@ def plant(server: Server, seed: Seed) -> dict[str, int]:
 
 def fill(server: Server, seed: Seed, nodes: range) -> None:
     """Copy what was planted under the names of these nodes."""
-    script = server.client.register_script(FILL.read_text())
     own = [key_of(SCRATCH, suffix) for suffix in seed.own]
     jobs: dict[int, list[tuple[int, str]]] = {}
     for job, day in seed.jobs:
         jobs.setdefault(job // keys.JOBS_PER_KEY, []).append((job, day))
+    _copy(server, own, list(jobs.items()), [*seed.named, keys.NODES], nodes)
+
+
+def occupy(server: Server, nodes: range) -> None:
+    """Let jobs hold all GPUs of these nodes; their history is lost."""
+    node = NodeLife(FULL_NODE, server.store)
+    while free := node.free():
+        node.start(len(free), min(len(free), 3))
+    node.wait(3)
+    node.check()
+    own = [key.decode() for key in server.client.scan_iter(key_of(FULL_NODE, "*"), count=1000)]
+    _copy(server, own, [], [], nodes)
+    server.client.delete(*own)
+    server.client.srem(keys.NODES, FULL_NODE)
+
+
+def _copy(
+    server: Server,
+    own: list[str],
+    jobs: list[tuple[int, list[tuple[int, str]]]],
+    named: list[str],
+    nodes: range,
+) -> None:
+    """Copy one node's keys under the names of these, with their hints: see the script."""
+    script = server.client.register_script(FILL.read_text())
     apart = JOB_NUMBERS_APART // keys.JOBS_PER_KEY
+    suffixes = [key.rpartition(":")[2] for key in own]
     for first in range(nodes.start, nodes.stop, COPIES_PER_TURN):
         last = min(first + COPIES_PER_TURN, nodes.stop) - 1
-        named = json.dumps([*seed.named, keys.NODES])
         arguments = [
-            keys.PREFIX, first, last, json.dumps(list(seed.own)), json.dumps(list(jobs.items())),
-            apart, JOB_NUMBERS_APART, named,
+            keys.PREFIX, first, last, json.dumps(suffixes), json.dumps(jobs),
+            apart, JOB_NUMBERS_APART, json.dumps(named),
         ]  # fmt: skip
         script(own, arguments)
 

@@ -52,7 +52,7 @@ class Tables:
     def heading(self) -> None:
         """Print the names of the columns of `command`."""
         print(
-            f"  {'command':26} {'CPU s':>7} {'above':>7} {'wall s':>7} {'MiB':>6}"
+            f"  {'command':36} {'CPU s':>7} {'above':>7} {'wall s':>7} {'MiB':>6}"
             f" {'trips':>6} {'sent':>11} {'received':>13}"
         )
 
@@ -61,7 +61,7 @@ class Tables:
         above = cost.cpu_s - self._first.setdefault(name, cost.cpu_s)
         failed = f"  exit status {cost.status}" if cost.status else ""
         print(
-            f"  {name:26} {cost.cpu_s:7.2f} {above:7.2f} {cost.wall_s:7.2f}"
+            f"  {name:36} {cost.cpu_s:7.2f} {above:7.2f} {cost.wall_s:7.2f}"
             f" {cost.peak_mib:6.0f} {cost.round_trips:6} {cost.sent:11,}"
             f" {cost.received:13,}{failed}",
             flush=True,

@@ -38,7 +38,7 @@ from typing import Any
 
 from cluster_load import LoadResult, run_load
 from cluster_node import NodeLife
-from cluster_store import Seed, Server, fill, lived_node, plant
+from cluster_store import Seed, Server, fill, lived_node, occupy, plant
 from cluster_tables import CommandCost, Found, NoTables, Tables
 from counting_proxy import CountingProxy
 
@@ -73,6 +73,9 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "status --free --summary": ("status", "--free", "--summary"),
     "queue": ("queue",),
     "admin nodes": ("admin", "nodes"),
+    "status --free": ("status", "--free"),
+    "status --user X": ("status", "--user", PERSON),
+    "status --partition X --state unknown": ("status", "--partition", "gpu", "--state", "unknown"),
     "status --json": ("status", "--json"),
     "status --json --stream": ("status", "--json", "--stream"),
     "status --me": ("status", "--me"),
@@ -82,6 +85,11 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "events --since 5m": ("events", "--since", "5m"),
     "report --days 30": ("report", "--days", "30"),
 }
+FULL_COMMANDS: dict[str, tuple[str, ...]] = {
+    "status --free, 1 of 20 nodes free": ("status", "--free"),
+    "status --free --json, 1 of 20 free": ("status", "--free", "--json"),
+}
+"""Of a cluster on most nodes of which no GPU is free."""
 COMPLETION = {
     "_CANHAZGPU_COMPLETE": "bash_complete",
     "COMP_WORDS": "canhazgpu status --node a0",
@@ -104,7 +112,7 @@ class Bench:
         self._seed = seed
         self._rounds: int = given.rounds
         self._load_s: float = given.load
-        self._rows = _rows(given.only)
+        self._only: list[str] = given.only
         self._tables = NoTables() if given.json else Tables()
 
     def measure(self, nodes: int) -> Found:
@@ -126,8 +134,12 @@ class Bench:
             with CountingProxy(place / "proxy.sock", server.socket) as proxy:
                 counted = place / "counted.toml"
                 counted.write_text(CONFIG.format(socket=proxy.path, bin=place))
-                commands = self._costs(config, counted, proxy)
+                self._tables.heading()
+                commands = self._costs(self._chosen(COMMANDS), config, counted, proxy)
                 load = self._load(server, nodes, counted, proxy) if self._load_s else None
+                if rows := self._chosen(FULL_COMMANDS):
+                    occupy(server, range(1, nodes * 19 // 20 + 1))
+                    commands |= self._costs(rows, config, counted, proxy)
             return Found(nodes, per_node, is_computed, by_key, commands, load)
 
     def _filled(self, server: Server, nodes: int) -> tuple[dict[str, int], float]:
@@ -138,10 +150,18 @@ class Bench:
         fill(server, self._seed, range(1, nodes + 1))
         return by_key, (server.used_memory() - before) / nodes
 
-    def _costs(self, config: Path, counted: Path, proxy: CountingProxy) -> dict[str, CommandCost]:
+    def _chosen(self, commands: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        return _rows(commands, self._only)
+
+    def _costs(
+        self,
+        rows: dict[str, tuple[str, ...]],
+        config: Path,
+        counted: Path,
+        proxy: CountingProxy,
+    ) -> dict[str, CommandCost]:
         found = {}
-        self._tables.heading()
-        for name, words in self._rows.items():
+        for name, words in rows.items():
             _say(name)
             found[name] = self._cost(words, config, counted, proxy)
             self._tables.command(name, found[name])
@@ -175,17 +195,17 @@ class Bench:
         return load
 
 
-def _rows(only: list[str]) -> dict[str, tuple[str, ...]]:
-    """Return the commands that are asked for and that this revision has."""
+def _rows(commands: dict[str, tuple[str, ...]], only: list[str]) -> dict[str, tuple[str, ...]]:
+    """Return those of the commands that are asked for and that this revision has."""
     helped = subprocess.run(
         [_program(), "status", "--help"], capture_output=True, text=True, check=True
     )
     rows = {
         name: words
-        for name, words in COMMANDS.items()
+        for name, words in commands.items()
         if "--stream" not in words or "--stream" in helped.stdout
     }
-    if _has_hiredis():
+    if "status --json" in rows and _has_hiredis():
         rows["status --json, no hiredis"] = ("-c", WITHOUT_HIREDIS, "status", "--json")
     return {
         name: words for name, words in rows.items() if not only or any(one in name for one in only)

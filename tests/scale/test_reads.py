@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -50,6 +51,15 @@ def crowded() -> Iterator[PrivateRedis]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def full() -> Iterator[PrivateRedis]:
+    """A GPU is free on two nodes alone."""
+    with PrivateRedis() as server:
+        fill(server, NODES[2:], held=range(8))
+        fill(server, NODES[:2])
+        yield server
+
+
 @dataclass
 class Cost:
     round_trips: int = 0
@@ -79,8 +89,8 @@ def run(server: PrivateRedis, monkeypatch: pytest.MonkeyPatch, *words: str) -> t
 BRIEF = {
     "status --summary": 5,
     "status --summary --json": 5,
-    "status --free": 5,
-    "status --state quarantined,unknown": 5,
+    "status --free": 6,
+    "status --state quarantined,unknown": 4,
     "queue": 3,
     "admin nodes": 3,
 }
@@ -93,6 +103,46 @@ def test_what_needs_no_details_reads_the_heads_alone(
     _, cost = run(cluster, monkeypatch, *words.split())
     assert cost.round_trips <= BRIEF[words]
     assert cost.bytes_read <= len(NODES) * HEAD_BYTES
+
+
+COUNTS_BYTES = 600
+"""What a node costs of which counts tell enough."""
+
+
+@pytest.mark.parametrize(
+    ("words", "nodes"),
+    [
+        ("status --free", 2),
+        ("status --free --json", 2),
+        ("status --free --model h100 --json --stream", 2),
+        ("status --state unknown", 0),
+        ("status --partition long --state unreserved --json", 0),
+    ],
+)
+def test_a_node_of_which_a_filter_shows_nothing_costs_its_counts_alone(
+    full: PrivateRedis, monkeypatch: pytest.MonkeyPatch, words: str, nodes: int
+) -> None:
+    result, cost = run(full, monkeypatch, *words.split())
+    assert [name for name in NODES if name in result.output] == NODES[:nodes]
+    assert cost.bytes_read <= len(NODES) * COUNTS_BYTES + nodes * 2 * RECORD_BYTES
+
+
+@pytest.mark.parametrize(
+    "words", ["--partition gpu --summary", "--free --as-frame 100x24", "--as-frame 100x24"]
+)
+def test_a_summary_of_what_a_filter_shows_is_counted(
+    cluster: PrivateRedis, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    result, cost = run(cluster, monkeypatch, "status", *words.split())
+    assert all(f"{name}  8 GPUs  3 free" in result.output for name in NODES)
+    assert cost.bytes_read <= len(NODES) * COUNTS_BYTES
+
+
+def test_a_filters_values_are_known_by_the_counts(
+    full: PrivateRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(AssertionError, match="partition 'lnog'; did you mean 'long'"):
+        run(full, monkeypatch, "status", "--partition", "lnog", "--state", "unknown")
 
 
 def test_a_queue_is_read_where_somebody_waits(
@@ -171,6 +221,17 @@ def test_questions_about_one_job_or_user_read_their_nodes_alone(
     assert cost.bytes_read <= RECORD_BYTES + len(NODES) * 40 + 16000
     result, cost = run(cluster, monkeypatch, "status", "--me", "--json")
     assert json.loads(result.output)["nodes"] == []
+    assert cost.round_trips <= 50
+    assert cost.bytes_read <= RECORD_BYTES + len(NODES) * 40 + 30000
+
+
+@pytest.mark.parametrize("more", [[], ["--json"], ["--free"], ["--me"]])
+def test_a_users_nodes_are_found_by_the_index(
+    cluster: PrivateRedis, monkeypatch: pytest.MonkeyPatch, more: list[str]
+) -> None:
+    person = pwd.getpwnam("games")
+    index(cluster, NODES[9], 103, person.pw_uid)
+    _, cost = run(cluster, monkeypatch, "status", "--user", person.pw_name, *more)
     assert cost.round_trips <= 50
     assert cost.bytes_read <= RECORD_BYTES + len(NODES) * 40 + 30000
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,15 +28,21 @@ def uuid(index: int) -> str:
     return f"GPU-{index:08x}-1b2c-4d5e-8f90-a1b2c3d4e5f6"
 
 
-def fill(server: PrivateRedis, names: Sequence[str], *, waiting: bool = False) -> None:
-    """Give the store these nodes: jobs on five of eight GPUs each, and one who waits if asked."""
+def fill(
+    server: PrivateRedis,
+    names: Sequence[str],
+    *,
+    waiting: bool = False,
+    held: Collection[int] = HELD,
+) -> None:
+    """Give the store these nodes: jobs on some of eight GPUs each, and one who waits if asked."""
     ledger = RedisLedger(StoreConfig(url=server.url), Role.WRITE)
-    for index in HELD:
-        ledger.reserve_given(_claim(index), [uuid(index)], _observation(used=False))
+    for index in held:
+        ledger.reserve_given(_claim(index), [uuid(index)], _observation(()))
     if waiting:
         ledger.join_queue(MODEL_NODE, waiter(_claim(1), 2, lease_s=86400.0))
     time.sleep(0.003)
-    ledger.publish_scan(_observation(used=True))
+    ledger.publish_scan(_observation(held))
     _copy(server, MODEL_NODE, names)
     ledger_keys = node_keys(MODEL_NODE).in_order()
     with server.client() as client:
@@ -74,12 +80,11 @@ def _claim(index: int) -> Claim:
     )
 
 
-def _observation(*, used: bool) -> Observation:
+def _observation(held: Collection[int]) -> Observation:
     seen = observation(MODEL_NODE, in_use=())
-    gpus = tuple(_reading(index, used=used and index in HELD) for index in range(8))
+    gpus = tuple(_reading(index, used=index in held) for index in range(8))
     scan = replace(seen.scan, gpus=gpus)
-    in_use = frozenset(uuid(index) for index in HELD) if used else frozenset()
-    return replace(seen, scan=scan, in_use=in_use, partitions=("gpu", "long"))
+    return replace(seen, scan=scan, in_use=frozenset(map(uuid, held)), partitions=("gpu", "long"))
 
 
 def _reading(index: int, *, used: bool) -> GpuReading:

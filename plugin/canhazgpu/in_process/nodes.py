@@ -24,7 +24,7 @@ GONE_AFTER_S = 1800.0
 
 def node_summaries(adapters: Adapters) -> tuple[NodeSummary, ...]:
     """See `NodeService.nodes`."""
-    from canhazgpu.in_process.status.heads import read_for_summary  # noqa: PLC0415 - forgetting a node needs none of them
+    from canhazgpu.in_process.status.heads import read_counted  # noqa: PLC0415 - forgetting a node needs none of them
     from canhazgpu.probe.node_probe import usage_policy  # noqa: PLC0415
     from canhazgpu.status.node_status import node_status  # noqa: PLC0415
     from canhazgpu.status.summary import summarize  # noqa: PLC0415
@@ -32,7 +32,7 @@ def node_summaries(adapters: Adapters) -> tuple[NodeSummary, ...]:
     config = adapters.effective_config().config
     policy, ledger = usage_policy(config.validation), adapters.reader(config)
     with paused_collector():
-        nodes = read_for_summary(ledger, policy, in_full=ledger.read_nodes)
+        nodes = read_counted(ledger, policy, in_full=ledger.read_nodes)
         found = [
             NodeSummary(one.counts, one.read_at, one.scanned_at, None) for one in nodes.counted
         ]

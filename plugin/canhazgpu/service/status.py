@@ -20,13 +20,14 @@ class StatusRequest:
 
     `memory_threshold_mb` replaces the configured threshold, None keeps it. With `names_caller` the
     answer names the caller. With `revocations` it has the caller's reservations that others have
-    released recently.
+    released recently. With `of_users` nothing is shown but what concerns one of them, or the named
+    caller: other nodes need not be read.
 
     What few need is read for few: where more than `brief_above` nodes are read, a node may lack
     what does not tell the states of its GPUs (see `NodeView.is_brief`), None for never. Of nodes
-    that the filter `shown` does not show, it may be lacking in any case. Where `counts_suffice`,
-    of more nodes than `brief_above` the GPUs may only be counted. Where `texts_suffice`, pages may
-    have the JSON of a node instead of the node.
+    that the filter `shown` does not show, it may be lacking in any case. Where more than
+    `counts_above` nodes are to be shown, their GPUs may only be counted, None for never. Where
+    `texts_suffice`, pages may have the JSON of a node instead of the node.
     """
 
     nodes: tuple[str, ...] = ()
@@ -35,8 +36,9 @@ class StatusRequest:
     revocations: bool = False
     brief_above: int | None = None
     shown: StatusFilter | None = None
-    counts_suffice: bool = False
+    counts_above: int | None = None
     texts_suffice: bool = False
+    of_users: tuple[User, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,8 @@ class NodeText:
 class StatusAnswer:
     """The nodes, sorted by name. There is one at least.
 
-    Those that were only `counted`, and the `texts`, are others.
+    Those that were only `counted`, and the `texts`, are others. So are those `passed_over`, of
+    which the request's filter shows nothing.
 
     `store_fault` is the error of a store that did not serve, None if it did. Then the answer has
     this node alone: its scan, and the reservations that its hooks last published. `book_fault` is
@@ -70,8 +73,14 @@ class StatusAnswer:
     book_fault: NodeStateError | None = None
     counted: tuple[CountedNode, ...] = ()
     texts: tuple[NodeText, ...] = ()
+    passed_over: tuple[CountedNode, ...] = ()
 
     @property
     def read_at(self) -> float:
         """The time at which the first nodes were read."""
-        return (self.nodes or self.counted or self.texts)[0].read_at
+        return (self.nodes or self.counted or self.texts or self.passed_over)[0].read_at
+
+    @property
+    def node_count(self) -> int:
+        """How many nodes were read."""
+        return sum(map(len, (self.nodes, self.counted, self.texts, self.passed_over)))

@@ -8,7 +8,7 @@ Of any other node nothing is said: it is to be judged. A test compares the two f
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from canhazgpu.gpu.scan_supplement import BRIEF_FORM
 from canhazgpu.gpu.usage import GpuState, UsagePolicy
 from canhazgpu.ledger.record_json import queue_from_hash
 from canhazgpu.ledger.values import MAX_NAME, NodeCounts, NodeHead, Waiter
+from canhazgpu.status.status_filter import StatusFilter
 from canhazgpu.status.summary import NodeSummary, UserGroup
 
 NO_GPUS = UserGroup(0)
@@ -56,10 +57,18 @@ class CountedNode:
         return self.counts.total
 
 
-def select_states(nodes: Iterable[CountedNode], states: Collection[GpuState]) -> list[CountedNode]:
-    """Return the nodes with GPUs in these states, and only these GPUs, as `StatusFilter` does."""
-    found = []
+def shown_by_counts(nodes: Iterable[CountedNode], chosen: StatusFilter) -> list[CountedNode]:
+    """Return the nodes and the GPUs that a filter shows, by its states and partitions.
+
+    Its users and models are not counted.
+    """
+    states, found = chosen.states, []
     for one in nodes:
+        if chosen.partitions and chosen.partitions.isdisjoint(one.partitions or ()):
+            continue
+        if not states:
+            found.append(one)
+            continue
         counts = one.counts
         available = counts.available if GpuState.AVAILABLE in states else 0
         reserved = counts.reserved if GpuState.RESERVED in states else NO_GPUS

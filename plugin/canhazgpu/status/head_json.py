@@ -19,7 +19,7 @@ from canhazgpu.gpu.usage import MAX_PID, UsagePolicy, memory_text
 from canhazgpu.ledger.record_json import queue_from_hash
 from canhazgpu.ledger.values import MAX_NAME, RUN, NodeHead, Waiter
 from canhazgpu.status.details_cell import end_text, note_text
-from canhazgpu.status.head_counts import NotPlainError, PlainNode, plain_node
+from canhazgpu.status.head_counts import NotPlainError, plain_node
 from canhazgpu.status.json_format import iso_time
 from canhazgpu.status.node_status import SCANNED_BEFORE_GRANT
 from canhazgpu.status.validation_cell import NO_USAGE

@@ -35,9 +35,19 @@ class StatusFilter:
         return bool(self.states or self.users or self.models)
 
     @property
-    def selects_states_alone(self) -> bool:
-        """Whether nothing but a GPU's state decides."""
-        return bool(self.states) and not (self.users or self.models or self.partitions)
+    def selects_states_or_partitions_alone(self) -> bool:
+        """Whether nothing but a GPU's state and the node's partitions decide."""
+        return not (self.users or self.models)
+
+    @property
+    def is_told_by_counts(self) -> bool:
+        """Whether the number of a node's free and reserved GPUs may tell that nothing is shown.
+
+        Whether anybody knows a user whom this machine does not know, all nodes tell.
+        """
+        return bool(self.states or self.partitions) and all(
+            one.uid is not None for one in self.users
+        )
 
     def apply(self, nodes: Iterable[NodeStatus]) -> list[NodeStatus]:
         """Return the nodes, each with the GPUs to show; those with nothing to show are left out.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from canhazgpu.errors import InputError
 from canhazgpu.gpu.ml_model.short_name import short_model_name
@@ -16,13 +17,26 @@ NO_PARTITIONS = (
 )
 
 
-def refuse_unknown_values(chosen: StatusFilter, nodes: Iterable[NodeStatus]) -> None:
+class WithPartitions(Protocol):
+    """A node of which no more is needed than its partitions."""
+
+    @property
+    def partitions(self) -> tuple[str, ...] | None:
+        """The partitions that it published, None where it never did."""
+        ...
+
+
+def refuse_unknown_values(
+    chosen: StatusFilter,
+    nodes: Iterable[NodeStatus],
+    passed_over: Iterable[WithPartitions] = (),
+) -> None:
     """Raise `InputError` for a partition that no node has, or a user whom nobody knows.
 
     A user whom this machine knows is none of these, and a model may run at other times.
     """
     known = KnownValues(chosen)
-    known.add(nodes)
+    known.add(nodes, passed_over)
     known.refuse_unknown()
 
 
@@ -35,11 +49,11 @@ class KnownValues:
         self._partitions: set[str] = set()
         self._users: set[str] = set()
 
-    def add(self, nodes: Iterable[NodeStatus]) -> None:
+    def add(self, nodes: Iterable[NodeStatus], passed_over: Iterable[WithPartitions] = ()) -> None:
         """Note what these nodes have."""
         some = tuple(nodes)
         if self._chosen.partitions:
-            self._partitions |= known_partitions(some)
+            self._partitions |= known_partitions((*some, *passed_over))
         if self._asks_users:
             self._users |= known_users(some)
 
@@ -69,7 +83,7 @@ def models_hint(wanted: Iterable[str], nodes: Sequence[NodeStatus]) -> str:
     return ""
 
 
-def known_partitions(nodes: Iterable[NodeStatus]) -> set[str]:
+def known_partitions(nodes: Iterable[WithPartitions]) -> set[str]:
     """Return every partition that a node has published."""
     return {name for node in nodes for name in node.partitions or ()}
 

@@ -155,15 +155,17 @@ def status(
         _require_stream_options(watch_s, options)
     watching = watch_s is not None or options["frame"] is not None
     renderer = _renderer(context, watching=watching, options=options)
+    height = None if nodes else app.height()
     request = StatusRequest(
         tuple(nodes),
         options["memory_threshold"],
         names_caller=renderer.mine,
         revocations=renderer.mine and not renderer.watching,
-        brief_above=renderer.brief_above(None if nodes else app.height()),
+        brief_above=renderer.brief_above(height),
         shown=None if renderer.mine else renderer.filter,
-        counts_suffice=renderer.counts_suffice,
+        counts_above=renderer.counts_above(height),
         texts_suffice=renderer.texts_suffice,
+        of_users=renderer.of_users,
     )
     if options["frame"] is not None:
         _print_frame(app, request, renderer, options["frame"])
@@ -244,8 +246,8 @@ class _Pages:
     def __iter__(self) -> Iterator[StatusAnswer]:
         count = 0
         for answer in self._answers:
-            self._known.add(answer.nodes)
-            count += len(answer.nodes) + len(answer.texts)
+            self._known.add(answer.nodes, answer.passed_over)
+            count += answer.node_count
             self._faults += _faults(answer, count)
             yield answer
 
@@ -317,7 +319,7 @@ def _print_once(app: App, request: StatusRequest, renderer: StatusRenderer) -> N
             f"(the tables take {renderer.tables_height(answer)} lines: --no-summary, --node or a"
             " pipe shows them)"
         )
-    for fault in _faults(answer, len(answer.nodes) + len(answer.counted)):
+    for fault in _faults(answer, answer.node_count):
         raise fault
 
 

@@ -91,14 +91,19 @@ class LiveView:
         self._renderer = renderer
         self._service = app.service()
         self._interval_s = interval_s
+        self._height: int | None = None
+        self._answer: StatusAnswer | None = None
+        self._lacks_tables = False
         self._is_checked = False
         self._shows_summary = False
         self.fault: CanhazgpuError | None = None
 
     def read_frame(self) -> Frame:
         """Read the status once; an error that may pass becomes a frame of its own."""
+        height = self._app.height() if self._height is None else self._height
         try:
-            answer = self._service.status(self._request)
+            request = self._request_for(height)
+            answer = self._service.status(request)
         except InputError:
             raise
         except CanhazgpuError as exc:
@@ -110,7 +115,32 @@ class LiveView:
             self._is_checked = True
         self.fault = missing = missing_error(answer)
         key = (self._renderer.comparison_key(answer), missing and str(missing))
-        return Frame(lambda size: self._lines(answer, size), answer.nodes[0].read_at, key)
+        self._answer = answer
+        self._lacks_tables = bool(answer.counted) or self._is_brief(request, answer)
+        return Frame(self._lines, answer.read_at, key)
+
+    def _request_for(self, height: int | None) -> StatusRequest:
+        """Return what to ask for a terminal that has this many lines now, or for no terminal."""
+        room = None if self._request.nodes else height
+        return replace(
+            self._request,
+            brief_above=self._renderer.brief_above(room),
+            counts_above=self._renderer.counts_above(room),
+        )
+
+    def _is_brief(self, request: StatusRequest, answer: StatusAnswer) -> bool:
+        """Tell whether nodes may lack what their tables show."""
+        above, tables = request.brief_above, replace(self._renderer, summary=False)
+        needs_all = tables.brief_above(None) is None
+        return needs_all and above is not None and answer.node_count > above
+
+    def _with_tables(self, answer: StatusAnswer) -> StatusAnswer:
+        """Return an answer with all that tables show; the same where it cannot be read."""
+        self._lacks_tables = False
+        request = replace(self._request, brief_above=None, counts_above=None)
+        with contextlib.suppress(CanhazgpuError):
+            return self._service.status(request)
+        return answer
 
     def title(self, at: float, *, reads_keys: bool) -> str:
         """See `View.title`."""
@@ -123,6 +153,7 @@ class LiveView:
 
     def shown(self, size: Size) -> dict[str, Any]:
         """Return one frame for a screen of this size, as JSON values."""
+        self._height = size.lines
         lines = list(self.read_frame().lines(size))
         return {
             "lines": lines,
@@ -132,15 +163,23 @@ class LiveView:
             "exit_status": 0 if self.fault is None else advice_for(self.fault).exit_code,
         }
 
-    def _lines(self, answer: StatusAnswer, size: Size | None) -> Sequence[str]:
+    def _lines(self, size: Size | None) -> Sequence[str]:
+        answer = self._answer
+        assert answer is not None  # noqa: S101 - there are lines of a frame that was read
         width = self._app.width() if size is None else size.columns
         above: list[str] = []
         missing = missing_error(answer)
         if missing is not None and not self._renderer.as_json:
             above = [printable(f"Error: {error_text(missing)}"), ""]
         height = None if size is None else size.lines - len(above)
-        self._shows_summary = self._renderer.is_summary(answer, height)
-        return [*above, *self._renderer.lines(answer, width, height)]
+        renderer = self._renderer
+        if self._lacks_tables and not renderer.is_summary(answer, height):
+            # The layout or the terminal's size has changed since.
+            self._answer = answer = self._with_tables(answer)
+            if answer.counted:
+                renderer = replace(renderer, summary=True)
+        self._shows_summary = renderer.is_summary(answer, height)
+        return [*above, *renderer.lines(answer, width, height)]
 
 
 def frame_title(at: float, interval_s: float, filter_text: str, *, reads_keys: bool) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from canhazgpu.status.node_status import NodeStatus
     from canhazgpu.status.status_filter import StatusFilter
     from canhazgpu.status.summary import NodeSummary, SummarizedNode
+    from canhazgpu.status.user_filter import User
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class StatusRenderer:
             return [self._nothing_text(answer), *notes]
         if self.is_summary(answer, height):
             return [*self._summary_lines(answer, width), *notes]
-        return [*self._node_blocks(shown, width, headed=self._shows_headings(answer.nodes)), *notes]
+        return [*self._node_blocks(shown, width, headed=self._shows_headings(answer)), *notes]
 
     def node_lines(self, answer: StatusAnswer) -> Iterator[str]:
         """Yield a line of JSON for each node to show."""
@@ -86,8 +87,6 @@ class StatusRenderer:
         """Tell whether `lines` returns the summary."""
         if self.summary is not None:
             return self.summary
-        if answer.counted:
-            return True
         return height is not None and not self.wide and self.tables_height(answer) > height
 
     def brief_above(self, height: int | None) -> int | None:
@@ -96,7 +95,7 @@ class StatusRenderer:
         The summary, and the tables of GPUs that nobody holds, show the same by brief views. A
         terminal of `height` lines has no room for the tables of more nodes than a quarter of that.
         """
-        if self.mine or self.watching:
+        if self.mine:
             return None
         if self.summary:
             return 0
@@ -106,26 +105,44 @@ class StatusRenderer:
             return None if height is None or self.summary is False else height // 4 + 1
         return 0 if self.filter.states and GpuState.RESERVED not in self.filter.states else None
 
-    @property
-    def counts_suffice(self) -> bool:
-        """Whether of many nodes the numbers of GPUs are enough: see `StatusRequest`."""
-        if self.mine or self.watching:
-            return False
-        return self.filter is None or bool(self.summary and self.filter.selects_states_alone)
+    def counts_above(self, height: int | None) -> int | None:
+        """Return above how many nodes counts of their GPUs suffice, None for no number.
+
+        They do for the summary, and for a terminal that shows it by itself.
+        """
+        is_counted = self.filter is None or self.filter.selects_states_or_partitions_alone
+        if self.mine or not is_counted:
+            return None
+        if self.summary:
+            return 0
+        if self.as_json or self.wide or self.summary is False or height is None:
+            return None
+        return height // 4 + 1
 
     @property
     def texts_suffice(self) -> bool:
         """Whether a node's JSON is enough: see `StatusRequest`."""
         return self.as_json and self.filter is None and not (self.mine or self.summary)
 
+    @property
+    def of_users(self) -> tuple[User, ...] | None:
+        """Of whom alone something is shown, beside the caller; None where all nodes are asked.
+
+        Whether a partition is known, or a user whom this machine does not know, all nodes tell.
+        """
+        users = self.filter.users if self.filter else ()
+        if not (users or self.mine) or (self.filter and self.filter.partitions):
+            return None
+        return None if any(one.uid is None for one in users) else users
+
     def tables_height(self, answer: StatusAnswer) -> int:
         """Return how many lines the tables of several nodes take; 0 for a single node."""
-        shown = self.visible_nodes(answer)
-        if len(shown) + len(answer.counted) < 2:
+        shown, counted = self.visible_nodes(answer), self._counted(answer)
+        if len(shown) + len(counted) < 2:
             return 0
         # The heading, the table's two lines, a blank one between two nodes, the queue.
-        counted = sum(4 + one.counts.total for one in answer.counted)
-        return counted + sum(4 + len(one.gpus) + bool(one.queue) for one in shown) - 1
+        lines = sum(4 + one.counts.available + one.counts.reserved.count for one in counted)
+        return lines + sum(4 + len(one.gpus) + bool(one.queue) for one in shown) - 1
 
     def visible_nodes(self, answer: StatusAnswer) -> Sequence[NodeStatus]:
         """Return the nodes to show, each with the GPUs to show."""
@@ -140,30 +157,29 @@ class StatusRenderer:
         if self.filter is not None and answer.store_fault is None:
             from canhazgpu.status.unknown_values import refuse_unknown_values  # noqa: PLC0415 - with a filter
 
-            refuse_unknown_values(self.filter, answer.nodes)
+            others = (*answer.counted, *answer.passed_over)
+            refuse_unknown_values(self.filter, answer.nodes, others)
 
     def comparison_key(self, answer: StatusAnswer) -> object:
         """Return a value that is equal for two answers that show the same."""
         shown = self.visible_nodes(answer)
-        if not self.summary:
+        if not (self.summary or answer.counted):
             from canhazgpu.status.comparison import comparison_key  # noqa: PLC0415 - only with --watch
 
             return comparison_key(shown)
-        from canhazgpu.status.summary import summarize  # noqa: PLC0415 - only for the summary
-
         # The notes have ages, which change all the time.
         return tuple(
-            (replace(summarize(one), notes=()), one.fault, one.found_gpus, one.reservations_known)
-            for one in shown
+            (replace(counts, notes=()), one.fault, one.found_gpus, one.reservations_known)
+            for one, counts in self._summaries(answer)
         )
 
     def _counted(self, answer: StatusAnswer) -> Sequence[CountedNode]:
         """Return the counted nodes to show, each with the counts to show."""
         if self.filter is None or not answer.counted:
             return answer.counted
-        from canhazgpu.status.head_counts import select_states  # noqa: PLC0415 - only with --free
+        from canhazgpu.status.head_counts import shown_by_counts  # noqa: PLC0415 - only with a filter
 
-        return select_states(answer.counted, self.filter.states)
+        return shown_by_counts(answer.counted, self.filter)
 
     def _chosen(self, answer: StatusAnswer) -> StatusFilter | None:
         if answer.caller is None:
@@ -183,7 +199,7 @@ class StatusRenderer:
             verbs = "holds, uses and awaits" if len(chosen.users) == 1 else "hold, use and await"
             where = f" in {','.join(sorted(chosen.partitions))}" if chosen.partitions else ""
             return printable(f"{who} {verbs} no GPU{where}{known}")
-        if chosen is not None and chosen.models:
+        if chosen is not None and chosen.models and not answer.passed_over:
             from canhazgpu.status.unknown_values import models_hint  # noqa: PLC0415
 
             known += models_hint(chosen.models, answer.nodes)
@@ -208,15 +224,15 @@ class StatusRenderer:
             shows_none_free=not self.mine and not (self.filter and self.filter.selects_gpus),
         )
 
-    def _shows_headings(self, statuses: Sequence[NodeStatus]) -> bool:
+    def _shows_headings(self, answer: StatusAnswer) -> bool:
         # The heading tells the age of a scan; only a scan made now needs none.
-        first = statuses[0]
-        if len(statuses) > 1 or not first.live or first.lacks_gpus or first.hooks_outage:
+        first = answer.nodes[0]
+        if answer.node_count > 1 or not first.live or first.lacks_gpus or first.hooks_outage:
             return True
         if not first.reservations_known:
             return True
         # Without --watch the command ends with this error, so a heading is not needed.
-        return self.watching and statuses[0].fault is not None
+        return self.watching and first.fault is not None
 
     def _json_text(
         self, answer: StatusAnswer, statuses: Sequence[NodeStatus], *, indented: bool

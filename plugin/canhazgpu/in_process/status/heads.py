@@ -1,4 +1,4 @@
-"""Nodes for summaries: counted where that is plain, else as views to be judged."""
+"""Nodes of a large cluster: counted where that suffices, else as views to be judged."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ if TYPE_CHECKING:
     from canhazgpu.ledger.values import NodeCounts, NodeHead, NodeView
 
 
-class NodesForSummary(NamedTuple):
+class NodesRead(NamedTuple):
     """Each node is in one of the lists."""
 
     counted: list[CountedNode]
     views: list[NodeView]
 
 
-def read_for_summary(
+def read_counted(
     store: Ledger,
     policy: UsagePolicy,
     nodes: Sequence[str] | None = None,
     *,
     in_full: Callable[[list[str]], list[NodeView]],
     but_for: str = "",
-) -> NodesForSummary:
+) -> NodesRead:
     """Return these nodes, or all that are listed.
 
     What is neither counted nor told by a head is read `in_full`, and so is the one that is named
     by `but_for`.
     """
-    found = NodesForSummary([], [])
+    found = NodesRead([], [])
     rest: list[str] = []
 
     def count(one: NodeCounts) -> CountedNode | None:

@@ -6,12 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from canhazgpu.config.host_role import has_own_gpus
-from canhazgpu.errors import BookUnknownError, InputError, ScanError, StoreError
+from canhazgpu.errors import InputError, ScanError, StoreError
 from canhazgpu.in_process.adapters import threshold_override
+from canhazgpu.in_process.status.ledger_views import LedgerViews
 from canhazgpu.ledger.usage import DAY_S
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace
 from canhazgpu.probe.node_probe import usage_policy
-from canhazgpu.service.status import NodeText, StatusAnswer
+from canhazgpu.service.status import StatusAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,17 +25,12 @@ if TYPE_CHECKING:
     from canhazgpu.people.revocations import Revocation
     from canhazgpu.probe.port import PendingScan
     from canhazgpu.service.status import StatusRequest
-    from canhazgpu.status.head_counts import CountedNode
-    from canhazgpu.status.head_json import PlainNodesJson
     from canhazgpu.status.node_status import NodeStatus
     from canhazgpu.status.user_filter import User
 
 MAKE_NODE_KNOWN = "'canhazgpu validate --publish', on a node with GPUs, makes it known"
 NODES_PER_ANSWER = 256
 """Nodes of which everything is in memory at once where the status is read in pages."""
-SHOWN_DAYS = 1
-"""Nodes where the user was today or on so many days before may have the user now: a health check
-says so each day."""
 
 
 class _NodeViews(NamedTuple):
@@ -66,13 +62,9 @@ class StatusReader:
         self._local = (
             node_name(self._config.node, adapters.environ) if has_own_gpus(self._config) else ""
         )
-        self._store: Ledger | None = None
-        self._ledger: Ledger | None = None
+        self._ledger_views = LedgerViews(adapters, self._config, request, self._local)
         self._pending_scan: PendingScan | None = None
         self._scan_started_at = 0.0
-        self._counted: list[CountedNode] = []
-        self._json: PlainNodesJson | None = None
-        self._book_fault: NodeStateError | None = None
 
     def read(self) -> StatusAnswer:
         """Return the status now; raises as `NodeService.status` does."""
@@ -93,7 +85,8 @@ class StatusReader:
             tuple(revocations),
             node_views.store_fault,
             node_views.book_fault,
-            tuple(self._counted),
+            tuple(self._ledger_views.counted),
+            passed_over=tuple(self._ledger_views.passed_over),
         )
 
     def pages(self) -> Iterator[StatusAnswer]:
@@ -107,20 +100,19 @@ class StatusReader:
         is_empty = True
         for first in range(0, len(names), NODES_PER_ANSWER):
             answer = self._page(names[first : first + NODES_PER_ANSWER])
-            if answer.nodes or answer.texts:
+            if answer.nodes or answer.texts or answer.passed_over:
                 is_empty = False
                 yield answer
         if is_empty:
             raise _no_node_known()
 
     def _names(self) -> list[str] | None:
-        """Return the names of all nodes and of this one, sorted; None where the store is away."""
+        """Return the names of nodes to read, this one's too; None where the store is away."""
         try:
-            names = set(self._open_store().node_names())
+            names = self._ledger_views.names()
         except StoreError:
             if self._pending_scan is None:
                 raise
-            self._store = self._ledger = None
             return None
         return sorted({*names, self._local} - {""})
 
@@ -129,27 +121,22 @@ class StatusReader:
         from canhazgpu.garbage_collection import paused_collector  # noqa: PLC0415 - not for --help
 
         with paused_collector():
-            texts = self._texts(names) if self._request.texts_suffice else ()
+            texts = self._ledger_views.texts(names)
             told = {one.node for one in texts}
             rest = [name for name in names if name not in told]
-            views = self._read_from_ledger(rest) if rest else {}
+            views = self._ledger_views.read(rest) if rest else {}
             if self._local in views:
                 found = self._with_own_scan(views)
             else:
                 found = _NodeViews(_sorted_by_name(views))
             statuses = tuple(self._node_statuses(found))
-        return StatusAnswer(statuses, found.fault, book_fault=found.book_fault, texts=texts)
-
-    def _texts(self, names: Sequence[str]) -> tuple[NodeText, ...]:
-        """Return the JSON of those nodes whose heads suffice for it."""
-        if self._json is None:
-            from canhazgpu.status.head_json import PlainNodesJson  # noqa: PLC0415 - only for JSON
-
-            self._json = PlainNodesJson(usage_policy(self._config.validation))
-        others = [name for name in names if name != self._local]
-        heads = self._open_store().read_node_heads(others)
-        texts = ((head, self._json.text(head)) for head in heads)
-        return tuple(NodeText(head.node, head.read_at, text) for head, text in texts if text)
+        return StatusAnswer(
+            statuses,
+            found.fault,
+            book_fault=found.book_fault,
+            texts=texts,
+            passed_over=tuple(self._ledger_views.passed_over) if rest else (),
+        )
 
     def _with_own_scan(self, views: dict[str, NodeView]) -> _NodeViews:
         """Return the views with this node's scan; without this node, if it has no GPU to show."""
@@ -172,7 +159,6 @@ class StatusReader:
         Raises `StoreError` if this node is not to be shown either, `ConfigError`, `InputError` for
         a node that the ledger does not know, and `ScanError` if there is no node to show.
         """
-        self._counted = []
         self._start_scan()
         views, store_fault = self._read_from_ledger_or_node()
         read_after_s = self._adapters.clock() - self._scan_started_at
@@ -180,7 +166,7 @@ class StatusReader:
             self._refuse_unknown(views)
         observation = self._finish_scan()
         if observation is None:
-            if not views and not self._counted:
+            if not views and not self._has_counted:
                 raise _no_node_known()
             return _NodeViews(_sorted_by_name(views))
         return self._with_scan(views, observation, read_after_s, store_fault)
@@ -196,7 +182,7 @@ class StatusReader:
         """Return the caller's reservations that others have released recently."""
         from canhazgpu.people.revocations import REVOCATION_SHOWN_FOR_S, revocations_from  # noqa: PLC0415 - with --me
 
-        ledger, uid = self._open_ledger(), self._adapters.caller().uid
+        ledger, uid = self._ledger_views.ledger, self._adapters.caller().uid
         now = max(view.read_at for view in node_views.views)
         found = ledger.find_user(uid, int(REVOCATION_SHOWN_FOR_S // DAY_S))
         revocations = []
@@ -244,7 +230,7 @@ class StatusReader:
     def _read_from_ledger_or_node(self) -> tuple[dict[str, NodeView], StoreError | None]:
         """Return the views; of a store that does not serve, the error and what this node knows."""
         try:
-            return self._read_from_ledger(), None
+            return self._ledger_views.read(self._requested_nodes or None), None
         except StoreError as exc:
             if self._pending_scan is None:
                 raise
@@ -252,104 +238,16 @@ class StatusReader:
 
             return {self._local: view_without_store(self._local, self._config)}, exc
 
-    def _read_from_ledger(self, names: Sequence[str] | None = None) -> dict[str, NodeView]:
-        """Return the views of these nodes; if none is named, of all and of this one.
-
-        Where this node's book was lost, its view has what the store knows.
-        """
-        self._book_fault = None
-        nodes = names or self._requested_nodes or None
-        try:
-            return self._views_from(self._open_ledger(), nodes)
-        except BookUnknownError as exc:
-            self._book_fault = exc
-            return self._views_from(self._open_store(), nodes)
-
-    def _views_from(self, ledger: Ledger, named: Sequence[str] | None) -> dict[str, NodeView]:
-        nodes = named
-        try:
-            if nodes is None and self._request.names_caller:
-                nodes = ledger.find_user(self._adapters.caller().uid, SHOWN_DAYS).nodes
-            counted = self._views_beside_counted(ledger) if nodes is None else None
-            if counted is not None:
-                views = counted
-            elif self._request.brief_above is None and self._request.shown is None:
-                views = {view.node: view for view in ledger.read_nodes(nodes)}
-            else:
-                views = self._views_in_parts(ledger, nodes)
-            if self._local and named is None and self._local not in views:
-                views |= {view.node: view for view in ledger.read_nodes([self._local])}
-        except StoreError:
-            # The next read connects anew: another Redis server may have taken over.
-            self._store = self._ledger = None
-            raise
-        return views
-
-    def _views_in_parts(self, ledger: Ledger, nodes: Sequence[str] | None) -> dict[str, NodeView]:
-        """Return the views, in full of this node and of those that the request shows."""
-        brief_above, shown = self._request.brief_above, self._request.shown
-        pages = self._open_store().read_node_pages(nodes, brief_above=brief_above or 0)
-        views = {view.node: view for page in pages for view in page}
-        needed = {self._local} & views.keys()
-        if shown is not None and brief_above is None:
-            brief = [view for view in views.values() if view.is_brief]
-            needed.update(one.node for one in shown.apply(map(self._judged, brief)))
-        if needed:
-            views |= {view.node: view for view in ledger.read_nodes(sorted(needed))}
-        return views
-
-    def _views_beside_counted(self, ledger: Ledger) -> dict[str, NodeView] | None:
-        """Count the GPUs of plain nodes, and return the views of the others.
-
-        None where the request asks for more than counts, also of so few nodes.
-        """
-        self._counted = []
-        brief_above, store = self._request.brief_above, self._open_store()
-        if not self._request.counts_suffice or brief_above is None:
-            return None
-        names = store.node_names()
-        if len(names) <= brief_above:
-            return None
-        from canhazgpu.in_process.status import heads  # noqa: PLC0415 - only for summaries
-
-        found = heads.read_for_summary(
-            store,
-            usage_policy(self._config.validation),
-            names,
-            in_full=ledger.read_nodes,
-            but_for=self._local,
-        )
-        self._counted = found.counted
-        return {view.node: view for view in found.views}
-
-    def _judged(self, view: NodeView) -> NodeStatus:
-        from canhazgpu.status.node_status import node_status  # noqa: PLC0415 - rarely needed so early
-
-        return node_status(view, usage_policy(self._config.validation))
-
-    def _open_ledger(self) -> Ledger:
-        if not self._local:
-            return self._open_store()
-        if self._ledger is None:
-            from canhazgpu.in_process.node_book import heeding_node  # noqa: PLC0415 - not before the scan
-
-            self._ledger = heeding_node(self._local, self._config, self._open_store())
-        return self._ledger
-
-    def _open_store(self) -> Ledger:
-        """Return the ledger as the store has it, whatever this node's book says."""
-        if self._store is None:
-            self._store = self._adapters.reader(self._config)
-        return self._store
+    @property
+    def _has_counted(self) -> bool:
+        return bool(self._ledger_views.counted or self._ledger_views.passed_over)
 
     def _refuse_unknown(self, views: dict[str, NodeView]) -> None:
         for name in self._requested_nodes:
             if name != self._local and not views[name].is_known:
                 from canhazgpu.status.suggestion import closest  # noqa: PLC0415 - only for the error
 
-                pages = self._open_store().read_node_pages(brief_above=0)
-                known = [view.node for page in pages for view in page]
-                meant = f" {closest(name, known)}".rstrip()
+                meant = f" {closest(name, self._ledger_views.store.node_names())}".rstrip()
                 raise InputError(
                     f"the ledger knows no node {name!r};{meant}"
                     " 'canhazgpu status' shows all it knows"
@@ -376,11 +274,12 @@ class StatusReader:
             live = with_live_scan(own, scan, own.read_at - read_after_s)
             live = with_unhealthy(live, observation.unhealthy)
             shown = _sorted_by_name({**views, self._local: live})
-            return _NodeViews(shown, self._local, scan.fault, store_fault, self._book_fault)
+            book_fault = self._ledger_views.book_fault
+            return _NodeViews(shown, self._local, scan.fault, store_fault, book_fault)
         if store_fault is not None:
             raise store_fault
         others = {name: view for name, view in views.items() if name != self._local}
-        if not others and not self._counted:
+        if not others and not self._has_counted:
             if scan.fault is not None:
                 raise ScanError(scan.fault)
             raise ScanError(

@@ -26,7 +26,7 @@ from servers.private_redis import shared_server
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.gpu.scan import GpuHealth, GpuProcess, GpuReading
-from canhazgpu.gpu.usage import UsagePolicy
+from canhazgpu.gpu.usage import GpuState, UsagePolicy
 from canhazgpu.ledger.journal_entries import JournalEntry, NumberedEntry
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.store.connect import Role
@@ -34,10 +34,11 @@ from canhazgpu.ledger.store.keys import NodeKeys, node_keys
 from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.values import NodeCounts, NodeHead, NodeView
 from canhazgpu.node.process_id import ProcessId
-from canhazgpu.status.head_counts import counted_by_counts, counted_node
+from canhazgpu.status.head_counts import counted_by_counts, counted_node, shown_by_counts
 from canhazgpu.status.head_json import PlainNodesJson
 from canhazgpu.status.json_format import node_to_dict
 from canhazgpu.status.node_status import node_status
+from canhazgpu.status.status_filter import StatusFilter
 from canhazgpu.status.summary import summarize, summary_to_dict
 from canhazgpu.status.table_cells import cells
 
@@ -74,6 +75,23 @@ def counted(ledger: RedisLedger, node: str, policy: UsagePolicy) -> tuple[list[A
         [one and one.counts, summary_to_dict(head.read_at, told)["nodes"]],
         [summarize(status), summary_to_dict(head.read_at, [(status, summarize(status))])["nodes"]],
     )
+
+
+def filtered(ledger: RedisLedger, node: str, policy: UsagePolicy) -> tuple[list[Any], list[Any]]:
+    """What filters show of the node by its head's counts, if it has some, and by judgement."""
+    (head,) = ledger.read_node_heads([node])
+    (full,) = ledger.read_nodes([node])
+    one = counted_node(head, policy)
+    status = node_status(replace(full, read_at=head.read_at), policy)
+    by_counts, judged = [], []
+    for states in [(), *((one,) for one in GpuState), (GpuState.AVAILABLE, GpuState.RESERVED)]:
+        for partitions in ((), ("gpu",)):
+            chosen = StatusFilter(frozenset(states), partitions=frozenset(partitions))
+            by_counts.append(
+                [found.counts for found in shown_by_counts([one] if one else [], chosen)]
+            )
+            judged.append([summarize(found) for found in chosen.apply([status])] if one else [])
+    return by_counts, judged
 
 
 def json_texts(ledger: RedisLedger, node: str, policy: UsagePolicy) -> tuple[str | None, str]:
@@ -141,7 +159,9 @@ def change(ledger: RedisLedger, node: str, what: str, gpu: int, number: int) -> 
     elif what == "quarantine":
         ledger.quarantine(node, uuid(gpu), 'hot "', "root")
     elif what == "wait":
-        ledger.join_queue(node, waiter(run(number), gpu))
+        gpus = (uuid(gpu), uuid(0)) if number == 2 else ()
+        named = waiter(run(number), gpu)
+        ledger.join_queue(node, replace(named, gpus=gpus, profile="1g.10gb" if gpu == 3 else ""))
     elif what == "leave":
         ledger.leave_queue(node, [run(number).owner], "left")
     else:
@@ -166,7 +186,8 @@ def test_the_summary_by_heads_is_that_of_the_full_views(
     for one in before:
         change(ledger, node, *one)
     seen = observation(node)
-    ledger.publish_scan(replace(seen, scan=replace(seen.scan, gpus=tuple(readings))))
+    seen = replace(seen, scan=replace(seen.scan, gpus=tuple(readings)))
+    ledger.publish_scan(replace(seen, partitions=("gpu", "all") if threshold else None))
     for one in after:
         change(ledger, node, *one)
     policy = UsagePolicy(threshold, frozenset({"Xorg"}))
@@ -177,6 +198,8 @@ def test_the_summary_by_heads_is_that_of_the_full_views(
     assert by_counts in ([None, []], by_judgement)
     by_text, as_dict = json_texts(ledger, node, policy)
     assert by_text in (None, as_dict)
+    by_counts_shown, shown = filtered(ledger, node, policy)
+    assert by_counts_shown == shown
     # Whoever reads the counts reads no head: they say as much.
     assert by_counts_alone(ledger, node, policy) == (by_counts if by_counts[0] else None)
 

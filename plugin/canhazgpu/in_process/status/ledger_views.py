@@ -1,0 +1,192 @@
+"""What a status request needs of the ledger: of each node as little as suffices."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from canhazgpu.errors import BookUnknownError, StoreError
+from canhazgpu.probe.node_probe import usage_policy
+from canhazgpu.service.status import NodeText
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from canhazgpu.config import Config
+    from canhazgpu.errors import NodeStateError
+    from canhazgpu.in_process.adapters import Adapters
+    from canhazgpu.ledger.port import Ledger
+    from canhazgpu.ledger.values import NodeView
+    from canhazgpu.service.status import StatusRequest
+    from canhazgpu.status.head_counts import CountedNode
+    from canhazgpu.status.head_json import PlainNodesJson
+    from canhazgpu.status.node_status import NodeStatus
+
+SHOWN_DAYS = 1
+"""Nodes where the user was today or on so many days before may have the user now: a health check
+says so each day."""
+COUNTED_ABOVE = 8
+"""Of so few nodes the counts, a question more, would not save anything."""
+
+
+class LedgerViews:
+    """Reads the nodes of a request, any number of times; `local` names this node, "" for none.
+
+    What was read last has, beside the views, the nodes of which only the GPUs were `counted`: those
+    to be shown so, and those of which the filter shows nothing, the `passed_over`. `book_fault` is
+    the error of this node's book then.
+    """
+
+    def __init__(
+        self, adapters: Adapters, config: Config, request: StatusRequest, local: str
+    ) -> None:
+        self._adapters = adapters
+        self._config = config
+        self._request = request
+        self._local = local
+        self._store: Ledger | None = None
+        self._ledger: Ledger | None = None
+        self._json: PlainNodesJson | None = None
+        self.counted: list[CountedNode] = []
+        self.passed_over: list[CountedNode] = []
+        self.book_fault: NodeStateError | None = None
+
+    @property
+    def store(self) -> Ledger:
+        """The ledger as the store has it, whatever this node's book says."""
+        if self._store is None:
+            self._store = self._adapters.reader(self._config)
+        return self._store
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger as far as this node's book agrees."""
+        if not self._local:
+            return self.store
+        if self._ledger is None:
+            from canhazgpu.in_process.node_book import heeding_node  # noqa: PLC0415 - not before the scan
+
+            self._ledger = heeding_node(self._local, self._config, self.store)
+        return self._ledger
+
+    def names(self) -> list[str]:
+        """Return the names of all nodes that are to be read, sorted; of the store's alone."""
+        try:
+            return sorted(self._names_by_user() or self.store.node_names())
+        except StoreError:
+            self._connect_anew()
+            raise
+
+    def read(self, names: Sequence[str] | None = None) -> dict[str, NodeView]:
+        """Return the views of these nodes; if none is named, of all that are to be read.
+
+        Then this node is among them. Where its book was lost, its view has what the store knows.
+        """
+        self.counted, self.passed_over, self.book_fault = [], [], None
+        try:
+            return self._views_from(self.ledger, names)
+        except BookUnknownError as exc:
+            self.book_fault = exc
+            return self._views_from(self.store, names)
+
+    def texts(self, names: Sequence[str]) -> tuple[NodeText, ...]:
+        """Return the JSON of those nodes whose heads suffice for it."""
+        if not self._request.texts_suffice:
+            return ()
+        if self._json is None:
+            from canhazgpu.status.head_json import PlainNodesJson  # noqa: PLC0415 - only for JSON
+
+            self._json = PlainNodesJson(usage_policy(self._config.validation))
+        others = [name for name in names if name != self._local]
+        heads = self.store.read_node_heads(others)
+        texts = ((head, self._json.text(head)) for head in heads)
+        return tuple(NodeText(head.node, head.read_at, text) for head, text in texts if text)
+
+    def _connect_anew(self) -> None:
+        """Another Redis server may have taken over."""
+        self._store = self._ledger = None
+
+    def _names_by_user(self) -> list[str] | None:
+        """Return the nodes on which the users may be of whom alone something is shown."""
+        request = self._request
+        if request.of_users is None:
+            return None
+        uids = {one.uid for one in request.of_users if one.uid is not None}
+        if request.names_caller:
+            uids.add(self._adapters.caller().uid)
+        found = (self.store.find_user(uid, SHOWN_DAYS).nodes for uid in sorted(uids))
+        return sorted({name for nodes in found for name in nodes})
+
+    def _views_from(self, ledger: Ledger, named: Sequence[str] | None) -> dict[str, NodeView]:
+        nodes, request = named, self._request
+        try:
+            if nodes is None:
+                nodes = self._names_by_user()
+            views = self._views_by_counts(ledger, nodes)
+            if views is None and request.brief_above is None and request.shown is None:
+                views = {view.node: view for view in ledger.read_nodes(nodes)}
+            elif views is None:
+                views = self._views_in_parts(ledger, nodes)
+            if self._local and named is None and self._local not in views:
+                views |= {view.node: view for view in ledger.read_nodes([self._local])}
+        except StoreError:
+            self._connect_anew()
+            raise
+        return views
+
+    def _views_in_parts(self, ledger: Ledger, nodes: Sequence[str] | None) -> dict[str, NodeView]:
+        """Return the views, in full of this node and of those that the request shows."""
+        pages = self.store.read_node_pages(nodes, brief_above=self._request.brief_above or 0)
+        return self._in_full_where_shown(ledger, (view for page in pages for view in page))
+
+    def _in_full_where_shown(
+        self, ledger: Ledger, found: Iterable[NodeView]
+    ) -> dict[str, NodeView]:
+        brief_above, shown = self._request.brief_above, self._request.shown
+        views = {view.node: view for view in found}
+        needed = {self._local} & views.keys()
+        if shown is not None and brief_above is None:
+            brief = [view for view in views.values() if view.is_brief]
+            needed.update(one.node for one in shown.apply(map(self._judged, brief)))
+        if needed:
+            views |= {view.node: view for view in ledger.read_nodes(sorted(needed))}
+        return views
+
+    def _views_by_counts(
+        self, ledger: Ledger, nodes: Sequence[str] | None
+    ) -> dict[str, NodeView] | None:
+        """Count the GPUs of plain nodes, and return the views of the others.
+
+        Plain nodes that are to be shown with more than counts are among the others. None where
+        counts tell nothing of what the request asks, also of so few nodes.
+        """
+        counts_above, shown = self._request.counts_above, self._request.shown
+        may_tell = counts_above is not None or (shown is not None and shown.is_told_by_counts)
+        if self._request.nodes or not may_tell:
+            return None
+        names = self.store.node_names() if nodes is None else nodes
+        if len(names) <= (COUNTED_ABOVE if counts_above is None else counts_above):
+            return None
+        from canhazgpu.in_process.status.heads import read_counted  # noqa: PLC0415 - only of many nodes
+        from canhazgpu.status.head_counts import shown_by_counts  # noqa: PLC0415
+
+        found = read_counted(
+            self.store,
+            usage_policy(self._config.validation),
+            names,
+            in_full=ledger.read_nodes,
+            but_for=self._local,
+        )
+        matching = found.counted if shown is None else shown_by_counts(found.counted, shown)
+        if counts_above is not None and len(matching) > counts_above:
+            self.counted = found.counted
+            return {view.node: view for view in found.views}
+        listed = {one.node for one in matching}
+        self.passed_over = [one for one in found.counted if one.node not in listed]
+        pages = self.store.read_node_pages(sorted(listed), brief_above=0) if listed else ()
+        views = (view for page in (found.views, *pages) for view in page)
+        return self._in_full_where_shown(ledger, views)
+
+    def _judged(self, view: NodeView) -> NodeStatus:
+        from canhazgpu.status.node_status import node_status  # noqa: PLC0415 - rarely needed so early
+
+        return node_status(view, usage_policy(self._config.validation))
