@@ -53,12 +53,19 @@ def start_run(
         return ThroughScheduler(tuple(command), adapters.environ_of_command)
     if adapters.watched is not None:
         return _start_watched_run(adapters, adapters.watched(), config, request, progress)
+    return _start_own_run(adapters, node, config, request, progress)
+
+
+def _start_own_run(
+    adapters: Adapters, node: str, config: Config, request: RunRequest, progress: Progress
+) -> RunStarted | Refusal:
+    """Start a run that this process watches."""
     from canhazgpu.in_process.grants.acquisition import (  # noqa: PLC0415 - not through Slurm
         open_acquisition,
         with_processes,
     )
 
-    caller = adapters.caller()
+    caller, gpus = adapters.caller(), request.gpus
     refuse_what_site_forbids(config, caller, gpus)
     claim = Claim(adapters.new_owner(RUN), RUN, caller.user, caller.uid, note=gpus.note)
     acquisition = open_acquisition(adapters, config, with_processes(claim, adapters.process()))

@@ -91,39 +91,17 @@ def node_ledger(
     `log` gets lines for the administrator, and `committer` opens and commits the grants; without
     them, it is the hook of the context.
     """
-    store = context.config.store
-
-    def open_store(budget: WaitBudget) -> Ledger:
-        from canhazgpu.ledger.store.connect import Role  # noqa: PLC0415 - where a store is asked
-        from canhazgpu.ledger.store.ledger import RedisLedger  # noqa: PLC0415 - imports redis
-
-        if context.in_job:
-            _refuse_to_start_in_job(store)
-        resolve_hosts(store.url, min(store.timeout_s, MAX_RESOLVE_S, budget.left_s))
-        identity = node_identity(context.node, context.cluster, context.state_dir, context.boot_id)
-        return RedisLedger(store, Role.WRITE, budget, identity)
-
-    liveness = LivenessContext(context.boot_id, pid_namespace(), is_alive)
-
-    def is_gone(claim: Claim) -> bool:
-        if not is_job_owner(claim.owner):
-            return bool(death_reason(claim, 0.0, liveness))
-        return (
-            claim.job_id is not None
-            and claim.owner.startswith(context.node_conf.job_owner_prefix)
-            and context.presence.is_absent(claim.job_id)
-        )
-
     log = log or context.actions.log
     served = served_boot(context.config.node, context.node, context.boot_id)
     book = BookFile(
         context.state_dir, context.node, context.boot_id, context.records, log, served=served
     )
+    store = context.config.store
     outage = StoreOutage(context.state_dir, store.retry_after_s)
-    reconciler = Reconciler(context.node, book, log, is_gone, context.jobs_here)
+    reconciler = Reconciler(context.node, book, log, _is_gone_check(context), context.jobs_here)
     access = StoreAccess(
         context.node,
-        open_store,
+        _store_opener(context),
         book,
         outage,
         reconciler,
@@ -138,6 +116,38 @@ def node_ledger(
     )
     queue = QueueFile(context.state_dir, context.node, context.boot_id, log)
     return FallbackLedger(context.node, book, access, reconciler, queue, log, committer)
+
+
+def _store_opener(context: NodeLedgerInputs) -> Callable[[WaitBudget], Ledger]:
+    store = context.config.store
+
+    def open_store(budget: WaitBudget) -> Ledger:
+        from canhazgpu.ledger.store.connect import Role  # noqa: PLC0415 - where a store is asked
+        from canhazgpu.ledger.store.ledger import RedisLedger  # noqa: PLC0415 - imports redis
+
+        if context.in_job:
+            _refuse_to_start_in_job(store)
+        resolve_hosts(store.url, min(store.timeout_s, MAX_RESOLVE_S, budget.left_s))
+        identity = node_identity(context.node, context.cluster, context.state_dir, context.boot_id)
+        return RedisLedger(store, Role.WRITE, budget, identity)
+
+    return open_store
+
+
+def _is_gone_check(context: NodeLedgerInputs) -> Callable[[Claim], bool]:
+    """Return what tells whether the owner of a claim has ended, as far as this node can know."""
+    liveness = LivenessContext(context.boot_id, pid_namespace(), is_alive)
+
+    def is_gone(claim: Claim) -> bool:
+        if not is_job_owner(claim.owner):
+            return bool(death_reason(claim, 0.0, liveness))
+        return (
+            claim.job_id is not None
+            and claim.owner.startswith(context.node_conf.job_owner_prefix)
+            and context.presence.is_absent(claim.job_id)
+        )
+
+    return is_gone
 
 
 def _refuse_to_start_in_job(store: StoreConfig) -> None:

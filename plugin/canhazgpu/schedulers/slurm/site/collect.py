@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from canhazgpu.config.schema import SlurmConfig
@@ -81,18 +82,8 @@ def is_default_conf(conf: str) -> bool:
 def collect_slurm_state(conf: str, node: str, host: str, slurm: SlurmConfig) -> SlurmState:
     """Collect the state of this node's Slurm."""
     path = Path(conf)
-    node_conf = SlurmNodeConf(node, False, (), (), None)
-    settings, cgroup, fault = Settings(), Settings(), None
-    multi_node_jobs, task_view = False, TaskView()
-    try:
-        node_conf = read_node_conf(path, node, host)
-        settings = read_settings(path)
-        multi_node_jobs = allows_multi_node_jobs(path)
-        cgroup = read_settings(path.with_name("cgroup.conf"))
-        task_view = read_task_view(path, settings)
-        fault = None if may_exist(path) else "No such file"
-    except (ConfigError, OSError) as exc:
-        fault = str(exc)
+    files = _read_files(path, node, host)
+    node_conf, settings, fault = files.node_conf, files.settings, files.fault
     commands = SlurmCommands(slurm.bin_dir, QUERY_TIMEOUT_S, {names.SLURM_CONF: conf})
     knows_node = any(_line_names_node(line, node) for line in node_conf.nodes)
     devices, slurmd_fault = (
@@ -114,7 +105,7 @@ def collect_slurm_state(conf: str, node: str, host: str, slurm: SlurmConfig) -> 
         settings=hooks,
         node_conf=node_conf,
         knows_node=knows_node,
-        has_constrain_devices=cgroup.get("ConstrainDevices").lower() in BOOLEAN_YES,
+        has_constrain_devices=files.cgroup.get("ConstrainDevices").lower() in BOOLEAN_YES,
         version=read_slurm_version(slurm.bin_dir),
         controller_settings=running and with_absolute_hooks(running, conf),
         programs=matched_programs(hooks),
@@ -122,13 +113,39 @@ def collect_slurm_state(conf: str, node: str, host: str, slurm: SlurmConfig) -> 
         slurmd_devices=devices,
         slurmd_fault=slurmd_fault,
         relative_hooks=relative_hooks(settings),
-        multi_node_jobs=multi_node_jobs,
+        multi_node_jobs=files.multi_node_jobs,
         broken_commands=broken,
         accounting_fault=_accounting_fault(slurm, settings, conf),
         controller_fault=controller_fault,
         controller_knows_node=controller_knows,
-        task_view=task_view,
+        task_view=files.task_view,
     )
+
+
+@dataclass(slots=True)
+class _ConfFiles:
+    """What Slurm's files say, as far as they could be read; `fault` is why no further."""
+
+    node_conf: SlurmNodeConf
+    settings: Settings = field(default_factory=Settings)
+    multi_node_jobs: bool = False
+    cgroup: Settings = field(default_factory=Settings)
+    task_view: TaskView = field(default_factory=TaskView)
+    fault: str | None = None
+
+
+def _read_files(path: Path, node: str, host: str) -> _ConfFiles:
+    files = _ConfFiles(SlurmNodeConf(node, False, (), (), None))
+    try:
+        files.node_conf = read_node_conf(path, node, host)
+        files.settings = read_settings(path)
+        files.multi_node_jobs = allows_multi_node_jobs(path)
+        files.cgroup = read_settings(path.with_name("cgroup.conf"))
+        files.task_view = read_task_view(path, files.settings)
+        files.fault = None if may_exist(path) else "No such file"
+    except (ConfigError, OSError) as exc:
+        files.fault = str(exc)
+    return files
 
 
 def _slurmds_devices(
