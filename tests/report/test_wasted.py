@@ -44,7 +44,7 @@ def test_who_wasted_most_comes_first() -> None:
     bob, ann = users.values()
     assert bob.wasted_hours == pytest.approx(4 * 0.9 + 1)
     assert bob.mean_utilization == pytest.approx(0.1)
-    assert bob.peak_memory_share == pytest.approx(0.1)
+    assert bob.peak_memory_share == pytest.approx(0.05)
     assert ann.wasted_hours == pytest.approx(1)
     assert ann.mean_utilization == pytest.approx(0.9)
     assert ann.peak_memory_share == 0.5
@@ -54,10 +54,10 @@ def test_the_table_and_programs_have_the_columns() -> None:
     header, first, *_ = report_lines(report(), 120)
     assert header.split("  ")[0] == "USER"
     assert all(one in header for one in ("GPU HOURS", "WASTED", "MEAN USE", "PEAK MEMORY"))
-    assert first.split()[:7] == ["bob", "6.0", "38%", "2.0", "4.6", "10%", "10%"]
+    assert first.split()[:7] == ["bob", "6.0", "38%", "2.0", "4.6", "10%", "5%"]
     (user, *_) = report_to_dict(report())["users"]
     assert (user["wasted_hours"], user["mean_utilization"], user["peak_memory_share"]) == (
-        4.6, 0.1, 0.1,
+        4.6, 0.1, 0.05,
     )  # fmt: skip
     names, row, *_ = report_rows(report())
     assert dict(zip(names, row, strict=True))["wasted_hours"] == "4.6000"
@@ -91,7 +91,7 @@ def test_a_report_of_hours_tells_of_the_use_where_it_is_known() -> None:
     "rows", [None, 1, [], [1], [["0"]], [["0", "x", {}, []]], [["0", -1, float("nan"), -5]]]
 )
 def test_garbage_in_a_note_harms_nothing(rows: Any) -> None:
-    assert owner_use(rows) in (None, OwnerUse(0.0, None))
+    assert owner_use({"driver": rows}) in (None, OwnerUse(0.0, None))
     events = job(1, "ann", 10, 1, {"driver": rows})
     assert build_report(held_times(VIEW, events, SPAN), SPAN, wasted=True).by_user
     assert held_times(VIEW, job(1, "ann", 10, 1, rows), SPAN)

@@ -260,10 +260,11 @@ def test_a_run_of_ones_own_is_explained_from_its_node_alone(
 def test_a_report_reads_two_totals_of_each_node(
     cluster: PrivateRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result, cost = run(cluster, monkeypatch, "report", "--days", "30", "--json")
-    assert len(json.loads(result.output)["nodes"]) == len(NODES)
-    assert cost.round_trips <= 4
-    assert cost.bytes_read <= len(NODES) * 1000
+    for wasted in ((), ("--wasted",)):
+        result, cost = run(cluster, monkeypatch, "report", "--days", "30", "--json", *wasted)
+        assert len(json.loads(result.output)["nodes"]) == len(NODES)
+        assert cost.round_trips <= 4
+        assert cost.bytes_read <= len(NODES) * 1000
 
 
 def test_a_filter_reads_the_details_of_the_nodes_that_it_shows(

@@ -2,7 +2,7 @@
 
 Nodes count that by day. Of a node that does not, or whose count is not complete yet, the history is
 read. So is that of nodes that are named, if there are several: what they count does not say which
-reservation is on several of them. What jobs made of their GPUs, only histories tell.
+reservation is on several of them.
 """
 
 from __future__ import annotations
@@ -40,8 +40,7 @@ def read_report(adapters: Adapters, request: ReportRequest) -> ReportAnswer:
     used: list[UsedOnNode] = []
     uncounted = list(usage.uncounted)
     for one in usage.counted:
-        counts = len(named) < SEVERAL and not (request.wasted or request.use)
-        found = used_on_node(one, span) if counts else None
+        found = used_on_node(one, span) if len(named) < SEVERAL else None
         if found is None:
             uncounted.append(one.node)
         else:

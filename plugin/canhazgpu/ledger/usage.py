@@ -27,13 +27,16 @@ class NodeUsage:
     """What a node has counted, as it published it: no value in it is checked.
 
     `before` is what was used before the days that were asked for, `total` all, both `Totals`.
-    `held` are the present holdings, see ``scripts/at_end.lua``.
+    `held` are the present holdings, see ``scripts/at_end.lua``. `use_before` and `use` are the same
+    of what the driver told of the use (`gpu_use`), None where it never did.
     """
 
     node: str
     before: Any
     total: Any
     held: Any
+    use_before: Any = None
+    use: Any = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,9 @@ RESERVATION_TYPES = ("slurm", "run", "manual")
 
 CSV_COLUMNS = (
     "user", "node", "gpu_hours", "share", "idle_hours", "reservations", *RESERVATION_TYPES, "other",
+    "mean_utilization", "peak_memory_share",
 )  # fmt: skip
-WASTED_COLUMNS = ("wasted_hours", "mean_utilization", "peak_memory_share")
+WASTED_COLUMNS = ("wasted_hours",)
 """Further columns of a report on what was wasted."""
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -74,14 +75,14 @@ def report_rows(report: Report, clean: Callable[[str], str] = str) -> Iterator[t
             f"{usage.share:.4f}",
             f"{usage.idle_hours:.4f}",
             *map(str, (total, *counts, total - sum(counts))),
-            *(_wasted_cells(usage) if report.wasted else ()),
+            *_use_cells(usage),
+            *((f"{usage.wasted_hours:.4f}",) if report.wasted else ()),
         )
 
 
-def _wasted_cells(usage: UsageTotals) -> tuple[str, ...]:
-    shares = (usage.mean_utilization, usage.peak_memory_share)
-    known = ("" if share is None else f"{share:.4f}" for share in shares)
-    return (f"{usage.wasted_hours:.4f}", *known)
+def _use_cells(usage: UsageTotals) -> Iterator[str]:
+    for share in (usage.mean_utilization, usage.peak_memory_share):
+        yield "" if share is None else f"{share:.4f}"
 
 
 def escape_formula(text: str) -> str:

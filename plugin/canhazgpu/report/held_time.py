@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from canhazgpu.ledger.gpu_use import driver_rows
 from canhazgpu.ledger.journal_entries import EPILOG
 from canhazgpu.ledger.release_reasons import was_unused
 from canhazgpu.ledger.values import Claim, Event, NodeView
@@ -30,8 +31,8 @@ class TimeSpan:
 class OwnerUse:
     """An owner's use of all its GPUs on a node; shares from 0 to 1.
 
-    `busy` is the share of the time in which kernels ran, `peak_memory` the highest share of a GPU's
-    memory that was in use, None where it is not known.
+    `busy` is the share of the time in which kernels ran, `peak_memory` the highest share of the
+    memory that was in use, in the mean of the GPUs; None where it is not known.
     """
 
     busy: float
@@ -96,29 +97,20 @@ def _uses(events: Iterable[Event]) -> dict[str, OwnerUse]:
     found = {}
     for event in events:
         noted = event.facts.get("use") if event.kind == EPILOG else None
-        use = owner_use(noted.get("driver")) if isinstance(noted, Mapping) else None
+        use = owner_use(noted)
         if use is not None and event.claim is not None:
             found[event.claim.owner] = use
     return found
 
 
-def owner_use(rows: Any) -> OwnerUse | None:
-    """Return the use that these rows of `canhazgpu.status.history.use_text` tell, if any."""
-    busy, peaks = [], []
-    for row in rows if isinstance(rows, list) else ():
-        if isinstance(row, list) and len(row) == 4:
-            peak_mb, total_mb, percent = (_amount(one) for one in row[1:])
-            busy.append(min(percent or 0.0, 100.0) / 100)
-            if total_mb and (peak_mb is not None or percent is None):
-                peaks.append(min((peak_mb or 0.0) / total_mb, 1.0))
-    if not busy:
+def owner_use(use: Any) -> OwnerUse | None:
+    """Return the use that the fact ``use`` tells by the driver, if any."""
+    rows = driver_rows(use)
+    if not rows:
         return None
-    return OwnerUse(sum(busy) / len(busy), max(peaks, default=None))
-
-
-def _amount(value: Any) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and 0 <= value < 1e12 else None
+    peaks = [one.peak_memory for one in rows if one.peak_memory is not None]
+    busy = sum(one.busy for one in rows) / len(rows)
+    return OwnerUse(busy, sum(peaks) / len(peaks) if peaks else None)
 
 
 def _held_time_within(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from canhazgpu.ledger.usage import ENDED, HELD, NodeUsage
@@ -15,27 +15,38 @@ UsedRow = tuple[str, float, float, int, int]
 """User and type (``USER\\tTYPE``), milliseconds held, of these idle, the reservations that the user
 had, and how many of them no other node counts."""
 
+UseRow = tuple[str, float, float, float, float, float]
+"""User and type, and of what the driver told: `Amounts` (`canhazgpu.ledger.gpu_use`) but the number
+of owners."""
+
 MAX_MS = 1e15
 """What no node can have: 3000 GPUs for ten years."""
 
 
 @dataclass(frozen=True, slots=True)
 class UsedOnNode:
-    """The rows of a node, and their sums; `reservations` by type."""
+    """The rows of a node, and their sums; `reservations` by type.
+
+    `uses` are rows of what the driver told of the use of these GPUs.
+    """
 
     node: str
     rows: list[UsedRow]
     held_ms: float
     idle_ms: float
     reservations: Mapping[str, int]
+    uses: Sequence[UseRow] = ()
 
     def counted_here(self) -> UsedOnNode:
         """Return the same for a report on this node alone: it counts every reservation."""
-        return _summed(self.node, [(*row[:4], row[3]) for row in self.rows])
+        rows = [(*row[:4], row[3]) for row in self.rows]
+        return replace(_summed(self.node, rows), uses=self.uses)
 
     def only(self, users: Collection[str]) -> UsedOnNode:
         """Return the same of these users alone."""
-        return _summed(self.node, [one for one in self.rows if _user(one[0]) in users])
+        rows = [one for one in self.rows if user_of(one[0]) in users]
+        uses = [one for one in self.uses if user_of(one[0]) in users]
+        return replace(_summed(self.node, rows), uses=uses)
 
 
 def used_on_node(usage: NodeUsage, span: TimeSpan) -> UsedOnNode | None:
@@ -46,6 +57,8 @@ def used_on_node(usage: NodeUsage, span: TimeSpan) -> UsedOnNode | None:
     try:
         rows = _ended_rows(usage) + _held_rows(usage.held, span)
         found = _summed(usage.node, rows)
+        if usage.use:
+            found = replace(found, uses=_use_rows(usage.use_before, usage.use))
     except (*RECORD_ERRORS, AttributeError):
         return None
     good = 0 <= found.held_ms <= MAX_MS and 0 <= found.idle_ms <= MAX_MS
@@ -64,6 +77,21 @@ def _ended_rows(usage: NodeUsage) -> list[UsedRow]:
             # Who ended before has begun before, too; what was held over the time's begin counts.
             old_held, old_idle, _, ended, _, ended_led = old
             rows.append((key, held - old_held, idle - old_idle, begun - ended, led - ended_led))
+    return rows
+
+
+def _use_rows(before: Any, total: Any) -> list[UseRow]:
+    rows: list[UseRow] = []
+    for key, sums in total.items():
+        old = before.get(key) or [0] * len(sums)
+        known, busy, idle, owners, memory_known, memory = (
+            more - less for more, less in zip(sums, old, strict=True)
+        )
+        amounts = busy, idle, memory_known, memory
+        if min(amounts) < 0 or not max(amounts) <= known <= MAX_MS:
+            raise ValueError("no use")
+        if owners or known:
+            rows.append((key, known, busy, idle, memory_known, memory))
     return rows
 
 
@@ -96,5 +124,6 @@ def _summed(node: str, rows: list[UsedRow]) -> UsedOnNode:
     return UsedOnNode(node, rows, held_ms, idle_ms, reservations)
 
 
-def _user(key: str) -> str:
+def user_of(key: str) -> str:
+    """Return the user in ``USER\\tTYPE``."""
     return key.rpartition("\t")[0]

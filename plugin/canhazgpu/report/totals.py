@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from canhazgpu.report.held_time import HeldTime, TimeSpan
-from canhazgpu.report.node_rows import UsedOnNode, UsedRow
+from canhazgpu.report.node_rows import UsedOnNode, UsedRow, UseRow, user_of
 
 K = TypeVar("K", bound=Hashable)
 HOUR_S = 3600.0
@@ -22,8 +22,8 @@ class UsageTotals:
     `share` is the part of all users' GPU hours, from 0 to 1. `reservations` counts by type; all
     GPUs and nodes of one owner count as one reservation. `wasted_hours` are those in which held
     GPUs did not compute: by the driver for those jobs whose use it has kept, by the scans for the
-    rest. `mean_utilization` and `peak_memory_share` (0 to 1) are of these jobs alone, None without
-    any; they are known where histories were read.
+    rest. `mean_utilization` and `peak_memory_share` (0 to 1) are means of these jobs' GPU hours
+    alone, None without any: for how much of them kernels ran, and the highest memory in use.
     """
 
     gpu_hours: float
@@ -67,6 +67,8 @@ class Report:
             for row in node.rows:
                 user, _, type_ = row[0].rpartition("\t")
                 groups.setdefault((user, node.node), _Group()).add_row(row, type_, row[3])
+            for use in node.uses:
+                groups.setdefault((user_of(use[0]), node.node), _Group()).add_use(use)
         return _sorted_totals(groups, self._all_hours, wasted=self.wasted)
 
 
@@ -74,14 +76,14 @@ class _Group:
     """What is added up: of holds each owner is one reservation, rows have a number of them."""
 
     __slots__ = (
-        "busy_hours", "hours", "idle_hours", "known_hours", "owners", "peak", "reservations",
-        "wasted_hours",
+        "busy_hours", "hours", "idle_hours", "known_hours", "memory_hours", "memory_known_hours",
+        "owners", "reservations", "wasted_hours",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.hours = self.idle_hours = 0.0
         self.wasted_hours = self.known_hours = self.busy_hours = 0.0
-        self.peak: float | None = None
+        self.memory_known_hours = self.memory_hours = 0.0
         self.owners: dict[str, str] = {}
         self.reservations: Counter[str] = Counter()
 
@@ -93,7 +95,8 @@ class _Group:
             self.known_hours += one.held_s / HOUR_S
             self.busy_hours += one.held_s * one.use.busy / HOUR_S
             if one.use.peak_memory is not None:
-                self.peak = max(self.peak or 0.0, one.use.peak_memory)
+                self.memory_known_hours += one.held_s / HOUR_S
+                self.memory_hours += one.held_s * one.use.peak_memory / HOUR_S
         # Records that cannot be read have no owner of their own: all of them count as one.
         self.owners[one.owner] = one.type
 
@@ -103,6 +106,15 @@ class _Group:
         self.wasted_hours += row[2] / HOUR_MS
         self.reservations[type_] += count
 
+    def add_use(self, row: UseRow) -> None:
+        _, known, busy, idle, memory_known, memory = row
+        self.known_hours += known / HOUR_MS
+        self.busy_hours += busy / HOUR_MS
+        self.memory_known_hours += memory_known / HOUR_MS
+        self.memory_hours += memory / HOUR_MS
+        # The scans' hours of these GPUs are in the rows; the driver knows better.
+        self.wasted_hours += (known - busy - idle) / HOUR_MS
+
     def totals(self, all_hours: float) -> UsageTotals:
         counts = self.reservations + Counter(self.owners.values())
         share = self.hours / all_hours if all_hours else 0.0
@@ -111,9 +123,9 @@ class _Group:
             share,
             self.idle_hours,
             dict(sorted(counts.items())),
-            self.wasted_hours,
+            min(max(self.wasted_hours, 0.0), self.hours),
             self.busy_hours / self.known_hours if self.known_hours else None,
-            self.peak,
+            self.memory_hours / self.memory_known_hours if self.memory_known_hours else None,
         )
 
 
@@ -135,7 +147,7 @@ def build_report(
     all_hours += sum(one.held_ms for one in used) / HOUR_MS
     if users:
         everything = [one for one in everything if one.user in users]
-        used = [one for one in (node.only(users) for node in used) if one.rows]
+        used = [one for one in (node.only(users) for node in used) if one.rows or one.uses]
     total, by_user = _by_user(everything, used)
     return Report(
         span,
@@ -171,6 +183,9 @@ def _by_user(
         user, _, type_ = key.rpartition("\t")
         for group in (total, groups.setdefault(user, _Group())):
             group.add_row((key, all_held_ms, all_idle_ms, 0, 0), type_, int(all_led))
+    for use in (use for node in nodes for use in node.uses):
+        for group in (total, groups.setdefault(user_of(use[0]), _Group())):
+            group.add_use(use)
     return total, groups
 
 
@@ -184,6 +199,8 @@ def _by_node(holds: Sequence[HeldTime], nodes: Sequence[UsedOnNode]) -> dict[str
         group.idle_hours += node.idle_ms / HOUR_MS
         group.wasted_hours += node.idle_ms / HOUR_MS
         group.reservations.update(node.reservations)
+        for use in node.uses:
+            group.add_use(use)
     return groups
 
 

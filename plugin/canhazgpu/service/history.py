@@ -115,15 +115,13 @@ class ExplainAnswer:
 class ReportRequest:
     """The last `days` days of these users on these nodes; of all if none is named.
 
-    With `use` the answer has what jobs made of their GPUs, for which all histories are read; with
-    `wasted` those who wasted most come first in it.
+    With `wasted` those who wasted most come first in it.
     """
 
     days: int
     users: tuple[str, ...] = ()
     nodes: tuple[str, ...] = ()
     wasted: bool = False
-    use: bool = False
 
 
 @dataclass(frozen=True, slots=True)

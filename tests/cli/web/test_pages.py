@@ -318,7 +318,8 @@ def test_what_jobs_made_of_their_gpus_is_told_to_people() -> None:
     with PrivateRedis() as server:
         ledger = fill(server)
         ledger.release("n1", "job:c1:41:0", "job ended")
-        facts = {"use": {"driver": [["0", 40_000, 80_000, 80], ["1", None, 80_000, None]]}}
+        rows = [["0", 40_000, 80_000, 80], ["1", None, 80_000, None]]
+        facts = {"use": {"driver": rows, "held_ms": 5000, "idle_ms": 0}}
         claim = job_claim(41, "anna")
         note = JournalEntry(EPILOG, time.time(), claim.owner, claim=claim, facts=facts)
         ledger.record_entries("n1", "token", [NumberedEntry(1, note)])
@@ -327,8 +328,8 @@ def test_what_jobs_made_of_their_gpus_is_told_to_people() -> None:
             for path in ("/people", "/report"):
                 text = words(web.ask(path))
                 assert "Mean use Peak memory" in text
-                assert re.search(r"anna [^%]*% (?:[0-9]+ % )?40 % 50 %", text), text
+                assert re.search(r"anna [^%]*% (?:[0-9]+ % )?40 % 25 %", text), text
             (anna,) = [
                 one for one in web.ask("/people.json").json()["users"] if one["user"] == "anna"
             ]
-            assert (anna["mean_utilization"], anna["peak_memory_share"]) == (0.4, 0.5)
+            assert (anna["mean_utilization"], anna["peak_memory_share"]) == (0.4, 0.25)

@@ -42,7 +42,7 @@ DEFAULT_DAYS = 7
 @click.option(
     "--wasted",
     is_flag=True,
-    help="Show what jobs made of their GPUs, those first who wasted most; reads all histories.",
+    help="Show the hours in which GPUs did not compute, those first who wasted most.",
 )
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, a row for each user on each node.")
@@ -65,11 +65,10 @@ def report(
     IDLE HOURS are those for which scans found a GPU reserved and unused, of what still
     runs too; nobody scans between grants, published scans and health checks.
 
-    MEAN USE is for how much of the time the GPUs of ended jobs computed, and PEAK MEMORY the
-    most that was in use of a GPU's memory, where the driver's accounting is on
-    (validation.accounting). They are shown with --wasted, and where several nodes are named:
-    nodes' histories are read then. With --wasted, WASTED are the hours in which they did not
-    compute, and the idle hours of what the driver does not tell of.
+    MEAN USE is for how much of the time the GPUs of ended jobs computed, and PEAK MEMORY how
+    much of their memory was in use at the most, both in the mean of their GPU hours, where the
+    driver's accounting is on (validation.accounting). With --wasted, WASTED are the hours in
+    which they did not compute, and the idle hours of what the driver does not tell of.
 
     \b
     Examples:

@@ -33,8 +33,6 @@ DAYS = (1, 7, 30, 90)
 """What the report's page offers; any number of days can be asked for."""
 MAX_DAYS = 3650
 EXPLAINED_S = 30 * 86400.0
-USE_UP_TO = 16
-"""Nodes of which the report has what jobs made of their GPUs; of more, `report --wasted` has it."""
 MAX_ROWS = 500
 """Rows of a table of a report."""
 
@@ -140,15 +138,9 @@ class HistoryPages:
         return self._site.json(report_to_dict(self._report(_days(request)).report))
 
     def _report(self, days: int) -> ReportAnswer:
-        use = self._has_few_nodes()
         return self._site.reports.get(
-            (days, use), lambda: self._site.open_service().report(ReportRequest(days, use=use))
+            days, lambda: self._site.open_service().report(ReportRequest(days))
         )
-
-    def _has_few_nodes(self) -> bool:
-        """Tell whether what jobs made of their GPUs may be asked: it is in all histories."""
-        snapshot = self._site.reader.last.snapshot
-        return snapshot is not None and len(snapshot.nodes) <= USE_UP_TO
 
     def _people(self) -> tuple[list[Person], str]:
         """Return everybody; without the history only what the last state says, and why."""

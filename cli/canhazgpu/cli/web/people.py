@@ -57,7 +57,7 @@ class Person:
 
     @property
     def peak_memory_share(self) -> float | None:
-        """The most of a GPU's memory that was in use, as `mean_utilization`."""
+        """How much of the GPUs' memory was in use at the most, as `mean_utilization`."""
         return self.used.peak_memory_share if self.used else None
 
 

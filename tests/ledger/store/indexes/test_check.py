@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from io import StringIO
 
 import pytest
-from ledger_samples import gpus, job, observation, run, waiter
+from ledger_samples import gpus, job, observation, run, wait_for_next_ms, waiter
 from servers.private_redis import PrivateRedis
 from servers.store_users import add_store_users, url_of_user
 
@@ -16,6 +17,7 @@ from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import InputError, StoreError
 from canhazgpu.in_process.adapters import Adapters
 from canhazgpu.in_process.service import InProcessService
+from canhazgpu.ledger.journal_entries import EPILOG, JournalEntry, NumberedEntry
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.indexes.check import usage_problem
 from canhazgpu.ledger.store.keys import jobs_index_key, node_keys, user_index_key
@@ -37,6 +39,7 @@ class Site:
             ledger = RedisLedger(StoreConfig(url=url_of_user(server, "node", node)), Role.WRITE)
             ledger.reserve_given(job(4711), gpus(0, 1), observation(node))
             ledger.release(node, job(4711).owner, "ended")
+            wait_for_next_ms()
             ledger.reserve_given(job(4712), gpus(0), observation(node))
             ledger.join_queue(node, waiter(run(1)))
             ledger.keep_indexes(node)
@@ -131,6 +134,47 @@ def test_a_key_of_another_type_is_replaced(site: Site, kind: str) -> None:
     ledger = RedisLedger(StoreConfig(url=url_of_user(site.server, "node", "n1")), Role.WRITE)
     ledger.release("n1", job(4712).owner, "ended")
     assert site.usage("n1")["ann\tjob"][2:] == [2, 2, 2, 2]
+
+
+def _note_of_use(site: Site, number: int) -> None:
+    rows = [["0", 40_000, 80_000, 80], ["1", None, 80_000, None]]
+    facts = {"use": {"driver": rows, "held_ms": 30 * 3600_000, "idle_ms": 5000}}
+    claim = job(4711)
+    note = JournalEntry(EPILOG, time.time() + 60, claim.owner, claim=claim, facts=facts)
+    ledger = RedisLedger(StoreConfig(url=url_of_user(site.server, "node", "n1")), Role.WRITE)
+    ledger.record_entries("n1", "journal", [NumberedEntry(number, note)])
+
+
+@pytest.mark.parametrize("text", [None, "garbage", "[1]", '{"ann\tjob": [1, "2"]}'])
+def test_what_jobs_made_of_their_gpus_is_counted_anew(site: Site, text: str | None) -> None:
+    def total() -> str | None:
+        with site.server.client() as client:
+            found: str | None = client.hget(node_keys("n1").usage, "use:total")
+        return found
+
+    _note_of_use(site, 1)
+    before, hours = total(), site.usage("n1")
+    assert before is not None
+    assert site.ask(IndexTask.CHECK).findings == ()
+    with site.server.client() as client:
+        if text is None:
+            fields = client.hkeys(node_keys("n1").usage)
+            client.hdel(node_keys("n1").usage, *[one for one in fields if one[:4] == "use:"])
+        else:
+            client.hset(node_keys("n1").usage, "use:total", text)
+
+    (found,) = site.ask(IndexTask.CHECK).findings
+    assert (found.where, "(what jobs made of their GPUs)" in found.detail) == ("n1", True)
+    assert site.ask(IndexTask.REPAIR).is_good
+
+    assert (total(), site.usage("n1")) == (before, hours)
+    assert site.ask(IndexTask.CHECK).findings == ()
+    # The note that was counted is not counted again, and the next one is.
+    _note_of_use(site, 1)
+    assert total() == before
+    _note_of_use(site, 2)
+    assert json.loads(total() or "")["ann\tjob"][3] == 2
+    assert site.ask(IndexTask.CHECK).findings == ()
 
 
 def test_totals_are_compared_by_day() -> None:

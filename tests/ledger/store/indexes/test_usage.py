@@ -142,6 +142,23 @@ def test_who_has_used_nothing_for_long_is_forgotten(
     assert since(ledger, node, now - 90) == active
 
 
+@pytest.mark.parametrize("days_ago", [1, 2])
+def test_what_was_used_on_the_first_day_is_kept(
+    ledger: RedisLedger,
+    observe: Observe,
+    node: str,
+    store: Store,
+    node_hashes: NodeKeys,
+    days_ago: int,
+) -> None:
+    total, now = {"ann\trun": [8, 0, 1, 1, 1, 1]}, today(store)
+    known = {"total": json.dumps(total), "day": now - days_ago, "from": "0-0"}
+    store.raw_client.hset(node_hashes.usage, mapping=known)
+    ledger.publish_scan(observe())
+    assert since(ledger, node, now - days_ago) == total
+    assert since(ledger, node, now) == {"ann\trun": [0] * 6}
+
+
 @pytest.mark.parametrize("text", ["", "[]", "null", "{", '{"a": 1}', '{"ann\\trun": "x"}', "\x00"])
 def test_a_field_of_another_program_stops_no_script(
     ledger: RedisLedger, observe: Observe, node: str, store: Store, node_hashes: NodeKeys, text: str

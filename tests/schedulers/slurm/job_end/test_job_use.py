@@ -7,6 +7,10 @@ from typing import Any
 
 import pytest
 
+from canhazgpu.ledger.usage import DAY_S
+from canhazgpu.report.held_time import TimeSpan
+from canhazgpu.report.node_rows import used_on_node
+
 pytestmark = pytest.mark.slow
 
 NODE = "n1"
@@ -39,6 +43,22 @@ def test_the_epilogs_note_says_what_was_used(node: Any) -> None:
     assert rows[used][2] > 0
     assert rows[unused] == [None, 81559, None]
     assert "scans" not in use
+    assert 0 <= use["held_ms"] < 600_000
+    assert use["idle_ms"] >= 0
+
+
+def test_a_plain_report_has_it_from_the_nodes_counts(node: Any) -> None:
+    end_job_with_use(node)
+    usage = node.ledger.read_usage(1, [NODE])
+    (counted,) = usage.counted
+    found = used_on_node(counted, TimeSpan(usage.first_day * DAY_S, usage.read_at))
+    assert found is not None
+    ((key, known, busy, idle, memory_known, memory),) = found.uses
+    assert key.endswith("\tslurm")
+    assert found.held_ms == pytest.approx(known, abs=5000)
+    assert busy == pytest.approx(known / 2, abs=2)
+    assert memory == pytest.approx(memory_known / 2 * 71_000 / 81559, abs=2)
+    assert 0 <= idle <= known
 
 
 def test_where_the_driver_has_not_kept_all_the_scans_tell(node: Any) -> None:

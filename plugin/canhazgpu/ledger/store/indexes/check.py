@@ -12,12 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from canhazgpu.frozen_dataclass import dataclass
+from canhazgpu.ledger.gpu_use import use_by_day
 from canhazgpu.ledger.store import keys
 from canhazgpu.ledger.store.history.entries import events_from_entry, short_names
 from canhazgpu.ledger.store.history.reading import StreamEntry
 from canhazgpu.ledger.store.indexes.lookup import is_wrong_type
 from canhazgpu.ledger.store.indexes.upkeep import USER_DAYS, keep_indexes, present_hints, told_hints
-from canhazgpu.ledger.store.indexes.usage import NO_ENTRY, stream_position
+from canhazgpu.ledger.store.indexes.usage import NO_ENTRY, USE, stream_position
 from canhazgpu.ledger.usage import DAY_S, ENDED, HELD, Amounts, usage_by_day
 from canhazgpu.ledger.values import RECORD_ERRORS, Event
 
@@ -224,7 +225,7 @@ class IndexCheck:
             return "what it has counted is no hash"
         if not usage:
             return ""
-        return usage_problem(usage, usage_by_day(events))
+        return usage_problem(usage, usage_by_day(events)) or use_problem(usage, use_by_day(events))
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +240,25 @@ def usage_problem(usage: Mapping[str, str], told: Mapping[int, Mapping[str, Amou
 
     The first day is left out: the history may begin in its middle.
     """
+    return _problem(usage, {day: told[day] for day in sorted(told)[1:]})
+
+
+def use_problem(usage: Mapping[str, str], told: Mapping[int, Mapping[str, Amounts]]) -> str:
+    """Return the same of what the driver told of the use.
+
+    Its totals begin with the first day of which it told anything.
+    """
+    of_use = {name.removeprefix(USE): text for name, text in usage.items() if name.startswith(USE)}
+    known = {name: usage.get(name, "") for name in ("through", "from")}
+    found = _problem({"day": "0", "total": "{}", **of_use, **known}, told, before_first="{}")
+    return f"{found} (what jobs made of their GPUs)" if found else ""
+
+
+def _problem(
+    usage: Mapping[str, str],
+    told: Mapping[int, Mapping[str, Amounts]],
+    before_first: str | None = None,
+) -> str:
     try:
         through, counted_from = usage.get("through") or NO_ENTRY, usage.get("from") or NO_ENTRY
         if stream_position(through) < stream_position(counted_from):
@@ -246,11 +266,11 @@ def usage_problem(usage: Mapping[str, str], told: Mapping[int, Mapping[str, Amou
         for name, text in usage.items():
             if name == "total" or name.isdecimal():
                 _totals(text)
-        for day in sorted(told)[1:]:
-            counted = _counted_on(usage, day)
+        for day, of_users in told.items():
+            counted = _counted_on(usage, day, before_first)
             if counted is None:
                 continue
-            for key, amounts in told[day].items():
+            for key, amounts in of_users.items():
                 if _is_less(counted.get(key, [0] * 6), amounts):
                     return f"it has not counted all that its history tells of day {day}"
     except (*RECORD_ERRORS, AttributeError, IndexError):
@@ -259,14 +279,17 @@ def usage_problem(usage: Mapping[str, str], told: Mapping[int, Mapping[str, Amou
 
 
 def _is_less(counted: Amounts, told: Amounts) -> bool:
+    # In both kinds of totals these places have how many ended, and for how long they held.
     rounded_ms = ROUNDED_MS + ROUNDED_MS_EACH * told[ENDED]
     return counted[ENDED] < told[ENDED] or counted[HELD] < told[HELD] - rounded_ms
 
 
-def _counted_on(usage: Mapping[str, str], day: int) -> dict[str, Amounts] | None:
+def _counted_on(
+    usage: Mapping[str, str], day: int, before_first: str | None
+) -> dict[str, Amounts] | None:
     """Return the difference of two totals; None where the node has not both."""
     last = usage.get("total") if day >= int(usage["day"]) else usage.get(str(day))
-    before = usage.get(str(day - 1))
+    before = usage.get(str(day - 1), before_first)
     if last is None or before is None:
         return None
     old = _totals(before)

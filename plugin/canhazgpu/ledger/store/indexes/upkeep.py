@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
+from canhazgpu.ledger.gpu_use import use_by_day
 from canhazgpu.ledger.record_json import queue_from_hash, reservation_from_json, to_json
 from canhazgpu.ledger.store.history.entries import ShortNames, events_from_entry, short_names
 from canhazgpu.ledger.store.history.reading import StreamEntry
 from canhazgpu.ledger.store.indexes.hints import Hints
 from canhazgpu.ledger.store.indexes.usage import NO_ENTRY, stream_position
-from canhazgpu.ledger.usage import DAY_S, usage_by_day
+from canhazgpu.ledger.usage import DAY_S, Amounts, usage_by_day
 from canhazgpu.ledger.values import Event
 
 if TYPE_CHECKING:
@@ -64,7 +65,11 @@ def keep_indexes(
         return
     last = cast(str, page[-1][0]) if page else through or NO_ENTRY
     is_complete = len(page) < ENTRIES_PER_CHECK
-    first, days = _used(events, counted_from or NO_ENTRY)
+    limit = stream_position(counted_from or NO_ENTRY)
+    uncounted = [one for one in events if stream_position(one.id) <= limit]
+    (first, days), (first_use, uses) = map(
+        _in_a_row, (usage_by_day(uncounted), use_by_day(uncounted))
+    )
     session.run_script(
         "index_history",
         keys,
@@ -73,6 +78,8 @@ def keep_indexes(
         first,
         to_json(days),
         COMPLETE_S if is_complete else 0,
+        first_use,
+        to_json(uses),
     )
 
 
@@ -118,10 +125,8 @@ def told_hints(
     return list(jobs), list(users)
 
 
-def _used(events: Iterable[Event], counted_from: str) -> tuple[int, list[dict[str, list[int]]]]:
-    """Return the first day, and what was used on each from it on, of entries not counted before."""
-    limit = stream_position(counted_from)
-    by_day = usage_by_day(one for one in events if stream_position(one.id) <= limit)
+def _in_a_row(by_day: Mapping[int, dict[str, Amounts]]) -> tuple[int, list[dict[str, Amounts]]]:
+    """Return the first day, and what was used on each from it on."""
     if not by_day:
         return 0, []
     first = min(by_day)

@@ -6,7 +6,8 @@
 --                           number up to which the node has settled every grant
 --
 -- An entry has number, kind, at_ms, owner, gpus (list), claim (object), reason, by. A note has facts (JSON text or ""),
--- places (list: the index of each of its GPUs, "" where it is not known) and took_ms (number or ""). A grant has
+-- places (list: the index of each of its GPUs, "" where it is not known) and took_ms (number or ""); and where the driver
+-- tells what its owner made of the GPUs, `used`: ms for which they were held, list of six amounts (../../gpu_use.py). A grant has
 -- `mode`: "stands" takes a GPU from any other owner; "yields" does not; "passes" does not either, as a later entry
 -- releases it. So has an extension, whose claim has the end. A release has `passed`: GPU UUID -> claim, from the grant
 -- that it releases, and `unused`. A release may name the number of the `grant` that it ends: then a later grant of the
@@ -136,7 +137,23 @@ function apply.unquarantine(entry)
   if redis.call('HEXISTS', quarantine_key, entry.gpus[1]) == 1 then unquarantine(entry.gpus[1], entry.by) end
 end
 
+-- Counts what the owner made of its GPUs, on each day of the time for which it held them.
+local function count_use(claim, at, used)
+  local held, began = used[1], at - used[1]
+  local key, first, days = user_and_type(claim), day_of(began), {}
+  for day = first, math.min(day_of(at), today) do
+    local start, sums = day == first and began or day * DAY_MS, {}
+    local part = held > 0 and (math.min(at, (day + 1) * DAY_MS) - start) / held or 1
+    for i, amount in ipairs(used[2]) do sums[i] = math.floor(amount * part) end
+    days[#days + 1] = { [key] = sums }
+  end
+  days[#days][key][4] = 1
+  open_days('use:')
+  add_usage(first, days, 'use:')
+end
+
 local function note(entry)
+  if entry.used then count_use(entry.claim, entry.at_ms, entry.used) end
   tell(entry.kind, {
     reason = entry.reason, claim = entry.claim, at = entry.at_ms,
     gpus = entry.gpus, places = entry.places, took_ms = entry.took_ms, facts = entry.facts,

@@ -6,9 +6,12 @@
 --                       day      the day of the last change or check: earlier days have their totals
 --                       from     id of the last entry of the history before the first release that is counted here
 --                       through  id up to which earlier entries are counted as well, see index_history.lua
+--                       use:DAY, use:total, use:day  the same of what the driver tells of the use of these GPUs
 --
 -- Totals are a JSON object: "USER\tTYPE" -> list of ms held, ms of these idle, reservations begun, ended, and
--- both again without those that another node counts. What was used in a time is the difference of two totals.
+-- both again without those that another node counts. What was used in a time is the difference of two totals. Those of the
+-- use have six numbers, too, see ../../gpu_use.py; an epilog's note gives them, entries.lua. The prefix of the fields, '' or
+-- 'use:', says which totals a function takes.
 --
 -- Invariants: a holding is counted when it ends, in the totals of each day since it began. A reservation is counted when its
 -- owner's last GPU is released. A grant that nobody used is not counted. Who has used nothing in the kept time has no totals.
@@ -33,39 +36,50 @@ local function same_sums(one, other)
   return true
 end
 
--- Removes those who have used nothing since the oldest day that is kept.
-local function remove_past_users(days)
-  local totals, first = decode(redis.call('HGET', usage_key, 'total') or '') or {}, days[1]
-  local past, before = {}, first and decode(redis.call('HGET', usage_key, first) or '') or {}
+-- Removes those who have used nothing since the oldest day that is kept. A later first day is the first of the totals: what
+-- was used on it is in no other.
+local function remove_past_users(days, prefix)
+  if days[1] ~= oldest_day then return end
+  local totals, first = decode(redis.call('HGET', usage_key, prefix .. 'total') or '') or {}, days[1]
+  local past, before = {}, decode(redis.call('HGET', usage_key, prefix .. first) or '') or {}
   for key, sums in pairs(totals) do
     if same_sums(sums, before[key]) then past[#past + 1] = key end
   end
   if #past == 0 then return end
   for _, field in ipairs({ 'total', unpack(days) }) do
-    local kept = decode(redis.call('HGET', usage_key, field) or '') or {}
+    local kept = decode(redis.call('HGET', usage_key, prefix .. field) or '') or {}
     for _, key in ipairs(past) do kept[key] = nil end
-    redis.call('HSET', usage_key, field, cjson.encode(kept))
+    redis.call('HSET', usage_key, prefix .. field, cjson.encode(kept))
   end
 end
 
 -- Gives the days since the last change their totals, and removes those that are not kept.
-local function open_today()
-  local day = number(redis.call('HGET', usage_key, 'day') or nil)
+local function open_days(prefix)
+  local day = number(redis.call('HGET', usage_key, prefix .. 'day') or nil)
   if day and day >= today then return end
-  redis.call('HSET', usage_key, 'day', today)
-  if not day then
-    local last = redis.call('XREVRANGE', history_key, '+', '-', 'COUNT', 1)[1]
-    return redis.call('HSET', usage_key, 'from', last and last[1] or '0-0')
+  redis.call('HSET', usage_key, prefix .. 'day', today)
+  local total, kept = redis.call('HGET', usage_key, prefix .. 'total') or '{}', {}
+  for past = math.max(day or today, oldest_day), today - 1 do
+    redis.call('HSET', usage_key, prefix .. past, total)
   end
-  local total, kept = redis.call('HGET', usage_key, 'total') or '{}', {}
-  for past = math.max(day, oldest_day), today - 1 do redis.call('HSET', usage_key, past, total) end
   for _, field in ipairs(redis.call('HKEYS', usage_key)) do
-    local past = tonumber(field)
+    local past = field:sub(1, #prefix) == prefix and tonumber(field:sub(#prefix + 1))
     if past and past < oldest_day then redis.call('HDEL', usage_key, field) end
     if past and past >= oldest_day then kept[#kept + 1] = past end
   end
   table.sort(kept)
-  remove_past_users(kept)
+  remove_past_users(kept, prefix)
+end
+
+local function open_today()
+  local day = number(redis.call('HGET', usage_key, 'day') or nil)
+  if day and day >= today then return end
+  if not day then
+    local last = redis.call('XREVRANGE', history_key, '+', '-', 'COUNT', 1)[1]
+    redis.call('HSET', usage_key, 'from', last and last[1] or '0-0')
+  end
+  open_days('')
+  if redis.call('HEXISTS', usage_key, 'use:day') == 1 then open_days('use:') end
 end
 
 local function add_totals(totals, more)
@@ -83,14 +97,14 @@ local function add_to_field(field, more)
 end
 
 -- Takes a list of what was used on each day from `first` on; an earlier day may have nothing.
-local function add_usage(first, days)
+local function add_usage(first, days, prefix)
   local sums = {}
   for i, more in ipairs(days) do
     add_totals(sums, more)
-    if first + i - 1 < today then add_to_field(first + i - 1, sums) end
+    if first + i - 1 < today then add_to_field(prefix .. first + i - 1, sums) end
   end
-  for day = first + #days, today - 1 do add_to_field(day, sums) end
-  add_to_field('total', sums)
+  for day = first + #days, today - 1 do add_to_field(prefix .. day, sums) end
+  add_to_field(prefix .. 'total', sums)
 end
 
 local function part_of(record)
@@ -121,5 +135,5 @@ local function count_usage(record, at, is_last)
     local opening, closing = days[1][key], days[#days][key]
     opening[3], opening[5], closing[4], closing[6] = 1, led, 1, led
   end
-  add_usage(first, days)
+  add_usage(first, days, '')
 end

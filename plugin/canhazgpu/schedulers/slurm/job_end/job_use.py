@@ -44,7 +44,7 @@ class JobUse:
         if self._pending is not None:
             uses = self._pending.result(time.time() - self._held_s, self._others())
         seen = self._seen()
-        by_driver, by_scans = [], []
+        by_driver, by_scans, idle_s = [], [], 0.0
         for gpu in self._record.gpus:
             reading = seen.get(gpu.uuid)
             place = reading.display_index if reading else str(gpu.index)
@@ -54,11 +54,13 @@ class JobUse:
                 peak_mb = None if use.never_used else use.peak_mb
                 busy = None if use.never_used else use.busy_percent
                 by_driver.append([place, peak_mb, total_mb, busy])
+                idle_s += self.idle_s.get(gpu.uuid, 0.0)
             elif gpu.uuid in self.idle_s:
                 by_scans.append([place, round(self.idle_s[gpu.uuid]), round(self._held_s)])
         told: dict[str, Any] = {}
         if by_driver:
             told["driver"] = by_driver
+            told |= {"held_ms": round(self._held_s * 1000), "idle_ms": round(idle_s * 1000)}
         if by_scans:
             told["scans"] = by_scans
         self._hook.hook_log.use = told
