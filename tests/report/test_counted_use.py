@@ -141,7 +141,8 @@ def test_only_the_users_asked_for_are_shown() -> None:
     [
         1, "x", [1], {"a": 1}, {"a": []}, {"a": [1, 2]}, {"a": ["x"] * 6}, {"a": [None] * 6},
         {"a": [5, 9, 0, 1, 0, 0]}, {"a": [5, -1, 0, 1, 0, 0]}, {"a": [5, 1, 0, 1, 9, 0]},
-        {"a": [float("nan")] * 6}, {"a": [float("inf"), 0, 0, 1, 0, 0]}, {"a": [1e16, 0, 0, 1, 0, 0]},
+        {"a": [float("nan")] * 6}, {"a": [float("inf"), 0, 0, 1, 0, 0]},
+        {"a": [1e16, 0, 0, 1, 0, 0]},
     ],
 )  # fmt: skip
 def test_a_node_that_counted_what_cannot_be_is_read_in_its_history(use: Any) -> None:

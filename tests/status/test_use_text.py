@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from canhazgpu.status.history.use_text import use_texts
+from canhazgpu.gpu.use_text import use_texts
 
 
 def test_each_gpu_has_a_text() -> None:

@@ -1,8 +1,8 @@
 """What owners made of their GPUs, in amounts that can be added up; pure.
 
-An epilog's note has it as the fact ``use`` (`canhazgpu.status.history.use_text`), and with what the
-driver tells: ``held_ms``, for how long the owner held its GPUs, and ``idle_ms``, for how long scans
-found those GPUs unused, all together. ``scripts/entries.lua`` adds it to the node's totals.
+The note of an epilog, or of a run's end, has it as the fact ``use`` (`canhazgpu.gpu.use_text`), and
+with what the driver tells: ``held_ms``, for how long the owner held its GPUs, and ``idle_ms``, for
+how long scans found those GPUs unused, all together. ``scripts/entries.lua`` adds it to the totals.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from canhazgpu.frozen_dataclass import dataclass
-from canhazgpu.ledger.journal_entries import EPILOG
+from canhazgpu.ledger.journal_entries import USE_KINDS
 from canhazgpu.ledger.usage import DAY_MS, Amounts
 from canhazgpu.ledger.values import Event
 
@@ -80,7 +80,7 @@ def use_by_day(events: Iterable[Event]) -> dict[int, dict[str, Amounts]]:
     """Return what owners made of their GPUs by these events, by day (UTC, since 1970)."""
     found: dict[int, dict[str, Amounts]] = {}
     for event in events:
-        use = held_use(event.facts.get("use")) if event.kind == EPILOG else None
+        use = held_use(event.facts.get("use")) if event.kind in USE_KINDS else None
         if use is not None and event.claim is not None:
             _add_use(found, f"{event.claim.user}\t{event.claim.type}", round(event.at * 1000), use)
     return found

@@ -24,8 +24,12 @@ UNQUARANTINE = "unquarantine"
 PROLOG = "prolog"
 EPILOG = "epilog"
 HEALTH = "health"
-NOTE_KINDS = (PROLOG, EPILOG, HEALTH)
-"""The kinds that change no reservation: they describe what a hook saw and decided."""
+USE = "use"
+NOTE_KINDS = (PROLOG, EPILOG, HEALTH, USE)
+"""The kinds that change no reservation: they describe what a hook saw and decided; and what a run
+made of its GPUs, which of a job its epilog tells."""
+USE_KINDS = (EPILOG, USE)
+"""Those that may have the fact ``use``."""
 ENTRY_KINDS = (GRANT, RELEASE, EXTEND, QUARANTINE, UNQUARANTINE, *NOTE_KINDS)
 
 

@@ -13,14 +13,20 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from canhazgpu.errors import CanhazgpuError, StoreError
+from canhazgpu.ledger.journal_entries import NumberedEntry
 from canhazgpu.ledger.port import Ledger
+from canhazgpu.ledger.usage import DAY_S
 from canhazgpu.node.process_id import ProcessId
 from canhazgpu.node.process_watch import ProcessWatch
 from canhazgpu.node.processes import PROC, is_alive, this_process
 from canhazgpu.node.run_marker import clear_own_marker, processes_of_run
+
+if TYPE_CHECKING:
+    from canhazgpu.probe.accounting.run_use import RunUses
 
 RELEASE_RETRY_PAUSES_S = (0.1, 0.5, 1.0, 2.0, 5.0)
 """Pauses between the attempts to release, the last one again and again."""
@@ -55,16 +61,19 @@ class RunMonitor:
         watch: ProcessWatch,
         open_ledger: Callable[[], Ledger],
         restore: Callable[[Ledger], str],
+        begin_use: Callable[[Ledger], RunUses | None],
     ) -> None:
         """Take the run; `watch` watches its command.
 
         `restore` reserves the GPUs again where Redis lost the reservation. It returns why the
-        reservation is lost for good, "" where it is not.
+        reservation is lost for good, "" where it is not. `begin_use` begins to read what the run
+        made of its GPUs, None where nothing keeps it.
         """
         self._run = run
         self._watch = watch
         self._open_ledger = open_ledger
         self._restore = restore
+        self._begin_use = begin_use
         self._cached_ledger: Ledger | None = None
         self._reservation_lost = False
         self._deadline = None if run.timeout_s is None else time.monotonic() + run.timeout_s
@@ -153,10 +162,20 @@ class RunMonitor:
         pause_s = 0.0
         while time.monotonic() - began < RELEASE_RETRY_LIMIT_S:
             with contextlib.suppress(StoreError):
-                self._ledger().release(self._run.node, self._run.owner, "run ended")
+                self._release()
                 return
             pause_s = next(pauses, pause_s)
             time.sleep(pause_s)
+
+    def _release(self) -> None:
+        ledger, node, owner = self._ledger(), self._run.node, self._run.owner
+        uses = self._begin_use(ledger)
+        if ledger.release(node, owner, "run ended") and uses is not None:
+            note = uses.note(owner)
+            if note is not None:
+                # The time is the store's, not this machine's: it records none later than its own.
+                entry = NumberedEntry(1, replace(note, at=note.at + DAY_S))
+                ledger.record_entries(node, "", [entry])
 
     def _ledger(self) -> Ledger:
         if self._cached_ledger is None:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from canhazgpu.ledger.gpu_use import driver_rows
-from canhazgpu.ledger.journal_entries import EPILOG
+from canhazgpu.ledger.journal_entries import USE_KINDS
 from canhazgpu.ledger.release_reasons import was_unused
 from canhazgpu.ledger.values import Claim, Event, NodeView
 
@@ -93,10 +93,10 @@ def held_times(view: NodeView, events: Iterable[Event], span: TimeSpan) -> list[
 
 
 def _uses(events: Iterable[Event]) -> dict[str, OwnerUse]:
-    """Return what the epilogs noted of each owner's use, by the driver."""
+    """Return what was noted of each owner's use, by the driver."""
     found = {}
     for event in events:
-        noted = event.facts.get("use") if event.kind == EPILOG else None
+        noted = event.facts.get("use") if event.kind in USE_KINDS else None
         use = owner_use(noted)
         if use is not None and event.claim is not None:
             found[event.claim.owner] = use

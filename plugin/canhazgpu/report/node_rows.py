@@ -125,5 +125,5 @@ def _summed(node: str, rows: list[UsedRow]) -> UsedOnNode:
 
 
 def user_of(key: str) -> str:
-    """Return the user in ``USER\\tTYPE``."""
+    """Return the user of a row's key."""
     return key.rpartition("\t")[0]

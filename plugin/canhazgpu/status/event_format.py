@@ -9,7 +9,8 @@ from typing import Any
 
 from canhazgpu.allocation.holder_text import holder_name, share_text
 from canhazgpu.durations import short_duration_text
-from canhazgpu.ledger.journal_entries import NOTE_KINDS
+from canhazgpu.gpu.use_text import use_texts
+from canhazgpu.ledger.journal_entries import NOTE_KINDS, USE
 from canhazgpu.ledger.values import Event, job_cluster
 
 UNKNOWN_TIME = "at an unknown time"
@@ -81,7 +82,9 @@ def _owner_text(event: Event, *, names_cluster: bool) -> str:
 
 
 def outcome_text(event: Event) -> str:
-    """Return the outcome of a hook, or how long a released GPU was held."""
+    """Return the outcome of a hook, how long a released GPU was held, or what was made of GPUs."""
+    if event.kind == USE:
+        return ", ".join(use_texts(event.facts.get("use")))
     outcome = event.facts.get("outcome")
     if event.kind in NOTE_KINDS and isinstance(outcome, str):
         return outcome

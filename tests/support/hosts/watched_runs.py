@@ -46,6 +46,7 @@ class WatchedNode:
     directory: Path
     server: PrivateRedis
     heartbeat_s: float = 1.0
+    accounting: str = "off"
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -54,6 +55,8 @@ class WatchedNode:
         state = fake_nvml.FakeState(self.directory / "nvml" / "state")
         state.add_node(NODE, ALL_GPUS)
         state.set_default_node(NODE)
+        self.driver = state.node(NODE)
+        self.gpus = self.driver.gpus
         self.seen = self.observe()
         self._indices = {gpu.uuid: gpu.index for gpu in self.seen.scan.gpus}
 
@@ -76,7 +79,9 @@ class WatchedNode:
                 state_dir=str(self.state_dir), marker_dir=str(self.directory / "agent-lib")
             ),
             run=RunConfig(heartbeat_s=self.heartbeat_s, lease_s=30.0),
-            validation=ValidationConfig(nvml_library=self.library, probe="nvml"),
+            validation=ValidationConfig(
+                nvml_library=self.library, probe="nvml", accounting=self.accounting
+            ),
         )
 
     @property
@@ -86,7 +91,7 @@ class WatchedNode:
     def agent(self) -> RunningAgent:
         store = {"url": self.server.url, "timeout_s": 2.0, "retry_after_s": 1.0}
         run = {"heartbeat_s": self.heartbeat_s}
-        driver = {"nvml_library": self.library, "probe": "nvml"}
+        driver = {"nvml_library": self.library, "probe": "nvml", "accounting": self.accounting}
         return RunningAgent(self.directory, NODE, store=store, run=run, validation=driver)
 
     def ledger(self) -> RedisLedger:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -14,9 +14,12 @@ from canhazgpu.in_process.grants.acquisition import open_allocator
 from canhazgpu.ledger.local.book_grants import Committer
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.port import Ledger
+from canhazgpu.ledger.values import NodeView
 from canhazgpu.node.identity import state_dir
 from canhazgpu.node.processes import this_process
 from canhazgpu.node.system_log import write_syslog
+from canhazgpu.probe.accounting.run_use import RunUses
+from canhazgpu.probe.accounting.wanted import is_wanted
 from canhazgpu.probe.port import GpuProbe
 from canhazgpu.schedulers.slurm.conf.node_conf import conf_path, has_mps
 from canhazgpu.schedulers.slurm.job_check.node_environment import with_recorded_conf
@@ -69,6 +72,16 @@ class NodePorts:
             lambda: has_mps(conf, self.node),
             self._scanner_socket,
         )
+
+    @property
+    def tells_use(self) -> bool:
+        """Whether the driver keeps what processes use."""
+        return is_wanted(self._config.validation)
+
+    def uses(self, view: NodeView, owners: Collection[str]) -> RunUses:
+        """Begin to read what these owners made of their GPUs."""
+        directory = state_dir(self._config.node, self.node)
+        return RunUses(self._config.validation, directory, view, owners)
 
     def allocator(self, ledger: Ledger) -> GpuAllocator:
         """Return the allocator over this ledger. Raises `CanhazgpuError`."""

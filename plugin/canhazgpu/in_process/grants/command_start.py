@@ -9,15 +9,18 @@ from canhazgpu.errors import NodeStateError
 from canhazgpu.in_process.grants.acquisition import Acquisition, open_allocator
 from canhazgpu.ledger.release_reasons import COMMAND_NOT_STARTED
 from canhazgpu.node.daemonize import spawn_daemon
+from canhazgpu.node.identity import state_dir
 from canhazgpu.node.run_marker import new_run_marker
 from canhazgpu.people.command_environment import run_environment
 from canhazgpu.people.run_monitor import MonitoredRun, RunMonitor, run_monitor_process
+from canhazgpu.probe.accounting.wanted import is_wanted
 
 if TYPE_CHECKING:
     from canhazgpu.allocation.allocator import Grant
     from canhazgpu.in_process.adapters import Adapters
     from canhazgpu.ledger.port import Ledger
     from canhazgpu.node.process_watch import ProcessWatch
+    from canhazgpu.probe.accounting.run_use import RunUses
     from canhazgpu.service.grants import RunRequest
 
 MONITOR_READY = b"ready"
@@ -82,11 +85,21 @@ class CommandStart:
             timeout_s=self._request.timeout_s,
             ends_when_lost=self._request.ends_when_lost,
         )
-        return RunMonitor(run, watch, self._open_ledger, self._restore)
+        return RunMonitor(run, watch, self._open_ledger, self._restore, self._begin_use)
 
     def _open_ledger(self) -> Ledger:
         # The monitor is a fork: it must not use its parent's connection.
         return self._adapters.writer(self._acquisition.config)
+
+    def _begin_use(self, ledger: Ledger) -> RunUses | None:
+        config, node = self._acquisition.config, self._acquisition.node
+        if not is_wanted(config.validation):
+            return None
+        from canhazgpu.probe.accounting.run_use import RunUses  # noqa: PLC0415 - few sites want it
+
+        (view,) = ledger.read_nodes([node])
+        owners = [self._acquisition.claim.owner]
+        return RunUses(config.validation, state_dir(config.node, node), view, owners)
 
     def _restore(self, ledger: Ledger) -> str:
         from canhazgpu.allocation.restore import restore_reservation  # noqa: PLC0415 - hardly ever needed

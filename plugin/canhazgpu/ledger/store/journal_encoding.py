@@ -8,11 +8,11 @@ from typing import Any
 
 from canhazgpu.ledger.gpu_use import held_use
 from canhazgpu.ledger.journal_entries import (
-    EPILOG,
     EXTEND,
     GRANT,
     NOTE_KINDS,
     RELEASE,
+    USE_KINDS,
     JournalEntry,
     NumberedEntry,
 )
@@ -79,7 +79,7 @@ def _encode_entry(one: NumberedEntry) -> dict[str, Any]:
         fields["grant"] = entry.grant
     if entry.kind in NOTE_KINDS:
         fields |= _encode_note(entry)
-        tells_use = entry.kind == EPILOG and entry.claim is not None
+        tells_use = entry.kind in USE_KINDS and entry.claim is not None
         if tells_use and (use := held_use(entry.facts.get("use"))):
             fields["used"] = [use.held_ms, use.amounts]
     return fields if entry.claim is None else {**fields, "claim": _encode_claim(entry, entry.claim)}

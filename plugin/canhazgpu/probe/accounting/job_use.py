@@ -18,7 +18,7 @@ from canhazgpu.errors import ScanError
 from canhazgpu.gpu.accounting import AccountedGpu, GpuUse, use_while_held
 from canhazgpu.ledger.values import RECORD_ERRORS
 from canhazgpu.logfmt import log_line
-from canhazgpu.node.state_files import read_if_owned, write_atomically
+from canhazgpu.node.state_files import read_if_trusted, write_atomically
 from canhazgpu.node.system_log import DAEMON_INFO, write_syslog
 from canhazgpu.probe.bounded_child import BoundedChild, BoundedChildError
 
@@ -49,22 +49,25 @@ class PendingUse:
 
         `others` are processes of others that were seen on a GPU. Call it once.
         """
+        found, accounted, now = {}, self.accounted(), time.time()
+        for gpu in accounted:
+            use = use_while_held(gpu, held_since, now, others.get(gpu.uuid, ()))
+            if use is not None:
+                found[gpu.uuid] = use
+        return found
+
+    def accounted(self) -> tuple[AccountedGpu, ...]:
+        """Return what the driver has kept of the GPUs; never raises. Call it once."""
         since = self._since
         if self._child is None or since is None:
-            return {}
+            return ()
         try:
             # It comes from a child of this process, which runs the same program.
             known: tuple[AccountedGpu, ...] = pickle.loads(self._child.result())  # noqa: S301
         except BoundedChildError:
-            return {}
-        now = time.time()
-        found = {}
-        for one in known:
-            gpu = replace(one, since=since.get(one.uuid, since.get(EVERY_GPU, 0.0)))
-            use = use_while_held(gpu, held_since, now, others.get(one.uuid, ()))
-            if use is not None:
-                found[one.uuid] = use
-        return found
+            return ()
+        before = since.get(EVERY_GPU, 0.0)
+        return tuple(replace(one, since=since.get(one.uuid, before)) for one in known)
 
 
 def switch_on(node: str, validation: ValidationConfig, state_dir: Path) -> None:
@@ -78,7 +81,8 @@ def switch_on(node: str, validation: ValidationConfig, state_dir: Path) -> None:
             # What was in a damaged file may have been as late as now.
             known = {EVERY_GPU: time.time()} if since is None else since
             since = {**known, **dict.fromkeys(switched, time.time())}
-            write_atomically(state_dir / SINCE_FILE, json.dumps(since).encode())
+            # Who runs something without an agent reads what the driver kept of it, too.
+            write_atomically(state_dir / SINCE_FILE, json.dumps(since).encode(), mode=0o644)
             write_syslog(log_line("accounting-on", node=node, gpus=list(switched)), DAEMON_INFO)
     except (BoundedChildError, OSError) as exc:
         write_syslog(log_line("accounting-not-on", node=node, reason=str(exc)))
@@ -105,7 +109,7 @@ def _switch_on(library: str) -> bytes:
 def _read_since(state_dir: Path) -> dict[str, float] | None:
     """Return the times; None where they cannot be read."""
     try:
-        content = read_if_owned(state_dir / SINCE_FILE)
+        content = read_if_trusted(state_dir / SINCE_FILE)
         data = {} if content is None else json.loads(content)
         return {str(uuid): float(at) for uuid, at in data.items()}
     except (*RECORD_ERRORS, OSError, AttributeError):

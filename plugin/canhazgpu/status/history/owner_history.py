@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from canhazgpu.allocation.holder_text import share_text
-from canhazgpu.ledger.journal_entries import EPILOG, NOTE_KINDS, PROLOG
+from canhazgpu.gpu.use_text import use_texts
+from canhazgpu.ledger.journal_entries import EPILOG, NOTE_KINDS, PROLOG, USE
 from canhazgpu.ledger.values import Event
 from canhazgpu.status.event_format import local_time_text, outcome_text
 from canhazgpu.status.history.owner_events import (
@@ -19,7 +20,6 @@ from canhazgpu.status.history.owner_events import (
     prolog_gaps,
     texts_in,
 )
-from canhazgpu.status.history.use_text import use_texts
 
 OUTCOMES = {
     (EPILOG, "nothing"): "nothing to release",
@@ -69,7 +69,10 @@ def _event_lines(
     if checked := checked_jobs(event, job_id):
         yield from (f"{at}health check: {one.get('what', '?')}" for one in checked)
         return
-    yield at + _event_text(event, names, show_cluster=show_cluster)
+    if event.kind == USE:
+        yield f"{at}use of its GPUs"
+    else:
+        yield at + _event_text(event, names, show_cluster=show_cluster)
     if event.kind not in NOTE_KINDS:
         return
     yield from (f"      {line}" for line in _action_lines(event))

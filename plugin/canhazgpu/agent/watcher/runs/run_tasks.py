@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from typing import Protocol
 
@@ -13,12 +13,15 @@ from canhazgpu.allocation.allocator import GpuAllocator
 from canhazgpu.allocation.restore import restore_reservation
 from canhazgpu.errors import CanhazgpuError, error_text
 from canhazgpu.frozen_dataclass import dataclass
+from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.local.runs.run_record import RunRecord
 from canhazgpu.ledger.port import Ledger
+from canhazgpu.ledger.values import NodeView
 from canhazgpu.node.process_id import ProcessId
 from canhazgpu.node.process_watch import ProcessWatch
 from canhazgpu.node.processes import PROC, is_alive
 from canhazgpu.node.run_marker import processes_of_runs
+from canhazgpu.probe.accounting.run_use import RunUses
 
 RUN_ENDED = "run ended"
 
@@ -26,11 +29,18 @@ RUN_ENDED = "run ended"
 class RunPorts(Protocol):
     """What is opened of the node, each time anew. Raises `CanhazgpuError`."""
 
-    def ledger(self) -> Ledger:
+    @property
+    def tells_use(self) -> bool:
+        """Whether the driver keeps what processes use."""
+
+    def ledger(self) -> FallbackLedger:
         """Open the ledger."""
 
     def allocator(self, ledger: Ledger) -> GpuAllocator:
         """Return the allocator over this ledger."""
+
+    def uses(self, view: NodeView, owners: Collection[str]) -> RunUses:
+        """Begin to read what these owners made of their GPUs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,21 +118,56 @@ def end_all(
     `runs` has the marker by owner.
     """
     found = processes_of_runs(tuple(runs.values()), uid)
-    outcomes: dict[str, Left | NotReleased] = {}
-    ledger: Ledger | None = None
-    failure = ""
-    for owner, marker in runs.items():
-        if found[marker]:
-            outcomes[owner] = Left(found[marker])
-            continue
+    outcomes: dict[str, Left | NotReleased] = {
+        owner: Left(found[marker]) for owner, marker in runs.items()
+    }
+    ended = [owner for owner, marker in runs.items() if not found[marker]]
+    if not ended:
+        return outcomes
+    try:
+        ledger = ports.ledger()
+    except CanhazgpuError as exc:
+        return outcomes | dict.fromkeys(ended, NotReleased(error_text(exc)))
+    uses = _begin_uses(node, ended, ledger, ports)
+    released, failed = _release(node, ended, ledger)
+    if uses is not None:
+        _tell_uses(released, uses, ledger)
+    return outcomes | failed
+
+
+def _release(
+    node: str, owners: Sequence[str], ledger: Ledger
+) -> tuple[list[str], dict[str, NotReleased]]:
+    """Release these owners; return those that held something, and those that could not be."""
+    released = []
+    for place, owner in enumerate(owners):
         try:
-            if not failure:
-                ledger = ledger or ports.ledger()
-                ledger.release(node, owner, RUN_ENDED)
+            if ledger.release(node, owner, RUN_ENDED):
+                released.append(owner)
         except CanhazgpuError as exc:
-            failure = error_text(exc)
-        outcomes[owner] = NotReleased(failure) if failure else Left(())
-    return outcomes
+            # The next one would wait for the same store.
+            return released, dict.fromkeys(owners[place:], NotReleased(error_text(exc)))
+    return released, {}
+
+
+def _begin_uses(
+    node: str, owners: Collection[str], ledger: Ledger, ports: RunPorts
+) -> RunUses | None:
+    """Begin to read the use before the release; a run whose use cannot be read ends as any."""
+    if not ports.tells_use:
+        return None
+    try:
+        (view,) = ledger.read_nodes([node])
+    except CanhazgpuError:
+        return None
+    return ports.uses(view, owners)
+
+
+def _tell_uses(released: Collection[str], uses: RunUses, ledger: FallbackLedger) -> None:
+    for owner in released:
+        note = uses.note(owner)
+        if note is not None:
+            ledger.record_note(note)
 
 
 def signal_background(record: RunRecord, number: signal.Signals) -> bool:

@@ -37,6 +37,7 @@ KINDS = {
     "p": "prolog",
     "e": "epilog",
     "h": "health",
+    "s": "use",
 }
 USUAL_TYPES = {"job": "slurm"}
 """The type of a claim by the first word of its owner, where it is another word."""

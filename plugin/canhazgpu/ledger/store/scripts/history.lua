@@ -14,7 +14,7 @@
 -- Invariant: an entry tells all without those before it, but for the short names.
 local LETTERS = {
   grant = 'g', release = 'r', extend = 'x', quarantine = 'q', unquarantine = 'u', wait = 'w', leave = 'l',
-  prolog = 'p', epilog = 'e', health = 'h',
+  prolog = 'p', epilog = 'e', health = 'h', use = 's',
 }
 local USUAL_TYPES = { job = 'slurm', run = 'run', manual = 'manual' }
 local MAX_REASON = 4000

@@ -28,6 +28,7 @@ class JobUse:
         self._hook = hook
         self._record = record
         self._held_s = age_of_ticks_s(record.began_ticks or 0) or 0.0
+        self._held_since = time.time() - self._held_s
         self.idle_s: Mapping[str, float] = {}
         self._pending: PendingUse | None = None
         # Of a shared GPU the driver does not tell which job a process was in.
@@ -42,7 +43,7 @@ class JobUse:
         """Note the use in the hook's log."""
         uses: dict[str, GpuUse] = {}
         if self._pending is not None:
-            uses = self._pending.result(time.time() - self._held_s, self._others())
+            uses = self._pending.result(self._held_since, self._others())
         seen = self._seen()
         by_driver, by_scans, idle_s = [], [], 0.0
         for gpu in self._record.gpus:

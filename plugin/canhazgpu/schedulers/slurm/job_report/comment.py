@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from canhazgpu.status.history.use_text import use_texts
+from canhazgpu.gpu.use_text import use_texts
 
 PREFIX = "canhazgpu: "
 """With it a comment is ours; any other comment is left alone."""
