@@ -17,8 +17,10 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TextIO
 
 SERVER = Path(__file__).with_name("forking_server.py")
 IN_CHILDREN = [
@@ -28,6 +30,8 @@ IN_CHILDREN = [
     "canhazgpu.probe.processes.describe",
 ]
 """What children of runs import, of which no run tells."""
+ROOM = "x" * 32_000
+"""Where each run's own environment is written, for whoever reads it in /proc."""
 AGENTS_IMPORTS = """
 import sys
 import canhazgpu.cli.commands.agent.run
@@ -75,7 +79,7 @@ class ForkingPython:
                 [python, "-I", str(SERVER), str(listener.fileno())],
                 pass_fds=(listener.fileno(),),
                 stdin=subprocess.DEVNULL,
-                env=dict(variables or {}),
+                env={**(variables or {}), "ROOM": ROOM},
             )
 
     def __enter__(self) -> ForkingPython:
@@ -109,10 +113,30 @@ class ForkingPython:
         What it imports, later runs do not have.
         """
         request = self._request(arguments, environ, "root", Path.cwd(), ends_with_tests=True)
+        return ForkedProcess(self._started(request, (1, 2)))
+
+    def start_command(
+        self, arguments: Sequence[str], environ: Mapping[str, str], user: str, directory: Path
+    ) -> ForkedCommand:
+        """Start `python -I ARGUMENTS` as a user, whose outputs are collected."""
+        request = self._request(arguments, environ, user, directory)
+        out, err = os.pipe(), os.pipe()
+        try:
+            server = self._started(request, (out[1], err[1]))
+        finally:
+            os.close(out[1])
+            os.close(err[1])
+        return ForkedCommand(server, self._learn, out[0], err[0])
+
+    def _started(self, request: bytes, outputs: Sequence[int]) -> socket.socket:
         server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         server.connect(self._address)
-        _send(server, request, [1, 2])
-        return ForkedProcess(server)
+        _send(server, request, outputs)
+        return server
+
+    def _learn(self, report: bytes) -> None:
+        """Import beforehand what a run imported."""
+        self._modules = json.loads(report) if report else self._modules
 
     def _request(
         self,
@@ -140,7 +164,7 @@ class ForkingPython:
         except TimeoutError:
             os.kill(pid, signal.SIGKILL)
             raise subprocess.TimeoutExpired(str(pid), timeout_s) from None
-        self._modules = json.loads(report) if report else self._modules
+        self._learn(report)
         return int(status)
 
 
@@ -177,8 +201,55 @@ class ForkedProcess:
             self._server.settimeout(timeout_s)
             with contextlib.suppress(TimeoutError, BlockingIOError):
                 self.returncode = int(self._server.recv(16))
+                self._ended()
                 self._server.close()
         return self.returncode
+
+    def _ended(self) -> None:
+        """Take what else the server says of a run that has ended."""
+
+
+class ForkedCommand(ForkedProcess):
+    """A run whose outputs are collected, as those of a `subprocess.Popen` with two pipes."""
+
+    def __init__(
+        self, server: socket.socket, learn: Callable[[bytes], None], out: int, err: int
+    ) -> None:
+        super().__init__(server)
+        self._learn = learn
+        self.stdout = os.fdopen(out, encoding="utf-8")
+        self.stderr = os.fdopen(err, encoding="utf-8")
+        self._texts = ["", ""]
+        self._readers: list[threading.Thread] = []
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Read both outputs to their ends, and wait for the run."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if not self._readers:
+            self._readers = [
+                threading.Thread(target=self._read, args=(place, stream), daemon=True)
+                for place, stream in enumerate((self.stdout, self.stderr))
+            ]
+            for reader in self._readers:
+                reader.start()
+        for reader in self._readers:
+            reader.join(_left(deadline))
+            if reader.is_alive():
+                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
+        self.wait(_left(deadline))
+        return self._texts[0], self._texts[1]
+
+    def _read(self, place: int, stream: TextIO) -> None:
+        with stream:
+            self._texts[place] = stream.read()
+
+    def _ended(self) -> None:
+        self._server.settimeout(None)
+        self._learn(self._server.recv(1 << 20))
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(deadline - time.monotonic(), 0.0)
 
 
 def _send(server: socket.socket, request: bytes, outputs: Sequence[int]) -> None:

@@ -20,6 +20,8 @@ from typing import Any, TextIO
 
 PATIENCE_S = 2.0
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
+ENV_START, ENV_END = 47, 48
+"""Fields of /proc/PID/stat after the command: where the memory of /proc/PID/environ is."""
 Request = dict[str, Any]
 
 
@@ -109,20 +111,26 @@ def end_with_parent() -> None:
 
 
 def report_at_the_end(write: int) -> None:
-    """Write the names of all modules when this process ends by itself, by `os._exit` too."""
-    pid, file, exit_now = os.getpid(), os.fstat(write).st_ino, os._exit
+    """Write the names of all modules when this process ends by itself or becomes a program."""
+    pid, file, exit_now, execute = os.getpid(), os.fstat(write).st_ino, os._exit, os.execve
 
     def report() -> None:
         with contextlib.suppress(OSError):
             if os.getpid() == pid and os.fstat(write).st_ino == file:
                 os.write(write, json.dumps([*sys.modules]).encode())
+                os.close(write)
 
     def report_and_exit(status: int) -> None:
         report()
         exit_now(status)
 
+    def report_and_execute(*arguments: Any) -> None:
+        report()
+        execute(*arguments)
+
     atexit.register(report)
     os._exit = report_and_exit  # type: ignore[assignment]
+    os.execve = report_and_execute  # type: ignore[assignment]
 
 
 def end_as_python(work: Callable[[], None], exit_now: Callable[[int], None]) -> None:
@@ -164,6 +172,17 @@ def become(user: str) -> None:
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
 
 
+def show_environment() -> None:
+    """Have /proc/PID/environ, too, show what this process has, and not the server's."""
+    with open("/proc/self/stat") as stream:  # noqa: PTH123 - without pathlib
+        fields = stream.read().rpartition(")")[2].split()
+    start, end = int(fields[ENV_START]), int(fields[ENV_END])
+    shown = b"".join(b"%s=%s\0" % pair for pair in os.environb.items())
+    if len(shown) <= end - start:
+        ctypes.memset(start, 0, end - start)
+        ctypes.memmove(start, shown, len(shown))
+
+
 def run(request: Request, outputs: list[int]) -> None:
     """Become the run: its output, its user, its environment, its arguments."""
     sys.stdout = sys.__stdout__ = opened(sys.stdout, outputs[0])
@@ -173,6 +192,7 @@ def run(request: Request, outputs: list[int]) -> None:
         become(request["user"])
     os.environ.clear()
     os.environ.update(request["environ"])
+    show_environment()
     option, what, *arguments = request["arguments"]
     sys.orig_argv = [sys.executable, "-I", *request["arguments"]]
     sys.argv = [what if option == "-m" else "-c", *arguments]

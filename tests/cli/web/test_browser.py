@@ -17,7 +17,8 @@ from servers.shown_cluster import fill, gpu_uuid, job_claim, seen
 if TYPE_CHECKING:
     from conftest import Shown
 
-pytestmark = pytest.mark.slow
+# One browser for all: its start takes longer than most of them.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
 
 PAGES = {
     "cluster": "/",

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from forking_python import ForkingPython
+from forking_python import ForkedCommand, ForkingPython
 from servers.private_redis import PrivateRedis
 from simulated_driver import install_driver
 from terminal import Terminal
@@ -28,6 +28,8 @@ from canhazgpu.ledger.values import NodeView
 
 NODE = "host1"
 TIMEOUT_S = 120.0
+Started = subprocess.Popen[str] | ForkedCommand
+COMMAND = ("-c", "from canhazgpu.cli.entry import main; main()")
 
 
 @functools.cache
@@ -50,7 +52,7 @@ class SharedHost:
         self.outputs = self.root / "outputs"
         self.outputs.mkdir()
         self.outputs.chmod(0o1777)
-        self._started: list[subprocess.Popen[str]] = []
+        self._started: list[Started] = []
         self.configure()
 
     def configure(self, **sections: Mapping[str, Any]) -> None:
@@ -92,8 +94,24 @@ class SharedHost:
         user: str = "root",
         environ: Mapping[str, str] | None = None,
         **how: Any,
+    ) -> Started:
+        """Start the command as a user; unless `how` says more, by forking. Output is collected."""
+        if how:
+            return self.start_program(*arguments, user=user, environ=environ, **how)
+        given = self.environ(user, **(environ or {}))
+        words = (*COMMAND, *arguments)
+        forked = _interpreter(self.program).start_command(words, given, user, Path("/"))
+        self._started.append(forked)
+        return forked
+
+    def start_program(
+        self,
+        *arguments: str,
+        user: str = "root",
+        environ: Mapping[str, str] | None = None,
+        **how: Any,
     ) -> subprocess.Popen[str]:
-        """Start the command as a user; its output is collected unless `how` says otherwise."""
+        """Start the program itself; its output is collected unless `how` says otherwise."""
         account = pwd.getpwnam(user)
         as_user = {"user": user, "group": account.pw_gid, "extra_groups": []}
         process = subprocess.Popen(
@@ -121,9 +139,9 @@ class SharedHost:
     ) -> subprocess.CompletedProcess[str]:
         """Run the command to its end; unless `how` says more, by forking."""
         if not how:
-            words = ["-c", "from canhazgpu.cli.entry import main; main()", *arguments]
-            environ = self.environ(user, **(environ or {}))
-            return _interpreter(self.program).run(words, environ, TIMEOUT_S, user, Path("/"))
+            given = self.environ(user, **(environ or {}))
+            words = (*COMMAND, *arguments)
+            return _interpreter(self.program).run(words, given, TIMEOUT_S, user, Path("/"))
         process = self.start(*arguments, user=user, environ=environ, **how)
         out, err = process.communicate(timeout=TIMEOUT_S)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)

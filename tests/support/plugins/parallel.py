@@ -2,8 +2,9 @@
 
 Tests that boot a Slurm run in groups, those of a module together, so that they share a cluster. A
 mark `parts(n)` cuts a long module into so many groups, and a mark `xdist_group` on a test or on a
-parameter names its group. Tests marked `slow` run one by one on whichever worker is free, all
-others a few of a module at a time: what a module shares is made on fewer workers.
+parameter names its group. Tests marked `slow` run one by one on whichever worker is free, but for
+those of a named group; all others a few of a module at a time: what a module shares is made on
+fewer workers.
 
 xdist's own `--dist loadgroup` knows no groups with pytest 9.2, and says nothing: it writes them
 into an attribute that is not read any more.
@@ -122,7 +123,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     draft.write_text(json.dumps(groups_of(session.items)))
     draft.replace(groups_file())
     # What is collected stays to the end: neither the collector nor forked children walk over it.
-    gc.collect()
+    # What little of it is garbage stays as well: to find it takes longer than most modules.
     gc.freeze()
 
 
@@ -145,7 +146,8 @@ def groups_of(items: Iterable[pytest.Item]) -> dict[str, str]:
     """Return the groups of tests by their ids; a test without one is a group of its own."""
     groups, modules = {}, defaultdict(list)
     for item in items:
-        if boots_slurm(item) and (mark := item.get_closest_marker("xdist_group")) is not None:
+        has_own_group = boots_slurm(item) or is_slow(item)
+        if has_own_group and (mark := item.get_closest_marker("xdist_group")) is not None:
             groups[item.nodeid] = str(mark.args[0])
         elif boots_slurm(item) or not is_slow(item):
             modules[item.nodeid.partition("::")[0], boots_slurm(item)].append(item)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hosts.shared_host import NODE, SharedHost
+from hosts.shared_host import NODE, SharedHost, Started
 from ledger_samples import job, observation
 from polling import poll_until
 from terminal import Terminal
@@ -56,7 +56,7 @@ def keeper_of(host: SharedHost, owner: str, command: int) -> int:
     return keeper
 
 
-def started(host: SharedHost, *words: str, gpus: int = 1, **how: object) -> subprocess.Popen[str]:
+def started(host: SharedHost, *words: str, gpus: int = 1, **how: object) -> Started:
     """Start a run that stays, and wait until its command runs."""
     mark = host.outputs / f"started-{time.monotonic_ns()}"
     script = f"touch {mark}; {' '.join(words) or 'exec sleep 60'}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hosts.shared_host import NODE, SharedHost
+from hosts.shared_host import NODE, SharedHost, Started
 from polling import poll_until
 
 import fake_nvml
@@ -83,7 +82,7 @@ def test_sixty_four_runs_of_four_users_share_eight_gpus(
 ) -> None:
     host = make_host(GPUS)
     chance = random.Random(7)
-    runs: list[subprocess.Popen[str]] = []
+    runs: list[Started] = []
     wanted: dict[str, int] = {}
     with intruders(host, people[3]) as seen:
         for number in range(RUNS):
@@ -157,7 +156,7 @@ def test_people_killed_at_any_moment_leave_nothing_behind(
     host = make_host(4)
     chance = random.Random(11)
     for _ in range(24):
-        run = host.start(
+        run = host.start_program(
             "run", "--gpus", str(chance.randint(1, 3)), "--", "sleep", "0.1",
             user=chance.choice(people),
         )  # fmt: skip

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
-from hosts.shared_host import NODE, SharedHost
+from hosts.shared_host import NODE, SharedHost, Started
 from polling import poll_until
 
 import fake_nvml
@@ -41,14 +40,14 @@ def queued(host: SharedHost) -> list[str]:
     return [waiter.owner for waiter in host.view().queue]
 
 
-def start_waiting(host: SharedHost, *arguments: str) -> subprocess.Popen[str]:
+def start_waiting(host: SharedHost, *arguments: str) -> Started:
     before = len(queued(host))
     process = host.start(*arguments)
     poll_until(lambda: len(queued(host)) == before + 1, "the request to join the queue")
     return process
 
 
-def hold(host: SharedHost, gpus: int) -> subprocess.Popen[str]:
+def hold(host: SharedHost, gpus: int) -> Started:
     ready = host.outputs / "held"
     command = f"touch {ready}; exec sleep 300"
     process = host.start("run", "--gpus", str(gpus), "--", "sh", "-c", command)

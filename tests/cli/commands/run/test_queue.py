@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import pty
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 
 import pytest
-from hosts.shared_host import NODE, SharedHost
+from hosts.shared_host import NODE, SharedHost, Started
 from polling import poll_until
 
 import fake_nvml
@@ -23,9 +22,7 @@ def waiting(host: SharedHost) -> list[str]:
     return [waiter.owner for waiter in host.view().queue]
 
 
-def waiter(
-    host: SharedHost, *words: str, gpus: int = 1, wait: str = "", **how: object
-) -> subprocess.Popen[str]:
+def waiter(host: SharedHost, *words: str, gpus: int = 1, wait: str = "", **how: object) -> Started:
     """Start a run that has to wait, and return it once it is in the queue."""
     before = len(waiting(host))
     command = words or ("true",)
@@ -35,7 +32,7 @@ def waiter(
     return process
 
 
-def holder(host: SharedHost, gpus: int) -> subprocess.Popen[str]:
+def holder(host: SharedHost, gpus: int) -> Started:
     held = len(host.holders())
     process = host.start("run", "--gpus", str(gpus), "--", "sleep", "60")
     poll_until(lambda: len(host.holders()) == held + gpus, "the run to have its GPUs")
