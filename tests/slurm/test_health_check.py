@@ -25,7 +25,7 @@ from demo_cluster.host.processes import process_environment
 from demo_cluster.leftovers import find_leftovers
 
 pytestmark = pytest.mark.parts(2)
-INTERVAL_S = 2
+INTERVAL_S = 4
 PARTITIONS = """\
 NodeSet=second Nodes=n2
 PartitionName=every Nodes=ALL

@@ -101,30 +101,59 @@ def fault(cluster: GpuCluster) -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_left(cluster: GpuCluster) -> Iterator[None]:
+def _nothing_left(request: pytest.FixtureRequest, cluster: GpuCluster) -> Iterator[None]:
+    """Of a test without the job beside it, which is to be the only one that others leave."""
     yield
-    for job in cluster.slurm.run(["squeue", "-h", "-o", "%A"]).stdout.split():
+    if "beside" in request.fixturenames:
+        beside, mine = request.getfixturevalue("beside")
+        poll_until(lambda: jobs_of(cluster) == [beside])
+        poll_until(lambda: cluster.slurm.node_states() == {"n1": "mixed"})
+        cluster.health_check("n1")
+        assert cluster.held() == {mine: beside}
+        assert records(cluster) == [f"{beside}.json"]
+    else:
+        assert_nothing_is_left(cluster)
+
+
+@pytest.fixture(scope="module")
+def beside(cluster: GpuCluster, people: tuple[str, str]) -> Iterator[tuple[str, str]]:
+    """A job beside those whose hooks are killed, and its GPU."""
+    job = str(cluster.slurm.submit("sleep 3600", "--gres=gpu:1", user=people[1]))
+    cluster.slurm.wait_job(int(job), states=("RUNNING",))
+    poll_until(lambda: job in cluster.held().values())
+    (mine,) = cluster.held()
+    yield job, mine
+    assert_nothing_is_left(cluster)
+
+
+def jobs_of(cluster: GpuCluster) -> list[str]:
+    return cluster.slurm.run(["squeue", "-h", "-o", "%A"]).stdout.split()
+
+
+def records(cluster: GpuCluster) -> list[str]:
+    return [path.name for path in (cluster.root / "run" / "n1" / "jobs").glob("*.json")]
+
+
+def assert_nothing_is_left(cluster: GpuCluster) -> None:
+    """Cancel all jobs; idle and nothing else: no node is drained."""
+    for job in jobs_of(cluster):
         cluster.slurm.run(["scancel", job])
-    # Idle and nothing else: no node is drained.
     cluster.slurm.wait_nodes_idle()
     cluster.health_check("n1")
     assert cluster.held() == {}
-    assert not list((cluster.root / "run" / "n1" / "jobs").glob("*.json"))
+    assert records(cluster) == []
 
 
 @pytest.mark.parametrize(("hook", "stage", "when"), STAGE_LIST)
 def test_a_hook_killed_at_any_stage_drains_and_leaks_nothing(
     cluster: GpuCluster,
     people: tuple[str, str],
+    beside: tuple[str, str],
     fault: Path,
     hook: str,
     stage: tuple[str, str, str],
     when: str,
 ) -> None:
-    beside = cluster.slurm.submit("sleep 60", "--gres=gpu:1", user=people[1])
-    cluster.slurm.wait_job(beside, states=("RUNNING",))
-    poll_until(lambda: str(beside) in cluster.held().values())
-    (mine,) = cluster.held()
     fault.write_text(json.dumps([hook, *stage, when]))
     job = cluster.slurm.submit("echo RAN", "--gres=gpu:1", user=people[0])
     record = cluster.slurm.wait_job(job)
@@ -132,7 +161,8 @@ def test_a_hook_killed_at_any_stage_drains_and_leaks_nothing(
     assert not fault.exists()
     assert record["JobState"] == "COMPLETED"
     # The other job keeps what it has, and nobody got it too.
-    assert cluster.held()[mine] == str(beside)
+    job_beside, mine = beside
+    assert cluster.held()[mine] == job_beside
 
 
 def test_a_number_that_slurm_gives_again_is_another_job(

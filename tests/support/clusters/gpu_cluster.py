@@ -29,6 +29,7 @@ REPOSITORY = Path(__file__).parents[3]
 STORE_TIMEOUT_S = 3.0
 MAIN = "import sys; from canhazgpu.cli.main import main; sys.argv[0] = {!r}; main()"
 READING = ("events", "explain", "status")
+CHECK = "from canhazgpu.epilog.health_check import main; main()"
 
 
 def hook_pid(cluster: GpuCluster, name: str, job: int, node: str = "n1") -> int:
@@ -279,7 +280,13 @@ class GpuCluster:
         )
 
     def health_check(self, node: str) -> subprocess.CompletedProcess[str]:
-        """Run the health check by hand, with the bare environment slurmd gives it."""
+        """Run the health check by hand, as its script does with the bare environment of slurmd.
+
+        Where no agent is asked, it runs without importing anew.
+        """
+        if self.agents is None:
+            environ = {"SLURMD_NODENAME": node, **self._health_check_variables()}
+            return interpreter_of(self.venv).run(["-c", CHECK], environ, 90)
         return subprocess.run(
             [self._write_health_check()],
             env={"SLURMD_NODENAME": node},
@@ -289,19 +296,22 @@ class GpuCluster:
             check=False,
         )
 
+    def _health_check_variables(self) -> dict[str, str]:
+        conf = self.root / "slurm" / "etc" / "slurm.conf"
+        return {"CANHAZGPU_CONFIG": str(self.config_file), "SLURM_CONF": str(conf)}
+
     def _write_health_check(self) -> Path:
         path = self.root / "health_check.sh"
-        conf = self.root / "slurm" / "etc" / "slurm.conf"
         program = self.venv / "bin" / "canhazgpu-healthcheck"
         if self.agents is not None:
             # Only the installed script asks the agent.
             program = self.agents.counted(
                 "health_check", self.root / "etc" / "slurm" / "canhazgpu" / "health_check.sh"
             )
-        path.write_text(
-            f"#!/bin/sh\nexport CANHAZGPU_CONFIG={self.config_file} SLURM_CONF={conf}\n"
-            f"exec {program}\n"
+        variables = " ".join(
+            f"{name}={value}" for name, value in self._health_check_variables().items()
         )
+        path.write_text(f"#!/bin/sh\nexport {variables}\nexec {program}\n")
         path.chmod(0o755)
         return path
 
