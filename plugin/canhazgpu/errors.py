@@ -31,6 +31,27 @@ class InputError(CanhazgpuError):
     """A value given by a user or by the scheduler is malformed."""
 
 
+class UnknownNameError(InputError):
+    """A name that could be one, and that nothing here has.
+
+    `kind` says of what: ``node``, ``partition`` or ``user``. `known` are names of this kind that
+    there are, sorted; of very many the first ones.
+    """
+
+    MAX_KNOWN = 20
+
+    def __init__(
+        self,
+        *args: object,
+        kind: str = "",
+        known: list[str] | set[str] | tuple[str, ...] = (),
+        next_step: str | None = None,
+    ) -> None:
+        super().__init__(*args, next_step=next_step)
+        self.kind = kind
+        self.known = tuple(sorted(known)[: self.MAX_KNOWN])
+
+
 class ScanError(CanhazgpuError):
     """The GPUs of this node could not be read."""
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from html.parser import HTMLParser
 
 import pytest
 from hosts.browser import Window, open_browser
+from hosts.cli_node import CliNode
 from hosts.hostile_node import EVIL, LONG, hostile_node, unsafe_parts
+from hosts.running_agent import RunningAgent
 from hosts.web_server import WebServer
 
 pytestmark = [
@@ -32,6 +36,7 @@ PAGES = (
     "/jobs/manual:1",
     "/report",
 )
+NOBODY = 65534
 LONGEST_PAGE = 400_000
 HANDLERS = ("on", "style", "srcdoc", "formaction")
 
@@ -55,17 +60,45 @@ class Elements(HTMLParser):
                 self.wrong.append(f"{tag} {name}={value}")
 
 
+def reading_the_store(here: CliNode) -> WebServer:
+    return WebServer(here.redis.url)
+
+
+@contextmanager
+def asking_an_agent(here: CliNode) -> Iterator[WebServer]:
+    """The page of a user who has no login of the store, which the node's agent has."""
+    store = {"url": here.redis.url}
+    with RunningAgent(here.directory / "agent", store=store) as agent:
+        agent.hide_config()
+        socket = {"CANHAZGPU_AGENT_SOCKET": str(agent.people_socket)}
+        with WebServer("", variables=socket, user=NOBODY) as web:
+            assert "asks the agent" in web.log
+            yield web
+
+
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("text", [EVIL, LONG, MARKUP], ids=["evil", "long", "markup"])
+@pytest.mark.parametrize(
+    ("text", "open_page"),
+    [
+        (EVIL, reading_the_store),
+        (LONG, reading_the_store),
+        (MARKUP, reading_the_store),
+        (f"{MARKUP}{EVIL}", asking_an_agent),
+        (LONG, asking_an_agent),
+    ],
+    ids=["evil", "long", "markup", "agent-evil-markup", "agent-long"],
+)
 def test_what_people_choose_stays_text_on_every_page(
-    text: str, monkeypatch: pytest.MonkeyPatch
+    text: str,
+    open_page: Callable[[CliNode], AbstractContextManager[WebServer]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("FAKE_NVML_NODE", "n1")
     wrong, shown = [], 0
     with hostile_node(text) as here:
         here.publish()
         with (
-            WebServer(here.redis.url) as web,
+            open_page(here) as web,
             open_browser() as browser,
             Window(browser, web.address) as window,
         ):

@@ -33,6 +33,10 @@ class CommandRunner(Protocol):
         """Return whether the command may change anything; one that only looks may go on."""
         ...
 
+    def is_of_person(self, arguments: tuple[str, ...]) -> bool:
+        """Return whether a person typed it, who reads what is said beside the answer."""
+        ...
+
     def open_progress(self, errors: TextIO) -> Progress:
         """Return the display of a wait, on this standard error."""
         ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from canhazgpu.config.key import at_least, key, word_list
+from canhazgpu.config.key import at_least, key, one_of, word_list
 from canhazgpu.frozen_dataclass import dataclass
 
 DEFAULT_LISTEN = "127.0.0.1:8090"
@@ -62,6 +62,12 @@ class WebConfig:
         "address and port of the page; whoever reaches them sees what 'canhazgpu status' shows",
         check=listen_address,
     )
+    source: str = key(
+        "auto",
+        "what is read: store (with this user's login), agent (that of this host, which reads the"
+        " store) or auto (the store, where this user has a login; else the agent)",
+        check=one_of("auto", "store", "agent"),
+    )
     hosts: tuple[str, ...] = key(
         (),
         "names by which browsers reach the page, beside localhost and the address itself; a request"
@@ -85,7 +91,7 @@ class WebConfig:
     )
     poll_s: float = key(
         DEFAULT_POLL_S,
-        "time between two reads of the store, in seconds, while somebody looks; a cluster that"
+        "time between two reads of the cluster, in seconds, while somebody looks; a cluster that"
         " takes long to read is read less often",
         check=at_least(1),
     )

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from canhazgpu.errors import CanhazgpuError, InputError
+from canhazgpu.errors import CanhazgpuError, InputError, UnknownNameError
 from canhazgpu.service.history import EventsAnswer
 from canhazgpu.status.event_format import NodeEvent, by_time
 
@@ -27,7 +27,7 @@ are still followed."""
 
 
 def read_events(adapters: Adapters, request: EventsRequest) -> EventsAnswer:
-    """See `NodeService.events`; raises `InputError` for an unknown node."""
+    """See `NodeService.events`; raises `UnknownNameError` for an unknown node."""
     now, histories = read_histories(adapters, request.since_s, request.nodes)
     found = [NodeEvent(view.node, event) for view, history in histories for event in history]
     return EventsAnswer(now, [view.node for view, _ in histories], by_time(found))
@@ -38,7 +38,7 @@ def read_histories(
 ) -> tuple[float, list[tuple[NodeView, list[Event]]]]:
     """Return Redis' time, and each node with its events of the last `since_s` seconds.
 
-    `only` names the nodes, none for all. Raises `InputError` for an unknown node.
+    `only` names the nodes, none for all. Raises `UnknownNameError` for an unknown node.
     """
     config = adapters.effective_config().config
     ledger = adapters.reader(config)
@@ -49,8 +49,9 @@ def read_histories(
     for view in views:
         history = ledger.history(view.node, now - since_s)
         if view.node in nodes and view.scan is None and not history:
-            raise InputError(
-                f"the ledger knows no node {view.node!r}; 'canhazgpu status' shows all it knows"
+            raise UnknownNameError(
+                f"the ledger knows no node {view.node!r}; 'canhazgpu status' shows all it knows",
+                kind="node",
             )
         found.append((view, history))
     return now, found

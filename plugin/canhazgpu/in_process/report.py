@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from canhazgpu.errors import InputError
+from canhazgpu.errors import UnknownNameError
 from canhazgpu.ledger.usage import DAY_S
 from canhazgpu.report.held_time import TimeSpan, held_times
 from canhazgpu.report.node_rows import used_on_node
@@ -53,14 +53,15 @@ def read_report(adapters: Adapters, request: ReportRequest) -> ReportAnswer:
 def _read_histories(
     ledger: Ledger, span: TimeSpan, nodes: Sequence[str], named: Collection[str]
 ) -> list[HeldTime]:
-    """Return the held times of nodes that do not count; raises `InputError` for an unknown node."""
+    """Return the held times of nodes that do not count; raises `UnknownNameError`."""
     found: list[HeldTime] = []
     for view in ledger.read_nodes(nodes):
         # Read after the view: a release between the two reads is then in the history.
         events = ledger.history(view.node, span.since)
         if view.node in named and not events and not view.is_known:
-            raise InputError(
-                f"the ledger knows no node {view.node!r}; 'canhazgpu status' shows all it knows"
+            raise UnknownNameError(
+                f"the ledger knows no node {view.node!r}; 'canhazgpu status' shows all it knows",
+                kind="node",
             )
         found += held_times(view, events, span)
     return found

@@ -27,7 +27,8 @@ class StatusRequest:
     what does not tell the states of its GPUs (see `NodeView.is_brief`), None for never. Of nodes
     that the filter `shown` does not show, it may be lacking in any case. Where more than
     `counts_above` nodes are to be shown, their GPUs may only be counted, None for never. Where
-    `texts_suffice`, pages may have the JSON of a node instead of the node.
+    `texts_suffice`, pages may have the JSON of a node instead of the node. Unless it `scans`, this
+    node is shown as any other one: as it was last published.
     """
 
     nodes: tuple[str, ...] = ()
@@ -39,6 +40,7 @@ class StatusRequest:
     counts_above: int | None = None
     texts_suffice: bool = False
     of_users: tuple[User, ...] | None = None
+    scans: bool = True
 
 
 @dataclass(frozen=True, slots=True)

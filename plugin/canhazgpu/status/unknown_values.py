@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from canhazgpu.errors import InputError
+from canhazgpu.errors import InputError, UnknownNameError
 from canhazgpu.gpu.ml_model.short_name import short_model_name
 from canhazgpu.status.node_status import NodeStatus
 from canhazgpu.status.status_filter import StatusFilter, has_model
@@ -31,9 +31,10 @@ def refuse_unknown_values(
     nodes: Iterable[NodeStatus],
     passed_over: Iterable[WithPartitions] = (),
 ) -> None:
-    """Raise `InputError` for a partition that no node has, or a user whom nobody knows.
+    """Raise `UnknownNameError` for a partition that no node has, or a user whom nobody knows.
 
-    A user whom this machine knows is none of these, and a model may run at other times.
+    Raises `InputError` where nodes have no partitions at all. A user whom this machine knows is
+    none of these, and a model may run at other times.
     """
     known = KnownValues(chosen)
     known.add(nodes, passed_over)
@@ -64,12 +65,18 @@ class KnownValues:
                 raise InputError(NO_PARTITIONS)
             for name in sorted(self._chosen.partitions - self._partitions):
                 hint = suggestion(name, self._partitions)
-                raise InputError(f"no node has published a partition {name!r}; {hint}")
+                raise UnknownNameError(
+                    f"no node has published a partition {name!r}; {hint}",
+                    kind="partition",
+                    known=self._partitions,
+                )
         for user in self._chosen.users:
             if user.uid is None and user.user not in self._users:
                 hint = suggestion(user.user, self._users) or "nobody holds, uses or awaits a GPU"
-                raise InputError(
-                    f"there is no user {user.user!r} here or on the nodes shown; {hint}"
+                raise UnknownNameError(
+                    f"there is no user {user.user!r} here or on the nodes shown; {hint}",
+                    kind="user",
+                    known=self._users,
                 )
 
 

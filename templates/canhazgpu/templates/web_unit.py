@@ -7,11 +7,17 @@ from canhazgpu.templates.render import render
 WEB_UNIT = "canhazgpu-web.service"
 
 
-def web_unit_text(python: str, config_file: str | None = None, login_file: str = "") -> str:
+def web_unit_text(
+    python: str,
+    config_file: str | None = None,
+    login_file: str = "",
+    *,
+    through_agent: bool = False,
+) -> str:
     """Return the unit; all paths are absolute.
 
     `config_file` is None for the default file. `login_file` is the configured file with the login
-    of the store, "" for none.
+    of the store, "" for none. `through_agent` has the page ask this host's agent.
     """
     return render(
         "web.service",
@@ -20,5 +26,6 @@ def web_unit_text(python: str, config_file: str | None = None, login_file: str =
             "python": python,
             "config_file": config_file,
             "login_file": login_file,
+            "through_agent": through_agent,
         },
     )

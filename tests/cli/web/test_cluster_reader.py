@@ -11,7 +11,7 @@ from polling import poll_until
 
 from canhazgpu.cli.web.answer_cache import MAX_ANSWERS, AnswerCache
 from canhazgpu.cli.web.cluster_state import QUICK_S, USABLE_S, ClusterReader
-from canhazgpu.errors import StoreError
+from canhazgpu.errors import AgentError, InputError, StoreError, UnavailableError
 from canhazgpu.service.status import StatusAnswer
 from canhazgpu.status.node_status import NodeStatus
 
@@ -120,9 +120,38 @@ def test_nobody_waits_for_a_read_that_takes_long() -> None:
 def test_a_read_that_takes_little_is_waited_for() -> None:
     source = Source()
     reader = source.reader()
+    reader.patience_s = 60.0
     reader.current()
     source.now += 10 * USABLE_S
     assert reader.at_once().number == source.reads == 2
+
+
+def test_nobody_waits_long_for_who_ought_to_take_little_and_is_stopped() -> None:
+    source = Source()
+    reader = source.reader()
+    first = reader.current()
+    source.now += 10 * USABLE_S
+    source.goes_on = threading.Event()
+    reader.patience_s = 0.01
+    assert reader.at_once() is first
+    assert reader.at_once() is first
+    source.error = AgentError("it does not answer")
+    source.goes_on.set()
+    poll_until(lambda: reader.last.fault)
+    assert source.reads == 2
+    # Nor does anybody while nothing can be read.
+    source.goes_on.clear()
+    source.now += 10 * USABLE_S
+    reader.patience_s = 60.0
+    assert reader.at_once().snapshot is first.snapshot
+    source.goes_on.set()
+
+
+def test_a_failure_that_took_long_is_tried_again_soon() -> None:
+    source = Source(takes_s=8.0, error=StoreError("away"))
+    reader = source.reader()
+    reader.current()
+    assert reader.seconds_until_due() == 8.0
 
 
 def test_who_looks_first_is_told_that_it_is_being_read() -> None:
@@ -174,12 +203,36 @@ def test_answers_about_the_history_are_read_once_and_errors_are_kept_too() -> No
         raise StoreError("away")
 
     for _ in range(3):
-        assert cache.get("one", lambda: len(reads)) == 0
+        assert cache.get("one", lambda: len(reads)).value == 0
         with pytest.raises(StoreError):
             cache.get("other", fails)
     assert reads == ["fails"]
     now[0] = 5.1
-    assert cache.get("one", lambda: len(reads)) == 1
+    assert cache.get("one", lambda: len(reads)).value == 1
+
+
+def test_an_answer_stays_while_whoever_knows_better_is_away_and_not_longer() -> None:
+    now = [0.0]
+    cache: AnswerCache[int] = AnswerCache(5.0, clock=lambda: now[0])
+
+    def fails(error: Exception) -> int:
+        now[0] += 60.0
+        raise error
+
+    first = cache.get("one", lambda: 7)
+    for error in (StoreError("away"), AgentError("stopped"), UnavailableError("too many")):
+        now[0] += 6
+        found = cache.get("one", lambda error=error: fails(error))  # type: ignore[misc]
+        assert (found.value, found.read_at) == (7, first.read_at)
+        assert str(error) in found.fault
+    # A wait of a minute is no reason to wait for ten.
+    now[0] += 6
+    assert cache.get("one", lambda: 8).fault == ""
+    now[0] += 6
+    for _ in range(2):
+        with pytest.raises(InputError):
+            cache.get("one", lambda: fails(InputError("no such job")))
+        assert not cache.knows("one")
 
 
 def test_the_number_of_kept_answers_is_bounded() -> None:

@@ -219,6 +219,7 @@ def test_a_store_that_is_away_leaves_the_last_known_state_and_a_banner() -> None
         fill(server)
         with WebServer(server.url, {"store.timeout_s": "0.5"}) as web:
             assert "10 of 16 GPUs available" in words(web.ask("/"))
+            assert web.ask("/jobs/41").status == web.ask("/report").status == 200
             server.pause()
             away = poll_until(lambda: banner(web, "/"), "the banner")
             assert "10 of 16 GPUs available on 2 nodes" in away
@@ -231,7 +232,15 @@ def test_a_store_that_is_away_leaves_the_last_known_state_and_a_banner() -> None
             assert len(document.json()["nodes"]) == 2
             assert int(document.headers["age"]) >= 0
             assert "canhazgpu_store_up 0.0" in web.ask("/metrics").text
-            assert web.ask("/jobs/41").status == 503
+            for path in ("/jobs/41", "/report"):
+                shown = poll_until(lambda path=path: banner(web, path), path)
+                assert "Shown is the last known one, of 20" in shown
+                told = web.ask(f"{path}.json")
+                assert told.json()["error"]
+                assert int(told.headers["age"]) >= 0
+            # Of what was never read nothing is made up.
+            assert web.ask("/jobs/run:00000000000000b0").status == 503
+            assert web.ask("/report?days=30").status == 503
             server.resume()
             assert poll_until(lambda: not banner(web, "/"), "the store is seen again")
 

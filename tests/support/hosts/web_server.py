@@ -31,15 +31,17 @@ class Answer:
 
 @dataclass
 class WebServer:
-    """The page of a store; a context manager.
+    """The page of a store, or with "" of what it finds by itself; a context manager.
 
-    `settings` are keys of the configuration, `variables` further ones of the environment.
+    `settings` are keys of the configuration, `variables` further ones of the environment, `user` is
+    a uid.
     """
 
     store_url: str
     settings: dict[str, str] = field(default_factory=dict)
     port: int = 0
     variables: dict[str, str] = field(default_factory=dict)
+    user: int | None = None
     address: str = ""
     log: str = ""
 
@@ -49,11 +51,17 @@ class WebServer:
             for name, value in os.environ.items()
             if not name.startswith(("SLURM", "CANHAZGPU"))
         }
-        settings = {"store.url": self.store_url, "web.poll_s": "1", **self.settings}
+        settings = {"web.poll_s": "1", **self.settings}
+        if self.store_url:
+            settings["store.url"] = self.store_url
+            kept["CANHAZGPU_CONFIG"] = "/dev/null"
         words = [word for one in settings.items() for word in ("--set", "=".join(one))]
         self._process = subprocess.Popen(
             [*PROGRAM, *words, "web", "--listen", f"127.0.0.1:{self.port}"],
-            env={**kept, "CANHAZGPU_CONFIG": "/dev/null", **self.variables},
+            env={**kept, **self.variables},
+            user=self.user,
+            group=self.user,
+            extra_groups=None if self.user is None else (),
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             cwd="/",

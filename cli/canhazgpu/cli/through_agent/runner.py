@@ -17,11 +17,13 @@ from canhazgpu.cli.app import App, ExecuteInCallerError
 from canhazgpu.cli.exit_codes import EXIT_INTERRUPTED
 from canhazgpu.cli.main import cli
 from canhazgpu.cli.terminal.wait_progress import WaitProgress
+from canhazgpu.cli.through_agent.page_answers import PAGE, page_answers
 from canhazgpu.errors import InputError
 from canhazgpu.service.port import NodeService
 
 LOOKS = frozenset({"status", "queue", "events", "explain", "report"})
 FOR_OTHERS = cli.restricted_to(AGENT_COMMANDS)
+FOR_OTHERS.add_command(page_answers)
 LOCAL_PACKAGES = frozenset({"agent", "hook_site", "hooks", "store", "through_agent", "web"})
 """Folders, and commands, of what is never carried out for somebody else.
 
@@ -46,7 +48,13 @@ class ClickRunner:
 
     def changes_something(self, arguments: tuple[str, ...]) -> bool:
         """See `CommandRunner.changes_something`."""
+        if not self.is_of_person(arguments):
+            return False
         return next((one for one in arguments if one in AGENT_COMMANDS), "") not in LOOKS
+
+    def is_of_person(self, arguments: tuple[str, ...]) -> bool:
+        """See `CommandRunner.is_of_person`."""
+        return arguments[:1] != (PAGE,)
 
     def open_progress(self, errors: TextIO) -> Progress:
         """See `CommandRunner.open_progress`."""

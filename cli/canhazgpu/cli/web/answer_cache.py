@@ -1,4 +1,7 @@
-"""Answers about the history, kept for all viewers: each is read once, few at the same time."""
+"""Answers about the history, kept for all viewers: each is read once, few at the same time.
+
+Where an answer cannot be had any more, because whoever knows it is away, the last one stays.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,10 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
-from canhazgpu.errors import CanhazgpuError, UnavailableError
+from canhazgpu.errors import AgentError, CanhazgpuError, StoreError, UnavailableError, error_text
 
 T = TypeVar("T")
 MAX_ANSWERS = 256
@@ -20,11 +23,27 @@ SHARE_OF_TIME = 10.0
 """An answer that took one second to read is kept for at least so many seconds."""
 
 
+AWAY = (StoreError, AgentError, UnavailableError)
+"""Errors that say nothing about what was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[T]):
+    """What was read, at `read_at` in seconds since the epoch.
+
+    `fault` says why there is no newer one, "" where it is the present one.
+    """
+
+    value: T
+    read_at: float
+    fault: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class _Kept(Generic[T]):
     until: float
-    value: T | None
-    error: CanhazgpuError | None
+    answer: Answer[T] | None
+    error: CanhazgpuError | None = None
 
 
 @dataclass
@@ -37,22 +56,37 @@ class AnswerCache(Generic[T]):
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _reads: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(MAX_READS))
 
-    def get(self, key: Hashable, read: Callable[[], T]) -> T:
+    def get(self, key: Hashable, read: Callable[[], T]) -> Answer[T]:
         """Return what is kept for the key, else what `read` returns or raises.
 
-        Raises `UnavailableError` where too many others are waited for.
+        Where that is one of `AWAY`, or too many others are waited for, the last answer is returned;
+        it raises the error where there is none.
         """
         found = self._find(key)
         if found is None:
             if not self._reads.acquire(timeout=MAX_WAIT_S):
-                raise UnavailableError("too many questions at once: try again in a moment")
+                return self._last(key, "too many questions at once: try again in a moment")
             try:
                 found = self._find(key) or self._read(key, read)
             finally:
                 self._reads.release()
-        if found.error is not None:
+        if found.answer is None:
+            assert found.error is not None  # noqa: S101 - for the types
             raise found.error
-        return found.value  # type: ignore[return-value]
+        return found.answer
+
+    def knows(self, key: Hashable) -> bool:
+        """Return whether there is an answer, however old."""
+        with self._lock:
+            found = self._kept.get(key)
+        return found is not None and found.answer is not None
+
+    def _last(self, key: Hashable, why: str) -> Answer[T]:
+        with self._lock:
+            found = self._kept.get(key)
+        if found is None or found.answer is None:
+            raise UnavailableError(why)
+        return replace(found.answer, fault=why)
 
     def _find(self, key: Hashable) -> _Kept[T] | None:
         with self._lock:
@@ -61,16 +95,23 @@ class AnswerCache(Generic[T]):
 
     def _read(self, key: Hashable, read: Callable[[], T]) -> _Kept[T]:
         began = self.clock()
-        value, error = None, None
         try:
-            value = read()
+            answer = Answer(read(), time.time())
+        except AWAY as exc:
+            try:
+                last = self._last(key, error_text(exc))
+            except UnavailableError:
+                last = None
+            # It took its time by waiting.
+            kept = _Kept(self.clock() + self.keep_s, last, exc.with_traceback(None))
         except CanhazgpuError as exc:
-            error = exc.with_traceback(None)
-        now = self.clock()
-        found = _Kept(now + max(self.keep_s, SHARE_OF_TIME * (now - began)), value, error)
+            kept = _Kept(self.clock() + self.keep_s, None, exc.with_traceback(None))
+        else:
+            now = self.clock()
+            kept = _Kept(now + max(self.keep_s, SHARE_OF_TIME * (now - began)), answer)
         with self._lock:
-            self._kept[key] = found
+            self._kept[key] = kept
             self._kept.move_to_end(key)
             while len(self._kept) > MAX_ANSWERS:
                 self._kept.popitem(last=False)
-        return found
+        return kept

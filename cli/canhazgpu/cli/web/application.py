@@ -24,12 +24,15 @@ from canhazgpu.cli.web.site import (
     Site,
     UnknownError,
     error_document,
+    known_of,
 )
 from canhazgpu.errors import (
+    AgentError,
     CanhazgpuError,
     InputError,
     StoreError,
     UnavailableError,
+    UnknownNameError,
     error_text,
     internal_error_text,
 )
@@ -116,12 +119,12 @@ def _find(site: Site, request: Request) -> Response:
 def _status_of(error: Exception) -> int:
     if isinstance(error, HTTPException):
         return error.status_code
-    if isinstance(error, UnknownError):
+    if isinstance(error, UnknownError | UnknownNameError):
         return 404
     if isinstance(error, InputError):
-        # A filter's value that nobody has is as unknown as a node; what cannot be one is wrong.
-        return 404 if str(error).startswith(("there is no user", "no node has")) else 400
-    return 503 if isinstance(error, StoreError | NothingKnownError | UnavailableError) else 500
+        return 400
+    is_away = isinstance(error, StoreError | AgentError | NothingKnownError | UnavailableError)
+    return 503 if is_away else 500
 
 
 def _error(site: Site, request: Request, error: Exception) -> Response:
@@ -142,7 +145,7 @@ def _error(site: Site, request: Request, error: Exception) -> Response:
         lambda: {
             "status": status,
             "text": error_text(found),
-            "known": found.known if isinstance(found, UnknownError) else [],
+            "known": known_of(found),
         },
         status,
     )

@@ -12,7 +12,7 @@ from canhazgpu.cli.web.cluster_view import ORDERS, ClusterView, parse_view, port
 from canhazgpu.cli.web.rendering import segment
 from canhazgpu.cli.web.site import UnknownError
 from canhazgpu.cli.web.tiles import picture_of, tile_of, trouble_of
-from canhazgpu.errors import InputError, StoreError, error_text
+from canhazgpu.errors import AgentError, StoreError, UnknownNameError, error_text
 from canhazgpu.metrics.exposition import CONTENT_TYPE, cluster_metrics
 from canhazgpu.people.holdings import gpu_display_indices, gpu_list_text
 from canhazgpu.service.queue import NodeQueue
@@ -93,7 +93,7 @@ class ClusterPages:
 
     def node_json(self, request: Request) -> Response:
         """Return one node in the form of ``status --json``."""
-        node, fault = self._node(request.path_params["node"])
+        node, fault = self._node(request.path_params["node"], waits=True)
         error = self._site.reader.last.fault or fault or None
         return self._site.json(status_to_dict(node.read_at, [node], error))
 
@@ -142,19 +142,24 @@ class ClusterPages:
             },
         }
 
-    def _node(self, name: str) -> tuple[NodeStatus, str]:
+    def _node(self, name: str, *, waits: bool = False) -> tuple[NodeStatus, str]:
         """Return the node in full, and the error for which it is only as it was last read."""
-        snapshot = self._site.snapshot()
+        snapshot = self._site.snapshot(waits=waits)
         known = snapshot.by_name.get(name)
         if known is None:
             raise unknown_node(name, snapshot)
+        if self._site.reader.last.fault:
+            # Whoever gave no answer just now is not waited for.
+            return known, ""
         try:
-            return self._site.node(name).nodes[0], ""
-        except StoreError as exc:
+            found = self._site.node(name)
+        except (StoreError, AgentError) as exc:
             return known, error_text(exc)
-        except InputError:
+        except UnknownNameError:
             # It was forgotten after the last read.
             raise unknown_node(name, snapshot) from None
+        # What the cluster was last read as is newer than what was read of the node before.
+        return (known, found.fault) if found.fault else (found.value.nodes[0], "")
 
 
 def unknown_node(name: str, snapshot: Snapshot) -> UnknownError:

@@ -22,8 +22,8 @@ USABLE_S = 30.0
 """Whoever comes during a read gets the state of before, if it is not older than this."""
 QUICK_S = 1.0
 """Seconds of CPU; nobody who looks at a page waits for a read that takes longer."""
-FIRST_WAIT_S = 2.0
-"""How long a page waits for the first read of all."""
+PATIENCE_S = 2.0
+"""How long a page waits for a read: the first one of all, or one that ought to take little."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,13 @@ class ClusterReader:
     """Reads the cluster for whoever asks, at most once in a time.
 
     `read` raises `CanhazgpuError`. `interval_s` is the shortest time between two reads; `clock` is
-    monotonic, in seconds.
+    monotonic, in seconds. A page waits for `patience_s` at most.
     """
 
     read: Callable[[], StatusAnswer]
     interval_s: float
     clock: Callable[[], float] = time.monotonic
+    patience_s: float = PATIENCE_S
     _state: ClusterState = field(default_factory=ClusterState)
     _next_at: float = 0.0
     _reading: threading.Lock = field(default_factory=threading.Lock)
@@ -116,16 +117,16 @@ class ClusterReader:
     def at_once(self) -> ClusterState:
         """Return the state that is there, and have it read meanwhile if it is old.
 
-        A read that takes little is waited for, the first one of all for `FIRST_WAIT_S`. The state
-        has the number 0 where nothing was read yet.
+        The first read of all and one that takes little are waited for, no longer than a person
+        would: whoever is asked may be stopped. The state has the number 0 where nothing was read
+        yet. While nothing can be read, nobody waits.
         """
-        if self._state.number and self.seconds_until_due() > 0:
-            return self._state
-        if self._state.number and self._cost_s < QUICK_S:
-            return self.current()
+        state = self._state
+        if state.number and self.seconds_until_due() > 0:
+            return state
         ahead = self._read_ahead()
-        if not self._state.number:
-            ahead.join(FIRST_WAIT_S)
+        if not state.number or (self._cost_s < QUICK_S and not state.fault):
+            ahead.join(self.patience_s)
         return self._state
 
     def _read_ahead(self) -> threading.Thread:
@@ -156,4 +157,6 @@ class ClusterReader:
             self._state = ClusterState(snapshot, number, fault)
         took = self.clock() - began
         self._cost_s = time.thread_time() - cpu_s
-        self._next_at = self.clock() + max(self.interval_s, SHARE_OF_TIME * took)
+        # Most of a failure's time was a wait, and costs nobody anything.
+        share = 1.0 if self._state.fault else SHARE_OF_TIME
+        self._next_at = self.clock() + max(self.interval_s, share * took)

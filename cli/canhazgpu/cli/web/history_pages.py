@@ -12,7 +12,7 @@ from canhazgpu.cli.web.job_timeline import spans_of, stories_of
 from canhazgpu.cli.web.people import people_of, people_to_dict
 from canhazgpu.cli.web.rendering import segment
 from canhazgpu.cli.web.site import NothingKnownError, UnknownError
-from canhazgpu.errors import InputError, StoreError, error_text
+from canhazgpu.errors import AgentError, InputError, StoreError, error_text
 from canhazgpu.report.export import report_to_dict
 from canhazgpu.service.history import ExplainRequest, ReportRequest
 from canhazgpu.status.status_filter import StatusFilter
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from canhazgpu.cli.web.answer_cache import Answer
     from canhazgpu.cli.web.people import Person
     from canhazgpu.cli.web.site import Site
     from canhazgpu.report.totals import Report
@@ -93,7 +94,9 @@ class HistoryPages:
 
     def job(self, request: Request) -> Response:
         """Return the story of a job, a run or a manual reservation."""
-        answer = self._job(request)
+        found = self._job(request)
+        answer = found.value
+        fault = error_text(answer.fault) if answer.fault else found.fault
         return self._site.page(
             request,
             "job.html.j2",
@@ -105,41 +108,48 @@ class HistoryPages:
                 "spans": spans_of(answer),
                 "holdings": answer.holdings,
             },
-            fault=error_text(answer.fault) if answer.fault else "",
+            fault=fault,
+            since=found.read_at if found.fault else None,
         )
 
     def job_json(self, request: Request) -> Response:
         """Return the story in the form of ``explain --json``."""
-        answer = self._job(request)
-        error = error_text(answer.fault) if answer.fault else None
-        return self._site.json({**answer_to_dict(answer), "error": error})
+        found = self._job(request)
+        answer = found.value
+        error = error_text(answer.fault) if answer.fault else found.fault or None
+        document = {**answer_to_dict(answer), "error": error}
+        return self._site.json(document, read_at=found.read_at)
 
     def report(self, request: Request) -> Response:
         """Return who used how many GPU hours, as charts and tables."""
         days = _days(request)
         answer = self._report(days)
-        found = answer.report
+        found = answer.value.report
         return self._site.page(
             request,
             "report.html.j2",
             lambda: {
                 "days": days,
                 "offered": DAYS,
-                "kept": answer.history_days,
+                "kept": answer.value.history_days,
                 "report": found,
                 "users": chart_of(found.by_user),
                 "nodes": chart_of(found.by_node),
                 "rows": list(found.by_user.items())[:MAX_ROWS],
             },
+            fault=answer.fault,
+            since=answer.read_at if answer.fault else None,
         )
 
     def report_json(self, request: Request) -> Response:
         """Return the report in the form of ``report --json``."""
-        return self._site.json(report_to_dict(self._report(_days(request)).report))
+        found = self._report(_days(request))
+        document = {**report_to_dict(found.value.report), "error": found.fault or None}
+        return self._site.json(document, read_at=found.read_at)
 
-    def _report(self, days: int) -> ReportAnswer:
+    def _report(self, days: int) -> Answer[ReportAnswer]:
         return self._site.reports.get(
-            days, lambda: self._site.open_service().report(ReportRequest(days))
+            days, lambda: self._site.open_source().report(ReportRequest(days))
         )
 
     def _people(self) -> tuple[list[Person], str]:
@@ -147,8 +157,9 @@ class HistoryPages:
         report: Report | None = None
         fault = ""
         try:
-            report = self._report(PEOPLE_DAYS).report
-        except StoreError as exc:
+            found = self._report(PEOPLE_DAYS)
+            report, fault = found.value.report, found.fault
+        except (StoreError, AgentError) as exc:
             fault = error_text(exc)
         return people_of(self._site.snapshot().nodes, report), fault
 
@@ -162,19 +173,26 @@ class HistoryPages:
         known = [(one, f"/people/{segment(one)}") for one in names[:MAX_KNOWN]]
         raise UnknownError(f"{text} {closest(name, names)}".strip(), known)
 
-    def _job(self, request: Request) -> ExplainAnswer:
+    def _job(self, request: Request) -> Answer[ExplainAnswer]:
         subject = request.path_params["job"]
         cluster = request.query_params.get("cluster", "")[:MAX_VALUE]
         asked = ExplainRequest(subject[:MAX_VALUE], EXPLAINED_S, (), cluster)
         try:
-            answer = self._site.jobs.get(asked, lambda: self._site.open_service().explain(asked))
+            found = self._site.jobs.get(asked, lambda: self._explained(asked))
         except InputError as exc:
             raise UnknownError(str(exc).replace("--cluster ", "?cluster="), self._jobs()) from exc
-        if answer.is_known or answer.scheduler is not None:
-            return answer
+        if found.value.is_known or found.value.scheduler is not None:
+            return found
+        raise UnknownError(unknown_owner_text(found.value, "30d"), self._jobs())
+
+    def _explained(self, asked: ExplainRequest) -> ExplainAnswer:
+        """Return the answer; raises the error that left too little of it."""
+        answer = self._site.open_source().explain(asked)
         if answer.fault is not None:
-            raise answer.fault
-        raise UnknownError(unknown_owner_text(answer, "30d"), self._jobs())
+            tells_something = answer.is_known or answer.scheduler is not None
+            if not tells_something or self._site.jobs.knows(asked):
+                raise answer.fault
+        return answer
 
     def _jobs(self) -> list[tuple[str, str]]:
         """Return some of the owners that hold GPUs now, with their addresses."""

@@ -17,8 +17,8 @@ from canhazgpu.errors import ConfigError
 from canhazgpu.service.status import StatusRequest
 
 if TYPE_CHECKING:
+    from canhazgpu.cli.web.sources.port import ClusterSource
     from canhazgpu.config.schema import WebConfig
-    from canhazgpu.service.port import NodeService
 
 FULL_UP_TO = 64
 """Of so many nodes everything is read each time; of more what tells the states of their GPUs."""
@@ -29,7 +29,7 @@ ENDING_S = 5
 
 def serve(
     config: WebConfig,
-    open_service: Callable[[], NodeService],
+    open_source: Callable[[], ClusterSource],
     release: str,
     tell: Callable[[str], None],
 ) -> None:
@@ -38,10 +38,10 @@ def serve(
     `tell` takes lines for people: first the address. Raises `ConfigError` for an address that
     cannot be used.
     """
-    service = open_service()
+    source = open_source()
     request = StatusRequest(brief_above=FULL_UP_TO)
-    reader = ClusterReader(lambda: service.status(request), config.poll_s)
-    site = Site(config, reader, open_service, release)
+    reader = ClusterReader(lambda: source.status(request), config.poll_s)
+    site = Site(config, reader, open_source, release)
     listening = listen(config)
     server = _Server(
         uvicorn.Config(

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 from starlette.responses import HTMLResponse, Response
 
-from canhazgpu.cli.web.answer_cache import AnswerCache
+from canhazgpu.cli.web.answer_cache import Answer, AnswerCache
 from canhazgpu.cli.web.guard import user_of
-from canhazgpu.cli.web.rendering import json_text, make_environment
+from canhazgpu.cli.web.rendering import json_text, make_environment, segment
 from canhazgpu.cli.web.tiles import INTRUDED, STATE_WORDS, symbol
-from canhazgpu.errors import CanhazgpuError, error_text
+from canhazgpu.errors import CanhazgpuError, UnknownNameError, error_text
 from canhazgpu.service.status import StatusRequest
 from canhazgpu.status.json_format import iso_time
 
@@ -25,14 +25,16 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from canhazgpu.cli.web.cluster_state import ClusterReader, ClusterState, Snapshot
+    from canhazgpu.cli.web.sources.port import ClusterSource
     from canhazgpu.config.schema import WebConfig
     from canhazgpu.service.history import ExplainAnswer, ReportAnswer
-    from canhazgpu.service.port import NodeService
     from canhazgpu.service.status import StatusAnswer
 
 MAX_KEPT = 64
 """Pages that are kept as they were made of one state of the cluster."""
 REPORT_KEPT_S = 60.0
+PLACES = {"node": "/nodes/", "partition": "/?partition=", "user": "/?user="}
+"""Where what an `UnknownNameError` knows of is shown."""
 AS_OF = Markup("<!--as-of-->")
 """Where a page has the time of its state, which is no change of the page."""
 LEGEND = (*STATE_WORDS, INTRUDED)
@@ -62,11 +64,11 @@ class BeingReadError(NothingKnownError):
 
 @dataclass
 class Site:
-    """The parts that pages are made of; `open_service` opens the service of a reader."""
+    """The parts that pages are made of; `open_source` opens what reads."""
 
     config: WebConfig
     reader: ClusterReader
-    open_service: Callable[[], NodeService]
+    open_source: Callable[[], ClusterSource]
     release: str = ""
     templates: Environment = field(init=False)
     jobs: AnswerCache[ExplainAnswer] = field(init=False)
@@ -105,9 +107,9 @@ class Site:
         assert state.snapshot is not None  # noqa: S101 - for the types
         return state.snapshot
 
-    def node(self, name: str) -> StatusAnswer:
+    def node(self, name: str) -> Answer[StatusAnswer]:
         """Return one node as it is recorded in full."""
-        return self.nodes.get(name, lambda: self.open_service().status(StatusRequest((name,))))
+        return self.nodes.get(name, lambda: self.open_source().status(StatusRequest((name,))))
 
     def viewer(self, request: Request) -> str:
         """Return the name of who looks, "" where nobody tells it."""
@@ -121,20 +123,22 @@ class Site:
         values: Callable[[], dict[str, Any]],
         status: int = 200,
         fault: str = "",
+        since: float | None = None,
     ) -> Response:
         """Return a page; what was made of the same state for the same request is not made again.
 
-        `fault` is an error of this page alone. A browser that has the page gets none.
+        `fault` is an error of this page alone, `since` the time of what it shows in place of the
+        present, in seconds since the epoch. A browser that has the page gets none.
         """
         state, user = self.reader.last, self.viewer(request)
-        key = (state.number, request.url.path, request.url.query, user, status)
+        key = (state.number, request.url.path, request.url.query, user, status, fault)
         text = self._kept.get(key)
         if text is None:
             text = self.templates.get_template(template).render(
                 user=user,
                 here=request.url.path,
                 json_address=_json_address(self.config.root_path, request),
-                banner=_banner(state, fault),
+                banner=_banner(state, fault, since),
                 as_of_mark=AS_OF,
                 **values(),
             )
@@ -146,11 +150,18 @@ class Site:
         text = text.replace(AS_OF, _as_of(state), 1)
         return HTMLResponse(text.encode("utf-8", "replace"), status, headers)
 
-    def json(self, document: dict[str, Any], status: int = 200) -> Response:
-        """Return a document as JSON; `error` in it says where the state is not the present one."""
+    def json(
+        self, document: dict[str, Any], status: int = 200, read_at: float | None = None
+    ) -> Response:
+        """Return a document as JSON; `error` in it says where the state is not the present one.
+
+        It is of the cluster as it was last read, or was read at `read_at` (since the epoch).
+        """
         headers = {}
         snapshot = self.reader.last.snapshot
-        if snapshot is not None:
+        if read_at is not None:
+            headers["age"] = str(max(int(time.time() - read_at), 0))
+        elif snapshot is not None:
             headers["age"] = str(max(int(self.reader.clock() - snapshot.read_at), 0))
         return Response(json_text(document), status, headers, "application/json")
 
@@ -170,13 +181,13 @@ def _json_address(root: str, request: Request) -> str:
     return f"{root}{name}.json{query}"
 
 
-def _banner(state: ClusterState, fault: str) -> dict[str, str] | None:
+def _banner(state: ClusterState, fault: str, since: float | None) -> dict[str, str] | None:
     """Return what stands above a page that does not show the present."""
-    if state.fault:
-        snapshot = state.snapshot
-        since = iso_time(snapshot.generated_at) if snapshot else None
-        return {"fault": state.fault, "since": since or ""}
-    return {"fault": fault, "since": ""} if fault else None
+    if not (fault or state.fault):
+        return None
+    if since is None and state.fault and state.snapshot is not None:
+        since = state.snapshot.generated_at
+    return {"fault": state.fault or fault, "since": iso_time(since) or ""}
 
 
 def _as_of(state: ClusterState) -> str:
@@ -190,5 +201,12 @@ def _as_of(state: ClusterState) -> str:
 
 def error_document(error: CanhazgpuError) -> dict[str, Any]:
     """Return an error as JSON."""
-    known = error.known if isinstance(error, UnknownError) else []
-    return {"error": error_text(error), "known": [name for name, _ in known]}
+    return {"error": error_text(error), "known": [name for name, _ in known_of(error)]}
+
+
+def known_of(error: CanhazgpuError) -> list[tuple[str, str]]:
+    """Return what there is in place of what an error says is not there, with addresses."""
+    if isinstance(error, UnknownNameError):
+        place = PLACES.get(error.kind, "/")
+        return [(name, f"{place}{segment(name)}") for name in error.known]
+    return error.known if isinstance(error, UnknownError) else []

@@ -26,9 +26,15 @@ class AgentEnded(Exception):
     """The connection broke before the outcome came."""
 
 
-def ask(path: str, arguments: "list[str]") -> "Iterator[dict[str, Any]]":
+def ask(
+    path: str,
+    arguments: "list[str]",
+    ready_wait_s: float = READY_WAIT_S,
+    silence_s: "float | None" = None,
+) -> "Iterator[dict[str, Any]]":
     """Yield what the command writes and its outcome; the first one is empty: from then on it acts.
 
+    It is waited for so long, in seconds: until it begins, and then from one message to the next.
     Raises `AgentBusy`, `AgentRefuses`, `NotServed`, `OSError` and `AgentEnded`.
     """
     call = call_parameters(arguments)
@@ -38,8 +44,17 @@ def ask(path: str, arguments: "list[str]") -> "Iterator[dict[str, Any]]":
             f"the command line is longer than {MAX_CALL_BYTES // 1024} KiB, and the node's agent"
             " takes no longer one: put the command into a script",
         )
-    connection = connect_in_turn(path, int(READY_WAIT_S))
-    messages = received(connection)
+    connection = connect_in_turn(path, int(ready_wait_s))
+    try:
+        yield from _conversation(connection, call, ready_wait_s, silence_s)
+    finally:
+        connection.close()
+
+
+def _conversation(
+    connection: "_socket.socket", call: str, ready_wait_s: float, silence_s: "float | None"
+) -> "Iterator[dict[str, Any]]":
+    messages = received(connection, ready_wait_s)
     send(connection, f'{{"method":"{INTERFACE}.Command","parameters":{call}}}')
     ready = parameters_of(next(messages))
     if ready["interface"] < NEEDED_VERSION or not str(ready["nonce"]).isalnum():
@@ -49,16 +64,16 @@ def ask(path: str, arguments: "list[str]") -> "Iterator[dict[str, Any]]":
     nonce = f'{{"nonce":"{ready["nonce"]}"}}'
     send(connection, f'{{"method":"{INTERFACE}.Proceed","parameters":{nonce},"more":true}}')
     # The command may wait for as long as its user has said.
-    connection.settimeout(None)
+    connection.settimeout(silence_s)
     for message in messages:
         yield parameters_of(message)
         if not message.get("continues"):
             return
 
 
-def received(connection: "_socket.socket") -> "Iterator[dict[str, Any]]":
+def received(connection: "_socket.socket", wait_s: float) -> "Iterator[dict[str, Any]]":
     """Yield the messages that come; raises `AgentEnded` where no more come."""
-    connection.settimeout(READY_WAIT_S)
+    connection.settimeout(wait_s)
     rest = b""
     while True:
         try:

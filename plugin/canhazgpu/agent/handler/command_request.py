@@ -61,7 +61,7 @@ def run_command_request(
     if not changes:
         conversation.end_with_peer()
     _use_terminal(conversation, line)
-    if COMPLETION not in line.variables:
+    if COMPLETION not in line.variables and runner.is_of_person(line.arguments):
         _tell_what_was_taken(conversation, scanner_socket.parents[1])
     try:
         outcome = runner.run(

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from canhazgpu.config.host_role import has_own_gpus
-from canhazgpu.errors import InputError, ScanError, StoreError
+from canhazgpu.errors import ScanError, StoreError, UnknownNameError
 from canhazgpu.in_process.adapters import threshold_override
 from canhazgpu.in_process.status.ledger_views import LedgerViews
 from canhazgpu.ledger.usage import DAY_S
@@ -58,10 +58,9 @@ class StatusReader:
             threshold_override(request.memory_threshold_mb)
         ).config
         self._requested_nodes = tuple(dict.fromkeys(request.nodes))
-        # "" on a host that is no node.
-        self._local = (
-            node_name(self._config.node, adapters.environ) if has_own_gpus(self._config) else ""
-        )
+        # "" on a host that is no node, and where nothing is to be scanned.
+        scans = request.scans and has_own_gpus(self._config)
+        self._local = node_name(self._config.node, adapters.environ) if scans else ""
         self._ledger_views = LedgerViews(adapters, self._config, request, self._local)
         self._pending_scan: PendingScan | None = None
         self._scan_started_at = 0.0
@@ -247,10 +246,13 @@ class StatusReader:
             if name != self._local and not views[name].is_known:
                 from canhazgpu.status.suggestion import closest  # noqa: PLC0415 - only for the error
 
-                meant = f" {closest(name, self._ledger_views.store.node_names())}".rstrip()
-                raise InputError(
+                known = self._ledger_views.store.node_names()
+                meant = f" {closest(name, known)}".rstrip()
+                raise UnknownNameError(
                     f"the ledger knows no node {name!r};{meant}"
-                    " 'canhazgpu status' shows all it knows"
+                    " 'canhazgpu status' shows all it knows",
+                    kind="node",
+                    known=known,
                 )
 
     def _with_scan(

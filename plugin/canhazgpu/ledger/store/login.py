@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from canhazgpu.errors import StoreError
-from canhazgpu.ledger.store.url import StoreUrl, parse_store_url
+from canhazgpu.ledger.store.url import EMBEDDED, StoreUrl, parse_store_url
 
 if TYPE_CHECKING:
     from canhazgpu.config.schema import StoreConfig
@@ -38,6 +38,17 @@ def address_with_login(store: StoreConfig) -> StoreUrl:
     except ValueError as exc:
         raise _unusable(store, str(exc)) from exc
     return replace(address, username=user, password=password)
+
+
+def why_no_login(store: StoreConfig) -> str:
+    """Say why this user has no login of the store, "" for one that has, or may need none."""
+    if store.url == EMBEDDED or not store.login_file:
+        return ""
+    if os.access(store.login_file, os.R_OK, effective_ids=True):
+        return ""
+    # That of the URL is everybody's, beside that of root's hooks.
+    has_password = parse_store_url(store.url).password is not None
+    return "" if has_password else f"this user cannot read {store.login_file}"
 
 
 def read_login(path: str) -> tuple[str, str]:

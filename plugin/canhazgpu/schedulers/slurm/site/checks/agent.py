@@ -1,4 +1,4 @@
-"""Pure: the check of the node's agent, without which hooks do their work themselves."""
+"""Pure: the checks of the node's agent, and of the page that may read through it."""
 
 from __future__ import annotations
 
@@ -46,3 +46,24 @@ def agent(site: SiteState) -> Iterator[Problem]:
         )
     elif found.unit:
         yield Problem("warning", f"{found.unit} is installed, and no agent runs", "an agent", start)
+
+
+def page_text(site: SiteState) -> str:
+    """Say what a page here reads, where nothing is wrong with it."""
+    source = site.config.config.web.source
+    if source == "agent":
+        return "a page here asks the agent"
+    if source == "auto" and site.agent.release is not None:
+        return "a page here reads the store, or asks the agent where its user has no login"
+    return "a page here reads the store, with the login of its user"
+
+
+def page(site: SiteState) -> Iterator[Problem]:
+    """Find a page that is to ask an agent where none answers."""
+    if site.config.config.web.source == "agent" and site.agent.release is None:
+        yield Problem(
+            "warning",
+            "web.source is agent, and none answers: a page here shows no present state",
+            "an agent",
+            'canhazgpu agent install; or source = "auto" in [web]',
+        )

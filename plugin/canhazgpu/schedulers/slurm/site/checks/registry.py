@@ -177,6 +177,7 @@ CHECKS = (
         node.hook_environment,
     ),
     Check("agent", agent.agent_text, agent.agent),
+    Check("page", agent.page_text, agent.page),
     Check("unchecked-jobs", unchecked_jobs.unchecked_jobs_text, unchecked_jobs.unchecked_jobs),
     Check("gpus", "hooks can read every GPU, and each is healthy", gpus.gpus, _probe_succeeded),
     Check(
@@ -232,6 +233,7 @@ CHECKS_NEEDING_CONFIG = frozenset(
     | {"assignment", "state-dir", "hook-environment", "gpus", "gpu-count", "store", "clock"}
     | {
         "agent",
+        "page",
         "job-report",
         "unchecked-jobs",
         "published",

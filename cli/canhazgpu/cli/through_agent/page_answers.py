@@ -1,0 +1,61 @@
+"""What the agent is asked for the page of a user who has no login of the store.
+
+These are no commands of the program: the agent alone has them. They answer with values, one a line,
+see `canhazgpu.service.answer_json`. An error of canhazgpu is such a value, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import click
+
+from canhazgpu.cli.app import App
+from canhazgpu.errors import CanhazgpuError
+from canhazgpu.service.answer_json import encoded
+from canhazgpu.service.history import ExplainRequest, ReportRequest
+from canhazgpu.service.status import StatusRequest
+
+PAGE = "page"
+
+
+@click.group(PAGE, hidden=True)
+def page_answers() -> None:
+    """Answer what a page asks."""
+
+
+@page_answers.command("status")
+@click.option("--node", "nodes", multiple=True)
+@click.option("--brief-above", type=click.IntRange(min=0))
+@click.pass_obj
+def status(app: App, /, nodes: Sequence[str], brief_above: int | None) -> None:
+    """Write the nodes as they were last published, some at a time; nothing is scanned."""
+    request = StatusRequest(tuple(nodes), brief_above=brief_above, scans=False)
+    _write(app.service().status_pages(request))
+
+
+@page_answers.command("explain")
+@click.argument("subject")
+@click.option("--since", "since_s", type=click.FloatRange(min=0), required=True)
+@click.option("--cluster", default="")
+@click.pass_obj
+def explain(app: App, /, subject: str, since_s: float, cluster: str) -> None:
+    """Write the story of a job, a run or a manual reservation."""
+    request = ExplainRequest(subject, since_s, (), cluster)
+    _write(app.service().explain(one) for one in (request,))
+
+
+@page_answers.command("report")
+@click.option("--days", type=click.IntRange(min=1), required=True)
+@click.pass_obj
+def report(app: App, /, days: int) -> None:
+    """Write who used how many GPU hours."""
+    _write(app.service().report(one) for one in (ReportRequest(days),))
+
+
+def _write(answers: Iterator[object]) -> None:
+    try:
+        for answer in answers:
+            click.echo(encoded(answer))
+    except CanhazgpuError as exc:
+        click.echo(encoded(exc))
