@@ -29,6 +29,22 @@ def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path, name: str) -> None:
 
 
 @needs_systemd
+def test_systemd_finds_no_fault_in_the_unit_of_a_page_that_asks_the_agent(tmp_path: Path) -> None:
+    unit = tmp_path / WEB_UNIT
+    unit.write_text(web_unit_text(python_at(tmp_path / "bin"), through_agent=True), "utf-8")
+    assert verified([unit]).strip() == ""
+
+
+def test_a_page_that_asks_the_agent_gets_no_login(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[store]\nlogin_file = "/etc/canhazgpu/login"\n', "utf-8")
+    words = ["--config", str(config), "--set", "web.source=agent", "web", "--unit"]
+    lines = CliRunner().invoke(cli, words).stdout.splitlines()
+    assert "Environment=CANHAZGPU_WEB_SOURCE=agent" in lines
+    assert not [one for one in lines if "login" in one and not one.startswith("#")]
+
+
+@needs_systemd
 def test_the_verification_sees_a_wrong_setting(tmp_path: Path) -> None:
     unit = tmp_path / WEB_UNIT
     text = web_unit_text(python_at(tmp_path / "bin"))

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from canhazgpu.config.schema import Config, EpilogConfig, RunConfig, SlurmConfig, ValidationConfig
+from canhazgpu.config.web_section import WebConfig
 from canhazgpu.gpu.scan import GpuHealth, GpuReading, MigDeviceNumbers
 from canhazgpu.schedulers.slurm.conf.gpu_device import GpuDevice
 from canhazgpu.schedulers.slurm.conf.node_conf import SlurmNodeConf
@@ -297,6 +298,12 @@ BROKEN: list[tuple[str, str, Change, str]] = [
     ("agent", "warning", of(agent=AgentState("2.0", fault="no answer", unit="x")), "restart x"),
     ("agent", "warning", of(agent=AgentState("2.0", fault="no answer")), "agent install"),
     ("agent", "warning", of(agent=AgentState("2.0", unit="x.service")), "restart x.service"),
+    (
+        "page",
+        "warning",
+        config(config=Config(web=WebConfig(source="agent"))),
+        'source = "auto" in [web]',
+    ),
     (
         "unchecked-jobs",
         "warning",
@@ -846,6 +853,23 @@ def test_a_node_without_an_agent_is_told_of_it_and_one_with_it_what_it_has() -> 
     assert said(of(agent=AgentState("2.0", "2.0"))(HEALTHY)) == (
         "the agent answers, with this release"
     )
+
+
+@pytest.mark.parametrize(
+    ("source", "has_agent", "text"),
+    [
+        ("auto", True, "reads the store, or asks the agent where its user has no login"),
+        ("auto", False, "reads the store, with the login of its user"),
+        ("store", True, "reads the store, with the login of its user"),
+        ("agent", True, "asks the agent"),
+    ],
+)
+def test_what_a_page_here_reads_is_told(source: str, has_agent: bool, text: str) -> None:
+    site = config(config=Config(web=WebConfig(source=source)))(HEALTHY)
+    if has_agent:
+        site = of(agent=AgentState("2.0", "2.0"))(site)
+    found = [one for one in run_checks(site) if one.id == "page"]
+    assert [(one.severity, one.found) for one in found] == [("ok", f"a page here {text}")]
 
 
 def test_every_check_is_in_the_administrators_reference() -> None:
