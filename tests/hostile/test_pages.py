@@ -36,7 +36,7 @@ PAGES = (
     "/jobs/manual:1",
     "/report",
 )
-NOBODY = 65534
+SOMEBODY = 61_234
 LONGEST_PAGE = 400_000
 HANDLERS = ("on", "style", "srcdoc", "formaction")
 
@@ -71,7 +71,7 @@ def asking_an_agent(here: CliNode) -> Iterator[WebServer]:
     with RunningAgent(here.directory / "agent", store=store) as agent:
         agent.hide_config()
         socket = {"CANHAZGPU_AGENT_SOCKET": str(agent.people_socket)}
-        with WebServer("", variables=socket, user=NOBODY) as web:
+        with WebServer("", variables=socket, user=SOMEBODY) as web:
             assert "asks the agent" in web.log
             yield web
 
