@@ -48,6 +48,8 @@ class Server:
         options = {
             "port": "0", "unixsocket": str(self.socket), "unixsocketperm": "777", "save": "",
             "dir": str(directory), "latency-tracking": "yes", "maxclients": str(MAX_CLIENTS),
+            # What copies nodes may take long beside other work.
+            "lua-time-limit": "600000",
         }  # fmt: skip
         arguments = [text for name, value in options.items() for text in (f"--{name}", value)]
         environ = {"PATH": os.environ.get("PATH", os.defpath)}

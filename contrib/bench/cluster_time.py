@@ -36,6 +36,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from canhazgpu.ledger.values import RUN, Claim
 from cluster_load import LoadResult, run_load
 from cluster_node import NodeLife
 from cluster_store import Seed, Server, fill, lived_node, occupy, plant
@@ -55,6 +56,7 @@ PERSON = "games"
 """Who asks what is theirs."""
 ASKED_NODES = ("a0001", "a0002")
 ASKED_JOB = 990_000_001
+ASKED_RUN = "run:of-another"
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 CONFIG = """\
 [store]
@@ -81,6 +83,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "status --me": ("status", "--me"),
     "status --node X": ("status", "--node", ASKED_NODES[0]),
     "explain JOB": ("explain", str(ASKED_JOB)),
+    "explain run:X": ("explain", ASKED_RUN),
     "completion of a node": (),
     "events --since 5m": ("events", "--since", "5m"),
     "report --days 30": ("report", "--days", "30"),
@@ -245,13 +248,15 @@ def _has_hiredis() -> bool:
 
 
 def _ask_for_nodes(server: Server) -> None:
-    """Let the person hold GPUs for one job on two nodes."""
+    """Let the person hold GPUs for one job on two nodes, and somebody else run a command on one."""
     person = pwd.getpwnam(PERSON) if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
     for name in ASKED_NODES:
         node = NodeLife(name, server.store)
         node.check()
         node.start(0, 2, ASKED_JOB, (person.pw_name, person.pw_uid))
         node.check()
+    claim = Claim(ASKED_RUN, RUN, "user0001", 20001)
+    node.ledger.reserve_given(claim, node.uuids[-1:], node.observation())
 
 
 def _say(doing: str) -> None:

@@ -27,20 +27,16 @@ from canhazgpu.status.history.outlook import Holding
 from canhazgpu.status.history.owner_events import events_of_owner
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from canhazgpu.config import Config
     from canhazgpu.in_process.adapters import Adapters
     from canhazgpu.ledger.journal_entries import JournalEntry
-    from canhazgpu.ledger.values import Claim, Event, NodeView
+    from canhazgpu.ledger.values import Claim, Event, FoundNodes, NodeView
     from canhazgpu.service.history import ExplainRequest
 
 _JOB_ID = re.compile(r"[0-9]{1,19}([_+][0-9]{1,10})?")
 _OWNER = re.compile(r"(run|manual):[A-Za-z0-9._-]{1,64}")
-
-
-OWN_DAYS = 8
-"""So far back the index of users tells where they were."""
 
 
 def explain_owner(adapters: Adapters, request: ExplainRequest) -> ExplainAnswer:
@@ -109,9 +105,13 @@ def _with_history(
     job_id, owner = answer.job_id or None, answer.owner
     try:
         if job_id and not request.nodes and is_job_id(job_id):
-            now, histories = _histories_of_job(adapters, request.since_s, job_id, answer)
-        elif owner and not request.nodes and (own := _histories_of_own(adapters, request, owner)):
-            now, histories = own
+            found = adapters.reader(adapters.effective_config().config).find_job(job_id)
+            nodes = [*found.nodes] or [answer.on_this_node.node]
+            now, histories = _histories_of_found(adapters, request.since_s, found, nodes)
+        elif (
+            owner and not request.nodes and (told := _histories_of_owner(adapters, request, owner))
+        ):
+            now, histories = told
         else:
             now, histories = read_histories(adapters, request.since_s, request.nodes)
     except StoreError as exc:
@@ -126,16 +126,15 @@ def _with_history(
     return replace(answer, events=tuple(by_time(events)), holdings=holdings, read_at=now)
 
 
-def _histories_of_job(
-    adapters: Adapters, since_s: float, job_id: str, answer: ExplainAnswer
+def _histories_of_found(
+    adapters: Adapters, since_s: float, found: FoundNodes, nodes: Sequence[str]
 ) -> tuple[float, list[tuple[NodeView, list[Event]]]]:
-    """Return the time, and the nodes where the job may be, with what they told on its days.
+    """Return the time, and these nodes with what they told on the days that were found.
 
     Of nodes whose entries in the index may be incomplete, the whole history is read.
     """
     ledger = adapters.reader(adapters.effective_config().config)
-    found = ledger.find_job(job_id)
-    views = ledger.read_nodes([*found.nodes] or [answer.on_this_node.node])
+    views = ledger.read_nodes(nodes)
     now = max(view.read_at for view in views)
     histories = []
     for view in views:
@@ -148,21 +147,17 @@ def _histories_of_job(
     return now, histories
 
 
-def _histories_of_own(
+def _histories_of_owner(
     adapters: Adapters, request: ExplainRequest, owner: str
 ) -> tuple[float, list[tuple[NodeView, list[Event]]]] | None:
-    """Return the time, and the nodes of the caller's with what they told, if this owner's is there.
+    """Return the time, and the nodes that tell of a run or manual reservation.
 
-    A run and a manual reservation are on one node, and people ask for their own. None where it is
-    none of them, or where the index may lack nodes: then all are to be read.
+    None where none does that the index names: one of before the index was kept may be anywhere.
     """
-    ledger = adapters.reader(adapters.effective_config().config)
-    found = ledger.find_user(adapters.caller().uid, OWN_DAYS)
-    if found.unindexed or not found.nodes:
+    found = adapters.reader(adapters.effective_config().config).find_owner(owner)
+    if not found.nodes:
         return None
-    views = ledger.read_nodes(found.nodes)
-    now = max(view.read_at for view in views)
-    histories = [(view, ledger.history(view.node, now - request.since_s)) for view in views]
+    now, histories = _histories_of_found(adapters, request.since_s, found, found.nodes)
     for view, events in histories:
         if events_of_owner(events, None, owner) or any(_holdings([view], None, owner)):
             return now, histories

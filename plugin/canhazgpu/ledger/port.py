@@ -278,6 +278,13 @@ class Ledger(Protocol):
         """Return the nodes that may tell of the job with this number, of any cluster."""
         ...
 
+    def find_owner(self, owner: str) -> FoundNodes:
+        """Return the nodes where a run or a reservation by hand may have been, by its owner.
+
+        One of before nodes kept this index may have been elsewhere.
+        """
+        ...
+
     def find_user(self, uid: int, days: int) -> FoundNodes:
         """Return the nodes where the user may have held, used or waited for GPUs.
 

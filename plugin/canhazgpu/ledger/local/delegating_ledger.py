@@ -141,6 +141,10 @@ class DelegatingLedger(ABC):
         """See `Ledger.find_job`."""
         return self.ask_store(lambda store: store.find_job(job_id))
 
+    def find_owner(self, owner: str) -> FoundNodes:
+        """See `Ledger.find_owner`."""
+        return self.ask_store(lambda store: store.find_owner(owner))
+
     def find_user(self, uid: int, days: int) -> FoundNodes:
         """See `Ledger.find_user`."""
         return self.ask_store(lambda store: store.find_user(uid, days))

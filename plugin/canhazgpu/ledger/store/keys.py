@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import astuple
+from hashlib import sha1
 
 from canhazgpu.config.node_sections import DEFAULT_STORE_PREFIX
 from canhazgpu.errors import InputError
@@ -23,6 +24,11 @@ Hint = tuple[str, str]
 
 JOBS_PER_KEY = 64
 """Jobs whose nodes are in one key of the index: few keys, and few members in each."""
+
+OWNERS_FROM = 10**18
+OWNER_NUMBERS_A_DAY = 65_536
+"""On a day, so many numbers stand for runs and reservations by hand. So a thousand keys a day are
+the most, few owners have one number, and a key has entries of one day."""
 
 _NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}")
 
@@ -94,6 +100,15 @@ def jobs_index_key(job_id: int, prefix: str = PREFIX) -> str:
     All clusters' jobs of this number are in it. `JOBS_PER_KEY` numbers share a key.
     """
     return f"{prefix}:index:jobs:{job_id // JOBS_PER_KEY}"
+
+
+def owner_number(owner: str, day: int) -> int:
+    """Return by which number the index of jobs has a run or a reservation by hand on a day (UTC).
+
+    No job has such a number. Others may have the same: who looks there reads what the nodes tell.
+    """
+    digest = sha1(owner.encode(errors="replace"), usedforsecurity=False).digest()
+    return OWNERS_FROM + day * OWNER_NUMBERS_A_DAY + int.from_bytes(digest[:2], "big")
 
 
 def user_index_key(uid: int, day: int, prefix: str = PREFIX) -> str:

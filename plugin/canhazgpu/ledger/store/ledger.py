@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from canhazgpu.errors import InputError, LimitError
@@ -19,7 +19,6 @@ from canhazgpu.ledger.journal_entries import NumberedEntry, OverruledReservation
 from canhazgpu.ledger.port import (
     JOB_GRANT_OPTIONS,
     Confirmed,
-    Counted,
     GrantOptions,
     GrantSettled,
     Observation,
@@ -38,20 +37,15 @@ from canhazgpu.ledger.store import keys
 from canhazgpu.ledger.store.history.reading import await_event, read_days, read_history
 from canhazgpu.ledger.store.indexes.hints import Hints
 from canhazgpu.ledger.store.journal_encoding import encode_entries
-from canhazgpu.ledger.store.nodes.node_views import read_node_names, read_node_views
+from canhazgpu.ledger.store.nodes.node_questions import NodeQuestions
 from canhazgpu.ledger.store.session import StoreSession
-from canhazgpu.ledger.usage import UsageRead
 from canhazgpu.ledger.user_limits import reserve_limit_text
 from canhazgpu.ledger.values import (
     BlockedGpu,
     Claim,
     CommitRefusal,
     Event,
-    FoundNodes,
     GrantedGpus,
-    NodeCounts,
-    NodeHead,
-    NodeView,
     QueuePosition,
     Reservation,
     TooFewGpus,
@@ -61,23 +55,13 @@ from canhazgpu.ledger.values import (
 from canhazgpu.node.process_id import ProcessId
 
 if TYPE_CHECKING:
-    import redis
-
     from canhazgpu.config.schema import StoreConfig
     from canhazgpu.ledger.store.connect import Role
     from canhazgpu.ledger.wait_budget import WaitBudget
     from canhazgpu.node.identity import NodeIdentity
 
 
-NODES_PER_PAGE = 300
-"""Nodes that are in memory at once while pages are read; and whose heads, some 3 KB each, the store
-sends in one answer: meanwhile it does nothing for a hook."""
-
-COUNTS_PER_PAGE = 600
-"""Counts take a tenth of that each."""
-
-
-class RedisLedger:
+class RedisLedger(NodeQuestions):
     """`Ledger` over a Redis or Valkey server; see `canhazgpu.ledger.port.Ledger`."""
 
     def __init__(
@@ -92,11 +76,8 @@ class RedisLedger:
         With an `identity`, changes of that node raise `ForeignNodeError` where the store has the
         node's name for another cluster's machine.
         """
-        self._session = StoreSession(store, role, budget, identity)
-        self._prefix = store.prefix
-        self._history_days = store.history_days
+        super().__init__(StoreSession(store, role, budget, identity), store)
         self._nodes_key = keys.nodes_key(store.prefix)
-        self._listed: set[str] = set()
 
     def reserve_count(
         self,
@@ -279,121 +260,6 @@ class RedisLedger:
         if not known or node not in self._listed:
             self._list_node(node)
 
-    def read_nodes(self, nodes: Sequence[str] | None = None) -> list[NodeView]:
-        """See `Ledger.read_nodes`."""
-        with self._session.client() as client:
-            names = self._names(client, nodes)
-            views, listed = read_node_views(
-                client, names, self._prefix, in_cluster=self._session.in_cluster
-            )
-        self._listed = (self._listed - set(names)) | listed
-        return views
-
-    def read_node_heads(self, nodes: Sequence[str] | None = None) -> Iterator[NodeHead]:
-        """See `Ledger.read_node_heads`."""
-        from canhazgpu.ledger.store.nodes.node_heads import read_heads  # noqa: PLC0415 - no hook reads heads
-
-        with self._session.client() as client:
-            names = self._names(client, nodes)
-        for first in range(0, len(names), NODES_PER_PAGE):
-            some = names[first : first + NODES_PER_PAGE]
-            with self._session.client() as client:
-                found = read_heads(client, some, self._prefix, in_cluster=self._session.in_cluster)
-            yield from found
-
-    def read_counts_or_heads(
-        self,
-        count: Callable[[NodeCounts], Counted | None],
-        nodes: Sequence[str] | None = None,
-    ) -> Iterator[Counted | NodeHead]:
-        """See `Ledger.read_counts_or_heads`."""
-        from canhazgpu.ledger.store.nodes.node_counts import read_counts  # noqa: PLC0415 - no hook reads counts
-
-        rest: list[str] = []
-        names = self.node_names() if nodes is None else nodes
-        for first in range(0, len(names), COUNTS_PER_PAGE):
-            some = names[first : first + COUNTS_PER_PAGE]
-            with self._session.client() as client:
-                in_cluster = self._session.in_cluster
-                found = [*read_counts(client, some, self._prefix, in_cluster=in_cluster)]
-            lacking = dict.fromkeys(some)
-            for one in found:
-                if (counted := count(one)) is not None:
-                    del lacking[one.node]
-                    yield counted
-            rest += lacking
-        yield from self.read_node_heads(rest)
-
-    def read_queues(self) -> tuple[float, dict[str, tuple[Waiter, ...]]]:
-        """See `Ledger.read_queues`."""
-        from canhazgpu.ledger.store.nodes.node_queues import read_queues  # noqa: PLC0415 - few ask
-
-        with self._session.client() as client:
-            return read_queues(client, self._names(client), self._prefix)
-
-    def read_node_pages(
-        self, nodes: Sequence[str] | None = None, *, brief_above: int | None = None
-    ) -> Iterator[list[NodeView]]:
-        """See `Ledger.read_node_pages`."""
-        with self._session.client() as client:
-            names = self._names(client, nodes)
-        brief = brief_above is not None and len(names) > brief_above
-        for first in range(0, len(names), NODES_PER_PAGE):
-            some = names[first : first + NODES_PER_PAGE]
-            yield self._read_brief(some) if brief else self.read_nodes(some)
-
-    def _names(self, client: redis.Redis, nodes: Sequence[str] | None = None) -> list[str]:
-        """Return these nodes' names, of all listed nodes if it is None, sorted."""
-        if nodes is None:
-            return sorted(read_node_names(client, self._prefix))
-        for name in nodes:
-            keys.require_node_name(name)
-        return sorted(nodes)
-
-    def _read_brief(self, nodes: Sequence[str]) -> list[NodeView]:
-        from canhazgpu.ledger.store.nodes.node_heads import read_brief_views  # noqa: PLC0415 - no hook reads heads
-
-        with self._session.client() as client:
-            return read_brief_views(
-                client, nodes, self._prefix, in_cluster=self._session.in_cluster
-            )
-
-    def node_names(self) -> list[str]:
-        """See `Ledger.node_names`."""
-        with self._session.client() as client:
-            return self._names(client)
-
-    def read_usage(self, days: int, nodes: Sequence[str] | None = None) -> UsageRead:
-        """See `Ledger.read_usage`."""
-        from canhazgpu.ledger.store.indexes.usage import read_usage  # noqa: PLC0415 - reports alone
-
-        with self._session.client() as client:
-            names = self._names(client, nodes)
-            return read_usage(client, names, self._prefix, days)
-
-    def find_job(self, job_id: str) -> FoundNodes:
-        """See `Ledger.find_job`."""
-        from canhazgpu.ledger.store.indexes import lookup  # noqa: PLC0415 - hooks find nothing
-
-        with self._session.client() as client:
-            found = lookup.find_job(client, self._prefix, int(job_id))
-            names = read_node_names(client, self._prefix)
-            lacking = lookup.unindexed_nodes(client, self._prefix, names)
-            unindexed = lookup.unindexed_for_jobs(client, self._prefix, lacking)
-        return lookup.found_nodes(found, unindexed)
-
-    def find_user(self, uid: int, days: int) -> FoundNodes:
-        """See `Ledger.find_user`."""
-        from canhazgpu.ledger.store.indexes import lookup  # noqa: PLC0415 - hooks find nothing
-
-        with self._session.client() as client:
-            found = lookup.find_user(client, self._prefix, uid, days)
-            names = read_node_names(client, self._prefix)
-            unindexed = lookup.unindexed_nodes(client, self._prefix, names)
-        if not found and names:
-            found[min(names)] = set()  # a hint like others: there is a node to show
-        return lookup.found_nodes(found, unindexed)
-
     def name_jobs(self, node: str, named: Mapping[str, Mapping[str, object]]) -> int:
         """See `Ledger.name_jobs`."""
         return int(self._session.run_script("name_jobs", self._keys(node), to_json(named)))
@@ -428,9 +294,6 @@ class RedisLedger:
             for process in gpu.processes:
                 hints.add_user(process.uid)
         return hints
-
-    def _keys(self, node: str) -> keys.NodeKeys:
-        return keys.node_keys(node, self._prefix)
 
     def _reserve(
         self,

@@ -20,9 +20,10 @@ from ledger_samples import (
 
 from canhazgpu.gpu.scan import GpuProcess
 from canhazgpu.ledger.journal_entries import JournalEntry, NumberedEntry
-from canhazgpu.ledger.store.keys import NodeKeys, jobs_index_key, user_index_key
+from canhazgpu.ledger.store.keys import NodeKeys, jobs_index_key, owner_number, user_index_key
 from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.usage import DAY_MS
+from canhazgpu.ledger.values import Claim
 
 
 def today(store: Store) -> int:
@@ -39,6 +40,27 @@ def test_a_jobs_nodes_are_found(
     assert found.days[node] == {today(store)}
     assert [one.kind for one in ledger.history_on(node, found.days[node])] == ["grant", "release"]
     assert node not in ledger.find_job("4712").days
+
+
+@pytest.mark.parametrize("claim", [run(71), manual(72)], ids=["run", "manual"])
+def test_where_a_run_or_a_reservation_was_is_found(
+    ledger: RedisLedger, node: str, store: Store, claim: Claim
+) -> None:
+    day = today(store)
+    assert node not in ledger.find_owner(claim.owner).days
+    ledger.reserve_given(claim, gpus(0), observation(node))
+    assert ledger.find_owner(claim.owner).days[node] <= {day, day + 1}
+    assert node not in ledger.find_owner(f"{claim.owner}0").days
+    # The health check adds what was lost, also of one that is over.
+    ledger.release(node, claim.owner, "done")
+    days = (day, day + 1)
+    told = [jobs_index_key(owner_number(claim.owner, one)) for one in days]
+    for key in told:
+        store.raw_client.delete(key)
+    assert node not in ledger.find_owner(claim.owner).days
+    ledger.keep_indexes(node)
+    assert node in ledger.find_owner(claim.owner).days
+    assert max(store.raw_client.ttl(one) for one in told) > 0
 
 
 def test_who_waited_is_no_unknown_user(ledger: RedisLedger, node: str, store: Store) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from canhazgpu.ledger.store.keys import Hint, jobs_index_key, user_index_key
+from canhazgpu.ledger.store.keys import Hint, jobs_index_key, owner_number, user_index_key
 from canhazgpu.ledger.usage import DAY_S
+from canhazgpu.ledger.values import MANUAL, RUN
 
 if TYPE_CHECKING:
     from canhazgpu.ledger.journal_entries import JournalEntry
@@ -36,14 +37,20 @@ class Hints:
     def add_job(self, job_id: str | None) -> None:
         """Say that the node tells of this job on the day; what is no job's number adds nothing."""
         if is_job_id(job_id):
-            key = jobs_index_key(int(job_id), self._prefix)
-            self._found[key, f"{int(job_id)} {self._node} {self._day}"] = None
+            self._add_number(int(job_id))
 
     def add_owner(self, owner: str) -> None:
-        """Say the same of the job in an owner's token, if it is a job's."""
+        """Say the same of the owner: a job, a run or a reservation by hand."""
         kind, _, rest = owner.partition(":")
         if kind == "job" and rest.count(":") > 1:
             self.add_job(rest.split(":")[1])
+        elif kind in (RUN, MANUAL):
+            self._add_number(owner_number(owner, self._day))
+
+    def _add_number(self, number: int) -> None:
+        self._found[jobs_index_key(number, self._prefix), f"{number} {self._node} {self._day}"] = (
+            None
+        )
 
     def add_checked_jobs(self, facts: Mapping[str, Any]) -> None:
         """Say the same of the jobs of which a health check tells."""

@@ -32,6 +32,27 @@ def find_job(client: redis.Redis, prefix: str, job_id: int) -> dict[str, set[int
     return found
 
 
+def find_owner(
+    client: redis.Redis, prefix: str, owner: str, days: int
+) -> dict[str, frozenset[int]]:
+    """Return the days of each node that is said to tell of the run or reservation by hand.
+
+    They are among today and so many `days` before it.
+    """
+    seconds, _ = client.time()
+    today = seconds // DAY_S
+    # A client's clock may be a day ahead.
+    numbers = [keys.owner_number(owner, day) for day in range(today - days, today + 2)]
+    wanted = {number: keys.jobs_index_key(number, prefix) for number in numbers}
+    existing = existing_keys(client, [*wanted.values()])
+    found: dict[str, frozenset[int]] = {}
+    for number, key in wanted.items():
+        if key in existing:
+            for node, its_days in find_job(client, prefix, number).items():
+                found[node] = found.get(node, frozenset()) | its_days
+    return found
+
+
 def find_user(client: redis.Redis, prefix: str, uid: int, days: int) -> dict[str, set[int]]:
     """Return the days of each node that is said to have the user, today and `days` before it."""
     seconds, _ = client.time()
