@@ -69,7 +69,7 @@ LOOK = ["MULTI", "TIME", "HMGET", *["HGETALL"] * 4, "SISMEMBER", "EXEC"]
         (lambda one, node: one.publish_scan(observation(node), [job(0).owner]), ["EVALSHA"]),
         (lambda one, node: one.renew(node, job(0).owner), ["EVALSHA"]),
         (lambda one, node: one.extend(node, job(0).owner, 60), HINTED),
-        (lambda one, node: one.join_queue(node, waiter(run(1))), HINTED),
+        (lambda one, node: one.join_queue(node, waiter(run(1))), ["SADD", *HINTED]),
         (lambda one, node: one.leave_queue(node, [run(1).owner], "end"), ["EVALSHA"]),
         (lambda one, node: one.quarantine(node, uuid(1), "fan", "root"), ["EVALSHA"]),
         (lambda one, node: one.unquarantine(node, uuid(1), "root"), ["EVALSHA"]),
