@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
 from canhazgpu.gpu.usage import UsagePolicy
-from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation, Waiter
-from canhazgpu.metrics.exposition import cluster_metrics
+from canhazgpu.ledger.journal_entries import PROLOG
+from canhazgpu.ledger.values import Claim, Event, NodeView, Quarantine, Reservation, Waiter
+from canhazgpu.metrics.counts import HistoryCounts, published_counts
+from canhazgpu.metrics.exposition import cluster_metrics, node_metrics
 from canhazgpu.metrics.gpu_series import MAX_USERS
 from canhazgpu.metrics.label_value import MAX_LABEL, OTHERS
+from canhazgpu.metrics.node_series import NodeFacts
 from canhazgpu.status.node_status import node_status
 
 NOW = 1_700_000_000.0
@@ -134,3 +139,79 @@ def test_many_users_fill_no_more_than_their_share() -> None:
     found = {key: value for key, value in samples(view).items() if key[0] == "unreserved_gpus"}
     assert len(found) == MAX_USERS + 1
     assert found["unreserved_gpus", "n1", OTHERS] == 68
+
+
+def counts(*events: Event) -> HistoryCounts:
+    found = HistoryCounts()
+    found.add(events)
+    return found
+
+
+def texts_of(text: str) -> str:
+    """The cluster's metrics with what one node has published."""
+    known = published_counts(text)
+    return cluster_metrics([], {} if known is None else {"n1": known}).decode()
+
+
+def test_what_nodes_publish_is_told_in_the_form_of_their_files() -> None:
+    claim = Claim("job:c:5:0", "slurm", "alice")
+    facts = {
+        "took_s": 0.2,
+        "outcome": "refused",
+        "conflict": {"cause": "reserved", "policy": "requeue"},
+    }
+    counted = counts(
+        Event("1-0", NOW, "grant", "GPU-0", claim),
+        Event("2-0", NOW, PROLOG, claim=claim, facts=facts),
+    )
+    counted.add_refused({"busy": 3})
+    text = json.dumps(counted.to_dict())
+    own = node_metrics(node_status(VIEW, UsagePolicy(1024)), NodeFacts("n1"), counted).decode()
+    of_cluster = texts_of(text).splitlines()
+    told = [one for one in of_cluster if "_total{" in one or "hook_duration" in one]
+    assert 'canhazgpu_refusals_total{cause="reserved",node="n1"} 1.0' in told
+    assert 'canhazgpu_refused_requests_total{cause="busy",node="n1"} 3.0' in told
+    assert 'canhazgpu_hook_duration_seconds_count{hook="prolog",node="n1"} 1.0' in told
+    assert len(told) > 40
+    assert not set(told) - set(own.splitlines())
+    # Two nodes are in one family each.
+    both = cluster_metrics([], {"n1": counted, "n2": counts()}).decode()
+    assert both.count("# TYPE canhazgpu_grants_total counter") == 1
+    assert 'canhazgpu_grants_total{node="n2",type="job"} 0.0' in both
+
+
+def test_without_published_counters_there_is_no_counter() -> None:
+    assert " counter" not in cluster_metrics([node_status(VIEW, UsagePolicy(1024))]).decode()
+
+
+def published(*numbers: list[Any], seconds: Any = None) -> str:
+    return json.dumps(
+        {"through": "", "numbers": numbers, "seconds": seconds or {}, "outage": False}
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "null", "[]", "{", "1", '"x"', "{}", '{"through": 1, "numbers": 5}',
+        published(["grants"]), published(["grants", "job", "x", 1]), published([HOSTILE, 1]),
+        published([1, 2, 3]), published(["grants", "job", -5]), published(["grants", "job", 1e300]),
+        published(["requeues", 2**60]), published(["agent_children", 5]), published([[], {}, None]),
+        published(seconds={HOSTILE: 5.0, "prolog": -1.0}), published(seconds=[1]),
+    ],
+)  # fmt: skip
+def test_what_a_node_counts_is_no_text_of_its_own(text: str) -> None:
+    found = texts_of(text)
+    assert "<b>" not in found
+    assert len(found) < 20_000
+    values = [one.rpartition(" ")[2] for one in found.splitlines() if one.startswith("canhazgpu_")]
+    assert set(values) <= {"0.0", "1.0"}
+
+
+def test_labels_are_words_of_ours() -> None:
+    many = [["conflicts", f"x{i}{HOSTILE}", f"y{i}", 1] for i in range(500)]
+    found = texts_of(published(*many, ["grants", "\u202e", 2], ["grants", "job", 3]))
+    assert 'canhazgpu_conflicts_total{cause="other",node="n1",policy="other"} 500.0' in found
+    assert 'canhazgpu_grants_total{node="n1",type="other"} 2.0' in found
+    assert 'canhazgpu_grants_total{node="n1",type="job"} 3.0' in found
+    assert found.count("canhazgpu_conflicts_total{") == 1

@@ -21,7 +21,11 @@ from hosts.hook_node import NODE, HookNode
 from metrics_programs import need_program
 from polling import poll_until
 
+from canhazgpu.config.schema import StoreConfig
 from canhazgpu.gpu.usage import UsagePolicy
+from canhazgpu.ledger.store.connect import Role
+from canhazgpu.ledger.store.indexes.counters import NodeCounters
+from canhazgpu.metrics.counts import HistoryCounts, published_counts
 from canhazgpu.metrics.exposition import CONTENT_TYPE, cluster_metrics
 from canhazgpu.probe.bounded_child import die_with_parent
 from canhazgpu.status.node_status import node_status
@@ -90,6 +94,13 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
+def published(node: HookNode) -> dict[str, HistoryCounts]:
+    """What the nodes have published that they count."""
+    pages = NodeCounters(StoreConfig(url=node.server.url), Role.READ).read()
+    found = {name: published_counts(text) for page in pages for name, text in page.items()}
+    return {name: counts for name, counts in found.items() if counts is not None}
+
+
 class Page:
     """Serves the cluster's metrics, as the page does."""
 
@@ -97,7 +108,8 @@ class Page:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 views = node.ledger.read_nodes()
-                text = cluster_metrics([node_status(one, UsagePolicy(1024)) for one in views])
+                statuses = [node_status(one, UsagePolicy(1024)) for one in views]
+                text = cluster_metrics(statuses, published(node))
                 self.send_response(200)
                 self.send_header("Content-Type", CONTENT_TYPE)
                 self.end_headers()
@@ -181,13 +193,15 @@ def titles_of_nothing(prometheus: Prometheus) -> set[str]:
 
 @pytest.mark.slow
 def test_prometheus_reads_both_and_every_panel_has_its_query(
-    node: HookNode, prometheus: Prometheus
+    node: HookNode, prometheus: Prometheus, textfile: Path
 ) -> None:
     check = ("-m", "canhazgpu.epilog.health_check", "--exit-code")
+    metrics = {"textfile": str(textfile), "publish": "counters"}
+    node.configure(metrics=metrics)
     assert node.python(*check).returncode == 0
     node.reserve(0)
     node.slurm(requeue="", squeue="echo 12 RUNNING")
-    node.configure(slurm={"on_conflict": "requeue"})
+    node.configure(slurm={"on_conflict": "requeue"}, metrics=metrics)
     node.run("prolog")
     node.run("prolog", SLURM_JOB_ID="13", SLURM_JOB_GPUS="2")
     node.slurm(squeue="echo 13 RUNNING")
@@ -201,6 +215,9 @@ def test_prometheus_reads_both_and_every_panel_has_its_query(
     # Told by both, and counted once.
     (reserved,) = prometheus.query('sum(max by (node, state) (canhazgpu_gpus{state="reserved"}))')
     assert reserved["value"][1] == "2"
+    poll_until(lambda: len(prometheus.query('canhazgpu_requeues_total{node="n1"} == 1')) == 2)
+    (refused,) = prometheus.query("sum(max by (node, cause) (canhazgpu_refusals_total))")
+    assert refused["value"][1] == "1"
     groups = prometheus.get("rules")["groups"]
     assert [rule["health"] for group in groups for rule in group["rules"]].count("err") == 0
     targets = prometheus.get("targets")["activeTargets"]

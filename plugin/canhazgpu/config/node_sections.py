@@ -240,3 +240,14 @@ class MetricsConfig:
         " file names its jobs; empty: none is written",
         check=absolute_path_or_empty,
     )
+    publish: str = key(
+        "off",
+        "what the node puts into the store once a minute, or at each health check, for /metrics of"
+        " the page: counters or off",
+        check=one_of("counters", "off"),
+    )
+
+    @property
+    def publishes_counters(self) -> bool:
+        """Whether the node's counters are put into the store."""
+        return self.publish == "counters"

@@ -1,5 +1,8 @@
 """Write a node's metrics for node_exporter's textfile collector, as `metrics.textfile` says.
 
+With `metrics.publish` what is counted goes into the store, too, for the page; the counts are the
+same ones.
+
 The library that writes the format takes longer to import than a hook runs. So hooks and the agent's
 handlers never import it: the agent has a process for it, and the health check of a node without an
 agent writes in the end.
@@ -8,6 +11,7 @@ agent writes in the end.
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from contextlib import suppress
@@ -38,8 +42,11 @@ if TYPE_CHECKING:
     from canhazgpu.ledger.values import NodeView
     from canhazgpu.metrics.counts import HistoryCounts
     from canhazgpu.service.jobs import CheckRequest
+    from canhazgpu.status.node_status import NodeStatus
 
 COUNTS_FILE = "counts.json"
+PUBLISH_EVERY_S = 55.0
+"""A scrape of the page comes less often, and the store of a large cluster gets as many."""
 FILE_MODE = 0o644
 """node_exporter is no root."""
 WITHOUT_LIBRARY = "prometheus-client is not installed: pip install 'canhazgpu[metrics]'"
@@ -52,9 +59,15 @@ class NodeMetricsWriter:
         self._node = node
         self._adapters = adapters
         self._last_view: NodeView | None = None
+        self._published_at = -math.inf
 
     def write(self, config: Config, agent_children: int | None = None) -> None:
         """Write the file as a whole, unless another process does. Raises `CanhazgpuError`."""
+        publishes = config.metrics.publishes_counters and (
+            time.monotonic() >= self._published_at + PUBLISH_EVERY_S
+        )
+        if not (config.metrics.textfile or publishes):
+            return
         directory = state_dir(config.node, self._node) / METRICS_DIRECTORY
         try:
             make_directory(directory)
@@ -62,31 +75,58 @@ class NodeMetricsWriter:
             if lock is None:
                 return
             try:
-                content = self._metrics(config, directory / COUNTS_FILE, agent_children)
-                file = Path(config.metrics.textfile)
-                with untrusted_directory(file.parent) as place:
-                    place.replace(file.name, content, FILE_MODE)
+                view, store_up = self._view(config) if config.metrics.textfile else (None, True)
+                counts = self._counts(config, directory / COUNTS_FILE, store_up=store_up)
+                if publishes and store_up:
+                    self._publish(config, counts)
+                if view is not None:
+                    status = self._status(config, view, store_up=store_up)
+                    self._write_file(config, self._metrics(config, status, counts, agent_children))
             finally:
                 os.close(lock)
         except OSError as exc:
-            raise NodeStateError(f"{config.metrics.textfile}: {exc.strerror or exc}") from exc
+            raise NodeStateError(f"{directory}: {exc.strerror or exc}") from exc
 
-    def _metrics(self, config: Config, counts_file: Path, agent_children: int | None) -> bytes:
+    def _publish(self, config: Config, counts: HistoryCounts) -> None:
+        """Put the counts into the store. One that is away gets them the next time."""
+        from canhazgpu.ledger.store.connect import Role  # noqa: PLC0415 - not on every node
+        from canhazgpu.ledger.store.indexes.counters import NodeCounters  # noqa: PLC0415
+
+        text = json.dumps(counts.to_dict(), separators=(",", ":"))
+        with suppress(StoreError):
+            NodeCounters(config.store, Role.WRITE).publish(self._node, text)
+            self._published_at = time.monotonic()
+
+    def _write_file(self, config: Config, content: bytes) -> None:
+        file = Path(config.metrics.textfile)
         try:
-            from canhazgpu.metrics.exposition import node_metrics  # noqa: PLC0415 - slow to import, and not on every node
-            from canhazgpu.metrics.node_series import NodeFacts  # noqa: PLC0415
-        except ImportError as exc:
-            raise NodeStateError(WITHOUT_LIBRARY) from exc
-        from canhazgpu.status.node_status import node_status  # noqa: PLC0415 - as above
+            with untrusted_directory(file.parent) as place:
+                place.replace(file.name, content, FILE_MODE)
+        except OSError as exc:
+            raise NodeStateError(f"{file}: {exc.strerror or exc}") from exc
 
-        view, store_up = self._view(config)
-        status = node_status(
+    def _status(self, config: Config, view: NodeView, *, store_up: bool) -> NodeStatus:
+        from canhazgpu.status.node_status import node_status  # noqa: PLC0415 - not on every node
+
+        return node_status(
             view,
             usage_policy(config.validation),
             expected_gpus=config.validation.expected_gpus,
             reservations_known=store_up,
         )
-        counts = self._counts(config, counts_file, store_up=store_up)
+
+    def _metrics(
+        self,
+        config: Config,
+        status: NodeStatus,
+        counts: HistoryCounts,
+        agent_children: int | None,
+    ) -> bytes:
+        try:
+            from canhazgpu.metrics.exposition import node_metrics  # noqa: PLC0415 - slow to import, and not on every node
+            from canhazgpu.metrics.node_series import NodeFacts  # noqa: PLC0415
+        except ImportError as exc:
+            raise NodeStateError(WITHOUT_LIBRARY) from exc
         outage = hooks_outage(self._node, config)
         away_s = max(time.time() - outage.since, 0.0) if outage else 0.0
         return node_metrics(status, NodeFacts(self._node, away_s, agent_children), counts)
@@ -130,7 +170,7 @@ def write_at_check(request: CheckRequest) -> None:
     adapters, node = Adapters(request.environment), ""
     try:
         config = adapters.effective_config().config
-        if config.metrics.textfile:
+        if config.metrics.textfile or config.metrics.publishes_counters:
             node = node_name(config.node, request.environment)
             NodeMetricsWriter(node, adapters).write(config)
     except Exception as exc:

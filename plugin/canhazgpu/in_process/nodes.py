@@ -11,15 +11,27 @@ from canhazgpu.garbage_collection import paused_collector
 from canhazgpu.in_process.node_gpus import NodeGpus
 from canhazgpu.node.users import require_administrator
 from canhazgpu.people.holdings import holdings, scanned_and_ledger_gpus
-from canhazgpu.service.nodes import NodeSummary
+from canhazgpu.service.nodes import CountersAnswer, NodeSummary
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from canhazgpu.in_process.adapters import Adapters
     from canhazgpu.ledger.orders import OrderReader
     from canhazgpu.ledger.values import NodeView
 
 GONE_AFTER_S = 1800.0
 """A node whose health check runs, or an agent, shows itself more often."""
+
+
+def read_counters(adapters: Adapters) -> Iterator[CountersAnswer]:
+    """See `NodeService.counters`."""
+    from canhazgpu.ledger.store.connect import Role  # noqa: PLC0415 - only for metrics
+    from canhazgpu.ledger.store.indexes.counters import NodeCounters  # noqa: PLC0415
+
+    config = adapters.effective_config().config
+    for texts in NodeCounters(config.store, Role.READ).read():
+        yield CountersAnswer(texts)
 
 
 def node_summaries(adapters: Adapters) -> tuple[NodeSummary, ...]:

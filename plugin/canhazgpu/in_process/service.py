@@ -58,7 +58,7 @@ if TYPE_CHECKING:
         JobEnd,
         JobStart,
     )
-    from canhazgpu.service.nodes import NodeSummary
+    from canhazgpu.service.nodes import CountersAnswer, NodeSummary
     from canhazgpu.service.port import NodeService
     from canhazgpu.service.queue import NodeQueue, QueueRequest
     from canhazgpu.service.status import StatusAnswer, StatusRequest
@@ -233,6 +233,11 @@ class InProcessService:
         from canhazgpu.in_process.nodes import node_summaries
 
         return node_summaries(self._adapters)
+
+    def counters(self) -> Iterator[CountersAnswer]:
+        from canhazgpu.in_process.nodes import read_counters
+
+        yield from read_counters(self._adapters)
 
     def forget_node(self, node: str, *, releases: bool = False) -> None:
         from canhazgpu.in_process.nodes import forget_node

@@ -6,16 +6,17 @@ number is bounded whatever users do.
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from canhazgpu.config.conflict_chain import StepKind
 from canhazgpu.conflict.policy import CAUSE_GONE, ConflictCause
 from canhazgpu.ledger.journal_entries import EPILOG, GRANT, PROLOG, QUARANTINE, RELEASE
-from canhazgpu.ledger.values import MANUAL, RUN, Event
+from canhazgpu.ledger.values import MANUAL, RECORD_ERRORS, RUN, Event
 
 DURATION_BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of the classes in which hooks' durations are counted, in seconds."""
@@ -29,6 +30,24 @@ BACK_TO_QUEUE = frozenset({StepKind.REQUEUE.value, StepKind.HOLD.value, StepKind
 
 REFUSED_CAUSES = ("busy", "queued", "obstructed", "never", "fault", "limit")
 """Why requests of people are refused."""
+
+KINDS = frozenset({JOB, RUN, MANUAL})
+LABELS: Mapping[str, Sequence[Collection[str]]] = {
+    "grants": (KINDS,),
+    "granted_gpus": (KINDS,),
+    "released_gpus": (KINDS,),
+    "refusals": (CAUSES,),
+    "refused_requests": (REFUSED_CAUSES,),
+    "conflicts": (POLICIES, CAUSES),
+    "requeues": (),
+    "quarantines": (),
+    "store_outages": (),
+    "local_decisions": (HOOKS,),
+    "hook_duration": (HOOKS, tuple(map(str, (*DURATION_BOUNDS_S, "+Inf")))),
+}
+"""The names of numbers, and the words that each label may have beside `OTHER`."""
+MAX_COUNT = 2**53
+"""No node counts so far; a float has each number up to it."""
 
 Key = tuple[str, ...]
 """The name of a number, then the values of its labels."""
@@ -100,6 +119,30 @@ class HistoryCounts:
             "seconds": dict(self.seconds),
             "outage": self.outage,
         }
+
+
+def published_counts(text: str) -> HistoryCounts | None:
+    """Return the counts that a node has published; None for what is none.
+
+    Of what it published only what it counts itself is taken, so the values of labels are words of
+    ours whatever a node says.
+    """
+    try:
+        given = counts_from_dict(json.loads(text))
+    except (*RECORD_ERRORS, AttributeError):
+        return None
+    numbers: Counter[Key] = Counter()
+    for (name, *values), number in given.numbers.items():
+        words = LABELS.get(name)
+        if words is not None and len(words) == len(values) and 0 <= number < MAX_COUNT:
+            pairs = zip(values, words, strict=True)
+            numbers[name, *(value if value in some else OTHER for value, some in pairs)] += number
+    seconds = {
+        hook: time_s
+        for hook, time_s in given.seconds.items()
+        if hook in HOOKS and 0 <= time_s < MAX_COUNT
+    }
+    return HistoryCounts("", numbers, seconds)
 
 
 def counts_from_dict(data: Mapping[str, Any]) -> HistoryCounts:

@@ -1,8 +1,8 @@
-"""The series that a node alone has: what it has counted, and its agent; pure."""
+"""The series of what nodes count, and those that a node alone has; pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -51,22 +51,7 @@ _COUNTERS: tuple[tuple[str, str, tuple[str, ...], list[tuple[str, ...]]], ...] =
 def node_series(facts: NodeFacts, counts: HistoryCounts) -> Iterator[Metric]:
     """Yield the families of this node."""
     node = label_value(facts.node)
-    for name, text, labels, values in _COUNTERS:
-        family = CounterMetricFamily(f"canhazgpu_{name}", text, labels=("node", *labels))
-        known = {key[1:]: number for key, number in counts.numbers.items() if key[0] == name}
-        for value in sorted({*values, *known}):
-            family.add_metric([node, *value], known.get(value, 0))
-        yield family
-    durations = HistogramMetricFamily(
-        "canhazgpu_hook_duration_seconds",
-        "How long Slurm's hooks took for jobs with GPUs.",
-        labels=("node", "hook"),
-    )
-    for hook in HOOKS:
-        durations.add_metric(
-            [node, hook], duration_buckets(counts, hook), counts.seconds.get(hook, 0.0)
-        )
-    yield durations
+    yield from counted_series({facts.node: counts})
     yield _gauge(
         "store_away_seconds", "For how long the hooks found the store away.", node,
         facts.store_away_s,
@@ -75,6 +60,29 @@ def node_series(facts: NodeFacts, counts: HistoryCounts) -> Iterator[Metric]:
         yield _gauge(
             "agent_children", "Child processes of the node's agent.", node, facts.agent_children
         )
+
+
+def counted_series(counted: Mapping[str, HistoryCounts]) -> Iterator[Metric]:
+    """Yield the families of what these nodes have counted."""
+    nodes = [(label_value(name), counts) for name, counts in counted.items()]
+    for name, text, labels, values in _COUNTERS:
+        family = CounterMetricFamily(f"canhazgpu_{name}", text, labels=("node", *labels))
+        for node, counts in nodes:
+            known = {key[1:]: number for key, number in counts.numbers.items() if key[0] == name}
+            for value in sorted({*values, *known}):
+                family.add_metric([node, *value], known.get(value, 0))
+        yield family
+    durations = HistogramMetricFamily(
+        "canhazgpu_hook_duration_seconds",
+        "How long Slurm's hooks took for jobs with GPUs.",
+        labels=("node", "hook"),
+    )
+    for node, counts in nodes:
+        for hook in HOOKS:
+            durations.add_metric(
+                [node, hook], duration_buckets(counts, hook), counts.seconds.get(hook, 0.0)
+            )
+    yield durations
 
 
 def _gauge(name: str, text: str, node: str, value: float) -> GaugeMetricFamily:

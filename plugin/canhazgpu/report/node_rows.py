@@ -81,17 +81,22 @@ def _ended_rows(usage: NodeUsage) -> list[UsedRow]:
 
 
 def _use_rows(before: Any, total: Any) -> list[UseRow]:
+    # As above: nothing is done twice.
     rows: list[UseRow] = []
-    for key, sums in total.items():
-        old = before.get(key) or [0] * len(sums)
-        known, busy, idle, owners, memory_known, memory = (
-            more - less for more, less in zip(sums, old, strict=True)
-        )
-        amounts = busy, idle, memory_known, memory
-        if min(amounts) < 0 or not max(amounts) <= known <= MAX_MS:
-            raise ValueError("no use")
-        if owners or known:
-            rows.append((key, known, busy, idle, memory_known, memory))
+    old_of = before.get
+    for key, (known, busy, idle, owners, memory_known, memory) in total.items():
+        old = old_of(key)
+        if old is not None:
+            old_known, old_busy, old_idle, old_owners, old_memory_known, old_memory = old
+            if known == old_known and owners == old_owners:
+                continue
+            known, busy, idle = known - old_known, busy - old_busy, idle - old_idle  # noqa: PLW2901
+            memory_known, memory = memory_known - old_memory_known, memory - old_memory  # noqa: PLW2901
+        if not (0 <= busy <= known <= MAX_MS and 0 <= idle <= known):
+            raise ValueError("no use of GPUs that were held")
+        if not 0 <= memory <= memory_known <= known:
+            raise ValueError("no use of the memory of such GPUs")
+        rows.append((key, known, busy, idle, memory_known, memory))
     return rows
 
 

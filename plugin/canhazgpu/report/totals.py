@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from canhazgpu.report.held_time import HeldTime, TimeSpan
-from canhazgpu.report.node_rows import UsedOnNode, UsedRow, UseRow, user_of
+from canhazgpu.report.node_rows import UsedOnNode, UsedRow, user_of
 
 K = TypeVar("K", bound=Hashable)
 HOUR_S = 3600.0
@@ -68,7 +68,7 @@ class Report:
                 user, _, type_ = row[0].rpartition("\t")
                 groups.setdefault((user, node.node), _Group()).add_row(row, type_, row[3])
             for use in node.uses:
-                groups.setdefault((user_of(use[0]), node.node), _Group()).add_use(use)
+                groups.setdefault((user_of(use[0]), node.node), _Group()).add_use(*use[1:])
         return _sorted_totals(groups, self._all_hours, wasted=self.wasted)
 
 
@@ -106,8 +106,9 @@ class _Group:
         self.wasted_hours += row[2] / HOUR_MS
         self.reservations[type_] += count
 
-    def add_use(self, row: UseRow) -> None:
-        _, known, busy, idle, memory_known, memory = row
+    def add_use(
+        self, known: float, busy: float, idle: float, memory_known: float, memory: float
+    ) -> None:
         self.known_hours += known / HOUR_MS
         self.busy_hours += busy / HOUR_MS
         self.memory_known_hours += memory_known / HOUR_MS
@@ -183,10 +184,31 @@ def _by_user(
         user, _, type_ = key.rpartition("\t")
         for group in (total, groups.setdefault(user, _Group())):
             group.add_row((key, all_held_ms, all_idle_ms, 0, 0), type_, int(all_led))
-    for use in (use for node in nodes for use in node.uses):
-        for group in (total, groups.setdefault(user_of(use[0]), _Group())):
-            group.add_use(use)
+    for user, amounts in _use_sums(nodes).items():
+        for group in (total, groups.setdefault(user, _Group())):
+            group.add_use(*amounts)
     return total, groups
+
+
+def _use_sums(nodes: Sequence[UsedOnNode]) -> dict[str, list[float]]:
+    """Return what the driver told of each user's GPUs: few differ, of very many rows."""
+    sums: dict[str, list[float]] = {}
+    for node in nodes:
+        for key, known_ms, busy_ms, idle_ms, memory_known_ms, memory_ms in node.uses:
+            found = sums.get(key)
+            if found is None:
+                sums[key] = [known_ms, busy_ms, idle_ms, memory_known_ms, memory_ms]
+            else:
+                found[0] += known_ms
+                found[1] += busy_ms
+                found[2] += idle_ms
+                found[3] += memory_known_ms
+                found[4] += memory_ms
+    of_users: dict[str, list[float]] = {}
+    for key, amounts in sums.items():
+        known = of_users.setdefault(user_of(key), [0.0] * 5)
+        of_users[user_of(key)] = [a + b for a, b in zip(known, amounts, strict=True)]
+    return of_users
 
 
 def _by_node(holds: Sequence[HeldTime], nodes: Sequence[UsedOnNode]) -> dict[str, _Group]:
@@ -199,8 +221,9 @@ def _by_node(holds: Sequence[HeldTime], nodes: Sequence[UsedOnNode]) -> dict[str
         group.idle_hours += node.idle_ms / HOUR_MS
         group.wasted_hours += node.idle_ms / HOUR_MS
         group.reservations.update(node.reservations)
-        for use in node.uses:
-            group.add_use(use)
+        if node.uses:
+            _, *columns = zip(*node.uses, strict=True)
+            group.add_use(*map(sum, columns))
     return groups
 
 

@@ -26,6 +26,7 @@ from canhazgpu.report.held_time import HeldTime, OwnerUse, TimeSpan
 from canhazgpu.report.node_rows import UsedOnNode
 from canhazgpu.report.totals import Report, UsageTotals
 from canhazgpu.service.history import ExplainAnswer, JobOnNode, RecordedJob, ReportAnswer
+from canhazgpu.service.nodes import CountersAnswer
 from canhazgpu.service.status import StatusAnswer
 from canhazgpu.status.event_format import NodeEvent
 from canhazgpu.status.history.outlook import Holding
@@ -33,10 +34,10 @@ from canhazgpu.status.node_status import GpuStatus, HooksOutage, NodeStatus
 from canhazgpu.status.scheduler_jobs import JobNow
 
 CLASSES: tuple[type, ...] = (
-    AssignedGpu, Claim, Event, ExplainAnswer, GpuHealth, GpuProcess, GpuReading, GpuStatus,
-    HeldTime, Holding, HooksOutage, JobNow, JobOnNode, JournalEntry, MigDeviceNumbers, NodeEvent,
-    NodeStatus, OtherProcesses, OwnerUse, ProcessId, Quarantine, RecordedJob, Report, ReportAnswer,
-    Reservation, Share, StatusAnswer, TimeSpan, UsageTotals, UsedOnNode, Waiter,
+    AssignedGpu, Claim, CountersAnswer, Event, ExplainAnswer, GpuHealth, GpuProcess, GpuReading,
+    GpuStatus, HeldTime, Holding, HooksOutage, JobNow, JobOnNode, JournalEntry, MigDeviceNumbers,
+    NodeEvent, NodeStatus, OtherProcesses, OwnerUse, ProcessId, Quarantine, RecordedJob, Report,
+    ReportAnswer, Reservation, Share, StatusAnswer, TimeSpan, UsageTotals, UsedOnNode, Waiter,
 )  # fmt: skip
 ENUMS: tuple[type[Enum], ...] = (GpuState, Usage)
 CLASS = ""

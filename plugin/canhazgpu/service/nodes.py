@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,3 +18,10 @@ class NodeSummary:
     read_at: float
     scanned_at: float | None
     fault: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CountersAnswer:
+    """What some nodes have counted of themselves: JSON by node, of which nothing is checked."""
+
+    texts: Mapping[str, str]

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
         JobEnd,
         JobStart,
     )
-    from canhazgpu.service.nodes import NodeSummary
+    from canhazgpu.service.nodes import CountersAnswer, NodeSummary
     from canhazgpu.service.queue import NodeQueue, QueueRequest
     from canhazgpu.service.status import StatusAnswer, StatusRequest
     from canhazgpu.service.store_users import (
@@ -162,6 +162,10 @@ class NodeService(Protocol):
 
     def nodes(self) -> tuple[NodeSummary, ...]:
         """Return every node that the ledger knows, by its last published scan."""
+        ...
+
+    def counters(self) -> Iterator[CountersAnswer]:
+        """Yield what the nodes have counted that publish it, some nodes at a time."""
         ...
 
     def forget_node(self, node: str, *, releases: bool = False) -> None:

@@ -16,7 +16,10 @@ from polling import poll_until
 from servers.private_redis import PrivateRedis
 from servers.shown_cluster import fill, job_claim
 
+from canhazgpu.config.schema import StoreConfig
 from canhazgpu.ledger.journal_entries import EPILOG, JournalEntry, NumberedEntry
+from canhazgpu.ledger.store.connect import Role
+from canhazgpu.ledger.store.indexes.counters import NodeCounters
 
 if TYPE_CHECKING:
     from conftest import Shown
@@ -273,6 +276,22 @@ def test_metrics_of_the_cluster(shown: Shown) -> None:
     assert answer.headers["content-type"].startswith("text/plain; version=")
     assert "canhazgpu_store_up 1.0" in answer.text
     assert 'node="n1"' in answer.text
+
+
+def test_metrics_have_what_nodes_published_also_while_the_store_is_away() -> None:
+    counted = 'canhazgpu_refusals_total{cause="reserved",node="n1"} 3.0'
+    numbers = [["refusals", "reserved", 3], ["refusals", "<b>\x1b[2J", 1]]
+    text = {"through": "", "numbers": numbers, "seconds": {}, "outage": False}
+    with PrivateRedis() as server:
+        fill(server)
+        with WebServer(server.url, {"web.poll_s": "1", "store.timeout_s": "1"}) as web:
+            assert "_refusals_total" not in web.ask("/metrics").text
+            NodeCounters(StoreConfig(url=server.url), Role.WRITE).publish("n1", json.dumps(text))
+            poll_until(lambda: counted in web.ask("/metrics").text)
+            assert "<b>" not in web.ask("/metrics").text
+            server.stop()
+            poll_until(lambda: "canhazgpu_store_up 0.0" in web.ask("/metrics").text)
+            assert counted in web.ask("/metrics").text
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

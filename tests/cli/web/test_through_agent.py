@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -20,6 +21,9 @@ from many_nodes import fill as fill_many
 from polling import poll_until
 from servers.shown_cluster import fill, gpu_uuid, job_claim, seen
 
+from canhazgpu.config.schema import StoreConfig
+from canhazgpu.ledger.store.connect import Role
+from canhazgpu.ledger.store.indexes.counters import NodeCounters
 from canhazgpu.ledger.store.ledger import RedisLedger
 
 pytestmark = [
@@ -131,6 +135,14 @@ def test_every_page_is_there_and_says_what_there_is(seen_through_agent: Seen) ->
     text = seen_through_agent.web.ask("/metrics").text
     assert 'canhazgpu_gpus{node="n2",state="reserved"} 1.0' in text
     assert "canhazgpu_store_up 1.0" in text
+
+
+def test_metrics_have_what_nodes_count(seen_through_agent: Seen) -> None:
+    here = seen_through_agent
+    text = {"through": "", "numbers": [["requeues", 7]], "seconds": {}, "outage": False}
+    store = StoreConfig(url=here.node.here.redis.url)
+    NodeCounters(store, Role.WRITE).publish("n2", json.dumps(text))
+    poll_until(lambda: 'canhazgpu_requeues_total{node="n2"} 7.0' in here.web.ask("/metrics").text)
 
 
 def test_unknown_filters_say_what_there_is(seen_through_agent: Seen) -> None:

@@ -53,6 +53,13 @@ def report(app: App, /, days: int) -> None:
     _write(app.service().report(one) for one in (ReportRequest(days),))
 
 
+@page_answers.command("counters")
+@click.pass_obj
+def counters(app: App, /) -> None:
+    """Write what the nodes have counted, some nodes at a time."""
+    _write(app.service().counters())
+
+
 def _write(answers: Iterator[object]) -> None:
     try:
         for answer in answers:

@@ -12,7 +12,8 @@ from canhazgpu.cli.web.cluster_view import ORDERS, ClusterView, parse_view, port
 from canhazgpu.cli.web.rendering import segment
 from canhazgpu.cli.web.site import UnknownError
 from canhazgpu.cli.web.tiles import picture_of, tile_of, trouble_of
-from canhazgpu.errors import AgentError, StoreError, UnknownNameError, error_text
+from canhazgpu.errors import AgentError, CanhazgpuError, StoreError, UnknownNameError, error_text
+from canhazgpu.metrics.counts import published_counts
 from canhazgpu.metrics.exposition import CONTENT_TYPE, cluster_metrics
 from canhazgpu.people.holdings import gpu_display_indices, gpu_list_text
 from canhazgpu.service.queue import NodeQueue
@@ -22,11 +23,14 @@ from canhazgpu.status.summary import summarize, summary_to_dict
 from canhazgpu.status.table_cells import cells, node_notes, utilization_text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from starlette.requests import Request
 
     from canhazgpu.cli.web.cluster_state import Snapshot
     from canhazgpu.cli.web.cluster_view import Portion
     from canhazgpu.cli.web.site import Site
+    from canhazgpu.metrics.counts import HistoryCounts
     from canhazgpu.status.node_status import GpuStatus, NodeStatus
 
 MAX_CHOICES = 300
@@ -41,6 +45,7 @@ class ClusterPages:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._metrics: tuple[int, bytes] = (0, b"")
+        self._counts: Mapping[str, HistoryCounts] = {}
 
     def cluster(self, request: Request) -> Response:
         """Return the page of all nodes."""
@@ -119,9 +124,21 @@ class ClusterPages:
         state, snapshot = self._site.state(waits=True), self._site.snapshot()
         # Of thousands of nodes they are megabytes: several servers that ask get the same ones.
         if self._metrics[0] != state.number:
-            text = cluster_metrics(snapshot.nodes, store_up=not state.fault)
+            counts = self._counts if state.fault else self._read_counts()
+            text = cluster_metrics(snapshot.nodes, counts, store_up=not state.fault)
             self._metrics = (state.number, text)
         return Response(self._metrics[1], headers={"content-type": CONTENT_TYPE})
+
+    def _read_counts(self) -> Mapping[str, HistoryCounts]:
+        """Return what the nodes have counted; what was known before where the store is away."""
+        try:
+            pages = list(self._site.open_source().counters())
+        except CanhazgpuError:
+            return self._counts
+        texts = {node: text for page in pages for node, text in page.texts.items()}
+        found = {node: published_counts(texts[node]) for node in sorted(texts)}
+        self._counts = {node: one for node, one in found.items() if one is not None}
+        return self._counts
 
     def _cluster_values(self, view: ClusterView, snapshot: Snapshot) -> dict[str, Any]:
         portion = portion_of(snapshot.nodes, view)

@@ -114,7 +114,7 @@ class AgentParts:
 
     def _metrics_writer(self) -> Iterator[KeptProcess]:
         """Yield the metrics writer; none where the node writes no metrics."""
-        if self.config.metrics.textfile:
+        if self.config.metrics.textfile or self.config.metrics.publishes_counters:
             writer = MetricsWriterProcess(self.node, self.directory, self.environ, self.read_config)
             yield KeptProcess("metrics writer", writer.run)
 

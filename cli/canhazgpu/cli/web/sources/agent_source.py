@@ -19,6 +19,7 @@ from canhazgpu.cli.through_agent.page_answers import PAGE
 from canhazgpu.errors import AgentError, CanhazgpuError
 from canhazgpu.service.answer_json import decoded
 from canhazgpu.service.history import ExplainAnswer, ExplainRequest, ReportAnswer, ReportRequest
+from canhazgpu.service.nodes import CountersAnswer
 from canhazgpu.service.status import StatusAnswer, StatusRequest
 
 T = TypeVar("T")
@@ -74,6 +75,10 @@ class AgentSource:
         """See `NodeService.report`."""
         (answer,) = self._in_turn(["report", f"--days={request.days}"], ReportAnswer)
         return answer
+
+    def counters(self) -> Iterator[CountersAnswer]:
+        """See `NodeService.counters`."""
+        yield from self._in_turn(["counters"], CountersAnswer)
 
     def _in_turn(self, words: Sequence[str], kind: type[T]) -> list[T]:
         self._refuse_mistrusted()

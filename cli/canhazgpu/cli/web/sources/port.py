@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from canhazgpu.service.history import ExplainAnswer, ExplainRequest, ReportAnswer, ReportRequest
+    from canhazgpu.service.nodes import CountersAnswer
     from canhazgpu.service.status import StatusAnswer, StatusRequest
 
 
@@ -22,4 +25,8 @@ class ClusterSource(Protocol):
 
     def report(self, request: ReportRequest) -> ReportAnswer:
         """See `NodeService.report`."""
+        ...
+
+    def counters(self) -> Iterator[CountersAnswer]:
+        """See `NodeService.counters`."""
         ...
