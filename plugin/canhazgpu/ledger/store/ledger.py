@@ -334,10 +334,9 @@ class RedisLedger(NodeQuestions):
             "gpus": list(observation.scan.by_uuid()),
             "unfit": unfit,
             "unhealthy": dict(observation.unhealthy),
-            "whole": whole_gpus(observation.scan),
             "complete": observation.is_complete,
-            "covered": {gpu: sorted(owners) for gpu, owners in observation.covered.items()},
         }
+        covered = {gpu: sorted(owners) for gpu, owners in observation.covered.items()}
         if observation.partitions is not None:
             judgement["partitions"] = to_json(observation.partitions)
         scan = scan_to_published_json(observation.scan)
@@ -347,6 +346,8 @@ class RedisLedger(NodeQuestions):
                 supplement_to_json(observation.scan),
                 brief_to_json(observation.scan),
                 plain_to_json(observation.scan),
+                to_json(whole_gpus(observation.scan)),
+                to_json(covered),
                 to_json(judgement),
             )
         )

@@ -66,9 +66,6 @@ local function read_hash(key)
   return found
 end
 
--- The GPUs of the scan that this script has stored, by their JSON: see `most` above.
-local known_most = {}
-
 -- What this script has to add to the history; and the id of the last entry that it has added.
 local told, last_added = {}, nil
 -- The id of the last entry before those, where it is known: see at_end.lua.

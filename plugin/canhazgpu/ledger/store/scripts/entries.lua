@@ -160,7 +160,7 @@ local function note(entry)
   }, true)
 end
 
--- Needs the reservations. Returns for each GPU that was taken from another owner: UUID, that reservation, the new
+-- Needs the reservations, but for notes. Returns for each GPU that was taken from another owner: UUID, that reservation, the new
 -- owner and user. Entries without a journal ("") are always applied.
 local function apply_entries(journal, entries)
   local token, last = (redis.call('GET', recorded_key) or ''):match('^(%S+) (%d+)$')

@@ -40,25 +40,26 @@ local function count_of(gpus)
   return n
 end
 
--- Returns the node's GPUs, UUID -> index, as JSON and as a table: those of the last scan with most of them. A scan with
--- fewer replaces them only if it is "complete": an administrator said that the node has no others.
+-- Returns the node's GPUs, UUID -> index, as JSON: those of the last scan with most of them. A scan with fewer replaces
+-- them only if it is "complete": an administrator said that the node has no others.
 local function most_gpus(seen, before)
-  local whole = seen.whole or {}
-  local text = cjson.encode(whole)
   -- Mostly the same as ever.
-  if text == before or seen.complete then return text, whole end
-  local had = decode(before or '') or {}
-  if count_of(whole) >= count_of(had) then return text, whole end
-  return before, had
+  if seen.whole == before or seen.complete then return seen.whole end
+  local has, had = decode(seen.whole) or {}, decode(before or '') or {}
+  return count_of(has) >= count_of(had) and seen.whole or before
 end
 
 -- Forgets when GPUs were released that the node has not had for long: MIG instances get a new UUID each time.
 local function forget_gone_gpus(seen, most)
+  local had
   for gpu, at in pairs(seen.released) do
-    if not seen.place[gpu] and not most[gpu] and (number(at) or 0) < now - RELEASE_KEPT_MS then
-      redis.call('HDEL', released_key, gpu)
-      redis.call('HDEL', released_by_key, gpu)
-      seen.released[gpu] = nil
+    if not seen.place[gpu] and (number(at) or 0) < now - RELEASE_KEPT_MS then
+      had = had or decode(most) or {}
+      if not had[gpu] then
+        redis.call('HDEL', released_key, gpu)
+        redis.call('HDEL', released_by_key, gpu)
+        seen.released[gpu] = nil
+      end
     end
   end
 end
@@ -74,16 +75,17 @@ local function lines_of(text, count)
 end
 
 -- Stores a scan and applies its consequences, unless a newer scan is stored. Takes the age (ms), the scan
--- (JSON), and four lines: three texts that are stored beside the scan, "supplement", "brief" and "plain", for JSON in JSON
--- takes long to read; and the judgement, a JSON object: "gpus", the UUIDs in order of preference among equals;
--- "unfit", UUID -> "unreserved" or "unknown"; "unhealthy", UUID -> reason; "covered", UUID -> list of owners,
--- of GPUs in use by these owners alone; "whole", UUID -> index, the GPUs, not their MIG instances; "complete";
--- "partitions", text that replaces the one stored, if given.
+-- (JSON), and six lines, for what is mostly stored or compared as text takes long to read: "supplement", "brief" and
+-- "plain" are stored beside the scan; "whole", JSON, UUID -> index, are the GPUs, not their MIG instances; "covered", JSON,
+-- UUID -> list of owners, of GPUs in use by these owners alone; and the judgement, a JSON object: "gpus", the UUIDs in
+-- order of preference among equals; "unfit", UUID -> "unreserved" or "unknown"; "unhealthy", UUID -> reason;
+-- "complete"; "partitions", text that replaces the one stored, if given.
 -- A stored time in the future is from a clock that was set back: the scan counts as none, a release as now.
 -- Needs the reservations. Returns the judgement with more fields; "known" is 1 if a scan was stored, else 0.
 local function observe(age_ms, scan, judged)
-  local supplement, brief, plain, judgement = lines_of(judged, 4)
+  local supplement, brief, plain, whole, covered, judgement = lines_of(judged, 6)
   local seen = cjson.decode(judgement)
+  seen.whole, seen.covered = whole, covered
   local before = redis.call('HMGET', scan_key, 'at', 'unused', 'most')
   local before_ms = number(before[1] or 0) or 0
   if before_ms > now then before_ms = 0 end
@@ -96,8 +98,7 @@ local function observe(age_ms, scan, judged)
   seen.released = read_hash(released_key)
   if seen.began >= before_ms then
     head_is_old = true
-    local most, had = most_gpus(seen, before[3])
-    known_most[most] = had
+    local most = most_gpus(seen, before[3])
     redis.call('HSET', scan_key, 'data', scan, 'at', seen.began, 'unused', cjson.encode(seen.unused),
       'most', most, 'supplement', supplement, 'brief', brief, 'brief_at', seen.began,
       'plain', seen.began .. ' ' .. plain)
@@ -107,7 +108,7 @@ local function observe(age_ms, scan, judged)
     end
     apply_health(seen, seen.quarantined)
     if next(reservations) then count_idle(seen, before_ms, decode(before[2] or '') or {}) end
-    forget_gone_gpus(seen, had)
+    forget_gone_gpus(seen, most)
   end
   for gpu, at in pairs(seen.released) do
     if (number(at) or 0) > now then
@@ -120,7 +121,7 @@ end
 
 -- Returns whether the GPU is in use by those alone who share it with the claim now.
 local function in_shared_use(gpu, seen, claim)
-  local users = seen.unfit[gpu] == 'unreserved' and may_share(gpu, claim) and seen.covered[gpu]
+  local users = seen.unfit[gpu] == 'unreserved' and may_share(gpu, claim) and decode(seen.covered)[gpu]
   for _, owner in ipairs(users or {}) do
     if not holder_of(gpu, owner) then return false end
   end

@@ -39,11 +39,10 @@ local function object(values, encode)
   return '{' .. table.concat(parts, ',') .. '}'
 end
 
--- Returns the text if it is a JSON list or object, nil for another one; there may be none. And its value.
+-- Returns the text if it is a JSON list or object, nil for another one; there may be none.
 local function json_or_null(text)
   if not text or text == '' then return 'null' end
-  local value = known_most[text] or decode(text)
-  return value and text, value
+  return (number_of_gpus(text) or decode(text)) and text
 end
 
 -- Returns the head and the counts, nil where there are none.
@@ -56,7 +55,7 @@ local function head_and_counts()
   for _, text in pairs(quarantined) do
     if not decode(text) then return nil end
   end
-  local most, most_gpus = json_or_null(scan[4])
+  local most = json_or_null(scan[4])
   local partitions = json_or_null(scan[5])
   if not most or not partitions then return nil end
   local last = last_added or last_before
@@ -72,7 +71,7 @@ local function head_and_counts()
     .. ',"released":' .. object(released, quoted)
     .. ',"quarantined":' .. object(quarantined, tostring)
     .. ',"waiting":' .. waiting .. '}'
-  local counts = not next(quarantined) and counts_text(scan, held, owners, most_gpus or {}, waiting) or ''
+  local counts = not next(quarantined) and counts_text(scan, held, owners, most, waiting) or ''
   if counts == '' then return head, '' end
   return head, '{"form":1,"last":"' .. last .. '",' .. counts .. ',"partitions":' .. partitions
     .. ',"partitions_at":' .. (scan[6] and quoted(scan[6]) or 'null') .. '}'

@@ -17,4 +17,5 @@ for gpu, holders in pairs(reservations) do
     end
   end
 end
+store_heartbeats()
 return seen.known
