@@ -51,13 +51,31 @@ def test_a_note_changes_one_id_in_the_head(
 
     asked = asked_by(store, lambda: write_note(ledger, node, 2))
 
-    # The reservations alone, and not what a head is made of.
-    assert asked["hgetall"] == 1
+    # Neither the reservations nor what a head is made of.
+    assert "hgetall" not in asked
     head = json.loads(store.raw_client.get(node_hashes.head) or "")
     ((last, _),) = store.raw_client.xrevrange(node_hashes.history, count=1)
     assert head["texts"]["last"] == last != before["texts"]["last"]
     before["texts"]["last"] = last
     assert head == before
+
+
+def test_heartbeats_of_several_gpus_are_one_command(
+    ledger: RedisLedger, observe: Observe, node: str, store: Store, node_hashes: NodeKeys
+) -> None:
+    ledger.reserve_count(job(1), 1, observe())
+    ledger.reserve_count(job(2), 3, observe())
+    everybody = [job(1).owner, job(2).owner]
+    # Of GPUs in use, so that no idle time is written beside.
+    seen = replace(observe(), in_use=frozenset(store.raw_client.hkeys(node_hashes.reservations)))
+    ledger.publish_scan(seen, everybody)
+
+    def published(alive: list[str]) -> int:
+        return asked_by(store, lambda: ledger.publish_scan(seen, alive))["hset"]
+
+    assert published(everybody) == published([job(1).owner]) == published([]) + 1
+    records = map(json.loads, store.raw_client.hvals(node_hashes.reservations))
+    assert all(one["renewed_ms"] >= one["granted_ms"] for one in records)
 
 
 def test_a_head_that_missed_an_entry_is_made_anew(

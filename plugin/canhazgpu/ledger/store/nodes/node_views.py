@@ -27,6 +27,8 @@ NODES_PER_READ = 64
 """Nodes per transaction; limits the size of one reply, not of the result."""
 
 KEYS_PER_READ = 2000
+KEYS_PER_PART = 50
+"""Where some of many keys exist, so many are asked for at once before each is."""
 
 SCAN_FIELDS = ("data", "at", "supplement", "most", "partitions", "partitions_at")
 """The others of a published scan are for scripts, and for its head."""
@@ -44,21 +46,29 @@ def read_node_names(client: redis.Redis, prefix: str) -> list[str]:
 
 
 def existing_keys(client: redis.Redis, names: Sequence[str]) -> set[str]:
-    """Return those keys that exist. That none of many does costs one command."""
+    """Return those keys that exist. That all or none of many do costs one command."""
     found: set[str] = set()
-    for first in range(0, len(names), KEYS_PER_READ):
-        some = names[first : first + KEYS_PER_READ]
-        count = client.exists(*some)
-        if count == len(some):
-            found.update(some)
-        elif count:
-            pipeline = client.pipeline(transaction=False)
-            for name in some:
-                pipeline.exists(name)
-            found.update(
-                name for name, exists in zip(some, pipeline.execute(), strict=True) if exists
-            )
+    unsure = [names]
+    for size in (KEYS_PER_READ, KEYS_PER_PART):
+        parts = [some for one in unsure for some in _parts(one, size)]
+        counts = [client.exists(*some) for some in parts]
+        unsure = []
+        for some, count in zip(parts, counts, strict=True):
+            if count == len(some):
+                found.update(some)
+            elif count:
+                unsure.append(some)
+    rest = [name for some in unsure for name in some]
+    if rest:
+        pipeline = client.pipeline(transaction=False)
+        for name in rest:
+            pipeline.exists(name)
+        found.update(name for name, one in zip(rest, pipeline.execute(), strict=True) if one)
     return found
+
+
+def _parts(names: Sequence[str], size: int) -> list[Sequence[str]]:
+    return [names[first : first + size] for first in range(0, len(names), size)]
 
 
 def read_node_views(
