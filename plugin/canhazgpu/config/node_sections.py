@@ -136,8 +136,8 @@ class ValidationConfig:
     )
     accounting: str = key(
         "off",
-        "what a job made of its GPUs: auto (the health check switches the driver's accounting on,"
-        " and the epilog reads it) or off",
+        "what jobs and runs made of their GPUs: auto (the health check switches the driver's"
+        " accounting on, and it is read at their end) or off",
         check=one_of("auto", "off"),
     )
     scan_timeout_s: float = key(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -53,3 +54,34 @@ def test_a_jobs_use_is_in_its_story(cluster: GpuCluster, people: tuple[str, str]
     text = poll_until(told)
     assert "      GPU 0: peak 69 of 80 GB, " in text
     assert "      GPU 1: never used" in text
+
+    def reported() -> dict[str, Any] | None:
+        text = cluster.canhazgpu("report", "--json", node="n1", user=alice).stdout
+        found = [one for one in json.loads(text)["users"] if one["user"] == alice]
+        return found[0] if found and found[0]["mean_utilization"] is not None else None
+
+    # By the node's totals, which the epilog's note has added to.
+    row = poll_until(reported)
+    assert row is not None
+    assert 0 < row["mean_utilization"] <= 0.5
+    assert row["peak_memory_share"] == pytest.approx(71_000 / 81_559 / 2, abs=0.01)
+    table = cluster.canhazgpu("report", "--wasted", node="n1", user=alice).stdout
+    assert all(one in table for one in ("WASTED", "MEAN USE", "PEAK MEMORY", alice))
+
+
+def test_a_runs_use_is_in_its_story(cluster: GpuCluster) -> None:
+    def told() -> bool:
+        """Whether a new run is told of by the driver: one that answers late is not asked again."""
+        before = _runs_told_of(cluster)
+        cluster.canhazgpu("run", "--gpus", "1", "--", "true", node="n1")
+        (owner,) = poll_until(lambda: _runs_told_of(cluster) - before) or ("",)
+        text = cluster.canhazgpu("explain", owner, node="n1").stdout
+        assert "use of its GPUs" in text
+        return "never used" in text
+
+    poll_until(told)
+
+
+def _runs_told_of(cluster: GpuCluster) -> set[str]:
+    lines = cluster.canhazgpu("events", "--json", node="n1").stdout.splitlines()
+    return {str(one["owner"]) for one in map(json.loads, lines) if one["kind"] == "use"}

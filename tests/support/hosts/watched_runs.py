@@ -47,6 +47,7 @@ class WatchedNode:
     server: PrivateRedis
     heartbeat_s: float = 1.0
     accounting: str = "off"
+    waits_for_use: bool = True
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -92,7 +93,10 @@ class WatchedNode:
         store = {"url": self.server.url, "timeout_s": 2.0, "retry_after_s": 1.0}
         run = {"heartbeat_s": self.heartbeat_s}
         driver = {"nvml_library": self.library, "probe": "nvml", "accounting": self.accounting}
-        return RunningAgent(self.directory, NODE, store=store, run=run, validation=driver)
+        # A machine with much to do may take longer.
+        patient = "from canhazgpu.probe.accounting import job_use; job_use.LIMIT_S = 60.0"
+        changes = patient if self.waits_for_use else ""
+        return RunningAgent(self.directory, NODE, changes, store=store, run=run, validation=driver)
 
     def ledger(self) -> RedisLedger:
         return RedisLedger(StoreConfig(url=self.server.url), Role.WRITE)

@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from canhazgpu.allocation.holder_text import share_text
+from canhazgpu.durations import short_duration_text
 from canhazgpu.gpu.use_text import use_texts
-from canhazgpu.ledger.journal_entries import EPILOG, NOTE_KINDS, PROLOG, USE
+from canhazgpu.ledger.journal_entries import EPILOG, NOTE_KINDS, PROLOG, RELEASE, USE
 from canhazgpu.ledger.values import Event
 from canhazgpu.status.event_format import local_time_text, outcome_text
 from canhazgpu.status.history.owner_events import (
@@ -52,10 +53,13 @@ def history_lines(
     last = {event.claim.owner: event for event in events if event.claim}
     show_cluster = len({cluster_of(event) for event in events} - {""}) > 1
     gaps = prolog_gaps(events)
+    noted = {event.claim.owner for event in events if event.claim and event.facts.get("use")}
     yield f"node {node}"
     for event in events:
         yield from _event_lines(event, names, job_id, show_cluster=show_cluster)
         owner = event.claim.owner if event.claim else ""
+        if event.kind == RELEASE and owner not in noted and (unused := _unused_text(event)):
+            yield f"      {unused}"
         if event.kind == EPILOG and owner in gaps:
             yield f"      {gaps[owner]}"
         if owner in requeued and last[owner] is event:
@@ -80,6 +84,15 @@ def _event_lines(
     yield from (f"      {text}" for text in use_texts(event.facts.get("use")))
     if without := event.facts.get("without_store"):
         yield f"      without the store: {without}"
+
+
+def _unused_text(event: Event) -> str:
+    """Return for how long scans found a released GPU unused, "" where they did not."""
+    held_s = event.at - event.granted_at if event.granted_at is not None else 0.0
+    if not 1.0 <= event.idle_s <= held_s + 1.0:
+        return ""
+    idle, held = short_duration_text(min(event.idle_s, held_s)), short_duration_text(held_s)
+    return f"unused for {idle} of {held}, by scans"
 
 
 def _event_text(event: Event, names: _GpuNames, *, show_cluster: bool) -> str:

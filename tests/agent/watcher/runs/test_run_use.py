@@ -126,6 +126,7 @@ def test_of_many_runs_that_end_at_once_each_is_told_of_once(node: WatchedNode) -
 
 
 def test_a_driver_that_hangs_delays_no_release(node: WatchedNode) -> None:
+    node.waits_for_use = False
     with node.agent() as agent:
         run = node.start(FOREVER, 0)
         agent.helper()
