@@ -9,7 +9,12 @@ from dataclasses import dataclass, field, replace
 import pytest
 from polling import poll_until
 
-from canhazgpu.cli.web.answer_cache import MAX_ANSWERS, AnswerCache
+from canhazgpu.cli.web.answer_cache import (
+    MAX_ANSWERS,
+    MAX_AWAITED,
+    AnswerCache,
+    StillReadError,
+)
 from canhazgpu.cli.web.cluster_state import QUICK_S, USABLE_S, ClusterReader
 from canhazgpu.errors import AgentError, InputError, StoreError, UnavailableError
 from canhazgpu.service.status import StatusAnswer
@@ -203,12 +208,12 @@ def test_answers_about_the_history_are_read_once_and_errors_are_kept_too() -> No
         raise StoreError("away")
 
     for _ in range(3):
-        assert cache.get("one", lambda: len(reads)).value == 0
+        assert cache.get("one", lambda: len(reads), 60.0).value == 0
         with pytest.raises(StoreError):
-            cache.get("other", fails)
+            cache.get("other", fails, 60.0)
     assert reads == ["fails"]
     now[0] = 5.1
-    assert cache.get("one", lambda: len(reads)).value == 1
+    assert cache.get("one", lambda: len(reads), 60.0).value == 1
 
 
 def test_an_answer_stays_while_whoever_knows_better_is_away_and_not_longer() -> None:
@@ -219,24 +224,69 @@ def test_an_answer_stays_while_whoever_knows_better_is_away_and_not_longer() -> 
         now[0] += 60.0
         raise error
 
-    first = cache.get("one", lambda: 7)
+    first = cache.get("one", lambda: 7, 60.0)
     for error in (StoreError("away"), AgentError("stopped"), UnavailableError("too many")):
         now[0] += 6
-        found = cache.get("one", lambda error=error: fails(error))  # type: ignore[misc]
+        found = cache.get("one", lambda error=error: fails(error), 60.0)  # type: ignore[misc]
         assert (found.value, found.read_at) == (7, first.read_at)
         assert str(error) in found.fault
     # A wait of a minute is no reason to wait for ten.
     now[0] += 6
-    assert cache.get("one", lambda: 8).fault == ""
+    assert cache.get("one", lambda: 8, 60.0).fault == ""
     now[0] += 6
     for _ in range(2):
         with pytest.raises(InputError):
-            cache.get("one", lambda: fails(InputError("no such job")))
+            cache.get("one", lambda: fails(InputError("no such job")), 60.0)
         assert not cache.knows("one")
+
+
+def test_nobody_waits_for_an_answer_that_takes_long_and_it_is_read_once() -> None:
+    cache: AnswerCache[int] = AnswerCache(0.0, clock=lambda: 0.0)
+    goes_on, reads = threading.Event(), []
+
+    def reads_long() -> int:
+        reads.append(1)
+        assert goes_on.wait(60)
+        return len(reads)
+
+    for _ in range(3):
+        with pytest.raises(StillReadError):
+            cache.get("one", reads_long, wait_s=0.0)
+    # Who is at another question does not wait for this one.
+    assert cache.get("other", lambda: 9, wait_s=60.0).value == 9
+    goes_on.set()
+    assert cache.get("one", reads_long, wait_s=60.0).value == 1
+    # Read anew, the last one is shown meanwhile.
+    goes_on.clear()
+    found = cache.get("one", reads_long, wait_s=0.0)
+    assert (found.value, found.fault) == (1, "")
+    goes_on.set()
+    poll_until(lambda: cache.get("one", reads_long, wait_s=60.0).value > 1)
+
+
+def test_more_than_some_questions_at_once_are_refused() -> None:
+    cache: AnswerCache[int] = AnswerCache(5.0)
+    cache.get("known", lambda: 7, wait_s=60.0)
+    goes_on = threading.Event()
+    for number in range(MAX_AWAITED):
+        with pytest.raises(StillReadError):
+            cache.get(number, lambda: int(goes_on.wait(60)), wait_s=0.0)
+    with pytest.raises(UnavailableError, match="too many questions"):
+        cache.get("one more", lambda: 1)
+    assert cache.get("known", lambda: 8).value == 7
+    goes_on.set()
+    poll_until(lambda: not cache._awaited)
+    assert cache.get("one more", lambda: 1, wait_s=60.0).value == 1
+
+
+def test_an_error_that_nobody_foresaw_is_told_to_who_asks() -> None:
+    cache: AnswerCache[int] = AnswerCache(5.0)
+    with pytest.raises(ZeroDivisionError):
+        cache.get("one", lambda: 1 // 0, wait_s=60.0)
 
 
 def test_the_number_of_kept_answers_is_bounded() -> None:
     cache: AnswerCache[int] = AnswerCache(5.0)
     for number in range(3 * MAX_ANSWERS):
-        cache.get(number, lambda: 1)
+        cache.get(number, lambda: 1, 60.0)
     assert len(cache._kept) == MAX_ANSWERS

@@ -18,13 +18,22 @@ T = TypeVar("T")
 MAX_ANSWERS = 256
 MAX_READS = 2
 """At the same time, of all viewers."""
-MAX_WAIT_S = 20.0
+MAX_AWAITED = 32
+"""Answers that are read, or whose turn to be read comes; who asks for more is refused."""
+PAGE_WAIT_S = 5.0
+"""How long a page waits for an answer."""
+MAX_WAIT_S = 300.0
+"""How long a program waits, which would not ask again."""
 SHARE_OF_TIME = 10.0
 """An answer that took one second to read is kept for at least so many seconds."""
 
 
 AWAY = (StoreError, AgentError, UnavailableError)
 """Errors that say nothing about what was asked for."""
+
+
+class StillReadError(CanhazgpuError):
+    """The answer is being read, which takes long; look again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,37 +52,65 @@ class Answer(Generic[T]):
 class _Kept(Generic[T]):
     until: float
     answer: Answer[T] | None
-    error: CanhazgpuError | None = None
+    error: Exception | None = None
 
 
 @dataclass
 class AnswerCache(Generic[T]):
-    """Keeps answers, and errors, for `keep_s` seconds by the monotonic `clock`."""
+    """Keeps answers, and errors, for `keep_s` seconds by the monotonic `clock`.
+
+    Each is read in a thread of its own, so that nobody has to wait for its end.
+    """
 
     keep_s: float
     clock: Callable[[], float] = time.monotonic
     _kept: OrderedDict[Hashable, _Kept[T]] = field(default_factory=OrderedDict)
+    _awaited: dict[Hashable, threading.Thread] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _reads: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(MAX_READS))
 
-    def get(self, key: Hashable, read: Callable[[], T]) -> Answer[T]:
+    def get(self, key: Hashable, read: Callable[[], T], wait_s: float = PAGE_WAIT_S) -> Answer[T]:
         """Return what is kept for the key, else what `read` returns or raises.
 
         Where that is one of `AWAY`, or too many others are waited for, the last answer is returned;
-        it raises the error where there is none.
+        it raises the error where there is none. After `wait_s` the last one is returned, too, and
+        without one it raises `StillReadError`.
         """
         found = self._find(key)
         if found is None:
-            if not self._reads.acquire(timeout=MAX_WAIT_S):
+            thread = self._begin(key, read)
+            if thread is None:
                 return self._last(key, "too many questions at once: try again in a moment")
-            try:
-                found = self._find(key) or self._read(key, read)
-            finally:
-                self._reads.release()
+            thread.join(wait_s)
+            found = self._kept.get(key)
+            if found is None or (found.answer is None and thread.is_alive()):
+                raise StillReadError(
+                    "this is read just now, which takes a moment: this page loads itself again"
+                )
         if found.answer is None:
             assert found.error is not None  # noqa: S101 - for the types
             raise found.error
         return found.answer
+
+    def _begin(self, key: Hashable, read: Callable[[], T]) -> threading.Thread | None:
+        """Have it read, if it is not yet; None where too many others are."""
+        with self._lock:
+            thread = self._awaited.get(key)
+            if thread is None and len(self._awaited) < MAX_AWAITED:
+                thread = threading.Thread(target=self._await, args=(key, read), daemon=True)
+                self._awaited[key] = thread
+                thread.start()
+            return thread
+
+    def _await(self, key: Hashable, read: Callable[[], T]) -> None:
+        with self._reads:
+            kept = self._read(key, read)
+        with self._lock:
+            self._kept[key] = kept
+            self._kept.move_to_end(key)
+            while len(self._kept) > MAX_ANSWERS:
+                self._kept.popitem(last=False)
+            del self._awaited[key]
 
     def knows(self, key: Hashable) -> bool:
         """Return whether there is an answer, however old."""
@@ -104,14 +141,9 @@ class AnswerCache(Generic[T]):
                 last = None
             # It took its time by waiting.
             kept = _Kept(self.clock() + self.keep_s, last, exc.with_traceback(None))
-        except CanhazgpuError as exc:
+        except Exception as exc:  # whatever it is, who asks gets it
             kept = _Kept(self.clock() + self.keep_s, None, exc.with_traceback(None))
         else:
             now = self.clock()
             kept = _Kept(now + max(self.keep_s, SHARE_OF_TIME * (now - began)), answer)
-        with self._lock:
-            self._kept[key] = kept
-            self._kept.move_to_end(key)
-            while len(self._kept) > MAX_ANSWERS:
-                self._kept.popitem(last=False)
         return kept

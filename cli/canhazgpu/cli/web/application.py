@@ -13,6 +13,7 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from canhazgpu.cli.web.answer_cache import StillReadError
 from canhazgpu.cli.web.cluster_pages import ClusterPages
 from canhazgpu.cli.web.guard import Guard
 from canhazgpu.cli.web.history_pages import HistoryPages
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 OPENAPI = HERE / "openapi.json"
 LOOK_AGAIN_S = 2
 """Seconds after which a browser asks again for a page that could not be made yet."""
+NOT_NOW = (StoreError, AgentError, UnavailableError, NothingKnownError, StillReadError)
+"""Errors that say nothing about what was asked for."""
 PAGES = (
     ("the cluster", "/"),
     ("people", "/people"),
@@ -123,8 +126,7 @@ def _status_of(error: Exception) -> int:
         return 404
     if isinstance(error, InputError):
         return 400
-    is_away = isinstance(error, StoreError | AgentError | NothingKnownError | UnavailableError)
-    return 503 if is_away else 500
+    return 503 if isinstance(error, NOT_NOW) else 500
 
 
 def _error(site: Site, request: Request, error: Exception) -> Response:
@@ -149,7 +151,7 @@ def _error(site: Site, request: Request, error: Exception) -> Response:
         },
         status,
     )
-    if isinstance(found, BeingReadError):
+    if isinstance(found, BeingReadError | StillReadError):
         # With and without JavaScript: events may come late, too.
         answer.headers["retry-after"] = answer.headers["refresh"] = str(LOOK_AGAIN_S)
     return answer

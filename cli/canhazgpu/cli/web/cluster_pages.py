@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import Response
 
 from canhazgpu.cli.terminal.queue_json import queues_to_dict
+from canhazgpu.cli.web.answer_cache import MAX_WAIT_S, PAGE_WAIT_S, StillReadError
 from canhazgpu.cli.web.cluster_view import ORDERS, ClusterView, parse_view, portion_of
 from canhazgpu.cli.web.rendering import segment
 from canhazgpu.cli.web.site import UnknownError
@@ -169,7 +170,9 @@ class ClusterPages:
             # Whoever gave no answer just now is not waited for.
             return known, ""
         try:
-            found = self._site.node(name)
+            found = self._site.node(name, MAX_WAIT_S if waits else PAGE_WAIT_S)
+        except StillReadError:
+            return known, ""
         except (StoreError, AgentError) as exc:
             return known, error_text(exc)
         except UnknownNameError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from canhazgpu.cli.terminal.explanation import answer_lines, answer_to_dict, unknown_owner_text
+from canhazgpu.cli.web.answer_cache import MAX_WAIT_S, PAGE_WAIT_S
 from canhazgpu.cli.web.charts import chart_of
 from canhazgpu.cli.web.cluster_pages import MAX_KNOWN, queue_rows, row_of
 from canhazgpu.cli.web.cluster_view import MAX_VALUE
@@ -62,7 +63,7 @@ class HistoryPages:
     def people_json(self, _request: Request) -> Response:
         """Return the same as JSON."""
         state = self._site.state(waits=True)
-        people, fault = self._people()
+        people, fault = self._people(MAX_WAIT_S)
         error = state.fault or fault or None
         at = state.snapshot.generated_at if state.snapshot else None
         return self._site.json(people_to_dict(at, people, PEOPLE_DAYS, error))
@@ -87,7 +88,7 @@ class HistoryPages:
     def person_json(self, request: Request) -> Response:
         """Return the same as JSON."""
         state = self._site.state(waits=True)
-        person, fault = self._person(request.path_params["user"])
+        person, fault = self._person(request.path_params["user"], MAX_WAIT_S)
         at = state.snapshot.generated_at if state.snapshot else None
         error = state.fault or fault or None
         return self._site.json(people_to_dict(at, [person], PEOPLE_DAYS, error))
@@ -110,11 +111,12 @@ class HistoryPages:
             },
             fault=fault,
             since=found.read_at if found.fault else None,
+            version=found.read_at,
         )
 
     def job_json(self, request: Request) -> Response:
         """Return the story in the form of ``explain --json``."""
-        found = self._job(request)
+        found = self._job(request, MAX_WAIT_S)
         answer = found.value
         error = error_text(answer.fault) if answer.fault else found.fault or None
         document = {**answer_to_dict(answer), "error": error}
@@ -139,32 +141,33 @@ class HistoryPages:
             },
             fault=answer.fault,
             since=answer.read_at if answer.fault else None,
+            version=answer.read_at,
         )
 
     def report_json(self, request: Request) -> Response:
         """Return the report in the form of ``report --json``."""
-        found = self._report(_days(request))
+        found = self._report(_days(request), MAX_WAIT_S)
         document = {**report_to_dict(found.value.report), "error": found.fault or None}
         return self._site.json(document, read_at=found.read_at)
 
-    def _report(self, days: int) -> Answer[ReportAnswer]:
+    def _report(self, days: int, wait_s: float = PAGE_WAIT_S) -> Answer[ReportAnswer]:
         return self._site.reports.get(
-            days, lambda: self._site.open_source().report(ReportRequest(days))
+            days, lambda: self._site.open_source().report(ReportRequest(days)), wait_s
         )
 
-    def _people(self) -> tuple[list[Person], str]:
+    def _people(self, wait_s: float = PAGE_WAIT_S) -> tuple[list[Person], str]:
         """Return everybody; without the history only what the last state says, and why."""
         report: Report | None = None
         fault = ""
         try:
-            found = self._report(PEOPLE_DAYS)
+            found = self._report(PEOPLE_DAYS, wait_s)
             report, fault = found.value.report, found.fault
         except (StoreError, AgentError) as exc:
             fault = error_text(exc)
         return people_of(self._site.snapshot().nodes, report), fault
 
-    def _person(self, name: str) -> tuple[Person, str]:
-        people, fault = self._people()
+    def _person(self, name: str, wait_s: float = PAGE_WAIT_S) -> tuple[Person, str]:
+        people, fault = self._people(wait_s)
         found = next((one for one in people if one.user == name), None)
         if found is not None:
             return found, fault
@@ -173,12 +176,12 @@ class HistoryPages:
         known = [(one, f"/people/{segment(one)}") for one in names[:MAX_KNOWN]]
         raise UnknownError(f"{text} {closest(name, names)}".strip(), known)
 
-    def _job(self, request: Request) -> Answer[ExplainAnswer]:
+    def _job(self, request: Request, wait_s: float = PAGE_WAIT_S) -> Answer[ExplainAnswer]:
         subject = request.path_params["job"]
         cluster = request.query_params.get("cluster", "")[:MAX_VALUE]
         asked = ExplainRequest(subject[:MAX_VALUE], EXPLAINED_S, (), cluster)
         try:
-            found = self._site.jobs.get(asked, lambda: self._explained(asked))
+            found = self._site.jobs.get(asked, lambda: self._explained(asked), wait_s)
         except InputError as exc:
             raise UnknownError(str(exc).replace("--cluster ", "?cluster="), self._jobs()) from exc
         if found.value.is_known or found.value.scheduler is not None:

@@ -107,9 +107,10 @@ class Site:
         assert state.snapshot is not None  # noqa: S101 - for the types
         return state.snapshot
 
-    def node(self, name: str) -> Answer[StatusAnswer]:
-        """Return one node as it is recorded in full."""
-        return self.nodes.get(name, lambda: self.open_source().status(StatusRequest((name,))))
+    def node(self, name: str, wait_s: float) -> Answer[StatusAnswer]:
+        """Return one node as it is recorded in full, as `AnswerCache.get`."""
+        request = StatusRequest((name,))
+        return self.nodes.get(name, lambda: self.open_source().status(request), wait_s)
 
     def viewer(self, request: Request) -> str:
         """Return the name of who looks, "" where nobody tells it."""
@@ -124,15 +125,17 @@ class Site:
         status: int = 200,
         fault: str = "",
         since: float | None = None,
+        version: float = 0.0,
     ) -> Response:
         """Return a page; what was made of the same state for the same request is not made again.
 
         `fault` is an error of this page alone, `since` the time of what it shows in place of the
-        present, in seconds since the epoch. A browser that has the page gets none.
+        present, in seconds since the epoch. `version` differs where something else differs. A
+        browser that has the page gets none.
         """
         state, user = self.reader.last, self.viewer(request)
-        key = (state.number, request.url.path, request.url.query, user, status, fault)
-        text = self._kept.get(key)
+        key = (state.number, request.url.path, request.url.query, user, fault, version)
+        text = self._kept.get(key) if status == 200 else None
         if text is None:
             text = self.templates.get_template(template).render(
                 user=user,
@@ -142,7 +145,8 @@ class Site:
                 as_of_mark=AS_OF,
                 **values(),
             )
-            self._keep(key, text)
+            if status == 200:
+                self._keep(key, text)
         tag = f'W/"{hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=12).hexdigest()}"'
         headers = {"etag": tag, "vary": self.config.user_header or "accept"}
         if status == 200 and tag in request.headers.get("if-none-match", ""):

@@ -29,7 +29,7 @@ SILENCE_S = 120.0
 """Longest time between two parts of an answer: the history of a large cluster takes long."""
 MAX_QUESTIONS = 2
 """At once, beside the reading of the cluster: the user's own commands have the other places."""
-TURN_WAIT_S = 20.0
+TURN_WAIT_S = 120.0
 MISTRUST_S = 30.0
 """After the agent gave no answer, pages do not wait for it anew for so long, or until it answers
 the reading of the cluster."""
