@@ -202,7 +202,8 @@ def test_an_agent_that_ends_leaves_the_last_known_state_until_it_is_back() -> No
                 assert web.ask("/jobs/41").status == 503
                 assert node.agent.start_again()
                 page.locator(".banner").wait_for(state="detached")
-                assert web.ask("/jobs/41").status == 200
+                # An error is kept for a second, too.
+                poll_until(lambda: web.ask("/jobs/41").status == 200)
                 assert [one for one in window.faults if "net::ERR" not in one] == []
 
 
