@@ -110,6 +110,7 @@ def test_an_open_page_tells_that_the_store_is_away_and_that_it_is_back(browser: 
             server.pause()
             page.locator(".banner").wait_for()
             window.picture("store-away")
+            assert Axe().run(page).response["violations"] == []
             assert "10 of 16 GPUs available" in window.text(".big")
             server.resume()
             page.locator(".banner").wait_for(state="detached")

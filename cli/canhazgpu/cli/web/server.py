@@ -61,12 +61,14 @@ def serve(
 
 
 class _Server(uvicorn.Server):
-    """A server that ends its streams as soon as it is asked to end."""
+    """A server that ends its streams as soon as it is asked to end, and that ends well then."""
 
     def handle_exit(self, sig: int, frame: object) -> None:
+        # Uvicorn's own would have the signal end this process once everything else has ended.
         live = self.config.app._app.state.live  # type: ignore[union-attr]
         asyncio.get_running_loop().create_task(live.close())
-        super().handle_exit(signal.Signals(sig), frame)  # type: ignore[arg-type]
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
 
 
 def listen(config: WebConfig) -> socket.socket:
