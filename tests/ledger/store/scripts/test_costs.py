@@ -78,6 +78,16 @@ def test_heartbeats_of_several_gpus_are_one_command(
     assert all(one["renewed_ms"] >= one["granted_ms"] for one in records)
 
 
+def test_the_gpus_of_an_owner_keep_one_record(
+    ledger: RedisLedger, observe: Observe, node: str, store: Store, node_hashes: NodeKeys
+) -> None:
+    """Scripts and readers of heads read it once."""
+    ledger.reserve_count(replace(job(1), job_name="train", boot_id="b", ends_at=4e9), 3, observe())
+    for _ in range(2):
+        ledger.publish_scan(observe(), [job(1).owner])
+        assert len({*store.raw_client.hvals(node_hashes.reservations)}) == 1
+
+
 def test_a_head_that_missed_an_entry_is_made_anew(
     ledger: RedisLedger, observe: Observe, node: str, store: Store, node_hashes: NodeKeys
 ) -> None:

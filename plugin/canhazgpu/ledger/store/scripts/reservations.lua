@@ -120,9 +120,10 @@ local function load_reservations()
   is_loaded = true
   local read = {}
   for gpu, text in pairs(read_hash(reservations_key)) do
-    -- The GPUs of one owner mostly have the same record. To read it takes several times as long as to copy it.
-    local holders = read[text] and copies_of(read[text]) or holders_in(text)
-    read[text] = holders
+    -- The GPUs of one owner mostly have the same record. To read it takes several times as long as to copy it. All have
+    -- copies: what is written of them has the fields in one order, and stays the same record.
+    read[text] = read[text] or holders_in(text)
+    local holders = copies_of(read[text])
     reservations[gpu], texts[gpu] = holders, text
     for _, one in ipairs(holders) do
       local over = number(one.expires_ms)
