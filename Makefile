@@ -9,7 +9,7 @@ VENV := $(BUILD)/venv
 PYTEST_ARGS ?=
 # Most tests wait more than they compute: a worker keeps a fifth of a core busy. Those of
 # `make test-fast` compute, and each worker collects all of them first.
-WORKERS ?= $(shell echo $$((9 * $$(nproc) / 2)))
+WORKERS ?= $(shell echo $$((5 * $$(nproc))))
 FAST_WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
 
 FAST := -m "not slurm and not slow and not variant" --hypothesis-profile=fast

@@ -6,6 +6,7 @@ which is 0 unless ``--exit-code`` is given.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given not in ([], ["--exit-code"]):
         print(USAGE, end="", file=sys.stderr)  # noqa: T201 - a command
         return 0 if given in (["-h"], ["--help"]) else 2
+    gc.disable()  # it would search all imported modules, again and again, and hooks end soon
     answer = open_hook_service().check(CheckRequest(os.environ))
     if given and answer.exit_code:
         print(f"canhazgpu: {answer.fault}", file=sys.stderr)  # noqa: T201 - a command

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -12,6 +13,7 @@ from canhazgpu.service.jobs import JobEnd
 
 def main() -> int:
     """Release the job's GPUs; exits with the status for slurmd."""
+    gc.disable()  # it would search all imported modules, again and again, and hooks end soon
     exit_now(open_hook_service().job_end(JobEnd(os.environ)).exit_status)
 
 

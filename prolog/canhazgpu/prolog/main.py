@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -12,6 +13,7 @@ def main() -> int:
     """Reserve the job's GPUs; exits with the status for slurmd."""
     if not os.environ.get(JOB_GPUS):
         return 0
+    gc.disable()  # it would search all imported modules, again and again, and hooks end soon
     from canhazgpu.in_process.service import open_hook_service  # noqa: PLC0415 - jobs with GPUs
     from canhazgpu.node.exit import exit_now  # noqa: PLC0415
     from canhazgpu.service.jobs import JobStart  # noqa: PLC0415
