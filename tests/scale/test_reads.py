@@ -236,6 +236,28 @@ def test_a_users_nodes_are_found_by_the_index(
     assert cost.bytes_read <= RECORD_BYTES + len(NODES) * 40 + 30000
 
 
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_partition_in_which_a_user_has_nothing_is_known(
+    cluster: PrivateRedis, monkeypatch: pytest.MonkeyPatch, more: list[str]
+) -> None:
+    person = pwd.getpwnam("games")
+    index(cluster, NODES[9], 103, person.pw_uid)
+    for who in (["--user", person.pw_name], ["--me"]):
+        result, cost = run(cluster, monkeypatch, "status", *who, "--partition", "long", *more)
+        assert "long" in result.output or more
+        assert cost.bytes_read <= 2 * RECORD_BYTES + len(NODES) * 40 + 30000
+        with pytest.raises(AssertionError, match="no node has published a partition 'lnog'"):
+            run(cluster, monkeypatch, "status", *who, "--partition", "lnog", *more)
+    # Some other node has this one alone.
+    with cluster.client() as client:
+        key = keys.node_keys(NODES[3]).counts
+        kept = client.get(key)
+        client.set(key, json.dumps({**json.loads(kept), "partitions": ["debug"]}))
+        result, cost = run(cluster, monkeypatch, "status", "--me", "--partition", "debug", *more)
+        client.set(key, kept)
+    assert cost.bytes_read <= len(NODES) * COUNTS_BYTES + 2 * RECORD_BYTES + 30000
+
+
 def test_a_run_is_explained_from_its_node_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"gpu{number:03d}" for number in range(60)]
     claim = replace(ledger_samples.run("other"), uid=os.getuid() + 1)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from canhazgpu.errors import NodeStateError, StoreError
+    from canhazgpu.ledger.values import NodeView
     from canhazgpu.people.revocations import Revocation
     from canhazgpu.status.head_counts import CountedNode
     from canhazgpu.status.node_status import NodeStatus
@@ -75,7 +76,7 @@ class StatusAnswer:
     book_fault: NodeStateError | None = None
     counted: tuple[CountedNode, ...] = ()
     texts: tuple[NodeText, ...] = ()
-    passed_over: tuple[CountedNode, ...] = ()
+    passed_over: tuple[CountedNode | NodeView, ...] = ()
 
     @property
     def read_at(self) -> float:

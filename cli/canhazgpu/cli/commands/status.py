@@ -162,7 +162,7 @@ def status(
         names_caller=renderer.mine,
         revocations=renderer.mine and not renderer.watching,
         brief_above=renderer.brief_above(height),
-        shown=None if renderer.mine else renderer.filter,
+        shown=renderer.shown,
         counts_above=renderer.counts_above(height),
         texts_suffice=renderer.texts_suffice,
         of_users=renderer.of_users,

@@ -128,12 +128,17 @@ class StatusRenderer:
     def of_users(self) -> tuple[User, ...] | None:
         """Of whom alone something is shown, beside the caller; None where all nodes are asked.
 
-        Whether a partition is known, or a user whom this machine does not know, all nodes tell.
+        Whether a user is known whom this machine does not know, all nodes tell.
         """
         users = self.filter.users if self.filter else ()
-        if not (users or self.mine) or (self.filter and self.filter.partitions):
+        if not (users or self.mine) or any(one.uid is None for one in users):
             return None
-        return None if any(one.uid is None for one in users) else users
+        return users
+
+    @property
+    def shown(self) -> StatusFilter | None:
+        """What is shown at most, whoever asks: see `StatusRequest`."""
+        return replace(self.filter, users=()) if self.filter and self.mine else self.filter
 
     def tables_height(self, answer: StatusAnswer) -> int:
         """Return how many lines the tables of several nodes take; 0 for a single node."""

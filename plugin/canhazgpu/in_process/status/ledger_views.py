@@ -9,7 +9,7 @@ from canhazgpu.probe.node_probe import usage_policy
 from canhazgpu.service.status import NodeText
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from canhazgpu.config import Config
     from canhazgpu.errors import NodeStateError
@@ -47,7 +47,7 @@ class LedgerViews:
         self._ledger: Ledger | None = None
         self._json: PlainNodesJson | None = None
         self.counted: list[CountedNode] = []
-        self.passed_over: list[CountedNode] = []
+        self.passed_over: list[CountedNode | NodeView] = []
         self.book_fault: NodeStateError | None = None
 
     @property
@@ -119,8 +119,9 @@ class LedgerViews:
     def _views_from(self, ledger: Ledger, named: Sequence[str] | None) -> dict[str, NodeView]:
         nodes, request = named, self._request
         try:
-            if nodes is None:
-                nodes = self._names_by_user()
+            by_user = self._names_by_user() if nodes is None else None
+            if by_user is not None:
+                nodes = by_user
             views = self._views_by_counts(ledger, nodes)
             if views is None and request.brief_above is None and request.shown is None:
                 views = {view.node: view for view in ledger.read_nodes(nodes)}
@@ -128,6 +129,8 @@ class LedgerViews:
                 views = self._views_in_parts(ledger, nodes)
             if self._local and named is None and self._local not in views:
                 views |= {view.node: view for view in ledger.read_nodes([self._local])}
+            if by_user is not None and request.shown is not None:
+                self._find_partitions(request.shown.partitions, views)
         except StoreError:
             self._connect_anew()
             raise
@@ -185,6 +188,21 @@ class LedgerViews:
         pages = self.store.read_node_pages(sorted(listed), brief_above=0) if listed else ()
         views = (view for page in (found.views, *pages) for view in page)
         return self._in_full_where_shown(ledger, views)
+
+    def _find_partitions(self, wanted: Collection[str], views: Mapping[str, NodeView]) -> None:
+        """Pass over all other nodes too, where none that was read has one of the partitions."""
+        known = {
+            one for node in (*views.values(), *self.passed_over) for one in node.partitions or ()
+        }
+        if known.issuperset(wanted):
+            return
+        from canhazgpu.in_process.status.heads import read_counted  # noqa: PLC0415 - rarely needed
+
+        policy, read = usage_policy(self._config.validation), {*views}
+        read.update(one.node for one in self.passed_over)
+        others = [name for name in self.store.node_names() if name not in read]
+        found = read_counted(self.store, policy, others, in_full=self.store.read_nodes)
+        self.passed_over += [*found.counted, *found.views]
 
     def _judged(self, view: NodeView) -> NodeStatus:
         from canhazgpu.status.node_status import node_status  # noqa: PLC0415 - rarely needed so early

@@ -91,9 +91,10 @@ class StatusReader:
     def pages(self) -> Iterator[StatusAnswer]:
         """Yield the same nodes as `read`, some at a time; raises as `NodeService.status_pages`."""
         self._start_scan()
-        names = None if self._requested_nodes else self._names()
+        are_few = bool(self._requested_nodes) or self._request.of_users is not None
+        names = None if are_few else self._names()
         if names is None:
-            # Nodes that were asked for by name are few; of a store that is away, so is this one.
+            # Nodes asked for by name or user are few; of a store that is away, so is this one.
             yield self.read()
             return
         is_empty = True
