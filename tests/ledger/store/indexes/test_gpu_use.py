@@ -75,6 +75,18 @@ def test_a_jobs_use_is_counted_once(
     assert sums == [60_000, 24_000, 9_000, 60_000, 15_000]
 
 
+def test_a_note_that_the_store_hears_first_of_all_is_counted_once(
+    ledger: RedisLedger, observe: Observe, node: str, store: Store
+) -> None:
+    """As after a store lost everything; the node's check takes over what was told before."""
+    note(ledger, node, 1, use(30_000))
+    ledger.publish_scan(observe())
+    ledger.keep_indexes(node)
+    note(ledger, node, 2, use(30_000))
+    ((_, sums),) = since(ledger, node, today(store) - 1).items()
+    assert sums[0] == 120_000
+
+
 def test_each_day_has_its_part(
     ledger: RedisLedger, observe: Observe, node: str, store: Store
 ) -> None:

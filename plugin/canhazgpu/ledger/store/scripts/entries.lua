@@ -148,6 +148,8 @@ local function count_use(claim, at, used)
     days[#days + 1] = { [key] = sums }
   end
   days[#days][key][4] = 1
+  -- Before this note is in the history: what was told up to now is counted by the health check.
+  open_today()
   open_days('use:')
   add_usage(first, days, 'use:')
 end

@@ -8,7 +8,7 @@
 local entries = cjson.decode(ARGV[3])
 for _, entry in ipairs(entries) do
   -- A note needs nothing of them.
-  if not is_loaded and (apply[entry.kind] or entry.used) then load_reservations() end
+  if not is_loaded and apply[entry.kind] then load_reservations() end
 end
 if ARGV[2] ~= '' then open_answers(ARGV[2]) end
 return apply_entries(ARGV[2], entries)
