@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,9 +17,11 @@ from typing import Any
 import pytest
 from hosts.agent_node import AgentNode, make_agent_node
 from hosts.browser import Window, open_browser
+from hosts.running_agent import RunningAgent
 from hosts.web_server import Answer, WebServer
 from many_nodes import fill as fill_many
 from polling import poll_until
+from servers.private_redis import PrivateRedis
 from servers.shown_cluster import fill, gpu_uuid, job_claim, seen
 
 from canhazgpu.config.schema import StoreConfig
@@ -255,6 +258,22 @@ def test_a_store_that_is_away_is_told_by_the_agent() -> None:
             assert 'class="banner"' in web.ask("/").text
             node.here.redis.resume()
             poll_until(lambda: cluster(web).json()["error"] is None)
+
+
+def test_the_agent_of_a_login_host_tells_the_same() -> None:
+    with PrivateRedis() as server, tempfile.TemporaryDirectory(prefix="chg-login-") as name:
+        fill(server)
+        directory = Path(name)
+        directory.chmod(0o755)
+        role = {"role": "reader", "orders": "await"}
+        with RunningAgent(directory, "login1", agent=role, store={"url": server.url}) as agent:
+            agent.hide_config()
+            socket = {"CANHAZGPU_AGENT_SOCKET": str(agent.people_socket)}
+            with WebServer("", variables=socket, user=SOMEBODY) as web:
+                assert cluster(web).json()["error"] is None
+                for path in PAGES:
+                    assert web.ask(path).status == (404 if "nix" in path else 200), path
+            assert agent.status()["faults"] == []
 
 
 def test_a_large_cluster_comes_in_parts_and_is_whole() -> None:
