@@ -28,6 +28,7 @@ class Node:
         self.pid = 0
         self.starts = 0
         self.starts_fail = False
+        self.why = "it has ended"
         self.killed: set[int] = set()
         self.kill_at_start = False
 
@@ -42,7 +43,7 @@ class Node:
         if self.kill_at_start:
             self.killed.add(self.starts)
         if self.starts_fail or self.kill_at_start:
-            raise StartError("it has ended")
+            raise StartError(self.why)
         self.pid = self.starts
 
 
@@ -94,6 +95,15 @@ def test_one_that_does_not_start_ended_by_itself(node: Node) -> None:
 def test_one_that_a_full_disk_keeps_from_starting_is_counted_apart(node: Node) -> None:
     (node.directory / FILLER).mkdir()
     node.starts_fail = True
+    agents = supervised(node)
+    assert (agents.ended_by_themselves, agents.kept_from_starting) == ([], 1)
+
+
+def test_one_that_a_disk_kept_from_starting_that_has_room_again_is_counted_apart(
+    node: Node,
+) -> None:
+    node.starts_fail = True
+    node.why = "Error: cannot use the directory: No space left on device"
     agents = supervised(node)
     assert (agents.ended_by_themselves, agents.kept_from_starting) == ([], 1)
 

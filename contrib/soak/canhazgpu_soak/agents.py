@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from collections.abc import Collection
 
@@ -49,7 +51,9 @@ class AgentSupervisor:
         except StartError as exc:
             if self._cluster.agent_pid(node):
                 return  # it serves late
-            if was_full or self._is_full(node) or len(self._killed) > killed:
+            # On a starved machine a disk may be full and free again while an agent starts.
+            was_full = was_full or self._is_full(node) or os.strerror(errno.ENOSPC) in str(exc)
+            if was_full or len(self._killed) > killed:
                 self.kept_from_starting += 1
             else:
                 self._note(node, str(exc))

@@ -112,6 +112,69 @@ def test_who_reads_sees_the_nodes_jobs(node: Node, restartable_server: PrivateRe
     assert other.reservations == {}
 
 
+def shown(node: Node) -> dict[str, str]:
+    (view,) = node.person().read_nodes([node.name])
+    return {gpu: one.claim.owner for gpu, one in view.reservations.items()}
+
+
+def grant_and_lose_store(node: Node, server: PrivateRedis, *gpus: int) -> CommittingLedger:
+    """Have the store know of a job's GPUs; return a hook that cannot tell it any more."""
+    granted = tuple(uuid(gpu) for gpu in gpus)
+    assert node.hook().reserve_given(job(1), granted, node.seen()) == GrantedGpus(granted)
+    assert set(node.owners()) == set(granted)
+    server.kill()
+    return node.hook()
+
+
+@pytest.mark.parametrize("released", [(), (0, 1), (1,)], ids=["all", "both", "one"])
+def test_what_the_node_has_released_is_not_shown(
+    node: Node, restartable_server: PrivateRedis, released: tuple[int, ...]
+) -> None:
+    hook = grant_and_lose_store(node, restartable_server, 0, 1)
+    gpus = [uuid(gpu) for gpu in released]
+    assert hook.release(node.name, job(1).owner, "epilog", gpus)
+    restartable_server.start()
+    assert set(node.owners()) == {uuid(0), uuid(1)}
+    left = {uuid(0), uuid(1)} - set(gpus or (uuid(0), uuid(1)))
+    assert set(shown(node)) == left
+    # The store hears of it, and nothing is left to be told.
+    node.hook().read_nodes([node.name])
+    assert set(node.owners()) == left == set(shown(node))
+    assert node.published()["released"] == {}
+
+
+def test_what_the_node_has_granted_again_is_shown(
+    node: Node, restartable_server: PrivateRedis
+) -> None:
+    hook = grant_and_lose_store(node, restartable_server, 0, 1)
+    assert hook.release(node.name, job(1).owner, "epilog")
+    assert hook.reserve_given(job(1), [uuid(1)], node.seen()) == GrantedGpus((uuid(1),))
+    restartable_server.start()
+    assert shown(node) == {uuid(1): job(1).owner}
+
+
+def test_who_came_and_went_without_the_store_is_not_told_of(
+    node: Node, restartable_server: PrivateRedis
+) -> None:
+    hook = grant_and_lose_store(node, restartable_server, 0)
+    for number in range(2, 5):
+        assert isinstance(hook.reserve_given(job(number), [uuid(1)], node.seen()), GrantedGpus)
+        assert hook.release(node.name, job(number).owner, "epilog")
+    assert node.published()["released"] == {}
+    restartable_server.start()
+    assert shown(node) == {uuid(0): job(1).owner}
+
+
+def test_the_file_of_the_former_release_is_read(
+    node: Node, restartable_server: PrivateRedis
+) -> None:
+    grant_alone(node, restartable_server, 1, 0)
+    data = node.published()
+    del data["released"]
+    (node.place / PUBLISHED_FILE).write_text(json.dumps(data))
+    assert shown(node) == {uuid(0): job(1).owner}
+
+
 def test_the_next_hook_hears_a_store_that_is_back_at_once(
     node: Node, restartable_server: PrivateRedis
 ) -> None:

@@ -1,9 +1,10 @@
 """The ledger of people's commands on a node: the store's, checked against what the node publishes.
 
 While the store was away, the node granted GPUs that the store may not know yet. A GPU that its book
-has given to a job or a person is shown as reserved, and is granted to nobody. What the node
-published is read again after each grant: it may have granted the same GPU meanwhile. A person's
-reservation that was released in the store counts no more: the book learns of that later.
+has given to a job or a person is shown as reserved, and is granted to nobody; what it has released
+is not shown. What the node published is read again after each grant: it may have granted the same
+GPU meanwhile. A person's reservation that was released in the store counts no more: the book learns
+of that later.
 """
 
 from __future__ import annotations
@@ -91,6 +92,9 @@ class PublishedLedger(DelegatingLedger):
         if mine is None or published is None:
             return views
         shown = with_own_reservations(mine, self._in_force(published.book, mine))
+        if published.released:
+            kept = select_holders(shown.reservations, lambda one: not published.has_released(one))
+            shown = replace(shown, reservations=kept)
         return [shown if view is mine else view for view in views]
 
     def release(

@@ -19,7 +19,11 @@ from canhazgpu.ledger.local.book.book_clock import BookClock
 from canhazgpu.ledger.local.book.book_transaction import BookTransaction
 from canhazgpu.ledger.local.book.grant_steps import with_open_intents
 from canhazgpu.ledger.local.book.journal import JOURNAL_FILE, Journal, PendingEntries
-from canhazgpu.ledger.local.book.published_book import PublishedBook, write_published
+from canhazgpu.ledger.local.book.published_book import (
+    PublishedBook,
+    unheard_releases,
+    write_published,
+)
 from canhazgpu.ledger.local.book.rebuilt_book import book_from_records
 from canhazgpu.ledger.local.book.saved_book import (
     NewerFormError,
@@ -94,12 +98,12 @@ class BookFile:
             # them, and the next reader applies them.
             if not is_of_boot or read != _content(transaction):
                 self._write(transaction)
-                self._publish(transaction.book)
+                self._publish(transaction)
 
     def publish(self) -> None:
         """Write again what everybody may read, as the outage has changed; never raises."""
         with suppress(OSError, NodeStateError), self.open() as transaction:
-            self._publish(transaction.book)
+            self._publish(transaction)
 
     def lost_book_journal(self) -> PendingEntries:
         """Return what the store has not heard yet, where the book is lost."""
@@ -118,8 +122,9 @@ class BookFile:
             except BookUnknownError:
                 self._journal.remove()
             pending = self._read_journal()
-            self._write(BookTransaction(self._journal, book, pending, BookClock(clock_offset_s)))
-            self._publish(book)
+            rebuilt = BookTransaction(self._journal, book, pending, BookClock(clock_offset_s))
+            self._write(rebuilt)
+            self._publish(rebuilt)
             return True
 
     def running_records(self) -> list[JobRecord]:
@@ -148,12 +153,16 @@ class BookFile:
         saved = SavedBook(transaction.book, pending.token, pending.last, transaction.clock)
         write_atomically(self._path, saved_to_bytes(saved, self._node, self._boot_id))
 
-    def _publish(self, book: Book) -> None:
+    def _publish(self, transaction: BookTransaction) -> None:
+        book = transaction.book
+        # By a clock that is an estimate nobody's time is over for certain.
+        entries = () if transaction.clock.is_estimated else transaction.pending.entries
         outage = read_outage(self._path.parent)
         since, why = (outage.since, outage.why) if outage is not None else (None, "")
         # A store that is away does not decide between others and what a hook is about to grant.
         shown = book if since is None else with_open_intents(book)
-        published = PublishedBook(self._node, self._boot_id, shown, since, why)
+        released = unheard_releases(book, entries)
+        published = PublishedBook(self._node, self._boot_id, shown, since, why, released)
         write_published(self._path.parent, published)
 
     def _read(self) -> tuple[BookTransaction, bool]:

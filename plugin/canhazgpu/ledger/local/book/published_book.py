@@ -1,22 +1,27 @@
 """What a node publishes of its book: a file that everybody may read and only root may write.
 
-Hooks grant GPUs without the store while it is away. A person's process asks the store alone; it
-reads here what the store does not know yet. The file is replaced as a whole, after the book.
+Hooks grant and release GPUs without the store while it is away. A person's process asks the store
+alone; it reads here what the store does not know yet. The file is replaced as a whole, after the
+book.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from canhazgpu.errors import BookUnknownError, NodeStateError
 from canhazgpu.frozen_dataclass import dataclass
+from canhazgpu.ledger.co_holders import holder_of
+from canhazgpu.ledger.journal_entries import GRANT, RELEASE, NumberedEntry
 from canhazgpu.ledger.local.book.book import Book
 from canhazgpu.ledger.local.book.served_boot import ServedBoot
 from canhazgpu.ledger.record_json import reservation_from_json, reservation_to_json
-from canhazgpu.ledger.values import RECORD_ERRORS
+from canhazgpu.ledger.values import RECORD_ERRORS, Reservation
 from canhazgpu.node.boot_clock import uptime_s
 from canhazgpu.node.state_files import read_if_trusted, write_atomically
 
@@ -29,8 +34,9 @@ PUBLISHED_FILE = "published.json"
 class PublishedBook:
     """A node's book as everybody may read it: its reservations only.
 
-    `store_away_since` is the node's uptime in seconds when its hooks first found the store away,
-    and `store_away_reason` says why; None and "" while it answers them.
+    `released` has owners of whom the store may still show what the node has released, and the GPUs,
+    none for all of theirs. `store_away_since` is the node's uptime in seconds when its hooks first
+    found the store away, and `store_away_reason` says why; None and "" while it answers them.
     """
 
     node: str
@@ -38,6 +44,31 @@ class PublishedBook:
     book: Book
     store_away_since: float | None = None
     store_away_reason: str = ""
+    released: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def has_released(self, one: Reservation) -> bool:
+        """Tell whether the node has released what the store shows of this one owner."""
+        gpus = self.released.get(one.claim.owner)
+        is_named = gpus is not None and (not gpus or one.gpu in gpus)
+        held = self.book.reservations.get(one.gpu) if is_named else None
+        return is_named and not holder_of(held, one.claim.owner)
+
+
+def unheard_releases(book: Book, entries: Sequence[NumberedEntry]) -> Mapping[str, tuple[str, ...]]:
+    """Return what to publish as `released`, by the entries that the store does not have yet.
+
+    Of an owner whose grant it has not heard of either, it shows nothing.
+    """
+    granted = set()
+    found: dict[str, tuple[str, ...]] = dict.fromkeys(book.ended, ())
+    for entry in (one.entry for one in entries):
+        if entry.kind == GRANT:
+            granted.add(entry.owner)
+        elif entry.kind == RELEASE and entry.owner not in granted:
+            named = found.get(entry.owner)
+            is_all = not entry.gpus or named == ()
+            found[entry.owner] = () if is_all else (*(named or ()), *entry.gpus)
+    return found
 
 
 def write_published(state_dir: Path, published: PublishedBook) -> None:
@@ -52,6 +83,7 @@ def write_published(state_dir: Path, published: PublishedBook) -> None:
         "store_away_reason": published.store_away_reason,
         # People too: every release leaves to these owners what they hold.
         "jobs": sorted(published.book.own_owners),
+        "released": {owner: list(gpus) for owner, gpus in published.released.items()},
         "gpus": {
             gpu: {
                 "owners": [one.claim.owner for one in held.holders],
@@ -91,7 +123,9 @@ def read_published(
             boot_id,
             _book_from(data),
             None if since is None else float(since),
-            str(data.get("store_away_reason", "")),  # the former release did not tell
+            # The former release told neither.
+            str(data.get("store_away_reason", "")),
+            {str(one): tuple(map(str, gpus)) for one, gpus in data.get("released", {}).items()},
         )
     except OSError as exc:
         raise NodeStateError(f"cannot read {path}: {exc.strerror}") from exc
