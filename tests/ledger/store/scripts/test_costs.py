@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -86,6 +87,21 @@ def test_the_gpus_of_an_owner_keep_one_record(
     for _ in range(2):
         ledger.publish_scan(observe(), [job(1).owner])
         assert len({*store.raw_client.hvals(node_hashes.reservations)}) == 1
+
+
+def test_what_several_gpus_used_is_counted_at_once(
+    ledger: RedisLedger, observe: Observe, node: str, store: Store
+) -> None:
+    def asked_by_release(number: int, count: int) -> dict[str, int]:
+        time.sleep(0.01)  # the scan begins after the release before
+        ledger.reserve_count(job(number), count, observe())
+        return asked_by(store, lambda: ledger.release(node, job(number).owner, "job ended"))
+
+    asked_by_release(1, 4)  # gives the GPUs their short names
+    one, three = asked_by_release(2, 1), asked_by_release(3, 3)
+    # Each GPU's name, and when and by whom it was released.
+    assert three["hget"] == one["hget"] + 2
+    assert three["hset"] == one["hset"] + 2 * 2
 
 
 def test_a_head_that_missed_an_entry_is_made_anew(

@@ -36,6 +36,7 @@ local function at_end()
   -- A head names the history's last entry. The name of the one before is needed where only that is to be replaced.
   if head_lacks_entries and not head_is_old or head_is_old and #told == 0 then last_before = last_entry_by_head() end
   if #told > 0 then write_history() end
+  store_usage()
   if changed then publish_holdings() end
   if head_is_old or head_lacks_entries then write_head() end
 end

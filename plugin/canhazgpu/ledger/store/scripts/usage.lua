@@ -53,10 +53,35 @@ local function remove_past_users(days, prefix)
   end
 end
 
+local function add_totals(totals, more)
+  for key, amounts in pairs(more) do
+    local sums = sums_of(totals[key])
+    for i = 1, 6 do sums[i] = sums[i] + amounts[i] end
+    totals[key] = sums
+  end
+  return totals
+end
+
+-- What is to be added to the fields: once in a script, however many GPUs it releases. at_end.lua stores it.
+local unsaved = {}
+
+local function add_to_field(field, more)
+  unsaved[field] = add_totals(unsaved[field] or {}, more)
+end
+
+local function store_usage()
+  for field, more in pairs(unsaved) do
+    local known = decode(redis.call('HGET', usage_key, field) or '') or {}
+    redis.call('HSET', usage_key, field, cjson.encode(add_totals(known, more)))
+  end
+  unsaved = {}
+end
+
 -- Gives the days since the last change their totals, and removes those that are not kept.
 local function open_days(prefix)
   local day = number(redis.call('HGET', usage_key, prefix .. 'day') or nil)
   if day and day >= today then return end
+  store_usage()
   redis.call('HSET', usage_key, prefix .. 'day', today)
   local total, kept = redis.call('HGET', usage_key, prefix .. 'total') or '{}', {}
   for past = math.max(day or today, oldest_day), today - 1 do
@@ -80,20 +105,6 @@ local function open_today()
   end
   open_days('')
   if redis.call('HEXISTS', usage_key, 'use:day') == 1 then open_days('use:') end
-end
-
-local function add_totals(totals, more)
-  for key, amounts in pairs(more) do
-    local sums = sums_of(totals[key])
-    for i = 1, 6 do sums[i] = sums[i] + amounts[i] end
-    totals[key] = sums
-  end
-  return totals
-end
-
-local function add_to_field(field, more)
-  local known = decode(redis.call('HGET', usage_key, field) or '') or {}
-  redis.call('HSET', usage_key, field, cjson.encode(add_totals(known, more)))
 end
 
 -- Takes a list of what was used on each day from `first` on; an earlier day may have nothing.
