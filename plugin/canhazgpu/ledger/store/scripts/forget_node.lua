@@ -13,7 +13,7 @@ redis.call('DEL', unpack(KEYS, 10, 14))
 local keys = {
   reservations_key, released_key, released_by_key, quarantine_key, scan_key, queue_key, history_key,
 }
--- There is no history any more that could tell of it.
-told = {}
+-- There is no history any more that could tell of it, and no totals.
+told, unsaved = {}, {}
 for _, key in ipairs({ recorded_key, answers_key }) do redis.call('PEXPIRE', key, now - oldest) end
 return { 'forgotten', waiting + redis.call('DEL', unpack(keys)) }
