@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -23,14 +22,16 @@ from canhazgpu.cli.options.status_filter import (
     status_filter_text,
 )
 from canhazgpu.cli.options.value_completion import complete_nodes
+from canhazgpu.cli.status_display.printing import (
+    print_document,
+    print_frame,
+    print_once,
+    print_stream,
+)
 from canhazgpu.cli.status_display.renderer import StatusRenderer
 from canhazgpu.cli.suggestions import ARGUMENTS
 from canhazgpu.cli.terminal.colour import use_colour
 from canhazgpu.errors import NodeStateError, ScanError, StoreError
-
-if TYPE_CHECKING:
-    from canhazgpu.errors import CanhazgpuError
-    from canhazgpu.service.status import StatusAnswer, StatusRequest
 
 DEFAULT_WATCH_S = 2.0
 MIN_WATCH_S = 0.1
@@ -168,13 +169,13 @@ def status(
         of_users=renderer.of_users,
     )
     if options["frame"] is not None:
-        _print_frame(app, request, renderer, options["frame"])
+        print_frame(app, request, renderer, options["frame"])
     elif options["stream"]:
-        _print_stream(app, request, renderer)
+        print_stream(app, request, renderer)
     elif watch_s is None and _is_document(app, renderer):
-        _print_document(app, request, renderer)
+        print_document(app, request, renderer)
     elif watch_s is None:
-        _print_once(app, request, renderer)
+        print_once(app, request, renderer)
     elif agent := app.agent():
         _watch_agent(context, agent, watch_s)
     else:
@@ -197,85 +198,6 @@ def _is_document(app: App, renderer: StatusRenderer) -> bool:
     """Tell whether a program gets the JSON of all nodes."""
     in_full = renderer.as_json and not renderer.summary and not renderer.mine
     return in_full and app.width() is None
-
-
-def _print_stream(app: App, request: StatusRequest, renderer: StatusRenderer) -> None:
-    """Print each node as soon as it is read; raises as `_print_once`, after what could be read."""
-    pages = _Pages(app, request, renderer)
-    for answer in pages:
-        if lines := [*renderer.node_lines(answer)]:
-            click.echo("\n".join(lines))
-    pages.raise_faults()
-
-
-def _print_document(app: App, request: StatusRequest, renderer: StatusRenderer) -> None:
-    """Print the JSON of all nodes, of which few are in memory as more than text."""
-    pages = _Pages(app, request, renderer)
-    texts: list[str] = []
-    first = None
-    try:
-        for answer in pages:
-            texts += filter(None, [",".join(renderer.node_texts(answer))])
-            first = first or answer
-    except StoreError:
-        # Nothing is printed yet: this node alone, if it is one.
-        _print_once(app, request, renderer)
-        return
-    if not pages.lack_store:
-        pages.refuse_unknown()
-    if first is not None:
-        begin, end = renderer.document_around(first)
-        click.echo(begin, nl=False)
-        for place, text in enumerate(texts):
-            click.echo(f",{text}" if place else text, nl=False)
-        click.echo(end)
-    pages.raise_faults()
-
-
-class _Pages:
-    """The answers page by page; what they lack is raised when all have been shown."""
-
-    def __init__(self, app: App, request: StatusRequest, renderer: StatusRenderer) -> None:
-        from canhazgpu.status.status_filter import StatusFilter  # noqa: PLC0415 - as below
-        from canhazgpu.status.unknown_values import KnownValues  # noqa: PLC0415 - only for pages
-
-        self._answers = app.service().status_pages(request)
-        self._known = KnownValues(renderer.filter or StatusFilter())
-        self._faults: list[CanhazgpuError] = []
-
-    def __iter__(self) -> Iterator[StatusAnswer]:
-        count = 0
-        for answer in self._answers:
-            self._known.add(answer.nodes, answer.passed_over)
-            count += answer.node_count
-            self._faults += _faults(answer, count)
-            yield answer
-
-    @property
-    def lack_store(self) -> bool:
-        """Whether the store did not serve: nobody knows then what other nodes have."""
-        return any(isinstance(one, StoreError) for one in self._faults)
-
-    def refuse_unknown(self) -> None:
-        """Raise `InputError` where the filter names what no node knows."""
-        self._known.refuse_unknown()
-
-    def raise_faults(self) -> None:
-        """Raise the first error, and before it that of a filter that nothing can meet."""
-        if not self.lack_store:
-            self.refuse_unknown()
-        for fault in self._faults:
-            raise fault
-
-
-def _print_frame(
-    app: App, request: StatusRequest, renderer: StatusRenderer, size: tuple[int, int]
-) -> None:
-    """Print one frame of a live view that another process shows."""
-    from canhazgpu.cli.status_display.live_view import LiveView  # noqa: PLC0415 - only for a view
-    from canhazgpu.cli.status_display.watch import Size  # noqa: PLC0415
-
-    click.echo(json.dumps(LiveView(app, request, renderer, 0.0).shown(Size(*size))))
 
 
 def _watch_agent(context: click.Context, agent: str, watch_s: float) -> None:
@@ -305,30 +227,3 @@ def _renderer(context: click.Context, *, watching: bool, options: dict[str, Any]
         filter_text=status_filter_text(options),
         summary=options["summary"],
     )
-
-
-def _print_once(app: App, request: StatusRequest, renderer: StatusRenderer) -> None:
-    answer = app.service().status(request)
-    renderer.refuse_unknown_values(answer)
-    # The prompt takes a line. Nodes that were asked for by name are shown as they are.
-    height = None if request.nodes else app.height()
-    room = None if height is None else height - 1
-    click.echo("\n".join(renderer.lines(answer, app.width(), room)))
-    if renderer.summary is None and not renderer.as_json and renderer.is_summary(answer, room):
-        click.echo(
-            f"(the tables take {renderer.tables_height(answer)} lines: --no-summary, --node or a"
-            " pipe shows them)"
-        )
-    for fault in _faults(answer, answer.node_count):
-        raise fault
-
-
-def _faults(answer: StatusAnswer, shown: int) -> Iterator[CanhazgpuError]:
-    """Yield the errors by which a command ends that could not show everything."""
-    if answer.store_fault or answer.book_fault:
-        from canhazgpu.cli.status_display.missing import missing_error  # noqa: PLC0415 - rarely needed
-
-        if (missing := missing_error(answer)) is not None:
-            yield missing
-    if shown == 1 and answer.scan_fault:
-        yield ScanError(answer.scan_fault)
