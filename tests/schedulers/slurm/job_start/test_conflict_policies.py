@@ -67,11 +67,11 @@ def test_a_job_waits_for_a_process_to_end(node: Any, intruder: fake_nvml.Process
     time.sleep(1.5)
     assert hook.poll() is None
     intruder.kill()
-    assert hook.wait(timeout=20) == 0
+    assert hook.wait(timeout=120) == 0
     assert mine(node) == uuids(node, 0, 1)
     assert node.scheduler_orders() == []
     assert re.search(
-        r"job 12: GPU 3 .* WITHOUT RESERVATION.*: job starts, \d s later$", node.log_lines()[-1]
+        r"job 12: GPU 3 .* WITHOUT RESERVATION.*: job starts, \d+ s later$", node.log_lines()[-1]
     )
 
 
@@ -102,7 +102,7 @@ def test_a_job_waits_for_a_person_to_release(node: Any) -> None:
     time.sleep(1.5)
     assert hook.poll() is None
     node.ledger.release(NODE, claim.owner, "released")
-    assert hook.wait(timeout=20) == 0
+    assert hook.wait(timeout=120) == 0
     assert mine(node) == uuids(node, 0, 1)
     assert node.scheduler_orders() == []
 
@@ -236,7 +236,7 @@ def test_memory_that_is_freed_late_is_waited_for(node: Any, intruder: fake_nvml.
     intruder.wait(timeout_s=20)
     time.sleep(1)
     node.gpu(0).override_used(None)
-    assert hook.wait(timeout=20) == 0
+    assert hook.wait(timeout=120) == 0
     assert mine(node) == uuids(node, 0, 1)
 
 
