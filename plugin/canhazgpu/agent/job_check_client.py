@@ -35,9 +35,10 @@ READY_WAIT_S = 20.0
 BUSY_WAIT_S = 60.0
 """Longest wait while the agent serves as many requests of this user as it takes."""
 BUSY_INTERVAL_S = 0.2
-RESTART_WAIT_S = 30.0
+RESTART_WAIT_S = 120.0
 """Longest wait for an agent that has ended and left its socket, as one that was killed: it is
-started again. Without it the user's code would run on GPUs that nobody has checked."""
+started again, which took more than 30 s on a starved machine (seen). Without it the user's code
+would run on GPUs that nobody has checked."""
 ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED, errno.EACCES, errno.ELOOP)
 NOT_UNDERSTOOD = ("org.varlink.service.MethodNotFound", "org.varlink.service.InterfaceNotFound")
 
