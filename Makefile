@@ -9,7 +9,7 @@ VENV := $(BUILD)/venv
 PYTEST_ARGS ?=
 # Most tests wait more than they compute: a worker keeps a fifth of a core busy. Those of
 # `make test-fast` compute, and each worker collects all of them first.
-WORKERS ?= $(shell echo $$((5 * $$(nproc))))
+WORKERS ?= $(shell echo $$((4 * $$(nproc))))
 FAST_WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
 
 FAST := -m "not slurm and not slow and not variant" --hypothesis-profile=fast
@@ -33,7 +33,7 @@ test: packages venv  ## lint, types and all tests, against the built wheel (root
 	$(if $(PYTEST_ARGS),,$(MAKE) --no-print-directory test-releases || status=1;) exit $$status
 
 test-here:
-	@RERUN_ALONE=10 contrib/dev/beside contrib/dev/check $(VENV) -- \
+	@RERUN_ALONE=20 contrib/dev/beside contrib/dev/check $(VENV) -- \
 	  contrib/dev/run-tests $(VENV) -n $(WORKERS) $(PYTEST_ARGS)
 
 # Only the modules that have such tests: each worker collects them, and its Python has compiled none.
@@ -41,7 +41,7 @@ test-releases: venv
 	@contrib/dev/install-packages suites
 	@files=$$(grep -rl --include='test_*.py' 'mark\.release' tests); \
 	status=0; for suite in $(SUITES); do \
-	  RERUN_ALONE=10 contrib/suites/test $(BUILD) $$suite -n $(WORKERS) -m release $$files || status=1; \
+	  RERUN_ALONE=20 contrib/suites/test $(BUILD) $$suite -n $(WORKERS) -m release $$files || status=1; \
 	done; exit $$status
 
 test-slurm: venv  ## the tests on a real Slurm, in a Debian SUITE=trixie or sid with its Slurm (root)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,7 @@ class GarbageNode:
     python: ForkingPython
     image: NodeImage
     held: dict[str, str]
+    directories: frozenset[Path] = frozenset()
 
     @property
     def places(self) -> list[Path]:
@@ -65,7 +66,7 @@ class GarbageNode:
 
     def put_back(self) -> None:
         for path in (self.node.files / "run", self.node.files / "lib"):
-            remove_garbage(path)
+            remove_garbage(path, self.directories)
         client = store_client(self.node.server.url)
         self.image.put_back(client)
         client.close()
@@ -117,11 +118,11 @@ class GarbageNode:
             return {}
 
 
-def remove_garbage(directory: Path) -> None:
-    """Remove what is no directory, sockets and pipes too, and directories for files."""
+def remove_garbage(directory: Path, directories: Collection[Path]) -> None:
+    """Remove what is no directory, sockets and pipes too, and directories but for these."""
     for path in sorted(directory.rglob("*"), reverse=True):
         if path.is_dir() and not path.is_symlink():
-            if path.suffix or is_lock(path):
+            if path not in directories:
                 path.rmdir()
         else:
             path.unlink()
@@ -150,6 +151,9 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GarbageNode]:
         directories = (directory / "run", directory / "lib")
         made.image = NodeImage.take(directory / "images", directories, client)
         client.close()
+        made.directories = frozenset(
+            path for one in directories for path in one.rglob("*") if path.is_dir()
+        )
         for arguments in COMMANDS:
             made.command(judged, arguments)
         judged.assert_none_broke()
@@ -195,10 +199,6 @@ def into(path: Path, kind: str, content: bytes) -> None:
 
 
 KINDS = ("content",) * 6 + ("gone", "directory", "pipe", "socket", "link", "dangling")
-
-
-def is_lock(path: Path) -> bool:
-    return path.suffix == ".lock" or path.name.endswith(".lock")
 
 
 def test_any_state_file(here: GarbageNode, figures: Callable[[str], None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import os
 import signal
 import subprocess
@@ -29,6 +30,8 @@ def children() -> str:
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
     """No descriptor, no child and no zombie stays after a test."""
+    # What earlier tests have left to the collector goes now, not amid this one.
+    gc.collect()
     before = descriptors(), children()
     yield
     assert (descriptors(), children()) == before

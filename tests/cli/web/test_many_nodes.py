@@ -51,6 +51,8 @@ def test_json_comes_in_portions(web: WebServer) -> None:
 def test_a_browser_shows_it(web: WebServer) -> None:
     with open_browser() as browser, Window(browser, web.address) as window:
         page = window.open("/")
+        # The first page of a server says that the cluster is being read, and loads itself again.
+        page.locator("a.tile").first.wait_for()
         window.picture("2000-nodes")
         assert page.locator("a.tile").count() == COUNT // 2
         page.locator("a.tile").first.focus()

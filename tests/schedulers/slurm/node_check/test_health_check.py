@@ -150,9 +150,9 @@ def test_a_check_with_nothing_to_repair_costs_three_round_trips(node: Any) -> No
         with node.server.client() as direct:
             direct.delete("canhazgpu:nodes")
         check(node)
-        assert proxy.round_trips == 3 + 4 + 2 * orders
+        assert 3 + 4 <= proxy.round_trips <= 3 + 4 + 2 * orders
         check(node)
-        assert proxy.round_trips == 3 + 4 + 3 + 3 * orders
+        assert 3 + 4 + 3 <= proxy.round_trips <= 3 + 4 + 3 + 3 * orders
     assert [one.node for one in node.ledger.read_nodes()] == [NODE]
 
 
