@@ -45,6 +45,10 @@ FOREIGN = [
     ' "gpus": [], "epilogs_owed": "many"}',
     '{"owner": {"cluster": "c1", "job_id": "12", "attempt": 0}, "user": "ann", "boot_id": null,'
     ' "gpus": [], "format": 2}',
+    '{"owner": {"cluster": "c1", "job_id": "12", "attempt": 0}, "user": {"a": 1}, "boot_id": null,'
+    ' "gpus": []}',
+    '{"owner": {"cluster": "c1", "job_id": ["12"], "attempt": 0}, "user": "ann", "boot_id": null,'
+    ' "gpus": []}',
 ]
 WHOLE: dict[str, Any] = {
     "owner": {"cluster": "c1", "job_id": "12", "attempt": 0},

@@ -90,6 +90,8 @@ def record_from_dict(data: dict[str, Any]) -> JobRecord:
         raise TypeError("the names of an attempt and of its epilog are text")
     if type(owner.attempt) is not int or not isinstance(owner.cluster, str):
         raise TypeError("an owner's attempt is a number, and its cluster text")
+    if not isinstance(record.user, str) or not isinstance(owner.job_id, str):
+        raise TypeError("a job's user and its number are text")
     return record
 
 
