@@ -57,6 +57,12 @@ class GpuUse:
     peak_mb: int | None
     never_used: bool = False
 
+    def amounts(self, total_mb: int | None) -> list[int | None]:
+        """Return what a note tells of it: highest memory, memory of the GPU, percent."""
+        if self.never_used:
+            return [None, total_mb, None]
+        return [self.peak_mb, total_mb, self.busy_percent]
+
 
 def use_while_held(
     gpu: AccountedGpu, held_since: float, now: float, others: Collection[int] = ()

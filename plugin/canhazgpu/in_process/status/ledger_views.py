@@ -69,9 +69,9 @@ class LedgerViews:
         return self._ledger
 
     def names(self) -> list[str]:
-        """Return the names of all nodes that are to be read, sorted; of the store's alone."""
+        """Return the names of all nodes that the store knows."""
         try:
-            return sorted(self._names_by_user() or self.store.node_names())
+            return self.store.node_names()
         except StoreError:
             self._connect_anew()
             raise

@@ -66,7 +66,7 @@ class RunUses:
             if use is None:
                 by_scans.append([place, round(one.idle_s), round(held_s)])
                 continue
-            by_driver.append([place, *_amounts(use, reading.memory_total_mb if reading else None)])
+            by_driver.append([place, *use.amounts(reading.memory_total_mb if reading else None)])
             idle_s += min(one.idle_s, held_s)
             longest_s = max(longest_s, held_s)
         told: dict[str, Any] = {"scans": by_scans} if by_scans else {}
@@ -82,9 +82,3 @@ class RunUses:
         running = [one.pid for one in known.processes if one.ran_s is None]
         others = [pid for pid in running if (PROC / str(pid)).exists()]
         return use_while_held(known, self._viewed_at - held_s, time.time(), others)
-
-
-def _amounts(use: GpuUse, total_mb: int | None) -> list[int | None]:
-    if use.never_used:
-        return [None, total_mb, None]
-    return [use.peak_mb, total_mb, use.busy_percent]

@@ -52,9 +52,7 @@ class JobUse:
             use = uses.get(gpu.uuid)
             if use is not None:
                 total_mb = reading.memory_total_mb if reading else None
-                peak_mb = None if use.never_used else use.peak_mb
-                busy = None if use.never_used else use.busy_percent
-                by_driver.append([place, peak_mb, total_mb, busy])
+                by_driver.append([place, *use.amounts(total_mb)])
                 idle_s += self.idle_s.get(gpu.uuid, 0.0)
             elif gpu.uuid in self.idle_s:
                 by_scans.append([place, round(self.idle_s[gpu.uuid]), round(self._held_s)])
