@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hosts.watched_runs import ALL_GPUS, NOBODY, NODE, WatchedNode
@@ -23,13 +24,9 @@ FOREVER = "exec sleep 3600"
 
 
 @pytest.fixture
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedNode]:
-    if os.geteuid() != 0:
-        pytest.skip("only root may run an agent")
-    directory = tmp_path_factory.mktemp("node")
-    directory.chmod(0o755)
+def node(node_directory: Path) -> Iterator[WatchedNode]:
     with PrivateRedis(binary=any_binary()) as server:
-        watched = WatchedNode(directory, server, accounting="auto")
+        watched = WatchedNode(node_directory, server, accounting="auto")
         for gpu in watched.gpus:
             gpu.set("accounting_mode", 1)
         with watched.ending() as it:

@@ -24,12 +24,11 @@ FOREVER = "exec sleep 3600"
 
 
 @pytest.fixture
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedNode]:
-    if os.geteuid() != 0:
-        pytest.skip("only root may run an agent")
-    directory = tmp_path_factory.mktemp("node")
-    directory.chmod(0o755)
-    with PrivateRedis(binary=any_binary()) as server, WatchedNode(directory, server).ending() as it:
+def node(node_directory: Path) -> Iterator[WatchedNode]:
+    with (
+        PrivateRedis(binary=any_binary()) as server,
+        WatchedNode(node_directory, server).ending() as it,
+    ):
         yield it
 
 
