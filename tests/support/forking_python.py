@@ -96,16 +96,16 @@ class ForkingPython:
         timeout_s: float,
         user: str = "root",
         directory: Path | None = None,
-    ) -> subprocess.CompletedProcess[str]:
+    ) -> CompletedRun:
         """Run `python -I ARGUMENTS`, ``-m module …`` or ``-c program …``, to its end."""
         request = self._request(arguments, environ, user, directory or Path.cwd())
         with _Outputs() as outputs, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
             server.settimeout(timeout_s)
             server.connect(self._address)
             outputs.send(server, request)
-            status = self._ended(server, timeout_s)
+            pid, status = self._ended(server, timeout_s)
             out, err = outputs.read()
-        return subprocess.CompletedProcess(["python", "-I", *arguments], status, out, err)
+        return CompletedRun(["python", "-I", *arguments], status, out, err, pid)
 
     def start(self, arguments: Sequence[str], environ: Mapping[str, str]) -> ForkedProcess:
         """Start `python -I ARGUMENTS` with the outputs of this process, and end it with this one.
@@ -157,7 +157,8 @@ class ForkingPython:
         }
         return json.dumps(request).encode()
 
-    def _ended(self, server: socket.socket, timeout_s: float) -> int:
+    def _ended(self, server: socket.socket, timeout_s: float) -> tuple[int, int]:
+        """Return the run's pid and its status."""
         pid = int(server.recv(100))
         try:
             status, report = server.recv(16).decode(), server.recv(1 << 20)
@@ -165,7 +166,15 @@ class ForkingPython:
             os.kill(pid, signal.SIGKILL)
             raise subprocess.TimeoutExpired(str(pid), timeout_s) from None
         self._learn(report)
-        return int(status)
+        return pid, int(status)
+
+
+class CompletedRun(subprocess.CompletedProcess[str]):
+    """A run that has ended; it had this pid."""
+
+    def __init__(self, args: list[str], status: int, out: str, err: str, pid: int) -> None:
+        super().__init__(args, status, out, err)
+        self.pid = pid
 
 
 class ForkedProcess:

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from forking_python import ForkedCommand, ForkingPython
+from polling import poll_until
 from servers.private_redis import PrivateRedis
 from simulated_driver import install_driver
 from terminal import Terminal
 
 import fake_nvml
 from canhazgpu.config.schema import StoreConfig
+from canhazgpu.errors import StoreError
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.values import NodeView
@@ -137,11 +139,17 @@ class SharedHost:
         environ: Mapping[str, str] | None = None,
         **how: Any,
     ) -> subprocess.CompletedProcess[str]:
-        """Run the command to its end; unless `how` says more, by forking."""
+        """Run the command to its end; unless `how` says more, by forking.
+
+        The GPUs of a `run` are released by then.
+        """
         if not how:
             given = self.environ(user, **(environ or {}))
             words = (*COMMAND, *arguments)
-            return _interpreter(self.program).run(words, given, TIMEOUT_S, user, Path("/"))
+            done = _interpreter(self.program).run(words, given, TIMEOUT_S, user, Path("/"))
+            if arguments[:1] == ("run",):
+                poll_until(lambda: not self._is_holder(done.pid), "the run's GPUs to be released")
+            return done
         process = self.start(*arguments, user=user, environ=environ, **how)
         out, err = process.communicate(timeout=TIMEOUT_S)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
@@ -160,6 +168,14 @@ class SharedHost:
     def holders(self) -> dict[str, str]:
         """Return the reserved GPUs and who holds each."""
         return {uuid: one.claim.user for uuid, one in self.view().reservations.items()}
+
+    def _is_holder(self, pid: int) -> bool:
+        """Tell whether a command has GPUs, as far as the store says; its end is seen a bit later."""
+        try:
+            reservations = self.view().reservations.values()
+        except StoreError:
+            return False
+        return any(pid == one.pid for held in reservations for one in held.claim.processes)
 
     def uuids(self) -> list[str]:
         return [gpu.uuid for gpu in self.node.gpus]
