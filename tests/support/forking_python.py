@@ -8,6 +8,7 @@ interpreters that are new.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import json
@@ -44,16 +45,22 @@ del sys.modules["canhazgpu.cli.main"]  # it is what runs
 """
 
 
+def kept_to_the_end(python: ForkingPython) -> ForkingPython:
+    """Have it end with these tests: they know when, and it learns of it within seconds."""
+    atexit.register(python.end)
+    return python
+
+
 @functools.cache
 def own_interpreter() -> ForkingPython:
     """Return the one with the Python of the tests, which has what they test."""
-    return ForkingPython()
+    return kept_to_the_end(ForkingPython())
 
 
 @functools.cache
 def agents_interpreter() -> ForkingPython:
     """Return one that has imported what an agent imports at its start, and nothing else."""
-    made = ForkingPython()
+    made = kept_to_the_end(ForkingPython())
     done = made.run(["-c", AGENTS_IMPORTS], {}, timeout_s=60)
     assert done.returncode == 0, done.stderr
     return made
@@ -70,6 +77,7 @@ class ForkingPython:
     ) -> None:
         """Start the server; it alone has these variables, and runs have their own."""
         self._modules = IN_CHILDREN
+        self._owner = os.getpid()
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
             # An address that the kernel chooses.
             listener.bind("")
@@ -86,8 +94,13 @@ class ForkingPython:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.kill()
-        self._server.wait()
+        self.end()
+
+    def end(self) -> None:
+        """End the server, unless this is a child of whoever started it."""
+        if os.getpid() == self._owner:
+            self._server.kill()
+            self._server.wait()
 
     def run(
         self,

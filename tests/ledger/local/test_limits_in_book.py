@@ -36,7 +36,9 @@ class Node:
     """A node whose book decides; each process of it opens its own ledger."""
 
     def __init__(self, place: Path, *, has_store: bool) -> None:
-        self.name, self.place, self.has_store = new_node_name(), place, has_store
+        self.name, self.place = new_node_name(), place
+        # All processes of the node have the one that was there before them.
+        self.store = StoreConfig(url=shared_server().url) if has_store else None
 
     @property
     def ledger(self) -> CommittingLedger:
@@ -47,9 +49,9 @@ class Node:
         return hook_ledger(self.name, self.open_store, book, outage, reconciler, told.append)
 
     def open_store(self, budget: WaitBudget) -> Ledger:
-        if not self.has_store:
+        if self.store is None:
             raise StoreError("away")
-        return RedisLedger(StoreConfig(url=shared_server().url), Role.WRITE)
+        return RedisLedger(self.store, Role.WRITE)
 
     def reserve(self, claim: Claim, count: int = 1, limits: UserLimits = LIMITS) -> object:
         seen = observation(self.name, GPUS, age_s=-1000.0)

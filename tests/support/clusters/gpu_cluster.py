@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from clusters.node_agents import NodeAgents
-from forking_python import ForkingPython
+from forking_python import ForkingPython, kept_to_the_end
 from hosts.running_agent import METHODS
 from polling import poll_until
 from run_files import made_once
@@ -92,7 +92,7 @@ def kill_hook(cluster: GpuCluster, name: str, job: int, times: int) -> None:
 
 @functools.cache
 def interpreter_of(venv: Path) -> ForkingPython:
-    return ForkingPython(venv / "bin" / "python3")
+    return kept_to_the_end(ForkingPython(venv / "bin" / "python3"))
 
 
 def run_without_importing(

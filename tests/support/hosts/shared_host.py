@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from forking_python import ForkedCommand, ForkingPython
+from forking_python import ForkedCommand, ForkingPython, kept_to_the_end
 from polling import poll_until
 from servers.private_redis import PrivateRedis
 from simulated_driver import install_driver
@@ -36,7 +36,7 @@ COMMAND = ("-c", "from canhazgpu.cli.entry import main; main()")
 
 @functools.cache
 def _interpreter(program: Path) -> ForkingPython:
-    return ForkingPython(program.with_name("python"))
+    return kept_to_the_end(ForkingPython(program.with_name("python")))
 
 
 class SharedHost:

@@ -26,6 +26,9 @@ START_LIMIT_S = 20.0
 STOP_LIMIT_S = 10.0
 SETTINGS = {"maxmemory-clients": "256mb"}
 """What `hooks check` wants of a server."""
+ENDS_WITH_TESTS = ("/usr/bin/setpriv", "--pdeathsig", "KILL", "--")
+"""Has the kernel end a server whose process of tests is killed, or forgets it."""
+TESTS = os.getpid()
 
 
 def valkey_binary() -> Path | None:
@@ -69,7 +72,8 @@ class PrivateRedis:
     It runs in a new directory that everyone may enter and that `stop` removes. Without `persist` a
     restarted server is empty. `settings` are further configuration lines, ``{"maxmemory": "2mb"}``,
     `arguments` follow the configuration file on the command line (``--sentinel``).
-    Used as a context manager it is stopped at the end; a paused one too.
+    Used as a context manager it is stopped at the end; a paused one too. It also ends with the
+    thread that started it.
     """
 
     def __init__(
@@ -131,7 +135,10 @@ class PrivateRedis:
             self.port = self.port or (free_port() if self._tcp else 0)
             self._write_config()
             self._process = subprocess.Popen(
-                [str(self.binary), str(self.directory / "redis.conf"), *self._arguments],
+                [
+                    *(*ENDS_WITH_TESTS, self.binary),
+                    *(self.directory / "redis.conf", *self._arguments),
+                ],
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -233,10 +240,20 @@ def free_port() -> int:
 
 @functools.cache
 def shared_server() -> PrivateRedis:
-    """One server for all of hypothesis' examples: each has a node of its own."""
+    """One server for all of hypothesis' examples: each has a node of its own.
+
+    What a test forks has it only when the test had it: a server of each child is shared by none.
+    """
+    assert os.getpid() == TESTS, "the test is to ask for the server before it forks"
     server = PrivateRedis()
-    atexit.register(server.stop)
+    atexit.register(_stop_at_the_end_of_tests, server)
     return server
+
+
+def _stop_at_the_end_of_tests(server: PrivateRedis) -> None:
+    # Not in a child that a test forked and that ends as Python programs do.
+    if os.getpid() == TESTS:
+        server.stop()
 
 
 @contextmanager

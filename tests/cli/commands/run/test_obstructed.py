@@ -141,10 +141,12 @@ def test_with_wait_one_waits_for_others_to_end_their_use(three: SharedHost) -> N
         forever = start_waiting(three, "run", "--gpus", "3", "--wait", "forever", "--", "true")
         assert short.returncode == 75
         assert REFERENCE in short.stderr
-        assert forever.poll() is None
+        assert forever.stderr is not None
+        # It is in the queue before it knows what it waits for.
+        line = forever.stderr.readline()
     _, err = forever.communicate(timeout=60)
-    assert forever.returncode == 0
-    assert re.search(r"Requested: 3, Available: [12] \([12] GPUs in use without reservation", err)
+    assert forever.returncode == 0, err
+    assert re.search(r"Requested: 3, Available: [12] \([12] GPUs in use without reservation", line)
 
 
 def test_who_waits_for_others_use_keeps_nobody_waiting(three: SharedHost) -> None:
