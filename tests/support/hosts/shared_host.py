@@ -170,7 +170,7 @@ class SharedHost:
         return {uuid: one.claim.user for uuid, one in self.view().reservations.items()}
 
     def _is_holder(self, pid: int) -> bool:
-        """Tell whether a command has GPUs, as far as the store says; its end is seen a bit later."""
+        """Tell whether a command has GPUs, as far as the store says: it sees an end a bit later."""
         try:
             reservations = self.view().reservations.values()
         except StoreError:
