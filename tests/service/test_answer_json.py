@@ -33,7 +33,7 @@ JSON = st.recursive(
     lambda one: st.lists(one, max_size=3) | st.dictionaries(st.text(max_size=8), one, max_size=3),
     max_leaves=12,
 )
-NOT_SENT = {"CountedNode", "NodeText", "NodeView", "Revocation", "User"}
+NOT_SENT = {"CountedNode", "FreeNode", "NodeText", "NodeView", "Revocation", "User"}
 """Parts of answers that no page asks for."""
 
 

@@ -79,7 +79,9 @@ def plain_to_json(scan: Scan) -> str:
     )
     if not is_plain:
         return ""
-    rows = [(gpu.uuid, str(gpu.memory_used_mb), _jobs_and_uids(gpu)) for gpu in gpus]
+    rows = [
+        (gpu.uuid, str(gpu.memory_used_mb), _jobs_and_uids(gpu), str(gpu.index)) for gpu in gpus
+    ]
     return json.dumps({"source": scan.source, "gpus": rows}, separators=(",", ":"))
 
 

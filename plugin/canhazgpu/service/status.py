@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from canhazgpu.errors import NodeStateError, StoreError
     from canhazgpu.ledger.values import NodeView
     from canhazgpu.people.revocations import Revocation
+    from canhazgpu.status.free_gpus import FreeNode
     from canhazgpu.status.head_counts import CountedNode
     from canhazgpu.status.node_status import NodeStatus
     from canhazgpu.status.status_filter import StatusFilter
@@ -28,6 +29,7 @@ class StatusRequest:
     what does not tell the states of its GPUs (see `NodeView.is_brief`), None for never. Of nodes
     that the filter `shown` does not show, it may be lacking in any case. Where more than
     `counts_above` nodes are to be shown, their GPUs may only be counted, None for never. Where
+    `free_suffices`, nothing but the table of free GPUs is shown of a node that has some. Where
     `texts_suffice`, pages may have the JSON of a node instead of the node. Unless it `scans`, this
     node is shown as any other one: as it was last published.
     """
@@ -39,6 +41,7 @@ class StatusRequest:
     brief_above: int | None = None
     shown: StatusFilter | None = None
     counts_above: int | None = None
+    free_suffices: bool = False
     texts_suffice: bool = False
     of_users: tuple[User, ...] | None = None
     scans: bool = True
@@ -57,7 +60,7 @@ class NodeText:
 class StatusAnswer:
     """The nodes, sorted by name. There is one at least.
 
-    Those that were only `counted`, and the `texts`, are others. So are those `passed_over`, of
+    Those that were only `counted`, whose `free` GPUs are listed, and the `texts`, are others. So are those `passed_over`, of
     which the request's filter shows nothing.
 
     `store_fault` is the error of a store that did not serve, None if it did. Then the answer has
@@ -75,15 +78,18 @@ class StatusAnswer:
     store_fault: StoreError | None = None
     book_fault: NodeStateError | None = None
     counted: tuple[CountedNode, ...] = ()
+    free: tuple[FreeNode, ...] = ()
     texts: tuple[NodeText, ...] = ()
     passed_over: tuple[CountedNode | NodeView, ...] = ()
 
     @property
     def read_at(self) -> float:
         """The time at which the first nodes were read."""
-        return (self.nodes or self.counted or self.texts or self.passed_over)[0].read_at
+        read = (self.nodes, self.counted, self.free, self.texts, self.passed_over)
+        return next(some for some in read if some)[0].read_at
 
     @property
     def node_count(self) -> int:
         """How many nodes were read."""
-        return sum(map(len, (self.nodes, self.counted, self.texts, self.passed_over)))
+        read = (self.nodes, self.counted, self.free, self.texts, self.passed_over)
+        return sum(map(len, read))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ __all__ = [
     "tones",
     "utilization_text",
     "validation_text",
+    "waiters_text",
 ]
 
 MODEL_WIDTH = 16
@@ -113,13 +115,20 @@ def queue_text(status: NodeStatus, *, wide: bool = False) -> str:
     display_indices = {
         gpu.uuid: gpu.reading.display_index for gpu in status.all_gpus if gpu.reading
     }
-    shown = status.queue if wide else status.queue[:MAX_WAITERS_SHOWN]
-    text = ", ".join(_waiter_text(one, display_indices, status.read_at) for one in shown)
-    more = len(status.queue) - len(shown)
-    return f"{len(status.queue)} waiting: {text}" + (f" and {more} more" if more else "")
+    return waiters_text(status.queue, display_indices, status.read_at, wide=wide)
 
 
-def _waiter_text(waiter: Waiter, display_indices: dict[str, str], now: float) -> str:
+def waiters_text(
+    queue: Sequence[Waiter], display_indices: Mapping[str, str], now: float, *, wide: bool = False
+) -> str:
+    """Return the same of somebody's queue at `now`; GPUs are told by their UUIDs' indices."""
+    shown = queue if wide else queue[:MAX_WAITERS_SHOWN]
+    text = ", ".join(_waiter_text(one, display_indices, now) for one in shown)
+    more = len(queue) - len(shown)
+    return f"{len(queue)} waiting: {text}" + (f" and {more} more" if more else "")
+
+
+def _waiter_text(waiter: Waiter, display_indices: Mapping[str, str], now: float) -> str:
     since = short_duration_text(now - waiter.since)
     if waiter.gpus:
         named = ",".join(display_indices.get(uuid, uuid) for uuid in waiter.gpus)

@@ -49,11 +49,11 @@ class StatusRenderer:
         if self.as_json:
             return [self._json_text(answer, shown, indented=width is not None)]
         notes = list(_revocation_lines(answer.nodes, answer.revocations))
-        if not shown and not self._counted(answer):
+        if not (shown or answer.free or self._counted(answer)):
             return [self._nothing_text(answer), *notes]
         if self.is_summary(answer, height):
             return [*self._summary_lines(answer, width), *notes]
-        return [*self._node_blocks(shown, width, headed=self._shows_headings(answer)), *notes]
+        return [*self._blocks(answer, shown, width), *notes]
 
     def node_lines(self, answer: StatusAnswer) -> Iterator[str]:
         """Yield a line of JSON for each node to show."""
@@ -119,6 +119,15 @@ class StatusRenderer:
             return None
         return height // 4 + 1
 
+    def free_suffices(self, width: int | None) -> bool:
+        """Whether the table of the free GPUs is enough: see `StatusRequest`; `width` as `lines`."""
+        chosen = self.filter
+        if chosen is None or not chosen.selects_states_or_partitions_alone:
+            return False
+        has_other_form = self.as_json or self.watching or self.wide or self.coloured
+        is_table = width is None and not (has_other_form or self.mine or self.summary)
+        return is_table and chosen.states == {GpuState.AVAILABLE}
+
     @property
     def texts_suffice(self) -> bool:
         """Whether a node's JSON is enough: see `StatusRequest`."""
@@ -162,7 +171,7 @@ class StatusRenderer:
         if self.filter is not None and answer.store_fault is None:
             from canhazgpu.status.unknown_values import refuse_unknown_values  # noqa: PLC0415 - with a filter
 
-            others = (*answer.counted, *answer.passed_over)
+            others = (*answer.counted, *answer.free, *answer.passed_over)
             refuse_unknown_values(self.filter, answer.nodes, others)
 
     def comparison_key(self, answer: StatusAnswer) -> object:
@@ -231,8 +240,10 @@ class StatusRenderer:
 
     def _shows_headings(self, answer: StatusAnswer) -> bool:
         # The heading tells the age of a scan; only a scan made now needs none.
+        if answer.node_count > 1 or answer.free:
+            return True
         first = answer.nodes[0]
-        if answer.node_count > 1 or not first.live or first.lacks_gpus or first.hooks_outage:
+        if not first.live or first.lacks_gpus or first.hooks_outage:
             return True
         if not first.reservations_known:
             return True
@@ -261,20 +272,34 @@ class StatusRenderer:
         # For a program; with blanks it takes several times as long.
         return json.dumps(document, separators=(",", ":"))
 
-    def _node_blocks(
-        self, statuses: Sequence[NodeStatus], width: int | None, *, headed: bool
+    def _blocks(
+        self, answer: StatusAnswer, shown: Sequence[NodeStatus], width: int | None
+    ) -> Iterator[str]:
+        """Yield the lines of each node, with a blank one between two nodes."""
+        headed = self._shows_headings(answer)
+        blocks = ((one.node, self._node_lines(one, width, headed=headed)) for one in shown)
+        if answer.free:
+            from canhazgpu.cli.status_display.free_table import FreeTables  # noqa: PLC0415 - as it says
+
+            tables = FreeTables()
+            free = ((one.node, tables.lines(one)) for one in answer.free)
+            blocks = iter(sorted((*blocks, *free), key=lambda one: one[0]))
+        for place, (_, lines) in enumerate(blocks):
+            if place:
+                yield ""
+            yield from lines
+
+    def _node_lines(
+        self, status: NodeStatus, width: int | None, *, headed: bool
     ) -> Iterator[str]:
         from canhazgpu.cli.terminal.text import printable  # noqa: PLC0415 - not with --json
         from canhazgpu.status.table_cells import heading_text, queue_text  # noqa: PLC0415
 
-        for place, one in enumerate(statuses):
-            if place:
-                yield ""
-            if headed:
-                yield printable(heading_text(one))
-            yield from self._table(one, width)
-            if queue := queue_text(one, wide=self.wide):
-                yield printable(queue)
+        if headed:
+            yield printable(heading_text(status))
+        yield from self._table(status, width)
+        if queue := queue_text(status, wide=self.wide):
+            yield printable(queue)
 
     def _table(self, status: NodeStatus, width: int | None) -> Iterator[str]:
         from canhazgpu.cli.status_display.table import table_lines  # noqa: PLC0415 - not with --json

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from canhazgpu.ledger.store.nodes.node_heads import view_of_head
+from canhazgpu.status.free_gpus import FreeGpu, free_gpus
 from canhazgpu.status.head_counts import CountedNode, counted_by_counts, counted_node
 
 if TYPE_CHECKING:
@@ -16,10 +17,11 @@ if TYPE_CHECKING:
 
 
 class NodesRead(NamedTuple):
-    """Each node is in one of the lists."""
+    """Each node is in one of the lists; `free` has the free GPUs of those whose counts list them."""
 
     counted: list[CountedNode]
     views: list[NodeView]
+    free: dict[str, tuple[FreeGpu, ...]]
 
 
 def read_counted(
@@ -29,17 +31,25 @@ def read_counted(
     *,
     in_full: Callable[[list[str]], list[NodeView]],
     but_for: str = "",
+    lists_free: bool = False,
 ) -> NodesRead:
     """Return these nodes, or all that are listed.
 
     What is neither counted nor told by a head is read `in_full`, and so is the one that is named
-    by `but_for`.
+    by `but_for`. Free GPUs are told where somebody `lists_free` ones.
     """
-    found = NodesRead([], [])
+    found = NodesRead([], [], {})
     rest: list[str] = []
 
     def count(one: NodeCounts) -> CountedNode | None:
-        return None if one.node == but_for else counted_by_counts(one, policy)
+        if one.node == but_for:
+            return None
+        known = counted_by_counts(one, policy)
+        if lists_free and known is not None and known.counts.available:
+            gpus = free_gpus(one.content)
+            if gpus is not None:
+                found.free[one.node] = gpus
+        return known
 
     for one in store.read_counts_or_heads(count, nodes):
         if isinstance(one, CountedNode):

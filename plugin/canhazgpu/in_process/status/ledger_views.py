@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from canhazgpu.ledger.port import Ledger
     from canhazgpu.ledger.values import NodeView
     from canhazgpu.service.status import StatusRequest
+    from canhazgpu.status.free_gpus import FreeGpu, FreeNode
     from canhazgpu.status.head_counts import CountedNode
     from canhazgpu.status.head_json import PlainNodesJson
     from canhazgpu.status.node_status import NodeStatus
@@ -32,8 +33,8 @@ class LedgerViews:
     """Reads the nodes of a request, any number of times; `local` names this node, "" for none.
 
     What was read last has, beside the views, the nodes of which only the GPUs were `counted`: those
-    to be shown so, and those of which the filter shows nothing, the `passed_over`. `book_fault` is
-    the error of this node's book then.
+    to be shown so, those whose `free` GPUs are listed, and those of which the filter shows nothing,
+    the `passed_over`. `book_fault` is the error of this node's book then.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class LedgerViews:
         self._ledger: Ledger | None = None
         self._json: PlainNodesJson | None = None
         self.counted: list[CountedNode] = []
+        self.free: list[FreeNode] = []
         self.passed_over: list[CountedNode | NodeView] = []
         self.book_fault: NodeStateError | None = None
 
@@ -81,7 +83,7 @@ class LedgerViews:
 
         Then this node is among them. Where its book was lost, its view has what the store knows.
         """
-        self.counted, self.passed_over, self.book_fault = [], [], None
+        self.counted, self.free, self.passed_over, self.book_fault = [], [], [], None
         try:
             return self._views_from(self.ledger, names)
         except BookUnknownError as exc:
@@ -178,6 +180,7 @@ class LedgerViews:
             names,
             in_full=ledger.read_nodes,
             but_for=self._local,
+            lists_free=self._request.free_suffices,
         )
         matching = found.counted if shown is None else shown_by_counts(found.counted, shown)
         if counts_above is not None and len(matching) > counts_above:
@@ -185,9 +188,28 @@ class LedgerViews:
             return {view.node: view for view in found.views}
         listed = {one.node for one in matching}
         self.passed_over = [one for one in found.counted if one.node not in listed]
+        self.free = self._free_nodes(matching, found.free)
+        listed.difference_update(one.node for one in self.free)
         pages = self.store.read_node_pages(sorted(listed), brief_above=0) if listed else ()
         views = (view for page in (found.views, *pages) for view in page)
         return self._in_full_where_shown(ledger, views)
+
+    def _free_nodes(
+        self, matching: Sequence[CountedNode], listed: Mapping[str, tuple[FreeGpu, ...]]
+    ) -> list[FreeNode]:
+        """Return those nodes whose free GPUs are listed, with their queues.
+
+        Who waits for GPUs by name is told by their places, which need the node's scan.
+        """
+        known = [one for one in matching if one.node in listed]
+        if not known:
+            return []
+        from canhazgpu.status.free_gpus import FreeNode  # noqa: PLC0415 - only for free GPUs
+
+        waited_for = [one.node for one in known if one.counts.waiting]
+        queues = self.store.read_queues(waited_for)[1] if waited_for else {}
+        found = (FreeNode(one, listed[one.node], queues.get(one.node, ())) for one in known)
+        return [one for one in found if not any(waiter.gpus for waiter in one.queue)]
 
     def _find_partitions(self, wanted: Collection[str], views: Mapping[str, NodeView]) -> None:
         """Pass over all other nodes too, where none that was read has one of the partitions."""

@@ -85,6 +85,7 @@ class StatusReader:
             node_views.store_fault,
             node_views.book_fault,
             tuple(self._ledger_views.counted),
+            tuple(self._ledger_views.free),
             passed_over=tuple(self._ledger_views.passed_over),
         )
 
@@ -240,7 +241,8 @@ class StatusReader:
 
     @property
     def _has_counted(self) -> bool:
-        return bool(self._ledger_views.counted or self._ledger_views.passed_over)
+        views = self._ledger_views
+        return bool(views.counted or views.free or views.passed_over)
 
     def _refuse_unknown(self, views: dict[str, NodeView]) -> None:
         for name in self._requested_nodes:

@@ -24,6 +24,7 @@ from ledger_samples import (
 )
 from servers.private_redis import shared_server
 
+from canhazgpu.cli.status_display.renderer import StatusRenderer
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.gpu.scan import GpuHealth, GpuProcess, GpuReading
 from canhazgpu.gpu.usage import GpuState, UsagePolicy
@@ -34,6 +35,8 @@ from canhazgpu.ledger.store.keys import NodeKeys, node_keys
 from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.values import NodeCounts, NodeHead, NodeView
 from canhazgpu.node.process_id import ProcessId
+from canhazgpu.service.status import StatusAnswer
+from canhazgpu.status.free_gpus import FreeNode, free_gpus
 from canhazgpu.status.head_counts import counted_by_counts, counted_node, shown_by_counts
 from canhazgpu.status.head_json import PlainNodesJson
 from canhazgpu.status.json_format import node_to_dict
@@ -101,6 +104,23 @@ def json_texts(ledger: RedisLedger, node: str, policy: UsagePolicy) -> tuple[str
     status = node_status(replace(full, read_at=head.read_at), policy)
     judged = json.dumps(node_to_dict(status), separators=(",", ":"))
     return PlainNodesJson(policy).text(head), judged
+
+
+def free_tables(ledger: RedisLedger, node: str, policy: UsagePolicy) -> tuple[list[str] | None, Any]:
+    """The table of free GPUs by the counts, None where they list none, and by judgement."""
+    (found,) = ledger.read_counts_or_heads(lambda one: one, [node])
+    one = counted_by_counts(found, policy) if isinstance(found, NodeCounts) else None
+    if one is None or not one.counts.available:
+        return None, None
+    assert isinstance(found, NodeCounts)
+    gpus = free_gpus(found.content)
+    assert gpus is not None
+    (view,) = ledger.read_nodes([node])
+    status = node_status(replace(view, read_at=found.read_at), policy)
+    answers = [StatusAnswer((status,)), StatusAnswer((), free=(FreeNode(one, gpus, view.queue),))]
+    free = StatusRenderer(filter=StatusFilter(frozenset({GpuState.AVAILABLE})))
+    judged, counted = (free.lines(answer, None) for answer in answers)
+    return (None, None) if any(one.gpus for one in view.queue) else (counted, judged)
 
 
 def by_counts_alone(ledger: RedisLedger, node: str, policy: UsagePolicy) -> list[Any] | None:
@@ -200,6 +220,8 @@ def test_the_summary_by_heads_is_that_of_the_full_views(
     assert by_text in (None, as_dict)
     by_counts_shown, shown = filtered(ledger, node, policy)
     assert by_counts_shown == shown
+    table, judged_table = free_tables(ledger, node, policy)
+    assert table == judged_table
     # Whoever reads the counts reads no head: they say as much.
     assert by_counts_alone(ledger, node, policy) == (by_counts if by_counts[0] else None)
 
@@ -259,7 +281,13 @@ def test_plain_nodes_are_counted(ledger: RedisLedger, node: str) -> None:
     assert by_counts[0].available == 1
     by_text, as_dict = json_texts(ledger, node, UsagePolicy(1024))
     assert by_text == as_dict
+    ledger.release(node, job(1).owner, "done", [uuid(2)])
     ledger.join_queue(node, waiter(run(1)))
+    table, judged_table = free_tables(ledger, node, UsagePolicy(1024))
+    assert table == judged_table
+    assert [line.split()[:2] for line in (table or [])[3:5]] == [["2", "available"], ["3", "available"]]
+    assert "free for 0s" in (table or [])[3]
+    assert "1 waiting" in (table or [])[5]
     assert counted(ledger, node, UsagePolicy(1024))[0][0].waiting == 1
     assert by_counts[0].reserved.count == 3
 

@@ -33,7 +33,7 @@ def find_job(client: redis.Redis, prefix: str, job_id: int) -> dict[str, set[int
 
 
 def find_owner(
-    client: redis.Redis, prefix: str, owner: str, days: int
+    client: redis.Redis, prefix: str, owner: str, days: int, *, in_cluster: bool
 ) -> dict[str, frozenset[int]]:
     """Return the days of each node that is said to tell of the run or reservation by hand.
 
@@ -44,7 +44,7 @@ def find_owner(
     # A client's clock may be a day ahead.
     numbers = [keys.owner_number(owner, day) for day in range(today - days, today + 2)]
     wanted = {number: keys.jobs_index_key(number, prefix) for number in numbers}
-    existing = existing_keys(client, [*wanted.values()])
+    existing = existing_keys(client, [*wanted.values()], in_cluster=in_cluster)
     found: dict[str, frozenset[int]] = {}
     for number, key in wanted.items():
         if key in existing:
@@ -72,10 +72,12 @@ def found_nodes(found: dict[str, set[int]], unindexed: Iterable[str]) -> FoundNo
     return FoundNodes(days, tuple(sorted(others)))
 
 
-def unindexed_nodes(client: redis.Redis, prefix: str, names: Sequence[str]) -> list[str]:
+def unindexed_nodes(
+    client: redis.Redis, prefix: str, names: Sequence[str], *, in_cluster: bool
+) -> list[str]:
     """Return the nodes whose entries in the indexes may be incomplete."""
     marks = [keys.node_key(name, "indexed", prefix) for name in names]
-    found = existing_keys(client, marks)
+    found = existing_keys(client, marks, in_cluster=in_cluster)
     return [name for name, mark in zip(names, marks, strict=True) if mark not in found]
 
 

@@ -81,12 +81,15 @@ class NodeQuestions:
             rest += lacking
         yield from self.read_node_heads(rest)
 
-    def read_queues(self) -> tuple[float, dict[str, tuple[Waiter, ...]]]:
+    def read_queues(
+        self, nodes: Sequence[str] | None = None
+    ) -> tuple[float, dict[str, tuple[Waiter, ...]]]:
         """See `Ledger.read_queues`."""
         from canhazgpu.ledger.store.nodes.node_queues import read_queues  # noqa: PLC0415 - few ask
 
         with self._session.client() as client:
-            return read_queues(client, self._names(client), self._prefix)
+            names, in_cluster = self._names(client, nodes), self._session.in_cluster
+            return read_queues(client, names, self._prefix, in_cluster=in_cluster)
 
     def read_node_pages(
         self, nodes: Sequence[str] | None = None, *, brief_above: int | None = None
@@ -135,7 +138,8 @@ class NodeQuestions:
         with self._session.client() as client:
             found = lookup.find_job(client, self._prefix, int(job_id))
             names = read_node_names(client, self._prefix)
-            lacking = lookup.unindexed_nodes(client, self._prefix, names)
+            in_cluster = self._session.in_cluster
+            lacking = lookup.unindexed_nodes(client, self._prefix, names, in_cluster=in_cluster)
             unindexed = lookup.unindexed_for_jobs(client, self._prefix, lacking)
         return lookup.found_nodes(found, unindexed)
 
@@ -144,7 +148,9 @@ class NodeQuestions:
         from canhazgpu.ledger.store.indexes import lookup  # noqa: PLC0415 - hooks find nothing
 
         with self._session.client() as client:
-            return FoundNodes(lookup.find_owner(client, self._prefix, owner, self._history_days))
+            days, in_cluster = self._history_days, self._session.in_cluster
+            found = lookup.find_owner(client, self._prefix, owner, days, in_cluster=in_cluster)
+        return FoundNodes(found)
 
     def find_user(self, uid: int, days: int) -> FoundNodes:
         """See `Ledger.find_user`."""
@@ -153,7 +159,8 @@ class NodeQuestions:
         with self._session.client() as client:
             found = lookup.find_user(client, self._prefix, uid, days)
             names = read_node_names(client, self._prefix)
-            unindexed = lookup.unindexed_nodes(client, self._prefix, names)
+            in_cluster = self._session.in_cluster
+            unindexed = lookup.unindexed_nodes(client, self._prefix, names, in_cluster=in_cluster)
         if not found and names:
             found[min(names)] = set()  # a hint like others: there is a node to show
         return lookup.found_nodes(found, unindexed)

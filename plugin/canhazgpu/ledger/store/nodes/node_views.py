@@ -45,13 +45,13 @@ def read_node_names(client: redis.Redis, prefix: str) -> list[str]:
     return [name for name in listed if keys.is_node_name(name)]
 
 
-def existing_keys(client: redis.Redis, names: Sequence[str]) -> set[str]:
+def existing_keys(client: redis.Redis, names: Sequence[str], *, in_cluster: bool) -> set[str]:
     """Return those keys that exist. That all or none of many do costs one command."""
     found: set[str] = set()
     unsure = [names]
     for size in (KEYS_PER_READ, KEYS_PER_PART):
         parts = [some for one in unsure for some in _parts(one, size)]
-        counts = [client.exists(*some) for some in parts]
+        counts = _numbers_existing(client, parts, in_cluster)
         unsure = []
         for some, count in zip(parts, counts, strict=True):
             if count == len(some):
@@ -59,12 +59,22 @@ def existing_keys(client: redis.Redis, names: Sequence[str]) -> set[str]:
             elif count:
                 unsure.append(some)
     rest = [name for some in unsure for name in some]
-    if rest:
-        pipeline = client.pipeline(transaction=False)
-        for name in rest:
-            pipeline.exists(name)
-        found.update(name for name, one in zip(rest, pipeline.execute(), strict=True) if one)
+    counts = _numbers_existing(client, [[name] for name in rest], in_cluster=False)
+    found.update(name for name, count in zip(rest, counts, strict=True) if count)
     return found
+
+
+def _numbers_existing(
+    client: redis.Redis, parts: Sequence[Sequence[str]], in_cluster: bool
+) -> list[int]:
+    """Return how many of the keys of each part exist."""
+    if in_cluster:
+        # The keys of a part are on several servers, and no pipeline asks several for one answer.
+        return [client.exists(*some) for some in parts]
+    pipeline = client.pipeline(transaction=False)
+    for some in parts:
+        pipeline.exists(*some)
+    return pipeline.execute() if parts else []
 
 
 def _parts(names: Sequence[str], size: int) -> list[Sequence[str]]:

@@ -5,9 +5,9 @@
 -- than by "free_mb", "ends" and "until": a test compares.
 --
 -- The field "plain" of the scan is "AT JSON", or "AT " where the scan is not plain. AT is the scan's "at": another one
--- is of a release that published no such field. "gpus" is a list, in the order of their indices, of UUID, used MB, and a list of
--- processes, {job or null, uid or null} each, once for each two; a job that is not identified is false. Numbers are texts: most
--- are not used, and to read one takes long.
+-- is of a release that published no such field. "gpus" is a list, in the order of their indices, of UUID, used MB, a list of
+-- processes, {job or null, uid or null} each, once for each two, and the index, which the release before did not publish; a job
+-- that is not identified is false. Numbers are texts: most are not used, and to read one takes long.
 local MAX_NAME = 200
 
 -- Returns the text as JSON. To encode one takes ten times as long as to see that nothing in it is special.
@@ -75,21 +75,29 @@ local function number_of_gpus(text)
   return n
 end
 
+-- Adds a free GPU to the list, which it returns; nil where not all of it is known.
+local function listed_gpu(listed, row, released_ms)
+  if not row[4] or not (released_ms == 'null' or released_ms:find('^%d+$')) then return nil end
+  listed[#listed + 1] = row[4] .. ',' .. row[2] .. ',' .. released_ms
+  return listed
+end
+
 -- Returns the fields of the counts, as head.lua has them; nil for a node that is not plain.
-local function counts_text(scan, held, owners, most, waiting)
+local function counts_text(scan, held, owners, released, most, waiting)
   local at, text = (scan[7] or ''):match('^(%d+) (.+)$')
   local plain = at and at == scan[3] and decode(text)
   if not plain then return nil end
-  local users, listed, free, free_mb, reserved, ends = {}, {}, 0, 0, 0, nil
+  local users, named, free, listed, free_mb, reserved, ends = {}, {}, 0, {}, 0, 0, nil
   for _, row in ipairs(plain.gpus) do
     local place, processes = held[row[1]], row[3]
     local owner = owners[place]
     if not place then
       if #processes > 0 then return nil end
       free, free_mb = free + 1, math.max(free_mb, tonumber(row[2]))
+      listed = listed and listed_gpu(listed, row, released[row[1]] or 'null')
     else
       if not owner or not is_plain_owner(owner) or not is_used_by(owner, processes) then return nil end
-      if not listed[owner.user] then users[#users + 1], listed[owner.user] = quoted(owner.user), true end
+      if not named[owner.user] then users[#users + 1], named[owner.user] = quoted(owner.user), true end
       if not is_absent(owner.expires_ms) then ends = math.min(ends or owner.expires_ms, owner.expires_ms) end
       reserved = reserved + 1
     end
@@ -99,8 +107,8 @@ local function counts_text(scan, held, owners, most, waiting)
   if waiting > 0 then are_plain, over = waiting_until() end
   if reserved ~= 0 or not had or had > #plain.gpus or not are_plain then return nil end
   return string.format(
-    '"at":"%s","source":%s,"gpus":%d,"free":%d,"free_mb":%d,"users":%s,"ends":%s,"expected":%d,"waiting":%d,"until":%s',
-    at, quoted(plain.source), #plain.gpus, free, free_mb, '[' .. table.concat(users, ',') .. ']',
-    integer_or_null(ends), had > 0 and had or #plain.gpus, waiting, integer_or_null(over)
+    '"at":"%s","source":%s,"gpus":%d,"free":%d,"free_mb":%d,"listed":%s,"users":%s,"ends":%s,"expected":%d,"waiting":%d,"until":%s',
+    at, quoted(plain.source), #plain.gpus, free, free_mb, listed and '[' .. table.concat(listed, ',') .. ']' or 'null',
+    '[' .. table.concat(users, ',') .. ']', integer_or_null(ends), had > 0 and had or #plain.gpus, waiting, integer_or_null(over)
   )
 end

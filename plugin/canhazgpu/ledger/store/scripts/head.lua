@@ -8,8 +8,9 @@
 --                        nobody holds; "quarantined", UUID -> record; "waiting", how many are in the queue
 -- KEYS[14] counts  string  "" for a node that is not plain, see counts.lua; else JSON: "form" 1; "last" and "at" as in
 --                          the head; "source" of the scan; "gpus", how many it has, "free", those that nobody holds,
---                          "free_mb", the most memory in use on one of these; "users" of the others, in the order of the
---                          GPUs; "ends", ms, when the first of their times is over, or null; "expected", how many GPUs the node
+--                          "free_mb", the most memory in use on one of these; "listed", index, used MB, and ms of the
+--                          release or null of each of these, or null where a GPU's index is not known; "users" of the others, in the
+--                          order of the GPUs; "ends", ms, when the first of their times is over, or null; "expected", how many GPUs the node
 --                          had at most; "partitions" and "partitions_at" of the scan, or null; "waiting", how many are in
 --                          the queue, "until", ms, when the first of their leases is over, or null
 --
@@ -71,7 +72,7 @@ local function head_and_counts()
     .. ',"released":' .. object(released, quoted)
     .. ',"quarantined":' .. object(quarantined, tostring)
     .. ',"waiting":' .. waiting .. '}'
-  local counts = not next(quarantined) and counts_text(scan, held, owners, most, waiting) or ''
+  local counts = not next(quarantined) and counts_text(scan, held, owners, released, most, waiting) or ''
   if counts == '' then return head, '' end
   return head, '{"form":1,"last":"' .. last .. '",' .. counts .. ',"partitions":' .. partitions
     .. ',"partitions_at":' .. (scan[6] and quoted(scan[6]) or 'null') .. '}'

@@ -1,0 +1,72 @@
+"""A node's GPUs that nobody holds or uses, as its counts list them; pure.
+
+`node_status` judges. What the table of these GPUs shows is told here of a node that
+`counted_by_counts` counts, without a value for what the table does not show. A test compares the
+two for any content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from canhazgpu.ledger.values import Waiter
+from canhazgpu.status.head_counts import CountedNode
+
+VALUES_PER_GPU = 3
+MAX_INDEX = 999
+"""A greater one is not known from any machine, and wider than the table's column."""
+MAX_MS = 1e14
+MAX_USED_MB = 1e12
+
+
+class FreeGpu(NamedTuple):
+    """A GPU, and when it was last released (ms since the epoch), None for never."""
+
+    index: int
+    used_mb: int
+    released_ms: int | None
+
+
+class FreeNode(NamedTuple):
+    """A counted node whose free GPUs are listed, in the order of their indices, and its queue."""
+
+    counted: CountedNode
+    gpus: tuple[FreeGpu, ...]
+    queue: tuple[Waiter, ...] = ()
+
+    @property
+    def node(self) -> str:
+        """The node's name."""
+        return self.counted.node
+
+    @property
+    def read_at(self) -> float:
+        """When the counts were read, seconds since the epoch by the store's clock."""
+        return self.counted.read_at
+
+    @property
+    def partitions(self) -> tuple[str, ...] | None:
+        """The partitions that it published, None where it never did."""
+        return self.counted.partitions
+
+
+def free_gpus(counts: Mapping[str, Any]) -> tuple[FreeGpu, ...] | None:
+    """Return the GPUs that the counts list; None where they list none, or not as they should."""
+    values = counts.get("listed")
+    if type(values) is not list or len(values) != VALUES_PER_GPU * counts["free"]:
+        return None
+    indices, used, released = (values[place::VALUES_PER_GPU] for place in range(VALUES_PER_GPU))
+    known = [*filter(None, released)]
+    is_so = (
+        _are_whole(indices, MAX_INDEX)
+        and _are_whole(used, MAX_USED_MB)
+        and _are_whole(known, MAX_MS)
+        and all(one is None for one in released if not one)
+    )
+    return tuple(map(FreeGpu, indices, used, released)) if is_so else None
+
+
+def _are_whole(values: list[Any], most: float) -> bool:
+    """Tell whether all are whole numbers of this range."""
+    return not values or ({*map(type, values)} == {int} and min(values) >= 0 and max(values) <= most)
