@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +18,7 @@ from many_nodes import fill
 from servers.private_redis import PrivateRedis
 
 from canhazgpu.cli.main import cli
+from canhazgpu.cli.status_display.renderer import StatusRenderer
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.in_process import completion
 from canhazgpu.in_process.adapters import Adapters
@@ -138,6 +140,62 @@ def test_a_summary_of_what_a_filter_shows_is_counted(
     assert cost.bytes_read <= len(NODES) * COUNTS_BYTES
 
 
+def without_ages(text: str) -> list[list[str]]:
+    """The words of each line; two questions are not asked at the same time."""
+    return [re.sub(r"\d+[smh]( \d+[smh])?", "AGE", line).split() for line in text.splitlines()]
+
+
+def free_tables(
+    server: PrivateRedis, monkeypatch: pytest.MonkeyPatch, *words: str
+) -> tuple[Result, Cost]:
+    """The tables of free GPUs, which are the same where each node is judged."""
+    asked = run(server, monkeypatch, "status", "--free", *words)
+    with monkeypatch.context() as patch:
+        patch.setattr(StatusRenderer, "free_suffices", lambda *_: False)
+        judged, _ = run(server, monkeypatch, "status", "--free", *words)
+    assert without_ages(asked[0].output) == without_ages(judged.output)
+    return asked
+
+
+@pytest.mark.parametrize("words", [(), ("--partition", "gpu")])
+def test_free_gpus_are_told_by_the_counts(
+    cluster: PrivateRedis,
+    crowded: PrivateRedis,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+) -> None:
+    for server, queue_bytes in ((cluster, 0), (crowded, 400)):
+        result, cost = free_tables(server, monkeypatch, *words)
+        assert result.output.count("available") == 3 * len(NODES)
+        assert result.output.count("1 waiting: ") == (len(NODES) if queue_bytes else 0)
+        assert cost.bytes_read <= len(NODES) * (COUNTS_BYTES + queue_bytes)
+
+
+def test_nodes_whose_counts_do_not_list_free_gpus_are_judged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    some = NODES[:12]
+    with PrivateRedis() as server, server.client() as client:
+        fill(server, some)
+        ledger = RedisLedger(StoreConfig(url=server.url), Role.WRITE)
+        gpus = [gpu.uuid for gpu in ledger.read_nodes([some[0]])[0].scan.gpus]
+        ledger.join_queue(
+            some[1], replace(ledger_samples.waiter(ledger_samples.run(1)), gpus=(gpus[6],))
+        )
+        ledger.quarantine(some[2], gpus[6], "hot", "root")
+        for node, change in (
+            (some[3], {"listed": None}),
+            (some[4], {"listed": [0, 1]}),
+            (some[5], {"listed": ["\x1b[31m", 1, None] * 3}),
+            (some[6], {"listed": [0, -1, 1e300] * 3}),
+        ):
+            key = keys.node_keys(node).counts
+            client.set(key, json.dumps({**json.loads(client.get(key)), **change}))
+        result, _ = free_tables(server, monkeypatch)
+        assert result.output.count("available") == 3 * len(some) - 1
+        assert "GPU 6 (" in result.output
+
+
 def test_a_filters_values_are_known_by_the_counts(
     full: PrivateRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,7 +224,7 @@ def test_where_nobody_waits_no_node_is_read(
 def test_a_summary_builds_no_values_of_gpus(
     cluster: PrivateRedis, crowded: PrivateRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The nodes are plain: `head_counts` counts them, and nobody judges their GPUs."""
+    """The nodes are plain: `heads.counts` counts them, and nobody judges their GPUs."""
 
     def judge(*_: object, **__: object) -> None:
         raise AssertionError("a plain node was judged")

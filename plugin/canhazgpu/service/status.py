@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from canhazgpu.errors import NodeStateError, StoreError
     from canhazgpu.ledger.values import NodeView
     from canhazgpu.people.revocations import Revocation
-    from canhazgpu.status.free_gpus import FreeNode
-    from canhazgpu.status.head_counts import CountedNode
+    from canhazgpu.status.heads.counts import CountedNode
+    from canhazgpu.status.heads.free_gpus import FreeNode
     from canhazgpu.status.node_status import NodeStatus
     from canhazgpu.status.status_filter import StatusFilter
     from canhazgpu.status.user_filter import User
@@ -60,8 +60,8 @@ class NodeText:
 class StatusAnswer:
     """The nodes, sorted by name. There is one at least.
 
-    Those that were only `counted`, whose `free` GPUs are listed, and the `texts`, are others. So are those `passed_over`, of
-    which the request's filter shows nothing.
+    Those that were only `counted`, whose `free` GPUs are listed, and the `texts`, are others. So
+    are those `passed_over`, of which the request's filter shows nothing.
 
     `store_fault` is the error of a store that did not serve, None if it did. Then the answer has
     this node alone: its scan, and the reservations that its hooks last published. `book_fault` is

@@ -16,7 +16,7 @@ from canhazgpu.gpu.scan import GpuReading, Scan
 from canhazgpu.gpu.usage import UsagePolicy
 from canhazgpu.ledger.values import NodeView
 from canhazgpu.service.status import StatusAnswer, StatusRequest
-from canhazgpu.status.head_counts import CountedNode
+from canhazgpu.status.heads.counts import CountedNode
 from canhazgpu.status.node_status import node_status
 from canhazgpu.status.summary import summarize
 

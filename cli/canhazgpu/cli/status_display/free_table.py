@@ -8,7 +8,7 @@ from canhazgpu.cli.status_display.table import HEADINGS, PREFERRED_WIDTHS, table
 from canhazgpu.cli.terminal.text import printable
 from canhazgpu.durations import short_duration_text
 from canhazgpu.gpu.usage import GpuState, memory_text
-from canhazgpu.status.free_gpus import FreeNode
+from canhazgpu.status.heads.free_gpus import FreeNode
 from canhazgpu.status.table_cells import STATUS_WORDS, Cells, waiters_text
 
 _FREE = Cells("", STATUS_WORDS[GpuState.AVAILABLE], "", "", "", "", "", "")

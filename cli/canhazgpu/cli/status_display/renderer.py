@@ -12,7 +12,7 @@ from canhazgpu.gpu.usage import GpuState
 if TYPE_CHECKING:
     from canhazgpu.people.revocations import Revocation
     from canhazgpu.service.status import StatusAnswer
-    from canhazgpu.status.head_counts import CountedNode
+    from canhazgpu.status.heads.counts import CountedNode
     from canhazgpu.status.node_status import NodeStatus
     from canhazgpu.status.status_filter import StatusFilter
     from canhazgpu.status.summary import NodeSummary, SummarizedNode
@@ -191,7 +191,7 @@ class StatusRenderer:
         """Return the counted nodes to show, each with the counts to show."""
         if self.filter is None or not answer.counted:
             return answer.counted
-        from canhazgpu.status.head_counts import shown_by_counts  # noqa: PLC0415 - only with a filter
+        from canhazgpu.status.heads.counts import shown_by_counts  # noqa: PLC0415 - only with a filter
 
         return shown_by_counts(answer.counted, self.filter)
 
@@ -289,9 +289,7 @@ class StatusRenderer:
                 yield ""
             yield from lines
 
-    def _node_lines(
-        self, status: NodeStatus, width: int | None, *, headed: bool
-    ) -> Iterator[str]:
+    def _node_lines(self, status: NodeStatus, width: int | None, *, headed: bool) -> Iterator[str]:
         from canhazgpu.cli.terminal.text import printable  # noqa: PLC0415 - not with --json
         from canhazgpu.status.table_cells import heading_text, queue_text  # noqa: PLC0415
 

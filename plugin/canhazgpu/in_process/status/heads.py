@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from canhazgpu.ledger.store.nodes.node_heads import view_of_head
-from canhazgpu.status.free_gpus import FreeGpu, free_gpus
-from canhazgpu.status.head_counts import CountedNode, counted_by_counts, counted_node
+from canhazgpu.status.heads.counts import CountedNode, counted_by_counts, counted_node
+from canhazgpu.status.heads.free_gpus import FreeGpu, free_gpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class NodesRead(NamedTuple):
-    """Each node is in one of the lists; `free` has the free GPUs of those whose counts list them."""
+    """Each node is in one of the lists; `free` has the free GPUs that its counts list."""
 
     counted: list[CountedNode]
     views: list[NodeView]

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from canhazgpu.ledger.port import Ledger
     from canhazgpu.ledger.values import NodeView
     from canhazgpu.service.status import StatusRequest
-    from canhazgpu.status.free_gpus import FreeGpu, FreeNode
-    from canhazgpu.status.head_counts import CountedNode
-    from canhazgpu.status.head_json import PlainNodesJson
+    from canhazgpu.status.heads.counts import CountedNode
+    from canhazgpu.status.heads.free_gpus import FreeGpu, FreeNode
+    from canhazgpu.status.heads.json_text import PlainNodesJson
     from canhazgpu.status.node_status import NodeStatus
 
 SHOWN_DAYS = 1
@@ -95,7 +95,7 @@ class LedgerViews:
         if not self._request.texts_suffice:
             return ()
         if self._json is None:
-            from canhazgpu.status.head_json import PlainNodesJson  # noqa: PLC0415 - only for JSON
+            from canhazgpu.status.heads.json_text import PlainNodesJson  # noqa: PLC0415 - only for JSON
 
             self._json = PlainNodesJson(usage_policy(self._config.validation))
         others = [name for name in names if name != self._local]
@@ -172,7 +172,7 @@ class LedgerViews:
         if len(names) <= (COUNTED_ABOVE if counts_above is None else counts_above):
             return None
         from canhazgpu.in_process.status.heads import read_counted  # noqa: PLC0415 - only of many nodes
-        from canhazgpu.status.head_counts import shown_by_counts  # noqa: PLC0415
+        from canhazgpu.status.heads.counts import shown_by_counts  # noqa: PLC0415
 
         found = read_counted(
             self.store,
@@ -204,7 +204,7 @@ class LedgerViews:
         known = [one for one in matching if one.node in listed]
         if not known:
             return []
-        from canhazgpu.status.free_gpus import FreeNode  # noqa: PLC0415 - only for free GPUs
+        from canhazgpu.status.heads.free_gpus import FreeNode  # noqa: PLC0415 - only for free GPUs
 
         waited_for = [one.node for one in known if one.counts.waiting]
         queues = self.store.read_queues(waited_for)[1] if waited_for else {}

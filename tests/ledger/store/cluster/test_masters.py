@@ -18,7 +18,7 @@ from canhazgpu.ledger.store.keys import node_keys
 from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.store.orders import OrderStore
 from canhazgpu.ledger.values import NodeHead
-from canhazgpu.status.head_counts import CountedNode, counted_by_counts
+from canhazgpu.status.heads.counts import CountedNode, counted_by_counts
 
 pytestmark = pytest.mark.slow
 NODES = tuple(f"n{number:02}" for number in range(12))

@@ -36,9 +36,9 @@ from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.values import NodeCounts, NodeHead, NodeView
 from canhazgpu.node.process_id import ProcessId
 from canhazgpu.service.status import StatusAnswer
-from canhazgpu.status.free_gpus import FreeNode, free_gpus
-from canhazgpu.status.head_counts import counted_by_counts, counted_node, shown_by_counts
-from canhazgpu.status.head_json import PlainNodesJson
+from canhazgpu.status.heads.counts import counted_by_counts, counted_node, shown_by_counts
+from canhazgpu.status.heads.free_gpus import FreeNode, free_gpus
+from canhazgpu.status.heads.json_text import PlainNodesJson
 from canhazgpu.status.json_format import node_to_dict
 from canhazgpu.status.node_status import node_status
 from canhazgpu.status.status_filter import StatusFilter
@@ -106,7 +106,9 @@ def json_texts(ledger: RedisLedger, node: str, policy: UsagePolicy) -> tuple[str
     return PlainNodesJson(policy).text(head), judged
 
 
-def free_tables(ledger: RedisLedger, node: str, policy: UsagePolicy) -> tuple[list[str] | None, Any]:
+def free_tables(
+    ledger: RedisLedger, node: str, policy: UsagePolicy
+) -> tuple[list[str] | None, Any]:
     """The table of free GPUs by the counts, None where they list none, and by judgement."""
     (found,) = ledger.read_counts_or_heads(lambda one: one, [node])
     one = counted_by_counts(found, policy) if isinstance(found, NodeCounts) else None
@@ -285,7 +287,10 @@ def test_plain_nodes_are_counted(ledger: RedisLedger, node: str) -> None:
     ledger.join_queue(node, waiter(run(1)))
     table, judged_table = free_tables(ledger, node, UsagePolicy(1024))
     assert table == judged_table
-    assert [line.split()[:2] for line in (table or [])[3:5]] == [["2", "available"], ["3", "available"]]
+    assert [line.split()[:2] for line in (table or [])[3:5]] == [
+        ["2", "available"],
+        ["3", "available"],
+    ]
     assert "free for 0s" in (table or [])[3]
     assert "1 waiting" in (table or [])[5]
     assert counted(ledger, node, UsagePolicy(1024))[0][0].waiting == 1

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from canhazgpu.ledger.values import Waiter
-from canhazgpu.status.head_counts import CountedNode
+from canhazgpu.status.heads.counts import CountedNode
 
 VALUES_PER_GPU = 3
 MAX_INDEX = 999
@@ -21,9 +21,9 @@ MAX_USED_MB = 1e12
 
 
 class FreeGpu(NamedTuple):
-    """A GPU, and when it was last released (ms since the epoch), None for never."""
+    """A GPU: its index, and when it was last released (ms since the epoch), None for never."""
 
-    index: int
+    place: int
     used_mb: int
     released_ms: int | None
 
@@ -69,4 +69,6 @@ def free_gpus(counts: Mapping[str, Any]) -> tuple[FreeGpu, ...] | None:
 
 def _are_whole(values: list[Any], most: float) -> bool:
     """Tell whether all are whole numbers of this range."""
-    return not values or ({*map(type, values)} == {int} and min(values) >= 0 and max(values) <= most)
+    return not values or (
+        {*map(type, values)} == {int} and min(values) >= 0 and max(values) <= most
+    )

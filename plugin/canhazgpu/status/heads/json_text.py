@@ -1,7 +1,7 @@
 """The JSON of a node by its head, without a value for each of its GPUs; pure.
 
 `json_format` has the JSON of any node. What it would write is written here of a node that is plain,
-as `head_counts` says, and on which nobody holds a GPU by `run` (a head lacks heartbeats) or by a
+as `counts` says, and on which nobody holds a GPU by `run` (a head lacks heartbeats) or by a
 share. Of any other node nothing is said. A test compares the two for any content.
 """
 
@@ -19,7 +19,7 @@ from canhazgpu.gpu.usage import MAX_PID, UsagePolicy, memory_text
 from canhazgpu.ledger.record_json import queue_from_hash
 from canhazgpu.ledger.values import MAX_NAME, RUN, NodeHead, Waiter
 from canhazgpu.status.details_cell import end_text, note_text
-from canhazgpu.status.head_counts import NotPlainError, plain_node
+from canhazgpu.status.heads.counts import NotPlainError, plain_node
 from canhazgpu.status.json_format import iso_time
 from canhazgpu.status.node_status import SCANNED_BEFORE_GRANT
 from canhazgpu.status.validation_cell import NO_USAGE
