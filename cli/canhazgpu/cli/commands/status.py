@@ -165,7 +165,7 @@ def status(
         brief_above=renderer.brief_above(height),
         shown=renderer.shown,
         counts_above=renderer.counts_above(height),
-        free_suffices=not nodes and renderer.free_suffices(app.width()),
+        free_suffices=renderer.free_suffices(app.width()),
         texts_suffice=renderer.texts_suffice,
         of_users=renderer.of_users,
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from canhazgpu.gpu.usage import GpuState
+from canhazgpu.cli.status_display.view_options import ViewOptions
 
 if TYPE_CHECKING:
     from canhazgpu.people.revocations import Revocation
@@ -16,26 +16,11 @@ if TYPE_CHECKING:
     from canhazgpu.status.node_status import NodeStatus
     from canhazgpu.status.status_filter import StatusFilter
     from canhazgpu.status.summary import NodeSummary, SummarizedNode
-    from canhazgpu.status.user_filter import User
 
 
 @dataclass(frozen=True, slots=True)
-class StatusRenderer:
-    """Renders answers.
-
-    `filter` chooses what is shown, None: everything. With `mine` it is only what the caller holds,
-    uses or waits for. `filter_text` is the filter as options of the command. `summary` is whether
-    each node is one line; None: where a terminal has no room for the tables of several nodes.
-    """
-
-    as_json: bool = False
-    watching: bool = False
-    wide: bool = False
-    coloured: bool = False
-    mine: bool = False
-    filter: StatusFilter | None = None
-    filter_text: str = ""
-    summary: bool | None = None
+class StatusRenderer(ViewOptions):
+    """Renders answers as the options say."""
 
     def lines(
         self, answer: StatusAnswer, width: int | None, height: int | None = None
@@ -88,66 +73,6 @@ class StatusRenderer:
         if self.summary is not None:
             return self.summary
         return height is not None and not self.wide and self.tables_height(answer) > height
-
-    def brief_above(self, height: int | None) -> int | None:
-        """Return above how many nodes `StatusRequest.brief_above` suffices; None: for no number.
-
-        The summary, and the tables of GPUs that nobody holds, show the same by brief views. A
-        terminal of `height` lines has no room for the tables of more nodes than a quarter of that.
-        """
-        if self.mine:
-            return None
-        if self.summary:
-            return 0
-        if self.as_json or self.wide:
-            return None
-        if self.filter is None:
-            return None if height is None or self.summary is False else height // 4 + 1
-        return 0 if self.filter.states and GpuState.RESERVED not in self.filter.states else None
-
-    def counts_above(self, height: int | None) -> int | None:
-        """Return above how many nodes counts of their GPUs suffice, None for no number.
-
-        They do for the summary, and for a terminal that shows it by itself.
-        """
-        is_counted = self.filter is None or self.filter.selects_states_or_partitions_alone
-        if self.mine or not is_counted:
-            return None
-        if self.summary:
-            return 0
-        if self.as_json or self.wide or self.summary is False or height is None:
-            return None
-        return height // 4 + 1
-
-    def free_suffices(self, width: int | None) -> bool:
-        """Whether the table of the free GPUs is enough: see `StatusRequest`; `width` as `lines`."""
-        chosen = self.filter
-        if chosen is None or not chosen.selects_states_or_partitions_alone:
-            return False
-        has_other_form = self.as_json or self.watching or self.wide or self.coloured
-        is_table = width is None and not (has_other_form or self.mine or self.summary)
-        return is_table and chosen.states == {GpuState.AVAILABLE}
-
-    @property
-    def texts_suffice(self) -> bool:
-        """Whether a node's JSON is enough: see `StatusRequest`."""
-        return self.as_json and self.filter is None and not (self.mine or self.summary)
-
-    @property
-    def of_users(self) -> tuple[User, ...] | None:
-        """Of whom alone something is shown, beside the caller; None where all nodes are asked.
-
-        Whether a user is known whom this machine does not know, all nodes tell.
-        """
-        users = self.filter.users if self.filter else ()
-        if not (users or self.mine) or any(one.uid is None for one in users):
-            return None
-        return users
-
-    @property
-    def shown(self) -> StatusFilter | None:
-        """What is shown at most, whoever asks: see `StatusRequest`."""
-        return replace(self.filter, users=()) if self.filter and self.mine else self.filter
 
     def tables_height(self, answer: StatusAnswer) -> int:
         """Return how many lines the tables of several nodes take; 0 for a single node."""
@@ -277,13 +202,13 @@ class StatusRenderer:
     ) -> Iterator[str]:
         """Yield the lines of each node, with a blank one between two nodes."""
         headed = self._shows_headings(answer)
-        blocks = ((one.node, self._node_lines(one, width, headed=headed)) for one in shown)
+        blocks = [(one.node, self._node_lines(one, width, headed=headed)) for one in shown]
         if answer.free:
             from canhazgpu.cli.status_display.free_table import FreeTables  # noqa: PLC0415 - as it says
 
             tables = FreeTables()
-            free = ((one.node, tables.lines(one)) for one in answer.free)
-            blocks = iter(sorted((*blocks, *free), key=lambda one: one[0]))
+            blocks += [(one.node, tables.lines(one)) for one in answer.free]
+            blocks.sort(key=lambda one: one[0])
         for place, (_, lines) in enumerate(blocks):
             if place:
                 yield ""
