@@ -7,8 +7,8 @@ import itertools
 import pytest
 
 from canhazgpu.config.conflict_chain import CONFIGURABLE, StepKind, parse_chain
-from canhazgpu.conflict.job_comment import requeue_comment, requeues_in_comment
 from canhazgpu.conflict.policy import ConflictCause, ConflictFacts, next_step
+from canhazgpu.conflict.requeue_comment import requeue_comment, requeues_in_comment
 
 U, R, Q = ConflictCause.UNRESERVED, ConflictCause.RESERVED, ConflictCause.QUARANTINED
 UNREADABLE, ABSENT, BLIND, OURS = (

@@ -18,7 +18,7 @@ from polling import poll_until
 from canhazgpu.allocation.progress import NO_PROGRESS
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import CanhazgpuError
-from canhazgpu.in_process.orders.giving import OrderCommand
+from canhazgpu.in_process.orders.give_order import OrderCommand
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.orders import OrderStore
 from canhazgpu.node.users import Caller

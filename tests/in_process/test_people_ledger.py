@@ -29,7 +29,7 @@ from canhazgpu.allocation.liveness import LivenessContext
 from canhazgpu.allocation.refusal import Refusal, RefusalKind
 from canhazgpu.config.schema import Config, NodeConfig, StoreConfig
 from canhazgpu.errors import ConfigError, VoidGrantError
-from canhazgpu.in_process.book.people_ledger import people_ledger
+from canhazgpu.in_process.people_ledger import people_ledger
 from canhazgpu.ledger.local.book_grants import Committer
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.port import GrantOptions, Observation

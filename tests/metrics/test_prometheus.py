@@ -24,7 +24,7 @@ from polling import poll_until
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.gpu.usage import UsagePolicy
 from canhazgpu.ledger.store.connect import Role
-from canhazgpu.ledger.store.indexes.counters import NodeCounters
+from canhazgpu.ledger.store.totals.counters import NodeCounters
 from canhazgpu.metrics.counts import HistoryCounts, published_counts
 from canhazgpu.metrics.exposition import CONTENT_TYPE, cluster_metrics
 from canhazgpu.probe.bounded_child import die_with_parent

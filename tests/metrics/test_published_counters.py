@@ -16,9 +16,9 @@ from servers.store_users import add_store_users, url_of_user
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import InputError, StoreError
 from canhazgpu.ledger.store.connect import Role
-from canhazgpu.ledger.store.indexes.counters import MAX_LENGTH, NodeCounters
 from canhazgpu.ledger.store.keys import node_keys
 from canhazgpu.ledger.store.ledger import RedisLedger
+from canhazgpu.ledger.store.totals.counters import MAX_LENGTH, NodeCounters
 from canhazgpu.metrics.counts import HistoryCounts, published_counts
 
 pytestmark = pytest.mark.slow

@@ -30,7 +30,7 @@ from canhazgpu.node.state_files import (
 )
 from canhazgpu.schedulers.slurm.attribution import groups_record
 from canhazgpu.schedulers.slurm.attribution.job_group import SlurmdGroups
-from canhazgpu.schedulers.slurm.hook import slurmd_gpus
+from canhazgpu.schedulers.slurm.hook import slurmd_gpus_record
 
 LIMIT_S = 20.0
 """After it a reader counts as hanging; none takes a hundredth of it."""
@@ -129,7 +129,7 @@ FILES: dict[str, Callable[[Path], object]] = {
     "jobs/.new": use_records,
     "jobs/.lock": use_records,
     groups_record.FILE_NAME: use_groups,
-    slurmd_gpus.FILE_NAME: slurmd_gpus.read_answer,
+    slurmd_gpus_record.FILE_NAME: slurmd_gpus_record.read_answer,
     "not-drained": use_drain_record,
     ".health-check.lock": use_lock(".health-check.lock"),
 }

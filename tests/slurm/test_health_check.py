@@ -19,7 +19,7 @@ from polling import poll_until
 from servers.private_redis import PrivateRedis, any_binary
 
 from canhazgpu.schedulers.slurm.conf.node_conf import read_node_conf
-from canhazgpu.schedulers.slurm.hook.slurmd_gpus import read_answer
+from canhazgpu.schedulers.slurm.hook.slurmd_gpus_record import read_answer
 from demo_cluster import ClusterSpec
 from demo_cluster.host.processes import process_environment
 from demo_cluster.leftovers import find_leftovers

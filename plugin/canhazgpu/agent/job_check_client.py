@@ -23,12 +23,12 @@ if __name__ == "__main__":
     # -I and -S leave no directory of packages; this file is in one.
     sys.path.insert(0, __file__.rpartition("/canhazgpu/agent/")[0])
 
+from canhazgpu.agent.client_connection import AgentBusy, connect_in_turn, send  # noqa: E402 - as above
 from canhazgpu.agent.hook_client import (  # noqa: E402 - found only now
     INTERFACE,
     NotServed,
     decoded,
 )
-from canhazgpu.agent.people_door import AgentBusy, connect_in_turn, send  # noqa: E402 - as above
 
 REFUSED, NO_AGENT = 3, 120
 READY_WAIT_S = 20.0

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from canhazgpu.allocation.allocator import GpuAllocator, Grant
-from canhazgpu.allocation.prospects import Prospects
+from canhazgpu.allocation.feasibility import Feasibility
 from canhazgpu.allocation.queue_decision import (
     REFRESH_INTERVAL_S,
     WaitState,
@@ -41,13 +41,13 @@ class WaitedRequest(Protocol):
         """Return the entry for the queue, after the first attempt was refused."""
         ...
 
-    def prospects(self, view: NodeView, waiter: Waiter) -> Prospects | None:
+    def feasibility(self, view: NodeView, waiter: Waiter) -> Feasibility | None:
         """Return what a waiter could get by the view's scan, None where that has none."""
         ...
 
 
-class QueuePlaces(Protocol):
-    """The places of waiters in the node's queue. Raises `StoreError`."""
+class QueuePositions(Protocol):
+    """The positions of waiters in the node's queue. Raises `StoreError`."""
 
     def join(self, waiter: Waiter) -> None:
         """Join the end of the queue; one that is in it stays where it is."""
@@ -59,24 +59,24 @@ class QueuePlaces(Protocol):
         """Let the others pass."""
 
 
-class LedgerPlaces:
-    """`QueuePlaces` by the operations that every ledger has."""
+class LedgerQueuePositions:
+    """`QueuePositions` by the operations that every ledger has."""
 
     def __init__(self, ledger: Ledger, node: str) -> None:
         self._ledger = ledger
         self._node = node
 
     def join(self, waiter: Waiter) -> None:
-        """See `QueuePlaces`."""
+        """See `QueuePositions`."""
         self._ledger.join_queue(self._node, waiter)
 
     def renew(self, waiters: Sequence[Waiter]) -> None:
-        """See `QueuePlaces`."""
+        """See `QueuePositions`."""
         for one in waiters:
             self.join(one)
 
     def move_to_end(self, waiter: Waiter) -> None:
-        """See `QueuePlaces`."""
+        """See `QueuePositions`."""
         self._ledger.leave_queue(self._node, [waiter.owner], "lets others pass")
         self.join(waiter)
 
@@ -115,13 +115,13 @@ class QueueCheck:
     def __init__(
         self,
         service: GpuAllocator,
-        places: QueuePlaces,
+        positions: QueuePositions,
         heartbeat_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take the ports; heartbeats are `heartbeat_s` seconds apart."""
         self._service = service
-        self._places = places
+        self._positions = positions
         self._heartbeat_s = heartbeat_s
         self._clock = clock
         self._refreshed: NodeView | None = None
@@ -132,7 +132,7 @@ class QueueCheck:
         After a grant, nothing is said of the others. Raises what the attempt raises, and
         `StoreError`.
         """
-        view = self._view_with_places(waits)
+        view = self._view_with_positions(waits)
         outcomes: dict[str, Grant | Refusal | StillWaiting] = {}
         first = _first(view, waits)
         if first is not None:
@@ -151,8 +151,8 @@ class QueueCheck:
                 outcomes[one.owner] = self._look(view, one)
         return outcomes
 
-    def _view_with_places(self, waits: Sequence[QueuedWait]) -> NodeView:
-        """Return the view, in which all have their places."""
+    def _view_with_positions(self, waits: Sequence[QueuedWait]) -> NodeView:
+        """Return the view, in which all have their positions."""
         view = self._service.reaped_view()
         now, holders = self._clock(), _holders(view)
         absent = [
@@ -161,11 +161,11 @@ class QueueCheck:
             if one.owner not in holders and position_in_queue(view, one.owner) is None
         ]
         for one in absent:
-            self._places.join(one.waiter)
+            self._positions.join(one.waiter)
             one.state.renew_at = now + self._heartbeat_s
         silent = [one for one in waits if now >= one.state.renew_at and one.owner not in holders]
         if silent:
-            self._places.renew([one.waiter for one in silent])
+            self._positions.renew([one.waiter for one in silent])
             for one in silent:
                 one.state.renew_at = now + self._heartbeat_s
         return self._service.reaped_view() if absent or silent else view
@@ -184,7 +184,7 @@ class QueueCheck:
         return self._refreshed_view(first) if self._clock() >= first.state.refresh_at else view
 
     def _look(self, view: NodeView, one: QueuedWait) -> Refusal | StillWaiting:
-        seen = one.request.prospects(view, one.waiter)
+        seen = one.request.feasibility(view, one.waiter)
         if one.state.gives_up and (given_up := self._confirmed_obstruction(one, seen)):
             return given_up
         position = position_in_queue(view, one.owner)
@@ -199,11 +199,11 @@ class QueueCheck:
         tries = position in (None, 1) and may_be_tried(view, one.waiter)
         return StillWaiting(one.refusal, text, steady, may_change_soon=is_obstructed or tries)
 
-    def _confirmed_obstruction(self, one: QueuedWait, seen: Prospects | None) -> Refusal | None:
+    def _confirmed_obstruction(self, one: QueuedWait, seen: Feasibility | None) -> Refusal | None:
         """Return the refusal when two scans of this process found the waiter obstructed."""
         if not is_obstructed_for_long(seen, one.state, self._clock()):
             return None
-        confirmed = one.request.prospects(self._refreshed_view(one), one.waiter)
+        confirmed = one.request.feasibility(self._refreshed_view(one), one.waiter)
         if confirmed is None or not confirmed.is_obstructed:
             one.state.obstructed_at = None
             return None
@@ -220,9 +220,9 @@ class QueueCheck:
     def _let_others_pass(self, view: NodeView, one: QueuedWait) -> None:
         """Go to the end of the queue if somebody behind could be served now."""
         behind = [other for other in view.queue if other.owner != one.owner]
-        found = (one.request.prospects(view, other) for other in behind)
+        found = (one.request.feasibility(view, other) for other in behind)
         if any(other is not None and other.can_be_served_now for other in found):
-            self._places.move_to_end(one.waiter)
+            self._positions.move_to_end(one.waiter)
 
 
 def _holders(view: NodeView) -> set[str]:

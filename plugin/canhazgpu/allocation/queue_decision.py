@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from canhazgpu.allocation.prospects import Prospects
+from canhazgpu.allocation.feasibility import Feasibility
 from canhazgpu.allocation.queue_position import cannot_be_satisfied, fits_by_ledger
 from canhazgpu.ledger.values import NodeView, Waiter
 
@@ -72,7 +72,7 @@ def should_try(view: NodeView, waiter: Waiter, state: WaitState, now: float) -> 
     return True
 
 
-def is_obstructed_for_long(seen: Prospects | None, state: WaitState, now: float) -> bool:
+def is_obstructed_for_long(seen: Feasibility | None, state: WaitState, now: float) -> bool:
     """Tell whether the waiter has been obstructed for so long that a scan is to confirm it."""
     if seen is None or not seen.is_obstructed:
         state.obstructed_at = None

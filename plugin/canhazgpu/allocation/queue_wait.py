@@ -16,7 +16,7 @@ from typing import NoReturn
 from canhazgpu.allocation.allocator import GpuAllocator, Grant
 from canhazgpu.allocation.progress import Progress
 from canhazgpu.allocation.queue_check import (
-    LedgerPlaces,
+    LedgerQueuePositions,
     QueueCheck,
     QueuedWait,
     StillWaiting,
@@ -108,7 +108,7 @@ class QueueWait:
 
     def _obstruction(self, waiter: Waiter, refusal: Refusal) -> Refusal | None:
         """Return the refusal where no release can help, by the scan of the first attempt."""
-        seen = self._request.prospects(self._service.reaped_view(), waiter)
+        seen = self._request.feasibility(self._service.reaped_view(), waiter)
         if seen is not None and seen.is_obstructed:
             return seen.refusal
         return refusal if refusal.kind is RefusalKind.OBSTRUCTED else None
@@ -138,8 +138,8 @@ class QueueWait:
     def _check_queue_once(
         self, wait: QueuedWait, heartbeat_s: float
     ) -> Grant | Refusal | StillWaiting:
-        places = LedgerPlaces(self._ledger, self._node)
-        check = QueueCheck(self._service, places, heartbeat_s, self._clock)
+        positions = LedgerQueuePositions(self._ledger, self._node)
+        check = QueueCheck(self._service, positions, heartbeat_s, self._clock)
         return check.check([wait])[wait.owner]
 
     def _leave_queue(self, owner: str) -> None:

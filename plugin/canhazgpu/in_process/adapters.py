@@ -180,13 +180,13 @@ class Adapters:
         ledger = self.writer(config)
         if self.node_ledger is not None:
             return ledger
-        from canhazgpu.in_process.node_book import heeding_node  # noqa: PLC0415 - only for grants
+        from canhazgpu.in_process.book.store_ledgers import book_checked_ledger  # noqa: PLC0415 - only for grants
 
-        return heeding_node(node, config, ledger)
+        return book_checked_ledger(node, config, ledger)
 
     def _open_writer(self, config: Config) -> Ledger:
         if self.ledger is open_ledger:
-            from canhazgpu.in_process.node_book import identified_writer  # noqa: PLC0415 - only what changes the ledger needs it
+            from canhazgpu.in_process.book.store_ledgers import identified_writer  # noqa: PLC0415 - only what changes the ledger needs it
             from canhazgpu.node.identity import node_name  # noqa: PLC0415
 
             return identified_writer(node_name(config.node, self.environ), config, self.environ)
@@ -199,7 +199,7 @@ class Adapters:
         administrates = self.caller().rights.may_administrate
         if self.node_ledger is not None or not administrates or not has_own_gpus(config):
             return
-        from canhazgpu.in_process.node_book import deliver_pending_journal  # noqa: PLC0415 - only for root
+        from canhazgpu.in_process.book.journal_delivery import deliver_pending_journal  # noqa: PLC0415 - only for root
         from canhazgpu.node.identity import node_name  # noqa: PLC0415
 
         deliver_pending_journal(

@@ -23,7 +23,7 @@ from canhazgpu.schedulers.slurm.conf.conf_files import lower_as_slurm
 from canhazgpu.schedulers.slurm.conf.node_conf import cluster_of_conf, conf_path
 from canhazgpu.service.history import ExplainAnswer, JobOnNode, RecordedJob
 from canhazgpu.status.event_format import NodeEvent, by_time
-from canhazgpu.status.history.outlook import Holding
+from canhazgpu.status.history.next_steps import Holding
 from canhazgpu.status.history.owner_events import events_of_owner
 
 if TYPE_CHECKING:

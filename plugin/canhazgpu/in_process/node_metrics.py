@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 
 from canhazgpu.errors import CanhazgpuError, NodeStateError, StoreError, error_text
 from canhazgpu.in_process.adapters import Adapters
+from canhazgpu.in_process.book.published_view import hooks_outage, view_without_store
+from canhazgpu.in_process.book.store_ledgers import book_checked_ledger
 from canhazgpu.in_process.grants.refused_requests import METRICS_DIRECTORY, take_refused
-from canhazgpu.in_process.node_book import heeding_node
-from canhazgpu.in_process.node_knowledge import hooks_outage, view_without_store
 from canhazgpu.ledger.values import RECORD_ERRORS
 from canhazgpu.logfmt import log_line
 from canhazgpu.node.identity import node_name, state_dir
@@ -90,7 +90,7 @@ class NodeMetricsWriter:
     def _publish(self, config: Config, counts: HistoryCounts) -> None:
         """Put the counts into the store. One that is away gets them the next time."""
         from canhazgpu.ledger.store.connect import Role  # noqa: PLC0415 - not on every node
-        from canhazgpu.ledger.store.indexes.counters import NodeCounters  # noqa: PLC0415
+        from canhazgpu.ledger.store.totals.counters import NodeCounters  # noqa: PLC0415
 
         text = json.dumps(counts.to_dict(), separators=(",", ":"))
         with suppress(StoreError):
@@ -135,7 +135,7 @@ class NodeMetricsWriter:
         """Return the node's view, and whether the store gave it; else what was last known."""
         try:
             reader = self._adapters.reader(config)
-            view = heeding_node(self._node, config, reader).read_nodes([self._node])[0]
+            view = book_checked_ledger(self._node, config, reader).read_nodes([self._node])[0]
         except StoreError:
             own = view_without_store(self._node, config)
             known = self._last_view

@@ -27,7 +27,7 @@ GONE_AFTER_S = 1800.0
 def read_counters(adapters: Adapters) -> Iterator[CountersAnswer]:
     """See `NodeService.counters`."""
     from canhazgpu.ledger.store.connect import Role  # noqa: PLC0415 - only for metrics
-    from canhazgpu.ledger.store.indexes.counters import NodeCounters  # noqa: PLC0415
+    from canhazgpu.ledger.store.totals.counters import NodeCounters  # noqa: PLC0415
 
     config = adapters.effective_config().config
     for texts in NodeCounters(config.store, Role.READ).read():

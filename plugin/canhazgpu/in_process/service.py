@@ -155,20 +155,20 @@ class InProcessService:
 
     def extend(self, request: ExtendRequest, progress: Progress = NO_PROGRESS) -> ExtendAnswer:
         from canhazgpu.in_process.extend import extend
-        from canhazgpu.in_process.orders.elsewhere import here_or_ordered
+        from canhazgpu.in_process.orders.routing import here_or_ordered
         from canhazgpu.service.holdings import ExtendAnswer
 
         return here_or_ordered(self._adapters, request, progress, ExtendAnswer, extend)
 
     def release(self, request: ReleaseRequest, progress: Progress = NO_PROGRESS) -> ReleaseAnswer:
-        from canhazgpu.in_process.orders.elsewhere import here_or_ordered
+        from canhazgpu.in_process.orders.routing import here_or_ordered
         from canhazgpu.in_process.release import release
         from canhazgpu.service.holdings import ReleaseAnswer
 
         return here_or_ordered(self._adapters, request, progress, ReleaseAnswer, release)
 
     def revoke(self, request: RevokeRequest, progress: Progress = NO_PROGRESS) -> ReleaseAnswer:
-        from canhazgpu.in_process.orders.elsewhere import here_or_ordered
+        from canhazgpu.in_process.orders.routing import here_or_ordered
         from canhazgpu.in_process.release import revoke
         from canhazgpu.service.holdings import ReleaseAnswer
 
@@ -214,7 +214,7 @@ class InProcessService:
     def quarantine(
         self, request: QuarantineRequest, progress: Progress = NO_PROGRESS
     ) -> QuarantineAnswer:
-        from canhazgpu.in_process.orders.elsewhere import here_or_ordered
+        from canhazgpu.in_process.orders.routing import here_or_ordered
         from canhazgpu.in_process.quarantine import quarantine
         from canhazgpu.service.health import QuarantineAnswer
 
@@ -223,7 +223,7 @@ class InProcessService:
     def unquarantine(
         self, request: UnquarantineRequest, progress: Progress = NO_PROGRESS
     ) -> QuarantineAnswer:
-        from canhazgpu.in_process.orders.elsewhere import here_or_ordered
+        from canhazgpu.in_process.orders.routing import here_or_ordered
         from canhazgpu.in_process.quarantine import unquarantine
         from canhazgpu.service.health import QuarantineAnswer
 
@@ -301,7 +301,7 @@ class InProcessService:
         from canhazgpu.service.jobs import CheckAnswer
 
         outcome = run_node_check(request.environment, request.caller, self._scan_sources)
-        from canhazgpu.in_process.orders.at_check import carry_out_at_check
+        from canhazgpu.in_process.orders.at_health_check import carry_out_at_check
 
         in_agent = self._optional_scan_sources is not None
         carry_out_at_check(request, in_agent=in_agent, rights_of_giver=self._rights_of_giver)

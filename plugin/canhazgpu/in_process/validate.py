@@ -10,7 +10,7 @@ from canhazgpu.config.host_role import require_own_gpus
 from canhazgpu.errors import StoreError, advice_for
 from canhazgpu.gpu.health import count_text, count_whole_gpus, with_known_uuids
 from canhazgpu.in_process.adapters import threshold_override
-from canhazgpu.in_process.node_book import heeding_node
+from canhazgpu.in_process.book.store_ledgers import book_checked_ledger
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace
 from canhazgpu.node.users import require_administrator
 from canhazgpu.probe.node_probe import usage_policy
@@ -47,7 +47,7 @@ def validate_node(adapters: Adapters, request: ValidateRequest) -> ValidateAnswe
     started_at = adapters.clock()
     pending_scan = adapters.open_probe(node, config).start()
     open_ledger = adapters.writer if request.publish else adapters.reader
-    ledger = heeding_node(node, config, open_ledger(config))
+    ledger = book_checked_ledger(node, config, open_ledger(config))
     checks = adapters.health_checks(node, config)
     observation = pending_scan.observe()
     # Read after the scan: use by a GPU reserved during the scan is then not called unreserved.

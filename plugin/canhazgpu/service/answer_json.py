@@ -29,7 +29,7 @@ from canhazgpu.service.history import ExplainAnswer, JobOnNode, RecordedJob, Rep
 from canhazgpu.service.nodes import CountersAnswer
 from canhazgpu.service.status import StatusAnswer
 from canhazgpu.status.event_format import NodeEvent
-from canhazgpu.status.history.outlook import Holding
+from canhazgpu.status.history.next_steps import Holding
 from canhazgpu.status.node_status import GpuStatus, HooksOutage, NodeStatus
 from canhazgpu.status.scheduler_jobs import JobNow
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from canhazgpu.ledger.journal_entries import JournalEntry
     from canhazgpu.report.totals import Report
     from canhazgpu.status.event_format import NodeEvent
-    from canhazgpu.status.history.outlook import Holding
+    from canhazgpu.status.history.next_steps import Holding
     from canhazgpu.status.scheduler_jobs import JobNow
 
 

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from canhazgpu.agent.handler.conversation import Conversation
-from canhazgpu.agent.handler.handed_request import encode_handed
+from canhazgpu.agent.handler.request_message import encode_for_handler
 from canhazgpu.agent.handler.serve import CRASHED, Runners, run_handler, run_spare_handler
+from canhazgpu.agent.handler_reports import Report, Reports
 from canhazgpu.agent.peer import peer_of
-from canhazgpu.agent.reports import Report, Reports
 from canhazgpu.agent.request import Door, Request
 from canhazgpu.agent.wire import interface
 from canhazgpu.agent.wire.framing import encode
@@ -59,7 +59,7 @@ def outcome(
         run_handler(Request(**{**values, "reports": reports.write_end}), runners)
     handler_end.close()
     if is_spare:
-        socket.send_fds(listener_end, [encode_handed(request)], [theirs.fileno()])
+        socket.send_fds(listener_end, [encode_for_handler(request)], [theirs.fileno()])
     listener_end.close()
     theirs.close()
     ours.settimeout(60)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from canhazgpu.agent.handler.preparation import prepare_handler
-from canhazgpu.agent.listener.kept_for_handlers import keep_for_handlers
+from canhazgpu.agent.listener.handler_cache import fill_handler_cache
 from canhazgpu.config import load
 from canhazgpu.ledger.store import client
 from canhazgpu.schedulers.slurm.conf import conf_files
@@ -48,7 +48,7 @@ def test_what_cannot_be_read_is_left_to_the_request(
     (tmp_path / "slurm.conf").write_text("Include nothing.conf\n")
     (tmp_path / "config.toml").write_text("[nonsense")
     prepare_handler(environ)
-    keep_for_handlers(load({}, file="/dev/null").config, "n1", environ)
+    fill_handler_cache(load({}, file="/dev/null").config, "n1", environ)
 
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "embedded", "redis+cluster://h"])
@@ -57,7 +57,7 @@ def test_the_listener_keeps_what_files_mean_and_a_client(
 ) -> None:
     monkeypatch.setattr(client, "_prepared", {})
     write_config(tmp_path, url)
-    keep_for_handlers(load(environ).config, "n1", environ)
+    fill_handler_cache(load(environ).config, "n1", environ)
     assert len(client._prepared) == (url in ("redis://127.0.0.1:1/0", "embedded"))
     known = conf_files._parsed.cache_info()
     prepare_handler(environ)

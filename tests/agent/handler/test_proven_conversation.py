@@ -15,8 +15,8 @@ import pytest
 from canhazgpu.agent import peer
 from canhazgpu.agent.handler.calling_process import ConnectedProcess
 from canhazgpu.agent.handler.proven_conversation import ProvenConversation
+from canhazgpu.agent.handler_reports import Reports
 from canhazgpu.agent.peer import peer_of
-from canhazgpu.agent.reports import Reports
 from canhazgpu.agent.request import Door, Request
 from canhazgpu.agent.wire import interface
 from canhazgpu.agent.wire.framing import decode, encode

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from canhazgpu.agent.handler import handed_request
+from canhazgpu.agent.handler import request_message
 from canhazgpu.agent.handler.conversation import Conversation
 from canhazgpu.agent.handler.fresh_process import use_environment
-from canhazgpu.agent.handler.handed_request import TAKES_ANOTHER, encode_handed
+from canhazgpu.agent.handler.request_message import TAKES_ANOTHER, encode_for_handler
 from canhazgpu.agent.handler.serve import Runners, run_spare_handler
+from canhazgpu.agent.handler_reports import Reports
 from canhazgpu.agent.peer import peer_of
-from canhazgpu.agent.reports import Reports
 from canhazgpu.agent.request import Door, Request
 from canhazgpu.agent.wire import interface
 from canhazgpu.agent.wire.framing import decode, encode
@@ -61,7 +61,7 @@ class ForkedHandler:
                 os.getpid(),
                 0,
             )
-            socket.send_fds(self.end, [encode_handed(request)], [theirs.fileno()])
+            socket.send_fds(self.end, [encode_for_handler(request)], [theirs.fileno()])
             theirs.close()
             received = b""
             while chunk := ours.recv(65536):
@@ -214,7 +214,7 @@ def test_what_refers_to_itself_is_ended_with_its_request(
 def test_a_process_serves_so_many_requests(
     handler_of: Callable[[Work], ForkedHandler], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handed_request, "MAX_REQUESTS", 2)
+    monkeypatch.setattr(request_message, "MAX_REQUESTS", 2)
     handler = handler_of(tell_variables)
     handler.ask({})
     assert handler.takes_another()

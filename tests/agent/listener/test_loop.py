@@ -12,10 +12,10 @@ import pytest
 from polling import poll_until
 
 from canhazgpu.agent.listener import loop
+from canhazgpu.agent.listener.activity import Activity
 from canhazgpu.agent.listener.admission import Admission, Limits
 from canhazgpu.agent.listener.connections import Connection
 from canhazgpu.agent.listener.helpers import Helpers
-from canhazgpu.agent.listener.history import History
 from canhazgpu.agent.listener.loop import OUT_OF_MEMORY, Listener
 from canhazgpu.agent.request import Door
 
@@ -32,13 +32,13 @@ def listening(tmp_path: Path) -> Iterator[socket.socket]:
 
 
 def listener_at(listening: socket.socket) -> Listener:
-    history = History("0", "n1", os.getpid())
+    activity = Activity("0", "n1", os.getpid())
     return Listener(
         {Door.PEOPLE: listening},
         Admission(Limits(1, 1, 1)),
-        history,
+        activity,
         lambda request: os._exit(0),
-        Helpers(history.fault),
+        Helpers(activity.fault),
     )
 
 
@@ -74,7 +74,7 @@ def test_it_survives_a_want_of_memory_and_serves_the_next(
     finally:
         os.close(wake_up)
         os.close(other_end)
-    faults = [one["text"] for one in listener.history.status()["faults"]]
+    faults = [one["text"] for one in listener.activity.status()["faults"]]
     assert faults == [OUT_OF_MEMORY]
 
 

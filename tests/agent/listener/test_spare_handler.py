@@ -14,7 +14,11 @@ import pytest
 from hosts.running_agent import RunningAgent, is_alive, run_hook
 from polling import poll_until
 
-from canhazgpu.agent.handler.handed_request import TAKES_ANOTHER, encode_handed, receive_handed
+from canhazgpu.agent.handler.request_message import (
+    TAKES_ANOTHER,
+    encode_for_handler,
+    receive_for_handler,
+)
 from canhazgpu.agent.listener.spare_handler import IDLE_S, MAX_WAITING, SpareHandlers
 from canhazgpu.agent.peer import Peer
 from canhazgpu.agent.request import Door, Request
@@ -132,7 +136,7 @@ def test_one_that_is_killed_between_two_requests_is_replaced(tmp_path: Path) -> 
 def serve_all(end: socket.socket, _prepares: bool) -> NoReturn:
     """Be a handler that takes every request."""
     close_descriptors_except({end.fileno()})
-    while receive_handed(end, 0):
+    while receive_for_handler(end, 0):
         os.write(end.fileno(), TAKES_ANOTHER)
     os._exit(0)
 
@@ -237,8 +241,8 @@ def test_a_request_arrives_as_it_was_sent() -> None:
         connection, b"a\nb", b"\0rest\n", Door.HOOKS, Peer(1, 0, 0), {"release": "1"}, 7, 0
     )
     with ours, theirs, client, connection:
-        socket.send_fds(ours, [encode_handed(sent)], [connection.fileno()])
-        taken = receive_handed(theirs, 5)
+        socket.send_fds(ours, [encode_for_handler(sent)], [connection.fileno()])
+        taken = receive_for_handler(theirs, 5)
         assert taken is not None
         with taken.connection:
             taken.connection.sendall(b"hello")
@@ -247,4 +251,4 @@ def test_a_request_arrives_as_it_was_sent() -> None:
         assert [getattr(taken, name) for name in same] == [getattr(sent, name) for name in same]
         assert taken.reports == 5
         ours.close()
-        assert receive_handed(theirs, 5) is None
+        assert receive_for_handler(theirs, 5) is None

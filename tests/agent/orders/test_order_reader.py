@@ -17,12 +17,12 @@ from ledger_samples import gpus, observation
 from polling import poll_until
 from servers.private_redis import PrivateRedis, any_binary
 
-from canhazgpu.agent.kept_process import KeptProcess
 from canhazgpu.agent.orders.order_reader import FIRST_RETRY_S, read_orders
+from canhazgpu.agent.respawned_process import RespawnedProcess
 from canhazgpu.allocation.progress import NO_PROGRESS
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import InputError, StoreError, UnavailableError
-from canhazgpu.in_process.orders.giving import OrderCommand
+from canhazgpu.in_process.orders.give_order import OrderCommand
 from canhazgpu.ledger.orders import OrderReaderKind, look_interval_s
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.ledger import RedisLedger
@@ -205,7 +205,7 @@ def test_one_that_dies_or_stops_halfway_is_told_and_the_next_order_is_carried_ou
     once.touch()
     changes = f"""
 import os, signal
-import canhazgpu.in_process.orders.carrying_out as module
+import canhazgpu.in_process.orders.carry_out as module
 unchanged = module._carry_out
 def carry_out(*given):
     if os.path.exists({str(once)!r}):
@@ -264,7 +264,7 @@ def test_one_that_cannot_be_started_rests() -> None:
     def run(_agent: int) -> None:
         raise ValueError
 
-    starter = KeptProcess("order reader", run, lambda: now[0])
+    starter = RespawnedProcess("order reader", run, lambda: now[0])
     assert starter.is_needed()
     starter.start()
     assert (starter.is_needed(), starter.wait_s) == (False, None)

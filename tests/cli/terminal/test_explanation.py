@@ -17,7 +17,7 @@ from canhazgpu.ledger.journal_entries import JournalEntry
 from canhazgpu.ledger.values import Claim, Event, Reservation, Share
 from canhazgpu.service.history import ExplainAnswer, JobOnNode, RecordedJob
 from canhazgpu.status.event_format import NodeEvent
-from canhazgpu.status.history.outlook import Holding
+from canhazgpu.status.history.next_steps import Holding
 from canhazgpu.status.history.owner_events import events_of_owner
 from canhazgpu.status.scheduler_jobs import JobNow
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from canhazgpu.agent.client_connection import AgentBusy
 from canhazgpu.agent.command_client.exchange import AgentEnded, AgentRefuses
 from canhazgpu.agent.hook_client import NotServed
-from canhazgpu.agent.people_door import AgentBusy
 from canhazgpu.cli.web.sources.agent_source import MAX_QUESTIONS, MISTRUST_S, AgentSource
 from canhazgpu.errors import AgentError, StoreError, UnknownNameError
 from canhazgpu.service.answer_json import encoded

@@ -19,7 +19,7 @@ from servers.shown_cluster import fill, job_claim
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.ledger.journal_entries import EPILOG, JournalEntry, NumberedEntry
 from canhazgpu.ledger.store.connect import Role
-from canhazgpu.ledger.store.indexes.counters import NodeCounters
+from canhazgpu.ledger.store.totals.counters import NodeCounters
 
 if TYPE_CHECKING:
     from conftest import Shown

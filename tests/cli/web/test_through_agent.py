@@ -26,8 +26,8 @@ from servers.shown_cluster import fill, gpu_uuid, job_claim, seen
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.ledger.store.connect import Role
-from canhazgpu.ledger.store.indexes.counters import NodeCounters
 from canhazgpu.ledger.store.ledger import RedisLedger
+from canhazgpu.ledger.store.totals.counters import NodeCounters
 
 pytestmark = [
     pytest.mark.slow,

@@ -15,8 +15,8 @@ from servers.store_users import add_store_users, url_of_user
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.in_process.adapters import Adapters
-from canhazgpu.in_process.orders.carrying_out import take_and_carry_out
-from canhazgpu.in_process.orders.giving import OrderCommand
+from canhazgpu.in_process.orders.carry_out import take_and_carry_out
+from canhazgpu.in_process.orders.give_order import OrderCommand
 from canhazgpu.ledger.orders import OrderReaderKind
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.ledger import RedisLedger

@@ -6,8 +6,8 @@ import pytest
 from ledger_samples import gpus, job, observation, uuid
 
 from canhazgpu.errors import InputError, UnavailableError
-from canhazgpu.in_process.orders import giving
-from canhazgpu.in_process.orders.carrying_out import take_and_carry_out
+from canhazgpu.in_process.orders import give_order
+from canhazgpu.in_process.orders.carry_out import take_and_carry_out
 from canhazgpu.in_process.service import InProcessService
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.keys import jobs_index_key, order_keys
@@ -69,13 +69,13 @@ def test_all_nodes_of_the_job_release_it_and_nothing_else(cluster: Cluster) -> N
     assert [one.released[0].gpus for one in answers] == [gpus(0, 1), gpus(0, 1)]
     assert cluster.held("n1") == cluster.held(OTHER) == {uuid(2)}
     events = cluster.ledger(OTHER).history(OTHER, 0.0)
-    assert [one.by for one in events if one.kind == "release"] == ["root@" + giving._host()] * 2
+    assert [one.by for one in events if one.kind == "release"] == [f"root@{give_order._host()}"] * 2
 
 
 def test_all_are_ordered_before_the_first_is_waited_for(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(giving, "AGENT_WAIT_S", 2.0)
+    monkeypatch.setattr(give_order, "AGENT_WAIT_S", 2.0)
     answers = cluster.revoke(OTHER)
 
     # The first does not answer, and keeps nobody from it.

@@ -20,7 +20,8 @@ from canhazgpu.errors import (
     advice_for,
 )
 from canhazgpu.gpu.ids import GpuIndex
-from canhazgpu.in_process.orders.carrying_out import LOCK_FILE, carry_out_orders
+from canhazgpu.in_process.orders import carry_out
+from canhazgpu.in_process.orders.carry_out import LOCK_FILE, carry_out_orders
 from canhazgpu.in_process.orders.taken_orders import FILE, TakenOrders
 from canhazgpu.in_process.service import InProcessService
 from canhazgpu.ledger.local.notices import Notices
@@ -318,12 +319,11 @@ def test_a_store_that_goes_away_meanwhile_is_an_error(site: Site) -> None:
 def test_an_error_inside_is_answered_and_no_traceback(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from canhazgpu.in_process.orders import carrying_out
 
     def breaks(*_: object) -> ReleaseAnswer:
         raise RuntimeError("boom")
 
-    monkeypatch.setattr(carrying_out, "_REQUESTS", {ReleaseRequest: breaks})
+    monkeypatch.setattr(carry_out, "_REQUESTS", {ReleaseRequest: breaks})
 
     with pytest.raises(UnavailableError, match="internal error of n1: RuntimeError: boom"):
         site.order(ReleaseRequest(), ALICE)

@@ -33,7 +33,7 @@ from canhazgpu.ledger.wait_budget import WaitBudget
 # Imported here, while the interpreter's files can be read: `as_nobody` gives that up.
 from canhazgpu.ledger.embedded import stop as embedded_stop  # noqa: F401, isort: skip
 from canhazgpu.ledger.store import client as store_client  # noqa: F401, isort: skip
-from canhazgpu.ledger.store import error_messages as store_errors  # noqa: F401, isort: skip
+from canhazgpu.ledger.store.messages import error_messages as store_errors  # noqa: F401, isort: skip
 
 pytestmark = pytest.mark.slow
 

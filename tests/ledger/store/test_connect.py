@@ -22,7 +22,7 @@ from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import ConfigError, StoreError, error_text
 from canhazgpu.ledger.store.client import open_client, prepare_client
 from canhazgpu.ledger.store.connect import Role, connect, masked_url, translate_errors
-from canhazgpu.ledger.store.ping_command import ping_command
+from canhazgpu.ledger.store.messages.redis_cli import redis_cli_command
 from canhazgpu.ledger.store.url import StoreUrl, parse_store_url
 from canhazgpu.ledger.wait_budget import WaitBudget
 
@@ -381,7 +381,7 @@ def test_a_server_without_a_free_connection_is_no_wrong_address() -> None:
     ],
 )
 def test_the_command_that_tries_the_store(url: str, command: str) -> None:
-    assert ping_command(config(url)) == command
+    assert redis_cli_command(config(url)) == command
 
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "redis://nosuch.invalid/0"])

@@ -19,10 +19,10 @@ from typing import Any
 from hosts.watched_runs import NODE, WatchedNode
 from polling import poll_until
 
-from canhazgpu.agent.handler.hand_over import WATCHER_SOCKET, hand_over
+from canhazgpu.agent.handler.watcher_handover import WATCHER_SOCKET, hand_over
+from canhazgpu.agent.listener.activity import Activity
 from canhazgpu.agent.listener.admission import Admission, Limits
 from canhazgpu.agent.listener.helpers import Helpers
-from canhazgpu.agent.listener.history import History
 from canhazgpu.agent.listener.loop import Listener
 from canhazgpu.agent.listener.preload import freeze, import_everything
 from canhazgpu.agent.listener.scanner_starter import ScannerStarter
@@ -159,12 +159,12 @@ class WaitingNode(WatchedNode):
             sockets / SCANNER_SOCKET,
             WaitingDoor(listening, ToldAsJson),
         )
-        history = History("test", NODE, os.getpid())
+        activity = Activity("test", NODE, os.getpid())
         starter = WatcherStarter(
             JournalWatch(self.state_dir), RunsWatch(self.state_dir), watcher.run, listening
         )
         helpers = Helpers(self._fault, ScannerStarter(scanner, SCANNER_IDLE_S), starter)
-        listener = Listener({}, Admission(Limits(1, 1, 1)), history, _serve_nobody, helpers)
+        listener = Listener({}, Admission(Limits(1, 1, 1)), activity, _serve_nobody, helpers)
         while True:
             listener.step(receiver.fileno())
 

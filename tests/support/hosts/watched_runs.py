@@ -16,7 +16,7 @@ from simulated_driver import install_driver
 
 import fake_nvml
 from canhazgpu.config.schema import Config, NodeConfig, RunConfig, StoreConfig, ValidationConfig
-from canhazgpu.in_process.book.people_ledger import people_ledger
+from canhazgpu.in_process.people_ledger import people_ledger
 from canhazgpu.ledger.local.book_grants import Committer
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.local.runs.run_files import RunFiles

@@ -84,9 +84,9 @@ def _collected(outcome: Iterable[Mapping[str, Any]]) -> tuple[str, str, int]:
 
 def asked_at(path: str) -> Ask:
     """Return how the agent at this socket is asked; every failure is an `OSError`."""
+    from canhazgpu.agent.client_connection import AgentBusy  # noqa: PLC0415
     from canhazgpu.agent.command_client import exchange  # noqa: PLC0415 - only where there is an agent
     from canhazgpu.agent.hook_client import NotServed  # noqa: PLC0415
-    from canhazgpu.agent.people_door import AgentBusy  # noqa: PLC0415
 
     def ask(arguments: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         try:

@@ -9,7 +9,7 @@ from typing import Any
 from canhazgpu.ledger.journal_entries import entry_to_dict
 from canhazgpu.service.history import ExplainAnswer, JobOnNode, RecordedJob
 from canhazgpu.status.event_format import bounded_line, event_to_dict
-from canhazgpu.status.history.outlook import holding_lines, quarantine_lines, scheduler_lines
+from canhazgpu.status.history.next_steps import holding_lines, quarantine_lines, scheduler_lines
 from canhazgpu.status.history.owner_events import events_from_entries, requeued_by_others
 from canhazgpu.status.history.owner_history import history_lines
 

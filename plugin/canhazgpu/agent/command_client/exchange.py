@@ -2,9 +2,9 @@
 
 import errno
 
+from canhazgpu.agent.client_connection import AgentBusy, connect_in_turn, send
 from canhazgpu.agent.command_client.caller import call_parameters
 from canhazgpu.agent.hook_client import INTERFACE, NotServed, decoded
-from canhazgpu.agent.people_door import AgentBusy, connect_in_turn, send
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from canhazgpu.agent.agent_socket import (
     absent_agent,
     agent_socket,
 )
+from canhazgpu.agent.client_connection import AgentBusy
 from canhazgpu.agent.command_client.caller import is_terminal
 from canhazgpu.agent.command_client.exchange import AgentEnded, AgentRefuses, ask
 from canhazgpu.agent.command_client.outcome import (
@@ -38,7 +39,6 @@ from canhazgpu.agent.command_client.words import (
     words_of,
 )
 from canhazgpu.agent.hook_client import NotServed
-from canhazgpu.agent.people_door import AgentBusy
 
 COMPLETION = b"_CANHAZGPU_COMPLETE"
 PATIENCE_S = 60.0

@@ -13,7 +13,7 @@ from canhazgpu.agent.handler.calling_process import ConnectedProcess
 from canhazgpu.agent.handler.command_messages import CommandMessages
 from canhazgpu.agent.handler.conversation import LIMIT_MARGIN_S
 from canhazgpu.agent.handler.proven_conversation import ProvenConversation
-from canhazgpu.agent.reports import Report
+from canhazgpu.agent.handler_reports import Report
 from canhazgpu.agent.request import Request
 from canhazgpu.agent.request_state import HandlerEvent
 from canhazgpu.agent.wire import interface

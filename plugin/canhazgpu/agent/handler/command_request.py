@@ -14,8 +14,8 @@ from canhazgpu.agent.handler.command_conversation import CommandConversation
 from canhazgpu.agent.handler.command_output import CommandOutput
 from canhazgpu.agent.handler.conversation import send_message
 from canhazgpu.agent.handler.fresh_process import use_environment
-from canhazgpu.agent.handler.hand_over import WatcherUnavailableError
 from canhazgpu.agent.handler.people_service import open_people_service
+from canhazgpu.agent.handler.watcher_handover import WatcherUnavailableError
 from canhazgpu.agent.request import Request
 from canhazgpu.agent.wire import interface
 from canhazgpu.agent.wire.command_line import CommandLine, command_line_of

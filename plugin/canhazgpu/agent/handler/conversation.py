@@ -8,8 +8,8 @@ import socket
 import time
 from typing import Any
 
+from canhazgpu.agent.handler_reports import Report, write_report
 from canhazgpu.agent.peer import UnknownPeerError, has_ended, peer_pidfd
-from canhazgpu.agent.reports import Report, write_report
 from canhazgpu.agent.request import Request
 from canhazgpu.agent.request_state import (
     HandlerEvent,

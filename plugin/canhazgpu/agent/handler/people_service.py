@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from canhazgpu.agent.callers.caller import caller_of
 from canhazgpu.agent.handler.command_conversation import CommandConversation
-from canhazgpu.agent.handler.hand_over import WATCHER_SOCKET, hand_over
+from canhazgpu.agent.handler.watcher_handover import WATCHER_SOCKET, hand_over
 from canhazgpu.agent.peer import UnknownPeerError, peer_groups
 from canhazgpu.agent.scanner.scanned_node import open_scanned_node
 from canhazgpu.agent.socket_files import agent_directory
@@ -27,7 +27,7 @@ from canhazgpu.config.schema import Config
 from canhazgpu.errors import InputError
 from canhazgpu.gpu.process_job import identified_job, is_of_another_node, job_text
 from canhazgpu.in_process.adapters import Adapters
-from canhazgpu.in_process.book.people_ledger import people_ledger
+from canhazgpu.in_process.people_ledger import people_ledger
 from canhazgpu.in_process.service import InProcessService
 from canhazgpu.in_process.watching.waiting_request import WaitingRequest
 from canhazgpu.in_process.watching.watched_grants import HandedOverError, WatchedGrants

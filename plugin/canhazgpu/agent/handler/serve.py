@@ -16,8 +16,8 @@ from typing import NoReturn
 
 from canhazgpu.agent.handler.conversation import Conversation, send_message
 from canhazgpu.agent.handler.fresh_process import become_fresh
-from canhazgpu.agent.handler.handed_request import serve_handed
-from canhazgpu.agent.reports import Report, write_report
+from canhazgpu.agent.handler.request_message import serve_requests
+from canhazgpu.agent.handler_reports import Report, write_report
 from canhazgpu.agent.request import Door, Request
 from canhazgpu.agent.wire import interface
 from canhazgpu.agent.wire.framing import Inbox, Message, WireError, decode
@@ -58,7 +58,11 @@ def run_spare_handler(
         become_fresh({end.fileno(), reports})
         prepare()
 
-    _run(become, reports, lambda: serve_handed(end, reports, lambda one: serve(one, runners)))
+    _run(
+        become,
+        reports,
+        lambda: serve_requests(end, reports, lambda one: serve(one, runners)),
+    )
 
 
 def _run(become: Callable[[], None], reports: int, work: Callable[[], object]) -> NoReturn:

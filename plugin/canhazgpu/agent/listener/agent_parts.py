@@ -14,13 +14,13 @@ from canhazgpu.agent.handler.hook_request import run_hook_request
 from canhazgpu.agent.handler.job_check_request import refuse_job_check, run_job_check
 from canhazgpu.agent.handler.preparation import prepare_handler
 from canhazgpu.agent.handler.serve import Runners, run_spare_handler
-from canhazgpu.agent.kept_process import KeptProcess
 from canhazgpu.agent.listener.helpers import Helpers
 from canhazgpu.agent.listener.scanner_starter import ScannerStarter
 from canhazgpu.agent.listener.spare_handler import SpareHandlers
 from canhazgpu.agent.listener.watcher_starter import WatcherStarter
 from canhazgpu.agent.metrics_writer import MetricsWriterProcess
 from canhazgpu.agent.orders.order_reader import OrderReaderProcess
+from canhazgpu.agent.respawned_process import RespawnedProcess
 from canhazgpu.agent.socket_files import SCANNER_SOCKET, agent_directory
 from canhazgpu.agent.watcher.journal_watch import JournalWatch
 from canhazgpu.agent.watcher.process import WaitingDoor, Watcher
@@ -28,7 +28,7 @@ from canhazgpu.agent.watcher.queue.command_answers import CommandAnswers
 from canhazgpu.agent.watcher.runs.runs_watch import RunsWatch
 from canhazgpu.config.host_role import has_own_gpus
 from canhazgpu.config.schema import Config
-from canhazgpu.in_process.orders.at_check import CHECK
+from canhazgpu.in_process.orders.at_health_check import CHECK
 from canhazgpu.ledger.store.url import EMBEDDED
 from canhazgpu.schedulers.slurm.job_check.node_environment import node_environment
 
@@ -104,19 +104,19 @@ class AgentParts:
         journal, runs = JournalWatch(self.directory), RunsWatch(self.directory)
         return WatcherStarter(journal, runs, watching.run, queue)
 
-    def _order_reader(self) -> Iterator[KeptProcess]:
+    def _order_reader(self) -> Iterator[RespawnedProcess]:
         """Yield the order reader; none where the health check takes the orders."""
         # Nobody but this node reaches its private server, so nobody orders there.
         if self.config.agent.orders == CHECK or self.config.store.url == EMBEDDED:
             return
         reader = OrderReaderProcess(self.node, self.environ, self.read_config, self.scanner_socket)
-        yield KeptProcess("order reader", reader.run)
+        yield RespawnedProcess("order reader", reader.run)
 
-    def _metrics_writer(self) -> Iterator[KeptProcess]:
+    def _metrics_writer(self) -> Iterator[RespawnedProcess]:
         """Yield the metrics writer; none where the node writes no metrics."""
         if self.config.metrics.textfile or self.config.metrics.publishes_counters:
             writer = MetricsWriterProcess(self.node, self.directory, self.environ, self.read_config)
-            yield KeptProcess("metrics writer", writer.run)
+            yield RespawnedProcess("metrics writer", writer.run)
 
 
 def _nothing() -> None:

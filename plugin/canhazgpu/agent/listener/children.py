@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from canhazgpu.agent.callers.admitted_user import AdmittedUser
-from canhazgpu.agent.reports import Report
+from canhazgpu.agent.handler_reports import Report
 from canhazgpu.agent.request import Door
 
 STARTING_LIMIT_S = 20.0

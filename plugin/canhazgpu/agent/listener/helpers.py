@@ -6,12 +6,12 @@ import contextlib
 import select
 from collections.abc import Callable, Iterator, Sequence
 
-from canhazgpu.agent.kept_process import KeptProcess
 from canhazgpu.agent.listener.forking import blocked_signals
 from canhazgpu.agent.listener.scanner_starter import ScannerStarter
 from canhazgpu.agent.listener.spare_handler import SpareHandlers
 from canhazgpu.agent.listener.watcher_starter import WatcherStarter
 from canhazgpu.agent.request import Request
+from canhazgpu.agent.respawned_process import RespawnedProcess
 
 
 class Helpers:
@@ -23,7 +23,7 @@ class Helpers:
         scanner: ScannerStarter | None = None,
         watcher: WatcherStarter | None = None,
         spare: SpareHandlers | None = None,
-        kept: Sequence[KeptProcess] = (),
+        kept: Sequence[RespawnedProcess] = (),
     ) -> None:
         self._fault = fault
         self._scanner = scanner

@@ -15,22 +15,26 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from canhazgpu.agent.callers.admitted_user import AdmittedUsers
+from canhazgpu.agent.handler_reports import Reports
+from canhazgpu.agent.listener.activity import Activity
 from canhazgpu.agent.listener.admission import Admission
 from canhazgpu.agent.listener.children import Children, Ended
 from canhazgpu.agent.listener.connections import Connection, Connections, close_socket
 from canhazgpu.agent.listener.forking import blocked_signals, end_after
-from canhazgpu.agent.listener.handed_requests import (
+from canhazgpu.agent.listener.helpers import Helpers
+from canhazgpu.agent.listener.requests_under_way import (
     adopted_children,
     adopted_connections,
-    handed_children,
-    handed_connections,
+    children_to_pass_on,
+    connections_to_pass_on,
 )
-from canhazgpu.agent.listener.helpers import Helpers
-from canhazgpu.agent.listener.history import History
 from canhazgpu.agent.peer import UnknownPeerError, overflow_uid, peer_of
-from canhazgpu.agent.reexecution.handed_on import HandedChild, HandedConnection, HandedOn
+from canhazgpu.agent.reexecution.inherited_state import (
+    InheritedChild,
+    InheritedConnection,
+    InheritedState,
+)
 from canhazgpu.agent.reexecution.leftovers import Leftovers
-from canhazgpu.agent.reports import Reports
 from canhazgpu.agent.request import Door, Request
 from canhazgpu.agent.wire import interface
 from canhazgpu.agent.wire.framing import Message, WireError
@@ -51,7 +55,7 @@ class Listener:
 
     doors: Mapping[Door, socket.socket]
     admission: Admission
-    history: History
+    activity: Activity
     serve: Serve
     helpers: Helpers
     clock: Callable[[], float] = time.monotonic
@@ -85,7 +89,7 @@ class Listener:
             self._handle(self._wait(wake_up, longest_s), wake_up)
         except MemoryError:
             # What waits is still there for the next step.
-            self.history.fault(OUT_OF_MEMORY)
+            self.activity.fault(OUT_OF_MEMORY)
             time.sleep(REST_S)
 
     def _handle(self, ready: set[int], wake_up: int) -> None:
@@ -121,11 +125,11 @@ class Listener:
         if self._closed_doors:
             self.doors, self._closed_doors = self._closed_doors, {}
 
-    def handed_requests(self) -> tuple[tuple[HandedConnection, ...], tuple[HandedChild, ...]]:
+    def handed_requests(self) -> tuple[tuple[InheritedConnection, ...], tuple[InheritedChild, ...]]:
         """Return what is under way, for the program that this process becomes."""
-        return handed_connections(self._connections), handed_children(self._children)
+        return connections_to_pass_on(self._connections), children_to_pass_on(self._children)
 
-    def adopt(self, handed: HandedOn) -> None:
+    def adopt(self, handed: InheritedState) -> None:
         """Go on with what the program left under way that this process was before."""
         for child in adopted_children(handed):
             self._children.adopt(child)
@@ -165,9 +169,9 @@ class Listener:
         for report in self.reports.received():
             self._children.note(report)
             if report.is_served:
-                self.history.served(report.method)
+                self.activity.served(report.method)
             if report.fault:
-                self.history.fault(report.fault)
+                self.activity.fault(report.fault)
         for pid in may_wait:
             if finished := self._children.finish(pid):
                 self.helpers.keep_handler(pid)
@@ -177,14 +181,14 @@ class Listener:
         for ended in self._children.reap():
             self.helpers.forget_handler(ended.child.pid)
             self._note_end(ended)
-        self.history.children = len(self._children)
+        self.activity.children = len(self._children)
         self.helpers.reap()
         self.leftovers.reap()
 
     def _note_end(self, ended: Ended) -> None:
         self.admission.leave(ended.child.door, ended.child.user)
         if ended.fault:
-            self.history.fault(ended.fault)
+            self.activity.fault(ended.fault)
         self.helpers.note_served()
 
     def _accept(self, door: Door, listening: socket.socket) -> None:
@@ -198,7 +202,7 @@ class Listener:
             except OSError as exc:
                 # A peer that left before it was accepted is none; the rest has to do with us.
                 if not isinstance(exc, ConnectionError):
-                    self.history.fault(f"cannot accept at the socket for {door.value}: {exc}")
+                    self.activity.fault(f"cannot accept at the socket for {door.value}: {exc}")
                     self._resting_until[door] = self.clock() + REST_S
                 return
             try:
@@ -224,7 +228,7 @@ class Listener:
             self._read(self._connections.add(accepted, door, peer, user))
 
     def _refuse(self, accepted: socket.socket, why: Message) -> None:
-        self.history.refused += 1
+        self.activity.refused += 1
         accepted.setblocking(False)
         close_socket(accepted, why)
 
@@ -254,7 +258,7 @@ class Listener:
             connection.inbox.rest,
             connection.door,
             connection.peer,
-            self.history.status(),
+            self.activity.status(),
             os.getpid(),
             self.reports.write_end,
         )
@@ -262,14 +266,14 @@ class Listener:
             pid = self.helpers.hand_over(request) if connection.door is Door.HOOKS else 0
             pid = pid or self._forked(request)
         except OSError as exc:
-            self.history.fault(f"cannot start a process: {exc.strerror}")
+            self.activity.fault(f"cannot start a process: {exc.strerror}")
             why = {"reason": f"cannot start a process: {exc.strerror}"}
             self._drop(connection, interface.error(interface.UNAVAILABLE, why))
             return
         self._connections.remove(connection)
         connection.socket.close()
         self._children.add(pid, connection.door, connection.user)
-        self.history.children = len(self._children)
+        self.activity.children = len(self._children)
 
     def _forked(self, request: Request) -> int:
         """Fork a handler for the request; return its pid."""

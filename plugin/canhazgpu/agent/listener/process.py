@@ -14,25 +14,29 @@ from pathlib import Path
 
 from canhazgpu.agent.agent_socket import PEOPLE_SOCKET
 from canhazgpu.agent.command_runner import CommandRunner
-from canhazgpu.agent.handler.hand_over import WATCHER_SOCKET
 from canhazgpu.agent.handler.serve import run_handler
+from canhazgpu.agent.handler.watcher_handover import WATCHER_SOCKET
+from canhazgpu.agent.handler_reports import Reports
+from canhazgpu.agent.listener.activity import Activity
 from canhazgpu.agent.listener.admission import Admission, Limits
 from canhazgpu.agent.listener.agent_parts import AgentParts, PrivateSockets
 from canhazgpu.agent.listener.forking import HANDLED_SIGNALS, blocked_signals
-from canhazgpu.agent.listener.history import History
-from canhazgpu.agent.listener.kept_for_handlers import keep_for_handlers
+from canhazgpu.agent.listener.handler_cache import fill_handler_cache
 from canhazgpu.agent.listener.loop import Listener
 from canhazgpu.agent.listener.preload import freeze, import_everything
 from canhazgpu.agent.listener.service_manager import ServiceManager
 from canhazgpu.agent.reexecution.execution import execute
-from canhazgpu.agent.reexecution.handed_on import VARIABLES, HandedOn, take_handed_on
+from canhazgpu.agent.reexecution.inherited_state import (
+    VARIABLES,
+    InheritedState,
+    take_inherited_state,
+)
 from canhazgpu.agent.reexecution.installed_files import identity_of, installation_fault
 from canhazgpu.agent.reexecution.kept_sockets import KeptSockets
 from canhazgpu.agent.reexecution.leftovers import own_children
 from canhazgpu.agent.reexecution.program import Program, own_program, take_asked
 from canhazgpu.agent.reexecution.proof import Proof
 from canhazgpu.agent.reexecution.upgrade import Upgrade
-from canhazgpu.agent.reports import Reports
 from canhazgpu.agent.request import Door
 from canhazgpu.agent.socket_files import (
     HOOKS_SOCKET,
@@ -70,7 +74,7 @@ def run_agent(
     """
     # Before the rest is imported: what is written meanwhile is another release.
     running = identity_of(installed)
-    left, handed = set(own_children()), take_handed_on(os.environ)
+    left, handed = set(own_children()), take_inherited_state(os.environ)
     environ = {name: text for name, text in environ.items() if name not in VARIABLES}
     config = read_config()
     node = node_name(config.node, environ)
@@ -79,21 +83,21 @@ def run_agent(
     lock = lock_agent(directory, handed.lock)
     import_everything()
     commands.preload()
-    keep_for_handlers(config, node, environ)
+    fill_handler_cache(config, node, environ)
     freeze()
     parts = AgentParts(node, directory, config, environ, read_config, commands)
-    history = History(release, node, os.getpid(), config.agent.role, handed.history)
+    activity = Activity(release, node, os.getpid(), config.agent.role, handed.history)
     kept, sockets = KeptSockets(handed), agent_directory(directory)
     manager = ServiceManager(environ)
     own, look = own_program(), partial(identity_of, installed)
     try:
         with _signals() as stopped, _private_sockets(kept, sockets, parts.is_node) as private:
             with _doors(kept, sockets, parts.is_node) as doors:
-                listener = _listener(parts, doors, private, history, Reports(handed.reports))
+                listener = _listener(parts, doors, private, activity, Reports(handed.reports))
                 listener.adopt(handed)
                 listener.leftovers.add(left - {one.pid for one in handed.children})
                 kept.close_rest()
-                upgrade = Upgrade(own, look, running, Proof(), history.tell_upgrade_fault)
+                upgrade = Upgrade(own, look, running, Proof(), activity.tell_upgrade_fault)
                 manager.ready()
                 replacement = _Replacement(listener, sockets, kept, lock, manager)
                 _serve(listener, stopped, upgrade, replacement)
@@ -116,16 +120,16 @@ def _listener(
     parts: AgentParts,
     doors: Mapping[Door, socket.socket],
     private: PrivateSockets | None,
-    history: History,
+    activity: Activity,
     reports: Reports,
 ) -> Listener:
     runners = parts.runners()
     return Listener(
         doors,
         Admission(_limits(parts.config.agent)),
-        history,
+        activity,
         lambda request: run_handler(request, runners),
-        parts.helpers(history.fault, private, runners, reports.write_end),
+        parts.helpers(activity.fault, private, runners, reports.write_end),
         reports=reports,
     )
 
@@ -251,14 +255,14 @@ class _Replacement:
         listener.leftovers.wait(HELPERS_END_S)
         connections, children = listener.handed_requests()
         reports = listener.reports
-        what = HandedOn(
+        what = InheritedState(
             self.lock,
             self.sockets.open,
             self.sockets.managed,
             (reports.read_end, reports.write_end),
             connections,
             children,
-            listener.history.status(),
+            listener.activity.status(),
         )
         failed = execute(program, what, HANDLED_SIGNALS, stopped.passes_on)
         listener.helpers.resume()

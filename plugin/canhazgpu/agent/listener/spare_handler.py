@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-from canhazgpu.agent.handler.handed_request import TAKES_ANOTHER, encode_handed
+from canhazgpu.agent.handler.request_message import TAKES_ANOTHER, encode_for_handler
 from canhazgpu.agent.request import Request
 from canhazgpu.agent.single_child import REST_S, SingleChild
 
@@ -45,7 +45,7 @@ class _Handler:
     def takes(self, request: Request) -> bool:
         """Give the request to it; False where it has ended or the request is too long."""
         try:
-            socket.send_fds(self.end, [encode_handed(request)], [request.connection.fileno()])
+            socket.send_fds(self.end, [encode_for_handler(request)], [request.connection.fileno()])
         except OSError:
             return False
         return True

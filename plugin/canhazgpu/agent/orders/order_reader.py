@@ -23,7 +23,7 @@ from canhazgpu.agent.scanner.scanned_node import open_scanned_node
 from canhazgpu.config.schema import Config, StoreConfig
 from canhazgpu.errors import CanhazgpuError, error_text, internal_error_text
 from canhazgpu.in_process.adapters import Adapters
-from canhazgpu.in_process.orders.carrying_out import take_and_carry_out
+from canhazgpu.in_process.orders.carry_out import take_and_carry_out
 from canhazgpu.ledger.orders import SHORTEST_LOOK_S, OrderReaderKind, look_interval_s
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.orders import OrderStore

@@ -6,13 +6,13 @@ import os
 import signal
 from collections.abc import Callable, Collection
 
-from canhazgpu.agent.reexecution.handed_on import HandedOn, hand_on, take_back
+from canhazgpu.agent.reexecution.inherited_state import InheritedState, pass_on_state, undo_pass_on
 from canhazgpu.agent.reexecution.program import Program
 
 
 def execute(
     program: Program,
-    what: HandedOn,
+    what: InheritedState,
     blocked: Collection[signal.Signals],
     may_begin: Callable[[], bool],
 ) -> OSError | None:
@@ -26,11 +26,11 @@ def execute(
     try:
         if not may_begin():
             return None
-        file = hand_on(what, environ)
+        file = pass_on_state(what, environ)
         try:
             os.execve(program.python, program.arguments, environ)  # noqa: S606 - no shell
         except OSError as exc:
-            take_back(what, file)
+            undo_pass_on(what, file)
             return exc
     except OSError as exc:
         return exc

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from canhazgpu.agent.reexecution.handed_on import HandedOn
+from canhazgpu.agent.reexecution.inherited_state import InheritedState
 from canhazgpu.agent.socket_files import listen
 from canhazgpu.errors import NodeStateError
 
@@ -16,7 +16,7 @@ from canhazgpu.errors import NodeStateError
 class KeptSockets:
     """Gives the agent's listening sockets: those that were handed on, else new ones."""
 
-    def __init__(self, handed: HandedOn) -> None:
+    def __init__(self, handed: InheritedState) -> None:
         self._left = dict(handed.sockets)
         self._managed = frozenset(handed.managed)
         self._open: dict[str, int] = {}

@@ -11,7 +11,8 @@ from canhazgpu.agent.watcher.journal_watch import JournalWatch
 from canhazgpu.config.schema import Config, StoreConfig
 from canhazgpu.errors import CanhazgpuError, error_text, internal_error_text
 from canhazgpu.frozen_dataclass import dataclass
-from canhazgpu.in_process.node_book import deliver_journal, identified_writer
+from canhazgpu.in_process.book.journal_delivery import deliver_journal
+from canhazgpu.in_process.book.store_ledgers import identified_writer
 from canhazgpu.ledger.local.book.journal import pending_entries
 from canhazgpu.logfmt import log_line
 from canhazgpu.node.identity import state_dir

@@ -9,8 +9,8 @@ from pathlib import Path
 from canhazgpu.agent.scanner.client import scanner_probe
 from canhazgpu.allocation.allocator import GpuAllocator
 from canhazgpu.config.schema import Config
-from canhazgpu.in_process.book.people_ledger import people_ledger
 from canhazgpu.in_process.grants.acquisition import open_allocator
+from canhazgpu.in_process.people_ledger import people_ledger
 from canhazgpu.ledger.local.book_grants import Committer
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.port import Ledger
@@ -18,8 +18,8 @@ from canhazgpu.ledger.values import NodeView
 from canhazgpu.node.identity import state_dir
 from canhazgpu.node.processes import this_process
 from canhazgpu.node.system_log import write_syslog
+from canhazgpu.probe.accounting.enabled import accounting_is_enabled
 from canhazgpu.probe.accounting.run_use import RunUses
-from canhazgpu.probe.accounting.wanted import is_wanted
 from canhazgpu.probe.port import GpuProbe
 from canhazgpu.schedulers.slurm.conf.node_conf import conf_path, has_mps
 from canhazgpu.schedulers.slurm.job_check.node_environment import with_recorded_conf
@@ -76,7 +76,7 @@ class NodePorts:
     @property
     def tells_use(self) -> bool:
         """Whether the driver keeps what processes use."""
-        return is_wanted(self._config.validation)
+        return accounting_is_enabled(self._config.validation)
 
     def uses(self, view: NodeView, owners: Collection[str]) -> RunUses:
         """Begin to read what these owners made of their GPUs."""

@@ -19,7 +19,7 @@ from canhazgpu.errors import LimitError, StoreError
 from canhazgpu.gpu.ids import resolve_gpus
 from canhazgpu.in_process.grants.limits import refuse_over_limit, requested_count, user_limits
 from canhazgpu.in_process.grants.refused_requests import OVER_LIMIT, note_refused
-from canhazgpu.in_process.grants.scan_prospects import scan_prospects
+from canhazgpu.in_process.grants.scan_feasibility import scan_feasibility
 from canhazgpu.in_process.watching.waiting_request import RunSettings, WaitingRequest
 from canhazgpu.in_process.watching.watched_grants import HandedOverError, RunRecording
 from canhazgpu.ledger.port import GrantOptions
@@ -36,7 +36,7 @@ from canhazgpu.node.termination_signals import (
 )
 
 if TYPE_CHECKING:
-    from canhazgpu.allocation.prospects import Prospects
+    from canhazgpu.allocation.feasibility import Feasibility
     from canhazgpu.allocation.refusal import Refusal
     from canhazgpu.config import Config
     from canhazgpu.gpu.scan import GpuReading
@@ -172,10 +172,10 @@ class ReserveAttempts:
             return by_profile
         return NumberedByCuda(by_profile, self._request.count, EXPORT_KEY)
 
-    def prospects(self, view: NodeView, waiter: Waiter) -> Prospects | None:
+    def feasibility(self, view: NodeView, waiter: Waiter) -> Feasibility | None:
         """Return what a waiter could get by the view's scan; see `WaitedRequest`."""
         force = self._request.force and waiter.owner == self._acquisition.claim.owner
-        return scan_prospects(view, waiter, self._acquisition.config.validation, force=force)
+        return scan_feasibility(view, waiter, self._acquisition.config.validation, force=force)
 
     def _select(self, readings: Sequence[GpuReading]) -> Sequence[str]:
         node = self._acquisition.node

@@ -13,7 +13,7 @@ from canhazgpu.node.identity import state_dir
 from canhazgpu.node.run_marker import new_run_marker
 from canhazgpu.people.command_environment import run_environment
 from canhazgpu.people.run_monitor import MonitoredRun, RunMonitor, run_monitor_process
-from canhazgpu.probe.accounting.wanted import is_wanted
+from canhazgpu.probe.accounting.enabled import accounting_is_enabled
 
 if TYPE_CHECKING:
     from canhazgpu.allocation.allocator import Grant
@@ -93,7 +93,7 @@ class CommandStart:
 
     def _begin_use(self, ledger: Ledger) -> RunUses | None:
         config, node = self._acquisition.config, self._acquisition.node
-        if not is_wanted(config.validation):
+        if not accounting_is_enabled(config.validation):
             return None
         from canhazgpu.probe.accounting.run_use import RunUses  # noqa: PLC0415 - few sites want it
 

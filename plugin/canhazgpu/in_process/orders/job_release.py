@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from canhazgpu.config.host_role import has_own_gpus
 from canhazgpu.errors import CanhazgpuError, OrderInterruptedError, StoreError
-from canhazgpu.in_process.orders.elsewhere import order_for
+from canhazgpu.in_process.orders.routing import order_for
 from canhazgpu.in_process.release import matches, revoke
 from canhazgpu.ledger.store.indexes.hints import is_job_id
 from canhazgpu.node.identity import node_name

@@ -65,9 +65,9 @@ class LedgerViews:
         if not self._local:
             return self.store
         if self._ledger is None:
-            from canhazgpu.in_process.node_book import heeding_node  # noqa: PLC0415 - not before the scan
+            from canhazgpu.in_process.book.store_ledgers import book_checked_ledger  # noqa: PLC0415 - not before the scan
 
-            self._ledger = heeding_node(self._local, self._config, self.store)
+            self._ledger = book_checked_ledger(self._local, self._config, self.store)
         return self._ledger
 
     def names(self) -> list[str]:

@@ -215,7 +215,7 @@ class StatusReader:
         return statuses
 
     def _with_hooks_outage(self, status: NodeStatus) -> NodeStatus:
-        from canhazgpu.in_process.node_knowledge import hooks_outage  # noqa: PLC0415 - not before the scan
+        from canhazgpu.in_process.book.published_view import hooks_outage  # noqa: PLC0415 - not before the scan
 
         return replace(status, hooks_outage=hooks_outage(self._local, self._config))
 
@@ -235,7 +235,7 @@ class StatusReader:
         except StoreError as exc:
             if self._pending_scan is None:
                 raise
-            from canhazgpu.in_process.node_knowledge import view_without_store  # noqa: PLC0415 - rarely needed
+            from canhazgpu.in_process.book.published_view import view_without_store  # noqa: PLC0415 - rarely needed
 
             return {self._local: view_without_store(self._local, self._config)}, exc
 

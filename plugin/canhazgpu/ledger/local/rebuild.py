@@ -11,7 +11,7 @@ from canhazgpu.ledger.local.book.rebuilt_book import SchedulersJob, rebuilt_book
 from canhazgpu.ledger.values import NodeView
 from canhazgpu.logfmt import log_line
 
-JobsHere = Callable[[Collection[str]], Sequence[SchedulersJob]]
+NodeJobs = Callable[[Collection[str]], Sequence[SchedulersJob]]
 """Returns the jobs that the scheduler has on the node, but those with these owners.
 
 Raises one of `CanhazgpuError` where that is not known."""
@@ -21,7 +21,7 @@ class BookRebuilding:
     """Rebuilds the book of one node."""
 
     def __init__(
-        self, book_file: BookFile, jobs_here: JobsHere, log: Callable[[str], None]
+        self, book_file: BookFile, jobs_here: NodeJobs, log: Callable[[str], None]
     ) -> None:
         self._book_file = book_file
         self._jobs_here = jobs_here

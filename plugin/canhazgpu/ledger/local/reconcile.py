@@ -30,7 +30,7 @@ from canhazgpu.ledger.local.book.disagreement import (
 from canhazgpu.ledger.local.book.grant_steps import extension_entry
 from canhazgpu.ledger.local.book.journal import PendingEntries
 from canhazgpu.ledger.local.notices import Notices
-from canhazgpu.ledger.local.rebuild import BookRebuilding, JobsHere
+from canhazgpu.ledger.local.rebuild import BookRebuilding, NodeJobs
 from canhazgpu.ledger.notice import Notice
 from canhazgpu.ledger.port import Ledger
 from canhazgpu.ledger.release_reasons import OVERRULED
@@ -51,7 +51,7 @@ class Reconciler:
         book_file: BookFile,
         log: Callable[[str], None],
         is_gone: Callable[[Claim], bool],
-        jobs_here: JobsHere | None = None,
+        jobs_here: NodeJobs | None = None,
     ) -> None:
         """Take the node's parts; `is_gone` returns whether a claim's owner has ended.
 

@@ -70,7 +70,7 @@ def import_client(store: StoreConfig) -> None:
     """
     needed = [
         "canhazgpu.ledger.store.client",
-        "canhazgpu.ledger.store.error_messages",
+        "canhazgpu.ledger.store.messages.error_messages",
         "canhazgpu.ledger.store.ledger",
         "secrets",  # redis-py imports it with its first connection
     ]
@@ -90,7 +90,7 @@ def translate_errors(store: StoreConfig) -> Iterator[None]:
     try:
         yield
     except Exception as exc:
-        from canhazgpu.ledger.store.error_messages import store_error  # noqa: PLC0415 - imports redis
+        from canhazgpu.ledger.store.messages.error_messages import store_error  # noqa: PLC0415 - imports redis
 
         error = store_error(exc, store)
         if error is None:

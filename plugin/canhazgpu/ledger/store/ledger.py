@@ -36,8 +36,8 @@ from canhazgpu.ledger.release_reasons import was_unused
 from canhazgpu.ledger.store import keys
 from canhazgpu.ledger.store.history.reading import await_event, read_days, read_history
 from canhazgpu.ledger.store.indexes.hints import Hints
-from canhazgpu.ledger.store.indexes.node_questions import NodeQuestions
 from canhazgpu.ledger.store.journal_encoding import encode_entries
+from canhazgpu.ledger.store.node_queries import NodeQueries
 from canhazgpu.ledger.store.session import StoreSession
 from canhazgpu.ledger.user_limits import reserve_limit_text
 from canhazgpu.ledger.values import (
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from canhazgpu.node.identity import NodeIdentity
 
 
-class RedisLedger(NodeQuestions):
+class RedisLedger(NodeQueries):
     """`Ledger` over a Redis or Valkey server; see `canhazgpu.ledger.port.Ledger`."""
 
     def __init__(

@@ -13,7 +13,7 @@ from hosts.waiting_node import Client, WaitingNode
 from hosts.watched_runs import NOBODY
 from polling import poll_until
 
-from canhazgpu.agent.handler.hand_over import WatcherUnavailableError
+from canhazgpu.agent.handler.watcher_handover import WatcherUnavailableError
 from canhazgpu.ledger.values import RUN
 
 pytestmark = pytest.mark.slow

@@ -14,8 +14,8 @@ from canhazgpu.node.system_log import single_line
 from canhazgpu.schedulers.port import ActionOutcome, ActionResult, JobContext
 from canhazgpu.schedulers.slurm.control.actions import SlurmActions
 from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
-from canhazgpu.schedulers.slurm.control.comment_text import MAX_COMMENT
 from canhazgpu.schedulers.slurm.control.queries import parse_job_entry
+from canhazgpu.schedulers.slurm.control.shortened_comment import MAX_COMMENT
 
 JOB = JobContext(JobOwner("c1", "12", 0), "n1", "ann", 1000, (0,))
 ARRAY = "14 12_1 RUNNING\n15 12_2 PENDING\n12 12_3 CONFIGURING\n"

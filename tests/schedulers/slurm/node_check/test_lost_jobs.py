@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from canhazgpu.ledger.values import Claim, Event, NodeView, Reservation
-from canhazgpu.schedulers.slurm.control.jobs_on_node import JobOnNode
+from canhazgpu.schedulers.slurm.control.node_jobs_output import JobOnNode
 from canhazgpu.schedulers.slurm.node_check.lost_jobs import note_of, without_known
 
 JOB = JobOnNode("17", "ann", "RUNNING", 1000.0, "gres:gpu:1")

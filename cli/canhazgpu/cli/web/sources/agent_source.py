@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from canhazgpu.agent.client_connection import AgentBusy
 from canhazgpu.agent.command_client.exchange import AgentEnded, ask
 from canhazgpu.agent.hook_client import NotServed
-from canhazgpu.agent.people_door import AgentBusy
 from canhazgpu.cli.through_agent.page_answers import PAGE
 from canhazgpu.errors import AgentError, CanhazgpuError
 from canhazgpu.service.answer_json import decoded

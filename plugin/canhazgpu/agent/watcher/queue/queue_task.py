@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from canhazgpu.agent.watcher.queue.node_places import NodePlaces
+from canhazgpu.agent.watcher.queue.node_queue_positions import NodeQueuePositions
 from canhazgpu.agent.watcher.queue.waiter_answers import WaiterAnswers
 from canhazgpu.allocation.allocator import Grant
-from canhazgpu.allocation.prospects import Prospects
+from canhazgpu.allocation.feasibility import Feasibility
 from canhazgpu.allocation.queue_check import QueueCheck, QueuedWait, StillWaiting
 from canhazgpu.allocation.queue_decision import WaitState
 from canhazgpu.allocation.refusal import Refusal, RefusalKind
@@ -23,7 +23,7 @@ from canhazgpu.in_process.grants.acquisition import (
     open_allocator,
 )
 from canhazgpu.in_process.grants.refused_requests import note_refused
-from canhazgpu.in_process.grants.scan_prospects import scan_prospects
+from canhazgpu.in_process.grants.scan_feasibility import scan_feasibility
 from canhazgpu.in_process.watching.waiting_request import WaitingRequest
 from canhazgpu.in_process.watching.watched_grants import RunRecording
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
@@ -122,7 +122,7 @@ class _Check:
         self._requests: dict[str, _Request] = {}
         self._ends: dict[str, float | None] = {}
         self._judged: NodeView | None = None
-        self._prospects: dict[tuple[object, ...], Prospects | None] = {}
+        self._feasibility: dict[tuple[object, ...], Feasibility | None] = {}
 
     def is_awake(self, one: Wait) -> bool:
         """Tell whether the client runs: one that is stopped would not take its GPUs."""
@@ -138,8 +138,8 @@ class _Check:
         """Check the queue."""
         allocator = open_allocator(self.node, self.ports.probe(self.config), self.ledger)
         heartbeat_s = heartbeat_interval_s(self.config)
-        places = NodePlaces(self.ledger, self._ends)
-        return QueueCheck(allocator, places, heartbeat_s).check(waits)
+        positions = NodeQueuePositions(self.ledger, self._ends)
+        return QueueCheck(allocator, positions, heartbeat_s).check(waits)
 
     def answer(self, one: Wait, outcome: Grant | Refusal | StillWaiting) -> Answered | StillWaiting:
         """Return what the client is told."""
@@ -160,16 +160,16 @@ class _Check:
             self.ledger.release(self.node, one.waiting.owner, GAVE_UP)
             return Answered(one.answers.failed(_own_failure(exc)))
 
-    def prospects(
+    def feasibility(
         self, view: NodeView, waiter: Waiter, validation: ValidationConfig, *, force: bool
-    ) -> Prospects | None:
+    ) -> Feasibility | None:
         """Return what a waiter could get by the view's scan; the same for all who want the same."""
         if view is not self._judged:
-            self._judged, self._prospects = view, {}
+            self._judged, self._feasibility = view, {}
         wish = (waiter.count, waiter.gpus, waiter.profile, validation.memory_threshold_mb, force)
-        if wish not in self._prospects:
-            self._prospects[wish] = scan_prospects(view, waiter, validation, force=force)
-        return self._prospects[wish]
+        if wish not in self._feasibility:
+            self._feasibility[wish] = scan_feasibility(view, waiter, validation, force=force)
+        return self._feasibility[wish]
 
     def _peer_lives(self) -> bool:
         return self.trying is None or is_alive(self.trying)
@@ -211,11 +211,11 @@ class _Request:
         """See `WaitedRequest`."""
         return self._wait.waiting.waiter(boot_id(), pid_namespace())
 
-    def prospects(self, view: NodeView, waiter: Waiter) -> Prospects | None:
+    def feasibility(self, view: NodeView, waiter: Waiter) -> Feasibility | None:
         """See `WaitedRequest`."""
         gpus = self._wait.waiting.gpus
         force = gpus.force and waiter.owner == self._wait.waiting.owner
-        return self._check.prospects(view, waiter, self._config.validation, force=force)
+        return self._check.feasibility(view, waiter, self._config.validation, force=force)
 
     def _attempts(self) -> ReserveAttempts:
         check, waiting = self._check, self._wait.waiting

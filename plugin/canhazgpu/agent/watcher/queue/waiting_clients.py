@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Iterator
 
-from canhazgpu.agent.handler.hand_over import TAKEN
+from canhazgpu.agent.handler.watcher_handover import TAKEN
 from canhazgpu.agent.peer import UnknownPeerError, peer_of
 from canhazgpu.agent.wire.framing import Inbox, WireError, decode
 from canhazgpu.errors import InputError

@@ -18,7 +18,7 @@ from canhazgpu.ledger.store.history.entries import events_from_entry, short_name
 from canhazgpu.ledger.store.history.reading import StreamEntry
 from canhazgpu.ledger.store.indexes.lookup import is_wrong_type
 from canhazgpu.ledger.store.indexes.upkeep import USER_DAYS, keep_indexes, present_hints, told_hints
-from canhazgpu.ledger.store.indexes.usage import NO_ENTRY, USE, stream_position
+from canhazgpu.ledger.store.totals.usage import NO_ENTRY, USE, stream_position
 from canhazgpu.ledger.usage import DAY_S, ENDED, HELD, Amounts, usage_by_day
 from canhazgpu.ledger.values import RECORD_ERRORS, Event
 

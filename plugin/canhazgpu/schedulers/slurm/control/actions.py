@@ -22,13 +22,13 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from canhazgpu.conflict.job_comment import COMMENT_PREFIX
+from canhazgpu.conflict.requeue_comment import COMMENT_PREFIX
 from canhazgpu.errors import SchedulerError
 from canhazgpu.node.system_log import single_line, write_syslog
 from canhazgpu.schedulers.port import ActionOutcome, ActionResult, JobContext
 from canhazgpu.schedulers.slurm.control import queries
 from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
-from canhazgpu.schedulers.slurm.control.comment_text import shortened_comment
+from canhazgpu.schedulers.slurm.control.shortened_comment import shortened_comment
 
 QUERY_SHARE = 1 / 3
 """The share of the time for all commands that a query may take."""

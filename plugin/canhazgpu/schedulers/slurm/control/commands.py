@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from canhazgpu.errors import SchedulerError
-from canhazgpu.schedulers.slurm.control.comment_text import shortened_comment
+from canhazgpu.schedulers.slurm.control.shortened_comment import shortened_comment
 
 MAX_OUTPUT = 300
 """Characters of a command's own message in an error."""

@@ -15,8 +15,8 @@ from canhazgpu.config.schema import SlurmConfig
 from canhazgpu.errors import SchedulerError
 from canhazgpu.ledger.values import bounded_name
 from canhazgpu.schedulers.slurm.control.commands import MAX_OUTPUT
-from canhazgpu.schedulers.slurm.control.comment_text import shortened_comment
 from canhazgpu.schedulers.slurm.control.queries import SQUEUE_JOB
+from canhazgpu.schedulers.slurm.control.shortened_comment import shortened_comment
 from canhazgpu.schedulers.slurm.time_limit import limited_end
 from canhazgpu.status.scheduler_jobs import JobInfo, JobNow
 

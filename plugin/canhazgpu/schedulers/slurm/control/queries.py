@@ -5,7 +5,7 @@ No field contains a user's text: a job's name could imitate another job's line.
 
 from __future__ import annotations
 
-from canhazgpu.conflict.job_comment import COMMENT_PREFIX
+from canhazgpu.conflict.requeue_comment import COMMENT_PREFIX
 
 LAUNCHED_STATES = ("RUNNING", "CONFIGURING")
 STARTING_STATES = (*LAUNCHED_STATES, "PENDING")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from canhazgpu.conflict.job_comment import requeues_in_comment
+from canhazgpu.conflict.requeue_comment import requeues_in_comment
 from canhazgpu.errors import InputError
 from canhazgpu.gpu.ids import parse_scheduler_numbers
 from canhazgpu.ledger.values import JobOwner, Share

@@ -14,7 +14,7 @@ from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.values import Claim, GrantedGpus, JobOwner
 from canhazgpu.logfmt import log_line
 from canhazgpu.node.system_log import DAEMON_INFO, write_syslog
-from canhazgpu.schedulers.slurm.control.comment_text import shortened_comment
+from canhazgpu.schedulers.slurm.control.shortened_comment import shortened_comment
 from canhazgpu.schedulers.slurm.hook.scan_facts import notable_gpus
 
 MAX_WHY_LENGTH = 400

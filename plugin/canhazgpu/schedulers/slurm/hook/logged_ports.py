@@ -15,7 +15,7 @@ from canhazgpu.probe.port import GpuProbe, PendingScan
 from canhazgpu.schedulers.port import ActionResult
 from canhazgpu.schedulers.slurm.control.actions import SlurmActions
 from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
-from canhazgpu.schedulers.slurm.control.comment_text import shortened_comment
+from canhazgpu.schedulers.slurm.control.shortened_comment import shortened_comment
 from canhazgpu.schedulers.slurm.hook.log import MAX_WHY_LENGTH, HookDecision, HookLog
 
 NODE_EVENT = "event="

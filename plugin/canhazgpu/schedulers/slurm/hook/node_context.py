@@ -22,7 +22,7 @@ from canhazgpu.ledger.values import Reservation
 from canhazgpu.node.drain_record import DrainRecord
 from canhazgpu.node.identity import boot_id, node_name, pid_namespace, state_dir
 from canhazgpu.node.processes import is_alive
-from canhazgpu.probe.accounting.wanted import is_wanted
+from canhazgpu.probe.accounting.enabled import accounting_is_enabled
 from canhazgpu.probe.port import GpuProbe
 from canhazgpu.schedulers.port import JobContext
 from canhazgpu.schedulers.slurm.conf.cluster_name import owner_cluster_name
@@ -98,15 +98,15 @@ class NodeContext:
         return True
 
     def jobs_here(self, known: Collection[str]) -> list[SchedulersJob]:
-        """Return the jobs that Slurm has here, see `JobsHere`; where the node's book was lost."""
+        """Return the jobs that Slurm has here, see `NodeJobs`; where the node's book was lost."""
         from canhazgpu.node.job_lock import is_in_hook  # noqa: PLC0415 - hardly ever needed
-        from canhazgpu.schedulers.slurm.control.jobs_here import JobsHere, places_are_certain  # noqa: PLC0415 - hardly ever needed
+        from canhazgpu.schedulers.slurm.control.node_jobs import NodeJobs, places_are_certain  # noqa: PLC0415 - hardly ever needed
 
         certain = places_are_certain(
             self.config.slurm, constrained=self.node_conf.constrains_devices
         )
         uuids_at = self._uuids_at if certain else None
-        return JobsHere(
+        return NodeJobs(
             self.node,
             self.cluster,
             self.boot_id,
@@ -117,7 +117,7 @@ class NodeContext:
 
     def _uuids_at(self, positions: tuple[int, ...]) -> tuple[str, ...]:
         """Return the GPUs at these places in gres.conf; raises `ScanError` and `InputError`."""
-        from canhazgpu.schedulers.slurm.hook.slurmd_gpus import slurms_devices  # noqa: PLC0415 - hardly ever needed
+        from canhazgpu.schedulers.slurm.hook.slurmd_gpus_record import slurms_devices  # noqa: PLC0415 - hardly ever needed
 
         scan = self.probe.start().observe().scan
         if scan.fault is not None:
@@ -134,7 +134,7 @@ class NodeContext:
             import_client(self.config.store)
         if self.config.metrics.dcgm_mapping_dir:
             import canhazgpu.ledger.local.dcgm_mapping  # noqa: PLC0415
-        if is_wanted(self.config.validation):
+        if accounting_is_enabled(self.config.validation):
             import canhazgpu.probe.accounting.job_use  # noqa: PLC0415
         if self.config.slurm.job_report != "off":
             import canhazgpu.schedulers.slurm.job_report.delivery  # noqa: F401, PLC0415

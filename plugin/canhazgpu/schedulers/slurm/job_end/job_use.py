@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.ledger.local.jobs.job_record import JobRecord
 from canhazgpu.node.boot_clock import age_of_ticks_s
-from canhazgpu.probe.accounting.wanted import is_wanted
+from canhazgpu.probe.accounting.enabled import accounting_is_enabled
 from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.hook.node_context import JobHook
 
@@ -32,7 +32,7 @@ class JobUse:
         self.idle_s: Mapping[str, float] = {}
         self._pending: PendingUse | None = None
         # Of a shared GPU the driver does not tell which job a process was in.
-        can_tell = is_wanted(hook.config.validation) and not record.share
+        can_tell = accounting_is_enabled(hook.config.validation) and not record.share
         if record.gpus and can_tell and record.began_ticks:
             from canhazgpu.probe.accounting.job_use import PendingUse  # noqa: PLC0415 - few sites want it
 
@@ -108,5 +108,5 @@ class _NoUse:
 def read_job_use(hook: JobHook, record: JobRecord) -> JobUse | _NoUse:
     """Begin to read what the job made of its GPUs."""
     reports = hook.config.slurm.job_report != NO_REPORT
-    wanted = reports or is_wanted(hook.config.validation)
+    wanted = reports or accounting_is_enabled(hook.config.validation)
     return JobUse(hook, record) if wanted else _NoUse()

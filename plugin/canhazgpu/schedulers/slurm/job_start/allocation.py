@@ -22,7 +22,7 @@ from canhazgpu.schedulers.slurm.conf.device_mapping import (
     has_unlisted_gpus,
 )
 from canhazgpu.schedulers.slurm.hook.node_context import JobHook
-from canhazgpu.schedulers.slurm.hook.slurmd_gpus import slurms_devices
+from canhazgpu.schedulers.slurm.hook.slurmd_gpus_record import slurms_devices
 from canhazgpu.schedulers.slurm.job_start.same_kind import SameKind
 from canhazgpu.schedulers.slurm.job_start.task_export import task_export
 

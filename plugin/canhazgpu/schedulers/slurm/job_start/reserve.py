@@ -16,8 +16,8 @@ from canhazgpu.schedulers.slurm.hook.ended_jobs import release_ended_jobs
 from canhazgpu.schedulers.slurm.hook.failure import hook_error_text
 from canhazgpu.schedulers.slurm.hook.node_context import JobHook
 from canhazgpu.schedulers.slurm.hook.run import HookOutcome, run_hook
-from canhazgpu.schedulers.slurm.hook.slurmd_groups import record_slurmd_groups
 from canhazgpu.schedulers.slurm.hook.startup import StartedHook
+from canhazgpu.schedulers.slurm.hook.write_groups_record import record_slurmd_groups
 from canhazgpu.schedulers.slurm.job_start.allocation import JobAllocation, scheduler_picks_devices
 
 LATEST_ATTEMPT = 2**31

@@ -14,7 +14,7 @@ from canhazgpu.schedulers.slurm.conf.interchangeable import (
     interchangeable_gpus,
 )
 from canhazgpu.schedulers.slurm.conf.node_conf import SlurmNodeConf
-from canhazgpu.schedulers.slurm.hook.slurmd_gpus import slurms_devices
+from canhazgpu.schedulers.slurm.hook.slurmd_gpus_record import slurms_devices
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from canhazgpu.config.conflict_chain import Step, StepKind
-from canhazgpu.conflict.job_comment import COMMENT_PREFIX, requeue_comment
 from canhazgpu.conflict.policy import ConflictCause, ConflictFacts, main_cause, next_step
+from canhazgpu.conflict.requeue_comment import COMMENT_PREFIX, requeue_comment
 from canhazgpu.errors import NodeStateError
 from canhazgpu.node.system_log import single_line
 from canhazgpu.schedulers.port import ActionOutcome, ActionResult

@@ -22,7 +22,7 @@ from canhazgpu.node.state_files import read_if_owned, write_atomically
 from canhazgpu.schedulers.slurm.control.actions import QUERY_SHARE
 from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
 from canhazgpu.schedulers.slurm.control.job_gres import gres_on_node
-from canhazgpu.schedulers.slurm.control.jobs_on_node import (
+from canhazgpu.schedulers.slurm.control.node_jobs_output import (
     SQUEUE_NODE_JOBS,
     JobOnNode,
     asks_for_gpus,

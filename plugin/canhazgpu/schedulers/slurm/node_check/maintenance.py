@@ -16,15 +16,15 @@ from canhazgpu.logfmt import log_line
 from canhazgpu.node.drain_record import DrainRecord
 from canhazgpu.node.hook_caller import HookCaller
 from canhazgpu.node.system_log import write_syslog
-from canhazgpu.probe.accounting.wanted import is_wanted
+from canhazgpu.probe.accounting.enabled import accounting_is_enabled
 from canhazgpu.probe.port import PendingScan
 from canhazgpu.schedulers.slurm.control.undrain import undrain_if_ours
 from canhazgpu.schedulers.slurm.hook.ended_jobs import QUARANTINED_BY_EPILOG, release_ended_jobs
 from canhazgpu.schedulers.slurm.hook.node_context import NodeContext
-from canhazgpu.schedulers.slurm.hook.slurmd_groups import record_slurmd_groups
+from canhazgpu.schedulers.slurm.hook.write_groups_record import record_slurmd_groups
 from canhazgpu.schedulers.slurm.node_check.job_names import ask_job_names
 from canhazgpu.schedulers.slurm.node_check.lost_jobs import jobs_to_note
-from canhazgpu.schedulers.slurm.node_check.slurmd_question import ask_slurmd_if_needed
+from canhazgpu.schedulers.slurm.node_check.slurmd_query import ask_slurmd_if_needed
 
 UNQUARANTINED_BY = "health check"
 JOB_ABSENT_REASON = "job no longer on the node"
@@ -63,7 +63,7 @@ class NodeCheck:
 
     def _switch_accounting_on(self) -> None:
         context = self._context
-        if is_wanted(context.config.validation):
+        if accounting_is_enabled(context.config.validation):
             from canhazgpu.probe.accounting.job_use import switch_on  # noqa: PLC0415 - few sites want it
 
             switch_on(context.node, context.config.validation, context.state_dir)

@@ -12,7 +12,7 @@ from canhazgpu.ledger.local.book.published_book import read_published
 from canhazgpu.ledger.local.book.served_boot import ServedBoot
 from canhazgpu.node.identity import boot_id
 from canhazgpu.path_presence import may_exist
-from canhazgpu.schedulers.slurm.hook.slurmd_gpus import read_answer
+from canhazgpu.schedulers.slurm.hook.slurmd_gpus_record import read_answer
 from canhazgpu.schedulers.slurm.site.file_permissions import find_closed_to_users
 from canhazgpu.schedulers.slurm.site.state import StateDir
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from canhazgpu.ledger.store.ping_command import ping_command
+from canhazgpu.ledger.store.messages.redis_cli import redis_cli_command
 from canhazgpu.schedulers.slurm.site.state import Problem, SiteState
 
 MAX_SKEW_S = 1.0
@@ -22,7 +22,7 @@ OTHER_CONNECTIONS = 100
 def store(site: SiteState) -> Iterator[Problem]:
     """Find a store that hooks cannot reach, or that takes no changes."""
     if fault := site.hook_probe.store_fault:
-        step = site.hook_probe.store_step or ping_command(site.config.config.store)
+        step = site.hook_probe.store_step or redis_cli_command(site.config.config.store)
         yield Problem("error", fault, "a store that takes changes", step or "canhazgpu status")
 
 
@@ -58,7 +58,7 @@ def store_time(site: SiteState) -> Iterator[Problem]:
             "warning",
             f"the store needs {answer_s:.2f} s for an answer: hooks soon decide without it",
             f"at most {MAX_ANSWER_S:g} s",
-            ping_command(site.config.config.store, "--latency")
+            redis_cli_command(site.config.config.store, "--latency")
             or f"a faster disk for {site.config.config.store.embedded_dir}",
         )
 
@@ -66,7 +66,7 @@ def store_time(site: SiteState) -> Iterator[Problem]:
 def store_clients(site: SiteState) -> Iterator[Problem]:
     """Find a store whose readers can fill its memory, so that it takes no changes or is ended."""
     if site.hook_probe.clients_mb == 0:
-        command = ping_command(
+        command = redis_cli_command(
             site.config.config.store, "config", "set", "maxmemory-clients", CLIENTS_LIMIT
         )
         yield Problem(
@@ -86,7 +86,9 @@ def store_connections(site: SiteState) -> Iterator[Problem]:
     needed = each * nodes + OTHER_CONNECTIONS
     limit = site.hook_probe.max_clients
     if limit is not None and limit < needed:
-        command = ping_command(site.config.config.store, "config", "set", "maxclients", str(needed))
+        command = redis_cli_command(
+            site.config.config.store, "config", "set", "maxclients", str(needed)
+        )
         yield Problem(
             "warning",
             f"the store takes {limit} connections, and has {nodes} nodes: maxclients is {limit}",
@@ -99,7 +101,7 @@ def store_keeps(site: SiteState) -> Iterator[Problem]:
     """Find a store that may lose reservations."""
     config = site.config.config.store
     if policy := site.hook_probe.evicts:
-        command = ping_command(config, "config", "set", "maxmemory-policy", "noeviction")
+        command = redis_cli_command(config, "config", "set", "maxmemory-policy", "noeviction")
         yield Problem(
             "warning",
             f"the store evicts reservations when it is full: maxmemory-policy is {policy}",

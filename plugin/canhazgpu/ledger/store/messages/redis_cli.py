@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from canhazgpu.config.schema import StoreConfig
 
 
-def ping_command(store: StoreConfig, *command: str) -> str:
+def redis_cli_command(store: StoreConfig, *command: str) -> str:
     """Return the redis-cli command that asks the store (``ping``); "" for an embedded one.
 
     It has no password: a server that wants one answers that it does.

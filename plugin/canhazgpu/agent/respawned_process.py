@@ -9,7 +9,7 @@ from collections.abc import Callable
 from canhazgpu.agent.single_child import SingleChild
 
 
-class KeptProcess:
+class RespawnedProcess:
     """The process; `run` is what it becomes, with the agent's pid, and `name` is for faults."""
 
     def __init__(

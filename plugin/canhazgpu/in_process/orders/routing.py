@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from canhazgpu.allocation.progress import Progress
     from canhazgpu.config.schema import Config
     from canhazgpu.in_process.adapters import Adapters
-    from canhazgpu.in_process.orders.giving import OrderCommand
+    from canhazgpu.in_process.orders.give_order import OrderCommand
     from canhazgpu.ledger.orders import OrderReader
     from canhazgpu.service.orders import OrderedRequest
 
@@ -62,7 +62,7 @@ def order_for(
     orders = adapters.orders(config.store)
     if not _is_order(config, orders.reader(node)):
         return None
-    from canhazgpu.in_process.orders.giving import OrderCommand  # noqa: PLC0415 - only for orders
+    from canhazgpu.in_process.orders.give_order import OrderCommand  # noqa: PLC0415 - only for orders
 
     # The same request asked again is the same order.
     order_id = sha256(adapters.new_owner("order").encode()).hexdigest()[:ID_DIGITS]

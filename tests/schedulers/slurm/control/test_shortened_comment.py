@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from canhazgpu.schedulers.slurm.control.comment_text import (
+from canhazgpu.schedulers.slurm.control.shortened_comment import (
     LONGEST_WORD,
     MAX_COMMENT,
     shortened_comment,

@@ -21,7 +21,7 @@ OtherUse = Callable[[Reservation, GpuReading], tuple[GpuProcess, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Prospects:
+class Feasibility:
     """The GPUs that a waiter could get, by one scan.
 
     `obstructed` has, for each GPU that no release of a reservation would make free, the sentence
@@ -57,15 +57,15 @@ class Prospects:
         return Refusal(self.sentence, self.obstructed, RefusalKind.OBSTRUCTED)
 
 
-def prospects(
+def feasibility(
     view: NodeView,
     observation: Observation,
     waiter: Waiter,
     other_use: OtherUse,
     *,
     force: bool = False,
-) -> Prospects:
-    """Return the waiter's prospects; with `force` use without reservation is no obstacle.
+) -> Feasibility:
+    """Return the waiter's feasibility; with `force` use without reservation is no obstacle.
 
     `observation` is the view's scan. Use that it saw on a GPU which was released since is none.
     """
@@ -85,7 +85,7 @@ def prospects(
             for name in ("available", "reserved", "unreserved", "quarantined", "stale", "unknown")
         },
     )
-    return Prospects(counts, tuple(texts), names_gpus=bool(waiter.gpus))
+    return Feasibility(counts, tuple(texts), names_gpus=bool(waiter.gpus))
 
 
 def _could_serve(gpu: GpuReading, waiter: Waiter) -> bool:

@@ -1,14 +1,11 @@
-"""What commands on a node do about its book: heed it, and as root tell the store what it lacks."""
+"""The store's ledger for a process on a node: checked against its book, or as the node's own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from canhazgpu.errors import CanhazgpuError
-from canhazgpu.ledger.local.book.journal import pending_entries
 from canhazgpu.node.identity import boot_id, state_dir
 
 if TYPE_CHECKING:
@@ -17,7 +14,7 @@ if TYPE_CHECKING:
     from canhazgpu.node.identity import NodeIdentity
 
 
-def heeding_node(node: str, config: Config, store: Ledger) -> Ledger:
+def book_checked_ledger(node: str, config: Config, store: Ledger) -> Ledger:
     """Return the store's ledger, checked against what this node publishes of its book."""
     from canhazgpu.ledger.local.book.published_book import read_published  # noqa: PLC0415 - rarely needed
     from canhazgpu.ledger.local.book.served_boot import served_boot  # noqa: PLC0415
@@ -47,33 +44,3 @@ def own_identity(node: str, config: Config, environ: Mapping[str, str]) -> NodeI
     cluster = cluster_of_conf(conf_path(environ))
     own = node_identity(node, cluster, state_dir(config.node, node), boot_id())
     return replace(own, records=False) if own else None
-
-
-def deliver_pending_journal(node: str, config: Config, open_writer: Callable[[], Ledger]) -> None:
-    """Send the store what hooks did without it, for a caller who may read the node's journal.
-
-    What fails is left to the next hook, and is no reason for a command to fail.
-    """
-    directory = state_dir(config.node, node)
-    with suppress(CanhazgpuError):
-        if pending_entries(directory, node):
-            deliver_journal(node, config, open_writer())
-
-
-def deliver_journal(node: str, config: Config, store: Ledger) -> None:
-    """Send the store the node's journal, and end the outage; raises `CanhazgpuError`."""
-    from canhazgpu.ledger.local.book.book_file import BookFile  # noqa: PLC0415 - rarely needed
-    from canhazgpu.ledger.local.book.served_boot import served_boot  # noqa: PLC0415
-    from canhazgpu.ledger.local.jobs.job_records import JobRecords  # noqa: PLC0415
-    from canhazgpu.ledger.local.outage import StoreOutage  # noqa: PLC0415
-    from canhazgpu.ledger.local.reconcile import Reconciler  # noqa: PLC0415
-    from canhazgpu.node.system_log import write_syslog  # noqa: PLC0415
-
-    directory = state_dir(config.node, node)
-    boot = boot_id()
-    served = served_boot(config.node, node, boot)
-    records = JobRecords(directory)
-    book = BookFile(directory, node, boot, records, write_syslog, served=served)
-    Reconciler(node, book, write_syslog, lambda _: False).deliver_journal(store)
-    if StoreOutage(directory, config.store.retry_after_s).clear():
-        book.publish()

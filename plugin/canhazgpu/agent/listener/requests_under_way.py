@@ -11,27 +11,31 @@ from canhazgpu.agent.callers.admitted_user import AdmittedUsers
 from canhazgpu.agent.listener.children import Child, Children
 from canhazgpu.agent.listener.connections import REQUEST_WAIT_S, Connection, Connections
 from canhazgpu.agent.peer import UnknownPeerError, overflow_uid, peer_of
-from canhazgpu.agent.reexecution.handed_on import HandedChild, HandedConnection, HandedOn
+from canhazgpu.agent.reexecution.inherited_state import (
+    InheritedChild,
+    InheritedConnection,
+    InheritedState,
+)
 from canhazgpu.agent.request import Door
 
 
-def handed_children(children: Children) -> tuple[HandedChild, ...]:
+def children_to_pass_on(children: Children) -> tuple[InheritedChild, ...]:
     """Return the handlers."""
     return tuple(
-        HandedChild(one.pid, one.door.value, one.user, one.what, one.ends_at, one.is_killed)
+        InheritedChild(one.pid, one.door.value, one.user, one.what, one.ends_at, one.is_killed)
         for one in children.all()
     )
 
 
-def handed_connections(connections: Connections) -> tuple[HandedConnection, ...]:
+def connections_to_pass_on(connections: Connections) -> tuple[InheritedConnection, ...]:
     """Return the connections whose request has not arrived as a whole."""
     return tuple(
-        HandedConnection(one.socket.fileno(), one.door.value, one.inbox.rest.hex())
+        InheritedConnection(one.socket.fileno(), one.door.value, one.inbox.rest.hex())
         for one in connections.all()
     )
 
 
-def adopted_children(handed: HandedOn) -> Iterator[Child]:
+def adopted_children(handed: InheritedState) -> Iterator[Child]:
     """Yield the handlers that were handed on."""
     for one in handed.children:
         # A door that this release does not have.
@@ -41,7 +45,7 @@ def adopted_children(handed: HandedOn) -> Iterator[Child]:
 
 
 def adopted_connections(
-    handed: HandedOn, users: AdmittedUsers
+    handed: InheritedState, users: AdmittedUsers
 ) -> Iterator[tuple[Connection, bytes]]:
     """Yield the connections, each with what was read of it; the kernel says anew who it is."""
     overflow, ends_at = overflow_uid(), time.monotonic() + REQUEST_WAIT_S

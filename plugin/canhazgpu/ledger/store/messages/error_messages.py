@@ -17,7 +17,7 @@ from redis.sentinel import MasterNotFoundError
 from canhazgpu.errors import CanhazgpuError, StoreError
 from canhazgpu.ledger.embedded.directory import WRITER
 from canhazgpu.ledger.store.login import address_with_login
-from canhazgpu.ledger.store.ping_command import ping_command
+from canhazgpu.ledger.store.messages.redis_cli import redis_cli_command
 from canhazgpu.ledger.store.url import EMBEDDED, MASK, masked_url, parse_store_url
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _message(exc: Exception, store: StoreConfig) -> _Message:
     if isinstance(exc, MasterNotFoundError):
         # redis-py's message lists the repr of its own objects.
         text = f"no sentinel of {name} answers with a primary of that service"
-        return _Message(text, f"ask one: '{ping_command(store)}'")
+        return _Message(text, f"ask one: '{redis_cli_command(store)}'")
     if isinstance(exc, OSError | foreign.ConnectionError):
         return _connection_message(exc, store)
     reply = _reply_message(str(exc), exc, store)
@@ -80,7 +80,7 @@ def _connection_message(exc: Exception, store: StoreConfig) -> _Message:
         return _Message(text, "correct the host in store.url, or this host's resolver")
     if any(issubclass(one, ssl.SSLError) for one in causes):
         return _Message(text, "correct the certificates, or the options of store.url about TLS")
-    return _Message(text, f"start it, or correct store.url; '{ping_command(store)}' tries it")
+    return _Message(text, f"start it, or correct store.url; '{redis_cli_command(store)}' tries it")
 
 
 def _reply_message(text: str, exc: Exception, store: StoreConfig) -> _Message:
@@ -137,7 +137,7 @@ def _is_denial(text: str, exc: Exception) -> bool:
 def _replica(_text: str, store: StoreConfig) -> _Message:
     return _Message(
         "is a read-only replica: store.url must name the primary",
-        f"'{ping_command(store, 'role')}' names it",
+        f"'{redis_cli_command(store, 'role')}' names it",
     )
 
 
@@ -222,7 +222,9 @@ def _user_name(store: StoreConfig) -> str:
 def _silent_server_step(store: StoreConfig) -> str:
     if store.url == EMBEDDED:
         return f"its log is {store.embedded_dir}/server.log; {_restart_step(store)}"
-    return f"see whether it answers: '{ping_command(store)}'; a slow one needs a longer timeout_s"
+    return (
+        f"see whether it answers: '{redis_cli_command(store)}'; a slow one needs a longer timeout_s"
+    )
 
 
 def _restart_step(store: StoreConfig) -> str:

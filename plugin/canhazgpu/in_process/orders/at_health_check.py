@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from canhazgpu.in_process.adapters import Adapters
 from canhazgpu.in_process.orders.agent_presence import agent_listens
-from canhazgpu.in_process.orders.carrying_out import take_and_carry_out
+from canhazgpu.in_process.orders.carry_out import take_and_carry_out
 from canhazgpu.ledger.orders import OrderReaderKind
 from canhazgpu.ledger.store.url import EMBEDDED
 from canhazgpu.logfmt import log_line

@@ -17,7 +17,7 @@ MAX_FAULTS = 20
 MAX_FAULT_LENGTH = 300
 
 
-class History:
+class Activity:
     """The counts and the last faults of one agent."""
 
     def __init__(

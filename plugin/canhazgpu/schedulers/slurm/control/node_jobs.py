@@ -17,7 +17,7 @@ from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
 from canhazgpu.schedulers.slurm.control.job_gres import gres_on_node
 from canhazgpu.schedulers.slurm.control.job_presence import STATES_ON_NODE
-from canhazgpu.schedulers.slurm.control.jobs_on_node import (
+from canhazgpu.schedulers.slurm.control.node_jobs_output import (
     SQUEUE_NODE_JOBS,
     JobOnNode,
     attempt_of,
@@ -31,7 +31,7 @@ FIELDS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class JobsHere:
+class NodeJobs:
     """The jobs of this cluster on this node.
 
     `uuids_at` returns the GPUs at places in gres.conf; None where a job may have others in their

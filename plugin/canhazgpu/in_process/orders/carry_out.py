@@ -16,10 +16,10 @@ from canhazgpu.errors import (
     UnavailableError,
     error_text,
 )
-from canhazgpu.in_process.book.people_ledger import people_ledger
+from canhazgpu.in_process.book.store_ledgers import own_identity
 from canhazgpu.in_process.extend import extend
-from canhazgpu.in_process.node_book import own_identity
 from canhazgpu.in_process.orders.taken_orders import TakenOrders
+from canhazgpu.in_process.people_ledger import people_ledger
 from canhazgpu.in_process.quarantine import quarantine, unquarantine
 from canhazgpu.in_process.release import release, revoke
 from canhazgpu.ledger.local.book_grants import Committer

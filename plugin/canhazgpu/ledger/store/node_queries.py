@@ -25,7 +25,7 @@ COUNTS_PER_PAGE = 600
 """Counts take a tenth of that each."""
 
 
-class NodeQuestions:
+class NodeQueries:
     """The part of `RedisLedger` that answers them; see `canhazgpu.ledger.port.Ledger`."""
 
     def __init__(self, session: StoreSession, store: StoreConfig) -> None:
@@ -125,7 +125,7 @@ class NodeQuestions:
 
     def read_usage(self, days: int, nodes: Sequence[str] | None = None) -> UsageRead:
         """See `Ledger.read_usage`."""
-        from canhazgpu.ledger.store.indexes.usage import read_usage  # noqa: PLC0415 - reports alone
+        from canhazgpu.ledger.store.totals.usage import read_usage  # noqa: PLC0415 - reports alone
 
         with self._session.client() as client:
             names = self._names(client, nodes)

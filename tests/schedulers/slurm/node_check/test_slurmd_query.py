@@ -13,8 +13,8 @@ import pytest
 from slurm_configurations import find_slurmd, make_device_files
 
 from canhazgpu.schedulers.slurm.conf.slurmd_answer import SlurmdAnswer
-from canhazgpu.schedulers.slurm.hook.slurmd_gpus import FILE_NAME, read_answer
-from canhazgpu.schedulers.slurm.node_check.slurmd_question import RETRY_AFTER_S, still_holds
+from canhazgpu.schedulers.slurm.hook.slurmd_gpus_record import FILE_NAME, read_answer
+from canhazgpu.schedulers.slurm.node_check.slurmd_query import RETRY_AFTER_S, still_holds
 
 ANSWER = SlurmdAnswer({"/a": [1, 2, 3]}, [["GPU-0", 0]], "boot", "12:34", 1000.0, ())
 LATER = replace(ANSWER, asked_at=1000.0 + RETRY_AFTER_S - 1)

@@ -22,7 +22,7 @@ READ_DEADLINE_S = 4.0
 """Longest time for Slurm's files, which may be on a slow share; handlers read them all the same."""
 
 
-def keep_for_handlers(config: Config, node: str, environ: Mapping[str, str]) -> None:
+def fill_handler_cache(config: Config, node: str, environ: Mapping[str, str]) -> None:
     """Read Slurm's files once, and make a client of the store. What fails here fails there."""
     with contextlib.suppress(Exception), hard_deadline(READ_DEADLINE_S):
         read_node_conf(conf_path(environ), node, socket.gethostname().split(".")[0])

@@ -8,9 +8,9 @@ import pytest
 from ledger_samples import uuid
 
 from canhazgpu.agent.socket_files import listen
-from canhazgpu.in_process.orders import at_check
+from canhazgpu.in_process.orders import at_health_check
 from canhazgpu.in_process.orders.agent_presence import AGENT_SOCKET
-from canhazgpu.in_process.orders.at_check import carry_out_at_check
+from canhazgpu.in_process.orders.at_health_check import carry_out_at_check
 from canhazgpu.ledger.orders import OrderReaderKind
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.keys import order_keys
@@ -100,7 +100,7 @@ def test_what_fails_is_logged_and_fails_no_check(
     site: Site, changes: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []
-    monkeypatch.setattr(at_check, "write_syslog", told.append)
+    monkeypatch.setattr(at_health_check, "write_syslog", told.append)
 
     carry_out_at_check(CheckRequest({**environment(site), **changes}), in_agent=False)
 

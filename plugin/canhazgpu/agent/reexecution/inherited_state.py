@@ -26,7 +26,7 @@ FIRST_OF_MANAGER = 3
 
 
 @dataclass(frozen=True, slots=True)
-class HandedConnection:
+class InheritedConnection:
     """A connection whose request has not arrived as a whole; `received` is in hexadecimal."""
 
     descriptor: int
@@ -35,7 +35,7 @@ class HandedConnection:
 
 
 @dataclass(frozen=True, slots=True)
-class HandedChild:
+class InheritedChild:
     """A handler that goes on; `ends_at` is in seconds of the machine's monotonic clock."""
 
     pid: int
@@ -47,7 +47,7 @@ class HandedChild:
 
 
 @dataclass(frozen=True, slots=True)
-class HandedOn:
+class InheritedState:
     """All of it; nothing for an agent that was started.
 
     `sockets` are listening ones, by their path; of those the service manager's are `managed`.
@@ -58,8 +58,8 @@ class HandedOn:
     sockets: Mapping[str, int] = field(default_factory=dict)
     managed: tuple[str, ...] = ()
     reports: tuple[int, ...] = ()
-    connections: tuple[HandedConnection, ...] = ()
-    children: tuple[HandedChild, ...] = ()
+    connections: tuple[InheritedConnection, ...] = ()
+    children: tuple[InheritedChild, ...] = ()
     history: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -72,7 +72,7 @@ class HandedOn:
         yield from (one.descriptor for one in self.connections)
 
 
-def hand_on(what: HandedOn, environ: MutableMapping[str, str]) -> int:
+def pass_on_state(what: InheritedState, environ: MutableMapping[str, str]) -> int:
     """Write it, for this very process after its execve(2); return the descriptor of the file.
 
     The descriptors that are named stay open then. Raises `OSError`.
@@ -85,19 +85,19 @@ def hand_on(what: HandedOn, environ: MutableMapping[str, str]) -> int:
     return file
 
 
-def take_back(what: HandedOn, file: int) -> None:
-    """Undo `hand_on`: this process stays what it is."""
+def undo_pass_on(what: InheritedState, file: int) -> None:
+    """Undo `pass_on_state`: this process stays what it is."""
     os.close(file)
     for descriptor in what.descriptors:
         os.set_inheritable(descriptor, False)
 
 
-def take_handed_on(environ: MutableMapping[str, str]) -> HandedOn:
+def take_inherited_state(environ: MutableMapping[str, str]) -> InheritedState:
     """Return what was handed on to this process; the variable is removed."""
     file = _own_file(environ.pop(VARIABLE, ""))
     if file is None:
         sockets = _sockets_of_manager(environ)
-        return HandedOn(sockets=sockets, managed=tuple(sockets))
+        return InheritedState(sockets=sockets, managed=tuple(sockets))
     try:
         found = _parsed(_content(file))
     finally:
@@ -121,7 +121,7 @@ def _content(file: int) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _parsed(found: Mapping[str, Any]) -> HandedOn:
+def _parsed(found: Mapping[str, Any]) -> InheritedState:
     """Return what of it has a form that this release knows: one part does not spoil another."""
 
     def taken(name: str, read: Callable[[Any], Any]) -> Any:
@@ -130,7 +130,7 @@ def _parsed(found: Mapping[str, Any]) -> HandedOn:
         except (AttributeError, KeyError, TypeError, ValueError):
             return None
 
-    return HandedOn(
+    return InheritedState(
         taken("lock", int),
         taken("sockets", lambda them: {str(path): int(one) for path, one in them.items()}) or {},
         taken("managed", lambda them: tuple(map(str, them))) or (),
@@ -141,13 +141,13 @@ def _parsed(found: Mapping[str, Any]) -> HandedOn:
     )
 
 
-def _connection(found: Mapping[str, Any]) -> HandedConnection:
-    return HandedConnection(int(found["descriptor"]), str(found["door"]), str(found["received"]))
+def _connection(found: Mapping[str, Any]) -> InheritedConnection:
+    return InheritedConnection(int(found["descriptor"]), str(found["door"]), str(found["received"]))
 
 
-def _child(found: Mapping[str, Any]) -> HandedChild:
+def _child(found: Mapping[str, Any]) -> InheritedChild:
     user = found["user"]
-    return HandedChild(
+    return InheritedChild(
         int(found["pid"]),
         str(found["door"]),
         user if isinstance(user, int) else str(user),

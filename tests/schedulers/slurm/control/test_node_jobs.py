@@ -11,7 +11,7 @@ import pytest
 from canhazgpu.config.schema import SlurmConfig
 from canhazgpu.errors import SchedulerError
 from canhazgpu.node.job_lock import is_in_hook, job_lock
-from canhazgpu.schedulers.slurm.control.jobs_here import JobsHere, places_are_certain
+from canhazgpu.schedulers.slurm.control.node_jobs import NodeJobs, places_are_certain
 
 SQUEUE = "7|ann|RUNNING|1000|gres:gpu:2\n8|bob|COMPLETING|1000|N/A\n9|eve|COMPLETED|1000|gpu:1\n"
 SHOWN = """JobId={job} JobName=x
@@ -44,11 +44,11 @@ def here(
     commands: Commands,
     uuids_at: Callable[[tuple[int, ...]], tuple[str, ...]] | None = uuids,
     in_hook: tuple[str, ...] = (),
-) -> JobsHere:
-    return JobsHere("n1", "c1", "boot", commands, uuids_at, in_hook.__contains__)  # type: ignore[arg-type]
+) -> NodeJobs:
+    return NodeJobs("n1", "c1", "boot", commands, uuids_at, in_hook.__contains__)  # type: ignore[arg-type]
 
 
-def found(jobs: JobsHere, *known: str) -> dict[str, tuple[str, ...] | None]:
+def found(jobs: NodeJobs, *known: str) -> dict[str, tuple[str, ...] | None]:
     return {one.claim.owner: one.gpus for one in jobs.with_gpus(known)}
 
 

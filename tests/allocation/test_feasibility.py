@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from canhazgpu.allocation.prospects import Prospects, prospects
+from canhazgpu.allocation.feasibility import Feasibility, feasibility
 from canhazgpu.allocation.refusal import RefusalKind
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
 from canhazgpu.gpu.usage import UsagePolicy
@@ -34,7 +34,7 @@ def of(
     quarantined: tuple[int, ...] = (),
     released: dict[int, float] | None = None,
     force: bool = False,
-) -> Prospects:
+) -> Feasibility:
     claim = Claim("run:0", "run", "alice", 1)
     scan = Scan("n1", 0.0, 0.0, gpus)
     view = NodeView(
@@ -50,7 +50,7 @@ def of(
     def other_use(reservation: Reservation, reading: GpuReading) -> tuple[GpuProcess, ...]:
         return tuple(one for one in reading.processes if one.uid != reservation.claim.uid)
 
-    return prospects(view, judge_scan(scan, UsagePolicy(1024)), waiter, other_use, force=force)
+    return feasibility(view, judge_scan(scan, UsagePolicy(1024)), waiter, other_use, force=force)
 
 
 def test_the_sentence_of_the_reference() -> None:
@@ -89,7 +89,7 @@ def test_the_sentence_of_the_reference() -> None:
         (of(gpu(0), gpu(1), gpu(2, BOB), quarantined=(2,), force=True), False, True),
     ],
 )
-def test_who_can_be_served(found: Prospects, now: bool, obstructed: bool) -> None:
+def test_who_can_be_served(found: Feasibility, now: bool, obstructed: bool) -> None:
     assert (found.can_be_served_now, found.is_obstructed) == (now, obstructed)
     assert (found.sentence == "") is now
 

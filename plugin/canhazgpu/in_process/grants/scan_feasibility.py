@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from canhazgpu.allocation.coverage import PidNamespace
+from canhazgpu.allocation.feasibility import Feasibility, feasibility
 from canhazgpu.allocation.intruders import other_processes
-from canhazgpu.allocation.prospects import Prospects, prospects
 from canhazgpu.node.identity import boot_id, pid_namespace
 from canhazgpu.probe.node_probe import judge_scan, usage_policy
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from canhazgpu.ledger.values import NodeView, Reservation, Waiter
 
 
-def scan_prospects(
+def scan_feasibility(
     view: NodeView, waiter: Waiter, validation: ValidationConfig, *, force: bool
-) -> Prospects | None:
-    """Return the waiter's prospects, None where the view has no scan that could be read."""
+) -> Feasibility | None:
+    """Return the waiter's feasibility, None where the view has no scan that could be read."""
     if view.scan is None or view.scan.fault is not None or not view.scan.gpus:
         return None
     policy = usage_policy(validation)
@@ -30,4 +30,4 @@ def scan_prospects(
         return other_processes(claims, gpu.processes, policy, namespace).intruders
 
     observation = judge_scan(view.scan, policy, health_checks=validation.health_checks)
-    return prospects(view, observation, waiter, other_use, force=force)
+    return feasibility(view, observation, waiter, other_use, force=force)

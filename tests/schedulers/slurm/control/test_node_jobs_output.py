@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from canhazgpu.schedulers.slurm.control.jobs_on_node import (
+from canhazgpu.schedulers.slurm.control.node_jobs_output import (
     JobOnNode,
     asks_for_gpus,
     attempt_of,

@@ -27,7 +27,7 @@ MAX_BYTES = 128 * 1024
 """Of one message; a longer request gets a handler of its own."""
 
 
-def encode_handed(request: Request) -> bytes:
+def encode_for_handler(request: Request) -> bytes:
     """Return the message, which its connection's descriptor goes with. Raises `OSError`."""
     facts = {
         "door": request.door.value,
@@ -42,7 +42,7 @@ def encode_handed(request: Request) -> bytes:
     return message
 
 
-def receive_handed(end: socket.socket, reports: int) -> Request | None:
+def receive_for_handler(end: socket.socket, reports: int) -> Request | None:
     """Wait for the request; None where the listener wants none taken any more."""
     message, descriptors, _, _ = socket.recv_fds(end, MAX_BYTES, 1)
     if not message or not descriptors:
@@ -62,14 +62,14 @@ def receive_handed(end: socket.socket, reports: int) -> Request | None:
     )
 
 
-def serve_handed(end: socket.socket, reports: int, serve: Callable[[Request], bool]) -> None:
+def serve_requests(end: socket.socket, reports: int, serve: Callable[[Request], bool]) -> None:
     """Serve the requests that arrive at this end of a pair; `serve` tells if all went as usual.
 
     It returns after a request that did not, and when the listener wants none taken any more.
     """
     before = process_state()
     for left in reversed(range(MAX_REQUESTS)):
-        request = receive_handed(end, reports)
+        request = receive_for_handler(end, reports)
         if request is None:
             return
         with request.connection:

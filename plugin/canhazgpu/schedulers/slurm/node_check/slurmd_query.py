@@ -19,7 +19,7 @@ from canhazgpu.schedulers.slurm.control.slurmd_gres import (
     find_slurmd,
 )
 from canhazgpu.schedulers.slurm.hook.node_context import NodeContext
-from canhazgpu.schedulers.slurm.hook.slurmd_gpus import read_answer, write_answer
+from canhazgpu.schedulers.slurm.hook.slurmd_gpus_record import read_answer, write_answer
 
 QUESTION_TIMEOUT_S = 10.0
 """A health check has little time. slurmd needs 0.1 s, or as long as NVML where it detects GPUs."""
