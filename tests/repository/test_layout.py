@@ -1,15 +1,20 @@
-"""The folders stay small, and the page that shows them names what is there."""
+"""The folders stay small, and the pages that show them name what is there."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from pathlib import Path
+
+import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 ARCHITECTURE = REPOSITORY / "docs" / "architecture.md"
 TOP_FOLDERS = ("plugin", "prolog", "epilog", "templates", "cli", "tests", "contrib")
 MAX_MODULES = 16
+PAGES = ("docs/architecture.md", "docs/request-paths.md", "CONTRIBUTING.md")
+SCREEN_LINES, SCREEN_COLUMNS = 50, 120
 PATH = re.compile(r"`((?:plugin|cli|prolog|epilog|templates|docs|tests|contrib)/[^\s`]*)`")
 
 
@@ -20,10 +25,20 @@ def test_no_folder_holds_more_modules_than_one_sees_at_a_glance() -> None:
     assert {str(folder): n for folder, n in counts.items() if n > MAX_MODULES} == {}
 
 
-def test_every_path_on_the_architecture_page_exists() -> None:
-    paths = PATH.findall(ARCHITECTURE.read_text("utf-8"))
+@pytest.mark.parametrize(
+    "page", ["docs/architecture.md", "docs/request-paths.md", "CONTRIBUTING.md"]
+)
+def test_every_path_on_a_page_about_the_layout_exists(page: str) -> None:
+    paths = PATH.findall((REPOSITORY / page).read_text("utf-8"))
     assert len(paths) > 20
-    assert [path for path in paths if not (REPOSITORY / path).exists()] == []
+    there = [path for path in paths if "NAME" not in path]
+    assert [path for path in there if not (REPOSITORY / path).exists()] == []
+
+
+def test_the_architecture_takes_two_screens() -> None:
+    lines = ARCHITECTURE.read_text("utf-8").splitlines()
+    shown = [max(1, math.ceil(len(line) / SCREEN_COLUMNS)) for line in lines]
+    assert sum(shown) <= 2 * SCREEN_LINES
 
 
 def test_the_picture_names_every_folder_of_the_core() -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from canhazgpu_demo.users import create_user, delete_users
 from canhazgpu_soak.clock import SteppedClock, build_library
-from canhazgpu_soak.faults.processes import processes_on
 from canhazgpu_soak.installation import GPUS_PER_NODE, SPEC, Installation
+from canhazgpu_soak.node_processes import processes_on
 from canhazgpu_soak.stores.embedded import EmbeddedStore
 from canhazgpu_soak.stores.port import SoakStore
 from canhazgpu_soak.stores.sentinel import SentinelStore

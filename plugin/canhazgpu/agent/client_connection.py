@@ -1,4 +1,4 @@
-"""What the clients of people and of tasks have in common: they wait for their turn at the door.
+"""The connection of people's and tasks' clients: they wait until the agent takes one more.
 
 It imports what `hook_client` imports, and nothing more.
 """

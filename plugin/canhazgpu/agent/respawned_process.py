@@ -1,4 +1,4 @@
-"""A process of the agent's that always lives: where it ends, another is started."""
+"""A process of the agent's of which one always lives: where it ends, another is started."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from canhazgpu_soak import process_signals
 from canhazgpu_soak.cluster import SoakCluster
-from canhazgpu_soak.faults import signals
 from canhazgpu_soak.faults.injection import Maker
 from canhazgpu_soak.faults.plan import PROCESSES, Fault
 from canhazgpu_soak.faults.processes import is_waiter, targets
@@ -37,7 +37,7 @@ class ProcessFaults:
             return None
         if target == "agent":
             self._agents_killed.add(pid)
-        if signals.kill(pid, lambda: pid in self._found(target, fault.node)):
+        if process_signals.kill(pid, lambda: pid in self._found(target, fault.node)):
             return nothing_to_undo
         if target == "agent":
             self._agents_killed.discard(pid)
@@ -45,9 +45,9 @@ class ProcessFaults:
 
     def _stop(self, target: str, fault: Fault) -> Struck:
         pid = self._choose(target, fault)
-        if not pid or not signals.stop(pid, lambda: pid in self._found(target, fault.node)):
+        if not pid or not process_signals.stop(pid, lambda: pid in self._found(target, fault.node)):
             return None
-        return partial(signals.go_on, pid)
+        return partial(process_signals.go_on, pid)
 
     def _choose(self, target: str, fault: Fault) -> int:
         found = sorted(self._found(target, fault.node))

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from canhazgpu_soak.cluster import SoakCluster
 
 PROC = Path("/proc")
-BOOT_ID = "proc/sys/kernel/random/boot_id"
 LISTENING, CONNECTED = "01", "03"
 ROLES = {
     (LISTENING, "scanner.sock"): "scanner",
@@ -86,19 +85,3 @@ def is_waiter(pid: int) -> bool:
         return b"--wait" in (PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
-
-
-def processes_on(boot_id: str, mark: str) -> list[int]:
-    """Return the pids of who sees the node's boot id, or has its mark in the environment."""
-    found = []
-    for entry in PROC.iterdir():
-        if not entry.name.isdecimal():
-            continue
-        try:
-            sees = (entry / "root" / BOOT_ID).read_text()
-            environ = {*(entry / "environ").read_bytes().split(b"\0")}
-            if sees == boot_id or mark.encode() in environ:
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from canhazgpu_soak import process_signals
 from canhazgpu_soak.clock import SteppedClock
-from canhazgpu_soak.faults import signals
 from canhazgpu_soak.stores import port
 from canhazgpu_soak.stores.port import Struck, nothing_to_undo
 
@@ -59,7 +59,7 @@ class EmbeddedStore:
     def close(self) -> None:
         """End it."""
         if pid := self._pid():
-            signals.kill(pid, lambda: True)
+            process_signals.kill(pid, lambda: True)
 
     def keep_copy(self) -> None:
         """Keep a copy of its data."""
@@ -85,27 +85,31 @@ class EmbeddedStore:
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
         except (OSError, ValueError):
             return 0
-        return pid if b"-server" in command and signals.state_of(pid) not in "ZX" else 0
+        return pid if b"-server" in command and process_signals.state_of(pid) not in "ZX" else 0
 
     def _kill(self) -> Struck:
         pid = self._pid()
-        return nothing_to_undo if pid and signals.kill(pid, lambda: self._pid() == pid) else None
+        return (
+            nothing_to_undo
+            if pid and process_signals.kill(pid, lambda: self._pid() == pid)
+            else None
+        )
 
     def _stop(self) -> Struck:
         pid = self._pid()
-        if not pid or not signals.stop(pid, lambda: self._pid() == pid):
+        if not pid or not process_signals.stop(pid, lambda: self._pid() == pid):
             return None
-        return lambda: signals.go_on(pid)
+        return lambda: process_signals.go_on(pid)
 
     def _replace_data(self, copy: Path | None) -> Struck:
         """End it, and let the next one have other data, or none."""
         pid = self._pid()
-        if (copy and not copy.exists()) or not pid or not signals.stop(pid, lambda: True):
+        if (copy and not copy.exists()) or not pid or not process_signals.stop(pid, lambda: True):
             return None
         shutil.rmtree(self._root / DATA, ignore_errors=True)
         if copy:
             shutil.copytree(copy, self._root / DATA)
-        return nothing_to_undo if signals.kill(pid, lambda: True) else None
+        return nothing_to_undo if process_signals.kill(pid, lambda: True) else None
 
     def _fill(self) -> Struck:
         """Fill it with keys of nobody until it refuses more."""

@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from canhazgpu_soak.faults import signals
+from canhazgpu_soak import process_signals
 from canhazgpu_soak.stores.port import Struck, nothing_to_undo
 
 START_LIMIT_S = 60.0
@@ -86,7 +86,7 @@ class Server:
 
     def kill(self) -> Struck:
         """End it as a crash would; undone by a start with its data."""
-        if self._process is None or not signals.kill(self.pid, lambda: True):
+        if self._process is None or not process_signals.kill(self.pid, lambda: True):
             return None
         self.end()
         return self.start
@@ -94,9 +94,9 @@ class Server:
     def stop(self) -> Struck:
         """Stop its process: connections are accepted, and nobody answers."""
         pid = self.pid
-        if not pid or not signals.stop(pid, lambda: True):
+        if not pid or not process_signals.stop(pid, lambda: True):
             return None
-        return lambda: signals.go_on(pid)
+        return lambda: process_signals.go_on(pid)
 
     def flush(self) -> Struck:
         """Remove all its data; nothing was struck where there were none."""
