@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from canhazgpu.errors import ScanError
-from canhazgpu.gpu.scan import Scan, scan_from_json, scan_to_json
+from canhazgpu.gpu.scan import Scan
+from canhazgpu.gpu.scan_json import scan_from_json, scan_to_json
 from canhazgpu.gpu.usage import Usage, UsagePolicy, judge_usage
 from canhazgpu.probe.nvidia_smi import reader as nvidia_smi
 

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from canhazgpu.errors import ScanError
-from canhazgpu.gpu.scan import Scan, scan_from_json, scan_to_json
+from canhazgpu.gpu.scan import Scan
+from canhazgpu.gpu.scan_json import scan_from_json, scan_to_json
 from canhazgpu.gpu.usage import Usage, UsagePolicy, judge_usage
 from canhazgpu.probe.nvml import reader as nvml
 

@@ -11,16 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from canhazgpu.errors import ScanError
-from canhazgpu.gpu.scan import (
-    GpuHealth,
-    GpuProcess,
-    GpuReading,
-    MigDeviceNumbers,
-    Scan,
-    scan_from_json,
-    scan_to_json,
-    scan_to_published_json,
-)
+from canhazgpu.gpu.scan import GpuHealth, GpuProcess, GpuReading, MigDeviceNumbers, Scan
+from canhazgpu.gpu.scan_json import scan_from_json, scan_to_json, scan_to_published_json
 from canhazgpu.gpu.scan_supplement import supplement_to_json, with_supplement
 
 PROCESSES = st.builds(

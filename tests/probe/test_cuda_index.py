@@ -14,7 +14,8 @@ import pytest
 from plugins.fast_set import first_and_variants
 
 import fake_nvml
-from canhazgpu.gpu.scan import GpuReading, scan_from_json, scan_to_json, scan_to_published_json
+from canhazgpu.gpu.scan import GpuReading
+from canhazgpu.gpu.scan_json import scan_from_json, scan_to_json, scan_to_published_json
 from canhazgpu.ledger.port import Observation
 from canhazgpu.probe.cuda_index import parse_pci_address, with_cuda_indices
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from canhazgpu.errors import ScanError
-from canhazgpu.gpu.scan import Scan, scan_from_json, scan_to_json
+from canhazgpu.gpu.scan import Scan
+from canhazgpu.gpu.scan_json import scan_from_json, scan_to_json
 from canhazgpu.probe import fault_messages
 from canhazgpu.probe.bounded_child import BoundedChild, BoundedChildError
 from canhazgpu.probe.sources import GpuSource

@@ -19,7 +19,8 @@ from canhazgpu.agent.scanner.messages import (
     decode_request,
 )
 from canhazgpu.agent.wire.framing import WireError
-from canhazgpu.gpu.scan import GpuReading, Scan, scan_to_json
+from canhazgpu.gpu.scan import GpuReading, Scan
+from canhazgpu.gpu.scan_json import scan_to_json
 
 SETTINGS = ReadSettings("n\u00f61", "nvml", "/lib/a\0b", 0.5, "/etc/slurm.conf", "/run/x")
 

@@ -14,7 +14,7 @@ from scanner_host import ScannerHost
 
 import fake_nvml
 from canhazgpu.agent.scanner import connection, messages, server
-from canhazgpu.gpu.scan import scan_to_json
+from canhazgpu.gpu.scan_json import scan_to_json
 from canhazgpu.probe.bounded_child import BoundedChild
 from canhazgpu.probe.node_probe import PendingNodeScan
 from canhazgpu.probe.source_scan import SourceScan

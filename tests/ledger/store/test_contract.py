@@ -21,7 +21,8 @@ from ledger_samples import (
 )
 
 from canhazgpu.errors import InputError, StoreError
-from canhazgpu.gpu.scan import Scan, scan_to_published_json
+from canhazgpu.gpu.scan import Scan
+from canhazgpu.gpu.scan_json import scan_to_published_json
 from canhazgpu.ledger.port import GrantOptions, Observation
 from canhazgpu.ledger.store import keys
 from canhazgpu.ledger.store.connect import Role

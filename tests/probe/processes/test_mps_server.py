@@ -12,7 +12,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan, scan_from_json, scan_to_json
+from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
+from canhazgpu.gpu.scan_json import scan_from_json, scan_to_json
 from canhazgpu.probe.processes.proc_files import MPS_SERVER, read_process
 
 NOBODY = 65534

@@ -12,7 +12,8 @@ from typing import Any
 from canhazgpu.agent.wire.framing import END, WireError, decode, encode
 from canhazgpu.errors import ScanError
 from canhazgpu.frozen_dataclass import dataclass
-from canhazgpu.gpu.scan import Scan, scan_from_value
+from canhazgpu.gpu.scan import Scan
+from canhazgpu.gpu.scan_json import scan_from_value
 
 INTERFACE = 1
 MAX_REQUEST_BYTES = 1 << 16

@@ -26,7 +26,8 @@ from canhazgpu.agent.scanner.driver_state import (
 )
 from canhazgpu.agent.scanner.messages import ReadSettings
 from canhazgpu.errors import ScanError
-from canhazgpu.gpu.scan import Scan, scan_to_json
+from canhazgpu.gpu.scan import Scan
+from canhazgpu.gpu.scan_json import scan_to_json
 from canhazgpu.probe.nvml.reader import nvml_session
 from canhazgpu.probe.source_scan import ScanFailure, read_source
 from canhazgpu.probe.sources import NVML, GpuSource

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from canhazgpu.errors import InputError, StoreError
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.indexes.check import IndexCheck
+from canhazgpu.ledger.store.indexes.trim import IndexTrim
 from canhazgpu.ledger.store.nodes.node_views import read_node_names
 from canhazgpu.ledger.store.session import StoreSession
 from canhazgpu.node.users import require_administrator
@@ -41,13 +42,13 @@ def look_after_indexes(
 
 def _done(store: StoreConfig, request: IndexRequest, progress: Progress) -> IndexAnswer:
     session = StoreSession(store, Role.WRITE)
-    check = IndexCheck(session, store.prefix, store.history_days)
     if request.task is IndexTask.TRIM:
         if request.nodes:
             raise InputError("the indexes are trimmed for all nodes: leave --node out")
-        trimmed = check.trim()
+        trimmed = IndexTrim(session, store.prefix, store.history_days).trim()
         return IndexAnswer(request.task, removed_keys=trimmed.keys, removed_members=trimmed.members)
     nodes = _nodes(session, store.prefix, request.nodes)
+    check = IndexCheck(session, store.prefix, store.history_days)
     repairs = request.task is IndexTask.REPAIR
     damaged = check.damaged_keys()
     if repairs:
@@ -58,20 +59,23 @@ def _done(store: StoreConfig, request: IndexRequest, progress: Progress) -> Inde
         progress.show(
             f"comparing {node}, {number} of {len(nodes)}", f"comparing {len(nodes)} nodes"
         )
-        found = check.node_problems(node)
-        is_marked = check.is_marked(node)
-        if repairs and (found or not is_marked):
-            check.repair_node(node)
-            left = check.node_problems(node)
-            is_marked = check.is_marked(node)
-        else:
-            left = found
-        findings += [
-            IndexFinding(one.where, one.detail, repaired=repairs and not left) for one in found
-        ]
+        found, is_marked = _compared(check, node, repairs=repairs)
+        findings += found
         if not is_marked:
             unmarked.append(node)
     return IndexAnswer(request.task, len(nodes), tuple(findings), tuple(unmarked))
+
+
+def _compared(check: IndexCheck, node: str, *, repairs: bool) -> tuple[list[IndexFinding], bool]:
+    """Return what differs of the node, and whether its entries count as complete in the end."""
+    found = check.differences(node)
+    is_marked = check.is_marked(node)
+    is_repaired = False
+    if repairs and (found.problems or not is_marked):
+        check.repair(found)
+        is_repaired = not check.differences(node).problems
+        is_marked = check.is_marked(node)
+    return [IndexFinding(node, one, repaired=is_repaired) for one in found.problems], is_marked
 
 
 def _nodes(session: StoreSession, prefix: str, named: Sequence[str]) -> list[str]:

@@ -12,7 +12,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from canhazgpu.errors import InputError, LimitError
-from canhazgpu.gpu.scan import Scan, scan_to_published_json, whole_gpus
+from canhazgpu.gpu.scan import Scan, whole_gpus
+from canhazgpu.gpu.scan_json import scan_to_published_json
 from canhazgpu.gpu.scan_supplement import brief_to_json, plain_to_json, supplement_to_json
 from canhazgpu.ledger.duration_limit import check_duration
 from canhazgpu.ledger.journal_entries import NumberedEntry, OverruledReservation

@@ -13,6 +13,7 @@ from typing import Any
 
 from canhazgpu.config.schema import ValidationConfig
 from canhazgpu.gpu.accounting import AccountedGpu, GpuUse, use_while_held
+from canhazgpu.gpu.use_facts import UseFacts
 from canhazgpu.ledger.journal_entries import USE, JournalEntry
 from canhazgpu.ledger.values import NodeView, Reservation
 from canhazgpu.node.processes import PROC
@@ -57,23 +58,17 @@ class RunUses:
 
     def _told(self, held: list[Reservation]) -> dict[str, Any]:
         readings = self._view.scan.by_uuid() if self._view.scan else {}
-        by_driver, by_scans, idle_s, longest_s = [], [], 0.0, 0.0
+        facts = UseFacts()
         for one in sorted(held, key=lambda one: self._view.known_gpus.get(one.gpu, 0)):
             reading = readings.get(one.gpu)
-            place = reading.display_index if reading else ""
+            index = reading.display_index if reading else ""
             held_s = max(self._view.read_at - (one.granted_at or self._view.read_at), 0.0)
             use = self._use_of(one.gpu, held_s)
             if use is None:
-                by_scans.append([place, round(one.idle_s), round(held_s)])
-                continue
-            by_driver.append([place, *use.amounts(reading.memory_total_mb if reading else None)])
-            idle_s += min(one.idle_s, held_s)
-            longest_s = max(longest_s, held_s)
-        told: dict[str, Any] = {"scans": by_scans} if by_scans else {}
-        if by_driver:
-            times = {"held_ms": round(longest_s * 1000), "idle_ms": round(idle_s * 1000)}
-            told |= {"driver": by_driver, **times}
-        return told
+                facts.add_by_scans(index, held_s, one.idle_s)
+            else:
+                facts.add_by_driver(index, use, reading, held_s, min(one.idle_s, held_s))
+        return facts.fact()
 
     def _use_of(self, gpu: str, held_s: float) -> GpuUse | None:
         known = self._known.get(gpu)

@@ -19,9 +19,9 @@ from canhazgpu.in_process.adapters import Adapters
 from canhazgpu.in_process.service import InProcessService
 from canhazgpu.ledger.journal_entries import EPILOG, JournalEntry, NumberedEntry
 from canhazgpu.ledger.store.connect import Role
-from canhazgpu.ledger.store.indexes.check import usage_problem
 from canhazgpu.ledger.store.keys import jobs_index_key, node_keys, user_index_key
 from canhazgpu.ledger.store.ledger import RedisLedger
+from canhazgpu.ledger.store.totals.comparison import usage_problem
 from canhazgpu.node.users import ADMINISTRATORS_RIGHTS, EVERYBODYS_RIGHTS, Caller
 from canhazgpu.service.index import IndexAnswer, IndexRequest, IndexTask
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from canhazgpu.errors import ScanError
-from canhazgpu.gpu.scan import Scan, scan_from_json
+from canhazgpu.gpu.scan import Scan
+from canhazgpu.gpu.scan_json import scan_from_json
 from canhazgpu.gpu.scan_supplement import with_supplement
 from canhazgpu.ledger.co_holders import without_expired
 from canhazgpu.ledger.record_json import (

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from canhazgpu.gpu.scan import GpuReading
+from canhazgpu.gpu.use_facts import UseFacts
 from canhazgpu.ledger.local.jobs.job_record import JobRecord
 from canhazgpu.node.boot_clock import age_of_ticks_s
 from canhazgpu.probe.accounting.enabled import accounting_is_enabled
@@ -45,26 +46,18 @@ class JobUse:
         if self._pending is not None:
             uses = self._pending.result(self._held_since, self._others())
         seen = self._seen()
-        by_driver, by_scans, idle_s = [], [], 0.0
+        facts = UseFacts()
         for gpu in self._record.gpus:
-            reading = seen.get(gpu.uuid)
-            place = reading.display_index if reading else str(gpu.index)
-            use = uses.get(gpu.uuid)
+            reading, use = seen.get(gpu.uuid), uses.get(gpu.uuid)
+            index = reading.display_index if reading else str(gpu.index)
+            idle_s = self.idle_s.get(gpu.uuid)
             if use is not None:
-                total_mb = reading.memory_total_mb if reading else None
-                by_driver.append([place, *use.amounts(total_mb)])
-                idle_s += self.idle_s.get(gpu.uuid, 0.0)
-            elif gpu.uuid in self.idle_s:
-                by_scans.append([place, round(self.idle_s[gpu.uuid]), round(self._held_s)])
-        told: dict[str, Any] = {}
-        if by_driver:
-            told["driver"] = by_driver
-            told |= {"held_ms": round(self._held_s * 1000), "idle_ms": round(idle_s * 1000)}
-        if by_scans:
-            told["scans"] = by_scans
-        self._hook.hook_log.use = told
+                facts.add_by_driver(index, use, reading, self._held_s, idle_s or 0.0)
+            elif idle_s is not None:
+                facts.add_by_scans(index, self._held_s, idle_s)
+        self._hook.hook_log.use = facts.fact()
         if self._hook.config.slurm.job_report != NO_REPORT:
-            self._leave_report(told, seen)
+            self._leave_report(self._hook.hook_log.use, seen)
 
     def _leave_report(self, told: Mapping[str, Any], seen: Mapping[str, GpuReading]) -> None:
         """Leave for the health check what Slurm is to be told: it takes nothing of it yet."""

@@ -19,7 +19,7 @@ from canhazgpu.config.environment import CONFIG_VARIABLE
 from canhazgpu.config.load import load
 from canhazgpu.config.schema import Config, StoreConfig
 from canhazgpu.errors import CanhazgpuError, ScanError, advice_for
-from canhazgpu.gpu.scan import scan_from_json, scan_to_json
+from canhazgpu.gpu.scan_json import scan_from_json, scan_to_json
 from canhazgpu.ledger.record_json import seconds_from_ms_text
 from canhazgpu.ledger.store import keys
 from canhazgpu.ledger.store.foreign_node import foreign_node_error, is_foreign, parse_identity
