@@ -7,6 +7,7 @@ see `canhazgpu.service.answer_json`. An error of canhazgpu is such a value, too.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import click
 
@@ -31,7 +32,7 @@ def page_answers() -> None:
 def status(app: App, /, nodes: Sequence[str], brief_above: int | None) -> None:
     """Write the nodes as they were last published, some at a time; nothing is scanned."""
     request = StatusRequest(tuple(nodes), brief_above=brief_above, scans=False)
-    _write(app.service().status_pages(request))
+    _write_all(app.service().status_pages(request))
 
 
 @page_answers.command("explain")
@@ -42,7 +43,8 @@ def status(app: App, /, nodes: Sequence[str], brief_above: int | None) -> None:
 def explain(app: App, /, subject: str, since_s: float, cluster: str) -> None:
     """Write the story of a job, a run or a manual reservation."""
     request = ExplainRequest(subject, since_s, (), cluster)
-    _write(app.service().explain(one) for one in (request,))
+    with _error_as_answer():
+        _write(app.service().explain(request))
 
 
 @page_answers.command("report")
@@ -50,19 +52,30 @@ def explain(app: App, /, subject: str, since_s: float, cluster: str) -> None:
 @click.pass_obj
 def report(app: App, /, days: int) -> None:
     """Write who used how many GPU hours."""
-    _write(app.service().report(one) for one in (ReportRequest(days),))
+    with _error_as_answer():
+        _write(app.service().report(ReportRequest(days)))
 
 
 @page_answers.command("counters")
 @click.pass_obj
 def counters(app: App, /) -> None:
     """Write what the nodes have counted, some nodes at a time."""
-    _write(app.service().counters())
+    _write_all(app.service().counters())
 
 
-def _write(answers: Iterator[object]) -> None:
-    try:
+def _write_all(answers: Iterator[object]) -> None:
+    with _error_as_answer():
         for answer in answers:
-            click.echo(encoded(answer))
+            _write(answer)
+
+
+@contextmanager
+def _error_as_answer() -> Iterator[None]:
+    try:
+        yield
     except CanhazgpuError as exc:
-        click.echo(encoded(exc))
+        _write(exc)
+
+
+def _write(answer: object) -> None:
+    click.echo(encoded(answer))

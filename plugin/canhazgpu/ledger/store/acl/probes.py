@@ -50,13 +50,56 @@ def write_probe(user: str, prefix: str) -> Probe:
 
 
 def _commands(user: StoreUser, prefix: str) -> tuple[list[Command], list[Command]]:
+    """Return what the user has to be allowed, and what it must not be allowed."""
     node = user.node or _ANY
-    reads, writes = _read_commands(node, prefix), _write_commands(node, prefix)
     other_node = f"{node}0"
-    other = node_keys(other_node, prefix)
-    index, reads_of = nodes_key(prefix), node_keys(node, prefix).scan
+    reads, writes = _read_commands(node, prefix), _write_commands(node, prefix)
+    if user.role == ADMIN:
+        return [*reads, *writes, *_administration(other_node, prefix)], [*_WIPE]
+    give = ("RPUSH", order_keys(other_node, prefix).orders, "x")
+    refused = [*_changes_of_others(node, other_node, prefix), *_server_commands(node, prefix)]
+    refused += [*_WIPE, *_FOREIGN]
+    if user.role == NODE:
+        reads += _read_commands(other_node, prefix)
+        return [*reads, *writes, *_own_index_members(node, prefix)], [give, *refused]
+    refused += [
+        ("SADD", jobs_index_key(1, prefix), "x"),
+        ("SADD", user_index_key(1, 1, prefix), "x"),
+    ]
+    refused += [*writes, ("SADD", nodes_key(prefix), node), ("SCRIPT", "LOAD", "x")]
+    refused += _order_changes(other_node, prefix)
+    if user.role == ORDER:
+        return [*reads, give], refused
+    return reads, [give, *refused]
+
+
+_WIPE: list[Command] = [("FLUSHALL",), ("FLUSHDB",)]
+_FOREIGN: list[Command] = [("GET", "elsewhere"), ("SET", "elsewhere", "1")]
+
+
+def _administration(node: str, prefix: str) -> list[Command]:
+    """Return what the administrator alone may do, of the server and of any node's keys."""
     jobs = jobs_index_key(1, prefix)
-    server: list[Command] = [
+    return [
+        ("ACL", "LIST"),
+        ("ACL", "SETUSER", "x"),
+        ("ACL", "DRYRUN", "x", "PING"),
+        ("CONFIG", "GET", "save"),
+        ("INFO",),
+        ("SCAN", "0"),
+        ("UNLINK", f"{prefix}:x"),
+        ("DEL", node_keys(node, prefix).history),
+        ("SREM", nodes_key(prefix), "x"),
+        ("SADD", jobs, "x"),
+        ("SREM", jobs, "x"),
+        ("EXPIRE", jobs, "1"),
+    ]
+
+
+def _server_commands(node: str, prefix: str) -> list[Command]:
+    """Return commands about the server and all of its keys, and reads without bounds."""
+    index, scan = nodes_key(prefix), node_keys(node, prefix).scan
+    return [
         ("CONFIG", "SET", "maxmemory", "0"),
         ("ACL", "SETUSER", "x"),
         ("SHUTDOWN",),
@@ -65,54 +108,33 @@ def _commands(user: StoreUser, prefix: str) -> tuple[list[Command], list[Command
         ("PUBLISH", "x", "y"),
         ("WATCH", index),
         ("SRANDMEMBER", index, "-1"),
-        ("HRANDFIELD", reads_of, "-1"),
-        ("ZRANDMEMBER", reads_of, "-1"),
+        ("HRANDFIELD", scan, "-1"),
+        ("ZRANDMEMBER", scan, "-1"),
     ]
-    wipe: list[Command] = [("FLUSHALL",), ("FLUSHDB",)]
-    foreign: list[Command] = [("GET", "elsewhere"), ("SET", "elsewhere", "1")]
-    if user.role == ADMIN:
-        administration: list[Command] = [
-            ("ACL", "LIST"),
-            ("ACL", "SETUSER", "x"),
-            ("ACL", "DRYRUN", "x", "PING"),
-            ("CONFIG", "GET", "save"),
-            ("INFO",),
-            ("SCAN", "0"),
-            ("UNLINK", f"{prefix}:x"),
-            ("DEL", other.history),
-            ("SREM", index, "x"),
-            ("SADD", jobs, "x"),
-            ("SREM", jobs, "x"),
-            ("EXPIRE", jobs, "1"),
-        ]
-        return [*reads, *writes, *administration], wipe
-    give = ("RPUSH", order_keys(other_node, prefix).orders, "x")
-    others_write = [
-        *_write_commands(f"{node}0", prefix),
+
+
+def _changes_of_others(node: str, other_node: str, prefix: str) -> list[Command]:
+    """Return changes of what belongs to another node, or to all."""
+    index, other = nodes_key(prefix), node_keys(other_node, prefix)
+    return [
+        *_write_commands(other_node, prefix),
         ("DEL", other.history),
         ("XTRIM", other.history, "MAXLEN", "0"),
         ("SET", other.recorded, "x"),
         ("RENAME", other.scan, node_keys(node, prefix).scan),
         ("SREM", index, "x"),
         ("DEL", index),
-        *_index_changes(jobs),
+        *_index_changes(jobs_index_key(1, prefix)),
     ]
-    refused = [*others_write, *server, *wipe, *foreign]
-    if user.role == NODE:
-        return [
-            *reads,
-            *_read_commands(f"{node}0", prefix),
-            *writes,
-            ("SADD", index, node),
-            ("SADD", jobs, f"1 {node}"),
-            ("SADD", user_index_key(1, 1, prefix), node),
-        ], [give, *refused]
-    refused += [("SADD", jobs, "x"), ("SADD", user_index_key(1, 1, prefix), "x")]
-    refused += [*writes, ("SADD", index, node), ("SCRIPT", "LOAD", "x")]
-    refused += _order_changes(other_node, prefix)
-    if user.role == ORDER:
-        return [*reads, give], refused
-    return reads, [give, *refused]
+
+
+def _own_index_members(node: str, prefix: str) -> list[Command]:
+    """Return what a node adds of itself to the set of nodes and to the indexes."""
+    return [
+        ("SADD", nodes_key(prefix), node),
+        ("SADD", jobs_index_key(1, prefix), f"1 {node}"),
+        ("SADD", user_index_key(1, 1, prefix), node),
+    ]
 
 
 def _index_changes(key: str) -> list[Command]:
