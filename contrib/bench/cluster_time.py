@@ -28,7 +28,6 @@ import os
 import pickle
 import pwd
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -37,6 +36,16 @@ from pathlib import Path
 from typing import Any
 
 from canhazgpu.ledger.values import RUN, Claim
+from cluster_commands import (
+    ASKED_JOB,
+    ASKED_NODES,
+    ASKED_RUN,
+    COMMANDS,
+    FULL_COMMANDS,
+    PERSON,
+    rows_of,
+    timed_command,
+)
 from cluster_load import LoadResult, run_load
 from cluster_node import NodeLife
 from cluster_store import Seed, Server, fill, lived_node, occupy, plant
@@ -52,11 +61,6 @@ SAMPLED_NODES = 100
 LONG_S = 4.0
 """A command whose rounds took so long is measured no more."""
 BEGAN = time.monotonic()
-PERSON = "games"
-"""Who asks what is theirs."""
-ASKED_NODES = ("a0001", "a0002")
-ASKED_JOB = 990_000_001
-ASKED_RUN = "run:of-another"
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 CONFIG = """\
 [store]
@@ -70,41 +74,6 @@ role = "reader"
 bin_dir = "{bin}"
 """
 """Of a login host: it has no GPUs, and Slurm answers nothing."""
-COMMANDS: dict[str, tuple[str, ...]] = {
-    "status --summary": ("status", "--summary"),
-    "status --free --summary": ("status", "--free", "--summary"),
-    "queue": ("queue",),
-    "admin nodes": ("admin", "nodes"),
-    "status --free": ("status", "--free"),
-    "status --user X": ("status", "--user", PERSON),
-    "status --partition X --state unknown": ("status", "--partition", "gpu", "--state", "unknown"),
-    "status --json": ("status", "--json"),
-    "status --json --stream": ("status", "--json", "--stream"),
-    "status --me": ("status", "--me"),
-    "status --node X": ("status", "--node", ASKED_NODES[0]),
-    "explain JOB": ("explain", str(ASKED_JOB)),
-    "explain run:X": ("explain", ASKED_RUN),
-    "completion of a node": (),
-    "events --since 5m": ("events", "--since", "5m"),
-    "report --days 30": ("report", "--days", "30"),
-}
-FULL_COMMANDS: dict[str, tuple[str, ...]] = {
-    "status --free, 1 of 20 nodes free": ("status", "--free"),
-    "status --free --json, 1 of 20 free": ("status", "--free", "--json"),
-}
-"""Of a cluster on most nodes of which no GPU is free."""
-COMPLETION = {
-    "_CANHAZGPU_COMPLETE": "bash_complete",
-    "COMP_WORDS": "canhazgpu status --node a0",
-    "COMP_CWORD": "3",
-}
-WITHOUT_HIREDIS = """
-import sys
-sys.modules["hiredis"] = None
-from canhazgpu.cli.entry import main
-sys.argv[0] = "canhazgpu"
-sys.exit(main())
-"""
 
 
 class Bench:
@@ -154,7 +123,7 @@ class Bench:
         return by_key, (server.used_memory() - before) / nodes
 
     def _chosen(self, commands: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-        return _rows(commands, self._only)
+        return rows_of(commands, self._only)
 
     def _costs(
         self,
@@ -173,11 +142,11 @@ class Bench:
     def _cost(
         self, words: tuple[str, ...], config: Path, counted: Path, proxy: CountingProxy
     ) -> CommandCost:
-        taken = [_timed(words, config)]
+        taken = [timed_command(words, config)]
         while len(taken) < self._rounds and sum(one[1] for one in taken) < LONG_S:
-            taken.append(_timed(words, config))
+            taken.append(timed_command(words, config))
         proxy.reset()
-        _timed(words, counted)
+        timed_command(words, counted)
         traffic = proxy.traffic
         return CommandCost(
             statistics.median(one[0] for one in taken),
@@ -192,59 +161,10 @@ class Bench:
     def _load(self, server: Server, nodes: int, counted: Path, proxy: CountingProxy) -> LoadResult:
         _say("load")
         proxy.record()
-        _timed(COMMANDS["status --summary"], counted)
+        timed_command(COMMANDS["status --summary"], counted)
         load = run_load(server, nodes, self._load_s, proxy.recorded())
         self._tables.load(load)
         return load
-
-
-def _rows(commands: dict[str, tuple[str, ...]], only: list[str]) -> dict[str, tuple[str, ...]]:
-    """Return those of the commands that are asked for and that this revision has."""
-    helped = subprocess.run(
-        [_program(), "status", "--help"], capture_output=True, text=True, check=True
-    )
-    rows = {
-        name: words
-        for name, words in commands.items()
-        if "--stream" not in words or "--stream" in helped.stdout
-    }
-    if "status --json" in rows and _has_hiredis():
-        rows["status --json, no hiredis"] = ("-c", WITHOUT_HIREDIS, "status", "--json")
-    return {
-        name: words for name, words in rows.items() if not only or any(one in name for one in only)
-    }
-
-
-def _timed(words: tuple[str, ...], config: Path) -> tuple[float, float, float, int]:
-    """Return CPU and wall seconds, the highest memory in MiB, and the exit status."""
-    environ = {"PATH": os.defpath, "CANHAZGPU_CONFIG": str(config), "COLUMNS": "120"}
-    program = [sys.executable] if words[:1] == ("-c",) else [_program()]
-    if not words:
-        environ |= COMPLETION
-    person = pwd.getpwnam(PERSON)
-    began = time.perf_counter()
-    child = subprocess.Popen(
-        [*program, *words],
-        env=environ,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd="/",
-        user=person.pw_uid if os.geteuid() == 0 else None,
-    )
-    _, status, used = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    wall_s = time.perf_counter() - began
-    return used.ru_utime + used.ru_stime, wall_s, used.ru_maxrss / 1024, child.returncode
-
-
-def _program() -> str:
-    return str(Path(sys.executable).with_name("canhazgpu"))
-
-
-def _has_hiredis() -> bool:
-    from importlib.util import find_spec  # noqa: PLC0415 - once
-
-    return find_spec("hiredis") is not None
 
 
 def _ask_for_nodes(server: Server) -> None:
