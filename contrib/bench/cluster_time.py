@@ -35,7 +35,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from canhazgpu.ledger.values import RUN, Claim
+from canhazgpu.ledger.owner import RUN
+from canhazgpu.ledger.values import Claim
 from cluster_commands import (
     ASKED_JOB,
     ASKED_NODES,

@@ -10,6 +10,7 @@ import pytest
 from ledgers.people_world import DURATION_S, PeopleWorld, Person
 from ledgers.request_world import World, never_stale, raw
 
+from canhazgpu.ledger.grant_answers import CommitRefusal, QueuePosition
 from canhazgpu.ledger.local import book_grants, book_releases, rebuild, reconcile
 from canhazgpu.ledger.local.book import book, book_transaction, disagreement, grant_steps
 from canhazgpu.ledger.local.book.rebuilt_book import rebuilt_book
@@ -17,7 +18,7 @@ from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.local.published_ledger import PublishedLedger
 from canhazgpu.ledger.local.queue import node_queue
 from canhazgpu.ledger.port import GrantOptions
-from canhazgpu.ledger.values import CommitRefusal, Event, QueuePosition, Reservation, Waiter
+from canhazgpu.ledger.values import Event, Reservation, Waiter
 
 GPU = ("GPU-0",)
 

@@ -11,14 +11,15 @@ from ledgers.request_world import INTENT_LIFE_S, Request, Worker, World
 
 from canhazgpu.agent import request_state
 from canhazgpu.agent.request_state import ClientEvent, ClientState, HandlerEvent, HandlerState
+from canhazgpu.ledger.grant_answers import CommitRefusal
 from canhazgpu.ledger.local import book_grants, book_releases, rebuild
 from canhazgpu.ledger.local.book import book_transaction, grant_steps
 from canhazgpu.ledger.local.book.journal import Journal
 from canhazgpu.ledger.local.book.rebuilt_book import rebuilt_book
 from canhazgpu.ledger.local.book.served_boot import ServedBoot
 from canhazgpu.ledger.local.reconcile import Reconciler
+from canhazgpu.ledger.owner import JobOwner
 from canhazgpu.ledger.store import session
-from canhazgpu.ledger.values import CommitRefusal, JobOwner
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from ledgers.request_world import GPUS, INTENT_LIFE_S, Request, Worker
 
 from canhazgpu.agent.request_state import ClientEvent, ClientState, HandlerEvent, HandlerState
 from canhazgpu.errors import BookUnknownError
-from canhazgpu.ledger.values import JobOwner
+from canhazgpu.ledger.owner import JobOwner
 
 pytestmark = pytest.mark.slow
 

@@ -24,19 +24,16 @@ from canhazgpu.allocation.liveness import LivenessContext
 from canhazgpu.allocation.refusal import Refusal, RefusalKind, too_few_gpus_text
 from canhazgpu.errors import DeadlineError, VoidGrantError
 from canhazgpu.gpu.scan import GpuReading
-from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Observation
-from canhazgpu.ledger.values import (
+from canhazgpu.ledger.grant_answers import (
     BlockedGpu,
-    Claim,
     CommitRefusal,
     GrantedGpus,
-    JobOwner,
-    Quarantine,
     QueuePosition,
-    Reservation,
     TooFewGpus,
-    Waiter,
 )
+from canhazgpu.ledger.owner import JobOwner
+from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Observation
+from canhazgpu.ledger.values import Claim, Quarantine, Reservation, Waiter
 from canhazgpu.node.process_id import ProcessId
 
 OWNER = JobOwner("c1", "7", 0)

@@ -22,10 +22,11 @@ from canhazgpu.allocation.allocator import GpuAllocator, Grant
 from canhazgpu.allocation.liveness import LivenessContext
 from canhazgpu.allocation.refusal import Refusal, RefusalKind
 from canhazgpu.config.schema import StoreConfig
+from canhazgpu.ledger.owner import JobOwner
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.ledger import RedisLedger
-from canhazgpu.ledger.values import Claim, JobOwner
+from canhazgpu.ledger.values import Claim
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,8 @@ from canhazgpu.conflict.leftovers import (
 from canhazgpu.gpu.scan import GpuProcess, GpuReading
 from canhazgpu.gpu.usage import UsagePolicy
 from canhazgpu.ledger.co_holders import combine
-from canhazgpu.ledger.values import JobOwner, NodeView
+from canhazgpu.ledger.owner import JobOwner
+from canhazgpu.ledger.values import NodeView
 
 OWNER = JobOwner("c1", "12", 1)
 JOB = EndedJob("slurm:12", "mallory", 1002, began_ticks=100)

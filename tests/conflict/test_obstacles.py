@@ -28,7 +28,8 @@ from canhazgpu.conflict.obstacles import (
 from canhazgpu.conflict.policy import ConflictCause
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.gpu.usage import UsagePolicy
-from canhazgpu.ledger.values import Claim, JobOwner, NodeView, Quarantine, Reservation, Share
+from canhazgpu.ledger.owner import JobOwner
+from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation, Share
 
 OWNER = JobOwner("c1", "12", 1)
 USAGE = UsagePolicy(1024)

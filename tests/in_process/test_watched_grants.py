@@ -14,7 +14,8 @@ from canhazgpu.in_process.watching.watched_grants import (
     WatchedGrants,
 )
 from canhazgpu.ledger.local.runs.run_files import RunFiles
-from canhazgpu.ledger.values import RUN, Claim
+from canhazgpu.ledger.owner import RUN
+from canhazgpu.ledger.values import Claim
 from canhazgpu.node.identity import boot_id
 from canhazgpu.node.process_id import ProcessId
 

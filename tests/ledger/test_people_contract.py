@@ -26,6 +26,7 @@ from servers.private_redis import shared_server
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import InputError, StoreError
+from canhazgpu.ledger.grant_answers import BlockedGpu, GrantedGpus, QueuePosition, TooFewGpus
 from canhazgpu.ledger.local.book.book_file import BookFile
 from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.ledger.local.outage import StoreOutage
@@ -33,14 +34,7 @@ from canhazgpu.ledger.local.reconcile import Reconciler
 from canhazgpu.ledger.port import GrantOptions, Ledger, Observation
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.ledger import RedisLedger
-from canhazgpu.ledger.values import (
-    BlockedGpu,
-    Claim,
-    GrantedGpus,
-    NodeView,
-    QueuePosition,
-    TooFewGpus,
-)
+from canhazgpu.ledger.values import Claim, NodeView
 from canhazgpu.ledger.wait_budget import WaitBudget
 from canhazgpu.node.process_id import ProcessId
 

@@ -20,7 +20,7 @@ from canhazgpu.ledger.local.book.journal import JOURNAL_FILE, pending_entries
 from canhazgpu.ledger.local.book.published_book import PUBLISHED_FILE, read_published
 from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.ledger.local.outage import OUTAGE_FILE, StoreOutage
-from canhazgpu.ledger.values import JobOwner
+from canhazgpu.ledger.owner import JobOwner
 from canhazgpu.node.drain_record import DrainRecord
 from canhazgpu.node.state_files import (
     NotRegularFileError,

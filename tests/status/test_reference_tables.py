@@ -11,7 +11,8 @@ import re
 from canhazgpu.cli.status_display.table import table_lines
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
 from canhazgpu.gpu.usage import UsagePolicy
-from canhazgpu.ledger.values import MANUAL, RUN, Claim, NodeView, Reservation
+from canhazgpu.ledger.owner import MANUAL, RUN
+from canhazgpu.ledger.values import Claim, NodeView, Reservation
 from canhazgpu.status.node_status import node_status
 from canhazgpu.status.table_cells import cells
 

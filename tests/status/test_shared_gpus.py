@@ -12,8 +12,9 @@ from canhazgpu.errors import InputError
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
 from canhazgpu.gpu.usage import GpuState, UsagePolicy
 from canhazgpu.ledger.co_holders import combine
+from canhazgpu.ledger.grant_answers import BlockedGpu
 from canhazgpu.ledger.port import Observation
-from canhazgpu.ledger.values import BlockedGpu, Claim, Event, NodeView, Reservation, Share
+from canhazgpu.ledger.values import Claim, Event, NodeView, Reservation, Share
 from canhazgpu.people.holdings import holdings
 from canhazgpu.people.permissions import holdings_to_release
 from canhazgpu.report.held_time import TimeSpan, held_times

@@ -13,10 +13,11 @@ import redis
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.gpu.scan import GpuReading, Scan
+from canhazgpu.ledger.owner import JobOwner
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.ledger import RedisLedger
-from canhazgpu.ledger.values import Claim, JobOwner, NodeView, Share, Waiter
+from canhazgpu.ledger.values import Claim, NodeView, Share, Waiter
 from canhazgpu.node.process_id import ProcessId
 
 Observe = Callable[..., Observation]

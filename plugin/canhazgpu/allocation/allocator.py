@@ -21,19 +21,17 @@ from canhazgpu.allocation.refusal import (
 from canhazgpu.errors import DeadlineError, VoidGrantError
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.scan import GpuReading, missing_gpu_reading
-from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Ledger, Observation
-from canhazgpu.ledger.release_reasons import IN_USE_AT_SECOND_LOOK
-from canhazgpu.ledger.values import (
+from canhazgpu.ledger.grant_answers import (
     BlockedGpu,
-    Claim,
     CommitRefusal,
     GrantedGpus,
-    JobOwner,
-    NodeView,
     QueuePosition,
-    Reservation,
     TooFewGpus,
 )
+from canhazgpu.ledger.owner import JobOwner
+from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Ledger, Observation
+from canhazgpu.ledger.release_reasons import IN_USE_AT_SECOND_LOOK
+from canhazgpu.ledger.values import Claim, NodeView, Reservation
 from canhazgpu.probe.port import GpuProbe, PendingScan
 
 MAX_SCANS = 4

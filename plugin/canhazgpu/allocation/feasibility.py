@@ -13,8 +13,9 @@ from canhazgpu.allocation.refusal import (
 )
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.scan import GpuProcess, GpuReading
+from canhazgpu.ledger.grant_answers import TooFewGpus
 from canhazgpu.ledger.port import Observation
-from canhazgpu.ledger.values import NodeView, Reservation, TooFewGpus, Waiter
+from canhazgpu.ledger.values import NodeView, Reservation, Waiter
 
 OtherUse = Callable[[Reservation, GpuReading], tuple[GpuProcess, ...]]
 """Returns the processes that use a reserved GPU and that its reservation does not cover."""

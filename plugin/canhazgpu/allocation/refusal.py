@@ -11,8 +11,9 @@ from canhazgpu.allocation.holder_text import holder_text
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, missing_gpu_reading
 from canhazgpu.gpu.usage import memory_text, processes_text, users_text
+from canhazgpu.ledger.grant_answers import BlockedGpu, QueuePosition, TooFewGpus
 from canhazgpu.ledger.port import Observation
-from canhazgpu.ledger.values import BlockedGpu, NodeView, QueuePosition, TooFewGpus
+from canhazgpu.ledger.values import NodeView
 
 
 class RefusalKind(Enum):

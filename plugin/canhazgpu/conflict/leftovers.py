@@ -13,8 +13,9 @@ from canhazgpu.conflict.kill_exemptions import (
 from canhazgpu.conflict.obstacles import processes_to_end
 from canhazgpu.gpu.scan import GpuProcess, GpuReading
 from canhazgpu.gpu.usage import UsagePolicy, processes_text
+from canhazgpu.ledger.owner import JobOwner
 from canhazgpu.ledger.port import Observation
-from canhazgpu.ledger.values import JobOwner, NodeView
+from canhazgpu.ledger.values import NodeView
 
 CLEAN_UP_TIME_SHARE = 0.6
 """Share of an epilog's time for the clean-up; the rest is for the release."""

@@ -9,8 +9,9 @@ from canhazgpu.conflict.policy import ConflictCause
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, missing_gpu_reading
 from canhazgpu.gpu.usage import UsagePolicy
 from canhazgpu.ledger.co_holders import shares_with
+from canhazgpu.ledger.owner import JobOwner
 from canhazgpu.ledger.port import Observation
-from canhazgpu.ledger.values import Claim, JobOwner, NodeView
+from canhazgpu.ledger.values import Claim, NodeView
 
 
 @dataclass(frozen=True, slots=True)

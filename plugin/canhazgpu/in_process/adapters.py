@@ -74,7 +74,7 @@ def find_job_around(environ: Mapping[str, str], node: str) -> EnclosingJob | Non
 
 def new_owner(type_: str) -> str:
     """Return a new owner's token."""
-    from canhazgpu.ledger.values import new_owner_token  # noqa: PLC0415 - only for grants
+    from canhazgpu.ledger.owner import new_owner_token  # noqa: PLC0415 - only for grants
 
     return new_owner_token(type_)
 

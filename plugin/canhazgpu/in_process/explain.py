@@ -15,8 +15,8 @@ from canhazgpu.errors import InputError, NodeStateError, SchedulerError, StoreEr
 from canhazgpu.in_process.events import read_histories
 from canhazgpu.ledger.local.book.journal import pending_entries
 from canhazgpu.ledger.local.jobs.job_records import JobRecords
+from canhazgpu.ledger.owner import job_cluster
 from canhazgpu.ledger.store.indexes.hints import is_job_id
-from canhazgpu.ledger.values import job_cluster
 from canhazgpu.node.identity import node_name, state_dir
 from canhazgpu.schedulers.slurm.conf.cluster_name import owner_cluster_name
 from canhazgpu.schedulers.slurm.conf.conf_files import lower_as_slurm

@@ -9,22 +9,24 @@ from typing import Protocol, TypeVar
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.scan import Scan
 from canhazgpu.gpu.usage import ANY_MEMORY_IS_USE, UsagePolicy
+from canhazgpu.ledger.grant_answers import (
+    BlockedGpu,
+    CommitRefusal,
+    GrantedGpus,
+    QueuePosition,
+    TooFewGpus,
+)
 from canhazgpu.ledger.journal_entries import NumberedEntry, OverruledReservation
 from canhazgpu.ledger.usage import UsageRead
 from canhazgpu.ledger.user_limits import NO_LIMITS, UserLimits
 from canhazgpu.ledger.values import (
-    BlockedGpu,
     Claim,
-    CommitRefusal,
     Event,
     FoundNodes,
-    GrantedGpus,
     NodeCounts,
     NodeHead,
     NodeView,
-    QueuePosition,
     Reservation,
-    TooFewGpus,
     Waiter,
 )
 from canhazgpu.node.process_id import ProcessId

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from itertools import takewhile
 
 from canhazgpu.frozen_dataclass import dataclass
-from canhazgpu.ledger.values import MANUAL, RUN, Claim, Reservation, Waiter
+from canhazgpu.ledger.owner import MANUAL, RUN
+from canhazgpu.ledger.values import Claim, Reservation, Waiter
 
 PEOPLES = (RUN, MANUAL)
 """The types of claims that count: what jobs have is the scheduler's to limit."""

@@ -1,65 +1,14 @@
-"""The ledger's values: owners, claims, reservations, and the answers to an operation."""
+"""The ledger's values: claims, reservations, waiters, quarantines, events, and views of a node."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, field, fields, replace
-from enum import Enum
 from typing import Any
 
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.scan import Scan, whole_gpus
 from canhazgpu.node.process_id import ProcessId
-
-
-@dataclass(frozen=True, slots=True)
-class JobOwner:
-    """One attempt of a scheduler's job.
-
-    `attempt` is Slurm's restart count. A requeued job keeps its id: with the attempt in the
-    token, a late epilog of the first attempt does not release the GPUs of the second.
-    """
-
-    cluster: str
-    job_id: str
-    attempt: int
-
-    @property
-    def token(self) -> str:
-        """The owner as the ledger knows it, ``job:CLUSTER:ID:ATTEMPT``."""
-        return f"{self._job}{self.attempt}"
-
-    @property
-    def _job(self) -> str:
-        return f"job:{self.cluster}:{self.job_id}:"
-
-    def covers(self, token: str) -> bool:
-        """Return whether the token is this job's, of this attempt or an earlier one."""
-        attempt = token.removeprefix(self._job)
-        return attempt != token and attempt.isdecimal() and int(attempt) <= self.attempt
-
-
-def job_cluster(token: str) -> str:
-    """Return the cluster in a job's token, "" for any other owner."""
-    kind, _, rest = token.partition(":")
-    return rest.partition(":")[0] if kind == "job" and rest.count(":") > 1 else ""
-
-
-RUN = "run"
-MANUAL = "manual"
-"""Values of the TYPE column: a running command's reservation, and a person's timed reservation."""
-
-
-def new_owner_token(type_: str) -> str:
-    """Return a new unique token, ``run:…`` or ``manual:…``.
-
-    It does not contain the user's name: a late release of one run must not release the same
-    user's next run.
-    """
-    from secrets import token_hex  # noqa: PLC0415 - slow to import, rarely needed
-
-    return f"{type_}:{token_hex(8)}"
-
 
 MAX_NAME = 200
 """Characters of a name, note or reason that are kept: a table has one in each row. A job's name
@@ -184,61 +133,6 @@ class Quarantine:
     reason: str
     since: float
     by: str = "health"
-
-
-@dataclass(frozen=True, slots=True)
-class GrantedGpus:
-    """Everything requested was granted; `repeated` if the owner held these GPUs already."""
-
-    gpus: tuple[str, ...]
-    repeated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class TooFewGpus:
-    """Fewer GPUs were available than requested; nothing was granted.
-
-    The other fields count the GPUs that were not available: `reserved`, in use without a
-    reservation (`unreserved`), `quarantined`, released after the scan began (`stale`), and GPUs
-    whose state could not be read (`unknown`).
-    """
-
-    requested: int
-    available: int
-    reserved: int
-    unreserved: int
-    quarantined: int
-    stale: int
-    unknown: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class BlockedGpu:
-    """A GPU that was requested by UUID is not available; nothing was granted.
-
-    `why` is ``reserved``, ``unreserved``, ``quarantined``, ``unknown`` or ``stale``. `holder` is
-    the reservation that prevents the grant, if there is one.
-    """
-
-    gpu: str
-    why: str
-    holder: Reservation | None = None
-
-
-class CommitRefusal(Enum):
-    """Why a grant does not stand; the value says it to people."""
-
-    CANCELLED = "it was cancelled meanwhile"
-    LATE = "it took longer than it may"
-    FENCED = "its attempt has ended"
-    PEER_GONE = "who asked for it is gone"
-
-
-@dataclass(frozen=True, slots=True)
-class QueuePosition:
-    """Others are before the owner in the queue; nothing was granted. `position` starts at 1."""
-
-    position: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from typing import Any
 from canhazgpu.config.conflict_chain import StepKind
 from canhazgpu.conflict.policy import CAUSE_GONE, ConflictCause
 from canhazgpu.ledger.journal_entries import EPILOG, GRANT, PROLOG, QUARANTINE, RELEASE
-from canhazgpu.ledger.values import MANUAL, RECORD_ERRORS, RUN, Event
+from canhazgpu.ledger.owner import MANUAL, RUN
+from canhazgpu.ledger.values import RECORD_ERRORS, Event
 
 DURATION_BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of the classes in which hooks' durations are counted, in seconds."""

@@ -12,7 +12,7 @@ from prometheus_client.core import (
 )
 
 from canhazgpu.frozen_dataclass import dataclass
-from canhazgpu.ledger.values import MANUAL, RUN
+from canhazgpu.ledger.owner import MANUAL, RUN
 from canhazgpu.metrics.counts import HOOKS, JOB, REFUSED_CAUSES, HistoryCounts, duration_buckets
 from canhazgpu.metrics.label_value import label_value
 

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 
 from canhazgpu.allocation.holder_text import holder_name
 from canhazgpu.errors import InputError
+from canhazgpu.ledger.owner import MANUAL, RUN
 from canhazgpu.ledger.user_limits import reserve_limit_text
-from canhazgpu.ledger.values import MANUAL, RUN, Claim, NodeView, Reservation
+from canhazgpu.ledger.values import Claim, NodeView, Reservation
 from canhazgpu.people.holdings import Holding, current_reservations, gpu_list_text, holdings
 
 

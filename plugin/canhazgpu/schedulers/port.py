@@ -11,7 +11,8 @@ from enum import Enum
 from typing import Protocol
 
 from canhazgpu.frozen_dataclass import dataclass
-from canhazgpu.ledger.values import Claim, JobOwner, Share, bounded_name
+from canhazgpu.ledger.owner import JobOwner
+from canhazgpu.ledger.values import Claim, Share, bounded_name
 
 
 @dataclass(frozen=True, slots=True)

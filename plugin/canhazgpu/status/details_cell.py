@@ -7,7 +7,8 @@ from canhazgpu.durations import duration_text, short_duration_text
 from canhazgpu.gpu.process_job import job_text
 from canhazgpu.gpu.scan import GpuProcess
 from canhazgpu.gpu.usage import MAX_PROCESSES_SHOWN, GpuState, processes_text
-from canhazgpu.ledger.values import RUN, Quarantine, Reservation
+from canhazgpu.ledger.owner import RUN
+from canhazgpu.ledger.values import Quarantine, Reservation
 from canhazgpu.status.node_status import GpuStatus
 
 WITHOUT_RESERVATION = "WITHOUT RESERVATION"

@@ -11,7 +11,8 @@ from canhazgpu.allocation.holder_text import holder_name, share_text
 from canhazgpu.durations import short_duration_text
 from canhazgpu.gpu.use_text import use_texts
 from canhazgpu.ledger.journal_entries import NOTE_KINDS, USE
-from canhazgpu.ledger.values import Event, job_cluster
+from canhazgpu.ledger.owner import job_cluster
+from canhazgpu.ledger.values import Event
 
 UNKNOWN_TIME = "at an unknown time"
 MAX_LINE = 4000

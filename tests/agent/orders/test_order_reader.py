@@ -23,11 +23,12 @@ from canhazgpu.allocation.progress import NO_PROGRESS
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import InputError, StoreError, UnavailableError
 from canhazgpu.in_process.orders.give_order import OrderCommand
+from canhazgpu.ledger.grant_answers import GrantedGpus
 from canhazgpu.ledger.orders import OrderReaderKind, look_interval_s
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.store.orders import OrderStore
-from canhazgpu.ledger.values import Claim, GrantedGpus
+from canhazgpu.ledger.values import Claim
 from canhazgpu.node.users import Caller
 from canhazgpu.service.holdings import ReleaseAnswer, ReleaseRequest
 

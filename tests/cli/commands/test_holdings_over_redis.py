@@ -16,16 +16,11 @@ from ledger_samples import observation, uuid
 from servers.private_redis import PrivateRedis
 
 from canhazgpu.config.schema import StoreConfig
+from canhazgpu.ledger.grant_answers import BlockedGpu, GrantedGpus
+from canhazgpu.ledger.owner import new_owner_token
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.ledger import RedisLedger
-from canhazgpu.ledger.values import (
-    BlockedGpu,
-    Claim,
-    GrantedGpus,
-    NodeView,
-    Waiter,
-    new_owner_token,
-)
+from canhazgpu.ledger.values import Claim, NodeView, Waiter
 from canhazgpu.node.users import Rights
 
 pytestmark = pytest.mark.slow

@@ -17,11 +17,12 @@ from canhazgpu.config.schema import StoreConfig
 from canhazgpu.in_process.adapters import Adapters
 from canhazgpu.in_process.orders.carry_out import take_and_carry_out
 from canhazgpu.in_process.orders.give_order import OrderCommand
+from canhazgpu.ledger.grant_answers import GrantedGpus
 from canhazgpu.ledger.orders import OrderReaderKind
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.store.orders import OrderStore
-from canhazgpu.ledger.values import Claim, GrantedGpus, NodeView
+from canhazgpu.ledger.values import Claim, NodeView
 from canhazgpu.node.users import ADMINISTRATORS_RIGHTS, Caller
 from canhazgpu.service.holdings import ReleaseAnswer
 from canhazgpu.service.orders import OrderedRequest

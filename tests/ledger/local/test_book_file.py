@@ -21,7 +21,8 @@ from canhazgpu.ledger.local.book.book_file import BookFile
 from canhazgpu.ledger.local.book.published_book import read_published
 from canhazgpu.ledger.local.book.served_boot import ServedBoot
 from canhazgpu.ledger.local.jobs.job_records import JobRecords
-from canhazgpu.ledger.values import Claim, JobOwner, NodeView, Reservation
+from canhazgpu.ledger.owner import JobOwner
+from canhazgpu.ledger.values import Claim, NodeView, Reservation
 
 BOOT = "boot 1"
 

@@ -18,6 +18,7 @@ from servers.redis_proxy import StoreProxy
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import ConfigError, StoreError
+from canhazgpu.ledger.grant_answers import BlockedGpu, GrantedGpus
 from canhazgpu.ledger.journal_entries import HEALTH, JournalEntry
 from canhazgpu.ledger.local.book.book_file import BookFile
 from canhazgpu.ledger.local.jobs.job_records import JobRecords
@@ -28,7 +29,7 @@ from canhazgpu.ledger.store import name_resolution
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.store.name_resolution import resolve_hosts
-from canhazgpu.ledger.values import BlockedGpu, Claim, GrantedGpus, Waiter
+from canhazgpu.ledger.values import Claim, Waiter
 from canhazgpu.ledger.wait_budget import WaitBudget
 
 

@@ -26,6 +26,7 @@ from servers.private_redis import shared_server
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import StoreError
+from canhazgpu.ledger.grant_answers import BlockedGpu, GrantedGpus
 from canhazgpu.ledger.local.book import book_file as book_module
 from canhazgpu.ledger.local.book import journal as journal_module
 from canhazgpu.ledger.local.book.book_file import BookFile
@@ -33,9 +34,10 @@ from canhazgpu.ledger.local.book.journal import Journal
 from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.ledger.local.outage import StoreOutage
 from canhazgpu.ledger.local.reconcile import Reconciler
+from canhazgpu.ledger.owner import JobOwner
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.ledger import RedisLedger
-from canhazgpu.ledger.values import BlockedGpu, Claim, GrantedGpus, JobOwner
+from canhazgpu.ledger.values import Claim
 from canhazgpu.ledger.wait_budget import WaitBudget
 
 GPUS = 4

@@ -11,12 +11,13 @@ from ledger_samples import Store, job, new_node_name, observation, uuid, wait_fo
 from ledgers.hook_ledger import CommittingLedger, hook_ledger
 
 from canhazgpu.errors import NodeStateError, StoreError
+from canhazgpu.ledger.grant_answers import BlockedGpu, GrantedGpus, TooFewGpus
 from canhazgpu.ledger.local.book.book_file import BookFile
 from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.ledger.local.outage import StoreOutage
 from canhazgpu.ledger.local.reconcile import Reconciler
 from canhazgpu.ledger.port import GrantOptions, Ledger
-from canhazgpu.ledger.values import BlockedGpu, Claim, GrantedGpus, TooFewGpus
+from canhazgpu.ledger.values import Claim
 from canhazgpu.ledger.wait_budget import WaitBudget
 
 NODE = "n1"

@@ -20,7 +20,7 @@ from canhazgpu.gpu.assigned import AssignedGpu
 from canhazgpu.ledger.local.jobs.job_record import JobRecord
 from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.ledger.local.jobs.task_record import export_words
-from canhazgpu.ledger.values import JobOwner
+from canhazgpu.ledger.owner import JobOwner
 from canhazgpu.node.identity import boot_id, node_name, state_dir
 
 FIRST = JobOwner("c1", "12", 0)

@@ -15,6 +15,7 @@ from servers.private_redis import shared_server
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import LimitError, StoreError
+from canhazgpu.ledger.grant_answers import BlockedGpu, GrantedGpus, QueuePosition
 from canhazgpu.ledger.local.book.book_file import BookFile
 from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.ledger.local.outage import StoreOutage
@@ -24,7 +25,7 @@ from canhazgpu.ledger.port import GrantOptions, Ledger
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.user_limits import UserLimits
-from canhazgpu.ledger.values import BlockedGpu, Claim, GrantedGpus, QueuePosition
+from canhazgpu.ledger.values import Claim
 from canhazgpu.ledger.wait_budget import WaitBudget
 
 GPUS, MOST, AT_ONCE = 8, 3, 12

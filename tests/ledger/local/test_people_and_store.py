@@ -19,6 +19,7 @@ from servers.private_redis import shared_server
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import NodeStateError, StoreError
+from canhazgpu.ledger.grant_answers import BlockedGpu, GrantedGpus, QueuePosition, TooFewGpus
 from canhazgpu.ledger.local.book.book_file import BookFile
 from canhazgpu.ledger.local.book.published_book import read_published
 from canhazgpu.ledger.local.jobs.job_records import JobRecords
@@ -28,7 +29,7 @@ from canhazgpu.ledger.local.reconcile import Reconciler
 from canhazgpu.ledger.port import GrantOptions, Ledger
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.ledger import RedisLedger
-from canhazgpu.ledger.values import BlockedGpu, Claim, GrantedGpus, QueuePosition, TooFewGpus
+from canhazgpu.ledger.values import Claim
 from canhazgpu.ledger.wait_budget import WaitBudget
 from canhazgpu.node.process_id import ProcessId
 

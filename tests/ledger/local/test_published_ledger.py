@@ -16,6 +16,7 @@ from servers.private_redis import PrivateRedis
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import BookUnknownError, NodeStateError, error_text
+from canhazgpu.ledger.grant_answers import BlockedGpu, GrantedGpus, TooFewGpus
 from canhazgpu.ledger.local.book.book_file import BookFile
 from canhazgpu.ledger.local.book.published_book import PUBLISHED_FILE, read_published
 from canhazgpu.ledger.local.book.served_boot import ServedBoot
@@ -26,7 +27,7 @@ from canhazgpu.ledger.local.reconcile import Reconciler
 from canhazgpu.ledger.port import GrantOptions, Ledger, Observation
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.ledger import RedisLedger
-from canhazgpu.ledger.values import BlockedGpu, Claim, GrantedGpus, TooFewGpus
+from canhazgpu.ledger.values import Claim
 from canhazgpu.ledger.wait_budget import WaitBudget
 
 RUN = Claim("run:a", "run", "eve", 1002)

@@ -8,7 +8,8 @@ from canhazgpu.gpu.assigned import AssignedGpu
 from canhazgpu.ledger.local.book.rebuilt_book import SchedulersJob, rebuilt_book
 from canhazgpu.ledger.local.jobs.job_record import JobRecord
 from canhazgpu.ledger.local.runs.run_record import RunRecord
-from canhazgpu.ledger.values import Claim, JobOwner, NodeView, Quarantine, Reservation
+from canhazgpu.ledger.owner import JobOwner
+from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation
 from canhazgpu.node.process_id import ProcessId
 
 RUN = Claim("run:a", "run", "eve", 1002)

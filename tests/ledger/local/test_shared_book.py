@@ -14,17 +14,19 @@ from servers.private_redis import shared_server
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import StoreError
 from canhazgpu.gpu.assigned import AssignedGpu
+from canhazgpu.ledger.grant_answers import BlockedGpu, GrantedGpus
 from canhazgpu.ledger.journal_entries import GRANT, JournalEntry, entry_from_dict, entry_to_dict
 from canhazgpu.ledger.local.book.book import Book
 from canhazgpu.ledger.local.book.book_file import BookFile
 from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.ledger.local.outage import StoreOutage
 from canhazgpu.ledger.local.reconcile import Reconciler
+from canhazgpu.ledger.owner import JobOwner
 from canhazgpu.ledger.port import Ledger, Observation
 from canhazgpu.ledger.record_json import reservation_from_json
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.ledger import RedisLedger
-from canhazgpu.ledger.values import BlockedGpu, Claim, GrantedGpus, JobOwner
+from canhazgpu.ledger.values import Claim
 from canhazgpu.ledger.wait_budget import WaitBudget
 
 GPU = uuid(0)

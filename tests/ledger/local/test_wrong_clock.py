@@ -14,6 +14,7 @@ from servers.private_redis import shared_server
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import NodeStateError, StoreError
+from canhazgpu.ledger.grant_answers import GrantedGpus
 from canhazgpu.ledger.local.book import book_file as book_module
 from canhazgpu.ledger.local.book.book_file import BookFile
 from canhazgpu.ledger.local.jobs.job_records import JobRecords
@@ -22,7 +23,6 @@ from canhazgpu.ledger.local.reconcile import Reconciler
 from canhazgpu.ledger.port import Ledger
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.ledger import RedisLedger
-from canhazgpu.ledger.values import GrantedGpus
 from canhazgpu.ledger.wait_budget import WaitBudget
 
 DAY_S = 86400.0

@@ -7,10 +7,11 @@ import time
 import pytest
 from ledger_samples import Observe, Store, job, run, share, uuid, view, wait_for_next_ms
 
+from canhazgpu.ledger.grant_answers import BlockedGpu, GrantedGpus
 from canhazgpu.ledger.journal_entries import RELEASE, JournalEntry, NumberedEntry
 from canhazgpu.ledger.port import Confirmed, GrantSettled, UnconfirmedGrant
 from canhazgpu.ledger.store.ledger import RedisLedger
-from canhazgpu.ledger.values import BlockedGpu, Claim, GrantedGpus
+from canhazgpu.ledger.values import Claim
 
 TOKEN = "5eed"
 GRANTED = Confirmed(None)

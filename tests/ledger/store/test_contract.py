@@ -23,12 +23,12 @@ from ledger_samples import (
 from canhazgpu.errors import InputError, StoreError
 from canhazgpu.gpu.scan import Scan
 from canhazgpu.gpu.scan_json import scan_to_published_json
+from canhazgpu.ledger.grant_answers import BlockedGpu, GrantedGpus, TooFewGpus
 from canhazgpu.ledger.port import GrantOptions, Observation
 from canhazgpu.ledger.store import keys
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.keys import NodeKeys
 from canhazgpu.ledger.store.ledger import RedisLedger
-from canhazgpu.ledger.values import BlockedGpu, GrantedGpus, TooFewGpus
 
 UNREADABLE = ["", "no json", "[]", "null", "7", '{"owner": 5}', '{"a":' * 2000, '"job:c1:1:0"']
 UNREADABLE += ['{"owner": "job:c1:1:0", "type": "job", "user": null, "granted_ms": 1}']

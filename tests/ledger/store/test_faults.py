@@ -18,13 +18,13 @@ from servers.redis_proxy import StoreProxy
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import StoreError
+from canhazgpu.ledger.grant_answers import GrantedGpus, TooFewGpus
 from canhazgpu.ledger.port import GrantOptions
 from canhazgpu.ledger.store import session
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.keys import node_keys
 from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.store.script_texts import script_names, script_text
-from canhazgpu.ledger.values import GrantedGpus, TooFewGpus
 from canhazgpu.node.process_id import ProcessId
 
 

@@ -10,11 +10,11 @@ import pytest
 from ledger_samples import Observe, Store, contents, gpus, job, manual, uuid, view, waiter
 
 from canhazgpu.errors import ForeignNodeError, error_text
+from canhazgpu.ledger.grant_answers import GrantedGpus
 from canhazgpu.ledger.journal_entries import JournalEntry, NumberedEntry
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.keys import NodeKeys
 from canhazgpu.ledger.store.ledger import RedisLedger
-from canhazgpu.ledger.values import GrantedGpus
 from canhazgpu.node.identity import NodeIdentity
 
 

@@ -19,10 +19,10 @@ from ledger_samples import (
 )
 
 from canhazgpu.gpu.scan import Scan
+from canhazgpu.ledger.grant_answers import BlockedGpu, GrantedGpus, TooFewGpus
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.store.keys import NodeKeys
 from canhazgpu.ledger.store.ledger import RedisLedger
-from canhazgpu.ledger.values import BlockedGpu, GrantedGpus, TooFewGpus
 
 SICK = {0: "row remap pending"}
 

@@ -23,10 +23,10 @@ from ledger_samples import (
 )
 
 from canhazgpu.errors import InputError
+from canhazgpu.ledger.grant_answers import BlockedGpu, GrantedGpus, QueuePosition, TooFewGpus
 from canhazgpu.ledger.port import GrantOptions
 from canhazgpu.ledger.store.keys import NodeKeys
 from canhazgpu.ledger.store.ledger import RedisLedger
-from canhazgpu.ledger.values import BlockedGpu, GrantedGpus, QueuePosition, TooFewGpus
 
 QUEUES = GrantOptions(queues=True)
 

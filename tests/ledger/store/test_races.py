@@ -14,10 +14,10 @@ from servers.private_redis import PrivateRedis
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import LimitError
+from canhazgpu.ledger.grant_answers import GrantedGpus, QueuePosition, TooFewGpus
 from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.ledger import RedisLedger
-from canhazgpu.ledger.values import GrantedGpus, QueuePosition, TooFewGpus
 
 pytestmark = pytest.mark.slow
 
@@ -94,7 +94,7 @@ from ledger_samples import job, observation, uuid
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.ledger import RedisLedger
-from canhazgpu.ledger.values import GrantedGpus
+from canhazgpu.ledger.grant_answers import GrantedGpus
 url, kind = sys.argv[1:]
 ledger = RedisLedger(StoreConfig(url=url), Role.WRITE)
 print("ready", flush=True)

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from ledger_samples import Store, as_told, job, observation, uuid, view
 
+from canhazgpu.ledger.grant_answers import GrantedGpus
 from canhazgpu.ledger.journal_entries import (
     GRANT,
     HEALTH,
@@ -21,7 +22,7 @@ from canhazgpu.ledger.journal_entries import (
     OverruledReservation,
 )
 from canhazgpu.ledger.store.ledger import RedisLedger
-from canhazgpu.ledger.values import Claim, GrantedGpus
+from canhazgpu.ledger.values import Claim
 
 TOKEN = "5eed"
 

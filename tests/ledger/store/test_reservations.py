@@ -24,10 +24,11 @@ from ledger_samples import (
 )
 
 from canhazgpu.errors import InputError, LimitError
+from canhazgpu.ledger.grant_answers import GrantedGpus, TooFewGpus
 from canhazgpu.ledger.port import GrantOptions
 from canhazgpu.ledger.store.keys import NodeKeys
 from canhazgpu.ledger.store.ledger import RedisLedger
-from canhazgpu.ledger.values import Claim, GrantedGpus, TooFewGpus
+from canhazgpu.ledger.values import Claim
 from canhazgpu.node.process_id import ProcessId
 
 AFFINITY = GrantOptions(affinity=True)

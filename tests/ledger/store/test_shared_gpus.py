@@ -20,11 +20,12 @@ from ledger_samples import (
     wait_for_next_ms,
 )
 
+from canhazgpu.ledger.grant_answers import BlockedGpu, GrantedGpus, TooFewGpus
 from canhazgpu.ledger.journal_entries import GRANT, RELEASE, JournalEntry, NumberedEntry
 from canhazgpu.ledger.record_json import UNREADABLE_OWNER
 from canhazgpu.ledger.store.keys import NodeKeys
 from canhazgpu.ledger.store.ledger import RedisLedger
-from canhazgpu.ledger.values import BlockedGpu, Claim, GrantedGpus, TooFewGpus
+from canhazgpu.ledger.values import Claim
 
 GPU = uuid(0)
 FIRST, SECOND, THIRD = share(1), share(2, user="bob"), share(3)

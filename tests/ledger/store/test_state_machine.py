@@ -27,18 +27,12 @@ from servers.private_redis import shared_server
 
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import InputError
+from canhazgpu.ledger.grant_answers import BlockedGpu, GrantedGpus, QueuePosition, TooFewGpus
 from canhazgpu.ledger.port import GrantOptions, Observation
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.keys import node_keys
 from canhazgpu.ledger.store.ledger import RedisLedger
-from canhazgpu.ledger.values import (
-    BlockedGpu,
-    Claim,
-    GrantedGpus,
-    NodeView,
-    QueuePosition,
-    TooFewGpus,
-)
+from canhazgpu.ledger.values import Claim, NodeView
 
 GPUS = 4
 DAWDLE_S = 0.06

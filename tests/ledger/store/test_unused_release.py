@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from ledger_samples import Observe, gpus, job, run, uuid, view, wait_for_next_ms
 
+from canhazgpu.ledger.grant_answers import GrantedGpus
 from canhazgpu.ledger.journal_entries import GRANT, RELEASE, JournalEntry, NumberedEntry
 from canhazgpu.ledger.local.book.book import Book
 from canhazgpu.ledger.port import GrantOptions
@@ -18,7 +19,6 @@ from canhazgpu.ledger.release_reasons import (
     IN_USE_AT_SECOND_LOOK,
 )
 from canhazgpu.ledger.store.ledger import RedisLedger
-from canhazgpu.ledger.values import GrantedGpus
 from canhazgpu.report.held_time import TimeSpan, held_times
 
 UNUSED = [

@@ -9,19 +9,15 @@ from typing import Any
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, Scan
 from canhazgpu.gpu.usage import UsagePolicy
 from canhazgpu.ledger.co_holders import combine
-from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Observation
-from canhazgpu.ledger.values import (
+from canhazgpu.ledger.grant_answers import (
     BlockedGpu,
-    Claim,
     CommitRefusal,
     GrantedGpus,
-    NodeView,
-    Quarantine,
     QueuePosition,
-    Reservation,
     TooFewGpus,
-    Waiter,
 )
+from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Observation
+from canhazgpu.ledger.values import Claim, NodeView, Quarantine, Reservation, Waiter
 from canhazgpu.probe.node_probe import judge_scan
 
 NODE = "n1"

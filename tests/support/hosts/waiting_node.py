@@ -37,8 +37,9 @@ from canhazgpu.allocation.refusal import Refusal
 from canhazgpu.config.schema import Config
 from canhazgpu.errors import CanhazgpuError
 from canhazgpu.in_process.watching.waiting_request import RunSettings, WaitingRequest
+from canhazgpu.ledger.owner import RUN
 from canhazgpu.ledger.user_limits import NO_LIMITS, UserLimits
-from canhazgpu.ledger.values import RUN, Claim
+from canhazgpu.ledger.values import Claim
 from canhazgpu.node.boot_clock import uptime_s
 from canhazgpu.node.identity import boot_id, pid_namespace
 from canhazgpu.node.processes import identify_process

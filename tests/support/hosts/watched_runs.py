@@ -17,14 +17,16 @@ from simulated_driver import install_driver
 import fake_nvml
 from canhazgpu.config.schema import Config, NodeConfig, RunConfig, StoreConfig, ValidationConfig
 from canhazgpu.in_process.people_ledger import people_ledger
+from canhazgpu.ledger.grant_answers import GrantedGpus
 from canhazgpu.ledger.local.book_grants import Committer
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.local.runs.run_files import RunFiles
 from canhazgpu.ledger.local.runs.run_record import RunRecord
+from canhazgpu.ledger.owner import RUN
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.ledger import RedisLedger
-from canhazgpu.ledger.values import RUN, Claim, GrantedGpus
+from canhazgpu.ledger.values import Claim
 from canhazgpu.node.boot_clock import uptime_s
 from canhazgpu.node.identity import boot_id, pid_namespace
 from canhazgpu.node.process_id import ProcessId

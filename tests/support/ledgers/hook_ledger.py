@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from canhazgpu.errors import VoidGrantError
+from canhazgpu.ledger.grant_answers import GrantedGpus
 from canhazgpu.ledger.local.book.book_file import BookFile
 from canhazgpu.ledger.local.book_grants import Committer
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
@@ -14,7 +15,7 @@ from canhazgpu.ledger.local.queue.queue_file import QueueFile
 from canhazgpu.ledger.local.reconcile import Reconciler
 from canhazgpu.ledger.local.store_access import DEFAULT_WAIT_BUDGET_S, StoreAccess, StorePatience
 from canhazgpu.ledger.port import Ledger
-from canhazgpu.ledger.values import Claim, GrantedGpus
+from canhazgpu.ledger.values import Claim
 from canhazgpu.ledger.wait_budget import WaitBudget
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from ledgers.request_world import INTENT_LIFE_S, Request, Worker, World, never_stale
 
 from canhazgpu.errors import CanhazgpuError, StoreError
+from canhazgpu.ledger.grant_answers import GrantedGpus
 from canhazgpu.ledger.local.book.book import is_job_owner
 from canhazgpu.ledger.local.book.grant_rules import grant_given
 from canhazgpu.ledger.local.book.intent import Intent
@@ -19,7 +20,7 @@ from canhazgpu.ledger.local.book_grants import Committer
 from canhazgpu.ledger.local.published_ledger import PublishedLedger
 from canhazgpu.ledger.local.runs.run_files import RunFiles
 from canhazgpu.ledger.local.runs.run_record import RunRecord
-from canhazgpu.ledger.values import Claim, GrantedGpus
+from canhazgpu.ledger.values import Claim
 
 DURATION_S = 1e6
 """Of a timed reservation: none ends by itself here."""

@@ -25,6 +25,7 @@ from canhazgpu.agent.request_state import ClientEvent, ClientState, HandlerEvent
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import BookUnknownError, NodeStateError, StoreError
 from canhazgpu.gpu.assigned import AssignedGpu
+from canhazgpu.ledger.grant_answers import GrantedGpus
 from canhazgpu.ledger.journal_entries import GRANT, JournalEntry
 from canhazgpu.ledger.local import reconcile
 from canhazgpu.ledger.local.book import book_file, book_transaction
@@ -38,10 +39,11 @@ from canhazgpu.ledger.local.book_grants import BookGrants, Committer
 from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.ledger.local.outage import StoreOutage
 from canhazgpu.ledger.local.reconcile import Reconciler
+from canhazgpu.ledger.owner import JobOwner
 from canhazgpu.ledger.port import Observation
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.ledger import RedisLedger
-from canhazgpu.ledger.values import Claim, GrantedGpus, JobOwner
+from canhazgpu.ledger.values import Claim
 from canhazgpu.node.process_id import ProcessId
 
 GPUS = 3

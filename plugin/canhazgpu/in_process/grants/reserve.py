@@ -10,8 +10,9 @@ from canhazgpu.errors import InputError
 from canhazgpu.in_process.adapters import threshold_override
 from canhazgpu.in_process.grants.limits import refuse_what_site_forbids
 from canhazgpu.in_process.grants.via_slurm import refuse_unsupported_via_slurm
+from canhazgpu.ledger.owner import MANUAL
 from canhazgpu.ledger.release_reasons import GAVE_UP
-from canhazgpu.ledger.values import MANUAL, Claim
+from canhazgpu.ledger.values import Claim
 from canhazgpu.node.identity import node_name
 from canhazgpu.people.command_environment import visible_devices
 from canhazgpu.schedulers.slurm.control.srun_commands import salloc_command

@@ -9,7 +9,8 @@ from canhazgpu.config.host_role import require_gpus_to_hold
 from canhazgpu.errors import InputError
 from canhazgpu.in_process.grants.limits import refuse_what_site_forbids
 from canhazgpu.in_process.grants.via_slurm import refuse_unsupported_via_slurm
-from canhazgpu.ledger.values import RUN, Claim
+from canhazgpu.ledger.owner import RUN
+from canhazgpu.ledger.values import Claim
 from canhazgpu.node.identity import node_name
 from canhazgpu.schedulers.slurm.control.srun_commands import srun_command
 from canhazgpu.service.grants import RunStarted, ThroughScheduler

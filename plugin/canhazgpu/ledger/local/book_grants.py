@@ -11,6 +11,13 @@ from collections.abc import Callable
 
 from canhazgpu.errors import StoreError
 from canhazgpu.frozen_dataclass import dataclass
+from canhazgpu.ledger.grant_answers import (
+    BlockedGpu,
+    CommitRefusal,
+    GrantedGpus,
+    QueuePosition,
+    TooFewGpus,
+)
 from canhazgpu.ledger.local.book.book import Book
 from canhazgpu.ledger.local.book.book_file import BookFile
 from canhazgpu.ledger.local.book.grant_steps import (
@@ -34,14 +41,7 @@ from canhazgpu.ledger.port import (
     UnconfirmedGrant,
 )
 from canhazgpu.ledger.record_json import with_valid_text
-from canhazgpu.ledger.values import (
-    BlockedGpu,
-    Claim,
-    CommitRefusal,
-    GrantedGpus,
-    QueuePosition,
-    TooFewGpus,
-)
+from canhazgpu.ledger.values import Claim
 from canhazgpu.node.process_id import ProcessId
 from canhazgpu.node.processes import this_process
 

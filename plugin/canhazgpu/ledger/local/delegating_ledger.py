@@ -6,6 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TypeVar
 
+from canhazgpu.ledger.grant_answers import (
+    BlockedGpu,
+    CommitRefusal,
+    GrantedGpus,
+    QueuePosition,
+    TooFewGpus,
+)
 from canhazgpu.ledger.journal_entries import NumberedEntry, OverruledReservation
 from canhazgpu.ledger.port import (
     JOB_GRANT_OPTIONS,
@@ -18,18 +25,13 @@ from canhazgpu.ledger.port import (
 )
 from canhazgpu.ledger.usage import UsageRead
 from canhazgpu.ledger.values import (
-    BlockedGpu,
     Claim,
-    CommitRefusal,
     Event,
     FoundNodes,
-    GrantedGpus,
     NodeCounts,
     NodeHead,
     NodeView,
-    QueuePosition,
     Reservation,
-    TooFewGpus,
     Waiter,
 )
 from canhazgpu.node.process_id import ProcessId

@@ -14,6 +14,13 @@ from typing import TypeVar
 
 from canhazgpu.errors import CanhazgpuError, NodeStateError, StoreError, error_text
 from canhazgpu.ledger.duration_limit import check_duration
+from canhazgpu.ledger.grant_answers import (
+    BlockedGpu,
+    CommitRefusal,
+    GrantedGpus,
+    QueuePosition,
+    TooFewGpus,
+)
 from canhazgpu.ledger.journal_entries import RELEASE, JournalEntry
 from canhazgpu.ledger.local.book.book import is_job_owner
 from canhazgpu.ledger.local.book.book_file import BookFile
@@ -31,17 +38,7 @@ from canhazgpu.ledger.local.reconcile import Reconciler
 from canhazgpu.ledger.local.store_access import StoreAccess
 from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Ledger, Observation
 from canhazgpu.ledger.user_limits import NO_LIMITS, UserLimits
-from canhazgpu.ledger.values import (
-    BlockedGpu,
-    Claim,
-    CommitRefusal,
-    GrantedGpus,
-    NodeView,
-    QueuePosition,
-    Reservation,
-    TooFewGpus,
-    Waiter,
-)
+from canhazgpu.ledger.values import Claim, NodeView, Reservation, Waiter
 from canhazgpu.logfmt import log_line
 from canhazgpu.node.process_id import ProcessId
 

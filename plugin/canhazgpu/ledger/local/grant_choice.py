@@ -7,12 +7,13 @@ from typing import TypeVar
 
 from canhazgpu.errors import LimitError
 from canhazgpu.frozen_dataclass import dataclass
+from canhazgpu.ledger.grant_answers import BlockedGpu, GrantedGpus, QueuePosition, TooFewGpus
 from canhazgpu.ledger.local.book.book import Book
 from canhazgpu.ledger.local.book.grant_rules import grant_count, grant_given
 from canhazgpu.ledger.local.queue.node_queue import NodeQueue
 from canhazgpu.ledger.port import GrantOptions, Observation
 from canhazgpu.ledger.user_limits import over_limit
-from canhazgpu.ledger.values import BlockedGpu, Claim, GrantedGpus, QueuePosition, TooFewGpus
+from canhazgpu.ledger.values import Claim
 
 Chosen = TypeVar("Chosen", bound=GrantedGpus | TooFewGpus | BlockedGpu)
 

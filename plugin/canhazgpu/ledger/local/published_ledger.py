@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from canhazgpu.ledger.co_holders import holder_of, select_holders, without_expired
+from canhazgpu.ledger.grant_answers import BlockedGpu, GrantedGpus, QueuePosition, TooFewGpus
 from canhazgpu.ledger.local.book.book import Book, is_job_owner
 from canhazgpu.ledger.local.book.book_and_store import with_own_reservations
 from canhazgpu.ledger.local.book.disagreement import find_release
@@ -21,15 +22,7 @@ from canhazgpu.ledger.local.book.published_book import PublishedBook
 from canhazgpu.ledger.local.delegating_ledger import DelegatingLedger
 from canhazgpu.ledger.port import JOB_GRANT_OPTIONS, GrantOptions, Ledger, Observation
 from canhazgpu.ledger.release_reasons import HELD_BY_NODES_BOOK
-from canhazgpu.ledger.values import (
-    BlockedGpu,
-    Claim,
-    GrantedGpus,
-    NodeView,
-    QueuePosition,
-    Reservation,
-    TooFewGpus,
-)
+from canhazgpu.ledger.values import Claim, NodeView, Reservation
 
 T = TypeVar("T")
 

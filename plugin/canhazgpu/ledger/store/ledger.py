@@ -16,6 +16,13 @@ from canhazgpu.gpu.scan import Scan, whole_gpus
 from canhazgpu.gpu.scan_json import scan_to_published_json
 from canhazgpu.gpu.scan_supplement import brief_to_json, plain_to_json, supplement_to_json
 from canhazgpu.ledger.duration_limit import check_duration
+from canhazgpu.ledger.grant_answers import (
+    BlockedGpu,
+    CommitRefusal,
+    GrantedGpus,
+    QueuePosition,
+    TooFewGpus,
+)
 from canhazgpu.ledger.journal_entries import NumberedEntry, OverruledReservation
 from canhazgpu.ledger.port import (
     JOB_GRANT_OPTIONS,
@@ -41,18 +48,7 @@ from canhazgpu.ledger.store.journal_encoding import encode_entries
 from canhazgpu.ledger.store.node_queries import NodeQueries
 from canhazgpu.ledger.store.session import StoreSession
 from canhazgpu.ledger.user_limits import reserve_limit_text
-from canhazgpu.ledger.values import (
-    BlockedGpu,
-    Claim,
-    CommitRefusal,
-    Event,
-    GrantedGpus,
-    QueuePosition,
-    Reservation,
-    TooFewGpus,
-    Waiter,
-    claim_to_dict,
-)
+from canhazgpu.ledger.values import Claim, Event, Reservation, Waiter, claim_to_dict
 from canhazgpu.node.process_id import ProcessId
 
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ from typing import Any
 from canhazgpu.durations import short_duration_text
 from canhazgpu.gpu.scan import GpuHealth
 from canhazgpu.gpu.usage import MAX_PID, UsagePolicy, memory_text
+from canhazgpu.ledger.owner import RUN
 from canhazgpu.ledger.record_json import queue_from_hash
-from canhazgpu.ledger.values import MAX_NAME, RUN, NodeHead, Waiter
+from canhazgpu.ledger.values import MAX_NAME, NodeHead, Waiter
 from canhazgpu.status.details_cell import end_text, note_text
 from canhazgpu.status.heads.counts import NotPlainError, plain_node
 from canhazgpu.status.json_format import iso_time

@@ -14,7 +14,7 @@ from hosts.watched_runs import NOBODY
 from polling import poll_until
 
 from canhazgpu.agent.handler.watcher_handover import WatcherUnavailableError
-from canhazgpu.ledger.values import RUN
+from canhazgpu.ledger.owner import RUN
 
 pytestmark = pytest.mark.slow
 CLIENTS = 24

@@ -13,8 +13,8 @@ from hosts.waiting_node import Client, WaitingNode
 from hosts.watched_runs import ALL_GPUS, NOBODY, NODE
 from polling import poll_until
 
+from canhazgpu.ledger.owner import MANUAL, RUN
 from canhazgpu.ledger.user_limits import UserLimits
-from canhazgpu.ledger.values import MANUAL, RUN
 
 pytestmark = pytest.mark.slow
 FOREVER = "exec sleep 3600"

@@ -19,7 +19,8 @@ from canhazgpu.agent.watcher.runs.run_plan import (
     Tell,
 )
 from canhazgpu.ledger.local.runs.run_record import RunRecord
-from canhazgpu.ledger.values import RUN, Claim
+from canhazgpu.ledger.owner import RUN
+from canhazgpu.ledger.values import Claim
 from canhazgpu.node.process_id import ProcessId
 
 COMMAND, AGENT, CHILD = ProcessId(10, 1), ProcessId(1, 1), ProcessId(11, 2)

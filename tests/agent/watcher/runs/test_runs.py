@@ -16,7 +16,8 @@ from hosts.watched_runs import ALL_GPUS, NOBODY, NODE, WatchedNode
 from polling import poll_until
 from servers.private_redis import PrivateRedis, any_binary
 
-from canhazgpu.ledger.values import Claim, GrantedGpus
+from canhazgpu.ledger.grant_answers import GrantedGpus
+from canhazgpu.ledger.values import Claim
 from canhazgpu.node.processes import identify_process
 
 pytestmark = pytest.mark.slow

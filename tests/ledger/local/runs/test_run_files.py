@@ -15,7 +15,8 @@ from canhazgpu.ledger.local.runs.run_record import (
     run_record_from_json,
     run_record_to_json,
 )
-from canhazgpu.ledger.values import RECORD_ERRORS, RUN, Claim
+from canhazgpu.ledger.owner import RUN
+from canhazgpu.ledger.values import RECORD_ERRORS, Claim
 from canhazgpu.node.process_id import ProcessId
 
 BOOT = "this boot"

@@ -9,12 +9,12 @@ from ledger_samples import contents, gpus, job, manual, observation, uuid, view,
 from servers.private_redis import PrivateRedis, free_port
 
 from canhazgpu.errors import StoreError
+from canhazgpu.ledger.grant_answers import GrantedGpus
 from canhazgpu.ledger.journal_entries import JournalEntry, NumberedEntry
 from canhazgpu.ledger.port import GrantOptions
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.keys import node_keys
 from canhazgpu.ledger.store.ledger import RedisLedger
-from canhazgpu.ledger.values import GrantedGpus
 
 from .conftest import NODES, PREFIXES, UserSite
 from .hostile_commands import SERVER_COMMANDS, assert_denied, hostile_commands

@@ -11,7 +11,7 @@ import pytest
 
 from canhazgpu.gpu.process_job import is_unidentified
 from canhazgpu.ledger.local.jobs.job_records import JobRecords
-from canhazgpu.ledger.values import JobOwner
+from canhazgpu.ledger.owner import JobOwner
 from canhazgpu.schedulers.slurm.attribution.attribution import JobAttribution
 from canhazgpu.schedulers.slurm.attribution.job_group import SlurmdGroups
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from canhazgpu.errors import SchedulerError
-from canhazgpu.ledger.values import JobOwner
+from canhazgpu.ledger.owner import JobOwner
 from canhazgpu.node.system_log import single_line
 from canhazgpu.schedulers.port import ActionOutcome, ActionResult, JobContext
 from canhazgpu.schedulers.slurm.control.actions import SlurmActions

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from canhazgpu.ledger.grant_answers import BlockedGpu, GrantedGpus
 from canhazgpu.ledger.journal_entries import EPILOG, PROLOG
-from canhazgpu.ledger.values import BlockedGpu, Claim, GrantedGpus, JobOwner
+from canhazgpu.ledger.owner import JobOwner
+from canhazgpu.ledger.values import Claim
 from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
 from canhazgpu.schedulers.slurm.hook.log import (
     EARLIER_ATTEMPT,

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from canhazgpu.errors import InputError
-from canhazgpu.ledger.values import Claim, JobOwner
+from canhazgpu.ledger.owner import JobOwner
+from canhazgpu.ledger.values import Claim
 from canhazgpu.schedulers.port import JobContext, claim_of
 from canhazgpu.schedulers.slurm.conf.node_conf import read_node_conf
 from canhazgpu.schedulers.slurm.hook.job_environment import parse_job_context

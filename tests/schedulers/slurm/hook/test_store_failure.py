@@ -15,10 +15,11 @@ from hook_jobs import free_observation, gpus_in_book, job_variables, node_events
 from servers.private_redis import PrivateRedis
 from servers.redis_proxy import StoreProxy
 
+from canhazgpu.ledger.grant_answers import GrantedGpus
 from canhazgpu.ledger.local.notices import Notices
 from canhazgpu.ledger.local.store_access import DEFAULT_WAIT_BUDGET_S
 from canhazgpu.ledger.release_reasons import OVERRULED
-from canhazgpu.ledger.values import Claim, GrantedGpus
+from canhazgpu.ledger.values import Claim
 from canhazgpu.people.revocations import revocations_from
 
 pytestmark = pytest.mark.slow

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from canhazgpu.ledger.values import JobOwner
+from canhazgpu.ledger.owner import JobOwner
 from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
 from canhazgpu.schedulers.slurm.job_report import delivery
 from canhazgpu.schedulers.slurm.job_report.pending_reports import PendingReports

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from canhazgpu.ledger.values import JobOwner
+from canhazgpu.ledger.owner import JobOwner
 from canhazgpu.schedulers.slurm.job_report.accounted_job import JobReport
 from canhazgpu.schedulers.slurm.job_report.pending_reports import (
     DIRECTORY,

@@ -14,7 +14,7 @@ from hosts.running_agent import run_hook
 from polling import poll_until
 
 from canhazgpu.ledger.local.jobs.job_records import JobRecords
-from canhazgpu.ledger.values import JobOwner
+from canhazgpu.ledger.owner import JobOwner
 from canhazgpu.node.boot_clock import uptime_s
 from canhazgpu.node.job_lock import job_lock
 

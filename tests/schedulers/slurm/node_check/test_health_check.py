@@ -16,7 +16,8 @@ import pytest
 from hook_jobs import free_observation, job_variables, node_events, owners_in_book
 from servers.redis_proxy import StoreProxy
 
-from canhazgpu.ledger.values import Claim, GrantedGpus
+from canhazgpu.ledger.grant_answers import GrantedGpus
+from canhazgpu.ledger.values import Claim
 from canhazgpu.node.identity import boot_id, pid_namespace
 from canhazgpu.node.process_id import ProcessId
 from canhazgpu.node.processes import this_process

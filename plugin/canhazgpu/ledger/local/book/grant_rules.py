@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from canhazgpu.ledger.co_holders import holder_of, shares_with
+from canhazgpu.ledger.grant_answers import BlockedGpu, GrantedGpus, TooFewGpus
 from canhazgpu.ledger.local.book.book import Book
 from canhazgpu.ledger.port import Observation
-from canhazgpu.ledger.values import BlockedGpu, Claim, GrantedGpus, TooFewGpus
+from canhazgpu.ledger.values import Claim
 
 
 def grant_given(

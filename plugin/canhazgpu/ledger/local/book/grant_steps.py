@@ -12,11 +12,12 @@ from dataclasses import replace
 
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.co_holders import add_holder, holder_of
+from canhazgpu.ledger.grant_answers import CommitRefusal
 from canhazgpu.ledger.journal_entries import EXTEND, GRANT, RELEASE, JournalEntry
 from canhazgpu.ledger.local.book.book import Book
 from canhazgpu.ledger.local.book.intent import Intent
 from canhazgpu.ledger.release_reasons import EXPIRED, NOT_COMMITTED
-from canhazgpu.ledger.values import CommitRefusal, Reservation
+from canhazgpu.ledger.values import Reservation
 from canhazgpu.node.process_id import ProcessId
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.assigned import AssignedGpu
+from canhazgpu.ledger.owner import JobOwner
 from canhazgpu.ledger.record_json import share_from_dict
-from canhazgpu.ledger.values import JobOwner, Share
+from canhazgpu.ledger.values import Share
 
 FORMAT = 1
 """Format of the JSON records; a record without ``format`` has this one."""

@@ -26,7 +26,8 @@ from canhazgpu.ledger.local.jobs.job_record import (
     is_same_attempt,
 )
 from canhazgpu.ledger.local.jobs.task_record import task_record_text
-from canhazgpu.ledger.values import JobOwner, Share
+from canhazgpu.ledger.owner import JobOwner
+from canhazgpu.ledger.values import Share
 from canhazgpu.node.boot_clock import ticks_since_boot
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from canhazgpu.ledger.owner import MANUAL, RUN
 from canhazgpu.ledger.store.keys import Hint, jobs_index_key, owner_number, user_index_key
 from canhazgpu.ledger.usage import DAY_S
-from canhazgpu.ledger.values import MANUAL, RUN
 
 if TYPE_CHECKING:
     from canhazgpu.ledger.journal_entries import JournalEntry

@@ -12,7 +12,8 @@ from canhazgpu.config.schema import SlurmConfig
 from canhazgpu.errors import SchedulerError
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.local.book.rebuilt_book import SchedulersJob
-from canhazgpu.ledger.values import Claim, JobOwner
+from canhazgpu.ledger.owner import JobOwner
+from canhazgpu.ledger.values import Claim
 from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.control.commands import SlurmCommands
 from canhazgpu.schedulers.slurm.control.job_gres import gres_on_node

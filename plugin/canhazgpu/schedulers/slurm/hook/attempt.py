@@ -12,7 +12,7 @@ from pathlib import Path
 from canhazgpu.errors import VoidGrantError
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.local.jobs.job_records import JobRecords
-from canhazgpu.ledger.values import JobOwner
+from canhazgpu.ledger.owner import JobOwner
 from canhazgpu.node.hook_caller import HookCaller
 from canhazgpu.schedulers.port import JobContext
 from canhazgpu.schedulers.slurm.hook.ended_attempts import EndedAttempts

@@ -12,7 +12,7 @@ import os
 import time
 from pathlib import Path
 
-from canhazgpu.ledger.values import JobOwner
+from canhazgpu.ledger.owner import JobOwner
 from canhazgpu.node.boot_clock import uptime_s
 from canhazgpu.node.state_files import make_directory, read_regular_file, write_atomically
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from canhazgpu.conflict.requeue_comment import requeues_in_comment
 from canhazgpu.errors import InputError
 from canhazgpu.gpu.ids import parse_scheduler_numbers
-from canhazgpu.ledger.values import JobOwner, Share
+from canhazgpu.ledger.owner import JobOwner
+from canhazgpu.ledger.values import Share
 from canhazgpu.schedulers.port import JobContext
 from canhazgpu.schedulers.slurm import environment as names
 from canhazgpu.schedulers.slurm.conf.cluster_name import owner_cluster_name

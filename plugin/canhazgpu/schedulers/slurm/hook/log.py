@@ -8,10 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from canhazgpu.frozen_dataclass import dataclass as frozen_dataclass
+from canhazgpu.ledger.grant_answers import GrantedGpus
 from canhazgpu.ledger.journal_entries import EPILOG, PROLOG, JournalEntry
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
+from canhazgpu.ledger.owner import JobOwner
 from canhazgpu.ledger.port import Observation
-from canhazgpu.ledger.values import Claim, GrantedGpus, JobOwner
+from canhazgpu.ledger.values import Claim
 from canhazgpu.logfmt import log_line
 from canhazgpu.node.system_log import DAEMON_INFO, write_syslog
 from canhazgpu.schedulers.slurm.control.shortened_comment import shortened_comment

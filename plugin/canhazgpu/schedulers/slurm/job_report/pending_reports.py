@@ -7,7 +7,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from canhazgpu.ledger.values import RECORD_ERRORS, JobOwner
+from canhazgpu.ledger.owner import JobOwner
+from canhazgpu.ledger.values import RECORD_ERRORS
 from canhazgpu.node.state_files import make_directory, read_if_owned, write_atomically
 from canhazgpu.schedulers.slurm.job_report.accounted_job import JobReport
 

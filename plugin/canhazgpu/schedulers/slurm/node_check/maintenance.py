@@ -10,8 +10,9 @@ from canhazgpu.errors import CanhazgpuError, InputError, SchedulerError, StoreEr
 from canhazgpu.ledger.local.book.book import is_job_owner
 from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.local.jobs.job_record import JobRecord
+from canhazgpu.ledger.owner import JobOwner
 from canhazgpu.ledger.port import Observation
-from canhazgpu.ledger.values import JobOwner, NodeView
+from canhazgpu.ledger.values import NodeView
 from canhazgpu.logfmt import log_line
 from canhazgpu.node.drain_record import DrainRecord
 from canhazgpu.node.hook_caller import HookCaller
