@@ -22,6 +22,8 @@ tells, of these those in which kernels ran, and those in which scans found them 
 owners have ended; milliseconds for which GPUs were held of whose memory it tells, and these times
 the highest share of the memory that was in use."""
 
+USE_FIELD = "use:"
+"""Begins the names of a node's totals of this, beside those of what was held."""
 MAX_HELD_MS = 1e11
 """What is more, is no time: three years."""
 MAX_ROWS = 256

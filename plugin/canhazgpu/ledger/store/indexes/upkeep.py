@@ -13,8 +13,8 @@ from canhazgpu.ledger.gpu_use import use_by_day
 from canhazgpu.ledger.record_json import queue_from_hash, reservation_from_json, to_json
 from canhazgpu.ledger.store.history.entries import ShortNames, events_from_entry, short_names
 from canhazgpu.ledger.store.history.reading import StreamEntry
+from canhazgpu.ledger.store.history.stream_id import NO_ENTRY, stream_position
 from canhazgpu.ledger.store.indexes.hints import Hints
-from canhazgpu.ledger.store.totals.usage import NO_ENTRY, stream_position
 from canhazgpu.ledger.usage import DAY_S, Amounts, usage_by_day
 from canhazgpu.ledger.values import Event
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from canhazgpu.ledger.store.totals.usage import NO_ENTRY, USE, stream_position
+from canhazgpu.ledger.gpu_use import USE_FIELD
+from canhazgpu.ledger.store.history.stream_id import NO_ENTRY, stream_position
 from canhazgpu.ledger.usage import ENDED, HELD, Amounts
 from canhazgpu.ledger.values import RECORD_ERRORS
 
@@ -28,7 +29,8 @@ def use_problem(usage: Mapping[str, str], told: Mapping[int, Mapping[str, Amount
 
     Its totals begin with the first day of which it told anything.
     """
-    of_use = {name.removeprefix(USE): text for name, text in usage.items() if name.startswith(USE)}
+    own = [name for name in usage if name.startswith(USE_FIELD)]
+    of_use = {name.removeprefix(USE_FIELD): usage[name] for name in own}
     known = {name: usage.get(name, "") for name in ("through", "from")}
     found = _problem({"day": "0", "total": "{}", **of_use, **known}, told, before_first="{}")
     return f"{found} (what jobs made of their GPUs)" if found else ""

@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from canhazgpu.ledger.gpu_use import USE_FIELD
+from canhazgpu.ledger.store.history.stream_id import NO_ENTRY, stream_position
 from canhazgpu.ledger.store.keys import node_key
 from canhazgpu.ledger.usage import DAY_S, NodeUsage, UsageRead
 from canhazgpu.ledger.values import RECORD_ERRORS
@@ -16,10 +18,7 @@ if TYPE_CHECKING:
 NODES_PER_READ = 1000
 """Nodes per pipeline; limits the size of one reply, not of the result."""
 
-_FIELDS = ("total", "held", "day", "from", "through", "use:total", "use:day")
-USE = "use:"
-"""Before the names of fields of what the driver told of the use."""
-NO_ENTRY = "0-0"
+_FIELDS = ("total", "held", "day", "from", "through", f"{USE_FIELD}total", f"{USE_FIELD}day")
 
 
 def read_usage(client: redis.Redis, names: Sequence[str], prefix: str, days: int) -> UsageRead:
@@ -28,7 +27,7 @@ def read_usage(client: redis.Redis, names: Sequence[str], prefix: str, days: int
     uncounted: list[str] = []
     seconds, microseconds = client.time()
     first_day = seconds // DAY_S - days
-    fields = str(first_day - 1), f"{USE}{first_day - 1}", *_FIELDS
+    fields = str(first_day - 1), f"{USE_FIELD}{first_day - 1}", *_FIELDS
     for start in range(0, len(names), NODES_PER_READ):
         some = names[start : start + NODES_PER_READ]
         pipeline = client.pipeline(transaction=False)
@@ -63,9 +62,3 @@ def _usage_from(name: str, row: Any, first_day: int) -> NodeUsage | None:
         return NodeUsage(name, *totals, json.loads(use_before or "{}"), json.loads(use))
     except RECORD_ERRORS:
         return None
-
-
-def stream_position(entry_id: str) -> tuple[int, int]:
-    """Return the comparable position of an entry in its stream; raises `ValueError`."""
-    milliseconds, _, number = entry_id.partition("-")
-    return int(milliseconds), int(number or 0)
