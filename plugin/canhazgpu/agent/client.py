@@ -42,7 +42,7 @@ def call_at(
     ends_at = time.monotonic() + wait_s
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as agent:
-            # Where more ask than fit before its door, this waits in the kernel's queue.
+            # Where more ask than fit into its queue of connections, this waits for a place there.
             agent.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval(math.ceil(wait_s)))
             with short_address(path) as address:
                 agent.connect(address)

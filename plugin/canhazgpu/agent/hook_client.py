@@ -80,8 +80,8 @@ def main(path: str, method: str) -> int:
 def connect(path: str, turn_wait_s: int = 0) -> tuple[_socket.socket, int]:
     """Return a connection to the agent, and its pid; raises `NotServed` where it is not root's.
 
-    Where more ask than fit before the agent's door, it waits so long for its turn. Raises
-    `BlockingIOError` where that does not come.
+    Where more ask than fit into the agent's queue of connections, it waits so long for its turn.
+    Raises `BlockingIOError` where that does not come.
     """
     found = posix.lstat(resolved(path))
     if found.st_mode & TYPE_MASK != SOCKET_TYPE:

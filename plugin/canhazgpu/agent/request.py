@@ -11,8 +11,8 @@ from typing import Any
 from canhazgpu.agent.peer import Peer
 
 
-class Door(Enum):
-    """The sockets at which requests arrive."""
+class RequestSocket(Enum):
+    """The agent's sockets at which requests arrive."""
 
     HOOKS = "hooks"
     PEOPLE = "people"
@@ -29,7 +29,7 @@ class Request:
     connection: socket.socket
     frame: bytes
     rest: bytes
-    door: Door
+    arrived_at: RequestSocket
     peer: Peer
     status: Mapping[str, Any]
     agent: int

@@ -19,7 +19,7 @@ from canhazgpu.agent.callers.caller import caller_of, known_caller
 from canhazgpu.agent.callers.name_service import NO_ANSWER, Questions, ask_name_service
 from canhazgpu.agent.callers.ordering_user import rights_of_ordering_user
 from canhazgpu.agent.peer import peer_groups, peer_of
-from canhazgpu.agent.request import Door, Request
+from canhazgpu.agent.request import Request, RequestSocket
 from canhazgpu.config.schema import AgentConfig
 from canhazgpu.node.users import Caller
 
@@ -31,7 +31,9 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes other 
 
 def caller_who(path: Path, etc: Path, prepare: Callable[[], None], **agent: Any) -> Caller:
     with accepted_from(path, prepare) as accepted:
-        request = Request(accepted, b"", b"", Door.PEOPLE, peer_of(accepted), {}, os.getpid(), 0)
+        request = Request(
+            accepted, b"", b"", RequestSocket.PEOPLE, peer_of(accepted), {}, os.getpid(), 0
+        )
         return caller_of(request, AgentConfig(**agent), AccountFiles(etc))
 
 

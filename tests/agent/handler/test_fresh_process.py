@@ -20,7 +20,7 @@ from canhazgpu.agent.handler.request_message import encode_for_handler
 from canhazgpu.agent.handler.serve import CRASHED, Runners, run_handler, run_spare_handler
 from canhazgpu.agent.handler_reports import Report, Reports
 from canhazgpu.agent.peer import peer_of
-from canhazgpu.agent.request import Door, Request
+from canhazgpu.agent.request import Request, RequestSocket
 from canhazgpu.agent.wire import interface
 from canhazgpu.agent.wire.framing import encode
 from canhazgpu.agent.wire.interface import Call
@@ -45,7 +45,9 @@ def outcome(
     ours, theirs = socket.socketpair()
     frame = encode(CALL)[:-1]
     peer = peer_of(theirs)
-    request = Request(theirs, frame, b"", Door.HOOKS, peer, {"release": "1"}, os.getpid(), 0)
+    request = Request(
+        theirs, frame, b"", RequestSocket.HOOKS, peer, {"release": "1"}, os.getpid(), 0
+    )
     runners = Runners(work, lambda _: None, lambda _request, _call: None)
     # What other tests left open warns when it is collected, and imports what shows it.
     gc.collect()

@@ -17,7 +17,7 @@ from canhazgpu.agent.handler.calling_process import ConnectedProcess
 from canhazgpu.agent.handler.proven_conversation import ProvenConversation
 from canhazgpu.agent.handler_reports import Reports
 from canhazgpu.agent.peer import peer_of
-from canhazgpu.agent.request import Door, Request
+from canhazgpu.agent.request import Request, RequestSocket
 from canhazgpu.agent.wire import interface
 from canhazgpu.agent.wire.framing import decode, encode
 
@@ -53,7 +53,7 @@ def is_confirmed(path: Path, client: Client) -> bool:
     with accepted:
         found = peer_of(accepted)
         request = Request(
-            accepted, b"", b"", Door.PEOPLE, found, {}, os.getpid(), reports.write_end
+            accepted, b"", b"", RequestSocket.PEOPLE, found, {}, os.getpid(), reports.write_end
         )
         confirmed = ProvenConversation(request, interface.CHECK_JOB).confirms(1.0)
     os.waitpid(pid, 0)

@@ -21,7 +21,7 @@ from canhazgpu.agent.handler.request_message import TAKES_ANOTHER, encode_for_ha
 from canhazgpu.agent.handler.serve import Runners, run_spare_handler
 from canhazgpu.agent.handler_reports import Reports
 from canhazgpu.agent.peer import peer_of
-from canhazgpu.agent.request import Door, Request
+from canhazgpu.agent.request import Request, RequestSocket
 from canhazgpu.agent.wire import interface
 from canhazgpu.agent.wire.framing import decode, encode
 from canhazgpu.agent.wire.interface import Call, environment_of
@@ -55,7 +55,7 @@ class ForkedHandler:
                 theirs,
                 encode(call)[:-1],
                 CONFIRM if confirms else b"{}\0",
-                Door.HOOKS,
+                RequestSocket.HOOKS,
                 peer_of(theirs),
                 {},
                 os.getpid(),

@@ -179,7 +179,7 @@ def come_again_and_again(path: str) -> None:
 
 
 def test_who_comes_again_and_again_takes_nobodys_turn(agent: RunningAgent) -> None:
-    """The queue before the door is full all the time, and each client waits for its turn in it."""
+    """The queue of connections is full all the time, and each client waits for its turn in it."""
     directory = os.open(agent.people_socket.parent, os.O_PATH)
     crowd = []
     try:

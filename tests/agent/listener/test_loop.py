@@ -17,7 +17,7 @@ from canhazgpu.agent.listener.admission import Admission, Limits
 from canhazgpu.agent.listener.connections import Connection
 from canhazgpu.agent.listener.helpers import Helpers
 from canhazgpu.agent.listener.loop import OUT_OF_MEMORY, Listener
-from canhazgpu.agent.request import Door
+from canhazgpu.agent.request import RequestSocket
 
 REQUEST = b"{}\0"
 
@@ -34,7 +34,7 @@ def listening(tmp_path: Path) -> Iterator[socket.socket]:
 def listener_at(listening: socket.socket) -> Listener:
     activity = Activity("0", "n1", os.getpid())
     return Listener(
-        {Door.PEOPLE: listening},
+        {RequestSocket.PEOPLE: listening},
         Admission(Limits(1, 1, 1)),
         activity,
         lambda request: os._exit(0),

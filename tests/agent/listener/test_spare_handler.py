@@ -21,7 +21,7 @@ from canhazgpu.agent.handler.request_message import (
 )
 from canhazgpu.agent.listener.spare_handler import IDLE_S, MAX_WAITING, SpareHandlers
 from canhazgpu.agent.peer import Peer
-from canhazgpu.agent.request import Door, Request
+from canhazgpu.agent.request import Request, RequestSocket
 from canhazgpu.agent.socket_files import short_address
 from canhazgpu.agent.wire import interface
 from canhazgpu.agent.wire.framing import decode, encode
@@ -36,10 +36,10 @@ hook_request._RUNS = {name: lambda *_: (0, True) for name in hook_request._RUNS}
 """Hooks that do nothing, as usual."""
 
 
-def asked(agent: RunningAgent, door: Path, call: bytes) -> socket.socket:
+def asked(agent: RunningAgent, address_path: Path, call: bytes) -> socket.socket:
     made = socket.socket(socket.AF_UNIX)
     made.settimeout(60)
-    with short_address(door) as address:
+    with short_address(address_path) as address:
         made.connect(address)
     made.sendall(call)
     return made
@@ -153,7 +153,7 @@ class Pool:
         ours, theirs = socket.socketpair()
         with ours, theirs:
             peer = Peer(1, 0, 0)
-            request = Request(theirs, b"a", b"", Door.HOOKS, peer, {}, os.getpid(), 0)
+            request = Request(theirs, b"a", b"", RequestSocket.HOOKS, peer, {}, os.getpid(), 0)
             return self.handlers.hand_over(request)
 
     def said_more(self) -> list[int]:
@@ -238,7 +238,7 @@ def test_a_request_arrives_as_it_was_sent() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     client, connection = socket.socketpair()
     sent = Request(
-        connection, b"a\nb", b"\0rest\n", Door.HOOKS, Peer(1, 0, 0), {"release": "1"}, 7, 0
+        connection, b"a\nb", b"\0rest\n", RequestSocket.HOOKS, Peer(1, 0, 0), {"release": "1"}, 7, 0
     )
     with ours, theirs, client, connection:
         socket.send_fds(ours, [encode_for_handler(sent)], [connection.fileno()])
@@ -247,7 +247,7 @@ def test_a_request_arrives_as_it_was_sent() -> None:
         with taken.connection:
             taken.connection.sendall(b"hello")
             assert client.recv(5) == b"hello"
-        same = ("frame", "rest", "door", "peer", "status", "agent")
+        same = ("frame", "rest", "arrived_at", "peer", "status", "agent")
         assert [getattr(taken, name) for name in same] == [getattr(sent, name) for name in same]
         assert taken.reports == 5
         ours.close()

@@ -228,7 +228,7 @@ def test_a_connection_that_was_accepted_is_handed_on(tmp_path: Path) -> None:
         RunningAgent(tmp_path / "agent", changes=release.changes) as agent,
         connected(agent.hooks_socket, JOB_CALL[:20]) as slow,
     ):
-        # Both doors are looked at in each step: it was let in before this answer.
+        # Both sockets are looked at in each step: it was let in before this answer.
         agent.status()
         agent.process.send_signal(signal.SIGHUP)
         wait_for_execution(agent)

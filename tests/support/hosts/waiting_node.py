@@ -1,6 +1,6 @@
 """A node whose watcher looks after clients that wait, as handlers hand them over; no agent beside.
 
-The listener is the agent's own, without doors for requests.
+The listener is the agent's own, without sockets for requests.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from canhazgpu.agent.listener.scanner_starter import ScannerStarter
 from canhazgpu.agent.listener.watcher_starter import WatcherStarter
 from canhazgpu.agent.socket_files import SCANNER_SOCKET, agent_directory, listen
 from canhazgpu.agent.watcher.journal_watch import JournalWatch
-from canhazgpu.agent.watcher.process import WaitingDoor, Watcher
+from canhazgpu.agent.watcher.process import WaitingSocket, Watcher
 from canhazgpu.agent.watcher.runs.runs_watch import RunsWatch
 from canhazgpu.agent.wire.framing import Inbox, decode, encode
 from canhazgpu.allocation.allocator import Grant
@@ -158,7 +158,7 @@ class WaitingNode(WatchedNode):
             {"SLURMD_NODENAME": NODE},
             lambda: config,
             sockets / SCANNER_SOCKET,
-            WaitingDoor(listening, ToldAsJson),
+            WaitingSocket(listening, ToldAsJson),
         )
         activity = Activity("test", NODE, os.getpid())
         starter = WatcherStarter(

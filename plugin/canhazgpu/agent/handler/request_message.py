@@ -16,7 +16,7 @@ from dataclasses import astuple
 from canhazgpu.agent.handler.fresh_process import renew
 from canhazgpu.agent.handler.process_state import process_state
 from canhazgpu.agent.peer import Peer
-from canhazgpu.agent.request import Door, Request
+from canhazgpu.agent.request import Request, RequestSocket
 from canhazgpu.ledger.store.client import disconnect_clients
 
 MAX_REQUESTS = 100
@@ -30,7 +30,7 @@ MAX_BYTES = 128 * 1024
 def encode_for_handler(request: Request) -> bytes:
     """Return the message, which its connection's descriptor goes with. Raises `OSError`."""
     facts = {
-        "door": request.door.value,
+        "door": request.arrived_at.value,
         "peer": astuple(request.peer),
         "status": request.status,
         "agent": request.agent,
@@ -54,7 +54,7 @@ def receive_for_handler(end: socket.socket, reports: int) -> Request | None:
         socket.socket(fileno=descriptors[0]),
         content[:frame_bytes],
         content[frame_bytes:],
-        Door(facts["door"]),
+        RequestSocket(facts["door"]),
         Peer(*facts["peer"]),
         facts["status"],
         facts["agent"],

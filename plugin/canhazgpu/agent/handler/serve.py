@@ -18,7 +18,7 @@ from canhazgpu.agent.handler.conversation import Conversation, send_message
 from canhazgpu.agent.handler.fresh_process import become_fresh
 from canhazgpu.agent.handler.request_message import serve_requests
 from canhazgpu.agent.handler_reports import Report, write_report
-from canhazgpu.agent.request import Door, Request
+from canhazgpu.agent.request import Request, RequestSocket
 from canhazgpu.agent.wire import interface
 from canhazgpu.agent.wire.framing import Inbox, Message, WireError, decode
 from canhazgpu.agent.wire.interface import Call
@@ -154,7 +154,7 @@ def interface_description(name: str) -> str:
 def _serve_hook(
     request: Request, call: Call, run_hook_request: Callable[[Conversation, Call], bool]
 ) -> bool:
-    if request.door is not Door.HOOKS or not request.peer.is_root:
+    if request.arrived_at is not RequestSocket.HOOKS or not request.peer.is_root:
         send_message(request.connection, interface.error(interface.NOT_PERMITTED))
         return False
     try:

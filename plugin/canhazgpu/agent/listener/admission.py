@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 
 from canhazgpu.agent.callers.admitted_user import AdmittedUser
-from canhazgpu.agent.request import Door
+from canhazgpu.agent.request import RequestSocket
 from canhazgpu.frozen_dataclass import dataclass
 
 FIRST_REQUESTS = 16
@@ -34,15 +34,15 @@ class Admission:
         self._hooks = 0
         self._users: Counter[AdmittedUser] = Counter()
 
-    def is_full(self, door: Door) -> bool:
-        """Return whether nobody more is let in at this door: the next one waits outside."""
-        if door is Door.HOOKS:
+    def is_full(self, arrived_at: RequestSocket) -> bool:
+        """Return whether nobody more is let in at this socket: the next one waits outside."""
+        if arrived_at is RequestSocket.HOOKS:
             return self._hooks >= self._limits.hooks
         return self._users.total() >= self._limits.people + FIRST_REQUESTS
 
-    def admit(self, door: Door, user: AdmittedUser) -> bool:
+    def admit(self, arrived_at: RequestSocket, user: AdmittedUser) -> bool:
         """Count a request; returns False, and counts none, where this user has too many."""
-        if door is Door.HOOKS:
+        if arrived_at is RequestSocket.HOOKS:
             self._hooks += 1
             return True
         most = self._limits.per_user if self._users.total() < self._limits.people else 1
@@ -51,16 +51,16 @@ class Admission:
         self._users[user] += 1
         return True
 
-    def count(self, door: Door, user: AdmittedUser) -> None:
+    def count(self, arrived_at: RequestSocket, user: AdmittedUser) -> None:
         """Count a request that was let in before: whatever the limits are now, it is there."""
-        if door is Door.HOOKS:
+        if arrived_at is RequestSocket.HOOKS:
             self._hooks += 1
         else:
             self._users[user] += 1
 
-    def leave(self, door: Door, user: AdmittedUser) -> None:
+    def leave(self, arrived_at: RequestSocket, user: AdmittedUser) -> None:
         """Count a request no longer."""
-        if door is Door.HOOKS:
+        if arrived_at is RequestSocket.HOOKS:
             self._hooks -= 1
             return
         self._users[user] -= 1

@@ -23,7 +23,7 @@ from canhazgpu.agent.orders.order_reader import OrderReaderProcess
 from canhazgpu.agent.respawned_process import RespawnedProcess
 from canhazgpu.agent.socket_files import SCANNER_SOCKET, agent_directory
 from canhazgpu.agent.watcher.journal_watch import JournalWatch
-from canhazgpu.agent.watcher.process import WaitingDoor, Watcher
+from canhazgpu.agent.watcher.process import WaitingSocket, Watcher
 from canhazgpu.agent.watcher.queue.command_answers import CommandAnswers
 from canhazgpu.agent.watcher.runs.runs_watch import RunsWatch
 from canhazgpu.config.host_role import has_own_gpus
@@ -99,7 +99,7 @@ class AgentParts:
             self.environ,
             self.read_config,
             self.scanner_socket,
-            WaitingDoor(queue, partial(CommandAnswers, self.commands, self.node)),
+            WaitingSocket(queue, partial(CommandAnswers, self.commands, self.node)),
         )
         journal, runs = JournalWatch(self.directory), RunsWatch(self.directory)
         return WatcherStarter(journal, runs, watching.run, queue)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from canhazgpu.agent.callers.admitted_user import AdmittedUser
 from canhazgpu.agent.handler_reports import Report
-from canhazgpu.agent.request import Door
+from canhazgpu.agent.request import RequestSocket
 
 STARTING_LIMIT_S = 20.0
 """Time for a handler to say how long it may take; it says so when it is ready."""
@@ -26,7 +26,7 @@ class Child:
     """A forked handler; `ends_at` is in seconds of the monotonic clock."""
 
     pid: int
-    door: Door
+    arrived_at: RequestSocket
     user: AdmittedUser
     what: str
     ends_at: float
@@ -51,10 +51,10 @@ class Children:
     def __len__(self) -> int:
         return len(self._by_pid)
 
-    def add(self, pid: int, door: Door, user: AdmittedUser) -> None:
+    def add(self, pid: int, arrived_at: RequestSocket, user: AdmittedUser) -> None:
         """Take a child that was just forked."""
         ends_at = self._clock() + STARTING_LIMIT_S
-        self._by_pid[pid] = Child(pid, door, user, f"a request of user {user}", ends_at)
+        self._by_pid[pid] = Child(pid, arrived_at, user, f"a request of user {user}", ends_at)
 
     def adopt(self, child: Child) -> None:
         """Take a child of the program that this process was before."""

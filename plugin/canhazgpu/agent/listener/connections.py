@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from canhazgpu.agent.callers.admitted_user import AdmittedUser
 from canhazgpu.agent.peer import Peer
-from canhazgpu.agent.request import Door
+from canhazgpu.agent.request import RequestSocket
 from canhazgpu.agent.wire.framing import Inbox, Message, encode
 
 REQUEST_WAIT_S = 5.0
@@ -26,7 +26,7 @@ class Connection:
     """
 
     socket: socket.socket
-    door: Door
+    arrived_at: RequestSocket
     peer: Peer
     user: AdmittedUser
     ends_at: float
@@ -65,11 +65,11 @@ class Connections:
         self._by_descriptor: dict[int, Connection] = {}
 
     def add(
-        self, accepted: socket.socket, door: Door, peer: Peer, user: AdmittedUser
+        self, accepted: socket.socket, arrived_at: RequestSocket, peer: Peer, user: AdmittedUser
     ) -> Connection:
         """Take a connection that was just accepted."""
         accepted.setblocking(False)
-        made = Connection(accepted, door, peer, user, self._clock() + REQUEST_WAIT_S)
+        made = Connection(accepted, arrived_at, peer, user, self._clock() + REQUEST_WAIT_S)
         self._by_descriptor[accepted.fileno()] = made
         return made
 

@@ -35,14 +35,14 @@ from canhazgpu.agent.reexecution.inherited_state import (
     InheritedState,
 )
 from canhazgpu.agent.reexecution.leftovers import Leftovers
-from canhazgpu.agent.request import Door, Request
+from canhazgpu.agent.request import Request, RequestSocket
 from canhazgpu.agent.wire import interface
 from canhazgpu.agent.wire.framing import Message, WireError
 
 ACCEPTED_AT_ONCE = 32
-"""Connections that are taken at one door before the other is looked at."""
+"""Connections that are taken at one socket before the other is looked at."""
 REST_S = 0.2
-"""How long a door is left alone at which nothing can be accepted: no descriptor, no memory."""
+"""How long a socket is left alone at which nothing can be accepted: no descriptor, no memory."""
 OUT_OF_MEMORY = "the agent got no memory, and rested for a moment"
 
 Serve = Callable[[Request], NoReturn]
@@ -53,7 +53,7 @@ Serve = Callable[[Request], NoReturn]
 class Listener:
     """Serves until `stop`; `serve` runs in a forked child for each request."""
 
-    doors: Mapping[Door, socket.socket]
+    request_sockets: Mapping[RequestSocket, socket.socket]
     admission: Admission
     activity: Activity
     serve: Serve
@@ -64,8 +64,8 @@ class Listener:
     leftovers: Leftovers = field(default_factory=Leftovers)
     _children: Children = field(default_factory=Children)
     _connections: Connections = field(default_factory=Connections)
-    _closed_doors: Mapping[Door, socket.socket] = field(default_factory=dict)
-    _resting_until: dict[Door, float] = field(default_factory=dict)
+    _closed_sockets: Mapping[RequestSocket, socket.socket] = field(default_factory=dict)
+    _resting_until: dict[RequestSocket, float] = field(default_factory=dict)
     _overflow_uid: int = field(default_factory=overflow_uid)
 
     @property
@@ -98,9 +98,9 @@ class Listener:
                 os.read(wake_up, 4096)
         self._note_children(self.helpers.handlers_that_may_wait(ready))
         self.helpers.start_needed(ready)
-        for door, listening in self.doors.items():
+        for arrived_at, listening in self.request_sockets.items():
             if listening.fileno() in ready:
-                self._accept(door, listening)
+                self._accept(arrived_at, listening)
         for descriptor in ready:
             if connection := self._connections.find(descriptor):
                 self._read(connection)
@@ -110,20 +110,20 @@ class Listener:
 
     def close_doors(self) -> None:
         """Let nobody in any more, and turn away those whose request has not arrived."""
-        self.doors = {}
+        self.request_sockets = {}
         self.helpers.end_spare()
         for connection in self._connections.all():
             self._drop(connection, _ending())
 
     def leave_waiting(self) -> None:
         """Accept nobody for now: who connects waits, and is not refused."""
-        if not self._closed_doors:
-            self._closed_doors, self.doors = self.doors, {}
+        if not self._closed_sockets:
+            self._closed_sockets, self.request_sockets = self.request_sockets, {}
 
     def let_in_again(self) -> None:
         """Accept again, after `leave_waiting`."""
-        if self._closed_doors:
-            self.doors, self._closed_doors = self._closed_doors, {}
+        if self._closed_sockets:
+            self.request_sockets, self._closed_sockets = self._closed_sockets, {}
 
     def handed_requests(self) -> tuple[tuple[InheritedConnection, ...], tuple[InheritedChild, ...]]:
         """Return what is under way, for the program that this process becomes."""
@@ -133,10 +133,10 @@ class Listener:
         """Go on with what the program left under way that this process was before."""
         for child in adopted_children(handed):
             self._children.adopt(child)
-            self.admission.count(child.door, child.user)
+            self.admission.count(child.arrived_at, child.user)
         for connection, received in adopted_connections(handed, self.users):
             self._connections.adopt(connection, received)
-            self.admission.count(connection.door, connection.user)
+            self.admission.count(connection.arrived_at, connection.user)
 
     def kill_endless_children(self) -> None:
         """Kill the handlers that only look, for as long as their callers want."""
@@ -150,11 +150,11 @@ class Listener:
         poll = select.poll()
         now = self.clock()
         waits = [longest_s, self._children.next_end_s(), self._connections.next_end_s()]
-        for door, listening in self.doors.items():
-            rest_s = self._resting_until.get(door, now) - now
+        for arrived_at, listening in self.request_sockets.items():
+            rest_s = self._resting_until.get(arrived_at, now) - now
             if rest_s > 0:
                 waits.append(rest_s)
-            elif not self.admission.is_full(door):
+            elif not self.admission.is_full(arrived_at):
                 poll.register(listening, select.POLLIN)
         waits.extend(self.helpers.wait_with(poll))
         for descriptor in (wake_up, self.reports.read_end, *self._connections.descriptors()):
@@ -186,14 +186,14 @@ class Listener:
         self.leftovers.reap()
 
     def _note_end(self, ended: Ended) -> None:
-        self.admission.leave(ended.child.door, ended.child.user)
+        self.admission.leave(ended.child.arrived_at, ended.child.user)
         if ended.fault:
             self.activity.fault(ended.fault)
         self.helpers.note_served()
 
-    def _accept(self, door: Door, listening: socket.socket) -> None:
+    def _accept(self, arrived_at: RequestSocket, listening: socket.socket) -> None:
         for _ in range(ACCEPTED_AT_ONCE):
-            if self.admission.is_full(door):
+            if self.admission.is_full(arrived_at):
                 return
             try:
                 accepted, _ = listening.accept()
@@ -202,30 +202,32 @@ class Listener:
             except OSError as exc:
                 # A peer that left before it was accepted is none; the rest has to do with us.
                 if not isinstance(exc, ConnectionError):
-                    self.activity.fault(f"cannot accept at the socket for {door.value}: {exc}")
-                    self._resting_until[door] = self.clock() + REST_S
+                    self.activity.fault(
+                        f"cannot accept at the socket for {arrived_at.value}: {exc}"
+                    )
+                    self._resting_until[arrived_at] = self.clock() + REST_S
                 return
             try:
-                self._admit(door, accepted)
+                self._admit(arrived_at, accepted)
             except MemoryError:
                 if self._connections.find(accepted.fileno()) is None:
                     accepted.close()
                 raise
 
-    def _admit(self, door: Door, accepted: socket.socket) -> None:
+    def _admit(self, arrived_at: RequestSocket, accepted: socket.socket) -> None:
         try:
             peer = peer_of(accepted, self._overflow_uid)
         except UnknownPeerError:
             self._refuse(accepted, interface.error(interface.NOT_PERMITTED))
             return
         user = self.users.of(peer.uid)
-        if door is Door.HOOKS and not peer.is_root:
+        if arrived_at is RequestSocket.HOOKS and not peer.is_root:
             self._refuse(accepted, interface.error(interface.NOT_PERMITTED))
-        elif not self.admission.admit(door, user):
+        elif not self.admission.admit(arrived_at, user):
             self._refuse(accepted, interface.error(interface.BUSY))
         else:
             # Its request is usually there already.
-            self._read(self._connections.add(accepted, door, peer, user))
+            self._read(self._connections.add(accepted, arrived_at, peer, user))
 
     def _refuse(self, accepted: socket.socket, why: Message) -> None:
         self.activity.refused += 1
@@ -248,7 +250,7 @@ class Listener:
 
     def _drop(self, connection: Connection, why: Message | None = None) -> None:
         self._connections.remove(connection)
-        self.admission.leave(connection.door, connection.user)
+        self.admission.leave(connection.arrived_at, connection.user)
         close_socket(connection.socket, why)
 
     def _start_handler(self, connection: Connection, frame: bytes) -> None:
@@ -256,14 +258,18 @@ class Listener:
             connection.socket,
             frame,
             connection.inbox.rest,
-            connection.door,
+            connection.arrived_at,
             connection.peer,
             self.activity.status(),
             os.getpid(),
             self.reports.write_end,
         )
         try:
-            pid = self.helpers.hand_over(request) if connection.door is Door.HOOKS else 0
+            pid = (
+                self.helpers.hand_over(request)
+                if connection.arrived_at is RequestSocket.HOOKS
+                else 0
+            )
             pid = pid or self._forked(request)
         except OSError as exc:
             self.activity.fault(f"cannot start a process: {exc.strerror}")
@@ -272,7 +278,7 @@ class Listener:
             return
         self._connections.remove(connection)
         connection.socket.close()
-        self._children.add(pid, connection.door, connection.user)
+        self._children.add(pid, connection.arrived_at, connection.user)
         self.activity.children = len(self._children)
 
     def _forked(self, request: Request) -> int:

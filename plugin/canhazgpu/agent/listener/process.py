@@ -37,7 +37,7 @@ from canhazgpu.agent.reexecution.leftovers import own_children
 from canhazgpu.agent.reexecution.program import Program, own_program, take_asked
 from canhazgpu.agent.reexecution.proof import Proof
 from canhazgpu.agent.reexecution.upgrade import Upgrade
-from canhazgpu.agent.request import Door
+from canhazgpu.agent.request import RequestSocket
 from canhazgpu.agent.socket_files import (
     HOOKS_SOCKET,
     SCANNER_SOCKET,
@@ -50,7 +50,7 @@ from canhazgpu.node.identity import node_name, state_dir
 
 CLOSED_S = 1.0
 """How long nobody is let in, so that the requests end that are under way, before this process
-becomes another program. Those that take longer go on; hooks wait for 6 s at a door."""
+becomes another program. Those that take longer go on; a hook waits for 6 s to be accepted."""
 HELPERS_END_S = 2.0
 """How long to wait for the end of scanner and watcher then; one may hang in the kernel."""
 LOOK_GRACE_S = 5.0
@@ -92,8 +92,8 @@ def run_agent(
     own, look = own_program(), partial(identity_of, installed)
     try:
         with _signals() as stopped, _private_sockets(kept, sockets, parts.is_node) as private:
-            with _doors(kept, sockets, parts.is_node) as doors:
-                listener = _listener(parts, doors, private, activity, Reports(handed.reports))
+            with _open_request_sockets(kept, sockets, parts.is_node) as listening:
+                listener = _listener(parts, listening, private, activity, Reports(handed.reports))
                 listener.adopt(handed)
                 listener.leftovers.add(left - {one.pid for one in handed.children})
                 kept.close_rest()
@@ -118,14 +118,14 @@ def check_start(read_config: Callable[[], Config], commands: CommandRunner) -> N
 
 def _listener(
     parts: AgentParts,
-    doors: Mapping[Door, socket.socket],
+    listening: Mapping[RequestSocket, socket.socket],
     private: PrivateSockets | None,
     activity: Activity,
     reports: Reports,
 ) -> Listener:
     runners = parts.runners()
     return Listener(
-        doors,
+        listening,
         Admission(_limits(parts.config.agent)),
         activity,
         lambda request: run_handler(request, runners),
@@ -213,14 +213,20 @@ def _private_sockets(
 
 
 @contextlib.contextmanager
-def _doors(kept: KeptSockets, sockets: Path, of_node: bool) -> Iterator[dict[Door, socket.socket]]:
+def _open_request_sockets(
+    kept: KeptSockets, sockets: Path, of_node: bool
+) -> Iterator[dict[RequestSocket, socket.socket]]:
     """Give the sockets at which requests arrive; no hooks ask the agent of a host without GPUs."""
     with contextlib.ExitStack() as files:
-        doors = {}
+        listening = {}
         if of_node:
-            doors[Door.HOOKS] = files.enter_context(kept.listening(sockets / HOOKS_SOCKET, 0o600))
-        doors[Door.PEOPLE] = files.enter_context(kept.listening(sockets / PEOPLE_SOCKET, 0o666))
-        yield doors
+            listening[RequestSocket.HOOKS] = files.enter_context(
+                kept.listening(sockets / HOOKS_SOCKET, 0o600)
+            )
+        listening[RequestSocket.PEOPLE] = files.enter_context(
+            kept.listening(sockets / PEOPLE_SOCKET, 0o666)
+        )
+        yield listening
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,13 +16,15 @@ from canhazgpu.agent.reexecution.inherited_state import (
     InheritedConnection,
     InheritedState,
 )
-from canhazgpu.agent.request import Door
+from canhazgpu.agent.request import RequestSocket
 
 
 def children_to_pass_on(children: Children) -> tuple[InheritedChild, ...]:
     """Return the handlers."""
     return tuple(
-        InheritedChild(one.pid, one.door.value, one.user, one.what, one.ends_at, one.is_killed)
+        InheritedChild(
+            one.pid, one.arrived_at.value, one.user, one.what, one.ends_at, one.is_killed
+        )
         for one in children.all()
     )
 
@@ -30,7 +32,7 @@ def children_to_pass_on(children: Children) -> tuple[InheritedChild, ...]:
 def connections_to_pass_on(connections: Connections) -> tuple[InheritedConnection, ...]:
     """Return the connections whose request has not arrived as a whole."""
     return tuple(
-        InheritedConnection(one.socket.fileno(), one.door.value, one.inbox.rest.hex())
+        InheritedConnection(one.socket.fileno(), one.arrived_at.value, one.inbox.rest.hex())
         for one in connections.all()
     )
 
@@ -38,10 +40,10 @@ def connections_to_pass_on(connections: Connections) -> tuple[InheritedConnectio
 def adopted_children(handed: InheritedState) -> Iterator[Child]:
     """Yield the handlers that were handed on."""
     for one in handed.children:
-        # A door that this release does not have.
+        # A socket that this release does not have.
         with contextlib.suppress(ValueError):
-            door = Door(one.door)
-            yield Child(one.pid, door, one.user, one.what, one.ends_at, one.is_killed)
+            arrived_at = RequestSocket(one.door)
+            yield Child(one.pid, arrived_at, one.user, one.what, one.ends_at, one.is_killed)
 
 
 def adopted_connections(
@@ -52,9 +54,9 @@ def adopted_connections(
     for one in handed.connections:
         connected = socket.socket(fileno=one.descriptor)
         try:
-            door, peer = Door(one.door), peer_of(connected, overflow)
+            arrived_at, peer = RequestSocket(one.door), peer_of(connected, overflow)
             received = bytes.fromhex(one.received)
         except (ValueError, UnknownPeerError):
             connected.close()
             continue
-        yield Connection(connected, door, peer, users.of(peer.uid), ends_at), received
+        yield Connection(connected, arrived_at, peer, users.of(peer.uid), ends_at), received

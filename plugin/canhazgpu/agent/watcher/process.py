@@ -30,7 +30,7 @@ from canhazgpu.probe.bounded_child import die_with_parent
 
 
 @dataclass(frozen=True, slots=True)
-class WaitingDoor:
+class WaitingSocket:
     """Where clients that wait are handed over, and what they are told."""
 
     listening: socket.socket
@@ -46,13 +46,13 @@ class Watcher:
     environ: Mapping[str, str]
     read_config: Callable[[], Config]
     scanner_socket: Path
-    waiting: WaitingDoor | None = None
+    waiting: WaitingSocket | None = None
 
     def run(self, parent: int) -> None:
         """Be the watcher of this agent (its pid), in a new process, until nothing is left to do."""
         die_with_parent(parent)()
-        door = self.waiting and duplicate_above_stdio(self.waiting.listening.fileno())
-        become_fresh((door,) if door else ())
+        listening = self.waiting and duplicate_above_stdio(self.waiting.listening.fileno())
+        become_fresh((listening,) if listening else ())
         use_environment(self.environ)
         # Its children share its memory for as long as nobody writes to it.
         gc.freeze()
@@ -61,8 +61,8 @@ class Watcher:
         ports = NodePorts(self.node, self.environ, self.read_config, self.scanner_socket)
         runs = RunsWatch(self.state_dir)
         duties: list[Duty] = [self._journal(), self._runs(runs, ports, agent)]
-        if self.waiting and door:
-            duties.append(self._waiters(door, self.waiting.open_answers, runs, ports))
+        if self.waiting and listening:
+            duties.append(self._waiters(listening, self.waiting.open_answers, runs, ports))
         carry_out(duties)
 
     def _journal(self) -> JournalDelivery:
@@ -80,11 +80,11 @@ class Watcher:
         )
 
     def _waiters(
-        self, door: int, open_answers: OpenAnswers, runs: RunsWatch, ports: NodePorts
+        self, listening: int, open_answers: OpenAnswers, runs: RunsWatch, ports: NodePorts
     ) -> WaiterDuty:
         return WaiterDuty(
             self.node,
-            socket.socket(fileno=door),
+            socket.socket(fileno=listening),
             HeldGpus(self.state_dir),
             runs.files,
             ports,
