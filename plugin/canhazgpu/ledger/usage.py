@@ -43,8 +43,8 @@ class NodeUsage:
 class UsageRead:
     """The nodes that count what is used there, and the names of those that do not, or not yet.
 
-    `read_at` is the store's time, in seconds since the epoch, `first_day` the day (UTC, counted
-    from 1970-01-01) before which is what the nodes had used `before`.
+    `read_at` is the store's time, in seconds since the epoch. `first_day` is the first day (UTC,
+    counted from 1970-01-01) that was asked for: `NodeUsage.before` ends with the day before it.
     """
 
     read_at: float

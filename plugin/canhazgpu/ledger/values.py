@@ -164,11 +164,11 @@ class NodeView:
 
     Times are seconds since the epoch by the store's clock. `scan` is the last published scan and
     `scanned_at` its time; both are None if the node never published one. `most_gpus` are the GPUs
-    of the last published scan with most of them, UUID to index; MIG instances are no GPUs there.
-    `partitions` are the scheduler's partitions of the node as it published them at `partitions_at`;
-    None where it never did. A view that `is_brief` has what tells each GPU's state: the scan lacks
-    health and utilization, heartbeats and idle times may be older, and `released_at` is that of
-    GPUs which nobody holds.
+    of the largest scan that was published, UUID to index; it counts no MIG instances. `partitions`
+    are the scheduler's partitions of the node as it published them at `partitions_at`, None where
+    it never did. A view that `is_brief` suffices for each GPU's state. Its scan lacks health and
+    utilization, heartbeats and idle times may be older, and `released_at` has only GPUs that
+    nobody holds.
     """
 
     node: str

@@ -58,17 +58,17 @@ class NodeText:
 
 @dataclass(frozen=True, slots=True)
 class StatusAnswer:
-    """The nodes, sorted by name. There is one at least.
+    """What was read of the nodes: at least one, each in one of five fields and sorted by name.
 
-    Those that were only `counted`, whose `free` GPUs are listed, and the `texts`, are others. So
-    are those `passed_over`, of which the request's filter shows nothing.
+    `nodes` have the status of each GPU, `counted` only numbers of GPUs, `free` the GPUs that are
+    free, and `texts` the node's JSON. Of the nodes `passed_over`, the request's filter shows
+    nothing.
 
     `store_fault` is the error of a store that did not serve, None if it did. Then the answer has
     this node alone: its scan, and the reservations that its hooks last published. `book_fault` is
-    the error of this node's book, None if it was read: what its jobs hold is not known then.
-    `scan_fault` says
-    why this node's scan as a whole failed, None if it did not. `caller` is None unless the request
-    has `names_caller`.
+    the error of this node's book, None if it was read: with it, nobody knows what the node's jobs
+    hold. `scan_fault` says why this node's scan as a whole failed, None if it did not. `caller` is
+    None unless the request has `names_caller`.
     """
 
     nodes: tuple[NodeStatus, ...]

@@ -170,7 +170,7 @@ def _group(gpus: Iterable[GpuStatus], users_of: Callable[[GpuStatus], Iterable[s
 
 
 def _users(processes: Iterable[GpuProcess]) -> list[str]:
-    """Return the users of processes; use without a process that is known is of somebody unknown."""
+    """Return the users of the processes; without a known process, the user is unknown."""
     return [one.user or UNKNOWN_USER for one in processes] or [UNKNOWN_USER]
 
 

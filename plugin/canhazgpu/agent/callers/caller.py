@@ -55,7 +55,7 @@ def known_caller(
 def _questions(
     uid: int, owners: frozenset[str], agent: AgentConfig, files: AccountFiles
 ) -> Questions:
-    """Return what the node's own files do not answer."""
+    """Return what the name service is to be asked, because the node's own files do not say it."""
     listed = (*agent.users, *agent.operators)
     groups = {one.removeprefix(GROUP_MARK) for one in listed if one.startswith(GROUP_MARK)}
     users = {one for one in listed if not one.startswith(GROUP_MARK)} | owners

@@ -137,9 +137,10 @@ class BookGrants:
         return answer
 
     def _journal_and_book(self, opened: Intent | None = None) -> tuple[PendingEntries | None, Book]:
-        """Return both, as they were when the intent was opened if that was this object's last one.
+        """Return what the store has not yet recorded, and the book.
 
-        What was entered since then has higher numbers: the confirmation need not bring it.
+        If this object opened the intent, and no other after it, they are as they were then: what
+        was entered since has higher numbers, and the confirmation need not bring it.
         """
         at_open, self._at_open = self._at_open, None
         if at_open is not None and at_open[0] == opened:

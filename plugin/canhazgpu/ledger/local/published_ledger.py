@@ -132,7 +132,7 @@ class PublishedLedger(DelegatingLedger):
         return replace(book, reservations=kept)
 
     def _was_released(self, one: Reservation) -> bool:
-        """Return whether this process has released it; the store may not have had it."""
+        """Return whether this process has released it; the store may not have known it."""
         return any(
             owner == one.claim.owner and (not gpus or one.gpu in gpus)
             for owner, gpus in self._released

@@ -126,9 +126,9 @@ def node_keys(node: str, prefix: str = PREFIX) -> NodeKeys:
 
 
 def node_key(node: str, name: str, prefix: str) -> str:
-    """Return one key of a node, of which the name is known to be one; quicker than `node_keys`.
+    """Return one key of a node; quicker than `node_keys`.
 
-    See `require_node_name`.
+    The name is not checked: see `require_node_name`.
     """
     return f"{prefix}:{{{node}}}:{name}"
 

@@ -91,7 +91,7 @@ class _WatchedRun:
 class RunDuty:
     """All runs of a node; see `Duty`.
 
-    `keeper` is the agent's process. The ports are opened in children.
+    `keeper` is the agent's process. Only children open the ports.
     """
 
     def __init__(

@@ -17,9 +17,9 @@ KEPT_S = 120.0
 REVOKED_KEPT_S = 7 * 24 * 3600.0
 """For a run that somebody else released: its processes may go on so long."""
 MAX_PER_USER = 16
-"""Of one user: nobody has the node forget what others have released."""
+"""Of one user, so that nobody can push out what others have released."""
 MAX_ENDED = 256
-"""Those are forgotten first that would be forgotten first anyway."""
+"""Of all users. Above it, those are forgotten first whose time ends first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -265,7 +265,7 @@ def run_checks(site: SiteState) -> tuple[Finding, ...]:
 
 
 def checks_left_out(findings: Iterable[Finding]) -> tuple[str, ...]:
-    """Return the ids of the checks without a finding: what they look at was not to be read."""
+    """Return the ids of the checks without a finding: what they examine could not be read."""
     found = {finding.id for finding in findings}
     return tuple(check.id for check in CHECKS if check.id not in found)
 
