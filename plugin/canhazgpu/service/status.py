@@ -25,13 +25,13 @@ class StatusRequest:
     released recently. With `of_users` nothing is shown but what concerns one of them, or the named
     caller: other nodes need not be read.
 
-    What few need is read for few: where more than `brief_above` nodes are read, a node may lack
-    what does not tell the states of its GPUs (see `NodeView.is_brief`), None for never. Of nodes
-    that the filter `shown` does not show, it may be lacking in any case. Where more than
-    `counts_above` nodes are to be shown, their GPUs may only be counted, None for never. Where
-    `free_suffices`, nothing but the table of free GPUs is shown of a node that has some. Where
-    `texts_suffice`, pages may have the JSON of a node instead of the node. Unless it `scans`, this
-    node is shown as any other one: as it was last published.
+    A request for many nodes may be answered with less of each. Where more than `brief_above` nodes
+    are read, a node has only what tells the states of its GPUs (see `NodeView.is_brief`); so have
+    nodes that the filter `shown` does not show, however few are read. Where more than
+    `counts_above` nodes are to be shown, their GPUs may only be counted. None stands for no such
+    number. Where `free_suffices`, nothing but the table of free GPUs is shown of a node that has
+    some. Where `texts_suffice`, pages may have the JSON of a node instead of the node. Unless it
+    `scans`, this node is shown as any other one: as it was last published.
     """
 
     nodes: tuple[str, ...] = ()
