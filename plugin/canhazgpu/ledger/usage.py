@@ -27,8 +27,9 @@ class NodeUsage:
     """What a node has counted, as it published it: no value in it is checked.
 
     `before` is what was used before the days that were asked for, `total` all, both `Totals`.
-    `held` are the present holdings, see ``scripts/at_end.lua``. `use_before` and `use` are the same
-    of what the driver told of the use (`gpu_use`), None where it never did.
+    `held` are the present holdings, see ``scripts/at_end.lua``. `use_before` and `use` are further
+    totals, of the use that the driver told (`gpu_use`): until those days, and all. None where it
+    never told any.
     """
 
     node: str

@@ -36,9 +36,9 @@ class Correction(NamedTuple):
 class BookClock:
     """`offset_s` is added to the node's uptime for the time by the store's clock, in seconds.
 
-    `estimated_after` is None once the store has told. Until then it is the last number that was
-    given out before: what has a later one has its times by the machine's own clock. `correction` is
-    about those entries of them that the journal still has.
+    `estimated_after` is None once the store has told the time in this boot. Until then, entries
+    with a higher number have their times by the machine's own clock. `correction` is about those of
+    them that the journal still has.
     """
 
     offset_s: float

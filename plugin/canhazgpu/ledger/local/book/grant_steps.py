@@ -183,9 +183,9 @@ def release_entries(
 ) -> tuple[JournalEntry, ...]:
     """Return the entries that release the owner's GPUs and cancel its open intents.
 
-    `entry` is the release. `seen_number` is the grant that the release is meant for, as its owner's
-    was when that was decided; None if it is meant for whatever the owner holds. A later grant of
-    the same owner stays.
+    `entry` is the release. `seen_number` is the grant that the release is meant for: that of the
+    owner when the release was decided. None means whatever the owner holds. A later grant of the
+    same owner stays.
     """
     owner, number = entry.owner, book.grant_numbers.get(entry.owner)
     if seen_number is not None and number is not None and number != seen_number:

@@ -88,7 +88,7 @@ class HookLog:
 
     `ledger` is the ledger that the hook opened, None before. `ended_owner` is the attempt that an
     epilog ended: for a requeued job, slurmd gives the epilog the next attempt's number. `attempt`
-    says of an epilog that ended no attempt on record whose it is, see `UNKNOWN_ATTEMPT`.
+    is that of an epilog which ended no attempt on record, see `UNKNOWN_ATTEMPT`.
     `recorded_gpus` are the GPUs of the attempt that an epilog ended, by the node's record.
     `messages` are all logged lines, `decisions` those about the job. `conflict` is that of the
     job's start, None without one. `use` is what the job made of its GPUs, see `use_text`.

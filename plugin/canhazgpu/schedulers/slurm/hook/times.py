@@ -20,8 +20,8 @@ _WHOLE_SECONDS = re.compile(r"[0-9]{1,3}", re.ASCII)
 def hook_began_s(environ: Mapping[str, str], asking: int) -> float:
     """Return when the hook began, its killed run included, in seconds since the node's boot.
 
-    The hook's script says it. Without it, it is the start of the process that asks for the hook's
-    work, less what a killed run took: the process that does the work may be older.
+    The hook's script says it. Where it does not, it is the start of the process that asks for the
+    hook's work, less what a killed run took. The process that does the work may be older.
     """
     now = uptime_s()
     text = environ.get(names.HOOK_BEGAN_S, "")
