@@ -11,7 +11,7 @@ import pytest
 
 from canhazgpu_soak.agents import AgentSupervisor
 from canhazgpu_soak.cluster import SoakCluster
-from canhazgpu_soak.faults.of_node import FILLER
+from canhazgpu_soak.faults.node_faults import FILLER
 from demo_cluster import StartError
 
 NODE = "n1"

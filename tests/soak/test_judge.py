@@ -15,7 +15,7 @@ from canhazgpu_soak.judge import (
     TWO_HOLDERS,
     judge,
 )
-from canhazgpu_soak.late import LATE, by_the_stores_clock
+from canhazgpu_soak.late_releases import LATE, by_the_stores_clock
 from canhazgpu_soak.lost_launches import lost_launches
 from canhazgpu_soak.records import Answer, GpuAnswer, Holder, HookRun, Request, Rogue
 

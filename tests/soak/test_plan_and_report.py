@@ -7,7 +7,7 @@ from itertools import pairwise
 from canhazgpu_soak.evidence import Evidence, Finding
 from canhazgpu_soak.faults.plan import HOGS, WEIGHTS, plan_faults
 from canhazgpu_soak.judge import TWO_HOLDERS
-from canhazgpu_soak.late import LATE
+from canhazgpu_soak.late_releases import LATE
 from canhazgpu_soak.records import Holder, Request
 from canhazgpu_soak.report import VIOLATIONS, Outcome, table
 

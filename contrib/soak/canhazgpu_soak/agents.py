@@ -9,7 +9,7 @@ from collections.abc import Collection
 
 from canhazgpu_soak.cluster import SoakCluster, now
 from canhazgpu_soak.evidence import Finding
-from canhazgpu_soak.faults.of_node import FILLER
+from canhazgpu_soak.faults.node_faults import FILLER
 from canhazgpu_soak.report import AGENT_ENDED
 from demo_cluster import StartError
 from demo_cluster.layout import agent_name

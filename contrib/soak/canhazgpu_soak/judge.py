@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from canhazgpu_soak.evidence import Evidence, Finding, Promises
-from canhazgpu_soak.late import late_releases
+from canhazgpu_soak.late_releases import late_releases
 from canhazgpu_soak.records import (
     AVAILABLE,
     JOB,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from canhazgpu_soak.evidence import Evidence, Finding
 from canhazgpu_soak.judge import CONTRADICTION, HUNG_COMMAND, ON_A_ROGUE, TRACEBACK, TWO_HOLDERS
-from canhazgpu_soak.late import LATE, outlived
+from canhazgpu_soak.late_releases import LATE, outlived
 from canhazgpu_soak.records import JOB, RESERVE, RUN
 
 NOT_FREE = "GPUs neither free nor held at the end"

@@ -12,11 +12,11 @@ from canhazgpu_soak.agents import AgentSupervisor
 from canhazgpu_soak.cluster import SoakCluster, now
 from canhazgpu_soak.evidence import Evidence, Finding, Promises
 from canhazgpu_soak.faults.injection import Faults, Maker
-from canhazgpu_soak.faults.of_node import NodeFaults
-from canhazgpu_soak.faults.of_processes import ProcessFaults
+from canhazgpu_soak.faults.node_faults import NodeFaults
 from canhazgpu_soak.faults.plan import HOGS, STORE, TAMPERED, Fault, plan_faults
+from canhazgpu_soak.faults.process_faults import ProcessFaults
 from canhazgpu_soak.judge import judge
-from canhazgpu_soak.late import by_the_stores_clock
+from canhazgpu_soak.late_releases import by_the_stores_clock
 from canhazgpu_soak.load.commands import Commands
 from canhazgpu_soak.load.rogues import MEAN_PAUSE_S, Rogues
 from canhazgpu_soak.load.workload import User

@@ -1,4 +1,4 @@
-"""When an agent becomes what is installed: decided by the time, the file, and the proof."""
+"""When an agent becomes what is installed: decided by the time, the file, and the trial."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from canhazgpu.agent.reexecution import upgrade as module
 from canhazgpu.agent.reexecution.installed_files import Identity
 from canhazgpu.agent.reexecution.program import Program
-from canhazgpu.agent.reexecution.proof import Outcome
+from canhazgpu.agent.reexecution.trial_start import Outcome
 from canhazgpu.agent.reexecution.upgrade import (
     EARLY_RETRY_S,
     GONE_S,
@@ -22,7 +22,7 @@ OWN = Program("/opt/a/python", ("python", "agent", "run"))
 FIRST, SECOND, THIRD = ((1, number, 1, 1) for number in range(3))
 
 
-class FakeProof:
+class FakeTrial:
     """Proves what it is told to; `outcome` is None while it goes on."""
 
     def __init__(self) -> None:
@@ -49,19 +49,19 @@ class FakeProof:
 
 
 class Agent:
-    """An agent whose time, file and proof the test has."""
+    """An agent whose time, file and trial the test has."""
 
     def __init__(self) -> None:
         self.now = 1000.0
         self.file: Identity = FIRST
         self.looks = 0
         self.told: list[str] = []
-        self.proof = FakeProof()
+        self.trial = FakeTrial()
         self.upgrade = Upgrade(
             OWN,
             self.look,
             FIRST,
-            self.proof,  # type: ignore[arg-type]
+            self.trial,  # type: ignore[arg-type]
             self.told.append,
             lambda: self.now,
         )
@@ -80,14 +80,14 @@ class Agent:
         self.upgrade.step()
 
     def proven(self) -> bool:
-        """Serve until a proof was begun, and have it succeed."""
-        before = len(self.proof.started)
-        self.serve(LOOK_S + GONE_S + 60.0, lambda: len(self.proof.started) > before)
-        if len(self.proof.started) == before:
+        """Serve until a trial was begun, and have it succeed."""
+        before = len(self.trial.started)
+        self.serve(LOOK_S + GONE_S + 60.0, lambda: len(self.trial.started) > before)
+        if len(self.trial.started) == before:
             return False
-        self.proof.outcome = Outcome()
+        self.trial.outcome = Outcome()
         self.upgrade.step()
-        self.proof.outcome = None
+        self.trial.outcome = None
         return True
 
     def executed(self, *, is_quiet: bool = True) -> Program | None:
@@ -99,7 +99,7 @@ def test_an_agent_whose_file_is_the_same_looks_rarely_and_does_nothing() -> None
     before = agent.looks
     agent.serve(100 * LOOK_S)
     assert agent.looks - before <= 101
-    assert agent.proof.started == []
+    assert agent.trial.started == []
     assert agent.executed() is None
     assert agent.told == []
 
@@ -118,9 +118,9 @@ def test_another_file_is_proven_once_it_was_left_alone() -> None:
     # It is written again.
     agent.file = THIRD
     agent.serve(STILL_S - 1.5)
-    assert agent.proof.started == []
+    assert agent.trial.started == []
     assert agent.proven()
-    assert agent.proof.started == [OWN]
+    assert agent.trial.started == [OWN]
     assert agent.executed() == OWN
     assert agent.executed() is None
 
@@ -138,11 +138,11 @@ def test_requests_under_way_are_waited_for_so_long() -> None:
 def test_what_changes_while_it_is_proven_is_proven_again() -> None:
     agent = Agent()
     agent.file = SECOND
-    agent.serve(600, lambda: agent.proof.started)
+    agent.serve(600, lambda: agent.trial.started)
     agent.file = THIRD
-    agent.proof.outcome = Outcome()
+    agent.trial.outcome = Outcome()
     agent.upgrade.step()
-    agent.proof.outcome = None
+    agent.trial.outcome = None
     assert agent.executed() is None
     assert agent.proven()
     assert agent.executed() == OWN
@@ -161,26 +161,26 @@ def test_what_changes_after_the_proof_is_not_executed() -> None:
 def test_what_does_not_start_is_tried_again_after_a_while() -> None:
     agent = Agent()
     agent.file = SECOND
-    agent.proof.outcome = Outcome("no module")
+    agent.trial.outcome = Outcome("no module")
     agent.serve(600, lambda: agent.told)
     assert agent.told == ["/opt/a/python: no module"]
     assert agent.executed() is None
-    tries = len(agent.proof.started)
+    tries = len(agent.trial.started)
     agent.serve(RETRY_S - LOOK_S)
-    assert len(agent.proof.started) == tries
+    assert len(agent.trial.started) == tries
     agent.serve(2 * LOOK_S)
-    assert len(agent.proof.started) == tries + 1
+    assert len(agent.trial.started) == tries + 1
 
 
 def test_an_installation_that_is_not_complete_yet_is_tried_again_soon_and_not_told() -> None:
     agent = Agent()
     agent.file = SECOND
-    agent.proof.outcome = Outcome("half of it")
+    agent.trial.outcome = Outcome("half of it")
     agent.serve(LOOK_S + STILL_S + 3 * EARLY_RETRY_S)
-    assert len(agent.proof.started) > 1
-    agent.proof.outcome = Outcome()
+    assert len(agent.trial.started) > 1
+    agent.trial.outcome = Outcome()
     agent.serve(2 * EARLY_RETRY_S)
-    agent.proof.outcome = None
+    agent.trial.outcome = None
     assert agent.executed() == OWN
     assert agent.told == [""]
 
@@ -188,20 +188,20 @@ def test_an_installation_that_is_not_complete_yet_is_tried_again_soon_and_not_to
 def test_going_back_to_what_runs_ends_the_fault() -> None:
     agent = Agent()
     agent.file = SECOND
-    agent.proof.outcome = Outcome("no module")
+    agent.trial.outcome = Outcome("no module")
     agent.serve(600, lambda: agent.told)
-    tries = len(agent.proof.started)
+    tries = len(agent.trial.started)
     agent.file = FIRST
     agent.serve(2 * LOOK_S)
     assert agent.told[-1] == ""
-    assert len(agent.proof.started) == tries
+    assert len(agent.trial.started) == tries
 
 
 def test_a_file_that_is_missing_for_a_moment_is_no_fault() -> None:
     agent = Agent()
     agent.file = None
     agent.serve(LOOK_S + GONE_S - 2)
-    assert agent.proof.started == []
+    assert agent.trial.started == []
     agent.file = SECOND
     assert agent.proven()
     assert agent.told == [""]
@@ -225,12 +225,12 @@ def test_who_asks_while_something_is_proven_is_not_forgotten() -> None:
     agent.upgrade.ask("")
     agent.upgrade.step()
     agent.upgrade.ask("/opt/b/python")
-    agent.proof.outcome = Outcome()
+    agent.trial.outcome = Outcome()
     agent.upgrade.step()
-    agent.proof.outcome = None
+    agent.trial.outcome = None
     assert agent.executed() is None
-    assert agent.proven() or agent.proof.started
-    assert [one.python for one in agent.proof.started] == [OWN.python, "/opt/b/python"]
+    assert agent.proven() or agent.trial.started
+    assert [one.python for one in agent.trial.started] == [OWN.python, "/opt/b/python"]
 
 
 def test_what_cannot_be_executed_is_told() -> None:

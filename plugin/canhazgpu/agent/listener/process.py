@@ -35,7 +35,7 @@ from canhazgpu.agent.reexecution.installed_files import identity_of, installatio
 from canhazgpu.agent.reexecution.kept_sockets import KeptSockets
 from canhazgpu.agent.reexecution.leftovers import own_children
 from canhazgpu.agent.reexecution.program import Program, own_program, take_asked
-from canhazgpu.agent.reexecution.proof import Proof
+from canhazgpu.agent.reexecution.trial_start import TrialStart
 from canhazgpu.agent.reexecution.upgrade import Upgrade
 from canhazgpu.agent.request import RequestSocket
 from canhazgpu.agent.socket_files import (
@@ -97,7 +97,7 @@ def run_agent(
                 listener.adopt(handed)
                 listener.leftovers.add(left - {one.pid for one in handed.children})
                 kept.close_rest()
-                upgrade = Upgrade(own, look, running, Proof(), activity.tell_upgrade_fault)
+                upgrade = Upgrade(own, look, running, TrialStart(), activity.tell_upgrade_fault)
                 manager.ready()
                 replacement = _Replacement(listener, sockets, kept, lock, manager)
                 _serve(listener, stopped, upgrade, replacement)

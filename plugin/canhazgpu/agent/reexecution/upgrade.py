@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from canhazgpu.agent.reexecution.installed_files import Identity
 from canhazgpu.agent.reexecution.program import Program, program_of
-from canhazgpu.agent.reexecution.proof import Proof
+from canhazgpu.agent.reexecution.trial_start import TrialStart
 
 LOOK_S = 30.0
 """Time between two looks at the installed file: one stat(2) each."""
@@ -44,13 +44,13 @@ class Upgrade:
         own: Program,
         look: Callable[[], Identity],
         running: Identity,
-        proof: Proof,
+        trial: TrialStart,
         tell: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._own = own
         self._look = look
-        self._proof = proof
+        self._trial = trial
         self._tell = tell
         self._clock = clock
         self._running = self._seen = running
@@ -59,39 +59,39 @@ class Upgrade:
         self._failed: tuple[Identity, float] | None = None
         """What did not start, and until when it is not tried again."""
         self._asked: Program | None = None
-        self._is_proof_asked = False
-        self._proving: tuple[Program, Identity] | None = None
-        self._proven: tuple[Program, Identity] | None = None
+        self._is_trial_asked = False
+        self._trying: tuple[Program, Identity] | None = None
+        self._tried: tuple[Program, Identity] | None = None
         self._proven_at = 0.0
 
     @property
     def wait_s(self) -> float | None:
         """How long it is until there is something to do, None where a signal will tell."""
-        if self._proof.runs:
-            return self._proof.left_s or None
+        if self._trial.runs:
+            return self._trial.left_s or None
         if self._asked:
             return 0.0
-        if self._proven:
+        if self._tried:
             return max(self._proven_at + PATIENCE_S - self._clock(), 0.0)
         return max(self._next_look - self._clock(), 0.0)
 
     def ask(self, python: str) -> None:
         """Have a program taken, changed or not; `python` is another environment's, "" for none."""
-        self._proven = None
+        self._tried = None
         is_other = python and python != self._own.python
         self._asked = program_of(python, sys.argv[1:]) if is_other else self._own
 
     def step(self) -> None:
-        """Take what the proof found, look, and start a proof, each where it is time to."""
+        """Take what the trial found, look, and start a trial, each where it is time to."""
         self._take_outcome()
-        if self._proof.runs:
+        if self._trial.runs:
             return
         if self._asked:
             program, self._asked = self._asked, None
-            self._is_proof_asked = True
+            self._is_trial_asked = True
             self._prove(program)
-        elif not self._proven and self._clock() >= self._next_look and self._has_settled():
-            self._is_proof_asked = False
+        elif not self._tried and self._clock() >= self._next_look and self._has_settled():
+            self._is_trial_asked = False
             self._prove(self._own)
 
     def to_execute(self, *, is_quiet: bool) -> Program | None:
@@ -99,11 +99,11 @@ class Upgrade:
 
         `is_quiet` is whether no request is under way.
         """
-        if not self._proven or self._asked or self._proof.runs:
+        if not self._tried or self._asked or self._trial.runs:
             return None
         if not is_quiet and self._clock() < self._proven_at + PATIENCE_S:
             return None
-        (program, identity), self._proven = self._proven, None
+        (program, identity), self._tried = self._tried, None
         if self._look() != identity:
             # It changed since: from the beginning.
             self._next_look = self._clock()
@@ -116,7 +116,7 @@ class Upgrade:
 
     def end(self) -> None:
         """End what was begun."""
-        self._proof.end()
+        self._trial.end()
 
     def _has_settled(self) -> bool:
         """Look; return whether the installation is another one, and is left alone."""
@@ -141,16 +141,16 @@ class Upgrade:
     def _prove(self, program: Program) -> None:
         identity = self._look()
         try:
-            self._proof.start(program)
+            self._trial.start(program)
         except OSError as exc:
             self._fail(identity, f"cannot start a process: {exc.strerror}")
             return
-        self._proving = program, identity
+        self._trying = program, identity
 
     def _take_outcome(self) -> None:
-        if self._proving is None or (outcome := self._proof.take()) is None:
+        if self._trying is None or (outcome := self._trial.take()) is None:
             return
-        (program, identity), self._proving = self._proving, None
+        (program, identity), self._trying = self._trying, None
         if self._look() != identity:
             # What was proven is no more.
             self._next_look = self._clock()
@@ -159,11 +159,11 @@ class Upgrade:
         else:
             self._failed = None
             self._tell("")
-            self._proven, self._proven_at = (program, identity), self._clock()
+            self._tried, self._proven_at = (program, identity), self._clock()
 
     def _fail(self, identity: Identity, text: str) -> None:
         now = self._clock()
-        is_early = not self._is_proof_asked and now < self._still_since + TELL_AFTER_S
+        is_early = not self._is_trial_asked and now < self._still_since + TELL_AFTER_S
         self._failed = identity, now + (EARLY_RETRY_S if is_early else RETRY_S)
         self._next_look = now + min(LOOK_S, EARLY_RETRY_S)
         if not is_early:

@@ -23,7 +23,7 @@ from canhazgpu.schedulers.slurm.conf.device_mapping import (
 )
 from canhazgpu.schedulers.slurm.hook.node_context import JobHook
 from canhazgpu.schedulers.slurm.hook.slurmd_gpus_record import slurms_devices
-from canhazgpu.schedulers.slurm.job_start.same_kind import SameKind
+from canhazgpu.schedulers.slurm.job_start.interchangeable_choice import InterchangeableChoice
 from canhazgpu.schedulers.slurm.job_start.task_export import task_export
 
 EXPORT_KEY = "slurm.export"
@@ -57,7 +57,7 @@ class JobAllocation:
         self.allocator = allocator
         self.scheduler_picks = scheduler_picks or hook.job.share is not None
         self.claim = claim_of(hook.job, names.SCHEDULER_TYPE, hook.boot_id)
-        self.choice = SameKind(hook.job.positions, hook.node_conf, hook.state_dir)
+        self.choice = InterchangeableChoice(hook.job.positions, hook.node_conf, hook.state_dir)
         self.needs_cuda_index = (
             hook.config.slurm.export == "index" and not hook.node_conf.constrains_devices
         )

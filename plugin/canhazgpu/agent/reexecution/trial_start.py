@@ -1,4 +1,4 @@
-"""Prove that a program starts: a child executes it up to where it would serve."""
+"""Try whether a program starts: a child executes it up to where it would serve."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Outcome:
     fault: str = ""
 
 
-class Proof:
+class TrialStart:
     """The child that executes the program with `--check`; one at a time."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

@@ -18,7 +18,7 @@ from canhazgpu.schedulers.slurm.hook.slurmd_gpus_record import slurms_devices
 
 
 @dataclass(frozen=True, slots=True)
-class SameKind:
+class InterchangeableChoice:
     """A `GpuChoice`: the GPUs of the kind of those at Slurm's `positions`."""
 
     positions: Sequence[int]
