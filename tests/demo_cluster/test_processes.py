@@ -37,7 +37,7 @@ def test_a_process_with_a_reused_pid_is_not_ended(sleeper: subprocess.Popen[byte
     found = find_process(sleeper.pid)
     assert found is not None
 
-    terminate_all([Process(found.pid, found.started - 1)], patience_s=0.1)
+    terminate_all([Process(found.pid, found.started - 1)], grace_s=0.1)
 
     assert sleeper.poll() is None
 
@@ -46,7 +46,7 @@ def test_ending_waits_until_the_process_is_gone(sleeper: subprocess.Popen[bytes]
     found = find_process(sleeper.pid)
     assert found is not None
 
-    terminate_all([found], patience_s=5)
+    terminate_all([found], grace_s=5)
 
     assert find_process(sleeper.pid) is None
 

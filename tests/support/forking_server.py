@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TextIO
 
-PATIENCE_S = 2.0
+ACCEPT_WAIT_S = 2.0
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
 ENV_START, ENV_END = 47, 48
 """Fields of /proc/PID/stat after the command: where the memory of /proc/PID/environ is."""
@@ -28,7 +28,7 @@ Request = dict[str, Any]
 def next_run(listener: socket.socket) -> Callable[[], None]:
     """Serve; returns in the process of each run, which is to call what it is given and end."""
     parent = os.getppid()
-    listener.settimeout(PATIENCE_S)
+    listener.settimeout(ACCEPT_WAIT_S)
     while os.getppid() == parent:
         reap()
         try:

@@ -53,13 +53,13 @@ class Daemons:
         if not self.is_running(name):
             raise StartError(f"{name} has ended\n{log_tail(self._layout, name)}")
 
-    def stop(self, name: str, patience_s: float = TERMINATE_TIMEOUT_S) -> None:
+    def stop(self, name: str, grace_s: float = TERMINATE_TIMEOUT_S) -> None:
         process = self._started.pop(name, None)
         if process is None:
             return
         process.terminate()
         try:
-            process.wait(patience_s)
+            process.wait(grace_s)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

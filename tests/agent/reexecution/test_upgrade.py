@@ -12,7 +12,7 @@ from canhazgpu.agent.reexecution.upgrade import (
     EARLY_RETRY_S,
     GONE_S,
     LOOK_S,
-    PATIENCE_S,
+    QUIET_WAIT_S,
     RETRY_S,
     STILL_S,
     Upgrade,
@@ -130,8 +130,8 @@ def test_requests_under_way_are_waited_for_so_long() -> None:
     agent.file = SECOND
     assert agent.proven()
     assert agent.executed(is_quiet=False) is None
-    assert agent.upgrade.wait_s == PATIENCE_S
-    agent.now += PATIENCE_S
+    assert agent.upgrade.wait_s == QUIET_WAIT_S
+    agent.now += QUIET_WAIT_S
     assert agent.executed(is_quiet=False) == OWN
 
 

@@ -125,7 +125,7 @@ def test_nobody_waits_for_a_read_that_takes_long() -> None:
 def test_a_read_that_takes_little_is_waited_for() -> None:
     source = Source()
     reader = source.reader()
-    reader.patience_s = 60.0
+    reader.page_wait_s = 60.0
     reader.current()
     source.now += 10 * USABLE_S
     assert reader.at_once().number == source.reads == 2
@@ -137,7 +137,7 @@ def test_nobody_waits_long_for_who_ought_to_take_little_and_is_stopped() -> None
     first = reader.current()
     source.now += 10 * USABLE_S
     source.goes_on = threading.Event()
-    reader.patience_s = 0.01
+    reader.page_wait_s = 0.01
     assert reader.at_once() is first
     assert reader.at_once() is first
     source.error = AgentError("it does not answer")
@@ -147,7 +147,7 @@ def test_nobody_waits_long_for_who_ought_to_take_little_and_is_stopped() -> None
     # Nor does anybody while nothing can be read.
     source.goes_on.clear()
     source.now += 10 * USABLE_S
-    reader.patience_s = 60.0
+    reader.page_wait_s = 60.0
     assert reader.at_once().snapshot is first.snapshot
     source.goes_on.set()
 

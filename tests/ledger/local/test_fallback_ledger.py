@@ -158,7 +158,7 @@ def test_the_patience_is_one_for_all_questions(
             ledger.read_nodes([node.name])
             answered += 1
             # Four fit into it, and more where this process gets no CPU: what it could not see does
-            # not count. A patience for each question would not end.
+            # not count. A budget for each question would not end.
             assert answered < 20
         assert "took too long" in ledger.without_store
         assert answered > 1

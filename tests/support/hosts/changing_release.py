@@ -21,7 +21,7 @@ _upgrade.LOOK_S = _upgrade.SETTLING_LOOK_S = 0.1
 _upgrade.STILL_S = _upgrade.GONE_S = 0.3
 _upgrade.TELL_AFTER_S = 0.0
 _upgrade.RETRY_S = {retry_s}
-_upgrade.PATIENCE_S = 2.0
+_upgrade.QUIET_WAIT_S = 2.0
 exec((_directory / "more").read_text())
 """
 

@@ -13,7 +13,7 @@ from canhazgpu.ledger.local.fallback_ledger import FallbackLedger
 from canhazgpu.ledger.local.outage import StoreOutage
 from canhazgpu.ledger.local.queue.queue_file import QueueFile
 from canhazgpu.ledger.local.reconcile import Reconciler
-from canhazgpu.ledger.local.store_access import DEFAULT_WAIT_BUDGET_S, StoreAccess, StorePatience
+from canhazgpu.ledger.local.store_access import DEFAULT_WAIT_BUDGET_S, StoreAccess, StoreWaitPolicy
 from canhazgpu.ledger.port import Ledger
 from canhazgpu.ledger.values import Claim
 from canhazgpu.ledger.wait_budget import WaitBudget
@@ -47,7 +47,7 @@ def hook_ledger(
     decides_alone: bool = True,
 ) -> CommittingLedger:
     """Return the ledger of one process of the node."""
-    patience = StorePatience(decides_alone, wait_budget_s)
-    access = StoreAccess(node, open_store, book, outage, reconciler, log, patience)
+    policy = StoreWaitPolicy(decides_alone, wait_budget_s)
+    access = StoreAccess(node, open_store, book, outage, reconciler, log, policy)
     queue = QueueFile(book._path.parent, node, book._boot_id, log)
     return CommittingLedger(node, book, access, reconciler, queue, log, committer)

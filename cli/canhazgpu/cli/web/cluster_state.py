@@ -22,7 +22,7 @@ USABLE_S = 30.0
 """Whoever comes during a read gets the state of before, if it is not older than this."""
 QUICK_S = 1.0
 """Seconds of CPU; nobody who looks at a page waits for a read that takes longer."""
-PATIENCE_S = 2.0
+PAGE_WAIT_S = 2.0
 """How long a page waits for a read: the first one of all, or one that ought to take little."""
 
 
@@ -76,13 +76,13 @@ class ClusterReader:
     """Reads the cluster for whoever asks, at most once in a time.
 
     `read` raises `CanhazgpuError`. `interval_s` is the shortest time between two reads; `clock` is
-    monotonic, in seconds. A page waits for `patience_s` at most.
+    monotonic, in seconds. A page waits for `page_wait_s` at most.
     """
 
     read: Callable[[], StatusAnswer]
     interval_s: float
     clock: Callable[[], float] = time.monotonic
-    patience_s: float = PATIENCE_S
+    page_wait_s: float = PAGE_WAIT_S
     _state: ClusterState = field(default_factory=ClusterState)
     _next_at: float = 0.0
     _reading: threading.Lock = field(default_factory=threading.Lock)
@@ -126,7 +126,7 @@ class ClusterReader:
             return state
         ahead = self._read_ahead()
         if not state.number or (self._cost_s < QUICK_S and not state.fault):
-            ahead.join(self.patience_s)
+            ahead.join(self.page_wait_s)
         return self._state
 
     def _read_ahead(self) -> threading.Thread:

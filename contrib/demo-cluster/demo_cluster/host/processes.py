@@ -85,15 +85,15 @@ def self_and_ancestors() -> set[int]:
     return line
 
 
-def terminate_all(victims: Iterable[Process], patience_s: float) -> None:
-    """Ask with SIGTERM; after `patience_s` insist with SIGKILL and wait until all are gone."""
+def terminate_all(victims: Iterable[Process], grace_s: float) -> None:
+    """Ask with SIGTERM; after `grace_s` insist with SIGKILL and wait until all are gone."""
     remaining = list(victims)
     for process in remaining:
         process.signal(signal.SIGTERM)
-    if not wait_until(lambda: not any(process.alive() for process in remaining), patience_s):
+    if not wait_until(lambda: not any(process.alive() for process in remaining), grace_s):
         for process in remaining:
             process.signal(signal.SIGKILL)
-        wait_until(lambda: not any(process.alive() for process in remaining), patience_s)
+        wait_until(lambda: not any(process.alive() for process in remaining), grace_s)
 
 
 def wait_until(reached: Callable[[], bool], timeout_s: float, poll_s: float = POLL_S) -> bool:

@@ -14,7 +14,7 @@ from canhazgpu_soak.load.releases import Release, held_until
 from canhazgpu_soak.records import NOTE, RESERVE, RUN, Holder, Request
 from demo_cluster.host.user_commands import popen_as
 
-PATIENCE_S = 90.0
+OVERTIME_S = 90.0
 """A command that runs so much longer than it may is hung."""
 TRACEBACK = "Traceback (most recent call last)"
 
@@ -78,7 +78,7 @@ class Commands:
         # It ends by itself where this command fails, or another one of the user's has released it.
         self._command(f"release of {key}", user, node, ("release", "--gpu-ids", output), 0.0)
         # What was killed may still be under way in the agent.
-        release.until = now() + PATIENCE_S
+        release.until = now() + OVERTIME_S
 
     def _note(self, key: str) -> str:
         return NOTE + key.partition(":")[2]
@@ -99,7 +99,7 @@ class Commands:
             self._live[process.pid] = process
         ended: float | None = None
         try:
-            out, errors = process.communicate(timeout=limit_s + PATIENCE_S)
+            out, errors = process.communicate(timeout=limit_s + OVERTIME_S)
             ended = now()
         except subprocess.TimeoutExpired:
             process.kill()

@@ -41,7 +41,7 @@ from canhazgpu.agent.command_client.words import (
 from canhazgpu.agent.hook_client import NotServed
 
 COMPLETION = b"_CANHAZGPU_COMPLETE"
-PATIENCE_S = 60.0
+RETRY_S = 60.0
 """Longest time to wait for an agent that is busy with this user's requests, or that starts anew."""
 PAUSE_S = 0.2
 START_WAIT_S = 5.0
@@ -113,7 +113,7 @@ class _Asking:
         """Whether an agent was there: it is waited for then, and nobody goes on without it."""
         self._began = False
         self._told = False
-        self._ends_at = time.monotonic() + PATIENCE_S
+        self._ends_at = time.monotonic() + RETRY_S
         waits = posix.geteuid() != 0 and is_directory(path.rpartition("/")[0])
         self._is_named = posix.geteuid() != 0 and SOCKET_VARIABLE.encode() in posix.environ
         self._starts_until = time.monotonic() + (START_WAIT_S if waits else 0.0)
@@ -124,7 +124,7 @@ class _Asking:
             if time.monotonic() >= self._ends_at:
                 fail(why)
             if not self._told and why is not STARTING:
-                pass_on(2, f"canhazgpu: {why}; trying again for {PATIENCE_S:g} s\n")
+                pass_on(2, f"canhazgpu: {why}; trying again for {RETRY_S:g} s\n")
                 self._told = True
             time.sleep(PAUSE_S)
 
@@ -134,7 +134,7 @@ class _Asking:
             for outcome in ask(self._path, arguments):
                 self._began = self._is_found = True
                 # The wait for GPUs may be long; what counts is how long nobody has answered.
-                self._ends_at = time.monotonic() + PATIENCE_S
+                self._ends_at = time.monotonic() + RETRY_S
                 finish(outcome)
         except AgentBusy:
             self._is_found = True

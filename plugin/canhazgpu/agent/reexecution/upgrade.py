@@ -28,7 +28,7 @@ EARLY_RETRY_S = 10.0
 """After what did not start until then is tried again."""
 RETRY_S = 300.0
 """After what did not start is tried again, though the file is the same: another one was mended."""
-PATIENCE_S = 10.0
+QUIET_WAIT_S = 10.0
 """Longest wait for a moment without requests; those that are under way then go on all the same."""
 
 
@@ -60,9 +60,9 @@ class Upgrade:
         """What did not start, and until when it is not tried again."""
         self._asked: Program | None = None
         self._is_trial_asked = False
-        self._trying: tuple[Program, Identity] | None = None
-        self._tried: tuple[Program, Identity] | None = None
-        self._proven_at = 0.0
+        self._in_trial: tuple[Program, Identity] | None = None
+        self._ready: tuple[Program, Identity] | None = None
+        self._ready_at = 0.0
 
     @property
     def wait_s(self) -> float | None:
@@ -71,13 +71,13 @@ class Upgrade:
             return self._trial.left_s or None
         if self._asked:
             return 0.0
-        if self._tried:
-            return max(self._proven_at + PATIENCE_S - self._clock(), 0.0)
+        if self._ready:
+            return max(self._ready_at + QUIET_WAIT_S - self._clock(), 0.0)
         return max(self._next_look - self._clock(), 0.0)
 
     def ask(self, python: str) -> None:
         """Have a program taken, changed or not; `python` is another environment's, "" for none."""
-        self._tried = None
+        self._ready = None
         is_other = python and python != self._own.python
         self._asked = program_of(python, sys.argv[1:]) if is_other else self._own
 
@@ -89,21 +89,21 @@ class Upgrade:
         if self._asked:
             program, self._asked = self._asked, None
             self._is_trial_asked = True
-            self._prove(program)
-        elif not self._tried and self._clock() >= self._next_look and self._has_settled():
+            self._begin_trial(program)
+        elif not self._ready and self._clock() >= self._next_look and self._has_settled():
             self._is_trial_asked = False
-            self._prove(self._own)
+            self._begin_trial(self._own)
 
     def to_execute(self, *, is_quiet: bool) -> Program | None:
         """Return the program that is to be executed now, None for none.
 
         `is_quiet` is whether no request is under way.
         """
-        if not self._tried or self._asked or self._trial.runs:
+        if not self._ready or self._asked or self._trial.runs:
             return None
-        if not is_quiet and self._clock() < self._proven_at + PATIENCE_S:
+        if not is_quiet and self._clock() < self._ready_at + QUIET_WAIT_S:
             return None
-        (program, identity), self._tried = self._tried, None
+        (program, identity), self._ready = self._ready, None
         if self._look() != identity:
             # It changed since: from the beginning.
             self._next_look = self._clock()
@@ -138,28 +138,28 @@ class Upgrade:
         self._next_look = now + SETTLING_LOOK_S
         return False
 
-    def _prove(self, program: Program) -> None:
+    def _begin_trial(self, program: Program) -> None:
         identity = self._look()
         try:
             self._trial.start(program)
         except OSError as exc:
             self._fail(identity, f"cannot start a process: {exc.strerror}")
             return
-        self._trying = program, identity
+        self._in_trial = program, identity
 
     def _take_outcome(self) -> None:
-        if self._trying is None or (outcome := self._trial.take()) is None:
+        if self._in_trial is None or (outcome := self._trial.take()) is None:
             return
-        (program, identity), self._trying = self._trying, None
+        (program, identity), self._in_trial = self._in_trial, None
         if self._look() != identity:
-            # What was proven is no more.
+            # What was tried is no more.
             self._next_look = self._clock()
         elif outcome.fault:
             self._fail(identity, f"{program.python}: {outcome.fault}")
         else:
             self._failed = None
             self._tell("")
-            self._tried, self._proven_at = (program, identity), self._clock()
+            self._ready, self._ready_at = (program, identity), self._clock()
 
     def _fail(self, identity: Identity, text: str) -> None:
         now = self._clock()

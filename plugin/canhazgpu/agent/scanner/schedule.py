@@ -13,7 +13,7 @@ from enum import Enum
 
 from canhazgpu.agent.scanner.messages import ReadSettings
 
-PATIENCE_SHARE = 0.25
+WAIT_SHARE = 0.25
 """Share of a request's time for which it waits for the end of another's scan."""
 MAX_BUSY_READERS = 4
 MAX_STUCK_READERS = 16
@@ -86,7 +86,7 @@ class _Waiter:
 
     @property
     def impatient_at(self) -> float:
-        return self.received + PATIENCE_SHARE * (self.deadline - self.received)
+        return self.received + WAIT_SHARE * (self.deadline - self.received)
 
     def timed_out(self) -> Fail:
         # Rounded to what the hook allowed: the request took a part of it to come here.

@@ -37,7 +37,7 @@ class KnownOutageError(StoreError):
 
 
 @dataclass(frozen=True, slots=True)
-class StorePatience:
+class StoreWaitPolicy:
     """How long a process waits for the store in total, and whether it goes on without it then."""
 
     decides_alone: bool
@@ -55,7 +55,7 @@ class StoreAccess:
         outage: StoreOutage,
         reconciler: Reconciler,
         log: Callable[[str], None],
-        patience: StorePatience,
+        policy: StoreWaitPolicy,
     ) -> None:
         """Take the node's parts.
 
@@ -66,10 +66,10 @@ class StoreAccess:
         self._open_store = open_store
         self._book_file = book_file
         self._outage = outage
-        self._decides_alone = patience.decides_alone
+        self._decides_alone = policy.decides_alone
         self._reconciler = reconciler
         self._log = log
-        self._wait_budget_s = patience.wait_budget_s
+        self._wait_budget_s = policy.wait_budget_s
         self._known_outage = ""
         self._store: Ledger | None = None
         self.offline_reason = ""

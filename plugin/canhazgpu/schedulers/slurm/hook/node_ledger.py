@@ -18,7 +18,7 @@ from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.ledger.local.outage import StoreOutage
 from canhazgpu.ledger.local.queue.queue_file import QueueFile
 from canhazgpu.ledger.local.reconcile import Reconciler
-from canhazgpu.ledger.local.store_access import StoreAccess, StorePatience
+from canhazgpu.ledger.local.store_access import StoreAccess, StoreWaitPolicy
 from canhazgpu.ledger.store.name_resolution import resolve_hosts
 from canhazgpu.ledger.values import Claim
 from canhazgpu.ledger.wait_budget import WaitBudget
@@ -106,7 +106,7 @@ def node_ledger(
         outage,
         reconciler,
         log,
-        StorePatience(decides_alone=store.on_failure == "local"),
+        StoreWaitPolicy(decides_alone=store.on_failure == "local"),
     )
     committer = committer or Committer(
         this_process(),
