@@ -1,4 +1,4 @@
-"""Each check that a grant to people rests on: a story that goes wrong without it."""
+"""Each check that a grant to people rests on: a scenario that goes wrong without it."""
 
 from __future__ import annotations
 
@@ -212,8 +212,8 @@ def without_deadline(*given: Any) -> CommitRefusal | None:
     return None if why in (CommitRefusal.LATE, CommitRefusal.CANCELLED) else why
 
 
-Story = Callable[[PeopleWorld], None]
-CHECKS: dict[str, tuple[Story, Any, str, Any]] = {
+Scenario = Callable[[PeopleWorld], None]
+CHECKS: dict[str, tuple[Scenario, Any, str, Any]] = {
     "what the node granted to people is its own": (
         a_store_that_forgets,
         disagreement,
@@ -310,7 +310,7 @@ def test_with_the_check_it_goes_well(world: PeopleWorld, check: str) -> None:
 def test_without_the_check_it_goes_wrong(
     world: PeopleWorld, check: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    story, holder, name, other = CHECKS[check]
+    scenario, holder, name, other = CHECKS[check]
     monkeypatch.setattr(holder, name, other)
     with pytest.raises(AssertionError):
-        story(world)
+        scenario(world)

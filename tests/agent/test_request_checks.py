@@ -1,4 +1,4 @@
-"""Each check that a grant rests on: a story that goes well with it, and goes wrong without it."""
+"""Each check that a grant rests on: a scenario that goes well with it, and wrong without it."""
 
 from __future__ import annotations
 
@@ -240,8 +240,8 @@ def with_script(name: str, text: str, other: str) -> Callable[[], Any]:
     return make
 
 
-Story = Callable[[World], None]
-CHECKS: dict[str, tuple[Story, Any, str, Callable[[], Any]]] = {
+Scenario = Callable[[World], None]
+CHECKS: dict[str, tuple[Scenario, Any, str, Callable[[], Any]]] = {
     "the book still holds this very intent": (
         taken_by_the_former_release,
         book_grants,
@@ -359,10 +359,10 @@ def test_with_the_check_it_goes_well(world: World, check: str) -> None:
 def test_without_the_check_it_goes_wrong(
     world: World, check: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    story, holder, name, make = CHECKS[check]
+    scenario, holder, name, make = CHECKS[check]
     monkeypatch.setattr(holder, name, make())
     with pytest.raises(AssertionError):
-        story(world)
+        scenario(world)
 
 
 def test_an_intent_may_be_committed_until_its_deadline(world: World) -> None:

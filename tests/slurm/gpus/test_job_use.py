@@ -42,7 +42,7 @@ def test_a_jobs_use_is_in_its_story(cluster: GpuCluster, people: tuple[str, str]
     assert modes == ["1", "1"]
 
     def told() -> str:
-        """What a new job's story is where the driver told of it: it is not waited for long."""
+        """What `explain` says of a new job of which the driver told: that may take too long."""
         job = cluster.slurm.submit("sleep 60", "-wn1", "--gres=gpu:2", user=alice)
         poll_until(lambda: len(cluster.held("n1")) == 2)
         used = cluster.state.node("n1").gpu(0)

@@ -41,7 +41,7 @@ def status(app: App, /, nodes: Sequence[str], brief_above: int | None) -> None:
 @click.option("--cluster", default="")
 @click.pass_obj
 def explain(app: App, /, subject: str, since_s: float, cluster: str) -> None:
-    """Write the story of a job, a run or a manual reservation."""
+    """Write what happened to a job, a run or a manual reservation."""
     request = ExplainRequest(subject, since_s, (), cluster)
     with _error_as_answer():
         _write(app.service().explain(request))

@@ -9,7 +9,7 @@ from canhazgpu.cli.web.answer_cache import MAX_WAIT_S, PAGE_WAIT_S
 from canhazgpu.cli.web.charts import chart_of
 from canhazgpu.cli.web.cluster_pages import MAX_KNOWN, queue_rows, row_of
 from canhazgpu.cli.web.cluster_view import MAX_VALUE
-from canhazgpu.cli.web.job_timeline import spans_of, stories_of
+from canhazgpu.cli.web.job_timeline import spans_of, timelines_of
 from canhazgpu.cli.web.people import people_of, people_to_dict
 from canhazgpu.cli.web.rendering import segment
 from canhazgpu.cli.web.site import NothingKnownError, UnknownError
@@ -94,7 +94,7 @@ class HistoryPages:
         return self._site.json(people_to_dict(at, [person], PEOPLE_DAYS, error))
 
     def job(self, request: Request) -> Response:
-        """Return the story of a job, a run or a manual reservation."""
+        """Return the timeline of a job, a run or a manual reservation."""
         found = self._job(request)
         answer = found.value
         fault = error_text(answer.fault) if answer.fault else found.fault
@@ -105,7 +105,7 @@ class HistoryPages:
                 "answer": answer,
                 "lines": list(answer_lines(answer)),
                 "next": answer_to_dict(answer)["next"],
-                "stories": stories_of(answer),
+                "timelines": timelines_of(answer),
                 "spans": spans_of(answer),
                 "holdings": answer.holdings,
             },
@@ -115,7 +115,7 @@ class HistoryPages:
         )
 
     def job_json(self, request: Request) -> Response:
-        """Return the story in the form of ``explain --json``."""
+        """Return it in the form of ``explain --json``."""
         found = self._job(request, MAX_WAIT_S)
         answer = found.value
         error = error_text(answer.fault) if answer.fault else found.fault or None

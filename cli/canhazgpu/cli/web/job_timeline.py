@@ -1,4 +1,4 @@
-"""The story of a job as `explain` tells it, as a timeline and a picture of what it held; pure."""
+"""The timeline of a job as `explain` tells it, and a picture of what it held; pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class NodeStory:
+class NodeTimeline:
     """What happened on one node, in order."""
 
     node: str
@@ -47,7 +47,7 @@ class HeldSpan:
     open: bool
 
 
-def stories_of(answer: ExplainAnswer) -> list[NodeStory]:
+def timelines_of(answer: ExplainAnswer) -> list[NodeTimeline]:
     """Return the events of each node, told as `explain` tells them."""
     here = answer.on_this_node
     events: dict[str, list[Event]] = {}
@@ -57,7 +57,7 @@ def stories_of(answer: ExplainAnswer) -> list[NodeStory]:
         events.setdefault(here.node, []).extend(events_from_entries(here.pending))
     requeued = requeued_by_others(event for some in events.values() for event in some)
     return [
-        NodeStory(
+        NodeTimeline(
             node,
             list(_entries(history_lines(node, events[node], answer.job_id or None, requeued))),
         )

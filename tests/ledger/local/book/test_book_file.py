@@ -302,7 +302,7 @@ def test_a_huge_journal_takes_no_more_notes_but_what_counts(
     grant(book_file, 1, "GPU-a")
     monkeypatch.setattr(book_transaction, "MAX_JOURNAL_BYTES_FOR_NOTES", 10)
     with book_file.open() as transaction:
-        transaction.apply_and_journal(JournalEntry(PROLOG, transaction.now, reason="a story"))
+        transaction.apply_and_journal(JournalEntry(PROLOG, transaction.now, reason="an outcome"))
         transaction.apply_and_journal(
             JournalEntry(QUARANTINE, transaction.now, gpus=("GPU-b",), reason="hot", by="epilog")
         )

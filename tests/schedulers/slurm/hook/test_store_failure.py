@@ -310,8 +310,8 @@ def test_a_crash_while_the_store_is_told_doubles_and_loses_nothing(
         ("release", "1"),
         ("grant", "4"),
     ]
-    stories = [one.claim.job_id for one in node_events(node, "prolog", "epilog") if one.claim]
-    assert stories == ["1", "2", "3", "1", "4"]
+    jobs = [one.claim.job_id for one in node_events(node, "prolog", "epilog") if one.claim]
+    assert jobs == ["1", "2", "3", "1", "4"]
 
 
 @pytest.mark.slow

@@ -83,14 +83,14 @@ def test_whoever_is_ended_is_in_the_systems_log(
     with fake_nvml.start_gpu_process(node.gpu(0), 8000, user=people[1], name=name) as process:
         run(node, system, "prolog.main")
         assert not process.alive
-    ended, starts, story = system.log_lines()
+    ended, starts, outcome = system.log_lines()
     assert ended.startswith(f"{WARNING}canhazgpu[")
     assert f"job 12: ended PID {process.pid} (" in ended
     assert f" of {people[1]}: it used GPU 3 (" in ended
     assert starts.startswith(WARNING) and "job starts" in starts
-    assert story.startswith(INFORMATIONAL) and "event=prolog" in story
+    assert outcome.startswith(INFORMATIONAL) and "event=prolog" in outcome
     # A line for each, whatever a process is called.
-    assert all(one.isprintable() for one in (ended, starts, story))
+    assert all(one.isprintable() for one in (ended, starts, outcome))
     # slurmd's log has what an administrator should see, and no more.
     assert len(node.log_lines()) == 2
 
