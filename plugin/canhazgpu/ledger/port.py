@@ -257,6 +257,13 @@ class Ledger(Protocol):
         """Return the node's events from `since` (seconds since the epoch), the oldest first."""
         ...
 
+    def recent_events(self, since_s: float) -> tuple[float, dict[str, list[Event]]]:
+        """Return the time, and each listed node's events of the last `since_s` seconds by its name.
+
+        They are those of `history`; together they cost little where each node has few.
+        """
+        ...
+
     def record_entries(
         self, node: str, journal: str, entries: Sequence[NumberedEntry]
     ) -> list[OverruledReservation]:

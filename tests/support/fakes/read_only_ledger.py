@@ -93,6 +93,9 @@ class FakeLedger:
         self.events.append("history")
         return [one for one in self.past.get(node, []) if one.at >= since]
 
+    def recent_events(self, since_s: float) -> tuple[float, dict[str, list[Event]]]:
+        return NOW, {name: self.history(name, NOW - since_s) for name in self.node_names()}
+
     def __getattr__(self, name: str) -> Any:
         raise AssertionError(f"status called {name} of the ledger")
 

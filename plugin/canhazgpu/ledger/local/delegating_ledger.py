@@ -129,6 +129,10 @@ class DelegatingLedger(ABC):
         """See `Ledger.history`."""
         return self.ask_store(lambda store: store.history(node, since))
 
+    def recent_events(self, since_s: float) -> tuple[float, dict[str, list[Event]]]:
+        """See `Ledger.recent_events`."""
+        return self.ask_store(lambda store: store.recent_events(since_s))
+
     def record_entries(
         self, node: str, journal: str, entries: Sequence[NumberedEntry]
     ) -> list[OverruledReservation]:

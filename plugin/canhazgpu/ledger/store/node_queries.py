@@ -9,7 +9,7 @@ from canhazgpu.ledger.port import Counted
 from canhazgpu.ledger.store import keys
 from canhazgpu.ledger.store.nodes.node_views import read_node_names, read_node_views
 from canhazgpu.ledger.usage import UsageRead
-from canhazgpu.ledger.values import FoundNodes, NodeCounts, NodeHead, NodeView, Waiter
+from canhazgpu.ledger.values import Event, FoundNodes, NodeCounts, NodeHead, NodeView, Waiter
 
 if TYPE_CHECKING:
     import redis
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 NODES_PER_PAGE = 300
 """Nodes that are in memory at once while pages are read; and whose heads, some 3 KB each, the store
 sends in one answer: meanwhile it does nothing for a hook."""
+
+HISTORIES_PER_READ = 500
 
 COUNTS_PER_PAGE = 600
 """Counts take a tenth of that each."""
@@ -117,6 +119,20 @@ class NodeQueries:
             return read_brief_views(
                 client, nodes, self._prefix, in_cluster=self._session.in_cluster
             )
+
+    def recent_events(self, since_s: float) -> tuple[float, dict[str, list[Event]]]:
+        """See `Ledger.recent_events`."""
+        from canhazgpu.ledger.store.history.reading import read_recent  # noqa: PLC0415 - no hook reads them
+
+        with self._session.client() as client:
+            seconds, microseconds = client.time()
+            names = self._names(client)
+        now = seconds + microseconds / 1e6
+        found: dict[str, list[Event]] = {}
+        for first in range(0, len(names), HISTORIES_PER_READ):
+            nodes = {name: self._keys(name) for name in names[first : first + HISTORIES_PER_READ]}
+            found |= read_recent(self._session, nodes, now - since_s)
+        return now, found
 
     def node_names(self) -> list[str]:
         """See `Ledger.node_names`."""

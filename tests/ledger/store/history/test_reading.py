@@ -16,6 +16,8 @@ from ledger_samples import (
     as_told,
     job,
     manual,
+    new_node_name,
+    observation,
     patch_record,
     run,
     store_time_ms,
@@ -24,6 +26,7 @@ from ledger_samples import (
     waiter,
 )
 
+from canhazgpu.ledger.store import keys
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.history import reading
 from canhazgpu.ledger.store.keys import NodeKeys
@@ -58,6 +61,33 @@ def test_the_history_begins_where_it_is_asked_for(
     assert [one.kind for one in ledger.history(node, since)] == ["release"]
     assert ledger.history(node, since + 3600) == []
     assert [one.kind for one in ledger.history(node, -1)] == ["grant", "release"]
+
+
+@pytest.mark.parametrize("since_s", [3600.0, 1e11])
+def test_recent_events_are_those_of_each_nodes_history(
+    store: Store, ledger: RedisLedger, monkeypatch: pytest.MonkeyPatch, since_s: float
+) -> None:
+    few, many, silent = (new_node_name() for _ in range(3))
+    for node, number in ((few, 1), (many, 20)):
+        for _ in range(number):
+            ledger.reserve_given(job(1), [uuid(0)], observation(node))
+            ledger.release(node, job(1).owner, "end")
+    ledger.publish_scan(observation(silent))
+    ledger.publish_scan(observation(few))
+    ledger.publish_scan(observation(many))
+    now, found = ledger.recent_events(since_s)
+    assert found[silent] == []
+    assert len(found[few]) == 2
+    assert len(found[many]) > reading.FEW
+    for node in (few, many):
+        assert found[node] == ledger.history(node, now - since_s)
+    # What is older than the time asked for is not told, to the millisecond.
+    (grant, _) = found[few]
+    monkeypatch.setattr(RedisLedger, "_names", lambda *_: [few])
+    later, found = ledger.recent_events(0.0)
+    assert (found, later >= now) == ({few: []}, True)
+    assert ledger.recent_events(later - grant.at + 60)[1][few][0] == grant
+    assert store.raw_client.xlen(keys.node_keys(few).history) >= 2
 
 
 def test_a_node_without_a_history_has_none(ledger: RedisLedger, node: str) -> None:
@@ -275,4 +305,6 @@ def test_any_bytes_of_another_program_are_read(
     # Only a time of its own may put an event before what was asked for.
     without_times = [entry for entry in told if not entry.keys() & {b"at", b"a"}]
     assert len(ledger.history(node, 0)) >= len(without_times)
+    nodes = {node: node_hashes}
+    assert reading.read_recent(ledger._session, nodes, 0) == {node: ledger.history(node, 0)}
     ledger.wait_for_event(node, "", 0)

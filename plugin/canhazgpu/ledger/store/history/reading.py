@@ -6,16 +6,23 @@ Every change that a waiter may wait for is an event, so a blocking read of the s
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
-from typing import cast
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from canhazgpu.ledger.store.history.entries import events_from_entry, short_names
 from canhazgpu.ledger.store.keys import NodeKeys
 from canhazgpu.ledger.store.session import DAY_MS, MAX_BLOCK_S, StoreSession
 from canhazgpu.ledger.values import Event
 
+if TYPE_CHECKING:
+    import redis
+
 ENTRIES_PER_READ = 1000
 """Entries per read; limits the size of one reply, not of the result."""
+FEW = 20
+"""Entries of a node that are read with those of many others."""
+MAX_NUMBER = 2**64 - 1
+"""The last number of entries of one millisecond."""
 NO_EVENT = "0-0"
 """The id before the first event."""
 
@@ -27,6 +34,42 @@ def read_history(session: StoreSession, node: NodeKeys, since: float) -> list[Ev
     # An event's own time is never later than its entry's: an expiry is written when it is noticed.
     events = events_between(session, node, f"{max(int(since * 1000), 0)}-0", "+")
     return [one for one in events if one.at >= since]
+
+
+def read_recent(
+    session: StoreSession, nodes: Mapping[str, NodeKeys], since: float
+) -> dict[str, list[Event]]:
+    """Return the same of each of these nodes by its name; of one with many events by itself."""
+    # Entries are asked for that come after an id: after the last one of the millisecond before.
+    before_ms = int(since * 1000) - 1
+    after = NO_EVENT if before_ms < 0 else f"{before_ms}-{MAX_NUMBER}"
+    with session.client() as client:
+        pages = _first_entries(client, {one.history: after for one in nodes.values()}, session)
+        few = [name for name, one in nodes.items() if 0 < len(pages.get(one.history, ())) < FEW]
+        pipeline = client.pipeline(transaction=False)
+        for name in few:
+            pipeline.hgetall(nodes[name].history_meta)
+        tables = dict(zip(few, pipeline.execute() if few else (), strict=True))
+    found: dict[str, list[Event]] = {}
+    for name, one in nodes.items():
+        if name in tables:
+            events = _events_of(pages[one.history], tables[name])
+            found[name] = [event for event in events if event.at >= since]
+        else:
+            found[name] = read_history(session, one, since) if one.history in pages else []
+    return found
+
+
+def _first_entries(
+    client: redis.Redis, after: Mapping[str, str], session: StoreSession
+) -> dict[str, list[StreamEntry]]:
+    """Return the first few entries of those of the streams that have some after the ids given."""
+    pipeline = client.pipeline(transaction=False)
+    # The streams of a cluster are on several servers.
+    asked = [{key: last} for key, last in after.items()] if session.in_cluster else [after]
+    for streams in asked:
+        pipeline.xread(cast(Any, streams), count=FEW)
+    return {key: entries for answer in pipeline.execute() for key, entries in answer or ()}
 
 
 def read_days(session: StoreSession, node: NodeKeys, days: Collection[int]) -> list[Event]:
@@ -51,6 +94,11 @@ def events_between(session: StoreSession, node: NodeKeys, start: str, end: str) 
         if len(page) < ENTRIES_PER_READ:
             break
         start = f"({page[-1][0]}"
+    return _events_of(entries, meta)
+
+
+def _events_of(entries: Sequence[StreamEntry], meta: Mapping[str, str]) -> list[Event]:
+    """Return the events of the entries, the oldest first."""
     names = short_names(meta)
     found = (event for entry in entries for event in events_from_entry(*entry, names))
     return sorted(found, key=lambda one: one.at)
