@@ -100,27 +100,38 @@ class _Pair:
         self._waits = False
 
     def from_client(self, ready: selectors.BaseSelector) -> None:
-        if data := self._passed(ready, self._client, self._server):
+        if data := self._received(ready, self._client):
             self._proxy.keep(data)
             # What is sent in pieces before the first answer is one question.
             self._proxy.traffic.round_trips += not self._waits
             self._waits = True
+            self._pass_on(ready, data, self._server)
 
     def from_server(self, ready: selectors.BaseSelector) -> None:
-        if data := self._passed(ready, self._server, self._client):
+        if data := self._received(ready, self._server):
+            # Before the client has it, which may end with it, and then all is counted.
             self._proxy.traffic.received += len(data)
             self._waits = False
+            self._pass_on(ready, data, self._client)
 
-    def _passed(
-        self, ready: selectors.BaseSelector, source: socket.socket, target: socket.socket
-    ) -> bytes:
+    def _received(self, ready: selectors.BaseSelector, source: socket.socket) -> bytes:
         try:
             data = source.recv(CHUNK)
-            target.sendall(data)
         except OSError:
             data = b""
         if not data:
-            for one in (self._client, self._server):
-                ready.unregister(one)
-                one.close()
+            self._close(ready)
         return data
+
+    def _pass_on(self, ready: selectors.BaseSelector, data: bytes, target: socket.socket) -> None:
+        try:
+            target.sendall(data)
+        except OSError:
+            self._close(ready)
+
+    def _close(self, ready: selectors.BaseSelector) -> None:
+        if self._client.fileno() < 0:
+            return  # the other end was at its end too
+        for one in (self._client, self._server):
+            ready.unregister(one)
+            one.close()

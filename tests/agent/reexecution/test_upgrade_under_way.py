@@ -29,8 +29,15 @@ pytestmark = [
 JOB_CALL = encode({"method": interface.JOB_START, "parameters": {"environment": {}}})
 CONFIRM = encode({"method": interface.CONFIRM})
 STATUS = encode({"method": interface.STATUS})
-LONG_WAIT = "import canhazgpu.agent.handler.conversation as w; w.CONFIRM_WAIT_S = 600.0"
-"""A handler waits for its client through a start of an agent that gets no CPU."""
+LONG_WAIT = """
+import canhazgpu.agent.handler.conversation
+import canhazgpu.agent.listener.connections
+import canhazgpu.agent.listener.handed_requests
+for one in (canhazgpu.agent.listener.connections, canhazgpu.agent.listener.handed_requests):
+    one.REQUEST_WAIT_S = 600.0
+canhazgpu.agent.handler.conversation.CONFIRM_WAIT_S = 600.0
+"""
+"""Agent and handler wait for a client that gets no CPU, or through a start of an agent without."""
 NOT_SENSIBLE = {"SLURM_JOB_ID": "x"}
 """A prolog that ends with 2, once somebody has looked at it."""
 

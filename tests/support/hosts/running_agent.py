@@ -25,6 +25,14 @@ from canhazgpu.probe.bounded_child import die_with_parent
 
 METHODS = {"prolog": "JobStart", "epilog": "JobEnd", "health_check": "Check"}
 READY_S = 60.0
+PATIENT_CLIENT = """
+import sys
+sys.path.insert(0, {directory!r})
+import hook_client
+hook_client.READY_WAIT_S = {ready_s}
+hook_client.posix._exit(hook_client.main(*sys.argv[1:]))
+"""
+"""The client of hooks where the agent, or the client, may get no CPU for as long."""
 PACKETS = "0005"
 """SOCK_SEQPACKET in /proc/net/unix."""
 
@@ -101,6 +109,7 @@ class RunningAgent:
     def start_again(self) -> bool:
         """Start it anew after its end; returns whether it served before it ended again."""
         self.process.wait()
+        self._forget_notices()
         self.process = self._forked() or self._started()
         self.notified.settimeout(0.1)
         try:
@@ -111,6 +120,13 @@ class RunningAgent:
             return False
         finally:
             self.notified.settimeout(READY_S)
+
+    def _forget_notices(self) -> None:
+        """Take what an earlier start said and nobody read."""
+        self.notified.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while self.notified.recv(4096):
+                pass
 
     def _forked(self) -> ForkedProcess | None:
         """Start it by forking, where it differs from others by its own words alone."""
@@ -225,11 +241,12 @@ def _program(changes: str) -> list[str]:
 
 
 def run_hook(
-    agent: RunningAgent, hook: str, environ: Mapping[str, str], timeout_s: float = 60
+    agent: RunningAgent, hook: str, environ: Mapping[str, str], timeout_s: float = 2 * READY_S
 ) -> subprocess.CompletedProcess[str]:
-    """Run a hook through the agent; a silent fallback fails."""
+    """Run a hook through the agent, however busy the machine is; a silent fallback fails."""
+    client = PATIENT_CLIENT.format(directory=str(Path(hook_client()).parent), ready_s=READY_S)
     done = subprocess.run(
-        [sys.executable, *agent.hook_arguments(hook)],
+        [*(sys.executable, "-I", "-S", "-c", client), str(agent.hooks_socket), METHODS[hook]],
         env=dict(environ),
         capture_output=True,
         text=True,
