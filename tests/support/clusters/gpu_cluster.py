@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from clusters import held_gpus
 from clusters.node_agents import NodeAgents
 from forking_python import ForkingPython, kept_to_the_end
 from hosts.running_agent import METHODS
@@ -29,24 +30,7 @@ REPOSITORY = Path(__file__).parents[3]
 STORE_TIMEOUT_S = 3.0
 MAIN = "import sys; from canhazgpu.cli.main import main; sys.argv[0] = {!r}; main()"
 READING = ("events", "explain", "status")
-HELD = """
-import json, os, sys
-from canhazgpu.errors import BookUnknownError, StoreError
-from canhazgpu.in_process.adapters import Adapters
-from canhazgpu.in_process.node_book import heeding_node
-from canhazgpu.in_process.node_knowledge import view_without_store
-adapters, node = Adapters(os.environ), sys.argv[1]
-config = adapters.effective_config().config
-store = adapters.reader(config)
-try:
-    [view] = heeding_node(node, config, store).read_nodes([node])
-except BookUnknownError:
-    [view] = store.read_nodes([node])
-except StoreError:
-    view = view_without_store(node, config)
-print(json.dumps({gpu: one.claim.job_id for gpu, one in view.reservations.items()}))
-"""
-"""What `status` reads of the ledger, without its scan: tests wait with this."""
+HELD = Path(held_gpus.__file__).read_text()
 CHECK = "from canhazgpu.epilog.health_check import main; main()"
 
 
