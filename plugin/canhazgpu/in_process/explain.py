@@ -27,12 +27,12 @@ from canhazgpu.status.history.next_steps import Holding
 from canhazgpu.status.history.owner_events import events_of_owner
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence, Set
 
     from canhazgpu.config import Config
     from canhazgpu.in_process.adapters import Adapters
     from canhazgpu.ledger.journal_entries import JournalEntry
-    from canhazgpu.ledger.values import Claim, Event, FoundNodes, NodeView
+    from canhazgpu.ledger.values import Claim, Event, NodeView
     from canhazgpu.service.history import ExplainRequest
 
 _JOB_ID = re.compile(r"[0-9]{1,19}([_+][0-9]{1,10})?")
@@ -107,11 +107,9 @@ def _with_history(
         if job_id and not request.nodes and is_job_id(job_id):
             found = adapters.reader(adapters.effective_config().config).find_job(job_id)
             nodes = [*found.nodes] or [answer.on_this_node.node]
-            now, histories = _histories_of_found(adapters, request.since_s, found, nodes)
-        elif (
-            owner and not request.nodes and (told := _histories_of_owner(adapters, request, owner))
-        ):
-            now, histories = told
+            now, histories = _histories_of_found(adapters, request.since_s, found.days, nodes)
+        elif owner and not request.nodes:
+            now, histories = _histories_of_owner(adapters, request, answer)
         else:
             now, histories = read_histories(adapters, request.since_s, request.nodes)
     except StoreError as exc:
@@ -127,9 +125,9 @@ def _with_history(
 
 
 def _histories_of_found(
-    adapters: Adapters, since_s: float, found: FoundNodes, nodes: Sequence[str]
+    adapters: Adapters, since_s: float, days: Mapping[str, Set[int]], nodes: Sequence[str]
 ) -> tuple[float, list[tuple[NodeView, list[Event]]]]:
-    """Return the time, and these nodes with what they told on the days that were found.
+    """Return the time, and these nodes with what they told on the days that are given.
 
     Of nodes whose entries in the index may be incomplete, the whole history is read.
     """
@@ -138,30 +136,34 @@ def _histories_of_found(
     now = max(view.read_at for view in views)
     histories = []
     for view in views:
-        days = found.days.get(view.node)
-        if days is None:
+        its_days = days.get(view.node)
+        if its_days is None:
             events = ledger.history(view.node, now - since_s)
         else:
-            events = ledger.history_on(view.node, days)
+            events = ledger.history_on(view.node, its_days)
         histories.append((view, [one for one in events if one.at >= now - since_s]))
     return now, histories
 
 
 def _histories_of_owner(
-    adapters: Adapters, request: ExplainRequest, owner: str
-) -> tuple[float, list[tuple[NodeView, list[Event]]]] | None:
-    """Return the time, and the nodes that tell of a run or manual reservation.
+    adapters: Adapters, request: ExplainRequest, answer: ExplainAnswer
+) -> tuple[float, list[tuple[NodeView, list[Event]]]]:
+    """Return the time, and the node of a run or manual reservation with what it told.
 
-    None where none does that the index names: one of before the index was kept may be anywhere.
+    Nodes whose entries in the index may be incomplete are read where no other node tells of it.
     """
+    owner = answer.owner
     found = adapters.reader(adapters.effective_config().config).find_owner(owner)
-    if not found.nodes:
-        return None
-    now, histories = _histories_of_found(adapters, request.since_s, found, found.nodes)
-    for view, events in histories:
-        if events_of_owner(events, None, owner) or any(_holdings([view], None, owner)):
-            return now, histories
-    return None
+    now: float = 0.0
+    histories: list[tuple[NodeView, list[Event]]] = []
+    others = found.unindexed or (answer.on_this_node.node,)
+    for days, nodes in ((found.days, [*found.days]), ({}, others)):
+        if nodes:
+            now, histories = _histories_of_found(adapters, request.since_s, days, nodes)
+        for view, events in histories:
+            if events_of_owner(events, None, owner) or any(_holdings([view], None, owner)):
+                return now, histories
+    return now, histories
 
 
 def _holdings(views: Iterable[NodeView], job_id: str | None, owner: str) -> Iterable[Holding]:

@@ -290,7 +290,7 @@ class Ledger(Protocol):
     def find_owner(self, owner: str) -> FoundNodes:
         """Return the nodes where a run or a reservation by hand may have been, by its owner.
 
-        One of before nodes kept this index may have been elsewhere.
+        The `unindexed` ones are hinted at, too: who needs one node finds it there most often.
         """
         ...
 

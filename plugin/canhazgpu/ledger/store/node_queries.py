@@ -166,7 +166,11 @@ class NodeQueries:
         with self._session.client() as client:
             days, in_cluster = self._history_days, self._session.in_cluster
             found = lookup.find_owner(client, self._prefix, owner, days, in_cluster=in_cluster)
-        return FoundNodes(found)
+            names = read_node_names(client, self._prefix)
+            unindexed = lookup.unindexed_for_owners(
+                client, self._prefix, names, in_cluster=in_cluster
+            )
+        return FoundNodes(found, tuple(unindexed))
 
     def find_user(self, uid: int, days: int) -> FoundNodes:
         """See `Ledger.find_user`."""

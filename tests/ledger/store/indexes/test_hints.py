@@ -20,6 +20,7 @@ from ledger_samples import (
 
 from canhazgpu.gpu.scan import GpuProcess
 from canhazgpu.ledger.journal_entries import JournalEntry, NumberedEntry
+from canhazgpu.ledger.store.indexes import upkeep
 from canhazgpu.ledger.store.keys import NodeKeys, jobs_index_key, owner_number, user_index_key
 from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.usage import DAY_MS
@@ -61,6 +62,47 @@ def test_where_a_run_or_a_reservation_was_is_found(
     ledger.keep_indexes(node)
     assert node in ledger.find_owner(claim.owner).days
     assert max(store.raw_client.ttl(one) for one in told) > 0
+
+
+def test_runs_that_another_release_left_out_of_the_index_are_added(
+    ledger: RedisLedger,
+    node: str,
+    store: Store,
+    node_hashes: NodeKeys,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A release that indexed jobs alone has moved on how far the history is in the indexes."""
+    monkeypatch.setattr(upkeep, "ENTRIES_PER_CHECK", 3)
+    owners = [run(number).owner for number in range(81, 84)]
+    for number in range(81, 84):
+        ledger.reserve_given(run(number), gpus(number - 81), observation(node))
+        ledger.release(node, run(number).owner, "done")
+    while node in ledger.find_user(1, 1).unindexed:
+        ledger.keep_indexes(node)
+    assert node not in ledger.find_owner(owners[0]).unindexed
+
+    ((last, _),) = store.raw_client.xrevrange(node_hashes.history, count=1)
+    for key in store.raw_client.scan_iter("canhazgpu:index:jobs:*"):
+        store.raw_client.delete(key)
+    store.raw_client.hset(node_hashes.usage, "through", last)
+    store.raw_client.hdel(node_hashes.usage, "owners")
+    store.raw_client.set(node_hashes.indexed, "1", ex=172_800)
+    checks = 0
+    while node in ledger.find_owner(owners[0]).unindexed:
+        assert node not in ledger.find_job("1").unindexed
+        # As when the last check is an hour ago.
+        store.raw_client.set(node_hashes.indexed, "1", ex=100_000)
+        ledger.keep_indexes(node)
+        checks += 1
+    assert checks == 2
+    assert [node in ledger.find_owner(one).days for one in owners] == [True] * 3
+    # What it tells later is in the index, until that release has checked again.
+    ledger.reserve_given(run(85), gpus(3), observation(node))
+    assert node not in ledger.find_owner(run(85).owner).unindexed
+    ((last, _),) = store.raw_client.xrevrange(node_hashes.history, count=1)
+    store.raw_client.hset(node_hashes.usage, "through", last)
+    store.raw_client.set(node_hashes.indexed, "1", ex=172_800)
+    assert node in ledger.find_owner(run(85).owner).unindexed
 
 
 def test_who_waited_is_no_unknown_user(ledger: RedisLedger, node: str, store: Store) -> None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import redis
 
 MEMBERS_PER_READ = 5000
+OWNERS_INDEXED = "2"
+"""The mark of a node whose runs and reservations by hand are in the index, too."""
 
 
 def find_job(client: redis.Redis, prefix: str, job_id: int) -> dict[str, set[int]]:
@@ -79,6 +81,34 @@ def unindexed_nodes(
     marks = [keys.node_key(name, "indexed", prefix) for name in names]
     found = existing_keys(client, marks, in_cluster=in_cluster)
     return [name for name, mark in zip(names, marks, strict=True) if mark not in found]
+
+
+def unindexed_for_owners(
+    client: redis.Redis, prefix: str, names: Sequence[str], *, in_cluster: bool
+) -> list[str]:
+    """Return the nodes whose runs and reservations by hand may be missing in the index.
+
+    Those are left out that have told nothing since all of it was there.
+    """
+    marks = [keys.node_key(name, "indexed", prefix) for name in names]
+    pipeline = client.pipeline(transaction=False)
+    if in_cluster:
+        # Their marks are on several servers.
+        for mark in marks:
+            pipeline.get(mark)
+        found = pipeline.execute() if names else []
+    else:
+        for first in range(0, len(marks), MEMBERS_PER_READ):
+            pipeline.mget(marks[first : first + MEMBERS_PER_READ])
+        found = [one for some in (pipeline.execute() if names else []) for one in some]
+    lacking = [name for name, mark in zip(names, found, strict=True) if mark != OWNERS_INDEXED]
+    for name in lacking:
+        node = keys.node_keys(name, prefix)
+        pipeline.hmget(node.usage, "through", "owners")
+        pipeline.xrevrange(node.history, count=1)
+    answers = pipeline.execute() if lacking else []
+    rows = zip(lacking, answers[::2], answers[1::2], strict=True)
+    return [name for name, told, last in rows if last and {*told} != {last[0][0]}]
 
 
 def unindexed_for_jobs(client: redis.Redis, prefix: str, names: Sequence[str]) -> list[str]:

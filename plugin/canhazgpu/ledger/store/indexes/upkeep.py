@@ -37,16 +37,17 @@ def keep_indexes(
 ) -> None:
     """Bring the node's entries up to date, at most `ENTRIES_PER_CHECK` of its history.
 
-    Does nothing, in one round trip, where that was done within `CHECK_EVERY_S`.
+    Does nothing, in one round trip, where that was done within `CHECK_EVERY_S`. Of entries that an
+    earlier release has put into the index of jobs, it adds the runs and reservations by hand.
     """
     with session.client() as client:
         pipeline = client.pipeline(transaction=False)
-        pipeline.hmget(keys.usage, "through", "from")
+        pipeline.hmget(keys.usage, "through", "from", "owners")
         pipeline.ttl(keys.indexed)
         if not session.in_cluster:
             pipeline.time()
         # In a cluster it is no command of a pipeline.
-        (through, counted_from), complete_for_s, *times = pipeline.execute()
+        (through, counted_from, owners), complete_for_s, *times = pipeline.execute()
         seconds, _ = times[0] if times else client.time()
         if complete_for_s > COMPLETE_S - CHECK_EVERY_S:
             return
@@ -55,16 +56,25 @@ def keep_indexes(
         pipeline.hgetall(keys.history_meta)
         pipeline.hgetall(keys.reservations)
         pipeline.hgetall(keys.queue)
-        page, meta, reservations, queue = pipeline.execute()
+        # Entries that a release has indexed which knew no owners but jobs.
+        lacks_owners = through and through != owners
+        if lacks_owners:
+            start = f"({owners or NO_ENTRY}"
+            pipeline.xrange(keys.history, start, through, count=ENTRIES_PER_CHECK)
+        page, meta, reservations, queue, *more = pipeline.execute()
+    gap: list[StreamEntry] = more[0] if lacks_owners else []
     events = _events(cast(list[StreamEntry], page), short_names(meta))
     jobs, users = present_hints(prefix, node, seconds, reservations, queue)
-    told_jobs, told_users = told_hints(events, prefix, node, seconds)
+    told_jobs, told_users = told_hints(
+        [*_events(gap, short_names(meta)), *events], prefix, node, seconds
+    )
     kept_s = (history_days + 2) * DAY_S
     may_add = session.add_hints([*jobs, *told_jobs], kept_s)
     if not (session.add_hints([*users, *told_users], USER_DAYS * DAY_S) and may_add):
         return
     last = cast(str, page[-1][0]) if page else through or NO_ENTRY
     is_complete = len(page) < ENTRIES_PER_CHECK
+    owners_through = gap[-1][0] if len(gap) == ENTRIES_PER_CHECK else last
     limit = stream_position(counted_from or NO_ENTRY)
     uncounted = [one for one in events if stream_position(one.id) <= limit]
     (first, days), (first_use, uses) = map(
@@ -80,6 +90,7 @@ def keep_indexes(
         COMPLETE_S if is_complete else 0,
         first_use,
         to_json(uses),
+        owners_through,
     )
 
 

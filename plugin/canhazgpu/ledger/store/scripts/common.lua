@@ -21,7 +21,8 @@
 -- KEYS[9] answers       hash    see entries.lua
 -- KEYS[10] usage        hash    what ended holdings have used, see usage.lua
 -- KEYS[11] head         string  see head.lua
--- KEYS[12] indexed      string  is there while the node's entries in the indexes are complete; it expires
+-- KEYS[12] indexed      string  is there while the node's entries in the indexes are complete; it expires. "2": those of runs
+--                               and reservations by hand as well
 -- KEYS[13] history_meta hash    see short_names.lua and history_size.lua
 -- KEYS[14] counts       string  see head.lua
 -- ARGV[1] how long the history is kept, ms, and its size, bytes: "MS BYTES"; each script documents its arguments

@@ -6,6 +6,8 @@
 --                       day      the day of the last change or check: earlier days have their totals
 --                       from     id of the last entry of the history before the first release that is counted here
 --                       through  id up to which earlier entries are counted as well, see index_history.lua
+--                       owners   id up to which runs and reservations by hand are in the indexes, too: another release may have moved
+--                                "through" on without them
 --                       use:DAY, use:total, use:day  the same of what the driver tells of the use of these GPUs
 --
 -- Totals are a JSON object: "USER\tTYPE" -> list of ms held, ms of these idle, reservations begun, ended, and
