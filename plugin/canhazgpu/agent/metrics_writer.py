@@ -9,12 +9,12 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from canhazgpu.agent.handler.fresh_process import become_fresh, use_environment
 from canhazgpu.agent.watcher.directory_watch import DirectoryWatch
 from canhazgpu.config.schema import Config
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.in_process.adapters import Adapters
 from canhazgpu.in_process.node_metrics import NodeMetricsWriter, log_failure
 from canhazgpu.probe.bounded_child import die_with_parent

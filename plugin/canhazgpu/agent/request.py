@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from canhazgpu.agent.peer import Peer
+from canhazgpu.frozen_dataclass import dataclass
 
 
 class RequestSocket(Enum):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.schedulers.slurm.site.install import (
     HookFile,
     InstallStep,

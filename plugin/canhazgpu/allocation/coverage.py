@@ -8,8 +8,7 @@ is shown and counted as a process of unknown owner.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.process_job import is_unidentified
 from canhazgpu.gpu.scan import GpuProcess
 from canhazgpu.ledger.values import Claim

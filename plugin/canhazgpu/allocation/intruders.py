@@ -7,9 +7,9 @@ megabytes of a display server are no use. The owner's memory does not count.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from canhazgpu.allocation.coverage import PidNamespace, covers, is_intruder, may_be_intruder
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.scan import GpuProcess
 from canhazgpu.gpu.usage import UsagePolicy
 from canhazgpu.ledger.values import Claim

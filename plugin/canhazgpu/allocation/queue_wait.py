@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NoReturn
 
 from canhazgpu.allocation.allocator import GpuAllocator, Grant
@@ -25,6 +24,7 @@ from canhazgpu.allocation.queue_check import (
 from canhazgpu.allocation.queue_decision import WaitState
 from canhazgpu.allocation.refusal import Refusal, RefusalKind
 from canhazgpu.errors import StoreError
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.port import Ledger
 from canhazgpu.ledger.values import Waiter
 

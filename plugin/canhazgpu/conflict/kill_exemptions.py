@@ -6,9 +6,9 @@ A process is ended only where it certainly has no right to the GPU.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
 from canhazgpu.allocation.coverage import ANY_PID_NAMESPACE, PidNamespace, covers
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.process_job import is_of_another_node, is_unidentified, job_text
 from canhazgpu.gpu.scan import GpuProcess
 from canhazgpu.ledger.values import Claim

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 
 from canhazgpu.conflict.kill_exemptions import (
     ProcessRights,
@@ -11,6 +10,7 @@ from canhazgpu.conflict.kill_exemptions import (
     foreign_process_reason,
 )
 from canhazgpu.conflict.obstacles import processes_to_end
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.scan import GpuProcess, GpuReading
 from canhazgpu.gpu.usage import UsagePolicy, processes_text
 from canhazgpu.ledger.owner import JobOwner

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from canhazgpu.conflict.policy import ConflictCause
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.scan import GpuProcess, GpuReading, missing_gpu_reading
 from canhazgpu.gpu.usage import UsagePolicy
 from canhazgpu.ledger.co_holders import shares_with

@@ -7,10 +7,10 @@ is not ended where that would not free the job's GPUs.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from enum import Enum
 
 from canhazgpu.config.conflict_chain import CHAIN_END, Chain, Step, StepKind
+from canhazgpu.frozen_dataclass import dataclass
 
 
 class ConflictCause(Enum):

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from canhazgpu.config import EffectiveConfig, load
 from canhazgpu.config.environment import refuse_misspelt_variables
 from canhazgpu.config.host_role import has_own_gpus
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.node.processes import this_process
 from canhazgpu.node.users import Caller, this_caller
 

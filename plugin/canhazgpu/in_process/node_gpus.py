@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from canhazgpu.errors import InputError
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.ids import GpuIndex, GpuSelector, MigIndex, resolve_gpus
 from canhazgpu.node.identity import node_name
 from canhazgpu.people.holdings import gpu_display_indices, gpu_list_text, scanned_and_ledger_gpus

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.scan import GpuReading, missing_gpu_reading
 from canhazgpu.ledger.co_holders import without_expired
 from canhazgpu.ledger.values import Claim, NodeView, Reservation, Waiter

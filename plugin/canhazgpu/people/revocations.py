@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from canhazgpu.durations import short_duration_text
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.notice import Notice
 from canhazgpu.ledger.release_reasons import OVERRULED
 from canhazgpu.ledger.values import Event

@@ -13,10 +13,11 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from canhazgpu.errors import CanhazgpuError, StoreError
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.journal_entries import NumberedEntry
 from canhazgpu.ledger.port import Ledger
 from canhazgpu.ledger.usage import DAY_S

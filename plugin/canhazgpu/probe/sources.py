@@ -62,7 +62,9 @@ def configured_sources(validation: ValidationConfig, job_of: JobOfCgroup) -> lis
 def _with_details(
     gpus: tuple[GpuReading, ...], job_of: JobOfCgroup, wait_s: float
 ) -> tuple[GpuReading, ...]:
-    # Only the child that scans imports this: see `describe`.
+    # Detecting models takes 15 ms to import: only where there is a process, and in the child.
+    if not any(gpu.processes for gpu in gpus):
+        return gpus
     from canhazgpu.probe.processes.describe import with_process_details  # noqa: PLC0415
 
     return with_process_details(gpus, job_of, wait_s)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.gpu_use import driver_rows
 from canhazgpu.ledger.journal_entries import USE_KINDS
 from canhazgpu.ledger.release_reasons import was_unused

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.usage import ENDED, HELD, NodeUsage
 from canhazgpu.ledger.values import RECORD_ERRORS
 from canhazgpu.report.held_time import TimeSpan

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.report.held_time import HeldTime, TimeSpan
 from canhazgpu.report.node_rows import UsedOnNode, UsedRow, user_of
 

@@ -11,10 +11,11 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 from canhazgpu.errors import InputError
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.ids import parse_gpu_ids
 from canhazgpu.service.health import QuarantineRequest, UnquarantineRequest
 from canhazgpu.service.holdings import ExtendRequest, ReleaseRequest, RevokeRequest

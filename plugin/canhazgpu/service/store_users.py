@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from canhazgpu.frozen_dataclass import dataclass
 
 ROLES = ("node", "reader", "order", "admin")
 

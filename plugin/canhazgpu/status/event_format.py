@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from canhazgpu.allocation.holder_text import holder_name, share_text
 from canhazgpu.durations import short_duration_text
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.use_text import use_texts
 from canhazgpu.ledger.journal_entries import NOTE_KINDS, USE
 from canhazgpu.ledger.owner import job_cluster

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
 
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.health import (
     count_whole_gpus,
     find_lost_gpus,

@@ -6,8 +6,9 @@ Several values of one kind are alternatives. Values of several kinds must all be
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.ml_model.short_name import short_model_name
 from canhazgpu.gpu.usage import GpuState
 from canhazgpu.status.node_status import GpuStatus, NodeStatus

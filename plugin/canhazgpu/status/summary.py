@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.scan import GpuProcess
 from canhazgpu.gpu.usage import GpuState
 from canhazgpu.status.details_cell import WITHOUT_RESERVATION

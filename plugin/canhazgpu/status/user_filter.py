@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from canhazgpu.allocation.coverage import same_user
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.values import Waiter
 from canhazgpu.status.node_status import GpuStatus
 

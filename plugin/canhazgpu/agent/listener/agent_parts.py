@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from canhazgpu.agent.watcher.queue.command_answers import CommandAnswers
 from canhazgpu.agent.watcher.runs.runs_watch import RunsWatch
 from canhazgpu.config.host_role import has_own_gpus
 from canhazgpu.config.schema import Config
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.in_process.orders.at_health_check import CHECK
 from canhazgpu.ledger.store.url import EMBEDDED
 from canhazgpu.schedulers.slurm.job_check.node_environment import node_environment

@@ -8,7 +8,6 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -46,6 +45,7 @@ from canhazgpu.agent.socket_files import (
 )
 from canhazgpu.config.schema import AgentConfig, Config
 from canhazgpu.errors import NodeStateError
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.node.identity import node_name, state_dir
 
 CLOSED_S = 1.0

@@ -13,7 +13,6 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from canhazgpu.agent.handler.fresh_process import become_fresh, use_environment
 from canhazgpu.agent.scanner.scanned_node import open_scanned_node
 from canhazgpu.config.schema import Config, StoreConfig
 from canhazgpu.errors import CanhazgpuError, error_text, internal_error_text
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.in_process.adapters import Adapters
 from canhazgpu.in_process.orders.carry_out import take_and_carry_out
 from canhazgpu.ledger.orders import SHORTEST_LOOK_S, OrderReaderKind, look_interval_s

@@ -7,7 +7,6 @@ import gc
 import resource
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from canhazgpu.agent.watcher.runs.run_duty import RunDuty
 from canhazgpu.agent.watcher.runs.runs_watch import RunsWatch
 from canhazgpu.config.schema import Config, RunConfig
 from canhazgpu.errors import ConfigError
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.node.daemonize import duplicate_above_stdio
 from canhazgpu.node.identity import boot_id
 from canhazgpu.node.process_id import ProcessId

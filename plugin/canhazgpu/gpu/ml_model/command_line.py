@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from canhazgpu.frozen_dataclass import dataclass
 
 MAX_SCRIPT_CHARS = 8192
 """Characters of a shell script that are parsed."""

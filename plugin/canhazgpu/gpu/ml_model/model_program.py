@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.ml_model.command_line import ONE_VALUE_EACH, OptionTypes
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import NoReturn
 
 from canhazgpu.errors import NodeStateError
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.in_process.watching.waiting_request import RunSettings, WaitingRequest
 from canhazgpu.ledger.local.runs.run_files import RunFiles
 from canhazgpu.ledger.local.runs.run_record import RunRecord

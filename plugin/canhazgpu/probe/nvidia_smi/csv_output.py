@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from canhazgpu.errors import ScanError
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.scan import GpuHealth
 from canhazgpu.probe import fault_messages
 

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from canhazgpu.errors import ScanError
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.scan import GpuReading
 from canhazgpu.probe import fault_messages
 from canhazgpu.probe.bounded_child import die_with_parent

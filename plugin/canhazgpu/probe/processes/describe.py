@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.ml_model.detection import detect_model
 from canhazgpu.gpu.scan import GpuProcess, GpuReading
 from canhazgpu.node.users import user_name

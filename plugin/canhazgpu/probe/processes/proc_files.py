@@ -10,9 +10,9 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.secret_detection import looks_secret
 
 PROC = Path("/proc")

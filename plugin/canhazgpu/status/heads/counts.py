@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from canhazgpu.durations import short_duration_text
-from canhazgpu.frozen_dataclass import quick_constructor
+from canhazgpu.frozen_dataclass import dataclass, quick_constructor
 from canhazgpu.gpu.process_job import is_unidentified
 from canhazgpu.gpu.scan_supplement import BRIEF_FORM
 from canhazgpu.gpu.usage import GpuState, UsagePolicy

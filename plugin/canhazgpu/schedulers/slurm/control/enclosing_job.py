@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.gpu.ids import GPUS_VARIABLE
 from canhazgpu.ledger.values import Reservation
 from canhazgpu.schedulers.slurm import environment as names
