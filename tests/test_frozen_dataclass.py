@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -74,6 +75,13 @@ QUESTIONS: list[Callable[[Any, Any, Any], object]] = [
     lambda nothing, one, three: delattr(three(1), "first"),
     lambda nothing, one, three: copy.copy(three(1, "b", [2])).third,
     lambda nothing, one, three: copy.deepcopy(three(1, "b", [2])).third,
+    lambda nothing, one, three: [
+        [(name, str(each.kind)) for name, each in inspect.signature(made).parameters.items()]
+        for made in (nothing, one, three)
+    ],
+    lambda nothing, one, three: three(third=[5], first=1, second="b").second,
+    lambda nothing, one, three: three(1, other=2),
+    lambda nothing, one, three: three(second="b"),
 ]
 
 
@@ -105,3 +113,33 @@ def test_nothing_is_added_to_an_object() -> None:
 def test_other_kinds_are_the_standard_librarys() -> None:
     with pytest.raises(TypeError, match="frozen=True, slots=True"):
         quick(frozen=False, slots=True)
+
+
+def test_classes_with_as_many_fields_have_their_own_names_and_values() -> None:
+    @quick(frozen=True, slots=True)
+    class Late:
+        one: int = 1
+        two: list[int] = dataclasses.field(default_factory=list)
+
+    @quick(frozen=True, slots=True)
+    class Later:
+        three: int = 3
+        four: list[int] = dataclasses.field(default_factory=lambda: [4])
+
+    assert repr(Late()).endswith("Late(one=1, two=[])")
+    assert repr(Later(four=[])).endswith("Later(three=3, four=[])")
+    assert repr(Later(5)).endswith("Later(three=5, four=[4])")
+
+
+def test_a_field_with_a_default_comes_last() -> None:
+    def make(dataclass: Decorator) -> type:
+        @dataclass(frozen=True, slots=True)
+        class Wrong:
+            one: int = 1
+            two: int  # type: ignore[misc]
+
+        return Wrong
+
+    for dataclass in (quick, dataclasses.dataclass):
+        with pytest.raises(TypeError, match="non-default argument 'two' follows default argument"):
+            make(dataclass)

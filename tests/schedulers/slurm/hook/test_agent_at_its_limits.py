@@ -180,10 +180,11 @@ def test_without_memory_a_job_has_its_gpus_or_is_sent_back(host: Host, more_kb: 
     assert host.grants_of("job:c1:13:0") == len(host.node.owners_by_gpu()) == (0 if orders else 2)
     host.run("epilog", SLURM_JOB_ID="13")
     # The agent lives, and the next job is served.
+    host.assert_agent_serves()
     served = host.agent.served("JobStart")
     host.run("prolog")
     host.assert_job_has_its_gpus()
-    assert host.agent.served("JobStart") == served + 1
+    poll_until(lambda: host.agent.served("JobStart") == served + 1)
     host.assert_agent_serves()
 
 
