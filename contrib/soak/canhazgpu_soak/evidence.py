@@ -1,4 +1,4 @@
-"""All that is judged, what was promised, and what a judge finds: values. Pure."""
+"""All that is judged, what was promised, and what a judge finds: values; pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find what must not be, in what tasks, hooks and the soak recorded. Pure.
+"""Find what must not be, in what tasks, hooks and the soak recorded; pure.
 
 A finding is certain: a holder counts from its first to its last sign of life and no longer, and a
 rogue process from when it was seen on its GPU. What happened between two signs may stay unseen.

@@ -1,4 +1,4 @@
-"""Find reservations that outlived their owner. Pure."""
+"""Find reservations that outlived their owner; pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tell the jobs that Slurm itself has lost from those that hang. Pure."""
+"""Tell the jobs that Slurm itself has lost from those that hang; pure."""
 
 from __future__ import annotations
 

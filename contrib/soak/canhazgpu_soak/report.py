@@ -1,4 +1,4 @@
-"""The table at the end. Pure."""
+"""The table at the end; pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pure: could a waiter's GPUs be granted, now or when every reservation of the node has ended."""
+"""Could a waiter's GPUs be granted, now or when every reservation of the node has ended; pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pure: the GPUs of a node of which a count may be granted.
+"""The GPUs of a node of which a count may be granted; pure.
 
 CUDA shows a process one MIG instance, and none beside a whole GPU. So a count is of whole GPUs or
 of instances, never of both.

@@ -1,4 +1,4 @@
-"""Pure: is the owner of a reservation, or a waiter, still alive on its node."""
+"""Is the owner of a reservation, or a waiter, still alive on its node; pure."""
 
 from __future__ import annotations
 

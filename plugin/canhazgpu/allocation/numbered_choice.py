@@ -1,4 +1,4 @@
-"""Pure: GPUs that a program is to find by CUDA's index, so that this index has to be certain."""
+"""GPUs that a program is to find by CUDA's index, so that this index has to be certain; pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pure: what a waiter does now, by the ledger's view and by what it has tried before.
+"""What a waiter does now, by the ledger's view and by what it has tried before; pure.
 
 `now` is in seconds of a monotonic clock.
 """

@@ -1,4 +1,4 @@
-"""Pure: a waiter's position in a node's queue, and the text that it is shown."""
+"""A waiter's position in a node's queue, and the text that it is shown; pure."""
 
 from __future__ import annotations
 

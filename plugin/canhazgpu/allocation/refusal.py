@@ -1,4 +1,4 @@
-"""Pure: why GPUs were not granted, as texts for users."""
+"""Why GPUs were not granted, as texts for users; pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pure: how a process's job of the scheduler is written in a scan.
+"""How a process's job of the scheduler is written in a scan; pure.
 
 ``slurm:123`` is job 123. ``slurm:?NAME`` is a job that the scheduler runs on this node and whose
 id is not known; NAME is the scheduler's own name of it. ``slurm:123@NODE`` is a job of another node

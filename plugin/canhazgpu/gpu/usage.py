@@ -1,4 +1,4 @@
-"""Pure: is a GPU in use by its reading, by whom, and in which state is it."""
+"""Is a GPU in use by its reading, by whom, and in which state is it; pure."""
 
 from __future__ import annotations
 

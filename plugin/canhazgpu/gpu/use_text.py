@@ -1,4 +1,4 @@
-"""Pure: what a job made of its GPUs, as an epilog noted it, for people.
+"""What a job made of its GPUs, as an epilog noted it, for people; pure.
 
 The fact has ``driver``: a list of index, highest memory (MB), memory of the GPU (MB) and percent of
 the time in which kernels ran, by the driver's accounting; without the last one the GPU was never

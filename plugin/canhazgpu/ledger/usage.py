@@ -1,4 +1,4 @@
-"""Pure: what ended holdings have used on each day, by the rules of ``scripts/usage.lua``."""
+"""What ended holdings have used on each day, by the rules of ``scripts/usage.lua``; pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pure: who holds which GPUs of a node now, and the GPUs as text."""
+"""Who holds which GPUs of a node now, and the GPUs as text; pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pure: which reservations a user may release and extend.
+"""Which reservations a user may release and extend; pure.
 
 A reservation is a user's own if the ledger recorded it with the user's uid. A reservation whose
 record is unreadable is nobody's.

@@ -1,4 +1,4 @@
-"""Pure: reservations of a user that somebody else took lately, and why."""
+"""Reservations of a user that somebody else took lately, and why; pure."""
 
 from __future__ import annotations
 

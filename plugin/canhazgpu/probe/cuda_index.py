@@ -1,4 +1,4 @@
-"""Pure: which index CUDA gives each GPU where ``CUDA_DEVICE_ORDER=PCI_BUS_ID``.
+"""Which index CUDA gives each GPU where ``CUDA_DEVICE_ORDER=PCI_BUS_ID``; pure.
 
 CUDA counts the GPUs that it can use in the order of their PCI addresses; NVML's indices count lost
 GPUs too, and NVML promises no order. (CUDA C++ Programming Guide, "CUDA Environment Variables";

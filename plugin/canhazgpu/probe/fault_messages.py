@@ -1,4 +1,4 @@
-"""Pure: the texts for faults of a GPU or the driver, each with the next step.
+"""The texts for faults of a GPU or the driver, each with the next step; pure.
 
 The codes are NVML's (``nvmlReturn_t``). nvidia-smi prints the same words. The exit statuses that
 its documentation lists have texts of their own; beyond them it exits with NVML's codes.

@@ -1,4 +1,4 @@
-"""Pure: the events of a node's history as lines for people, and as JSON."""
+"""The events of a node's history as lines for people, and as JSON; pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pure: the findings of a node health check: what is wrong with the GPUs, and what to do."""
+"""The findings of a node health check: what is wrong with the GPUs, and what to do; pure."""
 
 from __future__ import annotations
 

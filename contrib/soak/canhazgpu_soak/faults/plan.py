@@ -1,4 +1,4 @@
-"""Which faults come when: decided from the seed, before anything starts. Pure."""
+"""Which faults come when: decided from the seed, before anything starts; pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pure: what the scanner is asked and what it answers, as JSON objects that end with NUL.
+"""What the scanner is asked and what it answers, as JSON objects that end with NUL; pure.
 
 Both ends are of one release: they are forked from one listener. A scanner of another interface, as
 during an upgrade, is one that cannot be used.

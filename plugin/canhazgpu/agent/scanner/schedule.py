@@ -1,4 +1,4 @@
-"""Pure: which reader scans for which requests, and when a reader has to end.
+"""Which reader scans for which requests, and when a reader has to end; pure.
 
 A request's scan begins after the request: one that comes while a reader scans waits for the next
 scan, and shares it with all that wait for the same. It does not wait long: a reader that takes its

@@ -1,4 +1,4 @@
-"""Pure: a node whose name the store has for another cluster's machine."""
+"""A node whose name the store has for another cluster's machine; pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pure: the fields that nvidia-smi is asked for, and the parser of its CSV.
+"""The fields that nvidia-smi is asked for, and the parser of its CSV; pure.
 
 The parser is strict, because a misread line could make a GPU look free. Any value in brackets is
 None. ``[N/A]`` and the like are no fault. Other ones (``[GPU is lost]``, ``[Unknown Error]``) are a

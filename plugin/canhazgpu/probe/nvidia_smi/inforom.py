@@ -1,4 +1,4 @@
-"""Pure: nvidia-smi's warnings of a GPU whose infoROM is corrupted.
+"""Warnings of nvidia-smi about a GPU whose infoROM is corrupted; pure.
 
 nvidia-smi then prints everything that it was asked for, a warning after that, and exits with 14.
 Only the GPU that the warning names is in doubt.

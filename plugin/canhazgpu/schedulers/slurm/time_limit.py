@@ -1,4 +1,4 @@
-"""Pure: the end of a job's time, where it has a limit."""
+"""The end of a job's time, where it has a limit; pure."""
 
 from __future__ import annotations
 

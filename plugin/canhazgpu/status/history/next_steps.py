@@ -1,4 +1,4 @@
-"""Pure: what comes next for a job, a run or a manual reservation, as lines for people."""
+"""What comes next for a job, a run or a manual reservation, as lines for people; pure."""
 
 from __future__ import annotations
 

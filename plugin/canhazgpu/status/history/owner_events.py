@@ -1,4 +1,4 @@
-"""Pure: the events of one job, run or manual reservation, and what follows from them."""
+"""The events of one job, run or manual reservation, and what follows from them; pure."""
 
 from __future__ import annotations
 

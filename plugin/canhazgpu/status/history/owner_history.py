@@ -1,4 +1,4 @@
-"""Pure: the history of one job, run or manual reservation on a node, as lines for people."""
+"""The history of one job, run or manual reservation on a node, as lines for people; pure."""
 
 from __future__ import annotations
 

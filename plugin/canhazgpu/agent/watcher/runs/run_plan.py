@@ -1,4 +1,4 @@
-"""Pure: what is due for one run, and when.
+"""What is due for one run, and when; pure.
 
 Times are in seconds since the node's boot, as in the run's record: whoever watches the run after a
 watcher that died comes to the same times.

@@ -1,4 +1,4 @@
-"""Pure: the record that the task prolog reads, ``<state_dir>/jobs/<id>.env``, as text.
+"""The record that the task prolog reads, ``<state_dir>/jobs/<id>.env``, as text; pure.
 
 The task prolog may be another release's (decision 18). A line that it does not know would leave
 the job's tasks without GPUs. Of several lines ``export WORD`` the release before this one takes the

@@ -1,4 +1,4 @@
-"""Pure: commands that a Redis user has to be allowed, and such as it must not be allowed.
+"""Commands that a Redis user has to be allowed, and such as it must not be allowed; pure.
 
 ``ACL DRYRUN`` answers for each without executing it.
 """

@@ -1,4 +1,4 @@
-"""Pure: the Redis users of one cluster, and what each may do; decision 29 says why.
+"""The Redis users of one cluster, and what each may do (decision 29); pure.
 
 A user for each node may write that node's keys, read all of the ledger, and add members to the set
 of nodes and to the indexes; it can remove none. One reader reads the ledger. One user for orders,

@@ -1,4 +1,4 @@
-"""Pure: the members of the indexes that say where to look for a job or a user.
+"""The members of the indexes that say where to look for a job or a user; pure.
 
 A hint says no more: whoever follows it reads the node's own keys. So a superfluous one costs one
 read, and nobody can change by hints what is told of a node.

@@ -1,4 +1,4 @@
-"""Pure: which of slurmd's job groups a process is in, by the text of its /proc/PID/cgroup.
+"""Which of slurmd's job groups a process is in, by the text of its /proc/PID/cgroup; pure.
 
 Only groups below those that slurmd itself uses count (see `slurmd_groups`): only root can make
 groups there. A path that merely looks like Slurm's, in a subtree that belongs to a user, names no

@@ -1,4 +1,4 @@
-"""Pure: the cluster's name as it is written in an owner's token."""
+"""The cluster's name as it is written in an owner's token; pure."""
 
 from __future__ import annotations
 

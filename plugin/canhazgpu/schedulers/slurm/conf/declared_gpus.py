@@ -1,4 +1,4 @@
-"""Pure: the GPUs that ``Gres=`` of ``slurm.conf`` gives a node."""
+"""The GPUs that ``Gres=`` of ``slurm.conf`` gives a node; pure."""
 
 from __future__ import annotations
 

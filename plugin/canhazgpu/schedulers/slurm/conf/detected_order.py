@@ -1,4 +1,4 @@
-"""Pure: the order of a node's GPUs where Slurm detects them (``AutoDetect=``).
+"""The order of a node's GPUs where Slurm detects them (``AutoDetect=``); pure.
 
 Measured with the plugins of 22.05, 24.11 and 26.05. ``nvml`` sorts the GPUs that it recognises as
 NVML does, by PCI bus, whatever the order of ``File=`` and ``Gres=``; a GPU in ``gres.conf`` whose

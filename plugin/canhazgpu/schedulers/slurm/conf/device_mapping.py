@@ -1,4 +1,4 @@
-"""Pure: map Slurm's numbers of a job's GPUs to the GPUs of NVML.
+"""Map Slurm's numbers of a job's GPUs to the GPUs of NVML; pure.
 
 Slurm's number is the position of the device in ``gres.conf``; the names of its device files say
 which GPU it is. The N of ``/dev/nvidiaN`` is NVML's minor number, which identifies a whole GPU. The

@@ -1,4 +1,4 @@
-"""Pure: one GPU as Slurm counts it."""
+"""One GPU as Slurm counts it; pure."""
 
 from __future__ import annotations
 

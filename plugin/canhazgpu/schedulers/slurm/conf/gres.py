@@ -1,4 +1,4 @@
-"""Pure: the GPUs of a node in ``gres.conf``, as slurmd reads it."""
+"""The GPUs of a node in ``gres.conf``, as slurmd reads it; pure."""
 
 from __future__ import annotations
 

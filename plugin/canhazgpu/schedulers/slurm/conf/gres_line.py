@@ -1,4 +1,4 @@
-"""Pure: the line of ``gres.conf`` that gives Slurm a GPU or a MIG instance."""
+"""The line of ``gres.conf`` that gives Slurm a GPU or a MIG instance; pure."""
 
 from __future__ import annotations
 

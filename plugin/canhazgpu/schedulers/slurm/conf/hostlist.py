@@ -1,4 +1,4 @@
-"""Pure: expand Slurm's hostlists, such as ``n[1-3,7],login`` or ``/dev/nvidia[0-7]``."""
+"""Expand Slurm's hostlists, such as ``n[1-3,7],login`` or ``/dev/nvidia[0-7]``; pure."""
 
 from __future__ import annotations
 

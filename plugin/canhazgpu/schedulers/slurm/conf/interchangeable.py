@@ -1,4 +1,4 @@
-"""Pure: the GPUs that are as good as those that Slurm counted for a job.
+"""The GPUs that are as good as those that Slurm counted for a job; pure.
 
 Where canhazgpu picks a job's GPUs, Slurm's numbers only say how many. On a node with several types,
 or with MIG instances beside whole GPUs, they also say of which kind.

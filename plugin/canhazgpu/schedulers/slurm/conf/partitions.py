@@ -1,4 +1,4 @@
-"""Pure: the partitions of a node, by the lines of ``slurm.conf``.
+"""The partitions of a node, by the lines of ``slurm.conf``; pure.
 
 What ``scontrol update`` changed at run time is not there, and neither is a node that registers by
 itself (``slurmd -Z``).

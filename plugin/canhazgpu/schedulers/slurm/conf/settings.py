@@ -1,4 +1,4 @@
-"""Pure: the general settings of ``slurm.conf``, without its nodes and partitions."""
+"""The general settings of ``slurm.conf``, without its nodes and partitions; pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pure: what jobs can share of a node's GPUs, and how much of it a GPU has."""
+"""What jobs can share of a node's GPUs, and how much of it a GPU has; pure."""
 
 from __future__ import annotations
 

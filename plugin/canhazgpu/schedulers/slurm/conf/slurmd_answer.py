@@ -1,4 +1,4 @@
-"""Pure: slurmd's own answer about a node's GPUs, and what follows from it and from the files."""
+"""What slurmd answers about a node's GPUs, and what follows from it and from the files; pure."""
 
 from __future__ import annotations
 

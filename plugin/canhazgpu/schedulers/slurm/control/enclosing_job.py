@@ -1,4 +1,4 @@
-"""Pure: the Slurm job that encloses a process, and the job's devices."""
+"""The Slurm job that encloses a process, and the job's devices; pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pure: a job's generic resources on a node, from the output of ``scontrol show job -d``.
+"""A job's generic resources on a node, from the output of ``scontrol show job -d``; pure.
 
 Other lines of that output hold texts of the job's user, such as its name, which may look like the
 line that is sought. So a second such line makes the answer invalid: it harms only that user's job.

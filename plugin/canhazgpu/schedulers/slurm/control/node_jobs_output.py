@@ -1,4 +1,4 @@
-"""Pure: the jobs of a node, from the output of ``squeue`` and ``scontrol show job -d``."""
+"""The jobs of a node, from the output of ``squeue`` and ``scontrol show job -d``; pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pure: the arguments of ``squeue`` and ``sinfo``, and the parsers of their output.
+"""The arguments of ``squeue`` and ``sinfo``, and the parsers of their output; pure.
 
 No field contains a user's text: a job's name could imitate another job's line.
 """

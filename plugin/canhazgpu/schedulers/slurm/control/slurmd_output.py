@@ -1,4 +1,4 @@
-"""Pure: the GPUs in the output of ``slurmd -G``, the version in that of ``slurmd -V``."""
+"""The GPUs in the output of ``slurmd -G``, the version in that of ``slurmd -V``; pure."""
 
 from __future__ import annotations
 

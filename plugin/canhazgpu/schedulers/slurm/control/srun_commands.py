@@ -1,4 +1,4 @@
-"""Pure: the srun and salloc commands that ask Slurm for GPUs."""
+"""The srun and salloc commands that ask Slurm for GPUs; pure."""
 
 from __future__ import annotations
 

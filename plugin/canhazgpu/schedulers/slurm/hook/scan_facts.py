@@ -1,4 +1,4 @@
-"""Pure: what a hook's scan saw, for the facts of its entry in the history."""
+"""What a hook's scan saw, for the facts of its entry in the history; pure."""
 
 from __future__ import annotations
 

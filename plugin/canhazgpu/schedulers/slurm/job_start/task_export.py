@@ -1,4 +1,4 @@
-"""Pure: what the task prolog exports for a job."""
+"""What the task prolog exports for a job; pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pure: the checksum line at the end of an installed script, and why a script differs.
+"""The checksum line at the end of an installed script, and why a script differs; pure.
 
 The line names the release that wrote the script, and the digest of all lines above. It tells
 whether a script was edited, or is of another release, Python or configuration.

@@ -1,4 +1,4 @@
-"""Pure: format the lines that slurm.conf needs."""
+"""Format the lines that slurm.conf needs; pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pure: the lines of slurm.conf that make Slurm run the health check."""
+"""The lines of slurm.conf that make Slurm run the health check; pure."""
 
 from __future__ import annotations
 

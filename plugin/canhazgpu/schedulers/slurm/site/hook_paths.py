@@ -1,4 +1,4 @@
-"""Pure: where Slurm finds hooks that ``slurm.conf`` names without a directory.
+"""Where Slurm finds hooks that ``slurm.conf`` names without a directory; pure.
 
 From 23.11 on, a relative name is below the directory of ``slurm.conf`` (seen on 26.05, for patterns
 as well). On a configless node that is slurmd's copy of the controller's files. The controller sends

@@ -1,4 +1,4 @@
-"""Pure: where the hook scripts go on a site, beside the site's own scripts or in front of them.
+"""Where the hook scripts go on a site, beside the site's own scripts or in front of them; pure.
 
 Slurm's rules, measured on 22.05: The files that a pattern of Prolog or Epilog matches run from z to
 0, and the first that fails ends the run. A pattern that matches nothing is a failure, and so is a

@@ -1,4 +1,4 @@
-"""Pure: the lines that slurm.conf needs for the hooks, each with its reason.
+"""The lines that slurm.conf needs for the hooks, each with its reason; pure.
 
 A line is required if it is missing or has another value. It keeps the site's other values.
 """

@@ -1,4 +1,4 @@
-"""Pure: the state of a node that the checks examine; `collect` fills it."""
+"""The state of a node that the checks examine, filled by `collect`; pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pure: the check of what slurm.job_report needs."""
+"""The check of what slurm.job_report needs; pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pure: the checks of the node's agent, and of the page that may read through it."""
+"""The checks of the node's agent, and of the page that may read through it; pure."""
 
 from __future__ import annotations
 

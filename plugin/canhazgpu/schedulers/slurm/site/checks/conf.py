@@ -1,4 +1,4 @@
-"""Pure: the checks of slurm.conf, gres.conf and cgroup.conf."""
+"""The checks of slurm.conf, gres.conf and cgroup.conf; pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pure: the checks of what jobs and runs are told of their GPUs."""
+"""The checks of what jobs and runs are told of their GPUs; pure."""
 
 from __future__ import annotations
 

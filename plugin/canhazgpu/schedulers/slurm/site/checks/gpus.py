@@ -1,4 +1,4 @@
-"""Pure: the checks of the GPUs, as the driver and Slurm show them."""
+"""The checks of the GPUs, as the driver and Slurm show them; pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pure: the checks of Slurm's HealthCheckProgram, and of whether it runs."""
+"""The checks of Slurm's HealthCheckProgram, and of whether it runs; pure."""
 
 from __future__ import annotations
 

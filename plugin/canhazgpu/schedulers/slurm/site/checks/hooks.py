@@ -1,4 +1,4 @@
-"""Pure: the checks of the scripts that Slurm runs."""
+"""The checks of the scripts that Slurm runs; pure."""
 
 from __future__ import annotations
 

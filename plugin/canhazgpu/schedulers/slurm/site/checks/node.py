@@ -1,4 +1,4 @@
-"""Pure: the checks of the node, its configuration and its files."""
+"""The checks of the node, its configuration and its files; pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pure: the registry of all checks of a node, and their findings.
+"""The registry of all checks of a node, and their findings; pure.
 
 A check is a function from a `SiteState` to the problems that it finds. To add a check, write the
 function, and add it here and to ``docs/admin/checks.md``.

@@ -1,4 +1,4 @@
-"""Pure: the checks of GPUs that jobs share, by ``shard`` or ``mps``."""
+"""The checks of GPUs that jobs share, by ``shard`` or ``mps``; pure."""
 
 from __future__ import annotations
 

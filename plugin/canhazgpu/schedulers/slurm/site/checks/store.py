@@ -1,4 +1,4 @@
-"""Pure: the checks of the store."""
+"""The checks of the store; pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pure: the check of what becomes of a job that Slurm starts without its prolog."""
+"""The check of what becomes of a job that Slurm starts without its prolog; pure."""
 
 from __future__ import annotations
 
