@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -32,9 +35,27 @@ def test_the_namespace_has_no_init_module() -> None:
     assert not list(ROOT.glob("*/canhazgpu/__init__.py"))
 
 
-def test_every_portion_is_in_the_wheel() -> None:
-    import tomllib
+def test_what_calls_itself_pure_is_held_to_it_by_a_contract() -> None:
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    (contract,) = (
+        one for one in tools["importlinter"]["contracts"] if one["name"].startswith("Values and")
+    )
+    held = tuple(f"{one}." for one in contract["source_modules"])
+    pure = [name for name, text in module_docstrings() if re.search(r"; pure\.", text)]
+    assert len(pure) > 100
+    assert [name for name in pure if not f"{name}.".startswith(held)] == []
 
+
+def module_docstrings() -> Iterator[tuple[str, str]]:
+    """Yield the name of each module of the product, and the first line of its docstring."""
+    for portion in ROOT.glob("*/canhazgpu"):
+        for path in portion.rglob("*.py"):
+            name = ".".join(path.relative_to(portion.parent).with_suffix("").parts)
+            text = ast.get_docstring(ast.parse(path.read_text())) or ""
+            yield name, text.partition("\n")[0]
+
+
+def test_every_portion_is_in_the_wheel() -> None:
     tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
     portions = {str(path.relative_to(ROOT)) for path in ROOT.glob("*/canhazgpu") if path.is_dir()}
     assert set(tools["hatch"]["build"]["targets"]["wheel"]["packages"]) == portions

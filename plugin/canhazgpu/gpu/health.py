@@ -1,4 +1,4 @@
-"""Pure policy of health: which GPUs to quarantine, why, and what an administrator can do.
+"""Policy of health: which GPUs to quarantine, why, and what an administrator can do; pure.
 
 A value that a GPU does not report is no fault. A GPU that could not be read is unknown, not
 unhealthy.

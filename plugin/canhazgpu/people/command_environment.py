@@ -1,4 +1,4 @@
-"""The environment of a run's command: its GPUs, and the marker of its processes; pure."""
+"""The environment of a run's command: its GPUs, and the marker of its processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a request for the cluster asks for: a filter, an order, a portion of the nodes; pure."""
+"""What a request for the cluster asks for: a filter, an order, a portion of the nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who a caller counts as, and what that user may do; pure."""
+"""Who a caller counts as, and what that user may do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many requests the agent takes at once, of whom; pure.
+"""How many requests the agent takes at once, of whom.
 
 Hooks have slots of their own: whatever people ask, it costs no job its prolog. A connection counts
 from its accept(2) on, whether it has sent its request or not.

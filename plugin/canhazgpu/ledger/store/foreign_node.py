@@ -1,4 +1,4 @@
-"""A node whose name the store has for another cluster's machine; pure."""
+"""A node whose name the store has for another cluster's machine."""
 
 from __future__ import annotations
 

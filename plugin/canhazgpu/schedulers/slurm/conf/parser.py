@@ -1,4 +1,4 @@
-r"""Pure: parse the text of Slurm's configuration files, as Slurm does (``parse_config.c``).
+r"""Parse the text of Slurm's configuration files, as Slurm does (``parse_config.c``); pure.
 
 A line holds ``Key=Value`` pairs, keys in any case. ``#`` begins a comment. ``\`` at the end of a
 line, before any blanks and before a comment, continues it. Another ``\`` takes its meaning from the
