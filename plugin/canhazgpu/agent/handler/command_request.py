@@ -6,10 +6,10 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from canhazgpu.agent.command_runner import CommandRunner
+from canhazgpu.agent.command_runner import CommandRunner, Execution
 from canhazgpu.agent.handler.command_conversation import CommandConversation
 from canhazgpu.agent.handler.command_output import CommandOutput
 from canhazgpu.agent.handler.conversation import send_message
@@ -63,10 +63,18 @@ def run_command_request(
     _use_terminal(conversation, line)
     if COMPLETION not in line.variables and runner.is_of_person(line.arguments):
         _tell_what_was_taken(conversation, scanner_socket.parents[1])
-    try:
-        outcome = runner.run(
+    _carry_out(
+        conversation,
+        lambda: runner.run(
             line, lambda: open_people_service(scanner_socket, environ, conversation, line, call)
-        )
+        ),
+    )
+
+
+def _carry_out(conversation: CommandConversation, run: Callable[[], int | Execution]) -> None:
+    """Run the command, and tell the caller how it ended, unless the watcher does."""
+    try:
+        outcome = run()
         sys.stdout.flush()
         sys.stderr.flush()
     except (HandedOverError, WatcherUnavailableError):

@@ -175,6 +175,13 @@ def gres_files(site: SiteState) -> Iterator[Problem]:
         yield Problem(
             "warning", f"slurmd -G did not answer: {fault}", "its answer", "mend what slurmd names"
         )
+    yield from _gres_count_problems(site, len(devices), listed, counted, detected)
+
+
+def _gres_count_problems(
+    site: SiteState, used: int, listed: int, counted: int | None, detected: str
+) -> Iterator[Problem]:
+    """Compare how many GPUs Slurm uses, gres.conf lists and Gres= counts."""
     if detected:
         yield Problem(
             "warning",
@@ -183,25 +190,25 @@ def gres_files(site: SiteState) -> Iterator[Problem]:
             "AutoDetect=off, and the device files in the order of their numbers",
             _gres_line(site),
         )
-    elif not devices and counted:
+    elif not used and counted:
         yield Problem(
             "error",
             f"gres.conf has no File= for the GPUs of {site.node}: Slurm gives no job any of them",
             "the device files in the order of their numbers",
             _gres_line(site),
         )
-    elif devices and counted and len(devices) < counted:
+    elif used and counted and used < counted:
         yield Problem(
             "error",
-            f"Slurm finds files for {len(devices)} of the {counted} GPUs that Gres= gives"
+            f"Slurm finds files for {used} of the {counted} GPUs that Gres= gives"
             f" {site.node}, and takes no job there",
             "files and Gres= that agree, type by type",
             _gres_line(site),
         )
-    elif devices and listed > len(devices):
+    elif used and listed > used:
         yield Problem(
             "warning",
-            f"gres.conf names {listed} GPUs, Gres= counts {len(devices)} of them: Slurm ignores"
+            f"gres.conf names {listed} GPUs, Gres= counts {used} of them: Slurm ignores"
             " the others, type by type",
             "files and Gres= that agree, type by type",
             f"{_gres_value(site, listed)}, with each type that gres.conf has",
