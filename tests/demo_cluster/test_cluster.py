@@ -73,7 +73,7 @@ def test_a_waiting_job_is_seen_and_can_be_cancelled(cluster: PrivateSlurm, peopl
 
 def test_a_job_outlives_its_slurmd(cluster: PrivateSlurm, people: People) -> None:
     job = cluster.submit("echo begun; sleep 2; echo done", "-w", "n2", user=people.alice)
-    # RUNNING alone is too early: a shepherd that still asks slurmd for its settings dies with it.
+    # RUNNING alone is too early: a slurmstepd that still asks slurmd for its settings dies with it.
     assert wait_until(lambda: "begun" in cluster.output(job, user=people.alice), timeout_s=30)
 
     cluster.kill_slurmd("n2")

@@ -75,7 +75,7 @@ def test_nothing_is_left_of_jobs_that_resist(
     job = cluster.submit(script, "--gres=gpu:1", user=people.alice)
     cluster.wait_job(job, states=("RUNNING",))
 
-    # If its shepherd's slurmd has crashed before the cluster is stopped
+    # If its slurmstepd's slurmd has crashed before the cluster is stopped
     cluster.kill_slurmd("n1")
     cluster.stop()
 

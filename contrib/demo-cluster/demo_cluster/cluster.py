@@ -89,7 +89,7 @@ class PrivateSlurm(SlurmClient):
             self.layout.delete()
 
     def kill_slurmd(self, node: str) -> None:
-        """End a node's slurmd as a crash would; its jobs' shepherds live on."""
+        """End a node's slurmd as a crash would; its jobs' slurmstepds live on."""
         self._daemons.kill(node)
 
     def restart_slurmd(self, node: str, *, rebooted: bool = False) -> None:
@@ -211,9 +211,9 @@ class PrivateSlurm(SlurmClient):
             raise WaitTimeout(f"nodes are {self.node_states()}, not all idle")
 
     def _cancel_jobs(self) -> None:
-        """Ask the controller to end all jobs, so that shepherds go the normal way."""
-        shepherded = any(map(self._daemons.is_running, self.spec.node_names()))
-        if not (shepherded and self._daemons.is_running("slurmctld")):
+        """Ask the controller to end all jobs, so that slurmstepds end in the normal way."""
+        has_slurmds = any(map(self._daemons.is_running, self.spec.node_names()))
+        if not (has_slurmds and self._daemons.is_running("slurmctld")):
             return
         try:
             self.run(["scancel", "--full", "--partition=main"], timeout_s=CANCEL_TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""What a stopped cluster may have left running: shepherds, jobs, children of hooks."""
+"""What a stopped cluster may have left running: slurmstepds, jobs, children of hooks."""
 
 from __future__ import annotations
 

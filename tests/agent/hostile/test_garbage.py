@@ -65,9 +65,12 @@ def limits() -> dict[str, int]:
     return {"max_requests": 64, "max_requests_per_user": 64}
 
 
-def exchanged(agent: RunningAgent, door: str, sent: bytes, pieces: int) -> bytes:
+def exchanged(agent: RunningAgent, socket_name: str, sent: bytes, pieces: int) -> bytes:
     """What comes back until the connection ends."""
-    with socket.socket(socket.AF_UNIX) as one, short_address(getattr(agent, door)) as address:
+    with (
+        socket.socket(socket.AF_UNIX) as one,
+        short_address(getattr(agent, socket_name)) as address,
+    ):
         one.settimeout(120)
         one.connect(address)
         found = b""

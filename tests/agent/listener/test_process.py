@@ -140,9 +140,9 @@ def test_hooks_are_root_alone(agent: RunningAgent) -> None:
         b'{"method"',
     ],
 )
-@pytest.mark.parametrize("door", ["hooks_socket", "people_socket"])
-def test_garbage_harms_nobody(agent: RunningAgent, garbage: bytes, door: str) -> None:
-    connection = connected(getattr(agent, door))
+@pytest.mark.parametrize("socket_name", ["hooks_socket", "people_socket"])
+def test_garbage_harms_nobody(agent: RunningAgent, garbage: bytes, socket_name: str) -> None:
+    connection = connected(getattr(agent, socket_name))
     try:
         connection.sendall(garbage)
         connection.shutdown(socket.SHUT_WR)

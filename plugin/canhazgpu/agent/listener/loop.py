@@ -108,7 +108,7 @@ class Listener:
             self._drop(connection)
         self._children.kill_overdue()
 
-    def close_doors(self) -> None:
+    def close_sockets(self) -> None:
         """Let nobody in any more, and turn away those whose request has not arrived."""
         self.request_sockets = {}
         self.helpers.end_spare()

@@ -277,7 +277,7 @@ class _Replacement:
 
 def _finish(listener: Listener, stopped: _Stopped) -> None:
     """Wait for the requests that are under way, then kill what is left."""
-    listener.close_doors()
+    listener.close_sockets()
     began = time.monotonic()
     while listener.busy and stopped.count < 2 and time.monotonic() < began + STOP_GRACE_S:
         looks_end = time.monotonic() >= began + LOOK_GRACE_S

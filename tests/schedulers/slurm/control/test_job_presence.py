@@ -1,4 +1,4 @@
-"""Which jobs are on the node: by their shepherds' sockets, and by squeue where there is none."""
+"""Which jobs are on the node: by their slurmstepds' sockets, and by squeue where there is none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from canhazgpu.schedulers.slurm.control.queries import own_drain_reason
 
 
 class Spool:
-    """slurmd's directory, in which a test makes the sockets of shepherds."""
+    """slurmd's directory, in which a test makes the sockets of slurmstepds."""
 
     def __init__(self, place: Path) -> None:
         # Longer than a socket's address may be.
@@ -26,7 +26,7 @@ class Spool:
         self.bin.mkdir()
         self.stack = ExitStack()
 
-    def shepherd(self, name: str, *, alive: bool = True) -> None:
+    def slurmstepd(self, name: str, *, alive: bool = True) -> None:
         directory = os.open(self.place, os.O_RDONLY)
         listener = self.stack.enter_context(socket.socket(socket.AF_UNIX))
         listener.bind(f"/proc/self/fd/{directory}/{name}")
@@ -53,16 +53,16 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
 
 
 def test_a_job_whose_shepherd_listens_is_here(spool: Spool) -> None:
-    spool.shepherd("n1_12.4294967291")
-    spool.shepherd("n1_13.0", alive=False)
-    spool.shepherd("n2_14.0")
-    spool.shepherd("n1_1.0")
+    spool.slurmstepd("n1_12.4294967291")
+    spool.slurmstepd("n1_13.0", alive=False)
+    spool.slurmstepd("n2_14.0")
+    spool.slurmstepd("n1_1.0")
     assert spool.presence().absent(["12", "13", "14", "1", "2"]) == {"13", "14", "2"}
 
 
 def test_slurm_is_not_asked_where_the_sockets_tell(spool: Spool, tmp_path: Path) -> None:
     spool.squeue(f"touch {tmp_path}/asked")
-    spool.shepherd("n1_12.0")
+    spool.slurmstepd("n1_12.0")
     assert spool.presence().absent(["12"]) == set()
     assert spool.presence().absent([]) == set()
     assert not (tmp_path / "asked").exists()

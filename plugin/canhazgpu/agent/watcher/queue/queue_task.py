@@ -85,7 +85,7 @@ def check_queue(
 ) -> dict[str, Checked]:
     """Check the queue once for all of them; return the outcome by owner. Raises `StoreError`."""
     check = _Check(node, files, ports)
-    queued = {one.waiting.owner: check.queued(one) for one in waits if check.is_awake(one)}
+    queued = {one.waiting.owner: check.queued(one) for one in waits if check.is_running(one)}
     outcomes = check.run(list(queued.values()))
     found = {}
     for one in waits:
@@ -124,7 +124,7 @@ class _Check:
         self._judged: NodeView | None = None
         self._feasibility: dict[tuple[object, ...], Feasibility | None] = {}
 
-    def is_awake(self, one: Wait) -> bool:
+    def is_running(self, one: Wait) -> bool:
         """Tell whether the client runs: one that is stopped would not take its GPUs."""
         return not is_stopped(one.waiting.client)
 

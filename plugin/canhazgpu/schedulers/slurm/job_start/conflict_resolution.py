@@ -56,7 +56,7 @@ class ConflictResolution:
         return self._refusal.text + self._since
 
     def resolve(self) -> bool:
-        """Apply the steps of the chain until the job's fate is decided.
+        """Apply the steps of the chain until it is decided what becomes of the job.
 
         Returns false where the scheduler could not be asked, and the job runs for want of that:
         then a task of the job has it checked again, and has no GPU until it is.
@@ -103,7 +103,7 @@ class ConflictResolution:
         )
 
     def _execute_step(self, step: Step, conflict: JobConflict) -> bool:
-        """Execute a step; returns whether it decides the job's fate."""
+        """Execute a step; returns whether it decides what becomes of the job."""
         if step.kind is StepKind.WAIT:
             return self._wait(step.seconds, conflict)
         if step.kind is StepKind.SWAP:

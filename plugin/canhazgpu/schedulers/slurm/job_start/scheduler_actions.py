@@ -13,7 +13,7 @@ from canhazgpu.schedulers.slurm.hook.node_context import JobHook
 
 
 class SchedulerActions:
-    """The actions on one job. Each returns whether it decides the job's fate."""
+    """The actions on one job. Each returns whether it decides what becomes of the job."""
 
     def __init__(self, hook: JobHook) -> None:
         self._hook = hook
