@@ -75,7 +75,7 @@ def lose_records(cluster: GpuCluster, node: str) -> None:
 
 
 def kill_all_of(cluster: GpuCluster, job: int) -> None:
-    """End a job's shepherds and processes as a loss of power would."""
+    """End a job's slurmstepds and processes as a loss of power would."""
     for process in find_leftovers(cluster.slurm.layout):
         in_job = process_environment(process.pid).get("SLURM_JOB_ID") == str(job)
         if in_job or title_of(process.pid).startswith(f"slurmstepd: [{job}.".encode()):
@@ -183,7 +183,7 @@ def test_what_a_flushed_store_lost_comes_back_while_the_jobs_run(
 def test_a_node_that_lost_slurmd_and_all_its_jobs(
     cluster: GpuCluster, people: tuple[str, str], store: PrivateRedis
 ) -> None:
-    """As after a reboot: no shepherd, no records, claims of another boot."""
+    """As after a reboot: no slurmstepd, no records, claims of another boot."""
     alice, _ = people
     job = cluster.slurm.submit("sleep 600", "--gres=gpu:2", "-wn2", "--no-requeue", user=alice)
     poll_until(lambda: len(cluster.held("n2")) == 2)

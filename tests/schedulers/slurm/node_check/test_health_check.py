@@ -191,12 +191,12 @@ def test_a_job_with_a_shepherd_is_here_whatever_slurm_says(node: Any) -> None:
     # The names of jobs, for which the whole node is asked, are another question.
     asked = f'case "$*" in *--nodelist=*) ;; *) echo asked >>{node.files}/asked ;; esac'
     command(node, "squeue", asked)
-    shepherd = socket.socket(socket.AF_UNIX)
+    slurmstepd = socket.socket(socket.AF_UNIX)
     directory = os.open(spool, os.O_RDONLY)
-    shepherd.bind(f"/proc/self/fd/{directory}/{NODE}_1.4294967291")
+    slurmstepd.bind(f"/proc/self/fd/{directory}/{NODE}_1.4294967291")
     os.close(directory)
-    with shepherd:
-        shepherd.listen()
+    with slurmstepd:
+        slurmstepd.listen()
         check(node)
         assert set(node.owners_by_gpu().values()) == {"job:c1:1:0"}
         # Slurm's commands are not for what the node itself can tell.
