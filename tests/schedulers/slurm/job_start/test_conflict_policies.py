@@ -8,11 +8,12 @@ import re
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from polling import poll_until
 from sigterm_immune import sigterm_immune_process
 
 import fake_nvml
@@ -40,6 +41,15 @@ def mine(node: Any) -> set[str]:
     return {uuid for uuid, owner in node.owners_by_gpu().items() if owner.startswith("job:c1:12:")}
 
 
+def is_watched(pid: int) -> bool:
+    """Tell whether a process waits for the end of this one: it has a pidfd of it."""
+    for file in Path("/proc").glob("[0-9]*/fdinfo/*"):
+        with suppress(OSError):
+            if f"Pid:\t{pid}\n" in file.read_text():
+                return True
+    return False
+
+
 @contextmanager
 def all_but_one_taken(node: Any, user: str) -> Iterator[None]:
     """Where any two GPUs will do, three of four have to be taken for a conflict."""
@@ -64,7 +74,7 @@ def test_a_job_waits_for_a_process_to_end(node: Any, intruder: fake_nvml.Process
     node.slurm()
     node.configure(slurm={"on_conflict": "wait:20,requeue"})
     hook = node.start("prolog")
-    time.sleep(1.5)
+    poll_until(lambda: is_watched(intruder.pid), "the prolog's wait")
     assert hook.poll() is None
     intruder.kill()
     assert hook.wait(timeout=120) == 0
