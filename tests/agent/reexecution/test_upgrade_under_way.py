@@ -17,6 +17,8 @@ from hosts.changing_release import ChangingRelease, wait_for_execution, wait_for
 from hosts.running_agent import RunningAgent, answered, is_alive, run_hook
 from polling import poll_until
 
+from canhazgpu.agent.handler import conversation
+from canhazgpu.agent.listener import connections, requests_under_way
 from canhazgpu.agent.socket_files import SCANNER_SOCKET, short_address
 from canhazgpu.agent.wire import interface
 from canhazgpu.agent.wire.framing import encode
@@ -29,14 +31,14 @@ pytestmark = [
 JOB_CALL = encode({"method": interface.JOB_START, "parameters": {"environment": {}}})
 CONFIRM = encode({"method": interface.CONFIRM})
 STATUS = encode({"method": interface.STATUS})
-LONG_WAIT = """
-import canhazgpu.agent.handler.conversation
-import canhazgpu.agent.listener.connections
-import canhazgpu.agent.listener.handed_requests
-for one in (canhazgpu.agent.listener.connections, canhazgpu.agent.listener.handed_requests):
-    one.REQUEST_WAIT_S = 600.0
-canhazgpu.agent.handler.conversation.CONFIRM_WAIT_S = 600.0
-"""
+LONG_WAITS = [
+    (connections, "REQUEST_WAIT_S"),
+    (requests_under_way, "REQUEST_WAIT_S"),
+    (conversation, "CONFIRM_WAIT_S"),
+]
+LONG_WAIT = "".join(
+    f"import {module.__name__}\n{module.__name__}.{limit} = 600.0\n" for module, limit in LONG_WAITS
+)
 """Agent and handler wait for a client that gets no CPU, or through a start of an agent without."""
 NOT_SENSIBLE = {"SLURM_JOB_ID": "x"}
 """A prolog that ends with 2, once somebody has looked at it."""
