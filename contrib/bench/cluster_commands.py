@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "admin nodes": ("admin", "nodes"),
     "status --free": ("status", "--free"),
     "status --user X": ("status", "--user", PERSON),
+    "status --model X": ("status", "--model", "no such model"),
     "status --partition X --state unknown": ("status", "--partition", "gpu", "--state", "unknown"),
     "status --json": ("status", "--json"),
     "status --json --stream": ("status", "--json", "--stream"),

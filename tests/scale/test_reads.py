@@ -118,6 +118,8 @@ COUNTS_BYTES = 600
         ("status --free --json", 2),
         ("status --free --model h100 --json --stream", 2),
         ("status --state unknown", 0),
+        ("status --model nosuch --json", 0),
+        ("status --model nosuch", 0),
         ("status --partition long --state unreserved --json", 0),
     ],
 )
@@ -199,6 +201,10 @@ def test_nodes_whose_counts_do_not_list_free_gpus_are_judged(
 def test_a_filters_values_are_known_by_the_counts(
     full: PrivateRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    result, _ = run(full, monkeypatch, "status", "--model", "h1000")
+    assert result.output.endswith("known: NVIDIA H100 80GB HBM3, llama-3.1-8b-...\n")
+    result, _ = run(full, monkeypatch, "status", "--model", "h100", "--summary")
+    assert [name for name in NODES if name in result.output] == NODES
     with pytest.raises(AssertionError, match="partition 'lnog'; did you mean 'long'"):
         run(full, monkeypatch, "status", "--partition", "lnog", "--state", "unknown")
 

@@ -18,6 +18,8 @@ BRIEF_FORM = 1
 MAX_BRIEF_BYTES = 8192
 """A scan whose brief form is longer has none: whoever asks for it reads the scan."""
 MAX_PLAIN_GPUS = 64
+MAX_NAMES = 400
+"""Characters of a plain scan's names of products and models."""
 
 
 def supplement_to_json(scan: Scan) -> str:
@@ -82,7 +84,18 @@ def plain_to_json(scan: Scan) -> str:
     rows = [
         (gpu.uuid, str(gpu.memory_used_mb), _jobs_and_uids(gpu), str(gpu.index)) for gpu in gpus
     ]
-    return json.dumps({"source": scan.source, "gpus": rows}, separators=(",", ":"))
+    data = {"source": scan.source, "gpus": rows, **_names(scan)}
+    return json.dumps(data, separators=(",", ":"))
+
+
+def _names(scan: Scan) -> dict[str, list[str]]:
+    """Return the names of the GPUs' products and of the models on them; nothing for long ones."""
+    products = list(dict.fromkeys(gpu.name for gpu in scan.gpus))
+    models = list(
+        dict.fromkeys(one.model for gpu in scan.gpus for one in gpu.processes if one.model)
+    )
+    is_short = sum(map(len, (*products, *models))) <= MAX_NAMES
+    return {"products": products, "models": models} if is_short else {}
 
 
 def _is_plain(gpu: GpuReading) -> bool:

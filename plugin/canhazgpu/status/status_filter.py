@@ -42,13 +42,12 @@ class StatusFilter:
 
     @property
     def is_told_by_counts(self) -> bool:
-        """Whether the number of a node's free and reserved GPUs may tell that nothing is shown.
+        """Whether the counts of a node's GPUs may tell that nothing is shown.
 
         Whether anybody knows a user whom this machine does not know, all nodes tell.
         """
-        return bool(self.states or self.partitions) and all(
-            one.uid is not None for one in self.users
-        )
+        is_counted = bool(self.states or self.partitions or self.models)
+        return is_counted and all(one.uid is not None for one in self.users)
 
     def apply(self, nodes: Iterable[NodeStatus]) -> list[NodeStatus]:
         """Return the nodes, each with the GPUs to show; those with nothing to show are left out.
@@ -91,8 +90,18 @@ def has_model(gpu: GpuStatus, text: str) -> bool:
 
     The model's name counts as a whole, and as the table shortens it.
     """
-    wanted = text.casefold()
     names = [*gpu.models, *(short_model_name(one, MODEL_WIDTH) for one in gpu.models)]
     if gpu.reading is not None:
         names.append(gpu.reading.name)
+    return _is_in_one(text, names)
+
+
+def has_named_model(names: Iterable[str], texts: Iterable[str]) -> bool:
+    """Tell whether GPUs with these names of products and models may have one of the models."""
+    told = [other for one in names for other in (one, short_model_name(one, MODEL_WIDTH))]
+    return any(_is_in_one(text, told) for text in texts)
+
+
+def _is_in_one(text: str, names: Iterable[str]) -> bool:
+    wanted = text.casefold()
     return any(wanted in name.casefold() for name in names)

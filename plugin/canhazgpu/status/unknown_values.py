@@ -7,8 +7,9 @@ from typing import Protocol
 
 from canhazgpu.errors import InputError, UnknownNameError
 from canhazgpu.gpu.ml_model.short_name import short_model_name
+from canhazgpu.status.heads.counts import CountedNode
 from canhazgpu.status.node_status import NodeStatus
-from canhazgpu.status.status_filter import StatusFilter, has_model
+from canhazgpu.status.status_filter import StatusFilter, has_model, has_named_model
 from canhazgpu.status.suggestion import suggestion
 
 NO_PARTITIONS = (
@@ -80,12 +81,26 @@ class KnownValues:
                 )
 
 
-def models_hint(wanted: Iterable[str], nodes: Sequence[NodeStatus]) -> str:
-    """Return a suggestion for the first of these models that no GPU has, empty for none."""
+def models_hint(
+    wanted: Iterable[str], nodes: Sequence[NodeStatus], passed_over: Iterable[object] = ()
+) -> str:
+    """Return a suggestion for the first of these models that no GPU has, empty for none.
+
+    Nothing is suggested where one was passed over whose models are not known.
+    """
     gpus = [gpu for node in nodes for gpu in node.all_gpus]
+    products: set[str] = set()
+    models: set[str] = set()
+    for one in passed_over:
+        if not isinstance(one, CountedNode) or one.products is None or one.models is None:
+            return ""
+        products.update(one.products)
+        models.update(one.models)
+    others = products | models
+    shown = known_models(nodes) | products | set(map(short_model_name, models))
     for text in wanted:
-        if not any(has_model(gpu, text) for gpu in gpus):
-            hint = suggestion(text, known_models(nodes))
+        if not any(has_model(gpu, text) for gpu in gpus) and not has_named_model(others, (text,)):
+            hint = suggestion(text, shown)
             return f"; {hint}" if hint else ""
     return ""
 

@@ -138,10 +138,10 @@ class StatusRenderer(ViewOptions):
             verbs = "holds, uses and awaits" if len(chosen.users) == 1 else "hold, use and await"
             where = f" in {','.join(sorted(chosen.partitions))}" if chosen.partitions else ""
             return printable(f"{who} {verbs} no GPU{where}{known}")
-        if chosen is not None and chosen.models and not answer.passed_over:
+        if chosen is not None and chosen.models:
             from canhazgpu.status.unknown_values import models_hint  # noqa: PLC0415
 
-            known += models_hint(chosen.models, answer.nodes)
+            known += models_hint(chosen.models, answer.nodes, answer.passed_over)
         return printable(f"no GPU matches {self.filter_text}{known}")
 
     def _summaries(self, answer: StatusAnswer) -> list[tuple[SummarizedNode, NodeSummary]]:

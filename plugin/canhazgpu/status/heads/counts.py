@@ -7,6 +7,7 @@ Of any other node nothing is said: it is to be judged. A test compares the two f
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +20,7 @@ from canhazgpu.gpu.scan_supplement import BRIEF_FORM
 from canhazgpu.gpu.usage import GpuState, UsagePolicy
 from canhazgpu.ledger.record_json import queue_from_hash
 from canhazgpu.ledger.values import MAX_NAME, NodeCounts, NodeHead, Waiter
-from canhazgpu.status.status_filter import StatusFilter
+from canhazgpu.status.status_filter import StatusFilter, has_named_model
 from canhazgpu.status.summary import NodeSummary, UserGroup
 
 NO_GPUS = UserGroup(0)
@@ -30,7 +31,8 @@ _new_summary = quick_constructor(NodeSummary)
 class CountedNode:
     """A node of which only its GPUs were counted: each is available or reserved.
 
-    The other fields are those of `NodeStatus`.
+    `products` are the names of its GPUs' products, and `models` those of models on them, None where
+    they are not known. The other fields are those of `NodeStatus`.
     """
 
     counts: NodeSummary
@@ -40,6 +42,8 @@ class CountedNode:
     expected_gpus: int
     partitions: tuple[str, ...] | None
     partitions_at: float | None
+    products: tuple[str, ...] | None = None
+    models: tuple[str, ...] | None = None
 
     live = False
     fault = None
@@ -60,11 +64,14 @@ class CountedNode:
 def shown_by_counts(nodes: Iterable[CountedNode], chosen: StatusFilter) -> list[CountedNode]:
     """Return the nodes and the GPUs that a filter shows, by its states and partitions.
 
-    Its users and models are not counted.
+    Its users are not counted. Of its models it is told which nodes have none of them.
     """
     states, found = chosen.states, []
+    may_have = functools.cache(functools.partial(_may_have_model, chosen))
     for one in nodes:
         if chosen.partitions and chosen.partitions.isdisjoint(one.partitions or ()):
+            continue
+        if chosen.models and not may_have(one.products, one.models):
             continue
         if not states:
             found.append(one)
@@ -77,6 +84,14 @@ def shown_by_counts(nodes: Iterable[CountedNode], chosen: StatusFilter) -> list[
                 replace(one, counts=replace(counts, available=available, reserved=reserved))
             )
     return found
+
+
+def _may_have_model(
+    chosen: StatusFilter, products: tuple[str, ...] | None, models: tuple[str, ...] | None
+) -> bool:
+    if products is None or models is None:
+        return True
+    return has_named_model((*products, *models), chosen.models)
 
 
 class PlainNode(NamedTuple):
@@ -156,6 +171,8 @@ def counted_by_counts(node: NodeCounts, policy: UsagePolicy) -> CountedNode | No
                 counts["expected"],
                 None if partitions is None else tuple(partitions),
                 None if partitions_at is None else _seconds(partitions_at),
+                _names(counts.get("products")),
+                _names(counts.get("models")),
             )
             if is_so
             else None
@@ -191,6 +208,10 @@ def plain_node(
         None if partitions is None else tuple(partitions),
         _seconds(texts["partitions_at"]) if "partitions_at" in texts else None,
     )
+
+
+def _names(value: Any) -> tuple[str, ...] | None:
+    return tuple(value) if type(value) is list and _are(str, value) else None
 
 
 def _are(kind: type, values: Iterable[Any]) -> bool:

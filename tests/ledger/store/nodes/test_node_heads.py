@@ -97,6 +97,17 @@ def filtered(ledger: RedisLedger, node: str, policy: UsagePolicy) -> tuple[list[
     return by_counts, judged
 
 
+def passed_over_wrongly(ledger: RedisLedger, node: str, policy: UsagePolicy) -> list[str]:
+    """The models of which a GPU is shown, though the counts say that the node has none."""
+    (found,) = ledger.read_counts_or_heads(lambda one: one, [node])
+    one = counted_by_counts(found, policy) if isinstance(found, NodeCounts) else None
+    (view,) = ledger.read_nodes([node])
+    status = node_status(replace(view, read_at=found.read_at), policy)
+    filters = [StatusFilter(models=(text,)) for text in ("llama", "h100", "none such")]
+    passed_over = [chosen for chosen in filters if one and not shown_by_counts([one], chosen)]
+    return [str(chosen.models) for chosen in passed_over if chosen.apply([status])]
+
+
 def json_texts(ledger: RedisLedger, node: str, policy: UsagePolicy) -> tuple[str | None, str]:
     """The JSON by the head, None where it says nothing, and that of the full view."""
     (head,) = ledger.read_node_heads([node])
@@ -224,6 +235,7 @@ def test_the_summary_by_heads_is_that_of_the_full_views(
     assert by_counts_shown == shown
     table, judged_table = free_tables(ledger, node, policy)
     assert table == judged_table
+    assert passed_over_wrongly(ledger, node, policy) == []
     # Whoever reads the counts reads no head: they say as much.
     assert by_counts_alone(ledger, node, policy) == (by_counts if by_counts[0] else None)
 

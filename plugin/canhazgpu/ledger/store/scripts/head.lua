@@ -9,8 +9,8 @@
 -- KEYS[14] counts  string  "" for a node that is not plain, see counts.lua; else JSON: "form" 1; "last" and "at" as in
 --                          the head; "source" of the scan; "gpus", how many it has, "free", those that nobody holds,
 --                          "free_mb", the most memory in use on one of these; "listed", index, used MB, and ms of the
---                          release or null of each of these, or null where a GPU's index is not known; "users" of the others, in the
---                          order of the GPUs; "ends", ms, when the first of their times is over, or null; "expected", how many GPUs the node
+--                          release or null of each of these, or null where a GPU's index is not known; "products" and "models", the names of the
+--                          GPUs' products and of models on them, or null; "users" of the others, in the order of the GPUs; "ends", ms, when the first of their times is over, or null; "expected", how many GPUs the node
 --                          had at most; "partitions" and "partitions_at" of the scan, or null; "waiting", how many are in
 --                          the queue, "until", ms, when the first of their leases is over, or null
 --
