@@ -88,14 +88,18 @@ def plain_to_json(scan: Scan) -> str:
     return json.dumps(data, separators=(",", ":"))
 
 
-def _names(scan: Scan) -> dict[str, list[str]]:
-    """Return the names of the GPUs' products and of the models on them; nothing for long ones."""
+def _names(scan: Scan) -> dict[str, str]:
+    """Return the names of the GPUs' products and of the models on them; nothing for long ones.
+
+    They are a part of a JSON object, which the script pastes.
+    """
     products = list(dict.fromkeys(gpu.name for gpu in scan.gpus))
     models = list(
         dict.fromkeys(one.model for gpu in scan.gpus for one in gpu.processes if one.model)
     )
     is_short = sum(map(len, (*products, *models))) <= MAX_NAMES
-    return {"products": products, "models": models} if is_short else {}
+    text = json.dumps({"products": products, "models": models}, separators=(",", ":"))
+    return {"names": text[1:-1]} if is_short else {}
 
 
 def _is_plain(gpu: GpuReading) -> bool:

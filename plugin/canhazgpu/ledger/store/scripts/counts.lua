@@ -7,9 +7,8 @@
 -- The field "plain" of the scan is "AT JSON", or "AT " where the scan is not plain. AT is the scan's "at": another one
 -- is of a release that published no such field. "gpus" is a list, in the order of their indices, of UUID, used MB, a list of
 -- processes, {job or null, uid or null} each, once for each two, and the index, which the release before did not publish; a job
--- that is not identified is false. Numbers are texts: most are not used, and to read one takes long. "products" and
--- "models", which it did not publish either, are the names of the GPUs' products and of the models of their processes, each once;
--- they may be missing.
+-- that is not identified is false. Numbers are texts: most are not used, and to read one takes long. "names", which it did not
+-- publish either, are two fields of the counts as they stand there: "products" and "models". Where they would be long it is missing.
 local MAX_NAME = 200
 
 -- Returns the text as JSON. To encode one takes ten times as long as to see that nothing in it is special.
@@ -77,13 +76,6 @@ local function number_of_gpus(text)
   return n
 end
 
-local function names_text(names)
-  if is_absent(names) then return 'null' end
-  local texts = {}
-  for i, name in ipairs(names) do texts[i] = quoted(name) end
-  return '[' .. table.concat(texts, ',') .. ']'
-end
-
 -- Adds a free GPU to the list, which it returns; nil where not all of it is known.
 local function listed_gpu(listed, row, released_ms)
   if not row[4] or not (released_ms == 'null' or released_ms:find('^%d+$')) then return nil end
@@ -116,8 +108,9 @@ local function counts_text(scan, held, owners, released, most, waiting)
   if waiting > 0 then are_plain, over = waiting_until() end
   if reserved ~= 0 or not had or had > #plain.gpus or not are_plain then return nil end
   return string.format(
-    '"at":"%s","source":%s,"gpus":%d,"free":%d,"free_mb":%d,"listed":%s,"products":%s,"models":%s,"users":%s,"ends":%s,"expected":%d,"waiting":%d,"until":%s',
+    '"at":"%s","source":%s,"gpus":%d,"free":%d,"free_mb":%d,"listed":%s,%s,"users":%s,"ends":%s,"expected":%d,"waiting":%d,"until":%s',
     at, quoted(plain.source), #plain.gpus, free, free_mb, listed and '[' .. table.concat(listed, ',') .. ']' or 'null',
-    names_text(plain.products), names_text(plain.models), '[' .. table.concat(users, ',') .. ']', integer_or_null(ends), had > 0 and had or #plain.gpus, waiting, integer_or_null(over)
+    type(plain.names) == 'string' and plain.names or '"products":null,"models":null', '[' .. table.concat(users, ',') .. ']',
+    integer_or_null(ends), had > 0 and had or #plain.gpus, waiting, integer_or_null(over)
   )
 end
