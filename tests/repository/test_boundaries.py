@@ -55,6 +55,25 @@ def module_docstrings() -> Iterator[tuple[str, str]]:
             yield name, text.partition("\n")[0]
 
 
+def test_modules_that_are_imported_by_a_text_exist() -> None:
+    # No linter looks into the programs that tests hand to another Python.
+    wanted = {
+        (str(path.relative_to(ROOT)), name)
+        for folder in (*ROOT.glob("*/canhazgpu"), ROOT / "contrib", ROOT / "tests")
+        for path in folder.rglob("*.py")
+        for name in re.findall(r"\b(?:import|from) (canhazgpu(?:\.\w+)+)", path.read_text())
+    }
+    assert len(wanted) > 1000
+    lacking = {name for _, name in wanted if not any(map(Path.exists, paths_of(name)))}
+    assert sorted(one for one in wanted if one[1] in lacking) == []
+
+
+def paths_of(module: str) -> Iterator[Path]:
+    for portion in ROOT.glob("*/canhazgpu"):
+        path = portion.parent / module.replace(".", "/")
+        yield from (path, path.with_suffix(".py"))
+
+
 def test_every_portion_is_in_the_wheel() -> None:
     tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
     portions = {str(path.relative_to(ROOT)) for path in ROOT.glob("*/canhazgpu") if path.is_dir()}
