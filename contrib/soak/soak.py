@@ -62,7 +62,11 @@ def main() -> int:
     for number in ENDING_SIGNALS:
         signal.signal(number, interrupt)
     cluster = SoakCluster(
-        options.venv.absolute(), options.store, options.weaken, has_hooks=not options.empty_hooks
+        options.venv.absolute(),
+        options.store,
+        options.weaken,
+        has_hooks=not options.empty_hooks,
+        driver=options.driver,
     )
     try:
         return soak(cluster, options)
@@ -150,6 +154,7 @@ def parse_arguments() -> argparse.Namespace:
         help=f"this kind of faults; may be repeated. All of them: {', '.join(WEIGHTS)}",
     )
     parser.add_argument("--keep-logs", type=Path, help="a directory for all logs and records")
+    parser.add_argument("--driver", type=Path, help="where the simulated driver is, compiled")
     return parser.parse_args()
 
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from simulated_driver import install_driver
 
 from canhazgpu_soak.judge import ON_A_ROGUE, TWO_HOLDERS
 from canhazgpu_soak.report import VIOLATIONS
@@ -29,7 +30,8 @@ pytestmark = [
 def soak(tmp_path: Path, *options: str) -> tuple[int, dict[str, int], str]:
     """Run a soak; return its status, what its table says of each violation, and all of it."""
     logs = ("--keep-logs", str(tmp_path / "logs"))
-    command = [sys.executable, str(SOAK), sys.prefix, *HOGS, *logs, *options]
+    driver = ("--driver", str(install_driver(tmp_path / "driver").parent))
+    command = [sys.executable, str(SOAK), sys.prefix, *HOGS, *logs, *driver, *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     rows = (line.strip().rpartition(" ") for line in done.stdout.splitlines())
     counts = {name.strip(): number for name, _, number in rows if name.strip() in VIOLATIONS}

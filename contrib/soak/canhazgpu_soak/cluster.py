@@ -53,10 +53,17 @@ class SoakCluster:
     """
 
     def __init__(
-        self, venv: Path, store: str, weakness: str = "strong", *, has_hooks: bool = True
+        self,
+        venv: Path,
+        store: str,
+        weakness: str = "strong",
+        *,
+        has_hooks: bool = True,
+        driver: Path | None = None,
     ) -> None:
         self.has_hooks = has_hooks
         """Without them Slurm has none of canhazgpu's, and its nodes have no agents."""
+        self._driver = driver
         self.root = new_directory()
         self.supervision = {node: threading.Lock() for node in SPEC.node_names()}
         """Held by whoever starts a node's agent, and by a node that does not run."""
@@ -163,7 +170,10 @@ class SoakCluster:
             subprocess.run(command, check=False, stderr=subprocess.DEVNULL, timeout=60)
 
     def _make_gpus(self) -> None:
-        install(self.root / "fake")
+        if self._driver is None:
+            install(self.root / "fake")
+        else:
+            shutil.copytree(self._driver, self.root / "fake")
         state = FakeState(self.root / "fake" / "state")
         for node in SPEC.node_specs():
             made = state.add_node(node.name, gpus=GPUS_PER_NODE, minors=node.minors)
