@@ -19,6 +19,16 @@ PROGRAM = str(Path(sysconfig.get_path("scripts")) / "canhazgpu")
 KEPT = ("PATH", "LANG", "LC_ALL", "HOME", "TMPDIR")
 
 
+def as_user(uid: int | None) -> list[str]:
+    """Return what runs a program as this user alone; None is who runs the tests.
+
+    Python itself would fork for it, and copy the page tables of all that tests have in memory.
+    """
+    if uid is None:
+        return []
+    return ["/usr/bin/setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--"]
+
+
 @dataclass(frozen=True, slots=True)
 class AgentNode:
     """Node n1 with its GPUs, a store that only root may ask, and the node's agent."""
@@ -36,11 +46,8 @@ class AgentNode:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command through the agent; `user` is a uid."""
         return subprocess.run(
-            [PROGRAM, *arguments],
+            [*as_user(user), PROGRAM, *arguments],
             env=self.env(**env),
-            user=user,
-            group=user,
-            extra_groups=None if user is None else (),
             capture_output=True,
             text=True,
             timeout=60,

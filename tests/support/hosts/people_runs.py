@@ -7,7 +7,7 @@ import subprocess
 import sys
 from typing import TextIO
 
-from hosts.agent_node import PROGRAM, AgentNode
+from hosts.agent_node import PROGRAM, AgentNode, as_user
 
 ALICE, BOB = (pwd.getpwnam(name).pw_uid for name in ("games", "news"))
 _SHOW = "import os, time; print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True); time.sleep({})"
@@ -22,11 +22,11 @@ def start_run(
 ) -> subprocess.Popen[str]:
     """Start a `run` that says its devices and then sleeps."""
     return subprocess.Popen(
-        [PROGRAM, "run", *words, "--", sys.executable, "-I", "-c", _SHOW.format(seconds)],
+        [
+            *(*as_user(user), PROGRAM, "run", *words),
+            *("--", sys.executable, "-I", "-c", _SHOW.format(seconds)),
+        ],
         env=node.env(),
-        user=user,
-        group=user,
-        extra_groups=(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=stderr,

@@ -16,12 +16,12 @@ from typing import Any
 
 from forking_python import ForkedProcess, agents_interpreter
 from polling import poll_until
+from servers.private_redis import ENDS_WITH_TESTS
 
 from canhazgpu.agent.client import call
 from canhazgpu.agent.socket_files import HOOKS_SOCKET, agent_directory, people_socket
 from canhazgpu.agent.wire import interface
 from canhazgpu.agent.wire.framing import decode
-from canhazgpu.probe.bounded_child import die_with_parent
 
 METHODS = {"prolog": "JobStart", "epilog": "JobEnd", "health_check": "Check"}
 READY_S = 60.0
@@ -98,10 +98,12 @@ class RunningAgent:
 
     def _started(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [*self.starter, self.python, "-I", *_program(self._changes), "agent", "run"],
+            [
+                *(*ENDS_WITH_TESTS, *self.starter),
+                *(self.python, "-I", *_program(self._changes), "agent", "run"),
+            ],
             env={**self.environ, **self._preload},
             stdin=subprocess.DEVNULL,
-            preexec_fn=die_with_parent(),  # noqa: PLW1509 - it only calls prctl
             stderr=None,
             pass_fds=self.passed,
         )
