@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
-TIMEOUT_S = 120.0
+TIMEOUT_S = 240.0
+"""A job that Slurm sent back begins again after two minutes, and a busy machine adds to that."""
 INTERVAL_S = 0.02
 LONGEST_INTERVAL_S = 0.25
 
