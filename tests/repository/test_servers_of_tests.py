@@ -1,12 +1,16 @@
-"""Servers that tests start end with the tests, however those end."""
+"""Servers and agents that tests start end with the tests, however those end."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from hosts.running_agent import RunningAgent
+from plugins.ci_skips import Require
 from polling import poll_until
 from servers import private_redis
 
@@ -97,3 +101,12 @@ def test_a_child_gets_no_shared_server_of_its_own() -> None:
     with process_of_tests(SHARED_BY_NONE) as tests:
         out, _ = tests.communicate()
     assert (tests.returncode, "before it forks" in out) == (0, True)
+
+
+@pytest.mark.slow
+def test_no_process_of_an_agent_stays_that_is_stopped(tmp_path: Path, require: Require) -> None:
+    require(os.geteuid() == 0, "only root may run an agent")
+    with RunningAgent(tmp_path) as agent:
+        stopped = agent.spare_handler()
+        os.kill(stopped, signal.SIGSTOP)
+    poll_until(lambda: not lives(stopped), "the agent's process to end")

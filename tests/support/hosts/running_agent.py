@@ -19,6 +19,7 @@ from polling import poll_until
 from servers.private_redis import ENDS_WITH_TESTS
 
 from canhazgpu.agent.client import call
+from canhazgpu.agent.hook_client import is_stopped
 from canhazgpu.agent.socket_files import HOOKS_SOCKET, agent_directory, people_socket
 from canhazgpu.agent.wire import interface
 from canhazgpu.agent.wire.framing import decode
@@ -173,10 +174,16 @@ class RunningAgent:
         self.end()
 
     def end(self) -> None:
-        """End it, whatever it does."""
+        """End it, whatever it does, and those of its children that are stopped."""
+        children: list[int] = []
+        with contextlib.suppress(OSError):  # it has ended
+            children = self.all_children()
         self.process.send_signal(signal.SIGCONT)
         self.process.kill()
         self.process.wait()
+        for pid in filter(is_stopped, children):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.notified.close()
 
     def hook_arguments(self, hook: str) -> list[str]:
