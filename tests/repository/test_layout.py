@@ -13,16 +13,19 @@ REPOSITORY = Path(__file__).parents[2]
 ARCHITECTURE = REPOSITORY / "docs" / "architecture.md"
 TOP_FOLDERS = ("plugin", "prolog", "epilog", "templates", "cli", "tests", "contrib")
 MAX_MODULES = 16
+SOURCES = {".py", ".lua", ".c"}
 PAGES = ("docs/architecture.md", "docs/request-paths.md", "CONTRIBUTING.md")
 SCREEN_LINES, SCREEN_COLUMNS = 50, 120
 PATH = re.compile(r"`((?:plugin|cli|prolog|epilog|templates|docs|tests|contrib)/[^\s`]*)`")
 
 
 def test_no_folder_holds_more_modules_than_one_sees_at_a_glance() -> None:
-    modules = [path for top in TOP_FOLDERS for path in (REPOSITORY / top).rglob("*.py")]
-    counts = Counter(path.parent.relative_to(REPOSITORY) for path in modules)
+    files = [path for top in TOP_FOLDERS for path in (REPOSITORY / top).rglob("*")]
+    modules = [path for path in files if path.suffix in SOURCES]
+    assert {path.suffix for path in modules} == SOURCES
+    counts = Counter((str(path.parent.relative_to(REPOSITORY)), path.suffix) for path in modules)
     assert len(counts) > 20
-    assert {str(folder): n for folder, n in counts.items() if n > MAX_MODULES} == {}
+    assert {where: n for where, n in counts.items() if n > MAX_MODULES} == {}
 
 
 @pytest.mark.parametrize(

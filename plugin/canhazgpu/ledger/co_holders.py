@@ -1,7 +1,7 @@
 """Who holds a GPU together with whom: one owner alone, or several jobs that share it; pure.
 
-A `Reservation` with `co_holders` stands for all owners of its GPU. ``scripts/reservations.lua``
-has the same rules.
+A `Reservation` with `co_holders` stands for all owners of its GPU. The scripts' text
+``shared/reservations.lua`` has the same rules.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 The note of an epilog, or of a run's end, has it as the fact ``use`` (`canhazgpu.gpu.use_text`), and
 with what the driver tells: ``held_ms``, for how long the owner held its GPUs, and ``idle_ms``, for
-how long scans found those GPUs unused, all together. ``scripts/entries.lua`` adds it to the totals.
+how long scans found those GPUs unused, all together. ``scripts/shared/entries.lua`` adds it to the
+totals.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The scripts write these records; other programs may have changed them. A GPU whose record cannot
 be read is still reserved, or still quarantined. A detail of the wrong type counts as unknown.
-``scripts/reservations.lua`` decides by the same rules whether a reservation can be read.
+``scripts/shared/reservations.lua`` decides by the same rules whether a reservation can be read.
 """
 
 from __future__ import annotations

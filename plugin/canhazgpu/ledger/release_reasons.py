@@ -14,13 +14,13 @@ GAVE_UP = "gave up"
 NOT_COMMITTED = "the grant was not completed"
 """The node opened the grant and did not commit it."""
 EXPIRED = "expired"
-"""A timed reservation came to its end; ``scripts/reservations.lua`` has the same word."""
+"""A timed reservation came to its end; ``scripts/shared/reservations.lua`` has the same word."""
 COMMAND_NOT_STARTED = "its command did not start"
 
 OTHER_GPUS_GIVEN = "the node gave it other GPUs"
-"""The store had granted a GPU that the node did not; ``scripts/entries.lua`` says so."""
+"""The store had granted a GPU that the node did not; ``scripts/shared/entries.lua`` says so."""
 OVERRULED = "a job that runs on the node has it"
-"""The store had granted the GPU to somebody else; ``scripts/entries.lua`` says so."""
+"""The store had granted the GPU to somebody else; ``scripts/shared/entries.lua`` says so."""
 
 _UNUSED = frozenset(
     {

@@ -1,4 +1,4 @@
-"""What ended holdings have used on each day, by the rules of ``scripts/usage.lua``; pure."""
+"""What ended holdings have used on each day, by the rules of ``scripts/shared/usage.lua``; pure."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class NodeUsage:
     """What a node has counted, as it published it: no value in it is checked.
 
     `before` is what was used before the days that were asked for, `total` all, both `Totals`.
-    `held` are the present holdings, see ``scripts/at_end.lua``. `use_before` and `use` are further
-    totals, of the use that the driver told (`gpu_use`): until those days, and all. None where it
+    `held` are the present holdings, see ``scripts/at_end/at_end.lua``. `use_before` and `use` are
+    further totals, of the use that the driver told (`gpu_use`): until those days, and all. None where it
     never told any.
     """
 

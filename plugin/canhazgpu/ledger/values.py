@@ -202,7 +202,7 @@ class NodeView:
 
 @dataclass(frozen=True, slots=True)
 class NodeCounts:
-    """What a plain node's counts say, as ``scripts/head.lua`` has it; few values are checked."""
+    """What a plain node's counts say, by ``scripts/at_end/head.lua``; few values are checked."""
 
     node: str
     read_at: float
@@ -211,7 +211,7 @@ class NodeCounts:
 
 @dataclass(frozen=True, slots=True)
 class NodeHead:
-    """What a node's head says, as ``scripts/head.lua`` has it; no value in it is checked.
+    """What a node's head says, as ``scripts/at_end/head.lua`` has it; no value in it is checked.
 
     `content` is None for a node whose head is missing, or older than the node's other records: it
     is to be read in full. `queue` is the node's queue as it is stored.

@@ -65,7 +65,7 @@ class NodeKeys:
 
 @dataclass(frozen=True, slots=True)
 class OrderKeys:
-    """The keys of one node's orders; ``scripts/take_order.lua`` describes their values.
+    """The keys of one node's orders; ``scripts/node/take_order.lua`` describes their values.
 
     Whoever gives orders may append to ``orders``, and to nothing else.
     """

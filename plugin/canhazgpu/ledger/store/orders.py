@@ -1,7 +1,7 @@
 """Orders to a node in Redis: appended by whoever may give them, taken by the node alone.
 
 To append takes one plain command, RPUSH, which is all that a login for orders may do. A node takes
-an order by ``scripts/take_order.lua``.
+an order by ``scripts/node/take_order.lua``.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from canhazgpu.ledger.values import Waiter
 LEFT = "left the queue"
 """What the history says of a waiter who left while the store was away."""
 SERVED = "served"
-"""What ``scripts/common.lua`` says of a waiter who got GPUs."""
+"""What ``scripts/shared/common.lua`` says of a waiter who got GPUs."""
 
 
 class NodeQueue:

@@ -1,7 +1,7 @@
 """The events in the entries of a node's history, of this release's form and of the last's; pure.
 
-``scripts/history.lua`` and ``scripts/short_names.lua`` write them, and describe their fields.
-Whatever another program wrote there is read as far as it can be.
+``scripts/at_end/history.lua`` and ``scripts/at_end/short_names.lua`` write them, and describe their
+fields. Whatever another program wrote there is read as far as it can be.
 """
 
 from __future__ import annotations

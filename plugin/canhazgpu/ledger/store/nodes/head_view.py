@@ -1,4 +1,4 @@
-"""What a node's head says, as a view of the node. ``scripts/head.lua`` has its form."""
+"""What a node's head says, as a view of the node. ``scripts/at_end/head.lua`` has its form."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Read the counts of many nodes: a tenth of what their heads take; read permission is enough.
 
-`scripts/head.lua` writes and describes them. As with heads, they are taken as they are only where
-nothing was written after them. Of any other node, the head is read.
+`scripts/at_end/head.lua` writes and describes them. As with heads, they are taken as they are only
+where nothing was written after them. Of any other node, the head is read.
 """
 
 from __future__ import annotations

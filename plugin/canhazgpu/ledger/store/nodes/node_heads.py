@@ -1,8 +1,8 @@
 """Read many nodes by their heads: one short text for each node; read permission is enough.
 
-`scripts/head.lua` writes the heads and describes them. A head is taken as it is only where nothing
-was written after it: one command asks for the nodes whose history has gone on since. Those nodes,
-and all whose head is missing or cannot be read, are read in full.
+`scripts/at_end/head.lua` writes the heads and describes them. A head is taken as it is only where
+nothing was written after it: one command asks for the nodes whose history has gone on since. Those
+nodes, and all whose head is missing or cannot be read, are read in full.
 """
 
 from __future__ import annotations

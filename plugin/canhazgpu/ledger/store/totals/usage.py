@@ -1,4 +1,4 @@
-"""Read what the nodes have counted by ``scripts/usage.lua``: one command for each node."""
+"""Read what the nodes have counted by ``scripts/shared/usage.lua``: one command for each node."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@
 --
 -- Totals are a JSON object: "USER\tTYPE" -> list of ms held, ms of these idle, reservations begun, ended, and
 -- both again without those that another node counts. What was used in a time is the difference of two totals. Those of the
--- use have six numbers, too, see ../../gpu_use.py; an epilog's note gives them, entries.lua. The prefix of the fields, '' or
+-- use have six numbers, too, see ../../../gpu_use.py; an epilog's note gives them, entries.lua. The prefix of the fields, '' or
 -- 'use:', says which totals a function takes.
 --
 -- Invariants: a holding is counted when it ends, in the totals of each day since it began. A reservation is counted when its

@@ -7,7 +7,7 @@
 --
 -- An entry has number, kind, at_ms, owner, gpus (list), claim (object), reason, by. A note has facts (JSON text or ""),
 -- places (list: the index of each of its GPUs, "" where it is not known) and took_ms (number or ""); and where the driver
--- tells what its owner made of the GPUs, `used`: ms for which they were held, list of six amounts (../../gpu_use.py). A grant has
+-- tells what its owner made of the GPUs, `used`: ms for which they were held, list of six amounts (../../../gpu_use.py). A grant has
 -- `mode`: "stands" takes a GPU from any other owner; "yields" does not; "passes" does not either, as a later entry
 -- releases it. So has an extension, whose claim has the end. A release has `passed`: GPU UUID -> claim, from the grant
 -- that it releases, and `unused`. A release may name the number of the `grant` that it ends: then a later grant of the
