@@ -28,8 +28,8 @@ class NodeUsage:
 
     `before` is what was used before the days that were asked for, `total` all, both `Totals`.
     `held` are the present holdings, see ``scripts/at_end/at_end.lua``. `use_before` and `use` are
-    further totals, of the use that the driver told (`gpu_use`): until those days, and all. None where it
-    never told any.
+    further totals, of the use that the driver told (`gpu_use`): until those days, and all. None
+    where it never told any.
     """
 
     node: str

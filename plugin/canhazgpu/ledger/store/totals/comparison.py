@@ -19,7 +19,8 @@ ROUNDED_MS_EACH = 10
 def usage_problem(usage: Mapping[str, str], told: Mapping[int, Mapping[str, Amounts]]) -> str:
     """Return what the totals lack of what was told, by day; "" for nothing.
 
-    ``scripts/shared/usage.lua`` describes them. The first day is left out: the history may begin in its middle.
+    ``scripts/shared/usage.lua`` describes them. The first day is left out: the history may
+    begin in its middle.
     """
     return _problem(usage, {day: told[day] for day in sorted(told)[1:]})
 
