@@ -20,6 +20,7 @@ MAY_BE_KEPT = {
     # What never changes.
     "config/schema.py:all_keys",
     "ledger/store/answer_wait.py:budgeted",
+    "ledger/store/script_texts.py:_folders",
     "ledger/store/session.py:load_script",
     # Connected to nothing until it is used, once; and what is disconnected after each request.
     "ledger/store/client.py:_prepared",
