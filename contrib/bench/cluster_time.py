@@ -147,7 +147,7 @@ class Bench:
         while len(taken) < self._rounds and sum(one[1] for one in taken) < LONG_S:
             taken.append(timed_command(words, config))
         proxy.reset()
-        timed_command(words, counted)
+        status = timed_command(words, counted)[3]
         traffic = proxy.traffic
         return CommandCost(
             statistics.median(one[0] for one in taken),
@@ -156,7 +156,7 @@ class Bench:
             traffic.round_trips,
             traffic.sent,
             traffic.received,
-            taken[-1][3],
+            taken[-1][3] or status,
         )
 
     def _load(self, server: Server, nodes: int, counted: Path, proxy: CountingProxy) -> LoadResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import selectors
 import socket
 import threading
@@ -22,7 +23,7 @@ class Traffic:
 
 
 class CountingProxy:
-    """Passes bytes between clients at `path` and a server's Unix socket, in a thread of its own."""
+    """Passes bytes between clients at `path` and a server's Unix socket, in threads."""
 
     def __init__(self, path: Path, server: Path) -> None:
         self.path = path
@@ -35,6 +36,7 @@ class CountingProxy:
         path.chmod(0o777)
         self._listener.listen()
         self._wake, self._woken = socket.socketpair()
+        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
     def __enter__(self) -> CountingProxy:
@@ -49,7 +51,8 @@ class CountingProxy:
 
     def reset(self) -> None:
         """Count from 0 again."""
-        self.traffic = Traffic()
+        with self._lock:
+            self.traffic = Traffic()
 
     def record(self) -> None:
         """Keep what clients send from now on."""
@@ -61,33 +64,39 @@ class CountingProxy:
         self._records = False
         return bytes(self._recorded)
 
-    def keep(self, data: bytes) -> None:
+    def keep(self, data: bytes, *, is_question: bool) -> None:
         """Count what a client sent."""
-        self.traffic.sent += len(data)
-        if self._records:
-            self._recorded += data
+        with self._lock:
+            self.traffic.sent += len(data)
+            self.traffic.round_trips += is_question
+            if self._records:
+                self._recorded += data
+
+    def count_answer(self, data: bytes) -> None:
+        """Count what the server sent."""
+        with self._lock:
+            self.traffic.received += len(data)
 
     def _serve(self) -> None:
         with selectors.DefaultSelector() as ready:
-            ready.register(self._listener, selectors.EVENT_READ, None)
-            ready.register(self._woken, selectors.EVENT_READ, None)
+            ready.register(self._listener, selectors.EVENT_READ)
+            ready.register(self._woken, selectors.EVENT_READ)
             while True:
                 for key, _ in ready.select():
                     if key.fileobj is self._woken:
                         return
-                    if key.fileobj is self._listener:
-                        self._accept(ready)
-                    else:
-                        key.data(ready)
+                    self._accept()
 
-    def _accept(self, ready: selectors.BaseSelector) -> None:
+    def _accept(self) -> None:
         client, _ = self._listener.accept()
         server = socket.socket(socket.AF_UNIX)
         server.connect(str(self._server))
-        self.traffic.connections += 1
+        with self._lock:
+            self.traffic.connections += 1
         pair = _Pair(self, client, server)
-        ready.register(client, selectors.EVENT_READ, pair.from_client)
-        ready.register(server, selectors.EVENT_READ, pair.from_server)
+        # One thread for each way: a client that sends much reads no answer meanwhile.
+        for pump in (pair.pass_questions, pair.pass_answers):
+            threading.Thread(target=pump, daemon=True).start()
 
 
 class _Pair:
@@ -99,39 +108,38 @@ class _Pair:
         self._server = server
         self._waits = False
 
-    def from_client(self, ready: selectors.BaseSelector) -> None:
-        if data := self._received(ready, self._client):
-            self._proxy.keep(data)
+    def pass_questions(self) -> None:
+        """Pass on what the client sends, to its end."""
+        while data := self._received(self._client):
             # What is sent in pieces before the first answer is one question.
-            self._proxy.traffic.round_trips += not self._waits
-            self._waits = True
-            self._pass_on(ready, data, self._server)
+            is_question, self._waits = not self._waits, True
+            self._proxy.keep(data, is_question=is_question)
+            self._pass_on(data, self._server)
 
-    def from_server(self, ready: selectors.BaseSelector) -> None:
-        if data := self._received(ready, self._server):
+    def pass_answers(self) -> None:
+        """Pass on what the server sends, to its end."""
+        while data := self._received(self._server):
             # Before the client has it, which may end with it, and then all is counted.
-            self._proxy.traffic.received += len(data)
+            self._proxy.count_answer(data)
             self._waits = False
-            self._pass_on(ready, data, self._client)
+            self._pass_on(data, self._client)
 
-    def _received(self, ready: selectors.BaseSelector, source: socket.socket) -> bytes:
+    def _received(self, source: socket.socket) -> bytes:
         try:
             data = source.recv(CHUNK)
         except OSError:
             data = b""
         if not data:
-            self._close(ready)
+            self._close()
         return data
 
-    def _pass_on(self, ready: selectors.BaseSelector, data: bytes, target: socket.socket) -> None:
+    def _pass_on(self, data: bytes, target: socket.socket) -> None:
         try:
             target.sendall(data)
         except OSError:
-            self._close(ready)
+            self._close()
 
-    def _close(self, ready: selectors.BaseSelector) -> None:
-        if self._client.fileno() < 0:
-            return  # the other end was at its end too
+    def _close(self) -> None:
         for one in (self._client, self._server):
-            ready.unregister(one)
-            one.close()
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 from canhazgpu.errors import InputError
@@ -48,6 +49,12 @@ def duration_text(seconds: float) -> str:
 
 def short_duration_text(seconds: float) -> str:
     """Return the two largest units, without one that is zero: ``30m``, ``2h 5m``."""
+    return _short_text(max(int(seconds), 0))
+
+
+@functools.lru_cache(maxsize=4096)
+def _short_text(seconds: int) -> str:
+    # Ten thousand nodes were scanned within the same minute.
     parts = _parts(seconds)
     if len(parts) == 2:  # minutes and seconds
         return parts[0]

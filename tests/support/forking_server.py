@@ -11,6 +11,7 @@ import json
 import os
 import pwd
 import runpy
+import select
 import signal
 import socket
 import sys
@@ -18,7 +19,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TextIO
 
-ACCEPT_WAIT_S = 2.0
+WAIT_MS = 2000
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
 ENV_START, ENV_END = 47, 48
 """Fields of /proc/PID/stat after the command: where the memory of /proc/PID/environ is."""
@@ -28,22 +29,62 @@ Request = dict[str, Any]
 def next_run(listener: socket.socket) -> Callable[[], None]:
     """Serve; returns in the process of each run, which is to call what it is given and end."""
     parent = os.getppid()
-    listener.settimeout(ACCEPT_WAIT_S)
+    under_way: dict[int, Attended] = {}
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
     while os.getppid() == parent:
-        reap()
-        try:
+        for fd, _ in poll.poll(WAIT_MS):
+            if fd in under_way:
+                poll.unregister(fd)
+                under_way.pop(fd).report_end()
+                continue
             connection, _ = listener.accept()
-        except TimeoutError:
-            continue
-        with connection:
             request, outputs = received(connection)
             import_all(request["modules"])
-            if os.fork() == 0:
+            read, write = os.pipe()
+            pid = os.fork()
+            if pid == 0:
                 listener.close()
-                return attended(connection, request, outputs)
-            for fd in outputs:
-                os.close(fd)
+                for one in under_way.values():
+                    one.close()
+                connection.close()
+                os.close(read)
+                return prepared(request, outputs, write)
+            for one in (write, *outputs):
+                os.close(one)
+            attended = Attended(connection, pid, read)
+            under_way[attended.ended] = attended
+            poll.register(attended.ended, select.POLLIN)
+            with contextlib.suppress(OSError):
+                connection.send(str(pid).encode())
     return lambda: None
+
+
+class Attended:
+    """A run, whose end and modules are to be reported; `ended` can be read at its end."""
+
+    def __init__(self, connection: socket.socket, pid: int, report: int) -> None:
+        self._connection = connection
+        self._pid = pid
+        self._report = report
+        self.ended = os.pidfd_open(pid)
+
+    def report_end(self) -> None:
+        _, status = os.waitpid(self._pid, 0)
+        # A child of the run may have the other end open still.
+        os.set_blocking(self._report, False)
+        report = b""
+        with contextlib.suppress(BlockingIOError):
+            report = os.read(self._report, 1 << 16)
+        with contextlib.suppress(OSError):
+            self._connection.send(str(os.waitstatus_to_exitcode(status)).encode())
+            self._connection.send(report)
+        self.close()
+
+    def close(self) -> None:
+        self._connection.close()
+        os.close(self.ended)
+        os.close(self._report)
 
 
 def received(connection: socket.socket) -> tuple[Request, list[int]]:
@@ -65,41 +106,15 @@ def import_all(names: list[str]) -> None:
         gc.freeze()
 
 
-def reap() -> None:
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-
-
-def attended(connection: socket.socket, request: Request, outputs: list[int]) -> Callable[[], None]:
-    """Fork the run, which returns; wait for it here and report its end and its modules."""
+def prepared(request: Request, outputs: list[int], write: int) -> Callable[[], None]:
+    """Return what a process that was forked for a run is to call."""
+    exit_now = os._exit
     if request["ends_with_tests"]:
         end_with_parent()
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        connection.close()
-        os.close(read)
-        exit_now = os._exit
-        if request["ends_with_tests"]:
-            end_with_parent()
-            os.close(write)
-        else:
-            report_at_the_end(write)
-        return lambda: end_as_python(lambda: run(request, outputs), exit_now)
-    for fd in (write, *outputs):
-        os.close(fd)
-    connection.send(str(pid).encode())
-    _, status = os.waitpid(pid, 0)
-    # A child of the run may have the other end open still.
-    os.set_blocking(read, False)
-    report = b""
-    with contextlib.suppress(BlockingIOError):
-        report = os.read(read, 1 << 16)
-    with contextlib.suppress(OSError):
-        connection.send(str(os.waitstatus_to_exitcode(status)).encode())
-        connection.send(report)
-    os._exit(0)
+        os.close(write)
+    else:
+        report_at_the_end(write)
+    return lambda: end_as_python(lambda: run(request, outputs), exit_now)
 
 
 def end_with_parent() -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from canhazgpu.durations import short_duration_text
@@ -61,6 +60,9 @@ class CountedNode:
         return self.counts.total
 
 
+_new_counted_node = quick_constructor(CountedNode)
+
+
 def shown_by_counts(nodes: Iterable[CountedNode], chosen: StatusFilter) -> list[CountedNode]:
     """Return the nodes and the GPUs that a filter shows, by its states and partitions.
 
@@ -80,10 +82,21 @@ def shown_by_counts(nodes: Iterable[CountedNode], chosen: StatusFilter) -> list[
         available = counts.available if GpuState.AVAILABLE in states else 0
         reserved = counts.reserved if GpuState.RESERVED in states else NO_GPUS
         if available or reserved.count:
-            found.append(
-                replace(one, counts=replace(counts, available=available, reserved=reserved))
-            )
+            found.append(_showing(one, available, reserved))
     return found
+
+
+def _showing(one: CountedNode, available: int, reserved: UserGroup) -> CountedNode:
+    """Return the node with these GPUs alone to be shown; as `replace`, which takes long."""
+    counts = one.counts
+    shown = _new_summary(
+        *(counts.node, counts.total, available, reserved, counts.unreserved, counts.intruded),
+        *(counts.quarantined, counts.unknown, counts.waiting, counts.notes),
+    )
+    return _new_counted_node(
+        *(shown, one.read_at, one.scanned_at, one.source, one.expected_gpus),
+        *(one.partitions, one.partitions_at, one.products, one.models),
+    )
 
 
 def _may_have_model(
@@ -156,7 +169,7 @@ def counted_by_counts(node: NodeCounts, policy: UsagePolicy) -> CountedNode | No
             and all(type(one) is str for one in users)
         )
         return (
-            CountedNode(
+            _new_counted_node(
                 _summary(
                     node.node,
                     total,
