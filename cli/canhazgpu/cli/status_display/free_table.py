@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from canhazgpu.cli.status_display.table import HEADINGS, PREFERRED_WIDTHS, table_lines
 from canhazgpu.cli.terminal.text import printable
 from canhazgpu.durations import short_duration_text
@@ -24,31 +22,33 @@ class FreeTables:
         self._gpu_width, *between, self._details_width, _ = widths
         cells = zip(_FREE[1:-2], between, strict=True)
         self._middle = " ".join(f"{text:<{width}}" for text, width in cells)
+        self._places: dict[int, str] = {}
         self._times: dict[int | None, str] = {}
         self._used: dict[int, str] = {}
 
-    def lines(self, node: FreeNode) -> Iterator[str]:
-        """Yield the node's heading, its table and its queue."""
-        yield printable(f"{node.node} ({'; '.join(node.counted.counts.notes)})")
-        yield from self._heading
+    def lines(self, node: FreeNode) -> list[str]:
+        """Return the node's heading, its table and its queue."""
+        lines = [printable(f"{node.node} ({'; '.join(node.counted.counts.notes)})"), *self._heading]
+        places, used, times, read_at = self._places, self._used, self._times, node.read_at
+        # A loop over every GPU of the cluster: texts that are known are taken without a call.
         for index, used_mb, released_ms in node.gpus:
-            yield (
-                f"{index:<{self._gpu_width}} {self._middle} "
-                f"{self._details(released_ms, node.read_at)} {self._validation(used_mb)}"
-            )
+            seconds = None if released_ms is None else int(read_at - released_ms / 1000)
+            place = places.get(index) or self._place(index)
+            details = times.get(seconds) or self._details(seconds)
+            lines.append(f"{place}{details}{used.get(used_mb) or self._validation(used_mb)}")
         if node.queue:
-            yield printable(waiters_text(node.queue, {}, node.read_at))
+            lines.append(printable(waiters_text(node.queue, {}, read_at)))
+        return lines
 
-    def _details(self, released_ms: int | None, read_at: float) -> str:
-        seconds = None if released_ms is None else int(read_at - released_ms / 1000)
-        known = self._times.get(seconds)
-        if known is None:
-            text = "" if seconds is None else f"free for {short_duration_text(seconds)}"
-            known = self._times[seconds] = f"{text:<{self._details_width}}"
+    def _place(self, index: int) -> str:
+        known = self._places[index] = f"{index:<{self._gpu_width}} {self._middle} "
+        return known
+
+    def _details(self, seconds: int | None) -> str:
+        text = "" if seconds is None else f"free for {short_duration_text(seconds)}"
+        known = self._times[seconds] = f"{text:<{self._details_width}} "
         return known
 
     def _validation(self, used_mb: int) -> str:
-        known = self._used.get(used_mb)
-        if known is None:
-            known = self._used[used_mb] = f"{memory_text(used_mb)} used"
+        known = self._used[used_mb] = f"{memory_text(used_mb)} used"
         return known

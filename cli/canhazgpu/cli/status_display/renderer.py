@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -202,6 +202,7 @@ class StatusRenderer(ViewOptions):
     ) -> Iterator[str]:
         """Yield the lines of each node, with a blank one between two nodes."""
         headed = self._shows_headings(answer)
+        blocks: list[tuple[str, Iterable[str]]]
         blocks = [(one.node, self._node_lines(one, width, headed=headed)) for one in shown]
         if answer.free:
             from canhazgpu.cli.status_display.free_table import FreeTables  # noqa: PLC0415 - as it says

@@ -91,7 +91,11 @@ class NodeQueries:
 
         with self._session.client() as client:
             names, in_cluster = self._names(client, nodes), self._session.in_cluster
-            return read_queues(client, names, self._prefix, in_cluster=in_cluster)
+            # Whoever names nodes knows that somebody waits there.
+            known = nodes is not None
+            return read_queues(
+                client, names, self._prefix, in_cluster=in_cluster, are_known_to_exist=known
+            )
 
     def read_node_pages(
         self, nodes: Sequence[str] | None = None, *, brief_above: int | None = None

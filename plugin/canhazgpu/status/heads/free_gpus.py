@@ -20,12 +20,9 @@ MAX_MS = 1e14
 MAX_USED_MB = 1e12
 
 
-class FreeGpu(NamedTuple):
-    """A GPU: its index, and when it was last released (ms since the epoch), None for never."""
-
-    place: int
-    used_mb: int
-    released_ms: int | None
+FreeGpu = tuple[int, int, int | None]
+"""Its index, its memory in use (MB), and when it was last released (ms since the epoch), None for
+never. There are very many: no class of their own."""
 
 
 class FreeNode(NamedTuple):
@@ -64,7 +61,7 @@ def free_gpus(counts: Mapping[str, Any]) -> tuple[FreeGpu, ...] | None:
         and _are_whole(known, MAX_MS)
         and all(one is None for one in released if not one)
     )
-    return tuple(map(FreeGpu, indices, used, released)) if is_so else None
+    return tuple(zip(indices, used, released, strict=True)) if is_so else None
 
 
 def _are_whole(values: list[Any], most: float) -> bool:
