@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from ledgers.hook_ledger import CommittingLedger, hook_ledger
 from canhazgpu.errors import NodeStateError, StoreError
 from canhazgpu.ledger.grant_answers import BlockedGpu, GrantedGpus, TooFewGpus
 from canhazgpu.ledger.local.book.book_file import BookFile
+from canhazgpu.ledger.local.book.book_transaction import BookTransaction
 from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.ledger.local.outage import StoreOutage
 from canhazgpu.ledger.local.reconcile import Reconciler
@@ -100,6 +102,25 @@ def test_of_another_node_it_knows_nothing(local: CommittingLedger) -> None:
     ):
         with pytest.raises(StoreError, match="n1 changes nothing on n2"):
             ask()
+
+
+def test_a_grant_that_is_in_the_journal_is_given_though_the_book_cannot_be_written(
+    local: CommittingLedger, book_file: BookFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is told of an error who has the GPUs: a disk may be full for new files alone."""
+    write = BookFile._write
+
+    def full(book: BookFile, transaction: BookTransaction) -> None:
+        if transaction.pending.entries:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(book, transaction)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BookFile, "_write", full)
+        granted = local.reserve_count(job(1), 1, observation(NODE))
+    assert granted == GrantedGpus((uuid(0),))
+    assert kinds(book_file) == ["grant"]
+    assert list(local.read_nodes([NODE])[0].reservations) == [uuid(0)]
 
 
 def test_what_cannot_be_kept_is_not_granted(tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ more. While the store is away, the journal stands for it. See `grant_steps`.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
-from canhazgpu.errors import StoreError
+from canhazgpu.errors import NodeStateError, StoreError
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.grant_answers import (
     BlockedGpu,
@@ -165,6 +166,19 @@ class BookGrants:
 
         `confirmed` says that the store has it; otherwise the journal tells the store.
         """
+        journaled: list[Intent] = []
+        try:
+            return self._commit(intent, journaled, confirmed=confirmed)
+        except NodeStateError:
+            # What is in the journal counts, though the book could not be written: the next reader
+            # applies it. An error would leave the grant to somebody who believes to have none.
+            if not journaled:
+                raise
+            return None
+
+    def _commit(
+        self, intent: Intent, journaled: list[Intent], *, confirmed: bool
+    ) -> CommitRefusal | None:
         with self._book_file.open() as transaction:
             committer = self._committer
             facts = CommitFacts(transaction.uptime_s, committer.has_ended(), committer.peer_lives())
@@ -179,6 +193,7 @@ class BookGrants:
                 transaction.apply_and_journal(
                     commit_entry(transaction.book, opened or intent, OFFLINE_REASON)
                 )
+                journaled.append(intent)
             return refusal
 
     def cancel(self, intent: Intent) -> None:
@@ -237,7 +252,9 @@ class StoreConfirmedGrants:
             return None
         refusal = self._grants.commit(opened[0], confirmed=opened[1])
         if refusal is not None or not opened[1]:
-            self._access.deliver_journal()
+            # It is decided: what cannot be delivered now is delivered later.
+            with contextlib.suppress(NodeStateError):
+                self._access.deliver_journal()
         return refusal
 
     def forget(self, owner: str) -> None:
