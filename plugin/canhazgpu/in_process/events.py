@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from canhazgpu.errors import CanhazgpuError, InputError, UnknownNameError
+from canhazgpu.ledger.store.history.stream_id import stream_position
 from canhazgpu.service.history import EventsAnswer
 from canhazgpu.status.event_format import NodeEvent, by_time
 
@@ -75,7 +76,7 @@ def follow_events(adapters: Adapters, previous: EventsAnswer) -> Iterator[NodeEv
     events: queue.SimpleQueue[NodeEvent | CanhazgpuError] = queue.SimpleQueue()
     last = dict.fromkeys(previous.nodes, (int(previous.now * 1000), 0))
     for one in previous.events:
-        last[one.node] = max(last[one.node], _stream_position(one.event.id))
+        last[one.node] = max(last[one.node], stream_position(one.event.id))
     for node in previous.nodes:
         follower = _NodeFollower(adapters.reader(config), node, last[node], previous.now)
         threading.Thread(target=follower.run, args=(events,), daemon=True).start()
@@ -105,17 +106,11 @@ class _NodeFollower:
                 new = [
                     NodeEvent(self._node, event)
                     for event in self._ledger.history(self._node, now - MAX_EVENT_DELAY_S)
-                    if _stream_position(event.id) > self._last
+                    if stream_position(event.id) > self._last
                 ]
                 for one in by_time(new):
                     events.put(one)
-                self._last = max([self._last, *(_stream_position(one.event.id) for one in new)])
+                self._last = max([self._last, *(stream_position(one.event.id) for one in new)])
                 after = self._ledger.wait_for_event(self._node, after, POLL_INTERVAL_S)
         except CanhazgpuError as exc:
             events.put(exc)
-
-
-def _stream_position(entry_id: str) -> tuple[int, int]:
-    """Return the comparable position of an entry in its stream: milliseconds, number."""
-    milliseconds, _, number = entry_id.partition("-")
-    return int(milliseconds), int(number or 0)

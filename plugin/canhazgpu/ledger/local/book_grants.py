@@ -166,35 +166,32 @@ class BookGrants:
 
         `confirmed` says that the store has it; otherwise the journal tells the store.
         """
-        journaled: list[Intent] = []
+        is_journaled = False
         try:
-            return self._commit(intent, journaled, confirmed=confirmed)
+            with self._book_file.open() as transaction:
+                committer = self._committer
+                facts = CommitFacts(
+                    transaction.uptime_s, committer.has_ended(), committer.peer_lives()
+                )
+                # Its times are corrected if the clock has been.
+                opened = opened_intent(transaction.book, intent)
+                refusal = commit_refusal(opened, intent, facts)
+                if refusal is not None:
+                    transaction.apply_and_journal(cancel_entry(intent, transaction.now))
+                elif confirmed:
+                    transaction.apply(commit_entry(transaction.book, opened or intent))
+                else:
+                    transaction.apply_and_journal(
+                        commit_entry(transaction.book, opened or intent, OFFLINE_REASON)
+                    )
+                    is_journaled = True
+                return refusal
         except NodeStateError:
             # What is in the journal counts, though the book could not be written: the next reader
             # applies it. An error would leave the grant to somebody who believes to have none.
-            if not journaled:
+            if not is_journaled:
                 raise
             return None
-
-    def _commit(
-        self, intent: Intent, journaled: list[Intent], *, confirmed: bool
-    ) -> CommitRefusal | None:
-        with self._book_file.open() as transaction:
-            committer = self._committer
-            facts = CommitFacts(transaction.uptime_s, committer.has_ended(), committer.peer_lives())
-            # Its times are corrected if the clock has been.
-            opened = opened_intent(transaction.book, intent)
-            refusal = commit_refusal(opened, intent, facts)
-            if refusal is not None:
-                transaction.apply_and_journal(cancel_entry(intent, transaction.now))
-            elif confirmed:
-                transaction.apply(commit_entry(transaction.book, opened or intent))
-            else:
-                transaction.apply_and_journal(
-                    commit_entry(transaction.book, opened or intent, OFFLINE_REASON)
-                )
-                journaled.append(intent)
-            return refusal
 
     def cancel(self, intent: Intent) -> None:
         """End the intent; the store hears of it by the journal."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from canhazgpu.ledger.store.history.entries import entry_position
-from canhazgpu.ledger.store.history.reading import NO_EVENT, StreamEntry, events_between
+from canhazgpu.ledger.store.history.reading import StreamEntry, events_between
+from canhazgpu.ledger.store.history.stream_id import NO_ENTRY
 from canhazgpu.ledger.store.keys import node_keys
 from canhazgpu.ledger.store.session import StoreSession
 
@@ -27,7 +28,7 @@ class HistoryTail:
         """Return the id of the last event."""
         with self._session.client() as client:
             last = cast(list[StreamEntry], client.xrevrange(self._keys.history, count=1))
-        return last[0][0] if last else NO_EVENT
+        return last[0][0] if last else NO_ENTRY
 
     def after(self, event_id: str) -> list[Event]:
         """Return the events that were told after this one, the first told first."""

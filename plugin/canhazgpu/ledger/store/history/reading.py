@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from canhazgpu.ledger.store.history.entries import events_from_entry, short_names
+from canhazgpu.ledger.store.history.stream_id import NO_ENTRY
 from canhazgpu.ledger.store.keys import NodeKeys
 from canhazgpu.ledger.store.session import DAY_MS, MAX_BLOCK_S, StoreSession
 from canhazgpu.ledger.values import Event
@@ -23,8 +24,6 @@ FEW = 20
 """Entries of a node that are read with those of many others."""
 MAX_NUMBER = 2**64 - 1
 """The last number of entries of one millisecond."""
-NO_EVENT = "0-0"
-"""The id before the first event."""
 
 StreamEntry = tuple[str, dict[str, str]]
 
@@ -42,9 +41,10 @@ def read_recent(
     """Return the same of each of these nodes by its name; of one with many events by itself."""
     # Entries are asked for that come after an id: after the last one of the millisecond before.
     before_ms = int(since * 1000) - 1
-    after = NO_EVENT if before_ms < 0 else f"{before_ms}-{MAX_NUMBER}"
+    after = NO_ENTRY if before_ms < 0 else f"{before_ms}-{MAX_NUMBER}"
     with session.client() as client:
-        pages = _first_entries(client, {one.history: after for one in nodes.values()}, session)
+        afters = {one.history: after for one in nodes.values()}
+        pages = entries_after(client, afters, FEW, in_cluster=session.in_cluster)
         few = [name for name, one in nodes.items() if 0 < len(pages.get(one.history, ())) < FEW]
         pipeline = client.pipeline(transaction=False)
         for name in few:
@@ -60,16 +60,22 @@ def read_recent(
     return found
 
 
-def _first_entries(
-    client: redis.Redis, after: Mapping[str, str], session: StoreSession
+def entries_after(
+    client: redis.Redis, last_entries: Mapping[str, str], count: int, *, in_cluster: bool
 ) -> dict[str, list[StreamEntry]]:
-    """Return the first few entries of those of the streams that have some after the ids given."""
+    """Return so many entries of those of the streams that have some after the ids given."""
     pipeline = client.pipeline(transaction=False)
-    # The streams of a cluster are on several servers.
-    asked = [{key: last} for key, last in after.items()] if session.in_cluster else [after]
-    for streams in asked:
-        pipeline.xread(cast(Any, streams), count=FEW)
+    for streams in streams_asked(last_entries, in_cluster):
+        pipeline.xread(cast(Any, streams), count=count)
     return {key: entries for answer in pipeline.execute() for key, entries in answer or ()}
+
+
+def streams_asked(last_entries: Mapping[str, str], in_cluster: bool) -> list[Mapping[str, str]]:
+    """Return what is asked for by one command each."""
+    # The streams of a cluster are on several servers.
+    if in_cluster:
+        return [{key: last} for key, last in last_entries.items()]
+    return [last_entries] if last_entries else []
 
 
 def read_days(session: StoreSession, node: NodeKeys, days: Collection[int]) -> list[Event]:
@@ -110,7 +116,7 @@ def await_event(session: StoreSession, stream: str, after: str, timeout_s: float
         return after
     with session.client() as client:
         last = cast(list[StreamEntry], client.xrevrange(stream, count=1))
-    return last[0][0] if last else after or NO_EVENT
+    return last[0][0] if last else after or NO_ENTRY
 
 
 def _wait_for_event(session: StoreSession, stream: str, after: str, timeout_s: float) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from canhazgpu.ledger.store import keys
 from canhazgpu.ledger.store.indexes.hints import UNKNOWN_UID
+from canhazgpu.ledger.store.nodes.node_heads import read_texts
 from canhazgpu.ledger.store.nodes.node_views import existing_keys
 from canhazgpu.ledger.usage import DAY_S
 from canhazgpu.ledger.values import FoundNodes
@@ -91,36 +92,28 @@ def unindexed_for_owners(
     Those are left out that have told nothing since all of it was there.
     """
     marks = [keys.node_key(name, "indexed", prefix) for name in names]
-    pipeline = client.pipeline(transaction=False)
-    if in_cluster:
-        # Their marks are on several servers.
-        for mark in marks:
-            pipeline.get(mark)
-        found = pipeline.execute() if names else []
-    else:
-        for first in range(0, len(marks), MEMBERS_PER_READ):
-            pipeline.mget(marks[first : first + MEMBERS_PER_READ])
-        found = [one for some in (pipeline.execute() if names else []) for one in some]
+    found = read_texts(client, marks, in_cluster)[1] if marks else []
     lacking = [name for name, mark in zip(names, found, strict=True) if mark != OWNERS_INDEXED]
-    for name in lacking:
-        node = keys.node_keys(name, prefix)
-        pipeline.hmget(node.usage, "through", "owners")
-        pipeline.xrevrange(node.history, count=1)
-    answers = pipeline.execute() if lacking else []
-    rows = zip(lacking, answers[::2], answers[1::2], strict=True)
-    return [name for name, told, last in rows if last and {*told} != {last[0][0]}]
+    return _told_more(client, prefix, lacking, ("through", "owners"))
 
 
 def unindexed_for_jobs(client: redis.Redis, prefix: str, names: Sequence[str]) -> list[str]:
     """Return those of the unindexed nodes that have told something since they were indexed."""
+    return _told_more(client, prefix, names, ("through",))
+
+
+def _told_more(
+    client: redis.Redis, prefix: str, names: Sequence[str], indexed: Sequence[str]
+) -> list[str]:
+    """Return the nodes whose last entry is another than these fields of their usage name."""
     pipeline = client.pipeline(transaction=False)
     for name in names:
         node = keys.node_keys(name, prefix)
-        pipeline.hget(node.usage, "through")
+        pipeline.hmget(node.usage, *indexed)
         pipeline.xrevrange(node.history, count=1)
     answers = pipeline.execute() if names else []
     rows = zip(names, answers[::2], answers[1::2], strict=True)
-    return [name for name, through, last in rows if last and last[0][0] != through]
+    return [name for name, through, last in rows if last and {*through} != {last[0][0]}]
 
 
 def is_wrong_type(error: Exception) -> bool:

@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from canhazgpu.ledger.store.history.stream_id import NO_ENTRY
 from canhazgpu.ledger.store.keys import node_key
 from canhazgpu.ledger.store.nodes.head_view import is_entry_id
 from canhazgpu.ledger.store.nodes.node_heads import (
-    NO_ENTRY,
     TRUSTED_SCAN_S,
     changed_histories,
     read_texts,

@@ -13,6 +13,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 from canhazgpu.frozen_dataclass import dataclass
+from canhazgpu.ledger.store.history.reading import entries_after, streams_asked
+from canhazgpu.ledger.store.history.stream_id import NO_ENTRY
 from canhazgpu.ledger.store.keys import node_key
 from canhazgpu.ledger.store.nodes.head_view import is_head, scan_time_text, view_from_head
 from canhazgpu.ledger.store.nodes.node_views import read_node_views
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
 
 TRUSTED_SCAN_S = 600.0
 """A scan younger than this is the node's last one, or a former release has published one since."""
-NO_ENTRY = "0-0"
-"""The id before the first entry of a history."""
 
 Hash = Mapping[str, str]
 
@@ -100,17 +100,7 @@ def changed_histories(
     client: redis.Redis, last_entries: Mapping[str, str], *, in_cluster: bool
 ) -> set[str]:
     """Return those of the streams that have entries after the ones given by their ids."""
-    pipeline = client.pipeline(transaction=False)
-    for streams in _streams_asked(last_entries, in_cluster):
-        pipeline.xread(cast(Any, streams), count=1)
-    return {key for answer in pipeline.execute() for key, _ in answer or ()}
-
-
-def _streams_asked(last_entries: Mapping[str, str], in_cluster: bool) -> list[Mapping[str, str]]:
-    # The streams of a cluster are on several servers.
-    if in_cluster:
-        return [{key: last} for key, last in last_entries.items()]
-    return [last_entries] if last_entries else []
+    return {*entries_after(client, last_entries, 1, in_cluster=in_cluster)}
 
 
 def _parsed(text: str | None) -> dict[str, Any] | None:
@@ -133,7 +123,7 @@ def _current(
     waiting = [head for head in heads if head.content["waiting"]]
     entries = {node_key(head.node, "history", prefix): head.last_entry for head in heads}
     pipeline = client.pipeline(transaction=False)
-    asked = _streams_asked(entries, in_cluster)
+    asked = streams_asked(entries, in_cluster)
     for streams in asked:
         pipeline.xread(cast(Any, streams), count=1)
     for head in old:
