@@ -82,6 +82,11 @@ class Server:
         """Return the bytes that the data take, what the allocator keeps beside them not counted."""
         return int(self.client.info("memory")["used_memory"])
 
+    def await_time(self, seconds: float) -> None:
+        """Return when the server's clock says this time, seconds since the epoch."""
+        while self.client.time()[0] < int(seconds):
+            pass
+
     def cpu_s(self) -> float:
         """Return the CPU time that the server has used."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
@@ -89,7 +94,10 @@ class Server:
 
 
 class FileClock:
-    """The time of a server, in whole seconds, in a file that libfaketime reads."""
+    """The time of a server, in whole seconds, in a file that libfaketime reads.
+
+    Valkey asks for the time once a millisecond: `Server.await_time` tells when it has seen a new one.
+    """
 
     def __init__(self, path: Path, start: float) -> None:
         self._path = path
@@ -137,7 +145,12 @@ def lived_node(directory: Path, days: float, jobs_a_day: int) -> Seed:
     clock = FileClock(directory / "clock", time.time() - days * DAY_S - CHECK_EVERY_S)
     with Server(directory / "seed", directory / "clock") as server:
         node = NodeLife(SEED_NODE, server.store, clock)
-        live(node, days, jobs_a_day, clock.pass_s)
+
+        def pass_s(seconds: float) -> None:
+            clock.pass_s(seconds)
+            server.await_time(clock())
+
+        live(node, days, jobs_a_day, pass_s)
         return _read_seed(server.client)
 
 
