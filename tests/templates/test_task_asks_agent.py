@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -108,6 +109,24 @@ def test_a_client_that_is_killed_has_checked_nothing(task: AskingTask) -> None:
     task.client_does("os.kill(os.getpid(), 9)")
     told = task.prolog.run_as_job("1")
     assert HIDDEN in told.lines and "it gave no answer" in " ".join(told.lines)
+
+
+def test_a_task_that_is_interrupted_before_the_answer_runs_none_of_its_users_code(
+    task: AskingTask,
+) -> None:
+    task.client_does("os.kill(os.getpid(), 2)")
+    # Some shells end by the signal that ended what they ran.
+    assert task.prolog.run_as_job("1").status in (75, -signal.SIGINT)
+
+
+def test_a_task_that_slurm_ends_before_the_answer_runs_none_of_its_users_code(
+    task: AskingTask,
+) -> None:
+    task.client_does("os.kill(os.getpid(), 15)")
+    told = task.prolog.run_as_job("1")
+    assert told.status == 75
+    assert HIDDEN in told.lines
+    assert "it was ended while the node's agent checked its job" in " ".join(told.lines)
 
 
 @pytest.mark.parametrize("status", [int(CheckedState.LEFT), NOBODY_ASKED])
