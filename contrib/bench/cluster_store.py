@@ -96,7 +96,7 @@ class Server:
 class FileClock:
     """The time of a server, in whole seconds, in a file that libfaketime reads.
 
-    Valkey asks for the time once a millisecond: `Server.await_time` tells when it has seen a new one.
+    Valkey asks for it once a millisecond: `Server.await_time` tells when it has seen a new one.
     """
 
     def __init__(self, path: Path, start: float) -> None:

@@ -354,13 +354,8 @@ class Ledger(Protocol):
         """
         ...
 
-    def read_queues(
-        self, nodes: Sequence[str] | None = None
-    ) -> tuple[float, dict[str, tuple[Waiter, ...]]]:
-        """Return the time, and each node's queue by its name, the next one first.
-
-        These are the nodes given, or all that are listed.
-        """
+    def read_queues(self) -> tuple[float, dict[str, tuple[Waiter, ...]]]:
+        """Return the time, and the queue of each listed node by its name, the next one first."""
         ...
 
     def read_node_pages(

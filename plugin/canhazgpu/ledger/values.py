@@ -116,10 +116,14 @@ class Waiter:
 
     @property
     def count_text(self) -> str:
-        """What it wants by number: ``1 GPU``, ``2 MIG instances 1g.10gb``."""
-        plural = "" if self.count == 1 else "s"
-        what = f"MIG instance{plural} {self.profile}" if self.profile else f"GPU{plural}"
-        return f"{self.count} {what}"
+        """What it wants by number; see `wanted_text`."""
+        return wanted_text(self.count, self.profile)
+
+
+def wanted_text(count: int, profile: str) -> str:
+    """Return ``1 GPU``, with a MIG profile ``2 MIG instances 1g.10gb``."""
+    plural = "" if count == 1 else "s"
+    return f"{count} " + (f"MIG instance{plural} {profile}" if profile else f"GPU{plural}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,12 +22,13 @@ __all__ = [
     "Tones",
     "cells",
     "details_text",
+    "first_waiters_text",
     "heading_text",
     "queue_text",
     "tones",
     "utilization_text",
     "validation_text",
-    "waiters_text",
+    "waiter_text",
 ]
 
 MODEL_WIDTH = 16
@@ -115,25 +116,28 @@ def queue_text(status: NodeStatus, *, wide: bool = False) -> str:
     display_indices = {
         gpu.uuid: gpu.reading.display_index for gpu in status.all_gpus if gpu.reading
     }
-    return waiters_text(status.queue, display_indices, status.read_at, wide=wide)
+    shown = status.queue if wide else status.queue[:MAX_WAITERS_SHOWN]
+    texts = [_waiter_text(one, display_indices, status.read_at) for one in shown]
+    return first_waiters_text(texts, len(status.queue))
 
 
-def waiters_text(
-    queue: Sequence[Waiter], display_indices: Mapping[str, str], now: float, *, wide: bool = False
-) -> str:
-    """Return the same of somebody's queue at `now`; GPUs are told by their UUIDs' indices."""
-    shown = queue if wide else queue[:MAX_WAITERS_SHOWN]
-    text = ", ".join(_waiter_text(one, display_indices, now) for one in shown)
-    more = len(queue) - len(shown)
-    return f"{len(queue)} waiting: {text}" + (f" and {more} more" if more else "")
+def first_waiters_text(first: Sequence[str], waiting: int) -> str:
+    """Return the same of the `first` waiters' texts, where so many are `waiting`."""
+    more = waiting - len(first)
+    return f"{waiting} waiting: {', '.join(first)}" + (f" and {more} more" if more else "")
 
 
 def _waiter_text(waiter: Waiter, display_indices: Mapping[str, str], now: float) -> str:
-    since = short_duration_text(now - waiter.since)
     if waiter.gpus:
-        named = ",".join(display_indices.get(uuid, uuid) for uuid in waiter.gpus)
-        return f"{waiter.user} GPU {named} ({since})"
-    return f"{waiter.user} {waiter.count_text} ({since})"
+        wanted = f"GPU {','.join(display_indices.get(uuid, uuid) for uuid in waiter.gpus)}"
+    else:
+        wanted = waiter.count_text
+    return waiter_text(waiter.user, wanted, now - waiter.since)
+
+
+def waiter_text(user: str, wanted: str, waited_s: float) -> str:
+    """Return ``alice 2 GPUs (5m)``."""
+    return f"{user} {wanted} ({short_duration_text(waited_s)})"
 
 
 def cells(gpu: GpuStatus, now: float, *, wide: bool = False) -> Cells:

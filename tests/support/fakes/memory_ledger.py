@@ -144,10 +144,8 @@ class MemoryLedger:
         """No node has counts, or a head."""
         return self.read_node_heads(nodes)
 
-    def read_queues(
-        self, nodes: Sequence[str] | None = None
-    ) -> tuple[float, dict[str, tuple[Waiter, ...]]]:
-        views = self.read_nodes(nodes)
+    def read_queues(self) -> tuple[float, dict[str, tuple[Waiter, ...]]]:
+        views = self.read_nodes()
         read_at = max((view.read_at for view in views), default=0.0)
         return read_at, {view.node: current_waiters(view) for view in views}
 

@@ -59,10 +59,8 @@ class FakeLedger:
         """No node has counts, or a head."""
         return self.read_node_heads(nodes)
 
-    def read_queues(
-        self, nodes: Sequence[str] | None = None
-    ) -> tuple[float, dict[str, tuple[Waiter, ...]]]:
-        return NOW, {view.node: current_waiters(view) for view in self.read_nodes(nodes)}
+    def read_queues(self) -> tuple[float, dict[str, tuple[Waiter, ...]]]:
+        return NOW, {view.node: current_waiters(view) for view in self.read_nodes()}
 
     def find_owner(self, owner: str) -> FoundNodes:
         """No node is in an index."""

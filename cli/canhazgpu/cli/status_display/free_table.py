@@ -6,8 +6,9 @@ from canhazgpu.cli.status_display.table import HEADINGS, PREFERRED_WIDTHS, table
 from canhazgpu.cli.terminal.text import printable
 from canhazgpu.durations import short_duration_text
 from canhazgpu.gpu.usage import GpuState, memory_text
+from canhazgpu.ledger.values import wanted_text
 from canhazgpu.status.heads.free_gpus import FreeNode
-from canhazgpu.status.table_cells import STATUS_WORDS, Cells, waiters_text
+from canhazgpu.status.table_cells import STATUS_WORDS, Cells, first_waiters_text, waiter_text
 
 _FREE = Cells("", STATUS_WORDS[GpuState.AVAILABLE], "", "", "", "", "", "")
 
@@ -36,9 +37,20 @@ class FreeTables:
             place = places.get(index) or self._place(index)
             details = times.get(seconds) or self._details(seconds)
             lines.append(f"{place}{details}{used.get(used_mb) or self._validation(used_mb)}")
-        if node.queue:
-            lines.append(printable(waiters_text(node.queue, {}, read_at)))
+        if node.first_waiters:
+            waiting = node.counted.counts.waiting
+            lines.append(printable(first_waiters_text(self._waiters(node), waiting)))
         return lines
+
+    def _waiters(self, node: FreeNode) -> list[str]:
+        return [
+            waiter_text(
+                one.user,
+                wanted_text(one.gpu_count, one.profile),
+                node.read_at - one.since_ms / 1000,
+            )
+            for one in node.first_waiters
+        ]
 
     def _place(self, index: int) -> str:
         known = self._places[index] = f"{index:<{self._gpu_width}} {self._middle} "

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from canhazgpu.ledger.store.nodes.node_heads import view_of_head
 from canhazgpu.status.heads.counts import CountedNode, counted_by_counts, counted_node
-from canhazgpu.status.heads.free_gpus import FreeGpu, free_gpus
+from canhazgpu.status.heads.free_gpus import FreeNode, free_node
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class NodesRead(NamedTuple):
-    """Each node is in one of the lists; `free` has the free GPUs that its counts list."""
+    """Each node is in one of the lists; `free` has those whose counts list their free GPUs."""
 
     counted: list[CountedNode]
     views: list[NodeView]
-    free: dict[str, tuple[FreeGpu, ...]]
+    free: dict[str, FreeNode]
 
 
 def read_counted(
@@ -46,9 +46,9 @@ def read_counted(
             return None
         known = counted_by_counts(one, policy)
         if lists_free and known is not None and known.counts.available:
-            gpus = free_gpus(one.content)
-            if gpus is not None:
-                found.free[one.node] = gpus
+            listed = free_node(known, one.content)
+            if listed is not None:
+                found.free[one.node] = listed
         return known
 
     for one in store.read_counts_or_heads(count, nodes):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from canhazgpu.ledger.values import NodeView
     from canhazgpu.service.status import StatusRequest
     from canhazgpu.status.heads.counts import CountedNode
-    from canhazgpu.status.heads.free_gpus import FreeGpu, FreeNode
+    from canhazgpu.status.heads.free_gpus import FreeNode
     from canhazgpu.status.heads.json_text import PlainNodesJson
     from canhazgpu.status.node_status import NodeStatus
 
@@ -188,28 +188,11 @@ class LedgerViews:
             return {view.node: view for view in found.views}
         listed = {one.node for one in matching}
         self.passed_over = [one for one in found.counted if one.node not in listed]
-        self.free = self._free_nodes(matching, found.free)
+        self.free = [found.free[one.node] for one in matching if one.node in found.free]
         listed.difference_update(one.node for one in self.free)
         pages = self.store.read_node_pages(sorted(listed), brief_above=0) if listed else ()
         views = (view for page in (found.views, *pages) for view in page)
         return self._in_full_where_shown(ledger, views)
-
-    def _free_nodes(
-        self, matching: Sequence[CountedNode], listed: Mapping[str, tuple[FreeGpu, ...]]
-    ) -> list[FreeNode]:
-        """Return those nodes whose free GPUs are listed, with their queues.
-
-        Who waits for GPUs by name is told by their places, which need the node's scan.
-        """
-        known = [one for one in matching if one.node in listed]
-        if not known:
-            return []
-        from canhazgpu.status.heads.free_gpus import FreeNode  # noqa: PLC0415 - only for free GPUs
-
-        waited_for = [one.node for one in known if one.counts.waiting]
-        queues = self.store.read_queues(waited_for)[1] if waited_for else {}
-        found = (FreeNode(one, listed[one.node], queues.get(one.node, ())) for one in known)
-        return [one for one in found if not any(waiter.gpus for waiter in one.queue)]
 
     def _find_partitions(self, wanted: Collection[str], views: Mapping[str, NodeView]) -> None:
         """Pass over all other nodes too, where none that was read has one of the partitions."""

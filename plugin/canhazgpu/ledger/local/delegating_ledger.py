@@ -191,11 +191,9 @@ class DelegatingLedger(ABC):
         """See `Ledger.read_counts_or_heads`; every node is read in full."""
         return self.read_node_heads(nodes)
 
-    def read_queues(
-        self, nodes: Sequence[str] | None = None
-    ) -> tuple[float, dict[str, tuple[Waiter, ...]]]:
+    def read_queues(self) -> tuple[float, dict[str, tuple[Waiter, ...]]]:
         """See `Ledger.read_queues`; as the store has them."""
-        return self.ask_store(lambda store: store.read_queues(nodes))
+        return self.ask_store(lambda store: store.read_queues())
 
     def read_node_pages(
         self, nodes: Sequence[str] | None = None, *, brief_above: int | None = None

@@ -83,19 +83,13 @@ class NodeQueries:
             rest += lacking
         yield from self.read_node_heads(rest)
 
-    def read_queues(
-        self, nodes: Sequence[str] | None = None
-    ) -> tuple[float, dict[str, tuple[Waiter, ...]]]:
+    def read_queues(self) -> tuple[float, dict[str, tuple[Waiter, ...]]]:
         """See `Ledger.read_queues`."""
         from canhazgpu.ledger.store.nodes.node_queues import read_queues  # noqa: PLC0415 - few ask
 
         with self._session.client() as client:
-            names, in_cluster = self._names(client, nodes), self._session.in_cluster
-            # Whoever names nodes knows that somebody waits there.
-            known = nodes is not None
-            return read_queues(
-                client, names, self._prefix, in_cluster=in_cluster, are_known_to_exist=known
-            )
+            names, in_cluster = self._names(client, None), self._session.in_cluster
+            return read_queues(client, names, self._prefix, in_cluster=in_cluster)
 
     def read_node_pages(
         self, nodes: Sequence[str] | None = None, *, brief_above: int | None = None

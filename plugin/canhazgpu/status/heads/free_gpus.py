@@ -1,4 +1,4 @@
-"""A node's GPUs that nobody holds or uses, as its counts list them; pure.
+"""A node's GPUs that nobody holds or uses, and its first waiters, as its counts list them; pure.
 
 `node_status` judges. What the table of these GPUs shows is told here of a node that
 `counted_by_counts` counts, without a value for what the table does not show. A test compares the
@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from canhazgpu.ledger.values import Waiter
 from canhazgpu.status.heads.counts import CountedNode
 
 VALUES_PER_GPU = 3
+VALUES_PER_WAITER = 4
+LISTED_WAITERS = 5
 MAX_INDEX = 999
 """A greater one is not known from any machine, and wider than the table's column."""
 MAX_MS = 1e14
+MAX_COUNT = 1e6
 MAX_USED_MB = 1e12
 
 
@@ -25,12 +27,21 @@ FreeGpu = tuple[int, int, int | None]
 never. There are very many: no class of their own."""
 
 
+class FirstWaiter(NamedTuple):
+    """One of the first in a node's queue: what it wants, as in `Waiter`, and the time in ms."""
+
+    user: str
+    gpu_count: int
+    profile: str
+    since_ms: int
+
+
 class FreeNode(NamedTuple):
     """A counted node whose free GPUs are listed, in the order of their indices, and its queue."""
 
     counted: CountedNode
     gpus: tuple[FreeGpu, ...]
-    queue: tuple[Waiter, ...] = ()
+    first_waiters: tuple[FirstWaiter, ...] = ()
 
     @property
     def node(self) -> str:
@@ -48,7 +59,14 @@ class FreeNode(NamedTuple):
         return self.counted.partitions
 
 
-def free_gpus(counts: Mapping[str, Any]) -> tuple[FreeGpu, ...] | None:
+def free_node(counted: CountedNode, counts: Mapping[str, Any]) -> FreeNode | None:
+    """Return the node; None where its counts do not list all that the table shows."""
+    gpus, waiting = _free_gpus(counts), counted.counts.waiting
+    waiters = _first_waiters(counts, waiting) if waiting else ()
+    return None if gpus is None or waiters is None else FreeNode(counted, gpus, waiters)
+
+
+def _free_gpus(counts: Mapping[str, Any]) -> tuple[FreeGpu, ...] | None:
     """Return the GPUs that the counts list; None where they list none, or not as they should."""
     values = counts.get("listed")
     if type(values) is not list or len(values) != VALUES_PER_GPU * counts["free"]:
@@ -62,6 +80,21 @@ def free_gpus(counts: Mapping[str, Any]) -> tuple[FreeGpu, ...] | None:
         and all(one is None for one in released if not one)
     )
     return tuple(zip(indices, used, released, strict=True)) if is_so else None
+
+
+def _first_waiters(counts: Mapping[str, Any], waiting: int) -> tuple[FirstWaiter, ...] | None:
+    values = counts.get("first")
+    if type(values) is not list or len(values) != VALUES_PER_WAITER * min(waiting, LISTED_WAITERS):
+        return None
+    users, numbers, profiles, since = (
+        values[place::VALUES_PER_WAITER] for place in range(VALUES_PER_WAITER)
+    )
+    is_so = (
+        {*map(type, users), *map(type, profiles)} == {str}
+        and _are_whole(numbers, MAX_COUNT)
+        and _are_whole(since, MAX_MS)
+    )
+    return tuple(map(FirstWaiter, users, numbers, profiles, since)) if is_so else None
 
 
 def _are_whole(values: list[Any], most: float) -> bool:

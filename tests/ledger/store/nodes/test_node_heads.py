@@ -37,7 +37,7 @@ from canhazgpu.ledger.values import NodeCounts, NodeHead, NodeView
 from canhazgpu.node.process_id import ProcessId
 from canhazgpu.service.status import StatusAnswer
 from canhazgpu.status.heads.counts import counted_by_counts, counted_node, shown_by_counts
-from canhazgpu.status.heads.free_gpus import FreeNode, free_gpus
+from canhazgpu.status.heads.free_gpus import free_node
 from canhazgpu.status.heads.json_text import PlainNodesJson
 from canhazgpu.status.json_format import node_to_dict
 from canhazgpu.status.node_status import node_status
@@ -126,14 +126,16 @@ def free_tables(
     if one is None or not one.counts.available:
         return None, None
     assert isinstance(found, NodeCounts)
-    gpus = free_gpus(found.content)
-    assert gpus is not None
     (view,) = ledger.read_nodes([node])
+    listed = free_node(one, found.content)
+    if listed is None:
+        assert any(waiter.gpus for waiter in view.queue)
+        return None, None
     status = node_status(replace(view, read_at=found.read_at), policy)
-    answers = [StatusAnswer((status,)), StatusAnswer((), free=(FreeNode(one, gpus, view.queue),))]
+    answers = [StatusAnswer((status,)), StatusAnswer((), free=(listed,))]
     free = StatusRenderer(filter=StatusFilter(frozenset({GpuState.AVAILABLE})))
     judged, counted = (free.lines(answer, None) for answer in answers)
-    return (None, None) if any(one.gpus for one in view.queue) else (counted, judged)
+    return counted, judged
 
 
 def by_counts_alone(ledger: RedisLedger, node: str, policy: UsagePolicy) -> list[Any] | None:

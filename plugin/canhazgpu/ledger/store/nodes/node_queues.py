@@ -18,21 +18,14 @@ QUEUES_PER_READ = 1000
 
 
 def read_queues(
-    client: redis.Redis,
-    names: Sequence[str],
-    prefix: str,
-    *,
-    in_cluster: bool,
-    are_known_to_exist: bool,
+    client: redis.Redis, names: Sequence[str], prefix: str, *, in_cluster: bool
 ) -> tuple[float, dict[str, tuple[Waiter, ...]]]:
-    """See `Ledger.read_queues`; nobody asks first for queues that are known to exist."""
+    """See `Ledger.read_queues`, of these nodes."""
     seconds, microseconds = client.time()
     read_at = seconds + microseconds / 1e6
     queues = {name: keys.node_key(name, "queue", prefix) for name in names}
-    waiting = [*names]
-    if not are_known_to_exist:
-        existing = existing_keys(client, list(queues.values()), in_cluster=in_cluster)
-        waiting = [name for name, key in queues.items() if key in existing]
+    existing = existing_keys(client, list(queues.values()), in_cluster=in_cluster)
+    waiting = [name for name, key in queues.items() if key in existing]
     found: dict[str, tuple[Waiter, ...]] = dict.fromkeys(names, ())
     for first in range(0, len(waiting), QUEUES_PER_READ):
         some = waiting[first : first + QUEUES_PER_READ]

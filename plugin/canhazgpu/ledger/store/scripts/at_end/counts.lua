@@ -10,6 +10,10 @@
 -- that is not identified is false. Numbers are texts: most are not used, and to read one takes long. "names", which it did not
 -- publish either, are two fields of the counts as they stand there: "products" and "models". Where they would be long it is missing.
 local MAX_NAME = 200
+-- A table shows so many waiters of a node, see table_cells.py.
+local LISTED_WAITERS = 5
+-- Greater numbers are not read, see free_gpus.py.
+local MAX_COUNT, MAX_MS = 1e6, 1e14
 
 -- Returns the text as JSON. To encode one takes ten times as long as to see that nothing in it is special.
 local function quoted(text)
@@ -43,10 +47,35 @@ local function is_used_by(owner, processes)
   return true
 end
 
--- Returns whether no reader leaves one of those out who wait, and when the first lease is over.
-local function waiting_until()
-  local first
-  for _, text in pairs(read_hash(queue_key)) do
+local function is_count(value, most)
+  return is_whole(value) and value >= 0 and value <= most
+end
+
+-- Returns whether a table shows of the waiter what is stored, and names no GPU.
+local function is_listed_waiter(one)
+  return (is_absent(one.gpus) or not next(one.gpus)) and type(one.user) == 'string' and #one.user <= MAX_NAME
+    and is_count(one.count, MAX_COUNT) and is_count(one.since_ms, MAX_MS)
+    and (is_absent(one.profile) or type(one.profile) == 'string' and #one.profile <= MAX_NAME)
+end
+
+local function comes_before(a, b)
+  if a.order ~= b.order then return a.order < b.order end
+  return a.owner < b.owner
+end
+
+-- Keeps the first waiters of those and this one, in order.
+local function keep_first(first, one)
+  local place = #first + 1
+  while place > 1 and comes_before(one, first[place - 1]) do place = place - 1 end
+  if place <= LISTED_WAITERS then table.insert(first, place, one) end
+  first[LISTED_WAITERS + 1] = nil
+end
+
+-- Returns whether no reader leaves one of those out who wait; if so, when the first lease is over, and the first
+-- waiters as a JSON list, "null" where a table shows of one of them what is not stored.
+local function waiters()
+  local first, over = {}, nil
+  for owner, text in pairs(read_hash(queue_key)) do
     local one = decode(text) or {}
     local is_plain = is_whole(one.renewed_ms) and is_whole(one.order) and type(one.lease_s) == 'number'
       and (is_absent(one.gpus) or type(one.gpus) == 'table')
@@ -54,10 +83,18 @@ local function waiting_until()
     for _, gpu in pairs(is_absent(one.gpus) and {} or one.gpus) do
       if type(gpu) ~= 'string' then return false end
     end
-    local over = one.renewed_ms + one.lease_s * 1000
-    first = math.min(first or over, over)
+    local ends = one.renewed_ms + one.lease_s * 1000
+    over = math.min(over or ends, ends)
+    one.owner = owner
+    keep_first(first, one)
   end
-  return true, first
+  local listed = {}
+  for place, one in ipairs(first) do
+    if not is_listed_waiter(one) then return true, over, 'null' end
+    local profile = is_absent(one.profile) and '' or one.profile
+    listed[place] = string.format('%s,%d,%s,%.0f', quoted(one.user), one.count, quoted(profile), one.since_ms)
+  end
+  return true, over, '[' .. table.concat(listed, ',') .. ']'
 end
 
 local function integer_or_null(value)
@@ -104,13 +141,13 @@ local function counts_text(scan, held, owners, released, most, waiting)
     end
   end
   for _ in pairs(held) do reserved = reserved - 1 end
-  local had, are_plain, over = most == 'null' and 0 or number_of_gpus(most), true, nil
-  if waiting > 0 then are_plain, over = waiting_until() end
+  local had, are_plain, over, first = most == 'null' and 0 or number_of_gpus(most), true, nil, nil
+  if waiting > 0 then are_plain, over, first = waiters() end
   if reserved ~= 0 or not had or had > #plain.gpus or not are_plain then return nil end
   return string.format(
-    '"at":"%s","source":%s,"gpus":%d,"free":%d,"free_mb":%d,"listed":%s,%s,"users":%s,"ends":%s,"expected":%d,"waiting":%d,"until":%s',
+    '"at":"%s","source":%s,"gpus":%d,"free":%d,"free_mb":%d,"listed":%s,%s,"users":%s,"ends":%s,"expected":%d,"waiting":%d,"until":%s%s',
     at, quoted(plain.source), #plain.gpus, free, free_mb, listed and '[' .. table.concat(listed, ',') .. ']' or 'null',
     type(plain.names) == 'string' and plain.names or '"products":null,"models":null', '[' .. table.concat(users, ',') .. ']',
-    integer_or_null(ends), had > 0 and had or #plain.gpus, waiting, integer_or_null(over)
+    integer_or_null(ends), had > 0 and had or #plain.gpus, waiting, integer_or_null(over), first and ',"first":' .. first or ''
   )
 end

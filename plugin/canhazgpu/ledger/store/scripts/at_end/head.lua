@@ -12,7 +12,9 @@
 --                          release or null of each of these, or null where a GPU's index is not known; "products" and "models", the names of the
 --                          GPUs' products and of models on them, or null; "users" of the others, in the order of the GPUs; "ends", ms, when the first of their times is over, or null; "expected", how many GPUs the node
 --                          had at most; "partitions" and "partitions_at" of the scan, or null; "waiting", how many are in
---                          the queue, "until", ms, when the first of their leases is over, or null
+--                          the queue, "until", ms, when the first of their leases is over, or null; where some wait, "first", user,
+--                          count, MIG profile or "", and ms of the beginning, of each of the first of them, or null
+--                          where one waits for GPUs by name or its record is not as it should be
 --
 -- Invariants: both are made of the node's other keys alone, at the end of each script that changes what they say.
 -- Records are in a head as they are stored. A node with a record that is no JSON, or with a scan that has no brief

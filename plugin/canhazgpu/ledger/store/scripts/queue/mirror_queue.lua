@@ -9,14 +9,14 @@ local waiters, listed, known, last, before = cjson.decode(ARGV[2]), {}, {}, 0, 0
 load_reservations()
 local shown = load_queue()
 for _, one in ipairs(shown) do
-  known[one.owner], last = one.order, math.max(last, one.order)
+  known[one.owner], last = one.record, math.max(last, one.order)
 end
 for _, waiter in ipairs(waiters) do
-  local order = known[waiter.owner]
+  local order = known[waiter.owner] and number(known[waiter.owner].order)
   waiter.order = order and order > before and order or last + 1
   before, last = waiter.order, math.max(last, waiter.order)
   waiter.since_ms, waiter.renewed_ms, waiter.mirrored = math.min(waiter.since_ms, now), now, true
-  redis.call('HSET', queue_key, waiter.owner, cjson.encode(waiter))
+  store_waiter(waiter, known[waiter.owner])
   if not order then tell('wait', { claim = who_waits(waiter.owner, waiter.user), at = waiter.since_ms }) end
   listed[waiter.owner] = true
 end

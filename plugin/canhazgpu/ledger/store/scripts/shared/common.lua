@@ -102,7 +102,7 @@ local function load_queue()
     local seen = waiter and number(waiter.renewed_ms)
     local lease = waiter and number(waiter.lease_s)
     if seen and lease and number(waiter.order) and seen + lease * 1000 >= now then
-      waiting[#waiting + 1] = { owner = owner, order = number(waiter.order), since_ms = waiter.since_ms }
+      waiting[#waiting + 1] = { owner = owner, order = number(waiter.order), record = waiter }
     else
       leave(owner, text, 'no sign of life')
     end
@@ -112,6 +112,18 @@ local function load_queue()
     return a.owner < b.owner
   end)
   return waiting
+end
+
+local WAITER_FIELDS = { 'order', 'since_ms', 'lease_s', 'user', 'count', 'profile' }
+
+-- Stores the waiter; `known` is its record before, nil for one that joins. The counts are old where they tell something
+-- else of it.
+local function store_waiter(waiter, known)
+  redis.call('HSET', queue_key, waiter.owner, cjson.encode(waiter))
+  for _, field in ipairs(known and WAITER_FIELDS or {}) do
+    if waiter[field] ~= known[field] then head_is_old = true end
+  end
+  if known and cjson.encode({ waiter.gpus }) ~= cjson.encode({ known.gpus }) then head_is_old = true end
 end
 
 -- Returns the position of the owner, or the position that it would get.
