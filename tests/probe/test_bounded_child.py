@@ -150,6 +150,31 @@ def test_a_caller_that_ignores_sigchld_gets_its_answer() -> None:
         signal.signal(signal.SIGCHLD, before)
 
 
+@pytest.mark.parametrize("name", ["SIGTSTP", "SIGCONT", "SIGWINCH", "SIGURG"])
+def test_no_handler_of_the_parents_runs_in_the_child(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    """A Ctrl-Z reaches it as long as it is in the parent's process group."""
+    number, noted = signal.Signals[name], tmp_path / "noted"
+
+    def fork_and_signal() -> int:
+        pid = fork()
+        if pid == 0:
+            os.kill(os.getpid(), number)
+        return pid
+
+    fork = os.fork
+    before = signal.signal(number, lambda *_: noted.touch())
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fork", fork_and_signal)
+            child = BoundedChild(lambda: b"x", BUSY_S)
+        assert child.result() == b"x"
+    finally:
+        signal.signal(number, before)
+    assert not noted.exists()
+
+
 def test_the_child_holds_nothing_of_its_parent() -> None:
     kept = fcntl.fcntl(0, fcntl.F_DUPFD, 200)
     try:

@@ -24,8 +24,8 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 EXIT_GRACE_S = 0.1
 """Least time for the child to exit after its last byte, and after it was killed."""
 EXIT_POLL_INTERVAL_S = 0.001
-HANDLED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
-"""What the parent may have handlers for, which the child does not want."""
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+"""What ends the child, also where its parent ignores it."""
 
 
 class BoundedChildError(Exception):
@@ -47,9 +47,9 @@ class BoundedChild:
             self._result, child_end = os.pipe()
         except OSError as exc:
             raise BoundedChildError(f"cannot start a process: {exc.strerror}") from exc
-        # A Ctrl-C reaches the child too, before it has left the terminal: the parent's handler must
-        # not run there, and what it raises while Python forks would be lost.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
+        # A Ctrl-C or Ctrl-Z reaches the child too, before it has left the terminal: the parent's
+        # handlers must not run there, and what one raises while Python forks would be lost.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             self._pid = os.fork()
         except OSError as exc:
@@ -199,8 +199,10 @@ def _detach_from_parent(result: int, mask: Iterable[int]) -> int:
     """Close everything of the parent but the result pipe; return the descriptor of that."""
     os.setsid()
     keep = duplicate_above_stdio(result)
-    for number in HANDLED_SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
+    for number in signal.valid_signals():
+        if number in ENDING_SIGNALS or callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
+    # Without a terminal, a Ctrl-Z from before that does nothing by default.
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     signal.set_wakeup_fd(-1)
     close_descriptors_except({keep})
