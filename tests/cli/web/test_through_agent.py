@@ -313,6 +313,5 @@ def test_a_page_takes_few_of_its_users_places() -> None:
             assert done.returncode == 0, done.stderr
             # Unknown jobs, each asked for in its turn, unless the machine was too slow for that.
             others = {one.json()["error"] for one in answers if one.status != 404}
-            assert all("too many questions" in one or "in time" in one for one in others)
+            assert all("too many questions" in one or "in time" in one for one in others), others
             assert len(answers) == 24
-            assert node.agent.status()["refused"] == 0

@@ -96,8 +96,9 @@ def test_an_agent_that_gives_no_answer_is_told_with_its_reason(agent: Agent, why
     assert "/run/a.sock" in str(found.value)
 
 
-def test_one_that_ended_is_asked_once_more() -> None:
-    agent = Agent(error=AgentEnded())
+@pytest.mark.parametrize("error", [AgentEnded, AgentBusy])
+def test_one_that_ended_or_is_busy_is_asked_again(error: type[Exception]) -> None:
+    agent = Agent(error=error())
     source = agent.source()
 
     def ask(words: Sequence[str]) -> Iterator[Mapping[str, Any]]:
@@ -107,7 +108,7 @@ def test_one_that_ended_is_asked_once_more() -> None:
         source.ask = ask
         agent.texts = [encoded(StatusAnswer((node("n1"),))) + "\n"]
         agent.error = None
-        raise AgentEnded
+        raise error
         yield {}
 
     source.ask = ends_once

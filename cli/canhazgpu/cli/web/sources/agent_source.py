@@ -33,8 +33,9 @@ TURN_WAIT_S = 120.0
 MISTRUST_S = 30.0
 """After the agent gave no answer, pages do not wait for it anew for so long, or until it answers
 the reading of the cluster."""
-TRIES = 2
-"""An agent that became another release may have ended the first one's connection."""
+TRIES = 4
+"""An agent that became another release may have ended the first one's connection. And the place of
+a question counts as taken until its process has ended, some milliseconds after its answer."""
 PAUSE_S = 0.2
 
 Ask = Callable[[Sequence[str]], Iterable[Mapping[str, Any]]]
@@ -99,16 +100,16 @@ class AgentSource:
         for left in reversed(range(TRIES)):
             try:
                 return self._asked(words, kind)
-            except AgentEnded:
+            except (AgentEnded, AgentBusy) as exc:
                 if not left:
-                    break
+                    raise self._no_answer(reason_of(exc)) from exc
                 time.sleep(PAUSE_S)
-        raise self._no_answer("it ended before it had answered")
+        raise AssertionError("the last try returns or raises")
 
     def _asked(self, words: Sequence[str], kind: type[T]) -> list[T]:
         try:
             found = self._read(words, kind)
-        except (AgentBusy, NotServed, OSError, ValueError) as exc:
+        except (NotServed, OSError, ValueError) as exc:
             fault = self._no_answer(reason_of(exc))
             if isinstance(exc, TimeoutError):
                 self._fault, self._mistrusted_until = str(fault), self.clock() + MISTRUST_S
@@ -138,6 +139,8 @@ class AgentSource:
 
 def reason_of(error: Exception) -> str:
     """Say why there was no answer."""
+    if isinstance(error, AgentEnded):
+        return "it ended before it had answered"
     if isinstance(error, AgentBusy):
         return "it serves as many requests of this page's user, or of all, as it takes"
     if isinstance(error, NotServed):
