@@ -144,7 +144,8 @@ def test_a_summary_of_what_a_filter_shows_is_counted(
 
 def without_ages(text: str) -> list[list[str]]:
     """The words of each line; two questions are not asked at the same time."""
-    return [re.sub(r"\d+[smh]( \d+[smh])?", "AGE", line).split() for line in text.splitlines()]
+    times = r'\d+[smh]( \d+[smh])*|"generated_at":"[^"]*"'
+    return [re.sub(times, "AGE", line).split() for line in text.splitlines()]
 
 
 def free_tables(
@@ -153,7 +154,7 @@ def free_tables(
     """The tables of free GPUs, which are the same where each node is judged."""
     asked = run(server, monkeypatch, "status", "--free", *words)
     with monkeypatch.context() as patch:
-        patch.setattr(StatusRenderer, "free_suffices", lambda *_: False)
+        patch.setattr(StatusRenderer, "tables_suffice", lambda *_: False)
         judged, _ = run(server, monkeypatch, "status", "--free", *words)
     assert without_ages(asked[0].output) == without_ages(judged.output)
     return asked
@@ -171,6 +172,34 @@ def test_free_gpus_are_told_by_the_counts(
         assert result.output.count("available") == 3 * len(NODES)
         assert result.output.count("1 waiting: ") == (len(NODES) if waiter_bytes else 0)
         assert cost.bytes_read <= len(NODES) * (COUNTS_BYTES + waiter_bytes)
+
+
+@pytest.mark.parametrize(
+    ("words", "round_trips"),
+    [
+        ("status", 4),
+        ("status --wide", 4),
+        ("status --state reserved", 6),
+        ("status --free --wide", 6),
+        ("status --partition gpu --state available,reserved", 6),
+        ("status --json", 6),
+        ("status --free --json", 12),
+        ("status --state reserved --partition gpu --json", 12),
+    ],
+)
+def test_what_is_shown_of_ordinary_nodes_is_told_by_their_heads(
+    crowded: PrivateRedis, monkeypatch: pytest.MonkeyPatch, words: str, round_trips: int
+) -> None:
+    """And it is what the same nodes' views tell."""
+    result, cost = run(crowded, monkeypatch, *words.split())
+    assert cost.round_trips <= round_trips
+    assert cost.bytes_read <= len(NODES) * (HEAD_BYTES + 2 * COUNTS_BYTES)
+    with monkeypatch.context() as patch:
+        patch.setattr(StatusRenderer, "tables_suffice", lambda *_: False)
+        patch.setattr(StatusRenderer, "texts_suffice", False)
+        judged, judged_cost = run(crowded, monkeypatch, *words.split())
+    assert without_ages(result.output) == without_ages(judged.output)
+    assert judged_cost.bytes_read > 1.5 * cost.bytes_read
 
 
 def test_nodes_whose_counts_do_not_list_free_gpus_are_judged(

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from canhazgpu.people.revocations import Revocation
     from canhazgpu.status.heads.counts import CountedNode
     from canhazgpu.status.heads.free_gpus import FreeNode
+    from canhazgpu.status.heads.json_text import NodeText
+    from canhazgpu.status.heads.node_table import NodeTable
     from canhazgpu.status.node_status import NodeStatus
     from canhazgpu.status.status_filter import StatusFilter
     from canhazgpu.status.user_filter import User
@@ -30,9 +32,9 @@ class StatusRequest:
     are read, a node has only what tells the states of its GPUs (see `NodeView.is_brief`); so have
     nodes that the filter `shown` does not show, however few are read. Where more than
     `counts_above` nodes are to be shown, their GPUs may only be counted. None stands for no such
-    number. Where `free_suffices`, nothing but the table of free GPUs is shown of a node that has
-    some. Where `texts_suffice`, pages may have the JSON of a node instead of the node. Unless it
-    `scans`, this node is shown as any other one: as it was last published.
+    number. Where `tables_suffice`, nothing but a node's table is shown, or the `wide` one. Where
+    `texts_suffice`, pages may have the JSON of a node instead of the node. Unless it `scans`, this
+    node is shown as any other one: as it was last published.
     """
 
     nodes: tuple[str, ...] = ()
@@ -42,28 +44,20 @@ class StatusRequest:
     brief_above: int | None = None
     shown: StatusFilter | None = None
     counts_above: int | None = None
-    free_suffices: bool = False
+    tables_suffice: bool = False
+    wide: bool = False
     texts_suffice: bool = False
     of_users: tuple[User, ...] | None = None
     scans: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class NodeText:
-    """A node as its JSON: the one of `canhazgpu.status.json_format`, without blanks."""
-
-    node: str
-    read_at: float
-    json: str
-
-
-@dataclass(frozen=True, slots=True)
 class StatusAnswer:
     """What was read of the nodes: at least one, each in one of five fields and sorted by name.
 
-    `nodes` have the status of each GPU, `counted` only numbers of GPUs, `free` the GPUs that are
-    free, and `texts` the node's JSON. Of the nodes `passed_over`, the request's filter shows
-    nothing.
+    `nodes` have the status of each GPU, `counted` only numbers of GPUs, `tables` the GPUs that are
+    to be shown as texts, and `texts` the node's JSON. Of the nodes `passed_over`, the request's
+    filter shows nothing.
 
     `store_fault` is the error of a store that did not serve, None if it did. Then the answer has
     this node alone: its scan, and the reservations that its hooks last published. `book_fault` is
@@ -79,18 +73,18 @@ class StatusAnswer:
     store_fault: StoreError | None = None
     book_fault: NodeStateError | None = None
     counted: tuple[CountedNode, ...] = ()
-    free: tuple[FreeNode, ...] = ()
+    tables: tuple[FreeNode | NodeTable, ...] = ()
     texts: tuple[NodeText, ...] = ()
     passed_over: tuple[CountedNode | NodeView, ...] = ()
 
     @property
     def read_at(self) -> float:
         """The time at which the first nodes were read."""
-        read = (self.nodes, self.counted, self.free, self.texts, self.passed_over)
+        read = (self.nodes, self.counted, self.tables, self.texts, self.passed_over)
         return next(some for some in read if some)[0].read_at
 
     @property
     def node_count(self) -> int:
         """How many nodes were read."""
-        read = (self.nodes, self.counted, self.free, self.texts, self.passed_over)
+        read = (self.nodes, self.counted, self.tables, self.texts, self.passed_over)
         return sum(map(len, read))

@@ -62,15 +62,26 @@ def _reservation_parts(
 def _claim_text(held: Reservation, now: float, *, wide: bool) -> str:
     claim = held.claim
     ends_at = claim.ends_at if held.expires_at is None else held.expires_at
-    if claim.job_id is not None:
-        name = _shortened(claim.job_name or "", wide=wide)
-        share = f" ({share_text(claim.share)})" if claim.share else ""
-        job = f"job {claim.job_id} {name}".rstrip() + share
-        return job if ends_at is None else f"{job}, {end_text(ends_at, now, 'end')}"
-    parts = [_heartbeat_text(held, now)] if claim.type == RUN else []
-    if ends_at is not None:
-        parts.append(end_text(ends_at, now, "expire"))
-    return ", ".join(filter(None, parts))
+    share = f" ({share_text(claim.share)})" if claim.share else ""
+    text = claim_text(claim.job_id, claim.job_name, ends_at, now, share=share, wide=wide)
+    heartbeat = _heartbeat_text(held, now) if claim.type == RUN and claim.job_id is None else ""
+    return ", ".join(filter(None, (heartbeat, text)))
+
+
+def claim_text(
+    job_id: str | None,
+    job_name: str | None,
+    ends_at: float | None,
+    now: float,
+    *,
+    share: str = "",
+    wide: bool,
+) -> str:
+    """Return the job and its end, ``job 7 train.sh, ends in 5m 0s``; without a job the end."""
+    if job_id is None:
+        return "" if ends_at is None else end_text(ends_at, now, "expire")
+    job = f"job {job_id} {_shortened(job_name or '', wide=wide)}".rstrip() + share
+    return job if ends_at is None else f"{job}, {end_text(ends_at, now, 'end')}"
 
 
 def _heartbeat_text(held: Reservation, now: float) -> str:

@@ -24,11 +24,13 @@ __all__ = [
     "details_text",
     "first_waiters_text",
     "heading_text",
+    "models_text",
     "queue_text",
     "tones",
     "utilization_text",
     "validation_text",
     "waiter_text",
+    "waiters_text",
 ]
 
 MODEL_WIDTH = 16
@@ -116,9 +118,16 @@ def queue_text(status: NodeStatus, *, wide: bool = False) -> str:
     display_indices = {
         gpu.uuid: gpu.reading.display_index for gpu in status.all_gpus if gpu.reading
     }
-    shown = status.queue if wide else status.queue[:MAX_WAITERS_SHOWN]
-    texts = [_waiter_text(one, display_indices, status.read_at) for one in shown]
-    return first_waiters_text(texts, len(status.queue))
+    return waiters_text(status.queue, display_indices, status.read_at, wide=wide)
+
+
+def waiters_text(
+    queue: Sequence[Waiter], display_indices: Mapping[str, str], now: float, *, wide: bool
+) -> str:
+    """Return the same of somebody's queue at `now`; GPUs are told by their UUIDs' indices."""
+    shown = queue if wide else queue[:MAX_WAITERS_SHOWN]
+    texts = [_waiter_text(one, display_indices, now) for one in shown]
+    return first_waiters_text(texts, len(queue))
 
 
 def first_waiters_text(first: Sequence[str], waiting: int) -> str:
@@ -149,7 +158,7 @@ def cells(gpu: GpuStatus, now: float, *, wide: bool = False) -> Cells:
         user=_users_text(gpu),
         duration=_held_for_text(gpu, now),
         type=reservation.claim.type if reservation else "",
-        model=_models_text(gpu, wide=wide),
+        model=models_text(gpu.models, wide=wide),
         details=details_text(gpu, now, wide=wide),
         validation=validation_text(gpu, wide=wide),
     )
@@ -180,9 +189,8 @@ def _held_for_text(gpu: GpuStatus, now: float) -> str:
     return duration_text(now - gpu.reservation.granted_at)
 
 
-def _models_text(gpu: GpuStatus, *, wide: bool) -> str:
-    """Return the models on the GPU: all of them, or the first and how many more there are."""
-    models = gpu.models
+def models_text(models: Sequence[str], *, wide: bool) -> str:
+    """Return the models on a GPU: all of them, or the first and how many more there are."""
     if wide or not models:
         return ",".join(models)
     more = f" +{len(models) - 1}" if len(models) > 1 else ""

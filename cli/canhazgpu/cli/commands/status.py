@@ -165,7 +165,8 @@ def status(
         brief_above=renderer.brief_above(height),
         shown=renderer.shown,
         counts_above=renderer.counts_above(height),
-        free_suffices=renderer.free_suffices(app.width()),
+        tables_suffice=renderer.tables_suffice(app.width()),
+        wide=renderer.wide,
         texts_suffice=renderer.texts_suffice,
         of_users=renderer.of_users,
     )

@@ -64,7 +64,7 @@ class _Pages:
     def __iter__(self) -> Iterator[StatusAnswer]:
         count = 0
         for answer in self._answers:
-            self._known.add(answer.nodes, answer.passed_over)
+            self._known.add(answer.nodes, (*answer.texts, *answer.passed_over))
             count += answer.node_count
             self._faults += _faults(answer, count)
             yield answer

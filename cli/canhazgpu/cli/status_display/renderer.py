@@ -34,7 +34,7 @@ class StatusRenderer(ViewOptions):
         if self.as_json:
             return [self._json_text(answer, shown, indented=width is not None)]
         notes = list(_revocation_lines(answer.nodes, answer.revocations))
-        if not (shown or answer.free or self._counted(answer)):
+        if not (shown or answer.tables or self._counted(answer)):
             return [self._nothing_text(answer), *notes]
         if self.is_summary(answer, height):
             return [*self._summary_lines(answer, width), *notes]
@@ -96,7 +96,7 @@ class StatusRenderer(ViewOptions):
         if self.filter is not None and answer.store_fault is None:
             from canhazgpu.status.unknown_values import refuse_unknown_values  # noqa: PLC0415 - with a filter
 
-            others = (*answer.counted, *answer.free, *answer.passed_over)
+            others = (*answer.counted, *answer.tables, *answer.passed_over)
             refuse_unknown_values(self.filter, answer.nodes, others)
 
     def comparison_key(self, answer: StatusAnswer) -> object:
@@ -165,7 +165,7 @@ class StatusRenderer(ViewOptions):
 
     def _shows_headings(self, answer: StatusAnswer) -> bool:
         # The heading tells the age of a scan; only a scan made now needs none.
-        if answer.node_count > 1 or answer.free:
+        if answer.node_count > 1 or answer.tables:
             return True
         first = answer.nodes[0]
         if not first.live or first.lacks_gpus or first.hooks_outage:
@@ -204,11 +204,11 @@ class StatusRenderer(ViewOptions):
         headed = self._shows_headings(answer)
         blocks: list[tuple[str, Iterable[str]]]
         blocks = [(one.node, self._node_lines(one, width, headed=headed)) for one in shown]
-        if answer.free:
-            from canhazgpu.cli.status_display.free_table import FreeTables  # noqa: PLC0415 - as it says
+        if answer.tables:
+            from canhazgpu.cli.status_display.node_tables import NodeTables  # noqa: PLC0415 - as it says
 
-            tables = FreeTables()
-            blocks += [(one.node, tables.lines(one)) for one in answer.free]
+            lines_of = NodeTables(wide=self.wide).lines
+            blocks += [(one.node, lines_of(one)) for one in answer.tables]
             blocks.sort(key=lambda one: one[0])
         for place, (_, lines) in enumerate(blocks):
             if place:

@@ -60,22 +60,23 @@ class ViewOptions:
             return None
         return height // 4 + 1
 
-    def free_suffices(self, width: int | None) -> bool:
-        """Whether the table of the free GPUs is enough: see `StatusRequest`.
+    def tables_suffice(self, width: int | None) -> bool:
+        """Whether a node's table is enough: see `StatusRequest`.
 
         `width` is that of the terminal, None if there is none.
         """
-        chosen = self.filter
-        if chosen is None or not chosen.selects_states_or_partitions_alone:
-            return False
-        has_other_form = self.as_json or self.watching or self.wide or self.coloured
+        has_other_form = self.as_json or self.watching or self.coloured
         is_table = width is None and not (has_other_form or self.mine or self.summary)
-        return is_table and chosen.states == {GpuState.AVAILABLE}
+        return is_table and self._is_told_by_heads
 
     @property
     def texts_suffice(self) -> bool:
         """Whether a node's JSON is enough: see `StatusRequest`."""
-        return self.as_json and self.filter is None and not (self.mine or self.summary)
+        return self.as_json and not (self.mine or self.summary) and self._is_told_by_heads
+
+    @property
+    def _is_told_by_heads(self) -> bool:
+        return self.filter is None or self.filter.selects_states_or_partitions_alone
 
     @property
     def of_users(self) -> tuple[User, ...] | None:

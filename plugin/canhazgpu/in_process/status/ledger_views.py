@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from canhazgpu.errors import BookUnknownError, StoreError
+from canhazgpu.gpu.usage import GpuState
 from canhazgpu.probe.node_probe import usage_policy
-from canhazgpu.service.status import NodeText
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from canhazgpu.config import Config
     from canhazgpu.errors import NodeStateError
     from canhazgpu.in_process.adapters import Adapters
     from canhazgpu.ledger.port import Ledger
-    from canhazgpu.ledger.values import NodeView
+    from canhazgpu.ledger.values import NodeHead, NodeView
     from canhazgpu.service.status import StatusRequest
     from canhazgpu.status.heads.counts import CountedNode
     from canhazgpu.status.heads.free_gpus import FreeNode
-    from canhazgpu.status.heads.json_text import PlainNodesJson
+    from canhazgpu.status.heads.json_text import NodeText
+    from canhazgpu.status.heads.node_table import NodeTable
     from canhazgpu.status.node_status import NodeStatus
 
 SHOWN_DAYS = 1
@@ -32,9 +33,9 @@ COUNTED_ABOVE = 8
 class LedgerViews:
     """Reads the nodes of a request, any number of times; `local` names this node, "" for none.
 
-    What was read last has, beside the views, the nodes of which only the GPUs were `counted`: those
-    to be shown so, those whose `free` GPUs are listed, and those of which the filter shows nothing,
-    the `passed_over`. `book_fault` is the error of this node's book then.
+    What was read last has, beside the views, the nodes of which only the GPUs were `counted`, those
+    whose `tables` or `texts` are known, and those of which the filter shows nothing, the
+    `passed_over`. `book_fault` is the error of this node's book then.
     """
 
     def __init__(
@@ -46,9 +47,10 @@ class LedgerViews:
         self._local = local
         self._store: Ledger | None = None
         self._ledger: Ledger | None = None
-        self._json: PlainNodesJson | None = None
+        self._write: Callable[[NodeHead], NodeTable | NodeText | None] | None = None
         self.counted: list[CountedNode] = []
-        self.free: list[FreeNode] = []
+        self.tables: list[FreeNode | NodeTable] = []
+        self.texts: list[NodeText] = []
         self.passed_over: list[CountedNode | NodeView] = []
         self.book_fault: NodeStateError | None = None
 
@@ -83,25 +85,13 @@ class LedgerViews:
 
         Then this node is among them. Where its book was lost, its view has what the store knows.
         """
-        self.counted, self.free, self.passed_over, self.book_fault = [], [], [], None
+        self.counted, self.passed_over, self.book_fault = [], [], None
+        self.tables, self.texts = [], []
         try:
             return self._views_from(self.ledger, names)
         except BookUnknownError as exc:
             self.book_fault = exc
             return self._views_from(self.store, names)
-
-    def texts(self, names: Sequence[str]) -> tuple[NodeText, ...]:
-        """Return the JSON of those nodes whose heads suffice for it."""
-        if not self._request.texts_suffice:
-            return ()
-        if self._json is None:
-            from canhazgpu.status.heads.json_text import PlainNodesJson  # noqa: PLC0415 - only for JSON
-
-            self._json = PlainNodesJson(usage_policy(self._config.validation))
-        others = [name for name in names if name != self._local]
-        heads = self.store.read_node_heads(others)
-        texts = ((head, self._json.text(head)) for head in heads)
-        return tuple(NodeText(head.node, head.read_at, text) for head, text in texts if text)
 
     def _connect_anew(self) -> None:
         """Another Redis server may have taken over."""
@@ -126,7 +116,8 @@ class LedgerViews:
                 nodes = by_user
             views = self._views_by_counts(ledger, nodes)
             if views is None and request.brief_above is None and request.shown is None:
-                views = {view.node: view for view in ledger.read_nodes(nodes)}
+                names = nodes if request.nodes else self._not_told_by_heads(nodes)
+                views = {view.node: view for view in ledger.read_nodes(names)}
             elif views is None:
                 views = self._views_in_parts(ledger, nodes)
             if self._local and named is None and self._local not in views:
@@ -180,7 +171,7 @@ class LedgerViews:
             names,
             in_full=ledger.read_nodes,
             but_for=self._local,
-            lists_free=self._request.free_suffices,
+            lists_free=self._free_gpus_suffice,
         )
         matching = found.counted if shown is None else shown_by_counts(found.counted, shown)
         if counts_above is not None and len(matching) > counts_above:
@@ -188,11 +179,49 @@ class LedgerViews:
             return {view.node: view for view in found.views}
         listed = {one.node for one in matching}
         self.passed_over = [one for one in found.counted if one.node not in listed]
-        self.free = [found.free[one.node] for one in matching if one.node in found.free]
-        listed.difference_update(one.node for one in self.free)
-        pages = self.store.read_node_pages(sorted(listed), brief_above=0) if listed else ()
+        self.tables += [found.free[one.node] for one in matching if one.node in found.free]
+        listed.difference_update(one.node for one in self.tables)
+        rest = self._not_told_by_heads(sorted(listed))
+        pages = self.store.read_node_pages(rest, brief_above=0) if rest else ()
         views = (view for page in (found.views, *pages) for view in page)
         return self._in_full_where_shown(ledger, views)
+
+    @property
+    def _free_gpus_suffice(self) -> bool:
+        """Whether nothing but the usual table of free GPUs is shown, which counts list."""
+        request = self._request
+        if not request.tables_suffice or request.wide or request.shown is None:
+            return False
+        return request.shown.states == {GpuState.AVAILABLE}
+
+    def _not_told_by_heads(self, nodes: Sequence[str] | None) -> Sequence[str] | None:
+        """Note the tables or texts of these nodes, or of all, where their heads tell them.
+
+        Return the others.
+        """
+        if not (self._request.tables_suffice or self._request.texts_suffice):
+            return nodes
+        names = self.store.node_names() if nodes is None else nodes
+        if len(names) <= COUNTED_ABOVE:
+            return names
+        write = self._write = self._write or self._writer()
+        heads = self.store.read_node_heads([name for name in names if name != self._local])
+        found = [one for one in map(write, heads) if one is not None]
+        kept: list[Any] = self.tables if self._request.tables_suffice else self.texts
+        kept += found
+        told = {one.node for one in found}
+        return [name for name in names if name not in told]
+
+    def _writer(self) -> Callable[[NodeHead], NodeTable | NodeText | None]:
+        request, policy = self._request, usage_policy(self._config.validation)
+        states = request.shown.states if request.shown else frozenset()
+        if request.tables_suffice:
+            from canhazgpu.status.heads.node_table import PlainNodesTable  # noqa: PLC0415 - as it says
+
+            return PlainNodesTable(policy, states, wide=request.wide).table
+        from canhazgpu.status.heads.json_text import PlainNodesJson  # noqa: PLC0415 - only for JSON
+
+        return PlainNodesJson(policy, states).text
 
     def _find_partitions(self, wanted: Collection[str], views: Mapping[str, NodeView]) -> None:
         """Pass over all other nodes too, where none that was read has one of the partitions."""

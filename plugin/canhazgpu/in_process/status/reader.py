@@ -85,7 +85,7 @@ class StatusReader:
             node_views.store_fault,
             node_views.book_fault,
             tuple(self._ledger_views.counted),
-            tuple(self._ledger_views.free),
+            tuple(self._ledger_views.tables),
             passed_over=tuple(self._ledger_views.passed_over),
         )
 
@@ -122,10 +122,7 @@ class StatusReader:
         from canhazgpu.garbage_collection import paused_collector  # noqa: PLC0415 - not for --help
 
         with paused_collector():
-            texts = self._ledger_views.texts(names)
-            told = {one.node for one in texts}
-            rest = [name for name in names if name not in told]
-            views = self._ledger_views.read(rest) if rest else {}
+            views = self._ledger_views.read(names)
             if self._local in views:
                 found = self._with_own_scan(views)
             else:
@@ -135,8 +132,8 @@ class StatusReader:
             statuses,
             found.fault,
             book_fault=found.book_fault,
-            texts=texts,
-            passed_over=tuple(self._ledger_views.passed_over) if rest else (),
+            texts=tuple(self._ledger_views.texts),
+            passed_over=tuple(self._ledger_views.passed_over),
         )
 
     def _with_own_scan(self, views: dict[str, NodeView]) -> _NodeViews:
@@ -242,7 +239,7 @@ class StatusReader:
     @property
     def _has_counted(self) -> bool:
         views = self._ledger_views
-        return bool(views.counted or views.free or views.passed_over)
+        return bool(views.counted or views.tables or views.passed_over)
 
     def _refuse_unknown(self, views: dict[str, NodeView]) -> None:
         for name in self._requested_nodes:

@@ -1,8 +1,8 @@
 """The JSON of a node by its head, without a value for each of its GPUs; pure.
 
 `json_format` has the JSON of any node. What it would write is written here of a node that is plain,
-as `counts` says, and on which nobody holds a GPU by `run` (a head lacks heartbeats) or by a
-share. Of any other node nothing is said. A test compares the two for any content.
+as `counts` and `held_gpus` say. Of any other node nothing is said. A test compares the two for any
+content.
 """
 
 from __future__ import annotations
@@ -11,19 +11,18 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from json.encoder import encode_basestring_ascii
-from typing import Any
+from typing import Any, NamedTuple
 
 from canhazgpu.durations import short_duration_text
 from canhazgpu.gpu.scan import GpuHealth
-from canhazgpu.gpu.usage import MAX_PID, UsagePolicy, memory_text
-from canhazgpu.ledger.owner import RUN
+from canhazgpu.gpu.usage import GpuState, UsagePolicy, memory_text
 from canhazgpu.ledger.record_json import queue_from_hash
-from canhazgpu.ledger.values import MAX_NAME, NodeHead, Waiter
-from canhazgpu.status.details_cell import end_text, note_text
+from canhazgpu.ledger.values import NodeHead, Waiter
+from canhazgpu.status.details_cell import claim_text, note_text
 from canhazgpu.status.heads.counts import NotPlainError, plain_node
+from canhazgpu.status.heads.held_gpus import Holder, held_memory_mb, held_use_text, holder_of
 from canhazgpu.status.json_format import iso_time
 from canhazgpu.status.node_status import SCANNED_BEFORE_GRANT
-from canhazgpu.status.validation_cell import NO_USAGE
 
 _HEALTH_FIELDS = tuple(one.name for one in fields(GpuHealth))
 _HEALTH_TYPES = (str, bool, type(None), int)
@@ -33,39 +32,59 @@ _quoted = encode_basestring_ascii
 _compact = json.JSONEncoder(separators=(",", ":")).encode
 
 
-class PlainNodesJson:
-    """Writes the JSON of plain nodes; what many of them have in common is written once."""
+class NodeText(NamedTuple):
+    """A node as its JSON: the one of `json_format`, without blanks."""
 
-    def __init__(self, policy: UsagePolicy) -> None:
+    node: str
+    read_at: float
+    json: str
+    partitions: tuple[str, ...] | None
+
+
+class PlainNodesJson:
+    """Writes the JSON of plain nodes; what many of them have in common is written once.
+
+    Only GPUs in `states` are in it, all where there are none.
+    """
+
+    def __init__(self, policy: UsagePolicy, states: frozenset[GpuState] = frozenset()) -> None:
         self._policy = policy
+        self._chooses = bool(states)
+        self._shows_free = not states or GpuState.AVAILABLE in states
+        self._shows_held = not states or GpuState.RESERVED in states
         self._times: dict[int, str] = {}
         self._free_for: dict[int, str] = {}
         self._partitions: dict[tuple[str, ...] | None, str] = {}
         self._healths: dict[tuple[Any, ...], str] = {}
 
-    def text(self, head: NodeHead) -> str | None:
-        """Return the JSON; None for a node that is not plain."""
+    def text(self, head: NodeHead) -> NodeText | None:
+        """Return the JSON; None for a node that is not plain, or has no such GPU."""
         try:
             return self._text(head, head.content or {})
         except (NotPlainError, ValueError, TypeError, KeyError, IndexError, AttributeError):
             return None
 
-    def _text(self, node: NodeHead, head: Mapping[str, Any]) -> str:
+    def _text(self, node: NodeHead, head: Mapping[str, Any]) -> NodeText | None:
         queue = queue_from_hash(node.queue or {}, node.read_at) if head["waiting"] else ()
         plain = plain_node(node, head, self._policy, queue)
         holders = [
-            self._holder(record, node.read_at, plain.scanned_at) for record in head["records"]
+            self._holder(holder_of(record), node.read_at, plain.scanned_at)
+            for record in head["records"]
         ]
+        gpus = self._gpus(node, head, holders)
+        if self._chooses and not gpus:
+            return None
         waiters = ",".join([self._waiter(place, one) for place, one in enumerate(queue, 1)])
-        return (
+        text = (
             f'{{"node":{_quoted(node.node)},"scanned_at":{self._time(plain.scanned_at)},'
             f'"live":false,"source":{_quoted(plain.source)},"fault":null,'
             f'"found_gpus":{plain.total},"expected_gpus":{plain.expected_gpus or "null"},'
             f'"partitions":{self._partitions_text(plain.partitions)},'
             f'"partitions_at":{self._time(plain.partitions_at)},'
             '"reservations_known":true,"hooks_outage":null,'
-            f'"gpus":[{",".join(self._gpus(node, head, holders))}],"queue":[{waiters}]}}'
+            f'"gpus":[{",".join(gpus)}],"queue":[{waiters}]}}'
         )
+        return NodeText(node.node, node.read_at, text, plain.partitions)
 
     def _gpus(
         self,
@@ -88,6 +107,8 @@ class PlainNodesJson:
             shown_percent = "null" if percent is None else percent
             place = held.get(uuid)
             if place is None:
+                if not self._shows_free:
+                    continue
                 found.append(
                     f'{{"index":{index},"mig_index":null,"uuid":{_quoted(uuid)},{names[name]}'
                     '"available","reservation":null,"reservations":[],"quarantine":null,'
@@ -100,6 +121,8 @@ class PlainNodesJson:
                 continue
             reservation, details, is_newer = holders[place]
             listed, model, validation = self._use(processes, used)
+            if not self._shows_held:
+                continue
             if is_newer:
                 shown_percent = model = "null"
                 validation = f'"cannot tell: {SCANNED_BEFORE_GRANT}"'
@@ -113,44 +136,21 @@ class PlainNodesJson:
             )
         return found
 
-    def _holder(
-        self, record: Mapping[str, Any], read_at: float, scanned_at: float
-    ) -> tuple[str, str, bool]:
+    def _holder(self, one: Holder, read_at: float, scanned_at: float) -> tuple[str, str, bool]:
         """Return the reservation's fields, its details, and whether it is newer than the scan."""
-        type_, granted_ms = record["type"], record["granted_ms"]
-        expires_ms, renewed_ms = record.get("expires_ms"), record.get("renewed_ms")
-        ends_at = record.get("ends_at") if expires_ms is None else expires_ms / 1000
-        job_id = _text_or_none(record.get("job_id"))
-        job_name = _text_or_none(record.get("job_name"))
-        note = _text_or_none(record.get("note"))
-        is_plain = (
-            type_ != RUN
-            and record.get("share") is None
-            and (ends_at is None or type(ends_at) in (int, float))
-            and (renewed_ms is None or type(renewed_ms) is int)
-            and type(granted_ms) is int
-        )
-        if not is_plain:
-            raise NotPlainError
-        details = "" if job_id is None else f"job {job_id} {job_name or ''}".rstrip()
-        if ends_at is not None:
-            ends = end_text(ends_at, read_at, "expire" if job_id is None else "end")
-            details = f"{details}, {ends}" if details else ends
-        if note:
-            details = "; ".join(filter(None, (details, note_text(note, wide=True))))
-        granted_at = granted_ms / 1000
+        claim = claim_text(one.job_id, one.job_name, one.ends_at, read_at, wide=True)
+        details = "; ".join(filter(None, (claim, note_text(one.note, wide=True))))
         reservation = (
-            f'{{"type":{_quoted(type_)},"user":{_quoted(record["user"])},'
-            f'"job_id":{_quoted_or_null(job_id)},"job_name":{_quoted_or_null(job_name)},'
-            f'"owner":{_quoted(record["owner"])},"note":{_quoted_or_null(note)},"share":null,'
-            f'"granted_at":{self._time(granted_at or None)},'
-            f'"renewed_at":{self._time(None if renewed_ms is None else renewed_ms / 1000)},'
-            f'"ends_at":{self._time(ends_at)}}}'
+            f'{{"type":{_quoted(one.type)},"user":{_quoted(one.user)},'
+            f'"job_id":{_quoted_or_null(one.job_id)},"job_name":{_quoted_or_null(one.job_name)},'
+            f'"owner":{_quoted(one.owner)},"note":{_quoted_or_null(one.note)},"share":null,'
+            f'"granted_at":{self._time(one.granted_at or None)},'
+            f'"renewed_at":{self._time(one.renewed_at)},"ends_at":{self._time(one.ends_at)}}}'
         )
         return (
             f'"reservation":{reservation},"reservations":[{reservation}]',
             _quoted(details),
-            granted_at > scanned_at,
+            one.granted_at > scanned_at,
         )
 
     def _waiter(self, position: int, one: Waiter) -> str:
@@ -164,33 +164,19 @@ class PlainNodesJson:
 
     def _use(self, processes: Sequence[Any], used_mb: int) -> tuple[str, str, str]:
         """Return a held GPU's processes, its model, and the use that they are."""
-        of_processes_mb, model, listed = 0, "null", []
-        for pid, _, user, name, memory_mb, of_model, job, _, is_mps_server in processes:
-            if not 0 < pid <= MAX_PID or memory_mb < 0 or is_mps_server:
-                raise NotPlainError
-            if self._may_ignore(user, name):
-                raise NotPlainError
-            of_processes_mb += memory_mb
+        memory_mb = held_memory_mb(processes, used_mb, self._policy)
+        model, listed = "null", []
+        for pid, _, user, name, of_process_mb, of_model, job, _, _ in processes:
             shown_model = _quoted_or_null(of_model)
             if model == "null" and of_model:
                 model = shown_model
             listed.append(
                 f'{{"pid":{pid},"user":{_quoted_or_null(user)},"name":{_quoted_or_null(name)},'
-                f'"memory_mb":{memory_mb},"model":{shown_model},"job":{_quoted_or_null(job)},'
+                f'"memory_mb":{of_process_mb},"model":{shown_model},"job":{_quoted_or_null(job)},'
                 '"ignored":false}'
             )
-        held_mb = max(used_mb, of_processes_mb)
-        if held_mb <= self._policy.memory_threshold_mb:
-            return ",".join(listed), model, f'"{NO_USAGE}"'
-        return ",".join(listed), model, f'"{memory_text(held_mb)}, {len(processes)} processes"'
-
-    def _may_ignore(self, user: str | None, name: str | None) -> bool:
-        policy = self._policy
-        return (
-            user in policy.ignore_users
-            or name in policy.ignore_processes
-            or f"{user}:{name}" in policy.ignore_processes
-        )
+        validation = held_use_text(memory_mb, len(processes), self._policy)
+        return ",".join(listed), model, f'"{validation}"'
 
     def _time(self, seconds: float | None) -> str:
         if seconds is None:
@@ -226,15 +212,6 @@ class PlainNodesJson:
                 raise NotPlainError
             known = self._healths[key] = _compact(dict(zip(_HEALTH_FIELDS, key, strict=True)))
         return known
-
-
-def _text_or_none(value: Any) -> str | None:
-    """Return what a record tells; another program's may tell what is no text."""
-    if value is None:
-        return None
-    if type(value) is not str or len(value) > MAX_NAME:
-        raise NotPlainError
-    return value
 
 
 def _quoted_or_null(text: str | None) -> str:

@@ -43,7 +43,7 @@ def queue_lines(ledger: RedisLedger, node: str) -> tuple[str | None, str]:
     judged = _last_line(StatusAnswer((node_status(_read_at(view, found), POLICY),)))
     counted = counted_by_counts(found, POLICY)
     listed = free_node(counted, found.content) if counted else None
-    return (_last_line(StatusAnswer((), free=(listed,))) if listed else None), judged
+    return (_last_line(StatusAnswer((), tables=(listed,))) if listed else None), judged
 
 
 def _read_at(view: NodeView, found: NodeCounts) -> NodeView:

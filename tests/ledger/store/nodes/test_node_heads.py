@@ -39,6 +39,7 @@ from canhazgpu.service.status import StatusAnswer
 from canhazgpu.status.heads.counts import counted_by_counts, counted_node, shown_by_counts
 from canhazgpu.status.heads.free_gpus import free_node
 from canhazgpu.status.heads.json_text import PlainNodesJson
+from canhazgpu.status.heads.node_table import PlainNodesTable
 from canhazgpu.status.json_format import node_to_dict
 from canhazgpu.status.node_status import node_status
 from canhazgpu.status.status_filter import StatusFilter
@@ -108,13 +109,36 @@ def passed_over_wrongly(ledger: RedisLedger, node: str, policy: UsagePolicy) -> 
     return [str(chosen.models) for chosen in passed_over if chosen.apply([status])]
 
 
-def json_texts(ledger: RedisLedger, node: str, policy: UsagePolicy) -> tuple[str | None, str]:
-    """The JSON by the head, None where it says nothing, and that of the full view."""
+STATES = [frozenset(), *(frozenset({one}) for one in GpuState)]
+
+
+def texts_by_heads(
+    ledger: RedisLedger, node: str, policy: UsagePolicy
+) -> tuple[list[object], list[object]]:
+    """JSON and tables, of GPUs in any states, by the head and by judgement.
+
+    Both lack what the head does not tell.
+    """
     (head,) = ledger.read_node_heads([node])
     (full,) = ledger.read_nodes([node])
     status = node_status(replace(full, read_at=head.read_at), policy)
-    judged = json.dumps(node_to_dict(status), separators=(",", ":"))
-    return PlainNodesJson(policy).text(head), judged
+    told: list[object] = []
+    judged: list[object] = []
+    for states in STATES:
+        text = PlainNodesJson(policy, states).text(head)
+        if text is not None:
+            told.append((text.json, text.partitions))
+            judged += [
+                (json.dumps(node_to_dict(one), separators=(",", ":")), one.partitions)
+                for one in StatusFilter(states).apply([status])
+            ]
+        for wide in (False, True):
+            table = PlainNodesTable(policy, states, wide=wide).table(head)
+            if table is not None:
+                renderer = StatusRenderer(wide=wide, filter=StatusFilter(states))
+                told.append(renderer.lines(StatusAnswer((), tables=(table,)), None))
+                judged.append(renderer.lines(StatusAnswer((status,)), None))
+    return told, judged
 
 
 def free_tables(
@@ -132,7 +156,7 @@ def free_tables(
         assert any(waiter.gpus for waiter in view.queue)
         return None, None
     status = node_status(replace(view, read_at=found.read_at), policy)
-    answers = [StatusAnswer((status,)), StatusAnswer((), free=(listed,))]
+    answers = [StatusAnswer((status,)), StatusAnswer((), tables=(listed,))]
     free = StatusRenderer(filter=StatusFilter(frozenset({GpuState.AVAILABLE})))
     judged, counted = (free.lines(answer, None) for answer in answers)
     return counted, judged
@@ -231,8 +255,8 @@ def test_the_summary_by_heads_is_that_of_the_full_views(
     assert is_brief
     by_counts, by_judgement = counted(ledger, node, policy)
     assert by_counts in ([None, []], by_judgement)
-    by_text, as_dict = json_texts(ledger, node, policy)
-    assert by_text in (None, as_dict)
+    by_head_texts, judged_texts = texts_by_heads(ledger, node, policy)
+    assert by_head_texts == judged_texts
     by_counts_shown, shown = filtered(ledger, node, policy)
     assert by_counts_shown == shown
     table, judged_table = free_tables(ledger, node, policy)
@@ -295,8 +319,10 @@ def test_plain_nodes_are_counted(ledger: RedisLedger, node: str) -> None:
     by_counts, by_judgement = counted(ledger, node, UsagePolicy(1024))
     assert by_counts == by_judgement
     assert by_counts[0].available == 1
-    by_text, as_dict = json_texts(ledger, node, UsagePolicy(1024))
-    assert by_text == as_dict
+    by_head_texts, judged_texts = texts_by_heads(ledger, node, UsagePolicy(1024))
+    assert by_head_texts == judged_texts
+    # All, those that are free, and those that are held: JSON and two tables of each.
+    assert len(by_head_texts) == 3 * 3
     ledger.release(node, job(1).owner, "done", [uuid(2)])
     ledger.join_queue(node, waiter(run(1)))
     table, judged_table = free_tables(ledger, node, UsagePolicy(1024))
