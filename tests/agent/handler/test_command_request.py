@@ -356,6 +356,8 @@ def test_who_follows_does_not_keep_the_agent_from_ending() -> None:
 
 
 def test_ctrl_c_ends_the_program_by_the_signal(node: AgentNode) -> None:
+    # Whoever follows a node that nobody knows is told so, and ends.
+    node.here.publish("n1")
     with subprocess.Popen(
         [PROGRAM, "events", "--follow", "--node", "n1"],
         env=node.env(),
