@@ -182,6 +182,8 @@ def test_free_gpus_are_told_by_the_counts(
         ("status --state reserved", 6),
         ("status --free --wide", 6),
         ("status --partition gpu --state available,reserved", 6),
+        ("status --model h100", 6),
+        ("status --model h100 --state reserved --json", 12),
         ("status --json", 6),
         ("status --free --json", 12),
         ("status --state reserved --partition gpu --json", 12),

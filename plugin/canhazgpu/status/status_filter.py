@@ -5,7 +5,7 @@ Several values of one kind are alternatives. Values of several kinds must all be
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from canhazgpu.frozen_dataclass import dataclass
@@ -90,10 +90,16 @@ def has_model(gpu: GpuStatus, text: str) -> bool:
 
     The model's name counts as a whole, and as the table shortens it.
     """
-    names = [*gpu.models, *(short_model_name(one, MODEL_WIDTH) for one in gpu.models)]
-    if gpu.reading is not None:
-        names.append(gpu.reading.name)
-    return _is_in_one(text, names)
+    product = gpu.reading.name if gpu.reading else ""
+    return names_a_model(gpu.models, product, (text,))
+
+
+def names_a_model(models: Sequence[str], product: str, texts: Iterable[str]) -> bool:
+    """Tell the same of these models on a GPU and its product, "" for none, and any of the texts."""
+    names = [*models, *(short_model_name(one, MODEL_WIDTH) for one in models)]
+    if product:
+        names.append(product)
+    return any(_is_in_one(text, names) for text in texts)
 
 
 def has_named_model(names: Iterable[str], texts: Iterable[str]) -> bool:

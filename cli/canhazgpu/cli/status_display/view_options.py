@@ -76,7 +76,7 @@ class ViewOptions:
 
     @property
     def _is_told_by_heads(self) -> bool:
-        return self.filter is None or self.filter.selects_states_or_partitions_alone
+        return self.filter is None or not self.filter.users
 
     @property
     def of_users(self) -> tuple[User, ...] | None:

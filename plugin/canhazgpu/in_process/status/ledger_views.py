@@ -181,7 +181,9 @@ class LedgerViews:
         self.passed_over = [one for one in found.counted if one.node not in listed]
         self.tables += [found.free[one.node] for one in matching if one.node in found.free]
         listed.difference_update(one.node for one in self.tables)
-        rest = self._not_told_by_heads(sorted(listed))
+        rest = self._not_told_by_heads(sorted(listed)) or ()
+        told = {one.node for one in (*self.tables, *self.texts)}.union(rest)
+        self.passed_over += [one for one in matching if one.node not in told]
         pages = self.store.read_node_pages(rest, brief_above=0) if rest else ()
         views = (view for page in (found.views, *pages) for view in page)
         return self._in_full_where_shown(ledger, views)
@@ -192,12 +194,12 @@ class LedgerViews:
         request = self._request
         if not request.tables_suffice or request.wide or request.shown is None:
             return False
-        return request.shown.states == {GpuState.AVAILABLE}
+        return request.shown.states == {GpuState.AVAILABLE} and not request.shown.models
 
     def _not_told_by_heads(self, nodes: Sequence[str] | None) -> Sequence[str] | None:
         """Note the tables or texts of these nodes, or of all, where their heads tell them.
 
-        Return the others.
+        Return the others. None is noted of which nothing is to be shown.
         """
         if not (self._request.tables_suffice or self._request.texts_suffice):
             return nodes
@@ -208,20 +210,19 @@ class LedgerViews:
         heads = self.store.read_node_heads([name for name in names if name != self._local])
         found = [one for one in map(write, heads) if one is not None]
         kept: list[Any] = self.tables if self._request.tables_suffice else self.texts
-        kept += found
+        kept += [one for one in found if not one.shows_nothing]
         told = {one.node for one in found}
         return [name for name in names if name not in told]
 
     def _writer(self) -> Callable[[NodeHead], NodeTable | NodeText | None]:
         request, policy = self._request, usage_policy(self._config.validation)
-        states = request.shown.states if request.shown else frozenset()
         if request.tables_suffice:
             from canhazgpu.status.heads.node_table import PlainNodesTable  # noqa: PLC0415 - as it says
 
-            return PlainNodesTable(policy, states, wide=request.wide).table
+            return PlainNodesTable(policy, request.shown, wide=request.wide).table
         from canhazgpu.status.heads.json_text import PlainNodesJson  # noqa: PLC0415 - only for JSON
 
-        return PlainNodesJson(policy, states).text
+        return PlainNodesJson(policy, request.shown).text
 
     def _find_partitions(self, wanted: Collection[str], views: Mapping[str, NodeView]) -> None:
         """Pass over all other nodes too, where none that was read has one of the partitions."""

@@ -15,14 +15,16 @@ from typing import Any, NamedTuple
 
 from canhazgpu.durations import short_duration_text
 from canhazgpu.gpu.scan import GpuHealth
-from canhazgpu.gpu.usage import GpuState, UsagePolicy, memory_text
+from canhazgpu.gpu.usage import UsagePolicy, memory_text
 from canhazgpu.ledger.record_json import queue_from_hash
 from canhazgpu.ledger.values import NodeHead, Waiter
 from canhazgpu.status.details_cell import claim_text, note_text
+from canhazgpu.status.heads.chosen_gpus import ChosenGpus
 from canhazgpu.status.heads.counts import NotPlainError, plain_node
 from canhazgpu.status.heads.held_gpus import Holder, held_memory_mb, held_use_text, holder_of
 from canhazgpu.status.json_format import iso_time
 from canhazgpu.status.node_status import SCANNED_BEFORE_GRANT
+from canhazgpu.status.status_filter import StatusFilter
 
 _HEALTH_FIELDS = tuple(one.name for one in fields(GpuHealth))
 _HEALTH_TYPES = (str, bool, type(None), int)
@@ -33,38 +35,41 @@ _compact = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class NodeText(NamedTuple):
-    """A node as its JSON: the one of `json_format`, without blanks."""
+    """A node as its JSON: the one of `json_format`, without blanks; "" where nothing is shown."""
 
     node: str
     read_at: float
     json: str
     partitions: tuple[str, ...] | None
 
+    @property
+    def shows_nothing(self) -> bool:
+        """Whether no GPU is to be shown."""
+        return not self.json
+
 
 class PlainNodesJson:
     """Writes the JSON of plain nodes; what many of them have in common is written once.
 
-    Only GPUs in `states` are in it, all where there are none.
+    Only GPUs that the filter chooses are in it.
     """
 
-    def __init__(self, policy: UsagePolicy, states: frozenset[GpuState] = frozenset()) -> None:
+    def __init__(self, policy: UsagePolicy, chosen: StatusFilter | None = None) -> None:
         self._policy = policy
-        self._chooses = bool(states)
-        self._shows_free = not states or GpuState.AVAILABLE in states
-        self._shows_held = not states or GpuState.RESERVED in states
+        self._chosen = ChosenGpus(chosen)
         self._times: dict[int, str] = {}
         self._free_for: dict[int, str] = {}
         self._partitions: dict[tuple[str, ...] | None, str] = {}
         self._healths: dict[tuple[Any, ...], str] = {}
 
     def text(self, head: NodeHead) -> NodeText | None:
-        """Return the JSON; None for a node that is not plain, or has no such GPU."""
+        """Return the JSON; None for a node that is not plain."""
         try:
             return self._text(head, head.content or {})
         except (NotPlainError, ValueError, TypeError, KeyError, IndexError, AttributeError):
             return None
 
-    def _text(self, node: NodeHead, head: Mapping[str, Any]) -> NodeText | None:
+    def _text(self, node: NodeHead, head: Mapping[str, Any]) -> NodeText:
         queue = queue_from_hash(node.queue or {}, node.read_at) if head["waiting"] else ()
         plain = plain_node(node, head, self._policy, queue)
         holders = [
@@ -72,8 +77,8 @@ class PlainNodesJson:
             for record in head["records"]
         ]
         gpus = self._gpus(node, head, holders)
-        if self._chooses and not gpus:
-            return None
+        if not (gpus or self._chosen.are_all):
+            return NodeText(node.node, node.read_at, "", plain.partitions)
         waiters = ",".join([self._waiter(place, one) for place, one in enumerate(queue, 1)])
         text = (
             f'{{"node":{_quoted(node.node)},"scanned_at":{self._time(plain.scanned_at)},'
@@ -98,7 +103,7 @@ class PlainNodesJson:
             for one in brief["names"]
         ]
         healths = [self._health(one) for one in brief["healths"]]
-        found = []
+        found, chosen = [], self._chosen
         rows = zip(brief["gpus"], brief["health_of"], brief["utilization"], strict=True)
         # A loop over every GPU of the cluster: the two texts stand in it as wholes.
         for (uuid, index, name, used, total, processes), health, percent in rows:
@@ -107,7 +112,7 @@ class PlainNodesJson:
             shown_percent = "null" if percent is None else percent
             place = held.get(uuid)
             if place is None:
-                if not self._shows_free:
+                if not chosen.has_free(brief["names"][name]):
                     continue
                 found.append(
                     f'{{"index":{index},"mig_index":null,"uuid":{_quoted(uuid)},{names[name]}'
@@ -121,7 +126,7 @@ class PlainNodesJson:
                 continue
             reservation, details, is_newer = holders[place]
             listed, model, validation = self._use(processes, used)
-            if not self._shows_held:
+            if not chosen.has_held(brief["names"][name], () if is_newer else processes):
                 continue
             if is_newer:
                 shown_percent = model = "null"

@@ -15,9 +15,11 @@ from canhazgpu.gpu.usage import GpuState, UsagePolicy, memory_text
 from canhazgpu.ledger.record_json import queue_from_hash
 from canhazgpu.ledger.values import NodeHead
 from canhazgpu.status.details_cell import claim_text, note_text
+from canhazgpu.status.heads.chosen_gpus import ChosenGpus
 from canhazgpu.status.heads.counts import NotPlainError, plain_node
 from canhazgpu.status.heads.held_gpus import Holder, held_memory_mb, held_use_text, holder_of
 from canhazgpu.status.node_status import SCANNED_BEFORE_GRANT
+from canhazgpu.status.status_filter import StatusFilter
 from canhazgpu.status.table_cells import (
     NOT_AVAILABLE,
     STATUS_WORDS,
@@ -41,6 +43,11 @@ class NodeTable(NamedTuple):
     utilization: Sequence[str]
     queue: str
 
+    @property
+    def shows_nothing(self) -> bool:
+        """Whether no GPU is to be shown."""
+        return not self.rows
+
 
 class _HolderCells(NamedTuple):
     user: str
@@ -54,25 +61,23 @@ class _HolderCells(NamedTuple):
 class PlainNodesTable:
     """Writes the rows of plain nodes; what many of them have in common is written once.
 
-    Only GPUs in `states` have a row, all where there are none.
+    Only GPUs that the filter chooses have a row.
     """
 
     def __init__(
-        self, policy: UsagePolicy, states: frozenset[GpuState] = frozenset(), *, wide: bool = False
+        self, policy: UsagePolicy, chosen: StatusFilter | None = None, *, wide: bool = False
     ) -> None:
         self._policy = policy
         self._wide = wide
-        self._shows_free = not states or GpuState.AVAILABLE in states
-        self._shows_held = not states or GpuState.RESERVED in states
+        self._chosen = ChosenGpus(chosen)
         self._models: dict[tuple[str, ...], str] = {}
 
     def table(self, head: NodeHead) -> NodeTable | None:
-        """Return the table; None for a node that is not plain, or has no such GPU."""
+        """Return the table; None for a node that is not plain."""
         try:
-            found = self._table(head, head.content or {})
+            return self._table(head, head.content or {})
         except (NotPlainError, ValueError, TypeError, KeyError, IndexError, AttributeError):
             return None
-        return found if found.rows else None
 
     def _table(self, node: NodeHead, head: Mapping[str, Any]) -> NodeTable:
         read_at = node.read_at
@@ -97,27 +102,28 @@ class PlainNodesTable:
         self, head: Mapping[str, Any], holders: Sequence[_HolderCells], read_at: float
     ) -> tuple[list[Cells], list[str]]:
         brief, held, released = head["brief"], head["held"], head["released"]
+        names, chosen = brief["names"], self._chosen
         rows: list[Cells] = []
         utilization: list[str] = []
         available, reserved = STATUS_WORDS[GpuState.AVAILABLE], STATUS_WORDS[GpuState.RESERVED]
         # A loop over every GPU of the cluster.
         for gpu, percent in zip(brief["gpus"], brief["utilization"], strict=True):
-            uuid, index, _, used, _, processes = gpu
+            uuid, index, name, used, _, processes = gpu
             if percent is not None and type(percent) is not int:
                 raise NotPlainError
             place = held.get(uuid)
             is_newer = False
             if place is None:
-                if not self._shows_free:
+                if not chosen.has_free(names[name]):
                     continue
                 details = _free_text(released.get(uuid), read_at)
                 validation = f"{memory_text(used)} used"
                 rows.append(Cells(str(index), available, "", "", "", "", details, validation))
             else:
                 memory_mb = held_memory_mb(processes, used, self._policy)
-                if not self._shows_held:
-                    continue
                 user, duration, type_, details, is_newer = holders[place]
+                if not chosen.has_held(names[name], () if is_newer else processes):
+                    continue
                 model, validation = "", f"cannot tell: {SCANNED_BEFORE_GRANT}"
                 if not is_newer:
                     model = self._model(processes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -109,13 +110,18 @@ def passed_over_wrongly(ledger: RedisLedger, node: str, policy: UsagePolicy) -> 
     return [str(chosen.models) for chosen in passed_over if chosen.apply([status])]
 
 
-STATES = [frozenset(), *(frozenset({one}) for one in GpuState)]
+FILTERS = [
+    StatusFilter(),
+    *(StatusFilter(frozenset({one})) for one in GpuState),
+    *(StatusFilter(models=(one,)) for one in ("llama", "h100", "none such")),
+    StatusFilter(frozenset({GpuState.RESERVED}), models=("lla", "none such")),
+]
 
 
 def texts_by_heads(
     ledger: RedisLedger, node: str, policy: UsagePolicy
 ) -> tuple[list[object], list[object]]:
-    """JSON and tables, of GPUs in any states, by the head and by judgement.
+    """JSON and tables, of what any filter chooses, by the head and by judgement.
 
     Both lack what the head does not tell.
     """
@@ -124,21 +130,25 @@ def texts_by_heads(
     status = node_status(replace(full, read_at=head.read_at), policy)
     told: list[object] = []
     judged: list[object] = []
-    for states in STATES:
-        text = PlainNodesJson(policy, states).text(head)
+    for chosen in FILTERS:
+        shown = chosen.apply([status])
+        text = PlainNodesJson(policy, chosen).text(head)
         if text is not None:
             told.append((text.json, text.partitions))
-            judged += [
-                (json.dumps(node_to_dict(one), separators=(",", ":")), one.partitions)
-                for one in StatusFilter(states).apply([status])
-            ]
+            texts = [json.dumps(node_to_dict(one), separators=(",", ":")) for one in shown]
+            judged.append(("".join(texts), status.partitions))
         for wide in (False, True):
-            table = PlainNodesTable(policy, states, wide=wide).table(head)
+            table = PlainNodesTable(policy, chosen, wide=wide).table(head)
             if table is not None:
-                renderer = StatusRenderer(wide=wide, filter=StatusFilter(states))
-                told.append(renderer.lines(StatusAnswer((), tables=(table,)), None))
-                judged.append(renderer.lines(StatusAnswer((status,)), None))
+                renderer = StatusRenderer(wide=wide, filter=chosen, filter_text="x")
+                tables = () if table.shows_nothing else (table,)
+                told.append(_lines(renderer, tables=tables))
+                judged.append(_lines(renderer, nodes=tuple(shown)))
     return told, judged
+
+
+def _lines(renderer: StatusRenderer, nodes: Any = (), tables: Any = ()) -> list[str]:
+    return renderer.lines(StatusAnswer(nodes, tables=tables), None) if nodes or tables else []
 
 
 def free_tables(
@@ -321,8 +331,7 @@ def test_plain_nodes_are_counted(ledger: RedisLedger, node: str) -> None:
     assert by_counts[0].available == 1
     by_head_texts, judged_texts = texts_by_heads(ledger, node, UsagePolicy(1024))
     assert by_head_texts == judged_texts
-    # All, those that are free, and those that are held: JSON and two tables of each.
-    assert len(by_head_texts) == 3 * 3
+    assert len(by_head_texts) == 3 * len(FILTERS)
     ledger.release(node, job(1).owner, "done", [uuid(2)])
     ledger.join_queue(node, waiter(run(1)))
     table, judged_table = free_tables(ledger, node, UsagePolicy(1024))
@@ -335,6 +344,28 @@ def test_plain_nodes_are_counted(ledger: RedisLedger, node: str) -> None:
     assert "1 waiting" in (table or [])[5]
     assert counted(ledger, node, UsagePolicy(1024))[0][0].waiting == 1
     assert by_counts[0].reserved.count == 3
+
+
+def test_what_was_scanned_before_a_grant_is_not_told_of_it(
+    ledger: RedisLedger, store: Store, node: str, node_hashes: NodeKeys
+) -> None:
+    """Nor does a filter find the models that ran then."""
+    seen = observation(node)
+    process = GpuProcess(7, 1000, "ann", "python3", 5000, model="llama", job="job:1")
+    free = GpuReading(0, uuid(0), None, "H100", 45, 80000)
+    used = replace(free, memory_used_mb=5000, processes=(process,), utilization_percent=7)
+    free_scan, used_scan = (replace(seen.scan, gpus=(one,)) for one in (free, used))
+    ledger.reserve_given(job(1), [uuid(0)], replace(seen, scan=free_scan))
+    for is_newer, shown in ((False, 5), (True, 3)):
+        if is_newer:
+            later = int(time.time() * 1000) + 3_600_000
+            patch_record(store.raw_client, node_hashes.reservations, uuid(0), granted_ms=later)
+        ledger.publish_scan(replace(seen, scan=used_scan))
+        by_head_texts, judged_texts = texts_by_heads(ledger, node, UsagePolicy(1024))
+        assert by_head_texts == judged_texts
+        assert len(by_head_texts) == 3 * len(FILTERS)
+        # Of all, held ones, H100, and only without a newer grant those with the model.
+        assert len([one for one in judged_texts[::3] if one[0]]) == shown  # type: ignore[index]
 
 
 def test_a_readers_threshold_and_clock_decide_about_counts(ledger: RedisLedger, node: str) -> None:
