@@ -72,6 +72,8 @@ def test_recent_events_are_those_of_each_nodes_history(
         for _ in range(number):
             ledger.reserve_given(job(1), [uuid(0)], observation(node))
             ledger.release(node, job(1).owner, "end")
+            # Else the next scan may have begun before the release.
+            wait_for_next_ms()
     ledger.publish_scan(observation(silent))
     ledger.publish_scan(observation(few))
     ledger.publish_scan(observation(many))
