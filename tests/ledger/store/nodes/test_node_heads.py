@@ -21,6 +21,7 @@ from ledger_samples import (
     run,
     share,
     uuid,
+    wait_for_next_ms,
     waiter,
 )
 from servers.private_redis import shared_server
@@ -356,6 +357,7 @@ def test_what_was_scanned_before_a_grant_is_not_told_of_it(
     used = replace(free, memory_used_mb=5000, processes=(process,), utilization_percent=7)
     free_scan, used_scan = (replace(seen.scan, gpus=(one,)) for one in (free, used))
     ledger.reserve_given(job(1), [uuid(0)], replace(seen, scan=free_scan))
+    wait_for_next_ms()
     for is_newer, shown in ((False, 5), (True, 3)):
         if is_newer:
             later = int(time.time() * 1000) + 3_600_000
