@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "completion of a node": (),
     "events --since 5m": ("events", "--since", "5m"),
     "report --days 30": ("report", "--days", "30"),
+    "report --days 30 --json": ("report", "--days", "30", "--json"),
 }
 FULL_COMMANDS: dict[str, tuple[str, ...]] = {
     "status --free, 1 of 20 nodes free": ("status", "--free"),

@@ -140,7 +140,7 @@ def test_usage_adds_up() -> None:
     assert report.by_node["n2"].reservations == {"run": 2, "slurm": 1}
     assert (report.total.gpu_hours, report.total.share) == (100, 1)
     assert report.total.reservation_count == 5
-    assert report.by_user_and_node()["bob", "n2"].gpu_hours == 20
+    assert dict(report.by_user_and_node())["bob", "n2"].gpu_hours == 20
 
 
 def test_shares_of_some_users_are_of_everybodys_hours() -> None:
@@ -167,7 +167,7 @@ HOURS = st.floats(0, 1000, allow_nan=False)
 )
 def test_users_and_nodes_add_up_to_the_total(holds: list[HeldTime]) -> None:
     report = build_report(holds, SPAN)
-    for groups in (report.by_user, report.by_node, report.by_user_and_node()):
+    for groups in (report.by_user, report.by_node, dict(report.by_user_and_node())):
         one = list(groups.values())
         assert sum(usage.gpu_hours for usage in one) == pytest.approx(report.total.gpu_hours)
         assert sum(usage.share for usage in one) == pytest.approx(report.total.share)

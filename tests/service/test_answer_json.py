@@ -79,7 +79,7 @@ def test_a_report_is_the_same_and_adds_up_the_same() -> None:
     found = decoded(encoded(answer))
     assert found.report.by_user == answer.report.by_user
     assert list(found.report.by_user) == list(answer.report.by_user)
-    assert found.report.by_user_and_node() == answer.report.by_user_and_node()
+    assert [*found.report.by_user_and_node()] == [*answer.report.by_user_and_node()]
 
 
 ERRORS = [

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from canhazgpu.errors import UnknownNameError
+from canhazgpu.garbage_collection import paused_collector
 from canhazgpu.ledger.usage import DAY_S
 from canhazgpu.report.held_time import TimeSpan, held_times
 from canhazgpu.report.node_rows import used_on_node
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from canhazgpu.ledger.port import Ledger
     from canhazgpu.report.held_time import HeldTime
     from canhazgpu.report.node_rows import UsedOnNode
+    from canhazgpu.report.totals import Report
     from canhazgpu.service.history import ReportRequest
 
 SEVERAL = 2
@@ -33,8 +35,13 @@ def read_report(adapters: Adapters, request: ReportRequest) -> ReportAnswer:
     """See `NodeService.report`."""
     config = adapters.effective_config().config
     ledger = adapters.reader(config)
+    with paused_collector():
+        report = _read(ledger, request, min(request.days, config.store.history_days))
+    return ReportAnswer(report, config.store.history_days)
+
+
+def _read(ledger: Ledger, request: ReportRequest, days: int) -> Report:
     named = tuple(dict.fromkeys(request.nodes))
-    days = min(request.days, config.store.history_days)
     usage = ledger.read_usage(days, named or None)
     span = TimeSpan(usage.first_day * DAY_S, usage.read_at)
     used: list[UsedOnNode] = []
@@ -46,8 +53,7 @@ def read_report(adapters: Adapters, request: ReportRequest) -> ReportAnswer:
         else:
             used.append(found.counted_here() if named else found)
     holds = _read_histories(ledger, span, uncounted, named) if uncounted else []
-    report = build_report(holds, span, request.users, used, wasted=request.wasted)
-    return ReportAnswer(report, config.store.history_days)
+    return build_report(holds, span, request.users, used, wasted=request.wasted)
 
 
 def _read_histories(

@@ -6,7 +6,8 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from canhazgpu.report.totals import Report, UsageTotals
+from canhazgpu.report.totals import Report
+from canhazgpu.report.usage_sum import UsageTotals
 
 DEFAULT_WIDTH = 80
 """Columns without a terminal."""

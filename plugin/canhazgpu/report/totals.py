@@ -2,42 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.report.held_time import HeldTime, TimeSpan
-from canhazgpu.report.node_rows import UsedOnNode, UsedRow, user_of
+from canhazgpu.report.node_rows import UsedOnNode, user_of
+from canhazgpu.report.usage_sum import HOUR_MS, HOUR_S, UsageSum, UsageTotals
+from canhazgpu.report.users_on_nodes import users_on_nodes
 
 K = TypeVar("K", bound=Hashable)
-HOUR_S = 3600.0
-HOUR_MS = 3600_000.0
-
-
-@dataclass(frozen=True, slots=True)
-class UsageTotals:
-    """The totals of a group of owners.
-
-    `share` is the part of all users' GPU hours, from 0 to 1. `reservations` counts by type; all
-    GPUs and nodes of one owner count as one reservation. `wasted_hours` are those in which held
-    GPUs did not compute: by the driver for those jobs whose use it has kept, by the scans for the
-    rest. `mean_utilization` and `peak_memory_share` (0 to 1) are means of these jobs' GPU hours
-    alone, None without any: for how much of them kernels ran, and the highest memory in use.
-    """
-
-    gpu_hours: float
-    share: float
-    idle_hours: float
-    reservations: Mapping[str, int]
-    wasted_hours: float = 0.0
-    mean_utilization: float | None = None
-    peak_memory_share: float | None = None
-
-    @property
-    def reservation_count(self) -> int:
-        """The number of reservations of all types."""
-        return sum(self.reservations.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,76 +32,13 @@ class Report:
         """Whether the driver's accounting tells of any job in it."""
         return self.total.mean_utilization is not None
 
-    def by_user_and_node(self) -> dict[tuple[str, str], UsageTotals]:
-        """Return the totals of each user on each node; there may be very many."""
-        groups: dict[tuple[str, str], _Group] = {}
-        for one in self._holds:
-            groups.setdefault((one.user, one.node), _Group()).add_hold(one)
-        for node in self._nodes:
-            for row in node.rows:
-                user, _, type_ = row[0].rpartition("\t")
-                groups.setdefault((user, node.node), _Group()).add_row(row, type_, row[3])
-            for use in node.uses:
-                groups.setdefault((user_of(use[0]), node.node), _Group()).add_use(*use[1:])
-        return _sorted_totals(groups, self._all_hours, wasted=self.wasted)
+    def by_user_and_node(self) -> Iterator[tuple[tuple[str, str], UsageTotals]]:
+        """Yield the totals of each user on each node, sorted as the others.
 
-
-class _Group:
-    """What is added up: of holds each owner is one reservation, rows have a number of them."""
-
-    __slots__ = (
-        "busy_hours", "hours", "idle_hours", "known_hours", "memory_hours", "memory_known_hours",
-        "owners", "reservations", "wasted_hours",
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        self.hours = self.idle_hours = 0.0
-        self.wasted_hours = self.known_hours = self.busy_hours = 0.0
-        self.memory_known_hours = self.memory_hours = 0.0
-        self.owners: dict[str, str] = {}
-        self.reservations: Counter[str] = Counter()
-
-    def add_hold(self, one: HeldTime) -> None:
-        self.hours += one.held_s / HOUR_S
-        self.idle_hours += one.idle_s / HOUR_S
-        self.wasted_hours += one.wasted_s / HOUR_S
-        if one.use is not None:
-            self.known_hours += one.held_s / HOUR_S
-            self.busy_hours += one.held_s * one.use.busy / HOUR_S
-            if one.use.peak_memory is not None:
-                self.memory_known_hours += one.held_s / HOUR_S
-                self.memory_hours += one.held_s * one.use.peak_memory / HOUR_S
-        # Records that cannot be read have no owner of their own: all of them count as one.
-        self.owners[one.owner] = one.type
-
-    def add_row(self, row: UsedRow, type_: str, count: int) -> None:
-        self.hours += row[1] / HOUR_MS
-        self.idle_hours += row[2] / HOUR_MS
-        self.wasted_hours += row[2] / HOUR_MS
-        self.reservations[type_] += count
-
-    def add_use(
-        self, known: float, busy: float, idle: float, memory_known: float, memory: float
-    ) -> None:
-        self.known_hours += known / HOUR_MS
-        self.busy_hours += busy / HOUR_MS
-        self.memory_known_hours += memory_known / HOUR_MS
-        self.memory_hours += memory / HOUR_MS
-        # The scans' hours of these GPUs are in the rows; the driver knows better.
-        self.wasted_hours += (known - busy - idle) / HOUR_MS
-
-    def totals(self, all_hours: float) -> UsageTotals:
-        counts = self.reservations + Counter(self.owners.values())
-        share = self.hours / all_hours if all_hours else 0.0
-        return UsageTotals(
-            self.hours,
-            share,
-            self.idle_hours,
-            dict(sorted(counts.items())),
-            min(max(self.wasted_hours, 0.0), self.hours),
-            self.busy_hours / self.known_hours if self.known_hours else None,
-            self.memory_hours / self.memory_known_hours if self.memory_known_hours else None,
-        )
+        There may be very many: each one's totals are made when it is its turn.
+        """
+        for name, added in users_on_nodes(self._holds, self._nodes, wasted=self.wasted):
+            yield name, added.totals(self._all_hours)
 
 
 def build_report(
@@ -164,11 +75,11 @@ def build_report(
 
 def _by_user(
     holds: Sequence[HeldTime], nodes: Sequence[UsedOnNode]
-) -> tuple[_Group, dict[str, _Group]]:
-    total, groups = _Group(), dict[str, _Group]()
+) -> tuple[UsageSum, dict[str, UsageSum]]:
+    total, groups = UsageSum(), dict[str, UsageSum]()
     for one in holds:
         total.add_hold(one)
-        groups.setdefault(one.user, _Group()).add_hold(one)
+        groups.setdefault(one.user, UsageSum()).add_hold(one)
     # Of very many rows, few differ in user and type.
     sums: dict[str, list[float]] = {}
     for node in nodes:
@@ -182,10 +93,10 @@ def _by_user(
                 known[2] += led
     for key, (all_held_ms, all_idle_ms, all_led) in sums.items():
         user, _, type_ = key.rpartition("\t")
-        for group in (total, groups.setdefault(user, _Group())):
+        for group in (total, groups.setdefault(user, UsageSum())):
             group.add_row((key, all_held_ms, all_idle_ms, 0, 0), type_, int(all_led))
     for user, amounts in _use_sums(nodes).items():
-        for group in (total, groups.setdefault(user, _Group())):
+        for group in (total, groups.setdefault(user, UsageSum())):
             group.add_use(*amounts)
     return total, groups
 
@@ -211,16 +122,17 @@ def _use_sums(nodes: Sequence[UsedOnNode]) -> dict[str, list[float]]:
     return of_users
 
 
-def _by_node(holds: Sequence[HeldTime], nodes: Sequence[UsedOnNode]) -> dict[str, _Group]:
-    groups: dict[str, _Group] = {}
+def _by_node(holds: Sequence[HeldTime], nodes: Sequence[UsedOnNode]) -> dict[str, UsageSum]:
+    groups: dict[str, UsageSum] = {}
     for one in holds:
-        groups.setdefault(one.node, _Group()).add_hold(one)
+        groups.setdefault(one.node, UsageSum()).add_hold(one)
     for node in nodes:
-        group = groups.setdefault(node.node, _Group())
+        group = groups.setdefault(node.node, UsageSum())
         group.hours += node.held_ms / HOUR_MS
         group.idle_hours += node.idle_ms / HOUR_MS
         group.wasted_hours += node.idle_ms / HOUR_MS
-        group.reservations.update(node.reservations)
+        for type_, count in node.reservations.items():
+            group.add_reservations(type_, count)
         if node.uses:
             _, *columns = zip(*node.uses, strict=True)
             group.add_use(*map(sum, columns))
@@ -228,7 +140,7 @@ def _by_node(holds: Sequence[HeldTime], nodes: Sequence[UsedOnNode]) -> dict[str
 
 
 def _sorted_totals(
-    groups: Mapping[K, _Group], all_hours: float, *, wasted: bool = False
+    groups: Mapping[K, UsageSum], all_hours: float, *, wasted: bool = False
 ) -> dict[K, UsageTotals]:
     totals = [(name, group.totals(all_hours)) for name, group in groups.items()]
 

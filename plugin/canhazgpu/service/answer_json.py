@@ -24,7 +24,8 @@ from canhazgpu.ledger.values import Claim, Event, Quarantine, Reservation, Share
 from canhazgpu.node.process_id import ProcessId
 from canhazgpu.report.held_time import HeldTime, OwnerUse, TimeSpan
 from canhazgpu.report.node_rows import UsedOnNode
-from canhazgpu.report.totals import Report, UsageTotals
+from canhazgpu.report.totals import Report
+from canhazgpu.report.usage_sum import UsageTotals
 from canhazgpu.service.history import ExplainAnswer, JobOnNode, RecordedJob, ReportAnswer
 from canhazgpu.service.nodes import CountersAnswer
 from canhazgpu.service.status import StatusAnswer

@@ -87,6 +87,19 @@ def test_days_nodes_and_users() -> None:
     assert (form["since"], form["until"]) == ("2023-10-15T00:00:00Z", "2023-11-14T22:13:20Z")
 
 
+@pytest.mark.parametrize("more", [[], ["--wasted"], ["--user", "nobody"]])
+def test_the_document_is_indented_and_ends_its_line(more: list[str]) -> None:
+    result = run(Ledger(N1, N2, history=HISTORY), "--json", *more)
+    assert result.stdout == json.dumps(json.loads(result.stdout), indent=2) + "\n"
+
+
+def test_csv_is_the_same_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run(Ledger(N1, N2, history=HISTORY), "--days", "30", "--csv")
+    assert len(whole.stdout.splitlines()) == 4
+    monkeypatch.setattr("canhazgpu.cli.commands.report.CSV_ROWS_PER_PIECE", 2)
+    assert run(Ledger(N1, N2, history=HISTORY), "--days", "30", "--csv").stdout == whole.stdout
+
+
 def test_csv_is_read_back_and_no_name_is_obeyed() -> None:
     ledger = Ledger(N2, history={"n2": [released(EVIL, 5, 10, "run:1")]})
 

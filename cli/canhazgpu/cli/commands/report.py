@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import click
@@ -14,12 +14,14 @@ from canhazgpu.cli.app import App
 from canhazgpu.cli.exit_codes import exit_codes
 from canhazgpu.cli.options.common import json_option, nodes_option
 from canhazgpu.errors import StoreError
+from canhazgpu.garbage_collection import paused_collector
 from canhazgpu.service.history import ReportRequest
 
 if TYPE_CHECKING:
     from canhazgpu.report.totals import Report
 
 DEFAULT_DAYS = 7
+CSV_ROWS_PER_PIECE = 1000
 
 
 @click.command(epilog=exit_codes(StoreError))
@@ -84,27 +86,30 @@ def report(
     kept, found = answer.history_days, answer.report
     if days > kept:
         click.echo(f"The history is kept for {kept} days (store.history_days).", err=True)
-    if as_json:
-        click.echo(_json(found))
-    elif as_csv:
-        click.echo(_csv(found), nl=False)
-    else:
+    if not as_json and not as_csv:
         _print_table(app, found, days)
+        return
+    with paused_collector():
+        for text in _json_texts(found) if as_json else _csv_texts(found):
+            click.echo(text, nl=False)
 
 
-def _json(found: Report) -> str:
-    from canhazgpu.report.export import report_to_dict  # noqa: PLC0415 - only with --json
+def _json_texts(found: Report) -> Iterator[str]:
+    from canhazgpu.report.json_text import report_json_text  # noqa: PLC0415 - only with --json
 
-    return json.dumps(report_to_dict(found), indent=2)
+    yield from report_json_text(found)
+    yield "\n"
 
 
-def _csv(found: Report) -> str:
+def _csv_texts(found: Report) -> Iterator[str]:
     from canhazgpu.cli.terminal.text import printable  # noqa: PLC0415 - not with --json
     from canhazgpu.report.export import report_rows  # noqa: PLC0415 - only with --csv
 
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(report_rows(found, printable))
-    return text.getvalue()
+    rows = report_rows(found, printable)
+    while some := list(islice(rows, CSV_ROWS_PER_PIECE)):
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(some)
+        yield text.getvalue()
 
 
 def _print_table(app: App, found: Report, days: int) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from canhazgpu.report.totals import UsageTotals
+    from canhazgpu.report.usage_sum import UsageTotals
 
 MAX_BARS = 25
 """In a chart; the table below it has more."""

@@ -10,7 +10,8 @@ from canhazgpu.gpu.usage import GpuState
 from canhazgpu.status.json_format import iso_time
 
 if TYPE_CHECKING:
-    from canhazgpu.report.totals import Report, UsageTotals
+    from canhazgpu.report.totals import Report
+    from canhazgpu.report.usage_sum import UsageTotals
     from canhazgpu.status.node_status import NodeStatus
 
 
