@@ -9,6 +9,7 @@ import pytest
 from canhazgpu.ledger.values import Claim, Event, NodeView
 from canhazgpu.report.export import report_rows, report_to_dict
 from canhazgpu.report.held_time import OwnerUse, TimeSpan, held_times, owner_use
+from canhazgpu.report.node_rows import UsedOnNode
 from canhazgpu.report.tables import report_lines
 from canhazgpu.report.totals import Report, build_report
 
@@ -95,3 +96,10 @@ def test_garbage_in_a_note_harms_nothing(rows: Any) -> None:
     events = job(1, "ann", 10, 1, {"driver": rows})
     assert build_report(held_times(VIEW, events, SPAN), SPAN, wasted=True).by_user
     assert held_times(VIEW, job(1, "ann", 10, 1, rows), SPAN)
+
+
+def test_a_damaged_count_of_less_than_nothing_has_no_bar() -> None:
+    rows = [("ann\tslurm", -3600_000.0, 0.0, 1, 1), ("bob\tslurm", 3600_000.0, 0.0, 1, 1)]
+    used = UsedOnNode("n1", rows, 0.0, 0.0, {"slurm": 2})
+    found = build_report([], SPAN, nodes=[used], wasted=True)
+    assert not any("#" in line for line in report_lines(found, 160))

@@ -94,7 +94,8 @@ def _line(row: _TableRow, widths: Sequence[int], bar: str) -> str:
 
 def _bar(used: float, most: float, room: int) -> str:
     """Return a bar of at most `room` columns, and of one at least for any use."""
-    if room < MIN_BAR or not used:
+    # A damaged count may tell of less than nothing.
+    if room < MIN_BAR or used <= 0:
         return ""
     return "#" * max(round(room * used / most), 1)
 
