@@ -142,6 +142,33 @@ def test_a_summary_of_what_a_filter_shows_is_counted(
     assert cost.bytes_read <= len(NODES) * COUNTS_BYTES
 
 
+@pytest.mark.parametrize(
+    "words", ["--model h100 --summary", "--model h100 --free --summary", "--model h100"]
+)
+def test_a_summary_of_models_is_counted_by_the_heads(
+    full: PrivateRedis, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    frame = () if "--summary" in words else ("--as-frame", "100x24")
+    result, cost = run(full, monkeypatch, "status", *words.split(), *frame)
+    assert cost.round_trips <= 6
+    assert cost.bytes_read <= len(NODES) * (HEAD_BYTES + COUNTS_BYTES)
+    with monkeypatch.context() as patch:
+        patch.setattr(StatusRenderer, "counts_above", lambda *_: None)
+        patch.setattr(StatusRenderer, "brief_above", lambda *_: None)
+        judged, _ = run(full, monkeypatch, "status", *words.split(), *frame)
+    assert without_ages(result.output) == without_ages(judged.output)
+
+
+def test_a_terminal_has_room_for_the_few_nodes_with_a_model(
+    full: PrivateRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the products of all nodes' GPUs have the name: of two nodes a free one is shown."""
+    words = ("status", "--model", "h100", "--free", "--as-frame", "100x24")
+    result, _ = run(full, monkeypatch, *words)
+    assert result.output.count("available") == 6
+    assert [name for name in NODES if name in result.output] == NODES[:2]
+
+
 def without_ages(text: str) -> list[list[str]]:
     """The words of each line; two questions are not asked at the same time."""
     times = r'\d+[smh]( \d+[smh])*|"generated_at":"[^"]*"'

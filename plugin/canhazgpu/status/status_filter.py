@@ -36,11 +36,6 @@ class StatusFilter:
         return bool(self.states or self.users or self.models)
 
     @property
-    def selects_states_or_partitions_alone(self) -> bool:
-        """Whether nothing but a GPU's state and the node's partitions decide."""
-        return not (self.users or self.models)
-
-    @property
     def is_told_by_counts(self) -> bool:
         """Whether the counts of a node's GPUs may tell that nothing is shown.
 

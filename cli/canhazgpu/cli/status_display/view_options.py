@@ -51,8 +51,7 @@ class ViewOptions:
 
         They do for the summary, and for a terminal that shows it by itself.
         """
-        is_counted = self.filter is None or self.filter.selects_states_or_partitions_alone
-        if self.mine or not is_counted:
+        if self.mine or not self._is_told_by_heads:
             return None
         if self.summary:
             return 0

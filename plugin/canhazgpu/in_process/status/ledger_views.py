@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from canhazgpu.config import Config
     from canhazgpu.errors import NodeStateError
     from canhazgpu.in_process.adapters import Adapters
+    from canhazgpu.in_process.status.heads import NodesRead
     from canhazgpu.ledger.port import Ledger
     from canhazgpu.ledger.values import NodeHead, NodeView
     from canhazgpu.service.status import StatusRequest
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from canhazgpu.status.heads.json_text import NodeText
     from canhazgpu.status.heads.node_table import NodeTable
     from canhazgpu.status.node_status import NodeStatus
+    from canhazgpu.status.status_filter import StatusFilter
 
 SHOWN_DAYS = 1
 """Nodes where the user was today or on so many days before may have the user now: a health check
@@ -174,11 +176,21 @@ class LedgerViews:
             lists_free=self._free_gpus_suffice,
         )
         matching = found.counted if shown is None else shown_by_counts(found.counted, shown)
-        if counts_above is not None and len(matching) > counts_above:
-            self.counted = found.counted
-            return {view.node: view for view in found.views}
+        if counts_above is not None and len(matching) > counts_above and shown and shown.models:
+            matching = self._counted_by_models(shown, matching, found.views)
         listed = {one.node for one in matching}
-        self.passed_over = [one for one in found.counted if one.node not in listed]
+        told = listed.union(view.node for view in found.views)
+        self.passed_over = [one for one in found.counted if one.node not in told]
+        if counts_above is not None and len(matching) > counts_above:
+            self.counted = matching
+            return {view.node: view for view in found.views}
+        return self._tables_or_views(ledger, found, matching)
+
+    def _tables_or_views(
+        self, ledger: Ledger, found: NodesRead, matching: Sequence[CountedNode]
+    ) -> dict[str, NodeView]:
+        """Note the tables or texts of these nodes; return the others' views, and those found."""
+        listed = {one.node for one in matching}
         self.tables += [found.free[one.node] for one in matching if one.node in found.free]
         listed.difference_update(one.node for one in self.tables)
         rest = self._not_told_by_heads(sorted(listed)) or ()
@@ -187,6 +199,23 @@ class LedgerViews:
         pages = self.store.read_node_pages(rest, brief_above=0) if rest else ()
         views = (view for page in (found.views, *pages) for view in page)
         return self._in_full_where_shown(ledger, views)
+
+    def _counted_by_models(
+        self, shown: StatusFilter, matching: Sequence[CountedNode], views: list[NodeView]
+    ) -> list[CountedNode]:
+        """Return those with GPUs of the filter's models, these alone counted, by their heads.
+
+        A node that its head does not tell of comes to the `views`.
+        """
+        from canhazgpu.status.heads.chosen_counts import ChosenCounts  # noqa: PLC0415 - only for models
+
+        count = ChosenCounts(usage_policy(self._config.validation), shown).counted
+        names = [one.node for one in matching]
+        found = {one.node: one for one in map(count, self.store.read_node_heads(names)) if one}
+        rest = [name for name in names if name not in found]
+        pages = self.store.read_node_pages(rest, brief_above=0) if rest else ()
+        views += [view for page in pages for view in page]
+        return [one for one in found.values() if one.counts.available or one.counts.reserved.count]
 
     @property
     def _free_gpus_suffice(self) -> bool:

@@ -82,11 +82,11 @@ def shown_by_counts(nodes: Iterable[CountedNode], chosen: StatusFilter) -> list[
         available = counts.available if GpuState.AVAILABLE in states else 0
         reserved = counts.reserved if GpuState.RESERVED in states else NO_GPUS
         if available or reserved.count:
-            found.append(_showing(one, available, reserved))
+            found.append(showing(one, available, reserved))
     return found
 
 
-def _showing(one: CountedNode, available: int, reserved: UserGroup) -> CountedNode:
+def showing(one: CountedNode, available: int, reserved: UserGroup) -> CountedNode:
     """Return the node with these GPUs alone to be shown; as `replace`, which takes long."""
     counts = one.counts
     shown = _new_summary(

@@ -38,6 +38,7 @@ from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.values import NodeCounts, NodeHead, NodeView
 from canhazgpu.node.process_id import ProcessId
 from canhazgpu.service.status import StatusAnswer
+from canhazgpu.status.heads.chosen_counts import ChosenCounts
 from canhazgpu.status.heads.counts import counted_by_counts, counted_node, shown_by_counts
 from canhazgpu.status.heads.free_gpus import free_node
 from canhazgpu.status.heads.json_text import PlainNodesJson
@@ -97,6 +98,13 @@ def filtered(ledger: RedisLedger, node: str, policy: UsagePolicy) -> tuple[list[
                 [found.counts for found in shown_by_counts([one] if one else [], chosen)]
             )
             judged.append([summarize(found) for found in chosen.apply([status])] if one else [])
+    for chosen in FILTERS:
+        found = ChosenCounts(policy, chosen).counted(head)
+        if found is not None:
+            shown = shown_by_counts([found], StatusFilter(chosen.states))
+            has_some = found.counts.available or found.counts.reserved.count
+            by_counts.append([one.counts for one in shown if has_some])
+            judged.append([summarize(one) for one in chosen.apply([status])])
     return by_counts, judged
 
 
@@ -366,6 +374,10 @@ def test_what_was_scanned_before_a_grant_is_not_told_of_it(
         by_head_texts, judged_texts = texts_by_heads(ledger, node, UsagePolicy(1024))
         assert by_head_texts == judged_texts
         assert len(by_head_texts) == 3 * len(FILTERS)
+        # Nor does it find those of ignored processes.
+        for ignored in (frozenset[str](), frozenset({"python3"})):
+            by_counts_shown, counts_shown = filtered(ledger, node, UsagePolicy(1024, ignored))
+            assert by_counts_shown == counts_shown
         # Of all, held ones, H100, and only without a newer grant those with the model.
         assert len([one for one in judged_texts[::3] if one[0]]) == shown  # type: ignore[index]
 
