@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -12,8 +14,10 @@ from simulated_driver import install_driver
 import fake_nvml
 from canhazgpu.config.schema import ValidationConfig
 from canhazgpu.gpu.accounting import GpuUse
+from canhazgpu.ledger.values import Claim, NodeView, Reservation
 from canhazgpu.probe.accounting import job_use
 from canhazgpu.probe.accounting.job_use import SINCE_FILE, PendingUse, switch_on
+from canhazgpu.probe.accounting.run_use import RunUses
 
 
 @pytest.fixture
@@ -59,6 +63,31 @@ def test_what_was_used_while_a_gpu_was_held(
     assert found[unused] == GpuUse(0, 0, never_used=True)
     others = PendingUse(validation(library), tmp_path, [used]).result(now - 100, {used: [70_000]})
     assert others[used].never_used
+
+
+@pytest.mark.parametrize("has_ended", [True, False])
+def test_a_process_of_a_run_has_ended_though_nobody_has_waited_for_it(
+    driver: tuple[fake_nvml.FakeNode, str], tmp_path: Path, has_ended: bool
+) -> None:
+    """What runs on a run's GPU after its end is somebody else's."""
+    node, library = driver
+    node.gpu(0).set("accounting_mode", 1)
+    uuid, now = node.gpu(0).uuid, time.time()
+    held = Reservation(uuid, Claim("run:1", "run", "ann"), now - 10)
+    view = NodeView("n1", now, None, None, {uuid: held})
+    with subprocess.Popen(["sleep", "600"]) as process:
+        if has_ended:
+            process.kill()
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        node.gpu(0).account(
+            process.pid, busy_percent=50, peak_mb=40_000, started_at=now - 5, ran_s=None
+        )
+        uses = RunUses(validation(library), tmp_path, view, ["run:1"])
+        note = uses.note("run:1")
+        process.kill()
+    assert note is not None
+    ((_, peak_mb, _, _),) = note.facts["use"]["driver"]
+    assert peak_mb == (40_000 if has_ended else None)
 
 
 def test_without_accounting_or_with_a_damaged_note_nothing_is_known(

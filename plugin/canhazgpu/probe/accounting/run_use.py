@@ -16,7 +16,8 @@ from canhazgpu.gpu.accounting import AccountedGpu, GpuUse, use_while_held
 from canhazgpu.gpu.use_facts import UseFacts
 from canhazgpu.ledger.journal_entries import USE, JournalEntry
 from canhazgpu.ledger.values import NodeView, Reservation
-from canhazgpu.node.processes import PROC
+from canhazgpu.node.process_id import ProcessId
+from canhazgpu.node.processes import is_alive
 from canhazgpu.probe.accounting.job_use import PendingUse
 
 
@@ -75,5 +76,6 @@ class RunUses:
         if known is None:
             return None
         running = [one.pid for one in known.processes if one.ran_s is None]
-        others = [pid for pid in running if (PROC / str(pid)).exists()]
+        # One that has ended may still be waited for by its parent.
+        others = [pid for pid in running if is_alive(ProcessId(pid, 0))]
         return use_while_held(known, self._viewed_at - held_s, time.time(), others)
