@@ -7,6 +7,7 @@ import os
 import pwd
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,14 +21,18 @@ from servers.private_redis import PrivateRedis
 from canhazgpu.cli.main import cli
 from canhazgpu.cli.status_display.renderer import StatusRenderer
 from canhazgpu.config.schema import StoreConfig
+from canhazgpu.errors import BookUnknownError, StoreError
 from canhazgpu.in_process import completion
 from canhazgpu.in_process.adapters import Adapters
 from canhazgpu.in_process.service import InProcessService
+from canhazgpu.in_process.status.ledger_views import LedgerViews
 from canhazgpu.ledger.store import keys
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.ledger import RedisLedger
 from canhazgpu.ledger.store.nodes import node_heads
+from canhazgpu.ledger.values import NodeView
 from canhazgpu.service.completion import Completable, CompletionRequest
+from canhazgpu.service.status import StatusRequest
 
 pytestmark = pytest.mark.slow
 
@@ -229,6 +234,40 @@ def test_what_is_shown_of_ordinary_nodes_is_told_by_their_heads(
         judged, judged_cost = run(crowded, monkeypatch, *words.split())
     assert without_ages(result.output) == without_ages(judged.output)
     assert judged_cost.bytes_read > 1.5 * cost.bytes_read
+
+
+def test_who_asks_for_all_nodes_at_once_gets_no_texts(cluster: PrivateRedis) -> None:
+    """But `status --json` on a terminal, or with --watch, shows all nodes."""
+    service = InProcessService(Adapters({"CANHAZGPU_STORE_URL": cluster.url}))
+    answer = service.status(StatusRequest(texts_suffice=True))
+    assert [one.node for one in answer.nodes] == NODES
+    pages = [*service.status_pages(StatusRequest(texts_suffice=True))]
+    assert [one.node for page in pages for one in page.texts] == NODES
+    answer = service.status(StatusRequest(tables_suffice=True))
+    assert sorted(one.node for one in answer.tables) == NODES
+
+
+@pytest.mark.parametrize("error", [StoreError("away"), BookUnknownError("lost")])
+def test_what_was_told_before_an_error_is_not_told_twice(
+    cluster: PrivateRedis, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    adapters = Adapters({"CANHAZGPU_STORE_URL": cluster.url})
+    request = StatusRequest(tables_suffice=True)
+    views = LedgerViews(adapters, adapters.effective_config().config, request, NODES[0])
+    failing = [error]
+
+    def fail_once(ledger: RedisLedger, nodes: list[str]) -> list[NodeView]:
+        if failing:
+            raise failing.pop()
+        return read_nodes(ledger, nodes)
+
+    read_nodes = RedisLedger.read_nodes
+    monkeypatch.setattr(RedisLedger, "read_nodes", fail_once)
+    monkeypatch.setattr(LedgerViews, "ledger", property(lambda self: self.store))
+    with pytest.raises(StoreError) if isinstance(error, StoreError) else nullcontext():
+        views.read()
+    told = [one.node for one in views.tables]
+    assert sorted(told) == ([] if isinstance(error, StoreError) else NODES[1:])
 
 
 def test_nodes_whose_counts_do_not_list_free_gpus_are_judged(

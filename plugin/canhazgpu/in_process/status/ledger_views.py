@@ -50,6 +50,7 @@ class LedgerViews:
         self._store: Ledger | None = None
         self._ledger: Ledger | None = None
         self._write: Callable[[NodeHead], NodeTable | NodeText | None] | None = None
+        self._as_page = False
         self.counted: list[CountedNode] = []
         self.tables: list[FreeNode | NodeTable] = []
         self.texts: list[NodeText] = []
@@ -82,13 +83,15 @@ class LedgerViews:
             self._connect_anew()
             raise
 
-    def read(self, names: Sequence[str] | None = None) -> dict[str, NodeView]:
+    def read(
+        self, names: Sequence[str] | None = None, *, as_page: bool = False
+    ) -> dict[str, NodeView]:
         """Return the views of these nodes; if none is named, of all that are to be read.
 
         Then this node is among them. Where its book was lost, its view has what the store knows.
+        Only of a page there are `texts`.
         """
-        self.counted, self.passed_over, self.book_fault = [], [], None
-        self.tables, self.texts = [], []
+        self._as_page, self.book_fault = as_page, None
         try:
             return self._views_from(self.ledger, names)
         except BookUnknownError as exc:
@@ -112,6 +115,7 @@ class LedgerViews:
 
     def _views_from(self, ledger: Ledger, named: Sequence[str] | None) -> dict[str, NodeView]:
         nodes, request = named, self._request
+        self._forget()
         try:
             by_user = self._names_by_user() if nodes is None else None
             if by_user is not None:
@@ -127,9 +131,14 @@ class LedgerViews:
             if by_user is not None and request.shown is not None:
                 self._find_partitions(request.shown.partitions, views)
         except StoreError:
+            # Without the store this node alone is shown.
+            self._forget()
             self._connect_anew()
             raise
         return views
+
+    def _forget(self) -> None:
+        self.counted, self.passed_over, self.tables, self.texts = [], [], [], []
 
     def _views_in_parts(self, ledger: Ledger, nodes: Sequence[str] | None) -> dict[str, NodeView]:
         """Return the views, in full of this node and of those that the request shows."""
@@ -230,7 +239,7 @@ class LedgerViews:
 
         Return the others. None is noted of which nothing is to be shown.
         """
-        if not (self._request.tables_suffice or self._request.texts_suffice):
+        if not (self._request.tables_suffice or (self._as_page and self._request.texts_suffice)):
             return nodes
         names = self.store.node_names() if nodes is None else nodes
         if len(names) <= COUNTED_ABOVE:

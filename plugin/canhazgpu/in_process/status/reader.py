@@ -122,7 +122,7 @@ class StatusReader:
         from canhazgpu.garbage_collection import paused_collector  # noqa: PLC0415 - not for --help
 
         with paused_collector():
-            views = self._ledger_views.read(names)
+            views = self._ledger_views.read(names, as_page=True)
             if self._local in views:
                 found = self._with_own_scan(views)
             else:
