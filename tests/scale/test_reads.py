@@ -164,6 +164,20 @@ def test_a_summary_of_models_is_counted_by_the_heads(
     assert without_ages(result.output) == without_ages(judged.output)
 
 
+@pytest.mark.parametrize("words", [(), ("--wide",), ("--summary",), ("--as-frame", "80x24")])
+def test_who_misspells_a_model_is_told_of_others_though_counts_name_none(
+    monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    some = NODES[:12]
+    with PrivateRedis() as server, server.client() as client:
+        fill(server, some)
+        for key in (keys.node_keys(node).counts for node in some):
+            counts = json.loads(client.get(key))
+            client.set(key, json.dumps({**counts, "products": None, "models": None}))
+        result, _ = run(server, monkeypatch, "status", "--model", "lllama", *words)
+    assert "known: NVIDIA H100 80GB HBM3, llama-3.1-8b-..." in result.output
+
+
 def test_a_terminal_has_room_for_the_few_nodes_with_a_model(
     full: PrivateRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

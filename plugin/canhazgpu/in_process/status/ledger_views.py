@@ -202,10 +202,12 @@ class LedgerViews:
         listed = {one.node for one in matching}
         self.tables += [found.free[one.node] for one in matching if one.node in found.free]
         listed.difference_update(one.node for one in self.tables)
-        rest = self._not_told_by_heads(sorted(listed)) or ()
+        rest = {*(self._not_told_by_heads(sorted(listed)) or ())}
         told = {one.node for one in (*self.tables, *self.texts)}.union(rest)
-        self.passed_over += [one for one in matching if one.node not in told]
-        pages = self.store.read_node_pages(rest, brief_above=0) if rest else ()
+        others = [one for one in matching if one.node not in told]
+        self.passed_over += [one for one in others if one.names_models]
+        rest.update(one.node for one in others if not one.names_models)
+        pages = self.store.read_node_pages(sorted(rest), brief_above=0) if rest else ()
         views = (view for page in (found.views, *pages) for view in page)
         return self._in_full_where_shown(ledger, views)
 
@@ -220,11 +222,15 @@ class LedgerViews:
 
         count = ChosenCounts(usage_policy(self._config.validation), shown).counted
         names = [one.node for one in matching]
-        found = {one.node: one for one in map(count, self.store.read_node_heads(names)) if one}
-        rest = [name for name in names if name not in found]
+        found = [one for one in map(count, self.store.read_node_heads(names)) if one]
+        some = {one.node: one for one in found if one.counts.available or one.counts.reserved.count}
+        # What models there are, is told to who has misspelt one.
+        told = some.keys() | {one.node for one in matching if one.names_models}
+        told &= {one.node for one in found}
+        rest = [name for name in names if name not in told]
         pages = self.store.read_node_pages(rest, brief_above=0) if rest else ()
         views += [view for page in pages for view in page]
-        return [one for one in found.values() if one.counts.available or one.counts.reserved.count]
+        return list(some.values())
 
     @property
     def _free_gpus_suffice(self) -> bool:

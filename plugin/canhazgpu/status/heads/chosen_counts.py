@@ -11,7 +11,7 @@ from typing import Any
 from canhazgpu.gpu.usage import UsagePolicy
 from canhazgpu.ledger.values import NodeHead
 from canhazgpu.status.heads.chosen_gpus import ChosenGpus
-from canhazgpu.status.heads.counts import CountedNode, NotPlainError, counted_node, showing
+from canhazgpu.status.heads.counts import NOT_PLAIN_ERRORS, CountedNode, counted_node, showing
 from canhazgpu.status.heads.held_gpus import held_memory_mb
 from canhazgpu.status.status_filter import StatusFilter
 from canhazgpu.status.summary import UserGroup
@@ -31,7 +31,7 @@ class ChosenCounts:
             return None
         try:
             return showing(node, *self._counts(node.scanned_at, head.content or {}))
-        except (NotPlainError, ValueError, TypeError, KeyError, IndexError, AttributeError):
+        except NOT_PLAIN_ERRORS:
             return None
 
     def _counts(self, scanned_at: float, head: Mapping[str, Any]) -> tuple[int, UserGroup]:

@@ -17,7 +17,7 @@ from canhazgpu.frozen_dataclass import dataclass, quick_constructor
 from canhazgpu.gpu.process_job import is_unidentified
 from canhazgpu.gpu.scan_supplement import BRIEF_FORM
 from canhazgpu.gpu.usage import GpuState, UsagePolicy
-from canhazgpu.ledger.record_json import queue_from_hash
+from canhazgpu.ledger.record_json import SHARED_OWNER, queue_from_hash
 from canhazgpu.ledger.values import MAX_NAME, NodeCounts, NodeHead, Waiter
 from canhazgpu.status.status_filter import StatusFilter, has_named_model
 from canhazgpu.status.summary import NodeSummary, UserGroup
@@ -53,6 +53,11 @@ class CountedNode:
     def node(self) -> str:
         """The node's name."""
         return self.counts.node
+
+    @property
+    def names_models(self) -> bool:
+        """Whether `products` and `models` are known."""
+        return self.products is not None and self.models is not None
 
     @property
     def found_gpus(self) -> int:
@@ -124,6 +129,18 @@ class NotPlainError(Exception):
     """The node is to be judged: something on it is not plain."""
 
 
+NOT_PLAIN_ERRORS = (
+    NotPlainError,
+    ArithmeticError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    TypeError,
+    ValueError,
+)
+"""What comes of a head or counts of any content; numbers in them may be of any size."""
+
+
 _Holder = tuple[str, int | None, str | None]
 """User, uid, and the job as a process names it; None for what is not known."""
 
@@ -147,7 +164,7 @@ def counted_node(head: NodeHead, policy: UsagePolicy) -> CountedNode | None:
             head.read_at,
             *plain[3:],
         )
-    except (NotPlainError, ValueError, TypeError, KeyError, IndexError, AttributeError):
+    except NOT_PLAIN_ERRORS:
         return None
 
 
@@ -165,7 +182,9 @@ def counted_by_counts(node: NodeCounts, policy: UsagePolicy) -> CountedNode | No
             and (until_ms is None or until_ms / 1000 > read_at)
             and 0 <= available <= total
             and type(counts["source"]) is str
-            and (partitions is None or all(type(one) is str for one in partitions))
+            and type(counts["waiting"]) is int
+            and (partitions is None or type(partitions) is list)
+            and all(type(one) is str for one in partitions or ())
             and all(type(one) is str for one in users)
         )
         return (
@@ -190,7 +209,7 @@ def counted_by_counts(node: NodeCounts, policy: UsagePolicy) -> CountedNode | No
             if is_so
             else None
         )
-    except (NotPlainError, ValueError, TypeError, KeyError):
+    except NOT_PLAIN_ERRORS:
         return None
 
 
@@ -205,7 +224,7 @@ def plain_node(
     for one in queue:
         _require(one.renewed_at + one.lease_s > read_at)
     _require(brief["fault"] is None and type(brief["source"]) is str)
-    _require(partitions is None or _are(str, partitions))
+    _require(partitions is None or (type(partitions) is list and _are(str, partitions)))
     scanned_at = _seconds(texts["at"])
     available, users = _counts(head, read_at, policy)
     total, most = available + len(head["held"]), head["most"]
@@ -288,6 +307,7 @@ def _holder(record: Mapping[str, Any], read_at: float) -> _Holder:
     type_, granted_ms, ends_ms = record["type"], record["granted_ms"], record.get("expires_ms")
     is_plain = (
         type(record["owner"]) is type(type_) is type(user) is str
+        and record["owner"] != SHARED_OWNER
         and len(user) <= MAX_NAME
         and "holders" not in record
         and type(granted_ms) is int

@@ -20,7 +20,7 @@ from canhazgpu.ledger.record_json import queue_from_hash
 from canhazgpu.ledger.values import NodeHead, Waiter
 from canhazgpu.status.details_cell import claim_text, note_text
 from canhazgpu.status.heads.chosen_gpus import ChosenGpus
-from canhazgpu.status.heads.counts import NotPlainError, plain_node
+from canhazgpu.status.heads.counts import NOT_PLAIN_ERRORS, NotPlainError, plain_node
 from canhazgpu.status.heads.held_gpus import Holder, held_memory_mb, held_use_text, holder_of
 from canhazgpu.status.json_format import iso_time
 from canhazgpu.status.node_status import SCANNED_BEFORE_GRANT
@@ -66,7 +66,7 @@ class PlainNodesJson:
         """Return the JSON; None for a node that is not plain."""
         try:
             return self._text(head, head.content or {})
-        except (NotPlainError, ValueError, TypeError, KeyError, IndexError, AttributeError):
+        except NOT_PLAIN_ERRORS:
             return None
 
     def _text(self, node: NodeHead, head: Mapping[str, Any]) -> NodeText:

@@ -16,7 +16,7 @@ from canhazgpu.ledger.record_json import queue_from_hash
 from canhazgpu.ledger.values import NodeHead
 from canhazgpu.status.details_cell import claim_text, note_text
 from canhazgpu.status.heads.chosen_gpus import ChosenGpus
-from canhazgpu.status.heads.counts import NotPlainError, plain_node
+from canhazgpu.status.heads.counts import NOT_PLAIN_ERRORS, NotPlainError, plain_node
 from canhazgpu.status.heads.held_gpus import Holder, held_memory_mb, held_use_text, holder_of
 from canhazgpu.status.node_status import SCANNED_BEFORE_GRANT
 from canhazgpu.status.status_filter import StatusFilter
@@ -76,7 +76,7 @@ class PlainNodesTable:
         """Return the table; None for a node that is not plain."""
         try:
             return self._table(head, head.content or {})
-        except (NotPlainError, ValueError, TypeError, KeyError, IndexError, AttributeError):
+        except NOT_PLAIN_ERRORS:
             return None
 
     def _table(self, node: NodeHead, head: Mapping[str, Any]) -> NodeTable:

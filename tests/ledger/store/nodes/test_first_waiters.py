@@ -158,6 +158,24 @@ def test_a_waiter_of_any_content_is_told_as_it_is_stored(
 
 @pytest.mark.usefixtures("free_gpus")
 @pytest.mark.parametrize(
+    "damaged", ['"gpus":[1e999]', '"gpus":{"a":1e999}', '"since_ms":1e999', '"count":1e999']
+)
+def test_a_record_that_cannot_be_encoded_is_replaced(
+    ledger: RedisLedger, store: Store, node: str, node_hashes: NodeKeys, damaged: str
+) -> None:
+    ledger.join_queue(node, waiter(run(1), 2))
+    (owner,) = store.raw_client.hkeys(node_hashes.queue)
+    text = store.raw_client.hget(node_hashes.queue, owner) or ""
+    store.raw_client.hset(node_hashes.queue, owner, f"{text[:-1]},{damaged}}}")
+    assert ledger.join_queue(node, waiter(run(1), 3)) == 1
+    assert "1 waiting: ann 3 GPUs" in told_by_counts(ledger, node)
+    store.raw_client.hset(node_hashes.queue, owner, f'{text[:-1]},{damaged},"mirrored":true}}')
+    ledger.mirror_queue(node, [replace(waiter(run(1), 1), since=1000.0)], "left")
+    assert "1 waiting: ann 1 GPU (" in told_by_counts(ledger, node)
+
+
+@pytest.mark.usefixtures("free_gpus")
+@pytest.mark.parametrize(
     "first", [None, [], ["ann", 1, ""], ["ann", 1, "", "1"], [1, 1, "", 1], ["ann", -1, "", 1]]
 )
 def test_counts_that_list_waiters_otherwise_are_not_used(

@@ -29,7 +29,7 @@ local function is_absent(value)
 end
 
 local function is_plain_owner(one)
-  return type(one.owner) == 'string' and type(one.type) == 'string' and type(one.user) == 'string'
+  return type(one.owner) == 'string' and one.owner ~= 'shared' and type(one.type) == 'string' and type(one.user) == 'string'
     and #one.user <= MAX_NAME and one.holders == nil and is_whole(one.granted_ms)
     and (is_absent(one.expires_ms) or is_whole(one.expires_ms))
 end

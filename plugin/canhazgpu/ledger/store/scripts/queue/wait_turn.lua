@@ -9,7 +9,7 @@ load_reservations()
 local waiting = load_queue()
 local position = position_of(waiter.owner, waiting)
 local known, last = waiting[position], waiting[#waiting]
-waiter.since_ms = known and known.record.since_ms or now
+waiter.since_ms = known and number(known.record.since_ms) or now
 waiter.order = known and known.order or (last and last.order or 0) + 1
 waiter.renewed_ms = now
 store_waiter(waiter, known and known.record)

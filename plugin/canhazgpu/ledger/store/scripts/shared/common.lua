@@ -114,6 +114,15 @@ local function load_queue()
   return waiting
 end
 
+-- What was stored may be anything, also what cannot be encoded again.
+local function is_same_list(a, b)
+  if type(a) ~= 'table' or type(b) ~= 'table' then return a == b end
+  for i = 1, math.max(#a, #b) do
+    if a[i] ~= b[i] then return false end
+  end
+  return true
+end
+
 local WAITER_FIELDS = { 'order', 'since_ms', 'lease_s', 'user', 'count', 'profile' }
 
 -- Stores the waiter; `known` is its record before, nil for one that joins. The counts are old where they tell something
@@ -123,7 +132,7 @@ local function store_waiter(waiter, known)
   for _, field in ipairs(known and WAITER_FIELDS or {}) do
     if waiter[field] ~= known[field] then head_is_old = true end
   end
-  if known and cjson.encode({ waiter.gpus }) ~= cjson.encode({ known.gpus }) then head_is_old = true end
+  if known and not is_same_list(waiter.gpus, known.gpus) then head_is_old = true end
 end
 
 -- Returns the position of the owner, or the position that it would get.
