@@ -92,10 +92,10 @@ def models_hint(
     products: set[str] = set()
     models: set[str] = set()
     for one in passed_over:
-        if not isinstance(one, CountedNode) or one.products is None or one.models is None:
+        if not isinstance(one, CountedNode) or not one.names_models:
             return ""
-        products.update(one.products)
-        models.update(one.models)
+        products.update(one.products or ())
+        models.update(one.models or ())
     others = products | models
     shown = known_models(nodes) | products | set(map(short_model_name, models))
     for text in wanted:

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from canhazgpu.status.heads.counts import CountedNode
+from canhazgpu.status.table_cells import MAX_WAITERS_SHOWN
 
 VALUES_PER_GPU = 3
 VALUES_PER_WAITER = 4
-LISTED_WAITERS = 5
 MAX_INDEX = 999
 """A greater one is not known from any machine, and wider than the table's column."""
 MAX_MS = 1e14
@@ -84,7 +84,9 @@ def _free_gpus(counts: Mapping[str, Any]) -> tuple[FreeGpu, ...] | None:
 
 def _first_waiters(counts: Mapping[str, Any], waiting: int) -> tuple[FirstWaiter, ...] | None:
     values = counts.get("first")
-    if type(values) is not list or len(values) != VALUES_PER_WAITER * min(waiting, LISTED_WAITERS):
+    if type(values) is not list or len(values) != VALUES_PER_WAITER * min(
+        waiting, MAX_WAITERS_SHOWN
+    ):
         return None
     users, numbers, profiles, since = (
         values[place::VALUES_PER_WAITER] for place in range(VALUES_PER_WAITER)
