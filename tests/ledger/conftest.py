@@ -14,6 +14,7 @@ import pytest
 import redis
 from ledger_samples import Store, new_node_name, observation
 from plugins.fast_set import first_and_variants
+from redis.cluster import RedisCluster
 from servers.private_redis import BINARIES, PrivateRedis, cluster_of_one, need_binary
 
 from canhazgpu.config.schema import StoreConfig
@@ -62,6 +63,27 @@ def _embedded_store() -> Iterator[Store]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(found.pid, signal.SIGKILL)
         shutil.rmtree(base, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def clients_of_clusters_hang_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """End the connections of the clients that a test makes, which connect again when used.
+
+    They refer to themselves. Whether the collector ends their sockets with a warning depends on
+    what it comes to first.
+    """
+    made: list[RedisCluster] = []
+    create = RedisCluster.__init__
+
+    def remember(self: RedisCluster, *given: object, **named: object) -> None:
+        made.append(self)
+        create(self, *given, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(RedisCluster, "__init__", remember)
+    yield
+    for client in made:
+        if hasattr(client, "nodes_manager"):
+            client.disconnect_connection_pools()
 
 
 @pytest.fixture
