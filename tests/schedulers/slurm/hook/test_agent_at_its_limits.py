@@ -158,6 +158,22 @@ def little_memory(pid: int, more_bytes: int) -> Iterator[None]:
         resource.prlimit(pid, resource.RLIMIT_AS, before)
 
 
+def limited_after_ending_the_spare(agent: RunningAgent) -> list[int]:
+    """Return the agent's processes that were forked under a limit, which they keep.
+
+    Those that wait for a request are ended; others end, or come to wait.
+    """
+    limited = []
+    for pid in agent.all_children():
+        with contextlib.suppress(ProcessLookupError):
+            usual = resource.prlimit(agent.process.pid, resource.RLIMIT_AS)
+            if resource.prlimit(pid, resource.RLIMIT_AS) != usual:
+                limited.append(pid)
+                if waits_for_request(pid):
+                    os.kill(pid, signal.SIGKILL)
+    return limited
+
+
 @pytest.mark.parametrize("more_kb", [0, 64, 256, 1024, 4096])
 def test_without_memory_a_job_has_its_gpus_or_is_sent_back(host: Host, more_kb: int) -> None:
     """Wherever it fails: in the agent, in a handler before it is ready, or when it has begun."""
@@ -166,11 +182,7 @@ def test_without_memory_a_job_has_its_gpus_or_is_sent_back(host: Host, more_kb: 
     host.assert_agent_serves()
     with little_memory(host.agent.process.pid, more_kb * 1024):
         said = host.run("prolog", SLURM_JOB_ID="13")
-    spare = [pid for pid in host.agent.all_children() if waits_for_request(pid)]
-    for pid in spare:
-        # It was forked under the limit, and keeps it.
-        os.kill(pid, signal.SIGKILL)
-    poll_until(lambda: not any(map(is_alive, spare)))
+    poll_until(lambda: not limited_after_ending_the_spare(host.agent))
     orders = host.node.scheduler_orders()
     if orders:
         assert orders[-1] == "scontrol requeue 13"
