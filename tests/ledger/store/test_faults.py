@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -325,6 +326,40 @@ def test_what_connecting_takes_makes_the_scan_older(
 
     monkeypatch.setattr(session, "connect", slow)
     assert late.reserve_count(job(2), 1, seen) == TooFewGpus(1, 0, 0, 0, 0, stale=1)
+
+
+def everything_read(ledger: RedisLedger, node: str) -> dict[str, Any]:
+    """What each question about a node is answered, without the times of the answers."""
+    (seen,) = ledger.read_nodes([node])
+    (by_page,) = [one for page in ledger.read_node_pages() for one in page]
+    heads = [replace(one, read_at=0.0) for one in ledger.read_node_heads()]
+    return {
+        "node": replace(seen, read_at=0.0),
+        "page": replace(by_page, read_at=0.0),
+        "heads": heads,
+        "queues": ledger.read_queues()[1],
+        "events": ledger.recent_events(3600.0)[1],
+        "history": ledger.history(node, 0.0),
+        "names": ledger.node_names(),
+        "job": ledger.find_job("1").nodes,
+        "user": ledger.find_user(1000, 1).nodes,
+        "event": ledger.wait_for_event(node, "0-0", 1.0),
+    }
+
+
+def test_a_store_without_memory_is_read_all_the_same(restartable_server: PrivateRedis) -> None:
+    node, ledger = new_node_name(), ledger_of(restartable_server)
+    assert isinstance(ledger.reserve_count(job(1), 2, observation(node)), GrantedGpus)
+    assert ledger.join_queue(node, waiter(run(1))) == 1
+    before = everything_read(ledger, node)
+    assert len(before["node"].reservations) == 2
+    with restartable_server.client() as direct:
+        direct.config_set("maxmemory", "1")
+        with pytest.raises(StoreError, match="out of memory"):
+            ledger.reserve_count(job(2), 1, observation(node))
+        # By a process that has asked nothing before, too.
+        assert everything_read(ledger_of(restartable_server), node) == before
+        direct.config_set("maxmemory", "0")
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Read nodes with plain commands in one transaction; read permission is enough."""
+"""Read nodes with plain commands, in one transaction where possible; read permission is enough."""
 
 from __future__ import annotations
 
@@ -99,18 +99,13 @@ def read_node_views(
 def _read_batch(
     client: redis.Redis, names: Sequence[str], prefix: str, in_cluster: bool
 ) -> tuple[list[NodeView], list[bool]]:
-    # The servers of a cluster share neither a transaction nor a clock.
-    pipeline = client.pipeline(transaction=not in_cluster)
-    if not in_cluster:
-        pipeline.time()
-    for name in names:
-        node = keys.node_keys(name, prefix)
-        pipeline.hmget(node.scan, SCAN_FIELDS)
-        for key in (node.reservations, node.released, node.quarantine, node.queue):
-            pipeline.hgetall(key)
-        pipeline.sismember(keys.nodes_key(prefix), name)
-    answers = pipeline.execute()
-    seconds, microseconds = cast(tuple[int, int], client.time() if in_cluster else answers.pop(0))
+    if in_cluster:
+        # The servers of a cluster share neither a transaction nor a clock.
+        answers = _ask(client, names, prefix, transaction=False)
+        time = client.time()
+    else:
+        time, *answers = _ask_at_once(client, names, prefix)
+    seconds, microseconds = cast(tuple[int, int], time)
     read_at = seconds + microseconds / 1e6
     rows = [
         answers[first : first + ANSWERS_PER_NODE]
@@ -118,6 +113,39 @@ def _read_batch(
     ]
     views = [_node_view(name, read_at, row[:-1]) for name, row in zip(names, rows, strict=True)]
     return views, [bool(row[-1]) for row in rows]
+
+
+def _ask_at_once(client: redis.Redis, names: Sequence[str], prefix: str) -> list[Any]:
+    """Return the server's time and the answers about the nodes, in one transaction."""
+    from redis.exceptions import OutOfMemoryError  # noqa: PLC0415 - imported by the client
+
+    try:
+        return _ask(client, names, prefix, transaction=True, with_time=True)
+    except OutOfMemoryError:
+        # A server without memory refuses what a transaction would have to queue, reads too. It
+        # takes no change either, but what frees memory.
+        return _ask(client, names, prefix, transaction=False, with_time=True)
+
+
+def _ask(
+    client: redis.Redis,
+    names: Sequence[str],
+    prefix: str,
+    *,
+    transaction: bool,
+    with_time: bool = False,
+) -> list[Any]:
+    """Return `ANSWERS_PER_NODE` for each node, after the server's time if it is wanted."""
+    pipeline = client.pipeline(transaction=transaction)
+    if with_time:
+        pipeline.time()
+    for name in names:
+        node = keys.node_keys(name, prefix)
+        pipeline.hmget(node.scan, SCAN_FIELDS)
+        for key in (node.reservations, node.released, node.quarantine, node.queue):
+            pipeline.hgetall(key)
+        pipeline.sismember(keys.nodes_key(prefix), name)
+    return pipeline.execute()
 
 
 def _node_view(name: str, read_at: float, answers: Sequence[Any]) -> NodeView:
