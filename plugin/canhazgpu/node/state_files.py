@@ -131,6 +131,21 @@ def write_atomically(
         raise
 
 
+def write_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Replace the file's content, on the disk when this returns; makes its directory, too.
+
+    Raises `OSError`. It takes as long as the disk does: for what is rarely written.
+    """
+    make_directory(path.parent)
+    write_atomically(path, content, mode)
+    for one in (path, path.parent):
+        descriptor = os.open(one, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def _open_draft(path: Path, mode: int) -> int:
     """Open an empty file of this user's own.
 

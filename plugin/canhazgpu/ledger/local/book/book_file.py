@@ -32,12 +32,13 @@ from canhazgpu.ledger.local.book.saved_book import (
     saved_to_bytes,
 )
 from canhazgpu.ledger.local.book.served_boot import ServedBoot
+from canhazgpu.ledger.local.book.timed_reservations import TimedReservations, timed_reservations
 from canhazgpu.ledger.local.jobs.job_record import JobRecord
 from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.ledger.local.outage import read_outage
 from canhazgpu.ledger.local.runs.run_files import RunFiles
 from canhazgpu.ledger.local.runs.run_record import RunRecord
-from canhazgpu.ledger.values import RECORD_ERRORS
+from canhazgpu.ledger.values import RECORD_ERRORS, Reservation
 from canhazgpu.logfmt import log_line
 from canhazgpu.node.boot_clock import uptime_s
 from canhazgpu.node.process_id import ProcessId
@@ -63,7 +64,8 @@ class BookFile:
     ) -> None:
         """Take the node; `log` gets a line for the administrator if a file cannot be read.
 
-        `served` tells whether a book that is missing was lost; without it, it was not.
+        `served` tells whether a book that is missing was lost; without it, it was not, and
+        nothing of it outlasts a reboot.
         """
         self.directory = state_dir
         self._path = state_dir / "book.json"
@@ -75,6 +77,7 @@ class BookFile:
         self._log = log
         self._is_alive = is_alive
         self._served = served
+        self._timed = None if served is None else TimedReservations(served.reservations_path, node)
         self.rebuild_obstacle = ""
         """Why a lost book could not be rebuilt; it is part of the errors that follow."""
 
@@ -87,8 +90,8 @@ class BookFile:
     def open(self) -> Iterator[BookTransaction]:
         """Lock and read the book; write it at the end if the block changed it."""
         with self._locked():
-            transaction, is_of_boot = self._read()
-            if not is_of_boot:
+            transaction, saved = self._read()
+            if not saved.is_of_boot:
                 # Which entries come after, their times tell: see `BookClock`.
                 self._write(transaction)
             read = _content(transaction)
@@ -96,7 +99,8 @@ class BookFile:
             yield transaction
             # Entries count once they are in the journal. If the block fails, the book file lacks
             # them, and the next reader applies them.
-            if not is_of_boot or read != _content(transaction):
+            self._keep_timed(saved.book, transaction.book)
+            if not saved.is_of_boot or read != _content(transaction):
                 self._write(transaction)
                 self._publish(transaction)
 
@@ -123,6 +127,7 @@ class BookFile:
                 self._journal.remove()
             pending = self._read_journal()
             rebuilt = BookTransaction(self._journal, book, pending, BookClock(clock_offset_s))
+            self._keep_timed(None, book)
             self._write(rebuilt)
             self._publish(rebuilt)
             return True
@@ -153,6 +158,37 @@ class BookFile:
         saved = SavedBook(transaction.book, pending.token, pending.last, transaction.clock)
         write_atomically(self._path, saved_to_bytes(saved, self._node, self._boot_id))
 
+    def _keep_timed(self, written: Book | None, book: Book) -> None:
+        """Write the book's timed reservations if they are not those of the book `written` last.
+
+        Before the book is written: who is killed in between leaves the next reader the difference.
+        """
+        if self._timed is None:
+            return
+        held = timed_reservations(book.reservations)
+        changed = written is None or (
+            written.reservations != book.reservations
+            and timed_reservations(written.reservations) != held
+        )
+        if not changed and (not held or self._timed.is_there()):
+            return
+        try:
+            self._timed.write(held)
+        except OSError as exc:
+            if changed:
+                self._log_timed("reservations-not-kept", exc.strerror or str(exc))
+
+    def _read_timed(self) -> dict[str, Reservation]:
+        try:
+            return {} if self._timed is None else self._timed.read()
+        except (OSError, *RECORD_ERRORS, AttributeError) as exc:
+            self._log_timed("reservations-unreadable", str(exc))
+            return {}
+
+    def _log_timed(self, event: str, reason: str) -> None:
+        path = str(self._timed.path) if self._timed is not None else ""
+        self._log(log_line(event, node=self._node, path=path, reason=reason))
+
     def _publish(self, transaction: BookTransaction) -> None:
         book = transaction.book
         # By a clock that is an estimate nobody's time is over for certain.
@@ -165,8 +201,8 @@ class BookFile:
         published = PublishedBook(self._node, self._boot_id, shown, since, why, released)
         write_published(self._path.parent, published)
 
-    def _read(self) -> tuple[BookTransaction, bool]:
-        """Return the book, and whether it was written in this boot already."""
+    def _read(self) -> tuple[BookTransaction, SavedBook]:
+        """Return the book, and what its file holds."""
         pending = self._read_journal()
         saved = self._read_file()
         if pending.is_new and saved.token:
@@ -185,7 +221,7 @@ class BookFile:
         transaction.book = transaction.book.without_earlier_boots(self._boot_id).without_expired(
             transaction.now
         )
-        return transaction, saved.is_of_boot
+        return transaction, saved
 
     def _read_journal(self) -> PendingEntries:
         pending = self._journal.read()
@@ -200,7 +236,8 @@ class BookFile:
         if content is None:
             if self._served is not None and self._served.is_noted():
                 raise self._unknown("is missing, and was there in this boot")
-            book = book_from_records(self._records.running(), self.living_runs())
+            running, timed = self._records.running(), self._read_timed()
+            book = book_from_records(running, self.living_runs(), timed)
             return SavedBook(book, "", 0, BookClock(wall_s, 0), is_of_boot=False)
         try:
             return saved_from_bytes(content, self._node, self._boot_id, wall_s)

@@ -8,7 +8,7 @@ names the GPUs leaves the book unknown until it ends.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from canhazgpu.frozen_dataclass import dataclass
@@ -36,9 +36,16 @@ class RebuiltBook:
     undetermined: tuple[SchedulersJob, ...] = ()
 
 
-def book_from_records(records: Iterable[JobRecord], runs: Iterable[RunRecord] = ()) -> Book:
-    """Return a book of what these attempts and runs have by the node's own records."""
-    return _with_runs(_with_records(Book(), records), runs)
+def book_from_records(
+    records: Iterable[JobRecord],
+    runs: Iterable[RunRecord] = (),
+    timed: Mapping[str, Reservation] | None = None,
+) -> Book:
+    """Return a book of what these attempts and runs have by the node's own records.
+
+    `timed` are people's reservations of before the boot, by GPU; an attempt's record counts more.
+    """
+    return _with_runs(_with_records(Book(timed or {}), records), runs)
 
 
 def rebuilt_book(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from canhazgpu.node.identity import state_dir
-from canhazgpu.node.state_files import make_directory, read_if_trusted, write_atomically
+from canhazgpu.node.state_files import read_if_trusted, write_durably
 
 if TYPE_CHECKING:
     from canhazgpu.config.schema import NodeConfig
@@ -29,6 +29,11 @@ class ServedBoot:
         self._boot_id = boot_id
         self._is_noted = False
 
+    @property
+    def reservations_path(self) -> Path:
+        """The file beside it that keeps people's reservations over a reboot."""
+        return self.path.with_name(f"{self.path.name}.reserved")
+
     def is_noted(self) -> bool:
         """Return whether this boot has its mark; a file that cannot be read is none."""
         if not self._is_noted and self._boot_id is not None:
@@ -41,24 +46,13 @@ class ServedBoot:
         if self._boot_id is None or self.is_noted():
             return
         with suppress(OSError):
-            make_directory(self.path.parent)
-            write_atomically(self.path, self._boot_id.encode(), 0o644)
-            _sync(self.path)
-            _sync(self.path.parent)
+            write_durably(self.path, self._boot_id.encode(), 0o644)
             self._is_noted = True
 
 
 def served_boot(node: NodeConfig, name: str, boot_id: str | None) -> ServedBoot:
     """Return the mark of the node with this name."""
     return ServedBoot(Path(node.marker_dir), state_dir(node, name), boot_id)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _file_name(state_dir: Path) -> str:
