@@ -159,8 +159,9 @@ class NodeConfig:
     )
     marker_dir: str = key(
         DEFAULT_MARKER_DIR,
-        "directory, in another file system than state_dir, for the mark of the boot in which the"
-        " node served last: it tells records that were lost from records that were never there",
+        "directory, in another file system than state_dir, for what outlasts a reboot: the mark of"
+        " the boot in which the node served last, which tells records that were lost from records"
+        " that were never there; and people's reservations and quarantines",
         check=absolute_path,
     )
 

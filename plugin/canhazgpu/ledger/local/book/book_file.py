@@ -19,6 +19,11 @@ from canhazgpu.ledger.local.book.book_clock import BookClock
 from canhazgpu.ledger.local.book.book_transaction import BookTransaction
 from canhazgpu.ledger.local.book.grant_steps import with_open_intents
 from canhazgpu.ledger.local.book.journal import JOURNAL_FILE, Journal, PendingEntries
+from canhazgpu.ledger.local.book.outlasting_records import (
+    OutlastingFile,
+    OutlastingRecords,
+    outlasting_records,
+)
 from canhazgpu.ledger.local.book.published_book import (
     PublishedBook,
     unheard_releases,
@@ -32,13 +37,12 @@ from canhazgpu.ledger.local.book.saved_book import (
     saved_to_bytes,
 )
 from canhazgpu.ledger.local.book.served_boot import ServedBoot
-from canhazgpu.ledger.local.book.timed_reservations import TimedReservations, timed_reservations
 from canhazgpu.ledger.local.jobs.job_record import JobRecord
 from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.ledger.local.outage import read_outage
 from canhazgpu.ledger.local.runs.run_files import RunFiles
 from canhazgpu.ledger.local.runs.run_record import RunRecord
-from canhazgpu.ledger.values import RECORD_ERRORS, Reservation
+from canhazgpu.ledger.values import RECORD_ERRORS
 from canhazgpu.logfmt import log_line
 from canhazgpu.node.boot_clock import uptime_s
 from canhazgpu.node.process_id import ProcessId
@@ -77,7 +81,7 @@ class BookFile:
         self._log = log
         self._is_alive = is_alive
         self._served = served
-        self._timed = None if served is None else TimedReservations(served.reservations_path, node)
+        self._outlasting = None if served is None else OutlastingFile(served.kept_path, node)
         self.rebuild_obstacle = ""
         """Why a lost book could not be rebuilt; it is part of the errors that follow."""
 
@@ -99,7 +103,7 @@ class BookFile:
             yield transaction
             # Entries count once they are in the journal. If the block fails, the book file lacks
             # them, and the next reader applies them.
-            self._keep_timed(saved.book, transaction.book)
+            self._keep_outlasting(saved.book, transaction.book)
             if not saved.is_of_boot or read != _content(transaction):
                 self._write(transaction)
                 self._publish(transaction)
@@ -127,7 +131,7 @@ class BookFile:
                 self._journal.remove()
             pending = self._read_journal()
             rebuilt = BookTransaction(self._journal, book, pending, BookClock(clock_offset_s))
-            self._keep_timed(None, book)
+            self._keep_outlasting(None, book)
             self._write(rebuilt)
             self._publish(rebuilt)
             return True
@@ -158,35 +162,35 @@ class BookFile:
         saved = SavedBook(transaction.book, pending.token, pending.last, transaction.clock)
         write_atomically(self._path, saved_to_bytes(saved, self._node, self._boot_id))
 
-    def _keep_timed(self, written: Book | None, book: Book) -> None:
-        """Write the book's timed reservations if they are not those of the book `written` last.
+    def _keep_outlasting(self, written: Book | None, book: Book) -> None:
+        """Write what outlasts a reboot if it is not that of the book `written` last.
 
         Before the book is written: who is killed in between leaves the next reader the difference.
         """
-        if self._timed is None:
+        if self._outlasting is None:
             return
-        held = timed_reservations(book.reservations)
+        records = outlasting_records(book)
         changed = written is None or (
-            written.reservations != book.reservations
-            and timed_reservations(written.reservations) != held
+            (written.reservations, written.quarantines) != (book.reservations, book.quarantines)
+            and outlasting_records(written) != records
         )
-        if not changed and (not held or self._timed.is_there()):
+        if not changed and (not records or self._outlasting.is_there()):
             return
         try:
-            self._timed.write(held)
+            self._outlasting.write(records)
         except OSError as exc:
             if changed:
-                self._log_timed("reservations-not-kept", exc.strerror or str(exc))
+                self._log_outlasting("records-not-kept", exc.strerror or str(exc))
 
-    def _read_timed(self) -> dict[str, Reservation]:
+    def _read_outlasting(self) -> OutlastingRecords | None:
         try:
-            return {} if self._timed is None else self._timed.read()
+            return None if self._outlasting is None else self._outlasting.read()
         except (OSError, *RECORD_ERRORS, AttributeError) as exc:
-            self._log_timed("reservations-unreadable", str(exc))
-            return {}
+            self._log_outlasting("records-unreadable", str(exc))
+            return None
 
-    def _log_timed(self, event: str, reason: str) -> None:
-        path = str(self._timed.path) if self._timed is not None else ""
+    def _log_outlasting(self, event: str, reason: str) -> None:
+        path = str(self._outlasting.path) if self._outlasting is not None else ""
         self._log(log_line(event, node=self._node, path=path, reason=reason))
 
     def _publish(self, transaction: BookTransaction) -> None:
@@ -236,8 +240,8 @@ class BookFile:
         if content is None:
             if self._served is not None and self._served.is_noted():
                 raise self._unknown("is missing, and was there in this boot")
-            running, timed = self._records.running(), self._read_timed()
-            book = book_from_records(running, self.living_runs(), timed)
+            running, outlasting = self._records.running(), self._read_outlasting()
+            book = book_from_records(running, self.living_runs(), outlasting)
             return SavedBook(book, "", 0, BookClock(wall_s, 0), is_of_boot=False)
         try:
             return saved_from_bytes(content, self._node, self._boot_id, wall_s)

@@ -8,11 +8,12 @@ names the GPUs leaves the book unknown until it ends.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.local.book.book import Book, is_job_owner
+from canhazgpu.ledger.local.book.outlasting_records import OutlastingRecords
 from canhazgpu.ledger.local.jobs.job_record import JobRecord
 from canhazgpu.ledger.values import Claim, NodeView, Reservation
 
@@ -39,13 +40,15 @@ class RebuiltBook:
 def book_from_records(
     records: Iterable[JobRecord],
     runs: Iterable[RunRecord] = (),
-    timed: Mapping[str, Reservation] | None = None,
+    outlasting: OutlastingRecords | None = None,
 ) -> Book:
     """Return a book of what these attempts and runs have by the node's own records.
 
-    `timed` are people's reservations of before the boot, by GPU; an attempt's record counts more.
+    `outlasting` is of before the boot; an attempt's record counts more.
     """
-    return _with_runs(_with_records(Book(timed or {}), records), runs)
+    outlasting = outlasting or OutlastingRecords()
+    book = Book(outlasting.reservations, quarantines=outlasting.quarantines)
+    return _with_runs(_with_records(book, records), runs)
 
 
 def rebuilt_book(

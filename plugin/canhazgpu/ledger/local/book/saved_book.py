@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -61,10 +62,7 @@ def saved_to_bytes(saved: SavedBook, node: str, boot_id: str | None) -> bytes:
         "ended": {owner: one.until for owner, one in book.ended.items()},
         # Apart, so that an earlier release reads the book.
         "ended_uids": {owner: one.uid for owner, one in book.ended.items()},
-        "quarantines": [
-            {"gpu": one.gpu, "reason": one.reason, "since": one.since, "by": one.by}
-            for one in book.quarantines.values()
-        ],
+        "quarantines": quarantines_to_list(book.quarantines.values()),
     }
     return json.dumps(data).encode()
 
@@ -99,14 +97,10 @@ def saved_from_bytes(
 
 def _book_from_dict(data: dict[str, Any]) -> Book:
     held = {str(gpu): reservation_from_json(gpu, text) for gpu, text in data["held"].items()}
-    quarantines = [
-        Quarantine(str(one["gpu"]), str(one["reason"]), seconds_of(one["since"]), str(one["by"]))
-        for one in data["quarantines"]
-    ]
     return Book(
         held,
         {str(gpu): seconds_of(at) for gpu, at in data["released_at"].items()},
-        {one.gpu: one for one in quarantines},
+        quarantines_from_list(data["quarantines"]),
         frozenset(map(str, (*data["own"], *data.get("own_people", ())))),
         seconds_of(data["read_at"]),
         tuple(map(intent_from_dict, data.get("intents", []))),
@@ -114,6 +108,23 @@ def _book_from_dict(data: dict[str, Any]) -> Book:
         {str(gpu): str(user) for gpu, user in data.get("released_by", {}).items()},
         _ended_from_dict(data),
     )
+
+
+def quarantines_to_list(quarantines: Iterable[Quarantine]) -> list[dict[str, Any]]:
+    """Return them for JSON."""
+    return [
+        {"gpu": one.gpu, "reason": one.reason, "since": one.since, "by": one.by}
+        for one in quarantines
+    ]
+
+
+def quarantines_from_list(data: Any) -> dict[str, Quarantine]:
+    """Return by GPU those of a list that was parsed; raises one of `RECORD_ERRORS`."""
+    found = [
+        Quarantine(str(one["gpu"]), str(one["reason"]), seconds_of(one["since"]), str(one["by"]))
+        for one in data
+    ]
+    return {one.gpu: one for one in found}
 
 
 def _ended_from_dict(data: dict[str, Any]) -> dict[str, EndedOwner]:

@@ -30,9 +30,9 @@ class ServedBoot:
         self._is_noted = False
 
     @property
-    def reservations_path(self) -> Path:
-        """The file beside it that keeps people's reservations over a reboot."""
-        return self.path.with_name(f"{self.path.name}.reserved")
+    def kept_path(self) -> Path:
+        """The file beside it with what outlasts a reboot."""
+        return self.path.with_name(f"{self.path.name}.kept")
 
     def is_noted(self) -> bool:
         """Return whether this boot has its mark; a file that cannot be read is none."""

@@ -113,7 +113,8 @@ def state_dir(site: SiteState) -> Iterator[Problem]:
         yield Problem(
             "warning",
             f"{directory.marker_dir} keeps no mark of this boot: {fault}; if {directory.path} is"
-            " lost while jobs run, their GPUs look free to hooks",
+            " lost while jobs run, their GPUs look free to hooks; so do reserved and"
+            " quarantined ones after a reboot without the store",
             "a directory that root can write, in another file system",
             "another node.marker_dir",
         )

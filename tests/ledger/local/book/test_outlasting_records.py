@@ -1,4 +1,4 @@
-"""People's reservations for a time outlast a reboot, whether or not the store answers then."""
+"""People's reservations and quarantines outlast a reboot, whether or not the store answers then."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Node:
 
     @property
     def file(self) -> Path:
-        return self.served.reservations_path
+        return self.served.kept_path
 
     def book(self) -> BookFile:
         records = JobRecords(self.state_dir)
@@ -85,13 +85,14 @@ class Node:
         (view,) = self.store.read_nodes([self.name])
         return {gpu: one.claim.owner for gpu, one in view.reservations.items()}
 
-    def job_is_refused(self, index: int) -> bool:
+    def refusal(self, index: int) -> str:
+        """Why a job is not granted this GPU, "" where it is."""
         claim = replace(job(9), boot_id=str(self.boot))
         answer = self.ledger().reserve_given(claim, gpus(index), observation(self.name))
         if isinstance(answer, GrantedGpus):
-            return False
-        assert isinstance(answer, BlockedGpu) and answer.why == "reserved"
-        return True
+            return ""
+        assert isinstance(answer, BlockedGpu)
+        return answer.why
 
 
 @pytest.fixture
@@ -105,8 +106,8 @@ def test_a_reservation_outlasts_a_reboot(node: Node, away: str) -> None:
     node.reserve(1, 0)
     node.is_away = away != "never"
     node.reboot()
-    assert node.job_is_refused(0)
-    assert not node.job_is_refused(1)
+    assert node.refusal(0) == "reserved"
+    assert node.refusal(1) == ""
     assert node.holders() == {uuid(0): "manual:1", uuid(1): job(9).owner}
     # When the store is back, it has it, too, for as long as was promised.
     node.is_away = False
@@ -124,7 +125,7 @@ def test_what_somebody_reserved_without_the_agent_outlasts_a_reboot_as_well(node
     assert node.holders() == {uuid(0): "manual:1"}
     node.reboot()
     node.is_away = True
-    assert node.job_is_refused(0)
+    assert node.refusal(0) == "reserved"
 
 
 def test_what_depends_on_a_boot_is_not_kept(node: Node) -> None:
@@ -155,13 +156,34 @@ def test_an_extension_is_kept_and_a_release(node: Node) -> None:
     assert node.holders() == {}
 
 
+@pytest.mark.parametrize("away", ["never", "since the boot", "always"])
+def test_a_quarantine_outlasts_a_reboot(node: Node, away: str) -> None:
+    node.is_away = away == "always"
+    assert node.ledger().quarantine(node.name, uuid(0), "a fan", "root")
+    node.is_away = away != "never"
+    node.reboot()
+    assert node.refusal(0) == "quarantined"
+    assert node.ledger().unquarantine(node.name, uuid(0), "root")
+    assert not node.file.exists()
+    node.reboot()
+    assert node.refusal(0) == ""
+
+
+def test_a_quarantine_that_was_lifted_meanwhile_is_lifted(node: Node) -> None:
+    node.ledger().quarantine(node.name, uuid(0), "a fan", "root")
+    node.reboot()
+    node.store.unquarantine(node.name, uuid(0), "root")
+    assert node.refusal(0) == ""
+    assert not node.file.exists()
+
+
 def test_what_is_over_during_the_reboot_is_over(node: Node) -> None:
     node.reserve(1, 0, duration_s=0.05)
     node.is_away = True
     node.reboot()
     while node.holders():
         pass
-    assert not node.job_is_refused(0)
+    assert node.refusal(0) == ""
     assert not node.file.exists()
 
 
@@ -171,7 +193,7 @@ def test_who_was_released_meanwhile_does_not_come_back(node: Node) -> None:
     node.reboot()
     node.store.release(node.name, "manual:1", "by hand")
     assert node.holders() == {}
-    assert not node.job_is_refused(0)
+    assert node.refusal(0) == ""
     assert not node.file.exists()
 
 
@@ -180,7 +202,7 @@ def test_a_store_that_lost_its_data_meanwhile_has_them_again(node: Node) -> None
     node.reboot()
     with shared_server().client() as direct:
         direct.delete(*node_keys(node.name).in_order())
-    assert node.job_is_refused(0)
+    assert node.refusal(0) == "reserved"
     assert node.in_store() == {uuid(0): "manual:1"}
 
 
@@ -207,7 +229,7 @@ def test_whoever_writes_it_dies_at_any_moment(node: Node, monkeypatch: pytest.Mo
     def die(*_: object) -> None:
         raise KilledError
 
-    for place in ("_write", "_keep_timed"):
+    for place in ("_write", "_keep_outlasting"):
         with monkeypatch.context() as patch:
             patch.setattr(BookFile, place, die)
             with pytest.raises(KilledError):
@@ -228,10 +250,10 @@ def test_a_file_that_cannot_be_written_is_told_of_and_removed(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("canhazgpu.ledger.local.book.timed_reservations.write_durably", full)
+        patch.setattr("canhazgpu.ledger.local.book.outlasting_records.write_durably", full)
         node.reserve(2, 1)
         line = node.told[0]
-        assert "event=reservations-not-kept" in line
+        assert "event=records-not-kept" in line
         assert "No space left" in line and str(node.file) in line
         assert not node.file.exists()
         # It is tried again each time, and told where it has changed.
@@ -251,7 +273,9 @@ BAD = {
     "a list": "[]",
     "another format": '{"format": 2, "node": "%s", "held": {}}',
     "another node": '{"format": 1, "node": "other", "held": {}}',
-    "no reservations": '{"format": 1, "node": "%s", "held": 7}',
+    "no reservations": '{"format": 1, "node": "%s", "held": 7, "quarantines": []}',
+    "no quarantines": '{"format": 1, "node": "%s", "held": {}}',
+    "a quarantine of no GPU": '{"format": 1, "node": "%s", "held": {}, "quarantines": [7]}',
     "deep": "[" * 100_000,
 }
 
@@ -263,7 +287,7 @@ def test_a_file_that_cannot_be_read_is_told_of(node: Node, text: str) -> None:
     node.reboot()
     node.is_away = True
     assert node.holders() == {}
-    assert [line for line in node.told if "event=reservations-unreadable" in line]
+    assert [line for line in node.told if "event=records-unreadable" in line]
 
 
 def test_a_record_that_cannot_be_read_is_left_out(node: Node) -> None:
