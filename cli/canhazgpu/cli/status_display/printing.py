@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -30,19 +31,22 @@ def print_document(app: App, request: StatusRequest, renderer: StatusRenderer) -
     """Print the JSON of all nodes, of which few are in memory as more than text."""
     pages = _Pages(app, request, renderer)
     texts: list[str] = []
-    first = None
+    about = None
     try:
         for answer in pages:
             texts += filter(None, [",".join(renderer.node_texts(answer))])
-            first = first or answer
+            about = about or answer
+            if answer.book_fault is not None:
+                # This node's page need not be the first.
+                about = replace(about, book_fault=answer.book_fault)
     except StoreError:
         # Nothing is printed yet: this node alone, if it is one.
         print_once(app, request, renderer)
         return
     if not pages.lack_store:
         pages.refuse_unknown()
-    if first is not None:
-        begin, end = renderer.document_around(first)
+    if about is not None:
+        begin, end = renderer.document_around(about)
         click.echo(begin, nl=False)
         for place, text in enumerate(texts):
             click.echo(f",{text}" if place else text, nl=False)

@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 from hook_jobs import job_variables
+from ledger_samples import observation
+
+from canhazgpu.ledger.store.node_queries import NODES_PER_PAGE
 
 PROGRAM = ("-c", "from canhazgpu.cli.main import main; main()")
 
@@ -163,3 +166,19 @@ def test_a_watch_ends_with_the_status_of_what_it_showed_last(node: Any, as_json:
         assert first.startswith("Error: cannot reach the store at")
     assert watch.returncode == 4
     assert err.startswith("Error: cannot reach the store at")
+
+
+@pytest.mark.parametrize("before", ["a", "z"])
+def test_a_lost_book_is_told_in_the_json_of_many_nodes(node: Any, before: str) -> None:
+    """On whichever page this node is."""
+    node.run("prolog")
+    (node.files / "run" / "published.json").unlink()
+    for number in range(NODES_PER_PAGE):
+        node.ledger.publish_scan(observation(f"{before}{number}", 1))
+
+    done = status(node, "--json")
+
+    assert done.returncode == 6
+    shown = json.loads(done.stdout)
+    assert "published.json is missing" in shown["error"]
+    assert len(shown["nodes"]) == NODES_PER_PAGE + 1
