@@ -250,7 +250,7 @@ def test_a_file_that_cannot_be_written_is_told_of_and_removed(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("canhazgpu.ledger.local.book.outlasting_records.write_durably", full)
+        patch.setattr("canhazgpu.ledger.local.book.book_file.write_durably", full)
         node.reserve(2, 1)
         line = node.told[0]
         assert "event=records-not-kept" in line

@@ -7,6 +7,7 @@ loses nothing and applies nothing twice. Under the lock nothing but file operati
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,9 +21,11 @@ from canhazgpu.ledger.local.book.book_transaction import BookTransaction
 from canhazgpu.ledger.local.book.grant_steps import with_open_intents
 from canhazgpu.ledger.local.book.journal import JOURNAL_FILE, Journal, PendingEntries
 from canhazgpu.ledger.local.book.outlasting_records import (
-    OutlastingFile,
+    NOTHING_OUTLASTS,
     OutlastingRecords,
+    outlasting_from_bytes,
     outlasting_records,
+    outlasting_to_bytes,
 )
 from canhazgpu.ledger.local.book.published_book import (
     PublishedBook,
@@ -47,7 +50,14 @@ from canhazgpu.logfmt import log_line
 from canhazgpu.node.boot_clock import uptime_s
 from canhazgpu.node.process_id import ProcessId
 from canhazgpu.node.processes import is_alive
-from canhazgpu.node.state_files import file_lock, make_directory, read_if_owned, write_atomically
+from canhazgpu.node.state_files import (
+    file_lock,
+    make_directory,
+    read_if_owned,
+    read_if_trusted,
+    write_atomically,
+    write_durably,
+)
 
 
 class BookFile:
@@ -81,7 +91,7 @@ class BookFile:
         self._log = log
         self._is_alive = is_alive
         self._served = served
-        self._outlasting = None if served is None else OutlastingFile(served.kept_path, node)
+        self._outlasting = None if served is None else served.kept_path
         self.rebuild_obstacle = ""
         """Why a lost book could not be rebuilt; it is part of the errors that follow."""
 
@@ -174,23 +184,33 @@ class BookFile:
             (written.reservations, written.quarantines) != (book.reservations, book.quarantines)
             and outlasting_records(written) != records
         )
-        if not changed and (not records or self._outlasting.is_there()):
+        if not changed and (not records or os.path.lexists(self._outlasting)):
             return
         try:
-            self._outlasting.write(records)
+            if records:
+                # The node may lose power now.
+                write_durably(self._outlasting, outlasting_to_bytes(records, self._node))
+            else:
+                self._outlasting.unlink(missing_ok=True)
         except OSError as exc:
+            # An old one would give GPUs to who has left.
+            with suppress(OSError):
+                self._outlasting.unlink(missing_ok=True)
             if changed:
                 self._log_outlasting("records-not-kept", exc.strerror or str(exc))
 
-    def _read_outlasting(self) -> OutlastingRecords | None:
+    def _read_outlasting(self) -> OutlastingRecords:
         try:
-            return None if self._outlasting is None else self._outlasting.read()
+            content = None if self._outlasting is None else read_if_trusted(self._outlasting)
+            if content is None:
+                return NOTHING_OUTLASTS
+            return outlasting_from_bytes(content, self._node)
         except (OSError, *RECORD_ERRORS, AttributeError) as exc:
             self._log_outlasting("records-unreadable", str(exc))
-            return None
+            return NOTHING_OUTLASTS
 
     def _log_outlasting(self, event: str, reason: str) -> None:
-        path = str(self._outlasting.path) if self._outlasting is not None else ""
+        path = str(self._outlasting)
         self._log(log_line(event, node=self._node, path=path, reason=reason))
 
     def _publish(self, transaction: BookTransaction) -> None:

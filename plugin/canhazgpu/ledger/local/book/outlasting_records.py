@@ -1,4 +1,4 @@
-"""What people have said of a node's GPUs, in a file that outlasts a reboot.
+"""What a node's book says that holds after a reboot, too; pure.
 
 The book is lost with `node.state_dir` when a node reboots, and the store may be away then. Whoever
 reserved a GPU until tomorrow has it all the same, and a GPU in quarantine stays there. Once the
@@ -8,11 +8,8 @@ store answers, its word counts.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import field, replace
-from pathlib import Path
 
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.co_holders import change_holders, select_holders
@@ -20,7 +17,6 @@ from canhazgpu.ledger.local.book.book import Book, is_job_owner
 from canhazgpu.ledger.local.book.saved_book import quarantines_from_list, quarantines_to_list
 from canhazgpu.ledger.record_json import reservation_from_json, reservation_to_json
 from canhazgpu.ledger.values import Quarantine, Reservation
-from canhazgpu.node.state_files import read_if_trusted, write_durably
 
 FORMAT = 1
 
@@ -37,6 +33,9 @@ class OutlastingRecords:
         return bool(self.reservations or self.quarantines)
 
 
+NOTHING_OUTLASTS = OutlastingRecords()
+
+
 def outlasting_records(book: Book) -> OutlastingRecords:
     """Return those of the book, without what a heartbeat changes."""
     timed = select_holders(
@@ -51,46 +50,22 @@ def outlasting_records(book: Book) -> OutlastingRecords:
     return OutlastingRecords(timed, book.quarantines)
 
 
-class OutlastingFile:
-    """The file with the records of one node; its owner alone reads and writes it."""
+def outlasting_to_bytes(records: OutlastingRecords, node: str) -> bytes:
+    """Return the content of the node's file."""
+    held = {gpu: reservation_to_json(one) for gpu, one in records.reservations.items()}
+    quarantines = quarantines_to_list(records.quarantines.values())
+    data = {"format": FORMAT, "node": node, "held": held, "quarantines": quarantines}
+    return json.dumps(data).encode()
 
-    def __init__(self, path: Path, node: str) -> None:
-        self.path = path
-        self._node = node
 
-    def read(self) -> OutlastingRecords:
-        """Return its records, none where there is no file, or one that another user can write.
+def outlasting_from_bytes(content: bytes, node: str) -> OutlastingRecords:
+    """Return the records of a file with this content.
 
-        Raises `OSError`, and one of `RECORD_ERRORS` or `AttributeError` for what is no such file.
-        """
-        content = read_if_trusted(self.path)
-        if content is None:
-            return OutlastingRecords()
-        data = json.loads(content)
-        if (data["format"], data["node"]) != (FORMAT, self._node):
-            raise ValueError(f"it is not of format {FORMAT} and node {self._node!r}")
-        held = {str(gpu): reservation_from_json(gpu, text) for gpu, text in data["held"].items()}
-        quarantines = quarantines_from_list(data["quarantines"])
-        return outlasting_records(Book(held, quarantines=quarantines))
-
-    def write(self, records: OutlastingRecords) -> None:
-        """Write them to the disk, as a node may lose power now. Raises `OSError`.
-
-        What cannot be written is not there: an old file would give GPUs to who has left.
-        """
-        if not records:
-            self.path.unlink(missing_ok=True)
-            return
-        held = {gpu: reservation_to_json(one) for gpu, one in records.reservations.items()}
-        quarantines = quarantines_to_list(records.quarantines.values())
-        data = {"format": FORMAT, "node": self._node, "held": held, "quarantines": quarantines}
-        try:
-            write_durably(self.path, json.dumps(data).encode())
-        except OSError:
-            with suppress(OSError):
-                self.path.unlink(missing_ok=True)
-            raise
-
-    def is_there(self) -> bool:
-        """Return whether there is a file."""
-        return os.path.lexists(self.path)
+    Raises one of `RECORD_ERRORS` or `AttributeError` for what is no file of this node.
+    """
+    data = json.loads(content)
+    if (data["format"], data["node"]) != (FORMAT, node):
+        raise ValueError(f"it is not of format {FORMAT} and node {node!r}")
+    held = {str(gpu): reservation_from_json(gpu, text) for gpu, text in data["held"].items()}
+    quarantines = quarantines_from_list(data["quarantines"])
+    return outlasting_records(Book(held, quarantines=quarantines))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.local.book.book import Book, is_job_owner
-from canhazgpu.ledger.local.book.outlasting_records import OutlastingRecords
+from canhazgpu.ledger.local.book.outlasting_records import NOTHING_OUTLASTS, OutlastingRecords
 from canhazgpu.ledger.local.jobs.job_record import JobRecord
 from canhazgpu.ledger.values import Claim, NodeView, Reservation
 
@@ -40,13 +40,12 @@ class RebuiltBook:
 def book_from_records(
     records: Iterable[JobRecord],
     runs: Iterable[RunRecord] = (),
-    outlasting: OutlastingRecords | None = None,
+    outlasting: OutlastingRecords = NOTHING_OUTLASTS,
 ) -> Book:
     """Return a book of what these attempts and runs have by the node's own records.
 
     `outlasting` is of before the boot; an attempt's record counts more.
     """
-    outlasting = outlasting or OutlastingRecords()
     book = Book(outlasting.reservations, quarantines=outlasting.quarantines)
     return _with_runs(_with_records(book, records), runs)
 

@@ -105,7 +105,7 @@ def _read_batch(
         time = client.time()
     else:
         time, *answers = _ask_at_once(client, names, prefix)
-    seconds, microseconds = cast(tuple[int, int], time)
+    seconds, microseconds = time
     read_at = seconds + microseconds / 1e6
     rows = [
         answers[first : first + ANSWERS_PER_NODE]
