@@ -9,12 +9,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hosts.running_agent import RunningAgent, hook_client, is_alive
+from open_files import open_files
 from polling import poll_until
 
 from canhazgpu.agent.hook_client import (
@@ -300,11 +301,7 @@ def test_a_client_that_is_killed_before_it_confirms_leaves_nothing(agent: Runnin
 
 
 def sockets_of(pid: int) -> str:
-    links = []
-    for path in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(OSError):
-            links.append(str(path.readlink()))
-    return " ".join(links)
+    return " ".join(open_files(pid))
 
 
 def descriptors() -> set[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hosts.hook_node import NODE, HookNode
 from hosts.running_agent import RunningAgent, run_hook
+from open_files import open_files
 from polling import poll_until
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -221,10 +222,7 @@ def test_a_killed_writer_is_followed_by_another(agent: RunningAgent, textfile: P
 def _writer(agent: RunningAgent) -> int:
     """The child that has the library's modules, by the inotify descriptor that it alone has."""
     for pid in agent.all_children():
-        try:
-            links = [os.readlink(one) for one in Path(f"/proc/{pid}/fd").iterdir()]  # noqa: PTH115
-        except OSError:
-            continue
+        links = open_files(pid)
         if any("inotify" in link for link in links) and not any("socket" in link for link in links):
             return pid
     return 0

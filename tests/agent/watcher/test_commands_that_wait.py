@@ -7,12 +7,12 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hosts.agent_node import PROGRAM, AgentNode, make_agent_node
 from hosts.people_runs import ALICE, BOB, devices, end, holders, queue, start_run
 from hosts.running_agent import RunningAgent, is_alive
+from open_files import open_files
 from polling import poll_until
 
 from canhazgpu.ledger.local.runs.run_files import RunFiles
@@ -42,11 +42,7 @@ def watcher(node: AgentNode) -> int:
 
 
 def watches_files(pid: int) -> bool:
-    try:
-        opened = [os.readlink(one) for one in Path(f"/proc/{pid}/fd").iterdir()]  # noqa: PTH115
-    except OSError:
-        return False
-    return "anon_inode:inotify" in opened
+    return "anon_inode:inotify" in open_files(pid)
 
 
 def test_a_run_has_its_gpus_and_no_process_beside_it(node: AgentNode) -> None:

@@ -5,7 +5,6 @@ A hook that does its work itself looks as if its agent had answered; the counts 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 from collections import Counter
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hosts.running_agent import METHODS
+from open_files import open_files
 from polling import poll_until
 
 from canhazgpu.agent.client import call
@@ -118,9 +118,4 @@ class NodeAgents:
 
 def has_open(pid: int, ending: str) -> bool:
     """Tell whether the process has a file open whose path ends so; one that has ended has none."""
-    with contextlib.suppress(OSError):
-        for path in Path(f"/proc/{pid}/fd").iterdir():
-            with contextlib.suppress(OSError):
-                if str(path.readlink()).endswith(ending):
-                    return True
-    return False
+    return any(one.endswith(ending) for one in open_files(pid))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from forking_python import ForkedProcess, agents_interpreter
+from open_files import open_files
 from polling import poll_until
 from servers.private_redis import ENDS_WITH_TESTS
 
@@ -279,12 +280,7 @@ def answered(connection: socket.socket) -> dict[str, Any]:
 
 def waits_for_request(pid: int) -> bool:
     """Whether it has a socket of packets, as handlers of hooks, and no connection of a request."""
-    opened = set()
-    with contextlib.suppress(OSError):
-        for one in Path(f"/proc/{pid}/fd").iterdir():
-            # One that is closed meanwhile: a new process closes what it does not need.
-            with contextlib.suppress(OSError):
-                opened.add(os.readlink(one))  # noqa: PTH115
+    opened = open_files(pid)
     # Read afterwards: it has the sockets of a process that was forked just now.
     rows = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
     kinds = {row[4] for row in rows if f"socket:[{row[6]}]" in opened}

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from hosts.running_agent import run_hook
+from open_files import open_files
 from polling import poll_until
 
 from canhazgpu.ledger.local.jobs.job_records import JobRecords
@@ -89,9 +90,7 @@ def test_a_handler_that_is_killed_is_followed_by_the_hook_itself(
 
 
 def holds_lock(pid: int) -> bool:
-    return any(
-        str(path.readlink()).endswith("/12.lock") for path in Path(f"/proc/{pid}/fd").iterdir()
-    )
+    return any(one.endswith("/12.lock") for one in open_files(pid))
 
 
 def subprocess_of_own_process(node: Any, **variables: str) -> subprocess.CompletedProcess[str]:
