@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hosts.open_files import open_files
 from hosts.running_agent import RunningAgent, hook_client, is_alive
-from open_files import open_files
 from polling import poll_until
 
 from canhazgpu.agent.hook_client import (

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from hosts.hook_node import NODE, HookNode
+from hosts.open_files import open_files
 from hosts.running_agent import RunningAgent, run_hook
-from open_files import open_files
 from polling import poll_until
 from prometheus_client.parser import text_string_to_metric_families
 

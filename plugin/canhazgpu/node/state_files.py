@@ -109,21 +109,30 @@ def read_if_trusted(path: Path) -> bytes | None:
 
 
 def write_atomically(
-    path: Path, content: bytes, mode: int = 0o600, draft: Path | None = None
+    path: Path,
+    content: bytes,
+    mode: int = 0o600,
+    draft: Path | None = None,
+    *,
+    is_synced: bool = False,
 ) -> None:
     """Replace the file's content as a whole, or not at all. Raises `OSError`.
 
     Who is killed leaves a draft, which the next writer of the file overwrites. Where each owner
     has a file, and all are written under one lock, `draft` is one for all of them.
     """
-    # No fsync: the content survives the end of the process. After a power loss there are no jobs,
-    # and usually no such directory either: by default it is below /run.
+    # Usually without fsync: the content survives the end of the process. After a power loss there
+    # are no jobs, and usually no such directory either: by default it is below /run.
     draft = draft or path.with_name(f".{path.name}.new")
     descriptor = _open_draft(draft, mode)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             os.fchmod(stream.fileno(), mode)
             stream.write(content)
+            if is_synced:
+                # Before it has the name: that may be on the disk first.
+                stream.flush()
+                os.fsync(stream.fileno())
         draft.replace(path)
     except OSError:
         # On a full disk an incomplete draft would occupy space that others need.
@@ -137,13 +146,23 @@ def write_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
     Raises `OSError`. It takes as long as the disk does: for what is rarely written.
     """
     make_directory(path.parent)
-    write_atomically(path, content, mode)
-    for one in (path, path.parent):
-        descriptor = os.open(one, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    write_atomically(path, content, mode, is_synced=True)
+    _sync_directory(path.parent)
+
+
+def remove_durably(path: Path) -> None:
+    """Remove the file, if it is there, also on the disk. Raises `OSError`."""
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+        _sync_directory(path.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _open_draft(path: Path, mode: int) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from open_files import open_files
+from hosts.open_files import open_files
 from polling import poll_until
 from scanner_host import ScannerHost, children_of, is_running
 

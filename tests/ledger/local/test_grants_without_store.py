@@ -110,10 +110,10 @@ def test_a_grant_that_is_in_the_journal_is_given_though_the_book_cannot_be_writt
     """Nobody is told of an error who has the GPUs: a disk may be full for new files alone."""
     write = BookFile._write
 
-    def full(book: BookFile, transaction: BookTransaction) -> None:
+    def full(book: BookFile, transaction: BookTransaction, kept: str) -> None:
         if transaction.pending.entries:
             raise OSError(errno.ENOSPC, "No space left on device")
-        write(book, transaction)
+        write(book, transaction, kept)
 
     with monkeypatch.context() as patch:
         patch.setattr(BookFile, "_write", full)

@@ -140,6 +140,21 @@ def test_a_store_that_forgets_is_told_again(node: Node, claim: Claim) -> None:
     assert [one.split()[0] for one in node.told] == ["event=restored"]
 
 
+@pytest.mark.parametrize("later", [0, 1])
+@pytest.mark.parametrize("ask", ["agent", "direct"])
+def test_each_gpu_has_its_own_end_again(node: Node, ask: str, later: int) -> None:
+    """Without the agent the node knows of them from the store alone."""
+    ledger = node.agent() if ask == "agent" else node.direct()
+    granted = ledger.reserve_given(manual(1), gpus(0, 1), node.seen())
+    assert granted == GrantedGpus(gpus(0, 1))
+    ledger.extend(node.name, manual(1).owner, 3600.0, gpus(later))
+    ends = node.ends()
+    assert ends[uuid(later)] == pytest.approx(ends[uuid(1 - later)] + 3600.0, abs=0.1)
+    node.set_store_back()
+    node.shown()
+    assert node.ends(node.store) == pytest.approx(ends, abs=0.01)
+
+
 @CLAIMS
 def test_a_store_that_forgets_grants_nobody_elses_gpu(node: Node, claim: Claim) -> None:
     node.hold(claim, 0)

@@ -11,8 +11,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from hosts.open_files import open_files
 from hosts.running_agent import METHODS
-from open_files import open_files
 from polling import poll_until
 
 from canhazgpu.agent.client import call

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from forking_python import ForkedProcess, agents_interpreter
-from open_files import open_files
+from hosts.open_files import open_files
 from polling import poll_until
 from servers.private_redis import ENDS_WITH_TESTS
 

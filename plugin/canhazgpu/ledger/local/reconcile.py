@@ -194,7 +194,8 @@ class Reconciler:
             if find_release(events, one, is_own=False) is None:
                 by_owner.setdefault(one.claim.owner, []).append(one)
         for owner, lost in by_owner.items():
-            transaction.apply_and_journal(restored_timed(owner, lost, view))
+            entries = restored_timed(transaction.book, owner, lost, view)
+            transaction.apply_and_journal(*entries)
             gpus = [one.gpu for one in lost]
             self._log(log_line("restored", node=self._node, owner=owner, gpus=gpus))
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hosts.open_files import open_files
 from hosts.running_agent import run_hook
-from open_files import open_files
 from polling import poll_until
 
 from canhazgpu.ledger.local.jobs.job_records import JobRecords

@@ -66,8 +66,12 @@ def lost_timed_reservations(book: Book, view: NodeView) -> list[Reservation]:
     """Return the timed reservations that the book has from the store, and the view lacks.
 
     The book does not know whether they were released or lost. Reservations of running commands
-    are not included: the process that renews such a reservation restores it.
+    are not included: the process that renews such a reservation restores it. What the book has of
+    before the boot, and the store not any more, was released meanwhile: the node may have been off
+    for longer than the store keeps its history.
     """
+    if not book.read_at:
+        return []
     return [
         one
         for gpu, one in book.without_expired(view.read_at).reservations.items()

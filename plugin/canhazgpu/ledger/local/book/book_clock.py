@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.co_holders import change_holders
-from canhazgpu.ledger.journal_entries import JournalEntry, NumberedEntry, seconds_of
+from canhazgpu.ledger.journal_entries import GRANT, JournalEntry, NumberedEntry, seconds_of
 from canhazgpu.ledger.local.book.book import Book
 from canhazgpu.ledger.values import Reservation
 
@@ -100,8 +100,10 @@ def corrected_entries(
 def _corrected_entry(entry: JournalEntry, correction: Correction) -> JournalEntry:
     after, _, shift_s = correction
     end = entry.expires_at
-    # The end of an earlier grant, and what was added to it, are by the store's clock.
-    if end is not None and entry.grant is not None and entry.grant > after:
+    # The end of an earlier grant, and what was added to it, are by the store's clock. A grant that
+    # an earlier boot made by such a clock has no number.
+    grant = entry.grant if entry.grant is not None else after + (entry.kind == GRANT)
+    if end is not None and grant > after:
         end += shift_s
     return replace(entry, at=entry.at + shift_s, expires_at=end)
 

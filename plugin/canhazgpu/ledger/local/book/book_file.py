@@ -7,7 +7,6 @@ loses nothing and applies nothing twice. Under the lock nothing but file operati
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,9 +22,11 @@ from canhazgpu.ledger.local.book.journal import JOURNAL_FILE, Journal, PendingEn
 from canhazgpu.ledger.local.book.outlasting_records import (
     NOTHING_OUTLASTS,
     OutlastingRecords,
+    digest,
     outlasting_from_bytes,
     outlasting_records,
     outlasting_to_bytes,
+    repeated_entries,
 )
 from canhazgpu.ledger.local.book.published_book import (
     PublishedBook,
@@ -55,6 +56,7 @@ from canhazgpu.node.state_files import (
     make_directory,
     read_if_owned,
     read_if_trusted,
+    remove_durably,
     write_atomically,
     write_durably,
 )
@@ -91,7 +93,8 @@ class BookFile:
         self._log = log
         self._is_alive = is_alive
         self._served = served
-        self._outlasting = None if served is None else served.kept_path
+        self._outlasting_path = None if served is None else served.kept_path
+        self._unheard = NOTHING_OUTLASTS
         self.rebuild_obstacle = ""
         """Why a lost book could not be rebuilt; it is part of the errors that follow."""
 
@@ -106,17 +109,20 @@ class BookFile:
         with self._locked():
             transaction, saved = self._read()
             if not saved.is_of_boot:
+                self._repeat_unheard(transaction)
                 # Which entries come after, their times tell: see `BookClock`.
-                self._write(transaction)
+                self._write(transaction, saved.kept)
             read = _content(transaction)
             transaction.settle(self._is_alive)
             yield transaction
             # Entries count once they are in the journal. If the block fails, the book file lacks
             # them, and the next reader applies them.
-            self._keep_outlasting(saved.book, transaction.book)
+            kept = self._keep_outlasting(transaction, saved.kept)
             if not saved.is_of_boot or read != _content(transaction):
-                self._write(transaction)
+                self._write(transaction, kept)
                 self._publish(transaction)
+            elif kept != saved.kept:
+                self._write(transaction, kept)
 
     def publish(self) -> None:
         """Write again what everybody may read, as the outage has changed; never raises."""
@@ -141,8 +147,7 @@ class BookFile:
                 self._journal.remove()
             pending = self._read_journal()
             rebuilt = BookTransaction(self._journal, book, pending, BookClock(clock_offset_s))
-            self._keep_outlasting(None, book)
-            self._write(rebuilt)
+            self._write(rebuilt, self._keep_outlasting(rebuilt, ""))
             self._publish(rebuilt)
             return True
 
@@ -167,41 +172,50 @@ class BookFile:
         if self._served is not None:
             self._served.note()
 
-    def _write(self, transaction: BookTransaction) -> None:
+    def _write(self, transaction: BookTransaction, kept: str) -> None:
         pending = transaction.pending
-        saved = SavedBook(transaction.book, pending.token, pending.last, transaction.clock)
+        saved = SavedBook(
+            transaction.book, pending.token, pending.last, transaction.clock, kept=kept
+        )
         write_atomically(self._path, saved_to_bytes(saved, self._node, self._boot_id))
 
-    def _keep_outlasting(self, written: Book | None, book: Book) -> None:
-        """Write what outlasts a reboot if it is not that of the book `written` last.
+    def _keep_outlasting(self, transaction: BookTransaction, kept: str) -> str:
+        """Write what outlasts a reboot if it is not what has the digest `kept`; return its digest.
 
+        What cannot be written is tried again by who opens the book next, and told of once.
         Before the book is written: who is killed in between leaves the next reader the difference.
         """
-        if self._outlasting is None:
-            return
-        records = outlasting_records(book)
-        changed = written is None or (
-            (written.reservations, written.quarantines) != (book.reservations, book.quarantines)
-            and outlasting_records(written) != records
+        path = self._outlasting_path
+        if path is None:
+            return ""
+        pending = (one.entry for one in transaction.pending.entries)
+        records = outlasting_records(
+            transaction.book, pending, is_estimated=transaction.clock.is_estimated
         )
-        if not changed and (not records or os.path.lexists(self._outlasting)):
-            return
+        content = outlasting_to_bytes(records, self._node)
+        # Who was killed before writing the book has left another file.
+        if digest(content) == kept and _size(path) == len(content):
+            return kept
         try:
-            if records:
+            if content:
                 # The node may lose power now.
-                write_durably(self._outlasting, outlasting_to_bytes(records, self._node))
+                write_durably(path, content)
             else:
-                self._outlasting.unlink(missing_ok=True)
+                remove_durably(path)
+            return digest(content)
         except OSError as exc:
             # An old one would give GPUs to who has left.
             with suppress(OSError):
-                self._outlasting.unlink(missing_ok=True)
-            if changed:
+                path.unlink(missing_ok=True)
+            failed = f"not kept: {digest(content)}" if content else ""
+            if failed != kept:
                 self._log_outlasting("records-not-kept", exc.strerror or str(exc))
+            return failed
 
     def _read_outlasting(self) -> OutlastingRecords:
+        path = self._outlasting_path
         try:
-            content = None if self._outlasting is None else read_if_trusted(self._outlasting)
+            content = None if path is None else read_if_trusted(path)
             if content is None:
                 return NOTHING_OUTLASTS
             return outlasting_from_bytes(content, self._node)
@@ -209,8 +223,21 @@ class BookFile:
             self._log_outlasting("records-unreadable", str(exc))
             return NOTHING_OUTLASTS
 
+    def _repeat_unheard(self, transaction: BookTransaction) -> None:
+        """Journal what the store had not heard before this boot, once.
+
+        Of entries up to `estimated_after` the times are not corrected with this boot's clock.
+        """
+        unheard, self._unheard = self._unheard, NOTHING_OUTLASTS
+        if not transaction.pending.is_new:
+            return
+        transaction.apply_and_journal(*repeated_entries(unheard, transaction.now))
+        if not unheard.is_estimated:
+            last = transaction.pending.last
+            transaction.clock = replace(transaction.clock, estimated_after=last)
+
     def _log_outlasting(self, event: str, reason: str) -> None:
-        path = str(self._outlasting)
+        path = str(self._outlasting_path)
         self._log(log_line(event, node=self._node, path=path, reason=reason))
 
     def _publish(self, transaction: BookTransaction) -> None:
@@ -260,8 +287,8 @@ class BookFile:
         if content is None:
             if self._served is not None and self._served.is_noted():
                 raise self._unknown("is missing, and was there in this boot")
-            running, outlasting = self._records.running(), self._read_outlasting()
-            book = book_from_records(running, self.living_runs(), outlasting)
+            self._unheard = outlasting = self._read_outlasting()
+            book = book_from_records(self._records.running(), self.living_runs(), outlasting)
             return SavedBook(book, "", 0, BookClock(wall_s, 0), is_of_boot=False)
         try:
             return saved_from_bytes(content, self._node, self._boot_id, wall_s)
@@ -279,6 +306,14 @@ class BookFile:
             f"the node's book {self._path} {why}: it is not known who holds the GPUs of"
             f" {self._node}, and nobody is granted any until store and scheduler have told{but}"
         )
+
+
+def _size(path: Path) -> int:
+    """Return the size of the file, 0 without one, or where that is not known."""
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0
 
 
 def _content(transaction: BookTransaction) -> tuple[Book, PendingEntries, BookClock]:

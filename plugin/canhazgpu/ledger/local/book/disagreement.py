@@ -128,14 +128,16 @@ def restoring_entries(book: Book, owner: str, now: float) -> tuple[JournalEntry,
     return (grant, *(extension_entry(book, one, now) for one in later))
 
 
-def restored_timed(owner: str, lost: list[Reservation], view: NodeView) -> JournalEntry:
-    """Return the entry for a timed reservation of which the node knows from the store alone.
+def restored_timed(
+    book: Book, owner: str, lost: list[Reservation], view: NodeView
+) -> tuple[JournalEntry, ...]:
+    """Return the entries for timed reservations of which the node knows from the store alone.
 
-    It takes no GPU from anybody.
+    They take no GPU from anybody.
     """
     kept = [one.gpu for one in view.all_reservations() if one.claim.owner == owner]
-    first = lost[0]
-    return JournalEntry(
+    first = min(lost, key=lambda one: one.expires_at or 0.0)
+    grant = JournalEntry(
         GRANT,
         first.granted_at,
         owner,
@@ -145,6 +147,8 @@ def restored_timed(owner: str, lost: list[Reservation], view: NodeView) -> Journ
         expires_at=first.expires_at,
         yields=True,
     )
+    later = (one for one in lost if one.expires_at != first.expires_at)
+    return (grant, *(extension_entry(book, one, view.read_at) for one in later))
 
 
 def release_of_revived(owners: Collection[str], now: float) -> tuple[JournalEntry, ...]:

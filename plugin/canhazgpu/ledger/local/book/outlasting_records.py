@@ -1,65 +1,145 @@
-"""What a node's book says that holds after a reboot, too; pure.
+"""What a node's book and journal say that holds after a reboot, too; pure.
 
-The book is lost with `node.state_dir` when a node reboots, and the store may be away then. Whoever
+Both are lost with `node.state_dir` when a node reboots, and the store may be away then. Whoever
 reserved a GPU until tomorrow has it all the same, and a GPU in quarantine stays there. Once the
-store answers, its word counts.
+store answers, its word counts, and it hears what it had not heard before the reboot.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import field, replace
+from typing import Any, TypeVar
 
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.co_holders import change_holders, select_holders
-from canhazgpu.ledger.local.book.book import Book, is_job_owner
+from canhazgpu.ledger.journal_entries import (
+    EXTEND,
+    GRANT,
+    QUARANTINE,
+    RELEASE,
+    UNQUARANTINE,
+    JournalEntry,
+    entry_from_dict,
+    entry_to_dict,
+)
+from canhazgpu.ledger.local.book.book import Book
 from canhazgpu.ledger.local.book.saved_book import quarantines_from_list, quarantines_to_list
+from canhazgpu.ledger.owner import MANUAL
 from canhazgpu.ledger.record_json import reservation_from_json, reservation_to_json
-from canhazgpu.ledger.values import Quarantine, Reservation
+from canhazgpu.ledger.values import RECORD_ERRORS, Claim, Quarantine, Reservation
+
+T = TypeVar("T")
 
 FORMAT = 1
+MAX_UNHEARD = 500
+"""Of more entries that the store has not heard, the last ones outlast a reboot."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutlastingRecords:
-    """Reservations that have an end and depend on no boot, and quarantines; both by GPU."""
+    """Reservations for a time and quarantines, by GPU, and what the store has not heard of them.
+
+    Times are in whole seconds, an end rounded up: node and store differ by milliseconds, and that
+    is nothing to write down. `is_estimated` is whether the times of `unheard` are by the node's own
+    clock, as the store had not told the time in that boot.
+    """
 
     reservations: Mapping[str, Reservation] = field(default_factory=dict)
     quarantines: Mapping[str, Quarantine] = field(default_factory=dict)
+    unheard: Sequence[JournalEntry] = ()
+    is_estimated: bool = False
 
     def __bool__(self) -> bool:
         """Whether there are any."""
-        return bool(self.reservations or self.quarantines)
+        return bool(self.reservations or self.quarantines or self.unheard)
 
 
 NOTHING_OUTLASTS = OutlastingRecords()
 
 
-def outlasting_records(book: Book) -> OutlastingRecords:
-    """Return those of the book, without what a heartbeat changes."""
-    timed = select_holders(
-        book.reservations,
-        lambda one: (
-            one.expires_at is not None
-            and one.claim.boot_id is None
-            and not is_job_owner(one.claim.owner)
-        ),
+def outlasting_records(
+    book: Book, pending: Iterable[JournalEntry] = (), *, is_estimated: bool = False
+) -> OutlastingRecords:
+    """Return what outlasts a reboot of a book and of its journal's pending entries."""
+    timed = select_holders(book.reservations, _is_timed)
+    unheard = tuple(one for one in pending if _outlasts(one))[-MAX_UNHEARD:]
+    return OutlastingRecords(
+        change_holders(timed, _in_whole_seconds),
+        {
+            gpu: replace(one, since=float(math.floor(one.since)))
+            for gpu, one in book.quarantines.items()
+        },
+        unheard,
+        bool(unheard) and is_estimated,
     )
-    timed = change_holders(timed, lambda one: replace(one, renewed_at=None, idle_s=0.0))
-    return OutlastingRecords(timed, book.quarantines)
+
+
+def _is_timed(one: Reservation) -> bool:
+    return one.expires_at is not None and _depends_on_no_boot(one.claim)
+
+
+def _depends_on_no_boot(claim: Claim) -> bool:
+    return claim.boot_id is None and claim.owner.startswith(f"{MANUAL}:")
+
+
+def _in_whole_seconds(one: Reservation) -> Reservation:
+    """Return it without what a heartbeat changes."""
+    end = None if one.expires_at is None else float(math.ceil(one.expires_at))
+    return Reservation(one.gpu, one.claim, float(math.floor(one.granted_at)), end)
+
+
+def _outlasts(entry: JournalEntry) -> bool:
+    if entry.kind in (GRANT, EXTEND):
+        return entry.claim is not None and _depends_on_no_boot(entry.claim)
+    if entry.kind == RELEASE:
+        return entry.owner.startswith(f"{MANUAL}:")
+    return entry.kind in (QUARANTINE, UNQUARANTINE)
+
+
+def repeated_entries(records: OutlastingRecords, now: float) -> tuple[JournalEntry, ...]:
+    """Return the entries by which the store hears after the boot what it had not heard before.
+
+    They take no GPU from anybody. `now` is in seconds since the epoch, by the clock of this boot. A
+    grant with an estimated time is for as long as was promised, at most.
+    """
+
+    def repeated(entry: JournalEntry) -> JournalEntry:
+        end = entry.expires_at
+        if records.is_estimated and entry.kind == GRANT and end is not None:
+            end = min(end, now + max(end - entry.at, 0.0))
+        takes = entry.kind in (GRANT, EXTEND)
+        return replace(entry, expires_at=end, grant=None, yields=takes or entry.yields)
+
+    return tuple(map(repeated, records.unheard))
+
+
+def digest(content: bytes) -> str:
+    """Return what tells this content of the file from others, "" of none."""
+    return f"{zlib.crc32(content):08x}-{len(content)}" if content else ""
 
 
 def outlasting_to_bytes(records: OutlastingRecords, node: str) -> bytes:
-    """Return the content of the node's file."""
-    held = {gpu: reservation_to_json(one) for gpu, one in records.reservations.items()}
-    quarantines = quarantines_to_list(records.quarantines.values())
-    data = {"format": FORMAT, "node": node, "held": held, "quarantines": quarantines}
-    return json.dumps(data).encode()
+    """Return the content of the node's file, nothing where nothing outlasts."""
+    if not records:
+        return b""
+    data = {
+        "format": FORMAT,
+        "node": node,
+        "held": {gpu: reservation_to_json(one) for gpu, one in records.reservations.items()},
+        "quarantines": quarantines_to_list(records.quarantines.values()),
+        "unheard": [entry_to_dict(one) for one in records.unheard],
+        "estimated": records.is_estimated,
+    }
+    return json.dumps(data, sort_keys=True).encode()
 
 
 def outlasting_from_bytes(content: bytes, node: str) -> OutlastingRecords:
-    """Return the records of a file with this content.
+    """Return the records of a file with this content; one that cannot be read is left out.
 
     Raises one of `RECORD_ERRORS` or `AttributeError` for what is no file of this node.
     """
@@ -67,5 +147,19 @@ def outlasting_from_bytes(content: bytes, node: str) -> OutlastingRecords:
     if (data["format"], data["node"]) != (FORMAT, node):
         raise ValueError(f"it is not of format {FORMAT} and node {node!r}")
     held = {str(gpu): reservation_from_json(gpu, text) for gpu, text in data["held"].items()}
-    quarantines = quarantines_from_list(data["quarantines"])
-    return outlasting_records(Book(held, quarantines=quarantines))
+    quarantines: dict[str, Quarantine] = {}
+    for one in _readable(data["quarantines"], lambda one: quarantines_from_list([one])):
+        quarantines |= one
+    unheard = _readable(data["unheard"], entry_from_dict)
+    book = Book(held, quarantines=quarantines)
+    return outlasting_records(book, unheard, is_estimated=data["estimated"] is True)
+
+
+def _readable(listed: Any, read: Callable[[Any], T]) -> list[T]:
+    if not isinstance(listed, list):
+        raise TypeError("no list")
+    found = []
+    for one in listed:
+        with suppress(*RECORD_ERRORS, AttributeError):
+            found.append(read(one))
+    return found

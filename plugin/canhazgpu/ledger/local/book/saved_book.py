@@ -26,7 +26,8 @@ class SavedBook(NamedTuple):
     """The book of a file; `last` is the last number given out in the journal with the token.
 
     `clock` is this boot's; of an earlier boot's book it is the machine's own. `is_of_boot` is
-    whether it was written in this boot.
+    whether it was written in this boot. `kept` is the digest of what outlasts a reboot, as it was
+    last written; a release that knows nothing of it writes none.
     """
 
     book: Book
@@ -34,6 +35,7 @@ class SavedBook(NamedTuple):
     last: int
     clock: BookClock
     is_of_boot: bool = True
+    kept: str = ""
 
 
 def saved_to_bytes(saved: SavedBook, node: str, boot_id: str | None) -> bytes:
@@ -45,6 +47,7 @@ def saved_to_bytes(saved: SavedBook, node: str, boot_id: str | None) -> bytes:
         "boot_id": boot_id,
         "journal": saved.token,
         "applied": saved.last,
+        "kept": saved.kept,
         **clock_to_dict(saved.clock),
         # Two lists: the release that knows jobs alone takes people's reservations from the store.
         "own": sorted(filter(is_job_owner, book.own_owners)),
@@ -92,7 +95,7 @@ def saved_from_bytes(
         book = replace(book, intents=over)
     last = int(data["applied"])
     clock = clock_from_dict(data) if same_boot else BookClock(wall_offset_s, last)
-    return SavedBook(book, str(data["journal"]), last, clock, same_boot)
+    return SavedBook(book, str(data["journal"]), last, clock, same_boot, str(data.get("kept", "")))
 
 
 def _book_from_dict(data: dict[str, Any]) -> Book:

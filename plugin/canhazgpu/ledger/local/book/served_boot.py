@@ -31,8 +31,8 @@ class ServedBoot:
 
     @property
     def kept_path(self) -> Path:
-        """The file beside it with what outlasts a reboot."""
-        return self.path.with_name(f"{self.path.name}.kept")
+        """The file beside it with what outlasts a reboot; no directory has a mark of this name."""
+        return self.path.with_name(f"{self.path.name}%kept")
 
     def is_noted(self) -> bool:
         """Return whether this boot has its mark; a file that cannot be read is none."""
