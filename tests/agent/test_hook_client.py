@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hosts.open_files import open_files
 from hosts.running_agent import RunningAgent, hook_client, is_alive
 from polling import poll_until
+from process_details import open_files
 
 from canhazgpu.agent.hook_client import (
     HANDLER_DEAD,

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 from hosts.hook_node import NODE, HookNode
-from hosts.open_files import open_files
 from hosts.running_agent import RunningAgent, run_hook
 from polling import poll_until
+from process_details import open_files
 from prometheus_client.parser import text_string_to_metric_families
 
 from canhazgpu.agent.metrics_writer import count_children

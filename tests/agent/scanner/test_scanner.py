@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hosts.open_files import open_files
 from polling import poll_until
+from process_details import open_files
 from scanner_host import ScannerHost, children_of, is_running
 
 import fake_nvml

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 from hosts.agent_node import PROGRAM, AgentNode, make_agent_node
-from hosts.open_files import open_files
 from hosts.people_runs import ALICE, BOB, devices, end, holders, queue, start_run
 from hosts.running_agent import RunningAgent, is_alive
 from polling import poll_until
+from process_details import open_files
 
 from canhazgpu.ledger.local.runs.run_files import RunFiles
 

@@ -11,9 +11,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from hosts.open_files import open_files
 from hosts.running_agent import METHODS
 from polling import poll_until
+from process_details import open_files
 
 from canhazgpu.agent.client import call
 from canhazgpu.agent.wire import interface

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from forking_python import ForkedProcess, agents_interpreter
-from hosts.open_files import open_files
 from polling import poll_until
+from process_details import open_files
 from servers.private_redis import ENDS_WITH_TESTS
 
 from canhazgpu.agent.client import call

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hosts.open_files import open_files
 from hosts.running_agent import run_hook
 from polling import poll_until
+from process_details import open_files
 
 from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.ledger.owner import JobOwner
