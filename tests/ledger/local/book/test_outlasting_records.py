@@ -401,6 +401,22 @@ def test_what_was_promised_by_a_wrong_clock_does_not_last_longer(
         assert left_s(node) == pytest.approx(HOUR_S, abs=60.0)
 
 
+def test_what_was_extended_by_a_wrong_clock_does_not_last_longer(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = time.time
+    monkeypatch.setattr(book_module.time, "time", lambda: right() + 864000.0)
+    node.is_away = True
+    node.reserve(1, 0)
+    node.ledger().extend(node.name, "manual:1", HOUR_S)
+    node.reboot()
+    monkeypatch.setattr(book_module.time, "time", right)
+    node.holders()
+    node.is_away = False
+    node.holders()
+    assert left_s(node) == pytest.approx(2 * HOUR_S, abs=60.0)
+
+
 def test_what_was_promised_by_the_stores_clock_is_not_moved_by_a_wrong_one(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:

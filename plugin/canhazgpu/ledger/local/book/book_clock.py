@@ -100,10 +100,10 @@ def corrected_entries(
 def _corrected_entry(entry: JournalEntry, correction: Correction) -> JournalEntry:
     after, _, shift_s = correction
     end = entry.expires_at
-    # The end of an earlier grant, and what was added to it, are by the store's clock. A grant that
-    # an earlier boot made by such a clock has no number.
-    grant = entry.grant if entry.grant is not None else after + (entry.kind == GRANT)
-    if end is not None and grant > after:
+    # The end of an earlier grant, and what was added to it, are by the store's clock. A grant
+    # without a number is one that an earlier boot made by such a clock as this one's.
+    is_later = entry.kind == GRANT if entry.grant is None else entry.grant > after
+    if end is not None and is_later:
         end += shift_s
     return replace(entry, at=entry.at + shift_s, expires_at=end)
 

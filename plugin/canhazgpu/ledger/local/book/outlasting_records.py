@@ -104,13 +104,13 @@ def _outlasts(entry: JournalEntry) -> bool:
 def repeated_entries(records: OutlastingRecords, now: float) -> tuple[JournalEntry, ...]:
     """Return the entries by which the store hears after the boot what it had not heard before.
 
-    They take no GPU from anybody. `now` is in seconds since the epoch, by the clock of this boot. A
-    grant with an estimated time is for as long as was promised, at most.
+    They take no GPU from anybody. `now` is in seconds since the epoch, by the clock of this boot.
+    What was promised by an estimated time lasts for as long as was promised then, at most.
     """
 
     def repeated(entry: JournalEntry) -> JournalEntry:
         end = entry.expires_at
-        if records.is_estimated and entry.kind == GRANT and end is not None:
+        if records.is_estimated and end is not None:
             end = min(end, now + max(end - entry.at, 0.0))
         takes = entry.kind in (GRANT, EXTEND)
         return replace(entry, expires_at=end, grant=None, yields=takes or entry.yields)
