@@ -8,6 +8,7 @@ import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from ledger_samples import gpus, job, manual, new_node_name, observation, run, uuid
@@ -18,21 +19,52 @@ from servers.private_redis import shared_server
 from canhazgpu.config.schema import StoreConfig
 from canhazgpu.errors import StoreError
 from canhazgpu.ledger.grant_answers import BlockedGpu, GrantedGpus
+from canhazgpu.ledger.journal_entries import (
+    GRANT,
+    PROLOG,
+    QUARANTINE,
+    RELEASE,
+    JournalEntry,
+    NumberedEntry,
+)
 from canhazgpu.ledger.local.book import book_file as book_module
+from canhazgpu.ledger.local.book.book import Book
+from canhazgpu.ledger.local.book.book_clock import BookClock, Correction
 from canhazgpu.ledger.local.book.book_file import BookFile
 from canhazgpu.ledger.local.book.book_transaction import BookTransaction
+from canhazgpu.ledger.local.book.outlasting_records import (
+    outlasting_from_bytes,
+    outlasting_records,
+    outlasting_to_bytes,
+    repeated_entries,
+)
 from canhazgpu.ledger.local.book.served_boot import ServedBoot
 from canhazgpu.ledger.local.jobs.job_records import JobRecords
 from canhazgpu.ledger.local.outage import StoreOutage
 from canhazgpu.ledger.local.reconcile import Reconciler
 from canhazgpu.ledger.port import Ledger
+from canhazgpu.ledger.release_reasons import EXPIRED
 from canhazgpu.ledger.store.connect import Role
 from canhazgpu.ledger.store.keys import node_keys
 from canhazgpu.ledger.store.ledger import RedisLedger
+from canhazgpu.ledger.values import Reservation
 from canhazgpu.ledger.wait_budget import WaitBudget
 from canhazgpu.node.state_files import write_durably
 
 HOUR_S = 3600.0
+
+
+class RefusingStore:
+    """The store, which can be read and takes no changes."""
+
+    def __init__(self, store: RedisLedger) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def record_entries(self, *_: object) -> None:
+        raise StoreError("it takes no changes")
 
 
 class Node:
@@ -44,6 +76,7 @@ class Node:
         self.state_dir = base / "run"
         self.boot = 1
         self.is_away = False
+        self.refuses = False
         self.told: list[str] = []
         self.store = RedisLedger(StoreConfig(url=shared_server().url), Role.WRITE)
 
@@ -71,7 +104,7 @@ class Node:
     def open_store(self, budget: WaitBudget) -> Ledger:
         if self.is_away:
             raise StoreError("away")
-        return self.store
+        return cast(Ledger, RefusingStore(self.store)) if self.refuses else self.store
 
     def reboot(self) -> None:
         shutil.rmtree(self.state_dir, ignore_errors=True)
@@ -105,9 +138,13 @@ def node(tmp_path: Path) -> Node:
     return Node(tmp_path)
 
 
-@pytest.mark.parametrize("away", ["never", "since the boot", "always"])
+AWAY = pytest.mark.parametrize("away", ["never", "since the boot", "before"])
+
+
+@AWAY
 def test_a_reservation_outlasts_a_reboot(node: Node, away: str) -> None:
-    node.is_away = away == "always"
+    node.holders()  # the store has told the time
+    node.is_away = away == "before"
     node.reserve(1, 0)
     node.is_away = away != "never"
     node.reboot()
@@ -161,9 +198,10 @@ def test_an_extension_is_kept_and_a_release(node: Node) -> None:
     assert node.holders() == {}
 
 
-@pytest.mark.parametrize("away", ["never", "since the boot", "always"])
+@AWAY
 def test_a_quarantine_outlasts_a_reboot(node: Node, away: str) -> None:
-    node.is_away = away == "always"
+    node.holders()
+    node.is_away = away == "before"
     assert node.ledger().quarantine(node.name, uuid(0), "a fan", "root")
     node.is_away = away != "never"
     node.reboot()
@@ -314,6 +352,102 @@ def test_it_is_written_when_something_has_changed_and_not_otherwise(
     assert len(written) <= before + 2
 
 
+def test_a_book_that_cannot_be_written_is_read_all_the_same(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in the journal counts, and the disk is not waited for again and again."""
+    node.reserve(1, 0)
+    node.is_away = True
+    written: list[bytes] = []
+
+    def count(path: Path, content: bytes) -> None:
+        written.append(content)
+        write_durably(path, content)
+
+    write = BookFile._write
+
+    def full(book: BookFile, transaction: BookTransaction, kept: str) -> None:
+        if uuid(1) in transaction.book.reservations:
+            raise OSError(28, "No space left on device")
+        write(book, transaction, kept)
+
+    monkeypatch.setattr("canhazgpu.ledger.local.book.book_file.write_durably", count)
+    monkeypatch.setattr(BookFile, "_write", full)
+    node.reserve(2, 1)
+    both = {uuid(0): "manual:1", uuid(1): "manual:2"}
+    before = len(written)
+    for _ in range(3):
+        assert node.holders() == kept_of(node) == both
+        assert node.refusal(1) == "reserved"
+    assert len(written) <= before + 1
+
+
+def grant_of(number: int, grant: int | None = None) -> JournalEntry:
+    claim = manual(number)
+    return JournalEntry(GRANT, 1.0, claim.owner, gpus(number), claim, expires_at=9.0, grant=grant)
+
+
+def release_of(number: int, *indices: int, reason: str = "by hand") -> JournalEntry:
+    return JournalEntry(RELEASE, 2.0, f"manual:{number}", gpus(*indices), reason=reason, grant=7)
+
+
+HOLDS = Book({uuid(1): Reservation(uuid(1), manual(1), 1.0, 9.0)})
+
+
+@pytest.mark.parametrize(
+    ("entries", "unheard"),
+    [
+        ([grant_of(1, 3)], [grant_of(1, 3)]),
+        # It was granted and released meanwhile.
+        ([grant_of(2), release_of(2)], []),
+        # The store has its grant.
+        ([release_of(2)], [release_of(2)]),
+        # An intent of its owner's that came to nothing, before or after.
+        ([release_of(1), grant_of(1)], [grant_of(1)]),
+        ([grant_of(1), release_of(1)], [grant_of(1)]),
+        ([grant_of(1), release_of(1, 0)], [grant_of(1), release_of(1, 0)]),
+        # The store knows by itself.
+        ([release_of(2, reason=EXPIRED)], []),
+        # Jobs and runs end with the boot.
+        ([JournalEntry(GRANT, 1.0, run(3).owner, gpus(2), run(3))], []),
+        ([JournalEntry(RELEASE, 1.0, run(3).owner, reason="end")], []),
+        ([JournalEntry(RELEASE, 1.0, job(3).owner, reason="end")], []),
+        ([JournalEntry(PROLOG, 1.0, job(3).owner, reason="x")], []),
+    ],
+)
+def test_what_the_store_is_to_hear_after_a_reboot(
+    entries: list[JournalEntry], unheard: list[JournalEntry]
+) -> None:
+    numbered = [NumberedEntry(number, one) for number, one in enumerate(entries, 1)]
+    found = outlasting_records(HOLDS, numbered, BookClock(0.0))
+    assert list(found.unheard) == unheard
+    read = outlasting_from_bytes(outlasting_to_bytes(found, "n"), "n")
+    assert read == found
+    for one in repeated_entries(read):
+        assert one.grant is None
+        assert one.yields == (one.kind == GRANT)
+
+
+@pytest.mark.parametrize(
+    ("clock", "count"),
+    [
+        (BookClock(0.0), 3),
+        (BookClock(0.0, estimated_after=0), 0),
+        (BookClock(0.0, estimated_after=2), 2),
+        (BookClock(0.0, None, Correction(1, 2, 60.0)), 2),
+    ],
+)
+def test_what_ends_by_another_clock_does_not_outlast_the_boot(clock: BookClock, count: int) -> None:
+    held = {uuid(n): Reservation(uuid(n), manual(n), 1.0, 9.0) for n in range(1, 4)}
+    entries = [grant_of(1), grant_of(2), grant_of(3)]
+    numbered = [NumberedEntry(number, one) for number, one in enumerate(entries, 1)]
+    assert len(outlasting_records(Book(held), numbered, clock).unheard) == count
+    # A quarantine and a release have no end.
+    others = [JournalEntry(QUARANTINE, 1.0, gpus=gpus(1), reason="x", by="y"), release_of(7)]
+    numbered = [NumberedEntry(number, one) for number, one in enumerate(others, 1)]
+    assert len(outlasting_records(Book(held), numbered, clock).unheard) == 2
+
+
 def away(node: Node) -> CommittingLedger:
     node.is_away = True
     return node.ledger()
@@ -354,6 +488,7 @@ def test_what_the_store_had_not_heard_before_the_reboot_it_hears_after_it(node: 
 
 
 def test_it_is_heard_after_several_boots_too(node: Node) -> None:
+    node.holders()
     node.is_away = True
     node.reserve(1, 0)
     for _ in range(3):
@@ -375,12 +510,13 @@ def test_an_extension_that_the_store_has_not_heard_is_carried_out_after_its_end(
     assert left_s(node) == pytest.approx(HOUR_S, abs=60.0)
 
 
+@pytest.mark.parametrize("tells", ["nothing", "the time"])
 @pytest.mark.parametrize("wrong_after", [True, False], ids=["still wrong", "right after"])
 @pytest.mark.parametrize("wrong_s", [864000.0, -864000.0], ids=["ahead", "behind"])
-def test_what_was_promised_by_a_wrong_clock_does_not_last_longer(
-    node: Node, monkeypatch: pytest.MonkeyPatch, wrong_s: float, wrong_after: bool
+def test_what_was_promised_by_a_wrong_clock_lasts_until_the_store_answers(
+    node: Node, monkeypatch: pytest.MonkeyPatch, wrong_s: float, wrong_after: bool, tells: str
 ) -> None:
-    """The store had not told the time in the boot in which it was promised."""
+    """After a reboot nobody can tell when it ends: not even if the store told the time before."""
     right = time.time
 
     def set_clock(by_s: float) -> None:
@@ -389,32 +525,19 @@ def test_what_was_promised_by_a_wrong_clock_does_not_last_longer(
     set_clock(wrong_s)
     node.is_away = True
     node.reserve(1, 0)
+    node.ledger().extend(node.name, "manual:1", HOUR_S)
+    if tells == "the time":
+        node.is_away, node.refuses = False, True
+        assert node.holders() == {uuid(0): "manual:1"}
+        node.is_away, node.refuses = True, False
     node.reboot()
     set_clock(wrong_s if wrong_after else 0.0)
-    node.holders()
+    held = node.holders()
+    if wrong_after and tells == "nothing":
+        assert held == {uuid(0): "manual:1"}
     node.is_away = False
-    node.holders()
-    if wrong_s < 0 and not wrong_after:
-        # By all that is known it was over ten days ago.
-        assert node.in_store() == {}
-    else:
-        assert left_s(node) == pytest.approx(HOUR_S, abs=60.0)
-
-
-def test_what_was_extended_by_a_wrong_clock_does_not_last_longer(
-    node: Node, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    right = time.time
-    monkeypatch.setattr(book_module.time, "time", lambda: right() + 864000.0)
-    node.is_away = True
-    node.reserve(1, 0)
-    node.ledger().extend(node.name, "manual:1", HOUR_S)
-    node.reboot()
-    monkeypatch.setattr(book_module.time, "time", right)
-    node.holders()
-    node.is_away = False
-    node.holders()
-    assert left_s(node) == pytest.approx(2 * HOUR_S, abs=60.0)
+    assert node.holders() == {}
+    assert node.in_store() == kept_of(node) == {}
 
 
 def test_what_was_promised_by_the_stores_clock_is_not_moved_by_a_wrong_one(

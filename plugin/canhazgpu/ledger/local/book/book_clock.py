@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.co_holders import change_holders
-from canhazgpu.ledger.journal_entries import GRANT, JournalEntry, NumberedEntry, seconds_of
+from canhazgpu.ledger.journal_entries import JournalEntry, NumberedEntry, seconds_of
 from canhazgpu.ledger.local.book.book import Book
 from canhazgpu.ledger.values import Reservation
 
@@ -49,6 +49,13 @@ class BookClock:
     def is_estimated(self) -> bool:
         """Whether the store has not told the time in this boot."""
         return self.estimated_after is not None
+
+    def is_by_store(self, number: int) -> bool:
+        """Whether the times of the entry with this number are by the store's clock, uncorrected."""
+        if self.estimated_after is not None:
+            return number <= self.estimated_after
+        correction = self.correction
+        return correction is None or not correction.after < number <= correction.through
 
     def with_offset(self, offset_s: float, last: int) -> BookClock:
         """Return the clock with the store's own offset; `last` is the last number given out."""
@@ -100,10 +107,8 @@ def corrected_entries(
 def _corrected_entry(entry: JournalEntry, correction: Correction) -> JournalEntry:
     after, _, shift_s = correction
     end = entry.expires_at
-    # The end of an earlier grant, and what was added to it, are by the store's clock. A grant
-    # without a number is one that an earlier boot made by such a clock as this one's.
-    is_later = entry.kind == GRANT if entry.grant is None else entry.grant > after
-    if end is not None and is_later:
+    # The end of an earlier grant, and what was added to it, are by the store's clock.
+    if end is not None and entry.grant is not None and entry.grant > after:
         end += shift_s
     return replace(entry, at=entry.at + shift_s, expires_at=end)
 

@@ -94,7 +94,7 @@ class BookFile:
         self._is_alive = is_alive
         self._served = served
         self._outlasting_path = None if served is None else served.kept_path
-        self._unheard = NOTHING_OUTLASTS
+        self._outlasting = NOTHING_OUTLASTS
         self.rebuild_obstacle = ""
         """Why a lost book could not be rebuilt; it is part of the errors that follow."""
 
@@ -122,7 +122,9 @@ class BookFile:
                 self._write(transaction, kept)
                 self._publish(transaction)
             elif kept != saved.kept:
-                self._write(transaction, kept)
+                # Nothing of the book is at stake: it says what was written, and may say it later.
+                with suppress(OSError):
+                    self._write(transaction, kept)
 
     def publish(self) -> None:
         """Write again what everybody may read, as the outage has changed; never raises."""
@@ -188,14 +190,13 @@ class BookFile:
         path = self._outlasting_path
         if path is None:
             return ""
-        pending = (one.entry for one in transaction.pending.entries)
-        records = outlasting_records(
-            transaction.book, pending, is_estimated=transaction.clock.is_estimated
+        pending, clock = transaction.pending.entries, transaction.clock
+        content = outlasting_to_bytes(
+            outlasting_records(transaction.book, pending, clock), self._node
         )
-        content = outlasting_to_bytes(records, self._node)
-        # Who was killed before writing the book has left another file.
-        if digest(content) == kept and _size(path) == len(content):
-            return kept
+        # Who was killed before writing the book has left another file, or this one.
+        if _size(path) == len(content) and (digest(content) == kept or _holds(path, content)):
+            return digest(content)
         try:
             if content:
                 # The node may lose power now.
@@ -226,15 +227,15 @@ class BookFile:
     def _repeat_unheard(self, transaction: BookTransaction) -> None:
         """Journal what the store had not heard before this boot, once.
 
-        Of entries up to `estimated_after` the times are not corrected with this boot's clock.
+        Their times are by the store's clock, and are not corrected with this boot's.
         """
-        unheard, self._unheard = self._unheard, NOTHING_OUTLASTS
+        outlasting, self._outlasting = self._outlasting, NOTHING_OUTLASTS
         if not transaction.pending.is_new:
             return
-        transaction.apply_and_journal(*repeated_entries(unheard, transaction.now))
-        if not unheard.is_estimated:
-            last = transaction.pending.last
-            transaction.clock = replace(transaction.clock, estimated_after=last)
+        transaction.apply_and_journal(*repeated_entries(outlasting))
+        transaction.book = transaction.book.without_expired(transaction.now)
+        last = transaction.pending.last
+        transaction.clock = replace(transaction.clock, estimated_after=last)
 
     def _log_outlasting(self, event: str, reason: str) -> None:
         path = str(self._outlasting_path)
@@ -287,7 +288,7 @@ class BookFile:
         if content is None:
             if self._served is not None and self._served.is_noted():
                 raise self._unknown("is missing, and was there in this boot")
-            self._unheard = outlasting = self._read_outlasting()
+            self._outlasting = outlasting = self._read_outlasting()
             book = book_from_records(self._records.running(), self.living_runs(), outlasting)
             return SavedBook(book, "", 0, BookClock(wall_s, 0), is_of_boot=False)
         try:
@@ -314,6 +315,13 @@ def _size(path: Path) -> int:
         return path.lstat().st_size
     except OSError:
         return 0
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    """Return whether the file has this content, as far as that can be read."""
+    with suppress(OSError):
+        return (read_if_trusted(path) or b"") == content
+    return False
 
 
 def _content(transaction: BookTransaction) -> tuple[Book, PendingEntries, BookClock]:

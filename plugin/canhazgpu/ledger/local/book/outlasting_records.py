@@ -24,13 +24,16 @@ from canhazgpu.ledger.journal_entries import (
     RELEASE,
     UNQUARANTINE,
     JournalEntry,
+    NumberedEntry,
     entry_from_dict,
     entry_to_dict,
 )
 from canhazgpu.ledger.local.book.book import Book
+from canhazgpu.ledger.local.book.book_clock import BookClock
 from canhazgpu.ledger.local.book.saved_book import quarantines_from_list, quarantines_to_list
 from canhazgpu.ledger.owner import MANUAL
 from canhazgpu.ledger.record_json import reservation_from_json, reservation_to_json
+from canhazgpu.ledger.release_reasons import EXPIRED
 from canhazgpu.ledger.values import RECORD_ERRORS, Claim, Quarantine, Reservation
 
 T = TypeVar("T")
@@ -45,14 +48,12 @@ class OutlastingRecords:
     """Reservations for a time and quarantines, by GPU, and what the store has not heard of them.
 
     Times are in whole seconds, an end rounded up: node and store differ by milliseconds, and that
-    is nothing to write down. `is_estimated` is whether the times of `unheard` are by the node's own
-    clock, as the store had not told the time in that boot.
+    is nothing to write down. Ends in `unheard` are by the store's clock.
     """
 
     reservations: Mapping[str, Reservation] = field(default_factory=dict)
     quarantines: Mapping[str, Quarantine] = field(default_factory=dict)
     unheard: Sequence[JournalEntry] = ()
-    is_estimated: bool = False
 
     def __bool__(self) -> bool:
         """Whether there are any."""
@@ -63,20 +64,52 @@ NOTHING_OUTLASTS = OutlastingRecords()
 
 
 def outlasting_records(
-    book: Book, pending: Iterable[JournalEntry] = (), *, is_estimated: bool = False
+    book: Book, pending: Iterable[NumberedEntry], clock: BookClock
 ) -> OutlastingRecords:
     """Return what outlasts a reboot of a book and of its journal's pending entries."""
+    entries = [
+        one.entry
+        for one in pending
+        if one.entry.kind not in (GRANT, EXTEND) or clock.is_by_store(one.number)
+    ]
+    return _outlasting(book, _unheard(book, entries))
+
+
+def _outlasting(book: Book, unheard: Sequence[JournalEntry]) -> OutlastingRecords:
     timed = select_holders(book.reservations, _is_timed)
-    unheard = tuple(one for one in pending if _outlasts(one))[-MAX_UNHEARD:]
     return OutlastingRecords(
         change_holders(timed, _in_whole_seconds),
         {
             gpu: replace(one, since=float(math.floor(one.since)))
             for gpu, one in book.quarantines.items()
         },
-        unheard,
-        bool(unheard) and is_estimated,
+        tuple(unheard[-MAX_UNHEARD:]),
     )
+
+
+def _unheard(book: Book, entries: Sequence[JournalEntry]) -> list[JournalEntry]:
+    """Return those that the store is to hear after a reboot, too.
+
+    Of an owner that is granted GPUs and releases them in the meantime there is nothing to tell. A
+    release of all that an owner has, who holds something, is of an earlier grant.
+    """
+    held = {one.claim.owner for each in book.reservations.values() for one in each.holders}
+    granted = {one.owner for one in entries if one.kind == GRANT}
+
+    def outlasts(entry: JournalEntry) -> bool:
+        if entry.kind in (GRANT, EXTEND):
+            is_timed = entry.claim is not None and _depends_on_no_boot(entry.claim)
+            return is_timed and entry.owner in held
+        if entry.kind == RELEASE:
+            # The store knows by itself what is over.
+            if entry.reason == EXPIRED or not entry.owner.startswith(f"{MANUAL}:"):
+                return False
+            if entry.owner in held:
+                return bool(entry.gpus)
+            return entry.owner not in granted
+        return entry.kind in (QUARANTINE, UNQUARANTINE)
+
+    return [one for one in entries if outlasts(one)]
 
 
 def _is_timed(one: Reservation) -> bool:
@@ -93,29 +126,15 @@ def _in_whole_seconds(one: Reservation) -> Reservation:
     return Reservation(one.gpu, one.claim, float(math.floor(one.granted_at)), end)
 
 
-def _outlasts(entry: JournalEntry) -> bool:
-    if entry.kind in (GRANT, EXTEND):
-        return entry.claim is not None and _depends_on_no_boot(entry.claim)
-    if entry.kind == RELEASE:
-        return entry.owner.startswith(f"{MANUAL}:")
-    return entry.kind in (QUARANTINE, UNQUARANTINE)
-
-
-def repeated_entries(records: OutlastingRecords, now: float) -> tuple[JournalEntry, ...]:
+def repeated_entries(records: OutlastingRecords) -> tuple[JournalEntry, ...]:
     """Return the entries by which the store hears after the boot what it had not heard before.
 
-    They take no GPU from anybody. `now` is in seconds since the epoch, by the clock of this boot.
-    What was promised by an estimated time lasts for as long as was promised then, at most.
+    They take no GPU from anybody; numbers of grants were those of the former journal.
     """
-
-    def repeated(entry: JournalEntry) -> JournalEntry:
-        end = entry.expires_at
-        if records.is_estimated and end is not None:
-            end = min(end, now + max(end - entry.at, 0.0))
-        takes = entry.kind in (GRANT, EXTEND)
-        return replace(entry, expires_at=end, grant=None, yields=takes or entry.yields)
-
-    return tuple(map(repeated, records.unheard))
+    return tuple(
+        replace(one, grant=None, yields=one.yields or one.kind in (GRANT, EXTEND))
+        for one in records.unheard
+    )
 
 
 def digest(content: bytes) -> str:
@@ -133,7 +152,6 @@ def outlasting_to_bytes(records: OutlastingRecords, node: str) -> bytes:
         "held": {gpu: reservation_to_json(one) for gpu, one in records.reservations.items()},
         "quarantines": quarantines_to_list(records.quarantines.values()),
         "unheard": [entry_to_dict(one) for one in records.unheard],
-        "estimated": records.is_estimated,
     }
     return json.dumps(data, sort_keys=True).encode()
 
@@ -151,8 +169,7 @@ def outlasting_from_bytes(content: bytes, node: str) -> OutlastingRecords:
     for one in _readable(data["quarantines"], lambda one: quarantines_from_list([one])):
         quarantines |= one
     unheard = _readable(data["unheard"], entry_from_dict)
-    book = Book(held, quarantines=quarantines)
-    return outlasting_records(book, unheard, is_estimated=data["estimated"] is True)
+    return _outlasting(Book(held, quarantines=quarantines), unheard)
 
 
 def _readable(listed: Any, read: Callable[[Any], T]) -> list[T]:
