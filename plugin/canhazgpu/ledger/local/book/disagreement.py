@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from canhazgpu.frozen_dataclass import dataclass
 from canhazgpu.ledger.journal_entries import GRANT, RELEASE, JournalEntry
@@ -124,8 +124,7 @@ def restoring_entries(book: Book, owner: str, now: float) -> tuple[JournalEntry,
         expires_at=first.expires_at,
         grant=book.grant_numbers.get(owner),
     )
-    later = (one for one in held if one.expires_at != first.expires_at)
-    return (grant, *(extension_entry(book, one, now) for one in later))
+    return (grant, *_entries_of_later_ends(book, grant, held, now))
 
 
 def restored_timed(
@@ -147,8 +146,16 @@ def restored_timed(
         expires_at=first.expires_at,
         yields=True,
     )
-    later = (one for one in lost if one.expires_at != first.expires_at)
-    return (grant, *(extension_entry(book, one, view.read_at) for one in later))
+    return (grant, *_entries_of_later_ends(book, grant, lost, view.read_at))
+
+
+def _entries_of_later_ends(
+    book: Book, grant: JournalEntry, held: Iterable[Reservation], now: float
+) -> Iterator[JournalEntry]:
+    """Yield an entry for each GPU held for longer than the grant says, which has one end."""
+    for one in held:
+        if one.expires_at != grant.expires_at:
+            yield extension_entry(book, one, now)
 
 
 def release_of_revived(owners: Collection[str], now: float) -> tuple[JournalEntry, ...]:
